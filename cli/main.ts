@@ -98,8 +98,13 @@ function asCliError(error: unknown): CliError | null {
 
 // Who reads the pipe has left (`graft run … | head`): nobody waits for the rest, and nothing went wrong.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? EXIT.ok : report(error, process.argv.slice(2)));
+  if (error.code === 'EPIPE') process.exit(EXIT.ok);
+  const message = `The output cannot be written (${error.code ?? error.message}).`;
+  const failure = asCliError(error) ?? new CliError({ message, code: 'output_failed' });
+  process.exit(report(failure, process.argv.slice(2)));
 });
+// Notes that nobody reads keep no work from being done (`graft publish … 2>&1 | head -1`).
+process.stderr.on('error', () => undefined);
 
 let exitCode: ExitCode;
 const argv = process.argv.slice(2);

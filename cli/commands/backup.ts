@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { defineCommand } from 'citty';
-import { BlobRecord, operationPath, type BackupPlan, type BackupRow } from '../../protocol/index.ts';
+import { BlobRecord, Digest, operationPath, type BackupPlan, type BackupRow } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import type { ApiClient } from '../api-client.ts';
@@ -149,7 +149,8 @@ function fileOf(columns: readonly string[], row: BackupRow): BackupFile[] {
   const of = (name: string) => row[columns.indexOf(name)];
   try {
     const record = BlobRecord.parse({ bytes: of('bytes'), parts: JSON.parse(String(of('parts'))) });
-    return [{ digest: String(of('digest')), ...record }];
+    // It becomes the name of a file.
+    return [{ digest: Digest.parse(of('digest')), ...record }];
   } catch {
     return [];
   }

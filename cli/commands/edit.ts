@@ -1,10 +1,7 @@
 import { defineCommand } from 'citty';
-import { Description, Tag, type EditAnswer, type NameView } from '../../protocol/index.ts';
-import { adminClient } from '../admin/admin-client.ts';
+import { Description, Tag, type EditAnswer } from '../../protocol/index.ts';
 import { sendChange, whyFlag } from '../admin/change-live.ts';
 import { parseName } from '../admin/version-argument.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 
@@ -38,10 +35,10 @@ export default defineCommand({
     const taken = tagsOf(args.untag);
     if (args.description === undefined && added.length + taken.length === 0)
       throw usageError('What is to change? Give --description, --tag or --untag.');
-    const tags =
-      added.length + taken.length === 0
-        ? {}
-        : { tags: changedTags((await tagsNow(await adminClient(), name)) ?? [], added, taken) };
+    const tags = {
+      ...(added.length === 0 ? {} : { add_tags: added }),
+      ...(taken.length === 0 ? {} : { remove_tags: taken }),
+    };
     const description =
       args.description === undefined ? {} : { description: descriptionOf(args.description) };
     await sendChange(
@@ -72,16 +69,6 @@ function descriptionOf(given: string): string | null {
   const parsed = Description.safeParse(given);
   if (parsed.success) return parsed.data;
   throw usageError(`The description ${parsed.error.issues[0]!.message}.`);
-}
-
-const changedTags = (now: readonly string[], added: readonly string[], taken: readonly string[]): string[] =>
-  [...new Set([...now, ...added])].filter((tag) => !taken.includes(tag));
-
-/** @returns undefined when there is no such name; the edit itself says so. */
-async function tagsNow(client: ApiClient, name: string): Promise<string[] | undefined> {
-  const query = { prefix: name, cursor: null };
-  const { names } = await callOperation(client, `read ${name}`, 'GET /admin/names', { query });
-  return names.find((one: NameView) => one.name === name)?.tags;
 }
 
 export function editedText({ name, description, tags, from }: EditAnswer, dryRun: boolean): string {

@@ -204,14 +204,15 @@ async function create(flags: Flags, { output, connect }: Surroundings): Promise<
   }
   const plan = await planOf(client, design, expected);
   const draft = await createExperiment(client, design);
-  const params = { id: draft.id };
-  const view =
+  const call = { params: { id: draft.id }, body: {} };
+  const started =
     flags.start === true
-      ? await callOperation(client, `start ${name}`, 'POST /admin/experiments/:id/start', {
-          params,
-          body: {},
-        })
+      ? await callOperation(client, `start ${name}`, 'POST /admin/experiments/:id/start', call).catch(
+          (error: unknown) => ({ error }),
+        )
       : draft;
+  // A draft that could not be started is there all the same, and its secret is shown this once.
+  const view = 'error' in started ? draft : started;
   const secret = draft.webhook_secret;
   const shown = secret === undefined ? {} : { webhook_secret: secret };
   output.result({ ...view, ...shown, plan }, () =>
@@ -224,6 +225,7 @@ async function create(flags: Flags, { output, connect }: Surroundings): Promise<
       nowText(view),
     ].join('\n'),
   );
+  if ('error' in started) throw started.error;
   noteNext(view, output);
 }
 

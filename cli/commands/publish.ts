@@ -116,12 +116,13 @@ async function dryRun(wish: PublishWish, output: Output): Promise<void> {
   output.result({ dry_run: true, ...plan }, () => planText(plan));
 }
 
-function publishedText({ version, created, evaluation, failed }: Published): string {
+export function publishedText({ version, created, repeated, evaluation, failed }: Published): string {
   const what = `${version.name}@${version.version}`;
   const size = `rank ${version.rank}, ${fileSize(version.bytes)}, ${version.digest.slice(0, 12)}`;
-  const first = created
-    ? `${what} is ${versionState(version, null)} (${size})`
-    : `${what} is this adapter already; nothing changed`;
+  const first =
+    created || repeated
+      ? `${what} is ${versionState(version, null)} (${size})${created ? '' : '; a first attempt of this request may have made it'}`
+      : `${what} is this adapter already; nothing changed`;
   if (evaluation === null) return first;
   const kept = version.evaluation?.sha256 === evaluation.sha256;
   const score = `${scoreText(evaluation)}${kept ? '' : ' (not kept: the version was there before)'}`;

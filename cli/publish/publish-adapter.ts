@@ -32,6 +32,8 @@ export interface Published {
   version: VersionView;
   /** False when this very version was there already. */
   created: boolean;
+  /** The request was sent again, so that its first attempt may have made what was there already. */
+  repeated: boolean;
   /** Bytes that had to be sent. */
   sent: number;
   evaluation: Evaluation | null;
@@ -115,11 +117,17 @@ export async function publishAdapter(
     if (evaluated !== null) refuseLowScore(evaluated, params.minScore ?? null);
     const evaluation = evaluated?.evaluation ?? null;
     const body = { name, digest, parent, stage, why, ...(evaluation === null ? {} : { evaluation }) };
-    const call = { body, retrying: waiting(output, signal) };
+    let repeated = false;
+    const onWait: Retrying['onWait'] = (ms, reason) => {
+      repeated = true;
+      output.note(waitText(ms, reason));
+    };
+    const call = { body, retrying: { signal, onWait } };
     const published = await callWithStatus(client, `publish ${name}`, 'POST /admin/versions', call);
     const { answer: version, status } = published;
     if (version.notice !== undefined) output.note(version.notice);
-    return { version, created: status === 201, sent, evaluation, failed: evaluated?.failed ?? [] };
+    const created = status === 201;
+    return { version, created, repeated, sent, evaluation, failed: evaluated?.failed ?? [] };
   };
   try {
     return await attempt().catch((error: unknown) => {
@@ -158,11 +166,6 @@ async function withProgress<T>(
     progress.end();
   }
 }
-
-const waiting = (output: Output, signal: AbortSignal | undefined): Retrying => ({
-  signal,
-  onWait: (ms, reason) => output.note(waitText(ms, reason)),
-});
 
 const waitText = (ms: number, reason: string): string => `${reason}; trying again in ${ms / 1_000} s`;
 

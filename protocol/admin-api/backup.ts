@@ -19,7 +19,8 @@ const ColumnName = z.string().regex(/^[a-z0-9_]{1,64}$/, 'must be the name of a 
 const Row = z.array(z.union([z.string(), z.number(), z.null()]));
 export type BackupRow = z.infer<typeof Row>;
 
-const TableRows = z.object({ name: z.string(), rows: z.int().min(0) });
+/** Whoever makes a backup has files by these names. */
+const TableRows = z.object({ name: TableName, rows: z.int().min(0) });
 
 /** `GET /admin/backup`. */
 export const BackupPlan = z.object({

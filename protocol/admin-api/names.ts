@@ -77,17 +77,27 @@ export type AboutName = z.infer<typeof AboutName>;
 export const NOTHING_SAID: AboutName = { description: null, tags: [] };
 
 /** `POST /admin/edit`. What is not given stays as it is. */
-export const EditRequest = z.strictObject({
-  name: AdapterName,
-  /** null takes it away. */
-  description: Description.nullable().optional(),
-  /** All of them. */
-  tags: Tags.optional(),
-  /** For the history. */
-  why: Why.nullish(),
-  /** Everything is checked, and nothing changed. */
-  dry_run: z.boolean().nullish(),
-});
+export const EditRequest = z
+  .strictObject({
+    name: AdapterName,
+    /** null takes it away. */
+    description: Description.nullable().optional(),
+    /** All of them. */
+    tags: Tags.optional(),
+    /** Beside those that it has; whoever changes others at the same time loses none. */
+    add_tags: Tags.optional(),
+    /** Of those that it has; they go last. */
+    remove_tags: Tags.optional(),
+    /** For the history. */
+    why: Why.nullish(),
+    /** Everything is checked, and nothing changed. */
+    dry_run: z.boolean().nullish(),
+  })
+  .refine(
+    ({ tags, add_tags: added, remove_tags: taken }) =>
+      tags === undefined || (added === undefined && taken === undefined),
+    { path: ['tags'], message: 'goes with neither add_tags nor remove_tags' },
+  );
 export type EditRequest = z.infer<typeof EditRequest>;
 
 export const EditAnswer = z.object({

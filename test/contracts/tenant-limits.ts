@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { TenantLimits } from '../../worker/metering/ports.ts';
+import type { TenantLimits, TenantLimitsRow } from '../../worker/metering/ports.ts';
 import type { KeyLedger } from '../../worker/access/ports.ts';
 import { keyRow } from './sample-rows.ts';
 
@@ -11,8 +11,10 @@ export function tenantLimitsContract(
   describe(`TenantLimits on ${backend}`, () => {
     let limits: TenantLimits;
     let keys: KeyLedger;
-    const set = (tenant: string, of: { requestsPerMinute: number } | null, at = 1) =>
-      limits.set({ tenant, limits: of, at, actor: 'bootstrap' });
+    const set = async (tenant: string, of: { requestsPerMinute: number } | null, at = 1) => {
+      const was = (await limits.get(tenant))?.revision ?? 0;
+      return (await limits.set({ tenant, limits: of, at, actor: 'bootstrap', was })) as TenantLimitsRow;
+    };
     beforeEach(async () => {
       ({ tenantLimits: limits, keyLedger: keys } = await make());
     });
@@ -27,6 +29,15 @@ export function tenantLimitsContract(
       const second = await set('a', { requestsPerMinute: 6 }, 2);
       expect(second).toMatchObject({ limits: { requestsPerMinute: 6 }, at: 2, revision: 2 });
       expect(await limits.get('a')).toEqual(second);
+    });
+
+    it('takes nothing from who has read an older state', async () => {
+      const change = { tenant: 'a', limits: null, at: 1, actor: 'bootstrap' };
+      expect(await limits.set({ ...change, was: 1 })).toBeNull();
+      expect(await limits.get('a')).toBeNull();
+      const first = await set('a', { requestsPerMinute: 5 });
+      for (const was of [0, 2]) expect(await limits.set({ ...change, was })).toBeNull();
+      expect(await limits.get('a')).toEqual(first);
     });
 
     it('knows which keys were written, and not of those before the last change', async () => {

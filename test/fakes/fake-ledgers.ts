@@ -28,10 +28,11 @@ export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | nu
         if ((successors && row.replaces === member) || (made && row.createdBy === member)) line.add(row.id);
     return [...line].flatMap((member) => rows.get(member) ?? []).sort(byId);
   };
+  const isThere = (row: KeyRow): boolean =>
+    [...rows.values()].some(({ id, hash }) => id === row.id || hash === row.hash);
   return {
     async add(row) {
-      if ([...rows.values()].some(({ id, hash }) => id === row.id || hash === row.hash))
-        throw new Error('UNIQUE constraint failed: keys.hash');
+      if (isThere(row)) return false;
       if (revoked(row.createdBy) || revoked(row.replaces)) return false;
       rows.set(row.id, structuredClone(row));
       return true;
@@ -53,6 +54,7 @@ export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | nu
     },
     async rotate({ row, expiresAt }) {
       const replaced = rows.get(row.replaces);
+      if (isThere(row)) throw new Error('UNIQUE constraint failed: keys.hash');
       if (replaced === undefined || !isSame(replaced, row) || !(await this.add(row))) return false;
       replaced.replacedBy = row.id;
       replaced.expiresAt = Math.min(replaced.expiresAt ?? expiresAt, expiresAt);

@@ -11,9 +11,9 @@ export function createFakeTenantLimits(): FakeTenantLimits {
   return {
     of: (tenant) => structuredClone(rows.get(tenant)?.limits ?? null),
     get: async (tenant) => structuredClone(rows.get(tenant)) ?? null,
-    async set(change) {
-      const revision = (rows.get(change.tenant)?.revision ?? 0) + 1;
-      const row: TenantLimitsRow = { ...structuredClone(change), revision, writtenTo: '' };
+    async set({ was, ...change }) {
+      if ((rows.get(change.tenant)?.revision ?? 0) !== was) return null;
+      const row: TenantLimitsRow = { ...structuredClone(change), revision: was + 1, writtenTo: '' };
       rows.set(row.tenant, row);
       return structuredClone(row);
     },

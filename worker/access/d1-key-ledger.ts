@@ -1,6 +1,12 @@
 import { z } from 'zod';
 import { DegradePolicy } from '../../protocol/index.ts';
-import { type SqlDatabase, type SqlStatement, readable, readColumn } from '../platform/d1-database.ts';
+import {
+  type SqlDatabase,
+  type SqlStatement,
+  isUniqueViolation,
+  readable,
+  readColumn,
+} from '../platform/d1-database.ts';
 import { KeyLimits } from '../metering/ports.ts';
 import { DamagedRow, type Page } from '../platform/ports.ts';
 import type { ChangeableKey, KeyLedger, KeyRow, RevokedLine } from './ports.ts';
@@ -171,7 +177,12 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       );
   return {
     async add(row) {
-      return (await insert(row).first()) !== null;
+      try {
+        return (await insert(row).first()) !== null;
+      } catch (error) {
+        if (!isUniqueViolation(error)) throw error;
+        return false;
+      }
     },
     async list(tenant) {
       const { results } = await (

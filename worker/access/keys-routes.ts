@@ -66,13 +66,14 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const key = request.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
     const hash = key === null ? (request.hash as string) : await hashApiKey(key);
     const id = keyIdOf(hash);
-    const known = await keyLedger.get(id);
-    if (known !== null) {
+    const registered = async (known: KeyRow): Promise<Response> => {
       if (known.revokedAt !== null || known.hash !== hash)
         return fail(conflict('This key was revoked; make another.'));
       await index(known);
       return context.json(keyJson(known));
-    }
+    };
+    const known = await keyLedger.get(id);
+    if (known !== null) return registered(known);
     const bound = await bindScopes(deps, { caller, tenant, scopes });
     if (!bound.ok) return fail(bound.error);
     const row: KeyRow = {
@@ -100,7 +101,11 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       replacedBy: null,
       replaces: null,
     };
-    if (!(await keyLedger.add(row))) return fail(REVOKED_MEANWHILE);
+    if (!(await keyLedger.add(row))) {
+      // Whoever gives a key's hash may be registering it twice at once.
+      const meanwhile = await keyLedger.get(id);
+      return meanwhile === null ? fail(REVOKED_MEANWHILE) : registered(meanwhile);
+    }
     await index(row);
     const made: NewKey = { ...keyJson(row), ...(key === null ? {} : { key }) };
     return context.json(made, 201);

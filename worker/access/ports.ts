@@ -155,7 +155,7 @@ export type ChangeableKey = Pick<KeyRow, ChangeableOfKey>;
 
 /** System of record of keys. Throws StoreUnavailable. */
 export interface KeyLedger extends KeyLineage<KeyRow> {
-  /** @returns false when the key that makes it was revoked meanwhile. */
+  /** @returns false when the key that makes it was revoked meanwhile, or the key is there already. */
   add(row: KeyRow): Promise<boolean>;
   /** Newest first. @param tenant null = all. */
   list(tenant: string | null): Promise<KeyRow[]>;

@@ -15,6 +15,11 @@ const GOING_NAMES = `SELECT n.name FROM json_each(?1) item CROSS JOIN names n ON
   WHERE item.value ->> 'version' = 0 AND n.removed_at = 0`;
 const LISTED = "SELECT value ->> 'name' FROM json_each(?1) WHERE value ->> 'version' = 0";
 
+/** Id of the row of history that the erasure ?2 began with: of a name that was published anew since, what is older goes. */
+const BEGUN = `(SELECT MAX(b.id) FROM erasures e JOIN history b ON b.action = 'erase' AND b.owner = e.owner
+  AND b.name = CASE e.kind WHEN 'tenant' THEN '**' WHEN 'below' THEN e.target || '/**' ELSE e.target END
+  WHERE e.id = ?2)`;
+
 const OF_EXPERIMENTS = ['experiment_versions', 'experiment_looks', 'webhook_messages'].map(
   (table) => `DELETE FROM ${table} WHERE experiment IN (SELECT value FROM json_each(?1))`,
 );
@@ -68,7 +73,7 @@ export function createD1ErasedNames(db: SqlDatabase): Pages {
     async forgetNames({ id }, names) {
       const list = JSON.stringify(names);
       const run = (sql: string) => db.prepare(sql).bind(list);
-      const [, versions, , , , gone] = await db.batch([
+      const [, versions, , , , , gone] = await db.batch([
         run(
           `DELETE FROM chain_members WHERE (digest, name, version) IN (
              SELECT c.value ->> 'digest', own.name, own.version
@@ -80,6 +85,11 @@ export function createD1ErasedNames(db: SqlDatabase): Pages {
           `DELETE FROM versions WHERE (name, version) IN (SELECT own.name, own.version ${GOING}) RETURNING version`,
         ),
         run(`DELETE FROM history WHERE name IN (${GOING_NAMES}) AND action <> 'erase' AND ${NOT_NEWEST}`),
+        db
+          .prepare(
+            `DELETE FROM history WHERE name IN (${LISTED}) AND action <> 'erase' AND sequence > 0 AND id < ${BEGUN}`,
+          )
+          .bind(list, id),
         run(`DELETE FROM stale_pointers WHERE name IN (${GOING_NAMES})`),
         run(`DELETE FROM drops WHERE name IN (${LISTED})`),
         run(`DELETE FROM names WHERE name IN (${GOING_NAMES}) RETURNING latest`),

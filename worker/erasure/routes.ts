@@ -15,7 +15,7 @@ import type { EraseDeps } from './erase-steps.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { conflict } from '../errors.ts';
 import { MAX_IN_THE_WAY } from './limits.ts';
-import type { ErasurePlan, ErasureTarget } from './ports.ts';
+import type { Erasure, ErasurePlan, ErasureTarget } from './ports.ts';
 import { NOTHING, sumCounts, workOff, type Worked } from './work-off.ts';
 
 /** Names, and all below one, for their owner; tenants for the bootstrap key. */
@@ -42,12 +42,26 @@ async function erase(
   if (!caller.root && request.tenant != null) return err(operatorOnly('erases a tenant'));
   // Bills are made of it.
   if (!caller.root && request.usage === true) return err(operatorOnly('erases what was used'));
+  const begun = request.cursor == null ? null : await begunBy(deps, request, caller);
+  if (begun !== null) return ok(answerOf(await workOff(deps, begun)));
   const target = await targetOf(deps, request, caller);
   if (!target.ok) return target;
   if (target.value === null) return ok({ ...NO_ANSWER, plan: NOTHING });
-  return request.cursor == null
-    ? begin(deps, target.value, request, caller)
-    : goOn(deps, target.value, Number(request.cursor));
+  // The schedule may have ended it.
+  if (request.cursor != null) return ok({ ...NO_ANSWER, owner: target.value.owner });
+  return begin(deps, target.value, request, caller);
+}
+
+/** What is gone on with, whoever may have taken the name since. */
+async function begunBy(
+  { erasures }: EraseDeps,
+  { tenant, name, cursor }: EraseRequest,
+  caller: AdminCaller,
+): Promise<Erasure | null> {
+  const erasure = await erasures.get(Number(cursor));
+  const wanted = tenant == null ? eraseScope(name ?? '') : { kind: 'tenant', name: tenant };
+  const same = erasure?.kind === wanted.kind && erasure.target === wanted.name;
+  return same && (caller.root || erasure.owner === caller.tenant) ? erasure : null;
 }
 
 const operatorOnly = (what: string): ApiError => ({
@@ -104,19 +118,6 @@ async function begin(
   // They went with the beginning.
   worked.erased = sumCounts(worked.erased, { pins: counts.pins });
   return ok({ ...answerOf(worked), plan: counts, kept, stops });
-}
-
-async function goOn(
-  deps: EraseDeps,
-  target: ErasureTarget,
-  id: number,
-): Promise<Result<EraseAnswer, ApiError>> {
-  const erasure = await deps.erasures.get(id);
-  const same =
-    erasure?.kind === target.kind && erasure.target === target.target && erasure.owner === target.owner;
-  // The schedule may have ended it.
-  if (erasure === null || !same) return ok({ ...NO_ANSWER, owner: target.owner });
-  return ok(answerOf(await workOff(deps, erasure)));
 }
 
 function answerOf({ erasure, erased, kept, unreached }: Worked): EraseAnswer {

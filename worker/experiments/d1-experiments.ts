@@ -31,7 +31,10 @@ const overlappingValues = (of: Parameters<ExperimentLedger['overlapping']>[0]): 
 };
 
 export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
-  /** Where a guard holds, the actor is NULL, which the column does not take: the whole transaction fails. */
+  /**
+   * Where a guard holds, the actor is NULL, which the column does not take: the whole transaction fails. So does it for a
+   * name that has been erased.
+   */
   const history = (
     { id, document: { name } }: ExperimentRow,
     note: ExperimentNote,
@@ -45,7 +48,7 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
          SELECT n.name, n.sequence + 1, ?,
            CASE WHEN ${guards.map(({ sql }) => sql).join(' OR ')} THEN NULL ELSE ? END,
            n.owner, ?, n.version, ?, ?, ?
-         FROM names n WHERE n.name = ?`,
+         FROM (SELECT ? AS wanted) LEFT JOIN names n ON n.name = wanted`,
       )
       .bind(
         note.at,

@@ -24,7 +24,9 @@ export function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks
       await db.batch([
         db
           .prepare(
-            'INSERT OR REPLACE INTO experiment_looks (experiment, seed, at, evaluation) VALUES (?, ?, ?, ?)',
+            // One that was erased meanwhile has none.
+            `INSERT OR REPLACE INTO experiment_looks (experiment, seed, at, evaluation)
+             SELECT id, ?2, ?3, ?4 FROM experiments WHERE id = ?1`,
           )
           .bind(experiment, seed, at, JSON.stringify(kept)),
         // The one whose neighbours are closest goes, the oldest of such: what is left lies evenly, first and last stay.

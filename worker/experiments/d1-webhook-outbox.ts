@@ -6,10 +6,11 @@ export function createD1WebhookOutbox(db: SqlDatabase): WebhookOutbox {
     async add({ id, experiment, url, body }, at) {
       await db
         .prepare(
-          `INSERT INTO webhook_messages (id, experiment, url, body, next_at, made_at) VALUES (?, ?, ?, ?, ?, ?)
-           ON CONFLICT DO NOTHING`,
+          // One that was erased meanwhile is told of no more.
+          `INSERT INTO webhook_messages (id, experiment, url, body, next_at, made_at)
+           SELECT ?1, id, ?3, ?4, ?5, ?5 FROM experiments WHERE id = ?2 ON CONFLICT DO NOTHING`,
         )
-        .bind(id, experiment, url, body, at, at)
+        .bind(id, experiment, url, body, at)
         .run();
     },
     async retract(id) {

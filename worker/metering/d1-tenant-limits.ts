@@ -36,17 +36,19 @@ export function createD1TenantLimits(db: SqlDatabase): TenantLimits {
         .first<TenantLimitsRecord>();
       return record && toRow(record);
     },
-    async set({ tenant, limits, at, actor }) {
+    async set({ tenant, limits, at, actor, was }) {
       const record = await db
         .prepare(
-          `INSERT INTO tenant_limits (tenant, limits, at, actor, revision, written_to) VALUES (?, ?, ?, ?, 1, '')
+          `INSERT INTO tenant_limits (tenant, limits, at, actor, revision, written_to)
+           SELECT ?1, ?2, ?3, ?4, 1, ''
+           WHERE ?5 = COALESCE((SELECT t.revision FROM tenant_limits t WHERE t.tenant = ?1), 0)
            ON CONFLICT (tenant) DO UPDATE SET limits = excluded.limits, at = excluded.at,
              actor = excluded.actor, revision = revision + 1, written_to = ''
            RETURNING *`,
         )
-        .bind(tenant, limits === null ? null : JSON.stringify(limits), at, actor)
+        .bind(tenant, limits === null ? null : JSON.stringify(limits), at, actor, was)
         .first<TenantLimitsRecord>();
-      return toRow(record as TenantLimitsRecord);
+      return record && toRow(record);
     },
     async wrote({ tenant, revision, writtenTo }) {
       await db

@@ -17,6 +17,8 @@ export const REFUSAL_MEMORY_MS = 1 * SECOND;
 export const DAMAGED_QUOTA_RETRY_MS = 60 * SECOND;
 /** Pages of a tenant's keys that one run of the schedule writes after a change: each key is a write and a read of 1,000. */
 export const TENANT_LIMIT_PAGES = 8;
+/** Limits of a tenant that others change at the same time are read and changed so often. */
+export const LIMITS_TRIES = 4;
 /** Usage is written this long after it was first noted, with all that came meanwhile. */
 export const USAGE_FLUSH_MS = 2 * SECOND;
 /** Rows of one write of usage: each is about 150 bytes. */

@@ -106,8 +106,13 @@ export interface TenantLimitsRow {
 /** System of record of tenants' limits; a key's row brings its tenant's with it. Throws StoreUnavailable. */
 export interface TenantLimits {
   get(tenant: string): Promise<TenantLimitsRow | null>;
-  /** @returns the row, of which no key has been written. */
-  set(change: Pick<TenantLimitsRow, 'tenant' | 'limits' | 'at' | 'actor'>): Promise<TenantLimitsRow>;
+  /**
+   * @param change.was revision of what was read; 0 = nothing was there.
+   * @returns the row, of which no key has been written; null when it has changed since it was read.
+   */
+  set(
+    change: Pick<TenantLimitsRow, 'tenant' | 'limits' | 'at' | 'actor'> & { was: number },
+  ): Promise<TenantLimitsRow | null>;
   /** Keys were written up to `writtenTo`; nothing happens when the limits were changed meanwhile. */
   wrote(row: Pick<TenantLimitsRow, 'tenant' | 'revision' | 'writtenTo'>): Promise<void>;
   /** Those that have limits, or of which not every key was written, by tenant. @param params.cursor a tenant. */

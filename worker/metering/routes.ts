@@ -6,7 +6,7 @@ import type {
   TenantLimitsView,
   UsageReport,
 } from '../../protocol/index.ts';
-import { NO_SUCH_KEY } from '../errors.ts';
+import { conflict, NO_SUCH_KEY } from '../errors.ts';
 import { syncTenantLimits, type TenantLimitsDeps } from './sync-tenant-limits.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
@@ -15,7 +15,7 @@ import { tenantCounter } from './quota-state.ts';
 import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum, PriceList } from './ports.ts';
 import type { KeyLedger } from '../access/ports.ts';
 import { changedLimits, limitsJson } from '../access/key-input.ts';
-import { MAX_USAGE_SUMS } from './limits.ts';
+import { LIMITS_TRIES, MAX_USAGE_SUMS } from './limits.ts';
 
 interface TenantLimitsRouteDeps extends TenantLimitsDeps {
   keyLedger: KeyLedger;
@@ -45,10 +45,15 @@ export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEn
   adminRoute(routes, 'POST /admin/tenants/limits', async ({ context, caller, request }) => {
     if (!caller.root) return fail(ROOT_ONLY);
     const { tenant } = request;
-    const old = await tenantLimits.get(tenant);
-    const limits = changedLimits(old?.limits ?? null, request.limits);
-    const row = await tenantLimits.set({ tenant, limits, at: now(), actor: caller.keyId });
-    return context.json(view(await syncTenantLimits(deps, row)));
+    for (let attempt = 1; attempt <= LIMITS_TRIES; attempt += 1) {
+      const old = await tenantLimits.get(tenant);
+      const limits = changedLimits(old?.limits ?? null, request.limits);
+      const change = { tenant, limits, at: now(), actor: caller.keyId, was: old?.revision ?? 0 };
+      const row = await tenantLimits.set(change);
+      // What others set meanwhile stays set.
+      if (row !== null) return context.json(view(await syncTenantLimits(deps, row)));
+    }
+    return fail(conflict(`The limits of '${tenant}' are being changed by others. Please try again.`));
   });
 
   adminRoute(routes, 'GET /admin/tenants/limits', async ({ context, caller, query }) => {

@@ -1,7 +1,9 @@
 /** What an owner changes of a name beside its versions: what it stands for, what is said of it, whether it is strict. */
 import {
   err,
+  MAX_TAGS,
   ok,
+  type AboutName,
   type AliasAnswer,
   type AliasRequest,
   type ApiError,
@@ -18,6 +20,7 @@ import type { NameRow } from './ports.ts';
 import type { MayUseChain } from './assemble-chain.ts';
 import { changed, mayName, ownName, type Taken } from './own-name.ts';
 import type { IntakeDeps } from './registry-deps.ts';
+import { MAX_TRIES } from './limits.ts';
 import { writePointer } from './write-pointer.ts';
 
 type AliasDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'bases' | 'now'> & { mayUseChain: MayUseChain };
@@ -84,26 +87,45 @@ async function checkAlias(
   });
 }
 
-/** Changes what is said of a name. Nothing that is served depends on it, so that no pointer is written. */
+/** What is said of a name, once the request is done; an error where that is too much. */
+function aboutAfter(
+  { description, tags, add_tags: added = [], remove_tags: taken = [] }: EditRequest,
+  from: AboutName,
+): Result<AboutName, ApiError> {
+  const wanted = tags ?? [...from.tags, ...added].filter((tag) => !taken.includes(tag));
+  const all = [...new Set(wanted)].sort();
+  if (tags === undefined && added.length > 0 && all.length > MAX_TAGS)
+    return err({
+      code: 'invalid_request',
+      message: `A name has at most ${MAX_TAGS} tags, and this one would have ${all.length}.`,
+      param: 'add_tags',
+    });
+  return ok({ description: description === undefined ? from.description : description, tags: all });
+}
+
+/**
+ * Changes what is said of a name. Nothing that is served depends on it, so that no pointer is written. What it leaves as
+ * it is may change meanwhile: then it is done again, on top of that.
+ */
 export async function editName(
   deps: Pick<IntakeDeps, 'registry' | 'now'>,
   params: { request: EditRequest; caller: AdminCaller },
 ): Promise<Result<EditAnswer, ApiError>> {
   const { request, caller } = params;
   const { name } = request;
-  const before = await ownName(deps, { name, caller });
-  if (!before.ok) return before;
-  const from = before.value.about;
-  const about = {
-    description: request.description === undefined ? from.description : request.description,
-    tags: request.tags ?? from.tags,
-  };
-  if (request.dry_run !== true && !sameJson(about, from)) {
+  for (let attempt = 1; ; attempt += 1) {
+    const before = await ownName(deps, { name, caller });
+    if (!before.ok) return before;
+    const from = before.value.about;
+    const about = aboutAfter(request, from);
+    if (!about.ok) return about;
+    const answer: EditAnswer = { name, ...about.value, from };
+    if (request.dry_run === true || sameJson(about.value, from)) return ok(answer);
     const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };
-    const made = await deps.registry.setAbout({ before: before.value, about, ...note });
-    if (!made.ok) return err(changed(name, made.error.name));
+    const made = await deps.registry.setAbout({ before: before.value, about: about.value, ...note });
+    if (made.ok) return ok(answer);
+    if (attempt === MAX_TRIES) return err(changed(name, made.error.name));
   }
-  return ok({ name, ...about, from });
 }
 
 /**

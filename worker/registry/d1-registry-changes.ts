@@ -74,9 +74,20 @@ export const nameRow = (db: SqlDatabase, name: NameRow): SqlStatement =>
       sameJson(name.about, NOTHING_SAID) ? null : JSON.stringify(name.about),
     );
 
-/** A name that did not exist when it was read is not free any more. */
-const taken = (name: string, claimant: string | null | undefined): Guard[] =>
-  claimant == null ? [] : [notFreeFor(claimant, name)];
+/** A name that did not exist when it was read is not free any more, or the key that takes it has been revoked. */
+const taken = (name: string, claimant: string | null | undefined, actor: string): Guard[] =>
+  claimant == null
+    ? []
+    : [
+        notFreeFor(claimant, name),
+        { sql: 'EXISTS (SELECT 1 FROM keys k WHERE k.id = ? AND k.revoked_at IS NOT NULL)', values: [actor] },
+      ];
+
+/** An erasure takes a name's history with it, so that its next sequence number is free again. */
+export const isGone = ({ name, sequence }: Pick<NameRow, 'name' | 'sequence'>): Guard => ({
+  sql: 'NOT EXISTS (SELECT 1 FROM names c WHERE c.name = ? AND c.sequence = ?)',
+  values: [name, sequence],
+});
 
 /**
  * The registry's writes. Each is one transaction that begins with its row of history, and notes the name where what it
@@ -93,8 +104,10 @@ export function createD1Changes(
     more: SqlStatement[] = [],
     guards: readonly Guard[] = [],
   ): Promise<Result<NameRow, Conflict>> {
+    const sequence = next.sequence - 1;
+    const all = sequence === 0 ? guards : [...guards, isGone({ name: next.name, sequence })];
     try {
-      await db.batch([historyRow(db, next, entry, guards), nameRow(db, next), ...more]);
+      await db.batch([historyRow(db, next, entry, all), nameRow(db, next), ...more]);
       return ok(next);
     } catch (error) {
       if (!isUniqueViolation(error)) throw error;
@@ -103,7 +116,7 @@ export function createD1Changes(
   }
 
   return {
-    publish({ row, stage, before, action = 'publish', why, claimant }) {
+    publish({ row, stage, before, action = 'publish', why, claimant, sentBy }) {
       const from = before?.version ?? null;
       const next: NameRow = {
         name: row.name,
@@ -124,7 +137,11 @@ export function createD1Changes(
         to: row.version,
         why: why ?? null,
       };
-      const guards = [standsOnRetired(row), ...taken(row.name, before === null ? claimant : null)];
+      const guards = [
+        standsOnRetired(row),
+        ...taken(row.name, before === null ? claimant : null, row.createdBy),
+        ...(sentBy == null ? [] : [isReleased(row.digest, sentBy)]),
+      ];
       const noted = stage ? [] : [notePointer(db, row.name, row.createdAt)];
       return change(next, entry, [...insertVersion(db, row), ...noted], guards);
     },
@@ -172,7 +189,10 @@ export function createD1Changes(
           target: target ?? before?.alias ?? null,
         },
         [notePointer(db, name, note.at)],
-        [...taken(name, before === null ? claimant : null), ...(target === null ? [] : [isRemoved(target)])],
+        [
+          ...taken(name, before === null ? claimant : null, note.actor),
+          ...(target === null ? [] : [isRemoved(target)]),
+        ],
       ),
 
     setStrict: ({ before, strict, ...note }) =>
@@ -203,6 +223,12 @@ const standsOnRetired = ({ chain }: VersionRow): Guard => ({
       SELECT 1 FROM versions v WHERE v.name = json_extract(below.value, '$.name')
         AND v.digest = json_extract(below.value, '$.digest') AND v.retired_at IS NULL AND v.removed_at IS NULL))`,
   values: [JSON.stringify(chain.slice(0, -1))],
+});
+
+/** An erasure of the tenant, or of another name with this file, has let go of it meanwhile. */
+const isReleased = (digest: string, tenant: string): Guard => ({
+  sql: 'NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ? AND h.tenant = ?)',
+  values: [digest, tenant],
 });
 
 const isRemoved = (name: string): Guard => ({

@@ -88,10 +88,10 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
         .prepare(`${NAMES} WHERE n.name > ? ORDER BY n.name LIMIT ?`)
         .bind(cursor ?? '', limit)
         .all<PointerRecord>();
-      const names = readable(results, readName);
+      const names = readable(results, (record) => ({ ...readName(record), name: toOwnName(record) }));
       const pointers = await withExperiments(names);
       return {
-        items: names.map(({ record }, i) => ({ name: toOwnName(record), pointer: pointers[i] as Pointer })),
+        items: names.map(({ name }, i) => ({ name, pointer: pointers[i] as Pointer })),
         cursor: results.length === limit ? (results.at(-1)?.own_name ?? null) : null,
       };
     },

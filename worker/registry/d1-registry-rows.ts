@@ -157,10 +157,14 @@ export const toHistory = ({ from_version, to_version, ...rest }: HistoryRecord):
   to: to_version,
 });
 
+/** @throws DamagedRow */
 export const toName = ({ removed_at, ...record }: NameRecord): NameRow => ({
   ...record,
   strict: record.strict === 1,
-  about: record.about === null ? NOTHING_SAID : AboutName.parse(JSON.parse(record.about)),
+  about:
+    record.about === null
+      ? NOTHING_SAID
+      : readColumn(AboutName, record.about, { table: 'names', id: record.name, column: 'about' }),
   removedAt: removed_at,
 });
 

@@ -62,7 +62,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
           : db.prepare(`${NAME} WHERE owner = ? AND ${PAGE}`).bind(owner, ...values)
       ).all<NameRecord>();
       return {
-        items: results.map(toName),
+        items: readable(results, toName),
         cursor: results.length === limit ? (results.at(-1)?.name ?? null) : null,
       };
     },

@@ -1,6 +1,6 @@
 import { err, ok } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
-import { historyRow, type Guard } from './d1-registry-changes.ts';
+import { historyRow, isGone, type Guard } from './d1-registry-changes.ts';
 import { createD1Restorals } from './d1-restorals.ts';
 import { THIS_CHANGE } from './d1-registry-pointers.ts';
 import { STANDS_ON } from './d1-registry-rows.ts';
@@ -118,10 +118,13 @@ export function createD1Removals(db: SqlDatabase, readName: Registry['name']): R
       const list = listOf(items);
       const taken = new Map<string, number>();
       const history = items.map(({ before, version }, i) => {
+        const guards = [
+          ...(taken.has(before.name) ? [] : [isGone(before)]),
+          ...(i === 0 ? [heldBy(items, owner, cascade)] : []),
+        ];
         const sequence = (taken.get(before.name) ?? before.sequence) + 1;
         taken.set(before.name, sequence);
         const entry = { ...note, action: 'remove' as const, from: before.version, to: version };
-        const guards = i === 0 ? [heldBy(items, owner, cascade)] : [];
         return historyRow(db, { ...before, sequence }, { ...entry, target: before.alias }, guards);
       });
       const names = [...taken].map(([name, sequence]) =>

@@ -6,7 +6,7 @@ import {
   type SqlDatabase,
   type SqlStatement,
 } from '../platform/d1-database.ts';
-import { historyRow, type Guard } from './d1-registry-changes.ts';
+import { historyRow, isGone, type Guard } from './d1-registry-changes.ts';
 import { NAME, toName, type NameRecord } from './d1-registry-rows.ts';
 import { THIS_CHANGE } from './d1-registry-pointers.ts';
 import type { RemovedName, RemovedVersion, Removals } from './ports-removals.ts';
@@ -130,10 +130,11 @@ export function createD1Restorals(
         ),
       ];
       const history = changes.map(({ before, to, target }, i) => {
+        const guards = [...(sequences.has(before.name) ? [] : [isGone(before)]), ...(i === 0 ? [guard] : [])];
         const sequence = (sequences.get(before.name) ?? before.sequence) + 1;
         sequences.set(before.name, sequence);
         const entry = { ...note, action: 'restore' as const, from: before.version, to, target };
-        return historyRow(db, { ...before, sequence }, entry, i === 0 ? [guard] : []);
+        return historyRow(db, { ...before, sequence }, entry, guards);
       });
       const steps = [...sequences].map(([name, sequence]) =>
         db.prepare('UPDATE names SET sequence = ? WHERE name = ?').bind(sequence, name),

@@ -2,7 +2,7 @@ import { toRecord, type BlobRow } from '../blobs/d1-blob-ledger.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
 import { toExperiment, type ExperimentRecord } from '../experiments/d1-experiment-rows.ts';
 import { toKey, type KeyRecordRow } from '../access/d1-key-ledger.ts';
-import { toVersion, type VersionRecord } from './d1-registry-rows.ts';
+import { NAME, toName, toVersion, type NameRecord, type VersionRecord } from './d1-registry-rows.ts';
 import { toRow as toLimits, type TenantLimitsRecord } from '../metering/d1-tenant-limits.ts';
 import { DamagedRow, type DamagedPlace, type RowAudit } from '../platform/ports.ts';
 
@@ -18,7 +18,7 @@ interface Table {
 
 const byId = (
   name: string,
-  column: 'id' | 'digest' | 'tenant',
+  column: 'id' | 'digest' | 'name' | 'tenant',
   query: string,
   read: Table['read'],
 ): Table => ({
@@ -37,6 +37,9 @@ const TABLES: readonly Table[] = [
     keyOf: ({ name, version }: VersionRecord) => [name, String(version)],
     read: (record: VersionRecord) => toVersion(record),
   },
+  byId('names', 'name', `${NAME} WHERE name > ? ORDER BY name LIMIT ?`, (record: NameRecord) =>
+    toName(record),
+  ),
   byId(
     'keys',
     'id',

@@ -66,9 +66,9 @@ async function goLive(
  * The caller's last change of the name, when KV is still to be told of it: it was answered with 503, and whoever asks for
  * the same again repeats it.
  */
-async function notServedYet(
+export async function notServedYet(
   registry: Pick<Registry, 'pointerToWrite' | 'history'>,
-  params: { before: NameRow; caller: AdminCaller; action: 'promote' | 'rollback' },
+  params: { before: NameRow; caller: AdminCaller; action: 'publish' | 'drop' | 'promote' | 'rollback' },
 ): Promise<HistoryRow | null> {
   const { before, caller, action } = params;
   const { change } = await registry.pointerToWrite(before.name);

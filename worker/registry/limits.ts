@@ -15,6 +15,8 @@ export const MAX_POINTER_RETRY_MS = 600 * SECOND;
 
 /** Changes of one answer of `GET /admin/history`, unless it is asked for fewer or more. */
 export const HISTORY_PAGE = 100;
+/** Of a change that does not mind what others change of the name meanwhile, such as a publication without `expect`. */
+export const MAX_TRIES = 4;
 /** Children named when a version cannot be retired because of them. */
 export const MAX_DEPENDENTS_TOLD = 10;
 /** Names and versions that one removal takes: two statements each in one transaction of D1, which ends after 30 s. */

@@ -191,6 +191,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
    * @param before the name as it was read; another change since then is a conflict, and so is a chain that stands on a
    * version that was retired.
    * @param params.claimant tenant for which a new name must be free, by what is around it then; else it is a conflict.
+   * @param params.sentBy tenant that must have sent the file, and hold it then; else it is a conflict.
    */
   publish(params: {
     row: VersionRow;
@@ -200,6 +201,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
     action?: 'publish' | 'drop';
     why?: string | null;
     claimant?: string | null;
+    sentBy?: string | null;
   }): Promise<Result<NameRow, Conflict>>;
   /** Makes `to`, which must exist, the live version. */
   flip(

@@ -2,6 +2,7 @@ import {
   chainId,
   err,
   ok,
+  pinOf,
   REMOVAL_GRACE_MS,
   type ApiError,
   type BaseInfo,
@@ -9,13 +10,14 @@ import {
   type PublishRequest,
   type Result,
 } from '../../protocol/index.ts';
-import { ownNameOfBase, adapterInvalid } from '../errors.ts';
+import { ownNameOfBase, adapterInvalid, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow, VersionRow, Registry } from './ports.ts';
 import { assembleChain, type MayUseChain } from './assemble-chain.ts';
+import { MAX_TRIES } from './limits.ts';
 import { changed, mayName } from './own-name.ts';
 import type { IntakeDeps, RequestLife } from './registry-deps.ts';
-import { followResidents } from './go-live.ts';
+import { followResidents, notServedYet } from './go-live.ts';
 import { proveAdapter } from './prove-adapter.ts';
 import { writePointer } from './write-pointer.ts';
 import { unlessDamaged } from './repair-names.ts';
@@ -37,9 +39,6 @@ export const removedNotice = (before: NameRow | null): string | null =>
 
 /** Not yet numbered, not yet tried. */
 type NewVersion = Omit<VersionRow, 'version' | 'proof'>;
-
-/** Publishers that give no `expect` do not mind what happened meanwhile. */
-const MAX_TRIES = 4;
 
 interface PublishParams {
   request: PublishRequest;
@@ -71,11 +70,15 @@ export async function publishVersion(
   // A repeat is answered from the row, and a lost race is known: neither needs an origin.
   const settled = await settle(deps, { request, row, before });
   if (!settled.ok) return settled;
-  if (settled.value !== null) return served(deps, { ...settled.value, created: false });
+  if (settled.value !== null) {
+    // The first attempt was answered with 503: it is told what it has made.
+    const told = await notServedYet(deps.registry, { before: settled.value.name, caller, action });
+    return served(deps, { ...settled.value, created: told?.to === settled.value.row.version });
+  }
   const proof = await proveAdapter(deps, { row, base, tenant: caller.tenant, life });
   if (!proof.ok) return proof;
   const committed = await commit(deps, {
-    ...{ request, row: { ...row, proof: proof.value }, before, action, claimant },
+    ...{ request, row: { ...row, proof: proof.value }, before, action, claimant, sentBy: caller.tenant },
   });
   if (!committed.ok) return committed;
   if (committed.value.name.version === committed.value.row.version)
@@ -122,20 +125,23 @@ async function commit(
     before: NameRow | null;
     action: 'publish' | 'drop';
     claimant: string | null;
+    sentBy: string;
   },
 ): Promise<Result<Published, ApiError>> {
-  const { request, action, claimant } = params;
+  const { request, action, claimant, sentBy } = params;
   const stage = request.stage ?? false;
   const expect = request.expect ?? null;
   let before = params.before;
   for (let attempt = 1; ; attempt += 1) {
     const row: VersionRow = { ...params.row, version: (before?.latest ?? 0) + 1 };
     const why = request.why ?? null;
-    const committed = await deps.registry.publish({ row, stage, before, action, why, claimant });
+    const committed = await deps.registry.publish({ row, stage, before, action, why, claimant, sentBy });
     if (committed.ok) {
       const published = { row, name: committed.value, created: true };
       return stage ? ok(published) : served(deps, published);
     }
+    const lost = await parentLost(deps.registry, row);
+    if (lost !== null) return err(lost);
     if (expect !== null || attempt >= MAX_TRIES || committed.error.name?.owner !== row.owner)
       return err(changed(request.name, committed.error.name));
     before = committed.error.name;
@@ -143,6 +149,20 @@ async function commit(
     if (!settled.ok) return settled;
     if (settled.value !== null) return served(deps, { ...settled.value, created: false });
   }
+}
+
+/** Why a chain cannot be published any more; null when its parent is in use. */
+async function parentLost(
+  registry: Registry,
+  { parent }: Pick<VersionRow, 'parent'>,
+): Promise<ApiError | null> {
+  if (parent === null) return null;
+  const { name, version } = pinOf(parent);
+  const row = await registry.version(name, version);
+  if (row !== null && row.retiredAt === null && row.withdrawnAt === null) return null;
+  return conflict(
+    `The parent '${parent}' was retired or removed while the adapter was being tried. Train and pack it on top of one that is in use.`,
+  );
 }
 
 /** A version is published when its name's pointer is written, not before. */

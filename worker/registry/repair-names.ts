@@ -149,7 +149,7 @@ export const removeUnknownNames: RepairStep = async (deps, { cursor, dryRun }) =
   const mended: Mended[] = [];
   for (const name of page.items) {
     // One that is no legal name is never read.
-    if (nameProblem(name) !== null || (await deps.registry.name(name)) !== null) continue;
+    if (nameProblem(name) !== null || (await unlessDamaged(deps.registry.name(name))) !== null) continue;
     const { state } = await deps.nameIndex.get(name);
     if (state === 'gone' || state === 'absent') continue;
     mended.push({ kind: 'name', id: name, was: 'unknown', did: 'removed' });

@@ -1,5 +1,14 @@
-import { expect, it } from 'vitest';
-import { editedText } from '../../../cli/commands/edit.ts';
+import { runCommand } from 'citty';
+import { afterEach, expect, it, vi } from 'vitest';
+import edit, { editedText } from '../../../cli/commands/edit.ts';
+import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { createAppHarness } from '../../worker/app-harness.ts';
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
 
 const from = { description: null, tags: [] };
 
@@ -13,3 +22,27 @@ it.each([
   [{ ...from, from }, false, 'n is so already; nothing changed'],
   [{ ...from, from }, true, 'n is so already; nothing would change'],
 ])('%j', (answer, dryRun, text) => expect(editedText({ name: 'n', ...answer }, dryRun)).toBe(text));
+
+it('adds and takes away tags beside whoever does so at the same time', async () => {
+  const graft = await createAppHarness();
+  await graft.publish('notes', tinyAdapter({ seed: 1 }));
+  vi.spyOn(process.stdout, 'write').mockReturnValue(true);
+  for (const [name, value] of [
+    ['GRAFT_URL', 'http://edge.test'],
+    ['GRAFT_KEY', 'x'],
+    ['GRAFT_ADMIN_KEY', graft.adminKey],
+  ] as const)
+    vi.stubEnv(name, value);
+  vi.stubGlobal('fetch', (input: string, init: RequestInit = {}) =>
+    graft.request(input.replace('http://edge.test', ''), {
+      method: init.method ?? 'GET',
+      ...(typeof init.body === 'string' ? { body: JSON.parse(init.body) as unknown } : {}),
+    }),
+  );
+  const run = (...flags: string[]) => runCommand(edit, { rawArgs: ['notes', ...flags] });
+  await run('--tag', 'old,kept');
+  await Promise.all([run('--tag', 'a'), run('--tag', 'b', '--untag', 'old'), run('--tag', 'c')]);
+  expect(await graft.services.intake.registry.name('notes')).toMatchObject({
+    about: { tags: ['a', 'b', 'c', 'kept'] },
+  });
+});

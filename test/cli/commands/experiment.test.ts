@@ -82,7 +82,9 @@ function serverOf(view: ExperimentView = viewOf()) {
       const { why: _, ...design } = CreateExperiment.parse(body);
       const filled = { seed: 'made-up', unit: 'user', coverage: 1, metrics: DOCUMENT.metrics };
       const document = { ...filled, ...design, version: 1, status: 'draft', ramp: design.ramp };
-      return Response.json(viewOf(document, { evaluation: null, started_at: null }), { status: 201 });
+      const secret = design.webhook === undefined ? {} : { webhook_secret: 'whsec_once' };
+      const draft = { ...viewOf(document, { evaluation: null, started_at: null }), ...secret };
+      return Response.json(draft, { status: 201 });
     }
     if (pathname === '/admin/experiments') {
       const name = searchParams.get('name');
@@ -210,6 +212,21 @@ describe('graft experiment create', () => {
       { message: /start support\/intent: says the server/ },
     );
     expect(server.asked.at(-1)).toBe(`POST /admin/experiments/${ID}/start`);
+  });
+
+  it.each([false, true])('says what it has made when the start fails, as JSON: %s', async (json) => {
+    const stdout = new PassThrough();
+    const output = createOutput({ json, stdout, stderr: new PassThrough() });
+    const flags = { name: NAME, which: '@4', start: true, webhook: 'https://a.test/hook', rawArgs: [] };
+    const connect = async () => serverOf().client;
+    await expect(runAction('create', flags, { output, connect, ask: async () => null })).rejects.toThrow(
+      /start support\/intent: says the server/,
+    );
+    const out = String(stdout.read());
+    // It is shown once.
+    expect(out).toContain('whsec_once');
+    if (json) expect(JSON.parse(out)).toMatchObject({ id: ID, document: { status: 'draft' } });
+    else expect(out).toContain('draft');
   });
 
   it.each<[string, Partial<Flags>, RegExp]>([

@@ -273,4 +273,20 @@ describe('what cannot be decided now', () => {
     await graft.pass();
     expect(await graft.lying()).toEqual([]);
   });
+
+  it('has its turn behind as many as a pass takes that nobody can try now', async () => {
+    const { answer } = graft.origin;
+    graft.origin.answer = (method, path, init, url) =>
+      path.endsWith('/verify') && String(init.body).includes(first.digest)
+        ? new Response('', { status: 503 })
+        : answer(method, path, init, url);
+    for (let i = 0; i < DROPS_PER_PASS; i += 1) await graft.drop(`n${10 + i}`, first);
+    await graft.drop('z', second);
+    for (let passes = 0; passes < 3; passes += 1)
+      expect((await graft.pass()).postponed).toBeGreaterThan(DROPS_PER_PASS - 2);
+    expect(await graft.versions('z')).toEqual([`1 ${second.digest}`]);
+    graft.origin.answer = answer;
+    for (let passes = 0; passes < 3; passes += 1) await graft.pass();
+    expect(await graft.versions('n10')).toEqual([`1 ${first.digest}`]);
+  });
 });

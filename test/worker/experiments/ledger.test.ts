@@ -33,4 +33,13 @@ experimentLedgerContract('D1', async () => {
 });
 
 webhookOutboxContract('the fake', async () => createFakeWebhookOutbox());
-webhookOutboxContract('D1', async () => createD1WebhookOutbox(await openRealDatabase(miniflare)));
+webhookOutboxContract('D1', async () => {
+  const db = await openRealDatabase(miniflare);
+  await db
+    .prepare(
+      `INSERT INTO experiments (id, name, owner, version, status, seed, seeds, document, created_at, created_by)
+       VALUES ('exp_1', 'a', 'me', 1, 'running', 's', '[]', '{}', 1, 'key_1')`,
+    )
+    .run();
+  return createD1WebhookOutbox(db);
+});

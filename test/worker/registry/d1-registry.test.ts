@@ -135,8 +135,9 @@ describe('two publishers at once', () => {
   const LATER_MS = 61_000;
 
   it('lose nothing that was acknowledged, and the pointer ends on the last flip', async () => {
-    const registry = createD1Registry(await openRealDatabase(miniflare));
-    const one = await createAppHarness({ registry });
+    const db = await openRealDatabase(miniflare);
+    const registry = createD1Registry(db);
+    const one = await createAppHarness({ registry, stores: { blobLedger: createD1BlobLedger(db) } });
     const two = await createAppHarness({ beside: one });
     const publishers: AppHarness[] = [one, two];
     const versionOf = async (response: Response) => {

@@ -1,0 +1,226 @@
+/** Changes that began before an erasure and end behind it, on D1's real statements: nothing comes back with them. */
+import type { Miniflare } from 'miniflare';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { EraseAnswer } from '../../../protocol/index.ts';
+import { createD1Stores } from '../../../worker/d1-stores.ts';
+import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
+import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { createAppHarness, type AppHarness } from '../app-harness.ts';
+import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
+
+const MINUTE_MS = 60_000;
+const [first, second] = [tinyAdapter({ seed: 1 }), tinyAdapter({ seed: 2 })];
+
+let databases: Miniflare;
+let db: SqlDatabase;
+let graft: AppHarness;
+/** What happens before the next call of `<port>.<method>` begins. */
+let before: Map<string, () => Promise<unknown>>;
+
+const waylay = <T extends object>(port: T, name: string): T =>
+  new Proxy(port, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property);
+      if (typeof value !== 'function') return value;
+      return async (...given: unknown[]) => {
+        const call = `${name}.${String(property)}`;
+        const meanwhile = before.get(call);
+        before.delete(call);
+        await meanwhile?.();
+        return Reflect.apply(value, target, given) as unknown;
+      };
+    },
+  });
+
+beforeAll(() => {
+  databases = startDatabases();
+});
+afterAll(() => databases.dispose());
+beforeEach(async () => {
+  for (const method of ['log', 'error'] as const) vi.spyOn(console, method).mockReturnValue(undefined);
+  db = await openRealDatabase(databases);
+  before = new Map();
+  const stores = createD1Stores(db);
+  const experimentLedger = waylay(stores.experimentLedger, 'experimentLedger');
+  graft = await createAppHarness({
+    stores: { ...stores, trafficCollector: stores.traffic },
+    experimentLedger,
+    wrap: waylay,
+  });
+});
+afterEach(() => vi.restoreAllMocks());
+
+const ask = async (path: string, body: object, key?: string) => {
+  const response = await graft.request(path, { body, ...(key === undefined ? {} : { key }) });
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+};
+const done = async (path: string, body: object, key?: string) => {
+  const answer = await ask(path, body, key);
+  if (answer.status > 299) throw new Error(`${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+  return answer.body;
+};
+/** To its end. */
+async function erase(target: object): Promise<void> {
+  for (let cursor: string | null = null; ;) {
+    const page = EraseAnswer.parse(await done('/admin/erase', { ...target, cursor }));
+    if (page.cursor === null) return;
+    ({ cursor } = page);
+  }
+}
+const rows = async (sql: string) => (await db.prepare(sql).all()).results;
+/** What the registry has of names, but for who erased what. */
+const left = async () => ({
+  names: await rows('SELECT name, about FROM names'),
+  history: await rows("SELECT name, action FROM history WHERE action <> 'erase' AND sequence > 0"),
+  stale: await rows('SELECT name FROM stale_pointers'),
+});
+const NOTHING = { names: [], history: [], stale: [] };
+
+describe('a change that an erasure of its name overtakes', () => {
+  beforeEach(async () => {
+    expect((await graft.publish('notes', first)).status).toBe(201);
+    expect((await graft.publish('notes', second)).status).toBe(201);
+    await done('/admin/edit', { name: 'notes', description: 'a secret', tags: ['secret'] });
+    expect((await graft.upload(tinyAdapter({ seed: 3 }))).status).toBeLessThan(300);
+    graft.clock.advance(MINUTE_MS);
+  });
+
+  it.each([
+    ['registry.publish', '/admin/versions', { digest: tinyAdapter({ seed: 3 }).digest }],
+    ['registry.publish', '/admin/versions', { digest: tinyAdapter({ seed: 3 }).digest, stage: true }],
+    ['registry.flip', '/admin/rollback', {}],
+    ['registry.retire', '/admin/retire', { version: 1 }],
+    ['registry.setStrict', '/admin/strict', { strict: true }],
+    ['registry.setAbout', '/admin/edit', { tags: ['other'] }],
+    ['registry.remove', '/admin/remove', {}],
+    ['registry.remove', '/admin/remove', { version: 1 }],
+  ])('%s of %s %j brings nothing of it back', async (call, path, body) => {
+    before.set(call, () => erase({ name: 'notes' }));
+    const answer = await ask(path, { name: 'notes', ...body });
+    expect(before.size).toBe(0);
+    expect(await left()).toEqual(NOTHING);
+    // What minds no other change has been tried again.
+    expect(answer.status).toBe(call === 'registry.setAbout' ? 404 : 409);
+  });
+
+  it('a restoration brings nothing of it back', async () => {
+    await done('/admin/remove', { name: 'notes' });
+    before.set('registry.restore', () => erase({ name: 'notes' }));
+    const answer = await ask('/admin/restore', { name: 'notes' });
+    expect(await left()).toEqual(NOTHING);
+    expect(answer.status).toBe(409);
+  });
+
+  it('a repair brings nothing of it back', async () => {
+    graft.kv.tamper('name:notes', () => null);
+    before.set('registry.repaired', () => erase({ name: 'notes' }));
+    await done('/admin/repair', {});
+    expect(before.size).toBe(0);
+    expect(await left()).toEqual(NOTHING);
+  });
+
+  it('an experiment that is being made is not made', async () => {
+    before.set('experimentLedger.create', () => erase({ name: 'notes' }));
+    const variants = [1, 2].map((version) => ({
+      ...{ key: version === 1 ? 'control' : 'treatment', adapter: `notes@${version}`, weight: 0.5 },
+    }));
+    const answer = await ask('/admin/experiments', { name: 'notes', variants });
+    expect(before.size).toBe(0);
+    expect(await rows('SELECT id FROM experiments')).toEqual([]);
+    expect(await rows('SELECT experiment FROM experiment_versions')).toEqual([]);
+    expect(answer.status).toBe(409);
+  });
+
+  it('an evaluation of an experiment notes nothing of it', async () => {
+    const variants = [2, 1].map((version) => ({
+      ...{ key: version === 2 ? 'control' : 'treatment', adapter: `notes@${version}`, weight: 0.5 },
+    }));
+    const { id } = (await done('/admin/experiments', { name: 'notes', variants })) as { id: string };
+    await done(`/admin/experiments/${id}/start`, {});
+    graft.clock.advance(MINUTE_MS);
+    before.set('experimentLedger.look', () => erase({ name: 'notes' }));
+    await ask(`/admin/experiments/${id}/evaluate`, {});
+    expect(before.size).toBe(0);
+    expect(await rows('SELECT experiment FROM experiment_looks')).toEqual([]);
+    // What was seen is to be told behind that.
+    const message = { id: 'm', experiment: id, url: 'https://example.com/', body: '{}' };
+    await graft.services.outbox.add(message, graft.clock.now());
+    expect(await rows('SELECT id FROM webhook_messages')).toEqual([]);
+  });
+});
+
+it('a name that is published anew while its erasure is cut off keeps nothing of before', async () => {
+  await graft.publish('notes', first, { why: 'a secret' });
+  await done('/admin/edit', { name: 'notes', description: 'a secret' });
+  graft.clock.advance(MINUTE_MS);
+  const put = graft.kv.put.bind(graft.kv);
+  const failing = vi
+    .spyOn(graft.kv, 'put')
+    .mockImplementation((key, ...given) =>
+      key === 'name:notes' ? Promise.reject(new Error('away')) : put(key, ...given),
+    );
+  expect((await ask('/admin/erase', { name: 'notes' })).status).toBe(503);
+  failing.mockRestore();
+  graft.clock.advance(MINUTE_MS);
+  expect((await graft.publish('notes', second, { why: 'anew' })).status).toBe(201);
+  for (let runs = 0; runs < 5; runs += 1) {
+    graft.clock.advance(6 * MINUTE_MS);
+    await graft.schedule((work) => void work.catch(() => undefined));
+  }
+  expect(await rows("SELECT step FROM erasures WHERE step NOT LIKE 'late%' AND step <> 'settling'")).toEqual(
+    [],
+  );
+  const history = (await rows("SELECT action, why FROM history WHERE action <> 'erase'")) as object[];
+  expect(history).toEqual([{ action: 'publish', why: 'anew' }]);
+  expect(await rows('SELECT name, version, about FROM names')).toMatchObject([
+    { name: 'notes', about: null },
+  ]);
+  expect(await rows('SELECT digest FROM versions')).toEqual([{ digest: second.digest }]);
+  // Its next change goes on from there.
+  await done('/admin/edit', { name: 'notes', description: 'anew' });
+});
+
+it('an erasure whose name another tenant has taken meanwhile is gone on with', async () => {
+  const { key } = (await done('/admin/keys', { tenant: 'bob', kind: 'admin' })) as { key: string };
+  await graft.publish('notes', first);
+  graft.clock.advance(MINUTE_MS);
+  const remove = graft.kv.delete.bind(graft.kv);
+  const failing = vi
+    .spyOn(graft.kv, 'delete')
+    .mockImplementation((of) => (of.startsWith('blob:') ? Promise.reject(new Error('away')) : remove(of)));
+  expect((await ask('/admin/erase', { name: 'notes' })).status).toBe(503);
+  failing.mockRestore();
+  const path = `/admin/blobs/${second.digest}`;
+  await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(second.bytes) });
+  const parts = [{ bytes: second.bytes.length, sha256: second.digest }];
+  await done(path, { bytes: second.bytes.length, parts }, key);
+  await done('/admin/versions', { name: 'notes', digest: second.digest }, key);
+  const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+  const answer = await ask('/admin/erase', { name: 'notes', cursor: String(id) });
+  expect(answer.body).toMatchObject({ owner: 'default', erased: { files: 1 } });
+  expect(answer.body['settles_at']).not.toBeNull();
+  expect((await left()).names).toMatchObject([{ name: 'notes' }]);
+  // Nor by who has the name now.
+  expect((await ask('/admin/erase', { name: 'notes', cursor: String(id) }, key)).body).toMatchObject({
+    owner: 'bob',
+    settles_at: null,
+  });
+});
+
+describe('a name that is being published for a tenant', () => {
+  it.each(['begins', 'ends'])('is not there when its erasure %s meanwhile', async (when) => {
+    const { key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
+    const path = `/admin/blobs/${first.digest}`;
+    await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(first.bytes) });
+    const parts = [{ bytes: first.bytes.length, sha256: first.digest }];
+    await done(path, { bytes: first.bytes.length, parts }, key);
+    before.set('registry.publish', async () => {
+      if (when === 'ends') return erase({ tenant: 'acme' });
+      before.set('rights.syncGrants', () => Promise.reject(new Error('cut off')));
+      await ask('/admin/erase', { tenant: 'acme' });
+    });
+    const answer = await ask('/admin/versions', { name: 'acme/notes', digest: first.digest }, key);
+    expect((await left()).names).toEqual([]);
+    expect(answer.status).toBe(409);
+  });
+});

@@ -1,0 +1,138 @@
+/** Two changes at the same time, and changes that meet another half way: the real app on D1's real statements. */
+import type { Miniflare } from 'miniflare';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { chainId } from '../../../protocol/index.ts';
+import { createD1Stores } from '../../../worker/d1-stores.ts';
+import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
+import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { createAppHarness, type AppHarness } from '../app-harness.ts';
+import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
+
+const MINUTE_MS = 60_000;
+const [first, second] = [tinyAdapter({ seed: 1 }), tinyAdapter({ seed: 2 })];
+
+let databases: Miniflare;
+let db: SqlDatabase;
+let graft: AppHarness;
+
+beforeAll(() => {
+  databases = startDatabases();
+});
+afterAll(() => databases.dispose());
+beforeEach(async () => {
+  for (const method of ['log', 'error'] as const) vi.spyOn(console, method).mockReturnValue(undefined);
+  db = await openRealDatabase(databases);
+  const stores = createD1Stores(db);
+  graft = await createAppHarness({ stores: { ...stores, trafficCollector: stores.traffic } });
+});
+afterEach(() => vi.restoreAllMocks());
+
+const ask = async (path: string, body: object, key?: string) => {
+  const response = await graft.request(path, { body, ...(key === undefined ? {} : { key }) });
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+};
+const get = async (path: string) => (await (await graft.request(path)).json()) as Record<string, unknown>;
+
+describe('two at once', () => {
+  it('that add and take away tags are both done', async () => {
+    await graft.publish('notes', first);
+    await ask('/admin/edit', { name: 'notes', tags: ['old'] });
+    const answers = await Promise.all([
+      ask('/admin/edit', { name: 'notes', add_tags: ['a', 'old'] }),
+      ask('/admin/edit', { name: 'notes', add_tags: ['b'], remove_tags: ['old'] }),
+      ask('/admin/edit', { name: 'notes', description: 'what it is for' }),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200]);
+    const { names } = (await get('/admin/names')) as { names: { description: string; tags: string[] }[] };
+    expect(names).toMatchObject([{ description: 'what it is for' }]);
+    expect(names[0]?.tags.filter((tag) => tag !== 'old')).toEqual(['a', 'b']);
+  });
+
+  it('that change different limits of a tenant are both done', async () => {
+    const answers = await Promise.all([
+      ask('/admin/tenants/limits', { tenant: 'acme', limits: { requests_per_minute: 60 } }),
+      ask('/admin/tenants/limits', { tenant: 'acme', limits: { tokens_per_day: 1_000 } }),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+    const { tenants } = await get('/admin/tenants/limits');
+    expect(tenants).toMatchObject([{ limits: { requests_per_minute: 60, tokens_per_day: 1_000 } }]);
+  });
+
+  it('that register the same key register it once', async () => {
+    const hash = 'ab'.repeat(32);
+    const answers = await Promise.all([1, 2, 3].map(() => ask('/admin/keys', { tenant: 'acme', hash })));
+    expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 201]);
+    expect(new Set(answers.map(({ body }) => body['id'])).size).toBe(1);
+  });
+});
+
+describe('a publication', () => {
+  it('that was not served at first is told to be new when it is repeated', async () => {
+    await graft.publish('notes', first);
+    graft.clock.advance(MINUTE_MS);
+    const put = graft.kv.put.bind(graft.kv);
+    const failing = vi
+      .spyOn(graft.kv, 'put')
+      .mockImplementation((key, ...given) =>
+        key === 'name:notes' ? Promise.reject(new Error('away')) : put(key, ...given),
+      );
+    expect((await graft.publish('notes', second)).status).toBe(503);
+    failing.mockRestore();
+    graft.clock.advance(MINUTE_MS);
+    expect((await graft.publish('notes', second)).status).toBe(201);
+    expect((await graft.publish('notes', second)).status).toBe(200);
+  });
+
+  it.each([
+    ['retired', false],
+    ['removed', false],
+    ['retired', true],
+  ])('whose parent is %s while it is being tried says so', async (how, known) => {
+    await graft.publish('base-notes', first);
+    const child = tinyAdapter({ seed: 5, parent: await chainId([{ digest: first.digest, scale: 1 }]) });
+    const other = tinyAdapter({ seed: 6, parent: await chainId([{ digest: first.digest, scale: 1 }]) });
+    if (known) await graft.publish('child', other, { parent: 'base-notes', stage: true });
+    if (known) await ask('/admin/retire', { name: 'child', version: 1 });
+    const { answer } = graft.origin;
+    graft.origin.answer = async (method, path, init, url) => {
+      if (path.endsWith('/verify')) {
+        graft.origin.answer = answer;
+        await graft.publish('base-notes', second);
+        const path = how === 'retired' ? '/admin/retire' : '/admin/remove';
+        expect((await ask(path, { name: 'base-notes', version: 1 })).status).toBe(200);
+      }
+      return answer(method, path, init, url);
+    };
+    const refused = await graft.publish('child', child, { parent: 'base-notes' });
+    expect(refused.status).toBe(409);
+    const { error } = (await refused.json()) as { error: { message: string } };
+    expect(error.message).toContain("'base-notes@1'");
+    expect(error.message).toMatch(/retired or removed/);
+  });
+});
+
+describe('a row whose description cannot be read', () => {
+  it('is told by repair, left out of lists, and keeps nothing else from its turn', async () => {
+    await graft.publish('bad', first);
+    await graft.publish('good', second);
+    graft.clock.advance(MINUTE_MS);
+    await db.prepare("UPDATE names SET about = '{' WHERE name = 'bad'").run();
+    graft.kv.tamper('name:good', () => null);
+    expect((await get('/admin/names'))['names']).toMatchObject([{ name: 'good' }]);
+    const damaged: unknown[] = [];
+    const mended: unknown[] = [];
+    for (let cursor: string | null = null; ;) {
+      const { status, body } = await ask('/admin/repair', { cursor });
+      expect(status).toBe(200);
+      damaged.push(...((body['damaged'] ?? []) as unknown[]));
+      mended.push(...(body['mended'] as unknown[]));
+      if (body['cursor'] === null) break;
+      cursor = body['cursor'] as string;
+    }
+    expect(damaged).toEqual([{ table: 'names', id: 'bad', column: 'about' }]);
+    expect(mended).toMatchObject([{ kind: 'name', id: 'good' }]);
+    expect(await ask('/admin/edit', { name: 'bad', description: 'anew' })).toMatchObject({
+      body: { error: { code: 'registry_damaged' } },
+    });
+  });
+});
