@@ -299,7 +299,7 @@ describe('trouble at the origin', () => {
     expect(await response.json()).toMatchObject({ error: { code: 'origin_unavailable' } });
     expect((await graft.request('/healthz')).status).toBe(200);
     expect(await (await graft.admin('/admin/origins')).json()).toEqual({
-      origins: [{ id: 'o1', base: null, residents: null }],
+      origins: [{ id: 'o1', base: null, reason: expect.stringMatching(/\S/) as string, residents: null }],
     });
   });
 });
