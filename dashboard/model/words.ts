@@ -58,6 +58,9 @@ export function moment(at: number): string {
   );
 }
 
+/** Of the reader's zone, such as `2026-11-25`. */
+export const day = (at: number): string => moment(at).slice(0, 10);
+
 /** @param at unix ms. @returns such as `10:58:03`, in the reader's time zone. */
 export function clock(at: number): string {
   const date = new Date(at);

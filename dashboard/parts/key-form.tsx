@@ -75,12 +75,20 @@ export function ApiKeyForm({ onKey }: { onKey: (key: string) => void }) {
   );
 }
 
-/** In the place of a key that has expired or was revoked since it was given. */
-export function OtherKey({ refusal, onKey }: { refusal: Problem; onKey: (key: string) => void }) {
-  return (
+/** Why nothing can be asked; of a key that has expired or was revoked since it was given, with a field for another. */
+export function KeyProblem(props: {
+  refused: Problem | null;
+  problem: Problem | null;
+  onRetry: () => void;
+  onKey: (key: string) => void;
+}) {
+  const { refused, problem, onRetry, onKey } = props;
+  return refused === null ? (
+    <ProblemNote problem={problem} onRetry={onRetry} />
+  ) : (
     <section class="card here-key" aria-label="Another API key">
       <p role="alert">
-        <strong>{refusal.message}</strong> Give another one to go on.
+        <strong>{refused.message}</strong> Give another one to go on.
       </p>
       <ApiKeyForm onKey={onKey} />
     </section>

@@ -1,5 +1,5 @@
 import { MessageSquarePlus, Square } from 'lucide';
-import { useEffect, useLayoutEffect, useMemo, useState } from 'preact/hooks';
+import { useLayoutEffect, useMemo, useState } from 'preact/hooks';
 import { type Client, createClient } from '../../api/client.ts';
 import { engineHere } from '../../api/engine-here.ts';
 import {
@@ -18,8 +18,7 @@ import { MAY_NOT_DOWNLOAD } from '../../model/problem-here.ts';
 import { hashOf } from '../../model/view.ts';
 import { number } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
-import { ApiKeyForm, OtherKey } from '../../parts/key-form.tsx';
-import { ProblemNote } from '../../parts/notes.tsx';
+import { ApiKeyForm, KeyProblem } from '../../parts/key-form.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import { storedKey } from '../../session.ts';
 import { AnswerText, AsTextSwitch, Figures } from '../playground/answer-text.tsx';
@@ -58,16 +57,13 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
   const api = useMemo(() => createClient(apiKey), [apiKey]);
   const { setup, turns } = useStore(hereStore);
   const engine = useStore(engineHere);
-  const { known, bases, settled, refused, problem, lookAgain } = useModels(client, api);
+  const isRefused = turns.at(-1)?.answers.origin?.problem?.code === 'invalid_api_key';
+  const { known, bases, settled, trouble } = useModels(client, api, isRefused);
   const [isApart, setApart] = useState(() => /^(localhost|127\.|\[::1\])/.test(location.hostname));
 
   // What an address says goes before what was there, and the address then says all of it.
   useLayoutEffect(() => setUpHere(setupOf(query, hereStore.get().setup)), [query]);
   useAddress(hashOf({ at: 'here', query: setupQuery(setup) }));
-  const isRefused = turns.at(-1)?.answers.origin?.problem?.code === 'invalid_api_key';
-  useEffect(() => {
-    if (isRefused) lookAgain();
-  }, [isRefused]);
 
   const model = setup.name ?? known.find((id) => !bases.includes(id)) ?? bases[0] ?? '';
   const last = turns.at(-1);
@@ -99,11 +95,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
           onInput={(event) => setUpHere({ name: event.currentTarget.value.trim() })}
         />
       </label>
-      {refused === null ? (
-        <ProblemNote problem={problem} onRetry={lookAgain} />
-      ) : (
-        <OtherKey refusal={refused} onKey={props.onKey} />
-      )}
+      <KeyProblem {...trouble} onKey={props.onKey} />
       {mayNot && (
         <NoDownload
           onKey={(key) => {

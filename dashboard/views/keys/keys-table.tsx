@@ -2,7 +2,7 @@ import { RefreshCw, SlidersHorizontal, Trash2 } from 'lucide';
 import type { KeyView } from '../../../protocol/admin-api/keys.ts';
 import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
 import { hoursWords, keyState, limitsWords } from '../../model/key-words.ts';
-import { ago, moment } from '../../model/words.ts';
+import { ago, day, moment } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
 import { Table } from '../../parts/table.tsx';
 
@@ -70,7 +70,7 @@ export function KeysTable(props: {
                 <>
                   {' '}
                   <span class="hint nowrap" title={moment(key.expires_at)}>
-                    until {moment(key.expires_at).slice(0, 10)}
+                    until {day(key.expires_at)}
                   </span>
                 </>
               )}

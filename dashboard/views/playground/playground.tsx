@@ -1,5 +1,5 @@
 import { Laptop, MessageSquarePlus, Square } from 'lucide';
-import { useEffect, useLayoutEffect, useMemo, useState } from 'preact/hooks';
+import { useLayoutEffect, useMemo, useState } from 'preact/hooks';
 import { type Client, createClient } from '../../api/client.ts';
 import type { Answer } from '../../api/stream-chat.ts';
 import { differences, type Piece } from '../../model/answer-difference.ts';
@@ -7,8 +7,7 @@ import { chatBody, type Setup, setupOf, setupQuery } from '../../model/playgroun
 import { hashOf } from '../../model/view.ts';
 import { CallIt } from '../../parts/copy-button.tsx';
 import { Icon } from '../../parts/icon.tsx';
-import { ApiKeyForm, OtherKey } from '../../parts/key-form.tsx';
-import { ProblemNote } from '../../parts/notes.tsx';
+import { ApiKeyForm, KeyProblem } from '../../parts/key-form.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import {
   askBoth,
@@ -49,16 +48,13 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
   const { client, apiKey, query } = props;
   const api = useMemo(() => createClient(apiKey), [apiKey]);
   const { setup, turns } = useStore(playground());
-  const { known, bases, settled, refused, problem, lookAgain } = useModels(client, api);
+  const isRefused = SIDES.some((side) => turns.at(-1)?.answers[side]?.problem?.code === 'invalid_api_key');
+  const { known, bases, settled, trouble } = useModels(client, api, isRefused);
   const [isCompared, setCompared] = useState(false);
 
   // What an address says goes before what was there, and the address then says all of it.
   useLayoutEffect(() => setUp(setupOf(query, playground().get().setup)), [query]);
   useAddress(hashOf({ at: 'playground', query: setupQuery(setup) }));
-  const isRefused = SIDES.some((side) => turns.at(-1)?.answers[side]?.problem?.code === 'invalid_api_key');
-  useEffect(() => {
-    if (isRefused) lookAgain();
-  }, [isRefused]);
 
   const guess: Record<Side, string> = {
     left: bases[0] ?? '',
@@ -92,11 +88,7 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
           </button>
         </span>
       </div>
-      {refused === null ? (
-        <ProblemNote problem={problem} onRetry={lookAgain} />
-      ) : (
-        <OtherKey refusal={refused} onKey={props.onKey} />
-      )}
+      <KeyProblem {...trouble} onKey={props.onKey} />
       <ParameterFields setup={setup} onChange={setUp} />
       <datalist id="models">
         {known.map((id) => (

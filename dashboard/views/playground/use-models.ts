@@ -1,4 +1,4 @@
-import { useRef } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 import { ModelList } from '../../../protocol/completion-answers.ts';
 import { type Client, readNames } from '../../api/client.ts';
 import type { Problem } from '../../model/problem.ts';
@@ -11,16 +11,19 @@ interface Models {
   readonly bases: string[];
   /** All that is known was read. */
   readonly settled: boolean;
-  /** Why the API key is none, or none any more; null = it is good, as far as is known. */
-  readonly refused: Problem | null;
-  /** Why nothing is known; null = something is, or it is still read. */
-  readonly problem: Problem | null;
-  /** Reads all of it again: whether the key is good still, too. */
-  lookAgain(): void;
+  /** As `KeyProblem` shows it. */
+  readonly trouble: {
+    /** Why the API key is none, or none any more; null = it is good, as far as is known. */
+    readonly refused: Problem | null;
+    /** Why nothing is known; null = something is, or it is still read. */
+    readonly problem: Problem | null;
+    /** Reads all of it again: whether the key is good still, too. */
+    onRetry(): void;
+  };
 }
 
-/** What can be asked. @param api with the API key. */
-export function useModels(client: Client, api: Client): Models {
+/** What can be asked. @param api with the API key. @param isRefused that was refused with it: all is read again. */
+export function useModels(client: Client, api: Client, isRefused: boolean): Models {
   // Another key may have other models.
   const keys = useRef({ api, count: 0 });
   if (keys.current.api !== api) keys.current = { api, count: keys.current.count + 1 };
@@ -33,10 +36,16 @@ export function useModels(client: Client, api: Client): Models {
     ...(names.data?.entries ?? []).map(({ name }) => name),
   ]);
   const settled = [models, names, origins].every(({ data, problem }) => data !== null || problem !== null);
+  const onRetry = () => void Promise.all([models, names, origins].map(({ reload }) => reload()));
+  useEffect(() => {
+    if (isRefused) onRetry();
+  }, [isRefused]);
   return {
     ...{ known: [...known].sort(byName), bases, settled },
-    refused: models.problem?.code === 'invalid_api_key' ? models.problem : null,
-    problem: settled && known.size + bases.length === 0 ? models.problem : null,
-    lookAgain: () => void Promise.all([models, names, origins].map(({ reload }) => reload())),
+    trouble: {
+      refused: models.problem?.code === 'invalid_api_key' ? models.problem : null,
+      problem: settled && known.size + bases.length === 0 ? models.problem : null,
+      onRetry,
+    },
   };
 }

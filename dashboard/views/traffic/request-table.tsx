@@ -1,7 +1,7 @@
 import { Fragment } from 'preact';
 import { useState } from 'preact/hooks';
 import type { RequestView } from '../../../protocol/admin-api/traffic.ts';
-import { clock, duration, moment, whole } from '../../model/words.ts';
+import { clock, day, duration, moment, whole } from '../../model/words.ts';
 import { outcomeWords, requestPhases } from '../../model/request-phases.ts';
 import type { Client } from '../../api/client.ts';
 import { Breakable } from '../../parts/breakable.tsx';
@@ -41,9 +41,7 @@ export function RequestTable(props: { requests: readonly RequestView[]; client: 
               <tr>
                 <td class="nowrap">
                   <time title={moment(request.at)}>{clock(request.at)}</time>
-                  {dayOf(request.at) !== dayOf(Date.now()) && (
-                    <span class="under faint">{dayOf(request.at)}</span>
-                  )}
+                  {day(request.at) !== day(Date.now()) && <span class="under faint">{day(request.at)}</span>}
                 </td>
                 <td class="nowrap">
                   <span class={`state ${tone(request.status)}`}>{request.status}</span>
@@ -94,9 +92,6 @@ export function RequestTable(props: { requests: readonly RequestView[]; client: 
     </>
   );
 }
-
-/** Of the reader, such as `2026-11-25`. */
-const dayOf = (at: number): string => moment(at).slice(0, 10);
 
 const LEGEND = [
   ['lookup', 'key and name'],

@@ -1,19 +1,12 @@
 /** Changes that began before an erasure and end behind it, on D1's real statements: nothing comes back with them. */
-import type { Miniflare } from 'miniflare';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { EraseAnswer } from '../../../protocol/index.ts';
-import { createD1Stores } from '../../../worker/d1-stores.ts';
-import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
-import { createAppHarness, type AppHarness } from '../app-harness.ts';
-import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
+import { useD1App } from '../d1-app.ts';
 
 const MINUTE_MS = 60_000;
 const [first, second] = [tinyAdapter({ seed: 1 }), tinyAdapter({ seed: 2 })];
 
-let databases: Miniflare;
-let db: SqlDatabase;
-let graft: AppHarness;
 /** What happens before the next call of `<port>.<method>` begins. */
 let before: Map<string, () => Promise<unknown>>;
 
@@ -32,28 +25,14 @@ const waylay = <T extends object>(port: T, name: string): T =>
     },
   });
 
-beforeAll(() => {
-  databases = startDatabases();
-});
-afterAll(() => databases.dispose());
-beforeEach(async () => {
-  for (const method of ['log', 'error'] as const) vi.spyOn(console, method).mockReturnValue(undefined);
-  db = await openRealDatabase(databases);
+beforeEach(() => {
   before = new Map();
-  const stores = createD1Stores(db);
-  const experimentLedger = waylay(stores.experimentLedger, 'experimentLedger');
-  graft = await createAppHarness({
-    stores: { ...stores, trafficCollector: stores.traffic },
-    experimentLedger,
-    wrap: waylay,
-  });
 });
-afterEach(() => vi.restoreAllMocks());
-
-const ask = async (path: string, body: object, key?: string) => {
-  const response = await graft.request(path, { body, ...(key === undefined ? {} : { key }) });
-  return { status: response.status, body: (await response.json()) as Record<string, unknown> };
-};
+const app = useD1App(({ experimentLedger }) => ({
+  experimentLedger: waylay(experimentLedger, 'experimentLedger'),
+  wrap: waylay,
+}));
+const { ask } = app;
 const done = async (path: string, body: object, key?: string) => {
   const answer = await ask(path, body, key);
   if (answer.status > 299) throw new Error(`${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
@@ -67,7 +46,7 @@ async function erase(target: object): Promise<void> {
     ({ cursor } = page);
   }
 }
-const rows = async (sql: string) => (await db.prepare(sql).all()).results;
+const rows = async (sql: string) => (await app.db.prepare(sql).all()).results;
 /** What the registry has of names, but for who erased what. */
 const left = async () => ({
   names: await rows('SELECT name, about FROM names'),
@@ -78,11 +57,11 @@ const NOTHING = { names: [], history: [], stale: [] };
 
 describe('a change that an erasure of its name overtakes', () => {
   beforeEach(async () => {
-    expect((await graft.publish('notes', first)).status).toBe(201);
-    expect((await graft.publish('notes', second)).status).toBe(201);
+    expect((await app.graft.publish('notes', first)).status).toBe(201);
+    expect((await app.graft.publish('notes', second)).status).toBe(201);
     await done('/admin/edit', { name: 'notes', description: 'a secret', tags: ['secret'] });
-    expect((await graft.upload(tinyAdapter({ seed: 3 }))).status).toBeLessThan(300);
-    graft.clock.advance(MINUTE_MS);
+    expect((await app.graft.upload(tinyAdapter({ seed: 3 }))).status).toBeLessThan(300);
+    app.graft.clock.advance(MINUTE_MS);
   });
 
   it.each([
@@ -112,7 +91,7 @@ describe('a change that an erasure of its name overtakes', () => {
   });
 
   it('a repair brings nothing of it back', async () => {
-    graft.kv.tamper('name:notes', () => null);
+    app.graft.kv.tamper('name:notes', () => null);
     before.set('registry.repaired', () => erase({ name: 'notes' }));
     await done('/admin/repair', {});
     expect(before.size).toBe(0);
@@ -137,35 +116,35 @@ describe('a change that an erasure of its name overtakes', () => {
     }));
     const { id } = (await done('/admin/experiments', { name: 'notes', variants })) as { id: string };
     await done(`/admin/experiments/${id}/start`, {});
-    graft.clock.advance(MINUTE_MS);
+    app.graft.clock.advance(MINUTE_MS);
     before.set('experimentLedger.look', () => erase({ name: 'notes' }));
     await ask(`/admin/experiments/${id}/evaluate`, {});
     expect(before.size).toBe(0);
     expect(await rows('SELECT experiment FROM experiment_looks')).toEqual([]);
     // What was seen is to be told behind that.
     const message = { id: 'm', experiment: id, url: 'https://example.com/', body: '{}' };
-    await graft.services.outbox.add(message, graft.clock.now());
+    await app.graft.services.outbox.add(message, app.graft.clock.now());
     expect(await rows('SELECT id FROM webhook_messages')).toEqual([]);
   });
 });
 
 it('a name that is published anew while its erasure is cut off keeps nothing of before', async () => {
-  await graft.publish('notes', first, { why: 'a secret' });
+  await app.graft.publish('notes', first, { why: 'a secret' });
   await done('/admin/edit', { name: 'notes', description: 'a secret' });
-  graft.clock.advance(MINUTE_MS);
-  const put = graft.kv.put.bind(graft.kv);
+  app.graft.clock.advance(MINUTE_MS);
+  const put = app.graft.kv.put.bind(app.graft.kv);
   const failing = vi
-    .spyOn(graft.kv, 'put')
+    .spyOn(app.graft.kv, 'put')
     .mockImplementation((key, ...given) =>
       key === 'name:notes' ? Promise.reject(new Error('away')) : put(key, ...given),
     );
   expect((await ask('/admin/erase', { name: 'notes' })).status).toBe(503);
   failing.mockRestore();
-  graft.clock.advance(MINUTE_MS);
-  expect((await graft.publish('notes', second, { why: 'anew' })).status).toBe(201);
+  app.graft.clock.advance(MINUTE_MS);
+  expect((await app.graft.publish('notes', second, { why: 'anew' })).status).toBe(201);
   for (let runs = 0; runs < 5; runs += 1) {
-    graft.clock.advance(6 * MINUTE_MS);
-    await graft.schedule((work) => void work.catch(() => undefined));
+    app.graft.clock.advance(6 * MINUTE_MS);
+    await app.graft.schedule((work) => void work.catch(() => undefined));
   }
   expect(await rows("SELECT step FROM erasures WHERE step NOT LIKE 'late%' AND step <> 'settling'")).toEqual(
     [],
@@ -182,16 +161,16 @@ it('a name that is published anew while its erasure is cut off keeps nothing of 
 
 it('an erasure whose name another tenant has taken meanwhile is gone on with', async () => {
   const { key } = (await done('/admin/keys', { tenant: 'bob', kind: 'admin' })) as { key: string };
-  await graft.publish('notes', first);
-  graft.clock.advance(MINUTE_MS);
-  const remove = graft.kv.delete.bind(graft.kv);
+  await app.graft.publish('notes', first);
+  app.graft.clock.advance(MINUTE_MS);
+  const remove = app.graft.kv.delete.bind(app.graft.kv);
   const failing = vi
-    .spyOn(graft.kv, 'delete')
+    .spyOn(app.graft.kv, 'delete')
     .mockImplementation((of) => (of.startsWith('blob:') ? Promise.reject(new Error('away')) : remove(of)));
   expect((await ask('/admin/erase', { name: 'notes' })).status).toBe(503);
   failing.mockRestore();
   const path = `/admin/blobs/${second.digest}`;
-  await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(second.bytes) });
+  await app.graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(second.bytes) });
   const parts = [{ bytes: second.bytes.length, sha256: second.digest }];
   await done(path, { bytes: second.bytes.length, parts }, key);
   await done('/admin/versions', { name: 'notes', digest: second.digest }, key);
@@ -211,7 +190,7 @@ describe('a name that is being published for a tenant', () => {
   it.each(['begins', 'ends'])('is not there when its erasure %s meanwhile', async (when) => {
     const { key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
     const path = `/admin/blobs/${first.digest}`;
-    await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(first.bytes) });
+    await app.graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(first.bytes) });
     const parts = [{ bytes: first.bytes.length, sha256: first.digest }];
     await done(path, { bytes: first.bytes.length, parts }, key);
     before.set('registry.publish', async () => {

@@ -1,19 +1,12 @@
 /** An erasure beside what is under way while it runs: the real app on D1's real statements, with a clock of its own. */
-import type { Miniflare } from 'miniflare';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { ERASE_SETTLE_MS, EraseAnswer } from '../../../protocol/index.ts';
 import { REQUEST_BUDGET_MS } from '../../../worker/limits.ts';
-import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
-import { createAppHarness, type AppHarness } from '../app-harness.ts';
-import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
-import { createD1Stores } from '../../../worker/d1-stores.ts';
+import { useD1App } from '../d1-app.ts';
 
 const MINUTE_MS = 60_000;
 
-let databases: Miniflare;
-let db: SqlDatabase;
-let graft: AppHarness;
 /** What of a kind is on its way to KV fails the next time. */
 let failing: string | null;
 
@@ -30,24 +23,13 @@ function cutting<T extends object>(rights: T): T {
   return Object.fromEntries(cut) as T;
 }
 
-beforeAll(() => {
-  databases = startDatabases();
-});
-afterAll(() => databases.dispose());
-beforeEach(async () => {
-  for (const method of ['log', 'error'] as const) vi.spyOn(console, method).mockReturnValue(undefined);
-  db = await openRealDatabase(databases);
+beforeEach(() => {
   failing = null;
-  const stores = createD1Stores(db);
-  graft = await createAppHarness({
-    stores: { ...stores, trafficCollector: stores.traffic },
-    wrap: (port, name) => (name === 'rights' ? cutting(port) : port),
-  });
 });
-afterEach(() => vi.restoreAllMocks());
+const app = useD1App(() => ({ wrap: (port, name) => (name === 'rights' ? cutting(port) : port) }));
 
 const post = async (path: string, body: object, key?: string) => {
-  const response = await graft.request(path, { body, ...(key === undefined ? {} : { key }) });
+  const response = await app.graft.request(path, { body, ...(key === undefined ? {} : { key }) });
   const text = await response.text();
   if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
   return JSON.parse(text) as Record<'id' | 'key', string>;
@@ -65,9 +47,9 @@ async function erase(tenant: string, begin: string | null = null): Promise<void>
 /** Runs of the schedule, until no erasure is left for it or it waits for its time. */
 const scheduled = async () => {
   for (let runs = 0; runs < 10 && (await rows('SELECT id FROM erasures')).length > 0; runs += 1)
-    await graft.schedule((work) => void work.catch(() => undefined));
+    await app.graft.schedule((work) => void work.catch(() => undefined));
 };
-const rows = async (sql: string) => (await db.prepare(sql).all()).results;
+const rows = async (sql: string) => (await app.db.prepare(sql).all()).results;
 const saying = async (word: string) =>
   [
     ...(await rows('SELECT tenant, key_id FROM traffic')),
@@ -84,15 +66,15 @@ describe('a tenant that is erased', () => {
       origin?.enqueue(new TextEncoder().encode(text));
       await new Promise((resolve) => setImmediate(resolve));
     };
-    const usual = graft.origin.answer;
-    graft.origin.answer = (method, path, init) =>
+    const usual = app.graft.origin.answer;
+    app.graft.origin.answer = (method, path, init) =>
       path === '/v1/chat/completions'
         ? new Response(new ReadableStream<Uint8Array>({ start: (begun) => void (origin = begun) }), {
             headers: { 'content-type': 'text/event-stream' },
           })
         : usual(method, path, init);
     const ask = (by: string) =>
-      graft.request('/v1/chat/completions', {
+      app.graft.request('/v1/chat/completions', {
         key: by,
         body: { model: 'base', stream: true, messages: [{ role: 'user', content: 'hi' }] },
       });
@@ -109,17 +91,17 @@ describe('a tenant that is erased', () => {
     const text = asking.text();
     await say(': ping\n\n');
     await erase('acme');
-    graft.clock.advance(4 * MINUTE_MS);
+    app.graft.clock.advance(4 * MINUTE_MS);
     await say(': ping\n\n');
     await scheduled();
-    graft.clock.advance(5 * MINUTE_MS);
+    app.graft.clock.advance(5 * MINUTE_MS);
     await say(': ping\n\n');
     await end();
     await text;
-    await graft.settled();
+    await app.graft.settled();
     // As of any request: it ran to its end, and is noted.
     expect(await saying('acme')).not.toEqual([]);
-    graft.clock.advance(ERASE_SETTLE_MS);
+    app.graft.clock.advance(ERASE_SETTLE_MS);
     await scheduled();
     expect(await rows('SELECT id FROM erasures')).toEqual([]);
     expect(await saying('acme')).toEqual([]);
@@ -128,25 +110,27 @@ describe('a tenant that is erased', () => {
 
   it('leaves no grant with others, wherever it was cut off', async () => {
     await makeKey('acme');
-    expect((await graft.publish('acme', tinyAdapter({ seed: 1 }), { owner: 'acme' })).status).toBe(201);
+    expect((await app.graft.publish('acme', tinyAdapter({ seed: 1 }), { owner: 'acme' })).status).toBe(201);
     const admin = await makeKey('acme', 'admin');
     for (const tenant of ['bob', 'carol'])
       await post('/admin/grants', { tenant, scope: 'acme/**' }, admin.key);
     const granted = () => {
       const values: (string | null)[] = [];
       for (const tenant of ['bob', 'carol'])
-        graft.kv.tamper(`grant:${tenant}`, (value) => {
+        app.graft.kv.tamper(`grant:${tenant}`, (value) => {
           values.push(value);
           return value;
         });
       return values.join();
     };
     expect(granted()).toContain('acme/**');
-    graft.clock.advance(MINUTE_MS);
+    app.graft.clock.advance(MINUTE_MS);
     const page = EraseAnswer.parse(await post('/admin/erase', { tenant: 'acme', dry_run: true }));
     expect(page.plan).toMatchObject({ grants: 2 });
     failing = 'syncGrants';
-    expect((await graft.request('/admin/erase', { body: { tenant: 'acme' } })).status).toBeGreaterThan(499);
+    expect((await app.graft.request('/admin/erase', { body: { tenant: 'acme' } })).status).toBeGreaterThan(
+      499,
+    );
     expect(failing).toBeNull();
     const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
     await erase('acme', String(id));
@@ -157,17 +141,21 @@ describe('a tenant that is erased', () => {
   it('keeps a key that was made for it meanwhile to be found and revoked', async () => {
     const old = await makeKey('acme');
     failing = 'syncKey';
-    expect((await graft.request('/admin/erase', { body: { tenant: 'acme' } })).status).toBeGreaterThan(499);
+    expect((await app.graft.request('/admin/erase', { body: { tenant: 'acme' } })).status).toBeGreaterThan(
+      499,
+    );
     const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
     const fresh = await makeKey('acme');
     await erase('acme', String(id));
-    const { keys } = (await (await graft.request('/admin/keys')).json()) as { keys: { id: string }[] };
+    const { keys } = (await (await app.graft.request('/admin/keys')).json()) as { keys: { id: string }[] };
     expect(keys.map((one) => one.id)).toEqual([fresh.id]);
-    const status = async (key: string) => (await graft.request('/v1/models', { key })).status;
-    graft.clock.advance(2 * MINUTE_MS);
+    const status = async (key: string) => (await app.graft.request('/v1/models', { key })).status;
+    app.graft.clock.advance(2 * MINUTE_MS);
     expect([await status(old.key), await status(fresh.key)]).toEqual([401, 200]);
-    expect((await graft.request(`/admin/keys/${fresh.id}`, { method: 'DELETE' })).status).toBeLessThan(300);
-    graft.clock.advance(2 * MINUTE_MS);
+    expect((await app.graft.request(`/admin/keys/${fresh.id}`, { method: 'DELETE' })).status).toBeLessThan(
+      300,
+    );
+    app.graft.clock.advance(2 * MINUTE_MS);
     expect(await status(fresh.key)).toBe(401);
   });
 });
@@ -176,37 +164,37 @@ describe('a repair of files that an erasure overtakes', () => {
   const file = tinyAdapter({ seed: 1 });
   const part = `blob:${file.digest}:${file.digest}`;
   const stored = async () => {
-    const { keys } = await graft.kv.list({ prefix: 'blob:', cursor: null });
+    const { keys } = await app.graft.kv.list({ prefix: 'blob:', cursor: null });
     return keys.map(({ name }) => name);
   };
   const repair = () => post('/admin/repair', { blobs: true });
   beforeEach(async () => {
     const { key } = await makeKey('acme', 'admin');
     const path = `/admin/blobs/${file.digest}`;
-    await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(file.bytes) });
+    await app.graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(file.bytes) });
     const parts = [{ bytes: file.bytes.length, sha256: file.digest }];
     await post(path, { bytes: file.bytes.length, parts }, key);
     await post('/admin/versions', { name: 'acme', digest: file.digest }, key);
-    graft.clock.advance(MINUTE_MS);
+    app.graft.clock.advance(MINUTE_MS);
   });
 
   it.each(['before an origin gives a lost part', 'when it has given it'])(
     '%s brings nothing back',
     async (when) => {
-      graft.kv.tamper(part, () => null);
-      const { answer } = graft.origin;
-      graft.origin.answer = async (method, path, init, url) => {
+      app.graft.kv.tamper(part, () => null);
+      const { answer } = app.graft.origin;
+      app.graft.origin.answer = async (method, path, init, url) => {
         if (!path.endsWith('/file')) return answer(method, path, init, url);
         if (when.startsWith('before')) await erase('acme');
         return new Response(new Uint8Array(file.bytes));
       };
-      const put = graft.kv.put.bind(graft.kv);
-      vi.spyOn(graft.kv, 'put').mockImplementation(async (key, ...given) => {
+      const put = app.graft.kv.put.bind(app.graft.kv);
+      vi.spyOn(app.graft.kv, 'put').mockImplementation(async (key, ...given) => {
         if (key === part && !when.startsWith('before')) await erase('acme');
         return put(key, ...given);
       });
       expect(await repair()).toMatchObject({ mended: [] });
-      await graft.schedule((work) => void work.catch(() => undefined));
+      await app.graft.schedule((work) => void work.catch(() => undefined));
       expect(await stored()).toEqual([]);
       for (const table of ['blobs', 'stored_parts', 'stored_files'])
         expect([table, await rows(`SELECT digest FROM ${table}`)]).toEqual([table, []]);
@@ -214,9 +202,9 @@ describe('a repair of files that an erasure overtakes', () => {
   );
 
   it('between its reading and writing a lost record writes none', async () => {
-    graft.kv.tamper(`blob:${file.digest}`, () => null);
-    const put = graft.kv.put.bind(graft.kv);
-    vi.spyOn(graft.kv, 'put').mockImplementation(async (key, ...given) => {
+    app.graft.kv.tamper(`blob:${file.digest}`, () => null);
+    const put = app.graft.kv.put.bind(app.graft.kv);
+    vi.spyOn(app.graft.kv, 'put').mockImplementation(async (key, ...given) => {
       if (key === `blob:${file.digest}`) await erase('acme');
       return put(key, ...given);
     });
@@ -229,15 +217,15 @@ it('an upload that is being closed leaves no record in KV, and nobody who holds 
   const file = tinyAdapter({ seed: 1 });
   const { key } = await makeKey('acme', 'admin');
   const path = `/admin/blobs/${file.digest}`;
-  await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(file.bytes) });
-  const put = graft.kv.put.bind(graft.kv);
-  vi.spyOn(graft.kv, 'put').mockImplementation(async (name, ...given) => {
+  await app.graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(file.bytes) });
+  const put = app.graft.kv.put.bind(app.graft.kv);
+  vi.spyOn(app.graft.kv, 'put').mockImplementation(async (name, ...given) => {
     if (name === `blob:${file.digest}`) await erase('acme');
     return put(name, ...given);
   });
   const parts = [{ bytes: file.bytes.length, sha256: file.digest }];
-  const closed = await graft.request(path, { key, body: { bytes: file.bytes.length, parts } });
+  const closed = await app.graft.request(path, { key, body: { bytes: file.bytes.length, parts } });
   expect(closed.status).toBe(503);
-  expect((await graft.kv.list({ prefix: 'blob:', cursor: null })).keys).toEqual([]);
+  expect((await app.graft.kv.list({ prefix: 'blob:', cursor: null })).keys).toEqual([]);
   expect(await rows('SELECT * FROM blob_holders')).toEqual([]);
 });

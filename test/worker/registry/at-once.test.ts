@@ -1,41 +1,19 @@
 /** Two changes at the same time, and changes that meet another half way: the real app on D1's real statements. */
-import type { Miniflare } from 'miniflare';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { chainId } from '../../../protocol/index.ts';
-import { createD1Stores } from '../../../worker/d1-stores.ts';
-import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
-import { createAppHarness, type AppHarness } from '../app-harness.ts';
-import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
+import { useD1App } from '../d1-app.ts';
 
 const MINUTE_MS = 60_000;
 const [first, second] = [tinyAdapter({ seed: 1 }), tinyAdapter({ seed: 2 })];
 
-let databases: Miniflare;
-let db: SqlDatabase;
-let graft: AppHarness;
-
-beforeAll(() => {
-  databases = startDatabases();
-});
-afterAll(() => databases.dispose());
-beforeEach(async () => {
-  for (const method of ['log', 'error'] as const) vi.spyOn(console, method).mockReturnValue(undefined);
-  db = await openRealDatabase(databases);
-  const stores = createD1Stores(db);
-  graft = await createAppHarness({ stores: { ...stores, trafficCollector: stores.traffic } });
-});
-afterEach(() => vi.restoreAllMocks());
-
-const ask = async (path: string, body: object, key?: string) => {
-  const response = await graft.request(path, { body, ...(key === undefined ? {} : { key }) });
-  return { status: response.status, body: (await response.json()) as Record<string, unknown> };
-};
-const get = async (path: string) => (await (await graft.request(path)).json()) as Record<string, unknown>;
+const app = useD1App();
+const { ask } = app;
+const get = async (path: string) => (await (await app.graft.request(path)).json()) as Record<string, unknown>;
 
 describe('two at once', () => {
   it('that add and take away tags are both done', async () => {
-    await graft.publish('notes', first);
+    await app.graft.publish('notes', first);
     await ask('/admin/edit', { name: 'notes', tags: ['old'] });
     const answers = await Promise.all([
       ask('/admin/edit', { name: 'notes', add_tags: ['a', 'old'] }),
@@ -68,19 +46,19 @@ describe('two at once', () => {
 
 describe('a publication', () => {
   it('that was not served at first is told to be new when it is repeated', async () => {
-    await graft.publish('notes', first);
-    graft.clock.advance(MINUTE_MS);
-    const put = graft.kv.put.bind(graft.kv);
+    await app.graft.publish('notes', first);
+    app.graft.clock.advance(MINUTE_MS);
+    const put = app.graft.kv.put.bind(app.graft.kv);
     const failing = vi
-      .spyOn(graft.kv, 'put')
+      .spyOn(app.graft.kv, 'put')
       .mockImplementation((key, ...given) =>
         key === 'name:notes' ? Promise.reject(new Error('away')) : put(key, ...given),
       );
-    expect((await graft.publish('notes', second)).status).toBe(503);
+    expect((await app.graft.publish('notes', second)).status).toBe(503);
     failing.mockRestore();
-    graft.clock.advance(MINUTE_MS);
-    expect((await graft.publish('notes', second)).status).toBe(201);
-    expect((await graft.publish('notes', second)).status).toBe(200);
+    app.graft.clock.advance(MINUTE_MS);
+    expect((await app.graft.publish('notes', second)).status).toBe(201);
+    expect((await app.graft.publish('notes', second)).status).toBe(200);
   });
 
   it.each([
@@ -88,22 +66,22 @@ describe('a publication', () => {
     ['removed', false],
     ['retired', true],
   ])('whose parent is %s while it is being tried says so', async (how, known) => {
-    await graft.publish('base-notes', first);
+    await app.graft.publish('base-notes', first);
     const child = tinyAdapter({ seed: 5, parent: await chainId([{ digest: first.digest, scale: 1 }]) });
     const other = tinyAdapter({ seed: 6, parent: await chainId([{ digest: first.digest, scale: 1 }]) });
-    if (known) await graft.publish('child', other, { parent: 'base-notes', stage: true });
+    if (known) await app.graft.publish('child', other, { parent: 'base-notes', stage: true });
     if (known) await ask('/admin/retire', { name: 'child', version: 1 });
-    const { answer } = graft.origin;
-    graft.origin.answer = async (method, path, init, url) => {
+    const { answer } = app.graft.origin;
+    app.graft.origin.answer = async (method, path, init, url) => {
       if (path.endsWith('/verify')) {
-        graft.origin.answer = answer;
-        await graft.publish('base-notes', second);
+        app.graft.origin.answer = answer;
+        await app.graft.publish('base-notes', second);
         const path = how === 'retired' ? '/admin/retire' : '/admin/remove';
         expect((await ask(path, { name: 'base-notes', version: 1 })).status).toBe(200);
       }
       return answer(method, path, init, url);
     };
-    const refused = await graft.publish('child', child, { parent: 'base-notes' });
+    const refused = await app.graft.publish('child', child, { parent: 'base-notes' });
     expect(refused.status).toBe(409);
     const { error } = (await refused.json()) as { error: { message: string } };
     expect(error.message).toContain("'base-notes@1'");
@@ -113,11 +91,11 @@ describe('a publication', () => {
 
 describe('a row whose description cannot be read', () => {
   it('is told by repair, left out of lists, and keeps nothing else from its turn', async () => {
-    await graft.publish('bad', first);
-    await graft.publish('good', second);
-    graft.clock.advance(MINUTE_MS);
-    await db.prepare("UPDATE names SET about = '{' WHERE name = 'bad'").run();
-    graft.kv.tamper('name:good', () => null);
+    await app.graft.publish('bad', first);
+    await app.graft.publish('good', second);
+    app.graft.clock.advance(MINUTE_MS);
+    await app.db.prepare("UPDATE names SET about = '{' WHERE name = 'bad'").run();
+    app.graft.kv.tamper('name:good', () => null);
     expect((await get('/admin/names'))['names']).toMatchObject([{ name: 'good' }]);
     const damaged: unknown[] = [];
     const mended: unknown[] = [];
