@@ -1,20 +1,15 @@
 /** Names and their versions: found among many, published, flipped, granted, removed and brought back by clicks. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
 import { sha256Hex } from '../../protocol/identity.ts';
 import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 
 const MANY = 1_000;
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 it('has an empty state that says what to do', async () => {
   const { page } = rig;

@@ -1,14 +1,9 @@
 /** An experiment that has everything, made on the page: a judge, a capped metric, results by a header. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { expect, it } from 'vitest';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 
 const USERS = 24;
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-});
-afterAll(() => rig?.remove());
-afterEach((context) => rig.tell(context));
+const rig = useDashboard();
 
 const send = (path: string, body: object, headers: Record<string, string> = {}) =>
   fetch(rig.stack.local.url + path, {

@@ -1,13 +1,8 @@
 /** What is around every view: the menu, going somewhere by its name, and what is said when the edge is away. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { expect, it } from 'vitest';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 it('goes to a view and to a name by some letters of it, by keyboard alone', async () => {
   const { page } = rig;

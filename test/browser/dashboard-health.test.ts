@@ -1,13 +1,8 @@
 /** An experiment that nobody rates: the page says so. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { expect, it } from 'vitest';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-});
-afterAll(() => rig?.remove());
-afterEach((context) => rig.tell(context));
+const rig = useDashboard();
 
 it('says what is lacking, each with what to do', async () => {
   const { page } = rig;

@@ -1,12 +1,12 @@
 /** The same name here and at the origin: the real page, the real engine in the browser, over a tiny base. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { exportWebBase } from '../../gpu-origin/export-web-base.ts';
 import type { WebBaseManifest } from '../../protocol/index.ts';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 
-let rig: DashboardRig;
+const rig = useDashboard();
 let manifest: WebBaseManifest;
 /** Of the base, as they were asked for since it was emptied. */
 const fetched: string[] = [];
@@ -14,7 +14,6 @@ const fetched: string[] = [];
 let isExported = false;
 
 beforeAll(async () => {
-  rig = await startDashboard();
   const { folder } = rig.stack;
   manifest = await exportWebBase({
     ...{ basePath: path.join(folder, 'tiny-base'), folder: path.join(folder, 'base') },
@@ -38,8 +37,6 @@ beforeAll(async () => {
     });
   });
 }, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
 
 const parts = () => fetched.filter((name) => name.endsWith('.bin'));
 const size = () => manifest.parts.reduce((sum, { bytes }) => sum + bytes, 0);

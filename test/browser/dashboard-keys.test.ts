@@ -1,14 +1,9 @@
 /** Keys: made, limited, used, rotated and revoked by clicks. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { checkApiKey } from '../../protocol/api-key.ts';
-import { startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { useDashboard } from './dashboard-rig.ts';
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 const ask = (key: string) =>
   fetch(`${rig.stack.local.url}/v1/chat/completions`, {

@@ -1,17 +1,12 @@
 /** What somebody has who has very much: names, keys and requests beyond what one answer or one window holds. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 import { sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
 
 const PAGE_OF_NAMES = 1_000;
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 /** So many names that those of this edge, which begin with s, are on no page that is read. */
 async function routeNames(): Promise<void> {

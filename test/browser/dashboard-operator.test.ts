@@ -1,23 +1,18 @@
 /** What an operator does when something is wrong, by keyboard too, and what others may have written meanwhile. */
 import type { Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
 import type { ExperimentList } from '../../protocol/experiment-answers.ts';
 import { assignVariant } from '../../worker/experiments/assign-variant.ts';
 import { unitOf } from '../../worker/experiments/take-part.ts';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 import { startPageServer } from './page-server.ts';
 
 /** Each runs something when it is taken for a part of the page. */
 const IMAGE = '<img src=x onerror="window.ran=true">';
 const LINK = ['javascript', 'window.ran=true'].join(':');
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 /** What ran, what was made of it, and links to elsewhere. */
 const harm = (page: Page) =>

@@ -3,19 +3,18 @@ import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 
 const ASKED = 8;
 const SHADOW = ['--shadow', `${NAME}@2:100%`];
 const VARIANTS = ['--variant', 'control=@1', '--variant', 'treatment=@2'];
-let rig: DashboardRig;
+const rig = useDashboard();
 let application: Server;
 /** What it was sent. */
 const calls: { body: string; signature: string; signed: string }[] = [];
 
 beforeAll(async () => {
-  rig = await startDashboard();
   application = createServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => void chunks.push(chunk));
@@ -30,11 +29,7 @@ beforeAll(async () => {
   application.listen(0, '127.0.0.1');
   await once(application, 'listening');
 });
-afterAll(async () => {
-  application?.close();
-  await rig?.remove();
-});
-afterEach((context) => rig.tell(context));
+afterAll(() => void application?.close());
 
 const graft = async (...words: string[]) => {
   const done = await rig.stack.graft('experiment', ...words);

@@ -1,13 +1,8 @@
 /** The playground: conversations with two at once, kept and sent on. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { expect, it } from 'vitest';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 const side = (name: 'Left' | 'Right') => rig.page.getByLabel(`${name} side`);
 /** Waits until both sides have ended so many answers. */

@@ -1,7 +1,7 @@
 /** The real page against the real local stack with a tiny base. */
 import path from 'node:path';
 import type { Browser, Page } from 'playwright-core';
-import { expect, type TestContext } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, type TestContext } from 'vitest';
 import { startTinyStack, type TinyStack } from '../e2e/tiny-stack.ts';
 import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
 import { startChromium } from './chromium.ts';
@@ -39,7 +39,7 @@ export interface DashboardRig {
 }
 
 /** With versions 1 (live) and 2 (staged) of {@link NAME}, and one that inherits from it. */
-export async function startDashboard(): Promise<DashboardRig> {
+async function startDashboard(): Promise<DashboardRig> {
   const [stack, browser] = await Promise.all([startTinyStack(), startChromium()]);
   const publish = async (folder: string, name: string, kind: string, ...more: string[]) => {
     writeTinyAdapter(path.join(stack.folder, folder), TINY_ADAPTERS[kind] as TinyAdapter);
@@ -121,4 +121,17 @@ export async function startDashboard(): Promise<DashboardRig> {
       await stack.remove();
     },
   };
+}
+
+/** One for all tests of a file, from its first `beforeAll` on. */
+export function useDashboard(): DashboardRig {
+  const rig = {} as DashboardRig;
+  let remove = async (): Promise<void> => undefined;
+  beforeAll(async () => {
+    Object.assign(rig, await startDashboard());
+    ({ remove } = rig);
+  }, 120_000);
+  afterEach((context) => rig.tell(context));
+  afterAll(() => remove());
+  return rig;
 }

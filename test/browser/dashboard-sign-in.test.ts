@@ -1,13 +1,8 @@
 /** The link that `graft dev` prints. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { expect, it } from 'vitest';
+import { useDashboard } from './dashboard-rig.ts';
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 const tokenOf = (link: string) => link.split('/').at(-1) as string;
 

@@ -1,14 +1,9 @@
 /** An edge that answers more slowly than the page asks, as it does while an origin hangs. */
 import type { Route } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { expect, it } from 'vitest';
+import { useDashboard } from './dashboard-rig.ts';
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterAll(() => rig?.remove());
-afterEach((context) => rig.tell(context));
+const rig = useDashboard();
 
 it('shows an answer that comes after the next question would be due', async () => {
   const { page } = rig;

@@ -1,15 +1,14 @@
 /** How experiments stand: in their list, beside their adapter, and in figures that nobody has yet. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import type { ExperimentEvaluation, ExperimentView } from '../../protocol/experiment-answers.ts';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 
 const START = Date.UTC(2026, 10, 20, 12);
 const HOUR = 3_600_000;
 
-let rig: DashboardRig;
+const rig = useDashboard();
 let view: ExperimentView;
 beforeAll(async () => {
-  rig = await startDashboard();
   const made = await admin('/admin/experiments', {
     name: NAME,
     variants: [
@@ -19,8 +18,6 @@ beforeAll(async () => {
   });
   view = await admin(`/admin/experiments/${made.id}/start`, {});
 }, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
 
 async function admin(to: string, body: object): Promise<ExperimentView> {
   const { url, adminKey } = rig.stack.local;

@@ -1,17 +1,12 @@
 /** How it goes, who uses what, and the last requests: from a completion to the page. */
 import { readFile } from 'node:fs/promises';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import type { RequestList } from '../../protocol/admin-api/traffic.ts';
 import type { UsageReport } from '../../protocol/admin-api/usage.ts';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 import { sampleHistory, sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 const ask = async (model: string, more: object = {}) => {
   const body = { model, max_tokens: 4, messages: [{ role: 'user', content: 'hi' }], ...more };

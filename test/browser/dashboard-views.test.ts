@@ -1,10 +1,10 @@
 /** Every view while there is nothing, while there is much of everything, and while the edge does not answer. */
 import type { Route } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ChangeList } from '../../protocol/admin-api/history.ts';
 import type { KeyList, KeyView } from '../../protocol/admin-api/keys.ts';
 import type { NameList } from '../../protocol/admin-api/names.ts';
-import { startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { useDashboard } from './dashboard-rig.ts';
 import { sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
 
 const VIEWS = [
@@ -25,12 +25,7 @@ const nameOf = (i: number): string =>
     ? `department-of-cardiology/long-term-follow-up/dr-elizabeth-montgomery-${i}`
     : `zone/team-${i % 20}/user-${i}`;
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 /** Goes there and looks when it has come to rest. */
 async function look(hash: string, heading: string, name: string): Promise<void> {

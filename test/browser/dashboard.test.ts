@@ -1,17 +1,12 @@
 /** What a person would do with the page, in the order they would: from the key to a promoted winner. */
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { generateApiKey } from '../../protocol/api-key.ts';
-import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { NAME, useDashboard } from './dashboard-rig.ts';
 
 /** Enough for a verdict: 50 values an arm are the least. */
 const USERS = 300;
 
-let rig: DashboardRig;
-beforeAll(async () => {
-  rig = await startDashboard();
-}, 120_000);
-afterEach((context) => rig.tell(context));
-afterAll(() => rig?.remove());
+const rig = useDashboard();
 
 it('is served with a strict policy, and stands before no route', async () => {
   const { url } = rig.stack.local;
