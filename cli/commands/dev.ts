@@ -26,7 +26,7 @@ export const help: CommandHelp = {
       does: 'where no native library loads: the base runs in WebAssembly, a third as fast',
     },
     {
-      line: 'graft dev --provider webgpu --context 4096',
+      line: 'graft dev --provider webgpu --origin-arg "--context 4096"',
       does: 'the base on a GPU, by its driver for Vulkan, Direct3D 12 or Metal (docs/engine.md)',
     },
     {

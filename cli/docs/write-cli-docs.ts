@@ -76,7 +76,7 @@ function commandSection(command: CommandText): string[] {
   return [
     `### graft ${verb}`,
     `${description}.`,
-    ['```', usageLine(command), '```'].join('\n'),
+    ['```text', usageLine(command), '```'].join('\n'),
     ...(actions.length > 0
       ? [
           table(
