@@ -1,0 +1,351 @@
+/**
+ * Every command of README and docs, run as a reader would: in order, page by page, each page with a fresh `npm start`
+ * of its own, and last what deletes something. What a page marks with `<!-- dry: why -->`, and what is in LOOKED_UP, is
+ * only looked up (test/docs/commands.test.ts).
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import path from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { findCommand } from '../../cli/command-list.ts';
+import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
+import { createOutput } from '../../cli/output.ts';
+import { type CommandBlock, commandBlocks, likeACheckout, PAGES, ROOT } from '../docs/code-blocks.ts';
+import { startGraft } from '../e2e/graft-process.ts';
+
+/** The checkout that this runs in is installed, and the stack of the page is `npm start`. */
+const DONE = ['npm ci', 'npm start', 'CORS_ORIGINS=http://127.0.0.1:8790 npm start'];
+
+/** What is not run here, and why. */
+const LOOKED_UP: readonly [command: RegExp, why: string][] = [
+  [/^graft (dev|origin|edge|deploy|secrets) /, 'docs/operations.md, and test/e2e'],
+  [/^graft (pull|base export) .*hf:/, 'fetches from a hub'],
+  [/^graft base export /, 'writes the base in parts for minutes: examples/in-the-browser/README.md'],
+  [/^graft (login|logout)\b/, 'needs a server elsewhere: test/e2e/login.test.ts'],
+  [/^graft restore-backup /, 'needs an empty server: test/e2e/backup.test.ts'],
+  [/^graft run medicine\/cardiology$|--judge me\b/, 'needs a terminal: test/e2e/conversation.test.ts'],
+  [/completion zsh/, 'needs zsh'],
+];
+
+const lookedUp = (text: string): boolean =>
+  LOOKED_UP.some(([pattern]) => pattern.test(text.replace(/^npx /, '')));
+
+/** They run until Ctrl-C; they are ready when they have printed this. */
+const SERVERS: readonly [command: RegExp, ready: RegExp][] = [
+  [/^graft origin /, /serving .* on http/],
+  [/^graft edge /, /the edge is on/],
+  [/^node examples\/in-the-browser\/serve\.mjs/, /Open http/],
+];
+
+/** What these take away others may need: they come last. */
+const DESTRUCTIVE =
+  /^(npx )?graft (rm|erase|retire|restore\b|gc|repair|limits lift|keys (rotate|revoke)|grant refuse|experiment (kill|promote))/;
+
+/** Whether it would ask on a terminal before it does it. */
+async function asks(text: string): Promise<boolean> {
+  const [, verb = '', action = ''] = /^(?:npx )?graft ([\w-]+) ?(\w*)/.exec(text) ?? [];
+  if (/--(yes|dry-run)\b/.test(text) || (verb === 'experiment' && action !== 'promote')) return false;
+  return 'yes' in ((await findCommand(verb)?.load())?.default.args ?? {});
+}
+
+const Local = z.object({ url: z.string(), key: z.string(), originUrl: z.string() });
+
+const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+};
+
+/** Somebody who reads one page, in a folder of their own. */
+class Reader {
+  readonly folder: string;
+  /** What stands in the page, and what it is here. */
+  readonly names = new Map<string, string>();
+  readonly #remove: () => void;
+  readonly #running: ChildProcess[] = [];
+
+  /** @param inCheckout else the folder has the examples alone. */
+  constructor(inCheckout: boolean) {
+    const { folder, remove } = likeACheckout();
+    this.#remove = remove;
+    this.folder = inCheckout ? folder : path.join(folder, '../work');
+    if (!inCheckout) {
+      mkdirSync(this.folder);
+      symlinkSync(path.join(ROOT, 'examples'), path.join(this.folder, 'examples'));
+    }
+    mkdirSync(this.#beside('bin'));
+    this.#program('graft', `exec '${process.execPath}' '${path.join(ROOT, 'bin/graft.mjs')}' "$@"`);
+    // A refusal is no answer.
+    this.#program('curl', 'PATH=${PATH#*:} exec curl --silent --show-error --fail-with-body "$@"');
+    this.export({});
+  }
+
+  #beside(name: string): string {
+    return path.join(this.folder, '..', name);
+  }
+
+  #program(name: string, script: string): void {
+    writeFileSync(this.#beside(`bin/${name}`), `#!/bin/sh\n${script}\n`);
+    chmodSync(this.#beside(`bin/${name}`), 0o755);
+  }
+
+  #env(): Record<string, string> {
+    const inherited = Object.entries(process.env).filter(
+      ([name]) => !/^(GRAFT_|npm_|FORCE_COLOR$)/.test(name),
+    );
+    return {
+      ...(Object.fromEntries(inherited) as Record<string, string>),
+      PATH: `${this.#beside('bin')}:${process.env.PATH}`,
+      HOME: path.dirname(this.folder),
+      GRAFT_CACHE: cacheFolder(process.env),
+      NO_COLOR: '1',
+      WRANGLER_SEND_METRICS: 'false',
+    };
+  }
+
+  /** Variables of the reader's shell. */
+  export(variables: Record<string, string>): void {
+    const lines = Object.entries(variables).map(([name, value]) => `export ${name}=${value}\n`);
+    writeFileSync(this.#beside('exports'), lines.join(''));
+  }
+
+  /** `npm start`, on other ports. */
+  async start(): Promise<void> {
+    const env = { GRAFT_CACHE: cacheFolder(process.env), CORS_ORIGINS: 'http://127.0.0.1:8790' };
+    const stack = startGraft(['dev', '--port', '0', '--origin-port', '0', '--json'], {
+      cwd: this.folder,
+      env,
+    });
+    this.#running.push(stack.child);
+    const { url, key, originUrl } = Local.parse(JSON.parse((await stack.sees(/^\{.*\}$/m))[0]));
+    this.names.set('http://127.0.0.1:8787', url).set('http://127.0.0.1:8788', originUrl);
+    this.export({ GRAFT_KEY: key });
+  }
+
+  /** @returns what it prints. @throws with all that it said when it fails. */
+  async run(command: string): Promise<string> {
+    let text = command.replaceAll(/\s+#.*$/gm, '').trim();
+    if (DONE.includes(text)) return '';
+    for (const [shown, real] of this.names) text = text.replaceAll(shown, real);
+    if (await asks(text)) text += ' --yes';
+    const server = SERVERS.find(([pattern]) => pattern.test(text));
+    const script = `set -eo pipefail; . '${this.#beside('exports')}'\n${text}\nexport -p > '${this.#beside('exports')}'`;
+    const child = spawn('bash', ['-c', script.replace(' --watch', '')], {
+      cwd: this.folder,
+      env: this.#env(),
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    });
+    let [stdout, stderr] = ['', ''];
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    child.stdout.setEncoding('utf8').on('data', (piece: string) => (stdout += piece));
+    child.stderr.setEncoding('utf8').on('data', (piece: string) => (stderr += piece));
+    const ready = new Promise((resolve) => {
+      const look = (): void => {
+        if (server?.[1].test(stdout + stderr) === true) resolve('ready');
+      };
+      child.stdout.on('data', look);
+      child.stderr.on('data', look);
+    });
+    this.#running.push(child);
+    const end = await Promise.race([ended, ready]);
+    if (end === (server === undefined ? 0 : 'ready')) return stdout;
+    throw new Error(`${text}\nended with ${String(end)}\n${stdout}\n${stderr}`);
+  }
+
+  async end(): Promise<void> {
+    for (const child of this.#running.reverse()) {
+      if (child.exitCode !== null || child.signalCode !== null) continue;
+      const ended = new Promise((resolve) => child.once('close', resolve));
+      process.kill(-child.pid!, 'SIGTERM');
+      await ended;
+    }
+    this.#remove();
+  }
+}
+
+/** Where a page does not begin in a checkout. */
+const ELSEWHERE = ['docs/cli.md', 'docs/tenants.md', 'docs/experiments.md', 'docs/kv-schema.md'];
+
+const example = (name: string): string => path.join(ROOT, 'examples/adapters', name);
+
+/** What a page takes for granted. */
+const BEFORE: Readonly<Record<string, (reader: Reader) => Promise<void>>> = {
+  'README.md': async ({ folder }) => {
+    cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
+  },
+  'docs/kv-schema.md': async ({ folder }) => {
+    cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
+    cpSync(path.join(ROOT, 'wrangler.toml'), path.join(folder, 'wrangler.toml'));
+  },
+  'docs/experiments.md': async (reader) => {
+    cpSync(example('intent-v2'), path.join(reader.folder, 'intent-v2'), { recursive: true });
+    await reader.run('graft erase support/intent');
+    await reader.run(`graft publish '${example('intent-v1')}' --name support/intent`);
+  },
+  'docs/operations.md': prepareNames,
+  'docs/tenants.md': prepareKey,
+  'docs/cli.md': async (reader) => {
+    await prepareNames(reader);
+    await prepareFiles(reader);
+  },
+};
+
+/** The key and the request that pages name. */
+async function prepareKey(reader: Reader): Promise<void> {
+  const made = await reader.run('graft keys create --scopes "medicine/**" --keep-prompts 24h --json');
+  const { id, key } = z.object({ id: z.string(), key: z.string() }).parse(JSON.parse(made));
+  reader.names.set('key_0123456789abcdef', id);
+  const head = await reader.run(
+    `curl -D - -o /dev/null http://127.0.0.1:8787/v1/chat/completions -H "authorization: Bearer ${key}" -H 'content-type: application/json' -d '{"model":"medicine","max_tokens":1,"messages":[{"role":"user","content":"Hi"}]}'`,
+  );
+  const request = /^x-request-id: (.*)\r$/m.exec(head)![1]!;
+  reader.names.set('2f0c8d6e-7b1a-4c55-9d3e-1f0c8d6e7b1a', request);
+  // Kept prompts are written after the answer.
+  const shown = (): Promise<boolean> =>
+    reader.run(`graft requests --show ${request}`).then(
+      () => true,
+      () => false,
+    );
+  while (!(await shown()));
+}
+
+/** The names, versions and tenants that pages speak of. */
+async function prepareNames(reader: Reader): Promise<void> {
+  await prepareKey(reader);
+  const publish = (folder: string, name: string): Promise<string> =>
+    reader.run(`graft publish '${example(folder)}' --name ${name}`);
+  for (let version = 1; version <= 7; version += 1)
+    await publish(version % 2 === 1 ? 'intent-v1' : 'intent-v2', 'alice/notes');
+  await publish('medicine', 'style/brief');
+  for (const version of ['intent-v1', 'intent-v2'])
+    await reader.run(`graft publish '${example(version)}' --name support/intent --stage`);
+  for (const tenant of ['alice', 'clinic']) await reader.run(`graft keys create --tenant ${tenant}`);
+  await reader.run('graft limits set alice --rpm 100');
+}
+
+async function prepareFiles(reader: Reader): Promise<void> {
+  const { folder } = reader;
+  const copies: Record<string, string> = {
+    ...{ notes: 'intent-v2', 'out/checkpoint-500': 'intent-v1', 'out/child': 'cardiology' },
+    ...{ 'out/notes': 'intent-v2', medicine: 'medicine', cardiology: 'cardiology', style: 'medicine' },
+    ...{ facts: 'cardiology', old: 'intent-v1', new: 'intent-v2' },
+  };
+  for (const [to, from] of Object.entries(copies))
+    cpSync(example(from), path.join(folder, to), { recursive: true });
+  cpSync(path.join(ROOT, 'test/fixtures/mlx-lm'), path.join(folder, 'adapters/mlx'), { recursive: true });
+  const base = await ensurePinnedBase({
+    cache: cacheFolder(process.env),
+    output: createOutput({ json: true }),
+  });
+  symlinkSync(base, path.join(folder, 'model.gguf'));
+  const rows = readFileSync(path.join(ROOT, 'test/fixtures/tasks/intent.jsonl'), 'utf8')
+    .split('\n')
+    .slice(0, 2);
+  for (const name of ['rows.jsonl', 'prompts.jsonl']) writeFileSync(path.join(folder, name), rows.join('\n'));
+  writeFileSync(path.join(folder, 'question.txt'), 'Name three fruits.');
+  mkdirSync(path.join(folder, '../.config/fish/completions'), { recursive: true });
+  for (const name of ['notes.gguf', 'bob.gguf'])
+    await reader.run(`graft convert '${example('intent-v1')}' --to gguf --base model.gguf -o ${name}`);
+  await reader.run(`graft pack '${example('medicine')}' -o medicine.safetensors`);
+}
+
+/** What one command takes for granted beyond its page: it is one of several that a reader would choose from. */
+const FIRST: readonly [command: RegExp, first: readonly string[]][] = [
+  [
+    /^graft experiment create .*--(judge|variant control=@3)/,
+    ['graft experiment stop support/intent', 'graft experiment archive support/intent'],
+  ],
+];
+
+/** Without what another run has otherwise: ids, times and numbers; of JSON what it is made of. */
+function formOf(output: string): string {
+  const line = output
+    .trim()
+    .split('\n')[0]!
+    .replace(/^data: /, '');
+  const keysOf = (value: unknown): unknown =>
+    Array.isArray(value)
+      ? value.slice(0, 1).map(keysOf)
+      : typeof value === 'object' && value !== null
+        ? Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, keysOf(inner)]))
+        : typeof value;
+  if (line.startsWith('{')) return JSON.stringify(keysOf(JSON.parse(line)));
+  return line.replaceAll(/\d+/g, '#').replaceAll(/\s+/g, ' ');
+}
+
+let reader: Reader | null = null;
+afterEach(async () => {
+  await reader?.end();
+  reader = null;
+});
+
+const isRun = ({ dry }: CommandBlock): boolean => dry === null;
+/** One page, for who writes it. */
+const { GRAFT_TEST_PAGE } = process.env;
+const pages = PAGES.filter(
+  (page) => page === (GRAFT_TEST_PAGE ?? page) && commandBlocks(page).some((block) => isRun(block)),
+);
+
+interface Typed {
+  readonly line: number;
+  readonly text: string;
+  readonly prints: string;
+}
+
+/** @returns what failed, and what printed something else than the page shows. */
+async function faultsOf(page: string, commands: readonly Typed[], isLookedUp = lookedUp): Promise<string[]> {
+  const faults: string[] = [];
+  for (const { line, text, prints } of commands) {
+    if (isLookedUp(text)) continue;
+    try {
+      for (const [pattern, first] of FIRST)
+        if (pattern.test(text)) for (const one of first) await reader!.run(one);
+      const printed = await reader!.run(text);
+      if (prints !== '' && formOf(printed) !== formOf(prints))
+        faults.push(`${page}:${line}: ${text}\nprints\n${printed}\nand not\n${prints}`);
+    } catch (error) {
+      faults.push(`${page}:${line}: ${String(error)}`);
+    }
+  }
+  return faults;
+}
+
+describe.each(pages)('%s', (page) => {
+  const blocks = commandBlocks(page).filter(isRun);
+  const typed = (some: readonly CommandBlock[]): Typed[] =>
+    some.flatMap(({ line, commands }) => commands.map((one) => ({ line, ...one })));
+  const shared = typed(blocks.filter(({ ownStack }) => !ownStack));
+
+  it('has commands that do what the page says', async () => {
+    reader = new Reader(!ELSEWHERE.includes(page));
+    await reader.start();
+    await BEFORE[page]?.(reader);
+    const last = shared.filter(({ text }) => DESTRUCTIVE.test(text));
+    expect(await faultsOf(page, [...shared.filter((one) => !last.includes(one)), ...last])).toEqual([]);
+  });
+
+  it.each(blocks.filter(({ ownStack }) => ownStack))(
+    'has servers that start as line $line says',
+    async (block) => {
+      reader = new Reader(true);
+      const [edge, origin] = [await freePort(), await freePort()];
+      reader.names.set(':8787', `:${edge}`).set(':8788', `:${origin}`);
+      const ports = (text: string): string =>
+        text
+          .replace(/^(graft origin [^#]*?)( +#.*)?$/, `$1 -- --port ${origin}`)
+          .replace(/^(graft edge [^#]*?)( +#.*)?$/, `$1 --port ${edge}`);
+      expect(
+        await faultsOf(
+          page,
+          typed([block]).map((one) => ({ ...one, text: ports(one.text) })),
+          () => false,
+        ),
+      ).toEqual([]);
+    },
+  );
+});
