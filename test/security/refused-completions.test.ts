@@ -77,6 +77,7 @@ describe('large bodies of one tenant', () => {
     const app = createApp(graft.services);
     const hold: (() => void)[] = [];
     /** Its first 100 kB come at once, its end when it is let go. */
+    let begun = 0;
     const send = (key: string) => {
       const text = new TextEncoder().encode(JSON.stringify(chat({ metadata: { a: 'b' } })).padEnd(120_000));
       const body = new ReadableStream<Uint8Array>({
@@ -87,17 +88,18 @@ describe('large bodies of one tenant', () => {
             controller.close();
           });
         },
+        // What is there has been read.
+        pull: () => void (begun += 1),
       });
       const init = { method: 'POST', body, duplex: 'half', headers: { authorization: `Bearer ${key}` } };
       return app.request('/v1/chat/completions', init as RequestInit);
     };
     const first = Array.from({ length: LARGE_BODIES.atOnce }, () => send(alice));
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    const beyond = send(alice);
+    await vi.waitUntil(() => begun === first.length);
+    expect((await send(alice)).status).toBe(429);
     const other = send(bob);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await vi.waitUntil(() => begun > first.length);
     for (const end of hold) end();
-    expect((await beyond).status).toBe(429);
     expect((await other).status).toBe(200);
     for (const one of first) expect((await one).status).toBe(200);
     hold.length = 0;
@@ -121,7 +123,7 @@ describe('requests of one tenant that add adapters', () => {
     };
     const body = chat({ adapters: [{ name: 'no/a' }] });
     const first = Array.from({ length: COMPOSED_REQUESTS.atOnce }, () => ask(alice, body));
-    while (waiting < first.length) await new Promise((resolve) => setTimeout(resolve, 1));
+    await vi.waitUntil(() => waiting === first.length);
     expect((await ask(alice, body)).status).toBe(429);
     const other = ask(bob, body);
     // What adds nothing goes on.

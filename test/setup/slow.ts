@@ -12,3 +12,8 @@ if (!(SLOW > 0))
 export const TEST_MS = 300_000 * SLOW;
 /** Milliseconds of one wait (`vi.waitFor`, `expect.poll`): shorter, so that what was waited for is named. */
 export const WAIT_MS = 200_000 * SLOW;
+/**
+ * Milliseconds after which the part under test gives up what a test lets hang. They do go by, so there are few of them; what
+ * is healthy takes less on a busy machine, too.
+ */
+export const HANG_MS = 3_000 * SLOW;

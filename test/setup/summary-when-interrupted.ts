@@ -13,9 +13,11 @@ export default function ({ vitest }: TestProject): void {
     process.removeAllListeners(signal);
     process.on(signal, () => {
       signals += 1;
-      process.exitCode = 128 + os.constants.signals[signal];
+      // vitest sets another.
+      process.once('exit', () => (process.exitCode = 128 + os.constants.signals[signal]));
       if (signals > ONE_INTERRUPTION) process.exit();
       if (signals > 1) return;
+      vitest.logger.log(`${signal}: ends what the tests started. What has run until now:`);
       // The first waits for the tests that run, the second kills them.
       for (let i = 0; i < 2; i += 1) vitest.cancelCurrentRun('keyboard-input').catch(() => undefined);
     });
