@@ -27,6 +27,13 @@ const MARKUP = [
 /** Its plain entry is deprecated since 1.29; gpu-origin/runtime/web loads the raw module. */
 const WEB_RUNTIME = [{ name: 'onnxruntime-web', message: 'gpu-origin/runtime/web loads its raw module.' }];
 
+/** A limit of a test's own is one that a busy machine breaks. */
+const OWN_LIMITS = [
+  'CallExpression[callee.name=/^(it|test|(before|after)(All|Each))$/] > Literal[raw=/^[0-9]/]',
+  'CallExpression[callee.callee.object.name=/^(it|test)$/] > Literal[raw=/^[0-9]/]',
+  'CallExpression[callee.property.name=/^(poll|waitFor|waitUntil)$/] Property[key.name="timeout"]',
+].map((selector) => ({ selector, message: 'All time limits of tests are in test/setup/slow.ts.' }));
+
 export default tseslint.config(
   { ignores: ['node_modules', '.wrangler', 'dist', 'coverage', '.graft'] },
   ...tseslint.configs.strict,
@@ -52,6 +59,6 @@ export default tseslint.config(
   // They measure memory, and look into tables by their names.
   {
     files: ['test/**', 'bench/**'],
-    rules: { 'no-restricted-imports': 'off', 'no-restricted-syntax': 'off' },
+    rules: { 'no-restricted-imports': 'off', 'no-restricted-syntax': ['error', ...OWN_LIMITS] },
   },
 );

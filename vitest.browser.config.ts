@@ -1,11 +1,11 @@
 import { defineConfig } from 'vitest/config';
+import { EVERY_RUN } from './vitest.config.ts';
 
 /** `npm run test:browser`: what must run in a real browser, with the Chromium of the system. */
 export default defineConfig({
   test: {
+    ...EVERY_RUN,
     include: ['test/browser/**/*.test.ts'],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
     fileParallelism: false,
   },
 });

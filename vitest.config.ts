@@ -1,13 +1,23 @@
 import { defineConfig } from 'vitest/config';
+import { TEST_MS, WAIT_MS } from './test/setup/slow.ts';
+
+/** Of tests with a browser or the real base too: how long they may take, and that what they start ends with them. */
+export const EVERY_RUN = {
+  globalSetup: ['test/setup/summary-when-interrupted.ts'],
+  setupFiles: ['test/setup/end-with-run.ts', 'test/setup/patient-waits.ts'],
+  testTimeout: TEST_MS,
+  hookTimeout: TEST_MS,
+  teardownTimeout: TEST_MS,
+  expect: { poll: { timeout: WAIT_MS } },
+};
 
 /** `npm test`: no network, no browser, no base model. */
 export default defineConfig({
   test: {
+    ...EVERY_RUN,
     include: ['test/**/*.test.ts'],
     exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**'],
-    setupFiles: ['test/setup/plain-text.ts', 'test/setup/steady-miniflare.ts'],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    setupFiles: [...EVERY_RUN.setupFiles, 'test/setup/plain-text.ts', 'test/setup/steady-miniflare.ts'],
     maxWorkers: 2,
     // Files share what they import: 460 times the same modules were half of the whole time. So no file leaves timers
     // faked, globals replaced or servers open.

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { chromium, type Browser } from 'playwright-core';
+import { WAIT_MS } from '../setup/slow.ts';
 
 const PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 
@@ -20,8 +21,16 @@ export async function startChromium({ webgpu = false } = {}): Promise<Browser> {
       `No Chromium at ${executablePath ?? PLACES.join(', ')}. ` +
         `Install one (Debian: apt-get install chromium) or set CHROMIUM to its path.`,
     );
-  return chromium.launch({
-    executablePath,
+  const browser = await chromium.launch({
+    ...{ executablePath, timeout: WAIT_MS },
     args: ['--disable-dev-shm-usage', ...(webgpu ? SOFTWARE_WEBGPU : ['--disable-gpu'])],
   });
+  const newContext = browser.newContext.bind(browser);
+  // Also that of `newPage`. Below the limit of a test, so that a failure names the step.
+  browser.newContext = async (options) => {
+    const context = await newContext(options);
+    context.setDefaultTimeout(WAIT_MS);
+    return context;
+  };
+  return browser;
 }

@@ -36,7 +36,7 @@ beforeAll(async () => {
       body: await readFile(path.join(folder, 'base', name)),
     });
   });
-}, 120_000);
+});
 
 const parts = () => fetched.filter((name) => name.endsWith('.bin'));
 const size = () => manifest.parts.reduce((sum, { bytes }) => sum + bytes, 0);

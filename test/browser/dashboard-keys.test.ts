@@ -43,7 +43,7 @@ it('makes a key with limits, shows it once, and it works', async () => {
     await row.waitFor();
     return row.getByText('this hour').count();
   };
-  await expect.poll(used, { timeout: 30_000, interval: 1_000 }).toBe(1);
+  await expect.poll(used, { interval: 1_000 }).toBe(1);
 });
 
 it('says what is wrong with a key that cannot be made', async () => {
@@ -98,13 +98,13 @@ it('rotates a key, whose old one ends at once where that is asked for', async ()
   const second = await shown();
   expect(second).not.toBe(first);
   expect((await ask(second)).status).toBe(200);
-  await expect.poll(async () => (await ask(first)).status, { timeout: 40_000, interval: 1_000 }).toBe(401);
+  await expect.poll(async () => (await ask(first)).status, { interval: 1_000 }).toBe(401);
   await page.getByText(/Also \d+ revoked or expired/).click();
   await page.getByText('expired', { exact: true }).waitFor();
   await rig.look('keys-all');
   await page.getByText(/Also \d+ revoked or expired/).click();
   first = second;
-}, 90_000);
+});
 
 it('finds keys, revokes one, and it is refused', async () => {
   const { page } = rig;
@@ -114,6 +114,6 @@ it('finds keys, revokes one, and it is refused', async () => {
   await rig.look('revoke');
   await rig.confirm('Revoke');
   await page.getByText('No key has it.').waitFor();
-  await expect.poll(async () => (await ask(first)).status, { timeout: 40_000, interval: 1_000 }).toBe(401);
+  await expect.poll(async () => (await ask(first)).status, { interval: 1_000 }).toBe(401);
   expect(rig.complaints).toEqual([]);
-}, 60_000);
+});

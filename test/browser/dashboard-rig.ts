@@ -54,8 +54,6 @@ async function startDashboard(): Promise<DashboardRig> {
   const complaints: string[] = [];
   const openPage = async () => {
     const opened = await browser.newPage();
-    // Well below that of a test, so that the failure names the step.
-    opened.setDefaultTimeout(20_000);
     opened.on('pageerror', (error) => complaints.push(String(error)));
     opened.on('console', (message) => {
       // A request that is refused is what some of the tests are about; the page says so itself.
@@ -130,7 +128,7 @@ export function useDashboard(): DashboardRig {
   beforeAll(async () => {
     Object.assign(rig, await startDashboard());
     ({ remove } = rig);
-  }, 120_000);
+  });
   afterEach((context) => rig.tell(context));
   afterAll(() => remove());
   return rig;

@@ -17,7 +17,7 @@ beforeAll(async () => {
     ],
   });
   view = await admin(`/admin/experiments/${made.id}/start`, {});
-}, 120_000);
+});
 
 async function admin(to: string, body: object): Promise<ExperimentView> {
   const { url, adminKey } = rig.stack.local;

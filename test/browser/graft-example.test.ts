@@ -80,21 +80,15 @@ it('answers by name, swaps, and breaks no policy of its own', async () => {
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('console', (message) => complaints.push(message.text()));
   await page.goto(url);
-  await expect
-    .poll(() => page.textContent('#state'), { timeout: 30_000 })
-    .toBe(`${NAMES[0]}@1 on tiny-base.`);
+  await expect.poll(() => page.textContent('#state')).toBe(`${NAMES[0]}@1 on tiny-base.`);
   await page.getByRole('button', { name: 'Ask' }).click();
-  await expect
-    .poll(() => page.textContent('#speed'), { timeout: 30_000 })
-    .toMatch(/^\d+ tokens, .* [1-4] threads?\.$/);
+  await expect.poll(() => page.textContent('#speed')).toMatch(/^\d+ tokens, .* [1-4] threads?\.$/);
   const first = await page.textContent('#answer');
   expect(first).not.toBe('');
   await page.getByLabel('Adapter').selectOption(NAMES[1]!);
-  await expect
-    .poll(() => page.textContent('#state'), { timeout: 30_000 })
-    .toBe(`${NAMES[1]}@1 on tiny-base.`);
+  await expect.poll(() => page.textContent('#state')).toBe(`${NAMES[1]}@1 on tiny-base.`);
   await page.getByRole('button', { name: 'Ask' }).click();
-  await expect.poll(() => page.textContent('#answer'), { timeout: 30_000 }).not.toBe(first);
+  await expect.poll(() => page.textContent('#answer')).not.toBe(first);
   expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
   expect(complaints).toEqual([]);
 });

@@ -99,7 +99,7 @@ it('answers as WebAssembly does: a chain, another one in its place, and several 
   console.log(`worst difference of a log-probability: ${worst.toFixed(3)}`);
   expect(worst).toBeLessThan(TOLERANCE);
   expect(complaints).toEqual([]);
-}, 120_000);
+});
 
 it('says so when the GPU is gone, to who waits and to who asks later', async () => {
   await openPage();
@@ -125,4 +125,4 @@ it('says so when the GPU is gone, to who waits and to who asks later', async () 
   expect(runtime).toMatch(/ \(google swiftshader\); in float32, since it has no float16$/);
   expect(first).toMatch(/^runtime_unavailable: The GPU is gone \(.+\): open the model again\.$/);
   expect(second).toBe(first);
-}, 60_000);
+});

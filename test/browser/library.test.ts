@@ -60,7 +60,7 @@ it('gives the same digests in a browser as in Node, under a strict content polic
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('console', (message) => complaints.push(message.text()));
   await page.goto(server!.url);
-  await expect.poll(() => page.title(), { timeout: 30_000 }).toMatch(/^\{/);
+  await expect.poll(() => page.title()).toMatch(/^\{/);
   expect(JSON.parse(await page.title())).toEqual(await runScenario(source, EXAMPLE_FILES));
   expect(complaints).toEqual([]);
 });

@@ -32,15 +32,11 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
     ['int8', 'f32'],
     ...(halves ? [['int8', 'f16'] as const] : []),
   ] as const)
-    describeModelRunner(
-      `ONNX Runtime, provider webgpu, ${weights} in ${precision}`,
-      async () => {
-        const tiny = await makeTinyRunner({ provider: 'webgpu', weights, precision, slots: 16 });
-        expect(tiny.runner.base.precision).toBe(precision === 'f16' ? precision : undefined);
-        return forContract(tiny);
-      },
-      precision === 'f16' ? { timeout: 300_000 } : {},
-    );
+    describeModelRunner(`ONNX Runtime, provider webgpu, ${weights} in ${precision}`, async () => {
+      const tiny = await makeTinyRunner({ provider: 'webgpu', weights, precision, slots: 16 });
+      expect(tiny.runner.base.precision).toBe(precision === 'f16' ? precision : undefined);
+      return forContract(tiny);
+    });
 
   it('releases what it took, and the device with it', async () => {
     const { alive } = ortLibrary();
@@ -58,7 +54,7 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
     expect(alive.get('session')).toBeGreaterThan(before['session'] ?? 0);
     await tiny.close();
     for (const [kind, count] of alive) expect(`${kind}: ${count}`).toBe(`${kind}: ${before[kind] ?? 0}`);
-  }, 180_000);
+  });
 
   // Between them every operator of the graphs: windows, biases, norms of heads, fused linears, both activations.
   it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
@@ -74,7 +70,6 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
       expect(worst).toBeLessThan(1e-2);
       expect(kl8).toBeLessThan(0.02);
     },
-    180_000,
   );
 
   it.skipIf(!halves).each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
@@ -91,7 +86,6 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
       }
       console.log(`${name} in float16: ${kls.join(', ')}`);
     },
-    300_000,
   );
 
   it.skipIf(halves)('says that the driver has no float16 where it has none', async () => {

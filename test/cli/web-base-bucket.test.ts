@@ -76,7 +76,7 @@ it('puts what is not there, then the manifest, and takes away what it no longer 
   expect(Object.keys(await inBucket()).sort()).toEqual(
     [...second.parts.map(({ sha256 }) => `base/${sha256}.bin`), 'base/base.json'].sort(),
   );
-}, 120_000);
+});
 
 it('says what wrangler says', async () => {
   const manifest = await exported('one');
@@ -88,4 +88,4 @@ it('says what wrangler says', async () => {
       /^wrangler r2 object get B\/base\/base\.json: The bucket name "B" is invalid\./,
     ),
   });
-}, 60_000);
+});

@@ -32,12 +32,8 @@ const TOLERANCE_OF_HALVES = 0.15;
  * @param options.timeout of a test, ms: a driver that compiles shaders slowly needs more than others.
  * @param open at least sixteen slots and two parking slots, and a vocabulary of at least 64 tokens.
  */
-export function describeModelRunner(
-  name: string,
-  open: () => Promise<ContractRunner>,
-  options: { timeout?: number } = {},
-): void {
-  describe(`a model runner (${name})`, options, () => {
+export function describeModelRunner(name: string, open: () => Promise<ContractRunner>): void {
+  describe(`a model runner (${name})`, () => {
     let opened: ContractRunner;
     let runner: ModelRunner;
     let small: ResidentAdapter;

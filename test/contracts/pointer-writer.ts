@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';
 import type { NameIndex, PointerWriter } from '../../worker/registry/ports-pointers.ts';
 import type { NameRow, Registry } from '../../worker/registry/ports.ts';
@@ -9,7 +9,7 @@ export interface PointerRig {
   registry: Registry;
   /** As KV has it now, past every cache. */
   names: Pick<NameIndex, 'get'>;
-  /** Makes KV refuse writes until `mend`, which returns when what failed has been made up for. */
+  /** Makes KV refuse writes until `mend`; what failed is made up for soon after. */
   breakKv(): void | Promise<void>;
   mendKv(): Promise<void>;
 }
@@ -72,7 +72,9 @@ export function pointerWriterContract(backend: string, make: () => Promise<Point
       await rig.breakKv();
       await expect(rig.pointers.sync(name)).rejects.toMatchObject({ name: 'StoreUnavailable' });
       await rig.mendKv();
-      expect(await rig.names.get(name)).toMatchObject({ value: { version: 1 } });
+      await vi.waitFor(async () =>
+        expect(await rig.names.get(name)).toMatchObject({ value: { version: 1 } }),
+      );
     });
   });
 }

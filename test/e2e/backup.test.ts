@@ -67,7 +67,7 @@ beforeAll(async () => {
     expect([args, (await before.graft(...args)).code]).toEqual([args, 0]);
   const made = await before.graft('keys', 'create', '--tenant', 'acme', '--scopes', 'team/**', '--json');
   ({ key } = JSON.parse(made.stdout) as { key: string });
-}, 120_000);
+});
 afterAll(async () => {
   await before.remove();
   await after?.remove();
@@ -95,7 +95,7 @@ it('is written with its sha256s, and again without fetching what is there', asyn
   expect((await readdir(path.join(folder, 'files'))).sort()).toEqual(
     manifest.files.map(({ digest }) => digest).sort(),
   );
-}, 120_000);
+});
 
 it('is not brought back where there is something, nor when it is damaged or was cut off', async () => {
   const full = await before.graft('restore-backup', folder);
@@ -108,7 +108,7 @@ it('is not brought back where there is something, nor when it is damaged or was 
   await writeFile(names, good);
   const none = await before.graft('restore-backup', before.folder);
   expect([none.code, none.stderr]).toEqual([3, expect.stringContaining('this is no backup')]);
-}, 60_000);
+});
 
 it('serves what was served before, with the keys of before, behind other secrets', async () => {
   const served = [await complete(before, key, 'team/latest'), await complete(before, key, 'team/root')];
@@ -162,4 +162,4 @@ it('serves what was served before, with the keys of before, behind other secrets
   // It has ended: what is there now is somebody's.
   expect((await graft('restore-backup', folder)).code).toBe(5);
   expect((await graft('publish', path.join(before.folder, 'adapter-0'), '--name', 'team/new')).code).toBe(0);
-}, 180_000);
+});

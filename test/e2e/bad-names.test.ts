@@ -81,7 +81,6 @@ describe('names', () => {
     const told = (model: string, key?: string) =>
       expect.poll(async () => (await rig.chat({ model }, key === undefined ? {} : { key })).error.message, {
         interval: 600,
-        timeout: 10_000,
       });
     await told('secret/thinq').toContain("'secret/thing'");
     await told('alice/note', aliceKey).toContain("'alice/notes'");

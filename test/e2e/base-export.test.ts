@@ -42,7 +42,7 @@ it('writes the parts and their manifest into a folder, and says what they are', 
   expect((await readdir(path.join(folder, 'site/base'))).sort()).toEqual(
     [...parts.map(({ sha256 }) => `${sha256}.bin`), 'base.json'].sort(),
   );
-}, 60_000);
+});
 
 it('says what is wrong before it starts anything, and why a base cannot be exported', async () => {
   for (const [args, complaint] of [
@@ -61,4 +61,4 @@ it('says what is wrong before it starts anything, and why a base cannot be expor
   const empty = await graft('export', '--web', '--base', 'site', '--to', 'folder', '-o', 'x');
   expect([empty.code, empty.stderr]).toEqual([1, expect.stringContaining('The base was not exported')]);
   expect(empty.stderr).toContain('has no config.json');
-}, 60_000);
+});

@@ -31,7 +31,7 @@ beforeAll(async () => {
   const root = await json('publish', 'adapter-0', '--name', 'team/root');
   const deep = await json('publish', 'adapter-1', '--name', 'team/root/deep', '--parent', 'team/root');
   [rootDigest, digest] = [root['digest'] as string, deep['digest'] as string];
-}, 120_000);
+});
 afterAll(() => stack.remove());
 
 it('brings the file that was published, whole, and over nothing that is there', async () => {
@@ -44,7 +44,7 @@ it('brings the file that was published, whole, and over nothing that is there', 
   await writeFile(at('deep.safetensors'), 'something else');
   expect((await graft('download', 'team/root/deep', '--as', 'canonical', '--force')).code).toBe(0);
   expect(await sha256(at('deep.safetensors'))).toBe(digest);
-}, 60_000);
+});
 
 it('goes on where it broke off, and begins anew what was damaged', async () => {
   const file = at('cache', 'adapters', `${digest}.safetensors`);
@@ -66,7 +66,7 @@ it('goes on where it broke off, and begins anew what was damaged', async () => {
     (await graft('download', 'team/root/deep', '--as', 'canonical', '-o', 'third.safetensors')).code,
   ).toBe(0);
   expect(await sha256(at('third.safetensors'))).toBe(digest);
-}, 60_000);
+});
 
 it('writes PEFT, and says what a part of a chain is', async () => {
   const { code, stderr } = await graft('download', 'team/root/deep', '-o', 'peft');
@@ -74,7 +74,7 @@ it('writes PEFT, and says what a part of a chain is', async () => {
   expect((await readdir(at('peft'))).sort()).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
   const diff = await json('diff', 'peft', 'adapter-1');
   expect(diff['cosine']).toBeCloseTo(1, 6);
-}, 60_000);
+});
 
 it('sums the chain, as compose does with names', async () => {
   const merged = await json(
@@ -95,7 +95,7 @@ it('sums the chain, as compose does with names', async () => {
   const composed = await json('compose', 'team/root', 'team/root/deep@1', '-o', 'composed.safetensors');
   expect(composed['members']).toMatchObject([{ path: 'team/root@1' }, { path: 'team/root/deep@1' }]);
   expect(await sha256(at('sum.safetensors'))).toBe(await sha256(at('composed.safetensors')));
-}, 60_000);
+});
 
 it('lets show and diff take names', async () => {
   const shown = await graft('show', 'team/root/deep@1', '--summary');
@@ -104,4 +104,4 @@ it('lets show and diff take names', async () => {
   expect(await json('diff', 'team/root', 'adapter-0')).toMatchObject({ a: 'team/root@1' });
   const absent = await graft('show', 'team/none');
   expect([absent.code, absent.stderr]).toEqual([3, expect.stringContaining("'team/none' does not exist")]);
-}, 60_000);
+});

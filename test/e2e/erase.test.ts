@@ -35,7 +35,7 @@ beforeAll(async () => {
   const deep = await json('publish', 'adapter-1', '--name', 'team/deep', '--parent', 'team/root');
   digests.push(root['digest'] as string, deep['digest'] as string);
   expect((await graft('run', 'team/deep', 'hello', '--max-tokens', '2')).code).toBe(0);
-}, 120_000);
+});
 afterAll(() => stack.remove());
 
 it('says what is in the way, what would go, and asks', async () => {
@@ -54,7 +54,7 @@ it('says what is in the way, what would go, and asks', async () => {
   for (const args of [[], ['a', '--tenant', 'b'], ['**'], ['--tenant', 'A B']])
     expect([args, (await graft('erase', ...args)).code]).toEqual([args, 2]);
   expect((await graft('ls')).stdout).toContain('team/root');
-}, 120_000);
+});
 
 it('erases for good, the files on the origin’s disk with it, and then finds nothing', async () => {
   const erased = await graft('erase', 'team/root', '--cascade', '--yes');
@@ -72,7 +72,7 @@ it('erases for good, the files on the origin’s disk with it, and then finds no
   const again = await json('erase', 'team/root', '--yes');
   expect(again).toMatchObject({ unreached: [], erased: { names: 0, files: 0 } });
   expect((await graft('log')).stdout).toMatch(/team\/root +erase +- +- +bootstrap/);
-}, 120_000);
+});
 
 it('erases a tenant with its keys', async () => {
   await graft('keys', 'create', '--tenant', 'alice', '--scopes', '**');
@@ -94,4 +94,4 @@ it('erases a tenant with its keys', async () => {
   expect((await graft('keys')).stdout).not.toContain('alice');
   // The same bytes are another's too.
   expect((await graft('run', 'mine', 'hello', '--max-tokens', '2')).code).toBe(0);
-}, 120_000);
+});

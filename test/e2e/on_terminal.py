@@ -1,15 +1,14 @@
 """Runs a command on a terminal of its own, and types on it. Node has no pseudo terminals.
 
-stdin: {"argv": [...], "env": {...}, "cwd": "...", "steps": [...]}, where a step waits for one thing or does one:
+stdin: {"argv": [...], "env": {...}, "cwd": "...", "limit_s": seconds, "steps": [...]}, where a step waits for one thing or does one:
     {"see": text}       until this was written, behind what the last "see" found
     {"raw": true}       until the terminal is in raw mode, or is not any more
     {"type": text}      {"signal": "SIGTERM"}
 stdout: {"code": exit code or null, "signal": name or null, "output": text, "stuck": step or null, "restored": bool,
-"cursor": whether it is shown}. A command that is still there at the deadline is killed.
+"cursor": whether it is shown}. A command that is still there after limit_s is killed.
 """
 import fcntl, json, os, pty, select, signal, struct, sys, termios, time
 
-DEADLINE_S = 25
 ROWS, COLUMNS = 24, 80
 
 task = json.load(sys.stdin)
@@ -27,7 +26,7 @@ if child == 0:
     os.execvpe(task["argv"][0], task["argv"], task["env"])
 
 output, seen, status = b"", 0, None
-end = time.monotonic() + DEADLINE_S
+end = time.monotonic() + task["limit_s"]
 
 
 def pump():

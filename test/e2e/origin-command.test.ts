@@ -47,5 +47,5 @@ it('drains when Ctrl-C reaches the whole group, though nothing types at it', asy
 it('takes the origin along when it is killed, so that the next one has its port', async () => {
   const port = await start();
   origin.child.kill('SIGKILL');
-  await expect.poll(() => answers(port), { timeout: 10_000 }).toBe(false);
+  await expect.poll(() => answers(port)).toBe(false);
 });

@@ -155,7 +155,7 @@ describe('graft publish', () => {
       env: { GRAFT_URL: proxyUrl(), GRAFT_ADMIN_KEY: stack.local.adminKey, HOME: stack.folder },
     });
     seen.length = 0;
-    await expect.poll(() => seen.some((line) => line.startsWith('PUT')), { timeout: 20_000 }).toBe(true);
+    await expect.poll(() => seen.some((line) => line.startsWith('PUT'))).toBe(true);
     running.child.kill('SIGINT');
     const { code, stderr } = await running.finished;
     cuts = () => false;

@@ -19,7 +19,7 @@ const graftJson = async <T>(...args: string[]): Promise<T> => {
 
 beforeAll(async () => {
   stack = await startTinyStack();
-}, 120_000);
+});
 afterAll(() => stack.remove());
 
 describe('tenants by the command line', () => {

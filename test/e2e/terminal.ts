@@ -2,6 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { WAIT_MS } from '../setup/slow.ts';
 
 const GRAFT = fileURLToPath(new URL('../../bin/graft.mjs', import.meta.url));
 const SCRIPT = fileURLToPath(new URL('on_terminal.py', import.meta.url));
@@ -41,6 +42,7 @@ export async function onTerminal(
       argv: [process.execPath, GRAFT, ...args],
       env: { ...inherited, NO_COLOR: '1', TERM: 'xterm', ...options.env },
       cwd: options.cwd,
+      limit_s: WAIT_MS / 1_000,
       steps: options.steps,
     }),
   );

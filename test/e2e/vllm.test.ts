@@ -65,6 +65,6 @@ it('says in its own words that vLLM has gone, and goes on when it is back', asyn
   const again = new FakeVllm({ vocabSize: TINY_VOCAB, root: '/models/tiny', maxLoraRank: 8 });
   await again.start(Number(port));
   vllm = again;
-  await expect.poll(() => ask('notes').then(({ status }) => status), { timeout: 20_000 }).toBe(200);
+  await expect.poll(() => ask('notes').then(({ status }) => status)).toBe(200);
   expect(await textOf('notes')).toBe(before);
 });

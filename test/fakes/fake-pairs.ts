@@ -1,5 +1,6 @@
 import { createDoPairs, PairTally, type PairStorage } from '../../worker/experiments/pairs/pairs-object.ts';
 import type { PairTallies } from '../../worker/experiments/pairs/ports.ts';
+import { WAIT_MS } from '../setup/slow.ts';
 
 export interface FakePairs extends PairTallies {
   /** Every call fails while it is set. */
@@ -29,7 +30,7 @@ export function createFakePairs(now: () => number = Date.now): FakePairs {
     }),
   };
   const fake: FakePairs = {
-    ...createDoPairs({ namespace, timeoutMs: 1_000 }),
+    ...createDoPairs({ namespace, timeoutMs: WAIT_MS }),
     down: false,
     async ring(experiment, at) {
       clock = at;

@@ -34,7 +34,7 @@ beforeAll(async () => {
   await makePackages(path.join(out, 'made'), { page, tarballs: false });
   light = path.join(out, 'made/graft-lora');
   stack = path.join(out, 'made/graft-lora-origin');
-}, 120_000);
+});
 afterAll(() => rm(out, { recursive: true, force: true }));
 
 const filesOf = async (folder: string): Promise<string[]> =>

@@ -108,7 +108,7 @@ describe('an isolate', () => {
     // The header is refused before the rest is read: of three parts, one.
     expect(seen.read).toBeLessThanOrEqual(10 * PART_BYTES);
     expect(seen.most).toBeLessThanOrEqual(BOUND);
-  }, 30_000);
+  });
 
   it('holds a part once, and not more parts than it has room for', async () => {
     const [eve, bob] = [await keyOf('eve'), await keyOf('bob')];

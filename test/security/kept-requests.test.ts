@@ -39,8 +39,7 @@ async function ask(path: string, body: object, leaves = false): Promise<number> 
   return response.status;
 }
 
-const leavesNoSequence = () =>
-  expect.poll(sequences, { timeout: 10_000 }).toBeLessThanOrEqual(before.sequences);
+const leavesNoSequence = () => expect.poll(sequences).toBeLessThanOrEqual(before.sequences);
 
 it.each<[string, string, object, number]>([
   ['a whole answer', '/v1/chat/completions', chat, 200],
@@ -71,5 +70,5 @@ it('a client that leaves in the middle leaves nothing', async () => {
 });
 
 it('none of them is left itself, but for the last of each connection', async () => {
-  await expect.poll(requests, { timeout: 10_000 }).toBeLessThan(before.requests + CONNECTIONS);
+  await expect.poll(requests).toBeLessThan(before.requests + CONNECTIONS);
 });

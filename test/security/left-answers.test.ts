@@ -91,7 +91,7 @@ async function leave(key: string, path: string, body: object, after = STEPS): Pr
 /** What the key's counter holds, when all that was left is counted. */
 async function counted({ key, id }: { key: string; id: string }, requests: number) {
   const settled = () => stack.edge.quotas.calls.filter((call) => call === `settle ${id}`).length;
-  await vi.waitUntil(() => settled() === requests, { timeout: 10_000 });
+  await vi.waitUntil(() => settled() === requests);
   const usage = await stack.edge.request('/admin/usage?by=key');
   const { rows } = (await usage.json()) as {
     rows: { group: string; total_tokens: number; errors: number }[];

@@ -89,7 +89,7 @@ describe.each(Object.keys(TINY_KINDS))('a long prompt for %s', (kind) => {
       expect(work.worst, name).toBeLessThanOrEqual(MOST_IN_A_TURN);
     }
     expect(origin.faults).toEqual([]);
-  }, 30_000);
+  });
 });
 
 describe('a prompt that is too long', () => {

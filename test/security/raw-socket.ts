@@ -7,10 +7,6 @@ export interface RawAnswer {
   bodyOf(index: number): string;
 }
 
-/** What the other side has not said by then it will not say. */
-const QUIET_MS = 150;
-const LONGEST_MS = 5_000;
-
 export function readAnswers(text: string): RawAnswer {
   const answers = text.split(/(?=HTTP\/1\.1 \d{3} )/).filter((answer) => answer.startsWith('HTTP/1.1'));
   return {
@@ -20,26 +16,15 @@ export function readAnswers(text: string): RawAnswer {
   };
 }
 
-/** Sends bytes as they are. @returns what comes back until the other side closes or falls silent. */
+/** Sends bytes as they are. @returns what comes back until the other side closes. */
 export function sendRaw(url: string, bytes: string): Promise<string> {
   const { hostname, port } = new URL(url);
   return new Promise((resolve) => {
     const socket = net.connect({ host: hostname, port: Number(port) });
     let text = '';
-    let quiet: NodeJS.Timeout | undefined;
-    const done = (): void => {
-      clearTimeout(quiet);
-      clearTimeout(longest);
-      socket.destroy();
-      resolve(text);
-    };
-    const longest = setTimeout(done, LONGEST_MS);
     socket.setEncoding('latin1');
-    socket.on('data', (piece: string) => {
-      text += piece;
-      clearTimeout(quiet);
-      quiet = setTimeout(done, QUIET_MS);
-    });
+    socket.on('data', (piece: string) => void (text += piece));
+    const done = () => resolve(text);
     socket.once('error', done);
     socket.once('close', done);
     socket.end(Buffer.from(bytes, 'latin1'));

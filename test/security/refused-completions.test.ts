@@ -76,9 +76,12 @@ describe('large bodies of one tenant', () => {
   it('are read a few at a time, whether their length is told or not', async () => {
     const app = createApp(graft.services);
     const hold: (() => void)[] = [];
+    /** Bodies that have been let in, or refused, and whose end is waited for. */
+    let waiting = 0;
     /** Its first 100 kB come at once, its end when it is let go. */
     const send = (key: string) => {
       const text = new TextEncoder().encode(JSON.stringify(chat({ metadata: { a: 'b' } })).padEnd(120_000));
+      let pulls = 0;
       const body = new ReadableStream<Uint8Array>({
         start(controller) {
           controller.enqueue(text.subarray(0, 100_000));
@@ -87,15 +90,19 @@ describe('large bodies of one tenant', () => {
             controller.close();
           });
         },
+        pull() {
+          pulls += 1;
+          if (pulls === 2) waiting += 1;
+        },
       });
       const init = { method: 'POST', body, duplex: 'half', headers: { authorization: `Bearer ${key}` } };
       return app.request('/v1/chat/completions', init as RequestInit);
     };
     const first = Array.from({ length: LARGE_BODIES.atOnce }, () => send(alice));
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await vi.waitUntil(() => waiting === first.length);
     const beyond = send(alice);
     const other = send(bob);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await vi.waitUntil(() => waiting === first.length + 2);
     for (const end of hold) end();
     expect((await beyond).status).toBe(429);
     expect((await other).status).toBe(200);
@@ -121,7 +128,7 @@ describe('requests of one tenant that add adapters', () => {
     };
     const body = chat({ adapters: [{ name: 'no/a' }] });
     const first = Array.from({ length: COMPOSED_REQUESTS.atOnce }, () => ask(alice, body));
-    while (waiting < first.length) await new Promise((resolve) => setTimeout(resolve, 1));
+    await vi.waitUntil(() => waiting === first.length);
     expect((await ask(alice, body)).status).toBe(429);
     const other = ask(bob, body);
     // What adds nothing goes on.

@@ -94,7 +94,7 @@ describe('every route', () => {
       }
     }
     expect(open).toEqual([]);
-  }, 60_000);
+  });
 });
 
 describe('a tenant that keeps on hanging up', () => {
@@ -130,11 +130,10 @@ describe('a tenant that keeps on hanging up', () => {
     };
     const createdApp = createApp(graft.services);
     const left = Array.from({ length: 100 }, () => leave(alice));
-    const refused = (await Promise.all(left.map((one) => Promise.race([one, tick()])))).filter(
-      (answer) => answer?.status === 429,
-    );
+    let refused = 0;
+    for (const one of left) void one.then(({ status }) => (refused += Number(status === 429)));
+    await vi.waitUntil(() => refused + underWay === left.length);
     expect(most).toBeLessThanOrEqual(ADMIN_CHANGES.atOnce);
-    expect(refused.length).toBeGreaterThanOrEqual(100 - ADMIN_CHANGES.atOnce);
     const asBob = { headers: { authorization: `Bearer ${bob}` } };
     expect((await createdApp.request('/admin/grants', asBob)).status).toBe(200);
     // They have hung up, and count all the same.
@@ -146,10 +145,6 @@ describe('a tenant that keeps on hanging up', () => {
     expect((await leave(alice)).status).toBe(404);
   });
 });
-
-/** Long enough for all that does not wait for anything. */
-const tick = (): Promise<undefined> =>
-  new Promise((resolve) => setTimeout(() => setImmediate(() => resolve(undefined)), 20));
 
 describe('made-up admin keys', () => {
   it('get a bounded number of questions to the system of record, and keys known here go on', async () => {

@@ -14,6 +14,7 @@ import type { RightsWriter } from '../../worker/access/ports.ts';
 import { FakePointerStorage } from '../fakes/fake-pointer-storage.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
+import { WAIT_MS } from '../setup/slow.ts';
 
 const LATER_MS = 61_000;
 const never = () => new Promise<never>(() => undefined);
@@ -61,7 +62,7 @@ function startWriter(wrap: Wrap = (port) => port): PointerWriter {
     keys: createKvKeyIndex(pointer),
     grantLedger: wrap(grantLedger, 'grantLedger'),
     grants: createKvGrantIndex(pointer),
-    ...{ intervalMs: 1_000, timeoutMs: 60_000, now, sleep },
+    ...{ intervalMs: 1_000, timeoutMs: WAIT_MS, now, sleep },
   });
   const writers = { ...rights, sync: () => Promise.reject(new Error('not here')) };
   return new PointerWriter({ storage: wrap(storage, 'storage') }, {} as RawEnv, { writers, now });
@@ -87,7 +88,7 @@ beforeEach(async () => {
     idFromName: (name: string) => name,
     get: () => ({ fetch: (url: string, init?: RequestInit) => writer.fetch(new Request(url, init)) }),
   };
-  const rights: RightsWriter = createDoPointers({ namespace, timeoutMs: 60_000 });
+  const rights: RightsWriter = createDoPointers({ namespace, timeoutMs: WAIT_MS });
   // All isolates come to the same object.
   graft = await createAppHarness({ rights });
   writer = startWriter();

@@ -34,6 +34,7 @@ import { createFakeStores } from '../fakes/fake-stores.ts';
 import { fakeVerification } from '../fakes/fake-trials.ts';
 import { createSha256 } from '../fakes/node-sha256.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
+import { HANG_MS } from '../setup/slow.ts';
 
 /** Of a link; good once for each harness. */
 export const SIGN_IN_TOKEN = 'sign-in'.padEnd(43, '-');
@@ -199,7 +200,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     // What is noted is written at once, and the clock stays where the test put it.
     linger: async () => undefined,
     page: async (path) => new Response(path),
-    kvTimeoutMs: options.kvTimeoutMs ?? 1_000,
+    kvTimeoutMs: options.kvTimeoutMs ?? HANG_MS,
     ...(options.verifyTimeoutMs === undefined ? {} : { verifyTimeoutMs: options.verifyTimeoutMs }),
   });
   const app = createApp(services);

@@ -6,6 +6,7 @@ import { createDoTallies } from '../../worker/experiments/tally-object.ts';
 import type { ExperimentEvent } from '../../worker/experiments/ports.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { startTestEdge, type TestEdge } from './edge-harness.ts';
+import { WAIT_MS } from '../setup/slow.ts';
 
 const NAME = 'ramped';
 const UNITS = 200;
@@ -49,7 +50,10 @@ it('takes a step of the ramp by itself, and tells KV of every step, the end last
   expect(await inKv(`name:${NAME}`)).toContain(id);
 
   const namespace = await graft.edge.miniflare.getDurableObjectNamespace('EXPERIMENTS');
-  const tallies = createDoTallies({ namespace: namespace as unknown as DurableNamespace, timeoutMs: 20_000 });
+  const tallies = createDoTallies({
+    namespace: namespace as unknown as DurableNamespace,
+    timeoutMs: WAIT_MS,
+  });
   const events = document.variants.flatMap(({ key: variant }) =>
     Array.from({ length: UNITS }, (_, i): ExperimentEvent => ({
       experiment: id,

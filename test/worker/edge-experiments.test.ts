@@ -95,7 +95,7 @@ describe('an experiment', () => {
         expect(view.evaluation?.units).toEqual(units);
         return view;
       },
-      { timeout: 15_000, interval: 250 },
+      { interval: 250 },
     );
     const { comparisons, decision, sample_ratio: ratio } = looked.evaluation!;
     expect(ratio.state).toBe('ok');

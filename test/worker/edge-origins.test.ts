@@ -33,7 +33,7 @@ const lines = (): Line[] =>
 async function lineOf(response: Response): Promise<Line> {
   const id = response.headers.get('x-request-id');
   const find = () => lines().find((line) => line.event === 'request' && line['request_id'] === id);
-  await expect.poll(find, { timeout: 10_000 }).toBeDefined();
+  await expect.poll(find).toBeDefined();
   return find() as Line;
 }
 

@@ -8,6 +8,7 @@ import { digestOf, versionRow } from '../contracts/sample-rows.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
 import { experimentOf } from './experiments/sample-experiment.ts';
+import { WAIT_MS } from '../setup/slow.ts';
 
 const [OLD, NEW] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
 const manifest = manifestOf(versionRow('mine', 1));
@@ -35,7 +36,7 @@ beforeEach(async () => {
     keyLedger: { get: () => Promise.resolve(null) },
     grantLedger: { heldBy: () => Promise.resolve([]), refusedBy: () => Promise.resolve([]) },
     now: clock.now,
-    timeoutMs: 1_000,
+    timeoutMs: WAIT_MS,
   });
 });
 

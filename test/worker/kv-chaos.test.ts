@@ -5,9 +5,8 @@ import type { KvFault } from '../fakes/fake-kv.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createRandom } from '../security/random.ts';
 import { createAppHarness, type AppHarness } from './app-harness.ts';
+import { HANG_MS } from '../setup/slow.ts';
 
-/** Real time: long enough for a busy machine, so few reads are to hang, and at once. */
-const KV_TIMEOUT_MS = 400;
 /** Longer than what KV may be behind. */
 const LATER_MS = 61_000;
 const FAULTS = ['throw', 'hang', 'null', 'garbage', 'stale', 'foreign'] as const;
@@ -54,7 +53,7 @@ interface World {
 
 /** `clinic` owns `clinic`, `clinic/ward` and `clinic/ward/night`, and grants `clinic/ward/**` to `friend`. */
 async function createWorld(): Promise<World> {
-  const graft = await createAppHarness({ kvTimeoutMs: KV_TIMEOUT_MS });
+  const graft = await createAppHarness({ kvTimeoutMs: HANG_MS });
   const make = async (tenant: string) =>
     ((await (await graft.request('/admin/keys', { body: { tenant } })).json()) as { key: string }).key;
   const keys = { clinic: await make('clinic'), friend: await make('friend') };
@@ -73,7 +72,7 @@ async function createWorld(): Promise<World> {
 }
 
 /** Memory of its own, over the same stores. */
-const newIsolate = ({ graft }: World) => createAppHarness({ beside: graft, kvTimeoutMs: KV_TIMEOUT_MS });
+const newIsolate = ({ graft }: World) => createAppHarness({ beside: graft, kvTimeoutMs: HANG_MS });
 
 beforeEach(() => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
@@ -198,6 +197,7 @@ describe('any number of failures, in any order', () => {
     const faults = new Map<string, KvFault>();
     let met = 0;
     let faultShare = 0;
+    // HANG_MS goes by for each that hangs.
     const drawn = () => (random.next() < 0.01 ? 'hang' : random.pick(QUICK_FAULTS));
     kv.faultOf = (key) => {
       const known = faults.get(key);

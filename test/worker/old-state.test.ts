@@ -52,7 +52,7 @@ async function unpack(folder: string): Promise<void> {
 beforeAll(async () => {
   expected = Expected.parse(JSON.parse(await readFile(path.join(FIXTURE, 'expected.json'), 'utf8')));
   graft = await startTestEdge({ adminKey: expected.adminKey, fill: unpack });
-}, 60_000);
+});
 
 afterAll(() => graft?.stop());
 

@@ -101,9 +101,7 @@ describe('n', () => {
       });
       await response.body?.getReader().read();
       gone.abort();
-      await expect
-        .poll(() => roomy.engine.stats().running + roomy.engine.stats().waiting, { timeout: 20_000 })
-        .toBe(0);
+      await expect.poll(() => roomy.engine.stats().running + roomy.engine.stats().waiting).toBe(0);
       expect(await roomy.context.metrics.text()).toContain(
         'graft_requests_finished_total{outcome="aborted"} 6',
       );
@@ -133,7 +131,7 @@ describe('n', () => {
       );
       const data = events(await streamed.text());
       expect(JSON.parse(data.at(-1)!)).toMatchObject({ error: { code: 'internal_error' } });
-      await expect.poll(() => failing.engine.stats().running, { timeout: 20_000 }).toBe(0);
+      await expect.poll(() => failing.engine.stats().running).toBe(0);
     } finally {
       await failing.stop();
     }

@@ -117,9 +117,7 @@ describe('openai', () => {
       const waiting = [];
       for (const busyRows of [1, 2]) {
         waiting.push(other.chat.completions.create({ ...ask, model: 'base' }));
-        await expect
-          .poll(() => busy.engine.stats().running + busy.engine.stats().waiting, { timeout: 20_000 })
-          .toBe(busyRows);
+        await expect.poll(() => busy.engine.stats().running + busy.engine.stats().waiting).toBe(busyRows);
       }
       const refused = other.chat.completions.create({ ...ask, model: 'base' });
       await expect(refused).rejects.toBeInstanceOf(OpenAI.RateLimitError);
@@ -148,7 +146,7 @@ describe('openai', () => {
         ...OWN_FIELDS,
       });
       for await (const _chunk of stream) break;
-      await expect.poll(() => origin.engine.stats().running, { timeout: 20_000 }).toBe(0);
+      await expect.poll(() => origin.engine.stats().running).toBe(0);
       expect(await origin.context.metrics.text()).toContain(
         'graft_requests_finished_total{outcome="aborted"} 1',
       );

@@ -69,7 +69,7 @@ describe('gauges by vLLM’s names', () => {
       busy = await scrape();
       return ['running', 'waiting'].map((state) => value(busy, `vllm:num_requests_${state}`));
     };
-    await expect.poll(rows, { timeout: 10_000 }).toEqual([1, 1]);
+    await expect.poll(rows).toEqual([1, 1]);
     expect(value(busy, 'vllm:kv_cache_usage_perc')).toBeGreaterThan(0);
     expect(value(busy, 'vllm:kv_cache_usage_perc')).toBeLessThanOrEqual(1);
     expect(labels(busy)).toEqual({

@@ -22,7 +22,6 @@ it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
     // It is float16: not the bits of float32.
     expect(worstDifference(wanted, floats)).toBeGreaterThan(1e-4);
   },
-  60_000,
 );
 
 describe('what is served', () => {

@@ -57,7 +57,7 @@ it.each([
   }
   expect(problems).toEqual([]);
 
-  await expect.poll(() => origin.leftOver(), { timeout: 10_000 }).toEqual([]);
+  await expect.poll(() => origin.leftOver()).toEqual([]);
   expect(origin.faults).toEqual([]);
   // An upload that was sent twice at once may still be on its way out.
   await expect

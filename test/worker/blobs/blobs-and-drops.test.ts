@@ -18,6 +18,7 @@ import { createFakeDropLedger } from '../../fakes/fake-drops.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';
 import { FakeR2 } from '../../fakes/fake-r2.ts';
 import { openRealDatabase } from '../platform/real-database.ts';
+import { WAIT_MS } from '../../setup/slow.ts';
 
 let miniflare: Miniflare;
 beforeAll(() => {
@@ -45,11 +46,11 @@ const inKv = (kv: KvNamespace, paced = real) =>
     cacheTtl: 86_400,
     recordCacheTtl: 300,
     retryCacheTtl: 30,
-    timeoutMs: paced === real ? 10_000 : timeoutMs,
+    timeoutMs: paced === real ? WAIT_MS : timeoutMs,
     pacing: paced,
   });
 const inR2 = (bucket: ObjectBucket, paced = real) =>
-  createR2BlobStore({ bucket, timeoutMs: paced === real ? 10_000 : timeoutMs, pacing: paced });
+  createR2BlobStore({ bucket, timeoutMs: paced === real ? WAIT_MS : timeoutMs, pacing: paced });
 
 function fakes() {
   const clock = new FakeClock();
@@ -194,7 +195,7 @@ dropBoxContract('Miniflare', async () => {
   const kv = await realKv('DROPPED');
   for (const { name } of (await kv.list({ prefix: 'drop', cursor: null })).keys) await kv.delete(name);
   return {
-    box: createKvDropBox({ kv, cacheTtl: 30, timeoutMs: 10_000, pacing: real }),
+    box: createKvDropBox({ kv, cacheTtl: 30, timeoutMs: WAIT_MS, pacing: real }),
     drop: (name, bytes) => kv.put(`drop:${name}`, bytes),
     error: (name) => kv.get(shownKey(name), { type: 'text', cacheTtl: 30 }),
     afterWrite: now,

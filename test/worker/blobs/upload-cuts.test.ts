@@ -82,64 +82,60 @@ async function attempt(bytes: Uint8Array<ArrayBuffer>, digest: string) {
 }
 
 describe(`an upload cut at random bytes (seed ${SEED})`, () => {
-  it(
-    `goes on after each of ${CUTS} cuts, and ends published byte for byte`,
-    { timeout: 240_000 },
-    async () => {
-      const random = seeded(SEED);
-      /** `unheard`: parts that the edge took without the client's hearing of it. */
-      const seen = { cuts: 0, files: 0, unheard: 0 };
-      while (seen.cuts < CUTS) {
-        seen.files += 1;
-        expect(seen.files).toBeLessThanOrEqual(MAX_FILES);
-        const adapter = tinyAdapter({ seed: seen.files, rank: 1, wide: true });
-        const { digest } = adapter;
-        const bytes = new Uint8Array(adapter.bytes);
-        const partOf = (index: number) => bytes.subarray(index * PART_BYTES, (index + 1) * PART_BYTES);
-        const count = Math.ceil(bytes.length / PART_BYTES);
-        /** Parts that the edge has said it took. */
-        let taken = new Set<number>();
-        for (let done = false; !done;) {
-          const cutAt = seen.cuts < CUTS ? Math.floor(random() * MAX_CUT_BYTES) : null;
-          proxy.reset(cutAt);
-          const { puts, told, failed } = await attempt(bytes, digest);
-          const where = `file ${seen.files}, cut ${seen.cuts} at byte ${cutAt}`;
-          if (told !== null) {
-            const held = new Set(told.parts.map(({ index }) => index));
-            // What was acknowledged is there, what is there is whole and right, and it is not sent again.
-            expect(
-              [...taken].filter((index) => !held.has(index)),
-              where,
-            ).toEqual([]);
-            for (const part of told.parts)
-              expect(part, where).toEqual({
-                index: part.index,
-                bytes: partOf(part.index).length,
-                sha256: sha256(partOf(part.index)),
-              });
-            expect(
-              puts.filter((index) => held.has(index)),
-              where,
-            ).toEqual([]);
-            seen.unheard += [...held].filter((index) => !taken.has(index)).length;
-            taken = held;
-          }
-          for (const index of puts) taken.add(index);
-          done = failed === null;
-          if (!done) seen.cuts += 1;
-          if (cutAt === null) expect(failed, where).toBeNull();
+  it(`goes on after each of ${CUTS} cuts, and ends published byte for byte`, async () => {
+    const random = seeded(SEED);
+    /** `unheard`: parts that the edge took without the client's hearing of it. */
+    const seen = { cuts: 0, files: 0, unheard: 0 };
+    while (seen.cuts < CUTS) {
+      seen.files += 1;
+      expect(seen.files).toBeLessThanOrEqual(MAX_FILES);
+      const adapter = tinyAdapter({ seed: seen.files, rank: 1, wide: true });
+      const { digest } = adapter;
+      const bytes = new Uint8Array(adapter.bytes);
+      const partOf = (index: number) => bytes.subarray(index * PART_BYTES, (index + 1) * PART_BYTES);
+      const count = Math.ceil(bytes.length / PART_BYTES);
+      /** Parts that the edge has said it took. */
+      let taken = new Set<number>();
+      for (let done = false; !done;) {
+        const cutAt = seen.cuts < CUTS ? Math.floor(random() * MAX_CUT_BYTES) : null;
+        proxy.reset(cutAt);
+        const { puts, told, failed } = await attempt(bytes, digest);
+        const where = `file ${seen.files}, cut ${seen.cuts} at byte ${cutAt}`;
+        if (told !== null) {
+          const held = new Set(told.parts.map(({ index }) => index));
+          // What was acknowledged is there, what is there is whole and right, and it is not sent again.
+          expect(
+            [...taken].filter((index) => !held.has(index)),
+            where,
+          ).toEqual([]);
+          for (const part of told.parts)
+            expect(part, where).toEqual({
+              index: part.index,
+              bytes: partOf(part.index).length,
+              sha256: sha256(partOf(part.index)),
+            });
+          expect(
+            puts.filter((index) => held.has(index)),
+            where,
+          ).toEqual([]);
+          seen.unheard += [...held].filter((index) => !taken.has(index)).length;
+          taken = held;
         }
-        expect(await stateOf(digest)).toMatchObject({ complete: true, parts: { length: count } });
-        const published = await graft.admin('/admin/versions', {
-          method: 'POST',
-          body: JSON.stringify({ name: `cut/${seen.files}`, digest }),
-        });
-        expect(published.status, await published.clone().text()).toBe(201);
-        expect(sha256(await stored(digest)), `file ${seen.files}`).toBe(digest);
+        for (const index of puts) taken.add(index);
+        done = failed === null;
+        if (!done) seen.cuts += 1;
+        if (cutAt === null) expect(failed, where).toBeNull();
       }
-      // The cuts fell everywhere: in files and between them, before and after the edge had a part.
-      expect(seen.files).toBeGreaterThan(3);
-      expect(seen.unheard).toBeGreaterThan(5);
-    },
-  );
+      expect(await stateOf(digest)).toMatchObject({ complete: true, parts: { length: count } });
+      const published = await graft.admin('/admin/versions', {
+        method: 'POST',
+        body: JSON.stringify({ name: `cut/${seen.files}`, digest }),
+      });
+      expect(published.status, await published.clone().text()).toBe(201);
+      expect(sha256(await stored(digest)), `file ${seen.files}`).toBe(digest);
+    }
+    // The cuts fell everywhere: in files and between them, before and after the edge had a part.
+    expect(seen.files).toBeGreaterThan(3);
+    expect(seen.unheard).toBeGreaterThan(5);
+  });
 });

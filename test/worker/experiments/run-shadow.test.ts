@@ -3,6 +3,7 @@ import { USAGE_COMMENT } from '../../../protocol/index.ts';
 import type { ExperimentEvent, ShadowRunner } from '../../../worker/experiments/ports.ts';
 import type { MeteredAnswer } from '../../../worker/metering/ports.ts';
 import { createShadowRunner } from '../../../worker/experiments/run-shadow.ts';
+import { HANG_MS } from '../../setup/slow.ts';
 
 type Answer = Pick<MeteredAnswer, 'response' | 'note'>;
 
@@ -176,7 +177,7 @@ describe('a shadow that is compared', () => {
   it('waits no longer than it may run', async () => {
     runner = createShadowRunner({
       sink: { record: (event) => void events.push(event) },
-      ...{ hasRoom: () => true, now: () => now, maxAtOnce: 1, budgetMs: 30, maxComparedBytes: 1_000 },
+      ...{ hasRoom: () => true, now: () => now, maxAtOnce: 1, budgetMs: HANG_MS, maxComparedBytes: 1_000 },
     });
     const headers = { 'content-type': 'text/event-stream' };
     const { readable } = new TransformStream<Uint8Array, Uint8Array>();

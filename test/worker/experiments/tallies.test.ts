@@ -4,6 +4,7 @@ import { createDoTallies } from '../../../worker/experiments/tally-object.ts';
 import { experimentTalliesContract } from '../../contracts/experiment-tallies.ts';
 import { createFakeTallies } from '../../fakes/fake-tallies.ts';
 import { inOwnRoom, namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
+import { WAIT_MS } from '../../setup/slow.ts';
 
 let miniflare: Miniflare;
 
@@ -18,5 +19,5 @@ afterAll(() => miniflare.dispose());
 experimentTalliesContract('the fake', async () => createFakeTallies());
 experimentTalliesContract('Durable Objects', async () => {
   const namespace = inOwnRoom(await namespaceOf(miniflare, 'EXPERIMENTS'));
-  return createDoTallies({ namespace, timeoutMs: 20_000 });
+  return createDoTallies({ namespace, timeoutMs: WAIT_MS });
 });

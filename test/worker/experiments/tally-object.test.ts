@@ -6,6 +6,7 @@ import type { ExperimentTallies } from '../../../worker/experiments/ports.ts';
 import { percentile } from '../../../worker/experiments/statistics/sketch.ts';
 import { sampleEvent } from '../../contracts/experiment-tallies.ts';
 import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
+import { WAIT_MS } from '../../setup/slow.ts';
 
 const SOURCE = objectSource('experiments/tally-object.ts');
 const DAY_MS = 86_400_000;
@@ -73,7 +74,7 @@ beforeAll(async () => {
     durableObjects: { EXPERIMENTS: { className: 'Subject', useSQLite: true } },
   });
   namespace = await namespaceOf(miniflare, 'EXPERIMENTS');
-  tallies = createDoTallies({ namespace, timeoutMs: 20_000 });
+  tallies = createDoTallies({ namespace, timeoutMs: WAIT_MS });
 });
 afterAll(() => miniflare.dispose());
 

@@ -9,6 +9,7 @@ import { createFakeQuotas, createFakeUsage } from '../../fakes/fake-metering.ts'
 import { createFakePins } from '../../fakes/fake-pins.ts';
 import { inOwnRoom, namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
 import { openRealDatabase } from '../platform/real-database.ts';
+import { WAIT_MS } from '../../setup/slow.ts';
 
 let miniflare: Miniflare;
 
@@ -23,7 +24,7 @@ afterAll(() => miniflare.dispose());
 quotasContract('the fake', async () => createFakeQuotas());
 quotasContract('Durable Objects', async () => {
   const namespace = inOwnRoom(await namespaceOf(miniflare, 'QUOTAS'));
-  return createDoQuotas({ namespace, timeoutMs: 20_000 });
+  return createDoQuotas({ namespace, timeoutMs: WAIT_MS });
 });
 
 usageLedgerContract('the fake', async () => createFakeUsage());

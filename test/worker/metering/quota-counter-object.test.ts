@@ -6,6 +6,7 @@ import {
   createDoQuotas,
 } from '../../../worker/metering/quota-counter-object.ts';
 import type { Quotas } from '../../../worker/metering/ports.ts';
+import { WAIT_MS } from '../../setup/slow.ts';
 
 const AT = Date.UTC(2026, 2, 31);
 const limits = { tokensPerMonth: 10 };
@@ -23,7 +24,7 @@ function rig(stored: unknown): { quotas: Quotas; disk: Map<string, unknown>; res
     get: () => ({ fetch: (url: string, init?: RequestInit) => object.fetch(new Request(url, init)) }),
   };
   return {
-    quotas: createDoQuotas({ namespace, timeoutMs: 1_000 }),
+    quotas: createDoQuotas({ namespace, timeoutMs: WAIT_MS }),
     disk,
     restart: () => void (object = new QuotaCounter({ storage })),
   };

@@ -1,6 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chat, startTestEdge, type TestEdge } from '../edge-harness.ts';
+import { SLOW, WAIT_MS } from '../../setup/slow.ts';
 
 let graft: TestEdge;
 const notes = tinyAdapter({ seed: 21 });
@@ -26,12 +28,13 @@ const errorOf = async (response: Response) =>
   ((await response.json()) as { error: { code: string; type: string; message: string } }).error;
 /** Repeats until it is so; what is waited for is written after a response. */
 async function eventually<T>(read: () => Promise<T>, isSo: (value: T) => boolean): Promise<T> {
-  for (let tries = 0; tries < 200; tries += 1) {
-    const value = await read();
-    if (isSo(value)) return value;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  const last = await read();
+  const until = Date.now() + WAIT_MS;
+  let last: T;
+  do {
+    last = await read();
+    if (isSo(last)) return last;
+    await sleep(50);
+  } while (Date.now() < until);
   const said = last instanceof Response ? `${last.status} ${await last.text()}` : JSON.stringify(last);
   throw new Error(`it never came to be so; the last was ${said}\n${graft.logs.slice(-5).join('\n')}`);
 }
@@ -98,8 +101,7 @@ describe('limits of a key, in workerd', () => {
       expect((await ask(key)).status).toBe(429);
       const before = seen();
       await stream.body?.cancel();
-      for (let wait = 0; wait < 20 && seen() === before; wait += 1)
-        await new Promise((resolve) => setTimeout(resolve, 50));
+      for (let wait = 0; wait < 60 * SLOW && seen() === before; wait += 1) await sleep(50);
       if (seen() === before) continue;
       const next = await eventually(
         () => ask(key),

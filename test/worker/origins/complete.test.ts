@@ -6,6 +6,7 @@ import { createOriginClient } from '../../../worker/origins/client.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';
 import { startFakeOrigin, type FakeOrigin } from '../../fakes/fake-origin.ts';
 import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
+import { HANG_MS, TEST_MS } from '../../setup/slow.ts';
 
 const keys = (...kids: string[]): SigningKey[] =>
   parseSigningKeys(
@@ -19,10 +20,9 @@ const noBlobs = {
 } as Partial<BlobStore> as BlobStore;
 
 /** Longer than any test: no origin is asked for a sign of life … */
-const PATIENT_MS = 60_000;
-/** … but where this is the point. A sign comes within `PULSE_MS` on a busy machine too. */
+const PATIENT_MS = TEST_MS;
+/** … but where this is the point. */
 const IMPATIENT_MS = 50;
-const PULSE_MS = 1_500;
 
 let origins: FakeOrigin[];
 let lines: { event: string; [field: string]: unknown }[];
@@ -66,7 +66,7 @@ async function clientOf(
     now: options.now ?? (() => begun + (options.later?.() ?? 0)),
     sleep,
     patienceMs: options.patienceMs ?? PATIENT_MS,
-    pulseMs: PULSE_MS,
+    pulseMs: HANG_MS,
     ...(options.budgetMs === undefined ? {} : { budgetMs: options.budgetMs }),
   });
   const work: Promise<unknown>[] = [];

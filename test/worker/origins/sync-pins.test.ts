@@ -6,9 +6,6 @@ import { createAppHarness, type AppHarness } from '../app-harness.ts';
 const first = tinyAdapter({ seed: 41 });
 const second = tinyAdapter({ seed: 42 });
 
-/** For what goes on after a response. */
-const PATIENCE = { timeout: 10_000, interval: 5 };
-
 let graft: AppHarness;
 /** What the origin keeps pinned. */
 let held: Set<string>;
@@ -65,10 +62,10 @@ describe('pinned names', () => {
   it('follow a flip: the new chain is held, the old one let go', async () => {
     await pin('notes');
     expect((await graft.publish('notes', second)).status).toBe(201);
-    await vi.waitUntil(() => held.has(second.digest) && !held.has(first.digest), PATIENCE);
+    await vi.waitUntil(() => held.has(second.digest) && !held.has(first.digest));
     const flipped = await graft.request('/admin/promote', { body: { name: 'notes', version: 1 } });
     expect(flipped.status).toBe(200);
-    await vi.waitUntil(() => held.has(first.digest) && !held.has(second.digest), PATIENCE);
+    await vi.waitUntil(() => held.has(first.digest) && !held.has(second.digest));
     expect(await pinsOf(await graft.request('/admin/pins'))).toMatchObject([{ live: 'notes@1' }]);
   });
 

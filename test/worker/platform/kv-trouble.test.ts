@@ -10,6 +10,7 @@ import type { NameIndex } from '../../../worker/registry/ports-pointers.ts';
 import { digestOf, versionRow } from '../../contracts/sample-rows.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { FakeKv, type KvTrouble } from '../../fakes/fake-kv.ts';
+import { HANG_MS } from '../../setup/slow.ts';
 
 const CACHE_TTL_MS = 30_000;
 const sealer = createSealer(new Uint8Array(32).fill(1));
@@ -35,7 +36,7 @@ beforeEach(async () => {
   names = createKvNameIndex(params);
   keys = createKvKeyIndex(params);
   remembered = withLastKnownGood(keys, {
-    timeoutMs: 1_000,
+    timeoutMs: HANG_MS,
     maxAgeMs: 3_600_000,
     maxEntries: 2,
     retryAfterMs: 2_000,

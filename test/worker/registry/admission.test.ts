@@ -3,12 +3,12 @@ import type { VerifyAnswer } from '../../../protocol/index.ts';
 import { FAKE_PROBE, fakeTokens } from '../../fakes/fake-trials.ts';
 import { TINY_BASE, tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, verification, type AppHarness } from '../app-harness.ts';
+import { HANG_MS } from '../../setup/slow.ts';
 
 const first = tinyAdapter({ seed: 1 });
 const second = tinyAdapter({ seed: 2 });
 /** Longer than what KV may be behind. */
 const LATER_MS = 61_000;
-const VERIFY_TIMEOUT_MS = 1_500;
 
 let graft: AppHarness;
 
@@ -42,7 +42,7 @@ async function unchanged(work: () => Promise<void>): Promise<void> {
 
 beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
-  graft = await createAppHarness({ verifyTimeoutMs: VERIFY_TIMEOUT_MS });
+  graft = await createAppHarness({ verifyTimeoutMs: HANG_MS });
   expect((await graft.publish('notes', first)).status).toBe(201);
   graft.clock.advance(LATER_MS);
   graft.asked.length = 0;

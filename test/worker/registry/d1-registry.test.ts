@@ -181,5 +181,5 @@ describe('two publishers at once', () => {
     const pointer = await reader.services.nameIndex.get('notes');
     expect(pointer).toMatchObject({ state: 'found', value: { version: last?.to } });
     expect(await registry.name('notes')).toMatchObject({ version: last?.to });
-  }, 120_000);
+  });
 });

@@ -11,7 +11,7 @@ beforeAll(async () => {
   key = await graft.makeKey({ tenant: 'acme', scopes: ['**'] });
   const published = await graft.publish({ name: 'notes', adapter: tinyAdapter({ seed: 1 }) });
   expect(published.status).toBe(201);
-}, 60_000);
+});
 afterAll(() => graft?.stop());
 
 const ask = async (model: string, more: object = {}, by = key) => {
@@ -37,9 +37,7 @@ it('counts each request once, with its tokens, times and errors, and lists it', 
   expect((await ask('notes', { temperature: -1 })).status).toBe(400);
   expect((await ask('base', {}, 'gk_wrong')).status).toBe(401);
   // An isolate sends after 5 s, and what it sent is written when nothing more came for 4 s.
-  await expect
-    .poll(async () => (await traffic()).total.requests, { timeout: 40_000, interval: 1_000 })
-    .toBe(5);
+  await expect.poll(async () => (await traffic()).total.requests, { interval: 1_000 }).toBe(5);
 
   const { points, total, step } = await traffic('?tenant=acme');
   expect(step).toBe(300);
@@ -87,7 +85,7 @@ it('counts each request once, with its tokens, times and errors, and lists it', 
   expect(await ids('status=ok&name=notes')).toEqual([200, 200]);
   expect(await ids(`id=${first?.id}`)).toEqual([200]);
   expect(await ids('limit=2')).toHaveLength(2);
-}, 90_000);
+});
 
 it('shows each tenant its own, and survives the schedule', async () => {
   const other = await graft.makeAdminKey('other');

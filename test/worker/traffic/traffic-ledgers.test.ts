@@ -55,7 +55,7 @@ it('keeps minutes for a day, hours for a month, and the busiest names alone', as
   expect((await traffic.read({ ...all, name: null, from: 0, to: 2e9, step: 86400 }))[0]?.requests).toBe(
     names + 2,
   );
-}, 60_000);
+});
 
 /** Of each a hundred requests, as one object of all isolates has them when many ask. */
 const busyTenants = (tenants: number) =>
@@ -90,7 +90,7 @@ it('writes what many tenants have asked, however much it is', async () => {
   // Sent again it is not counted again.
   await createD1Traffic(db).add(batch);
   expect(await read(null)).toEqual([4_500]);
-}, 60_000);
+});
 
 it('reads no more of all tenants’ last requests than are asked for', async () => {
   db = await openRealDatabase(miniflare);
@@ -115,4 +115,4 @@ it('reads no more of all tenants’ last requests than are asked for', async () 
   const chunks = await createD1Traffic(counting).requests({ tenant: null, limit: 200 });
   expect(chunks.map(({ requests }) => requests.length)).toEqual([100, 100]);
   expect(texts).toBeLessThan(200 * 1_500);
-}, 60_000);
+});

@@ -4,6 +4,7 @@ import { createDoPairs } from '../../../../worker/experiments/pairs/pairs-object
 import { judged, pairAt, pairTalliesContract } from '../../../contracts/pair-tallies.ts';
 import { createFakePairs } from '../../../fakes/fake-pairs.ts';
 import { inOwnRoom, namespaceOf, objectSource, startObjects } from '../../platform/object-rig.ts';
+import { WAIT_MS } from '../../../setup/slow.ts';
 
 const DAY_MS = 86_400_000;
 let miniflare: Miniflare;
@@ -19,7 +20,7 @@ afterAll(() => miniflare.dispose());
 pairTalliesContract('on a map', async () => createFakePairs());
 pairTalliesContract('Durable Objects', async () => {
   const namespace = inOwnRoom(await namespaceOf(miniflare, 'PAIRS'));
-  return createDoPairs({ namespace, timeoutMs: 20_000 });
+  return createDoPairs({ namespace, timeoutMs: WAIT_MS });
 });
 
 it('deletes pairs by itself when they are old, and everything half a year after the last', async () => {
