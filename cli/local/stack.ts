@@ -13,7 +13,7 @@ import { publishAdapter } from '../publish/publish-adapter.ts';
 import { buildPage } from './build-page.ts';
 import { openDevLog } from './dev-log.ts';
 import { type Edge, startEdge } from './edge.ts';
-import { cacheFolder } from './find-base.ts';
+import { usableCacheFolder } from './find-base.ts';
 import { ensureKeysFile } from './keys-file.ts';
 import { type LocalOrigin, type OriginWish, prepareOrigins, servedBase } from './local-origins.ts';
 import { type OriginProcess, ROOT } from './origin-process.ts';
@@ -95,7 +95,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   try {
     const port = await needFreePort({ port: options.port, what: 'edge', flag: '--port' });
     const keys = await ensureKeysFile(folder);
-    const cache = cacheFolder(options.env);
+    const cache = await usableCacheFolder(options.env);
     const log = openDevLog(path.join(graftFolder, 'dev.log'));
     undo.push(log.close);
     const onLog = (part: string) => (line: string) => log.write(part, line);
