@@ -114,6 +114,8 @@ export default defineCommand({
     const also = alsoBases(rawArgs);
     originProgram('main');
     const output = createOutput({ json: args.json === true });
+    // Before what takes seconds on a busy machine.
+    output.note('starting origin and edge; their log is .graft/dev.log');
     const ending = new AbortController();
     const onSignal = () => ending.abort(interrupted());
     for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);

@@ -105,7 +105,7 @@ describe('graft dev', () => {
       'tiny-base',
     );
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^error: .*already running in this folder \(process \d+\).*\n$/);
+    expect(stderr).toMatch(/^starting .*\nerror: .*already running in this folder \(process \d+\).*\n$/);
   });
 
   it('says that a port is taken, in one line', async () => {
@@ -113,7 +113,9 @@ describe('graft dev', () => {
     const port = new URL(local.url).port;
     const { code, stderr } = await runGraft(['dev', '--port', port, '--base', folder], { cwd: other, env });
     expect(code).toBe(1);
-    expect(stderr).toMatch(new RegExp(`^error: Port ${port} for the edge is taken.*--port <port>\\.\\n$`));
+    expect(stderr).toMatch(
+      new RegExp(`^starting .*\\nerror: Port ${port} for the edge is taken.*--port <port>\\.\\n$`),
+    );
     await rm(other, { recursive: true });
   });
 
