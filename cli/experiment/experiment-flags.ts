@@ -185,7 +185,11 @@ export const experimentArgs = {
     description: 'Of create, for its plan: how many users (or keys) a day ask for the name',
     valueHint: 'count',
   },
-  yes: { type: 'boolean', description: 'Of promote: also over a version that nobody has compared' },
+  yes: {
+    type: 'boolean',
+    description:
+      'Of promote: also a variant that was not proposed, and over a version that nobody has compared',
+  },
   undo: { type: 'boolean', description: 'Of kill: take it back' },
   watch: { type: 'boolean', description: 'Of status: again every 5 seconds, until Ctrl-C' },
   all: { type: 'boolean', description: 'Of list and status: archived ones as well' },

@@ -120,7 +120,7 @@ export function minutesText(minutes: number): string {
 export const presentLook = ({ evaluation, document }: ExperimentView): ExperimentView['evaluation'] =>
   evaluation?.seed === document.seed ? evaluation : null;
 
-const unitsOf = (evaluation: ExperimentView['evaluation']): number =>
+export const unitsOf = (evaluation: ExperimentView['evaluation']): number =>
   Object.values(evaluation?.units ?? {}).reduce((sum, units) => sum + units, 0);
 
 /** Whether its decision says something: while it is live, or when the decision has ended it. */
