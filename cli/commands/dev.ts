@@ -182,6 +182,12 @@ const ADAPTER_PROMPT = 'For three days I have had a racing and irregular heartbe
 /** Without a limit an answer may fill the context. */
 const MAX_TOKENS = 64;
 
+/** What to do next. */
+const TRY = [
+  `npx graft run medicine/cardiology/dr-lee "${ADAPTER_PROMPT}"`,
+  'npx graft experiment create support/intent @2 --start',
+];
+
 function curl(local: LocalFile, body: Record<string, unknown>): string {
   const flags = body['stream'] === true ? '-N ' : '';
   return (
@@ -215,7 +221,7 @@ function welcome(local: LocalFile, shown: { examples: boolean; signInLink: strin
       ? []
       : [
           `dashboard        ${shown.signInLink}`,
-          colors.dim('                 (signs in once; then with "adminKey" of .graft/local.json)'),
+          colors.dim('                 (signs in once; `npx graft open` makes another link)'),
         ]),
     '',
     colors.dim('# the base model'),
@@ -224,6 +230,7 @@ function welcome(local: LocalFile, shown: { examples: boolean; signInLink: strin
       ? ['', colors.dim('# one doctor’s adapter, on top of two others, streaming'), adapter]
       : []),
     '',
+    ...(shown.examples ? [colors.dim('# in another shell, in this folder'), ...TRY, ''] : []),
     colors.dim('Ctrl-C ends it.'),
   ].join('\n');
 }
