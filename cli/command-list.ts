@@ -9,6 +9,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Start origin and edge on this machine, with example adapters',
         load: () => import('./commands/dev.ts'),
       },
+      open: {
+        summary: 'Open the console in the browser, signed in',
+        load: () => import('./commands/open.ts'),
+      },
       origin: { summary: 'Start one origin of a deployment', load: () => import('./commands/origin.ts') },
       deploy: {
         summary: 'Put the edge on Cloudflare, or a new version of it',

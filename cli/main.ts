@@ -92,9 +92,17 @@ function asCliError(error: unknown): CliError | null {
     return new CliError({ message: `${machine[1]}: ${error.message}.`, code: machine[0] });
   // citty's own complaints about missing arguments, which it colours whoever reads them.
   if (error instanceof Error && error.name === 'CLIError')
-    return usageError(`${stripVTControlCharacters(error.message).replace(/\.$/, '')}.`);
+    return usageError(missing(stripVTControlCharacters(error.message)));
   return null;
 }
+
+/** citty writes names in capitals: `NAME`, `ADAPTERS...`. */
+const missing = (complaint: string): string => {
+  const name = /^Missing required positional argument: (.*)$/.exec(complaint)?.[1];
+  return name === undefined
+    ? `${complaint.replace(/\.$/, '')}.`
+    : `Missing argument <${name.toLowerCase()}>.`;
+};
 
 // Who reads the pipe has left (`graft run … | head`): nobody waits for the rest, and nothing went wrong.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -2,10 +2,11 @@
 
     model.save_pretrained("out")
     from publish_from_python import publish
-    print(publish("out", "alice/notes", why="epoch 3"))      # GRAFT_URL and GRAFT_ADMIN_KEY from the environment
+    print(publish("out", "alice/notes", why="epoch 3"))
 
-or from a shell: python3 publish_from_python.py out alice/notes [parent]. Plain LoRA: no rank_pattern, alpha_pattern or
-rsLoRA; `graft publish` reads those, and other formats.
+or from a shell: python3 publish_from_python.py <folder> <name> [parent], such as: out alice/notes. The server is that of
+GRAFT_URL and GRAFT_ADMIN_KEY, else the one that `npm start` runs in the current folder (.graft/local.json). Plain LoRA:
+no rank_pattern, alpha_pattern or rsLoRA; `graft publish` reads those, and other formats.
 """
 
 import hashlib
@@ -20,9 +21,31 @@ import urllib.request
 PART_BYTES = 24 * 1024 * 1024  # what the edge takes at once
 
 
+class PublishError(Exception):
+    """What went wrong, and what to do about it, in a sentence."""
+
+
+def server():
+    """Address and admin key: of the environment, or of the stack that runs in the current folder."""
+    url, key = os.environ.get("GRAFT_URL"), os.environ.get("GRAFT_ADMIN_KEY")
+    if url and key:
+        return url.rstrip("/"), key
+    if url or key:
+        missing = "GRAFT_ADMIN_KEY" if url else "GRAFT_URL"
+        raise PublishError(f"{missing} is not set. Set both GRAFT_URL and GRAFT_ADMIN_KEY, or neither where `npm start` runs.")
+    try:
+        with open(os.path.join(".graft", "local.json")) as file:
+            local = json.load(file)
+        return local["url"].rstrip("/"), local["adminKey"]
+    except OSError:
+        raise PublishError("No server. Run this where `npm start` runs, or set GRAFT_URL and GRAFT_ADMIN_KEY.") from None
+    except (ValueError, KeyError):
+        raise PublishError(".graft/local.json is not what `npm start` writes. Start it again.") from None
+
+
 def call(method, path, body=None):
-    """An answer of the admin API. Raises RuntimeError with the server's reason."""
-    url, key = os.environ["GRAFT_URL"].rstrip("/"), os.environ["GRAFT_ADMIN_KEY"]
+    """An answer of the admin API. Raises PublishError with the server's reason."""
+    url, key = server()
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
     headers = {"authorization": f"Bearer {key}", "content-type": kind}
@@ -30,15 +53,25 @@ def call(method, path, body=None):
         with urllib.request.urlopen(urllib.request.Request(url + path, data, headers, method=method)) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise RuntimeError(f"{method} {path}: {error.code} {error.read().decode()}") from None
+        text = error.read().decode(errors="replace")
+        try:
+            text = json.loads(text)["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            pass  # a proxy's own page
+        raise PublishError(f"{method} {path}: {error.code} {text}") from None
+    except urllib.error.URLError as error:
+        raise PublishError(f"No answer from {url} ({error.reason}). Does `npm start` run there?") from None
 
 
 def pack(folder, parent_chain):
     """The canonical file of docs/adapter-format.md: tensors under shorter names, sorted, and one entry of metadata."""
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not os.path.isfile(os.path.join(folder, name)):
+            raise PublishError(f"{folder} has no {name}. Give the folder that `model.save_pretrained` wrote.")
     with open(os.path.join(folder, "adapter_config.json")) as file:
         config = json.load(file)
     if config.get("rank_pattern") or config.get("alpha_pattern") or config.get("use_rslora") or config.get("use_dora"):
-        raise ValueError("not a plain LoRA: publish it with `graft publish`, which knows what is in it")
+        raise PublishError("not a plain LoRA: publish it with `graft publish`, which knows what is in it")
     with open(os.path.join(folder, "adapter_model.safetensors"), "rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
         tensors = file.read()
@@ -69,7 +102,9 @@ def publish(folder, name, parent=None, why=None):
     chain = None
     if parent is not None:
         versions = call("GET", "/admin/versions?name=" + urllib.parse.quote(parent, safe=""))["versions"]
-        chain = next(version["chain_id"] for version in versions if version["live"])
+        chain = next((version["chain_id"] for version in versions if version["live"]), None)
+        if chain is None:
+            raise PublishError(f"{parent} has no live version. Publish one first, or give another parent.")
     file = pack(folder, chain)
     digest = hashlib.sha256(file).hexdigest()
     parts = [file[at : at + PART_BYTES] for at in range(0, len(file), PART_BYTES)]
@@ -84,4 +119,7 @@ def publish(folder, name, parent=None, why=None):
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    print("published", publish(*sys.argv[1:4]))
+    try:
+        print("published", publish(*sys.argv[1:4]))
+    except PublishError as error:
+        sys.exit(f"error: {error}")

@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { sha256Hex } from './identity.ts';
+import { base64url } from './signature.ts';
 
 export type ApiKeyKind = 'gk' | 'ga';
 
@@ -67,3 +68,40 @@ export type SignInRequest = z.infer<typeof SignInRequest>;
 /** What the page then signs its requests with. */
 export const SignInAnswer = z.object({ admin_key: z.string() });
 export type SignInAnswer = z.infer<typeof SignInAnswer>;
+
+/** A link of `graft open` signs in for so long, ms: time to carry it from a terminal to a browser. */
+export const SIGN_IN_LINK_MS = 5 * 60_000;
+/** Of a token that is made with a key: when it ends and 8 random bytes, then as much of an HMAC-SHA-256 of them. */
+const TOKEN_HEAD_BYTES = 16;
+
+/**
+ * A token for a sign-in link that whoever has the admin key can make, and its edge can check, without being asked.
+ * @param endsAt unix ms.
+ */
+export function makeSignInToken(adminKey: string, endsAt: number): Promise<string> {
+  const head = crypto.getRandomValues(new Uint8Array(TOKEN_HEAD_BYTES));
+  new DataView(head.buffer).setBigUint64(0, BigInt(endsAt));
+  return tokenOf(adminKey, head);
+}
+
+/** @returns when it ends, unix ms; null when it was not made with this key. */
+export async function signInTokenEnd(token: string, adminKey: string): Promise<number | null> {
+  if (!/^[\w-]{43}$/.test(token)) return null;
+  const bytes = Uint8Array.from(atob(token.replaceAll('-', '+').replaceAll('_', '/')), (c) =>
+    c.charCodeAt(0),
+  );
+  const head = bytes.slice(0, TOKEN_HEAD_BYTES);
+  // Also other spellings of the same bytes are none. Hashes are compared: how long that takes tells nothing of the token.
+  const made = await tokenOf(adminKey, head);
+  if ((await sha256Hex(made)) !== (await sha256Hex(token))) return null;
+  return Number(new DataView(head.buffer).getBigUint64(0));
+}
+
+async function tokenOf(adminKey: string, head: Uint8Array<ArrayBuffer>): Promise<string> {
+  const utf8 = new TextEncoder();
+  const hmac = { name: 'HMAC', hash: 'SHA-256' };
+  const key = await crypto.subtle.importKey('raw', utf8.encode(adminKey), hmac, false, ['sign']);
+  const said = utf8.encode(`graft sign-in ${base64url(head)}`);
+  const mac = new Uint8Array(await crypto.subtle.sign('HMAC', key, said));
+  return base64url(Uint8Array.of(...head, ...mac.subarray(0, TOKEN_HEAD_BYTES)));
+}

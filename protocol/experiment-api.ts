@@ -19,6 +19,24 @@ export const ExperimentFinding = z.object({
 });
 export type ExperimentFinding = z.infer<typeof ExperimentFinding>;
 
+/** Shares of the judged pairs that a treatment wins, of which a plan tells. */
+export const PLANNED_WIN_RATES = [0.65, 0.6, 0.55] as const;
+
+/** What a judge will be able to tell, and when. */
+export const PairsPlan = z.object({
+  /** Share of the requests that the challenger answers too. */
+  sample: z.number(),
+  /** Pairs, as many as requests and tokens allow; null: nobody has asked for the name. */
+  per_day: z.number().nullable(),
+  /** Of challenger and judge together, estimated by the name's own requests; null: there were none. */
+  tokens_per_pair: z.number().nullable(),
+  /** Of challenger and judge together, at most. */
+  tokens_per_day: z.int(),
+  /** Pairs with a winner until the treatment is called better in four of five experiments; ties come on top. */
+  finds: z.array(z.object({ win_rate: z.number(), pairs: z.int(), days: z.number().nullable() })),
+});
+export type PairsPlan = z.infer<typeof PairsPlan>;
+
 /** `POST /admin/experiments/plan`. */
 export const ExperimentPlan = z.object({
   name: z.string(),
@@ -38,6 +56,8 @@ export const ExperimentPlan = z.object({
   /** Level of one comparison. */
   alpha: z.number(),
   finds: z.array(ExperimentFinding),
+  /** Where answers are judged. With a coverage of 0 it is all that the plan has to say: nobody rates. */
+  pairs: PairsPlan.optional(),
 });
 export type ExperimentPlan = z.infer<typeof ExperimentPlan>;
 

@@ -113,7 +113,7 @@ const canonical = (parts: SignedParts, kid: string, t: number, n: string): Uint8
     // workerd's types leave the kind of buffer open.
   ) as Uint8Array<ArrayBuffer>;
 
-function base64url(bytes: Uint8Array): string {
+export function base64url(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes))
     .replaceAll('+', '-')
     .replaceAll('/', '_')

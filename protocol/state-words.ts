@@ -1,7 +1,7 @@
 /** What experiments and versions are and what follows, in the words of every client; numbers are written by who says them. */
 import type { VersionView } from './admin-api/versions.ts';
 import type { ExperimentComparison, ExperimentDecision, ExperimentEvaluation } from './experiment-answers.ts';
-import type { ExperimentFinding, ExperimentPlan, ExperimentProgress } from './experiment-api.ts';
+import type { ExperimentFinding, ExperimentPlan, ExperimentProgress, PairsPlan } from './experiment-api.ts';
 
 /** How a client writes numbers and times. */
 export interface NumberWords {
@@ -191,19 +191,25 @@ export function progressWords({ lift_now: now, finds }: ExperimentProgress, writ
 
 export interface PlanWords {
   traffic: string;
-  values: string;
-  mean: string;
+  /** Of users who rate; null where nobody does. */
+  values: string | null;
+  mean: string | null;
+  /** Of pairs that are judged; null where none are. */
+  pairs: string | null;
+  tokens: string | null;
   /** null: nobody knows. */
   finds: string | null;
 }
 
 /** @param ask how the client is told how many units come, where nobody knows. */
 export function planWords(plan: ExperimentPlan, write: Write, ask: string): PlanWords {
-  const { requests, units, values, baseline, finds } = plan;
+  const { requests, units, values, baseline, finds, pairs } = plan;
   const traffic =
     requests.days === 0
       ? 'nobody has asked for it in the last week'
       : `${counted(requests.per_day, 'request', write)} a day in the last ${requests.days === 1 ? 'day' : `${requests.days} days`}`;
+  const judged = pairs === undefined ? null : pairsWords(pairs, write);
+  if (judged !== null && plan.coverage === 0) return { traffic, values: null, mean: null, ...judged };
   const perDay = counted(units.per_day ?? 0, 'unit', write);
   const who = {
     expected: `${perDay} a day, as you expect`,
@@ -220,10 +226,31 @@ export function planWords(plan: ExperimentPlan, write: Write, ask: string): Plan
     baseline === null
       ? 'unknown: after the first look, its status says what can be found'
       : `${Number(baseline.mean.toPrecision(3))}${baseline.from === 'assumed' ? ' (assumed)' : ''}`;
+  const found = [...(baseline === null ? [] : [findsWords(finds, write)]), ...(judged ? [judged.finds] : [])];
   return {
     traffic: `${traffic}; ${who}`,
     values: rated,
     mean,
-    finds: baseline === null ? null : findsWords(finds, write),
+    pairs: judged?.pairs ?? null,
+    tokens: judged?.tokens ?? null,
+    finds: found.length === 0 ? null : found.join('; '),
+  };
+}
+
+function pairsWords(plan: PairsPlan, write: Write): { pairs: string; tokens: string; finds: string } {
+  const { per_day: perDay, sample, tokens_per_pair: each, tokens_per_day: most } = plan;
+  const share = `${write.share(sample)} of the requests`;
+  const limit = `at most ${write.count(most)} a day for challenger and judge`;
+  const finds = plan.finds.map(({ win_rate: rate, pairs, days }, i) => {
+    const when = days === null ? '' : `, ${daysWords(days, write)}`;
+    return `${i === 0 ? `a win rate of ${write.share(rate)}` : write.share(rate)}: ${counted(pairs, 'pair', write)}${when}`;
+  });
+  return {
+    pairs:
+      perDay === null
+        ? `${share}; how many that is, nobody knows yet`
+        : `${counted(perDay, 'pair', write)} a day, from ${share}; ties come on top`,
+    tokens: each === null ? limit : `about ${write.count(roughly(each))} a pair; ${limit}`,
+    finds: finds.join('; '),
   };
 }

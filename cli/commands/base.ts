@@ -15,7 +15,7 @@ import type { CommandHelp } from '../command-types.ts';
 import { type WranglerResult, wranglerRunner } from '../deploy/run-wrangler.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
-import { cacheFolder, findBase } from '../local/find-base.ts';
+import { findBase, usableCacheFolder } from '../local/find-base.ts';
 import { originProgram, originProgress, ROOT, startOrigin } from '../local/origin-process.ts';
 import { createOutput, fileSize, type Output } from '../output.ts';
 
@@ -85,7 +85,7 @@ export default defineCommand({
     pickAction({ verb: 'base', actions, word: args.action, args: { ...args, to: undefined } });
     if (args.web !== true) throw usageError('Say --web: a base is exported for browsers.');
     originProgram('export-web-base');
-    const cache = cacheFolder(process.env);
+    const cache = await usableCacheFolder(process.env);
     const folder = folderOf(args, cache);
     const output = createOutput({ json: args.json === true });
     const progress = originProgress(output);

@@ -46,12 +46,12 @@ export const help: CommandHelp = {
 export default defineCommand({
   meta: { name: 'compare' },
   args: {
-    nameA: {
+    name: {
       type: 'positional',
       description: 'Name, such as alice/notes, or a version of it, or the base',
       required: true,
     },
-    nameB: { type: 'positional', description: 'The other one', required: true },
+    other: { type: 'positional', description: 'The other one', required: true },
     'prompts...': {
       type: 'positional',
       description: 'Further names, if there are any, and last the file of prompts (JSON Lines)',

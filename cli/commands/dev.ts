@@ -114,6 +114,8 @@ export default defineCommand({
     const also = alsoBases(rawArgs);
     originProgram('main');
     const output = createOutput({ json: args.json === true });
+    // Before what takes seconds on a busy machine.
+    output.note('starting origin and edge; their log is .graft/dev.log');
     const ending = new AbortController();
     const onSignal = () => ending.abort(interrupted());
     for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
@@ -180,6 +182,12 @@ const ADAPTER_PROMPT = 'For three days I have had a racing and irregular heartbe
 /** Without a limit an answer may fill the context. */
 const MAX_TOKENS = 64;
 
+/** What to do next. */
+const TRY = [
+  `npx graft run medicine/cardiology/dr-lee "${ADAPTER_PROMPT}"`,
+  'npx graft experiment create support/intent @2 --start',
+];
+
 function curl(local: LocalFile, body: Record<string, unknown>): string {
   const flags = body['stream'] === true ? '-N ' : '';
   return (
@@ -213,7 +221,7 @@ function welcome(local: LocalFile, shown: { examples: boolean; signInLink: strin
       ? []
       : [
           `dashboard        ${shown.signInLink}`,
-          colors.dim('                 (signs in once; then with "adminKey" of .graft/local.json)'),
+          colors.dim('                 (signs in once; `npx graft open` makes another link)'),
         ]),
     '',
     colors.dim('# the base model'),
@@ -222,6 +230,7 @@ function welcome(local: LocalFile, shown: { examples: boolean; signInLink: strin
       ? ['', colors.dim('# one doctor’s adapter, on top of two others, streaming'), adapter]
       : []),
     '',
+    ...(shown.examples ? [colors.dim('# in another shell, in this folder'), ...TRY, ''] : []),
     colors.dim('Ctrl-C ends it.'),
   ].join('\n');
 }

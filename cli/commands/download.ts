@@ -14,7 +14,10 @@ import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
-    { line: 'graft download alice/notes', does: 'the live version, as a PEFT folder named notes' },
+    {
+      line: 'graft download alice/notes',
+      does: 'the live version, converted to a PEFT folder named notes',
+    },
     {
       line: 'graft download alice/notes@2 --as canonical -o notes-2.safetensors',
       does: 'the very file that was published',
@@ -26,6 +29,7 @@ export const help: CommandHelp = {
   ],
   notes: [
     'Needs an admin key with the right to download, which the operator gives: `graft keys create --admin --download`, `graft keys change <id> --download`; the bootstrap key has it. Only adapters of the key’s own tenant can be fetched: a grant opens others’ for use, never their bytes.',
+    'Only `--as canonical` writes the bytes that were published. PEFT folders and GGUF files are converted: the weights are float32, and the adapter’s scale is folded into B, so that alpha equals the rank. They compute the same, are up to twice as large, and have another digest.',
     'Each part is compared with its sha256 and the file with its digest. What has arrived stays in `GRAFT_CACHE/adapters`, so that a download that broke off goes on, and a second one is quick. Nothing is written over without `--force`.',
     'A version that was made on top of another is only its own part of the chain: alone it does something else. `--merged` sums the chain exactly; the ranks add up (`graft compose --rank` cuts a sum down).',
   ],
@@ -44,7 +48,8 @@ export default defineCommand({
     as: {
       type: 'enum',
       options: ['peft', 'gguf', 'canonical'],
-      description: 'canonical is the file as it was published',
+      description:
+        'canonical is the file as it was published; peft and gguf hold float32 with the scale folded in',
       default: 'peft',
     },
     merged: { type: 'boolean', description: 'With all that it was made on top of, summed' },
@@ -69,6 +74,7 @@ export default defineCommand({
       output.note(
         `warning: this is only what ${what} adds to the chain below it, which ${FORMAT_NAMES[args.as]} does not record; --merged sums them.`,
       );
+    if (args.as !== 'canonical' && !merged) output.note(CONVERTED);
     await writeOutput(out, made.content);
     const files = outputFiles(out, made.content);
     output.result(
@@ -93,6 +99,9 @@ export default defineCommand({
     );
   },
 });
+
+const CONVERTED =
+  'converted: the weights are float32, with the scale folded in; --as canonical writes the file as it was published';
 
 /** @returns such as `notes`, `notes.gguf`. */
 export function defaultOut(name: string, as: 'peft' | 'gguf' | 'canonical'): string {

@@ -7,7 +7,7 @@ import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, parsePort, usageError } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
-import { cacheFolder, findBase } from '../local/find-base.ts';
+import { cacheFolder, findBase, usableCacheFolder } from '../local/find-base.ts';
 import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
 import { endsWithUs, originEnvironment, originProgram } from '../local/origin-process.ts';
 import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
@@ -59,7 +59,7 @@ export default defineCommand({
     const further = end === -1 ? [] : rawArgs.slice(end + 1);
     const asksForHelp = further.includes('--help');
     const output = createOutput({ json: args.json === true });
-    const cache = cacheFolder(process.env);
+    const cache = asksForHelp ? cacheFolder(process.env) : await usableCacheFolder(process.env);
     const given = args.keys === undefined ? {} : await readEnvFile(args.keys);
     const variables = Object.fromEntries(
       ORIGIN_VARIABLES.flatMap((name) => {

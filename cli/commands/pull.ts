@@ -2,7 +2,7 @@ import { defineCommand } from 'citty';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
-import { cacheFolder, findBase } from '../local/find-base.ts';
+import { findBase, usableCacheFolder } from '../local/find-base.ts';
 import { originProgram } from '../local/origin-process.ts';
 import { PINNED_BASE } from '../local/download-package.ts';
 import { createOutput } from '../output.ts';
@@ -38,7 +38,7 @@ export default defineCommand({
     originProgram('main');
     const output = createOutput({ json: args.json === true });
     const base = typeof args.base === 'string' ? args.base : undefined;
-    const cache = cacheFolder(process.env);
+    const cache = await usableCacheFolder(process.env);
     const file = await interruptible((signal) => findBase({ base, cache, env: process.env, output, signal }));
     const pinned = base === undefined ? { sha256: PINNED_BASE.sha256, bytes: PINNED_BASE.bytes } : {};
     output.result({ file, ...pinned }, () => file);

@@ -10,7 +10,7 @@ import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { readConnection } from '../connection.ts';
 import { interruptible } from '../interruptible.ts';
-import { bytesSha256, cacheFolder, fileSha256 } from '../local/find-base.ts';
+import { bytesSha256, fileSha256, usableCacheFolder } from '../local/find-base.ts';
 import type { Output } from '../output.ts';
 import { sendRetrying } from '../publish/send-retrying.ts';
 
@@ -96,7 +96,7 @@ async function fetchFile(
   remote: RemoteFile,
   options: { signal: AbortSignal; onBytes: (bytes: number) => void },
 ): Promise<string> {
-  const folder = path.join(cacheFolder(process.env), 'adapters');
+  const folder = path.join(await usableCacheFolder(process.env), 'adapters');
   const file = path.join(folder, `${remote.digest}.safetensors`);
   const draft = path.join(folder, `${remote.digest}.parts`);
   const isThere = async () => (await exists(file)) && (await fileSha256(file)) === remote.digest;

@@ -17,6 +17,7 @@ import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { usageError } from '../flags.ts';
 import { parseShare } from './experiment-numbers.ts';
+import { decisionText, presentLook, unitsOf } from './experiment-words.ts';
 
 /** @returns all that match, newest first. */
 export async function listExperiments(
@@ -149,8 +150,8 @@ export function stepRequest(step: Step, flags: StepFlags): RequestOf<`POST /admi
 }
 
 /**
- * Whether a promotion may replace what is live: asked when that is neither control nor the variant, because it was
- * published meanwhile and nobody has compared it.
+ * Whether a promotion may replace what is live. Asked when the variant was not proposed as the winner, and when what is
+ * live is neither control nor the variant, because it was published meanwhile and nobody has compared it.
  * @param params.ask null = nobody is there. @returns what `over` is to be. @throws CliError (refused)
  */
 export async function confirmOver(
@@ -169,16 +170,31 @@ export async function confirmOver(
   const live = (await lookUpVersions(client, name))?.version ?? null;
   // What is not known here the server refuses in its own words.
   if (variant === undefined || live === null) return {};
-  if ([variants[0], variant].some((one) => one?.adapter === `${name}@${live}`)) return {};
-  const said = `${name}@${live} is live, which is neither control nor ${variant.key}: nobody has compared it.`;
-  const agreed = yes || (await ask(`${said} Replace it by ${variant.adapter}?`));
-  if (agreed === true) return { over: live };
+  const liveAdapter = `${name}@${live}`;
+  if (variant.adapter === liveAdapter) return {};
+  const isNew = variants[0]?.adapter !== liveAdapter;
+  const isProposed = view.proposal?.variant === variant.key;
+  if (isProposed && !isNew) return {};
+  const said = [
+    ...(isProposed ? [] : [`${variant.key} is not proposed as the winner${standing(view)}.`]),
+    ...(isNew
+      ? [`${liveAdapter} is live, which is neither control nor ${variant.key}: nobody has compared it.`]
+      : []),
+  ].join(' ');
+  const agreed = yes || (await ask(`${said} Replace ${liveAdapter} by ${variant.adapter} for everybody?`));
+  if (agreed === true) return isNew ? { over: live } : {};
   throw new CliError({
     message:
       agreed === null
-        ? `${said} To replace it by ${variant.adapter} all the same, add --yes.`
+        ? `${said} To replace ${liveAdapter} by ${variant.adapter} all the same, add --yes.`
         : 'nothing was changed',
     exitCode: EXIT.refused,
     code: 'version_conflict',
   });
+}
+
+/** How far it has come, in brackets; empty before the first look. */
+function standing(view: ExperimentView): string {
+  const look = presentLook(view);
+  return look === null ? '' : ` (${unitsOf(look)} units; ${decisionText(look.decision)})`;
 }

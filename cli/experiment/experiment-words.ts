@@ -1,5 +1,6 @@
 /** What an experiment is and what follows, in words. */
 import {
+  type CreateExperiment,
   decisionWords,
   type Experiment,
   type ExperimentDecision,
@@ -40,9 +41,15 @@ export function stateText({ status, killed, winner }: Experiment): string {
   return `${status}: ${winner === null ? 'nobody' : winner} won`;
 }
 
+/** Nobody is in it: there are pairs, and no units to compare. */
+export const isJudgedAlone = ({ judge, coverage }: Pick<CreateExperiment, 'judge' | 'coverage'>): boolean =>
+  judge !== undefined && coverage === 0;
+
+export const JUDGED_ALONE = 'nobody: answers are judged beside those that users get';
+
 /** One line after a step: what is so now. */
 export function nowText({ id, document }: ExperimentView): string {
-  const { name, status, killed, variants, coverage, winner } = document;
+  const { name, status, killed, variants, coverage, winner, shadow } = document;
   const which = `${id} on ${name}`;
   const adapterOf = (key: string): string => variants.find((one) => one.key === key)?.adapter ?? key;
   switch (status) {
@@ -52,7 +59,9 @@ export function nowText({ id, document }: ExperimentView): string {
     case 'ramping':
       return killed
         ? `${which} is killed: everybody gets the live version`
-        : `${which} is ${status} with ${shareText(coverage)} of the units: ${variantsText(document)}`;
+        : isJudgedAlone(document)
+          ? `${which} is ${status}: ${shadow?.adapter ?? 'the other version'} answers beside, and nobody gets its answers`
+          : `${which} is ${status} with ${shareText(coverage)} of the units: ${variantsText(document)}`;
     case 'decided':
       return winner === null
         ? `${which} is decided, and nobody won: everybody gets the live version`
@@ -111,7 +120,7 @@ export function minutesText(minutes: number): string {
 export const presentLook = ({ evaluation, document }: ExperimentView): ExperimentView['evaluation'] =>
   evaluation?.seed === document.seed ? evaluation : null;
 
-const unitsOf = (evaluation: ExperimentView['evaluation']): number =>
+export const unitsOf = (evaluation: ExperimentView['evaluation']): number =>
   Object.values(evaluation?.units ?? {}).reduce((sum, units) => sum + units, 0);
 
 /** Whether its decision says something: while it is live, or when the decision has ended it. */

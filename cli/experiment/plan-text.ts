@@ -9,7 +9,14 @@ import {
 } from '../../protocol/index.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import { shareText } from './experiment-numbers.ts';
-import { allowedText, metricText, minutesText, variantsText } from './experiment-words.ts';
+import {
+  allowedText,
+  isJudgedAlone,
+  JUDGED_ALONE,
+  metricText,
+  minutesText,
+  variantsText,
+} from './experiment-words.ts';
 import { judgeText } from './pairs-text.ts';
 
 /** What is left out is the server's to choose. */
@@ -28,6 +35,8 @@ export function planText(design: CreateExperiment): string {
     namespace,
   } = design;
   const [first, ...others] = metrics ?? [];
+  // Nobody is in it, so that no metric decides and none is guarded.
+  const alone = isJudgedAlone(design);
   return facts([
     ['name', design.name],
     ['variants', variantsText(design)],
@@ -46,17 +55,19 @@ export function planText(design: CreateExperiment): string {
     ],
     [
       'decided by',
-      first === undefined
-        ? SERVERS
-        : `${first.key} (${metricText(first)}${first.at_least === undefined ? '' : `, ${shareText(first.at_least)} is good enough`})`,
+      alone
+        ? 'the judge: the share of pairs that the other answer wins'
+        : first === undefined
+          ? SERVERS
+          : `${first.key} (${metricText(first)}${first.at_least === undefined ? '' : `, ${shareText(first.at_least)} is good enough`})`,
     ],
     [
       'shown',
       others.length === 0 ? null : others.map((metric) => `${metric.key} (${metricText(metric)})`).join(', '),
     ],
     ['told by', design.segment_by === undefined ? null : `${design.segment_by}; decides nothing`],
-    ['guardrail', guardrails.length === 0 ? 'none' : null],
-    ...guardrails.map((rail): [string, string] => [
+    ['guardrail', guardrails.length === 0 && !alone ? 'none' : null],
+    ...(alone ? [] : guardrails).map((rail): [string, string] => [
       'guardrail',
       `${rail.metric} at most ${allowedText(rail)} against control, else ${rail.action === 'rollback' ? 'rolled back' : 'held'}`,
     ]),
@@ -78,7 +89,9 @@ function planOfJudge(judge: NonNullable<CreateExperiment['judge']>): string {
   return `${judgeText(judge)}; at most ${tokens} tokens a day; ${kept === 0 ? 'no texts are kept' : `the last ${kept} pairs are kept for 30 days`}`;
 }
 
-function coverageText({ ramp, coverage, unit }: CreateExperiment): string {
+function coverageText(design: CreateExperiment): string {
+  const { ramp, coverage, unit } = design;
+  if (isJudgedAlone(design)) return JUDGED_ALONE;
   const units = unit === 'key' ? 'the API keys' : 'the users';
   if (ramp !== undefined) {
     const steps = ramp.steps.map(shareText).join(', ');
@@ -109,6 +122,8 @@ export function outlookText(plan: ExperimentPlan): string {
     ['traffic', words.traffic],
     ['values', words.values],
     ['mean', words.mean],
+    ['pairs', words.pairs],
+    ['tokens', words.tokens],
     ['finds', words.finds],
   ]);
 }

@@ -15,7 +15,9 @@ import { meanText, shareText } from './experiment-numbers.ts';
 import {
   allowedText,
   decisionText,
+  isJudgedAlone,
   isShown,
+  JUDGED_ALONE,
   minutesText,
   pEquals,
   presentLook,
@@ -54,10 +56,6 @@ export function statusText(view: ExperimentView, { width, glyphs }: Screen): str
   return blocks.join('\n\n');
 }
 
-/** Nobody is in it: there are pairs, and no units to compare. */
-const isJudgedAlone = ({ judge, coverage }: ExperimentView['document']): boolean =>
-  judge !== undefined && coverage === 0;
-
 function summary(view: ExperimentView, look: ExperimentEvaluation | null): string {
   const { id, document, started_at: startedAt } = view;
   return facts([
@@ -73,7 +71,10 @@ function summary(view: ExperimentView, look: ExperimentEvaluation | null): strin
 }
 
 function lookedText({ document, ended_at: endedAt }: ExperimentView, look: ExperimentEvaluation | null) {
-  if (look === null) return isLive(document) ? 'not yet; the schedule looks each minute' : null;
+  if (look === null)
+    return isLive(document)
+      ? 'not yet; the server looks every minute (`npm start`: every ten seconds)'
+      : null;
   if (look.last === true) return `${when(look.at)}, for the last time`;
   const last =
     endedAt !== null && document.status === 'decided'
@@ -85,7 +86,7 @@ function lookedText({ document, ended_at: endedAt }: ExperimentView, look: Exper
 function coverageText({ document, coverage_at: since }: ExperimentView): string {
   const { coverage, ramp, status, killed } = document;
   if (killed) return 'nobody: it is killed, and everybody gets the live version';
-  if (isJudgedAlone(document)) return 'nobody: answers are judged beside those that users get';
+  if (isJudgedAlone(document)) return JUDGED_ALONE;
   const at = ramp?.steps.indexOf(coverage) ?? -1;
   const parts = [
     shareText(coverage),
@@ -195,7 +196,7 @@ function shadowTable({ document }: ExperimentView, look: ExperimentEvaluation | 
   return [`${table}\n${document.shadow.adapter}; nobody gets its answers`];
 }
 
-/** Between two looks at the server, ms. It looks at an experiment each minute, a person more often. */
+/** Between two looks at the server, ms. It looks at an experiment every minute, a person more often. */
 const REFRESH_MS = 5_000;
 /** Home, and clear what is below; what stood before stays in the scrollback. */
 const CLEAR = '\u001b[H\u001b[2J';

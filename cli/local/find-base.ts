@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, rmdir, stat } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -12,6 +12,51 @@ import { parseRepositoryBase } from './repository-base.ts';
 /** @returns GRAFT_CACHE, or `~/.cache/graft`. */
 export const cacheFolder = (env: Record<string, string | undefined>): string =>
   path.resolve(env['GRAFT_CACHE'] || path.join(os.homedir(), '.cache', 'graft'));
+
+const CACHE_PROBLEMS: Readonly<Record<string, string>> = {
+  ENOTDIR: 'a part of that path is a file',
+  ENOENT: 'no folder can be made there',
+  EACCES: 'this user cannot write there',
+  EPERM: 'this user cannot write there',
+  EROFS: 'the disk can only be read',
+};
+
+/**
+ * The same, when it is a folder that files can be written into; made when it is missing.
+ * @throws CliError that names what is in its place.
+ */
+export async function usableCacheFolder(env: Record<string, string | undefined>): Promise<string> {
+  const cache = cacheFolder(env);
+  try {
+    await makeFolders(cache);
+    await rmdir(await mkdtemp(path.join(cache, '.probe-')));
+  } catch (error) {
+    const { code = '', message } = error as NodeJS.ErrnoException;
+    // `graft` has words of its own for these.
+    if (code === 'ENOSPC' || code === 'EDQUOT') throw error;
+    const reason = CACHE_PROBLEMS[code] ?? message;
+    throw new CliError({
+      message: `The cache ${cache} cannot be used: ${reason}. Set GRAFT_CACHE to a folder that you can write to, such as GRAFT_CACHE=~/graft-cache.`,
+      code: 'cache_unusable',
+    });
+  }
+  return cache;
+}
+
+/** As `mkdir` with `recursive`, which never returns below /proc: each try says ENOENT, and Node tries again. */
+async function makeFolders(folder: string): Promise<void> {
+  if ((await stat(folder).catch(ignoreMissing)) !== null) return;
+  await makeFolders(path.dirname(folder));
+  await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+    // Another command made it meanwhile.
+    if (error.code !== 'EEXIST') throw error;
+  });
+}
+
+const ignoreMissing = (error: NodeJS.ErrnoException): null => {
+  if (error.code === 'ENOENT') return null;
+  throw error;
+};
 
 /** @returns sha256, hex. */
 export const bytesSha256 = (data: string | Uint8Array): string =>

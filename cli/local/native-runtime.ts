@@ -11,16 +11,23 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import packageJson from '../../package.json' with { type: 'json' };
-import type { Output } from '../output.ts';
+import { megabytes, type Output } from '../output.ts';
+import { watchGrowth } from './download-package.ts';
 import { ROOT } from './origin-process.ts';
 
 const NAME = 'onnxruntime-node';
-export const ONNXRUNTIME = {
+interface RegistryFile {
+  readonly version: string;
+  /** As in package-lock.json. */
+  readonly integrity: string;
+  readonly bytes: number;
+}
+export const ONNXRUNTIME: RegistryFile = {
   version: packageJson.optionalDependencies[NAME],
-  /** Of the registry's file, as in package-lock.json. */
   integrity:
     'sha512-twhs1C2C/BFkz1yc5OY0KIU2GUq6DURO7hD4bx5Q2Qy3nAMJwRXW8xU3NVczE29VA9lolLOYepoD8fjTGOfIqw==',
-} as const;
+  bytes: 113_507_888,
+};
 /** Of what a tool complains. */
 const LAST_CHARACTERS = 2_000;
 
@@ -35,30 +42,36 @@ export type RunProgram = (command: readonly [string, ...string[]], folder: strin
 export async function nativeRuntime(params: {
   cache: string;
   wanted: boolean;
-  output: Pick<Output, 'note'>;
+  output: Pick<Output, 'note' | 'progress'>;
   signal?: AbortSignal;
   /** Given by tests. */
   run?: RunProgram;
+  registryFile?: RegistryFile;
   root?: string;
 }): Promise<{ GRAFT_ONNXRUNTIME?: string }> {
-  const { output, root = ROOT } = params;
+  const { output, root = ROOT, registryFile: file = ONNXRUNTIME } = params;
   if (!params.wanted || isInstalled(root)) return {};
   const folder = path.join(
     params.cache,
     'onnxruntime',
-    `${ONNXRUNTIME.version}-${process.platform}-${process.arch}`,
+    `${file.version}-${process.platform}-${process.arch}`,
   );
   if (existsSync(folder)) return { GRAFT_ONNXRUNTIME: folder };
-  output.note(`fetching ONNX Runtime ${ONNXRUNTIME.version} from npm's registry, once (about 100 MB)`);
+  const what = `ONNX Runtime ${file.version}`;
+  output.note(`fetching ${what} from npm's registry, once (${megabytes(file.bytes)})`);
+  const progress = output.progress(what);
   try {
-    await fetchInto(folder, params.run ?? programRunner(params.signal));
+    const run = params.run ?? programRunner(params.signal);
+    await fetchInto(folder, { run, file, onBytes: (bytes) => progress.update(bytes, file.bytes) });
+    progress.end();
     return { GRAFT_ONNXRUNTIME: folder };
   } catch (error) {
+    progress.end();
     params.signal?.throwIfAborted();
     const reason = error instanceof Error ? error.message : String(error);
     output.note(
       `ONNX Runtime's native library could not be fetched (${reason}). The base runs in WebAssembly, a third as fast; ` +
-        `the next start tries again, \`npm install --ignore-scripts ${NAME}@${ONNXRUNTIME.version}\` adds it by hand.`,
+        `the next start tries again, \`npm install --ignore-scripts ${NAME}@${file.version}\` adds it by hand.`,
     );
     return {};
   }
@@ -82,17 +95,23 @@ function isInstalled(root: string): boolean {
 }
 
 /** The folder is there when all of it is. @throws Error */
-async function fetchInto(folder: string, run: RunProgram): Promise<void> {
+async function fetchInto(
+  folder: string,
+  { run, file, onBytes }: { run: RunProgram; file: RegistryFile; onBytes: (bytes: number) => void },
+): Promise<void> {
   await mkdir(path.dirname(folder), { recursive: true });
   // Beside it, so that the rename at the end is atomic.
   const work = await mkdtemp(`${folder}.download-`);
   try {
-    await run([...npm(), 'pack', `${NAME}@${ONNXRUNTIME.version}`, '--ignore-scripts', '--silent'], work);
+    // npm collects the file in its cache and writes it when complete: in a cache beside it, its growth is seen.
+    const flags = ['--ignore-scripts', '--silent', '--cache', path.join(work, 'npm-cache')];
+    const endWatch = watchGrowth(work, onBytes);
+    await run([...npm(), 'pack', `${NAME}@${file.version}`, ...flags], work).finally(endWatch);
     const archive = (await readdir(work)).find((name) => name.endsWith('.tgz'));
     if (archive === undefined) throw new Error('npm pack wrote no file');
     const hash = createHash('sha512');
     await pipeline(createReadStream(path.join(work, archive)), hash);
-    if (`sha512-${hash.digest('base64')}` !== ONNXRUNTIME.integrity)
+    if (`sha512-${hash.digest('base64')}` !== file.integrity)
       throw new Error('its sha512 is not the one that graft was made with');
     const library = `package/bin/napi-v6/${process.platform}/${process.arch}`;
     await run(['tar', '-xzf', archive, library], work);
@@ -128,7 +147,10 @@ const programRunner =
       child.stderr.setEncoding('utf8').on('data', (text: string) => {
         said = (said + text).slice(-LAST_CHARACTERS);
       });
-      child.once('error', reject);
+      // One that is ended is waited for: it writes into the folder.
+      child.once('error', (error) => {
+        if (error.name !== 'AbortError') reject(error);
+      });
       child.once('close', (code) =>
         code === 0
           ? resolve()

@@ -13,7 +13,7 @@ import { publishAdapter } from '../publish/publish-adapter.ts';
 import { buildPage } from './build-page.ts';
 import { openDevLog } from './dev-log.ts';
 import { type Edge, startEdge } from './edge.ts';
-import { cacheFolder } from './find-base.ts';
+import { usableCacheFolder } from './find-base.ts';
 import { ensureKeysFile } from './keys-file.ts';
 import { type LocalOrigin, type OriginWish, prepareOrigins, servedBase } from './local-origins.ts';
 import { type OriginProcess, ROOT } from './origin-process.ts';
@@ -25,7 +25,7 @@ import { takeStartLock } from './start-lock.ts';
 /** Cron triggers come each minute at most; on one machine nobody wants to wait that long. */
 const SCHEDULE_PAUSE_MS = 10_000;
 
-/** One name that `graft dev` publishes; `folders` are its versions, oldest first. */
+/** One name that `graft dev` publishes; `folders` are its versions, the live one first, those behind it staged. */
 interface Example {
   name: string;
   parent: string | null;
@@ -34,7 +34,7 @@ interface Example {
 
 const exampleFolder = (name: string): string => path.join(ROOT, 'examples/adapters', name);
 
-/** Parents first. The first three are a tree; `support/intent` has a weak first version; `support/desk` calls tools. */
+/** Parents first. The first three are a tree; `support/intent` has a weak first version, and a better one to try beside it; `support/desk` calls tools. */
 const EXAMPLES: readonly Example[] = [
   { name: 'medicine', parent: null, folders: [exampleFolder('medicine')] },
   { name: 'medicine/cardiology', parent: 'medicine', folders: [exampleFolder('cardiology')] },
@@ -95,7 +95,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   try {
     const port = await needFreePort({ port: options.port, what: 'edge', flag: '--port' });
     const keys = await ensureKeysFile(folder);
-    const cache = cacheFolder(options.env);
+    const cache = await usableCacheFolder(options.env);
     const log = openDevLog(path.join(graftFolder, 'dev.log'));
     undo.push(log.close);
     const onLog = (part: string) => (line: string) => log.write(part, line);
@@ -210,8 +210,9 @@ async function publishExamples(client: ApiClient, output: Output): Promise<void>
   for (const { name, parent, folders } of EXAMPLES) {
     const published = await everPublished(client, name);
     for (const folder of folders.slice(published)) {
-      const { version } = await publishAdapter({ client, given: folder, name, parent, stage: false, output });
-      output.note(`published ${name}@${version.version}`);
+      const stage = folder !== folders[0];
+      const { version } = await publishAdapter({ client, given: folder, name, parent, stage, output });
+      output.note(`${stage ? 'staged' : 'published'} ${name}@${version.version}`);
     }
   }
 }

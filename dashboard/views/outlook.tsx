@@ -18,7 +18,10 @@ export function Outlook({ client, fields }: { client: Client; fields: Experiment
       <p>
         <strong>{words.finds === null ? 'What it finds is unknown yet.' : `It finds ${words.finds}.`}</strong>{' '}
         <span class="hint">
-          {sentence(words.traffic)} {sentence(words.values)} Mean of the metric: {words.mean}.
+          {[words.traffic, words.pairs, words.tokens, words.values]
+            .flatMap((text) => (text === null ? [] : [sentence(text)]))
+            .join(' ')}{' '}
+          {words.mean === null ? '' : `Mean of the metric: ${words.mean}.`}
         </span>
       </p>
     </section>

@@ -169,7 +169,7 @@ class Reader {
 }
 
 /** Where a page does not begin in a checkout. */
-const ELSEWHERE = ['docs/cli.md', 'docs/tenants.md', 'docs/experiments.md', 'docs/kv-schema.md'];
+const ELSEWHERE = ['docs/cli.md', 'docs/tenants.md', 'docs/kv-schema.md'];
 
 const example = (name: string): string => path.join(ROOT, 'examples/adapters', name);
 

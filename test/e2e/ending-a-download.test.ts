@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startGraft } from './graft-process.ts';
+import { noTerminal, onTerminal } from './terminal.ts';
 
 const COMMIT = 'a'.repeat(40);
 /** Of a file of which the hub sends no more than the first bytes. */
@@ -55,6 +56,17 @@ const env = (more: Record<string, string> = {}) => ({
 });
 
 describe('a download that is ended', () => {
+  it.skipIf(noTerminal !== null)('is preceded by what is being done, and shown by a bar', async () => {
+    const args = ['dev', '--port', '0', '--origin-port', '0', '--base', 'hf:tiny/base'];
+    const steps = [{ see: 'starting origin and edge' }, { see: 'base tiny/base  ' }];
+    const { output, stuck, code } = await onTerminal(args, {
+      ...{ cwd: folder, env: env() },
+      steps: [...steps, { signal: 'SIGINT' }],
+    });
+    expect([stuck, code]).toEqual([null, 130]);
+    expect(output).toMatch(/^starting origin and edge; their log is .graft\/dev.log\n/);
+  });
+
   it.each(['SIGINT', 'SIGTERM'] as const)('ends graft dev by %s, and leaves no lock', async (signal) => {
     const ports = ['--port', '0', '--origin-port', '0'];
     const dev = startGraft(['dev', ...ports, '--base', 'hf:tiny/base'], { cwd: folder, env: env() });

@@ -12,16 +12,33 @@ const EXAMPLES = path.join(import.meta.dirname, '../../examples');
 const SCRIPT = path.join(EXAMPLES, 'publish_from_python.py');
 const hasPython = spawnSync('python3', ['--version']).status === 0;
 
-const python = (args: readonly string[], env: Record<string, string> = {}): Promise<{ stdout: string }> =>
+const python = (
+  args: readonly string[],
+  env: Record<string, string> = {},
+  cwd = EXAMPLES,
+): Promise<{ stdout: string }> =>
   promisify(execFile)('python3', args, {
+    cwd,
     // No compiled copy beside the example.
     env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', ...env },
   });
 
 describe.skipIf(!hasPython)(`publish_from_python.py${hasPython ? '' : ' (no python3 here)'}`, () => {
   let stack: TinyStack;
-  const publish = (...args: string[]) =>
-    python([SCRIPT, ...args], { GRAFT_URL: stack.local.url, GRAFT_ADMIN_KEY: stack.local.adminKey });
+  /** In the folder of the stack, whose address and key it finds. */
+  const publish = (...args: string[]) => python([SCRIPT, ...args], {}, stack.folder);
+  const fails = async (
+    args: readonly string[],
+    env: Record<string, string>,
+    cwd: string,
+  ): Promise<string> => {
+    const end = await python([SCRIPT, ...args], env, cwd).then(
+      () => null,
+      (error: unknown) => error as { code: number; stderr: string },
+    );
+    expect([end?.code, end?.stderr]).toEqual([1, expect.not.stringContaining('Traceback')]);
+    return end?.stderr ?? '';
+  };
   const folderOf = (name: string, kind: string): string => {
     const folder = path.join(stack.folder, name);
     writeTinyAdapter(folder, TINY_ADAPTERS[kind] as TinyAdapter);
@@ -64,6 +81,25 @@ describe.skipIf(!hasPython)(`publish_from_python.py${hasPython ? '' : ' (no pyth
       }),
     });
     expect([response.status, response.headers.get('x-graft-adapter')]).toEqual([200, 'alice/notes/today@1']);
+  });
+
+  it('ends with a message that says what to do', async () => {
+    const folder = folderOf('plain', 'attention');
+    const args = [folder, 'alice/plain'];
+    expect(await fails(args, {}, folder)).toBe(
+      'error: No server. Run this where `npm start` runs, or set GRAFT_URL and GRAFT_ADMIN_KEY.\n',
+    );
+    expect(await fails(args, { GRAFT_URL: stack.local.url }, folder)).toMatch(
+      /^error: GRAFT_ADMIN_KEY is not set\./,
+    );
+    const nobody = { GRAFT_URL: 'http://127.0.0.1:9', GRAFT_ADMIN_KEY: stack.local.adminKey };
+    expect(await fails(args, nobody, folder)).toMatch(/^error: No answer from http:\/\/127\.0\.0\.1:9 \(/);
+    const wrong = { GRAFT_URL: stack.local.url, GRAFT_ADMIN_KEY: 'ga_wrong' };
+    expect(await fails(args, wrong, folder)).toMatch(/^error: .*: 401 /);
+    expect(await fails(['no-folder', 'alice/plain'], {}, stack.folder)).toMatch(
+      /^error: no-folder has no adapter_config\.json\. Give the folder/,
+    );
+    expect(await fails([folder, 'alice/plain', 'no/such'], {}, stack.folder)).toMatch(/^error: .*no\/such/);
   });
 
   it('refuses what it would read wrongly, and says what the server said', async () => {

@@ -1,7 +1,7 @@
 /** The whole stack as a user starts it: `graft dev` with a tiny base, publish, ask, re-publish, end. */
 import { execFileSync } from 'node:child_process';
 import { execFile } from 'node:child_process';
-import { access, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -98,6 +98,61 @@ describe('graft dev', () => {
     await expect(access(target)).rejects.toThrow();
   });
 
+  it('is opened, signed in, again and again', async () => {
+    const signIn = (link: string) =>
+      fetch(`${local.url}/dashboard/sign-in`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ token: link.split('/').at(-1) }),
+      });
+    const printed = await graft('open', '--print');
+    expect([printed.code, printed.stderr]).toEqual([0, 'The link signs in once, within five minutes.\n']);
+    const link = printed.stdout.trim();
+    expect(link).toMatch(/\/dashboard#\/sign-in\/[\w-]{43}$/);
+    expect(await (await signIn(link)).json()).toEqual({ admin_key: local.adminKey });
+    expect((await signIn(link)).status).toBe(401);
+
+    // A browser's opener that writes down what it is given; one that fails; none.
+    const bin = path.join(folder, 'bin');
+    const opened = path.join(folder, 'opened');
+    await mkdir(bin);
+    const opener = (script: string) =>
+      writeFile(path.join(bin, 'xdg-open'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    await opener(`printf %s "$1" > '${opened}'`);
+    const open = (more: Record<string, string>) =>
+      runGraft(['open'], {
+        cwd: folder,
+        env: { ...env, PATH: `${bin}:${process.env['PATH']}`, DISPLAY: ':0', ...more },
+      });
+    const page = `${local.url}/dashboard`;
+    expect(await open({})).toEqual({ code: 0, stdout: `opened ${page}, signed in\n`, stderr: '' });
+    expect((await signIn(await readFile(opened, 'utf8'))).status).toBe(200);
+    await opener('exit 3');
+    for (const more of [{}, { DISPLAY: '', WAYLAND_DISPLAY: '' }])
+      expect((await open(more)).stdout).toContain(`${page}#/sign-in/`);
+  });
+
+  it('is not opened where it does not run, and elsewhere without a key in the address', async () => {
+    const other = await mkdtemp(path.join(os.tmpdir(), 'graft-e2e-'));
+    const away = { XDG_CONFIG_HOME: other };
+    const nothing = await runGraft(['open'], { cwd: other, env: away });
+    expect([nothing.code, nothing.stderr]).toEqual([
+      2,
+      expect.stringMatching(/^error: Nothing to open: `npm start` .* does not run in this folder/),
+    ]);
+    const silent = await runGraft(['open'], {
+      cwd: other,
+      env: { ...away, GRAFT_URL: 'http://127.0.0.1:9' },
+    });
+    expect([silent.code, silent.stderr]).toEqual([6, expect.stringContaining('no answer from')]);
+    const remote = { ...away, GRAFT_URL: local.url, GRAFT_ADMIN_KEY: local.adminKey };
+    expect(await runGraft(['open', '--print'], { cwd: other, env: remote })).toEqual({
+      ...{ code: 0, stdout: `${local.url}/dashboard\n` },
+      stderr: 'The page asks for an admin key (ga_…).\n',
+    });
+    await rm(other, { recursive: true });
+  });
+
   it('refuses to start twice in one folder, in one line', async () => {
     const { code, stderr } = await graft(
       ...devArgs.filter((flag) => flag !== '--json'),
@@ -105,7 +160,7 @@ describe('graft dev', () => {
       'tiny-base',
     );
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^error: .*already running in this folder \(process \d+\).*\n$/);
+    expect(stderr).toMatch(/^starting .*\nerror: .*already running in this folder \(process \d+\).*\n$/);
   });
 
   it('says that a port is taken, in one line', async () => {
@@ -113,7 +168,9 @@ describe('graft dev', () => {
     const port = new URL(local.url).port;
     const { code, stderr } = await runGraft(['dev', '--port', port, '--base', folder], { cwd: other, env });
     expect(code).toBe(1);
-    expect(stderr).toMatch(new RegExp(`^error: Port ${port} for the edge is taken.*--port <port>\\.\\n$`));
+    expect(stderr).toMatch(
+      new RegExp(`^starting .*\\nerror: Port ${port} for the edge is taken.*--port <port>\\.\\n$`),
+    );
     await rm(other, { recursive: true });
   });
 

@@ -8,7 +8,7 @@ const GRAFT = fileURLToPath(new URL('../../bin/graft.mjs', import.meta.url));
 const SCRIPT = fileURLToPath(new URL('on_terminal.py', import.meta.url));
 
 /** What to wait for, or to do; on_terminal.py has the details. */
-export type Step = { see: string } | { raw: boolean } | { type: string } | { signal: 'SIGTERM' };
+export type Step = { see: string } | { raw: boolean } | { type: string } | { signal: 'SIGINT' | 'SIGTERM' };
 
 export interface TerminalEnd {
   code: number | null;

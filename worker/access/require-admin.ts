@@ -7,7 +7,9 @@ import {
   type ApiError,
   type Result,
   Digest,
+  SIGN_IN_LINK_MS,
   type SignInAnswer,
+  signInTokenEnd,
 } from '../../protocol/index.ts';
 import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
 import type { Index } from '../platform/ports.ts';
@@ -166,13 +168,26 @@ export type SignInLink = z.infer<typeof SignInLink>;
 /** Exchanges a token, once, for a key. @returns null when it is none, or was used. */
 export type SignIn = (token: string) => Promise<SignInAnswer | null>;
 
-/** Good once in the life of this isolate; the only one of a local stack, which has a new link at each start. */
-export function createSignIn({ token_sha256, admin_key }: SignInLink): SignIn {
+/**
+ * The token of the printed link is good once in the life of this isolate, the only one of a local stack, which has a new
+ * link at each start. One that `graft open` made with the admin key is good once until it ends.
+ */
+export function createSignIn({ token_sha256, admin_key }: SignInLink, now: () => number = Date.now): SignIn {
   let used = false;
+  /** Tokens of `graft open`, and when they end. */
+  const spent = new Map<string, number>();
   return async (token) => {
-    // Two at once: the first whose hash is made.
-    if ((await hashApiKey(token)) !== token_sha256 || used) return null;
-    used = true;
+    if ((await hashApiKey(token)) === token_sha256) {
+      // Two at once: the first whose hash is made.
+      if (used) return null;
+      used = true;
+      return { admin_key };
+    }
+    const endsAt = await signInTokenEnd(token, admin_key);
+    const at = now();
+    if (endsAt === null || endsAt <= at || endsAt > at + SIGN_IN_LINK_MS || spent.has(token)) return null;
+    for (const [old, end] of spent) if (end <= at) spent.delete(old);
+    spent.set(token, endsAt);
     return { admin_key };
   };
 }

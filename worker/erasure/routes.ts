@@ -151,6 +151,6 @@ function refusalOf(
   if (said.length === 0) return null;
   return conflict(
     `'${tenant ?? name}' is in use and was not erased. ${said.join('. ')}. ` +
-      'With cascade what is of the same owner is erased too, and what other tenants have made is not served any more.',
+      'With `--cascade` (`"cascade": true`) what is of the same owner is erased too, and what other tenants have made is not served any more.',
   );
 }

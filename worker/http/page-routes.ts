@@ -136,7 +136,7 @@ export function dashboardRoutes(parts: {
       return fail({
         code: 'invalid_api_key',
         message:
-          'This link was used, or belongs to an earlier start of `graft dev`. It prints a new one each time.',
+          'This link was used, is older than five minutes, or belongs to an earlier start. `graft open` makes a new one.',
       });
     return context.json(keys, 200, { 'cache-control': 'no-store' });
   });

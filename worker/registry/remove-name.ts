@@ -151,6 +151,11 @@ async function changedNames({ registry }: RemoveDeps, items: readonly Item[]): P
   return found;
 }
 
+function endingOf([first = '', ...others]: readonly string[]): string {
+  const [what, id] = others.length === 0 ? ['it', first] : ['them', '<id>'];
+  return `End ${what} first: \`graft experiment stop ${id}\`, then \`graft experiment archive ${id}\`.`;
+}
+
 /** @returns null when nothing stands in the way. */
 function refusalOf(
   what: string,
@@ -176,11 +181,11 @@ function refusalOf(
   ];
   if (kept.length + tested.length === 0) return null;
   const advice = [
-    ...(experiments.length === 0 ? [] : ['Archive the experiments first.']),
+    ...(experiments.length === 0 ? [] : [endingOf(experiments)]),
     ...(cascade || kept.length + others.experiments === 0
       ? []
       : [
-          'Remove those first, or all at once with cascade; what other tenants have made is then not served any more.',
+          'Remove those first, or all at once with `--cascade` (`"cascade": true`); what other tenants have made is then not served any more.',
         ]),
   ];
   return `'${what}' is in use and was not removed. ${[...kept, ...tested].join('. ')}. ${advice.join(' ')}`;

@@ -58,7 +58,7 @@ export async function restoreName(
     if (missing !== undefined)
       return err(
         conflict(
-          `'${child}@${of}' stands on an adapter of '${missing}' that is removed or retired. Restore '${missing}' first; with cascade comes all that was removed with it.`,
+          `'${child}@${of}' stands on an adapter of '${missing}' that is removed or retired. Restore '${missing}' first; with \`--cascade\` (\`"cascade": true\`) comes all that was removed with it.`,
         ),
       );
   }
@@ -94,7 +94,7 @@ async function standsForRemoved(registry: Registry, names: readonly RemovedName[
     const target = alias === null || back.has(alias) ? null : await registry.name(alias);
     if (target === null || target.removedAt === null || target.owner !== row.owner) continue;
     return conflict(
-      `'${row.name}' stands for '${target.name}', which is removed. Restore '${target.name}' first; with cascade comes all that was removed with it.`,
+      `'${row.name}' stands for '${target.name}', which is removed. Restore '${target.name}' first; with \`--cascade\` (\`"cascade": true\`) comes all that was removed with it.`,
     );
   }
   return null;

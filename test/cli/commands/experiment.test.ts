@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
 import { runAction, type Flags } from '../../../cli/commands/experiment.ts';
+import type { ExperimentView } from '../../../protocol/index.ts';
 import type { ExperimentAction } from '../../../cli/experiment/experiment-flags.ts';
 import { createOutput } from '../../../cli/output.ts';
 import {
@@ -402,7 +403,7 @@ describe('steps', () => {
     ],
     [
       'promote',
-      { which: 'treatment', expect: '3' },
+      { which: 'treatment', expect: '3', yes: true },
       { variant: 'treatment', expect: 3 },
       'is decided: treatment won, and support/intent@4 is the live version',
       'next: graft experiment archive support/intent',
@@ -442,16 +443,34 @@ describe('steps', () => {
       graft('promote', { name: NAME, ...flags }, { server: server(), yes });
     const agreed = await promote({}, true);
     expect(agreed.notes).toMatch(
-      /@3 is live, which is neither control nor treatment: .* Replace it by .*@4\?/,
+      /@3 is live, which is neither control nor treatment: .* Replace .*@3 by .*@4 for everybody\?/,
     );
     expect(agreed.bodies).toEqual([{ over: 3 }]);
     const told = await promote({ yes: true, which: 'treatment' }, false);
     expect(told.bodies).toEqual([{ variant: 'treatment', over: 3 }]);
     await expect(promote({}, false)).rejects.toThrow('nothing was changed');
     await expect(promote({}, null)).rejects.toThrow(/add --yes/);
-    // Over control nobody asks.
-    const plain = await graft('promote', { name: NAME, which: 'treatment' }, { yes: false });
-    expect(plain.bodies).toEqual([{ variant: 'treatment' }]);
+  });
+
+  it('asks before a variant that was not proposed goes live', async () => {
+    const promote = (flags: Partial<Flags>, yes: boolean | null, more: Partial<ExperimentView> = {}) =>
+      graft('promote', { name: NAME, ...flags }, { server: serverOf(viewOf({}, more)), yes });
+    const agreed = await promote({ which: 'treatment' }, true);
+    expect(agreed.notes).toMatch(
+      /^treatment is not proposed as the winner \(810 units; wait: .*\)\. Replace support\/intent@3 by support\/intent@4 for everybody\?/,
+    );
+    expect(agreed.bodies).toEqual([{ variant: 'treatment' }]);
+    await expect(promote({ which: 'treatment' }, false)).rejects.toThrow('nothing was changed');
+    await expect(promote({ which: 'treatment' }, null)).rejects.toMatchObject({
+      ...{ exitCode: EXIT.refused, message: expect.stringMatching(/add --yes\.$/) as string },
+    });
+    expect((await promote({ which: 'treatment', yes: true }, null)).bodies).toEqual([
+      { variant: 'treatment' },
+    ]);
+    // Nobody asks where a winner is proposed, or nothing changes for users.
+    const proposal = { variant: 'treatment', at: 1, units: 300 };
+    expect((await promote({}, false, { proposal })).bodies).toEqual([{}]);
+    expect((await promote({ which: 'control' }, false)).bodies).toEqual([{ variant: 'control' }]);
   });
 
   it('point to the promotion when a winner is proposed', async () => {

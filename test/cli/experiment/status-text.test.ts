@@ -2,8 +2,9 @@ import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { experimentTable } from '../../../cli/experiment/experiment-words.ts';
 import { ASCII, UNICODE } from '../../../cli/experiment/draw-interval.ts';
-import { planText } from '../../../cli/experiment/plan-text.ts';
+import { outlookText, planText } from '../../../cli/experiment/plan-text.ts';
 import { statusText } from '../../../cli/experiment/status-text.ts';
+import type { ExperimentPlan } from '../../../protocol/index.ts';
 import { DOCUMENT, LATENCY, lookOf, NOON, THUMBS, viewOf } from './sample-view.ts';
 
 const lines = (text: string): string[] => stripVTControlCharacters(text).split('\n');
@@ -210,12 +211,14 @@ describe('statusText', () => {
       'error_rate  treatment  -      -        -     +50 % and +0.02  rollback',
     ]);
     expect(line(viewOf({}, { evaluation: null }), 'looked at')).toBe(
-      'not yet; the schedule looks each minute',
+      'not yet; the server looks every minute (`npm start`: every ten seconds)',
     );
   });
 
   it('takes a look under another seed for none', () =>
-    expect(line(viewOf({ seed: 'third' }), 'looked at')).toBe('not yet; the schedule looks each minute'));
+    expect(line(viewOf({ seed: 'third' }), 'looked at')).toBe(
+      'not yet; the server looks every minute (`npm start`: every ten seconds)',
+    ));
 
   it('of one that has ended', () => {
     const lost = lookOf({
@@ -288,6 +291,46 @@ describe('planText', () => {
     const { name, variants } = viewOf().document;
     const shadow = { adapter: 'support/intent@5', sample: 0.05, compare: true };
     expect(planText({ name, variants, shadow })).toMatch(/nobody gets its answers, which are compared$/m);
+  });
+
+  it('speaks of pairs alone where nobody is in the experiment', () => {
+    const { name, variants } = viewOf().document;
+    const shadow = { adapter: 'support/intent@4', sample: 0.2 };
+    const judge = { model: 'medicine@1', tokens_per_day: 500_000, keep_pairs: 0 };
+    const judged = { name, variants, shadow, judge, coverage: 0 };
+    expect(lines(planText(judged)).slice(2)).toEqual([
+      'who         nobody: answers are judged beside those that users get',
+      'decided by  the judge: the share of pairs that the other answer wins',
+      'shadow      support/intent@4 also runs for 20 % of the requests; nobody gets its answers',
+      'judge       medicine@1, in both orders; at most 500000 tokens a day; no texts are kept',
+    ]);
+    const pairs = {
+      ...{ sample: 0.2, per_day: 40, tokens_per_pair: 1_234, tokens_per_day: 500_000 },
+      finds: [
+        { win_rate: 0.65, pairs: 142, days: 3.55 },
+        { win_rate: 0.6, pairs: 287, days: 7.2 },
+      ],
+    };
+    const plan: ExperimentPlan = {
+      ...{ name, requests: { per_day: 200, days: 3 }, units: { per_day: null, from: 'unknown' } },
+      ...{ values: { share: 0.05, from: 'assumed' }, baseline: { mean: 0.5, from: 'assumed' } },
+      ...{ coverage: 0, alpha: 0.05, finds: [{ lift: 0.5, units: 7_080, days: null }], pairs },
+    };
+    expect(lines(outlookText(plan))).toEqual([
+      'traffic  200 requests a day in the last 3 days',
+      'pairs    40 pairs a day, from 20 % of the requests; ties come on top',
+      'tokens   about 1230 a pair; at most 500000 a day for challenger and judge',
+      'finds    a win rate of 65 %: 142 pairs, 4 days; 60 %: 287 pairs, 8 days',
+    ]);
+    const unknown = { ...pairs, per_day: null, tokens_per_pair: null };
+    expect(lines(outlookText({ ...plan, pairs: unknown })).slice(1, 3)).toEqual([
+      'pairs    20 % of the requests; how many that is, nobody knows yet',
+      'tokens   at most 500000 a day for challenger and judge',
+    ]);
+    // Users who are in it as well rate too.
+    expect(outlookText({ ...plan, coverage: 0.5 })).toMatch(
+      /finds +a 50 % lift: 7080 units; a win rate of 65 %/,
+    );
   });
 
   it('says what is left to the server', () => {

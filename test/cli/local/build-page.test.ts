@@ -83,13 +83,16 @@ describe('a page that is there', () => {
     await installVite(BUILDS);
     expect(await build()).toBe(folder());
     expect(await pageText()).toBe(`new build in ${root}`);
-    expect(notes).toEqual([expect.stringMatching(/^built the dashboard in [\d.]+ s$/)]);
+    expect(notes).toEqual([
+      'building the dashboard',
+      expect.stringMatching(/^built the dashboard in [\d.]+ s$/),
+    ]);
     // Nothing is left of the building.
     expect(await readdir(path.join(root, 'dist'))).toEqual(['page']);
     expect(await readdir(folder())).toEqual(['dashboard']);
     // The next time there is nothing to do.
     await build();
-    expect(notes).toHaveLength(1);
+    expect(notes).toHaveLength(2);
   });
 });
 
@@ -122,7 +125,10 @@ describe('what goes wrong', () => {
     if (before) await write(PAGE, 'old', 1_000);
     await installVite(FAILS);
     expect(await build()).toBe(before ? folder() : null);
-    expect(notes).toEqual(['no new dashboard: its build failed\nno such file: x.tsx']);
+    expect(notes).toEqual([
+      'building the dashboard',
+      'no new dashboard: its build failed\nno such file: x.tsx',
+    ]);
     expect(await readdir(path.join(root, 'dist'))).toEqual(['page']);
     if (before) expect(await pageText()).toBe('old');
   });
@@ -134,6 +140,6 @@ describe('what goes wrong', () => {
     const built = build({ signal: stop.signal });
     stop.abort(new Error('stopped'));
     await expect(built).rejects.toThrow('stopped');
-    expect(notes).toEqual([]);
+    expect(notes).toEqual(['building the dashboard']);
   });
 });

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { strToU8, zipSync } from 'fflate';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { RunTool } from '../../../cli/local/download-package.ts';
-import { ensurePinnedBase, findBase } from '../../../cli/local/find-base.ts';
+import { ensurePinnedBase, findBase, usableCacheFolder } from '../../../cli/local/find-base.ts';
 import { createOutput } from '../../../cli/output.ts';
 
 const MODEL = strToU8('the model itself');
@@ -101,5 +101,40 @@ describe('ensurePinnedBase', () => {
     await expect(findBase({ base: `${file}.gone`, cache, env: {}, output })).rejects.toMatchObject({
       code: 'base_missing',
     });
+  });
+});
+
+describe('usableCacheFolder', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(path.join(os.tmpdir(), 'graft-cache-'));
+    await writeFile(path.join(folder, 'file'), '');
+  });
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+  const checked = (cache: string) => usableCacheFolder({ GRAFT_CACHE: cache });
+
+  it('makes what is missing, and leaves nothing in it', async () => {
+    const cache = path.join(folder, 'a/b/c');
+    expect(await checked(cache)).toBe(cache);
+    expect(await checked(cache)).toBe(cache);
+    expect(await readdir(cache)).toEqual([]);
+  });
+
+  it.each([
+    ['file', /^The cache .*file cannot be used: a part of that path is a file\. Set GRAFT_CACHE to a folder/],
+    ['file/below', /a part of that path is a file/],
+    ['file/further/below', /a part of that path is a file/],
+  ])('refuses a cache at %s', async (cache, message) => {
+    await expect(checked(path.join(folder, cache))).rejects.toMatchObject({
+      ...{ code: 'cache_unusable', message: expect.stringMatching(message) as string },
+    });
+  });
+
+  it.runIf(process.platform === 'linux').each([
+    ['/dev/null/cache', /a part of that path is a file/],
+    ['/proc/graft', /no folder can be made there|this user cannot write there/],
+    ['/proc/graft/cache', /no folder can be made there|this user cannot write there/],
+  ])('refuses a cache at %s', async (cache, message) => {
+    await expect(checked(cache)).rejects.toThrow(message);
   });
 });

@@ -191,6 +191,7 @@ describe('a draft', () => {
     await must(create());
     const second = await create();
     expect(second).toMatchObject({ status: 409, error: { code: 'version_conflict', param: 'name' } });
+    expect(second.error.message).toMatch(/End it first: `graft experiment archive support\/intent`\.$/);
   });
 
   it('takes no adapter that its owner may not use, and none that is retired or of another base', async () => {

@@ -212,7 +212,7 @@ describe('a name that is in use', () => {
     await post('/admin/pins', { name: 'notes' });
     expect(await refusal({ name: 'notes' })).toBe(
       "'notes' is in use and was not removed. Made on top of it: notes/a@1, notes/a/b@1. Standing for it: short. Pinned in the origins' memory: notes. " +
-        'Remove those first, or all at once with cascade; what other tenants have made is then not served any more.',
+        'Remove those first, or all at once with `--cascade` (`"cascade": true`); what other tenants have made is then not served any more.',
     );
     const removed = await remove({ name: 'notes', cascade: true });
     expect(removed.body).toMatchObject({ unpinned: ['notes'] });
@@ -234,7 +234,7 @@ describe('a name that is in use', () => {
     const made = await post('/admin/experiments', { name: 'notes', variants });
     const id = made.body['id'] as string;
     expect(await refusal({ name: 'notes', cascade: true })).toBe(
-      `'notes' is in use and was not removed. Tested by ${id}. Archive the experiments first.`,
+      `'notes' is in use and was not removed. Tested by ${id}. End it first: \`graft experiment stop ${id}\`, then \`graft experiment archive ${id}\`.`,
     );
     expect(await refusal({ name: 'notes', version: 1 })).toContain(`Tested by ${id}`);
     expect((await post(`/admin/experiments/${id}/archive`, {})).status).toBe(200);
@@ -288,7 +288,7 @@ describe('an alias that went with its name', () => {
     const alone = await restore({ name: 'n' });
     expect([alone.status, alone.body.error?.message]).toEqual([
       409,
-      "'n' stands for 'notes', which is removed. Restore 'notes' first; with cascade comes all that was removed with it.",
+      "'n' stands for 'notes', which is removed. Restore 'notes' first; with `--cascade` (`\"cascade\": true`) comes all that was removed with it.",
     ]);
     expect((await restore({ name: 'n', cascade: true, dry_run: true })).status).toBe(200);
     expect((await restore({ name: 'notes' })).status).toBe(200);

@@ -99,8 +99,8 @@ export async function createExperiment(
 
 const taken = (name: string, { id, document: { status } }: ExperimentRow): ApiError =>
   conflict(
-    `'${name}' has experiment '${id}', which is ${status}. ` +
-      `${status === 'running' || status === 'ramping' ? 'Stop it and put it away' : 'Put it away'} (archive) before the next one is made.`,
+    `'${name}' has experiment '${id}', which is ${status}. End it first: ` +
+      `${status === 'running' || status === 'ramping' ? `\`graft experiment stop ${name}\`, then ` : ''}\`graft experiment archive ${name}\`.`,
     'name',
   );
 

@@ -16,7 +16,7 @@ import type { PairTally } from '../pairs/ports.ts';
 import { healthOf, reportedMetrics } from '../health.ts';
 import { segmentsAtLook } from '../segments.ts';
 import { winRate } from '../statistics/sequential.ts';
-import { PAIR_TUNING } from '../pairs/limits.ts';
+import { PAIR_ALPHA, PAIR_TUNING } from '../pairs/limits.ts';
 import type { Moments } from '../statistics/moments.ts';
 import { percentile, toldIn, type Sketch } from '../statistics/sketch.ts';
 
@@ -112,9 +112,6 @@ function comparisonOf(comparison: Comparison): ExperimentComparison {
 }
 type Bounds = Readonly<{ low: number; high: number }>;
 
-/** Pairs are called better or worse where there is no difference with at most this probability. */
-const ALPHA = 0.05;
-
 /** What the pairs of one look come to; null without a judge. Pure. */
 function pairsAtLook(
   { judge, shadow, variants }: Experiment,
@@ -123,7 +120,7 @@ function pairsAtLook(
   const variant = variants.find(({ adapter }) => adapter === shadow?.adapter);
   if (judge === undefined || variant === undefined || tally === null) return null;
   const { wins, ties, losses, same, choices, first, asked, agreed, failures, tokensToday } = tally;
-  const rate = winRate(tally, ALPHA, PAIR_TUNING);
+  const rate = winRate(tally, PAIR_ALPHA, PAIR_TUNING);
   return {
     ...{ variant: variant.key, wins, ties, losses, same, failures },
     win_rate: rate && { estimate: rate.estimate, ...rate.interval },

@@ -1,7 +1,10 @@
 import type { z } from 'zod';
 import {
   AUTOMATIC_METRICS,
+  DEFAULT_JUDGE_TOKENS,
   ok,
+  type PairsPlan,
+  PLANNED_WIN_RATES,
   type ApiError,
   type ExperimentMetric,
   type ExperimentPlan,
@@ -15,7 +18,8 @@ import { cappedMetrics, withCaps } from '../analyze.ts';
 import { alphaOf, findings } from '../foresee.ts';
 import type { ExperimentRow, ExperimentTallies } from '../ports.ts';
 import { armOf } from '../statistics/moments.ts';
-import type { Baseline } from '../statistics/power.ts';
+import { PAIR_ALPHA, PAIR_TUNING } from '../pairs/limits.ts';
+import { type Baseline, pairsToFind } from '../statistics/power.ts';
 import { THUMBS } from './create-experiment.ts';
 import type { LifeDeps } from './life-deps.ts';
 
@@ -42,8 +46,8 @@ export async function planExperiment(
   if (!own.ok) return own;
   const { name, variants } = request;
   const metric = request.metrics?.[0] ?? THUMBS;
-  const [requests, known] = await Promise.all([
-    requestsOf(deps, { name, tenant: own.value.owner }),
+  const [traffic, known] = await Promise.all([
+    trafficOf(deps, { name, tenant: own.value.owner }),
     earlier(deps, { name, metric, unit: request.unit ?? 'user' }),
   ]);
   const expected = request.expect_units ?? null;
@@ -61,7 +65,7 @@ export async function planExperiment(
   const alpha = alphaOf({ variants });
   return ok({
     name,
-    requests,
+    requests: { per_day: traffic.per_day, days: traffic.days },
     units: {
       per_day: unitsADay,
       from: expected !== null ? 'expected' : unitsADay !== null ? 'experiment' : 'unknown',
@@ -79,7 +83,29 @@ export async function planExperiment(
               unitsADay === null ? null : unitsADay * coverage * (weights.control + weights.treatment),
             leastDays: request.min_days ?? 0,
           }),
+    ...pairsOf(request, traffic),
   });
+}
+
+/** Tokens of the judge's rules and of what stands between the answers; some more or less by the tokenizer. */
+const JUDGE_RULES_TOKENS = 150;
+
+function pairsOf(
+  { judge, shadow, min_days: leastDays = 0 }: z.output<typeof PlanExperiment>,
+  { per_day: requests, promptTokens, completionTokens }: Traffic,
+): { pairs?: PairsPlan } {
+  if (judge === undefined || shadow === undefined) return {};
+  const { tokens_per_day: most = DEFAULT_JUDGE_TOKENS } = judge;
+  const { sample } = shadow;
+  // A model is asked in both orders, each time with the prompt and both answers.
+  const judged = judge.url === undefined ? 2 * (promptTokens + 2 * completionTokens + JUDGE_RULES_TOKENS) : 0;
+  const each = requests > 0 ? Math.ceil(promptTokens + completionTokens + judged) : null;
+  const perDay = each === null ? null : Math.min(requests * sample, most / each);
+  const finds = PLANNED_WIN_RATES.map((rate) => {
+    const pairs = pairsToFind(rate, PAIR_ALPHA, PAIR_TUNING);
+    return { win_rate: rate, pairs, days: perDay === null ? null : Math.max(leastDays, pairs / perDay) };
+  });
+  return { pairs: { sample, per_day: perDay, tokens_per_pair: each, tokens_per_day: most, finds } };
 }
 
 /** Of all units, at the ramp's end. */
@@ -88,19 +114,34 @@ function coverageOf({ ramp, coverage, namespace, holdout }: z.output<typeof Plan
   return (ramp?.steps.at(-1) ?? coverage ?? 1) * range * (1 - (holdout?.share ?? 0));
 }
 
-async function requestsOf(
+interface Traffic {
+  per_day: number;
+  days: number;
+  /** Of one request, in the mean. */
+  promptTokens: number;
+  completionTokens: number;
+}
+
+async function trafficOf(
   { usage, now }: Pick<PlanDeps, 'usage' | 'now'>,
   { name, tenant }: { name: string; tenant: string },
-): Promise<ExperimentPlan['requests']> {
+): Promise<Traffic> {
   const hour = Math.floor(now() / HOUR);
   const from = hour - 24 * DAYS;
   const hours = await usage.sum({ by: 'hour', tenant, name, from, to: hour + 1, limit: 24 * DAYS + 1 });
   const [first] = hours;
-  if (first === undefined) return { per_day: 0, days: 0 };
+  if (first === undefined) return { per_day: 0, days: 0, promptTokens: 0, completionTokens: 0 };
   // A name that is new has had fewer days than seven.
   const since = now() - Date.parse(`${first.group}:00:00Z`);
   const days = Math.min(DAYS, Math.max(1, Math.ceil(since / DAY)));
-  return { per_day: hours.reduce((sum, { requests }) => sum + requests, 0) / days, days };
+  const sum = (of: 'requests' | 'promptTokens' | 'completionTokens'): number =>
+    hours.reduce((total, counts) => total + counts[of], 0);
+  const requests = sum('requests');
+  const each = (tokens: number): number => (requests === 0 ? 0 : tokens / requests);
+  return {
+    ...{ per_day: requests / days, days },
+    ...{ promptTokens: each(sum('promptTokens')), completionTokens: each(sum('completionTokens')) },
+  };
 }
 
 interface Known {

@@ -23,3 +23,5 @@ export const PAIR_CLEAN_MS = DAY / 4;
 export const PAIR_TALLY_KEPT_MS = 180 * DAY;
 /** Pairs, decided ones, at which the interval is narrowest: 60 % of wins are called after some 220. */
 export const PAIR_TUNING = 500;
+/** Pairs are called better or worse where there is no difference with at most this probability. */
+export const PAIR_ALPHA = 0.05;

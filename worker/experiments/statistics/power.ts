@@ -58,9 +58,14 @@ export function powerOf(params: {
   if (!difference.ok) return 0;
   const { estimate, standardError, n } = absoluteEffect(difference.value);
   const bound = (at: number): number => sequentialMultiplier(at, cautiousLevel(alpha)) * Math.sqrt(at);
+  return crossed(n, Math.abs(estimate) / (standardError * Math.sqrt(n)), bound);
+}
+
+/** @param signal of one unit, in its standard deviations. @param bound of their sum. @returns the probability. */
+function crossed(n: number, signal: number, bound: (at: number) => number): number {
   const slope = (bound(n * (1 + NUDGE)) - bound(n)) / (n * NUDGE);
   const level = bound(n) - slope * n;
-  const drift = Math.abs(estimate) / (standardError * Math.sqrt(n)) - slope;
+  const drift = signal - slope;
   const late = normalCdf((drift * n - level) / Math.sqrt(n));
   const early = normalCdf((-drift * n - level) / Math.sqrt(n));
   return Math.min(1, late + (early === 0 ? 0 : Math.exp(2 * drift * level) * early));
@@ -93,6 +98,20 @@ export function unitsToFind(params: {
       ? first
       : Math.exp(halve(Math.log(first), Math.log(MOST_UNITS), (at) => enough(Math.exp(at)))),
   );
+}
+
+/** The least that can be called: so many wins in a row. */
+const LEAST_PAIRS = 24;
+
+/**
+ * Judged pairs with a winner until a treatment that wins this share of them is called better in {@link PLANNED_POWER}
+ * of experiments. @param winRate above 0.5. @param tuning as `winRate` of sequential.ts has it.
+ */
+export function pairsToFind(winRate: number, alpha: number, tuning: number): number {
+  const bound = (at: number): number => sequentialMultiplier(at, alpha, tuning) * Math.sqrt(at);
+  // A pair's score has a standard deviation of 0.5 at most.
+  const enough = (pairs: number): boolean => crossed(pairs, (winRate - 0.5) / 0.5, bound) >= PLANNED_POWER;
+  return enough(LEAST_PAIRS) ? LEAST_PAIRS : Math.ceil(halve(LEAST_PAIRS, MOST_UNITS, enough));
 }
 
 /**

@@ -134,3 +134,40 @@ describe('a plan', () => {
     expect(next.finds[3]!.days! * DAY).toBeGreaterThan(0);
   });
 });
+
+describe('a plan of judged pairs', () => {
+  const judged = (more: object = {}) =>
+    plan({
+      ...{ coverage: 0, shadow: { adapter: `${NAME}@2`, sample: 0.2 }, judge: { model: 'base' } },
+      ...more,
+    });
+
+  it('of a name that nobody asks for says how many pairs it takes, and nothing of users', async () => {
+    const { coverage, pairs } = await judged();
+    expect(coverage).toBe(0);
+    expect(pairs).toEqual({
+      ...{ sample: 0.2, per_day: null, tokens_per_pair: null, tokens_per_day: 500_000 },
+      finds: [0.65, 0.6, 0.55].map((rate) => ({
+        ...{ win_rate: rate, pairs: expect.any(Number) as number, days: null },
+      })),
+    });
+  });
+
+  it('says by the name’s own requests how many pairs come, and what they cost', async () => {
+    await used(23, 200);
+    const { pairs } = await judged();
+    // A prompt and an answer of 1/200 token each beside the judge's own rules, in both orders.
+    expect(pairs).toMatchObject({ per_day: 40, tokens_per_pair: 301 });
+    expect(pairs?.finds.map(({ pairs: count, days }) => days! * 40 - count)).toEqual([0, 0, 0]);
+    // Tokens bound what comes; the application's own judge uses none.
+    const few = await judged({ judge: { model: 'base', tokens_per_day: 3_000 } });
+    expect(few.pairs?.per_day).toBeCloseTo(3_000 / 301, 6);
+    const own = await judged({ judge: { url: 'https://judge.example.com/' } });
+    expect(own.pairs?.tokens_per_pair).toBe(1);
+  });
+
+  it('stands beside that of users where there are some', async () => {
+    expect(await judged({ coverage: 0.5 })).toMatchObject({ coverage: 0.5, pairs: { sample: 0.2 } });
+    expect((await plan()).pairs).toBeUndefined();
+  });
+});

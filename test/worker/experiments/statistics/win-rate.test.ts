@@ -1,6 +1,7 @@
 /** Judged pairs, looked at after every one. The seeds are fixed, so the figures are too. */
 import { describe, expect, it } from 'vitest';
 import { PAIR_TUNING } from '../../../../worker/experiments/pairs/limits.ts';
+import { pairsToFind } from '../../../../worker/experiments/statistics/power.ts';
 import { winRate } from '../../../../worker/experiments/statistics/sequential.ts';
 import { seeded } from './simulate.ts';
 
@@ -51,5 +52,21 @@ describe('winRate', () => {
     expect([estimate, interval]).toEqual([1, { low: 0, high: 1 }]);
     expect(winRate({ wins: 23, ties: 0, losses: 0 }, ALPHA, PAIR_TUNING)!.interval.low).toBeLessThan(0.5);
     expect(winRate({ wins: 24, ties: 0, losses: 0 }, ALPHA, PAIR_TUNING)!.interval.low).toBeGreaterThan(0.5);
+  });
+});
+
+describe('pairsToFind', () => {
+  it('is the number by which four of five runs have been called', () => {
+    for (const rate of [0.6, 0.65]) {
+      const planned = pairsToFind(rate, ALPHA, PAIR_TUNING);
+      const called = calledAfter(rate, 0).filter((pairs) => pairs <= planned).length / RUNS;
+      expect(called).toBeGreaterThan(0.75);
+      expect(called).toBeLessThan(0.88);
+    }
+    // bench/judged-pairs.ts: 720 in the median, 1,638 for nine of ten.
+    expect(pairsToFind(0.55, ALPHA, PAIR_TUNING)).toBeGreaterThan(720);
+    expect(pairsToFind(0.55, ALPHA, PAIR_TUNING)).toBeLessThan(1_638);
+    // Fewer than 24 wins in a row are never called.
+    expect(pairsToFind(1, ALPHA, PAIR_TUNING)).toBeGreaterThanOrEqual(24);
   });
 });
