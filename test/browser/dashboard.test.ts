@@ -36,7 +36,7 @@ it('refuses a wrong key in words, and takes the right one', async () => {
     expect(await page.evaluate('sessionStorage.length')).toBe(0);
   }
   await page.getByText('npm start').waitFor();
-  await page.getByText('prints a link that signs you in once').waitFor();
+  await page.getByText('print a link that signs you in once').waitFor();
   await rig.look('sign-in');
   await page.getByLabel('Admin key').fill(stack.local.adminKey);
   await page.context().setOffline(true);
