@@ -108,6 +108,38 @@ export const OPEN_REASONS: Readonly<Record<NonNullable<ExperimentComparison['rea
   no_variance: 'values do not vary',
 };
 
+type Effect = NonNullable<ExperimentComparison['difference']>;
+
+/** A difference as far as it can be: that of two proportions lies between -1 and 1, whatever few values would say. */
+export const possibleDifference = (
+  difference: Effect | null,
+  kind: ExperimentComparison['kind'],
+): Effect | null =>
+  difference === null || kind === 'mean'
+    ? difference
+    : { ...difference, low: Math.max(-1, difference.low), high: Math.min(1, difference.high) };
+
+/** In the place of an interval that leaves nothing out. */
+export const TOO_EARLY = 'too early';
+
+/** How far apart two variants are. @returns `interval`: null while all that is possible is within it. */
+export function effectOf({
+  lift,
+  difference,
+  kind,
+}: Pick<ExperimentComparison, 'lift' | 'difference' | 'kind'>): {
+  scale: 'lift' | 'difference';
+  estimate: number;
+  interval: Effect | null;
+} | null {
+  // Without a lift (control may be 0) the difference says it.
+  if (lift !== null) return { scale: 'lift', estimate: lift.estimate, interval: lift };
+  const possible = possibleDifference(difference, kind);
+  if (possible === null) return null;
+  const isOpen = kind === 'proportion' && possible.low === -1 && possible.high === 1;
+  return { scale: 'difference', estimate: possible.estimate, interval: isOpen ? null : possible };
+}
+
 export const GUARDRAIL_STATES: Readonly<Record<ExperimentEvaluation['guardrails'][number]['state'], string>> =
   {
     kept: 'kept',

@@ -1,9 +1,11 @@
 import {
+  effectOf,
   type Experiment,
   type ExperimentComparison,
   type ExperimentEvaluation,
   OPEN_REASONS,
   segmentWords,
+  TOO_EARLY,
   VERDICT_WORDS,
 } from '../../protocol/index.ts';
 import { colors, plainTable } from '../output.ts';
@@ -84,17 +86,17 @@ function adjustedText(comparisons: readonly ExperimentComparison[]): string[] {
 }
 
 function comparisonRow(comparison: ExperimentComparison): string[] {
-  const { variant, control, treatment, kind, lift, difference } = comparison;
-  // Without a lift (control may be 0) the difference says how far apart they are.
-  const shown = lift ?? difference;
-  const text = lift === null ? (value: number) => differenceText(value, kind) : liftText;
+  const { variant, control, treatment, kind } = comparison;
+  const shown = effectOf(comparison);
+  const text = shown?.scale === 'lift' ? liftText : (value: number) => differenceText(value, kind);
+  const interval = shown?.interval;
   return [
     variant,
     `${treatment.n}, ${control.n}`,
     control.n === 0 ? '-' : meanText(control.mean, kind),
     treatment.n === 0 ? '-' : meanText(treatment.mean, kind),
     shown === null ? '-' : text(shown.estimate),
-    shown === null ? '-' : `${text(shown.low)} to ${text(shown.high)}`,
+    shown === null ? '-' : interval == null ? TOO_EARLY : `${text(interval.low)} to ${text(interval.high)}`,
     VERDICT_WORDS[comparison.verdict] +
       (comparison.reason === null ? '' : `: ${OPEN_REASONS[comparison.reason]}`),
   ];

@@ -65,7 +65,7 @@ function probabilities(top: TokenScores['top']): Map<string, number> {
 
 export interface Piece {
   readonly text: string;
-  /** It is in the other text, too, in the same order. */
+  /** It is in the other text, too, in the same order; blanks are not compared. */
   readonly same: boolean;
 }
 
@@ -79,18 +79,19 @@ const MAX_CELLS = 4_000_000;
 export function differences(a: string, b: string): { a: Piece[]; b: Piece[] } | null {
   const [left, right] = [words(a), words(b)];
   if (left.length * right.length > MAX_CELLS) return null;
+  const [keysOfLeft, keysOfRight] = [left.map(trimmed), right.map(trimmed)];
   const width = right.length + 1;
   /** Longest common subsequence of what is left of both from (i, j) on. */
   const longest = new Uint16Array((left.length + 1) * width);
   for (let i = left.length - 1; i >= 0; i -= 1)
     for (let j = right.length - 1; j >= 0; j -= 1)
       longest[i * width + j] =
-        left[i] === right[j]
+        keysOfLeft[i] === keysOfRight[j]
           ? longest[(i + 1) * width + j + 1]! + 1
           : Math.max(longest[(i + 1) * width + j]!, longest[i * width + j + 1]!);
   const pieces: { a: Piece[]; b: Piece[] } = { a: [], b: [] };
   for (let i = 0, j = 0; i < left.length || j < right.length;) {
-    const isSame = i < left.length && j < right.length && left[i] === right[j];
+    const isSame = i < left.length && j < right.length && keysOfLeft[i] === keysOfRight[j];
     const fromLeft =
       j >= right.length || (i < left.length && longest[(i + 1) * width + j]! >= longest[i * width + j + 1]!);
     if (isSame || fromLeft) add(pieces.a, left[i++]!, isSame);
@@ -99,10 +100,15 @@ export function differences(a: string, b: string): { a: Piece[]; b: Piece[] } | 
   return pieces;
 }
 
-/** With the blanks behind them; those at the beginning are a word of their own. */
-const words = (text: string): string[] => text.match(/^\s+|\S+\s*/g) ?? [];
+/** With the blanks behind them, and the first one with those before it. */
+const words = (text: string): string[] => text.match(/(?:^\s+)?\S+\s*|^\s+$/g) ?? [];
 
-function add(pieces: Piece[], text: string, same: boolean): void {
+/** Blanks are not compared: the same words laid out otherwise are the same. */
+const trimmed = (word: string): string => word.trim();
+
+function add(pieces: Piece[], text: string, isSame: boolean): void {
+  // Of a text of blanks alone nothing is marked.
+  const same = isSame || trimmed(text) === '';
   const last = pieces.at(-1);
   if (last?.same === same) pieces[pieces.length - 1] = { text: last.text + text, same };
   else pieces.push({ text, same });

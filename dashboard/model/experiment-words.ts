@@ -46,6 +46,10 @@ export function standing(
     return { tone: 'alarm', text: text.replace('Roll back', 'Rolled back') };
   }
   if (document.killed) return { tone: 'alarm', text: 'Killed: everybody gets the live version.' };
+  const decision = evaluation?.decision;
+  // The first look of one without users counts them all the same.
+  if (isJudgedAlone(document) && decision?.action === 'wait' && decision.reason === 'units')
+    return calm('Wait: no pair has been judged yet.');
   return evaluation === null ? calm('Nobody has looked yet.') : decisionSentence(evaluation.decision);
 }
 
@@ -100,6 +104,32 @@ export function pairNotes(pairs: ExperimentPairs, { tokens_per_day: budget }: Ju
     `${number(tokens)} of ${number(budget)} tokens used today.`,
   ];
 }
+
+/** Answers that a judge chose between before its habits are judged. */
+const FEWEST_CHOICES = 10;
+/** Share of one place above which the place decides, not the answer. */
+const MOSTLY = 0.9;
+
+/** A warning of a judge that goes by where an answer stands; null of others. */
+export function judgedByPlace(
+  pairs: Pick<ExperimentPairs, 'wins' | 'ties' | 'losses' | 'same' | 'first_chosen'>,
+): string | null {
+  const { first_chosen: first } = pairs;
+  const asked = pairs.wins + pairs.ties + pairs.losses - pairs.same;
+  if (first === null || asked < FEWEST_CHOICES || Math.max(first, 1 - first) < MOSTLY) return null;
+  const [place, share] = first >= 0.5 ? ['first', first] : ['second', 1 - first];
+  return `It chose the answer shown ${place} in ${percent(share)} of ${number(asked)} pairs: it goes by the place, not by the answer. Take another judge.`;
+}
+
+/** What users of the name get while it runs. */
+export const whoGetsWhat = (document: Pick<Experiment, 'judge' | 'coverage'>): string =>
+  isJudgedAlone(document)
+    ? 'Users get the live version; the other one answers beside it for the judge alone.'
+    : 'Users in it get the version that it deals, whichever is live.';
+
+/** Share of the users that are in it; none where answers are judged beside theirs. */
+export const coverageWords = (document: Pick<Experiment, 'judge' | 'coverage'>): string =>
+  isJudgedAlone(document) ? 'judged' : percent(document.coverage);
 
 /** Nobody is in it: there are pairs, and no units to compare. */
 export const isJudgedAlone = ({ judge, coverage }: Pick<Experiment, 'judge' | 'coverage'>): boolean =>

@@ -1,5 +1,7 @@
 /** An experiment's looks as the columns that the chart draws. */
 import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
+import { effectOf, possibleDifference } from '../../protocol/state-words.ts';
+import { number, percent, signed } from './words.ts';
 
 export type Scale = 'lift' | 'difference';
 
@@ -35,7 +37,11 @@ export function intervalColumns(
   return {
     times: shown.map(({ at }) => at / 1000),
     series: variants.map((variant) => {
-      const values = shown.map((look) => of(look, metric).find((one) => one.variant === variant)?.[scale]);
+      const values = shown.map((look) => {
+        const one = of(look, metric).find((each) => each.variant === variant);
+        if (one === undefined) return null;
+        return scale === 'lift' ? one.lift : possibleDifference(one.difference, one.kind);
+      });
       return {
         variant,
         low: values.map((value) => value?.low ?? null),
@@ -94,11 +100,17 @@ const lastOf = (values: readonly (number | null)[]): number | null =>
 
 /** What the bars of one metric's intervals show, so that its variants can be compared; 0 is always on it. */
 export function barRange(comparisons: readonly ExperimentComparison[]): [number, number] {
-  const ends = comparisons.flatMap(({ lift, difference }) => {
-    const shown = lift ?? difference;
-    return shown === null ? [] : [shown.low, shown.high];
+  const ends = comparisons.flatMap((one) => {
+    const interval = effectOf(one)?.interval;
+    return interval == null ? [] : [interval.low, interval.high];
   });
   const [from, to] = [Math.min(0, ...ends), Math.max(0, ...ends)];
   const room = 0.08 * (to - from || 1);
   return [from - room, to + room];
 }
+
+/** A lift, or a difference of a metric of some kind, with its sign; of proportions in percentage points. */
+export const effectText = (value: number, scale: Scale, kind: ExperimentComparison['kind']): string =>
+  signed(
+    scale === 'lift' ? percent(value) : kind === 'proportion' ? `${number(100 * value)} pp` : number(value),
+  );

@@ -3,14 +3,14 @@ import type { NamedFile, OriginView } from '../../protocol/admin-api/origins.ts'
 import type { OriginFigures } from '../../protocol/origin-request.ts';
 
 export interface OriginRates {
-  /** Tokens a second, over all rows. */
-  readonly throughput: number;
+  /** Tokens a second, over all rows; null = there is no earlier answer: hours without a request say nothing of now. */
+  readonly throughput: number | null;
   /** Means in ms; null = there was none. */
   readonly ttft: number | null;
   readonly perToken: number | null;
   /** Rows of a step that decodes, in the mean. */
   readonly batch: number | null;
-  /** `start`: since the origin's start, as there is no earlier answer of this run of it. */
+  /** `start`: the means are those since the origin's start, as there is no earlier answer of this run of it. */
   readonly since: 'start' | 'earlier';
 }
 
@@ -27,7 +27,6 @@ export function originRates(earlier: Measured | null, now: Measured): OriginRate
     earlier !== null && earlier.at < now.at && earlier.figures.started_at === figures.started_at
       ? earlier
       : null;
-  const seconds = Math.max(0.001, (now.at - (before?.at ?? figures.started_at)) / 1000);
   const grown = (read: (of: OriginFigures) => number): number =>
     read(figures) - (before === null ? 0 : read(before.figures));
   const mean = (sum: (of: OriginFigures) => number, count: (of: OriginFigures) => number): number | null =>
@@ -35,7 +34,10 @@ export function originRates(earlier: Measured | null, now: Measured): OriginRate
   const scaled = (value: number | null): number | null => (value === null ? null : 1000 * value);
   return {
     // A row's tokens are its first one and those after it.
-    throughput: grown((of) => of.first_token.count + of.next_token.count) / seconds,
+    throughput:
+      before === null
+        ? null
+        : (1000 * grown((of) => of.first_token.count + of.next_token.count)) / (now.at - before.at),
     ttft: scaled(
       mean(
         (of) => of.first_token.seconds,

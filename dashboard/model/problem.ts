@@ -78,6 +78,12 @@ export const unsendableKey = (): Problem => ({
   param: null,
 });
 
+/** Of a link to sign in by: no key was given that could be checked. */
+export const linkProblem = (problem: Problem): Problem =>
+  problem.code === 'invalid_api_key'
+    ? { ...problem, advice: 'Sign in with the admin key, or start it again and open the new link.' }
+    : problem;
+
 /** Of a key of the other kind, given where one signs in. */
 export const apiKeyInstead = (): Problem => ({
   status: 0,

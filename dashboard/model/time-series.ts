@@ -54,6 +54,20 @@ export const gridOf = ({ from, to, step }: Pick<TrafficReport, 'from' | 'to' | '
   };
 };
 
+/** Steps that a chart keeps: few of them would be wide blocks. */
+const FEWEST_STEPS = 24;
+
+/**
+ * @returns the grid without the steps before the first point, where they are most of it: a new edge's first hour would
+ * be a line at the right end of an empty day.
+ */
+export function fromFirst({ times, step }: Grid, points: readonly { readonly at: number }[]): Grid {
+  const begins = Math.min(...points.map(({ at }) => at));
+  const empty = times.findIndex((time) => time >= begins);
+  if (empty <= times.length / 2) return { times, step };
+  return { times: times.slice(Math.min(empty, Math.max(0, times.length - FEWEST_STEPS))), step };
+}
+
 /** @returns one for each time of the grid. @param nothing where there is no point. */
 export function valuesOf<T, P extends { readonly at: number }>(
   grid: Grid,

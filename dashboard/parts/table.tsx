@@ -13,8 +13,14 @@ const SLACK = 2;
  * A table in a frame that scrolls where it is too wide, by keyboard too, so that the page itself never does; it says so
  * where there is more to see.
  * @param label what it is a table of, read out where it is entered.
+ * @param asCards on a telephone each row is a card, which names a cell by its `data-label`.
  */
-export function Table(props: { label: string; columns: readonly Column[]; children: ComponentChildren }) {
+export function Table(props: {
+  label: string;
+  columns: readonly Column[];
+  asCards?: boolean;
+  children: ComponentChildren;
+}) {
   const frame = useRef<HTMLDivElement>(null);
   const [hides, setHides] = useState<'nothing' | 'some' | 'none-right'>('nothing');
   useEffect(() => {
@@ -37,7 +43,7 @@ export function Table(props: { label: string; columns: readonly Column[]; childr
   return (
     <div class="table-frame" data-hides={hides}>
       <div ref={frame} class="scroll" tabIndex={0} role="region" aria-label={props.label}>
-        <table>
+        <table class={props.asCards === true ? 'as-cards' : undefined}>
           <thead>
             <tr>{props.columns.map(heading)}</tr>
           </thead>

@@ -1,8 +1,8 @@
 import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
 import { segmentWords } from '../../protocol/experiment-breakdown.ts';
 import type { Experiment } from '../../protocol/experiment.ts';
-import { OPEN_REASONS, VERDICT_WORDS } from '../../protocol/state-words.ts';
-import { barRange } from '../model/interval-series.ts';
+import { effectOf, OPEN_REASONS, TOO_EARLY, VERDICT_WORDS } from '../../protocol/state-words.ts';
+import { barRange, effectText } from '../model/interval-series.ts';
 import { number, percent, signed } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
 
@@ -32,8 +32,9 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
               <span class="hint">n {number(n)}</span>
             </>
           );
-          const shown = one.lift ?? one.difference;
-          const write = one.lift === null ? number : percent;
+          const shown = effectOf(one);
+          const interval = shown?.interval ?? null;
+          const write = (value: number) => effectText(value, shown?.scale ?? 'difference', one.kind);
           return (
             <tr key={`${one.metric} ${one.variant}`}>
               <th scope="row">{one.metric}</th>
@@ -41,16 +42,20 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
               <td class="right">{mean(one.control)}</td>
               <td class="right">{mean(one.treatment)}</td>
               <td class="right">
-                {shown === null ? '–' : signed(write(shown.estimate))}
-                {one.lift === null && shown !== null && ' (difference)'}
+                {shown === null ? '–' : write(shown.estimate)}
+                {shown?.scale === 'difference' && ' (difference)'}
               </td>
               <td class="nowrap">
-                {shown === null ? (
-                  '–'
+                {interval === null ? (
+                  shown === null ? (
+                    '–'
+                  ) : (
+                    TOO_EARLY
+                  )
                 ) : (
                   <>
-                    {signed(write(shown.low))} to {signed(write(shown.high))}
-                    <IntervalBar {...shown} range={ranges.get(one.metric) ?? [-1, 1]} tone={toneOf(one)} />
+                    {write(interval.low)} to {write(interval.high)}
+                    <IntervalBar {...interval} range={ranges.get(one.metric) ?? [-1, 1]} tone={toneOf(one)} />
                   </>
                 )}
               </td>

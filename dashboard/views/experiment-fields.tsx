@@ -1,37 +1,65 @@
+import { useState } from 'preact/hooks';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import { VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
 import { EMPTY_FIELDS, type ExperimentFields, type FieldProblems } from '../model/experiment-form.ts';
 import { ago, percent } from '../model/words.ts';
 import { Field } from '../parts/fields.tsx';
 
-/** What most experiments go without. */
-export function FurtherFields(props: {
-  fields: ExperimentFields;
-  problems: FieldProblems;
-  set: (part: Partial<ExperimentFields>) => void;
-}) {
-  const { fields, problems, set } = props;
+type SetFields = (part: Partial<ExperimentFields>) => void;
+
+/** Who compares answers, where nobody rates them. */
+export function JudgeField(props: { fields: ExperimentFields; problem: string | undefined; set: SetFields }) {
+  const { fields, set } = props;
   const judgedBy = (judge: string): Partial<ExperimentFields> => {
     // Judged pairs need nobody in the experiment, unless somebody says how many.
     if (fields.judge === '' && fields.coverage === EMPTY_FIELDS.coverage) return { judge, coverage: '0' };
     return judge === '' && fields.coverage === '0' ? { judge, coverage: EMPTY_FIELDS.coverage } : { judge };
   };
   return (
-    <>
+    <Field
+      label="Judge (optional)"
+      problem={props.problem}
+      hint="base, a name, or your application’s https URL. It compares control’s answers with the treatment’s to a fifth of the requests; with a coverage of 0 users get control’s alone."
+    >
+      {(aria) => (
+        <input
+          {...aria}
+          list="names"
+          value={fields.judge}
+          placeholder="base"
+          autocomplete="off"
+          spellcheck={false}
+          onInput={(event) => set(judgedBy(event.currentTarget.value.trim()))}
+        />
+      )}
+    </Field>
+  );
+}
+
+/** What most experiments go without. */
+export function RareFields(props: { fields: ExperimentFields; problems: FieldProblems; set: SetFields }) {
+  const { fields, problems, set } = props;
+  const isWrong = problems.expected !== undefined || problems.segmentBy !== undefined;
+  const [isOpen, setOpen] = useState(false);
+  return (
+    <details
+      class="settings"
+      open={isOpen || isWrong}
+      onToggle={(event) => setOpen(event.currentTarget.open)}
+    >
+      <summary>More</summary>
       <Field
-        label="Judge (optional)"
-        problem={problems.judge}
-        hint="base, a name, or your application’s https URL. It compares control’s answers with the treatment’s to a fifth of the requests; with a coverage of 0 users get control’s alone."
+        label="Users a day that you expect (optional)"
+        problem={problems.expected}
+        hint="For the plan alone, where no experiment of the name has counted them."
       >
         {(aria) => (
           <input
             {...aria}
-            list="names"
-            value={fields.judge}
-            placeholder="base"
+            inputMode="numeric"
+            value={fields.expected}
             autocomplete="off"
-            spellcheck={false}
-            onInput={(event) => set(judgedBy(event.currentTarget.value.trim()))}
+            onInput={(event) => set({ expected: event.currentTarget.value })}
           />
         )}
       </Field>
@@ -63,7 +91,7 @@ export function FurtherFields(props: {
           </span>
         </label>
       )}
-    </>
+    </details>
   );
 }
 

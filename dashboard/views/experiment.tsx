@@ -30,6 +30,9 @@ const ACTS: Record<Step, string> = {
   archive: 'Archive',
 };
 
+/** What takes it from its users; they stand apart from the rest. */
+const ENDS: readonly Step[] = ['kill', 'stop'];
+
 export function ExperimentView({ client, id }: { client: Client; id: string }) {
   const params = { id };
   const shown = useLoad(id, () => client.call('GET /admin/experiments/:id', { params }), REFRESH_MS);
@@ -58,6 +61,17 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
     );
   const { document, evaluation } = data;
   const hidden = hiddenBecause(evaluation);
+  const steps = stepsOf(document);
+  const button = (step: Step) => (
+    <button
+      key={step}
+      type="button"
+      class={step === 'start' ? 'main' : ENDS.includes(step) ? 'danger' : ''}
+      onClick={() => ask(stepQuestion({ client, step, view: data }))}
+    >
+      {ACTS[step]}
+    </button>
+  );
   const live = document.status === 'running' || document.status === 'ramping';
   return (
     <>
@@ -73,20 +87,16 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
       <ProblemNote problem={problem ?? shown.problem} onRetry={reload} />
       <Facts document={document} startedAt={data.started_at} />
       <div class="actions">
-        {stepsOf(document).map((step) => (
-          <button
-            key={step}
-            type="button"
-            class={step === 'start' ? 'main' : step === 'kill' || step === 'stop' ? 'danger' : ''}
-            onClick={() => ask(stepQuestion({ client, step, view: data }))}
-          >
-            {ACTS[step]}
-          </button>
-        ))}
+        {steps.filter((step) => !ENDS.includes(step)).map(button)}
         {live && (
           <button type="button" disabled={looking} onClick={() => void lookNow()}>
             {looking ? 'Looking …' : 'Look now'}
           </button>
+        )}
+        {steps.some((step) => ENDS.includes(step)) && (
+          <span class="choices push" role="group" aria-label="End it">
+            {steps.filter((step) => ENDS.includes(step)).map(button)}
+          </span>
         )}
       </div>
       <Units document={document} evaluation={evaluation} />

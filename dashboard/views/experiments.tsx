@@ -1,7 +1,7 @@
 import type { Client } from '../api/client.ts';
-import { hiddenBecause, standing } from '../model/experiment-words.ts';
+import { coverageWords, hiddenBecause, isJudgedAlone, standing } from '../model/experiment-words.ts';
 import { hashOf } from '../model/view.ts';
-import { number, percent } from '../model/words.ts';
+import { number } from '../model/words.ts';
 import { ProblemNote } from '../parts/notes.tsx';
 import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
@@ -46,8 +46,8 @@ export function ExperimentsView({ client }: { client: Client }) {
                     {document.killed ? 'killed' : document.status}
                   </span>
                 </td>
-                <td class="right">{percent(document.coverage)}</td>
-                <td class="right">{number(units)}</td>
+                <td class="right">{coverageWords(document)}</td>
+                <td class="right">{isJudgedAlone(document) ? '–' : number(units)}</td>
                 <td class={`words ${isAlarm ? 'alarm' : ''}`}>{words.text}</td>
               </tr>
             );

@@ -2,6 +2,7 @@ import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts'
 import { guardrailLimits } from '../../protocol/experiment-guardrail.ts';
 import { type Experiment, metricOf } from '../../protocol/experiment.ts';
 import { GUARDRAIL_STATES } from '../../protocol/state-words.ts';
+import { isJudgedAlone } from '../model/experiment-words.ts';
 import { number, percent } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
 
@@ -91,7 +92,9 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
 export function Units(props: { document: Experiment; evaluation: ExperimentEvaluation | null }) {
   const { document, evaluation } = props;
   const { dropped = [] } = document;
-  const isRated = document.variants.some(({ key }) => evaluation?.arms[key]?.rated != null);
+  // Where nobody is dealt anything there are no units, and no shares of them.
+  const isDealt = !isJudgedAlone(document);
+  const isRated = isDealt && document.variants.some(({ key }) => evaluation?.arms[key]?.rated != null);
   const hasCold = document.variants.some(({ key }) => (evaluation?.arms[key]?.cold_starts ?? 0) > 0);
   return (
     <Table
@@ -99,8 +102,7 @@ export function Units(props: { document: Experiment; evaluation: ExperimentEvalu
       columns={[
         'Variant',
         'Adapter',
-        { right: 'Weight' },
-        { right: 'Units' },
+        ...(isDealt ? [{ right: 'Weight' }, { right: 'Units' }] : []),
         ...(isRated ? [{ right: 'Rated' }] : []),
         ...(hasCold ? [{ right: 'Cold starts' }] : []),
       ]}
@@ -112,10 +114,14 @@ export function Units(props: { document: Experiment; evaluation: ExperimentEvalu
           <tr key={key}>
             <th scope="row">{key}</th>
             <td class="chain">{adapter}</td>
-            <td class="right">
-              {dropped.includes(key) ? <span class="state lost">dropped</span> : percent(weight)}
-            </td>
-            <td class="right">{evaluation === null ? '–' : number(units)}</td>
+            {isDealt && (
+              <>
+                <td class="right">
+                  {dropped.includes(key) ? <span class="state lost">dropped</span> : percent(weight)}
+                </td>
+                <td class="right">{evaluation === null ? '–' : number(units)}</td>
+              </>
+            )}
             {isRated && (
               <td class="right">
                 {number(rated)}

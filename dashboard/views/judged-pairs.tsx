@@ -1,6 +1,6 @@
 import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
 import type { Experiment } from '../../protocol/experiment.ts';
-import { judgeWords, pairNotes, shadowFigures } from '../model/experiment-words.ts';
+import { judgedByPlace, judgeWords, pairNotes, shadowFigures } from '../model/experiment-words.ts';
 import { number, percent } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
 
@@ -9,6 +9,7 @@ export function JudgedPairs(props: { evaluation: ExperimentEvaluation; document:
   const { judge, variants } = props.document;
   const { pairs } = props.evaluation;
   if (judge === undefined) return null;
+  const warning = pairs === undefined ? null : judgedByPlace(pairs);
   return (
     <section aria-label="Judged pairs">
       <h2>Judged pairs</h2>
@@ -49,6 +50,13 @@ export function JudgedPairs(props: { evaluation: ExperimentEvaluation; document:
             </td>
           </tr>
         </Table>
+      )}
+      {warning !== null && (
+        <div class="note warm">
+          <p>
+            <strong>Do not trust this judge.</strong> {warning}
+          </p>
+        </div>
       )}
       {pairs !== undefined && <p class="hint">{pairNotes(pairs, judge).join(' ')}</p>}
     </section>

@@ -17,7 +17,7 @@ import { hashOf } from '../model/view.ts';
 import { Field } from '../parts/fields.tsx';
 import { ProblemNote } from '../parts/notes.tsx';
 import { useLoad } from '../parts/use-load.ts';
-import { FurtherFields, VersionChoices } from './experiment-fields.tsx';
+import { JudgeField, RareFields, VersionChoices } from './experiment-fields.tsx';
 import { Outlook } from './outlook.tsx';
 
 const SIDES = [
@@ -229,22 +229,7 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
             />
           )}
         </Field>
-        <Field
-          label="Users a day that you expect (optional)"
-          problem={problems.expected}
-          hint="For the plan alone, where no experiment of the name has counted them."
-        >
-          {(aria) => (
-            <input
-              {...aria}
-              inputMode="numeric"
-              value={fields.expected}
-              autocomplete="off"
-              onInput={(event) => set({ expected: event.currentTarget.value })}
-            />
-          )}
-        </Field>
-        <FurtherFields fields={fields} problems={problems} set={set} />
+        <JudgeField fields={fields} problem={problems.judge} set={set} />
         <label class="check">
           <input
             type="checkbox"
@@ -266,6 +251,7 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
         </label>
         {problems.guarded !== undefined && <p class="wrong">{problems.guarded}</p>}
         {problems.ramped !== undefined && <p class="wrong">{problems.ramped}</p>}
+        <RareFields fields={fields} problems={problems} set={set} />
         <Outlook client={client} fields={shown} />
         <ProblemNote problem={problem} />
         <div class="actions">

@@ -116,7 +116,10 @@ function OriginCard(props: {
       {figures != null && rates !== null && (
         <>
           <dl class="figures">
-            <Figure name="Throughput" value={`${number(rates.throughput)} tokens/s`} />
+            <Figure
+              name="Throughput"
+              value={rates.throughput === null ? '–' : `${number(rates.throughput)} tokens/s`}
+            />
             <Figure name="TTFT" value={rates.ttft === null ? '–' : duration(rates.ttft)} />
             <Figure name="Per token" value={rates.perToken === null ? '–' : duration(rates.perToken)} />
             <Figure name="Rows in a step" value={rates.batch === null ? '–' : number(rates.batch)} />

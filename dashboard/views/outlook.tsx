@@ -12,7 +12,7 @@ export function Outlook({ client, fields }: { client: Client; fields: Experiment
     client.call('POST /admin/experiments/plan', { body: body ?? { name: '', variants: [] } }),
   );
   if (body === null || data === null) return null;
-  const words = planWords(data, WRITTEN, 'say it above');
+  const words = planWords(data, WRITTEN, 'say it under More');
   return (
     <section class="note" aria-label="Plan">
       <p>

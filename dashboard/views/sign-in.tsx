@@ -4,7 +4,7 @@ import { ok, type Result } from '../../protocol/api-error.ts';
 import { SignInAnswer } from '../../protocol/api-key.ts';
 import { createClient } from '../api/client.ts';
 import { Mark } from '../frame/navigation.tsx';
-import { apiKeyInstead, type Problem } from '../model/problem.ts';
+import { apiKeyInstead, linkProblem, type Problem } from '../model/problem.ts';
 import { ProblemNote } from '../parts/notes.tsx';
 import { KeyForm } from '../parts/key-form.tsx';
 
@@ -27,11 +27,17 @@ export function SignIn({ onKey }: { onKey: (key: string) => void }) {
           return null;
         }}
       />
-      <p class="hint">
-        <code>npm start</code> prints a link that signs you in once, without a key. The key itself is{' '}
-        <code>adminKey</code> in <code>.graft/local.json</code>; others come from{' '}
-        <code class="nowrap">graft keys create --admin</code>.
-      </p>
+      {/* Whoever opens the page has not said yet what serves it: both are named. */}
+      <ul class="hint">
+        <li>
+          On your own machine <code>npm start</code> and <code>graft dev</code> print a link that signs you in
+          once. The key is <code>adminKey</code> in <code>.graft/local.json</code>.
+        </li>
+        <li>
+          For a deployment, <code>graft secrets</code> and <code>graft deploy</code> wrote the first key to{' '}
+          <code>admin-key</code>. <code class="nowrap">graft keys create --admin</code> makes more.
+        </li>
+      </ul>
     </main>
   );
 }
@@ -52,7 +58,7 @@ export function SignInByLink(params: { token: string; onKeys: (keys: Keys) => vo
   const signIn = async () => {
     setProblem(null);
     const answer = await exchange(token);
-    if (!answer.ok) return setProblem(answer.error);
+    if (!answer.ok) return setProblem(linkProblem(answer.error));
     onKeys(answer.value);
     dispatchEvent(new HashChangeEvent('hashchange'));
   };

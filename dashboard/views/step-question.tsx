@@ -3,7 +3,7 @@ import type { RequestOf } from '../../protocol/admin-api/operations.ts';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
 import type { ExperimentView } from '../../protocol/experiment-answers.ts';
 import type { Client } from '../api/client.ts';
-import { nextCoverage, type Step } from '../model/experiment-words.ts';
+import { isJudgedAlone, nextCoverage, type Step } from '../model/experiment-words.ts';
 import { percent } from '../model/words.ts';
 import type { Question } from '../parts/confirm.tsx';
 
@@ -37,7 +37,9 @@ export function stepQuestion({ client, step, view }: StepParams): Question {
     case 'start':
       return {
         title: `Start the experiment on ${name}?`,
-        text: `From now on users of ${name} get one of its variants, and what happens to them is counted.`,
+        text: isJudgedAlone(document)
+          ? `From now on a share of the requests to ${name} is answered twice, and a judge compares both answers. Users get the live version.`
+          : `From now on users of ${name} get one of its variants, and what happens to them is counted.`,
         act: 'Start',
         run: (why) => send('start', why),
       };

@@ -207,6 +207,16 @@ it('calls a version that was rolled back so, not staged', async () => {
   await rig.look('versions-rolled-back');
   await page.evaluate(`location.hash = '#/adapters/${NAME}'`);
   await page.getByRole('row', { name: /^2 .*rolled back/ }).waitFor();
+
+  // On a telephone each version is a card: nothing of it has to be scrolled to.
+  await page.setViewportSize({ width: 390, height: 844 });
+  const frame = page.getByRole('region', { name: 'Versions' });
+  await expect.poll(() => frame.evaluate((one) => one.scrollWidth - one.clientWidth)).toBe(0);
+  await frame
+    .getByRole('button', { name: /version 2/ })
+    .first()
+    .waitFor();
+  await page.setViewportSize({ width: 1280, height: 800 });
 });
 
 it('removes a version and a name, and brings both back', async () => {

@@ -41,6 +41,7 @@ it('makes one with a judge, a cap and segments, and shows all of them', async ()
   await page.getByLabel('Treatment, version').fill('2');
   await page.getByLabel('Metric that decides').fill('minutes');
   await page.getByLabel('Its values').selectOption('mean');
+  await page.getByText('More', { exact: true }).click();
   await page.getByLabel('Cap it').check();
   await page.getByLabel('Judge').fill('nobody/there');
   expect(await page.getByLabel('Coverage, percent').inputValue()).toBe('0');

@@ -94,8 +94,8 @@ it('says how large the base is, fetches it once, and answers as the origin does'
   for (const place of [HERE, ORIGIN]) {
     await side(place).getByText(`${NAME}@1`).waitFor();
     await expect
-      .poll(() => side(place).locator('.figures').innerText())
-      .toMatch(/TTFT\s+[\d.]+ m?s\s+Tokens\/s\s+[\d.,]+\s+Tokens\s+\d+/);
+      .poll(() => side(place).locator('.after').innerText())
+      .toMatch(/TTFT\s+[\d.]+ m?s\s+[\d.,]+ tokens\/s\s+\d+ tokens/);
   }
   const said = (place: string) => side(place).locator('.answer').textContent();
   expect(await said(HERE)).toBe(await said(ORIGIN));

@@ -1,4 +1,5 @@
 /** The playground: conversations with two at once, kept and sent on. */
+import type { Locator } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 
@@ -187,6 +188,55 @@ it('marks where two answers differ, and copies a side as code', async () => {
   await rig.look('playground-code');
   await page.unrouteAll();
   expect(rig.complaints).toEqual([]);
+});
+
+it('shows the end of a long conversation above the composer, and leaves whoever has scrolled up', async () => {
+  const { page } = rig;
+  const lines = (count: number) => Array.from({ length: count }, (_, i) => `Line ${i}.`).join('\n\n');
+  await answerWith({ left: lines(12), right: 'Short.' });
+  await page.getByRole('button', { name: 'New conversation' }).click();
+  const prompt = page.getByLabel('Prompt');
+  for (const turns of [1, 2, 3]) {
+    await prompt.fill(`Question ${turns},`);
+    await prompt.press('Shift+Enter');
+    await prompt.pressSequentially('in two lines?');
+    expect(await prompt.inputValue()).toBe(`Question ${turns},\nin two lines?`);
+    await prompt.press('Enter');
+    await done(turns);
+    expect(await prompt.inputValue()).toBe('');
+  }
+  const edge = async (of: Locator, which: 'y' | 'end') => {
+    const box = (await of.boundingBox())!;
+    return which === 'y' ? box.y : box.y + box.height;
+  };
+  const last = (name: 'Left' | 'Right') => side(name).locator('.turn').last();
+  const covered = async () =>
+    (await edge(last('Left'), 'end')) - (await edge(page.locator('.composer'), 'y'));
+  await expect.poll(covered).toBeLessThanOrEqual(0);
+  expect(await edge(last('Right'), 'y')).toBe(await edge(last('Left'), 'y'));
+  expect(await last('Right').locator('.after').textContent()).toMatch(/^doneTTFT [\d.,]+ m?s1 token/);
+  await rig.look('playground-long');
+
+  await page.evaluate('scrollTo(0, 0)');
+  await page.unrouteAll();
+  await page.route('**/v1/chat/completions', (route) =>
+    route.fulfill({ status: 503, json: { error: { message: 'Busy.', code: 'queue_full' } } }),
+  );
+  await prompt.fill('And now?');
+  await prompt.press('Enter');
+  await last('Left').getByRole('alert').getByText('Wait a moment').waitFor();
+  await expect.poll(covered).toBeLessThanOrEqual(0);
+  await page.evaluate('scrollTo(0, 0)');
+  await expect.poll(() => page.evaluate('scrollY')).toBe(0);
+  await page.unrouteAll();
+  // Growth that nobody asked for.
+  const height = () => page.evaluate<number>('document.documentElement.scrollHeight');
+  const before = await height();
+  await page.setViewportSize({ width: 800, height: 800 });
+  await expect.poll(height).not.toBe(before);
+  expect(await page.evaluate('scrollY')).toBe(0);
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await page.getByRole('button', { name: 'New conversation' }).click();
 });
 
 it('keeps its address true while somebody types fast, without more changes of it than browsers take', async () => {

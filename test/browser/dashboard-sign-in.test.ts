@@ -48,7 +48,9 @@ it('signs in once, with a key for the playground, and leaves no token in the add
 it('says so when it was used, and that a key is another way', async () => {
   const page = await rig.openPage();
   await page.goto(rig.stack.local.dashboard as string);
-  await page.getByRole('alert').getByText('This link was used').waitFor();
+  const alert = page.getByRole('alert');
+  await alert.getByText('This link was used').waitFor();
+  expect(await alert.textContent()).not.toContain('Check the key');
   expect(await page.evaluate('sessionStorage.length')).toBe(0);
   await page.getByRole('button', { name: 'Sign in with a key' }).click();
   await page.getByLabel('Admin key').waitFor();

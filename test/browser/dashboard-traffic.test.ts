@@ -249,7 +249,14 @@ it('shows what a request said, where its key has that kept, and says who read it
   expect([answer.status, await answer.text()]).toEqual([200, expect.any(String)]);
   const id = answer.headers.get('x-request-id') ?? '';
   await rig.goTo('Requests');
-  await page.getByRole('button', { name: `Details of request ${id}` }).click();
+  const details = page.getByRole('button', { name: `Details of request ${id}` });
+  // Anywhere in the row.
+  const row = page.getByRole('row').filter({ has: details });
+  await row.locator('.phases').click();
+  expect(await details.getAttribute('aria-expanded')).toBe('true');
+  await details.click();
+  expect(await details.getAttribute('aria-expanded')).toBe('false');
+  await row.getByRole('rowheader').click();
   expect(await page.getByText('Be brief.').count()).toBe(0);
   await page.getByRole('button', { name: 'Show prompt and answer' }).click();
   const said = page.getByRole('region', { name: 'Prompt and answer' });
@@ -291,6 +298,13 @@ it('draws what an origin itself has said of its memory', async () => {
   const { page } = rig;
   await rig.goTo('Origins');
   await page.getByRole('img', { name: /^Memory over time/ }).waitFor();
+  // Beside each other, and from the first minute on.
+  const tops = await page
+    .locator('.charts figure')
+    .evaluateAll((all) => all.map((one) => one.getBoundingClientRect().top));
+  expect([tops.length, new Set(tops).size]).toEqual([3, 1]);
+  await page.getByText('nothing is known of the time before').waitFor();
+  await rig.look('origins-first');
 });
 
 it('says that it is old when the edge is down, and since when', async () => {

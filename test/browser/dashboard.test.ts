@@ -36,7 +36,7 @@ it('refuses a wrong key in words, and takes the right one', async () => {
     expect(await page.evaluate('sessionStorage.length')).toBe(0);
   }
   await page.getByText('npm start').waitFor();
-  await page.getByText('prints a link that signs you in once').waitFor();
+  await page.getByText('print a link that signs you in once').waitFor();
   await rig.look('sign-in');
   await page.getByLabel('Admin key').fill(stack.local.adminKey);
   await page.context().setOffline(true);
@@ -169,6 +169,7 @@ it('makes and starts an experiment, shows its interval, and promotes the winner'
   await rig.look('new-experiment');
   await page.getByLabel('Name that applications call').fill(NAME);
   await page.getByLabel('Treatment, version').fill('2');
+  await page.getByText('More', { exact: true }).click();
   await page.getByLabel('Users a day that you expect').fill('5000');
   // Control is the live version.
   await page.getByText(/^It finds a 50 % lift: /).waitFor();

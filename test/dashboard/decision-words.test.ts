@@ -127,11 +127,16 @@ describe('how an experiment stands', () => {
       started_at: startedAt,
     });
 
+  const JUDGE = { model: 'base', tokens_per_day: 1, keep_pairs: 0 };
+  const COUNTS: ExperimentDecision = { action: 'wait', reason: 'units', units: 0, needed: 200 };
+
   it.each<[string, string, Partial<Experiment>, ExperimentDecision | null, number | null]>([
     ['calm', 'Not started.', { status: 'draft' }, null, null],
     ['calm', 'Nobody has looked yet.', {}, null, 1],
     ['good', 'Advance to 5 %.', { status: 'ramping' }, { action: 'advance', coverage: 0.05, last: false }, 1],
     ['alarm', 'Killed: everybody gets the live version.', { killed: true }, WAITS, 1],
+    ['calm', 'Wait: no pair has been judged yet.', { judge: JUDGE, coverage: 0 }, COUNTS, 1],
+    ['calm', 'Wait: 0 of 200 units.', { judge: JUDGE, coverage: 0.1 }, COUNTS, 1],
     ['good', 'b won and is the version of the name.', { status: 'decided', winner: 'b' }, WAITS, 1],
     ['good', 'b won and is the version of the name.', { status: 'archived', winner: 'b' }, WAITS, 1],
     ['alarm', 'Rolled back: b lost the guardrail error_rate.', { status: 'decided' }, LOST, 1],

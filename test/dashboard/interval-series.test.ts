@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   barRange,
+  effectText,
   intervalColumns,
   pointedAt,
   scaleFor,
@@ -18,7 +19,7 @@ const comparison = (
   { lift = null, difference = null }: { lift?: Estimate; difference?: Estimate },
   metric = 'thumbs',
 ): ExperimentComparison => ({
-  ...{ metric, variant, lift, difference, kind: 'proportion', better: 'up', verdict: 'open', reason: null },
+  ...{ metric, variant, lift, difference, kind: 'mean', better: 'up', verdict: 'open', reason: null },
   control: { n: 100, mean: 0.5 },
   treatment: { n: 100, mean: 0.5 },
   ...{ p_value: null, adjusted: false },
@@ -43,6 +44,25 @@ const look = (
   ...{ health: [], arms: {} },
   sample_ratio: { state, p_value: 1 },
   decision: { action: 'wait', reason: 'not_significant' },
+});
+
+it('shows differences of proportions within what can be, in points', () => {
+  const of = (variant: string, low: number): ExperimentComparison => ({
+    ...comparison(variant, { difference: estimate(low, 0.12, 2.67) }),
+    kind: 'proportion',
+  });
+  const [wide, half] = [of('a', -2.43), of('b', -0.4)];
+  expect(intervalColumns([look(1_000, [wide])], 'thumbs', 'difference').series).toEqual([
+    { variant: 'a', low: [-1], estimate: [0.12], high: [1] },
+  ]);
+  const mean = intervalColumns([look(1_000, [{ ...wide, kind: 'mean' }])], 'thumbs', 'difference');
+  expect(mean.series[0]).toMatchObject({ low: [-2.43], high: [2.67] });
+  // Of the one that is too early there is no bar.
+  const [from, to] = barRange([wide, half]);
+  expect([from < -0.4 && from > -1, to > 1 && to < 1.2]).toEqual([true, true]);
+  expect(effectText(-0.4, 'difference', 'proportion')).toBe('−40 pp');
+  expect(effectText(2.67, 'difference', 'mean')).toBe('+2.67');
+  expect(effectText(0.1, 'lift', 'proportion')).toBe('+10 %');
 });
 
 describe('columns', () => {

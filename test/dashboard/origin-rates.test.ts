@@ -21,9 +21,9 @@ const later = figures({
 });
 
 describe('the rates of an origin', () => {
-  const sinceStart = { throughput: 10, ttft: 200, perToken: 20, batch: 2, since: 'start' };
+  const sinceStart = { throughput: null, ttft: 200, perToken: 20, batch: 2, since: 'start' };
 
-  it('are those since its start when it is asked for the first time', () => {
+  it('are means since its start, and no throughput, when it is asked for the first time', () => {
     expect(originRates(null, { at: START + 10_000, figures: figures() })).toEqual({
       ...sinceStart,
       perToken: expect.closeTo(20),
@@ -48,7 +48,7 @@ describe('the rates of an origin', () => {
   ])('leave out an answer %s', (_what, at, more) => {
     const earlier = { at, figures: figures(more) };
     expect(originRates(earlier, { at: START + 10_000, figures: figures() })).toMatchObject({
-      throughput: 10,
+      throughput: null,
       since: 'start',
     });
   });
@@ -62,8 +62,9 @@ describe('the rates of an origin', () => {
     fc.assert(
       fc.property(fc.integer({ min: -60_000, max: 60_000 }), fc.nat(1_000), (ms, count) => {
         const now = figures({ first_token: { count, seconds: count / 4 } });
-        const rates = originRates(null, { at: START + ms, figures: now });
-        expect(Number.isFinite(rates.throughput)).toBe(true);
+        const none = figures({ first_token: { count: 0, seconds: 0 } });
+        const rates = originRates({ at: START, figures: none }, { at: START + ms, figures: now });
+        expect(rates.throughput === null || Number.isFinite(rates.throughput)).toBe(true);
         expect(rates.ttft).toBe(count === 0 ? null : 250);
       }),
     );

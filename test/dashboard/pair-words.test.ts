@@ -1,5 +1,12 @@
 import { expect, it } from 'vitest';
-import { isJudgedAlone, judgeWords, pairNotes } from '../../dashboard/model/experiment-words.ts';
+import {
+  coverageWords,
+  isJudgedAlone,
+  judgedByPlace,
+  judgeWords,
+  pairNotes,
+  whoGetsWhat,
+} from '../../dashboard/model/experiment-words.ts';
 import { ExperimentPairs } from '../../protocol/experiment-judge.ts';
 
 const judge = { model: 'base', tokens_per_day: 500_000, keep_pairs: 0 };
@@ -18,6 +25,22 @@ it('says what to believe a judge by', () => {
   ]);
   const quiet = { ...pairs, same: 0, first_chosen: null, agreement: null, failures: {} };
   expect(pairNotes(quiet, judge)).toHaveLength(1);
+});
+
+it('warns of a judge that goes by the place of an answer', () => {
+  const pairs = { wins: 0, ties: 12, losses: 0, same: 2, first_chosen: 1 };
+  expect(judgedByPlace(pairs)).toMatch(/^It chose the answer shown first in 100 % of 10 pairs/);
+  expect(judgedByPlace({ ...pairs, first_chosen: 0.04 })).toMatch(/shown second in 96 %/);
+  for (const fine of [{ first_chosen: 0.61 }, { first_chosen: null }, { same: 3 }])
+    expect(judgedByPlace({ ...pairs, ...fine })).toBeNull();
+});
+
+it('says what users of a name get while its experiment runs', () => {
+  expect(whoGetsWhat({ judge: undefined, coverage: 0.5 })).toMatch(/get the version that it deals/);
+  expect(whoGetsWhat({ judge, coverage: 0.5 })).toMatch(/get the version that it deals/);
+  expect(coverageWords({ judge, coverage: 0 })).toBe('judged');
+  expect(coverageWords({ judge: undefined, coverage: 0.05 })).toBe('5 %');
+  expect(whoGetsWhat({ judge, coverage: 0 })).toMatch(/^Users get the live version/);
 });
 
 it('says who judges, and whether anybody is in the experiment', () => {

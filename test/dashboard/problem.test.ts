@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { jsonOf, noAnswer, oddAnswer, problemOf } from '../../dashboard/model/problem.ts';
+import { jsonOf, linkProblem, noAnswer, oddAnswer, problemOf } from '../../dashboard/model/problem.ts';
 import { errorBody, type ApiError } from '../../protocol/index.ts';
 
 it.each<[ApiError, object]>([
@@ -52,4 +52,13 @@ it('has words for no answer, and for one of another version', () => {
   expect(noAnswer()).toMatchObject({ status: 0, code: 'no_answer' });
   expect(oddAnswer('/admin/names')).toMatchObject({ status: 200, code: 'odd_answer' });
   expect(oddAnswer('/admin/names').message).toContain('/admin/names');
+});
+
+it('says what to do with a link that was used, and nothing of a key that nobody has given', () => {
+  const used = problemOf(401, JSON.stringify(errorBody({ code: 'invalid_api_key', message: 'Used.' })));
+  expect(linkProblem(used)).toEqual({
+    ...used,
+    advice: 'Sign in with the admin key, or start it again and open the new link.',
+  });
+  expect(linkProblem(noAnswer())).toEqual(noAnswer());
 });

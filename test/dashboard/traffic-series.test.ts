@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { amount, money, whole } from '../../dashboard/model/words.ts';
 import {
+  fromFirst,
   gridOf,
   type Point,
   roundedUp,
@@ -29,6 +30,20 @@ describe('traffic over time', () => {
       null,
       null,
     ]);
+  });
+
+  it('begins at the first request where most of the time is empty before it', () => {
+    const grid = gridOf({ ...day, step: 300 });
+    const begins = (hours: number, more: Point[] = []) =>
+      (fromFirst(grid, [...more, point(from + hours * HOUR, 1)]).times[0]! - from) / HOUR;
+    expect([13, 20, 21.5].map((hours) => begins(hours))).toEqual([13, 20, 21.5]);
+    // Two hours at least, so that a bar is no block.
+    expect([22.5, 23 + 11 / 12].map((hours) => begins(hours))).toEqual([22, 22]);
+    expect([0, 12].map((hours) => begins(hours))).toEqual([0, 0]);
+    expect(begins(20, [point(from + HOUR, 1)])).toBe(0);
+    expect(fromFirst(grid, [])).toEqual(grid);
+    const few = { times: [1, 2, 3], step: 1 };
+    expect(fromFirst(few, [{ at: 3 }])).toEqual(few);
   });
 
   it('ends its axes at round numbers', () => {

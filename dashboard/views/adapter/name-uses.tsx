@@ -2,7 +2,7 @@ import type { NameView } from '../../../protocol/admin-api/names.ts';
 import { VersionList } from '../../../protocol/admin-api/versions.ts';
 import { ok } from '../../../protocol/api-error.ts';
 import type { Client } from '../../api/client.ts';
-import { standing } from '../../model/experiment-words.ts';
+import { standing, whoGetsWhat } from '../../model/experiment-words.ts';
 import { heirsOf } from '../../model/names.ts';
 import { hashOf } from '../../model/view.ts';
 import { useLoad } from '../../parts/use-load.ts';
@@ -65,8 +65,7 @@ export function RunningExperiments({ client, name }: { client: Client; name: str
             <strong>
               {view.document.status === 'draft' ? 'An experiment is prepared.' : 'An experiment is running.'}
             </strong>{' '}
-            {view.document.status !== 'draft' &&
-              'Its users get the versions that it deals, whichever is live. '}
+            {view.document.status !== 'draft' && `${whoGetsWhat(view.document)} `}
             {standing(view).text}
           </p>
           <a href={hashOf({ at: 'experiments', id: view.id })}>See it</a>

@@ -24,6 +24,7 @@ export function VersionsTable(props: { data: VersionList; wasLive: ReadonlySet<n
   return (
     <Table
       label="Versions"
+      asCards
       columns={[
         'Version',
         'State',
@@ -66,16 +67,20 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
       <td>
         <span class={`state ${state}`}>{VERSION_STATE_WORDS[state]}</span>
       </td>
-      <td>
+      <td data-label="Created">
         <time dateTime={new Date(version.created_at).toISOString()} title={moment(version.created_at)}>
           {ago(version.created_at, Date.now())}
         </time>
         <br />
         <span class="hint nowrap">{version.created_by}</span>
       </td>
-      <td class="right">{version.rank}</td>
-      <td class="right">{bytes(version.bytes)}</td>
-      <td class="chain">
+      <td class="right" data-label="Rank">
+        {version.rank}
+      </td>
+      <td class="right" data-label="Size">
+        {bytes(version.bytes)}
+      </td>
+      <td class="chain" data-label="Made of">
         {parents.length === 0
           ? 'itself'
           : parents.map(({ name, scale }, i) => (
@@ -87,7 +92,7 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
             ))}
       </td>
       {isScored && (
-        <td class="right">
+        <td class="right" data-label="Exact">
           {evaluation === null ? (
             '–'
           ) : (
@@ -101,7 +106,13 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
       )}
       <td class="right act stacks">
         {flip !== undefined && (
-          <button type="button" onClick={() => acts.onFlip(version)} aria-label={`${flip} version ${index}`}>
+          <button
+            type="button"
+            // What was taken back once is seldom wanted again.
+            class={state === 'rolled_back' ? 'quiet' : undefined}
+            onClick={() => acts.onFlip(version)}
+            aria-label={`${flip} version ${index}`}
+          >
             {flip}
           </button>
         )}

@@ -21,7 +21,7 @@ import { Icon } from '../../parts/icon.tsx';
 import { ApiKeyForm, KeyProblem } from '../../parts/key-form.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import { storedKey } from '../../session.ts';
-import { AnswerText, AsTextSwitch, Figures } from '../playground/answer-text.tsx';
+import { AnswerText, AsTextSwitch, Conversations, rowsOf } from '../playground/answer-text.tsx';
 import { Composer } from '../playground/composer.tsx';
 import { ParameterFields } from '../playground/parameter-fields.tsx';
 import { useAddress } from '../playground/use-address.ts';
@@ -105,11 +105,10 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
         />
       )}
       <Comparison turn={last ?? null} />
-      <div class="sides">
+      <Conversations turns={turns.length}>
         {PLACES.map((place) => (
-          <section key={place} class="card column" aria-label={TITLES[place]}>
+          <section key={place} class="card column" aria-label={TITLES[place]} style={rowsOf(turns.length, 1)}>
             <h2>{TITLES[place]}</h2>
-            <Figures answer={last?.answers[place] ?? null} />
             {turns.length === 0 && <p class="answer hint">No answer yet.</p>}
             {turns.map(({ prompt, answers: { [place]: answer } }, i) =>
               answer === null ? (
@@ -124,7 +123,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
             )}
           </section>
         ))}
-      </div>
+      </Conversations>
       <Composer
         prompt={setup.prompt}
         running={running}

@@ -1,5 +1,5 @@
-import type { FunctionComponent } from 'preact';
-import { useEffect } from 'preact/hooks';
+import type { ComponentChildren, FunctionComponent } from 'preact';
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import type { Answer } from '../../api/stream-chat.ts';
 import type { Piece } from '../../model/answer-difference.ts';
 import { tokensPerSecond, ttft } from '../../model/pace.ts';
@@ -77,41 +77,80 @@ export function AnswerText(props: {
           {answer.degraded !== null && `; degraded: ${answer.degraded}`}
         </span>
         {answer.text !== '' && <CopyButton text={answer.text} what={what} />}
+        <Figures answer={answer} />
       </p>
       <ProblemNote problem={answer.problem} />
     </div>
   );
 }
 
-/** How fast an answer came, and what gave it. */
-export function Figures({ answer }: { answer: Answer | null }) {
-  const first = answer === null ? null : ttft(answer.pace);
-  const speed = answer === null ? null : tokensPerSecond(answer.pace);
-  const tokens = answer === null ? 0 : (answer.pace.tokens ?? answer.pace.pieces);
+/** How fast an answer came, and what gave it; nothing of one from before the page was loaded. */
+function Figures({ answer: { pace, adapter, inherited, variant } }: { answer: Answer }) {
+  const first = ttft(pace);
+  const speed = tokensPerSecond(pace);
+  const tokens = pace.tokens ?? pace.pieces;
   return (
-    <dl class="figures">
-      <div>
-        <dt>
-          <abbr title="Time to first token">TTFT</abbr>
-        </dt>
-        <dd>{first === null ? '–' : duration(first)}</dd>
-      </div>
-      <div>
-        <dt>Tokens/s</dt>
-        <dd>{speed === null ? '–' : number(speed)}</dd>
-      </div>
-      <div>
-        <dt>Tokens</dt>
-        <dd>{tokens === 0 ? '–' : tokens}</dd>
-      </div>
-      <div class="wide">
-        <dt>Served by</dt>
-        <dd>
-          {answer?.adapter ?? '–'}
-          {answer?.inherited === true && ' (inherited)'}
-          {answer?.variant != null && ` (variant ${answer.variant})`}
-        </dd>
-      </div>
-    </dl>
+    <>
+      {first !== null && (
+        <span class="nowrap">
+          <abbr title="Time to first token">TTFT</abbr> {duration(first)}
+        </span>
+      )}
+      {speed !== null && <span class="nowrap">{number(speed)} tokens/s</span>}
+      {tokens > 0 && (
+        <span class="nowrap">
+          {tokens} {tokens === 1 ? 'token' : 'tokens'}
+        </span>
+      )}
+      {adapter !== null && (
+        <span class="name">
+          by {adapter}
+          {inherited && ' (inherited)'}
+          {variant !== null && ` (variant ${variant})`}
+        </span>
+      )}
+    </>
+  );
+}
+
+/** Pixels from the end of the page within which its reader is taken to be at the end. */
+const NEAR_END = 48;
+
+/** Rows that a side spans, for the answers to one prompt to stand beside each other. @param others beside the turns. */
+export const rowsOf = (turns: number, others: number): { gridRow: string } => ({
+  gridRow: `span ${Math.max(1, turns) + others}`,
+});
+
+/**
+ * Conversations beside each other. Each new turn, and what grows below a reader who is at the end, is scrolled to: the
+ * composer covers the end of the page otherwise. Whoever has scrolled up is left there.
+ */
+export function Conversations({ turns, children }: { turns: number; children: ComponentChildren }) {
+  const place = useRef<HTMLDivElement>(null);
+  const isAtEnd = useRef(turns > 0);
+  const before = useRef(turns);
+  if (turns > before.current) isAtEnd.current = true;
+  before.current = turns;
+  useLayoutEffect(() => {
+    const element = place.current;
+    const { documentElement: page } = document;
+    if (element === null) return;
+    const look = () => {
+      isAtEnd.current = page.scrollHeight - page.clientHeight - scrollY <= NEAR_END;
+    };
+    const follow = new ResizeObserver(() => {
+      if (isAtEnd.current) scrollTo(0, page.scrollHeight);
+    });
+    follow.observe(element);
+    addEventListener('scroll', look, { passive: true });
+    return () => {
+      follow.disconnect();
+      removeEventListener('scroll', look);
+    };
+  }, []);
+  return (
+    <div ref={place} class="sides talks">
+      {children}
+    </div>
   );
 }

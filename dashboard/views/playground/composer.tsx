@@ -2,6 +2,9 @@ import { SendHorizontal } from 'lucide';
 import type { ComponentChildren } from 'preact';
 import { Icon } from '../../parts/icon.tsx';
 
+/** Keyboards on the screen of a telephone have no Shift + Enter: there Enter begins a new line. */
+const hasKeyboard = matchMedia('(any-pointer: fine)');
+
 /** Where the next prompt is written. @param props.children what stands beside the button that asks. */
 export function Composer(props: {
   prompt: string;
@@ -11,6 +14,7 @@ export function Composer(props: {
   onAsk: () => void;
   children: ComponentChildren;
 }) {
+  const mayAsk = !props.running && props.canAsk;
   return (
     <form
       class="composer"
@@ -29,18 +33,20 @@ export function Composer(props: {
           placeholder="Ask both sides the same"
           onInput={(event) => props.onPrompt(event.currentTarget.value)}
           onKeyDown={(event) => {
-            if (event.key === 'Enter' && (event.metaKey || event.ctrlKey))
-              event.currentTarget.form?.requestSubmit();
+            // Enter also chooses among what an input method suggests.
+            if (event.key !== 'Enter' || event.shiftKey || event.isComposing || !hasKeyboard.matches) return;
+            event.preventDefault();
+            if (mayAsk) event.currentTarget.form?.requestSubmit();
           }}
         />
       </label>
       <div class="actions">
-        <button type="submit" class="main" disabled={props.running || !props.canAsk}>
+        <button type="submit" class="main" disabled={!mayAsk}>
           <Icon of={SendHorizontal} />
           Ask both
         </button>
         {props.children}
-        <span class="hint">Ctrl + Enter asks.</span>
+        {hasKeyboard.matches && <span class="hint">Enter asks, Shift + Enter begins a new line.</span>}
       </div>
     </form>
   );

@@ -19,7 +19,7 @@ import {
   stopAsking,
 } from '../../playground-store.ts';
 import { storedKey } from '../../session.ts';
-import { AnswerText, AsTextSwitch, Figures } from './answer-text.tsx';
+import { AnswerText, AsTextSwitch, Conversations, rowsOf } from './answer-text.tsx';
 import { Composer } from './composer.tsx';
 import { ParameterFields } from './parameter-fields.tsx';
 import { useAddress } from './use-address.ts';
@@ -95,22 +95,19 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
           <option key={id} value={id} />
         ))}
       </datalist>
-      <div class="sides">
+      <Conversations turns={turns.length}>
         {SIDES.map((side) => (
           <Column
             key={side}
             label={LABELS[side]}
             model={models[side]}
             setup={setup}
-            turns={turns.flatMap(({ prompt, answers }) => {
-              const answer = answers[side];
-              return answer === null ? [] : [{ prompt, answer }];
-            })}
+            turns={turns.map(({ prompt, answers }) => ({ prompt, answer: answers[side] }))}
             pieces={pieces?.[side === 'left' ? 'a' : 'b'] ?? null}
             onModel={(model) => setUp({ [side]: model })}
           />
         ))}
-      </div>
+      </Conversations>
       <Composer
         prompt={setup.prompt}
         running={running}
@@ -141,10 +138,11 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
 
 interface ColumnTurn {
   readonly prompt: string;
-  readonly answer: Answer;
+  /** null = it was not asked. */
+  readonly answer: Answer | null;
 }
 
-/** One of those who are asked: which it is, how fast it answered last, and all that it said. */
+/** One of those who are asked: which it is, and all that it said. */
 function Column(props: {
   label: string;
   model: string;
@@ -157,10 +155,11 @@ function Column(props: {
 }) {
   const { label, model, setup, turns, pieces } = props;
   const [isCode, setCode] = useState(false);
-  const answer = turns.at(-1)?.answer ?? null;
-  const said = turns.map((turn) => ({ prompt: turn.prompt, answer: turn.answer.text }));
+  const said = turns.flatMap(({ prompt, answer }) =>
+    answer === null ? [] : [{ prompt, answer: answer.text }],
+  );
   return (
-    <section class="card column" aria-label={`${label} side`}>
+    <section class="card column" aria-label={`${label} side`} style={rowsOf(turns.length, 2)}>
       <label class="field">
         <span>{label}: adapter, version or base</span>
         <input
@@ -174,16 +173,21 @@ function Column(props: {
           onInput={(event) => props.onModel(event.currentTarget.value.trim())}
         />
       </label>
-      <Figures answer={answer} />
       {turns.length === 0 && <p class="answer hint">No answer yet.</p>}
-      {turns.map((turn, i) => (
-        <AnswerText
-          key={i}
-          {...turn}
-          pieces={i === turns.length - 1 ? pieces : null}
-          what={`the ${label.toLowerCase()} answer`}
-        />
-      ))}
+      {turns.map(({ prompt, answer }, i) =>
+        answer === null ? (
+          <p key={i} class="answer hint">
+            Not asked.
+          </p>
+        ) : (
+          <AnswerText
+            key={i}
+            {...{ prompt, answer }}
+            pieces={i === turns.length - 1 ? pieces : null}
+            what={`the ${label.toLowerCase()} answer`}
+          />
+        ),
+      )}
       <details class="as-code" onToggle={(event) => setCode(event.currentTarget.open)}>
         <summary>As code</summary>
         {isCode && (

@@ -1,7 +1,7 @@
 import type { OriginHistory } from '../../../protocol/admin-api/origins.ts';
 import type { Client } from '../../api/client.ts';
-import { amount, bytes } from '../../model/words.ts';
-import { gridOf, valuesOf } from '../../model/time-series.ts';
+import { amount, bytes, moment } from '../../model/words.ts';
+import { fromFirst, gridOf, valuesOf } from '../../model/time-series.ts';
 import { Skeleton } from '../../parts/notes.tsx';
 import { TimeChart } from '../../parts/time-chart.tsx';
 import { useLoad } from '../../parts/use-load.ts';
@@ -23,11 +23,12 @@ export function OriginHistoryCharts({ client, origin }: { client: Client; origin
 }
 
 function Charts({ history }: { history: OriginHistory }) {
-  const grid = gridOf(history);
+  const asked = gridOf(history);
+  const grid = fromFirst(asked, history.points);
   const values = (read: (point: OriginHistory['points'][number]) => number) =>
     valuesOf(grid, history.points, read, null);
   return (
-    <div class="charts stacked">
+    <div class="charts within">
       <TimeChart
         title="Rows"
         kind="bars"
@@ -55,7 +56,13 @@ function Charts({ history }: { history: OriginHistory }) {
         write={amount}
         series={[{ name: 'resident', color: 1, values: values((point) => point.adapters_resident) }]}
       />
-      <p class="hint">The most of each five minutes, of the last 24 hours. A gap: it did not answer.</p>
+      <p class="hint">
+        The most of each five minutes,{' '}
+        {grid.times.length < asked.times.length
+          ? `since ${moment(grid.times[0] ?? 0)}; nothing is known of the time before`
+          : 'of the last 24 hours'}
+        . A gap: it did not answer.
+      </p>
     </div>
   );
 }

@@ -2,8 +2,8 @@ import type { ChangeList } from '../../../protocol/admin-api/history.ts';
 import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
 import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
 import type { ExperimentList } from '../../../protocol/experiment-answers.ts';
-import { amount, moment, percent, whole } from '../../model/words.ts';
-import { decisionSentence } from '../../model/experiment-words.ts';
+import { amount, moment, whole } from '../../model/words.ts';
+import { coverageWords, standing } from '../../model/experiment-words.ts';
 import { outcomeWords } from '../../model/request-phases.ts';
 import { hashOf } from '../../model/view.ts';
 import { Breakable } from '../../parts/breakable.tsx';
@@ -63,21 +63,15 @@ export function Running({ list, tenant }: { list: ExperimentList; tenant: string
     );
   return (
     <Table label="Running experiments" columns={['Name', { right: 'Coverage' }, 'Last look']}>
-      {running.map(({ id, document, evaluation }) => (
-        <tr key={id}>
+      {running.map((view) => (
+        <tr key={view.id}>
           <th scope="row" class="path">
-            <a href={hashOf({ at: 'experiments', id })}>
-              <Breakable text={document.name} />
+            <a href={hashOf({ at: 'experiments', id: view.id })}>
+              <Breakable text={view.document.name} />
             </a>
           </th>
-          <td class="right">{percent(document.coverage)}</td>
-          <td class="words">
-            {document.killed
-              ? 'Its kill switch is on.'
-              : evaluation === null
-                ? 'none yet'
-                : decisionSentence(evaluation.decision).text}
-          </td>
+          <td class="right">{coverageWords(view.document)}</td>
+          <td class="words">{standing(view).text}</td>
         </tr>
       ))}
     </Table>
@@ -111,20 +105,20 @@ export function Changes({ list }: { list: ChangeList }) {
       </p>
     );
   return (
-    <Table label="Last changes" columns={['When', 'What', 'Name']}>
+    <Table label="Last changes" columns={['Name', 'What', 'When']}>
       {list.changes.map((change) => (
         <tr key={change.id}>
+          <th scope="row" class="path">
+            <ChangedName change={change} />
+          </th>
+          <td>
+            {change.action.replaceAll('_', ' ')}
+            {change.to !== null && ` @${change.to}`}
+          </td>
           <td>
             <time>{moment(change.at)}</time>
             <span class="under faint">{change.actor}</span>
           </td>
-          <td>
-            {change.action}
-            {change.to !== null && ` @${change.to}`}
-          </td>
-          <th scope="row" class="path">
-            <ChangedName change={change} />
-          </th>
         </tr>
       ))}
     </Table>

@@ -1,7 +1,7 @@
 import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
 import type { Client } from '../../api/client.ts';
-import { amount, duration, number, percent, whole } from '../../model/words.ts';
-import { gridOf, type Point, valuesOf } from '../../model/time-series.ts';
+import { amount, duration, moment, number, percent, whole } from '../../model/words.ts';
+import { fromFirst, gridOf, type Point, valuesOf } from '../../model/time-series.ts';
 import { hashOf } from '../../model/view.ts';
 import { Choices } from '../../parts/fields.tsx';
 import { Answered, Skeleton } from '../../parts/notes.tsx';
@@ -157,7 +157,8 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
         <p class="hint">A request is counted here some ten seconds after its end.</p>
       </div>
     );
-  const grid = gridOf(report);
+  const asked = gridOf(report);
+  const grid = fromFirst(asked, points);
   const counts = (read: (point: Point) => number) => valuesOf(grid, points, read, 0);
   const times = (read: (point: Point) => number | null) => valuesOf(grid, points, read, null);
   const share = total.errors / total.requests;
@@ -228,6 +229,11 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
             { name: 'p95', color: 2, values: times((point) => point.duration_ms.p95) },
           ]}
         />
+        {grid.times.length < asked.times.length && (
+          <p class="hint">
+            The charts begin at {moment(grid.times[0] ?? 0)}: in this time there was no request before.
+          </p>
+        )}
       </div>
     </>
   );

@@ -38,7 +38,14 @@ export function RequestTable(props: { requests: readonly RequestView[]; client: 
           const isOpen = open === request.id;
           return (
             <Fragment key={request.id}>
-              <tr>
+              <tr
+                class="opens"
+                // For the pointer: the button is there for keyboards and readers. Text can still be selected.
+                onClick={(event) => {
+                  const isButton = event.target instanceof Element && event.target.closest('button') !== null;
+                  if (!isButton && getSelection()?.type !== 'Range') setOpen(isOpen ? null : request.id);
+                }}
+              >
                 <td class="nowrap">
                   <time title={moment(request.at)}>{clock(request.at)}</time>
                   {day(request.at) !== day(Date.now()) && <span class="under faint">{day(request.at)}</span>}

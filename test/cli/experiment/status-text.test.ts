@@ -115,6 +115,16 @@ describe('statusText', () => {
     ]);
   });
 
+  it('shows no difference of proportions beyond 100 points, and says where that is all there is', () => {
+    const row = (low: number, high: number, more = {}) => {
+      const one = { ...THUMBS, lift: null, difference: { low, estimate: 0.12, high }, ...more };
+      return shown(viewOf({}, { evaluation: lookOf({ comparisons: [one] }) })).at(-1);
+    };
+    expect(row(-2.43, 2.67)).toMatch(/\+12\.0 pp +too early +open/);
+    expect(row(-0.4, 2.67)).toContain('-40.0 pp to +100.0 pp');
+    expect(row(-2.43, 2.67, { kind: 'mean' })).toContain('-2.43 to +2.67');
+  });
+
   it('puts all treatments of a metric into one table', () => {
     const variants = [
       ...DOCUMENT.variants.map((variant) => ({ ...variant, weight: 0.4 })),
