@@ -395,6 +395,8 @@ class OpenRow implements RowGrammar {
   /** All, so that it can begin anew elsewhere. */
   readonly #tokens: number[] = [];
   #taken = 0;
+  /** The next step takes in what was taken in before, elsewhere: that says nothing about the next one. */
+  #replays = false;
   /** What its last masks took, ms. */
   #times: number[] = [];
   #closed = false;
@@ -420,6 +422,7 @@ class OpenRow implements RowGrammar {
     if (this.#open === null) {
       const { lane, id } = this.entry.home;
       this.#open = { lane, row: this.#newId() };
+      this.#replays = this.#tokens.length > 1;
       lane.open(this.#open.row, id);
     }
     const accepted = this.#tokens.slice(this.#taken);
@@ -430,7 +433,8 @@ class OpenRow implements RowGrammar {
   /** @param at of the step's rows. @param words of a mask. */
   updated({ masks, rows }: Stepped, at: number, words: number): void {
     const { failure, ms } = rows[at]!;
-    this.#times = [...this.#times, ms].slice(-WINDOW);
+    if (!this.#replays) this.#times = [...this.#times, ms].slice(-WINDOW);
+    this.#replays = false;
     this.mask = masks.subarray(at * words, (at + 1) * words);
     if (failure !== null)
       this.failure = {
