@@ -39,59 +39,69 @@ it.each([
   expect(seen).toHaveLength(1);
 });
 
+/** Of the test: it has real work to do, on machines that may be busy. */
+const TIMEOUT_MS = 240_000;
+
 /** A mask counts as if it took so many times as long: so the test needs two seconds of CPU time and not ten. */
 const SLOWER = 5;
 
-it('an ambiguous grammar ends by itself, and others get their tokens meanwhile', async () => {
-  const startLane: StartLane = async (params) => {
-    const lane = await startThreadLane(params);
-    const step = lane.step.bind(lane);
-    lane.step = async (rows) => {
-      const stepped = await step(rows);
-      return { ...stepped, rows: stepped.rows.map(({ failure, ms }) => ({ failure, ms: ms * SLOWER })) };
+it(
+  'an ambiguous grammar ends by itself, and others get their tokens meanwhile',
+  { timeout: TIMEOUT_MS },
+  async () => {
+    const startLane: StartLane = async (params) => {
+      const lane = await startThreadLane(params);
+      const step = lane.step.bind(lane);
+      lane.step = async (rows) => {
+        const stepped = await step(rows);
+        return { ...stepped, rows: stepped.rows.map(({ failure, ms }) => ({ failure, ms: ms * SLOWER })) };
+      };
+      return lane;
     };
-    return lane;
-  };
-  const grammars = new GrammarService({ startLane, tokens: BYTE_TOKENS, now: () => performance.now() });
-  /** Others' tokens since the attacker's last one, and the most that there were between two of its. */
-  let [since, most] = [0, 0];
-  const built = rig({
-    masks: grammars,
-    observer: {
-      onToken({ tenant }) {
-        if (tenant !== 'other') [since, most] = [0, Math.max(since, most)];
-        else since += 1;
+    const grammars = new GrammarService({ startLane, tokens: BYTE_TOKENS, now: () => performance.now() });
+    /** Others' tokens since the attacker's last one, and the most that there were between two of its. */
+    let [since, most] = [0, 0];
+    const built = rig({
+      masks: grammars,
+      observer: {
+        onToken({ tenant }) {
+          if (tenant !== 'other') [since, most] = [0, Math.max(since, most)];
+          else since += 1;
+        },
+        onFirstToken: () => (since = 0),
       },
-      onFirstToken: () => (since = 0),
-    },
-    runner: { slots: 4, context: 4_096, vocabSize: END + 1 },
-    tokens: { bytes: (id) => Uint8Array.of(id), isSpecial: (id) => id === END },
-    eosTokenIds: [END],
-  });
-  const nullable = await grammars.prepare({
-    asked: freeGrammar('root ::= s\ns ::= s s s | s s | [a-z] | ""'),
-    caller: caller('attacker'),
-  });
-  expect(nullable).toMatchObject({ ok: false, error: { code: 'invalid_request', param: 'guided_grammar' } });
-  const asked = freeGrammar('root ::= s\ns ::= s s s | s s | [a-z]');
-  const prepared = await grammars.prepare({ asked, caller: caller('attacker') });
-  if (!prepared.ok) throw new Error(prepared.error.message);
-  const sampling = { ...GREEDY, maxTokens: 3_000, ignoreEos: true };
-  const slow = await start(built.engine, { tenant: 'attacker', grammar: prepared.value, sampling });
-  prepared.value.release();
-  const slowEnd = collect(slow);
-  let ended = false;
-  void slowEnd.then(() => (ended = true));
-  while (!ended) {
-    const one = await start(built.engine, { tenant: 'other', sampling: { ...sampling, maxTokens: 500 } });
-    expect((await collect(one)).ids).toHaveLength(500);
-  }
-  expect((await slowEnd).final).toMatchObject({
-    kind: 'error',
-    error: { code: 'invalid_request', message: expect.stringContaining('too long per token') as string },
-  });
-  // Steps that had waited for the slow row would have given it as many.
-  expect(most).toBeGreaterThan(2);
-  await built.engine.close();
-  await grammars.close();
-});
+      runner: { slots: 4, context: 4_096, vocabSize: END + 1 },
+      tokens: { bytes: (id) => Uint8Array.of(id), isSpecial: (id) => id === END },
+      eosTokenIds: [END],
+    });
+    const nullable = await grammars.prepare({
+      asked: freeGrammar('root ::= s\ns ::= s s s | s s | [a-z] | ""'),
+      caller: caller('attacker'),
+    });
+    expect(nullable).toMatchObject({
+      ok: false,
+      error: { code: 'invalid_request', param: 'guided_grammar' },
+    });
+    const asked = freeGrammar('root ::= s\ns ::= s s s | s s | [a-z]');
+    const prepared = await grammars.prepare({ asked, caller: caller('attacker') });
+    if (!prepared.ok) throw new Error(prepared.error.message);
+    const sampling = { ...GREEDY, maxTokens: 3_000, ignoreEos: true };
+    const slow = await start(built.engine, { tenant: 'attacker', grammar: prepared.value, sampling });
+    prepared.value.release();
+    const slowEnd = collect(slow);
+    let ended = false;
+    void slowEnd.then(() => (ended = true));
+    while (!ended) {
+      const one = await start(built.engine, { tenant: 'other', sampling: { ...sampling, maxTokens: 500 } });
+      expect((await collect(one)).ids).toHaveLength(500);
+    }
+    expect((await slowEnd).final).toMatchObject({
+      kind: 'error',
+      error: { code: 'invalid_request', message: expect.stringContaining('too long per token') as string },
+    });
+    // Steps that had waited for the slow row would have given it as many.
+    expect(most).toBeGreaterThan(2);
+    await built.engine.close();
+    await grammars.close();
+  },
+);
