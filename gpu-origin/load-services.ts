@@ -36,7 +36,6 @@ async function loadOwnServices(params: LoadParams): Promise<LoadedServices> {
   const grammars = new GrammarService({
     startLane: startThreadLane,
     tokens: grammarTokens(tokenizer, runner.vocabSize),
-    rows: runner.slots,
     now: systemClock.now,
     onFault: (where, error) => params.observer.onFault?.({ where, error, requestIds: [] }),
   });

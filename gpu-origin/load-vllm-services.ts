@@ -11,6 +11,8 @@ import { readServedBase } from './backends/vllm/served-base.ts';
 import { VllmEngine } from './backends/vllm/vllm-engine.ts';
 import { vllmGrammars } from './backends/vllm/completion-body.ts';
 import { ConfigError, type VllmConfig } from './config.ts';
+import { GrammarService } from './grammar/grammar-service.ts';
+import { startThreadLane } from './grammar/thread-lane.ts';
 import {
   checkTokenizer,
   openFiles,
@@ -73,6 +75,14 @@ export async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Pr
     saltOf: (tenant) => createHmac('sha256', secret).update(tenant).digest('base64url'),
   });
   const running = engine;
+  const grammars = vllmGrammars(
+    new GrammarService({
+      startLane: startThreadLane,
+      tokens: null,
+      now: systemClock.now,
+      onFault: (where, error) => observer.onFault?.({ where, error, requestIds: [] }),
+    }),
+  );
   return {
     engine,
     base: info,
@@ -80,9 +90,12 @@ export async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Pr
     chatTemplate: createChatTemplate(tokenizer),
     prompts: new PromptQueue(systemClock),
     files,
-    grammars: vllmGrammars,
+    grammars,
     chains,
-    close: () => running.close(),
+    async close() {
+      await running.close();
+      await grammars.close();
+    },
   };
 }
 

@@ -5,6 +5,7 @@ import type {
   Clock,
   Grammar,
   GrammarMasks,
+  MaskUpdate,
   RowGrammar,
 } from '../../gpu-origin/engine/ports.ts';
 import type { GenerationRequest } from '../../gpu-origin/generation/sampling-params.ts';
@@ -56,9 +57,9 @@ export async function openEngineHere(params: EngineHereParams): Promise<EngineHe
   const tokenizer = createTokenizer(definition);
   const { runner, ...opened } = await openRunnerHere(params);
   const chatTemplate = createChatTemplate(tokenizer);
-  const { runtimeUrl, rows } = params;
+  const { runtimeUrl } = params;
   const held = new HeldAnswers({
-    ...{ runtimeUrl, tokenizer, chatTemplate, rows, vocabSize: runner.vocabSize },
+    ...{ runtimeUrl, tokenizer, chatTemplate, vocabSize: runner.vocabSize },
   });
   const engine = new Engine({
     ...{ runner, masks: held, source, clock, random: Math.random, maxQueue: MAX_QUEUE },
@@ -96,7 +97,6 @@ class HeldAnswers implements GrammarMasks {
       tokenizer: Tokenizer;
       chatTemplate: ChatTemplate | null;
       vocabSize: number;
-      rows: number;
     },
   ) {}
 
@@ -112,8 +112,8 @@ class HeldAnswers implements GrammarMasks {
     return prepared.value;
   }
 
-  async update(rows: readonly RowGrammar[]): Promise<void> {
-    await this.#grammars?.update(rows);
+  update(rows: readonly RowGrammar[]): readonly MaskUpdate[] {
+    return this.#grammars?.update(rows) ?? [];
   }
 
   async close(): Promise<void> {
@@ -121,11 +121,11 @@ class HeldAnswers implements GrammarMasks {
   }
 
   async #open(): Promise<Opened> {
-    const { runtimeUrl, tokenizer, vocabSize, rows } = this.params;
+    const { runtimeUrl, tokenizer, vocabSize } = this.params;
     const address = new URL(CHUNK, runtimeUrl).href;
     try {
       const chunk = (await import(/* @vite-ignore */ address)) as typeof Chunk;
-      const grammars = chunk.openGrammars({ tokenizer, vocabSize, rows });
+      const grammars = chunk.openGrammars({ tokenizer, vocabSize });
       this.#grammars = grammars;
       return { grammars, prepareGrammar: chunk.prepareGrammar };
     } catch (error) {

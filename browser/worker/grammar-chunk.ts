@@ -9,15 +9,12 @@ import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 
 export { prepareGrammar } from '../../gpu-origin/http/answer-form.ts';
 
-/** @param rows of one step at most. */
 export const openGrammars = (params: {
   tokenizer: Parameters<typeof grammarTokens>[0];
   vocabSize: number;
-  rows: number;
 }): Grammars =>
   new GrammarService({
     startLane: startLocalLane,
     tokens: grammarTokens(params.tokenizer, params.vocabSize),
-    rows: params.rows,
     now: () => performance.now(),
   });

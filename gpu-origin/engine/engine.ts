@@ -114,7 +114,7 @@ export class Engine implements ServingEngine {
     });
     this.#steps = new StepRunner({
       ...{ runner, clock, slots: this.#slots, lifecycle: this.#lifecycle, prefixes: this.#prefixes },
-      masks: options.masks ?? NO_GRAMMARS,
+      ...{ masks: options.masks ?? NO_GRAMMARS, wake: this.#ring },
     });
     this.#loop = this.#run();
   }
@@ -256,6 +256,7 @@ export class Engine implements ServingEngine {
       else if (outcome?.ok === true) sequence.become('ready');
       else if (outcome?.ok === false) this.#lifecycle.fail(sequence, outcome.error);
     }
+    this.#steps.goOn();
   }
 
   readonly #fits: Fits = (sequence, without) => {
@@ -291,7 +292,9 @@ export class Engine implements ServingEngine {
 }
 
 const NO_GRAMMARS: GrammarMasks = {
-  update: () => Promise.reject(new Error('this engine holds no answer to a grammar')),
+  update: () => {
+    throw new Error('this engine holds no answer to a grammar');
+  },
 };
 
 const isSwap = (step: Step | Swap): step is Swap => step.kind === 'park' || step.kind === 'resume';

@@ -92,6 +92,8 @@ interface RunningRow extends Owned {
   readonly length: number;
   /** … of which so many were added since it joined the batch, or came back to it. */
   readonly ran: number;
+  /** It sits steps out: nothing is lost while another row has its place. */
+  readonly late?: boolean;
 }
 
 /**
@@ -110,8 +112,8 @@ const SHORTER_SHARE = 1 / 2;
 const TURN_TOKENS = 256;
 
 /** Has it been in the batch for long enough to be moved? */
-export const mayMakeRoom = ({ length, ran }: RunningRow): boolean =>
-  ran >= Math.min(MAX_MIN_RUN_TOKENS, Math.ceil(length * MIN_RUN_SHARE));
+export const mayMakeRoom = ({ length, ran, late }: RunningRow): boolean =>
+  late === true || ran >= Math.min(MAX_MIN_RUN_TOKENS, Math.ceil(length * MIN_RUN_SHARE));
 
 interface Prompt extends RunningRow {
   readonly prompt: { readonly length: number };

@@ -132,10 +132,11 @@ export interface ModelRunner {
   }): Promise<Float32Array>;
   /**
    * One token for each of the rows in slots 0 … tokens.length-1.
+   * @param tokens null: the row sits this step out. It stays as it is, and its logits mean nothing.
    * @param lengths tokens that each row holds before this step.
    * @returns `[tokens.length, vocabSize]` row-major, valid until the next step.
    */
-  decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array>;
+  decode(params: { tokens: readonly (number | null)[]; lengths: readonly number[] }): Promise<Float32Array>;
   close(): Promise<void>;
 }
 
@@ -167,22 +168,33 @@ export interface Grammar {
 
 /** Where one answer stands in its grammar. */
 export interface RowGrammar {
+  /** Whether `mask` or `failure` is up to date: an `update` has found it, and no token has come since. */
+  readonly ready: boolean;
   /**
-   * Tokens that may come next, bit `id % 32` of word `id >> 5`, as the last `update` left it; valid until the next one.
-   * One bit is set at least. End-of-sequence tokens are among them exactly when the answer may end.
+   * Tokens that may come next, bit `id % 32` of word `id >> 5`; only while it is `ready`. One bit is set at least.
+   * End-of-sequence tokens are among them exactly when the answer may end.
    */
   readonly mask: Int32Array;
   /** Why it cannot be gone on with; null = it can. */
   readonly failure: ApiError | null;
-  /** The answer has one more token, which its mask let through. Takes effect with the next `update`. */
+  /** The answer has one more token, which its mask let through. */
   accept(id: number): void;
+  /** At any time, also while its mask is being found. */
   close(): void;
+}
+
+/** Masks that are found together. */
+export interface MaskUpdate {
+  /** Its rows are ready. Never rejects. */
+  readonly done: Promise<void>;
+  /** Such masks are known to take long: nobody waits for them. */
+  readonly slow: boolean;
 }
 
 /** Masks of the rows that are held to grammars. */
 export interface GrammarMasks {
-  /** Brings the masks of these rows, or their failures, up to date. Never rejects. One at a time. */
-  update(rows: readonly RowGrammar[]): Promise<void>;
+  /** Begins to bring the masks of these rows, or their failures, up to date. */
+  update(rows: readonly RowGrammar[]): readonly MaskUpdate[];
 }
 
 export type Outcome = 'stop' | 'length' | 'aborted' | 'failed';

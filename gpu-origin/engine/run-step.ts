@@ -3,7 +3,7 @@ import { scoreToken } from '../generation/sampler.ts';
 import { MODEL_FAILED, rowFault } from './requests.ts';
 import type { KvSlots, PrefixCache } from './kv-places.ts';
 import type { PooledStates } from './answer.ts';
-import type { Clock, GrammarMasks, ModelRunner } from './ports.ts';
+import type { Clock, GrammarMasks, MaskUpdate, ModelRunner } from './ports.ts';
 import type { PrefillStep, Step } from './scheduler.ts';
 import type { SequenceLifecycle } from './sequence-lifecycle.ts';
 import type { Sequence } from './sequence.ts';
@@ -11,9 +11,15 @@ import type { Sequence } from './sequence.ts';
 /** A row of 49,152 logits takes half a millisecond: other work waits at most 8 ms. */
 const ROWS_BETWEEN_YIELDS = 16;
 
+/**
+ * A step waits so long for masks that are not there when the model has run, ms: less than a step takes, and more than
+ * most masks do on a busy machine. A row whose mask comes later sits steps out until it is there.
+ */
+const MASK_GRACE_MS = 5;
+
 export interface StepReport {
   readonly kind: Step['kind'];
-  /** Rows in the step. */
+  /** Rows in the step, with those that sit it out. */
   readonly batch: number;
   /** Tokens fed. */
   readonly tokens: number;
@@ -29,6 +35,7 @@ export class StepRunner {
   readonly #clock: Clock;
   readonly #masks: GrammarMasks;
   readonly #prefixes: PrefixCache;
+  readonly #wake: () => void;
 
   constructor(params: {
     runner: ModelRunner;
@@ -37,7 +44,10 @@ export class StepRunner {
     clock: Clock;
     masks: GrammarMasks;
     prefixes: PrefixCache;
+    /** Called when masks are there: a row may have waited for them. */
+    wake: () => void;
   }) {
+    this.#wake = params.wake;
     this.#prefixes = params.prefixes;
     this.#masks = params.masks;
     this.#runner = params.runner;
@@ -50,25 +60,38 @@ export class StepRunner {
   async run(step: Step): Promise<StepReport> {
     const startedAt = this.#clock.now();
     const rows = step.kind === 'decode' ? [...step.rows] : [step.sequence];
-    let masks: Promise<void> | null = null;
+    const decoding = rows.filter(({ keptLogits }) => keptLogits === null).length;
     try {
       // What may come next is known before the step: it is found while the model runs.
-      masks = this.#updateMasks(step, rows);
+      const masks = this.#updateMasks(step, rows);
       const logits = step.kind === 'decode' ? await this.#decode(rows) : await this.#prefill(step);
-      if (masks !== null) await masks;
+      await this.#grace(masks);
       if (step.kind === 'decode') this.#decoded(rows, logits);
       else if (step.parts.to < this.#runner.parts) step.sequence.partsRead = step.parts.to;
       else await this.#prefilled(step, logits);
     } catch (error) {
-      // One update at a time, and no row is closed in the middle of it.
-      await masks?.catch(() => undefined);
       this.#lifecycle.fault('step', error, rows);
       // From the last slot down, so that none of them is moved first.
       for (const row of [...rows].reverse())
         if (!row.ended) this.#lifecycle.fail(row, rowFault(MODEL_FAILED));
     }
-    const tokens = step.kind === 'decode' ? rows.length : this.#tokensRead(step);
+    const tokens = step.kind === 'decode' ? decoding : this.#tokensRead(step);
     return { kind: step.kind, batch: rows.length, tokens, ms: this.#clock.now() - startedAt };
+  }
+
+  /** Rows whose masks have come take their token, and run again from now on. Between two steps. */
+  goOn(): void {
+    for (const row of [...this.#slots.rows]) {
+      const { keptLogits } = row;
+      if (keptLogits === null || row.late) continue;
+      row.keptLogits = null;
+      try {
+        this.#choose(row, keptLogits, 0);
+      } catch (error) {
+        this.#lifecycle.fault('step', error, [row]);
+        if (!row.ended) this.#lifecycle.fail(row, rowFault(MODEL_FAILED));
+      }
+    }
   }
 
   /** A chunk's tokens count with its last part. */
@@ -78,30 +101,54 @@ export class StepRunner {
 
   #decode(rows: readonly Sequence[]): Promise<Float32Array> {
     return this.#runner.decode({
-      tokens: rows.map((row) => row.answer.ids.at(-1)!),
+      tokens: rows.map((row) => (row.keptLogits === null ? row.answer.ids.at(-1)! : null)),
       lengths: rows.map((row) => row.length),
     });
   }
 
   #decoded(rows: readonly Sequence[], logits: Float32Array): void {
     const { vocabSize } = this.#runner;
+    const ran = rows.map((row) => row.keptLogits === null);
     // All of them first: a row that ends makes another one move, with all that its KV holds by now.
-    for (const row of rows) row.length += 1;
-    for (const [slot, row] of rows.entries()) {
-      const failure = row.answer.grammar?.failure ?? null;
-      if (failure !== null) this.#lifecycle.fail(row, failure);
-      else this.#lifecycle.advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
-    }
+    for (const [slot, row] of rows.entries()) if (ran[slot] === true) row.length += 1;
+    for (const [slot, row] of rows.entries())
+      if (ran[slot] === true) this.#choose(row, logits, slot * vocabSize);
+      else this.#lifecycle.satOut(row);
   }
 
-  /** @returns null when no row of the step is held to a grammar and gets a token by it. */
-  #updateMasks(step: Step, rows: readonly Sequence[]): Promise<void> | null {
+  /** The row's next token; or its logits are kept for it, where its mask is not there. */
+  #choose(row: Sequence, logits: Float32Array, offset: number): void {
+    const { vocabSize } = this.#runner;
+    const { grammar } = row.answer;
+    if (grammar?.ready === false) row.keptLogits = logits.slice(offset, offset + vocabSize);
+    else if (grammar !== null && grammar.failure !== null) this.#lifecycle.fail(row, grammar.failure);
+    else this.#lifecycle.advance(row, row.answer.next(logits, offset, vocabSize));
+  }
+
+  /** Of the rows of the step that get a token by it. */
+  #updateMasks(step: Step, rows: readonly Sequence[]): readonly MaskUpdate[] {
     if (step.kind === 'prefill') {
       const { parts, sequence, to } = step;
-      if (parts.to < this.#runner.parts || to < sequence.prompt.length) return null;
+      if (parts.to < this.#runner.parts || to < sequence.prompt.length) return [];
     }
-    const held = rows.flatMap((row) => row.answer.grammar ?? []);
-    return held.length === 0 ? null : this.#masks.update(held);
+    const held = rows.flatMap((row) => (row.keptLogits === null ? (row.answer.grammar ?? []) : []));
+    if (held.length === 0) return [];
+    const updates = this.#masks.update(held);
+    for (const { done } of updates) void done.then(this.#wake);
+    return updates;
+  }
+
+  /** Until the masks are there that do not take long, and not for long. */
+  async #grace(updates: readonly MaskUpdate[]): Promise<void> {
+    const soon = updates.filter(({ slow }) => !slow);
+    if (soon.length === 0) return;
+    await new Promise<void>((resolve) => {
+      const cancel = this.#clock.timer(MASK_GRACE_MS, resolve);
+      void Promise.all(soon.map(({ done }) => done)).then(() => {
+        cancel();
+        resolve();
+      });
+    });
   }
 
   #prefill({ sequence, from, to, parts }: PrefillStep): Promise<Float32Array> {
@@ -172,13 +219,19 @@ export class StepRunner {
       this.#lifecycle.finish(sequence, 'length');
       return;
     }
-    const failure = sequence.answer.grammar?.failure ?? null;
-    if (failure !== null) {
-      this.#lifecycle.fail(sequence, failure);
+    const { grammar } = sequence.answer;
+    const last = (wantedPositions(sequence, from, to).length - 1) * vocabSize;
+    if (grammar !== null && grammar.failure !== null) {
+      this.#lifecycle.fail(sequence, grammar.failure);
       return;
     }
-    const lastRow = wantedPositions(sequence, from, to).length - 1;
-    const part = sequence.answer.next(logits, lastRow * vocabSize, vocabSize);
+    if (grammar?.ready === false) {
+      this.#slots.join();
+      sequence.become('decode');
+      this.#choose(sequence, logits, last);
+      return;
+    }
+    const part = sequence.answer.next(logits, last, vocabSize);
     if (part !== null && part.finish === null) {
       this.#slots.join();
       sequence.become('decode');

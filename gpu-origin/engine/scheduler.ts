@@ -18,7 +18,7 @@ export interface PrefillStep {
   readonly parts: ChunkParts;
 }
 
-/** One token for each row; the index is the slot. */
+/** One token for each row that is not late; the index is the slot. */
 export interface DecodeStep {
   readonly kind: 'decode';
   readonly rows: readonly Sequence[];
@@ -152,16 +152,18 @@ export class Scheduler {
   next(slots: SlotView, fits: Fits): Step | Swap | null {
     const { chunk, decodeStepsPerTurn } = this.#options;
     const goesOn = this.#read > 0 && this.#read <= chunk * (1 - WORTH_A_PROMPT);
-    if (slots.rows.length === 0 || goesOn || this.#decodesSinceTurn >= decodeStepsPerTurn) {
+    // Up to the last one that has something to do: those behind it cost nothing.
+    const rows = slots.rows.slice(0, 1 + slots.rows.findLastIndex((row) => !row.late));
+    if (rows.length === 0 || goesOn || this.#decodesSinceTurn >= decodeStepsPerTurn) {
       const admitted =
         slots.prefilling === null ? this.#admit(slots, fits) : this.#goOn(slots.prefilling.row, slots, fits);
       if (admitted !== null && 'kind' in admitted) return admitted;
-      if (admitted !== null) return this.#prefill(admitted, slots.rows.length > 0);
+      if (admitted !== null) return this.#prefill(admitted, rows.length > 0);
     }
-    if (slots.rows.length === 0) return null;
+    if (rows.length === 0) return null;
     this.#decodesSinceTurn += 1;
     this.#read = 0;
-    return { kind: 'decode', rows: slots.rows };
+    return { kind: 'decode', rows };
   }
 
   /** @param beside rows decode, and wait meanwhile. */

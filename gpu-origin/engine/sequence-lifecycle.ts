@@ -104,6 +104,11 @@ export class SequenceLifecycle {
     if (finish !== null) this.finish(sequence, finish);
   }
 
+  /** A row in a step's midst that is late: the step costs as much as if it had a token. */
+  satOut(sequence: Sequence): void {
+    this.#scheduler.generated(sequence.tenant, 1);
+  }
+
   /** A row makes room for another tenant's: it waits with all it has. */
   park(sequence: Sequence): void {
     this.#swap(sequence, () => {

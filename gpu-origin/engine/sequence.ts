@@ -52,6 +52,8 @@ export class Sequence {
   partsRead = 0;
   /** Tokens of the prompt that were kept from an earlier one. */
   cached = 0;
+  /** The logits of its next token, kept until its grammar's mask is there; null = it waits for none. */
+  keptLogits: Float32Array | null = null;
   startedAt: number | null = null;
   lastTokenAt: number | null = null;
   /** Requests that went before this one while it found no room: for its adapters first, in the batch then. */
@@ -123,6 +125,11 @@ export class Sequence {
     return this.promptScores === null && this.pooled === null;
   }
 
+  /** It sits steps out until its grammar's mask is there. */
+  get late(): boolean {
+    return this.keptLogits !== null && this.answer.grammar?.ready === false;
+  }
+
   /** It waits for its turn. */
   get queued(): boolean {
     return ['waiting', 'loading', 'ready', 'parked'].includes(this.#state);
@@ -130,7 +137,7 @@ export class Sequence {
 
   /** It waits for nothing but its turn. */
   get runnable(): boolean {
-    return this.#state === 'ready' || this.#state === 'parked';
+    return this.#state === 'ready' || (this.#state === 'parked' && !this.late);
   }
 
   /** It has a slot, in the batch or behind it. */

@@ -1,225 +1,383 @@
 /**
- * Grammars of all tenants. Each is compiled by an instance that no row waits for. One that compiles quickly is compiled
- * once more by the instance that serves everybody; one that does not stays where it is, which then serves it alone.
- * So nothing that a tenant sends holds up another one's rows for longer than a quick grammar takes.
+ * Grammars of all tenants. Each is made and compiled by an instance that no row waits for. One that compiles quickly is
+ * compiled once more by an instance that serves many: one has the schemas, expressions and choices, another one the
+ * grammars that clients write themselves. One that does not compile quickly stays where it is, and one whose masks take
+ * long moves to an instance of the slow ones. So nothing that a tenant sends holds up another one's rows for long, and
+ * rows without a grammar not at all.
  */
-import { type ApiError, err, ok, type Result } from '../../protocol/index.ts';
-import type { Grammar, RowGrammar } from '../engine/ports.ts';
-import { CompileTurns, tooManyAtOnce, GrammarCache, type GrammarEntry } from './compiled-grammars.ts';
+import { type ApiError, err, issuePath, ok, type Result, sha256Hex } from '../../protocol/index.ts';
+import type { Grammar, MaskUpdate, RowGrammar } from '../engine/ports.ts';
 import {
+  type CompileTurn,
+  CompileTurns,
+  GrammarCache,
+  type GrammarEntry,
+  tooManyAtOnce,
+} from './compiled-grammars.ts';
+import {
+  type AskedForm,
+  type Compiled,
   type GrammarRequest,
   type Grammars,
   type GrammarTokens,
   type Lane,
   LaneLost,
   type LaneRow,
+  QUICK_MS,
   type StartLane,
+  type Stepped,
 } from './ports.ts';
 
-/** What is compiled in this time may be compiled beside rows, ms; most take a tenth of it. */
-const QUICK_MS = 1_000;
-/** Instances that serve one slow grammar each; each has some 50 MB. */
+/** Instances for what compiles slowly or has slow masks; each has some 50 MB. */
 const MAX_SLOW_LANES = 3;
+/** Steps of a row whose masks' times are looked at together. */
+const WINDOW = 20;
+/** Mean CPU time of a mask above which a row's grammar moves to the slow ones, ms; 0.1 is usual. */
+const MAX_MASK_MS = 5;
+/** … above which its row ends, ms: it would have a core for itself. */
+export const MAX_SLOW_MASK_MS = 50;
+/** Until a busy machine may have time again, ms. */
+const BUSY_RETRY_MS = 5_000;
 
 interface GrammarServiceOptions {
   readonly startLane: StartLane;
-  readonly tokens: GrammarTokens;
-  /** Rows of one step at most. */
-  readonly rows: number;
+  /** null = nothing is compiled: it only says what no grammar can be made of. */
+  readonly tokens: GrammarTokens | null;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
   /** Hears of instances that were lost. */
   readonly onFault?: (where: string, error: unknown) => void;
 }
 
+/** Clients' own grammars are apart: theirs are the masks that may take long. */
+type Serving = 'schemas' | 'grammars';
+
+const servingOf = ({ constraint }: AskedForm): Serving =>
+  constraint?.constraint.kind === 'grammar' ? 'grammars' : 'schemas';
+
 export class GrammarService implements Grammars {
   readonly #options: GrammarServiceOptions;
-  readonly #turns = new CompileTurns();
+  readonly #turns: CompileTurns;
   readonly #cache = new GrammarCache();
   readonly #compiling = new Map<string, Promise<Result<GrammarEntry, ApiError>>>();
-  #serving: Lane | null = null;
-  #spare: Lane | null = null;
+  /** All that run. */
+  readonly #lanes = new Set<Lane>();
+  readonly #serving = new Map<Serving, Promise<Result<Lane, ApiError>>>();
+  readonly #spare: Lane[] = [];
   readonly #slow = new Set<Lane>();
+  #moving: Promise<void> = Promise.resolve();
   #ids = 0;
   #closed = false;
 
   constructor(options: GrammarServiceOptions) {
     this.#options = options;
+    this.#turns = new CompileTurns(options.now);
   }
 
-  async prepare(request: GrammarRequest): Promise<Result<Grammar, ApiError>> {
-    const { ebnf, caller } = request;
+  async prepare({ asked, caller }: GrammarRequest): Promise<Result<Grammar, ApiError>> {
+    const key = await keyOf(asked);
+    // Of one tenant: nobody waits for another one's turn.
+    const mine = `${key} ${caller.tenant}`;
     for (;;) {
-      const known = this.#cache.find(ebnf);
+      const known = this.#cache.find(key);
       if (known !== null) return ok(this.#lend(known));
-      const running = this.#compiling.get(ebnf);
+      const running = this.#compiling.get(mine);
       if (running !== undefined) {
         const compiled = await running;
         // Refused for what it is, and not because somebody else went away or had too many.
-        if (!compiled.ok && compiled.error.code === 'invalid_request')
-          return err(inWordsOf(compiled.error, request));
+        if (!compiled.ok && REFUSALS.includes(compiled.error.code)) return compiled;
         continue;
       }
-      const compiling = this.#turns.take(caller, () => this.#compile(request));
-      this.#compiling.set(ebnf, compiling);
+      const compiling = this.#turns.take(caller, (turn) => this.#compile(key, asked, turn));
+      this.#compiling.set(mine, compiling);
       try {
         const compiled = await compiling;
         return compiled.ok ? ok(this.#lend(compiled.value)) : compiled;
       } finally {
-        this.#compiling.delete(ebnf);
+        this.#compiling.delete(mine);
       }
     }
   }
 
-  async update(rows: readonly RowGrammar[]): Promise<void> {
+  update(rows: readonly RowGrammar[]): readonly MaskUpdate[] {
+    const updates = new Set<MaskUpdate>();
     const lanes = new Map<Lane, OpenRow[]>();
     for (const row of rows) {
       if (!(row instanceof OpenRow)) throw new Error('a row of another service');
-      const { lane } = row.entry;
-      const together = lanes.get(lane);
-      if (together === undefined) lanes.set(lane, [row]);
-      else together.push(row);
+      if (row.ready) continue;
+      const { lane } = row.entry.home;
+      if (row.pending !== null) updates.add(row.pending);
+      else lanes.set(lane, [...(lanes.get(lane) ?? []), row]);
     }
-    await Promise.all([...lanes].map(([lane, together]) => this.#step(lane, together)));
+    for (const [lane, together] of lanes) {
+      const update = { done: this.#step(lane, together), slow: this.#slow.has(lane) };
+      for (const row of together) row.pending = update;
+      updates.add(update);
+    }
+    return [...updates];
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all([this.#serving, this.#spare, ...this.#slow].map((lane) => lane?.stop()));
+    await Promise.all([...this.#lanes].map((lane) => lane.stop()));
   }
 
   async #step(lane: Lane, rows: readonly OpenRow[]): Promise<void> {
     try {
-      const failures = await lane.step(rows.map((row) => row.take()));
-      for (const [at, row] of rows.entries()) row.updated(lane.masks, at, failures[at] ?? null);
-    } catch (error) {
-      if (!(error instanceof LaneLost)) throw error;
-      for (const row of rows) row.lost(error);
-      this.#drop(lane, error);
-    }
-  }
-
-  async #compile({ ebnf, param }: GrammarRequest): Promise<Result<GrammarEntry, ApiError>> {
-    if (this.#closed) return err(CLOSED);
-    this.#ids += 1;
-    const id = this.#ids;
-    const spare = await this.#lane('spare');
-    if (spare === null) return err(UNAVAILABLE);
-    const began = this.#options.now();
-    const failure = await this.#tryOn(spare, id, ebnf);
-    if (failure !== null) {
-      // An instance that has refused a grammar is not whole any more.
-      this.#spare = null;
-      void spare.stop();
-      return err({ code: 'invalid_request', message: `'${param}' ${failure}.`, param });
-    }
-    if (this.#options.now() - began > QUICK_MS) return this.#keepSlow(spare, id, ebnf);
-    const serving = await this.#lane('serving');
-    if (serving === null) return err(UNAVAILABLE);
-    const again = await this.#tryOn(serving, id, ebnf);
-    spare.forget(id);
-    if (again !== null) {
-      this.#drop(serving, new LaneLost(again, false));
-      return err({ code: 'internal_error', message: 'The grammar could not be compiled.' });
-    }
-    return ok(this.#cache.add({ ebnf, id, lane: serving }));
-  }
-
-  /** @returns what is wrong with the grammar. */
-  async #tryOn(lane: Lane, id: number, ebnf: string): Promise<string | null> {
-    try {
-      const failure = await lane.compile(id, ebnf);
-      return failure === null ? null : `does not compile: ${failure}`;
-    } catch (error) {
-      if (!(error instanceof LaneLost)) throw error;
-      this.#options.onFault?.('grammar', error);
-      return error.tooLong
-        ? 'takes too long to compile; lengths and repetitions with bounds cost most'
-        : 'cannot be compiled by this server';
-    }
-  }
-
-  #keepSlow(lane: Lane, id: number, ebnf: string): Result<GrammarEntry, ApiError> {
-    if (this.#slow.size >= MAX_SLOW_LANES) {
-      const idle = [...this.#slow].find((slow) => this.#cache.isIdle(slow));
-      if (idle === undefined) {
-        lane.forget(id);
-        return tooManyAtOnce();
+      const stepped = await lane.step(rows.map((row) => row.take()));
+      for (const [at, row] of rows.entries()) {
+        row.updated(stepped, at, lane.words);
+        if (row.spentMs > WINDOW * MAX_SLOW_MASK_MS) row.fail(TOO_SLOW);
+        else if (row.spentMs > WINDOW * MAX_MASK_MS) this.#move(row.entry);
       }
-      this.#cache.dropLane(idle);
-      this.#slow.delete(idle);
-      void idle.stop();
+    } catch (error) {
+      const lost = error instanceof LaneLost ? error : new LaneLost(String(error), 'failed');
+      for (const row of rows) row.fail(lostAnswer(lost));
+      this.#drop(lane, lost);
+    }
+  }
+
+  async #compile(
+    key: string,
+    asked: AskedForm,
+    turn: CompileTurn,
+  ): Promise<Result<GrammarEntry, ApiError> | 'later'> {
+    // Another tenant's, meanwhile.
+    const known = this.#cache.find(key);
+    if (known !== null) return ok(known);
+    const started = this.#spare.length > 0 ? ok(this.#spare.pop()!) : await this.#start();
+    if (!started.ok) return started;
+    const spare = started.value;
+    const id = this.#newId();
+    let later = false;
+    const compiled = await this.#tryOn(spare, id, asked, () => {
+      later = !turn.takesLong();
+      if (later) this.#drop(spare, null);
+    });
+    if (later) return 'later';
+    if (compiled.ok && compiled.value.ms > QUICK_MS) {
+      const { characters } = compiled.value;
+      return this.#keepSlow({ key, asked, characters, home: { lane: spare, id } });
+    }
+    const made = compiled.ok ? await this.#serve(key, asked) : compiled;
+    if (this.#lanes.has(spare)) {
+      if (compiled.ok) spare.forget(id);
+      this.#spare.push(spare);
+    }
+    return made;
+  }
+
+  /** Compiles, beside rows, what is known to compile quickly. */
+  async #serve(key: string, asked: AskedForm): Promise<Result<GrammarEntry, ApiError>> {
+    const lane = await this.#servingLane(servingOf(asked));
+    if (!lane.ok) return lane;
+    const home = { lane: lane.value, id: this.#newId() };
+    const compiled = await this.#tryOn(home.lane, home.id, asked);
+    if (!compiled.ok) return compiled.error.code === 'origin_unavailable' ? compiled : err(NOT_COMPILED);
+    return ok(this.#cache.add({ key, asked, characters: compiled.value.characters, home }));
+  }
+
+  /** A lane that fails at it is dropped. */
+  async #tryOn(
+    lane: Lane,
+    id: number,
+    asked: AskedForm,
+    onLong?: () => void,
+  ): Promise<Result<Extract<Compiled, { kind: 'compiled' }>, ApiError>> {
+    const param = asked.tools === null ? issuePath(asked.constraint?.path ?? []) : 'tools';
+    const refuse = (what: string): Result<never, ApiError> =>
+      err({ code: 'invalid_request', message: `'${param}' ${what}.`, param });
+    try {
+      const compiled = await lane.compile(id, asked, onLong);
+      if (compiled.kind === 'compiled') return ok(compiled);
+      if (compiled.kind === 'refused') return err(compiled.error);
+      // An instance that has refused a grammar is not whole any more.
+      this.#drop(lane, null);
+      return refuse(`does not compile: ${compiled.reason}`);
+    } catch (error) {
+      if (!(error instanceof LaneLost)) throw error;
+      this.#drop(lane, error);
+      if (this.#closed) return err(CLOSED);
+      if (error.reason === 'starved') return err(tooBusy(`'${param}' could not be compiled in time`));
+      return refuse(
+        error.reason === 'work'
+          ? 'takes too long to compile; lengths and repetitions with bounds cost most'
+          : 'cannot be compiled by this server',
+      );
+    }
+  }
+
+  #keepSlow(made: Parameters<GrammarCache['add']>[0]): Result<GrammarEntry, ApiError> {
+    const { lane, id } = made.home;
+    if (!this.#mayBeSlow()) {
+      lane.forget(id);
+      this.#spare.push(lane);
+      return tooManyAtOnce();
     }
     this.#slow.add(lane);
-    this.#spare = null;
-    return ok(this.#cache.add({ ebnf, id, lane }));
+    return ok(this.#cache.add(made));
+  }
+
+  /** Makes room for one more slow lane, where nobody needs one that there is. */
+  #mayBeSlow(): boolean {
+    if (this.#slow.size < MAX_SLOW_LANES) return true;
+    const idle = [...this.#slow].find((lane) => this.#cache.heldIn(lane) === 0);
+    if (idle !== undefined) this.#drop(idle, null);
+    return idle !== undefined;
+  }
+
+  /** Its rows go on where they are until it is compiled there, and then begin with all their tokens. One at a time. */
+  #move(entry: GrammarEntry): void {
+    if (entry.moved) return;
+    entry.moved = true;
+    this.#moving = this.#moving.then(() => this.#moveNow(entry));
+  }
+
+  async #moveNow(entry: GrammarEntry): Promise<void> {
+    const lane = this.#isOpen(entry) && !this.#slow.has(entry.home.lane) ? await this.#slowLane() : null;
+    if (lane === null) return;
+    const home = { lane, id: this.#newId() };
+    const compiled = await this.#tryOn(lane, home.id, entry.asked);
+    if (!compiled.ok) return;
+    if (!this.#isOpen(entry)) {
+      lane.forget(home.id);
+      return;
+    }
+    const left = entry.home;
+    entry.home = home;
+    for (const row of entry.rows) row.leave();
+    left.lane.forget(left.id);
+  }
+
+  #isOpen(entry: GrammarEntry): boolean {
+    return !this.#closed && this.#cache.has(entry);
+  }
+
+  /** A new one, or the one with the fewest grammars. @returns null when it cannot be started. */
+  async #slowLane(): Promise<Lane | null> {
+    if (this.#mayBeSlow()) {
+      const started = await this.#start();
+      if (!started.ok) return null;
+      // Others may have come meanwhile.
+      if (this.#mayBeSlow()) {
+        started.value.giveWay();
+        this.#slow.add(started.value);
+        return started.value;
+      }
+      this.#drop(started.value, null);
+    }
+    const lanes = [...this.#slow].sort((a, b) => this.#cache.heldIn(a) - this.#cache.heldIn(b));
+    return lanes[0] ?? null;
   }
 
   #lend(entry: GrammarEntry): Grammar {
-    this.#cache.hold(entry);
+    entry.holders += 1;
     let held = true;
     return {
       open: () => {
-        this.#ids += 1;
-        const id = this.#ids;
-        entry.lane.open(id, entry.id);
-        this.#cache.hold(entry);
-        return new OpenRow(id, entry, () => {
-          entry.lane.close(id);
-          this.#cache.letGo(entry);
-        });
+        entry.holders += 1;
+        return new OpenRow(entry, this.#newId);
       },
       release: () => {
-        if (held) this.#cache.letGo(entry);
+        if (held) entry.holders -= 1;
         held = false;
       },
     };
   }
 
-  #drop(lane: Lane, error: LaneLost): void {
-    this.#options.onFault?.('grammar', error);
+  readonly #newId = (): number => {
+    this.#ids += 1;
+    return this.#ids;
+  };
+
+  /** @param error null: nobody needs to hear of it. */
+  #drop(lane: Lane, error: LaneLost | null): void {
+    if (!this.#lanes.delete(lane)) return;
+    if (error !== null) this.#options.onFault?.('grammar', error);
     this.#cache.dropLane(lane);
     this.#slow.delete(lane);
-    if (this.#serving === lane) this.#serving = null;
     void lane.stop();
   }
 
-  /** Only a compilation asks, and these come one at a time. @returns null when it cannot be started. */
-  async #lane(which: 'serving' | 'spare'): Promise<Lane | null> {
-    const running = which === 'serving' ? this.#serving : this.#spare;
-    if (running !== null) return running;
-    const { startLane, tokens, rows, onFault } = this.#options;
+  async #servingLane(which: Serving): Promise<Result<Lane, ApiError>> {
+    for (;;) {
+      const known = this.#serving.get(which);
+      if (known === undefined) {
+        const starting = this.#start();
+        this.#serving.set(which, starting);
+        return starting;
+      }
+      const running = await known;
+      if (running.ok && this.#lanes.has(running.value)) return running;
+      if (this.#serving.get(which) === known) this.#serving.delete(which);
+    }
+  }
+
+  async #start(): Promise<Result<Lane, ApiError>> {
+    if (this.#closed) return err(CLOSED);
+    const { startLane, tokens, onFault } = this.#options;
     try {
-      const lane = await startLane({ tokens, rows });
-      if (which === 'serving') this.#serving = lane;
-      else this.#spare = lane;
-      if (this.#closed) await lane.stop();
-      return this.#closed ? null : lane;
+      const lane = await startLane({ tokens });
+      this.#lanes.add(lane);
+      if (!this.#closed) return ok(lane);
+      await lane.stop();
+      return err(CLOSED);
     } catch (error) {
       onFault?.('grammar', error);
-      return null;
+      const starved = error instanceof LaneLost && error.reason === 'starved';
+      return err(starved ? tooBusy('The compiler of grammars did not start in time') : UNAVAILABLE);
     }
   }
 }
 
-/** Who waited for another one's grammar may have it in another field. */
-function inWordsOf(
-  error: Extract<ApiError, { code: 'invalid_request' }>,
-  { param }: GrammarRequest,
-): ApiError {
-  return { ...error, message: error.message.replace(`'${error.param}'`, `'${param}'`), param };
+/** The same for all who ask for the same; descriptions of functions are often written anew. */
+function keyOf({ constraint, tools }: AskedForm): Promise<string> {
+  const functions = tools?.use.functions.map(({ name, parameters, strict }) => [name, parameters, strict]);
+  return sha256Hex(
+    JSON.stringify([constraint, tools, functions], (key, value: unknown) => {
+      return key === 'functions' ? undefined : value;
+    }),
+  );
 }
+
+/** What makes a form one that is never compiled. */
+const REFUSALS: readonly string[] = ['invalid_request', 'unsupported_parameter'] satisfies ApiError['code'][];
 
 const UNAVAILABLE: ApiError = {
   code: 'internal_error',
   message: 'This server cannot hold answers to schemas and grammars now.',
 };
 
+const NOT_COMPILED: ApiError = { code: 'internal_error', message: 'The grammar could not be compiled.' };
+
 const CLOSED: ApiError = {
   code: 'origin_unavailable',
   message: 'The server is stopping.',
   retryAfterMs: 1_000,
 };
+
+const tooBusy = (what: string): ApiError => ({
+  code: 'origin_unavailable',
+  message: `${what}: this server is too busy. Retry in a few seconds.`,
+  retryAfterMs: BUSY_RETRY_MS,
+});
+
+const TOO_SLOW: ApiError = {
+  code: 'invalid_request',
+  message:
+    `The grammar takes too long per token: more than ${MAX_SLOW_MASK_MS} ms in the mean of ${WINDOW}. ` +
+    'Make it unambiguous, so that a text can be derived in one way only.',
+  param: null,
+};
+
+function lostAnswer({ reason }: LaneLost): ApiError {
+  if (reason === 'starved') return tooBusy('What may come next of the answer was not found in time');
+  const message = reason === 'work' ? 'it takes too long' : 'the server lost it';
+  return {
+    code: 'internal_error',
+    message: `The answer can no longer be held to its schema or grammar: ${message}.`,
+  };
+}
 
 const NOTHING = new Int32Array(0);
 
@@ -228,32 +386,55 @@ class OpenRow implements RowGrammar {
   readonly entry: GrammarEntry;
   mask: Int32Array = NOTHING;
   failure: ApiError | null = null;
-  readonly #id: number;
-  readonly #leave: () => void;
-  #accepted: number[] = [];
+  ready = false;
+  /** Its mask is being found. */
+  pending: MaskUpdate | null = null;
+  readonly #newId: () => number;
+  /** Where it is open; null = nowhere yet, or not any more. */
+  #open: { readonly lane: Lane; readonly row: number } | null = null;
+  /** All, so that it can begin anew elsewhere. */
+  readonly #tokens: number[] = [];
+  #taken = 0;
+  /** The next step takes in what was taken in before, elsewhere: that says nothing about the next one. */
+  #replays = false;
+  /** What its last masks took, ms. */
+  #times: number[] = [];
   #closed = false;
 
-  /** @param leave called once, when it is closed. */
-  constructor(id: number, entry: GrammarEntry, leave: () => void) {
-    this.#id = id;
+  constructor(entry: GrammarEntry, newId: () => number) {
     this.entry = entry;
-    this.#leave = leave;
+    this.#newId = newId;
+    entry.rows.add(this);
+  }
+
+  /** By its last masks, ms. */
+  get spentMs(): number {
+    return this.#times.reduce((sum, ms) => sum + ms, 0);
   }
 
   accept(id: number): void {
-    this.#accepted.push(id);
+    this.#tokens.push(id);
+    this.ready = false;
   }
 
   /** What the next step takes in. */
   take(): LaneRow {
-    const accepted = this.#accepted;
-    this.#accepted = [];
-    return { row: this.#id, accepted };
+    if (this.#open === null) {
+      const { lane, id } = this.entry.home;
+      this.#open = { lane, row: this.#newId() };
+      this.#replays = this.#tokens.length > 1;
+      lane.open(this.#open.row, id);
+    }
+    const accepted = this.#tokens.slice(this.#taken);
+    this.#taken = this.#tokens.length;
+    return { row: this.#open.row, accepted };
   }
 
-  /** @param masks of all rows of the step; this one is `at`. */
-  updated(masks: Int32Array, at: number, failure: string | null): void {
-    const { words } = this.entry.lane;
+  /** @param at of the step's rows. @param words of a mask. */
+  updated({ masks, rows }: Stepped, at: number, words: number): void {
+    const { failure, ms } = rows[at]!;
+    if (!this.#replays) this.#times = [...this.#times, ms].slice(-WINDOW);
+    this.#replays = false;
     this.mask = masks.subarray(at * words, (at + 1) * words);
     if (failure !== null)
       this.failure = {
@@ -261,19 +442,29 @@ class OpenRow implements RowGrammar {
         message: `The answer cannot be gone on with: its grammar ${failure}.`,
         param: null,
       };
+    this.pending = null;
+    this.ready = true;
   }
 
-  lost(error: LaneLost): void {
-    const message = error.tooLong ? 'it takes too long' : 'the server lost it';
-    this.failure = {
-      code: 'internal_error',
-      message: `The answer can no longer be held to its schema or grammar: ${message}.`,
-    };
+  fail(error: ApiError): void {
+    this.failure ??= error;
+    this.pending = null;
+    this.ready = true;
+  }
+
+  /** Its grammar has another home: the next step begins anew there. What is being found is still right. */
+  leave(): void {
+    this.#open?.lane.close(this.#open.row);
+    this.#open = null;
+    this.#taken = 0;
+    this.#times = [];
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#leave();
+    this.leave();
+    this.entry.rows.delete(this);
+    this.entry.holders -= 1;
   }
 }

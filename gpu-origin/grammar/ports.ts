@@ -1,5 +1,5 @@
-/** Grammars that answers are held to: compiled in one place, masks of all rows in one message a step. */
-import type { ApiError, Constraint, Result, ToolUse } from '../../protocol/index.ts';
+/** Grammars that answers are held to: compiled in lanes, the masks of a lane's rows in one message a step. */
+import type { ApiError, PlacedConstraint, Result, ToolUse } from '../../protocol/index.ts';
 import type { Grammar, GrammarMasks } from '../engine/ports.ts';
 
 /** `hermes`: between two markers, anywhere in an answer. `json`: an object that is the whole answer. */
@@ -23,51 +23,71 @@ export interface GrammarCaller {
 export interface AskedTools {
   readonly use: ToolUse;
   readonly format: CallFormat;
+  /** Where a function's definition is, below `tools.<index>` of the body. */
+  readonly within: readonly string[];
 }
 
-/** What a request holds its answers to. */
+/** What a request holds its answers to, as data: another thread makes a grammar of it. */
 export interface AskedForm {
-  readonly constraint: Constraint | null;
+  readonly constraint: PlacedConstraint | null;
   readonly tools: AskedTools | null;
 }
 
 export interface GrammarRequest {
-  readonly ebnf: string;
-  /** What `ebnf` was made of, for what compiles by itself. */
   readonly asked: AskedForm;
-  /** The field that is to blame. */
-  readonly param: string;
   readonly caller: GrammarCaller;
 }
 
 export interface Grammars extends GrammarMasks {
   /**
-   * Compiles, or finds what was compiled. Errors: `invalid_request` with `param` (it does not compile, or not in
-   * time), `queue_full` (too many wait), `origin_unavailable` (the caller has gone).
+   * Compiles, or finds what was compiled. Errors: `invalid_request` and `unsupported_parameter` with `param` (no grammar
+   * can be made of it, it does not compile, or takes too much work), `queue_full` (too many wait), `origin_unavailable`
+   * (the machine is too busy to compile it in time, or the caller has gone).
    */
   prepare(request: GrammarRequest): Promise<Result<Grammar, ApiError>>;
   close(): Promise<void>;
 }
 
-/** One instance of the compiler with its grammars and the states of rows in them: in this thread, or in its own. */
+export type Compiled =
+  /** `ms`: CPU time that it took, or time where that is not known. `characters`: of the grammar's text. */
+  | { readonly kind: 'compiled'; readonly ms: number; readonly characters: number }
+  /** No grammar can be made of what is asked for. */
+  | { readonly kind: 'refused'; readonly error: ApiError }
+  /** The compiler has failed, and its instance is not to be trusted any more. `reason` is for the client. */
+  | { readonly kind: 'failed'; readonly reason: string };
+
+export interface Stepped {
+  /** `[rows, words]` */
+  readonly masks: Int32Array<ArrayBuffer>;
+  /** Of each row why it cannot go on (null = it can), and what it took: CPU time, or time where that is not known. */
+  readonly rows: readonly { readonly failure: string | null; readonly ms: number }[];
+}
+
+/**
+ * One instance of the compiler with its grammars and the states of rows in them: in this thread, or in its own. It does
+ * one thing after the other, in the order in which it is told.
+ */
 export interface Lane {
-  /** `[rows, words]` of the last step: row i of the step at `i * words`. */
-  readonly masks: Int32Array;
   /** Of one row's mask. */
   readonly words: number;
-  /** @returns why it does not compile, for the client; null = it does. Rejects with {@link LaneLost}. */
-  compile(grammar: number, ebnf: string): Promise<string | null>;
-  /** No row is open in it. */
+  /**
+   * Makes a grammar of what is asked for and compiles it. Rejects with {@link LaneLost}.
+   * @param onLong called once, when it takes longer than {@link QUICK_MS}.
+   */
+  compile(grammar: number, asked: AskedForm, onLong?: () => void): Promise<Compiled>;
+  /** No row opens it any more. */
   forget(grammar: number): void;
   open(row: number, grammar: number): void;
   close(row: number): void;
-  /**
-   * Takes accepted tokens in and writes the masks.
-   * @returns of each row why it cannot go on; null = it can. Rejects with {@link LaneLost}.
-   */
-  step(rows: readonly LaneRow[]): Promise<readonly (string | null)[]>;
+  /** Takes accepted tokens in and finds the masks. Rejects with {@link LaneLost}. */
+  step(rows: readonly LaneRow[]): Promise<Stepped>;
+  /** From now on everything else goes first, where the system can do that. */
+  giveWay(): void;
   stop(): Promise<void>;
 }
+
+/** What compiles with so much CPU time may be compiled beside rows, ms; most take a tenth of it. */
+export const QUICK_MS = 1_000;
 
 export interface LaneRow {
   readonly row: number;
@@ -75,18 +95,22 @@ export interface LaneRow {
   readonly accepted: readonly number[];
 }
 
-/** Its memory is gone or not to be trusted: it failed, or took too long and was ended. */
+/** Why a lane is lost. `work`: a job took more CPU time than it may. `starved`: the machine had none to give. */
+export type LossReason = 'failed' | 'work' | 'starved';
+
+/** Its memory is gone or not to be trusted. */
 export class LaneLost extends Error {
   override readonly name = 'LaneLost';
-  readonly tooLong: boolean;
+  readonly reason: LossReason;
 
-  constructor(message: string, tooLong: boolean) {
+  constructor(message: string, reason: LossReason) {
     super(message);
-    this.tooLong = tooLong;
+    this.reason = reason;
   }
 }
 
-export type StartLane = (params: { tokens: GrammarTokens; rows: number }) => Promise<Lane>;
+/** @param params.tokens null = it makes the text of grammars and compiles none. */
+export type StartLane = (params: { tokens: GrammarTokens | null }) => Promise<Lane>;
 
 /** Words of a row's mask. */
 export const wordsOf = (vocabSize: number): number => Math.ceil(vocabSize / 32);

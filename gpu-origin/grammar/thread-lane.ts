@@ -1,97 +1,157 @@
+import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { type GrammarTokens, type Lane, LaneLost, type LaneRow, type StartLane, wordsOf } from './ports.ts';
+import {
+  type AskedForm,
+  type Compiled,
+  type GrammarTokens,
+  type Lane,
+  LaneLost,
+  type LaneRow,
+  type LossReason,
+  QUICK_MS,
+  type StartLane,
+  type Stepped,
+  wordsOf,
+} from './ports.ts';
 
 /** Given to the thread when it starts. */
 export interface LaneStart {
-  /** Bytes of all tokens, one behind the other, and where each ends. */
-  bytes: SharedArrayBuffer;
-  ends: Int32Array;
-  eosIds: readonly number[];
-  /** Int32, `[rows, words]`. */
-  masks: SharedArrayBuffer;
+  tokens: {
+    /** Bytes of all tokens, one behind the other, and where each ends. */
+    bytes: SharedArrayBuffer;
+    ends: Int32Array;
+    eosIds: readonly number[];
+  } | null;
 }
 
 /** What the thread is told. */
 export type LaneMessage =
-  | { kind: 'compile'; job: number; grammar: number; ebnf: string }
+  | { kind: 'compile'; job: number; grammar: number; asked: AskedForm }
   | { kind: 'forget'; grammar: number }
   | { kind: 'open'; row: number; grammar: number }
   | { kind: 'close'; row: number }
-  | { kind: 'step'; job: number; rows: readonly LaneRow[] };
+  | { kind: 'step'; job: number; rows: readonly LaneRow[] }
+  | { kind: 'giveWay' };
 
 /** … and what it answers. */
 export type LaneReply =
-  | { kind: 'started' }
-  /** `error`: why it does not compile. */
-  | { kind: 'compiled'; job: number; error: string | null }
-  /** `lost`: why the instance is not to be trusted any more. */
-  | { kind: 'stepped'; job: number; failures: readonly (string | null)[]; lost: string | null };
+  /** `thread`: what the system calls it; null where it has no name. */
+  | { kind: 'started'; thread: number | null }
+  | { kind: 'compiled'; job: number; compiled: Compiled }
+  | { kind: 'stepped'; job: number; stepped: Stepped }
+  /** The instance is not to be trusted any more. */
+  | { kind: 'lost'; job: number; reason: string };
 
 /**
- * Longest time that a grammar may take to compile, ms. A schema of a hundred properties takes 200 ms on one core of an
- * EPYC; bounded lengths take longest, 20 ms a character. On a busy machine all of it takes several times as long.
+ * CPU time that a grammar may take to compile, ms. A schema of a hundred properties takes 200 ms on one core of an
+ * EPYC; bounded lengths take longest, 20 ms a character.
  */
-const COMPILE_LIMIT_MS = 10_000;
+export const COMPILE_LIMIT_MS = 10_000;
 /** … that the masks of one step may take, ms; 0.1 ms a row is usual. */
-const STEP_LIMIT_MS = 5_000;
-/** A thread that takes longer to start is on a machine that has no time for it, ms. */
-const START_LIMIT_MS = 60_000;
+export const STEP_LIMIT_MS = 5_000;
+/**
+ * Longest time that anything may take whatever CPU time it gets, ms: on a machine that has none to give. A thread that
+ * takes longer to start is on such a machine, too.
+ */
+export const WALL_LIMIT_MS = 60_000;
+/** How often a thread that works is looked at, ms. What it did before the first time does not count. */
+export const LOOK_EVERY_MS = 100;
+
+/** Time of this process and of its threads, so that tests own it. */
+export interface LaneClock {
+  /** Milliseconds, monotonic. */
+  now(): number;
+  /** CPU time that a thread has had, ms; null where the system does not say. */
+  cpuMs(thread: number): number | null;
+  /** @returns what ends it. */
+  every(ms: number, callback: () => void): () => void;
+}
+
+const systemLaneClock: LaneClock = {
+  now: () => performance.now(),
+  cpuMs(thread) {
+    try {
+      // On Linux: the time that it ran, in ns, before what it waited.
+      const ms = Number.parseInt(readFileSync(`/proc/self/task/${thread}/schedstat`, 'latin1'), 10) / 1e6;
+      return Number.isFinite(ms) ? ms : null;
+    } catch {
+      return null;
+    }
+  },
+  every(ms, callback) {
+    const timer = setInterval(callback, ms).unref();
+    return () => clearInterval(timer);
+  },
+};
 
 interface Waiting {
-  resolve: (reply: LaneReply) => void;
-  reject: (error: LaneLost) => void;
-  timer: NodeJS.Timeout;
+  readonly limitMs: number;
+  readonly onLong: (() => void) | undefined;
+  readonly resolve: (reply: LaneReply) => void;
+  readonly reject: (error: LaneLost) => void;
 }
 
 /** A lane in a thread of its own. Whatever it does, this thread goes on; when it takes too long it is ended. */
-export const startThreadLane: StartLane = async ({ tokens, rows }) => {
-  const masks = new SharedArrayBuffer(4 * rows * wordsOf(tokens.bytes.length));
-  const lane = new ThreadLane(tokens, masks);
-  await lane.started();
-  return lane;
-};
+export const threadLanes =
+  (clock: LaneClock): StartLane =>
+  async ({ tokens }) => {
+    const lane = new ThreadLane(tokens, clock);
+    await lane.started();
+    return lane;
+  };
+
+export const startThreadLane = threadLanes(systemLaneClock);
 
 class ThreadLane implements Lane {
-  readonly masks: Int32Array;
   readonly words: number;
+  readonly #clock: LaneClock;
   readonly #worker: Worker;
+  /** In the order in which the thread works at them. */
   readonly #waiting = new Map<number, Waiting>();
-  #jobs = 0;
+  #thread: number | null = null;
+  #jobs = STARTED;
   #lost: LaneLost | null = null;
+  /** What the thread was last seen at, and since when. */
+  #seen: { job: number; at: number; cpuMs: number | null; long: boolean } | null = null;
+  #unwatch: (() => void) | null = null;
 
-  constructor(tokens: GrammarTokens, masks: SharedArrayBuffer) {
-    this.masks = new Int32Array(masks);
-    this.words = wordsOf(tokens.bytes.length);
-    const workerData: LaneStart = { ...packed(tokens.bytes), eosIds: tokens.eosIds, masks };
+  constructor(tokens: GrammarTokens | null, clock: LaneClock) {
+    this.#clock = clock;
+    this.words = wordsOf(tokens?.bytes.length ?? 0);
+    const workerData: LaneStart = {
+      tokens: tokens === null ? null : { ...packed(tokens.bytes), eosIds: tokens.eosIds },
+    };
     // Flags of this process are not the thread's business.
     this.#worker = new Worker(new URL('./start-lane.mjs', import.meta.url), { workerData, execArgv: [] });
     // It must not keep a process alive that has nothing else to do.
     this.#worker.unref();
     this.#worker.on('message', (reply: LaneReply) => this.#settle(reply));
-    this.#worker.on('error', (error) => this.#lose(error.message, false));
-    this.#worker.on('exit', () => this.#lose('the thread has ended', false));
+    this.#worker.on('error', (error) => this.#lose(error.message, 'failed'));
+    this.#worker.on('exit', () => this.#lose('the thread has ended', 'failed'));
   }
 
   async started(): Promise<void> {
-    await this.#wait(STARTED, START_LIMIT_MS);
+    const reply = await this.#wait(STARTED, WALL_LIMIT_MS);
+    if (reply.kind === 'started') this.#thread = reply.thread;
   }
 
-  async compile(grammar: number, ebnf: string): Promise<string | null> {
+  async compile(grammar: number, asked: AskedForm, onLong?: () => void): Promise<Compiled> {
     const job = this.#nextJob();
-    const reply = this.#wait(job, COMPILE_LIMIT_MS);
-    this.#tell({ kind: 'compile', job, grammar, ebnf });
+    const reply = this.#wait(job, COMPILE_LIMIT_MS, onLong);
+    this.#tell({ kind: 'compile', job, grammar, asked });
     const compiled = await reply;
-    return compiled.kind === 'compiled' ? compiled.error : null;
+    if (compiled.kind !== 'compiled') throw this.#lose('another answer than asked for', 'failed');
+    return compiled.compiled;
   }
 
-  async step(rows: Parameters<Lane['step']>[0]): Promise<readonly (string | null)[]> {
+  async step(rows: readonly LaneRow[]): Promise<Stepped> {
     const job = this.#nextJob();
     const reply = this.#wait(job, STEP_LIMIT_MS);
     this.#tell({ kind: 'step', job, rows });
     const stepped = await reply;
-    if (stepped.kind !== 'stepped') return [];
-    if (stepped.lost !== null) throw new LaneLost(stepped.lost, false);
-    return stepped.failures;
+    if (stepped.kind === 'lost') throw this.#lose(stepped.reason, 'failed');
+    if (stepped.kind !== 'stepped') throw this.#lose('another answer than asked for', 'failed');
+    return stepped.stepped;
   }
 
   forget(grammar: number): void {
@@ -106,8 +166,12 @@ class ThreadLane implements Lane {
     this.#tell({ kind: 'close', row });
   }
 
+  giveWay(): void {
+    this.#tell({ kind: 'giveWay' });
+  }
+
   async stop(): Promise<void> {
-    this.#lose('the thread was stopped', false);
+    this.#lose('the thread was stopped', 'failed');
     await this.#worker.terminate();
   }
 
@@ -120,38 +184,64 @@ class ThreadLane implements Lane {
     if (this.#lost === null) this.#worker.postMessage(message);
   }
 
-  #wait(job: number, limitMs: number): Promise<LaneReply> {
+  #wait(job: number, limitMs: number, onLong?: () => void): Promise<LaneReply> {
     if (this.#lost !== null) return Promise.reject(this.#lost);
+    this.#unwatch ??= this.#clock.every(LOOK_EVERY_MS, () => this.#look());
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#lose(`no answer in ${limitMs / 1000} s`, true), limitMs);
-      this.#waiting.set(job, { resolve, reject, timer });
+      this.#waiting.set(job, { limitMs, onLong, resolve, reject });
     });
+  }
+
+  /** Measures what the thread is at, from the first time that it is seen at it. */
+  #look(): void {
+    const [first] = this.#waiting;
+    if (first === undefined) {
+      this.#unwatch?.();
+      this.#unwatch = null;
+      return;
+    }
+    const [job, { limitMs, onLong }] = first;
+    const at = this.#clock.now();
+    const cpuMs = this.#thread === null ? null : this.#clock.cpuMs(this.#thread);
+    const seen = this.#seen;
+    if (seen?.job !== job) {
+      this.#seen = { job, at, cpuMs, long: false };
+      return;
+    }
+    const waitedMs = at - seen.at;
+    const workedMs = cpuMs === null || seen.cpuMs === null ? null : cpuMs - seen.cpuMs;
+    if (!seen.long && (workedMs ?? waitedMs) > QUICK_MS) {
+      seen.long = true;
+      onLong?.();
+    }
+    if (workedMs !== null && workedMs > limitMs)
+      this.#lose(`no answer in ${limitMs / 1000} s of work`, 'work');
+    else if (waitedMs > (workedMs === null ? limitMs : WALL_LIMIT_MS))
+      this.#lose(`no answer in ${Math.round(waitedMs / 1000)} s`, 'starved');
   }
 
   #settle(reply: LaneReply): void {
     const job = reply.kind === 'started' ? STARTED : reply.job;
     const waiting = this.#waiting.get(job);
-    if (waiting === undefined) return;
     this.#waiting.delete(job);
-    clearTimeout(waiting.timer);
-    waiting.resolve(reply);
+    waiting?.resolve(reply);
   }
 
-  #lose(message: string, tooLong: boolean): void {
-    this.#lost ??= new LaneLost(message, tooLong);
-    for (const { reject, timer } of this.#waiting.values()) {
-      clearTimeout(timer);
-      reject(this.#lost);
-    }
+  #lose(message: string, reason: LossReason): LaneLost {
+    this.#lost ??= new LaneLost(message, reason);
+    for (const { reject } of this.#waiting.values()) reject(this.#lost);
     this.#waiting.clear();
-    if (tooLong) void this.#worker.terminate();
+    this.#unwatch?.();
+    this.#unwatch = null;
+    if (reason !== 'failed') void this.#worker.terminate();
+    return this.#lost;
   }
 }
 
 /** The job of the thread's start. */
 const STARTED = 0;
 
-function packed(tokens: readonly Uint8Array[]): Pick<LaneStart, 'bytes' | 'ends'> {
+function packed(tokens: readonly Uint8Array[]): Pick<NonNullable<LaneStart['tokens']>, 'bytes' | 'ends'> {
   const ends = new Int32Array(tokens.length);
   let end = 0;
   for (const [id, token] of tokens.entries()) {

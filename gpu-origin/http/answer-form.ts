@@ -1,10 +1,9 @@
 /** The form of answers: what they are held to, and the calls in them. */
-import { type ApiError, constraintsOf, issuePath, ok, type Result, toolUseOf } from '../../protocol/index.ts';
+import { type ApiError, constraintsOf, ok, type Result, toolUseOf } from '../../protocol/index.ts';
 import type { Grammar } from '../engine/ports.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
-import { grammarOf } from '../grammar/constraint-grammar.ts';
 import type { AskedTools, CallFormat, GrammarCaller } from '../grammar/ports.ts';
-import { toolGrammarOf, CALL_SHAPES } from '../grammar/tool-grammar.ts';
+import { CALL_SHAPES } from '../grammar/tool-grammar.ts';
 import type { Services } from './origin-context.ts';
 
 /** The functions that the answers to a request may call, and how calls are written; null when there are none. */
@@ -13,11 +12,13 @@ function toolsOf(
   { chatTemplate }: Pick<Services, 'chatTemplate'>,
 ): AskedTools | null {
   const use = 'prompt' in request ? null : toolUseOf(request);
-  return use === null ? null : { use, format: chatTemplate?.toolFormat ?? 'hermes' };
+  if (use === null) return null;
+  const within = 'messages' in request ? ['function'] : [];
+  return { use, format: chatTemplate?.toolFormat ?? 'hermes', within };
 }
 
 /**
- * What the answers to a request are held to, compiled before anything is queued.
+ * What the answers to a request are held to, compiled before anything is queued; nothing of it in this thread.
  * @returns null when there is nothing.
  */
 export async function prepareGrammar(
@@ -25,23 +26,10 @@ export async function prepareGrammar(
   services: Pick<Services, 'grammars' | 'chatTemplate'>,
   caller: GrammarCaller,
 ): Promise<Result<Grammar | null, ApiError>> {
-  const { grammars } = services;
-  const [placed] = constraintsOf(request);
+  const [constraint = null] = constraintsOf(request);
   const tools = toolsOf(request, services);
-  if (tools !== null) {
-    const made = toolGrammarOf({
-      ...tools,
-      constraint: placed ?? null,
-      pathOf: (at) => ('messages' in request ? ['tools', at, 'function'] : ['tools', at]),
-    });
-    const asked = { constraint: placed?.constraint ?? null, tools };
-    return made.ok ? grammars.prepare({ ebnf: made.value, asked, param: 'tools', caller }) : made;
-  }
-  if (placed === undefined) return ok(null);
-  const ebnf = grammarOf(placed);
-  if (!ebnf.ok) return ebnf;
-  const asked = { constraint: placed.constraint, tools: null };
-  return grammars.prepare({ ebnf: ebnf.value, asked, param: issuePath(placed.path), caller });
+  if (constraint === null && tools === null) return ok(null);
+  return services.grammars.prepare({ asked: { constraint, tools }, caller });
 }
 
 export type AnswerPiece =

@@ -205,7 +205,7 @@ export class FakeRunner implements ModelRunner {
     return row;
   }
 
-  async decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array> {
+  async decode(params: Parameters<ModelRunner['decode']>[0]): Promise<Float32Array> {
     const { tokens, lengths } = params;
     this.#expectIdle('decode');
     if (tokens.length === 0 || tokens.length > this.slots || tokens.length !== lengths.length)
@@ -214,7 +214,10 @@ export class FakeRunner implements ModelRunner {
       const row = this.#row(slot, 'decode');
       if (row.tokens.length === 0 || row.tokens.length !== lengths[slot])
         this.#misuse(`decode: slot ${slot} has ${row.tokens.length} tokens, not ${lengths[slot]}`);
-      this.#append(row, [token]);
+      // What sits out may lie anywhere but at the end: a step goes up to the last row that has a token.
+      if (token === null && slot === tokens.length - 1)
+        this.#misuse(`decode: slot ${slot} sits out at the end`);
+      if (token !== null) this.#append(row, [token]);
       return row;
     });
     const deltas = rows.flatMap(({ delta }) => delta ?? []);

@@ -210,8 +210,10 @@ export class OrtRunner implements ModelRunner {
     return this.chunks.read(chunk, { delta: this.rows[chunk.slot] ?? null, parts, hidden });
   }
 
-  async decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array> {
-    const { tokens, lengths } = params;
+  async decode(params: Parameters<ModelRunner['decode']>[0]): Promise<Float32Array> {
+    const { lengths } = params;
+    // What a row that sits it out writes behind its tokens is written again when it goes on.
+    const tokens = params.tokens.map((token) => token ?? 0);
     this.chunks.takeBack();
     lengths.forEach((length, slot) => this.wrote(slot, length + 1));
     return this.decodeSteps.run(tokens, lengths, this.rows.slice(0, tokens.length));

@@ -41,7 +41,7 @@ export async function openNative(
   });
   base.close();
   const tokenizer = loadTokenizer(tokenizerSource);
-  const grammars = openGrammars({ tokenizer, vocabSize: runner.vocabSize, rows: 4 });
+  const grammars = openGrammars({ tokenizer, vocabSize: runner.vocabSize });
   const chatTemplate = createChatTemplate(tokenizer);
   const engine = new Engine({
     masks: grammars,

@@ -181,7 +181,9 @@ export class RecordingRunner implements ModelRunner {
   }
 
   async decode(params: Parameters<ModelRunner['decode']>[0]): Promise<Float32Array> {
-    const rows = params.tokens.map((token, slot) => this.#feed(slot, params.lengths[slot], [token]));
+    const rows = params.tokens.map((token, slot) =>
+      token === null ? null : this.#feed(slot, params.lengths[slot], [token]),
+    );
     const logits = await this.#step(() => this.#inner.decode(params));
     rows.forEach((row, index) => row?.logits.push(this.#hash(logits, index)));
     return logits;

@@ -1,13 +1,15 @@
-import { MAX_TENANT_WAITING } from '../../gpu-origin/grammar/compiled-grammars.ts';
 /** What the engine and the HTTP surface may expect of {@link Grammars}, whatever its lanes run on. */
 import { afterEach, expect, it } from 'vitest';
 import type { RowGrammar } from '../../gpu-origin/engine/ports.ts';
+import { MAX_TENANT_WAITING } from '../../gpu-origin/grammar/compiled-grammars.ts';
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
 import type { AskedForm, GrammarCaller, StartLane } from '../../gpu-origin/grammar/ports.ts';
 import { BYTE_TOKENS, END } from '../gpu-origin/grammar/byte-core.ts';
 
-/** Compilers here go by the text alone. */
-const NOTHING: AskedForm = { constraint: null, tools: null };
+const asking = (grammar: string): AskedForm => ({
+  constraint: { constraint: { kind: 'grammar', grammar }, path: ['guided_grammar'] },
+  tools: null,
+});
 
 const caller = (tenant = 't'): GrammarCaller => ({ tenant, signal: new AbortController().signal });
 
@@ -22,19 +24,18 @@ const code = (character: string): number => character.charCodeAt(0);
 export function grammarsContract(startLane: StartLane): void {
   const services: GrammarService[] = [];
   const faults: unknown[] = [];
-  const service = (options: { now?: () => number } = {}): GrammarService => {
+  const service = (start: StartLane = startLane): GrammarService => {
     const made = new GrammarService({
-      startLane,
+      startLane: start,
       tokens: BYTE_TOKENS,
-      rows: 4,
-      now: options.now ?? (() => 0),
+      now: () => 0,
       onFault: (_where, error) => faults.push(error),
     });
     services.push(made);
     return made;
   };
   const open = async (grammars: GrammarService, ebnf: string): Promise<RowGrammar> => {
-    const grammar = await grammars.prepare({ ebnf, asked: NOTHING, param: 'p', caller: caller() });
+    const grammar = await grammars.prepare({ asked: asking(ebnf), caller: caller() });
     if (!grammar.ok) throw new Error(grammar.error.message);
     const row = grammar.value.open();
     grammar.value.release();
@@ -49,13 +50,13 @@ export function grammarsContract(startLane: StartLane): void {
   it('says what may come next, and the end exactly where it may', async () => {
     const grammars = service();
     const row = await open(grammars, 'root ::= "a" [bc] "d"?');
-    await grammars.update([row]);
+    await updated(grammars, [row]);
     expect(allowed(row)).toBe('a');
     row.accept(code('a'));
-    await grammars.update([row]);
+    await updated(grammars, [row]);
     expect(allowed(row)).toBe('bc');
     row.accept(code('c'));
-    await grammars.update([row]);
+    await updated(grammars, [row]);
     expect(allowed(row)).toBe('d$');
     expect(row.failure).toBeNull();
   });
@@ -67,25 +68,20 @@ export function grammarsContract(startLane: StartLane): void {
       await open(grammars, 'root ::= "ab"'),
       await open(grammars, 'root ::= "xy"'),
     ];
-    await grammars.update([one, two, other]);
+    await updated(grammars, [one, two, other]);
     one.accept(code('a'));
     other.accept(code('x'));
-    await grammars.update([other, one, two]);
+    await updated(grammars, [other, one, two]);
     expect([one, two, other].map(allowed)).toEqual(['b', 'a', 'y']);
     two.close();
-    await grammars.update([one]);
+    await updated(grammars, [one]);
     expect(allowed(one)).toBe('b');
   });
 
   it('refuses what does not compile, and goes on', async () => {
     const grammars = service();
     const row = await open(grammars, 'root ::= "ab"');
-    const refused = await grammars.prepare({
-      ebnf: 'root ::= (',
-      asked: NOTHING,
-      param: 'guided_grammar',
-      caller: caller(),
-    });
+    const refused = await grammars.prepare({ asked: asking('root ::= ('), caller: caller() });
     expect(refused).toMatchObject({
       error: {
         code: 'invalid_request',
@@ -93,46 +89,41 @@ export function grammarsContract(startLane: StartLane): void {
         message: expect.stringContaining('line 1') as string,
       },
     });
-    await grammars.update([row]);
+    await updated(grammars, [row]);
     expect(allowed(row)).toBe('a');
-    expect(allowed(await updated(grammars, await open(grammars, 'root ::= "c"')))).toBe('c');
+    const [fresh] = await updated(grammars, [await open(grammars, 'root ::= "c"')]);
+    expect(allowed(fresh!)).toBe('c');
   });
 
   it('ends a row whose grammar has no way on, and no other', async () => {
     const grammars = service();
     const stuck = await open(grammars, 'root ::= "a" r\nr ::= r "b"');
     const row = await open(grammars, 'root ::= "cd"');
-    await grammars.update([stuck, row]);
+    await updated(grammars, [stuck, row]);
     for (const one of [stuck, row])
       one.accept(one.mask.findIndex((word) => word !== 0) === 3 ? code(allowed(one)) : 0);
-    await grammars.update([stuck, row]);
+    await updated(grammars, [stuck, row]);
     expect(stuck.failure).toMatchObject({ code: 'invalid_request' });
     expect([row.failure, allowed(row)]).toEqual([null, 'd']);
   });
 
   it('keeps a grammar that takes long to compile to itself', async () => {
-    let time = 0;
-    const grammars = service({ now: () => (time += 1_500) });
+    const grammars = service(slowly(startLane));
     const rows = [await open(grammars, 'root ::= "ab"'), await open(grammars, 'root ::= "xy"')];
-    await grammars.update(rows);
+    await updated(grammars, rows);
     expect(rows.map(allowed)).toEqual(['a', 'x']);
     const third = await open(grammars, 'root ::= "z"');
-    const full = await grammars.prepare({
-      ebnf: 'root ::= "q"',
-      asked: NOTHING,
-      param: 'p',
-      caller: caller(),
-    });
+    const full = await grammars.prepare({ asked: asking('root ::= "q"'), caller: caller() });
     expect(full).toMatchObject({ error: { code: 'queue_full' } });
     third.close();
-    await grammars.update([await open(grammars, 'root ::= "q"'), ...rows]);
+    await updated(grammars, [await open(grammars, 'root ::= "q"'), ...rows]);
     expect(rows.map(allowed)).toEqual(['a', 'x']);
   });
 
   it('lets a tenant wait with as many as it may, and others beside', async () => {
     const grammars = service();
     const ask = (ebnf: string, tenant: string) =>
-      grammars.prepare({ ebnf, asked: NOTHING, param: 'p', caller: caller(tenant) });
+      grammars.prepare({ asked: asking(ebnf), caller: caller(tenant) });
     const mine = Array.from({ length: MAX_TENANT_WAITING + 1 }, (_, at) =>
       ask(`root ::= "${at === 0 ? 'a' : at}"`, 'one'),
     );
@@ -145,7 +136,24 @@ export function grammarsContract(startLane: StartLane): void {
   });
 }
 
-async function updated(grammars: GrammarService, row: RowGrammar): Promise<RowGrammar> {
-  await grammars.update([row]);
-  return row;
+async function updated(grammars: GrammarService, rows: RowGrammar[]): Promise<RowGrammar[]> {
+  await Promise.all(grammars.update(rows).map(({ done }) => done));
+  return rows;
 }
+
+/** As the lanes are, but everything is said to have taken a second and a half to compile. */
+const slowly =
+  (start: StartLane): StartLane =>
+  async (params) => {
+    const lane = await start(params);
+    const compile: typeof lane.compile = async (...asked) => {
+      const compiled = await lane.compile(...asked);
+      return compiled.kind === 'compiled' ? { ...compiled, ms: 1_500 } : compiled;
+    };
+    return new Proxy(lane, {
+      get: (_, key) => {
+        const value: unknown = key === 'compile' ? compile : Reflect.get(lane, key);
+        return typeof value === 'function' ? (value.bind(lane) as unknown) : value;
+      },
+    });
+  };

@@ -131,15 +131,25 @@ class FormAtVllm implements Grammar {
   }
 }
 
-export const vllmGrammars: Grammars = {
-  prepare: ({ asked }) => Promise.resolve(ok(new FormAtVllm(asked))),
-  update: () => Promise.reject(new Error('no answer of vLLM is held to a grammar here')),
-  close: () => Promise.resolve(),
-};
+/** @param checks says what this server's grammars cannot hold, in another thread; compiles nothing. */
+export const vllmGrammars = (checks: Grammars): Grammars => ({
+  async prepare(request) {
+    const checked = await checks.prepare(request);
+    if (!checked.ok) return checked;
+    checked.value.release();
+    return ok(new FormAtVllm(request.asked));
+  },
+  update: () => {
+    throw new Error('no answer of vLLM is held to a grammar here');
+  },
+  close: () => checks.close(),
+});
 
 const tag = (structural: object): StructuredOutputs => ({ structural_tag: JSON.stringify(structural) });
 
-function outputsOf({ constraint, tools }: AskedForm): StructuredOutputs {
+function outputsOf(asked: AskedForm): StructuredOutputs {
+  const { tools } = asked;
+  const constraint = asked.constraint?.constraint ?? null;
   if (tools !== null) return tag(structuralTag(tools, constraint));
   return constraint === null ? {} : outputsOfConstraint(constraint);
 }

@@ -81,7 +81,10 @@ export interface Rig {
 
 export function rig(
   options: { runner?: FakeRunnerOptions; observer?: EngineObserver } & Partial<
-    Pick<EngineOptions, 'maxQueue' | 'adapterBudgetBytes' | 'decodeStepsPerTurn' | 'tokens' | 'eosTokenIds'>
+    Pick<
+      EngineOptions,
+      'maxQueue' | 'adapterBudgetBytes' | 'decodeStepsPerTurn' | 'tokens' | 'eosTokenIds' | 'masks'
+    >
   > = {},
 ): Rig {
   const { runner: runnerOptions, ...engineOptions } = options;

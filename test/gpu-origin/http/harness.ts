@@ -88,7 +88,6 @@ export async function startTestOrigin(
   const grammars = new GrammarService({
     startLane: startLocalLane,
     tokens: grammarTokens(tokenizer, tokenizer.size),
-    rows: runner.slots,
     now: () => 0,
     onFault: (_where, error) => faults.push(error),
   });

@@ -125,6 +125,35 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     }
   });
 
+  it('keeps its bits when it sits steps out, and those beside it theirs', async () => {
+    const { runner } = tiny;
+    const all = [0, 1, 2, 3, 4, 5, 6, 7];
+    const steps = 6;
+    const expected = new Map<number, Float32Array[]>();
+    for (const row of all) expected.set(row, (await together([row], steps)).get(row)!);
+    const rows: { row: number; held: number; logits: Float32Array; step: number }[] = [];
+    for (const row of all) {
+      runner.assign(row, deltas[row] ?? null);
+      const logits = (await prefillAll(runner, row, prompt(row, lengths[row]!)))[0]!;
+      rows.push({ row, held: lengths[row]!, logits, step: 0 });
+    }
+    for (let step = 0; step < steps; step++) {
+      const out = rows.map(({ row }) => row !== 7 && (row + step) % 3 === 0);
+      const logits = await runner.decode({
+        tokens: rows.map(({ logits: before }, slot) => (out[slot] === true ? null : argmax(before))),
+        lengths: rows.map(({ held }) => held),
+      });
+      for (const [slot, row] of rows.entries()) {
+        if (out[slot] === true) continue;
+        row.logits = logits.slice(slot * runner.vocabSize, (slot + 1) * runner.vocabSize);
+        row.held += 1;
+        row.step += 1;
+        expect(row.logits, `row ${row.row}, token ${row.step}`).toEqual(expected.get(row.row)![row.step]);
+      }
+    }
+    for (const row of all) runner.release(row);
+  });
+
   it('keeps its bits when it is moved to another slot between steps', async () => {
     const { runner } = tiny;
     const expected = (await together([2], 4)).get(2)!;

@@ -80,7 +80,6 @@ export async function startTrafficOrigin(shortage: Shortage): Promise<TrafficOri
   const service = new GrammarService({
     startLane: startLocalLane,
     tokens: grammarTokens(tokenizer, runner.vocabSize),
-    rows: slots,
     now: systemClock.now,
     onFault: (where, error) => faults.push(`${where}: ${String(error)}`),
   });
