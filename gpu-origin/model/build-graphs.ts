@@ -62,6 +62,8 @@ export interface BuildOptions {
   format: WeightFormat;
   /** What runs them; `cpu` by default. */
   flavour?: GraphFlavour;
+  /** Of products in 4 bit: as `Int4Products` says; not unless given. */
+  padsLoneRow?: boolean;
   /** Positions that the rotary tables cover. */
   context: number;
   /** Rotate the weights; int8 and int4 always do, float32 only to test the rotation. */
@@ -147,13 +149,14 @@ function writeWeights(
 
 /** @throws BaseModelError when the base lacks a tensor. */
 export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
-  const { base, format, context, rotate, embedding, flavour = 'cpu' } = options;
+  const { base, format, context, rotate, embedding, flavour = 'cpu', padsLoneRow = false } = options;
   const rotations = rotate ? makeRotations(base.config) : null;
   const key = createHash('sha256')
     .update(
       JSON.stringify({
         ...{ version: BUILDER_VERSION, base: base.digest, format, context, rotate, embedding },
         ...(flavour === 'cpu' ? {} : { flavour, precisions: PRECISIONS }),
+        ...(padsLoneRow ? { padsLoneRow } : {}),
       }),
     )
     .digest('hex')
@@ -171,7 +174,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
     const digests: Record<string, string> = { [WEIGHTS_FILE]: sha256 };
     const write = (kind: GraphKind, of?: number | 'f16'): void => {
       const model = buildLlamaGraph({
-        ...{ config: base.config, kind, context, format, flavour, rotations },
+        ...{ config: base.config, kind, context, format, flavour, padsLoneRow, rotations },
         ...(typeof of === 'number' ? { layers: parts[of]! } : {}),
         precision: of === 'f16' ? of : 'f32',
         weights: entries,

@@ -152,17 +152,65 @@ const blockProduct = (
   return g.node('MatMulNBits', inputs, output, attributes, MICROSOFT);
 };
 
-/** x `[…, K]` times 4 bit weights, as `quantizeBlocks` gives them. @param inputs x, values, scales, zeros. */
-export const int4Product = (
-  g: GraphBuilder,
-  inputs: readonly string[],
-  shape: ProductShape,
-  output: string,
-): string => blockProduct(g, inputs, { ...shape, bits: 4 }, output);
+/** Rows that a 4 bit kernel takes at once: the last of one more is alone again (StrideM in onnxruntime's qnbitgemm.cpp). */
+const ROWS_AT_ONCE = 128;
+
+/** Products of a graph with 4 bit weights, as `quantizeBlocks` gives them. */
+export class Int4Products {
+  private readonly padding = new Map<number, string>();
+
+  /**
+   * @param padsLoneRow multiplies a row that is alone beside a row of zeros. x86 with AVX2 and without AVX-512 has a kernel
+   * for single rows that adds in another order than the one for several.
+   */
+  constructor(
+    private readonly g: GraphBuilder,
+    private readonly padsLoneRow: boolean,
+  ) {}
+
+  /** @param inputs x `[B, T, K]`, values, scales, zeros. All x of a graph have the same B and T. @param output `[B, T, N]` */
+  multiply(
+    [x, ...weight]: readonly [x: string, ...weight: string[]],
+    shape: ProductShape,
+    output: string,
+  ): string {
+    const { g } = this;
+    if (!this.padsLoneRow) return blockProduct(g, [x, ...weight], { ...shape, bits: 4 }, output);
+    const padding = this.paddingLike(x, shape.K);
+    const padded = g.node('Concat', [x, padding], `${output}.padded`, { axis: 0 });
+    const y = blockProduct(g, [padded, ...weight], { ...shape, bits: 4 }, `${output}.beside`);
+    // Not `Slice`, behind which ONNX Runtime loses sight of N, which attention needs.
+    return g.node('Split', [y, 'padding.parts'], [output, `${output}.padding`], { axis: 0 });
+  }
+
+  /** @returns zeros `[1, T, K]` where a row of x would be alone, else `[0, T, K]`. */
+  private paddingLike(x: string, K: number): string {
+    const known = this.padding.get(K);
+    if (known !== undefined) return known;
+    const { g } = this;
+    const number = (value: number): string =>
+      g.constant(`padding.${value}`, 'i64', [1], BigInt64Array.of(BigInt(value)));
+    if (this.padding.size === 0) {
+      g.node('Shape', [x], 'padding.B', { start: 0, end: 1 });
+      g.node('Shape', [x], 'padding.T', { start: 1, end: 2 });
+      g.node('Mul', ['padding.B', 'padding.T'], 'padding.M');
+      g.node('Mod', ['padding.M', number(ROWS_AT_ONCE)], 'padding.M.last');
+      g.node('Equal', ['padding.M.last', number(1)], 'padding.alone');
+      g.node('Cast', ['padding.alone'], 'padding.rows', { to: DataType.i64 });
+      g.node('Concat', ['padding.B', 'padding.rows'], 'padding.parts', { axis: 0 });
+    }
+    const zero = g.constant('padding.zero', 'f32', [], new Float32Array(1));
+    g.node('Concat', ['padding.rows', 'padding.T', number(K)], `padding.${K}.shape`, { axis: 0 });
+    const padding = g.node('Expand', [zero, `padding.${K}.shape`], `padding.of.${K}`);
+    this.padding.set(K, padding);
+    return padding;
+  }
+}
 
 /** A stream times a weight of the base, in the format that it is served in. */
 export class WeightProducts {
   private readonly quantized = new Map<string, { values: string; max: string }>();
+  private readonly int4: Int4Products;
 
   constructor(
     private readonly params: {
@@ -170,8 +218,11 @@ export class WeightProducts {
       format: WeightFormat;
       flavour: GraphFlavour;
       tensors: GraphTensors;
+      padsLoneRow: boolean;
     },
-  ) {}
+  ) {
+    this.int4 = new Int4Products(params.g, params.padsLoneRow);
+  }
 
   /**
    * x -> u8 with one scale per row: round(x / max|row| * 127) + 128. Linears that share x share this. A row of zeros
@@ -203,7 +254,7 @@ export class WeightProducts {
         tensors.numbers(`${name}.s`, precision),
         tensors.weight(`${name}.z`),
       ];
-      return int4Product(g, [x, ...inputs], shape, output);
+      return this.int4.multiply([x, ...inputs], shape, output);
     }
     if (this.params.flavour === 'gpu') {
       const inputs = [tensors.weight(`${name}.w`), tensors.numbers(`${name}.s`, precision)];

@@ -49,6 +49,8 @@ class LlamaGraph {
       context: number;
       format: WeightFormat;
       flavour: GraphFlavour;
+      /** Of products in 4 bit: as `Int4Products` says; not unless given. */
+      padsLoneRow?: boolean;
       /** float32 unless given. */
       precision?: Precision;
       rotations: RotationSet | null;
@@ -59,10 +61,10 @@ class LlamaGraph {
     this.precision = params.precision ?? 'f32';
     this.streamPrecision = params.config.postNorms ? 'f32' : this.precision;
     const { g, precision, streamPrecision } = this;
-    const { config, format, flavour } = params;
+    const { config, format, flavour, padsLoneRow = false } = params;
     this.tensors = new GraphTensors(g, params.weights, params.weightsFile);
     const { tensors } = this;
-    this.products = new WeightProducts({ g, format, flavour, tensors });
+    this.products = new WeightProducts({ g, format, flavour, tensors, padsLoneRow });
     this.norms = new GraphNorms({ g, config, tensors, precision, streamPrecision });
   }
 

@@ -16,7 +16,7 @@ import { tokenBytes } from './kv-cache.ts';
 import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { readGains } from './row-delta.ts';
-import { chooseExactInt8, int4RowsStandAlone, mostTokens } from './self-test.ts';
+import { chooseExactInt8, chooseInt4Padding, mostTokens } from './self-test.ts';
 import { SlotCache } from './slot-cache.ts';
 import type { LaneChoice } from './step-choice.ts';
 
@@ -132,9 +132,9 @@ async function openRunner(
     format = 'f32';
   }
   // Sums of int8 products are exact whatever their order; those of float32 are not.
-  const bits =
-    flavour === 'cpu' && (format === 'int8' || (format === 'int4' && (await int4RowsStandAlone(device))));
-  if (flavour === 'cpu' && format === 'int4' && !bits)
+  const padding = flavour === 'cpu' && format === 'int4' ? await chooseInt4Padding(device) : false;
+  const bits = flavour === 'cpu' && format !== 'f32' && padding !== null;
+  if (padding === null)
     params.onNotice(
       'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
     );
@@ -174,7 +174,10 @@ async function openRunner(
     own === null ? sayMemory(plan, given) : sayGpuMemory(plan, { ...given, precision, sessions: copies });
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
-  const built = await buildGraphs({ base, format, flavour, context, rotate, cacheDir, onProgress });
+  const built = await buildGraphs({
+    ...{ base, format, flavour, context, rotate, cacheDir, onProgress },
+    padsLoneRow: padding ?? false,
+  });
   const { config } = base;
   const chunk =
     own === null ? PREFILL_CHUNK : await mostTokens(device, own, config, PREFILL_CHUNK, precision);

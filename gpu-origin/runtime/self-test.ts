@@ -1,6 +1,6 @@
 /** Whether kernels are right and exact on this processor or GPU, tried at the start. */
 import { DataType, type Precision } from '../model/graph-form.ts';
-import { int4Product } from '../model/graph-parts.ts';
+import { Int4Products } from '../model/graph-parts.ts';
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { BLOCK, quantizeBlocks } from '../model/quantize.ts';
 import { type Device, OrtError, type OwnMemory, type Session, type SessionCores } from './device.ts';
@@ -9,8 +9,8 @@ import { type Device, OrtError, type OwnMemory, type Session, type SessionCores 
 const DEPTH = 512;
 const COLUMNS = 96;
 
-/** One row, a few, and enough for every tile of the blocked kernels. */
-const ROWS = [1, 3, 16, 33, 128];
+/** One row, a few, enough for every tile of the blocked kernels, and one row more than they take at once. */
+const ROWS = [1, 3, 16, 33, 128, 129];
 
 /** How rows may run on this device. */
 const coresOf = ({ lanes = 1 }: Device): readonly SessionCores[] => (lanes > 1 ? ['all', 'one'] : ['all']);
@@ -83,11 +83,21 @@ async function int8IsExact(device: Device): Promise<boolean> {
 }
 
 /**
+ * Finds products with 4 bit weights that give a row the same bits alone and among others, the fast ones first.
+ * @returns whether a row that is alone needs padding, as `Int4Products` takes it; null when its bits differ either way.
+ */
+export async function chooseInt4Padding(device: Device): Promise<boolean | null> {
+  for (const padsLoneRow of [false, true])
+    if (await int4RowsStandAlone(device, padsLoneRow)) return padsLoneRow;
+  return null;
+}
+
+/**
  * Multiplies rows by 4 bit weights, alone and among others: ONNX Runtime has kernels of its own for one row, for tiles
  * and for what is left over, and nobody promises that they round alike.
  * @returns whether each row has the same bits in all of them, on all cores and on one.
  */
-export async function int4RowsStandAlone(device: Device): Promise<boolean> {
+export async function int4RowsStandAlone(device: Device, padsLoneRow: boolean): Promise<boolean> {
   const weight = Float32Array.from({ length: COLUMNS * DEPTH }, (_, at) =>
     Math.sin(1.3 * at + 0.001 * at * at),
   );
@@ -97,7 +107,7 @@ export async function int4RowsStandAlone(device: Device): Promise<boolean> {
   g.constant('w', 'u8', [COLUMNS, DEPTH / BLOCK, BLOCK / 2], values);
   g.constant('s', 'f32', [scales.length], scales);
   g.constant('z', 'u8', [zeros.length], zeros);
-  int4Product(g, ['x', 'w', 's', 'z'], { K: DEPTH, N: COLUMNS }, 'y');
+  new Int4Products(g, padsLoneRow).multiply(['x', 'w', 's', 'z'], { K: DEPTH, N: COLUMNS }, 'y');
   g.output('y', 'f32', [1, 'M', COLUMNS]);
   const sessions: Session[] = [];
   for (const cores of coresOf(device))
