@@ -9,16 +9,19 @@ import {
   type PlacedConstraint,
   type Result,
 } from '../../protocol/index.ts';
-import { automatonRule, textsRule, setExpression } from './automaton-rules.ts';
+import { automatonRule, regexRule, setExpression, textsRule } from './automaton-rules.ts';
 import { ANY, anyNumberOf, automatonOf } from './automaton.ts';
-import { GrammarError, Rules, complement, merged } from './ebnf.ts';
-import { readRegex } from './read-regex.ts';
+import { complement, GrammarError, MAX_GRAMMAR_CHARACTERS, merged, Rules, tooLarge, Work } from './ebnf.ts';
+import { checkClass } from './read-regex.ts';
 import { schemaRule } from './schema-rules.ts';
 import { literal, type Range } from './alphabet.ts';
 
-/** Errors: what the grammar cannot hold, by its place in the body. */
-export function grammarOf({ constraint, path }: PlacedConstraint): Result<string, ApiError> {
-  return inPlace(path, () => textOf(constraint));
+/** Errors: what the grammar cannot hold, or costs too much work, by its place in the body. */
+export function grammarOf(
+  { constraint, path }: PlacedConstraint,
+  work = new Work(),
+): Result<string, ApiError> {
+  return inPlace(path, () => textOf(constraint, work));
 }
 
 /** Makes something of a part of the body. @returns its error by its place. */
@@ -33,9 +36,9 @@ export function inPlace<T>(path: readonly PropertyKey[], make: () => T): Result<
   }
 }
 
-function textOf(constraint: Constraint): string {
-  if (constraint.kind === 'grammar') return inOurAlphabet(constraint.grammar);
-  const rules = new Rules();
+function textOf(constraint: Constraint, work: Work): string {
+  if (constraint.kind === 'grammar') return inOurAlphabet(constraint.grammar, work);
+  const rules = new Rules(work);
   defineJson(rules);
   return rules.text(constraintRule(constraint, rules));
 }
@@ -48,10 +51,7 @@ export function constraintRule(constraint: Constraint, rules: Rules): string {
     case 'json_schema':
       return schemaRule(rules, parsed(constraint.schema));
     case 'regex':
-      return automatonRule(automatonOf(readRegex(constraint.pattern, { anywhere: false })), {
-        rules,
-        inJson: false,
-      });
+      return regexRule(constraint.pattern, rules);
     case 'choice':
       return textsRule(constraint.choices, rules);
     case 'grammar':
@@ -75,7 +75,7 @@ const MAX_BLANKS = 20;
 const DIGITS = 18;
 
 /** Any string, of any characters. */
-const STRING = automatonOf(anyNumberOf(ANY));
+const STRING = automatonOf(anyNumberOf(ANY), new Work());
 
 /**
  * Defines what all JSON grammars use; to be called once. No two choices of a rule begin alike (automaton-rules.ts says
@@ -108,25 +108,35 @@ const ESCAPES: Record<string, string> = {
  * is the client's own, and the compiler says what is wrong with it.
  * @throws GrammarError for texts and classes that do not end, escapes that are none, repetitions that are too long.
  */
-function inOurAlphabet(grammar: string): string {
-  const reader = new Reader([...grammar]);
-  let written = '';
+function inOurAlphabet(grammar: string, work: Work): string {
+  const reader = new Reader([...grammar], work);
+  const written: string[] = [];
+  let characters = 0;
   for (let next = reader.take(); next !== null; next = reader.take()) {
-    if (next === '"') written += literal(reader.text());
-    else if (next === '[') written += reader.set();
-    else if (next === '#') reader.skipLine();
-    else if (next === '{') written += `{${reader.repetition()}`;
-    else written += next;
+    const part =
+      next === '"'
+        ? literal(reader.text())
+        : next === '['
+          ? reader.set()
+          : next === '{'
+            ? `{${reader.repetition()}`
+            : next;
+    if (next === '#') reader.skipLine();
+    else written.push(part);
+    characters += part.length;
+    if (characters > MAX_GRAMMAR_CHARACTERS) throw tooLarge();
   }
-  return written;
+  return written.join('');
 }
 
 class Reader {
   readonly #source: readonly string[];
+  readonly #work: Work;
   #at = 0;
 
-  constructor(source: readonly string[]) {
+  constructor(source: readonly string[], work: Work) {
     this.#source = source;
+    this.#work = work;
   }
 
   take(): string | null {
@@ -162,7 +172,8 @@ class Reader {
       if (last === null || last < first) throw new GrammarError('has a class with a range that goes nowhere');
       ranges.push([first, last]);
     }
-    const expression = setExpression(negated ? complement(ranges) : merged(ranges));
+    this.#work.spend(ranges.length);
+    const expression = setExpression(checkClass(negated ? complement(ranges) : merged(ranges)), this.#work);
     if (expression === null) throw new GrammarError('has a class that no character is in');
     return expression;
   }
