@@ -7,12 +7,16 @@ import { type Automaton, automatonOf, common, isEverything, type State } from '.
 import { CHARACTERS_A_STEP, LAST_CODE_POINT, merged, type Rules, type Work } from './ebnf.ts';
 import { readRegex } from './read-regex.ts';
 
-/** Characters that JSON has short escapes for, by the letter behind the backslash. */
-const SHORT: ReadonlyMap<number, string> = new Map(
-  Object.entries({ '"': '"', '\\': '\\', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't' }).map(
-    ([character, letter]) => [character.charCodeAt(0), letter],
-  ),
-);
+/** Characters that JSON has short escapes for, in their order, with what writes the letter behind the backslash. */
+const SHORT: readonly (readonly [code: number, letter: string])[] = Object.entries({
+  '\b': 'b',
+  '\t': 't',
+  '\n': 'n',
+  '\f': 'f',
+  '\r': 'r',
+  '"': '"',
+  '\\': '\\',
+}).map(([character, letter]) => [character.charCodeAt(0), literal(letter)]);
 
 /** Characters below 128 that stand for themselves; the mark of the alphabet is no character of an answer. */
 const ASCII: readonly Range[] = [
@@ -43,26 +47,30 @@ export const regexRule = (pattern: string, rules: Rules): string =>
 export function automatonRule(automaton: Automaton, { rules, inJson }: Written): string {
   const names = automaton.map(() => rules.reserve());
   // Most states of an automaton have the same lists.
-  const letters = new Map<readonly Range[], string | null>();
-  const lettersIn = (ranges: readonly Range[]): string | null => {
-    const known = letters.get(ranges);
+  const lists = new Map<readonly Range[], { low: string | null; escaped: readonly string[] }>();
+  const listOf = (ranges: readonly Range[]): { low: string | null; escaped: readonly string[] } => {
+    const known = lists.get(ranges);
     if (known !== undefined) return known;
-    const written = ascii(ranges, inJson, rules.work);
-    letters.set(ranges, written);
+    const written = {
+      low: ascii(ranges, inJson, rules.work),
+      escaped: inJson ? SHORT.flatMap(([code, letter]) => (has(ranges, code) ? [letter] : [])) : [],
+    };
+    lists.set(ranges, written);
     return written;
   };
   const beyond = new Map<readonly Range[], string>();
   for (const [at, state] of automaton.entries()) {
-    const low = state.next.flatMap(({ ranges, to }) => {
-      const written = lettersIn(ranges);
-      return written === null ? [] : [`${written} ${names[to]!}`];
-    });
-    const choices = [
-      ...(state.accepts ? [inJson ? '"\\""' : '""'] : []),
-      ...low,
-      ...high(state, names, { rules, beyond }),
-      ...(inJson ? escapes(state, names) : []),
-    ];
+    const choices = state.accepts ? [inJson ? '"\\""' : '""'] : [];
+    const escapes: string[] = [];
+    for (const { ranges, to } of state.next) {
+      const { low, escaped } = listOf(ranges);
+      if (low !== null) choices.push(`${low} ${names[to]!}`);
+      for (const letter of escaped) escapes.push(`${letter} ${names[to]!}`);
+      // Where every character leads to one state, it may be written by its number: any but halves of characters.
+      if (inJson && isEverything(ranges)) escapes.push(`"u" (${NUMBER}) ${names[to]!}`);
+    }
+    choices.push(...high(state, names, { rules, beyond }));
+    if (escapes.length > 0) choices.push(`"\\\\" (${escapes.join(' | ')})`);
     rules.define(names[at]!, choices.join(' | '));
   }
   return names[0]!;
@@ -72,17 +80,6 @@ export function automatonRule(automaton: Automaton, { rules, inJson }: Written):
 function ascii(ranges: readonly Range[], inJson: boolean, work: Work): string | null {
   const codes = common(ranges, inJson ? PLAIN : ASCII, work);
   return codes.length === 0 ? null : classOf(codes);
-}
-
-function escapes(state: State, names: readonly string[]): string[] {
-  const choices = state.next.flatMap(({ ranges, to }) =>
-    [...SHORT].filter(([code]) => has(ranges, code)).map(([, letter]) => `${literal(letter)} ${names[to]!}`),
-  );
-  const [only, ...others] = state.next;
-  // Where every character leads to one state, it may be written by its number: any but halves of characters.
-  if (only !== undefined && others.length === 0 && isEverything(only.ranges))
-    choices.push(`"u" (${NUMBER}) ${names[only.to]!}`);
-  return choices.length === 0 ? [] : [`"\\\\" (${choices.join(' | ')})`];
 }
 
 const NUMBER = '[0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2}';
@@ -192,7 +189,7 @@ export function choiceRule(choices: readonly { text: string; rule: string }[], r
   for (const { text } of choices) rules.work.spend(1 + Math.ceil(text.length / CHARACTERS_A_STEP));
   const sorted = choices.map(({ text, rule }) => ({ letters: lettersOf(text), rule }));
   sorted.sort((a, b) => order(a.letters, b.letters));
-  return rules.add(prefixes(sorted, 0));
+  return rules.add(prefixes(sorted, { depth: 0, level: 1, rules }));
 }
 
 interface Choice {
@@ -211,11 +208,17 @@ function sharedLength(some: readonly number[], others: readonly number[], from: 
   return length;
 }
 
+/** Choices inside choices: the compiler reads them by functions that call themselves, and dies of some hundreds. */
+const MAX_LEVELS = 32;
+
 /**
  * Texts by what they begin with.
  * @param choices sorted, with the first `depth` letters in common.
  */
-function prefixes(choices: readonly Choice[], depth: number): string {
+function prefixes(
+  choices: readonly Choice[],
+  { depth, level, rules }: { depth: number; level: number; rules: Rules },
+): string {
   const written: string[] = [];
   for (let at = 0; at < choices.length;) {
     const { letters, rule } = choices[at]!;
@@ -228,8 +231,11 @@ function prefixes(choices: readonly Choice[], depth: number): string {
     while (end < choices.length && choices[end]!.letters[depth] === letters[depth]) end += 1;
     // Sorted, so what first and last have in common all have.
     const shared = sharedLength(letters, choices[end - 1]!.letters, depth);
-    written.push(`${literalOf(letters.slice(depth, shared))} ${prefixes(choices.slice(at, end), shared)}`);
+    const rest = prefixes(choices.slice(at, end), { depth: shared, level: level + 1, rules });
+    written.push(`${literalOf(letters.slice(depth, shared))} ${rest}`);
     at = end;
   }
-  return written.length === 1 ? written[0]! : `(${written.join(' | ')})`;
+  if (written.length === 1) return written[0]!;
+  const all = written.join(' | ');
+  return level % MAX_LEVELS === 0 ? rules.add(all) : `(${all})`;
 }
