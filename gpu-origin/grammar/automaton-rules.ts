@@ -146,7 +146,8 @@ function sequencesOf(next: State['next'], names: readonly string[], work: Work):
   const sequences = ranges.flatMap(({ from, last, to }) =>
     [...byteSequences(from, last)].map((bytes): Sequence => ({ bytes, rule: names[to]! })),
   );
-  work.spend(ranges.length + sequences.length);
+  // Each is up to eight ends of ranges, and a line of text.
+  work.spend(ranges.length + 8 * sequences.length);
   return sequences;
 }
 

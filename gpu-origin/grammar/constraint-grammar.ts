@@ -16,6 +16,7 @@ import {
   complement,
   GrammarError,
   MAX_GRAMMAR_CHARACTERS,
+  MAX_WRITTEN_OUT,
   merged,
   Rules,
   tooLarge,
@@ -116,8 +117,6 @@ const ESCAPES: Record<string, string> = {
 
 /** Groups inside one another: the compiler reads them by functions that call themselves, and dies of some hundreds. */
 const MAX_GROUPS = 64;
-/** Texts and classes with all repetitions written out, which the compiler does: 65,536 take it a second. */
-const MAX_WRITTEN_OUT = 65_536;
 
 /**
  * A client's grammar in XGrammar's EBNF, its texts and classes put into the alphabet (alphabet.ts says why); the rest

@@ -33,8 +33,11 @@ export const cannotHold = (path: readonly PropertyKey[]): GrammarError =>
   new GrammarError('is a keyword that this server cannot hold answers to', path, true);
 
 /**
- * Work that the text of one request's grammar may cost, of all its patterns, lists and functions together, in steps of
- * the algorithms: a part visited, a range cut, a pair of states, eight characters written. MEASURED_REASON
+ * Work that the text of one request's grammar may cost, of all its patterns, lists and functions together, in steps: a
+ * part visited, a range cut, a pair of states, eight characters read or written. 300,000 take a tenth of a second. Of
+ * what people ask for, the schemas of our tests need 2,700 at most, OpenAI's own 4,100, `format: uri` 12,100, a tool
+ * of ours in 128 variants 16,000, an object of 500 properties with additional ones 22,000, six texts with a `maxLength`
+ * of 200 to 206 45,000, 100 whole numbers with bounds of their own 75,000.
  */
 export const MAX_WORK = 300_000;
 
@@ -67,6 +70,12 @@ export const LAST_CODE_POINT = 0x10ffff;
 /** Larger grammars take seconds to compile and megabytes to hold. */
 export const MAX_GRAMMAR_CHARACTERS = 400_000;
 
+/**
+ * Parts of a grammar with its repetitions written out, which the compiler does: 65,536 take it one or two seconds,
+ * 400,000 a minute.
+ */
+export const MAX_WRITTEN_OUT = 65_536;
+
 /** Characters read or written that count as one step of work. */
 export const CHARACTERS_A_STEP = 8;
 
@@ -77,6 +86,7 @@ export class Rules {
   readonly #names = new Map<string, string>();
   readonly #made = new Map<string, string>();
   #characters = 0;
+  #writtenOut = 0;
   #next = 0;
 
   constructor(work = new Work()) {
@@ -116,15 +126,26 @@ export class Rules {
     if (this.#characters > MAX_GRAMMAR_CHARACTERS) throw tooLarge();
   }
 
+  /** @returns `count` as it stands in a repetition. @throws GrammarError when there are too many in all. */
+  times(count: number): number {
+    this.#writtenOut += count;
+    if (this.#writtenOut > MAX_WRITTEN_OUT)
+      throw new GrammarError(
+        `has lists of more than ${MAX_WRITTEN_OUT} items in all; lower 'maxItems', or leave it out`,
+      );
+    return count;
+  }
+
   /** Leaves no rule behind when `make` throws; the work stays spent. */
   attempt<T>(make: () => T): T {
     const kept = [this.#bodies, this.#names, this.#made].map((map) => ({ map, size: map.size }));
-    const characters = this.#characters;
+    const [characters, writtenOut] = [this.#characters, this.#writtenOut];
     try {
       return make();
     } catch (error) {
       for (const { map, size } of kept) for (const key of [...map.keys()].slice(size)) map.delete(key);
       this.#characters = characters;
+      this.#writtenOut = writtenOut;
       throw error;
     }
   }

@@ -105,6 +105,7 @@ export class ObjectRules {
     const member = this.#rules.add(`json_string ":" ws ${value}`);
     // Names that repeat would count as one.
     if (min > 1) throw new GrammarError('is understood up to 1', [...path, 'minProperties']);
+    atPath(path, () => this.#rules.times(max ?? 0));
     const others = max === null ? `("," ws ${member})*` : `("," ws ${member}){0,${max - 1}}`;
     return this.#rules.add(
       `"{" ws ${min === 0 ? `(${member} ${others} ws)?` : `${member} ${others} ws`} "}"`,

@@ -8,7 +8,10 @@ const MAX_REPETITION = 256;
 const MAX_PATTERN = 2_048;
 /** Groups inside one another: the automaton is built by a function that calls itself for each. */
 const MAX_DEPTH = 32;
-/** Of one class, once they are merged: `\S` has 11, `[^\s\d]` 12, all of Latin's small letters with accents 90. */
+/**
+ * Of one class, once they are merged: `\S` has 11, Latin's small letters 145, all emoji 156, all punctuation 199. All
+ * letters are 684, but written out they do not fit a pattern.
+ */
 const MAX_RANGES = 256;
 
 const DIGIT: Range[] = [[0x30, 0x39]];

@@ -193,6 +193,7 @@ class SchemaRules {
         : this.of(items, [...path, 'items'], depth + 1);
     const least = Math.max(0, min - first.length);
     const most = max === null ? null : max - first.length;
+    atPath(path, () => this.#rules.times(Math.max(least, most ?? 0)));
     const body = listOf(first, rest, least, most);
     if (body === '') return this.#rules.add('"[" ws "]"');
     return this.#rules.add(`"[" ws ${least + first.length === 0 ? `(${body} ws)?` : `${body} ws`} "]"`);
