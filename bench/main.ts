@@ -6,6 +6,7 @@ import { cacheFolder, findBase } from '../cli/local/find-base.ts';
 import { createOutput } from '../cli/output.ts';
 import { benchCliffs } from './cliffs.ts';
 import { benchCompare } from './compare.ts';
+import { benchHostile } from './hostile.ts';
 import { describeMachine } from './machine.ts';
 import { benchNeighbours } from './neighbours.ts';
 import { parseOptions, USAGE } from './options.ts';
@@ -24,6 +25,7 @@ const [command, ...rest] = process.argv.slice(2);
 const others = {
   cliffs: benchCliffs,
   compare: benchCompare,
+  hostile: benchHostile,
   neighbours: benchNeighbours,
   profile: benchProfile,
   proxies: benchProxies,

@@ -88,6 +88,8 @@ export function refuseLimits(
 /** A JSON Schema, as it is written in the body, bytes. What a hundred nested properties take, ten times. */
 export const MAX_SCHEMA_BYTES = 65_536;
 export const MAX_GUIDED_CHOICES = 1_000;
+/** Of all choices of a request, UTF-8: as a schema that lists them. */
+export const MAX_GUIDED_CHOICES_BYTES = 65_536;
 /** A regular expression, one of the choices. */
 export const MAX_GUIDED_CHARACTERS = 2_048;
 export const MAX_GRAMMAR_BYTES = 16_384;
@@ -134,7 +136,14 @@ export type TextFormat = z.infer<typeof TextFormat>;
 /** vLLM takes a schema as text, too. */
 const jsonOrText = z.union([JsonSchema, z.string().max(MAX_SCHEMA_BYTES)], 'must be a JSON Schema');
 const regex = z.string().min(1).max(MAX_GUIDED_CHARACTERS);
-const choice = z.array(z.string().min(1).max(MAX_GUIDED_CHARACTERS)).min(1).max(MAX_GUIDED_CHOICES);
+const choice = z
+  .array(z.string().min(1).max(MAX_GUIDED_CHARACTERS))
+  .min(1)
+  .max(MAX_GUIDED_CHOICES)
+  .refine(
+    (texts) => new TextEncoder().encode(texts.join('')).length <= MAX_GUIDED_CHOICES_BYTES,
+    `must not have more than ${MAX_GUIDED_CHOICES_BYTES} bytes in all its texts; send fewer or shorter ones`,
+  );
 const grammar = z.string().min(1).max(MAX_GRAMMAR_BYTES);
 
 /** vLLM's names, today's and those of its versions before 0.12. */

@@ -10,10 +10,17 @@ export interface SignedOrigin {
 /** @param path such as `/v1/completions`. @returns the body in the edge's envelope, and the header that signs both. */
 export async function signForOrigin(
   origin: SignedOrigin,
-  ask: { path: string; request: object; chain: readonly ChainEntry[]; model: string; requestId: string },
+  ask: {
+    path: string;
+    request: object;
+    chain: readonly ChainEntry[];
+    model: string;
+    requestId: string;
+    tenant?: string;
+  },
 ): Promise<{ text: string; headers: Record<string, string> }> {
-  const { path, request, chain, model, requestId } = ask;
-  const text = JSON.stringify({ request, graft: { chain, tenant: 'bench', request_id: requestId, model } });
+  const { path, request, chain, model, requestId, tenant = 'bench' } = ask;
+  const text = JSON.stringify({ request, graft: { chain, tenant, request_id: requestId, model } });
   const signed = {
     originId: origin.id,
     method: 'POST',

@@ -3,18 +3,31 @@
  * `"ababa" | "aba"` lets "abababa" through as well.
  */
 import { byteSequences, classOf, HIGH, lettersOf, literal, literalOf, type Range } from './alphabet.ts';
-import type { Automaton, State } from './automaton.ts';
-import { LAST_CODE_POINT, type Rules } from './ebnf.ts';
+import { type Automaton, automatonOf, common, isEverything, type State } from './automaton.ts';
+import { CHARACTERS_A_STEP, LAST_CODE_POINT, merged, type Rules, type Work } from './ebnf.ts';
+import { readRegex } from './read-regex.ts';
 
-/** What stands in a JSON string as it is, below 128: no quote, no backslash, no control character. */
-const isPlain = (code: number): boolean => code >= 0x20 && code !== 0x22 && code !== 0x5c;
+/** Characters that JSON has short escapes for, in their order, with what writes the letter behind the backslash. */
+const SHORT: readonly (readonly [code: number, letter: string])[] = Object.entries({
+  '\b': 'b',
+  '\t': 't',
+  '\n': 'n',
+  '\f': 'f',
+  '\r': 'r',
+  '"': '"',
+  '\\': '\\',
+}).map(([character, letter]) => [character.charCodeAt(0), literal(letter)]);
 
-/** Characters that JSON has short escapes for, by the letter behind the backslash. */
-const SHORT: ReadonlyMap<number, string> = new Map(
-  Object.entries({ '"': '"', '\\': '\\', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't' }).map(
-    ([character, letter]) => [character.charCodeAt(0), letter],
-  ),
-);
+/** Characters below 128 that stand for themselves; the mark of the alphabet is no character of an answer. */
+const ASCII: readonly Range[] = [
+  [0, 0],
+  [2, HIGH - 1],
+];
+const PLAIN: readonly Range[] = [
+  [0x20, 0x21],
+  [0x23, 0x5b],
+  [0x5d, HIGH - 1],
+];
 
 interface Written {
   rules: Rules;
@@ -22,53 +35,63 @@ interface Written {
   inJson: boolean;
 }
 
+/** Whole texts that fit an expression; equal expressions share their rules. @throws GrammarError */
+export const regexRule = (pattern: string, rules: Rules): string =>
+  rules.once(`regex ${pattern}`, () => {
+    const { work } = rules;
+    const automaton = automatonOf(readRegex(pattern, { anywhere: false, work }), work);
+    return automatonRule(automaton, { rules, inJson: false });
+  });
+
 /** @returns the rule where it begins. */
 export function automatonRule(automaton: Automaton, { rules, inJson }: Written): string {
   const names = automaton.map(() => rules.reserve());
+  // Most states of an automaton have the same lists.
+  const lists = new Map<readonly Range[], { low: string | null; escaped: readonly string[] }>();
+  const listOf = (ranges: readonly Range[]): { low: string | null; escaped: readonly string[] } => {
+    const known = lists.get(ranges);
+    if (known !== undefined) return known;
+    const written = {
+      low: ascii(ranges, inJson, rules.work),
+      escaped: inJson ? SHORT.flatMap(([code, letter]) => (has(ranges, code) ? [letter] : [])) : [],
+    };
+    lists.set(ranges, written);
+    return written;
+  };
+  const beyond = new Map<readonly Range[], string>();
   for (const [at, state] of automaton.entries()) {
-    const choices = [
-      ...(state.accepts ? [inJson ? '"\\""' : '""'] : []),
-      ...ascii(state, names, inJson),
-      ...high(state, names, rules),
-      ...(inJson ? escapes(state, names) : []),
-    ];
+    const choices = state.accepts ? [inJson ? '"\\""' : '""'] : [];
+    const escapes: string[] = [];
+    for (const { ranges, to } of state.next) {
+      const { low, escaped } = listOf(ranges);
+      if (low !== null) choices.push(`${low} ${names[to]!}`);
+      for (const letter of escaped) escapes.push(`${letter} ${names[to]!}`);
+      // Where every character leads to one state, it may be written by its number: any but halves of characters.
+      if (inJson && isEverything(ranges)) escapes.push(`"u" (${NUMBER}) ${names[to]!}`);
+    }
+    choices.push(...high(state, names, { rules, beyond }));
+    if (escapes.length > 0) choices.push(`"\\\\" (${escapes.join(' | ')})`);
     rules.define(names[at]!, choices.join(' | '));
   }
   return names[0]!;
 }
 
-function ascii(state: State, names: readonly string[], inJson: boolean): string[] {
-  return state.next.flatMap(({ ranges, to }) => {
-    const codes: Range[] = [];
-    for (const [from, last] of ranges)
-      for (let code = from; code <= Math.min(last, HIGH - 1); code += 1) {
-        // The mark of the alphabet is no character of an answer.
-        if (code === 1 || (inJson && !isPlain(code))) continue;
-        const before = codes.at(-1);
-        if (before !== undefined && before[1] === code - 1) codes[codes.length - 1] = [before[0], code];
-        else codes.push([code, code]);
-      }
-    return codes.length === 0 ? [] : [`${classOf(codes)} ${names[to]!}`];
-  });
-}
-
-function escapes(state: State, names: readonly string[]): string[] {
-  const choices = state.next.flatMap(({ ranges, to }) =>
-    [...SHORT]
-      .filter(([code]) => ranges.some(([from, last]) => from <= code && code <= last))
-      .map(([, letter]) => `${literal(letter)} ${names[to]!}`),
-  );
-  const [only, ...others] = state.next;
-  // Where every character leads to one state, it may be written by its number: any but halves of characters.
-  if (only !== undefined && others.length === 0 && isEverything(only.ranges))
-    choices.push(`"u" (${NUMBER}) ${names[only.to]!}`);
-  return choices.length === 0 ? [] : [`"\\\\" (${choices.join(' | ')})`];
+/** @returns null when none of these is below 128. */
+function ascii(ranges: readonly Range[], inJson: boolean, work: Work): string | null {
+  const codes = common(ranges, inJson ? PLAIN : ASCII, work);
+  return codes.length === 0 ? null : classOf(codes);
 }
 
 const NUMBER = '[0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2}';
 
-const isEverything = ([first, ...others]: readonly Range[]): boolean =>
-  first !== undefined && others.length === 0 && first[0] === 0 && first[1] === LAST_CODE_POINT;
+/** Looks at those below 128 only: `code` is one of them. */
+function has(ranges: readonly Range[], code: number): boolean {
+  for (const [from, to] of ranges) {
+    if (from > code) return false;
+    if (to >= code) return true;
+  }
+  return false;
+}
 
 interface Sequence {
   bytes: readonly Range[];
@@ -76,49 +99,79 @@ interface Sequence {
 }
 
 /** One character of these, whatever follows; null when there are none. */
-export function setExpression(ranges: readonly Range[]): string | null {
-  const state: State = { accepts: false, next: [{ ranges, to: 0 }] };
-  const parts = [...ascii(state, [''], false), ...high(state, [''], null)].map((part) => part.trim());
+export function setExpression(ranges: readonly Range[], work: Work): string | null {
+  const low = ascii(ranges, false, work);
+  const sequences = sequencesOf([{ ranges, to: 0 }], [''], work);
+  const parts = [
+    ...(low === null ? [] : [low]),
+    ...(sequences.length === 0 ? [] : [branches(sequences, 0).trim()]),
+  ];
   return parts.length === 0 ? null : `(${parts.join(' | ')})`;
 }
 
-/** @param rules where what many states have is put. */
-function high(state: State, names: readonly string[], rules: Rules | null): string[] {
-  const all = state.next.find(({ ranges }) =>
-    ranges.some(([from, to]) => from <= HIGH && to === LAST_CODE_POINT),
-  );
-  if (all !== undefined && rules !== null) {
-    const bytes = [...byteSequences(HIGH, LAST_CODE_POINT)];
-    return [`${rules.add(branches(bytes.map((one) => ({ bytes: one, rule: '' }))))} ${names[all.to]!}`];
+/** Fewer are written where they are: a rule of its own costs the compiler more. */
+const SHARED_SEQUENCES = 4;
+
+function high(
+  state: State,
+  names: readonly string[],
+  { rules, beyond }: { rules: Rules; beyond: Map<readonly Range[], string> },
+): string[] {
+  const next = state.next.filter(({ ranges }) => ranges.at(-1)![1] >= HIGH);
+  const [only, ...others] = next;
+  if (only === undefined) return [];
+  const all = next.find(({ ranges }) => ranges.some(([from, to]) => from <= HIGH && to === LAST_CODE_POINT));
+  // Of one list to one state: what many states have is put into a rule of its own.
+  const shared = all ?? (others.length === 0 ? only : undefined);
+  if (shared === undefined) return [branches(sequencesOf(next, names, rules.work), 0)];
+  const list = all === undefined ? shared.ranges : EVERYTHING;
+  let rule = beyond.get(list);
+  if (rule === undefined) {
+    const sequences = sequencesOf([{ ranges: list, to: 0 }], [''], rules.work);
+    const written = branches(sequences, 0);
+    rule = sequences.length < SHARED_SEQUENCES ? `(${written})` : rules.add(written);
+    beyond.set(list, rule);
   }
-  const sequences = state.next.flatMap(({ ranges, to }) =>
-    ranges.flatMap(([from, last]) =>
-      last < HIGH
-        ? []
-        : [...byteSequences(Math.max(from, HIGH), last)].map((bytes): Sequence => ({
-            bytes,
-            rule: names[to]!,
-          })),
-    ),
-  );
-  return sequences.length === 0 ? [] : [branches(sequences)];
+  return [`${rule} ${names[shared.to]!}`];
 }
 
-/** @returns what goes on with the first bytes of all, cut so that each byte leads to one thing. */
-function branches(sequences: readonly Sequence[]): string {
+const EVERYTHING: readonly Range[] = [[0, LAST_CODE_POINT]];
+
+/** Characters of 128 and more as bytes, in their order. */
+function sequencesOf(next: State['next'], names: readonly string[], work: Work): Sequence[] {
+  const ranges = next.flatMap(({ ranges, to }) =>
+    ranges.flatMap(([from, last]) => (last < HIGH ? [] : [{ from: Math.max(from, HIGH), last, to }])),
+  );
+  ranges.sort((a, b) => a.from - b.from);
+  const sequences = ranges.flatMap(({ from, last, to }) =>
+    [...byteSequences(from, last)].map((bytes): Sequence => ({ bytes, rule: names[to]! })),
+  );
+  // Each is up to eight ends of ranges, and a line of text.
+  work.spend(ranges.length + 8 * sequences.length);
+  return sequences;
+}
+
+/**
+ * @param sequences in the order of their characters, none of which is in two: then their first bytes are the same range,
+ * or apart.
+ * @param depth bytes that they have in common already.
+ * @returns what goes on with the next bytes of all, so that each byte leads to one thing.
+ */
+function branches(sequences: readonly Sequence[], depth: number): string {
   const [first] = sequences;
-  if (first!.bytes.length === 0) return first!.rule;
-  const borders = new Set(sequences.flatMap(({ bytes }) => [bytes[0]![0], bytes[0]![1] + 1]));
-  const sorted = [...borders].sort((a, b) => a - b);
+  if (first!.bytes.length === depth) return first!.rule;
   const bodies = new Map<string, Range[]>();
-  for (const [at, from] of sorted.slice(0, -1).entries()) {
-    const here = sequences.filter(({ bytes }) => bytes[0]![0] <= from && from <= bytes[0]![1]);
-    if (here.length === 0) continue;
-    const body = branches(here.map(({ bytes, rule }) => ({ bytes: bytes.slice(1), rule })));
-    const range = [from - HIGH, sorted[at + 1]! - 1 - HIGH] as const;
-    bodies.set(body, [...(bodies.get(body) ?? []), range]);
+  for (let at = 0; at < sequences.length;) {
+    const [from, to] = sequences[at]!.bytes[depth]!;
+    let end = at + 1;
+    while (end < sequences.length && sequences[end]!.bytes[depth]![0] === from) end += 1;
+    const body = branches(sequences.slice(at, end), depth + 1);
+    const ranges = bodies.get(body);
+    if (ranges === undefined) bodies.set(body, [[from - HIGH, to - HIGH]]);
+    else ranges.push([from - HIGH, to - HIGH]);
+    at = end;
   }
-  const choices = [...bodies].map(([body, ranges]) => `${classOf(ranges)} ${body}`);
+  const choices = [...bodies].map(([body, ranges]) => `${classOf(merged(ranges))} ${body}`);
   return choices.length === 1 ? `"\\x01" ${choices[0]!}` : `"\\x01" (${choices.join(' | ')})`;
 }
 
@@ -132,39 +185,58 @@ export function textsRule(texts: readonly string[], rules: Rules): string {
   );
 }
 
-/** One of the texts, and what follows it. */
-export const choiceRule = (choices: readonly { text: string; rule: string }[], rules: Rules): string =>
-  rules.add(prefixes(choices.map(({ text, rule }) => ({ letters: lettersOf(text), rule }))));
+/** One of the texts, none of which is there twice, and what follows it. */
+export function choiceRule(choices: readonly { text: string; rule: string }[], rules: Rules): string {
+  for (const { text } of choices) rules.work.spend(1 + Math.ceil(text.length / CHARACTERS_A_STEP));
+  const sorted = choices.map(({ text, rule }) => ({ letters: lettersOf(text), rule }));
+  sorted.sort((a, b) => order(a.letters, b.letters));
+  return rules.add(prefixes(sorted, { depth: 0, level: 1, rules }));
+}
 
 interface Choice {
   letters: readonly number[];
   rule: string;
 }
 
-/** Texts by what they begin with. */
-function prefixes(choices: readonly Choice[]): string {
-  const groups = new Map<number, Choice[]>();
-  const ends: string[] = [];
-  for (const { letters, rule } of choices) {
-    const [first, ...tail] = letters;
-    if (first === undefined) ends.push(rule);
-    else groups.set(first, [...(groups.get(first) ?? []), { letters: tail, rule }]);
-  }
-  const written = [...groups].map(([first, tails]) => {
-    const { shared, left } = sharedBeginning(tails);
-    return `${literalOf([first, ...shared])} ${prefixes(left)}`;
-  });
-  const all = [...written, ...ends];
-  return all.length === 1 ? all[0]! : `(${all.join(' | ')})`;
+function order(some: readonly number[], others: readonly number[]): number {
+  const shared = sharedLength(some, others, 0);
+  return (some[shared] ?? -1) - (others[shared] ?? -1);
 }
 
-function sharedBeginning(choices: readonly Choice[]): { shared: number[]; left: Choice[] } {
-  const [first] = choices;
-  let length = 0;
-  const same = (): boolean => choices.every(({ letters }) => letters[length] === first!.letters[length]);
-  while (length < first!.letters.length && same()) length += 1;
-  return {
-    shared: first!.letters.slice(0, length),
-    left: choices.map(({ letters, rule }) => ({ letters: letters.slice(length), rule })),
-  };
+function sharedLength(some: readonly number[], others: readonly number[], from: number): number {
+  let length = from;
+  while (length < some.length && some[length] === others[length]) length += 1;
+  return length;
+}
+
+/** Choices inside choices: the compiler reads them by functions that call themselves, and dies of some hundreds. */
+const MAX_LEVELS = 32;
+
+/**
+ * Texts by what they begin with.
+ * @param choices sorted, with the first `depth` letters in common.
+ */
+function prefixes(
+  choices: readonly Choice[],
+  { depth, level, rules }: { depth: number; level: number; rules: Rules },
+): string {
+  const written: string[] = [];
+  for (let at = 0; at < choices.length;) {
+    const { letters, rule } = choices[at]!;
+    if (letters.length === depth) {
+      written.push(rule);
+      at += 1;
+      continue;
+    }
+    let end = at + 1;
+    while (end < choices.length && choices[end]!.letters[depth] === letters[depth]) end += 1;
+    // Sorted, so what first and last have in common all have.
+    const shared = sharedLength(letters, choices[end - 1]!.letters, depth);
+    const rest = prefixes(choices.slice(at, end), { depth: shared, level: level + 1, rules });
+    written.push(`${literalOf(letters.slice(depth, shared))} ${rest}`);
+    at = end;
+  }
+  if (written.length === 1) return written[0]!;
+  const all = written.join(' | ');
+  return level % MAX_LEVELS === 0 ? rules.add(all) : `(${all})`;
 }

@@ -9,16 +9,29 @@ import {
   type PlacedConstraint,
   type Result,
 } from '../../protocol/index.ts';
-import { automatonRule, textsRule, setExpression } from './automaton-rules.ts';
+import { automatonRule, regexRule, setExpression, textsRule } from './automaton-rules.ts';
 import { ANY, anyNumberOf, automatonOf } from './automaton.ts';
-import { GrammarError, Rules, complement, merged } from './ebnf.ts';
-import { readRegex } from './read-regex.ts';
+import {
+  CHARACTERS_A_STEP,
+  complement,
+  GrammarError,
+  MAX_GRAMMAR_CHARACTERS,
+  MAX_WRITTEN_OUT,
+  merged,
+  Rules,
+  tooLarge,
+  Work,
+} from './ebnf.ts';
+import { checkClass } from './read-regex.ts';
 import { schemaRule } from './schema-rules.ts';
 import { literal, type Range } from './alphabet.ts';
 
-/** Errors: what the grammar cannot hold, by its place in the body. */
-export function grammarOf({ constraint, path }: PlacedConstraint): Result<string, ApiError> {
-  return inPlace(path, () => textOf(constraint));
+/** Errors: what the grammar cannot hold, or costs too much work, by its place in the body. */
+export function grammarOf(
+  { constraint, path }: PlacedConstraint,
+  work = new Work(),
+): Result<string, ApiError> {
+  return inPlace(path, () => textOf(constraint, work));
 }
 
 /** Makes something of a part of the body. @returns its error by its place. */
@@ -33,9 +46,9 @@ export function inPlace<T>(path: readonly PropertyKey[], make: () => T): Result<
   }
 }
 
-function textOf(constraint: Constraint): string {
-  if (constraint.kind === 'grammar') return inOurAlphabet(constraint.grammar);
-  const rules = new Rules();
+function textOf(constraint: Constraint, work: Work): string {
+  if (constraint.kind === 'grammar') return inOurAlphabet(constraint.grammar, work);
+  const rules = new Rules(work);
   defineJson(rules);
   return rules.text(constraintRule(constraint, rules));
 }
@@ -48,10 +61,7 @@ export function constraintRule(constraint: Constraint, rules: Rules): string {
     case 'json_schema':
       return schemaRule(rules, parsed(constraint.schema));
     case 'regex':
-      return automatonRule(automatonOf(readRegex(constraint.pattern, { anywhere: false })), {
-        rules,
-        inJson: false,
-      });
+      return regexRule(constraint.pattern, rules);
     case 'choice':
       return textsRule(constraint.choices, rules);
     case 'grammar':
@@ -75,7 +85,7 @@ const MAX_BLANKS = 20;
 const DIGITS = 18;
 
 /** Any string, of any characters. */
-const STRING = automatonOf(anyNumberOf(ANY));
+const STRING = automatonOf(anyNumberOf(ANY), new Work());
 
 /**
  * Defines what all JSON grammars use; to be called once. No two choices of a rule begin alike (automaton-rules.ts says
@@ -97,36 +107,92 @@ export function defineJson(rules: Rules): void {
 
 /** Repetitions in a client's own grammar: each is a state; a thousand of them take seconds. */
 const MAX_REPETITION = 256;
+/** `{255, 256}` with blanks, characters. */
+const MAX_REPETITION_TEXT = 64;
 
 const ESCAPES: Record<string, string> = {
   ...{ n: '\n', r: '\r', t: '\t', b: '\b', f: '\f', v: '\v', a: '\x07', e: '\x1b', '0': '\0' },
   ...Object.fromEntries([...'"\\\'?-]['].map((character) => [character, character])),
 };
 
+/** Groups inside one another: the compiler reads them by functions that call themselves, and dies of some hundreds. */
+const MAX_GROUPS = 64;
+
 /**
  * A client's grammar in XGrammar's EBNF, its texts and classes put into the alphabet (alphabet.ts says why); the rest
  * is the client's own, and the compiler says what is wrong with it.
  * @throws GrammarError for texts and classes that do not end, escapes that are none, repetitions that are too long.
  */
-function inOurAlphabet(grammar: string): string {
-  const reader = new Reader([...grammar]);
-  let written = '';
+function inOurAlphabet(grammar: string, work: Work): string {
+  const reader = new Reader([...grammar], work);
+  const size = new WrittenOut();
+  const written: string[] = [];
+  let characters = 0;
+  const write = (part: string): void => {
+    written.push(part);
+    characters += part.length;
+    work.spend(part.length / CHARACTERS_A_STEP);
+    if (characters > MAX_GRAMMAR_CHARACTERS) throw tooLarge();
+  };
   for (let next = reader.take(); next !== null; next = reader.take()) {
-    if (next === '"') written += literal(reader.text());
-    else if (next === '[') written += reader.set();
-    else if (next === '#') reader.skipLine();
-    else if (next === '{') written += `{${reader.repetition()}`;
-    else written += next;
+    if (next === '#') {
+      reader.skipLine();
+      continue;
+    }
+    if (next === '{') {
+      const { text, most } = reader.repetition();
+      size.repeat(most);
+      write(`{${text}`);
+      continue;
+    }
+    size.take(next);
+    write(next === '"' ? literal(reader.text()) : next === '[' ? reader.set() : next);
   }
-  return written;
+  return written.join('');
+}
+
+/** How large a grammar is with its repetitions written out; rules that it names are not. */
+class WrittenOut {
+  /** Of the groups that are open, the whole first. */
+  readonly #groups: number[] = [0];
+  /** What a repetition would repeat. */
+  #last = 0;
+
+  take(next: string): void {
+    if (next === '(') {
+      if (this.#groups.length > MAX_GROUPS) throw new GrammarError(`has groups more than ${MAX_GROUPS} deep`);
+      this.#groups.push(0);
+      return;
+    }
+    if (/[\s|*+?]/.test(next)) return;
+    this.#last = next === ')' && this.#groups.length > 1 ? this.#groups.pop()! : 1;
+    this.#add(this.#last);
+  }
+
+  repeat(count: number): void {
+    this.#add(this.#last * Math.max(0, count - 1));
+    this.#last *= count;
+  }
+
+  #add(size: number): void {
+    const at = this.#groups.length - 1;
+    this.#groups[at]! += size;
+    if (this.#groups[at]! > MAX_WRITTEN_OUT)
+      throw new GrammarError(
+        `has more than ${MAX_WRITTEN_OUT} parts with its repetitions written out; shorten those inside one another`,
+      );
+  }
 }
 
 class Reader {
   readonly #source: readonly string[];
+  readonly #work: Work;
+  readonly #sets = new Map<string, string>();
   #at = 0;
 
-  constructor(source: readonly string[]) {
+  constructor(source: readonly string[], work: Work) {
     this.#source = source;
+    this.#work = work;
   }
 
   take(): string | null {
@@ -150,6 +216,16 @@ class Reader {
   }
 
   set(): string {
+    const begin = this.#at;
+    const ranges = this.#ranges();
+    const source = this.#source.slice(begin, this.#at).join('');
+    const written = this.#sets.get(source) ?? setExpression(checkClass(ranges), this.#work);
+    if (written === null) throw new GrammarError('has a class that no character is in');
+    this.#sets.set(source, written);
+    return written;
+  }
+
+  #ranges(): Range[] {
     const negated = this.#source[this.#at] === '^';
     if (negated) this.#at += 1;
     const ranges: Range[] = [];
@@ -162,18 +238,18 @@ class Reader {
       if (last === null || last < first) throw new GrammarError('has a class with a range that goes nowhere');
       ranges.push([first, last]);
     }
-    const expression = setExpression(negated ? complement(ranges) : merged(ranges));
-    if (expression === null) throw new GrammarError('has a class that no character is in');
-    return expression;
+    this.#work.spend(ranges.length);
+    return negated ? complement(ranges) : merged(ranges);
   }
 
-  /** What stands between the brackets of a repetition. */
-  repetition(): string {
+  /** What stands between the brackets of a repetition, the closing one included. */
+  repetition(): { text: string; most: number } {
     let text = '';
     for (let next = this.take(); next !== null && next !== '}'; next = this.take()) text += next;
-    if ((text.match(/\d+/g) ?? []).some((count) => Number(count) > MAX_REPETITION))
+    const most = Math.max(1, ...(text.slice(0, MAX_REPETITION_TEXT).match(/\d+/g) ?? []).map(Number));
+    if (most > MAX_REPETITION || text.length > MAX_REPETITION_TEXT)
       throw new GrammarError(`repeats more than ${MAX_REPETITION} times`);
-    return `${text}}`;
+    return { text: `${text}}`, most };
   }
 
   /** @returns null at the end of the class. */

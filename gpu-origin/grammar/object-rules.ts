@@ -3,7 +3,7 @@ import { isMap } from '../../protocol/index.ts';
 import { literal } from './alphabet.ts';
 import { ANY, anyNumberOf, automatonOf, butNot } from './automaton.ts';
 import { automatonRule } from './automaton-rules.ts';
-import { GrammarError, type Rules } from './ebnf.ts';
+import { atPath, GrammarError, type Rules, Work } from './ebnf.ts';
 import { count, type Schema } from './schema-keywords.ts';
 
 type Path = readonly PropertyKey[];
@@ -26,7 +26,7 @@ export class ObjectRules {
    */
   of(schema: Schema, path: Path, depth: number): string {
     const properties = mapOf(schema, 'properties', path);
-    const required = namesOf(schema, path);
+    const required = new Set(namesOf(schema, path));
     const { additionalProperties: more } = schema;
     const names = [...new Set([...Object.keys(properties), ...required])];
     if (names.length > MAX_PROPERTIES)
@@ -35,7 +35,7 @@ export class ObjectRules {
     const max = count(schema, 'maxProperties', path, MAX_PROPERTIES);
     if (names.length === 0) return this.#map(schema, more, { min: min ?? 0, max, path, depth });
     const counted =
-      min !== null && min > required.length
+      min !== null && min > required.size
         ? 'minProperties'
         : max !== null && max < names.length
           ? 'maxProperties'
@@ -43,11 +43,11 @@ export class ObjectRules {
     if (counted !== null) throw new GrammarError("is not understood beside 'properties'", [...path, counted]);
     const members = names.map((name) => ({
       rule: this.#member(name, { properties, more, path, depth }),
-      needed: required.includes(name),
+      needed: required.has(name),
     }));
     const open = more !== undefined && more !== false;
     const extra = open
-      ? this.#extra(names, this.#ruleOf(more, [...path, 'additionalProperties'], depth + 1))
+      ? this.#extra(names, this.#ruleOf(more, [...path, 'additionalProperties'], depth + 1), path)
       : null;
     return this.#sequence(members, extra);
   }
@@ -105,6 +105,7 @@ export class ObjectRules {
     const member = this.#rules.add(`json_string ":" ws ${value}`);
     // Names that repeat would count as one.
     if (min > 1) throw new GrammarError('is understood up to 1', [...path, 'minProperties']);
+    atPath(path, () => this.#rules.times(max ?? 0));
     const others = max === null ? `("," ws ${member})*` : `("," ws ${member}){0,${max - 1}}`;
     return this.#rules.add(
       `"{" ws ${min === 0 ? `(${member} ${others} ws)?` : `${member} ${others} ws`} "}"`,
@@ -112,13 +113,17 @@ export class ObjectRules {
   }
 
   /** A member with another name than these. */
-  #extra(names: readonly string[], value: string): string {
-    const others = butNot(automatonOf(anyNumberOf(ANY)), names);
-    return this.#rules.add(
-      `"\\"" ${automatonRule(others, { rules: this.#rules, inJson: true })} ":" ws ${value}`,
-    );
+  #extra(names: readonly string[], value: string, path: Path): string {
+    return atPath([...path, 'properties'], () => {
+      const others = butNot(ANYTHING, names, this.#rules.work);
+      return this.#rules.add(
+        `"\\"" ${automatonRule(others, { rules: this.#rules, inJson: true })} ":" ws ${value}`,
+      );
+    });
   }
 }
+
+const ANYTHING = automatonOf(anyNumberOf(ANY), new Work());
 
 function mapOf(schema: Schema, keyword: string, path: Path): Schema {
   const value = schema[keyword];

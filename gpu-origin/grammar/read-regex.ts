@@ -1,12 +1,18 @@
 /** Reads regular expressions. What cannot be held to while text is written is refused: nothing is left out. */
 import type { Range } from './alphabet.ts';
 import { ANY, anyNumberOf, type Expression } from './automaton.ts';
-import { complement, GrammarError, LAST_CODE_POINT, merged } from './ebnf.ts';
+import { complement, GrammarError, LAST_CODE_POINT, merged, type Work } from './ebnf.ts';
 
 /** Repetitions are states, each of which takes up to 20 ms to compile. */
 const MAX_REPETITION = 256;
 const MAX_PATTERN = 2_048;
+/** Groups inside one another: the automaton is built by a function that calls itself for each. */
 const MAX_DEPTH = 32;
+/**
+ * Of one class, once they are merged: `\S` has 11, Latin's small letters 145, all emoji 156, all punctuation 199. All
+ * letters are 684, but written out they do not fit a pattern.
+ */
+const MAX_RANGES = 256;
 
 const DIGIT: Range[] = [[0x30, 0x39]];
 const WORD: Range[] = [...DIGIT, [0x41, 0x5a], [0x5f, 0x5f], [0x61, 0x7a]];
@@ -42,24 +48,39 @@ const CLASSES: Record<string, Range[]> = {
 };
 const CONTROLS: Record<string, number> = { n: 10, r: 13, t: 9, f: 12, v: 11, b: 8, '0': 0 };
 
+/** @throws GrammarError when a class has too many ranges. */
+export function checkClass(ranges: readonly Range[]): readonly Range[] {
+  if (ranges.length > MAX_RANGES)
+    throw new GrammarError(
+      `has a class of ${ranges.length} separate ranges of characters, and at most ${MAX_RANGES} are understood; name ranges (a-z) instead of single characters`,
+    );
+  return ranges;
+}
+
 /**
  * @param anywhere a match may stand anywhere in the text, as JSON Schema has it; else it is the whole text.
  * @throws GrammarError
  */
-export function readRegex(pattern: string, { anywhere }: { anywhere: boolean }): Expression {
+export function readRegex(
+  pattern: string,
+  { anywhere, work }: { anywhere: boolean; work: Work },
+): Expression {
   if (pattern.length > MAX_PATTERN) throw new GrammarError(`is longer than ${MAX_PATTERN} characters`);
-  return new RegexReader(pattern, anywhere).read();
+  work.spend(pattern.length);
+  return new RegexReader(pattern, anywhere, work).read();
 }
 
 class RegexReader {
   readonly #source: string[];
   readonly #anywhere: boolean;
+  readonly #work: Work;
   #at = 0;
   #depth = 0;
 
-  constructor(pattern: string, anywhere: boolean) {
+  constructor(pattern: string, anywhere: boolean, work: Work) {
     this.#source = [...pattern];
     this.#anywhere = anywhere;
+    this.#work = work;
   }
 
   read(): Expression {
@@ -96,7 +117,7 @@ class RegexReader {
       parts.push(this.#quantified());
     }
     if (open && !ends) parts.push(anyNumberOf(ANY));
-    return { kind: 'sequence', parts };
+    return parts.length === 1 ? parts[0]! : { kind: 'sequence', parts };
   }
 
   #quantified(): Expression {
@@ -185,7 +206,8 @@ class RegexReader {
         ranges.push([from, to]);
       } else ranges.push(...first);
     }
-    return negated ? complement(ranges) : merged(ranges);
+    this.#work.spend(ranges.length);
+    return [...checkClass(negated ? complement(ranges) : merged(ranges))];
   }
 
   #classMember(): Range[] {

@@ -1,6 +1,6 @@
 /** Keywords of JSON Schema (2020-12 and, where clients still write them, draft 7) by what they speak of. */
 import { isMap } from '../../protocol/index.ts';
-import { GrammarError } from './ebnf.ts';
+import { GrammarError, type Work } from './ebnf.ts';
 
 export type Schema = Record<string, unknown>;
 
@@ -95,53 +95,103 @@ function decoded(text: string): string {
   }
 }
 
-/** @returns whether no value fits two of the schemas, so far as types and constants show it. */
-export function areDisjoint(schemas: readonly unknown[], resolve: (reference: unknown) => unknown): boolean {
+/**
+ * @returns whether no value fits two of the schemas, so far as types and constants show it.
+ * @throws GrammarError when there is too much to compare.
+ */
+export function areDisjoint(
+  schemas: readonly unknown[],
+  resolve: (reference: unknown) => unknown,
+  work: Work,
+): boolean {
   const branches = schemas.map((schema) =>
     isMap(schema) && '$ref' in schema ? resolve(schema['$ref']) : schema,
   );
-  return branches.every((one, at) => branches.slice(at + 1).every((other) => differ(one, other)));
+  if (branches.length < 2) return true;
+  const constants = new Set<string>();
+  const typesOfConstants = new Set<string>();
+  /** Of each schema without constants; all those of nothing but objects count as one. */
+  const types: string[] = [];
+  const objects: Schema[] = [];
+  for (const schema of branches) {
+    if (!isMap(schema)) return false;
+    const values = valuesOf(schema, work);
+    if (values !== null) {
+      for (const value of values.keys()) if (constants.has(value)) return false;
+      for (const [value, type] of values) {
+        constants.add(value);
+        typesOfConstants.add(type);
+      }
+      continue;
+    }
+    const own = typesIn(schema);
+    if (own === null) return false;
+    if (own.size === 1 && own.has('object')) objects.push(schema);
+    else types.push(...own);
+  }
+  if (objects.length > 0) types.push('object');
+  if (new Set(types).size < types.length || types.some((type) => typesOfConstants.has(type))) return false;
+  return differByProperty(objects, work);
 }
 
-function differ(one: unknown, other: unknown): boolean {
-  if (!isMap(one) || !isMap(other)) return false;
-  const [values, others] = [valuesOf(one), valuesOf(other)];
-  if (values !== null && others !== null) return !values.some((value) => others.includes(value));
-  const [types, otherTypes] = [typesIn(one), typesIn(other)];
-  if (types === null || otherTypes === null) return false;
-  if (!types.some((type) => otherTypes.includes(type))) return true;
-  return types.join() === 'object' && otherTypes.join() === 'object' && differByProperty(one, other);
+/** Any two need a property that has other constants in each, as in a discriminated union: mostly one for all of them. */
+function differByProperty(objects: readonly Schema[], work: Work): boolean {
+  const all = objects.map((schema) => neededConstants(schema, work));
+  const tellsAllApart = (name: string): boolean => {
+    const seen = new Set<string>();
+    return all.every((constants) => {
+      const values = constants.get(name);
+      if (values === undefined) return false;
+      work.spend(1 + values.length);
+      if (values.some((value) => seen.has(value))) return false;
+      for (const value of values) seen.add(value);
+      return true;
+    });
+  };
+  if ([...(all[0]?.keys() ?? [])].some(tellsAllApart)) return true;
+  const differ = (one: Constants, other: Constants): boolean =>
+    [...one].some(([name, values]) => {
+      const others = other.get(name);
+      work.spend(1 + values.length + (others?.length ?? 0));
+      if (others === undefined) return false;
+      const seen = new Set(others);
+      return !values.some((value) => seen.has(value));
+    });
+  for (let at = 0; at < all.length; at += 1)
+    for (let beside = at + 1; beside < all.length; beside += 1)
+      if (!differ(all[at]!, all[beside]!)) return false;
+  return true;
 }
 
-/** A property that both need and that has other constants in each, as in a discriminated union. */
-function differByProperty(one: Schema, other: Schema): boolean {
-  const [properties, others] = [one['properties'], other['properties']];
-  if (!isMap(properties) || !isMap(others)) return false;
-  return Object.entries(properties).some(([name, property]) => {
-    const counterpart = Object.hasOwn(others, name) ? others[name] : undefined;
-    if (!isMap(property) || !isMap(counterpart) || !needs(one, name) || !needs(other, name)) return false;
-    const [values, otherValues] = [valuesOf(property), valuesOf(counterpart)];
-    return values !== null && otherValues !== null && !values.some((value) => otherValues.includes(value));
-  });
+/** By property. */
+type Constants = ReadonlyMap<string, readonly string[]>;
+
+function neededConstants({ properties, required }: Schema, work: Work): Constants {
+  const found = new Map<string, readonly string[]>();
+  if (!isMap(properties) || !Array.isArray(required)) return found;
+  work.spend(1 + required.length);
+  for (const name of new Set<unknown>(required)) {
+    if (typeof name !== 'string' || !Object.hasOwn(properties, name)) continue;
+    const property = properties[name];
+    const values = isMap(property) ? valuesOf(property, work) : null;
+    if (values !== null) found.set(name, [...values.keys()]);
+  }
+  return found;
 }
 
-const needs = (schema: Schema, name: string): boolean =>
-  Array.isArray(schema['required']) && schema['required'].includes(name);
-
-/** Constants as JSON. */
-function valuesOf(schema: Schema): string[] | null {
-  if ('const' in schema) return [JSON.stringify(schema['const'])];
-  return Array.isArray(schema['enum']) ? schema['enum'].map((value) => JSON.stringify(value)) : null;
+/** Constants as JSON, each with its type. */
+function valuesOf(schema: Schema, work: Work): ReadonlyMap<string, string> | null {
+  const values: unknown = 'const' in schema ? [schema['const']] : schema['enum'];
+  if (!Array.isArray(values)) return null;
+  work.spend(1 + values.length);
+  return new Map(values.map((value: unknown) => [JSON.stringify(value), typeOf(value)]));
 }
 
 /** `integer` counts as `number`, which shares its values. */
-function typesIn(schema: Schema): string[] | null {
-  const values = valuesOf(schema)?.map((value) => JSON.parse(value) as unknown);
-  if (values !== undefined) return [...new Set(values.map(typeOf))];
-  const { type } = schema;
+function typesIn({ type }: Schema): ReadonlySet<string> | null {
   const names: unknown[] = Array.isArray(type) ? type : [type];
   if (!names.every((name) => typeof name === 'string')) return null;
-  return [...new Set(names.map((name) => (name === 'integer' ? 'number' : name)))];
+  return new Set(names.map((name) => (name === 'integer' ? 'number' : name)));
 }
 
 const typeOf = (value: unknown): string =>

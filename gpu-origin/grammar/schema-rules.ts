@@ -1,8 +1,8 @@
 /** JSON Schema as a grammar of JSON text: what it lets through is valid, and what it cannot hold is refused by name. */
 import { isMap } from '../../protocol/index.ts';
 import { ANY, type Automaton, automatonOf, both } from './automaton.ts';
-import { automatonRule, textsRule } from './automaton-rules.ts';
-import { cannotHold, GrammarError, type Rules } from './ebnf.ts';
+import { automatonRule, regexRule, textsRule } from './automaton-rules.ts';
+import { atPath, cannotHold, GrammarError, type Rules, type Work } from './ebnf.ts';
 import { FORMATS, integerBetween, numberBetween } from './value-patterns.ts';
 import { ObjectRules } from './object-rules.ts';
 import { readRegex } from './read-regex.ts';
@@ -36,8 +36,6 @@ export function schemaRule(rules: Rules, schema: unknown): string {
   return new SchemaRules(rules, schema).of(schema, [], 0);
 }
 
-/** Rules that every JSON grammar stands on. */
-
 class SchemaRules {
   readonly #rules: Rules;
   readonly #root: unknown;
@@ -54,6 +52,7 @@ class SchemaRules {
   }
 
   of(schema: unknown, path: Path, depth: number): string {
+    atPath(path, () => this.#rules.work.spend(1));
     if (depth > MAX_DEPTH) throw new GrammarError(`is nested deeper than ${MAX_DEPTH} schemas`, path);
     if (schema === true) return 'json_value';
     if (schema === false) throw new GrammarError('lets no value through', path);
@@ -100,13 +99,18 @@ class SchemaRules {
       throw new GrammarError('must be a list of schemas', here);
     if (keyword === 'allOf' && value.length > 1)
       throw new GrammarError('is understood with one schema only; merge them into one', here);
-    if (keyword === 'oneOf' && !areDisjoint(value, (ref) => resolveReference(this.#root, ref, here)))
+    if (keyword === 'oneOf' && !this.#areDisjoint(value, here))
       throw new GrammarError(
         "is understood where no value fits two of its schemas: other types, or a required property with other constants; use 'anyOf'",
         here,
       );
     const parts = value.map((branch, at) => this.of(branch, [...here, at], depth + 1));
     return parts.length === 1 ? parts[0]! : this.#rules.add([...new Set(parts)].join(' | '));
+  }
+
+  #areDisjoint(branches: readonly unknown[], path: Path): boolean {
+    const resolve = (reference: unknown): unknown => resolveReference(this.#root, reference, path);
+    return atPath(path, () => areDisjoint(branches, resolve, this.#rules.work));
   }
 
   #referred(target: unknown, path: Path, depth: number): string {
@@ -141,9 +145,11 @@ class SchemaRules {
     const types = 'type' in schema ? this.#types(schema, keywords, path) : null;
     const fitting = values.filter((value) => types === null || types.some((type) => hasType(value, type)));
     if (fitting.length === 0) throw new GrammarError("has no value of the schema's type", here);
-    return textsRule(
-      fitting.map((value) => JSON.stringify(value)),
-      this.#rules,
+    return atPath(here, () =>
+      textsRule(
+        fitting.map((value) => JSON.stringify(value)),
+        this.#rules,
+      ),
     );
   }
 
@@ -187,6 +193,7 @@ class SchemaRules {
         : this.of(items, [...path, 'items'], depth + 1);
     const least = Math.max(0, min - first.length);
     const most = max === null ? null : max - first.length;
+    atPath(path, () => this.#rules.times(Math.max(least, most ?? 0)));
     const body = listOf(first, rest, least, most);
     if (body === '') return this.#rules.add('"[" ws "]"');
     return this.#rules.add(`"[" ws ${least + first.length === 0 ? `(${body} ws)?` : `${body} ws`} "]"`);
@@ -196,16 +203,19 @@ class SchemaRules {
     const min = count(schema, 'minLength', path, MAX_LENGTH) ?? 0;
     const max = count(schema, 'maxLength', path, MAX_LENGTH) ?? Infinity;
     if (min > max) throw new GrammarError("is above 'maxLength'", [...path, 'minLength']);
-    const wanted: Automaton[] = [
-      ...(min > 0 || max < Infinity ? [automatonOf({ kind: 'repeat', part: ANY, min, max })] : []),
-      ...(['pattern', 'format'] as const).flatMap((name) =>
-        name in schema ? [matching(name, schema[name], [...path, name])] : [],
-      ),
-    ];
-    const [first, ...others] = wanted;
-    if (first === undefined) return 'json_string';
-    const all = at(path, () => others.reduce(both, first));
-    return this.#rules.add(`"\\"" ${automatonRule(all, { rules: this.#rules, inJson: true })}`);
+    const named = (['pattern', 'format'] as const).filter((name) => name in schema);
+    if (min === 0 && max === Infinity && named.length === 0) return 'json_string';
+    const key = JSON.stringify([min, max, ...named.map((name) => [name, schema[name]])]);
+    return this.#rules.once(`string ${key}`, () => {
+      const { work } = this.#rules;
+      const wanted = named.map((name) => matching(name, schema[name], { path: [...path, name], work }));
+      return atPath(path, () => {
+        if (min > 0 || max < Infinity)
+          wanted.unshift(automatonOf({ kind: 'repeat', part: ANY, min, max }, work));
+        const all = wanted.reduce((one, other) => both(one, other, work));
+        return this.#rules.add(`"\\"" ${automatonRule(all, { rules: this.#rules, inJson: true })}`);
+      });
+    });
   }
 
   #number(type: 'number' | 'integer', schema: Schema, path: Path): string {
@@ -234,31 +244,23 @@ class SchemaRules {
       belowMax: below !== null && below <= (max ?? Infinity),
     };
     const between = type === 'integer' ? integerBetween : numberBetween;
-    return at(path, () => {
-      const automaton = automatonOf(readRegex(between(bounds), { anywhere: false }));
-      return automatonRule(automaton, { rules: this.#rules, inJson: false });
-    });
+    return atPath(path, () => regexRule(between(bounds), this.#rules));
   }
 }
 
 /** @throws GrammarError */
-function matching(name: 'pattern' | 'format', value: unknown, path: Path): Automaton {
+function matching(
+  name: 'pattern' | 'format',
+  value: unknown,
+  { path, work }: { path: Path; work: Work },
+): Automaton {
   if (typeof value !== 'string') throw new GrammarError('must be a text', path);
   const format = name === 'format' ? FORMATS.get(value) : undefined;
   if (name === 'format' && format === undefined)
     throw new GrammarError(`is none of ${[...FORMATS.keys()].join(', ')}`, path, true);
-  return at(path, () => automatonOf(readRegex(format ?? value, { anywhere: format === undefined })));
-}
-
-/** Puts the place to an error of what knows only its value. */
-function at<T>(path: Path, make: () => T): T {
-  try {
-    return make();
-  } catch (error) {
-    throw error instanceof GrammarError && error.path.length === 0
-      ? new GrammarError(error.message, path, error.unsupported)
-      : error;
-  }
+  return atPath(path, () =>
+    automatonOf(readRegex(format ?? value, { anywhere: format === undefined, work }), work),
+  );
 }
 
 /** @param most of `rest`; null = any number. @returns '' when there is nothing. */

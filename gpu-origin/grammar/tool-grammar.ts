@@ -10,7 +10,7 @@ import {
 import { literal } from './alphabet.ts';
 import { choiceRule } from './automaton-rules.ts';
 import { constraintRule, defineJson, inPlace } from './constraint-grammar.ts';
-import { Rules } from './ebnf.ts';
+import { Rules, Work } from './ebnf.ts';
 import type { CallFormat } from './ports.ts';
 import { schemaRule } from './schema-rules.ts';
 
@@ -35,9 +35,9 @@ export interface ToolGrammarRequest {
 }
 
 /** Errors: a schema that cannot be held to, where the function is `strict`; a constraint that cannot. */
-export function toolGrammarOf(request: ToolGrammarRequest): Result<string, ApiError> {
+export function toolGrammarOf(request: ToolGrammarRequest, work = new Work()): Result<string, ApiError> {
   const { use, format, constraint, pathOf } = request;
-  const rules = new Rules();
+  const rules = new Rules(work);
   defineJson(rules);
   const choices: { text: string; rule: string }[] = [];
   const { begin, between, end } = CALL_SHAPES[format];
@@ -80,12 +80,7 @@ function argumentsRule(
   path: readonly PropertyKey[],
 ): Result<string, ApiError> {
   const schema = { type: 'object', properties: {}, ...parameters };
-  // Tried aside: what cannot be held to leaves rules behind that nothing defines.
-  const tried = inPlace(path, () => {
-    const aside = new Rules();
-    defineJson(aside);
-    schemaRule(aside, schema);
-  });
-  if (tried.ok) return inPlace(path, () => schemaRule(rules, schema));
-  return strict === true ? tried : ok('json_object');
+  const made = inPlace(path, () => rules.attempt(() => schemaRule(rules, schema)));
+  // Where the work of the whole request is spent, nothing more can be made of it.
+  return made.ok || strict === true || rules.work.isSpent ? made : ok('json_object');
 }
