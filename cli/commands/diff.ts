@@ -15,7 +15,7 @@ const DECIMALS = 3;
 export const help: CommandHelp = {
   examples: [
     { line: 'graft diff medicine cardiology', does: 'how far the deltas of two adapters point the same way' },
-    { line: 'graft diff notes@1 notes@2', does: 'what changed between two published versions' },
+    { line: 'graft diff alice/notes@1 alice/notes@2', does: 'what changed between two published versions' },
     { line: 'graft diff old new --summary', does: 'one line for each kind of layer' },
   ],
   notes: [

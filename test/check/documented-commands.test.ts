@@ -4,7 +4,7 @@
  * only looked up (test/docs/commands.test.ts).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -20,7 +20,7 @@ const DONE = ['npm ci', 'npm start', 'CORS_ORIGINS=http://127.0.0.1:8790 npm sta
 
 /** What is not run here, and why. */
 const LOOKED_UP: readonly [command: RegExp, why: string][] = [
-  [/^graft (dev|origin|edge|deploy|secrets) /, 'docs/operations.md, and test/e2e'],
+  [/^graft (dev|origin|edge|deploy|secrets)\b/, 'docs/operations.md, and test/e2e'],
   [/^graft (pull|base export) .*hf:/, 'fetches from a hub'],
   [/^graft base export /, 'writes the base in parts for minutes: examples/in-the-browser/README.md'],
   [/^graft (login|logout)\b/, 'needs a server elsewhere: test/e2e/login.test.ts'],
@@ -41,7 +41,7 @@ const SERVERS: readonly [command: RegExp, ready: RegExp][] = [
 
 /** What these take away others may need: they come last. */
 const DESTRUCTIVE =
-  /^(npx )?graft (rm|erase|retire|restore\b|gc|repair|limits lift|keys (rotate|revoke)|grant refuse|experiment (kill|promote))/;
+  /^(npx )?graft (rm|erase|retire|restore\b|gc|repair|limits lift|keys (rotate|revoke)|experiment (kill|promote))/;
 
 /** Whether it would ask on a terminal before it does it. */
 async function asks(text: string): Promise<boolean> {
@@ -222,6 +222,7 @@ async function prepareNames(reader: Reader): Promise<void> {
   for (let version = 1; version <= 7; version += 1)
     await publish(version % 2 === 1 ? 'intent-v1' : 'intent-v2', 'alice/notes');
   await publish('medicine', 'style/brief');
+  await publish('medicine', 'medicine/trials');
   for (const version of ['intent-v1', 'intent-v2'])
     await reader.run(`graft publish '${example(version)}' --name support/intent --stage`);
   for (const tenant of ['alice', 'clinic']) await reader.run(`graft keys create --tenant ${tenant}`);
@@ -255,11 +256,18 @@ async function prepareFiles(reader: Reader): Promise<void> {
 }
 
 /** What one command takes for granted beyond its page: it is one of several that a reader would choose from. */
-const FIRST: readonly [command: RegExp, first: readonly string[]][] = [
+const FIRST: readonly [command: RegExp, first: string][] = [
   [
     /^graft experiment create .*--(judge|variant control=@3)/,
-    ['graft experiment stop support/intent', 'graft experiment archive support/intent'],
+    'graft experiment stop support/intent; graft experiment archive support/intent',
   ],
+  [/^graft experiment (kill|promote)/, 'graft experiment start support/intent'],
+  [/^graft download alice\/notes$/, 'rm -r notes'],
+  [/^graft (rollback .*--expect 5|retire|rm .*@2)/, 'graft restore alice/notes; graft promote alice/notes@5'],
+  [/^graft (rm|erase) alice\/notes\b/, 'graft unpin alice/notes; graft erase alice/notes/bob --yes'],
+  [/^graft restore alice\/notes$/, 'graft rm alice/notes --yes'],
+  [/^graft restore alice\/notes@2$/, 'graft restore alice/notes; graft rm alice/notes@2 --yes'],
+  [/^graft restore medicine/, 'graft rm medicine --cascade --yes'],
 ];
 
 /** Without what another run has otherwise: ids, times and numbers; of JSON what it is made of. */
@@ -303,8 +311,10 @@ async function faultsOf(page: string, commands: readonly Typed[], isLookedUp = l
   for (const { line, text, prints } of commands) {
     if (isLookedUp(text)) continue;
     try {
-      for (const [pattern, first] of FIRST)
-        if (pattern.test(text)) for (const one of first) await reader!.run(one);
+      // It may be so already.
+      for (const [pattern, first] of FIRST) if (pattern.test(text)) await reader!.run(`(${first}) || true`);
+      const made = / (?:-o|--out) (\S+)$/.exec(text)?.[1];
+      if (made !== undefined) rmSync(path.join(reader!.folder, made), { recursive: true, force: true });
       const printed = await reader!.run(text);
       if (prints !== '' && formOf(printed) !== formOf(prints))
         faults.push(`${page}:${line}: ${text}\nprints\n${printed}\nand not\n${prints}`);
