@@ -172,6 +172,26 @@ class Parts {
     return this.set.push(-1) - 1;
   }
 
+  /**
+   * By part: where its character leads, past parts that lead to one other and no further. None goes round in these: what
+   * repeats without end leads to its end as well.
+   */
+  targets(): number[] {
+    this.#work.spend(this.to.length);
+    const final: number[] = [];
+    return this.to.map((first) => {
+      const passed: number[] = [];
+      let at = first;
+      while (final[at] === undefined && this.set[at] === -1 && this.free[at]!.length === 1) {
+        passed.push(at);
+        at = this.free[at]![0]!;
+      }
+      const end = final[at] ?? at;
+      for (const part of passed) final[part] = end;
+      return end;
+    });
+  }
+
   #numberOf(ranges: readonly Range[]): number {
     const known = this.#numbers.get(ranges);
     if (known !== undefined) return known;
@@ -199,6 +219,7 @@ function flat(repetition: Repetition): Repetition {
 /** The subset construction, over classes of characters that all sets of the expression treat alike. */
 function determined(parts: Parts, end: number, work: Work): State[] {
   const { classes, classesOf } = classesIn(parts.sets, work);
+  const to = parts.targets();
   const numbers = new Map<string, number>();
   const members: (readonly number[])[] = [];
   const accepting: boolean[] = [];
@@ -246,8 +267,8 @@ function determined(parts: Parts, end: number, work: Work): State[] {
     for (const part of members[at]!)
       for (const one of classesOf[parts.set[part]!]!) {
         const all = targets.get(one);
-        if (all === undefined) targets.set(one, [parts.to[part]!]);
-        else all.push(parts.to[part]!);
+        if (all === undefined) targets.set(one, [to[part]!]);
+        else if (all.at(-1) !== to[part]) all.push(to[part]!);
         steps += 1;
       }
     work.spend(steps);
