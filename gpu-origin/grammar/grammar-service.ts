@@ -35,7 +35,7 @@ const WINDOW = 20;
 /** Mean CPU time of a mask above which a row's grammar moves to the slow ones, ms; 0.1 is usual. */
 const MAX_MASK_MS = 5;
 /** … above which its row ends, ms: it would have a core for itself. */
-export const MAX_SLOW_MASK_MS = 50;
+const MAX_SLOW_MASK_MS = 50;
 /** Until a busy machine may have time again, ms. */
 const BUSY_RETRY_MS = 5_000;
 
