@@ -162,7 +162,7 @@ export const tooManyAtOnce = (): Result<never, ApiError> =>
 
 /** Compiled grammars that are kept; one with texts in it has 2 to 5 MB on a vocabulary of 49,152. */
 const MAX_GRAMMARS = 64;
-/** Their texts together, characters: what they hold grows with it. */
+/** Their texts together, and what was asked for, characters: what they hold grows with it. */
 const MAX_GRAMMARS_CHARACTERS = 2_000_000;
 
 /** Where a compiled grammar is. */
@@ -223,13 +223,15 @@ export class GrammarCache {
 
   #trim(kept: GrammarEntry): void {
     let characters = 0;
-    for (const entry of this.#entries.values()) characters += entry.characters;
+    for (const entry of this.#entries.values()) characters += sizeOf(entry);
     for (const [key, entry] of this.#entries) {
       if (this.#entries.size <= MAX_GRAMMARS && characters <= MAX_GRAMMARS_CHARACTERS) return;
       if (entry === kept || entry.holders > 0) continue;
       this.#entries.delete(key);
-      characters -= entry.characters;
+      characters -= sizeOf(entry);
       entry.home.lane.forget(entry.home.id);
     }
   }
 }
+
+const sizeOf = ({ key, characters }: GrammarEntry): number => key.length + characters;

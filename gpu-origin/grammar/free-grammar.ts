@@ -1,11 +1,6 @@
-/** What is refused of a client's own grammar before it is compiled: what no compiler and no parser can do quickly. */
+/** What is refused of a client's own grammar before it is compiled: what no parser can follow quickly. */
 import { GrammarError } from './ebnf.ts';
 
-/**
- * States of a grammar whose repetitions are written out: 256 times 256 is what one may repeat within another. A state
- * takes 10 us to compile, so these take a second.
- */
-const MAX_STATES = 100_000;
 /** Brackets within brackets, and repetitions of one thing; what is deeper is left to the compiler. */
 const MAX_DEPTH = 200;
 
@@ -20,40 +15,19 @@ type Rules = ReadonlyMap<string, Expression>;
 
 /**
  * @param text in XGrammar's EBNF and our alphabet.
- * @returns the same text. @throws GrammarError where repetitions within repetitions make too many states, and where a
- * rule derives itself alone or beside nothing, as `s ::= s` and `s ::= s s | ""` do: a text has no end of derivations
- * then. Other ambiguous rules, such as `e ::= e "+" e | [0-9]`, are taken: the clock of their lane decides.
+ * @returns the same text. @throws GrammarError where a rule derives itself alone or beside nothing, as `s ::= s` and
+ * `s ::= s s | ""` do: a text has no end of derivations then. Other ambiguous rules, such as `e ::= e "+" e | [0-9]`, are
+ * taken: the clock of their lane decides.
  */
 export function checkedGrammar(text: string): string {
   const rules = rulesIn(text);
   if (rules === null) return text;
-  let states = 0;
-  for (const body of rules.values()) states += statesOf(body);
-  if (states > MAX_STATES)
-    throw new GrammarError(
-      `has repetitions within repetitions that make more than ${MAX_STATES} states; lower their bounds, or use '*'`,
-    );
   const name = selfDerived(rules);
   if (name !== null)
     throw new GrammarError(
       `has a rule '${name}' that derives itself with nothing beside it; take that alternative out, or write a repetition ('*')`,
     );
   return text;
-}
-
-function statesOf(expression: Expression): number {
-  switch (expression.kind) {
-    case 'text':
-      return expression.length;
-    case 'rule':
-      return 1;
-    case 'repeat': {
-      const { of, from, to } = expression;
-      return statesOf(of) * Math.max(1, to === Infinity ? from + 1 : to);
-    }
-    default:
-      return expression.of.reduce((sum, part) => sum + statesOf(part), 0);
-  }
 }
 
 /** @returns a rule that comes of itself alone; null = there is none. */

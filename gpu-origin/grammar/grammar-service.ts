@@ -5,7 +5,7 @@
  * long moves to an instance of the slow ones. So nothing that a tenant sends holds up another one's rows for long, and
  * rows without a grammar not at all.
  */
-import { type ApiError, err, issuePath, ok, type Result, sha256Hex } from '../../protocol/index.ts';
+import { type ApiError, err, issuePath, ok, type Result } from '../../protocol/index.ts';
 import type { Grammar, MaskUpdate, RowGrammar } from '../engine/ports.ts';
 import {
   type CompileTurn,
@@ -35,7 +35,7 @@ const WINDOW = 20;
 /** Mean CPU time of a mask above which a row's grammar moves to the slow ones, ms; 0.1 is usual. */
 const MAX_MASK_MS = 5;
 /** … above which its row ends, ms: it would have a core for itself. */
-export const MAX_SLOW_MASK_MS = 50;
+const MAX_SLOW_MASK_MS = 50;
 /** Until a busy machine may have time again, ms. */
 const BUSY_RETRY_MS = 5_000;
 
@@ -75,7 +75,7 @@ export class GrammarService implements Grammars {
   }
 
   async prepare({ asked, caller }: GrammarRequest): Promise<Result<Grammar, ApiError>> {
-    const key = await keyOf(asked);
+    const key = keyOf(asked);
     // Of one tenant: nobody waits for another one's turn.
     const mine = `${key} ${caller.tenant}`;
     for (;;) {
@@ -157,6 +157,7 @@ export class GrammarService implements Grammars {
     if (later) return 'later';
     if (compiled.ok && compiled.value.ms > QUICK_MS) {
       const { characters } = compiled.value;
+      turn.takesLong();
       return this.#keepSlow({ key, asked, characters, home: { lane: spare, id } });
     }
     const made = compiled.ok ? await this.#serve(key, asked) : compiled;
@@ -331,13 +332,10 @@ export class GrammarService implements Grammars {
 }
 
 /** The same for all who ask for the same; descriptions of functions are often written anew. */
-function keyOf({ constraint, tools }: AskedForm): Promise<string> {
-  const functions = tools?.use.functions.map(({ name, parameters, strict }) => [name, parameters, strict]);
-  return sha256Hex(
-    JSON.stringify([constraint, tools, functions], (key, value: unknown) => {
-      return key === 'functions' ? undefined : value;
-    }),
-  );
+function keyOf({ constraint, tools }: AskedForm): string {
+  if (tools === null) return JSON.stringify([constraint]);
+  const functions = tools.use.functions.map(({ name, parameters, strict }) => [name, parameters, strict]);
+  return JSON.stringify([constraint, { ...tools, use: { ...tools.use, functions } }]);
 }
 
 /** What makes a form one that is never compiled. */

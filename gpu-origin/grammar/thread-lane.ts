@@ -55,7 +55,7 @@ export const STEP_LIMIT_MS = 5_000;
  */
 export const WALL_LIMIT_MS = 60_000;
 /** How often a thread that works is looked at, ms. What it did before the first time does not count. */
-export const LOOK_EVERY_MS = 100;
+const LOOK_EVERY_MS = 100;
 
 /** Time of this process and of its threads, so that tests own it. */
 export interface LaneClock {

@@ -15,7 +15,7 @@ const caller = (tenant: string) => ({ tenant, signal: new AbortController().sign
 
 it.each([
   { guided_regex: '((x?){100}){100}' },
-  { guided_choice: Array.from({ length: 500 }, (_, at) => `${at}${'x'.repeat(490)}`) },
+  { guided_choice: Array.from({ length: 500 }, (_, at) => `${at}${'x'.repeat(100)}`) },
   { guided_grammar: 'root ::= s\ns ::= s s | ""' },
   { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { pattern: '(' } } } },
   { tools: [{ type: 'function', function: { name: 'f', parameters: { pattern: '(' }, strict: true } }] },

@@ -35,7 +35,7 @@ class TestMasks implements GrammarMasks {
   update(rows: readonly RowGrammar[]) {
     const { opened, open } = gate();
     const done = opened.then(() => {
-      for (const row of rows as { ready: boolean }[]) row.ready = true;
+      for (const row of rows) (row as { ready: boolean }).ready = true;
     });
     if (this.inTime) open();
     else this.#asked.push(open);

@@ -38,10 +38,8 @@ it.each([
   expect(refusal(text)).toBeNull();
 });
 
-it('counts repetitions within repetitions', () => {
-  expect(refusal('root ::= ([a-z]{0,256}){0,256}')).toBeNull();
-  expect(refusal('root ::= (([a-z]{0,250}){0,250}){0,25}')).toContain('more than 100000 states');
-  expect(refusal('root ::= (([a-z]{0,250}){250} " "){3,250}')).toContain('more than 100000 states');
-  expect(refusal(`root ::= ${'('.repeat(150)}"a"${')'.repeat(150)}`)).toBeNull();
+it('reads deep groups and many repetitions of one thing', () => {
+  expect(refusal(`root ::= ${'('.repeat(150)}root${')'.repeat(150)} | "a"`)).toContain("rule 'root'");
+  expect(refusal(`root ::= ${'('.repeat(10_000)}"a"${')'.repeat(10_000)}`)).toBeNull();
   expect(refusal(`root ::= "a"${'?'.repeat(10_000)}`)).toBeNull();
 });

@@ -141,3 +141,32 @@ describe('grammars that take long to compile', () => {
     expect((await prepare(choice('next'), 't')).ok).toBe(true);
   });
 });
+
+it('what was compiled serves who asks for the same, however functions are described', async () => {
+  const { lanes, prepare } = serviceOf();
+  const tools = (description: string, parameters: Record<string, unknown>): AskedForm => ({
+    constraint: null,
+    tools: {
+      use: { functions: [{ name: 'f', description, parameters }], choice: 'auto', parallel: true },
+      ...{ format: 'hermes', within: ['function'] },
+    },
+  });
+  const ofSchema = (schema: unknown): AskedForm => ({
+    constraint: { constraint: { kind: 'json_schema', schema }, path: ['guided_json'] },
+    tools: null,
+  });
+  const compiled = () => lanes[0]?.compiled.length ?? 0;
+  const counts: number[] = [];
+  for (const asked of [
+    tools('as of 9:00', { type: 'object' }),
+    tools('as of 9:01', { type: 'object' }),
+    tools('as of 9:01', { type: 'object', required: ['functions'] }),
+    ofSchema({ properties: { functions: { type: 'string' } } }),
+    ofSchema({ properties: { functions: { type: 'number' } } }),
+    ofSchema({ properties: { functions: { type: 'number' } } }),
+  ]) {
+    expect((await prepare(asked, 't')).ok).toBe(true);
+    counts.push(compiled());
+  }
+  expect(counts).toEqual([1, 1, 2, 3, 4, 4]);
+});
