@@ -89,10 +89,13 @@ export async function createRunner(
       threads: params.threads,
       ...(params.open === undefined ? {} : { open: params.open }),
     });
-    params.onProvider?.(message);
     try {
+      const kernels = await chooseKernels(device, params);
+      params.onProvider?.(
+        kernels.format === 'int8' && device.preciseInt8 ? `${message}, ${SLOW_INT8}` : message,
+      );
       const precision = await choosePrecision(device, params);
-      return { runner: await openRunner(base, device, params, precision), tokenizerSource };
+      return { runner: await openRunner(base, device, params, precision, kernels), tokenizerSource };
     } catch (error) {
       await device.close();
       throw error;
@@ -116,28 +119,50 @@ async function choosePrecision(device: Device, params: CreateRunnerParams): Prom
   throw new OrtError('--precision f16', -1, `${missing}; leave --precision out, or ask for f32`);
 }
 
+/** Said where the fast kernel is not exact. Cost: SLOW_COST (bench/LOG.md). */
+const SLOW_INT8 =
+  'with the slower of its int8 kernels, since the faster one is not exact on this processor (x86 without VNNI)';
+
+/** How products of a base's weights run on this processor. */
+interface Kernels {
+  format: WeightFormat;
+  /** As `Int4Products` takes it. */
+  padsLoneRow: boolean;
+  /** A row has the same bits alone and in any batch. */
+  bits: boolean;
+}
+
+/** Tries kernels, and sets the device to the fastest that are exact. */
+async function chooseKernels(device: Device, params: CreateRunnerParams): Promise<Kernels> {
+  const { weights: format, onNotice } = params;
+  const kernels = { format, padsLoneRow: false, bits: false };
+  if (device.flavour !== 'cpu' || format === 'f32') return kernels;
+  if (!(await chooseExactInt8(device))) {
+    onNotice(
+      'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
+    );
+    return { ...kernels, format: 'f32' };
+  }
+  // Sums of int8 products are exact whatever their order; those of float32 are not.
+  if (format === 'int8') return { ...kernels, bits: true };
+  const padsLoneRow = await chooseInt4Padding(device);
+  if (padsLoneRow !== null) return { format, padsLoneRow, bits: true };
+  onNotice(
+    'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
+  );
+  return kernels;
+}
+
 async function openRunner(
   base: BaseModel,
   device: Device,
   params: CreateRunnerParams,
   precision: Precision,
+  kernels: Kernels,
 ): Promise<OrtRunner> {
   const { cacheDir, onProgress, adapterBytes = 0 } = params;
-  let format = params.weights;
   const { flavour } = device;
-  if (flavour === 'cpu' && format !== 'f32' && !(await chooseExactInt8(device))) {
-    params.onNotice(
-      'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
-    );
-    format = 'f32';
-  }
-  // Sums of int8 products are exact whatever their order; those of float32 are not.
-  const padding = flavour === 'cpu' && format === 'int4' ? await chooseInt4Padding(device) : false;
-  const bits = flavour === 'cpu' && format !== 'f32' && padding !== null;
-  if (padding === null)
-    params.onNotice(
-      'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
-    );
+  const { format, padsLoneRow, bits } = kernels;
   const { addressableBytes, sharesWeights, provider, own } = device;
   const roomy = addressableBytes === null && own === null;
   const available = params.memoryBytes ?? memoryHere();
@@ -175,8 +200,7 @@ async function openRunner(
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
   const built = await buildGraphs({
-    ...{ base, format, flavour, context, rotate, cacheDir, onProgress },
-    padsLoneRow: padding ?? false,
+    ...{ base, format, flavour, padsLoneRow, context, rotate, cacheDir, onProgress },
   });
   const { config } = base;
   const chunk =
@@ -191,7 +215,7 @@ async function openRunner(
       : await GraphSessions.open({ device, built, kinds, onProgress });
   if (typeof sessions === 'string') {
     params.onNotice(`float32 is served, since on this GPU ${sessions}.`);
-    return openRunner(base, device, params, 'f32');
+    return openRunner(base, device, params, 'f32', kernels);
   }
   return OrtRunner.open({
     base: describeBase(base, { format, context, provider, precision, bits }),

@@ -1,6 +1,6 @@
 import { afterAll, expect, it } from 'vitest';
 import { PRECISIONS } from '../../../gpu-origin/model/graph-form.ts';
-import { mostTokens } from '../../../gpu-origin/runtime/self-test.ts';
+import { chooseExactInt8, mostTokens } from '../../../gpu-origin/runtime/self-test.ts';
 import {
   type Binding,
   bytesOf,
@@ -9,6 +9,7 @@ import {
   type OwnMemory,
 } from '../../../gpu-origin/runtime/device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
+import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 
 const { device } = await openDevice({ provider: 'cpu', threads: 1 });
 afterAll(() => device.close());
@@ -80,3 +81,26 @@ it('refuses one whose attention is always wrong, or no number', async () => {
   const nothing = broken((_, output) => output.fill(NaN));
   await expect(mostTokens(nothing, own, heads, 128, 'f16')).rejects.toThrow(refusal);
 });
+
+it.each([false, true])(
+  'the start says whether it takes the slower int8 kernel: without the faster one %s',
+  async (forced) => {
+    await chooseExactInt8(device);
+    const unwanted = (): never => expect.unreachable();
+    const cpu = async (): Promise<Device> => {
+      const { device } = await openDevice({ provider: 'cpu', threads: 1 });
+      if (forced) Object.defineProperty(device, 'preciseInt8', { get: () => true, set: () => {} });
+      return device;
+    };
+    const said: string[] = [];
+    const tiny = await makeTinyRunner({
+      ...{ slots: 1, provider: 'cpu', onProvider: (message) => said.push(message) },
+      open: { cpu, webgpu: unwanted, web: unwanted, findGpu: unwanted, measure: unwanted },
+    });
+    await tiny.close();
+    const slower = expect.stringMatching(
+      /, with the slower of its int8 kernels, since .* \(x86 without VNNI\)/,
+    ) as string;
+    expect(said).toEqual([forced || device.preciseInt8 ? slower : `provider cpu: ${device.description}`]);
+  },
+);
