@@ -40,7 +40,13 @@ export {
   type ModuleDescription,
 } from './inspect-adapter.ts';
 export { fileFacts, headerBytes, packAdapter, type PackedAdapter } from './pack-adapter.ts';
-export { readAdapter, type AdapterFiles, type AdapterFormat, type ReadAdapter } from './read-adapter.ts';
+export {
+  partRefusal,
+  readAdapter,
+  type AdapterFiles,
+  type AdapterFormat,
+  type ReadAdapter,
+} from './read-adapter.ts';
 export { sumAdapters, type SumMember } from './sum-adapters.ts';
 export { truncateAdapter, type TruncatedAdapter, type TruncatedModule } from './truncate-adapter.ts';
 export { checkValues, validateAdapter } from './validate-adapter.ts';

@@ -1,6 +1,12 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type AdapterFiles, AdapterFormatError, packAdapter, validateAdapter } from '../../adapters/index.ts';
+import {
+  type AdapterFiles,
+  AdapterFormatError,
+  packAdapter,
+  partRefusal,
+  validateAdapter,
+} from '../../adapters/index.ts';
 import { type BaseInfo, type ChainEntry, chainId } from '../../protocol/index.ts';
 import type { AdapterStore } from './adapter-store.ts';
 
@@ -99,7 +105,7 @@ export class AdapterFilesError extends Error {
  * Reads an adapter's files: those of a PEFT or mlx-lm folder, or a folder's only `.safetensors` or `.gguf` file, or the
  * file itself.
  * @param path folder or file.
- * @throws AdapterFilesError; what node:fs throws.
+ * @throws AdapterFilesError; AdapterFormatError for parts of a file; what node:fs throws.
  */
 export async function readAdapterFiles(path: string): Promise<AdapterFiles> {
   const read = async (file: string): Promise<Uint8Array> => new Uint8Array(await readFile(file));
@@ -114,6 +120,8 @@ export async function readAdapterFiles(path: string): Promise<AdapterFiles> {
     throw new AdapterFilesError(
       'the folder holds no adapter: give one that PEFT or mlx-lm wrote, or a .safetensors or .gguf file',
     );
+  const [part] = found.flatMap((file) => partRefusal(join(path, file)) ?? []);
+  if (part !== undefined) throw part;
   if (found.length > 1)
     throw new AdapterFilesError(`the folder holds ${found.join(' and ')}: give the one that is meant`);
   const configPath = join(path, CONFIG);
