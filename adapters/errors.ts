@@ -3,6 +3,7 @@ export const ADAPTER_ERROR_CODES = [
   // the file as bytes
   'pickle_refused',
   'format_unknown',
+  'file_in_parts',
   'truncated_file',
   'trailing_bytes',
   'header_too_large',

@@ -7,7 +7,7 @@ export { ADAPTER_ERROR_CODES, AdapterFormatError, printable, type AdapterErrorCo
 export { encodeCanonical, parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
 export type { CanonicalConfig } from './format/canonical-head.ts';
 export { toDtype, toHalves } from './format/convert-dtype.ts';
-export { maxMagnitude, readFloat32, toFloat32, type Dtype, type Tensor } from './format/dtype.ts';
+export { elementsOf, maxMagnitude, readFloat32, toFloat32, type Dtype, type Tensor } from './format/dtype.ts';
 export { readGgufAdapter } from './format/gguf-adapter.ts';
 export { GGUF_BASE_LIMITS, readGgufAttention, type GgufBaseShape } from './format/gguf-attention.ts';
 export {
@@ -40,7 +40,13 @@ export {
   type ModuleDescription,
 } from './inspect-adapter.ts';
 export { fileFacts, headerBytes, packAdapter, type PackedAdapter } from './pack-adapter.ts';
-export { readAdapter, type AdapterFiles, type AdapterFormat, type ReadAdapter } from './read-adapter.ts';
+export {
+  partRefusal,
+  readAdapter,
+  type AdapterFiles,
+  type AdapterFormat,
+  type ReadAdapter,
+} from './read-adapter.ts';
 export { sumAdapters, type SumMember } from './sum-adapters.ts';
 export { truncateAdapter, type TruncatedAdapter, type TruncatedModule } from './truncate-adapter.ts';
 export { checkValues, validateAdapter } from './validate-adapter.ts';

@@ -66,6 +66,26 @@ function refuseArchives(bytes: Uint8Array, path: string): void {
     });
 }
 
+/** As transformers names the parts of safetensors files, and llama.cpp's gguf-split those of GGUF. */
+const PART = /-\d{5}-of-(\d{5})\.(safetensors|gguf)$/i;
+
+/** @returns why a file cannot be read, by a name that only one of several parts has: nothing in it says so. */
+export function partRefusal(path: string): AdapterFormatError | null {
+  const [, count, kind] = PART.exec(path) ?? [];
+  if (count === undefined || Number(count) < 2) return null;
+  const remedy =
+    kind?.toLowerCase() === 'gguf'
+      ? 'Join them: llama-gguf-split --merge <first part> adapter.gguf.'
+      : 'Save it with save_pretrained as one file, or join them in their folder: python -c "from glob import glob; ' +
+        'from safetensors.torch import load_file, save_file; save_file({k: v for f in ' +
+        "glob('*-of-*.safetensors') for k, v in load_file(f).items()}, 'adapter_model.safetensors')\".";
+  return new AdapterFormatError({
+    code: 'file_in_parts',
+    message: `This is one of ${Number(count)} parts of an adapter; alone it would be a part of it. ${remedy}`,
+    path,
+  });
+}
+
 type TensorStyle = 'peft' | 'mlx' | 'kohya';
 
 const STYLE_OF: Readonly<Record<TensorStyle, string>> = {
@@ -121,7 +141,7 @@ function readPlainSafetensors(
 }
 
 /**
- * Reads an adapter of any format, told apart by its content, never by its name.
+ * Reads an adapter of any format, told apart by its content. Names matter for parts of a file only.
  * @param options.attention the base's heads, which a GGUF file of a Llama needs; null or absent = not known.
  * @throws AdapterFormatError for everything that is not a plain delta of linear layers.
  */
@@ -130,6 +150,8 @@ export function readAdapter(
   options: { attention?: AttentionShape | null } = {},
 ): ReadAdapter {
   const { weights, configJson, weightsPath = WEIGHTS_PATH, configPath = CONFIG_PATH } = files;
+  const part = partRefusal(weightsPath);
+  if (part !== null) throw part;
   if (startsWith(weights, 0x47, 0x47, 0x55, 0x46)) {
     const read = readGgufAdapter(weights, { path: weightsPath, attention: options.attention ?? null });
     return { format: 'gguf', parent: null, ...read };

@@ -53,11 +53,9 @@ export async function openFiles(
     onDiskRefusal,
     isInUse,
   });
-  const { attention } = base;
   const chains = await packFolders({
     folders: mode.kind === 'dev' ? mode.adapters : [],
-    baseId: base.id,
-    attention: attention ? { heads: attention.heads, kvHeads: attention.kv_heads } : null,
+    base,
     store: files,
     onWarning: onNotice,
     onProgress: (done, total) => onProgress('Packing the adapters', done, total),

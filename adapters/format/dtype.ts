@@ -59,15 +59,22 @@ export interface Tensor {
   readonly data: Uint8Array;
 }
 
-/** The tensor's bytes in a buffer of their own where `view` could not be laid over them. */
-function aligned(data: Uint8Array, bytes: 2 | 4 | 8): Uint8Array {
-  return data.byteOffset % bytes === 0 ? data : data.slice();
+interface TypedArrayOf<T> {
+  readonly BYTES_PER_ELEMENT: number;
+  new (buffer: ArrayBufferLike, byteOffset: number, length: number): T;
 }
 
-const u16 = (data: Uint8Array): Uint16Array => {
-  const bytes = aligned(data, 2);
-  return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
-};
+/**
+ * Little-endian elements, whatever byte of the memory they begin at.
+ * @param data a whole number of elements.
+ * @returns a view of them; a copy where JavaScript allows no view. Only to be read.
+ */
+export function elementsOf<T>(data: Uint8Array, type: TypedArrayOf<T>): T {
+  const width = type.BYTES_PER_ELEMENT;
+  // Not `slice`: of Node's Buffer that is a view at the same place.
+  const { buffer, byteOffset } = data.byteOffset % width === 0 ? data : new Uint8Array(data);
+  return new type(buffer, byteOffset, data.byteLength / width);
+}
 
 /** Float32 bits of each of the 65,536 float16 values; a table look-up is several times faster than the arithmetic. */
 let halfTable: Uint32Array | undefined;
@@ -108,20 +115,18 @@ export function readFloat32({ dtype, data }: Pick<Tensor, 'dtype' | 'data'>, out
       new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(data);
       return;
     case 'BF16': {
-      const [source, to] = [u16(data), bits()];
+      const [source, to] = [elementsOf(data, Uint16Array), bits()];
       for (let i = 0; i < source.length; i++) to[i] = (source[i] as number) << 16;
       return;
     }
     case 'F16': {
-      const [source, to, table] = [u16(data), bits(), halfToFloatBits()];
+      const [source, to, table] = [elementsOf(data, Uint16Array), bits(), halfToFloatBits()];
       for (let i = 0; i < source.length; i++) to[i] = table[source[i] as number] as number;
       return;
     }
-    case 'F64': {
-      const bytes = aligned(data, 8);
-      out.set(new Float64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8));
+    case 'F64':
+      out.set(elementsOf(data, Float64Array));
       return;
-    }
     default:
       throw new AdapterFormatError({
         code: 'dtype_unsupported',

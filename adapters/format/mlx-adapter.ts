@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { type AdapterErrorCode, AdapterFormatError, printable } from '../errors.ts';
-import type { Tensor } from './dtype.ts';
+import { elementsOf, type Tensor } from './dtype.ts';
 import { type LoraModule, makeLoraModule } from './lora-module.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 import type { JsonObject } from './strict-json.ts';
@@ -179,15 +179,11 @@ export function readMlxAdapter(params: {
  */
 export function transposeTensor(tensor: Tensor): Tensor {
   const { dtype, shape, data } = tensor;
-  const width = dtype === 'F32' ? 4 : 2;
   const [rows, columns] = shape as [number, number];
-  const count = rows * columns;
-  // A view, unless the file's layout forbids one.
-  const { buffer, byteOffset } = data.byteOffset % width === 0 ? data : data.slice();
   const [from, to] =
-    width === 4
-      ? [new Uint32Array(buffer, byteOffset, count), new Uint32Array(count)]
-      : [new Uint16Array(buffer, byteOffset, count), new Uint16Array(count)];
+    dtype === 'F32'
+      ? [elementsOf(data, Uint32Array), new Uint32Array(rows * columns)]
+      : [elementsOf(data, Uint16Array), new Uint16Array(rows * columns)];
   for (let row = 0; row < rows; row++)
     for (let column = 0; column < columns; column++)
       to[column * rows + row] = from[row * columns + column] as number;

@@ -2,7 +2,7 @@
 import { readFileSync, type Stats } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { type AdapterFiles, AdapterFormatError } from '../../adapters/index.ts';
+import { type AdapterFiles, AdapterFormatError, partRefusal } from '../../adapters/index.ts';
 import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/index.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 
@@ -85,7 +85,7 @@ async function adapterFolder(given: string): Promise<{ folder: string; notes: st
 const holdsAdapter = (names: readonly string[]): boolean =>
   [...WEIGHTS, ...REFUSED].some((name) => names.includes(name));
 
-function nothingIn(folder: string, names: readonly string[]): CliError {
+function nothingIn(folder: string, names: readonly string[]): unknown {
   const files = names.filter((name) => /\.(?:safetensors|gguf)$/i.test(name));
   if (files.length === 0) return unusable(`${folder} holds no adapter. ${EXPECTED}`);
   const paths = files.map((name) => path.join(folder, name));
@@ -94,6 +94,8 @@ function nothingIn(folder: string, names: readonly string[]): CliError {
       `${folder} looks like a whole model (config.json, ${listed(files)}), not an adapter. Give the folder that ` +
         'save_pretrained wrote before merge_and_unload(), or serve the model as a base with --base.',
     );
+  const [part] = paths.flatMap((file) => partRefusal(file) ?? []);
+  if (part !== undefined) return asRefusal(part, folder);
   return unusable(
     `${folder} holds neither ${WEIGHTS.join(' nor ')}. If a file in it is the adapter, give that file: ${listed(paths)}.`,
   );

@@ -1,4 +1,5 @@
 /** The files that a person gave, dropped or chosen, and which of them are the adapter. */
+import { partRefusal } from '../../adapters/read-adapter.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 
 /** Files of a drop: those that were dropped, and those in a folder that was. */
@@ -57,6 +58,9 @@ export function pickAdapterFiles<F extends { readonly name: string }>(
     return err(
       'There is no adapter among these. Give the folder that PEFT or mlx-lm wrote, or one .safetensors or .gguf file.',
     );
+  // Read, to be refused with what to do about it.
+  const part = found.find(({ name }) => partRefusal(name) !== null);
+  if (part !== undefined) return ok({ weights: part, config: configs[0] ?? null });
   if (found.length > 1 || configs.length > 1)
     return err(
       `There is more than one adapter among these: ${(found.length > 1 ? found : configs).map(({ name }) => name).join(', ')}. Give one of them.`,

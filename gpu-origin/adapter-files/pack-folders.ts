@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import {
   type AdapterFiles,
   AdapterFormatError,
-  type AttentionShape,
   packAdapter,
+  partRefusal,
+  validateAdapter,
 } from '../../adapters/index.ts';
-import { type ChainEntry, chainId } from '../../protocol/index.ts';
+import { type BaseInfo, type ChainEntry, chainId } from '../../protocol/index.ts';
 import type { AdapterStore } from './adapter-store.ts';
 
 export interface FolderToPack {
@@ -24,14 +25,13 @@ export class FolderError extends Error {
 /**
  * Packs adapters, of any format that the toolkit reads, into the store.
  * @param params.folders parents are among them, without cycles.
- * @param params.attention the base's heads, which GGUF files need; absent = not known.
+ * @param params.base what they must fit; GGUF files need its heads.
  * @returns each name's chain, root first.
  * @throws FolderError naming the adapter.
  */
 export async function packFolders(params: {
   folders: readonly FolderToPack[];
-  baseId: string;
-  attention?: AttentionShape | null;
+  base: BaseInfo;
   store: AdapterStore;
   onWarning: (message: string) => void;
   onProgress: (done: number, total: number) => void;
@@ -63,21 +63,24 @@ export async function packFolders(params: {
 async function pack(
   { name, folder }: FolderToPack,
   params: {
-    baseId: string;
-    attention?: AttentionShape | null;
+    base: BaseInfo;
     store: AdapterStore;
     onWarning: (message: string) => void;
   },
   parents: readonly ChainEntry[],
 ): Promise<string> {
   const fail = (reason: string): FolderError => new FolderError(`adapter ${name} (${folder}): ${reason}`);
+  const { base } = params;
   try {
     const packed = await packAdapter({
       files: await readAdapterFiles(folder),
-      attention: params.attention ?? null,
-      baseId: params.baseId,
+      attention: base.attention ? { heads: base.attention.heads, kvHeads: base.attention.kv_heads } : null,
+      baseId: base.id,
       parentChainId: parents.length === 0 ? null : await chainId(parents),
     });
+    // Else each of its requests would be refused, by an origin that says it is ready.
+    const [problem] = validateAdapter({ adapter: packed, base });
+    if (problem !== undefined) throw problem;
     for (const warning of packed.warnings) params.onWarning(`adapter ${name}: ${warning}`);
     const stored = await params.store.put(packed.digest, packed.bytes);
     if (!stored.ok) throw fail(stored.error.message);
@@ -102,7 +105,7 @@ export class AdapterFilesError extends Error {
  * Reads an adapter's files: those of a PEFT or mlx-lm folder, or a folder's only `.safetensors` or `.gguf` file, or the
  * file itself.
  * @param path folder or file.
- * @throws AdapterFilesError; what node:fs throws.
+ * @throws AdapterFilesError; AdapterFormatError for parts of a file; what node:fs throws.
  */
 export async function readAdapterFiles(path: string): Promise<AdapterFiles> {
   const read = async (file: string): Promise<Uint8Array> => new Uint8Array(await readFile(file));
@@ -117,6 +120,8 @@ export async function readAdapterFiles(path: string): Promise<AdapterFiles> {
     throw new AdapterFilesError(
       'the folder holds no adapter: give one that PEFT or mlx-lm wrote, or a .safetensors or .gguf file',
     );
+  const [part] = found.flatMap((file) => partRefusal(join(path, file)) ?? []);
+  if (part !== undefined) throw part;
   if (found.length > 1)
     throw new AdapterFilesError(`the folder holds ${found.join(' and ')}: give the one that is meant`);
   const configPath = join(path, CONFIG);

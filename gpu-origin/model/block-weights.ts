@@ -3,6 +3,7 @@
  * scale of its whole row. A browser stores one set, and runs it in WebAssembly or on a GPU.
  */
 import { z } from 'zod';
+import { elementsOf } from '../../adapters/index.ts';
 import { GRAPH_FILE_ALIGNMENT, WEIGHT_TYPES, type WeightEntry } from './graph-form.ts';
 import { BLOCK } from './quantize.ts';
 
@@ -84,7 +85,7 @@ function blocked({ part, rows, columns }: Product): Pick<WeightEntry, 'type' | '
 function inBlocks(bytes: Uint8Array, { part, rows, columns }: Product): Uint8Array {
   const blocks = Math.ceil(columns / BLOCK);
   if (part === 'scales') {
-    const scales = new Float32Array(bytes.slice().buffer);
+    const scales = elementsOf(bytes, Float32Array);
     const all = new Float32Array(rows * blocks);
     scales.forEach((scale, row) => all.fill(scale, row * blocks, (row + 1) * blocks));
     return new Uint8Array(all.buffer);

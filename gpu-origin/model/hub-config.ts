@@ -29,7 +29,7 @@ const HubConfig = z.object({
   rope_theta: z.number().nullish(),
   rope_local_base_freq: z.number().nullish(),
   rope_scaling: fields,
-  /** transformers 5 keeps theta here; for Gemma, by kind of layer. */
+  /** transformers 5 keeps theta here, and takes it before the field of that name; for Gemma, by kind of layer. */
   rope_parameters: fields,
   partial_rotary_factor: z.number().nullish(),
   tie_word_embeddings: z.boolean().optional(),
@@ -65,6 +65,13 @@ const FAMILIES: Readonly<Record<string, Family>> = {
 
 /** `default_theta` of transformers' configurations; elsewhere 10,000. */
 const DEFAULT_THETA: Partial<Record<Family, number>> = { gemma3: 1_000_000, smollm3: 2_000_000 };
+/** By `model_type`, of transformers' configurations: tokens where config.json does not have the field. */
+const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
+  mistral: 4096,
+  qwen2: 4096,
+  qwen3: 4096,
+  gemma3_text: 4096,
+};
 const GEMMA_LOCAL_THETA = 10_000;
 /** Every sixth of Gemma 3's layers sees all. */
 const GEMMA_PATTERN = 6;
@@ -93,15 +100,32 @@ function refuseUnsupported(hub: HubConfig, family: Family): void {
     throw new BaseModelError('sliding-window attention is not supported for model_type llama');
 }
 
+/** The window that layers of the kind {@link SLIDING} have, as the family's configuration in transformers decides it. */
+function windowOf(hub: HubConfig, family: Family): number | null {
+  // A Llama has none: one that is on is refused above.
+  if (hub.model_type === 'llama') return null;
+  // Qwen's configurations carry a window that is off.
+  if (family.startsWith('qwen') && hub.use_sliding_window !== true) return null;
+  return hub.sliding_window === undefined ? (DEFAULT_WINDOW[hub.model_type] ?? null) : hub.sliding_window;
+}
+
 /** Which layers have the window, as the family's configuration in transformers decides it. */
-function layerTypes(hub: HubConfig, family: Family): string[] {
+function layerTypes(hub: HubConfig, family: Family, window: number | null): string[] {
   const layers = hub.num_hidden_layers;
-  if (hub.layer_types != null) {
-    const other = hub.layer_types.find((type) => type !== SLIDING && type !== FULL);
+  const types = hub.layer_types;
+  // Of these transformers looks at the windows of all layers or none.
+  const alike = hub.model_type === 'llama' || family === 'phi3';
+  if (types != null) {
+    const other = types.find((type) => type !== SLIDING && type !== FULL);
     if (other !== undefined) throw new BaseModelError(`layers of the kind ${other} are not supported`);
-    if (hub.layer_types.length !== layers)
-      throw new BaseModelError(`config.json has ${hub.layer_types.length} layer_types for ${layers} layers`);
-    return hub.layer_types;
+    if (types.length !== layers)
+      throw new BaseModelError(`config.json has ${types.length} layer_types for ${layers} layers`);
+    if (!alike && window === null && types.includes(SLIDING))
+      throw new BaseModelError(
+        `config.json has ${SLIDING} among layer_types, but no window that is on (sliding_window, use_sliding_window). ` +
+          'Correct whichever is wrong',
+      );
+    if (!alike) return types;
   }
   const pattern = hub.sliding_window_pattern ?? hub._sliding_window_pattern ?? GEMMA_PATTERN;
   const slides = (layer: number): boolean => {
@@ -129,11 +153,9 @@ function ropeLayers(hub: HubConfig): boolean[] {
 }
 
 function attentionOf(hub: HubConfig, family: Family): LayerAttention[] {
-  const types = layerTypes(hub, family);
+  const window = windowOf(hub, family);
+  const types = layerTypes(hub, family, window);
   const rotary = ropeLayers(hub);
-  // Qwen's configurations carry a window that is off.
-  const off = family.startsWith('qwen') && hub.use_sliding_window !== true && hub.layer_types == null;
-  const window = off ? null : (hub.sliding_window ?? null);
   return types.map((type, layer) => ({
     window: type === SLIDING ? window : null,
     rope:
@@ -145,12 +167,19 @@ function attentionOf(hub: HubConfig, family: Family): LayerAttention[] {
   }));
 }
 
-/** Rotary fields of a kind of layer, whichever way the configuration writes them. */
-function ropeFields(hub: HubConfig, kind: string): RopeFields {
+const isObject = (value: unknown): value is RopeFields => typeof value === 'object' && value !== null;
+
+/**
+ * Rotary fields of a kind of layer, as transformers 5 finds them (`convert_rope_params_to_dict`): `rope_scaling` comes
+ * before `rope_parameters`, and for Gemma it changes the global layers' only.
+ */
+function ropeFields(hub: HubConfig, family: Family, kind: string): RopeFields {
   const parameters = hub.rope_parameters ?? {};
   const own = parameters[kind];
-  if (typeof own === 'object' && own !== null) return own as RopeFields;
-  return kind === SLIDING ? {} : (hub.rope_scaling ?? parameters);
+  const scaling = hub.rope_scaling ?? {};
+  if (family === 'gemma3') return { ...(isObject(own) ? own : {}), ...(kind === FULL ? scaling : {}) };
+  if (isObject(own)) return own;
+  return Object.keys(scaling).length > 0 ? scaling : parameters;
 }
 
 function ropesOf(
@@ -159,14 +188,9 @@ function ropesOf(
   headDim: number,
 ): Pick<LlamaConfig, 'rope' | 'localRope' | 'context'> {
   const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
-  const given = ropeFields(hub, FULL);
-  const theta =
-    hub.rope_theta ??
-    number(given['rope_theta']) ??
-    number(hub.rope_parameters?.['rope_theta']) ??
-    DEFAULT_THETA[family] ??
-    10_000;
-  const part = hub.partial_rotary_factor ?? number(given['partial_rotary_factor']) ?? 1;
+  const given = ropeFields(hub, family, FULL);
+  const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[family] ?? 10_000;
+  const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? 1;
   if (part !== 1 && family !== 'phi3')
     throw new BaseModelError(
       'rotary positions of a part of each head (partial_rotary_factor) are not supported',
@@ -178,10 +202,10 @@ function ropesOf(
     dim: Math.floor(headDim * part),
     context,
     original:
-      number(given['original_max_position_embeddings']) ?? hub.original_max_position_embeddings ?? context,
+      hub.original_max_position_embeddings ?? number(given['original_max_position_embeddings']) ?? context,
   });
   if (family !== 'gemma3') return { rope, localRope: null, context: right };
-  const local = ropeFields(hub, SLIDING);
+  const local = ropeFields(hub, family, SLIDING);
   const localTheta = number(local['rope_theta']) ?? hub.rope_local_base_freq ?? GEMMA_LOCAL_THETA;
   const localRope = hubRope({
     fields: local,

@@ -153,13 +153,18 @@ class Metadata {
   }
 }
 
+/** Elsewhere llama.cpp reads no window, whatever the file says. */
+const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma3', 'phi3']);
+
 function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   const { family } = metadata;
   // 0 says that there is none (Phi-4).
-  const window = metadata.number('attention.sliding_window', 0) || null;
+  const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', 0)) || null;
   const pattern = metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN;
   const slides = (layer: number): boolean => {
     if (family !== 'gemma3') return true;
+    // Without a window all layers are global ones.
+    if (window === null) return false;
     return Array.isArray(pattern) ? Boolean(pattern[layer]) : (layer + 1) % Number(pattern) !== 0;
   };
   return Array.from({ length: layers }, (_, layer) => ({
@@ -173,33 +178,48 @@ function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   }));
 }
 
+/**
+ * What every frequency is divided by. As in llama.cpp, files that name no kind of scaling are stretched linearly, and
+ * `rope.scale_linear` is the older name of the factor.
+ * @throws BaseModelError for kinds that are not supported.
+ */
+function stretchOf(metadata: Metadata, longRope: boolean): number {
+  const type = metadata.value('rope.scaling.type') ?? 'linear';
+  if (type === 'none') return 1;
+  if (type !== 'linear' && !(type === 'longrope' && longRope))
+    throw new BaseModelError(`the base uses rotary scaling "${String(type)}", which is not supported`);
+  // 0 says that there is none.
+  return metadata.number('rope.scaling.factor', metadata.number('rope.scale_linear', 0)) || 1;
+}
+
 /** @returns the rotary positions, and how many tokens they are right for. */
 function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Rope; context: number } {
   const dim = metadata.number('rope.dimension_count', headDim);
+  if (dim !== headDim && metadata.family !== 'phi3')
+    throw new BaseModelError(
+      `rotary positions of a part of each head (${metadata.family}.rope.dimension_count is ${dim}, a head has ` +
+        `${headDim} numbers) are not supported`,
+    );
   const theta = metadata.number('rope.freq_base', metadata.family === 'gemma3' ? 1_000_000 : 10_000);
   const context = metadata.number('context_length');
-  const plain: Rope = { theta, dim, divisors: null, scale: 1 };
-  if (file.tensors.has(ROPE_TENSORS.short)) {
-    const original = metadata.number('rope.scaling.original_context_length', context);
-    return {
-      rope: {
-        ...plain,
-        divisors: file.readTensor(ROPE_TENSORS.short),
-        scale: metadata.number('rope.scaling.attn_factor', longRopeScale(context / original, original)),
-      },
-      context: Math.min(context, original),
-    };
-  }
-  const type = metadata.value('rope.scaling.type') ?? 'none';
-  if (type === 'linear')
-    return {
-      rope: { ...plain, divisors: linearDivisors(metadata.number('rope.scaling.factor'), dim) },
-      context,
-    };
-  if (type !== 'none')
-    throw new BaseModelError(`the base uses rotary scaling "${String(type)}", which is not supported`);
-  const stretched = file.tensors.has(ROPE_TENSORS.divisors) ? file.readTensor(ROPE_TENSORS.divisors) : null;
-  return { rope: { ...plain, divisors: stretched }, context };
+  const longRope = file.tensors.has(ROPE_TENSORS.short);
+  const tensor = longRope ? ROPE_TENSORS.short : ROPE_TENSORS.divisors;
+  const stretch = stretchOf(metadata, longRope);
+  const stored = file.tensors.has(tensor) ? file.readTensor(tensor) : null;
+  const original = longRope ? metadata.number('rope.scaling.original_context_length', context) : context;
+  return {
+    rope: {
+      theta,
+      dim,
+      divisors:
+        stretch === 1 ? stored : (stored?.map((one) => one * stretch) ?? linearDivisors(stretch, dim)),
+      scale: metadata.number(
+        'rope.scaling.attn_factor',
+        longRope ? longRopeScale(context / original, original) : 1,
+      ),
+    },
+    context: Math.min(context, original),
+  };
 }
 
 /**

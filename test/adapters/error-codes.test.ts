@@ -112,6 +112,8 @@ const CASES: Record<AdapterErrorCode, Case> = {
   format_unknown: bytes(
     Uint8Array.from([0x50, 0x4b, 3, 4, ...new Array<number>(22).fill(0), 4, 0, 0, 0, ...Buffer.from('.npy')]),
   ),
+  file_in_parts: () =>
+    readAdapter({ ...peftFiles(), weightsPath: 'adapter_model-00001-of-00002.safetensors' }),
   truncated_file: bytes(new Uint8Array(7)),
   trailing_bytes: header('{}', 1),
   header_too_large: bytes(new Uint8Array(8).fill(0xff)),

@@ -99,6 +99,24 @@ describe('the format is told by the content', () => {
     expect(error.path).toBe('a/w.bin');
   });
 
+  it.each([
+    ['adapter_model-00001-of-00002.safetensors', 'one of 2 parts', "'adapter_model.safetensors')"],
+    ['x/adapters-00002-of-00012.safetensors', 'one of 12 parts', 'save_pretrained'],
+    ['a-00001-of-00002.gguf', 'one of 2 parts', 'llama-gguf-split --merge'],
+  ])('%s is refused as one of several parts', (weightsPath, count, wayOut) => {
+    const error = refusal('file_in_parts', () => readAdapter({ ...peftFiles(), weightsPath }));
+    expect(error.message).toContain(count);
+    expect(error.message).toContain(wayOut);
+    expect(error.path).toBe(weightsPath);
+  });
+
+  it.each(['adapter_model-00001-of-00001.safetensors', 'step-00100-of-00200/adapter.safetensors'])(
+    '%s is a whole file',
+    (weightsPath) => {
+      expect(readAdapter({ ...peftFiles(), weightsPath }).modules).toHaveLength(2);
+    },
+  );
+
   it('does not take a header of 640 bytes for a pickle', () => {
     const files = peftFiles();
     const length = new DataView(files.weights.buffer).getUint32(0, true);

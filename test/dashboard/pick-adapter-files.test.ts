@@ -26,6 +26,14 @@ it.each<[string[], unknown]>([
     ['adapter_model.bin', 'adapter_config.json'],
     ['adapter_model.bin', 'adapter_config.json'],
   ],
+  [
+    [
+      'adapter_model-00001-of-00002.safetensors',
+      'adapter_model-00002-of-00002.safetensors',
+      'adapter_config.json',
+    ],
+    ['adapter_model-00001-of-00002.safetensors', 'adapter_config.json'],
+  ],
 ])('of %j takes %j', (names, expected) => {
   expect(pick(...names)).toEqual(expected);
 });

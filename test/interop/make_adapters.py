@@ -9,7 +9,12 @@ token ids. Nothing here calls a reader.
 """
 import json, math, os, subprocess, sys
 os.environ["HF_HUB_OFFLINE"] = "1"
-import gguf, torch
+import gguf, mlx.core as mx, torch
+from lycoris import LycorisNetwork, create_lycoris
+from mlx.utils import tree_flatten
+from mlx_lm.models.llama import Model, ModelArgs
+from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx_lm.utils import save_config
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -166,22 +171,28 @@ def peft_saved():
 
 
 def mlx(name, dtype, rank, scale, layers, seed):
-    """mlx-lm's `save_config` and `adapters.safetensors`: A `[in, rank]`, B `[rank, out]`, the scale as it is."""
+    """By mlx-lm's own functions: A `[in, rank]`, B `[rank, out]`, the scale as it is, and a header that is not padded."""
     keys = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"]
     ranks = dict.fromkeys(names_of(keys, range(LAYERS - layers, LAYERS)), rank)
     scales = dict.fromkeys(ranks, scale)
     pairs = random_pairs(ranks, scales, dtype, seed)
-    tensors = {}
+    model = Model(ModelArgs.from_dict(CONFIG))
+    model.freeze()
+    parameters = {"rank": rank, "scale": scale, "dropout": 0.0, "keys": keys}
+    linear_to_lora_layers(model, layers, parameters)
+    modules = dict(model.named_modules())
     for n, (a, b) in pairs.items():
-        tensors[f"{n}.lora_a"], tensors[f"{n}.lora_b"] = a.T.contiguous(), b.T.contiguous()
+        modules[n].lora_a, modules[n].lora_b = mx.array(a.T.contiguous().numpy()), mx.array(b.T.contiguous().numpy())
+    tensors = dict(tree_flatten(model.trainable_parameters()))
+    assert len(tensors) == 2 * len(pairs), tensors.keys()
     folder = folder_of(name)
-    save_file(tensors, f"{folder}/adapters.safetensors")
+    mx.save_safetensors(f"{folder}/adapters.safetensors", tensors)
     config = {
         "adapter_path": "adapters", "batch_size": 4, "fine_tune_type": "lora", "iters": 1000, "learning_rate": 1e-05,
-        "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0, "keys": keys}, "mask_prompt": False,
-        "max_seq_length": 2048, "model": BASE_NAME, "num_layers": layers, "optimizer": "adam", "seed": 0, "train": True,
+        "lora_parameters": parameters, "mask_prompt": False, "max_seq_length": 2048, "model": BASE_NAME,
+        "num_layers": layers, "optimizer": "adam", "seed": 0, "train": True,
     }
-    json.dump(config, open(f"{folder}/adapter_config.json", "w"), indent=4)
+    save_config(config, f"{folder}/adapter_config.json")
     write(name, "mlx", ("adapters.safetensors", "adapter_config.json"), scales, pairs)
 
 
@@ -204,6 +215,22 @@ def kohya():
     folder = folder_of("kohya-f16")
     save_file(tensors, f"{folder}/lora.safetensors", metadata={"ss_network_module": "networks.lora"})
     write("kohya-f16", "kohya", ("lora.safetensors", None), scales, pairs)
+
+
+def lycoris_saved():
+    """By LyCORIS, whose files of language models are kohya's in form; kohya's own scripts train image models only."""
+    ranks, scales = dict.fromkeys(names_of(ALL), 4), dict.fromkeys(names_of(ALL), 0.5)
+    LycorisNetwork.apply_preset({"target_module": ["LlamaAttention", "LlamaMLP"]})
+    network = create_lycoris(AutoModelForCausalLM.from_pretrained(HF, dtype=torch.float32), 1.0, linear_dim=4, linear_alpha=2.0, algo="lora")
+    network.apply_to()
+    pairs = random_pairs(ranks, scales, torch.bfloat16, 13)
+    parameters = dict(network.named_parameters())
+    for n, (a, b) in pairs.items():
+        key = f"lycoris_{n.replace('.', '_')}"
+        parameters.pop(f"{key}.lora_down.weight").data, parameters.pop(f"{key}.lora_up.weight").data = a.float(), b.float()
+    assert not parameters, parameters.keys()
+    network.save_weights(f"{folder_of('lycoris-saved')}/lora.safetensors", torch.bfloat16, {})
+    write("lycoris-saved", "kohya", ("lora.safetensors", None), scales, pairs)
 
 
 def permuted(rows, heads):
@@ -278,6 +305,7 @@ peft_saved()
 mlx("mlx-f32", torch.float32, 8, 20.0, LAYERS, 7)
 mlx("mlx-f16-last-16", torch.float16, 6, 2.5, 16, 8)
 kohya()
+lycoris_saved()
 gguf_mixed()
 sum_of("sum-of-three", {"peft-patterns-f32": 0.5, "gguf-mixed": 0.5, "mlx-f16-last-16": -0.25})
 if LLAMA is None:

@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { readAdapter, toFloat32, writeSafetensors, type Tensor } from '../../../adapters/index.ts';
+import { readAdapter, writeSafetensors, type Tensor } from '../../../adapters/index.ts';
 import {
   filled,
   mlxConfig,
@@ -89,32 +88,6 @@ describe('an adapter of mlx-lm', () => {
   ] as const)('the tensor %s: %s', (name, code, value) => {
     const error = refusal(code, () => read(mlxConfig(), mlxTensors().set(name, value)));
     expect(error.subject).toBeTruthy();
-  });
-
-  it("mlx-lm's own file, whose metadata is null, adds what mlx-lm's own layers add", () => {
-    const path = (name: string) => `test/fixtures/mlx-lm/${name}`;
-    const weights = readFileSync(path('adapters.safetensors'));
-    expect(weights.includes('"__metadata__":null')).toBe(true);
-    const { modules } = readAdapter({
-      weights,
-      configJson: readFileSync(path('adapter_config.json'), 'utf8'),
-    });
-    const { x, delta } = JSON.parse(readFileSync(path('expected.json'), 'utf8')) as {
-      x: number[];
-      delta: Record<string, number[]>;
-    };
-    expect(modules.map(({ name }) => name)).toEqual(Object.keys(delta).sort());
-    for (const { name, rank, scale, a, b } of modules) {
-      const [down, up] = [toFloat32(a), toFloat32(b)];
-      const inner = Array.from({ length: rank }, (_, r) =>
-        x.reduce((sum, value, i) => sum + value * down[r * x.length + i]!, 0),
-      );
-      for (const [row, expected] of delta[name]!.entries())
-        expect(scale * inner.reduce((sum, value, r) => sum + value * up[row * rank + r]!, 0)).toBeCloseTo(
-          expected,
-          4,
-        );
-    }
   });
 
   it('a configuration without tensors', () => {

@@ -134,6 +134,14 @@ describe('readInput refuses', () => {
     await expect(readInput(folder)).rejects.toEqual(unusable(/holds both .*: give the one that you mean/));
   });
 
+  it('a folder with an adapter in several files', async () => {
+    const part = 'adapter_model-00001-of-00002.safetensors';
+    await lay({ [part]: '', [part.replace('1', '2')]: '', [CONFIG]: '{}' });
+    await expect(readInput(folder)).rejects.toEqual(
+      refused(/adapter_model-00001-of-00002\.safetensors: This is one of 2 parts .* \(file_in_parts\)$/),
+    );
+  });
+
   it.each(['', 'named/'])('a folder with nothing but a pickle (%s)', async (below) => {
     await lay({ [`${below}adapter_model.bin`]: 'x', [`${below}${CONFIG}`]: '{}' });
     await expect(readInput(folder)).rejects.toEqual(

@@ -9,10 +9,11 @@ import {
   packFolders,
   type FolderToPack,
 } from '../../../gpu-origin/adapter-files/pack-folders.ts';
-import { chainId } from '../../../protocol/index.ts';
-import { BASE_ID, kohyaFiles, mlxFiles, peftFiles } from '../../adapters/make-adapter.ts';
+import { type BaseInfo, chainId } from '../../../protocol/index.ts';
+import { base, kohyaFiles, mlxFiles, peftFiles, peftTensors, Q, V } from '../../adapters/make-adapter.ts';
 
 const ATTENTION = { heads: 1, kvHeads: 1 };
+const BASE: BaseInfo = { ...base, attention: { heads: 1, kv_heads: 1 } };
 let root: string;
 let stored: Map<string, Uint8Array>;
 let warnings: string[];
@@ -31,11 +32,10 @@ function write(name: string, weightsName: string, files: AdapterFiles): string {
   return folder;
 }
 
-const pack = (folders: FolderToPack[], attention: typeof ATTENTION | null = ATTENTION) =>
+const pack = (folders: FolderToPack[], onto: BaseInfo = BASE) =>
   packFolders({
     folders,
-    baseId: BASE_ID,
-    attention,
+    base: onto,
     store: {
       put: async (digest: string, bytes: Uint8Array) => {
         stored.set(digest, bytes);
@@ -86,7 +86,7 @@ it('says so where the disk does not hold all of them: nobody would bring them ag
     isInUse: () => false,
   });
   const packing = packFolders({
-    ...{ folders, store, baseId: BASE_ID, attention: ATTENTION },
+    ...{ folders, store, base: BASE },
     onWarning: () => undefined,
     onProgress: () => undefined,
   });
@@ -118,8 +118,25 @@ it.each([
   ['an empty folder', () => mkdirSync(join(root, 'x'), { recursive: true })!, 'holds no adapter'],
   ['no folder', () => join(root, 'none'), 'ENOENT'],
 ])('names the adapter for %s', async (_, make, reason) => {
-  const problem = await pack([{ name: 'me/x', folder: make(), parent: null }], null).catch((e: unknown) => e);
+  const problem = await pack([{ name: 'me/x', folder: make(), parent: null }], base).catch((e: unknown) => e);
   expect(problem).toBeInstanceOf(FolderError);
   expect((problem as Error).message).toMatch(/^adapter me\/x /);
   expect((problem as Error).message).toContain(reason);
+});
+
+it.each([
+  ['a layer that the base does not have', { ...BASE, modules: [BASE.modules[0]!] }, `${V}: the base`],
+  [
+    'other sizes',
+    { ...BASE, modules: BASE.modules.map((one) => ({ ...one, in: 8 })) },
+    `${Q}: the file's A is [2, 4]`,
+  ],
+  ['a rank above what is served', { ...BASE, max_rank_sum: 1 }, 'rank 2 is above 1'],
+])('refuses an adapter with %s before the origin is ready', async (_, onto, reason) => {
+  const folder = write('x', 'adapter_model.safetensors', peftFiles({}, peftTensors(2)));
+  const problem = await pack([{ name: 'me/x', folder, parent: null }], onto).catch((e: unknown) => e);
+  expect(problem).toBeInstanceOf(FolderError);
+  expect((problem as Error).message).toMatch(/^adapter me\/x /);
+  expect((problem as Error).message).toContain(reason);
+  expect(stored.size).toBe(0);
 });

@@ -45,6 +45,15 @@ it.each([
   await expect(readAdapterFiles(folder)).rejects.toThrow(AdapterFilesError);
 });
 
+it('refuses a folder with parts of a file by the first part', async () => {
+  const parts = [1, 2].map((part) => `adapter_model-0000${part}-of-00002.safetensors`);
+  put(...parts, 'adapter_model.safetensors.index.json', 'adapter_config.json');
+  await expect(readAdapterFiles(folder)).rejects.toMatchObject({
+    code: 'file_in_parts',
+    path: join(folder, parts[0]!),
+  });
+});
+
 it('says what node says about a path that is not there', async () => {
   await expect(readAdapterFiles(join(folder, 'none'))).rejects.toMatchObject({ code: 'ENOENT' });
 });

@@ -9,12 +9,15 @@ import { GgufError, readGguf } from '../../../gpu-origin/model/gguf.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-base.ts';
 import { idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-gguf-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
-import { TINY_LLAMA, TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
+import { TINY_LLAMA, TINY_QWEN, TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
 import { writeTinyGguf } from '../../fixtures/tiny-gguf.ts';
+import { makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
 import { encodeGguf, type GgufTensorInput } from '../../fixtures/write-gguf.ts';
 
 const f32 = (values: Float32Array): Uint8Array =>
   new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+/** Long enough for a stretch to be seen. */
+const TEXT = Array.from({ length: 64 }, (_, at) => 3 + ((7 * at + 3) % 256));
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'graft-gguf-'));
@@ -95,7 +98,12 @@ describe('a base in GGUF', () => {
       const { rmsEpsilon, attentionScale, ...config } = base.config;
       expect(rmsEpsilon).toBeCloseTo(1e-5, 10);
       expect(attentionScale).toBe(name === 'gemma3' ? 16 ** -0.5 : null);
-      expect(source.config).toMatchObject(config);
+      const windows = source.config.attention.map((layer) => ({
+        ...layer,
+        // llama.cpp knows none of Mistral's.
+        window: name === 'mistral' ? null : layer.window,
+      }));
+      expect({ ...source.config, attention: windows }).toMatchObject(config);
       const shapes = new Map<string, number[]>();
       for (const format of prepareWeights({
         base: {
@@ -113,6 +121,114 @@ describe('a base in GGUF', () => {
       source.close();
     },
   );
+
+  it.each([
+    [
+      'no kind and a factor',
+      TINY_LLAMA,
+      { 'llama.rope.scaling.factor': 4 },
+      { rope_type: 'linear', factor: 4 },
+    ],
+    [
+      'the older name of the factor',
+      TINY_LLAMA,
+      { 'llama.rope.scale_linear': 4 },
+      { rope_type: 'linear', factor: 4 },
+    ],
+    [
+      'both names of the factor',
+      TINY_LLAMA,
+      { 'llama.rope.scale_linear': 8, 'llama.rope.scaling.factor': 4 },
+      { rope_type: 'linear', factor: 4 },
+    ],
+    [
+      'the kind linear',
+      TINY_QWEN,
+      { 'qwen2.rope.scaling.type': 'linear', 'qwen2.rope.scaling.factor': 2.5 },
+      { rope_type: 'linear', factor: 2.5 },
+    ],
+    [
+      'the kind linear and the older name of the factor',
+      TINY_QWEN,
+      { 'qwen2.rope.scaling.type': 'linear', 'qwen2.rope.scale_linear': 2.5 },
+      { rope_type: 'linear', factor: 2.5 },
+    ],
+    [
+      'the kind none and a factor',
+      TINY_LLAMA,
+      { 'llama.rope.scaling.type': 'none', 'llama.rope.scaling.factor': 4 },
+      undefined,
+    ],
+    ['a factor of 0', TINY_LLAMA, { 'llama.rope.scaling.factor': 0 }, undefined],
+    ['the kind linear alone', TINY_LLAMA, { 'llama.rope.scaling.type': 'linear' }, undefined],
+  ])('is stretched by %s, as the Hugging Face folder is', async (_, shape, metadata, rope_scaling) => {
+    const stretched = { ...shape, config: { ...shape.config, rope_scaling } };
+    const [hub, path] = [join(folder, 'stretched'), join(folder, 'stretched.gguf')];
+    writeTinyBase(hub, shape);
+    writeTinyGguf(path, hub, shape, { metadata });
+    const gguf = await makeTinyRunner({ basePath: path, weights: 'f32' });
+    const source = await makeTinyRunner({ shape: stretched, weights: 'f32' });
+    const logits = await Promise.all(
+      [gguf, source].map(({ runner }) => prefillAll(runner, 0, TEXT, [TEXT.length - 1])),
+    );
+    const farthest = logits[0]![0]!.reduce(
+      (most, value, at) => Math.max(most, Math.abs(value - logits[1]![0]![at]!)),
+      0,
+    );
+    // The norms' epsilon is a float32 in GGUF.
+    expect(farthest).toBeLessThan(1e-3);
+    await Promise.all([gguf.close(), source.close()]);
+  });
+
+  it('is stretched beside stored frequencies, as in llama.cpp', async () => {
+    const [hub, path] = [join(folder, 'both'), join(folder, 'both.gguf')];
+    writeTinyBase(hub, TINY_LLAMA);
+    const tensors = [
+      {
+        name: 'rope_freqs.weight',
+        shape: [8],
+        type: 0,
+        data: f32(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8)),
+      },
+    ];
+    writeTinyGguf(path, hub, TINY_LLAMA, { metadata: { 'llama.rope.scale_linear': 2 }, tensors });
+    const { base } = await loadGgufBase({ path });
+    expect([...base.config.rope.divisors!]).toEqual([2, 4, 6, 8, 10, 12, 14, 16]);
+    base.close();
+  });
+
+  it.each(['llama', 'qwen2', 'qwen3', 'smollm3'] as const)(
+    'of %s has no window, which llama.cpp would ignore',
+    async (name) => {
+      const [hub, path] = [join(folder, 'window'), join(folder, 'window.gguf')];
+      writeTinyBase(hub, TINY_SHAPES[name]);
+      const metadata = { [`${name}.attention.sliding_window`]: 8 };
+      writeTinyGguf(path, hub, TINY_SHAPES[name]!, { metadata });
+      const { base } = await loadGgufBase({ path });
+      expect(base.config.attention.every(({ window }) => window === null)).toBe(true);
+      base.close();
+    },
+  );
+
+  it('of Gemma has no local layers without a window', async () => {
+    const [hub, path] = [join(folder, 'global'), join(folder, 'global.gguf')];
+    writeTinyBase(hub, TINY_SHAPES.gemma3);
+    writeTinyGguf(path, hub, TINY_SHAPES.gemma3!, { metadata: { 'gemma3.attention.sliding_window': 0 } });
+    const { base } = await loadGgufBase({ path });
+    expect(base.config.attention.map(({ rope }) => rope)).toEqual(['rope', 'rope', 'rope']);
+    base.close();
+  });
+
+  it.each([
+    [{ 'llama.rope.dimension_count': 8 }, /rope\.dimension_count is 8, a head has 16 numbers/],
+    [{ 'llama.rope.scaling.type': 'yarn' }, /rotary scaling "yarn"/],
+    [{ 'llama.rope.scaling.type': 'longrope' }, /rotary scaling "longrope"/],
+  ])('is refused with %j', async (metadata, message) => {
+    const [hub, path] = [join(folder, 'part'), join(folder, 'part.gguf')];
+    writeTinyBase(hub, TINY_LLAMA);
+    writeTinyGguf(path, hub, TINY_LLAMA, { metadata });
+    await expect(loadGgufBase({ path })).rejects.toThrow(message);
+  });
 
   it.each([
     ['SmolLM2-135M-Instruct.Q4_1.gguf', 'smollm2-135m-instruct'],

@@ -42,8 +42,44 @@ function changed(
   return loadFolderBase({ path: folder });
 }
 
+function toBfloat16(tensors: Map<string, Tensor>): void {
+  for (const [name, { shape, data }] of tensors) {
+    const halves = Uint16Array.from(
+      { length: data.length / 4 },
+      (_, at) => data[4 * at + 2]! | (data[4 * at + 3]! << 8),
+    );
+    tensors.set(name, { dtype: 'BF16', shape, data: new Uint8Array(halves.buffer) });
+  }
+}
+
 const LAYER = 'model.layers.1';
 const { hidden, ffn } = TINY_LLAMA;
+
+it('reads a base in bfloat16 wherever its header ends', async () => {
+  // Not every writer pads the header to whole elements.
+  (await changed(TINY_LLAMA, { tensors: toBfloat16 })).close();
+  const weights = join(folder, 'model.safetensors');
+  const file = readFileSync(weights);
+  const end = 8 + Number(file.readBigUInt64LE(0));
+  const header = file.toString('utf8', 8, end).trimEnd();
+  const read = async (): Promise<Float32Array[]> => {
+    const base = await loadFolderBase({ path: folder });
+    const values = [
+      base.tensor('model.norm.weight', [hidden]),
+      base.tensor(`${LAYER}.mlp.up_proj.weight`, [ffn, hidden]),
+    ];
+    base.close();
+    return values;
+  };
+  const expected = await read();
+  for (let blanks = 0; blanks < 8; blanks++) {
+    const json = Buffer.from(header + ' '.repeat(blanks));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(json.length));
+    writeFileSync(weights, Buffer.concat([length, json, file.subarray(end)]));
+    expect(await read(), `${blanks} blanks`).toEqual(expected);
+  }
+});
 
 describe('every tensor of a base is used', () => {
   it.each(Object.entries(TINY_SHAPES))(

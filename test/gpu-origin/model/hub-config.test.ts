@@ -1,0 +1,148 @@
+import { describe, expect, it } from 'vitest';
+import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
+import { readHubConfig } from '../../../gpu-origin/model/hub-config.ts';
+
+/** Every expectation is what transformers 5.24 computes from the same file. */
+const LAYERS = 4;
+const config = (model_type: string, more: Record<string, unknown>): LlamaConfig =>
+  readHubConfig(
+    {
+      model_type,
+      hidden_size: 64,
+      num_hidden_layers: LAYERS,
+      num_attention_heads: 4,
+      intermediate_size: 96,
+      vocab_size: 32,
+      max_position_embeddings: 512,
+      rms_norm_eps: 1e-5,
+      ...more,
+    },
+    true,
+  ).config;
+const windows = (model_type: string, more: Record<string, unknown>): (number | null)[] =>
+  config(model_type, more).attention.map(({ window }) => window);
+const all = (window: number | null): (number | null)[] => Array<number | null>(LAYERS).fill(window);
+
+const SLIDING = Array<string>(LAYERS).fill('sliding_attention');
+const FULL = Array<string>(LAYERS).fill('full_attention');
+const linear = { rope_type: 'linear', factor: 2 };
+const plain = { rope_type: 'default' };
+
+describe('the rotary base', () => {
+  it.each([
+    ['of the field alone', { rope_theta: 500 }, 500],
+    ['of rope_parameters before the field', { rope_theta: 500, rope_parameters: { rope_theta: 900 } }, 900],
+    ['of the field where rope_parameters have none', { rope_theta: 500, rope_parameters: plain }, 500],
+    [
+      'of rope_scaling before the field',
+      { rope_theta: 500, rope_scaling: { ...linear, rope_theta: 900 } },
+      900,
+    ],
+    [
+      'of the field where rope_scaling stands for rope_parameters',
+      { rope_theta: 500, rope_scaling: linear, rope_parameters: { rope_theta: 900 } },
+      500,
+    ],
+    [
+      'of rope_parameters beside an empty rope_scaling',
+      { rope_theta: 500, rope_scaling: {}, rope_parameters: { rope_theta: 900 } },
+      900,
+    ],
+    ['that a Llama has where nothing says it', {}, 10_000],
+  ])('is that %s', (_, fields, theta) => {
+    expect(config('llama', fields).rope.theta).toBe(theta);
+  });
+
+  it.each([
+    ['the fields', { rope_theta: 500, rope_local_base_freq: 20 }, 500, 20, 1],
+    [
+      'rope_parameters before the fields',
+      {
+        rope_theta: 500,
+        rope_local_base_freq: 20,
+        rope_parameters: { full_attention: { rope_theta: 900 }, sliding_attention: { rope_theta: 30 } },
+      },
+      900,
+      30,
+      1,
+    ],
+    [
+      'the fields where rope_parameters have none',
+      {
+        rope_theta: 500,
+        rope_local_base_freq: 20,
+        rope_parameters: { full_attention: plain, sliding_attention: plain },
+      },
+      500,
+      20,
+      1,
+    ],
+    [
+      'rope_parameters that rope_scaling changes',
+      {
+        rope_theta: 500,
+        rope_scaling: linear,
+        rope_parameters: { full_attention: { rope_theta: 900 }, sliding_attention: { rope_theta: 30 } },
+      },
+      900,
+      30,
+      2,
+    ],
+    ['none of rope_parameters for all layers', { rope_theta: 500, rope_parameters: linear }, 500, 10_000, 1],
+  ])('of Gemma follows %s', (_, fields, theta, local, stretch) => {
+    const read = config('gemma3_text', { ...fields, head_dim: 16 });
+    expect([read.rope.theta, read.localRope?.theta]).toEqual([theta, local]);
+    expect(read.rope.divisors?.[0] ?? 1).toBe(stretch);
+    expect(read.localRope?.divisors).toBeNull();
+  });
+
+  it('of Phi-3 turns the part of each head that rope_parameters say', () => {
+    const parts = { partial_rotary_factor: 1, rope_parameters: { ...plain, partial_rotary_factor: 0.5 } };
+    expect(config('phi3', { ...parts, head_dim: 32 }).rope.dim).toBe(16);
+  });
+});
+
+describe('the window', () => {
+  it.each([
+    ['of a Llama that is off is none', 'llama', { sliding_window: 8, use_sliding_window: false }, all(null)],
+    [
+      'of a Llama that is off is none, whatever its layers are called',
+      'llama',
+      { sliding_window: 8, use_sliding_window: false, layer_types: SLIDING },
+      all(null),
+    ],
+    ['of Mistral has no switch', 'mistral', { sliding_window: 8, use_sliding_window: false }, all(8)],
+    ['of Mistral is left out by layer_types', 'mistral', { sliding_window: 8, layer_types: FULL }, all(null)],
+    ['of Mistral is none by null', 'mistral', { sliding_window: null }, all(null)],
+    ['of Mistral is 4,096 tokens where the field is missing', 'mistral', {}, all(4096)],
+    [
+      'of Qwen follows layer_types when it is on',
+      'qwen2',
+      { sliding_window: 8, use_sliding_window: true, layer_types: SLIDING },
+      all(8),
+    ],
+    ['of Qwen is off', 'qwen3', { sliding_window: 8, layer_types: FULL }, all(null)],
+    ['of Phi-3 knows no layer_types', 'phi3', { sliding_window: 8, layer_types: FULL }, all(8)],
+    [
+      'of SmolLM3 follows layer_types also when it is off',
+      'smollm3',
+      { sliding_window: 8, use_sliding_window: false, layer_types: SLIDING },
+      all(8),
+    ],
+  ])('%s', (_, type, fields, expected) => {
+    expect(windows(type, fields)).toEqual(expected);
+  });
+
+  it.each([
+    ['qwen2', { sliding_window: 8, layer_types: SLIDING }],
+    ['mistral', { sliding_window: null, layer_types: SLIDING }],
+  ])('of %s is refused where layer_types need one and none is on', (type, fields) => {
+    expect(() => config(type, fields)).toThrow(
+      'sliding_attention among layer_types, but no window that is on',
+    );
+  });
+
+  it('of a Llama that is on is refused', () => {
+    expect(() => config('llama', { sliding_window: 8 })).toThrow('not supported for model_type llama');
+  });
+});
