@@ -35,7 +35,15 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Ask an adapter, or the base model, and stream its answer',
         load: () => import('./commands/run.ts'),
       },
+      chat: {
+        summary: 'The same as `graft run`',
+        load: async () => ({ default: (await import('./commands/run.ts')).default }),
+      },
       ls: { summary: 'List names and their live versions', load: () => import('./commands/ls.ts') },
+      list: {
+        summary: 'The same as `graft ls`',
+        load: async () => ({ default: (await import('./commands/ls.ts')).default }),
+      },
       ps: {
         summary: 'Show the adapters that the origins hold in memory',
         load: () => import('./commands/ps.ts'),
@@ -175,6 +183,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       },
       usage: { summary: 'Show who used how many tokens', load: () => import('./commands/usage.ts') },
       requests: { summary: 'List the last requests', load: () => import('./commands/requests.ts') },
+      logs: {
+        summary: 'The same as `graft requests`',
+        load: async () => ({ default: (await import('./commands/requests.ts')).default }),
+      },
     },
   },
   {

@@ -21,8 +21,10 @@ export async function ask(params: {
   settings: Settings;
   messages: readonly ChatMessage[];
   signal?: AbortSignal;
+  /** Tell somebody at a terminal how fast it came. */
+  tellSpeed?: boolean;
 }): Promise<string> {
-  const { client, output, settings, messages, signal } = params;
+  const { client, output, settings, messages, signal, tellSpeed = false } = params;
   const response = await client.send(`run ${settings.model}`, '/v1/chat/completions', {
     method: 'POST',
     body: JSON.stringify({ ...settings, messages, stream: true, stream_options: { include_usage: true } }),
@@ -37,11 +39,15 @@ export async function ask(params: {
   const write = (text: string): void => {
     if (!output.json && text !== '') process.stdout.write(text);
   };
+  let first: number | null = null;
   try {
-    const { text, usage } = await readChatStream(response.body, (piece) =>
-      write(flow === null ? piece : flow.push(harmless(piece))),
-    );
+    const { text, usage } = await readChatStream(response.body, (piece) => {
+      first ??= performance.now();
+      write(flow === null ? piece : flow.push(harmless(piece)));
+    });
     write(`${flow?.end() ?? ''}\n`);
+    if (tellSpeed && flow !== null && usage !== null && first !== null)
+      output.note(colors.dim(speedText(usage.completion_tokens, performance.now() - first)));
     if (output.json) output.result({ model: settings.model, ...served, text, usage }, () => '');
     return text;
   } catch (error) {
@@ -50,6 +56,11 @@ export async function ask(params: {
     throw error;
   }
 }
+
+/** @param ms from the first piece of the answer to its end. */
+export const speedText = (tokens: number, ms: number): string =>
+  `${tokens} token${tokens === 1 ? '' : 's'}` +
+  (tokens > 1 && ms > 0 ? `, ${((1_000 * (tokens - 1)) / ms).toFixed(1)} a second` : '');
 
 /** Breaks text between words as it comes, piece by piece; a word is held until it is whole. */
 export class FlowText {

@@ -78,7 +78,8 @@ export default defineCommand({
     const system: ChatMessage[] = args.system === undefined ? [] : [{ role: 'system', content: args.system }];
     const prompt = args._.slice(1).join(' ');
     if (prompt !== '') {
-      await ask({ client, output, settings, messages: [...system, { role: 'user', content: prompt }] });
+      const messages = [...system, { role: 'user' as const, content: prompt }];
+      await ask({ client, output, settings, messages, tellSpeed: true });
     } else if (process.stdin.isTTY) {
       await converse({ client, output, settings, system: args.system });
     } else {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readChatStream } from '../../../cli/chat/ask.ts';
+import { readChatStream, speedText } from '../../../cli/chat/ask.ts';
 
 const bodyOf = (...pieces: string[]) => new Response(pieces.join('')).body as ReadableStream<Uint8Array>;
 const chunk = (content: string) =>
@@ -33,4 +33,9 @@ describe('readChatStream', () => {
       code: 'stream_cut',
     });
   });
+});
+
+it('says how fast an answer came, from its first token on', () => {
+  expect(speedText(55, 3_000)).toBe('55 tokens, 18.0 a second');
+  expect([speedText(1, 20), speedText(0, 0)]).toEqual(['1 token', '0 tokens']);
 });

@@ -7,7 +7,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
 import { runAction, type Flags } from '../../../cli/commands/experiment.ts';
-import type { ExperimentView } from '../../../protocol/index.ts';
 import type { ExperimentAction } from '../../../cli/experiment/experiment-flags.ts';
 import { createOutput } from '../../../cli/output.ts';
 import {

@@ -45,7 +45,7 @@ describe.skipIf(!has('bash'))('bash completion', () => {
 
   it('completes commands', () => {
     expect(complete('graft', 'pub')).toEqual(['publish']);
-    expect(complete('graft', 'log')).toEqual(['log', 'login', 'logout']);
+    expect(complete('graft', 'log')).toEqual(['log', 'logs', 'login', 'logout']);
     expect(complete('graft', '')).toEqual([...commandNames(), 'help', '--help', '--version']);
     expect(complete('graft', 'help', 'ver')).toEqual(['verify', 'versions']);
   });

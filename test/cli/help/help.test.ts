@@ -24,6 +24,14 @@ const SAMPLE = describeCommand(
   },
 );
 
+/** Commands that are others under a further name. */
+const ALIASES: Readonly<Record<string, string>> = {
+  log: 'history',
+  chat: 'run',
+  list: 'ls',
+  logs: 'requests',
+};
+
 describe('describeCommand', () => {
   it('says a definition in the words of the command line', () => {
     expect(usageLine(SAMPLE)).toBe('graft pack <path> [more] --out <path> [flags]');
@@ -85,7 +93,7 @@ describe('the commands', () => {
     for (const verb of commandNames()) {
       expect(text.match(new RegExp(`^ {2}${verb} `, 'gm'))).toHaveLength(1);
       const module = await findCommand(verb)?.load();
-      expect((module?.default.meta as { name: string }).name).toBe(verb === 'log' ? 'history' : verb);
+      expect((module?.default.meta as { name: string }).name).toBe(ALIASES[verb] ?? verb);
     }
     expect(findCommand('toString')).toBeUndefined();
   });
