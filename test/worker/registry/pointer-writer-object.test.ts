@@ -21,6 +21,7 @@ import { FakeClock } from '../../fakes/fake-clock.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';
 import { FakePointerStorage } from '../../fakes/fake-pointer-storage.ts';
 import { createFakeRegistry } from '../../fakes/fake-registry.ts';
+import { WAIT_MS } from '../../setup/slow.ts';
 import { openRealDatabase } from '../platform/real-database.ts';
 import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
 
@@ -30,7 +31,6 @@ const BROKEN = 'test:broken';
 /** The class as it is, with a KV that can be broken and an alarm clock that is fast. */
 const SCRIPT = `
 import { PointerWriter as Real } from ${JSON.stringify(SOURCE)};
-import { WAIT_MS } from '../../setup/slow.ts';
 export class PointerWriter extends Real {
   constructor(context, env) {
     const { storage } = context;
