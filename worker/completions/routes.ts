@@ -5,6 +5,7 @@ import {
   isEventStream,
   ok,
   takeEdgeFields,
+  writeUsageNote,
   USAGE_HEADER,
   type ApiError,
   type EdgeRequest,
@@ -174,6 +175,7 @@ async function serve<T extends CompletionBody>(
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
   };
   let asked: AskedOrigin | null = null;
+  let silenced = false;
   const exposure = part?.counted === true ? exposureOf(deps, caller, part) : null;
   const answerText = exposure === null ? null : await deps.answerTokens.issue(exposure);
   const { resolution, answer } = await answerOrStandIn(resolved, (asks) =>
@@ -192,6 +194,7 @@ async function serve<T extends CompletionBody>(
         ...(answerText !== null && asks === resolved.resolution ? { answerText } : {}),
         onAsked: (last) => (asked = last),
         onCold: () => (taking.cold = true),
+        onSilenced: () => (silenced = true),
       }),
     ),
   );
@@ -200,7 +203,12 @@ async function serve<T extends CompletionBody>(
   const { declared } = deps.origins.bases;
   const served = usageName(resolution, declared);
   trace.note({ ...served, chainId: resolution.chainId, stream: kind.streams(body) });
-  if (!answer.ok) return { ...unserved(answer.error), served, ...used };
+  if (!answer.ok) {
+    // No origin is left that could say what it used: the most that its prompt can have.
+    const { promptTokens } = kind.mostTokens(body, UNKNOWN_CONTEXT_TOKENS);
+    const note = silenced ? writeUsageNote({ promptTokens, completionTokens: 0 }) : null;
+    return { ...unserved(answer.error), served, ...used, note };
+  }
   const { response, ended, origin, tried, refused } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
   // What stood in for an adapter says nothing of how another one agrees with it.
