@@ -40,6 +40,7 @@ import {
 import {
   readOriginPhases,
   serverTiming,
+  takesComments,
   labels,
   tellOfAnswer,
   usageName,
@@ -106,6 +107,7 @@ async function complete<T extends CompletionBody>(
     caller: caller.value,
     requestId: context.get('requestId'),
     gone: request.signal,
+    takesComments: takesComments(request.headers),
     keepAlive: (work) => keepAlive(context, work),
     run: (signal) =>
       serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking, keeping }),

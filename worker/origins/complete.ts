@@ -309,7 +309,11 @@ export function createComplete(params: {
       silenced = true;
       call.onSilenced?.();
       if ((await silences.note(call)) < MAX_SILENCED_ORIGINS) continue;
-      logLine('request_stops_origins', { request_id: call.requestId, tenant: call.tenant, origin: origin.id });
+      logLine('request_stops_origins', {
+        request_id: call.requestId,
+        tenant: call.tenant,
+        origin: origin.id,
+      });
       return err(stopped());
     }
     return refusal === null ? err(failure ?? originUnavailable()) : ok(refusal);
