@@ -27,7 +27,7 @@ import type { ExperimentSink } from '../experiments/ports.ts';
 import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import type { Keeping, PromptKeeper } from '../prompts/ports.ts';
-import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
+import { MAX_UNKNOWN_NAME, UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
 import {
   CHAT,
   EMBEDDING,
@@ -151,7 +151,7 @@ async function serve<T extends CompletionBody>(
   };
   const participant = {
     caller,
-    requestId: context.get('requestId'),
+    requestId: trace.ownId,
     user: endUser({
       ...{ safetyIdentifier: undefined, user: undefined, ...kind.endUser(body) },
       header: context.req.header(USER_HEADER),
@@ -167,12 +167,15 @@ async function serve<T extends CompletionBody>(
     return ok(await takePart(deps, participant, resolved.value));
   };
   const found = await trace.time('name', finding());
-  if (!found.ok) return unserved(found.error);
+  if (!found.ok) {
+    if (found.error.code === 'model_not_found') trace.note({ unknownName: shownName(body.model) });
+    return unserved(found.error);
+  }
   const { resolved, part, shadow } = found.value;
   taking.part = part;
   if (part !== null) trace.note({ experiment: part.experiment, variant: part.variant });
   const common = {
-    ...{ path: kind.path, request: body, model: body.model, requestId: participant.requestId },
+    ...{ path: kind.path, request: body, model: body.model, requestId: context.get('requestId') },
     parent: trace.parent,
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
   };
@@ -273,6 +276,9 @@ function usedBy(
     },
   };
 }
+
+/** Anybody may write anything there. */
+const shownName = (model: string): string => model.slice(0, MAX_UNKNOWN_NAME).replace(/[^\x20-\x7e]/g, '?');
 
 const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Exposure => {
   const { experiment, version, variant, unit } = part;
