@@ -87,6 +87,32 @@ describe('an adapter whose bytes are lost', () => {
     expect(origin.taken.at(-1)).toBe('good');
   });
 
+  it('is mended by publishing it again right after it was published, in several parts too', async () => {
+    const other = tinyAdapter({ seed: 2 });
+    const send = () =>
+      uploadBlob({
+        ...{ client: client(), digest: other.digest, bytes: new Uint8Array(other.bytes), partBytes: 200 },
+        retrying: { sleep: graft.clock.sleep },
+      });
+    const publishOther = async () => {
+      const response = await graft.request('/admin/versions', {
+        body: { name: 'other', digest: other.digest },
+      });
+      const { error } = (await response.json()) as { error?: { reason?: string } };
+      return error?.reason ?? response.status;
+    };
+    await send();
+    expect(await publishOther()).toBe(201);
+    const parts = (await graft.kv.list({ prefix: `blob:${other.digest}:`, cursor: null })).keys.map(
+      ({ name }) => name,
+    );
+    expect(parts.length).toBeGreaterThan(2);
+    for (const part of parts) graft.kv.tamper(part, () => null);
+    expect(await publishOther()).toBe('blob_damaged');
+    expect(await send()).toBe(other.bytes.length);
+    expect(await publishOther()).toBe(200);
+  });
+
   it('is mended in other parts as well', async () => {
     emptyOrigin();
     graft.kv.tamper(PART, () => null);
