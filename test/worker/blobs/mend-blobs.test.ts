@@ -1,6 +1,7 @@
 /** Adapters whose bytes were lost or damaged in the store. */
 import { createHash } from 'node:crypto';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { RepairAnswer } from '../../../protocol/index.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { uploadBlob } from '../../../cli/publish/upload-blob.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -111,6 +112,22 @@ describe('an adapter whose bytes are lost', () => {
     expect(await publishOther()).toBe('blob_damaged');
     expect(await send()).toBe(other.bytes.length);
     expect(await publishOther()).toBe(200);
+  });
+
+  it('is found by a repair that reads no bytes, and left to one that does', async () => {
+    const repair = async () => {
+      const mended: unknown[] = [];
+      for (let cursor: string | null = null; ;) {
+        const answer = await graft.request('/admin/repair', { body: { cursor } });
+        const page = RepairAnswer.parse(await answer.json());
+        mended.push(...page.mended);
+        if (page.cursor === null) return mended;
+        cursor = page.cursor;
+      }
+    };
+    expect(await repair()).toEqual([]);
+    graft.kv.tamper(PART, () => null);
+    expect(await repair()).toEqual([{ kind: 'blob', id: 'notes@1', was: 'missing', did: 'left' }]);
   });
 
   it('is mended in other parts as well', async () => {
