@@ -36,6 +36,8 @@ export type ApiError =
   | { code: 'queue_full'; message: string; retryAfterMs: number | null }
   | { code: 'deadline_exceeded'; message: string }
   | { code: 'origin_unavailable'; message: string; retryAfterMs: number }
+  /** Origins stopped answering under the request: it is sent to no other one for some minutes. */
+  | { code: 'origin_stopped'; message: string }
   | { code: 'adapter_unavailable'; message: string; retryAfterMs: number }
   | { code: 'registry_unavailable'; message: string; retryAfterMs: number }
   /** An isolate takes in as many large files as it has memory for. */
@@ -75,6 +77,7 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   queue_full: [429, 'rate_limit_error'],
   deadline_exceeded: [503, 'server_error'],
   origin_unavailable: [503, 'server_error'],
+  origin_stopped: [503, 'server_error'],
   adapter_unavailable: [503, 'server_error'],
   registry_unavailable: [503, 'server_error'],
   edge_busy: [503, 'server_error'],
@@ -118,6 +121,7 @@ export function errorBody(error: ApiError): ErrorBody {
 const FINAL: ReadonlySet<ApiErrorCode> = new Set([
   'deadline_exceeded',
   'experiment_over',
+  'origin_stopped',
   'quota_damaged',
   'registry_damaged',
 ]);

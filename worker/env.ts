@@ -28,6 +28,8 @@ export interface RawEnv {
   TRAFFIC?: DurableNamespace;
   /** Gets a data point a completion and a feedback; docs/operations.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
+  /** Reaches public addresses alone, outside of Cloudflare; on Cloudflare `fetch` does. */
+  CALL_OUT?: { fetch(url: string, init: RequestInit): Promise<Response> };
   /** The built dashboard's files. */
   ASSETS?: { fetch(url: string): Promise<Response> };
   /** JSON `[{"id": "...", "url": "https://...", "base": "..."}]`; all have a `base`, or none has. */

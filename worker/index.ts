@@ -46,13 +46,13 @@ function storesOf(env: RawEnv): Stores {
 
 function partsOf(env: RawEnv): Parts {
   const config = parseEnv(env);
-  const { ASSETS } = env;
+  const { ASSETS, CALL_OUT } = env;
   const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
   return createParts(config, storesOf(env), {
     now: Date.now,
     ...{ sleep, linger: sleep, createSha256 },
     fetch: (url, init) => fetch(url, init),
-    callOut: (url, init) => fetch(url, init),
+    callOut: (url, init) => (CALL_OUT === undefined ? fetch(url, init) : CALL_OUT.fetch(url, init)),
     observer: createObserver({ dataset: env.ANALYTICS, logSample: config.logSample }),
     // Asked for by path; the host is nobody's.
     page: ASSETS === undefined ? undefined : (path) => ASSETS.fetch(`https://page.invalid${path}`),

@@ -112,6 +112,8 @@ export interface Surroundings {
   /** Shorter ones than this edge's own, for what hangs; ms. */
   kvTimeoutMs?: number;
   verifyTimeoutMs?: number;
+  patienceMs?: number;
+  pulseMs?: number;
 }
 
 export interface Parts {

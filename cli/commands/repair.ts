@@ -3,6 +3,7 @@ import { REPAIR_STEPS, type Mended, type RepairAnswer } from '../../protocol/ind
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
+import { CliError } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, plainTable, type Output } from '../output.ts';
@@ -17,7 +18,7 @@ export const help: CommandHelp = {
     { line: 'graft repair --blobs', does: "reads all adapters' bytes, and says what is lost or damaged" },
   ],
   notes: [
-    'KV is derived from D1: names with their experiments, keys and grants. This compares all of them and writes what is missing, unreadable or out of date; what D1 does not have is taken away. A key that KV knows to be revoked stays so and is marked in D1 as well, so that a database put back from a backup brings no revoked key back. Rows of D1 that cannot be read are told. Run it after D1 was restored, after KV lost something, or when a change was recorded but could not be written; it may be repeated and cut off at any time. KV shows it what was written up to a minute ago, so what was changed just now can be written once more. Only the bootstrap key may do it.',
+    'KV is derived from D1: names with their experiments, keys and grants. This compares all of them and writes what is missing, unreadable or out of date; what D1 does not have is taken away. A key that KV knows to be revoked stays so and is marked in D1 as well, so that a database put back from a backup brings no revoked key back. Rows of D1 that cannot be read are told. Run it after D1 was restored, after KV lost something, or when a change was recorded but could not be written; it may be repeated and cut off at any time. KV shows it what was written up to a minute ago, so what was changed just now can be written once more. It also looks whether the bytes of every adapter are there, without reading them: what is missing is named (`left`), the exit code is 1, and `--blobs` mends it. Only the bootstrap key may do it.',
     '`--blobs` reads every finished file in KV or R2 instead, as a whole: records that are missing or otherwise than D1 has them are written again; parts that are lost or damaged are taken back from an origin that still has the file (`written`), compared with their hashes. A file of which no origin has them is named by its versions and marked, and `graft publish` of the same adapter then sends it again, by any tenant that has it. It reads as many gigabytes as there are.',
   ],
 };
@@ -35,6 +36,12 @@ export default defineCommand({
     const wish = { dryRun, blobs: args.blobs === true };
     const repaired = await repairAll(await adminClient(), wish, output);
     output.result({ dry_run: dryRun, ...repaired }, () => repairedText(repaired, dryRun));
+    const lost = repaired.mended.filter(({ did }) => did === 'left');
+    if (lost.length > 0)
+      throw new CliError({
+        message: `Bytes of ${lost.length === 1 ? (lost[0]?.id ?? '') : `${lost.length} versions`} are missing. Run: graft repair --blobs`,
+        code: 'bytes_missing',
+      });
   },
 });
 
@@ -75,6 +82,8 @@ async function repairAll(
 /** Of what people know otherwise. */
 const WORDS: Readonly<Record<string, string>> = { blobs: 'files' };
 
+const isMended = ({ did }: Mended): boolean => did !== 'left';
+
 const counted = (count: number, kind: string): string => `${count} ${count === 1 ? kind.slice(0, -1) : kind}`;
 
 export function repairedText(repaired: Repaired, dryRun: boolean): string {
@@ -89,7 +98,10 @@ export function repairedText(repaired: Repaired, dryRun: boolean): string {
 }
 
 function mendedText({ checked, mended }: Repaired, dryRun: boolean): string {
-  const kinds = 'blobs' in checked ? ['blobs'] : ['names', 'keys', 'grants'];
+  const kinds =
+    'blobs' in checked
+      ? ['blobs']
+      : ['names', 'keys', 'grants', 'files'].filter((kind) => kind !== 'files' || kind in checked);
   const looked = kinds.map((kind) => counted(checked[kind] ?? 0, WORDS[kind] ?? kind)).join(', ');
   if (mended.length === 0)
     return 'blobs' in checked ? `${looked}: all bytes are there` : `${looked}: KV is as D1 says`;
@@ -97,5 +109,5 @@ function mendedText({ checked, mended }: Repaired, dryRun: boolean): string {
     ['KIND', 'ID', 'WAS', dryRun ? 'WOULD BE' : 'NOW'],
     mended.map(({ kind, id, was, did }) => [kind, id, was, did]),
   );
-  return `${table}\n${dryRun ? 'dry run: ' : ''}${looked} compared, ${mended.length} ${dryRun ? 'would be ' : ''}mended`;
+  return `${table}\n${dryRun ? 'dry run: ' : ''}${looked} compared, ${mended.filter(isMended).length} ${dryRun ? 'would be ' : ''}mended`;
 }

@@ -28,7 +28,7 @@ export const help: CommandHelp = {
     },
   ],
   notes: [
-    `Of each tenant the last ${MAX_KEPT_REQUESTS.toLocaleString('en-US')} completions are kept, for seven days at most, without prompts and answers; \`--show\` reads those of one request, where its key has them kept (\`graft keys create --keep-prompts 24h\`), with an admin key of its tenant that may (\`graft keys create --admin --prompts\`). Reading them is a line of \`graft log\`. One is listed some ten seconds after its end. TTFT is the time to the first token of a stream, all times in ms; WAITED names what it waited for, as in \`Server-Timing\`: key and name are read beside each other, the origin’s own times lie within \`origin\`, and \`origin-queue\` within \`origin-first\`. Status 499: the client left; 502 without a code: the stream broke off. In busy moments some are left out, and how many is said.`,
+    `Of each tenant the last ${MAX_KEPT_REQUESTS.toLocaleString('en-US')} completions are kept, for seven days at most, without prompts and answers; \`--show\` reads those of one request, where its key has them kept (\`graft keys create --keep-prompts 24h\`), with an admin key of its tenant that may (\`graft keys create --admin --prompts\`). Reading them is a line of \`graft log\`. One is listed some ten seconds after its end. TTFT is the time to the first token of a stream, all times in ms; WAITED names what it waited for, as in \`Server-Timing\`: key and name are read beside each other, the origin’s own times lie within \`origin\`, and \`origin-queue\` within \`origin-first\`. A name that does not exist is shown as \`unknown:\`, cut to 100 characters. ID is the edge’s own: the answer’s \`x-request-id\`, unless the client sent one. Status 499: the client left; 502 without a code: the stream broke off. In busy moments some are left out, and how many is said.`,
   ],
 };
 
@@ -47,10 +47,14 @@ export default defineCommand({
     },
     variant: { type: 'string', description: 'Only of this variant of an experiment', valueHint: 'variant' },
     key: { type: 'string', description: 'Only of this key, by its id', valueHint: 'id' },
-    id: { type: 'string', description: 'Only the request with this `x-request-id`', valueHint: 'id' },
+    id: {
+      type: 'string',
+      description: 'Only the request with this id, or the requests with this `x-request-id`',
+      valueHint: 'id',
+    },
     show: {
       type: 'string',
-      description: 'Prompt and answer of the request with this `x-request-id`, where they are kept',
+      description: 'Prompt and answer of the request with this id, where they are kept',
       valueHint: 'id',
     },
     tenant: { type: 'string', description: 'Only of this tenant', valueHint: 'tenant' },
@@ -121,7 +125,8 @@ export function requestsText({ requests }: RequestList): string {
   );
 }
 
-const nameOf = ({ name, version, variant }: RequestView): string => {
+const nameOf = ({ name, version, variant, unknown_name: unknown }: RequestView): string => {
+  if (unknown !== undefined) return `unknown: ${harmless(unknown)}`;
   const served = version === 0 ? name || '-' : `${name}@${version}`;
   return variant === '' ? served : `${served} (${variant})`;
 };

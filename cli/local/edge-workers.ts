@@ -46,6 +46,15 @@ const DOOR = `export default {
   },
 };`;
 
+/**
+ * What reaches the addresses that tenants write down: public ones alone. workerd looks a name up, drops the addresses
+ * that are not allowed, and connects to one of those that are left, so that no second answer of a name server counts.
+ * @param params.loopback this machine itself is allowed too.
+ */
+export const callOut = ({ loopback }: { loopback: boolean }) => ({
+  network: { allow: ['public', ...(loopback ? ['local'] : [])], tlsOptions: { trustBrowserCas: true } },
+});
+
 export interface EdgeWorkers {
   workers: WorkerOptions[];
   /** Name of the worker that has the edge's socket. */

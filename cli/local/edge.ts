@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
 import { CliError } from '../cli-error.ts';
 import { harmless } from '../harmless-text.ts';
-import { edgeWorkers } from './edge-workers.ts';
+import { callOut, edgeWorkers } from './edge-workers.ts';
 import { hangUpOn, keepSignalsOurs, listenForWorkerd, waitForChange } from './keep-process-ours.ts';
 import { ROOT } from './origin-process.ts';
 import { LOOPBACK } from './ports.ts';
@@ -56,14 +56,11 @@ export async function startEdge(params: {
     ...(workerOptions as WorkerOptions),
     bindings: { ...workerOptions.bindings, ...params.bindings },
     ...(params.r2Bucket === undefined ? {} : { r2Buckets: { BLOBS: params.r2Bucket } }),
-    ...(params.page === undefined
-      ? {}
-      : {
-          serviceBindings: {
-            ...workerOptions.serviceBindings,
-            ASSETS: { disk: { path: params.page, writable: false } },
-          },
-        }),
+    serviceBindings: {
+      ...workerOptions.serviceBindings,
+      CALL_OUT: callOut({ loopback: params.bindings['LOOPBACK_CALLBACKS'] === 'on' }),
+      ...(params.page === undefined ? {} : { ASSETS: { disk: { path: params.page, writable: false } } }),
+    },
   } as WorkerOptions;
   const { workers, door, graft } = await edgeWorkers({
     ...{ options: worker, port: params.port },

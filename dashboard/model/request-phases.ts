@@ -73,6 +73,7 @@ const CODES: Readonly<Record<string, string>> = {
   invalid_request: 'a field is wrong',
   model_not_found: 'no such name, or not for this key',
   model_withdrawn: 'what the name stands on was retired',
+  origin_stopped: 'origins stopped answering under it',
   origin_unavailable: 'no origin could serve',
   queue_full: 'the origins had no room',
   quota_damaged: 'a counter of limits has to be reset',

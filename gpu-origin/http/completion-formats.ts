@@ -42,12 +42,8 @@ export interface CompletionFormat {
   opening(): unknown[];
   /** What an event of the engine says; may be nothing. */
   piece(choice: number, event: PieceEvent): unknown[];
-  /**
-   * Says nothing, in a stream that has been quiet for long. @param choice one that has not ended.
-   * No comment line: openai-go before 3.43 takes the blank line behind one for an event, and fails at it; and after a
-   * comment without a blank line, clients that cut a stream at blank lines miss an event.
-   */
-  heartbeat(choice: number): unknown[];
+  /** The API's own event for a stream that has been quiet for long; a comment unless given. */
+  readonly heartbeat?: object;
   /** After a choice's last token. @param stop the stop string that has ended it, where one has. */
   closing(choice: number, finishReason: FinishReason, stop?: string): unknown[];
   /** After the last choice. */
@@ -171,9 +167,6 @@ export function chatFormat(params: FormatParams): CompletionFormat {
       }
       return [chunk([{ index, delta: { content: event.text }, logprobs, finish_reason: null }])];
     },
-    heartbeat: (index) => [
-      chunk([{ index, delta: calls === null ? { content: '' } : {}, logprobs: null, finish_reason: null }]),
-    ],
     closing: (index, finishReason) => [
       ...chunksOf(index, readers[index]?.flush() ?? [], null),
       chunk([{ index, delta: {}, logprobs: null, finish_reason: finishOf(index, finishReason) }]),
@@ -274,7 +267,6 @@ export function textFormat(
       const [prompt, answer] = event.kind === 'prompt' ? [event.tokens, []] : [[], event.tokens];
       return [chunk([{ index, text, logprobs: logprobsOf(index, prompt, answer), finish_reason: null }])];
     },
-    heartbeat: (index) => [chunk([{ index, text: '', logprobs: null, finish_reason: null }])],
     closing: (index, finishReason) => [
       chunk([{ index, text: '', logprobs: null, finish_reason: finishReason }]),
     ],

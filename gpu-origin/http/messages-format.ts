@@ -81,7 +81,7 @@ export function messagesFormat(
       return [{ type: 'message_start', message: answer({ content: [], usage }) } satisfies MessagesEvent];
     },
     piece: (_choice, event) => (event.kind === 'prompt' ? [] : read(event.text).flatMap(said)),
-    heartbeat: () => [{ type: 'ping' } satisfies MessagesEvent],
+    heartbeat: { type: 'ping' } satisfies MessagesEvent,
     closing(_choice, finishReason, stop) {
       const rest = reader?.flush() ?? [];
       ended = endOf(finishReason, stop);

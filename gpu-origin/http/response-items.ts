@@ -92,14 +92,6 @@ export class ResponseItems {
     }
   }
 
-  /** A piece of nothing; null where nothing is open that it could be a piece of. */
-  heartbeat(): UnnumberedEvent[] | null {
-    const item = this.#open;
-    if (item === null) return null;
-    if (item.type === 'function_call') return this.take({ kind: 'arguments', text: '' }, []);
-    return this.take({ kind: 'text', text: '' }, []);
-  }
-
   /** The last item ends so; nothing when none is open. */
   end(status: Exclude<Status, 'in_progress'>): UnnumberedEvent[] {
     const item = this.#open;

@@ -84,11 +84,6 @@ export function responsesFormat(
       ]);
     },
     piece: (_choice, event) => (event.kind === 'prompt' ? [] : numbered(takeTokens(event))),
-    heartbeat() {
-      // No message has to begin before it is known that there is one.
-      const idle = response({ status: 'in_progress', output: [...items.output] });
-      return numbered(items.heartbeat() ?? [{ type: 'response.in_progress', response: idle }]);
-    },
     closing: (_choice, finishReason) => numbered(close(finishReason)),
     ending: (usage) =>
       numbered([

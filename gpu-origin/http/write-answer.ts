@@ -100,14 +100,12 @@ export async function stream(params: Answering & { context: OriginContext }): Pr
     return errorResponse(failure);
   }
   timing.first(early !== null);
-  const open = new Set(Array.from({ length: choices }, (_, choice) => choice));
   const usage = usageCounter(prompted, params.perPrompt);
   return sseResponse({
     heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,
     heartbeat(writer) {
-      const [choice] = open;
-      if (choice === undefined) return;
-      for (const value of format.heartbeat(choice)) writer.send(value, format.named);
+      if (format.heartbeat === undefined) writer.comment(WAITING_COMMENT);
+      else writer.send(format.heartbeat, format.named);
     },
     tooSlow(writer) {
       if (notesUsage) writer.comment(USAGE_COMMENT + writeUsageNote({ ...usage.note(), finish: 'left' }));
@@ -132,7 +130,6 @@ export async function stream(params: Answering & { context: OriginContext }): Pr
         if (event.kind === 'tokens' || event.kind === 'prompt') send(format.piece(choice, event));
         if (event.kind === 'end') {
           usage.add(choice, event);
-          open.delete(choice);
           send(format.closing(choice, event.finishReason, event.stop));
         }
         next = events.next();
@@ -170,10 +167,16 @@ const MAX_BUFFERED_BYTES = 256 * 1024;
  */
 const MAX_COUNTED_BYTES = 4 * 1024;
 
+/**
+ * What a stream says that has been quiet for long. No chunk with an empty text: clients take that for the first token.
+ * The blank line behind it belongs to it, since clients that cut a stream at blank lines would miss the event behind.
+ */
+const WAITING_COMMENT = ': waiting';
+
 export interface SseWriter {
   /** @param value sent as one event's JSON, with its `type` as the event's name when `named`. */
   send(value: unknown, named?: boolean): void;
-  /** A line for the edge, which takes it out; it begins with a colon. */
+  /** A line that begins with a colon. */
   comment(line: string): void;
   /** The last event, as OpenAI's clients expect it. */
   done(): void;

@@ -57,13 +57,18 @@ export type TrafficReport = z.infer<typeof TrafficReport>;
 
 /** A completion that has ended, without prompt and answer: those are kept for keys that ask for it, and read one by one. */
 export const RequestView = z.object({
+  /** The edge's own; the answer's `x-request-id` where the client sent none. */
   id: z.string(),
+  /** The `x-request-id` that the client sent: several requests may have the same. */
+  request_id: z.string().optional(),
   /** When it ended, unix ms. */
   at: z.int(),
   tenant: z.string(),
   key_id: z.string(),
   /** As published; `base` for the base model; empty when none was found. */
   name: z.string(),
+  /** What was asked for, where there is no such name; its first 100 characters, in printable ASCII. Untrusted. */
+  unknown_name: z.string().optional(),
   version: z.int(),
   route: z.string(),
   /** 499: the client left; 502 without a code: the stream broke off. */

@@ -13,6 +13,7 @@ export const REPAIR_STEPS = [
   'unknown-keys',
   'unknown-grants',
   'rows',
+  'files',
 ] as const;
 /** A run of its own, which reads all adapters' bytes. */
 export const REPAIR_OF_BLOBS = 'blobs';
@@ -56,14 +57,17 @@ export const Mended = z.object({
   id: z.string(),
   /** What was wrong; `unknown` when the system of record has no such thing, `damaged` when bytes are not the file's. */
   was: z.enum(['missing', 'unreadable', 'outdated', 'unknown', 'damaged']),
-  /** What was done; `marked`: no origin has the bytes either, and publishing it again sends them again. */
-  did: z.enum(['written', 'removed', 'revoked', 'marked']),
+  /**
+   * What was done; `marked`: no origin has the bytes either, and publishing it again sends them again; `left`: a run over
+   * the adapters' bytes mends it.
+   */
+  did: z.enum(['written', 'removed', 'revoked', 'marked', 'left']),
 });
 export type Mended = z.infer<typeof Mended>;
 
 /** `POST /admin/repair`: one page of one step. */
 export const RepairAnswer = z.object({
-  /** `names`, with their experiments, `keys`, `grants`, `unknown-` and one of these or `experiments`, `rows`, or `blobs`. */
+  /** `names`, with their experiments, `keys`, `grants`, `unknown-` and one of these or `experiments`, `rows`, `files`, or `blobs`. */
   step: z.string(),
   /** Entries compared. */
   checked: z.int().min(0),

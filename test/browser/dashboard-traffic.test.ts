@@ -139,7 +139,7 @@ it('lists the last requests, and what each waited for, without what was said', a
   await table.locator('tbody tr').nth(3).waitFor();
   expect(await table.locator('tbody tr').count()).toBe(4);
   await page.getByRole('button', { name: 'Errors', exact: true }).click();
-  const row = page.getByRole('row', { name: /404 none found.*model_not_found/s });
+  const row = page.getByRole('row', { name: /404 unknown: .*model_not_found/s });
   await row.waitFor();
   await expect.poll(() => table.locator('tbody tr').count()).toBe(1);
   await row.getByRole('button').click();

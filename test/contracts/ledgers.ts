@@ -73,6 +73,16 @@ export function blobLedgerContract(backend: string, make: () => Promise<BlobLedg
       expect(await finish('a', 'b')).toEqual(recordOf('c', 'd'));
     });
 
+    it('counts what was sent of a damaged file as not sent, of its record alone', async () => {
+      for (const [index, text] of ['a', 'b', 'other'].entries()) {
+        const part = { index, ...(recordOf(text).parts[0] as { bytes: number; sha256: string }) };
+        await ledger.addPart({ digest, tenant: 'a', part, at: 1 });
+      }
+      await ledger.finish({ digest, record: recordOf('a', 'b'), at: 2 });
+      await ledger.markDamaged({ digest, at: 3 });
+      expect((await ledger.sent(digest, 'a')).map(({ index }) => index)).toEqual([2]);
+    });
+
     it('says of a file whose bytes are there again that it is whole, and not of one that is gone', async () => {
       expect(await ledger.mended({ digest, at: 1 })).toBe(false);
       expect(await ledger.record(digest)).toBeNull();

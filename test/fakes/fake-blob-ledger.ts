@@ -107,7 +107,12 @@ export function createFakeBlobLedger(
     },
     async markDamaged({ digest }) {
       const record = records.get(digest);
-      if (record !== undefined) record.damaged = true;
+      if (record === undefined) return;
+      record.damaged = true;
+      const lost = new Set(record.parts.map(({ sha256 }) => sha256));
+      for (const [key, parts] of sent)
+        if (key.startsWith(`${digest} `))
+          for (const [index, { sha256 }] of parts) if (lost.has(sha256)) parts.delete(index);
     },
     async mended({ digest, at }) {
       const record = records.get(digest);

@@ -32,6 +32,7 @@ describe('errors', () => {
     ['rate_limit_exceeded', 429],
     ['queue_full', 429],
     ['origin_unavailable', 503],
+    ['origin_stopped', 503],
     ['adapter_unavailable', 503],
     ['edge_busy', 503],
     ['registry_damaged', 500],

@@ -101,6 +101,9 @@ const ORIGIN_ANSWERS: Record<
 
 export interface AppHarnessOptions {
   verifyTimeoutMs?: number;
+  /** How long an origin may be silent before it is asked for a sign of life, and for the sign; ms. */
+  patienceMs?: number;
+  pulseMs?: number;
   kvTimeoutMs?: number;
   /** One, `o1` at `http://origin.test`, unless given. */
   origins?: readonly Origin[];
@@ -201,6 +204,8 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     linger: async () => undefined,
     page: async (path) => new Response(path),
     kvTimeoutMs: options.kvTimeoutMs ?? HANG_MS,
+    ...(options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs }),
+    ...(options.pulseMs === undefined ? {} : { pulseMs: options.pulseMs }),
     ...(options.verifyTimeoutMs === undefined ? {} : { verifyTimeoutMs: options.verifyTimeoutMs }),
   });
   const app = createApp(services);

@@ -164,7 +164,17 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         .run();
     },
     async markDamaged({ digest, at }) {
-      await db.prepare('UPDATE blobs SET damaged_at = ? WHERE digest = ?').bind(at, digest).run();
+      await db.batch([
+        db.prepare('UPDATE blobs SET damaged_at = ? WHERE digest = ?').bind(at, digest),
+        db
+          .prepare(
+            `DELETE FROM blob_parts WHERE digest = ?1 AND sha256 IN (
+               SELECT json_extract(part.value, '$.sha256') FROM blobs b,
+                 json_each(CASE WHEN json_valid(b.parts) THEN b.parts ELSE '[]' END) part
+               WHERE b.digest = ?1)`,
+          )
+          .bind(digest),
+      ]);
     },
     async mended({ digest, at }) {
       const [mended] = await db.batch([

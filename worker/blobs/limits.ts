@@ -14,6 +14,8 @@ export const BLOB_TIMEOUT_MS = 10 * SECOND;
 
 /** Bytes of adapters that one request of a repair reads, and one file more: a second or two of its CPU. */
 export const REPAIR_BLOB_BYTES = 64 * MiB;
+/** Parts that one request of a repair looks for: each is a read, and a request has 1,000 of them. */
+export const REPAIR_PARTS = 200;
 /** Unused files that one request of a collection deals with. */
 export const GARBAGE_PAGE = 20;
 /** … and files that it looks at to find them, most of which are in use: rows of D1. */

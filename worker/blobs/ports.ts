@@ -80,7 +80,10 @@ export interface BlobLedger {
   readBackAt(digest: string): Promise<number | null>;
   /** They were just now. */
   noteReadBack(params: { digest: string; at: number }): Promise<void>;
-  /** Its bytes cannot be read: nobody holds it until somebody has sent it again. */
+  /**
+   * Its bytes cannot be read: nobody holds it until somebody has sent it again, and parts of its record that were sent
+   * before, however lately, count as not sent.
+   */
   markDamaged(params: { digest: string; at: number }): Promise<void>;
   /**
    * The parts of its record are all there again, and make the file: whoever held it holds it.

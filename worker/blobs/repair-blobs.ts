@@ -7,7 +7,7 @@ import {
   type Result,
   type Mended,
 } from '../../protocol/index.ts';
-import { REPAIR_BLOB_BYTES } from './limits.ts';
+import { REPAIR_BLOB_BYTES, REPAIR_PARTS } from './limits.ts';
 import { MAX_DEPENDENTS_TOLD } from '../registry/limits.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import { readPart, type BadPart, writeRecordAnew } from './stored-file.ts';
@@ -46,6 +46,31 @@ export const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
   }
   return { checked, mended, cursor: page.cursor };
 };
+
+/** Looks whether the parts of every finished file are there, and reads none of them; what is lost is told, and left. */
+export const findLostFiles: RepairStep = async (deps, { cursor }) => {
+  const page = await deps.blobLedger.records({ cursor, limit: REPAIR_PAGE });
+  const mended: Mended[] = [];
+  let [checked, parts] = [0, 0];
+  for (const { digest, record } of page.items) {
+    if (checked > 0 && parts + record.parts.length > REPAIR_PARTS)
+      return { checked, mended, cursor: page.items[checked - 1]?.digest ?? null };
+    checked += 1;
+    parts += record.parts.length;
+    if ((await hasAllParts(deps, digest, record)) || (await isGone(deps, digest))) continue;
+    mended.push(...(await told(deps, digest, { was: 'missing', did: 'left' })));
+  }
+  return { checked, mended, cursor: page.cursor };
+};
+
+async function hasAllParts({ blobs }: RepairDeps, digest: string, record: BlobRecord): Promise<boolean> {
+  for (const [index, { sha256 }] of record.parts.entries()) {
+    const stream = await blobs.getPart(digest, { index, sha256 }, { fresh: true });
+    if (stream === null) return false;
+    await stream.cancel().catch(() => undefined);
+  }
+  return true;
+}
 
 /** The file was erased, or deleted as garbage, since its record was read: nothing of it is to come back. */
 const isGone = async ({ blobLedger }: Pick<RepairDeps, 'blobLedger'>, digest: string): Promise<boolean> =>

@@ -103,6 +103,18 @@ export function tellOfAnswer(headers: Headers, origin: Headers, ignored: readonl
   headers.set('x-accel-buffering', 'no');
 }
 
+/** The first version of OpenAI's client for Go that does not take the blank line behind a comment for an event. */
+const GO_TAKES_COMMENTS = [3, 43] as const;
+
+/** @param headers of the request. @returns whether its client reads a stream with comments. */
+export function takesComments(headers: Headers): boolean {
+  if (headers.get('x-stainless-lang') !== 'go') return true;
+  const version = /^(\d{1,6})\.(\d{1,6})/.exec(headers.get('x-stainless-package-version') ?? '');
+  const [major, minor] = GO_TAKES_COMMENTS;
+  const has = Number(version?.[1] ?? 0);
+  return has > major || (has === major && Number(version?.[2]) >= minor);
+}
+
 /** An origin's own phases: short names and milliseconds, nothing else is passed on. */
 const ORIGIN_PHASE = /^([a-z]{1,20});dur=(\d{1,7}(?:\.\d{1,3})?)$/;
 const MAX_ORIGIN_PHASES = 8;

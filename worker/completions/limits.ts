@@ -17,3 +17,5 @@ export const SUGGESTIONS_PER_SECOND = 2;
 export const MAX_SUGGESTED_KEYS = 10_000;
 /** Context of a base that no origin has told us of; counted for a left request that nobody knows anything of. */
 export const UNKNOWN_CONTEXT_TOKENS = 8_192;
+/** Characters of a name that does not exist, in the list of requests: enough to see what was meant. */
+export const MAX_UNKNOWN_NAME = 100;

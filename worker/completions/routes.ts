@@ -5,6 +5,7 @@ import {
   isEventStream,
   ok,
   takeEdgeFields,
+  writeUsageNote,
   USAGE_HEADER,
   type ApiError,
   type EdgeRequest,
@@ -26,7 +27,7 @@ import type { ExperimentSink } from '../experiments/ports.ts';
 import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import type { Keeping, PromptKeeper } from '../prompts/ports.ts';
-import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
+import { MAX_UNKNOWN_NAME, UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
 import {
   CHAT,
   EMBEDDING,
@@ -39,6 +40,7 @@ import {
 import {
   readOriginPhases,
   serverTiming,
+  takesComments,
   labels,
   tellOfAnswer,
   usageName,
@@ -105,6 +107,7 @@ async function complete<T extends CompletionBody>(
     caller: caller.value,
     requestId: context.get('requestId'),
     gone: request.signal,
+    takesComments: takesComments(request.headers),
     keepAlive: (work) => keepAlive(context, work),
     run: (signal) =>
       serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking, keeping }),
@@ -148,7 +151,7 @@ async function serve<T extends CompletionBody>(
   };
   const participant = {
     caller,
-    requestId: context.get('requestId'),
+    requestId: trace.ownId,
     user: endUser({
       ...{ safetyIdentifier: undefined, user: undefined, ...kind.endUser(body) },
       header: context.req.header(USER_HEADER),
@@ -164,16 +167,20 @@ async function serve<T extends CompletionBody>(
     return ok(await takePart(deps, participant, resolved.value));
   };
   const found = await trace.time('name', finding());
-  if (!found.ok) return unserved(found.error);
+  if (!found.ok) {
+    if (found.error.code === 'model_not_found') trace.note({ unknownName: shownName(body.model) });
+    return unserved(found.error);
+  }
   const { resolved, part, shadow } = found.value;
   taking.part = part;
   if (part !== null) trace.note({ experiment: part.experiment, variant: part.variant });
   const common = {
-    ...{ path: kind.path, request: body, model: body.model, requestId: participant.requestId },
+    ...{ path: kind.path, request: body, model: body.model, requestId: context.get('requestId') },
     parent: trace.parent,
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
   };
   let asked: AskedOrigin | null = null;
+  let silenced = false;
   const exposure = part?.counted === true ? exposureOf(deps, caller, part) : null;
   const answerText = exposure === null ? null : await deps.answerTokens.issue(exposure);
   const { resolution, answer } = await answerOrStandIn(resolved, (asks) =>
@@ -192,6 +199,7 @@ async function serve<T extends CompletionBody>(
         ...(answerText !== null && asks === resolved.resolution ? { answerText } : {}),
         onAsked: (last) => (asked = last),
         onCold: () => (taking.cold = true),
+        onSilenced: () => (silenced = true),
       }),
     ),
   );
@@ -200,7 +208,12 @@ async function serve<T extends CompletionBody>(
   const { declared } = deps.origins.bases;
   const served = usageName(resolution, declared);
   trace.note({ ...served, chainId: resolution.chainId, stream: kind.streams(body) });
-  if (!answer.ok) return { ...unserved(answer.error), served, ...used };
+  if (!answer.ok) {
+    // No origin is left that could say what it used: the most that its prompt can have.
+    const { promptTokens } = kind.mostTokens(body, UNKNOWN_CONTEXT_TOKENS);
+    const note = silenced ? writeUsageNote({ promptTokens, completionTokens: 0 }) : null;
+    return { ...unserved(answer.error), served, ...used, note };
+  }
   const { response, ended, origin, tried, refused } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
   // What stood in for an adapter says nothing of how another one agrees with it.
@@ -263,6 +276,9 @@ function usedBy(
     },
   };
 }
+
+/** Anybody may write anything there. */
+const shownName = (model: string): string => model.slice(0, MAX_UNKNOWN_NAME).replace(/[^\x20-\x7e]/g, '?');
 
 const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Exposure => {
   const { experiment, version, variant, unit } = part;

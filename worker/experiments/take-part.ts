@@ -21,6 +21,7 @@ export interface TakePartDeps {
 /** What a request says that experiments ask about. */
 export interface Participant {
   caller: Caller;
+  /** The edge's own, which decides who is shadowed: no client may choose it. */
   requestId: string;
   /** The end user that it names. */
   user: string | null;

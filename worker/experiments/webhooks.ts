@@ -17,7 +17,7 @@ import {
 
 /** Names that lead to the machine itself or its network, wherever they are asked about. */
 const LOCAL_NAME =
-  /(^|\.)(localhost|local|internal|intranet|lan|home|corp|private|localdomain|home\.arpa|onion)$/;
+  /(^|\.)(localhost|local|internal|intranet|lan|home|corp|private|localdomain|home\.arpa|onion|svc|cluster|consul|node|service|pod|docker|k8s|kubernetes|test|invalid|alt)$/;
 const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]']);
 /** Characters; longer ones are no addresses of people. */
 const MAX_URL_CHARACTERS = 1_000;
@@ -25,7 +25,7 @@ const MAX_URL_CHARACTERS = 1_000;
 /**
  * Why nothing is sent to `text`; null = it may be. `https` to a public name, on any port, without a name or password in
  * it. Addresses in figures are refused, whichever: no certificate of a receiver that is meant to last is for one, and
- * there are too many ways to write a private one. A name is not looked up: a worker cannot; see docs/security.md.
+ * there are too many ways to write a private one. A name is not looked up here: a worker cannot. What calls it refuses addresses that are not public; see docs/security.md.
  * @param local this machine's own loopback is fine as well, by `http` or `https` (`graft dev`).
  */
 export function webhookProblem(text: string, local: boolean): string | null {
@@ -38,6 +38,7 @@ export function webhookProblem(text: string, local: boolean): string | null {
   if (url.protocol !== 'https:') return 'must begin with https://';
   // The URL parser has written every form of an IPv4 address (0x7f.1, 2130706433) as four numbers.
   const host = url.hostname.replace(/\.$/, '');
+  if (host === '' || host.split('.').includes('')) return 'must lead to a public host';
   if (host.startsWith('[') || /^\d+(\.\d+){3}$/.test(host)) return 'must name its host, not an address';
   if (!host.includes('.') || LOCAL_NAME.test(host)) return 'must lead to a public host';
   return null;

@@ -108,6 +108,8 @@ interface RequestFacts {
   /** Id of the experiment that the request takes part in, and the variant it got. */
   experiment?: string;
   variant?: string;
+  /** What the client asked for, where there is no such name: untrusted. */
+  unknownName?: string;
   /** Of the error that it was answered with. */
   code?: string;
   /** What the origin says of the time until its answer began, ms. */
@@ -124,6 +126,8 @@ interface Ending {
 }
 
 export interface RequestTrace {
+  /** The edge's own, unlike the request's id, which a client may choose; the same where it did not. */
+  readonly ownId: string;
   /** Unix ms. */
   readonly startedAt: number;
   /** The trace that the client says it belongs to; null when it says none. */
@@ -142,14 +146,18 @@ export interface RequestTrace {
 }
 
 /** @param now unix ms; in production it stands still between I/O, which the phases wait for. */
-export function createRequestTrace(now: () => number, parent: Traceparent | null = null): RequestTrace {
+export function createRequestTrace(
+  now: () => number,
+  parent: Traceparent | null = null,
+  ownId: string = crypto.randomUUID(),
+): RequestTrace {
   const startedAt = now();
   const facts: RequestFacts = {};
   const phases = new Map<Phase, number>();
   let ending: Ending | null = null;
   let listener: ((ending: Ending) => void) | null = null;
   return {
-    ...{ startedAt, parent, facts },
+    ...{ ownId, startedAt, parent, facts },
     get ending() {
       return ending;
     },
@@ -215,10 +223,15 @@ export const drainBody: MiddlewareHandler<AppEnv> = async (context, next) => {
 /** Gives each request a trace and its id in the answer, and reports it when it has ended: a stream at its last byte. */
 export const observeRequest = (params: { observer: Observer; now: () => number }) =>
   createMiddleware<AppEnv>(async (context, next) => {
-    const trace = createRequestTrace(params.now, parseTraceparent(context.req.header(TRACEPARENT_HEADER)));
+    const requestId = context.get('requestId');
+    const isChosen = context.req.header('x-request-id') === requestId;
+    const trace = createRequestTrace(
+      params.now,
+      parseTraceparent(context.req.header(TRACEPARENT_HEADER)),
+      isChosen ? crypto.randomUUID() : requestId,
+    );
     context.set('trace', trace);
     await next();
-    const requestId = context.get('requestId');
     context.header('x-request-id', requestId);
     const { method, routePath } = context.req;
     const route = routePath.startsWith('/') ? routePath : 'other';

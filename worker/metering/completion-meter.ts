@@ -153,7 +153,7 @@ export function createCompletionMeter(params: {
   const { askQuota, usage, now, renewMs } = params;
 
   return {
-    async measure({ caller, requestId, gone, keepAlive, run, onEnd, onRefused }) {
+    async measure({ caller, requestId, gone, takesComments, keepAlive, run, onEnd, onRefused }) {
       const refusal = new AbortController();
       let over: () => void = () => undefined;
       const counted = new Promise<void>((resolve) => (over = resolve));
@@ -223,7 +223,7 @@ export function createCompletionMeter(params: {
         return response;
       }
 
-      const stripper = new UsageStripper();
+      const stripper = new UsageStripper(takesComments);
       let firstAt: number | null = null;
       let cut: (reason: Error) => void = () => undefined;
       let how: StreamEnd = 'whole';

@@ -72,6 +72,12 @@ export class UsageStripper {
   #held = NOTHING;
   /** After our comment: its empty line goes too. */
   #skipEmptyLine = false;
+  readonly #takesComments: boolean;
+
+  /** @param takesComments whether other comments go on to the client. */
+  constructor(takesComments = true) {
+    this.#takesComments = takesComments;
+  }
 
   /** @returns what goes on; possibly nothing. */
   push(chunk: Uint8Array): Uint8Array[] {
@@ -123,9 +129,10 @@ export class UsageStripper {
     return rest.length === 0 ? [] : [rest];
   }
 
-  /** @returns whether the line is a note of usage. */
+  /** @returns whether the comment goes no further. */
   #take(line: Uint8Array): boolean {
-    if (line.length > MAX_COMMENT_BYTES || PREFIX.some((byte, i) => line[i] !== byte)) return false;
+    if (line.length > MAX_COMMENT_BYTES) return false;
+    if (PREFIX.some((byte, i) => line[i] !== byte)) return !this.#takesComments;
     const note = readUsageNote(new TextDecoder().decode(line.subarray(PREFIX.length)));
     if (note === null) return false;
     this.note = note;

@@ -244,6 +244,8 @@ export interface CompletionMeter {
     requestId: string;
     /** Aborts when the client has gone. */
     gone: AbortSignal;
+    /** false = a client that fails at comments in a stream; true unless given. */
+    takesComments?: boolean;
     keepAlive: (work: Promise<unknown>) => void;
     run: (signal: AbortSignal) => Promise<MeteredAnswer>;
     /** Hears how it ended, once, before `measure` returns when it is not a stream; not when the quota refuses. */

@@ -5,6 +5,7 @@ import {
   err,
   LOAD_HEADER,
   ok,
+  sha256Hex,
   type AdapterManifest,
   type ApiError,
   type ChainEntry,
@@ -14,7 +15,15 @@ import {
   USAGE_HEADER,
 } from '../../protocol/index.ts';
 import { baseUnserved, originUnavailable } from '../errors.ts';
-import { DEADLINE_GRACE_MS, LOAD_BUDGET_MS, MAX_TOO_SMALL, SIGNATURE_EJECT_MS } from './limits.ts';
+import {
+  DEADLINE_GRACE_MS,
+  LOAD_BUDGET_MS,
+  MAX_SILENCED_ORIGINS,
+  MAX_SILENCING_REQUESTS,
+  MAX_TOO_SMALL,
+  SIGNATURE_EJECT_MS,
+  SILENCE_MEMORY_MS,
+} from './limits.ts';
 import { logLine } from '../log.ts';
 import type { ExchangeCall, Exchanged, Refusal, Watch } from './exchange.ts';
 import type { OriginHealth, Routing } from './health.ts';
@@ -55,6 +64,8 @@ export interface CompletionCall {
   answerText?: string;
   /** Hears that the request waits for an adapter which is brought to the origin, or read into its memory. */
   onCold?: () => void;
+  /** Hears that an origin fell silent under it. */
+  onSilenced?: () => void;
   /** Hears of each origin that it is sent to, the next one only after the one before. */
   onAsked?: (asked: AskedOrigin) => void;
 }
@@ -101,6 +112,45 @@ const deadline = (budgetMs: number): ApiError => ({
   message: `The request took longer than ${budgetMs / 1000} s.`,
 });
 
+const stopped = (): ApiError => ({
+  code: 'origin_stopped',
+  message: `An origin stopped answering while it served this request, and so did the next one. It is sent to no other one for ${SILENCE_MEMORY_MS / 60_000} minutes.`,
+});
+
+/**
+ * The requests under which origins fell silent: what stops one would stop them all, one after the other. A request is
+ * its tenant, its path and its body.
+ */
+function createSilences(now: () => number) {
+  const found = new Map<string, { origins: number; until: number }>();
+  const keyOf = ({ tenant, path, request }: CompletionCall): Promise<string> =>
+    sha256Hex(JSON.stringify([tenant, path, request]));
+  const timesOf = (key: string): number => {
+    const known = found.get(key);
+    return known === undefined || known.until <= now() ? 0 : known.origins;
+  };
+  return {
+    async isKnown(call: CompletionCall): Promise<boolean> {
+      // Nothing is hashed while every origin answers.
+      return found.size > 0 && timesOf(await keyOf(call)) >= MAX_SILENCED_ORIGINS;
+    },
+    /** @returns how many origins fell silent under it, this one too. */
+    async note(call: CompletionCall): Promise<number> {
+      const key = await keyOf(call);
+      const origins = timesOf(key) + 1;
+      found.delete(key);
+      found.set(key, { origins, until: now() + SILENCE_MEMORY_MS });
+      const [oldest] = found.keys();
+      if (found.size > MAX_SILENCING_REQUESTS && oldest !== undefined) found.delete(oldest);
+      return origins;
+    },
+    /** An origin answered it: the one before was lost by itself. */
+    async clear(call: CompletionCall): Promise<void> {
+      found.delete(await keyOf(call));
+    },
+  };
+}
+
 /** Sends completions to the origins of their base: to the next one when one cannot serve, before the first byte. */
 export function createComplete(params: {
   pools: Pools;
@@ -114,6 +164,7 @@ export function createComplete(params: {
 }) {
   const { pools, health, routing, watch, now, askUsage, budgetMs } = params;
   const deliver = createDeliver({ health, now });
+  const silences = createSilences(now);
 
   function judge(origin: Origin, exchanged: Exchanged, call: CompletionCall): Judgement {
     switch (exchanged.kind) {
@@ -202,6 +253,7 @@ export function createComplete(params: {
     const base = call.manifest?.base.id ?? call.base ?? null;
     const origins = pools.of(base);
     if (origins.length === 0) return err(baseUnserved(base ?? '', pools.declared ?? []));
+    if (await silences.isKnown(call)) return err(stopped());
     const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
     const budget = AbortSignal.any([call.signal, AbortSignal.timeout(budgetMs + DEADLINE_GRACE_MS)]);
     const askId = crypto.randomUUID();
@@ -231,6 +283,7 @@ export function createComplete(params: {
     const route = routing.choose({ ...call, name: call.manifest?.name ?? null }, { origins, chain });
     const tried: string[] = [];
     let tooSmall = 0;
+    let silenced = false;
     let failure: ApiError | null = null;
     let refusal: Served | null = null;
     for (const origin of route.order) {
@@ -238,6 +291,7 @@ export function createComplete(params: {
       call.onAsked?.({ used: () => askUsage(origin, askId, call.requestId) });
       const exchanged = await watch.exchange(origin, exchangeCall);
       const judged = judge(origin, exchanged, call);
+      if (judged.kind === 'serve' && silenced) await silences.clear(call);
       if (judged.kind === 'serve' && judged.response.ok) route.served(origin);
       if (judged.kind === 'serve')
         return ok({
@@ -251,6 +305,16 @@ export function createComplete(params: {
       if (judged.told !== undefined) refusal ??= { ...judged.told, ended: null, origin, tried: [...tried] };
       if (judged.tooSmall === true && ++tooSmall === MAX_TOO_SMALL) break;
       tried.push(origin.id);
+      if (exchanged.kind !== 'unreachable' || exchanged.hangs !== true) continue;
+      silenced = true;
+      call.onSilenced?.();
+      if ((await silences.note(call)) < MAX_SILENCED_ORIGINS) continue;
+      logLine('request_stops_origins', {
+        request_id: call.requestId,
+        tenant: call.tenant,
+        origin: origin.id,
+      });
+      return err(stopped());
     }
     return refusal === null ? err(failure ?? originUnavailable()) : ok(refusal);
   };

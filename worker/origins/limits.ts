@@ -6,6 +6,12 @@ const MiB = 1024 * 1024;
 export const HEADERS_PATIENCE_MS = 5 * SECOND;
 /** … and this long again for the sign. Its event loop stops for no longer than one step of the model. */
 export const PULSE_MS = 5 * SECOND;
+/** A request under which so many origins fell silent is what stops them: it is sent to no other one … */
+export const MAX_SILENCED_ORIGINS = 2;
+/** … for this long: long enough for somebody to look, short enough for a request that was only unlucky. */
+export const SILENCE_MEMORY_MS = 5 * 60 * SECOND;
+/** Such requests that an isolate remembers, about 200 bytes each; the oldest is forgotten. */
+export const MAX_SILENCING_REQUESTS = 1_000;
 /** An origin that failed is left alone for this long, and twice as long each further time: a restart takes seconds. */
 export const EJECT_MS = 1 * SECOND;
 /** … but never longer, so that one that is back is found. */

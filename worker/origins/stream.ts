@@ -14,6 +14,7 @@ import type { Origin } from './choose-origin.ts';
 /** Cuts what an origin streams into whole events, and knows how the last of them ends the answer. */
 
 const LF = 10;
+const COLON = 58;
 /** Bytes of an event's beginning that tell what it is: the longest name of an ending has 26. */
 const HEAD_BYTES = 32;
 
@@ -205,7 +206,9 @@ export function guardStream(
       if (ended) return controller.close();
       if (said !== null) {
         passedBytes += said.length;
-        return controller.enqueue((last = said));
+        // A heartbeat says nothing of how far the answer is.
+        if (said[0] !== COLON || endOfEvents(said, said.length - 1) > 0) last = said;
+        return controller.enqueue(said);
       }
       const how = silent ? 'stalled' : frames.end();
       if (how === 'cut' || how === 'stalled') controller.enqueue(errorEvent(path, BROKEN, last));

@@ -14,7 +14,7 @@ const NO_RIGHT: ApiError = {
 const notKept = (root: boolean): ApiError => ({
   code: 'not_found',
   message:
-    'Of this request no prompt and answer is kept: its key does not ask for it (keep_prompts), or it has expired, or is not written yet.' +
+    'Of this request no prompt and answer is kept: its key does not ask for it (keep_prompts), or it has expired, or is not written yet. An id that the application chose itself is none to read by: `graft requests --id` lists the own one of the request.' +
     (root ? ' The bootstrap key reads those of its own tenant alone.' : ''),
 });
 

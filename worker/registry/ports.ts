@@ -80,6 +80,7 @@ export type ExperimentAction =
   | 'experiment_change'
   | 'experiment_ramp'
   | 'experiment_kill'
+  | 'experiment_resume'
   | 'experiment_stop'
   | 'experiment_drop'
   | 'experiment_rollback'

@@ -20,7 +20,7 @@ import {
 import { adminRoute } from '../http/admin-route.ts';
 import type { AppEnv } from '../http/request-scope.ts';
 import { GARBAGE_DELETIONS } from '../blobs/limits.ts';
-import { repairBlobs } from '../blobs/repair-blobs.ts';
+import { findLostFiles, repairBlobs } from '../blobs/repair-blobs.ts';
 import { removeUnknownExperiments } from '../experiments/repair-experiments.ts';
 import { repairGrants, removeUnknownGrants, repairKeys, removeUnknownKeys } from '../access/repair-rights.ts';
 
@@ -73,6 +73,7 @@ const RUNS: Readonly<Record<RepairStepName, RepairStep>> = {
   'unknown-keys': removeUnknownKeys,
   'unknown-grants': removeUnknownGrants,
   rows: reportRows,
+  files: findLostFiles,
   blobs: repairBlobs,
 };
 

@@ -82,12 +82,15 @@ export function recordEnded(
   const { facts, startedAt } = trace;
   const { endedAt = deps.now(), firstAt = null } = how;
   const since = (at: number): number => Math.max(0, Math.round(at - startedAt));
+  const requestId = context.get('requestId');
   const ended: EndedCompletion = {
-    id: context.get('requestId'),
+    id: trace.ownId,
+    ...(requestId === trace.ownId ? {} : { request_id: requestId }),
     at: endedAt,
     tenant: facts.tenant ?? '',
     key_id: facts.keyId ?? '',
     name: facts.name ?? '',
+    ...(facts.unknownName === undefined ? {} : { unknown_name: facts.unknownName }),
     version: facts.version ?? 0,
     route: context.req.routePath,
     status: how.status,

@@ -107,7 +107,7 @@ export function adminRequestRoutes(deps: { traffic: TrafficLedger }): Hono<AppEn
           (name === undefined || request.name === name) &&
           (key === undefined || request.key_id === key) &&
           (variant === undefined || request.variant === variant) &&
-          (id === undefined || request.id === id) &&
+          (id === undefined || request.id === id || request.request_id === id) &&
           (status === undefined || hasStatus(request, status)),
       );
     return context.json({

@@ -54,7 +54,11 @@ export function RequestTable(props: { requests: readonly RequestView[]; client: 
                   <span class={`state ${tone(request.status)}`}>{request.status}</span>
                 </td>
                 <th scope="row" class="path">
-                  {request.name === '' ? (
+                  {request.unknown_name !== undefined ? (
+                    <span class="faint">
+                      unknown: <Breakable text={request.unknown_name} />
+                    </span>
+                  ) : request.name === '' ? (
                     <span class="faint">none found</span>
                   ) : (
                     <Breakable text={request.name} />
@@ -144,6 +148,7 @@ function Phases({ request }: { request: RequestView }) {
 function Detail({ request }: { request: RequestView }) {
   const facts: [name: string, value: string][] = [
     ['Request id', request.id],
+    ['Sent as', request.request_id ?? ''],
     ['Ended', `${moment(request.at)}:${clock(request.at).slice(-2)}`],
     ['What became of it', [request.code, outcomeWords(request)].filter((text) => text !== '').join(': ')],
     ['Key', request.key_id],

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { keptText } from '../../../cli/commands/requests.ts';
-import type { KeptPrompt } from '../../../protocol/index.ts';
+import { keptText, requestsText } from '../../../cli/commands/requests.ts';
+import type { KeptPrompt, RequestView } from '../../../protocol/index.ts';
 
 const kept = (more: Partial<KeptPrompt> = {}): KeptPrompt => ({
   ...{ id: 'r1', at: Date.UTC(2026, 0, 31, 7, 30), tenant: 'acme', key_id: 'key_1', name: 'notes' },
@@ -30,4 +30,24 @@ it('says what is missing', () => {
   expect(lines({ answers: null })).toEqual(['[no answer]']);
   expect(lines({ answers: null, answers_cut: true })).toEqual(['[the answer was too long to be kept]']);
   expect(lines({ answers_cut: true })).toEqual(['answer', '  said', '[the answer was longer]']);
+});
+
+it('shows a name that does not exist as one, and nothing that a terminal obeys', () => {
+  const request: RequestView = {
+    ...{
+      id: 'r1',
+      at: 0,
+      tenant: 'acme',
+      key_id: 'key_1',
+      name: '',
+      unknown_name: 'sup\u001b[2Jport',
+      version: 0,
+    },
+    ...{ route: '/v1/completions', status: 404, code: 'model_not_found', stream: false, experiment: '' },
+    ...{ variant: '', origin: '', degraded: '', cold: false, prompt_tokens: 0, completion_tokens: 0 },
+    ...{ duration_ms: 1, ttft_ms: null, phases: [] },
+  };
+  const text = requestsText({ requests: [request], truncated: false, left_out: 0 });
+  expect(text).toContain('unknown: sup');
+  expect(text).not.toContain('\u001b');
 });

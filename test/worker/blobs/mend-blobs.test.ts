@@ -1,6 +1,7 @@
 /** Adapters whose bytes were lost or damaged in the store. */
 import { createHash } from 'node:crypto';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { RepairAnswer } from '../../../protocol/index.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { uploadBlob } from '../../../cli/publish/upload-blob.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -85,6 +86,48 @@ describe('an adapter whose bytes are lost', () => {
     expect(await publish()).toBe(200);
     expect(await ask()).toBe(200);
     expect(origin.taken.at(-1)).toBe('good');
+  });
+
+  it('is mended by publishing it again right after it was published, in several parts too', async () => {
+    const other = tinyAdapter({ seed: 2 });
+    const send = () =>
+      uploadBlob({
+        ...{ client: client(), digest: other.digest, bytes: new Uint8Array(other.bytes), partBytes: 200 },
+        retrying: { sleep: graft.clock.sleep },
+      });
+    const publishOther = async () => {
+      const response = await graft.request('/admin/versions', {
+        body: { name: 'other', digest: other.digest },
+      });
+      const { error } = (await response.json()) as { error?: { reason?: string } };
+      return error?.reason ?? response.status;
+    };
+    await send();
+    expect(await publishOther()).toBe(201);
+    const parts = (await graft.kv.list({ prefix: `blob:${other.digest}:`, cursor: null })).keys.map(
+      ({ name }) => name,
+    );
+    expect(parts.length).toBeGreaterThan(2);
+    for (const part of parts) graft.kv.tamper(part, () => null);
+    expect(await publishOther()).toBe('blob_damaged');
+    expect(await send()).toBe(other.bytes.length);
+    expect(await publishOther()).toBe(200);
+  });
+
+  it('is found by a repair that reads no bytes, and left to one that does', async () => {
+    const repair = async () => {
+      const mended: unknown[] = [];
+      for (let cursor: string | null = null; ;) {
+        const answer = await graft.request('/admin/repair', { body: { cursor } });
+        const page = RepairAnswer.parse(await answer.json());
+        mended.push(...page.mended);
+        if (page.cursor === null) return mended;
+        cursor = page.cursor;
+      }
+    };
+    expect(await repair()).toEqual([]);
+    graft.kv.tamper(PART, () => null);
+    expect(await repair()).toEqual([{ kind: 'blob', id: 'notes@1', was: 'missing', did: 'left' }]);
   });
 
   it('is mended in other parts as well', async () => {

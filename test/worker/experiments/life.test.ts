@@ -253,6 +253,13 @@ describe('a step', () => {
     expect(await inKv(killed)).toMatchObject({ document: { killed: true }, leads: killed.id });
     const back = await must(step(killed, 'kill', { killed: false }));
     expect(await inKv(back)).toMatchObject({ document: { killed: false, version: 4 }, leads: back.id });
+    // Whoever looks later sees which of the two it was.
+    expect((await history()).map(({ action }) => action)).toEqual([
+      'experiment_create',
+      'experiment_start',
+      'experiment_kill',
+      'experiment_resume',
+    ]);
   });
 
   it('ends it: nobody is led to it any more, and who still comes is told', async () => {

@@ -381,6 +381,17 @@ describe('a shadow', () => {
     expect(seen['latency_ms']?.n).toBe(shadows);
   });
 
+  it('is not chosen by the client, who may give all its requests one id', async () => {
+    await startAgain({ shadow: { adapter: `${NAME}@5`, sample: 0.5 } });
+    graft.asked.length = 0;
+    for (let i = 0; i < 40; i += 1) {
+      await labelsOf(await ask({ user: 'same', headers: { 'x-request-id': 'chosen' } }));
+      await graft.settled();
+    }
+    expect(ran()).toBeGreaterThan(40);
+    expect(ran()).toBeLessThan(80);
+  });
+
   it('does not touch the answer when it fails, and is not run for a name that is not its own', async () => {
     await startAgain(shadow);
     await breakAdapter(5);

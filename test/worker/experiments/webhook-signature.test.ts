@@ -54,6 +54,12 @@ it('sends to public names by https alone, and to loopback where that is allowed'
     ['https://LOCALHOST./', /public/],
     ['https://router/', /public/],
     ['https://metadata.google.internal/', /public/],
+    ['https://kubernetes.default.svc/', /public/],
+    ['https://web.shop.svc.cluster.local/', /public/],
+    ['https://db.service.consul/', /public/],
+    ['https://api.cluster/', /public/],
+    ['https://metadata.google.internal../', /public/],
+    ['https://hooks.example.com../', /public/],
     ['https://db.local/', /public/],
   ] as const;
   for (const [url, says] of refused) {

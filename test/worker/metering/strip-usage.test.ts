@@ -68,6 +68,18 @@ describe('taking the note of usage out of a stream', () => {
     }
   });
 
+  it('takes all comments out for a client that fails at them', () => {
+    const spoken = (text: string) => text.replaceAll(': ping\n\n', '');
+    for (const size of [1, 3, 7, 1_000]) {
+      const stripper = new UsageStripper(false);
+      const out: Uint8Array[] = [];
+      const bytes = encode(head + note + tail);
+      for (let at = 0; at < bytes.length; at += size) out.push(...stripper.push(bytes.slice(at, at + size)));
+      expect(Buffer.concat([...out, ...stripper.end()]).toString()).toBe(spoken(head + tail));
+      expect(stripper.note).toEqual({ promptTokens: 12, completionTokens: 34 });
+    }
+  });
+
   it('hands a chunk without comments on as it came', () => {
     const chunk = encode(data('a'));
     expect(new UsageStripper().push(chunk)[0]).toBe(chunk);

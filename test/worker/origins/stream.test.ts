@@ -102,6 +102,7 @@ describe('guardStream', () => {
       [
         'event: response.created\ndata: {"type":"response.created","sequence_number":0}\n\n',
         'event: x\ndata: {"type":"x","sequence_number":7}\n\n',
+        ': waiting\n\n',
       ],
       'break',
       '/v1/responses',

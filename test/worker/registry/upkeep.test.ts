@@ -82,6 +82,7 @@ describe('repair', () => {
       'unknown-keys 1',
       'unknown-grants 0',
       'rows 0',
+      'files 2',
     ]);
   });
 

@@ -164,7 +164,7 @@ export const killExperiment = (
 ): Stepped =>
   takeStep(deps, {
     ...params,
-    action: 'experiment_kill',
+    action: params.request.killed ? 'experiment_kill' : 'experiment_resume',
     step(row) {
       const { killed } = params.request;
       if (row.document.killed === killed) return taken;
