@@ -28,16 +28,14 @@ export function SignIn({ onKey }: { onKey: (key: string) => void }) {
         }}
       />
       {/* Whoever opens the page has not said yet what serves it: both are named. */}
-      <ul class="hint">
-        <li>
-          On your own machine <code>npm start</code> and <code>graft dev</code> print a link that signs you in
-          once. The key is <code>adminKey</code> in <code>.graft/local.json</code>.
-        </li>
-        <li>
-          For a deployment, <code>graft secrets</code> and <code>graft deploy</code> wrote the first key to{' '}
-          <code>admin-key</code>. <code class="nowrap">graft keys create --admin</code> makes more.
-        </li>
-      </ul>
+      <p class="hint">
+        On your own machine <code>npm start</code> and <code>graft dev</code> print a link that signs you in
+        once. The key is <code>adminKey</code> in <code>.graft/local.json</code>.
+      </p>
+      <p class="hint">
+        For a deployment, <code>graft secrets</code> and <code>graft deploy</code> wrote the first key to{' '}
+        <code>admin-key</code>. <code class="nowrap">graft keys create --admin</code> makes more.
+      </p>
     </main>
   );
 }

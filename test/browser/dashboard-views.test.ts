@@ -135,7 +135,7 @@ describe('with much of everything', () => {
   it('links what is a name, and nothing that stands for all of them', async () => {
     await rig.open('#/overview');
     const changes = rig.page.getByRole('region', { name: 'Last changes' });
-    await changes.getByRole('row', { name: /read-prompt all of tenant-1$/ }).waitFor();
+    await changes.getByRole('row', { name: /^all of tenant-1 read-prompt/ }).waitFor();
     expect(await changes.getByRole('link').count()).toBe(7);
   });
 });
