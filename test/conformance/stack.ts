@@ -7,7 +7,6 @@ import { createApp } from '../../worker/app.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { KEY, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
-import { TEST_MS } from '../setup/slow.ts';
 
 /** Name of the published adapter: an id with slashes. */
 export const ADAPTER = 'alice/support/notes';
@@ -75,8 +74,6 @@ export async function startConformanceStack(
     port: 0,
     overrideGlobalObjects: false,
   }) as Server;
-  // Else one that ends while a test keeps this thread busy is still sent a request.
-  server.keepAliveTimeout = TEST_MS;
   if (!server.listening) await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   return {

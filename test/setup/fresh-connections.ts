@@ -13,3 +13,5 @@ if (!(FRESH in globalThis)) {
   const Agent = holder[DISPATCHER]?.constructor;
   if (Agent !== undefined) Object.assign(globalThis, { [DISPATCHER]: new Agent({ pipelining: 0 }) });
 }
+
+export {};
