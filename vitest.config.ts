@@ -4,7 +4,11 @@ import { TEST_MS, WAIT_MS } from './test/setup/slow.ts';
 /** Of tests with a browser or the real base too: how long they may take, and that what they start ends with them. */
 export const EVERY_RUN = {
   globalSetup: ['test/setup/summary-when-interrupted.ts'],
-  setupFiles: ['test/setup/end-with-run.ts', 'test/setup/patient-waits.ts'],
+  setupFiles: [
+    'test/setup/end-with-run.ts',
+    'test/setup/patient-waits.ts',
+    'test/setup/fresh-connections.ts',
+  ],
   testTimeout: TEST_MS,
   hookTimeout: TEST_MS,
   teardownTimeout: TEST_MS,

@@ -88,10 +88,7 @@ export async function startTestEdge(
     onLog: (line) => logs.push(line),
   });
 
-  const send = async (pathAndQuery: string, init: RequestInit & { key?: string | null }) => {
-    // Who has kept this thread busy for seconds has not seen yet which connections the edge has closed meanwhile: it is
-    // seen between the two.
-    for (let turn = 0; turn < 2; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  const send = (pathAndQuery: string, init: RequestInit & { key?: string | null }) => {
     const { key, ...rest } = init;
     const headers = new Headers(rest.headers);
     if (key !== null && key !== undefined) headers.set('authorization', `Bearer ${key}`);
