@@ -238,7 +238,9 @@ async function prepareFiles(reader: Reader): Promise<void> {
   };
   for (const [to, from] of Object.entries(copies))
     cpSync(example(from), path.join(folder, to), { recursive: true });
-  cpSync(path.join(ROOT, 'test/fixtures/mlx-lm'), path.join(folder, 'adapters/mlx'), { recursive: true });
+  cpSync(path.join(ROOT, 'test/fixtures/trained/mlx-f32'), path.join(folder, 'adapters/mlx'), {
+    recursive: true,
+  });
   const base = await ensurePinnedBase({
     cache: cacheFolder(process.env),
     output: createOutput({ json: true }),

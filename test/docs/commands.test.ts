@@ -52,7 +52,7 @@ const PROGRAMS: Readonly<
   env: (words) => refused(words.filter((word) => !word.includes('='))),
   cp: (words) => words.slice(0, -1).find((word) => word.startsWith('deploy/') && !isFile(word)) ?? null,
   ...Object.fromEntries(
-    ['git', 'install', 'systemctl', 'journalctl', 'cat', 'vllm', 'openai-compatibility-tester'].map(
+    ['gcc', 'git', 'install', 'systemctl', 'journalctl', 'cat', 'vllm', 'openai-compatibility-tester'].map(
       (name) => [name, () => null],
     ),
   ),
