@@ -98,6 +98,39 @@ export function createSignatureLog(log: LogLine, now: () => number): (problem: S
   };
 }
 
+/** The event loop is looked at so often, ms. */
+const STALL_LOOK_MS = 500;
+/** Standing still for longer, ms, delays health checks and every stream so that somebody notices. */
+const STALL_MS = 1_000;
+/** At most one line in this time, ms: a loop that stands stands again. */
+const STALL_EVERY_MS = 10_000;
+
+/**
+ * Logs `event_loop_stood` when nothing ran for more than a second: no request was read, no token sent, no health check
+ * answered. Counts what one line leaves out.
+ * @param timer calls back every so many ms while the loop runs. @param now ms of a clock that does not go back.
+ */
+export function watchEventLoop(
+  log: LogLine,
+  { timer, now }: { timer: (ms: number, callback: () => void) => void; now: () => number },
+): void {
+  let looked = now();
+  let logged = -Infinity;
+  let more = 0;
+  timer(STALL_LOOK_MS, () => {
+    const stood = now() - looked - STALL_LOOK_MS;
+    looked = now();
+    if (stood <= STALL_MS) return;
+    if (looked - logged < STALL_EVERY_MS) {
+      more += 1;
+      return;
+    }
+    log('error', 'event_loop_stood', { ms: Math.round(stood), more: more === 0 ? undefined : more });
+    logged = looked;
+    more = 0;
+  });
+}
+
 /** Lines and a bar on stderr; a program that started us hears every whole percent, as JSON on stdout. */
 export function progressReporter(params: {
   stderr: { isTTY?: boolean; write(text: string): unknown };

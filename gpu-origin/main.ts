@@ -9,7 +9,14 @@ import type { OriginContext } from './http/origin-context.ts';
 import { standaloneMode } from './http/models.ts';
 import { UsageMemory } from './http/usage.ts';
 import { loadServices } from './load-services.ts';
-import { both, createLogLine, createRequestLog, createSignatureLog, progressReporter } from './log.ts';
+import {
+  both,
+  createLogLine,
+  createRequestLog,
+  createSignatureLog,
+  progressReporter,
+  watchEventLoop,
+} from './log.ts';
 import { newStartId, type ChainEntry } from '../protocol/index.ts';
 
 const note = (message: string): boolean => process.stderr.write(`${message}\n`);
@@ -101,6 +108,11 @@ async function run(config: Config): Promise<void> {
   context.services = services;
   metrics.watch(services.engine, services.files.disk);
   serving.ready();
+  // Loading stands in the way of nobody.
+  watchEventLoop(log, {
+    timer: (ms, callback) => void setInterval(callback, ms).unref(),
+    now: () => performance.now(),
+  });
   note(`serving ${services.base.id} (${services.base.weights}) on ${url}`);
   tell('ready', { url, base: services.base.id });
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { both, createLogLine, createRequestLog } from '../../gpu-origin/log.ts';
+import { both, createLogLine, createRequestLog, watchEventLoop } from '../../gpu-origin/log.ts';
 
 function logOf(share: number) {
   const lines: string[] = [];
@@ -73,5 +73,42 @@ describe('the origin’s request log', () => {
     observer.onRefuse?.({ id: 'r-2', tenant: 't', error });
     expect(seen).toEqual(['r-1', 'token']);
     expect(lines()).toHaveLength(2);
+  });
+});
+
+describe('the watch over the event loop', () => {
+  it('writes a line when it stood for more than a second, and counts those that follow', () => {
+    const lines: string[] = [];
+    let time = 0;
+    let every = 0;
+    let look = (): void => undefined;
+    watchEventLoop(
+      createLogLine((line) => lines.push(line)),
+      {
+        timer: (ms, callback) => {
+          every = ms;
+          look = callback;
+        },
+        now: () => time,
+      },
+    );
+    const pass = (stood: number): void => {
+      time += every + stood;
+      look();
+    };
+    for (const stood of [0, 3, 999, 1_000]) pass(stood);
+    expect(lines).toEqual([]);
+    pass(1_001);
+    pass(2_000);
+    pass(0);
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
+      { level: 'error', event: 'event_loop_stood', ms: 1_001 },
+    ]);
+    for (let looks = 0; looks < 20; looks += 1) pass(0);
+    pass(20_000);
+    expect(JSON.parse(lines[1]!)).toEqual({
+      ...{ level: 'error', event: 'event_loop_stood', ms: 20_000, more: 1 },
+    });
+    expect(lines).toHaveLength(2);
   });
 });
