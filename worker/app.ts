@@ -2,7 +2,7 @@ import { Hono } from 'hono';
 import { cors } from 'hono/cors';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
-import { MAX_REQUEST_ID, unknownPath, type NameEntry } from '../protocol/index.ts';
+import { MAX_REQUEST_ID, unknownPath, type ApiError, type NameEntry } from '../protocol/index.ts';
 import { registryUnavailable } from './errors.ts';
 import type { PairJudges, PairTallies } from './experiments/pairs/ports.ts';
 import type { WebhookSigner } from './experiments/webhooks.ts';
@@ -177,6 +177,32 @@ const rawPath = ({ url }: Request): string => {
   return url.slice(start, end < 0 ? undefined : start + end);
 };
 
+/** Anybody may ask: the stores and origins hear of it once in this time and isolate, ms. */
+const READY_MEMORY_MS = 1_000;
+
+/** @returns what says why the edge cannot serve: the registry answers and has its tables, and an origin answers; null = it can. */
+function createReadiness({ keptPrompts, origins, intake: { now } }: Services) {
+  let known: { error: ApiError | null; at: number } = { error: registryUnavailable(), at: -Infinity };
+  const ask = async (): Promise<ApiError | null> => {
+    try {
+      // Of the last migration: without it not all of the tables are there.
+      await keptPrompts.read({ tenant: '', id: '', at: null, now: 0 });
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) throw error;
+      return registryUnavailable();
+    }
+    const base = await origins.bases.info(null);
+    return base.ok ? null : base.error;
+  };
+  return async (): Promise<ApiError | null> => {
+    if (now() - known.at < READY_MEMORY_MS) return known.error;
+    known = { ...known, at: now() };
+    const error = await ask();
+    known = { error, at: now() };
+    return error;
+  };
+}
+
 export function createApp(services: Services): Hono<AppEnv> {
   const { names, keys, grants, origins, keyLedger, grantIndex, grantLedger, rights, adminKeyHash, usage } =
     services;
@@ -226,6 +252,12 @@ export function createApp(services: Services): Hono<AppEnv> {
     app.get(path, (context) => context.json({ status: 'ok' }));
     app.all(path, methodNotAllowed('GET'));
   }
+  const problem = createReadiness(services);
+  app.get('/readyz', async (context) => {
+    const error = await problem();
+    return error === null ? context.json({ status: 'ok' }) : fail(error);
+  });
+  app.all('/readyz', methodNotAllowed('GET'));
   app.route('/', completionRoutes({ ...services, ...resolving, gates }));
   app.route('/', tokenizerRoutes({ ...services, ...resolving, gates }));
   app.route('/', feedbackRoutes({ ...services, gate: gates.feedback, now }));

@@ -32,6 +32,8 @@ beforeEach(async () => {
 const FREE = new Set([
   '/healthz',
   '/health',
+  // It asks once a second at most.
+  '/readyz',
   '/dashboard',
   '/dashboard/',
   '/dashboard/here',

@@ -1,4 +1,5 @@
 import { SHORT_MEMORY_MS } from '../../worker/limits.ts';
+import { StoreUnavailable } from '../../worker/platform/ports.ts';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import type { KvTrouble } from '../fakes/fake-kv.ts';
@@ -324,4 +325,38 @@ it('answers a bug with 500 and says nothing of it', async () => {
   const text = await response.text();
   expect(text).not.toContain('secret');
   expect(JSON.parse(text)).toMatchObject({ error: { code: 'internal_error' } });
+});
+
+describe('GET /readyz', () => {
+  it('is 503 while the registry or every origin is away, and asks once a second', async () => {
+    const edge = await createAppHarness();
+    const state = async () => {
+      const response = await edge.request('/readyz', { key: '' });
+      const { error } = (await response.json()) as { error?: { code: string } };
+      return error?.code ?? response.status;
+    };
+    let reads = 0;
+    let down = true;
+    const { keptPrompts } = edge.services;
+    const { read } = keptPrompts;
+    keptPrompts.read = async (of) => {
+      reads += 1;
+      if (down) throw new StoreUnavailable('D1', new Error('no such table'));
+      return read(of);
+    };
+    expect([await state(), await state(), reads]).toEqual([
+      'registry_unavailable',
+      'registry_unavailable',
+      1,
+    ]);
+    down = false;
+    const { answer } = edge.origin;
+    edge.origin.answer = () => Promise.reject(new Error('connection refused'));
+    edge.clock.advance(1_000);
+    expect(await state()).toBe('origin_unavailable');
+    edge.origin.answer = answer;
+    edge.clock.advance(10_000);
+    expect(await state()).toBe(200);
+    expect((await edge.request('/healthz')).status).toBe(200);
+  });
 });

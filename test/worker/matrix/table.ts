@@ -112,6 +112,7 @@ export const TABLE: Record<string, Case[]> = {
   'GET /healthz': [
     { does: 'says nothing but that it lives', ask: plain('/healthz'), gets: '200 '.repeat(9) },
   ],
+  'GET /readyz': [{ does: 'says whether it can serve', ask: plain('/readyz'), gets: '200 '.repeat(9) }],
   'GET /health': [{ does: 'says nothing but that it lives', ask: plain('/health'), gets: '200 '.repeat(9) }],
 
   'GET /dashboard': [{ does: 'has no data', ask: plain('/dashboard'), gets: '200 '.repeat(9) }],

@@ -196,4 +196,11 @@ export const CLIENT_OPERATIONS: Operations = {
     summary: 'Whether the edge lives.',
     answers: { 200: { description: 'It does.', schema: 'Health' } },
   },
+  'GET /readyz': {
+    id: 'readReadiness',
+    tag: 'models',
+    key: 'none',
+    summary: 'Whether the edge can serve: its registry and an origin answer. 503 when not.',
+    answers: { 200: { description: 'It can.', schema: 'Health' } },
+  },
 };
