@@ -179,7 +179,9 @@ function signedMode(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv
   const originId = flags['origin-id'];
   const keys = env['GRAFT_ORIGIN_KEYS'];
   if (originId === undefined || !keys)
-    throw new ConfigError('--origin-id and GRAFT_ORIGIN_KEYS are needed (`graft secrets <folder>` makes the keys, <folder>/origin.env has them), or --dev for a standalone origin');
+    throw new ConfigError(
+      '--origin-id and GRAFT_ORIGIN_KEYS are needed (`graft secrets <folder>` makes the keys, <folder>/origin.env has them), or --dev for a standalone origin',
+    );
   if (!/^[A-Za-z0-9._-]{1,64}$/.test(originId))
     throw new ConfigError('--origin-id has 1 to 64 letters, digits, ".", "_" and "-"');
   try {
