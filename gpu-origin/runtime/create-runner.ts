@@ -119,7 +119,7 @@ async function choosePrecision(device: Device, params: CreateRunnerParams): Prom
   throw new OrtError('--precision f16', -1, `${missing}; leave --precision out, or ask for f32`);
 }
 
-/** Said where the fast kernel is not exact. Cost: SLOW_COST (bench/LOG.md). */
+/** Said where the fast kernel is not exact; bench/LOG.md has what it costs. */
 const SLOW_INT8 =
   'with the slower of its int8 kernels, since the faster one is not exact on this processor (x86 without VNNI)';
 

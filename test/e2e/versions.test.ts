@@ -175,7 +175,7 @@ describe('the life of versions', () => {
   });
 
   it('what KV has lost is found and written again', async () => {
-    const right = /^\d+ names?, \d+ keys?, \d+ grants?: KV is as D1 says$/;
+    const right = /^\d+ names?, \d+ keys?, \d+ grants?, \d+ files?: KV is as D1 says$/;
     expect((await graft('repair')).stdout.trim()).toMatch(right);
     expect(await json('repair', '--dry-run')).toMatchObject({ dry_run: true, mended: [] });
     expect(said(await graft('gc', '--dry-run'))).toBe('0 no garbage');

@@ -55,6 +55,30 @@ describe('readBody', () => {
     expect(await readBody(request, 100)).toMatchObject({ ok: false, error: { code: 'invalid_request' } });
   });
 
+  it('reads a part of a file in pieces of 64 KiB where the platform does that', async () => {
+    const sent = Uint8Array.from({ length: 300_001 }, (_, i) => i % 251);
+    let at = 0;
+    // As workerd's: the room that it is given is gone, and comes back with what was read.
+    const readAtLeast = async (least: number, room: Uint8Array<ArrayBuffer>) => {
+      const value = new Uint8Array(structuredClone(room.buffer, { transfer: [room.buffer] }));
+      const piece = sent.slice(at, (at += least));
+      value.set(piece);
+      return { done: piece.length === 0, value: value.subarray(0, piece.length) };
+    };
+    Object.assign(ReadableStreamBYOBReader.prototype, { readAtLeast });
+    try {
+      const body = new ReadableStream({ type: 'bytes' });
+      const init = { method: 'POST', body, duplex: 'half' } as RequestInit;
+      let pieces = 0;
+      const pace = { stallMs: 60_000, deadlineMs: 60_000, now: () => 0, onChunk: () => void (pieces += 1) };
+      const read = await readBody(new Request('http://edge.test/', init), 300_001, { pace });
+      expect(read).toEqual({ ok: true, value: sent });
+      expect(pieces).toBe(Math.ceil(300_001 / 65_536));
+    } finally {
+      Reflect.deleteProperty(ReadableStreamBYOBReader.prototype, 'readAtLeast');
+    }
+  });
+
   it('reads none as empty', async () => {
     const none = await readBody(new Request('http://edge.test/', { method: 'POST' }), 1);
     expect(none).toEqual({ ok: true, value: new Uint8Array(0) });

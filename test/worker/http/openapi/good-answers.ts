@@ -232,10 +232,10 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       const made = await graft.request('/admin/keys', { body: { scopes: ['**'], keep_prompts: 1 } });
       const { key } = (await made.json()) as { key: string };
       const body = { model: N, messages: [{ role: 'user', content: 'hi' }] };
-      const headers = { 'x-request-id': 'r1' };
-      await (await graft.request('/v1/chat/completions', { key, body, headers })).text();
+      const answer = await graft.request('/v1/chat/completions', { key, body });
+      await answer.text();
       await graft.settled();
-      return { path: '/admin/requests/r1/prompt' };
+      return { path: `/admin/requests/${answer.headers.get('x-request-id')}/prompt` };
     },
   ],
   'GET /admin/origins': [
