@@ -27,6 +27,8 @@ const LOOKED_UP: readonly [command: RegExp, why: string][] = [
   [/^graft restore-backup /, 'needs an empty server: test/e2e/backup.test.ts'],
   [/^graft run medicine\/cardiology$|--judge me\b/, 'needs a terminal: test/e2e/conversation.test.ts'],
   [/completion zsh/, 'needs zsh'],
+  [/experiment promote support\/intent$/, 'needs a proposed winner: test/check/ab-test.test.ts'],
+  [/examples\/ab-test\/\w+\.mjs$/, 'test/check/ab-test.test.ts runs it, and compares what it prints'],
 ];
 
 const lookedUp = (text: string): boolean =>
@@ -260,15 +262,20 @@ async function prepareFiles(reader: Reader): Promise<void> {
 /** What one command takes for granted beyond its page: it is one of several that a reader would choose from. */
 const FIRST: readonly [command: RegExp, first: string][] = [
   [
-    /^graft experiment create .*--(judge|variant control=@3)/,
+    /graft experiment create .*--(judge|variant control=@3)/,
     'graft experiment stop support/intent; graft experiment archive support/intent',
   ],
-  [/^graft experiment (kill|promote)/, 'graft experiment start support/intent'],
+  [/experiment status support\/intent --watch/, 'graft experiment create support/intent @2 --start'],
+  [/^graft experiment kill/, 'graft experiment create support/intent @2 --start'],
   [/^graft download alice\/notes$/, 'rm -r notes'],
   [/^graft (rollback .*--expect 5|retire|rm .*@2)/, 'graft restore alice/notes; graft promote alice/notes@5'],
-  [/^graft (rm|erase) alice\/notes\b/, 'graft unpin alice/notes; graft erase alice/notes/bob --yes'],
+  [/^graft (rm|erase|retire) alice\/notes\b/, 'graft unpin alice/notes; graft erase alice/notes/bob --yes'],
   [/^graft restore alice\/notes$/, 'graft rm alice/notes --yes'],
   [/^graft restore alice\/notes@2$/, 'graft restore alice/notes; graft rm alice/notes@2 --yes'],
+  [
+    /^graft (rm|restore) medicine/,
+    'graft experiment stop support/intent; graft experiment archive support/intent',
+  ],
   [/^graft restore medicine/, 'graft rm medicine --cascade --yes'],
 ];
 
@@ -315,7 +322,7 @@ async function faultsOf(page: string, commands: readonly Typed[], isLookedUp = l
     try {
       // It may be so already.
       for (const [pattern, first] of FIRST) if (pattern.test(text)) await reader!.run(`(${first}) || true`);
-      const made = / (?:-o|--out) (\S+)$/.exec(text)?.[1];
+      const made = / (?:-o|--out) (\S+)/.exec(text)?.[1];
       if (made !== undefined) rmSync(path.join(reader!.folder, made), { recursive: true, force: true });
       const printed = await reader!.run(text);
       if (prints !== '' && formOf(printed) !== formOf(prints))
