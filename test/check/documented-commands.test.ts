@@ -7,13 +7,14 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import path from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
 import { findCommand } from '../../cli/command-list.ts';
 import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
 import { createOutput } from '../../cli/output.ts';
 import { type CommandBlock, commandBlocks, likeACheckout, PAGES, ROOT } from '../docs/code-blocks.ts';
 import { startGraft } from '../e2e/graft-process.ts';
+import { WAIT_MS } from '../setup/slow.ts';
 
 /** The checkout that this runs in is installed, and the stack of the page is `npm start`. */
 const DONE = ['npm ci', 'npm start', 'CORS_ORIGINS=http://127.0.0.1:8790 npm start'];
@@ -154,7 +155,10 @@ class Reader {
       child.stderr.on('data', look);
     });
     this.#running.push(child);
+    // Whoever waits for what does not come is told of which command.
+    const limit = setTimeout(() => process.kill(-child.pid!, 'SIGKILL'), WAIT_MS);
     const end = await Promise.race([ended, ready]);
+    clearTimeout(limit);
     if (end === (server === undefined ? 0 : 'ready')) return stdout;
     throw new Error(`${text}\nended with ${String(end)}\n${stdout}\n${stderr}`);
   }
@@ -208,12 +212,7 @@ async function prepareKey(reader: Reader): Promise<void> {
   const request = /^x-request-id: (.*)\r$/m.exec(head)![1]!;
   reader.names.set('2f0c8d6e-7b1a-4c55-9d3e-1f0c8d6e7b1a', request);
   // Kept prompts are written after the answer.
-  const shown = (): Promise<boolean> =>
-    reader.run(`graft requests --show ${request}`).then(
-      () => true,
-      () => false,
-    );
-  while (!(await shown()));
+  await vi.waitFor(() => reader.run(`graft requests --show ${request}`));
 }
 
 /** The names, versions and tenants that pages speak of. */
