@@ -5,7 +5,8 @@
  */
 import { z } from 'zod';
 import { err, ok, type Result } from '../../protocol/index.ts';
-import { base64url, derivedKey, fromBase64url } from '../platform/derived-keys.ts';
+import { base64url } from '../../protocol/signature.ts';
+import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 import { MAX_TOKEN_CHARACTERS } from './limits.ts';
 
 export interface DownloadGrant {

@@ -5,7 +5,8 @@
  */
 import { z } from 'zod';
 import { err, ok, type Result, ExperimentId, fnv1a } from '../../protocol/index.ts';
-import { base64url, derivedKey, fromBase64url, type DerivedKey } from '../platform/derived-keys.ts';
+import { base64url } from '../../protocol/signature.ts';
+import { derivedKey, fromBase64url, type DerivedKey } from '../platform/derived-keys.ts';
 import { EXPOSURE_LIFE_MS, EXPOSURE_SKEW_MS, MAX_EXPOSURE_CHARACTERS } from './limits.ts';
 
 export interface Exposure {

@@ -1,4 +1,5 @@
-import { base64url, derivedKey } from '../platform/derived-keys.ts';
+import { base64url } from '../../protocol/signature.ts';
+import { derivedKey } from '../platform/derived-keys.ts';
 
 /** Bytes of the hash that are kept: two of a billion units are the same with probability 1.5e-21. */
 const BYTES = 16;

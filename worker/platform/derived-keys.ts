@@ -2,6 +2,7 @@
  * Keys that are made from the edge's secret, each by HKDF (RFC 5869, SHA-256, no salt) under a label of its own: whoever
  * learned one of them would know none of the others.
  */
+import { base64url } from '../../protocol/signature.ts';
 
 /** What a key is for. A label is never used for two things, nor for the same thing in two formats. */
 export type KeyLabel =
@@ -49,16 +50,6 @@ async function derive(
   );
   const { algorithm, may } = USES[use];
   return crypto.subtle.importKey('raw', bits, algorithm, false, [...may]);
-}
-
-/** A call takes some ten thousand arguments. */
-const AT_ONCE = 8_192;
-
-export function base64url(bytes: Uint8Array): string {
-  let text = '';
-  for (let from = 0; from < bytes.length; from += AT_ONCE)
-    text += String.fromCharCode(...bytes.subarray(from, from + AT_ONCE));
-  return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
 }
 
 /** @returns null when the text is not what {@link base64url} writes. */

@@ -3,7 +3,8 @@
  * additional data `graft-prompt-v1\n<tenant>\n<at>\n<id>`: nobody reads a row without the edge's secret, or moves it to
  * another request or tenant.
  */
-import { base64url, derivedKey, fromBase64url } from '../platform/derived-keys.ts';
+import { base64url } from '../../protocol/signature.ts';
+import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 import type { PromptPlace } from './ports.ts';
 
 type Place = Pick<PromptPlace, 'tenant' | 'at' | 'id'>;
