@@ -165,7 +165,10 @@ describe('Anthropic’s client through the edge', () => {
   });
 
   it('is refused without a key, and with one that is not known', async () => {
-    for (const apiKey of ['gk_none', `${stack.apiKey.slice(0, -1)}${stack.apiKey.endsWith('x') ? 'y' : 'x'}`]) {
+    for (const apiKey of [
+      'gk_none',
+      `${stack.apiKey.slice(0, -1)}${stack.apiKey.endsWith('x') ? 'y' : 'x'}`,
+    ]) {
       const stranger = new Anthropic({ baseURL: stack.baseURL.replace('/v1', ''), apiKey, maxRetries: 0 });
       await expect(stranger.messages.create(ask)).rejects.toBeInstanceOf(Anthropic.AuthenticationError);
     }
