@@ -1,7 +1,6 @@
 import type { ApiError, Result } from '../../protocol/index.ts';
 import { grammarOf, inPlace } from './constraint-grammar.ts';
 import { checkedGrammar } from './free-grammar.ts';
-
 import {
   type AskedForm,
   type Compiled,

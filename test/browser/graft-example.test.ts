@@ -2,11 +2,11 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { freePort } from '../e2e/graft-process.ts';
 import { packAdapter } from '../../adapters/index.ts';
 import { TINY_ADAPTERS, writeTinyAdapter } from '../fixtures/tiny-base.ts';
 import { startTestEdge, type TestEdge } from '../worker/edge-harness.ts';
@@ -53,14 +53,6 @@ afterAll(async () => {
   await rig?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
-}
 
 async function publish(name: string, kind: string): Promise<void> {
   const at = path.join(folder, kind);

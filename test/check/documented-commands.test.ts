@@ -5,7 +5,6 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
@@ -13,7 +12,7 @@ import { findCommand } from '../../cli/command-list.ts';
 import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
 import { createOutput } from '../../cli/output.ts';
 import { type CommandBlock, commandBlocks, likeACheckout, PAGES, ROOT } from '../docs/code-blocks.ts';
-import { startGraft } from '../e2e/graft-process.ts';
+import { freePort, startGraft } from '../e2e/graft-process.ts';
 import { WAIT_MS } from '../setup/slow.ts';
 
 /** The checkout that this runs in is installed, and the stack of the page is `npm start`. */
@@ -54,14 +53,6 @@ async function asks(text: string): Promise<boolean> {
 }
 
 const Local = z.object({ url: z.string(), key: z.string(), originUrl: z.string() });
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-};
 
 /** Somebody who reads one page, in a folder of their own. */
 class Reader {
@@ -303,9 +294,7 @@ afterEach(async () => {
 const isRun = ({ dry }: CommandBlock): boolean => dry === null;
 /** One page, for who writes it. */
 const { GRAFT_TEST_PAGE } = process.env;
-const pages = PAGES.filter(
-  (page) => page === (GRAFT_TEST_PAGE ?? page) && commandBlocks(page).some((block) => isRun(block)),
-);
+const pages = PAGES.filter((page) => page === (GRAFT_TEST_PAGE ?? page) && commandBlocks(page).some(isRun));
 
 interface Typed {
   readonly line: number;

@@ -1,5 +1,6 @@
 /** Runs the real command line, in a folder of its own. */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { createServer, type AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
 const GRAFT = fileURLToPath(new URL('../../bin/graft.mjs', import.meta.url));
@@ -78,3 +79,12 @@ export function startGraft(args: readonly string[], options: GraftOptions): Graf
 
 export const runGraft = (args: readonly string[], options: GraftOptions): Promise<Finished> =>
   startGraft(args, options).finished;
+
+/** One that nothing listens on now. */
+export const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+};
