@@ -20,9 +20,9 @@ import { describeMachine } from './machine.ts';
 
 const USAGE = `npm run bench -- hostile [flags]
   Starts an origin, and sends it requests made to be expensive while another tenant reads a stream. Linux only.
-  Prints the worst of each keyword: CPU time of the origin's main thread, and the neighbour's time a token beside it
-  compared with beside the same request without the keyword.
-  --requests N         requests to send (default 500; about 15 minutes)
+  Prints the worst of each keyword: CPU time of the origin's main thread, and the neighbour's time a token beside it.
+  Both are compared with the same request without the keyword, and long prompts with ordinary ones of as many tokens.
+  --requests N         requests to send (default 500; about 6 minutes)
   --seed N             other requests of the same kinds (default 1)
   --only a,b           keywords: ${KEYWORDS.join(', ')} (default: all)
   --base PATH          base model (default: the pinned one, from the cache)`;
@@ -36,13 +36,16 @@ const LEAST_TOKENS = 8;
 /** Longer than any limit of the origin's. */
 const GIVE_UP_MS = 60_000;
 const SLOTS = 4;
+/** More than the pinned base's context: its prompt is refused, as the hostile one was. */
+const TOO_MANY_TOKENS = 10_000;
+const WARM_UPS = 5;
 
 export interface HostileRow {
   keyword: Keyword;
   attempt: string;
   /** HTTP status; 0 = none came in time. */
   status: number;
-  /** Of the origin's main thread, less what the neighbour's tokens took meanwhile. */
+  /** Of the origin's main thread, less what the neighbour's tokens and the harmless request take. */
   cpuMs: number;
   /** The neighbour's time a token, to that beside a harmless request. */
   slowdown: number;
@@ -108,6 +111,8 @@ async function measureHostile(params: {
   const neighbour = new Neighbour(origin, stop);
   try {
     const cpu = () => mainThreadMs(started.pid);
+    // Code that has not run before is slower by itself.
+    for (let i = 0; i < WARM_UPS; i += 1) await send(origin, harmless(TOO_MANY_TOKENS), stop);
     // The neighbour alone: what a token of its own costs.
     await neighbour.tokens(LEAST_TOKENS);
     const alone = await watch(neighbour, cpu, () => neighbour.tokens(4 * LEAST_TOKENS));
@@ -115,20 +120,23 @@ async function measureHostile(params: {
     const rows: HostileRow[] = [];
     for (const { keyword, attempt, body } of requests) {
       stop.throwIfAborted();
-      const without = await watch(neighbour, cpu, () => send(origin, harmless(), stop));
-      let status = 0;
+      let answer: Answer = { status: 0, promptTokens: 0 };
       const beside = await watch(neighbour, cpu, async () => {
-        status = await send(origin, body, stop);
+        answer = await send(origin, body, stop);
       });
+      // A long prompt is read for as long as one of as many ordinary words.
+      const twin = harmless(keyword === 'messages' ? (answer.promptTokens ?? TOO_MANY_TOKENS) : 0);
+      const without = await watch(neighbour, cpu, () => send(origin, twin, stop));
+      const moreCpuMs = beside.cpuMs - without.cpuMs - (beside.tokens - without.tokens) * tokenCpuMs;
       rows.push({
-        ...{ keyword, attempt, status },
-        cpuMs: Math.max(0, beside.cpuMs - beside.tokens * tokenCpuMs),
+        ...{ keyword, attempt, status: answer.status },
+        cpuMs: Math.max(0, moreCpuMs),
         slowdown: beside.tokenMs / without.tokenMs,
       });
       const { cpuMs, slowdown } = rows.at(-1)!;
       const figures = `${cpuMs.toFixed(0)} ms of CPU, neighbour ${slowdown.toFixed(1)} x`;
       process.stderr.write(
-        `${rows.length}/${requests.length} ${keyword}, ${attempt}: ${status}, ${figures}\n`,
+        `${rows.length}/${requests.length} ${keyword}, ${attempt}: ${answer.status}, ${figures}\n`,
       );
     }
     return rows;
@@ -194,15 +202,21 @@ class Neighbour {
   }
 }
 
-/** @returns its status when the whole answer is there; 0 when it is not in time. */
-async function send(origin: SignedOrigin, body: object, signal: AbortSignal): Promise<number> {
+interface Answer {
+  /** 0 = the answer was not whole in time. */
+  status: number;
+  /** null = refused before they were counted. */
+  promptTokens: number | null;
+}
+
+async function send(origin: SignedOrigin, body: object, signal: AbortSignal): Promise<Answer> {
   const late = AbortSignal.timeout(GIVE_UP_MS);
   try {
     const response = await ask(origin, { tenant: 'hostile', body }, AbortSignal.any([signal, late]));
-    await response.arrayBuffer();
-    return response.status;
+    const { usage } = (await response.json()) as { usage?: { prompt_tokens: number } };
+    return { status: response.status, promptTokens: usage?.prompt_tokens ?? null };
   } catch (error) {
-    if (late.aborted) return 0;
+    if (late.aborted) return { status: 0, promptTokens: null };
     throw error;
   }
 }

@@ -30,8 +30,14 @@ const MOST_BYTES = 900_000;
 
 const HELLO = [{ role: 'user', content: 'Hello' }];
 
-/** A request of this kind with nothing hostile in it. */
-export const harmless = (): Record<string, unknown> => ({ messages: HELLO, max_tokens: TOKENS });
+/** A request of this kind with nothing hostile in it. @param promptTokens about how many its prompt has at least. */
+export const harmless = (promptTokens = 0): Record<string, unknown> => ({
+  messages: [
+    ...HELLO,
+    ...many(promptTokens > 0 ? 1 : 0, () => ({ role: 'user', content: ' word'.repeat(promptTokens) })),
+  ],
+  max_tokens: TOKENS,
+});
 
 /** @returns `count` requests, the keywords in turn. */
 export function hostileRequests(count: number, seed: number): HostileRequest[] {

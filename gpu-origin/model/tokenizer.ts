@@ -108,6 +108,12 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
     );
     if (total > limit * bytesPerToken) return null;
     const ids: number[] = [];
+    // What a template writes around each message is the same, and so are the parts of a long run of one character.
+    const encoded = {
+      text: new Map<string, readonly number[]>(),
+      section: new Map<string, readonly number[]>(),
+      inside: new Map<string, readonly number[]>(),
+    };
     let unpaid = 0;
     for (const [at, piece] of pieces.entries()) {
       const place: Place = at === 0 ? 'text' : 'section';
@@ -118,8 +124,15 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
             yield;
             unpaid = 0;
           }
-          for (const id of encodePlain(text, begins ? place : 'inside')) ids.push(id);
-          unpaid += SEGMENT_WORK + text.length;
+          const there = begins ? place : 'inside';
+          const known = encoded[there].get(text);
+          const own = known ?? encodePlain(text, there);
+          for (const id of own) ids.push(id);
+          unpaid += SEGMENT_WORK;
+          if (known === undefined) {
+            encoded[there].set(text, own);
+            unpaid += text.length;
+          }
           if (ids.length > limit) break;
         }
       if (ids.length > limit) break;
