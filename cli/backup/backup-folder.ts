@@ -16,7 +16,7 @@ export const BackupManifest = z.object({
   at: z.int(),
   server: z.string(),
   /** The newest that the database had. */
-  migration: z.string().nullable(),
+  schema: z.string(),
   /** Something was changed each time that the tables were read. */
   changed: z.boolean(),
   /** In the order in which they are brought back. */

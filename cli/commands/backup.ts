@@ -102,7 +102,7 @@ async function makeBackup(making: Making): Promise<BackupManifest> {
   const { files, lost } = await fetchFiles(making, read.files);
   const manifest: BackupManifest = {
     ...{ format: 'graft-backup-1', id: randomBytes(16).toString('hex'), at, server: client.url },
-    ...{ migration: before.migration, changed: after.mark !== before.mark, tables: read.tables, files, lost },
+    ...{ schema: before.schema, changed: after.mark !== before.mark, tables: read.tables, files, lost },
   };
   await writeWhole(manifestPath(folder), `${JSON.stringify(manifest, null, 2)}\n`);
   return manifest;

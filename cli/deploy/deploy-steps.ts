@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { CliError, EXIT } from '../cli-error.ts';
 import { makeSecrets } from '../commands/secrets.ts';
 import { writePrivateFile } from '../local/private-files.ts';
+import { neededSchema, otherSchema, SCHEMA_QUERY } from '../local/schema.ts';
 import {
   type Deployment,
   ENVIRONMENT,
@@ -29,7 +30,8 @@ const SECRET_FILES = { worker: 'worker.json', origins: 'origin.env', adminKey: '
 export const secretFile = (folder: string, which: keyof typeof SECRET_FILES): string =>
   path.join(folder, 'secrets', SECRET_FILES[which]);
 
-const shown = (args: readonly string[]): string => `npx wrangler ${args.join(' ')}`;
+const shown = (args: readonly string[]): string =>
+  `npx wrangler ${args.map((arg) => (arg.includes(' ') ? `"${arg}"` : arg)).join(' ')}`;
 const inEnvironment = ['--env', ENVIRONMENT];
 
 /** What {@link deploySteps} does, with its commands as somebody would type them in the deployment's folder. */
@@ -57,7 +59,7 @@ export function plannedSteps(deployment: Deployment): { title: string; does: str
     {
       title: 'Tables',
       does: 'get the migrations that they lack',
-      commands: [shown(migrate(names.database))],
+      commands: [shown(migrate(names.database)), shown(schemaQuery(names.database))],
     },
     {
       title: 'Secrets',
@@ -75,6 +77,11 @@ export function plannedSteps(deployment: Deployment): { title: string; does: str
 const migrate = (database: string): string[] => [
   ...['d1', 'migrations', 'apply', database],
   ...[...inEnvironment, '--remote'],
+];
+
+const schemaQuery = (database: string): string[] => [
+  ...['d1', 'execute', database, ...inEnvironment, '--remote', '--json'],
+  ...['--command', SCHEMA_QUERY],
 ];
 
 /** @returns the deployment with its ids and address. @throws CliError that says what to do; a second run goes on. */
@@ -120,6 +127,7 @@ export async function deploySteps(context: DeployContext, planned: Deployment): 
   onStep({ title: 'Configuration', outcome: path.join(folder, 'wrangler.toml'), command: null });
 
   await run(migrate(names.database));
+  await checkSchema(run, names.database);
   onStep({ title: 'Tables', outcome: 'up to date', command: shown(migrate(names.database)) });
 
   const flags = await secretFlags(context);
@@ -129,6 +137,20 @@ export async function deploySteps(context: DeployContext, planned: Deployment): 
   await keep({ url: targets.find((target) => target.startsWith('https://')) ?? deployment.url });
   onStep({ title: 'Edge', outcome: deployment.url ?? names.worker, command: shown(deploy) });
   return deployment;
+}
+
+const Schema = z.array(z.looseObject({ results: z.array(z.looseObject({ hash: z.string() })) }));
+
+/** @throws CliError for a database that another version of graft made. */
+async function checkSchema(run: Run, database: string): Promise<void> {
+  const [answer] = parseOutput(Schema, (await run(schemaQuery(database))).stdout, 'd1 execute');
+  const found = answer?.results[0]?.hash ?? null;
+  const needed = await neededSchema();
+  if (found === needed) return;
+  throw otherSchema({
+    ...{ where: `The D1 database ${database}`, found, needed },
+    afresh: 'graft deploy --name <another name>',
+  });
 }
 
 const Who = z.looseObject({

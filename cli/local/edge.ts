@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
@@ -9,6 +9,7 @@ import { hangUpOn, keepSignalsOurs, listenForWorkerd, waitForChange } from './ke
 import { ROOT } from './origin-process.ts';
 import { LOOPBACK } from './ports.ts';
 import { makePrivateFolder, makePrivately } from './private-files.ts';
+import { MIGRATIONS, migrationFiles, neededSchema, otherSchema, SCHEMA_QUERY } from './schema.ts';
 
 export interface Edge {
   readonly url: string;
@@ -114,7 +115,10 @@ export async function startEdge(params: {
       getR2Bucket: (binding) => miniflare.getR2Bucket(binding, graft),
       getDurableObjectNamespace: (binding) => miniflare.getDurableObjectNamespace(binding, graft),
     };
-    await migrate(stores, Object.keys(workerOptions.d1Databases ?? {})[0], wrangler.unstable_splitSqlQuery);
+    await migrate({
+      ...{ stores, state, splitSql: wrangler.unstable_splitSqlQuery },
+      binding: Object.keys(workerOptions.d1Databases ?? {})[0],
+    });
     const runSchedule = async () => {
       const { outcome } = await (await miniflare.getWorker(graft)).scheduled();
       if (outcome !== 'ok') throw new Error(`the worker's schedule ended with "${outcome}"`);
@@ -122,19 +126,22 @@ export async function startEdge(params: {
     return { url: address.href.replace(/\/$/, ''), miniflare: stores, failed, runSchedule, stop };
   } catch (error) {
     await stop().catch(() => undefined);
+    if (error instanceof CliError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new CliError({ message: `The edge did not start: ${reason}`, code: 'edge_failed' });
   }
 }
 
-/** Applies what of `migrations/` has not been applied, with wrangler's own table, so that both agree. */
-async function migrate(
-  miniflare: Edge['miniflare'],
-  name: string | undefined,
-  splitSql: (sql: string) => string[],
-): Promise<void> {
-  if (name === undefined) return;
-  const database = await miniflare.getD1Database(name);
+/** Applies what of `migrations/` has not been applied, with wrangler's own table, so that both agree. @throws CliError */
+async function migrate(params: {
+  stores: Edge['miniflare'];
+  binding: string | undefined;
+  splitSql: (sql: string) => string[];
+  /** Where the database lies. */
+  state: string;
+}): Promise<void> {
+  if (params.binding === undefined) return;
+  const database = await params.stores.getD1Database(params.binding);
   await database
     .prepare(
       `CREATE TABLE IF NOT EXISTS d1_migrations(
@@ -144,10 +151,19 @@ async function migrate(
     .run();
   const { results } = await database.prepare('SELECT name FROM d1_migrations').all<{ name: string }>();
   const applied = new Set(results.map((row) => row.name));
-  const folder = path.join(ROOT, 'migrations');
-  const files = (await readdir(folder)).filter((file) => file.endsWith('.sql')).sort();
-  for (const file of files.filter((candidate) => !applied.has(candidate))) {
-    const statements = splitSql(await readFile(path.join(folder, file), 'utf8'));
+  if (applied.size > 0) {
+    const there = "SELECT name FROM sqlite_master WHERE name = 'schema_hash'";
+    const hasHash = (await database.prepare(there).first()) !== null;
+    const found = hasHash ? await database.prepare(SCHEMA_QUERY).first<string>('hash') : null;
+    const needed = await neededSchema();
+    if (found !== needed)
+      throw otherSchema({
+        ...{ where: `The registry in ${params.state}`, found, needed },
+        afresh: `rm -r ${params.state}`,
+      });
+  }
+  for (const file of (await migrationFiles()).filter((candidate) => !applied.has(candidate))) {
+    const statements = params.splitSql(await readFile(path.join(MIGRATIONS, file), 'utf8'));
     await database.batch([
       ...statements.map((statement) => database.prepare(statement)),
       database.prepare('INSERT INTO d1_migrations (name) VALUES (?)').bind(file),

@@ -24,8 +24,8 @@ const TableRows = z.object({ name: TableName, rows: z.int().min(0) });
 
 /** `GET /admin/backup`. */
 export const BackupPlan = z.object({
-  /** The newest migration that D1 has; null = nobody noted any. */
-  migration: z.string().nullable(),
+  /** Hash of the schema that the tables have (`migrations/`). */
+  schema: z.string(),
   /** Another one when names, versions or keys have changed meanwhile. */
   mark: z.string(),
   /** In the order in which they are to be brought back. */

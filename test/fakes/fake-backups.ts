@@ -4,7 +4,7 @@ import type { BackupLedger } from '../../worker/backup/ports.ts';
 export function createFakeBackups(): BackupLedger {
   let begun: string | null = null;
   return {
-    plan: async () => ({ migration: null, mark: '0', tables: [{ name: 'names', rows: 1 }] }),
+    plan: async () => ({ schema: '', mark: '0', tables: [{ name: 'names', rows: 1 }] }),
     rows: async ({ table }) =>
       table === 'names' ? { columns: ['name', 'latest'], rows: [['a', 1]], cursor: null } : null,
     async begin({ id }) {

@@ -17,6 +17,8 @@ export interface FakeCloudflare {
   readonly buckets: Set<string>;
   /** Names of the files that were applied. */
   readonly migrations: string[];
+  /** Hash of the schema that was applied; null = none was. */
+  schema: string | null;
   /** By name: what its last upload said. */
   readonly workers: Map<string, { metadata: z.infer<typeof Metadata>; secrets: Map<string, string> }>;
   /** Called before each answer: what it returns is answered instead. */
@@ -65,6 +67,7 @@ export async function startFakeCloudflare(): Promise<FakeCloudflare> {
     databases: new Map(),
     buckets: new Set(),
     migrations: [],
+    schema: null,
     workers: new Map(),
     before: () => undefined,
   };
@@ -120,6 +123,9 @@ export async function startFakeCloudflare(): Promise<FakeCloudflare> {
         const rows = /^\s*SELECT[^]*FROM d1_migrations/i.test(sql)
           ? fake.migrations.map((name, i) => ({ id: i + 1, name, applied_at: '2026-01-01' }))
           : [];
+        fake.schema = /INSERT INTO schema_hash VALUES \('(\w+)'\)/.exec(sql)?.[1] ?? fake.schema;
+        if (sql.includes('FROM schema_hash'))
+          return { result: [{ success: true, results: [{ hash: fake.schema }], meta: {} }] };
         return { result: [{ success: true, results: rows, meta: {} }] };
       },
     ],

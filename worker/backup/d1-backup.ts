@@ -8,7 +8,7 @@ const JOB = 'restore';
 /** What the collection of garbage goes by comes last: it takes what nothing names for garbage. */
 const LAST = ['stored_files', 'stored_parts'];
 /** What is to be gone at a time of its own: a backup would outlive it, and bring it back. */
-const LEFT_OUT = ['d1_migrations', 'kept_prompts'];
+const LEFT_OUT = ['d1_migrations', 'kept_prompts', 'schema_hash'];
 /** An empty registry may have keys, of whoever tries it out; a row of any of these makes it somebody's. */
 const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];
 
@@ -77,8 +77,8 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
   return {
     async plan() {
       const names = await tables();
-      const [migration, mark, ...counts] = await db.batch([
-        db.prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'd1_migrations'"),
+      const [schema, mark, ...counts] = await db.batch([
+        db.prepare('SELECT hash FROM schema_hash'),
         db.prepare(
           `SELECT (SELECT COALESCE(MAX(id), 0) FROM history) || '-' || (SELECT COUNT(*) FROM versions) || '-' || COUNT(*)
              || '-' || COALESCE(SUM(revoked_at IS NOT NULL), 0) AS mark FROM keys`,
@@ -86,12 +86,8 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
         // eslint-disable-next-line no-restricted-syntax -- names of the schema's own tables
         ...names.map((name) => db.prepare(`SELECT COUNT(*) AS rows FROM "${name}"`)),
       ]);
-      const newest =
-        migration?.results.length === 0
-          ? null
-          : await db.prepare('SELECT MAX(name) AS name FROM d1_migrations').first<{ name: string | null }>();
       return {
-        migration: newest?.name ?? null,
+        schema: (schema?.results[0] as { hash: string } | undefined)?.hash ?? '',
         mark: (mark?.results[0] as { mark: string } | undefined)?.mark ?? '',
         tables: names.map((name, at) => ({
           name,
@@ -146,11 +142,11 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
     async write({ table, columns: given, rows }) {
       const columns = await columnsOf(table);
       if (columns === null)
-        return `There is no table '${table}' here: apply this version's migrations first.`;
+        return `There is no table '${table}' here. Restore with the version of graft that made the backup.`;
       const known = new Set(columns.map(({ name }) => name));
       const unknown = given.find((name) => !known.has(name));
       if (unknown !== undefined)
-        return `Table '${table}' has no column '${unknown}' here: apply this version's migrations first.`;
+        return `Table '${table}' has no column '${unknown}' here. Restore with the version of graft that made the backup.`;
       if (rows.some((row) => row.length !== given.length))
         return `A row of '${table}' has more or fewer values than there are columns.`;
       await db

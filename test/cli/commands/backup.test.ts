@@ -22,7 +22,7 @@ beforeEach(async () => {
     const { pathname } = new URL(request.url ?? '/', 'http://edge.test');
     const parts = JSON.stringify([{ bytes: 1, sha256: SHA256 }]);
     const rows = { columns: ['digest', 'bytes', 'parts'], rows: [[digest, 1, parts]], cursor: null };
-    if (pathname === '/admin/backup') response.end(JSON.stringify({ migration: null, mark: 'm', tables }));
+    if (pathname === '/admin/backup') response.end(JSON.stringify({ schema: '', mark: 'm', tables }));
     else response.end(pathname === '/admin/backup/rows' ? JSON.stringify(rows) : 'x');
   });
   await once(server.listen(0, '127.0.0.1'), 'listening');

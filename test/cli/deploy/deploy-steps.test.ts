@@ -1,4 +1,5 @@
 /** The steps over a wrangler that answers as told; test/e2e/deploy.test.ts has the real one. */
+import { neededSchema } from '../../../cli/local/schema.ts';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -27,6 +28,7 @@ const REPLIES: Record<string, Reply> = {
   'd1 list': '[]',
   'd1 create': `[[d1_databases]]\ndatabase_name = "graft"\ndatabase_id = "${DATABASE}"\n`,
   'd1 migrations apply': '',
+  'd1 execute': JSON.stringify([{ results: [{ hash: await neededSchema() }], success: true }]),
   'r2 bucket create': 'Created bucket',
   'secret list': { ok: false, message: 'Worker "graft-production" (env: production) not found.', code: null },
   deploy: { ok: true, stdout: '', events: [{ type: 'deploy', targets: [URL, 'schedule: * * * * *'] }] },
@@ -66,7 +68,9 @@ describe('deploySteps', () => {
   it('runs what --dry-run said, in that order', async () => {
     const { commands, deployed } = await run(plan(true));
     const said = plannedSteps(plan(true)).flatMap((step) => step.commands);
-    expect(commands.map((line) => `npx wrangler ${line.replace('whoami --json', 'whoami')}`)).toEqual(said);
+    expect(commands.map((line) => `npx wrangler ${line.replace('whoami --json', 'whoami')}`)).toEqual(
+      said.map((line) => line.replaceAll('"', '')),
+    );
     expect(deployed).toMatchObject({ namespace: NAMESPACE, database: DATABASE, url: URL });
     expect(await readDeployment(folder)).toEqual(deployed);
   });
@@ -99,6 +103,14 @@ describe('deploySteps', () => {
     const { commands } = await run((await readDeployment(folder)) as Deployment, again);
     expect(commands.at(-1)).toBe('deploy --env production --secrets-file secrets/worker.json');
     expect(await readFile(path.join(folder, 'secrets/worker.json'), 'utf8')).toBe(before);
+  });
+
+  it('deploys no edge to a database of another version of graft', async () => {
+    const results = [{ hash: 'feedc0de' }];
+    await expect(run(plan(), { 'd1 execute': JSON.stringify([{ results }]) })).rejects.toMatchObject({
+      code: 'other_schema',
+      message: expect.stringContaining('The D1 database graft was made by another version') as string,
+    });
   });
 
   it('asks which of several accounts', async () => {

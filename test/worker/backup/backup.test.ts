@@ -62,7 +62,7 @@ describe('a backup', () => {
   it('has every row of every table, page by page', async () => {
     const plan = BackupPlan.parse(await (await from.admin('/admin/backup')).json());
     const db = await from.edge.miniflare.getD1Database('DB');
-    expect(plan.migration).toMatch(/^\d{4}_/);
+    expect(plan.schema).toMatch(/^[0-9a-f]{64}$/);
     expect(plan.tables.map(({ name }) => name)).not.toContain('d1_migrations');
     // What is kept for a time is in no backup.
     expect(plan.tables.map(({ name }) => name)).not.toContain('kept_prompts');

@@ -1,0 +1,442 @@
+-- System of record. KV is derived from it and can be rebuilt. Times are unix milliseconds unless a column says otherwise.
+
+-- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
+CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO schema_hash VALUES ('768f1d3395fbb854e6ebbdd3539b259a904e8298924eda2cd62195a725736da8');
+
+-- Names, versions, and what became of them
+
+CREATE TABLE names (
+  name TEXT PRIMARY KEY,
+  owner TEXT NOT NULL,
+  version INTEGER,             -- the live one; NULL while all are staged
+  latest INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,   -- of the last row in history
+  alias TEXT,                  -- the name that this one stands for; such a row has no versions
+  strict INTEGER NOT NULL DEFAULT 0, -- 1: a missing name below is not answered by this name, nor by one above it
+  removed_at INTEGER,          -- NULL = not removed; else version and alias are NULL, and it can be restored for some days
+  removal INTEGER,             -- id in history; what was removed together has the same
+  removed_version INTEGER,     -- that was live
+  removed_alias TEXT,
+  about TEXT                   -- JSON {description, tags}
+) WITHOUT ROWID;
+CREATE INDEX names_by_owner ON names (owner, name);
+CREATE INDEX names_of_removal ON names (removal, name) WHERE removal IS NOT NULL;
+CREATE INDEX names_by_alias ON names (alias, name) WHERE alias IS NOT NULL;
+
+-- A row is 1 to 2 kB. WITHOUT ROWID each would take a page of its own for what does not fit beside its key.
+CREATE TABLE versions (
+  name TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  chain TEXT NOT NULL,         -- JSON, root first
+  chain_id TEXT NOT NULL,
+  parent TEXT,                 -- name@version
+  base_id TEXT NOT NULL,
+  base_digest TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  rank INTEGER NOT NULL,
+  rank_sum INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  created_by TEXT NOT NULL,
+  proof TEXT,                  -- JSON: what an origin saw when it was admitted; NULL while no origin was asked
+  evaluation TEXT,             -- JSON, StoredEvaluation of protocol/adapter-trials.ts
+  retired_at INTEGER,          -- NULL = may be served
+  withdrawn_at INTEGER,        -- since when an adapter below, another owner's, is retired; NULL = never
+  removed_at INTEGER,          -- NULL = not removed
+  removal INTEGER,             -- id in history
+  PRIMARY KEY (name, version)
+);
+CREATE INDEX versions_by_digest ON versions (digest, name, version DESC);
+-- A proof is taken over from another version of the same chain.
+CREATE INDEX versions_by_chain ON versions (chain_id, created_at DESC);
+CREATE INDEX versions_removed ON versions (removed_at, name, version) WHERE removed_at IS NOT NULL;
+CREATE INDEX versions_of_removal ON versions (removal, name, version) WHERE removal IS NOT NULL;
+
+-- Every change of a name. `id` orders the changes of all names. Two changes that read the same state want the same
+-- sequence number, and one of them fails.
+CREATE TABLE history (
+  id INTEGER PRIMARY KEY,      -- rows are never deleted, so it only grows
+  name TEXT NOT NULL,
+  sequence INTEGER NOT NULL,   -- below 0: reserve, unreserve and erase, for which the name need not exist
+  at INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  owner TEXT NOT NULL,         -- of the name
+  action TEXT NOT NULL,        -- HistoryAction of protocol/admin-api
+  from_version INTEGER,
+  to_version INTEGER,          -- NULL for an alias
+  target TEXT,                 -- of an alias
+  why TEXT,
+  UNIQUE (name, sequence)
+);
+CREATE INDEX history_by_owner ON history (owner, id);
+CREATE INDEX history_by_name ON history (name, id);
+CREATE INDEX history_by_version ON history (name, to_version);
+
+-- Every adapter of every version's chain, its own included.
+CREATE TABLE chain_members (
+  digest TEXT NOT NULL,
+  name TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  PRIMARY KEY (digest, name, version)
+) WITHOUT ROWID;
+
+-- Every change of what a name points at notes the name here, in its own transaction, until KV has been told.
+CREATE TABLE stale_pointers (
+  name TEXT PRIMARY KEY,
+  since INTEGER NOT NULL,
+  change INTEGER NOT NULL      -- latest row of history when it was noted: what is written stands for changes up to here
+) WITHOUT ROWID;
+CREATE INDEX stale_pointers_by_time ON stale_pointers (since, name);
+
+-- Reserved prefixes: what does not exist yet at or below the name is the tenant's to take.
+CREATE TABLE rooms (
+  name TEXT PRIMARY KEY,
+  tenant TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  created_by TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX rooms_by_tenant ON rooms (tenant, name);
+
+-- Names whose live chain the origins are asked to keep in memory.
+CREATE TABLE pins (
+  name TEXT PRIMARY KEY,
+  at INTEGER NOT NULL,
+  actor TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Where the schedule's long walks go on.
+CREATE TABLE upkeep (
+  job TEXT PRIMARY KEY,
+  cursor TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Files of adapters
+
+CREATE TABLE blobs (
+  digest TEXT PRIMARY KEY,
+  bytes INTEGER NOT NULL,
+  parts TEXT NOT NULL,         -- JSON [{bytes, sha256}]
+  created_at INTEGER NOT NULL,
+  touched_at INTEGER NOT NULL,
+  damaged_at INTEGER           -- found damaged: nobody holds it before somebody has sent it again
+) WITHOUT ROWID;
+
+-- Who sent which part, and who sent all of them: a digest alone gives no right to anything.
+CREATE TABLE blob_parts (
+  digest TEXT NOT NULL,
+  tenant TEXT NOT NULL,
+  part INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (digest, tenant, part)
+) WITHOUT ROWID;
+
+CREATE TABLE blob_holders (
+  digest TEXT NOT NULL,
+  tenant TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (digest, tenant)
+) WITHOUT ROWID;
+
+-- One row for every file of which bytes may lie in KV or R2, written before the first of them.
+CREATE TABLE stored_files (
+  digest TEXT PRIMARY KEY,
+  parts INTEGER NOT NULL,      -- no part has an index from here on
+  touched_at INTEGER NOT NULL,
+  deleting_at INTEGER,         -- marked as garbage; the next touch takes the mark away
+  collecting_at INTEGER        -- being deleted: nobody may rely on it or add to it
+) WITHOUT ROWID;
+CREATE INDEX stored_files_by_touch ON stored_files (touched_at);
+
+-- One row for every part of which bytes may lie in KV or R2, written before them. A part lies under its own sha256, so
+-- that tenants who send the same file cannot touch each other's.
+CREATE TABLE stored_parts (
+  digest TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  kept_at INTEGER NOT NULL,    -- last sent, or last relied on by who sent it
+  recorded INTEGER NOT NULL DEFAULT 0, -- 1: the finished file is made of it; others are deleted a day after kept_at
+  collecting_at INTEGER,       -- being deleted: nobody may send it or rely on it
+  PRIMARY KEY (digest, sha256)
+) WITHOUT ROWID;
+CREATE INDEX stored_parts_surplus ON stored_parts (kept_at) WHERE recorded = 0;
+
+-- What became of the files put under KV's drop:<name>, the last few of each name.
+CREATE TABLE drops (
+  name TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  version INTEGER,             -- that it became; NULL when it was refused
+  at INTEGER NOT NULL,         -- when that was decided
+  removed_at INTEGER,          -- when the file was taken out of KV
+  PRIMARY KEY (name, sha256)
+) WITHOUT ROWID;
+
+-- Keys, grants, limits
+
+CREATE TABLE keys (
+  id TEXT PRIMARY KEY,
+  hash TEXT NOT NULL UNIQUE,   -- sha256; the key itself is shown once and kept nowhere
+  kind TEXT NOT NULL CHECK (kind IN ('api', 'admin')),
+  tenant TEXT NOT NULL,
+  scopes TEXT NOT NULL,        -- JSON
+  label TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  created_by TEXT NOT NULL,
+  revoked_at INTEGER,
+  expires_at INTEGER,          -- NULL = never
+  strict INTEGER NOT NULL DEFAULT 0,
+  degrade TEXT,
+  limits TEXT,                 -- JSON, KeyLimits of worker/metering
+  counter TEXT,                -- id of the key whose quota it counts against; NULL = its own
+  replaced_by TEXT,            -- the last key that took its place alone
+  owners TEXT,                 -- JSON, whose adapters each scope opens, in the order of `scopes`; NULL = whoever owns them
+  replaces TEXT,               -- the key whose place it took
+  limits_fixed INTEGER NOT NULL DEFAULT 0,  -- 1: the bootstrap key set them
+  strict_fields INTEGER NOT NULL DEFAULT 0, -- 1: requests with unknown fields are refused
+  download INTEGER NOT NULL DEFAULT 0,      -- 1: an admin key that may fetch its tenant's adapters back
+  keep_prompts INTEGER,        -- hours that an API key's prompts and answers are kept; NULL = they are not
+  prompts INTEGER NOT NULL DEFAULT 0        -- 1: an admin key that may read what is kept
+) WITHOUT ROWID;
+CREATE INDEX keys_by_tenant ON keys (tenant, created_at);
+CREATE INDEX keys_of_tenant ON keys (tenant, id);
+CREATE INDEX keys_by_predecessor ON keys (replaces) WHERE replaces IS NOT NULL;
+CREATE INDEX keys_by_maker ON keys (created_by);
+
+-- Rights that owners gave away: the tenant may use what the owner has published under names that the scope covers.
+CREATE TABLE grants (
+  tenant TEXT NOT NULL,        -- who has it; * = everybody
+  scope TEXT NOT NULL,
+  owner TEXT NOT NULL,         -- whose adapters; * = everybody's, which only the bootstrap key gives
+  created_at INTEGER NOT NULL,
+  created_by TEXT NOT NULL,
+  PRIMARY KEY (tenant, scope, owner)
+) WITHOUT ROWID;
+CREATE INDEX grants_by_owner ON grants (owner, tenant, scope);
+
+-- Tenants whose grants open nothing for a tenant, those to everybody neither.
+CREATE TABLE grant_refusals (
+  tenant TEXT NOT NULL,        -- who refuses
+  owner TEXT NOT NULL,         -- whose adapters
+  created_at INTEGER NOT NULL,
+  created_by TEXT NOT NULL,
+  PRIMARY KEY (tenant, owner)
+) WITHOUT ROWID;
+
+-- What all keys of a tenant may use together.
+CREATE TABLE tenant_limits (
+  tenant TEXT PRIMARY KEY,
+  limits TEXT,                 -- JSON, KeyLimits of worker/metering; NULL = lifted
+  at INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  revision INTEGER NOT NULL,   -- grows with each change
+  written_to TEXT              -- keys up to this id have them in KV; NULL = all have
+) WITHOUT ROWID;
+CREATE INDEX tenant_limits_unwritten ON tenant_limits (tenant) WHERE written_to IS NOT NULL;
+
+-- What was used, and by whom
+
+-- By the hour (hours since 1970, UTC).
+CREATE TABLE usage (
+  tenant TEXT NOT NULL,
+  hour INTEGER NOT NULL,
+  key_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  version INTEGER NOT NULL,    -- 0 for the base model
+  requests INTEGER NOT NULL,
+  errors INTEGER NOT NULL,
+  prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  PRIMARY KEY (tenant, hour, key_id, name, version)
+) WITHOUT ROWID;
+CREATE INDEX usage_by_hour ON usage (hour);
+
+-- Batches of the last days, so that one that is sent again is not counted again.
+CREATE TABLE usage_batches (
+  id TEXT PRIMARY KEY,
+  at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX usage_batches_by_time ON usage_batches (at);
+
+-- Completions by the minute (kept 26 h), the hour (35 d) and the day (400 d). Time comes first: what is too old is one
+-- range, and one series is found by a list of times.
+CREATE TABLE traffic (
+  step INTEGER NOT NULL,       -- seconds: 60, 3600 or 86400
+  at INTEGER NOT NULL,         -- where it begins, unix seconds
+  tenant TEXT NOT NULL,        -- '' = all of them together
+  name TEXT NOT NULL,          -- as published; '' with key_id '' = all of the tenant; '*' = names that were too many
+  key_id TEXT NOT NULL,
+  status INTEGER NOT NULL,     -- HTTP; 499: the client left; 502 without a code: the stream broke off
+  code TEXT NOT NULL,          -- of the error; '' = none, or nobody said it
+  requests INTEGER NOT NULL,
+  prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL,
+  -- Requests by time to first token (t) and by duration (d); bounds in worker/traffic/sum-traffic.ts. 0 takes no byte.
+  t0 INTEGER NOT NULL DEFAULT 0, t1 INTEGER NOT NULL DEFAULT 0, t2 INTEGER NOT NULL DEFAULT 0, t3 INTEGER NOT NULL DEFAULT 0,
+  t4 INTEGER NOT NULL DEFAULT 0, t5 INTEGER NOT NULL DEFAULT 0, t6 INTEGER NOT NULL DEFAULT 0, t7 INTEGER NOT NULL DEFAULT 0,
+  t8 INTEGER NOT NULL DEFAULT 0, t9 INTEGER NOT NULL DEFAULT 0, t10 INTEGER NOT NULL DEFAULT 0, t11 INTEGER NOT NULL DEFAULT 0,
+  t12 INTEGER NOT NULL DEFAULT 0, t13 INTEGER NOT NULL DEFAULT 0, t14 INTEGER NOT NULL DEFAULT 0, t15 INTEGER NOT NULL DEFAULT 0,
+  t16 INTEGER NOT NULL DEFAULT 0, t17 INTEGER NOT NULL DEFAULT 0, t18 INTEGER NOT NULL DEFAULT 0, t19 INTEGER NOT NULL DEFAULT 0,
+  t20 INTEGER NOT NULL DEFAULT 0, t21 INTEGER NOT NULL DEFAULT 0, t22 INTEGER NOT NULL DEFAULT 0, t23 INTEGER NOT NULL DEFAULT 0,
+  t24 INTEGER NOT NULL DEFAULT 0, t25 INTEGER NOT NULL DEFAULT 0, t26 INTEGER NOT NULL DEFAULT 0, t27 INTEGER NOT NULL DEFAULT 0,
+  d0 INTEGER NOT NULL DEFAULT 0, d1 INTEGER NOT NULL DEFAULT 0, d2 INTEGER NOT NULL DEFAULT 0, d3 INTEGER NOT NULL DEFAULT 0,
+  d4 INTEGER NOT NULL DEFAULT 0, d5 INTEGER NOT NULL DEFAULT 0, d6 INTEGER NOT NULL DEFAULT 0, d7 INTEGER NOT NULL DEFAULT 0,
+  d8 INTEGER NOT NULL DEFAULT 0, d9 INTEGER NOT NULL DEFAULT 0, d10 INTEGER NOT NULL DEFAULT 0, d11 INTEGER NOT NULL DEFAULT 0,
+  d12 INTEGER NOT NULL DEFAULT 0, d13 INTEGER NOT NULL DEFAULT 0, d14 INTEGER NOT NULL DEFAULT 0, d15 INTEGER NOT NULL DEFAULT 0,
+  d16 INTEGER NOT NULL DEFAULT 0, d17 INTEGER NOT NULL DEFAULT 0, d18 INTEGER NOT NULL DEFAULT 0, d19 INTEGER NOT NULL DEFAULT 0,
+  d20 INTEGER NOT NULL DEFAULT 0, d21 INTEGER NOT NULL DEFAULT 0, d22 INTEGER NOT NULL DEFAULT 0, d23 INTEGER NOT NULL DEFAULT 0,
+  d24 INTEGER NOT NULL DEFAULT 0, d25 INTEGER NOT NULL DEFAULT 0, d26 INTEGER NOT NULL DEFAULT 0, d27 INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (step, at, tenant, name, key_id, status, code)
+) WITHOUT ROWID;
+
+-- Batches of the last hour, so that one that is sent again is not counted again.
+CREATE TABLE traffic_batches (
+  id TEXT PRIMARY KEY,
+  at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX traffic_batches_by_time ON traffic_batches (at);
+
+-- How far hours and days are summed up.
+CREATE TABLE traffic_marks (
+  step INTEGER PRIMARY KEY,    -- seconds: 3600 or 86400
+  until INTEGER NOT NULL       -- unix seconds; what begins here is not summed up yet
+) WITHOUT ROWID;
+
+-- The last requests of each tenant, several in a row: a row is what is paid for.
+CREATE TABLE request_chunks (
+  tenant TEXT NOT NULL,
+  at INTEGER NOT NULL,         -- of the latest in it
+  id TEXT NOT NULL,            -- of its batch
+  count INTEGER NOT NULL,
+  left_out INTEGER NOT NULL,   -- requests of the same time that are not in it
+  requests TEXT NOT NULL,      -- JSON, newest first
+  PRIMARY KEY (tenant, at, id)
+) WITHOUT ROWID;
+CREATE INDEX request_chunks_by_time ON request_chunks (at);
+
+-- How busy each origin was, by the minute; kept 26 h.
+CREATE TABLE origin_minutes (
+  at INTEGER NOT NULL,         -- unix seconds
+  origin TEXT NOT NULL,
+  rows_running INTEGER NOT NULL,
+  requests_waiting INTEGER NOT NULL,  -- for a row or an adapter
+  slots INTEGER NOT NULL,
+  adapters_resident INTEGER NOT NULL,
+  adapter_bytes INTEGER NOT NULL,
+  memory_bytes INTEGER NOT NULL,
+  PRIMARY KEY (at, origin)
+) WITHOUT ROWID;
+
+-- Prompts and answers of keys that ask for it, until they expire. What was said is encrypted: neither a dump of this
+-- table nor D1's own past (Time Travel, 30 days) can be read without the edge's secret.
+CREATE TABLE kept_prompts (
+  tenant TEXT NOT NULL,
+  at INTEGER NOT NULL,         -- when the request ended
+  id TEXT NOT NULL,            -- of the request
+  key_id TEXT NOT NULL,
+  name TEXT NOT NULL,          -- that served; '' = none
+  expires_at INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,      -- of sealed
+  sealed TEXT NOT NULL,        -- base64url, worker/prompts/seal-text.ts
+  PRIMARY KEY (tenant, at, id)
+);
+-- With all that is looked through when there are too many, so that no row is read for it.
+CREATE INDEX kept_prompts_of_tenant ON kept_prompts (tenant, at, id, bytes, key_id);
+CREATE INDEX kept_prompts_by_expiry ON kept_prompts (expires_at);
+CREATE INDEX kept_prompts_by_name ON kept_prompts (name);
+
+-- A/B tests of adapters
+
+CREATE TABLE experiments (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  owner TEXT NOT NULL,         -- of the name
+  version INTEGER NOT NULL,    -- of the document; of two changes of one version, one fails
+  status TEXT NOT NULL,        -- as the document says it, and so is the seed
+  seed TEXT NOT NULL,
+  seeds TEXT NOT NULL,         -- JSON, all that it has had
+  document TEXT NOT NULL,      -- JSON, protocol/experiment.ts
+  created_at INTEGER NOT NULL,
+  created_by TEXT NOT NULL,
+  started_at INTEGER,          -- when the seed went live; NULL = it never did
+  coverage_at INTEGER,         -- when the coverage was set
+  evaluation TEXT,             -- JSON, the latest look
+  written_version INTEGER NOT NULL DEFAULT 0, -- that KV has been told of
+  attended_at INTEGER NOT NULL DEFAULT 0,     -- when the schedule last took it: it looks at so many a run, longest ago first
+  step_units INTEGER NOT NULL DEFAULT 0,      -- units of the seed when the coverage was set
+  proposal TEXT,               -- JSON, of the present seed
+  ended_at INTEGER,            -- when it was decided
+  settled INTEGER NOT NULL DEFAULT 0          -- 1 = it has had its last look
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX experiments_in_use ON experiments (name) WHERE status <> 'archived';
+CREATE INDEX experiments_by_name ON experiments (name, created_at, id);
+CREATE INDEX experiments_by_owner ON experiments (owner, created_at, id);
+CREATE INDEX experiments_by_time ON experiments (created_at, id);
+CREATE INDEX experiments_by_status ON experiments (status, id);
+CREATE INDEX experiments_behind ON experiments (id) WHERE started_at IS NOT NULL AND written_version < version;
+CREATE INDEX experiments_in_turn ON experiments (attended_at, id) WHERE status IN ('running', 'ramping');
+CREATE INDEX experiments_unsettled ON experiments (ended_at, id) WHERE ended_at IS NOT NULL AND settled = 0;
+
+-- The versions that an experiment's variants and shadow stand for.
+CREATE TABLE experiment_versions (
+  name TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  experiment TEXT NOT NULL,
+  PRIMARY KEY (name, version, experiment)
+) WITHOUT ROWID;
+CREATE INDEX experiment_versions_by_experiment ON experiment_versions (experiment);
+
+CREATE TABLE experiment_looks (
+  experiment TEXT NOT NULL,
+  seed TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  evaluation TEXT NOT NULL,    -- JSON
+  PRIMARY KEY (experiment, seed, at)
+) WITHOUT ROWID;
+
+-- What experiments tell their webhooks, each once a seed; kept when it is sent, so that it is not told again.
+CREATE TABLE webhook_messages (
+  id TEXT PRIMARY KEY,
+  experiment TEXT NOT NULL,
+  url TEXT NOT NULL,
+  body TEXT NOT NULL,          -- JSON
+  tries INTEGER NOT NULL DEFAULT 0,
+  next_at INTEGER,             -- when it is tried; NULL = sent, or given up
+  made_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX webhook_messages_due ON webhook_messages (next_at, id) WHERE next_at IS NOT NULL;
+CREATE INDEX webhook_messages_old ON webhook_messages (made_at);
+
+-- Erasing for good
+
+-- What is to go is noted first and then goes page by page; where whoever asked for it has gone, the schedule goes on. Of
+-- an erasure that has ended nothing is left here: history has its row.
+CREATE TABLE erasures (
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL,          -- tenant | name | below
+  target TEXT NOT NULL,        -- the tenant, or the name
+  owner TEXT NOT NULL,         -- tenant whose things go
+  cascade INTEGER NOT NULL,
+  usage INTEGER NOT NULL,      -- 1 = what it used is forgotten too
+  step TEXT NOT NULL,          -- protocol/admin-api/erasures.ts; planned = it may still be called off
+  place TEXT NOT NULL,         -- where in the step; '' = at its beginning
+  touched_at INTEGER NOT NULL
+);
+CREATE INDEX erasures_by_step ON erasures (step, touched_at);
+
+CREATE TABLE erasure_items (
+  erasure INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  version INTEGER NOT NULL,    -- 0 = the name as a whole
+  gone INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (erasure, name, version)
+) WITHOUT ROWID;
+
+CREATE TABLE erasure_files (
+  erasure INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  origins TEXT,                -- JSON, ids of those that are still to drop it; NULL = it is in the store still
+  PRIMARY KEY (erasure, digest)
+) WITHOUT ROWID;
