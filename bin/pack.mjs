@@ -22,7 +22,7 @@ const STACK_ONLY = ['@huggingface/hub', 'esbuild', 'miniflare', 'wrangler'];
 const NEVER = ['onnxruntime-node', 'onnxruntime-web', 'tsx'];
 /** Resolved by name at run time, so that no import says so. */
 const RESOLVED = ['@mlc-ai/web-xgrammar'];
-const TEXTS = ['LICENSE', 'NOTICE', 'README.md', 'CHANGELOG.md', 'UPGRADING.md'];
+const TEXTS = ['LICENSE', 'NOTICE', 'README.md', 'CHANGELOG.md'];
 
 /** @param {import('esbuild').Metafile[]} metafiles @returns {string[]} names of packages that are imported, sorted. */
 function imported(metafiles) {

@@ -57,7 +57,7 @@ describe('graft-lora', () => {
       'dist/protocol',
     ]);
     expect(files.filter((file) => file.endsWith('.ts') && !file.endsWith('.d.ts'))).toEqual([]);
-    for (const text of ['LICENSE', 'NOTICE', 'README.md', 'UPGRADING.md']) expect(files).toContain(text);
+    for (const text of ['LICENSE', 'NOTICE', 'README.md', 'CHANGELOG.md']) expect(files).toContain(text);
   });
 
   it('leaves to another one what only pages fetch', async () => {
