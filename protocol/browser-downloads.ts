@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { BlobRecord } from './adapter-manifest.ts';
 import { Digest, AdapterName } from './identity.ts';
-import { BaseInfo } from './origin-request.ts';
+import { BaseInfo } from './origin-wire.ts';
 
 /** Names that one token opens, at most. */
 export const MAX_DOWNLOAD_NAMES = 16;

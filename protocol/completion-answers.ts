@@ -1,7 +1,6 @@
 /** Answers of OpenAI's API: chat and text completions, whole and in chunks, models; responses and their stream's events. */
 import { z } from 'zod';
-import type { TextFormat } from './answer-fields.ts';
-import type { ResponseTool, ResponseToolChoice } from './tools.ts';
+import type { TextFormat, ResponseTool, ResponseToolChoice } from './request-fields.ts';
 
 export type FinishReason = 'stop' | 'length';
 /** A chat's answer may end with calls. */

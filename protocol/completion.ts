@@ -1,18 +1,11 @@
 /** Requests of OpenAI's chat and text completions, as far as graft speaks them, and their fields that are meant for the edge. */
 import { z } from 'zod';
 import { type ApiError, err, ok, type Result } from './api-error.ts';
-import { CHAT_RULES, MESSAGE_RULES, STREAM_RULES, TEXT_RULES } from './field-rules.ts';
 import {
-  DEFAULT_TEXT_TOKENS,
-  MAX_CHOICES,
-  MAX_CLIENT_KEY,
-  MAX_MESSAGES,
-  MAX_TOP_LOGPROBS,
-  MAX_USER_CHARACTERS,
-  MAX_COMPOSED,
-  MAX_COMPOSED_SCALE,
-} from './limits.ts';
-import {
+  CHAT_RULES,
+  MESSAGE_RULES,
+  STREAM_RULES,
+  TEXT_RULES,
   IgnoredPaths,
   asFields,
   checkBody,
@@ -27,20 +20,32 @@ import {
   type Taking,
 } from './parse-body.ts';
 import {
+  DEFAULT_TEXT_TOKENS,
+  MAX_CHOICES,
+  MAX_CLIENT_KEY,
+  MAX_MESSAGES,
+  MAX_TOP_LOGPROBS,
+  MAX_USER_CHARACTERS,
+  MAX_COMPOSED,
+  MAX_COMPOSED_SCALE,
+} from './limits.ts';
+import {
   refuseCrowd,
   refuseTemplateFields,
   takeContent,
   templateFields,
   TextPrompts,
-} from './prompt-fields.ts';
-import {
   refuseLimits,
   samplingFields,
   refuseSecondConstraint,
   ResponseFormat,
   structuredFields,
-} from './answer-fields.ts';
-import { chatToolFields, checkTools, MAX_TOOL_CALLS, refuseTools, ToolCall } from './tools.ts';
+  chatToolFields,
+  checkTools,
+  MAX_TOOL_CALLS,
+  refuseTools,
+  ToolCall,
+} from './request-fields.ts';
 
 const StreamOptions = z.strictObject({ include_usage: z.boolean().optional() });
 

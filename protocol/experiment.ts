@@ -1,6 +1,5 @@
 /** An A/B test of adapters as it is stored and as the admin API takes it; docs/experiments.md explains the fields. */
 import { z } from 'zod';
-import { ExperimentGuardrail, ExperimentKey as Key, guardrailContradiction } from './experiment-guardrail.ts';
 import {
   MAX_EXPERIMENT_LIST,
   MAX_EXPERIMENT_METRICS,
@@ -11,10 +10,242 @@ import {
   MAX_VARIANTS,
   MIN_VARIANT_WEIGHT,
   WEIGHT_TOLERANCE,
+  DEFAULT_JUDGE_TOKENS,
+  MAX_JUDGE_TOKENS,
+  MAX_KEPT_PAIRS,
 } from './limits.ts';
-import { BASE_JUDGE, ExperimentJudge } from './experiment-judge.ts';
-import { SegmentBy } from './experiment-breakdown.ts';
 import { AdapterName, PinnedAdapter } from './identity.ts';
+
+/** What variants and metrics are called. */
+export const ExperimentKey = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be a-z, 0-9, "_" or "-", at most 32, a letter first');
+
+const Limit = z.number().min(0).optional();
+/** By how much less control's mean can be at most: all of it. */
+const LimitOfLess = z.number().min(0).max(1).optional();
+
+/** A metric may not get more than this much worse than control's. Any limit that is passed is enough to lose. */
+export const ExperimentGuardrail = z
+  .strictObject({
+    metric: ExperimentKey,
+    /** 0.5 = half as much again. */
+    max_relative_increase: Limit,
+    /** In the metric's own unit. */
+    max_absolute_increase: Limit,
+    /** Where less is worse: 0.1 = a tenth less. */
+    max_relative_decrease: LimitOfLess,
+    max_absolute_decrease: Limit,
+    /** `rollback`: the variant is taken out by itself; `hold`: nothing goes on before a person has looked. */
+    action: z.enum(['rollback', 'hold']),
+  })
+  .refine(
+    (rail) => guardrailLimits(rail).length > 0,
+    'needs max_relative_increase or max_absolute_increase, or, where less is worse, max_relative_decrease or max_absolute_decrease',
+  );
+export type ExperimentGuardrail = z.infer<typeof ExperimentGuardrail>;
+
+export interface GuardrailLimit {
+  /** `relative`: a share of control's mean; `absolute`: in the metric's unit. */
+  limit: 'relative' | 'absolute';
+  direction: 'increase' | 'decrease';
+  allowed: number;
+}
+
+/** The limits that it has, in the order in which they are asked. */
+export function guardrailLimits(rail: {
+  max_relative_increase?: number | undefined;
+  max_absolute_increase?: number | undefined;
+  max_relative_decrease?: number | undefined;
+  max_absolute_decrease?: number | undefined;
+}): readonly GuardrailLimit[] {
+  const of = (
+    limit: GuardrailLimit['limit'],
+    direction: GuardrailLimit['direction'],
+    allowed: number | undefined,
+  ): GuardrailLimit[] => (allowed === undefined ? [] : [{ limit, direction, allowed }]);
+  return [
+    ...of('absolute', 'increase', rail.max_absolute_increase),
+    ...of('relative', 'increase', rail.max_relative_increase),
+    ...of('absolute', 'decrease', rail.max_absolute_decrease),
+    ...of('relative', 'decrease', rail.max_relative_decrease),
+  ];
+}
+
+/**
+ * What an experiment is guarded by unless its document says otherwise; `[]` is nothing. That answers fail and that users
+ * hang up is harm without doubt. A slower first token may be what a better answer costs: a person decides.
+ */
+export const DEFAULT_GUARDRAILS: readonly ExperimentGuardrail[] = [
+  { metric: 'error_rate', max_relative_increase: 0.5, max_absolute_increase: 0.02, action: 'rollback' },
+  { metric: 'left_rate', max_relative_increase: 0.5, max_absolute_increase: 0.05, action: 'rollback' },
+  { metric: 'ttft_ms', max_relative_increase: 0.5, action: 'hold' },
+];
+
+/**
+ * What is wrong with a guardrail of a metric of which `better` is better; null = nothing. A limit on what is an
+ * improvement would roll back the better variant.
+ */
+export function guardrailContradiction(rail: ExperimentGuardrail, better: 'up' | 'down'): string | null {
+  const wrong = better === 'up' ? 'increase' : 'decrease';
+  const found = guardrailLimits(rail).find(({ direction }) => direction === wrong);
+  if (found === undefined) return null;
+  const [is, instead] = better === 'up' ? ['more', 'decrease'] : ['less', 'increase'];
+  return `of "${rail.metric}" ${is} is better: give max_${found.limit}_${instead} in the place of max_${found.limit}_${wrong}`;
+}
+
+/** The base without an adapter, as a judge. */
+export const BASE_JUDGE = 'base';
+
+/** Either `model` or `url`. */
+export const ExperimentJudge = z
+  .strictObject({
+    /** `name@version`, or `base`: asked in both orders; where they disagree it is a tie. */
+    model: z.union([z.literal(BASE_JUDGE), PinnedAdapter]).optional(),
+    /** The application: gets prompt and answers by a signed POST, and says which is better. */
+    url: z
+      .url({ protocol: /^https?$/ })
+      .max(1_000)
+      .optional(),
+    /** What judge and shadow together may use on one day (UTC), tokens. */
+    tokens_per_day: z.int().positive().max(MAX_JUDGE_TOKENS).default(DEFAULT_JUDGE_TOKENS),
+    /** The last ones are kept for their owner to read, for 30 days at most; 0 = none. */
+    keep_pairs: z.int().min(0).max(MAX_KEPT_PAIRS).default(0),
+  })
+  .refine(({ model, url }) => (model === undefined) !== (url === undefined), 'needs either model or url');
+export type ExperimentJudge = z.infer<typeof ExperimentJudge>;
+
+/** Why a pair that was begun came to nothing. */
+export const PAIR_FAILURES = [
+  /** The challenger did not answer. */
+  'challenger',
+  /** The user's answer broke off, was left, or lasted too long. */
+  'answer',
+  /** What was asked, or answered, is too long, or not one text. */
+  'form',
+  /** The judge could not be asked, or took too long. */
+  'judge',
+  /** It said something else than which one is better. */
+  'unclear',
+] as const;
+export type PairFailure = (typeof PAIR_FAILURES)[number];
+
+/** The same in the words of every client. */
+export const PAIR_FAILURE_WORDS: Readonly<Record<PairFailure, string>> = {
+  challenger: 'the challenger did not answer',
+  answer: 'the answer broke off, was left, or took too long',
+  form: 'too long, or not one text to one answer',
+  judge: 'the judge did not answer',
+  unclear: 'the judge said something else',
+};
+
+const Count = z.int().min(0);
+const Rate = z.number().min(0).max(1);
+
+/** Judged pairs at one look. Wins are the treatment's. */
+export const ExperimentPairs = z.object({
+  /** Key of the variant whose answers are compared with control's. */
+  variant: z.string(),
+  wins: Count,
+  ties: Count,
+  losses: Count,
+  /** Of the ties: the same to the letter, so that nobody was asked. */
+  same: Count,
+  /** Ties are half a win; the interval holds at every look. null before anybody won. */
+  win_rate: z.object({ estimate: Rate, low: Rate, high: Rate }).nullable(),
+  p_value: z.number(),
+  verdict: z.enum(['better', 'worse', 'open']),
+  /** Share of all choices of one answer that were for the one shown first; null = there was no choice. */
+  first_chosen: Rate.nullable(),
+  /** Share of the pairs in which a model judge said the same in both orders; null = nobody was asked twice. */
+  agreement: Rate.nullable(),
+  failures: z.partialRecord(z.enum(PAIR_FAILURES), Count),
+  /** Of judge and shadow, today (UTC), tokens. */
+  tokens_today: Count,
+});
+export type ExperimentPairs = z.infer<typeof ExperimentPairs>;
+
+/** One of the last pairs, as its owner reads it. */
+export const KeptPair = z.object({
+  /** Unix ms. */
+  at: z.int(),
+  prompt: z.array(z.object({ role: z.string(), content: z.string() })),
+  control: z.string(),
+  treatment: z.string(),
+  result: z.enum(['win', 'tie', 'loss']),
+  /** Texts are cut at so many characters. */
+  cut: z.boolean(),
+});
+export type KeptPair = z.infer<typeof KeptPair>;
+
+/** `GET /admin/experiments/<id>/pairs`: the newest first. */
+export const KeptPairList = z.object({ pairs: z.array(KeptPair) });
+export type KeptPairList = z.infer<typeof KeptPairList>;
+
+/** `GET /admin/experiments/<id>/judge-secret`: what the application checks the judge's calls with. */
+export const JudgeSecret = z.object({
+  /** `whsec_` and base64, as Standard Webhooks has it. Another URL has another one. */
+  secret: z.string(),
+});
+export type JudgeSecret = z.infer<typeof JudgeSecret>;
+
+/** How values are spread; decides nothing. */
+export const ExperimentSpread = z.object({
+  /** Single values, one an answer or a rating, that the percentiles are of. */
+  values: z.int().min(0),
+  /** Of the units, each the mean over its own values, as everywhere. */
+  mean: z.number(),
+  /** Half of the values are at most this; to 2 % of it. */
+  p50: z.number(),
+  /** 95 of a hundred are at most this; to 2 % of it. */
+  p95: z.number(),
+});
+export type ExperimentSpread = z.infer<typeof ExperimentSpread>;
+
+/** Credentials are nobody's to tell results by. */
+const SECRET = ['authorization', 'cookie', 'proxy-authorization'];
+
+/** `tenant`, `name` (what is below the experiment's), or a request header. */
+export const SegmentBy = z
+  .string()
+  .regex(/^(tenant|name|header:[a-z0-9-]{1,64})$/, 'must be tenant, name, or header:<name in lower case>')
+  .refine((text) => !SECRET.some((name) => text === `header:${name}`), 'must not be a credential');
+
+/** Results by one declared dimension; they decide nothing. */
+export const ExperimentSegments = z.object({
+  by: z.string(),
+  /** Those with the most units first, 20 at most, and what is left. */
+  rows: z.array(
+    z.object({
+      /** null: the request says nothing; of `name`: the experiment's own; see `other`. */
+      segment: z.string().nullable(),
+      /** All further ones together. */
+      other: z.boolean().optional(),
+      /** By variant's key. */
+      units: z.record(z.string(), z.int().min(0)),
+      /** Of the document's metrics, by key, by variant's key; not capped. */
+      means: z.record(z.string(), z.record(z.string(), z.object({ n: z.int().min(0), mean: z.number() }))),
+      /**
+       * By treatment's key: over control, of the metric that decides, with intervals that are wrong anywhere in the
+       * table in at most 5 % of experiments. null: with fewer than 50 values in an arm, or while control may be 0.
+       */
+      lifts: z.record(
+        z.string(),
+        z.object({ low: z.number(), estimate: z.number(), high: z.number() }).nullable(),
+      ),
+    }),
+  ),
+});
+export type ExperimentSegments = z.infer<typeof ExperimentSegments>;
+
+/** @returns what a row is called where people read it. */
+export function segmentWords(
+  by: string,
+  { segment, other }: { segment: string | null; other?: boolean | undefined },
+): string {
+  if (other === true) return 'all others';
+  return segment ?? (by === 'name' ? 'the name itself' : 'none given');
+}
 
 const Share = z.number().min(0).max(1);
 /** Text that buckets are made from. Seeds of namespaces and holdouts begin with two underscores. */
@@ -25,14 +256,14 @@ const Seed = z
   .refine((text) => !text.startsWith('__'), 'must not begin with "__"');
 
 export const ExperimentVariant = z.strictObject({
-  key: Key,
+  key: ExperimentKey,
   adapter: PinnedAdapter,
   weight: z.number().min(MIN_VARIANT_WEIGHT).max(1),
 });
 export type ExperimentVariant = z.infer<typeof ExperimentVariant>;
 
 export const ExperimentMetric = z.strictObject({
-  key: Key,
+  key: ExperimentKey,
   /** `proportion`: a unit's value is between 0 and 1; `mean`: any number. */
   kind: z.enum(['proportion', 'mean']),
   better: z.enum(['up', 'down']),
@@ -125,7 +356,7 @@ export const ExperimentShape = z.strictObject({
   /** Days from its start before which no winner is proposed: a weekend is not like a week. */
   min_days: z.int().min(0).max(MAX_MIN_DAYS).optional(),
   /** Treatments that were taken out: their units get the name's live version, and are not counted any more. */
-  dropped: z.array(Key).max(MAX_VARIANTS).optional(),
+  dropped: z.array(ExperimentKey).max(MAX_VARIANTS).optional(),
   /** Where it is told that a winner is proposed, a variant was taken out, or something is wrong. */
   webhook: z
     .url({ protocol: /^https?$/ })
@@ -148,14 +379,14 @@ export const ExperimentShape = z.strictObject({
   holdout: z.strictObject({ name: Seed, share: Share }).optional(),
   /** Testers: they get this variant, whatever targeting and coverage say, and are not counted. */
   overrides: z
-    .array(z.strictObject({ unit: z.string().min(1).max(MAX_UNIT_CHARACTERS), variant: Key }))
+    .array(z.strictObject({ unit: z.string().min(1).max(MAX_UNIT_CHARACTERS), variant: ExperimentKey }))
     .max(MAX_EXPERIMENT_LIST)
     .default([]),
   targeting: ExperimentTargeting.optional(),
   /** The kill switch: everybody gets the name's live version, testers too. */
   killed: z.boolean().default(false),
   /** Of a decided experiment: the variant that was made the name's version; null when none was. */
-  winner: Key.nullable().default(null),
+  winner: ExperimentKey.nullable().default(null),
 });
 
 const firstRepeated = (words: readonly string[]): number =>

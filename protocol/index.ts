@@ -1,25 +1,31 @@
 export * from './adapter-manifest.ts';
-export * from './adapter-trials.ts';
-export * from './admin-api/index.ts';
+export * from './admin-api/backup.ts';
+export * from './admin-api/blobs.ts';
+export * from './admin-api/erasures.ts';
+export * from './admin-api/experiments.ts';
+export * from './admin-api/grants.ts';
+export * from './admin-api/keys.ts';
+export * from './admin-api/names.ts';
+export * from './admin-api/operation.ts';
+export * from './admin-api/operations.ts';
+export * from './admin-api/origins.ts';
+export * from './admin-api/prompts.ts';
+export * from './admin-api/rooms.ts';
+export * from './admin-api/tenants.ts';
+export * from './admin-api/traffic.ts';
+export * from './admin-api/upkeep.ts';
+export * from './admin-api/versions.ts';
 export * from './api-error.ts';
 export * from './api-key.ts';
-export * from './identity.ts';
 export * from './browser-downloads.ts';
-export * from './completion.ts';
 export * from './completion-answers.ts';
-export * from './embeddings.ts';
-export * from './experiment-api.ts';
-export * from './experiment-answers.ts';
-export * from './experiment-breakdown.ts';
-export * from './state-words.ts';
-export * from './experiment-guardrail.ts';
-export * from './experiment-judge.ts';
+export * from './completion.ts';
+export * from './embed-tokenize.ts';
 export * from './experiment.ts';
+export * from './identity.ts';
 export * from './limits.ts';
-export * from './parse-messages.ts';
 export * from './messages.ts';
-export * from './origin-notes.ts';
-export * from './origin-request.ts';
+export * from './origin-wire.ts';
 export type { Parsed, ParseOptions } from './parse-body.ts';
 export {
   IGNORED_HEADER,
@@ -32,23 +38,38 @@ export {
   readIgnored,
   writeIgnored,
 } from './parse-body.ts';
-export * from './responses.ts';
-export * from './signature.ts';
-export type { TextPrompt } from './prompt-fields.ts';
-export { answersTo, isPromptList, promptsIn, TextPrompts } from './prompt-fields.ts';
-export * from './tokenize.ts';
-export * from './tools.ts';
-export type { Constraint, PlacedConstraint, SamplingFields } from './answer-fields.ts';
+export type { Constraint, PlacedConstraint, SamplingFields, TextPrompt, ToolUse } from './request-fields.ts';
 export {
+  answersTo,
+  ChatTool,
+  ChatToolChoice,
+  chatToolFields,
+  checkTools,
   constraintsOf,
+  FunctionCallItem,
+  FunctionDefinition,
+  FunctionOutputItem,
+  isPromptList,
   JsonSchema,
   MAX_GRAMMAR_BYTES,
   MAX_GUIDED_CHARACTERS,
   MAX_GUIDED_CHOICES,
   MAX_SCHEMA_BYTES,
+  MAX_TOOL_CALLS,
+  MAX_TOOLS,
+  promptsIn,
   refuseSecondConstraint,
+  refuseTools,
   ResponseFormat,
+  ResponseTool,
+  ResponseToolChoice,
+  responseToolFields,
   structuredFields,
   TextFormat,
-} from './answer-fields.ts';
-export * from './admin-api/usage.ts';
+  TextPrompts,
+  ToolCall,
+  toolUseOf,
+} from './request-fields.ts';
+export * from './responses.ts';
+export * from './signature.ts';
+export * from './state-words.ts';

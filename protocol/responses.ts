@@ -1,8 +1,10 @@
 /** Requests, answers and stream events of OpenAI's Responses, without state: nothing is stored, tools are refused. */
 import { z } from 'zod';
 import { type ApiError, err, ok, type Result } from './api-error.ts';
-import { ITEM_RULES, RESPONSE_RULES, TEXT_OPTION_RULES } from './field-rules.ts';
 import {
+  ITEM_RULES,
+  RESPONSE_RULES,
+  TEXT_OPTION_RULES,
   IgnoredPaths,
   asFields,
   checkBody,
@@ -25,21 +27,20 @@ import {
   MAX_TOP_LOGPROBS,
   MAX_USER_CHARACTERS,
 } from './limits.ts';
-import { refuseCrowd, takeContent } from './prompt-fields.ts';
 import {
+  refuseCrowd,
+  takeContent,
   refuseLimits,
   samplingFields,
   refuseSecondConstraint,
   structuredFields,
   TextFormat,
-} from './answer-fields.ts';
-import {
   checkTools,
   FunctionCallItem,
   FunctionOutputItem,
   refuseTools,
   responseToolFields,
-} from './tools.ts';
+} from './request-fields.ts';
 
 /** The one value of `include` that stateless text has a meaning for. */
 const LOGPROBS = 'message.output_text.logprobs';

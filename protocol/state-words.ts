@@ -1,7 +1,14 @@
 /** What experiments and versions are and what follows, in the words of every client; numbers are written by who says them. */
 import type { VersionView } from './admin-api/versions.ts';
-import type { ExperimentComparison, ExperimentDecision, ExperimentEvaluation } from './experiment-answers.ts';
-import type { ExperimentFinding, ExperimentPlan, ExperimentProgress, PairsPlan } from './experiment-api.ts';
+import type {
+  ExperimentComparison,
+  ExperimentDecision,
+  ExperimentEvaluation,
+  ExperimentFinding,
+  ExperimentPlan,
+  ExperimentProgress,
+  PairsPlan,
+} from './admin-api/experiments.ts';
 
 /** How a client writes numbers and times. */
 export interface NumberWords {

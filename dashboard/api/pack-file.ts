@@ -11,7 +11,7 @@ import { blobRecordOf, splitParts } from '../../protocol/adapter-manifest.ts';
 import type { FileFacts } from '../../protocol/admin-api/versions.ts';
 import { MAX_PART_BYTES } from '../../protocol/limits.ts';
 import { baseIdOf } from '../../protocol/identity.ts';
-import type { BaseInfo } from '../../protocol/origin-request.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 
 /** Problems that are told at once. */

@@ -1,7 +1,6 @@
 /** The form that makes an experiment, and the request that it becomes. */
-import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
-import { BASE_JUDGE } from '../../protocol/experiment-judge.ts';
-import { CreateExperiment, type PlanExperiment } from '../../protocol/experiment-api.ts';
+import { AUTOMATIC_METRICS, BASE_JUDGE } from '../../protocol/experiment.ts';
+import { CreateExperiment, type PlanExperiment } from '../../protocol/admin-api/experiments.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 
 export interface ExperimentFields {

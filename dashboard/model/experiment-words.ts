@@ -3,13 +3,14 @@ import type {
   ExperimentDecision,
   ExperimentEvaluation,
   ExperimentView,
-} from '../../protocol/experiment-answers.ts';
+} from '../../protocol/admin-api/experiments.ts';
 import {
   type ExperimentPairs,
   PAIR_FAILURE_WORDS,
   type PairFailure,
-} from '../../protocol/experiment-judge.ts';
-import { type Experiment, SHADOW_METRICS } from '../../protocol/experiment.ts';
+  type Experiment,
+  SHADOW_METRICS,
+} from '../../protocol/experiment.ts';
 import { decisionWords, type DecisionWords, type NumberWords } from '../../protocol/state-words.ts';
 import { moment, number, percent } from './words.ts';
 

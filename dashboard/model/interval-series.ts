@@ -1,5 +1,5 @@
 /** An experiment's looks as the columns that the chart draws. */
-import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
+import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
 import { effectOf, possibleDifference } from '../../protocol/state-words.ts';
 import { number, percent, signed } from './words.ts';
 

@@ -1,7 +1,5 @@
 /** Names as lists show them: found, below each other, removed, and made of each other. */
-import type { ChangeView } from '../../protocol/admin-api/history.ts';
-import type { NameView } from '../../protocol/admin-api/names.ts';
-import { REMOVAL_GRACE_MS } from '../../protocol/admin-api/removals.ts';
+import { type ChangeView, type NameView, REMOVAL_GRACE_MS } from '../../protocol/admin-api/names.ts';
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 
 /** The order in which people count. */

@@ -1,6 +1,6 @@
 /** What an origin did between two answers of it, and whose adapters its memory is full of. */
 import type { NamedFile, OriginView } from '../../protocol/admin-api/origins.ts';
-import type { OriginFigures } from '../../protocol/origin-request.ts';
+import type { OriginFigures } from '../../protocol/origin-wire.ts';
 
 export interface OriginRates {
   /** Tokens a second, over all rows; null = there is no earlier answer: hours without a request say nothing of now. */

@@ -1,6 +1,5 @@
-import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
-import { segmentWords } from '../../protocol/experiment-breakdown.ts';
-import type { Experiment } from '../../protocol/experiment.ts';
+import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
+import { segmentWords, type Experiment } from '../../protocol/experiment.ts';
 import { effectOf, OPEN_REASONS, TOO_EARLY, VERDICT_WORDS } from '../../protocol/state-words.ts';
 import { barRange, effectText } from '../model/interval-series.ts';
 import { number, percent, signed } from '../model/words.ts';

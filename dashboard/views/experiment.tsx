@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
-import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/experiment-answers.ts';
+import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/admin-api/experiments.ts';
 import type { Client } from '../api/client.ts';
 import { hiddenBecause, isJudgedAlone, standing, type Step, stepsOf } from '../model/experiment-words.ts';
 import { intervalColumns, scaleFor } from '../model/interval-series.ts';

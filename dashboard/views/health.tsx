@@ -1,6 +1,5 @@
-import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
-import { guardrailLimits } from '../../protocol/experiment-guardrail.ts';
-import { type Experiment, metricOf } from '../../protocol/experiment.ts';
+import type { ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
+import { guardrailLimits, type Experiment, metricOf } from '../../protocol/experiment.ts';
 import { GUARDRAIL_STATES } from '../../protocol/state-words.ts';
 import { isJudgedAlone } from '../model/experiment-words.ts';
 import { number, percent } from '../model/words.ts';

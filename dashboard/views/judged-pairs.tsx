@@ -1,4 +1,4 @@
-import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
+import type { ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
 import type { Experiment } from '../../protocol/experiment.ts';
 import { judgedByPlace, judgeWords, pairNotes, shadowFigures } from '../model/experiment-words.ts';
 import { number, percent } from '../model/words.ts';

@@ -1,4 +1,4 @@
-import type { ExperimentProgress } from '../../protocol/experiment-api.ts';
+import type { ExperimentProgress } from '../../protocol/admin-api/experiments.ts';
 import { planWords, progressWords } from '../../protocol/state-words.ts';
 import type { Client } from '../api/client.ts';
 import { WRITTEN } from '../model/experiment-words.ts';

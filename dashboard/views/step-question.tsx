@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import type { RequestOf } from '../../protocol/admin-api/operations.ts';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
-import type { ExperimentView } from '../../protocol/experiment-answers.ts';
+import type { ExperimentView } from '../../protocol/admin-api/experiments.ts';
 import type { Client } from '../api/client.ts';
 import { isJudgedAlone, nextCoverage, type Step } from '../model/experiment-words.ts';
 import { percent } from '../model/words.ts';

@@ -1,7 +1,7 @@
 /** Erasing names and tenants for good: what the admin API takes and answers. */
 import { z } from 'zod';
 import { AdapterName, Scope, Tenant } from '../identity.ts';
-import { Why } from './history.ts';
+import { Why } from './names.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** In this order; an erasure is at one of them. */

@@ -1,8 +1,13 @@
 /** Keys: what the admin API takes and answers: never the hash, and the key itself once. */
 import { z } from 'zod';
 import { Digest, Scope, Tenant } from '../identity.ts';
-import { DEFAULT_KEY_GRACE_MS, MAX_KEY_GRACE_MS, MAX_KEY_LIFE_MS, MAX_SCOPES } from './limits.ts';
-import type { AdminOperationTable } from './operation.ts';
+import {
+  DEFAULT_KEY_GRACE_MS,
+  MAX_KEY_GRACE_MS,
+  MAX_KEY_LIFE_MS,
+  MAX_SCOPES,
+  type AdminOperationTable,
+} from './operation.ts';
 import { KeepHours } from './prompts.ts';
 
 const limit = z.int().positive();

@@ -5,24 +5,25 @@
 import type { z } from 'zod';
 import { BACKUP_OPERATIONS } from './backup.ts';
 import { BLOB_OPERATIONS, DOWNLOAD_OPERATIONS } from './blobs.ts';
-import { ABOUT_OPERATIONS, NAME_OPERATIONS } from './names.ts';
-import { CHANGE_OPERATIONS } from './changes.ts';
+import {
+  ABOUT_OPERATIONS,
+  NAME_OPERATIONS,
+  HISTORY_OPERATIONS,
+  CHANGE_OPERATIONS,
+  REMOVAL_OPERATIONS,
+} from './names.ts';
 import { ERASE_OPERATIONS } from './erasures.ts';
 import { EXPERIMENT_OPERATIONS } from './experiments.ts';
 import { GRANT_OPERATIONS } from './grants.ts';
-import { HISTORY_OPERATIONS } from './history.ts';
 import { KEY_OPERATIONS } from './keys.ts';
 import type { AdminAnswer, AdminOperation, AdminOperationTable } from './operation.ts';
 import { ORIGIN_OPERATIONS, PIN_OPERATIONS } from './origins.ts';
-import { PLAN_OPERATIONS, VERSION_OPERATIONS } from './versions.ts';
+import { PLAN_OPERATIONS, VERSION_OPERATIONS, TRIAL_OPERATIONS } from './versions.ts';
 import { PROMPT_OPERATIONS } from './prompts.ts';
-import { REMOVAL_OPERATIONS } from './removals.ts';
 import { ROOM_OPERATIONS } from './rooms.ts';
-import { TENANT_OPERATIONS } from './tenants.ts';
+import { TENANT_OPERATIONS, USAGE_OPERATIONS } from './tenants.ts';
 import { TRAFFIC_OPERATIONS } from './traffic.ts';
 import { UPKEEP_OPERATIONS } from './upkeep.ts';
-import { USAGE_OPERATIONS } from './usage.ts';
-import { TRIAL_OPERATIONS } from './verify.ts';
 
 export const OPENAPI_OPERATIONS = {
   'GET /admin/openapi.json': {

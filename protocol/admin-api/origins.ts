@@ -1,6 +1,6 @@
 /** Origins, and the names whose adapters they have in memory before anybody asks: what the admin API takes and answers. */
 import { z } from 'zod';
-import { OriginFigures, BaseInfo, ResidentList } from '../origin-request.ts';
+import { OriginFigures, BaseInfo, ResidentList } from '../origin-wire.ts';
 import { Digest, AdapterName } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 

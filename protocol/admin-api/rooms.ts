@@ -1,7 +1,7 @@
 /** Rooms that the operator reserved: what the admin API takes and answers. */
 import { z } from 'zod';
 import { AdapterName, Tenant } from '../identity.ts';
-import { Why } from './history.ts';
+import { Why } from './names.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** `POST /admin/rooms`. */

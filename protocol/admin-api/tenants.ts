@@ -1,4 +1,4 @@
-/** Limits of a whole tenant: what the admin API takes and answers. */
+/** What tenants may use and have used: limits of a whole tenant, usage and its report as a file for spreadsheets; what the admin API takes and answers. */
 import { z } from 'zod';
 import { Tenant } from '../identity.ts';
 import { KeyLimitsView, LimitsChange } from './keys.ts';
@@ -69,3 +69,107 @@ export const TENANT_OPERATIONS = {
     answers: { 200: { description: 'Whose counter begins anew.', schema: ResetLimitsAnswer } },
   },
 } as const satisfies AdminOperationTable;
+
+export const USAGE_GROUPS = ['key', 'tenant', 'name', 'version', 'day', 'hour'] as const;
+export type UsageGroup = (typeof USAGE_GROUPS)[number];
+
+const count = z.int().min(0);
+
+/** `GET /admin/usage?by=&from=&to=&tenant=`. */
+export const UsageReport = z.object({
+  by: z.enum(USAGE_GROUPS),
+  /** Whole hours, UTC; `to` is the first that does not count any more. */
+  from: z.iso.datetime(),
+  to: z.iso.datetime(),
+  /** ISO 4217; only where the edge has a price list. */
+  currency: z.string().optional(),
+  /** By tokens, most first; days and hours in their order. */
+  rows: z.array(
+    z.object({
+      /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
+      group: z.string(),
+      /** In `currency`; only where the edge has a price list. */
+      cost: z.number().optional(),
+      requests: count,
+      /** Requests that were refused or broke off. */
+      errors: count,
+      prompt_tokens: count,
+      completion_tokens: count,
+      total_tokens: count,
+      /** The last hour that counts anything, its beginning. Edges from before do not say. */
+      last_hour: z.iso.datetime().optional(),
+    }),
+  ),
+  /** There are more. */
+  truncated: z.boolean(),
+});
+export type UsageReport = z.infer<typeof UsageReport>;
+
+/** A day, which begins at midnight UTC, or a moment of ISO 8601 with its zone; becomes unix ms. */
+export const moment = z
+  .union(
+    [z.iso.date(), z.iso.datetime({ offset: true })],
+    'must be a date, 2026-01-31, or a time, 2026-01-31T07:00:00Z',
+  )
+  .transform((text) => Date.parse(text));
+
+export const USAGE_OPERATIONS = {
+  'GET /admin/usage': {
+    id: 'readUsage',
+    tag: 'operation',
+    rights: 'admin',
+    summary: 'Requests and tokens by key, tenant, name, version, day or hour; whole hours.',
+    query: z.strictObject({
+      by: z.enum(USAGE_GROUPS).default('key'),
+      from: moment.optional(),
+      to: moment.optional(),
+      tenant: z.string().max(64).optional(),
+    }),
+    request: null,
+    answers: {
+      200: { description: 'A row for each group; `truncated` when there are more.', schema: UsageReport },
+    },
+  },
+} as const satisfies AdminOperationTable;
+
+/** What spreadsheets take for the beginning of a formula. */
+const FORMULA = /^[=+\-@\t\r]/;
+
+/** Text of others must stay text: a label `=HYPERLINK(…)` would run where the file is opened. */
+const inert = (text: string): string => (FORMULA.test(text) ? `'${text}` : text);
+
+const quoted = (cell: string): string => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+
+/** RFC 4180: CRLF after every line, quotes where they are needed. Numbers stay numbers, texts cannot be formulas. */
+export const csv = (head: readonly string[], rows: readonly (readonly (string | number)[])[]): string =>
+  [head, ...rows]
+    .map((row) => row.map((cell) => quoted(typeof cell === 'number' ? String(cell) : inert(cell))).join(','))
+    .map((line) => `${line}\r\n`)
+    .join('');
+
+export const USAGE_COUNTS = [
+  'requests',
+  'errors',
+  'prompt_tokens',
+  'completion_tokens',
+  'total_tokens',
+] as const;
+
+/** The same for a terminal and the dashboard. @param labels of keys, by their id. */
+export function usageCsv({ by, rows, currency }: UsageReport, labels: ReadonlyMap<string, string>): string {
+  const withLabel = by === 'key';
+  return csv(
+    [
+      by,
+      ...(withLabel ? ['label'] : []),
+      ...USAGE_COUNTS,
+      ...(currency === undefined ? [] : ['cost', 'currency']),
+    ],
+    rows.map((row) => [
+      row.group,
+      ...(withLabel ? [labels.get(row.group) ?? ''] : []),
+      ...USAGE_COUNTS.map((count) => row[count]),
+      ...(currency === undefined ? [] : [row.cost ?? 0, currency]),
+    ]),
+  );
+}

@@ -1,7 +1,7 @@
 /** Traffic over time and single requests: what the admin API takes and answers. */
 import { z } from 'zod';
 import type { AdminOperationTable } from './operation.ts';
-import { moment } from './usage.ts';
+import { moment } from './tenants.ts';
 
 /** Seconds between two points. */
 export const TRAFFIC_STEPS = ['60', '300', '3600', '10800', '86400'] as const;

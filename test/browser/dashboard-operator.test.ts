@@ -2,7 +2,7 @@
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
-import type { ExperimentList } from '../../protocol/experiment-answers.ts';
+import type { ExperimentList } from '../../protocol/admin-api/experiments.ts';
 import { assignVariant } from '../../worker/experiments/assign-variant.ts';
 import { unitOf } from '../../worker/experiments/take-part.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';

@@ -1,6 +1,6 @@
 /** How experiments stand: in their list, beside their adapter, and in figures that nobody has yet. */
 import { beforeAll, expect, it } from 'vitest';
-import type { ExperimentEvaluation, ExperimentView } from '../../protocol/experiment-answers.ts';
+import type { ExperimentEvaluation, ExperimentView } from '../../protocol/admin-api/experiments.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 
 const START = Date.UTC(2026, 10, 20, 12);

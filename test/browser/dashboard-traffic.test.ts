@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import type { RequestList } from '../../protocol/admin-api/traffic.ts';
-import type { UsageReport } from '../../protocol/admin-api/usage.ts';
+import type { UsageReport } from '../../protocol/admin-api/tenants.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 import { sampleHistory, sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
 

@@ -1,9 +1,8 @@
 /** Every view while there is nothing, while there is much of everything, and while the edge does not answer. */
 import type { Route } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ChangeList } from '../../protocol/admin-api/history.ts';
+import type { ChangeList, NameList } from '../../protocol/admin-api/names.ts';
 import type { KeyList, KeyView } from '../../protocol/admin-api/keys.ts';
-import type { NameList } from '../../protocol/admin-api/names.ts';
 import { useDashboard } from './dashboard-rig.ts';
 import { sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
 

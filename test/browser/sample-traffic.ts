@@ -1,7 +1,7 @@
 /** What an edge that is used for a day would say; the pictures are drawn of it. */
 import type { OriginHistory } from '../../protocol/admin-api/origins.ts';
 import type { RequestView, TrafficReport } from '../../protocol/admin-api/traffic.ts';
-import type { UsageReport } from '../../protocol/admin-api/usage.ts';
+import type { UsageReport } from '../../protocol/admin-api/tenants.ts';
 
 const STEP_MS = 300_000;
 /** Between 0 and 1, the same each time. */

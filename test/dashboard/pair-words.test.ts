@@ -7,7 +7,7 @@ import {
   pairNotes,
   whoGetsWhat,
 } from '../../dashboard/model/experiment-words.ts';
-import { ExperimentPairs } from '../../protocol/experiment-judge.ts';
+import { ExperimentPairs } from '../../protocol/experiment.ts';
 
 const judge = { model: 'base', tokens_per_day: 500_000, keep_pairs: 0 };
 

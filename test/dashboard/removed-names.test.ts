@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { removedLately } from '../../dashboard/model/names.ts';
-import { REMOVAL_GRACE_MS } from '../../protocol/admin-api/removals.ts';
+import { REMOVAL_GRACE_MS } from '../../protocol/admin-api/names.ts';
 
 const NOW = 1_000 * REMOVAL_GRACE_MS;
 /** `action name` or `action name@version`, oldest first, a second apart. */

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { rangeOf, usageTimeOf, usageTimeQuery, type UsageTime } from '../../dashboard/model/usage-span.ts';
-import { USAGE_OPERATIONS } from '../../protocol/admin-api/usage.ts';
+import { USAGE_OPERATIONS } from '../../protocol/admin-api/tenants.ts';
 
 const NOW = Date.UTC(2026, 2, 9, 15, 30);
 

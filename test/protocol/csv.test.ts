@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { csv, usageCsv } from '../../protocol/admin-api/usage.ts';
+import { csv, usageCsv } from '../../protocol/admin-api/tenants.ts';
 
 describe('comma-separated values', () => {
   it('are those of RFC 4180', () => {

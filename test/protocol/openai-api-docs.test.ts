@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { CHAT_RULES, RESPONSE_RULES, TEXT_RULES } from '../../protocol/field-rules.ts';
+import { CHAT_RULES, RESPONSE_RULES, TEXT_RULES } from '../../protocol/parse-body.ts';
 import {
   ChatCompletionRequest,
   EdgeFields,

@@ -1,6 +1,6 @@
 import { Download, Trash2 } from 'lucide';
 import { useState } from 'preact/hooks';
-import type { ChangeView } from '../../../protocol/admin-api/history.ts';
+import type { ChangeView } from '../../../protocol/admin-api/names.ts';
 import type { VersionList, VersionView } from '../../../protocol/admin-api/versions.ts';
 import { VERSION_STATE_WORDS, versionState, type VersionState } from '../../../protocol/state-words.ts';
 import { inheritedFrom } from '../../model/names.ts';

@@ -1,6 +1,6 @@
 import { RefreshCw, SlidersHorizontal, Trash2 } from 'lucide';
 import type { KeyView } from '../../../protocol/admin-api/keys.ts';
-import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
+import type { UsageReport } from '../../../protocol/admin-api/tenants.ts';
 import { hoursWords, keyState, limitsWords } from '../../model/key-words.ts';
 import { ago, day, moment } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';

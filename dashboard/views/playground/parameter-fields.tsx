@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { DEFAULT_PARAMETERS, type Asked, type Parameters } from '../../model/playground-setup.ts';
 
-/** Numbers that a request can have, as protocol/answer-fields.ts takes them. */
+/** Numbers that a request can have, as protocol/request-fields.ts takes them. */
 const NUMBERS = [
   { field: 'temperature', label: 'Temperature', min: 0, max: 2, step: 0.1 },
   { field: 'top_p', label: 'Top p', min: 0, max: 1, step: 0.05 },

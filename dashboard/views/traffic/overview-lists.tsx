@@ -1,7 +1,7 @@
-import type { ChangeList } from '../../../protocol/admin-api/history.ts';
+import type { ChangeList } from '../../../protocol/admin-api/names.ts';
 import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
-import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
-import type { ExperimentList } from '../../../protocol/experiment-answers.ts';
+import type { UsageReport } from '../../../protocol/admin-api/tenants.ts';
+import type { ExperimentList } from '../../../protocol/admin-api/experiments.ts';
 import { amount, moment, whole } from '../../model/words.ts';
 import { coverageWords, standing } from '../../model/experiment-words.ts';
 import { outcomeWords } from '../../model/request-phases.ts';

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks';
-import { type UsageReport, usageCsv } from '../../../protocol/admin-api/usage.ts';
+import { type UsageReport, usageCsv } from '../../../protocol/admin-api/tenants.ts';
 import type { Client } from '../../api/client.ts';
 import { saveText } from '../../api/save-file.ts';
 import { money, whole } from '../../model/words.ts';
