@@ -333,7 +333,7 @@ export const finishOf = (note: UsageNote | null): 'stop' | 'length' | null =>
 
 /**
  * Query parameter of an edge's requests whose configuration says which base the origin serves: the base's id. An origin
- * that serves another one refuses with `origin_unavailable`; one of before there was this passes over it.
+ * that serves another one refuses with `origin_unavailable`.
  */
 export const BASE_PARAMETER = 'base';
 
@@ -371,8 +371,7 @@ export type RequestUsage = z.infer<typeof RequestUsage>;
 const PREFIXES = ['chatcmpl-', 'cmpl-', 'resp_', 'msg_'];
 
 /**
- * Parameter of a completion's path to an origin, `?answer=<text>`: what the answer's id ends with. An origin of before
- * does not know it, and makes one of its own.
+ * Parameter of a completion's path to an origin, `?answer=<text>`: what the answer's id ends with.
  */
 export const ANSWER_PARAMETER = 'answer';
 /** With the longest prefix at most 120 characters; letters that stand in a URL and in JSON as they are. */

@@ -41,9 +41,9 @@ export async function planUpload(params: {
   const call = { params: { digest }, retrying };
   const state = await callOperation(client, 'look up the upload', 'GET /admin/blobs/:digest', call);
   const { complete, parts: held, limits } = state;
-  const { partBytes = limits?.part_bytes } = params;
+  const { partBytes = limits.part_bytes } = params;
   const parts = splitParts(bytes, partBytes);
-  if (limits !== undefined) refuseLarge(bytes, parts.length, limits);
+  refuseLarge(bytes, parts.length, limits);
   const record = await blobRecordOf(parts);
   const sha256Of = new Map(held.map(({ index, sha256 }) => [index, sha256]));
   const missing = complete
@@ -61,7 +61,7 @@ function refuseLarge(file: Uint8Array<ArrayBuffer>, parts: number, limits: BlobL
         'A smaller rank, fewer modules or --bf16 make it smaller. (file_too_large)',
     );
   const header = headerBytes(file);
-  if (limits.header_bytes !== undefined && header > limits.header_bytes)
+  if (header > limits.header_bytes)
     throw tooLarge(
       `The packed file has a header of ${header} bytes, the server reads at most ${limits.header_bytes}. ` +
         'Fewer modules make it smaller. (header_too_large)',

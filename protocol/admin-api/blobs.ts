@@ -14,8 +14,8 @@ export const BlobLimits = z.object({
   file_bytes: z.int().positive(),
   part_bytes: z.int().positive(),
   parts: z.int().positive(),
-  /** Of the header of a file that can be published; not in answers of edges from before. */
-  header_bytes: z.int().positive().optional(),
+  /** Of the header of a file that can be published. */
+  header_bytes: z.int().positive(),
 });
 export type BlobLimits = z.infer<typeof BlobLimits>;
 
@@ -26,8 +26,7 @@ export const BlobState = z.object({
   complete: z.boolean(),
   /** By index. */
   parts: z.array(BlobPart),
-  /** Not in answers of edges from before. */
-  limits: BlobLimits.optional(),
+  limits: BlobLimits,
 });
 export type BlobState = z.infer<typeof BlobState>;
 

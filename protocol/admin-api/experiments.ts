@@ -297,8 +297,8 @@ export const ExperimentEvaluation = z.object({
       .array(z.object({ coverage: z.number(), units: z.record(z.string(), z.int().min(0)) }))
       .optional(),
   }),
-  /** Empty = nothing is lacking. Edges from before do not say. */
-  health: z.array(ExperimentHealth).default([]),
+  /** Empty = nothing is lacking. */
+  health: z.array(ExperimentHealth),
   /**
    * By variant's key: answers that have ended; those that waited for an adapter, and whose times are left out; units that
    * have a value of the first reported metric (null = there is none).
@@ -337,12 +337,12 @@ export const ExperimentEvaluation = z.object({
   shadow: z.record(z.string(), ShadowArm),
   /**
    * By metric's key, by variant's key, where it is known: times, and the listed metrics that are no rates. Not while
-   * results are hidden; edges from before do not say.
+   * results are hidden.
    */
   spread: z.record(z.string(), z.record(z.string(), ExperimentSpread)).optional(),
   /** Where the document says `segment_by`; of the latest look alone, and not while results are hidden. */
   segments: ExperimentSegments.optional(),
-  /** Judged pairs; without a judge, and in looks from before there were any, there are none. */
+  /** Judged pairs; none without a judge. */
   pairs: ExperimentPairs.optional(),
   decision: ExperimentDecision,
 });

@@ -43,10 +43,10 @@ export const KeyView = z.object({
   /** Names of others that it may use. */
   scopes: z.array(z.string()),
   /**
-   * Whose adapters each scope opens, in their order; null = whoever owns them: `**`, and scopes of keys from before
-   * they were bound. Edges from before do not say.
+   * Whose adapters each scope opens, in their order; null = whoever owns them, which
+   * only `**` has.
    */
-  scope_owners: z.array(z.string().nullable()).default([]),
+  scope_owners: z.array(z.string().nullable()),
   label: z.string(),
   /** Unix ms, as the others. */
   created_at: z.int(),
@@ -58,22 +58,21 @@ export const KeyView = z.object({
   limits: KeyLimitsView.nullable(),
   /** Names are never resolved to an ancestor. */
   strict: z.boolean(),
-  /** Fields that nobody knows are refused. Edges from before do not say. */
-  strict_fields: z.boolean().default(false),
+  /** Fields that nobody knows are refused. */
+  strict_fields: z.boolean(),
   degrade: DegradePolicy.nullable(),
   /**
-   * It may fetch the bytes of its tenant's adapters; an API key makes tokens with which pages do. Edges from before do not
-   * say.
+   * It may fetch the bytes of its tenant's adapters; an API key makes tokens with which pages do.
    */
-  download: z.boolean().default(false),
-  /** An API key's prompts and answers are kept for so many hours; null = they are not. Edges from before do not say. */
-  keep_prompts: KeepHours.nullable().default(null),
-  /** An admin key that may read what is kept of its tenant's requests. Edges from before do not say. */
-  prompts: z.boolean().default(false),
+  download: z.boolean(),
+  /** An API key's prompts and answers are kept for so many hours; null = they are not. */
+  keep_prompts: KeepHours.nullable(),
+  /** An admin key that may read what is kept of its tenant's requests. */
+  prompts: z.boolean(),
   /** Id of the key that took its place, the last one where several did. */
   replaced_by: z.string().nullable(),
-  /** Id of the key whose place it took. Edges from before do not say. */
-  replaces: z.string().nullable().default(null),
+  /** Id of the key whose place it took. */
+  replaces: z.string().nullable(),
 });
 export type KeyView = z.infer<typeof KeyView>;
 

@@ -13,12 +13,12 @@ export const NameView = z.object({
   latest: z.int().min(0),
   /** The name that it stands for. */
   alias: z.string().nullable(),
-  /** A missing name below it is answered neither by it nor by what is above it. Edges from before do not say. */
-  strict: z.boolean().default(false),
+  /** A missing name below it is answered neither by it nor by what is above it. */
+  strict: z.boolean(),
   /** What its owner says of it; null = nothing. */
-  description: z.string().nullable().default(null),
+  description: z.string().nullable(),
   /** In their order. */
-  tags: z.array(z.string()).default([]),
+  tags: z.array(z.string()),
 });
 export type NameView = z.infer<typeof NameView>;
 
@@ -184,11 +184,9 @@ export const RetireAnswer = z.object({
   retired_at: z.int(),
   /**
    * What other owners have made with it, and is not served any more: versions on top of it, and experiments that name it
-   * or one of these. Edges from before do not say.
+   * or one of these.
    */
-  stops: z
-    .object({ versions: z.int().min(0), experiments: z.int().min(0) })
-    .default({ versions: 0, experiments: 0 }),
+  stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
 });
 export type RetireAnswer = z.infer<typeof RetireAnswer>;
 

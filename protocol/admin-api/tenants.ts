@@ -96,7 +96,7 @@ export const UsageReport = z.object({
       prompt_tokens: count,
       completion_tokens: count,
       total_tokens: count,
-      /** The last hour that counts anything, its beginning. Edges from before do not say. */
+      /** The last hour that counts anything, its beginning. */
       last_hour: z.iso.datetime().optional(),
     }),
   ),

@@ -72,7 +72,7 @@ export const RepairAnswer = z.object({
   /** Entries compared. */
   checked: z.int().min(0),
   mended: z.array(Mended),
-  /** Rows of the system of record that nobody can read. Not of edges of before. */
+  /** Rows of the system of record that nobody can read. */
   damaged: z.array(z.object({ table: z.string(), id: z.string(), column: z.string() })).optional(),
   /** Goes on; null at the end of the last step. */
   cursor: z.string().nullable(),
@@ -92,8 +92,8 @@ export type GarbageFile = z.infer<typeof GarbageFile>;
 /** `POST /admin/gc`: a page of files that nothing needs. */
 export const CollectGarbageAnswer = z.object({
   files: z.array(GarbageFile),
-  /** Of files that stay: sent and never finished, or none of what the finished file is made of. Not of edges of before. */
-  parts: z.object({ deleted: z.int().min(0), bytes: z.int().min(0) }).optional(),
+  /** Of files that stay: sent and never finished, or none of what the finished file is made of. */
+  parts: z.object({ deleted: z.int().min(0), bytes: z.int().min(0) }),
   /** Goes on; null at the end. */
   cursor: z.string().nullable(),
 });

@@ -45,7 +45,7 @@ export const VersionView = z.object({
       scale: z.number(),
       name: z.string(),
       owner: z.string(),
-      /** Largest rank of its modules; not in versions from before it was kept. */
+      /** Largest rank of its modules. */
       rank: z.int().positive().optional(),
     }),
   ),
@@ -63,7 +63,7 @@ export const VersionView = z.object({
   created_at: z.int(),
   /** Id of the key. */
   created_by: z.string(),
-  /** What an origin said with it when it was published; null for versions from before there were proofs. */
+  /** What an origin said with it when it was published; null where no origin was asked. */
   proof: AdapterProof.extend({ tokens: z.array(ProbeToken.strip()) })
     .strip()
     .nullable(),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Experiment, ExperimentEvaluation, metricOf } from '../../protocol/index.ts';
+import { Experiment, metricOf } from '../../protocol/index.ts';
 import { experimentInput, variantsOf } from '../worker/experiments/sample-experiment.ts';
 
 const problems = (changes: Record<string, unknown>): string[] => {
@@ -97,30 +97,5 @@ describe('Experiment', () => {
     expect(metricOf(experiment, 'error_rate')).toMatchObject({ kind: 'proportion', better: 'down' });
     expect(metricOf(experiment, 'thumbs')).toEqual(experiment.metrics[0]);
     expect(metricOf(experiment, 'smiles')).toBeUndefined();
-  });
-});
-
-describe('a look that was written down before', () => {
-  it('is read, without what is not computed any more', () => {
-    const comparison = {
-      ...{ metric: 'thumbs', kind: 'proportion', better: 'up', variant: 'treatment' },
-      ...{ control: { n: 398, mean: 0.312 }, treatment: { n: 412, mean: 0.34 } },
-      ...{ verdict: 'open', reason: null, lift: null, p_value: 0.21, adjusted: false },
-      difference: { low: -0.004, estimate: 0.028, high: 0.06 },
-    };
-    const look = {
-      ...{ at: 1, seed: 's', coverage: 1, units: {}, alpha: 0.05, guardrails: [], shadow: {} },
-      sample_ratio: { state: 'ok', p_value: 0.6 },
-      decision: { action: 'wait', reason: 'not_significant' },
-      comparisons: [
-        {
-          ...comparison,
-          once: { p_value: 0.04, difference: { low: 0.001, high: 0.055 } },
-          chance_to_win: 0.971,
-          expected_loss: { control: 0.09, treatment: 0.0004 },
-        },
-      ],
-    };
-    expect(ExperimentEvaluation.parse(look).comparisons).toEqual([comparison]);
   });
 });

@@ -62,6 +62,7 @@ export const lookOf = (changes: Record<string, unknown> = {}): ExperimentEvaluat
     sample_ratio: { state: 'ok', p_value: 0.623 },
     alpha: 0.05,
     comparisons: [THUMBS, LATENCY],
+    health: [],
     guardrails: [
       {
         metric: 'error_rate',

@@ -5,7 +5,8 @@ import { uploadBlob } from '../../../cli/publish/upload-blob.ts';
 import { splitParts } from '../../../protocol/index.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-const FILE = Uint8Array.from({ length: 25 }, (_, i) => i);
+/** Its header, whose length stands first, is empty. */
+const FILE = Uint8Array.from({ length: 25 }, (_, i) => (i < 8 ? 0 : i));
 const DIGEST = sha256(FILE);
 
 /** The admin API's blob routes, in memory. */
@@ -52,7 +53,8 @@ class FakeEdge {
       bytes: bytes.length,
       sha256: sha256(bytes),
     }));
-    return Response.json({ digest: DIGEST, complete: this.complete, parts });
+    const limits = { file_bytes: 1_000, part_bytes: 1_000, parts: 10, header_bytes: 1_000 };
+    return Response.json({ digest: DIGEST, complete: this.complete, parts, limits });
   };
 
   upload(onProgress?: (done: number) => void) {
