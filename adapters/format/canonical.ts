@@ -146,11 +146,7 @@ const refuser =
   };
 
 /** @throws AdapterFormatError unless the file begins as {@link encodeCanonical} would begin it. */
-function checkPrefix(
-  expected: Uint8Array,
-  bytes: Uint8Array,
-  refuse: ReturnType<typeof refuser>,
-): void {
+function checkPrefix(expected: Uint8Array, bytes: Uint8Array, refuse: ReturnType<typeof refuser>): void {
   if (!expected.every((byte, index) => byte === bytes[index]))
     refuse('not_canonical', 'The header is not written in the canonical way: pack the adapter again.');
 }
