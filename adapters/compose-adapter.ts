@@ -1,9 +1,110 @@
 import { chainId, type ChainEntry } from '../protocol/identity.ts';
 import { AdapterFormatError, printable } from './errors.ts';
-import type { CanonicalConfig } from './format/canonical-head.ts';
-import type { CanonicalAdapter } from './format/canonical.ts';
+import type { CanonicalConfig, CanonicalAdapter } from './format/canonical.ts';
 import { toFloat32 } from './format/dtype.ts';
 import { inFeatures, outFeatures } from './format/lora-module.ts';
+import { err, ok, type Result } from '../protocol/api-error.ts';
+
+/** One adapter that is to be composed with others. */
+export interface Member {
+  /** How messages call it: a path or a name. */
+  readonly label: string;
+  /** What a canonical file says; null for a file without lineage (PEFT, MLX, kohya, GGUF). */
+  readonly config: { readonly base: string; readonly parent: string | null } | null;
+  /** sha256 of a canonical file; null for others. */
+  readonly digest: string | null;
+  /** That it gets in the sum, on top of its own alpha / rank. */
+  readonly scale: number;
+}
+
+/** What the composed adapter is for. */
+export interface CheckedMembers {
+  /** Base id; null when no member names one. */
+  readonly base: string | null;
+  /** Chain id of the adapters below all members; null = the base itself. */
+  readonly parent: string | null;
+  /** Each a sentence. */
+  readonly warnings: readonly string[];
+}
+
+type Lineage = Member & { readonly config: NonNullable<Member['config']> };
+
+/**
+ * Whether members may be composed into one adapter. They may be
+ * - a chain, root first, each packed for exactly the ones before it, at the scales that they have here
+ *   (`checkLineage`'s rule); the result's parent is none, or
+ * - siblings, all packed for the same parent; the result has that parent.
+ *
+ * A file without lineage counts as a sibling, with a warning: nothing in it says what it was trained on.
+ * @returns `empty_adapter`, `base_mismatch` or `parent_mismatch` otherwise.
+ */
+export async function checkMembers(
+  members: readonly Member[],
+): Promise<Result<CheckedMembers, AdapterFormatError>> {
+  if (members.length === 0)
+    return err(new AdapterFormatError({ code: 'empty_adapter', message: 'There is nothing to compose.' }));
+  const known = members.filter((member): member is Lineage => member.config !== null);
+  const [first] = known;
+  if (first === undefined)
+    return ok({ base: null, parent: null, warnings: members.map((member) => taken(member, null)) });
+
+  for (const { label, config } of known)
+    if (config.base !== first.config.base)
+      return err(
+        new AdapterFormatError({
+          code: 'base_mismatch',
+          message:
+            `${printable(label)} is for the base ${printable(config.base)}, ${printable(first.label)} for ` +
+            `${printable(first.config.base)}. Only adapters of one base can be composed.`,
+          subject: label,
+        }),
+      );
+  const { base, parent } = first.config;
+  const odd = known.find(({ config }) => config.parent !== parent);
+  const warnings = members.filter(({ config }) => config === null).map((member) => taken(member, parent));
+  if (odd === undefined) return ok({ base, parent, warnings });
+  if (warnings.length > 0 || parent !== null) return err(mixed(first, odd));
+  const broken = await checkChain(known);
+  return broken ? err(broken) : ok({ base, parent: null, warnings });
+}
+
+const named = (parent: string | null): string =>
+  parent === null ? 'the base itself' : `the parent chain ${parent}`;
+
+const taken = ({ label }: Member, parent: string | null): string =>
+  `${printable(label)} does not say what it was trained on; taken as trained on ${named(parent)}.`;
+
+const mixed = (first: Lineage, odd: Lineage): AdapterFormatError =>
+  mismatch(
+    odd,
+    `${printable(odd.label)} was packed for ${named(odd.config.parent)}, ${printable(first.label)} for ` +
+      `${named(first.config.parent)}. Compose a whole chain of canonical files, root first and each on exactly the ` +
+      `ones before it, or siblings of one parent.`,
+  );
+
+const mismatch = ({ label }: Member, message: string): AdapterFormatError =>
+  new AdapterFormatError({ code: 'parent_mismatch', message, subject: label });
+
+/** @param members at least two; the first was packed for the base itself. */
+async function checkChain(members: readonly Lineage[]): Promise<AdapterFormatError | null> {
+  const below: { digest: string; scale: number }[] = [];
+  for (const member of members) {
+    const { parent } = member.config;
+    if (below.length > 0 && parent !== (await chainId(below))) {
+      const trained = below.map(({ digest }) => ({ digest, scale: 1 }));
+      const scaled = members.find(({ scale }) => scale !== 1);
+      if (scaled && parent === (await chainId(trained)))
+        return mismatch(
+          member,
+          `${printable(member.label)} was trained on exactly the members before it, at scale 1, but ` +
+            `${printable(scaled.label)} has the scale ${scaled.scale}. Only the last member of a chain can be scaled.`,
+        );
+      return mixed(members[0]!, member);
+    }
+    if (member.digest !== null) below.push({ digest: member.digest, scale: member.scale });
+  }
+  return null;
+}
 
 /** A chain's whole delta for one linear layer: B A, nothing else to multiply. */
 export interface ComposedModule {

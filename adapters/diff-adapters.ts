@@ -1,4 +1,4 @@
-import { deltaFactors, innerProduct, normOf } from './linear-algebra/delta-factors.ts';
+import { deltaFactors, innerProduct, normOf } from './linear-algebra.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
 

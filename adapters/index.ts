@@ -1,25 +1,20 @@
 /** The adapter toolkit's public API. Pure: bytes in, bytes out; runs in Node, workerd and browsers. */
-export { checkMembers, type CheckedMembers, type Member } from './check-members.ts';
+export { checkMembers, type CheckedMembers, type Member } from './compose-adapter.ts';
 export { checkLineage, composeAdapter, type ComposedModule } from './compose-adapter.ts';
-export { deltaNorm } from './linear-algebra/delta-factors.ts';
+export { deltaNorm } from './linear-algebra.ts';
 export { diffAdapters, type AdapterDiff, type ModuleDiff } from './diff-adapters.ts';
 export { ADAPTER_ERROR_CODES, AdapterFormatError, printable, type AdapterErrorCode } from './errors.ts';
 export { encodeCanonical, parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
-export type { CanonicalConfig } from './format/canonical-head.ts';
-export { toDtype, toHalves } from './format/convert-dtype.ts';
+export type { CanonicalConfig } from './format/canonical.ts';
+export { toDtype, toHalves } from './format/lora-module.ts';
 export { elementsOf, maxMagnitude, readFloat32, toFloat32, type Dtype, type Tensor } from './format/dtype.ts';
 export { readGgufAdapter } from './format/gguf-adapter.ts';
-export { GGUF_BASE_LIMITS, readGgufAttention, type GgufBaseShape } from './format/gguf-attention.ts';
-export {
-  parseGgufHeader,
-  type GgufHeader,
-  type GgufTensor,
-  type GgufValue,
-} from './format/gguf-container.ts';
-export { GGML_TYPES, type GgmlType } from './format/gguf-types.ts';
-export { ROWS_PERMUTED } from './format/gguf-names.ts';
+export { GGUF_BASE_LIMITS, readGgufAttention, type GgufBaseShape } from './format/gguf-adapter.ts';
+export { parseGgufHeader, type GgufHeader, type GgufTensor, type GgufValue } from './format/gguf.ts';
+export { GGML_TYPES, type GgmlType } from './format/gguf.ts';
+export { ROWS_PERMUTED } from './format/gguf-adapter.ts';
 export { inFeatures, makeLoraModule, outFeatures, type LoraModule } from './format/lora-module.ts';
-export { permuteRows, unpermuteRows, type AttentionShape } from './format/rope-rows.ts';
+export { permuteRows, unpermuteRows, type AttentionShape } from './format/gguf-adapter.ts';
 export {
   parseSafetensors,
   parseSafetensorsHeader,
@@ -28,9 +23,9 @@ export {
   type SafetensorsHeader,
   type TensorEntry,
 } from './format/safetensors.ts';
-export { writeSafetensors, type TensorToMake } from './format/write-safetensors.ts';
-export { writeGgufAdapter } from './format/write-gguf-adapter.ts';
-export { writePeftAdapter } from './format/write-peft-adapter.ts';
+export { writeSafetensors, type TensorToMake } from './format/safetensors.ts';
+export { writeGgufAdapter } from './format/gguf-adapter.ts';
+export { writePeftAdapter } from './format/peft-adapter.ts';
 export {
   describeAdapter,
   inspectAdapter,
@@ -48,5 +43,5 @@ export {
   type ReadAdapter,
 } from './read-adapter.ts';
 export { sumAdapters, type SumMember } from './sum-adapters.ts';
-export { truncateAdapter, type TruncatedAdapter, type TruncatedModule } from './truncate-adapter.ts';
+export { truncateAdapter, type TruncatedAdapter, type TruncatedModule } from './sum-adapters.ts';
 export { checkValues, validateAdapter } from './validate-adapter.ts';

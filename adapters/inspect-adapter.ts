@@ -1,4 +1,4 @@
-import { deltaNorm } from './linear-algebra/delta-factors.ts';
+import { deltaNorm } from './linear-algebra.ts';
 import { parseCanonical } from './format/canonical.ts';
 import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
 import type { AdapterFormat, ReadAdapter } from './read-adapter.ts';

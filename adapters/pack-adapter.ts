@@ -4,7 +4,7 @@ import { sha256Hex, baseIdOf } from '../protocol/identity.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { type CanonicalAdapter, encodeCanonical, parseCanonical } from './format/canonical.ts';
 import { inFeatures, outFeatures } from './format/lora-module.ts';
-import type { AttentionShape } from './format/rope-rows.ts';
+import type { AttentionShape } from './format/gguf-adapter.ts';
 import { type AdapterFiles, type AdapterFormat, CONFIG_PATH, readAdapter } from './read-adapter.ts';
 import { checkValues } from './validate-adapter.ts';
 

@@ -1,13 +1,11 @@
 import { type AdapterErrorCode, AdapterFormatError, printable } from './errors.ts';
-import { CONFIG_KEY } from './format/canonical-head.ts';
-import { parseCanonical } from './format/canonical.ts';
-import { readGgufAdapter } from './format/gguf-adapter.ts';
+import { CONFIG_KEY, parseCanonical } from './format/canonical.ts';
+import { readGgufAdapter, type AttentionShape } from './format/gguf-adapter.ts';
 import { readKohyaAdapter, refusedKohyaName } from './format/kohya-adapter.ts';
 import type { LoraModule } from './format/lora-module.ts';
 import { readMlxAdapter } from './format/mlx-adapter.ts';
 import { readPeftAdapter } from './format/peft-adapter.ts';
 import { parsePeftConfig } from './format/peft-config.ts';
-import type { AttentionShape } from './format/rope-rows.ts';
 import { MAX_ADAPTER_TENSORS, parseSafetensors, type SafetensorsFile } from './format/safetensors.ts';
 import { type JsonObject, parseStrictJson, StrictJsonError } from './format/strict-json.ts';
 

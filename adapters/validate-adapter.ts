@@ -1,5 +1,5 @@
 import type { BaseInfo } from '../protocol/index.ts';
-import { checkBase } from './check-base.ts';
+import { checkBase } from './read-head.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
 import { maxMagnitude } from './format/dtype.ts';

@@ -1,23 +1,195 @@
 /**
  * The canonical adapter file: one safetensors file with `<module>.lora_A` [rank, in] and `<module>.lora_B` [out, rank],
  * and the metadata entry `graft.config`. The same adapter always gives the same bytes, and its sha256 is its identity.
+ * What it begins with says all but the values of its tensors, and can be read alone.
  */
-import {
-  checkPrefix,
-  compare,
-  CONFIG_KEY,
-  encodeConfig,
-  readModules,
-  refuser,
-  SUFFIX_A,
-  SUFFIX_B,
-  type CanonicalConfig,
-} from './canonical-head.ts';
-import { bytesAs, convertInto, type LoraDtype } from './convert-dtype.ts';
+import { z } from 'zod';
+import { Digest, baseIdOf } from '../../protocol/identity.ts';
+import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import type { Tensor } from './dtype.ts';
-import { makeLoraModule, type LoraModule } from './lora-module.ts';
-import { MAX_ADAPTER_TENSORS, parseSafetensors } from './safetensors.ts';
-import { encodeSafetensorsPrefix, writeSafetensors, type TensorToMake } from './write-safetensors.ts';
+import { makeLoraModule, type LoraModule, bytesAs, convertInto, type LoraDtype } from './lora-module.ts';
+import {
+  MAX_ADAPTER_TENSORS,
+  parseSafetensorsHeader,
+  encodeSafetensorsPrefix,
+  parseSafetensors,
+  writeSafetensors,
+  type TensorToMake,
+} from './safetensors.ts';
+import { parseStrictJson, StrictJsonError, type JsonValue } from './strict-json.ts';
+
+export const CONFIG_KEY = 'graft.config';
+const FORMAT = 1;
+const AGAIN = 'Pack the adapter again.';
+/** Three a module: itself, its rank, its alpha. */
+const MAX_CONFIG_VALUES = 2 * MAX_ADAPTER_TENSORS;
+const SUFFIX_A = '.lora_A';
+const SUFFIX_B = '.lora_B';
+
+export interface CanonicalConfig {
+  /** The base model's id, as `baseIdOf` (protocol/identity.ts) makes it. */
+  readonly base: string;
+  /** Chain id of the adapters that this one was trained on top of; null = trained on the base itself. */
+  readonly parent: string | null;
+  /** By module path, sorted. */
+  readonly modules: ReadonlyMap<string, { readonly rank: number; readonly alpha: number }>;
+}
+
+const ConfigSchema = z.strictObject({
+  format: z.number(),
+  base: z
+    .string()
+    .min(1)
+    .max(256)
+    .refine((id) => baseIdOf(id) === id, 'must be a base id: a-z, 0-9, ".", "_", "-"'),
+  modules: z.map(z.string(), z.instanceof(Map)),
+  parent: Digest.nullable(),
+});
+const ModuleSchema = z.strictObject({ rank: z.int().positive(), alpha: z.number() });
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/** Deterministic: fixed key order, modules sorted, numbers as JavaScript prints them, no spaces. */
+function encodeConfig(
+  base: string,
+  parent: string | null,
+  modules: readonly Pick<LoraModule, 'name' | 'rank' | 'alpha'>[],
+): string {
+  const entries = modules.map(
+    ({ name, rank, alpha }) => `${JSON.stringify(name)}:{"rank":${rank},"alpha":${JSON.stringify(alpha)}}`,
+  );
+  const tail = `"modules":{${entries.join(',')}},"parent":${JSON.stringify(parent)}`;
+  return `{"format":${FORMAT},"base":${JSON.stringify(base)},${tail}}`;
+}
+
+function parseConfig(text: string, refuse: (code: AdapterErrorCode, message: string) => never) {
+  let json: JsonValue;
+  try {
+    json = parseStrictJson(text, { maxValues: MAX_CONFIG_VALUES });
+  } catch (error) {
+    if (!(error instanceof StrictJsonError)) throw error;
+    return refuse('not_canonical', `${CONFIG_KEY}: ${error.message}. ${AGAIN}`);
+  }
+  if (!(json instanceof Map)) return refuse('not_canonical', `${CONFIG_KEY} is not an object. ${AGAIN}`);
+  if (json.get('format') !== FORMAT)
+    return refuse(
+      'format_version',
+      `The file's format is not ${FORMAT}, the one that this version reads. ${AGAIN}`,
+    );
+  const parsed = ConfigSchema.safeParse(Object.fromEntries(json));
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    const where = printable([CONFIG_KEY, ...(issue?.path ?? [])].map(String).join('.'));
+    return refuse('not_canonical', `${where}: ${printable(issue?.message ?? 'invalid')}. ${AGAIN}`);
+  }
+  const modules = new Map<string, { rank: number; alpha: number }>();
+  for (const [name, value] of parsed.data.modules) {
+    const module = ModuleSchema.safeParse(Object.fromEntries(value));
+    if (!module.success)
+      return refuse(
+        'not_canonical',
+        `${CONFIG_KEY}: module "${printable(name)}" must have a rank and an alpha. ${AGAIN}`,
+      );
+    modules.set(name, module.data);
+  }
+  return { base: parsed.data.base, parent: parsed.data.parent, modules };
+}
+
+interface NamedTensor {
+  readonly dtype: Tensor['dtype'];
+  readonly shape: readonly number[];
+}
+
+/** The modules that the header's config and tensors make, sorted; each tensor belongs to one. */
+function readModules<T extends NamedTensor, M extends { readonly name: string }>(
+  header: { metadata: ReadonlyMap<string, string>; tensors: ReadonlyMap<string, T> },
+  refuse: (code: AdapterErrorCode, message: string, subject?: string) => never,
+  make: (module: { name: string; rank: number; alpha: number; a: T; b: T }) => M,
+): { config: CanonicalConfig; modules: M[] } {
+  const { metadata, tensors } = header;
+  const text = metadata.get(CONFIG_KEY);
+  if (text === undefined)
+    return refuse('not_canonical', `The file has no ${CONFIG_KEY} in its metadata: pack the adapter first.`);
+  const config = parseConfig(text, refuse);
+  if (config.modules.size === 0) refuse('empty_adapter', `The adapter has no modules. ${AGAIN}`);
+
+  const modules: M[] = [];
+  for (const [name, { rank, alpha }] of config.modules) {
+    const a = tensors.get(name + SUFFIX_A);
+    const b = tensors.get(name + SUFFIX_B);
+    if (!a || !b)
+      return refuse(
+        'missing_pair',
+        `${printable(name)}: ${a ? 'lora_B' : 'lora_A'} is missing from the file. ${AGAIN}`,
+        name,
+      );
+    modules.push(make({ name, rank, alpha, a, b }));
+  }
+  for (const name of tensors.keys()) {
+    const module =
+      name.endsWith(SUFFIX_A) || name.endsWith(SUFFIX_B) ? name.slice(0, -SUFFIX_A.length) : undefined;
+    if (module === undefined || !config.modules.has(module))
+      refuse(
+        'unknown_tensor',
+        `Tensor "${printable(name)}" belongs to no module of ${CONFIG_KEY}. ${AGAIN}`,
+        name,
+      );
+  }
+  modules.sort((x, y) => compare(x.name, y.name));
+  return { config, modules };
+}
+
+const refuser =
+  (path: string | undefined) =>
+  (code: AdapterErrorCode, message: string, subject?: string): never => {
+    throw new AdapterFormatError({ code, message, path, subject });
+  };
+
+/** @throws AdapterFormatError unless the file begins as {@link encodeCanonical} would begin it. */
+function checkPrefix(expected: Uint8Array, bytes: Uint8Array, refuse: ReturnType<typeof refuser>): void {
+  if (!expected.every((byte, index) => byte === bytes[index]))
+    refuse('not_canonical', 'The header is not written in the canonical way: pack the adapter again.');
+}
+
+/** A canonical file's beginning: all but the values of its tensors. */
+export interface CanonicalHead {
+  readonly config: CanonicalConfig;
+  /** Sorted by name. The tensors' `data` is empty. */
+  readonly modules: readonly LoraModule[];
+}
+
+/**
+ * Reads and checks a canonical file's first bytes, so that nobody needs to hold the rest: anything but what
+ * `encodeCanonical` writes is refused.
+ * @param params.prefix the length field and the header, exactly. @param params.fileBytes of the whole file.
+ * @throws AdapterFormatError
+ */
+export function parseCanonicalHead(params: { prefix: Uint8Array; fileBytes: number }): CanonicalHead {
+  const { prefix, fileBytes } = params;
+  const refuse = refuser(undefined);
+  const header = parseSafetensorsHeader({
+    header: prefix.subarray(8),
+    dataBytes: fileBytes - prefix.byteLength,
+    maxTensors: MAX_ADAPTER_TENSORS,
+  });
+  const empty = new Uint8Array(0);
+  const { config, modules } = readModules(header, refuse, ({ a, b, ...module }) =>
+    makeLoraModule({
+      ...module,
+      a: { dtype: a.dtype, shape: a.shape, data: empty },
+      b: { dtype: b.dtype, shape: b.shape, data: empty },
+    }),
+  );
+  const tensors = new Map(
+    [...header.tensors].map(([name, { dtype, shape, begin, end }]) => [
+      name,
+      { dtype, shape, byteLength: end - begin, make: () => undefined },
+    ]),
+  );
+  const metadata = new Map([[CONFIG_KEY, encodeConfig(config.base, config.parent, modules)]]);
+  checkPrefix(encodeSafetensorsPrefix({ metadata, tensors }), prefix, refuse);
+  return { config, modules };
+}
 
 export interface CanonicalAdapter {
   readonly config: CanonicalConfig;

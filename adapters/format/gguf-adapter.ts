@@ -1,14 +1,22 @@
 /**
  * LoRA adapters in GGUF, as llama.cpp's `convert_lora_to_gguf.py` writes and its `llama-adapter.cpp` reads them:
- * `<layer>.weight.lora_a` [rank, in] and `.lora_b` [out, rank], one alpha for all, scale = alpha / rank of each pair.
+ * `<layer>.weight.lora_a` [rank, in] and `.lora_b` [out, rank], one alpha for all, scale = alpha / rank of each pair. And what they need to know of their base: its layers' names, the
+ * order of their rows, its heads.
  */
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import { toFloat32, type Dtype, type Tensor } from './dtype.ts';
-import { parseGgufHeader, type GgufHeader, type GgufTensor, type GgufValue } from './gguf-container.ts';
-import { ggufKinds, moduleOfGguf, ROWS_PERMUTED, rotaryHeads } from './gguf-names.ts';
-import { GGML_TYPES } from './gguf-types.ts';
-import { makeLoraModule, type LoraModule } from './lora-module.ts';
-import { isHeads, unpermuteRows, type AttentionShape } from './rope-rows.ts';
+import {
+  parseGgufHeader,
+  type GgufHeader,
+  type GgufTensor,
+  type GgufValue,
+  GGML_TYPES,
+  type GgufLimits,
+  writeGguf,
+  type GgufField,
+  type GgufTensorData,
+} from './gguf.ts';
+import { makeLoraModule, type LoraModule, toDtype, foldIntoB } from './lora-module.ts';
 import { MAX_ADAPTER_TENSORS, MAX_HEADER_BYTES } from './safetensors.ts';
 
 /** An adapter's metadata has about ten values; a tokenizer's, which it does not need, 100,000 and more. */
@@ -242,4 +250,276 @@ function undoPermutation(module: LoraModule, attention: AttentionShape | null, r
     );
   const rowBytes = b.data.byteLength / rows;
   return { ...module, b: { ...b, shape: [rows, rank], data: unpermuteRows(b.data, heads, rowBytes) } };
+}
+
+/** ggml_type and, for the whole file, llama_ftype. */
+const TYPES = { F32: { ggml: 0, file: 0 }, F16: { ggml: 1, file: 1 } } as const;
+
+function refuse(code: AdapterErrorCode, message: string, subject?: string): never {
+  throw new AdapterFormatError({ code, message, subject });
+}
+
+/**
+ * The alpha that most modules have already, so that most tensors need no change; of equally frequent ones the smallest.
+ */
+function commonAlpha(modules: readonly LoraModule[]): number {
+  const counts = new Map<number, number>();
+  for (const { alpha } of modules) counts.set(alpha, (counts.get(alpha) ?? 0) + 1);
+  const [best] = [...counts].sort(([x, m], [y, n]) => n - m || x - y);
+  return best?.[0] ?? 0;
+}
+
+function bRows(module: LoraModule, architecture: string, attention: AttentionShape | null): LoraModule {
+  const { name, b } = module;
+  if (ROWS_PERMUTED.get(architecture) !== true || rotaryHeads(name, { heads: 1, kvHeads: 1 }) === null)
+    return module;
+  if (attention === null)
+    return refuse(
+      'base_needed',
+      "In a GGUF file of a Llama the rows of q and k are in another order, which depends on the base's heads: " +
+        'give the base (--base).',
+      name,
+    );
+  const heads = rotaryHeads(name, attention) as number;
+  const [rows] = b.shape as [number, number];
+  if (!isHeads(rows, heads))
+    return refuse(
+      'shape_mismatch',
+      `${printable(name)}: ${rows} rows of B are not ${heads} heads of an even size. Give the base that the adapter was trained on.`,
+      name,
+    );
+  return { ...module, b: { ...b, data: permuteRows(b.data, heads, b.data.byteLength / rows) } };
+}
+
+/**
+ * llama.cpp multiplies by alpha / rank of each pair with one alpha for the file, so a module with another alpha has the
+ * quotient of the two put into its B: exact for powers of two, else each entry is off by at most 2^-24 of itself
+ * ({@link foldIntoB}). alpha itself is a float32 in the file, which can be off by as much.
+ * @param params.attention the base's heads, needed when q or k of a Llama is adapted.
+ * @param params.architecture llama.cpp's name of the base's architecture, `llama` by default.
+ * @param params.baseModel hub id or name, for the reader of the file; null = unknown.
+ * @param params.dtype F32 unless given; F16 rounds to nearest even.
+ * @returns the same bytes for the same modules in whatever order.
+ * @throws AdapterFormatError `module_unknown` for a module that has no name in GGUF, `architecture_unknown`,
+ * `base_needed`, `shape_mismatch`, `empty_adapter`, or `non_finite` when a value does not fit the type.
+ */
+export function writeGgufAdapter(params: {
+  modules: readonly LoraModule[];
+  attention: AttentionShape | null;
+  baseModel: string | null;
+  dtype?: 'F32' | 'F16';
+  architecture?: string;
+}): Uint8Array<ArrayBuffer> {
+  const { attention, baseModel, dtype = 'F32', architecture = 'llama' } = params;
+  if (!ROWS_PERMUTED.has(architecture))
+    refuse(
+      'architecture_unknown',
+      `GGUF adapters of the architecture "${printable(architecture)}" cannot be written; known are ` +
+        `${[...ROWS_PERMUTED.keys()].join(', ')}.`,
+      architecture,
+    );
+  if (params.modules.length === 0) refuse('empty_adapter', 'The adapter has no modules.');
+  const named = params.modules.map((module) => {
+    const name = ggufOfModule(module.name, architecture);
+    return name === null
+      ? refuse(
+          'module_unknown',
+          `${printable(module.name)} has no name in GGUF: of ${architecture} only the linear layers ` +
+            `${ggufKinds(architecture).join(', ')} have. Write the adapter as PEFT.`,
+          module.name,
+        )
+      : ([name, module] as const);
+  });
+  named.sort(([x], [y]) => (x < y ? -1 : 1));
+
+  const alpha = commonAlpha(params.modules);
+  const stored = Math.fround(alpha);
+  const tensors = named.flatMap(([name, module]): GgufTensorData[] => {
+    const b = foldIntoB(module, module.alpha === alpha ? 1 : module.alpha / stored);
+    const plain: LoraModule = {
+      ...module,
+      a: { ...module.a, dtype: 'F32', data: new Uint8Array(toFloat32(module.a).buffer) },
+      b: { ...module.b, dtype: 'F32', data: new Uint8Array(b.buffer) },
+    };
+    const [typed = plain] = dtype === 'F32' ? [] : toDtype([plain], dtype);
+    const ordered = bRows(typed, architecture, attention);
+    const type = TYPES[dtype].ggml;
+    return [
+      { name: `${name}.lora_a`, shape: ordered.a.shape, type, data: ordered.a.data },
+      { name: `${name}.lora_b`, shape: ordered.b.shape, type, data: ordered.b.data },
+    ];
+  });
+  return writeGguf({ metadata: describe(architecture, stored, baseModel, TYPES[dtype].file), tensors });
+}
+
+function describe(
+  architecture: string,
+  alpha: number,
+  baseModel: string | null,
+  fileType: number,
+): Map<string, GgufField> {
+  const text = (value: string): GgufField => ({ type: 'string', value });
+  const metadata = new Map<string, GgufField>([
+    ['general.architecture', text(architecture)],
+    ['general.type', text('adapter')],
+    ['adapter.type', text('lora')],
+    ['adapter.lora.alpha', { type: 'f32', value: alpha }],
+    ['general.file_type', { type: 'u32', value: fileType }],
+  ]);
+  if (baseModel === null) return metadata;
+  metadata.set('general.base_model.count', { type: 'u32', value: 1 });
+  const [, organization, name = baseModel] = /^([\w.-]+)\/([\w.-]+)$/.exec(baseModel) ?? [];
+  metadata.set('general.base_model.0.name', text(name));
+  if (organization !== undefined) {
+    metadata.set('general.base_model.0.organization', text(organization));
+    metadata.set('general.base_model.0.repo_url', text(`https://huggingface.co/${baseModel}`));
+  }
+  return metadata;
+}
+
+/** Names of the Llama family's linear layers in GGUF and in Hugging Face's models (gguf-py `tensor_mapping.py`). */
+const KINDS: readonly (readonly [gguf: string, huggingFace: string])[] = [
+  ['attn_q', 'self_attn.q_proj'],
+  ['attn_k', 'self_attn.k_proj'],
+  ['attn_v', 'self_attn.v_proj'],
+  ['attn_output', 'self_attn.o_proj'],
+  ['ffn_gate', 'mlp.gate_proj'],
+  ['ffn_up', 'mlp.up_proj'],
+  ['ffn_down', 'mlp.down_proj'],
+];
+/** Phi-3 has q, k and v in one linear, gate and up in another, which GGUF calls `ffn_up` alone. */
+const FUSED_KINDS: readonly (readonly [gguf: string, huggingFace: string])[] = [
+  ['attn_qkv', 'self_attn.qkv_proj'],
+  ['attn_output', 'self_attn.o_proj'],
+  ['ffn_up', 'mlp.gate_up_proj'],
+  ['ffn_down', 'mlp.down_proj'],
+];
+const kindsOf = (architecture: string) => (architecture === 'phi3' ? FUSED_KINDS : KINDS);
+
+/** @returns GGUF's names of an architecture's linear layers, without the layer. */
+export const ggufKinds = (architecture: string): string[] => kindsOf(architecture).map(([gguf]) => gguf);
+const LAYER = '(0|[1-9][0-9]{0,4})';
+const GGUF_LINEAR = new RegExp(`^blk\\.${LAYER}\\.([a-z_]+)\\.weight$`);
+const MODULE = new RegExp(`^model\\.layers\\.${LAYER}\\.([a-z_]+\\.[a-z_]+)$`);
+
+/**
+ * @param name `blk.0.attn_q.weight`. @param architecture one of {@link ROWS_PERMUTED}.
+ * @returns `model.layers.0.self_attn.q_proj`; null for what is no such layer.
+ */
+export function moduleOfGguf(name: string, architecture: string): string | null {
+  const match = GGUF_LINEAR.exec(name);
+  const kind = kindsOf(architecture).find(([gguf]) => gguf === match?.[2])?.[1];
+  return kind === undefined ? null : `model.layers.${match?.[1]}.${kind}`;
+}
+
+/** The inverse of {@link moduleOfGguf}; null for a module that has no name in GGUF. */
+export function ggufOfModule(module: string, architecture: string): string | null {
+  const match = MODULE.exec(module);
+  const kind = kindsOf(architecture).find(([, name]) => name === match?.[2])?.[0];
+  return kind === undefined ? null : `blk.${match?.[1]}.${kind}.weight`;
+}
+
+/**
+ * Architectures (`general.architecture`) whose linear layers carry the names above, and whether the rows of q and k are
+ * in another order than Hugging Face's (`undo_permute` in llama.cpp's `conversion/`). In others nobody has looked.
+ */
+export const ROWS_PERMUTED: ReadonlyMap<string, boolean> = new Map([
+  ['llama', true],
+  ['smollm3', true],
+  ['qwen2', false],
+  ['qwen3', false],
+  ['gemma', false],
+  ['gemma2', false],
+  ['gemma3', false],
+  ['phi3', false],
+]);
+
+/** Heads whose rows are permuted in a Llama's module; null where rows stay as they are. */
+export const rotaryHeads = (
+  module: string,
+  attention: { readonly heads: number; readonly kvHeads: number },
+): number | null =>
+  module.endsWith('.q_proj') ? attention.heads : module.endsWith('.k_proj') ? attention.kvHeads : null;
+
+/** Heads of the base's attention. */
+export interface AttentionShape {
+  readonly heads: number;
+  /** Heads of k and v; fewer than `heads` under grouped-query attention. */
+  readonly kvHeads: number;
+}
+
+/** Whether `rows` rows are whole heads of an even size, which rotary positions need. */
+export const isHeads = (rows: number, heads: number): boolean =>
+  Number.isInteger(heads) && heads > 0 && rows % (2 * heads) === 0;
+
+/**
+ * llama.cpp stores the rows of q and k of a Llama for interleaved rotary positions: per head, rows `[headDim/2, 2]`
+ * where Hugging Face has `[2, headDim/2]` (llama.cpp `conversion/llama.py`, `LlamaModel.permute`). B of an adapter has
+ * its rows in the order of the layer's.
+ * Per head, from `[outer, inner]` to `[inner, outer]`; rows are moved as bytes, so any type may be in them.
+ */
+function transposeRows(
+  rows: Uint8Array,
+  heads: number,
+  rowBytes: number,
+  outerOf: (headDim: number) => number,
+): Uint8Array<ArrayBuffer> {
+  const headDim = rows.byteLength / rowBytes / heads;
+  const outer = outerOf(headDim);
+  const inner = headDim / outer;
+  const out = new Uint8Array(rows.byteLength);
+  for (let head = 0; head < heads; head++)
+    for (let i = 0; i < outer; i++)
+      for (let j = 0; j < inner; j++) {
+        const from = (head * headDim + i * inner + j) * rowBytes;
+        out.set(rows.subarray(from, from + rowBytes), (head * headDim + j * outer + i) * rowBytes);
+      }
+  return out;
+}
+
+/**
+ * Hugging Face's order to GGUF's.
+ * @param rows `[heads * headDim, rowBytes]`, headDim even ({@link isHeads}). @returns a new array.
+ */
+export const permuteRows = (rows: Uint8Array, heads: number, rowBytes: number): Uint8Array<ArrayBuffer> =>
+  transposeRows(rows, heads, rowBytes, () => 2);
+
+/** GGUF's order to Hugging Face's; the inverse of {@link permuteRows}, with the same parameters. */
+export const unpermuteRows = (rows: Uint8Array, heads: number, rowBytes: number): Uint8Array<ArrayBuffer> =>
+  transposeRows(rows, heads, rowBytes, (headDim) => headDim / 2);
+
+/** The largest vocabularies have 256k tokens, each with a score, a type and up to two merges. */
+export const GGUF_BASE_LIMITS: GgufLimits = { tensors: 100_000, values: 16_777_216 };
+
+export interface GgufBaseShape {
+  /** llama.cpp's name of the architecture. */
+  readonly architecture: string;
+  readonly attention: AttentionShape;
+}
+
+/**
+ * @param params.header the file's first bytes; 16 MiB hold almost every model's.
+ * @param params.fileBytes the whole file's length, bytes.
+ * @returns null when `header` ends before the tensor table does: call again with more of the file.
+ * @throws AdapterFormatError when the file is no GGUF model or does not say how many heads it has.
+ */
+export function readGgufAttention(params: {
+  header: Uint8Array;
+  fileBytes: number;
+  path?: string | undefined;
+}): GgufBaseShape | null {
+  const parsed = parseGgufHeader({ ...params, limits: GGUF_BASE_LIMITS });
+  if (parsed === null) return null;
+  const architecture = parsed.metadata.get('general.architecture');
+  const key = `${String(architecture)}.attention.head_count`;
+  const heads = parsed.metadata.get(key);
+  const kvHeads = parsed.metadata.get(`${key}_kv`) ?? heads;
+  if (typeof architecture !== 'string' || typeof heads !== 'number' || typeof kvHeads !== 'number')
+    throw new AdapterFormatError({
+      code: 'metadata_invalid',
+      message: `${printable(key)} and its _kv are not one number each: give a language model of the Llama family.`,
+      path: params.path,
+      subject: key,
+    });
+  return { architecture, attention: { heads, kvHeads } };
 }

@@ -1,7 +1,6 @@
 import { type AdapterErrorCode, AdapterFormatError, printable } from '../errors.ts';
-import { convertTensor } from './convert-dtype.ts';
+import { convertTensor, type LoraModule, makeLoraModule } from './lora-module.ts';
 import { type Tensor, toFloat32 } from './dtype.ts';
-import { type LoraModule, makeLoraModule } from './lora-module.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 
 /**

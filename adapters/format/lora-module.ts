@@ -1,7 +1,7 @@
-/** One LoRA module, and the rules that hold for it whatever file it came from. */
+/** One LoRA module: the rules that hold for it whatever file it came from, and its values in another type or scale. */
 import { MAX_RANK } from '../../protocol/limits.ts';
 import { AdapterFormatError, printable } from '../errors.ts';
-import type { Dtype, Tensor } from './dtype.ts';
+import { type Dtype, type Tensor, DTYPE_BITS, readFloat32, toFloat32 } from './dtype.ts';
 
 /** Adds `scale * B A` to a linear layer's weight `[out, in]`. */
 export interface LoraModule {
@@ -90,3 +90,155 @@ export const inFeatures = (module: { readonly a: { readonly shape: readonly numb
   module.a.shape[1] as number;
 export const outFeatures = (module: { readonly b: { readonly shape: readonly number[] } }): number =>
   module.b.shape[0] as number;
+
+/** Types that a module can be changed to; each value is rounded to the nearest one, ties to even. */
+export type LoraDtype = 'F32' | 'BF16' | 'F16';
+
+/** Elements converted in one go, so that no copy of a whole tensor lies between its old and its new type. */
+const PIECE = 1 << 11;
+
+/** Bits of float32 infinity; all above are NaN, all below are numbers. */
+const INFINITE = 0x7f800000;
+/** Bits of 65520, the least float32 that float16 rounds to infinity, and of its smallest normal number, 2^-14. */
+const HALF_OVERFLOW = 0x477ff000;
+const HALF_NORMAL = 0x38800000;
+
+/** @param bits of a float32, not NaN. @returns the bfloat16's bits. */
+const toBfloat16 = (bits: number): number => (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+
+/** @param bits of a float32, not NaN. @returns the float16's bits. */
+function toFloat16(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude >= HALF_OVERFLOW) return sign | 0x7c00;
+  if (magnitude >= HALF_NORMAL)
+    return sign | ((magnitude + 0xfff + ((magnitude >>> 13) & 1) - 0x38000000) >>> 13);
+  // Subnormal: the fraction counts in units of 2^-24.
+  const shift = 126 - (magnitude >>> 23);
+  if (shift > 24) return sign;
+  const fraction = (magnitude & 0x7fffff) | 0x800000;
+  const half = fraction >>> shift;
+  const rest = fraction & ((1 << shift) - 1);
+  const middle = 1 << (shift - 1);
+  return sign | (half + (rest > middle || (rest === middle && (half & 1) === 1) ? 1 : 0));
+}
+
+/** @param values finite. @returns float16s' bits; infinity where a value is beyond their range. */
+export function toHalves(values: Float32Array<ArrayBuffer>): Uint16Array<ArrayBuffer> {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const halves = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) halves[i] = toFloat16(bits[i] as number);
+  return halves;
+}
+
+/** @returns bytes of the tensor in another type. */
+export const bytesAs = (tensor: Tensor, dtype: LoraDtype): number =>
+  (tensor.data.byteLength / (DTYPE_BITS.get(tensor.dtype) as number)) * (DTYPE_BITS.get(dtype) as number);
+
+/**
+ * Converts a tensor to where it is wanted.
+ * @param target {@link bytesAs} bytes, at any alignment.
+ * @param where.name module that the error names.
+ * @throws AdapterFormatError `non_finite` when a value is NaN or infinite, or becomes so; `dtype_unsupported` for
+ * anything but F32, F16, BF16 and F64.
+ */
+export function convertInto(
+  tensor: Tensor,
+  dtype: LoraDtype,
+  target: Uint8Array,
+  where: { name: string; path?: string | undefined },
+): void {
+  const width = (DTYPE_BITS.get(tensor.dtype) as number) / 8;
+  const count = tensor.data.byteLength / width;
+  const floats = new Float32Array(Math.min(count, PIECE));
+  const narrow = new Uint16Array(floats.length);
+  const [made, madeWidth] =
+    dtype === 'F32' ? [new Uint8Array(floats.buffer), 4] : [new Uint8Array(narrow.buffer), 2];
+  for (let at = 0; at < count; at += PIECE) {
+    const end = Math.min(count, at + PIECE);
+    const piece = floats.subarray(0, end - at);
+    readFloat32({ dtype: tensor.dtype, data: tensor.data.subarray(at * width, end * width) }, piece);
+    const bits = new Uint32Array(piece.buffer, 0, piece.length);
+    if (!(dtype === 'F32' ? allFinite(bits) : narrowAll(bits, dtype, narrow)))
+      throw new AdapterFormatError({
+        code: 'non_finite',
+        message:
+          `${printable(where.name)}: a value is NaN, infinite or too large for ${dtype}. ` +
+          `Keep the type, or use an earlier checkpoint.`,
+        path: where.path,
+        subject: where.name,
+      });
+    target.set(made.subarray(0, piece.length * madeWidth), at * madeWidth);
+  }
+}
+
+function allFinite(bits: Uint32Array): boolean {
+  for (let i = 0; i < bits.length; i++) if (((bits[i] as number) & 0x7fffffff) >= INFINITE) return false;
+  return true;
+}
+
+/** @param bits of float32 values. @returns whether all of them, and all that they became, are finite. */
+function narrowAll(bits: Uint32Array, dtype: 'BF16' | 'F16', out: Uint16Array): boolean {
+  const convert = dtype === 'BF16' ? toBfloat16 : toFloat16;
+  const infinite = dtype === 'BF16' ? 0x7f80 : 0x7c00;
+  for (let i = 0; i < bits.length; i++) {
+    const value = bits[i] as number;
+    const narrow = convert(value);
+    // A NaN may round to anything, so it is looked for before.
+    if ((value & 0x7fffffff) >= INFINITE || (narrow & 0x7fff) >= infinite) return false;
+    out[i] = narrow;
+  }
+  return true;
+}
+
+/**
+ * @returns the tensor itself when it has the type already.
+ * @throws AdapterFormatError as {@link convertInto}.
+ */
+export function convertTensor(
+  tensor: Tensor,
+  dtype: LoraDtype,
+  where: { name: string; path?: string | undefined },
+): Tensor {
+  if (tensor.dtype === dtype) return tensor;
+  const data = new Uint8Array(bytesAs(tensor, dtype));
+  convertInto(tensor, dtype, data, where);
+  return { dtype, shape: tensor.shape, data };
+}
+
+/**
+ * The modules with all tensors in one type; rank, alpha and order stay.
+ * @throws AdapterFormatError as {@link convertTensor}.
+ */
+export function toDtype(modules: readonly LoraModule[], dtype: LoraDtype): LoraModule[] {
+  return modules.map((module) => ({
+    ...module,
+    a: convertTensor(module.a, dtype, module),
+    b: convertTensor(module.b, dtype, module),
+  }));
+}
+
+/**
+ * For formats that cannot say a scale per module:
+ * `factor * B` as float32, computed in float64 and rounded once: each entry is off by at most 2^-24 (6e-8) of itself,
+ * and exact when the factor is a power of two (above float32's subnormals). B and not A, so that A stays exact.
+ * @returns `[out, rank]`, row-major.
+ * @throws AdapterFormatError `non_finite` when a product leaves float32.
+ */
+export function foldIntoB(module: LoraModule, factor: number): Float32Array<ArrayBuffer> {
+  const values = toFloat32(module.b);
+  if (factor === 1) return values;
+  for (let i = 0; i < values.length; i++) {
+    const value = (values[i] as number) * factor;
+    values[i] = value;
+    if (!Number.isFinite(values[i]))
+      throw new AdapterFormatError({
+        code: 'non_finite',
+        message:
+          `${printable(module.name)}: B times the scale ${factor} leaves float32. ` +
+          'Use a checkpoint from before the training diverged.',
+        subject: module.name,
+      });
+  }
+  return values;
+}

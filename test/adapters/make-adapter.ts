@@ -1,8 +1,16 @@
 /** Small adapters for tests, made in memory. */
 import { expect } from 'vitest';
-import { AdapterFormatError, type AdapterErrorCode, type Dtype, type Tensor } from '../../adapters/index.ts';
-import { makeLoraModule, toFloat32, writeSafetensors, type LoraModule } from '../../adapters/index.ts';
-import { convertTensor } from '../../adapters/format/convert-dtype.ts';
+import {
+  AdapterFormatError,
+  type AdapterErrorCode,
+  type Dtype,
+  type Tensor,
+  makeLoraModule,
+  toFloat32,
+  writeSafetensors,
+  type LoraModule,
+} from '../../adapters/index.ts';
+import { convertTensor } from '../../adapters/format/lora-module.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 
 export const BASE_ID = 'tiny-llama';

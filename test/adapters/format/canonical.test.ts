@@ -1,13 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AdapterFormatError } from '../../../adapters/errors.ts';
-import { CONFIG_KEY } from '../../../adapters/format/canonical-head.ts';
-import { encodeCanonical, parseCanonical } from '../../../adapters/format/canonical.ts';
-import { toDtype } from '../../../adapters/format/convert-dtype.ts';
+import { CONFIG_KEY, encodeCanonical, parseCanonical } from '../../../adapters/format/canonical.ts';
+import { toDtype, makeLoraModule, type LoraModule } from '../../../adapters/format/lora-module.ts';
 import type { Tensor } from '../../../adapters/format/dtype.ts';
-import { makeLoraModule, type LoraModule } from '../../../adapters/format/lora-module.ts';
-import { parseSafetensors } from '../../../adapters/format/safetensors.ts';
-import { writeSafetensors } from '../../../adapters/format/write-safetensors.ts';
+import { parseSafetensors, writeSafetensors } from '../../../adapters/format/safetensors.ts';
 import { MAX_RANK } from '../../../protocol/index.ts';
 import { BASE_ID, filled, loraModule, Q, refusal, tensor, V } from '../make-adapter.ts';
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { bytesAs, convertInto, convertTensor, toDtype } from '../../../adapters/format/convert-dtype.ts';
+import { bytesAs, convertInto, convertTensor, toDtype } from '../../../adapters/format/lora-module.ts';
 import { toFloat32, type Dtype, type Tensor } from '../../../adapters/format/dtype.ts';
 import { loraModule, refusal, tensor } from '../make-adapter.ts';
 

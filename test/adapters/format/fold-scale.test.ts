@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { foldIntoB } from '../../../adapters/format/fold-scale.ts';
+import { foldIntoB } from '../../../adapters/format/lora-module.ts';
 import { loraModule, refusal, tensor } from '../make-adapter.ts';
 
 const withB = (values: number[]) => ({ ...loraModule(), b: tensor([values.length / 2, 2], values) });

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { readGgufAttention } from '../../../adapters/format/gguf-attention.ts';
+import { readGgufAttention } from '../../../adapters/format/gguf-adapter.ts';
 import { encodeGguf } from '../../fixtures/write-gguf.ts';
 import { refusal } from '../make-adapter.ts';
 

@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AdapterFormatError, type AdapterErrorCode } from '../../../adapters/errors.ts';
-import { parseGgufHeader } from '../../../adapters/format/gguf-container.ts';
-import { GGML_TYPES } from '../../../adapters/format/gguf-types.ts';
+import { parseGgufHeader, GGML_TYPES } from '../../../adapters/format/gguf.ts';
 import { encodeGguf } from '../../fixtures/write-gguf.ts';
 import { refusal } from '../make-adapter.ts';
 

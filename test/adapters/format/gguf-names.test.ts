@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ggufOfModule, moduleOfGguf, rotaryHeads } from '../../../adapters/format/gguf-names.ts';
+import { ggufOfModule, moduleOfGguf, rotaryHeads } from '../../../adapters/format/gguf-adapter.ts';
 
 describe('names of linear layers', () => {
   it.each([

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isHeads, permuteRows, unpermuteRows } from '../../../adapters/format/rope-rows.ts';
+import { isHeads, permuteRows, unpermuteRows } from '../../../adapters/format/gguf-adapter.ts';
 
 describe('the rows of q and k', () => {
   it('two heads of four rows, by hand', () => {

@@ -7,8 +7,9 @@ import {
   MAX_TENSORS,
   parseSafetensors,
   parseSafetensorsHeader,
+  writeSafetensors,
+  type TensorToMake,
 } from '../../../adapters/format/safetensors.ts';
-import { writeSafetensors, type TensorToMake } from '../../../adapters/format/write-safetensors.ts';
 import { filled, rawFile, refusal } from '../make-adapter.ts';
 
 fc.configureGlobal({ seed: 1 });

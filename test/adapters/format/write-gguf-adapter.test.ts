@@ -1,10 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { toFloat32 } from '../../../adapters/format/dtype.ts';
-import { readGgufAdapter } from '../../../adapters/format/gguf-adapter.ts';
-import { parseGgufHeader } from '../../../adapters/format/gguf-container.ts';
+import { readGgufAdapter, writeGgufAdapter } from '../../../adapters/format/gguf-adapter.ts';
+import { parseGgufHeader } from '../../../adapters/format/gguf.ts';
 import { makeLoraModule, type LoraModule } from '../../../adapters/format/lora-module.ts';
-import { writeGgufAdapter } from '../../../adapters/format/write-gguf-adapter.ts';
 import { filled, loraModule, refusal, tensor } from '../make-adapter.ts';
 
 const ATTENTION = { heads: 3, kvHeads: 1 };

@@ -1,6 +1,5 @@
 import { expect, it } from 'vitest';
-import { parseGgufHeader } from '../../../adapters/format/gguf-container.ts';
-import { writeGguf } from '../../../adapters/format/write-gguf.ts';
+import { parseGgufHeader, writeGguf } from '../../../adapters/format/gguf.ts';
 
 const text = (value: string): number[] => [
   value.length,

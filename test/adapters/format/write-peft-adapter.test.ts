@@ -4,7 +4,7 @@ import { readAdapter } from '../../../adapters/index.ts';
 import { toFloat32 } from '../../../adapters/format/dtype.ts';
 import { makeLoraModule, type LoraModule } from '../../../adapters/format/lora-module.ts';
 import { parseSafetensors } from '../../../adapters/format/safetensors.ts';
-import { writePeftAdapter } from '../../../adapters/format/write-peft-adapter.ts';
+import { writePeftAdapter } from '../../../adapters/format/peft-adapter.ts';
 import { filled, loraModule, refusal, tensor } from '../make-adapter.ts';
 
 const layer = (index: number, kind: string): string => `model.layers.${index}.self_attn.${kind}`;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { Matrix } from 'ml-matrix';
 import { expect, it } from 'vitest';
-import { thinQr } from '../../../adapters/linear-algebra/product-svd.ts';
+import { thinQr } from '../../../adapters/linear-algebra.ts';
 
 fc.configureGlobal({ seed: 1 });
 

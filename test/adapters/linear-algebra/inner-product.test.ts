@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { deltaFactors, innerProduct } from '../../../adapters/linear-algebra/delta-factors.ts';
+import { deltaFactors, innerProduct } from '../../../adapters/linear-algebra.ts';
 import { anyModule, denseDelta, dot, norm } from '../dense-delta.ts';
 import { loraModule, Q } from '../make-adapter.ts';
 

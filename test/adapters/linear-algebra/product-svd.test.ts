@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { deltaFactors } from '../../../adapters/linear-algebra/delta-factors.ts';
-import { productSvd } from '../../../adapters/linear-algebra/product-svd.ts';
+import { deltaFactors, productSvd } from '../../../adapters/linear-algebra.ts';
 import { inFeatures, outFeatures } from '../../../adapters/index.ts';
 import { anyModule, denseDelta, denseSingularValues, distance } from '../dense-delta.ts';
 import { Q } from '../make-adapter.ts';
