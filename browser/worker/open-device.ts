@@ -1,11 +1,10 @@
 /** What runs the graphs in this worker: the GPU by WebGPU where there is one, else WebAssembly. */
 import type { LlamaConfig } from '../../gpu-origin/model/base-model.ts';
-import { BlockWeights, WeightEntries } from '../../gpu-origin/model/block-weights.ts';
+import { BlockWeights, WeightEntries } from '../../gpu-origin/model/web-base.ts';
 import type { Precision } from '../../gpu-origin/model/graph-form.ts';
 import { buildLlamaGraph } from '../../gpu-origin/model/llama-graph.ts';
 import type { RotationSet } from '../../gpu-origin/model/rotation.ts';
-import { SameThread } from '../../gpu-origin/runtime/web/answer-requests.ts';
-import { WasmApi } from '../../gpu-origin/runtime/web/wasm-api.ts';
+import { SameThread, WasmApi } from '../../gpu-origin/runtime/web/wasm-api.ts';
 import type { WasmFactory, WebgpuFactory } from '../../gpu-origin/runtime/web/wasm-module.ts';
 import { WebDevice, WebGpuDevice } from '../../gpu-origin/runtime/web/web-device.ts';
 import type { WebBaseFile } from '../../protocol/index.ts';

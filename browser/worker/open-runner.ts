@@ -5,12 +5,12 @@ import type { GraphKind, Precision } from '../../gpu-origin/model/graph-form.ts'
 import { readConfigJson, readFoldedGains } from '../../gpu-origin/model/web-base.ts';
 import { FINAL_NORM, foldsGains } from '../../gpu-origin/model/prepare-weights.ts';
 import { makeRotations, type RotationSet } from '../../gpu-origin/model/rotation.ts';
-import { readGains } from '../../gpu-origin/runtime/row-delta.ts';
+import { readGains } from '../../gpu-origin/runtime/adapter-batch.ts';
 import { mostTokens } from '../../gpu-origin/runtime/self-test.ts';
 import type { Device } from '../../gpu-origin/runtime/device.ts';
-import { GraphSessions, openHalves } from '../../gpu-origin/runtime/graph-sessions.ts';
+import { GraphSessions, openHalves } from '../../gpu-origin/runtime/bindings.ts';
 import { OrtRunner, PREFILL_CHUNK } from '../../gpu-origin/runtime/ort-runner.ts';
-import { SlotCache } from '../../gpu-origin/runtime/slot-cache.ts';
+import { SlotCache } from '../../gpu-origin/runtime/kv-cache.ts';
 import type { WebGpuDevice } from '../../gpu-origin/runtime/web/web-device.ts';
 import type { WebBaseFile } from '../../protocol/index.ts';
 import { GraftError } from '../errors.ts';
