@@ -161,7 +161,7 @@ module.exports = {
     },
     { ...only('worker', ['adapters/read-head', 'protocol/']), name: 'worker' },
     {
-      ...only('dashboard', ['adapters/', 'protocol/', 'browser/(index|errors)\\.ts$']),
+      ...only('dashboard', ['adapters/', 'protocol/', 'browser/(index|messages)\\.ts$']),
       comment:
         'graft/browser lies beside the page, which loads it as applications do: here are its types alone.',
     },
