@@ -1,12 +1,10 @@
 /** Composition root of the origin: configuration, HTTP, then everything that takes long to load. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HELP } from './config-flags.ts';
-import { ConfigError, readConfig, type Config } from './config.ts';
-import { createApp } from './http/app.ts';
+import { HELP, ConfigError, readConfig, type Config } from './config.ts';
+import { createApp, standaloneMode } from './http/app.ts';
 import { drain, Serving, listen } from './http/serve.ts';
 import { createMetrics } from './http/metrics.ts';
 import type { OriginContext } from './http/origin-context.ts';
-import { standaloneMode } from './http/models.ts';
 import { UsageMemory } from './http/usage.ts';
 import { loadServices } from './load-services.ts';
 import {

@@ -1,5 +1,4 @@
-import type { VllmClient } from '../../gpu-origin/backends/vllm/vllm-client.ts';
-import { failureText } from '../../gpu-origin/backends/vllm/vllm-api.ts';
+import { type VllmClient, failureText } from '../../gpu-origin/backends/vllm/vllm-client.ts';
 import { benchPrompt } from '../load/prompts.ts';
 import { runRequest } from '../load/run-request.ts';
 import type { Target } from '../load/target.ts';

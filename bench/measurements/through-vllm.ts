@@ -1,7 +1,10 @@
 import path from 'node:path';
-import { createVllmClient, type VllmClient } from '../../gpu-origin/backends/vllm/vllm-client.ts';
-import { failureText } from '../../gpu-origin/backends/vllm/vllm-api.ts';
-import { systemClock } from '../../gpu-origin/load-parts.ts';
+import {
+  createVllmClient,
+  type VllmClient,
+  failureText,
+} from '../../gpu-origin/backends/vllm/vllm-client.ts';
+import { systemClock } from '../../gpu-origin/load-services.ts';
 import { readBaseShape } from '../adapters/read-base-shape.ts';
 import { QV, writeRandomAdapter } from '../adapters/write-random-adapter.ts';
 import type { WaveResult } from '../load/run-wave.ts';

@@ -7,7 +7,7 @@ import { ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { Detokenizer, StopScanner } from '../../gpu-origin/generation/answer-text.ts';
 import { Sampler } from '../../gpu-origin/generation/sampler.ts';
-import { ortLibrary } from '../../gpu-origin/runtime/native/ort-library.ts';
+import { ortLibrary } from '../../gpu-origin/runtime/native/native-device.ts';
 import { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
 
 export type Part = 'sampling' | 'detokenizing' | 'SSE' | 'HTTP';

@@ -16,7 +16,7 @@ import {
   type ChatCompletionRequest,
   parseChatCompletion,
 } from '../../protocol/index.ts';
-import { GraftError } from '../errors.ts';
+import { GraftError } from '../messages.ts';
 import type { EngineHere } from './engine-here.ts';
 
 /** The engine shares itself among tenants; a page is one. */

@@ -2,10 +2,8 @@
 import { z } from 'zod';
 import type { AdapterSource } from '../../gpu-origin/engine/ports.ts';
 import { API_ERROR_CODES, type BaseInfo, type ChainEntry, DownloadChain } from '../../protocol/index.ts';
-import { GraftError, type Problem } from '../errors.ts';
-import type { Progress, Serving } from '../messages.ts';
-import { fetchBytes, Refused } from './fetch-bytes.ts';
-import { PrivateFolder, sha256 } from './private-files.ts';
+import { GraftError, type Problem, type Progress, type Serving } from '../messages.ts';
+import { fetchBytes, Refused, PrivateFolder, sha256 } from './stored-files.ts';
 
 /** What answers by a name, root first. */
 export interface Served extends Serving {

@@ -11,13 +11,12 @@ import type {
 import type { GenerationRequest } from '../../gpu-origin/generation/sampling-params.ts';
 import type { GrammarCaller, Grammars } from '../../gpu-origin/grammar/ports.ts';
 import { type ChatTemplate, createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { createTokenizer, type Tokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { createTokenizer, type Tokenizer, engineTokens } from '../../gpu-origin/model/tokenizer.ts';
 import { TokenizerDefinitionJson } from '../../gpu-origin/model/tokenizer-definition.ts';
-import { PromptQueue, type PromptServices } from '../../gpu-origin/prompts/prompt-queue.ts';
-import { tokenBytesOf } from '../../gpu-origin/prompts/token-text.ts';
-import { nextTurn } from '../../gpu-origin/runtime/next-turn.ts';
+import { PromptQueue, type PromptServices } from '../../gpu-origin/prompts/prompt.ts';
+import { nextTurn } from '../../gpu-origin/runtime/device.ts';
 import { constraintsOf, toolUseOf } from '../../protocol/index.ts';
-import { GraftError } from '../errors.ts';
+import { GraftError } from '../messages.ts';
 import type * as Chunk from './grammar-chunk.ts';
 import { openRunnerHere, type RunnerHere, type RunnerHereParams } from './open-runner.ts';
 
@@ -63,7 +62,7 @@ export async function openEngineHere(params: EngineHereParams): Promise<EngineHe
   });
   const engine = new Engine({
     ...{ runner, masks: held, source, clock, random: Math.random, maxQueue: MAX_QUEUE },
-    tokens: tokenBytesOf(tokenizer),
+    tokens: engineTokens(tokenizer),
     eosTokenIds: tokenizer.eosIds,
     adapterBudgetBytes: ADAPTER_BYTES,
   });

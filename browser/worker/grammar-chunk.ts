@@ -3,7 +3,7 @@
  * the rest. A file of its own in the runtime's folder, fetched by who asks for it.
  */
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
-import { grammarTokens } from '../../gpu-origin/grammar/alphabet.ts';
+import { grammarTokens } from '../../gpu-origin/grammar/ebnf.ts';
 import { startLocalLane } from '../../gpu-origin/grammar/grammar-core.ts';
 import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 

@@ -1,8 +1,15 @@
 /** The worker: one engine, one base, whatever adapters the page names. */
 import { config } from 'zod';
 import type { ChatCompletion } from '../../protocol/index.ts';
-import { GraftError, type Problem } from '../errors.ts';
-import type { FromWorker, Opened, Progress, Serving, ToWorker } from '../messages.ts';
+import {
+  GraftError,
+  type Problem,
+  type FromWorker,
+  type Opened,
+  type Progress,
+  type Serving,
+  type ToWorker,
+} from '../messages.ts';
 import { answerChat } from './answer-chat.ts';
 import { Chains, type Served, type UseParams } from './chains.ts';
 import { openEngineHere, type EngineHere } from './engine-here.ts';

@@ -1,5 +1,5 @@
 /** What goes wrong with a base in this browser, in words. */
-import type { BrowserErrorCode } from '../../browser/errors.ts';
+import type { BrowserErrorCode } from '../../browser/messages.ts';
 import type { Problem } from './problem.ts';
 
 /** Thrown where the edge has refused a token, so that its words come through graft/browser. */

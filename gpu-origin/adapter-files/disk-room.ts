@@ -1,6 +1,16 @@
 import { statfs } from 'node:fs/promises';
 import type { ApiError } from '../../protocol/index.ts';
-import type { DiskState } from './ports.ts';
+
+/** What an operator asks of the disk under the adapters' files. */
+export interface DiskState {
+  /** Of whole files, bytes. */
+  readonly usedBytes: number;
+  readonly budgetBytes: number;
+  /** The last file could not be written, and none has been since. */
+  readonly refusing: boolean;
+  /** Writes that the disk refused since the start. */
+  readonly refusals: number;
+}
 
 /** Which files are on the disk, least recently used first, and which of them must go to make room. Pure. */
 export class DiskIndex {

@@ -14,6 +14,7 @@ import {
   anyNeeds,
   checkRequest,
   deadlineExceeded,
+  guardObserver,
   neverFits,
   queueFull,
   shuttingDown,
@@ -23,17 +24,9 @@ import {
   type ServingEngine,
 } from './requests.ts';
 import { KvSlots, PrefixCache } from './kv-places.ts';
-import {
-  guardObserver,
-  type EngineObserver,
-  type AdapterSource,
-  type Clock,
-  type GrammarMasks,
-  type ModelRunner,
-} from './ports.ts';
-import { StepRunner } from './run-step.ts';
+import type { EngineObserver, AdapterSource, Clock, GrammarMasks, ModelRunner } from './ports.ts';
+import { StepRunner, SequenceLifecycle } from './run-step.ts';
 import { Scheduler, type Fits, type Step, type Swap } from './scheduler.ts';
-import { SequenceLifecycle } from './sequence-lifecycle.ts';
 import { handleOf, newSequence, type Sequence } from './sequence.ts';
 
 export { contextFull, deadlineExceeded, NOT_FINITE, noSuchBias } from './requests.ts';

@@ -11,7 +11,7 @@ import {
   ok,
 } from '../../protocol/index.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
-import type { Grammar, ModelRunner } from './ports.ts';
+import type { EngineObserver, Grammar, ModelRunner } from './ports.ts';
 
 export interface EngineRequest {
   /** For logs and the observer; need not be unique. */
@@ -240,3 +240,48 @@ export const NOT_FINITE = 'The model gave no finite output for this request.';
 export const MODEL_FAILED = 'The model failed in the middle of this request.';
 
 export const rowFault = (message: string): ApiError => ({ code: 'internal_error', message });
+
+type Notice = (event: never) => void;
+
+/**
+ * An observer that cannot hurt the loop: what one of its methods throws is told to its own `onFault`, the first time
+ * only, since a method that is broken is so for every token. What `onFault` itself throws is dropped.
+ */
+export function guardObserver(observer: EngineObserver): EngineObserver {
+  const told = new Set<string>();
+  const onFault: NonNullable<EngineObserver['onFault']> = (fault) => {
+    try {
+      observer.onFault?.(fault);
+    } catch {
+      // Nobody is left to tell.
+    }
+  };
+  const guard = <T extends Notice>(name: string, notice: T | undefined): T | undefined => {
+    if (notice === undefined) return undefined;
+    const guarded: Notice = (event) => {
+      try {
+        notice.call(observer, event);
+      } catch (error) {
+        if (told.has(name)) return;
+        told.add(name);
+        onFault({ where: `observer ${name}`, error, requestIds: [] });
+      }
+    };
+    return guarded as T;
+  };
+  const names = [
+    'onStep',
+    'onPark',
+    'onFirstToken',
+    'onToken',
+    'onFinish',
+    'onRefuse',
+    'onAdapterLoad',
+    'onAdapterEvict',
+  ];
+  const entries = (names as (keyof EngineObserver)[]).map((name) => [
+    name,
+    guard(name, observer[name] as Notice | undefined),
+  ]);
+  return { ...(Object.fromEntries(entries) as EngineObserver), onFault };
+}

@@ -1,6 +1,5 @@
 /** Regular languages of characters: from expressions to automata in which one character leads to one state. */
-import { complement, GrammarError, LAST_CODE_POINT, merged, type Work } from './ebnf.ts';
-import type { Range } from './alphabet.ts';
+import { complement, GrammarError, LAST_CODE_POINT, merged, type Work, type Range } from './ebnf.ts';
 
 export type Expression =
   | { readonly kind: 'set'; readonly ranges: readonly Range[] }

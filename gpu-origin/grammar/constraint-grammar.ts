@@ -1,4 +1,4 @@
-/** From what a request says of its answer to the text of a grammar. */
+/** From what a request says of its answer, or of the functions in it, to the text of a grammar. */
 import {
   type ApiError,
   badShape,
@@ -8,8 +8,17 @@ import {
   ok,
   type PlacedConstraint,
   type Result,
+  type FunctionDefinition,
+  type ToolUse,
 } from '../../protocol/index.ts';
-import { automatonRule, regexRule, setExpression, textsRule } from './automaton-rules.ts';
+import {
+  automatonRule,
+  regexRule,
+  setExpression,
+  textsRule,
+  choiceRule,
+  checkClass,
+} from './automaton-rules.ts';
 import { ANY, anyNumberOf, automatonOf } from './automaton.ts';
 import {
   CHARACTERS_A_STEP,
@@ -21,10 +30,11 @@ import {
   Rules,
   tooLarge,
   Work,
+  literal,
+  type Range,
 } from './ebnf.ts';
-import { checkClass } from './read-regex.ts';
 import { schemaRule } from './schema-rules.ts';
-import { literal, type Range } from './alphabet.ts';
+import type { CallFormat } from './ports.ts';
 
 /** Errors: what the grammar cannot hold, or costs too much work, by its place in the body. */
 export function grammarOf(
@@ -119,7 +129,7 @@ const ESCAPES: Record<string, string> = {
 const MAX_GROUPS = 64;
 
 /**
- * A client's grammar in XGrammar's EBNF, its texts and classes put into the alphabet (alphabet.ts says why); the rest
+ * A client's grammar in XGrammar's EBNF, its texts and classes put into the alphabet (ebnf.ts says why); the rest
  * is the client's own, and the compiler says what is wrong with it.
  * @throws GrammarError for texts and classes that do not end, escapes that are none, repetitions that are too long.
  */
@@ -275,4 +285,75 @@ class Reader {
     if (known === undefined) throw new GrammarError(`has an escape '\\${letter ?? ''}', which is none`);
     return known;
   }
+}
+
+const MARK = '<tool_call>';
+
+/** What is before a call's name, between it and its arguments, and behind them. */
+export const CALL_SHAPES: Record<CallFormat, { begin: string; between: string; end: string }> = {
+  hermes: { begin: `${MARK}\n{"name": "`, between: '", "arguments": ', end: '}\n</tool_call>' },
+  json: { begin: '{"name": "', between: '", "parameters": ', end: '}' },
+};
+
+/** Calls of an answer that has to have some; more go in circles. */
+const MAX_CALLS = 16;
+
+interface ToolGrammarRequest {
+  use: ToolUse;
+  format: CallFormat;
+  /** What an answer without calls is held to. */
+  constraint: PlacedConstraint | null;
+  /** Where a function's definition stands in the body. */
+  pathOf: (at: number) => readonly PropertyKey[];
+}
+
+/** Errors: a schema that cannot be held to, where the function is `strict`; a constraint that cannot. */
+export function toolGrammarOf(request: ToolGrammarRequest, work = new Work()): Result<string, ApiError> {
+  const { use, format, constraint, pathOf } = request;
+  const rules = new Rules(work);
+  defineJson(rules);
+  const choices: { text: string; rule: string }[] = [];
+  const { begin, between, end } = CALL_SHAPES[format];
+  for (const [at, definition] of use.functions.entries()) {
+    if (typeof use.choice === 'object' && use.choice.name !== definition.name) continue;
+    const made = argumentsRule(definition, rules, [...pathOf(at), 'parameters']);
+    if (!made.ok) return made;
+    choices.push({ text: definition.name + between, rule: rules.add(`${made.value} ${literal(end)}`) });
+  }
+  return inPlace(constraint?.path ?? [], () => {
+    const named = choiceRule(choices, rules);
+    const call = rules.add(`${literal(begin)} ${named}`);
+    // Of this format there is one: its base writes no second one behind it.
+    const several = use.parallel && format === 'hermes';
+    const calls = several ? rules.add(`${call} ("\\n" ${call}){0,${MAX_CALLS - 1}}`) : call;
+    if (use.choice !== 'auto') return rules.text(calls);
+    if (constraint !== null) return rules.text(`${calls} | ${constraintRule(constraint.constraint, rules)}`);
+    return rules.text(
+      format === 'hermes' ? untilMarked(rules, named, several) : `${calls} | ${unlikeCalls(rules)}`,
+    );
+  });
+}
+
+/** Any text; where a call begins, it is one. Behind it comes any text again, or nothing where there may be one only. */
+function untilMarked(rules: Rules, named: string, several: boolean): string {
+  const rest = rules.add(`${literal(CALL_SHAPES.hermes.begin.slice(MARK.length))} ${named}`);
+  return `TagDispatch((${literal(MARK)}, ${rest}), stop_eos=true, loop_after_dispatch=${several})`;
+}
+
+/** Any text that does not begin as an object. */
+function unlikeCalls(rules: Rules): string {
+  const any = rules.reserve();
+  rules.define(any, `"" | [\\x00-\\x7f] ${any}`);
+  return rules.add(`"" | [\\x00-\\x7a\\x7c-\\x7f] ${any}`);
+}
+
+function argumentsRule(
+  { parameters, strict }: FunctionDefinition,
+  rules: Rules,
+  path: readonly PropertyKey[],
+): Result<string, ApiError> {
+  const schema = { type: 'object', properties: {}, ...parameters };
+  const made = inPlace(path, () => rules.attempt(() => schemaRule(rules, schema)));
+  // Where the work of the whole request is spent, nothing more can be made of it.
+  return made.ok || strict === true || rules.work.isSpent ? made : ok('json_object');
 }

@@ -1,11 +1,8 @@
 /** JSON Schema as a grammar of JSON text: what it lets through is valid, and what it cannot hold is refused by name. */
 import { isMap } from '../../protocol/index.ts';
-import { ANY, type Automaton, automatonOf, both } from './automaton.ts';
-import { automatonRule, regexRule, textsRule } from './automaton-rules.ts';
-import { atPath, cannotHold, GrammarError, type Rules, type Work } from './ebnf.ts';
-import { FORMATS, integerBetween, numberBetween } from './value-patterns.ts';
-import { ObjectRules } from './object-rules.ts';
-import { readRegex } from './read-regex.ts';
+import { ANY, type Automaton, automatonOf, both, anyNumberOf, butNot } from './automaton.ts';
+import { automatonRule, regexRule, textsRule, readRegex } from './automaton-rules.ts';
+import { atPath, cannotHold, GrammarError, type Rules, Work, literal } from './ebnf.ts';
 import {
   areDisjoint,
   assertionsOf,
@@ -288,4 +285,268 @@ function hasType(value: unknown, type: TypeName): boolean {
     default:
       return typeof value === type;
   }
+}
+
+/** Parts of formats; each text that matches is valid, not the other way round. */
+const HOUR_MINUTE = '([01]\\d|2[0-3]):[0-5]\\d';
+const DATE =
+  '[12]\\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))';
+const TIME = `${HOUR_MINUTE}:[0-5]\\d(\\.\\d{1,6})?(Z|[+-]${HOUR_MINUTE})`;
+const BYTE = '(\\d|[1-9]\\d|1\\d\\d|2[0-4]\\d|25[0-5])';
+const LABEL = '[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?';
+const HOST = `${LABEL}(\\.${LABEL}){0,3}`;
+
+/** Values of JSON Schema as regular expressions: its formats, and numbers between bounds. */
+export const FORMATS: ReadonlyMap<string, string> = new Map([
+  ['date', DATE],
+  ['time', TIME],
+  ['date-time', `${DATE}T${TIME}`],
+  [
+    'duration',
+    'P(\\d{1,4}W|\\d{1,4}Y(\\d{1,2}M(\\d{1,3}D)?)?|\\d{1,2}M(\\d{1,3}D)?|\\d{1,3}D|T(\\d{1,4}H(\\d{1,2}M(\\d{1,2}S)?)?|\\d{1,4}M(\\d{1,2}S)?|\\d{1,5}S))',
+  ],
+  ['email', `[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@${LABEL}(\\.${LABEL}){1,3}`],
+  ['hostname', HOST],
+  ['ipv4', `${BYTE}\\.${BYTE}\\.${BYTE}\\.${BYTE}`],
+  ['ipv6', '([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}'],
+  ['uuid', '[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}'],
+  [
+    'uri',
+    `https?://${HOST}(:[1-9]\\d{1,3})?(/[A-Za-z0-9._~-]+)*/?(\\?[A-Za-z0-9._~=&-]+)?(#[A-Za-z0-9._~-]+)?`,
+  ],
+]);
+
+interface Bounds {
+  /** Whole; -Infinity = none. */
+  min: number;
+  max: number;
+  /** The bound itself is left out. */
+  aboveMin: boolean;
+  belowMax: boolean;
+}
+
+/** Digits of a number that has no bound on this side. */
+const MOST_DIGITS = 15;
+const UNBOUNDED = 10 ** MOST_DIGITS - 1;
+const FRACTION = '\\.[0-9]{1,15}';
+/** Anything but zeros. */
+const SOME_FRACTION = '\\.[0-9]{0,14}[1-9]';
+
+/** Whole numbers of JSON: no exponents, no leading zeros. @throws GrammarError when there is no such number. */
+function integerBetween({ min, max, aboveMin, belowMax }: Bounds): string {
+  const low = Math.max(Math.ceil(aboveMin && Number.isInteger(min) ? min + 1 : min), -UNBOUNDED);
+  const high = Math.min(Math.floor(belowMax && Number.isInteger(max) ? max - 1 : max), UNBOUNDED);
+  if (low > high) throw new GrammarError('has no value: the least is above the most');
+  const parts: string[] = [];
+  if (low < 0) parts.push(`-(${wholeBetween(Math.max(1, -high), -low)})`);
+  if (high >= 0) parts.push(wholeBetween(Math.max(0, low), high));
+  return `(${parts.join('|')})`;
+}
+
+/** The same with fractions. @throws GrammarError when there is no such number. */
+function numberBetween(bounds: Bounds): string {
+  const { min, max } = bounds;
+  if (min > max || (min === max && (bounds.aboveMin || bounds.belowMax)))
+    throw new GrammarError('has no value: the least is above the most');
+  const parts: string[] = [];
+  if (min < 0)
+    parts.push(
+      `-${magnitude({
+        ...{ min: Math.max(0, -max), max: -min },
+        ...{ aboveMin: max > 0 ? false : bounds.belowMax, belowMax: bounds.aboveMin },
+      })}`,
+    );
+  if (max > 0 || (max === 0 && !bounds.belowMax))
+    parts.push(magnitude({ ...bounds, min: Math.max(0, min), aboveMin: min >= 0 && bounds.aboveMin }));
+  return `(${parts.join('|')})`;
+}
+
+/** @param bounds of 0 or more, whole. */
+function magnitude({ min, max, aboveMin, belowMax }: Bounds): string {
+  const high = Math.min(max, UNBOUNDED);
+  const parts: string[] = [];
+  // Whole parts from which every fraction stays below the bound.
+  const last = high - 1;
+  if (aboveMin && min <= last) {
+    parts.push(`(${wholeBetween(min, min)})${SOME_FRACTION}`);
+    if (min + 1 <= last) parts.push(`(${wholeBetween(min + 1, last)})(${FRACTION})?`);
+  } else if (min <= last) parts.push(`(${wholeBetween(min, last)})(${FRACTION})?`);
+  if (!belowMax && (high > min || !aboveMin)) parts.push(`(${wholeBetween(high, high)})(\\.0{1,3})?`);
+  if (parts.length === 0) throw new GrammarError('has no value: the least is above the most');
+  return `(${parts.join('|')})`;
+}
+
+/** @param low 0 or more. */
+function wholeBetween(low: number, high: number): string {
+  const parts: string[] = [];
+  const most = String(high).length;
+  for (let digits = String(low).length; digits <= most; digits += 1) {
+    const from = Math.max(low, digits === 1 ? 0 : 10 ** (digits - 1));
+    const to = Math.min(high, 10 ** digits - 1);
+    if (from <= to) parts.push(sameLength(String(from), String(to)));
+  }
+  return parts.join('|');
+}
+
+function sameLength(from: string, to: string): string {
+  if (from === '') return '';
+  const rest = from.length - 1;
+  const any = rest === 0 ? '' : `[0-9]{${rest}}`;
+  const [a, b] = [Number(from[0]), Number(to[0])];
+  const all = (first: number, last: number): string => `[${first}-${last}]${any}`;
+  if (rest === 0) return all(a, b);
+  const lowest = /^0*$/.test(from.slice(1));
+  const highest = /^9*$/.test(to.slice(1));
+  if (a === b && !(lowest && highest)) return `${a}(${sameLength(from.slice(1), to.slice(1))})`;
+  const parts: string[] = [];
+  const first = lowest ? a : a + 1;
+  const last = highest ? b : b - 1;
+  if (!lowest) parts.push(`${a}(${sameLength(from.slice(1), '9'.repeat(rest))})`);
+  if (first <= last) parts.push(all(first, last));
+  if (!highest) parts.push(`${b}(${sameLength('0'.repeat(rest), to.slice(1))})`);
+  return parts.join('|');
+}
+
+type SchemaRule = (schema: unknown, path: readonly PropertyKey[], depth: number) => string;
+
+const MAX_PROPERTIES = 500;
+
+/** Objects of JSON Schema: properties in the schema's order, then additional ones where they are allowed. */
+class ObjectRules {
+  readonly #rules: Rules;
+  readonly #ruleOf: SchemaRule;
+
+  constructor(rules: Rules, ruleOf: SchemaRule) {
+    this.#rules = rules;
+    this.#ruleOf = ruleOf;
+  }
+
+  /**
+   * Additional properties are allowed where the schema says so in words, not where it says nothing: an answer that has
+   * none is valid either way.
+   */
+  of(schema: Schema, path: readonly PropertyKey[], depth: number): string {
+    const properties = mapOf(schema, 'properties', path);
+    const required = new Set(namesOf(schema, path));
+    const { additionalProperties: more } = schema;
+    const names = [...new Set([...Object.keys(properties), ...required])];
+    if (names.length > MAX_PROPERTIES)
+      throw new GrammarError(`has more than ${MAX_PROPERTIES} properties`, [...path, 'properties']);
+    const min = count(schema, 'minProperties', path, MAX_PROPERTIES);
+    const max = count(schema, 'maxProperties', path, MAX_PROPERTIES);
+    if (names.length === 0) return this.#map(schema, more, { min: min ?? 0, max, path, depth });
+    const counted =
+      min !== null && min > required.size
+        ? 'minProperties'
+        : max !== null && max < names.length
+          ? 'maxProperties'
+          : null;
+    if (counted !== null) throw new GrammarError("is not understood beside 'properties'", [...path, counted]);
+    const members = names.map((name) => ({
+      rule: this.#member(name, { properties, more, path, depth }),
+      needed: required.has(name),
+    }));
+    const open = more !== undefined && more !== false;
+    const extra = open
+      ? this.#extra(names, this.#ruleOf(more, [...path, 'additionalProperties'], depth + 1), path)
+      : null;
+    return this.#sequence(members, extra);
+  }
+
+  #member(
+    name: string,
+    {
+      properties,
+      more,
+      path,
+      depth,
+    }: { properties: Schema; more: unknown; path: readonly PropertyKey[]; depth: number },
+  ): string {
+    const key = literal(`${JSON.stringify(name)}:`);
+    if (Object.hasOwn(properties, name))
+      return this.#rules.add(
+        `${key} ws ${this.#ruleOf(properties[name], [...path, 'properties', name], depth + 1)}`,
+      );
+    if (more === false)
+      throw new GrammarError(`needs '${name}', which the schema does not allow`, [...path, 'required']);
+    return this.#rules.add(
+      `${key} ws ${more === undefined ? 'json_value' : this.#ruleOf(more, [...path, 'additionalProperties'], depth + 1)}`,
+    );
+  }
+
+  /**
+   * Two rules for each property: one where others stand before it, one where it is the first. Both go on without it
+   * where it is not needed.
+   */
+  #sequence(members: readonly { rule: string; needed: boolean }[], extra: string | null): string {
+    let later = extra === null ? '""' : this.#rules.add(`("," ws ${extra})*`);
+    let first = extra === null ? null : this.#rules.add(`${extra} ("," ws ${extra})*`);
+    let mayBeEmpty = true;
+    for (const { rule, needed } of [...members].reverse()) {
+      const after = later;
+      later = this.#rules.add(needed ? `"," ws ${rule} ${after}` : `"," ws ${rule} ${after} | ${after}`);
+      const here = `${rule} ${after}`;
+      first = this.#rules.add(needed || first === null ? here : `${here} | ${first}`);
+      mayBeEmpty &&= !needed;
+    }
+    return this.#rules.add(`"{" ws ${mayBeEmpty ? `(${first!} ws)?` : `${first!} ws`} "}"`);
+  }
+
+  /** Any names, all with values of one kind. */
+  #map(
+    schema: Schema,
+    more: unknown,
+    {
+      min,
+      max,
+      path,
+      depth,
+    }: { min: number; max: number | null; path: readonly PropertyKey[]; depth: number },
+  ): string {
+    if (max !== null && min > max)
+      throw new GrammarError("is above 'maxProperties'", [...path, 'minProperties']);
+    // `properties: {}`, as functions without parameters have it.
+    const none = more === false || (more === undefined && 'properties' in schema);
+    if (none && min > 0)
+      throw new GrammarError('is more than the schema has properties for', [...path, 'minProperties']);
+    if (none || max === 0) return this.#rules.add('"{" ws "}"');
+    if (min === 0 && max === null && (more === undefined || more === true)) return 'json_object';
+    const value =
+      more === undefined ? 'json_value' : this.#ruleOf(more, [...path, 'additionalProperties'], depth + 1);
+    const member = this.#rules.add(`json_string ":" ws ${value}`);
+    // Names that repeat would count as one.
+    if (min > 1) throw new GrammarError('is understood up to 1', [...path, 'minProperties']);
+    atPath(path, () => this.#rules.times(max ?? 0));
+    const others = max === null ? `("," ws ${member})*` : `("," ws ${member}){0,${max - 1}}`;
+    return this.#rules.add(
+      `"{" ws ${min === 0 ? `(${member} ${others} ws)?` : `${member} ${others} ws`} "}"`,
+    );
+  }
+
+  /** A member with another name than these. */
+  #extra(names: readonly string[], value: string, path: readonly PropertyKey[]): string {
+    return atPath([...path, 'properties'], () => {
+      const others = butNot(ANYTHING, names, this.#rules.work);
+      return this.#rules.add(
+        `"\\"" ${automatonRule(others, { rules: this.#rules, inJson: true })} ":" ws ${value}`,
+      );
+    });
+  }
+}
+
+const ANYTHING = automatonOf(anyNumberOf(ANY), new Work());
+
+function mapOf(schema: Schema, keyword: string, path: readonly PropertyKey[]): Schema {
+  const value = schema[keyword];
+  if (value === undefined) return {};
+  if (!isMap(value)) throw new GrammarError('must be an object', [...path, keyword]);
+  return value;
+}
+
+function namesOf(schema: Schema, path: readonly PropertyKey[]): string[] {
+  const value = schema['required'];
+  if (value === undefined) return [];
+  if (!Array.isArray(value) || !value.every((name) => typeof name === 'string'))
+    throw new GrammarError('must be a list of names', [...path, 'required']);
+  return value;
 }

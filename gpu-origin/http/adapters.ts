@@ -19,8 +19,7 @@ import {
   Tenant,
   VerifyRequest,
 } from '../../protocol/index.ts';
-import { evaluateAdapter } from '../trials/evaluate-adapter.ts';
-import { verifyAdapter } from '../trials/verify-adapter.ts';
+import { evaluateAdapter, verifyAdapter } from '../trials/verify-adapter.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { OWN_TENANT, parseJson } from './read-request.ts';
 

@@ -3,7 +3,7 @@ import { type ApiError, constraintsOf, ok, type Result, toolUseOf } from '../../
 import type { Grammar } from '../engine/ports.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
 import type { AskedTools, CallFormat, GrammarCaller } from '../grammar/ports.ts';
-import { CALL_SHAPES } from '../grammar/tool-grammar.ts';
+import { CALL_SHAPES } from '../grammar/constraint-grammar.ts';
 import type { Services } from './origin-context.ts';
 
 /** The functions that the answers to a request may call, and how calls are written; null when there are none. */

@@ -14,10 +14,9 @@ import {
 } from '../../protocol/index.ts';
 import { deadlineExceeded, type EngineHandle } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import { unknownToken } from '../prompts/prompt.ts';
+import { unknownToken, encodeInTurn, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
 import { trackUsage } from './completions.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { encodeInTurn, type PromptCaller, type PromptServices } from '../prompts/prompt-queue.ts';
 import { ignoredHeaders, readAsked } from './read-request.ts';
 import { pause } from './run-prompts.ts';
 

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { DiskState } from '../adapter-files/ports.ts';
+import type { DiskState } from '../adapter-files/disk-room.ts';
 import type { EngineObserver, ServingEngine } from '../engine/engine.ts';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];

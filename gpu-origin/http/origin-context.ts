@@ -1,16 +1,16 @@
-import {
-  type ApiError,
-  type ChainEntry,
-  type Model,
-  type Result,
-  type SignatureProblem,
-  type SigningKey,
-  type Traceparent,
+import type {
+  ApiError,
+  ChainEntry,
+  Model,
+  Result,
+  SignatureProblem,
+  SigningKey,
+  Traceparent,
 } from '../../protocol/index.ts';
-import type { AdapterFileStore } from '../adapter-files/ports.ts';
+import type { AdapterFileStore } from '../adapter-files/adapter-store.ts';
 import type { ServingEngine } from '../engine/engine.ts';
 import type { Grammars } from '../grammar/ports.ts';
-import type { PromptServices } from '../prompts/prompt-queue.ts';
+import type { PromptServices } from '../prompts/prompt.ts';
 import type { Metrics } from './metrics.ts';
 import type { ConnectionEnv, Serving } from './serve.ts';
 import type { UsageMemory } from './usage.ts';

@@ -15,11 +15,10 @@ import {
   type TokenizeAnswer,
   type TokenizeRequest,
 } from '../../protocol/index.ts';
-import type { Steps } from '../model/text-steps.ts';
-import { promptOf, type SinglePrompt } from '../prompts/prompt.ts';
-import { tokenText } from '../prompts/token-text.ts';
+import type { Steps } from '../model/tokenizer.ts';
+import { promptOf, type SinglePrompt, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
+import { tokenText } from '../model/tokenizer.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import type { PromptCaller, PromptServices } from '../prompts/prompt-queue.ts';
 import { type Directive, ignoredHeaders, readAsked } from './read-request.ts';
 
 /** Tokens whose texts are put together in one step. */

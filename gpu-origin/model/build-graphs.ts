@@ -17,7 +17,7 @@ import {
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
-import { WeightEntries } from './block-weights.ts';
+import { WeightEntries } from './web-base.ts';
 import { fileDigest } from './read-file.ts';
 import {
   GRAPH_FILE_ALIGNMENT,

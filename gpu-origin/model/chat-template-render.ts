@@ -1,5 +1,5 @@
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
-import type { Steps } from './text-steps.ts';
+import type { Steps } from './tokenizer.ts';
 
 /** Messages that a template's loop handles in a step: some 50 microseconds each. */
 const MESSAGES_A_STEP = 32;
@@ -123,13 +123,6 @@ function* loop(node: Node, items: readonly Value[], { interpreter, environment }
 const evaluate = (node: Node, { interpreter, environment }: Scope): Value =>
   interpreter.evaluate(node as never, environment);
 
-/**
- * What templates do with white space, as Python does it: `str.strip`, `lstrip`, `rstrip` and `split`, and the filter
- * `trim`. The template library has JavaScript's `trim`, which also takes U+FEFF and leaves U+001C to U+001F and U+0085,
- * and it ignores which characters it is to strip (Qwen 3: `.strip('\n')`). And what is equal: the library has
- * JavaScript's `==`, by which a system message of blanks alone is `false`, and Llama 2's template leaves it out.
- */
-
 /** `str.isspace` of Python 3 with Unicode 15: bidirectional type WS, B or S, or category Zs. */
 const BLANK = String.raw`[\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]`;
 const BLANKS_ONLY = new RegExp(`^${BLANK}*$`);
@@ -181,8 +174,12 @@ function stringOf(value: unknown): string {
 }
 
 /**
- * Makes a template call Python's own. Only white space can be named as the characters to strip: contents are guarded
- * behind white space and nothing else. What else is written stays the library's.
+ * What templates do with white space, as Python does it: `str.strip`, `lstrip`, `rstrip` and `split`, and the filter
+ * `trim`. The template library has JavaScript's `trim`, which also takes U+FEFF and leaves U+001C to U+001F and U+0085,
+ * and it ignores which characters it is to strip (Qwen 3: `.strip('\n')`). And what is equal: the library has
+ * JavaScript's `==`, by which a system message of blanks alone is `false`, and Llama 2's template leaves it out. Makes
+ * a template call Python's own. Only white space can be named as the characters to strip: contents are guarded behind
+ * white space and nothing else. What else is written stays the library's.
  * @param node of a parsed template; changed in place.
  */
 export function usePython(node: unknown): void {

@@ -1,4 +1,7 @@
-/** A GGUF file on disk, or one in parts: header, metadata and tensor table at once, tensors read on demand. */
+/**
+ * A GGUF file on disk, or one in parts: header, metadata and tensor table at once, tensors read on demand; ggml's block
+ * formats to float32 (layouts: ggml `src/ggml-common.h`).
+ */
 import { closeSync, existsSync, fstatSync, openSync } from 'node:fs';
 import {
   AdapterFormatError,
@@ -7,8 +10,9 @@ import {
   type GgufTensor,
   type GgufValue,
   parseGgufHeader,
+  GGML_TYPES,
+  type GgmlType,
 } from '../../adapters/index.ts';
-import { dequantize } from './dequantize.ts';
 import { readFully } from './read-file.ts';
 
 /** Read at first; SmolLM2's header is 1.8 MB, a 256k vocabulary with merges about 15 MB. */
@@ -128,4 +132,204 @@ function readExactly(path: string, fd: number, bytes: number, position: number):
   const data = new Uint8Array(bytes);
   if (!readFully(fd, data, position)) throw new GgufError(`${path} became shorter while it was read`);
   return data;
+}
+
+/** Types without blocks; {@link DECODE} has the others. */
+const PLAIN: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16']);
+
+/** @returns names of the types that can be read. */
+export const knownBlockFormats = (): string[] => [...PLAIN, ...Object.keys(DECODE)];
+
+/** @returns null for a ggml type that is not supported. */
+export function blockFormat(type: number): GgmlType | null {
+  const format = GGML_TYPES.get(type);
+  return format !== undefined && (PLAIN.has(format.name) || format.name in DECODE) ? format : null;
+}
+
+const scratch = new DataView(new ArrayBuffer(4));
+
+/** IEEE binary16 bits to a number. */
+export function halfToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+function bfloatToNumber(bits: number): number {
+  scratch.setUint32(0, bits << 16);
+  return scratch.getFloat32(0);
+}
+
+type Decode = (raw: Uint8Array, view: DataView, at: number, out: Float32Array, to: number) => void;
+
+const half = (view: DataView, at: number): number => halfToNumber(view.getUint16(at, true));
+
+/** Eight 6-bit scales and eight 6-bit minima in 12 bytes (`get_scale_min_k4` in ggml-quants.c). */
+function scaleAndMin(raw: Uint8Array, scales: number, j: number): { scale: number; min: number } {
+  const low = raw[scales + j]!;
+  const high = raw[scales + j + 4]!;
+  if (j < 4) return { scale: low & 63, min: high & 63 };
+  return { scale: (high & 15) | ((raw[scales + j - 4]! >> 6) << 4), min: (high >> 4) | ((low >> 6) << 4) };
+}
+
+/** `kvalues_iq4nl` */
+const IQ4_VALUES = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113] as const;
+
+function iq4(raw: Uint8Array, at: number, scale: number, out: Float32Array, to: number): void {
+  for (let i = 0; i < 16; i++) {
+    out[to + i] = scale * IQ4_VALUES[raw[at + i]! & 15]!;
+    out[to + 16 + i] = scale * IQ4_VALUES[raw[at + i]! >> 4]!;
+  }
+}
+
+const DECODE: Record<string, Decode> = {
+  Q4_0(raw, view, at, out, to) {
+    const d = half(view, at);
+    for (let i = 0; i < 16; i++) {
+      const byte = raw[at + 2 + i]!;
+      out[to + i] = ((byte & 15) - 8) * d;
+      out[to + 16 + i] = ((byte >> 4) - 8) * d;
+    }
+  },
+  Q4_1(raw, view, at, out, to) {
+    const d = half(view, at);
+    const min = half(view, at + 2);
+    for (let i = 0; i < 16; i++) {
+      const byte = raw[at + 4 + i]!;
+      out[to + i] = (byte & 15) * d + min;
+      out[to + 16 + i] = (byte >> 4) * d + min;
+    }
+  },
+  Q5_0(raw, view, at, out, to) {
+    const d = half(view, at);
+    const high = view.getUint32(at + 2, true);
+    for (let i = 0; i < 16; i++) {
+      const byte = raw[at + 6 + i]!;
+      out[to + i] = (((byte & 15) | (((high >>> i) & 1) << 4)) - 16) * d;
+      out[to + 16 + i] = (((byte >> 4) | (((high >>> (i + 16)) & 1) << 4)) - 16) * d;
+    }
+  },
+  Q5_1(raw, view, at, out, to) {
+    const d = half(view, at);
+    const min = half(view, at + 2);
+    const high = view.getUint32(at + 4, true);
+    for (let i = 0; i < 16; i++) {
+      const byte = raw[at + 8 + i]!;
+      out[to + i] = ((byte & 15) | (((high >>> i) & 1) << 4)) * d + min;
+      out[to + 16 + i] = ((byte >> 4) | (((high >>> (i + 16)) & 1) << 4)) * d + min;
+    }
+  },
+  Q8_0(_raw, view, at, out, to) {
+    const d = half(view, at);
+    for (let i = 0; i < 32; i++) out[to + i] = view.getInt8(at + 2 + i) * d;
+  },
+  Q2_K(raw, view, at, out, to) {
+    const d = half(view, at + 80);
+    const dmin = half(view, at + 82);
+    for (let group = 0; group < 16; group++) {
+      const scales = raw[at + group]!;
+      const shift = 2 * ((group >> 1) & 3);
+      const values = at + 16 + (group >> 3) * 32 + (group & 1) * 16;
+      for (let i = 0; i < 16; i++)
+        out[to + group * 16 + i] =
+          d * (scales & 15) * ((raw[values + i]! >> shift) & 3) - dmin * (scales >> 4);
+    }
+  },
+  Q3_K(raw, view, at, out, to) {
+    const d = half(view, at + 108);
+    const scales = at + 96;
+    for (let group = 0; group < 16; group++) {
+      // Sixteen 6-bit scales: eight bytes of low halves, four of high pairs of bits.
+      const low = (raw[scales + (group & 7)]! >> (group < 8 ? 0 : 4)) & 15;
+      const scale = (low | (((raw[scales + 8 + (group & 3)]! >> (2 * (group >> 2))) & 3) << 4)) - 32;
+      const shift = 2 * ((group >> 1) & 3);
+      const bit = 1 << (group >> 1);
+      const values = at + 32 + (group >> 3) * 32 + (group & 1) * 16;
+      const high = at + (group & 1) * 16;
+      for (let i = 0; i < 16; i++)
+        out[to + group * 16 + i] =
+          d * scale * (((raw[values + i]! >> shift) & 3) - (raw[high + i]! & bit ? 0 : 4));
+    }
+  },
+  Q4_K(raw, view, at, out, to) {
+    const d = half(view, at);
+    const dmin = half(view, at + 2);
+    for (let j = 0; j < 8; j++) {
+      const { scale, min } = scaleAndMin(raw, at + 4, j);
+      const values = at + 16 + (j >> 1) * 32;
+      const shift = j & 1 ? 4 : 0;
+      for (let i = 0; i < 32; i++)
+        out[to + j * 32 + i] = d * scale * ((raw[values + i]! >> shift) & 15) - dmin * min;
+    }
+  },
+  Q5_K(raw, view, at, out, to) {
+    const d = half(view, at);
+    const dmin = half(view, at + 2);
+    for (let j = 0; j < 8; j++) {
+      const { scale, min } = scaleAndMin(raw, at + 4, j);
+      const values = at + 48 + (j >> 1) * 32;
+      const shift = j & 1 ? 4 : 0;
+      for (let i = 0; i < 32; i++) {
+        const high = (raw[at + 16 + i]! >> j) & 1;
+        out[to + j * 32 + i] = d * scale * (((raw[values + i]! >> shift) & 15) | (high << 4)) - dmin * min;
+      }
+    }
+  },
+  Q6_K(raw, view, at, out, to) {
+    const d = half(view, at + 208);
+    for (let n = 0; n < 2; n++) {
+      const low = at + n * 64;
+      const high = at + 128 + n * 32;
+      const scales = at + 192 + n * 8;
+      for (let i = 0; i < 32; i++) {
+        const s = i >> 4;
+        const bits = raw[high + i]!;
+        const a = raw[low + i]!;
+        const b = raw[low + 32 + i]!;
+        const base = to + n * 128 + i;
+        out[base] = d * view.getInt8(scales + s) * (((a & 15) | ((bits & 3) << 4)) - 32);
+        out[base + 32] = d * view.getInt8(scales + s + 2) * (((b & 15) | (((bits >> 2) & 3) << 4)) - 32);
+        out[base + 64] = d * view.getInt8(scales + s + 4) * (((a >> 4) | (((bits >> 4) & 3) << 4)) - 32);
+        out[base + 96] = d * view.getInt8(scales + s + 6) * (((b >> 4) | ((bits >> 6) << 4)) - 32);
+      }
+    }
+  },
+  IQ4_NL(raw, view, at, out, to) {
+    iq4(raw, at + 2, half(view, at), out, to);
+  },
+  IQ4_XS(raw, view, at, out, to) {
+    const d = half(view, at);
+    const high = view.getUint16(at + 2, true);
+    for (let j = 0; j < 8; j++) {
+      const low = (raw[at + 4 + (j >> 1)]! >> (4 * (j & 1))) & 15;
+      const scale = (low | (((high >> (2 * j)) & 3) << 4)) - 32;
+      iq4(raw, at + 8 + j * 16, d * scale, out, to + j * 32);
+    }
+  },
+};
+
+/**
+ * @param type ggml_type, one that `blockFormat` knows.
+ * @param raw whole blocks, little-endian.
+ */
+export function dequantize(type: number, raw: Uint8Array): Float32Array<ArrayBuffer> {
+  const format = blockFormat(type);
+  if (format === null) throw new Error(`ggml type ${type} is not supported`);
+  const blocks = raw.length / format.bytes;
+  const out = new Float32Array(blocks * format.elements);
+  const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
+  if (format.name === 'F32') for (let i = 0; i < out.length; i++) out[i] = view.getFloat32(i * 4, true);
+  else if (format.name === 'F16')
+    for (let i = 0; i < out.length; i++) out[i] = halfToNumber(view.getUint16(i * 2, true));
+  else if (format.name === 'BF16')
+    for (let i = 0; i < out.length; i++) out[i] = bfloatToNumber(view.getUint16(i * 2, true));
+  else {
+    const decode = DECODE[format.name] as Decode;
+    for (let block = 0; block < blocks; block++)
+      decode(raw, view, block * format.bytes, out, block * format.elements);
+  }
+  return out;
 }

@@ -7,14 +7,31 @@ import {
   readHeaderLength,
   type TensorEntry,
   toFloat32,
+  GGML_TYPES,
+  ROWS_PERMUTED,
+  unpermuteRows,
 } from '../../adapters/index.ts';
 import { baseIdOf } from '../../protocol/index.ts';
-import { type BaseModel, BaseModelError } from './base-model.ts';
-import { FREQUENCIES, HEAD, refuseOtherHead, refuseUnused, splitFused } from './stored-tensors.ts';
+import {
+  type BaseModel,
+  BaseModelError,
+  checkConfig,
+  type Family,
+  type LayerAttention,
+  type LlamaConfig,
+  PLAIN_FAMILY,
+  type Rope,
+  LINEAR_KINDS,
+  linearShape,
+  moduleName,
+  storedLinears,
+  storedShape,
+} from './base-model.ts';
 import { fileDigest, readFully } from './read-file.ts';
-import { readHubConfig, refuseOtherModels } from './hub-config.ts';
-import { loadGgufBase } from './load-gguf-base.ts';
+import { readHubConfig, refuseOtherModels, linearDivisors, longRopeScale } from './hub-config.ts';
 import type { TokenizerSource } from './load-tokenizer.ts';
+import { blockFormat, knownBlockFormats, type GgufFile, readGguf } from './gguf.ts';
+import { FINAL_NORM, keptGains, mlpNorm } from './prepare-weights.ts';
 
 /** @param path a .gguf file or a Hugging Face folder. @throws BaseModelError | GgufError */
 export async function loadBase(
@@ -149,4 +166,352 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
     close();
     throw error;
   }
+}
+
+/** llama.cpp's tensor names for Hugging Face's. */
+const GGUF_NAMES: [RegExp, string][] = [
+  [/^model\.embed_tokens\.weight$/, 'token_embd.weight'],
+  [/^model\.norm\.weight$/, 'output_norm.weight'],
+  [/^lm_head\.weight$/, 'output.weight'],
+  [/^model\.layers\.(\d+)\.input_layernorm\.weight$/, 'blk.$1.attn_norm.weight'],
+  [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.ffn_norm.weight'],
+  [/^model\.layers\.(\d+)\.self_attn\.([qk])_norm\.weight$/, 'blk.$1.attn_$2_norm.weight'],
+  [/^model\.layers\.(\d+)\.self_attn\.qkv_proj\.weight$/, 'blk.$1.attn_qkv.weight'],
+  [/^model\.layers\.(\d+)\.mlp\.gate_up_proj\.weight$/, 'blk.$1.ffn_up.weight'],
+  [/^model\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)$/, 'blk.$1.attn_$2.$3'],
+  [/^model\.layers\.(\d+)\.self_attn\.o_proj\.(weight|bias)$/, 'blk.$1.attn_output.$2'],
+  [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\.(weight|bias)$/, 'blk.$1.ffn_$2.$3'],
+];
+
+/** Gemma's norms: `post_attention_layernorm` stands behind the attention. */
+const GEMMA_NAMES: [RegExp, string][] = [
+  [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.post_attention_norm.weight'],
+  [/^model\.layers\.(\d+)\.pre_feedforward_layernorm\.weight$/, 'blk.$1.ffn_norm.weight'],
+  [/^model\.layers\.(\d+)\.post_feedforward_layernorm\.weight$/, 'blk.$1.post_ffw_norm.weight'],
+];
+
+function ggufName(name: string, config: LlamaConfig): string {
+  for (const [pattern, replacement] of [...(config.postNorms ? GEMMA_NAMES : []), ...GGUF_NAMES])
+    if (pattern.test(name)) return name.replace(pattern, replacement);
+  throw new Error(`no GGUF name is known for ${name}`);
+}
+
+/** `SmolLM2-135M-Instruct.Q4_1.gguf` is served as `smollm2-135m-instruct`: the same base in another quantization has the same id. */
+export function idOfGgufFile(path: string): string {
+  return baseIdOf(
+    basename(path)
+      .replace(/(-\d{5}-of-\d{5})?\.gguf$/i, '')
+      .replace(/[.-](I?Q\d\w*|[BF]16|F?32|BF16)$/i, ''),
+  );
+}
+
+/** @throws BaseModelError that names a quantization which cannot be read. */
+function refuseQuantizations(file: GgufFile): void {
+  for (const { name, type } of file.tensors.values())
+    if (blockFormat(type) === null)
+      throw new BaseModelError(
+        `${file.path} is quantized as ${GGML_TYPES.get(type)?.name ?? `ggml type ${type}`} (tensor ${name}), which is not ` +
+          `supported; ${knownBlockFormats().join(', ')} are`,
+      );
+}
+
+/** Of one file its own; of several that of the lines `<sha256>`, in order. */
+async function digestOf(file: GgufFile): Promise<string> {
+  if (file.parts.length === 1) return fileDigest(file.path);
+  const hash = createHash('sha256');
+  for (const part of file.parts) hash.update(`${await fileDigest(part)}\n`);
+  return hash.digest('hex');
+}
+
+/** @throws GgufError | BaseModelError */
+export async function loadGgufBase(params: {
+  path: string;
+  id?: string | undefined;
+}): Promise<{ base: BaseModel; file: GgufFile }> {
+  const file = readGguf(params.path);
+  try {
+    return { base: await openBase(file, params.id), file };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+async function openBase(file: GgufFile, id: string | undefined): Promise<BaseModel> {
+  const config = readGgufConfig(file);
+  refuseQuantizations(file);
+  const read: readonly string[] = Object.values(ROPE_TENSORS);
+  const weights = [...file.tensors.keys()].filter((name) => !read.includes(name));
+  refuseUnused(weights, config, (name) => ggufName(name, config));
+  const permuted = ROWS_PERMUTED.get(config.family) === true;
+  const base: BaseModel = {
+    id: id ?? idOfGgufFile(file.path),
+    digest: await digestOf(file),
+    config,
+    tensor(name, shape) {
+      const stored = ggufName(name, config);
+      const tensor = file.tensors.get(stored);
+      if (tensor === undefined) throw new BaseModelError(`the base lacks ${stored} (${name})`);
+      if (tensor.shape.join() !== shape.join())
+        throw new BaseModelError(
+          `${stored} has shape [${tensor.shape.join(', ')}], [${shape.join(', ')}] is needed`,
+        );
+      const values = file.readTensor(stored);
+      const attention = /self_attn\.([qk])_proj\./.exec(name)?.[1];
+      if (!permuted || attention === undefined) return values;
+      const heads = attention === 'q' ? config.heads : config.kvHeads;
+      const bytes = new Uint8Array(values.buffer);
+      return new Float32Array(unpermuteRows(bytes, heads, values.BYTES_PER_ELEMENT * (shape[1] ?? 1)).buffer);
+    },
+    close: () => file.close(),
+  };
+  return splitFused(base);
+}
+
+const FAMILIES: readonly Family[] = ['llama', 'qwen2', 'qwen3', 'gemma3', 'smollm3', 'phi3'];
+
+/** Tensors that are read into the configuration: stretched frequencies. */
+const ROPE_TENSORS = {
+  divisors: 'rope_freqs.weight',
+  short: 'rope_factors_short.weight',
+  long: 'rope_factors_long.weight',
+} as const;
+
+/** SmolLM3's layers without rotary positions: every fourth. */
+const NO_ROPE_STEP = 4;
+/** Gemma 3: every sixth layer sees all, the others turn by a theta of 10,000. */
+const GEMMA_PATTERN = 6;
+const GEMMA_LOCAL_THETA = 10_000;
+/** Gemma 3 27B alone does not scale by its heads' size. */
+const GEMMA_27B_LAYERS = 62;
+
+class Metadata {
+  constructor(
+    private readonly file: GgufFile,
+    readonly family: Family,
+  ) {}
+
+  value(key: string): unknown {
+    return this.file.metadata.get(`${this.family}.${key}`);
+  }
+
+  number(key: string, fallback?: number): number {
+    const value = this.value(key) ?? fallback;
+    if (typeof value !== 'number')
+      throw new BaseModelError(`the base's metadata lacks ${this.family}.${key}, as one number`);
+    return value;
+  }
+}
+
+/** Elsewhere llama.cpp reads no window, whatever the file says. */
+const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma3', 'phi3']);
+
+function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
+  const { family } = metadata;
+  // 0 says that there is none (Phi-4).
+  const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', 0)) || null;
+  const pattern = metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN;
+  const slides = (layer: number): boolean => {
+    if (family !== 'gemma3') return true;
+    // Without a window all layers are global ones.
+    if (window === null) return false;
+    return Array.isArray(pattern) ? Boolean(pattern[layer]) : (layer + 1) % Number(pattern) !== 0;
+  };
+  return Array.from({ length: layers }, (_, layer) => ({
+    window: slides(layer) ? window : null,
+    rope:
+      family === 'smollm3' && (layer + 1) % NO_ROPE_STEP === 0
+        ? null
+        : family === 'gemma3' && slides(layer)
+          ? 'localRope'
+          : 'rope',
+  }));
+}
+
+/**
+ * What every frequency is divided by. As in llama.cpp, files that name no kind of scaling are stretched linearly, and
+ * `rope.scale_linear` is the older name of the factor.
+ * @throws BaseModelError for kinds that are not supported.
+ */
+function stretchOf(metadata: Metadata, longRope: boolean): number {
+  const type = metadata.value('rope.scaling.type') ?? 'linear';
+  if (type === 'none') return 1;
+  if (type !== 'linear' && !(type === 'longrope' && longRope))
+    throw new BaseModelError(`the base uses rotary scaling "${String(type)}", which is not supported`);
+  // 0 says that there is none.
+  return metadata.number('rope.scaling.factor', metadata.number('rope.scale_linear', 0)) || 1;
+}
+
+/** @returns the rotary positions, and how many tokens they are right for. */
+function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Rope; context: number } {
+  const dim = metadata.number('rope.dimension_count', headDim);
+  if (dim !== headDim && metadata.family !== 'phi3')
+    throw new BaseModelError(
+      `rotary positions of a part of each head (${metadata.family}.rope.dimension_count is ${dim}, a head has ` +
+        `${headDim} numbers) are not supported`,
+    );
+  const theta = metadata.number('rope.freq_base', metadata.family === 'gemma3' ? 1_000_000 : 10_000);
+  const context = metadata.number('context_length');
+  const longRope = file.tensors.has(ROPE_TENSORS.short);
+  const tensor = longRope ? ROPE_TENSORS.short : ROPE_TENSORS.divisors;
+  const stretch = stretchOf(metadata, longRope);
+  const stored = file.tensors.has(tensor) ? file.readTensor(tensor) : null;
+  const original = longRope ? metadata.number('rope.scaling.original_context_length', context) : context;
+  return {
+    rope: {
+      theta,
+      dim,
+      divisors:
+        stretch === 1 ? stored : (stored?.map((one) => one * stretch) ?? linearDivisors(stretch, dim)),
+      scale: metadata.number(
+        'rope.scaling.attn_factor',
+        longRope ? longRopeScale(context / original, original) : 1,
+      ),
+    },
+    context: Math.min(context, original),
+  };
+}
+
+/**
+ * A GGUF's metadata as the graph builder's configuration; defaults and patterns as in llama.cpp's `llama-model.cpp`.
+ * @throws BaseModelError
+ */
+function readGgufConfig(file: GgufFile): LlamaConfig {
+  const architecture = String(file.metadata.get('general.architecture'));
+  const family = FAMILIES.find((name) => name === architecture);
+  if (family === undefined)
+    throw new BaseModelError(
+      `the base's architecture ${architecture} is not supported; ${FAMILIES.join(', ')} are`,
+    );
+  const metadata = new Metadata(file, family);
+  for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
+    if (metadata.value(cap) !== undefined)
+      throw new BaseModelError(`soft caps on logits (${cap}) are not supported`);
+  const heads = metadata.number('attention.head_count');
+  const hidden = metadata.number('embedding_length');
+  const layers = metadata.number('block_count');
+  const gemma = family === 'gemma3';
+  const headDim = metadata.number('attention.key_length', hidden / heads);
+  const { rope, context } = ropeOf(file, metadata, headDim);
+  return checkConfig({
+    ...PLAIN_FAMILY,
+    family,
+    hidden,
+    layers,
+    heads,
+    kvHeads: metadata.number('attention.head_count_kv', heads),
+    headDim,
+    ffn: metadata.number('feed_forward_length'),
+    vocab: file.tensors.get('token_embd.weight')?.shape[0] ?? metadata.number('vocab_size'),
+    context,
+    rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
+    rope,
+    localRope: gemma
+      ? {
+          theta: metadata.number('rope.freq_base_swa', GEMMA_LOCAL_THETA),
+          dim: headDim,
+          divisors: null,
+          scale: 1,
+        }
+      : null,
+    attention: attentionOf(metadata, layers),
+    attentionScale: gemma ? (layers === GEMMA_27B_LAYERS ? hidden / heads : headDim) ** -0.5 : null,
+    tiedHead: !file.tensors.has('output.weight'),
+    qkvBias: file.tensors.has('blk.0.attn_q.bias'),
+    qkNorm: family === 'qwen3' || gemma,
+    postNorms: gemma,
+    activation: gemma ? 'gelu_tanh' : 'silu',
+    embeddingScale: gemma ? Math.fround(Math.sqrt(hidden)) : 1,
+    fused: family === 'phi3',
+  });
+}
+
+/** Rotary frequencies, which follow from the configuration; older Hugging Face checkpoints carry them. */
+const FREQUENCIES = /(?:^|\.)rotary_emb\.(?:inv_freq|cos_cached|sin_cached)$/;
+
+const EMBEDDING = 'model.embed_tokens.weight';
+const HEAD = 'lm_head.weight';
+
+/** @returns Hugging Face names of all that `prepareWeights` reads, as they are stored. */
+export function neededTensors(config: LlamaConfig): Set<string> {
+  const names = new Set([EMBEDDING, FINAL_NORM]);
+  if (!config.tiedHead) names.add(HEAD);
+  for (let layer = 0; layer < config.layers; layer++) {
+    names.add(`model.layers.${layer}.input_layernorm.weight`);
+    names.add(`model.layers.${layer}.${mlpNorm(config)}.weight`);
+    for (const [path] of keptGains(config)) names.add(`model.layers.${layer}.${path}.weight`);
+    for (const { name, kinds } of storedLinears(config, layer)) {
+      names.add(`${name}.weight`);
+      if (config.qkvBias && 'qkv'.includes(kinds[0]!)) names.add(`${name}.bias`);
+    }
+  }
+  return names;
+}
+
+/**
+ * A base's tensors as they are stored, against those that its graphs use: one that nobody reads would be served wrong
+ * in silence.
+ * @param stored names as the file has them.
+ * @param storedName how the file calls a tensor of Hugging Face's.
+ * @throws BaseModelError that names a tensor which would be left out.
+ */
+function refuseUnused(
+  stored: Iterable<string>,
+  config: LlamaConfig,
+  storedName: (name: string) => string = (name) => name,
+): void {
+  const needed = new Set([...neededTensors(config)].map(storedName));
+  const unused = [...stored].filter((name) => !needed.has(name) && !FREQUENCIES.test(name));
+  const [first] = unused;
+  if (first === undefined) return;
+  const more = unused.length === 1 ? '' : ` and ${unused.length - 1} more`;
+  throw new BaseModelError(
+    `the base has tensors that a plain ${config.family} model does not use (${first}${more}); served without them, ` +
+      'its answers would be wrong',
+  );
+}
+
+/**
+ * `tie_word_embeddings` says that the head is the embedding; a head that was trained on its own and then saved beside
+ * that setting (`modules_to_save: ["lm_head"]`, merged) is another one.
+ * @throws BaseModelError when the file's head differs from its embedding.
+ */
+function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {
+  const shape = [base.config.vocab, base.config.hidden];
+  const bytesOf = (name: string): Buffer => Buffer.from(base.tensor(name, shape).buffer);
+  if (!bytesOf(HEAD).equals(bytesOf(EMBEDDING)))
+    throw new BaseModelError(
+      `config.json says that the head is the embedding (tie_word_embeddings), but ${HEAD} differs from ${EMBEDDING}. ` +
+        'If the head was trained on its own, set tie_word_embeddings to false',
+    );
+}
+
+/** The base with its fused linears (Phi-3) under the names of their parts: rows of q, k and v, of gate and up. */
+function splitFused(base: BaseModel): BaseModel {
+  const { config } = base;
+  if (!config.fused) return base;
+  const parts = new Map<string, { stored: string; shape: number[]; begin: number; end: number }>();
+  for (let layer = 0; layer < config.layers; layer++)
+    for (const linear of storedLinears(config, layer)) {
+      const whole = storedShape(config, linear);
+      let row = 0;
+      for (const kind of LINEAR_KINDS.filter((one) => linear.kinds.includes(one))) {
+        const { out } = linearShape(config, kind);
+        parts.set(`${moduleName(layer, kind)}.weight`, {
+          stored: `${linear.name}.weight`,
+          shape: [whole.out, whole.in],
+          begin: row * whole.in,
+          end: (row + out) * whole.in,
+        });
+        row += out;
+      }
+    }
+  return {
+    ...base,
+    tensor(name, shape) {
+      const part = parts.get(name);
+      if (part === undefined) return base.tensor(name, shape);
+      return base.tensor(part.stored, part.shape).slice(part.begin, part.end);
+    },
+  };
 }

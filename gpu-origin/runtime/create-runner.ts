@@ -7,17 +7,23 @@ import { buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { type Precision, PRECISIONS } from '../model/graph-form.ts';
 import { loadBase } from '../model/load-base.ts';
 import type { TokenizerSource } from '../model/load-tokenizer.ts';
-import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
+import {
+  planMemory,
+  sayGpuMemory,
+  sayMemory,
+  ASSUMED_BYTES,
+  fitDevice,
+  fittingRows,
+  FIXED_ROWS,
+} from './memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
 import { type Device, OrtError, type Provider } from './device.ts';
-import { ASSUMED_BYTES, fitDevice, fittingRows, FIXED_ROWS } from './fit-device.ts';
-import { GraphSessions, openHalves } from './graph-sessions.ts';
-import { tokenBytes } from './kv-cache.ts';
+import { GraphSessions, openHalves } from './bindings.ts';
+import { tokenBytes, SlotCache } from './kv-cache.ts';
 import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
-import { readGains } from './row-delta.ts';
+import { readGains } from './adapter-batch.ts';
 import { chooseExactInt8, chooseInt4Padding, mostTokens } from './self-test.ts';
-import { SlotCache } from './slot-cache.ts';
 import type { LaneChoice } from './step-choice.ts';
 
 /**

@@ -24,12 +24,12 @@ export interface OpenProvider extends Record<Provider, (threads: number) => Prom
 /** Each is loaded when it is asked for: neither koffi nor onnxruntime-web need be there where the other one runs. */
 const OPEN: OpenProvider = {
   async cpu(threads) {
-    const { ortLibrary } = await import('./native/ort-library.ts');
+    const { ortLibrary } = await import('./native/native-device.ts');
     const { NativeDevice } = await import('./native/native-device.ts');
     return new NativeDevice(ortLibrary(), threads);
   },
   async webgpu(threads) {
-    const { ortLibrary } = await import('./native/ort-library.ts');
+    const { ortLibrary } = await import('./native/native-device.ts');
     const { WebgpuDevice } = await import('./native/webgpu-device.ts');
     return WebgpuDevice.open(ortLibrary(), threads);
   },
@@ -38,7 +38,7 @@ const OPEN: OpenProvider = {
     return openWebDevice(threads);
   },
   async findGpu() {
-    const { ortLibrary } = await import('./native/ort-library.ts');
+    const { ortLibrary } = await import('./native/native-device.ts');
     const { findGpu } = await import('./native/webgpu-device.ts');
     return findGpu(ortLibrary());
   },

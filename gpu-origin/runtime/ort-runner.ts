@@ -8,18 +8,42 @@ import type {
   ResidentAdapter,
   RowDelta,
 } from '../engine/ports.ts';
-import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import type { Precision } from '../model/graph-form.ts';
+import { LINEAR_KINDS, linearShape, type LlamaConfig, type LinearKind } from '../model/base-model.ts';
+import { type Precision, streamNames } from '../model/graph-form.ts';
 import { undoRotation } from '../model/rotation.ts';
-import { noDelta, PlacedDeltas } from './step-bindings.ts';
-import { type Chunk, ChunkReader } from './chunk-reader.ts';
-import { DecodeSteps } from './decode-steps.ts';
-import { DeltaBatch } from './delta-batch.ts';
-import type { Device, DeviceMemory, HostMemory } from './device.ts';
-import type { GraphSessions } from './graph-sessions.ts';
+import {
+  noDelta,
+  PlacedDeltas,
+  bindDeltas,
+  bindStep,
+  stepTensors,
+  type StepTensors,
+  type GraphSessions,
+} from './bindings.ts';
+import {
+  DeltaBatch,
+  type DeltaMemory,
+  rankBytes,
+  widestRanks,
+  composeDelta,
+  loadResidentAdapter,
+  OrtRowDelta,
+  type WeightTransform,
+  noRanks,
+  graphFor,
+  type RankByKind,
+} from './adapter-batch.ts';
+import type {
+  Device,
+  DeviceMemory,
+  HostMemory,
+  DeviceTensor,
+  Session,
+  Binding,
+  SessionCores,
+} from './device.ts';
 import { KvCache, type RowsCache, type RowsShape, tokenBytes } from './kv-cache.ts';
-import { FasterLately, type LaneChoice, stepBytes } from './step-choice.ts';
-import { composeDelta, loadResidentAdapter, OrtRowDelta, type WeightTransform } from './row-delta.ts';
+import { FasterLately, type LaneChoice, stepBytes, rowsAlone } from './step-choice.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
 export const PREFILL_CHUNK = 128;
@@ -249,4 +273,355 @@ function doublingTokens(config: LlamaConfig): number {
 function own(delta: RowDelta): OrtRowDelta {
   if (!(delta instanceof OrtRowDelta)) throw new Error('the delta was composed by another runner');
   return delta;
+}
+
+interface Chunk {
+  slot: number;
+  tokens: readonly number[];
+  past: number;
+  positions: readonly number[];
+}
+
+/** A chunk of which some parts were read. */
+interface Begun {
+  slot: number;
+  step: StepTensors;
+  /** The stream between two parts, normed and as it is: of the last part, and for the next. */
+  streams: { memory: HostMemory; tensors: [DeviceTensor, DeviceTensor] }[];
+}
+
+/** Reads chunks of prompts: whole, or in parts of the base's layers with steps over other rows between them. */
+class ChunkReader {
+  private begun: Begun | null = null;
+  /** What the last chunk gave lies here. */
+  private lent: HostMemory[] = [];
+
+  constructor(
+    private readonly params: {
+      device: Device;
+      config: LlamaConfig;
+      precision: Precision;
+      sessions: GraphSessions;
+      kv: RowsCache;
+      placed: PlacedDeltas;
+      /** What tensors of the least rank lie in. */
+      nothing: DeviceMemory;
+    },
+  ) {}
+
+  get parts(): number {
+    return Math.max(1, this.params.sessions.parts.length);
+  }
+
+  /**
+   * @param hidden receives `[tokens.length, hidden]` with the last part; null = not asked for.
+   * @returns the logits, valid until the next step; null before the last part.
+   */
+  async read(
+    chunk: Chunk,
+    { delta, parts, hidden }: { delta: OrtRowDelta | null; parts: ChunkParts; hidden: HostMemory | null },
+  ): Promise<Float32Array | null> {
+    const { sessions } = this.params;
+    this.takeBack();
+    if (hidden !== null) this.lent.push(hidden);
+    if (parts.from === 0) this.drop();
+    else if (this.begun?.slot !== chunk.slot) throw new Error('the chunk was not begun');
+    const graph = sessions.covering(delta?.graph ?? 'none');
+    this.begun ??= await this.begin(chunk);
+    const run = { begun: this.begun, chunk, delta, graph, hidden };
+    // The same bits, and fewer calls.
+    if (parts.from === 0 && parts.to === this.parts) await this.run(run, await sessions.get(graph));
+    else
+      for (let part = parts.from; part < parts.to; part++)
+        await this.run(run, await sessions.part(graph, part), part);
+    if (parts.to < this.parts) return null;
+    const { step } = this.begun;
+    this.drop({ lend: true });
+    return step.logits;
+  }
+
+  private async begin({ slot, tokens, past, positions }: Chunk): Promise<Begun> {
+    const { device, config, kv } = this.params;
+    const cache = await kv.rowOf(slot, past);
+    // An output of no positions is not asked for: the last one then costs one row of the head.
+    const wanted = positions.length > 0 ? positions : [tokens.length - 1];
+    const shape = { rows: 1, length: tokens.length, positions: wanted, vocab: config.vocab };
+    const step = await stepTensors(device, shape, cache);
+    tokens.forEach((token, index) => (step.tokens[index] = BigInt(token)));
+    step.lastPosition[0] = past + tokens.length - 1;
+    step.total[0] = past + tokens.length;
+    return { slot, step, streams: [] };
+  }
+
+  /** @param part all layers unless given. */
+  private async run(
+    params: {
+      begun: Begun;
+      chunk: Chunk;
+      delta: OrtRowDelta | null;
+      graph: Parameters<GraphSessions['part']>[0];
+      hidden: HostMemory | null;
+    },
+    session: Session,
+    part?: number,
+  ): Promise<void> {
+    const { begun, chunk, delta, graph, hidden } = params;
+    const { device, config, precision, sessions, nothing } = this.params;
+    const layers = part === undefined ? undefined : sessions.parts[part]!;
+    const placed = delta === null ? null : await this.params.placed.place(delta);
+    const made: DeviceTensor[] = [];
+    const binding = session.bind();
+    try {
+      bindStep(binding, begun.step, layers);
+      if (layers !== undefined && layers.from > 0) {
+        const { normed, stream } = streamNames(layers.from - 1);
+        const [h, x] = begun.streams[(part! - 1) % 2]!.tensors;
+        binding.input(normed, h);
+        binding.input(stream, x);
+      }
+      if (layers !== undefined && layers.to < config.layers) {
+        const { normed, stream } = streamNames(layers.to - 1);
+        begun.streams[part! % 2] ??= await this.stream(chunk.tokens.length);
+        const [h, x] = begun.streams[part! % 2]!.tensors;
+        binding.output(normed, h);
+        binding.output(stream, x);
+      } else if (hidden !== null) {
+        const states = device.tensor('f32', hidden, 0, [1, chunk.tokens.length, config.hidden]);
+        made.push(states);
+        binding.output('hidden', states);
+      }
+      made.push(
+        ...bindDeltas({
+          ...{ device, config, precision, nothing, binding, graph, layers, slot: 0, rows: 1 },
+          ranks: delta?.ranks ?? noRanks(),
+          memory: (layer, kind) => placed?.memory(layer, kind),
+        }),
+      );
+      await binding.run();
+    } finally {
+      binding.close();
+      for (const tensor of made) tensor.close();
+    }
+  }
+
+  private async stream(tokens: number): Promise<Begun['streams'][number]> {
+    const { device, config } = this.params;
+    const bytes = tokens * config.hidden * Float32Array.BYTES_PER_ELEMENT;
+    const memory = await device.host(2 * bytes);
+    const tensor = (at: number): DeviceTensor => device.tensor('f32', memory, at, [1, tokens, config.hidden]);
+    return { memory, tensors: [tensor(0), tensor(bytes)] };
+  }
+
+  /** The row is gone, in the middle of a chunk maybe. */
+  release(slot: number): void {
+    if (this.begun?.slot === slot) this.drop();
+  }
+
+  /** @param params.lend the logits are read until the next step. */
+  private drop({ lend = false } = {}): void {
+    if (this.begun === null) return;
+    const { step, streams } = this.begun;
+    this.begun = null;
+    for (const tensor of Object.values(step.bound)) tensor.close();
+    for (const { memory, tensors } of streams) {
+      for (const tensor of tensors) tensor.close();
+      memory.close();
+    }
+    if (lend) this.lent.push(step.memory);
+    else step.memory.close();
+  }
+
+  /** Nobody reads what the last chunk gave any more. */
+  takeBack(): void {
+    for (const memory of this.lent) memory.close();
+    this.lent = [];
+  }
+
+  close(): void {
+    this.drop();
+    this.takeBack();
+  }
+}
+
+type Rows = readonly (OrtRowDelta | null)[];
+
+/** Rows of slots that lie side by side and run together. Its binding is kept as long as it fits. */
+interface Group {
+  readonly from: number;
+  readonly step: StepTensors;
+  bound: {
+    key: string;
+    /** The delta whose own memory is bound, when a row is alone. */
+    lone: OrtRowDelta | null;
+    binding: Binding;
+    owned: DeviceTensor[];
+  } | null;
+}
+
+/** Decode steps over slots 0 … n-1: their tensors and bindings, and which rows run beside which. */
+class DecodeSteps {
+  /** By first slot and number of rows. */
+  private readonly groups = new Map<string, Group>();
+  /** Of the batch's buffers, when the bindings were made. */
+  private version = 0;
+  /** `[slots, vocab]` */
+  private logits: HostMemory | null = null;
+  private readonly bytesOfRank: RankByKind;
+
+  constructor(
+    private readonly params: {
+      device: Device;
+      config: LlamaConfig;
+      precision: Precision;
+      sessions: GraphSessions;
+      kv: RowsCache;
+      batch: DeltaBatch;
+      placed: PlacedDeltas;
+      /** What tensors of the least rank lie in. */
+      nothing: DeviceMemory;
+      slots: number;
+      laneChoice: LaneChoice;
+      /** Of weights, that a step reads. */
+      stepBytes: number;
+    },
+  ) {
+    this.bytesOfRank = rankBytes(params.config);
+  }
+
+  /**
+   * Where the device has lanes, rows may share the cores in groups, each on a core of its own. A row that is alone has all
+   * cores. It has the same bits either way: no product of a single position is split between threads along what it sums.
+   * @returns `[rows.length, vocab]`
+   */
+  async run(tokens: readonly number[], lengths: readonly number[], rows: Rows): Promise<Float32Array> {
+    const { device, config, batch, slots } = this.params;
+    const count = rows.length;
+    this.logits ??= await device.host(slots * config.vocab * Float32Array.BYTES_PER_ELEMENT);
+    const alone = count === 1 ? [0] : this.wide(rows);
+    if (count > 1) {
+      // A row that runs by itself afterwards is padding here: what it writes, its keys and values too, is written again.
+      const others = rows.map((row, slot) => (alone.includes(slot) ? null : row));
+      await this.together(tokens, lengths, others);
+    }
+    for (const slot of alone) {
+      const delta = rows[slot]!;
+      const group = await this.group(slot, 1);
+      feed(group.step, [tokens[slot]!], [lengths[slot]!]);
+      const ranks = delta?.ranks ?? (await batch.prepare([null]));
+      this.dropStale();
+      const binding = await this.binding(group, { rows: [delta], ranks, lone: delta, cores: 'all' });
+      await binding.run();
+    }
+    const { buffer, offset } = this.logits;
+    return new Float32Array(buffer, offset, count * config.vocab);
+  }
+
+  /** Rows of a step that run by themselves; none where no tensor begins inside the device's memory. */
+  private wide(rows: Rows): number[] {
+    const { device, stepBytes } = this.params;
+    if (device.own !== null) return [];
+    const ranks = rows.map((row) => row?.ranks ?? null);
+    return rowsAlone({ rows: ranks, bytesOfRank: this.bytesOfRank, weights: stepBytes });
+  }
+
+  private async together(tokens: readonly number[], lengths: readonly number[], rows: Rows): Promise<void> {
+    const { device, batch, laneChoice } = this.params;
+    const count = rows.length;
+    const ranks = await batch.prepare(rows);
+    this.dropStale();
+    // Fewer rows than cores would leave some of them idle.
+    const mayGroup = (device.lanes ?? 1) > 1 && count >= device.lanes!;
+    const lanes = mayGroup && laneChoice.takesLanes(count) ? device.lanes! : 1;
+    const bindings: Binding[] = [];
+    for (let lane = 0, from = 0; lane < lanes; lane++) {
+      const to = from + Math.ceil((count - from) / (lanes - lane));
+      const group = await this.group(from, to - from);
+      feed(group.step, tokens.slice(from, to), lengths.slice(from, to));
+      const cores = lanes > 1 ? 'one' : 'all';
+      bindings.push(await this.binding(group, { rows: rows.slice(from, to), ranks, lone: null, cores }));
+      from = to;
+    }
+    const startedAt = performance.now();
+    // All of them end before anything else touches their memory, whichever fails.
+    const ended = await Promise.allSettled(bindings.map((binding) => binding.run()));
+    if (mayGroup) laneChoice.took(performance.now() - startedAt);
+    for (const run of ended) if (run.status === 'rejected') throw run.reason;
+  }
+
+  private async group(from: number, rows: number): Promise<Group> {
+    const { device, kv, config } = this.params;
+    // At each step: what rows did since lies elsewhere until it is asked for.
+    const cache = await kv.rowsFrom(from, rows);
+    const key = `${from} ${rows}`;
+    const known = this.groups.get(key);
+    if (known !== undefined) return known;
+    const at = from * config.vocab * Float32Array.BYTES_PER_ELEMENT;
+    const shape = { rows, length: 1, positions: [0], vocab: config.vocab };
+    const step = await stepTensors(device, shape, cache, { memory: this.logits!, at });
+    const group = { from, step, bound: null };
+    this.groups.set(key, group);
+    return group;
+  }
+
+  /** The group's last binding where it still fits, else a new one. */
+  private async binding(
+    group: Group,
+    params: { rows: Rows; ranks: RankByKind; lone: OrtRowDelta | null; cores: SessionCores },
+  ): Promise<Binding> {
+    const { rows, ranks, lone, cores } = params;
+    const { device, config, precision, sessions, batch, nothing } = this.params;
+    const needed = widestRanks(rows.flatMap((row) => row?.ranks ?? []));
+    const graph = sessions.covering(graphFor(needed));
+    const key = `${graph} ${cores} ${Object.values(ranks).join(',')}`;
+    if (group.bound !== null && group.bound.key === key && group.bound.lone === lone)
+      return group.bound.binding;
+    unbind(group);
+    const session = await sessions.get(graph, cores);
+    const placed = lone === null ? null : await this.params.placed.place(lone);
+    const binding = session.bind();
+    bindStep(binding, group.step);
+    const memory = (layer: number, kind: LinearKind): DeltaMemory | undefined =>
+      placed === null ? batch.memory(layer, kind) : placed.memory(layer, kind);
+    const owned = bindDeltas({
+      ...{ device, config, precision, nothing, binding, graph, ranks, memory },
+      ...{ slot: placed === null ? group.from : 0, rows: rows.length },
+    });
+    group.bound = { key, lone, binding, owned };
+    return binding;
+  }
+
+  /** Bindings keep the batch's buffers reachable: none outlives them. */
+  dropStale(): void {
+    const { version } = this.params.batch;
+    if (version === this.version) return;
+    this.version = version;
+    for (const group of this.groups.values()) if (group.bound?.lone === null) unbind(group);
+  }
+
+  /** The delta's own memory is about to be given back. */
+  dropLone(delta: OrtRowDelta): void {
+    for (const group of this.groups.values()) if (group.bound?.lone === delta) unbind(group);
+  }
+
+  close(): void {
+    for (const group of this.groups.values()) {
+      unbind(group);
+      const { bound, memory } = group.step;
+      for (const tensor of Object.values(bound)) tensor.close();
+      memory.close();
+    }
+    this.logits?.close();
+  }
+}
+
+function feed(step: StepTensors, tokens: readonly number[], lengths: readonly number[]): void {
+  tokens.forEach((token, row) => (step.tokens[row] = BigInt(token)));
+  step.lastPosition.set(lengths);
+  step.total[0] = Math.max(...lengths) + 1;
+}
+
+function unbind(group: Group): void {
+  group.bound?.binding.close();
+  for (const tensor of group.bound?.owned ?? []) tensor.close();
+  group.bound = null;
 }

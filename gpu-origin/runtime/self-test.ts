@@ -1,8 +1,8 @@
 /** Whether kernels are right and exact on this processor or GPU, tried at the start. */
 import { DataType, type Precision } from '../model/graph-form.ts';
-import { Int4Products } from '../model/graph-parts.ts';
+import { Int4Products } from '../model/llama-graph.ts';
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
-import { BLOCK, quantizeBlocks } from '../model/quantize.ts';
+import { BLOCK, quantizeBlocks } from '../model/prepare-weights.ts';
 import { type Device, OrtError, type OwnMemory, type Session, type SessionCores } from './device.ts';
 
 /** Long enough that saturating 16-bit pairs (255 * 127 * 2 > 32,767) would show. */

@@ -1,7 +1,6 @@
 /** How the rows of a decode step run: in groups or together, and which of them by themselves. */
 import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { layoutBytes, widestRanks } from './delta-batch.ts';
-import type { RankByKind } from './row-delta.ts';
+import { layoutBytes, widestRanks, type RankByKind } from './adapter-batch.ts';
 
 /** Which way a decode step runs: its rows in groups, a core each, or all together on all cores. */
 export interface LaneChoice {

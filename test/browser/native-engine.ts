@@ -1,15 +1,15 @@
 import { Engine } from '../../gpu-origin/engine/engine.ts';
-import { systemClock } from '../../gpu-origin/load-parts.ts';
+import { systemClock } from '../../gpu-origin/load-services.ts';
 import { buildGraphs } from '../../gpu-origin/model/build-graphs.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { GRAPH_KINDS } from '../../gpu-origin/model/graph-form.ts';
 import { loadBase } from '../../gpu-origin/model/load-base.ts';
 import { FINAL_NORM } from '../../gpu-origin/model/prepare-weights.ts';
 import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
-import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
-import { tokenBytesOf } from '../../gpu-origin/prompts/token-text.ts';
-import { readGains } from '../../gpu-origin/runtime/row-delta.ts';
-import { GraphSessions } from '../../gpu-origin/runtime/graph-sessions.ts';
+import { PromptQueue } from '../../gpu-origin/prompts/prompt.ts';
+import { engineTokens } from '../../gpu-origin/model/tokenizer.ts';
+import { readGains } from '../../gpu-origin/runtime/adapter-batch.ts';
+import { GraphSessions } from '../../gpu-origin/runtime/bindings.ts';
 import { openDevice } from '../../gpu-origin/runtime/open-device.ts';
 import { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
 import { chooseExactInt8 } from '../../gpu-origin/runtime/self-test.ts';
@@ -50,7 +50,7 @@ export async function openNative(
       status: async (digest) => (files.has(digest) ? 'held' : 'missing'),
       read: async (digest) => files.get(digest) ?? null,
     },
-    tokens: tokenBytesOf(tokenizer),
+    tokens: engineTokens(tokenizer),
     eosTokenIds: tokenizer.eosIds,
   });
   return {

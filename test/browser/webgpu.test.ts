@@ -4,7 +4,7 @@
  * library's answers.
  */
 import { describe, expect, it } from 'vitest';
-import { ortLibrary } from '../../gpu-origin/runtime/native/ort-library.ts';
+import { ortLibrary } from '../../gpu-origin/runtime/native/native-device.ts';
 import { WebgpuDevice } from '../../gpu-origin/runtime/native/webgpu-device.ts';
 import { describeModelRunner } from '../contracts/model-runner.ts';
 import { logitsOf, meanDivergence, worstDifference } from '../fixtures/provider-logits.ts';

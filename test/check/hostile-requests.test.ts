@@ -1,9 +1,8 @@
 /** What the bench's hostile requests cost an origin before their grammars are compiled, counted. */
 import { expect, it } from 'vitest';
 import { hostileRequests, KEYWORDS } from '../../bench/hostile/requests.ts';
-import { grammarOf } from '../../gpu-origin/grammar/constraint-grammar.ts';
+import { grammarOf, toolGrammarOf } from '../../gpu-origin/grammar/constraint-grammar.ts';
 import { MAX_GRAMMAR_CHARACTERS, MAX_WORK, Work } from '../../gpu-origin/grammar/ebnf.ts';
-import { toolGrammarOf } from '../../gpu-origin/grammar/tool-grammar.ts';
 import { constraintsOf, MAX_BODY_BYTES, parseChatCompletion, toolUseOf } from '../../protocol/index.ts';
 
 const COUNT = 50;

@@ -3,9 +3,8 @@ import { expect, it } from 'vitest';
 import { createOutput } from '../../cli/output.ts';
 import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
 import { readGguf } from '../../gpu-origin/model/gguf.ts';
-import { ggufTokenizer } from '../../gpu-origin/model/gguf-tokenizer.ts';
-import { createTokenizer } from '../../gpu-origin/model/tokenizer.ts';
-import { finish } from '../../gpu-origin/model/text-steps.ts';
+import { ggufTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
+import { createTokenizer, finish } from '../../gpu-origin/model/tokenizer.ts';
 import { taskRows } from './real-base.ts';
 
 const basePath = await ensurePinnedBase({

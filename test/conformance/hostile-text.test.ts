@@ -8,7 +8,7 @@ import {
   textFormat,
 } from '../../gpu-origin/http/completion-formats.ts';
 import { responsesFormat } from '../../gpu-origin/http/responses-format.ts';
-import { sseResponse } from '../../gpu-origin/http/write-answer.ts';
+import { sseResponse } from '../../gpu-origin/http/completions.ts';
 import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { tinyMetadata } from '../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
 import { ADAPTER, startConformanceStack, type ConformanceStack } from './stack.ts';

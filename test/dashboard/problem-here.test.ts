@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { GraftError } from '../../browser/errors.ts';
+import { GraftError } from '../../browser/messages.ts';
 import {
   MAY_NOT_DOWNLOAD,
   mayNotDownload,

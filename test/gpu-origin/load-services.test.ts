@@ -7,7 +7,7 @@ import { packAdapter } from '../../adapters/index.ts';
 import { readConfig } from '../../gpu-origin/config.ts';
 import { GREEDY } from '../../gpu-origin/generation/sampling-params.ts';
 import { loadServices } from '../../gpu-origin/load-services.ts';
-import { TINY_ADAPTERS, writeTinyAdapter, writeTinyBase } from '../fixtures/tiny-base.ts';
+import { TINY_ADAPTERS, TINY_LLAMA, writeTinyAdapter, writeTinyBase } from '../fixtures/tiny-base.ts';
 import { collect, request, until } from './engine/harness.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'graft-load-'));
@@ -36,7 +36,7 @@ it('a missing tokenizer is said before anything is prepared', async () => {
 
 it('files that a waiting request will need make no room for others', async () => {
   const [base, cache] = [join(folder, 'tiny'), join(folder, 'small-disk')];
-  writeTinyBase(base);
+  writeTinyBase(base, { ...TINY_LLAMA, context: 4_096 });
   const files = [1, 2, 3].map((seed) => {
     const made = join(folder, `adapter ${seed}`);
     writeTinyAdapter(made, { ...TINY_ADAPTERS['attention']!, seed }, undefined, 'tiny');
@@ -49,19 +49,7 @@ it('files that a waiting request will need make no room for others', async () =>
   const services = await loadServices({
     config: readConfig(
       [
-        ...[
-          '--base',
-          base,
-          '--base-id',
-          'tiny',
-          '--cache',
-          cache,
-          '--dev',
-          '--runner',
-          'fake',
-          '--slots',
-          '1',
-        ],
+        ...['--base', base, '--base-id', 'tiny', '--cache', cache, '--dev', '--slots', '1'],
         ...['--context', '4096', '--adapter-disk-bytes', String(2 * bytes)],
       ],
       {},

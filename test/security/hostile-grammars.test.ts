@@ -1,10 +1,9 @@
 /** Schemas, expressions and lists that are short and expensive must end after a counted amount of work. */
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { grammarOf } from '../../gpu-origin/grammar/constraint-grammar.ts';
+import { grammarOf, toolGrammarOf } from '../../gpu-origin/grammar/constraint-grammar.ts';
 import { MAX_WORK, Work } from '../../gpu-origin/grammar/ebnf.ts';
-import { toolGrammarOf } from '../../gpu-origin/grammar/tool-grammar.ts';
-import { FORMATS } from '../../gpu-origin/grammar/value-patterns.ts';
+import { FORMATS } from '../../gpu-origin/grammar/schema-rules.ts';
 import { type Constraint, type FunctionDefinition, parseChatCompletion } from '../../protocol/index.ts';
 import { ANSWER_SCHEMAS } from '../fixtures/answer-schemas.ts';
 import { startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';

@@ -1,7 +1,7 @@
 /** Clients that leave before the end pay for what was run, through the real edge and a real origin. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { mostTokens } from '../../worker/completions/kinds.ts';
-import type { FakeStep } from '../../gpu-origin/runtime/fake-parts.ts';
+import type { FakeStep } from '../gpu-origin/fake-runner.ts';
 import { startConformanceStack, type ConformanceStack } from '../conformance/stack.ts';
 import { KEY, signedFetch } from '../gpu-origin/http/harness.ts';
 import { UsageMemory } from '../../gpu-origin/http/usage.ts';

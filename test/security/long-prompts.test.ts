@@ -1,10 +1,9 @@
 /** Texts that are slow to encode must not keep the event loop, which every tenant and the health check share. */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { PromptQueue, SLICE_MS } from '../../gpu-origin/prompts/prompt-queue.ts';
+import { PromptQueue, SLICE_MS } from '../../gpu-origin/prompts/prompt.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { createTokenizer } from '../../gpu-origin/model/tokenizer.ts';
-import { STEP_CHARACTERS, type Steps } from '../../gpu-origin/model/text-steps.ts';
+import { createTokenizer, STEP_CHARACTERS, type Steps } from '../../gpu-origin/model/tokenizer.ts';
 import { readUsageNote, USAGE_HEADER } from '../../protocol/index.ts';
 import { envelope, signedFetch, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 import { TINY_KINDS, tinySentencePiece } from '../gpu-origin/model-tokenizer/tiny-tokenizer.ts';

@@ -4,7 +4,7 @@
  */
 import { vi } from 'vitest';
 import type { Clock } from '../../gpu-origin/engine/ports.ts';
-import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
+import { PromptQueue } from '../../gpu-origin/prompts/prompt.ts';
 import { Engine } from '../../gpu-origin/engine/engine.ts';
 import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 import { createApp } from '../../gpu-origin/http/app.ts';
@@ -13,12 +13,11 @@ import { createMetrics } from '../../gpu-origin/http/metrics.ts';
 import { UsageMemory } from '../../gpu-origin/http/usage.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
-import { FakeRunner } from '../../gpu-origin/runtime/fake-runner.ts';
-import type { AdapterFileStore } from '../../gpu-origin/adapter-files/ports.ts';
+import { FakeRunner, type FakeStep } from '../gpu-origin/fake-runner.ts';
+import type { AdapterFileStore } from '../../gpu-origin/adapter-files/adapter-store.ts';
 import { letters } from '../gpu-origin/engine/harness.ts';
 import { KEY } from '../gpu-origin/http/harness.ts';
 import { tinyMetadata } from '../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
-import type { FakeStep } from '../../gpu-origin/runtime/fake-parts.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 
 /** SmolLM2-135M in int8 on two cores, ms: a chunk of 128 tokens, a step of 16 rows, and what of it is not its rows. */

@@ -17,8 +17,9 @@ import {
   type AdapterLease,
   type Entry,
   AdapterLoads,
-} from './adapter-entry.ts';
-import { AdapterMemory, ChainDeltas } from './adapter-memory.ts';
+  AdapterMemory,
+  ChainDeltas,
+} from './adapter-memory.ts';
 import { UseOrder } from './use-order.ts';
 import type {
   EngineObserver,

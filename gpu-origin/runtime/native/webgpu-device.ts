@@ -19,8 +19,15 @@ import {
   type Weights,
 } from '../device.ts';
 import { buildSumGraph, UploadedMemory, Uploads } from '../gpu-parts.ts';
-import { createEnv, LOG_ERRORS, NativeMemory, NativeTensor, OPTIMIZE_ALL } from './native-device.ts';
-import type { OrtLibrary, Pointer } from './ort-library.ts';
+import {
+  createEnv,
+  LOG_ERRORS,
+  NativeMemory,
+  NativeTensor,
+  OPTIMIZE_ALL,
+  type OrtLibrary,
+  type Pointer,
+} from './native-device.ts';
 
 /** ONNX Runtime's names of the provider and of its memory. */
 const PROVIDER = 'WebGPU';

@@ -9,7 +9,7 @@ import type {
   WasmReply,
   WasmRequest,
   WasmStart,
-} from './wasm-messages.ts';
+} from './wasm-api.ts';
 import { WebDevice } from './web-device.ts';
 
 /** The job of the thread's start. */

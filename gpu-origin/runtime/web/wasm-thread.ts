@@ -3,10 +3,15 @@ import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { readFully } from '../../model/read-file.ts';
-import { answerRequest, type WasmFiles } from './answer-requests.ts';
+import {
+  answerRequest,
+  type WasmFiles,
+  WasmApi,
+  type WasmReply,
+  type WasmRequest,
+  type WasmStart,
+} from './wasm-api.ts';
 import { installedModule } from './installed-module.ts';
-import { WasmApi } from './wasm-api.ts';
-import type { WasmReply, WasmRequest, WasmStart } from './wasm-messages.ts';
 import type { ExternalData } from './wasm-module.ts';
 
 const { threads } = workerData as WasmStart;

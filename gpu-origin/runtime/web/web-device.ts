@@ -15,7 +15,7 @@ import {
   type Weights,
 } from '../device.ts';
 import { buildSumGraph, UploadedMemory, Uploads } from '../gpu-parts.ts';
-import type { BoundTensor, WasmHost } from './wasm-messages.ts';
+import type { BoundTensor, WasmHost } from './wasm-api.ts';
 
 /** Of 32-bit WebAssembly; onnxruntime-web is built to grow to all of it. */
 const ADDRESSABLE = 4 * 1024 ** 3;

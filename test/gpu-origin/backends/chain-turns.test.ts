@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ChainTurns, TURN_TOKENS } from '../../../gpu-origin/backends/vllm/chain-turns.ts';
+import { ChainTurns, TURN_TOKENS } from '../../../gpu-origin/backends/vllm/vllm-engine.ts';
 
 interface Request {
   name: string;

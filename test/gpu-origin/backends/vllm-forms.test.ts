@@ -1,6 +1,6 @@
 /** Answers that are held to a form, through the whole origin in front of vLLM. */
 import { afterEach, expect, it } from 'vitest';
-import { TURN_TOKENS } from '../../../gpu-origin/backends/vllm/chain-turns.ts';
+import { TURN_TOKENS } from '../../../gpu-origin/backends/vllm/vllm-engine.ts';
 import { startVllmOrigin, type VllmOrigin } from './vllm-origin.ts';
 
 let origin: VllmOrigin;

@@ -2,14 +2,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../../../gpu-origin/config.ts';
-import { createApp } from '../../../gpu-origin/http/app.ts';
+import { createApp, standaloneMode } from '../../../gpu-origin/http/app.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
-import { standaloneMode } from '../../../gpu-origin/http/models.ts';
 import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
 import { listen, Serving } from '../../../gpu-origin/http/serve.ts';
 import { UsageMemory } from '../../../gpu-origin/http/usage.ts';
-import type { LoadedServices } from '../../../gpu-origin/load-parts.ts';
-import { loadServices } from '../../../gpu-origin/load-services.ts';
+import { type LoadedServices, loadServices } from '../../../gpu-origin/load-services.ts';
 import { FakeVllm, type FakeVllmOptions } from '../../fakes/fake-vllm.ts';
 import {
   TINY_ADAPTERS,

@@ -3,8 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { evaluateAdapter } from '../../../gpu-origin/trials/evaluate-adapter.ts';
-import { verifyAdapter } from '../../../gpu-origin/trials/verify-adapter.ts';
+import { evaluateAdapter, verifyAdapter } from '../../../gpu-origin/trials/verify-adapter.ts';
 import { startVllmOrigin, type VllmOrigin } from './vllm-origin.ts';
 
 let origin: VllmOrigin;

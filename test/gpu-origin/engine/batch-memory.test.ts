@@ -2,11 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { Engine, type EngineStats } from '../../../gpu-origin/engine/engine.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
-import {
-  FAKE_RANK_BYTES,
-  type FakeRunnerOptions,
-  type FakeStep,
-} from '../../../gpu-origin/runtime/fake-parts.ts';
+import { FAKE_RANK_BYTES, type FakeRunnerOptions, type FakeStep } from '../fake-runner.ts';
 import { TINY_LLAMA, tinyModules } from '../../fixtures/tiny-base.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MAX_UNREAD_EVENTS } from '../../../gpu-origin/engine/answer.ts';
+import { MAX_UNREAD_EVENTS } from '../../../gpu-origin/engine/sequence.ts';
 import { wantedPositions } from '../../../gpu-origin/engine/run-step.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
 import { collect, gate, generate, letterOf, request, rig, start, until } from './harness.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { FairQueue } from '../../../gpu-origin/engine/fair-shares.ts';
+import { FairQueue } from '../../../gpu-origin/engine/scheduler.ts';
 
 const item = (tenant: string, name = '') => ({ tenant, name });
 

@@ -13,8 +13,7 @@ import {
   type FinalEvent,
 } from '../../../gpu-origin/engine/engine.ts';
 import type { AdapterSource, Clock } from '../../../gpu-origin/engine/ports.ts';
-import type { FakeRunnerOptions } from '../../../gpu-origin/runtime/fake-parts.ts';
-import { FakeRunner } from '../../../gpu-origin/runtime/fake-runner.ts';
+import { type FakeRunnerOptions, FakeRunner } from '../fake-runner.ts';
 
 /** A letter for each token, so that texts show the tokens; token 0 is the end of a sequence. */
 export const letters: TokenBytes = {

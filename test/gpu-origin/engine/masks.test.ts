@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { EngineHandle } from '../../../gpu-origin/engine/engine.ts';
 import type { Grammar, GrammarMasks, RowGrammar } from '../../../gpu-origin/engine/ports.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
-import type { FakeStep } from '../../../gpu-origin/runtime/fake-parts.ts';
+import type { FakeStep } from '../fake-runner.ts';
 import { collect, gate, generate, request, rig, start, until } from './harness.ts';
 
 /** Masks that let every token through, and come when the test says so. */

@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { peak, topIds } from '../../../gpu-origin/generation/logits.ts';
-import { Sampler, scoreToken, seededRandom } from '../../../gpu-origin/generation/sampler.ts';
+import { peak, topIds, Sampler, scoreToken, seededRandom } from '../../../gpu-origin/generation/sampler.ts';
 import { GREEDY, type SamplingParams } from '../../../gpu-origin/generation/sampling-params.ts';
 
 const never = (): number => {

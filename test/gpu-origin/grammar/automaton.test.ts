@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Automaton, automatonOf, both, butNot } from '../../../gpu-origin/grammar/automaton.ts';
 import { GrammarError, MAX_WORK, Work } from '../../../gpu-origin/grammar/ebnf.ts';
-import { readRegex } from '../../../gpu-origin/grammar/read-regex.ts';
+import { readRegex } from '../../../gpu-origin/grammar/automaton-rules.ts';
 
 const read = (pattern: string, work: Work, anywhere = false): Automaton =>
   automatonOf(readRegex(pattern, { anywhere, work }), work);

@@ -1,5 +1,5 @@
 /** A vocabulary of one token a byte, and what a grammar makes of texts. */
-import { inAlphabet } from '../../../gpu-origin/grammar/alphabet.ts';
+import { inAlphabet } from '../../../gpu-origin/grammar/ebnf.ts';
 import { grammarOf } from '../../../gpu-origin/grammar/constraint-grammar.ts';
 import { GrammarCore } from '../../../gpu-origin/grammar/grammar-core.ts';
 import type { ApiError, Constraint } from '../../../protocol/index.ts';

@@ -1,7 +1,7 @@
 /** Clients' own grammars that are refused before they are compiled, and those that are not. */
 import { expect, it } from 'vitest';
 import { GrammarError } from '../../../gpu-origin/grammar/ebnf.ts';
-import { checkedGrammar } from '../../../gpu-origin/grammar/free-grammar.ts';
+import { checkedGrammar } from '../../../gpu-origin/grammar/grammar-core.ts';
 
 const refusal = (text: string): string | null => {
   try {

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { HELP } from '../../../gpu-origin/config-flags.ts';
-import { ConfigError, readConfig } from '../../../gpu-origin/config.ts';
+import { HELP, ConfigError, readConfig } from '../../../gpu-origin/config.ts';
 import { progressReporter } from '../../../gpu-origin/log.ts';
-import { FITTING_ROWS, FIXED_ROWS } from '../../../gpu-origin/runtime/fit-device.ts';
+import { FITTING_ROWS, FIXED_ROWS } from '../../../gpu-origin/runtime/memory-plan.ts';
 
 const secret = Buffer.alloc(32, 1).toString('base64');
 const env = { GRAFT_ORIGIN_KEYS: `k1:${secret}`, GRAFT_CACHE: '/tmp/cache' };
@@ -78,7 +77,6 @@ describe('readConfig', () => {
     const call = () => readConfig(['--base', 'b', '--origin-id', 'o'], { GRAFT_ORIGIN_KEYS: 'k:c2VjcmV0' });
     expect(call).toThrow(/6 bytes/);
     expect(call).not.toThrow(/c2VjcmV0/);
-    expect(HELP).not.toContain('--runner');
     const { least, most } = FITTING_ROWS;
     expect(HELP).toContain(`as many as there is memory for, ${least} to ${most}, by webgpu and web`);
     expect(HELP).toMatch(new RegExp(`by webgpu and web\\s+${FIXED_ROWS};`));

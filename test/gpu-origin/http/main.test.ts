@@ -1,24 +1,22 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { createInterface } from 'node:readline';
 import { afterAll, describe, expect, it } from 'vitest';
-import { CHATML, tinyTokenizerJson } from '../model-tokenizer/tiny-tokenizer.ts';
+import { writeTinyBase } from '../../fixtures/tiny-base.ts';
 
 const base = mkdtempSync(join(tmpdir(), 'graft-main-'));
-writeFileSync(join(base, 'tokenizer.json'), tinyTokenizerJson());
-writeFileSync(join(base, 'tokenizer_config.json'), JSON.stringify({ eos_token: '<|im_end|>' }));
-writeFileSync(join(base, 'chat_template.jinja'), CHATML);
+writeTinyBase(base);
 afterAll(() => rmSync(base, { recursive: true }));
 
 const start = (args: string[]): ChildProcess =>
   spawn(process.execPath, ['--import', 'tsx', 'gpu-origin/main.ts', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-const standalone = ['--dev', '--runner', 'fake', '--base', base, '--cache', join(base, 'cache')];
+const standalone = ['--dev', '--base', base, '--cache', join(base, 'cache')];
 
 async function ready(child: ChildProcess): Promise<{ url: string; base: string }> {
   for await (const line of createInterface({ input: child.stdout! })) {
@@ -54,17 +52,10 @@ describe('main', () => {
 
   it('says in one line what is wrong with its flags or its base', async () => {
     const flags = start(['--port', 'x', '--base', base, '--dev']);
-    const folder = start([
-      '--dev',
-      '--runner',
-      'fake',
-      '--base',
-      join(base, 'none'),
-      '--port',
-      '0',
-      '--cache',
-      join(base, 'cache'),
-    ]);
+    const none = join(base, 'none');
+    writeTinyBase(none);
+    rmSync(join(none, 'tokenizer.json'));
+    const folder = start(['--dev', '--base', none, '--port', '0', '--cache', join(base, 'cache')]);
     const [one, two, [first], [second]] = await Promise.all([
       text(flags.stderr!),
       text(folder.stderr!),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { EventChannel } from '../../../gpu-origin/engine/answer.ts';
+import { EventChannel } from '../../../gpu-origin/engine/sequence.ts';
 import type { EngineHandle } from '../../../gpu-origin/engine/engine.ts';
 import { mergeChoices } from '../../../gpu-origin/http/run-prompts.ts';
 

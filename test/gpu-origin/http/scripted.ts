@@ -1,6 +1,6 @@
 /** A model that would say a certain text: what it is held to may make it say another. */
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
-import type { FakeRunnerOptions } from '../../../gpu-origin/runtime/fake-parts.ts';
+import type { FakeRunnerOptions } from '../fake-runner.ts';
 import { tinyMetadata } from '../model-tokenizer/tiny-tokenizer.ts';
 
 const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });

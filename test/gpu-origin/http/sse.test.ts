@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { sseResponse, type SseWriter } from '../../../gpu-origin/http/write-answer.ts';
+import { sseResponse, type SseWriter } from '../../../gpu-origin/http/completions.ts';
 
 describe('sseResponse', () => {
   beforeEach(() => void vi.useFakeTimers());

@@ -4,7 +4,7 @@ import {
   createChatTemplate,
   type TemplateOptions,
 } from '../../../gpu-origin/model/chat-template.ts';
-import { finish } from '../../../gpu-origin/model/text-steps.ts';
+import { finish } from '../../../gpu-origin/model/tokenizer.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { CHATML, tinyMetadata } from './tiny-tokenizer.ts';
 

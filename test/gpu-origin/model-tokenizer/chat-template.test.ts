@@ -4,8 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { ChatTemplateError, createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { renderInSteps } from '../../../gpu-origin/model/chat-template-render.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
-import { finish } from '../../../gpu-origin/model/text-steps.ts';
-import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { finish, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { CHATML, SPECIALS, tinyMetadata } from './tiny-tokenizer.ts';
 
 /** Abridged templates of four families: their specials, and what they do with contents (trim, look into, join). */

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { checkTokenizer } from '../../../gpu-origin/load-parts.ts';
+import { checkTokenizer } from '../../../gpu-origin/load-services.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { tinyMetadata } from './tiny-tokenizer.ts';

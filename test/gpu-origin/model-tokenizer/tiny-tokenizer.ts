@@ -1,4 +1,4 @@
-import { ggufTokenizer } from '../../../gpu-origin/model/gguf-tokenizer.ts';
+import { ggufTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { BYTE_CHARACTERS, type TokenizerDefinition } from '../../../gpu-origin/model/tokenizer-definition.ts';
 
 export const CHATML =

@@ -6,8 +6,13 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { originalSteps, TokenizerError } from '../../../gpu-origin/model/tokenizer-definition.ts';
-import { createTokenizer, plainEncoder, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
-import { finish, segments } from '../../../gpu-origin/model/text-steps.ts';
+import {
+  createTokenizer,
+  plainEncoder,
+  type Tokenizer,
+  finish,
+  segments,
+} from '../../../gpu-origin/model/tokenizer.ts';
 import { CHATML, SPECIALS, TINY_KINDS, tinyMetadata, tinyTokenizerJson } from './tiny-tokenizer.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'graft-tokenizer-'));

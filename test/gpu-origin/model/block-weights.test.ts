@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
-import { BlockWeights } from '../../../gpu-origin/model/block-weights.ts';
+import { BlockWeights } from '../../../gpu-origin/model/web-base.ts';
 import type { WeightEntry } from '../../../gpu-origin/model/graph-form.ts';
-import { quantizeByteBlocks, quantizeLinear } from '../../../gpu-origin/model/quantize.ts';
+import { quantizeByteBlocks, quantizeLinear } from '../../../gpu-origin/model/prepare-weights.ts';
 
 /** Neither a multiple of a block nor of the other. */
 const [ROWS, COLUMNS] = [5, 70];

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { blockFormat, dequantize } from '../../../gpu-origin/model/dequantize.ts';
+import { blockFormat, dequantize } from '../../../gpu-origin/model/gguf.ts';
 
 const blocks = JSON.parse(
   readFileSync(new URL('../../fixtures/ggml-blocks.json', import.meta.url), 'utf8'),

@@ -4,10 +4,14 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BaseModel } from '../../../gpu-origin/model/base-model.ts';
-import { blockFormat, dequantize, halfToNumber } from '../../../gpu-origin/model/dequantize.ts';
-import { GgufError, readGguf } from '../../../gpu-origin/model/gguf.ts';
-import { loadFolderBase } from '../../../gpu-origin/model/load-base.ts';
-import { idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-gguf-base.ts';
+import {
+  blockFormat,
+  dequantize,
+  halfToNumber,
+  GgufError,
+  readGguf,
+} from '../../../gpu-origin/model/gguf.ts';
+import { loadFolderBase, idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
 import { TINY_LLAMA, TINY_QWEN, TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
 import { writeTinyGguf } from '../../fixtures/tiny-gguf.ts';

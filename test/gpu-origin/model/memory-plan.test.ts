@@ -4,7 +4,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { buildGraphs } from '../../../gpu-origin/model/build-graphs.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-base.ts';
-import { planMemory, sayGpuMemory, sayMemory } from '../../../gpu-origin/model/memory-plan.ts';
+import { planMemory, sayGpuMemory, sayMemory } from '../../../gpu-origin/runtime/memory-plan.ts';
 import { WEIGHT_FORMATS } from '../../../gpu-origin/model/prepare-weights.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
 import { TINY_LLAMA, writeTinyBase } from '../../fixtures/tiny-base.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { quantizeBlocks, quantizeLinear, transpose } from '../../../gpu-origin/model/quantize.ts';
+import { quantizeBlocks, quantizeLinear, transpose } from '../../../gpu-origin/model/prepare-weights.ts';
 
 describe('quantizeLinear', () => {
   it('is transposed int8 with one scale a row, off by at most half a step', () => {

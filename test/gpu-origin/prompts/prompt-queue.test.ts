@@ -4,8 +4,8 @@ import {
   MAX_WAITING_BYTES,
   PromptQueue,
   SLICE_MS,
-} from '../../../gpu-origin/prompts/prompt-queue.ts';
-import type { Steps } from '../../../gpu-origin/model/text-steps.ts';
+} from '../../../gpu-origin/prompts/prompt.ts';
+import type { Steps } from '../../../gpu-origin/model/tokenizer.ts';
 
 /** Time passes by work alone: a step takes a millisecond. */
 function rig() {

@@ -1,8 +1,7 @@
 import { expect, it } from 'vitest';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
-import { promptOf } from '../../../gpu-origin/prompts/prompt.ts';
-import { PromptQueue, type PromptServices } from '../../../gpu-origin/prompts/prompt-queue.ts';
-import { FakeRunner } from '../../../gpu-origin/runtime/fake-runner.ts';
+import { promptOf, PromptQueue, type PromptServices } from '../../../gpu-origin/prompts/prompt.ts';
+import { FakeRunner } from '../fake-runner.ts';
 import { tinyMetadata } from '../model-tokenizer/tiny-tokenizer.ts';
 
 const tokenizer = loadTokenizer({

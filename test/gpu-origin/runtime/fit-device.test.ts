@@ -6,7 +6,7 @@ import {
   fitDevice,
   type FitParams,
   fittingRows,
-} from '../../../gpu-origin/runtime/fit-device.ts';
+} from '../../../gpu-origin/runtime/memory-plan.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 
 /** SmolLM2-135M: 383 MB a session in int8, 1.2 GB in float32; 46,080 bytes a token and row. */

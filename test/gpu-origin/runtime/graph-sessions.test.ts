@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import type { BuiltGraphs } from '../../../gpu-origin/model/build-graphs.ts';
 import { GRAPH_KINDS, type GraphKind } from '../../../gpu-origin/model/graph-form.ts';
 import type { Device, Session } from '../../../gpu-origin/runtime/device.ts';
-import { GraphSessions } from '../../../gpu-origin/runtime/graph-sessions.ts';
+import { GraphSessions } from '../../../gpu-origin/runtime/bindings.ts';
 
 const built = {
   weightsPath: 'weights.bin',

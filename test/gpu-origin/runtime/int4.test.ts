@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { GraphBuilder } from '../../../gpu-origin/model/onnx-proto.ts';
-import { quantizeBlocks } from '../../../gpu-origin/model/quantize.ts';
-import { Int4Products } from '../../../gpu-origin/model/graph-parts.ts';
+import { quantizeBlocks } from '../../../gpu-origin/model/prepare-weights.ts';
+import { Int4Products } from '../../../gpu-origin/model/llama-graph.ts';
 import type { Device } from '../../../gpu-origin/runtime/device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
 import { chooseInt4Padding, int4RowsStandAlone } from '../../../gpu-origin/runtime/self-test.ts';

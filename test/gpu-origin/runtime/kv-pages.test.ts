@@ -3,8 +3,11 @@ import { describe, expect, it } from 'vitest';
 import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
 import type { DeviceMemory } from '../../../gpu-origin/runtime/device.ts';
 import { KvCache } from '../../../gpu-origin/runtime/kv-cache.ts';
-import { NativeDevice, type NativeMemory } from '../../../gpu-origin/runtime/native/native-device.ts';
-import { ortLibrary } from '../../../gpu-origin/runtime/native/ort-library.ts';
+import {
+  NativeDevice,
+  type NativeMemory,
+  ortLibrary,
+} from '../../../gpu-origin/runtime/native/native-device.ts';
 import { freeHeap, residentPages } from '../../fixtures/resident-pages.ts';
 import { makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
 

@@ -1,4 +1,4 @@
-import { FakeRunner } from '../../../gpu-origin/runtime/fake-runner.ts';
+import { FakeRunner } from '../fake-runner.ts';
 import { describeModelRunner } from '../../contracts/model-runner.ts';
 import { forContract, makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 import { digestOf } from '../engine/harness.ts';

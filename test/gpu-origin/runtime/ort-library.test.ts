@@ -8,7 +8,7 @@ import { expect, it } from 'vitest';
 
 /** One thread: the library then has no threads of its own, which would keep it in memory. */
 const SCRIPT = `
-  import { ortLibrary } from './gpu-origin/runtime/native/ort-library.ts';
+  import { ortLibrary } from './gpu-origin/runtime/native/native-device.ts';
   import { NativeDevice } from './gpu-origin/runtime/native/native-device.ts';
   const device = new NativeDevice(ortLibrary(), 1);
   for (let round = 0; round < 5; round += 1) {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RowDelta } from '../../../gpu-origin/engine/ports.ts';
-import { ortLibrary } from '../../../gpu-origin/runtime/native/ort-library.ts';
+import { ortLibrary } from '../../../gpu-origin/runtime/native/native-device.ts';
 import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import { argmax, makeTinyRunner, prefillAll, type TinyRunner } from '../../fixtures/tiny-runner.ts';
 

@@ -8,7 +8,7 @@ import {
   type OwnMemory,
 } from '../../../gpu-origin/runtime/device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
-import { SlotCache } from '../../../gpu-origin/runtime/slot-cache.ts';
+import { SlotCache } from '../../../gpu-origin/runtime/kv-cache.ts';
 
 const { device } = await openDevice({ provider: 'cpu', threads: 1 });
 afterAll(() => device.close());

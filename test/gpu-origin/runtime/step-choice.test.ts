@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { rankBytes } from '../../../gpu-origin/runtime/delta-batch.ts';
-import { noRanks, type RankByKind } from '../../../gpu-origin/runtime/row-delta.ts';
+import { rankBytes, noRanks, type RankByKind } from '../../../gpu-origin/runtime/adapter-batch.ts';
 import { FasterLately, MOST_ALONE, rowsAlone, stepBytes } from '../../../gpu-origin/runtime/step-choice.ts';
 
 /** @returns for each step whether it ran in groups. */

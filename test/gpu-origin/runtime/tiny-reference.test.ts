@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Pooling } from '../../../gpu-origin/engine/requests.ts';
-import { PooledStates } from '../../../gpu-origin/engine/answer.ts';
+import { PooledStates } from '../../../gpu-origin/engine/sequence.ts';
 import type { ResidentAdapter } from '../../../gpu-origin/engine/ports.ts';
 import { TINY_ADAPTERS, TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import {

@@ -7,7 +7,7 @@ import type {
   WasmHost,
   WasmOrder,
   WasmQuestion,
-} from '../../../gpu-origin/runtime/web/wasm-messages.ts';
+} from '../../../gpu-origin/runtime/web/wasm-api.ts';
 
 class Host implements WasmHost {
   readonly memory = new SharedArrayBuffer(4_096);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
 import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import type { Grammar, ModelRunner } from '../../../gpu-origin/engine/ports.ts';
-import { grammarTokens } from '../../../gpu-origin/grammar/alphabet.ts';
+import { grammarTokens } from '../../../gpu-origin/grammar/ebnf.ts';
 import { startLocalLane } from '../../../gpu-origin/grammar/grammar-core.ts';
 import { GrammarService } from '../../../gpu-origin/grammar/grammar-service.ts';
 import { createApp } from '../../../gpu-origin/http/app.ts';
@@ -13,11 +13,11 @@ import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
 import { listen, Serving } from '../../../gpu-origin/http/serve.ts';
 import { UsageMemory } from '../../../gpu-origin/http/usage.ts';
-import { systemClock } from '../../../gpu-origin/load-parts.ts';
+import { systemClock } from '../../../gpu-origin/load-services.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
-import { PromptQueue } from '../../../gpu-origin/prompts/prompt-queue.ts';
-import { tokenBytesOf } from '../../../gpu-origin/prompts/token-text.ts';
+import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';
+import { engineTokens } from '../../../gpu-origin/model/tokenizer.ts';
 import { newStartId, sign } from '../../../protocol/index.ts';
 import { makeTinyRunner, type TinyRunner } from '../../fixtures/tiny-runner.ts';
 import { KEY, ORIGIN_ID, sha256 } from '../http/harness.ts';
@@ -88,7 +88,7 @@ export async function startTrafficOrigin(shortage: Shortage): Promise<TrafficOri
     runner,
     masks: service,
     source: store,
-    tokens: tokenBytesOf(tokenizer),
+    tokens: engineTokens(tokenizer),
     eosTokenIds: tokenizer.eosIds,
     clock: systemClock,
     random: () => 0.5,

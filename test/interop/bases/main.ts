@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { blockFormat, dequantize } from '../../../gpu-origin/model/dequantize.ts';
+import { blockFormat, dequantize } from '../../../gpu-origin/model/gguf.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
 import {

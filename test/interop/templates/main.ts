@@ -13,8 +13,7 @@ import {
   type TemplateTool,
   toolsOfTemplate,
 } from '../../../gpu-origin/model/chat-template.ts';
-import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
-import { finish } from '../../../gpu-origin/model/text-steps.ts';
+import { type Tokenizer, finish } from '../../../gpu-origin/model/tokenizer.ts';
 import { MADE_CONVERSATIONS, madeConversations } from '../made-conversations.ts';
 import { findPeers } from '../peers.ts';
 

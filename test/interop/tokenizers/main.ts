@@ -9,13 +9,12 @@ import Table from 'cli-table3';
 import { ChatTemplateError, createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { readGguf } from '../../../gpu-origin/model/gguf.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
-import { finish } from '../../../gpu-origin/model/text-steps.ts';
+import { finish, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { type MadeMessage, madeConversations } from '../made-conversations.ts';
 import { findPeers } from '../peers.ts';
 import { asGguf, encodeByHuggingFace, fetchPackages } from './hugging-face.ts';
 import { buildEncoder, encodeByLlamaCpp, vocabulariesOf } from './llama-cpp.ts';
 import { madeTexts } from './texts.ts';
-import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { TokenizerError } from '../../../gpu-origin/model/tokenizer-definition.ts';
 import type { Truth } from './truth.ts';
 

@@ -1,6 +1,6 @@
 /** The first load of an adapter is no speed of it: through the edge, with an origin that lacks it, then has it on disk. */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { FAKE_RANK_BYTES } from '../../../gpu-origin/runtime/fake-parts.ts';
+import { FAKE_RANK_BYTES } from '../../gpu-origin/fake-runner.ts';
 import { startExperimentPath, type ExperimentPath } from './experiment-path.ts';
 
 const RANK = 8;

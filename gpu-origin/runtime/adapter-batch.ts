@@ -1,0 +1,478 @@
+/**
+ * Adapters and chains of them in the form the graphs take, per linear A `[R, in]` and B `[R, out]`, both contiguous;
+ * and the deltas of the rows of a decode batch, by slot: A `[rows, R, in]`, or turned, and B `[rows, R, out]`.
+ */
+import {
+  LINEAR_KINDS,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
+  type BaseModel,
+  storedLinears,
+} from '../model/base-model.ts';
+import {
+  blockOfA,
+  inPrecision,
+  NUMBER_BYTES,
+  type Precision,
+  DELTA_KINDS,
+  type GraphKind,
+} from '../model/graph-form.ts';
+import { type Device, type DeviceMemory, nextTurn } from './device.ts';
+import {
+  type LoraModule,
+  parseCanonical,
+  readFloat32,
+  toFloat32,
+  validateAdapter,
+} from '../../adapters/index.ts';
+import type { BaseInfo } from '../../protocol/index.ts';
+import type { ChainMember, ResidentAdapter, RowDelta } from '../engine/ports.ts';
+import { foldGain, gainBefore, ROTATED, transpose } from '../model/prepare-weights.ts';
+import { rotateColumns, type RotationSet } from '../model/rotation.ts';
+
+/** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */
+const RANK_BUCKETS = [4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
+
+/** @returns the smallest bucket that holds `rank`; 0 for 0. */
+export function rankBucket(rank: number): number {
+  if (rank === 0) return 0;
+  const bucket = RANK_BUCKETS.find((size) => size >= rank);
+  if (bucket === undefined) throw new Error(`a rank sum of ${rank} exceeds ${RANK_BUCKETS.at(-1)}`);
+  return bucket;
+}
+
+export type RankByKind = Record<LinearKind, number>;
+
+export const noRanks = (): RankByKind => ({ q: 0, k: 0, v: 0, o: 0, gate: 0, up: 0, down: 0 });
+
+/** The smallest graph whose deltas cover every kind with a rank above 0. */
+export function graphFor(ranks: RankByKind): GraphKind {
+  const used = LINEAR_KINDS.filter((kind) => ranks[kind] > 0);
+  if (used.length === 0) return 'none';
+  return used.every((kind) => DELTA_KINDS.qv.includes(kind)) ? 'qv' : 'all';
+}
+
+export const moduleKey = (layer: number, kind: LinearKind): string => `${layer}.${kind}`;
+
+interface ModuleDelta {
+  /** `[R, in]` */
+  a: Float32Array<ArrayBuffer>;
+  /** `[R, out]`, every scale folded in. */
+  b: Float32Array<ArrayBuffer>;
+}
+
+/** A linear of one adapter, with zeros up to the bucket of the largest rank that the adapter has in this kind. */
+interface RotatedModule extends ModuleDelta {
+  /** Its own. */
+  rank: number;
+}
+
+/** One adapter, rotated as its base is; float32. */
+class OrtResidentAdapter implements ResidentAdapter {
+  readonly rank: number;
+  readonly bytes: number;
+  constructor(
+    readonly digest: string,
+    readonly modules: ReadonlyMap<string, RotatedModule>,
+  ) {
+    let rank = 0;
+    let bytes = 0;
+    for (const module of modules.values()) {
+      rank = Math.max(rank, module.rank);
+      bytes += module.a.byteLength + module.b.byteLength;
+    }
+    this.rank = rank;
+    this.bytes = bytes;
+  }
+}
+
+/** The whole delta of a row. R of a kind is the same in all layers: the largest rank sum there, in its bucket. */
+export class OrtRowDelta implements RowDelta {
+  readonly rank: number;
+  constructor(
+    readonly ranks: RankByKind,
+    readonly modules: ReadonlyMap<string, ModuleDelta>,
+    readonly bytes: number,
+  ) {
+    this.rank = Math.max(...Object.values(ranks));
+  }
+  get graph(): GraphKind {
+    return graphFor(this.ranks);
+  }
+}
+
+function rankSums(config: LlamaConfig, chain: readonly OrtResidentAdapter[]): RankByKind {
+  const ranks = noRanks();
+  for (const kind of LINEAR_KINDS)
+    for (let layer = 0; layer < config.layers; layer++) {
+      const sum = chain.reduce(
+        (total, adapter) => total + (adapter.modules.get(moduleKey(layer, kind))?.rank ?? 0),
+        0,
+      );
+      ranks[kind] = Math.max(ranks[kind], rankBucket(sum));
+    }
+  return ranks;
+}
+
+/**
+ * Sum of the chain's deltas, exactly: ranks side by side. A lone member at scale 1 is not copied.
+ * @param chain root first; members made by `OrtRunner.loadAdapter`.
+ */
+export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[]): OrtRowDelta {
+  const members = chain.map(({ adapter, scale }) => {
+    if (!(adapter instanceof OrtResidentAdapter)) throw new Error('the adapter was loaded by another runner');
+    return { adapter, scale };
+  });
+  const ranks = rankSums(
+    config,
+    members.map(({ adapter }) => adapter),
+  );
+  const modules = new Map<string, ModuleDelta>();
+  let bytes = 0;
+  for (const kind of LINEAR_KINDS) {
+    const shape = linearShape(config, kind);
+    const rank = ranks[kind];
+    if (rank === 0) continue;
+    for (let layer = 0; layer < config.layers; layer++) {
+      const key = moduleKey(layer, kind);
+      const only =
+        members.length === 1 && members[0]?.scale === 1 ? members[0].adapter.modules.get(key) : undefined;
+      if (only !== undefined) {
+        modules.set(key, only);
+        continue;
+      }
+      const a = new Float32Array(rank * shape.in);
+      const b = new Float32Array(rank * shape.out);
+      let at = 0;
+      for (const { adapter, scale } of members) {
+        const module = adapter.modules.get(key);
+        if (module === undefined) continue;
+        a.set(module.a.subarray(0, module.rank * shape.in), at * shape.in);
+        const to = at * shape.out;
+        const own = module.rank * shape.out;
+        for (let i = 0; i < own; i++) b[to + i] = module.b[i]! * scale;
+        at += module.rank;
+      }
+      modules.set(key, { a, b });
+      bytes += a.byteLength + b.byteLength;
+    }
+  }
+  return new OrtRowDelta(ranks, modules, bytes);
+}
+
+/** How a base's weights were transformed, and so how its adapters must be. */
+export interface WeightTransform {
+  /** Gain of the norm before a linear, folded into its input; null where there is none. */
+  gains: (layer: number, kind: LinearKind) => Float32Array | null;
+  /** null = the weights are not rotated. */
+  rotations: RotationSet | null;
+}
+
+/** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors a layer. */
+export function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
+  const gains = Array.from(
+    { length: base.config.layers },
+    (_, layer) => new Map(LINEAR_KINDS.map((kind) => [kind, gainBefore(base, layer, kind)])),
+  );
+  return (layer, kind) => gains[layer]?.get(kind) ?? null;
+}
+
+/**
+ * Transforms one module's delta exactly as its base weight was: A' = A diag(gain) R, B' = R^T B, and B transposed.
+ * @param a `[rank, in]` @param b `[out, rank]` @param padded `[padded, in]` and `[padded, out]` are made, the rest zeros.
+ */
+function rotateModule(
+  { a, rank, scale }: Pick<LoraModule, 'a' | 'rank' | 'scale'>,
+  b: Float32Array,
+  params: { kind: LinearKind; padded: number; gain: Float32Array | null; rotations: RotationSet | null },
+): RotatedModule {
+  const { kind, padded, gain, rotations } = params;
+  const [inputs, outputs] = [a.shape[1]!, b.length / rank];
+  const module = { rank, a: new Float32Array(padded * inputs), b: new Float32Array(padded * outputs) };
+  const ownA = module.a.subarray(0, rank * inputs);
+  const ownB = module.b.subarray(0, rank * outputs);
+  readFloat32(a, ownA);
+  transpose(b, outputs, rank, ownB);
+  if (gain !== null) foldGain(ownA, gain);
+  if (rotations !== null) {
+    const rotated = ROTATED[kind];
+    rotateColumns(ownA, inputs, rotations[rotated.columns]);
+    const rows = rotated.rows === null ? null : rotations[rotated.rows];
+    // (R^T B)^T is B^T R, whose rows lie side by side.
+    if (rows !== null) rotateColumns(ownB, outputs, rows);
+  }
+  for (let i = 0; i < ownB.length; i++) ownB[i]! *= scale;
+  return module;
+}
+
+/** Parses a canonical file, checks it against the base and transforms it. @throws AdapterFormatError */
+export async function loadResidentAdapter(
+  params: {
+    file: Uint8Array<ArrayBuffer>;
+    digest: string;
+    base: BaseInfo;
+    config: LlamaConfig;
+  } & WeightTransform,
+): Promise<OrtResidentAdapter> {
+  const { base, config, gains, rotations } = params;
+  const adapter = parseCanonical(params.file);
+  const problem = validateAdapter({ adapter, base })[0];
+  if (problem !== undefined) throw problem;
+  const byName = new Map(adapter.modules.map((module) => [module.name, module]));
+  const padded = noRanks();
+  for (let layer = 0; layer < config.layers; layer++)
+    for (const { name, kinds } of storedLinears(config, layer))
+      for (const kind of kinds)
+        padded[kind] = Math.max(padded[kind], rankBucket(byName.get(name)?.rank ?? 0));
+  const modules = new Map<string, RotatedModule>();
+  for (let layer = 0; layer < config.layers; layer++) {
+    for (const { name, kinds } of storedLinears(config, layer)) {
+      const module = byName.get(name);
+      if (module === undefined) continue;
+      const b = toFloat32(module.b);
+      let row = 0;
+      for (const kind of kinds) {
+        // Parts of a fused linear share A, and each has its rows of B.
+        const rows = linearShape(config, kind).out;
+        const part = b.subarray(row * module.rank, (row + rows) * module.rank);
+        row += rows;
+        modules.set(
+          moduleKey(layer, kind),
+          rotateModule(module, part, { kind, padded: padded[kind], gain: gains(layer, kind), rotations }),
+        );
+      }
+    }
+    // Steps go on between layers.
+    await nextTurn();
+  }
+  return new OrtResidentAdapter(params.digest, modules);
+}
+
+/**
+ * How much memory a batch of decode rows takes for their deltas. Every row's block is padded to the largest ranks of
+ * the batch, rows of the base model's too, since the graphs take `A [rows, R, in]` and `B [rows, R, out]`. Pure: the
+ * runners allocate by it, and the engine counts by it before it lets a row in.
+ */
+interface BatchLayout {
+  /** Rows that there is room for; 0 = nothing is held. */
+  readonly rows: number;
+  readonly ranks: RankByKind;
+}
+
+export const NO_BUFFERS: BatchLayout = { rows: 0, ranks: noRanks() };
+
+/** A buffer of a larger rank is kept while at least this share of it is needed: making another copies every row. */
+const SHRINK_BELOW = 0.5;
+
+/** Bytes of one rank of one row in all layers, by kind. */
+export function rankBytes(config: LlamaConfig, precision: Precision = 'f32'): RankByKind {
+  const bytes = noRanks();
+  for (const kind of LINEAR_KINDS) {
+    const shape = linearShape(config, kind);
+    bytes[kind] = config.layers * (shape.in + shape.out) * NUMBER_BYTES[precision];
+  }
+  return bytes;
+}
+
+/** At most half as many again as are needed, so that a batch that grows row by row is not copied for each. */
+function roomFor(rows: number, slots: number): number {
+  const step = Math.max(1, 2 ** (Math.floor(Math.log2(rows - 1)) - 1));
+  return Math.min(slots, Math.ceil(rows / step) * step);
+}
+
+/** By kind the largest of them; 0 where there are none. */
+export function widestRanks(each: Iterable<RankByKind>): RankByKind {
+  const widest = noRanks();
+  for (const ranks of each)
+    for (const kind of LINEAR_KINDS) widest[kind] = Math.max(widest[kind], ranks[kind]);
+  return widest;
+}
+
+/** What decode steps over `rows` rows need. A row that is alone needs nothing: it runs on its delta's own memory. */
+export function neededLayout(params: {
+  rows: number;
+  /** Of the rows that have a delta. */
+  ranks: Iterable<RankByKind>;
+  slots: number;
+}): BatchLayout {
+  if (params.rows < 2) return NO_BUFFERS;
+  const ranks = widestRanks(params.ranks);
+  const any = LINEAR_KINDS.some((kind) => ranks[kind] > 0);
+  return any ? { rows: roomFor(params.rows, params.slots), ranks } : NO_BUFFERS;
+}
+
+export function layoutBytes({ rows, ranks }: BatchLayout, bytesOfRank: RankByKind): number {
+  return rows * LINEAR_KINDS.reduce((sum, kind) => sum + ranks[kind] * bytesOfRank[kind], 0);
+}
+
+/**
+ * What is held once a step ran that needs `needed`: either what is held already, or exactly what is needed, so that it
+ * is never more than the larger of both.
+ */
+export function nextLayout(held: BatchLayout, needed: BatchLayout): BatchLayout {
+  const fits =
+    held.rows >= needed.rows &&
+    LINEAR_KINDS.every((kind) => {
+      const [has, wants] = [held.ranks[kind], needed.ranks[kind]];
+      return wants === 0 || (has >= wants && wants >= has * SHRINK_BELOW);
+    });
+  return fits ? held : needed;
+}
+
+/** Memory of A and of B of one linear. */
+export interface DeltaMemory {
+  a: DeviceMemory;
+  b: DeviceMemory;
+}
+
+interface KindBuffers {
+  /** By layer. */
+  layers: DeltaMemory[];
+  /** What each slot's block holds; undefined = nothing known. */
+  content: (OrtRowDelta | null | undefined)[];
+}
+
+export class DeltaBatch {
+  private readonly kinds = new Map<LinearKind, KindBuffers>();
+  private readonly rankBytes: RankByKind;
+  private layout: BatchLayout = NO_BUFFERS;
+  /** Changes whenever a buffer was given back, so that bindings know to bind again. */
+  version = 0;
+
+  constructor(
+    private readonly device: Device,
+    private readonly config: LlamaConfig,
+    private readonly slots: number,
+    private readonly precision: Precision,
+  ) {
+    this.rankBytes = rankBytes(config, precision);
+  }
+
+  /** Of all buffers, those that the next step makes among them. */
+  get bytes(): number {
+    return layoutBytes(this.layout, this.rankBytes);
+  }
+
+  /** What buffers for `rows` rows, some with these deltas, hold. */
+  bytesFor(rows: number, deltas: readonly OrtRowDelta[]): number {
+    return layoutBytes(this.needed(rows, deltas), this.rankBytes);
+  }
+
+  /** Gives back what `rows` rows, some with these deltas, do not need. */
+  trim(rows: number, deltas: readonly OrtRowDelta[]): void {
+    this.become(this.needed(rows, deltas));
+  }
+
+  private needed(rows: number, deltas: readonly OrtRowDelta[]): BatchLayout {
+    return neededLayout({ rows, ranks: deltas.map(({ ranks }) => ranks), slots: this.slots });
+  }
+
+  /**
+   * Brings the blocks of slots 0 … rows.length-1 up to date; copies only what changed.
+   * @returns R per kind; 0 where no row has a delta.
+   */
+  async prepare(rows: readonly (OrtRowDelta | null)[]): Promise<RankByKind> {
+    const needed = this.needed(
+      rows.length,
+      rows.filter((row) => row !== null),
+    );
+    this.become(nextLayout(this.layout, needed));
+    const ranks = noRanks();
+    for (const kind of LINEAR_KINDS) {
+      if (needed.ranks[kind] === 0) continue;
+      ranks[kind] = this.layout.ranks[kind];
+      const buffers = this.kinds.get(kind) ?? (await this.allocate(kind));
+      rows.forEach((row, slot) => {
+        const delta = row === null || row.ranks[kind] === 0 ? null : row;
+        if (buffers.content[slot] === delta) return;
+        this.fill(buffers, kind, slot, delta);
+        buffers.content[slot] = delta;
+      });
+    }
+    return ranks;
+  }
+
+  /** What no longer fits is given back at once; what takes its place is made by the step that needs it. */
+  private become(layout: BatchLayout): void {
+    const before = this.layout;
+    this.layout = layout;
+    for (const kind of LINEAR_KINDS) {
+      const rank = layout.ranks[kind];
+      if (rank === before.ranks[kind] && (rank === 0 || layout.rows === before.rows)) continue;
+      this.version++;
+      this.free(kind);
+    }
+  }
+
+  private free(kind: LinearKind): void {
+    for (const { a, b } of this.kinds.get(kind)?.layers ?? []) {
+      a.close();
+      b.close();
+    }
+    this.kinds.delete(kind);
+  }
+
+  private async allocate(kind: LinearKind): Promise<KindBuffers> {
+    const shape = linearShape(this.config, kind);
+    const make = (width: number): Promise<DeviceMemory> =>
+      this.device.memory(this.layout.rows * this.layout.ranks[kind] * width * NUMBER_BYTES[this.precision]);
+    const buffers: KindBuffers = { layers: [], content: [] };
+    this.kinds.set(kind, buffers);
+    try {
+      for (let layer = 0; layer < this.config.layers; layer++)
+        buffers.layers.push({ a: await make(shape.in), b: await make(shape.out) });
+    } catch (error) {
+      this.free(kind);
+      throw error;
+    }
+    return buffers;
+  }
+
+  private fill(buffers: KindBuffers, kind: LinearKind, slot: number, delta: OrtRowDelta | null): void {
+    buffers.layers.forEach((memory, layer) => {
+      const module = delta?.modules.get(moduleKey(layer, kind));
+      for (const part of ['a', 'b'] as const) {
+        const floats =
+          part === 'a' && module !== undefined
+            ? blockOfA(
+                this.device.flavour,
+                module.a,
+                this.layout.ranks[kind],
+                linearShape(this.config, kind).in,
+              )
+            : module?.[part];
+        const source = floats === undefined ? undefined : inPrecision(this.precision, floats);
+        const bytes = this.blockBytes(kind, part);
+        const at = slot * bytes;
+        if (source !== undefined) memory[part].write(at, source);
+        // Zeros are an exact no-op; what another adapter left behind is not.
+        const filled = source?.byteLength ?? 0;
+        memory[part].clear(at + filled, bytes - filled);
+      }
+    });
+  }
+
+  /** Of one row in one layer. */
+  private blockBytes(kind: LinearKind, part: 'a' | 'b'): number {
+    const shape = linearShape(this.config, kind);
+    return this.layout.ranks[kind] * (part === 'a' ? shape.in : shape.out) * NUMBER_BYTES[this.precision];
+  }
+
+  /** @throws Error when `prepare` gave the kind no rank. */
+  memory(layer: number, kind: LinearKind): DeltaMemory {
+    const memory = this.kinds.get(kind)?.layers[layer];
+    if (memory === undefined) throw new Error(`no delta buffers for ${kind}`);
+    return memory;
+  }
+
+  /** Forgets which delta a slot's blocks hold, so that it can be collected. */
+  forget(slot: number): void {
+    for (const buffers of this.kinds.values())
+      if (buffers.content[slot] !== null) buffers.content[slot] = undefined;
+  }
+
+  close(): void {
+    for (const kind of LINEAR_KINDS) this.free(kind);
+  }
+}
