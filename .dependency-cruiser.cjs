@@ -15,18 +15,17 @@ const BACKEND = '^worker/[a-z/]+/((d1|kv|r2)-[^/]+|[^/]+-object)\\.ts$';
 const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
-  'access/(authorize|request-gate)',
-  'completions/compose-chain',
-  'experiments/(analyze|assign-variant|coverage-phases|decide|foresee|health|legal-change|segments|unit-values)',
+  'access/rate-limits',
+  'experiments/(analyze|assign-variant|decide|foresee|health|legal-change|segments)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
-  'origins/(choose-origin|replica-sets)',
+  'origins/choose-origin',
   'registry/claims',
   'traffic/sum-traffic',
 ].map((files) => `^worker/${files}\\.ts$`);
 
 /** What any file may use. */
-const SHARED = ['^worker/[a-z/]+/(ports[^/]*|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
+const SHARED = ['^worker/[a-z/]+/(ports|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
 /** The engine's public face: the class, what its callers see, and its ports. */
 const ENGINE = 'gpu-origin/engine/(engine|requests|ports)\\.ts$';
 
@@ -113,7 +112,7 @@ module.exports = {
       severity: 'error',
       from: {
         path: '^worker/([^/]+)/',
-        pathNot: ['^worker/registry/(kv-writers|d1-row-audit)\\.ts$', '-object\\.ts$'],
+        pathNot: ['^worker/registry/d1-row-audit\\.ts$', '-object\\.ts$'],
       },
       to: { path: BACKEND, pathNot: ['^worker/$1/', ...DATABASE_ROWS] },
     },

@@ -7,7 +7,7 @@ import { registryUnavailable } from './errors.ts';
 import type { PairJudges, PairTallies } from './experiments/pairs/ports.ts';
 import type { WebhookSigner } from './experiments/webhooks.ts';
 import type { AnswerTokens, ExposureTokens } from './experiments/exposure-token.ts';
-import type { UnitHasher } from './experiments/unit-hash.ts';
+import type { UnitHasher } from './experiments/assign.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
 import type { TakeDropOnMiss } from './drops/take-drops.ts';
 import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
@@ -22,8 +22,8 @@ import {
   methodNotAllowed,
   type AppEnv,
   type Observer,
-} from './http/request-scope.ts';
-import { createGates } from './access/gates.ts';
+} from './http/request.ts';
+import { createGates } from './access/rate-limits.ts';
 import { repinAfterChange, createPinSync } from './origins/pins.ts';
 import { requireAdmin, type SignIn } from './access/require-admin.ts';
 import { logLine } from './log.ts';
@@ -46,13 +46,21 @@ import { adminTenantLimitsRoutes, adminUsageRoutes } from './metering/routes.ts'
 import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
 import { adminPromptRoutes } from './prompts/routes.ts';
 import type { KeptPrompts, PromptKeeper } from './prompts/ports.ts';
-import type { TextSealer } from './prompts/seal-text.ts';
+import type { TextSealer } from './prompts/keep-prompts.ts';
 import { adminRequestRoutes, adminTrafficRoutes } from './traffic/routes.ts';
 import type { TrafficLedger, TrafficSink } from './traffic/ports.ts';
 import type { PriceList, CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { adminVerifyRoutes, adminVersionRoutes } from './registry/versions-routes.ts';
-import { completionRoutes } from './completions/routes.ts';
-import type { WebhookOutbox } from './experiments/ports-webhook.ts';
+import { completionRoutes, tokenizerRoutes } from './completions/routes.ts';
+import type {
+  WebhookOutbox,
+  ExperimentEntry,
+  ExperimentIndex,
+  ExperimentLedger,
+  ExperimentSink,
+  ExperimentTallies,
+  ShadowRunner,
+} from './experiments/ports.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import {
@@ -63,18 +71,9 @@ import {
   enginePageHeaders,
   pageHeaders,
 } from './http/page-routes.ts';
-import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
-import type {
-  ExperimentEntry,
-  ExperimentIndex,
-  ExperimentLedger,
-  ExperimentSink,
-  ExperimentTallies,
-  ShadowRunner,
-} from './experiments/ports.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
-import { withLastKnownGood } from './platform/index-memories.ts';
+import { withLastKnownGood } from './platform/kv-cache.ts';
 import { createVersionIndex } from './access/repair-rights.ts';
 import {
   DamagedRow,
@@ -85,9 +84,16 @@ import {
   type KeyListing,
 } from './platform/ports.ts';
 import type { GarbageLedger } from './blobs/ports.ts';
-import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
-import type { KeyIndex, KeyLedger, KeyRecord, RightsWriter } from './access/ports.ts';
-import type { NameIndex, AbsenceCheck } from './registry/ports-pointers.ts';
+import type {
+  GrantIndex,
+  GrantLedger,
+  HeldGrants,
+  KeyIndex,
+  KeyLedger,
+  KeyRecord,
+  RightsWriter,
+} from './access/ports.ts';
+import type { NameIndex, AbsenceCheck } from './registry/ports.ts';
 
 export interface Services extends Pick<EraseDeps, 'erasures' | 'dropBox'>, Pick<BackupDeps, 'backups'> {
   /** As the hot path reads them: with the last known good behind. */

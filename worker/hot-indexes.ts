@@ -5,23 +5,34 @@ import {
   SHORT_MEMORY_MS,
   SECOND_OPINIONS_PER_SECOND,
 } from './limits.ts';
-import { createKvExperimentIndex } from './experiments/kv-experiment-index.ts';
-import { createKvGrantIndex, createKvKeyIndex } from './access/kv-rights-index.ts';
-import { createKvNameIndex } from './registry/kv-name-index.ts';
+import {
+  createKvExperimentIndex,
+  createKvGrantIndex,
+  createKvKeyIndex,
+  createKvNameIndex,
+} from './registry/kv-indexes.ts';
 import {
   withLastKnownGood,
   withShortMemory,
   type Forgetful,
   type ShortMemory,
   withSecondOpinion,
-} from './platform/index-memories.ts';
+  type SealedIndexParams,
+  type Sealer,
+} from './platform/kv-cache.ts';
 import { recordedGrants, recordedKey } from './access/repair-rights.ts';
-import type { SealedIndexParams, Sealer } from './platform/sealed-index.ts';
 import type { ExperimentEntry, ExperimentIndex } from './experiments/ports.ts';
 import type { BulkIndex, Index, Lookup } from './platform/ports.ts';
-import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
-import type { KeyIndex, KeyLedger, KeyRecord, RightsWriter } from './access/ports.ts';
-import type { NameIndex, PointerWriter } from './registry/ports-pointers.ts';
+import type {
+  GrantIndex,
+  GrantLedger,
+  HeldGrants,
+  KeyIndex,
+  KeyLedger,
+  KeyRecord,
+  RightsWriter,
+} from './access/ports.ts';
+import type { NameIndex, PointerWriter } from './registry/ports.ts';
 
 export interface HotIndexes {
   /**

@@ -2,9 +2,8 @@
  * The composition of the edge, and the only one: what keeps things, and what time it is, come in; what an app and its
  * schedule need goes out. `index.ts` gives it Cloudflare's stores, tests give it fakes of them.
  */
-import type { GrantLedger } from './access/ports-grants.ts';
+import type { GrantLedger, KeyLedger, RightsWriter } from './access/ports.ts';
 import { createSignIn } from './access/require-admin.ts';
-import type { KeyLedger, RightsWriter } from './access/ports.ts';
 import type { Services } from './app.ts';
 import type { BackupLedger } from './backup/ports.ts';
 import { createByteGate } from './blobs/byte-gate.ts';
@@ -17,9 +16,8 @@ import {
   ROOM_STALE_MS,
   TENANT_HELD_BYTES,
 } from './blobs/limits.ts';
-import { createBlobs } from './blobs/parts.ts';
+import { createBlobs, type ObjectBucket } from './blobs/parts.ts';
 import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
-import type { ObjectBucket } from './blobs/r2-blob-store.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
 import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
@@ -28,11 +26,10 @@ import type { DropLedger } from './drops/ports.ts';
 import type { Config } from './env.ts';
 import type { ErasureLedger } from './erasure/ports.ts';
 import { createCounting } from './experiments/parts.ts';
-import type { WebhookOutbox } from './experiments/ports-webhook.ts';
+import type { WebhookOutbox, ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';
-import type { ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import { createHotIndexes, forgettingPointers, forgettingRights } from './hot-indexes.ts';
-import type { Observer } from './http/request-scope.ts';
+import type { Observer } from './http/request.ts';
 import {
   KV_TIMEOUT_MS,
   KV_WRITE_PAUSE_MS,
@@ -41,7 +38,7 @@ import {
   POINTER_CACHE_TTL_S,
   RETRY_AFTER_MS,
 } from './limits.ts';
-import { createMeter } from './metering/completion-meter.ts';
+import { createMeter } from './metering/meter.ts';
 import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { createOriginClient } from './origins/client.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
@@ -49,15 +46,13 @@ import { createTraffic } from './traffic/parts.ts';
 import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { watchPointers } from './origins/pins.ts';
-import { createKvListing, type KvNamespace } from './platform/kv-namespace.ts';
-import { createSealer } from './platform/sealed-index.ts';
+import { createKvListing, type KvNamespace } from './platform/store-calls.ts';
+import { createSealer } from './platform/kv-cache.ts';
 import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';
 import { ABSENCE_MEMORY_MS } from './registry/limits.ts';
-import { createPromptKeeper } from './prompts/keep-prompts.ts';
+import { createPromptKeeper, createTextSealer } from './prompts/keep-prompts.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
-import { createTextSealer } from './prompts/seal-text.ts';
-import type { PointerWriter } from './registry/ports-pointers.ts';
-import type { Registry } from './registry/ports.ts';
+import type { PointerWriter, Registry } from './registry/ports.ts';
 import { catchUp, createSchedule, type Schedule } from './schedule.ts';
 
 /** Where everything is kept. */

@@ -1,7 +1,7 @@
 /** What the cron trigger starts. */
 import type { Services } from './app.ts';
 import type { Drops } from './drops/parts.ts';
-import { workOffErasures } from './erasure/work-off.ts';
+import { workOffErasures } from './erasure/erase-steps.ts';
 import { evaluateAll } from './experiments/life/evaluate.ts';
 import { sendWebhooks } from './experiments/webhooks.ts';
 import { collectSomeGarbage } from './blobs/collect-garbage.ts';

@@ -12,7 +12,7 @@ import {
 import type { KeyLimits } from '../metering/ports.ts';
 import { scopeOwner } from '../registry/claims.ts';
 import type { Registry } from '../registry/ports.ts';
-import { scopesHeld, scopeWithin } from './authorize.ts';
+import { scopesHeld, scopeWithin } from './authenticate.ts';
 import type { KeyRow, ScopeOwners, AdminCaller } from './ports.ts';
 
 const Limits = KeyLimitsView.strict();

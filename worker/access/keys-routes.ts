@@ -1,3 +1,4 @@
+/** The admin API's keys: create, list, change, rotate, revoke. */
 import { Hono } from 'hono';
 import {
   generateApiKey,
@@ -7,12 +8,13 @@ import {
   type KeyRequest,
   type NewKey,
   type RotatedKey,
+  type RevocationView,
 } from '../../protocol/index.ts';
 import { conflict, NO_SUCH_KEY } from '../errors.ts';
-import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
-import { MIN_SELF_GRACE_MS } from './limits.ts';
-import { grantWithin, scopesHeld, scopeWithin } from './authorize.ts';
+import { adminRoute, type AdminInput } from '../http/admin-route.ts';
+import { fail, type AppEnv, carryThrough } from '../http/request.ts';
+import { MIN_SELF_GRACE_MS, MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
+import { grantWithin, scopesHeld, scopeWithin } from './authenticate.ts';
 import { loosenedLimit, bindScopes, changedKey, changedLimits, keyJson, limitsOf } from './key-input.ts';
 import type { KeyLimits } from '../metering/ports.ts';
 import {
@@ -22,10 +24,10 @@ import {
   type KeyRow,
   type RightsWriter,
   type ScopeOwners,
+  type RevokedLine,
 } from './ports.ts';
 import type { KeptPrompts } from '../prompts/ports.ts';
 import type { Registry } from '../registry/ports.ts';
-import { revokeKeyRoute, visibleKey } from './revoke-key.ts';
 
 export interface KeyDeps {
   registry: Pick<Registry, 'around'>;
@@ -241,4 +243,83 @@ function grantProblem(
       ),
   );
   return wider === undefined ? null : refuse(`This key does not have the scope '${wider.scope}'.`);
+}
+
+/** Keys of other tenants do not exist. */
+async function visibleKey(
+  ledger: KeyLedger,
+  caller: AdminCaller,
+  id: string,
+  { toRevoke = false } = {},
+): Promise<KeyRow | null> {
+  const row = await ledger.get(id, { toRevoke });
+  return row !== null && (caller.root || row.tenant === caller.tenant) ? row : null;
+}
+
+/**
+ * Revokes a key: 204, or with `report=true` 200 {@link RevocationView}.
+ * Whoever stole a key may have rotated it: those that it was rotated into end with it. All end in the system of record
+ * in one statement; in KV a page after the other.
+ */
+const revokeKeyRoute =
+  (deps: {
+    keyLedger: KeyLedger;
+    rights: RightsWriter;
+    keptPrompts: Pick<KeptPrompts, 'limit'>;
+    now: () => number;
+  }) =>
+  async ({ context, caller, params, query }: AdminInput<'DELETE /admin/keys/:id'>): Promise<Response> => {
+    const row = await visibleKey(deps.keyLedger, caller, params.id, { toRevoke: true });
+    if (row === null) return fail(NO_SUCH_KEY);
+    const { report, cursor } = query;
+    const line = {
+      id: row.id,
+      successors: query.successors === 'true',
+      made: query.made === 'true',
+      forget: query.forget_prompts === 'true',
+    };
+    if (!line.successors && row.kind === 'admin' && !caller.root)
+      return fail({
+        code: 'insufficient_scope',
+        message: 'Only the bootstrap key ends an admin key and lets what it was rotated into live.',
+      });
+    const done = await carryThrough<RevocationView | null>(context, () =>
+      report === 'true' ? revokePage(deps, line, cursor) : revokeAll(deps, line),
+    );
+    return done === null ? context.body(null, 204) : context.json(done);
+  };
+
+type Deps = Parameters<typeof revokeKeyRoute>[0];
+
+type Wanted = RevokedLine & { /** What is kept of them is deleted, too. */ forget: boolean };
+
+async function revokeAll(deps: Deps, line: Wanted): Promise<null> {
+  for (let cursor: string | null = null; ;) {
+    ({ cursor } = await revokePage(deps, line, cursor));
+    if (cursor === null) return null;
+  }
+}
+
+async function revokePage(
+  { keyLedger, rights, keptPrompts, now }: Deps,
+  { forget, ...line }: Wanted,
+  after: string | null,
+): Promise<RevocationView> {
+  await keyLedger.revoke({ ...line, at: now() });
+  const [rows, made] = await Promise.all([
+    keyLedger.line({ ...line, after, limit: REVOKED_PAGE }),
+    line.made ? [] : keyLedger.madeBy({ id: line.id, at: now(), limit: MAX_MADE_LISTED + 1 }),
+  ]);
+  // Also those that were revoked before: an earlier attempt may have ended between the two stores.
+  await Promise.all(rows.map(({ kind, hash }) => (kind === 'api' ? rights.syncKey(hash) : undefined)));
+  const [{ tenant } = { tenant: '' }] = rows;
+  if (forget && rows.length > 0)
+    await keptPrompts.limit({ tenant, keyIds: rows.map(({ id }) => id), hours: null });
+  return {
+    id: line.id,
+    revoked: rows.map(keyJson),
+    made: made.slice(0, MAX_MADE_LISTED).map(keyJson),
+    more_made: made.length > MAX_MADE_LISTED,
+    cursor: rows.length === REVOKED_PAGE ? (rows.at(-1)?.id ?? null) : null,
+  };
 }

@@ -11,20 +11,19 @@ import {
   type SignInAnswer,
   signInTokenEnd,
 } from '../../protocol/index.ts';
-import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
+import { fail, carryThrough, type AppEnv } from '../http/request.ts';
 import type { Index } from '../platform/ports.ts';
 import { authenticate, bearer, expired, refused } from './authenticate.ts';
-import { enterGate, type AdminGates, type Gates } from './gates.ts';
+import { enterGate, type AdminGates, type Gates, type Gate } from './rate-limits.ts';
 import { GATE_ENTRIES } from './limits.ts';
-import type { GrantLedger } from './ports-grants.ts';
 import {
+  type GrantLedger,
   BOOTSTRAP_KEY_ID,
   BOOTSTRAP_TENANT,
   type AdminCaller,
   type KeyLedger,
   type KeyRecord,
 } from './ports.ts';
-import type { Gate } from './request-gate.ts';
 
 /** Both are hashes in hex. Takes the same time wherever they differ. */
 function equalHashes(a: string, b: string): boolean {

@@ -12,7 +12,7 @@ import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { parseInput, readBody } from '../http/read-body.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
+import { fail, type AppEnv } from '../http/request.ts';
 import type { BackupLedger } from './ports.ts';
 
 export interface BackupDeps {

@@ -20,7 +20,7 @@ import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { MAX_CHECKED_HEADER_BYTES, PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';
 import { announcedLength, readBody, parseInput } from '../http/read-body.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, query, type AppEnv } from '../http/request-scope.ts';
+import { fail, query, type AppEnv } from '../http/request.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, adapterUnavailable } from '../errors.ts';
 import { ownVersion } from '../registry/own-name.ts';

@@ -3,11 +3,11 @@ import { errorResponse, type AdapterManifest, type Model, type ModelList } from 
 import { modelNotFound } from '../errors.ts';
 import { MAX_LISTED_MODELS } from './limits.ts';
 import { requireKey } from '../access/require-admin.ts';
-import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../http/request-scope.ts';
-import type { Gate } from '../access/request-gate.ts';
+import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../http/request.ts';
+import type { Gate } from '../access/rate-limits.ts';
 import type { Index } from '../platform/ports.ts';
 import type { KeyRecord } from '../access/ports.ts';
-import { EXACTLY, lookUpModel, type ResolveDeps } from './resolve-model.ts';
+import { EXACTLY, lookUpModel, type ResolveDeps } from './resolve.ts';
 import { usableNames } from './usable-names.ts';
 
 export interface ModelDeps extends ResolveDeps {

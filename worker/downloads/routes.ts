@@ -13,14 +13,13 @@ import {
   type DownloadToken,
   type Result,
 } from '../../protocol/index.ts';
-import { enterGate } from '../access/gates.ts';
+import { enterGate, type Gate } from '../access/rate-limits.ts';
 import type { KeyRecord } from '../access/ports.ts';
-import type { Gate } from '../access/request-gate.ts';
 import { requireKey } from '../access/require-admin.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import { adapterUnavailable, modelNotFound, registryUnavailable } from '../errors.ts';
 import { parseInput, readInput } from '../http/read-body.ts';
-import { fail, methodNotAllowed, type AppContext, type AppEnv } from '../http/request-scope.ts';
+import { fail, methodNotAllowed, type AppContext, type AppEnv } from '../http/request.ts';
 import type { Index } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
 import type { DownloadTokens } from './download-token.ts';

@@ -1,13 +1,23 @@
 /** What takes dropped files in: by the schedule, and for requests by a name that does not exist. */
-import { mayUseChain } from '../access/authorize.ts';
-import type { GrantLedger } from '../access/ports-grants.ts';
-import { type KvNamespace, deletePaced, putPaced } from '../platform/kv-namespace.ts';
-import { type WritePacing, withTimeout } from '../platform/store-calls.ts';
+import { mayUseChain } from '../access/authenticate.ts';
+import type { GrantLedger } from '../access/ports.ts';
+import {
+  type KvNamespace,
+  deletePaced,
+  putPaced,
+  type WritePacing,
+  withTimeout,
+} from '../platform/store-calls.ts';
 import type { IntakeDeps, RequestLife } from '../registry/registry-deps.ts';
 import { DROP_CACHE_TTL_S, DROP_TIMEOUT_MS } from './limits.ts';
 import type { DropBox, DropLedger } from './ports.ts';
-import { takeAllDrops, type DropPass, createTakeDropOnMiss, type TakeDropOnMiss } from './take-drops.ts';
-import type { DropDeps } from './take-drop.ts';
+import {
+  takeAllDrops,
+  type DropPass,
+  createTakeDropOnMiss,
+  type TakeDropOnMiss,
+  type DropDeps,
+} from './take-drops.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 
 export interface Drops {

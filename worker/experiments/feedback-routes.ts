@@ -21,9 +21,9 @@ import {
 } from './exposure-token.ts';
 import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
 import { requireKey } from '../access/require-admin.ts';
-import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request.ts';
 import { logLine } from '../log.ts';
-import type { Gate } from '../access/request-gate.ts';
+import type { Gate } from '../access/rate-limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import type { ExperimentEntry, ExperimentTallies } from './ports.ts';

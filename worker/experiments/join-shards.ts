@@ -3,8 +3,7 @@ import { z } from 'zod';
 import type { TallyCounts, TallyMoments, TallySnapshot } from './ports.ts';
 import { fromRows, isSketchOf, joinSketch, type OpenSketch, type Sketch } from './statistics/sketch.ts';
 import { addMoments, NO_MOMENTS, type Moments } from './statistics/moments.ts';
-import { NO_COUNTS } from './tally-counts.ts';
-import { SegmentRow, UNITS, SketchRows } from './tally-tables.ts';
+import { NO_COUNTS, SegmentRow, UNITS, SketchRows } from './tally-tables.ts';
 
 const Sums = z.object({
   n: z.number(),

@@ -10,7 +10,7 @@ import { conflict, NO_SUCH_KEY } from '../errors.ts';
 import { syncTenantLimits, type TenantLimitsDeps } from './sync-tenant-limits.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
+import { fail, type AppEnv } from '../http/request.ts';
 import { tenantCounter } from './quota-state.ts';
 import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum, PriceList } from './ports.ts';
 import type { KeyLedger } from '../access/ports.ts';

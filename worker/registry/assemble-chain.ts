@@ -9,8 +9,7 @@ import {
 } from '../../protocol/index.ts';
 import { beingDeleted, adapterInvalid, conflict } from '../errors.ts';
 import { CHECK_HELD_BYTES } from '../blobs/limits.ts';
-import type { AdminCaller, ScopeOwners } from '../access/ports.ts';
-import type { Grant } from '../access/ports-grants.ts';
+import type { AdminCaller, ScopeOwners, Grant } from '../access/ports.ts';
 import type { VersionRow } from './ports.ts';
 import { checkAdapter, type CheckedAdapter } from '../blobs/check-adapter.ts';
 import type { IntakeDeps } from './registry-deps.ts';

@@ -1,6 +1,5 @@
 import { StoreUnavailable } from '../platform/ports.ts';
-import type { AbsenceCheck, PointerWriter } from './ports-pointers.ts';
-import type { Pointer, Registry } from './ports.ts';
+import type { AbsenceCheck, PointerWriter, Pointer, Registry } from './ports.ts';
 import { logLine } from '../log.ts';
 
 /**

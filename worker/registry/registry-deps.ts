@@ -7,8 +7,7 @@ import type {
   VerifyRequest,
 } from '../../protocol/index.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
-import type { PointerWriter } from './ports-pointers.ts';
-import type { Registry } from './ports.ts';
+import type { PointerWriter, Registry } from './ports.ts';
 import type { ByteGate } from '../blobs/byte-gate.ts';
 import type { Bases, BasedChain, OriginWarmth } from '../origins/ports.ts';
 import type { Sha256 } from '../platform/ports.ts';

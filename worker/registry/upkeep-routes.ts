@@ -1,3 +1,4 @@
+/** The admin API's upkeep: repair of KV and of stored files, garbage collection. */
 import { Hono } from 'hono';
 import {
   type ApiError,
@@ -8,6 +9,9 @@ import {
   repairStepOf,
   type RepairRequest,
   type RepairStepName,
+  ExperimentId,
+  sameJson,
+  type Mended,
 } from '../../protocol/index.ts';
 import { collectGarbage, type GarbageDeps } from '../blobs/collect-garbage.ts';
 import {
@@ -16,13 +20,15 @@ import {
   reportRows,
   repairNames,
   removeUnknownNames,
+  unlessDamaged,
 } from './repair-names.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import type { AppEnv } from '../http/request-scope.ts';
+import type { AppEnv } from '../http/request.ts';
 import { GARBAGE_DELETIONS } from '../blobs/limits.ts';
 import { findLostFiles, repairBlobs } from '../blobs/repair-blobs.ts';
-import { removeUnknownExperiments } from '../experiments/repair-experiments.ts';
 import { repairGrants, removeUnknownGrants, repairKeys, removeUnknownKeys } from '../access/repair-rights.ts';
+import { REPAIR_PAGE } from '../limits.ts';
+import type { ExperimentRow } from '../experiments/ports.ts';
 
 const rootOnly: ApiError = {
   code: 'insufficient_scope',
@@ -64,19 +70,6 @@ export function adminUpkeepRoutes(deps: RepairDeps & GarbageDeps): Hono<AppEnv> 
   return routes;
 }
 
-const RUNS: Readonly<Record<RepairStepName, RepairStep>> = {
-  names: repairNames,
-  keys: repairKeys,
-  grants: repairGrants,
-  'unknown-names': removeUnknownNames,
-  'unknown-experiments': removeUnknownExperiments,
-  'unknown-keys': removeUnknownKeys,
-  'unknown-grants': removeUnknownGrants,
-  rows: reportRows,
-  files: findLostFiles,
-  blobs: repairBlobs,
-};
-
 /**
  * Compares a page of what KV holds of names, experiments, keys and grants, or of adapters' bytes, with the system of
  * record, and writes what is otherwise.
@@ -104,3 +97,43 @@ function startAfter(step: RepairStepName): string | null {
   const next = step === REPAIR_OF_BLOBS ? undefined : REPAIR_STEPS[REPAIR_STEPS.indexOf(step) + 1];
   return next === undefined ? null : `${next}:`;
 }
+
+/**
+ * Every experiment in KV that the system of record does not have, or that nobody is in and no name brings up to date:
+ * drafts, and archived ones that KV has in use. It gets a mark. Others are written with their names.
+ */
+const removeUnknownExperiments: RepairStep = async (deps, { cursor, dryRun }) => {
+  const page = await deps.listing.list({ prefix: 'experiment:', cursor, limit: REPAIR_PAGE });
+  const mended: Mended[] = [];
+  for (const id of page.items) {
+    // What is no id of an experiment is never read.
+    if (!ExperimentId.safeParse(id).success) continue;
+    const row = await unlessDamaged(deps.experimentLedger.get(id));
+    if (row === 'damaged' || (row !== null && (await unlessDamaged(isKept(deps, row))))) continue;
+    const found = await deps.experimentIndex.get(id);
+    if (found.state === 'gone' || found.state === 'absent') continue;
+    if (row !== null && found.state === 'found' && sameJson(found.value.document, row.document)) continue;
+    mended.push({ kind: 'experiment', id, was: row === null ? 'unknown' : 'outdated', did: 'removed' });
+    if (!dryRun) await deps.experimentIndex.remove(id);
+  }
+  return { checked: page.items.length, mended, cursor: page.cursor };
+};
+
+/** Whether its name's pointer has it, so that the names' step has seen to it. */
+async function isKept({ registry }: RepairDeps, { id, document }: ExperimentRow): Promise<boolean> {
+  const pointer = await registry.pointer(document.name);
+  return pointer.kind === 'version' && pointer.experiment?.id === id;
+}
+
+const RUNS: Readonly<Record<RepairStepName, RepairStep>> = {
+  names: repairNames,
+  keys: repairKeys,
+  grants: repairGrants,
+  'unknown-names': removeUnknownNames,
+  'unknown-experiments': removeUnknownExperiments,
+  'unknown-keys': removeUnknownKeys,
+  'unknown-grants': removeUnknownGrants,
+  rows: reportRows,
+  files: findLostFiles,
+  blobs: repairBlobs,
+};

@@ -1,9 +1,8 @@
 /** What a publication asks the database, and how SQLite answers: by an index each time, however many names a file has. */
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createD1BlobLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
+import { createD1BlobLedger, createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
 import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
-import { createD1Garbage } from '../../../worker/blobs/d1-garbage.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';

@@ -7,8 +7,12 @@ import {
   cupedTheta,
   imputed,
 } from '../../../../worker/experiments/statistics/cuped.ts';
-import { armOf, type GappedMoments } from '../../../../worker/experiments/statistics/moments.ts';
-import { moveUnit, NO_RUNNING_MOMENTS } from '../../../../worker/experiments/unit-values.ts';
+import {
+  armOf,
+  type GappedMoments,
+  moveUnit,
+  NO_RUNNING_MOMENTS,
+} from '../../../../worker/experiments/statistics/moments.ts';
 import {
   sequentialInterval,
   sequentialMultiplier,

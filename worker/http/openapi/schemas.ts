@@ -1,4 +1,4 @@
-/** What answers are: the schemas that the document has under a name. */
+/** The schemas that the OpenAPI document has under a name: answers, and bodies of requests. */
 import { z } from 'zod';
 import {
   AliasAnswer,
@@ -92,6 +92,53 @@ import {
   VersionView,
   WarmAnswer,
   WarmedOrigin,
+  AliasRequest,
+  BeginRestore,
+  BlobRecord,
+  ChangeExperiment,
+  ChangeKeyRequest,
+  ChatCompletionRequest,
+  CollectGarbageRequest,
+  CountTokensRequest,
+  CreateExperiment,
+  DetokenizeRequest,
+  DownloadTokenRequest,
+  EdgeFields,
+  EmbeddingRequest,
+  EndRestore,
+  EraseRequest,
+  EvaluateFileRequest,
+  ExperimentStepRequest,
+  FeedbackRequest,
+  GrantRequest,
+  KeyRequest,
+  KillExperiment,
+  MessagesRequest,
+  PinInput,
+  PlanRequest,
+  PromoteExperiment,
+  PromoteRequest,
+  PublishRequest,
+  RampExperiment,
+  RefusalInput,
+  RemoveRequest,
+  RepairRequest,
+  ReserveRequest,
+  ResetLimitsRequest,
+  ResponseRequest,
+  RestoreFiles,
+  RestoreRequest,
+  RestoreRows,
+  RetireRequest,
+  RollbackRequest,
+  RotateKeyRequest,
+  StrictRequest,
+  EditRequest,
+  TenantLimitsRequest,
+  TextCompletionRequest,
+  TokenizeRequest,
+  VerifyVersionRequest,
+  WarmRequest,
 } from '../../../protocol/index.ts';
 
 /** Error of every route; `ErrorBody` of protocol/api-error.ts. */
@@ -209,3 +256,61 @@ export const ANSWERS = {
 } satisfies Record<string, z.ZodType>;
 
 export type AnswerName = keyof typeof ANSWERS;
+
+/** The edge takes its own fields out before the rest is parsed. */
+const edge = EdgeFields.shape;
+
+/** As they are sent: what has a default may be left out. */
+export const BODIES = {
+  AliasRequest,
+  BeginRestore,
+  BlobRecord,
+  ChangeExperiment,
+  ChangeKeyRequest,
+  ChatCompletionRequest: ChatCompletionRequest.extend(edge),
+  CollectGarbageRequest,
+  CountTokensRequest,
+  CreateExperiment,
+  DetokenizeRequest,
+  DownloadTokenRequest,
+  EmbeddingRequest: EmbeddingRequest.extend(edge),
+  EndRestore,
+  EraseRequest,
+  EvaluateFileRequest,
+  /** Of {@link ChangeExperiment}. */
+  ExperimentDocument: Experiment,
+  /** Of `start`, `stop` and `archive`: a registry has one name for a schema. */
+  ExperimentStepRequest,
+  FeedbackRequest,
+  GrantRequest,
+  KeyRequest,
+  KillExperiment,
+  MessagesRequest: MessagesRequest.extend(edge),
+  PinRequest: PinInput,
+  PlanRequest,
+  PromoteExperiment,
+  PromoteRequest,
+  PublishRequest,
+  RampExperiment,
+  RefusalInput,
+  RemoveRequest,
+  RepairRequest,
+  ReserveRequest,
+  ResetLimitsRequest,
+  ResponseRequest: ResponseRequest.extend(edge),
+  RestoreFiles,
+  RestoreRequest,
+  RestoreRows,
+  RetireRequest,
+  RollbackRequest,
+  RotateKeyRequest,
+  StrictRequest,
+  EditRequest,
+  TenantLimitsRequest,
+  TextCompletionRequest: TextCompletionRequest.extend(edge),
+  TokenizeRequest,
+  VerifyVersionRequest,
+  WarmRequest,
+} satisfies Record<string, z.ZodType>;
+
+export type BodyName = keyof typeof BODIES;

@@ -1,3 +1,6 @@
+/**
+ * A request's place in an experiment: which variant or shadow it gets, and what is recorded of its outcome.
+ */
 import {
   BASE_JUDGE,
   type AdapterManifest,
@@ -7,11 +10,14 @@ import {
 import { logLine } from '../log.ts';
 import { assignVariant, type Assignment, border, bucketOf } from './assign-variant.ts';
 import { segmentKey, segmentOf } from './segments.ts';
-import type { UnitHasher } from './unit-hash.ts';
 import type { Caller } from '../access/ports.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
-import type { ExperimentEntry } from './ports.ts';
-import type { Resolution, Resolved } from '../completions/resolve-model.ts';
+import type { ExperimentEntry, EventMark, ExperimentSink } from './ports.ts';
+import type { Resolution, Resolved } from '../completions/resolve.ts';
+import { keepAlive, type AppContext } from '../http/request.ts';
+import type { CompletionEnding } from '../metering/ports.ts';
+import { base64url } from '../../protocol/signature.ts';
+import { derivedKey } from '../platform/derived-keys.ts';
 
 export interface TakePartDeps {
   experiments: Index<ExperimentEntry>;
@@ -256,4 +262,139 @@ export function endUser(named: {
  */
 export function unitOf(unit: Experiment['unit'], { tenant, keyId, user }: UnitSource): string {
   return unit === 'user' && user !== null ? `${tenant}/user/${user}` : `${tenant}/key/${keyId}`;
+}
+
+export interface Outcome {
+  /** HTTP status; 499 when the client left, 502 when the stream broke off. */
+  status: number;
+  /** The stream fell silent. */
+  stalled: boolean;
+  promptTokens: number;
+  completionTokens: number;
+  /** `length`: cut at its length; null when nobody says. */
+  finish: 'stop' | 'length' | null;
+  /** To the first token of a stream, to the end of anything else, and of what was left before either to then. */
+  ttftMs: number;
+  /** To the end, or until the client left. */
+  latencyMs: number;
+  /** It waited for an adapter to be brought to the origin or read into memory. */
+  cold: boolean;
+  /** The variant could not be had, and the key's policy let something else answer. */
+  stoodIn: boolean;
+}
+
+const FAILED_ADAPTER = 422;
+const CLIENT_LEFT = 499;
+
+/**
+ * @returns null for what says nothing of an adapter: the client's own mistakes (4xx), and refusals for too much (429). Of
+ * a failure only that it was one, and whether it kept its reader waiting: how fast an adapter fails is not its speed. Of
+ * an answer that was left how long it took until then: to leave it out would make a slow adapter look fast. Of a cold
+ * start no times: they are those of the load.
+ */
+export function outcomeValues(outcome: Outcome): Record<string, number> | null {
+  const { status, stoodIn, finish } = outcome;
+  const left = status === CLIENT_LEFT;
+  if (stoodIn || status === FAILED_ADAPTER || status >= 500)
+    return { error_rate: 1, left_rate: left || outcome.stalled ? 1 : 0 };
+  if (status >= 400 && !left) return null;
+  const times = { ttft_ms: Math.max(0, outcome.ttftMs), latency_ms: Math.max(0, outcome.latencyMs) };
+  const waited = outcome.cold ? {} : times;
+  if (left) return { ...waited, error_rate: 0, left_rate: 1 };
+  return {
+    ...waited,
+    output_tokens: outcome.completionTokens,
+    error_rate: 0,
+    left_rate: 0,
+    ...(finish === null ? {} : { length_rate: finish === 'length' ? 1 : 0 }),
+    cost: outcome.promptTokens + outcome.completionTokens,
+  };
+}
+
+/** Whether a shadow says what the user was told: the metric `disagreement` of its requests. @param told, @param shadow the texts of all choices, in order. @returns 0 when they are the same but for outer space. */
+export function disagreement(told: readonly string[], shadow: readonly string[]): 0 | 1 {
+  const same = told.length === shadow.length && told.every((text, i) => text.trim() === shadow[i]?.trim());
+  return same ? 0 : 1;
+}
+
+interface RecordDeps {
+  experimentSink: ExperimentSink;
+  /** Unix ms. */
+  now: () => number;
+}
+
+/** The request's part in an experiment, found out while it is served. */
+export interface Taking {
+  part: Part | null;
+  /** Something else answered in the variant's place. */
+  stoodIn: boolean;
+  /** It waited for an adapter: the next request by this name will not. */
+  cold: boolean;
+}
+
+/** What is still under way may be left, stall, or outlive this isolate: its unit counts from now on. */
+export const recordBeginning = (deps: RecordDeps, context: AppContext, taking: Taking): void =>
+  record(deps, context, taking, { values: {}, marks: [] });
+
+export const recordEnding = (
+  deps: RecordDeps,
+  context: AppContext,
+  taking: Taking,
+  ending: CompletionEnding,
+): void =>
+  record(deps, context, taking, {
+    values: valuesOf(context, taking, ending),
+    marks: taking.cold ? ['answered', 'cold'] : ['answered'],
+  });
+
+function record(
+  deps: RecordDeps,
+  context: AppContext,
+  { part }: Taking,
+  { values, marks }: { values: Record<string, number>; marks: readonly EventMark[] },
+): void {
+  if (part === null || !part.counted) return;
+  const { experiment, seed, variant, unit } = part;
+  deps.experimentSink.record(
+    {
+      ...{ experiment, seed, variant, unit, at: deps.now(), values, shadow: false },
+      marks: part.nameless ? [...marks, 'nameless'] : marks,
+      ...(part.segment === undefined ? {} : { segment: part.segment }),
+    },
+    (work) => keepAlive(context, work),
+  );
+}
+
+/** @returns nothing of what says nothing of the variant; its unit is exposed all the same. */
+function valuesOf(
+  context: AppContext,
+  { stoodIn, cold }: Taking,
+  ending: CompletionEnding,
+): Record<string, number> {
+  const { startedAt } = context.get('trace');
+  const { firstAt, endedAt } = ending;
+  const ttftMs = (firstAt ?? endedAt) - startedAt;
+  return outcomeValues({ ...ending, ttftMs, latencyMs: endedAt - startedAt, stoodIn, cold }) ?? {};
+}
+
+/** Bytes of the hash that are kept: two of a billion units are the same with probability 1.5e-21. */
+const BYTES = 16;
+
+/** Makes of a unit what is stored and sent of it. */
+export type UnitHasher = (unit: { experiment: string; seed: string; unit: string }) => Promise<string>;
+
+/**
+ * 22 characters of HMAC-SHA-256 over experiment, seed and unit: nobody without the secret can find out whose they are
+ * by trying names, and the same person has another one in each experiment. Under another secret everybody is somebody
+ * else: units that were seen before it was changed count again.
+ * @param secret at least 32 random bytes.
+ */
+export function createUnitHasher(secret: Uint8Array<ArrayBuffer>): UnitHasher {
+  const key = derivedKey(secret, 'graft-unit-v1');
+  return async ({ experiment, seed, unit }) => {
+    // JSON keeps the three apart whatever is in them.
+    const message = new TextEncoder().encode(JSON.stringify([experiment, seed, unit]));
+    const mac = await crypto.subtle.sign('HMAC', await key(), message);
+    return base64url(new Uint8Array(mac, 0, BYTES));
+  };
 }

@@ -1,8 +1,17 @@
-/** What one isolate knows of its origins: how busy they are, which are better left alone for a while, and so to which a completion goes. */
+/**
+ * What one isolate knows of its origins: how busy they are, which are better left alone for a while, and so to which a
+ * completion goes.
+ */
 import { readLoad, type ChainEntry, type WarmedOrigin } from '../../protocol/index.ts';
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
-import { type Origin, type OriginState, chooseOrigins } from './choose-origin.ts';
+import {
+  type Origin,
+  type OriginState,
+  chooseOrigins,
+  chainKey,
+  createReplicaSets,
+} from './choose-origin.ts';
 import {
   EJECT_MS,
   ORIGIN_LEASE_MS,
@@ -13,7 +22,6 @@ import {
   FOLLOW_TIMEOUT_MS,
 } from './limits.ts';
 import type { PinLife } from './ports.ts';
-import { chainKey, createReplicaSets } from './replica-sets.ts';
 
 /** A request that an origin is answering. */
 export interface Lease {

@@ -1,8 +1,19 @@
-import { createSealedIndex, type SealedIndexParams } from '../platform/sealed-index.ts';
-import { KeyRecord, type KeyIndex } from './ports.ts';
+/** What lies in KV for the hot path, each value sealed: names, keys, grants, experiments. */
 import { z } from 'zod';
+import { AdapterManifest, NameAlias, type NameEntry } from '../../protocol/index.ts';
+import { createSealedIndex, type SealedIndexParams } from '../platform/kv-cache.ts';
+import type { NameIndex } from './ports.ts';
+import { KeyRecord, type KeyIndex, Grant, type GrantIndex } from '../access/ports.ts';
 import { GONE_MARK_TTL_S } from '../limits.ts';
-import { Grant, type GrantIndex } from './ports-grants.ts';
+import { ExperimentEntry, type ExperimentIndex } from '../experiments/ports.ts';
+
+const schema: z.ZodType<NameEntry> = z.union([AdapterManifest, NameAlias]);
+
+/** `name:<name>` -> sealed manifest of the live version, or sealed alias, or a sealed tombstone of an alias. */
+export function createKvNameIndex(params: SealedIndexParams): NameIndex {
+  const index = createSealedIndex({ ...params, prefix: 'name:', schema, idOf: ({ name }) => name });
+  return { ...index, put: (entry) => index.put(entry.name, entry) };
+}
 
 /** `key:<sha256 of the API key>` -> sealed record, or a sealed tombstone once it is revoked. */
 export function createKvKeyIndex(params: SealedIndexParams): KeyIndex {
@@ -36,4 +47,13 @@ export function createKvGrantIndex(params: SealedIndexParams): GrantIndex {
         grants.length + refused.length === 0 ? GONE_MARK_TTL_S : undefined,
       ),
   };
+}
+
+/** `experiment:<id>` -> sealed document and manifests of an experiment that is live, or was; or a sealed tombstone. */
+export function createKvExperimentIndex(params: SealedIndexParams): ExperimentIndex {
+  const { get, put, remove } = createSealedIndex({
+    ...{ ...params, prefix: 'experiment:', schema: ExperimentEntry },
+    idOf: ({ id }) => id,
+  });
+  return { get, remove, put: (entry) => put(entry.id, entry) };
 }
