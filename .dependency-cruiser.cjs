@@ -108,13 +108,18 @@ module.exports = {
     { ...only('gpu-origin', ['adapters/', 'protocol/']), name: 'gpu-origin' },
     {
       name: 'worker-backends',
-      comment: 'What things are kept in is picked by the composition, and inside a Durable Object.',
+      comment:
+        'What things are kept in is picked by the composition, and inside a Durable Object; its types may be used.',
       severity: 'error',
       from: {
         path: '^worker/([^/]+)/',
         pathNot: ['^worker/registry/d1-row-audit\\.ts$', '-object\\.ts$'],
       },
-      to: { path: BACKEND, pathNot: ['^worker/$1/', ...DATABASE_ROWS] },
+      to: {
+        path: BACKEND,
+        dependencyTypesNot: ['type-only'],
+        pathNot: ['^worker/$1/', ...DATABASE_ROWS],
+      },
     },
     {
       name: 'worker-root-backends',
@@ -127,7 +132,7 @@ module.exports = {
       comment: 'Routes are mounted by the app.',
       severity: 'error',
       from: { path: '^worker/', pathNot: ['^worker/app\\.ts$'] },
-      to: { path: '^worker/.*routes\\.ts$' },
+      to: { path: '^worker/.*routes\\.ts$', dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'worker-pure',

@@ -12,7 +12,7 @@ import {
   type VerifyAnswer,
 } from '../../protocol/index.ts';
 import type { GrantLedger, KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
-import { createApp, type Services } from '../../worker/app.ts';
+import { createApp } from '../../worker/app.ts';
 import type { BlobLedger } from '../../worker/blobs/ports.ts';
 import type { Drops } from '../../worker/drops/parts.ts';
 import type { Config } from '../../worker/env.ts';
@@ -20,7 +20,7 @@ import type { ExperimentLedger, ExperimentTallies } from '../../worker/experimen
 import type { Observer } from '../../worker/http/request.ts';
 import type { Origin } from '../../worker/origins/choose-origin.ts';
 import type { Fetch } from '../../worker/origins/signed-fetch.ts';
-import { createParts, type Stores } from '../../worker/parts.ts';
+import { createParts, type Services, type Stores } from '../../worker/parts.ts';
 import type { KvNamespace } from '../../worker/platform/store-calls.ts';
 import { createSealer } from '../../worker/platform/kv-cache.ts';
 import { createKvWriters } from '../../worker/registry/pointer-writer-object.ts';

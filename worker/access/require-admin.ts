@@ -144,13 +144,13 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
 };
 
 /** For what a client asks beside completions: its key is good, and its tenant does not ask too often. */
-export const requireKey = (deps: { keys: Index<KeyRecord>; gate: Gate; now: () => number }) =>
+export const requireKey = (deps: { keys: Index<KeyRecord>; now: () => number }, gate: Gate) =>
   createMiddleware<AppEnv>(async (context, next) => {
     const caller = await authenticate(context.req.raw, deps.keys, deps.now);
     if (!caller.ok) return fail(caller.error);
     const { tenant, keyId } = caller.value;
     context.get('trace').note({ tenant, keyId });
-    const entered = enterGate(deps.gate, tenant);
+    const entered = enterGate(gate, tenant);
     if (!entered.ok) return fail(entered.error);
     context.set('caller', caller.value);
     try {

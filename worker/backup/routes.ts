@@ -19,7 +19,7 @@ export interface BackupDeps {
   backups: BackupLedger;
   blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putPart' | 'putRecord'>;
   blobLedger: Pick<BlobLedger, 'record'>;
-  gate: ByteGate;
+  uploadMemory: ByteGate;
   now: () => number;
 }
 
@@ -142,7 +142,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     async ({ context, caller: { tenant }, params: { digest } }) => {
       const request = context.req.raw;
       const holding = { tenant, kind: 'part' as const, bytes: MAX_PART_BYTES, signal: request.signal };
-      const stored = await deps.gate.hold(holding, async (alive) => {
+      const stored = await deps.uploadMemory.hold(holding, async (alive) => {
         const pace = { stallMs: PART_STALL_MS, deadlineMs: PART_DEADLINE_MS, now: deps.now, onChunk: alive };
         const body = await readBody(request, MAX_PART_BYTES, { pace });
         if (!body.ok) return body;

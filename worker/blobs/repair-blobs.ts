@@ -107,7 +107,7 @@ const REPAIR = '';
  * @returns whether all are there again, or would be, and how many bytes came. @throws StoreUnavailable
  */
 async function restoreParts(
-  deps: Pick<RepairDeps, 'blobs' | 'blobLedger' | 'heldFiles' | 'gate' | 'now'>,
+  deps: Pick<RepairDeps, 'blobs' | 'blobLedger' | 'heldFiles' | 'uploadMemory' | 'now'>,
   params: { digest: string; record: BlobRecord; bad: readonly BadPart[]; dryRun: boolean },
 ): Promise<{ all: boolean; gone: boolean; bytes: number }> {
   const { digest, record, bad, dryRun } = params;
@@ -117,7 +117,7 @@ async function restoreParts(
     const part = { index, ...(record.parts[index] as BlobRecord['parts'][number]) };
     const begin = record.parts.slice(0, index).reduce((sum, before) => sum + before.bytes, 0);
     const holding = { tenant: REPAIR, kind: 'part' as const, bytes: part.bytes };
-    const restored = await deps.gate.hold(holding, async (): Promise<Result<null, ApiError>> => {
+    const restored = await deps.uploadMemory.hold(holding, async (): Promise<Result<null, ApiError>> => {
       const found = await deps.heldFiles.part(digest, { begin, ...part });
       if (found === null) return err(adapterUnavailable('No origin has it.'));
       if (dryRun) return ok(null);

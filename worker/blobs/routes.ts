@@ -79,7 +79,7 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
       const request = context.req.raw;
       const held = Math.min(announcedLength(request) ?? MAX_PART_BYTES, MAX_PART_BYTES);
       const holding: Holding = { tenant, kind: 'part', bytes: held, signal: request.signal };
-      const part = await deps.gate.hold(holding, async (alive) => {
+      const part = await deps.uploadMemory.hold(holding, async (alive) => {
         const pace = { stallMs: PART_STALL_MS, deadlineMs: PART_DEADLINE_MS, now: deps.now, onChunk: alive };
         const bytes = await readBody(request, MAX_PART_BYTES, { pace });
         if (!bytes.ok) return bytes;

@@ -259,7 +259,7 @@ async function recordedKin({ registry, origins }: ResolveDeps, name: string): Pr
 interface SeeDeps {
   absence: AbsenceCheck;
   /** Takes in what was dropped for a name that does not exist. */
-  takeDropOnMiss?: TakeDropOnMiss;
+  takeDropOnMiss?: TakeDropOnMiss | undefined;
 }
 
 /** An adapter that the caller may use, with the whole chain. */

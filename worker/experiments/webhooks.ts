@@ -163,7 +163,7 @@ function eventOf(decision: ExperimentDecision): ({ type: string } & Record<strin
   }
 }
 
-interface WebhookDeps {
+export interface WebhookDeps {
   outbox: WebhookOutbox;
   webhookSigner: WebhookSigner;
   /** Reaches addresses that tenants wrote down. */

@@ -43,7 +43,7 @@ export interface AssembledChain {
  * @param params.owner tenant that will own the chain, and must have the right to the parent.
  */
 export async function assembleChain(
-  deps: Pick<IntakeDeps, 'registry' | 'bases' | 'blobs' | 'blobLedger' | 'createSha256' | 'gate' | 'now'> & {
+  deps: Pick<IntakeDeps, 'registry' | 'bases' | 'blobs' | 'blobLedger' | 'createSha256' | 'uploadMemory' | 'now'> & {
     mayUseChain: MayUseChain;
   },
   params: { digest: string; parent: string | null; caller: AdminCaller; owner: string },
@@ -54,7 +54,7 @@ export async function assembleChain(
   const record = await recordOf(deps, { digest, tenant: caller.tenant });
   if (!record.ok) return record;
   const { tenant } = caller;
-  const checked = await deps.gate.hold({ tenant, kind: 'check', bytes: CHECK_HELD_BYTES }, (alive) =>
+  const checked = await deps.uploadMemory.hold({ tenant, kind: 'check', bytes: CHECK_HELD_BYTES }, (alive) =>
     checkAdapter(deps, { digest, record: record.value, bases: deps.bases, alive }),
   );
   if (!checked.ok) return checked;

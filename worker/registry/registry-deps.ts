@@ -53,7 +53,7 @@ export interface IntakeDeps {
   warmth: OriginWarmth;
   createSha256: () => Sha256;
   /** What the isolate has room for. */
-  gate: ByteGate;
+  uploadMemory: ByteGate;
   /** Unix ms. */
   now: () => number;
 }

@@ -36,7 +36,7 @@ export interface RepairDeps {
   /** What the origins still have of what the store has lost. */
   heldFiles: HeldFiles;
   /** What the isolate has room for. */
-  gate: ByteGate;
+  uploadMemory: ByteGate;
   createSha256: () => Sha256;
   rowAudit: RowAudit;
   /** What lies in KV at all. */

@@ -80,7 +80,7 @@ it('takes no longer for the thousandth name of a file than for the first', async
   const blobLedger = createD1BlobLedger(spied);
   const registry = createD1Registry(spied);
   const graft = await createAppHarness({ registry });
-  Object.assign(graft.services.intake.blobLedger, blobLedger);
+  Object.assign(graft.services.blobLedger, blobLedger);
   const adapter = tinyAdapter({ seed: 1 });
   for (const name of ['a', 'a/b', 'c']) expect((await graft.publish(name, adapter)).status).toBe(201);
   expect((await graft.publish('c', tinyAdapter({ seed: 2 }))).status).toBe(201);
