@@ -16,7 +16,7 @@ const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
   'access/rate-limits',
-  'experiments/(analyze|assign-variant|decide|foresee|health|legal-change|segments)',
+  'experiments/(analyze|assign-variant|decide|health|legal-change|segments)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
   'origins/choose-origin',

@@ -20,14 +20,20 @@ import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
 import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
-import { createDropBox, createDrops } from './drops/parts.ts';
+import { createDropBox, createDrops } from './drops/take-drops.ts';
 import type { DropLedger } from './drops/ports.ts';
 import type { Config } from './env.ts';
 import type { ErasureLedger } from './erasure/ports.ts';
 import { createCounting } from './experiments/parts.ts';
 import type { WebhookOutbox, ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';
-import { createHotIndexes, forgettingPointers, forgettingRights } from './hot-indexes.ts';
+import {
+  createHotIndexes,
+  forgettingPointers,
+  forgettingRights,
+  createAbsenceCheck,
+  forgettingAbsences,
+} from './hot-indexes.ts';
 import type { Observer } from './http/request.ts';
 import {
   KV_TIMEOUT_MS,
@@ -45,23 +51,19 @@ import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.
 import { createTraffic } from './traffic/parts.ts';
 import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
-import { watchPointers } from './origins/pins.ts';
+import { watchPointers, createPinSync } from './origins/pins.ts';
 import { createKvListing, type KvNamespace } from './platform/store-calls.ts';
-import { createSealer } from './platform/kv-cache.ts';
-import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';
+import { createSealer, withLastKnownGood } from './platform/kv-cache.ts';
 import { ABSENCE_MEMORY_MS } from './registry/limits.ts';
 import { createPromptKeeper, createTextSealer } from './prompts/keep-prompts.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
-import type { PointerWriter, Registry } from './registry/ports.ts';
+import type { PointerWriter, Registry, IntakeDeps } from './registry/ports.ts';
 import { catchUp, createSchedule } from './schedule.ts';
 import type { PageFiles } from './http/page-routes.ts';
-import type { IntakeDeps } from './registry/registry-deps.ts';
 import { createVersionIndex } from './access/repair-rights.ts';
 import { createGates } from './access/rate-limits.ts';
 import { createSuggestionBudget } from './completions/usable-names.ts';
 import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
-import { withLastKnownGood } from './platform/kv-cache.ts';
-import { createPinSync } from './origins/pins.ts';
 
 /** Where everything is kept. */
 export interface Stores {

@@ -1,14 +1,13 @@
 /** What the cron trigger starts. */
 import type { EvaluateDeps } from './experiments/life/life-deps.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
-import type { Registry } from './registry/ports.ts';
+import type { Registry, RequestLife } from './registry/ports.ts';
 import type { TrafficLedger } from './traffic/ports.ts';
-import type { Drops } from './drops/parts.ts';
+import type { Drops } from './drops/take-drops.ts';
 import { type EraseDeps, workOffErasures } from './erasure/erase-steps.ts';
 import { evaluateAll } from './experiments/life/evaluate.ts';
 import { sendWebhooks, type WebhookDeps } from './experiments/webhooks.ts';
 import { collectSomeGarbage, type GarbageDeps } from './blobs/collect-garbage.ts';
-import type { RequestLife } from './registry/registry-deps.ts';
 import { SCHEDULED_DELETIONS } from './blobs/limits.ts';
 import { FORGOTTEN_PER_RUN, STALE_POINTERS_PER_RUN } from './registry/limits.ts';
 import { REMOVAL_GRACE_MS } from '../protocol/index.ts';

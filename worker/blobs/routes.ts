@@ -15,8 +15,8 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import type { Holding } from './byte-gate.ts';
-import { finishBlob, isThere, receivePart } from './receive-blob.ts';
-import type { IntakeDeps } from '../registry/registry-deps.ts';
+import { finishBlob, isThere, receivePart } from './stored-file.ts';
+import type { IntakeDeps, VersionRow } from '../registry/ports.ts';
 import { MAX_CHECKED_HEADER_BYTES, PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';
 import { announcedLength, readBody, parseInput } from '../http/read-body.ts';
 import { adminRoute } from '../http/admin-route.ts';
@@ -24,7 +24,6 @@ import { fail, query, type AppEnv } from '../http/request.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, adapterUnavailable } from '../errors.ts';
 import { ownVersion } from '../registry/own-name.ts';
-import type { VersionRow } from '../registry/ports.ts';
 
 const LIMITS: BlobLimits = {
   file_bytes: MAX_PARTS * MAX_PART_BYTES,

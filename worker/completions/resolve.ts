@@ -15,7 +15,7 @@ import {
   MAX_CHAIN,
 } from '../../protocol/index.ts';
 import { registryUnavailable, modelWithdrawn } from '../errors.ts';
-import type { RequestLife } from '../registry/registry-deps.ts';
+import type { RequestLife, VersionRow, AbsenceCheck } from '../registry/ports.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import type { OriginClient } from '../origins/client.ts';
 import { parseModelReference, type ModelReference } from './kinds.ts';
@@ -25,7 +25,6 @@ import { type CallerRights, createCallerRights } from '../access/authenticate.ts
 import { explainNotFound, type ExplainDeps } from './usable-names.ts';
 import { manifestOf, nameEntryOf } from '../registry/write-pointer.ts';
 import { ancestorsOf, decoyOf } from '../registry/claims.ts';
-import type { VersionRow, AbsenceCheck } from '../registry/ports.ts';
 import { logLine } from '../log.ts';
 import type { TakeDropOnMiss } from '../drops/take-drops.ts';
 

@@ -5,8 +5,10 @@ import {
   type Result,
   type ExperimentEvaluation,
 } from '../../protocol/index.ts';
-import { cupedDifference, cupedTheta, imputed } from './statistics/cuped.ts';
 import {
+  cupedDifference,
+  cupedTheta,
+  imputed,
   absoluteEffect,
   cautiousArms,
   differenceOf,
@@ -16,15 +18,16 @@ import {
   type Interval,
   type NoEffect,
 } from './statistics/effect.ts';
-import { checkGuardrail, type GuardrailResult } from './statistics/guardrail.ts';
-import { NO_MOMENTS, type Moments, armOf, isPaired, variedArm } from './statistics/moments.ts';
-import { sampleRatio, type SampleRatio, type DealtPhase } from './statistics/sample-ratio.ts';
 import {
+  checkGuardrail,
+  type GuardrailResult,
   cautiousLevel,
   sequentialInterval,
   sequentialMultiplier,
   sequentialPValue,
 } from './statistics/sequential.ts';
+import { NO_MOMENTS, type Moments, armOf, isPaired, variedArm } from './statistics/moments.ts';
+import { sampleRatio, type SampleRatio, type DealtPhase } from './statistics/sample-ratio.ts';
 import { capAt, cappedMoments, type Sketch } from './statistics/sketch.ts';
 import { rangesOf } from './assign-variant.ts';
 

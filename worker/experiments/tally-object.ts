@@ -5,10 +5,9 @@
 import { z } from 'zod';
 import { fnv1a } from '../../protocol/index.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
-import { joinShards, ShardTally } from './join-shards.ts';
-import { EXPOSURE_SKEW_MS, TALLY_KEPT_MS, TALLY_BATCH_MEMORY_MS, TALLY_CLEAN_MS } from './limits.ts';
-import type { ExperimentTallies, EventMark } from './ports.ts';
 import {
+  joinShards,
+  ShardTally,
   type TallySql,
   type SqlValue,
   COUNTS_SCHEMA,
@@ -19,6 +18,8 @@ import {
   createTallySketches,
   SKETCH_SCHEMA,
 } from './tally-tables.ts';
+import { EXPOSURE_SKEW_MS, TALLY_KEPT_MS, TALLY_BATCH_MEMORY_MS, TALLY_CLEAN_MS } from './limits.ts';
+import type { ExperimentTallies, EventMark } from './ports.ts';
 import {
   meanOf,
   moveUnit,

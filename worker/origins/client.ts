@@ -16,7 +16,7 @@ import {
   type EvaluateRequest,
   type VerifyRequest,
 } from '../../protocol/index.ts';
-import type { AdapterTrials, AdapterTrial } from '../registry/registry-deps.ts';
+import type { AdapterTrials, AdapterTrial } from '../registry/ports.ts';
 import {
   HEADERS_PATIENCE_MS,
   ORIGIN_QUESTION_MS,

@@ -15,11 +15,10 @@ import {
 } from '../../protocol/index.ts';
 import { ownNameOfBase, adapterInvalid, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import type { NameRow, VersionRow, Registry } from './ports.ts';
+import type { NameRow, VersionRow, Registry, IntakeDeps, RequestLife } from './ports.ts';
 import { assembleChain, type MayUseChain } from './assemble-chain.ts';
 import { MAX_TRIES, MAX_PROOFS_READ } from './limits.ts';
 import { changed, mayName } from './own-name.ts';
-import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 import { followResidents, notServedYet } from './go-live.ts';
 import { writePointer } from './write-pointer.ts';
 import { unlessDamaged } from './repair-names.ts';

@@ -24,8 +24,8 @@ import type {
   RemovedVersion,
   HistoryRow,
   Registry,
+  IntakeDeps,
 } from './ports.ts';
-import type { IntakeDeps } from './registry-deps.ts';
 import { servedAnew } from './write-pointer.ts';
 
 type RemoveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;

@@ -26,7 +26,7 @@ import {
   type PlanRequest,
 } from '../../protocol/index.ts';
 import { modelNotFound, originUnavailable, adapterInvalid, ownNameOfBase } from '../errors.ts';
-import type { IntakeDeps, RequestLife } from './registry-deps.ts';
+import type { IntakeDeps, RequestLife, NameRow, VersionRow, Registry } from './ports.ts';
 import { publishVersion, removedNotice, settle, earlierProof } from './publish-version.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_VERSIONS_OF_FILE } from './limits.ts';
@@ -34,13 +34,11 @@ import { adminRoute } from '../http/admin-route.ts';
 import { parseInput } from '../http/read-body.ts';
 import { fail, query, requestLife, type AppContext, type AppEnv } from '../http/request.ts';
 import { mayUse, mayUseChain } from '../access/authenticate.ts';
-import type { NameRow, VersionRow, Registry } from './ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { ownVersion, mayName } from './own-name.ts';
-import { judgeHead } from '../blobs/check-adapter.ts';
-import { isThere } from '../blobs/receive-blob.ts';
+import { judgeHead, fitChain, parentOf, type MayUseChain } from './assemble-chain.ts';
+import { isThere } from '../blobs/stored-file.ts';
 import { MAX_CHECKED_HEADER_BYTES } from '../blobs/limits.ts';
-import { fitChain, parentOf, type MayUseChain } from './assemble-chain.ts';
 
 const versionJson = (row: VersionRow, live: boolean): VersionView => ({
   name: row.name,

@@ -9,7 +9,7 @@ import {
   createR2BlobStore,
   type ObjectBucket,
 } from '../../../worker/blobs/parts.ts';
-import { createKvDropBox } from '../../../worker/drops/parts.ts';
+import { createKvDropBox } from '../../../worker/drops/take-drops.ts';
 import type { KvNamespace } from '../../../worker/platform/store-calls.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';

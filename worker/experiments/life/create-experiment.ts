@@ -28,9 +28,9 @@ import { emptyArm } from '../legal-change.ts';
 import { checkJudge, checkAdapters, type LifeDeps, guardrailRefused, webhookRefused } from './life-deps.ts';
 import type { UsageLedger } from '../../metering/ports.ts';
 import { cappedMetrics, withCaps } from '../analyze.ts';
-import { alphaOf, findings } from '../foresee.ts';
+import { alphaOf, findings } from '../decide.ts';
 import { armOf } from '../statistics/moments.ts';
-import { PAIR_ALPHA, PAIR_TUNING } from '../pairs/limits.ts';
+import { PAIR_ALPHA, PAIR_TUNING } from '../limits.ts';
 import { type Baseline, pairsToFind } from '../statistics/power.ts';
 
 /** What is measured unless something else is asked for: whether people like the answers. */

@@ -20,6 +20,8 @@ import {
   EXPOSURE_LIFE_MS,
   LAST_LOOKS_PER_RUN,
   UNTOLD_EXPERIMENTS_PER_RUN,
+  PAIR_ALPHA,
+  PAIR_TUNING,
 } from '../limits.ts';
 import type { ExperimentNote, ExperimentRow, TallyMoments, TallySnapshot } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
@@ -29,13 +31,11 @@ import { logLine, reasonOf } from '../../log.ts';
 import { messageOf } from '../webhooks.ts';
 import { writePointer } from '../../registry/write-pointer.ts';
 import { analyze, type Comparison, cappedMetrics, withCaps, coveragePhases } from '../analyze.ts';
-import { decide, type Situation } from '../decide.ts';
-import { progressOf } from '../foresee.ts';
+import { decide, type Situation, progressOf } from '../decide.ts';
 import type { PairTally } from '../pairs/ports.ts';
 import { healthOf, reportedMetrics } from '../health.ts';
 import { segmentsAtLook } from '../segments.ts';
 import { winRate } from '../statistics/sequential.ts';
-import { PAIR_ALPHA, PAIR_TUNING } from '../pairs/limits.ts';
 import type { Moments } from '../statistics/moments.ts';
 import { percentile, toldIn, type Sketch } from '../statistics/sketch.ts';
 

@@ -3,7 +3,7 @@
  * that a document names.
  */
 import type { MayUseChain } from '../../registry/assemble-chain.ts';
-import type { IntakeDeps } from '../../registry/registry-deps.ts';
+import type { IntakeDeps, VersionRow, Registry } from '../../registry/ports.ts';
 import type { WebhookOutbox, ExperimentLedger, ExperimentTallies, ExperimentRow } from '../ports.ts';
 import type { PairTallies } from '../pairs/ports.ts';
 import {
@@ -19,7 +19,6 @@ import {
 import type { AdminCaller } from '../../access/ports.ts';
 import { conflict, adapterInvalid, adapterNotFound } from '../../errors.ts';
 import { webhookProblem } from '../webhooks.ts';
-import type { VersionRow, Registry } from '../../registry/ports.ts';
 
 /** What leads experiments through their lives. */
 export interface LifeDeps extends Pick<IntakeDeps, 'registry' | 'pointers' | 'bases' | 'now'> {

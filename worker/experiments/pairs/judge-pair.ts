@@ -17,7 +17,7 @@ import {
   CHOICE_TOKENS,
   CALL_TIMEOUT_MS,
   MAX_CALL_ANSWER_BYTES,
-} from './limits.ts';
+} from '../limits.ts';
 import { z } from 'zod';
 import type { Fetch } from '../../origins/signed-fetch.ts';
 import { webhookProblem, type WebhookSigner } from '../webhooks.ts';

@@ -1,12 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { absoluteEffect, differenceOf } from '../../../../worker/experiments/statistics/effect.ts';
 import {
+  absoluteEffect,
+  differenceOf,
   adjustedArm,
   cupedDifference,
   cupedTheta,
   imputed,
-} from '../../../../worker/experiments/statistics/cuped.ts';
+} from '../../../../worker/experiments/statistics/effect.ts';
 import {
   armOf,
   type GappedMoments,
