@@ -14,7 +14,7 @@ import { REMOVAL_GRACE_MS } from '../protocol/index.ts';
 import { syncStalePointers } from './registry/write-pointer.ts';
 import { createPinSync } from './origins/pins.ts';
 import { logLine, reasonOf } from './log.ts';
-import { syncUnwrittenLimits, type TenantLimitsDeps } from './metering/sync-tenant-limits.ts';
+import { syncUnwrittenLimits, type TenantLimitsDeps } from './metering/key-limits.ts';
 import type { OriginClient } from './origins/client.ts';
 import { ORIGIN_HISTORY_KEPT_S } from './origins/limits.ts';
 import type { OriginHistoryLedger, PinLedger } from './origins/ports.ts';

@@ -9,13 +9,18 @@ import {
   type NewKey,
   type RotatedKey,
   type RevocationView,
+  type ChangeKeyRequest,
+  type KeyView,
+  err,
+  ok,
+  type Result,
 } from '../../protocol/index.ts';
 import { conflict, NO_SUCH_KEY } from '../errors.ts';
 import { adminRoute, type AdminInput } from '../http/admin-route.ts';
 import { fail, type AppEnv, carryThrough } from '../http/request.ts';
 import { MIN_SELF_GRACE_MS, MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
 import { grantWithin, scopesHeld, scopeWithin } from './authenticate.ts';
-import { loosenedLimit, bindScopes, changedKey, changedLimits, keyJson, limitsOf } from './key-input.ts';
+import { changedLimits, limitsOf, loosenedLimit, limitsJson } from '../metering/key-limits.ts';
 import type { KeyLimits } from '../metering/ports.ts';
 import {
   keyIdOf,
@@ -28,6 +33,7 @@ import {
 } from './ports.ts';
 import type { KeptPrompts } from '../prompts/ports.ts';
 import type { Registry } from '../registry/ports.ts';
+import { scopeOwner } from '../registry/claims.ts';
 
 export interface KeyDeps {
   registry: Pick<Registry, 'around'>;
@@ -323,3 +329,84 @@ async function revokePage(
     cursor: rows.length === REVOKED_PAGE ? (rows.at(-1)?.id ?? null) : null,
   };
 }
+
+/** @param owners of the scopes that are asked for. @returns the row as it is to be. */
+function changedKey(row: KeyRow, change: ChangeKeyRequest, owners: ScopeOwners): KeyRow {
+  const { scopes = row.scopes, label = row.label, strict = row.strict, degrade, limits } = change;
+  const { strict_fields: strictFields = row.strictFields, download = row.download } = change;
+  const { keep_prompts: keepPrompts = row.keepPrompts, prompts = row.prompts } = change;
+  return {
+    ...row,
+    scopes,
+    owners: change.scopes === undefined ? row.owners : owners,
+    label,
+    strict,
+    strictFields,
+    degrade: degrade === undefined ? row.degrade : degrade,
+    download,
+    keepPrompts,
+    prompts,
+    limits: changedLimits(row.limits, limits),
+  };
+}
+
+/** Never the key nor its hash. */
+const keyJson = (row: KeyRow): KeyView => ({
+  id: row.id,
+  kind: row.kind,
+  tenant: row.tenant,
+  scopes: row.scopes,
+  scope_owners: row.scopes.map((_, i) => row.owners[i] ?? null),
+  label: row.label,
+  created_at: row.createdAt,
+  created_by: row.createdBy,
+  revoked_at: row.revokedAt,
+  expires_at: row.expiresAt,
+  limits: row.limits === null ? null : limitsJson(row.limits),
+  strict: row.strict,
+  strict_fields: row.strictFields,
+  degrade: row.degrade,
+  download: row.download,
+  keep_prompts: row.keepPrompts,
+  prompts: row.prompts,
+  replaced_by: row.replacedBy,
+  replaces: row.replaces,
+});
+
+/**
+ * Whose adapters the scopes of a key open, in their order: whoever has the name or room now, so that nobody who comes to
+ * own a name there later answers for it. A scope that the maker has for one owner is given on for that owner.
+ * @param params.scopes such as the caller may give. @param params.tenant whose key it is: what nobody has is its own.
+ * Error: `invalid_request` for a room in which several have names.
+ */
+async function bindScopes(
+  { registry }: { registry: Pick<Registry, 'around'> },
+  params: { caller: AdminCaller; tenant: string; scopes: readonly string[] },
+): Promise<Result<ScopeOwners, ApiError>> {
+  const { caller, tenant, scopes } = params;
+  const bound: (string | null)[] = [];
+  for (const [i, scope] of scopes.entries()) {
+    // The bootstrap key has one scope, `**`, of whoever owns what it covers.
+    const held = scopesHeld(caller).filter((own) => scopeWithin(scope, own.scope));
+    const limits = held.some(({ owner }) => owner === null) ? [] : held.map(({ owner }) => owner);
+    if (scope === '**') {
+      bound.push(limits[0] ?? null);
+      continue;
+    }
+    const path = scope.endsWith('/**') ? scope.slice(0, -3) : scope;
+    const found = scopeOwner(scope, await registry.around(path));
+    const owner = found.kind === 'owner' ? found.owner : found.kind === 'nobody' ? tenant : null;
+    if (limits.length > 0) bound.push(owner !== null && limits.includes(owner) ? owner : (limits[0] ?? null));
+    else if (owner !== null) bound.push(owner);
+    else return err(severalOwners(scope, path, i));
+  }
+  return ok(bound);
+}
+
+const severalOwners = (scope: string, path: string, index: number): ApiError => ({
+  code: 'invalid_request',
+  message:
+    `Invalid value for 'scopes.${index}': several tenants have names in '${scope}', and a scope opens those of one. ` +
+    `Name each room or name that the key is to open, such as '${path}/<room>/**', or have the operator reserve '${path}' for one of them.`,
+  param: `scopes.${index}`,
+});
