@@ -15,18 +15,17 @@ const BACKEND = '^worker/[a-z/]+/((d1|kv|r2)-[^/]+|[^/]+-object)\\.ts$';
 const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
-  'access/(authorize|request-gate)',
-  'completions/compose-chain',
-  'experiments/(analyze|assign-variant|coverage-phases|decide|foresee|health|legal-change|segments|unit-values)',
+  'access/rate-limits',
+  'experiments/(analyze|assign-variant|decide|health|legal-change|segments)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
-  'origins/(choose-origin|replica-sets)',
+  'origins/choose-origin',
   'registry/claims',
   'traffic/sum-traffic',
 ].map((files) => `^worker/${files}\\.ts$`);
 
 /** What any file may use. */
-const SHARED = ['^worker/[a-z/]+/(ports[^/]*|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
+const SHARED = ['^worker/[a-z/]+/(ports|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
 /** The engine's public face: the class, what its callers see, and its ports. */
 const ENGINE = 'gpu-origin/engine/(engine|requests|ports)\\.ts$';
 
@@ -121,13 +120,18 @@ module.exports = {
     { ...only('gpu-origin', ['adapters/', 'protocol/']), name: 'gpu-origin' },
     {
       name: 'worker-backends',
-      comment: 'What things are kept in is picked by the composition, and inside a Durable Object.',
+      comment:
+        'What things are kept in is picked by the composition, and inside a Durable Object; its types may be used.',
       severity: 'error',
       from: {
         path: '^worker/([^/]+)/',
-        pathNot: ['^worker/registry/(kv-writers|d1-row-audit)\\.ts$', '-object\\.ts$'],
+        pathNot: ['^worker/registry/d1-row-audit\\.ts$', '-object\\.ts$'],
       },
-      to: { path: BACKEND, pathNot: ['^worker/$1/', ...DATABASE_ROWS] },
+      to: {
+        path: BACKEND,
+        dependencyTypesNot: ['type-only'],
+        pathNot: ['^worker/$1/', ...DATABASE_ROWS],
+      },
     },
     {
       name: 'worker-root-backends',
@@ -140,7 +144,7 @@ module.exports = {
       comment: 'Routes are mounted by the app.',
       severity: 'error',
       from: { path: '^worker/', pathNot: ['^worker/app\\.ts$'] },
-      to: { path: '^worker/.*routes\\.ts$' },
+      to: { path: '^worker/.*routes\\.ts$', dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'worker-pure',

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { Experiment } from '../protocol/index.ts';
 import { createExposureTokens } from '../worker/experiments/exposure-token.ts';
-import { createUnitHasher } from '../worker/experiments/unit-hash.ts';
+import { createUnitHasher } from '../worker/experiments/assign.ts';
 import { assignVariant } from '../worker/experiments/assign-variant.ts';
 import { describeMachine } from './machine.ts';
 import { quantile } from './statistics.ts';

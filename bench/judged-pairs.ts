@@ -4,7 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { PAIR_TUNING } from '../worker/experiments/pairs/limits.ts';
+import { PAIR_TUNING } from '../worker/experiments/limits.ts';
 import { winRate } from '../worker/experiments/statistics/sequential.ts';
 import { seededRandom } from './seeded-random.ts';
 import { quantile } from './statistics.ts';

@@ -2,16 +2,9 @@ import { Hono } from 'hono';
 import { cors } from 'hono/cors';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
-import { MAX_REQUEST_ID, unknownPath, type ApiError, type NameEntry } from '../protocol/index.ts';
+import { MAX_REQUEST_ID, unknownPath, type ApiError } from '../protocol/index.ts';
 import { registryUnavailable } from './errors.ts';
-import type { PairJudges, PairTallies } from './experiments/pairs/ports.ts';
-import type { WebhookSigner } from './experiments/webhooks.ts';
-import type { AnswerTokens, ExposureTokens } from './experiments/exposure-token.ts';
-import type { UnitHasher } from './experiments/unit-hash.ts';
-import type { IntakeDeps } from './registry/registry-deps.ts';
-import type { TakeDropOnMiss } from './drops/take-drops.ts';
-import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
-import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
+import { RETRY_AFTER_MS } from './limits.ts';
 import {
   anthropicErrors,
   drainBody,
@@ -21,21 +14,15 @@ import {
   fail,
   methodNotAllowed,
   type AppEnv,
-  type Observer,
-} from './http/request-scope.ts';
-import { createGates } from './access/gates.ts';
-import { repinAfterChange, createPinSync } from './origins/pins.ts';
-import { requireAdmin, type SignIn } from './access/require-admin.ts';
+} from './http/request.ts';
+import { repinAfterChange } from './origins/pins.ts';
+import { requireAdmin } from './access/require-admin.ts';
 import { logLine } from './log.ts';
-import type { OriginClient } from './origins/client.ts';
 import { adminOpenApiRoutes } from './http/openapi/document.ts';
-import { createSuggestionBudget } from './completions/usable-names.ts';
 import { adminDownloadRoutes, adminBlobRoutes } from './blobs/routes.ts';
 import { downloadRoutes } from './downloads/routes.ts';
-import type { DownloadTokens } from './downloads/download-token.ts';
-import { adminBackupRoutes, type BackupDeps } from './backup/routes.ts';
+import { adminBackupRoutes } from './backup/routes.ts';
 import { adminEraseRoutes } from './erasure/routes.ts';
-import type { EraseDeps } from './erasure/erase-steps.ts';
 import { adminEvaluateRoutes, adminOriginRoutes, adminPinRoutes, adminWarmRoutes } from './origins/routes.ts';
 import { adminExperimentRoutes } from './experiments/routes.ts';
 import { adminGrantRoutes, adminRefusalRoutes } from './access/grants-routes.ts';
@@ -45,127 +32,20 @@ import { adminRoomRoutes } from './registry/rooms-routes.ts';
 import { adminTenantLimitsRoutes, adminUsageRoutes } from './metering/routes.ts';
 import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
 import { adminPromptRoutes } from './prompts/routes.ts';
-import type { KeptPrompts, PromptKeeper } from './prompts/ports.ts';
-import type { TextSealer } from './prompts/seal-text.ts';
 import { adminRequestRoutes, adminTrafficRoutes } from './traffic/routes.ts';
-import type { TrafficLedger, TrafficSink } from './traffic/ports.ts';
-import type { PriceList, CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { adminVerifyRoutes, adminVersionRoutes } from './registry/versions-routes.ts';
-import { completionRoutes } from './completions/routes.ts';
-import type { WebhookOutbox } from './experiments/ports-webhook.ts';
-import type { Fetch } from './origins/signed-fetch.ts';
+import { completionRoutes, tokenizerRoutes } from './completions/routes.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import {
   baseRoutes,
   sharedHeaders,
-  type PageFiles,
   dashboardRoutes,
   enginePageHeaders,
   pageHeaders,
 } from './http/page-routes.ts';
-import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
-import type {
-  ExperimentEntry,
-  ExperimentIndex,
-  ExperimentLedger,
-  ExperimentSink,
-  ExperimentTallies,
-  ShadowRunner,
-} from './experiments/ports.ts';
-import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
-import { withLastKnownGood } from './platform/index-memories.ts';
-import { createVersionIndex } from './access/repair-rights.ts';
-import {
-  DamagedRow,
-  StoreUnavailable,
-  type BulkIndex,
-  type Index,
-  type RowAudit,
-  type KeyListing,
-} from './platform/ports.ts';
-import type { GarbageLedger } from './blobs/ports.ts';
-import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
-import type { KeyIndex, KeyLedger, KeyRecord, RightsWriter } from './access/ports.ts';
-import type { NameIndex, AbsenceCheck } from './registry/ports-pointers.ts';
-
-export interface Services extends Pick<EraseDeps, 'erasures' | 'dropBox'>, Pick<BackupDeps, 'backups'> {
-  /** As the hot path reads them: with the last known good behind. */
-  names: BulkIndex<NameEntry>;
-  keys: Index<KeyRecord>;
-  grants: Index<HeldGrants>;
-  intake: IntakeDeps;
-  /** Asks about names that KV does not have. */
-  absence: AbsenceCheck;
-  /** Was a name written since this was last asked? */
-  pointersChanged: () => boolean;
-  /** Takes in what was dropped for a name that does not exist; none while drops are off. */
-  takeDropOnMiss?: TakeDropOnMiss;
-  /** Names as KV has them, without a memory; for repairs. */
-  nameIndex: NameIndex;
-  listing: KeyListing;
-  garbage: GarbageLedger;
-  rowAudit: RowAudit;
-  keyIndex: KeyIndex;
-  keyLedger: KeyLedger;
-  /** Writes both indexes. */
-  rights: RightsWriter;
-  grantIndex: GrantIndex;
-  grantLedger: GrantLedger;
-  origins: OriginClient;
-  adminKeyHash: string | null;
-  meter: CompletionMeter;
-  /** null = this edge has no counters. */
-  quotas: Quotas | null;
-  tenantLimits: TenantLimits;
-  /** Hears of every request when it has ended. */
-  observer?: Observer;
-  usage: UsageLedger;
-  /** What tokens cost; null = reports of usage do not say. */
-  prices: PriceList | null;
-  /** Completions by time … */
-  traffic: TrafficLedger;
-  /** … which are noted here. */
-  trafficSink: TrafficSink;
-  /** What was asked and answered, of keys that have it kept … */
-  keptPrompts: KeptPrompts;
-  /** … which is done here … */
-  promptKeeper: PromptKeeper;
-  /** … and encrypted. */
-  textSealer: TextSealer;
-  pins: PinLedger;
-  originHistory: OriginHistoryLedger;
-  /** What the files are that origins hold. */
-  fileNames: FileNames;
-  /** As the hot path reads them. */
-  experiments: Index<ExperimentEntry>;
-  experimentLedger: ExperimentLedger;
-  /** What is recorded of requests goes here. */
-  experimentSink: ExperimentSink;
-  shadows: ShadowRunner;
-  pairJudges: PairJudges;
-  pairTallies: PairTallies;
-  judgeSigner: WebhookSigner;
-  downloadTokens: DownloadTokens;
-  exposureTokens: ExposureTokens;
-  answerTokens: AnswerTokens;
-  unitHash: UnitHasher;
-  tallies: ExperimentTallies;
-  outbox: WebhookOutbox;
-  webhookSigner: WebhookSigner;
-  /** Reaches addresses that tenants wrote down. */
-  callOut: Fetch;
-  /** Whether what tenants have called may be this machine itself. */
-  loopbackCallbacks: boolean;
-  /** Experiments as KV has them, without a memory; for repairs. */
-  experimentIndex: ExperimentIndex;
-  /** The built dashboard; none = this edge has no page. */
-  page?: PageFiles;
-  /** Signs the page in by a link; none = it is signed in with an admin key alone. */
-  signIn?: SignIn;
-  /** Pages that may call `/v1/*`; `*` = all. */
-  corsOrigins?: readonly string[];
-}
+import { DamagedRow, StoreUnavailable } from './platform/ports.ts';
+import type { Services } from './parts.ts';
 
 /**
  * The path as the runtime hands it over: names keep their encoded slashes until a route decodes them, and `%2e%2e` or
@@ -181,7 +61,7 @@ const rawPath = ({ url }: Request): string => {
 const READY_MEMORY_MS = 1_000;
 
 /** @returns what says why the edge cannot serve: the registry answers and has its tables, and an origin answers; null = it can. */
-function createReadiness({ keptPrompts, origins, intake: { now } }: Services) {
+function createReadiness({ keptPrompts, origins, now }: Services) {
   let known: { error: ApiError | null; at: number } = { error: registryUnavailable(), at: -Infinity };
   const ask = async (): Promise<ApiError | null> => {
     try {
@@ -203,32 +83,49 @@ function createReadiness({ keptPrompts, origins, intake: { now } }: Services) {
   };
 }
 
+/** Each takes of the services what it names, and is mounted at `/`. */
+const CLIENT_ROUTES = [
+  completionRoutes,
+  tokenizerRoutes,
+  feedbackRoutes,
+  modelRoutes,
+  downloadRoutes,
+  baseRoutes,
+  dashboardRoutes,
+];
+/** The same, behind an admin key. */
+const ADMIN_ROUTES = [
+  adminBlobRoutes,
+  adminDownloadRoutes,
+  adminVersionRoutes,
+  adminLifeCycleRoutes,
+  adminHistoryRoutes,
+  adminUpkeepRoutes,
+  adminBackupRoutes,
+  adminEraseRoutes,
+  adminVerifyRoutes,
+  adminEvaluateRoutes,
+  adminExperimentRoutes,
+  adminGrantRoutes,
+  adminRefusalRoutes,
+  adminRoomRoutes,
+  adminKeyRoutes,
+  adminTenantLimitsRoutes,
+  adminUsageRoutes,
+  adminTrafficRoutes,
+  adminRequestRoutes,
+  adminPromptRoutes,
+  adminOriginRoutes,
+  adminWarmRoutes,
+  adminPinRoutes,
+  adminOpenApiRoutes,
+];
+
 export function createApp(services: Services): Hono<AppEnv> {
-  const { names, keys, grants, origins, keyLedger, grantIndex, grantLedger, rights, adminKeyHash, usage } =
-    services;
-  const { intake, takeDropOnMiss, corsOrigins = [] } = services;
-  const { registry, now } = intake;
-  const pinSync = createPinSync({ pins: services.pins, registry, origins: origins.pins });
-  const versions = withLastKnownGood(createVersionIndex(registry), {
-    timeoutMs: KV_TIMEOUT_MS,
-    maxAgeMs: LAST_KNOWN_GOOD_MS,
-    maxEntries: LAST_KNOWN_GOOD_ENTRIES,
-    retryAfterMs: RETRY_AFTER_MS,
-    now,
-  });
-  const resolving = {
-    ...{ names, versions, grants, absence: services.absence, registry, grantLedger, origins, keys, now },
-    maySuggest: createSuggestionBudget({
-      perSecond: SUGGESTIONS_PER_SECOND,
-      maxKeys: MAX_SUGGESTED_KEYS,
-      now,
-    }),
-    ...(takeDropOnMiss === undefined ? {} : { takeDropOnMiss }),
-  };
-  const gates = createGates(now);
+  const { corsOrigins, observer = () => undefined, now } = services;
   const app = new Hono<AppEnv>({ getPath: rawPath });
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
-  app.use(observeRequest({ observer: services.observer ?? (() => undefined), now: intake.now }));
+  app.use(observeRequest({ observer, now }));
   for (const path of ['/dashboard/here', '/dashboard/browser/*']) app.use(path, enginePageHeaders);
   app.use('/dashboard/*', pageHeaders);
   if (corsOrigins.length > 0) for (const path of ['/base/*', '/v1/downloads/*']) app.use(path, sharedHeaders);
@@ -258,40 +155,11 @@ export function createApp(services: Services): Hono<AppEnv> {
     return error === null ? context.json({ status: 'ok' }) : fail(error);
   });
   app.all('/readyz', methodNotAllowed('GET'));
-  app.route('/', completionRoutes({ ...services, ...resolving, gates }));
-  app.route('/', tokenizerRoutes({ ...services, ...resolving, gates }));
-  app.route('/', feedbackRoutes({ ...services, gate: gates.feedback, now }));
-  app.route('/', modelRoutes({ ...resolving, gate: gates.models }));
-  app.route('/', downloadRoutes({ ...services, ...intake, gate: gates.downloads }));
-  app.route('/', baseRoutes({ page: services.page }));
-  app.route('/', dashboardRoutes({ page: services.page, signIn: services.signIn }));
+  for (const routes of CLIENT_ROUTES) app.route('/', routes(services));
   app.use('/admin/*', noStore);
-  app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, gates, now }));
-  app.use('/admin/*', repinAfterChange({ changed: services.pointersChanged, pinSync }));
-  app.route('/', adminBlobRoutes(intake));
-  app.route('/', adminDownloadRoutes(intake));
-  app.route('/', adminVersionRoutes(intake));
-  app.route('/', adminLifeCycleRoutes({ ...services, ...intake }));
-  app.route('/', adminHistoryRoutes({ registry }));
-  app.route('/', adminUpkeepRoutes({ ...services, ...intake, heldFiles: origins.files }));
-  app.route('/', adminBackupRoutes({ ...services, ...intake }));
-  app.route('/', adminEraseRoutes({ ...services, ...intake, originDrops: origins.drops }));
-  app.route('/', adminVerifyRoutes(intake));
-  app.route('/', adminEvaluateRoutes(intake));
-  app.route('/', adminExperimentRoutes({ ...services, ...intake }));
-  app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, rights, keyLedger, now }));
-  app.route('/', adminRefusalRoutes({ grantLedger, rights, now }));
-  app.route('/', adminRoomRoutes({ registry, now }));
-  app.route('/', adminKeyRoutes({ ...services, registry, now }));
-  app.route('/', adminTenantLimitsRoutes({ ...services, now }));
-  app.route('/', adminUsageRoutes({ usage, prices: services.prices, now: intake.now }));
-  app.route('/', adminTrafficRoutes({ traffic: services.traffic, now }));
-  app.route('/', adminRequestRoutes({ traffic: services.traffic }));
-  app.route('/', adminPromptRoutes({ ...services, now }));
-  app.route('/', adminOriginRoutes({ ...services, now }));
-  app.route('/', adminWarmRoutes(intake));
-  app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));
-  app.route('/', adminOpenApiRoutes());
+  app.use('/admin/*', requireAdmin(services));
+  app.use('/admin/*', repinAfterChange(services));
+  for (const routes of ADMIN_ROUTES) app.route('/', routes(services));
   app.notFound(({ req }) => fail(unknownPath(req.method, req.path)));
   app.onError((error, context) => {
     const known = error instanceof StoreUnavailable;

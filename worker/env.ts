@@ -2,13 +2,12 @@ import { z } from 'zod';
 import { BaseId, Digest, nameProblem, parseSigningKeys, Tenant, type SigningKey } from '../protocol/index.ts';
 import { BOOTSTRAP_TENANT } from './access/ports.ts';
 import { SignInLink } from './access/require-admin.ts';
-import type { AnalyticsDataset } from './http/observer.ts';
+import type { AnalyticsDataset } from './http/request.ts';
 import { PriceList, withDefaultBase } from './metering/ports.ts';
 import type { Origin } from './origins/choose-origin.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
-import type { DurableNamespace } from './platform/ask-object.ts';
-import type { KvNamespace } from './platform/kv-namespace.ts';
-import type { ObjectBucket } from './blobs/r2-blob-store.ts';
+import type { DurableNamespace, KvNamespace } from './platform/store-calls.ts';
+import type { ObjectBucket } from './blobs/parts.ts';
 
 /** Bindings as wrangler.toml and the secrets give them. */
 export interface RawEnv {

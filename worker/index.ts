@@ -5,7 +5,7 @@ import { parseEnv, type RawEnv } from './env.ts';
 import { createDoTallies } from './experiments/tally-object.ts';
 import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
 import { createDoPairs } from './experiments/pairs/pairs-object.ts';
-import { createObserver } from './http/observer.ts';
+import { createObserver } from './http/request.ts';
 import { loggingFailure } from './log.ts';
 import { createDoQuotas } from './metering/quota-counter-object.ts';
 import { QUOTA_TIMEOUT_MS } from './metering/limits.ts';

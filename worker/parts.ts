@@ -2,10 +2,8 @@
  * The composition of the edge, and the only one: what keeps things, and what time it is, come in; what an app and its
  * schedule need goes out. `index.ts` gives it Cloudflare's stores, tests give it fakes of them.
  */
-import type { GrantLedger } from './access/ports-grants.ts';
+import type { GrantLedger, KeyLedger, RightsWriter } from './access/ports.ts';
 import { createSignIn } from './access/require-admin.ts';
-import type { KeyLedger, RightsWriter } from './access/ports.ts';
-import type { Services } from './app.ts';
 import type { BackupLedger } from './backup/ports.ts';
 import { createByteGate } from './blobs/byte-gate.ts';
 import {
@@ -17,48 +15,55 @@ import {
   ROOM_STALE_MS,
   TENANT_HELD_BYTES,
 } from './blobs/limits.ts';
-import { createBlobs } from './blobs/parts.ts';
+import { createBlobs, type ObjectBucket } from './blobs/parts.ts';
 import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
-import type { ObjectBucket } from './blobs/r2-blob-store.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
 import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
-import { createDropBox, createDrops, type Drops } from './drops/parts.ts';
+import { createDropBox, createDrops } from './drops/take-drops.ts';
 import type { DropLedger } from './drops/ports.ts';
 import type { Config } from './env.ts';
 import type { ErasureLedger } from './erasure/ports.ts';
 import { createCounting } from './experiments/parts.ts';
-import type { WebhookOutbox } from './experiments/ports-webhook.ts';
+import type { WebhookOutbox, ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';
-import type { ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
-import { createHotIndexes, forgettingPointers, forgettingRights } from './hot-indexes.ts';
-import type { Observer } from './http/request-scope.ts';
+import {
+  createHotIndexes,
+  forgettingPointers,
+  forgettingRights,
+  createAbsenceCheck,
+  forgettingAbsences,
+} from './hot-indexes.ts';
+import type { Observer } from './http/request.ts';
 import {
   KV_TIMEOUT_MS,
   KV_WRITE_PAUSE_MS,
   KV_WRITE_TRIES,
   LAST_KNOWN_GOOD_ENTRIES,
+  LAST_KNOWN_GOOD_MS,
   POINTER_CACHE_TTL_S,
   RETRY_AFTER_MS,
 } from './limits.ts';
-import { createMeter } from './metering/completion-meter.ts';
+import { createMeter } from './metering/meter.ts';
 import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { createOriginClient } from './origins/client.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 import { createTraffic } from './traffic/parts.ts';
 import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
-import { watchPointers } from './origins/pins.ts';
-import { createKvListing, type KvNamespace } from './platform/kv-namespace.ts';
-import { createSealer } from './platform/sealed-index.ts';
-import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';
+import { watchPointers, createPinSync } from './origins/pins.ts';
+import { createKvListing, type KvNamespace } from './platform/store-calls.ts';
+import { createSealer, withLastKnownGood } from './platform/kv-cache.ts';
 import { ABSENCE_MEMORY_MS } from './registry/limits.ts';
-import { createPromptKeeper } from './prompts/keep-prompts.ts';
+import { createPromptKeeper, createTextSealer } from './prompts/keep-prompts.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
-import { createTextSealer } from './prompts/seal-text.ts';
-import type { PointerWriter } from './registry/ports-pointers.ts';
-import type { Registry } from './registry/ports.ts';
-import { catchUp, createSchedule, type Schedule } from './schedule.ts';
+import type { PointerWriter, Registry, IntakeDeps } from './registry/ports.ts';
+import { catchUp, createSchedule } from './schedule.ts';
+import type { PageFiles } from './http/page-routes.ts';
+import { createVersionIndex } from './access/repair-rights.ts';
+import { createGates } from './access/rate-limits.ts';
+import { createSuggestionBudget } from './completions/usable-names.ts';
+import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
 
 /** Where everything is kept. */
 export interface Stores {
@@ -108,7 +113,7 @@ export interface Surroundings {
   /** Hears of every request; undefined = nobody does. */
   observer: Observer | undefined;
   /** The built dashboard; undefined = there is none. */
-  page: Services['page'] | undefined;
+  page: PageFiles | undefined;
   /** Shorter ones than this edge's own, for what hangs; ms. */
   kvTimeoutMs?: number;
   verifyTimeoutMs?: number;
@@ -116,16 +121,11 @@ export interface Surroundings {
   pulseMs?: number;
 }
 
-export interface Parts {
-  services: Services;
-  schedule: Schedule;
-  /** For the first request of an isolate. Never rejects. */
-  catchUp: () => Promise<void>;
-  /** null while files that are put into KV are not taken in. */
-  drops: Drops | null;
-}
+export type Parts = ReturnType<typeof createParts>;
+/** All that routes and the schedule are given; each takes what it names. */
+export type Services = Parts['services'];
 
-export function createParts(config: Config, stores: Stores, surroundings: Surroundings): Parts {
+export function createParts(config: Config, stores: Stores, surroundings: Surroundings) {
   const { kv, keyLedger, grantLedger, registry } = stores;
   const { now, sleep, linger } = surroundings;
   const pacing = { pauseMs: KV_WRITE_PAUSE_MS, tries: KV_WRITE_TRIES, sleep };
@@ -143,10 +143,10 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
   );
   const blobs = createBlobs({ kv, bucket: stores.bucket, pacing });
   const origins = createOriginClient({ ...config, ...surroundings, keys: config.originKeys, blobs });
-  const intake = {
+  const intake: IntakeDeps = {
     ...{ blobs, registry, blobLedger: stores.blobLedger, pointers: watched.pointers, now },
     createSha256: surroundings.createSha256,
-    gate: createByteGate({
+    uploadMemory: createByteGate({
       ...{ capacity: HELD_BYTES, tenantCapacity: TENANT_HELD_BYTES },
       ...{ maxWaiting: MAX_WAITING, maxWaitingOfTenant: MAX_WAITING_OF_TENANT, maxWaitMs: MAX_ROOM_WAIT_MS },
       ...{ pollMs: ROOM_POLL_MS, staleMs: ROOM_STALE_MS, retryAfterMs: RETRY_AFTER_MS, now, sleep },
@@ -160,39 +160,71 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
   const drops =
     tenant === null ? null : createDrops({ ...intake, kv, pacing, grantLedger, dropLedger, tenant });
   const textSealer = createTextSealer(config.macKey, config.acceptedMacKeys);
-  const { keptPrompts } = stores;
-  const { observer, page } = surroundings;
-  const services: Services = {
+  const services = {
     ...hot,
     ...stores,
+    ...intake,
     rights: forgettingRights(stores.writers, { key: hot.forgetKey, grants: hot.forgetGrants }),
-    ...{ intake, absence, origins },
-    downloadTokens: createDownloadTokens(config.macKey, config.acceptedMacKeys),
+    absence,
+    /** By `name@version`, from the system of record, with the last known good behind. */
+    versions: withLastKnownGood(createVersionIndex(registry), {
+      timeoutMs: KV_TIMEOUT_MS,
+      maxAgeMs: LAST_KNOWN_GOOD_MS,
+      maxEntries: LAST_KNOWN_GOOD_ENTRIES,
+      retryAfterMs: RETRY_AFTER_MS,
+      now,
+    }),
+    maySuggest: createSuggestionBudget({
+      perSecond: SUGGESTIONS_PER_SECOND,
+      maxKeys: MAX_SUGGESTED_KEYS,
+      now,
+    }),
+    gates: createGates(now),
+    origins,
+    heldFiles: origins.files,
+    originDrops: origins.drops,
+    pinSync: createPinSync({ pins: stores.pins, registry, origins: origins.pins }),
+    /** Was a name written since this was last asked? */
     pointersChanged: watched.changed,
+    downloadTokens: createDownloadTokens(config.macKey, config.acceptedMacKeys),
     listing: createKvListing(kv),
     dropBox: createDropBox({ kv, pacing }),
+    /** Takes in what was dropped for a name that does not exist; undefined while drops are off. */
+    takeDropOnMiss: drops?.onMiss,
     trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: linger }),
     textSealer,
-    promptKeeper: createPromptKeeper({ keptPrompts, sealer: textSealer, now, sleep: linger }),
+    promptKeeper: createPromptKeeper({
+      keptPrompts: stores.keptPrompts,
+      sealer: textSealer,
+      now,
+      sleep: linger,
+    }),
     meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),
     ...createCounting({
-      ...{ ...config, ...stores, hasRoom: origins.hasRoom, now, sleep: linger },
+      ...config,
+      ...stores,
+      hasRoom: origins.hasRoom,
+      now,
+      sleep: linger,
       callOut: surroundings.callOut,
     }),
     callOut: surroundings.callOut,
     prices: config.prices,
     loopbackCallbacks: config.loopbackCallbacks,
     adminKeyHash: config.adminKeyHash,
+    /** Pages that may call `/v1/*`; `*` = all. */
     corsOrigins: config.corsOrigins,
-    ...(drops === null ? {} : { takeDropOnMiss: drops.onMiss }),
-    ...(observer === undefined ? {} : { observer }),
-    ...(page === undefined ? {} : { page }),
-    ...(config.signInLink === null ? {} : { signIn: createSignIn(config.signInLink) }),
+    observer: surroundings.observer,
+    page: surroundings.page,
+    /** Signs the page in by a link; undefined = it is signed in with an admin key alone. */
+    signIn: config.signInLink === null ? undefined : createSignIn(config.signInLink),
   };
   return {
     services,
     schedule: createSchedule(services, drops),
+    /** For the first request of an isolate. Never rejects. */
     catchUp: () => catchUp(services),
+    /** null while files that are put into KV are not taken in. */
     drops,
   };
 }

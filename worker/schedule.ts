@@ -1,79 +1,68 @@
 /** What the cron trigger starts. */
-import type { Services } from './app.ts';
-import type { Drops } from './drops/parts.ts';
-import { workOffErasures } from './erasure/work-off.ts';
+import type { EvaluateDeps } from './experiments/life/life-deps.ts';
+import type { KeptPrompts } from './prompts/ports.ts';
+import type { Registry, RequestLife } from './registry/ports.ts';
+import type { TrafficLedger } from './traffic/ports.ts';
+import type { Drops } from './drops/take-drops.ts';
+import { type EraseDeps, workOffErasures } from './erasure/erase-steps.ts';
 import { evaluateAll } from './experiments/life/evaluate.ts';
-import { sendWebhooks } from './experiments/webhooks.ts';
-import { collectSomeGarbage } from './blobs/collect-garbage.ts';
-import type { RequestLife } from './registry/registry-deps.ts';
+import { sendWebhooks, type WebhookDeps } from './experiments/webhooks.ts';
+import { collectSomeGarbage, type GarbageDeps } from './blobs/collect-garbage.ts';
 import { SCHEDULED_DELETIONS } from './blobs/limits.ts';
 import { FORGOTTEN_PER_RUN, STALE_POINTERS_PER_RUN } from './registry/limits.ts';
 import { REMOVAL_GRACE_MS } from '../protocol/index.ts';
 import { syncStalePointers } from './registry/write-pointer.ts';
 import { createPinSync } from './origins/pins.ts';
 import { logLine, reasonOf } from './log.ts';
-import { syncUnwrittenLimits } from './metering/sync-tenant-limits.ts';
+import { syncUnwrittenLimits, type TenantLimitsDeps } from './metering/key-limits.ts';
 import type { OriginClient } from './origins/client.ts';
 import { ORIGIN_HISTORY_KEPT_S } from './origins/limits.ts';
-import type { OriginHistoryLedger } from './origins/ports.ts';
+import type { OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 
 export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
+type PointerDeps = Parameters<typeof syncStalePointers>[0];
+
 /** Names that KV was not told of, because whoever changed them died before. */
-const writePointers = (services: Pick<Services, 'intake'>): Promise<void> =>
-  syncStalePointers(services.intake, { limit: STALE_POINTERS_PER_RUN, newest: false });
+const writePointers = (deps: PointerDeps): Promise<void> =>
+  syncStalePointers(deps, { limit: STALE_POINTERS_PER_RUN, newest: false });
 
 /** What a fresh isolate does beside its first request; what fails is logged, and the schedule's. */
-export const catchUp = (services: Pick<Services, 'intake'>): Promise<void> =>
-  runJobs({ pointers: () => writePointers(services) }).catch(() => undefined);
+export const catchUp = (deps: PointerDeps): Promise<void> =>
+  runJobs({ pointers: () => writePointers(deps) }).catch(() => undefined);
+
+type ScheduleDeps = TenantLimitsDeps &
+  EvaluateDeps &
+  WebhookDeps &
+  EraseDeps &
+  GarbageDeps &
+  OriginNoteDeps & {
+    registry: Registry;
+    pins: PinLedger;
+    traffic: Pick<TrafficLedger, 'tend'>;
+    keptPrompts: Pick<KeptPrompts, 'tend'>;
+  };
 
 /** @param drops null while they are off. @returns one run of all jobs; it throws when one of them failed. */
-export function createSchedule(
-  services: Pick<
-    Services,
-    | 'pins'
-    | 'intake'
-    | 'origins'
-    | 'experimentLedger'
-    | 'tallies'
-    | 'pairTallies'
-    | 'garbage'
-    | 'tenantLimits'
-    | 'traffic'
-    | 'keptPrompts'
-    | 'originHistory'
-    | 'keyLedger'
-    | 'rights'
-    | 'outbox'
-    | 'webhookSigner'
-    | 'callOut'
-    | 'loopbackCallbacks'
-    | 'erasures'
-    | 'dropBox'
-    | 'experimentIndex'
-    | 'quotas'
-  >,
-  drops: Drops | null,
-): Schedule {
-  const { pins, intake, origins } = services;
+export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedule {
+  const { pins, registry, now } = deps;
   // Afresh each time: another isolate may have unpinned the last one, and an origin did not hear of it.
-  const pinSync = () => createPinSync({ pins, registry: intake.registry, origins: origins.pins });
+  const pinSync = () => createPinSync({ pins, registry, origins: deps.origins.pins });
   return (keepAlive) =>
     runJobs({
-      limits: () => syncUnwrittenLimits(services),
+      limits: () => syncUnwrittenLimits(deps),
       drops: async () => drops?.takeAll(keepAlive),
-      pointers: () => writePointers(services),
-      experiments: () => evaluateAll({ ...services, ...intake }),
-      webhooks: () => sendWebhooks({ ...services, now: intake.now }),
+      pointers: () => writePointers(deps),
+      experiments: () => evaluateAll(deps),
+      webhooks: () => sendWebhooks(deps),
       // An origin that was started again holds nothing.
       pins: () => pinSync().sync({ signal: new AbortController().signal, keepAlive }),
-      removed: () =>
-        intake.registry.forgetRemoved({ before: intake.now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
-      erasures: () => workOffErasures({ ...services, ...intake, originDrops: origins.drops }),
-      origins: () => noteOrigins({ ...services, now: intake.now }),
-      traffic: () => services.traffic.tend(intake.now()),
-      prompts: () => services.keptPrompts.tend(intake.now()),
-      garbage: () => collectSomeGarbage({ ...services, ...intake }, SCHEDULED_DELETIONS),
+      removed: () => registry.forgetRemoved({ before: now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
+      erasures: () => workOffErasures(deps),
+      origins: () => noteOrigins(deps),
+      traffic: () => deps.traffic.tend(now()),
+      prompts: () => deps.keptPrompts.tend(now()),
+      garbage: () => collectSomeGarbage(deps, SCHEDULED_DELETIONS),
     });
 }
 
@@ -95,12 +84,14 @@ export async function runJobs(jobs: Record<string, () => Promise<unknown>>): Pro
   if (failures.length > 0) throw failures[0];
 }
 
-/** Notes how busy each origin is that answers, and forgets what is too old. */
-async function noteOrigins(deps: {
+interface OriginNoteDeps {
   origins: OriginClient;
   originHistory: OriginHistoryLedger;
   now: () => number;
-}): Promise<void> {
+}
+
+/** Notes how busy each origin is that answers, and forgets what is too old. */
+async function noteOrigins(deps: OriginNoteDeps): Promise<void> {
   const at = 60 * Math.floor(deps.now() / 60_000);
   const measured = await deps.origins.measure();
   if (measured.length > 0)

@@ -1,7 +1,6 @@
 /** Experiments without a difference whose units have a value from before, some of them: CUPED with gaps. */
 import { ALPHA, compare } from '../../worker/experiments/analyze.ts';
-import type { GappedMoments } from '../../worker/experiments/statistics/moments.ts';
-import { NO_RUNNING_MOMENTS } from '../../worker/experiments/unit-values.ts';
+import { type GappedMoments, NO_RUNNING_MOMENTS } from '../../worker/experiments/statistics/moments.ts';
 import { normal, seeded, type Random } from './units.ts';
 
 /** Share of the units whose value from before is known. */

@@ -6,8 +6,6 @@ import {
   GUARDRAIL_ALPHA,
   GUARDRAIL_MIN_UNITS,
   GUARDRAIL_TUNING_UNITS,
-} from '../../worker/experiments/statistics/guardrail.ts';
-import {
   cautiousLevel,
   oneSidedMultiplier,
   sequentialMultiplier,

@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
 import type { ExperimentList } from '../../protocol/admin-api/experiments.ts';
 import { assignVariant } from '../../worker/experiments/assign-variant.ts';
-import { unitOf } from '../../worker/experiments/take-part.ts';
+import { unitOf } from '../../worker/experiments/assign.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 import { startPageServer } from './page-server.ts';
 

@@ -98,7 +98,7 @@ describe('every 429 and 503 says whether to come back, and when', () => {
 
   it('when an adapter cannot be brought', () =>
     withStack({ unsent: 'alice/other' }, async (stack) => {
-      vi.spyOn(stack.edge.services.intake.blobs, 'getRecord').mockResolvedValue(null);
+      vi.spyOn(stack.edge.services.blobs, 'getRecord').mockResolvedValue(null);
       expect(await ask(stack, 'alice/other')).toEqual(later(503, 'adapter_unavailable'));
     }));
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { CompletionPoint, DataPoints, FeedbackPoint } from '../../worker/http/observer.ts';
+import type { CompletionPoint, DataPoints, FeedbackPoint } from '../../worker/http/request.ts';
 
 export const samplePoint = (more: Partial<CompletionPoint> = {}): CompletionPoint => ({
   tenant: 'acme',

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { PUBLIC, type GrantLedger, type GrantRow } from '../../worker/access/ports-grants.ts';
+import { PUBLIC, type GrantLedger, type GrantRow } from '../../worker/access/ports.ts';
 
 const grant = (tenant: string, scope: string, owner: string | null = 'clinic'): GrantRow => ({
   tenant,

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';
-import { PUBLIC, type GrantIndex } from '../../worker/access/ports-grants.ts';
-import type { KeyIndex } from '../../worker/access/ports.ts';
-import type { NameIndex } from '../../worker/registry/ports-pointers.ts';
+import { PUBLIC, type GrantIndex, type KeyIndex } from '../../worker/access/ports.ts';
+import type { NameIndex } from '../../worker/registry/ports.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
 
 /** @param afterWrite lets the time pass that KV wants between writes and until they are seen. */

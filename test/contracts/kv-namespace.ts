@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
+import type { KvNamespace } from '../../worker/platform/store-calls.ts';
 
 interface KvRig {
   /** Lets the time pass that KV wants between two writes of a key. */

@@ -1,7 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';
-import type { NameIndex, PointerWriter } from '../../worker/registry/ports-pointers.ts';
-import type { NameRow, Registry } from '../../worker/registry/ports.ts';
+import type { NameIndex, PointerWriter, NameRow, Registry } from '../../worker/registry/ports.ts';
 import { versionRow } from './sample-rows.ts';
 
 export interface PointerRig {

@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Doomed } from '../../worker/registry/ports-removals.ts';
-import type { NameRow, Registry } from '../../worker/registry/ports.ts';
+import type { Doomed, NameRow, Registry } from '../../worker/registry/ports.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
 
 /** What is removed, brought back and forgotten. */

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { NOTHING_SAID } from '../../protocol/index.ts';
-import { usableRanges } from '../../worker/access/authorize.ts';
+import { usableRanges } from '../../worker/access/authenticate.ts';
 import type { NameRow, NameWindow, Registry, UsableName, VersionRow } from '../../worker/registry/ports.ts';
 import { registryLifeCycleContract } from './registry-life-cycle.ts';
 import { registryRemovalsContract } from './registry-removals.ts';

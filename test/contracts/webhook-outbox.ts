@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { WebhookOutbox } from '../../worker/experiments/ports-webhook.ts';
+import type { WebhookOutbox } from '../../worker/experiments/ports.ts';
 
 const message = (id: string) => ({ id, experiment: 'exp_1', url: 'https://example.com/', body: '{}' });
 

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { commandNames } from '../../cli/command-list.ts';
 import { createMetrics } from '../../gpu-origin/http/metrics.ts';
-import { createAnalyticsPoints } from '../../worker/http/observer.ts';
+import { createAnalyticsPoints } from '../../worker/http/request.ts';
 import { sampleFeedback, samplePoint } from '../contracts/data-points.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));

@@ -1,5 +1,5 @@
 import type { ErasureLedger } from '../../worker/erasure/ports.ts';
-import { NOTHING } from '../../worker/erasure/work-off.ts';
+import { NOTHING } from '../../worker/erasure/erase-steps.ts';
 
 /** Has nothing that could be erased; what is erased is looked at in the real database alone (test/worker/erasure). */
 export function createFakeErasures(): ErasureLedger {

@@ -1,4 +1,4 @@
-import type { GrantLedger, GrantRow, RefusalRow } from '../../worker/access/ports-grants.ts';
+import type { GrantLedger, GrantRow, RefusalRow } from '../../worker/access/ports.ts';
 
 const sortKey = ({ tenant, scope, owner }: Pick<GrantRow, 'tenant' | 'scope' | 'owner'>): string =>
   [tenant, scope, owner ?? '*'].join('\n');

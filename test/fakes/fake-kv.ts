@@ -1,4 +1,4 @@
-import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
+import type { KvNamespace } from '../../worker/platform/store-calls.ts';
 
 const MAX_VALUE_BYTES = 25 * 1024 * 1024;
 const MAX_KEY_BYTES = 512;

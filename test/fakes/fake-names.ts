@@ -1,5 +1,4 @@
-import type { HistoryRow, PointedExperiment } from '../../worker/registry/ports.ts';
-import type { ChangeNote } from '../../worker/registry/ports-rooms.ts';
+import type { HistoryRow, PointedExperiment, ChangeNote } from '../../worker/registry/ports.ts';
 
 /** What the ledger of experiments, which lies in the same database, has to do with names. */
 export interface FakeNames {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { ObjectBucket } from '../../worker/blobs/r2-blob-store.ts';
+import type { ObjectBucket } from '../../worker/blobs/parts.ts';
 
 const WRITE_INTERVAL_MS = 1_000;
 const MAX_KEY_BYTES = 1_024;

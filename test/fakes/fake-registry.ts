@@ -9,8 +9,8 @@ import {
   type Pointer,
   type Registry,
   type VersionRow,
+  type ChangeNote,
 } from '../../worker/registry/ports.ts';
-import type { ChangeNote } from '../../worker/registry/ports-rooms.ts';
 import type { FakeNames } from './fake-names.ts';
 import { createFakeRemovals, type FakeRemoved } from './fake-removals.ts';
 import { byName, createFakeRooms } from './fake-rooms.ts';

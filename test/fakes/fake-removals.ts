@@ -1,7 +1,13 @@
 import { err, ok } from '../../protocol/index.ts';
-import type { Doomed, RemovedName, Removals } from '../../worker/registry/ports-removals.ts';
-import type { ChangeNote } from '../../worker/registry/ports-rooms.ts';
-import type { HistoryRow, NameRow, VersionRow } from '../../worker/registry/ports.ts';
+import type {
+  Doomed,
+  RemovedName,
+  Removals,
+  HistoryRow,
+  NameRow,
+  VersionRow,
+  ChangeNote,
+} from '../../worker/registry/ports.ts';
 import type { FakeNames } from './fake-names.ts';
 import { byName } from './fake-rooms.ts';
 

@@ -6,8 +6,9 @@ import {
   type Rooms,
   type Surroundings,
   type ChangeNote,
-} from '../../worker/registry/ports-rooms.ts';
-import type { HistoryRow, NameRow } from '../../worker/registry/ports.ts';
+  type HistoryRow,
+  type NameRow,
+} from '../../worker/registry/ports.ts';
 
 export const byName = <T extends { name: string }>(rows: Iterable<T>): T[] =>
   [...rows].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));

@@ -13,7 +13,7 @@ import {
   type Sketch,
 } from '../../worker/experiments/statistics/sketch.ts';
 import { addValue, NO_MOMENTS } from '../../worker/experiments/statistics/moments.ts';
-import { countsOf, NO_COUNTS } from '../../worker/experiments/tally-counts.ts';
+import { countsOf, NO_COUNTS } from '../../worker/experiments/tally-tables.ts';
 
 interface Unit {
   segment: string | null;

@@ -1,4 +1,4 @@
-import type { WebhookMessageRow, WebhookOutbox } from '../../worker/experiments/ports-webhook.ts';
+import type { WebhookMessageRow, WebhookOutbox } from '../../worker/experiments/ports.ts';
 
 /** The outbox as a model. */
 export function createFakeWebhookOutbox(): WebhookOutbox {

@@ -71,7 +71,7 @@ describe('every answer', () => {
       headers: { authorization: `Bearer ${key}` },
       body: JSON.stringify({ model: 'base', messages: [{ role: 'user', content: 'hi' }] }),
     });
-    vi.spyOn(graft.services.intake.registry, 'names').mockRejectedValue(new Error('secret detail'));
+    vi.spyOn(graft.services.registry, 'names').mockRejectedValue(new Error('secret detail'));
     await ask('GET', '/admin/names', { headers: { authorization: `Bearer ${graft.adminKey}` } });
     for (const status of [200, 400, 401, 404, 405, 500]) expect([...seen]).toContain(status);
   });
@@ -93,7 +93,7 @@ describe('every answer', () => {
           expect([what, response.headers.get('cache-control')]).toEqual([what, 'no-store']);
         }
     for (const status of [200, 201, 400, 401, 404, 405]) expect([...seen]).toContain(status);
-    vi.spyOn(graft.services.intake.registry, 'names').mockRejectedValue(new Error('secret detail'));
+    vi.spyOn(graft.services.registry, 'names').mockRejectedValue(new Error('secret detail'));
     const failed = await graft.request('/admin/names');
     expect([failed.status, failed.headers.get('cache-control')]).toEqual([500, 'no-store']);
   });

@@ -43,7 +43,7 @@ beforeEach(async () => {
   const origins = createOriginClient({
     origins: [{ id: 'o1', url: ORIGIN }],
     keys: parseSigningKeys(`k1:${SECRET}`),
-    blobs: graft.services.intake.blobs,
+    blobs: graft.services.blobs,
     fetch: async (url, init) => {
       sent.push({ url, init });
       const { pathname } = new URL(url);
@@ -53,7 +53,7 @@ beforeEach(async () => {
     now,
     sleep,
   });
-  const intake = { ...graft.services.intake, bases: origins.bases, trials: origins };
+  const intake = { ...graft.services, bases: origins.bases, trials: origins };
   app = createApp({ ...graft.services, origins, intake });
   const made = await graft.request('/admin/keys', { body: { tenant: 'default' } });
   ({ key } = (await made.json()) as { key: string });

@@ -23,7 +23,7 @@ async function bigFile(): Promise<string> {
   const sha256 = part.digest('hex');
   const digest = 'b'.repeat(64);
   const record = { bytes: 3 * PART_BYTES, parts: [1, 2, 3].map(() => ({ bytes: PART_BYTES, sha256 })) };
-  const { blobLedger, blobs } = graft.services.intake;
+  const { blobLedger, blobs } = graft.services;
   const at = graft.clock.now();
   await blobLedger.finish({ digest, record, at });
   await blobLedger.hold({ digest, tenant: 'eve', at });
@@ -40,7 +40,7 @@ beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
   Object.assign(seen, { held: 0, most: 0, read: 0, checks: [] });
   graft = await createAppHarness();
-  const { intake } = graft.services;
+  const intake = graft.services;
   const { getPart } = intake.blobs;
   const lazily: BlobStore['getPart'] = async (digest, part, reading) => {
     if (!digest.startsWith('bbb')) return getPart(digest, part, reading);
@@ -59,7 +59,7 @@ beforeEach(async () => {
     );
   };
   intake.blobs.getPart = lazily;
-  const { hold } = intake.gate;
+  const { hold } = intake.uploadMemory;
   const counted: ByteGate['hold'] = (holding, work) =>
     hold(holding, async (alive) => {
       seen.most = Math.max(seen.most, (seen.held += holding.bytes));
@@ -70,7 +70,7 @@ beforeEach(async () => {
         seen.held -= holding.bytes;
       }
     });
-  intake.gate.hold = counted;
+  intake.uploadMemory.hold = counted;
 });
 
 describe('an isolate', () => {
@@ -114,8 +114,8 @@ describe('an isolate', () => {
     const [eve, bob] = [await keyOf('eve'), await keyOf('bob')];
     let go = (): void => undefined;
     const started = new Promise<void>((resolve) => (go = resolve));
-    const { putPart } = graft.services.intake.blobs;
-    graft.services.intake.blobs.putPart = async (...args) => {
+    const { putPart } = graft.services.blobs;
+    graft.services.blobs.putPart = async (...args) => {
       await started;
       return putPart(...args);
     };

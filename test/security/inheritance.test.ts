@@ -5,11 +5,10 @@
 import fc from 'fast-check';
 import { beforeEach, expect, it, vi } from 'vitest';
 import type { AdapterManifest, NameEntry } from '../../protocol/index.ts';
-import { mayUse, mayUseChain } from '../../worker/access/authorize.ts';
+import { mayUse, mayUseChain } from '../../worker/access/authenticate.ts';
 import { ancestorsOf } from '../../worker/registry/claims.ts';
-import { lookUpModel, type ResolveDeps } from '../../worker/completions/resolve-model.ts';
-import type { Caller } from '../../worker/access/ports.ts';
-import type { Grant } from '../../worker/access/ports-grants.ts';
+import { lookUpModel, type ResolveDeps } from '../../worker/completions/resolve.ts';
+import type { Caller, Grant } from '../../worker/access/ports.ts';
 import type { Lookup } from '../../worker/platform/ports.ts';
 import { digestOf, versionRow } from '../contracts/sample-rows.ts';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';

@@ -4,12 +4,15 @@
  */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../protocol/index.ts';
-import { PointerWriter, createDoPointers } from '../../worker/registry/pointer-writer-object.ts';
-import { createRightsSync } from '../../worker/registry/kv-writers.ts';
+import {
+  PointerWriter,
+  createDoPointers,
+  createRightsSync,
+} from '../../worker/registry/pointer-writer-object.ts';
 import type { RawEnv } from '../../worker/env.ts';
-import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
-import { createKvGrantIndex, createKvKeyIndex } from '../../worker/access/kv-rights-index.ts';
-import { createSealer } from '../../worker/platform/sealed-index.ts';
+import type { KvNamespace } from '../../worker/platform/store-calls.ts';
+import { createKvGrantIndex, createKvKeyIndex } from '../../worker/registry/kv-indexes.ts';
+import { createSealer } from '../../worker/platform/kv-cache.ts';
 import type { RightsWriter } from '../../worker/access/ports.ts';
 import { FakePointerStorage } from '../fakes/fake-pointer-storage.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';

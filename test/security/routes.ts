@@ -1,5 +1,5 @@
 import type { Hono } from 'hono';
-import type { AppEnv } from '../../worker/http/request-scope.ts';
+import type { AppEnv } from '../../worker/http/request.ts';
 
 export interface Route {
   method: string;

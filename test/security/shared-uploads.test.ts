@@ -49,7 +49,7 @@ async function tenantOf(graft: AppHarness, tenant: string) {
 
 /** sha256 of the file as an origin would be brought it. */
 async function stored(graft: AppHarness): Promise<string> {
-  const { blobs } = graft.services.intake;
+  const { blobs } = graft.services;
   const record = await blobs.getRecord(digest);
   const parts = await Promise.all(
     (record?.parts ?? []).map(async ({ sha256 }, index) => {
@@ -133,9 +133,9 @@ describe('a file that several tenants send', () => {
     graft.clock.advance(LATER_MS);
     expect(await stored(graft)).toBe(digest);
     // Fewer parts are better, more are not.
-    expect((await graft.services.intake.blobs.getRecord(digest))?.parts).toHaveLength(1);
+    expect((await graft.services.blobs.getRecord(digest))?.parts).toHaveLength(1);
     expect((await bob.upload(split(bytes, 7))).status).toBe(200);
-    expect((await graft.services.intake.blobs.getRecord(digest))?.parts).toHaveLength(1);
+    expect((await graft.services.blobs.getRecord(digest))?.parts).toHaveLength(1);
   });
 
   it('does not show: answers, and the work for them, are the same with and without the others', async () => {

@@ -1,7 +1,7 @@
 /** Limits that the operator sets for a tenant hold, whatever the tenant's admin key does. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { REPAIR_PAGE } from '../../worker/limits.ts';
-import { syncUnwrittenLimits } from '../../worker/metering/sync-tenant-limits.ts';
+import { syncUnwrittenLimits } from '../../worker/metering/key-limits.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 
 /** Longer than what KV may be behind. */

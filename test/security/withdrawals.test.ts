@@ -127,7 +127,7 @@ describe('a version that others have made something with', () => {
 
   it('comes back for who publishes anew on what is live', async () => {
     await retire();
-    chain = (await graft.services.intake.registry.live('shared'))?.chainId ?? '';
+    chain = (await graft.services.registry.live('shared'))?.chainId ?? '';
     await publish('bob/merger', 'bob', 'shared');
     expect(await ask('bob/merger', 'bob')).toBe('bob/merger@2');
   });
@@ -157,7 +157,7 @@ it('pointers that one request does not write are the schedule’s and the repair
     ).length;
   };
   expect(await served()).toBe(3);
-  await syncStalePointers(graft.services.intake, { limit: 2, newest: false });
+  await syncStalePointers(graft.services, { limit: 2, newest: false });
   expect(await served()).toBe(1);
   for (let cursor: unknown = null; ;) {
     const page = await must('/admin/repair', { cursor });

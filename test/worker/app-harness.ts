@@ -11,20 +11,19 @@ import {
   type TokenizeAnswer,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
-import type { GrantLedger } from '../../worker/access/ports-grants.ts';
-import type { KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
-import { createApp, type Services } from '../../worker/app.ts';
+import type { GrantLedger, KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
+import { createApp } from '../../worker/app.ts';
 import type { BlobLedger } from '../../worker/blobs/ports.ts';
-import type { Drops } from '../../worker/drops/parts.ts';
+import type { Drops } from '../../worker/drops/take-drops.ts';
 import type { Config } from '../../worker/env.ts';
 import type { ExperimentLedger, ExperimentTallies } from '../../worker/experiments/ports.ts';
-import type { Observer } from '../../worker/http/request-scope.ts';
+import type { Observer } from '../../worker/http/request.ts';
 import type { Origin } from '../../worker/origins/choose-origin.ts';
 import type { Fetch } from '../../worker/origins/signed-fetch.ts';
-import { createParts, type Stores } from '../../worker/parts.ts';
-import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
-import { createSealer } from '../../worker/platform/sealed-index.ts';
-import { createKvWriters } from '../../worker/registry/kv-writers.ts';
+import { createParts, type Services, type Stores } from '../../worker/parts.ts';
+import type { KvNamespace } from '../../worker/platform/store-calls.ts';
+import { createSealer } from '../../worker/platform/kv-cache.ts';
+import { createKvWriters } from '../../worker/registry/pointer-writer-object.ts';
 import type { Registry } from '../../worker/registry/ports.ts';
 import type { Schedule } from '../../worker/schedule.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';

@@ -36,7 +36,7 @@ describe('the hot path', () => {
     graft.clock.advance(SHORT_MEMORY_MS);
     graft.kv.reads = 0;
     graft.asked.length = 0;
-    const { registry } = graft.services.intake;
+    const { registry } = graft.services;
     const reads = (['name', 'version', 'live', 'usable'] as const).map((method) =>
       vi.spyOn(registry, method),
     );
@@ -183,7 +183,7 @@ describe('another tenant', () => {
       body: { name: 'thief', digest: second.digest },
     });
     expect((await errorOf(stolen)).reason).toBe('blob_missing');
-    const { blobs, blobLedger } = graft.services.intake;
+    const { blobs, blobLedger } = graft.services;
     expect(await blobs.getRecord(second.digest)).toEqual(await blobLedger.record(second.digest));
     expect(await blobLedger.holds(second.digest, 'thief')).toBe(false);
   });
@@ -319,7 +319,7 @@ describe('chains', () => {
 });
 
 it('answers a bug with 500 and says nothing of it', async () => {
-  vi.spyOn(graft.services.intake.registry, 'names').mockRejectedValue(new Error('secret detail'));
+  vi.spyOn(graft.services.registry, 'names').mockRejectedValue(new Error('secret detail'));
   const response = await graft.request('/admin/names');
   expect(response.status).toBe(500);
   const text = await response.text();

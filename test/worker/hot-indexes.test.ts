@@ -1,9 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createHotIndexes, type HotIndexes } from '../../worker/hot-indexes.ts';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';
-import { createKvKeyIndex } from '../../worker/access/kv-rights-index.ts';
-import { createKvNameIndex } from '../../worker/registry/kv-name-index.ts';
-import { createSealer } from '../../worker/platform/sealed-index.ts';
+import { createKvKeyIndex, createKvNameIndex } from '../../worker/registry/kv-indexes.ts';
+import { createSealer } from '../../worker/platform/kv-cache.ts';
 import { digestOf, versionRow } from '../contracts/sample-rows.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';

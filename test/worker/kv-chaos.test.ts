@@ -161,7 +161,7 @@ describe('one read that fails', () => {
 /** What has ever been live, as the registry has it. */
 async function chainOf(world: World, adapter: string): Promise<ManifestChainEntry[] | null> {
   const at = adapter.lastIndexOf('@');
-  const { registry } = world.graft.services.intake;
+  const { registry } = world.graft.services;
   return (await registry.version(adapter.slice(0, at), Number(adapter.slice(at + 1))))?.chain ?? null;
 }
 

@@ -1,7 +1,7 @@
 /** A client's trace through the edge to the origin, and into the log. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseTraceparent } from '../../protocol/index.ts';
-import { createObserver } from '../../worker/http/observer.ts';
+import { createObserver } from '../../worker/http/request.ts';
 import { createAppHarness, type AppHarness } from './app-harness.ts';
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';

@@ -1,5 +1,5 @@
 import { isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
-import { PUBLIC, type GrantLedger, type GrantRow, type RefusalRow } from './ports-grants.ts';
+import { PUBLIC, type GrantLedger, type GrantRow, type RefusalRow } from './ports.ts';
 
 interface GrantRecord {
   tenant: string;

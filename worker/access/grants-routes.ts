@@ -13,7 +13,7 @@ import { modelNotFound } from '../errors.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN, MAX_REFUSALS } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
+import { fail, carryThrough, type AppEnv } from '../http/request.ts';
 import { ancestorsOf } from '../registry/claims.ts';
 import {
   PUBLIC,
@@ -22,8 +22,10 @@ import {
   type GrantLedger,
   type GrantRow,
   type RefusalRow,
-} from './ports-grants.ts';
-import type { AdminCaller, KeyLedger, RightsWriter } from './ports.ts';
+  type AdminCaller,
+  type KeyLedger,
+  type RightsWriter,
+} from './ports.ts';
 import type { Registry } from '../registry/ports.ts';
 
 export interface GrantDeps {

@@ -1,3 +1,4 @@
+/** The admin API's keys: create, list, change, rotate, revoke. */
 import { Hono } from 'hono';
 import {
   generateApiKey,
@@ -7,13 +8,19 @@ import {
   type KeyRequest,
   type NewKey,
   type RotatedKey,
+  type RevocationView,
+  type ChangeKeyRequest,
+  type KeyView,
+  err,
+  ok,
+  type Result,
 } from '../../protocol/index.ts';
 import { conflict, NO_SUCH_KEY } from '../errors.ts';
-import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
-import { MIN_SELF_GRACE_MS } from './limits.ts';
-import { grantWithin, scopesHeld, scopeWithin } from './authorize.ts';
-import { loosenedLimit, bindScopes, changedKey, changedLimits, keyJson, limitsOf } from './key-input.ts';
+import { adminRoute, type AdminInput } from '../http/admin-route.ts';
+import { fail, type AppEnv, carryThrough } from '../http/request.ts';
+import { MIN_SELF_GRACE_MS, MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
+import { grantWithin, scopesHeld, scopeWithin } from './authenticate.ts';
+import { changedLimits, limitsOf, loosenedLimit, limitsJson } from '../metering/key-limits.ts';
 import type { KeyLimits } from '../metering/ports.ts';
 import {
   keyIdOf,
@@ -22,10 +29,11 @@ import {
   type KeyRow,
   type RightsWriter,
   type ScopeOwners,
+  type RevokedLine,
 } from './ports.ts';
 import type { KeptPrompts } from '../prompts/ports.ts';
 import type { Registry } from '../registry/ports.ts';
-import { revokeKeyRoute, visibleKey } from './revoke-key.ts';
+import { scopeOwner } from '../registry/claims.ts';
 
 export interface KeyDeps {
   registry: Pick<Registry, 'around'>;
@@ -242,3 +250,163 @@ function grantProblem(
   );
   return wider === undefined ? null : refuse(`This key does not have the scope '${wider.scope}'.`);
 }
+
+/** Keys of other tenants do not exist. */
+async function visibleKey(
+  ledger: KeyLedger,
+  caller: AdminCaller,
+  id: string,
+  { toRevoke = false } = {},
+): Promise<KeyRow | null> {
+  const row = await ledger.get(id, { toRevoke });
+  return row !== null && (caller.root || row.tenant === caller.tenant) ? row : null;
+}
+
+/**
+ * Revokes a key: 204, or with `report=true` 200 {@link RevocationView}.
+ * Whoever stole a key may have rotated it: those that it was rotated into end with it. All end in the system of record
+ * in one statement; in KV a page after the other.
+ */
+const revokeKeyRoute =
+  (deps: {
+    keyLedger: KeyLedger;
+    rights: RightsWriter;
+    keptPrompts: Pick<KeptPrompts, 'limit'>;
+    now: () => number;
+  }) =>
+  async ({ context, caller, params, query }: AdminInput<'DELETE /admin/keys/:id'>): Promise<Response> => {
+    const row = await visibleKey(deps.keyLedger, caller, params.id, { toRevoke: true });
+    if (row === null) return fail(NO_SUCH_KEY);
+    const { report, cursor } = query;
+    const line = {
+      id: row.id,
+      successors: query.successors === 'true',
+      made: query.made === 'true',
+      forget: query.forget_prompts === 'true',
+    };
+    if (!line.successors && row.kind === 'admin' && !caller.root)
+      return fail({
+        code: 'insufficient_scope',
+        message: 'Only the bootstrap key ends an admin key and lets what it was rotated into live.',
+      });
+    const done = await carryThrough<RevocationView | null>(context, () =>
+      report === 'true' ? revokePage(deps, line, cursor) : revokeAll(deps, line),
+    );
+    return done === null ? context.body(null, 204) : context.json(done);
+  };
+
+type Deps = Parameters<typeof revokeKeyRoute>[0];
+
+type Wanted = RevokedLine & { /** What is kept of them is deleted, too. */ forget: boolean };
+
+async function revokeAll(deps: Deps, line: Wanted): Promise<null> {
+  for (let cursor: string | null = null; ;) {
+    ({ cursor } = await revokePage(deps, line, cursor));
+    if (cursor === null) return null;
+  }
+}
+
+async function revokePage(
+  { keyLedger, rights, keptPrompts, now }: Deps,
+  { forget, ...line }: Wanted,
+  after: string | null,
+): Promise<RevocationView> {
+  await keyLedger.revoke({ ...line, at: now() });
+  const [rows, made] = await Promise.all([
+    keyLedger.line({ ...line, after, limit: REVOKED_PAGE }),
+    line.made ? [] : keyLedger.madeBy({ id: line.id, at: now(), limit: MAX_MADE_LISTED + 1 }),
+  ]);
+  // Also those that were revoked before: an earlier attempt may have ended between the two stores.
+  await Promise.all(rows.map(({ kind, hash }) => (kind === 'api' ? rights.syncKey(hash) : undefined)));
+  const [{ tenant } = { tenant: '' }] = rows;
+  if (forget && rows.length > 0)
+    await keptPrompts.limit({ tenant, keyIds: rows.map(({ id }) => id), hours: null });
+  return {
+    id: line.id,
+    revoked: rows.map(keyJson),
+    made: made.slice(0, MAX_MADE_LISTED).map(keyJson),
+    more_made: made.length > MAX_MADE_LISTED,
+    cursor: rows.length === REVOKED_PAGE ? (rows.at(-1)?.id ?? null) : null,
+  };
+}
+
+/** @param owners of the scopes that are asked for. @returns the row as it is to be. */
+function changedKey(row: KeyRow, change: ChangeKeyRequest, owners: ScopeOwners): KeyRow {
+  const { scopes = row.scopes, label = row.label, strict = row.strict, degrade, limits } = change;
+  const { strict_fields: strictFields = row.strictFields, download = row.download } = change;
+  const { keep_prompts: keepPrompts = row.keepPrompts, prompts = row.prompts } = change;
+  return {
+    ...row,
+    scopes,
+    owners: change.scopes === undefined ? row.owners : owners,
+    label,
+    strict,
+    strictFields,
+    degrade: degrade === undefined ? row.degrade : degrade,
+    download,
+    keepPrompts,
+    prompts,
+    limits: changedLimits(row.limits, limits),
+  };
+}
+
+/** Never the key nor its hash. */
+const keyJson = (row: KeyRow): KeyView => ({
+  id: row.id,
+  kind: row.kind,
+  tenant: row.tenant,
+  scopes: row.scopes,
+  scope_owners: row.scopes.map((_, i) => row.owners[i] ?? null),
+  label: row.label,
+  created_at: row.createdAt,
+  created_by: row.createdBy,
+  revoked_at: row.revokedAt,
+  expires_at: row.expiresAt,
+  limits: row.limits === null ? null : limitsJson(row.limits),
+  strict: row.strict,
+  strict_fields: row.strictFields,
+  degrade: row.degrade,
+  download: row.download,
+  keep_prompts: row.keepPrompts,
+  prompts: row.prompts,
+  replaced_by: row.replacedBy,
+  replaces: row.replaces,
+});
+
+/**
+ * Whose adapters the scopes of a key open, in their order: whoever has the name or room now, so that nobody who comes to
+ * own a name there later answers for it. A scope that the maker has for one owner is given on for that owner.
+ * @param params.scopes such as the caller may give. @param params.tenant whose key it is: what nobody has is its own.
+ * Error: `invalid_request` for a room in which several have names.
+ */
+async function bindScopes(
+  { registry }: { registry: Pick<Registry, 'around'> },
+  params: { caller: AdminCaller; tenant: string; scopes: readonly string[] },
+): Promise<Result<ScopeOwners, ApiError>> {
+  const { caller, tenant, scopes } = params;
+  const bound: (string | null)[] = [];
+  for (const [i, scope] of scopes.entries()) {
+    // The bootstrap key has one scope, `**`, of whoever owns what it covers.
+    const held = scopesHeld(caller).filter((own) => scopeWithin(scope, own.scope));
+    const limits = held.some(({ owner }) => owner === null) ? [] : held.map(({ owner }) => owner);
+    if (scope === '**') {
+      bound.push(limits[0] ?? null);
+      continue;
+    }
+    const path = scope.endsWith('/**') ? scope.slice(0, -3) : scope;
+    const found = scopeOwner(scope, await registry.around(path));
+    const owner = found.kind === 'owner' ? found.owner : found.kind === 'nobody' ? tenant : null;
+    if (limits.length > 0) bound.push(owner !== null && limits.includes(owner) ? owner : (limits[0] ?? null));
+    else if (owner !== null) bound.push(owner);
+    else return err(severalOwners(scope, path, i));
+  }
+  return ok(bound);
+}
+
+const severalOwners = (scope: string, path: string, index: number): ApiError => ({
+  code: 'invalid_request',
+  message:
+    `Invalid value for 'scopes.${index}': several tenants have names in '${scope}', and a scope opens those of one. ` +
+    `Name each room or name that the key is to open, such as '${path}/<room>/**', or have the operator reserve '${path}' for one of them.`,
+  param: `scopes.${index}`,
+});

@@ -4,8 +4,16 @@ import { REPAIR_PAGE } from '../limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
 import { unlessDamaged, type RepairDeps, type RepairStep } from '../registry/repair-names.ts';
-import { heldGrants, type GrantLedger, type HeldGrants } from './ports-grants.ts';
-import { keyIdOf, keyRecordOf, type KeyLedger, type KeyRecord, type KeyRow } from './ports.ts';
+import {
+  heldGrants,
+  type GrantLedger,
+  type HeldGrants,
+  keyIdOf,
+  keyRecordOf,
+  type KeyLedger,
+  type KeyRecord,
+  type KeyRow,
+} from './ports.ts';
 
 const found = <T>(value: T): Lookup<T> => ({ state: 'found', value, stale: false });
 

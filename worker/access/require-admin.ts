@@ -11,20 +11,19 @@ import {
   type SignInAnswer,
   signInTokenEnd,
 } from '../../protocol/index.ts';
-import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
+import { fail, carryThrough, type AppEnv } from '../http/request.ts';
 import type { Index } from '../platform/ports.ts';
 import { authenticate, bearer, expired, refused } from './authenticate.ts';
-import { enterGate, type AdminGates, type Gates } from './gates.ts';
+import { enterGate, type AdminGates, type Gates, type Gate } from './rate-limits.ts';
 import { GATE_ENTRIES } from './limits.ts';
-import type { GrantLedger } from './ports-grants.ts';
 import {
+  type GrantLedger,
   BOOTSTRAP_KEY_ID,
   BOOTSTRAP_TENANT,
   type AdminCaller,
   type KeyLedger,
   type KeyRecord,
 } from './ports.ts';
-import type { Gate } from './request-gate.ts';
 
 /** Both are hashes in hex. Takes the same time wherever they differ. */
 function equalHashes(a: string, b: string): boolean {
@@ -145,13 +144,13 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
 };
 
 /** For what a client asks beside completions: its key is good, and its tenant does not ask too often. */
-export const requireKey = (deps: { keys: Index<KeyRecord>; gate: Gate; now: () => number }) =>
+export const requireKey = (deps: { keys: Index<KeyRecord>; now: () => number }, gate: Gate) =>
   createMiddleware<AppEnv>(async (context, next) => {
     const caller = await authenticate(context.req.raw, deps.keys, deps.now);
     if (!caller.ok) return fail(caller.error);
     const { tenant, keyId } = caller.value;
     context.get('trace').note({ tenant, keyId });
-    const entered = enterGate(deps.gate, tenant);
+    const entered = enterGate(gate, tenant);
     if (!entered.ok) return fail(entered.error);
     context.set('caller', caller.value);
     try {

@@ -12,14 +12,14 @@ import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { parseInput, readBody } from '../http/read-body.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
+import { fail, type AppEnv } from '../http/request.ts';
 import type { BackupLedger } from './ports.ts';
 
 export interface BackupDeps {
   backups: BackupLedger;
   blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putPart' | 'putRecord'>;
   blobLedger: Pick<BlobLedger, 'record'>;
-  gate: ByteGate;
+  uploadMemory: ByteGate;
   now: () => number;
 }
 
@@ -142,7 +142,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     async ({ context, caller: { tenant }, params: { digest } }) => {
       const request = context.req.raw;
       const holding = { tenant, kind: 'part' as const, bytes: MAX_PART_BYTES, signal: request.signal };
-      const stored = await deps.gate.hold(holding, async (alive) => {
+      const stored = await deps.uploadMemory.hold(holding, async (alive) => {
         const pace = { stallMs: PART_STALL_MS, deadlineMs: PART_DEADLINE_MS, now: deps.now, onChunk: alive };
         const body = await readBody(request, MAX_PART_BYTES, { pace });
         if (!body.ok) return body;

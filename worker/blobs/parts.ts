@@ -1,15 +1,21 @@
-/** Composition of where adapters' bytes lie: R2 where it is bound, else KV. */
+/** Where the parts of adapters lie: R2 where it is bound, else KV. */
 import {
   BLOB_TIMEOUT_MS,
   BLOB_CACHE_TTL_S,
   BLOB_RECORD_CACHE_TTL_S,
   BLOB_RETRY_CACHE_TTL_S,
 } from './limits.ts';
-import { createKvBlobStore } from './kv-blob-store.ts';
-import type { KvNamespace } from '../platform/kv-namespace.ts';
-import { createR2BlobStore, type ObjectBucket } from './r2-blob-store.ts';
+import {
+  type KvNamespace,
+  deletePaced,
+  putPaced,
+  type WritePacing,
+  withTimeout,
+  writePaced,
+} from '../platform/store-calls.ts';
 import type { BlobStore } from './ports.ts';
-import type { WritePacing } from '../platform/store-calls.ts';
+import { BlobRecord } from '../../protocol/index.ts';
+import { StoreUnavailable } from '../platform/ports.ts';
 
 /** @param params.bucket what is not there is read from KV, where it went before the bucket was bound. */
 export function createBlobs(params: {
@@ -52,5 +58,131 @@ export function createFallbackBlobStore(first: BlobStore, second: BlobStore): Bl
       await first.delete(digest, parts);
       await second.delete(digest, parts);
     },
+  };
+}
+
+/**
+ * `blob:<digest>:<sha256 of the part>` -> part, `blob:<digest>` -> the file's record; files of before have their parts
+ * under `blob:<digest>:<i>`. Not sealed: the origin checks each part and the whole file against its digest, which comes
+ * from a sealed manifest.
+ */
+export function createKvBlobStore(params: {
+  kv: KvNamespace;
+  /** Seconds; parts never change. */
+  cacheTtl: number;
+  /** Seconds; records seldom change. */
+  recordCacheTtl: number;
+  /** Seconds; for what ought to be there and is not. KV looks again when its copy is older than this. */
+  retryCacheTtl: number;
+  /** Until a part begins to arrive. */
+  timeoutMs: number;
+  pacing: WritePacing;
+}): BlobStore {
+  const { kv, cacheTtl, recordCacheTtl, retryCacheTtl, timeoutMs, pacing } = params;
+  const partKey = (digest: string, part: string | number) => `blob:${digest}:${part}`;
+  /** Each key in turn, then all of them past the cache of absences. */
+  async function firstOf<T>(
+    keys: readonly string[],
+    ttls: readonly number[],
+    read: (key: string, cacheTtl: number) => Promise<T | null>,
+  ): Promise<T | null> {
+    try {
+      for (const ttl of ttls)
+        for (const key of keys) {
+          const found = await withTimeout(read(key, ttl), timeoutMs);
+          if (found !== null) return found;
+        }
+      return null;
+    } catch (error) {
+      throw new StoreUnavailable('KV', error);
+    }
+  }
+  const ttlsOf = (usual: number, fresh = false) => (fresh ? [retryCacheTtl] : [usual, retryCacheTtl]);
+  return {
+    putPart: (digest, sha256, bytes) => putPaced(kv, partKey(digest, sha256), bytes, pacing),
+    putRecord: (digest, record) => putPaced(kv, `blob:${digest}`, JSON.stringify(record), pacing),
+    async getRecord(digest, { fresh } = {}) {
+      const text = await firstOf([`blob:${digest}`], ttlsOf(recordCacheTtl, fresh), (key, ttl) =>
+        kv.get(key, { type: 'text', cacheTtl: ttl }),
+      );
+      try {
+        return text === null ? null : BlobRecord.parse(JSON.parse(text));
+      } catch (error) {
+        // A record that is no record is the store's trouble, not the absence of the blob.
+        throw new StoreUnavailable('KV', error);
+      }
+    },
+    getPart: (digest, { index, sha256 }, { fresh } = {}) =>
+      firstOf([partKey(digest, sha256), partKey(digest, index)], ttlsOf(cacheTtl, fresh), (key, ttl) =>
+        kv.get(key, { type: 'stream', cacheTtl: ttl }),
+      ),
+    async deleteParts(digest, sha256s) {
+      for (const sha256 of sha256s) await deletePaced(kv, partKey(digest, sha256), pacing);
+    },
+    async delete(digest, parts) {
+      await deletePaced(kv, `blob:${digest}`, pacing);
+      for (let index = 0; index < parts; index += 1) await deletePaced(kv, partKey(digest, index), pacing);
+    },
+  };
+}
+
+/** The part of R2 that graft uses; `R2Bucket` fits it, and so does the fake of the tests. */
+export interface ObjectBucket {
+  get(key: string): Promise<{ body: ReadableStream<Uint8Array>; text(): Promise<string> } | null>;
+  /** @param options.sha256 hex; the bucket refuses bytes that have another. */
+  put(key: string, value: string | Uint8Array<ArrayBuffer>, options?: { sha256: string }): Promise<unknown>;
+  delete(keys: string | string[]): Promise<void>;
+}
+
+/**
+ * `blob/<digest>/<sha256 of the part>` -> part, its sha256 checked by R2; `blob/<digest>` -> the file's record; files of
+ * before have their parts under `blob/<digest>/<i>`. R2 has no cache: what is read is what is there.
+ */
+export function createR2BlobStore(params: {
+  bucket: ObjectBucket;
+  /** Until a part begins to arrive, or a record has. */
+  timeoutMs: number;
+  pacing: WritePacing;
+}): BlobStore {
+  const { bucket, timeoutMs, pacing } = params;
+  const recordKey = (digest: string) => `blob/${digest}`;
+  const partKey = (digest: string, part: string | number) => `blob/${digest}/${part}`;
+  const guard = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      throw new StoreUnavailable('R2', error);
+    }
+  };
+  const readText = async (key: string) => (await bucket.get(key))?.text() ?? null;
+  return {
+    putPart: (digest, sha256, bytes) =>
+      writePaced('R2', pacing, () => bucket.put(partKey(digest, sha256), bytes, { sha256 })),
+    putRecord: (digest, record) =>
+      writePaced('R2', pacing, () => bucket.put(recordKey(digest), JSON.stringify(record))),
+    getRecord: (digest) =>
+      guard(async () => {
+        const text = await withTimeout(readText(recordKey(digest)), timeoutMs);
+        // A record that is no record is the store's trouble, not the absence of the blob.
+        return text === null ? null : BlobRecord.parse(JSON.parse(text));
+      }),
+    getPart: (digest, { index, sha256 }) =>
+      guard(async () => {
+        for (const key of [partKey(digest, sha256), partKey(digest, index)]) {
+          const object = await withTimeout(bucket.get(key), timeoutMs);
+          if (object !== null) return object.body;
+        }
+        return null;
+      }),
+    deleteParts: (digest, sha256s) =>
+      guard(async () => {
+        if (sha256s.length > 0) await bucket.delete(sha256s.map((sha256) => partKey(digest, sha256)));
+      }),
+    delete: (digest, parts) =>
+      guard(async () => {
+        await bucket.delete(recordKey(digest));
+        if (parts > 0)
+          await bucket.delete(Array.from({ length: parts }, (_, index) => partKey(digest, index)));
+      }),
   };
 }

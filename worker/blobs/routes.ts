@@ -15,16 +15,15 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import type { Holding } from './byte-gate.ts';
-import { finishBlob, isThere, receivePart } from './receive-blob.ts';
-import type { IntakeDeps } from '../registry/registry-deps.ts';
+import { finishBlob, isThere, receivePart } from './stored-file.ts';
+import type { IntakeDeps, VersionRow } from '../registry/ports.ts';
 import { MAX_CHECKED_HEADER_BYTES, PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';
 import { announcedLength, readBody, parseInput } from '../http/read-body.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, query, type AppEnv } from '../http/request-scope.ts';
+import { fail, query, type AppEnv } from '../http/request.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, adapterUnavailable } from '../errors.ts';
 import { ownVersion } from '../registry/own-name.ts';
-import type { VersionRow } from '../registry/ports.ts';
 
 const LIMITS: BlobLimits = {
   file_bytes: MAX_PARTS * MAX_PART_BYTES,
@@ -79,7 +78,7 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
       const request = context.req.raw;
       const held = Math.min(announcedLength(request) ?? MAX_PART_BYTES, MAX_PART_BYTES);
       const holding: Holding = { tenant, kind: 'part', bytes: held, signal: request.signal };
-      const part = await deps.gate.hold(holding, async (alive) => {
+      const part = await deps.uploadMemory.hold(holding, async (alive) => {
         const pace = { stallMs: PART_STALL_MS, deadlineMs: PART_DEADLINE_MS, now: deps.now, onChunk: alive };
         const bytes = await readBody(request, MAX_PART_BYTES, { pace });
         if (!bytes.ok) return bytes;

@@ -1,5 +1,5 @@
 /** What the client API has where a model is asked: a path, how its bodies are read, what else differs, and what `model` asks for. */
-import type { CompletionCall } from '../origins/complete.ts';
+import type { CompletionCall } from '../origins/send.ts';
 import {
   embeddingInputs,
   parseChatCompletion,

@@ -3,16 +3,16 @@ import { errorResponse, type AdapterManifest, type Model, type ModelList } from 
 import { modelNotFound } from '../errors.ts';
 import { MAX_LISTED_MODELS } from './limits.ts';
 import { requireKey } from '../access/require-admin.ts';
-import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../http/request-scope.ts';
-import type { Gate } from '../access/request-gate.ts';
+import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../http/request.ts';
+import type { Gates } from '../access/rate-limits.ts';
 import type { Index } from '../platform/ports.ts';
 import type { KeyRecord } from '../access/ports.ts';
-import { EXACTLY, lookUpModel, type ResolveDeps } from './resolve-model.ts';
+import { EXACTLY, lookUpModel, type ResolveDeps } from './resolve.ts';
 import { usableNames } from './usable-names.ts';
 
 export interface ModelDeps extends ResolveDeps {
   keys: Index<KeyRecord>;
-  gate: Gate;
+  gates: Pick<Gates, 'models'>;
   /** Unix ms. */
   now: () => number;
 }
@@ -44,7 +44,7 @@ const adapterModel = (
 /** `GET /v1/models?prefix=&after=` and `GET /v1/models/<name>`, the slashes of a name raw or encoded. */
 export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
-  const known = requireKey(deps);
+  const known = requireKey(deps, deps.gates.models);
 
   routes.get('/v1/models', known, async (context) => {
     const caller = context.get('caller');

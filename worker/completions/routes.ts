@@ -1,4 +1,5 @@
-import type { AskedOrigin } from '../origins/complete.ts';
+/** The client API where a model is asked: completions, and what a base's tokenizer alone answers. */
+import type { AskedOrigin } from '../origins/send.ts';
 import { Hono } from 'hono';
 import {
   errorStatus,
@@ -12,6 +13,18 @@ import {
   type Parsed,
   type ParseOptions,
   type Result,
+  err,
+  IGNORED_HEADER,
+  readIgnored,
+  writeIgnored,
+  parseCountTokens,
+  parseInputTokens,
+  parseDetokenize,
+  parseTokenize,
+  type CountTokensRequest,
+  type ResponseRequest,
+  type DetokenizeRequest,
+  type TokenizeRequest,
 } from '../../protocol/index.ts';
 import {
   fail,
@@ -20,9 +33,20 @@ import {
   requestLife,
   type AppContext,
   type AppEnv,
-} from '../http/request-scope.ts';
+  type OriginPhase,
+  type RequestTrace,
+} from '../http/request.ts';
 import type { AnswerTokens, Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
-import { endUser, USER_HEADER, takePart, type Part, type TakePartDeps } from '../experiments/take-part.ts';
+import {
+  endUser,
+  USER_HEADER,
+  takePart,
+  type Part,
+  type TakePartDeps,
+  recordBeginning,
+  recordEnding,
+  type Taking,
+} from '../experiments/assign.ts';
 import type { ExperimentSink } from '../experiments/ports.ts';
 import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
@@ -37,22 +61,19 @@ import {
   type CompletionBody,
   type CompletionKind,
 } from './kinds.ts';
-import {
-  readOriginPhases,
-  serverTiming,
-  takesComments,
-  labels,
-  tellOfAnswer,
-  usageName,
-  answerOrStandIn,
-} from './answer.ts';
-import { enterGate } from '../access/gates.ts';
-import { recordBeginning, recordEnding, type Taking } from '../experiments/outcome.ts';
+import { enterGate } from '../access/rate-limits.ts';
 import { recordEnded } from '../traffic/parts.ts';
 import type { TrafficSink } from '../traffic/ports.ts';
 import { comeIn, type DoorDeps, type Visit, refusesUnknownFields } from '../access/authenticate.ts';
 import { runShadow, type ShadowDeps } from '../experiments/run-shadow.ts';
-import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
+import {
+  lookUpModel,
+  type PendingModel,
+  type ResolveDeps,
+  type Resolution,
+  type Resolved,
+} from './resolve.ts';
+import type { OriginClient } from '../origins/client.ts';
 
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps, ShadowDeps {
   meter: CompletionMeter;
@@ -311,4 +332,215 @@ function strictly<T, Prepared extends { rest: unknown; ignored: readonly string[
   if (!prepared.ok || prepared.value.ignored.length === 0) return prepared;
   const parsed = parse(prepared.value.rest, { strict: true });
   return parsed.ok ? prepared : parsed;
+}
+
+type Answer = Awaited<ReturnType<OriginClient['complete']>>;
+
+/** Nobody can run the adapter now; another adapter, or none, could be run. */
+const ABOUT_THE_ADAPTER = new Set(['adapter_unavailable', 'adapter_invalid', 'registry_unavailable']);
+
+/**
+ * Has the resolution answered, or, when its adapters cannot be had, what the key's policy lets stand in for it.
+ * @returns the first answer when nothing else did better.
+ */
+async function answerOrStandIn(
+  resolved: Resolved,
+  ask: (resolution: Resolution) => Promise<Answer>,
+): Promise<{ resolution: Resolution; answer: Answer }> {
+  const { resolution } = resolved;
+  const answer = await ask(resolution);
+  if (!(await lacksAdapter(answer))) return { resolution, answer };
+  for (const instead of await resolved.standIns()) {
+    const other = await ask(instead);
+    if (!(await lacksAdapter(other))) {
+      await discard(answer);
+      return { resolution: instead, answer: other };
+    }
+    await discard(other);
+  }
+  return { resolution, answer };
+}
+
+async function lacksAdapter(answer: Answer): Promise<boolean> {
+  const error = answer.ok ? await refusalOf(answer.value.response) : answer;
+  return !error.ok && ABOUT_THE_ADAPTER.has(error.error.code);
+}
+
+/** An origin's refusal, read from a copy: its body is small, and has been read before. */
+async function refusalOf(response: Response): Promise<Result<null, Pick<ApiError, 'code'>>> {
+  const none = { ok: true, value: null } as const;
+  if (response.status !== 503 && response.status !== 422) return none;
+  try {
+    const { error } = (await response.clone().json()) as { error: Pick<ApiError, 'code'> };
+    return err(error);
+  } catch {
+    return none;
+  }
+}
+
+async function discard(answer: Answer): Promise<void> {
+  if (answer.ok) await answer.value.response.body?.cancel();
+}
+
+/** What the client is told of what served it. @param declared ids of the bases, where the configuration says them. */
+function labels(caller: Caller, resolution: Resolution, declared: readonly string[] | null): Headers {
+  const { manifest, chainId, composed, alias, inherited, degraded } = resolution;
+  const headers = new Headers({
+    'x-graft-adapter': manifest === null ? 'base' : `${manifest.name}@${manifest.version}`,
+    'x-graft-chain': chainId,
+  });
+  const base = resolution.base ?? declared?.[0];
+  if (declared !== null && base !== undefined) headers.set('x-graft-base', base);
+  if (composed.length > 0) headers.set('x-graft-composed', composed.join(', '));
+  if (alias !== null) headers.set('x-graft-alias', alias);
+  if (inherited) headers.set('x-graft-inherited', 'true');
+  const stale = caller.stale || resolution.stale;
+  if (degraded !== null || stale) headers.set('x-graft-degraded', degraded ?? 'stale');
+  return headers;
+}
+
+/** A base model, as usage has it: the default one under the name that means it. */
+function usageName({ manifest, base }: Resolution, declared: readonly string[] | null) {
+  if (manifest !== null) return { name: manifest.name, version: manifest.version };
+  const isDefault = base === null || declared === null || base === declared[0];
+  return { name: isDefault ? 'base' : base, version: 0 };
+}
+
+/** An origin's headers that are the client's to see. */
+const PASSED_ON = ['content-type', 'retry-after', 'retry-after-ms', 'x-should-retry'];
+
+/**
+ * What the client is told of its answer itself.
+ * @param ignored what the edge has left out of the request; the origin says what it has.
+ */
+export function tellOfAnswer(headers: Headers, origin: Headers, ignored: readonly string[]): void {
+  for (const name of PASSED_ON) {
+    const value = origin.get(name);
+    if (value !== null) headers.set(name, value);
+  }
+  const all = writeIgnored([...ignored, ...readIgnored(origin.get(IGNORED_HEADER))]);
+  if (all !== null) headers.set(IGNORED_HEADER, all);
+  // Caches and proxies must neither keep nor collect a stream.
+  headers.set('cache-control', 'no-store');
+  headers.set('x-accel-buffering', 'no');
+}
+
+/** The first version of OpenAI's client for Go that does not take the blank line behind a comment for an event. */
+const GO_TAKES_COMMENTS = [3, 43] as const;
+
+/** @param headers of the request. @returns whether its client reads a stream with comments. */
+function takesComments(headers: Headers): boolean {
+  if (headers.get('x-stainless-lang') !== 'go') return true;
+  const version = /^(\d{1,6})\.(\d{1,6})/.exec(headers.get('x-stainless-package-version') ?? '');
+  const [major, minor] = GO_TAKES_COMMENTS;
+  const has = Number(version?.[1] ?? 0);
+  return has > major || (has === major && Number(version?.[2]) >= minor);
+}
+
+/** An origin's own phases: short names and milliseconds, nothing else is passed on. */
+const ORIGIN_PHASE = /^([a-z]{1,20});dur=(\d{1,7}(?:\.\d{1,3})?)$/;
+const MAX_ORIGIN_PHASES = 8;
+
+/**
+ * `Server-Timing`: what the answer waited for, ms. Phases of the edge overlap (the key is read beside the name);
+ * those of the origin lie within `origin`.
+ */
+export function serverTiming(trace: RequestTrace, ofOrigin: readonly OriginPhase[]): string {
+  const own = [...trace.phases()].map(([name, ms]) => `${name};dur=${ms}`);
+  const inner = ofOrigin.map(([name, ms]) => `origin-${name};dur=${ms}`);
+  return [...own, ...inner].join(', ');
+}
+
+/** @param header an origin's `Server-Timing`. */
+export const readOriginPhases = (header: string | null): OriginPhase[] =>
+  (header ?? '')
+    .split(/, */)
+    .map((entry) => ORIGIN_PHASE.exec(entry))
+    .filter((match) => match !== null)
+    .slice(0, MAX_ORIGIN_PHASES)
+    .map(([, name = '', ms]) => [name, Number(ms)]);
+
+interface TokenizerDeps extends DoorDeps, ResolveDeps {
+  meter: CompletionMeter;
+}
+
+type Path = '/tokenize' | '/detokenize' | '/v1/messages/count_tokens' | '/v1/responses/input_tokens';
+type Parse = (
+  body: unknown,
+  options: ParseOptions,
+) => Result<Parsed<TokenizeRequest | DetokenizeRequest | CountTokensRequest | ResponseRequest>, ApiError>;
+
+/** What a base's tokenizer alone answers: an origin does it, and no tokens are counted for it. */
+export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  const add = (path: Path, parse: Parse) => {
+    routes.post(path, (context) => ask(deps, context, path, parse));
+    routes.all(path, methodNotAllowed('POST'));
+  };
+  add('/tokenize', withoutEdgeFields(parseTokenize));
+  add('/detokenize', parseDetokenize);
+  add('/v1/messages/count_tokens', withoutEdgeFields(parseCountTokens));
+  add('/v1/responses/input_tokens', withoutEdgeFields(parseInputTokens));
+  return routes;
+}
+
+/** Of what a completion takes as well: its fields for the edge have no tokens. */
+const withoutEdgeFields =
+  (parse: Parse): Parse =>
+  (body, options) => {
+    const taken = takeEdgeFields(body);
+    return taken.ok ? parse(taken.value.rest, options) : taken;
+  };
+
+async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: Parse): Promise<Response> {
+  const visit = comeIn(deps, context.req.raw);
+  const [json, caller] = await Promise.all([visit.read(), visit.asking]);
+  if (!caller.ok) return fail(caller.error);
+  const { tenant, keyId } = caller.value;
+  context.get('trace').note({ tenant, keyId });
+  const strict = refusesUnknownFields(context.req.raw, caller.value);
+  const parsed = json.ok ? parse(json.value, { strict }) : json;
+  if (!parsed.ok) {
+    const refusal = fail(parsed.error);
+    visit.refused({ tenant, status: refusal.status, names: 0 });
+    return refusal;
+  }
+  const { request, ignored } = parsed.value;
+  const { keepAlive, signal: gone } = requestLife(context);
+  const requestId = context.get('requestId');
+  const base = await baseOf(deps, context, { caller: caller.value, model: request.model ?? null });
+  if (!base.ok) {
+    const refusal = fail(base.error);
+    visit.refused({ tenant, status: refusal.status, names: 1 });
+    return refusal;
+  }
+  return deps.meter.measure({
+    ...{ caller: caller.value, requestId, gone, keepAlive },
+    async run(signal) {
+      const asked = await deps.origins.complete({
+        ...{ path, request, model: 'base', manifest: null, base: base.value },
+        ...{ tenant, requestId, signal, keepAlive, parent: context.get('trace').parent },
+      });
+      const response = asked.ok ? passedOn(asked.value.response, ignored) : fail(asked.error);
+      return { response, note: null, served: null };
+    },
+  });
+}
+
+/** The base that `model` runs on; null = the default one. Where there is only one, the model is not looked up. */
+async function baseOf(
+  deps: TokenizerDeps,
+  context: AppContext,
+  { caller, model }: { caller: Caller; model: string | null },
+): Promise<Result<string | null, ApiError>> {
+  if (model === null || (deps.origins.bases.declared?.length ?? 1) === 1) return ok(null);
+  const resolve = await lookUpModel(deps, model);
+  const resolved = await resolve(caller, { strict: false, adapters: [] }, requestLife(context));
+  return resolved.ok ? ok(resolved.value.resolution.base) : resolved;
+}
+
+function passedOn({ body, status, headers }: Response, ignored: readonly string[]): Response {
+  const told = new Headers();
+  tellOfAnswer(told, headers, ignored);
+  return new Response(body, { status, headers: told });
 }

@@ -1,8 +1,7 @@
 /** Names that a caller may use: lists of them, and those that resemble a missing one. */
 import type { ApiError } from '../../protocol/index.ts';
-import { mayUse, mayUseChain, type Rights, usableRanges } from '../access/authorize.ts';
-import type { GrantLedger } from '../access/ports-grants.ts';
-import type { Caller } from '../access/ports.ts';
+import { mayUse, mayUseChain, type Rights, usableRanges } from '../access/authenticate.ts';
+import type { GrantLedger, Caller } from '../access/ports.ts';
 import { modelNotFound } from '../errors.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { NameWindow, Registry, UsableName } from '../registry/ports.ts';

@@ -13,14 +13,13 @@ import {
   type DownloadToken,
   type Result,
 } from '../../protocol/index.ts';
-import { enterGate } from '../access/gates.ts';
+import { enterGate, type Gates } from '../access/rate-limits.ts';
 import type { KeyRecord } from '../access/ports.ts';
-import type { Gate } from '../access/request-gate.ts';
 import { requireKey } from '../access/require-admin.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import { adapterUnavailable, modelNotFound, registryUnavailable } from '../errors.ts';
 import { parseInput, readInput } from '../http/read-body.ts';
-import { fail, methodNotAllowed, type AppContext, type AppEnv } from '../http/request-scope.ts';
+import { fail, methodNotAllowed, type AppContext, type AppEnv } from '../http/request.ts';
 import type { Index } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
 import type { DownloadTokens } from './download-token.ts';
@@ -28,7 +27,7 @@ import { MAX_TOKEN_BODY_BYTES } from './limits.ts';
 
 export interface DownloadDeps {
   keys: Index<KeyRecord>;
-  gate: Gate;
+  gates: Pick<Gates, 'downloads'>;
   registry: Pick<Registry, 'name' | 'version'>;
   blobLedger: Pick<BlobLedger, 'record'>;
   blobs: Pick<BlobStore, 'getPart'>;
@@ -59,7 +58,7 @@ export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
   const { downloadTokens, now } = deps;
   const routes = new Hono<AppEnv>();
 
-  routes.post(TOKENS, requireKey(deps), async (context) => {
+  routes.post(TOKENS, requireKey(deps, deps.gates.downloads), async (context) => {
     const input = await readInput(context.req.raw, DownloadTokenRequest, { maxBytes: MAX_TOKEN_BODY_BYTES });
     if (!input.ok) return fail(input.error);
     if (context.get('caller').download !== true) return fail(NO_RIGHT);
@@ -148,7 +147,7 @@ const requireToken = (deps: DownloadDeps) =>
       );
     const { id: keyId, ...rest } = record;
     context.get('trace').note({ tenant: record.tenant, keyId });
-    const entered = enterGate(deps.gate, record.tenant);
+    const entered = enterGate(deps.gates.downloads, record.tenant);
     if (!entered.ok) return fail(entered.error);
     context.set('caller', { keyId, ...rest, stale: false });
     context.set('downloads', grant.value);

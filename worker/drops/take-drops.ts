@@ -1,9 +1,22 @@
-/** When what was dropped is taken in: by the schedule, a pass of all, and for the first request by a missing name. */
-import type { AdapterManifest } from '../../protocol/index.ts';
-import { registryUnavailable } from '../errors.ts';
+/**
+ * Files put into KV by hand, taken in like published ones: by the schedule, all of them, and for the first request by a
+ * missing name.
+ */
+import {
+  type AdapterManifest,
+  AdapterName,
+  sha256Hex,
+  type ApiError,
+  type Result,
+  err,
+  MAX_PART_BYTES,
+  ok,
+  type BlobRecord,
+} from '../../protocol/index.ts';
+import { registryUnavailable, adapterInvalid } from '../errors.ts';
 import { logLine } from '../log.ts';
 import { type Page, StoreUnavailable } from '../platform/ports.ts';
-import type { RequestLife } from '../registry/registry-deps.ts';
+import type { RequestLife, IntakeDeps, VersionRow } from '../registry/ports.ts';
 import { manifestOf } from '../registry/write-pointer.ts';
 import {
   DROP_PAGES_PER_PASS,
@@ -14,9 +27,109 @@ import {
   DROP_QUIET_MS,
   DROP_STALL_MS,
   MAX_QUIET_DROPS,
+  DROP_SETTLE_MS,
+  DROP_STALE_MS,
+  DROP_CACHE_TTL_S,
+  DROP_TIMEOUT_MS,
 } from './limits.ts';
-import type { DropBox } from './ports.ts';
-import { takeDrop, type DropDeps, type DropOutcome } from './take-drop.ts';
+import type { DropBox, DropLedger, DropRow } from './ports.ts';
+import type { MayUseChain } from '../registry/assemble-chain.ts';
+import { publishVersion } from '../registry/publish-version.ts';
+import { AdapterFormatError, createHeadReader } from '../../adapters/read-head.ts';
+import type { AdminCaller, GrantLedger } from '../access/ports.ts';
+import { finishBlob, receivePart } from '../blobs/stored-file.ts';
+import { MAX_CHECKED_HEADER_BYTES } from '../blobs/limits.ts';
+import { mayUseChain } from '../access/authenticate.ts';
+import {
+  type KvNamespace,
+  deletePaced,
+  putPaced,
+  type WritePacing,
+  withTimeout,
+} from '../platform/store-calls.ts';
+
+export interface Drops {
+  /** Where the files lie. */
+  box: DropBox;
+  onMiss: TakeDropOnMiss;
+  /** One pass over all that lies there. */
+  takeAll: (keepAlive: RequestLife['keepAlive']) => Promise<DropPass>;
+}
+
+export const createDropBox = (params: { kv: KvNamespace; pacing: WritePacing }): DropBox =>
+  createKvDropBox({ ...params, cacheTtl: DROP_CACHE_TTL_S, timeoutMs: DROP_TIMEOUT_MS });
+
+/** @param params.tenant owner of what is dropped where no name above it has one. */
+export function createDrops(
+  params: IntakeDeps & {
+    kv: KvNamespace;
+    pacing: WritePacing;
+    grantLedger: GrantLedger;
+    dropLedger: DropLedger;
+    tenant: string;
+  },
+): Drops {
+  const { kv, pacing, tenant, ...intake } = params;
+  const deps: DropDeps = {
+    ...intake,
+    mayUseChain,
+    dropTenant: tenant,
+    drops: createDropBox({ kv, pacing }),
+  };
+  return {
+    box: deps.drops,
+    onMiss: createTakeDropOnMiss({ ...deps, sleep: pacing.sleep }),
+    takeAll: (keepAlive) => takeAllDrops(deps, { signal: new AbortController().signal, keepAlive }),
+  };
+}
+
+const PREFIX = 'drop:';
+const ERROR_PREFIX = 'drop-error:';
+const MAX_KEY_BYTES = 512;
+
+/** @returns the key under which a refusal is told; a name too long for one is cut. */
+const errorKey = (name: string): string => {
+  let shown = name;
+  while (new TextEncoder().encode(ERROR_PREFIX + shown).length > MAX_KEY_BYTES) shown = shown.slice(0, -1);
+  return ERROR_PREFIX + shown;
+};
+
+/** `drop:<name>` -> a packed file, put there by hand; `drop-error:<name>` -> why it was not taken, for people to read. */
+export function createKvDropBox(params: {
+  kv: KvNamespace;
+  /** Seconds that a file read again may be old. */
+  cacheTtl: number;
+  /** Until a file has arrived. */
+  timeoutMs: number;
+  pacing: WritePacing;
+}): DropBox {
+  const { kv, cacheTtl, timeoutMs, pacing } = params;
+  const guard = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      throw new StoreUnavailable('KV', error);
+    }
+  };
+  const readWhole = async (name: string) => {
+    const stream = await kv.get(PREFIX + name, { type: 'stream', cacheTtl });
+    return stream === null ? null : new Uint8Array(await new Response(stream).arrayBuffer());
+  };
+  return {
+    list: (cursor) =>
+      guard(async () => {
+        const page = await withTimeout(kv.list({ prefix: PREFIX, cursor }), timeoutMs);
+        return {
+          items: page.keys.map((key) => key.name.slice(PREFIX.length)),
+          cursor: page.list_complete ? null : (page.cursor ?? null),
+        };
+      }),
+    read: (name) => guard(() => withTimeout(readWhole(name), timeoutMs)),
+    remove: (name) => deletePaced(kv, PREFIX + name, pacing),
+    putError: (name, error) => putPaced(kv, errorKey(name), JSON.stringify(error), pacing),
+    clearError: (name) => deletePaced(kv, errorKey(name), pacing),
+  };
+}
 
 export interface DropPass {
   taken: number;
@@ -184,4 +297,210 @@ export function createTakeDropOnMiss(
     life.keepAlive(work);
     return work;
   };
+}
+
+/**
+ * `new`: nobody decided on this file, or it was put there again after it had gone; `known`: leave it; `settled`: it was
+ * taken, and what lies there now may be removed; `last`: it was refused, and is looked at once more before it is removed,
+ * since what it lacked, such as its parent, may have come meanwhile.
+ */
+type Recalled = { kind: 'new' } | { kind: 'known' | 'settled' | 'last'; row: DropRow };
+
+/**
+ * What a file just read from KV is. KV goes on showing what was removed or replaced for a while, elsewhere longer than
+ * here: a file that has gone by our own books counts as gone only when no location can show it any more.
+ * @param rows of its name, newest first. @param now unix ms.
+ */
+export function recallDrop(rows: readonly DropRow[], sha256: string, now: number): Recalled {
+  const place = rows.findIndex((row) => row.sha256 === sha256);
+  const row = rows[place];
+  if (row === undefined) return { kind: 'new' };
+  const followedAt = rows[place - 1]?.at ?? null;
+  // To refuse once more what was refused last does no harm, so whoever brings it again need not wait.
+  if (row.version === null && row.removedAt !== null && followedAt === null) return { kind: 'new' };
+  const goneAt = followedAt ?? row.removedAt;
+  if (goneAt !== null) return now - goneAt < DROP_STALE_MS ? { kind: 'known', row } : { kind: 'new' };
+  if (now - row.at < DROP_SETTLE_MS) return { kind: 'known', row };
+  return { kind: row.version === null ? 'last' : 'settled', row };
+}
+
+export interface DropDeps extends StoreDropDeps {
+  drops: DropBox;
+  dropLedger: DropLedger;
+  mayUseChain: MayUseChain;
+}
+
+type DropOutcome =
+  | { kind: 'none' }
+  /** Made a version, or is the live one already. */
+  | { kind: 'taken'; row: VersionRow }
+  /** The same file was decided on before. */
+  | { kind: 'known'; row: DropRow }
+  | { kind: 'refused'; error: ApiError }
+  /** Nobody could decide on it now; it stays where it is. */
+  | { kind: 'postponed'; error: ApiError };
+
+/**
+ * Takes the file under `drop:<name>` in, by the same checks as a publication. What became of it is kept, so that the
+ * same file is taken once, however often it is seen. It is removed from KV only when it is seen again, the same, after
+ * every cached copy has ended: a read right after the first one would say nothing about what lies there now.
+ * @throws StoreUnavailable
+ */
+async function takeDrop(deps: DropDeps, params: { name: string; life: RequestLife }): Promise<DropOutcome> {
+  const { name, life } = params;
+  const legal = AdapterName.safeParse(name);
+  if (!legal.success) {
+    const problem = legal.error.issues[0]?.message ?? 'illegal';
+    const error = adapterInvalid('name_invalid', `The name after "drop:" is not legal: ${problem}.`, 'name');
+    await deps.drops.putError(name, { ...told(error), at: deps.now(), retrying: false });
+    await deps.drops.remove(name);
+    return { kind: 'refused', error };
+  }
+  const stored = await readDrop(deps, name);
+  if (stored.kind !== 'new') return stored;
+  const { sha256, last } = stored;
+  const published = stored.file.ok
+    ? await publishVersion(deps, {
+        request: { name, digest: sha256, parent: stored.file.value.parent },
+        caller: stored.file.value.caller,
+        life,
+        action: 'drop',
+      })
+    : stored.file;
+  const at = deps.now();
+  if (published.ok) {
+    const { row } = published.value;
+    await deps.dropLedger.put({ name, sha256, version: row.version, at, removedAt: null });
+    await deps.drops.clearError(name);
+    return { kind: 'taken', row };
+  }
+  const { error } = published;
+  const retrying = mayPass(error);
+  await deps.drops.putError(name, { ...told(error), at, retrying });
+  if (retrying) return { kind: 'postponed', error };
+  if (last) await deps.drops.remove(name);
+  await deps.dropLedger.put({ name, sha256, version: null, at, removedAt: last ? at : null });
+  return { kind: 'refused', error };
+}
+
+const told = (error: ApiError) => ({
+  code: error.code,
+  ...('reason' in error && error.reason !== undefined ? { reason: error.reason } : {}),
+  message: error.message,
+});
+
+/** The same file may be taken later, without anybody having done anything to it. */
+const mayPass = (error: ApiError): boolean =>
+  ('retryAfterMs' in error && error.retryAfterMs !== null) ||
+  ['version_conflict', 'deadline_exceeded', 'internal_error'].includes(error.code);
+
+type ReadDrop =
+  | DropOutcome
+  /** `last`: if it is refused again, it goes. */
+  | { kind: 'new'; sha256: string; last: boolean; file: Result<DroppedFile, ApiError> };
+
+/** A function of its own: the bytes end with it, 25 MiB of an isolate's 128. */
+async function readDrop(deps: DropDeps, name: string): Promise<ReadDrop> {
+  const bytes = await deps.drops.read(name);
+  if (bytes === null) return { kind: 'none' };
+  const sha256 = await sha256Hex(bytes);
+  const recalled = recallDrop(await deps.dropLedger.recent(name), sha256, deps.now());
+  switch (recalled.kind) {
+    case 'known':
+      return { kind: 'known', row: recalled.row };
+    case 'settled': {
+      await deps.drops.remove(name);
+      const row = { ...recalled.row, removedAt: deps.now() };
+      await deps.dropLedger.put(row);
+      return { kind: 'known', row };
+    }
+    case 'new':
+    case 'last': {
+      const file = await storeDrop(deps, { name, bytes, digest: sha256 });
+      return { kind: 'new', sha256, last: recalled.kind === 'last', file };
+    }
+  }
+}
+
+interface StoreDropDeps extends IntakeDeps {
+  grantLedger: GrantLedger;
+  /** Owner of what is dropped where no name above it has one. */
+  dropTenant: string;
+}
+
+/** Who the history says it was. */
+const DROP_ACTOR = 'drop';
+
+interface DroppedFile {
+  /** Nearest live name above, when the file was trained on top of something. */
+  parent: string | null;
+  /** Its owner, as if they had sent it. */
+  caller: AdminCaller;
+}
+
+/** Keeps a dropped file as a blob that belongs to who owns the name. @throws StoreUnavailable */
+async function storeDrop(
+  deps: StoreDropDeps,
+  params: { name: string; bytes: Uint8Array<ArrayBuffer>; digest: string },
+): Promise<Result<DroppedFile, ApiError>> {
+  const { name, bytes, digest } = params;
+  const parentChainId = parentChainOf(bytes);
+  if (!parentChainId.ok) return parentChainId;
+  const { owner, above } = await roomOf(deps, name);
+  if (parentChainId.value !== null && above === null)
+    return err(
+      adapterInvalid(
+        'parent_mismatch',
+        `The adapter was packed on top of the chain ${parentChainId.value}, but no name above '${name}' has a live version.`,
+        'parent',
+      ),
+    );
+  const parent = parentChainId.value === null ? null : above;
+  const grants = parent === null ? [] : await deps.grantLedger.usableBy(owner);
+  const caller: AdminCaller = { keyId: DROP_ACTOR, tenant: owner, scopes: [], grants, root: false };
+  if (await deps.blobLedger.holds(digest, owner)) return ok({ parent, caller });
+  const parts: BlobRecord['parts'] = [];
+  let offset = 0;
+  for (const [index, size] of partSizes(bytes.length).entries()) {
+    const slice = bytes.subarray(offset, (offset += size));
+    const part = await receivePart(deps, { digest, index, bytes: slice, sha256: null, tenant: owner });
+    if (!part.ok) return part;
+    parts.push({ bytes: part.value.bytes, sha256: part.value.sha256 });
+  }
+  const finished = await finishBlob(deps, { digest, record: { bytes: bytes.length, parts }, tenant: owner });
+  return finished.ok ? ok({ parent, caller }) : finished;
+}
+
+const partSizes = (bytes: number): number[] =>
+  Array.from({ length: Math.ceil(bytes / MAX_PART_BYTES) }, (_, index) =>
+    Math.min(MAX_PART_BYTES, bytes - index * MAX_PART_BYTES),
+  );
+
+function parentChainOf(bytes: Uint8Array): Result<string | null, ApiError> {
+  try {
+    const reader = createHeadReader({ fileBytes: bytes.length, maxHeaderBytes: MAX_CHECKED_HEADER_BYTES });
+    reader.push(bytes);
+    return ok(reader.head().config.parent);
+  } catch (error) {
+    if (!(error instanceof AdapterFormatError)) throw error;
+    const message = `This is no packed adapter: ${error.message} \`graft pack\` makes one from PEFT's two files.`;
+    return err(adapterInvalid(error.code, message, error.subject));
+  }
+}
+
+/**
+ * @returns the owner of the name, or of the nearest room or name above it, and the nearest name above that has a live
+ * version.
+ */
+async function roomOf(
+  deps: Pick<StoreDropDeps, 'registry' | 'dropTenant'>,
+  name: string,
+): Promise<{ owner: string; above: string | null }> {
+  const around = await deps.registry.around(name);
+  const owner = around.own ?? around.above?.owner ?? deps.dropTenant;
+  for (let path = name; path.includes('/');) {
+    path = path.slice(0, path.lastIndexOf('/'));
+    if ((await deps.registry.name(path))?.version != null) return { owner, above: path };
+  }
+  return { owner, above: null };
 }

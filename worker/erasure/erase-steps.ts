@@ -1,6 +1,6 @@
-/** The steps of an erasure, a page each. All of them may be repeated. */
+/** The steps of an erasure, a page each, and how they are worked off. All of them may be repeated. */
 import { z } from 'zod';
-import { MAX_DROPPED_AT_ONCE, type EraseCounts } from '../../protocol/index.ts';
+import { MAX_DROPPED_AT_ONCE, type EraseCounts, ERASE_SETTLE_MS, ERASE_STEPS } from '../../protocol/index.ts';
 import type { RightsWriter } from '../access/ports.ts';
 import { deleteFile } from '../blobs/collect-garbage.ts';
 import type { BlobStore, GarbageLedger } from '../blobs/ports.ts';
@@ -9,8 +9,7 @@ import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
 import { tenantCounter } from '../metering/quota-state.ts';
 import type { Quotas } from '../metering/ports.ts';
-import type { PointerWriter } from '../registry/ports-pointers.ts';
-import type { Registry } from '../registry/ports.ts';
+import type { PointerWriter, Registry } from '../registry/ports.ts';
 import { syncStalePointers } from '../registry/write-pointer.ts';
 import { KEPT_S } from '../traffic/limits.ts';
 import {
@@ -24,8 +23,18 @@ import {
   ERASED_ROWS,
   ERASED_VALUES,
   TRAFFIC_WINDOW_STEPS,
+  ABANDONED_MS,
+  SCHEDULED_PAGES,
+  WAITING_MS,
 } from './limits.ts';
-import type { Erasure, ErasureLedger, OriginDrops, WorkStep } from './ports.ts';
+import {
+  type Erasure,
+  type ErasureLedger,
+  type OriginDrops,
+  type WorkStep,
+  ERASURE_STEPS,
+  type ErasureStep,
+} from './ports.ts';
 
 export interface EraseDeps {
   erasures: ErasureLedger;
@@ -246,3 +255,101 @@ export const STEPS: Readonly<Record<WorkStep, Step>> = {
   ...{ keys, experiments, names, others, files, origins, traffic, requests, usage, rest },
   ...{ 'late-traffic': traffic, 'late-requests': requests, 'late-usage': usage },
 };
+
+/** Calls of what is outside after which a request ends: the page that passes them may take some hundreds more. */
+const CALLS_OF_REQUEST = 300;
+const LATE: readonly WorkStep[] = ['late-traffic', 'late-requests', 'late-usage'];
+
+export const NOTHING: EraseCounts = {
+  ...{ names: 0, versions: 0, aliases: 0, pins: 0, experiments: 0, keys: 0, grants: 0, rooms: 0 },
+  ...{ files: 0, bytes: 0, traffic: 0, requests: 0, usage: 0 },
+};
+
+export const sumCounts = (a: EraseCounts, b: Partial<EraseCounts>): EraseCounts => {
+  const sum = { ...a };
+  for (const [what, count] of Object.entries(b)) sum[what as keyof EraseCounts] += count;
+  return sum;
+};
+
+const isWork = (step: ErasureStep): step is WorkStep => step in STEPS;
+
+export interface Worked {
+  /** As it is now. */
+  erasure: Erasure;
+  erased: EraseCounts;
+  kept: { files: number; bytes: number };
+  unreached: Unreached[];
+}
+
+/** Some pages, until the erasure waits for something. @throws StoreUnavailable; what was done stays done. */
+export async function workOff(
+  deps: EraseDeps,
+  begun: Erasure,
+  options: { pages?: number; at?: number } = {},
+): Promise<Worked> {
+  const worked: Worked = { erasure: begun, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [] };
+  for (let calls = 0, pages = options.pages ?? Infinity; calls < CALLS_OF_REQUEST && pages > 0; pages -= 1) {
+    const { step } = worked.erasure;
+    if (!isWork(step)) break;
+    const done = await STEPS[step](deps, worked.erasure);
+    calls += done.calls + 1;
+    add(worked, done);
+    const at = options.at ?? deps.now();
+    const next = nextOf(step);
+    const to = done.place === null ? { step: next, place: '', at } : { step, place: done.place, at };
+    if (to.step === 'settling') to.at = deps.now();
+    await deps.erasures.move(begun.id, to);
+    worked.erasure = { ...worked.erasure, step: to.step, place: to.place, touchedAt: to.at };
+  }
+  return worked;
+}
+
+const nextOf = (step: ErasureStep): ErasureStep =>
+  ERASURE_STEPS[ERASURE_STEPS.indexOf(step) + 1] ?? 'waiting';
+
+function add(worked: Worked, { erased = {}, kept, unreached = [] }: PageDone): void {
+  worked.erased = sumCounts(worked.erased, erased);
+  worked.kept.files += kept?.files ?? 0;
+  worked.kept.bytes += kept?.bytes ?? 0;
+  for (const one of unreached) {
+    const known = worked.unreached.find(({ origin }) => origin === one.origin);
+    if (known === undefined) worked.unreached.push({ ...one });
+    else known.files += one.files;
+  }
+}
+
+/** Asks the origins that have not dropped everything once more. @returns those that still have not. */
+async function askOriginsAgain(deps: EraseDeps, erasure: Erasure): Promise<Unreached[]> {
+  const asked: Worked = { erasure, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [] };
+  for (let place: string | null = ''; place !== null;) {
+    const done: PageDone = await origins(deps, { ...erasure, place });
+    add(asked, done);
+    ({ place } = done);
+  }
+  return asked.unreached;
+}
+
+/**
+ * The schedule's part: what nobody goes on with, what was noted of requests that were under way, and origins that did
+ * not answer. @throws StoreUnavailable
+ */
+export async function workOffErasures(deps: EraseDeps): Promise<void> {
+  const { erasures, now } = deps;
+  const left = await erasures.next({ steps: ['planned'], touchedBefore: now() - ABANDONED_MS });
+  if (left !== null) await erasures.discard(left.id);
+
+  const settled = await erasures.next({ steps: ['settling'], touchedBefore: now() - ERASE_SETTLE_MS });
+  if (settled !== null) await erasures.move(settled.id, { step: 'late-traffic', place: '', at: 0 });
+  const next = await erasures.next({
+    steps: [...ERASE_STEPS, ...LATE],
+    touchedBefore: now() - ABANDONED_MS,
+  });
+  // As if it had been left alone before: the next run goes on.
+  if (next !== null) await workOff(deps, next, { pages: SCHEDULED_PAGES, at: 0 });
+
+  const waiting = await erasures.next({ steps: ['waiting'], touchedBefore: now() - WAITING_MS });
+  if (waiting === null) return;
+  const unreached = await askOriginsAgain(deps, waiting);
+  if (unreached.length === 0) await erasures.end(waiting.id);
+  else await erasures.move(waiting.id, { step: 'waiting', place: '', at: now() });
+}

@@ -10,13 +10,12 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
-import type { EraseDeps } from './erase-steps.ts';
+import { fail, type AppEnv } from '../http/request.ts';
+import { type EraseDeps, NOTHING, sumCounts, workOff, type Worked } from './erase-steps.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { conflict } from '../errors.ts';
 import { MAX_IN_THE_WAY } from './limits.ts';
 import type { Erasure, ErasurePlan, ErasureTarget } from './ports.ts';
-import { NOTHING, sumCounts, workOff, type Worked } from './work-off.ts';
 
 /** Names, and all below one, for their owner; tenants for the bootstrap key. */
 export function adminEraseRoutes(deps: EraseDeps): Hono<AppEnv> {

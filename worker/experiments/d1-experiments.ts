@@ -1,9 +1,17 @@
+/** Experiments in D1: their documents and history, their looks, and the outbox of their webhooks. */
 import { err, isLive, ok, type Result } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement, readable } from '../platform/d1-database.ts';
-import { pinsJson, toExperiment, type ExperimentRecord } from './d1-experiment-rows.ts';
-import { looksOf } from './d1-looks.ts';
+import { pinsJson, toExperiment, type ExperimentRecord, toEvaluation } from './d1-experiment-rows.ts';
 import { NAME, toName, type NameRecord } from '../registry/d1-registry-rows.ts';
-import type { ExperimentLedger, ExperimentNote, ExperimentRow, Flip } from './ports.ts';
+import type {
+  ExperimentLedger,
+  ExperimentNote,
+  ExperimentRow,
+  Flip,
+  LookRow,
+  WebhookMessageRow,
+  WebhookOutbox,
+} from './ports.ts';
 import type { Conflict } from '../registry/ports.ts';
 
 /** What must not be true when the change is made. */
@@ -292,4 +300,109 @@ function guardsOf(row: ExperimentRow, flip: Flip | undefined): Guard[] {
       values: overlappingValues({ except: id, owner, namespace: document.namespace }),
     });
   return guards;
+}
+
+interface LookRecord {
+  experiment: string;
+  seed: string;
+  at: number;
+  evaluation: string;
+}
+
+const toLook = (record: LookRecord): LookRow => ({
+  ...record,
+  evaluation: toEvaluation(record.evaluation, record.experiment),
+});
+
+/** What was seen of experiments over time. */
+function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks'> {
+  return {
+    async look({ row: { experiment, seed, at, evaluation }, keep, proposal }) {
+      const text = JSON.stringify(evaluation);
+      // Nobody draws them over time, and they are ten times the rest.
+      const { segments: _, ...kept } = evaluation;
+      await db.batch([
+        db
+          .prepare(
+            // One that was erased meanwhile has none.
+            `INSERT OR REPLACE INTO experiment_looks (experiment, seed, at, evaluation)
+             SELECT id, ?2, ?3, ?4 FROM experiments WHERE id = ?1`,
+          )
+          .bind(experiment, seed, at, JSON.stringify(kept)),
+        // The one whose neighbours are closest goes, the oldest of such: what is left lies evenly, first and last stay.
+        db
+          .prepare(
+            `DELETE FROM experiment_looks WHERE experiment = ?1 AND seed = ?2 AND at IN (
+               SELECT at FROM (
+                 SELECT at, LEAD(at) OVER (ORDER BY at) - LAG(at) OVER (ORDER BY at) AS gap
+                 FROM experiment_looks WHERE experiment = ?1 AND seed = ?2)
+               WHERE gap IS NOT NULL ORDER BY gap, at LIMIT MAX(0, (
+                 SELECT COUNT(*) FROM experiment_looks WHERE experiment = ?1 AND seed = ?2) - ?3))`,
+          )
+          .bind(experiment, seed, keep),
+        db
+          .prepare(
+            // The variant may have been dropped since what this look saw.
+            `UPDATE experiments SET evaluation = ?1, proposal = COALESCE(proposal, CASE WHEN NOT EXISTS (
+               SELECT 1 FROM json_each(document, '$.dropped') gone WHERE gone.value = ?5) THEN ?2 END)
+             WHERE id = ?3 AND seed = ?4`,
+          )
+          .bind(
+            text,
+            proposal === undefined ? null : JSON.stringify(proposal),
+            ...[experiment, seed, proposal?.variant ?? null],
+          ),
+      ]);
+    },
+
+    async looks({ experiment, seed, limit }) {
+      const { results } = await db
+        .prepare('SELECT * FROM experiment_looks WHERE experiment = ? AND seed = ? ORDER BY at LIMIT ?')
+        .bind(experiment, seed, limit)
+        .all<LookRecord>();
+      return readable(results, toLook);
+    },
+  };
+}
+
+export function createD1WebhookOutbox(db: SqlDatabase): WebhookOutbox {
+  return {
+    async add({ id, experiment, url, body }, at) {
+      await db
+        .prepare(
+          // One that was erased meanwhile is told of no more.
+          `INSERT INTO webhook_messages (id, experiment, url, body, next_at, made_at)
+           SELECT ?1, id, ?3, ?4, ?5, ?5 FROM experiments WHERE id = ?2 ON CONFLICT DO NOTHING`,
+        )
+        .bind(id, experiment, url, body, at)
+        .run();
+    },
+    async retract(id) {
+      await db.prepare('DELETE FROM webhook_messages WHERE id = ? AND next_at IS NOT NULL').bind(id).run();
+    },
+    async due({ now, limit }) {
+      const { results } = await db
+        .prepare(
+          `SELECT id, experiment, url, body, tries FROM webhook_messages
+           WHERE next_at IS NOT NULL AND next_at <= ? ORDER BY next_at, id LIMIT ?`,
+        )
+        .bind(now, limit)
+        .all<WebhookMessageRow>();
+      return results;
+    },
+    async done(id) {
+      await db.prepare('UPDATE webhook_messages SET next_at = NULL WHERE id = ?').bind(id).run();
+    },
+    async later(id, nextAt) {
+      await db
+        .prepare(
+          'UPDATE webhook_messages SET tries = tries + 1, next_at = ? WHERE id = ? AND next_at IS NOT NULL',
+        )
+        .bind(nextAt, id)
+        .run();
+    },
+    async forget(before) {
+      await db.prepare('DELETE FROM webhook_messages WHERE made_at < ?').bind(before).run();
+    },
+  };
 }

@@ -21,9 +21,9 @@ import {
 } from './exposure-token.ts';
 import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
 import { requireKey } from '../access/require-admin.ts';
-import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request.ts';
 import { logLine } from '../log.ts';
-import type { Gate } from '../access/request-gate.ts';
+import type { Gates } from '../access/rate-limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import type { ExperimentEntry, ExperimentTallies } from './ports.ts';
@@ -31,7 +31,7 @@ import { readInput } from '../http/read-body.ts';
 
 export interface FeedbackDeps {
   keys: Index<KeyRecord>;
-  gate: Gate;
+  gates: Pick<Gates, 'feedback'>;
   experiments: Index<ExperimentEntry>;
   exposureTokens: ExposureTokens;
   answerTokens: AnswerTokens;
@@ -46,7 +46,7 @@ const PATH = '/v1/feedback';
 export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
   const { experiments, tallies, now } = deps;
   const routes = new Hono<AppEnv>();
-  routes.post(PATH, requireKey(deps), async (context) => {
+  routes.post(PATH, requireKey(deps, deps.gates.feedback), async (context) => {
     const { tenant } = context.get('caller');
     const input = await readInput(context.req.raw, FeedbackRequest, { maxBytes: MAX_FEEDBACK_BODY_BYTES });
     if (!input.ok) return fail(input.error);

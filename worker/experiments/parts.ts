@@ -5,7 +5,7 @@ import {
   createExposureTokens,
   type ExposureTokens,
 } from './exposure-token.ts';
-import { createUnitHasher, type UnitHasher } from './unit-hash.ts';
+import { createUnitHasher, type UnitHasher } from './assign.ts';
 import {
   EXPOSURE_FLUSH_MS,
   MAX_EXPOSURE_EVENTS,
@@ -15,7 +15,7 @@ import {
   SHADOW_BUDGET_MS,
   MAX_COMPARED_BYTES,
 } from './limits.ts';
-import type { Clock } from '../metering/completion-meter.ts';
+import type { Clock } from '../metering/meter.ts';
 import type { ExperimentSink, ExperimentTallies, ShadowRunner, ExperimentEvent } from './ports.ts';
 import type { Fetch } from '../origins/signed-fetch.ts';
 import { createPairJudges } from './pairs/judge-pair.ts';

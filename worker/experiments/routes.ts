@@ -8,13 +8,8 @@ import type {
   KeptPairList,
   Result,
 } from '../../protocol/index.ts';
-import { changeExperiment } from './life/change-experiment.ts';
-import { createExperiment } from './life/create-experiment.ts';
-import { evaluateNow } from './life/evaluate.ts';
-import { type EvaluateDeps, type LifeDeps, ownExperiment } from './life/life-deps.ts';
-import { planExperiment, type PlanDeps } from './life/plan-experiment.ts';
-import type { PairTallies } from './pairs/ports.ts';
 import {
+  changeExperiment,
   archiveExperiment,
   killExperiment,
   promoteExperiment,
@@ -22,11 +17,15 @@ import {
   startExperiment,
   stopExperiment,
   type StepParams,
-} from './life/steps.ts';
+} from './life/change-experiment.ts';
+import { createExperiment, planExperiment, type PlanDeps } from './life/create-experiment.ts';
+import { evaluateNow } from './life/evaluate.ts';
+import { type EvaluateDeps, type LifeDeps, ownExperiment } from './life/life-deps.ts';
+import type { PairTallies } from './pairs/ports.ts';
 import { LOOKS_KEPT } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
-import { mayUseChain } from '../access/authorize.ts';
+import { fail, type AppEnv } from '../http/request.ts';
+import { mayUseChain } from '../access/authenticate.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { ExperimentRow, ExperimentLedger } from './ports.ts';
 import type { WebhookSigner } from './webhooks.ts';

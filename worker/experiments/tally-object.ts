@@ -1,11 +1,33 @@
+/**
+ * The Durable Object that counts an experiment's units and values in its SQLite, and the client that spreads them over
+ * shards.
+ */
 import { z } from 'zod';
 import { fnv1a } from '../../protocol/index.ts';
-import { askObject, type DurableNamespace } from '../platform/ask-object.ts';
-import { joinShards, ShardTally } from './join-shards.ts';
+import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
+import {
+  joinShards,
+  ShardTally,
+  type TallySql,
+  type SqlValue,
+  COUNTS_SCHEMA,
+  countsOf,
+  createTallyCounts,
+  createTallySegments,
+  SEGMENT_SCHEMA,
+  createTallySketches,
+  SKETCH_SCHEMA,
+} from './tally-tables.ts';
 import { EXPOSURE_SKEW_MS, TALLY_KEPT_MS, TALLY_BATCH_MEMORY_MS, TALLY_CLEAN_MS } from './limits.ts';
-import type { ExperimentTallies } from './ports.ts';
-import type { TallySql } from './tally-counts.ts';
-import { createTallyRows, type TallyRows } from './tally-rows.ts';
+import type { ExperimentTallies, EventMark } from './ports.ts';
+import {
+  meanOf,
+  moveUnit,
+  NO_RUNNING_MOMENTS,
+  withRequest,
+  type RunningMoments,
+  type UnitValue,
+} from './statistics/moments.ts';
 
 const at = z.number();
 const value = z.number();
@@ -220,3 +242,288 @@ export class ExperimentTally {
     if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(now + TALLY_CLEAN_MS);
   }
 }
+
+/** Moments are running sums: a snapshot reads one row a metric and variant, however many units there are. */
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS batches (id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS spent (
+    token TEXT, metric TEXT, until INTEGER NOT NULL, PRIMARY KEY (token, metric)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS units (
+    unit TEXT, seed TEXT, variant TEXT NOT NULL, PRIMARY KEY (unit, seed)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS counts (
+    seed TEXT, variant TEXT, units INTEGER NOT NULL, PRIMARY KEY (seed, variant)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS unit_values (
+    unit TEXT, seed TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, before REAL,
+    PRIMARY KEY (unit, seed, metric)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS moments (
+    seed TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, sum_squares REAL NOT NULL,
+    paired INTEGER NOT NULL, pre_sum REAL NOT NULL, pre_sum_squares REAL NOT NULL, products REAL NOT NULL,
+    PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
+`;
+
+/** Stands in the place of a variant; no variant's key is empty. */
+const SHADOW = '';
+
+const SUMS = `n, sum, sum_squares AS sumSquares, paired, paired_sum AS pairedSum, pre_sum AS preSum,
+  pre_sum_squares AS preSumSquares, products`;
+
+/** Of objects from before it was kept: computed once from the units. */
+const PAIRED_SUM = `
+  ALTER TABLE moments ADD COLUMN paired_sum REAL NOT NULL DEFAULT 0;
+  UPDATE moments SET paired_sum = COALESCE((
+    SELECT SUM(v.sum / v.n) FROM unit_values v JOIN units u ON u.unit = v.unit AND u.seed = v.seed
+    WHERE v.seed = moments.seed AND v.metric = moments.metric AND u.variant = moments.variant
+      AND v.before IS NOT NULL), 0)
+  WHERE paired > 0;
+`;
+
+/** Where a unit is counted. */
+interface Home {
+  seed: string;
+  variant: string;
+  /** null = in none: the experiment has none, or its rating has overtaken its request. */
+  segment: string | null;
+}
+
+interface UnitMove {
+  was: UnitValue | null;
+  is: UnitValue;
+  value: number;
+}
+
+/** One shard's rows. All of it is synchronous: the object wraps each call into a transaction. */
+function createTallyRows(sql: TallySql) {
+  sql.exec(SCHEMA);
+  if (
+    !sql
+      .exec('PRAGMA table_info(moments)')
+      .toArray()
+      .some(({ name }) => name === 'paired_sum')
+  )
+    sql.exec(PAIRED_SUM);
+  const unitColumns = sql.exec('PRAGMA table_info(units)').toArray();
+  if (!unitColumns.some(({ name }) => name === 'segment'))
+    sql.exec('ALTER TABLE units ADD COLUMN segment TEXT');
+  sql.exec(COUNTS_SCHEMA + SKETCH_SCHEMA + SEGMENT_SCHEMA);
+  const counts = createTallyCounts(sql);
+  const sketches = createTallySketches(sql);
+  const segments = createTallySegments(sql);
+  // The rows are those of this file's own statements.
+  const all = <T>(query: string, ...bindings: SqlValue[]): T[] =>
+    sql.exec(query, ...bindings).toArray() as T[];
+  const first = <T>(query: string, ...bindings: SqlValue[]): T | null =>
+    all<T>(query, ...bindings)[0] ?? null;
+
+  /** @returns where it is counted, and whether it is new there. */
+  function expose(unit: string, home: Pick<Home, 'seed' | 'variant'>): Home & { isNew: boolean } {
+    const known = first<Home>(
+      'SELECT seed, variant, segment FROM units WHERE unit = ? AND seed = ?',
+      unit,
+      home.seed,
+    );
+    if (known !== null) return { ...known, isNew: false };
+    sql.exec('INSERT INTO units (unit, seed, variant) VALUES (?, ?, ?)', unit, home.seed, home.variant);
+    sql.exec(
+      `INSERT INTO counts (seed, variant, units) VALUES (?, ?, 1)
+       ON CONFLICT (seed, variant) DO UPDATE SET units = units + 1`,
+      home.seed,
+      home.variant,
+    );
+    return { ...home, segment: null, isNew: true };
+  }
+
+  /** Reads and writes each row of moments, and each sketch, once a call. */
+  function openMoments() {
+    const open = new Map<string, { home: Home; metric: string; sums: RunningMoments }>();
+    const sketched = sketches.open();
+    const segmented = segments.open();
+    return {
+      segmented,
+      /** A unit that `was` so (null = it is new) `is` so, since it was told `value`. */
+      move(home: Home, metric: string, { was, is, value }: UnitMove): void {
+        const key = JSON.stringify([home.seed, home.variant, metric]);
+        const sums =
+          open.get(key)?.sums ??
+          first<RunningMoments>(
+            `SELECT ${SUMS} FROM moments WHERE seed = ? AND variant = ? AND metric = ?`,
+            home.seed,
+            home.variant,
+            metric,
+          ) ??
+          NO_RUNNING_MOMENTS;
+        open.set(key, { home, metric, sums: moveUnit(sums, was, is) });
+        const from = was === null ? null : meanOf(was);
+        sketched.move({ ...home, metric }, sums, { was: from, is: meanOf(is), told: value });
+        const { segment } = home;
+        if (segment !== null) segmented.move({ ...home, segment, metric }, { was: from, is: meanOf(is) });
+      },
+      write(): void {
+        sketched.write();
+        segmented.write();
+        for (const { home, metric, sums } of open.values())
+          sql.exec(
+            `INSERT OR REPLACE INTO moments (seed, variant, metric, n, sum, sum_squares, paired, pre_sum,
+             pre_sum_squares, products, paired_sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+            home.seed,
+            home.variant,
+            metric,
+            sums.n,
+            sums.sum,
+            sums.sumSquares,
+            sums.paired,
+            sums.preSum,
+            sums.preSumSquares,
+            sums.products,
+            sums.pairedSum,
+          );
+      },
+    };
+  }
+  type Moments = ReturnType<typeof openMoments>;
+
+  /** In the segment of its first request, with what ratings that overtook it have told. */
+  function settle<T extends Home>(moments: Moments, unit: string, home: T, said: string): T {
+    if (home.segment !== null) return home;
+    const segment = moments.segmented.take(home, said);
+    sql.exec('UPDATE units SET segment = ? WHERE unit = ? AND seed = ?', segment, unit, home.seed);
+    const told = all<UnitValue & { metric: string }>(
+      'SELECT metric, n, sum, before FROM unit_values WHERE unit = ? AND seed = ?',
+      ...[unit, home.seed],
+    );
+    for (const { metric, ...is } of told)
+      moments.segmented.move({ ...home, segment, metric }, { was: null, is: meanOf(is) });
+    return { ...home, segment };
+  }
+
+  function record(
+    moments: Moments,
+    unit: string,
+    home: Home,
+    told: { metric: string; value: number; before: number | null },
+  ): void {
+    const { metric, value, before } = told;
+    const was = first<UnitValue>(
+      'SELECT n, sum, before FROM unit_values WHERE unit = ? AND seed = ? AND metric = ?',
+      unit,
+      home.seed,
+      metric,
+    );
+    const is = withRequest(was, value, before);
+    sql.exec(
+      'INSERT OR REPLACE INTO unit_values (unit, seed, metric, n, sum, before) VALUES (?, ?, ?, ?, ?, ?)',
+      unit,
+      home.seed,
+      metric,
+      is.n,
+      is.sum,
+      is.before,
+    );
+    moments.move(home, metric, { was, is, value });
+  }
+
+  return {
+    /** All events, or nothing when the batch was added before. */
+    add(batch: {
+      id: string;
+      at: number;
+      events: readonly (Pick<Home, 'seed' | 'variant'> & {
+        segment?: string | undefined;
+        unit: string;
+        values: Record<string, number>;
+        shadow: boolean;
+        marks: readonly EventMark[];
+      })[];
+    }): void {
+      if (first('SELECT 1 FROM batches WHERE id = ?', batch.id) !== null) return;
+      sql.exec('INSERT INTO batches (id, at) VALUES (?, ?)', batch.id, batch.at);
+      const moments = openMoments();
+      const counted = counts.open(batch.at);
+      for (const { seed, variant, unit, values, shadow, marks, segment: said } of batch.events) {
+        if (shadow) {
+          for (const [metric, value] of Object.entries(values))
+            moments.move({ seed, variant: SHADOW, segment: null }, metric, {
+              ...{ was: null, is: withRequest(null, value, null), value },
+            });
+          continue;
+        }
+        const exposed = expose(unit, { seed, variant });
+        const home = said === undefined ? exposed : settle(moments, unit, exposed, said);
+        // A unit stays with its first variant, and what another adapter did does not count for that.
+        if (home.variant !== variant) continue;
+        counted.count(home, countsOf(marks, home.isNew));
+        for (const [metric, value] of Object.entries(values))
+          record(moments, unit, home, { metric, value, before: null });
+      }
+      moments.write();
+      counted.write();
+    },
+
+    /**
+     * The token proves the exposure, also when the exposure itself is still on its way or was lost. A unit is another
+     * one under another seed, so that one which is known belongs to the seed that it was exposed under, whatever the
+     * experiment's present one is.
+     */
+    feedback(
+      ask: Pick<Home, 'seed' | 'variant'> & {
+        token: string;
+        expiresAt: number;
+        unit: string;
+        metric: string;
+        value: number;
+        before: number | null;
+      },
+    ): 'counted' | 'repeated' {
+      const { token, metric, unit, variant, seed } = ask;
+      if (first('SELECT 1 FROM spent WHERE token = ? AND metric = ?', token, metric) !== null)
+        return 'repeated';
+      sql.exec('INSERT INTO spent (token, metric, until) VALUES (?, ?, ?)', token, metric, ask.expiresAt);
+      const exposedAs = first<Home>(
+        'SELECT seed, variant, segment FROM units WHERE unit = ? ORDER BY seed = ? DESC LIMIT 1',
+        unit,
+        seed,
+      );
+      const home = exposedAs ?? expose(unit, { seed, variant });
+      if (home.variant !== variant) return 'counted';
+      const moments = openMoments();
+      record(moments, unit, home, ask);
+      moments.write();
+      return 'counted';
+    },
+
+    /** Feedback that the experiment has no metric for. */
+    refuse: counts.refuse,
+
+    snapshot(seed: string): ShardTally {
+      const units = all<{ variant: string; units: number }>(
+        'SELECT variant, units FROM counts WHERE seed = ?',
+        seed,
+      );
+      const rows = all<RunningMoments & { variant: string; metric: string }>(
+        `SELECT variant, metric, ${SUMS} FROM moments WHERE seed = ?`,
+        seed,
+      );
+      const tally: ShardTally = {
+        units: Object.fromEntries(units.map(({ variant, units }) => [variant, units])),
+        metrics: {},
+        shadow: {},
+        ...counts.of(seed),
+        sketches: sketches
+          .of(seed)
+          .map(({ variant, ...of }) => ({ ...of, variant: variant === SHADOW ? null : variant })),
+        segments: segments.of(seed),
+      };
+      for (const { variant, metric, ...sums } of rows)
+        if (variant === SHADOW) tally.shadow[metric] = sums;
+        else (tally.metrics[metric] ??= {})[variant] = sums;
+      return tally;
+    },
+
+    /** Forgets what nobody can repeat any more. @param batchesBefore unix ms. @param tokensBefore unix ms. */
+    forget({ batchesBefore, tokensBefore }: { batchesBefore: number; tokensBefore: number }): void {
+      sql.exec('DELETE FROM batches WHERE at < ?', batchesBefore);
+      sql.exec('DELETE FROM spent WHERE until < ?', tokensBefore);
+    },
+  };
+}
+
+type TallyRows = ReturnType<typeof createTallyRows>;

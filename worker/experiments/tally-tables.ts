@@ -1,11 +1,118 @@
-/** What tallies keep beside their counts, each in a table of its own: how values are spread, and sums by the dimension that an experiment is told by. */
+/**
+ * The tables of a tally beside its moments (counts of answers and refused feedback, sketches of how values are spread,
+ * sums by segment), and how an experiment's shards are joined.
+ */
 import { z } from 'zod';
 import { SHADOW_METRICS, AUTOMATIC_METRICS } from '../../protocol/index.ts';
 import { MAX_SEGMENTS_HELD } from './limits.ts';
 import { OTHER_SEGMENT } from './segments.ts';
-import { type Moments, addValue, NO_MOMENTS, replaceValue } from './statistics/moments.ts';
-import { fromRows, isSketchOf, moveInSketch, toRows, type OpenSketch } from './statistics/sketch.ts';
-import type { TallySql } from './tally-counts.ts';
+import { type Moments, addValue, NO_MOMENTS, replaceValue, addMoments } from './statistics/moments.ts';
+import {
+  fromRows,
+  isSketchOf,
+  moveInSketch,
+  toRows,
+  type OpenSketch,
+  joinSketch,
+  type Sketch,
+} from './statistics/sketch.ts';
+import type { EventMark, TallyCounts, TallyMoments, TallySnapshot } from './ports.ts';
+
+export type SqlValue = string | number | null;
+
+/** The part of a Durable Object's SQLite that tallies use; `SqlStorage` fits it. */
+export interface TallySql {
+  exec(query: string, ...bindings: SqlValue[]): { toArray(): Record<string, unknown>[] };
+}
+
+export const NO_COUNTS: TallyCounts = { answers: 0, nameless: 0, namelessUnits: 0, cold: 0 };
+
+/** A table of its own: objects from before get it when they next wake. */
+export const COUNTS_SCHEMA = `
+  CREATE TABLE IF NOT EXISTS tallied (
+    seed TEXT, variant TEXT, what TEXT, n INTEGER NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (seed, variant, what)) WITHOUT ROWID;
+`;
+
+/** Names of refused metrics that are kept of a seed; whoever sends more made-up ones is counted under this one. */
+const MAX_REFUSED_NAMES = 20;
+const OTHER = 'other';
+/** Stands in the place of a variant; no variant's key is empty. */
+const REFUSED = '';
+
+type What = keyof TallyCounts;
+interface CountPlace {
+  seed: string;
+  variant: string;
+}
+
+const ASIDE = ['nameless', 'cold'] as const;
+
+/** @returns what one answer, or one unit's first, adds. */
+export function countsOf(marks: readonly EventMark[], isNewUnit: boolean): What[] {
+  const answered: What[] = marks.includes('answered')
+    ? ['answers', ...ASIDE.filter((mark) => marks.includes(mark))]
+    : [];
+  return isNewUnit && marks.includes('nameless') ? [...answered, 'namelessUnits'] : answered;
+}
+
+export function createTallyCounts(sql: TallySql) {
+  const add = (place: CountPlace, what: string, n: number, at: number): void =>
+    void sql.exec(
+      `INSERT INTO tallied (seed, variant, what, n, at) VALUES (?, ?, ?, ?, ?)
+       ON CONFLICT (seed, variant, what) DO UPDATE SET n = n + excluded.n, at = MAX(at, excluded.at)`,
+      ...[place.seed, place.variant, what, n, at],
+    );
+  const refusedNames = (seed: string): string[] =>
+    sql
+      .exec('SELECT what FROM tallied WHERE seed = ? AND variant = ?', seed, REFUSED)
+      .toArray()
+      .map(({ what }) => String(what));
+
+  return {
+    /** Gathers what a batch adds: one write a variant and count. */
+    open(at: number) {
+      const sums = new Map<string, { place: CountPlace; what: What; n: number }>();
+      return {
+        count({ seed, variant }: CountPlace, counted: readonly What[]): void {
+          for (const what of counted) {
+            const key = JSON.stringify([seed, variant, what]);
+            const sum = sums.get(key) ?? { place: { seed, variant }, what, n: 0 };
+            sums.set(key, { ...sum, n: sum.n + 1 });
+          }
+        },
+        write(): void {
+          for (const { place, what, n } of sums.values()) add(place, what, n, at);
+        },
+      };
+    },
+
+    refuse({ seed, metric, at }: { seed: string; metric: string; at: number }): void {
+      const known = refusedNames(seed);
+      const what = known.includes(metric) || known.length < MAX_REFUSED_NAMES ? metric : OTHER;
+      add({ seed, variant: REFUSED }, what, 1, at);
+    },
+
+    of(seed: string): {
+      counts: Record<string, TallyCounts>;
+      refused: Record<string, { n: number; at: number }>;
+    } {
+      const counts: Record<string, TallyCounts> = {};
+      const refused: Record<string, { n: number; at: number }> = {};
+      const rows = sql.exec('SELECT variant, what, n, at FROM tallied WHERE seed = ?', seed).toArray();
+      // The rows are those of this file's own statements.
+      for (const { variant, what, n, at } of rows as {
+        variant: string;
+        what: string;
+        n: number;
+        at: number;
+      }[])
+        if (variant === REFUSED) refused[what] = { n, at };
+        else counts[variant] = { ...(counts[variant] ?? NO_COUNTS), [what]: n };
+      return { counts, refused };
+    },
+  };
+}
 
 /** A table of its own: objects from before get it when they next wake. */
 export const SKETCH_SCHEMA = `
@@ -155,4 +262,133 @@ export function createTallySegments(sql: TallySql) {
 
     of: (seed: string): SegmentRow[] => rowsOf('seed = ?', seed),
   };
+}
+
+const Sums = z.object({
+  n: z.number(),
+  sum: z.number(),
+  sumSquares: z.number(),
+  /** Units that have a value from before; the sums after it are theirs alone. */
+  paired: z.number(),
+  pairedSum: z.number(),
+  preSum: z.number(),
+  preSumSquares: z.number(),
+  products: z.number(),
+});
+type Sums = z.infer<typeof Sums>;
+
+/** What one shard has of one seed. */
+export const ShardTally = z.object({
+  units: z.record(z.string(), z.number()),
+  metrics: z.record(z.string(), z.record(z.string(), Sums)),
+  shadow: z.record(z.string(), Sums),
+  counts: z.record(
+    z.string(),
+    z.object({ answers: z.number(), nameless: z.number(), namelessUnits: z.number(), cold: z.number() }),
+  ),
+  refused: z.record(z.string(), z.object({ n: z.number(), at: z.number() })),
+  /** `variant` null: the shadow's. Objects from before have none. */
+  sketches: z
+    .array(z.object({ metric: z.string(), variant: z.string().nullable(), rows: SketchRows }))
+    .default([]),
+  segments: z.array(SegmentRow).default([]),
+});
+export type ShardTally = z.infer<typeof ShardTally>;
+
+const plus = (a: Sums | undefined, b: Sums): Sums =>
+  a === undefined
+    ? b
+    : {
+        n: a.n + b.n,
+        sum: a.sum + b.sum,
+        sumSquares: a.sumSquares + b.sumSquares,
+        paired: a.paired + b.paired,
+        pairedSum: a.pairedSum + b.pairedSum,
+        preSum: a.preSum + b.preSum,
+        preSumSquares: a.preSumSquares + b.preSumSquares,
+        products: a.products + b.products,
+      };
+
+function shown({ n, sum, sumSquares, ...pre }: Sums): TallyMoments {
+  return pre.paired > 0 ? { n, sum, sumSquares, ...pre } : { n, sum, sumSquares };
+}
+
+const showAll = (sums: Record<string, Sums>): Record<string, TallyMoments> =>
+  Object.fromEntries(Object.entries(sums).map(([key, one]) => [key, shown(one)]));
+
+const sumOf = (a: TallyCounts = NO_COUNTS, b: TallyCounts): TallyCounts => ({
+  answers: a.answers + b.answers,
+  nameless: a.nameless + b.nameless,
+  namelessUnits: a.namelessUnits + b.namelessUnits,
+  cold: a.cold + b.cold,
+});
+
+/** What all shards together have of one seed. */
+export function joinShards(shards: readonly ShardTally[]): TallySnapshot {
+  const units: Record<string, number> = {};
+  const metrics: Record<string, Record<string, Sums>> = {};
+  const shadow: Record<string, Sums> = {};
+  const counts: TallySnapshot['counts'] = {};
+  const refused: TallySnapshot['refused'] = {};
+  for (const shard of shards) {
+    for (const [variant, n] of Object.entries(shard.units)) units[variant] = (units[variant] ?? 0) + n;
+    for (const [metric, variants] of Object.entries(shard.metrics)) {
+      const joined = (metrics[metric] ??= {});
+      for (const [variant, sums] of Object.entries(variants)) joined[variant] = plus(joined[variant], sums);
+    }
+    for (const [metric, sums] of Object.entries(shard.shadow)) shadow[metric] = plus(shadow[metric], sums);
+  }
+  for (const shard of shards) {
+    for (const [variant, of] of Object.entries(shard.counts)) counts[variant] = sumOf(counts[variant], of);
+    for (const [metric, { n, at }] of Object.entries(shard.refused)) {
+      const known = refused[metric] ?? { n: 0, at: 0 };
+      refused[metric] = { n: known.n + n, at: Math.max(known.at, at) };
+    }
+  }
+  const sketches = joinSketches(shards, (metric, variant) =>
+    variant === null ? shadow[metric] : metrics[metric]?.[variant],
+  );
+  return {
+    units,
+    metrics: Object.fromEntries(Object.entries(metrics).map(([metric, sums]) => [metric, showAll(sums)])),
+    shadow: showAll(shadow),
+    ...{ counts, refused, ...sketches, segments: joinSegments(shards) },
+  };
+}
+
+function joinSegments(shards: readonly ShardTally[]): TallySnapshot['segments'] {
+  const joined: TallySnapshot['segments'] = {};
+  for (const { segment, variant, metric, ...sums } of shards.flatMap((shard) => shard.segments)) {
+    const { units, metrics } = (joined[segment] ??= { units: {}, metrics: {} });
+    if (metric === UNITS) {
+      units[variant] = (units[variant] ?? 0) + sums.n;
+      continue;
+    }
+    const arms = (metrics[metric] ??= {});
+    arms[variant] = addMoments(arms[variant] ?? NO_MOMENTS, sums);
+  }
+  return joined;
+}
+
+/** Without those that not all shards have kept from the first value on. */
+function joinSketches(
+  shards: readonly ShardTally[],
+  momentsOf: (metric: string, variant: string | null) => Moments | undefined,
+): Pick<TallySnapshot, 'sketches' | 'shadowSketches'> {
+  const joined = new Map<string, { metric: string; variant: string | null; sketch: OpenSketch }>();
+  for (const { metric, variant, rows } of shards.flatMap((shard) => shard.sketches)) {
+    const key = JSON.stringify([metric, variant]);
+    const { sketch } = joined.get(key) ?? { sketch: new Map() };
+    joinSketch(sketch, fromRows(rows));
+    joined.set(key, { metric, variant, sketch });
+  }
+  const sketches: Record<string, Record<string, Sketch>> = {};
+  const shadowSketches: Record<string, Sketch> = {};
+  for (const { metric, variant, sketch } of joined.values()) {
+    const moments = momentsOf(metric, variant);
+    if (moments === undefined || !isSketchOf(sketch, moments)) continue;
+    if (variant === null) shadowSketches[metric] = sketch;
+    else (sketches[metric] ??= {})[variant] = sketch;
+  }
+  return { sketches, shadowSketches };
 }

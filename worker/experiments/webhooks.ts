@@ -1,7 +1,7 @@
 /** Webhooks: where they may go, how they are signed, what they say, and how they are sent. */
 import { derivedKey, type KeyLabel } from '../platform/derived-keys.ts';
 import type { Experiment, ExperimentDecision, ExperimentEvaluation } from '../../protocol/index.ts';
-import type { WebhookMessageRow, WebhookOutbox } from './ports-webhook.ts';
+import type { WebhookMessageRow, WebhookOutbox } from './ports.ts';
 import { logLine } from '../log.ts';
 import type { Fetch } from '../origins/signed-fetch.ts';
 import { withTimeout } from '../platform/store-calls.ts';
@@ -163,7 +163,7 @@ function eventOf(decision: ExperimentDecision): ({ type: string } & Record<strin
   }
 }
 
-interface WebhookDeps {
+export interface WebhookDeps {
   outbox: WebhookOutbox;
   webhookSigner: WebhookSigner;
   /** Reaches addresses that tenants wrote down. */

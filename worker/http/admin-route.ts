@@ -15,7 +15,7 @@ import {
 } from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { parseInput, readInput } from './read-body.ts';
-import { fail, methodNotAllowed, type AppContext, type AppEnv } from './request-scope.ts';
+import { fail, methodNotAllowed, type AppContext, type AppEnv } from './request.ts';
 
 /** What a handler is given of a request: all that its operation takes, parsed. */
 export interface AdminInput<Route extends AdminRoute, OwnQuery extends boolean = false> {

@@ -2,7 +2,7 @@
 import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
 import { WEB_BASE_MANIFEST, SignInRequest } from '../../protocol/index.ts';
-import { fail, methodNotAllowed, type AppEnv } from './request-scope.ts';
+import { fail, methodNotAllowed, type AppEnv } from './request.ts';
 import type { SignIn } from '../access/require-admin.ts';
 import { readInput } from './read-body.ts';
 

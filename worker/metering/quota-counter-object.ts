@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { logLine } from '../log.ts';
-import { askObject, type DurableNamespace } from '../platform/ask-object.ts';
+import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
 import { DAMAGED_QUOTA_RETRY_MS } from './limits.ts';
 import { KeyLimits, type QuotaDecision, type Quotas } from './ports.ts';
 import { admit, emptyQuota, QuotaState, renew, settle, undo } from './quota-state.ts';

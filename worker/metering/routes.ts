@@ -7,14 +7,13 @@ import type {
   UsageReport,
 } from '../../protocol/index.ts';
 import { conflict, NO_SUCH_KEY } from '../errors.ts';
-import { syncTenantLimits, type TenantLimitsDeps } from './sync-tenant-limits.ts';
+import { changedLimits, limitsJson, syncTenantLimits, type TenantLimitsDeps } from './key-limits.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
+import { fail, type AppEnv } from '../http/request.ts';
 import { tenantCounter } from './quota-state.ts';
 import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum, PriceList } from './ports.ts';
 import type { KeyLedger } from '../access/ports.ts';
-import { changedLimits, limitsJson } from '../access/key-input.ts';
 import { LIMITS_TRIES, MAX_USAGE_SUMS } from './limits.ts';
 
 interface TenantLimitsRouteDeps extends TenantLimitsDeps {

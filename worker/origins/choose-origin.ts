@@ -1,4 +1,21 @@
+/**
+ * Which origins a name is served from: rendezvous hashing with bounded load, and replica sets for names in demand. No
+ * I/O, no clock.
+ */
 import { fnv1aMixed } from '../../protocol/index.ts';
+import {
+  FOLLOW_TIMEOUT_MS,
+  MAX_FOLLOWED_NAMES,
+  REPLICA_RETRY_MS,
+  REPLICA_FILL,
+  RESIDENT_FRESH_MS,
+  DEMAND_WINDOW_MS,
+  MAX_SHARE_FACTOR,
+  MIN_DEMAND_SEEN,
+  REPLICA_SHRINK_AFTER_MS,
+  REPLICA_SHRINK_FILL,
+  USUAL_HELD_MS,
+} from './limits.ts';
 
 /** An origin as the configuration names it. */
 export interface Origin {
@@ -151,3 +168,198 @@ export function createPools(origins: readonly Origin[], defaultBase: string | nu
   const pools = new Map(declared.map((id) => [id, origins.filter(({ base }) => base === id)]));
   return { all: origins, declared, of: (base) => pools.get(base ?? declared[0] ?? '') ?? [] };
 }
+
+/** What is known of one name's demand. All of it decays: nothing here has to be ended by a request that is cut off. */
+interface Demand {
+  /** Requests of this isolate in the last {@link DEMAND_WINDOW_MS}, the older the less; at `at`. */
+  seen: number;
+  /** The same for all isolates together, as far as the origins' load tells. */
+  estimated: number;
+  /** Unix ms. */
+  at: number;
+  /** How long a request of it takes a row, ms, as a moving average over {@link HELD_SAMPLES} requests. */
+  heldMs: number;
+  /** Origins that it is served from; at least 1. */
+  replicas: number;
+  /** When that many were needed last, unix ms. */
+  neededAt: number;
+}
+
+const HELD_SAMPLES = 20;
+
+export const newDemand = (now: number): Demand => ({
+  ...{ seen: 0, estimated: 0, at: now, heldMs: USUAL_HELD_MS, replicas: 1, neededAt: now },
+});
+
+/**
+ * How many times this isolate's requests the origins run: they answer other isolates too. Assumes that these ask for
+ * the same names.
+ */
+function shareFactor(origins: readonly Origin[], stateOf: (origin: Origin) => OriginState): number {
+  let own = 1;
+  let all = 1;
+  for (const origin of origins) {
+    const state = stateOf(origin);
+    own += state.own;
+    all += Math.max(state.load, state.own);
+  }
+  return Math.min(MAX_SHARE_FACTOR, all / own);
+}
+
+/** A request for the name comes. @param factor {@link shareFactor} now. */
+export function noteArrival(demand: Demand, { now, factor }: { now: number; factor: number }): Demand {
+  const kept = Math.exp(-Math.max(0, now - demand.at) / DEMAND_WINDOW_MS);
+  return {
+    ...demand,
+    seen: demand.seen * kept + 1,
+    estimated: demand.estimated * kept + factor,
+    at: now,
+  };
+}
+
+/** A request for the name has ended, or was handed on. @param ms how long it took a row. */
+export const noteHeld = (demand: Demand, ms: number): Demand => ({
+  ...demand,
+  heldMs: demand.heldMs + (Math.max(0, ms) - demand.heldMs) / HELD_SAMPLES,
+});
+
+/** Rows that the name takes at once, by Little's law: arrivals a ms times ms that each holds one. */
+export const rowsOf = ({ estimated, heldMs }: Demand): number => (estimated / DEMAND_WINDOW_MS) * heldMs;
+
+/**
+ * As many replicas as keep the name to {@link REPLICA_FILL} of the rows of each. Grows at once to what is needed, when
+ * enough was seen to tell; shrinks by one at a time, when {@link REPLICA_SHRINK_FILL} of what one fewer may give was
+ * enough for {@link REPLICA_SHRINK_AFTER_MS}.
+ * @param slots rows of each origin that may serve it, in its order; not empty.
+ */
+export function resize(demand: Demand, { now, slots }: { now: number; slots: readonly number[] }): Demand {
+  const rows = rowsOf(demand);
+  const replicas = Math.min(demand.replicas, slots.length);
+  const wanted = howMany(rows, slots);
+  if (wanted > replicas && demand.seen >= MIN_DEMAND_SEEN)
+    return { ...demand, replicas: wanted, neededAt: now };
+  if (howMany(rows / REPLICA_SHRINK_FILL, slots) >= replicas) return { ...demand, replicas, neededAt: now };
+  if (now - demand.neededAt < REPLICA_SHRINK_AFTER_MS) return { ...demand, replicas };
+  return { ...demand, replicas: replicas - 1, neededAt: now - REPLICA_SHRINK_AFTER_MS / 2 };
+}
+
+/** The first so many of them give that many rows, or all do. */
+function howMany(rows: number, slots: readonly number[]): number {
+  let room = 0;
+  for (const [index, each] of slots.entries()) {
+    room += each * REPLICA_FILL;
+    if (room >= rows) return index + 1;
+  }
+  return slots.length;
+}
+
+/** A request for an adapter has arrived. */
+interface ReplicaVisit {
+  set: ReplicaSet;
+  /** What {@link ReplicaSet.count} was before, when this request has changed it. */
+  before: number | null;
+  /** Origins of the set that are to load the chain now, in the background. Each is named once in a while. */
+  toWarm: readonly Origin[];
+}
+
+interface Followed {
+  demand: Demand;
+  /** Origin's id -> until when it is taken to have the chain, unix ms. */
+  resident: Map<string, number>;
+  /** Origin's id -> until when it is not asked to load it, since it was a moment ago, unix ms. */
+  asked: Map<string, number>;
+}
+
+/**
+ * Sets for the names that are asked for: sticky, since growing adds the next origin in the name's rendezvous order and
+ * shrinking takes the last one off. A chain is followed by what it consists of, so a name's new version is one of its
+ * own. Names that are not followed have one origin, as cold ones.
+ * @param maxNames bounds the memory; the least recently asked for is forgotten.
+ */
+export function createReplicaSets({ maxNames = MAX_FOLLOWED_NAMES }: { maxNames?: number } = {}) {
+  /** By {@link chainKey}, the least recently asked for first. */
+  const followed = new Map<string, Followed>();
+
+  const residentIn = (one: Followed | undefined, origin: Origin, now: number): boolean =>
+    (one?.resident.get(origin.id) ?? -Infinity) > now;
+
+  function follow(key: string, now: number): Followed {
+    const known = followed.get(key);
+    followed.delete(key);
+    const one = known ?? { demand: newDemand(now), resident: new Map(), asked: new Map() };
+    followed.set(key, one);
+    const oldest = followed.keys().next();
+    if (followed.size > maxNames && !oldest.done) followed.delete(oldest.value);
+    return one;
+  }
+
+  return {
+    /** @param origins of the name's pool, not empty. */
+    arrived(
+      key: string,
+      call: {
+        name: string;
+        origins: readonly Origin[];
+        stateOf: (origin: Origin) => OriginState;
+        now: number;
+      },
+    ): ReplicaVisit {
+      const { name, origins, stateOf, now } = call;
+      const one = follow(key, now);
+      const before = one.demand.replicas;
+      const well = origins.filter((origin) => !stateOf(origin).ejected);
+      const demand = noteArrival(one.demand, { now, factor: shareFactor(well, stateOf) });
+      // Ranking costs a hash an origin, and cold names need none.
+      const isCold =
+        before === 1 &&
+        rowsOf(demand) <= Math.min(...well.map((origin) => stateOf(origin).slots)) * REPLICA_FILL;
+      const ranked = isCold || well.length === 0 ? [] : rankOrigins(name, well);
+      one.demand =
+        ranked.length === 0
+          ? demand
+          : resize(demand, { now, slots: ranked.map((origin) => stateOf(origin).slots) });
+      const count = one.demand.replicas;
+      const set: ReplicaSet = { count, isResident: (origin) => residentIn(one, origin, now) };
+      const toWarm: Origin[] = [];
+      if (count > 1)
+        for (const origin of ranked.slice(0, count)) {
+          if (set.isResident(origin) || (one.asked.get(origin.id) ?? -Infinity) > now) continue;
+          one.asked.set(origin.id, now + FOLLOW_TIMEOUT_MS);
+          toWarm.push(origin);
+        }
+      return { set, before: count === before ? null : before, toWarm };
+    },
+
+    /** The origin has the chain in memory: it answered with it, or has loaded it. */
+    showed(key: string, origin: Origin, now: number): void {
+      const one = followed.get(key);
+      one?.resident.set(origin.id, now + RESIDENT_FRESH_MS);
+      one?.asked.delete(origin.id);
+    },
+
+    /** The origin was asked to load the chain, and has not. */
+    didNotLoad(key: string, origin: Origin, now: number): void {
+      followed.get(key)?.asked.set(origin.id, now + REPLICA_RETRY_MS);
+    },
+
+    /** A request for it has given its row back. */
+    held(key: string, ms: number): void {
+      const one = followed.get(key);
+      if (one !== undefined) one.demand = noteHeld(one.demand, ms);
+    },
+
+    /** The origin failed: it may come back with nothing in memory. */
+    lost(origin: Origin): void {
+      for (const { resident } of followed.values()) resident.delete(origin.id);
+    },
+
+    /** Names that are followed. */
+    size: () => followed.size,
+  };
+}
+
+export type ReplicaSets = ReturnType<typeof createReplicaSets>;
+
+/** What a chain is followed by: one that differs in its adapters is not in memory where the other is. */
+export const chainKey = (name: string, chain: readonly { digest: string }[]): string =>
+  [name, ...chain.map(({ digest }) => digest)].join('\n');

@@ -8,14 +8,13 @@ import {
   type WarmedOrigin,
   type ChainEntry,
 } from '../../protocol/index.ts';
-import { keepAlive, type AppEnv } from '../http/request-scope.ts';
+import { keepAlive, type AppEnv } from '../http/request.ts';
 import { originUnavailable } from '../errors.ts';
 import { logLine } from '../log.ts';
-import type { PointerWriter } from '../registry/ports-pointers.ts';
-import type { Registry, VersionRow } from '../registry/ports.ts';
+import type { PointerWriter, Registry, VersionRow } from '../registry/ports.ts';
 import type { Pools, Origin } from './choose-origin.ts';
-import type { Exchange, Exchanged, BroughtFile } from './exchange.ts';
-import type { PrefetchAt } from './health.ts';
+import type { Exchange, Exchanged, BroughtFile } from './send.ts';
+import type { PrefetchAt } from './routing.ts';
 import { MAX_PIN_QUESTIONS, ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS, FOLLOW_TIMEOUT_MS } from './limits.ts';
 import type { OriginPins, OriginWarmth, PinLedger, PinReport, PinSync } from './ports.ts';
 import { type OriginFetch, readOriginText } from './signed-fetch.ts';
@@ -246,10 +245,10 @@ export function watchPointers(pointers: PointerWriter): { pointers: PointerWrite
  * Once a request has changed names: has the origins keep the new chains of pinned ones, and let go of the old. The
  * response does not wait for it; `GET /admin/pins` does, and the schedule makes up for what is cut off.
  */
-export const repinAfterChange = (deps: { changed: () => boolean; pinSync: PinSync }) =>
+export const repinAfterChange = (deps: { pointersChanged: () => boolean; pinSync: PinSync }) =>
   createMiddleware<AppEnv>(async (context, next) => {
     await next();
-    if (!deps.changed()) return;
+    if (!deps.pointersChanged()) return;
     const { signal } = new AbortController();
     keepAlive(context, deps.pinSync.sync({ signal, keepAlive: (work) => keepAlive(context, work) }));
   });

@@ -13,17 +13,16 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { type AppEnv, fail, requestLife, type AppContext } from '../http/request-scope.ts';
+import { type AppEnv, fail, requestLife, type AppContext } from '../http/request.ts';
 import type { OriginClient, OriginReport } from './client.ts';
 import { MAX_RESIDENT_NAMES } from './limits.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger, PinReport, PinSync } from './ports.ts';
 import { modelNotFound, conflict, originUnavailable } from '../errors.ts';
-import type { Registry } from '../registry/ports.ts';
+import type { Registry, IntakeDeps, RequestLife } from '../registry/ports.ts';
 import { ownVersion } from '../registry/own-name.ts';
-import type { IntakeDeps, RequestLife } from '../registry/registry-deps.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { assembleChain, type MayUseChain } from '../registry/assemble-chain.ts';
-import { mayUseChain } from '../access/authorize.ts';
+import { mayUseChain } from '../access/authenticate.ts';
 
 const DAY_S = 86_400;
 const operatorOnly = {

@@ -1,5 +1,7 @@
-/** How stores are called: for a while, again after a pause, and in batches. */
-import { StoreUnavailable, type StoreName } from './ports.ts';
+/**
+ * How stores are called: KV and Durable Objects as graft uses them, with timeouts, paced writes and batches.
+ */
+import { StoreUnavailable, type StoreName, type KeyListing } from './ports.ts';
 
 /** @returns what `answer` gives. @throws Error when it takes longer than `ms`; it goes on, unheard. */
 export async function withTimeout<T>(answer: Promise<T>, ms: number): Promise<T> {
@@ -134,4 +136,96 @@ export function createBatchedWrites<Batch>(params: {
       keepAlive(flush());
     },
   };
+}
+
+/** The part of Workers KV that graft uses; `KVNamespace` fits it, and so does the fake of the tests. */
+export interface KvNamespace {
+  get(key: string, options: { type: 'text'; cacheTtl: number }): Promise<string | null>;
+  get(key: string, options: { type: 'stream'; cacheTtl: number }): Promise<ReadableStream<Uint8Array> | null>;
+  /** One read for several keys, at most 100. */
+  get(keys: string[], options: { type: 'text'; cacheTtl: number }): Promise<Map<string, string | null>>;
+  /** @param options.expirationTtl seconds, 60 at least, after which it is gone; it stays unless given. */
+  put(
+    key: string,
+    value: string | Uint8Array<ArrayBuffer>,
+    options?: { expirationTtl?: number },
+  ): Promise<void>;
+  delete(key: string): Promise<void>;
+  /** A page of at most `limit` keys (1,000 unless given, and at most), in the order of their bytes. */
+  list(options: { prefix: string; cursor: string | null; limit?: number }): Promise<{
+    keys: { name: string }[];
+    list_complete: boolean;
+    cursor?: string;
+  }>;
+}
+
+/**
+ * Writes, and again after a pause when the key was written within the last second.
+ * @throws StoreUnavailable
+ */
+export const putPaced = (
+  kv: KvNamespace,
+  key: string,
+  value: string | Uint8Array<ArrayBuffer>,
+  pacing: WritePacing,
+  expirationTtl?: number,
+): Promise<void> =>
+  writePaced('KV', pacing, () => kv.put(key, value, expirationTtl === undefined ? {} : { expirationTtl }));
+
+/** Deletes likewise; a deletion is a write. @throws StoreUnavailable */
+export const deletePaced = (kv: KvNamespace, key: string, pacing: WritePacing): Promise<void> =>
+  writePaced('KV', pacing, () => kv.delete(key));
+
+export function createKvListing(kv: KvNamespace): KeyListing {
+  return {
+    async list({ prefix, cursor, limit }) {
+      try {
+        const page = await kv.list({ prefix, cursor, limit });
+        return {
+          items: page.keys.map(({ name }) => name.slice(prefix.length)),
+          cursor: page.list_complete ? null : (page.cursor ?? null),
+        };
+      } catch (error) {
+        throw new StoreUnavailable('KV', error);
+      }
+    },
+  };
+}
+
+/** The part of a Durable Object's namespace that graft uses; `DurableObjectNamespace` fits it. */
+export interface DurableNamespace {
+  idFromName(name: string): unknown;
+  get(id: unknown): { fetch(url: string, init?: RequestInit): Promise<Response> };
+}
+
+/**
+ * Asks one Durable Object.
+ * @param params.what it is called in errors. @param params.call sent as JSON. @param params.parse of its JSON; may throw.
+ * @throws StoreUnavailable also when it answers something odd.
+ */
+export async function askObject<T>(params: {
+  namespace: DurableNamespace;
+  name: string;
+  what: string;
+  call: unknown;
+  parse: (answer: unknown) => T;
+  timeoutMs: number;
+}): Promise<T> {
+  const { namespace, name, what, call, parse, timeoutMs } = params;
+  const send = async (): Promise<T> => {
+    const object = namespace.get(namespace.idFromName(name));
+    // The address is for nobody: it never leaves the platform.
+    const response = await object.fetch('https://object.invalid/', {
+      method: 'POST',
+      body: JSON.stringify(call),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`the ${what} answered ${response.status}`);
+    return parse(JSON.parse(text));
+  };
+  try {
+    return await withTimeout(send(), timeoutMs);
+  } catch (error) {
+    throw new StoreUnavailable('DO', error);
+  }
 }

@@ -1,10 +1,21 @@
-import type { KeptText } from '../../protocol/index.ts';
+/**
+ * Keeps prompts and answers of keys that ask for it: gathered while they pass, encrypted, written in batches.
+ */
+import { type KeptText, MAX_KEPT_TEXT } from '../../protocol/index.ts';
 import { logLine } from '../log.ts';
 import { createBatchedWrites } from '../platform/store-calls.ts';
-import { AnswerGatherer, promptTurns } from './kept-text.ts';
-import { MAX_UNSENT_PROMPTS, PROMPT_BATCH, PROMPT_FLUSH_MS, PROMPT_TRIES } from './limits.ts';
-import type { KeptPrompts, Keeping, PromptKeeper, PromptRow } from './ports.ts';
-import type { TextSealer } from './seal-text.ts';
+import {
+  MAX_UNSENT_PROMPTS,
+  PROMPT_BATCH,
+  PROMPT_FLUSH_MS,
+  PROMPT_TRIES,
+  MAX_HEARD_BYTES,
+  MAX_HEARD_LINE,
+} from './limits.ts';
+import type { KeptPrompts, Keeping, PromptKeeper, PromptRow, PromptPlace } from './ports.ts';
+import { z } from 'zod';
+import { base64url } from '../../protocol/signature.ts';
+import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 
 const NO_ANSWER = { answers: null, answers_cut: false };
 
@@ -75,6 +86,314 @@ export function createPromptKeeper(params: {
           keepAlive(keep({ tenant, at, id, keyId, name }));
         },
       };
+    },
+  };
+}
+
+type Turn = KeptText['prompt'][number];
+type Fields = Readonly<Record<string, unknown>>;
+
+const isFields = (value: unknown): value is Fields =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/**
+ * What a request says, whatever API it came by, at most {@link MAX_KEPT_TEXT} characters: the last messages of a long
+ * prompt are the ones that were answered.
+ * @param request as the client API takes it, checked.
+ */
+export function promptTurns(request: unknown): Pick<KeptText, 'prompt' | 'prompt_cut'> {
+  const turns = turnsOf(isFields(request) ? request : {});
+  const prompt: Turn[] = [];
+  let room = MAX_KEPT_TEXT;
+  let cut = false;
+  for (const { role, text } of turns.reverse()) {
+    cut ||= text.length > room;
+    if (room === 0) break;
+    prompt.push({ role, text: cutText(text, room) });
+    room -= Math.min(room, text.length);
+  }
+  return { prompt: prompt.reverse(), prompt_cut: cut };
+}
+
+/** @returns the beginning, without half of a character at its end. */
+const cutText = (text: string, characters: number): string =>
+  text.length <= characters ? text : text.slice(0, characters).replace(/[\uD800-\uDBFF]$/, '');
+
+function turnsOf({ tools, system, instructions, messages, prompt, input }: Fields): Turn[] {
+  const said = messages ?? input ?? prompt;
+  return [
+    ...(Array.isArray(tools) && tools.length > 0 ? [{ role: 'tools', text: JSON.stringify(tools) }] : []),
+    ...(system == null ? [] : [{ role: 'system', text: contentText(system) }]),
+    ...(instructions == null ? [] : [{ role: 'system', text: contentText(instructions) }]),
+    ...(said == null ? [] : Array.isArray(said) && !isTokens(said) ? said.flatMap(turnOf) : [user(said)]),
+  ];
+}
+
+const isTokens = (said: readonly unknown[]): boolean => typeof said[0] === 'number';
+
+const user = (said: unknown): Turn => ({ role: 'user', text: contentText(said) });
+
+/** A message, an item of a response's input, one of several prompts, or a token. */
+function turnOf(item: unknown): Turn[] {
+  if (!isFields(item)) return [user(item)];
+  const { role, type, content, name, arguments: given, output, tool_calls: calls } = item;
+  if (type === 'function_call') return [{ role: 'assistant', text: `${String(name)} ${String(given)}` }];
+  if (type === 'function_call_output') return [{ role: 'tool', text: contentText(output) }];
+  const lines = [
+    ...(content == null || content === '' ? [] : [contentText(content)]),
+    ...(Array.isArray(calls) ? calls.map(callText) : []),
+  ];
+  return [{ role: typeof role === 'string' ? role : 'user', text: lines.join('\n') }];
+}
+
+const callText = (call: unknown): string =>
+  isFields(call) && isFields(call['function'])
+    ? `${String(call['function']['name'])} ${String(call['function']['arguments'])}`
+    : JSON.stringify(call);
+
+/** Parts that are no text are JSON. */
+function contentText(content: unknown): string {
+  if (typeof content === 'string') return content;
+  if (!Array.isArray(content) || isTokens(content)) return JSON.stringify(content) ?? '';
+  return content.map(partText).join('\n');
+}
+
+function partText(part: unknown): string {
+  if (!isFields(part)) return typeof part === 'string' ? part : JSON.stringify(part);
+  const { type, text, name, input, content } = part;
+  if (typeof text === 'string') return text;
+  if (type === 'tool_use') return `${String(name)} ${JSON.stringify(input)}`;
+  if (type === 'tool_result' && content != null) return contentText(content);
+  return JSON.stringify(part);
+}
+
+/** What a choice goes on with: text, or the name of a call, whose arguments are the text that follows. */
+type Said = { index: number; text: string } | { index: number; call: string };
+
+const Calls = z.array(
+  z.object({ function: z.object({ name: z.string().optional(), arguments: z.string().optional() }) }),
+);
+const Spoken = z.object({ content: z.string().nullish(), tool_calls: Calls.optional() });
+/** Of chat and text completions, whole and in events. */
+const Choices = z.object({
+  choices: z.array(
+    z.object({
+      index: z.int(),
+      text: z.string().optional(),
+      message: Spoken.optional(),
+      delta: Spoken.optional(),
+    }),
+  ),
+});
+/** Of responses, whole. */
+const Output = z.object({
+  output: z.array(
+    z.union([
+      z.object({ content: z.array(z.object({ text: z.string() })) }),
+      z.object({ name: z.string(), arguments: z.string() }),
+    ]),
+  ),
+});
+const Block = z.union([
+  z.object({ type: z.literal('text'), text: z.string() }),
+  z.object({ type: z.literal('tool_use'), name: z.string(), input: z.unknown() }),
+]);
+/** Of messages, whole. */
+const Message = z.object({ type: z.literal('message'), content: z.array(Block) });
+/** Of responses and messages, in events; the last one of a response, which says all of it again, is none of them. */
+const Event = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('response.output_text.delta'), delta: z.string() }),
+  z.object({ type: z.literal('response.function_call_arguments.delta'), delta: z.string() }),
+  z.object({
+    type: z.literal('response.output_item.added'),
+    item: z.object({ type: z.string(), name: z.string().optional() }),
+  }),
+  z.object({
+    type: z.literal('content_block_start'),
+    content_block: z.object({ type: z.string(), name: z.string().optional() }),
+  }),
+  z.object({
+    type: z.literal('content_block_delta'),
+    delta: z.object({ text: z.string().optional(), partial_json: z.string().optional() }),
+  }),
+]);
+
+const DATA = 'data:';
+
+/**
+ * The texts of an answer, gathered as its bytes go by, at most {@link MAX_KEPT_TEXT} characters. Of a stream no more than
+ * a line is held; an answer that is no stream is held whole, and if it is longer than {@link MAX_HEARD_BYTES}, not at all.
+ */
+export class AnswerGatherer {
+  readonly #stream: boolean;
+  readonly #decoder = new TextDecoder();
+  readonly #texts = new Map<number, string>();
+  /** Of a line whose end has not come, or of all of it. */
+  #held = '';
+  #skipsLine = false;
+  #heard = 0;
+  #room = MAX_KEPT_TEXT;
+  #cut = false;
+
+  constructor(stream: boolean) {
+    this.#stream = stream;
+  }
+
+  push(chunk: Uint8Array): void {
+    this.#heard += chunk.length;
+    if (this.#cut) return;
+    if (!this.#stream && this.#heard > MAX_HEARD_BYTES) {
+      this.#cut = true;
+      this.#held = '';
+      return;
+    }
+    this.#held += this.#decoder.decode(chunk, { stream: true });
+    if (!this.#stream) return;
+    for (let end = this.#held.indexOf('\n'); end !== -1; end = this.#held.indexOf('\n')) {
+      const line = this.#held.slice(0, end);
+      this.#held = this.#held.slice(end + 1);
+      if (!this.#skipsLine) this.#hear(line);
+      this.#skipsLine = false;
+    }
+    if (this.#held.length <= MAX_HEARD_LINE && !this.#skipsLine) return;
+    this.#skipsLine = true;
+    this.#held = '';
+  }
+
+  /** @returns what it has said so far. */
+  answer(): Pick<KeptText, 'answers' | 'answers_cut'> {
+    if (!this.#stream && !this.#cut) this.#add(this.#held);
+    this.#held = '';
+    const texts = [...this.#texts].sort(([a], [b]) => a - b).map(([, text]) => text);
+    return { answers: texts.length === 0 ? null : texts, answers_cut: this.#cut };
+  }
+
+  #hear(line: string): void {
+    if (line.startsWith(DATA) && line.length <= MAX_HEARD_LINE) this.#add(line.slice(DATA.length));
+  }
+
+  #add(json: string): void {
+    for (const said of saidIn(parsed(json))) {
+      const before = this.#texts.get(said.index) ?? '';
+      const text = 'call' in said ? `${before === '' ? '' : '\n'}${said.call} ` : said.text;
+      this.#cut ||= text.length > this.#room;
+      this.#texts.set(said.index, before + cutText(text, this.#room));
+      this.#room -= Math.min(this.#room, text.length);
+    }
+  }
+}
+
+function saidIn(value: unknown): Said[] {
+  const choices = Choices.safeParse(value);
+  if (choices.success)
+    return choices.data.choices.flatMap(({ index, text, message, delta }) => [
+      ...(text === undefined ? [] : [{ index, text }]),
+      ...spoken(index, message),
+      ...spoken(index, delta),
+    ]);
+  const event = Event.safeParse(value);
+  if (event.success) return saidByEvent(event.data);
+  const message = Message.safeParse(value);
+  if (message.success)
+    return message.data.content.flatMap((block) =>
+      block.type === 'text' ? [words(block.text)] : called(block.name, JSON.stringify(block.input)),
+    );
+  return (Output.safeParse(value).data?.output ?? []).flatMap((item) =>
+    'content' in item ? item.content.map(({ text }) => words(text)) : called(item.name, item.arguments),
+  );
+}
+
+function saidByEvent(event: z.infer<typeof Event>): Said[] {
+  switch (event.type) {
+    case 'response.output_text.delta':
+    case 'response.function_call_arguments.delta':
+      return [words(event.delta)];
+    case 'response.output_item.added':
+      return event.item.name === undefined ? [] : [{ index: 0, call: event.item.name }];
+    case 'content_block_start':
+      return event.content_block.name === undefined ? [] : [{ index: 0, call: event.content_block.name }];
+    case 'content_block_delta':
+      return [words(event.delta.text ?? event.delta.partial_json ?? '')];
+  }
+}
+
+const words = (text: string): Said => ({ index: 0, text });
+const called = (name: string, given: string): Said[] => [{ index: 0, call: name }, words(given)];
+
+const spoken = (index: number, part: z.infer<typeof Spoken> | undefined): Said[] => [
+  ...(part?.content == null ? [] : [{ index, text: part.content }]),
+  ...(part?.tool_calls ?? []).flatMap(({ function: { name, arguments: given } }): Said[] => [
+    ...(name === undefined ? [] : [{ index, call: name }]),
+    ...(given === undefined ? [] : [{ index, text: given }]),
+  ]),
+];
+
+/** @returns undefined for what is no JSON: an error of the parser would quote the text. */
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Text as it is kept: `base64url(iv ‖ ciphertext ‖ tag)`, AES-256-GCM with a key that is derived for this alone, the
+ * additional data `graft-prompt-v1\n<tenant>\n<at>\n<id>`: nobody reads a row without the edge's secret, or moves it to
+ * another request or tenant.
+ */
+
+type Place = Pick<PromptPlace, 'tenant' | 'at' | 'id'>;
+
+export interface TextSealer {
+  seal(place: Place, text: string): Promise<string>;
+  /** @returns null when it was not sealed for this place, or with a secret that is not known any more. */
+  open(place: Place, sealed: string): Promise<string | null>;
+}
+
+const LABEL = 'graft-prompt-v1';
+const CIPHER = 'AES-GCM';
+/** NIST SP 800-38D: 96 bits, random; 2^32 of them for one key. */
+const IV_BYTES = 12;
+
+/**
+ * @param secret at least 32 random bytes; seals and opens.
+ * @param accepted secrets that open as well, while they are rotated.
+ */
+export function createTextSealer(
+  secret: Uint8Array<ArrayBuffer>,
+  accepted: readonly Uint8Array<ArrayBuffer>[] = [],
+): TextSealer {
+  const keyOf = (from: Uint8Array<ArrayBuffer>) => derivedKey(from, LABEL, 'aes-gcm');
+  const key = keyOf(secret);
+  const openers = [key, ...accepted.map(keyOf)];
+  const encoder = new TextEncoder();
+  const cipher = ({ tenant, at, id }: Place, iv: Uint8Array<ArrayBuffer>) => ({
+    ...{ name: CIPHER, iv },
+    additionalData: encoder.encode(`${LABEL}\n${tenant}\n${at}\n${id}`),
+  });
+  return {
+    async seal(place, text) {
+      const iv = crypto.getRandomValues(new Uint8Array(IV_BYTES));
+      const sealed = await crypto.subtle.encrypt(cipher(place, iv), await key(), encoder.encode(text));
+      const all = new Uint8Array(IV_BYTES + sealed.byteLength);
+      all.set(iv);
+      all.set(new Uint8Array(sealed), IV_BYTES);
+      return base64url(all);
+    },
+    async open(place, sealed) {
+      const all = fromBase64url(sealed);
+      if (all === null || all.length < IV_BYTES) return null;
+      const iv = all.slice(0, IV_BYTES);
+      for (const opener of openers) {
+        try {
+          const text = await crypto.subtle.decrypt(cipher(place, iv), await opener(), all.slice(IV_BYTES));
+          return new TextDecoder().decode(text);
+        } catch {
+          // Another secret's, or not genuine.
+        }
+      }
+      return null;
     },
   };
 }

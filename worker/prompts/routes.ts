@@ -1,9 +1,9 @@
 import { Hono } from 'hono';
 import { KeptText, type ApiError, type KeptPrompt } from '../../protocol/index.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
+import { fail, type AppEnv } from '../http/request.ts';
 import type { KeptPrompts } from './ports.ts';
-import type { TextSealer } from './seal-text.ts';
+import type { TextSealer } from './keep-prompts.ts';
 
 const NO_RIGHT: ApiError = {
   code: 'insufficient_scope',

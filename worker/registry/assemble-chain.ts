@@ -1,3 +1,4 @@
+/** A version's chain: its file, checked against the base, on top of its parent's chain. */
 import {
   err,
   MAX_CHAIN,
@@ -8,12 +9,20 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import { beingDeleted, adapterInvalid, conflict } from '../errors.ts';
-import { CHECK_HELD_BYTES } from '../blobs/limits.ts';
-import type { AdminCaller, ScopeOwners } from '../access/ports.ts';
-import type { Grant } from '../access/ports-grants.ts';
-import type { VersionRow } from './ports.ts';
-import { checkAdapter, type CheckedAdapter } from '../blobs/check-adapter.ts';
-import type { IntakeDeps } from './registry-deps.ts';
+import { CHECK_HELD_BYTES, MAX_CHECKED_HEADER_BYTES, READ_BACK_FRESH_MS } from '../blobs/limits.ts';
+import type { AdminCaller, ScopeOwners, Grant } from '../access/ports.ts';
+import type { VersionRow, IntakeDeps } from './ports.ts';
+import {
+  AdapterFormatError,
+  checkBase,
+  createHeadReader,
+  printable,
+  type CanonicalHead,
+  type ShapedModule,
+} from '../../adapters/read-head.ts';
+import type { Bases } from '../origins/ports.ts';
+import { readBeginning, readPart, type BadPart, writeRecordAnew } from '../blobs/stored-file.ts';
+import { logLine } from '../log.ts';
 
 /** Decides who may use what; comes from policy. */
 export type MayUseChain = (
@@ -44,7 +53,10 @@ export interface AssembledChain {
  * @param params.owner tenant that will own the chain, and must have the right to the parent.
  */
 export async function assembleChain(
-  deps: Pick<IntakeDeps, 'registry' | 'bases' | 'blobs' | 'blobLedger' | 'createSha256' | 'gate' | 'now'> & {
+  deps: Pick<
+    IntakeDeps,
+    'registry' | 'bases' | 'blobs' | 'blobLedger' | 'createSha256' | 'uploadMemory' | 'now'
+  > & {
     mayUseChain: MayUseChain;
   },
   params: { digest: string; parent: string | null; caller: AdminCaller; owner: string },
@@ -55,7 +67,7 @@ export async function assembleChain(
   const record = await recordOf(deps, { digest, tenant: caller.tenant });
   if (!record.ok) return record;
   const { tenant } = caller;
-  const checked = await deps.gate.hold({ tenant, kind: 'check', bytes: CHECK_HELD_BYTES }, (alive) =>
+  const checked = await deps.uploadMemory.hold({ tenant, kind: 'check', bytes: CHECK_HELD_BYTES }, (alive) =>
     checkAdapter(deps, { digest, record: record.value, bases: deps.bases, alive }),
   );
   if (!checked.ok) return checked;
@@ -135,4 +147,140 @@ function parentMismatch(trainedOn: string | null, asked: string | null, parent: 
       ? 'no parent was named'
       : `'${parent.name}@${parent.version}' is the chain ${parent.chainId}`;
   return `The adapter was packed to be used ${is}, but ${should}. Pack it with its parent's chain id.`;
+}
+
+/** Problems told in one answer. */
+const MAX_TOLD = 3;
+
+interface CheckedAdapter {
+  /** Chain id that it was trained on; null = the base. */
+  parentChainId: string | null;
+  /** Largest rank of its modules. */
+  rank: number;
+  /** The base that it is for. */
+  base: BaseInfo;
+}
+
+interface CheckParams {
+  digest: string;
+  record: BlobRecord;
+  bases: Bases;
+  /** Called whenever the check gets on. */
+  alive: () => void;
+}
+
+type CheckDeps = Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'createSha256' | 'now'>;
+
+/**
+ * Reads the file's header as it lies in the store and checks it against the base that it names. What its tensors hold is
+ * found out by the origin that tries it.
+ *
+ * Unless the file was read back a moment ago, all of it is read and compared with its hashes: bytes that are not there or
+ * not the record's are found here, and then nobody holds the file until it is sent again. A record that the store has
+ * lost is written anew.
+ */
+async function checkAdapter(deps: CheckDeps, params: CheckParams): Promise<Result<CheckedAdapter, ApiError>> {
+  const { digest, record } = params;
+  const readAt = await deps.blobLedger.readBackAt(digest);
+  if (readAt !== null && deps.now() - readAt < READ_BACK_FRESH_MS) {
+    const reader = headReader(record);
+    const read = await readBeginning(deps, params, (chunk) => {
+      params.alive();
+      return reader.push(chunk);
+    });
+    if (read) {
+      await writeRecordAnew(deps.blobs, { digest, record });
+      return judge(reader, params.bases);
+    }
+  }
+  let whole = await readWhole(deps, params, false);
+  // A cache may hold what was mended since.
+  if (whole.bad !== null) whole = await readWhole(deps, params, true);
+  if (whole.bad !== null) {
+    const { index, was } = whole.bad;
+    logLine('part_damaged', { digest, part: index, reason: was });
+    await deps.blobLedger.markDamaged({ digest, at: deps.now() });
+    return err(
+      adapterInvalid(
+        'blob_damaged',
+        `Part ${index} of the file ${digest} is ${was} in the store. Upload it again.`,
+        'digest',
+      ),
+    );
+  }
+  await writeRecordAnew(deps.blobs, { digest, record });
+  if (whole.ended) await deps.blobLedger.noteReadBack({ digest, at: deps.now() });
+  return judge(whole.reader, params.bases);
+}
+
+const headReader = ({ bytes }: BlobRecord) =>
+  createHeadReader({ fileBytes: bytes, maxHeaderBytes: MAX_CHECKED_HEADER_BYTES });
+type Reader = ReturnType<typeof headReader>;
+
+/**
+ * One pass over the file. It ends with the part whose header is refused: were that damaged, it would say nothing.
+ * @returns also whether all parts were read.
+ */
+async function readWhole(
+  deps: CheckDeps,
+  params: CheckParams,
+  fresh: boolean,
+): Promise<{ reader: Reader; bad: BadPart | null; ended: boolean }> {
+  const { digest, record, bases, alive } = params;
+  const reader = headReader(record);
+  let read = false;
+  for (const [index, part] of record.parts.entries()) {
+    const push = (chunk: Uint8Array) => {
+      alive();
+      read ||= reader.push(chunk);
+    };
+    const bad = await readPart(deps, { digest, index, part }, push, { fresh });
+    if (bad !== null) return { reader, bad, ended: false };
+    if (read && !(await judge(reader, bases)).ok) return { reader, bad: null, ended: false };
+  }
+  return { reader, bad: null, ended: true };
+}
+
+async function judge(reader: Reader, bases: Bases): Promise<Result<CheckedAdapter, ApiError>> {
+  let head: CanonicalHead;
+  try {
+    head = reader.head();
+  } catch (error) {
+    if (!(error instanceof AdapterFormatError)) throw error;
+    return err(adapterInvalid(error.code, error.message, error.subject));
+  }
+  return judgeHead(head, bases);
+}
+
+/** Whether a head fits the base that it names, and what of it a chain is assembled from. */
+export async function judgeHead(
+  head: { config: Pick<CanonicalHead['config'], 'base' | 'parent'>; modules: readonly ShapedModule[] },
+  bases: Bases,
+): Promise<Result<CheckedAdapter, ApiError>> {
+  const found = await baseOf(head.config.base, bases);
+  if (!found.ok) return found;
+  const base = found.value;
+  const problems = checkBase(head, base);
+  const first = problems[0];
+  if (first !== undefined) {
+    const told = problems.slice(0, MAX_TOLD).map((problem) => problem.message);
+    const more = problems.length > MAX_TOLD ? ` (${problems.length - MAX_TOLD} more)` : '';
+    return err(adapterInvalid(first.code, told.join(' ') + more, first.subject));
+  }
+  const rank = head.modules.reduce((largest, module) => Math.max(largest, module.rank), 0);
+  return ok({ parentChainId: head.config.parent, rank, base });
+}
+
+/** The base to compare with: that of the id, or the only one there is, which then says why it does not fit. */
+async function baseOf(id: string, bases: Bases): Promise<Result<BaseInfo, ApiError>> {
+  const { declared } = bases;
+  if (declared === null || declared.length === 1) return bases.info(null);
+  if (declared.includes(id)) return bases.info(id);
+  return err(
+    adapterInvalid(
+      'base_mismatch',
+      `The adapter is for the base ${printable(id)}; this edge serves ${declared.join(', ')}. Publish it where its base is served.`,
+      id,
+    ),
+  );
 }

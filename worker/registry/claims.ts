@@ -3,7 +3,7 @@
  * exist yet; the nearest claim decides.
  */
 import { MAX_NAME_LENGTH } from '../../protocol/index.ts';
-import type { Surroundings } from './ports-rooms.ts';
+import type { Surroundings } from './ports.ts';
 
 /**
  * May the tenant have this name? It is the owner's once it exists. Until then it is free when what is nearest above it is

@@ -1,12 +1,25 @@
-/** What changes of a name write: first its line of history, and the name as it is from then on. */
+/** Changes of names in D1: each writes its line of history first, and the name as it is from then on. */
 import { NOTHING_SAID, sameJson, err, ok, type Result } from '../../protocol/index.ts';
-import { type SqlDatabase, type SqlStatement, isUniqueViolation } from '../platform/d1-database.ts';
-import { notePointer } from './d1-registry-pointers.ts';
-import { proofToJson, toJson } from './d1-registry-rows.ts';
-import { notFreeFor } from './d1-rooms.ts';
-import { isInUse, withdrawals } from './d1-withdrawals.ts';
-import type { ChangeNote } from './ports-rooms.ts';
-import type { ChangeAction, NameRow, Conflict, Registry, VersionRow } from './ports.ts';
+import {
+  type SqlDatabase,
+  type SqlStatement,
+  isUniqueViolation,
+  prefixEnd,
+} from '../platform/d1-database.ts';
+import { notePointer, THIS_CHANGE, proofToJson, toJson, DEPENDS } from './d1-registry-rows.ts';
+import {
+  type ChangeNote,
+  type ChangeAction,
+  type NameRow,
+  type Conflict,
+  type Registry,
+  type VersionRow,
+  MAX_OWNERS_BELOW,
+  type Claim,
+  type RoomRow,
+  type Rooms,
+  type Stopped,
+} from './ports.ts';
 
 /** What a change leaves in history. */
 export interface Entry extends ChangeNote {
@@ -276,4 +289,209 @@ function insertVersion(db: SqlDatabase, row: VersionRow): SqlStatement[] {
       )
       .bind(row.createdAt, row.digest),
   ];
+}
+
+interface RoomRecord {
+  name: string;
+  tenant: string;
+  created_at: number;
+  created_by: string;
+}
+
+const toRoom = (record: RoomRecord): RoomRow => ({
+  name: record.name,
+  tenant: record.tenant,
+  createdAt: record.created_at,
+  createdBy: record.created_by,
+});
+
+/** @returns the names above `name`, as JSON. */
+function above(name: string): string {
+  const parts = name.split('/');
+  return JSON.stringify(parts.slice(1).map((_, i) => parts.slice(0, i + 1).join('/')));
+}
+
+/** Takes {@link nearestValues}. A room comes before a name of the same path: 'room' sorts behind 'name'. */
+const NEAREST = `SELECT * FROM (
+    SELECT name AS path, tenant AS owner, 'room' AS kind FROM rooms
+    WHERE name = ? OR name IN (SELECT value FROM json_each(?))
+    UNION ALL SELECT name, owner, 'name' FROM names WHERE name IN (SELECT value FROM json_each(?)))
+  ORDER BY length(path) DESC, kind DESC LIMIT 1`;
+const nearestValues = (name: string): string[] => [name, above(name), above(name)];
+
+/** Takes {@link belowValues}. */
+const BELOW = `SELECT owner FROM names WHERE name > ? AND name < ?
+  UNION SELECT tenant FROM rooms WHERE name > ? AND name < ?`;
+const belowValues = (name: string): string[] => {
+  const range = [`${name}/`, prefixEnd(`${name}/`)];
+  return [...range, ...range];
+};
+
+/** What must not be true when a name that does not exist is taken: as `mayTake` of policy/claims decides, then. */
+const notFreeFor = (tenant: string, name: string): { sql: string; values: string[] } => ({
+  sql: `CASE (SELECT CASE WHEN owner <> ? THEN 'other' ELSE kind END FROM (${NEAREST}))
+    WHEN 'other' THEN 1 WHEN 'room' THEN 0
+    ELSE EXISTS (SELECT 1 FROM (${BELOW}) WHERE owner <> ?) END`,
+  values: [tenant, ...nearestValues(name), ...belowValues(name), tenant],
+});
+
+const CHANGE = `INSERT INTO history (name, sequence, at, actor, owner, action, from_version, to_version, target, why)
+  SELECT ?, (SELECT MIN(0, COALESCE(MIN(sequence), 0)) - 1 FROM history WHERE name = ?), ?, ?, `;
+
+export function createD1Rooms(db: SqlDatabase): Rooms {
+  /** What its tenant until now hears of it, when that is not `but`. */
+  const taken = (change: Parameters<Rooms['release']>[0], but: string): SqlStatement =>
+    db
+      .prepare(
+        `${CHANGE} tenant, 'unreserve', NULL, NULL, tenant, ? FROM rooms WHERE name = ? AND tenant <> ?`,
+      )
+      .bind(change.name, change.name, change.at, change.actor, change.why ?? null, change.name, but);
+
+  const tenantOf = async (name: string): Promise<string | null> =>
+    (await db.prepare('SELECT tenant FROM rooms WHERE name = ?').bind(name).first<{ tenant: string }>())
+      ?.tenant ?? null;
+
+  return {
+    async around(name) {
+      const { results } = await db
+        .prepare(
+          `SELECT 'own' AS place, name AS path, owner, 'name' AS kind FROM names WHERE name = ?
+           UNION ALL SELECT 'above', * FROM (${NEAREST})
+           UNION ALL SELECT 'below', '', owner, '' FROM (${BELOW} ORDER BY 1 LIMIT ${MAX_OWNERS_BELOW})`,
+        )
+        .bind(name, ...nearestValues(name), ...belowValues(name))
+        .all<{ place: 'own' | 'above' | 'below'; path: string; owner: string; kind: Claim['by'] }>();
+      const nearest = results.find(({ place }) => place === 'above');
+      return {
+        own: results.find(({ place }) => place === 'own')?.owner ?? null,
+        above: nearest === undefined ? null : { path: nearest.path, owner: nearest.owner, by: nearest.kind },
+        below: results.filter(({ place }) => place === 'below').map(({ owner }) => owner),
+      };
+    },
+
+    async rooms({ tenant, cursor, limit }) {
+      const { results } = await db
+        .prepare('SELECT * FROM rooms WHERE name > ? AND (? IS NULL OR tenant = ?) ORDER BY name LIMIT ?')
+        .bind(cursor ?? '', tenant, tenant, limit)
+        .all<RoomRecord>();
+      return {
+        items: results.map(toRoom),
+        cursor: results.length === limit ? (results.at(-1)?.name ?? null) : null,
+      };
+    },
+
+    async reserve(change) {
+      const { name, tenant, at, actor, why = null } = change;
+      const before = await tenantOf(name);
+      await db.batch([
+        taken(change, tenant),
+        db
+          .prepare(
+            `${CHANGE} ?, 'reserve', NULL, NULL, ?, ?
+             WHERE NOT EXISTS (SELECT 1 FROM rooms WHERE name = ? AND tenant = ?)`,
+          )
+          .bind(name, name, at, actor, tenant, tenant, why, name, tenant),
+        db
+          .prepare(
+            `INSERT INTO rooms (name, tenant, created_at, created_by) VALUES (?, ?, ?, ?)
+             ON CONFLICT (name) DO UPDATE SET tenant = excluded.tenant, created_at = excluded.created_at,
+               created_by = excluded.created_by WHERE tenant <> excluded.tenant`,
+          )
+          .bind(name, tenant, at, actor),
+      ]);
+      return before !== tenant;
+    },
+
+    async release(change) {
+      const before = await tenantOf(change.name);
+      // No tenant is called so.
+      await db.batch([taken(change, ''), db.prepare('DELETE FROM rooms WHERE name = ?').bind(change.name)]);
+      return before !== null;
+    },
+  };
+}
+
+type Retiring = Pick<VersionRow, 'name' | 'version' | 'digest' | 'owner'>;
+
+/** Versions in use that stand on it; takes digest and name. */
+const STANDING = `FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+  WHERE m.digest = ? AND ${DEPENDS}`;
+
+/** Those of others that stop when it is retired; takes {@link stoppingValues}. */
+const STOPPING = `SELECT v.name, v.version ${STANDING} AND v.owner <> ? AND v.withdrawn_at IS NULL
+  AND NOT EXISTS (
+    SELECT 1 FROM versions o WHERE o.name = ? AND o.digest = ? AND o.version <> ? AND o.retired_at IS NULL
+      AND o.removed_at IS NULL)`;
+const stoppingValues = ({ name, version, digest, owner }: Retiring): (string | number)[] => [
+  ...[digest, name, owner],
+  ...[name, digest, version],
+];
+
+/** Experiments that name it, or what was withdrawn because of its file; takes name, version and digest. */
+const CONCERNED = `FROM experiment_versions u JOIN experiments e ON e.id = u.experiment
+  WHERE e.status <> 'archived' AND ((u.name = ? AND u.version = ?) OR EXISTS (
+    SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+    WHERE m.digest = ? AND m.name = u.name AND m.version = u.version AND v.withdrawn_at IS NOT NULL))`;
+
+/**
+ * A version in use of the same owner was made on top of this one, or an experiment of the same owner names it; asked
+ * beforehand too, but it may come to be in between.
+ */
+const isInUse = ({ name, version, owner }: Omit<Retiring, 'digest'>) => ({
+  sql: `(EXISTS (
+    SELECT 1 FROM versions own JOIN chain_members m ON m.digest = own.digest
+    JOIN versions v ON v.name = m.name AND v.version = m.version
+    WHERE own.name = ? AND own.version = ? AND v.owner = ? AND ${DEPENDS})
+   OR EXISTS (
+    SELECT 1 FROM experiment_versions u JOIN experiments e ON e.id = u.experiment
+    WHERE u.name = ? AND u.version = ? AND e.owner = ? AND e.status <> 'archived'))`,
+  values: [name, version, owner, name, name, version, owner],
+});
+
+/** Marks what stops, and notes the pointers that lead to it; behind the statement that retires the version. */
+function withdrawals(db: SqlDatabase, row: Retiring, at: number): SqlStatement[] {
+  const { name, version, digest } = row;
+  return [
+    db
+      .prepare(`UPDATE versions SET withdrawn_at = ? WHERE (name, version) IN (${STOPPING})`)
+      .bind(at, ...stoppingValues(row)),
+    db
+      .prepare(
+        `INSERT INTO stale_pointers (name, since, change)
+         SELECT n.name, ?, ${THIS_CHANGE} FROM chain_members m
+         JOIN versions v ON v.name = m.name AND v.version = m.version
+         JOIN names n ON n.name = v.name AND n.version = v.version
+         WHERE m.digest = ? AND v.withdrawn_at IS NOT NULL
+         UNION SELECT e.name, ?, ${THIS_CHANGE} ${CONCERNED} AND e.started_at IS NOT NULL
+         ON CONFLICT (name) DO UPDATE SET since = excluded.since, change = excluded.change`,
+      )
+      .bind(at, digest, at, name, version, digest),
+  ];
+}
+
+export function createD1Withdrawals(db: SqlDatabase): Pick<Registry, 'dependents' | 'stops'> {
+  return {
+    async dependents({ name, digest, owner }, limit) {
+      const { results } = await db
+        .prepare(`SELECT v.name, v.version ${STANDING} AND v.owner = ? ORDER BY v.name, v.version LIMIT ?`)
+        .bind(digest, name, owner, limit)
+        .all<{ name: string; version: number }>();
+      return results;
+    },
+
+    async stops(row) {
+      const { name, version } = row;
+      const values = stoppingValues(row);
+      const stopped = await db
+        .prepare(
+          `SELECT (SELECT COUNT(*) FROM (${STOPPING})) AS versions,
+             (SELECT COUNT(DISTINCT e.id) FROM experiment_versions u JOIN experiments e ON e.id = u.experiment
+              WHERE e.status <> 'archived'
+                AND ((u.name = ? AND u.version = ?) OR (u.name, u.version) IN (${STOPPING}))) AS experiments`,
+        )
+        .bind(...values, name, version, ...values)
+        .first<Stopped>();
+      return stopped ?? { versions: 0, experiments: 0 };
+    },
+  };
 }

@@ -1,10 +1,8 @@
 import { prefixEnd, type SqlDatabase, readable, type SqlStatement } from '../platform/d1-database.ts';
-import { createD1Changes } from './d1-registry-changes.ts';
-import { createD1Pointers, createD1StalePointers } from './d1-registry-pointers.ts';
-import { createD1Removals } from './d1-removals.ts';
-import { createD1Rooms } from './d1-rooms.ts';
-import { createD1Withdrawals } from './d1-withdrawals.ts';
+import { createD1Changes, createD1Rooms, createD1Withdrawals } from './d1-registry-changes.ts';
 import {
+  createD1Pointers,
+  createD1StalePointers,
   NAME,
   toHistory,
   toName,
@@ -15,6 +13,7 @@ import {
   toUsable,
   type UsableRecord,
 } from './d1-registry-rows.ts';
+import { createD1Removals } from './d1-removals.ts';
 import { GOES_LIVE, type Registry, type NameRange, type NameWindow, type UsableNames } from './ports.ts';
 
 const LIVE = 'SELECT v.* FROM names n JOIN versions v ON v.name = n.name AND v.version = n.version';

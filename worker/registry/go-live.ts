@@ -9,9 +9,16 @@ import {
 } from '../../protocol/index.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { type NameRow, type VersionRow, GOES_LIVE, type HistoryRow, type Registry } from './ports.ts';
+import {
+  type NameRow,
+  type VersionRow,
+  GOES_LIVE,
+  type HistoryRow,
+  type Registry,
+  type IntakeDeps,
+  type RequestLife,
+} from './ports.ts';
 import { changed, ownName } from './own-name.ts';
-import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 import { writePointer } from './write-pointer.ts';
 import { unlessDamaged } from './repair-names.ts';
 import { HISTORY_PAGE } from './limits.ts';

@@ -1,5 +1,7 @@
-/** Port of the system of record of names and versions. */
-import type { Page } from '../platform/ports.ts';
+/**
+ * Ports of the registry: the system of record of names and versions, what KV says of a name, and what publishing needs.
+ */
+import type { Page, Lookup, BulkIndex, Sha256 } from '../platform/ports.ts';
 import type {
   AboutName,
   AdapterProof,
@@ -8,9 +10,16 @@ import type {
   Result,
   StoredEvaluation,
   Experiment,
+  NameEntry,
+  ApiError,
+  EvaluateAnswer,
+  EvaluationRow,
+  VerifyAnswer,
+  VerifyRequest,
 } from '../../protocol/index.ts';
-import type { Conflict, NameRow, Removals } from './ports-removals.ts';
-import type { Rooms, Withdrawals, ChangeNote } from './ports-rooms.ts';
+import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import type { ByteGate } from '../blobs/byte-gate.ts';
+import type { Bases, BasedChain, OriginWarmth } from '../origins/ports.ts';
 
 export type { Conflict, NameRow };
 
@@ -255,3 +264,290 @@ export type Pointer =
   | { kind: 'gone' }
   /** There is no such name, or none of its versions is live: nothing. */
   | { kind: 'none' };
+
+/** What each name points at, a live version or another name, as the hot path reads it. */
+export interface NameIndex extends BulkIndex<NameEntry> {
+  /** A manifest or `{name, alias}`. @throws StoreUnavailable */
+  put(entry: NameEntry): Promise<void>;
+  /**
+   * Leaves a signed mark: the name points at nothing any more.
+   * @param ttl seconds that the mark stays; for good unless given. @throws StoreUnavailable
+   */
+  remove(name: string, ttl?: number): Promise<void>;
+}
+
+/** The one writer of names in KV: two changes at once can never leave a pointer in inverted order. */
+export interface PointerWriter {
+  /**
+   * Copies what the registry says of the name now to KV, at most one write a second a name; calls that come meanwhile
+   * share the next write. What fails is tried again later by itself.
+   * @param options.mark where the registry knows of nothing to point at, leaves a signed mark; otherwise nothing is
+   * written then.
+   * @param options.erased the name is being forgotten: the mark goes by itself when no isolate can remember the name.
+   * @returns once a state is in KV that was read after the call. @throws StoreUnavailable
+   */
+  sync(name: string, options?: { mark?: boolean; erased?: boolean }): Promise<void>;
+}
+
+/** Asks the system of record about names that the index does not have. */
+export interface AbsenceCheck {
+  /** What a name points at after all; `absent` when it does not exist, or nobody can say. Never throws. */
+  confirm(name: string): Promise<Lookup<Pointer>>;
+  /**
+   * For a name that is there, but not for who asks: asks as much as `confirm` does, about a name that nobody can have.
+   * Never throws.
+   */
+  pretend(name: string): Promise<void>;
+}
+
+interface NameRow {
+  name: string;
+  owner: string;
+  /** Live version; null when all are staged. */
+  version: number | null;
+  /** Highest version; 0 when it has none, as an alias. */
+  latest: number;
+  /** Counts the changes of this name; guards against two at once. */
+  sequence: number;
+  /** The name that it stands for. */
+  alias: string | null;
+  /** A missing name below it is answered neither by it nor by what is above it. Never so of an alias. */
+  strict: boolean;
+  /** What its owner says of it. */
+  about: AboutName;
+  /** Unix ms; it was removed, and has neither a live version nor a target. null = it is there. */
+  removedAt: number | null;
+}
+
+/** The name has changed since it was read, or what the change rests on has. */
+interface Conflict {
+  kind: 'conflict';
+  name: NameRow | null;
+}
+
+/** What is to go: a name, or one version of it. */
+export interface Doomed {
+  name: string;
+  /** null = the whole name. */
+  version: number | null;
+}
+
+/** A version in use that stands on what is to go. */
+export interface Descendant {
+  name: string;
+  version: number;
+  live: boolean;
+  /** Versions that the name has, removed ones not among them. */
+  versions: number;
+}
+
+/** What keeps names and versions from being removed, beside what stands on them. */
+export interface Holders {
+  /** Names of the same owner that stand for one that is to go. */
+  aliases: string[];
+  /** Names to go that are pinned in the origins' memory. */
+  pins: string[];
+  /** Of the same owner, not archived: they test a name that is to go, or name a version. */
+  experiments: string[];
+  /** What other owners made with it. */
+  others: Stopped;
+}
+
+/** A version that was removed and can be restored. */
+export interface RemovedVersion {
+  name: string;
+  version: number;
+  /** Of all that went at once. */
+  removal: number;
+  /** Names of adapters of the same owner that it stands on and that are not in use now. */
+  lacks: string[];
+}
+
+/** A name of which something was removed and can be restored. */
+interface NameWithRemoved {
+  name: string;
+  owner: string;
+  whole: boolean;
+  versions: number[];
+  /** Unix ms: the first. */
+  removedAt: number;
+}
+
+/** A name that was removed and can be restored, as it was. */
+export interface RemovedName {
+  row: NameRow;
+  removal: number;
+  version: number | null;
+  alias: string | null;
+}
+
+export interface Removals {
+  /** Versions of the same owner in use that stand on what is to go, and are not to go themselves, in their order. */
+  descendants(params: { items: readonly Doomed[]; owner: string; limit: number }): Promise<Descendant[]>;
+  holders(params: { items: readonly Doomed[]; owner: string }): Promise<Holders>;
+  /**
+   * Removes them, all of them or nothing, and the pins. The versions of others that stand on them are withdrawn.
+   * @param params.items a name's own rows are as they were read; the one that is named comes first.
+   * @param params.cascade others' versions and pins are no obstacle.
+   * @returns a conflict as well when something of {@link Holders} or {@link descendants} came to be in between.
+   */
+  remove(
+    params: ChangeNote & {
+      items: readonly (Doomed & { before: NameRow })[];
+      owner: string;
+      cascade: boolean;
+    },
+  ): Promise<Result<null, Conflict>>;
+  /** Versions of the name, or of the removal, that were removed since `since` (unix ms), in their order. */
+  removedVersions(of: { name: string } | { removal: number }, since: number): Promise<RemovedVersion[]>;
+  /** Names that are removed, by their name or the removal, in their order. */
+  removedNames(of: { name: string } | { removal: number }, since: number): Promise<RemovedName[]>;
+  /**
+   * Brings them back. A conflict as well when one of the versions cannot be restored any more, or stands on one of the
+   * same owner that is not there.
+   */
+  restore(
+    params: ChangeNote & {
+      names: readonly RemovedName[];
+      /** With the names that they are of, as they were read: those in `names`, and others. */
+      versions: readonly (Pick<RemovedVersion, 'name' | 'version'> & { before: NameRow })[];
+    },
+  ): Promise<Result<null, Conflict>>;
+  /** In the names' order. @param params.owner null = everybody's. @param params.since unix ms. */
+  withRemoved(params: {
+    prefix: string;
+    owner: string | null;
+    since: number;
+    cursor: string | null;
+    limit: number;
+  }): Promise<Page<NameWithRemoved>>;
+  /** Forgets versions that were removed before `before` (unix ms), the oldest first. @returns how many. */
+  forgetRemoved(params: { before: number; limit: number }): Promise<number>;
+}
+
+/** What does not exist yet at or below `name` is the tenant's to take. */
+export interface RoomRow {
+  name: string;
+  tenant: string;
+  /** Unix ms. */
+  createdAt: number;
+  createdBy: string;
+}
+
+/** A name or a reserved room. */
+export interface Claim {
+  path: string;
+  owner: string;
+  by: 'name' | 'room';
+}
+
+/** What exists around a name. */
+export interface Surroundings {
+  /** Who owns the name itself; null = it does not exist. */
+  own: string | null;
+  /** The nearest reserved room at or above the name, or name above it; of one path the room. */
+  above: Claim | null;
+  /** Owners of names and rooms below it, in their order, each once; at most {@link MAX_OWNERS_BELOW} of them. */
+  below: readonly string[];
+}
+
+/** Two decide everything; the others are told to the operator. */
+export const MAX_OWNERS_BELOW = 5;
+
+export interface Rooms {
+  /** From one read. */
+  around(name: string): Promise<Surroundings>;
+  /** In the names' order. @param tenant null = everybody's. */
+  rooms(params: { tenant: string | null; cursor: string | null; limit: number }): Promise<Page<RoomRow>>;
+  /** Gives the room to the tenant, whoever had it, and writes history. @returns false when it was so already. */
+  reserve(params: ChangeNote & { name: string; tenant: string }): Promise<boolean>;
+  /** @returns false when nobody had it. */
+  release(params: ChangeNote & { name: string }): Promise<boolean>;
+}
+
+/** What the retirement of a version does to others' versions and experiments; part of the port Registry. */
+
+/** What stops being served when a version is retired, because it is another owner's. */
+export interface Stopped {
+  /** Versions in use that stand on it. */
+  versions: number;
+  /** Experiments that are not archived and name it, or one of these. */
+  experiments: number;
+}
+
+/** A name of a change that KV is still to be told of. */
+export interface StalePointer {
+  name: string;
+  /** Unix ms of the change. */
+  since: number;
+  /** Id of the latest such change, in the order of all changes of all names. */
+  change: number;
+}
+
+interface Withdrawals {
+  /**
+   * What would stop if the version were retired: nothing while another version of the name, of the same file, is in use.
+   */
+  stops(row: { name: string; version: number; digest: string; owner: string }): Promise<Stopped>;
+  /**
+   * Names that KV is still to be told of: every change of what a name points at notes it in its own transaction, and so
+   * does a withdrawal the names that lead to what was withdrawn. @param newest first, else the oldest.
+   */
+  stalePointers(params: { limit: number; newest: boolean }): Promise<StalePointer[]>;
+  /** KV has been told of these; a name that has changed since then stays to be told. */
+  pointersWritten(pointers: readonly Pick<StalePointer, 'name' | 'change'>[]): Promise<void>;
+}
+
+/** Who changes something, when and why. */
+export interface ChangeNote {
+  actor: string;
+  /** Unix ms. */
+  at: number;
+  why?: string | null;
+}
+
+/** What work on behalf of a request needs of it. */
+export interface RequestLife {
+  /** Aborts when the client has gone. */
+  signal: AbortSignal;
+  /** Lets work go on after the response. */
+  keepAlive: (work: Promise<unknown>) => void;
+}
+
+/** The last adapter of the chain is the one in question. What an origin lacks of it is brought there. */
+export interface AdapterTrial extends RequestLife, BasedChain {
+  /** Prefers the origin that serves this name. */
+  name: string;
+  /** Whose share of the machine it takes. */
+  tenant: string;
+}
+
+/** Trying adapters at the origins of their base. Every one fails with `origin_unavailable` when none answers sensibly. */
+export interface AdapterTrials {
+  /** Asks one origin after the other, until one answers. */
+  verify(trial: AdapterTrial): Promise<Result<VerifyAnswer, ApiError>>;
+  /** Asks all of them, each what it says now against what is expected. */
+  verifyEverywhere(
+    trial: AdapterTrial,
+    expected: VerifyRequest['expected'],
+  ): Promise<{ id: string; answer: Result<VerifyAnswer, ApiError> }[]>;
+  /** @returns one score a row, in order. */
+  evaluate(trial: AdapterTrial, rows: EvaluationRow[]): Promise<Result<EvaluateAnswer, ApiError>>;
+}
+
+/** What intake needs from the outside. */
+export interface IntakeDeps {
+  blobs: BlobStore;
+  blobLedger: BlobLedger;
+  registry: Registry;
+  /** The only way in which a name's change reaches KV. */
+  pointers: PointerWriter;
+  bases: Bases;
+  trials: AdapterTrials;
+  warmth: OriginWarmth;
+  createSha256: () => Sha256;
+  /** What the isolate has room for. */
+  uploadMemory: ByteGate;
+  /** Unix ms. */
+  now: () => number;
+}

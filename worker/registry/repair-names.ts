@@ -1,7 +1,6 @@
 /** What is mended where KV is not as the system of record has it: the steps' common ground, and names. */
 import { type Mended, nameProblem, sameJson, type NameEntry } from '../../protocol/index.ts';
-import type { GrantIndex, GrantLedger } from '../access/ports-grants.ts';
-import type { KeyIndex, KeyLedger, RightsWriter } from '../access/ports.ts';
+import type { GrantIndex, GrantLedger, KeyIndex, KeyLedger, RightsWriter } from '../access/ports.ts';
 import type { ByteGate } from '../blobs/byte-gate.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import type { ExperimentIndex, ExperimentLedger, ExperimentEntry } from '../experiments/ports.ts';
@@ -16,8 +15,7 @@ import {
   MAX_KEYS_AT_ONCE,
   type Lookup,
 } from '../platform/ports.ts';
-import type { NameIndex, PointerWriter } from './ports-pointers.ts';
-import type { Registry, NameRow, PointedExperiment, Pointer } from './ports.ts';
+import type { NameIndex, PointerWriter, Registry, NameRow, PointedExperiment, Pointer } from './ports.ts';
 import { experimentEntryOf, nameEntryOf } from './write-pointer.ts';
 
 export interface RepairDeps {
@@ -38,7 +36,7 @@ export interface RepairDeps {
   /** What the origins still have of what the store has lost. */
   heldFiles: HeldFiles;
   /** What the isolate has room for. */
-  gate: ByteGate;
+  uploadMemory: ByteGate;
   createSha256: () => Sha256;
   rowAudit: RowAudit;
   /** What lies in KV at all. */

@@ -11,9 +11,8 @@ import {
 } from '../../protocol/index.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
-import type { Registry } from './ports.ts';
-import type { RoomRow } from './ports-rooms.ts';
+import { fail, type AppEnv } from '../http/request.ts';
+import type { Registry, RoomRow } from './ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 
 const roomJson = ({ name, tenant, createdAt, createdBy }: RoomRow): RoomView => ({

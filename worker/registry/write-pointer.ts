@@ -14,9 +14,14 @@ import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import { STALE_POINTERS_AT_ONCE, STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
-import type { PointerWriter } from './ports-pointers.ts';
-import type { StalePointer } from './ports-rooms.ts';
-import type { PointedExperiment, Pointer, VersionRow, Registry } from './ports.ts';
+import type {
+  PointerWriter,
+  PointedExperiment,
+  Pointer,
+  VersionRow,
+  Registry,
+  StalePointer,
+} from './ports.ts';
 
 export function manifestOf(row: VersionRow): AdapterManifest {
   const { name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt } = row;

@@ -1,5 +1,5 @@
 /** What counts completions by time: what is noted of each, and what sends it in batches. */
-import { keepAlive, type AppContext } from '../http/request-scope.ts';
+import { keepAlive, type AppContext } from '../http/request.ts';
 import { MAX_TRAFFIC_ROWS, MAX_UNSENT_TRAFFIC, TRAFFIC_FLUSH_MS, TRAFFIC_TRIES } from './limits.ts';
 import type { EndedCompletion, TrafficCollector, TrafficSink, TrafficBatch } from './ports.ts';
 import { logLine } from '../log.ts';

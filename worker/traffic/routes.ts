@@ -11,7 +11,7 @@ import {
 import type { AdminCaller } from '../access/ports.ts';
 import { Hono } from 'hono';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
+import { fail, type AppEnv } from '../http/request.ts';
 import { KEPT_S } from './limits.ts';
 import { UNNAMED, sumOf, summedPoints, isError } from './sum-traffic.ts';
 import type { TrafficLedger } from './ports.ts';

@@ -42,7 +42,7 @@ it('adds and takes away tags beside whoever does so at the same time', async () 
   const run = (...flags: string[]) => runCommand(edit, { rawArgs: ['notes', ...flags] });
   await run('--tag', 'old,kept');
   await Promise.all([run('--tag', 'a'), run('--tag', 'b', '--untag', 'old'), run('--tag', 'c')]);
-  expect(await graft.services.intake.registry.name('notes')).toMatchObject({
+  expect(await graft.services.registry.name('notes')).toMatchObject({
     about: { tags: ['a', 'b', 'c', 'kept'] },
   });
 });

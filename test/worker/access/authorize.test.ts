@@ -7,7 +7,7 @@ import {
   mayUseChain,
   scopeCovers,
   scopeWithin,
-} from '../../../worker/access/authorize.ts';
+} from '../../../worker/access/authenticate.ts';
 import { manifestOf } from '../../../worker/registry/write-pointer.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { createRefusalBudget, refusalCost } from '../../../worker/access/request-gate.ts';
+import { createRefusalBudget, refusalCost } from '../../../worker/access/rate-limits.ts';
 
 it('counts what a refusal costs', () => {
   const cost = (status: number, names = 1, bytes = 0) => refusalCost({ status, names, bytes });

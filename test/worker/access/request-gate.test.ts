@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createGate } from '../../../worker/access/request-gate.ts';
+import { createGate } from '../../../worker/access/rate-limits.ts';
 
 const SECOND = 1_000;
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { mayUse, usableRanges } from '../../../worker/access/authorize.ts';
+import { mayUse, usableRanges } from '../../../worker/access/authenticate.ts';
 
 const segment = fc.constantFrom('a', 'a-b', 'a.b', 'a0', 'b');
 const name = fc.array(segment, { minLength: 1, maxLength: 3 }).map((segments) => segments.join('/'));

@@ -3,11 +3,14 @@ import { createHash } from 'node:crypto';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createD1DropLedger } from '../../../worker/drops/d1-drop-ledger.ts';
-import { createFallbackBlobStore } from '../../../worker/blobs/parts.ts';
-import { createKvBlobStore } from '../../../worker/blobs/kv-blob-store.ts';
-import { createKvDropBox } from '../../../worker/drops/parts.ts';
-import type { KvNamespace } from '../../../worker/platform/kv-namespace.ts';
-import { createR2BlobStore, type ObjectBucket } from '../../../worker/blobs/r2-blob-store.ts';
+import {
+  createFallbackBlobStore,
+  createKvBlobStore,
+  createR2BlobStore,
+  type ObjectBucket,
+} from '../../../worker/blobs/parts.ts';
+import { createKvDropBox } from '../../../worker/drops/take-drops.ts';
+import type { KvNamespace } from '../../../worker/platform/store-calls.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';
 import { blobStoreContract, blobTroubleContract } from '../../contracts/blob-store.ts';

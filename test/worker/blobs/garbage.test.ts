@@ -31,11 +31,10 @@ describe('collecting garbage', () => {
     return files.map(({ digest, action }) => `${action} ${digest === first.digest ? 1 : 2}`);
   };
   /** One run of the schedule. */
-  const schedule = (deletions = 100) =>
-    collectSomeGarbage({ ...graft.services, ...graft.services.intake }, deletions);
+  const schedule = (deletions = 100) => collectSomeGarbage(graft.services, deletions);
   const stored = async (digest: string) => {
     graft.clock.advance(31 * DAY_MS);
-    return (await graft.services.intake.blobs.getRecord(digest)) !== null;
+    return (await graft.services.blobs.getRecord(digest)) !== null;
   };
 
   it('marks an upload that nobody used for a day, and deletes it a month later', async () => {
@@ -123,7 +122,7 @@ describe('collecting garbage', () => {
     graft.kv.tamper(`blob:${first.digest}`, () => JSON.stringify(others));
     expect(await (await post('/admin/gc', {})).json()).toMatchObject({ parts: { deleted: 0 } });
     graft.clock.advance(2 * DAY_MS);
-    expect(await graft.services.intake.blobs.getRecord(first.digest)).toMatchObject({
+    expect(await graft.services.blobs.getRecord(first.digest)).toMatchObject({
       bytes: first.bytes.length,
     });
     expect(await (await post('/admin/gc', {})).json()).toMatchObject({ parts: { deleted: 2, bytes: 20 } });
@@ -164,7 +163,7 @@ describe('collecting garbage', () => {
     graft.clock.advance(2 * DAY_MS);
     await collect();
     graft.clock.advance(31 * DAY_MS);
-    const cut = vi.spyOn(graft.services.intake.blobs, 'delete').mockRejectedValueOnce(new Error('cut'));
+    const cut = vi.spyOn(graft.services.blobs, 'delete').mockRejectedValueOnce(new Error('cut'));
     expect((await post('/admin/gc', {})).status).toBe(500);
     cut.mockRestore();
     const upload = await graft.upload(second);

@@ -138,7 +138,7 @@ describe('an adapter whose bytes are lost', () => {
     await uploadBlob({ ...options, retrying: { sleep: graft.clock.sleep } });
     graft.clock.advance(301_000);
     expect(await publish()).toBe(200);
-    const record = await graft.services.intake.blobs.getRecord(digest);
+    const record = await graft.services.blobs.getRecord(digest);
     expect(record?.parts.map((part) => part.bytes)).toEqual([200, 200, 72]);
   });
 

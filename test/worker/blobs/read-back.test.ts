@@ -19,7 +19,7 @@ beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
   graft = await createAppHarness();
   Object.assign(seen, { read: 0, waiting: 0, most: 0 });
-  const { intake } = graft.services;
+  const intake = graft.services;
   const { getPart } = intake.blobs;
   const unhashed = new Set<Uint8Array>();
   intake.blobs.getPart = async (digest, part, reading) => {

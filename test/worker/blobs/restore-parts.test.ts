@@ -69,7 +69,7 @@ describe('graft repair --blobs', () => {
     const { answer } = rig.edge.origin;
     rig.edge.origin.answer = () => Promise.reject(new Error('connection refused'));
     expect(await repair()).toEqual(['notes@1: missing, marked']);
-    const { blobLedger } = rig.edge.services.intake;
+    const { blobLedger } = rig.edge.services;
     expect(await blobLedger.holds(file.digest, 'default')).toBe(false);
     rig.edge.origin.answer = answer;
     expect(await repair()).toEqual(['notes@1: missing, written']);

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ManifestChainEntry } from '../../../protocol/index.ts';
-import { composeChain } from '../../../worker/completions/compose-chain.ts';
+import { composeChain } from '../../../worker/completions/resolve.ts';
 
 fc.configureGlobal({ seed: 20 });
 

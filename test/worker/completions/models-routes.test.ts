@@ -38,7 +38,7 @@ describe('GET /v1/models', () => {
   });
 
   it('goes on where it ended, whether that is an alias or not', async () => {
-    const { registry } = graft.services.intake;
+    const { registry } = graft.services;
     const names = Array.from({ length: 2 * MAX_LISTED_MODELS }, (_, i) => `n${String(10_000 + i)}`);
     for (const [i, name] of names.entries())
       if (i % 2 === 0)

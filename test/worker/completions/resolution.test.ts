@@ -123,7 +123,7 @@ describe('a name that is not there', () => {
   });
 
   it('asks the database once in half a minute', async () => {
-    const pointer = vi.spyOn(graft.services.intake.registry, 'pointer');
+    const pointer = vi.spyOn(graft.services.registry, 'pointer');
     for (let i = 0; i < 3; i += 1) await ask('medicine/lungs');
     expect(pointer).toHaveBeenCalledTimes(1);
   });
@@ -177,7 +177,7 @@ describe('an alias', () => {
   });
 
   it('gives no right to what it points at', async () => {
-    const { registry, pointers } = graft.services.intake;
+    const { registry, pointers } = graft.services;
     const note = { actor: 'x', at: graft.clock.now() };
     await registry.alias({ ...note, before: null, name: 'qqqq', owner: 'clinic', target: 'rival' });
     await pointers.sync('qqqq');
@@ -188,7 +188,7 @@ describe('an alias', () => {
   });
 
   it('that points at an alias ends there', async () => {
-    const { registry, pointers } = graft.services.intake;
+    const { registry, pointers } = graft.services;
     const note = { actor: 'x', at: graft.clock.now(), owner: 'clinic' };
     await registry.alias({ ...note, before: null, name: 'one', target: 'two' });
     await registry.alias({ ...note, before: null, name: 'two', target: 'medicine' });
@@ -235,7 +235,7 @@ describe('a pinned version', () => {
 
   it('that was read before is served while the database is down', async () => {
     await ask('style@1');
-    vi.spyOn(graft.services.intake.registry, 'version').mockRejectedValue(new Error('D1 down'));
+    vi.spyOn(graft.services.registry, 'version').mockRejectedValue(new Error('D1 down'));
     expect(await served(await ask('style@1'))).toEqual({
       status: 200,
       adapter: 'style@1',

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Grant } from '../../../worker/access/ports-grants.ts';
+import type { Grant } from '../../../worker/access/ports.ts';
 import { MAX_LIST_READS } from '../../../worker/completions/limits.ts';
 import { usableNames, editDistance, nearestNames } from '../../../worker/completions/usable-names.ts';
 import type { Registry } from '../../../worker/registry/ports.ts';

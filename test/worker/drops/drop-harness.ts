@@ -50,7 +50,7 @@ export function dropHarnessOf(harness: AppHarness): DropHarness {
       return text === null ? null : (JSON.parse(text) as DropError);
     },
     versions: async (name) =>
-      (await services.intake.registry.versions(name)).map(({ version, digest }) => `${version} ${digest}`),
+      (await services.registry.versions(name)).map(({ version, digest }) => `${version} ${digest}`),
     chat: (model, key) =>
       harness.request('/v1/chat/completions', {
         key,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { recallDrop } from '../../../worker/drops/take-drop.ts';
+import { recallDrop } from '../../../worker/drops/take-drops.ts';
 import { DROP_SETTLE_MS, DROP_STALE_MS } from '../../../worker/drops/limits.ts';
 import type { DropRow } from '../../../worker/drops/ports.ts';
 

@@ -22,7 +22,7 @@ describe('a good file', () => {
   it('is published and says so in the history', async () => {
     await graft.drop('alice/support', first);
     expect(await graft.pass()).toEqual({ taken: 1, refused: 0, postponed: 0 });
-    const { registry } = graft.services.intake;
+    const { registry } = graft.services;
     expect(await registry.live('alice/support')).toMatchObject({
       version: 1,
       digest: first.digest,
@@ -42,14 +42,14 @@ describe('a good file', () => {
     await graft.publish('clinic', first, { owner: 'clinic' });
     await graft.drop('clinic/ward/night', second);
     await graft.pass();
-    expect(await graft.services.intake.registry.live('clinic/ward/night')).toMatchObject({ owner: 'clinic' });
+    expect(await graft.services.registry.live('clinic/ward/night')).toMatchObject({ owner: 'clinic' });
   });
 
   it('lies on top of the name above that it was trained on', async () => {
     await graft.drop('medicine/eyes', await onTopOf(first));
     await graft.drop('medicine', first);
     expect(await graft.pass()).toMatchObject({ taken: 2 });
-    const row = await graft.services.intake.registry.live('medicine/eyes');
+    const row = await graft.services.registry.live('medicine/eyes');
     expect(row).toMatchObject({
       parent: 'medicine@1',
       chain: [{ digest: first.digest }, { name: 'medicine/eyes' }],
@@ -94,7 +94,7 @@ describe('a good file', () => {
     expect(await graft.pass()).toMatchObject({ taken: 0 });
     graft.box.read = read;
     expect(await graft.versions('a')).toHaveLength(2);
-    expect(await graft.services.intake.registry.live('a')).toMatchObject({ version: 2 });
+    expect(await graft.services.registry.live('a')).toMatchObject({ version: 2 });
   });
 
   it('that was taken long ago can be dropped again', async () => {
@@ -132,7 +132,7 @@ describe('a good file', () => {
     expect((await graft.request(`/admin/blobs/${digest}`, { body: record })).status).toBe(201);
     await graft.drop('a', first);
     expect(await graft.pass()).toMatchObject({ taken: 1 });
-    expect(await graft.services.intake.blobLedger.holds(digest, DROP_TENANT)).toBe(true);
+    expect(await graft.services.blobLedger.holds(digest, DROP_TENANT)).toBe(true);
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { AnswerCopy, answerTexts } from '../../../worker/experiments/answer-texts.ts';
+import { AnswerCopy, answerTexts } from '../../../worker/experiments/run-shadow.ts';
 
 const stream = (...events: unknown[]): string =>
   `: alive\n\n${events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join('')}data: [DONE]\n\n`;

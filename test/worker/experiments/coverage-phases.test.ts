@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { analyze } from '../../../worker/experiments/analyze.ts';
-import { border } from '../../../worker/experiments/assign-variant.ts';
 import {
+  analyze,
   coveragePhases,
   dealtPhases,
   type CoveragePhase,
-} from '../../../worker/experiments/coverage-phases.ts';
+} from '../../../worker/experiments/analyze.ts';
+import { border } from '../../../worker/experiments/assign-variant.ts';
 import { chiSquareTail } from '../../../worker/experiments/statistics/gamma.ts';
 import type { ExperimentEvaluation } from '../../../protocol/index.ts';
 import { experimentOf, variantsOf } from './sample-experiment.ts';

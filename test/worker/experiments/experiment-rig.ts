@@ -38,7 +38,7 @@ export async function startExperiment(
 }
 
 export async function versionOf(graft: AppHarness, version: number): Promise<AdapterManifest> {
-  const row = await graft.services.intake.registry.version(NAME, version);
+  const row = await graft.services.registry.version(NAME, version);
   if (row === null) throw new Error(`there is no ${NAME}@${version}`);
   return manifestOf(row);
 }
@@ -46,7 +46,7 @@ export async function versionOf(graft: AppHarness, version: number): Promise<Ada
 /** First the experiment, then the name that points at it. */
 export async function writeExperiment(graft: AppHarness, entry: ExperimentEntry): Promise<void> {
   await graft.services.experimentIndex.put(entry);
-  const live = await graft.services.intake.registry.live(NAME);
+  const live = await graft.services.registry.live(NAME);
   if (live === null) throw new Error(`${NAME} has no live version`);
   await graft.services.nameIndex.put({ ...manifestOf(live), experiment: entry.id });
   graft.clock.advance(LATER_MS);

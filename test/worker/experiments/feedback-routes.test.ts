@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { type AnalyticsDataset, createObserver } from '../../../worker/http/observer.ts';
+import { type AnalyticsDataset, createObserver } from '../../../worker/http/request.ts';
 import type { ExperimentEntry } from '../../../worker/experiments/ports.ts';
 import type { FakeTallies } from '../../fakes/fake-tallies.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';

@@ -1,8 +1,10 @@
 /** The ledger of experiments on D1 and on the fake. */
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll } from 'vitest';
-import { createD1ExperimentLedger } from '../../../worker/experiments/d1-experiments.ts';
-import { createD1WebhookOutbox } from '../../../worker/experiments/d1-webhook-outbox.ts';
+import {
+  createD1ExperimentLedger,
+  createD1WebhookOutbox,
+} from '../../../worker/experiments/d1-experiments.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { experimentLedgerContract } from '../../contracts/experiments.ts';
 import { webhookOutboxContract } from '../../contracts/webhook-outbox.ts';

@@ -63,7 +63,7 @@ const inKv = async ({ id, document: { name } }: View) => {
   };
 };
 const history = async (name = NAME) => {
-  const rows = await graft.services.intake.registry.history({ name, owner: null, before: null, limit: 99 });
+  const rows = await graft.services.registry.history({ name, owner: null, before: null, limit: 99 });
   return rows.filter(({ action }) => action.startsWith('experiment_')).reverse();
 };
 
@@ -79,7 +79,7 @@ async function count(view: View, values: (arm: string, i: number) => Record<stri
   );
   await graft.services.tallies.add(view.id, { id: `b${(batch += 1)}`, at: 1, events });
 }
-const schedule = () => evaluateAll({ ...graft.services, ...graft.services.intake });
+const schedule = () => evaluateAll(graft.services);
 
 beforeEach(async () => {
   for (const method of ['log', 'error'] as const)
@@ -203,7 +203,7 @@ describe('a draft', () => {
     const given = await graft.request('/admin/grants', { body: { scope: 'support/**', tenant: 'acme' } });
     expect(given.status).toBe(201);
     expect((await send('POST', 'experiments', body, key)).status).toBe(201);
-    const { registry } = graft.services.intake;
+    const { registry } = graft.services;
     const row = await registry.version(NAME, 1);
     if (row === null) throw new Error('not there');
     const before = await registry.name('foreign');
@@ -307,7 +307,7 @@ describe('a step', () => {
 
   it('is recorded when KV fails, and made up for by the schedule', async () => {
     const view = await live();
-    const { pointers } = graft.services.intake;
+    const { pointers } = graft.services;
     const sync = vi
       .spyOn(pointers, 'sync')
       .mockRejectedValueOnce(new StoreUnavailable('KV', new Error('500')));

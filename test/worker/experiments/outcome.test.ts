@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { AUTOMATIC_METRICS } from '../../../protocol/index.ts';
 import { isRepeatable } from '../../../worker/completions/kinds.ts';
-import { outcomeValues, type Outcome, disagreement } from '../../../worker/experiments/outcome.ts';
+import { outcomeValues, type Outcome, disagreement } from '../../../worker/experiments/assign.ts';
 
 const outcome = (more: Partial<Outcome> = {}): Outcome => ({
   ...{ status: 200, promptTokens: 12, completionTokens: 30, finish: 'stop' },

@@ -226,7 +226,7 @@ describe('a request by a name that has an experiment', () => {
   it('that may not use every variant gets the live version, and is not counted', async () => {
     const foreign = await graft.publish('other', tinyAdapter({ seed: 30 }), { owner: 'other' });
     expect(foreign.status).toBe(201);
-    const row = await graft.services.intake.registry.version('other', 1);
+    const row = await graft.services.registry.version('other', 1);
     const manifest = { ...(await versionOf(graft, 4)), owner: 'other', name: 'other' };
     expect(row).not.toBeNull();
     const other = {

@@ -144,7 +144,7 @@ describe('a webhook', () => {
     const weight = 1 / arms.length;
     const view = await live({ variants: arms.map((arm) => ({ ...arm, weight })) });
     await count(view, 1);
-    const { pointers } = graft.services.intake;
+    const { pointers } = graft.services;
     vi.spyOn(pointers, 'sync').mockRejectedValueOnce(new StoreUnavailable('KV', new Error('away')));
     await schedule();
     for (let minutes = 0; minutes < 3; minutes += 1) {

@@ -1,7 +1,7 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDoTallies, TALLY_SHARDS, tallyShardOf } from '../../../worker/experiments/tally-object.ts';
-import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
+import type { DurableNamespace } from '../../../worker/platform/store-calls.ts';
 import type { ExperimentTallies } from '../../../worker/experiments/ports.ts';
 import { percentile } from '../../../worker/experiments/statistics/sketch.ts';
 import { sampleEvent } from '../../contracts/experiment-tallies.ts';

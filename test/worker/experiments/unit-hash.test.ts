@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createUnitHasher } from '../../../worker/experiments/unit-hash.ts';
+import { createUnitHasher } from '../../../worker/experiments/assign.ts';
 
 const SECRET = new Uint8Array(32).fill(7);
 const unit = { experiment: 'support/intent', seed: 'one', unit: 'acme/user/alice' };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { endUser, unitOf } from '../../../worker/experiments/take-part.ts';
+import { endUser, unitOf } from '../../../worker/experiments/assign.ts';
 
 describe('endUser', () => {
   it('takes the body before the header, and nothing for nobody', () => {

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { createAnalyticsPoints, type AnalyticsDataset, noPoints } from '../../../worker/http/observer.ts';
+import { createAnalyticsPoints, type AnalyticsDataset, noPoints } from '../../../worker/http/request.ts';
 import { dataPointsContract, sampleFeedback, samplePoint } from '../../contracts/data-points.ts';
 
 type Written = Parameters<AnalyticsDataset['writeDataPoint']>[0];

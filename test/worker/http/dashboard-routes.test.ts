@@ -39,7 +39,7 @@ describe('the page', () => {
 
   it('has no links where there is nobody to make them', async () => {
     const { services } = await createAppHarness();
-    const { signIn: _none, ...deployed } = services;
+    const deployed = { ...services, signIn: undefined };
     const response = await createApp(deployed).request('/dashboard/sign-in', {
       method: 'POST',
       headers: JSON_BODY,

@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createObserver } from '../../../worker/http/observer.ts';
-import { createRequestTrace, type Feedback } from '../../../worker/http/request-scope.ts';
+import { createObserver, createRequestTrace, type Feedback } from '../../../worker/http/request.ts';
 
 let lines: Record<string, unknown>[];
 beforeEach(() => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { createRequestTrace } from '../../../worker/http/request-scope.ts';
-import { readOriginPhases, serverTiming } from '../../../worker/completions/answer.ts';
+import { createRequestTrace } from '../../../worker/http/request.ts';
+import { readOriginPhases, serverTiming } from '../../../worker/completions/routes.ts';
 
 const ENDING = { status: 200, promptTokens: 1, completionTokens: 2 };
 

@@ -140,7 +140,7 @@ export async function createWorld(): Promise<World> {
   );
   const experiment = `/admin/experiments/${made['id'] ?? ''}`;
 
-  const { registry } = graft.services.intake;
+  const { registry } = graft.services;
   return {
     experiment,
     startExperiment: async () => void (await must(graft.request(`${experiment}/start`, { body: {} }))),

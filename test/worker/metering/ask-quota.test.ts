@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createAskQuota, type AskQuota, duration } from '../../../worker/metering/ask-quota.ts';
+import { createAskQuota, type AskQuota, duration } from '../../../worker/metering/meter.ts';
 import type { KeyLimits, Quotas } from '../../../worker/metering/ports.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { createFakeQuotas, type FakeQuotas } from '../../fakes/fake-metering.ts';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { USAGE_COMMENT } from '../../../protocol/index.ts';
-import { createAskQuota } from '../../../worker/metering/ask-quota.ts';
+import { createAskQuota, createCompletionMeter } from '../../../worker/metering/meter.ts';
 import type {
   CompletionEnding,
   KeyLimits,
@@ -8,7 +8,6 @@ import type {
   StreamEnd,
   UsageEvent,
 } from '../../../worker/metering/ports.ts';
-import { createCompletionMeter } from '../../../worker/metering/completion-meter.ts';
 import { createFakeQuotas, type FakeQuotas } from '../../fakes/fake-metering.ts';
 
 const RENEW_MS = 15_000;

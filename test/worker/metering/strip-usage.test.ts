@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { USAGE_COMMENT } from '../../../protocol/index.ts';
-import { UsageStripper } from '../../../worker/metering/completion-stream.ts';
+import { UsageStripper } from '../../../worker/origins/stream.ts';
 
 const encode = (text: string) => new TextEncoder().encode(text);
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi, type MockInstance } from 'vitest';
 import type { UsageEvent, UsageLedger } from '../../../worker/metering/ports.ts';
-import { createUsageRecorder } from '../../../worker/metering/completion-meter.ts';
+import { createUsageRecorder } from '../../../worker/metering/meter.ts';
 import { createFakeUsage } from '../../fakes/fake-metering.ts';
 
 const HOUR_MS = 3_600_000;

@@ -1,5 +1,5 @@
 /** The origin client against fake origins over HTTP: who is asked, who is asked next, and what the client gets. */
-import type { CompletionCall } from '../../../worker/origins/complete.ts';
+import type { CompletionCall } from '../../../worker/origins/send.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseSigningKeys, type AdapterManifest, type SigningKey } from '../../../protocol/index.ts';
 import { createOriginClient } from '../../../worker/origins/client.ts';

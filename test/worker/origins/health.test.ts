@@ -7,7 +7,7 @@ import {
   PULSE_MS,
 } from '../../../worker/origins/limits.ts';
 import { REQUEST_BUDGET_MS } from '../../../worker/limits.ts';
-import { createOriginHealth, type OriginHealth } from '../../../worker/origins/health.ts';
+import { createOriginHealth, type OriginHealth } from '../../../worker/origins/routing.ts';
 
 const a = { id: 'a', url: 'http://a' };
 const b = { id: 'b', url: 'http://b' };

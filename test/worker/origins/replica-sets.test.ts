@@ -1,16 +1,9 @@
 /** From how many origins a name is served, in virtual time. */
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { rankOrigins, type OriginState } from '../../../worker/origins/choose-origin.ts';
 import {
-  DEMAND_WINDOW_MS,
-  FOLLOW_TIMEOUT_MS,
-  REPLICA_RETRY_MS,
-  REPLICA_SHRINK_AFTER_MS,
-  RESIDENT_FRESH_MS,
-  USUAL_HELD_MS,
-} from '../../../worker/origins/limits.ts';
-import {
+  rankOrigins,
+  type OriginState,
   newDemand,
   noteArrival,
   noteHeld,
@@ -19,7 +12,15 @@ import {
   chainKey,
   createReplicaSets,
   type ReplicaSets,
-} from '../../../worker/origins/replica-sets.ts';
+} from '../../../worker/origins/choose-origin.ts';
+import {
+  DEMAND_WINDOW_MS,
+  FOLLOW_TIMEOUT_MS,
+  REPLICA_RETRY_MS,
+  REPLICA_SHRINK_AFTER_MS,
+  RESIDENT_FRESH_MS,
+  USUAL_HELD_MS,
+} from '../../../worker/origins/limits.ts';
 
 fc.configureGlobal({ seed: 31 });
 

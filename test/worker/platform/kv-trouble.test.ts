@@ -1,12 +1,10 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { manifestOf } from '../../../worker/registry/write-pointer.ts';
-import { createKvKeyIndex } from '../../../worker/access/kv-rights-index.ts';
-import { createKvNameIndex } from '../../../worker/registry/kv-name-index.ts';
-import { withLastKnownGood } from '../../../worker/platform/index-memories.ts';
-import { createSealer } from '../../../worker/platform/sealed-index.ts';
+import { createKvKeyIndex, createKvNameIndex } from '../../../worker/registry/kv-indexes.ts';
+import { withLastKnownGood, createSealer } from '../../../worker/platform/kv-cache.ts';
 import type { Index } from '../../../worker/platform/ports.ts';
 import type { KeyIndex, KeyRecord } from '../../../worker/access/ports.ts';
-import type { NameIndex } from '../../../worker/registry/ports-pointers.ts';
+import type { NameIndex } from '../../../worker/registry/ports.ts';
 import { digestOf, versionRow } from '../../contracts/sample-rows.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { FakeKv, type KvTrouble } from '../../fakes/fake-kv.ts';

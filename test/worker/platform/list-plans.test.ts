@@ -1,7 +1,7 @@
 /** What each list asks of D1 is found by an index: SQLite says so itself, in workerd. */
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { usableRanges } from '../../../worker/access/authorize.ts';
+import { usableRanges } from '../../../worker/access/authenticate.ts';
 import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { createD1GrantLedger } from '../../../worker/access/d1-grants.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { build } from 'esbuild';
 import { Miniflare, type WorkerOptions } from 'miniflare';
-import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
+import type { DurableNamespace } from '../../../worker/platform/store-calls.ts';
 
 /** @returns the path of a Durable Object's file, such as `registry/pointer-writer-object.ts`, as a script imports it. */
 export const objectSource = (file: string): string => path.join(import.meta.dirname, '../../../worker', file);

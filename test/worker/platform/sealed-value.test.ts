@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createSealer } from '../../../worker/platform/sealed-index.ts';
+import { createSealer } from '../../../worker/platform/kv-cache.ts';
 
 const secret = (byte: number) => new Uint8Array(32).fill(byte);
 const [OLD, NEW] = [secret(1), secret(2)];

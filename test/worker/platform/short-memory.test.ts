@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { withShortMemory } from '../../../worker/platform/index-memories.ts';
+import { withShortMemory } from '../../../worker/platform/kv-cache.ts';
 import type { Lookup } from '../../../worker/platform/ports.ts';
 
 function rig(maxEntries = 2) {

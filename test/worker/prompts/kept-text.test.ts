@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MAX_KEPT_TEXT } from '../../../protocol/index.ts';
-import { promptTurns, AnswerGatherer } from '../../../worker/prompts/kept-text.ts';
+import { promptTurns, AnswerGatherer } from '../../../worker/prompts/keep-prompts.ts';
 import { MAX_HEARD_BYTES, MAX_HEARD_LINE } from '../../../worker/prompts/limits.ts';
 
 const of = (request: object) => promptTurns(request).prompt.map(({ role, text }) => `${role}: ${text}`);

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { createTextSealer } from '../../../worker/prompts/seal-text.ts';
+import { createTextSealer } from '../../../worker/prompts/keep-prompts.ts';
 
 const secret = (byte: number) => new Uint8Array(32).fill(byte);
 const place = { tenant: 'me', at: 5, id: 'r1' };

@@ -29,7 +29,7 @@ const untilAborted = ({ signal }: RequestInit) =>
 
 /** What D1 and KV say of the name, and whether anything was written to either. */
 async function unchanged(work: () => Promise<void>): Promise<void> {
-  const { registry } = graft.services.intake;
+  const { registry } = graft.services;
   const before = [await registry.name('notes'), await registry.versions('notes')];
   const writes = [vi.spyOn(registry, 'publish'), vi.spyOn(graft.stores.writers, 'sync')];
   await work();
@@ -58,13 +58,13 @@ describe('admission', () => {
       tokens: fakeTokens([{ digest: second.digest, scale: 1 }]),
       at: graft.clock.time,
     });
-    expect((await graft.services.intake.registry.version('notes', 2))?.proof).toEqual(published.proof);
+    expect((await graft.services.registry.version('notes', 2))?.proof).toEqual(published.proof);
     const listed = await graft.request('/admin/versions?name=notes');
     expect(await listed.json()).toMatchObject({ versions: [{ version: 2, proof: published.proof }, {}] });
   });
 
   it('tries the whole chain', async () => {
-    const parent = (await graft.services.intake.registry.live('notes'))?.chainId ?? null;
+    const parent = (await graft.services.registry.live('notes'))?.chainId ?? null;
     const child = tinyAdapter({ seed: 3, parent });
     let chain: unknown;
     tryWith((init) => {
@@ -176,7 +176,7 @@ describe('admission', () => {
   });
 
   it.each([
-    ['the version', () => vi.spyOn(graft.services.intake.registry, 'publish')],
+    ['the version', () => vi.spyOn(graft.services.registry, 'publish')],
     ['the pointer', () => vi.spyOn(graft.stores.writers, 'sync')],
   ])('cut off after the trial, at %s, is repeated cleanly', async (_, spyOn) => {
     const spy = (spyOn() as ReturnType<typeof vi.fn>).mockRejectedValueOnce(new Error('cut'));
@@ -184,7 +184,7 @@ describe('admission', () => {
     spy.mockRestore();
     graft.clock.advance(LATER_MS);
     expect([200, 201]).toContain((await publish()).status);
-    const versions = await graft.services.intake.registry.versions('notes');
+    const versions = await graft.services.registry.versions('notes');
     expect(versions.map(({ version, proof }) => [version, proof !== null])).toEqual([
       [2, true],
       [1, true],

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { mayTake, scopeOwner, takenAmong } from '../../../worker/registry/claims.ts';
-import type { Claim, Surroundings } from '../../../worker/registry/ports-rooms.ts';
+import type { Claim, Surroundings } from '../../../worker/registry/ports.ts';
 
 const around = (more: Partial<Surroundings> = {}): Surroundings => ({
   own: null,

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { createAbsenceCheck, forgettingAbsences } from '../../../worker/registry/confirmed-absence.ts';
+import { createAbsenceCheck, forgettingAbsences } from '../../../worker/hot-indexes.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { Pointer } from '../../../worker/registry/ports.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';

@@ -2,8 +2,7 @@
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { NOTHING_SAID } from '../../../protocol/index.ts';
-import { createD1BlobLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
-import { createD1Garbage } from '../../../worker/blobs/d1-garbage.ts';
+import { createD1BlobLedger, createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
 import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';

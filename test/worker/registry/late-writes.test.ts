@@ -1,7 +1,7 @@
 /** Writes to KV that land long after they were given up. */
 import { expect, it, vi } from 'vitest';
 import type { KeyRow } from '../../../worker/access/ports.ts';
-import { createPointerSync, createRightsSync } from '../../../worker/registry/kv-writers.ts';
+import { createPointerSync, createRightsSync } from '../../../worker/registry/pointer-writer-object.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 
 it('marks what was erased once more when a write from before lands on the mark', async () => {

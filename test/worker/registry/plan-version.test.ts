@@ -57,7 +57,7 @@ describe('a dry run', () => {
   it('says what publishing then does', async () => {
     await graft.publish('team', first);
     graft.clock.advance(LATER_MS);
-    const parent = (await graft.services.intake.registry.live('team'))!.chainId;
+    const parent = (await graft.services.registry.live('team'))!.chainId;
     const child = tinyAdapter({ seed: 2, parent });
     const before = await state();
     const asked = graft.asked.length;

@@ -1,7 +1,7 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createPointerSync } from '../../../worker/registry/kv-writers.ts';
 import {
+  createPointerSync,
   PointerWriter,
   createDoPointers,
   POINTER_SHARDS,
@@ -9,13 +9,11 @@ import {
 } from '../../../worker/registry/pointer-writer-object.ts';
 import type { RawEnv } from '../../../worker/env.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
-import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
-import { createKvExperimentIndex } from '../../../worker/experiments/kv-experiment-index.ts';
-import { createKvNameIndex } from '../../../worker/registry/kv-name-index.ts';
-import type { KvNamespace } from '../../../worker/platform/kv-namespace.ts';
-import { createSealer } from '../../../worker/platform/sealed-index.ts';
+import type { DurableNamespace, KvNamespace } from '../../../worker/platform/store-calls.ts';
+import { createKvExperimentIndex, createKvNameIndex } from '../../../worker/registry/kv-indexes.ts';
+import { createSealer } from '../../../worker/platform/kv-cache.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
-import type { PointerWriter as Pointers } from '../../../worker/registry/ports-pointers.ts';
+import type { PointerWriter as Pointers } from '../../../worker/registry/ports.ts';
 import { pointerWriterContract, type PointerRig } from '../../contracts/pointer-writer.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';

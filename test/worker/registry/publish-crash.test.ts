@@ -121,7 +121,7 @@ describe('a publication', () => {
         if (status !== null && status < 300) expect(between, where).toBe(NEW);
 
         // What was recorded is served once the schedule has come, whoever died before saying so.
-        const { registry } = store.services.intake;
+        const { registry } = store.services;
         const recorded = (await registry.name('notes'))?.version === 2;
         await runSchedule();
         store.clock.advance(LATER_MS);

@@ -115,7 +115,7 @@ describe('strict', () => {
   });
 
   it('loses against another change, whole', async () => {
-    const { registry } = graft.services.intake;
+    const { registry } = graft.services;
     const { name } = registry;
     const seen = await name('notes');
     await graft.publish('notes', file(2));
@@ -126,7 +126,7 @@ describe('strict', () => {
 
   it('is recorded when KV cannot be written, and written when it is said again', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => undefined);
-    const { pointers } = graft.services.intake;
+    const { pointers } = graft.services;
     vi.spyOn(pointers, 'sync').mockRejectedValueOnce(new StoreUnavailable('KV', new Error('down')));
     expect((await mark()).status).toBe(503);
     expect(await markInKv()).not.toHaveProperty('strict');

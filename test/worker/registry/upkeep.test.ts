@@ -109,7 +109,7 @@ describe('repair', () => {
   });
 
   it('takes away names that the system of record does not have', async () => {
-    const { registry } = graft.services.intake;
+    const { registry } = graft.services;
     const row = await registry.live('notes');
     await graft.services.nameIndex.put({ name: 'lost', alias: 'notes' });
     await graft.services.nameIndex.put({ name: 'lost/too', alias: row?.name ?? '' });

@@ -1,3 +1,4 @@
+/** Drafts of experiments: made, and planned without being made. */
 import {
   contradictedGuardrail,
   DEFAULT_GUARDRAILS,
@@ -11,15 +12,26 @@ import {
   type ExperimentGuardrail,
   type ExperimentMetric,
   type Result,
+  AUTOMATIC_METRICS,
+  DEFAULT_JUDGE_TOKENS,
+  type PairsPlan,
+  PLANNED_WIN_RATES,
+  type ExperimentPlan,
+  type PlanExperiment,
 } from '../../../protocol/index.ts';
 import { conflict } from '../../errors.ts';
 import type { z } from 'zod';
 import { ownName } from '../../registry/own-name.ts';
-import type { ExperimentRow } from '../ports.ts';
+import type { ExperimentRow, ExperimentTallies } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { emptyArm } from '../legal-change.ts';
-import { checkJudge, checkAdapters } from './check-adapters.ts';
-import { type LifeDeps, guardrailRefused, webhookRefused } from './life-deps.ts';
+import { checkJudge, checkAdapters, type LifeDeps, guardrailRefused, webhookRefused } from './life-deps.ts';
+import type { UsageLedger } from '../../metering/ports.ts';
+import { cappedMetrics, withCaps } from '../analyze.ts';
+import { alphaOf, findings } from '../decide.ts';
+import { armOf } from '../statistics/moments.ts';
+import { PAIR_ALPHA, PAIR_TUNING } from '../limits.ts';
+import { type Baseline, pairsToFind } from '../statistics/power.ts';
 
 /** What is measured unless something else is asked for: whether people like the answers. */
 export const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };
@@ -134,4 +146,170 @@ function newId(): string {
     for (const byte of crypto.getRandomValues(new Uint8Array(ID_CHARACTERS)))
       if (byte < EVEN_BYTES && id.length < 4 + ID_CHARACTERS) id += ALPHABET[byte % ALPHABET.length];
   return id;
+}
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+/** Days of traffic that are looked at: a week has all of its days once. */
+const DAYS = 7;
+/** Experiments of the name that are asked what they know. */
+const EARLIER = 5;
+/** Where no experiment of the name has said: one of twenty users presses a thumb, and half of those press up. */
+const ASSUMED = { share: 0.05, mean: 0.5 };
+
+export interface PlanDeps extends LifeDeps {
+  usage: Pick<UsageLedger, 'sum'>;
+  tallies: Pick<ExperimentTallies, 'snapshot'>;
+}
+
+/** What an experiment would tell, and when: by what is known of the name. Makes nothing. */
+export async function planExperiment(
+  deps: PlanDeps,
+  { request, caller }: { request: z.output<typeof PlanExperiment>; caller: AdminCaller },
+): Promise<Result<ExperimentPlan, ApiError>> {
+  const own = await ownName(deps, { name: request.name, caller });
+  if (!own.ok) return own;
+  const { name, variants } = request;
+  const metric = request.metrics?.[0] ?? THUMBS;
+  const [traffic, known] = await Promise.all([
+    trafficOf(deps, { name, tenant: own.value.owner }),
+    earlier(deps, { name, metric, unit: request.unit ?? 'user' }),
+  ]);
+  const expected = request.expect_units ?? null;
+  const unitsADay = expected ?? known?.unitsADay ?? null;
+  const automatic = AUTOMATIC_METRICS.some(({ key }) => key === metric.key);
+  const baseline: Baseline | null =
+    known?.baseline ??
+    (metric.kind === 'proportion' && !automatic
+      ? { kind: 'proportion', mean: ASSUMED.mean, variance: ASSUMED.mean * (1 - ASSUMED.mean) }
+      : null);
+  const share = known?.share ?? (automatic ? 1 : ASSUMED.share);
+  const coverage = coverageOf(request);
+  const [control, ...treatments] = variants.map(({ weight }) => weight) as [number, ...number[]];
+  const weights = { control, treatment: Math.min(...treatments) };
+  const alpha = alphaOf({ variants });
+  return ok({
+    name,
+    requests: { per_day: traffic.per_day, days: traffic.days },
+    units: {
+      per_day: unitsADay,
+      from: expected !== null ? 'expected' : unitsADay !== null ? 'experiment' : 'unknown',
+    },
+    values: { share, from: known?.share != null ? 'experiment' : automatic ? 'edge' : 'assumed' },
+    baseline: baseline && { mean: baseline.mean, from: known?.baseline ? 'experiment' : 'assumed' },
+    coverage,
+    alpha,
+    finds:
+      baseline === null
+        ? []
+        : findings({
+            ...{ baseline, better: metric.better, weights, alpha, share, unitsNow: 0 },
+            unitsADay:
+              unitsADay === null ? null : unitsADay * coverage * (weights.control + weights.treatment),
+            leastDays: request.min_days ?? 0,
+          }),
+    ...pairsOf(request, traffic),
+  });
+}
+
+/** Tokens of the judge's rules and of what stands between the answers; some more or less by the tokenizer. */
+const JUDGE_RULES_TOKENS = 150;
+
+function pairsOf(
+  { judge, shadow, min_days: leastDays = 0 }: z.output<typeof PlanExperiment>,
+  { per_day: requests, promptTokens, completionTokens }: Traffic,
+): { pairs?: PairsPlan } {
+  if (judge === undefined || shadow === undefined) return {};
+  const { tokens_per_day: most = DEFAULT_JUDGE_TOKENS } = judge;
+  const { sample } = shadow;
+  // A model is asked in both orders, each time with the prompt and both answers.
+  const judged = judge.url === undefined ? 2 * (promptTokens + 2 * completionTokens + JUDGE_RULES_TOKENS) : 0;
+  const each = requests > 0 ? Math.ceil(promptTokens + completionTokens + judged) : null;
+  const perDay = each === null ? null : Math.min(requests * sample, most / each);
+  const finds = PLANNED_WIN_RATES.map((rate) => {
+    const pairs = pairsToFind(rate, PAIR_ALPHA, PAIR_TUNING);
+    return { win_rate: rate, pairs, days: perDay === null ? null : Math.max(leastDays, pairs / perDay) };
+  });
+  return { pairs: { sample, per_day: perDay, tokens_per_pair: each, tokens_per_day: most, finds } };
+}
+
+/** Of all units, at the ramp's end. */
+function coverageOf({ ramp, coverage, namespace, holdout }: z.output<typeof PlanExperiment>): number {
+  const range = namespace === undefined ? 1 : namespace.range[1] - namespace.range[0];
+  return (ramp?.steps.at(-1) ?? coverage ?? 1) * range * (1 - (holdout?.share ?? 0));
+}
+
+interface Traffic {
+  per_day: number;
+  days: number;
+  /** Of one request, in the mean. */
+  promptTokens: number;
+  completionTokens: number;
+}
+
+async function trafficOf(
+  { usage, now }: Pick<PlanDeps, 'usage' | 'now'>,
+  { name, tenant }: { name: string; tenant: string },
+): Promise<Traffic> {
+  const hour = Math.floor(now() / HOUR);
+  const from = hour - 24 * DAYS;
+  const hours = await usage.sum({ by: 'hour', tenant, name, from, to: hour + 1, limit: 24 * DAYS + 1 });
+  const [first] = hours;
+  if (first === undefined) return { per_day: 0, days: 0, promptTokens: 0, completionTokens: 0 };
+  // A name that is new has had fewer days than seven.
+  const since = now() - Date.parse(`${first.group}:00:00Z`);
+  const days = Math.min(DAYS, Math.max(1, Math.ceil(since / DAY)));
+  const sum = (of: 'requests' | 'promptTokens' | 'completionTokens'): number =>
+    hours.reduce((total, counts) => total + counts[of], 0);
+  const requests = sum('requests');
+  const each = (tokens: number): number => (requests === 0 ? 0 : tokens / requests);
+  return {
+    ...{ per_day: requests / days, days },
+    ...{ promptTokens: each(sum('promptTokens')), completionTokens: each(sum('completionTokens')) },
+  };
+}
+
+interface Known {
+  unitsADay: number | null;
+  share: number | null;
+  baseline: Baseline | null;
+}
+
+/** What the newest of the name's experiments that had users knows of them. */
+async function earlier(
+  { experimentLedger, tallies }: Pick<PlanDeps, 'experimentLedger' | 'tallies'>,
+  { name, metric, unit }: { name: string; metric: ExperimentMetric; unit: 'user' | 'key' },
+): Promise<Known | null> {
+  const page = await experimentLedger.list({ owner: null, name, cursor: null, limit: EARLIER });
+  for (const row of page.items) {
+    const rate = row.document.unit === unit ? unitsADayOf(row) : null;
+    if (rate === null) continue;
+    const { id, document } = row;
+    const snapshot = await tallies.snapshot(id, document.seed);
+    const { variants } = document;
+    const { units, metrics } = withCaps(snapshot, cappedMetrics({ variants, metrics: [metric] }, snapshot));
+    const control = variants[0]!.key;
+    const moments = metrics[metric.key]?.[control];
+    const seen = units[control] ?? 0;
+    if (moments === undefined || moments.n === 0 || seen === 0)
+      return { unitsADay: rate, share: null, baseline: null };
+    const { mean, variance } = armOf(moments, metric.kind);
+    return {
+      unitsADay: rate,
+      share: Math.min(1, moments.n / seen),
+      baseline: variance > 0 ? { kind: metric.kind, mean, variance } : null,
+    };
+  }
+  return null;
+}
+
+/** New units a day of the whole name, as its last step had them; null when that was too short to say. */
+function unitsADayOf({ evaluation, coverageAt, stepUnits, document }: ExperimentRow): number | null {
+  if (evaluation === null || coverageAt === null || evaluation.coverage === 0) return null;
+  const { holdout, namespace } = document;
+  const units = Object.values(evaluation.units).reduce((sum, n) => sum + n, 0) - stepUnits;
+  const ran = evaluation.at - coverageAt;
+  const range = namespace === undefined ? 1 : namespace.range[1] - namespace.range[0];
+  const part = evaluation.coverage * range * (1 - (holdout?.share ?? 0));
+  return ran < HOUR || units <= 0 || part <= 0 ? null : (units * DAY) / ran / part;
 }

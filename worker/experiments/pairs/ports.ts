@@ -1,6 +1,6 @@
-/** Ports of judged pairs: what judges two answers, and where that is counted. */
+/** Ports of judged pairs: what judges two answers to one conversation, and where that is counted. */
 import type { ExperimentJudge, KeptPair, PairFailure } from '../../../protocol/index.ts';
-import type { Turn } from './conversation.ts';
+import { z } from 'zod';
 
 /** What a judge said of one pair; `win` is the treatment's. */
 export interface Judged {
@@ -105,4 +105,42 @@ export interface PairInWork {
 
 export interface PairJudges {
   open(params: PairParams): PairInWork;
+}
+
+/** One message of a prompt, whatever API it came by. */
+export interface Turn {
+  role: string;
+  content: string;
+}
+
+const Parts = z.array(z.object({ text: z.string() }));
+const Content = z.union([z.string(), Parts.transform((parts) => parts.map(({ text }) => text).join(''))]);
+const Turns = z.array(z.object({ role: z.string(), content: Content }));
+
+/** Chats, text completions, responses and messages, as far as they are text alone and ask for one answer. */
+const Prompt = z.union([
+  z
+    .object({
+      messages: Turns,
+      system: Content.nullish(),
+      n: z.literal(1).nullish(),
+    })
+    .transform(({ messages, system }) => withSystem(system, messages)),
+  z
+    .object({ prompt: z.string(), n: z.literal(1).nullish() })
+    .transform(({ prompt }) => [{ role: 'user', content: prompt }]),
+  z
+    .object({
+      input: z.union([z.string().transform((content) => [{ role: 'user', content }]), Turns]),
+      instructions: z.string().nullish(),
+    })
+    .transform(({ input, instructions }) => withSystem(instructions, input)),
+]);
+
+const withSystem = (system: string | null | undefined, turns: Turn[]): Turn[] =>
+  system == null || system === '' ? turns : [{ role: 'system', content: system }, ...turns];
+
+/** @param request as the client API takes it, checked. @returns null for what is not one text to one answer. */
+export function conversationOf(request: unknown): Turn[] | null {
+  return Prompt.safeParse(request).data ?? null;
 }

@@ -80,3 +80,55 @@ export function variedArm(moments: Moments, kind: MetricKind): Arm {
   const sure = kind === 'proportion' && arm.n > 0 && (arm.mean === 0 || arm.mean === 1);
   return sure ? { ...arm, variance: cautiousProportion(moments).variance } : arm;
 }
+
+/**
+ * One unit's requests on one metric. Its value is the mean over its requests; what it was before the experiment
+ * (`before`) is the first that was told of it.
+ */
+export interface UnitValue {
+  n: number;
+  sum: number;
+  /** From before the experiment; null while nobody has told it. */
+  before: number | null;
+}
+
+export type RunningMoments = GappedMoments;
+
+export const NO_RUNNING_MOMENTS: RunningMoments = {
+  ...NO_MOMENTS,
+  paired: 0,
+  pairedSum: 0,
+  preSum: 0,
+  preSumSquares: 0,
+  products: 0,
+};
+
+/** @param was null = this is the unit's first request. */
+export function withRequest(was: UnitValue | null, value: number, before: number | null): UnitValue {
+  return {
+    n: (was?.n ?? 0) + 1,
+    sum: (was?.sum ?? 0) + value,
+    before: was?.before ?? before,
+  };
+}
+
+export const meanOf = ({ n, sum }: UnitValue): number => sum / n;
+
+/** The sums once a unit that `was` so `is` so: a snapshot reads sums and no units. */
+export function moveUnit(moments: RunningMoments, was: UnitValue | null, is: UnitValue): RunningMoments {
+  const after = meanOf(is);
+  const values = was === null ? addValue(moments, after) : replaceValue(moments, meanOf(was), after);
+  const { before } = is;
+  if (before === null) return { ...moments, ...values };
+  const isNew = was === null || was.before === null;
+  const pre = isNew ? before : 0;
+  const moved = isNew ? after : after - meanOf(was);
+  return {
+    ...values,
+    paired: moments.paired + (isNew ? 1 : 0),
+    pairedSum: moments.pairedSum + moved,
+    preSum: moments.preSum + pre,
+    preSumSquares: moments.preSumSquares + pre * pre,
+    products: moments.products + before * moved,
+  };
+}

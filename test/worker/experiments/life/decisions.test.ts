@@ -22,7 +22,7 @@ const must = async (path: string, body: object = {}) => {
   return view;
 };
 const read = async ({ id }: ExperimentView) => (await ask(`experiments/${id}`, undefined, 'GET')).view;
-const schedule = () => evaluateAll({ ...graft.services, ...graft.services.intake });
+const schedule = () => evaluateAll(graft.services);
 
 /** Control is version 1, which is live; the others are versions 2 and so on. */
 async function live(keys: readonly string[], more: object = {}): Promise<ExperimentView> {
@@ -144,7 +144,7 @@ describe('promote', () => {
     });
     const done = await must(`experiments/${view.id}/promote`, { ...body, over: 3 });
     expect(done.document).toMatchObject({ status: 'decided', winner: 'treatment' });
-    expect(await graft.services.intake.registry.name(NAME)).toMatchObject({ version: 2 });
+    expect(await graft.services.registry.name(NAME)).toMatchObject({ version: 2 });
   });
 
   it('needs none over control or the variant itself', async () => {
@@ -153,7 +153,7 @@ describe('promote', () => {
     await must(`experiments/${view.id}/promote`, { variant: 'control' }).catch(() => undefined);
     expect((await read(view)).document.status).toBe('running');
     await must(`experiments/${view.id}/promote`, { variant: 'treatment' });
-    expect(await graft.services.intake.registry.name(NAME)).toMatchObject({ version: 2 });
+    expect(await graft.services.registry.name(NAME)).toMatchObject({ version: 2 });
   });
 });
 
@@ -178,7 +178,7 @@ describe('a treatment', () => {
     expect(entry).toMatchObject({ state: 'found', value: { document: { dropped: ['b'] } } });
     await schedule();
     expect((await read(view)).document).toMatchObject({ status: 'running', dropped: ['b'] });
-    const rows = await graft.services.intake.registry.history({
+    const rows = await graft.services.registry.history({
       ...{ name: NAME, owner: null, before: null, limit: 1 },
     });
     expect(rows[0]).toMatchObject({
@@ -207,7 +207,7 @@ describe('a treatment', () => {
     await schedule();
     // Nobody makes it live unless it is named.
     expect((await ask(`experiments/${view.id}/promote`, {})).status).toBe(409);
-    expect(await graft.services.intake.registry.name(NAME)).toMatchObject({ version: 1 });
+    expect(await graft.services.registry.name(NAME)).toMatchObject({ version: 1 });
   });
 
   it('comes back with a new seed alone', async () => {

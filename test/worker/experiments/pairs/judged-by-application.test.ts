@@ -1,7 +1,7 @@
 /** The application that judges: a signed call behind the user's answer, which nothing about it delays. */
 import { createHmac } from 'node:crypto';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { MAX_CALL_ANSWER_BYTES } from '../../../../worker/experiments/pairs/limits.ts';
+import { MAX_CALL_ANSWER_BYTES } from '../../../../worker/experiments/limits.ts';
 import { makeKey } from '../experiment-rig.ts';
 import { APPLICATION, startPairs, type Pairs } from './pairs-rig.ts';
 

@@ -1,14 +1,19 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { absoluteEffect, differenceOf } from '../../../../worker/experiments/statistics/effect.ts';
 import {
+  absoluteEffect,
+  differenceOf,
   adjustedArm,
   cupedDifference,
   cupedTheta,
   imputed,
-} from '../../../../worker/experiments/statistics/cuped.ts';
-import { armOf, type GappedMoments } from '../../../../worker/experiments/statistics/moments.ts';
-import { moveUnit, NO_RUNNING_MOMENTS } from '../../../../worker/experiments/unit-values.ts';
+} from '../../../../worker/experiments/statistics/effect.ts';
+import {
+  armOf,
+  type GappedMoments,
+  moveUnit,
+  NO_RUNNING_MOMENTS,
+} from '../../../../worker/experiments/statistics/moments.ts';
 import {
   sequentialInterval,
   sequentialMultiplier,

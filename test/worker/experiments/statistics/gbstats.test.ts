@@ -4,8 +4,9 @@
  * one it takes its numbers from. What follows `run with` was computed by gbstats itself from our input.
  */
 import { describe, expect, it } from 'vitest';
-import { cupedDifference, cupedTheta } from '../../../../worker/experiments/statistics/cuped.ts';
 import {
+  cupedDifference,
+  cupedTheta,
   absoluteEffect as absoluteOf,
   differenceOf,
   liftEffect,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ExperimentGuardrail } from '../../../../protocol/index.ts';
-import { checkGuardrail } from '../../../../worker/experiments/statistics/guardrail.ts';
+import { checkGuardrail } from '../../../../worker/experiments/statistics/sequential.ts';
 
 const check = (
   control: [n: number, sum: number],

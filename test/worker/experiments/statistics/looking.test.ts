@@ -1,7 +1,12 @@
 /** What looking often does: the claims of docs/experiments.md, simulated. The seeds are fixed, so the figures are too. */
 import { describe, expect, it } from 'vitest';
 import { ALPHA } from '../../../../worker/experiments/analyze.ts';
-import { checkGuardrail } from '../../../../worker/experiments/statistics/guardrail.ts';
+import {
+  checkGuardrail,
+  cautiousLevel,
+  sequentialInterval,
+  sequentialMultiplier,
+} from '../../../../worker/experiments/statistics/sequential.ts';
 import {
   variedArm,
   type MetricKind,
@@ -15,11 +20,6 @@ import {
   liftInterval,
   type Effect,
 } from '../../../../worker/experiments/statistics/effect.ts';
-import {
-  cautiousLevel,
-  sequentialInterval,
-  sequentialMultiplier,
-} from '../../../../worker/experiments/statistics/sequential.ts';
 import { bernoulli, logNormal, seeded, simulate, type Draw } from './simulate.ts';
 
 const EXPERIMENTS = 2_000;

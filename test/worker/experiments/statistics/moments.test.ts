@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { NO_RUNNING_MOMENTS } from '../../../../worker/experiments/unit-values.ts';
 import {
+  NO_RUNNING_MOMENTS,
   addMoments,
   addValue,
   armOf,

@@ -8,7 +8,9 @@ import {
   checkGuardrail,
   GUARDRAIL_MIN_UNITS,
   GUARDRAIL_TUNING_UNITS,
-} from '../../../../worker/experiments/statistics/guardrail.ts';
+  oneSidedMultiplier,
+  sequentialMultiplier,
+} from '../../../../worker/experiments/statistics/sequential.ts';
 import {
   armOf,
   cautiousProportion,
@@ -16,10 +18,6 @@ import {
   type MetricKind,
   type Moments,
 } from '../../../../worker/experiments/statistics/moments.ts';
-import {
-  oneSidedMultiplier,
-  sequentialMultiplier,
-} from '../../../../worker/experiments/statistics/sequential.ts';
 import { bernoulli, logNormal, seeded, type Draw } from './simulate.ts';
 
 const EXPERIMENTS = 300;

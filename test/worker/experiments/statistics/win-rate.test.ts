@@ -1,6 +1,6 @@
 /** Judged pairs, looked at after every one. The seeds are fixed, so the figures are too. */
 import { describe, expect, it } from 'vitest';
-import { PAIR_TUNING } from '../../../../worker/experiments/pairs/limits.ts';
+import { PAIR_TUNING } from '../../../../worker/experiments/limits.ts';
 import { pairsToFind } from '../../../../worker/experiments/statistics/power.ts';
 import { winRate } from '../../../../worker/experiments/statistics/sequential.ts';
 import { seeded } from './simulate.ts';

@@ -1,7 +1,7 @@
 /** What the real routes take and answer is what the document says of them. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { ExperimentView } from '../../../../protocol/index.ts';
-import { ANSWERS } from '../../../../worker/http/openapi/answers.ts';
+import { ANSWERS } from '../../../../worker/http/openapi/schemas.ts';
 import { parsePath } from '../../../../worker/http/openapi/document.ts';
 import type { ExperimentEvent } from '../../../../worker/experiments/ports.ts';
 import { TABLE, type Asked } from '../../matrix/table.ts';

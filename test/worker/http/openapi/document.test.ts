@@ -2,8 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { describe, expect, it } from 'vitest';
 import { createApp } from '../../../../worker/app.ts';
-import { ANSWERS } from '../../../../worker/http/openapi/answers.ts';
-import { BODIES } from '../../../../worker/http/openapi/bodies.ts';
+import { ANSWERS, BODIES } from '../../../../worker/http/openapi/schemas.ts';
 import { createAppHarness } from '../../app-harness.ts';
 import { apiDocument, documentedOperations } from './api-document.ts';
 

@@ -2,7 +2,7 @@
 import { createMetrics } from '../../../../gpu-origin/http/metrics.ts';
 import type { ResidentList } from '../../../../protocol/index.ts';
 import type { ErasurePlan } from '../../../../worker/erasure/ports.ts';
-import { NOTHING } from '../../../../worker/erasure/work-off.ts';
+import { NOTHING } from '../../../../worker/erasure/erase-steps.ts';
 import type { Case } from '../../matrix/table.ts';
 import type { World } from '../../matrix/world.ts';
 

@@ -1,0 +1,444 @@
+/**
+ * What an erasure deletes from D1, page by page: names, files, traces. In the statements ?1 is its id, ?2 the owner of
+ * what goes.
+ */
+import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
+import { STANDS_ON } from '../registry/d1-registry-rows.ts';
+import type { ErasedExperiment, ErasedKey, ErasedName, ErasureLedger } from './ports.ts';
+import { z } from 'zod';
+
+/** Binds the values whose numbers the statement has; D1 takes no more. */
+export function numbered(
+  db: SqlDatabase,
+  sql: string,
+  values: readonly (string | number | null)[],
+): SqlStatement {
+  const most = Math.max(0, ...[...sql.matchAll(/\?(\d+)/g)].map(([, number]) => Number(number)));
+  return db.prepare(sql).bind(...values.slice(0, most));
+}
+
+/** The row of `versions`, or what has a name and a version as those, goes. */
+export const hasItem = (row: string): string =>
+  `EXISTS (SELECT 1 FROM erasure_items x WHERE x.erasure = ?1 AND x.name = ${row}.name AND x.version IN (0, ${row}.version))`;
+
+/** Of `history`: the newest row stays, so that no change has the id of an earlier one. */
+export const NOT_NEWEST = 'id <> (SELECT MAX(id) FROM history)';
+
+/** Names that go, or have gone, as a whole … */
+export const WHOLE = 'SELECT name FROM erasure_items WHERE erasure = ?1 AND version = 0';
+/** … and those of them that are to go yet. */
+export const WHOLE_YET = `${WHOLE} AND gone = 0`;
+
+/** Versions `own` that are to go yet; `i` has what is said of them. */
+export const ITEMS = `erasure_items i CROSS JOIN versions own ON own.name = i.name AND i.version IN (0, own.version)`;
+export const OWN = `FROM ${ITEMS} WHERE i.erasure = ?1 AND i.gone = 0`;
+
+/** Versions `v` that have `own` in their chain, as far as digests say. */
+export const WITH_CHAIN = `FROM ${ITEMS} JOIN chain_members m ON m.digest = own.digest
+  JOIN versions v ON v.name = m.name AND v.version = m.version WHERE i.erasure = ?1 AND i.gone = 0`;
+
+/** Experiments `u` that name what goes. */
+export const USED = `FROM erasure_items i CROSS JOIN experiment_versions u ON u.name = i.name AND i.version IN (0, u.version)
+  WHERE i.erasure = ?1`;
+
+export const OF_TENANT = "EXISTS (SELECT 1 FROM erasures t WHERE t.id = ?1 AND t.kind = 'tenant')";
+
+/** The owner's experiments on what goes; with others of theirs that test it. */
+export const EXPERIMENTS = `FROM experiments e WHERE e.owner = ?2 AND (
+  ${OF_TENANT} OR e.name IN (${WHOLE}) OR e.id IN (SELECT u.experiment ${USED}))`;
+
+/** Versions `v` in use that stand on what goes, and stay. */
+export const STANDING = `${WITH_CHAIN} AND ${STANDS_ON} AND NOT ${hasItem('v')}`;
+/** … of which these are on other names. */
+export const OUTSIDE = `${EXPERIMENTS} AND NOT ${OF_TENANT} AND e.name NOT IN (${WHOLE})`;
+/** Of other owners, not archived: they test what goes. */
+export const OTHERS_EXPERIMENTS = `FROM experiments e WHERE e.owner <> ?2 AND e.status <> 'archived'
+  AND e.id IN (SELECT u.experiment ${USED})`;
+
+/** Files of what goes; of a tenant also what it sent and never published. */
+export const FILES = `SELECT own.digest ${OWN}
+  UNION SELECT digest FROM blob_parts WHERE tenant = ?2 AND ${OF_TENANT}
+  UNION SELECT digest FROM blob_holders WHERE tenant = ?2 AND ${OF_TENANT}`;
+/** Another version has the file `f` of its own, or in its chain by another name; or another tenant has sent it. */
+export const STAYS = `EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+    JOIN json_each(v.chain) c ON c.value ->> 'digest' = f.digest
+    WHERE m.digest = f.digest AND NOT ${hasItem('v')}
+      AND NOT EXISTS (SELECT 1 FROM erasure_items x WHERE x.erasure = ?1 AND x.name = c.value ->> 'name'))
+  OR EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = f.digest AND h.tenant <> ?2)
+  OR EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = f.digest AND p.tenant <> ?2)`;
+
+type NamePages = Pick<
+  ErasureLedger,
+  'keys' | 'experiments' | 'forgetExperiments' | 'names' | 'forgetNames' | 'others' | 'endAliases'
+>;
+
+/** Versions of the list ?1 that nobody has brought back. */
+const GOING = `FROM json_each(?1) item CROSS JOIN versions own ON own.name = item.value ->> 'name'
+  AND item.value ->> 'version' IN (0, own.version) WHERE own.removed_at = 0`;
+/** Names of the list ?1 that go as a whole and were not published anew. */
+const GOING_NAMES = `SELECT n.name FROM json_each(?1) item CROSS JOIN names n ON n.name = item.value ->> 'name'
+  WHERE item.value ->> 'version' = 0 AND n.removed_at = 0`;
+const LISTED = "SELECT value ->> 'name' FROM json_each(?1) WHERE value ->> 'version' = 0";
+
+/** Id of the row of history that the erasure ?2 began with: of a name that was published anew since, what is older goes. */
+const BEGUN = `(SELECT MAX(b.id) FROM erasures e JOIN history b ON b.action = 'erase' AND b.owner = e.owner
+  AND b.name = CASE e.kind WHEN 'tenant' THEN '**' WHEN 'below' THEN e.target || '/**' ELSE e.target END
+  WHERE e.id = ?2)`;
+
+const OF_EXPERIMENTS = ['experiment_versions', 'experiment_looks', 'webhook_messages'].map(
+  (table) => `DELETE FROM ${table} WHERE experiment IN (SELECT value FROM json_each(?1))`,
+);
+
+/** Names, versions, experiments and keys of an erasure, page by page. */
+export function createD1ErasedNames(db: SqlDatabase): NamePages {
+  return {
+    async keys({ owner }, after, limit) {
+      const { results } = await db
+        .prepare(
+          `SELECT id, hash, kind, CASE WHEN limits IS NOT NULL THEN COALESCE(counter, id) END AS counter
+           FROM keys WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?`,
+        )
+        .bind(owner, after, limit)
+        .all<ErasedKey>();
+      return results;
+    },
+
+    async experiments({ id, owner }, limit) {
+      const { results } = await db
+        .prepare(`SELECT e.id, e.name ${EXPERIMENTS} ORDER BY e.id LIMIT ?3`)
+        .bind(id, owner, limit)
+        .all<ErasedExperiment>();
+      return results;
+    },
+
+    async forgetExperiments(_, ids) {
+      const list = JSON.stringify(ids);
+      await db.batch([
+        ...OF_EXPERIMENTS.map((sql) => db.prepare(sql).bind(list)),
+        db
+          .prepare(
+            `DELETE FROM history WHERE ${NOT_NEWEST} AND (name, target) IN (
+               SELECT e.name, e.id FROM experiments e WHERE e.id IN (SELECT value FROM json_each(?1)))`,
+          )
+          .bind(list),
+        db.prepare('DELETE FROM experiments WHERE id IN (SELECT value FROM json_each(?1))').bind(list),
+      ]);
+    },
+
+    async names({ id }, limit) {
+      const { results } = await db
+        .prepare(
+          'SELECT name, version FROM erasure_items WHERE erasure = ? AND gone = 0 ORDER BY name DESC, version LIMIT ?',
+        )
+        .bind(id, limit)
+        .all<ErasedName>();
+      return results;
+    },
+
+    async forgetNames({ id }, names) {
+      const list = JSON.stringify(names);
+      const run = (sql: string) => db.prepare(sql).bind(list);
+      const [, versions, , , , , gone] = await db.batch([
+        run(
+          `DELETE FROM chain_members WHERE (digest, name, version) IN (
+             SELECT c.value ->> 'digest', own.name, own.version
+             FROM json_each(?1) item CROSS JOIN versions own ON own.name = item.value ->> 'name'
+               AND item.value ->> 'version' IN (0, own.version)
+             JOIN json_each(own.chain) c WHERE own.removed_at = 0)`,
+        ),
+        run(
+          `DELETE FROM versions WHERE (name, version) IN (SELECT own.name, own.version ${GOING}) RETURNING version`,
+        ),
+        run(`DELETE FROM history WHERE name IN (${GOING_NAMES}) AND action <> 'erase' AND ${NOT_NEWEST}`),
+        db
+          .prepare(
+            `DELETE FROM history WHERE name IN (${LISTED}) AND action <> 'erase' AND sequence > 0 AND id < ${BEGUN}`,
+          )
+          .bind(list, id),
+        run(`DELETE FROM stale_pointers WHERE name IN (${GOING_NAMES})`),
+        run(`DELETE FROM drops WHERE name IN (${LISTED})`),
+        run(`DELETE FROM names WHERE name IN (${GOING_NAMES}) RETURNING latest`),
+        db
+          .prepare(
+            `UPDATE erasure_items SET gone = 1 WHERE erasure = ?2 AND (name, version) IN (
+               SELECT value ->> 'name', value ->> 'version' FROM json_each(?1))`,
+          )
+          .bind(list, id),
+      ]);
+      const latest = (gone?.results ?? []) as { latest: number }[];
+      const aliases = latest.filter((row) => row.latest === 0).length;
+      return { names: latest.length - aliases, aliases, versions: versions?.results.length ?? 0 };
+    },
+
+    async others({ id, owner }, after, limit) {
+      const [experiments, aliases] = await db.batch([
+        db
+          .prepare(
+            `SELECT e.id, e.name FROM experiments e WHERE e.owner <> ?2 AND e.id > ?3
+               AND e.id IN (SELECT u.experiment ${USED}) ORDER BY e.id LIMIT ?4`,
+          )
+          .bind(id, owner, after, limit),
+        db
+          .prepare(
+            `SELECT a.name FROM names a WHERE a.owner <> ?2 AND a.alias IN (${WHOLE}) ORDER BY a.name LIMIT ?3`,
+          )
+          .bind(id, owner, limit),
+      ]);
+      return {
+        experiments: (experiments?.results ?? []) as ErasedExperiment[],
+        aliases: ((aliases?.results ?? []) as { name: string }[]).map(({ name }) => name),
+      };
+    },
+
+    async endAliases(names) {
+      await db
+        .prepare('UPDATE names SET alias = NULL WHERE name IN (SELECT value FROM json_each(?))')
+        .bind(JSON.stringify(names))
+        .run();
+    },
+  };
+}
+
+type FilePages = Pick<ErasureLedger, 'files' | 'releaseFile' | 'fileLeftTo' | 'atOrigins' | 'unused'>;
+
+const Ids = z.array(z.string());
+
+/** Of the file ?1: no version has it in its chain … */
+const UNUSED = 'NOT EXISTS (SELECT 1 FROM chain_members m WHERE m.digest = ?1)';
+/** … none of the tenant ?2 has it … */
+const UNUSED_BY = `NOT EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
+  WHERE m.digest = ?1 AND v.owner = ?2)`;
+/** … and nobody has sent it. */
+const UNSENT = `NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ?1)
+  AND NOT EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = ?1)`;
+
+/** Files of an erasure: in the store, and at the origins. */
+export function createD1ErasedFiles(db: SqlDatabase): FilePages {
+  return {
+    async files({ id }, limit) {
+      const { results } = await db
+        .prepare(
+          'SELECT digest FROM erasure_files WHERE erasure = ? AND origins IS NULL ORDER BY digest LIMIT ?',
+        )
+        .bind(id, limit)
+        .all<{ digest: string }>();
+      return results.map(({ digest }) => digest);
+    },
+
+    async releaseFile({ owner }, digest, at) {
+      const [, , size, , began] = await db.batch([
+        db
+          .prepare(`DELETE FROM blob_parts WHERE digest = ?1 AND tenant = ?2 AND ${UNUSED_BY}`)
+          .bind(digest, owner),
+        db
+          .prepare(`DELETE FROM blob_holders WHERE digest = ?1 AND tenant = ?2 AND ${UNUSED_BY}`)
+          .bind(digest, owner),
+        db
+          .prepare(
+            `SELECT COALESCE((SELECT b.bytes FROM blobs b WHERE b.digest = ?1),
+               (SELECT SUM(p.bytes) FROM stored_parts p WHERE p.digest = ?1), 0) AS bytes`,
+          )
+          .bind(digest),
+        db.prepare(`DELETE FROM blobs WHERE digest = ?1 AND ${UNUSED} AND ${UNSENT}`).bind(digest),
+        db
+          .prepare(
+            `UPDATE stored_files SET collecting_at = COALESCE(collecting_at, ?2)
+             WHERE digest = ?1 AND ${UNUSED} AND ${UNSENT} RETURNING parts`,
+          )
+          .bind(digest, at),
+        db
+          .prepare(
+            `UPDATE stored_parts SET collecting_at = COALESCE(collecting_at, ?2) WHERE digest = ?1 AND ${UNUSED} AND ${UNSENT}`,
+          )
+          .bind(digest, at),
+      ]);
+      const [file] = (began?.results ?? []) as { parts: number }[];
+      const [sized] = (size?.results ?? []) as { bytes: number }[];
+      if (file !== undefined) return { bytes: sized?.bytes ?? 0, parts: file.parts };
+      // Deleted before, by this or as garbage: nothing is in the store, and origins may have it still.
+      const held = await db
+        .prepare(`SELECT 1 AS held WHERE NOT (${UNUSED} AND ${UNSENT})`)
+        .bind(digest)
+        .first();
+      return held === null ? { bytes: 0, parts: 0 } : null;
+    },
+
+    async fileLeftTo({ id }, digest, origins) {
+      await (
+        origins.length === 0
+          ? db.prepare('DELETE FROM erasure_files WHERE erasure = ? AND digest = ?').bind(id, digest)
+          : db
+              .prepare('UPDATE erasure_files SET origins = ?3 WHERE erasure = ?1 AND digest = ?2')
+              .bind(id, digest, JSON.stringify(origins))
+      ).run();
+    },
+
+    async atOrigins({ id }, after, limit) {
+      const { results } = await db
+        .prepare(
+          `SELECT digest, origins FROM erasure_files WHERE erasure = ? AND origins IS NOT NULL AND digest > ?
+           ORDER BY digest LIMIT ?`,
+        )
+        .bind(id, after, limit)
+        .all<{ digest: string; origins: string }>();
+      return results.map(({ digest, origins }) => ({ digest, origins: Ids.parse(JSON.parse(origins)) }));
+    },
+
+    async unused(digests) {
+      const { results } = await db
+        .prepare(
+          `SELECT value AS digest FROM json_each(?) WHERE NOT EXISTS (
+             SELECT 1 FROM chain_members m WHERE m.digest = value)`,
+        )
+        .bind(JSON.stringify(digests))
+        .all<{ digest: string }>();
+      return results.map(({ digest }) => digest);
+    },
+  };
+}
+
+type TracePages = Pick<
+  ErasureLedger,
+  | 'forgetTraffic'
+  | 'forgetRequests'
+  | 'forgetUsage'
+  | 'holders'
+  | 'forgetGrantsFrom'
+  | 'forgetHistory'
+  | 'forgetTenant'
+>;
+
+const HOURS = `SELECT tenant, hour, key_id, name, version FROM usage u
+  WHERE u.tenant = ?2 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
+
+/** Neither tenants nor ids can hold a line break. */
+const SEPARATOR = '\n';
+/** Requests `r` of a chunk that are by one of the names. */
+const NAMED = `r.value ->> 'name' IN (${WHOLE})`;
+const CHUNKS = `SELECT c.tenant, c.at, c.id FROM request_chunks c WHERE (c.tenant, c.at, c.id) > (?3, ?4, ?5)
+  ORDER BY c.tenant, c.at, c.id LIMIT ?6`;
+
+/** A tenant's own, and what others have of its names: a thousand rows each at most. */
+const KEPT_PROMPTS = `DELETE FROM kept_prompts WHERE (tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})`;
+
+const gone = (answer: { results: unknown[] } | undefined): number => answer?.results.length ?? 0;
+const counted = (answer: { results: unknown[] } | undefined): number =>
+  (answer?.results[0] as { count: number | null } | undefined)?.count ?? 0;
+
+/** What was noted of requests, and what else a tenant leaves behind. */
+export function createD1ErasedTraces(db: SqlDatabase): TracePages {
+  return {
+    async forgetTraffic({ id, owner, kind }, { step, from, to }) {
+      // Sums of all tenants together stay: they name nobody.
+      const meant = `FROM traffic WHERE step = ?3 AND at >= ?4 AND at < ?5
+        AND (tenant = ?2 AND ?6 = 'tenant' OR name IN (${WHOLE}))`;
+      const run = (sql: string) => numbered(db, sql, [id, owner, step, from, to, kind]);
+      const [found] = await db.batch([run(`SELECT COUNT(*) AS count ${meant}`), run(`DELETE ${meant}`)]);
+      return counted(found);
+    },
+
+    async forgetRequests({ id, owner, kind }, after, limit) {
+      const [tenant = '', at = '0', chunk = ''] = after.split(SEPARATOR);
+      const page = [id, owner, tenant, Number(at), chunk, limit];
+      const run = (sql: string) => numbered(db, sql, page);
+      const whole = `DELETE FROM request_chunks WHERE (tenant, at, id) IN (${CHUNKS}) AND tenant = ?2`;
+      const [last, of, named] = await db.batch([
+        run(`SELECT * FROM (${CHUNKS}) LIMIT 1 OFFSET ?6 - 1`),
+        run(
+          `SELECT COUNT(*) AS count FROM request_chunks c, json_each(c.requests) r
+           WHERE (c.tenant, c.at, c.id) IN (${CHUNKS}) AND c.tenant = ?2 AND ${OF_TENANT}`,
+        ),
+        run(
+          `SELECT COUNT(*) AS count FROM request_chunks c, json_each(c.requests) r
+           WHERE (c.tenant, c.at, c.id) IN (${CHUNKS}) AND NOT (c.tenant = ?2 AND ${OF_TENANT}) AND ${NAMED}`,
+        ),
+        ...(kind === 'tenant' ? [run(whole)] : []),
+        run(
+          `UPDATE request_chunks SET
+             count = (SELECT COUNT(*) FROM json_each(requests) r WHERE NOT ${NAMED}),
+             requests = (SELECT json_group_array(json(r.value)) FROM json_each(requests) r WHERE NOT ${NAMED})
+           WHERE (tenant, at, id) IN (${CHUNKS}) AND EXISTS (SELECT 1 FROM json_each(requests) r WHERE ${NAMED})`,
+        ),
+        run(KEPT_PROMPTS),
+        // What is deleted moves the page on: these come last.
+        ...(kind === 'tenant' ? [run(whole)] : []),
+        run(
+          `DELETE FROM request_chunks WHERE (tenant, at, id) IN (${CHUNKS}) AND count = 0 AND left_out = 0`,
+        ),
+      ]);
+      const [end] = (last?.results ?? []) as { tenant: string; at: number; id: string }[];
+      return {
+        requests: counted(of) + counted(named),
+        after: end === undefined ? null : [end.tenant, end.at, end.id].join(SEPARATOR),
+      };
+    },
+
+    async forgetUsage({ id, owner }, limit) {
+      const [went] = await db.batch([
+        db
+          .prepare(
+            `DELETE FROM usage WHERE (tenant, hour, key_id, name, version) IN (${HOURS}) RETURNING hour`,
+          )
+          .bind(id, owner, limit),
+      ]);
+      return gone(went);
+    },
+
+    async holders({ owner }, limit) {
+      const { results } = await db
+        .prepare(
+          `SELECT tenant FROM grants WHERE owner = ?1 UNION SELECT tenant FROM grant_refusals WHERE owner = ?1
+           ORDER BY tenant LIMIT ?2`,
+        )
+        .bind(owner, limit)
+        .all<{ tenant: string }>();
+      return results.map(({ tenant }) => tenant);
+    },
+
+    async forgetGrantsFrom({ owner }, tenants) {
+      const list = JSON.stringify(tenants);
+      const [went] = await db.batch([
+        db
+          .prepare(
+            'DELETE FROM grants WHERE owner = ?1 AND tenant IN (SELECT value FROM json_each(?2)) RETURNING scope',
+          )
+          .bind(owner, list),
+        db
+          .prepare(
+            'DELETE FROM grant_refusals WHERE owner = ?1 AND tenant IN (SELECT value FROM json_each(?2))',
+          )
+          .bind(owner, list),
+      ]);
+      return gone(went);
+    },
+
+    async forgetHistory({ id, owner, kind }, limit) {
+      if (kind !== 'tenant') {
+        const of = db.prepare(`UPDATE history SET target = NULL WHERE owner = ?2 AND target IN (${WHOLE})`);
+        await of.bind(id, owner).run();
+        return 0;
+      }
+      const { results } = await db
+        .prepare(
+          `DELETE FROM history WHERE id IN (
+             SELECT id FROM history WHERE owner = ? AND action <> 'erase' AND ${NOT_NEWEST} ORDER BY id LIMIT ?) RETURNING id`,
+        )
+        .bind(owner, limit)
+        .all();
+      return results.length;
+    },
+
+    async forgetTenant({ owner }) {
+      const run = (sql: string) => db.prepare(sql).bind(owner);
+      const [keys, rooms, grants] = await db.batch([
+        // One that was made meanwhile is good, and has to be found to be revoked.
+        run('DELETE FROM keys WHERE tenant = ? AND revoked_at IS NOT NULL RETURNING id'),
+        run('DELETE FROM rooms WHERE tenant = ? RETURNING name'),
+        run('DELETE FROM grants WHERE tenant = ? RETURNING scope'),
+        run('DELETE FROM grant_refusals WHERE tenant = ?'),
+        run('DELETE FROM tenant_limits WHERE tenant = ?'),
+      ]);
+      return { keys: gone(keys), rooms: gone(rooms), grants: gone(grants) };
+    },
+  };
+}

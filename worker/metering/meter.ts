@@ -1,0 +1,532 @@
+/** Counts completions: asks the limits of their key, sees how each ended, notes its usage. */
+import {
+  errorResponse,
+  finishOf,
+  isEventStream,
+  readUsageNote,
+  err,
+  ok,
+  type ApiError,
+  type Result,
+} from '../../protocol/index.ts';
+import { RETRY_AFTER_MS, LAST_KNOWN_GOOD_ENTRIES } from '../limits.ts';
+import { logLine } from '../log.ts';
+import { createBatchedWrites } from '../platform/store-calls.ts';
+import { hasToken, UsageStripper } from '../origins/stream.ts';
+import {
+  REFUSAL_MEMORY_MS,
+  USAGE_FLUSH_MS,
+  MAX_USAGE_ROWS,
+  MAX_UNSENT_USAGE_ROWS,
+  USAGE_TRIES,
+  LEASE_RENEW_MS,
+} from './limits.ts';
+import type {
+  CompletionMeter,
+  Quotas,
+  UsageLedger,
+  UsageEvent,
+  UsageRow,
+  UsageSink,
+  CompletionEnding,
+  MeteredAnswer,
+  StreamEnd,
+  TokenCounts,
+  KeyLimits,
+  LimitedCaller,
+  QuotaDecision,
+  LimitOf,
+  QuotaMeter,
+  QuotaReason,
+} from './ports.ts';
+import { registryUnavailable } from '../errors.ts';
+import { countersOf, type Counted } from './quota-state.ts';
+
+export interface Clock {
+  /** Unix ms. */
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+}
+
+/** @param quotas null = no key's limits are counted. */
+export function createMeter(params: Clock & { quotas: Quotas | null; usage: UsageLedger }): CompletionMeter {
+  const newId = () => crypto.randomUUID();
+  const askQuota = createAskQuota({
+    ...params,
+    newId,
+    retryAfterMs: RETRY_AFTER_MS,
+    memoryMs: REFUSAL_MEMORY_MS,
+    maxEntries: LAST_KNOWN_GOOD_ENTRIES,
+  });
+  const usage = createUsageRecorder({
+    ...params,
+    ledger: params.usage,
+    newId,
+    flushMs: USAGE_FLUSH_MS,
+    maxRows: MAX_USAGE_ROWS,
+    maxUnsentRows: MAX_UNSENT_USAGE_ROWS,
+    tries: USAGE_TRIES,
+  });
+  return createCompletionMeter({
+    ...params,
+    askQuota,
+    usage,
+    renewMs: LEASE_RENEW_MS,
+  });
+}
+
+interface Batch {
+  id: string;
+  at: number;
+  rows: UsageRow[];
+}
+
+const HOUR_MS = 3_600_000;
+
+/** Sums up what this isolate serves and writes it in batches; see {@link createBatchedWrites}. */
+export function createUsageRecorder(params: {
+  ledger: UsageLedger;
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+  newId: () => string;
+  flushMs: number;
+  /** Of one batch. */
+  maxRows: number;
+  /** Waiting for the database. */
+  maxUnsentRows: number;
+  tries: number;
+}): UsageSink {
+  const { ledger, now, newId, maxRows, maxUnsentRows } = params;
+  let open = new Map<string, UsageRow>();
+  const writes = createBatchedWrites<Batch>({
+    ...params,
+    close,
+    write: (batch) => ledger.add(batch),
+    lane: () => 'the database',
+    size: ({ rows }) => rows.length,
+    maxUnsent: maxUnsentRows,
+    onRefused: ({ rows }, reason) => logLine('usage_not_written', { reason, rows: rows.length }),
+    onLost({ rows }) {
+      const requests = rows.reduce((sum, row) => sum + row.requests, 0);
+      logLine('usage_lost', { requests, rows: rows.length });
+    },
+  });
+
+  function note(event: UsageEvent): void {
+    const hour = Math.floor(event.at / HOUR_MS);
+    const { tenant, keyId, name, version } = event;
+    const key = `${hour} ${keyId} ${version} ${name}`;
+    let row = open.get(key);
+    if (row === undefined) {
+      if (open.size >= maxRows) close();
+      row = {
+        hour,
+        tenant,
+        keyId,
+        name,
+        version,
+        requests: 0,
+        errors: 0,
+        promptTokens: 0,
+        completionTokens: 0,
+      };
+      open.set(key, row);
+    }
+    row.requests += 1;
+    // 499: the client left, which is no failure.
+    if (event.status >= 400 && event.status !== 499) row.errors += 1;
+    row.promptTokens += event.promptTokens;
+    row.completionTokens += event.completionTokens;
+  }
+
+  function close(): void {
+    if (open.size === 0) return;
+    const rows = [...open.values()];
+    open = new Map();
+    writes.add({ id: newId(), at: now(), rows });
+  }
+
+  return {
+    recordUsage(event, keepAlive) {
+      note(event);
+      writes.flushSoon(keepAlive);
+    },
+  };
+}
+
+/** Statuses of what did not come to its end; see {@link UsageEvent}. */
+const CLIENT_LEFT = 499;
+const BROKE_OFF = 502;
+
+const UNBEGUN = { promptTokens: 0, completionTokens: 0, finish: null, firstAt: null, stalled: false };
+
+export function createCompletionMeter(params: {
+  askQuota: AskQuota;
+  usage: UsageSink;
+  now: () => number;
+  renewMs: number;
+}): CompletionMeter {
+  const { askQuota, usage, now, renewMs } = params;
+
+  return {
+    async measure({ caller, requestId, gone, takesComments, keepAlive, run, onEnd, onRefused }) {
+      const refusal = new AbortController();
+      let over: () => void = () => undefined;
+      const counted = new Promise<void>((resolve) => (over = resolve));
+      // What a client leaves is counted after it has gone, which ends all work that is not kept alive.
+      if (gone.aborted) keepAlive(counted);
+      else gone.addEventListener('abort', () => keepAlive(counted), { once: true });
+      const limited = caller.limits !== undefined || caller.tenantLimits !== undefined;
+      const asking = askQuota(caller);
+      // A refusal that is known already costs nobody anything.
+      if ('ok' in asking && !asking.ok) {
+        over();
+        onRefused?.(asking.error.error);
+        return refused(asking.error);
+      }
+      const running = run(limited ? AbortSignal.any([gone, refusal.signal]) : gone);
+      // A failure of the work is its own, but not before the quota has spoken.
+      running.catch(() => undefined);
+      const asked = await asking;
+      if (!asked.ok) {
+        over();
+        refusal.abort();
+        // A body that was called off with the request is none to cancel.
+        keepAlive(running.then(({ response }) => response.body?.cancel().catch(() => undefined)));
+        onRefused?.(asked.error.error);
+        return refused(asked.error);
+      }
+      const ticket = asked.value;
+      const stopRenewing = limited ? renewEach(ticket, renewMs) : () => undefined;
+      let ended = false;
+      const end = (served: MeteredAnswer['served'], ending: CompletionEnding) => {
+        if (ended) return;
+        ended = true;
+        over();
+        onEnd?.(ending);
+        stopRenewing();
+        const { status, promptTokens, completionTokens } = ending;
+        const counts = { status, promptTokens, completionTokens };
+        if (limited) keepAlive(ticket.settle(counts.promptTokens + counts.completionTokens));
+        if (served === null) return;
+        const { keyId, tenant } = caller;
+        usage.recordUsage({ keyId, tenant, ...served, ...counts, at: now(), requestId }, keepAlive);
+      };
+
+      let answer: MeteredAnswer;
+      try {
+        answer = await running;
+      } catch (error) {
+        const status = gone.aborted ? CLIENT_LEFT : 500;
+        end(null, { ...UNBEGUN, status, endedAt: now() });
+        throw error;
+      }
+      const { response, served, used } = answer;
+      for (const [name, value] of ticket.headers) response.headers.set(name, value);
+      const note = readUsageNote(answer.note);
+      const promptTokens = note?.promptTokens ?? 0;
+      const body = response.body as ReadableStream<Uint8Array> | null;
+      if (body === null || !isEventStream(response.headers)) {
+        const endedAt = now();
+        const left = gone.aborted && note === null ? await used?.() : undefined;
+        end(served, {
+          promptTokens: left?.tokens.promptTokens ?? promptTokens,
+          completionTokens: left?.tokens.completionTokens ?? note?.completionTokens ?? 0,
+          status: gone.aborted ? CLIENT_LEFT : response.status,
+          finish: finishOf(note),
+          ...{ firstAt: null, endedAt, stalled: false },
+        });
+        return response;
+      }
+
+      const stripper = new UsageStripper(takesComments);
+      let firstAt: number | null = null;
+      let cut: (reason: Error) => void = () => undefined;
+      let how: StreamEnd = 'whole';
+      let ending = false;
+      const endStream = (status: number) => {
+        if (ending) return;
+        ending = true;
+        const endedAt = now();
+        const last = stripper.note;
+        const seen = (tokens?: TokenCounts): CompletionEnding => ({
+          promptTokens: last?.promptTokens ?? promptTokens,
+          completionTokens: last?.completionTokens ?? stripper.events,
+          ...tokens,
+          status: last?.finish === 'left' ? CLIENT_LEFT : status,
+          finish: finishOf(last),
+          ...{ firstAt, endedAt, stalled: how === 'stalled' },
+        });
+        if (status !== CLIENT_LEFT || last !== null || used === undefined) end(served, seen());
+        // What its client has got is known in any case.
+        else keepAlive(used().then((left) => end(served, seen(left.exact ? left.tokens : undefined))));
+      };
+      const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
+        start(controller) {
+          cut = (reason) => controller.error(reason);
+        },
+        transform(chunk, controller) {
+          if (firstAt === null && hasToken(chunk)) firstAt = now();
+          for (const piece of stripper.push(chunk)) if (piece.length > 0) controller.enqueue(piece);
+        },
+        flush(controller) {
+          for (const piece of stripper.end()) controller.enqueue(piece);
+        },
+      });
+      // Not every end of a client's connection reaches the pipe (workerd#6832).
+      if (gone.aborted) endStream(CLIENT_LEFT);
+      else gone.addEventListener('abort', () => endStream(CLIENT_LEFT), { once: true });
+      void answer.ended?.then((ended) => {
+        how = ended;
+        if (how !== 'gone') return;
+        endStream(CLIENT_LEFT);
+        // What waits in the pipe for a client that does not read would hold it for ever.
+        cut(new Error('nobody reads'));
+      });
+      // An origin that notes usage does so before the end of every stream that it brings to its end.
+      const isWhole = () => how === 'whole' && (note === null || stripper.note !== null);
+      keepAlive(
+        body.pipeTo(writable).then(
+          () => endStream(isWhole() ? response.status : BROKE_OFF),
+          () => endStream(gone.aborted || stripper.note !== null ? CLIENT_LEFT : BROKE_OFF),
+        ),
+      );
+      return new Response(readable, response);
+    },
+  };
+}
+
+const refused = ({ error, headers }: Refused): Response => errorResponse(error, Object.fromEntries(headers));
+
+/** @returns what ends it. */
+function renewEach(ticket: Ticket, ms: number): () => void {
+  const timer = setInterval(() => void ticket.renew(), ms);
+  return () => clearInterval(timer);
+}
+
+interface Refused {
+  error: ApiError;
+  headers: [string, string][];
+}
+
+/** A request that passed, or that nobody counts. */
+interface Ticket {
+  headers: [string, string][];
+  /** Says that it is under way still. */
+  renew(): Promise<void>;
+  /** Ends it. */
+  settle(tokens: number): Promise<void>;
+}
+
+type Asked = Result<Ticket, Refused>;
+
+/** At once when nobody has to be asked. Never throws. */
+export type AskQuota = (caller: LimitedCaller) => Asked | Promise<Asked>;
+
+const FREE: Ticket = { headers: [], renew: async () => undefined, settle: async () => undefined };
+
+/** Refusals that stay true for a moment whoever asks; places are freed at any time. */
+const LASTING: ReadonlySet<string> = new Set(['requests', 'tokens', 'day', 'month', 'damaged']);
+
+/** What one counter said. */
+type Said = Result<QuotaDecision | null, Refused & { /** When asking again is worth it. */ afterMs: number }>;
+
+/**
+ * Asks a key's counter and its tenant's, at the same time, whether a request may pass; who has no limits is not asked
+ * about. Where one of both says no, the other one's word is taken back. A counter that does not answer lets it pass, or
+ * not, as its limits say; what passes so is not counted.
+ * @param params.quotas null = this deployment has no counters: as if none answered.
+ */
+export function createAskQuota(params: {
+  quotas: Quotas | null;
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+  newId: () => string;
+  retryAfterMs: number;
+  /** How long a refusal is repeated without asking. */
+  memoryMs: number;
+  maxEntries: number;
+}): AskQuota {
+  const { quotas, now, sleep, newId, retryAfterMs, memoryMs, maxEntries } = params;
+  /** Counter -> its last refusal, for a moment: a client that goes on asking costs neither counter nor origin. */
+  const refusals = new Map<string, { decision: QuotaDecision; limits: string; at: number; until: number }>();
+
+  function remember(counter: string, limits: KeyLimits, decision: QuotaDecision): void {
+    const { refused } = decision;
+    if (refused === null || !LASTING.has(refused.reason)) return;
+    refusals.delete(counter);
+    const at = now();
+    const until = at + Math.min(memoryMs, refused.retryAfterMs);
+    refusals.set(counter, { decision, limits: JSON.stringify(limits), at, until });
+    const oldest = refusals.keys().next();
+    if (refusals.size > maxEntries && !oldest.done) refusals.delete(oldest.value);
+  }
+
+  function remembered({ counter, limits }: Counted): QuotaDecision | null {
+    const known = refusals.get(counter);
+    if (known === undefined || now() >= known.until || known.limits !== JSON.stringify(limits)) return null;
+    const passed = now() - known.at;
+    const { refused, requests, tokens } = known.decision;
+    const later = <T extends { resetMs: number } | null>(meter: T): T =>
+      meter === null ? meter : { ...meter, resetMs: Math.max(0, meter.resetMs - passed) };
+    return {
+      refused: refused && { ...refused, retryAfterMs: refused.retryAfterMs - passed },
+      requests: later(requests),
+      tokens: later(tokens),
+    };
+  }
+
+  const say = ({ of }: Counted, decision: QuotaDecision): Said => {
+    const { refused } = decision;
+    if (refused === null) return ok(decision);
+    const headers = refusalHeaders(of, decision);
+    return err({ error: quotaError(of, refused, now()), headers, afterMs: refused.retryAfterMs });
+  };
+
+  const trouble = (keyId: string, { counter, limits }: Counted, reason: string) => {
+    logLine('quota_unavailable', {
+      ...{ key_id: keyId, counter, open: limits.onOutage !== 'refuse', reason },
+    });
+  };
+
+  async function ask(keyId: string, one: Counted, lease: string): Promise<Said> {
+    const { counter, limits } = one;
+    try {
+      if (quotas === null) throw new Error('there is no binding QUOTAS');
+      const decision = await quotas.admit(counter, { limits, lease, at: now() });
+      remember(counter, limits, decision);
+      return say(one, decision);
+    } catch (error) {
+      trouble(keyId, one, error instanceof Error ? error.message : 'unknown error');
+      if (limits.onOutage !== 'refuse') return ok(null);
+      const message = "This key's limits cannot be checked at the moment. Please try again.";
+      const refused = registryUnavailable(retryAfterMs, message);
+      return err({ error: refused, headers: [], afterMs: retryAfterMs });
+    }
+  }
+
+  function ticketOf(keyId: string, counted: readonly Counted[], lease: string): Omit<Ticket, 'headers'> {
+    const settle = async (one: Counted, tokens: number) => {
+      // Once more: it is not counted twice, and a budget should not be passed by an object that moved.
+      for (const pause of [memoryMs, null]) {
+        try {
+          return await quotas?.settle(one.counter, { lease, tokens, at: now() });
+        } catch (error) {
+          if (pause === null) trouble(keyId, one, String(error));
+          else await sleep(pause);
+        }
+      }
+    };
+    const renew = (one: Counted) =>
+      quotas
+        ?.renew(one.counter, { lease, at: now() })
+        .catch((error: unknown) => trouble(keyId, one, String(error)));
+    return {
+      renew: async () => void (await Promise.all(counted.map(renew))),
+      settle: async (tokens) => void (await Promise.all(counted.map((one) => settle(one, tokens)))),
+    };
+  }
+
+  async function askAll(keyId: string, counted: readonly Counted[]): Promise<Asked> {
+    const lease = newId();
+    const said = await Promise.all(counted.map((one) => ask(keyId, one, lease)));
+    const refused = said.flatMap((one) => (one.ok ? [] : [one.error]));
+    const [longest] = refused.sort((a, b) => b.afterMs - a.afterMs);
+    if (longest === undefined)
+      return ok({
+        headers: quotaHeaders(said.flatMap((one) => (one.ok && one.value !== null ? [one.value] : []))),
+        ...ticketOf(keyId, counted, lease),
+      });
+    const passed = counted.filter((_, i) => said[i]?.ok);
+    await Promise.all(
+      passed.map((one) =>
+        quotas
+          ?.undo(one.counter, { lease, at: now() })
+          .catch((error: unknown) => trouble(keyId, one, String(error))),
+      ),
+    );
+    return err({ error: longest.error, headers: longest.headers });
+  }
+
+  return (caller) => {
+    const counted = countersOf(caller);
+    if (counted.length === 0) return ok(FREE);
+    for (const one of counted) {
+      const last = remembered(one);
+      const known = last === null ? null : say(one, last);
+      if (known !== null && !known.ok) return err({ error: known.error.error, headers: known.error.headers });
+    }
+    return askAll(caller.keyId, counted);
+  };
+}
+
+/** As OpenAI writes durations: `120ms`, `1s`, `1m0.5s`. */
+export function duration(ms: number): string {
+  if (ms < 1_000) return `${Math.ceil(ms)}ms`;
+  const seconds = Math.ceil(ms / 100) / 10;
+  const minutes = Math.floor(seconds / 60);
+  const rest = Number((seconds - minutes * 60).toFixed(1));
+  return minutes === 0 ? `${rest}s` : `${minutes}m${rest}s`;
+}
+
+/** @returns the one that ends first; the key's, which comes first, where both have as much left. */
+const tightest = (meters: readonly (QuotaMeter | null)[]): QuotaMeter | null =>
+  meters.reduce(
+    (least, one) => (one !== null && (least === null || one.remaining < least.remaining) ? one : least),
+    null,
+  );
+
+/** `x-ratelimit-*`: of the key's limits and the tenant's the ones of which less is left. */
+function quotaHeaders(decisions: readonly QuotaDecision[]): [string, string][] {
+  const of = (what: 'requests' | 'tokens'): [string, string][] => {
+    const meter = tightest(decisions.map((decision) => decision[what]));
+    if (meter === null) return [];
+    return [
+      [`x-ratelimit-limit-${what}`, String(meter.limit)],
+      [`x-ratelimit-remaining-${what}`, String(meter.remaining)],
+      [`x-ratelimit-reset-${what}`, duration(meter.resetMs)],
+    ];
+  };
+  return [...of('requests'), ...of('tokens')];
+}
+
+/** Those of the limits that said no, and whose they are. */
+const refusalHeaders = (of: LimitOf, decision: QuotaDecision): [string, string][] => [
+  ...quotaHeaders([decision]),
+  ['x-graft-limited-by', of],
+];
+
+const WORDS: Record<Exclude<QuotaReason, 'day' | 'month' | 'damaged'>, (limit: number) => string> = {
+  requests: (limit) => `${limit} requests per minute`,
+  tokens: (limit) => `${limit} tokens per minute`,
+  concurrent: (limit) => `${limit} requests at the same time`,
+};
+
+const WHOSE: Record<LimitOf, { budget: string; are: string }> = {
+  key: { budget: "This key's budget", are: 'This key is' },
+  tenant: {
+    budget: "The tenant's budget, for all of its keys,",
+    are: 'All keys of this tenant together are',
+  },
+};
+
+/** @param of whose limits. @param at unix ms. */
+function quotaError(of: LimitOf, refused: NonNullable<QuotaDecision['refused']>, at: number): ApiError {
+  const { reason, limit, retryAfterMs } = refused;
+  const { budget, are } = WHOSE[of];
+  if (reason === 'damaged')
+    return {
+      code: 'quota_damaged',
+      message: `What this ${of} has used cannot be read, so nothing more passes until the operator resets it: graft limits reset.`,
+    };
+  if (reason === 'day' || reason === 'month')
+    return {
+      code: 'insufficient_quota',
+      message: `${budget} of ${limit} tokens per ${reason} is used up. It is renewed on ${new Date(at + retryAfterMs).toISOString()}; ask for a larger one if you cannot wait.`,
+    };
+  return {
+    code: 'rate_limit_exceeded',
+    message: `${are} limited to ${WORDS[reason](limit)}. Please try again in ${duration(retryAfterMs)}.`,
+    retryAfterMs: Math.ceil(retryAfterMs),
+  };
+}

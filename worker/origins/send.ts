@@ -1,0 +1,579 @@
+/**
+ * Sends a completion to origins until one begins to answer, brings it the adapters it lacks, and notices one that
+ * hangs.
+ */
+import {
+  ANSWER_PARAMETER,
+  ASK_PARAMETER,
+  COLD_HEADER,
+  err,
+  LOAD_HEADER,
+  ok,
+  sha256Hex,
+  type AdapterManifest,
+  type ApiError,
+  type ChainEntry,
+  type OriginRequest,
+  type Result,
+  type Traceparent,
+  USAGE_HEADER,
+  nextTraceparent,
+  pathForBase,
+} from '../../protocol/index.ts';
+import { baseUnserved, originUnavailable, adapterUnavailable } from '../errors.ts';
+import {
+  DEADLINE_GRACE_MS,
+  LOAD_BUDGET_MS,
+  MAX_SILENCED_ORIGINS,
+  MAX_SILENCING_REQUESTS,
+  MAX_TOO_SMALL,
+  SIGNATURE_EJECT_MS,
+  SILENCE_MEMORY_MS,
+  MAX_LOAD_WAIT_MS,
+} from './limits.ts';
+import { logLine } from '../log.ts';
+import type { OriginHealth, Routing } from './routing.ts';
+import { createDeliver } from './stream.ts';
+import type { Pools, Origin } from './choose-origin.ts';
+import type { UsageQuestion } from './ask-origins.ts';
+import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
+import { z } from 'zod';
+import { type OriginFetch, readOriginText } from './signed-fetch.ts';
+import type { Transfers } from './transfers.ts';
+
+export interface CompletionCall {
+  path:
+    | '/v1/chat/completions'
+    | '/v1/completions'
+    | '/v1/responses'
+    | '/v1/messages'
+    | '/v1/messages/count_tokens'
+    | '/v1/responses/input_tokens'
+    | '/v1/embeddings'
+    | '/tokenize'
+    | '/detokenize';
+  /** The client's request, validated. */
+  request: Record<string, unknown>;
+  model: string;
+  /** null = the base model. */
+  manifest: AdapterManifest | null;
+  /** Id of the base, where there is no manifest; null or absent = the default one. */
+  base?: string | null;
+  /** What is run, when it is not the manifest's chain alone. */
+  chain?: readonly ChainEntry[];
+  tenant: string;
+  requestId: string;
+  /** The trace that the client says it belongs to. */
+  parent?: Traceparent | null;
+  /** Aborts when the client has gone. */
+  signal: AbortSignal;
+  /** Lets work go on after the response. */
+  keepAlive: (work: Promise<unknown>) => void;
+  /** What the answer's id is to end with; the origin's own choice unless given. */
+  answerText?: string;
+  /** Hears that the request waits for an adapter which is brought to the origin, or read into its memory. */
+  onCold?: () => void;
+  /** Hears that an origin fell silent under it. */
+  onSilenced?: () => void;
+  /** Hears of each origin that it is sent to, the next one only after the one before. */
+  onAsked?: (asked: AskedOrigin) => void;
+}
+
+export interface AskedOrigin {
+  /** What the request used there, once its client has left it; null when the origin does not say. Never throws. */
+  used(): Promise<TokenCounts | null>;
+}
+
+export interface Served {
+  /** Its body has not been read; also when the origin refuses the request. */
+  response: Response;
+  /** Of a stream: how it ended, when it has; null for anything else. */
+  ended: Promise<StreamEnd> | null;
+  origin: Origin;
+  /** Of the error that the origin refuses the request with; null when it does not. */
+  refused: string | null;
+  /** Ids of the origins that were asked before and could not serve. */
+  tried: string[];
+}
+
+type Judgement =
+  | { kind: 'serve'; response: Response; refused?: string }
+  /** Nothing has been sent to the client yet, so another origin can be asked. */
+  | {
+      kind: 'next';
+      error: ApiError;
+      /** Told to the client when no other does better. */
+      told?: { response: Response; refused: string };
+      /** It has too little for the request, and others may have more. */
+      tooSmall?: boolean;
+    }
+  | { kind: 'stop'; error: ApiError };
+
+/** Statuses of an origin that are about the client's request, and so are the client's to see. */
+const PASSED_ON = new Set([400, 404, 413, 422, 429, 500, 503]);
+/** Of Cloudflare, when an origin behind it has said nothing for 100 s: a whole answer that takes longer. */
+const PROXY_TIMEOUT = 524;
+/** When to come back, and what was counted before the refusal. */
+const RETOLD_HEADERS = ['retry-after', 'retry-after-ms', 'x-should-retry', USAGE_HEADER];
+
+const deadline = (budgetMs: number): ApiError => ({
+  code: 'deadline_exceeded',
+  message: `The request took longer than ${budgetMs / 1000} s.`,
+});
+
+const stopped = (): ApiError => ({
+  code: 'origin_stopped',
+  message: `An origin stopped answering while it served this request, and so did the next one. It is sent to no other one for ${SILENCE_MEMORY_MS / 60_000} minutes.`,
+});
+
+/**
+ * The requests under which origins fell silent: what stops one would stop them all, one after the other. A request is
+ * its tenant, its path and its body.
+ */
+function createSilences(now: () => number) {
+  const found = new Map<string, { origins: number; until: number }>();
+  const keyOf = ({ tenant, path, request }: CompletionCall): Promise<string> =>
+    sha256Hex(JSON.stringify([tenant, path, request]));
+  const timesOf = (key: string): number => {
+    const known = found.get(key);
+    return known === undefined || known.until <= now() ? 0 : known.origins;
+  };
+  return {
+    async isKnown(call: CompletionCall): Promise<boolean> {
+      // Nothing is hashed while every origin answers.
+      return found.size > 0 && timesOf(await keyOf(call)) >= MAX_SILENCED_ORIGINS;
+    },
+    /** @returns how many origins fell silent under it, this one too. */
+    async note(call: CompletionCall): Promise<number> {
+      const key = await keyOf(call);
+      const origins = timesOf(key) + 1;
+      found.delete(key);
+      found.set(key, { origins, until: now() + SILENCE_MEMORY_MS });
+      const [oldest] = found.keys();
+      if (found.size > MAX_SILENCING_REQUESTS && oldest !== undefined) found.delete(oldest);
+      return origins;
+    },
+    /** An origin answered it: the one before was lost by itself. */
+    async clear(call: CompletionCall): Promise<void> {
+      found.delete(await keyOf(call));
+    },
+  };
+}
+
+/** Sends completions to the origins of their base: to the next one when one cannot serve, before the first byte. */
+export function createComplete(params: {
+  pools: Pools;
+  health: OriginHealth;
+  routing: Routing;
+  watch: Watch;
+  now: () => number;
+  askUsage: UsageQuestion;
+  /** How long an origin may take for a request. */
+  budgetMs: number;
+}) {
+  const { pools, health, routing, watch, now, askUsage, budgetMs } = params;
+  const deliver = createDeliver({ health, now });
+  const silences = createSilences(now);
+
+  function judge(origin: Origin, exchanged: Exchanged, call: CompletionCall): Judgement {
+    switch (exchanged.kind) {
+      case 'answered': {
+        const { response } = exchanged;
+        const type = response.headers.get('content-type') ?? '';
+        if (!/^(application\/json|text\/event-stream)\b/.test(type)) {
+          response.body?.cancel().catch(() => undefined);
+          return odd(origin, { status: response.status, reason: 'neither JSON nor events' });
+        }
+        health.answered(origin, response.headers.get(LOAD_HEADER));
+        if (response.headers.has(COLD_HEADER)) call.onCold?.();
+        return { kind: 'serve', response };
+      }
+      case 'refused':
+        return judgeRefusal(origin, exchanged);
+      case 'failed': {
+        const { error } = exchanged;
+        // A store that does not answer would not answer for the next origin either.
+        return { kind: error.code === 'registry_unavailable' ? 'stop' : 'next', error };
+      }
+      case 'unreachable':
+        if (call.signal.aborted) return { kind: 'stop', error: exchanged.error };
+        health.failed(origin);
+        routing.lost(origin);
+        return { kind: 'next', error: exchanged.error };
+    }
+  }
+
+  /** The origin's own words about the request go to the client; its quarrels with us (401, a proxy's page) do not. */
+  function judgeRefusal(origin: Origin, refused: Extract<Exchanged, { kind: 'refused' }>): Judgement {
+    const { response, text, refusal } = refused;
+    const { status } = response;
+    if (refusal === null && status === PROXY_TIMEOUT) return tooLongForProxy(origin);
+    if (refusal === null) return odd(origin, { status, reason: 'not an answer of an origin' });
+    if (refusal.code === 'invalid_signature') return refusedSignature(origin, refusal);
+    if (refusal.code === 'origin_unavailable') {
+      logLine('origin_not_serving', { origin: origin.id, reason: refusal.message }, 'info');
+      health.failed(origin, Number(response.headers.get('retry-after-ms') ?? 0) || 0);
+      return { kind: 'next', error: originUnavailable() };
+    }
+    if (!PASSED_ON.has(status)) return odd(origin, { status, reason: refusal.code });
+    health.answered(origin, response.headers.get(LOAD_HEADER));
+    const told = retold(response, text);
+    // Without a time to come back it never fits this origin: it has fewer rows than others, or takes lower ranks.
+    const tooSmall =
+      (refusal.code === 'queue_full' && !response.headers.has('retry-after')) ||
+      refusal.reason === 'rank_sum_exceeded';
+    if (refusal.code !== 'queue_full' && !tooSmall)
+      return { kind: 'serve', response: told, refused: refusal.code };
+    if (!tooSmall) health.full(origin);
+    return {
+      kind: 'next',
+      error: originUnavailable(),
+      told: { response: told, refused: refusal.code },
+      tooSmall,
+    };
+  }
+
+  function odd(origin: Origin, fields: { status: number; reason: string }): Judgement {
+    logLine('odd_origin_answer', { origin: origin.id, ...fields });
+    health.failed(origin);
+    return { kind: 'next', error: originUnavailable() };
+  }
+
+  /** It would take as long elsewhere. */
+  function tooLongForProxy(origin: Origin): Judgement {
+    logLine('odd_origin_answer', {
+      origin: origin.id,
+      status: PROXY_TIMEOUT,
+      reason: 'a proxy did not wait for it',
+    });
+    const message = 'The answer took longer than a proxy before the model server waits. Ask for a stream.';
+    return { kind: 'stop', error: { code: 'deadline_exceeded', message } };
+  }
+
+  function refusedSignature(origin: Origin, { message, reason }: Refusal): Judgement {
+    logLine('origin_refused_signature', { origin: origin.id, reason, message });
+    // A stamp from before its start is over in a moment; keys, ids and clocks need somebody.
+    health.failed(origin, reason === 'before_start' ? 0 : SIGNATURE_EJECT_MS);
+    return { kind: 'next', error: originUnavailable() };
+  }
+
+  return async (call: CompletionCall): Promise<Result<Served, ApiError>> => {
+    const started = now();
+    const base = call.manifest?.base.id ?? call.base ?? null;
+    const origins = pools.of(base);
+    if (origins.length === 0) return err(baseUnserved(base ?? '', pools.declared ?? []));
+    if (await silences.isKnown(call)) return err(stopped());
+    const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
+    const budget = AbortSignal.any([call.signal, AbortSignal.timeout(budgetMs + DEADLINE_GRACE_MS)]);
+    const askId = crypto.randomUUID();
+    const exchangeCall: ExchangeCall = {
+      path: pathOf(call, askId),
+      chain,
+      requestId: call.requestId,
+      parent: call.parent ?? null,
+      loadUntil: started + LOAD_BUDGET_MS,
+      body: (): OriginRequest => ({
+        request: call.request,
+        graft: {
+          chain,
+          tenant: call.tenant,
+          budget_ms: Math.max(1, budgetMs - (now() - started)),
+          request_id: call.requestId,
+          model: call.model,
+        },
+      }),
+      signal: () => budget,
+      gone: call.signal,
+      keepAlive: call.keepAlive,
+      ...(call.onCold === undefined ? {} : { onCold: call.onCold }),
+    };
+    // With one origin there is nothing to choose: it gets every request.
+    if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(watch.probe(origin));
+    const route = routing.choose({ ...call, name: call.manifest?.name ?? null }, { origins, chain });
+    const tried: string[] = [];
+    let tooSmall = 0;
+    let silenced = false;
+    let failure: ApiError | null = null;
+    let refusal: Served | null = null;
+    for (const origin of route.order) {
+      const lease = route.start(origin);
+      call.onAsked?.({ used: () => askUsage(origin, askId, call.requestId) });
+      const exchanged = await watch.exchange(origin, exchangeCall);
+      const judged = judge(origin, exchanged, call);
+      if (judged.kind === 'serve' && silenced) await silences.clear(call);
+      if (judged.kind === 'serve' && judged.response.ok) route.served(origin);
+      if (judged.kind === 'serve')
+        return ok({
+          ...deliver({ origin, response: judged.response, lease, call }),
+          ...{ origin, tried, refused: judged.refused ?? null },
+        });
+      lease.end();
+      failure = judged.error;
+      if (now() - started >= budgetMs) return err(deadline(budgetMs));
+      if (judged.kind === 'stop') break;
+      if (judged.told !== undefined) refusal ??= { ...judged.told, ended: null, origin, tried: [...tried] };
+      if (judged.tooSmall === true && ++tooSmall === MAX_TOO_SMALL) break;
+      tried.push(origin.id);
+      if (exchanged.kind !== 'unreachable' || exchanged.hangs !== true) continue;
+      silenced = true;
+      call.onSilenced?.();
+      if ((await silences.note(call)) < MAX_SILENCED_ORIGINS) continue;
+      logLine('request_stops_origins', {
+        request_id: call.requestId,
+        tenant: call.tenant,
+        origin: origin.id,
+      });
+      return err(stopped());
+    }
+    return refusal === null ? err(failure ?? originUnavailable()) : ok(refusal);
+  };
+}
+
+/** In the path, which is signed: an origin of before passes over what it does not know there, and not in the body. */
+function pathOf({ path, onAsked, answerText }: CompletionCall, askId: string): string {
+  const parameters = [
+    ...(onAsked === undefined ? [] : [`${ASK_PARAMETER}=${askId}`]),
+    ...(answerText === undefined ? [] : [`${ANSWER_PARAMETER}=${answerText}`]),
+  ];
+  return parameters.length === 0 ? path : `${path}?${parameters.join('&')}`;
+}
+
+function retold(response: Response, text: string): Response {
+  const headers = new Headers({ 'content-type': 'application/json' });
+  for (const name of RETOLD_HEADERS) {
+    const value = response.headers.get(name);
+    if (value !== null) headers.set(name, value);
+  }
+  return new Response(text, { status: response.status, headers });
+}
+
+/** How often one request brings the same adapter to an origin that loses it again at once. */
+const MAX_TRANSFERS = 2;
+
+const OriginError = z.object({
+  error: z.object({
+    message: z.string(),
+    code: z.string(),
+    param: z.string().nullish(),
+    reason: z.string().optional(),
+    missing: z.array(z.string()).optional(),
+  }),
+});
+/** An origin's own words about a request. */
+type Refusal = z.infer<typeof OriginError>['error'];
+
+/** An adapter that the origin lacked. */
+export interface BroughtFile {
+  digest: string;
+  /** Sent for it here; 0 when another request of this isolate sent it. */
+  bytes: number;
+  ms: number;
+}
+
+interface ExchangeCall {
+  path: string;
+  /** All that the origin needs for it; only these are brought to it. */
+  chain: readonly ChainEntry[];
+  requestId?: string;
+  /** The trace that it belongs to; each try is a span of its own. */
+  parent?: Traceparent | null;
+  /** Until when adapters may be on their way, unix ms; {@link LOAD_BUDGET_MS} from now unless given. */
+  loadUntil?: number;
+  /** Hears of each adapter that was brought. */
+  onBrought?: (brought: BroughtFile) => void;
+  /** Hears, before it does, that the request waits for an adapter that the origin lacks or is being sent. */
+  onCold?: () => void;
+  /** Made anew for each try. */
+  body: () => object;
+  /** For each try. */
+  signal: () => AbortSignal;
+  /** Aborts when the client has gone. */
+  gone: AbortSignal;
+  keepAlive: (work: Promise<unknown>) => void;
+}
+
+export type Exchanged =
+  /** The body has not been read. */
+  | { kind: 'answered'; response: Response }
+  /** `refusal` is null when something else than an origin seems to have answered. */
+  | { kind: 'refused'; response: Response; text: string; refusal: Refusal | null }
+  /** What it lacks cannot be brought to it. */
+  | { kind: 'failed'; error: ApiError }
+  /** It is not there. */
+  | {
+      kind: 'unreachable';
+      error: ApiError;
+      reason: string;
+      /** It gives no sign of life. */ hangs?: boolean;
+    };
+
+const cannotLoad = (): ApiError =>
+  adapterUnavailable('The adapter could not be loaded in time. Please try again.');
+
+/** Sends a request to one origin, and what it needs of the chain when it says so, until it answers. */
+export function createExchange(params: {
+  send: OriginFetch;
+  transfers: Transfers;
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+}) {
+  const { send, transfers, now, sleep } = params;
+
+  async function bringAll(
+    origin: Origin,
+    missing: readonly string[],
+    state: Pick<ExchangeCall, 'chain' | 'keepAlive' | 'onBrought'> & {
+      brought: Map<string, number>;
+      loadUntil: number;
+    },
+  ): Promise<Result<null, ApiError>> {
+    // Only what the request named and its sender may use: an origin cannot ask for others' adapters.
+    const wanted = [...new Set(missing)].filter((digest) =>
+      state.chain.some((member) => member.digest === digest),
+    );
+    const tooOften = wanted.some((digest) => (state.brought.get(digest) ?? 0) >= MAX_TRANSFERS);
+    if (wanted.length === 0 || tooOften || now() >= state.loadUntil) return err(cannotLoad());
+    for (const digest of wanted) state.brought.set(digest, (state.brought.get(digest) ?? 0) + 1);
+    const results = await Promise.all(
+      wanted.map(async (digest): Promise<Result<null, ApiError>> => {
+        const since = now();
+        const { loadUntil, keepAlive } = state;
+        const sent = await transfers.bring(origin, digest, { until: loadUntil, keepAlive });
+        if (!sent.ok) return sent;
+        state.onBrought?.({ digest, bytes: sent.value, ms: now() - since });
+        return ok(null);
+      }),
+    );
+    return results.find((result) => !result.ok) ?? ok(null);
+  }
+
+  async function waitForLoad(response: Response, until: number): Promise<Result<null, ApiError>> {
+    const asked = Number(response.headers.get('retry-after-ms') ?? 100);
+    const wait = Math.min(Math.max(Number.isFinite(asked) ? asked : 100, 5), MAX_LOAD_WAIT_MS);
+    if (now() + wait > until) return err(cannotLoad());
+    await sleep(wait);
+    return ok(null);
+  }
+
+  return async (origin: Origin, call: ExchangeCall): Promise<Exchanged> => {
+    const { gone, requestId, parent = null } = call;
+    const path = pathForBase(call.path, origin.base ?? null);
+    const loadUntil = call.loadUntil ?? now() + LOAD_BUDGET_MS;
+    const brought = new Map<string, number>();
+    for (;;) {
+      const sent = await send(origin, {
+        method: 'POST',
+        path,
+        body: JSON.stringify(call.body()),
+        signal: call.signal(),
+        ...(requestId === undefined ? {} : { requestId }),
+        ...(parent === null ? {} : { traceparent: nextTraceparent(parent) }),
+      });
+      if (!sent.ok) {
+        const { reason } = sent.error;
+        if (!gone.aborted)
+          logLine('origin_unreachable', { origin: origin.id, request_id: requestId, reason });
+        return { kind: 'unreachable', error: originUnavailable(), reason };
+      }
+      const response = sent.value;
+      if (response.ok) return { kind: 'answered', response };
+      const text = await textOf(response);
+      const refusal = parseRefusal(text);
+      if (response.status !== 409 || refusal === null) return { kind: 'refused', response, text, refusal };
+      call.onCold?.();
+      const waited =
+        refusal.code === 'adapter_missing'
+          ? await bringAll(origin, refusal.missing ?? [], { ...call, brought, loadUntil })
+          : await waitForLoad(response, loadUntil);
+      if (!waited.ok) return { kind: 'failed', error: waited.error };
+      if (gone.aborted) return { kind: 'failed', error: originUnavailable() };
+    }
+  };
+}
+
+export type Exchange = ReturnType<typeof createExchange>;
+
+/** @returns '' when the connection breaks, or the answer does not end. */
+export const textOf = async (response: Response): Promise<string> =>
+  (await readOriginText(response).catch(() => null)) ?? '';
+
+/** @returns null for what is no origin's. */
+export function parseRefusal(text: string): Refusal | null {
+  try {
+    const parsed = OriginError.safeParse(JSON.parse(text));
+    return parsed.success ? parsed.data.error : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Finds out by small questions which origins live, so that no request has to hang to tell. */
+export function createWatch(params: {
+  health: OriginHealth;
+  exchange: Exchange;
+  send: OriginFetch;
+  now: () => number;
+  /** After this long without headers an origin must give a sign of life within `pulseMs`. */
+  patienceMs: number;
+  pulseMs: number;
+}) {
+  const { health, exchange, send, now, patienceMs, pulseMs } = params;
+
+  const ask = (origin: Origin) =>
+    send(origin, {
+      method: 'GET',
+      path: pathForBase('/base', origin.base ?? null),
+      signal: AbortSignal.timeout(pulseMs),
+    });
+
+  /**
+   * An origin that is overloaded answers others, or goes on with their streams, and needs no more questions.
+   * @param since unix ms, from when on anything that came counts.
+   */
+  async function isAlive(origin: Origin, since: number): Promise<boolean> {
+    if (health.heardSince(origin, since)) return true;
+    const answer = await ask(origin);
+    if (answer.ok) await answer.value.body?.cancel();
+    return answer.ok || health.heardSince(origin, since);
+  }
+
+  return {
+    /** Half-open: a question decides whether the origin gets requests again, not somebody's request. */
+    async probe(origin: Origin): Promise<void> {
+      const answer = await ask(origin);
+      const response = answer.ok ? answer.value : null;
+      await response?.body?.cancel();
+      if (response?.ok === true) health.answered(origin, response.headers.get(LOAD_HEADER));
+      else health.failed(origin, response?.status === 401 ? SIGNATURE_EJECT_MS : 0);
+    },
+
+    /** An origin that hangs is found out by a question, since a whole answer may take minutes. */
+    async exchange(origin: Origin, call: ExchangeCall): Promise<Exchanged> {
+      const dead = new AbortController();
+      const signal = () => AbortSignal.any([call.signal(), dead.signal]);
+      const asked = exchange(origin, { ...call, signal });
+      for (let since = now(); ; since = now()) {
+        const exchanged = await within(asked, patienceMs);
+        if (exchanged !== null) return exchanged;
+        if (await isAlive(origin, since)) continue;
+        const reason = `no sign of life for ${(patienceMs + pulseMs) / 1000} s`;
+        dead.abort(new Error(reason));
+        return { kind: 'unreachable', error: originUnavailable(), reason, hangs: true };
+      }
+    },
+  };
+}
+
+type Watch = ReturnType<typeof createWatch>;
+
+/** @returns null when it takes longer. */
+async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
+  let give: (late: null) => void = () => undefined;
+  const late = new Promise<null>((resolve) => (give = resolve));
+  const timer = setTimeout(() => give(null), ms);
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

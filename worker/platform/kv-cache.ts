@@ -1,0 +1,374 @@
+/**
+ * Sealed values in KV, and the memories in front of them: the last moment, the last known good, and what the system of
+ * record says where KV has nothing.
+ */
+import { type BulkIndex, type Index, type Lookup, StoreUnavailable } from './ports.ts';
+import { withTimeout, type WritePacing, putPaced, type KvNamespace } from './store-calls.ts';
+import { logLine } from '../log.ts';
+import { z } from 'zod';
+import { toHex } from '../../protocol/index.ts';
+
+export interface Forgetful {
+  /** The next read of the key asks again; call it when the key was written here. */
+  forget(key: string): void;
+  /** Of all keys; for what was written under keys that are not known here. */
+  forgetAll(): void;
+}
+
+export interface ShortMemory<T> extends Index<T>, Forgetful {}
+interface BulkShortMemory<T> extends BulkIndex<T>, Forgetful {}
+
+interface ShortMemoryOptions {
+  ttlMs: number;
+  maxEntries: number;
+  now: () => number;
+  /**
+   * Also what is not there is remembered, apart and as many: else a name that may not be used could be told from one
+   * that is missing by the read that it saves.
+   */
+  absences?: boolean;
+}
+
+/**
+ * Gives a value again that the index gave a moment ago, so that a hot key or name costs no read: a KV read takes most of
+ * what the edge adds to a request. What is written through this isolate is seen at once; what others write, `ttlMs`
+ * later than KV itself shows it. Never remembers trouble or a stale value, and an absence only where asked to.
+ */
+export function withShortMemory<T>(index: BulkIndex<T>, options: ShortMemoryOptions): BulkShortMemory<T>;
+export function withShortMemory<T>(index: Index<T>, options: ShortMemoryOptions): ShortMemory<T>;
+export function withShortMemory<T>(
+  index: Index<T> | BulkIndex<T>,
+  options: ShortMemoryOptions,
+): ShortMemory<T> | BulkShortMemory<T> {
+  const { ttlMs, maxEntries, now, absences = false } = options;
+  type Fresh = Map<string, { lookup: Lookup<T>; until: number }>;
+  const found: Fresh = new Map();
+  const missing: Fresh = new Map();
+  /** A read that began before a write may return what was there before it, and is not remembered. */
+  let writes = 0;
+
+  const recall = (key: string): Lookup<T> | null => {
+    const known = found.get(key) ?? missing.get(key);
+    return known !== undefined && now() < known.until ? known.lookup : null;
+  };
+
+  /** @param before count of writes when the read began. */
+  const remember = (key: string, lookup: Lookup<T>, before: number) => {
+    found.delete(key);
+    missing.delete(key);
+    if (writes !== before || lookup.state === 'trouble') return;
+    if (lookup.state === 'found' ? lookup.stale : !absences) return;
+    const fresh = lookup.state === 'found' ? found : missing;
+    fresh.set(key, { lookup, until: now() + ttlMs });
+    const oldest = fresh.keys().next();
+    if (fresh.size > maxEntries && !oldest.done) fresh.delete(oldest.value);
+  };
+
+  const memory: ShortMemory<T> = {
+    forget(key) {
+      writes += 1;
+      found.delete(key);
+      missing.delete(key);
+    },
+    forgetAll() {
+      writes += 1;
+      found.clear();
+      missing.clear();
+    },
+    async get(key) {
+      const known = recall(key);
+      if (known !== null) return known;
+      const before = writes;
+      const lookup = await index.get(key);
+      remember(key, lookup, before);
+      return lookup;
+    },
+  };
+  if (!('getMany' in index)) return memory;
+  return {
+    ...memory,
+    async getMany(keys) {
+      const known = keys.map(recall);
+      const wanted = keys.filter((_, i) => known[i] === null);
+      const before = writes;
+      const read = wanted.length === 0 ? [] : await index.getMany(wanted);
+      for (const [i, key] of wanted.entries()) remember(key, read[i] as Lookup<T>, before);
+      return known.map((lookup) => lookup ?? (read.shift() as Lookup<T>));
+    },
+  };
+}
+
+interface LastKnownGoodOptions {
+  timeoutMs: number;
+  maxAgeMs: number;
+  maxEntries: number;
+  retryAfterMs: number;
+  now: () => number;
+}
+
+/**
+ * Remembers what an index last said and gives it, marked stale, when the index is in trouble: it throws, hangs, answers
+ * garbage, or has forgotten a key that it knew (absence after presence is KV losing sight, since keys leave by a
+ * tombstone). Never consulted while the index answers, so that a change is seen at the next read.
+ */
+export function withLastKnownGood<T>(index: BulkIndex<T>, options: LastKnownGoodOptions): BulkIndex<T>;
+export function withLastKnownGood<T>(index: Index<T>, options: LastKnownGoodOptions): Index<T>;
+export function withLastKnownGood<T>(
+  index: Index<T> | BulkIndex<T>,
+  options: LastKnownGoodOptions,
+): BulkIndex<T> | Index<T> {
+  const { timeoutMs, maxAgeMs, maxEntries, retryAfterMs, now } = options;
+  const known = new Map<string, { value: T; at: number }>();
+
+  const ask = async <A>(question: () => Promise<A>, otherwise: (trouble: Lookup<T>) => A): Promise<A> => {
+    try {
+      return await withTimeout(question(), timeoutMs);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : 'unknown error';
+      return otherwise({ state: 'trouble', reason, retryAfterMs });
+    }
+  };
+
+  const remember = (key: string, value: T) => {
+    known.delete(key);
+    known.set(key, { value, at: now() });
+    if (known.size <= maxEntries) return;
+    const oldest = known.keys().next();
+    if (!oldest.done) known.delete(oldest.value);
+  };
+
+  const settle = (key: string, lookup: Lookup<T>): Lookup<T> => {
+    if (lookup.state === 'found') remember(key, lookup.value);
+    else if (lookup.state === 'gone') known.delete(key);
+    else {
+      const last = known.get(key);
+      if (last !== undefined && now() - last.at <= maxAgeMs)
+        return { state: 'found', value: last.value, stale: true };
+    }
+    return lookup;
+  };
+
+  const get = async (key: string) =>
+    settle(
+      key,
+      await ask(
+        () => index.get(key),
+        (trouble) => trouble,
+      ),
+    );
+  if (!('getMany' in index)) return { get };
+  return {
+    get,
+    async getMany(keys) {
+      const lookups = await ask(
+        () => index.getMany(keys),
+        (trouble) => keys.map(() => trouble),
+      );
+      return lookups.map((lookup, i) => settle(keys[i] as string, lookup));
+    },
+  };
+}
+
+const SECOND_MS = 1_000;
+
+/**
+ * Asks the system of record when an index has nothing: KV remembers for a while that there was nothing, and may wrongly
+ * say so, and nobody is to be denied for that. When the system of record does not answer, or has been asked too often,
+ * the index's word stands.
+ * @param params.ask throws StoreUnavailable.
+ * @param params.perSecond questions: whoever makes keys up must not be able to keep the system of record busy.
+ */
+export function withSecondOpinion<T>(
+  index: Index<T>,
+  params: { ask: (key: string) => Promise<Lookup<T>>; perSecond: number; now: () => number },
+): Index<T> {
+  const { ask, perSecond, now } = params;
+  let since = -Infinity;
+  let asked = 0;
+
+  const mayAsk = (): boolean => {
+    if (now() - since >= SECOND_MS) {
+      since = now();
+      asked = 0;
+    }
+    asked += 1;
+    return asked <= perSecond;
+  };
+
+  return {
+    async get(key) {
+      const lookup = await index.get(key);
+      if (lookup.state !== 'absent' || !mayAsk()) return lookup;
+      try {
+        return await ask(key);
+      } catch (error) {
+        if (!(error instanceof StoreUnavailable)) throw error;
+        logLine('absence_unconfirmed', { reason: error.message });
+        return lookup;
+      }
+    },
+  };
+}
+
+/**
+ * Values that decide who may do what are sealed: `<HMAC-SHA-256, hex>\n<JSON>`, the MAC over
+ * `graft-kv-v1\n<KV key>\n<JSON>`. Whoever can write KV, but has not the secret, can neither make a value nor move one
+ * to another key; an old genuine value of the same key can be put back.
+ */
+
+export interface Sealer {
+  seal(key: string, value: unknown): Promise<string>;
+  /** @returns the value, or null when the text was not sealed for this key. */
+  open(key: string, text: string): Promise<{ value: unknown } | null>;
+}
+
+const MAC_DIGITS = 64;
+
+type MacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
+
+const importOnce = (secret: Uint8Array<ArrayBuffer>): (() => Promise<MacKey>) => {
+  let imported: MacKey | undefined;
+  return async () =>
+    (imported ??= await crypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, [
+      'sign',
+      'verify',
+    ]));
+};
+
+/**
+ * @param secret at least 32 random bytes; seals and opens.
+ * @param accepted secrets that open as well: the one before, or the one to come, while they are rotated.
+ */
+export function createSealer(
+  secret: Uint8Array<ArrayBuffer>,
+  accepted: readonly Uint8Array<ArrayBuffer>[] = [],
+): Sealer {
+  const macKey = importOnce(secret);
+  const openers = [macKey, ...accepted.map(importOnce)];
+  const message = (key: string, json: string) => new TextEncoder().encode(`graft-kv-v1\n${key}\n${json}`);
+  return {
+    async seal(key, value) {
+      const json = JSON.stringify(value);
+      return `${toHex(await crypto.subtle.sign('HMAC', await macKey(), message(key, json)))}\n${json}`;
+    },
+    async open(key, text) {
+      const mac = text.slice(0, MAC_DIGITS);
+      if (!/^[0-9a-f]{64}$/.test(mac) || text[MAC_DIGITS] !== '\n') return null;
+      const json = text.slice(MAC_DIGITS + 1);
+      const bytes = Uint8Array.from(mac.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+      for (const opener of openers)
+        if (await crypto.subtle.verify('HMAC', await opener(), bytes, message(key, json)))
+          return { value: JSON.parse(json) as unknown };
+      return null;
+    },
+  };
+}
+
+/** A value that was taken away on purpose. */
+const Tombstone = z.strictObject({ gone: z.literal(true) });
+
+interface SealedParams<T> {
+  kv: KvNamespace;
+  sealer: Sealer;
+  schema: z.ZodType<T>;
+  cacheTtl: number;
+  retryAfterMs: number;
+}
+
+/** What every index in KV stands on. */
+export interface SealedIndexParams {
+  kv: KvNamespace;
+  sealer: Sealer;
+  /** Seconds. */
+  cacheTtl: number;
+  retryAfterMs: number;
+  pacing: WritePacing;
+}
+
+/** Sealed values under ids. */
+interface SealedIndex<T> extends BulkIndex<T> {
+  /** @param ttl seconds that it stays; for good unless given. @throws StoreUnavailable */
+  put(id: string, value: unknown, ttl?: number): Promise<void>;
+  /**
+   * Leaves a signed mark, so that a missing value can never stand for what was taken away.
+   * @param ttl seconds that the mark stays; for good unless given. @throws StoreUnavailable
+   */
+  remove(id: string, ttl?: number): Promise<void>;
+}
+
+/**
+ * @param params.prefix what stands before the id in KV's keys, such as `name:`.
+ * @param params.idOf where a value says whose it is. The seal is over the key, so another's can only be our own mistake;
+ * it is trouble, lest it serve another's weights.
+ */
+export function createSealedIndex<T>(
+  params: SealedIndexParams & { prefix: string; schema: z.ZodType<T>; idOf?: (value: T) => string },
+): SealedIndex<T> {
+  const { kv, sealer, pacing, prefix, retryAfterMs, idOf } = params;
+  const keyOf = (id: string) => prefix + id;
+  const own = (id: string, found: Lookup<T>): Lookup<T> =>
+    found.state === 'found' && idOf !== undefined && idOf(found.value) !== id
+      ? { state: 'trouble', reason: `an entry in KV under ${prefix} is that of another`, retryAfterMs }
+      : found;
+  const put = async (id: string, value: unknown, ttl?: number) => {
+    const key = keyOf(id);
+    await putPaced(kv, key, await sealer.seal(key, value), pacing, ttl);
+  };
+  return {
+    get: async (id) => own(id, await readSealed({ ...params, key: keyOf(id) })),
+    async getMany(ids) {
+      if (ids.length === 0) return [];
+      const found = await readSealedMany({ ...params, keys: ids.map(keyOf) });
+      return found.map((lookup, i) => own(ids[i] as string, lookup));
+    },
+    put,
+    remove: (id, ttl) => put(id, { gone: true }, ttl),
+  };
+}
+
+const readFailure = (error: unknown): string =>
+  `KV read failed: ${error instanceof Error ? error.message : 'unknown error'}`;
+
+/** Reads one sealed value; everything that is not a genuine value of this key is trouble. */
+async function readSealed<T>(params: SealedParams<T> & { key: string }): Promise<Lookup<T>> {
+  const { kv, key, cacheTtl, retryAfterMs } = params;
+  let text: string | null;
+  try {
+    text = await kv.get(key, { type: 'text', cacheTtl });
+  } catch (error) {
+    return { state: 'trouble', reason: readFailure(error), retryAfterMs };
+  }
+  return openSealed(params, key, text);
+}
+
+/** The same for several keys in one read. @returns in the order of `keys`. */
+async function readSealedMany<T>(
+  params: SealedParams<T> & { keys: readonly string[] },
+): Promise<Lookup<T>[]> {
+  const { kv, keys, cacheTtl, retryAfterMs } = params;
+  let texts: Map<string, string | null>;
+  try {
+    texts = await kv.get([...keys], { type: 'text', cacheTtl });
+  } catch (error) {
+    return keys.map(() => ({ state: 'trouble', reason: readFailure(error), retryAfterMs }));
+  }
+  return Promise.all(keys.map((key) => openSealed(params, key, texts.get(key))));
+}
+
+/** @param text as KV gave it; undefined when its answer lacks the key. */
+async function openSealed<T>(
+  params: SealedParams<T>,
+  key: string,
+  text: string | null | undefined,
+): Promise<Lookup<T>> {
+  const { sealer, schema, retryAfterMs } = params;
+  const trouble = (reason: string): Lookup<T> => ({ state: 'trouble', reason, retryAfterMs });
+  if (text === null) return { state: 'absent' };
+  if (typeof text !== 'string') return trouble('KV answered with something that is no text');
+  const opened = await sealer.open(key, text);
+  if (opened === null) return trouble('a value in KV is not signed by this worker');
+  if (Tombstone.safeParse(opened.value).success) return { state: 'gone' };
+  const parsed = schema.safeParse(opened.value);
+  if (!parsed.success) return trouble('a value in KV has an unknown form');
+  return { state: 'found', value: parsed.data, stale: false };
+}

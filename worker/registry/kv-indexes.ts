@@ -1,0 +1,59 @@
+/** What lies in KV for the hot path, each value sealed: names, keys, grants, experiments. */
+import { z } from 'zod';
+import { AdapterManifest, NameAlias, type NameEntry } from '../../protocol/index.ts';
+import { createSealedIndex, type SealedIndexParams } from '../platform/kv-cache.ts';
+import type { NameIndex } from './ports.ts';
+import { KeyRecord, type KeyIndex, Grant, type GrantIndex } from '../access/ports.ts';
+import { GONE_MARK_TTL_S } from '../limits.ts';
+import { ExperimentEntry, type ExperimentIndex } from '../experiments/ports.ts';
+
+const schema: z.ZodType<NameEntry> = z.union([AdapterManifest, NameAlias]);
+
+/** `name:<name>` -> sealed manifest of the live version, or sealed alias, or a sealed tombstone of an alias. */
+export function createKvNameIndex(params: SealedIndexParams): NameIndex {
+  const index = createSealedIndex({ ...params, prefix: 'name:', schema, idOf: ({ name }) => name });
+  return { ...index, put: (entry) => index.put(entry.name, entry) };
+}
+
+/** `key:<sha256 of the API key>` -> sealed record, or a sealed tombstone once it is revoked. */
+export function createKvKeyIndex(params: SealedIndexParams): KeyIndex {
+  const { get, put, remove } = createSealedIndex({ ...params, prefix: 'key:', schema: KeyRecord });
+  return { get, put, revoke: remove };
+}
+
+const Grants = z.strictObject({
+  grants: z.array(Grant),
+  /** Not there in values from before tenants could refuse grants. */
+  refused: z.array(z.string().min(1)).optional(),
+});
+
+/**
+ * `grant:<tenant>` and `grant:*` -> sealed `{grants: [{scope, owner}], refused?: [owner]}`: all that the tenant, or
+ * everybody, has, and whose grants it refuses.
+ */
+export function createKvGrantIndex(params: SealedIndexParams): GrantIndex {
+  const schema = Grants.transform(({ grants, refused = [] }) => ({ grants, refused }));
+  const { get, put } = createSealedIndex({ ...params, prefix: 'grant:', schema });
+  return {
+    get,
+    put: (tenant, { grants, refused }) =>
+      put(
+        tenant,
+        {
+          grants: grants.map(({ scope, owner }) => ({ scope, owner })),
+          ...(refused.length === 0 ? {} : { refused }),
+        },
+        // D1 says the same of a tenant that has nothing, once nobody remembers that it had.
+        grants.length + refused.length === 0 ? GONE_MARK_TTL_S : undefined,
+      ),
+  };
+}
+
+/** `experiment:<id>` -> sealed document and manifests of an experiment that is live, or was; or a sealed tombstone. */
+export function createKvExperimentIndex(params: SealedIndexParams): ExperimentIndex {
+  const { get, put, remove } = createSealedIndex({
+    ...{ ...params, prefix: 'experiment:', schema: ExperimentEntry },
+    idOf: ({ id }) => id,
+  });
+  return { get, remove, put: (entry) => put(entry.id, entry) };
+}
