@@ -1,12 +1,17 @@
 import { defineCommand } from 'citty';
 import { createApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { compareNames, type CompareWish } from '../compare/compare-names.ts';
-import { ComparisonRow } from '../compare/complete.ts';
-import { PERSON } from '../compare/judge-by-person.ts';
+import {
+  compareNames,
+  type CompareWish,
+  type ComparisonSummary,
+  type PairSummary,
+  type PositionSummary,
+} from '../compare/compare-names.ts';
+import { ComparisonRow } from '../compare/ask-answers.ts';
+import { PERSON } from '../compare/judge.ts';
 import { createResults, type Heading, openResults } from '../compare/results-file.ts';
 import type { Estimate } from '../compare/statistics/win-rate.ts';
-import type { ComparisonSummary, PairSummary, PositionSummary } from '../compare/summarize.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags, parseCount, usageError } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';

@@ -1,17 +1,22 @@
 import { access } from 'node:fs/promises';
 import { defineCommand } from 'citty';
 import { MAX_RANK } from '../../protocol/index.ts';
-import { baseIdFlag, parseBaseId } from '../adapter-files/base-id.ts';
+import { baseIdFlag, parseBaseId } from '../adapter-files/adapter-base.ts';
 import {
   checkComposition,
   type ComposeMember,
   composeMembers,
   type Sum,
 } from '../adapter-files/compose-members.ts';
-import { encodeComposed } from '../adapter-files/encode-as.ts';
+import {
+  encodeComposed,
+  checkOutput,
+  outputFiles,
+  outputFlags,
+  writeOutput,
+} from '../adapter-files/write-output.ts';
 import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize } from '../adapter-files/module-table.ts';
-import { checkOutput, outputFiles, outputFlags, writeOutput } from '../adapter-files/write-output.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';

@@ -1,6 +1,14 @@
 import { defineCommand } from 'citty';
-import { adapterBaseId, baseIdFlag, parseBaseId } from '../adapter-files/base-id.ts';
-import { encodeAsGguf, encodeAsPeft, type Encoded } from '../adapter-files/encode-as.ts';
+import { adapterBaseId, baseIdFlag, parseBaseId } from '../adapter-files/adapter-base.ts';
+import {
+  encodeAsGguf,
+  encodeAsPeft,
+  type Encoded,
+  checkOutput,
+  outputFiles,
+  outputFlags,
+  writeOutput,
+} from '../adapter-files/write-output.ts';
 import {
   baseFlag,
   type BaseSearch,
@@ -9,7 +17,6 @@ import {
   packLoaded,
 } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
-import { checkOutput, outputFiles, outputFlags, writeOutput } from '../adapter-files/write-output.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';

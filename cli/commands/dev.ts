@@ -3,7 +3,7 @@ import { CliError, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import type { LocalFile } from '../connection.ts';
 import { commonFlags, parsePort, repeatedFlag, usageError } from '../flags.ts';
-import type { OriginWish } from '../local/local-origins.ts';
+import type { OriginWish } from '../local/stack.ts';
 import { originProgram } from '../local/origin-process.ts';
 import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 import { colors, createOutput } from '../output.ts';

@@ -1,16 +1,21 @@
 import { readFile } from 'node:fs/promises';
 import { defineCommand } from 'citty';
 import { adminClient } from '../admin/admin-client.ts';
-import { parseReference } from '../admin/version-argument.ts';
+import { commonFlags } from '../flags.ts';
 import { checkComposition, composeMembers, type ComposeMember } from '../adapter-files/compose-members.ts';
-import { encodeComposed } from '../adapter-files/encode-as.ts';
+import {
+  encodeComposed,
+  checkOutput,
+  outputFiles,
+  writeOutput,
+  type OutputContent,
+} from '../adapter-files/write-output.ts';
 import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
-import { checkOutput, outputFiles, writeOutput, type OutputContent } from '../adapter-files/write-output.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { fetchVersion, type FetchedVersion } from '../download/fetch-version.ts';
-import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
+import { parseReference } from '../admin/change-name.ts';
 
 export const help: CommandHelp = {
   examples: [

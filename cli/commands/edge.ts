@@ -14,7 +14,7 @@ import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 import { LOOPBACK, needFreePort } from '../local/ports.ts';
 import { makePrivateFolder } from '../local/private-files.ts';
 import { startSchedule } from '../local/schedule.ts';
-import { takeStartLock } from '../local/start-lock.ts';
+import { takeStartLock } from '../local/graft-folder.ts';
 import { createOutput } from '../output.ts';
 
 /** As `graft dev`: cron triggers come each minute at most, and nobody fires them here. */

@@ -1,7 +1,6 @@
 import { defineCommand } from 'citty';
 import { Description, Tag, type EditAnswer } from '../../protocol/index.ts';
-import { sendChange, whyFlag } from '../admin/change-live.ts';
-import { parseName } from '../admin/version-argument.ts';
+import { sendChange, whyFlag, parseName } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 

@@ -1,15 +1,13 @@
 import { defineCommand } from 'citty';
 import { ERASE_STEPS, EraseRequest, type EraseAnswer, type EraseCounts } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { whyFlag } from '../admin/change-live.ts';
-import type { ApiClient } from '../api-client.ts';
+import { whyFlag } from '../admin/change-name.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import { askTyped } from '../ask-at-terminal.ts';
-import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput, fileSize, type Output } from '../output.ts';
+import { createOutput, fileSize, type Output, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [

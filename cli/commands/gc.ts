@@ -1,12 +1,10 @@
 import { defineCommand } from 'citty';
 import type { CollectGarbageAnswer, GarbageFile } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput, fileSize, plainTable, type Output } from '../output.ts';
+import { createOutput, fileSize, plainTable, type Output, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [

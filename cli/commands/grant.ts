@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
 import { type GrantList, type GrantView, nameProblem } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation, callWithStatus } from '../call-operation.ts';
+import { type ApiClient, callOperation, callWithStatus } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput, type Output, plainTable } from '../output.ts';

@@ -1,10 +1,10 @@
 import { defineCommand } from 'citty';
 import { adminClient } from '../admin/admin-client.ts';
 import { DEFAULT_LIMIT, historyTable, parseLimit, readHistory } from '../admin/read-history.ts';
-import { parseName } from '../admin/version-argument.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
+import { parseName } from '../admin/change-name.ts';
 
 export const help: CommandHelp = {
   examples: [

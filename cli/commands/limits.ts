@@ -2,13 +2,11 @@ import { defineCommand } from 'citty';
 import type { LimitsChange, TenantLimitsList, TenantLimitsView } from '../../protocol/index.ts';
 import { pickAction, type Actions } from '../actions.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
-import { limitFlags, limitsChange, type KeyArgs } from '../keys/key-flags.ts';
-import { limitsText, when } from '../keys/key-table.ts';
-import { createOutput, plainTable, type Output } from '../output.ts';
+import { limitFlags, limitsChange, type KeyArgs, limitsText } from '../key-flags.ts';
+import { createOutput, plainTable, type Output, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [

@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
 import { z } from 'zod';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { harmlessJson } from '../harmless-text.ts';

@@ -1,7 +1,7 @@
 import { defineCommand } from 'citty';
 import { nameProblem, type PinList } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';

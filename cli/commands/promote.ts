@@ -1,6 +1,5 @@
 import { defineCommand } from 'citty';
-import { changeFlags, changeLive } from '../admin/change-live.ts';
-import { parseReference } from '../admin/version-argument.ts';
+import { changeFlags, changeLive, parseReference } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 
 export const help: CommandHelp = {

@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
 import type { OriginView, ResidentList } from '../../protocol/index.ts';
-import { lookUpFile } from '../admin/look-up.ts';
-import { createApiClient, type ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { lookUpFile } from '../admin/admin-client.ts';
+import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags } from '../flags.ts';

@@ -6,12 +6,11 @@ import {
   type RequestView,
 } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { harmless } from '../harmless-text.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput, plainTable } from '../output.ts';
+import { createOutput, plainTable, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [

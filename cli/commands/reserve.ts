@@ -1,9 +1,8 @@
 import { defineCommand } from 'citty';
 import type { ReservedRoom } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { whyFlag } from '../admin/change-live.ts';
-import { parseName } from '../admin/version-argument.ts';
-import { callOperation } from '../call-operation.ts';
+import { whyFlag, parseName } from '../admin/change-name.ts';
+import { callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';

@@ -9,16 +9,14 @@ import {
 } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { facts } from '../adapter-files/module-table.ts';
-import type { ApiClient } from '../api-client.ts';
+import { type ApiClient, sendRetrying, callOperation } from '../api-client.ts';
 import { filePath, readManifest, readTable, type BackupManifest } from '../backup/backup-folder.ts';
-import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { bytesSha256, fileSha256 } from '../local/find-base.ts';
 import { createOutput, fileSize, type Output } from '../output.ts';
-import { sendRetrying } from '../publish/send-retrying.ts';
 
 export const help: CommandHelp = {
   examples: [

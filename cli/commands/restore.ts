@@ -1,8 +1,6 @@
 import { defineCommand } from 'citty';
 import type { RestoreAnswer } from '../../protocol/index.ts';
-import { changedNameText } from '../admin/changed-names-text.ts';
-import { sendChange, whyFlag } from '../admin/change-live.ts';
-import { parseReference } from '../admin/version-argument.ts';
+import { changedNameText, sendChange, whyFlag, parseReference } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 

@@ -1,15 +1,12 @@
 import { defineCommand } from 'citty';
 import type { RemoveAnswer } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { changedNameText } from '../admin/changed-names-text.ts';
-import { whyFlag } from '../admin/change-live.ts';
-import { parseReference } from '../admin/version-argument.ts';
+import { changedNameText, whyFlag, parseReference } from '../admin/change-name.ts';
 import { askTyped } from '../ask-at-terminal.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput } from '../output.ts';
+import { createOutput, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [

@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
-import type { RoomList } from '../../protocol/index.ts';
-import { type RoomView } from '../../protocol/index.ts';
+import type { RoomList, RoomView } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, plainTable } from '../output.ts';

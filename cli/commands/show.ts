@@ -6,7 +6,7 @@ import {
   packAdapter,
   type AdapterDescription,
 } from '../../adapters/index.ts';
-import { adapterBaseId } from '../adapter-files/base-id.ts';
+import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import { ANY_HEADS, baseFlag, loadAdapter, type LoadedAdapter } from '../adapter-files/load-adapter.ts';
 import {
   byLayer,

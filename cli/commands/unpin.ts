@@ -1,7 +1,7 @@
 import { defineCommand } from 'citty';
 import { adminClient } from '../admin/admin-client.ts';
 import { pinTable } from './pin.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';

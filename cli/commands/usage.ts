@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
 import { USAGE_COUNTS, USAGE_GROUPS, usageCsv, type UsageReport } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput, plainTable } from '../output.ts';

@@ -8,16 +8,14 @@ import {
   type VersionList,
   type VersionView,
 } from '../../protocol/index.ts';
-import { adminClient } from '../admin/admin-client.ts';
+import { adminClient, lookUpVersions } from '../admin/admin-client.ts';
 import { readHistory } from '../admin/read-history.ts';
 import type { ApiClient } from '../api-client.ts';
-import { lookUpVersions } from '../admin/look-up.ts';
-import { parseName } from '../admin/version-argument.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput, fileSize, plainTable } from '../output.ts';
+import { createOutput, fileSize, plainTable, when } from '../output.ts';
+import { parseName } from '../admin/change-name.ts';
 
 export const help: CommandHelp = {
   examples: [

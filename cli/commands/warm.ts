@@ -1,12 +1,12 @@
 import { defineCommand } from 'citty';
 import type { WarmedOrigin } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { parseReference } from '../admin/version-argument.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, fileSize } from '../output.ts';
+import { parseReference } from '../admin/change-name.ts';
 
 export const help: CommandHelp = {
   examples: [

@@ -4,13 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { format, resolveConfig } from 'prettier';
 import { EXIT, EXIT_MEANINGS } from '../cli-error.ts';
 import { COMMAND_GROUPS } from '../command-list.ts';
-import {
-  type CommandText,
-  describeGroups,
-  flagSpelling,
-  type GroupText,
-  usageLine,
-} from '../help/describe-command.ts';
+import { type CommandText, describeGroups, flagSpelling, type GroupText, usageLine } from '../help.ts';
 
 /** Environment variables that commands read. */
 const ENVIRONMENT: readonly { name: string; meaning: string; otherwise: string }[] = [

@@ -1,7 +1,7 @@
 import type { ArgsDef } from 'citty';
 import { DEFAULT_JUDGE_TOKENS, MAX_KEPT_PAIRS } from '../../protocol/index.ts';
 import { type Actions, pickAction } from '../actions.ts';
-import { whyFlag } from '../admin/change-live.ts';
+import { whyFlag } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { DEFAULT_HOLD, DEFAULT_MIN_UNITS } from './parse-design.ts';
