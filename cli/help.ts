@@ -36,8 +36,7 @@ export interface CommandText {
   readonly description: string;
   readonly arguments: readonly ArgumentText[];
   readonly flags: readonly FlagText[];
-  readonly examples: NonNullable<CommandHelp['examples']>;
-  readonly notes: NonNullable<CommandHelp['notes']>;
+  readonly examples: CommandHelp['examples'];
   readonly actions: readonly ActionText[];
 }
 
@@ -82,7 +81,6 @@ export function describeCommand(
       definition.type === 'positional' ? [] : [describeFlag(name, definition)],
     ),
     examples: module.help?.examples ?? [],
-    notes: module.help?.notes ?? [],
     actions: Object.entries(module.actions ?? {}).map(([name, action]) => ({ name, ...action })),
   };
 }
@@ -107,7 +105,6 @@ export function describeAction(command: CommandText, name: string | undefined): 
     }),
     flags: command.flags.filter((flag) => !others.has(flag.name)),
     examples: command.examples.filter(({ line }) => line.includes(`graft ${verb}`)),
-    notes: [],
     actions: [],
   };
 }

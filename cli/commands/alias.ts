@@ -9,9 +9,6 @@ export const help: CommandHelp = {
     { line: 'graft alias alice/best alice/notes', does: 'alice/best means the live version of alice/notes' },
     { line: 'graft alias alice/best --remove', does: 'takes the alias away' },
   ],
-  notes: [
-    'An alias follows its target: when that goes to another version, so does the alias. It can be moved at any time, and gives nobody a right that they do not have to the target. A name that has versions cannot be an alias, nor can an alias stand for another.',
-  ],
 };
 
 export default defineCommand({

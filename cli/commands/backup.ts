@@ -32,10 +32,6 @@ export const help: CommandHelp = {
       does: 'for a schedule; adapters that are there already are not sent again',
     },
   ],
-  notes: [
-    'All tables of D1, and every adapter’s file, each compared with its sha256. What KV has beside them is derived from D1 and made again (`graft repair`). Repeat it in the same folder: what is there already is not fetched again, what the server does not have any more is taken away, and what was cut off goes on. Tables are read page by page; where names, versions or keys change meanwhile they are read again, three times at most, and then it says so.',
-    'Not in it: counts of experiments and of limits (Durable Objects), which begin anew; files that wait in KV to be taken in (`drop:`); the server’s secrets. Keep `GRAFT_MAC_KEY` with the backup: exposure tokens, and the hashes under which users are counted, are made with it. API keys are in it as hashes alone, so that those of before go on working. Only the bootstrap key may make one; the folder is for its owner alone.',
-  ],
 };
 
 export default defineCommand({

@@ -35,11 +35,6 @@ export const help: CommandHelp = {
       does: 'half of style and all of facts, cut down to rank 16, as a PEFT folder',
     },
   ],
-  notes: [
-    'The sum is exact: the ranks are put side by side and add up. `--rank` keeps the largest singular values of each module instead and prints what is lost, as the Frobenius norm of the difference over that of the sum; no other adapter of that rank loses less.',
-    'What is no file here is taken for a published name or version, and fetched as by `graft download`.',
-    'Packed files must fit together: either a whole chain, root first, each packed for exactly the ones before it, or siblings of one parent, which the result then has too. Other files do not say what they were trained on, and give a warning.',
-  ],
 };
 
 export default defineCommand({

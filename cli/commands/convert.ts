@@ -31,13 +31,6 @@ export const help: CommandHelp = {
       line: 'graft convert out/notes --to gguf -o notes.gguf --base model.gguf',
       does: 'for llama.cpp; the base says how many heads the rows of q and k belong to',
     },
-    {
-      line: 'graft convert out/notes --to bf16 -o notes.safetensors',
-      does: 'a packed file of half the size',
-    },
-  ],
-  notes: [
-    'A PEFT folder is written so that every reader computes the same: the scale is folded into the tensors, all modules are padded with zeros to one rank, and r equals `lora_alpha`. Neither PEFT nor GGUF records the parent chain.',
   ],
 };
 

@@ -40,15 +40,6 @@ export const help: CommandHelp = {
       line: 'graft deploy --origin origin-1=https://origin-1.example.com --r2',
       does: 'an edge on Cloudflare, adapters’ bytes in R2',
     },
-    { line: 'graft deploy', does: 'the same again after an update: tables, then code; secrets stay' },
-    {
-      line: 'graft deploy --origin a=https://a.example.com --origin b=https://b.example.com --var CORS_ORIGINS=https://app.example.com',
-      does: 'other origins and a variable, from now on',
-    },
-  ],
-  notes: [
-    'Runs Cloudflare’s wrangler, which has its own sign-in (`npx wrangler login`, or `CLOUDFLARE_API_TOKEN`), and shows each command: it makes the KV namespace, the D1 database and with `--r2` the bucket where they are not there, applies the migrations, makes the secrets once and deploys the edge. When it breaks off, the same command goes on: what exists is found by its name. Everything is kept in `.graft/deploy`, readable by you alone: `deployment.json`, `wrangler.toml` (written anew each time), and `secrets/`, which belongs into your vault.',
-    'Secrets go to the edge with its first deployment only, so that a later one does not undo a rotation. Nothing of them is printed. The steps by hand, and everything after, are in [docs/operations.md](operations.md#the-edge). Tried against a copy of Cloudflare’s API with the real wrangler, **not on a real account**.',
   ],
 };
 

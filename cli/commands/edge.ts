@@ -31,9 +31,6 @@ export const help: CommandHelp = {
       does: 'for other machines, behind a proxy that ends TLS',
     },
   ],
-  notes: [
-    'The same worker as on Cloudflare, in workerd, for one machine: names, keys and adapters lie in `.wrangler/state` of the folder (copy it for a backup, while the edge is stopped). What an isolate is limited to on Cloudflare, it is not here, and there is one edge: [docs/operations.md](operations.md#an-edge-outside-of-cloudflare). `graft secrets` makes the folder of secrets; the same variables in the environment do as well. Origins get `origin.env` of it: `graft origin --keys`.',
-  ],
 };
 
 const Secrets = z.object({

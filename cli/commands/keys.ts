@@ -58,9 +58,6 @@ export const help: CommandHelp = {
       does: 'ends a key that was rotated before its grace is over; the new one stays good',
     },
   ],
-  notes: [
-    'The key itself goes to stdout, alone, so that `GRAFT_KEY=$(graft keys create)` works; it is kept nowhere, and cannot be shown again. Rotating keeps tenant, scopes and limits, and both keys count against the same limits; an admin key that a tenant rotates stays good for an hour at least. Whoever has stolen a key may have rotated it, so revoking ends its successors with it. `none` takes a limit, the scopes, the label or the policy away from a key that exists. Where a key is known already, an end or a change is seen within about a minute. A scope opens the adapters of whoever has the name or room when it is given (`of clinic`), and no adapters that others come to publish there; scopes of keys from before are bound (from `of anybody`) by giving them once more with `change --scopes`. docs/tenants.md says what limits mean exactly, docs/operations.md what is kept of prompts.',
-  ],
 };
 
 export const actions = {

@@ -19,9 +19,6 @@ export const help: CommandHelp = {
     { line: 'graft limits lift alice', does: 'no limits of the tenant any more' },
     { line: 'graft limits reset alice', does: 'what it has used is forgotten' },
   ],
-  notes: [
-    'Limits of a tenant hold for all of its keys together, whoever made them, beside the limits that each key has of its own (`graft keys`); only the bootstrap key changes them, and a tenant’s admin key sees its own. They are seen within about a minute; of a tenant with many keys, a few hundred keys a minute. `reset` takes a tenant, or the id of a key, and lets its counter begin anew: it gives a budget back, and mends a counter that cannot be read (503 `quota_damaged`). docs/tenants.md says what limits mean exactly.',
-  ],
 };
 
 export const actions = {

@@ -19,9 +19,6 @@ export const help: CommandHelp = {
       does: 'reads the admin key from a file, such as a secret that CI mounts',
     },
   ],
-  notes: [
-    'The key comes from the terminal, where it is not shown, or from a pipe; never from the command line, which other users of a machine can see. It is tried on the server before it is kept. Log in twice to keep both kinds of keys. The server of the last login is the one that commands talk to when nothing else names one.',
-  ],
 };
 
 export default defineCommand({

@@ -10,7 +10,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft ls alice/', does: 'names that begin with alice/' },
     { line: 'graft ls --removed', does: 'what `graft restore` can still bring back' },
-    { line: 'graft ls --tag team:support', does: 'names that have this tag (`graft edit`)' },
   ],
 };
 

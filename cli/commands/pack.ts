@@ -24,13 +24,6 @@ export const help: CommandHelp = {
       line: 'graft pack out/child -o child.safetensors --parent medicine --bf16',
       does: 'for a child of medicine, half the size',
     },
-    {
-      line: 'graft pack out/child -o child.safetensors --parent-chain medicine.safetensors',
-      does: 'the same without a server',
-    },
-  ],
-  notes: [
-    'Packing the same adapter gives the same bytes, and their sha256 is the adapter’s digest. An adapter that was packed before keeps its parent, and is refused for another.',
   ],
 };
 

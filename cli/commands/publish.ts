@@ -31,19 +31,6 @@ export const help: CommandHelp = {
       line: 'graft publish ./bob.gguf --name alice/notes/bob --parent alice/notes',
       does: 'an adapter that was trained on top of alice/notes',
     },
-    {
-      line: 'graft publish ./notes --name alice/notes --eval rows.jsonl --min-score 0.9',
-      does: 'only if nine of ten answers are exactly as expected',
-    },
-    {
-      line: 'graft publish ./notes --name alice/notes --dry-run',
-      does: 'says what would happen, changes nothing',
-    },
-  ],
-  notes: [
-    'The path is a folder that PEFT or mlx-lm wrote, or one file: safetensors, GGUF, or what `graft pack` wrote. The adapter is converted and checked here first, uploaded in parts of at most 24 MiB, and checked again by the server, which has an origin run it before it becomes a version. What the server already has from you is not sent again, so after a cut connection or Ctrl-C the same command goes on where it ended, and the same bytes under the same name and parent make no new version. A request that meets a busy server or a cut connection is sent again up to three times, after 0.5 s and more, or after what the server asks for.',
-    '`--parent` pins the live version of the parent: the new adapter is applied on top of the parent’s whole chain. `--bf16` rounds float32 weights to half their size. `--dry-run` asks the server what it would do (version, parent, limits, whose name, what is to be sent) and sends none of the adapter’s values; only an origin’s trial can find more. It needs no server: without one it checks what the file says by itself, and says so.',
-    '`--eval` takes JSON Lines, one row a line: `{"user": "…", "expected": "…"}` with an optional `"system"`, in the base’s chat format, or `{"prompt": "…", "expected": "…"}` for text that goes on as it is. After the upload and before anything is published, the server answers every row greedily. The score is the share of rows whose answer is exactly what was expected; beside it stands the mean negative log-likelihood of the expected tokens, in nats a token. The first rows that were answered otherwise are shown, with what was answered as far as it parts from what was expected (`--json`: all of them). Score and likelihood are kept with the version, with the sha256 of the rows. Below `--min-score` nothing is published, and the exit code is 5.',
   ],
 };
 

@@ -12,9 +12,6 @@ export const help: CommandHelp = {
     { line: 'graft reserve acme --to acme-corp', does: 'nobody else takes acme, nor a name below it' },
     { line: 'graft reserve acme --remove', does: 'ends that; names that exist stay their owners’' },
   ],
-  notes: [
-    'Names belong to who publishes them first, and so does what lies below them, up to the next name or room of another. A room that is reserved counts like a name of the tenant’s: what does not exist yet, at or below it, is the tenant’s alone to take, whoever has the name itself from before. Names that exist stay their owners’, and so does what these publish below them; you are told of such. A key’s scopes are bound to who has the room when the key is made, so reserve rooms before you make keys for them. Only the bootstrap key reserves; `graft rooms` lists.',
-  ],
 };
 
 export default defineCommand({

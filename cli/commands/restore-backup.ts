@@ -26,9 +26,6 @@ export const help: CommandHelp = {
     },
     { line: 'graft restore-backup ./backup', does: 'brings it back, and tells KV' },
   ],
-  notes: [
-    'Into a new and empty server, with its migrations applied and nobody using it yet: one that has names or files is refused (exit code 5). Then KV is written as D1 says, which `graft repair` does. What was cut off goes on when it is repeated. API keys of before work again; the bootstrap key and the origins’ keys are the new server’s own. Give it the `GRAFT_MAC_KEY` of before, if experiments run. After it, erase again what was erased since the backup was made, and revoke what was revoked (`graft log` of the old server, where it is there still).',
-  ],
 };
 
 export default defineCommand({

@@ -11,9 +11,6 @@ export const help: CommandHelp = {
       does: 'takes version 2 out of use',
     },
   ],
-  notes: [
-    'A retired version can neither be asked for by its number nor made live again; its row and its file stay, for the history. The live version, and one that another version in use of yours was made on top of or that an experiment of yours names, are refused with exit code 5. What other tenants have made with it is no obstacle: it is not served any more (410), within about a minute, and their experiments go on with the live version; it is counted, and `--dry-run` says the number beforehand. There is no way back but to publish the same file again, as a new version: without uploading it again.',
-  ],
 };
 
 export default defineCommand({

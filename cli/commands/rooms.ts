@@ -8,9 +8,6 @@ import { createOutput, plainTable } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [{ line: 'graft rooms', does: 'rooms that are reserved for your tenant' }],
-  notes: [
-    'What does not exist yet at or below a reserved name is its tenant’s to take. With the bootstrap key all rooms are listed; `graft reserve` makes and ends them.',
-  ],
 };
 
 export default defineCommand({

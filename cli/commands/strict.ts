@@ -12,9 +12,6 @@ export const help: CommandHelp = {
     },
     { line: 'graft strict medicine/trials --off', does: 'it is answered by its nearest ancestor again' },
   ],
-  notes: [
-    'A name that does not exist is answered by its nearest ancestor. A strict name ends that: it answers for nothing below it, and nothing above it does; nor do they stand in there for an adapter that cannot be had. Whoever asks for the name itself, for one of its versions or for an adapter made on top of it notices nothing, and neither does a key that may not use the name. The mark stays when other versions go live; an alias is as strict as the name that it stands for.',
-  ],
 };
 
 export default defineCommand({

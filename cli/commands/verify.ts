@@ -25,10 +25,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft verify alice/notes', does: 'every origin compares the live version with its proof' },
     { line: 'graft verify alice/notes@2', does: 'the same for version 2' },
-    { line: 'graft verify ./notes', does: 'reads and checks a folder or file, without publishing it' },
-  ],
-  notes: [
-    'When a version is published an origin keeps what the base says with it to a fixed prompt: the proof. `graft verify <name>` has every origin say it again and compare. KL is the divergence of the two answers, in nats. What exists here as a file or folder is taken for one (a name that is a folder too needs its version, as in `notes@1`): it is read, and checked against the base of the server, if one is known. The exit code is 5 when an origin, or the check, says no.',
   ],
 };
 

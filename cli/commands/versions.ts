@@ -21,9 +21,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft versions alice/notes', does: 'every version: its state, what it is, who and when' },
   ],
-  notes: [
-    'Newest first. STATE: `live`; `staged`, newer and never live; `rolled back`, newer and live once; `earlier`; `retired`; `withdrawn`, since another owner’s adapter below it was retired. SCORE is the share of rows that its publisher says it answered exactly (`graft publish --eval`); nobody else has checked it. BY is the id of the key. `--json` has all of each version: chain, digests, proof. What is in a version, module by module, `graft show <name>@<version>` says.',
-  ],
 };
 
 export default defineCommand({

@@ -13,9 +13,6 @@ export const help: CommandHelp = {
     { line: 'graft warm alice/notes', does: 'loads the live version where it is served' },
     { line: 'graft warm alice/notes@4', does: 'the same for version 4, before it is promoted' },
   ],
-  notes: [
-    'The origin that would serve the name is brought what it lacks of the chain, and loads it, so that the first request does not wait for that; where it cannot, the next origin is asked, as a request would. What is warm stays until its memory is needed for others: `graft pin` keeps it. After a publication, a promotion or a rollback this is done by itself wherever the version before was in memory. When no origin has it, the exit code is 6.',
-  ],
 };
 
 export default defineCommand({
