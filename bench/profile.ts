@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { createApiClient } from '../cli/api-client.ts';
 import { cacheFolder, findBase } from '../cli/local/find-base.ts';
-import { readKeysFile } from '../cli/local/keys-file.ts';
+import { readKeysFile } from '../cli/local/graft-folder.ts';
 import { startStack, type Stack } from '../cli/local/stack.ts';
 import { createOutput } from '../cli/output.ts';
 import { publishAdapter } from '../cli/publish/publish-adapter.ts';

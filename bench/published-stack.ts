@@ -1,9 +1,9 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { lookUpVersions } from '../cli/admin/look-up.ts';
+import { lookUpVersions } from '../cli/admin/admin-client.ts';
 import { createApiClient, type ApiClient } from '../cli/api-client.ts';
 import { cacheFolder } from '../cli/local/find-base.ts';
-import { readKeysFile } from '../cli/local/keys-file.ts';
+import { readKeysFile } from '../cli/local/graft-folder.ts';
 import { startStack, type Stack } from '../cli/local/stack.ts';
 import { createOutput } from '../cli/output.ts';
 import { publishAdapter } from '../cli/publish/publish-adapter.ts';

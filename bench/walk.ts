@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { readKeysFile } from '../cli/local/keys-file.ts';
+import { readKeysFile } from '../cli/local/graft-folder.ts';
 import { LOOPBACK, needFreePort } from '../cli/local/ports.ts';
 import { TINY_ADAPTERS, writeTinyAdapter, writeTinyBase } from '../test/fixtures/tiny-base.ts';
 import { streamChat, type Tenant } from './load/stream-chat.ts';

@@ -1,5 +1,15 @@
 import { z } from 'zod';
 import { CliError, EXIT, type ExitCode } from './cli-error.ts';
+import { setTimeout as wait } from 'node:timers/promises';
+import {
+  answerSchema,
+  operationPath,
+  splitRoute,
+  type AdminRoute,
+  type AnswerOf,
+  type AnyCall,
+  type CallOf,
+} from '../protocol/index.ts';
 
 const ErrorBody = z.object({
   error: z.object({
@@ -96,3 +106,124 @@ export function createApiClient(params: {
     sendAccepting,
   };
 }
+
+/** Tries in all: what takes longer than these is not a hiccup, and the command can be repeated. */
+const MAX_TRIES = 4;
+const FIRST_WAIT_MS = 500;
+/** A server that wants a longer pause gets none: its error says how long it is. */
+const MAX_WAIT_MS = 30_000;
+
+/** Busy, or broken for the moment; the same request may work. */
+const PASSING = [429, 500, 502, 503, 504];
+
+export interface Retrying {
+  readonly signal?: AbortSignal | undefined;
+  /** Told before each pause. @param reason why, such as `503`. */
+  readonly onWait?: (ms: number, reason: string) => void;
+  /** Given by tests. */
+  readonly sleep?: (ms: number, signal: AbortSignal | undefined) => Promise<void>;
+}
+
+const sleepWell = async (ms: number, signal: AbortSignal | undefined): Promise<void> => {
+  await wait(ms, undefined, signal === undefined ? {} : { signal }).catch((error: unknown) => {
+    throw signal?.reason ?? error;
+  });
+};
+
+/** @returns milliseconds that the server asks for, or null. */
+function askedWait(response: Response): number | null {
+  const exact = Number(response.headers.get('retry-after-ms') ?? NaN);
+  if (Number.isFinite(exact)) return Math.max(0, exact);
+  // The other form of the header, a date, is not one that our servers write.
+  const seconds = Number(response.headers.get('retry-after') ?? NaN);
+  return Number.isFinite(seconds) ? Math.max(0, 1_000 * seconds) : null;
+}
+
+/**
+ * Sends a request that may be repeated safely, a few times if need be.
+ * @returns the successful response. @throws CliError the last failure.
+ */
+export async function sendRetrying(
+  client: ApiClient,
+  what: string,
+  pathAndQuery: string,
+  init: RequestInit,
+  retrying: Retrying = {},
+): Promise<Response> {
+  const { signal, onWait, sleep = sleepWell } = retrying;
+  const withSignal = signal === undefined ? init : { ...init, signal };
+  for (let tries = 1; ; tries++) {
+    const last = tries === MAX_TRIES;
+    let pause = FIRST_WAIT_MS * 2 ** (tries - 1);
+    let reason: string;
+    try {
+      const response = await client.sendAccepting(what, pathAndQuery, withSignal, last ? [] : PASSING);
+      if (response.ok) return response;
+      const asked = askedWait(response);
+      if (asked !== null && asked > MAX_WAIT_MS) throw await responseError(response, what);
+      pause = Math.max(pause, asked ?? 0);
+      reason = `the server answered ${response.status}`;
+      await response.body?.cancel();
+    } catch (error) {
+      if (last || signal?.aborted || !(error instanceof CliError) || error.code !== 'no_answer') throw error;
+      reason = 'no answer';
+    }
+    onWait?.(pause, reason);
+    await sleep(pause, signal);
+  }
+}
+
+/** How an operation is called. */
+export interface CallHow<Answer> {
+  /** What the answer has to be, where that is narrower than the table's. */
+  readonly as?: z.ZodType<Answer>;
+  /** It may be repeated safely, and is, a few times if need be. */
+  readonly retrying?: Retrying | undefined;
+}
+
+/**
+ * Calls an operation of the admin API.
+ * @param what for errors, such as `promote a@2`.
+ * @returns the answer, as the operation's schema has it. @throws CliError; ZodError when the answer is something else.
+ */
+export async function callOperation<Route extends AdminRoute, Answer = AnswerOf<Route>>(
+  client: ApiClient,
+  what: string,
+  route: Route,
+  call: CallOf<Route> & CallHow<Answer>,
+): Promise<Answer> {
+  return (await callWithStatus(client, what, route, call)).answer;
+}
+
+/** The same, with the status, where that says something: 201 = it is new. */
+export async function callWithStatus<Route extends AdminRoute, Answer = AnswerOf<Route>>(
+  client: ApiClient,
+  what: string,
+  route: Route,
+  call: CallOf<Route> & CallHow<Answer>,
+): Promise<{ status: number; answer: Answer }> {
+  const { body, as, retrying, ...where } = call as AnyCall & CallHow<Answer>;
+  const path = operationPath(route, where);
+  const { method } = splitRoute(route);
+  const init = method === 'GET' ? {} : { method, ...(body === undefined ? {} : bodyInit(body)) };
+  const response = await (retrying === undefined
+    ? client.send(what, path, init)
+    : sendRetrying(client, what, path, init, retrying));
+  const schema = as ?? answerSchema(route, response.status);
+  if (schema === null || schema === 'bytes' || response.status === 204) {
+    await response.body?.cancel();
+    return { status: response.status, answer: null as Answer };
+  }
+  const json: unknown = await response.json();
+  // It was parsed with the schema that its type is made of.
+  const answer = (schema === 'object' ? json : schema.parse(json)) as Answer;
+  return { status: response.status, answer };
+}
+
+const bodyInit = (body: unknown): RequestInit =>
+  body instanceof Uint8Array
+    ? {
+        body: body as Uint8Array<ArrayBuffer>,
+        headers: { 'content-type': 'application/octet-stream' },
+      }
+    : { body: JSON.stringify(body) };

@@ -48,10 +48,6 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Show the adapters that the origins hold in memory',
         load: () => import('./commands/ps.ts'),
       },
-      capacity: {
-        summary: 'Reckon what a number of names and requests needs and costs',
-        load: () => import('./commands/capacity.ts'),
-      },
       warm: {
         summary: 'Have a version loaded where it will be served',
         load: () => import('./commands/warm.ts'),

@@ -1,12 +1,10 @@
 import type { CommandDef } from 'citty';
 import type { Actions } from './actions.ts';
 
-/** What docs/cli.md and `--help` say beyond the definition itself. */
+/** What `--help` and docs/cli.md say beyond the definition itself; more is said in docs/cli.md alone. */
 export interface CommandHelp {
   /** Whole command lines, each with what it does. */
-  readonly examples?: readonly { readonly line: string; readonly does: string }[];
-  /** Paragraphs of Markdown, for docs/cli.md. */
-  readonly notes?: readonly string[];
+  readonly examples: readonly { readonly line: string; readonly does: string }[];
 }
 
 /** A file of `commands/`. */

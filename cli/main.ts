@@ -7,8 +7,7 @@ import { COMMAND_GROUPS, commandNames, findCommand } from './command-list.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { refuseUnknownFlags, usageError } from './flags.ts';
 import { harmless, harmlessJson } from './harmless-text.ts';
-import { describeAction, describeCommand } from './help/describe-command.ts';
-import { HELP_WIDTH, renderCommandHelp, renderRootHelp } from './help/render-help.ts';
+import { describeAction, describeCommand, HELP_WIDTH, renderCommandHelp, renderRootHelp } from './help.ts';
 import { colors, terminalWidth } from './output.ts';
 
 /** Time for pipes to drain once a command is done. */

@@ -10,7 +10,7 @@ import {
 } from '../../adapters/index.ts';
 import { sha256Hex } from '../../protocol/index.ts';
 import type { Output, Progress } from '../output.ts';
-import { adapterBaseId } from './base-id.ts';
+import { adapterBaseId } from './adapter-base.ts';
 import type { LoadedAdapter } from './load-adapter.ts';
 import { asRefusal } from './read-input.ts';
 

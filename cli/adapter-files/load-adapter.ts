@@ -11,8 +11,7 @@ import {
 } from '../../adapters/index.ts';
 import { readNamed } from '../download/fetch-version.ts';
 import type { Output } from '../output.ts';
-import { findAttention, type FoundAttention } from './base-attention.ts';
-import { adapterBaseId, chooseBaseId } from './base-id.ts';
+import { findAttention, type FoundAttention, adapterBaseId, chooseBaseId } from './adapter-base.ts';
 import { type AdapterInput, asRefusal, readInput } from './read-input.ts';
 
 export const baseFlag = {

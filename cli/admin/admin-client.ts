@@ -1,8 +1,42 @@
-import { createApiClient, type ApiClient } from '../api-client.ts';
+import { FileVersions, VersionList, type BaseInfo } from '../../protocol/index.ts';
+import { type ApiClient, callOperation, createApiClient } from '../api-client.ts';
+import { CliError, EXIT } from '../cli-error.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 
 /** @returns a client with the admin key of this folder, the environment or the last login. @throws CliError without one. */
 export async function adminClient(): Promise<ApiClient> {
   const connection = await readConnection({ env: process.env, folder: process.cwd() });
   return createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
+}
+
+/** @returns the name's versions, or null when it has none (or belongs to somebody else). */
+export async function lookUpVersions(client: ApiClient, name: string): Promise<VersionList | null> {
+  try {
+    const call = { query: { name }, as: VersionList };
+    return await callOperation(client, `look up ${name}`, 'GET /admin/versions', call);
+  } catch (error) {
+    if (error instanceof CliError && error.exitCode === EXIT.notFound) return null;
+    throw error;
+  }
+}
+
+/** @returns `name@version` of every version whose own file it is. */
+export async function lookUpFile(client: ApiClient, digest: string): Promise<string[]> {
+  const call = { query: { digest }, as: FileVersions };
+  const { versions } = await callOperation(client, `look up ${digest}`, 'GET /admin/versions', call);
+  return versions.map(({ name, version }) => `${name}@${version}`);
+}
+
+/** @returns the bases that the origins serve, each once. @throws CliError when no origin answers. */
+export async function lookUpBases(client: ApiClient): Promise<BaseInfo[]> {
+  const { origins } = await callOperation(client, 'look up the base model', 'GET /admin/origins', {});
+  const bases = new Map<string, BaseInfo>();
+  for (const { base, configured_base: configured } of origins)
+    if (base !== null && (configured ?? base.id) === base.id && !bases.has(base.id)) bases.set(base.id, base);
+  if (bases.size > 0) return [...bases.values()];
+  throw new CliError({
+    message: `None of the origins answers (${origins.map(({ id }) => id).join(', ')}).`,
+    exitCode: EXIT.unavailable,
+    code: 'origin_unavailable',
+  });
 }

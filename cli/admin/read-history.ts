@@ -1,9 +1,7 @@
 import { MAX_HISTORY_PAGE, type ChangeList, type ChangeView } from '../../protocol/index.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import { usageError } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { plainTable } from '../output.ts';
+import { plainTable, when } from '../output.ts';
 
 /** Changes that are shown unless more are asked for. */
 export const DEFAULT_LIMIT = '50';

@@ -1,7 +1,6 @@
 import { defineCommand } from 'citty';
 import type { AliasAnswer } from '../../protocol/index.ts';
-import { sendChange, whyFlag } from '../admin/change-live.ts';
-import { parseName } from '../admin/version-argument.ts';
+import { sendChange, whyFlag, parseName } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 
@@ -9,9 +8,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft alias alice/best alice/notes', does: 'alice/best means the live version of alice/notes' },
     { line: 'graft alias alice/best --remove', does: 'takes the alias away' },
-  ],
-  notes: [
-    'An alias follows its target: when that goes to another version, so does the alias. It can be moved at any time, and gives nobody a right that they do not have to the target. A name that has versions cannot be an alias, nor can an alias stand for another.',
   ],
 };
 

@@ -5,7 +5,7 @@ import { defineCommand } from 'citty';
 import { BlobRecord, Digest, operationPath, type BackupPlan, type BackupRow } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { facts } from '../adapter-files/module-table.ts';
-import type { ApiClient } from '../api-client.ts';
+import { type ApiClient, sendRetrying, callOperation } from '../api-client.ts';
 import {
   filePath,
   filesFolder,
@@ -17,14 +17,12 @@ import {
   type BackupFile,
   type BackupManifest,
 } from '../backup/backup-folder.ts';
-import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { bytesSha256, fileSha256 } from '../local/find-base.ts';
 import { createOutput, fileSize, type Output } from '../output.ts';
-import { sendRetrying } from '../publish/send-retrying.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -33,10 +31,6 @@ export const help: CommandHelp = {
       line: 'graft backup ./backup --json',
       does: 'for a schedule; adapters that are there already are not sent again',
     },
-  ],
-  notes: [
-    'All tables of D1, and every adapter’s file, each compared with its sha256. What KV has beside them is derived from D1 and made again (`graft repair`). Repeat it in the same folder: what is there already is not fetched again, what the server does not have any more is taken away, and what was cut off goes on. Tables are read page by page; where names, versions or keys change meanwhile they are read again, three times at most, and then it says so.',
-    'Not in it: counts of experiments and of limits (Durable Objects), which begin anew; files that wait in KV to be taken in (`drop:`); the server’s secrets. Keep `GRAFT_MAC_KEY` with the backup: exposure tokens, and the hashes under which users are counted, are made with it. API keys are in it as hashes alone, so that those of before go on working. Only the bootstrap key may make one; the folder is for its owner alone.',
   ],
 };
 

@@ -38,10 +38,6 @@ export const help: CommandHelp = {
       does: 'another base than the default; the edge’s origins must serve the same',
     },
   ],
-  notes: [
-    'Writes int8 weights, the embedding too, in parts of 24 MiB with a manifest that names each part’s sha256; `graft-lora/browser` fetches them once into the browser’s private storage ([docs/browser.md](browser.md)). Whoever can read them has the base’s weights: the edge serves them to anybody. Its adapters are another matter: those need a download token. A second export writes what has changed.',
-    "`--to r2` runs wrangler, as whoever is logged in for it or by `CLOUDFLARE_API_TOKEN`, on a bucket that is there (`npx wrangler r2 bucket create`). Pages read it by the bucket’s own domain: `open({ base: 'https://…/base/' })`; the bucket’s CORS policy must allow them.",
-  ],
 };
 
 export const actions = {

@@ -1,12 +1,17 @@
 import { defineCommand } from 'citty';
 import { createApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { compareNames, type CompareWish } from '../compare/compare-names.ts';
-import { ComparisonRow } from '../compare/complete.ts';
-import { PERSON } from '../compare/judge-by-person.ts';
+import {
+  compareNames,
+  type CompareWish,
+  type ComparisonSummary,
+  type PairSummary,
+  type PositionSummary,
+} from '../compare/compare-names.ts';
+import { ComparisonRow } from '../compare/ask-answers.ts';
+import { PERSON } from '../compare/judge.ts';
 import { createResults, type Heading, openResults } from '../compare/results-file.ts';
 import type { Estimate } from '../compare/statistics/win-rate.ts';
-import type { ComparisonSummary, PairSummary, PositionSummary } from '../compare/summarize.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags, parseCount, usageError } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
@@ -30,16 +35,6 @@ export const help: CommandHelp = {
       line: 'graft compare alice/notes alice/notes@7 base prompts.jsonl --judge medicine --out results.jsonl',
       does: 'three at once, judged by another adapter; may be cut off and run again',
     },
-    {
-      line: 'graft compare alice/notes@6 alice/notes@7 prompts.jsonl --judge me --out results.jsonl',
-      does: 'you say which answer is better, without knowing whose it is',
-    },
-  ],
-  notes: [
-    'The last argument is a file of JSON Lines as `graft publish --eval` takes it, where `"expected"` may be missing: `{"user": "…"}` with an optional `"system"`, or `{"prompt": "…"}`. The others are two to ten names, `name@version` or the base; each answers every prompt, greedily unless `--temperature` says otherwise, and each two of them are compared. A name means the version that gave its first answer until the end, whatever is published meanwhile, and takes no part in experiments. A name that does not exist is an error; no name above it answers.',
-    '`--judge exact`, the default when every row has `"expected"`: the answer that is exactly as expected wins; when both are, or neither is, it is a tie. `--judge <model>`: that adapter (or `base`) is asked which answer is better, in both orders, and sees `"expected"` as a good answer; only a choice that stays the same in the other order is a win, the rest are ties. `--judge me`: on a terminal, blind, the sides in an order that depends on `--seed`; keys 1 and 2 for the better one, t for a tie, s to skip, q to end and see the result so far. Answers that are the same are a tie without asking.',
-    '`--out` keeps answers and verdicts as they come: the same command goes on where it ended, another judge or a further name finds the answers that are there. With other prompts or settings the file is refused.',
-    'Win rate: ties are half a win; the interval is Tango’s score interval (Wilson’s when there are no ties). Strength: Bradley-Terry, the natural log of the odds against the mean of all names, so that a difference of 1 is odds of 2.7 to 1; each pair counts half a win and half a loss more than it has, and the interval treats the verdicts on one prompt as one observation. Both hold for one look at a number of prompts that was fixed before, and each interval by itself.',
   ],
 };
 

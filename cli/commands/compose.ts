@@ -1,17 +1,22 @@
 import { access } from 'node:fs/promises';
 import { defineCommand } from 'citty';
 import { MAX_RANK } from '../../protocol/index.ts';
-import { baseIdFlag, parseBaseId } from '../adapter-files/base-id.ts';
+import { baseIdFlag, parseBaseId } from '../adapter-files/adapter-base.ts';
 import {
   checkComposition,
   type ComposeMember,
   composeMembers,
   type Sum,
 } from '../adapter-files/compose-members.ts';
-import { encodeComposed } from '../adapter-files/encode-as.ts';
+import {
+  encodeComposed,
+  checkOutput,
+  outputFiles,
+  outputFlags,
+  writeOutput,
+} from '../adapter-files/write-output.ts';
 import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize } from '../adapter-files/module-table.ts';
-import { checkOutput, outputFiles, outputFlags, writeOutput } from '../adapter-files/write-output.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';
@@ -29,11 +34,6 @@ export const help: CommandHelp = {
       line: 'graft compose style:0.5 facts -o mix --to peft --rank 16',
       does: 'half of style and all of facts, cut down to rank 16, as a PEFT folder',
     },
-  ],
-  notes: [
-    'The sum is exact: the ranks are put side by side and add up. `--rank` keeps the largest singular values of each module instead and prints what is lost, as the Frobenius norm of the difference over that of the sum; no other adapter of that rank loses less.',
-    'What is no file here is taken for a published name or version, and fetched as by `graft download`.',
-    'Packed files must fit together: either a whole chain, root first, each packed for exactly the ones before it, or siblings of one parent, which the result then has too. Other files do not say what they were trained on, and give a warning.',
   ],
 };
 

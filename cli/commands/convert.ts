@@ -1,6 +1,14 @@
 import { defineCommand } from 'citty';
-import { adapterBaseId, baseIdFlag, parseBaseId } from '../adapter-files/base-id.ts';
-import { encodeAsGguf, encodeAsPeft, type Encoded } from '../adapter-files/encode-as.ts';
+import { adapterBaseId, baseIdFlag, parseBaseId } from '../adapter-files/adapter-base.ts';
+import {
+  encodeAsGguf,
+  encodeAsPeft,
+  type Encoded,
+  checkOutput,
+  outputFiles,
+  outputFlags,
+  writeOutput,
+} from '../adapter-files/write-output.ts';
 import {
   baseFlag,
   type BaseSearch,
@@ -9,7 +17,6 @@ import {
   packLoaded,
 } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
-import { checkOutput, outputFiles, outputFlags, writeOutput } from '../adapter-files/write-output.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';
@@ -24,13 +31,6 @@ export const help: CommandHelp = {
       line: 'graft convert out/notes --to gguf -o notes.gguf --base model.gguf',
       does: 'for llama.cpp; the base says how many heads the rows of q and k belong to',
     },
-    {
-      line: 'graft convert out/notes --to bf16 -o notes.safetensors',
-      does: 'a packed file of half the size',
-    },
-  ],
-  notes: [
-    'A PEFT folder is written so that every reader computes the same: the scale is folded into the tensors, all modules are padded with zeros to one rank, and r equals `lora_alpha`. Neither PEFT nor GGUF records the parent chain.',
   ],
 };
 

@@ -1,3 +1,4 @@
+/** `graft deploy`: the way of docs/operations.md, "The edge", step by step; what is there is found again and not made twice. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -5,15 +6,25 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { defineCommand } from 'citty';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { planDeployment, readDeployment } from '../deploy/deployment-file.ts';
-import { deploySteps, plannedSteps, secretFile } from '../deploy/deploy-steps.ts';
-import { wranglerRunner } from '../deploy/run-wrangler.ts';
+import {
+  planDeployment,
+  readDeployment,
+  type Deployment,
+  ENVIRONMENT,
+  namesOf,
+  productionConfig,
+  writeDeployment,
+} from '../deploy/deployment-file.ts';
+import { wranglerRunner, type RunWrangler, type WranglerResult } from '../deploy/run-wrangler.ts';
 import { commonFlags, repeatedFlag } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { buildPage } from '../local/build-page.ts';
 import { originProgram, ROOT } from '../local/origin-process.ts';
-import { makePrivateFolder } from '../local/private-files.ts';
+import { makePrivateFolder, writePrivateFile } from '../local/private-files.ts';
+import { neededSchema, otherSchema, SCHEMA_QUERY } from '../local/schema.ts';
 import { colors, createOutput } from '../output.ts';
+import { z } from 'zod';
+import { makeSecrets } from './secrets.ts';
 
 const FOLDER = '.graft/deploy';
 /** A new name at workers.dev, and new code everywhere, take up to a minute. */
@@ -30,15 +41,6 @@ export const help: CommandHelp = {
       line: 'graft deploy --origin origin-1=https://origin-1.example.com --r2',
       does: 'an edge on Cloudflare, adapters’ bytes in R2',
     },
-    { line: 'graft deploy', does: 'the same again after an update: tables, then code; secrets stay' },
-    {
-      line: 'graft deploy --origin a=https://a.example.com --origin b=https://b.example.com --var CORS_ORIGINS=https://app.example.com',
-      does: 'other origins and a variable, from now on',
-    },
-  ],
-  notes: [
-    'Runs Cloudflare’s wrangler, which has its own sign-in (`npx wrangler login`, or `CLOUDFLARE_API_TOKEN`), and shows each command: it makes the KV namespace, the D1 database and with `--r2` the bucket where they are not there, applies the migrations, makes the secrets once and deploys the edge. When it breaks off, the same command goes on: what exists is found by its name. Everything is kept in `.graft/deploy`, readable by you alone: `deployment.json`, `wrangler.toml` (written anew each time), and `secrets/`, which belongs into your vault.',
-    'Secrets go to the edge with its first deployment only, so that a later one does not undo a rotation. Nothing of them is printed. The steps by hand, and everything after, are in [docs/operations.md](operations.md#the-edge). Tried against a copy of Cloudflare’s API with the real wrangler, **not on a real account**.',
   ],
 };
 
@@ -180,4 +182,267 @@ function nextText(
     '',
     `${where}/secrets has the only copy of the secrets: put it into your vault.`,
   ].join('\n');
+}
+
+interface DeployContext {
+  /** `.graft/deploy`; wrangler runs in it. */
+  readonly folder: string;
+  readonly template: string;
+  readonly paths: { main: string; page: string; migrations: string };
+  readonly wrangler: RunWrangler;
+  /** Hears of each step when it is done: what came of it, and the command that did it. */
+  readonly onStep: (step: { title: string; outcome: string; command: string | null }) => void;
+}
+
+/** Files of the folder `secrets`, as `graft secrets` writes them. */
+const SECRET_FILES = { worker: 'worker.json', origins: 'origin.env', adminKey: 'admin-key' } as const;
+const secretFile = (folder: string, which: keyof typeof SECRET_FILES): string =>
+  path.join(folder, 'secrets', SECRET_FILES[which]);
+
+const shown = (args: readonly string[]): string =>
+  `npx wrangler ${args.map((arg) => (arg.includes(' ') ? `"${arg}"` : arg)).join(' ')}`;
+const inEnvironment = ['--env', ENVIRONMENT];
+
+/** What {@link deploySteps} does, with its commands as somebody would type them in the deployment's folder. */
+export function plannedSteps(deployment: Deployment): { title: string; does: string; commands: string[] }[] {
+  const names = namesOf(deployment);
+  const bucket = {
+    title: 'R2 bucket',
+    does: 'is made where there is none',
+    commands: [shown(['r2', 'bucket', 'create', names.bucket])],
+  };
+  return [
+    { title: 'Sign-in', does: 'is asked for the account', commands: [shown(['whoami'])] },
+    {
+      title: 'KV namespace',
+      does: 'is looked for, and made where there is none',
+      commands: [shown(['kv', 'namespace', 'list']), shown(['kv', 'namespace', 'create', names.namespace])],
+    },
+    {
+      title: 'D1 database',
+      does: 'is looked for, and made where there is none',
+      commands: [shown(['d1', 'list', '--json']), shown(['d1', 'create', names.database])],
+    },
+    ...(deployment.r2 ? [bucket] : []),
+    { title: 'Configuration', does: 'is written: wrangler.toml', commands: [] },
+    {
+      title: 'Tables',
+      does: 'get the migrations that they lack',
+      commands: [shown(migrate(names.database)), shown(schemaQuery(names.database))],
+    },
+    {
+      title: 'Secrets',
+      does: 'are made in secrets/ where the edge has none',
+      commands: [shown(['secret', 'list', ...inEnvironment])],
+    },
+    {
+      title: 'Edge',
+      does: 'is deployed, the first time with its secrets',
+      commands: [shown(['deploy', ...inEnvironment, '--secrets-file', 'secrets/worker.json'])],
+    },
+  ];
+}
+
+const migrate = (database: string): string[] => [
+  ...['d1', 'migrations', 'apply', database],
+  ...[...inEnvironment, '--remote'],
+];
+
+const schemaQuery = (database: string): string[] => [
+  ...['d1', 'execute', database, ...inEnvironment, '--remote', '--json'],
+  ...['--command', SCHEMA_QUERY],
+];
+
+/** @returns the deployment with its ids and address. @throws CliError that says what to do; a second run goes on. */
+export async function deploySteps(context: DeployContext, planned: Deployment): Promise<Deployment> {
+  const { folder, onStep } = context;
+  let deployment = planned;
+  const keep = async (change: Partial<Deployment>): Promise<void> => {
+    deployment = { ...deployment, ...change };
+    await writeDeployment(folder, deployment);
+    await writePrivateFile(
+      path.join(folder, 'wrangler.toml'),
+      productionConfig({ template: context.template, deployment, paths: context.paths }),
+    );
+  };
+  const run = async (args: readonly string[]): Promise<WranglerResult & { ok: true }> => {
+    const result = await context.wrangler(args);
+    if (!result.ok) throw refused(args, result);
+    return result;
+  };
+  await keep({});
+  const names = namesOf(deployment);
+
+  const account = await signedIn(run, deployment.account);
+  onStep({ title: 'Sign-in', outcome: `account ${account}`, command: shown(['whoami']) });
+
+  const namespaces = await listed(run, ['kv', 'namespace', 'list'], Namespaces);
+  const namespace = await findOrMake({
+    ...{ run, onStep, title: 'KV namespace', name: names.namespace, kept: deployment.namespace },
+    there: namespaces.map(({ title, id }) => ({ name: title, id })),
+    make: ['kv', 'namespace', 'create', names.namespace],
+  });
+  await keep({ namespace });
+
+  const databases = await listed(run, ['d1', 'list', '--json'], Databases);
+  const database = await findOrMake({
+    ...{ run, onStep, title: 'D1 database', name: names.database, kept: deployment.database },
+    there: databases.map(({ name, uuid }) => ({ name, id: uuid })),
+    make: ['d1', 'create', names.database],
+  });
+  await keep({ database });
+
+  if (deployment.r2) await makeBucket(context, names.bucket);
+  onStep({ title: 'Configuration', outcome: path.join(folder, 'wrangler.toml'), command: null });
+
+  await run(migrate(names.database));
+  await checkSchema(run, names.database);
+  onStep({ title: 'Tables', outcome: 'up to date', command: shown(migrate(names.database)) });
+
+  const flags = await secretFlags(context);
+  const deploy = ['deploy', ...inEnvironment, ...flags];
+  const { events } = await run(deploy);
+  const targets = events.find(({ type }) => type === 'deploy')?.targets ?? [];
+  await keep({ url: targets.find((target) => target.startsWith('https://')) ?? deployment.url });
+  onStep({ title: 'Edge', outcome: deployment.url ?? names.worker, command: shown(deploy) });
+  return deployment;
+}
+
+const Schema = z.array(z.looseObject({ results: z.array(z.looseObject({ hash: z.string() })) }));
+
+/** @throws CliError for a database that another version of graft made. */
+async function checkSchema(run: Run, database: string): Promise<void> {
+  const [answer] = parseOutput(Schema, (await run(schemaQuery(database))).stdout, 'd1 execute');
+  const found = answer?.results[0]?.hash ?? null;
+  const needed = await neededSchema();
+  if (found === needed) return;
+  throw otherSchema({
+    ...{ where: `The D1 database ${database}`, found, needed },
+    afresh: 'graft deploy --name <another name>',
+  });
+}
+
+const Who = z.looseObject({
+  loggedIn: z.boolean(),
+  accounts: z.array(z.looseObject({ id: z.string(), name: z.string() })).optional(),
+});
+const Namespaces = z.array(z.looseObject({ id: z.string(), title: z.string() }));
+const Databases = z.array(z.looseObject({ uuid: z.string(), name: z.string() }));
+const Secrets = z.array(z.looseObject({ name: z.string() }));
+
+type Run = (args: readonly string[]) => Promise<WranglerResult & { ok: true }>;
+
+async function signedIn(run: Run, wanted: string | null): Promise<string> {
+  const { accounts = [] } = parseOutput(Who, (await run(['whoami', '--json'])).stdout, 'whoami');
+  if (wanted === null && accounts.length > 1)
+    throw new CliError({
+      message: `The sign-in opens several accounts; say which by --account: ${accounts.map(({ id, name }) => `${id} (${name})`).join(', ')}.`,
+      exitCode: EXIT.usage,
+      code: 'account_needed',
+    });
+  const account = wanted === null ? accounts[0] : accounts.find(({ id }) => id === wanted);
+  return account === undefined ? (wanted ?? 'unknown') : `${account.id} (${account.name})`;
+}
+
+async function findOrMake(params: {
+  run: Run;
+  onStep: DeployContext['onStep'];
+  title: string;
+  name: string;
+  /** Id that an earlier run was given. */
+  kept: string | null;
+  there: readonly { name: string; id: string }[];
+  make: readonly string[];
+}): Promise<string> {
+  const { title, name, kept, there, make } = params;
+  if (kept !== null && !there.some(({ id }) => id === kept))
+    throw new CliError({
+      message: `${title} ${name} (${kept}) is not in this account. Sign in where it was made, or give --account; where it was deleted, remove its id from deployment.json and a new one is made, empty.`,
+      exitCode: EXIT.error,
+      code: 'deployment_elsewhere',
+    });
+  const found = there.find((one) => (kept === null ? one.name === name : one.id === kept));
+  if (found !== undefined) {
+    params.onStep({ title, outcome: `${name} is there (${found.id})`, command: null });
+    return found.id;
+  }
+  const { stdout } = await params.run(make);
+  // As it stands in the snippet that wrangler prints for a configuration.
+  const id = /\b(?:database_)?id"? ?[=:] ?"([0-9a-f-]{32,36})"/.exec(stdout)?.[1];
+  if (id === undefined) throw new Error(`wrangler named no id of ${name}:\n${stdout}`);
+  params.onStep({ title, outcome: `made ${name} (${id})`, command: shown(make) });
+  return id;
+}
+
+async function makeBucket({ wrangler, onStep }: DeployContext, bucket: string): Promise<void> {
+  const make = ['r2', 'bucket', 'create', bucket];
+  const made = await wrangler(make);
+  // Asking whether it is there needs more rights than making it.
+  const isThere = !made.ok && (made.code === 10004 || /already exists/i.test(made.message));
+  if (!made.ok && !isThere) throw refused(make, made);
+  const outcome = isThere ? `${bucket} is there` : `made ${bucket}`;
+  onStep({ title: 'R2 bucket', outcome, command: shown(make) });
+}
+
+/** Secrets are given with the first deployment alone: those that were rotated since are not undone. @throws CliError */
+async function secretFlags({ folder, wrangler, onStep }: DeployContext): Promise<string[]> {
+  const list = ['secret', 'list', ...inEnvironment];
+  const found = await wrangler(list);
+  // There is no worker before its first deployment.
+  const isNew = !found.ok && /not found|does not exist/i.test(found.message);
+  if (!found.ok && !isNew) throw refused(list, found);
+  const there = found.ok ? parseOutput(Secrets, found.stdout, 'secret list').map(({ name }) => name) : [];
+  const file = secretFile(folder, 'worker');
+  const kept = existsSync(file);
+  if (there.includes('GRAFT_MAC_KEY')) {
+    onStep({ title: 'Secrets', outcome: 'the edge has them; they stay as they are', command: shown(list) });
+    return [];
+  }
+  if (!kept) {
+    const { worker, originEnv, adminKey } = await makeSecrets(new Date());
+    await writePrivateFile(secretFile(folder, 'origins'), originEnv);
+    await writePrivateFile(secretFile(folder, 'adminKey'), `${adminKey}\n`);
+    // Last: where it is, the others are.
+    await writePrivateFile(file, `${JSON.stringify(worker, null, 2)}\n`);
+  }
+  const where = path.join(folder, 'secrets');
+  onStep({ title: 'Secrets', outcome: kept ? `those in ${where}` : `made in ${where}`, command: null });
+  return ['--secrets-file', path.relative(folder, file)];
+}
+
+async function listed<T>(run: Run, args: readonly string[], schema: z.ZodType<T>): Promise<T> {
+  return parseOutput(schema, (await run(args)).stdout, args.join(' '));
+}
+
+function parseOutput<T>(schema: z.ZodType<T>, stdout: string, command: string): T {
+  // Lines about proxies and versions may stand before it.
+  const start = stdout.search(/^[[{]/m);
+  try {
+    return schema.parse(JSON.parse(stdout.slice(start)));
+  } catch {
+    throw new Error(`wrangler ${command} answered otherwise than it did:\n${stdout}`);
+  }
+}
+
+/** Codes of Cloudflare for a sign-in that is none, or that may not. */
+const NO_RIGHT = [9109, 10000, 10001, 9106];
+
+function refused(
+  args: readonly string[],
+  { message, code }: { message: string; code: number | null },
+): CliError {
+  const denied =
+    (code !== null && NO_RIGHT.includes(code)) || /authenti|not logged in|unauthorized/i.test(message);
+  const help = denied
+    ? ' Sign in by `npx wrangler login`, or give CLOUDFLARE_API_TOKEN a token with the rights to edit Workers Scripts, Workers KV Storage, D1 and (for --r2) Workers R2 Storage, and to read Account Settings.'
+    : '';
+  return new CliError({
+    message:
+      `\`${shown(args)}\` failed: ${message.trim()}.${help} What was done before stays; the same command goes on from here.`.replace(
+        /\.\.(?= )/,
+        '.',
+      ),
+    exitCode: denied ? EXIT.auth : EXIT.error,
+    code: denied ? 'cloudflare_denied' : 'wrangler_failed',
+  });
 }

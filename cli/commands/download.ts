@@ -1,16 +1,21 @@
 import { readFile } from 'node:fs/promises';
 import { defineCommand } from 'citty';
 import { adminClient } from '../admin/admin-client.ts';
-import { parseReference } from '../admin/version-argument.ts';
+import { commonFlags } from '../flags.ts';
 import { checkComposition, composeMembers, type ComposeMember } from '../adapter-files/compose-members.ts';
-import { encodeComposed } from '../adapter-files/encode-as.ts';
+import {
+  encodeComposed,
+  checkOutput,
+  outputFiles,
+  writeOutput,
+  type OutputContent,
+} from '../adapter-files/write-output.ts';
 import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
-import { checkOutput, outputFiles, writeOutput, type OutputContent } from '../adapter-files/write-output.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { fetchVersion, type FetchedVersion } from '../download/fetch-version.ts';
-import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
+import { parseReference } from '../admin/change-name.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -22,16 +27,6 @@ export const help: CommandHelp = {
       line: 'graft download alice/notes@2 --as canonical -o notes-2.safetensors',
       does: 'the very file that was published',
     },
-    {
-      line: 'graft download medicine/cardiology --merged --as gguf -o cardiology.gguf',
-      does: 'with all that it stands on, as one adapter for llama.cpp',
-    },
-  ],
-  notes: [
-    'Needs an admin key with the right to download, which the operator gives: `graft keys create --admin --download`, `graft keys change <id> --download`; the bootstrap key has it. Only adapters of the key’s own tenant can be fetched: a grant opens others’ for use, never their bytes.',
-    'Only `--as canonical` writes the bytes that were published. PEFT folders and GGUF files are converted: the weights are float32, and the adapter’s scale is folded into B, so that alpha equals the rank. They compute the same, are up to twice as large, and have another digest.',
-    'Each part is compared with its sha256 and the file with its digest. What has arrived stays in `GRAFT_CACHE/adapters`, so that a download that broke off goes on, and a second one is quick. Nothing is written over without `--force`.',
-    'A version that was made on top of another is only its own part of the chain: alone it does something else. `--merged` sums the chain exactly; the ranks add up (`graft compose --rank` cuts a sum down).',
   ],
 };
 

@@ -14,7 +14,7 @@ import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 import { LOOPBACK, needFreePort } from '../local/ports.ts';
 import { makePrivateFolder } from '../local/private-files.ts';
 import { startSchedule } from '../local/schedule.ts';
-import { takeStartLock } from '../local/start-lock.ts';
+import { takeStartLock } from '../local/graft-folder.ts';
 import { createOutput } from '../output.ts';
 
 /** As `graft dev`: cron triggers come each minute at most, and nobody fires them here. */
@@ -30,9 +30,6 @@ export const help: CommandHelp = {
       line: 'graft edge --secrets ./secrets --origin a=https://a.example.com --origin b=https://b.example.com --host 0.0.0.0',
       does: 'for other machines, behind a proxy that ends TLS',
     },
-  ],
-  notes: [
-    'The same worker as on Cloudflare, in workerd, for one machine: names, keys and adapters lie in `.wrangler/state` of the folder (copy it for a backup, while the edge is stopped). What an isolate is limited to on Cloudflare, it is not here, and there is one edge: [docs/operations.md](operations.md#an-edge-outside-of-cloudflare). `graft secrets` makes the folder of secrets; the same variables in the environment do as well. Origins get `origin.env` of it: `graft origin --keys`.',
   ],
 };
 

@@ -1,7 +1,6 @@
 import { defineCommand } from 'citty';
 import { Description, Tag, type EditAnswer } from '../../protocol/index.ts';
-import { sendChange, whyFlag } from '../admin/change-live.ts';
-import { parseName } from '../admin/version-argument.ts';
+import { sendChange, whyFlag, parseName } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 
@@ -12,10 +11,6 @@ export const help: CommandHelp = {
       does: 'says what it is for, and adds a tag',
     },
     { line: 'graft edit alice/notes --untag draft', does: 'takes a tag away' },
-    { line: 'graft edit alice/notes --description ""', does: 'takes the description away' },
-  ],
-  notes: [
-    'A description is one line of at most 500 characters; a name has at most 16 tags, each of small letters, digits and `. _ : -`. They belong to the name and stay when other versions go live. `graft ls` shows them, and `graft ls --tag team:support` lists the names that have a tag. Nothing that is served depends on them; whoever may list a name sees them.',
   ],
 };
 

@@ -1,27 +1,18 @@
 import { defineCommand } from 'citty';
 import { ERASE_STEPS, EraseRequest, type EraseAnswer, type EraseCounts } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { whyFlag } from '../admin/change-live.ts';
-import type { ApiClient } from '../api-client.ts';
+import { whyFlag } from '../admin/change-name.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import { askTyped } from '../ask-at-terminal.ts';
-import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput, fileSize, type Output } from '../output.ts';
+import { createOutput, fileSize, type Output, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft erase alice/notes --dry-run', does: 'says what would be erased, and what stays' },
     { line: 'graft erase "alice/**"', does: 'erases alice and all names below it' },
-    { line: 'graft erase --tenant alice --usage --why "asked on 3 May"', does: 'erases all of a tenant’s' },
-  ],
-  notes: [
-    'At once, for good, and without a way back: names with all their versions, those that were removed and could be restored among them, their aliases and pins, adapters’ bytes in KV, R2 and on the origins’ disks and in their memory, experiments with all that was counted and kept for them, sums of traffic and lists of requests, and the history. With `--tenant` also its keys, limits, rooms and the grants from it and to it. `graft rm` takes a name away so that it can be restored for seven days.',
-    'Names that others stand on are refused (exit code 5), with who does: `--cascade` erases with them what of the same owner was made on top of them, and the experiments that test them; what other tenants have made on top of them is not served any more. Names below it that do not stand on it are not touched; `NAME/**` means those too.',
-    'What stays: bytes that another tenant, or another version, has too; what was used, of which bills are made (`--usage` erases it; the bootstrap key’s); the row of the history that says who erased what, when and why; for a day a mark in KV under each name, which keeps edges from serving on what they remember. D1 can be put back to any minute of the last 30 days, Analytics Engine keeps its points for three months, and whoever has fetched an adapter has it.',
-    'It goes page by page; when it is cut off, the schedule goes on, and so does the same command. An origin that does not answer is named (exit code 6): it is asked again each minute until it has dropped the files, and when the command is repeated. On a terminal the name or tenant has to be typed; in scripts `--yes` says that it is meant.',
   ],
 };
 

@@ -1,21 +1,15 @@
 import { defineCommand } from 'citty';
 import type { CollectGarbageAnswer, GarbageFile } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput, fileSize, plainTable, type Output } from '../output.ts';
+import { createOutput, fileSize, plainTable, type Output, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft gc --dry-run', does: 'says what would be marked and deleted' },
     { line: 'graft gc', does: 'does it' },
-  ],
-  notes: [
-    'Garbage is what was uploaded, whole or in part, and never became a version, and the files of versions that were removed more than seven days ago: those of all others stay, staged and retired ones included. What was never finished is deleted a day after it was last sent, and so are parts that the finished file is not made of. A finished file that nobody touched for a day is marked; one that was marked 30 days ago (as long as KV may remember it) is deleted, and who wants to publish it then uploads it again. Looking at, uploading, evaluating or publishing the file takes the mark away.',
-    'The schedule does the same, a little each minute; this does it now, and says what it did. It may be cut off at any time. Only the bootstrap key may do it.',
   ],
 };
 

@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
 import { type GrantList, type GrantView, nameProblem } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation, callWithStatus } from '../call-operation.ts';
+import { type ApiClient, callOperation, callWithStatus } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput, type Output, plainTable } from '../output.ts';
@@ -14,18 +13,6 @@ export const help: CommandHelp = {
       does: 'the tenant hospital may use medicine and all below it',
     },
     { line: 'graft grant medicine --public', does: 'every key may use medicine, and nothing below it' },
-    { line: 'graft grant "medicine/**" --to hospital --remove', does: 'takes it back' },
-    { line: 'graft grant', does: 'what your tenant has given' },
-    { line: 'graft grant --held', does: 'what your tenant was given' },
-    {
-      line: 'graft grant refuse mallory',
-      does: 'grants of mallory open nothing for your tenant any more, those to everybody neither',
-    },
-    { line: 'graft grant accept mallory', does: 'they do again' },
-    { line: 'graft grant refuse', does: 'whose grants your tenant refuses' },
-  ],
-  notes: [
-    'A scope is a name, or `<name>/**` for the name and all below it (in quotes, so that the shell leaves it alone). A grant opens what its giver owns there, and nothing that others publish in the same room; an adapter is used only when every member of its chain may be. Who may use an adapter may also publish on top of it, and read its versions and chain ids; changing it stays its owner’s. What is taken back is not served any more, also to adapters that stand on it, within about a minute. Granting twice, and taking back what is not given, change nothing; the second has exit code 3. Grants need no consent, so a tenant may refuse those of another, which is not told of it. One tenant can give another 32 grants; to grant the names `refuse` and `accept`, say --to or --public.',
   ],
 };
 

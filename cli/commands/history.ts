@@ -1,20 +1,15 @@
 import { defineCommand } from 'citty';
 import { adminClient } from '../admin/admin-client.ts';
 import { DEFAULT_LIMIT, historyTable, parseLimit, readHistory } from '../admin/read-history.ts';
-import { parseName } from '../admin/version-argument.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
+import { parseName } from '../admin/change-name.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft history alice/notes', does: 'what happened to the name, newest first' },
     { line: 'graft history', does: 'the last changes of all names' },
-    { line: 'graft history --tenant clinic', does: 'the last changes of what one tenant owns' },
-    { line: 'graft history --limit 1000 --json', does: 'for an archive' },
-  ],
-  notes: [
-    'Each line is one change: when (UTC), what was done, the version that was live before, the version that the change is about, the id of the key that did it, and why, if that was said. Only the owner of a name sees its history. Without a name it is the audit log: every change of every name that the key owns, or of everybody’s with the bootstrap key, newest first; `--tenant` says whose. `read-prompt` says who read what one request asked and was answered; `**` stands for all of a tenant’s. Rows are never changed or deleted. `graft log` is the same command.',
   ],
 };
 

@@ -1,15 +1,26 @@
 import { defineCommand } from 'citty';
-import { NewKey, type ChangeKeyRequest, type KeyView, type RequestOf } from '../../protocol/index.ts';
+import {
+  NewKey,
+  type ChangeKeyRequest,
+  type KeyView,
+  type RequestOf,
+  type QueryOf,
+  type RevocationView,
+} from '../../protocol/index.ts';
 import { pickAction, type Actions } from '../actions.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, parseDuration, usageError } from '../flags.ts';
-import { CHANGE_FLAGS, changeRequest, createFlags, keyRequest, type KeyArgs } from '../keys/key-flags.ts';
-import { isOver, keyTable, limitsText, scopesText, when } from '../keys/key-table.ts';
-import { revokeKey } from '../keys/revoke-key.ts';
-import { createOutput, type Output } from '../output.ts';
+import {
+  CHANGE_FLAGS,
+  changeRequest,
+  createFlags,
+  keyRequest,
+  type KeyArgs,
+  limitsText,
+} from '../key-flags.ts';
+import { createOutput, type Output, when, plainTable } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -46,9 +57,6 @@ export const help: CommandHelp = {
       line: 'graft keys revoke key_0123456789abcdef --only',
       does: 'ends a key that was rotated before its grace is over; the new one stays good',
     },
-  ],
-  notes: [
-    'The key itself goes to stdout, alone, so that `GRAFT_KEY=$(graft keys create)` works; it is kept nowhere, and cannot be shown again. Rotating keeps tenant, scopes and limits, and both keys count against the same limits; an admin key that a tenant rotates stays good for an hour at least. Whoever has stolen a key may have rotated it, so revoking ends its successors with it. `none` takes a limit, the scopes, the label or the policy away from a key that exists. Where a key is known already, an end or a change is seen within about a minute. A scope opens the adapters of whoever has the name or room when it is given (`of clinic`), and no adapters that others come to publish there; scopes of keys from before are bound (from `of anybody`) by giving them once more with `change --scopes`. docs/tenants.md says what limits mean exactly, docs/operations.md what is kept of prompts.',
   ],
 };
 
@@ -179,4 +187,108 @@ function about(key: KeyView): string {
     ...(expires_at === null ? [] : [`good until ${when(expires_at)}`]),
   ];
   return `${id}: ${parts.join('; ')}`;
+}
+
+interface Revocation {
+  id: string;
+  /** Also the keys that it and its successors made. */
+  made: boolean;
+  /** The key alone. */
+  only: boolean;
+  /** Also what is kept of what they asked. */
+  forgetPrompts: boolean;
+}
+
+/** Revokes a key and says what ended with it. */
+export async function revokeKey(client: ApiClient, output: Output, wanted: Revocation): Promise<void> {
+  const { id, made, only, forgetPrompts } = wanted;
+  const told = await send(client, wanted);
+  const others = told.revoked.filter((key) => key.id !== id);
+  output.result(
+    {
+      ...{ id, revoked: true },
+      also: others.map((key) => key.id),
+      made: told.made.map((key) => key.id),
+    },
+    () => {
+      const also = others.length === 0 ? '' : `, and with it ${others.map((key) => key.id).join(', ')}`;
+      const kept = forgetPrompts ? ', and what was kept of its prompts is deleted' : '';
+      return `${id} is revoked${also}${kept}; elsewhere that is seen within about a minute`;
+    },
+  );
+  if (only || made || told.made.length === 0) return;
+  output.note(keyTable(told.made, Date.now()));
+  output.note(
+    `${told.moreMade ? 'These and more' : 'These'} were made by ${others.length === 0 ? 'it' : 'them'} and are ` +
+      `still good. To revoke them too: graft keys revoke ${id} --made`,
+  );
+}
+
+interface Told {
+  revoked: KeyView[];
+  made: KeyView[];
+  moreMade: boolean;
+}
+
+/** All pages. An edge from before says nothing, and has revoked the key alone. */
+async function send(client: ApiClient, { id, made, only, forgetPrompts }: Revocation): Promise<Told> {
+  const revoked: KeyView[] = [];
+  for (let cursor: string | null = null; ;) {
+    const query: QueryOf<'DELETE /admin/keys/:id'> = {
+      report: 'true',
+      ...(made ? { made: 'true' } : {}),
+      ...(only ? { successors: 'false' } : {}),
+      ...(forgetPrompts ? { forget_prompts: 'true' } : {}),
+      cursor,
+    };
+    const call = { params: { id }, query };
+    const page: RevocationView | null = await callOperation(
+      client,
+      `revoke ${id}`,
+      'DELETE /admin/keys/:id',
+      call,
+    );
+    if (page === null) return { revoked, made: [], moreMade: false };
+    revoked.push(...page.revoked);
+    if (page.cursor === null) return { revoked, made: page.made, moreMade: page.more_made };
+    cursor = page.cursor;
+  }
+}
+
+export const isOver = ({ revoked_at, expires_at }: KeyView, now: number): boolean =>
+  revoked_at !== null || (expires_at !== null && expires_at <= now);
+
+/** @param now unix ms. @returns such as `until 2026-01-31 07:30Z, replaced by key_…`. */
+export function keyState(key: KeyView, now: number): string {
+  const replaced = key.replaced_by === null ? '' : `, replaced by ${key.replaced_by}`;
+  if (key.revoked_at !== null) return `revoked${replaced}`;
+  if (key.expires_at === null) return `good${replaced}`;
+  if (key.expires_at <= now) return `expired${replaced}`;
+  return `until ${when(key.expires_at)}${replaced}`;
+}
+
+/** @returns such as `medicine/** of clinic, lab of anybody`. */
+export const scopesText = ({ scopes, scope_owners }: KeyView): string =>
+  scopes.map((scope, i) => `${scope} of ${scope_owners[i] ?? 'anybody'}`).join(', ');
+
+/** @returns `kept 24h`, `reads`, or `-`. */
+const promptsText = ({ keep_prompts: hours, prompts }: KeyView): string =>
+  hours !== null ? `kept ${hours}h` : prompts ? 'reads' : '-';
+
+/** Which keys have prompts kept, and which read them, is said where any does. */
+export function keyTable(keys: readonly KeyView[], now: number): string {
+  const prompts = keys.some((key) => promptsText(key) !== '-');
+  return plainTable(
+    ['ID', 'KIND', 'TENANT', 'SCOPES', 'LIMITS', ...(prompts ? ['PROMPTS'] : []), 'STATE', 'LABEL'],
+    keys.map((key) => [
+      key.id,
+      key.kind,
+      key.tenant,
+      scopesText(key) || '-',
+      limitsText(key.limits),
+      ...(prompts ? [promptsText(key)] : []),
+      keyState(key, now),
+      key.label,
+    ]),
+  );
 }

@@ -2,13 +2,11 @@ import { defineCommand } from 'citty';
 import type { LimitsChange, TenantLimitsList, TenantLimitsView } from '../../protocol/index.ts';
 import { pickAction, type Actions } from '../actions.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
-import { limitFlags, limitsChange, type KeyArgs } from '../keys/key-flags.ts';
-import { limitsText, when } from '../keys/key-table.ts';
-import { createOutput, plainTable, type Output } from '../output.ts';
+import { limitFlags, limitsChange, type KeyArgs, limitsText } from '../key-flags.ts';
+import { createOutput, plainTable, type Output, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -20,9 +18,6 @@ export const help: CommandHelp = {
     { line: 'graft limits set alice --rpm none', does: 'one limit less' },
     { line: 'graft limits lift alice', does: 'no limits of the tenant any more' },
     { line: 'graft limits reset alice', does: 'what it has used is forgotten' },
-  ],
-  notes: [
-    'Limits of a tenant hold for all of its keys together, whoever made them, beside the limits that each key has of its own (`graft keys`); only the bootstrap key changes them, and a tenant’s admin key sees its own. They are seen within about a minute; of a tenant with many keys, a few hundred keys a minute. `reset` takes a tenant, or the id of a key, and lets its counter begin anew: it gives a budget back, and mends a counter that cannot be read (503 `quota_damaged`). docs/tenants.md says what limits mean exactly.',
   ],
 };
 

@@ -3,8 +3,7 @@ import { checkApiKey, operationPath } from '../../protocol/index.ts';
 import { createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { trimUrl } from '../connection.ts';
-import { readCredentials, writeCredentials } from '../credentials-file.ts';
+import { trimUrl, readCredentials, writeCredentials } from '../connection.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';
 import { readSecret } from '../ask-at-terminal.ts';
@@ -19,9 +18,6 @@ export const help: CommandHelp = {
       line: 'graft login --url https://graft.example.com --admin < key.txt',
       does: 'reads the admin key from a file, such as a secret that CI mounts',
     },
-  ],
-  notes: [
-    'The key comes from the terminal, where it is not shown, or from a pipe; never from the command line, which other users of a machine can see. It is tried on the server before it is kept. Log in twice to keep both kinds of keys. The server of the last login is the one that commands talk to when nothing else names one.',
   ],
 };
 

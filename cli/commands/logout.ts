@@ -1,7 +1,6 @@
 import { defineCommand } from 'citty';
 import { CliError, EXIT } from '../cli-error.ts';
-import { trimUrl } from '../connection.ts';
-import { readCredentials, writeCredentials } from '../credentials-file.ts';
+import { trimUrl, readCredentials, writeCredentials } from '../connection.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
 

@@ -1,18 +1,15 @@
 import { defineCommand } from 'citty';
 import type { NameList, NameView, RemovedList, RemovedName } from '../../protocol/index.ts';
-import { createApiClient, type ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags, usageError } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput, plainTable } from '../output.ts';
+import { createOutput, plainTable, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft ls alice/', does: 'names that begin with alice/' },
     { line: 'graft ls --removed', does: 'what `graft restore` can still bring back' },
-    { line: 'graft ls --tag team:support', does: 'names that have this tag (`graft edit`)' },
   ],
 };
 

@@ -13,10 +13,6 @@ export const help: CommandHelp = {
     { line: 'graft open', does: 'opens the console, signed in, in a folder where `npm start` runs' },
     { line: 'graft open --print', does: 'prints the link instead, to be opened elsewhere' },
   ],
-  notes: [
-    'On a local stack the link signs in once, within five minutes; each `graft open` makes a new one. No key is part of it. While the opener starts, other users of this machine who may list its processes can see the link, and whoever opens it first is signed in; `--print` runs no opener.',
-    'The link is printed where there is no opener or no display. For a server elsewhere (`GRAFT_URL`, `graft login`) the page asks for an admin key.',
-  ],
 };
 
 export default defineCommand({

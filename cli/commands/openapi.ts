@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
 import { z } from 'zod';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { harmlessJson } from '../harmless-text.ts';
@@ -13,9 +12,6 @@ const OpenApiDocument = z.looseObject({ openapi: z.string(), paths: z.record(z.s
 
 export const help: CommandHelp = {
   examples: [{ line: 'graft openapi > graft.json', does: 'for whatever generates clients' }],
-  notes: [
-    'OpenAPI 3.1, made by the server itself: every route, what it takes and what it answers. Any admin key may read it. `--json` prints it on one line.',
-  ],
 };
 
 export default defineCommand({

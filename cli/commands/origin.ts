@@ -26,10 +26,6 @@ export const help: CommandHelp = {
       line: 'graft origin --origin-id origin-1 --keys origin.env -- --slots 8 --context 2048',
       does: 'the default base, with more flags of the origin',
     },
-    { line: 'graft origin -- --help', does: 'all flags of the origin' },
-  ],
-  notes: [
-    'Runs one origin in the foreground until SIGTERM or Ctrl-C; then it ends its streams for up to 55 s. It answers nobody but who signs with `GRAFT_ORIGIN_KEYS`, from the environment or from the file that `graft secrets` and `graft deploy` write. The base is fetched if it is not in the cache (`graft pull` does that beforehand). [docs/operations.md](operations.md#an-origin) says what goes in front of it.',
   ],
 };
 

@@ -1,12 +1,12 @@
 import { type ArgsDef, defineCommand } from 'citty';
 import { type CanonicalConfig, checkLineage, parseCanonical } from '../../adapters/index.ts';
 import { chainId, Digest, nameProblem, sha256Hex } from '../../protocol/index.ts';
-import { baseIdFlag, parseBaseId } from '../adapter-files/base-id.ts';
+import { baseIdFlag, parseBaseId } from '../adapter-files/adapter-base.ts';
 import { baseFlag, loadAdapter, packLoaded } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
 import { checkOutput, outputFlags, writeOutput } from '../adapter-files/write-output.ts';
 import { asRefusal, readInput } from '../adapter-files/read-input.ts';
-import { lookUpVersions } from '../admin/look-up.ts';
+import { lookUpVersions } from '../admin/admin-client.ts';
 import { createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
@@ -24,13 +24,6 @@ export const help: CommandHelp = {
       line: 'graft pack out/child -o child.safetensors --parent medicine --bf16',
       does: 'for a child of medicine, half the size',
     },
-    {
-      line: 'graft pack out/child -o child.safetensors --parent-chain medicine.safetensors',
-      does: 'the same without a server',
-    },
-  ],
-  notes: [
-    'Packing the same adapter gives the same bytes, and their sha256 is the adapter’s digest. An adapter that was packed before keeps its parent, and is refused for another.',
   ],
 };
 

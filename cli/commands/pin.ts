@@ -1,7 +1,7 @@
 import { defineCommand } from 'citty';
 import { nameProblem, type PinList } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
@@ -11,9 +11,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft pin alice/notes', does: 'every origin keeps its live chain in memory' },
     { line: 'graft pin', does: 'what is pinned, and where it is held' },
-  ],
-  notes: [
-    'The pin is on the name: when another version goes live, its chain is loaded first and the old one let go then. An origin that is started again is asked again within a minute. Pinned adapters have at most half of an origin’s memory for adapters; what would pass that is said so, and the exit code is 6. Only the bootstrap key pins, since that memory is everybody’s.',
   ],
 };
 

@@ -1,9 +1,7 @@
 import { defineCommand } from 'citty';
 import type { OriginView, ResidentList } from '../../protocol/index.ts';
-import { lookUpFile } from '../admin/look-up.ts';
-import { createApiClient, type ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { lookUpFile } from '../admin/admin-client.ts';
+import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, megabytes, plainTable } from '../output.ts';
@@ -17,14 +15,6 @@ const MAX_SHOWN = 2;
 
 /** Of a row alone and in any batch. */
 const PROMISES = { bits: 'rows to the bit', tolerance: 'rows within a tolerance' } as const;
-
-export const help: CommandHelp = {
-  notes: [
-    'Of each origin: its base and, in brackets, the weights’ format, what runs them (docs/engine.md) and what a row’s numbers depend on: on its request alone, to the bit, or within a tolerance.',
-    'Rows that run now, of those that may run at once: as many as the origin has memory for, unless it was started with `--slots`.',
-    'With the names that the files are published under. Only the bootstrap key sees what the origins hold; other admin keys see which base they serve.',
-  ],
-};
 
 export default defineCommand({
   meta: { name: 'ps' },

@@ -1,14 +1,25 @@
 import { defineCommand } from 'citty';
 import { nameProblem, versionState } from '../../protocol/index.ts';
-import { createApiClient, type ApiClient } from '../api-client.ts';
+import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { createOutput, fileSize, type Output } from '../output.ts';
 import { failedText, readEvalRows, scoreText } from '../publish/evaluate-upload.ts';
-import { planPublish, type PublishPlan } from '../publish/plan-publish.ts';
-import { publishAdapter, type Published, type PublishWish } from '../publish/publish-adapter.ts';
+import {
+  publishAdapter,
+  type Published,
+  type PublishWish,
+  packForServer,
+  type Packed,
+} from '../publish/publish-adapter.ts';
+import { fileFacts, readAdapter } from '../../adapters/index.ts';
+import { adapterBaseId } from '../adapter-files/adapter-base.ts';
+import { type AdapterInput, asRefusal, readInput } from '../adapter-files/read-input.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import { packInput } from '../publish/pack-input.ts';
+import { planUpload } from '../publish/upload-blob.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -20,19 +31,6 @@ export const help: CommandHelp = {
       line: 'graft publish ./bob.gguf --name alice/notes/bob --parent alice/notes',
       does: 'an adapter that was trained on top of alice/notes',
     },
-    {
-      line: 'graft publish ./notes --name alice/notes --eval rows.jsonl --min-score 0.9',
-      does: 'only if nine of ten answers are exactly as expected',
-    },
-    {
-      line: 'graft publish ./notes --name alice/notes --dry-run',
-      does: 'says what would happen, changes nothing',
-    },
-  ],
-  notes: [
-    'The path is a folder that PEFT or mlx-lm wrote, or one file: safetensors, GGUF, or what `graft pack` wrote. The adapter is converted and checked here first, uploaded in parts of at most 24 MiB, and checked again by the server, which has an origin run it before it becomes a version. What the server already has from you is not sent again, so after a cut connection or Ctrl-C the same command goes on where it ended, and the same bytes under the same name and parent make no new version. A request that meets a busy server or a cut connection is sent again up to three times, after 0.5 s and more, or after what the server asks for.',
-    '`--parent` pins the live version of the parent: the new adapter is applied on top of the parent’s whole chain. `--bf16` rounds float32 weights to half their size. `--dry-run` asks the server what it would do (version, parent, limits, whose name, what is to be sent) and sends none of the adapter’s values; only an origin’s trial can find more. It needs no server: without one it checks what the file says by itself, and says so.',
-    '`--eval` takes JSON Lines, one row a line: `{"user": "…", "expected": "…"}` with an optional `"system"`, in the base’s chat format, or `{"prompt": "…", "expected": "…"}` for text that goes on as it is. After the upload and before anything is published, the server answers every row greedily. The score is the share of rows whose answer is exactly what was expected; beside it stands the mean negative log-likelihood of the expected tokens, in nats a token. The first rows that were answered otherwise are shown, with what was answered as far as it parts from what was expected (`--json`: all of them). Score and likelihood are kept with the version, with the sha256 of the rows. Below `--min-score` nothing is published, and the exit code is 5.',
   ],
 };
 
@@ -160,4 +158,123 @@ function parseShare(text: string | undefined): number | null {
   if (text.trim() === '' || !(share >= 0 && share <= 1))
     throw usageError(`--min-score ${text} is not a share from 0 to 1, such as 0.9.`);
   return share;
+}
+
+/** What `graft publish` would do; nothing of it is done. */
+interface PublishPlan {
+  readonly name: string;
+  /** Number that the version would get, or has; null when the server could not be asked. */
+  readonly version: number | null;
+  /** This very version is there: nothing would change. */
+  readonly exists: boolean;
+  readonly stage: boolean;
+  /** What is live under the name now. Null also, as are the next three, when the server could not be asked. */
+  readonly from: number | null;
+  /** Of a new name: the name above it that answers for it until then. */
+  readonly instead_of: string | null;
+  /** `name@version`. */
+  readonly parent: string | null;
+  /** An origin would try it first. */
+  readonly trial: boolean | null;
+  /** null when the server could not be asked and the adapter does not say it. */
+  readonly base: string | null;
+  /** Compared with the server's base; otherwise only what the file says by itself was checked. */
+  readonly checked: boolean;
+  /** Why not. */
+  readonly unchecked_because: string | null;
+  /** Of the packed file; null when the server could not be asked: base and parent are part of the file. */
+  readonly digest: string | null;
+  /** Of the packed file. */
+  readonly bytes: number;
+  readonly rank: number;
+  readonly modules: number;
+  readonly bytes_to_send: number | null;
+  readonly evaluation_rows: number;
+}
+
+/** Stands in the file for a base that nobody names; the file is not kept. */
+const UNKNOWN_BASE = 'unknown';
+
+/** @param client null when no server is known. @throws CliError `refused` when publishing would be refused. */
+export async function planPublish(
+  wish: PublishWish & { client: ApiClient | null; output: Output },
+): Promise<PublishPlan> {
+  const { client, output } = wish;
+  if (client === null) return planAlone(wish, 'no server is known');
+  let found: Packed;
+  try {
+    found = await packForServer(client, wish, output);
+  } catch (error) {
+    if (error instanceof CliError && error.exitCode === EXIT.unavailable)
+      return planAlone(wish, error.message);
+    throw error;
+  }
+  const { packed } = found;
+  const { digest } = packed;
+  const { record } = await planUpload({ client, digest, bytes: packed.bytes });
+  const { name, parent, stage } = wish;
+  const body = { name, digest, parent, stage, file: fileFacts(packed, record) };
+  const plan = await callOperation(client, `publish ${name}`, 'POST /admin/versions/plan', { body });
+  if (plan.notice !== undefined) output.note(plan.notice);
+  return {
+    name,
+    version: plan.version,
+    exists: plan.exists,
+    stage: plan.stage,
+    from: plan.from,
+    instead_of: plan.instead_of,
+    parent: plan.parent,
+    trial: plan.trial,
+    base: found.base.id,
+    checked: true,
+    unchecked_because: null,
+    digest,
+    bytes: packed.bytes.length,
+    rank: plan.rank,
+    modules: packed.modules.length,
+    bytes_to_send: plan.bytes_to_send,
+    evaluation_rows: wish.rows?.rows.length ?? 0,
+  };
+}
+
+/** What can be said without a server. The base is taken from the adapter's own word. */
+async function planAlone(wish: PublishWish & { output: Output }, because: string): Promise<PublishPlan> {
+  const input = await readInput(wish.given);
+  for (const note of input.notes) wish.output.note(note);
+  const { baseId, parentChainId } = ownWord(input);
+  const packed = await packInput({
+    input,
+    base: { id: baseId ?? UNKNOWN_BASE },
+    parentChainId,
+    bf16: wish.bf16 === true,
+  });
+  return {
+    name: wish.name,
+    version: null,
+    exists: false,
+    stage: wish.stage,
+    from: null,
+    instead_of: null,
+    parent: null,
+    trial: null,
+    base: baseId,
+    checked: false,
+    unchecked_because: because,
+    digest: null,
+    bytes: packed.bytes.length,
+    rank: packed.rank,
+    modules: packed.modules.length,
+    bytes_to_send: null,
+    evaluation_rows: wish.rows?.rows.length ?? 0,
+  };
+}
+
+/** Base and parent as the adapter's files say them. @throws CliError `adapter_invalid` (refused) */
+function ownWord(input: AdapterInput): { baseId: string | null; parentChainId: string | null } {
+  try {
+    const { baseModel, parent } = readAdapter(input.files);
+    return { baseId: adapterBaseId(baseModel), parentChainId: parent };
+  } catch (error) {
+    throw asRefusal(error, input.where);
+  }
 }

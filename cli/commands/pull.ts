@@ -14,13 +14,6 @@ export const help: CommandHelp = {
       line: 'graft pull hf:Qwen/Qwen3-0.6B',
       does: 'a repository of the Hugging Face Hub; graft dev --base hf:Qwen/Qwen3-0.6B then serves it',
     },
-    {
-      line: 'graft pull hf:bartowski/Llama-3.2-1B-Instruct-GGUF/Llama-3.2-1B-Instruct-Q8_0.gguf@main',
-      does: 'one GGUF of several, of a branch, tag or commit',
-    },
-  ],
-  notes: [
-    'A download that broke off goes on where it ended, and what comes is checked against the sha256 that the hub names. `HF_TOKEN` opens repositories that need one, `HF_ENDPOINT` is another hub, and with `HF_HUB_OFFLINE=1`, or by a commit, what lies in `GRAFT_CACHE/bases/hf` is taken without asking.',
   ],
 };
 

@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
 import { REPAIR_STEPS, type Mended, type RepairAnswer } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import { CliError } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
@@ -15,11 +14,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft repair --dry-run', does: 'says what KV has otherwise than D1' },
     { line: 'graft repair', does: 'writes it as D1 says' },
-    { line: 'graft repair --blobs', does: "reads all adapters' bytes, and says what is lost or damaged" },
-  ],
-  notes: [
-    'KV is derived from D1: names with their experiments, keys and grants. This compares all of them and writes what is missing, unreadable or out of date; what D1 does not have is taken away. A key that KV knows to be revoked stays so and is marked in D1 as well, so that a database put back from a backup brings no revoked key back. Rows of D1 that cannot be read are told. Run it after D1 was restored, after KV lost something, or when a change was recorded but could not be written; it may be repeated and cut off at any time. KV shows it what was written up to a minute ago, so what was changed just now can be written once more. It also looks whether the bytes of every adapter are there, without reading them: what is missing is named (`left`), the exit code is 1, and `--blobs` mends it. Only the bootstrap key may do it.',
-    '`--blobs` reads every finished file in KV or R2 instead, as a whole: records that are missing or otherwise than D1 has them are written again; parts that are lost or damaged are taken back from an origin that still has the file (`written`), compared with their hashes. A file of which no origin has them is named by its versions and marked, and `graft publish` of the same adapter then sends it again, by any tenant that has it. It reads as many gigabytes as there are.',
   ],
 };
 

@@ -6,29 +6,16 @@ import {
   type RequestView,
 } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { harmless } from '../harmless-text.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput, plainTable } from '../output.ts';
+import { createOutput, plainTable, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft requests', does: 'the last twenty, newest first' },
     { line: 'graft requests --status failed --limit 100', does: 'what went wrong' },
-    { line: 'graft requests --name support/intent --variant treatment', does: 'of one variant' },
-    {
-      line: 'graft requests --id 2f0c8d6e-7b1a-4c55-9d3e-1f0c8d6e7b1a --json',
-      does: 'all that is known of one',
-    },
-    {
-      line: 'graft requests --show 2f0c8d6e-7b1a-4c55-9d3e-1f0c8d6e7b1a',
-      does: 'what it asked and was answered, where its key has that kept',
-    },
-  ],
-  notes: [
-    `Of each tenant the last ${MAX_KEPT_REQUESTS.toLocaleString('en-US')} completions are kept, for seven days at most, without prompts and answers; \`--show\` reads those of one request, where its key has them kept (\`graft keys create --keep-prompts 24h\`), with an admin key of its tenant that may (\`graft keys create --admin --prompts\`). Reading them is a line of \`graft log\`. One is listed some ten seconds after its end. TTFT is the time to the first token of a stream, all times in ms; WAITED names what it waited for, as in \`Server-Timing\`: key and name are read beside each other, the origin’s own times lie within \`origin\`, and \`origin-queue\` within \`origin-first\`. A name that does not exist is shown as \`unknown:\`, cut to 100 characters. ID is the edge’s own: the answer’s \`x-request-id\`, unless the client sent one. Status 499: the client left; 502 without a code: the stream broke off. In busy moments some are left out, and how many is said.`,
   ],
 };
 

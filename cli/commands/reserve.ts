@@ -1,9 +1,8 @@
 import { defineCommand } from 'citty';
 import type { ReservedRoom } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { whyFlag } from '../admin/change-live.ts';
-import { parseName } from '../admin/version-argument.ts';
-import { callOperation } from '../call-operation.ts';
+import { whyFlag, parseName } from '../admin/change-name.ts';
+import { callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';
@@ -12,9 +11,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft reserve acme --to acme-corp', does: 'nobody else takes acme, nor a name below it' },
     { line: 'graft reserve acme --remove', does: 'ends that; names that exist stay their owners’' },
-  ],
-  notes: [
-    'Names belong to who publishes them first, and so does what lies below them, up to the next name or room of another. A room that is reserved counts like a name of the tenant’s: what does not exist yet, at or below it, is the tenant’s alone to take, whoever has the name itself from before. Names that exist stay their owners’, and so does what these publish below them; you are told of such. A key’s scopes are bound to who has the room when the key is made, so reserve rooms before you make keys for them. Only the bootstrap key reserves; `graft rooms` lists.',
   ],
 };
 

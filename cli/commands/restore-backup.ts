@@ -9,16 +9,14 @@ import {
 } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { facts } from '../adapter-files/module-table.ts';
-import type { ApiClient } from '../api-client.ts';
+import { type ApiClient, sendRetrying, callOperation } from '../api-client.ts';
 import { filePath, readManifest, readTable, type BackupManifest } from '../backup/backup-folder.ts';
-import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { bytesSha256, fileSha256 } from '../local/find-base.ts';
 import { createOutput, fileSize, type Output } from '../output.ts';
-import { sendRetrying } from '../publish/send-retrying.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -27,9 +25,6 @@ export const help: CommandHelp = {
       does: 'checks the backup, and that the server is empty',
     },
     { line: 'graft restore-backup ./backup', does: 'brings it back, and tells KV' },
-  ],
-  notes: [
-    'Into a new and empty server, with its migrations applied and nobody using it yet: one that has names or files is refused (exit code 5). Then KV is written as D1 says, which `graft repair` does. What was cut off goes on when it is repeated. API keys of before work again; the bootstrap key and the origins’ keys are the new server’s own. Give it the `GRAFT_MAC_KEY` of before, if experiments run. After it, erase again what was erased since the backup was made, and revoke what was revoked (`graft log` of the old server, where it is there still).',
   ],
 };
 

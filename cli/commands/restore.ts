@@ -1,8 +1,6 @@
 import { defineCommand } from 'citty';
 import type { RestoreAnswer } from '../../protocol/index.ts';
-import { changedNameText } from '../admin/changed-names-text.ts';
-import { sendChange, whyFlag } from '../admin/change-live.ts';
-import { parseReference } from '../admin/version-argument.ts';
+import { changedNameText, sendChange, whyFlag, parseReference } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 
@@ -10,10 +8,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft restore alice/notes', does: 'brings the name back as it was' },
     { line: 'graft restore alice/notes@2', does: 'brings one version back' },
-    { line: 'graft restore medicine --cascade', does: 'and all that was removed with it' },
-  ],
-  notes: [
-    'For seven days after `graft rm`. A name comes back with the versions that were removed with it, and what was live is live again. Of a name that is there, because single versions were removed or it was published anew, the removed versions come back and the live one stays. A version whose parent is removed, and an alias whose target is, comes back with it (`--cascade`) or after it. What other tenants made on top of it is served again too; pins are not set again.',
   ],
 };
 

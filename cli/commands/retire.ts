@@ -1,7 +1,6 @@
 import { defineCommand } from 'citty';
 import type { RetireAnswer } from '../../protocol/index.ts';
-import { sendChange, whyFlag } from '../admin/change-live.ts';
-import { parseReference } from '../admin/version-argument.ts';
+import { sendChange, whyFlag, parseReference } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 
@@ -11,9 +10,6 @@ export const help: CommandHelp = {
       line: 'graft retire alice/notes@2 --why "trained on the wrong data"',
       does: 'takes version 2 out of use',
     },
-  ],
-  notes: [
-    'A retired version can neither be asked for by its number nor made live again; its row and its file stay, for the history. The live version, and one that another version in use of yours was made on top of or that an experiment of yours names, are refused with exit code 5. What other tenants have made with it is no obstacle: it is not served any more (410), within about a minute, and their experiments go on with the live version; it is counted, and `--dry-run` says the number beforehand. There is no way back but to publish the same file again, as a new version: without uploading it again.',
   ],
 };
 

@@ -1,27 +1,17 @@
 import { defineCommand } from 'citty';
 import type { RemoveAnswer } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { changedNameText } from '../admin/changed-names-text.ts';
-import { whyFlag } from '../admin/change-live.ts';
-import { parseReference } from '../admin/version-argument.ts';
+import { changedNameText, whyFlag, parseReference } from '../admin/change-name.ts';
 import { askTyped } from '../ask-at-terminal.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput } from '../output.ts';
+import { createOutput, when } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft rm alice/notes', does: 'removes the name with all its versions' },
     { line: 'graft rm alice/notes@2 --yes', does: 'removes one version, and asks nothing' },
-    { line: 'graft rm medicine --cascade --dry-run', does: 'says what would go with it' },
-  ],
-  notes: [
-    'What is removed is not served any more: at once where it was removed, elsewhere within about a minute. A name below another is then answered by that one, as any missing name is, unless that is strict. For seven days `graft restore` brings it back, the same versions with the same numbers; then it is forgotten, and the files that nothing else holds are collected as garbage.',
-    'What is in use is not removed: a name or version that another version of yours was made on top of, that an alias stands for, that is pinned in the origins’ memory, or that an experiment tests. The refusal (exit code 5) lists them. `--cascade` removes with it what of yours was made on top of it (a name whose live version was goes as a whole), and aliases and pins; experiments have to be archived first. What other tenants have made with it is counted and never named; with `--cascade` it is not served any more (410).',
-    'A removed name stays yours. It can be published again at once: version numbers go on where they were, so that no number ever means another adapter. `graft restore` then brings the old versions back beside the new ones, and leaves the live one.',
-    'On a terminal the name has to be typed; in scripts `--yes` says that it is meant.',
   ],
 };
 

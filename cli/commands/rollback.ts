@@ -1,16 +1,11 @@
 import { defineCommand } from 'citty';
-import { changeFlags, changeLive } from '../admin/change-live.ts';
-import { parseName, parseVersion } from '../admin/version-argument.ts';
+import { changeFlags, changeLive, parseName, parseVersion } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft rollback alice/notes', does: 'makes the version live that was live before' },
     { line: 'graft rollback alice/notes --to 2 --why "typos"', does: 'makes version 2 live' },
-    { line: 'graft rollback alice/notes --expect 5', does: 'only if version 5 is live now' },
-  ],
-  notes: [
-    'Each rollback without `--to` goes one step further back: rolled back from 3 to 2, the next one leads to what was live before 2. Retired versions are passed over. `graft rollback <name> --to <n>` also goes forward again. When there is nothing to go back to, or the live version is not the expected one, nothing changes and the exit code is 5. A script that may be repeated should say `--expect`, so that it does not go back twice.',
   ],
 };
 

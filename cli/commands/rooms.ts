@@ -1,17 +1,13 @@
 import { defineCommand } from 'citty';
-import type { RoomList } from '../../protocol/index.ts';
-import { type RoomView } from '../../protocol/index.ts';
+import type { RoomList, RoomView } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, plainTable } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [{ line: 'graft rooms', does: 'rooms that are reserved for your tenant' }],
-  notes: [
-    'What does not exist yet at or below a reserved name is its tenant’s to take. With the bootstrap key all rooms are listed; `graft reserve` makes and ends them.',
-  ],
 };
 
 export default defineCommand({

@@ -12,15 +12,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft run medicine/cardiology "What does this mean?"', does: 'one answer, streamed' },
     { line: 'graft run medicine/cardiology', does: 'a conversation, on a terminal' },
-    {
-      line: 'graft run medicine --with style/brief=0.5 "Summarise."',
-      does: 'with another adapter added, at half its strength',
-    },
-    { line: 'graft run base < question.txt', does: 'one prompt from a pipe, to the base model' },
-  ],
-  notes: [
-    "`graft run base` asks the base model on a local stack; elsewhere give the base's id. In a conversation Ctrl-C ends the answer that is being printed, Ctrl-D the conversation; `/system`, `/reset`, `/help` and `/exit` are commands of it, pasted lines are one turn, and what is typed while an answer comes waits. What was typed is kept for the next one in `~/.config/graft/history`, readable by you alone (1,000 lines; remove the file to forget it).",
-    'A name that does not exist is answered by the nearest name above it that the key may use, which is said; `--strict` forbids it.',
   ],
 };
 

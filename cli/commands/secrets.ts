@@ -11,9 +11,6 @@ import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [{ line: 'graft secrets production-secrets', does: 'the secrets of a new deployment' }],
-  notes: [
-    'Writes three files that only you may read: `worker.json` (`GRAFT_MAC_KEY`, `GRAFT_ORIGIN_KEYS` and `GRAFT_ADMIN_KEY_SHA256`, for `npx wrangler secret bulk <folder>/worker.json --env production`), `origin.env` (`GRAFT_ORIGIN_KEYS`, for systemd’s `EnvironmentFile` or `docker run --env-file`) and `admin-key` (the first admin key, for `graft login`). Nothing is printed but their paths. [docs/operations.md](operations.md) says where they go and how each is rotated.',
-  ],
 };
 
 export default defineCommand({

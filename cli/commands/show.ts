@@ -6,7 +6,7 @@ import {
   packAdapter,
   type AdapterDescription,
 } from '../../adapters/index.ts';
-import { adapterBaseId } from '../adapter-files/base-id.ts';
+import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import { ANY_HEADS, baseFlag, loadAdapter, type LoadedAdapter } from '../adapter-files/load-adapter.ts';
 import {
   byLayer,
@@ -32,10 +32,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft show examples/adapters/medicine --summary', does: 'one line for each kind of layer' },
     { line: 'graft show notes.gguf --json', does: 'everything, for scripts' },
-  ],
-  notes: [
-    'What is no file here is taken for a published name or version, and fetched as by `graft download`.',
-    'NORM is the Frobenius norm of `scale * B A`: how much a module changes. An adapter that would be refused is shown with its problems, and the exit code is 5. The digest is that of the file which `graft pack` writes when it is given nothing else.',
   ],
 };
 

@@ -1,7 +1,6 @@
 import { defineCommand } from 'citty';
 import type { StrictAnswer } from '../../protocol/index.ts';
-import { sendChange, whyFlag } from '../admin/change-live.ts';
-import { parseName } from '../admin/version-argument.ts';
+import { sendChange, whyFlag, parseName } from '../admin/change-name.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 
@@ -12,9 +11,6 @@ export const help: CommandHelp = {
       does: 'a name below medicine/trials that does not exist is a 404',
     },
     { line: 'graft strict medicine/trials --off', does: 'it is answered by its nearest ancestor again' },
-  ],
-  notes: [
-    'A name that does not exist is answered by its nearest ancestor. A strict name ends that: it answers for nothing below it, and nothing above it does; nor do they stand in there for an adapter that cannot be had. Whoever asks for the name itself, for one of its versions or for an adapter made on top of it notices nothing, and neither does a key that may not use the name. The mark stays when other versions go live; an alias is as strict as the name that it stands for.',
   ],
 };
 

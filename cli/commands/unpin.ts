@@ -1,14 +1,9 @@
 import { defineCommand } from 'citty';
 import { adminClient } from '../admin/admin-client.ts';
 import { pinTable } from './pin.ts';
-import { callOperation } from '../call-operation.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { callOperation } from '../api-client.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
-
-export const help: CommandHelp = {
-  notes: ['Its adapters stay in memory until their room is needed. What is pinned still is printed.'],
-};
 
 export default defineCommand({
   meta: { name: 'unpin' },

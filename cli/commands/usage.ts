@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
 import { USAGE_COUNTS, USAGE_GROUPS, usageCsv, type UsageReport } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput, plainTable } from '../output.ts';
@@ -11,10 +10,6 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft usage', does: 'tokens of the last thirty days, key by key' },
     { line: 'graft usage --by name --from 2026-01-01 --to 2026-02-01', does: 'January, name by name' },
-    { line: 'graft usage --by day --csv > usage.csv', does: 'for a spreadsheet' },
-  ],
-  notes: [
-    'Counted by whole hours in UTC: `--from` is rounded down and `--to`, which does not count itself, up. A request is written down within a few seconds of its end. Tokens are those of prompt and answer; an error is a request that was refused by the origin or broke off. `base` is the base model without an adapter. There is a column of costs where the edge has a price list (variable `PRICES`). In CSV (RFC 4180) a text that a spreadsheet would take for a formula has an apostrophe in front.',
   ],
 };
 

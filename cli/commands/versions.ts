@@ -8,23 +8,18 @@ import {
   type VersionList,
   type VersionView,
 } from '../../protocol/index.ts';
-import { adminClient } from '../admin/admin-client.ts';
+import { adminClient, lookUpVersions } from '../admin/admin-client.ts';
 import { readHistory } from '../admin/read-history.ts';
 import type { ApiClient } from '../api-client.ts';
-import { lookUpVersions } from '../admin/look-up.ts';
-import { parseName } from '../admin/version-argument.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { when } from '../keys/key-table.ts';
-import { createOutput, fileSize, plainTable } from '../output.ts';
+import { createOutput, fileSize, plainTable, when } from '../output.ts';
+import { parseName } from '../admin/change-name.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft versions alice/notes', does: 'every version: its state, what it is, who and when' },
-  ],
-  notes: [
-    'Newest first. STATE: `live`; `staged`, newer and never live; `rolled back`, newer and live once; `earlier`; `retired`; `withdrawn`, since another owner’s adapter below it was retired. SCORE is the share of rows that its publisher says it answered exactly (`graft publish --eval`); nobody else has checked it. BY is the id of the key. `--json` has all of each version: chain, digests, proof. What is in a version, module by module, `graft show <name>@<version>` says.',
   ],
 };
 

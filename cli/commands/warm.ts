@@ -1,20 +1,17 @@
 import { defineCommand } from 'citty';
 import type { WarmedOrigin } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { parseReference } from '../admin/version-argument.ts';
-import { callOperation } from '../call-operation.ts';
+import { callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, fileSize } from '../output.ts';
+import { parseReference } from '../admin/change-name.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft warm alice/notes', does: 'loads the live version where it is served' },
     { line: 'graft warm alice/notes@4', does: 'the same for version 4, before it is promoted' },
-  ],
-  notes: [
-    'The origin that would serve the name is brought what it lacks of the chain, and loads it, so that the first request does not wait for that; where it cannot, the next origin is asked, as a request would. What is warm stays until its memory is needed for others: `graft pin` keeps it. After a publication, a promotion or a rollback this is done by itself wherever the version before was in memory. When no origin has it, the exit code is 6.',
   ],
 };
 

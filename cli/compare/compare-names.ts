@@ -3,13 +3,21 @@ import { CliError } from '../cli-error.ts';
 import type { Output } from '../output.ts';
 import type { JsonLines } from '../read-json-lines.ts';
 import { readKeys } from '../ask-at-terminal.ts';
-import { askAnswers, inParallel } from './ask-answers.ts';
-import type { ComparisonRow } from './complete.ts';
-import { judgeByModel } from './judge-by-model.ts';
-import { judgeByPerson, PERSON } from './judge-by-person.ts';
-import type { Results } from './results-file.ts';
-import { judgeExactly, pairingsOf, tieOfEquals, type Pairing } from './decide-pairings.ts';
-import { summarize, type ComparisonSummary } from './summarize.ts';
+import { askAnswers, inParallel, type ComparisonRow, type Rows } from './ask-answers.ts';
+import {
+  judgeByModel,
+  judgeExactly,
+  pairingsOf,
+  tieOfEquals,
+  type Pairing,
+  judgeByPerson,
+  PERSON,
+  isExact,
+  pairsOf,
+} from './judge.ts';
+import type { Results, Verdict } from './results-file.ts';
+import { bradleyTerry } from './statistics/bradley-terry.ts';
+import { winRate, type Estimate, type Outcomes } from './statistics/win-rate.ts';
 
 export interface CompareWish {
   readonly client: ApiClient;
@@ -117,4 +125,123 @@ async function showing(
     throw error;
   }
   bar.end();
+}
+
+interface NameSummary {
+  readonly name: string;
+  /** `name@version` that answered, or `base`. */
+  readonly adapter: string | null;
+  /** Of the prompts whose answer is known; null when there are none. */
+  readonly exact: { readonly right: number; readonly of: number } | null;
+  /** Bradley-Terry, natural log of odds against the mean of all. */
+  readonly strength: Estimate;
+}
+
+export interface PairSummary extends Outcomes {
+  readonly names: readonly [string, string];
+  /** Prompts for which a person did not want to say. */
+  readonly skipped: number;
+  /** Of the first of the names. */
+  readonly win_rate: Estimate | null;
+}
+
+/** What the order in which answers were shown did. One that leans nowhere has a rate of one half. */
+export interface PositionSummary {
+  readonly to_first: number;
+  readonly neutral: number;
+  readonly to_second: number;
+  readonly rate: Estimate | null;
+  /** Asked in both orders, and judged otherwise in the other one; null when asked in one order only. */
+  readonly changed: number | null;
+  /** Replies that were none of A, B and T. */
+  readonly unclear: number;
+}
+
+export interface ComparisonSummary {
+  readonly judge: string;
+  readonly prompts: { readonly rows: number; readonly sha256: string };
+  readonly names: readonly NameSummary[];
+  readonly pairs: readonly PairSummary[];
+  /** null when nobody was asked. */
+  readonly position: PositionSummary | null;
+}
+
+export function summarize(params: {
+  judge: string;
+  rows: Rows;
+  sha256: string;
+  names: readonly string[];
+  results: Results;
+  verdicts: readonly Verdict[];
+}): ComparisonSummary {
+  const { judge, rows, sha256, names, results, verdicts } = params;
+  const counted = verdicts.filter(({ skipped }) => !skipped);
+  const strengths = bradleyTerry(
+    names.length,
+    counted.map(({ line, names: [a, b], winner }) => ({
+      a: names.indexOf(a),
+      b: names.indexOf(b),
+      score: winner === null ? 0.5 : winner === a ? 1 : 0,
+      group: line,
+    })),
+  );
+  return {
+    judge,
+    prompts: { rows: rows.length, sha256 },
+    names: names.map((name, i) => ({
+      name,
+      adapter: results.adapterOf(name) ?? null,
+      exact: exactOf(rows, name, results),
+      strength: strengths[i] as Estimate,
+    })),
+    pairs: pairsOf(names).map((pair) => pairOf(pair, verdicts)),
+    position: positionOf(counted),
+  };
+}
+
+function exactOf(rows: Rows, name: string, results: Results): NameSummary['exact'] {
+  const answers = rows.flatMap(({ line, row }) => {
+    const answer = row.expected === undefined ? undefined : results.answer(line, name);
+    return answer === undefined ? [] : [isExact(answer, row.expected)];
+  });
+  return answers.length === 0 ? null : { right: answers.filter(Boolean).length, of: answers.length };
+}
+
+function pairOf([a, b]: [string, string], verdicts: readonly Verdict[]): PairSummary {
+  const theirs = verdicts.filter(({ names }) => names.includes(a) && names.includes(b));
+  const counted = theirs.filter(({ skipped }) => !skipped);
+  const won = (name: string | null): number => counted.filter(({ winner }) => winner === name).length;
+  const outcomes = { wins: won(a), ties: won(null), losses: won(b) };
+  return {
+    names: [a, b],
+    ...outcomes,
+    skipped: theirs.length - counted.length,
+    win_rate: winRate(outcomes),
+  };
+}
+
+function positionOf(verdicts: readonly Verdict[]): PositionSummary | null {
+  const asked = verdicts.filter((verdict) => verdict.asked.length > 0);
+  if (asked.length === 0) return null;
+  const leanings = asked.map((verdict) =>
+    Math.sign(
+      verdict.asked.reduce(
+        (sum, { first, chose }) => sum + (chose === null ? 0 : chose === first ? 1 : -1),
+        0,
+      ),
+    ),
+  );
+  const count = (leaning: number): number => leanings.filter((one) => one === leaning).length;
+  const twice = asked.filter((verdict) => verdict.asked.length > 1);
+  return {
+    to_first: count(1),
+    neutral: count(0),
+    to_second: count(-1),
+    rate: winRate({ wins: count(1), ties: count(0), losses: count(-1) }),
+    changed:
+      twice.length === 0
+        ? null
+        : twice.filter((verdict) => new Set(verdict.asked.map(({ chose }) => chose)).size > 1).length,
+    unclear: asked.flatMap((verdict) => verdict.asked).filter(({ unclear }) => unclear !== undefined).length,
+  };
 }

@@ -1,5 +1,5 @@
 /** Intervals of lifts as lines of text, all on one scale with 0 marked. */
-import { shareText } from './experiment-numbers.ts';
+import { shareText } from './experiment-words.ts';
 
 /** What intervals are drawn with. Each is one column wide. */
 export interface Glyphs {

@@ -1,7 +1,20 @@
-import { MAX_MIN_DAYS, nameProblem, SegmentBy, type CreateExperiment } from '../../protocol/index.ts';
-import { parseDuration, usageError } from '../flags.ts';
-import { parseLoss, parseShare } from './experiment-numbers.ts';
-import { parseJudge, type JudgeFlags } from './parse-judge.ts';
+import {
+  MAX_MIN_DAYS,
+  nameProblem,
+  SegmentBy,
+  CreateExperiment,
+  BASE_JUDGE,
+  contradictedGuardrail,
+  Experiment,
+} from '../../protocol/index.ts';
+import { parseDuration, usageError, parseCount } from '../flags.ts';
+import { parseLoss, parseShare } from './experiment-words.ts';
+import { lookUpVersions } from '../admin/admin-client.ts';
+import type { ApiClient } from '../api-client.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import { readFile } from 'node:fs/promises';
+import type { z } from 'zod';
+import { parseReference } from '../admin/change-name.ts';
 
 const MINUTE_MS = 60_000;
 /** Of a ramp that does not say otherwise. */
@@ -225,4 +238,122 @@ function parseOverride(text: string): NonNullable<CreateExperiment['overrides']>
   if (at < 1 || at === text.length - 1)
     throw usageError(`--override: '${text}' is not <unit>=<variant>, such as acme/user/alice=treatment.`);
   return { unit: text.slice(0, at), variant: text.slice(at + 1) };
+}
+
+interface JudgeFlags {
+  /** `base`, a name with or without a version, or the application's URL. */
+  readonly judge?: string | undefined;
+  /** Of a day. */
+  readonly judgeTokens?: string | undefined;
+  readonly keepPairs?: string | undefined;
+}
+
+type Judge = NonNullable<CreateExperiment['judge']>;
+
+/** Version in the place of the live one until a server has been asked for that. */
+const SOME_VERSION = 1;
+
+/** @throws CliError (usage) */
+function parseJudge({ judge, judgeTokens, keepPairs }: JudgeFlags): Judge | undefined {
+  if (judge === undefined) {
+    const stray =
+      judgeTokens !== undefined ? '--judge-tokens' : keepPairs !== undefined ? '--keep-pairs' : null;
+    if (stray !== null) throw usageError(`${stray} is for a judge: --judge base.`);
+    return undefined;
+  }
+  if (keepPairs !== undefined && !/^\d{1,3}$/.test(keepPairs))
+    throw usageError(`--keep-pairs ${keepPairs} is not a number of pairs, such as 50.`);
+  return {
+    ...judgeOf(judge),
+    ...(judgeTokens === undefined ? {} : { tokens_per_day: parseCount(judgeTokens, '--judge-tokens') }),
+    ...(keepPairs === undefined ? {} : { keep_pairs: Number(keepPairs) }),
+  };
+}
+
+function judgeOf(text: string): Judge {
+  if (/^https?:\/\//i.test(text)) return { url: text };
+  if (text === BASE_JUDGE) return { model: text };
+  const { name, version } = parseReference(text);
+  return { model: `${name}@${version ?? SOME_VERSION}` };
+}
+
+/** A name that judges means its live version, from now on. @throws CliError when it has none. */
+export async function pinJudge(
+  client: ApiClient,
+  design: CreateExperiment,
+  text: string | undefined,
+): Promise<CreateExperiment> {
+  const { judge } = design;
+  if (judge?.model === undefined || text === undefined || text === BASE_JUDGE || text.includes('@'))
+    return design;
+  const live = (await lookUpVersions(client, text))?.versions.find((version) => version.live);
+  if (live !== undefined) return { ...design, judge: { ...judge, model: `${text}@${live.version}` } };
+  throw new CliError({
+    message: `The judge ${text} has no live version: graft history ${text}`,
+    exitCode: EXIT.notFound,
+    code: 'model_not_found',
+  });
+}
+
+/** @returns the JSON object in `file`. @throws CliError when it cannot be read or holds none. */
+export async function readDesignFile(file: string): Promise<Record<string, unknown>> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new CliError({
+      message: `${file} cannot be read (${error.code ?? error.message}).`,
+      exitCode: EXIT.usage,
+      code: 'file_unreadable',
+    });
+  });
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = null;
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw new CliError({
+    message: `${file} does not hold a JSON object; \`graft experiment show <name>\` prints one.`,
+    exitCode: EXIT.usage,
+    code: 'file_invalid',
+  });
+}
+
+/** What the server writes by itself; in a document that `graft experiment show` printed, and none of a new one's. */
+const SERVERS_OWN = ['version', 'status', 'winner', 'dropped'];
+
+/** In the place of what the server chooses, so that the rest can be checked beforehand. */
+const STAND_IN = { seed: 'stand-in', unit: 'user', coverage: 1, version: 1, status: 'draft' };
+
+/**
+ * @param design what is to be sent; a whole document will do. @returns the request.
+ * @throws CliError (usage) for what the server would refuse, as far as it can be told from here.
+ */
+export function checkDesign(design: Record<string, unknown>): CreateExperiment {
+  const request = Object.fromEntries(
+    Object.entries(design).filter(([field]) => !SERVERS_OWN.includes(field)),
+  );
+  refuse(CreateExperiment.safeParse(request));
+  const { why: _, ...document } = request;
+  // Without metrics the server's own are meant, and what names them is its to check.
+  if (document['metrics'] !== undefined) checkDocument({ ...STAND_IN, ...document });
+  return request as CreateExperiment;
+}
+
+/** A document as it is to be. @throws CliError (usage) */
+export function checkDocument(document: Record<string, unknown>): Experiment {
+  const parsed = Experiment.safeParse(document);
+  refuse(parsed);
+  const experiment = parsed.data as Experiment;
+  const contradicted = contradictedGuardrail(experiment);
+  if (contradicted !== null) throw usageError(`'guardrails.${contradicted.index}': ${contradicted.message}.`);
+  return experiment;
+}
+
+function refuse({ error }: z.ZodSafeParseResult<unknown>): void {
+  const issue = error?.issues[0];
+  if (issue === undefined) return;
+  const unknown = issue.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
+  const where = [...issue.path, ...unknown].join('.');
+  throw usageError(`${where === '' ? 'the experiment' : `'${where}'`}: ${issue.message}.`);
 }

@@ -8,16 +8,16 @@ import {
   progressWords,
 } from '../../protocol/index.ts';
 import { facts } from '../adapter-files/module-table.ts';
-import { shareText } from './experiment-numbers.ts';
 import {
+  shareText,
   allowedText,
   isJudgedAlone,
   JUDGED_ALONE,
+  judgeText,
   metricText,
   minutesText,
   variantsText,
 } from './experiment-words.ts';
-import { judgeText } from './pairs-text.ts';
 
 /** What is left out is the server's to choose. */
 const SERVERS = "the server's choice";

@@ -1,26 +1,25 @@
+/** `graft dev`'s stack: the edge, and before it one origin or one for each of several bases. */
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { hashApiKey, MAX_HISTORY_PAGE } from '../../protocol/index.ts';
-import { lookUpBases, lookUpVersions } from '../admin/look-up.ts';
+import { lookUpBases, lookUpVersions } from '../admin/admin-client.ts';
 import { readHistory } from '../admin/read-history.ts';
-import { type ApiClient, createApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, createApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { type LocalFile, localFilePath } from '../connection.ts';
 import type { Output } from '../output.ts';
 import { publishAdapter } from '../publish/publish-adapter.ts';
 import { buildPage } from './build-page.ts';
-import { openDevLog } from './dev-log.ts';
+import { openDevLog, ensureKeysFile, takeStartLock, type LocalKeys } from './graft-folder.ts';
 import { type Edge, startEdge } from './edge.ts';
-import { usableCacheFolder } from './find-base.ts';
-import { ensureKeysFile } from './keys-file.ts';
-import { type LocalOrigin, type OriginWish, prepareOrigins, servedBase } from './local-origins.ts';
-import { type OriginProcess, ROOT } from './origin-process.ts';
-import { needFreePort } from './ports.ts';
+import { usableCacheFolder, findBase } from './find-base.ts';
+import { type OriginProcess, ROOT, originProgress, startOrigin } from './origin-process.ts';
+import { needFreePort, LOOPBACK } from './ports.ts';
 import { makePrivateFolder, writePrivateFile } from './private-files.ts';
 import { startSchedule } from './schedule.ts';
-import { takeStartLock } from './start-lock.ts';
+import { z } from 'zod';
+import { nativeRuntime, runsNatively } from './native-runtime.ts';
 
 /** Cron triggers come each minute at most; on one machine nobody wants to wait that long. */
 const SCHEDULE_PAUSE_MS = 10_000;
@@ -249,4 +248,84 @@ export async function createSignInLink(adminKey: string): Promise<SignInLink> {
     of: (url) => `${url}/dashboard#/sign-in/${token}`,
     binding: JSON.stringify({ token_sha256: await hashApiKey(token), admin_key: adminKey }),
   };
+}
+
+/** What an origin is started with. */
+export interface OriginWish {
+  /** A `.gguf` file or a folder in Hugging Face's format; undefined = the pinned base. */
+  readonly base: string | undefined;
+  /** Further flags. */
+  readonly args: readonly string[];
+}
+
+/** An origin that can be started. */
+interface LocalOrigin {
+  readonly id: string;
+  readonly url: string;
+  start(): Promise<OriginProcess>;
+}
+
+const Ready = z.object({ base: z.string() });
+
+/** @returns id of the base that it serves. */
+const servedBase = ({ ready }: OriginProcess): string => Ready.parse(ready).base;
+
+/**
+ * Finds the bases and free ports, and starts nothing.
+ * @param params.port of the first; those behind it have the ports behind it, or, where
+ * it is 0, any free ones.
+ * @param params.edgePort which none of them may have.
+ * @throws CliError when a base is not there or a port is taken.
+ */
+async function prepareOrigins(params: {
+  wishes: readonly [OriginWish, ...OriginWish[]];
+  port: number;
+  edgePort: number;
+  keys: LocalKeys;
+  cache: string;
+  env: Record<string, string | undefined>;
+  output: Output;
+  onLog: (part: string) => (line: string) => void;
+  /** Registers what is to be called at the end. */
+  onEnd: (end: () => Promise<void> | void) => void;
+  signal?: AbortSignal;
+}): Promise<[LocalOrigin, ...LocalOrigin[]]> {
+  const { keys, cache, env, output, signal } = params;
+  const runtime = await nativeRuntime({
+    ...{ cache, output, wanted: params.wishes.some(({ args }) => runsNatively(args)) },
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const given = [params.edgePort];
+  const prepare = async (wish: OriginWish, i: number): Promise<LocalOrigin> => {
+    const asked = params.port === 0 ? 0 : params.port + i;
+    const port = await needFreePort({ port: asked, what: 'origin', flag: '--origin-port', given });
+    given.push(port);
+    const base = await findBase({
+      ...{ base: wish.base, cache, env, output },
+      ...(signal === undefined ? {} : { signal }),
+    });
+    const id = i === 0 ? keys.originId : `${keys.originId}-${i + 1}`;
+    return {
+      id,
+      url: `http://${LOOPBACK}:${port}`,
+      async start() {
+        const progress = originProgress(output);
+        params.onEnd(progress.end);
+        const args = ['--port', String(port), '--base', base, '--cache', cache, '--origin-id', id];
+        const started = await startOrigin({
+          args: [...args, ...wish.args],
+          env: { GRAFT_ORIGIN_KEYS: keys.originKeys, ...runtime },
+          onEvent: progress.hear,
+          onLog: params.onLog(i === 0 ? 'origin' : `origin-${i + 1}`),
+          ...(signal === undefined ? {} : { signal }),
+        });
+        params.onEnd(() => started.stop());
+        return started;
+      },
+    };
+  };
+  const [first, ...others] = params.wishes;
+  const origins: [LocalOrigin, ...LocalOrigin[]] = [await prepare(first, 0)];
+  for (const [i, wish] of others.entries()) origins.push(await prepare(wish, i + 1));
+  return origins;
 }

@@ -1,9 +1,7 @@
 import { type Evaluation, EvaluationRow } from '../../protocol/index.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, type Retrying, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { type JsonLines, readJsonLines } from '../read-json-lines.ts';
-import type { Retrying } from './send-retrying.ts';
 
 export { MAX_ROW_BYTES, MAX_ROWS as MAX_EVAL_ROWS } from '../read-json-lines.ts';
 

@@ -6,7 +6,7 @@ import {
   validateAdapter,
 } from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
-import { adapterBaseId } from '../adapter-files/base-id.ts';
+import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import { type AdapterInput, asRefusal } from '../adapter-files/read-input.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 

@@ -1,13 +1,11 @@
 import type { Evaluation, VersionView } from '../../protocol/index.ts';
 import { readInput } from '../adapter-files/read-input.ts';
-import { lookUpBases, lookUpVersions } from '../admin/look-up.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callWithStatus } from '../call-operation.ts';
+import { lookUpBases, lookUpVersions } from '../admin/admin-client.ts';
+import { type ApiClient, type Retrying, callWithStatus } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { fileSize, type Output, type Unit } from '../output.ts';
 import { type EvalRows, evaluateUpload, type FailedRow, refuseLowScore } from './evaluate-upload.ts';
 import { type PackedForBase, packForBase, refuseUnfit } from './pack-input.ts';
-import type { Retrying } from './send-retrying.ts';
 import { uploadBlob } from './upload-blob.ts';
 
 /** What a person asks for. */

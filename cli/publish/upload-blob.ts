@@ -1,10 +1,8 @@
 import { z } from 'zod';
 import { headerBytes } from '../../adapters/index.ts';
 import { blobRecordOf, splitParts, type BlobLimits, type BlobRecord } from '../../protocol/index.ts';
-import type { ApiClient } from '../api-client.ts';
-import { callOperation } from '../call-operation.ts';
+import { type ApiClient, type Retrying, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import type { Retrying } from './send-retrying.ts';
 
 /** Enough to keep a link busy; more would only hold more parts in the edge's memory. */
 const PARALLEL_PARTS = 2;

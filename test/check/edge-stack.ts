@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import OpenAI from 'openai';
 import { createApiClient } from '../../cli/api-client.ts';
 import { cacheFolder } from '../../cli/local/find-base.ts';
-import { readKeysFile } from '../../cli/local/keys-file.ts';
+import { readKeysFile } from '../../cli/local/graft-folder.ts';
 import { startStack } from '../../cli/local/stack.ts';
 import { createOutput } from '../../cli/output.ts';
 import { publishAdapter } from '../../cli/publish/publish-adapter.ts';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { pickAction, type Actions } from '../../cli/actions.ts';
 import { COMMAND_GROUPS, findCommand } from '../../cli/command-list.ts';
 import { commonFlags } from '../../cli/flags.ts';
-import { describeAction, describeCommand, usageLine } from '../../cli/help/describe-command.ts';
+import { describeAction, describeCommand, usageLine } from '../../cli/help.ts';
 
 const ACTIONS = {
   list: { summary: 'List', arguments: [], flags: ['all'] },

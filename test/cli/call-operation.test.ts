@@ -1,7 +1,6 @@
 import { ZodError } from 'zod';
 import { describe, expect, it } from 'vitest';
-import { createApiClient } from '../../cli/api-client.ts';
-import { callOperation, callWithStatus } from '../../cli/call-operation.ts';
+import { createApiClient, callOperation, callWithStatus } from '../../cli/api-client.ts';
 import { CliError } from '../../cli/cli-error.ts';
 import { NewKey } from '../../protocol/index.ts';
 

@@ -3,7 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EXIT } from '../../cli/cli-error.ts';
-import { credentialsPath, readCredentials, writeCredentials } from '../../cli/credentials-file.ts';
+import { credentialsPath, readCredentials, writeCredentials } from '../../cli/connection.ts';
 
 const URL = 'https://graft.example.com';
 

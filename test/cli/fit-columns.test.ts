@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import stringWidth from 'string-width';
 import { describe, expect, it } from 'vitest';
-import { fitColumns, fitRows, shortenMiddle, wrapText } from '../../cli/fit-columns.ts';
-import { plainTable } from '../../cli/output.ts';
+import { fitColumns, fitRows, shortenMiddle, wrapText, plainTable } from '../../cli/output.ts';
 
 describe('shortenMiddle', () => {
   it.each([

@@ -1,8 +1,7 @@
 import { getEventListeners } from 'node:events';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { createApiClient } from '../../cli/api-client.ts';
+import { createApiClient, sendRetrying } from '../../cli/api-client.ts';
 import { interruptible } from '../../cli/interruptible.ts';
-import { sendRetrying } from '../../cli/publish/send-retrying.ts';
 
 let warnings: Error[] = [];
 const onWarning = (warning: Error) => void warnings.push(warning);

@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Miniflare, type WorkerOptions } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { callOut } from '../../cli/local/edge-workers.ts';
+import { callOut } from '../../cli/local/edge.ts';
 
 const SCRIPT = `export default {
   async fetch(request, env) {

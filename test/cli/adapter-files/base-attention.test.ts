@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { findAttention, readBase } from '../../../cli/adapter-files/base-attention.ts';
+import { findAttention, readBase } from '../../../cli/adapter-files/adapter-base.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
 import { PINNED_BASE } from '../../../cli/local/download-package.ts';
 import { encodeGguf } from '../../fixtures/write-gguf.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { flippedText } from '../../../cli/admin/change-live.ts';
+import { flippedText } from '../../../cli/admin/change-name.ts';
 import { collectedText } from '../../../cli/commands/gc.ts';
 import { repairedText } from '../../../cli/commands/repair.ts';
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { changedNameText } from '../../../cli/admin/changed-names-text.ts';
+import { changedNameText } from '../../../cli/admin/change-name.ts';
 import { removedText } from '../../../cli/commands/rm.ts';
 
 const whole = { name: 'a/b', whole: true, versions: [1, 2, 3, 5], live: 5, alias: null };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { servedBy, servedNote } from '../../../cli/chat/served-by.ts';
+import { servedBy, servedNote } from '../../../cli/chat/ask.ts';
 import { parseWith } from '../../../cli/commands/run.ts';
 
 describe('servedNote', () => {

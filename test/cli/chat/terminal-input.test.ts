@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { TerminalInput, withLineBreaks } from '../../../cli/chat/terminal-input.ts';
+import { TerminalInput, withLineBreaks } from '../../../cli/chat/converse.ts';
 
 async function keysOf(chunks: readonly (string | Buffer)[]): Promise<string> {
   const input = new TerminalInput(new Readable({ read: () => undefined }));

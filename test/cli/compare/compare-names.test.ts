@@ -3,7 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { compareNames, type CompareWish } from '../../../cli/compare/compare-names.ts';
-import type { ComparisonRow } from '../../../cli/compare/complete.ts';
+import type { ComparisonRow } from '../../../cli/compare/ask-answers.ts';
 import { createResults, openResults, type Heading } from '../../../cli/compare/results-file.ts';
 import { createOutput } from '../../../cli/output.ts';
 import { fakeCompletions, questionIn, type FakeCompletions } from './fake-completions.ts';

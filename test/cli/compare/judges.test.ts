@@ -1,9 +1,14 @@
 import { stripVTControlCharacters } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { judgeByModel, judgeQuestion, readChoice } from '../../../cli/compare/judge-by-model.ts';
-import { judgeByPerson, showsFirst } from '../../../cli/compare/judge-by-person.ts';
-import type { Pairing } from '../../../cli/compare/decide-pairings.ts';
+import {
+  judgeByModel,
+  judgeQuestion,
+  readChoice,
+  type Pairing,
+  judgeByPerson,
+  showsFirst,
+} from '../../../cli/compare/judge.ts';
 import { fakeCompletions } from './fake-completions.ts';
 
 const answer = (name: string, text = name) =>

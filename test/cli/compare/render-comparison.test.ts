@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { renderComparison } from '../../../cli/commands/compare.ts';
 import { createResults, type Verdict } from '../../../cli/compare/results-file.ts';
-import { summarize } from '../../../cli/compare/summarize.ts';
+import { summarize } from '../../../cli/compare/compare-names.ts';
 
 const verdict = (line: number, winner: string | null, first: string): Verdict => ({
   kind: 'verdict',

@@ -4,13 +4,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { COMMAND_GROUPS, commandNames } from '../../../cli/command-list.ts';
-import {
-  assertPlain,
-  renderBash,
-  renderFish,
-  renderZsh,
-} from '../../../cli/completion/completion-scripts.ts';
-import { describeGroups, type CommandText } from '../../../cli/help/describe-command.ts';
+import { assertPlain, renderBash, renderFish, renderZsh } from '../../../cli/commands/completion.ts';
+import { describeGroups, type CommandText } from '../../../cli/help.ts';
 
 const has = (shell: string): boolean => spawnSync(shell, ['--version']).error === undefined;
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { planDeployment, readDeployment, type Deployment } from '../../../cli/deploy/deployment-file.ts';
-import { deploySteps, plannedSteps } from '../../../cli/deploy/deploy-steps.ts';
+import { deploySteps, plannedSteps } from '../../../cli/commands/deploy.ts';
 import type { WranglerResult } from '../../../cli/deploy/run-wrangler.ts';
 
 const template = readFileSync(path.join(import.meta.dirname, '../../../wrangler.toml'), 'utf8');

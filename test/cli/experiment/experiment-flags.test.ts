@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { actionOf } from '../../../cli/experiment/experiment-flags.ts';
-import { stepRequest } from '../../../cli/experiment/experiment-calls.ts';
+import { stepRequest } from '../../../cli/commands/experiment.ts';
 
 describe('actionOf', () => {
   it.each([

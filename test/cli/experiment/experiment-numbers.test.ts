@@ -7,7 +7,7 @@ import {
   parseShare,
   pValueText,
   shareText,
-} from '../../../cli/experiment/experiment-numbers.ts';
+} from '../../../cli/experiment/experiment-words.ts';
 
 describe('parseShare', () => {
   it.each([

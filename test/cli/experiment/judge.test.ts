@@ -1,11 +1,9 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { checkDesign } from '../../../cli/experiment/check-design.ts';
+import { checkDesign, parseDesign, type DesignFlags } from '../../../cli/experiment/parse-design.ts';
 import { UNICODE } from '../../../cli/experiment/draw-interval.ts';
-import { keptPairsText } from '../../../cli/experiment/pairs-text.ts';
-import { parseDesign, type DesignFlags } from '../../../cli/experiment/parse-design.ts';
+import { keptPairsText, statusText } from '../../../cli/experiment/status-text.ts';
 import { planText } from '../../../cli/experiment/plan-text.ts';
-import { statusText } from '../../../cli/experiment/status-text.ts';
 import { lookOf, NOON, viewOf } from './sample-view.ts';
 
 const NAME = 'support/intent';

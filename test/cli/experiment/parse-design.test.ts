@@ -1,8 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { EXIT } from '../../../cli/cli-error.ts';
-import { checkDesign, checkDocument } from '../../../cli/experiment/check-design.ts';
-import { parseDesign, type DesignFlags } from '../../../cli/experiment/parse-design.ts';
+import {
+  checkDesign,
+  checkDocument,
+  parseDesign,
+  type DesignFlags,
+} from '../../../cli/experiment/parse-design.ts';
 import { isFlagGiven, repeatedFlag } from '../../../cli/flags.ts';
 import { Experiment } from '../../../protocol/index.ts';
 import { DOCUMENT } from './sample-view.ts';

@@ -2,8 +2,13 @@ import { stripVTControlCharacters } from 'node:util';
 import { defineCommand } from 'citty';
 import { describe, expect, it } from 'vitest';
 import { COMMAND_GROUPS, commandNames, findCommand } from '../../../cli/command-list.ts';
-import { describeCommand, describeGroups, usageLine } from '../../../cli/help/describe-command.ts';
-import { renderCommandHelp, renderRootHelp } from '../../../cli/help/render-help.ts';
+import {
+  describeCommand,
+  describeGroups,
+  usageLine,
+  renderCommandHelp,
+  renderRootHelp,
+} from '../../../cli/help.ts';
 
 const SAMPLE = describeCommand(
   'pack',

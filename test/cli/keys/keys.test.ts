@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { changeRequest, keyRequest } from '../../../cli/keys/key-flags.ts';
-import { isOver, keyState, keyTable, limitsText, scopesText } from '../../../cli/keys/key-table.ts';
+import { changeRequest, keyRequest, limitsText } from '../../../cli/key-flags.ts';
+import { isOver, keyState, keyTable, scopesText } from '../../../cli/commands/keys.ts';
 import type { KeyView } from '../../../protocol/index.ts';
 
 const plain = (args: Record<string, unknown>) => JSON.parse(JSON.stringify(keyRequest(args))) as unknown;

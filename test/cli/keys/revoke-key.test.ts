@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import type { ApiClient } from '../../../cli/api-client.ts';
-import { revokeKey } from '../../../cli/keys/revoke-key.ts';
+import { revokeKey } from '../../../cli/commands/keys.ts';
 import type { Output } from '../../../cli/output.ts';
 import type { KeyView } from '../../../protocol/index.ts';
 

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { MAX_LINE, openDevLog, openLog } from '../../../cli/local/dev-log.ts';
+import { MAX_LINE, openDevLog, openLog } from '../../../cli/local/graft-folder.ts';
 
 let folder: string;
 let file: string;

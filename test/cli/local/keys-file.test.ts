@@ -3,7 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EXIT } from '../../../cli/cli-error.ts';
-import { ensureKeysFile, keysFilePath, readKeysFile } from '../../../cli/local/keys-file.ts';
+import { ensureKeysFile, keysFilePath, readKeysFile } from '../../../cli/local/graft-folder.ts';
 
 let folder: string;
 beforeEach(async () => {

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LOOPBACK, needFreePort } from '../../../cli/local/ports.ts';
-import { takeStartLock } from '../../../cli/local/start-lock.ts';
+import { takeStartLock } from '../../../cli/local/graft-folder.ts';
 
 describe('takeStartLock', () => {
   let folder: string;
@@ -49,7 +49,7 @@ describe('takeStartLock of several at once', () => {
     // In the name of each process, by which a lock's owner is known.
     folder = await mkdtemp(path.join(os.tmpdir(), 'graft-lock-'));
     await build({
-      entryPoints: [fileURLToPath(new URL('../../../cli/local/start-lock.ts', import.meta.url))],
+      entryPoints: [fileURLToPath(new URL('../../../cli/local/graft-folder.ts', import.meta.url))],
       ...{ bundle: true, format: 'esm', platform: 'node', logLevel: 'error' },
       outfile: path.join(folder, 'start-lock.mjs'),
     });

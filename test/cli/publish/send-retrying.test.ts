@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { createApiClient } from '../../../cli/api-client.ts';
+import { createApiClient, sendRetrying } from '../../../cli/api-client.ts';
 import { EXIT, interrupted } from '../../../cli/cli-error.ts';
-import { sendRetrying } from '../../../cli/publish/send-retrying.ts';
 
 const CUT = 'cut';
 type Outcome = number | typeof CUT | { status: number; headers: Record<string, string> };

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { createOutput } from '../../../cli/output.ts';
-import { planPublish } from '../../../cli/publish/plan-publish.ts';
+import { planPublish } from '../../../cli/commands/publish.ts';
 import { publishAdapter } from '../../../cli/publish/publish-adapter.ts';
 import { TINY_BASE, tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';

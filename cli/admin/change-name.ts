@@ -1,10 +1,17 @@
 import type { ArgsDef } from 'citty';
-import type { AdminRoute, AnswerOf, CallOf, LiveAnswer, RequestOf } from '../../protocol/index.ts';
-import { type CallHow, callOperation } from '../call-operation.ts';
-import { commonFlags } from '../flags.ts';
+import {
+  type AdminRoute,
+  type AnswerOf,
+  type CallOf,
+  type LiveAnswer,
+  type RequestOf,
+  type ChangedName,
+  nameProblem,
+} from '../../protocol/index.ts';
+import { type CallHow, callOperation } from '../api-client.ts';
+import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';
 import { adminClient } from './admin-client.ts';
-import { parseExpect } from './version-argument.ts';
 
 /** What every command that changes a name is given. */
 interface ChangeArgs {
@@ -79,4 +86,51 @@ export function flippedText({ name, version, from }: LiveAnswer, dryRun: boolean
   return dryRun
     ? `dry run: ${now} would be live (now: ${from === null ? 'nothing' : `${name}@${from}`})`
     : `${now} is live (${before})`;
+}
+
+/** @returns such as `notes: versions 1 to 3, 3 live`. */
+export function changedNameText({ name, whole, versions, live, alias }: ChangedName): string {
+  if (alias !== null) return `${name}: alias of ${alias}`;
+  if (!whole) return versions.map((version) => `${name}@${version}`).join(', ');
+  if (versions.length === 1) return `${name}: version ${versions[0]}, ${live === null ? 'not live' : 'live'}`;
+  return `${name}: versions ${ranges(versions)}, ${live === null ? 'none' : live} live`;
+}
+
+/** @param numbers in their order. @returns such as `1 to 3, 7`. */
+function ranges(numbers: readonly number[]): string {
+  const runs: [from: number, to: number][] = [];
+  for (const number of numbers) {
+    const last = runs.at(-1);
+    if (last !== undefined && last[1] + 1 === number) last[1] = number;
+    else runs.push([number, number]);
+  }
+  return runs.map(([from, to]) => (from === to ? String(from) : `${from} to ${to}`)).join(', ');
+}
+
+const VERSION = /^[1-9]\d{0,8}$/;
+
+/** @throws CliError (usage) unless it is a legal name. */
+export function parseName(text: string): string {
+  const problem = nameProblem(text);
+  if (problem !== null) throw usageError(`'${text}': ${problem}.`);
+  return text;
+}
+
+/** `name` or `name@version`. @throws CliError (usage) when it is neither. */
+export function parseReference(text: string): { name: string; version: number | null } {
+  const at = text.lastIndexOf('@');
+  if (at < 0) return { name: parseName(text), version: null };
+  return { name: parseName(text.slice(0, at)), version: parseVersion(text.slice(at + 1), text) };
+}
+
+/** @param where it stands, for the error. @throws CliError (usage) when it is no version. */
+export function parseVersion(text: string, where: string): number {
+  if (!VERSION.test(text)) throw usageError(`${where}: '${text}' is not the number of a version, such as 3.`);
+  return Number(text);
+}
+
+/** As {@link parseVersion}, for a flag that may not be given; 0 stands for "none". */
+export function parseExpect(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  return text === '0' ? 0 : parseVersion(text, '--expect');
 }

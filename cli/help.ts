@@ -1,8 +1,9 @@
 /** citty's definition of a command, as help, completion and docs/cli.md say it. */
 import type { ArgDef, ArgsDef } from 'citty';
-import type { Action } from '../actions.ts';
-import type { Command, CommandGroup, CommandHelp, CommandModule } from '../command-types.ts';
-import { kebab } from '../flags.ts';
+import type { Action } from './actions.ts';
+import type { Command, CommandGroup, CommandHelp, CommandModule } from './command-types.ts';
+import { kebab } from './flags.ts';
+import { colors, wrapText } from './output.ts';
 
 export interface ArgumentText {
   readonly name: string;
@@ -35,8 +36,7 @@ export interface CommandText {
   readonly description: string;
   readonly arguments: readonly ArgumentText[];
   readonly flags: readonly FlagText[];
-  readonly examples: NonNullable<CommandHelp['examples']>;
-  readonly notes: NonNullable<CommandHelp['notes']>;
+  readonly examples: CommandHelp['examples'];
   readonly actions: readonly ActionText[];
 }
 
@@ -81,7 +81,6 @@ export function describeCommand(
       definition.type === 'positional' ? [] : [describeFlag(name, definition)],
     ),
     examples: module.help?.examples ?? [],
-    notes: module.help?.notes ?? [],
     actions: Object.entries(module.actions ?? {}).map(([name, action]) => ({ name, ...action })),
   };
 }
@@ -106,7 +105,6 @@ export function describeAction(command: CommandText, name: string | undefined): 
     }),
     flags: command.flags.filter((flag) => !others.has(flag.name)),
     examples: command.examples.filter(({ line }) => line.includes(`graft ${verb}`)),
-    notes: [],
     actions: [],
   };
 }
@@ -158,3 +156,90 @@ export function usageLine({ verb, arguments: positionals, flags }: CommandText):
   const rest = flags.length > needed.length ? ['[flags]'] : [];
   return ['graft', verb, ...words, ...needed, ...rest].join(' ');
 }
+
+/** Of what does not go to a terminal, and the widest line in one that is wider: longer ones are hard to read. */
+export const HELP_WIDTH = 100;
+/** A flag that is wider than this has its text on the line below. */
+const WIDEST_LEFT = 30;
+/** Text that would get less than this gets it nevertheless; the terminal breaks it. */
+const LEAST_RIGHT = 22;
+
+/** `graft --help`: every command in its group. @param width columns. */
+export function renderRootHelp(params: {
+  version: string;
+  description: string;
+  groups: readonly CommandGroup[];
+  width?: number;
+}): string {
+  const { version, description, groups, width = HELP_WIDTH } = params;
+  const left = widest(groups.flatMap(({ commands }) => Object.keys(commands)));
+  return [
+    `${colors.bold('graft')} ${version}`,
+    ...wrapText(description, width),
+    '',
+    `${colors.bold('usage')}  graft <command> [flags]`,
+    ...groups.flatMap(({ title, commands }) => {
+      const rows = Object.entries(commands).map(([verb, { summary }]): [string, string] => [verb, summary]);
+      return ['', colors.bold(title), ...columns(rows, width, left)];
+    }),
+    '',
+    ...wrapText('`graft <command> --help` shows flags and examples of a command.', width),
+  ].join('\n');
+}
+
+/** `graft <command> --help`. @param width columns. */
+export function renderCommandHelp(command: CommandText, width = HELP_WIDTH): string {
+  const positionals = command.arguments.map(({ name, required, description }): [string, string] => [
+    required ? `<${name}>` : `[${name}]`,
+    description,
+  ]);
+  const flags = command.flags.map((flag): [string, string] => [
+    flagSpelling(flag),
+    flag.description +
+      (flag.required ? ' (required)' : '') +
+      (flag.default === null ? '' : ` (default: ${flag.default})`),
+  ]);
+  const examples = command.examples.flatMap(({ line, does }) => [
+    `  ${line}`,
+    ...wrapText(does, width - 6).map((text) => `      ${colors.dim(text)}`),
+  ]);
+  return [
+    ...wrapText(command.description, width),
+    '',
+    `${colors.bold('usage')}  ${usageLine(command)}`,
+    ...section(
+      'actions',
+      columns(
+        command.actions.map(({ name, summary }) => [name, summary]),
+        width,
+      ),
+    ),
+    ...section('arguments', columns(positionals, width)),
+    ...section('flags', columns(flags, width)),
+    ...section('examples', examples),
+    ...(command.actions.length === 0
+      ? []
+      : ['', ...wrapText(`\`graft ${command.verb} <action> --help\` shows what one of them takes.`, width)]),
+  ].join('\n');
+}
+
+const section = (title: string, lines: readonly string[]): string[] =>
+  lines.length === 0 ? [] : ['', colors.bold(title), ...lines];
+
+function columns(
+  rows: readonly (readonly [string, string])[],
+  width: number,
+  left = Math.min(WIDEST_LEFT, widest(rows.map(([text]) => text))),
+): string[] {
+  const below = ' '.repeat(left + 4);
+  return rows.flatMap(([text, meaning]) => {
+    const [first = '', ...more] = wrapText(meaning, Math.max(LEAST_RIGHT, width - below.length));
+    const begin = `  ${colors.cyan(text.padEnd(left))}`;
+    return [
+      ...(text.length <= left ? [`${begin}  ${first}`.trimEnd()] : [begin, below + first]),
+      ...more.map((line) => below + line),
+    ];
+  });
+}
+
+const widest = (words: readonly string[]): number => Math.max(0, ...words.map((word) => word.length));

@@ -7,8 +7,8 @@ import {
   type KeyLimitsView,
   type LimitsChange,
   type RequestOf,
-} from '../../protocol/index.ts';
-import { parseCount, parseDuration, usageError } from '../flags.ts';
+} from '../protocol/index.ts';
+import { parseCount, parseDuration, usageError } from './flags.ts';
 
 /** What limits, those of a key and those of a tenant, are said with. */
 export const limitFlags = {
@@ -176,4 +176,22 @@ export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
     prompts: args['prompts'] === true ? true : undefined,
     degrade: oneOf(args, 'degrade', DegradePolicy.options),
   };
+}
+
+const count = (value: number): string => {
+  if (value >= 1_000_000 && value % 100_000 === 0) return `${value / 1_000_000}M`;
+  return value >= 1_000 && value % 100 === 0 ? `${value / 1_000}k` : String(value);
+};
+
+/** @returns such as `60 req/min, 100k tok/min, 4 at once`. */
+export function limitsText(limits: KeyLimitsView | null): string {
+  if (limits === null) return '-';
+  const parts: [number | undefined, string][] = [
+    [limits.requests_per_minute, ' req/min'],
+    [limits.tokens_per_minute, ' tok/min'],
+    [limits.concurrent, ' at once'],
+    [limits.tokens_per_day, ' tok/day'],
+    [limits.tokens_per_month, ' tok/month'],
+  ];
+  return parts.flatMap(([value, unit]) => (value === undefined ? [] : `${count(value)}${unit}`)).join(', ');
 }

@@ -1,0 +1,233 @@
+/** What `graft dev` keeps in `.graft`: the stack's keys, the lock of one start at a time, the log. */
+import { randomBytes } from 'node:crypto';
+import { readFile, stat, copyFile, link, rename, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import { generateApiKey } from '../../protocol/index.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import { writePrivateFile } from './private-files.ts';
+import {
+  constants,
+  readFileSync,
+  rmSync,
+  closeSync,
+  existsSync,
+  fchmodSync,
+  fstatSync,
+  openSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** `.graft/keys.json`: made once, kept between starts, because keys and manifests in the state depend on them. */
+const KeysFile = z.object({
+  apiKey: z.string().min(1),
+  adminKey: z.string().min(1),
+  /** Unlike that of other stacks on this machine, which share the cache: an origin removes files of its own only. */
+  originId: z.string().min(1),
+  /** `kid:base64`, as GRAFT_ORIGIN_KEYS. */
+  originKeys: z.string().min(1),
+  /** The worker's secret for the MACs of what it keeps in KV. */
+  macSecret: z.string().min(1),
+});
+export type LocalKeys = z.infer<typeof KeysFile>;
+
+/** Bytes of a signing secret: as many as SHA-256's output, beyond which HMAC gains nothing. */
+const SECRET_BYTES = 32;
+const ID_BYTES = 4;
+const secret = (): string => randomBytes(SECRET_BYTES).toString('base64');
+
+export const keysFilePath = (folder: string): string => path.join(folder, '.graft', 'keys.json');
+
+/** Permission bits of group and others. */
+const OTHERS = 0o077;
+
+/**
+ * @returns null when there is none.
+ * @throws CliError when it is not what this wrote: a checkout that brings such a file, which git writes for all to
+ * read, would have this machine serve under keys that a stranger knows.
+ */
+export async function readKeysFile(folder: string): Promise<LocalKeys | null> {
+  const file = keysFilePath(folder);
+  const text = await readFile(file, 'utf8').catch(() => null);
+  if (text === null) return null;
+  if (process.platform !== 'win32' && ((await stat(file)).mode & OTHERS) !== 0)
+    throw new CliError({
+      message: `${file} holds keys and others may read it. If \`graft dev\` wrote it, run \`chmod 600 ${file}\`; if it came with a download, remove it.`,
+      exitCode: EXIT.auth,
+      code: 'keys_readable',
+    });
+  try {
+    return KeysFile.parse(JSON.parse(text));
+  } catch {
+    throw new CliError({
+      message: `${file} cannot be read as keys. Remove it together with .wrangler/state to begin anew.`,
+      code: 'keys_file_invalid',
+    });
+  }
+}
+
+export async function ensureKeysFile(folder: string): Promise<LocalKeys> {
+  const existing = await readKeysFile(folder);
+  if (existing !== null) return existing;
+  const keys: LocalKeys = {
+    apiKey: generateApiKey('gk'),
+    adminKey: generateApiKey('ga'),
+    originId: `local-${randomBytes(ID_BYTES).toString('hex')}`,
+    originKeys: `local-1:${secret()}`,
+    macSecret: secret(),
+  };
+  await writePrivateFile(keysFilePath(folder), `${JSON.stringify(keys, null, 2)}\n`);
+  return keys;
+}
+
+/** Whether the process that wrote the lock still lives. A number may have been given to another program since. */
+function holds(pid: number): boolean {
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+  try {
+    return /graft|cli.main/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+  } catch {
+    return true; // No /proc here: the number is all there is.
+  }
+}
+
+/** How long somebody may take to put his lock in the place of a dead one's. */
+const TAKEOVER_MS = 1_000;
+const TAKEOVER_POLL_MS = 20;
+
+/** Of file systems that have no second names for a file (FAT, some that are mounted from elsewhere). */
+const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
+
+/** Gives a file a second name. @returns false when that name is taken. */
+async function nameAlso(file: string, name: string): Promise<boolean> {
+  try {
+    await link(file, name);
+    return true;
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return false;
+    if (!NO_LINKS.has(code)) throw error;
+    return copyFile(file, name, constants.COPYFILE_EXCL).then(
+      () => true,
+      () => false,
+    );
+  }
+}
+
+const pidIn = async (file: string): Promise<string> => readFile(file, 'utf8').catch(() => '');
+
+/**
+ * One stack a folder: two would write the same databases. The lock appears with its process id in it, and of several
+ * that find a dead one's, one alone replaces it: who has given it the second name.
+ * @param graftFolder is there.
+ * @returns what gives the lock back; synchronous, so that an exit handler may call it.
+ * @throws CliError with the other's process id.
+ */
+export async function takeStartLock(graftFolder: string): Promise<() => void> {
+  const file = path.join(graftFolder, 'dev.pid');
+  const mine = `${file}.${process.pid}`;
+  const until = performance.now() + TAKEOVER_MS;
+  await writeFile(mine, String(process.pid), { mode: 0o600 });
+  try {
+    while (!(await nameAlso(mine, file))) {
+      const text = await pidIn(file);
+      const pid = Number(text);
+      if (pid > 0 && holds(pid)) throw alreadyRunning(pid);
+      const dead = `${file}.dead`;
+      if (!(await nameAlso(file, dead).catch(isGone))) {
+        // Who replaces it died on the way, if it takes so long.
+        if (performance.now() > until) rmSync(dead, { force: true });
+        await sleep(TAKEOVER_POLL_MS);
+        continue;
+      }
+      const isStill = (await pidIn(dead)) === text;
+      if (isStill) await rename(mine, file);
+      rmSync(dead, { force: true });
+      if (isStill) break;
+    }
+  } finally {
+    rmSync(mine, { force: true });
+  }
+  return () => rmSync(file, { force: true });
+}
+
+/** It was given back meanwhile. */
+function isGone(error: unknown): false {
+  if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+  throw error;
+}
+
+const alreadyRunning = (pid: number): CliError =>
+  new CliError({
+    message: `\`graft dev\` is already running in this folder (process ${pid}); end it with Ctrl-C there first.`,
+    code: 'already_running',
+  });
+
+/** Bytes of one file: days of ordinary work, and looked through in a moment. Two files at most. */
+const MAX_LOG_BYTES = 10_000_000;
+/** UTF-16 units of one line: a stack with its source's names fits, a request's head of 64 KB need not. */
+export const MAX_LINE = 8_192;
+
+interface DevLog {
+  /** Appends a line with the time before it; a longer one is cut. A line that cannot be written is lost. */
+  write(part: string, line: string): void;
+  close(): void;
+}
+
+/**
+ * The log of `graft dev`, for its owner alone. When it is full it is renamed to `<file>.1`, over the one before: whoever
+ * can make a part log cannot fill the disk.
+ * @throws ELOOP as {@link openLog}.
+ */
+export function openDevLog(file: string, maxBytes = MAX_LOG_BYTES): DevLog {
+  let fd: number | null = null;
+  let bytes = 0;
+  const open = (): number => {
+    fd = openLog(file);
+    // It may be of before, with wider rights.
+    fchmodSync(fd, 0o600);
+    bytes = fstatSync(fd).size;
+    return fd;
+  };
+  const close = (): void => {
+    if (fd !== null) closeSync(fd);
+    fd = null;
+  };
+  open();
+  return {
+    write(part, line) {
+      const cut = line.length > MAX_LINE ? `${line.slice(0, MAX_LINE)} …` : line;
+      const text = Buffer.from(`${new Date().toISOString()} ${part} ${cut}\n`);
+      try {
+        if (bytes > 0 && bytes + text.length > maxBytes) {
+          close();
+          if (existsSync(file)) renameSync(file, `${file}.1`);
+        }
+        // Written at once: lines that wait in memory have no bound either.
+        bytes += writeSync(fd ?? open(), text);
+      } catch {
+        // A full disk, or a link in the log's place: the stack goes on without it.
+      }
+    },
+    close,
+  };
+}
+
+/**
+ * Opens a log for appending, for its owner alone.
+ * @returns the file descriptor. @throws ELOOP when a link is in its place, which a checkout can bring: what would be
+ * written behind it is not ours.
+ */
+export const openLog = (file: string): number =>
+  openSync(
+    file,
+    // Windows has no such flag.
+    constants.O_APPEND | constants.O_CREAT | constants.O_WRONLY | (constants.O_NOFOLLOW ?? 0),
+    0o600,
+  );
