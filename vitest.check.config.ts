@@ -2,13 +2,43 @@ import { defineConfig } from 'vitest/config';
 import { TEST_MS } from './test/setup/slow.ts';
 import { EVERY_RUN } from './vitest.config.ts';
 
-/** `npm run check`: what needs the real base, one file at a time because each loads it. */
+const { globalSetup, ...every } = EVERY_RUN;
+
+/** `npm run check`: one file at a time. */
 export default defineConfig({
   test: {
-    ...EVERY_RUN,
-    include: ['test/check/**/*.test.ts'],
-    testTimeout: 3 * TEST_MS,
-    hookTimeout: 3 * TEST_MS,
+    globalSetup,
     fileParallelism: false,
+    projects: [
+      {
+        // What needs the real base; each file loads it.
+        test: {
+          ...every,
+          name: 'base',
+          include: ['test/check/**/*.test.ts'],
+          testTimeout: 3 * TEST_MS,
+          hookTimeout: 3 * TEST_MS,
+        },
+      },
+      {
+        // What `npm test` has over SQLite: every store of the database, and races over it, on Miniflare's D1.
+        test: {
+          ...every,
+          name: 'd1',
+          include: [
+            'test/worker/**/*-ledger*.test.ts',
+            'test/worker/**/ledger.test.ts',
+            'test/worker/erasure/{overtaken,under-way}.test.ts',
+            'test/worker/experiments/webhook-outbox.test.ts',
+            'test/worker/origins/origin-history.test.ts',
+            'test/worker/platform/{second-opinion,sqlite}.test.ts',
+            'test/worker/prompts/kept-prompts.test.ts',
+            'test/worker/registry/{at-once,d1-registry,life-cycle,registry,removals,rooms}.test.ts',
+          ],
+          env: { GRAFT_TEST_DATABASE: 'd1' },
+          setupFiles: [...every.setupFiles, 'test/setup/d1.ts'],
+        },
+      },
+    ],
   },
 });

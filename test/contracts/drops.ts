@@ -1,7 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { DROPS_REMEMBERED, type DropBox, type DropLedger, type DropRow } from '../../worker/drops/ports.ts';
+import type { DropBox } from '../../worker/drops/ports.ts';
 import type { Page } from '../../worker/platform/ports.ts';
-import { digestOf } from './sample-rows.ts';
 
 /** @param make an empty box; `drop` and `error` are what a person does with `wrangler kv key`. */
 export function dropBoxContract(
@@ -60,41 +59,6 @@ export function dropBoxContract(
         afterWrite();
         expect(await error(name)).toBeNull();
       }
-    });
-  });
-}
-
-export function dropLedgerContract(backend: string, make: () => Promise<DropLedger>): void {
-  describe(`DropLedger on ${backend}`, () => {
-    const row = (file: string, at: number, more: Partial<DropRow> = {}): DropRow => ({
-      name: 'a',
-      sha256: digestOf(file),
-      version: null,
-      at,
-      removedAt: null,
-      ...more,
-    });
-
-    it('keeps the last word on each file of each name, newest first', async () => {
-      const ledger = await make();
-      expect(await ledger.recent('a')).toEqual([]);
-      await ledger.put(row('1', 1));
-      await ledger.put(row('1', 1, { name: 'b' }));
-      await ledger.put(row('2', 2, { version: 3, removedAt: 9 }));
-      expect(await ledger.recent('a')).toEqual([row('2', 2, { version: 3, removedAt: 9 }), row('1', 1)]);
-      await ledger.put(row('1', 5, { version: 4 }));
-      expect((await ledger.recent('a')).map(({ at, version }) => [at, version])).toEqual([
-        [5, 4],
-        [2, 3],
-      ]);
-      expect(await ledger.recent('b')).toEqual([row('1', 1, { name: 'b' })]);
-    });
-
-    it(`forgets all but the newest ${DROPS_REMEMBERED} of a name`, async () => {
-      const ledger = await make();
-      for (let at = 1; at <= DROPS_REMEMBERED + 2; at += 1) await ledger.put(row(`file ${at}`, at));
-      const kept = (await ledger.recent('a')).map(({ at }) => at);
-      expect(kept).toEqual(Array.from({ length: DROPS_REMEMBERED }, (_, i) => DROPS_REMEMBERED + 2 - i));
     });
   });
 }

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { KeyLimits, Quotas, UsageLedger, UsageRow } from '../../worker/metering/ports.ts';
+import type { KeyLimits, Quotas } from '../../worker/metering/ports.ts';
 
 /** 2026-03-31T23:59:30Z: half a minute before a day and a month end. */
 const START = Date.UTC(2026, 2, 31, 23, 59, 30);
@@ -167,108 +167,6 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       expect(await passes(limits, START)).toBe(false);
       expect(await passes(limits, START + 69 * SECOND)).toBe(false);
       expect(await passes(limits, START + 71 * SECOND)).toBe(true);
-    });
-  });
-}
-
-const HOUR = Math.floor(START / 3_600_000);
-
-const usageRow = (more: Partial<UsageRow> = {}): UsageRow => ({
-  hour: HOUR,
-  tenant: 'default',
-  keyId: 'key_1',
-  name: 'notes',
-  version: 1,
-  requests: 1,
-  errors: 0,
-  promptTokens: 10,
-  completionTokens: 5,
-  ...more,
-});
-
-export function usageLedgerContract(backend: string, make: () => Promise<UsageLedger>): void {
-  describe(`UsageLedger on ${backend}`, () => {
-    let ledger: UsageLedger;
-    const sum = (by: Parameters<UsageLedger['sum']>[0]['by'], more: object = {}) =>
-      ledger.sum({ by, tenant: null, from: HOUR - 100, to: HOUR + 100, limit: 100, ...more });
-    beforeEach(async () => {
-      ledger = await make();
-    });
-
-    it('adds up what belongs together', async () => {
-      await ledger.add({ id: 'a', at: START, rows: [usageRow(), usageRow({ version: 2, errors: 1 })] });
-      await ledger.add({ id: 'b', at: START, rows: [usageRow({ requests: 3, promptTokens: 100 })] });
-      expect(await sum('name')).toEqual([
-        { group: 'notes', requests: 5, errors: 1, promptTokens: 120, completionTokens: 15, lastHour: HOUR },
-      ]);
-      expect((await sum('version')).map(({ group, requests }) => [group, requests])).toEqual([
-        ['notes@1', 4],
-        ['notes@2', 1],
-      ]);
-    });
-
-    it('adds a batch once', async () => {
-      for (let i = 0; i < 3; i += 1) await ledger.add({ id: 'a', at: START + i, rows: [usageRow()] });
-      expect((await sum('key')).map(({ requests }) => requests)).toEqual([1]);
-    });
-
-    it('groups, most tokens first, and times in their order', async () => {
-      const rows = [
-        usageRow({ hour: HOUR + 1, keyId: 'key_2', tenant: 'other', name: 'base', version: 0 }),
-        usageRow({ hour: HOUR, completionTokens: 50 }),
-        usageRow({ hour: HOUR - 1, name: "o'neill;--", completionTokens: 0 }),
-      ];
-      await ledger.add({ id: 'a', at: START, rows });
-      const groups = async (by: Parameters<typeof sum>[0], more?: object) =>
-        (await sum(by, more)).map(({ group }) => group);
-      expect(await groups('key')).toEqual(['key_1', 'key_2']);
-      expect(await groups('tenant')).toEqual(['default', 'other']);
-      expect(await groups('name')).toEqual(['notes', 'base', "o'neill;--"]);
-      expect(await groups('version')).toEqual(['notes@1', 'base', "o'neill;--@1"]);
-      expect(await groups('day')).toEqual(['2026-03-31', '2026-04-01']);
-      expect(await groups('hour')).toEqual(['2026-03-31T22', '2026-03-31T23', '2026-04-01T00']);
-      expect(await groups('key', { tenant: 'other' })).toEqual(['key_2']);
-      expect(await groups('hour', { from: HOUR, to: HOUR + 1 })).toEqual(['2026-03-31T23']);
-      expect(await groups('hour', { limit: 2 })).toHaveLength(2);
-      expect(await groups('name', { tenant: 'nobody' })).toEqual([]);
-    });
-
-    it('says what the same groups cost', async () => {
-      const rows = [
-        usageRow({ promptTokens: 1_000_000, completionTokens: 500_000 }),
-        usageRow({ name: 'large', version: 0, promptTokens: 1_000_000, completionTokens: 0 }),
-        usageRow({ tenant: 'you', keyId: 'key_2', promptTokens: 4, completionTokens: 0 }),
-      ];
-      await ledger.add({ id: 'a', at: START, rows });
-      const prices = {
-        currency: 'EUR',
-        prompt: 1,
-        completion: 4,
-        bases: { large: { prompt: 10, completion: 0 } },
-      };
-      const costs = async (by: Parameters<UsageLedger['sum']>[0]['by'], tenant: string | null = null) =>
-        Object.fromEntries(
-          await ledger.costs({ by, tenant, from: HOUR - 100, to: HOUR + 100, limit: 100, prices }),
-        );
-      expect(await costs('name')).toEqual({ notes: 3.000004, large: 10 });
-      expect(await costs('key', 'default')).toEqual({ key_1: 13 });
-      expect(await costs('tenant')).toEqual({ default: 13, you: 0.000004 });
-      expect(Object.keys(await costs('hour'))).toEqual((await sum('hour')).map(({ group }) => group));
-    });
-
-    it('says when a group was counted last, of the hours that were asked for', async () => {
-      const rows = [usageRow({ hour: HOUR + 2 }), usageRow({ hour: HOUR }), usageRow({ keyId: 'key_2' })];
-      await ledger.add({ id: 'a', at: START, rows });
-      const last = async (more?: object) =>
-        Object.fromEntries((await sum('key', more)).map(({ group, lastHour }) => [group, lastHour]));
-      expect(await last()).toEqual({ key_1: HOUR + 2, key_2: HOUR });
-      expect(await last({ to: HOUR + 2 })).toEqual({ key_1: HOUR, key_2: HOUR });
-    });
-
-    it('takes hundreds of rows at once', async () => {
-      const rows = Array.from({ length: 500 }, (_, i) => usageRow({ keyId: `key_${i}` }));
-      await ledger.add({ id: 'a', at: START, rows });
-      expect((await sum('tenant'))[0]).toMatchObject({ requests: 500, promptTokens: 5_000 });
     });
   });
 }

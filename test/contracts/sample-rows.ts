@@ -1,6 +1,12 @@
 import { createHash } from 'node:crypto';
+import type { RequestView } from '../../protocol/index.ts';
 import type { KeyRow } from '../../worker/access/ports.ts';
+import type { ExperimentRow } from '../../worker/experiments/ports.ts';
+import type { OriginMinute } from '../../worker/origins/ports.ts';
 import type { VersionRow } from '../../worker/registry/ports.ts';
+import type { TrafficBatch } from '../../worker/traffic/ports.ts';
+import { gather, rowsOf } from '../../worker/traffic/sum-traffic.ts';
+import { experimentOf } from '../worker/experiments/sample-experiment.ts';
 
 export const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex');
 
@@ -56,4 +62,55 @@ export function keyRow(id: string, more: Partial<KeyRow> = {}): KeyRow {
     replaces: null,
     ...more,
   };
+}
+
+/** For tests of something else. */
+export const NO_CAPS = { holder: 99, pair: 99, giver: 99 };
+
+export const experimentId = (letter: string): string => `exp_${letter.repeat(16)}`;
+
+export function experimentRow(
+  letter: string,
+  changes: Record<string, unknown> = {},
+  more: Partial<ExperimentRow> = {},
+): ExperimentRow {
+  const document = experimentOf({ status: 'draft', ...changes });
+  return {
+    id: experimentId(letter),
+    owner: 'default',
+    document,
+    seeds: [document.seed],
+    createdAt: 1_700_000_000_000 + letter.charCodeAt(0),
+    createdBy: 'key_1',
+    startedAt: null,
+    coverageAt: null,
+    stepUnits: 0,
+    endedAt: null,
+    proposal: null,
+    evaluation: null,
+    ...more,
+  };
+}
+
+export const MINUTE: OriginMinute = {
+  ...{ origin: 'o1', at: 600, rowsRunning: 2, requestsWaiting: 1, slots: 8 },
+  ...{ adaptersResident: 3, adapterBytes: 400, memoryBytes: 5_000 },
+};
+
+/** 2026-03-31T22:58:30Z */
+export const ENDED_AT = Date.UTC(2026, 2, 31, 22, 58, 30);
+
+export const ended = (more: Partial<RequestView> = {}): RequestView => ({
+  ...{ id: 'r1', at: ENDED_AT, tenant: 'me', key_id: 'key_1', name: 'notes', version: 1 },
+  ...{ route: '/v1/chat/completions', status: 200, code: '', stream: true, experiment: '', variant: '' },
+  ...{ origin: 'o1', degraded: '', cold: false, prompt_tokens: 10, completion_tokens: 5 },
+  ...{ duration_ms: 800, ttft_ms: 90, phases: [{ name: 'origin-first', ms: 70.5 }] },
+  ...more,
+});
+
+export function trafficBatch(id: string, requests: readonly RequestView[]): TrafficBatch {
+  const all = gather();
+  for (const request of requests)
+    all.add(rowsOf(request), [{ tenant: request.tenant, requests: [request], leftOut: 0 }]);
+  return { id, at: ENDED_AT, ...all.take() };
 }

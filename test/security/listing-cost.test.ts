@@ -5,8 +5,7 @@ import { MAX_GRANTS } from '../../worker/access/limits.ts';
 import { SUGGESTIONS_PER_SECOND } from '../../worker/completions/limits.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import { createD1GrantLedger } from '../../worker/access/d1-grants.ts';
-import { createD1Registry } from '../../worker/registry/d1-registry.ts';
-import { NO_CAPS } from '../contracts/grants.ts';
+import { NO_CAPS } from '../contracts/sample-rows.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 import { openRealDatabase, startDatabases } from '../worker/platform/real-database.ts';
 import { recordStatements, scansOf, type Asked } from '../worker/platform/recording-database.ts';
@@ -32,10 +31,7 @@ beforeEach(async () => {
   db = await openRealDatabase(miniflare);
   const recorder = recordStatements(db);
   asked = recorder.asked;
-  graft = await createAppHarness({
-    registry: createD1Registry(recorder.db),
-    grantLedger: createD1GrantLedger(recorder.db),
-  });
+  graft = await createAppHarness({ db: recorder.db });
   const made = await graft.request('/admin/keys', { body: { tenant: 'carol', scopes: ['lab/**', 'free'] } });
   ({ key } = (await made.json()) as { key: string });
 });

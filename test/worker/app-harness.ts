@@ -11,8 +11,10 @@ import {
   type TokenizeAnswer,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
-import type { GrantLedger, KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
+import type { GrantLedger } from '../../worker/access/ports.ts';
+import type { KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
 import { createApp } from '../../worker/app.ts';
+import type { Services } from '../../worker/parts.ts';
 import type { BlobLedger } from '../../worker/blobs/ports.ts';
 import type { Drops } from '../../worker/drops/take-drops.ts';
 import type { Config } from '../../worker/env.ts';
@@ -20,7 +22,9 @@ import type { ExperimentLedger, ExperimentTallies } from '../../worker/experimen
 import type { Observer } from '../../worker/http/request.ts';
 import type { Origin } from '../../worker/origins/choose-origin.ts';
 import type { Fetch } from '../../worker/origins/signed-fetch.ts';
-import { createParts, type Services, type Stores } from '../../worker/parts.ts';
+import { createParts, type Stores } from '../../worker/parts.ts';
+import { createD1Stores } from '../../worker/d1-stores.ts';
+import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import type { KvNamespace } from '../../worker/platform/store-calls.ts';
 import { createSealer } from '../../worker/platform/kv-cache.ts';
 import { createKvWriters } from '../../worker/registry/pointer-writer-object.ts';
@@ -28,12 +32,14 @@ import type { Registry } from '../../worker/registry/ports.ts';
 import type { Schedule } from '../../worker/schedule.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
-import { createFakeQuotas, createFakeUsage, type FakeQuotas } from '../fakes/fake-metering.ts';
-import { createFakeStores } from '../fakes/fake-stores.ts';
+import { createFakeQuotas, type FakeQuotas } from '../fakes/fake-metering.ts';
+import { createFakePairs } from '../fakes/fake-pairs.ts';
+import { createFakeTallies } from '../fakes/fake-tallies.ts';
 import { fakeVerification } from '../fakes/fake-trials.ts';
 import { createSha256 } from '../fakes/node-sha256.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { HANG_MS } from '../setup/slow.ts';
+import { openDatabase } from './platform/database.ts';
 
 /** Of a link; good once for each harness. */
 export const SIGN_IN_TOKEN = 'sign-in'.padEnd(43, '-');
@@ -41,6 +47,7 @@ export const SIGN_IN_TOKEN = 'sign-in'.padEnd(43, '-');
 export interface AppHarness {
   clock: FakeClock;
   kv: FakeKv;
+  db: SqlDatabase;
   quotas: FakeQuotas;
   /** What this isolate's parts were made of; the same for the isolates beside it. */
   stores: Stores;
@@ -110,12 +117,8 @@ export interface AppHarnessOptions {
   defaultBase?: string;
   /** Another isolate of that edge: the same stores, clock and keys, and a memory of its own. */
   beside?: AppHarness;
-  /** In the place of the fake. */
-  registry?: Registry;
-  /** In the place of the fakes, but for counters and usage; a `registry` of its own goes first. */
-  stores?: Partial<Omit<Stores, 'writers'>>;
-  /** Of the same database as `registry`. */
-  grantLedger?: GrantLedger;
+  /** An empty one unless given. */
+  db?: SqlDatabase;
   experimentLedger?: ExperimentLedger;
   rights?: RightsWriter;
   /** Owner of dropped files; they are not taken in unless given. */
@@ -130,7 +133,21 @@ export interface AppHarnessOptions {
   wrap?: <T extends object>(port: T, name: string) => T;
 }
 
-/** The real app in this process, on the fakes: for what only fakes can do. */
+/** All that one edge keeps, but for what writes KV. */
+function createStores(db: SqlDatabase, kv: FakeKv): Omit<Stores, 'writers'> {
+  const stores = createD1Stores(db);
+  return {
+    ...stores,
+    kv,
+    bucket: undefined,
+    trafficCollector: stores.traffic,
+    tallies: createFakeTallies(),
+    pairTallies: createFakePairs(),
+    quotas: null,
+  };
+}
+
+/** The real app in this process, on SQLite and on fakes of the other stores. */
 export async function createAppHarness(options: AppHarnessOptions = {}): Promise<AppHarness> {
   const { beside } = options;
   const wrap = options.wrap ?? ((port) => port);
@@ -162,20 +179,20 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     answer: () => Promise.reject(new Error('nobody is there')),
   };
   const adminKey = beside?.adminKey ?? generateApiKey('ga');
-  const own = { ...(beside?.stores ?? createFakeStores(bareKv)), ...options.stores };
+  const db = beside?.db ?? options.db ?? (await openDatabase());
+  const own = beside?.stores ?? createStores(db, bareKv);
   const macKey = new Uint8Array(32).fill(3);
   const shared: Omit<Stores, 'writers'> = {
     ...own,
     kv,
-    registry: wrap<Registry>(options.registry ?? own.registry, 'registry'),
+    registry: wrap<Registry>(own.registry, 'registry'),
     blobLedger: wrap<BlobLedger>(own.blobLedger, 'blobLedger'),
     keyLedger: wrap<KeyLedger>(own.keyLedger, 'keyLedger'),
-    grantLedger: wrap<GrantLedger>(options.grantLedger ?? own.grantLedger, 'grantLedger'),
+    grantLedger: wrap<GrantLedger>(own.grantLedger, 'grantLedger'),
     experimentLedger: options.experimentLedger ?? own.experimentLedger,
     tallies: wrap<ExperimentTallies>(own.tallies, 'tallies'),
     // Each isolate has counters of its own, which tests look into.
     quotas: createFakeQuotas(),
-    usage: createFakeUsage(),
   };
   // As the Durable Object does it; one for all isolates, unless what it calls is cut off.
   const writers =
@@ -250,6 +267,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   return {
     clock,
     kv: bareKv,
+    db,
     quotas: stores.quotas as FakeQuotas,
     ...{ stores, services, schedule, drops, adminKey },
     asked,

@@ -1,30 +1,20 @@
-/** The real app on D1's real statements, anew for each test; what it logs is not shown. */
-import type { Miniflare } from 'miniflare';
-import { afterAll, afterEach, beforeAll, beforeEach, vi } from 'vitest';
+/** The real app, anew for each test, and its database; what it logs is not shown. */
+import { afterEach, beforeEach, vi } from 'vitest';
 import { createD1Stores } from '../../worker/d1-stores.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
-import { createAppHarness, type AppHarness } from './app-harness.ts';
-import { openRealDatabase, startDatabases } from './platform/real-database.ts';
+import { createAppHarness, type AppHarness, type AppHarnessOptions } from './app-harness.ts';
+import { openDatabase } from './platform/database.ts';
 
-type Options = NonNullable<Parameters<typeof createAppHarness>[0]>;
-
-/** @param options of the harness, besides its stores; asked for before each test. */
-export function useD1App(options: (stores: ReturnType<typeof createD1Stores>) => Options = () => ({})) {
-  let databases: Miniflare;
+/** @param options of the harness, besides its database; asked for before each test. */
+export function useD1App(
+  options: (stores: ReturnType<typeof createD1Stores>) => AppHarnessOptions = () => ({}),
+) {
   let db: SqlDatabase;
   let graft: AppHarness;
-  beforeAll(() => {
-    databases = startDatabases();
-  });
-  afterAll(() => databases.dispose());
   beforeEach(async () => {
     for (const method of ['log', 'error'] as const) vi.spyOn(console, method).mockReturnValue(undefined);
-    db = await openRealDatabase(databases);
-    const stores = createD1Stores(db);
-    graft = await createAppHarness({
-      stores: { ...stores, trafficCollector: stores.traffic },
-      ...options(stores),
-    });
+    db = await openDatabase();
+    graft = await createAppHarness({ db, ...options(createD1Stores(db)) });
   });
   afterEach(() => vi.restoreAllMocks());
   return {

@@ -51,6 +51,7 @@ const JSON_TYPE = { 'content-type': 'application/json' };
  * @param overrides.adminKey a new one unless given.
  * @param overrides.base of the fake origin; the tiny one unless given.
  * @param overrides.page folder of the files that the edge serves.
+ * @param overrides.fill puts state into the folder before the edge starts.
  */
 export async function startTestEdge(
   overrides: {
@@ -61,12 +62,14 @@ export async function startTestEdge(
     adminKey?: string;
     base?: BaseInfo;
     page?: string;
+    fill?: (stateFolder: string) => Promise<void>;
   } = {},
 ): Promise<TestEdge> {
   const folder = await mkdtemp(path.join(tmpdir(), 'graft-edge-'));
   const base = overrides.base ?? TINY_BASE;
   const origin = await startFakeOrigin({ id: 'o1', keys: parseSigningKeys(ORIGIN_KEYS), base });
   const adminKey = overrides.adminKey ?? generateApiKey('ga');
+  await overrides.fill?.(folder);
   const logs: string[] = [];
   const edge = await startEdge({
     port: 0,

@@ -1,10 +1,11 @@
 import { describe, expect, it, vi } from 'vitest';
 import { generateApiKey, hashApiKey } from '../../../protocol/index.ts';
+import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { authenticate } from '../../../worker/access/authenticate.ts';
 import { authenticateAdmin, presentedAdminKey } from '../../../worker/access/require-admin.ts';
 import type { Index, Lookup } from '../../../worker/platform/ports.ts';
 import type { KeyRecord, KeyRow } from '../../../worker/access/ports.ts';
-import { createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';
+import { openDatabase } from '../platform/database.ts';
 
 const NOW = 1_800_000_000_000;
 const RECORD: KeyRecord = { id: 'key_1', tenant: 'alice', scopes: ['alice/**'] };
@@ -108,7 +109,7 @@ describe('authenticateAdmin', () => {
       string,
       string,
     ];
-    const keyLedger = createFakeKeyLedger();
+    const keyLedger = createD1KeyLedger(await openDatabase());
     await keyLedger.add({ ...row, hash: await hashApiKey(hers) });
     await keyLedger.add({ ...row, id: 'key_8', expiresAt: NOW, hash: await hashApiKey(late) });
     const ask = async (key: string, adminKeyHash: string | null = null) => {

@@ -2,25 +2,19 @@
 import { createHash } from 'node:crypto';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createD1DropLedger } from '../../../worker/drops/d1-drop-ledger.ts';
-import {
-  createFallbackBlobStore,
-  createKvBlobStore,
-  createR2BlobStore,
-  type ObjectBucket,
-} from '../../../worker/blobs/parts.ts';
+import { createFallbackBlobStore } from '../../../worker/blobs/parts.ts';
+import { createKvBlobStore } from '../../../worker/blobs/parts.ts';
 import { createKvDropBox } from '../../../worker/drops/take-drops.ts';
 import type { KvNamespace } from '../../../worker/platform/store-calls.ts';
+import { createR2BlobStore, type ObjectBucket } from '../../../worker/blobs/parts.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';
 import { blobStoreContract, blobTroubleContract } from '../../contracts/blob-store.ts';
-import { dropBoxContract, dropLedgerContract } from '../../contracts/drops.ts';
+import { dropBoxContract } from '../../contracts/drops.ts';
 import { digestOf } from '../../contracts/sample-rows.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
-import { createFakeDropLedger } from '../../fakes/fake-drops.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';
 import { FakeR2 } from '../../fakes/fake-r2.ts';
-import { openRealDatabase } from '../platform/real-database.ts';
 import { WAIT_MS } from '../../setup/slow.ts';
 
 let miniflare: Miniflare;
@@ -30,7 +24,6 @@ beforeAll(() => {
     script: 'export default {}',
     kvNamespaces: ['KV', 'DROPPED'],
     r2Buckets: ['R2'],
-    d1Databases: ['DB'],
     compatibilityDate: '2026-05-03',
     cf: false,
   });
@@ -224,6 +217,3 @@ it('lists more dropped files than KV lists at once', async () => {
   expect([...first.items, ...rest.items]).toEqual(names);
   expect([first.items.length, rest.cursor]).toEqual([1_000, null]);
 });
-
-dropLedgerContract('the fake', async () => createFakeDropLedger());
-dropLedgerContract('D1', async () => createD1DropLedger(await openRealDatabase(miniflare)));

@@ -3,9 +3,10 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Grant } from '../../../worker/access/ports.ts';
 import { MAX_LIST_READS } from '../../../worker/completions/limits.ts';
 import { usableNames, editDistance, nearestNames } from '../../../worker/completions/usable-names.ts';
+import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import type { Registry } from '../../../worker/registry/ports.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
-import { createFakeRegistry } from '../../fakes/fake-registry.ts';
+import { openDatabase } from '../platform/database.ts';
 
 let registry: Registry;
 const publish = (name: string, owner: string) =>
@@ -21,7 +22,7 @@ const namesOf = async (more: Partial<typeof rights> = {}, params = ALL) =>
   );
 
 beforeEach(async () => {
-  registry = createFakeRegistry();
+  registry = createD1Registry(await openDatabase());
   for (const [name, owner] of [
     ['mine', 'me'],
     ['room/a', 'you'],

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { chainId } from '../../../protocol/index.ts';
 import { DROPS_PER_PASS } from '../../../worker/drops/limits.ts';
 import { inTurn } from '../../../worker/drops/take-drops.ts';
-import { NO_CAPS } from '../../contracts/grants.ts';
+import { NO_CAPS } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createDropHarness, DROP_TENANT, type DropHarness } from './drop-harness.ts';
 

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi, type MockInstance } from 'vitest';
 import type { UsageEvent, UsageLedger } from '../../../worker/metering/ports.ts';
 import { createUsageRecorder } from '../../../worker/metering/meter.ts';
-import { createFakeUsage } from '../../fakes/fake-metering.ts';
+import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
+import { openDatabase } from '../platform/database.ts';
 
 const HOUR_MS = 3_600_000;
 const AT = Date.UTC(2026, 4, 1, 12, 30);
@@ -61,8 +62,8 @@ const total = async () => {
   return sum ?? { requests: 0, errors: 0, promptTokens: 0, completionTokens: 0 };
 };
 
-beforeEach(() => {
-  ledger = createFakeUsage();
+beforeEach(async () => {
+  ledger = createD1Usage(await openDatabase(), 86_400_000);
   add = vi.spyOn(ledger, 'add');
   now = AT;
   work = [];
@@ -102,7 +103,7 @@ describe('recording usage', () => {
 
   it('sends a batch again with its id, so that a lost answer counts nothing twice', async () => {
     const record = recorder();
-    const real = createFakeUsage();
+    const real = createD1Usage(await openDatabase(), 86_400_000);
     add.mockImplementation(async (batch) => {
       await real.add(batch);
       if (add.mock.calls.length === 1) throw new Error('the answer was lost');

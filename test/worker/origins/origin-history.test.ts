@@ -1,22 +1,36 @@
-import type { Miniflare } from 'miniflare';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginHistory, OriginList, ResidentList } from '../../../protocol/index.ts';
 import { createD1OriginHistory } from '../../../worker/origins/d1-origins.ts';
-import { originHistoryContract } from '../../contracts/origin-history.ts';
-import { createFakeOriginHistory } from '../../fakes/fake-origin-history.ts';
+import { MINUTE } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../app-harness.ts';
-import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
+import { openDatabase } from '../platform/database.ts';
 
-let miniflare: Miniflare;
-beforeAll(() => {
-  miniflare = startDatabases();
+it('keeps minutes of origins, and gives the most of a step', async () => {
+  const ledger = createD1OriginHistory(await openDatabase());
+  await ledger.note([MINUTE, { ...MINUTE, origin: 'o2', rowsRunning: 7 }]);
+  await ledger.note([{ ...MINUTE, at: 660, rowsRunning: 5, requestsWaiting: 0 }]);
+  await ledger.note([{ ...MINUTE, at: 900, rowsRunning: 1 }]);
+  // The last of a minute stays.
+  await ledger.note([{ ...MINUTE, at: 900, rowsRunning: 0 }]);
+  const read = (step: number, more: object = {}) =>
+    ledger.read({ origin: 'o1', from: 0, to: 1_200, step, ...more });
+  expect(await read(300)).toEqual([
+    { ...MINUTE, at: 600, rowsRunning: 5, requestsWaiting: 1 },
+    { ...MINUTE, at: 900, rowsRunning: 0 },
+  ]);
+  expect((await read(60)).map(({ at, rowsRunning }) => [at, rowsRunning])).toEqual([
+    [600, 2],
+    [660, 5],
+    [900, 0],
+  ]);
+  expect(await read(300, { to: 900 })).toHaveLength(1);
+  expect(await read(300, { origin: 'o3' })).toEqual([]);
+  await ledger.forget(660);
+  expect((await read(60)).map(({ at }) => at)).toEqual([660, 900]);
+  expect(await read(60, { origin: 'o2' })).toEqual([]);
 });
-afterAll(() => miniflare.dispose());
-
-originHistoryContract('the fake', async () => createFakeOriginHistory());
-originHistoryContract('D1', async () => createD1OriginHistory(await openRealDatabase(miniflare)));
 
 it('notes each minute how busy the origins are, and says whose adapters they hold', async () => {
   const graft = await createAppHarness();

@@ -10,9 +10,9 @@ import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.
 import { createD1Traffic } from '../../../worker/traffic/d1-traffic.ts';
 import { createD1FileNames, createD1OriginHistory } from '../../../worker/origins/d1-origins.ts';
 import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
-import { NO_CAPS } from '../../contracts/grants.ts';
-import { ended, trafficBatch } from '../../contracts/traffic.ts';
-import { MINUTE } from '../../contracts/origin-history.ts';
+import { NO_CAPS } from '../../contracts/sample-rows.ts';
+import { ended, trafficBatch } from '../../contracts/sample-rows.ts';
+import { MINUTE } from '../../contracts/sample-rows.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 import { openRealDatabase, startDatabases } from './real-database.ts';
 import { recordStatements, scansOf } from './recording-database.ts';

@@ -1,8 +1,8 @@
 /** What a publication asks the database, and how SQLite answers: by an index each time, however many names a file has. */
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createD1BlobLedger, createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
 import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
+import { createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
@@ -77,10 +77,8 @@ async function withdrawAndRestore(graft: AppHarness): Promise<void> {
 
 it('takes no longer for the thousandth name of a file than for the first', async () => {
   const spied = spy(db);
-  const blobLedger = createD1BlobLedger(spied);
   const registry = createD1Registry(spied);
-  const graft = await createAppHarness({ registry });
-  Object.assign(graft.services.blobLedger, blobLedger);
+  const graft = await createAppHarness({ db: spied });
   const adapter = tinyAdapter({ seed: 1 });
   for (const name of ['a', 'a/b', 'c']) expect((await graft.publish(name, adapter)).status).toBe(201);
   expect((await graft.publish('c', tinyAdapter({ seed: 2 }))).status).toBe(201);

@@ -1,12 +1,13 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { createD1GrantLedger } from '../../../worker/access/d1-grants.ts';
+import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
+import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { createVersionIndex, recordedGrants, recordedKey } from '../../../worker/access/repair-rights.ts';
 import { withSecondOpinion } from '../../../worker/platform/kv-cache.ts';
 import { StoreUnavailable, type Lookup } from '../../../worker/platform/ports.ts';
 import { digestOf, keyRow, versionRow } from '../../contracts/sample-rows.ts';
-import { NO_CAPS } from '../../contracts/grants.ts';
-import { createFakeGrantLedger } from '../../fakes/fake-grants.ts';
-import { createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';
-import { createFakeRegistry } from '../../fakes/fake-registry.ts';
+import { NO_CAPS } from '../../contracts/sample-rows.ts';
+import { openDatabase } from './database.ts';
 
 beforeEach(() => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
@@ -61,7 +62,7 @@ describe('a second opinion', () => {
 
 describe('what the system of record says', () => {
   it('of a key: found, gone or absent, and never by half of its hash', async () => {
-    const ledger = createFakeKeyLedger();
+    const ledger = createD1KeyLedger(await openDatabase());
     const hash = digestOf('key');
     const row = keyRow(`key_${hash.slice(0, 16)}`, { hash, strict: true });
     await ledger.add(row);
@@ -79,7 +80,7 @@ describe('what the system of record says', () => {
   });
 
   it('of grants: all that the tenant has, and no more of them than is needed', async () => {
-    const ledger = createFakeGrantLedger();
+    const ledger = createD1GrantLedger(await openDatabase());
     const at = { createdAt: 1, createdBy: 'x' };
     for (const [tenant, scope, owner] of [
       ['guest', 'a/**', 'clinic'],
@@ -97,7 +98,7 @@ describe('what the system of record says', () => {
   });
 
   it('of a version, by its pin', async () => {
-    const registry = createFakeRegistry();
+    const registry = createD1Registry(await openDatabase());
     const row = versionRow('a/b', 1);
     await registry.publish({ row, stage: false, before: null });
     const index = createVersionIndex(registry);

@@ -1,31 +1,108 @@
-import type { Miniflare } from 'miniflare';
-import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1KeptPrompts } from '../../../worker/prompts/d1-kept-prompts.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
-import { keptPromptsContract, promptRow } from '../../contracts/kept-prompts.ts';
+import { openDatabase } from '../platform/database.ts';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { KeyLedger } from '../../../worker/access/ports.ts';
+import { MAX_KEPT_BYTES, MAX_KEPT_PROMPTS } from '../../../worker/prompts/limits.ts';
+import type { KeptPrompts, PromptRow } from '../../../worker/prompts/ports.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
-import { createFakeKeptPrompts } from '../../fakes/fake-kept-prompts.ts';
-import { createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';
-import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
 
-let miniflare: Miniflare;
-beforeAll(() => {
-  miniflare = startDatabases();
-});
-afterAll(() => miniflare.dispose());
+const START = Date.UTC(2026, 2, 31, 22, 58, 30);
+const HOUR_MS = 3_600_000;
 
-keptPromptsContract('the fake', async () => {
-  const keys = createFakeKeyLedger();
-  return { keys, prompts: createFakeKeptPrompts(keys) };
+const promptRow = (more: Partial<PromptRow> = {}): PromptRow => ({
+  ...{ tenant: 'me', at: START, id: 'r1', keyId: 'key_1', name: 'notes', sealed: 'abc' },
+  ...more,
 });
-keptPromptsContract('D1', async () => {
-  const db = await openRealDatabase(miniflare);
+
+const make = async () => {
+  const db = await openDatabase();
   return { keys: createD1KeyLedger(db), prompts: createD1KeptPrompts(db) };
+};
+
+describe('KeptPrompts', () => {
+  let prompts: KeptPrompts;
+  let keys: KeyLedger;
+  const read = (id: string, more: Partial<Parameters<KeptPrompts['read']>[0]> = {}) =>
+    prompts.read({ tenant: 'me', id, at: null, now: START, ...more });
+  beforeEach(async () => {
+    ({ prompts, keys } = await make());
+    await keys.add(keyRow('key_1', { tenant: 'me', keepPrompts: 2 }));
+    await keys.add(keyRow('key_2', { tenant: 'me', keepPrompts: 24 }));
+    await keys.add(keyRow('key_3', { tenant: 'me' }));
+    await keys.add(keyRow('key_4', { tenant: 'you', keepPrompts: 24 }));
+  });
+
+  it('keeps what keys ask that have it kept, for as long as they say', async () => {
+    await prompts.add([
+      promptRow(),
+      promptRow({ id: 'r2', keyId: 'key_2', sealed: 'def' }),
+      promptRow({ id: 'r3', keyId: 'key_3' }),
+      promptRow({ id: 'r4', keyId: 'key_9' }),
+      // A key of another tenant.
+      promptRow({ id: 'r5', keyId: 'key_4' }),
+    ]);
+    expect(await read('r1')).toEqual({ ...promptRow(), expiresAt: START + 2 * HOUR_MS });
+    expect(await read('r2')).toMatchObject({ sealed: 'def', expiresAt: START + 24 * HOUR_MS });
+    for (const id of ['r3', 'r4', 'r5', 'r6']) expect(await read(id)).toBeNull();
+    expect(await read('r1', { tenant: 'you' })).toBeNull();
+    expect(await read('r1', { now: START + 2 * HOUR_MS })).toBeNull();
+  });
+
+  it('keeps what is there, and finds the newest of several with one id', async () => {
+    await prompts.add([promptRow()]);
+    await prompts.add([promptRow({ sealed: 'again' }), promptRow({ at: START + 5, sealed: 'later' })]);
+    expect(await read('r1')).toMatchObject({ at: START + 5, sealed: 'later' });
+    expect(await read('r1', { at: START })).toMatchObject({ sealed: 'abc' });
+    expect(await read('r1', { at: START + 1 })).toBeNull();
+  });
+
+  it('deletes what has expired', async () => {
+    await prompts.add([promptRow(), promptRow({ id: 'r2', keyId: 'key_2' })]);
+    await prompts.tend(START + 2 * HOUR_MS);
+    expect(await read('r1')).toBeNull();
+    expect(await read('r2')).not.toBeNull();
+  });
+
+  it('ends earlier what was kept for longer, and never later', async () => {
+    await prompts.add([promptRow(), promptRow({ id: 'r2', keyId: 'key_2' })]);
+    await prompts.limit({ tenant: 'me', keyIds: ['key_1', 'key_2'], hours: 3 });
+    expect(await read('r1')).toMatchObject({ expiresAt: START + 2 * HOUR_MS });
+    expect(await read('r2')).toMatchObject({ expiresAt: START + 3 * HOUR_MS });
+  });
+
+  it('forgets what is of a key, and keeps nothing of it from then on', async () => {
+    await prompts.add([promptRow(), promptRow({ id: 'r2', keyId: 'key_2' })]);
+    await prompts.limit({ tenant: 'you', keyIds: ['key_1'], hours: null });
+    expect(await read('r1')).not.toBeNull();
+    await prompts.limit({ tenant: 'me', keyIds: ['key_1'], hours: null });
+    await prompts.add([promptRow({ id: 'late' })]);
+    expect(await read('r1')).toBeNull();
+    expect(await read('late')).toBeNull();
+    expect(await read('r2')).not.toBeNull();
+    expect(await keys.get('key_1')).toMatchObject({ keepPrompts: null });
+  });
+
+  it('keeps the newest of each tenant, in number and in size', async () => {
+    const rows = Array.from({ length: MAX_KEPT_PROMPTS + 2 }, (_, i) =>
+      promptRow({ id: `r${i}`, at: START + i, keyId: 'key_2' }),
+    );
+    await prompts.add([promptRow({ tenant: 'you', keyId: 'key_4' })]);
+    for (let from = 0; from < rows.length; from += 50) await prompts.add(rows.slice(from, from + 50));
+    expect([await read('r1'), (await read('r2'))?.id]).toEqual([null, 'r2']);
+    expect(await read('r1', { tenant: 'you' })).not.toBeNull();
+    const half = 'x'.repeat(MAX_KEPT_BYTES / 16);
+    for (let i = 0; i < 17; i += 1)
+      await prompts.add([promptRow({ id: `big${i}`, at: START + 5_000 + i, keyId: 'key_2', sealed: half })]);
+    expect(await read('big0')).toBeNull();
+    expect(await read('big1')).not.toBeNull();
+    expect(await read('r900')).toBeNull();
+  });
 });
 
 it('notes who has read, each time, in the history of the tenant', async () => {
-  const db = await openRealDatabase(miniflare);
+  const db = await openDatabase();
   const prompts = createD1KeptPrompts(db);
   await createD1KeyLedger(db).add(keyRow('key_1', { tenant: 'me', keepPrompts: 2 }));
   await prompts.add([promptRow()]);

@@ -1,52 +1,19 @@
-/** The registry's ports on D1 and on the fakes, and two publishers at once on D1 with a KV that is behind. */
-import { Miniflare } from 'miniflare';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+/** Databases from before, and two publishers at once with a KV that is behind. */
+import { describe, expect, it } from 'vitest';
 import { NOTHING_SAID } from '../../../protocol/index.ts';
-import { createD1BlobLedger, createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
-import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
+import { createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { GOES_LIVE, type HistoryRow } from '../../../worker/registry/ports.ts';
-import { garbageContract } from '../../contracts/garbage.ts';
-import { registryContract } from '../../contracts/registry.ts';
-import { roomsContract } from '../../contracts/rooms.ts';
 import { digestOf } from '../../contracts/sample-rows.ts';
-import { createFakeBlobLedger } from '../../fakes/fake-blob-ledger.ts';
-import { createFakeRegistry } from '../../fakes/fake-registry.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
-import { migrate, openRealDatabase } from '../platform/real-database.ts';
-
-let miniflare: Miniflare;
-beforeAll(() => {
-  miniflare = new Miniflare({
-    modules: true,
-    script: 'export default {}',
-    d1Databases: ['DB', 'OLD', 'OLD_KEYS'],
-    compatibilityDate: '2026-05-03',
-    cf: false,
-  });
-});
-afterAll(() => miniflare.dispose());
-
-registryContract('the fake', async () => createFakeRegistry());
-registryContract('D1', async () => createD1Registry(await openRealDatabase(miniflare)));
-
-roomsContract('the fake', async () => createFakeRegistry());
-roomsContract('D1', async () => createD1Registry(await openRealDatabase(miniflare)));
-
-garbageContract('the fake', async () => {
-  const registry = createFakeRegistry();
-  return { registry, files: createFakeBlobLedger((digest) => registry.contains(digest)) };
-});
-garbageContract('D1', async () => {
-  const db = await openRealDatabase(miniflare);
-  return { registry: createD1Registry(db), files: { ...createD1BlobLedger(db), ...createD1Garbage(db) } };
-});
+import { migrate } from '../platform/real-database.ts';
+import { openSqlite } from '../platform/sqlite.ts';
 
 describe('a database from before there were life cycles', () => {
   it('keeps its names, its history in order, and what keeps files in use', async () => {
-    const db = (await miniflare.getD1Database('OLD')) as unknown as SqlDatabase;
+    const db = openSqlite({ empty: true });
     await migrate(db, (file) => file < '0003');
     const [own, parent, left] = ['own', 'parent', 'left'].map(digestOf) as [string, string, string];
     const chain = JSON.stringify([
@@ -98,7 +65,7 @@ describe('a database from before there were life cycles', () => {
 
 describe('keys from before their successors were known', () => {
   it('have them by what took their place, and by whose counter they have', async () => {
-    const db = (await miniflare.getD1Database('OLD_KEYS')) as unknown as SqlDatabase;
+    const db = openSqlite({ empty: true });
     await migrate(db, (file) => file < '0011');
     // 1 was rotated into 2 and later into 3, so that it names 3 alone; 3 into 4.
     await db.batch(
@@ -134,9 +101,8 @@ describe('two publishers at once', () => {
   const LATER_MS = 61_000;
 
   it('lose nothing that was acknowledged, and the pointer ends on the last flip', async () => {
-    const db = await openRealDatabase(miniflare);
-    const registry = createD1Registry(db);
-    const one = await createAppHarness({ registry, stores: { blobLedger: createD1BlobLedger(db) } });
+    const one = await createAppHarness();
+    const { registry } = one.stores;
     const two = await createAppHarness({ beside: one });
     const publishers: AppHarness[] = [one, two];
     const versionOf = async (response: Response) => {

@@ -18,8 +18,8 @@ import { pointerWriterContract, type PointerRig } from '../../contracts/pointer-
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';
 import { FakePointerStorage } from '../../fakes/fake-pointer-storage.ts';
-import { createFakeRegistry } from '../../fakes/fake-registry.ts';
 import { WAIT_MS } from '../../setup/slow.ts';
+import { openDatabase } from '../platform/database.ts';
 import { openRealDatabase } from '../platform/real-database.ts';
 import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
 
@@ -66,7 +66,7 @@ beforeAll(async () => {
 afterAll(() => miniflare.dispose());
 
 /** A writer on fakes, called as the platform calls it. */
-function fakeRig(clock = new FakeClock()) {
+async function fakeRig(clock = new FakeClock()) {
   const kv = new FakeKv(clock.now);
   let broken = false;
   let puts = 0;
@@ -80,7 +80,7 @@ function fakeRig(clock = new FakeClock()) {
       await kv.put(key, value);
     },
   };
-  const registry = createFakeRegistry();
+  const registry = createD1Registry(await openDatabase());
   const pointer = {
     kv: breakable,
     sealer: createSealer(new Uint8Array(32)),
@@ -133,7 +133,7 @@ function fakeRig(clock = new FakeClock()) {
 }
 
 pointerWriterContract('the fakes', async (): Promise<PointerRig> => {
-  const rig = fakeRig();
+  const rig = await fakeRig();
   return {
     ...rig,
     async mendKv() {
@@ -167,7 +167,7 @@ pointerWriterContract('Durable Objects', async (): Promise<PointerRig> => {
 describe('the pointer writer', () => {
   beforeEach(() => void vi.spyOn(console, 'error').mockImplementation(() => undefined));
 
-  const publish = async ({ registry }: ReturnType<typeof fakeRig>, name: string, target: string) =>
+  const publish = async ({ registry }: Awaited<ReturnType<typeof fakeRig>>, name: string, target: string) =>
     registry.alias({
       before: await registry.name(name),
       name,
@@ -178,7 +178,7 @@ describe('the pointer writer', () => {
     });
 
   it('writes a name at most once a second, and what comes meanwhile in one go', async () => {
-    const rig = fakeRig();
+    const rig = await fakeRig();
     const writtenAt: number[] = [];
     for (let i = 0; i < 10; i += 1) {
       await publish(rig, 'a', `target/${i}`);
@@ -194,7 +194,7 @@ describe('the pointer writer', () => {
   });
 
   it('keeps different names apart: they do not wait for one another', async () => {
-    const rig = fakeRig();
+    const rig = await fakeRig();
     const before = rig.clock.time;
     for (const name of ['a', 'b', 'c']) {
       await publish(rig, name, 'x');
@@ -204,7 +204,7 @@ describe('the pointer writer', () => {
   });
 
   it('leaves a mark for what the registry does not know, only when it is told to', async () => {
-    const rig = fakeRig();
+    const rig = await fakeRig();
     await rig.pointers.sync('unknown');
     expect(rig.puts()).toBe(0);
     await rig.pointers.sync('unknown', { mark: true });
@@ -212,7 +212,7 @@ describe('the pointer writer', () => {
   });
 
   it('makes up for what was cut off with the object, marks included', async () => {
-    const rig = fakeRig();
+    const rig = await fakeRig();
     await publish(rig, 'a', 'x');
     const hung = rig.start({ sync: () => new Promise(() => undefined) });
     const call = (name: string, mark: boolean) =>
@@ -230,7 +230,7 @@ describe('the pointer writer', () => {
   });
 
   it('tries again later and later while KV fails, and forgets that when it is over', async () => {
-    const rig = fakeRig();
+    const rig = await fakeRig();
     await publish(rig, 'a', 'x');
     rig.breakKv();
     await expect(rig.pointers.sync('a')).rejects.toBeInstanceOf(StoreUnavailable);
@@ -248,7 +248,7 @@ describe('the pointer writer', () => {
 
   it('gives a write up that hangs, and goes on with the next one', async () => {
     const clock = new FakeClock();
-    const registry = createFakeRegistry();
+    const registry = createD1Registry(await openDatabase());
     const written: string[] = [];
     let puts = 0;
     const sync = createPointerSync({

@@ -1,7 +1,7 @@
 /** Mending KV from the system of record, through the admin API on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../../protocol/index.ts';
-import { NO_CAPS } from '../../contracts/grants.ts';
+import { NO_CAPS } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 import { EXPERIMENT, startExperiment } from '../experiments/experiment-rig.ts';
@@ -81,7 +81,12 @@ describe('repair', () => {
       'unknown-experiments 0',
       'unknown-keys 1',
       'unknown-grants 0',
+      'rows 2',
+      'rows 2',
+      'rows 1',
       'rows 0',
+      'rows 0',
+      'rows 2',
       'files 2',
     ]);
   });

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { MAX_BATCH_REQUESTS, MAX_NAMED_ROWS } from '../../../worker/traffic/limits.ts';
 import { gather, rowsOf, UNNAMED } from '../../../worker/traffic/sum-traffic.ts';
-import { ended } from '../../contracts/traffic.ts';
+import { ended } from '../../contracts/sample-rows.ts';
 
 it('keeps the busiest names, and the totals exactly', () => {
   const all = gather();

@@ -2,7 +2,7 @@ import { beforeEach, expect, it } from 'vitest';
 import { COLLECT_MOST_MS, COLLECT_QUIET_MS, MAX_UNSENT_TRAFFIC } from '../../../worker/traffic/limits.ts';
 import type { TrafficBatch } from '../../../worker/traffic/ports.ts';
 import { TrafficGatherer } from '../../../worker/traffic/traffic-gatherer-object.ts';
-import { ended, trafficBatch } from '../../contracts/traffic.ts';
+import { ended, trafficBatch } from '../../contracts/sample-rows.ts';
 
 let written: TrafficBatch[];
 let alarms: number[];

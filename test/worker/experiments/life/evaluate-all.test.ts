@@ -1,14 +1,15 @@
 import { beforeEach, expect, it, vi } from 'vitest';
 import { evaluateAll } from '../../../../worker/experiments/life/evaluate.ts';
+import { createD1ExperimentLedger } from '../../../../worker/experiments/d1-experiments.ts';
+import { createD1WebhookOutbox } from '../../../../worker/experiments/d1-experiments.ts';
+import { createD1Registry } from '../../../../worker/registry/d1-registry.ts';
 import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../../../../worker/experiments/limits.ts';
 import { TALLY_SHARDS } from '../../../../worker/experiments/tally-object.ts';
 import { createFakePairs } from '../../../fakes/fake-pairs.ts';
 import { StoreUnavailable } from '../../../../worker/platform/ports.ts';
-import { experimentRow } from '../../../contracts/experiments.ts';
-import { createFakeExperimentLedger } from '../../../fakes/fake-experiments.ts';
-import { createFakeWebhookOutbox } from '../../../fakes/fake-webhook-outbox.ts';
-import { createFakeRegistry } from '../../../fakes/fake-registry.ts';
+import { experimentRow } from '../../../contracts/sample-rows.ts';
 import { versionRow } from '../../../contracts/sample-rows.ts';
+import { openDatabase } from '../../platform/database.ts';
 
 /** Of Workers on the paid plan, an invocation (developers.cloudflare.com/workers/platform/limits). */
 const MAX_SUBREQUESTS = 1_000;
@@ -25,8 +26,9 @@ it('one run leaves the other jobs a third of what an invocation may ask', () => 
 });
 
 it('more live experiments than a run can look at all have their turn, also when each look fails', async () => {
-  const registry = createFakeRegistry();
-  const ledger = createFakeExperimentLedger(registry.forExperiments);
+  const db = await openDatabase();
+  const registry = createD1Registry(db);
+  const ledger = createD1ExperimentLedger(db);
   const publish = async (name: string, version: number) =>
     registry.publish({
       row: versionRow(name, version),
@@ -54,7 +56,7 @@ it('more live experiments than a run can look at all have their turn, also when 
       experimentLedger: ledger,
       pointers: { sync: () => Promise.resolve() },
       now: () => at,
-      outbox: createFakeWebhookOutbox(),
+      outbox: createD1WebhookOutbox(db),
       pairTallies: createFakePairs(),
       tallies: {
         snapshot(experiment: string) {

@@ -1,0 +1,169 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
+import { openDatabase } from '../platform/database.ts';
+import type { KeyLedger, KeyRow } from '../../../worker/access/ports.ts';
+import { keyRow } from '../../contracts/sample-rows.ts';
+
+/** A key, and no other with it. */
+const alone = (id: string) => ({ id, successors: false, made: false });
+
+const make = async () => createD1KeyLedger(await openDatabase());
+
+describe('KeyLedger', () => {
+  let ledger: KeyLedger;
+  beforeEach(async () => {
+    ledger = await make();
+  });
+
+  it('gives keys back as written, newest first, by tenant', async () => {
+    const first = keyRow('key_1');
+    const second = keyRow('key_2', { tenant: 'other', createdAt: first.createdAt + 1, scopes: [] });
+    await ledger.add(first);
+    await ledger.add(second);
+    expect(await ledger.get('key_1')).toEqual(first);
+    expect(await ledger.get('key_3')).toBeNull();
+    expect(await ledger.list(null)).toEqual([second, first]);
+    expect(await ledger.list('other')).toEqual([second]);
+    expect(await ledger.add(keyRow('key_3', { hash: first.hash }))).toBe(false);
+    expect(await ledger.get('key_3')).toBeNull();
+  });
+
+  it('keeps what limits and ends a key', async () => {
+    const limits = { requestsPerMinute: 50, tokensPerDay: 1e9, onOutage: 'refuse' } as const;
+    const more = {
+      expiresAt: 9,
+      strict: true,
+      strictFields: true,
+      download: true,
+      keepPrompts: 24,
+      prompts: true,
+      degrade: 'base',
+      limits,
+      counter: 'key_0',
+    } as const;
+    const row = keyRow('key_1', { ...more, replacedBy: 'key_2' });
+    await ledger.add(row);
+    expect(await ledger.get('key_1')).toEqual(row);
+    expect(await ledger.list(null)).toEqual([row]);
+  });
+
+  it('replaces a key by another, both or nothing', async () => {
+    const old = keyRow('key_1', { expiresAt: 1_000 });
+    const row = { ...keyRow('key_2', { counter: 'key_1' }), replaces: 'key_1' };
+    await ledger.add(old);
+    expect(await ledger.rotate({ row, expiresAt: 2_000 })).toBe(true);
+    expect(await ledger.get('key_2')).toEqual(row);
+    expect(await ledger.get('key_1')).toEqual({ ...old, replacedBy: 'key_2' });
+    const third = { ...keyRow('key_3'), replaces: 'key_2' };
+    await ledger.rotate({ row: third, expiresAt: 500 });
+    expect(await ledger.get('key_2')).toMatchObject({ expiresAt: 500, replacedBy: 'key_3' });
+    const taken = { ...keyRow('key_4', { hash: row.hash }), replaces: 'key_3' };
+    await expect(ledger.rotate({ row: taken, expiresAt: 1 })).rejects.toThrow('UNIQUE');
+    expect(await ledger.get('key_3')).toEqual(third);
+  });
+
+  it('changes what can be changed, until a key is revoked', async () => {
+    const row = keyRow('key_1', { expiresAt: 9 });
+    await ledger.add(row);
+    await ledger.add(keyRow('key_2'));
+    const change = {
+      id: 'key_1',
+      scopes: ['a/**'],
+      owners: ['clinic'],
+      label: 'new',
+      limits: { concurrent: 2 },
+      limitsFixed: true,
+      strict: true,
+      strictFields: true,
+      degrade: 'stale' as const,
+      download: true,
+      keepPrompts: 720,
+      prompts: true,
+    };
+    expect(await ledger.change(change, row)).toBe(true);
+    expect(await ledger.get('key_1')).toEqual({ ...row, ...change });
+    expect(await ledger.get('key_2')).toEqual(keyRow('key_2'));
+    // Whoever read it before does not write over that.
+    const readBefore = { ...row, label: 'mine' };
+    expect(await ledger.change(readBefore, row)).toBe(false);
+    expect(await ledger.rotate({ row: { ...keyRow('key_3'), replaces: 'key_1' }, expiresAt: 9 })).toBe(false);
+    const limits = { tokensPerDay: 9, concurrent: 1, requestsPerMinute: 5 };
+    const limited = { ...change, limits };
+    expect(await ledger.change(limited, change)).toBe(true);
+    const otherOrder = { ...limited, limits: { requestsPerMinute: 5, concurrent: 1, tokensPerDay: 9 } };
+    expect(await ledger.change(change, otherOrder)).toBe(true);
+    await ledger.revoke({ ...alone('key_1'), at: 5 });
+    expect(await ledger.change({ ...change, label: 'later' }, change)).toBe(false);
+    expect(await ledger.get('key_1')).toMatchObject({ label: 'new', revokedAt: 5 });
+  });
+
+  it('finds admin keys until they are revoked, and never API keys', async () => {
+    const admin = keyRow('key_a', { kind: 'admin' });
+    const api = keyRow('key_b');
+    await ledger.add(admin);
+    await ledger.add(api);
+    expect(await ledger.admin(admin.hash)).toEqual(admin);
+    expect(await ledger.admin(api.hash)).toBeNull();
+    await ledger.revoke({ ...alone('key_a'), at: 7 });
+    await ledger.revoke({ ...alone('key_a'), at: 8 });
+    expect(await ledger.admin(admin.hash)).toBeNull();
+    expect((await ledger.get('key_a'))?.revokedAt).toBe(7);
+  });
+
+  /** 1 was rotated into 2 and again into 3, and 3 into 4; 2 made 5, which 6 took the place of, and 1 made 7. */
+  const family = async () => {
+    await ledger.add(keyRow('key_1'));
+    for (const [id, replaces] of [
+      ['key_2', 'key_1'],
+      ['key_3', 'key_1'],
+      ['key_4', 'key_3'],
+    ] as const)
+      await ledger.rotate({ row: { ...keyRow(id, { createdBy: replaces }), replaces }, expiresAt: 9_000 });
+    await ledger.add(keyRow('key_5', { createdBy: 'key_2' }));
+    await ledger.rotate({ row: { ...keyRow('key_6'), replaces: 'key_5' }, expiresAt: 9_000 });
+    await ledger.add(keyRow('key_7', { createdBy: 'key_1', expiresAt: 50 }));
+    await ledger.add(keyRow('key_8'));
+  };
+  const revoked = async () =>
+    (await ledger.list(null)).flatMap(({ id, revokedAt }) => (revokedAt === null ? [] : [id])).sort();
+  const idsOf = (rows: KeyRow[]) => rows.map(({ id }) => id);
+
+  it.each([
+    [false, false, ['key_1']],
+    [true, false, ['key_1', 'key_2', 'key_3', 'key_4']],
+    [true, true, ['key_1', 'key_2', 'key_3', 'key_4', 'key_5', 'key_6', 'key_7']],
+  ])('ends a key, with its successors %s, with what they made %s', async (successors, made, ids) => {
+    await family();
+    const line = { id: 'key_1', successors, made };
+    await ledger.revoke({ ...line, at: 5 });
+    expect(await revoked()).toEqual(ids);
+    expect(idsOf(await ledger.line({ ...line, after: null, limit: 9 }))).toEqual(ids);
+    const first = await ledger.line({ ...line, after: null, limit: 1 });
+    const rest = await ledger.line({ ...line, after: 'key_1', limit: 9 });
+    expect(idsOf([...first, ...rest])).toEqual(ids);
+  });
+
+  it('tells what a key and its successors made and what is still good of it', async () => {
+    await family();
+    const made = async (id: string, at = 1) => idsOf(await ledger.madeBy({ id, at, limit: 9 })).sort();
+    expect(await made('key_1')).toEqual(['key_5', 'key_7']);
+    expect(await made('key_1', 50)).toEqual(['key_5']);
+    expect(await made('key_3')).toEqual([]);
+    expect(await ledger.madeBy({ id: 'key_1', at: 1, limit: 1 })).toHaveLength(1);
+    await ledger.revoke({ ...alone('key_5'), at: 5 });
+    expect(await made('key_2')).toEqual([]);
+  });
+
+  it('makes no key by one that is revoked, nor in the place of one', async () => {
+    await ledger.add(keyRow('key_1'));
+    await ledger.add(keyRow('key_2'));
+    await ledger.revoke({ ...alone('key_1'), at: 5 });
+    expect(await ledger.add(keyRow('key_3', { createdBy: 'key_1' }))).toBe(false);
+    const rotate = (more: Partial<KeyRow>, replaces: string) =>
+      ledger.rotate({ row: { ...keyRow('key_4', more), replaces }, expiresAt: 7 });
+    expect(await rotate({}, 'key_1')).toBe(false);
+    expect(await rotate({ createdBy: 'key_1' }, 'key_2')).toBe(false);
+    expect(await ledger.get('key_2')).toEqual(keyRow('key_2'));
+    expect(await ledger.list(null)).toHaveLength(2);
+  });
+});

@@ -1,0 +1,126 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
+import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.ts';
+import { openDatabase } from '../platform/database.ts';
+import { migrate } from '../platform/real-database.ts';
+import { openSqlite } from '../platform/sqlite.ts';
+import type { TenantLimits, TenantLimitsRow } from '../../../worker/metering/ports.ts';
+import type { KeyLedger } from '../../../worker/access/ports.ts';
+import { keyRow } from '../../contracts/sample-rows.ts';
+
+const make = async () => {
+  const db = await openDatabase();
+  return { tenantLimits: createD1TenantLimits(db), keyLedger: createD1KeyLedger(db) };
+};
+
+describe('TenantLimits', () => {
+  let limits: TenantLimits;
+  let keys: KeyLedger;
+  const set = async (tenant: string, of: { requestsPerMinute: number } | null, at = 1) => {
+    const was = (await limits.get(tenant))?.revision ?? 0;
+    return (await limits.set({ tenant, limits: of, at, actor: 'bootstrap', was })) as TenantLimitsRow;
+  };
+  beforeEach(async () => {
+    ({ tenantLimits: limits, keyLedger: keys } = await make());
+  });
+
+  it('keeps the last word, and counts its changes', async () => {
+    expect(await limits.get('a')).toBeNull();
+    const first = await set('a', { requestsPerMinute: 5 });
+    expect(first).toEqual({
+      ...{ tenant: 'a', limits: { requestsPerMinute: 5 }, at: 1, actor: 'bootstrap' },
+      ...{ revision: 1, writtenTo: '' },
+    });
+    const second = await set('a', { requestsPerMinute: 6 }, 2);
+    expect(second).toMatchObject({ limits: { requestsPerMinute: 6 }, at: 2, revision: 2 });
+    expect(await limits.get('a')).toEqual(second);
+  });
+
+  it('takes nothing from who has read an older state', async () => {
+    const change = { tenant: 'a', limits: null, at: 1, actor: 'bootstrap' };
+    expect(await limits.set({ ...change, was: 1 })).toBeNull();
+    expect(await limits.get('a')).toBeNull();
+    const first = await set('a', { requestsPerMinute: 5 });
+    for (const was of [0, 2]) expect(await limits.set({ ...change, was })).toBeNull();
+    expect(await limits.get('a')).toEqual(first);
+  });
+
+  it('knows which keys were written, and not of those before the last change', async () => {
+    const first = await set('a', { requestsPerMinute: 5 });
+    await limits.wrote({ ...first, writtenTo: 'key_1' });
+    expect(await limits.unwritten(10)).toEqual([{ ...first, writtenTo: 'key_1' }]);
+    const second = await set('a', null);
+    await limits.wrote({ ...first, writtenTo: null });
+    expect(await limits.unwritten(10)).toEqual([second]);
+    await limits.wrote({ ...second, writtenTo: null });
+    expect(await limits.unwritten(10)).toEqual([]);
+  });
+
+  it('lists who has limits, or still had', async () => {
+    for (const tenant of ['c', 'a', 'b', 'd']) await set(tenant, { requestsPerMinute: 5 });
+    const lifted = await set('b', null);
+    const page = await limits.list({ cursor: null, limit: 3 });
+    expect(page.items.map(({ tenant }) => tenant)).toEqual(['a', 'b', 'c']);
+    const rest = await limits.list({ cursor: page.cursor, limit: 3 });
+    expect(rest.items.map(({ tenant }) => tenant)).toEqual(['d']);
+    expect(rest.cursor).toBeNull();
+    await limits.wrote({ ...lifted, writtenTo: null });
+    const all = await limits.list({ cursor: null, limit: 10 });
+    expect(all.items.map(({ tenant }) => tenant)).toEqual(['a', 'c', 'd']);
+  });
+
+  it('come with the rows of the tenant’s keys, from wherever these are read', async () => {
+    const hers = keyRow('key_1', { tenant: 'a' });
+    const admin = keyRow('key_2', { tenant: 'a', kind: 'admin' });
+    await keys.add(hers);
+    await keys.add(admin);
+    await keys.add(keyRow('key_3', { tenant: 'b' }));
+    await set('a', { requestsPerMinute: 5 });
+    const tenantLimits = { requestsPerMinute: 5 };
+    expect(await keys.get('key_1')).toEqual({ ...hers, tenantLimits });
+    expect(await keys.get('key_3')).toMatchObject({ tenantLimits: null });
+    expect(await keys.admin(admin.hash)).toMatchObject({ tenantLimits });
+    expect((await keys.page({ cursor: null, limit: 9 })).items[0]).toMatchObject({ tenantLimits });
+    expect(await keys.list('a')).toMatchObject([{ tenantLimits }, { tenantLimits }]);
+  });
+
+  it('finds the API keys of a tenant that are good, page by page', async () => {
+    for (const i of [4, 2, 1, 3]) await keys.add(keyRow(`key_${i}`, { tenant: 'a' }));
+    await keys.add(keyRow('key_5', { tenant: 'a', kind: 'admin' }));
+    await keys.add(keyRow('key_6', { tenant: 'b' }));
+    await keys.revoke({ id: 'key_2', successors: false, made: false, at: 9 });
+    const page = await keys.ofTenant({ tenant: 'a', cursor: null, limit: 2 });
+    expect(page.items.map(({ id }) => id)).toEqual(['key_1', 'key_3']);
+    const rest = await keys.ofTenant({ tenant: 'a', cursor: page.cursor, limit: 2 });
+    expect(rest.items.map(({ id }) => id)).toEqual(['key_4']);
+    expect(rest.cursor).toBeNull();
+  });
+});
+
+it('knows which limits of a database from before are the operator’s', async () => {
+  const db = openSqlite({ empty: true });
+  await migrate(db, (file) => file < '0012');
+  const add = (id: string, by: string, limits: string | null, counter: string | null) =>
+    db
+      .prepare(
+        `INSERT INTO keys (id, hash, kind, tenant, scopes, label, created_at, created_by, limits, counter)
+         VALUES (?, ?, 'api', 'alice', '[]', '', 1, ?, ?, ?)`,
+      )
+      .bind(id, `hash of ${id}`, by, limits, counter);
+  const limits = '{"requestsPerMinute":5}';
+  await db.batch([
+    add('by_root', 'bootstrap', limits, null),
+    add('rotated', 'key_9', limits, 'by_root'),
+    add('bare', 'bootstrap', null, null),
+    add('own', 'key_9', limits, null),
+  ]);
+  await migrate(db, (file) => file >= '0012');
+  const keys = await createD1KeyLedger(db).list('alice');
+  expect(keys.map(({ id, limitsFixed }) => [id, limitsFixed])).toEqual([
+    ['bare', false],
+    ['by_root', true],
+    ['own', false],
+    ['rotated', true],
+  ]);
+  expect(keys.map(({ tenantLimits }) => tenantLimits)).toEqual([null, null, null, null]);
+});

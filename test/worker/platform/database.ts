@@ -1,0 +1,21 @@
+/** The database of a test: SQLite in this process; Miniflare's D1 where `npm run check` says so. */
+import type { Miniflare } from 'miniflare';
+import { guardDatabase, type SqlDatabase } from '../../../worker/platform/d1-database.ts';
+import { openRealDatabase, startDatabases } from './real-database.ts';
+import { openSqlite } from './sqlite.ts';
+
+/** Set by vitest.check.config.ts. */
+const ON_D1 = process.env.GRAFT_TEST_DATABASE === 'd1';
+
+let miniflare: Miniflare | undefined;
+
+/** @returns one with the schema of `migrations/` and no rows. On D1 there is one at a time: the last that was opened. */
+export async function openDatabase(): Promise<SqlDatabase> {
+  if (!ON_D1) return guardDatabase(openSqlite());
+  return openRealDatabase((miniflare ??= startDatabases()));
+}
+
+export async function closeDatabases(): Promise<void> {
+  await miniflare?.dispose();
+  miniflare = undefined;
+}

@@ -1,0 +1,130 @@
+/** SQLite in this process, held to D1's limits, and failing as it fails. */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import initSqlJs, { type Database } from 'sql.js';
+import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
+
+const MIGRATIONS = path.join(import.meta.dirname, '../../../migrations');
+
+// developers.cloudflare.com/d1/platform/limits
+const MAX_STATEMENT_BYTES = 100_000;
+const MAX_BOUND_VALUES = 100;
+const MAX_VALUE_BYTES = 2_000_000;
+
+type SqlValue = string | number | null;
+type Row = Record<string, unknown>;
+/** One opened database. */
+interface Handle {
+  database: Database;
+}
+
+const { Database: Sqlite } = await initSqlJs();
+
+/** A database that nothing refers to any more is closed: they lie in WebAssembly's memory, which never shrinks. */
+const forgotten = new FinalizationRegistry((database: Database) => database.close());
+
+function open(bytes?: Uint8Array): Handle {
+  const database = new Sqlite(bytes);
+  database.exec('PRAGMA foreign_keys = ON; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF');
+  const handle = { database };
+  forgotten.register(handle, database);
+  return handle;
+}
+
+let schema: Uint8Array | undefined;
+/** The bytes of an empty database with the schema of `migrations/`. */
+function schemaBytes(): Uint8Array {
+  if (schema !== undefined) return schema;
+  const database = new Sqlite();
+  for (const file of readdirSync(MIGRATIONS).sort())
+    database.exec(readFileSync(path.join(MIGRATIONS, file), 'utf8'));
+  schema = database.export();
+  database.close();
+  return schema;
+}
+
+/** @returns a new database with the schema of `migrations/`, or with none. */
+export function openSqlite({ empty = false } = {}): SqlDatabase {
+  const handle = open(empty ? undefined : schemaBytes());
+  /** How each statement is run inside of a batch. */
+  const runs = new WeakMap<SqlStatement, () => Row[]>();
+  const statementOf = (sql: string, values: readonly SqlValue[]): SqlStatement => {
+    const work = () => asD1(() => run(handle, sql, values));
+    const statement: SqlStatement = {
+      bind: (...given) => statementOf(sql, given.map(bindable)),
+      all: async <T>() => ({ results: work() as T[] }),
+      first: async <T>() => (work()[0] ?? null) as T | null,
+      run: async () => ({ results: work() }),
+    };
+    runs.set(statement, work);
+    return statement;
+  };
+  return {
+    prepare: (sql) => statementOf(sql, []),
+    async batch(statements) {
+      if (statements.length === 0) throw new Error('D1_ERROR: No SQL statements detected.');
+      return inTransaction(handle, () => statements.map((one) => ({ results: runs.get(one)?.() ?? [] })));
+    },
+  };
+}
+
+function inTransaction<T>({ database }: Handle, work: () => T): T {
+  database.exec('BEGIN');
+  try {
+    const answer = work();
+    database.exec('COMMIT');
+    return answer;
+  } catch (error) {
+    database.exec('ROLLBACK');
+    throw error;
+  }
+}
+
+function run({ database }: Handle, sql: string, values: readonly SqlValue[]): Row[] {
+  const statement = database.prepare(checked(sql, values));
+  try {
+    statement.bind([...values]);
+    const rows: Row[] = [];
+    while (statement.step()) rows.push(statement.getAsObject());
+    return rows;
+  } finally {
+    statement.free();
+  }
+}
+
+const PARAMETERS = /'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\?(\d*)/g;
+
+/** @returns the statement with its whole numbers as the reals that D1 makes of them; sql.js binds integers. */
+function checked(sql: string, values: readonly SqlValue[]): string {
+  if (Buffer.byteLength(sql) > MAX_STATEMENT_BYTES) throw new Error('statement too long');
+  if (values.length > MAX_BOUND_VALUES) throw new Error('too many SQL variables');
+  let last = 0;
+  let count = 0;
+  const withReals = sql.replace(PARAMETERS, (found: string, number: string | undefined) => {
+    if (number === undefined) return found;
+    last = number === '' ? last + 1 : Number(number);
+    count = Math.max(count, last);
+    return Number.isInteger(values[last - 1]) ? `(${found}+0.0)` : found;
+  });
+  if (count !== values.length) throw new Error('Wrong number of parameter bindings for SQL query.');
+  return withReals;
+}
+
+function bindable(value: unknown): SqlValue {
+  if (typeof value === 'string' && Buffer.byteLength(value) > MAX_VALUE_BYTES)
+    throw new Error('D1_ERROR: string or blob too big: SQLITE_TOOBIG');
+  if (value === null || typeof value === 'string' || typeof value === 'number') return value;
+  throw new Error(`D1_TYPE_ERROR: Type '${typeof value}' not supported for value '${String(value)}'`);
+}
+
+/** Fails as D1 does. */
+function asD1<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    throw new Error(
+      `D1_ERROR: ${message}: ${/constraint failed/.test(message) ? 'SQLITE_CONSTRAINT' : 'SQLITE_ERROR'}`,
+    );
+  }
+}
