@@ -263,7 +263,7 @@ async function scorePrompt(params: {
   to: number;
   logits: Float32Array;
   vocabSize: number;
-  clock: Pick<Clock, 'yield'>;
+  clock: Clock;
 }): Promise<boolean> {
   const { sequence, from, to, logits, vocabSize, clock } = params;
   const scores = sequence.promptScores;
@@ -294,14 +294,14 @@ export class SequenceLifecycle {
   readonly live = new Set<Sequence>();
   readonly #scheduler: Scheduler;
   readonly #slots: KvSlots<Sequence>;
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #clock: Clock;
   readonly #observer: EngineObserver;
   readonly #wake: () => void;
 
   constructor(params: {
     scheduler: Scheduler;
     slots: KvSlots<Sequence>;
-    clock: Pick<Clock, 'now'>;
+    clock: Clock;
     observer: EngineObserver;
     /** Called after each end: someone may have waited for its place or its adapters' memory. */
     wake: () => void;
@@ -324,7 +324,7 @@ export class SequenceLifecycle {
    * Who finds no room is passed by those whose adapters are there already, but only so often that its turn comes.
    * @param slots of the batch.
    */
-  lease(adapters: Pick<AdapterCache, 'acquire'>, slots: number): void {
+  lease(adapters: AdapterCache, slots: number): void {
     const queue = [...this.#scheduler.queue()];
     const places = new Map<string, number>();
     let taken = 0;

@@ -6,21 +6,13 @@ const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 const TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1];
 const ROWS = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64];
 
-export interface Metrics {
-  /** Prometheus' text format. */
-  text(): Promise<string>;
-  contentType: string;
-  observer: EngineObserver;
-  onResponse(route: string, status: number): void;
-  /** Gauges are read from it when `text` is called. */
-  watch(engine: ServingEngine, disk: () => DiskState): void;
-}
+export type Metrics = ReturnType<typeof createMetrics>;
 
 /**
  * No metric has a tenant or an adapter as a label, since there may be a million of them, but for one series that lists
  * the adapters in memory ({@link addVllmMetrics}).
  */
-export function createMetrics(): Metrics {
+export function createMetrics() {
   const registry = new Registry();
   const registers = [registry];
   let engine: ServingEngine | null = null;
@@ -95,13 +87,15 @@ export function createMetrics(): Metrics {
   addVllmMetrics({ registry, read: () => engine, now: Date.now });
 
   return {
-    text: () => registry.metrics(),
+    /** Prometheus' text format. */
+    text: (): Promise<string> => registry.metrics(),
     contentType: registry.contentType,
-    watch(watched, watchedDisk) {
+    /** Gauges are read from it when `text` is called. */
+    watch(watched: ServingEngine, watchedDisk: () => DiskState): void {
       engine = watched;
       disk = watchedDisk;
     },
-    onResponse(route, status) {
+    onResponse(route: string, status: number): void {
       requests.inc({ route, status: String(status) });
     },
     observer: {
@@ -128,7 +122,7 @@ export function createMetrics(): Metrics {
       },
       onAdapterEvict: () => evictions.inc(),
       onFault: ({ where }) => faults.inc({ where }),
-    },
+    } satisfies EngineObserver,
   };
 }
 

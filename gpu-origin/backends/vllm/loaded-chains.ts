@@ -43,7 +43,7 @@ interface ChainHold {
 
 interface Params {
   client: VllmClient;
-  folders: LoraFolders;
+  folders: Awaited<ReturnType<typeof openLoraFolders>>;
   proofs: ChainProofs;
   clock: Pick<Clock, 'now'>;
   observer: EngineObserver;
@@ -259,18 +259,6 @@ function notTaken(failure: VllmFailure, folder: string): ApiError {
   return unavailable(message);
 }
 
-/** Chains as PEFT folders that vLLM reads: one a chain, named by its id, and never another's files under that name. */
-interface LoraFolders {
-  /**
-   * The chain's folder, written unless it is there: ranks beside each other, scales folded into B, every module padded
-   * to the largest rank. Errors: `adapter_missing`; `adapter_invalid` where a file is none or the rank is too large.
-   */
-  write(chainId: string, chain: readonly ChainEntry[]): Promise<Result<LoraFolder, ApiError>>;
-  has(chainId: string): boolean;
-  /** vLLM reads it no longer. */
-  remove(chainId: string): Promise<void>;
-}
-
 interface LoraFolder {
   path: string;
   /** Of every module. */
@@ -278,13 +266,17 @@ interface LoraFolder {
   bytes: number;
 }
 
-/** @param params.folder of its own; what is in it from an earlier run is removed. @param params.maxRank vLLM's `--max-lora-rank`. */
+/**
+ * Chains as PEFT folders that vLLM reads: one a chain, named by its id, and never another's files under that name.
+ * @param params.folder of its own; what is in it from an earlier run is removed.
+ * @param params.maxRank vLLM's `--max-lora-rank`.
+ */
 export async function openLoraFolders(params: {
   folder: string;
   baseModel: string;
   maxRank: number;
   source: Pick<AdapterSource, 'read'>;
-}): Promise<LoraFolders> {
+}) {
   const { folder, baseModel, maxRank, source } = params;
   await mkdir(folder, { recursive: true });
   for (const name of await readdir(folder))
@@ -302,7 +294,11 @@ export async function openLoraFolders(params: {
   }
 
   return {
-    async write(chainId, chain) {
+    /**
+     * The chain's folder, written unless it is there: ranks beside each other, scales folded into B, every module padded
+     * to the largest rank. Errors: `adapter_missing`; `adapter_invalid` where a file is none or the rank is too large.
+     */
+    async write(chainId: string, chain: readonly ChainEntry[]): Promise<Result<LoraFolder, ApiError>> {
       const known = written.get(chainId);
       if (known !== undefined) return ok(known);
       const [place, making] = [path.join(folder, chainId), path.join(folder, `${chainId}.tmp`)];
@@ -327,8 +323,9 @@ export async function openLoraFolders(params: {
         return err({ code: 'adapter_invalid', message: error.message, reason: error.code });
       }
     },
-    has: (chainId) => written.has(chainId),
-    async remove(chainId) {
+    has: (chainId: string): boolean => written.has(chainId),
+    /** vLLM reads it no longer. */
+    async remove(chainId: string): Promise<void> {
       written.delete(chainId);
       await rm(path.join(folder, chainId), { recursive: true, force: true });
     },

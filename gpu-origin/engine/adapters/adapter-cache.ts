@@ -42,7 +42,7 @@ const PINNED_SHARE = 0.5;
 export class AdapterCache {
   readonly #runner: ModelRunner;
   readonly #loads: AdapterLoads;
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #clock: Clock;
   readonly #observer: EngineObserver;
   readonly #wake: () => void;
   readonly #deltas: ChainDeltas;
@@ -60,7 +60,7 @@ export class AdapterCache {
   constructor(params: {
     runner: ModelRunner;
     source: AdapterSource;
-    clock: Pick<Clock, 'now'>;
+    clock: Clock;
     budgetBytes: number;
     observer: EngineObserver;
     /** Called when `settle` has something to do. */
