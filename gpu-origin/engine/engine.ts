@@ -23,7 +23,7 @@ import {
   type EngineStats,
   type ServingEngine,
 } from './requests.ts';
-import { KvSlots, PrefixCache } from './kv-places.ts';
+import { KvSlots, PrefixCache } from './kv-cache-manager.ts';
 import type { EngineObserver, AdapterSource, Clock, GrammarMasks, ModelRunner } from './ports.ts';
 import { StepRunner, SequenceLifecycle } from './run-step.ts';
 import { Scheduler, type Fits, type Step, type Swap } from './scheduler.ts';

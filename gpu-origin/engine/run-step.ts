@@ -1,6 +1,6 @@
 import { rankOf, scoreToken } from '../generation/sampler.ts';
 import { MODEL_FAILED, rowFault, NOT_FINITE } from './requests.ts';
-import type { KvSlots, PrefixCache } from './kv-places.ts';
+import type { KvSlots, PrefixCache } from './kv-cache-manager.ts';
 import type { PooledStates, AnswerPart, Sequence } from './sequence.ts';
 import type { Clock, GrammarMasks, MaskUpdate, ModelRunner, EngineObserver, Outcome } from './ports.ts';
 import type { PrefillStep, Step, Scheduler } from './scheduler.ts';

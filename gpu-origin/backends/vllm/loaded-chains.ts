@@ -7,7 +7,7 @@ import {
   type ResidentList,
   type Result,
 } from '../../../protocol/index.ts';
-import { UseOrder } from '../../engine/adapters/use-order.ts';
+import { EvictionPolicy } from '../../engine/adapters/eviction-policy.ts';
 import type { EngineObserver } from '../../engine/engine.ts';
 import type { Clock, AdapterSource } from '../../engine/ports.ts';
 import type { ChainProofs } from './prove-vllm.ts';
@@ -60,7 +60,7 @@ export class LoadedChains {
   /** Runs of each chain. Those of before vLLM was lost sight of may run there still, and count as long. */
   readonly #users = new Map<string, number>();
   /** Of the chains, those that are ready: who goes first. */
-  readonly #order = new UseOrder<string>();
+  readonly #eviction = new EvictionPolicy<string>();
   /** One load at a time: vLLM's own run beside its requests. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -100,7 +100,7 @@ export class LoadedChains {
     this.#chains.delete(chainId);
     this.#chains.set(chainId, known);
     this.#users.set(chainId, this.#usersOf(chainId) + 1);
-    this.#order.use(chainId);
+    this.#eviction.use(chainId);
     this.#rank(known);
     const ready = await known.ready;
     if (ready.ok) return ok({ release: () => this.#release(chainId) });
@@ -143,7 +143,7 @@ export class LoadedChains {
   /** vLLM has begun anew: nothing that it has is known. */
   forget(): void {
     for (const [chainId, entry] of this.#chains) {
-      this.#order.drop(chainId);
+      this.#eviction.drop(chainId);
       this.#left.delete(chainId);
       this.#left.set(chainId, entry);
     }
@@ -211,7 +211,7 @@ export class LoadedChains {
     for (const entry of [...this.#left.values()])
       if (!this.#isUsed(entry) && this.#left.size + this.#chains.size > most) await this.#unload(entry);
     while (this.#chains.size > most) {
-      const chainId = this.#order.first();
+      const chainId = this.#eviction.first();
       const first = chainId === null ? undefined : this.#chains.get(chainId);
       if (first === undefined) return;
       await this.#unload(first);
@@ -224,7 +224,7 @@ export class LoadedChains {
     if (this.#left.get(chainId) === entry) this.#left.delete(chainId);
     else if (this.#chains.get(chainId) === entry) {
       this.#chains.delete(chainId);
-      this.#order.drop(chainId);
+      this.#eviction.drop(chainId);
     } else return;
     // A load that is under way would put it back.
     if (entry.state === 'loading') await entry.ready;
@@ -236,9 +236,9 @@ export class LoadedChains {
   }
 
   #rank({ chainId, state }: Loaded): void {
-    if (state !== 'ready') this.#order.drop(chainId);
-    else if (this.#usersOf(chainId) > 0) this.#order.hold(chainId);
-    else this.#order.free(chainId);
+    if (state !== 'ready') this.#eviction.drop(chainId);
+    else if (this.#usersOf(chainId) > 0) this.#eviction.hold(chainId);
+    else this.#eviction.free(chainId);
   }
 }
 

@@ -20,7 +20,7 @@ import {
   AdapterMemory,
   ChainDeltas,
 } from './adapter-memory.ts';
-import { UseOrder } from './use-order.ts';
+import { EvictionPolicy } from './eviction-policy.ts';
 import type {
   EngineObserver,
   AdapterSource,
@@ -50,7 +50,7 @@ export class AdapterCache {
   /** Least recently used first. */
   readonly #entries = new Map<string, Entry>();
   /** Of the entries, those that are ready: who goes first. */
-  readonly #order = new UseOrder<string>();
+  readonly #eviction = new EvictionPolicy<string>();
   readonly #leases = new Set<Lease>();
   /** Of the leases, those without an outcome. */
   readonly #pending = new Set<Lease>();
@@ -179,7 +179,7 @@ export class AdapterCache {
       if (!isHeld(entry) && entry.status.kind !== 'loading') this.#evict(entry);
     while (this.#memory.isOver(this.#loads.underWay)) {
       if (this.#memory.trimBatch(false) || this.#deltas.evictOne()) continue;
-      const first = this.#order.first();
+      const first = this.#eviction.first();
       const victim = first === null ? undefined : this.#entries.get(first);
       if (victim !== undefined) this.#evict(victim);
       else if (!this.#memory.trimBatch(true)) break;
@@ -227,7 +227,7 @@ export class AdapterCache {
   #hold(digest: string): Entry {
     const entry = this.#entryOf(digest);
     // Only requests count: pins are brought again and again.
-    this.#order.use(digest);
+    this.#eviction.use(digest);
     this.#change(entry, () => (entry.references += 1));
     return entry;
   }
@@ -235,9 +235,9 @@ export class AdapterCache {
   /** Whatever makes an entry ready, held or free goes through here. */
   #change(entry: Entry, change: () => void): void {
     this.#memory.changeHold(entry, change);
-    if (entry.status.kind !== 'ready') this.#order.drop(entry.digest);
-    else if (isHeld(entry)) this.#order.hold(entry.digest);
-    else this.#order.free(entry.digest);
+    if (entry.status.kind !== 'ready') this.#eviction.drop(entry.digest);
+    else if (isHeld(entry)) this.#eviction.hold(entry.digest);
+    else this.#eviction.free(entry.digest);
   }
 
   #release(lease: Lease): void {
@@ -276,7 +276,7 @@ export class AdapterCache {
   #evict(entry: Entry): void {
     this.#entries.delete(entry.digest);
     this.#dropped.delete(entry);
-    this.#order.drop(entry.digest);
+    this.#eviction.drop(entry.digest);
     if (entry.status.kind !== 'ready') return;
     const { adapter } = entry.status;
     this.#deltas.forget(adapter.digest);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KvSlots } from '../../../gpu-origin/engine/kv-places.ts';
+import { KvSlots } from '../../../gpu-origin/engine/kv-cache-manager.ts';
 
 /** Which row's KV is where, and how long; refuses what a runner refuses. */
 function memory(slots: number, parking: number) {
