@@ -50,14 +50,18 @@ export function createMetrics() {
   const batch = histogram('batch_rows', 'Rows of a decode step.', ROWS);
   const steps = counter('steps_total', 'Steps of the model.', ['kind']);
   const stepSeconds = counter('step_seconds_total', 'Time in steps of the model.', ['kind']);
-  const parked = counter('rows_set_aside_total', 'Times that a row made room for somebody else.');
+  const preempted = counter('rows_set_aside_total', 'Times that a row made room for somebody else.');
   const loads = counter('adapter_loads_total', 'Adapters loaded into memory.', ['result']);
   const loadSeconds = histogram('adapter_load_seconds', 'From the disk to ready.', SECONDS);
   const evictions = counter('adapter_evictions_total', 'Adapters that made room for others in memory.');
   const faults = counter('faults_total', 'Exceptions that should not happen.', ['where']);
 
   gauge('rows_running', 'Rows in prefill and decode.', (e) => e.stats().running);
-  gauge('rows_parked', 'Rows set aside while others have their turn.', (e) => e.stats().parked);
+  gauge(
+    'rows_parked',
+    'Preempted rows, which wait while others have their turn.',
+    (e) => e.stats().preempted,
+  );
   gauge('requests_waiting', 'Requests in the queue.', (e) => e.stats().waiting);
   gauge('requests_loading', 'Requests that wait for an adapter.', (e) => e.stats().loading);
   gauge('slots', 'Rows that fit at once.', (e) => e.stats().slots);
@@ -104,7 +108,7 @@ export function createMetrics() {
         steps.inc({ kind: step.kind });
         stepSeconds.inc({ kind: step.kind }, step.ms / 1000);
       },
-      onPark: () => parked.inc(),
+      onPreempt: () => preempted.inc(),
       onFirstToken: ({ ms }) => ttft.observe(ms / 1000),
       onToken: ({ ms }) => tpot.observe(ms / 1000),
       onFinish(finish) {
@@ -156,8 +160,8 @@ function addVllmMetrics(params: {
 
   gauge('num_requests_running', 'Requests in the batch.', (engine) => engine.stats().running);
   gauge('num_requests_waiting', 'Requests that wait for a row, an adapter or their turn.', (engine) => {
-    const { waiting, loading, parked } = engine.stats();
-    return waiting + loading + parked;
+    const { waiting, loading, preempted } = engine.stats();
+    return waiting + loading + preempted;
   });
   gauge('kv_cache_usage_perc', 'Share of the KV cache in use, 0 to 1.', (engine) => {
     const { kvTokens, kvCapacity } = engine.stats();

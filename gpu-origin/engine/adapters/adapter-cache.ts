@@ -37,7 +37,7 @@ const PINNED_SHARE = 0.5;
 
 /**
  * Adapters in memory: Missing -> Loading -> Ready | Failed. Loads overlap with steps; what touches the runner's state
- * otherwise (composing, freeing) waits for `settle`, which the engine calls between steps.
+ * otherwise (composing, freeing) waits for `applyPending`, which the engine calls between steps.
  */
 export class AdapterCache {
   readonly #runner: ModelRunner;
@@ -63,7 +63,7 @@ export class AdapterCache {
     clock: Clock;
     budgetBytes: number;
     observer: EngineObserver;
-    /** Called when `settle` has something to do. */
+    /** Called when `applyPending` has something to do. */
     wake: () => void;
   }) {
     const { runner, budgetBytes, clock } = params;
@@ -99,7 +99,7 @@ export class AdapterCache {
     return chain.every(({ digest }) => this.#entries.get(digest)?.status.kind === 'ready');
   }
 
-  /** @param batch the rows that have a slot of the batch now; their memory counts. Call before `acquire` and `settle`. */
+  /** @param batch the rows that have a slot of the batch now; their memory counts. Call before `acquire` and `applyPending`. */
   setBatch(batch: BatchRows): void {
     this.#memory.setBatch(batch);
   }
@@ -170,7 +170,7 @@ export class AdapterCache {
   }
 
   /** Between steps: gives leases their outcome and memory back to the budget. */
-  settle(): void {
+  applyPending(): void {
     for (const lease of this.#pending) {
       lease.outcome = this.#deltas.outcomeOf(lease);
       if (lease.outcome !== null) this.#pending.delete(lease);

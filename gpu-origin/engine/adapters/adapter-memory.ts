@@ -36,7 +36,7 @@ export interface Entry {
 
 /** A request's hold on the adapters of its chain. */
 export interface AdapterLease {
-  /** null while something loads. Changes in `settle` only. */
+  /** null while something loads. Changes in `applyPending` only. */
   readonly outcome: Result<RowDelta, ApiError> | null;
   /** Idempotent. */
   release(): void;

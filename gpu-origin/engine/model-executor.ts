@@ -27,7 +27,7 @@ export interface StepReport {
 }
 
 /** Runs one step of the model and does to each of its rows what comes of it. */
-export class StepRunner {
+export class ModelExecutor {
   readonly #runner: ModelRunner;
   readonly #slots: KvSlots<Sequence>;
   readonly #lifecycle: SequenceLifecycle;
@@ -332,9 +332,9 @@ export class SequenceLifecycle {
       taken += 1;
       places.set(tenant, (places.get(tenant) ?? 0) + 1);
     };
-    // A row that is set aside holds its adapters as those that run do.
+    // A row that is preempted holds its adapters as those that run do.
     for (const sequence of queue)
-      if (sequence.lease !== null && sequence.state !== 'parked') take(sequence.tenant);
+      if (sequence.lease !== null && sequence.state !== 'preempted') take(sequence.tenant);
 
     let blocked: Sequence | null = null;
     for (const sequence of queue) {
@@ -385,12 +385,12 @@ export class SequenceLifecycle {
   }
 
   /** A row makes room for another tenant's: it waits with all it has. */
-  park(sequence: Sequence): void {
+  preempt(sequence: Sequence): void {
     this.#swap(sequence, () => {
-      this.#slots.park(sequence);
-      sequence.become('parked');
-      this.#scheduler.park(sequence);
-      this.#observer.onPark?.({ tenant: sequence.tenant });
+      this.#slots.swapOut(sequence);
+      sequence.become('preempted');
+      this.#scheduler.preempt(sequence);
+      this.#observer.onPreempt?.({ tenant: sequence.tenant });
     });
   }
 
@@ -398,7 +398,7 @@ export class SequenceLifecycle {
   resume(sequence: Sequence): void {
     this.#swap(sequence, () => {
       const state = sequence.promptRead ? 'decode' : 'prefill';
-      this.#slots.resume(sequence, state);
+      this.#slots.swapIn(sequence, state);
       this.#scheduler.drop(sequence);
       sequence.become(state);
     });
