@@ -71,7 +71,7 @@ module.exports = {
     },
     only('gpu-origin/backends', [
       ENGINE,
-      'gpu-origin/engine/(sequence|adapters/(adapter-memory|use-order))\\.ts$',
+      'gpu-origin/engine/(sequence|adapters/(adapter-memory|eviction-policy))\\.ts$',
       'gpu-origin/generation/',
       'gpu-origin/grammar/(ports|constraint-grammar)',
       'gpu-origin/model/(base-model|read-file)',

@@ -1,11 +1,11 @@
-import { UseOrder } from '../../gpu-origin/engine/adapters/use-order.ts';
+import { EvictionPolicy } from '../../gpu-origin/engine/adapters/eviction-policy.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
 /** Who makes room: the one with the fewest uses, by an origin's own code, or the least recently used. */
 export const KEEPING = ['frequent', 'recent'] as const;
 export type Keeping = (typeof KEEPING)[number];
 
-/** The least recently used first: what {@link UseOrder} is compared with. */
+/** The least recently used first: what {@link EvictionPolicy} is compared with. */
 class RecentOrder {
   readonly #kept = new Set<number>();
   #held: number | null = null;
@@ -49,7 +49,7 @@ export class SimulatedOrigin {
   readonly #slots: number;
   readonly #memory: number;
   readonly #loadMs: number;
-  readonly #order: Pick<UseOrder<number>, 'use' | 'hold' | 'free' | 'drop' | 'first' | 'isKept' | 'kept'>;
+  readonly #order: Pick<EvictionPolicy<number>, 'use' | 'hold' | 'free' | 'drop' | 'first' | 'isKept' | 'kept'>;
   /** Chain -> who waits for it. */
   readonly #loading = new Map<number, (() => void)[]>();
   readonly #queue: (() => void)[] = [];
@@ -73,7 +73,7 @@ export class SimulatedOrigin {
     this.#slots = params.slots;
     this.#memory = params.memory;
     this.#loadMs = params.loadMs;
-    this.#order = params.keeping === 'frequent' ? new UseOrder() : new RecentOrder();
+    this.#order = params.keeping === 'frequent' ? new EvictionPolicy() : new RecentOrder();
   }
 
   /** `x-graft-load` as this origin would say it now. */

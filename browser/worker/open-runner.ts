@@ -142,7 +142,7 @@ async function openRunner(
   const info = { ...base.manifest.base, context };
   const { own } = device;
   return OrtRunner.open({
-    ...{ base: info, config, rotations, slots: rows, parking: 0, ...opened },
+    ...{ base: info, config, rotations, slots: rows, swapSlots: 0, ...opened },
     ...(own === null ? {} : { openCache: (shape) => SlotCache.allocate({ ...shape, own, precision }) }),
     gains: readGains(norms),
     finalGain: foldsGains(config) ? norms.tensor(FINAL_NORM, [config.hidden]) : null,

@@ -23,10 +23,10 @@ import {
   type EngineStats,
   type ServingEngine,
 } from './requests.ts';
-import { KvSlots, PrefixCache } from './kv-places.ts';
+import { KvSlots, PrefixCache } from './kv-cache-manager.ts';
 import type { EngineObserver, AdapterSource, Clock, GrammarMasks, ModelRunner } from './ports.ts';
-import { StepRunner, SequenceLifecycle } from './run-step.ts';
-import { Scheduler, type Fits, type Step, type Swap } from './scheduler.ts';
+import { ModelExecutor, SequenceLifecycle } from './model-executor.ts';
+import { Scheduler, type CanSchedule, type Step, type Swap } from './scheduler.ts';
 import { handleOf, newSequence, type Sequence } from './sequence.ts';
 
 export { contextFull, deadlineExceeded, NOT_FINITE, noSuchBias } from './requests.ts';
@@ -67,11 +67,11 @@ export class Engine implements ServingEngine {
   readonly #slots: KvSlots<Sequence>;
   readonly #prefixes: PrefixCache;
   readonly #lifecycle: SequenceLifecycle;
-  readonly #steps: StepRunner;
+  readonly #executor: ModelExecutor;
   #closed = false;
   /** Something happened that no turn of the loop has taken note of. */
-  #rung = false;
-  #resume: (() => void) | null = null;
+  #dirty = false;
+  #wakeUp: (() => void) | null = null;
   readonly #loop: Promise<void>;
 
   constructor(options: EngineOptions) {
@@ -96,18 +96,18 @@ export class Engine implements ServingEngine {
       clock,
       budgetBytes: options.adapterBudgetBytes,
       observer: this.#observer,
-      wake: this.#ring,
+      wake: this.#wake,
     });
     this.#lifecycle = new SequenceLifecycle({
       scheduler: this.#scheduler,
       slots: this.#slots,
       clock,
       observer: this.#observer,
-      wake: this.#ring,
+      wake: this.#wake,
     });
-    this.#steps = new StepRunner({
+    this.#executor = new ModelExecutor({
       ...{ runner, clock, slots: this.#slots, lifecycle: this.#lifecycle, prefixes: this.#prefixes },
-      ...{ masks: options.masks ?? NO_GRAMMARS, wake: this.#ring },
+      ...{ masks: options.masks ?? NO_GRAMMARS, wake: this.#wake },
     });
     this.#loop = this.#run();
   }
@@ -138,11 +138,11 @@ export class Engine implements ServingEngine {
         request,
         seed,
         eos: this.#eos,
-        wake: this.#ring,
+        wake: this.#wake,
       }),
     );
     for (const sequence of sequences) this.#lifecycle.add(sequence);
-    this.#ring();
+    this.#wake();
     return ok(sequences.map(handleOf));
   }
 
@@ -177,7 +177,7 @@ export class Engine implements ServingEngine {
       running: this.#slots.running,
       waiting: this.#scheduler.queued - loading,
       loading,
-      parked: this.#slots.parked,
+      preempted: this.#slots.preempted,
       kvTokens,
       kvCapacity,
       prefixBytes: this.#prefixes.used * blockBytes,
@@ -214,33 +214,33 @@ export class Engine implements ServingEngine {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#ring();
+    this.#wake();
     await this.#loop;
   }
 
   async #run(): Promise<void> {
     while (!this.#closed) {
-      this.#settle();
-      const step = this.#scheduler.next(this.#slots, this.#fits);
+      this.#applyPending();
+      const step = this.#scheduler.next(this.#slots, this.#canSchedule);
       if (step === null) await this.#sleep();
       else if (isSwap(step)) this.#lifecycle[step.kind](step.sequence);
       else {
-        const report = await this.#steps.run(step);
+        const report = await this.#executor.run(step);
         this.#observer.onStep?.({ ...report, ...this.stats() });
       }
     }
     for (const sequence of this.#lifecycle.live) this.#lifecycle.abort(sequence);
     this.#adapters.setBatch(NO_ROWS);
-    this.#adapters.settle();
+    this.#adapters.applyPending();
   }
 
   /** What happened since the last step takes effect here, between steps: adapters, aborts, deadlines. */
-  #settle(): void {
-    this.#rung = false;
+  #applyPending(): void {
+    this.#dirty = false;
     const now = this.#clock.now();
     this.#adapters.setBatch(batchOf(this.#slots.batch));
     this.#lifecycle.lease(this.#adapters, this.#runner.slots);
-    this.#adapters.settle();
+    this.#adapters.applyPending();
     for (const sequence of this.#lifecycle.live) {
       const outcome = sequence.state === 'loading' ? sequence.lease?.outcome : undefined;
       if (sequence.abortWanted) this.#lifecycle.abort(sequence);
@@ -249,29 +249,29 @@ export class Engine implements ServingEngine {
       else if (outcome?.ok === true) sequence.become('ready');
       else if (outcome?.ok === false) this.#lifecycle.fail(sequence, outcome.error);
     }
-    this.#steps.goOn();
+    this.#executor.goOn();
   }
 
-  readonly #fits: Fits = (sequence, without) => {
+  readonly #canSchedule: CanSchedule = (sequence, without) => {
     if (!this.#slots.hasMemoryFor(sequence)) return false;
     const rows = this.#slots.batch.filter((row) => row !== without);
     return this.#adapters.fits(batchOf([...rows, sequence]));
   };
 
-  /** Until something happens, or has happened since `#settle`: a request, an abort, a loaded adapter, a deadline. */
+  /** Until something happens, or has happened since `#applyPending`: a request, an abort, a loaded adapter, a deadline. */
   async #sleep(): Promise<void> {
-    if (this.#rung) return;
+    if (this.#dirty) return;
     const at = Math.min(...[...this.#lifecycle.live].map((sequence) => sequence.deadline));
     const cancel =
-      at === Infinity ? null : this.#clock.timer(Math.max(0, at - this.#clock.now()), this.#ring);
-    await new Promise<void>((resolve) => (this.#resume = resolve));
+      at === Infinity ? null : this.#clock.timer(Math.max(0, at - this.#clock.now()), this.#wake);
+    await new Promise<void>((resolve) => (this.#wakeUp = resolve));
     cancel?.();
   }
 
-  readonly #ring = (): void => {
-    this.#rung = true;
-    this.#resume?.();
-    this.#resume = null;
+  readonly #wake = (): void => {
+    this.#dirty = true;
+    this.#wakeUp?.();
+    this.#wakeUp = null;
   };
 
   /** Why `tenant` may not queue `rows` more sequences now. */
@@ -290,4 +290,4 @@ const NO_GRAMMARS: GrammarMasks = {
   },
 };
 
-const isSwap = (step: Step | Swap): step is Swap => step.kind === 'park' || step.kind === 'resume';
+const isSwap = (step: Step | Swap): step is Swap => step.kind === 'preempt' || step.kind === 'resume';

@@ -45,7 +45,7 @@ export interface ChunkParts {
  * Runs the model. One step (`prefill` or `decode`) at a time: callers await one before they call anything else but
  * `loadAdapter`, which may overlap with steps. A step resolves in a later turn of the event loop: nothing else lets
  * aborts and new requests in between. Rows live in slots 0 … `slots`-1; a slot holds a row's KV and its delta. Behind
- * them are `parking` more, where rows may be kept by `move`; no step runs over these.
+ * them are `swapSlots` more, where rows may be kept by `move`; no step runs over these.
  *
  * Guarantee (int8 or int4 weights, same machine, same thread count): a row's logits depend on its own tokens and delta alone,
  * if its prompt is prefilled in chunks that begin at multiples of `chunk`.
@@ -58,7 +58,7 @@ export interface ModelRunner {
   /** Rows that fit at once. */
   readonly slots: number;
   /** Rows that can be kept beside. */
-  readonly parking: number;
+  readonly swapSlots: number;
   /** Tokens that there is memory for the keys and values of, of all rows together. */
   readonly kvTokens: number;
   /** Whole chunks of keys and values that can be kept beside rows. */
@@ -213,10 +213,10 @@ export interface EngineObserver {
     running: number;
     waiting: number;
     loading: number;
-    parked: number;
+    preempted: number;
   }): void;
-  /** A row was set aside for another tenant's. */
-  onPark?(row: { tenant: string }): void;
+  /** A row was preempted for another tenant's. */
+  onPreempt?(row: { tenant: string }): void;
   /** `ms` since the request was added. */
   onFirstToken?(token: { tenant: string; ms: number }): void;
   /** Each later token; `ms` since the one before. */

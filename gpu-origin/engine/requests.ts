@@ -105,10 +105,10 @@ export interface EngineStats {
   readonly running: number;
   readonly waiting: number;
   readonly loading: number;
-  /** Rows that are set aside while others have their turn. */
-  readonly parked: number;
+  /** Rows that are preempted while others have their turn. */
+  readonly preempted: number;
   readonly kvTokens: number;
-  /** Tokens that fit: slots and parking slots x context. */
+  /** Tokens that fit: slots and swap slots x context. */
   readonly kvCapacity: number;
   /** Memory of prompts' chunks that are kept; 0 unless given. */
   readonly prefixBytes?: number;
@@ -271,7 +271,7 @@ export function guardObserver(observer: EngineObserver): EngineObserver {
   };
   const names = [
     'onStep',
-    'onPark',
+    'onPreempt',
     'onFirstToken',
     'onToken',
     'onFinish',

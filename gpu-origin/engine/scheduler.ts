@@ -25,7 +25,7 @@ export type Step = PrefillStep | DecodeStep;
 
 /** A row leaves the batch for another tenant's, or comes back to it: between two steps. */
 export interface Swap {
-  readonly kind: 'park' | 'resume';
+  readonly kind: 'preempt' | 'resume';
   readonly sequence: Sequence;
 }
 
@@ -48,14 +48,14 @@ export interface SchedulerOptions {
 /**
  * Is there memory for a sequence in the batch? @param without a row that would leave it.
  */
-export type Fits = (sequence: Sequence, without?: Sequence) => boolean;
+export type CanSchedule = (sequence: Sequence, without?: Sequence) => boolean;
 
 /** What the scheduler sees of the slots. */
 export interface SlotView {
   readonly rows: readonly Sequence[];
   readonly prefilling: { readonly row: Sequence } | null;
   readonly full: boolean;
-  readonly parkingFull: boolean;
+  readonly swapFull: boolean;
 }
 
 /** Bounds of the answer to "when shall I come back?", ms. */
@@ -81,7 +81,7 @@ const PASSES_PER_SLOT = 2;
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #queue = new FairQueue<Sequence>();
-  /** What a prompt was set aside for: it is next, whatever its share. */
+  /** What a prompt was preempted for: it is next, whatever its share. */
   #chosen: Sequence | null = null;
   #decodesSinceTurn = 0;
   /**
@@ -97,7 +97,7 @@ export class Scheduler {
     this.#decodesSinceTurn = options.decodeStepsPerTurn;
   }
 
-  /** Requests that wait or load; not rows that are set aside. */
+  /** Requests that wait or load; not rows that are preempted. */
   get queued(): number {
     return placesOf(this.#queue.ordered());
   }
@@ -126,8 +126,8 @@ export class Scheduler {
     this.#queue.add(sequence);
   }
 
-  /** A row that was set aside waits for its turn again, before all that its tenant has in the queue. */
-  park(sequence: Sequence): void {
+  /** A row that was preempted waits for its turn again, before all that its tenant has in the queue. */
+  preempt(sequence: Sequence): void {
     this.#queue.add(sequence, 'front');
   }
 
@@ -136,7 +136,7 @@ export class Scheduler {
     return this.#queue.ordered();
   }
 
-  /** Takes a sequence out: it ends before its turn, or was set aside and goes on. */
+  /** Takes a sequence out: it ends before its turn, or was preempted and goes on. */
   drop(sequence: Sequence): void {
     this.#queue.remove(sequence);
   }
@@ -145,14 +145,16 @@ export class Scheduler {
    * The next step, or a swap of rows before it; null when there is nothing to run. A sequence that is chosen for its
    * first chunk has left the queue. Chunks begin at multiples of `chunk` whatever the load is: their borders decide a row's bits.
    */
-  next(slots: SlotView, fits: Fits): Step | Swap | null {
+  next(slots: SlotView, canSchedule: CanSchedule): Step | Swap | null {
     const { chunk, decodeStepsPerTurn } = this.#options;
     const goesOn = this.#read > 0 && this.#read <= chunk * (1 - WORTH_A_PROMPT);
     // Up to the last one that has something to do: those behind it cost nothing.
     const rows = slots.rows.slice(0, 1 + slots.rows.findLastIndex((row) => !row.late));
     if (rows.length === 0 || goesOn || this.#decodesSinceTurn >= decodeStepsPerTurn) {
       const admitted =
-        slots.prefilling === null ? this.#admit(slots, fits) : this.#goOn(slots.prefilling.row, slots, fits);
+        slots.prefilling === null
+          ? this.#admit(slots, canSchedule)
+          : this.#goOn(slots.prefilling.row, slots, canSchedule);
       if (admitted !== null && 'kind' in admitted) return admitted;
       if (admitted !== null) return this.#prefill(admitted, rows.length > 0);
     }
@@ -196,20 +198,20 @@ export class Scheduler {
   }
 
   /** @returns whose prompt is read on; or that it makes room, for a shorter one of somebody who was served less. */
-  #goOn(reading: Sequence, slots: SlotView, fits: Fits): Sequence | Swap {
-    if (reading.partsRead > 0 || slots.parkingFull || !mayMakeRoom(reading)) return reading;
+  #goOn(reading: Sequence, slots: SlotView, canSchedule: CanSchedule): Sequence | Swap {
+    if (reading.partsRead > 0 || slots.swapFull || !mayMakeRoom(reading)) return reading;
     const counterOf = (tenant: string) => this.#queue.counterOf(tenant);
     for (const waiting of this.#queue.ordered()) {
-      if (!waiting.runnable || !goesBefore(waiting, reading, counterOf)) continue;
-      if (!fits(waiting, reading)) continue;
+      if (!waiting.runnable || !outranks(waiting, reading, counterOf)) continue;
+      if (!canSchedule(waiting, reading)) continue;
       this.#chosen = waiting;
-      return { kind: 'park', sequence: reading };
+      return { kind: 'preempt', sequence: reading };
     }
     return reading;
   }
 
   /** @returns who begins its prompt; or who comes back to the batch, or leaves it for another. */
-  #admit(slots: SlotView, fits: Fits): Sequence | Swap | null {
+  #admit(slots: SlotView, canSchedule: CanSchedule): Sequence | Swap | null {
     let ready = [...this.#queue.ordered()].filter(({ runnable }) => runnable);
     if (ready.length === 0) return null;
     const shares = new RowShares({ slots: this.#options.slots, rows: slots.rows, ready });
@@ -220,40 +222,40 @@ export class Scheduler {
     for (;;) {
       const sequence: Sequence | null = chosen ?? shares.first(ready);
       if (sequence === null) return null;
-      if (!slots.full && fits(sequence)) return this.#letIn(sequence, passed);
-      const row = slots.parkingFull
+      if (!slots.full && canSchedule(sequence)) return this.#letIn(sequence, passed);
+      const row = slots.swapFull
         ? null
-        : shares.toSetAside(sequence.tenant, (of) => this.#queue.counterOf(of));
-      if (row !== null && fits(sequence, row)) return { kind: 'park', sequence: row };
+        : shares.pickVictim(sequence.tenant, (of) => this.#queue.counterOf(of));
+      if (row !== null && canSchedule(sequence, row)) return { kind: 'preempt', sequence: row };
       // It waits for a row; nobody has a better claim to one.
       if (slots.full && row === null) return null;
       passed ??= sequence;
       const waits = passed.bypassed >= PASSES_PER_SLOT * this.#options.slots;
-      // Rows that are set aside come back all the same: what they hold is given back only when they go on.
-      ready = ready.filter((other) => (!waits || other.state === 'parked') && mayFit(other, sequence));
+      // Rows that are preempted come back all the same: what they hold is given back only when they go on.
+      ready = ready.filter((other) => (!waits || other.state === 'preempted') && mayFit(other, sequence));
       chosen = null;
     }
   }
 
   #letIn(sequence: Sequence, passed: Sequence | null): Sequence | Swap {
     if (passed !== null) passed.bypassed += 1;
-    if (sequence.state === 'parked') return { kind: 'resume', sequence };
+    if (sequence.state === 'preempted') return { kind: 'resume', sequence };
     this.#queue.remove(sequence);
     return sequence;
   }
 }
 
-/** May `other` find memory in the batch where `sequence` has found none? One that is set aside has its keys' and values'. */
+/** May `other` find memory in the batch where `sequence` has found none? One that is preempted has its keys' and values'. */
 function mayFit(other: Sequence, sequence: Sequence): boolean {
   if (other.delta !== sequence.delta) return true;
-  if (sequence.state === 'parked') return false;
-  return other.state === 'parked' || other.reckonedTokens < sequence.reckonedTokens;
+  if (sequence.state === 'preempted') return false;
+  return other.state === 'preempted' || other.reckonedTokens < sequence.reckonedTokens;
 }
 
-/** Places in the queue: a row that is set aside has one already. */
+/** Places in the queue: a row that is preempted has one already. */
 function placesOf(sequences: Iterable<Sequence>): number {
   let places = 0;
-  for (const { state } of sequences) if (state !== 'parked') places += 1;
+  for (const { state } of sequences) if (state !== 'preempted') places += 1;
   return places;
 }
 
@@ -360,7 +362,7 @@ interface RunningRow extends Owned {
  */
 const MAX_MIN_RUN_TOKENS = 64;
 const MIN_RUN_SHARE = 1 / 16;
-/** A prompt is set aside only for one that has at most this share of what it has left: of two long ones the first goes on. */
+/** A prompt is preempted only for one that has at most this share of what it has left: of two long ones the first goes on. */
 const SHORTER_SHARE = 1 / 2;
 /**
  * Where there are more tenants than rows, one without a row takes that of the tenant that was served most, after so
@@ -379,11 +381,11 @@ interface Prompt extends RunningRow {
 const leftOf = ({ prompt, length }: Prompt): number => Math.max(0, prompt.length - length);
 
 /**
- * May a prompt that is read be set aside for what waits? Prompts are read one at a time, and a chunk of 128 tokens takes
+ * May a prompt that is read be preempted for what waits? Prompts are read one at a time, and a chunk of 128 tokens takes
  * some 100 ms on a processor of two cores: who asks something short would wait seconds for one of 2,000.
  * @param counterOf weighted tokens that a tenant was served.
  */
-const goesBefore = (waiting: Prompt, reading: Prompt, counterOf: (tenant: string) => number): boolean =>
+const outranks = (waiting: Prompt, reading: Prompt, counterOf: (tenant: string) => number): boolean =>
   waiting.tenant !== reading.tenant &&
   leftOf(waiting) <= leftOf(reading) * SHORTER_SHARE &&
   counterOf(waiting.tenant) <= counterOf(reading.tenant);
@@ -432,13 +434,13 @@ class RowShares<Row extends RunningRow> {
   }
 
   /**
-   * Which row is set aside so that one of `tenant` can run; null: none, it waits for one that ends. It is a row of the
+   * Which row is preempted so that one of `tenant` can run; null: none, it waits for one that ends. It is a row of the
    * tenant that has most rows (of those, that was served most). Taking it brings both tenants nearer to an even share,
    * or gives a tenant without a row its turn, so that no row goes back and forth. Of that tenant's rows it is the one
    * that came last: older ones get on with their answers, as they would in the queue, and it is the shortest to move.
    * @param served weighted tokens that a tenant was served.
    */
-  toSetAside(tenant: string, served: (tenant: string) => number): Row | null {
+  pickVictim(tenant: string, served: (tenant: string) => number): Row | null {
     const mine = this.#of(tenant);
     let chosen: Row | null = null;
     for (const row of this.#rows) {

@@ -8,18 +8,18 @@ import type { SamplingParams } from '../generation/sampling-params.ts';
 
 /**
  * waiting -> loading -> ready -> prefill -> decode -> finished. A request of the base model has nothing to load; every
- * state may end in aborted or failed. A row that makes room for another tenant's is parked, and goes on where it was later.
+ * state may end in aborted or failed. A row that makes room for another tenant's is preempted, and goes on where it was later.
  */
 export type SequenceState =
-  'waiting' | 'loading' | 'ready' | 'prefill' | 'decode' | 'parked' | 'finished' | 'aborted' | 'failed';
+  'waiting' | 'loading' | 'ready' | 'prefill' | 'decode' | 'preempted' | 'finished' | 'aborted' | 'failed';
 
 const NEXT: Record<SequenceState, readonly SequenceState[]> = {
   waiting: ['loading', 'ready', 'finished', 'aborted', 'failed'],
   loading: ['ready', 'finished', 'aborted', 'failed'],
   ready: ['prefill', 'finished', 'aborted', 'failed'],
-  prefill: ['decode', 'parked', 'finished', 'aborted', 'failed'],
-  decode: ['parked', 'finished', 'aborted', 'failed'],
-  parked: ['decode', 'prefill', 'finished', 'aborted', 'failed'],
+  prefill: ['decode', 'preempted', 'finished', 'aborted', 'failed'],
+  decode: ['preempted', 'finished', 'aborted', 'failed'],
+  preempted: ['decode', 'prefill', 'finished', 'aborted', 'failed'],
   finished: [],
   aborted: [],
   failed: [],
@@ -133,17 +133,17 @@ export class Sequence {
 
   /** It waits for its turn. */
   get queued(): boolean {
-    return ['waiting', 'loading', 'ready', 'parked'].includes(this.#state);
+    return ['waiting', 'loading', 'ready', 'preempted'].includes(this.#state);
   }
 
   /** It waits for nothing but its turn. */
   get runnable(): boolean {
-    return this.#state === 'ready' || (this.#state === 'parked' && !this.late);
+    return this.#state === 'ready' || (this.#state === 'preempted' && !this.late);
   }
 
   /** It has a slot, in the batch or behind it. */
   get held(): boolean {
-    return ['prefill', 'decode', 'parked'].includes(this.#state);
+    return ['prefill', 'decode', 'preempted'].includes(this.#state);
   }
 
   /** The KV cache has its whole prompt. */

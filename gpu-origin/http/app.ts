@@ -64,8 +64,8 @@ function wrongBase(c: Context<OriginEnv>, { base }: Services): ApiError | null {
 }
 
 function loadOf({ engine }: Services, { state }: OriginContext['serving']): string {
-  const { running, waiting, loading, parked, slots } = engine.stats();
-  return writeLoad({ rows: running + waiting + loading + parked, slots, draining: state === 'draining' });
+  const { running, waiting, loading, preempted, slots } = engine.stats();
+  return writeLoad({ rows: running + waiting + loading + preempted, slots, draining: state === 'draining' });
 }
 
 /** `GET /usage/<ask id>` -> `RequestUsage`; waits a moment for the end of a request that runs. */

@@ -6,21 +6,13 @@ const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 const TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1];
 const ROWS = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64];
 
-export interface Metrics {
-  /** Prometheus' text format. */
-  text(): Promise<string>;
-  contentType: string;
-  observer: EngineObserver;
-  onResponse(route: string, status: number): void;
-  /** Gauges are read from it when `text` is called. */
-  watch(engine: ServingEngine, disk: () => DiskState): void;
-}
+export type Metrics = ReturnType<typeof createMetrics>;
 
 /**
  * No metric has a tenant or an adapter as a label, since there may be a million of them, but for one series that lists
  * the adapters in memory ({@link addVllmMetrics}).
  */
-export function createMetrics(): Metrics {
+export function createMetrics() {
   const registry = new Registry();
   const registers = [registry];
   let engine: ServingEngine | null = null;
@@ -58,14 +50,18 @@ export function createMetrics(): Metrics {
   const batch = histogram('batch_rows', 'Rows of a decode step.', ROWS);
   const steps = counter('steps_total', 'Steps of the model.', ['kind']);
   const stepSeconds = counter('step_seconds_total', 'Time in steps of the model.', ['kind']);
-  const parked = counter('rows_set_aside_total', 'Times that a row made room for somebody else.');
+  const preempted = counter('rows_set_aside_total', 'Times that a row made room for somebody else.');
   const loads = counter('adapter_loads_total', 'Adapters loaded into memory.', ['result']);
   const loadSeconds = histogram('adapter_load_seconds', 'From the disk to ready.', SECONDS);
   const evictions = counter('adapter_evictions_total', 'Adapters that made room for others in memory.');
   const faults = counter('faults_total', 'Exceptions that should not happen.', ['where']);
 
   gauge('rows_running', 'Rows in prefill and decode.', (e) => e.stats().running);
-  gauge('rows_parked', 'Rows set aside while others have their turn.', (e) => e.stats().parked);
+  gauge(
+    'rows_parked',
+    'Preempted rows, which wait while others have their turn.',
+    (e) => e.stats().preempted,
+  );
   gauge('requests_waiting', 'Requests in the queue.', (e) => e.stats().waiting);
   gauge('requests_loading', 'Requests that wait for an adapter.', (e) => e.stats().loading);
   gauge('slots', 'Rows that fit at once.', (e) => e.stats().slots);
@@ -95,13 +91,15 @@ export function createMetrics(): Metrics {
   addVllmMetrics({ registry, read: () => engine, now: Date.now });
 
   return {
-    text: () => registry.metrics(),
+    /** Prometheus' text format. */
+    text: (): Promise<string> => registry.metrics(),
     contentType: registry.contentType,
-    watch(watched, watchedDisk) {
+    /** Gauges are read from it when `text` is called. */
+    watch(watched: ServingEngine, watchedDisk: () => DiskState): void {
       engine = watched;
       disk = watchedDisk;
     },
-    onResponse(route, status) {
+    onResponse(route: string, status: number): void {
       requests.inc({ route, status: String(status) });
     },
     observer: {
@@ -110,7 +108,7 @@ export function createMetrics(): Metrics {
         steps.inc({ kind: step.kind });
         stepSeconds.inc({ kind: step.kind }, step.ms / 1000);
       },
-      onPark: () => parked.inc(),
+      onPreempt: () => preempted.inc(),
       onFirstToken: ({ ms }) => ttft.observe(ms / 1000),
       onToken: ({ ms }) => tpot.observe(ms / 1000),
       onFinish(finish) {
@@ -128,7 +126,7 @@ export function createMetrics(): Metrics {
       },
       onAdapterEvict: () => evictions.inc(),
       onFault: ({ where }) => faults.inc({ where }),
-    },
+    } satisfies EngineObserver,
   };
 }
 
@@ -162,8 +160,8 @@ function addVllmMetrics(params: {
 
   gauge('num_requests_running', 'Requests in the batch.', (engine) => engine.stats().running);
   gauge('num_requests_waiting', 'Requests that wait for a row, an adapter or their turn.', (engine) => {
-    const { waiting, loading, parked } = engine.stats();
-    return waiting + loading + parked;
+    const { waiting, loading, preempted } = engine.stats();
+    return waiting + loading + preempted;
   });
   gauge('kv_cache_usage_perc', 'Share of the KV cache in use, 0 to 1.', (engine) => {
     const { kvTokens, kvCapacity } = engine.stats();

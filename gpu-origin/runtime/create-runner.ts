@@ -27,12 +27,12 @@ import { chooseExactInt8, chooseInt4Padding, mostTokens } from './self-test.ts';
 import type { LaneChoice } from './step-choice.ts';
 
 /**
- * Rows that can be set aside, for each slot. Where three tenants come one after the other and each wants all of 16
- * slots, 13 rows are set aside. Their memory, as much as the slots', becomes resident only as it is written.
+ * Rows that can be preempted, for each slot. Where three tenants come one after the other and each wants all of 16
+ * slots, 13 rows are preempted. Their memory, as much as the slots', becomes resident only as it is written.
  */
-const PARKING = 1;
+const SWAP_SLOTS = 1;
 /** … where keys and values are short of room: one of three tenants then waits for rows that end. */
-const SCARCE_PARKING = 0.25;
+const SCARCE_SWAP_SLOTS = 0.25;
 
 /** `f16` where a GPU has it and answers as in float32; `f32`; or `auto`. */
 export const WANTED_PRECISIONS = ['auto', ...PRECISIONS] as const;
@@ -186,9 +186,9 @@ async function openRunner(
       Math.floor(constants.MAX_LENGTH / ((tokenBytes(base.config) * asked) / (2 * base.config.layers))) - 1,
   });
   const slots = roomy ? fitting.slots : (params.slots ?? FIXED_ROWS);
-  const parking = Math.ceil(slots * (roomy ? PARKING : SCARCE_PARKING));
+  const swapSlots = Math.ceil(slots * (roomy ? SWAP_SLOTS : SCARCE_SWAP_SLOTS));
   // One is read beside the others where no tensor begins inside another.
-  const rows = slots + parking + (own === null ? 0 : 1);
+  const rows = slots + swapSlots + (own === null ? 0 : 1);
   const one = planMemory(base.config, { format, flavour, precision, context: 1, rows });
   const { kinds, context, notice } = fitDevice({
     ...{ addressableBytes: own === null ? addressableBytes : ASSUMED_BYTES, assumed: own !== null },
@@ -200,7 +200,7 @@ async function openRunner(
   const copies = sharesWeights ? 1 : kinds.length;
   const plan = planMemory(base.config, { format, flavour, precision, context, rows, sessions: copies });
   const kvTokens = roomy ? Math.min(fitting.tokens, rows * context) : rows * context;
-  const given = { format, slots, parking, context, kvTokens, adapterBytes, prefixBytes, available };
+  const given = { format, slots, swapSlots, context, kvTokens, adapterBytes, prefixBytes, available };
   const memory =
     own === null ? sayMemory(plan, given) : sayGpuMemory(plan, { ...given, precision, sessions: copies });
   params.onMemory?.(memory);
@@ -230,7 +230,7 @@ async function openRunner(
     finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
     rotations: built.rotations,
     slots,
-    parking,
+    swapSlots,
     kvTokens,
     blocks,
     chunk,

@@ -103,7 +103,7 @@ const ROWS_SHARE = 0.75;
 
 interface FittingRows {
   slots: number;
-  /** Of all rows together, those that are set aside too. */
+  /** Of all rows together, those that are preempted too. */
   tokens: number;
 }
 
@@ -111,7 +111,7 @@ interface FittingRows {
  * @param given.available bytes that there are. @param given.taken bytes of them for all else: base, adapters, prompts that
  * are kept. @param given.tokenBytes keys and values of one token. @param given.context tokens that a row may have.
  * @param given.slots rows that were asked for. @param given.mostRows that keys and values can be allocated for, as many
- * set aside as run.
+ * preempted as run.
  */
 export function fittingRows(given: {
   available: number;
@@ -157,12 +157,12 @@ interface MemoryPlan {
   serving: number;
   /** Beside the base's file while its graphs are built: the largest tensor, read and turned. */
   building: number;
-  /** Keys and values when every row, parked ones too, has all of its context. They become resident as written. */
+  /** Keys and values when every row, preempted ones too, has all of its context. They become resident as written. */
   keysAndValues: number;
 }
 
 /**
- * @param given.rows that keys and values are kept of, parked ones too. @param given.context tokens of each.
+ * @param given.rows that keys and values are kept of, preempted ones too. @param given.context tokens of each.
  * @param given.sessions that hold weights of their own; 1 where they share them, and by default.
  */
 export function planMemory(
@@ -237,10 +237,10 @@ export function sayMemory(
   given: {
     format: WeightFormat;
     slots: number;
-    /** Rows that can be set aside. */
-    parking: number;
+    /** Rows that can be preempted. */
+    swapSlots: number;
     context: number;
-    /** Of all rows together, those set aside too. */
+    /** Of all rows together, those preempted too. */
     kvTokens: number;
     adapterBytes: number;
     /** For chunks of prompts that are kept. */
@@ -248,15 +248,15 @@ export function sayMemory(
     available: number;
   },
 ): string {
-  const { format, slots, parking, context, kvTokens, adapterBytes, prefixBytes, available } = given;
+  const { format, slots, swapSlots, context, kvTokens, adapterBytes, prefixBytes, available } = given;
   needMemory(plan, format, available);
-  const whole = (slots + parking) * context;
+  const whole = (slots + swapSlots) * context;
   const keysAndValues = plan.keysAndValues * Math.min(1, kvTokens / whole);
   const together = kvTokens < whole ? `, ${kvTokens.toLocaleString('en')} tokens together` : '';
   const most = plan.serving + keysAndValues + adapterBytes + prefixBytes;
   const parts = [
     `${gigabytes(plan.serving)} for the base (${format})`,
-    `up to ${gigabytes(keysAndValues)} for keys and values (${slots} rows of ${together === '' ? '' : 'up to '}${context.toLocaleString('en')} tokens, and ${parking === slots ? 'as many' : parking} set aside${together})`,
+    `up to ${gigabytes(keysAndValues)} for keys and values (${slots} rows of ${together === '' ? '' : 'up to '}${context.toLocaleString('en')} tokens, and ${swapSlots === slots ? 'as many' : swapSlots} preempted${together})`,
     `up to ${gigabytes(adapterBytes)} for adapters`,
     ...(prefixBytes > 0 ? [`up to ${gigabytes(prefixBytes)} for prompts that come again`] : []),
   ].join(', ');
@@ -278,14 +278,14 @@ export function sayGpuMemory(
     format: WeightFormat;
     precision: Precision;
     slots: number;
-    parking: number;
+    swapSlots: number;
     context: number;
     sessions: number;
     available: number;
   },
 ): string {
-  const { format, precision, slots, parking, context, sessions } = given;
+  const { format, precision, slots, swapSlots, context, sessions } = given;
   needMemory(plan, format, given.available);
   const copies = sessions === 1 ? '' : `, once for each of ${sessions} graphs that rows need`;
-  return `memory of the GPU: ${gigabytes(plan.session)} for the base (${format}${copies}), ${gigabytes(plan.keysAndValues)} for keys and values in ${precision === 'f16' ? 'float16' : 'float32'} (${slots} rows of ${context.toLocaleString('en')} tokens, ${parking} set aside, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context`;
+  return `memory of the GPU: ${gigabytes(plan.session)} for the base (${format}${copies}), ${gigabytes(plan.keysAndValues)} for keys and values in ${precision === 'f16' ? 'float16' : 'float32'} (${slots} rows of ${context.toLocaleString('en')} tokens, ${swapSlots} preempted, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context`;
 }

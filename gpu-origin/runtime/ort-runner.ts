@@ -64,7 +64,7 @@ export interface OrtRunnerParams extends WeightTransform {
   /** Of the norm before the head, `[hidden]`. */
   finalGain: Float32Array | null;
   slots: number;
-  parking: number;
+  swapSlots: number;
   /** Of all rows together; room for every row's whole context unless given. */
   kvTokens?: number;
   /** Chunks that are kept beside the rows; none unless given, nor in a device's own memory. */
@@ -82,7 +82,7 @@ export class OrtRunner implements ModelRunner {
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly slots: number;
-  readonly parking: number;
+  readonly swapSlots: number;
   readonly kvTokens: number;
   readonly doublingTokens: number;
   private readonly config: LlamaConfig;
@@ -105,9 +105,9 @@ export class OrtRunner implements ModelRunner {
     this.vocabSize = params.config.vocab;
     this.hiddenSize = params.config.hidden;
     this.slots = params.slots;
-    this.parking = params.parking;
+    this.swapSlots = params.swapSlots;
     const { device, config, precision = 'f32' } = params;
-    this.kvTokens = params.kvTokens ?? (params.slots + params.parking) * params.base.context;
+    this.kvTokens = params.kvTokens ?? (params.slots + params.swapSlots) * params.base.context;
     this.batch = new DeltaBatch(device, config, params.slots, precision);
     this.placed = new PlacedDeltas(device, config, precision, (delta) => this.decodeSteps.dropLone(delta));
     const { batch, placed } = this;
@@ -118,13 +118,13 @@ export class OrtRunner implements ModelRunner {
     });
     this.chunks = new ChunkReader({ ...params, precision, kv, placed, nothing });
     this.doublingTokens = doublingTokens(params.config);
-    this.rows = new Array<OrtRowDelta | null>(params.slots + params.parking).fill(null);
+    this.rows = new Array<OrtRowDelta | null>(params.slots + params.swapSlots).fill(null);
     this.written = new Array<number>(this.rows.length).fill(0);
   }
 
   static async open(params: OrtRunnerParams): Promise<OrtRunner> {
-    const { device, config, slots, parking, blocks = 0, base } = params;
-    const cache = { device, config, slots: slots + parking, capacity: base.context };
+    const { device, config, slots, swapSlots, blocks = 0, base } = params;
+    const cache = { device, config, slots: slots + swapSlots, capacity: base.context };
     const whole = cache.slots * cache.capacity;
     const kept = Math.floor(((params.kvTokens ?? whole) * IDLE_SHARE) / cache.slots);
     const { openCache = () => KvCache.allocate({ ...cache, blocks, chunk: PREFILL_CHUNK, kept }) } = params;

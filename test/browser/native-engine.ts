@@ -34,7 +34,7 @@ export async function openNative(
   const { device } = await openDevice({ provider: 'cpu', threads: 1 });
   await chooseExactInt8(device);
   const runner = await OrtRunner.open({
-    ...{ base: info, config: base.config, device, rotations: built.rotations, slots: 4, parking: 0 },
+    ...{ base: info, config: base.config, device, rotations: built.rotations, slots: 4, swapSlots: 0 },
     sessions: await GraphSessions.open({ device, built, kinds: GRAPH_KINDS, onProgress: () => {} }),
     gains: readGains(base),
     finalGain: base.tensor(FINAL_NORM, [base.config.hidden]),

@@ -35,7 +35,7 @@ export class RecordingRunner implements ModelRunner {
 
   constructor(inner: ModelRunner) {
     this.#inner = inner;
-    this.#rows = new Array<Row | null>(inner.slots + inner.parking).fill(null);
+    this.#rows = new Array<Row | null>(inner.slots + inner.swapSlots).fill(null);
   }
 
   get base() {
@@ -50,8 +50,8 @@ export class RecordingRunner implements ModelRunner {
   get slots() {
     return this.#inner.slots;
   }
-  get parking() {
-    return this.#inner.parking;
+  get swapSlots() {
+    return this.#inner.swapSlots;
   }
   get kvTokens() {
     return this.#inner.kvTokens;

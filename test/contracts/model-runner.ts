@@ -30,7 +30,7 @@ const TOLERANCE_OF_HALVES = 0.15;
 /**
  * What the engine may expect of every runner.
  * @param options.timeout of a test, ms: a driver that compiles shaders slowly needs more than others.
- * @param open at least sixteen slots and two parking slots, and a vocabulary of at least 64 tokens.
+ * @param open at least sixteen slots and two swap slots, and a vocabulary of at least 64 tokens.
  */
 export function describeModelRunner(name: string, open: () => Promise<ContractRunner>): void {
   describe(`a model runner (${name})`, () => {
@@ -237,7 +237,7 @@ export function describeModelRunner(name: string, open: () => Promise<ContractRu
       }
     });
 
-    it('keeps a row where it is moved, parking included', async () => {
+    it('keeps a row where it is moved, swap slots included', async () => {
       const wanted = await alone(compose([big, 1]), 2);
       await prefill(1, compose([big, 1]));
       runner.move(1, runner.slots, PROMPT.length);

@@ -30,7 +30,7 @@ export class FakeRunner implements ModelRunner {
   readonly vocabSize: number;
   readonly hiddenSize = 8;
   readonly slots: number;
-  readonly parking: number;
+  readonly swapSlots: number;
   readonly kvTokens: number;
   readonly chunk: number;
   readonly parts: number;
@@ -60,8 +60,8 @@ export class FakeRunner implements ModelRunner {
     this.blocks = options.blocks ?? 0;
     this.#kept = new FakeBlocks(this.chunk, (what) => this.#misuse(what));
     this.vocabSize = options.vocabSize ?? 64;
-    this.parking = options.parking ?? this.slots;
-    this.#rows = Array.from({ length: this.slots + this.parking }, () => null);
+    this.swapSlots = options.swapSlots ?? this.slots;
+    this.#rows = Array.from({ length: this.slots + this.swapSlots }, () => null);
     this.kvTokens = options.kvTokens ?? this.#rows.length * (options.context ?? CONTEXT);
     this.base = {
       id: 'fake',
@@ -133,7 +133,7 @@ export class FakeRunner implements ModelRunner {
   assign(slot: number, delta: RowDelta | null): void {
     this.#expectIdle('assign');
     this.#expectSlot(slot, 'assign');
-    if (slot >= this.slots) this.#misuse(`assign: slot ${slot} is for parking`);
+    if (slot >= this.slots) this.#misuse(`assign: slot ${slot} is a swap slot`);
     if (this.#rows[slot] !== null) this.#misuse(`assign: slot ${slot} is taken`);
     const row = { tokens: [], delta: delta === null ? null : this.#ownDelta(delta, 'assign') };
     this.#checkDelta(row);
@@ -194,7 +194,7 @@ export class FakeRunner implements ModelRunner {
   #read(params: Parameters<ModelRunner['hiddenStates']>[0], where: string): FakeRow | null {
     const { slot, tokens, past, parts = { from: 0, to: this.parts } } = params;
     this.#expectIdle(where);
-    if (slot >= this.slots) this.#misuse(`${where}: slot ${slot} is for parking`);
+    if (slot >= this.slots) this.#misuse(`${where}: slot ${slot} is a swap slot`);
     const row = this.#row(slot, where);
     if (past !== row.tokens.length)
       this.#misuse(`${where}: the row has ${row.tokens.length} tokens, not ${past}`);
@@ -428,7 +428,7 @@ function fnv(text: string, seed: number): number {
 export interface FakeRunnerOptions {
   slots?: number;
   /** As many as slots unless given. */
-  parking?: number;
+  swapSlots?: number;
   /** Room for every row's whole context unless given. */
   kvTokens?: number;
   chunk?: number;

@@ -57,7 +57,7 @@ describe('a tenant with 16 streams of 8,000 tokens', () => {
   it('has the whole batch while nobody else wants any of it', async () => {
     const { seen, built } = await crowded(1);
     expect(seen.of(1)).toBe(SLOTS);
-    expect(built.engine.stats()).toMatchObject({ running: SLOTS, waiting: 0, parked: 0 });
+    expect(built.engine.stats()).toMatchObject({ running: SLOTS, waiting: 0, preempted: 0 });
     await built.engine.close();
   });
 
@@ -69,10 +69,10 @@ describe('a tenant with 16 streams of 8,000 tokens', () => {
     await until(() => seen.firstChunk(2) !== undefined || seen.step > before + 1_000);
     expect(seen.firstChunk(2)! - before).toBeLessThanOrEqual(3);
     expect(seen.of(1)).toBeGreaterThanOrEqual(SLOTS - 1);
-    expect(built.engine.stats()).toMatchObject({ parked: 1, running: SLOTS });
+    expect(built.engine.stats()).toMatchObject({ preempted: 1, running: SLOTS });
     expect((await answer).final.kind).toBe('end');
     await until(() => seen.of(1) === SLOTS);
-    expect(built.engine.stats().parked).toBe(0);
+    expect(built.engine.stats().preempted).toBe(0);
     await built.engine.close();
   });
 

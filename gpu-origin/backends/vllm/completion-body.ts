@@ -40,7 +40,7 @@ export function cannotDo({ pooling, promptLogprobs }: EngineRequest): ApiError |
 }
 
 /**
- * @param generated tokens of the answer so far: a run that was set aside goes on behind them. Penalties count them as
+ * @param generated tokens of the answer so far: a run that was preempted goes on behind them. Penalties count them as
  * prompt then, which changes what frequency and presence penalties do to them.
  * @param most tokens that may still come.
  */

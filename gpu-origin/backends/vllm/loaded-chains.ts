@@ -7,7 +7,7 @@ import {
   type ResidentList,
   type Result,
 } from '../../../protocol/index.ts';
-import { UseOrder } from '../../engine/adapters/use-order.ts';
+import { EvictionPolicy } from '../../engine/adapters/eviction-policy.ts';
 import type { EngineObserver } from '../../engine/engine.ts';
 import type { Clock, AdapterSource } from '../../engine/ports.ts';
 import type { ChainProofs } from './prove-vllm.ts';
@@ -43,7 +43,7 @@ interface ChainHold {
 
 interface Params {
   client: VllmClient;
-  folders: LoraFolders;
+  folders: Awaited<ReturnType<typeof openLoraFolders>>;
   proofs: ChainProofs;
   clock: Pick<Clock, 'now'>;
   observer: EngineObserver;
@@ -60,7 +60,7 @@ export class LoadedChains {
   /** Runs of each chain. Those of before vLLM was lost sight of may run there still, and count as long. */
   readonly #users = new Map<string, number>();
   /** Of the chains, those that are ready: who goes first. */
-  readonly #order = new UseOrder<string>();
+  readonly #eviction = new EvictionPolicy<string>();
   /** One load at a time: vLLM's own run beside its requests. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -100,7 +100,7 @@ export class LoadedChains {
     this.#chains.delete(chainId);
     this.#chains.set(chainId, known);
     this.#users.set(chainId, this.#usersOf(chainId) + 1);
-    this.#order.use(chainId);
+    this.#eviction.use(chainId);
     this.#rank(known);
     const ready = await known.ready;
     if (ready.ok) return ok({ release: () => this.#release(chainId) });
@@ -143,7 +143,7 @@ export class LoadedChains {
   /** vLLM has begun anew: nothing that it has is known. */
   forget(): void {
     for (const [chainId, entry] of this.#chains) {
-      this.#order.drop(chainId);
+      this.#eviction.drop(chainId);
       this.#left.delete(chainId);
       this.#left.set(chainId, entry);
     }
@@ -211,7 +211,7 @@ export class LoadedChains {
     for (const entry of [...this.#left.values()])
       if (!this.#isUsed(entry) && this.#left.size + this.#chains.size > most) await this.#unload(entry);
     while (this.#chains.size > most) {
-      const chainId = this.#order.first();
+      const chainId = this.#eviction.first();
       const first = chainId === null ? undefined : this.#chains.get(chainId);
       if (first === undefined) return;
       await this.#unload(first);
@@ -224,7 +224,7 @@ export class LoadedChains {
     if (this.#left.get(chainId) === entry) this.#left.delete(chainId);
     else if (this.#chains.get(chainId) === entry) {
       this.#chains.delete(chainId);
-      this.#order.drop(chainId);
+      this.#eviction.drop(chainId);
     } else return;
     // A load that is under way would put it back.
     if (entry.state === 'loading') await entry.ready;
@@ -236,9 +236,9 @@ export class LoadedChains {
   }
 
   #rank({ chainId, state }: Loaded): void {
-    if (state !== 'ready') this.#order.drop(chainId);
-    else if (this.#usersOf(chainId) > 0) this.#order.hold(chainId);
-    else this.#order.free(chainId);
+    if (state !== 'ready') this.#eviction.drop(chainId);
+    else if (this.#usersOf(chainId) > 0) this.#eviction.hold(chainId);
+    else this.#eviction.free(chainId);
   }
 }
 
@@ -259,18 +259,6 @@ function notTaken(failure: VllmFailure, folder: string): ApiError {
   return unavailable(message);
 }
 
-/** Chains as PEFT folders that vLLM reads: one a chain, named by its id, and never another's files under that name. */
-interface LoraFolders {
-  /**
-   * The chain's folder, written unless it is there: ranks beside each other, scales folded into B, every module padded
-   * to the largest rank. Errors: `adapter_missing`; `adapter_invalid` where a file is none or the rank is too large.
-   */
-  write(chainId: string, chain: readonly ChainEntry[]): Promise<Result<LoraFolder, ApiError>>;
-  has(chainId: string): boolean;
-  /** vLLM reads it no longer. */
-  remove(chainId: string): Promise<void>;
-}
-
 interface LoraFolder {
   path: string;
   /** Of every module. */
@@ -278,13 +266,17 @@ interface LoraFolder {
   bytes: number;
 }
 
-/** @param params.folder of its own; what is in it from an earlier run is removed. @param params.maxRank vLLM's `--max-lora-rank`. */
+/**
+ * Chains as PEFT folders that vLLM reads: one a chain, named by its id, and never another's files under that name.
+ * @param params.folder of its own; what is in it from an earlier run is removed.
+ * @param params.maxRank vLLM's `--max-lora-rank`.
+ */
 export async function openLoraFolders(params: {
   folder: string;
   baseModel: string;
   maxRank: number;
   source: Pick<AdapterSource, 'read'>;
-}): Promise<LoraFolders> {
+}) {
   const { folder, baseModel, maxRank, source } = params;
   await mkdir(folder, { recursive: true });
   for (const name of await readdir(folder))
@@ -302,7 +294,11 @@ export async function openLoraFolders(params: {
   }
 
   return {
-    async write(chainId, chain) {
+    /**
+     * The chain's folder, written unless it is there: ranks beside each other, scales folded into B, every module padded
+     * to the largest rank. Errors: `adapter_missing`; `adapter_invalid` where a file is none or the rank is too large.
+     */
+    async write(chainId: string, chain: readonly ChainEntry[]): Promise<Result<LoraFolder, ApiError>> {
       const known = written.get(chainId);
       if (known !== undefined) return ok(known);
       const [place, making] = [path.join(folder, chainId), path.join(folder, `${chainId}.tmp`)];
@@ -327,8 +323,9 @@ export async function openLoraFolders(params: {
         return err({ code: 'adapter_invalid', message: error.message, reason: error.code });
       }
     },
-    has: (chainId) => written.has(chainId),
-    async remove(chainId) {
+    has: (chainId: string): boolean => written.has(chainId),
+    /** vLLM reads it no longer. */
+    async remove(chainId: string): Promise<void> {
       written.delete(chainId);
       await rm(path.join(folder, chainId), { recursive: true, force: true });
     },

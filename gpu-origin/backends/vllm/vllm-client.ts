@@ -23,19 +23,7 @@ interface Way {
   fresh?: boolean;
 }
 
-export interface VllmClient {
-  models(way?: Way): Promise<Result<z.infer<typeof VllmModels>['data'], VllmFailure>>;
-  /** @param path of a PEFT folder that vLLM can read. */
-  loadAdapter(name: string, path: string): Promise<Result<void, VllmFailure>>;
-  unloadAdapter(name: string, way?: Way): Promise<Result<void, VllmFailure>>;
-  /** Tokens as they come; ends after the last one, or with a failure. Ending `signal` ends the run at vLLM too. */
-  stream(
-    body: VllmCompletion,
-    signal: AbortSignal,
-    /** The trace that it belongs to; the run is a span of its own there. */
-    parent?: Traceparent | null,
-  ): AsyncIterable<Result<StreamChunk, VllmFailure>>;
-}
+export type VllmClient = ReturnType<typeof createVllmClient>;
 
 /** @param params.url such as `http://127.0.0.1:8000`. @param params.apiKey as vLLM's `--api-key`. */
 export function createVllmClient(params: {
@@ -44,7 +32,7 @@ export function createVllmClient(params: {
   clock: Pick<Clock, 'timer'>;
   fetch?: typeof globalThis.fetch;
   silenceMs?: number;
-}): VllmClient {
+}) {
   const { url, apiKey, clock, silenceMs = SILENCE_MS } = params;
   const send = params.fetch ?? globalThis.fetch;
   const headers = {
@@ -108,13 +96,23 @@ export function createVllmClient(params: {
   }
 
   return {
-    async models(way = {}) {
+    async models(way: Way = {}): Promise<Result<z.infer<typeof VllmModels>['data'], VllmFailure>> {
       const listed = await ask(VllmModels, '/v1/models', null, { ms: CALL_MS, ...way });
       return listed.ok ? ok(listed.value.data) : listed;
     },
-    loadAdapter: (name, path) => order('/v1/load_lora_adapter', { lora_name: name, lora_path: path }),
-    unloadAdapter: (name, way) => order('/v1/unload_lora_adapter', { lora_name: name }, way),
-    async *stream(body, signal, parent = null) {
+    /** @param path of a PEFT folder that vLLM can read. */
+    loadAdapter: (name: string, path: string) =>
+      order('/v1/load_lora_adapter', { lora_name: name, lora_path: path }),
+    unloadAdapter: (name: string, way?: Way) => order('/v1/unload_lora_adapter', { lora_name: name }, way),
+    /**
+     * Tokens as they come; ends after the last one, or with a failure. Ending `signal` ends the run at vLLM too.
+     * @param parent the trace that it belongs to; the run is a span of its own there.
+     */
+    async *stream(
+      body: VllmCompletion,
+      signal: AbortSignal,
+      parent: Traceparent | null = null,
+    ): AsyncGenerator<Result<StreamChunk, VllmFailure>, void, undefined> {
       const answered = await call(
         '/v1/completions',
         { ...body, stream: true },

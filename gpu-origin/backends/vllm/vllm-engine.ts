@@ -117,7 +117,7 @@ export class VllmEngine implements ServingEngine {
     return {
       ...{ slots, maxChains: maxLoras, running: this.#turns.running, waiting: this.#turns.waiting },
       loading: this.#options.chains.loading,
-      parked: 0,
+      preempted: 0,
       kvTokens: running.reduce((sum, run) => sum + run.length, 0),
       kvCapacity: slots * base.context,
     };
@@ -183,7 +183,7 @@ export class VllmEngine implements ServingEngine {
     }
   }
 
-  /** One turn of a run, from its place to the end or to where it is set aside. */
+  /** One turn of a run, from its place to the end or to where it is preempted. */
   async #serve(run: VllmRun): Promise<void> {
     const held = run.chainId === '' ? null : await this.#options.chains.hold(run.chainId, run.chain);
     const hold = held?.ok === true ? held.value : null;
@@ -334,7 +334,7 @@ interface Running {
  * Which requests are let in, and whose run goes to vLLM now: it keeps few adapters at once, and gives waiting requests
  * no fair turn by itself. At most `chains` distinct chains run at once. Of those that wait, the one whose tenant has
  * had the fewest tokens goes first, then the one that has waited longest. A chain's turn ends after {@link TURN_TOKENS}
- * tokens if others wait: its runs are set aside and go on in its next turn. So with `chains` places and answers of one
+ * tokens if others wait: its runs are preempted and go on in its next turn. So with `chains` places and answers of one
  * turn at most, a chain waits for at most (chains that wait / `chains` + 1) turns.
  */
 export class ChainTurns<Run extends Turnable> {
@@ -393,7 +393,7 @@ export class ChainTurns<Run extends Turnable> {
     return null;
   }
 
-  /** It has one more token. @returns whether it is to be set aside: `leave` it, and `add` it again. */
+  /** It has one more token. @returns whether it is to be preempted: `leave` it, and `add` it again. */
   token(run: Run): boolean {
     const { tenant, chainId } = run;
     this.#served.set(tenant, this.#servedOf(tenant) + 1);

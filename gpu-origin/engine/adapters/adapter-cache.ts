@@ -20,7 +20,7 @@ import {
   AdapterMemory,
   ChainDeltas,
 } from './adapter-memory.ts';
-import { UseOrder } from './use-order.ts';
+import { EvictionPolicy } from './eviction-policy.ts';
 import type {
   EngineObserver,
   AdapterSource,
@@ -37,12 +37,12 @@ const PINNED_SHARE = 0.5;
 
 /**
  * Adapters in memory: Missing -> Loading -> Ready | Failed. Loads overlap with steps; what touches the runner's state
- * otherwise (composing, freeing) waits for `settle`, which the engine calls between steps.
+ * otherwise (composing, freeing) waits for `applyPending`, which the engine calls between steps.
  */
 export class AdapterCache {
   readonly #runner: ModelRunner;
   readonly #loads: AdapterLoads;
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #clock: Clock;
   readonly #observer: EngineObserver;
   readonly #wake: () => void;
   readonly #deltas: ChainDeltas;
@@ -50,7 +50,7 @@ export class AdapterCache {
   /** Least recently used first. */
   readonly #entries = new Map<string, Entry>();
   /** Of the entries, those that are ready: who goes first. */
-  readonly #order = new UseOrder<string>();
+  readonly #eviction = new EvictionPolicy<string>();
   readonly #leases = new Set<Lease>();
   /** Of the leases, those without an outcome. */
   readonly #pending = new Set<Lease>();
@@ -60,10 +60,10 @@ export class AdapterCache {
   constructor(params: {
     runner: ModelRunner;
     source: AdapterSource;
-    clock: Pick<Clock, 'now'>;
+    clock: Clock;
     budgetBytes: number;
     observer: EngineObserver;
-    /** Called when `settle` has something to do. */
+    /** Called when `applyPending` has something to do. */
     wake: () => void;
   }) {
     const { runner, budgetBytes, clock } = params;
@@ -99,7 +99,7 @@ export class AdapterCache {
     return chain.every(({ digest }) => this.#entries.get(digest)?.status.kind === 'ready');
   }
 
-  /** @param batch the rows that have a slot of the batch now; their memory counts. Call before `acquire` and `settle`. */
+  /** @param batch the rows that have a slot of the batch now; their memory counts. Call before `acquire` and `applyPending`. */
   setBatch(batch: BatchRows): void {
     this.#memory.setBatch(batch);
   }
@@ -170,7 +170,7 @@ export class AdapterCache {
   }
 
   /** Between steps: gives leases their outcome and memory back to the budget. */
-  settle(): void {
+  applyPending(): void {
     for (const lease of this.#pending) {
       lease.outcome = this.#deltas.outcomeOf(lease);
       if (lease.outcome !== null) this.#pending.delete(lease);
@@ -179,7 +179,7 @@ export class AdapterCache {
       if (!isHeld(entry) && entry.status.kind !== 'loading') this.#evict(entry);
     while (this.#memory.isOver(this.#loads.underWay)) {
       if (this.#memory.trimBatch(false) || this.#deltas.evictOne()) continue;
-      const first = this.#order.first();
+      const first = this.#eviction.first();
       const victim = first === null ? undefined : this.#entries.get(first);
       if (victim !== undefined) this.#evict(victim);
       else if (!this.#memory.trimBatch(true)) break;
@@ -227,7 +227,7 @@ export class AdapterCache {
   #hold(digest: string): Entry {
     const entry = this.#entryOf(digest);
     // Only requests count: pins are brought again and again.
-    this.#order.use(digest);
+    this.#eviction.use(digest);
     this.#change(entry, () => (entry.references += 1));
     return entry;
   }
@@ -235,9 +235,9 @@ export class AdapterCache {
   /** Whatever makes an entry ready, held or free goes through here. */
   #change(entry: Entry, change: () => void): void {
     this.#memory.changeHold(entry, change);
-    if (entry.status.kind !== 'ready') this.#order.drop(entry.digest);
-    else if (isHeld(entry)) this.#order.hold(entry.digest);
-    else this.#order.free(entry.digest);
+    if (entry.status.kind !== 'ready') this.#eviction.drop(entry.digest);
+    else if (isHeld(entry)) this.#eviction.hold(entry.digest);
+    else this.#eviction.free(entry.digest);
   }
 
   #release(lease: Lease): void {
@@ -276,7 +276,7 @@ export class AdapterCache {
   #evict(entry: Entry): void {
     this.#entries.delete(entry.digest);
     this.#dropped.delete(entry);
-    this.#order.drop(entry.digest);
+    this.#eviction.drop(entry.digest);
     if (entry.status.kind !== 'ready') return;
     const { adapter } = entry.status;
     this.#deltas.forget(adapter.digest);

@@ -36,7 +36,7 @@ export interface Entry {
 
 /** A request's hold on the adapters of its chain. */
 export interface AdapterLease {
-  /** null while something loads. Changes in `settle` only. */
+  /** null while something loads. Changes in `applyPending` only. */
   readonly outcome: Result<RowDelta, ApiError> | null;
   /** Idempotent. */
   release(): void;
@@ -158,7 +158,7 @@ const MAX_CONCURRENT_LOADS = 2;
 
 /** Source -> runner, a few at a time. What goes wrong fails only the requests that want this adapter. */
 export class AdapterLoads {
-  readonly #runner: Pick<ModelRunner, 'loadAdapter'>;
+  readonly #runner: ModelRunner;
   readonly #source: AdapterSource;
   readonly #observer: EngineObserver;
   readonly #onEnd: (entry: Entry, loaded: Result<ResidentAdapter, ApiError>, startedAt: number) => void;
@@ -168,7 +168,7 @@ export class AdapterLoads {
   #underWay = 0;
 
   constructor(params: {
-    runner: Pick<ModelRunner, 'loadAdapter'>;
+    runner: ModelRunner;
     source: AdapterSource;
     observer: EngineObserver;
     now: () => number;
@@ -248,14 +248,14 @@ interface Composed {
 
 /** Composed deltas by chain id, so that rows with the same chain share one. They live on their members' memory. */
 export class ChainDeltas {
-  readonly #runner: Pick<ModelRunner, 'compose' | 'base'>;
+  readonly #runner: ModelRunner;
   readonly #observer: EngineObserver;
   /** Least recently used first. */
   readonly #composed = new Map<string, Composed>();
   #bytes = 0;
   #heldBytes = 0;
 
-  constructor(runner: Pick<ModelRunner, 'compose' | 'base'>, observer: EngineObserver) {
+  constructor(runner: ModelRunner, observer: EngineObserver) {
     this.#runner = runner;
     this.#observer = observer;
   }

@@ -71,7 +71,7 @@ describe('turns of chains', () => {
     expect(begun.get('other')).toBeLessThanOrEqual(TURN_TOKENS + 10);
   });
 
-  it('alone it is never set aside', () => {
+  it('alone it is never preempted', () => {
     const turns = new ChainTurns<Request>({ chains: 1, runs: 8 });
     let steps = 0;
     play(turns, [request('alone', { left: 5 * TURN_TOKENS })], () => (steps += 1));

@@ -144,14 +144,14 @@ describe('the memory of a decode batch', () => {
     expect(seen.most).toBeLessThanOrEqual(8_000);
   });
 
-  it('goes in turns: a row is set aside where a row of another tenant finds a slot but no memory', async () => {
-    let parked = 0;
+  it('goes in turns: a row is preempted where a row of another tenant finds a slot but no memory', async () => {
+    let preempted = 0;
     const finished: string[] = [];
     const big = await digestOf('big');
     const { engine, adapter } = rig({
       // The big adapter, and six rows that are padded to its rank.
       adapterBudgetBytes: 60_000,
-      observer: { onPark: () => (parked += 1), onFinish: ({ tenant }) => finished.push(tenant) },
+      observer: { onPreempt: () => (preempted += 1), onFinish: ({ tenant }) => finished.push(tenant) },
       runner: { rank: (digest) => (digest === big ? BIG : SMALL), context: 1_024 },
     });
     const chain = [await adapter('big')];
@@ -162,7 +162,7 @@ describe('the memory of a decode batch', () => {
     const other = await generate(engine, { tenant: 'other', sampling: sampling(5) });
     expect(other.final.kind).toBe('end');
     expect(finished).toEqual(['other']);
-    expect(parked).toBe(1);
+    expect(preempted).toBe(1);
     for (const handle of crowd) handle.abort();
     await Promise.all(crowd.map(collect));
   });

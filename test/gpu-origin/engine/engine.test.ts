@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MAX_UNREAD_EVENTS } from '../../../gpu-origin/engine/sequence.ts';
-import { wantedPositions } from '../../../gpu-origin/engine/run-step.ts';
+import { wantedPositions } from '../../../gpu-origin/engine/model-executor.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
 import { collect, gate, generate, letterOf, request, rig, start, until } from './harness.ts';
 

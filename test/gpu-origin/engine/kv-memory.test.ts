@@ -9,16 +9,16 @@ const sampling = (maxTokens: number | null) => ({ ...GREEDY, maxTokens, ignoreEo
 it.each([
   ['has fewer', 200],
   ['has more, and was passed often enough', 350],
-])('a row that is set aside goes on, though one that finds no room beside it %s', async (_what, tokens) => {
+])('a row that is preempted goes on, though one that finds no room beside it %s', async (_what, tokens) => {
   const { engine, runner } = rig({
-    runner: { ...{ slots: 1, parking: 1, context: 512, chunk: 8, kvTokens: 400 } },
+    runner: { ...{ slots: 1, swapSlots: 1, context: 512, chunk: 8, kvTokens: 400 } },
   });
   const long = await start(engine, { tenant: 'alice', sampling: sampling(300) });
   await until(() => runner.steps > 260);
   const shorts = await Promise.all(
     [1, 2, 3].map(() => start(engine, { tenant: 'bob', sampling: sampling(20) })),
   );
-  await until(() => engine.stats().parked === 1);
+  await until(() => engine.stats().preempted === 1);
   // Nobody was served less, and 303 tokens are held already.
   const waits = await start(engine, { tenant: 'carol', sampling: sampling(tokens) });
   const lengths = await Promise.all(

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KvSlots } from '../../../gpu-origin/engine/kv-places.ts';
+import { KvSlots } from '../../../gpu-origin/engine/kv-cache-manager.ts';
 
 /** Which row's KV is where, and how long; refuses what a runner refuses. */
-function memory(slots: number, parking: number) {
-  const held: (number | null)[] = Array.from({ length: slots + parking }, () => null);
+function memory(slots: number, swapSlots: number) {
+  const held: (number | null)[] = Array.from({ length: slots + swapSlots }, () => null);
   let assigned = 0;
   const free = (slot: number): void => {
     if (slot < 0 || slot >= held.length || held[slot] !== null) throw new Error(`slot ${slot} is not free`);
@@ -18,7 +18,7 @@ function memory(slots: number, parking: number) {
     held,
     runner: {
       slots,
-      parking,
+      swapSlots,
       kvTokens: 100,
       assign: (slot: number) => {
         free(slot);
@@ -45,7 +45,7 @@ interface Row {
 const row = (length: number, reckonedTokens = 0): Row => ({ length, reckonedTokens });
 
 describe('KvSlots', () => {
-  it('has memory for what all rows are reckoned with, those that are set aside too, and for one alone', () => {
+  it('has memory for what all rows are reckoned with, those that are preempted too, and for one alone', () => {
     const slots = new KvSlots<Row>(memory(3, 1).runner);
     expect(slots.hasMemoryFor(row(0, 101))).toBe(true);
     const [first, second] = [row(1_000, 60), row(1_001, 30)];
@@ -53,7 +53,7 @@ describe('KvSlots', () => {
     expect([40, 41].map((tokens) => slots.hasMemoryFor(row(0, tokens)))).toEqual([true, false]);
     slots.join();
     slots.enter(second, null);
-    slots.park(first);
+    slots.swapOut(first);
     expect([10, 11].map((tokens) => slots.hasMemoryFor(row(0, tokens)))).toEqual([true, false]);
     // It has its memory already.
     expect(slots.hasMemoryFor(first)).toBe(true);
@@ -61,7 +61,7 @@ describe('KvSlots', () => {
     expect([70, 71].map((tokens) => slots.hasMemoryFor(row(0, tokens)))).toEqual([true, false]);
   });
 
-  it('keeps decode rows without a hole, and every row, parked ones too, with its own memory', () => {
+  it('keeps decode rows without a hole, and every row, preempted ones too, with its own memory', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 6 }),
@@ -69,17 +69,17 @@ describe('KvSlots', () => {
         fc.array(
           fc.tuple(
             fc.constantFrom(
-              ...['enter', 'join', 'leave', 'drop', 'park', 'park prompt'],
+              ...['enter', 'join', 'leave', 'drop', 'preempt', 'preempt prompt'],
               ...['resume', 'resume prompt', 'forget'],
             ),
             fc.nat(10),
           ),
           { maxLength: 80 },
         ),
-        (count, parking, actions) => {
-          const { held, runner } = memory(count, parking);
+        (count, swapSlots, actions) => {
+          const { held, runner } = memory(count, swapSlots);
           const slots = new KvSlots<Row>(runner);
-          const parked: Row[] = [];
+          const preempted: Row[] = [];
           let made = 0;
           for (const [action, pick] of actions) {
             const entering = slots.prefilling?.row ?? null;
@@ -90,20 +90,25 @@ describe('KvSlots', () => {
             else if (action === 'leave' && slots.rows.length > 0)
               slots.leave(slots.rows[pick % slots.rows.length]!);
             else if (action === 'drop' && entering !== null) slots.leave(entering);
-            else if (action === 'park' && slots.rows.length > 0 && !slots.parkingFull) {
+            else if (action === 'preempt' && slots.rows.length > 0 && !slots.swapFull) {
               const one = slots.rows[pick % slots.rows.length]!;
-              slots.park(one);
-              parked.push(one);
-            } else if (action === 'park prompt' && entering !== null && !slots.parkingFull) {
-              slots.park(entering);
-              parked.push(entering);
-            } else if (action.startsWith('resume') && parked.length > 0 && !slots.full && entering === null)
-              slots.resume(
-                parked.splice(pick % parked.length, 1)[0]!,
+              slots.swapOut(one);
+              preempted.push(one);
+            } else if (action === 'preempt prompt' && entering !== null && !slots.swapFull) {
+              slots.swapOut(entering);
+              preempted.push(entering);
+            } else if (
+              action.startsWith('resume') &&
+              preempted.length > 0 &&
+              !slots.full &&
+              entering === null
+            )
+              slots.swapIn(
+                preempted.splice(pick % preempted.length, 1)[0]!,
                 action === 'resume' ? 'decode' : 'prefill',
               );
-            else if (action === 'forget' && parked.length > 0)
-              slots.leave(parked.splice(pick % parked.length, 1)[0]!);
+            else if (action === 'forget' && preempted.length > 0)
+              slots.leave(preempted.splice(pick % preempted.length, 1)[0]!);
 
             slots.rows.forEach((row, slot) => expect(held[slot]).toBe(row.length));
             const { prefilling } = slots;
@@ -114,8 +119,11 @@ describe('KvSlots', () => {
             const lengthsOf = (from: number, to?: number) =>
               held.slice(from, to).filter((length) => length !== null);
             expect(lengthsOf(0, count)).toHaveLength(slots.running);
-            expect(lengthsOf(count).sort()).toEqual(parked.map(({ length }) => length).sort());
-            expect([slots.parked, slots.parkingFull]).toEqual([parked.length, parked.length === parking]);
+            expect(lengthsOf(count).sort()).toEqual(preempted.map(({ length }) => length).sort());
+            expect([slots.preempted, slots.swapFull]).toEqual([
+              preempted.length,
+              preempted.length === swapSlots,
+            ]);
             expect(slots.full).toBe(slots.running === count);
           }
         },
@@ -136,10 +144,10 @@ describe('KvSlots', () => {
     slots.leave(row(7));
     expect(slots.running).toBe(2);
     const [first, second] = slots.rows;
-    expect(() => slots.resume(first!, 'decode')).toThrow('cannot come back');
-    slots.park(first!);
-    expect(() => slots.park(second!)).toThrow('cannot be set aside');
+    expect(() => slots.swapIn(first!, 'decode')).toThrow('cannot come back');
+    slots.swapOut(first!);
+    expect(() => slots.swapOut(second!)).toThrow('cannot be preempted');
     slots.enter(row(1_002), null);
-    expect(() => slots.resume(first!, 'decode')).toThrow('cannot come back');
+    expect(() => slots.swapIn(first!, 'decode')).toThrow('cannot come back');
   });
 });

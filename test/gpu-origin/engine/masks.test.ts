@@ -140,7 +140,7 @@ describe('a row whose mask is late', () => {
     const rows = await Promise.all([1, 2, 3, 4].map(() => held({ tenant: 'slow' })));
     const ends = rows.map((row) => collect(row));
     await until(() => masks.asked === 4);
-    expect(engine.stats()).toMatchObject({ running: 4, parked: 0 });
+    expect(engine.stats()).toMatchObject({ running: 4, preempted: 0 });
     expect((await generate(engine, { tenant: 'other', sampling })).ids).toHaveLength(TOKENS);
     masks.inTime = true;
     for (let row = 0; row < 4; row += 1) masks.come();

@@ -1,4 +1,4 @@
-/** Rows that are set aside for other tenants: nobody can tell from the answers. */
+/** Rows that are preempted for other tenants: nobody can tell from the answers. */
 import { describe, expect, it } from 'vitest';
 import type { ChainEntry } from '../../../protocol/index.ts';
 import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
@@ -9,36 +9,36 @@ import { collect, generate, request, rig, start, until, type Rig } from './harne
 const sampling = (maxTokens: number) => ({ ...GREEDY, maxTokens, ignoreEos: true });
 
 /** Alice in all slots, past the tokens that a row stays for; Bob wants one. */
-async function parkedOne(options: Parameters<typeof rig>[0] = {}, changes: Partial<EngineRequest> = {}) {
+async function preemptedOne(options: Parameters<typeof rig>[0] = {}, changes: Partial<EngineRequest> = {}) {
   const built = rig({ ...options, runner: { slots: 2, context: 512, ...options.runner } });
   const ask = (tenant: string, maxTokens: number) =>
     start(built.engine, { tenant, sampling: sampling(maxTokens), ...(tenant === 'alice' ? changes : {}) });
   const alice = [await ask('alice', 300), await ask('alice', 300)];
   await until(() => built.runner.steps > 80);
   const bob = await ask('bob', 200);
-  await until(() => built.engine.stats().parked === 1);
+  await until(() => built.engine.stats().preempted === 1);
   return { built, alice, bob };
 }
 
 const answersOf = async (built: Rig, changes: Partial<EngineRequest>) =>
   (await generate(built.engine, changes)).ids;
 
-describe('a row that is set aside', () => {
+describe('a row that is preempted', () => {
   it('goes on where it was, with the same tokens', async () => {
-    const { built, alice, bob } = await parkedOne();
+    const { built, alice, bob } = await preemptedOne();
     const all = await Promise.all([...alice, bob].map(collect));
     const alone = rig({ runner: { context: 512 } });
     const whole = await answersOf(alone, { sampling: sampling(300) });
     expect(all.map(({ ids }) => ids)).toEqual([whole, whole, whole.slice(0, 200)]);
     expect(built.runner.misuses).toEqual([]);
-    expect(built.engine.stats()).toMatchObject({ running: 0, parked: 0, waiting: 0, kvTokens: 0 });
+    expect(built.engine.stats()).toMatchObject({ running: 0, preempted: 0, waiting: 0, kvTokens: 0 });
   });
 
   it('counts as no place in the queue, and as tokens in the cache', async () => {
-    const { built } = await parkedOne();
-    const { parked, waiting, running, kvTokens, kvCapacity } = built.engine.stats();
-    expect({ parked, waiting, running, kvCapacity }).toEqual({
-      ...{ parked: 1, waiting: 0, running: 2 },
+    const { built } = await preemptedOne();
+    const { preempted, waiting, running, kvTokens, kvCapacity } = built.engine.stats();
+    expect({ preempted, waiting, running, kvCapacity }).toEqual({
+      ...{ preempted: 1, waiting: 0, running: 2 },
       kvCapacity: (2 + 2) * 512,
     });
     expect(kvTokens).toBeGreaterThan(128);
@@ -46,30 +46,34 @@ describe('a row that is set aside', () => {
   });
 
   it.each([
-    ['is aborted', async ({ alice }: Awaited<ReturnType<typeof parkedOne>>) => alice[1]!.abort(), 'aborted'],
+    [
+      'is aborted',
+      async ({ alice }: Awaited<ReturnType<typeof preemptedOne>>) => alice[1]!.abort(),
+      'aborted',
+    ],
     [
       'is left by its reader',
-      async ({ alice }: Awaited<ReturnType<typeof parkedOne>>) => {
+      async ({ alice }: Awaited<ReturnType<typeof preemptedOne>>) => {
         for await (const _event of alice[1]!.events) break;
       },
       'left',
     ],
     [
       'reaches its deadline',
-      async ({ built }: Awaited<ReturnType<typeof parkedOne>>) => built.clock.advance(1_000),
+      async ({ built }: Awaited<ReturnType<typeof preemptedOne>>) => built.clock.advance(1_000),
       'error',
     ],
     [
       'stops with the engine',
-      async ({ built }: Awaited<ReturnType<typeof parkedOne>>) => built.engine.close(),
+      async ({ built }: Awaited<ReturnType<typeof preemptedOne>>) => built.engine.close(),
       'aborted',
     ],
   ] as const)('gives its place back when it %s', async (_what, act, outcome) => {
-    const parking = await parkedOne({}, { budgetMs: 1_000 });
-    const { built, alice } = parking;
+    const rows = await preemptedOne({}, { budgetMs: 1_000 });
+    const { built, alice } = rows;
     const before = built.runner.occupied.length;
-    await act(parking);
-    await until(() => built.engine.stats().parked === 0);
+    await act(rows);
+    await until(() => built.engine.stats().preempted === 0);
     expect(built.runner.occupied.length).toBeLessThan(before);
     if (outcome !== 'left') {
       const { final } = await collect(alice[1]!);
@@ -88,7 +92,7 @@ describe('a row that is set aside', () => {
     const alice = await start(built.engine, { tenant: 'alice', chain: [entry], sampling: sampling(400) });
     await until(() => built.runner.steps > 270);
     const bob = await start(built.engine, { tenant: 'bob', sampling: sampling(20) });
-    await until(() => built.engine.stats().parked === 1);
+    await until(() => built.engine.stats().preempted === 1);
     // There is no room for another one until she has ended.
     const carol = await start(built.engine, { tenant: 'carol', chain: [other], sampling: sampling(2) });
     const ended = await Promise.all([alice, bob, carol].map(collect));
@@ -124,26 +128,26 @@ describe('a prompt that is read', () => {
   /** Alice's prompt of 50 chunks, a tenth of it read. */
   async function reading(slots = 4, waiting = 0) {
     const order: string[] = [];
-    let parked = 0;
+    let preempted = 0;
     const built = rig({
       runner: { slots, context: 1_024, chunk: 8 },
-      observer: { onFinish: ({ tenant }) => order.push(tenant), onPark: () => (parked += 1) },
+      observer: { onFinish: ({ tenant }) => order.push(tenant), onPreempt: () => (preempted += 1) },
     });
     const long = { tenant: 'alice', prompt: prompt(400), sampling: sampling(3) };
     const alice = await start(built.engine, long);
     for (let more = 0; more < waiting; more += 1) void collect(await start(built.engine, long));
     await until(() => built.runner.steps >= 5);
-    return { built, alice, long, order, parked: () => parked };
+    return { built, alice, long, order, preempted: () => preempted };
   }
 
   it.each([0, 5])('makes room for a short one of another tenant (%i more of hers wait)', async (waiting) => {
-    const { built, alice, long, order, parked } = await reading(4, waiting);
+    const { built, alice, long, order, preempted } = await reading(4, waiting);
     const from = built.runner.steps;
     const bob = await start(built.engine, { tenant: 'bob', prompt: prompt(20), sampling: sampling(1) });
     const answer = await collect(bob);
     expect(built.runner.steps - from).toBeLessThanOrEqual(2 + 3);
     const hers = await collect(alice);
-    expect([order.slice(0, 2), parked()]).toEqual([['bob', 'alice'], 1]);
+    expect([order.slice(0, 2), preempted()]).toEqual([['bob', 'alice'], 1]);
     await built.engine.close();
     const alone = rig({ runner: { context: 1_024, chunk: 8 } });
     expect(hers.events).toEqual((await generate(alone.engine, long)).events);
@@ -152,17 +156,17 @@ describe('a prompt that is read', () => {
   });
 
   it('goes on before one that is as long, and before those of its own tenant', async () => {
-    const { built, alice, long, order, parked } = await reading();
+    const { built, alice, long, order, preempted } = await reading();
     const more = [
       await start(built.engine, { ...long, tenant: 'bob' }),
       await start(built.engine, { tenant: 'alice', prompt: prompt(8), sampling: sampling(1) }),
     ];
     await Promise.all([alice, ...more].map(collect));
-    expect([order[0], parked()]).toEqual(['alice', 0]);
+    expect([order[0], preempted()]).toEqual(['alice', 0]);
   });
 
   it('gets on as much as the short ones do together, however many come', async () => {
-    const { built, alice, parked } = await reading();
+    const { built, alice, preempted } = await reading();
     let asked = 0;
     let over = false;
     const hurry = async () => {
@@ -176,16 +180,16 @@ describe('a prompt that is read', () => {
     over = true;
     await crowd;
     // Her prompt counts 400 tokens, each of theirs two and one that is generated, which counts twice.
-    expect(parked()).toBeGreaterThan(5);
-    expect(parked()).toBeLessThan(50);
+    expect(preempted()).toBeGreaterThan(5);
+    expect(preempted()).toBeLessThan(50);
     expect(asked).toBeGreaterThan(50);
     expect(asked).toBeLessThan(400 / 4 + 20);
   });
 
-  it('may end while it is set aside', async () => {
+  it('may end while it is preempted', async () => {
     const { built, alice } = await reading();
     const bob = await start(built.engine, { tenant: 'bob', prompt: prompt(100), sampling: sampling(50) });
-    await until(() => built.engine.stats().parked === 1);
+    await until(() => built.engine.stats().preempted === 1);
     alice.abort();
     await collect(bob);
     expect((await collect(alice)).final).toMatchObject({ kind: 'aborted' });
@@ -195,16 +199,16 @@ describe('a prompt that is read', () => {
 });
 
 describe('who makes room', () => {
-  it('nobody, when all places for rows that are set aside are taken', async () => {
-    const { built, alice, bob } = await parkedOne({ runner: { parking: 1 } });
+  it('nobody, when all places for rows that are preempted are taken', async () => {
+    const { built, alice, bob } = await preemptedOne({ runner: { swapSlots: 1 } });
     const carol = await start(built.engine, { tenant: 'carol', sampling: sampling(5) });
     const ends: string[] = [];
     const watch = (name: string, handle: typeof carol) => collect(handle).then(() => ends.push(name));
     await Promise.all([
-      ...[watch('alice', alice[0]!), watch('parked', alice[1]!)],
+      ...[watch('alice', alice[0]!), watch('preempted', alice[1]!)],
       ...[watch('bob', bob), watch('carol', carol)],
     ]);
-    expect([...ends].sort()).toEqual(['alice', 'bob', 'carol', 'parked']);
+    expect([...ends].sort()).toEqual(['alice', 'bob', 'carol', 'preempted']);
     expect(ends.indexOf('carol')).toBe(1);
     expect(built.runner.misuses).toEqual([]);
   });
@@ -223,12 +227,12 @@ describe('who makes room', () => {
   });
 
   it('takes turns where there are more tenants than rows', async () => {
-    const parked: string[] = [];
+    const preempted: string[] = [];
     const order: string[] = [];
     const built = rig({
-      runner: { slots: 1, parking: 2, context: 2_048 },
+      runner: { slots: 1, swapSlots: 2, context: 2_048 },
       observer: {
-        onPark: ({ tenant }) => parked.push(tenant),
+        onPreempt: ({ tenant }) => preempted.push(tenant),
         onFinish: ({ tenant }) => order.push(tenant),
       },
     });
@@ -236,7 +240,7 @@ describe('who makes room', () => {
     for (const tenant of ['alice', 'bob', 'carol'])
       handles.push(await start(built.engine, { tenant, sampling: sampling(tenant === 'carol' ? 10 : 600) }));
     await Promise.all(handles.map(collect));
-    expect(parked.slice(0, 2)).toEqual(['alice', 'bob']);
+    expect(preempted.slice(0, 2)).toEqual(['alice', 'bob']);
     expect(order[0]).toBe('carol');
     expect(built.runner.misuses).toEqual([]);
   });
@@ -260,14 +264,18 @@ function randomRequest(random: () => number, entries: readonly ChainEntry[]): Pa
 }
 
 describe('random tenants', () => {
-  let parked = 0;
+  let preempted = 0;
   it.each(Array.from({ length: 8 }, (_, seed) => seed))(
     'get what each row gives alone, and all of them in the end (seed %i)',
     async (seed) => {
       const random = seededRandom(seed);
-      const runner = { slots: 1 + (seed % 5), parking: seed % 4, context: 512, chunk: 8 };
-      const crowd = rig({ runner, observer: { onPark: () => (parked += 1) }, adapterBudgetBytes: 5_000 });
-      const alone = rig({ runner: { ...runner, slots: 1, parking: 0 } });
+      const runner = { slots: 1 + (seed % 5), swapSlots: seed % 4, context: 512, chunk: 8 };
+      const crowd = rig({
+        runner,
+        observer: { onPreempt: () => (preempted += 1) },
+        adapterBudgetBytes: 5_000,
+      });
+      const alone = rig({ runner: { ...runner, slots: 1, swapSlots: 0 } });
       const entries: ChainEntry[] = [];
       for (const name of ['a', 'b', 'c']) {
         entries.push(await crowd.adapter(name));
@@ -292,12 +300,12 @@ describe('random tenants', () => {
       }
       expect(crowd.runner.misuses).toEqual([]);
       expect(crowd.runner.occupied).toEqual([]);
-      expect(crowd.engine.stats()).toMatchObject({ running: 0, waiting: 0, parked: 0, kvTokens: 0 });
+      expect(crowd.engine.stats()).toMatchObject({ running: 0, waiting: 0, preempted: 0, kvTokens: 0 });
       for (const adapter of crowd.engine.residents().adapters) expect(adapter.references).toBe(0);
     },
   );
 
   it('had to make room for one another', () => {
-    expect(parked).toBeGreaterThan(0);
+    expect(preempted).toBeGreaterThan(0);
   });
 });

@@ -1,9 +1,9 @@
 /** Who goes first when memory is needed, and what is kept of the rest. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { UseOrder } from '../../../gpu-origin/engine/adapters/use-order.ts';
+import { EvictionPolicy } from '../../../gpu-origin/engine/adapters/eviction-policy.ts';
 
-const kept = (order: UseOrder<string>, ...names: string[]): void => {
+const kept = (order: EvictionPolicy<string>, ...names: string[]): void => {
   for (const name of names) {
     order.use(name);
     order.hold(name);
@@ -13,7 +13,7 @@ const kept = (order: UseOrder<string>, ...names: string[]): void => {
 
 describe('the order of uses', () => {
   it('lets the least used go, and of equals the least recently used', () => {
-    const order = new UseOrder<string>();
+    const order = new EvictionPolicy<string>();
     kept(order, 'a', 'b', 'c');
     order.use('a');
     expect(order.first()).toBe('b');
@@ -25,7 +25,7 @@ describe('the order of uses', () => {
   });
 
   it('never names one that is held', () => {
-    const order = new UseOrder<string>();
+    const order = new EvictionPolicy<string>();
     kept(order, 'a', 'b');
     order.hold('a');
     expect(order.first()).toBe('b');
@@ -36,7 +36,7 @@ describe('the order of uses', () => {
   });
 
   it('goes on counting for those that are gone', () => {
-    const order = new UseOrder<string>();
+    const order = new EvictionPolicy<string>();
     for (let i = 0; i < 5; i += 1) kept(order, 'often');
     for (let i = 0; i < 3; i += 1) kept(order, 'now and then');
     order.drop('often');
@@ -47,7 +47,7 @@ describe('the order of uses', () => {
   });
 
   it('lets old uses count for less: what was asked for a thousand times makes room for what is asked for now', () => {
-    const order = new UseOrder<string>();
+    const order = new EvictionPolicy<string>();
     for (let i = 0; i < 1_000; i += 1) kept(order, 'yesterday');
     for (let i = 0; i < 100; i += 1) kept(order, 'now');
     expect(order.first()).toBe('now');
@@ -56,7 +56,7 @@ describe('the order of uses', () => {
   });
 
   it('spares what was brought ahead of its requests, until others were or it was asked for', () => {
-    const order = new UseOrder<string>();
+    const order = new EvictionPolicy<string>();
     for (let i = 0; i < 3; i += 1) kept(order, 'a', 'b');
     const bring = (name: string) => {
       order.use(name);
@@ -73,7 +73,7 @@ describe('the order of uses', () => {
   });
 
   it('keeps its order while the time that halves a count follows what is kept', () => {
-    const order = new UseOrder<string>();
+    const order = new EvictionPolicy<string>();
     kept(order, 'one');
     for (let i = 0; i < 3; i += 1) kept(order, 'three');
     for (let i = 0; i < 2; i += 1) kept(order, 'two');
@@ -97,7 +97,7 @@ describe('the order of uses', () => {
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
-        const order = new UseOrder<number>();
+        const order = new EvictionPolicy<number>();
         const model = new Map<
           number,
           { count: number; at: number; state: 'ahead' | 'free' | 'held' | 'gone' }
@@ -156,7 +156,7 @@ describe('the order of uses', () => {
   });
 
   it('remembers no more than four times what is kept, or 1,024', () => {
-    const order = new UseOrder<number>();
+    const order = new EvictionPolicy<number>();
     for (let name = 0; name < 5_000; name += 1) {
       order.use(name);
       expect(order.gone).toBeLessThanOrEqual(1_024);

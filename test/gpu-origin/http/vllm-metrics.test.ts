@@ -25,7 +25,7 @@ const engineOf = (stats: object, adapters: object[]): ServingEngine =>
       running: 0,
       waiting: 0,
       loading: 0,
-      parked: 0,
+      preempted: 0,
       kvTokens: 0,
       kvCapacity: 0,
       ...stats,
@@ -99,9 +99,9 @@ describe('gauges by vLLM’s names', () => {
     });
   });
 
-  it('count what is set aside or loading as waiting, and are bounded', async () => {
+  it('count what is preempted or loading as waiting, and are bounded', async () => {
     const many = Array.from({ length: 2 * MAX_LISTED_ADAPTERS }, (_, i) => adapter(`d${i}`, 'ready'));
-    const text = await textOf({ waiting: 1, loading: 2, parked: 4, kvTokens: 9, kvCapacity: 3 }, many);
+    const text = await textOf({ waiting: 1, loading: 2, preempted: 4, kvTokens: 9, kvCapacity: 3 }, many);
     expect(value(text, 'vllm:num_requests_waiting')).toBe(7);
     expect(value(text, 'vllm:kv_cache_usage_perc')).toBe(1);
     expect(labels(text)['running_lora_adapters']?.split(',')).toHaveLength(MAX_LISTED_ADAPTERS);

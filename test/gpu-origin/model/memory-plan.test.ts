@@ -25,7 +25,7 @@ it('reckons what SmolLM2 takes', () => {
     format: 'int8' as const,
     precision: 'f32' as const,
     slots: 16,
-    parking: 16,
+    swapSlots: 16,
     context: 8_192,
     kvTokens: 32 * 8_192,
     adapterBytes: GIB,
@@ -33,7 +33,7 @@ it('reckons what SmolLM2 takes', () => {
   };
   const said = sayMemory(plan, { ...given, available: 24e9 });
   expect(said).toBe(
-    'memory: 1.0 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many set aside), up to 1.1 GB for adapters; there are 24.0 GB',
+    'memory: 1.0 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many preempted), up to 1.1 GB for adapters; there are 24.0 GB',
   );
   expect(sayMemory(plan, { ...given, prefixBytes: GIB / 4, available: 24e9 })).toContain(
     ', up to 1.1 GB for adapters, up to 0.3 GB for prompts that come again; there are',
@@ -41,7 +41,7 @@ it('reckons what SmolLM2 takes', () => {
   expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(/there are 8\.0 GB\. All of it .* --slots/);
   // Rows are let in as there is memory for their tokens.
   expect(sayMemory(plan, { ...given, kvTokens: 100_000, available: 8e9 })).toBe(
-    'memory: 1.0 GB for the base (int8), up to 4.6 GB for keys and values (16 rows of up to 8,192 tokens, and as many set aside, 100,000 tokens together), up to 1.1 GB for adapters; there are 8.0 GB',
+    'memory: 1.0 GB for the base (int8), up to 4.6 GB for keys and values (16 rows of up to 8,192 tokens, and as many preempted, 100,000 tokens together), up to 1.1 GB for adapters; there are 8.0 GB',
   );
 });
 
@@ -70,13 +70,13 @@ it('reckons what a GPU holds: no second copy, a scale for each 32 weights, keys 
     format: 'int8' as const,
     precision: 'f32' as const,
     slots: 16,
-    parking: 4,
+    swapSlots: 4,
     context: 2_304,
     sessions: 3,
     available: 8e9,
   };
   expect(sayGpuMemory(plan, given)).toBe(
-    'memory of the GPU: 0.3 GB for the base (int8, once for each of 3 graphs that rows need), 2.2 GB for keys and values in float32 (16 rows of 2,304 tokens, 4 set aside, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context',
+    'memory of the GPU: 0.3 GB for the base (int8, once for each of 3 graphs that rows need), 2.2 GB for keys and values in float32 (16 rows of 2,304 tokens, 4 preempted, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context',
   );
   expect(() => sayGpuMemory(plan, { ...given, available: 5e8 })).toThrow(
     /take a smaller base, --weights int4/,

@@ -123,7 +123,7 @@ it('takes the rows that were asked for, and lets them in as their tokens fit', (
   expect(fittingRows({ ...given, slots: 200 })).toEqual({ slots: 200, tokens: 15_000 });
 });
 
-it('takes no more rows than can be allocated, as many set aside among them', () => {
+it('takes no more rows than can be allocated, as many preempted among them', () => {
   const given = { available: 100e9, taken: 3e9, tokenBytes: 50_000, context: 8_192 };
   expect(fittingRows({ ...given, mostRows: 25 }).slots).toBe(12);
   // From Node 22 on an array may have 2 ** 53 - 1 bytes.
@@ -137,7 +137,7 @@ it('is what a runner has where nobody says how many, and the operator is told', 
   const roomy = await makeTinyRunner({ slots: undefined, memoryBytes: 8e9, onMemory });
   const scarce = await makeTinyRunner({ slots: undefined, memoryBytes: 8e9, adapterBytes: 8e9, onMemory });
   const asked = await makeTinyRunner({ slots: 3, memoryBytes: 8e9, adapterBytes: 8e9, onMemory });
-  const had = [roomy, scarce, asked].map(({ runner }) => [runner.slots, runner.parking, runner.kvTokens]);
+  const had = [roomy, scarce, asked].map(({ runner }) => [runner.slots, runner.swapSlots, runner.kvTokens]);
   // The tiny base has 512 tokens a row.
   expect(had).toEqual([
     [64, 64, 128 * 512],
@@ -145,9 +145,9 @@ it('is what a runner has where nobody says how many, and the operator is told', 
     [3, 3, 4 * 512],
   ]);
   expect(told.map((message) => /\((\d+ rows [^)]*)\)/.exec(message)?.[1])).toEqual([
-    '64 rows of 512 tokens, and as many set aside',
-    '4 rows of up to 512 tokens, and as many set aside, 2,048 tokens together',
-    '3 rows of up to 512 tokens, and as many set aside, 2,048 tokens together',
+    '64 rows of 512 tokens, and as many preempted',
+    '4 rows of up to 512 tokens, and as many preempted, 2,048 tokens together',
+    '3 rows of up to 512 tokens, and as many preempted, 2,048 tokens together',
   ]);
   for (const { close } of [roomy, scarce, asked]) await close();
 });

@@ -8,8 +8,7 @@ import { expect, it } from 'vitest';
 
 /** One thread: the library then has no threads of its own, which would keep it in memory. */
 const SCRIPT = `
-  import { ortLibrary } from './gpu-origin/runtime/native/native-device.ts';
-  import { NativeDevice } from './gpu-origin/runtime/native/native-device.ts';
+  import { NativeDevice, ortLibrary } from './gpu-origin/runtime/native/native-device.ts';
   const device = new NativeDevice(ortLibrary(), 1);
   for (let round = 0; round < 5; round += 1) {
     globalThis.gc();
@@ -34,8 +33,7 @@ it.each(['the main thread', 'a worker thread'])(
   async (thread) => {
     const home = await mkdtemp(path.join(os.tmpdir(), 'graft-home-'));
     const open = `
-      const { ortLibrary } = await import(${JSON.stringify(source('ort-library'))});
-      const { NativeDevice } = await import(${JSON.stringify(source('native-device'))});
+      const { NativeDevice, ortLibrary } = await import(${JSON.stringify(source('native-device'))});
       await new NativeDevice(ortLibrary(), 1).close();`;
     const inWorker = `void (async () => { (await import('tsx/esm/api')).register(); ${open} })();`;
     const script =

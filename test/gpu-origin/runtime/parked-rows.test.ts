@@ -11,9 +11,9 @@ const asked = (tenant: string, first: number, maxTokens: number): EngineRequest 
     sampling: { ...GREEDY, maxTokens, ignoreEos: true, logprobs: 3 },
   });
 
-it('a row of the real runner that is set aside and taken up again has the log-probabilities it has alone', async () => {
+it('a row of the real runner that is preempted and taken up again has the log-probabilities it has alone', async () => {
   const tiny = await makeTinyRunner({ slots: 2 });
-  let parked = 0;
+  let preempted = 0;
   let steps = 0;
   const engine = new Engine({
     runner: tiny.runner,
@@ -22,7 +22,7 @@ it('a row of the real runner that is set aside and taken up again has the log-pr
     tokens: letters,
     eosTokenIds: [0],
     random: () => 0.5,
-    observer: { onPark: () => (parked += 1), onStep: () => (steps += 1) },
+    observer: { onPreempt: () => (preempted += 1), onStep: () => (steps += 1) },
     maxQueue: 8,
     adapterBudgetBytes: 1_000,
   });
@@ -35,7 +35,7 @@ it('a row of the real runner that is set aside and taken up again has the log-pr
   const alice = wanted.slice(0, 2).map(start);
   await until(() => steps > 75);
   const crowded = await Promise.all([...alice, start(wanted[2])]);
-  expect(parked).toBe(1);
+  expect(preempted).toBe(1);
   for (const [row, each] of wanted.entries())
     expect(crowded[row]!.events).toEqual((await start(each)).events);
   await engine.close();

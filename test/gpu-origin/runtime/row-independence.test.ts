@@ -232,7 +232,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     }
   });
 
-  it('keeps its bits when it is set aside while others go on in its slot, and comes back elsewhere', async () => {
+  it('keeps its bits when it is preempted while others go on in its slot, and comes back elsewhere', async () => {
     const { runner } = tiny;
     const [mine, other] = [4, 3];
     const expected = (await together([mine], 6)).get(mine)!;
@@ -252,7 +252,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     const first = { logits: await prefill(0, mine), held: lengths[mine]! };
     await decode([first]);
     await decode([first]);
-    const place = runner.slots + runner.parking - 1;
+    const place = runner.slots + runner.swapSlots - 1;
     runner.move(0, place, first.held);
     const second = { logits: await prefill(0, other), held: lengths[other]! };
     await decode([second]);

@@ -152,11 +152,11 @@ export async function startTrafficOrigin(shortage: Shortage): Promise<TrafficOri
     },
     files: () => [...readdirSync(folder), ...readdirSync(join(folder, 'incoming'))],
     leftOver() {
-      const { running, waiting, loading, parked, kvTokens: tokens } = engine.stats();
+      const { running, waiting, loading, preempted, kvTokens: tokens } = engine.stats();
       const rows = (tiny.runner as unknown as { rows: unknown[] }).rows.filter((row) => row !== null);
       const held = engine.residents().adapters.filter((one) => one.references > 0);
       const left = {
-        ...{ running, waiting, loading, parked, tokens, rows: rows.length, held: held.length },
+        ...{ running, waiting, loading, preempted, tokens, rows: rows.length, held: held.length },
         ...{ lent: counted.lent, open: counted.open, inFlight: serving.inFlight },
       };
       return Object.entries(left).flatMap(([what, many]) => (many === 0 ? [] : [`${what}: ${many}`]));

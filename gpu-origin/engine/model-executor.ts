@@ -1,6 +1,6 @@
 import { rankOf, scoreToken } from '../generation/sampler.ts';
 import { MODEL_FAILED, rowFault, NOT_FINITE } from './requests.ts';
-import type { KvSlots, PrefixCache } from './kv-places.ts';
+import type { KvSlots, PrefixCache } from './kv-cache-manager.ts';
 import type { PooledStates, AnswerPart, Sequence } from './sequence.ts';
 import type { Clock, GrammarMasks, MaskUpdate, ModelRunner, EngineObserver, Outcome } from './ports.ts';
 import type { PrefillStep, Step, Scheduler } from './scheduler.ts';
@@ -27,7 +27,7 @@ export interface StepReport {
 }
 
 /** Runs one step of the model and does to each of its rows what comes of it. */
-export class StepRunner {
+export class ModelExecutor {
   readonly #runner: ModelRunner;
   readonly #slots: KvSlots<Sequence>;
   readonly #lifecycle: SequenceLifecycle;
@@ -263,7 +263,7 @@ async function scorePrompt(params: {
   to: number;
   logits: Float32Array;
   vocabSize: number;
-  clock: Pick<Clock, 'yield'>;
+  clock: Clock;
 }): Promise<boolean> {
   const { sequence, from, to, logits, vocabSize, clock } = params;
   const scores = sequence.promptScores;
@@ -294,14 +294,14 @@ export class SequenceLifecycle {
   readonly live = new Set<Sequence>();
   readonly #scheduler: Scheduler;
   readonly #slots: KvSlots<Sequence>;
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #clock: Clock;
   readonly #observer: EngineObserver;
   readonly #wake: () => void;
 
   constructor(params: {
     scheduler: Scheduler;
     slots: KvSlots<Sequence>;
-    clock: Pick<Clock, 'now'>;
+    clock: Clock;
     observer: EngineObserver;
     /** Called after each end: someone may have waited for its place or its adapters' memory. */
     wake: () => void;
@@ -324,7 +324,7 @@ export class SequenceLifecycle {
    * Who finds no room is passed by those whose adapters are there already, but only so often that its turn comes.
    * @param slots of the batch.
    */
-  lease(adapters: Pick<AdapterCache, 'acquire'>, slots: number): void {
+  lease(adapters: AdapterCache, slots: number): void {
     const queue = [...this.#scheduler.queue()];
     const places = new Map<string, number>();
     let taken = 0;
@@ -332,9 +332,9 @@ export class SequenceLifecycle {
       taken += 1;
       places.set(tenant, (places.get(tenant) ?? 0) + 1);
     };
-    // A row that is set aside holds its adapters as those that run do.
+    // A row that is preempted holds its adapters as those that run do.
     for (const sequence of queue)
-      if (sequence.lease !== null && sequence.state !== 'parked') take(sequence.tenant);
+      if (sequence.lease !== null && sequence.state !== 'preempted') take(sequence.tenant);
 
     let blocked: Sequence | null = null;
     for (const sequence of queue) {
@@ -385,12 +385,12 @@ export class SequenceLifecycle {
   }
 
   /** A row makes room for another tenant's: it waits with all it has. */
-  park(sequence: Sequence): void {
+  preempt(sequence: Sequence): void {
     this.#swap(sequence, () => {
-      this.#slots.park(sequence);
-      sequence.become('parked');
-      this.#scheduler.park(sequence);
-      this.#observer.onPark?.({ tenant: sequence.tenant });
+      this.#slots.swapOut(sequence);
+      sequence.become('preempted');
+      this.#scheduler.preempt(sequence);
+      this.#observer.onPreempt?.({ tenant: sequence.tenant });
     });
   }
 
@@ -398,7 +398,7 @@ export class SequenceLifecycle {
   resume(sequence: Sequence): void {
     this.#swap(sequence, () => {
       const state = sequence.promptRead ? 'decode' : 'prefill';
-      this.#slots.resume(sequence, state);
+      this.#slots.swapIn(sequence, state);
       this.#scheduler.drop(sequence);
       sequence.become(state);
     });

@@ -26,7 +26,7 @@ const LEAST_GONE = 1_024;
  * who would have to go. What was brought before anybody asked for it, as a replica is, goes last for a while. Time is
  * counted in uses: no clock, no chance. Each operation takes O(log n).
  */
-export class UseOrder<Name> {
+export class EvictionPolicy<Name> {
   /** Uses until now. */
   #time = 0;
   #halfLife = LEAST_HALF_LIFE;

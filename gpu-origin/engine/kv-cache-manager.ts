@@ -1,7 +1,7 @@
 /** Where keys and values lie: rows in slots, chunks of prompts that may come again in blocks. */
 import type { ModelRunner, RowDelta } from './ports.ts';
 
-type Runner = Pick<ModelRunner, 'slots' | 'parking' | 'kvTokens' | 'assign' | 'move' | 'release'>;
+type Runner = Pick<ModelRunner, 'slots' | 'swapSlots' | 'kvTokens' | 'assign' | 'move' | 'release'>;
 
 interface KvRow {
   /** Tokens that it holds. */
@@ -12,21 +12,21 @@ interface KvRow {
 
 /**
  * Which row is in which slot. Decode rows lie in slots 0 … n-1 without a hole, since a decode step runs over exactly
- * these; the row in prefill lies in a slot above them. Rows that are set aside lie in the parking slots behind the
+ * these; the row in prefill lies in a slot above them. Rows that are preempted lie in the swap slots behind the
  * batch's, each where it is until it comes back.
  */
 export class KvSlots<Row extends KvRow> {
   readonly #runner: Runner;
   readonly #rows: Row[] = [];
-  readonly #parked = new Map<Row, number>();
-  /** Parking slots, the next one to be used last. */
+  readonly #swapped = new Map<Row, number>();
+  /** Swap slots, the next one to be used last. */
   readonly #free: number[];
   #prefilling: { row: Row; slot: number } | null = null;
 
   constructor(runner: Runner) {
     this.#runner = runner;
     // Low ones first, so that few of them ever become resident.
-    this.#free = Array.from({ length: runner.parking }, (_, index) => runner.slots + index).reverse();
+    this.#free = Array.from({ length: runner.swapSlots }, (_, index) => runner.slots + index).reverse();
   }
 
   /** Decode rows; the index is the slot. */
@@ -47,24 +47,24 @@ export class KvSlots<Row extends KvRow> {
     return this.#rows.length + (this.#prefilling === null ? 0 : 1);
   }
 
-  /** Rows that are set aside. */
-  get parked(): number {
-    return this.#parked.size;
+  /** Rows that are preempted. */
+  get preempted(): number {
+    return this.#swapped.size;
   }
 
   get full(): boolean {
     return this.running >= this.#runner.slots;
   }
 
-  get parkingFull(): boolean {
+  get swapFull(): boolean {
     return this.#free.length === 0;
   }
 
   /** Is there memory for its keys and values beside those of all that have a slot? One alone always fits. */
   hasMemoryFor(row: Row): boolean {
-    if (this.#parked.has(row)) return true;
+    if (this.#swapped.has(row)) return true;
     let tokens = 0;
-    for (const other of [...this.batch, ...this.#parked.keys()]) tokens += other.reckonedTokens;
+    for (const other of [...this.batch, ...this.#swapped.keys()]) tokens += other.reckonedTokens;
     return tokens === 0 || tokens + row.reckonedTokens <= this.#runner.kvTokens;
   }
 
@@ -87,15 +87,15 @@ export class KvSlots<Row extends KvRow> {
     this.#rows.push(entering.row);
   }
 
-  /** Sets a row aside; where it was a decode row, the last of these moves into its slot. */
-  park(row: Row): void {
+  /** Swaps a row out; where it was a decode row, the last of these moves into its slot. */
+  swapOut(row: Row): void {
     const reading = this.#prefilling?.row === row ? this.#prefilling : null;
     const slot = reading?.slot ?? this.#rows.indexOf(row);
     const place = this.#free.at(-1);
-    if (slot < 0 || place === undefined) throw new Error('the row cannot be set aside');
+    if (slot < 0 || place === undefined) throw new Error('the row cannot be preempted');
     this.#runner.move(slot, place, row.length);
     this.#free.pop();
-    this.#parked.set(row, place);
+    this.#swapped.set(row, place);
     if (reading !== null) {
       this.#prefilling = null;
       return;
@@ -104,9 +104,9 @@ export class KvSlots<Row extends KvRow> {
     if (last !== row) this.#runner.move(this.#rows.length, slot, last.length);
   }
 
-  /** A row that was set aside becomes the last decode row, or the one in prefill. */
-  resume(row: Row, as: 'decode' | 'prefill'): void {
-    const place = this.#parked.get(row);
+  /** A row that was preempted becomes the last decode row, or the one in prefill. */
+  swapIn(row: Row, as: 'decode' | 'prefill'): void {
+    const place = this.#swapped.get(row);
     if (place === undefined || this.#prefilling !== null || this.full)
       throw new Error('the row cannot come back');
     const slot = this.#rows.length;
@@ -124,7 +124,7 @@ export class KvSlots<Row extends KvRow> {
       this.#runner.release(slot);
       return;
     }
-    const place = this.#parked.get(row);
+    const place = this.#swapped.get(row);
     if (place !== undefined) {
       this.#vacate(row, place);
       this.#runner.release(place);
@@ -138,7 +138,7 @@ export class KvSlots<Row extends KvRow> {
   }
 
   #vacate(row: Row, place: number): void {
-    this.#parked.delete(row);
+    this.#swapped.delete(row);
     this.#free.push(place);
   }
 
