@@ -1,14 +1,20 @@
-import { useEffect, useMemo, useState } from 'preact/hooks';
-import { createClient } from './api/client.ts';
-import { Navigation } from './frame/navigation.tsx';
-import { OfflineNote } from './parts/notes.tsx';
-import { Palette } from './frame/palette.tsx';
-import { viewOf, type View } from './model/view.ts';
-import { Toasts } from './parts/toasts.tsx';
-import { routeOf } from './routes.tsx';
+import { useEffect, useMemo, useState, useId } from 'preact/hooks';
+import { createClient, type Client, readNames } from './api/client.ts';
+import { OfflineNote, ProblemNote, Toasts } from './parts/notes.tsx';
+import { viewOf, type View, hashOf } from './model/view.ts';
+import { routeOf, ROUTES, type Route } from './routes.tsx';
 import { forgetAll, storedKey, storeKey } from './session.ts';
 import { clearPlayground } from './playground-store.ts';
-import { SignIn, SignInByLink } from './views/sign-in.tsx';
+import { Layers, LogOut, Search } from 'lucide';
+import { byName, fit, isFound } from './model/names.ts';
+import { Icon } from './parts/icon.tsx';
+import { useModal } from './parts/dialog.tsx';
+import { useLoad } from './parts/hooks.ts';
+import { NewKey } from '../protocol/admin-api/keys.ts';
+import { ok, type Result } from '../protocol/api-error.ts';
+import { SignInAnswer } from '../protocol/api-key.ts';
+import { apiKeyInstead, linkProblem, type Problem } from './model/problem.ts';
+import { KeyForm } from './parts/key-form.tsx';
 
 /** Where all views are that need no other document. */
 const CONSOLE = '/dashboard';
@@ -103,4 +109,261 @@ function useView(): View {
     return () => removeEventListener('hashchange', onHash);
   }, []);
   return view;
+}
+
+/** More would be looked through by eye; typing on is faster. */
+const MAX_NAMES = 12;
+
+/** Goes to a view or a name by some letters of it: Ctrl + K. */
+function Palette({ client, onClose }: { client: Client; onClose: () => void }) {
+  const [text, setText] = useState('');
+  const [at, setAt] = useState(0);
+  const id = useId();
+  const names = useLoad('palette', () => readNames(client));
+  // Where there are more names than are read at once, those that begin with what is looked for are asked for.
+  const [begins = ''] = text.trim().toLowerCase().split(/\s+/);
+  const more = useLoad(names.data?.cut === true && begins !== '' ? `palette ${begins}` : null, () =>
+    readNames(client, begins),
+  );
+  const modal = useModal(false, () => close());
+  const close = () => {
+    modal.close();
+    onClose();
+  };
+  const views = ROUTES.filter(({ icon, label }) => icon !== null && isFound(label, text.trim())).sort(
+    (a, b) => fit(a.label, text) - fit(b.label, text),
+  );
+  const found =
+    text.trim() === ''
+      ? []
+      : [...new Set([names, more].flatMap(({ data }) => data?.entries.map(({ name }) => name) ?? []))]
+          .filter((name) => isFound(name, text.trim()))
+          .sort((a, b) => fit(a, text) - fit(b, text) || byName(a, b));
+  const options = [
+    ...views.map(({ at: view, label, icon }) => ({ label, icon, hash: hashOf({ at: view }) })),
+    ...found
+      .slice(0, MAX_NAMES)
+      .map((name) => ({ label: name, icon: Layers, hash: hashOf({ at: 'adapters', name }) })),
+  ];
+  const chosen = Math.min(at, options.length - 1);
+  // The list is as high as half of the window.
+  useEffect(() => document.getElementById(`${id}-${chosen}`)?.scrollIntoView({ block: 'nearest' }), [chosen]);
+  const go = (hash: string) => {
+    close();
+    location.hash = hash;
+  };
+  return (
+    <dialog
+      {...modal.dialog}
+      class="palette"
+      aria-label="Go to a view or a name"
+      onClick={(event) => {
+        if (event.target === event.currentTarget) close();
+      }}
+    >
+      <input
+        role="combobox"
+        aria-label="View or name"
+        aria-expanded="true"
+        aria-controls={`${id}-list`}
+        aria-activedescendant={chosen < 0 ? undefined : `${id}-${chosen}`}
+        placeholder="A view, or part of a name"
+        autocomplete="off"
+        spellcheck={false}
+        value={text}
+        onInput={(event) => {
+          setText(event.currentTarget.value);
+          setAt(0);
+        }}
+        onKeyDown={(event) => {
+          const step = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0;
+          if (step !== 0 && options.length > 0) {
+            event.preventDefault();
+            setAt((chosen + step + options.length) % options.length);
+          }
+          if (event.key === 'Enter' && options[chosen] !== undefined) {
+            event.preventDefault();
+            go(options[chosen].hash);
+          }
+        }}
+      />
+      <ul id={`${id}-list`} role="listbox" aria-label="Found">
+        {options.map(({ label, icon, hash }, i) => (
+          <li
+            key={hash}
+            id={`${id}-${i}`}
+            role="option"
+            aria-selected={i === chosen}
+            onClick={() => go(hash)}
+            onPointerMove={() => setAt(i)}
+          >
+            {icon !== null && <Icon of={icon} />}
+            <span>{label}</span>
+          </li>
+        ))}
+      </ul>
+      <p class="hint">
+        {options.length === 0
+          ? names.loading || more.loading
+            ? 'Looking …'
+            : names.problem !== null || more.problem !== null
+              ? 'The names could not be read: only views are found.'
+              : 'Nothing is called so.'
+          : found.length > MAX_NAMES
+            ? `${MAX_NAMES} of ${found.length} names; type more of the one you mean.`
+            : 'Arrows choose, Enter goes there, Escape closes.'}
+      </p>
+    </dialog>
+  );
+}
+
+function SignIn({ onKey }: { onKey: (key: string) => void }) {
+  return (
+    <main class="sign-in">
+      <h1 class="brand">
+        <Mark />
+        graft
+      </h1>
+      <KeyForm
+        label="Admin key"
+        hint="It begins with ga_. It stays in this tab, until you sign out or close it."
+        act="Sign in"
+        onKey={async (key) => {
+          if (key.startsWith('gk_')) return apiKeyInstead();
+          const answer = await createClient(key).call('GET /admin/names', {});
+          if (!answer.ok) return answer.error;
+          onKey(key);
+          return null;
+        }}
+      />
+      {/* Whoever opens the page has not said yet what serves it: both are named. */}
+      <p class="hint">
+        On your own machine <code>npm start</code> and <code>graft dev</code> print a link that signs you in
+        once. The key is <code>adminKey</code> in <code>.graft/local.json</code>.
+      </p>
+      <p class="hint">
+        For a deployment, <code>graft secrets</code> and <code>graft deploy</code> wrote the first key to{' '}
+        <code>admin-key</code>. <code class="nowrap">graft keys create --admin</code> makes more.
+      </p>
+    </main>
+  );
+}
+
+interface Keys {
+  readonly admin: string;
+  /** null = the playground will ask for one. */
+  readonly api: string | null;
+}
+
+/** How long the playground's key is good: a working day. */
+const LENT_MS = 12 * 60 * 60 * 1000;
+
+/** Takes the token out of the address at once, exchanges it for keys, and goes on to the first view. */
+function SignInByLink(params: { token: string; onKeys: (keys: Keys) => void }) {
+  const { token, onKeys } = params;
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const signIn = async () => {
+    setProblem(null);
+    const answer = await exchange(token);
+    if (!answer.ok) return setProblem(linkProblem(answer.error));
+    onKeys(answer.value);
+    dispatchEvent(new HashChangeEvent('hashchange'));
+  };
+  useEffect(() => {
+    history.replaceState(null, '', '#/');
+    void signIn();
+    // The link is used once; the token never changes without the page being loaded.
+  }, []);
+  return (
+    <main class="sign-in">
+      <h1 class="brand">
+        <Mark />
+        graft
+      </h1>
+      {problem === null ? (
+        <p>Signing in…</p>
+      ) : (
+        <>
+          <ProblemNote problem={problem} />
+          <div class="actions">
+            {/* The link is in no address any more. */}
+            {problem.code === 'no_answer' && (
+              <button type="button" class="main" onClick={() => void signIn()}>
+                Try again
+              </button>
+            )}
+            <button type="button" onClick={() => dispatchEvent(new HashChangeEvent('hashchange'))}>
+              Sign in with a key
+            </button>
+          </div>
+        </>
+      )}
+    </main>
+  );
+}
+
+async function exchange(token: string): Promise<Result<Keys, Problem>> {
+  const answer = await createClient(null).post('/dashboard/sign-in', { token }, SignInAnswer);
+  if (!answer.ok) return answer;
+  const admin = answer.value.admin_key;
+  return ok({ admin, api: await lendApiKey(admin) });
+}
+
+async function lendApiKey(admin: string): Promise<string | null> {
+  // May download, for what runs in the browser: the admin key beside it, of the operator of this machine's own edge, opens
+  // the same adapters' bytes already.
+  const body = { scopes: ['**'], label: 'dashboard', expires_in: LENT_MS, download: true };
+  const made = await createClient(admin).call('POST /admin/keys', {
+    body,
+    as: NewKey.required({ key: true }),
+  });
+  return made.ok ? made.value.key : null;
+}
+
+/** The same as in icon.svg, in the colour of the page. */
+const Mark = () => (
+  <svg class="mark" viewBox="0 0 16 16" aria-hidden="true">
+    <path
+      d="M8 15V7M8 9C4 9 3 6 3 2c4 0 5 3 5 7Zm0 2c3 0 5-2 5-6-4 0-5 3-5 6Z"
+      fill="none"
+      stroke="currentColor"
+      stroke-width="1.6"
+      stroke-linecap="round"
+      stroke-linejoin="round"
+    />
+  </svg>
+);
+
+/** Where one can go from everywhere: a column beside the view, above it on a narrow screen. */
+function Navigation(props: { route: Route; onSearch: () => void; onSignOut: () => void }) {
+  const { route, onSearch, onSignOut } = props;
+  return (
+    <header class="top">
+      <a class="brand" href={hashOf({ at: '' })}>
+        <Mark />
+        graft
+      </a>
+      <button type="button" class="search" onClick={onSearch} aria-keyshortcuts="Control+K">
+        <Icon of={Search} />
+        <span>Go to …</span>
+        <kbd>Ctrl K</kbd>
+      </button>
+      <nav aria-label="Views">
+        {ROUTES.filter(({ icon }) => icon !== null).map(({ at, label, icon }) => (
+          <a
+            key={at}
+            href={hashOf({ at })}
+            aria-current={route.at === at || route.within === at ? 'page' : undefined}
+          >
+            {icon !== null && <Icon of={icon} />}
+            <span>{label}</span>
+          </a>
+        ))}
+      </nav>
+      <button type="button" class="quiet leave" onClick={onSignOut}>
+        <Icon of={LogOut} />
+        <span>Sign out</span>
+      </button>
+    </header>
+  );
 }

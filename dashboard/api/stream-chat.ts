@@ -1,7 +1,6 @@
 import type { ChatBody } from '../model/call-code.ts';
-import { createChatReader, type ChatEvent } from '../model/chat-events.ts';
+import { createChatReader, type ChatEvent, paceFrom, withPiece, type Pace } from '../model/chat-events.ts';
 import type { TokenScores } from '../model/answer-difference.ts';
-import { paceFrom, withPiece, type Pace } from '../model/pace.ts';
 import { noAnswer, problemOf, type Problem } from '../model/problem.ts';
 
 /** What is known of an answer so far. */

@@ -2,7 +2,7 @@ import { Check, Copy } from 'lucide';
 import { useEffect, useState } from 'preact/hooks';
 import { callCode, type ChatBody, type Language, LANGUAGES } from '../model/call-code.ts';
 import { Icon } from './icon.tsx';
-import { toast } from './toasts.tsx';
+import { toast } from './notes.tsx';
 
 const SHOWN_MS = 2_000;
 

@@ -1,7 +1,7 @@
 import { Fragment, type ComponentChild } from 'preact';
 import { useMemo } from 'preact/hooks';
-import { markdownOf, type Markdown } from '../model/markdown.ts';
 import { CopyButton } from './copy-button.tsx';
+import { Lexer, type MarkedToken, type Token } from 'marked';
 
 /** An answer as it was meant to be read; as text where it cannot be. */
 export default function MarkdownText({ text }: { text: string }) {
@@ -96,3 +96,129 @@ function CodeBlock({ text, language }: { text: string; language: string }) {
     </div>
   );
 }
+
+/** Markdown of an answer as a tree that is drawn element by element. Markup in it is text, and nothing is fetched for it. */
+export type Markdown =
+  | { readonly kind: 'text' | 'code'; readonly text: string }
+  | { readonly kind: 'break' | 'rule' }
+  | { readonly kind: 'checkbox'; readonly checked: boolean }
+  /** @property language as the answer calls it; empty = it does not say. */
+  | { readonly kind: 'block'; readonly text: string; readonly language: string }
+  /** @property href of http or https. */
+  | { readonly kind: 'link'; readonly href: string; readonly of: readonly Markdown[] }
+  | {
+      readonly kind: 'strong' | 'em' | 'del' | 'paragraph' | 'quote' | 'inline';
+      readonly of: readonly Markdown[];
+    }
+  | { readonly kind: 'heading'; readonly depth: number; readonly of: readonly Markdown[] }
+  /** @property start of the numbers; null = points. */
+  | { readonly kind: 'list'; readonly start: number | null; readonly items: readonly (readonly Markdown[])[] }
+  | {
+      readonly kind: 'table';
+      readonly head: readonly (readonly Markdown[])[];
+      readonly rows: readonly (readonly (readonly Markdown[])[])[];
+    };
+
+/** Longer ones stay text: some patterns take the lexer a time that grows with the square, 0.3 s at this length. */
+const MOST_CHARACTERS = 20_000;
+/** Deeper ones stay text: nobody nests so far who wants to be read. */
+const MOST_DEPTH = 24;
+
+class TooDeep extends Error {}
+
+/**
+ * CommonMark and GitHub's tables, task lists and bare addresses, by marked's lexer. What is still open at the end, such
+ * as half a code block of an answer that streams, goes on to the end.
+ * @returns null for what is to be shown as text.
+ */
+export function markdownOf(text: string): Markdown[] | null {
+  if (text.length > MOST_CHARACTERS) return null;
+  try {
+    return nodes(new Lexer({ gfm: true }).lex(text), 0);
+  } catch (error) {
+    // The lexer itself calls itself for each level of quotes and lists.
+    if (error instanceof TooDeep || error instanceof RangeError) return null;
+    throw error;
+  }
+}
+
+function nodes(tokens: readonly Token[], depth: number): Markdown[] {
+  if (depth > MOST_DEPTH) throw new TooDeep();
+  return tokens.flatMap((token) => node(token as MarkedToken, depth + 1));
+}
+
+function node(token: MarkedToken, depth: number): Markdown[] {
+  switch (token.type) {
+    case 'space':
+    case 'def':
+      return [];
+    case 'hr':
+      return [{ kind: 'rule' }];
+    case 'br':
+      return [{ kind: 'break' }];
+    case 'checkbox':
+      return [{ kind: 'checkbox', checked: token.checked }];
+    case 'code':
+      return [{ kind: 'block', text: token.text, language: /^\S*/.exec(token.lang ?? '')![0] }];
+    case 'codespan':
+      return [{ kind: 'code', text: token.text }];
+    case 'escape':
+      return [{ kind: 'text', text: token.text }];
+    case 'html':
+      return token.block
+        ? [{ kind: 'paragraph', of: [{ kind: 'text', text: token.text.trimEnd() }] }]
+        : [{ kind: 'text', text: token.text }];
+    case 'text':
+      return token.tokens === undefined
+        ? [{ kind: 'text', text: withCharacters(token.text) }]
+        : [{ kind: 'inline', of: nodes(token.tokens, depth) }];
+    case 'paragraph':
+    case 'strong':
+    case 'em':
+    case 'del':
+      return [{ kind: token.type, of: nodes(token.tokens, depth) }];
+    case 'blockquote':
+      return [{ kind: 'quote', of: nodes(token.tokens, depth) }];
+    case 'heading':
+      return [{ kind: 'heading', depth: token.depth, of: nodes(token.tokens, depth) }];
+    case 'link':
+      return link(token.href, nodes(token.tokens, depth));
+    case 'image':
+      // Its address would tell whoever owns it that the answer is being read.
+      return link(token.href, [{ kind: 'text', text: `image: ${token.text || token.href}` }]);
+    case 'list': {
+      const start = token.ordered ? Number(token.start) : null;
+      return [{ kind: 'list', start, items: token.items.map((item) => nodes(item.tokens, depth)) }];
+    }
+    case 'table':
+      return [
+        {
+          kind: 'table',
+          head: token.header.map((cell) => nodes(cell.tokens, depth)),
+          rows: token.rows.map((row) => row.map((cell) => nodes(cell.tokens, depth))),
+        },
+      ];
+    case 'list_item':
+      return nodes(token.tokens, depth);
+  }
+}
+
+/** What leads elsewhere by another way than http, and into this page, is text; where to is said behind it. */
+function link(href: string, of: readonly Markdown[]): Markdown[] {
+  const to = withCharacters(href);
+  if (/^https?:\/\/[^/]/i.test(to) && URL.canParse(to)) return [{ kind: 'link', href: to, of }];
+  return [...of, { kind: 'text', text: ` (${to})` }];
+}
+
+const NAMED: Readonly<Record<string, string>> = {
+  ...{ amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: '\u00a0', hellip: '…' },
+  ...{ ndash: '–', mdash: '—', copy: '©', times: '×', deg: '°', euro: '€' },
+};
+
+/** Character references: the named ones that models write, and all numbers. */
+const withCharacters = (text: string): string =>
+  text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|([a-z]{2,6}));/gi, (whole, decimal, hex, name) => {
+    if (name !== undefined) return NAMED[name as string] ?? whole;
+    const code = decimal === undefined ? parseInt(hex as string, 16) : Number(decimal);
+    return code > 0 && code <= 0x10ffff ? String.fromCodePoint(code) : '\ufffd';
+  });

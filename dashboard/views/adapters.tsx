@@ -1,16 +1,16 @@
-import { RotateCcw, Upload } from 'lucide';
-import { useEffect, useState } from 'preact/hooks';
-import { type Client, readNames } from '../api/client.ts';
-import { removedLately } from '../model/names.ts';
-import { ago } from '../model/words.ts';
-import { useQuestion } from '../parts/confirm.tsx';
+import { RotateCcw, Upload, ChevronRight } from 'lucide';
+import { useEffect, useState, useRef } from 'preact/hooks';
+import { type Client, readNames, type FoundNames } from '../api/client.ts';
+import { removedLately, countNames, isFound, type NameNode, nameTree } from '../model/names.ts';
+import { ago, number } from '../model/words.ts';
+import { useQuestion } from '../parts/dialog.tsx';
 import { Icon } from '../parts/icon.tsx';
-import { useLoad } from '../parts/use-load.ts';
+import { useLoad, type Loaded } from '../parts/hooks.ts';
 import { AdapterView } from './adapter/adapter.tsx';
-import { DropZone } from './adapter/file-field.tsx';
+import { DropZone, PublishDialog } from './adapter/publish-dialog.tsx';
 import { restoreQuestion } from './adapter/name-questions.tsx';
-import { PublishDialog } from './adapter/publish-dialog.tsx';
-import { NameList } from './name-list.tsx';
+import { hashOf } from '../model/view.ts';
+import { ProblemNote } from '../parts/notes.tsx';
 
 /** What is being published: files that were dropped, or none yet. */
 interface Publishing {
@@ -109,5 +109,147 @@ function RemovedLately({ client, about }: { client: Client; about: string }) {
       </ul>
       {dialog}
     </details>
+  );
+}
+
+/** A tree of more names begins closed. */
+const MAX_OPEN = 50;
+/** Names that were found are all shown open, up to so many. */
+const MAX_FOUND_OPEN = 300;
+
+/** All names as a tree, and a search in them. */
+function NameList(props: {
+  names: Loaded<FoundNames>;
+  chosen: string | null;
+  /** Where there are more names than are read at once, those that begin with what is looked for are asked for. */
+  onPrefix: (prefix: string) => void;
+}) {
+  const { names, chosen } = props;
+  const [text, setText] = useState('');
+  // Once there were too many, each search asks anew.
+  const isCut = useRef(false);
+  isCut.current ||= names.data?.cut === true;
+  const all = names.data?.entries ?? [];
+  const found = text.trim() === '' ? all : all.filter(({ name }) => isFound(name, text.trim()));
+  const tree = nameTree(found);
+  return (
+    <>
+      <label class="field">
+        <span>Names with</span>
+        <input
+          type="search"
+          value={text}
+          placeholder="cardio"
+          autocomplete="off"
+          spellcheck={false}
+          onInput={(event) => {
+            const typed = event.currentTarget.value;
+            setText(typed);
+            if (isCut.current) props.onPrefix(typed.trim());
+          }}
+        />
+      </label>
+      <ProblemNote problem={names.problem} onRetry={() => void names.reload()} />
+      {names.data === null ? (
+        names.problem === null && <p class="hint">Loading …</p>
+      ) : (
+        <p class="hint" role="status">
+          {counted(found.length, all.length, text.trim(), names.data.cut)}
+        </p>
+      )}
+      {names.data !== null && all.length === 0 && text === '' && (
+        <p class="hint">
+          Nothing is published yet. Drop an adapter’s files here, or use{' '}
+          <code>graft publish ./folder --name team/first</code>.
+        </p>
+      )}
+      {tree.length > 0 && (
+        <Level
+          key={text.trim() === '' ? 'all' : 'found'}
+          nodes={tree}
+          chosen={chosen}
+          open={found.length <= (text.trim() === '' ? MAX_OPEN : MAX_FOUND_OPEN)}
+        />
+      )}
+    </>
+  );
+}
+
+function counted(found: number, all: number, text: string, cut: boolean): string {
+  const whole = cut ? `the first ${number(all)}` : number(all);
+  if (text === '')
+    return cut ? `The first ${number(all)} names.` : `${whole} ${all === 1 ? 'name' : 'names'}`;
+  const more = cut ? ' Of the others, those are found that begin with it.' : '';
+  return found === 0 ? `No name has it in it.${more}` : `${number(found)} of ${whole} names.${more}`;
+}
+
+interface LevelProps {
+  nodes: readonly NameNode[];
+  chosen: string | null;
+  /** Whether nodes begin opened. */
+  open: boolean;
+}
+
+function Level({ nodes, chosen, open }: LevelProps) {
+  return (
+    <ul class="tree">
+      {nodes.map((node) => (
+        <Branch key={node.path} node={node} chosen={chosen} open={open} />
+      ))}
+    </ul>
+  );
+}
+
+function Branch({ node, chosen, open: begins }: { node: NameNode; chosen: string | null; open: boolean }) {
+  const leads = chosen !== null && chosen.startsWith(`${node.path}/`);
+  const [toggled, setToggled] = useState<boolean | null>(null);
+  const open = toggled ?? (begins || leads);
+  const { entry, children, segment, path } = node;
+  const below = children.reduce((sum, child) => sum + countNames(child), 0);
+  const link = useRef<HTMLAnchorElement>(null);
+  const isChosen = chosen === path;
+  useEffect(() => {
+    if (isChosen) link.current?.scrollIntoView({ block: 'nearest' });
+  }, [isChosen]);
+  return (
+    <li>
+      <div class="branch">
+        {children.length > 0 ? (
+          <button
+            type="button"
+            class="toggle"
+            aria-expanded={open}
+            aria-label={`${path}: ${below} below`}
+            onClick={() => setToggled(!open)}
+          >
+            <Icon of={ChevronRight} />
+          </button>
+        ) : (
+          <span class="toggle" />
+        )}
+        {entry === null ? (
+          <span class="folder">
+            {segment}/<span class="tag">{open ? '' : number(below)}</span>
+          </span>
+        ) : (
+          <a
+            ref={link}
+            href={hashOf({ at: 'adapters', name: path })}
+            aria-current={isChosen ? 'true' : undefined}
+          >
+            <span class="segment">{segment}</span>
+            <span class="tag">
+              {entry.alias !== null
+                ? `→ ${entry.alias}`
+                : entry.version === null
+                  ? 'staged'
+                  : `@${entry.version}`}
+              {entry.strict && ', strict'}
+            </span>
+          </a>
+        )}
+      </div>
+      {open && children.length > 0 && <Level nodes={children} chosen={chosen} open={begins} />}
+    </li>
   );
 }

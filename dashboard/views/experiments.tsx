@@ -1,10 +1,38 @@
+import { useState } from 'preact/hooks';
+import { metricOf, type Experiment } from '../../protocol/experiment.ts';
+import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/admin-api/experiments.ts';
 import type { Client } from '../api/client.ts';
-import { coverageWords, hiddenBecause, isJudgedAlone, standing } from '../model/experiment-words.ts';
+import {
+  hiddenBecause,
+  isJudgedAlone,
+  standing,
+  type Step,
+  stepsOf,
+  coverageWords,
+  nextCoverage,
+} from '../model/experiment-words.ts';
+import { intervalColumns, scaleFor } from '../model/interval-series.ts';
+import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
-import { number } from '../model/words.ts';
+import { ago, moment, percent, number } from '../model/words.ts';
+import { IntervalChart } from '../parts/interval-chart.tsx';
 import { ProblemNote } from '../parts/notes.tsx';
+import { useLoad } from '../parts/hooks.ts';
+import {
+  Comparisons,
+  Segments,
+  Spread,
+  JudgedPairs,
+  Shadow,
+  Guardrails,
+  Health,
+  Units,
+  Progress,
+} from './experiment-results.tsx';
+import { useQuestion, type Question } from '../parts/dialog.tsx';
 import { Table } from '../parts/table.tsx';
-import { useLoad } from '../parts/use-load.ts';
+import type { RequestOf } from '../../protocol/admin-api/operations.ts';
+import { VersionList } from '../../protocol/admin-api/versions.ts';
 
 export function ExperimentsView({ client }: { client: Client }) {
   const list = useLoad('experiments', () => client.call('GET /admin/experiments', {}), 10_000);
@@ -60,5 +88,364 @@ export function ExperimentsView({ client }: { client: Client }) {
         </p>
       )}
     </>
+  );
+}
+
+/** The edge looks each minute; a person who watches wants to see it soon. */
+const REFRESH_MS = 5_000;
+
+const ACTS: Record<Step, string> = {
+  start: 'Start',
+  ramp: 'More coverage',
+  kill: 'Kill switch',
+  revive: 'Kill switch off',
+  promote: 'Promote a winner',
+  stop: 'Stop',
+  archive: 'Archive',
+};
+
+/** What takes it from its users; they stand apart from the rest. */
+const ENDS: readonly Step[] = ['kill', 'stop'];
+
+export function ExperimentView({ client, id }: { client: Client; id: string }) {
+  const params = { id };
+  const shown = useLoad(id, () => client.call('GET /admin/experiments/:id', { params }), REFRESH_MS);
+  const looks = useLoad(
+    `looks ${id}`,
+    () => client.call('GET /admin/experiments/:id/looks', { params }),
+    REFRESH_MS,
+  );
+  const [ask, dialog] = useQuestion(() => reload());
+  const [looking, setLooking] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const reload = () => void Promise.all([shown.reload(), looks.reload()]);
+  const lookNow = async () => {
+    setLooking(true);
+    const answer = await client.call('POST /admin/experiments/:id/evaluate', { params });
+    setLooking(false);
+    setProblem(answer.ok ? null : answer.error);
+    reload();
+  };
+  const { data } = shown;
+  if (data === null)
+    return shown.problem === null ? (
+      <p class="hint">Loading …</p>
+    ) : (
+      <ProblemNote problem={shown.problem} onRetry={reload} />
+    );
+  const { document, evaluation } = data;
+  const hidden = hiddenBecause(evaluation);
+  const steps = stepsOf(document);
+  const button = (step: Step) => (
+    <button
+      key={step}
+      type="button"
+      class={step === 'start' ? 'main' : ENDS.includes(step) ? 'danger' : ''}
+      onClick={() => ask(stepQuestion({ client, step, view: data }))}
+    >
+      {ACTS[step]}
+    </button>
+  );
+  const live = document.status === 'running' || document.status === 'ramping';
+  return (
+    <>
+      <p class="back always">
+        <a href={hashOf({ at: 'experiments', id: null })}>All experiments</a>
+      </p>
+      <div class="title">
+        <h1 class="name">{document.name}</h1>
+        <span class={`state ${document.killed ? 'killed' : document.status}`}>
+          {document.killed ? 'killed' : document.status}
+        </span>
+      </div>
+      <ProblemNote problem={problem ?? shown.problem} onRetry={reload} />
+      <Facts document={document} startedAt={data.started_at} />
+      <div class="actions">
+        {steps.filter((step) => !ENDS.includes(step)).map(button)}
+        {live && (
+          <button type="button" disabled={looking} onClick={() => void lookNow()}>
+            {looking ? 'Looking …' : 'Look now'}
+          </button>
+        )}
+        {steps.some((step) => ENDS.includes(step)) && (
+          <span class="choices push" role="group" aria-label="End it">
+            {steps.filter((step) => ENDS.includes(step)).map(button)}
+          </span>
+        )}
+      </div>
+      <Units document={document} evaluation={evaluation} />
+      {evaluation === null ? (
+        <p class="hint">
+          {document.status === 'draft'
+            ? 'It has not been started.'
+            : 'Nobody has looked yet. The edge does so each minute.'}
+        </p>
+      ) : (
+        <>
+          <Decision view={data} evaluation={evaluation} />
+          <Health evaluation={evaluation} />
+          <Proposal view={data} />
+          {live && evaluation.progress !== null && <Progress progress={evaluation.progress} />}
+          <JudgedPairs evaluation={evaluation} document={document} />
+          {isJudgedAlone(document) ? null : hidden !== null ? (
+            <div class="note alarm" role="alert">
+              <p>
+                <strong>Results are hidden.</strong> {hidden}
+              </p>
+            </div>
+          ) : (
+            <Results document={document} evaluation={evaluation} looks={looks.data?.looks ?? []} />
+          )}
+          <ProblemNote problem={looks.problem} />
+          {!isJudgedAlone(document) && <Guardrails evaluation={evaluation} document={document} />}
+          <Segments evaluation={evaluation} document={document} />
+          <Spread evaluation={evaluation} />
+          <Shadow evaluation={evaluation} document={document} />
+        </>
+      )}
+      {dialog}
+    </>
+  );
+}
+
+function Facts({ document, startedAt }: { document: Experiment; startedAt: number | null }) {
+  const { coverage, ramp, winner } = document;
+  const place = ramp === undefined ? -1 : ramp.steps.findLastIndex((step) => step <= coverage);
+  return (
+    <p class="facts">
+      {isJudgedAlone(document) ? (
+        'Nobody is in it: answers are judged beside those that users get'
+      ) : (
+        <>
+          {percent(coverage)} of the {document.unit === 'user' ? 'users' : 'keys'}{' '}
+          {startedAt === null ? 'will be' : 'are'} in it
+        </>
+      )}
+      {ramp !== undefined && `, step ${place + 1} of ${ramp.steps.length}`}.{' '}
+      {startedAt === null ? (
+        'Not started.'
+      ) : (
+        <>
+          Began <span class="nowrap">{moment(startedAt)}</span>.
+        </>
+      )}
+      {winner !== null && ` Winner: ${winner}.`}
+    </p>
+  );
+}
+
+/** It stands, whatever later looks say. */
+function Proposal({ view: { proposal, document } }: { view: View }) {
+  if (proposal === null || document.status === 'decided' || document.status === 'archived') return null;
+  return (
+    <p class="facts">
+      {proposal.variant} was proposed <span class="nowrap">{moment(proposal.at)}</span>, after{' '}
+      {number(proposal.units)} units. It stands whatever later looks say, until a new seed begins.
+    </p>
+  );
+}
+
+function Decision({ view, evaluation }: { view: View; evaluation: ExperimentEvaluation }) {
+  const words = standing(view);
+  return (
+    <div class={`note ${words.tone}`} role="status">
+      <p>
+        <strong>{words.text}</strong>{' '}
+        <span class="hint nowrap">
+          Looked {evaluation.last === true ? 'for the last time ' : ''}
+          {ago(evaluation.at, Date.now())}.
+        </span>
+      </p>
+    </div>
+  );
+}
+
+function Results(props: {
+  document: Experiment;
+  evaluation: ExperimentEvaluation;
+  looks: readonly ExperimentEvaluation[];
+}) {
+  const { document, evaluation, looks } = props;
+  const metrics = [
+    ...new Set([document.metrics[0]!.key, ...evaluation.comparisons.map(({ metric }) => metric)]),
+  ];
+  const [wanted, setWanted] = useState(metrics[0]!);
+  const metric = metrics.includes(wanted) ? wanted : metrics[0]!;
+  const scale = scaleFor(looks, metric);
+  const better = metricOf(document, metric)?.better ?? 'up';
+  return (
+    <section aria-label="Results">
+      <div class="title">
+        <h2>Intervals over time</h2>
+        <label class="inline">
+          <span>Metric</span>{' '}
+          <select value={metric} onChange={(event) => setWanted(event.currentTarget.value)}>
+            {metrics.map((key) => (
+              <option key={key} value={key}>
+                {key}
+              </option>
+            ))}
+          </select>
+        </label>
+      </div>
+      <p class="hint">
+        {scale === 'lift' ? 'Lift over control' : 'Difference from control'};{' '}
+        {better === 'up' ? 'above' : 'below'} 0 is better. The intervals hold at every look, so looking often
+        is no mistake.
+      </p>
+      <IntervalChart columns={intervalColumns(looks, metric, scale)} scale={scale} metric={metric} />
+      <Comparisons comparisons={evaluation.comparisons} />
+    </section>
+  );
+}
+
+interface StepParams {
+  client: Client;
+  step: Step;
+  view: View;
+}
+
+type StepRoute = `POST /admin/experiments/:id/${Exclude<Step, 'revive'>}`;
+
+/** What some steps take besides. */
+interface More {
+  coverage?: number;
+  killed?: boolean;
+  variant?: string;
+  over?: number;
+}
+
+/** What is asked before a step of an experiment, and the request that it is. */
+function stepQuestion({ client, step, view }: StepParams): Question {
+  const { id, document, proposal } = view;
+  const { name } = document;
+  const send = async (taken: Exclude<Step, 'revive'>, why: string | undefined, more: More = {}) => {
+    const body: RequestOf<StepRoute> = { expect: document.version, why, ...more };
+    const route: StepRoute = `POST /admin/experiments/:id/${taken}`;
+    const answer = await client.call(route, { params: { id }, body });
+    return answer.ok ? null : answer.error;
+  };
+  switch (step) {
+    case 'start':
+      return {
+        title: `Start the experiment on ${name}?`,
+        text: isJudgedAlone(document)
+          ? `From now on a share of the requests to ${name} is answered twice, and a judge compares both answers. Users get the live version.`
+          : `From now on users of ${name} get one of its variants, and what happens to them is counted.`,
+        act: 'Start',
+        run: (why) => send('start', why),
+      };
+    case 'ramp': {
+      const next = nextCoverage(document);
+      // The dialog holds it while it is open.
+      const chosen = { percent: String(100 * (next ?? 1)) };
+      return {
+        title: 'Give it more coverage?',
+        text: `${percent(document.coverage)} of the units are in it now. More are added; nobody changes variant.`,
+        act: 'Change coverage',
+        more: <CoverageField begin={chosen.percent} onChange={(text) => (chosen.percent = text)} />,
+        run: (why) => send('ramp', why, { coverage: Number(chosen.percent) / 100 }),
+      };
+    }
+    case 'kill':
+      return {
+        title: 'Turn the kill switch on?',
+        text: `Everybody who calls ${name} gets its live version, within about a minute. It can be taken back.`,
+        act: 'Kill switch on',
+        danger: true,
+        run: (why) => send('kill', why, { killed: true }),
+      };
+    case 'revive':
+      return {
+        title: 'Turn the kill switch off?',
+        text: 'The same users get the same variants again.',
+        act: 'Kill switch off',
+        run: (why) => send('kill', why, { killed: false }),
+      };
+    case 'stop':
+      return {
+        title: `Stop the experiment on ${name}?`,
+        text: 'Nobody wins, and everybody gets the live version. It cannot be started again; a new one can be made.',
+        act: 'Stop it',
+        danger: true,
+        run: (why) => send('stop', why),
+      };
+    case 'promote': {
+      const proposed = proposal?.variant ?? null;
+      const keys = document.variants.map(({ key }) => key);
+      const chosen: { variant: string; over?: number } = { variant: proposed ?? keys[1] ?? keys[0]! };
+      return {
+        title: `Promote a variant of ${name}?`,
+        text:
+          `Its version becomes the live one of ${name} for everybody, and the experiment ends. ` +
+          (proposed === null
+            ? 'No winner is proposed: this is your choice alone.'
+            : `${proposed} is proposed.`),
+        act: 'Promote',
+        more: <VariantField keys={keys} begin={chosen.variant} onChange={(key) => (chosen.variant = key)} />,
+        async run(why) {
+          const problem = await send('promote', why, { ...chosen });
+          if (problem?.param !== 'over') return problem;
+          const versions = await client.call('GET /admin/versions', { query: { name }, as: VersionList });
+          if (!versions.ok || versions.value.version === null) return problem;
+          chosen.over = versions.value.version;
+          return {
+            ...problem,
+            message: `Version ${chosen.over} of ${name} is live, which is neither control nor ${chosen.variant}: nobody has compared it.`,
+            advice: 'Press Promote again to replace it all the same.',
+          };
+        },
+      };
+    }
+    case 'archive':
+      return {
+        title: 'Archive this experiment?',
+        text: `${name} is free for another one. What was learnt stays.`,
+        act: 'Archive',
+        run: (why) => send('archive', why),
+      };
+  }
+}
+
+function CoverageField({ begin, onChange }: { begin: string; onChange: (text: string) => void }) {
+  const [text, setText] = useState(begin);
+  return (
+    <label class="field">
+      <span>Coverage, percent of the units</span>
+      <input
+        type="number"
+        min="0.01"
+        max="100"
+        step="any"
+        required
+        value={text}
+        onInput={(event) => {
+          setText(event.currentTarget.value);
+          onChange(event.currentTarget.value);
+        }}
+      />
+    </label>
+  );
+}
+
+function VariantField(props: { keys: readonly string[]; begin: string; onChange: (key: string) => void }) {
+  const [key, setKey] = useState(props.begin);
+  return (
+    <label class="field">
+      <span>Variant</span>
+      <select
+        value={key}
+        onChange={(event) => {
+          setKey(event.currentTarget.value);
+          props.onChange(event.currentTarget.value);
+        }}
+      >
+        {props.keys.map((one) => (
+          <option key={one} value={one}>
+            {one}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }

@@ -1,21 +1,14 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { NamedFile, OriginView } from '../../protocol/admin-api/origins.ts';
+import type { NamedFile, OriginView, OriginHistory } from '../../protocol/admin-api/origins.ts';
 import type { Client } from '../api/client.ts';
-import {
-  filesByDigest,
-  type Measured,
-  originRates,
-  type OriginRates,
-  type Resident,
-  sharesOf,
-} from '../model/origin-figures.ts';
 import { hashOf } from '../model/view.ts';
-import { bytes, duration, lasting, number, percent } from '../model/words.ts';
-import { Breakable } from '../parts/breakable.tsx';
+import { bytes, duration, lasting, number, percent, amount, moment } from '../model/words.ts';
+import { Breakable, Table } from '../parts/table.tsx';
 import { Answered, Skeleton } from '../parts/notes.tsx';
-import { Table } from '../parts/table.tsx';
-import { useLoad } from '../parts/use-load.ts';
-import { OriginHistoryCharts } from './traffic/origin-history.tsx';
+import { useLoad } from '../parts/hooks.ts';
+import type { OriginFigures } from '../../protocol/origin-wire.ts';
+import { fromFirst, gridOf, valuesOf } from '../model/time-series.ts';
+import { TimeChart } from '../parts/time-chart.tsx';
 
 const REFRESH_MS = 5_000;
 /** Rates are over this long: shorter ones jump with each request. */
@@ -257,5 +250,152 @@ function OriginResidents(props: {
         })}
       </Table>
     </details>
+  );
+}
+
+/** What an origin did between two answers of it. */
+interface OriginRates {
+  /** Tokens a second, over all rows; null = there is no earlier answer: hours without a request say nothing of now. */
+  readonly throughput: number | null;
+  /** Means in ms; null = there was none. */
+  readonly ttft: number | null;
+  readonly perToken: number | null;
+  /** Rows of a step that decodes, in the mean. */
+  readonly batch: number | null;
+  /** `start`: the means are those since the origin's start, as there is no earlier answer of this run of it. */
+  readonly since: 'start' | 'earlier';
+}
+
+interface Measured {
+  /** Unix ms. */
+  readonly at: number;
+  readonly figures: OriginFigures;
+}
+
+/** @param earlier null = none; an answer from before a restart counts as none. */
+export function originRates(earlier: Measured | null, now: Measured): OriginRates {
+  const { figures } = now;
+  const before =
+    earlier !== null && earlier.at < now.at && earlier.figures.started_at === figures.started_at
+      ? earlier
+      : null;
+  const grown = (read: (of: OriginFigures) => number): number =>
+    read(figures) - (before === null ? 0 : read(before.figures));
+  const mean = (sum: (of: OriginFigures) => number, count: (of: OriginFigures) => number): number | null =>
+    grown(count) > 0 ? grown(sum) / grown(count) : null;
+  const scaled = (value: number | null): number | null => (value === null ? null : 1000 * value);
+  return {
+    // A row's tokens are its first one and those after it.
+    throughput:
+      before === null
+        ? null
+        : (1000 * grown((of) => of.first_token.count + of.next_token.count)) / (now.at - before.at),
+    ttft: scaled(
+      mean(
+        (of) => of.first_token.seconds,
+        (of) => of.first_token.count,
+      ),
+    ),
+    perToken: scaled(
+      mean(
+        (of) => of.next_token.seconds,
+        (of) => of.next_token.count,
+      ),
+    ),
+    batch: mean(
+      (of) => of.decode.rows,
+      (of) => of.decode.steps,
+    ),
+    since: before === null ? 'start' : 'earlier',
+  };
+}
+
+export type Resident = NonNullable<OriginView['residents']>['adapters'][number];
+
+interface Share {
+  /** Tenant; null = of no version that the registry knows. */
+  readonly owner: string | null;
+  readonly adapters: number;
+  readonly bytes: number;
+}
+
+export const filesByDigest = (names: readonly NamedFile[]): ReadonlyMap<string, NamedFile[]> => {
+  const files = new Map<string, NamedFile[]>();
+  for (const file of names) files.set(file.digest, [...(files.get(file.digest) ?? []), file]);
+  return files;
+};
+
+/** @returns the largest first. A file of several tenants counts for the first by name. */
+export function sharesOf(
+  residents: readonly Resident[],
+  files: ReadonlyMap<string, readonly NamedFile[]>,
+): Share[] {
+  const shares = new Map<string | null, { adapters: number; bytes: number }>();
+  for (const { digest, bytes } of residents) {
+    const owner = files.get(digest)?.[0]?.owner ?? null;
+    const share = shares.get(owner) ?? { adapters: 0, bytes: 0 };
+    shares.set(owner, { adapters: share.adapters + 1, bytes: share.bytes + bytes });
+  }
+  return [...shares].map(([owner, share]) => ({ owner, ...share })).sort((a, b) => b.bytes - a.bytes);
+}
+
+const HISTORY_REFRESH_MS = 60_000;
+
+/** The last 24 hours of an origin; for the bootstrap key. */
+function OriginHistoryCharts({ client, origin }: { client: Client; origin: string }) {
+  const history = useLoad(
+    origin,
+    () => client.call('GET /admin/origins/history', { query: { origin } }),
+    HISTORY_REFRESH_MS,
+  );
+  const { data, problem } = history;
+  if (data === null) return problem === null ? <Skeleton label={`the last 24 hours of ${origin}`} /> : null;
+  if (data.points.length === 0)
+    return <p class="hint">Its last 24 hours are noted each minute; the first of them is not over yet.</p>;
+  return <Charts history={data} />;
+}
+
+function Charts({ history }: { history: OriginHistory }) {
+  const asked = gridOf(history);
+  const grid = fromFirst(asked, history.points);
+  const values = (read: (point: OriginHistory['points'][number]) => number) =>
+    valuesOf(grid, history.points, read, null);
+  return (
+    <div class="charts within">
+      <TimeChart
+        title="Rows"
+        kind="bars"
+        grid={grid}
+        write={amount}
+        series={[
+          { name: 'running', color: 1, values: values((point) => point.rows_running) },
+          { name: 'waiting', color: 2, values: values((point) => point.requests_waiting) },
+        ]}
+      />
+      <TimeChart
+        title="Memory"
+        kind="lines"
+        grid={grid}
+        write={bytes}
+        series={[
+          { name: 'process', color: 3, values: values((point) => point.memory_bytes) },
+          { name: 'adapters', color: 4, values: values((point) => point.adapter_bytes) },
+        ]}
+      />
+      <TimeChart
+        title="Resident adapters"
+        kind="lines"
+        grid={grid}
+        write={amount}
+        series={[{ name: 'resident', color: 1, values: values((point) => point.adapters_resident) }]}
+      />
+      <p class="hint">
+        The most of each five minutes,{' '}
+        {grid.times.length < asked.times.length
+          ? `since ${moment(grid.times[0] ?? 0)}; nothing is known of the time before`
+          : 'of the last 24 hours'}
+        . A gap: it did not answer.
+      </p>
+    </div>
   );
 }

@@ -69,7 +69,7 @@ export async function startConformanceStack(
   };
 
   const server = serve({
-    fetch: createApp({ ...edge.services, corsOrigins: options.corsOrigins ?? [] }).fetch,
+    fetch: createApp({ ...edge.services, corsOrigins: [...(options.corsOrigins ?? [])] }).fetch,
     hostname: '127.0.0.1',
     port: 0,
     overrideGlobalObjects: false,

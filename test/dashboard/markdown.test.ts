@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { markdownOf, type Markdown } from '../../dashboard/model/markdown.ts';
+import { markdownOf, type Markdown } from '../../dashboard/parts/markdown.tsx';
 
 const text = (words: string): Markdown => ({ kind: 'text', text: words });
 const paragraph = (...of: Markdown[]): Markdown => ({ kind: 'paragraph', of });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { originRates } from '../../dashboard/model/origin-figures.ts';
+import { originRates } from '../../dashboard/views/origins.tsx';
 import type { OriginFigures } from '../../protocol/index.ts';
 
 const START = 1_000_000;

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { paceFrom, tokensPerSecond, ttft, withPiece, type Pace } from '../../dashboard/model/pace.ts';
+import { paceFrom, tokensPerSecond, ttft, withPiece, type Pace } from '../../dashboard/model/chat-events.ts';
 
 const paceOf = (...times: number[]): Pace => times.reduce(withPiece, paceFrom(100));
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { pickAdapterFiles } from '../../dashboard/api/adapter-files.ts';
+import { pickAdapterFiles } from '../../dashboard/api/publish-file.ts';
 
 const files = (...names: string[]) => names.map((name) => ({ name }));
 const pick = (...names: string[]) => {

@@ -1,11 +1,6 @@
 import { expect, it } from 'vitest';
 import { GraftError } from '../../browser/messages.ts';
-import {
-  MAY_NOT_DOWNLOAD,
-  mayNotDownload,
-  problemHere,
-  Refused,
-} from '../../dashboard/model/problem-here.ts';
+import { MAY_NOT_DOWNLOAD, mayNotDownload, problemHere, Refused } from '../../dashboard/api/engine-here.ts';
 import { noAnswer } from '../../dashboard/model/problem.ts';
 
 it.each<[unknown, string, string, RegExp]>([

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { filesByDigest, type Resident, sharesOf } from '../../dashboard/model/origin-figures.ts';
+import { filesByDigest, type Resident, sharesOf } from '../../dashboard/views/origins.tsx';
 
 const resident = (digest: string, bytes: number): Resident => ({
   ...{ digest, bytes, state: 'ready', rank: 4, references: 0, pinned: false },

@@ -1,5 +1,10 @@
 import { expect, it } from 'vitest';
-import { rangeOf, usageTimeOf, usageTimeQuery, type UsageTime } from '../../dashboard/model/usage-span.ts';
+import {
+  rangeOf,
+  usageTimeOf,
+  usageTimeQuery,
+  type UsageTime,
+} from '../../dashboard/views/traffic/usage.tsx';
 import { USAGE_OPERATIONS } from '../../protocol/admin-api/tenants.ts';
 
 const NOW = Date.UTC(2026, 2, 9, 15, 30);

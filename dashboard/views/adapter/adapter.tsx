@@ -1,22 +1,23 @@
-import { FlaskConical, MessagesSquare } from 'lucide';
+import { FlaskConical, MessagesSquare, Download, Trash2, Plus } from 'lucide';
 import { useState } from 'preact/hooks';
-import type { NameView } from '../../../protocol/admin-api/names.ts';
+import type { NameView, ChangeView } from '../../../protocol/admin-api/names.ts';
 import { VersionList, type VersionView } from '../../../protocol/admin-api/versions.ts';
 import { ok } from '../../../protocol/api-error.ts';
-import { liveOnce } from '../../../protocol/state-words.ts';
+import {
+  liveOnce,
+  VERSION_STATE_WORDS,
+  versionState,
+  type VersionState,
+} from '../../../protocol/state-words.ts';
 import type { Client } from '../../api/client.ts';
 import { downloadVersion } from '../../api/save-file.ts';
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
-import { useQuestion } from '../../parts/confirm.tsx';
+import { useQuestion, type Question } from '../../parts/dialog.tsx';
 import { CallIt, CopyButton } from '../../parts/copy-button.tsx';
 import { Icon } from '../../parts/icon.tsx';
-import { ProblemNote } from '../../parts/notes.tsx';
-import { useLoad } from '../../parts/use-load.ts';
-import { toast } from '../../parts/toasts.tsx';
-import { Access } from './access.tsx';
-import { Heirs, RunningExperiments } from './name-uses.tsx';
-import { History, VersionsTable } from './versions-table.tsx';
+import { ProblemNote, toast } from '../../parts/notes.tsx';
+import { useLoad } from '../../parts/hooks.ts';
 import {
   flipQuestion,
   NameActs,
@@ -25,6 +26,12 @@ import {
   restoreQuestion,
   unaliasQuestion,
 } from './name-questions.tsx';
+import { inheritedFrom, heirsOf } from '../../model/names.ts';
+import { ago, bytes, moment, number, percent } from '../../model/words.ts';
+import { Table } from '../../parts/table.tsx';
+import type { GrantView } from '../../../protocol/admin-api/grants.ts';
+import { CheckField, TextField } from '../../parts/fields.tsx';
+import { standing, whoGetsWhat } from '../../model/experiment-words.ts';
 
 /** Changes that are read: what was ever live is known by them. */
 const HISTORY_READ = '200';
@@ -182,4 +189,336 @@ function Live({ version, alias }: { version: number | null; alias: string | null
       </>
     );
   return <>{version === null ? 'Nothing is live.' : `Version ${version} is live.`}</>;
+}
+
+/** What can be done with a version. */
+interface VersionActs {
+  onFlip: (version: VersionView) => void;
+  onRemove: (version: VersionView) => void;
+  onDownload: (version: VersionView) => void;
+}
+
+/** @param props.wasLive those that were live once, by the history. */
+function VersionsTable(props: { data: VersionList; wasLive: ReadonlySet<number>; acts: VersionActs }) {
+  const { data, wasLive, acts } = props;
+  const isScored = data.versions.some(({ evaluation }) => evaluation !== null);
+  return (
+    <Table
+      label="Versions"
+      asCards
+      columns={[
+        'Version',
+        'State',
+        'Created',
+        { right: 'Rank' },
+        { right: 'Size' },
+        'Made of',
+        ...(isScored ? [{ right: 'Exact' }] : []),
+        '',
+      ]}
+    >
+      {data.versions.map((version) => (
+        <Row
+          key={version.version}
+          version={version}
+          isScored={isScored}
+          state={versionState(version, data.version, wasLive.has(version.version))}
+          acts={acts}
+        />
+      ))}
+    </Table>
+  );
+}
+
+function Row(props: { version: VersionView; isScored: boolean; state: VersionState; acts: VersionActs }) {
+  const { version, isScored, state, acts } = props;
+  const { version: index, evaluation, digest } = version;
+  const parents = inheritedFrom(version);
+  const flip = VERBS[state];
+  return (
+    <tr class={state === 'retired' || state === 'withdrawn' ? 'faint' : undefined}>
+      <th scope="row" class="nowrap">
+        {index}
+        <br />
+        <code class="hint" title={digest}>
+          {digest.slice(0, 8)}
+        </code>
+        <CopyButton text={digest} what={`the digest of version ${index}`} />
+      </th>
+      <td>
+        <span class={`state ${state}`}>{VERSION_STATE_WORDS[state]}</span>
+      </td>
+      <td data-label="Created">
+        <time dateTime={new Date(version.created_at).toISOString()} title={moment(version.created_at)}>
+          {ago(version.created_at, Date.now())}
+        </time>
+        <br />
+        <span class="hint nowrap">{version.created_by}</span>
+      </td>
+      <td class="right" data-label="Rank">
+        {version.rank}
+      </td>
+      <td class="right" data-label="Size">
+        {bytes(version.bytes)}
+      </td>
+      <td class="chain" data-label="Made of">
+        {parents.length === 0
+          ? 'itself'
+          : parents.map(({ name, scale }, i) => (
+              <>
+                {i > 0 && ' + '}
+                <a href={hashOf({ at: 'adapters', name })}>{name}</a>
+                {scale !== 1 && ` × ${scale}`}
+              </>
+            ))}
+      </td>
+      {isScored && (
+        <td class="right" data-label="Exact">
+          {evaluation === null ? (
+            '–'
+          ) : (
+            <>
+              {percent(evaluation.exact_match)} of {evaluation.rows}
+              <br />
+              <span class="hint">{number(evaluation.mean_nll)} nats a token</span>
+            </>
+          )}
+        </td>
+      )}
+      <td class="right act stacks">
+        {flip !== undefined && (
+          <button
+            type="button"
+            // What was taken back once is seldom wanted again.
+            class={state === 'rolled_back' ? 'quiet' : undefined}
+            onClick={() => acts.onFlip(version)}
+            aria-label={`${flip} version ${index}`}
+          >
+            {flip}
+          </button>
+        )}
+        <button
+          type="button"
+          class="bare"
+          title={`Download version ${index}`}
+          aria-label={`Download version ${index}`}
+          onClick={() => acts.onDownload(version)}
+        >
+          <Icon of={Download} />
+        </button>
+        {state !== 'live' && (
+          <button
+            type="button"
+            class="bare"
+            title={`Remove version ${index}`}
+            aria-label={`Remove version ${index}`}
+            onClick={() => acts.onRemove(version)}
+          >
+            <Icon of={Trash2} />
+          </button>
+        )}
+      </td>
+    </tr>
+  );
+}
+
+/** What makes it the live one. */
+const VERBS: Partial<Record<VersionState, string>> = {
+  staged: 'Promote',
+  rolled_back: 'Promote again',
+  earlier: 'Roll back',
+};
+
+const SHOWN = 10;
+
+/** What was done with a name, when and by which key, the newest first. @param props.cut there are more. */
+function History({ changes, cut }: { changes: readonly ChangeView[]; cut: boolean }) {
+  const [all, setAll] = useState(false);
+  if (changes.length === 0) return null;
+  return (
+    <section aria-label="History">
+      <h3>History</h3>
+      <ol class="history">
+        {(all ? changes : changes.slice(0, SHOWN)).map((change) => (
+          <li key={change.id}>
+            <time dateTime={new Date(change.at).toISOString()}>{moment(change.at)}</time>
+            <span>
+              {change.action.replaceAll('_', ' ')}
+              {change.to !== null && ` version ${change.to}`}
+              {change.target !== null && ` ${change.target}`}
+              {change.to !== null &&
+                change.from !== null &&
+                change.from !== change.to &&
+                ` (before: ${change.from})`}
+              {change.why !== null && <q dir="auto">{change.why}</q>}
+            </span>
+            <span class="hint">{change.actor}</span>
+          </li>
+        ))}
+      </ol>
+      {!all && changes.length > SHOWN && (
+        <button type="button" class="small" onClick={() => setAll(true)}>
+          Show {changes.length - SHOWN} older ones
+        </button>
+      )}
+      {(all || changes.length <= SHOWN) && cut && (
+        <p class="hint">
+          Older ones are in <code>graft history</code>.
+        </p>
+      )}
+    </section>
+  );
+}
+
+/** Which other tenants may use a name: by a grant of it, or of what is above it. */
+function Access({ client, name }: { client: Client; name: string }) {
+  const grants = useLoad('grants', () => client.call('GET /admin/grants', {}));
+  const [ask, dialog] = useQuestion(() => void grants.reload());
+  const here = (grants.data?.grants ?? []).filter(({ scope }) => covers(scope, name));
+  if (grants.data === null) return null;
+  return (
+    <section aria-label="Access">
+      <div class="title">
+        <h3>Access</h3>
+        <button type="button" class="small" onClick={() => ask(grantQuestion(client, name))}>
+          <Icon of={Plus} />
+          Grant
+        </button>
+      </div>
+      {here.length === 0 ? (
+        <p class="hint">Only its owner’s keys, and keys whose scopes name it, may use it.</p>
+      ) : (
+        <ul class="grants">
+          {here.map((grant) => (
+            <li key={`${grant.scope} ${grant.tenant}`}>
+              <span>
+                <strong>{grant.tenant === '*' ? 'Everybody' : grant.tenant}</strong> may use{' '}
+                <code>{grant.scope}</code>
+              </span>
+              <span class="hint">{ago(grant.created_at, Date.now())}</span>
+              <button type="button" class="small" onClick={() => ask(ungrantQuestion(client, grant))}>
+                Take back
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+      {dialog}
+    </section>
+  );
+}
+
+const covers = (scope: string, name: string): boolean =>
+  scope === name || scope === '**' || (scope.endsWith('/**') && `${name}/`.startsWith(scope.slice(0, -2)));
+
+function grantQuestion(client: Client, name: string): Question {
+  const chosen = { tenant: '', below: false };
+  return {
+    title: `Who else may use ${name}?`,
+    text: 'The keys of the tenant may ask for it, and build on it, until the grant is taken back.',
+    act: 'Grant',
+    noReason: true,
+    done: 'The grant is given.',
+    more: (
+      <>
+        <TextField
+          label="Tenant"
+          placeholder="acme"
+          hint="Or * for everybody."
+          required
+          onChange={(tenant) => (chosen.tenant = tenant)}
+        />
+        <CheckField
+          label={`Also everything below it, ${name}/**`}
+          onChange={(below) => (chosen.below = below)}
+        />
+      </>
+    ),
+    run: async () => {
+      const body = { scope: chosen.below ? `${name}/**` : name, tenant: chosen.tenant };
+      const answer = await client.call('POST /admin/grants', { body });
+      return answer.ok ? null : answer.error;
+    },
+  };
+}
+
+const ungrantQuestion = (client: Client, { scope, tenant }: GrantView): Question => ({
+  title: `Take the grant of ${scope} back?`,
+  text: `${tenant === '*' ? 'Others' : tenant} may not use it any more; what was built on it is not served.`,
+  act: 'Take it back',
+  danger: true,
+  noReason: true,
+  done: 'The grant is taken back.',
+  run: async () => {
+    const answer = await client.call('DELETE /admin/grants', { query: { scope, tenant } });
+    return answer.ok ? null : answer.error;
+  },
+});
+
+/** Names whose chains are read to find heirs: each is a request. */
+const MAX_HEIRS_READ = 24;
+
+/** Who is made of this one. Read once, when the name is opened. */
+function Heirs({ client, name, below }: { client: Client; name: string; below: readonly NameView[] }) {
+  const live = below.filter((entry) => entry.version !== null);
+  const near = live
+    .toSorted((a, b) => Number(b.name.startsWith(`${name}/`)) - Number(a.name.startsWith(`${name}/`)))
+    .slice(0, MAX_HEIRS_READ);
+  const heirs = useLoad(
+    near.length === 0 ? null : `heirs ${near.map((entry) => entry.name).join()}`,
+    async () => {
+      const read = await Promise.all(
+        near.map((entry) =>
+          client.call('GET /admin/versions', { query: { name: entry.name }, as: VersionList }),
+        ),
+      );
+      return ok(
+        heirsOf(
+          name,
+          read.flatMap((one) => (one.ok ? [one.value] : [])),
+        ),
+      );
+    },
+  );
+  if (heirs.data === null || heirs.data.length === 0) return null;
+  return (
+    <p class="facts">
+      Inherited by{' '}
+      {heirs.data.map((heir, i) => (
+        <>
+          {i > 0 && ', '}
+          <a href={hashOf({ at: 'adapters', name: heir })}>{heir}</a>
+        </>
+      ))}
+      {near.length < live.length && `, of ${near.length} names that were looked at`}.
+    </p>
+  );
+}
+
+/** An experiment that decides which version users of the name get, before anybody changes that by hand. */
+function RunningExperiments({ client, name }: { client: Client; name: string }) {
+  const { data } = useLoad(
+    `experiments ${name}`,
+    () => client.call('GET /admin/experiments', { query: { name } }),
+    30_000,
+  );
+  const open = (data?.experiments ?? []).filter(
+    ({ document: { status } }) => status === 'running' || status === 'ramping' || status === 'draft',
+  );
+  return (
+    <>
+      {open.map((view) => (
+        <div key={view.id} class={view.document.status === 'draft' ? 'note' : 'note warm'}>
+          <p>
+            <strong>
+              {view.document.status === 'draft' ? 'An experiment is prepared.' : 'An experiment is running.'}
+            </strong>{' '}
+            {view.document.status !== 'draft' && `${whoGetsWhat(view.document)} `}
+            {standing(view).text}
+          </p>
+          <a href={hashOf({ at: 'experiments', id: view.id })}>See it</a>
+        </div>
+      ))}
+    </>
+  );
 }

@@ -2,10 +2,10 @@
 import { Link, Pin, PinOff, ShieldCheck, ShieldOff, Trash2 } from 'lucide';
 import type { VersionView } from '../../../protocol/admin-api/versions.ts';
 import type { Client } from '../../api/client.ts';
-import type { Question } from '../../parts/confirm.tsx';
+import type { Question } from '../../parts/dialog.tsx';
 import { CheckField, TextField } from '../../parts/fields.tsx';
 import { Icon } from '../../parts/icon.tsx';
-import { useLoad } from '../../parts/use-load.ts';
+import { useLoad } from '../../parts/hooks.ts';
 
 /** @param live version; null = none. @param again it was live before, and rolled back. */
 export function flipQuestion(client: Client, { name, version }: VersionView, live: number | null): Question {

@@ -1,16 +1,23 @@
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useState, useId } from 'preact/hooks';
 import type { NameView } from '../../../protocol/admin-api/names.ts';
 import { nameProblem } from '../../../protocol/identity.ts';
 import type { Client } from '../../api/client.ts';
-import { type Checked, checkFile, publishFile, type PublishWish } from '../../api/publish-file.ts';
+import {
+  type Checked,
+  checkFile,
+  publishFile,
+  type PublishWish,
+  droppedFiles,
+} from '../../api/publish-file.ts';
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
 import { bytes } from '../../model/words.ts';
 import { Field } from '../../parts/fields.tsx';
-import { useModal } from '../../parts/modal.ts';
-import { ProblemNote } from '../../parts/notes.tsx';
-import { toast } from '../../parts/toasts.tsx';
-import { FileField } from './file-field.tsx';
+import { useModal } from '../../parts/dialog.tsx';
+import { ProblemNote, toast } from '../../parts/notes.tsx';
+import { FolderOpen } from 'lucide';
+import type { ComponentChildren } from 'preact';
+import { Icon } from '../../parts/icon.tsx';
 
 /** Takes an adapter's files, checks them in the page, says what would happen, and publishes them. */
 export function PublishDialog(props: {
@@ -198,6 +205,65 @@ function PublishPlanNote({ checked }: { checked: Checked }) {
         {plan.notice !== undefined && ` ${plan.notice}`}
         {packed.warnings.map((warning) => ` Mind: ${warning}`)}
       </p>
+    </div>
+  );
+}
+
+/** Files that are chosen, or were dropped. */
+function FileField(props: {
+  files: readonly File[];
+  problem: string | undefined;
+  onFiles: (files: File[]) => void;
+}) {
+  const { files, problem } = props;
+  const id = useId();
+  return (
+    <div class="field files">
+      <label class="button">
+        <Icon of={FolderOpen} />
+        Choose files
+        <input
+          type="file"
+          multiple
+          aria-invalid={problem !== undefined}
+          aria-describedby={id}
+          onChange={(event) => props.onFiles([...(event.currentTarget.files ?? [])])}
+        />
+      </label>
+      <p id={id} class={problem === undefined ? 'hint' : 'wrong'}>
+        {problem ??
+          (files.length === 0
+            ? 'adapter_model.safetensors and adapter_config.json of PEFT, or one .safetensors or .gguf file.'
+            : files.map(({ name, size }) => `${name} (${bytes(size)})`).join(', '))}
+      </p>
+    </div>
+  );
+}
+
+/** Takes files, or a folder, that are dropped anywhere in it, and shows that it would. */
+export function DropZone(props: { onFiles: (files: File[]) => void; children: ComponentChildren }) {
+  const [isOver, setOver] = useState(false);
+  const hasFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') === true;
+  return (
+    <div
+      class={isOver ? 'drop over' : 'drop'}
+      onDragOver={(event) => {
+        if (!hasFiles(event)) return;
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={(event) => {
+        if (!event.currentTarget.contains(event.relatedTarget as Node | null)) setOver(false);
+      }}
+      onDrop={(event) => {
+        if (!hasFiles(event) || event.dataTransfer === null) return;
+        event.preventDefault();
+        setOver(false);
+        void droppedFiles(event.dataTransfer).then(props.onFiles);
+      }}
+    >
+      {props.children}
+      {isOver && <p class="drop-here">Drop an adapter’s files or folder to publish it</p>}
     </div>
   );
 }

@@ -1,32 +1,45 @@
-import { MessageSquarePlus, Square } from 'lucide';
-import { useLayoutEffect, useMemo, useState } from 'preact/hooks';
+import { MessageSquarePlus, Square, Download, Play, Trash2 } from 'lucide';
+import { useLayoutEffect, useMemo, useState, useEffect } from 'preact/hooks';
 import { type Client, createClient } from '../../api/client.ts';
-import { engineHere } from '../../api/engine-here.ts';
 import {
-  askHere,
-  beginHere,
-  hereStore,
-  type HereTurn,
-  type Place,
-  PLACES,
-  setUpHere,
-  stopHere,
-} from '../../here-store.ts';
+  engineHere,
+  lookAtStored,
+  openHere,
+  removeHere,
+  stopOpening,
+  answerHere,
+  MAY_NOT_DOWNLOAD,
+} from '../../api/engine-here.ts';
 import { divergence } from '../../model/answer-difference.ts';
-import { setupOf, setupQuery } from '../../model/playground-setup.ts';
-import { MAY_NOT_DOWNLOAD } from '../../model/problem-here.ts';
+import {
+  setupOf,
+  setupQuery,
+  chatBody,
+  EMPTY_HERE,
+  withAnswer,
+  type HereSetup,
+  type TurnOf,
+} from '../../model/playground-setup.ts';
 import { hashOf } from '../../model/view.ts';
-import { number } from '../../model/words.ts';
+import { number, bytes } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
 import { ApiKeyForm, KeyProblem } from '../../parts/key-form.tsx';
-import { useStore } from '../../parts/use-store.ts';
+import { useStore, useLoad } from '../../parts/hooks.ts';
 import { storedKey } from '../../session.ts';
-import { AnswerText, AsTextSwitch, Conversations, rowsOf } from '../playground/answer-text.tsx';
-import { Composer } from '../playground/composer.tsx';
-import { ParameterFields } from '../playground/parameter-fields.tsx';
-import { useAddress } from '../playground/use-address.ts';
-import { useModels } from '../playground/use-models.ts';
-import { BaseCard } from './base-card.tsx';
+import {
+  AnswerText,
+  AsTextSwitch,
+  Conversations,
+  rowsOf,
+  Composer,
+  ParameterFields,
+  useModels,
+  useAddress,
+} from '../playground/chat-parts.tsx';
+import { WebBaseManifest } from '../../../protocol/browser-downloads.ts';
+import { ProblemNote } from '../../parts/notes.tsx';
+import { streamChat, type Answer } from '../../api/stream-chat.ts';
+import { createStore } from '../../model/store.ts';
 
 const TITLES: Record<Place, string> = { here: 'Here, in this browser', origin: 'At the origin' };
 
@@ -213,3 +226,191 @@ function Comparison({ turn }: { turn: HereTurn | null }) {
 
 /** Below a ten-thousandth, digits are rounding. */
 const nats = (value: number): string => (value < 1e-4 ? '< 0.0001' : number(value));
+
+/** The base in this browser: what it is and how large, before anything is fetched; how far it is; what answers. */
+function BaseCard() {
+  const manifest = useLoad('web base', () => createClient(null).get('/base/base.json', WebBaseManifest));
+  const engine = useStore(engineHere);
+  useEffect(() => void lookAtStored(), []);
+  return (
+    <section class="card here-base" aria-label="The base in this browser">
+      {manifest.problem?.code === 'not_found' ? (
+        <NoBase onRetry={() => void manifest.reload()} />
+      ) : (
+        <ProblemNote problem={manifest.problem} onRetry={() => void manifest.reload()} />
+      )}
+      {engine.at === 'closed' && <ProblemNote problem={engine.problem} />}
+      {engine.at === 'opening' && <Opening progress={engine.progress} />}
+      {engine.at === 'open' && (
+        <p>
+          <strong>{engine.model.base}</strong> on {engine.model.runtime}. Conversations have up to{' '}
+          {engine.model.context.toLocaleString('en-US')} tokens.
+        </p>
+      )}
+      {engine.at === 'open' && engine.progress !== null && (
+        <Bar words="Fetching the adapter" {...engine.progress} />
+      )}
+      {engine.at === 'closed' && manifest.data !== null && (
+        <Closed manifest={manifest.data} stored={engine.stored} />
+      )}
+      {engine.at === 'open' && <Remove />}
+    </section>
+  );
+}
+
+function Closed({ manifest, stored }: { manifest: WebBaseManifest; stored: number | null }) {
+  const size = manifest.parts.reduce((sum, part) => sum + part.bytes, 0);
+  const isKept = stored !== null && stored >= size;
+  return (
+    <>
+      <p>
+        <strong>{manifest.base.id}</strong>, {bytes(size)}.{' '}
+        {isKept
+          ? `This browser has it: ${bytes(stored)} with adapters.`
+          : 'It is fetched once and kept by this browser; an adapter comes with the first question to it.'}
+        {stored !== null && stored > 0 && !isKept && ` ${bytes(stored)} are here already.`}
+      </p>
+      <div class="actions">
+        <button type="button" class="main" onClick={() => void openHere()}>
+          <Icon of={isKept ? Play : Download} />
+          {isKept ? 'Start it' : `Fetch ${bytes(size)} and start`}
+        </button>
+        {stored !== null && stored > 0 && <Remove />}
+      </div>
+    </>
+  );
+}
+
+const Remove = () => (
+  <button type="button" onClick={() => void removeHere()}>
+    <Icon of={Trash2} />
+    Remove what is stored here
+  </button>
+);
+
+const STAGES = {
+  check: 'Comparing what is stored with its digests',
+  base: 'Fetching the base',
+  runtime: 'Starting it',
+  adapter: 'Fetching the adapter',
+} as const;
+
+function Opening({
+  progress,
+}: {
+  progress: { stage: keyof typeof STAGES; done: number; total: number } | null;
+}) {
+  return (
+    <>
+      <Bar
+        words={progress === null ? 'Starting' : STAGES[progress.stage]}
+        done={progress?.done ?? 0}
+        total={progress?.total ?? 0}
+        steps={progress?.stage === 'runtime'}
+      />
+      <div class="actions">
+        <button type="button" onClick={stopOpening}>
+          Stop
+        </button>
+      </div>
+    </>
+  );
+}
+
+function Bar(props: { words: string; done: number; total: number; steps?: boolean }) {
+  const { words, done, total } = props;
+  const isCounted = total > 0 && props.steps !== true;
+  return (
+    <p class="here-bar" role="status">
+      <span>{words}</span>
+      <progress {...(total > 0 ? { max: total, value: done } : {})} aria-label={words} />
+      {isCounted && (
+        <span class="hint">
+          {bytes(done)} of {bytes(total)}
+        </span>
+      )}
+    </p>
+  );
+}
+
+function NoBase({ onRetry }: { onRetry: () => void }) {
+  return (
+    <div class="note alarm" role="alert">
+      <p>
+        <strong>This edge has no base for browsers.</strong> <code>graft base export --web</code> writes it
+        among the files that the edge serves, from the base of its origins; a deployed edge is then deployed
+        again. Whoever can read these files has the base’s weights.
+      </p>
+      <button type="button" onClick={onRetry}>
+        Try again
+      </button>
+    </div>
+  );
+}
+
+const PLACES = ['origin', 'here'] as const;
+type Place = (typeof PLACES)[number];
+
+type HereTurn = TurnOf<Place, Answer>;
+
+interface Here {
+  readonly setup: HereSetup;
+  /** Oldest first. */
+  readonly turns: readonly HereTurn[];
+}
+
+/** Of each token, so that both distributions can be compared; the most that the edge gives. */
+const SCORES = { logprobs: true, top_logprobs: 20 };
+
+/** What is asked and answered here and at the origin. It is kept until the document is left. */
+const hereStore = createStore<Here>({ setup: EMPTY_HERE, turns: [] });
+
+let asking: AbortController | null = null;
+
+const change = (part: Partial<Here>): void => hereStore.set({ ...hereStore.get(), ...part });
+
+const setUpHere = (part: Partial<HereSetup>): void =>
+  change({ setup: { ...hereStore.get().setup, ...part } });
+
+/**
+ * Asks both; what was asked before and still runs is given up. Both hear what the origin has said before, so that they
+ * always answer to the same.
+ * @param params.model for the edge. @param params.name for graft/browser; null = the base itself.
+ * @param params.apart the browser begins when the origin has ended: on one machine each would slow the other.
+ */
+async function askHere(params: {
+  key: string;
+  model: string;
+  name: string | null;
+  apart: boolean;
+}): Promise<void> {
+  const { key, model, name, apart } = params;
+  asking?.abort();
+  const ending = (asking = new AbortController());
+  const { signal } = ending;
+  const { setup, turns } = hereStore.get();
+  const { prompt } = setup;
+  change({
+    turns: [...turns, { prompt, answers: { origin: null, here: null } }],
+    setup: { ...setup, prompt: '' },
+  });
+  const said = turns.map((turn) => ({ prompt: turn.prompt, answer: turn.answers.origin?.text ?? '' }));
+  const body = { ...chatBody(model, setup, said, prompt), ...SCORES };
+  const hear = (place: Place) => (answer: Answer) => {
+    const answered = withAnswer(hereStore.get().turns, { at: turns.length, place, answer });
+    if (asking === ending && answered !== null) change({ turns: answered });
+  };
+  const atOrigin = streamChat({ key, body, signal, onAnswer: hear('origin') });
+  if (apart) await atOrigin;
+  if (signal.aborted) return;
+  await answerHere({ key, name, body, signal, onAnswer: hear('here') });
+}
+
+const stopHere = (): void => asking?.abort();
+
+/** A conversation without its past; what is set stays. */
+function beginHere(): void {
+  asking?.abort();
+  asking = null;
+  change({ turns: [] });
+}

@@ -8,7 +8,7 @@ import { hashOf } from '../../model/view.ts';
 import { CallIt } from '../../parts/copy-button.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { ApiKeyForm, KeyProblem } from '../../parts/key-form.tsx';
-import { useStore } from '../../parts/use-store.ts';
+import { useStore } from '../../parts/hooks.ts';
 import {
   askBoth,
   beginAnew,
@@ -19,11 +19,16 @@ import {
   stopAsking,
 } from '../../playground-store.ts';
 import { storedKey } from '../../session.ts';
-import { AnswerText, AsTextSwitch, Conversations, rowsOf } from './answer-text.tsx';
-import { Composer } from './composer.tsx';
-import { ParameterFields } from './parameter-fields.tsx';
-import { useAddress } from './use-address.ts';
-import { useModels } from './use-models.ts';
+import {
+  AnswerText,
+  AsTextSwitch,
+  Conversations,
+  rowsOf,
+  Composer,
+  ParameterFields,
+  useModels,
+  useAddress,
+} from './chat-parts.tsx';
 
 /** @param props.query of the address: what is set there. */
 export function PlaygroundView({ client, query }: { client: Client; query: string }) {

@@ -6,8 +6,13 @@ import { hashOf } from '../../model/view.ts';
 import { Choices } from '../../parts/fields.tsx';
 import { Answered, Skeleton } from '../../parts/notes.tsx';
 import { TimeChart } from '../../parts/time-chart.tsx';
-import { useLoad } from '../../parts/use-load.ts';
-import { Changes, Failures, Running, TopNames } from './overview-lists.tsx';
+import { useLoad } from '../../parts/hooks.ts';
+import type { ChangeList } from '../../../protocol/admin-api/names.ts';
+import type { UsageReport } from '../../../protocol/admin-api/tenants.ts';
+import type { ExperimentList } from '../../../protocol/admin-api/experiments.ts';
+import { coverageWords, standing } from '../../model/experiment-words.ts';
+import { outcomeWords } from '../../model/request-phases.ts';
+import { Breakable, Table } from '../../parts/table.tsx';
 
 const REFRESH_MS = 15_000;
 const HOUR_MS = 3_600_000;
@@ -259,5 +264,132 @@ function Tile(props: { name: string; value: string; sub: string; alarm?: boolean
       <dd class={props.alarm === true ? 'alarm' : undefined}>{props.value}</dd>
       <dd class="sub">{props.sub}</dd>
     </div>
+  );
+}
+
+const TOP = 8;
+
+function TopNames({ report }: { report: UsageReport }) {
+  if (report.rows.length === 0)
+    return (
+      <p class="blank">
+        Nothing was used in this time. Publish an adapter with <code>graft publish</code>, and ask for it by
+        its name.
+      </p>
+    );
+  return (
+    <>
+      <Table
+        label="Names by tokens"
+        columns={['Name', { right: 'Requests' }, { right: 'Errors' }, { right: 'Tokens' }]}
+      >
+        {report.rows.slice(0, TOP).map((row) => (
+          <tr key={row.group}>
+            <th scope="row" class="path">
+              <a href={hashOf(row.group === 'base' ? { at: 'usage' } : { at: 'adapters', name: row.group })}>
+                <Breakable text={row.group} />
+              </a>
+            </th>
+            <td class="right">{whole(row.requests)}</td>
+            <td class={`right ${row.errors > 0 ? 'alarm' : ''}`}>{whole(row.errors)}</td>
+            <td class="right">{amount(row.total_tokens)}</td>
+          </tr>
+        ))}
+      </Table>
+      {report.rows.length > TOP && (
+        <p class="hint">
+          {whole(report.rows.length - TOP)}
+          {report.truncated ? ' and more are' : ' more are'} in <a href={hashOf({ at: 'usage' })}>Usage</a>.
+        </p>
+      )}
+    </>
+  );
+}
+
+/** @param props.tenant empty = of all that the key sees. */
+function Running({ list, tenant }: { list: ExperimentList; tenant: string }) {
+  const running = list.experiments.filter(
+    ({ owner, document }) =>
+      ['running', 'ramping'].includes(document.status) && (tenant === '' || owner === tenant),
+  );
+  if (running.length === 0)
+    return (
+      <p class="blank">
+        None is running. An experiment gives some users one version and others another one, and says which is
+        better: <a href={hashOf({ at: 'new-experiment', name: '' })}>begin one</a>.
+      </p>
+    );
+  return (
+    <Table label="Running experiments" columns={['Name', { right: 'Coverage' }, 'Last look']}>
+      {running.map((view) => (
+        <tr key={view.id}>
+          <th scope="row" class="path">
+            <a href={hashOf({ at: 'experiments', id: view.id })}>
+              <Breakable text={view.document.name} />
+            </a>
+          </th>
+          <td class="right">{coverageWords(view.document)}</td>
+          <td class="words">{standing(view).text}</td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+function Failures({ report }: { report: TrafficReport }) {
+  const failures = report.total.outcomes.filter(({ status }) => status >= 400 && status !== 499);
+  return (
+    <Table label="Errors by code" columns={['Error', 'What it is', { right: 'Requests' }]}>
+      {failures.slice(0, TOP).map((outcome) => (
+        <tr key={`${outcome.status} ${outcome.code}`}>
+          <th scope="row" class="path">
+            <a href={hashOf({ at: 'requests' })}>
+              {outcome.status} <Breakable text={outcome.code} />
+            </a>
+          </th>
+          <td class="words">{outcomeWords(outcome)}</td>
+          <td class="right">{whole(outcome.requests)}</td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+function Changes({ list }: { list: ChangeList }) {
+  if (list.changes.length === 0)
+    return (
+      <p class="blank">
+        Nothing was changed yet. What is published, promoted or rolled back is listed here, with who did it.
+      </p>
+    );
+  return (
+    <Table label="Last changes" columns={['Name', 'What', 'When']}>
+      {list.changes.map((change) => (
+        <tr key={change.id}>
+          <th scope="row" class="path">
+            <ChangedName change={change} />
+          </th>
+          <td>
+            {change.action.replaceAll('_', ' ')}
+            {change.to !== null && ` @${change.to}`}
+          </td>
+          <td>
+            <time>{moment(change.at)}</time>
+            <span class="under faint">{change.actor}</span>
+          </td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+/** What is no name, all of a tenant's or all below one, leads nowhere. */
+function ChangedName({ change: { name, owner } }: { change: ChangeList['changes'][number] }) {
+  if (name === '**') return <span class="faint">all of {owner}</span>;
+  if (name.endsWith('/**')) return <Breakable text={name} />;
+  return (
+    <a href={hashOf({ at: 'adapters', name })}>
+      <Breakable text={name} />
+    </a>
   );
 }

@@ -2,6 +2,7 @@ import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import type { Result } from '../../protocol/api-error.ts';
 import { unreachedSince } from '../api/client.ts';
 import type { Problem } from '../model/problem.ts';
+import type { Store } from '../model/store.ts';
 
 export interface Loaded<T> {
   /** The latest that came; stays when a later question fails. */
@@ -85,4 +86,15 @@ export function useLoad<T>(
     loading: asking > 0,
     reload,
   };
+}
+
+/** What the store holds, also when it changes. */
+export function useStore<T>(store: Store<T>): T {
+  const [value, setValue] = useState(() => store.get());
+  useEffect(() => {
+    // It may have changed between the first drawing and this.
+    setValue(() => store.get());
+    return store.subscribe((next) => setValue(() => next));
+  }, [store]);
+  return value;
 }

@@ -1,9 +1,7 @@
-import type { ComponentChild, ComponentChildren } from 'preact';
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import type { ComponentChild, ComponentChildren, RefObject } from 'preact';
+import { useEffect, useId, useRef, useState, useLayoutEffect } from 'preact/hooks';
 import type { Problem } from '../model/problem.ts';
-import { ProblemNote } from './notes.tsx';
-import { useModal } from './modal.ts';
-import { toast } from './toasts.tsx';
+import { ProblemNote, toast } from './notes.tsx';
 
 export interface Question {
   readonly title: string;
@@ -116,4 +114,45 @@ export function useQuestion(
     onClosed(done);
   };
   return [setQuestion, question !== null && <Confirm question={question} onClose={close} />];
+}
+
+interface Modal {
+  /** Of the `dialog` element. */
+  readonly dialog: {
+    readonly ref: RefObject<HTMLDialogElement | null>;
+    onCancel(event: Event): void;
+    onClose(): void;
+  };
+  close(): void;
+}
+
+/**
+ * A dialog that is open from its first drawing on.
+ * @param isBusy it stays until what it waits for has come. @param onLeave it was left by Escape.
+ */
+export function useModal(isBusy: boolean, onLeave: () => void): Modal {
+  const ref = useRef<HTMLDialogElement>(null);
+  const isClosed = useRef(false);
+  // Before the next key is pressed.
+  useLayoutEffect(() => ref.current?.showModal(), []);
+  return {
+    dialog: {
+      ref,
+      onCancel(event) {
+        event.preventDefault();
+        if (!isBusy) onLeave();
+      },
+      // Browsers ask the page at the first Escape, and no more at the next one.
+      onClose() {
+        if (isClosed.current) return;
+        if (isBusy) ref.current?.showModal();
+        else onLeave();
+      },
+    },
+    // Only taken away, it would not give the focus back to what it was opened from.
+    close() {
+      isClosed.current = true;
+      ref.current?.close();
+    },
+  };
 }

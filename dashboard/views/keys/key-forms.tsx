@@ -1,0 +1,316 @@
+import { useState, useEffect, useRef } from 'preact/hooks';
+import {
+  NewKey,
+  type KeyLimitsView,
+  RevocationView,
+  type KeyView,
+  type LimitsChange,
+} from '../../../protocol/admin-api/keys.ts';
+import type { Client } from '../../api/client.ts';
+import { LIMITS, LIVES, hoursWords, KEEPS } from '../../model/key-words.ts';
+import { CheckField, TextField } from '../../parts/fields.tsx';
+import type { Question } from '../../parts/dialog.tsx';
+import type { Result } from '../../../protocol/api-error.ts';
+import type { Problem } from '../../model/problem.ts';
+import { CopyButton } from '../../parts/copy-button.tsx';
+
+/** What is chosen in the form. */
+interface Wanted {
+  kind: 'api' | 'admin';
+  label: string;
+  tenant: string;
+  scopes: string;
+  life: number | null;
+  strict: boolean;
+  download: boolean;
+  keep: number | null;
+  prompts: boolean;
+}
+
+/** @param onMade hears of the key itself, once. */
+export function createQuestion(client: Client, onMade: (made: MadeKey) => void): Question {
+  const wanted: Wanted = {
+    ...{ kind: 'api', label: '', tenant: '', scopes: '', life: null, strict: false, download: false },
+    ...{ keep: null, prompts: false },
+  };
+  const texts = limitTexts(null);
+  return {
+    title: 'A new key',
+    text: 'It may use all adapters of its tenant, and what its scopes name besides.',
+    act: 'Make the key',
+    noReason: true,
+    wide: true,
+    more: <Fields wanted={wanted} texts={texts} />,
+    run: async () => {
+      const isApi = wanted.kind === 'api';
+      const limits = Object.fromEntries(
+        LIMITS.flatMap(([field]) => (texts[field] === '' ? [] : [[field, Number(texts[field])]])),
+      ) as KeyLimitsView;
+      const body = {
+        kind: wanted.kind,
+        label: wanted.label,
+        scopes: wanted.scopes.split(/[\s,]+/).filter((scope) => scope !== ''),
+        ...(wanted.tenant === '' ? {} : { tenant: wanted.tenant }),
+        ...(wanted.life === null ? {} : { expires_in: wanted.life }),
+        ...(isApi && Object.keys(limits).length > 0 ? { limits } : {}),
+        ...(isApi && wanted.strict ? { strict: true } : {}),
+        ...(isApi && wanted.keep !== null ? { keep_prompts: wanted.keep } : {}),
+        ...(!isApi && wanted.download ? { download: true } : {}),
+        ...(!isApi && wanted.prompts ? { prompts: true } : {}),
+      };
+      const answer = await client.call('POST /admin/keys', { body, as: NewKey.required({ key: true }) });
+      if (!answer.ok) return answer.error;
+      onMade(answer.value);
+      return null;
+    },
+  };
+}
+
+function Fields({ wanted, texts }: { wanted: Wanted; texts: ReturnType<typeof limitTexts> }) {
+  const [kind, setKind] = useState(wanted.kind);
+  return (
+    <>
+      <div class="pair">
+        <TextField
+          label="Label"
+          placeholder="checkout, production"
+          onChange={(text) => (wanted.label = text)}
+        />
+        <label class="field">
+          <span>Kind</span>
+          <select
+            value={kind}
+            onChange={(event) => {
+              wanted.kind = event.currentTarget.value === 'admin' ? 'admin' : 'api';
+              setKind(wanted.kind);
+            }}
+          >
+            <option value="api">API: asks models</option>
+            <option value="admin">Admin: changes what there is</option>
+          </select>
+        </label>
+        <TextField label="Tenant" placeholder="your own" onChange={(text) => (wanted.tenant = text)} />
+        <label class="field">
+          <span>Good for</span>
+          <select onChange={(event) => (wanted.life = LIVES[event.currentTarget.selectedIndex]?.[1] ?? null)}>
+            {LIVES.map(([words]) => (
+              <option key={words}>{words}</option>
+            ))}
+          </select>
+        </label>
+      </div>
+      <TextField
+        label="Scopes"
+        placeholder="medicine/** shared/tone"
+        hint="Names of other tenants that it may use besides; ** = everything."
+        onChange={(text) => (wanted.scopes = text)}
+      />
+      {kind === 'api' ? (
+        <>
+          <CheckField
+            label="Strict: a name that is missing is an error, and no ancestor answers for it"
+            onChange={(strict) => (wanted.strict = strict)}
+          />
+          <KeepField begin={null} onChange={(hours) => (wanted.keep = hours)} />
+          <LimitFields texts={texts} />
+        </>
+      ) : (
+        <>
+          <CheckField
+            label="It may download the tenant’s adapters"
+            onChange={(download) => (wanted.download = download)}
+          />
+          <CheckField
+            label="It may read the prompts and answers that the tenant’s keys have kept"
+            onChange={(prompts) => (wanted.prompts = prompts)}
+          />
+        </>
+      )}
+    </>
+  );
+}
+
+const calledOf = ({ id, label }: KeyView): string => (label === '' ? id : label);
+
+export function changeQuestion(client: Client, key: KeyView): Question {
+  const texts = limitTexts(key.limits);
+  const chosen = { label: key.label, keep: key.keep_prompts };
+  return {
+    title: `Change ${calledOf(key)}`,
+    text: 'Limits hold within a second here, and within about a minute elsewhere.',
+    act: 'Change it',
+    noReason: true,
+    wide: true,
+    done: `${calledOf(key)} is changed.`,
+    more: (
+      <>
+        <TextField label="Label" begin={key.label} onChange={(label) => (chosen.label = label)} />
+        <KeepField begin={key.keep_prompts} onChange={(hours) => (chosen.keep = hours)} />
+        <LimitFields texts={texts} />
+      </>
+    ),
+    run: async () => {
+      const limits: LimitsChange = Object.fromEntries(
+        LIMITS.map(([field]) => [field, texts[field] === '' ? null : Number(texts[field])]),
+      );
+      const { label, keep } = chosen;
+      // Unless it is changed, nothing is said of it: off deletes what is kept.
+      const kept = keep === key.keep_prompts ? {} : { keep_prompts: keep };
+      const body = { id: key.id, label, limits, ...kept };
+      const answer = await client.call('POST /admin/keys/change', { body });
+      return answer.ok ? null : answer.error;
+    },
+  };
+}
+
+/** How long the old key stays good, as the form offers it: words and ms. */
+const GRACES: readonly (readonly [string, number])[] = [
+  ['a day', 86_400_000],
+  ['an hour', 3_600_000],
+  ['a week', 7 * 86_400_000],
+  ['not at all', 0],
+];
+
+/** @param onMade hears of the new key itself, once. */
+export function rotateQuestion(client: Client, key: KeyView, onMade: (made: MadeKey) => void): Question {
+  const chosen: { grace: number } = { grace: GRACES[0]![1] };
+  return {
+    title: `Rotate ${calledOf(key)}?`,
+    text: 'A new key with the same rights and limits takes its place. Give it to the application while the old one is still good.',
+    act: 'Rotate',
+    noReason: true,
+    more: (
+      <label class="field">
+        <span>The old key stays good for</span>
+        <select onChange={(event) => (chosen.grace = GRACES[event.currentTarget.selectedIndex]?.[1] ?? 0)}>
+          {GRACES.map(([words]) => (
+            <option key={words}>{words}</option>
+          ))}
+        </select>
+      </label>
+    ),
+    run: async () => {
+      const answer = await client.call('POST /admin/keys/rotate', { body: { id: key.id, ...chosen } });
+      if (!answer.ok) return answer.error;
+      onMade(answer.value);
+      return null;
+    },
+  };
+}
+
+export function revokeQuestion(client: Client, key: KeyView): Question {
+  const chosen = { made: false, forget: false };
+  const flag = (on: boolean): 'true' | 'false' => (on ? 'true' : 'false');
+  return {
+    title: `Revoke ${calledOf(key)}?`,
+    text: 'Requests with it, and with keys that it was rotated into, are refused within a second here and within about a minute elsewhere. It cannot be taken back.',
+    act: 'Revoke',
+    danger: true,
+    noReason: true,
+    done: `${calledOf(key)} is revoked.`,
+    more:
+      key.kind === 'admin' ? (
+        <CheckField label="Also the keys that it made" onChange={(made) => (chosen.made = made)} />
+      ) : key.keep_prompts !== null ? (
+        <CheckField
+          label="Delete its prompts and answers now, not when they expire"
+          onChange={(forget) => (chosen.forget = forget)}
+        />
+      ) : undefined,
+    run: async () => {
+      for (let cursor: string | null = null; ;) {
+        const page: Result<RevocationView, Problem> = await client.call('DELETE /admin/keys/:id', {
+          params: { id: key.id },
+          query: {
+            ...{ report: 'true' as const, made: flag(chosen.made), cursor },
+            forget_prompts: flag(chosen.forget),
+          },
+          as: RevocationView,
+        });
+        if (!page.ok) return page.error;
+        cursor = page.value.cursor;
+        if (cursor === null) return null;
+      }
+    },
+  };
+}
+
+/** How long what a key asks and is answered is kept. @param props.begin hours, as it is now; null = it is not. */
+function KeepField(props: { begin: number | null; onChange: (hours: number | null) => void }) {
+  const { begin } = props;
+  // A time that was set elsewhere is one of them, so that it stays when nothing is chosen.
+  const offered = KEEPS.some(([, hours]) => hours === begin)
+    ? KEEPS
+    : [...KEEPS, [hoursWords(begin ?? 0), begin] as const];
+  return (
+    <label class="field">
+      <span>Keep prompts and answers</span>
+      <select onChange={(event) => props.onChange(offered[event.currentTarget.selectedIndex]?.[1] ?? null)}>
+        {offered.map(([words, hours]) => (
+          <option key={words} selected={hours === begin}>
+            {words}
+          </option>
+        ))}
+      </select>
+      <small class="hint">
+        Encrypted, and deleted after this time. Admin keys of the tenant that may read prompts see them in
+        Requests.
+      </small>
+    </label>
+  );
+}
+
+type LimitTexts = Record<(typeof LIMITS)[number][0], string>;
+
+/** As the form begins. */
+function limitTexts(limits: KeyLimitsView | null): LimitTexts {
+  const text = (field: (typeof LIMITS)[number][0]): string => String(limits?.[field] ?? '');
+  return Object.fromEntries(LIMITS.map(([field]) => [field, text(field)])) as LimitTexts;
+}
+
+/** Writes what is typed into `texts`; empty = not limited. */
+function LimitFields({ texts }: { texts: LimitTexts }) {
+  return (
+    <fieldset>
+      <legend>Limits; empty = none</legend>
+      <div class="pair">
+        {LIMITS.map(([field, label]) => (
+          <TextField
+            key={field}
+            label={label}
+            type="number"
+            begin={texts[field]}
+            onChange={(text) => (texts[field] = text)}
+          />
+        ))}
+      </div>
+    </fieldset>
+  );
+}
+
+export interface MadeKey {
+  readonly key: string;
+  readonly label: string;
+}
+
+/** Shows a key the one time that anybody sees it. */
+export function NewKeyNote({ made, onClose }: { made: MadeKey; onClose: () => void }) {
+  const note = useRef<HTMLElement>(null);
+  // It may stand far above the row that it is of: it comes into sight, and is read out.
+  useEffect(() => note.current?.focus(), [made.key]);
+  return (
+    <section ref={note} tabIndex={-1} class="note good secret" aria-label="The new key">
+      <p>
+        <strong>{made.label === '' ? 'The new key' : `The key of ${made.label}`}: copy it now.</strong> It is
+        shown this once; the edge keeps only its digest.
+      </p>
+      <div class="joined">
+        <code>{made.key}</code>
+        <CopyButton text={made.key} what="the key" label="Copy" />
+      </div>
+      <button type="button" class="small" onClick={onClose}>
+        I have it
+      </button>
+    </section>
+  );
+}

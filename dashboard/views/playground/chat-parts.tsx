@@ -1,0 +1,345 @@
+import type { ComponentChildren, FunctionComponent } from 'preact';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import type { Answer } from '../../api/stream-chat.ts';
+import type { Piece } from '../../model/answer-difference.ts';
+import { tokensPerSecond, ttft } from '../../model/chat-events.ts';
+import { createStore } from '../../model/store.ts';
+import { duration, number } from '../../model/words.ts';
+import { CopyButton } from '../../parts/copy-button.tsx';
+import { ProblemNote } from '../../parts/notes.tsx';
+import { useStore, useLoad } from '../../parts/hooks.ts';
+import { SendHorizontal } from 'lucide';
+import { Icon } from '../../parts/icon.tsx';
+import { DEFAULT_PARAMETERS, type Asked, type Parameters } from '../../model/playground-setup.ts';
+import { ModelList } from '../../../protocol/completion-answers.ts';
+import { type Client, readNames } from '../../api/client.ts';
+import type { Problem } from '../../model/problem.ts';
+import { byName } from '../../model/names.ts';
+
+const STATES: Record<Answer['state'], string> = {
+  running: 'streaming',
+  done: 'done',
+  stopped: 'stopped',
+  failed: 'failed',
+};
+
+/** Whether answers are shown letter by letter, as the model wrote them. */
+const asText = createStore(false);
+/** What draws Markdown; null = it is not loaded yet, and answers are text until then. */
+const drawer = createStore<FunctionComponent<{ text: string }> | null>(null);
+
+export function AsTextSwitch() {
+  return (
+    <label class="check" title="Answers are drawn as the Markdown that models write, unless this is on.">
+      <input
+        type="checkbox"
+        checked={useStore(asText)}
+        onChange={(event) => asText.set(event.currentTarget.checked)}
+      />
+      <span>As text</span>
+    </label>
+  );
+}
+
+/** A prompt and the answer to it. @param props.pieces where it differs from another; null = not marked. */
+export function AnswerText(props: {
+  prompt: string;
+  answer: Answer;
+  pieces: readonly Piece[] | null;
+  /** What is copied. */
+  what: string;
+}) {
+  const { prompt, answer, pieces, what } = props;
+  const Markdown = useStore(drawer);
+  const isText = useStore(asText) || Markdown === null;
+  useEffect(() => {
+    if (drawer.get() === null)
+      void import('../../parts/markdown.tsx').then(
+        ({ default: drawn }) => drawer.set(drawn),
+        // It stays text; the next answer tries again.
+        () => undefined,
+      );
+  }, []);
+  return (
+    <div class="turn">
+      <p class="asked" dir="auto">
+        {prompt}
+      </p>
+      <div class="answer" dir="auto" aria-live="polite" aria-busy={answer.state === 'running'}>
+        {answer.text === '' ? (
+          <span class="hint">{answer.state === 'running' ? 'Waiting …' : 'No answer.'}</span>
+        ) : pieces === null ? (
+          isText ? (
+            answer.text
+          ) : (
+            <Markdown text={answer.text} />
+          )
+        ) : (
+          pieces.map(({ text, same }, i) => (same ? text : <mark key={i}>{text}</mark>))
+        )}
+      </div>
+      <p class="hint after">
+        <span>
+          {STATES[answer.state]}
+          {answer.degraded !== null && `; degraded: ${answer.degraded}`}
+        </span>
+        {answer.text !== '' && <CopyButton text={answer.text} what={what} />}
+        <Figures answer={answer} />
+      </p>
+      <ProblemNote problem={answer.problem} />
+    </div>
+  );
+}
+
+/** How fast an answer came, and what gave it; nothing of one from before the page was loaded. */
+function Figures({ answer: { pace, adapter, inherited, variant } }: { answer: Answer }) {
+  const first = ttft(pace);
+  const speed = tokensPerSecond(pace);
+  const tokens = pace.tokens ?? pace.pieces;
+  return (
+    <>
+      {first !== null && (
+        <span class="nowrap">
+          <abbr title="Time to first token">TTFT</abbr> {duration(first)}
+        </span>
+      )}
+      {speed !== null && <span class="nowrap">{number(speed)} tokens/s</span>}
+      {tokens > 0 && (
+        <span class="nowrap">
+          {tokens} {tokens === 1 ? 'token' : 'tokens'}
+        </span>
+      )}
+      {adapter !== null && (
+        <span class="name">
+          by {adapter}
+          {inherited && ' (inherited)'}
+          {variant !== null && ` (variant ${variant})`}
+        </span>
+      )}
+    </>
+  );
+}
+
+/** Pixels from the end of the page within which its reader is taken to be at the end. */
+const NEAR_END = 48;
+
+/** Rows that a side spans, for the answers to one prompt to stand beside each other. @param others beside the turns. */
+export const rowsOf = (turns: number, others: number): { gridRow: string } => ({
+  gridRow: `span ${Math.max(1, turns) + others}`,
+});
+
+/**
+ * Conversations beside each other. Each new turn, and what grows below a reader who is at the end, is scrolled to: the
+ * composer covers the end of the page otherwise. Whoever has scrolled up is left there.
+ */
+export function Conversations({ turns, children }: { turns: number; children: ComponentChildren }) {
+  const place = useRef<HTMLDivElement>(null);
+  const isAtEnd = useRef(turns > 0);
+  const before = useRef(turns);
+  if (turns > before.current) isAtEnd.current = true;
+  before.current = turns;
+  useLayoutEffect(() => {
+    const element = place.current;
+    const { documentElement: page } = document;
+    if (element === null) return;
+    const look = () => {
+      isAtEnd.current = page.scrollHeight - page.clientHeight - scrollY <= NEAR_END;
+    };
+    const follow = new ResizeObserver(() => {
+      if (isAtEnd.current) scrollTo(0, page.scrollHeight);
+    });
+    follow.observe(element);
+    addEventListener('scroll', look, { passive: true });
+    return () => {
+      follow.disconnect();
+      removeEventListener('scroll', look);
+    };
+  }, []);
+  return (
+    <div ref={place} class="sides talks">
+      {children}
+    </div>
+  );
+}
+
+/** Keyboards on the screen of a telephone have no Shift + Enter: there Enter begins a new line. */
+const hasKeyboard = matchMedia('(any-pointer: fine)');
+
+/** Where the next prompt is written. @param props.children what stands beside the button that asks. */
+export function Composer(props: {
+  prompt: string;
+  running: boolean;
+  canAsk: boolean;
+  onPrompt: (prompt: string) => void;
+  onAsk: () => void;
+  children: ComponentChildren;
+}) {
+  const mayAsk = !props.running && props.canAsk;
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        props.onAsk();
+      }}
+    >
+      <label class="field">
+        <span>Prompt, for both</span>
+        <textarea
+          rows={2}
+          dir="auto"
+          required
+          value={props.prompt}
+          placeholder="Ask both sides the same"
+          onInput={(event) => props.onPrompt(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            // Enter also chooses among what an input method suggests.
+            if (event.key !== 'Enter' || event.shiftKey || event.isComposing || !hasKeyboard.matches) return;
+            event.preventDefault();
+            if (mayAsk) event.currentTarget.form?.requestSubmit();
+          }}
+        />
+      </label>
+      <div class="actions">
+        <button type="submit" class="main" disabled={!mayAsk}>
+          <Icon of={SendHorizontal} />
+          Ask both
+        </button>
+        {props.children}
+        {hasKeyboard.matches && <span class="hint">Enter asks, Shift + Enter begins a new line.</span>}
+      </div>
+    </form>
+  );
+}
+
+/** Numbers that a request can have, as protocol/request-fields.ts takes them. */
+const NUMBERS = [
+  { field: 'temperature', label: 'Temperature', min: 0, max: 2, step: 0.1 },
+  { field: 'top_p', label: 'Top p', min: 0, max: 1, step: 0.05 },
+  { field: 'max_tokens', label: 'Max tokens', min: 1, max: undefined, step: 1 },
+  { field: 'seed', label: 'Seed', min: undefined, max: undefined, step: 1 },
+] as const;
+
+/** The system prompt and how it is sampled, of both sides. */
+export function ParameterFields(props: { setup: Asked; onChange: (part: Partial<Asked>) => void }) {
+  const { setup, onChange } = props;
+  const { parameters, system } = setup;
+  const set = (part: Partial<Parameters>) => onChange({ parameters: { ...parameters, ...part } });
+  const isSet = (field: keyof Parameters): boolean => parameters[field] !== DEFAULT_PARAMETERS[field];
+  const fields = Object.keys(DEFAULT_PARAMETERS) as (keyof Parameters)[];
+  // As it begins; later it is opened and closed by hand.
+  const [isOpen] = useState(() => system !== '' || fields.some(isSet));
+  return (
+    <details class="settings" open={isOpen}>
+      <summary>
+        System message and parameters{' '}
+        <span class="hint">
+          {[
+            ...(system === '' ? [] : ['a system message']),
+            ...NUMBERS.flatMap(({ field, label }) =>
+              parameters[field] === '' ? [] : [`${label.toLowerCase()} ${parameters[field]}`],
+            ),
+          ].join(', ')}
+        </span>
+      </summary>
+      <label class="field">
+        <span>System message</span>
+        <textarea
+          rows={2}
+          dir="auto"
+          value={system}
+          placeholder="You are …"
+          onInput={(event) => onChange({ system: event.currentTarget.value })}
+        />
+      </label>
+      <div class="numbers">
+        {NUMBERS.map(({ field, label, min, max, step }) => (
+          <label key={field} class="field">
+            <span>{label}</span>
+            <input
+              type="number"
+              {...(min === undefined ? {} : { min })}
+              {...(max === undefined ? {} : { max })}
+              step={step}
+              value={parameters[field]}
+              placeholder="default"
+              onInput={(event) => set({ [field]: event.currentTarget.value })}
+            />
+          </label>
+        ))}
+        <label class="field">
+          <span>Stop, one a line</span>
+          <textarea
+            rows={1}
+            value={parameters.stop}
+            onInput={(event) => set({ stop: event.currentTarget.value })}
+          />
+        </label>
+      </div>
+    </details>
+  );
+}
+
+interface Models {
+  /** Bases, and names that the keys know of. */
+  readonly known: string[];
+  readonly bases: string[];
+  /** All that is known was read. */
+  readonly settled: boolean;
+  /** As `KeyProblem` shows it. */
+  readonly trouble: {
+    /** Why the API key is none, or none any more; null = it is good, as far as is known. */
+    readonly refused: Problem | null;
+    /** Why nothing is known; null = something is, or it is still read. */
+    readonly problem: Problem | null;
+    /** Reads all of it again: whether the key is good still, too. */
+    onRetry(): void;
+  };
+}
+
+/** What can be asked. @param api with the API key. @param isRefused that was refused with it: all is read again. */
+export function useModels(client: Client, api: Client, isRefused: boolean): Models {
+  // Another key may have other models.
+  const keys = useRef({ api, count: 0 });
+  if (keys.current.api !== api) keys.current = { api, count: keys.current.count + 1 };
+  const models = useLoad(`models ${keys.current.count}`, () => api.get('/v1/models', ModelList));
+  const names = useLoad('names', () => readNames(client));
+  const origins = useLoad('base', () => client.call('GET /admin/origins', {}));
+  const bases = [...new Set(origins.data?.origins.flatMap((origin) => origin.base?.id ?? []))];
+  const known = new Set([
+    ...(models.data?.data ?? []).map(({ id }) => id),
+    ...(names.data?.entries ?? []).map(({ name }) => name),
+  ]);
+  const settled = [models, names, origins].every(({ data, problem }) => data !== null || problem !== null);
+  const onRetry = () => void Promise.all([models, names, origins].map(({ reload }) => reload()));
+  useEffect(() => {
+    if (isRefused) onRetry();
+  }, [isRefused]);
+  return {
+    ...{ known: [...known].sort(byName), bases, settled },
+    trouble: {
+      refused: models.problem?.code === 'invalid_api_key' ? models.problem : null,
+      problem: settled && known.size + bases.length === 0 ? models.problem : null,
+      onRetry,
+    },
+  };
+}
+
+/** Twice a second at most: browsers take no more than 100 changes of the address in 10 to 30 s, Safari by an exception. */
+const EVERY_MS = 500;
+
+/** Keeps what is set in the view's address. @param hash such as `#/playground?left=medicine`. */
+export function useAddress(hash: string): void {
+  const written = useRef(0);
+  useEffect(() => {
+    const [view] = hash.split('?');
+    const write = () => {
+      written.current = Date.now();
+      if (location.hash.split('?')[0] === view) history.replaceState(null, '', hash);
+    };
+    const wait = written.current + EVERY_MS - Date.now();
+    if (wait <= 0) return write();
+    const timer = setTimeout(write, wait);
+    return () => clearTimeout(timer);
+  }, [hash]);
+}
