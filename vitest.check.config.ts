@@ -36,6 +36,7 @@ export default defineConfig({
             'test/worker/registry/{at-once,d1-registry,life-cycle,registry,removals,rooms}.test.ts',
           ],
           env: { GRAFT_TEST_DATABASE: 'd1' },
+          isolate: false,
           setupFiles: [...every.setupFiles, 'test/setup/d1.ts'],
         },
       },
