@@ -11,7 +11,11 @@ import { ROOT } from './origin-process.ts';
 const SECRET_BYTES = 16;
 
 /** The worker as one module: bundled from a checkout's sources, or as a package carries it. */
-async function bundleWorker(): Promise<string> {
+const bundleWorker = (): Promise<string> => (bundled ??= makeBundle());
+/** Of this process: each edge that it starts runs the same. */
+let bundled: Promise<string> | undefined;
+
+async function makeBundle(): Promise<string> {
   if (!existsSync(path.join(ROOT, 'worker')))
     return readFile(path.join(ROOT, 'dist/worker/index.js'), 'utf8');
   const { build } = await import('esbuild');
