@@ -15,12 +15,18 @@ export const EVERY_RUN = {
   expect: { poll: { timeout: WAIT_MS } },
 };
 
+/** Thousands of simulated experiments, random schemas: minutes of processor time, in `npm run check`. */
+export const SIMULATIONS = [
+  'test/gpu-origin/grammar/random-answers.test.ts',
+  'test/worker/experiments/statistics/{looking,unequal-arms}.test.ts',
+];
+
 /** `npm test`: no network, no browser, no base model. */
 export default defineConfig({
   test: {
     ...EVERY_RUN,
     include: ['test/**/*.test.ts'],
-    exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**'],
+    exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**', ...SIMULATIONS],
     setupFiles: [...EVERY_RUN.setupFiles, 'test/setup/plain-text.ts', 'test/setup/steady-miniflare.ts'],
     maxWorkers: 2,
     // Files share what they import: 460 times the same modules were half of the whole time. So no file leaves timers
