@@ -1,23 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import path from 'node:path';
 import type { WorkerOptions } from 'miniflare';
 import { workerBuild } from '../../bin/worker-build.mjs';
 import { LOOPBACK } from './ports.ts';
-import { ROOT } from './origin-process.ts';
+import { builtFile, fromSources, ROOT } from './origin-process.ts';
 
 /** Bytes of what nobody else on the machine may guess. */
 const SECRET_BYTES = 16;
 
 /** The worker as one module: bundled from a checkout's sources, or as a package carries it. */
-const bundleWorker = (): Promise<string> => (bundled ??= makeBundle());
-/** Of this process: each edge that it starts runs the same. */
-let bundled: Promise<string> | undefined;
-
-async function makeBundle(): Promise<string> {
-  if (!existsSync(path.join(ROOT, 'worker')))
-    return readFile(path.join(ROOT, 'dist/worker/index.js'), 'utf8');
+async function bundleWorker(): Promise<string> {
+  if (!fromSources()) return readFile(builtFile('worker/index.js'), 'utf8');
   const { build } = await import('esbuild');
   const result = await build({
     ...workerBuild(ROOT),

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { originProgram } from '../../../cli/local/origin-process.ts';
 import { text } from 'node:stream/consumers';
 import { createInterface } from 'node:readline';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -15,7 +16,7 @@ writeFileSync(join(base, 'chat_template.jinja'), CHATML);
 afterAll(() => rmSync(base, { recursive: true }));
 
 const start = (args: string[]): ChildProcess =>
-  spawn(process.execPath, ['--import', 'tsx', 'gpu-origin/main.ts', ...args], {
+  spawn(process.execPath, [...originProgram('main'), ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
 const standalone = ['--dev', '--runner', 'fake', '--base', base, '--cache', join(base, 'cache')];
