@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import { TEST_MS } from './test/setup/slow.ts';
-import { EVERY_RUN } from './vitest.config.ts';
+import { EVERY_RUN, SIMULATIONS } from './vitest.config.ts';
 
 const { globalSetup, ...every } = EVERY_RUN;
 
@@ -20,6 +20,7 @@ export default defineConfig({
           hookTimeout: 3 * TEST_MS,
         },
       },
+      { test: { ...every, name: 'simulations', include: SIMULATIONS } },
       {
         // What `npm test` has over SQLite: every store of the database, and races over it, on Miniflare's D1.
         test: {
@@ -36,6 +37,7 @@ export default defineConfig({
             'test/worker/registry/{at-once,d1-registry,life-cycle,registry,removals,rooms}.test.ts',
           ],
           env: { GRAFT_TEST_DATABASE: 'd1' },
+          isolate: false,
           setupFiles: [...every.setupFiles, 'test/setup/d1.ts'],
         },
       },

@@ -2,8 +2,7 @@ import { defineConfig } from 'vitest/config';
 import { TEST_MS, WAIT_MS } from './test/setup/slow.ts';
 
 /** Of tests with a browser or the real base too: how long they may take, and that what they start ends with them. */
-export const EVERY_RUN = {
-  globalSetup: ['test/setup/summary-when-interrupted.ts'],
+export const EVERY_TEST = {
   setupFiles: [
     'test/setup/end-with-run.ts',
     'test/setup/patient-waits.ts',
@@ -14,19 +13,55 @@ export const EVERY_RUN = {
   teardownTimeout: TEST_MS,
   expect: { poll: { timeout: WAIT_MS } },
 };
+export const EVERY_RUN = {
+  ...EVERY_TEST,
+  globalSetup: ['test/setup/summary-when-interrupted.ts', 'test/setup/build-once.ts'],
+};
 
-/** `npm test`: no network, no browser, no base model. */
-export default defineConfig({
+/** Thousands of simulated experiments, random schemas: minutes of processor time, in `npm run check`. */
+export const SIMULATIONS = [
+  'test/gpu-origin/grammar/random-answers.test.ts',
+  'test/worker/experiments/statistics/{looking,unequal-arms}.test.ts',
+];
+
+/** Tests at a door of the product: HTTP, a library's client, an attack, or the edge's app in this process. */
+const DOOR = ['test/{conformance,security,worker}/**', 'test/gpu-origin/http/**'];
+/** Tests of whole programs, as processes, and of packages. */
+const E2E = ['test/{e2e,library}/**'];
+
+const project = (
+  name: string,
+  folders: { include: string[]; exclude?: string[] },
+  globalSetup: string[],
+) => ({
   test: {
-    ...EVERY_RUN,
-    include: ['test/**/*.test.ts'],
-    exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**'],
-    setupFiles: [...EVERY_RUN.setupFiles, 'test/setup/plain-text.ts', 'test/setup/steady-miniflare.ts'],
+    ...EVERY_TEST,
+    name,
+    globalSetup,
+    include: folders.include.map((folder) => `${folder}/*.test.ts`),
+    exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**', ...SIMULATIONS].concat(
+      folders.exclude ?? [],
+    ),
+    setupFiles: [...EVERY_TEST.setupFiles, 'test/setup/plain-text.ts', 'test/setup/steady-miniflare.ts'],
     maxWorkers: 2,
     // Files share what they import: 460 times the same modules were half of the whole time. So no file leaves timers
     // faked, globals replaced or servers open.
     isolate: false,
     unstubGlobals: true,
     unstubEnvs: true,
+  },
+});
+
+/** `npm test`: no network, no browser, no base model. */
+export default defineConfig({
+  test: {
+    globalSetup: ['test/setup/summary-when-interrupted.ts'],
+    teardownTimeout: TEST_MS,
+    maxWorkers: 2,
+    projects: [
+      project('unit', { include: ['test/**'], exclude: [...DOOR, ...E2E] }, []),
+      project('door', { include: DOOR }, ['test/setup/build-once.ts']),
+      project('e2e', { include: E2E }, ['test/setup/build-once.ts']),
+    ],
   },
 });

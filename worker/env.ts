@@ -55,6 +55,8 @@ export interface RawEnv {
   DROP_TENANT?: string;
   /** `on`: what the edge calls because a tenant says so may be this machine itself, by plain http. `graft dev` sets it. */
   LOOPBACK_CALLBACKS?: string;
+  /** Longest that what an isolate noted waits before it is written, ms; each kind's own time unless given. Tests set it. */
+  FLUSH_MS?: string;
   /** JSON, {@link SignInLink}: signs the dashboard in by a link. `graft dev` alone sets it. */
   SIGN_IN?: string;
 }

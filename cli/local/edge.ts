@@ -5,12 +5,11 @@ import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
 import { CliError } from '../cli-error.ts';
 import { harmless } from '../harmless-text.ts';
 import { hangUpOn, keepSignalsOurs, listenForWorkerd, waitForChange } from './keep-process-ours.ts';
-import { ROOT } from './origin-process.ts';
+import { builtFile, fromSources, ROOT } from './origin-process.ts';
 import { LOOPBACK } from './ports.ts';
 import { makePrivateFolder, makePrivately } from './private-files.ts';
 import { MIGRATIONS, migrationFiles, neededSchema, otherSchema, SCHEMA_QUERY } from './schema.ts';
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { workerBuild } from '../../bin/worker-build.mjs';
 
 export interface Edge {
@@ -191,8 +190,7 @@ const SECRET_BYTES = 16;
 
 /** The worker as one module: bundled from a checkout's sources, or as a package carries it. */
 async function bundleWorker(): Promise<string> {
-  if (!existsSync(path.join(ROOT, 'worker')))
-    return readFile(path.join(ROOT, 'dist/worker/index.js'), 'utf8');
+  if (!fromSources()) return readFile(builtFile('worker/index.js'), 'utf8');
   const { build } = await import('esbuild');
   const result = await build({
     ...workerBuild(ROOT),

@@ -16,18 +16,25 @@ export const ROOT = packageRoot(import.meta.dirname);
 /** Files of `gpu-origin/` that are programs. */
 type OriginProgram = 'main' | 'export-web-base';
 
+/** What `bin/build-origin.mjs` made; a run of tests makes it once for all the processes of a checkout. */
+export const builtFile = (file: string): string =>
+  path.join(process.env['GRAFT_BUILT'] ?? path.join(ROOT, 'dist'), file);
+
+/** Whether origin and edge run from their sources. */
+export const fromSources = (): boolean =>
+  process.env['GRAFT_BUILT'] === undefined && existsSync(path.join(ROOT, 'gpu-origin'));
+
 /**
  * A checkout runs the origin's sources, by tsx; a package what `bin/build-origin.mjs` made of them.
  * @returns arguments for Node, from whatever folder it is started in.
  * @throws CliError when this is a package without an origin.
  */
 export function originProgram(entry: OriginProgram): string[] {
-  const source = path.join(ROOT, 'gpu-origin', `${entry}.ts`);
-  if (existsSync(source)) {
+  if (fromSources()) {
     const tsx = createRequire(path.join(ROOT, 'package.json')).resolve('tsx');
-    return ['--import', pathToFileURL(tsx).href, source];
+    return ['--import', pathToFileURL(tsx).href, path.join(ROOT, 'gpu-origin', `${entry}.ts`)];
   }
-  const file = path.join(ROOT, 'dist/origin', `${entry}.mjs`);
+  const file = builtFile(`origin/${entry}.mjs`);
   if (existsSync(file)) return [file];
   const stack = `${STACK_PACKAGE}@${packageJson.version}`;
   throw new CliError({

@@ -7,7 +7,7 @@ import type { Problem } from '../model/problem.ts';
 import { createStore } from '../model/store.ts';
 import { createClient } from './client.ts';
 import { answerFrom, withEvent, type Answer } from './stream-chat.ts';
-import type { BrowserErrorCode } from '../../browser/errors.ts';
+import type { BrowserErrorCode } from '../../browser/messages.ts';
 
 /** Folder of graft/browser; the build says which. */
 declare const GRAFT_BROWSER: string;

@@ -22,7 +22,7 @@ export interface GraftProcess {
 
 export interface GraftOptions {
   cwd: string;
-  /** Added to ours, less every GRAFT_ variable, and without colours. */
+  /** Added to ours, less every GRAFT_ variable but where the built origin is, and without colours. */
   env?: Record<string, string>;
   /** Piped in; nothing unless given. */
   stdin?: string;
@@ -32,7 +32,9 @@ export interface GraftOptions {
 
 export function startGraft(args: readonly string[], options: GraftOptions): GraftProcess {
   const inherited = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !name.startsWith('GRAFT_') && name !== 'FORCE_COLOR'),
+    Object.entries(process.env).filter(
+      ([name]) => name === 'GRAFT_BUILT' || (!name.startsWith('GRAFT_') && name !== 'FORCE_COLOR'),
+    ),
   );
   const child = spawn(process.execPath, [options.program ?? GRAFT, ...args], {
     cwd: options.cwd,

@@ -20,6 +20,7 @@ const ask = async (content: string, headers: Record<string, string> = {}, model 
   });
   await response.text();
   await edge.settled();
+  edge.clock.advance(1);
   return response;
 };
 const list = async (query = ''): Promise<RequestView[]> => {

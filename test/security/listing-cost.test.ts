@@ -76,11 +76,11 @@ const missing = (round: number) => ({
   adapters: Array.from({ length: 7 }, (_, i) => ({ name: `nope${round}/${i}` })),
 });
 
-/** What `request` asked of D1; no statement of it goes through a table. */
+/** What `request` asked of D1, less what is noted of it behind it; no statement of it goes through a table. */
 async function costOf(request: () => Promise<Response>): Promise<{ statements: number; rowsRead: number }> {
   asked.length = 0;
   await request();
-  const cost = [...asked];
+  const cost = asked.filter(({ sql }) => !/^\s*(INSERT|UPDATE|DELETE)\b/.test(sql));
   for (const one of cost) expect([one.sql, await scansOf(db, one)]).toEqual([one.sql, []]);
   return { statements: cost.length, rowsRead: cost.reduce((sum, { rowsRead }) => sum + rowsRead, 0) };
 }

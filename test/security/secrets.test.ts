@@ -100,7 +100,7 @@ it('says no secret, in answers, logs and commands, whatever fails', async () => 
 });
 
 it('the origin has never seen a key, nor what opens the registry or the account', () => {
-  const [origin] = childrenOf(stack.dev.child.pid as number, 'gpu-origin/main.ts');
+  const [origin] = childrenOf(stack.dev.child.pid as number, 'origin/main.');
   expect(origin).toBeGreaterThan(0);
   const own = secrets()['the secret of signatures'] as string;
   const needles = Object.fromEntries(

@@ -80,6 +80,7 @@ export async function startTestEdge(
         JSON.stringify([{ id: 'o1', url: origin.url }, ...(overrides.moreOrigins ?? [])]),
       GRAFT_ORIGIN_KEYS: ORIGIN_KEYS,
       GRAFT_MAC_KEY: MAC_KEY,
+      FLUSH_MS: '50',
       GRAFT_ADMIN_KEY_SHA256: sha256(adminKey),
       ...overrides.bindings,
     },

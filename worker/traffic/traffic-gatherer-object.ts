@@ -68,6 +68,7 @@ export class TrafficGatherer {
   readonly #storage: GathererStorage;
   readonly #ledger: TrafficCollector;
   readonly #now: () => number;
+  readonly #quietMs: number;
   readonly #open = gather();
   readonly #known = new Set<string>();
   /** What D1 refused; sent again as it was, before all that came later. */
@@ -80,12 +81,13 @@ export class TrafficGatherer {
   /** @param parts given by tests. */
   constructor(
     context: { storage: GathererStorage },
-    env: { DB: SqlDatabase },
+    env: { DB: SqlDatabase; FLUSH_MS?: string },
     parts?: { now: () => number; ledger: TrafficCollector },
   ) {
     this.#storage = context.storage;
     this.#ledger = parts?.ledger ?? createD1Traffic(guardDatabase(env.DB));
     this.#now = parts?.now ?? Date.now;
+    this.#quietMs = Number(env.FLUSH_MS ?? COLLECT_QUIET_MS);
   }
 
   async fetch(request: Request): Promise<Response> {
@@ -105,7 +107,7 @@ export class TrafficGatherer {
     this.#waking = false;
     const now = this.#now();
     const isFull = this.#open.size >= COLLECT_FULL;
-    const more = !isFull && now - this.#last < COLLECT_QUIET_MS && now - this.#first < COLLECT_MOST_MS;
+    const more = !isFull && now - this.#last < this.#quietMs && now - this.#first < COLLECT_MOST_MS;
     if (this.#refused === null && more) return this.#wake();
     if (this.#refused === null && this.#open.size > 0)
       this.#refused = { id: crypto.randomUUID(), at: now, ...this.#open.take() };
@@ -124,7 +126,7 @@ export class TrafficGatherer {
     if (this.#waking) return;
     this.#waking = true;
     try {
-      await this.#storage.setAlarm(this.#now() + COLLECT_QUIET_MS);
+      await this.#storage.setAlarm(this.#now() + this.#quietMs);
     } catch (error) {
       // Whoever comes next sets it.
       this.#waking = false;

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { originProgram } from '../../../cli/local/origin-process.ts';
 import { text } from 'node:stream/consumers';
 import { createInterface } from 'node:readline';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -13,7 +14,7 @@ writeTinyBase(base);
 afterAll(() => rmSync(base, { recursive: true }));
 
 const start = (args: string[]): ChildProcess =>
-  spawn(process.execPath, ['--import', 'tsx', 'gpu-origin/main.ts', ...args], {
+  spawn(process.execPath, [...originProgram('main'), ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
 const standalone = ['--dev', '--base', base, '--cache', join(base, 'cache')];

@@ -1,7 +1,6 @@
 /** The database of a test: SQLite in this process; Miniflare's D1 where `npm run check` says so. */
 import type { Miniflare } from 'miniflare';
 import { guardDatabase, type SqlDatabase } from '../../../worker/platform/d1-database.ts';
-import { openRealDatabase, startDatabases } from './real-database.ts';
 import { openSqlite } from './sqlite.ts';
 
 /** Set by vitest.check.config.ts. */
@@ -12,6 +11,8 @@ let miniflare: Miniflare | undefined;
 /** @returns one with the schema of `migrations/` and no rows. On D1 there is one at a time: the last that was opened. */
 export async function openDatabase(): Promise<SqlDatabase> {
   if (!ON_D1) return guardDatabase(openSqlite());
+  // Loads wrangler, which takes seconds.
+  const { openRealDatabase, startDatabases } = await import('./real-database.ts');
   return openRealDatabase((miniflare ??= startDatabases()));
 }
 

@@ -44,9 +44,8 @@ async function ask(route: string, body: object, key: string): Promise<string> {
 }
 const asked = (text: string) => ({ messages: [{ role: 'user', content: `${CANARY} ${text}` }] });
 const read = (id: string, key = reader) => graft.admin(`/admin/requests/${id}/prompt`, { key });
-/** An isolate writes five seconds after the first. */
 async function kept(id: string, key = reader): Promise<KeptPrompt> {
-  await expect.poll(async () => (await read(id, key)).status, { interval: 500 }).toBe(200);
+  await expect.poll(async () => (await read(id, key)).status, { interval: 50 }).toBe(200);
   return (await (await read(id, key)).json()) as KeptPrompt;
 }
 /** Files of the state whose bytes hold the word. */
