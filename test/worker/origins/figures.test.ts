@@ -101,7 +101,7 @@ describe('figures of an origin', () => {
     expect(idle.started_at).toBeCloseTo(performance.timeOrigin, 0);
     const { observer } = metrics;
     const tenant = 't';
-    const step = { tokens: 1, ms: 5, kvTokens: 0, running: 0, waiting: 0, loading: 0, parked: 0 };
+    const step = { tokens: 1, ms: 5, kvTokens: 0, running: 0, waiting: 0, loading: 0, preempted: 0 };
     observer.onFirstToken?.({ tenant, ms: 250 });
     observer.onToken?.({ tenant, ms: 20 });
     observer.onToken?.({ tenant, ms: 40 });
