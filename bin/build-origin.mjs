@@ -27,7 +27,7 @@ export async function buildOrigin(dist) {
       'export-web-base': 'gpu-origin/export-web-base.ts',
       // Under the names that the sources start their threads by, beside the chunks that do.
       'start-thread': 'gpu-origin/runtime/web/wasm-thread.ts',
-      'start-lane': 'gpu-origin/grammar/lane-thread.ts',
+      'start-grammar-thread': 'gpu-origin/grammar/grammar-thread.ts',
     },
     outdir: origin,
     outExtension: { '.js': '.mjs' },

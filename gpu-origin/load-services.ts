@@ -2,7 +2,7 @@ import { type Config, ConfigError, type VllmConfig } from './config.ts';
 import { Engine, type EngineObserver } from './engine/engine.ts';
 import { GrammarService } from './grammar/grammar-service.ts';
 import { grammarTokens } from './grammar/ebnf.ts';
-import { startThreadLane } from './grammar/thread-lane.ts';
+import { startThreadWorker } from './grammar/thread-worker.ts';
 import type { ModelRunner, Clock } from './engine/ports.ts';
 import { PromptQueue } from './prompts/prompt.ts';
 import { engineTokens, type Tokenizer } from './model/tokenizer.ts';
@@ -54,7 +54,7 @@ async function loadOwnServices(params: LoadParams): Promise<LoadedServices> {
   let engine: Engine | null = null;
   const { files, chains } = await openFiles(params, runner.base, (digest) => engine?.needs(digest) ?? false);
   const grammars = new GrammarService({
-    startLane: startThreadLane,
+    startWorker: startThreadWorker,
     tokens: grammarTokens(tokenizer, runner.vocabSize),
     now: systemClock.now,
     onFault: (where, error) => params.observer.onFault?.({ where, error, requestIds: [] }),
@@ -169,7 +169,7 @@ async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Promise<L
   const running = engine;
   const grammars = vllmGrammars(
     new GrammarService({
-      startLane: startThreadLane,
+      startWorker: startThreadWorker,
       tokens: null,
       now: systemClock.now,
       onFault: (where, error) => observer.onFault?.({ where, error, requestIds: [] }),

@@ -4,7 +4,7 @@
  */
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
 import { grammarTokens } from '../../gpu-origin/grammar/ebnf.ts';
-import { startLocalLane } from '../../gpu-origin/grammar/grammar-core.ts';
+import { startLocalWorker } from '../../gpu-origin/grammar/grammar-core.ts';
 import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 
 export { prepareGrammar } from '../../gpu-origin/http/answer-form.ts';
@@ -14,7 +14,7 @@ export const openGrammars = (params: {
   vocabSize: number;
 }): Grammars =>
   new GrammarService({
-    startLane: startLocalLane,
+    startWorker: startLocalWorker,
     tokens: grammarTokens(params.tokenizer, params.vocabSize),
     now: () => performance.now(),
   });

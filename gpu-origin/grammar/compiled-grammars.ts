@@ -1,6 +1,6 @@
 /** Grammars that wait to be compiled, and those that were: bounded, and shared out among tenants. */
 import { type ApiError, err, type Result } from '../../protocol/index.ts';
-import type { AskedForm, GrammarCaller, Lane } from './ports.ts';
+import type { AskedForm, GrammarCaller, GrammarWorker } from './ports.ts';
 
 /** Grammars that wait to be compiled, of all tenants. */
 const MAX_WAITING = 256;
@@ -167,7 +167,7 @@ const MAX_GRAMMARS_CHARACTERS = 2_000_000;
 
 /** Where a compiled grammar is. */
 export interface GrammarHome {
-  readonly lane: Lane;
+  readonly worker: GrammarWorker;
   readonly id: number;
 }
 
@@ -210,15 +210,15 @@ export class GrammarCache {
     return entry;
   }
 
-  /** Grammars of this lane that somebody holds. */
-  heldIn(lane: Lane): number {
-    return [...this.#entries.values()].filter(({ home, holders }) => home.lane === lane && holders > 0)
+  /** Grammars of this worker that somebody holds. */
+  heldIn(worker: GrammarWorker): number {
+    return [...this.#entries.values()].filter(({ home, holders }) => home.worker === worker && holders > 0)
       .length;
   }
 
-  /** Forgets all that this lane had; it has forgotten them itself. */
-  dropLane(lane: Lane): void {
-    for (const [key, { home }] of this.#entries) if (home.lane === lane) this.#entries.delete(key);
+  /** Forgets all that this worker had; it has forgotten them itself. */
+  dropWorker(worker: GrammarWorker): void {
+    for (const [key, { home }] of this.#entries) if (home.worker === worker) this.#entries.delete(key);
   }
 
   #trim(kept: GrammarEntry): void {
@@ -229,7 +229,7 @@ export class GrammarCache {
       if (entry === kept || entry.holders > 0) continue;
       this.#entries.delete(key);
       characters -= sizeOf(entry);
-      entry.home.lane.forget(entry.home.id);
+      entry.home.worker.forget(entry.home.id);
     }
   }
 }

@@ -4,10 +4,10 @@ import {
   type AskedForm,
   type Compiled,
   type GrammarTokens,
-  type Lane,
-  LaneLost,
-  type LaneRow,
-  type StartLane,
+  type GrammarWorker,
+  GrammarWorkerLost,
+  type GrammarWorkerRow,
+  type StartGrammarWorker,
   type Stepped,
   wordsOf,
 } from './ports.ts';
@@ -64,14 +64,18 @@ export class GrammarCore {
   }
 
   /** @param masks `[rows, words]`. @returns of each row why it cannot go on. @throws CoreFailed */
-  async step(rows: readonly LaneRow[], masks: Int32Array): Promise<(string | null)[]> {
+  async step(rows: readonly GrammarWorkerRow[], masks: Int32Array): Promise<(string | null)[]> {
     const failures: (string | null)[] = [];
     for (const [at, row] of rows.entries())
       failures.push(await this.#guarded(() => this.#stepRow(row, masks, at * this.#words)));
     return failures;
   }
 
-  async #stepRow({ row, accepted }: LaneRow, masks: Int32Array, offset: number): Promise<string | null> {
+  async #stepRow(
+    { row, accepted }: GrammarWorkerRow,
+    masks: Int32Array,
+    offset: number,
+  ): Promise<string | null> {
     const state = this.#rows.get(row);
     if (state === undefined) return 'is not open';
     if (state.failure !== null) return state.failure;
@@ -109,8 +113,8 @@ function reasonIn(messages: readonly string[]): string {
     .slice(0, 300);
 }
 
-/** What a lane does, in whichever thread it is. */
-export class LaneCore {
+/** What a worker does, in whichever thread it is. */
+export class WorkerCore {
   readonly #core: GrammarCore | null;
   readonly #words: number;
   readonly #cpuMs: (() => number) | null;
@@ -125,9 +129,9 @@ export class LaneCore {
    * @param tokens null = it compiles nothing.
    * @param cpuMs CPU time that this thread has had, ms; null where that is not known.
    */
-  static async create(tokens: GrammarTokens | null, cpuMs: (() => number) | null): Promise<LaneCore> {
-    if (tokens === null) return new LaneCore(null, 0, cpuMs);
-    return new LaneCore(
+  static async create(tokens: GrammarTokens | null, cpuMs: (() => number) | null): Promise<WorkerCore> {
+    if (tokens === null) return new WorkerCore(null, 0, cpuMs);
+    return new WorkerCore(
       await GrammarCore.create(tokens.bytes, tokens.eosIds),
       wordsOf(tokens.bytes.length),
       cpuMs,
@@ -148,7 +152,7 @@ export class LaneCore {
   }
 
   /** @throws CoreFailed */
-  async step(rows: readonly LaneRow[]): Promise<Stepped> {
+  async step(rows: readonly GrammarWorkerRow[]): Promise<Stepped> {
     const masks = new Int32Array(rows.length * this.#words);
     const spent = this.#stopwatch();
     const stepped: { failure: string | null; ms: number }[] = [];
@@ -175,7 +179,7 @@ export class LaneCore {
   }
 
   get #whole(): GrammarCore {
-    if (this.#core === null) throw new Error('this lane compiles nothing');
+    if (this.#core === null) throw new Error('this worker compiles nothing');
     return this.#core;
   }
 
@@ -200,9 +204,9 @@ function textOf({ constraint, tools }: AskedForm): Result<string, ApiError> {
   return inPlace(constraint.path, () => checkedGrammar(text.value));
 }
 
-/** A lane in this thread: for tests, and hosts without threads. Nothing ends a grammar that takes long to compile. */
-export const startLocalLane: StartLane = async ({ tokens }) => {
-  const core = await LaneCore.create(tokens, null);
+/** A worker in this thread: for tests, and hosts without threads. Nothing ends a grammar that takes long to compile. */
+export const startLocalWorker: StartGrammarWorker = async ({ tokens }) => {
+  const core = await WorkerCore.create(tokens, null);
   let turn: Promise<unknown> = Promise.resolve();
   const inTurn = <T>(work: () => T | Promise<T>): Promise<T> => {
     const done = turn.then(work);
@@ -210,7 +214,7 @@ export const startLocalLane: StartLane = async ({ tokens }) => {
     return done;
   };
   const tell = (work: () => void): void => void inTurn(work);
-  const lane: Lane = {
+  const worker: GrammarWorker = {
     words: wordsOf(tokens?.bytes.length ?? 0),
     compile: (grammar, asked) => inTurn(() => core.compile(grammar, asked)),
     forget: (grammar) => tell(() => core.forget(grammar)),
@@ -218,12 +222,12 @@ export const startLocalLane: StartLane = async ({ tokens }) => {
     close: (row) => tell(() => core.close(row)),
     step: (rows) =>
       inTurn(() => core.step(rows)).catch((error: unknown) => {
-        throw error instanceof CoreFailed ? new LaneLost(error.message, 'failed') : error;
+        throw error instanceof CoreFailed ? new GrammarWorkerLost(error.message, 'failed') : error;
       }),
     giveWay: () => undefined,
     stop: async () => undefined,
   };
-  return lane;
+  return worker;
 };
 
 /** Brackets within brackets, and repetitions of one thing; what is deeper is left to the compiler. */
@@ -244,7 +248,7 @@ type Rules = ReadonlyMap<string, Expression>;
  * @returns the same text.
  * @throws GrammarError where a rule derives itself alone or beside nothing, as `s ::= s` and `s ::= s s | ""` do: a
  * text has no end of derivations then. Other ambiguous rules, such as `e ::= e "+" e | [0-9]`, are taken: the clock of
- * their lane decides.
+ * their worker decides.
  */
 export function checkedGrammar(text: string): string {
   const rules = rulesIn(text);

@@ -20,16 +20,16 @@ import {
   type GrammarRequest,
   type Grammars,
   type GrammarTokens,
-  type Lane,
-  LaneLost,
-  type LaneRow,
+  type GrammarWorker,
+  GrammarWorkerLost,
+  type GrammarWorkerRow,
   QUICK_MS,
-  type StartLane,
+  type StartGrammarWorker,
   type Stepped,
 } from './ports.ts';
 
 /** Instances for what compiles slowly or has slow masks; each has some 50 MB. */
-const MAX_SLOW_LANES = 3;
+const MAX_SLOW_WORKERS = 3;
 /** Steps of a row whose masks' times are looked at together. */
 const WINDOW = 20;
 /** Mean CPU time of a mask above which a row's grammar moves to the slow ones, ms; 0.1 is usual. */
@@ -40,7 +40,7 @@ const MAX_SLOW_MASK_MS = 50;
 const BUSY_RETRY_MS = 5_000;
 
 interface GrammarServiceOptions {
-  readonly startLane: StartLane;
+  readonly startWorker: StartGrammarWorker;
   /** null = nothing is compiled: it only says what no grammar can be made of. */
   readonly tokens: GrammarTokens | null;
   /** Milliseconds, monotonic. */
@@ -61,10 +61,10 @@ export class GrammarService implements Grammars {
   readonly #cache = new GrammarCache();
   readonly #compiling = new Map<string, Promise<Result<GrammarEntry, ApiError>>>();
   /** All that run. */
-  readonly #lanes = new Set<Lane>();
-  readonly #serving = new Map<Serving, Promise<Result<Lane, ApiError>>>();
-  readonly #spare: Lane[] = [];
-  readonly #slow = new Set<Lane>();
+  readonly #workers = new Set<GrammarWorker>();
+  readonly #serving = new Map<Serving, Promise<Result<GrammarWorker, ApiError>>>();
+  readonly #spare: GrammarWorker[] = [];
+  readonly #slow = new Set<GrammarWorker>();
   #moving: Promise<void> = Promise.resolve();
   #ids = 0;
   #closed = false;
@@ -101,16 +101,16 @@ export class GrammarService implements Grammars {
 
   update(rows: readonly RowGrammar[]): readonly MaskUpdate[] {
     const updates = new Set<MaskUpdate>();
-    const lanes = new Map<Lane, OpenRow[]>();
+    const workers = new Map<GrammarWorker, OpenRow[]>();
     for (const row of rows) {
       if (!(row instanceof OpenRow)) throw new Error('a row of another service');
       if (row.ready) continue;
-      const { lane } = row.entry.home;
+      const { worker } = row.entry.home;
       if (row.pending !== null) updates.add(row.pending);
-      else lanes.set(lane, [...(lanes.get(lane) ?? []), row]);
+      else workers.set(worker, [...(workers.get(worker) ?? []), row]);
     }
-    for (const [lane, together] of lanes) {
-      const update = { done: this.#step(lane, together), slow: this.#slow.has(lane) };
+    for (const [worker, together] of workers) {
+      const update = { done: this.#step(worker, together), slow: this.#slow.has(worker) };
       for (const row of together) row.pending = update;
       updates.add(update);
     }
@@ -119,21 +119,22 @@ export class GrammarService implements Grammars {
 
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all([...this.#lanes].map((lane) => lane.stop()));
+    await Promise.all([...this.#workers].map((worker) => worker.stop()));
   }
 
-  async #step(lane: Lane, rows: readonly OpenRow[]): Promise<void> {
+  async #step(worker: GrammarWorker, rows: readonly OpenRow[]): Promise<void> {
     try {
-      const stepped = await lane.step(rows.map((row) => row.take()));
+      const stepped = await worker.step(rows.map((row) => row.take()));
       for (const [at, row] of rows.entries()) {
-        row.updated(stepped, at, lane.words);
+        row.updated(stepped, at, worker.words);
         if (row.spentMs > WINDOW * MAX_SLOW_MASK_MS) row.fail(TOO_SLOW);
         else if (row.spentMs > WINDOW * MAX_MASK_MS) this.#move(row.entry);
       }
     } catch (error) {
-      const lost = error instanceof LaneLost ? error : new LaneLost(String(error), 'failed');
+      const lost =
+        error instanceof GrammarWorkerLost ? error : new GrammarWorkerLost(String(error), 'failed');
       for (const row of rows) row.fail(lostAnswer(lost));
-      this.#drop(lane, lost);
+      this.#drop(worker, lost);
     }
   }
 
@@ -158,10 +159,10 @@ export class GrammarService implements Grammars {
     if (compiled.ok && compiled.value.ms > QUICK_MS) {
       const { characters } = compiled.value;
       turn.takesLong();
-      return this.#keepSlow({ key, asked, characters, home: { lane: spare, id } });
+      return this.#keepSlow({ key, asked, characters, home: { worker: spare, id } });
     }
     const made = compiled.ok ? await this.#serve(key, asked) : compiled;
-    if (this.#lanes.has(spare)) {
+    if (this.#workers.has(spare)) {
       if (compiled.ok) spare.forget(id);
       this.#spare.push(spare);
     }
@@ -170,17 +171,17 @@ export class GrammarService implements Grammars {
 
   /** Compiles, beside rows, what is known to compile quickly. */
   async #serve(key: string, asked: AskedForm): Promise<Result<GrammarEntry, ApiError>> {
-    const lane = await this.#servingLane(servingOf(asked));
-    if (!lane.ok) return lane;
-    const home = { lane: lane.value, id: this.#newId() };
-    const compiled = await this.#tryOn(home.lane, home.id, asked);
+    const worker = await this.#servingWorker(servingOf(asked));
+    if (!worker.ok) return worker;
+    const home = { worker: worker.value, id: this.#newId() };
+    const compiled = await this.#tryOn(home.worker, home.id, asked);
     if (!compiled.ok) return compiled.error.code === 'origin_unavailable' ? compiled : err(NOT_COMPILED);
     return ok(this.#cache.add({ key, asked, characters: compiled.value.characters, home }));
   }
 
-  /** A lane that fails at it is dropped. */
+  /** A worker that fails at it is dropped. */
   async #tryOn(
-    lane: Lane,
+    worker: GrammarWorker,
     id: number,
     asked: AskedForm,
     onLong?: () => void,
@@ -189,15 +190,15 @@ export class GrammarService implements Grammars {
     const refuse = (what: string): Result<never, ApiError> =>
       err({ code: 'invalid_request', message: `'${param}' ${what}.`, param });
     try {
-      const compiled = await lane.compile(id, asked, onLong);
+      const compiled = await worker.compile(id, asked, onLong);
       if (compiled.kind === 'compiled') return ok(compiled);
       if (compiled.kind === 'refused') return err(compiled.error);
       // An instance that has refused a grammar is not whole any more.
-      this.#drop(lane, null);
+      this.#drop(worker, null);
       return refuse(`does not compile: ${compiled.reason}`);
     } catch (error) {
-      if (!(error instanceof LaneLost)) throw error;
-      this.#drop(lane, error);
+      if (!(error instanceof GrammarWorkerLost)) throw error;
+      this.#drop(worker, error);
       if (this.#closed) return err(CLOSED);
       if (error.reason === 'starved') return err(tooBusy(`'${param}' could not be compiled in time`));
       return refuse(
@@ -209,20 +210,20 @@ export class GrammarService implements Grammars {
   }
 
   #keepSlow(made: Parameters<GrammarCache['add']>[0]): Result<GrammarEntry, ApiError> {
-    const { lane, id } = made.home;
+    const { worker, id } = made.home;
     if (!this.#mayBeSlow()) {
-      lane.forget(id);
-      this.#spare.push(lane);
+      worker.forget(id);
+      this.#spare.push(worker);
       return tooManyAtOnce();
     }
-    this.#slow.add(lane);
+    this.#slow.add(worker);
     return ok(this.#cache.add(made));
   }
 
-  /** Makes room for one more slow lane, where nobody needs one that there is. */
+  /** Makes room for one more slow worker, where nobody needs one that there is. */
   #mayBeSlow(): boolean {
-    if (this.#slow.size < MAX_SLOW_LANES) return true;
-    const idle = [...this.#slow].find((lane) => this.#cache.heldIn(lane) === 0);
+    if (this.#slow.size < MAX_SLOW_WORKERS) return true;
+    const idle = [...this.#slow].find((worker) => this.#cache.heldIn(worker) === 0);
     if (idle !== undefined) this.#drop(idle, null);
     return idle !== undefined;
   }
@@ -235,19 +236,20 @@ export class GrammarService implements Grammars {
   }
 
   async #moveNow(entry: GrammarEntry): Promise<void> {
-    const lane = this.#isOpen(entry) && !this.#slow.has(entry.home.lane) ? await this.#slowLane() : null;
-    if (lane === null) return;
-    const home = { lane, id: this.#newId() };
-    const compiled = await this.#tryOn(lane, home.id, entry.asked);
+    const worker =
+      this.#isOpen(entry) && !this.#slow.has(entry.home.worker) ? await this.#slowWorker() : null;
+    if (worker === null) return;
+    const home = { worker, id: this.#newId() };
+    const compiled = await this.#tryOn(worker, home.id, entry.asked);
     if (!compiled.ok) return;
     if (!this.#isOpen(entry)) {
-      lane.forget(home.id);
+      worker.forget(home.id);
       return;
     }
     const left = entry.home;
     entry.home = home;
     for (const row of entry.rows) row.leave();
-    left.lane.forget(left.id);
+    left.worker.forget(left.id);
   }
 
   #isOpen(entry: GrammarEntry): boolean {
@@ -255,7 +257,7 @@ export class GrammarService implements Grammars {
   }
 
   /** A new one, or the one with the fewest grammars. @returns null when it cannot be started. */
-  async #slowLane(): Promise<Lane | null> {
+  async #slowWorker(): Promise<GrammarWorker | null> {
     if (this.#mayBeSlow()) {
       const started = await this.#start();
       if (!started.ok) return null;
@@ -267,8 +269,8 @@ export class GrammarService implements Grammars {
       }
       this.#drop(started.value, null);
     }
-    const lanes = [...this.#slow].sort((a, b) => this.#cache.heldIn(a) - this.#cache.heldIn(b));
-    return lanes[0] ?? null;
+    const workers = [...this.#slow].sort((a, b) => this.#cache.heldIn(a) - this.#cache.heldIn(b));
+    return workers[0] ?? null;
   }
 
   #lend(entry: GrammarEntry): Grammar {
@@ -292,15 +294,15 @@ export class GrammarService implements Grammars {
   };
 
   /** @param error null: nobody needs to hear of it. */
-  #drop(lane: Lane, error: LaneLost | null): void {
-    if (!this.#lanes.delete(lane)) return;
+  #drop(worker: GrammarWorker, error: GrammarWorkerLost | null): void {
+    if (!this.#workers.delete(worker)) return;
     if (error !== null) this.#options.onFault?.('grammar', error);
-    this.#cache.dropLane(lane);
-    this.#slow.delete(lane);
-    void lane.stop();
+    this.#cache.dropWorker(worker);
+    this.#slow.delete(worker);
+    void worker.stop();
   }
 
-  async #servingLane(which: Serving): Promise<Result<Lane, ApiError>> {
+  async #servingWorker(which: Serving): Promise<Result<GrammarWorker, ApiError>> {
     for (;;) {
       const known = this.#serving.get(which);
       if (known === undefined) {
@@ -309,23 +311,23 @@ export class GrammarService implements Grammars {
         return starting;
       }
       const running = await known;
-      if (running.ok && this.#lanes.has(running.value)) return running;
+      if (running.ok && this.#workers.has(running.value)) return running;
       if (this.#serving.get(which) === known) this.#serving.delete(which);
     }
   }
 
-  async #start(): Promise<Result<Lane, ApiError>> {
+  async #start(): Promise<Result<GrammarWorker, ApiError>> {
     if (this.#closed) return err(CLOSED);
-    const { startLane, tokens, onFault } = this.#options;
+    const { startWorker, tokens, onFault } = this.#options;
     try {
-      const lane = await startLane({ tokens });
-      this.#lanes.add(lane);
-      if (!this.#closed) return ok(lane);
-      await lane.stop();
+      const worker = await startWorker({ tokens });
+      this.#workers.add(worker);
+      if (!this.#closed) return ok(worker);
+      await worker.stop();
       return err(CLOSED);
     } catch (error) {
       onFault?.('grammar', error);
-      const starved = error instanceof LaneLost && error.reason === 'starved';
+      const starved = error instanceof GrammarWorkerLost && error.reason === 'starved';
       return err(starved ? tooBusy('The compiler of grammars did not start in time') : UNAVAILABLE);
     }
   }
@@ -368,7 +370,7 @@ const TOO_SLOW: ApiError = {
   param: null,
 };
 
-function lostAnswer({ reason }: LaneLost): ApiError {
+function lostAnswer({ reason }: GrammarWorkerLost): ApiError {
   if (reason === 'starved') return tooBusy('What may come next of the answer was not found in time');
   const message = reason === 'work' ? 'it takes too long' : 'the server lost it';
   return {
@@ -389,7 +391,7 @@ class OpenRow implements RowGrammar {
   pending: MaskUpdate | null = null;
   readonly #newId: () => number;
   /** Where it is open; null = nowhere yet, or not any more. */
-  #open: { readonly lane: Lane; readonly row: number } | null = null;
+  #open: { readonly worker: GrammarWorker; readonly row: number } | null = null;
   /** All, so that it can begin anew elsewhere. */
   readonly #tokens: number[] = [];
   #taken = 0;
@@ -416,12 +418,12 @@ class OpenRow implements RowGrammar {
   }
 
   /** What the next step takes in. */
-  take(): LaneRow {
+  take(): GrammarWorkerRow {
     if (this.#open === null) {
-      const { lane, id } = this.entry.home;
-      this.#open = { lane, row: this.#newId() };
+      const { worker, id } = this.entry.home;
+      this.#open = { worker, row: this.#newId() };
       this.#replays = this.#tokens.length > 1;
-      lane.open(this.#open.row, id);
+      worker.open(this.#open.row, id);
     }
     const accepted = this.#tokens.slice(this.#taken);
     this.#taken = this.#tokens.length;
@@ -452,7 +454,7 @@ class OpenRow implements RowGrammar {
 
   /** Its grammar has another home: the next step begins anew there. What is being found is still right. */
   leave(): void {
-    this.#open?.lane.close(this.#open.row);
+    this.#open?.worker.close(this.#open.row);
     this.#open = null;
     this.#taken = 0;
     this.#times = [];

@@ -1,4 +1,4 @@
-/** Grammars that answers are held to: compiled in lanes, the masks of a lane's rows in one message a step. */
+/** Grammars that answers are held to: compiled in workers, the masks of a worker's rows in one message a step. */
 import type { ApiError, PlacedConstraint, Result, ToolUse } from '../../protocol/index.ts';
 import type { Grammar, GrammarMasks } from '../engine/ports.ts';
 
@@ -67,11 +67,11 @@ export interface Stepped {
  * One instance of the compiler with its grammars and the states of rows in them: in this thread, or in its own. It does
  * one thing after the other, in the order in which it is told.
  */
-export interface Lane {
+export interface GrammarWorker {
   /** Of one row's mask. */
   readonly words: number;
   /**
-   * Makes a grammar of what is asked for and compiles it. Rejects with {@link LaneLost}.
+   * Makes a grammar of what is asked for and compiles it. Rejects with {@link GrammarWorkerLost}.
    * @param onLong called once, when it takes longer than {@link QUICK_MS}.
    */
   compile(grammar: number, asked: AskedForm, onLong?: () => void): Promise<Compiled>;
@@ -79,8 +79,8 @@ export interface Lane {
   forget(grammar: number): void;
   open(row: number, grammar: number): void;
   close(row: number): void;
-  /** Takes accepted tokens in and finds the masks. Rejects with {@link LaneLost}. */
-  step(rows: readonly LaneRow[]): Promise<Stepped>;
+  /** Takes accepted tokens in and finds the masks. Rejects with {@link GrammarWorkerLost}. */
+  step(rows: readonly GrammarWorkerRow[]): Promise<Stepped>;
   /** From now on everything else goes first, where the system can do that. */
   giveWay(): void;
   stop(): Promise<void>;
@@ -89,18 +89,18 @@ export interface Lane {
 /** What compiles with so much CPU time may be compiled beside rows, ms; most take a tenth of it. */
 export const QUICK_MS = 1_000;
 
-export interface LaneRow {
+export interface GrammarWorkerRow {
   readonly row: number;
   /** Since the last step. */
   readonly accepted: readonly number[];
 }
 
-/** Why a lane is lost. `work`: a job took more CPU time than it may. `starved`: the machine had none to give. */
+/** Why a worker is lost. `work`: a job took more CPU time than it may. `starved`: the machine had none to give. */
 export type LossReason = 'failed' | 'work' | 'starved';
 
 /** Its memory is gone or not to be trusted. */
-export class LaneLost extends Error {
-  override readonly name = 'LaneLost';
+export class GrammarWorkerLost extends Error {
+  override readonly name = 'GrammarWorkerLost';
   readonly reason: LossReason;
 
   constructor(message: string, reason: LossReason) {
@@ -110,7 +110,7 @@ export class LaneLost extends Error {
 }
 
 /** @param params.tokens null = it makes the text of grammars and compiles none. */
-export type StartLane = (params: { tokens: GrammarTokens | null }) => Promise<Lane>;
+export type StartGrammarWorker = (params: { tokens: GrammarTokens | null }) => Promise<GrammarWorker>;
 
 /** Words of a row's mask. */
 export const wordsOf = (vocabSize: number): number => Math.ceil(vocabSize / 32);

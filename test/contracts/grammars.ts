@@ -1,9 +1,9 @@
-/** What the engine and the HTTP surface may expect of {@link Grammars}, whatever its lanes run on. */
+/** What the engine and the HTTP surface may expect of {@link Grammars}, whatever its workers run on. */
 import { afterEach, expect, it } from 'vitest';
 import type { RowGrammar } from '../../gpu-origin/engine/ports.ts';
 import { MAX_TENANT_WAITING } from '../../gpu-origin/grammar/compiled-grammars.ts';
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
-import type { AskedForm, GrammarCaller, StartLane } from '../../gpu-origin/grammar/ports.ts';
+import type { AskedForm, GrammarCaller, StartGrammarWorker } from '../../gpu-origin/grammar/ports.ts';
 import { BYTE_TOKENS, END } from '../gpu-origin/grammar/byte-core.ts';
 
 const asking = (grammar: string): AskedForm => ({
@@ -21,12 +21,12 @@ const allowed = ({ mask }: RowGrammar): string =>
 
 const code = (character: string): number => character.charCodeAt(0);
 
-export function grammarsContract(startLane: StartLane): void {
+export function grammarsContract(startWorker: StartGrammarWorker): void {
   const services: GrammarService[] = [];
   const faults: unknown[] = [];
-  const service = (start: StartLane = startLane): GrammarService => {
+  const service = (start: StartGrammarWorker = startWorker): GrammarService => {
     const made = new GrammarService({
-      startLane: start,
+      startWorker: start,
       tokens: BYTE_TOKENS,
       now: () => 0,
       onFault: (_where, error) => faults.push(error),
@@ -108,7 +108,7 @@ export function grammarsContract(startLane: StartLane): void {
   });
 
   it('keeps a grammar that takes long to compile to itself', async () => {
-    const grammars = service(slowly(startLane));
+    const grammars = service(slowly(startWorker));
     const rows = [await open(grammars, 'root ::= "ab"'), await open(grammars, 'root ::= "xy"')];
     await updated(grammars, rows);
     expect(rows.map(allowed)).toEqual(['a', 'x']);
@@ -141,19 +141,19 @@ async function updated(grammars: GrammarService, rows: RowGrammar[]): Promise<Ro
   return rows;
 }
 
-/** As the lanes are, but everything is said to have taken a second and a half to compile. */
+/** As the workers are, but everything is said to have taken a second and a half to compile. */
 const slowly =
-  (start: StartLane): StartLane =>
+  (start: StartGrammarWorker): StartGrammarWorker =>
   async (params) => {
-    const lane = await start(params);
-    const compile: typeof lane.compile = async (...asked) => {
-      const compiled = await lane.compile(...asked);
+    const worker = await start(params);
+    const compile: typeof worker.compile = async (...asked) => {
+      const compiled = await worker.compile(...asked);
       return compiled.kind === 'compiled' ? { ...compiled, ms: 1_500 } : compiled;
     };
-    return new Proxy(lane, {
+    return new Proxy(worker, {
       get: (_, key) => {
-        const value: unknown = key === 'compile' ? compile : Reflect.get(lane, key);
-        return typeof value === 'function' ? (value.bind(lane) as unknown) : value;
+        const value: unknown = key === 'compile' ? compile : Reflect.get(worker, key);
+        return typeof value === 'function' ? (value.bind(worker) as unknown) : value;
       },
     });
   };

@@ -4,12 +4,12 @@ import type { Services } from '../../gpu-origin/http/origin-context.ts';
 import { prepareGrammar } from '../../gpu-origin/http/answer-form.ts';
 import { GREEDY } from '../../gpu-origin/generation/sampling-params.ts';
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
-import type { AskedForm, StartLane } from '../../gpu-origin/grammar/ports.ts';
-import { startThreadLane } from '../../gpu-origin/grammar/thread-lane.ts';
+import type { AskedForm, StartGrammarWorker } from '../../gpu-origin/grammar/ports.ts';
+import { startThreadWorker } from '../../gpu-origin/grammar/thread-worker.ts';
 import { ChatCompletionRequest, err } from '../../protocol/index.ts';
 import { collect, rig, start } from '../gpu-origin/engine/harness.ts';
 import { BYTE_TOKENS, END } from '../gpu-origin/grammar/byte-core.ts';
-import { freeGrammar } from '../gpu-origin/grammar/fake-lane.ts';
+import { freeGrammar } from '../gpu-origin/grammar/fake-grammar-worker.ts';
 
 const caller = (tenant: string) => ({ tenant, signal: new AbortController().signal });
 
@@ -49,16 +49,16 @@ it(
   'an ambiguous grammar ends by itself, and others get their tokens meanwhile',
   { timeout: TIMEOUT_MS },
   async () => {
-    const startLane: StartLane = async (params) => {
-      const lane = await startThreadLane(params);
-      const step = lane.step.bind(lane);
-      lane.step = async (rows) => {
+    const startWorker: StartGrammarWorker = async (params) => {
+      const worker = await startThreadWorker(params);
+      const step = worker.step.bind(worker);
+      worker.step = async (rows) => {
         const stepped = await step(rows);
         return { ...stepped, rows: stepped.rows.map(({ failure, ms }) => ({ failure, ms: ms * SLOWER })) };
       };
-      return lane;
+      return worker;
     };
-    const grammars = new GrammarService({ startLane, tokens: BYTE_TOKENS, now: () => performance.now() });
+    const grammars = new GrammarService({ startWorker, tokens: BYTE_TOKENS, now: () => performance.now() });
     /** Others' tokens since the attacker's last one, and the most that there were between two of its. */
     let [since, most] = [0, 0];
     const built = rig({

@@ -2,10 +2,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { RowGrammar } from '../../../gpu-origin/engine/ports.ts';
 import { GrammarService } from '../../../gpu-origin/grammar/grammar-service.ts';
-import { type AskedForm, LaneLost } from '../../../gpu-origin/grammar/ports.ts';
+import { type AskedForm, GrammarWorkerLost } from '../../../gpu-origin/grammar/ports.ts';
 import { gate, until } from '../engine/harness.ts';
 import { BYTE_TOKENS } from './byte-core.ts';
-import { type Behaviour, fakeLanes, freeGrammar } from './fake-lane.ts';
+import { type Behaviour, fakeWorkers, freeGrammar } from './fake-grammar-worker.ts';
 
 const services: GrammarService[] = [];
 afterEach(async () => {
@@ -13,9 +13,9 @@ afterEach(async () => {
 });
 
 function serviceOf(behaviours: Record<string, Behaviour> = {}) {
-  const { start, lanes } = fakeLanes(behaviours);
+  const { start, workers } = fakeWorkers(behaviours);
   const time = { now: 0 };
-  const service = new GrammarService({ startLane: start, tokens: BYTE_TOKENS, now: () => time.now });
+  const service = new GrammarService({ startWorker: start, tokens: BYTE_TOKENS, now: () => time.now });
   services.push(service);
   const prepare = (asked: AskedForm, tenant: string) =>
     service.prepare({ asked, caller: { tenant, signal: new AbortController().signal } });
@@ -32,7 +32,7 @@ function serviceOf(behaviours: Record<string, Behaviour> = {}) {
     row.accept(token);
     return updates[0]!.slow;
   };
-  return { service, lanes, time, prepare, open, step };
+  return { service, workers, time, prepare, open, step };
 }
 
 const choice = (text: string): AskedForm => ({
@@ -41,27 +41,27 @@ const choice = (text: string): AskedForm => ({
 });
 
 describe('masks that take long', () => {
-  it('come from another lane than those of schemas from the first one on', async () => {
-    const { lanes, open, step } = serviceOf({ free: { maskMs: 4 } });
+  it('come from another worker than those of schemas from the first one on', async () => {
+    const { workers, open, step } = serviceOf({ free: { maskMs: 4 } });
     await step(await open(freeGrammar('free')));
     await step(await open(choice('yes')));
-    const stepping = lanes.filter(({ steps }) => steps.length > 0);
+    const stepping = workers.filter(({ steps }) => steps.length > 0);
     expect(stepping.map(({ compiled }) => compiled)).toEqual([['free'], ['yes']]);
   });
 
-  it('move to a slow lane, which gives way and begins with all tokens', async () => {
-    const { lanes, open, step } = serviceOf({ slow: { maskMs: 6 }, quick: { maskMs: 0.1 } });
+  it('move to a slow worker, which gives way and begins with all tokens', async () => {
+    const { workers, open, step } = serviceOf({ slow: { maskMs: 6 }, quick: { maskMs: 0.1 } });
     const [slow, quick] = [await open(freeGrammar('slow')), await open(freeGrammar('quick'))];
     let steps = 0;
-    for (; lanes.every(({ gaveWay }) => !gaveWay); steps += 1) {
+    for (; workers.every(({ gaveWay }) => !gaveWay); steps += 1) {
       expect(await step(slow)).toBe(false);
       await step(quick);
       expect(steps).toBeLessThan(20);
     }
     // 17 of 6 ms are more than 20 of 5.
     expect(steps).toBe(17);
-    const moved = lanes.find(({ gaveWay }) => gaveWay)!;
-    const shared = lanes.find((lane) => lane !== moved && lane.steps.length > 0)!;
+    const moved = workers.find(({ gaveWay }) => gaveWay)!;
+    const shared = workers.find((worker) => worker !== moved && worker.steps.length > 0)!;
     await until(() => moved.compiled.length === 1 && shared.rowsOpen.size === 1);
     expect(await step(slow)).toBe(true);
     expect(moved.steps[0]![0]!.accepted).toHaveLength(17);
@@ -93,16 +93,18 @@ describe('masks that take long', () => {
     expect(slow.failure).toBeNull();
   });
 
-  it('have three slow lanes at most, and share them', async () => {
+  it('have three slow workers at most, and share them', async () => {
     const names = ['a', 'b', 'c', 'd', 'e'];
-    const { lanes, open, step } = serviceOf(Object.fromEntries(names.map((name) => [name, { maskMs: 30 }])));
+    const { workers, open, step } = serviceOf(
+      Object.fromEntries(names.map((name) => [name, { maskMs: 30 }])),
+    );
     const rows = await Promise.all(names.map((name) => open(freeGrammar(name))));
     for (let round = 0; round < 12; round += 1) for (const row of rows) await step(row);
     await until(
-      () => lanes.filter(({ gaveWay }) => gaveWay).flatMap(({ compiled }) => compiled).length === 5,
+      () => workers.filter(({ gaveWay }) => gaveWay).flatMap(({ compiled }) => compiled).length === 5,
     );
     for (const row of rows) expect(await step(row)).toBe(true);
-    expect(lanes.filter(({ gaveWay, stopped }) => gaveWay && !stopped)).toHaveLength(3);
+    expect(workers.filter(({ gaveWay, stopped }) => gaveWay && !stopped)).toHaveLength(3);
   });
 });
 
@@ -110,8 +112,8 @@ describe('grammars that take long to compile', () => {
   it('hold up their own tenant for a minute, and nobody else', async () => {
     const { opened: stuck, open: release } = gate();
     const slow = ['s1', 's2', 's3'];
-    const { time, lanes, prepare } = serviceOf(Object.fromEntries(slow.map((name) => [name, { stuck }])));
-    const compiled = () => lanes.flatMap((lane) => lane.compiled);
+    const { time, workers, prepare } = serviceOf(Object.fromEntries(slow.map((name) => [name, { stuck }])));
+    const compiled = () => workers.flatMap((worker) => worker.compiled);
     const mine = slow.map((name) => prepare(freeGrammar(name), 'attacker'));
     await until(() => compiled().includes('s1'));
     const others = await Promise.all(
@@ -136,14 +138,14 @@ describe('grammars that take long to compile', () => {
     ['work', { code: 'invalid_request', param: 'guided_grammar' }],
     ['starved', { code: 'origin_unavailable', retryAfterMs: 5_000 }],
   ] as const)('are refused by the CPU time that they had: %s', async (reason, error) => {
-    const { prepare } = serviceOf({ big: { lost: new LaneLost('no answer', reason) } });
+    const { prepare } = serviceOf({ big: { lost: new GrammarWorkerLost('no answer', reason) } });
     expect(await prepare(freeGrammar('big'), 't')).toMatchObject({ ok: false, error });
     expect((await prepare(choice('next'), 't')).ok).toBe(true);
   });
 });
 
 it('what was compiled serves who asks for the same, however functions are described', async () => {
-  const { lanes, prepare } = serviceOf();
+  const { workers, prepare } = serviceOf();
   const tools = (description: string, parameters: Record<string, unknown>): AskedForm => ({
     constraint: null,
     tools: {
@@ -155,7 +157,7 @@ it('what was compiled serves who asks for the same, however functions are descri
     constraint: { constraint: { kind: 'json_schema', schema }, path: ['guided_json'] },
     tools: null,
   });
-  const compiled = () => lanes[0]?.compiled.length ?? 0;
+  const compiled = () => workers[0]?.compiled.length ?? 0;
   const counts: number[] = [];
   for (const asked of [
     tools('as of 9:00', { type: 'object' }),

@@ -9,7 +9,7 @@ import { createApp, standaloneMode } from '../../../gpu-origin/http/app.ts';
 import { type ConnectionLimits, type Connections, listen, Serving } from '../../../gpu-origin/http/serve.ts';
 import { GrammarService } from '../../../gpu-origin/grammar/grammar-service.ts';
 import { grammarTokens } from '../../../gpu-origin/grammar/ebnf.ts';
-import { startLocalLane } from '../../../gpu-origin/grammar/grammar-core.ts';
+import { startLocalWorker } from '../../../gpu-origin/grammar/grammar-core.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
 import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';
@@ -84,7 +84,7 @@ export async function startTestOrigin(
   const metrics = createMetrics();
   const faults: unknown[] = [];
   const grammars = new GrammarService({
-    startLane: startLocalLane,
+    startWorker: startLocalWorker,
     tokens: grammarTokens(tokenizer, tokenizer.size),
     now: () => 0,
     onFault: (_where, error) => faults.push(error),

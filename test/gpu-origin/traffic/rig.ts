@@ -6,7 +6,7 @@ import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter
 import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import type { Grammar, ModelRunner } from '../../../gpu-origin/engine/ports.ts';
 import { grammarTokens } from '../../../gpu-origin/grammar/ebnf.ts';
-import { startLocalLane } from '../../../gpu-origin/grammar/grammar-core.ts';
+import { startLocalWorker } from '../../../gpu-origin/grammar/grammar-core.ts';
 import { GrammarService } from '../../../gpu-origin/grammar/grammar-service.ts';
 import { createApp } from '../../../gpu-origin/http/app.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
@@ -78,7 +78,7 @@ export async function startTrafficOrigin(shortage: Shortage): Promise<TrafficOri
   const finished: TrafficOrigin['finished'] = [];
   const counted = { lent: 0, open: 0 };
   const service = new GrammarService({
-    startLane: startLocalLane,
+    startWorker: startLocalWorker,
     tokens: grammarTokens(tokenizer, runner.vocabSize),
     now: systemClock.now,
     onFault: (where, error) => faults.push(`${where}: ${String(error)}`),

@@ -1,6 +1,12 @@
-/** Lanes without a compiler: what they take and say is the test's. */
+/** Workers without a compiler: what they take and say is the test's. */
 import { END } from './byte-core.ts';
-import type { AskedForm, Lane, LaneLost, LaneRow, StartLane } from '../../../gpu-origin/grammar/ports.ts';
+import type {
+  AskedForm,
+  GrammarWorker,
+  GrammarWorkerLost,
+  GrammarWorkerRow,
+  StartGrammarWorker,
+} from '../../../gpu-origin/grammar/ports.ts';
 import { gate } from '../engine/harness.ts';
 
 const WORDS = Math.ceil((END + 1) / 32);
@@ -21,34 +27,34 @@ export interface Behaviour {
   compileMs?: number;
   /** The compilation is said to take long, and waits for this. */
   stuck?: Promise<void>;
-  lost?: LaneLost;
+  lost?: GrammarWorkerLost;
   /** CPU time that each mask is said to take, ms. */
   maskMs?: number;
 }
 
 /** One that was started, with what it was asked to do. */
-export interface FakeLane extends Lane {
+export interface FakeGrammarWorker extends GrammarWorker {
   readonly compiled: string[];
-  readonly steps: (readonly LaneRow[])[];
+  readonly steps: (readonly GrammarWorkerRow[])[];
   readonly rowsOpen: Map<number, string>;
   gaveWay: boolean;
   stopped: boolean;
 }
 
-export function fakeLanes(behaviours: Record<string, Behaviour> = {}): {
-  start: StartLane;
-  lanes: FakeLane[];
+export function fakeWorkers(behaviours: Record<string, Behaviour> = {}): {
+  start: StartGrammarWorker;
+  workers: FakeGrammarWorker[];
 } {
-  const lanes: FakeLane[] = [];
-  const start: StartLane = async () => {
+  const workers: FakeGrammarWorker[] = [];
+  const start: StartGrammarWorker = async () => {
     const names = new Map<number, string>();
     const stopping = gate();
-    const lane: FakeLane = {
+    const worker: FakeGrammarWorker = {
       ...{ words: WORDS, compiled: [], steps: [], rowsOpen: new Map(), gaveWay: false, stopped: false },
       async compile(grammar, asked, onLong) {
         const name = nameOf(asked);
         const { compileMs = 1, stuck, lost } = behaviours[name] ?? {};
-        lane.compiled.push(name);
+        worker.compiled.push(name);
         names.set(grammar, name);
         if (lost !== undefined) throw lost;
         if (stuck !== undefined) {
@@ -58,24 +64,24 @@ export function fakeLanes(behaviours: Record<string, Behaviour> = {}): {
         return { kind: 'compiled', ms: compileMs, characters: name.length };
       },
       forget: (grammar) => void names.delete(grammar),
-      open: (row, grammar) => void lane.rowsOpen.set(row, names.get(grammar) ?? 'forgotten'),
-      close: (row) => void lane.rowsOpen.delete(row),
+      open: (row, grammar) => void worker.rowsOpen.set(row, names.get(grammar) ?? 'forgotten'),
+      close: (row) => void worker.rowsOpen.delete(row),
       async step(rows) {
-        lane.steps.push(rows);
-        const ms = rows.map(({ row }) => behaviours[lane.rowsOpen.get(row) ?? '']?.maskMs ?? 0);
+        worker.steps.push(rows);
+        const ms = rows.map(({ row }) => behaviours[worker.rowsOpen.get(row) ?? '']?.maskMs ?? 0);
         return {
           masks: new Int32Array(rows.length * WORDS).fill(-1),
           rows: ms.map((spent) => ({ failure: null, ms: spent })),
         };
       },
-      giveWay: () => void (lane.gaveWay = true),
+      giveWay: () => void (worker.gaveWay = true),
       async stop() {
-        lane.stopped = true;
+        worker.stopped = true;
         stopping.open();
       },
     };
-    lanes.push(lane);
-    return lane;
+    workers.push(worker);
+    return worker;
   };
-  return { start, lanes };
+  return { start, workers };
 }

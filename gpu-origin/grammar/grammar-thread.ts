@@ -1,26 +1,26 @@
-/** The thread of a lane. Messages are handled one after the other, in the order in which they come. */
+/** The thread of a worker. Messages are handled one after the other, in the order in which they come. */
 import { openSync, readlinkSync, readSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { CoreFailed, LaneCore } from './grammar-core.ts';
+import { CoreFailed, WorkerCore } from './grammar-core.ts';
 import type { Stepped } from './ports.ts';
-import type { LaneMessage, LaneReply, LaneStart } from './thread-lane.ts';
+import type { ThreadMessage, ThreadReply, ThreadStart } from './thread-worker.ts';
 
 /** On Linux a thread that gives way has a third of the CPU time that one beside it has that does not. */
 const GIVING_WAY = 5;
 
-const { tokens } = workerData as LaneStart;
-const reply = (message: LaneReply): void =>
+const { tokens } = workerData as ThreadStart;
+const reply = (message: ThreadReply): void =>
   parentPort!.postMessage(message, message.kind === 'stepped' ? [message.stepped.masks.buffer] : []);
 
-const core = await LaneCore.create(tokens === null ? null : unpacked(tokens), ownCpuMs());
+const core = await WorkerCore.create(tokens === null ? null : unpacked(tokens), ownCpuMs());
 let turn = Promise.resolve();
-parentPort!.on('message', (message: LaneMessage) => {
+parentPort!.on('message', (message: ThreadMessage) => {
   turn = turn.then(() => handle(message));
 });
 reply({ kind: 'started', thread: ownId() });
 
-async function handle(message: LaneMessage): Promise<void> {
+async function handle(message: ThreadMessage): Promise<void> {
   switch (message.kind) {
     case 'compile': {
       const compiled = await core.compile(message.grammar, message.asked);
@@ -44,7 +44,7 @@ async function handle(message: LaneMessage): Promise<void> {
   }
 }
 
-async function stepOrReason({ rows }: Extract<LaneMessage, { kind: 'step' }>): Promise<Stepped | string> {
+async function stepOrReason({ rows }: Extract<ThreadMessage, { kind: 'step' }>): Promise<Stepped | string> {
   try {
     return await core.step(rows);
   } catch (error) {
@@ -53,7 +53,7 @@ async function stepOrReason({ rows }: Extract<LaneMessage, { kind: 'step' }>): P
   }
 }
 
-function unpacked({ bytes, ends, eosIds }: NonNullable<LaneStart['tokens']>) {
+function unpacked({ bytes, ends, eosIds }: NonNullable<ThreadStart['tokens']>) {
   const all = new Uint8Array(bytes);
   return { bytes: [...ends].map((end, id) => all.slice(id === 0 ? 0 : ends[id - 1], end)), eosIds };
 }

@@ -2,4 +2,4 @@
 import { register } from 'tsx/esm/api';
 
 register();
-await import('./lane-thread.ts');
+await import('./grammar-thread.ts');

@@ -4,18 +4,18 @@ import {
   type AskedForm,
   type Compiled,
   type GrammarTokens,
-  type Lane,
-  LaneLost,
-  type LaneRow,
+  type GrammarWorker,
+  GrammarWorkerLost,
+  type GrammarWorkerRow,
   type LossReason,
   QUICK_MS,
-  type StartLane,
+  type StartGrammarWorker,
   type Stepped,
   wordsOf,
 } from './ports.ts';
 
 /** Given to the thread when it starts. */
-export interface LaneStart {
+export interface ThreadStart {
   tokens: {
     /** Bytes of all tokens, one behind the other, and where each ends. */
     bytes: SharedArrayBuffer;
@@ -25,16 +25,16 @@ export interface LaneStart {
 }
 
 /** What the thread is told. */
-export type LaneMessage =
+export type ThreadMessage =
   | { kind: 'compile'; job: number; grammar: number; asked: AskedForm }
   | { kind: 'forget'; grammar: number }
   | { kind: 'open'; row: number; grammar: number }
   | { kind: 'close'; row: number }
-  | { kind: 'step'; job: number; rows: readonly LaneRow[] }
+  | { kind: 'step'; job: number; rows: readonly GrammarWorkerRow[] }
   | { kind: 'giveWay' };
 
 /** … and what it answers. */
-export type LaneReply =
+export type ThreadReply =
   /** `thread`: what the system calls it; null where it has no name. */
   | { kind: 'started'; thread: number | null }
   | { kind: 'compiled'; job: number; compiled: Compiled }
@@ -58,7 +58,7 @@ export const WALL_LIMIT_MS = 60_000;
 const LOOK_EVERY_MS = 100;
 
 /** Time of this process and of its threads, so that tests own it. */
-export interface LaneClock {
+export interface ThreadClock {
   /** Milliseconds, monotonic. */
   now(): number;
   /** CPU time that a thread has had, ms; null where the system does not say. */
@@ -67,7 +67,7 @@ export interface LaneClock {
   every(ms: number, callback: () => void): () => void;
 }
 
-const systemLaneClock: LaneClock = {
+const systemThreadClock: ThreadClock = {
   now: () => performance.now(),
   cpuMs(thread) {
     try {
@@ -87,45 +87,48 @@ const systemLaneClock: LaneClock = {
 interface Waiting {
   readonly limitMs: number;
   readonly onLong: (() => void) | undefined;
-  readonly resolve: (reply: LaneReply) => void;
-  readonly reject: (error: LaneLost) => void;
+  readonly resolve: (reply: ThreadReply) => void;
+  readonly reject: (error: GrammarWorkerLost) => void;
 }
 
-/** A lane in a thread of its own. Whatever it does, this thread goes on; when it takes too long it is ended. */
-export const threadLanes =
-  (clock: LaneClock): StartLane =>
+/** A worker in a thread of its own. Whatever it does, this thread goes on; when it takes too long it is ended. */
+export const threadWorkers =
+  (clock: ThreadClock): StartGrammarWorker =>
   async ({ tokens }) => {
-    const lane = new ThreadLane(tokens, clock);
-    await lane.started();
-    return lane;
+    const worker = new ThreadWorker(tokens, clock);
+    await worker.started();
+    return worker;
   };
 
-export const startThreadLane = threadLanes(systemLaneClock);
+export const startThreadWorker = threadWorkers(systemThreadClock);
 
-class ThreadLane implements Lane {
+class ThreadWorker implements GrammarWorker {
   readonly words: number;
-  readonly #clock: LaneClock;
+  readonly #clock: ThreadClock;
   readonly #worker: Worker;
   /** In the order in which the thread works at them. */
   readonly #waiting = new Map<number, Waiting>();
   #thread: number | null = null;
   #jobs = STARTED;
-  #lost: LaneLost | null = null;
+  #lost: GrammarWorkerLost | null = null;
   /** What the thread was last seen at, and since when. */
   #seen: { job: number; at: number; cpuMs: number | null; long: boolean } | null = null;
   #unwatch: (() => void) | null = null;
 
-  constructor(tokens: GrammarTokens | null, clock: LaneClock) {
+  constructor(tokens: GrammarTokens | null, clock: ThreadClock) {
     this.#clock = clock;
     this.words = wordsOf(tokens?.bytes.length ?? 0);
-    const workerData: LaneStart = {
+    const workerData: ThreadStart = {
       tokens: tokens === null ? null : { ...packed(tokens.bytes), eosIds: tokens.eosIds },
     };
     // Flags of this process are not the thread's business.
-    this.#worker = new Worker(new URL('./start-lane.mjs', import.meta.url), { workerData, execArgv: [] });
+    this.#worker = new Worker(new URL('./start-grammar-thread.mjs', import.meta.url), {
+      workerData,
+      execArgv: [],
+    });
     // It must not keep a process alive that has nothing else to do.
     this.#worker.unref();
-    this.#worker.on('message', (reply: LaneReply) => this.#settle(reply));
+    this.#worker.on('message', (reply: ThreadReply) => this.#settle(reply));
     this.#worker.on('error', (error) => this.#lose(error.message, 'failed'));
     this.#worker.on('exit', () => this.#lose('the thread has ended', 'failed'));
   }
@@ -144,7 +147,7 @@ class ThreadLane implements Lane {
     return compiled.compiled;
   }
 
-  async step(rows: readonly LaneRow[]): Promise<Stepped> {
+  async step(rows: readonly GrammarWorkerRow[]): Promise<Stepped> {
     const job = this.#nextJob();
     const reply = this.#wait(job, STEP_LIMIT_MS);
     this.#tell({ kind: 'step', job, rows });
@@ -180,11 +183,11 @@ class ThreadLane implements Lane {
     return this.#jobs;
   }
 
-  #tell(message: LaneMessage): void {
+  #tell(message: ThreadMessage): void {
     if (this.#lost === null) this.#worker.postMessage(message);
   }
 
-  #wait(job: number, limitMs: number, onLong?: () => void): Promise<LaneReply> {
+  #wait(job: number, limitMs: number, onLong?: () => void): Promise<ThreadReply> {
     if (this.#lost !== null) return Promise.reject(this.#lost);
     this.#unwatch ??= this.#clock.every(LOOK_EVERY_MS, () => this.#look());
     return new Promise((resolve, reject) => {
@@ -220,15 +223,15 @@ class ThreadLane implements Lane {
       this.#lose(`no answer in ${Math.round(waitedMs / 1000)} s`, 'starved');
   }
 
-  #settle(reply: LaneReply): void {
+  #settle(reply: ThreadReply): void {
     const job = reply.kind === 'started' ? STARTED : reply.job;
     const waiting = this.#waiting.get(job);
     this.#waiting.delete(job);
     waiting?.resolve(reply);
   }
 
-  #lose(message: string, reason: LossReason): LaneLost {
-    this.#lost ??= new LaneLost(message, reason);
+  #lose(message: string, reason: LossReason): GrammarWorkerLost {
+    this.#lost ??= new GrammarWorkerLost(message, reason);
     for (const { reject } of this.#waiting.values()) reject(this.#lost);
     this.#waiting.clear();
     this.#unwatch?.();
@@ -241,7 +244,7 @@ class ThreadLane implements Lane {
 /** The job of the thread's start. */
 const STARTED = 0;
 
-function packed(tokens: readonly Uint8Array[]): Pick<NonNullable<LaneStart['tokens']>, 'bytes' | 'ends'> {
+function packed(tokens: readonly Uint8Array[]): Pick<NonNullable<ThreadStart['tokens']>, 'bytes' | 'ends'> {
   const ends = new Int32Array(tokens.length);
   let end = 0;
   for (const [id, token] of tokens.entries()) {
