@@ -15,7 +15,7 @@ import { intervalColumns, scaleFor } from '../model/interval-series.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
 import { ago, moment, percent, number } from '../model/words.ts';
-import { IntervalChart } from '../parts/interval-chart.tsx';
+import { IntervalChart } from '../parts/charts.tsx';
 import { ProblemNote } from '../parts/notes.tsx';
 import { useLoad } from '../parts/hooks.ts';
 import {

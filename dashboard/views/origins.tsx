@@ -8,7 +8,7 @@ import { Answered, Skeleton } from '../parts/notes.tsx';
 import { useLoad } from '../parts/hooks.ts';
 import type { OriginFigures } from '../../protocol/origin-wire.ts';
 import { fromFirst, gridOf, valuesOf } from '../model/time-series.ts';
-import { TimeChart } from '../parts/time-chart.tsx';
+import { TimeChart } from '../parts/charts.tsx';
 
 const REFRESH_MS = 5_000;
 /** Rates are over this long: shorter ones jump with each request. */

@@ -5,7 +5,7 @@ import { fromFirst, gridOf, type Point, valuesOf } from '../../model/time-series
 import { hashOf } from '../../model/view.ts';
 import { Choices } from '../../parts/fields.tsx';
 import { Answered, Skeleton } from '../../parts/notes.tsx';
-import { TimeChart } from '../../parts/time-chart.tsx';
+import { TimeChart } from '../../parts/charts.tsx';
 import { useLoad } from '../../parts/hooks.ts';
 import type { ChangeList } from '../../../protocol/admin-api/names.ts';
 import type { UsageReport } from '../../../protocol/admin-api/tenants.ts';
