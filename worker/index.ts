@@ -50,7 +50,7 @@ function partsOf(env: RawEnv): Parts {
   const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
   return createParts(config, storesOf(env), {
     now: Date.now,
-    ...{ sleep, linger: sleep, createSha256 },
+    ...{ sleep, flushDelay: sleep, createSha256 },
     fetch: (url, init) => fetch(url, init),
     callOut: (url, init) => (CALL_OUT === undefined ? fetch(url, init) : CALL_OUT.fetch(url, init)),
     observer: createObserver({ dataset: env.ANALYTICS, logSample: config.logSample }),

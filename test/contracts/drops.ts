@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { DROPS_REMEMBERED, type DropBox, type DropLedger, type DropRow } from '../../worker/drops/ports.ts';
+import { DROPS_REMEMBERED, type KvInbox, type DropLedger, type DropRow } from '../../worker/drops/ports.ts';
 import type { Page } from '../../worker/platform/ports.ts';
 import { digestOf } from './sample-rows.ts';
 
@@ -7,7 +7,7 @@ import { digestOf } from './sample-rows.ts';
 export function dropBoxContract(
   backend: string,
   make: () => Promise<{
-    box: DropBox;
+    box: KvInbox;
     drop: (name: string, bytes: Uint8Array<ArrayBuffer>) => Promise<void>;
     error: (name: string) => Promise<string | null>;
     afterWrite: () => void;

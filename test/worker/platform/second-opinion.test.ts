@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createVersionIndex, recordedGrants, recordedKey } from '../../../worker/access/repair-rights.ts';
-import { withSecondOpinion } from '../../../worker/platform/kv-cache.ts';
+import { withDatabaseFallback } from '../../../worker/platform/kv-cache.ts';
 import { StoreUnavailable, type Lookup } from '../../../worker/platform/ports.ts';
 import { digestOf, keyRow, versionRow } from '../../contracts/sample-rows.ts';
 import { NO_CAPS } from '../../contracts/grants.ts';
@@ -20,7 +20,7 @@ describe('a second opinion', () => {
       value: `${key}!`,
       stale: false,
     }));
-    const index = withSecondOpinion({ get: async () => first }, { ask, perSecond, now: () => state.time });
+    const index = withDatabaseFallback({ get: async () => first }, { ask, perSecond, now: () => state.time });
     return { index, ask, state };
   }
 
