@@ -16,10 +16,11 @@ const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
   'access/rate-limits',
-  'experiments/(analyze|assign-variant|decide|health|legal-change|segments)',
+  'experiments/(analyze|pick-variant|decide|health|legal-change|segments)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
   'origins/choose-origin',
+  'platform/bounded-map',
   'registry/claims',
   'traffic/sum-traffic',
 ].map((files) => `^worker/${files}\\.ts$`);
@@ -136,7 +137,7 @@ module.exports = {
     {
       name: 'worker-root-backends',
       severity: 'error',
-      from: { path: '^worker/[^/]+\\.ts$', pathNot: ['^worker/(index|d1-stores|hot-indexes)\\.ts$'] },
+      from: { path: '^worker/[^/]+\\.ts$', pathNot: ['^worker/(index|d1-stores|kv-caches)\\.ts$'] },
       to: { path: BACKEND, dependencyTypesNot: ['type-only'], pathNot: ['^worker/platform/'] },
     },
     {

@@ -7,7 +7,7 @@ import Table from 'cli-table3';
 import { Experiment } from '../protocol/index.ts';
 import { createExposureTokens } from '../worker/experiments/exposure-token.ts';
 import { createUnitHasher } from '../worker/experiments/assign.ts';
-import { assignVariant } from '../worker/experiments/assign-variant.ts';
+import { pickVariant } from '../worker/experiments/pick-variant.ts';
 import { describeMachine } from './machine.ts';
 import { quantile } from './statistics.ts';
 
@@ -53,7 +53,7 @@ const usual = Experiment.parse({
 });
 
 const assign = (experiment: Experiment, padding: string) => (i: number) =>
-  assignVariant(experiment, {
+  pickVariant(experiment, {
     unit: `acme/user/${padding}${i}`,
     tenant: 'acme',
     name: 'support/intent',

@@ -51,7 +51,7 @@ function partsOf(env: RawEnv): Parts {
   return createParts(config, storesOf(env), {
     now: Date.now,
     ...{ sleep, createSha256 },
-    linger: (ms) => sleep(Math.min(ms, Number(env.FLUSH_MS ?? ms))),
+    flushDelay: (ms) => sleep(Math.min(ms, Number(env.FLUSH_MS ?? ms))),
     fetch: (url, init) => fetch(url, init),
     callOut: (url, init) => (CALL_OUT === undefined ? fetch(url, init) : CALL_OUT.fetch(url, init)),
     observer: createObserver({ dataset: env.ANALYTICS, logSample: config.logSample }),

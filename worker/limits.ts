@@ -33,7 +33,7 @@ export const MAX_DRAINED_BYTES = 64 * 1024;
  * Keys, and tenants' grants, that KV does not have and the system of record is asked about, each a second and isolate. D1
  * answers about 1,000 questions a second; made-up keys get no more than this of them.
  */
-export const SECOND_OPINIONS_PER_SECOND = 50;
+export const DATABASE_FALLBACKS_PER_SECOND = 50;
 export const ADMIN_PAGE = 1_000;
 
 /** OpenAI's clients wait ten minutes by default; nobody reads what comes later. */

@@ -5,7 +5,7 @@
 import type { GrantLedger, KeyLedger, RightsWriter } from './access/ports.ts';
 import { createSignIn } from './access/require-admin.ts';
 import type { BackupLedger } from './backup/ports.ts';
-import { createByteGate } from './blobs/byte-gate.ts';
+import { createUploadMemoryLimit } from './blobs/upload-memory-limit.ts';
 import {
   HELD_BYTES,
   MAX_ROOM_WAIT_MS,
@@ -20,7 +20,7 @@ import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
 import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
-import { createDropBox, createDrops } from './drops/take-drops.ts';
+import { createInbox, createDrops } from './drops/take-drops.ts';
 import type { DropLedger } from './drops/ports.ts';
 import type { Config } from './env.ts';
 import type { ErasureLedger } from './erasure/ports.ts';
@@ -28,12 +28,12 @@ import { createCounting } from './experiments/parts.ts';
 import type { WebhookOutbox, ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';
 import {
-  createHotIndexes,
+  createKvCaches,
   forgettingPointers,
   forgettingRights,
-  createAbsenceCheck,
-  forgettingAbsences,
-} from './hot-indexes.ts';
+  createNegativeCache,
+  invalidatingNegativeCache,
+} from './kv-caches.ts';
 import type { Observer } from './http/request.ts';
 import {
   KV_TIMEOUT_MS,
@@ -54,7 +54,7 @@ import type { Fetch } from './origins/signed-fetch.ts';
 import { watchPointers, createPinSync } from './origins/pins.ts';
 import { createKvListing, type KvNamespace } from './platform/store-calls.ts';
 import { createSealer, withLastKnownGood } from './platform/kv-cache.ts';
-import { ABSENCE_MEMORY_MS } from './registry/limits.ts';
+import { NEGATIVE_CACHE_MS } from './registry/limits.ts';
 import { createPromptKeeper, createTextSealer } from './prompts/keep-prompts.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
 import type { PointerWriter, Registry, IntakeDeps } from './registry/ports.ts';
@@ -99,12 +99,12 @@ export interface Stores {
 }
 
 /** What is neither kept nor configured. */
-export interface Surroundings {
+export interface Runtime {
   /** Unix ms. */
   now: () => number;
   sleep: (ms: number) => Promise<void>;
   /** Sleeps before what was noted in the background is written; as {@link sleep}. */
-  linger: (ms: number) => Promise<void>;
+  flushDelay: (ms: number) => Promise<void>;
   /** Reaches the origins. */
   fetch: Fetch;
   /** Reaches addresses that tenants wrote down. */
@@ -125,28 +125,28 @@ export type Parts = ReturnType<typeof createParts>;
 /** All that routes and the schedule are given; each takes what it names. */
 export type Services = Parts['services'];
 
-export function createParts(config: Config, stores: Stores, surroundings: Surroundings) {
+export function createParts(config: Config, stores: Stores, runtime: Runtime) {
   const { kv, keyLedger, grantLedger, registry } = stores;
-  const { now, sleep, linger } = surroundings;
+  const { now, sleep, flushDelay } = runtime;
   const pacing = { pauseMs: KV_WRITE_PAUSE_MS, tries: KV_WRITE_TRIES, sleep };
   const sealer = createSealer(config.macKey, config.acceptedMacKeys);
-  const hot = createHotIndexes({
+  const hot = createKvCaches({
     pointer: { kv, sealer, cacheTtl: POINTER_CACHE_TTL_S, retryAfterMs: RETRY_AFTER_MS, pacing },
     currentSealer: createSealer(config.macKey),
-    ...{ keyLedger, grantLedger, now, timeoutMs: surroundings.kvTimeoutMs ?? KV_TIMEOUT_MS },
+    ...{ keyLedger, grantLedger, now, timeoutMs: runtime.kvTimeoutMs ?? KV_TIMEOUT_MS },
   });
-  const absence = createAbsenceCheck({
-    ...{ registry, ttlMs: ABSENCE_MEMORY_MS, maxEntries: LAST_KNOWN_GOOD_ENTRIES, decoyOf, now },
+  const absence = createNegativeCache({
+    ...{ registry, ttlMs: NEGATIVE_CACHE_MS, maxEntries: LAST_KNOWN_GOOD_ENTRIES, decoyOf, now },
   });
   const watched = watchPointers(
-    forgettingAbsences(forgettingPointers(stores.writers, hot.forgetName), absence),
+    invalidatingNegativeCache(forgettingPointers(stores.writers, hot.forgetName), absence),
   );
   const blobs = createBlobs({ kv, bucket: stores.bucket, pacing });
-  const origins = createOriginClient({ ...config, ...surroundings, keys: config.originKeys, blobs });
+  const origins = createOriginClient({ ...config, ...runtime, keys: config.originKeys, blobs });
   const intake: IntakeDeps = {
     ...{ blobs, registry, blobLedger: stores.blobLedger, pointers: watched.pointers, now },
-    createSha256: surroundings.createSha256,
-    uploadMemory: createByteGate({
+    createSha256: runtime.createSha256,
+    uploadMemory: createUploadMemoryLimit({
       ...{ capacity: HELD_BYTES, tenantCapacity: TENANT_HELD_BYTES },
       ...{ maxWaiting: MAX_WAITING, maxWaitingOfTenant: MAX_WAITING_OF_TENANT, maxWaitMs: MAX_ROOM_WAIT_MS },
       ...{ pollMs: ROOM_POLL_MS, staleMs: ROOM_STALE_MS, retryAfterMs: RETRY_AFTER_MS, now, sleep },
@@ -188,34 +188,34 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     pointersChanged: watched.changed,
     downloadTokens: createDownloadTokens(config.macKey, config.acceptedMacKeys),
     listing: createKvListing(kv),
-    dropBox: createDropBox({ kv, pacing }),
+    kvInbox: createInbox({ kv, pacing }),
     /** Takes in what was dropped for a name that does not exist; undefined while drops are off. */
     takeDropOnMiss: drops?.onMiss,
-    trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: linger }),
+    trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: flushDelay }),
     textSealer,
     promptKeeper: createPromptKeeper({
       keptPrompts: stores.keptPrompts,
       sealer: textSealer,
       now,
-      sleep: linger,
+      sleep: flushDelay,
     }),
-    meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),
+    meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: flushDelay }),
     ...createCounting({
       ...config,
       ...stores,
       hasRoom: origins.hasRoom,
       now,
-      sleep: linger,
-      callOut: surroundings.callOut,
+      sleep: flushDelay,
+      callOut: runtime.callOut,
     }),
-    callOut: surroundings.callOut,
+    callOut: runtime.callOut,
     prices: config.prices,
     loopbackCallbacks: config.loopbackCallbacks,
     adminKeyHash: config.adminKeyHash,
     /** Pages that may call `/v1/*`; `*` = all. */
     corsOrigins: config.corsOrigins,
-    observer: surroundings.observer,
-    page: surroundings.page,
+    observer: runtime.observer,
+    page: runtime.page,
     /** Signs the page in by a link; undefined = it is signed in with an admin key alone. */
     signIn: config.signInLink === null ? undefined : createSignIn(config.signInLink),
   };

@@ -3,7 +3,7 @@ import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
 import type { ExperimentList } from '../../protocol/admin-api/experiments.ts';
-import { assignVariant } from '../../worker/experiments/assign-variant.ts';
+import { pickVariant } from '../../worker/experiments/pick-variant.ts';
 import { unitOf } from '../../worker/experiments/assign.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 import { startPageServer } from './page-server.ts';
@@ -137,7 +137,7 @@ it('hides the results behind the alarm when variants get other shares than they 
   const { document } = ((await listed.json()) as ExperimentList).experiments[0]!;
   const gets = (key: string) => (user: string) => {
     const unit = unitOf(document.unit, { tenant: 'default', keyId: '', user });
-    const given = assignVariant(document, { unit, tenant: 'default', name: NAME, header: () => null });
+    const given = pickVariant(document, { unit, tenant: 'default', name: NAME, header: () => null });
     return given.kind === 'variant' && given.variant.key === key;
   };
   const users = Array.from({ length: 1_000 }, (_, i) => `user-${i}`);

@@ -1,18 +1,18 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { DropBox } from '../../worker/drops/ports.ts';
+import type { KvInbox } from '../../worker/drops/ports.ts';
 import type { Page } from '../../worker/platform/ports.ts';
 
 /** @param make an empty box; `drop` and `error` are what a person does with `wrangler kv key`. */
 export function dropBoxContract(
   backend: string,
   make: () => Promise<{
-    box: DropBox;
+    box: KvInbox;
     drop: (name: string, bytes: Uint8Array<ArrayBuffer>) => Promise<void>;
     error: (name: string) => Promise<string | null>;
     afterWrite: () => void;
   }>,
 ): void {
-  describe(`DropBox on ${backend}`, () => {
+  describe(`KvInbox on ${backend}`, () => {
     let made: Awaited<ReturnType<typeof make>>;
     beforeEach(async () => {
       made = await make();

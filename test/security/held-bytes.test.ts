@@ -1,7 +1,7 @@
 /** What one tenant's uploads and publications hold of an isolate's memory, and how long another's wait for it. */
 import { createHash } from 'node:crypto';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import type { ByteGate } from '../../worker/blobs/byte-gate.ts';
+import type { UploadMemoryLimit } from '../../worker/blobs/upload-memory-limit.ts';
 import type { BlobStore } from '../../worker/blobs/ports.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
@@ -60,7 +60,7 @@ beforeEach(async () => {
   };
   intake.blobs.getPart = lazily;
   const { hold } = intake.uploadMemory;
-  const counted: ByteGate['hold'] = (holding, work) =>
+  const counted: UploadMemoryLimit['hold'] = (holding, work) =>
     hold(holding, async (alive) => {
       seen.most = Math.max(seen.most, (seen.held += holding.bytes));
       seen.checks.push(`${holding.kind} ${holding.tenant}`);

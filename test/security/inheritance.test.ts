@@ -82,7 +82,7 @@ function depsOf(entries: Map<string, NameEntry>, held: Grant[], sick: string | n
         return { state: 'found', value, stale: false };
       },
     },
-    absence: { confirm: async () => ({ state: 'absent' }), pretend: async () => undefined },
+    absence: { confirm: async () => ({ state: 'absent' }), dummyLookup: async () => undefined },
     versions: unused,
     registry: {
       name: async (name: string) => {
@@ -130,14 +130,14 @@ it('nobody is answered by weights of an owner who has nothing to do with what wa
           await lookUpModel(deps, model)
         )(caller, { strict: false, adapters: [] }, life);
         if (!resolved.ok) return;
-        const { resolution, standIns } = resolved.value;
+        const { resolution, fallbacks } = resolved.value;
         const exact = meant(entries, model);
         // The name itself counts where it is the trouble, or where the caller may know of it.
         const path = [model, ...ancestorsOf(model)];
         const nearest = path
           .map((name) => meant(entries, name))
           .find((one) => one !== null && (mayUse(rights, one) || (sick && one === exact)));
-        for (const { manifest, base } of [resolution, ...(await standIns())]) {
+        for (const { manifest, base } of [resolution, ...(await fallbacks())]) {
           if (manifest !== exact) expect(base).toBe(nearest?.base.id);
           if (manifest === null) continue;
           expect(mayUseChain(rights, manifest)).toBe(true);

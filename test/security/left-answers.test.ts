@@ -1,6 +1,6 @@
 /** Clients that leave before the end pay for what was run, through the real edge and a real origin. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { mostTokens } from '../../worker/completions/kinds.ts';
+import { mostTokens } from '../../worker/completions/endpoints.ts';
 import type { FakeStep } from '../gpu-origin/fake-runner.ts';
 import { startConformanceStack, type ConformanceStack } from '../conformance/stack.ts';
 import { KEY, signedFetch } from '../gpu-origin/http/harness.ts';

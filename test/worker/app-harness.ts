@@ -217,7 +217,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     ...{ now, sleep, fetch, createSha256, observer: options.observer },
     callOut: (url, init) => application.answer(url, init),
     // What is noted is written at once, and the clock stays where the test put it.
-    linger: async () => undefined,
+    flushDelay: async () => undefined,
     page: async (path) => new Response(path),
     kvTimeoutMs: options.kvTimeoutMs ?? HANG_MS,
     ...(options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs }),

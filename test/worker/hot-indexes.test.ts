@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { createHotIndexes, type HotIndexes } from '../../worker/hot-indexes.ts';
+import { createKvCaches, type KvCaches } from '../../worker/kv-caches.ts';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';
 import { createKvKeyIndex, createKvNameIndex } from '../../worker/registry/kv-indexes.ts';
 import { createSealer } from '../../worker/platform/kv-cache.ts';
@@ -15,7 +15,7 @@ const hash = digestOf('key');
 const record = { id: 'key_1', tenant: 'me', scopes: [] };
 
 let clock: FakeClock;
-let hot: HotIndexes;
+let hot: KvCaches;
 
 beforeEach(async () => {
   clock = new FakeClock();
@@ -29,7 +29,7 @@ beforeEach(async () => {
   await createKvNameIndex(before).put(manifest);
   await createKvKeyIndex(before).put(hash, record);
   clock.advance(61_000);
-  hot = createHotIndexes({
+  hot = createKvCaches({
     pointer: { ...pointer, sealer: createSealer(NEW, [OLD]) },
     currentSealer: createSealer(NEW),
     keyLedger: { get: () => Promise.resolve(null) },

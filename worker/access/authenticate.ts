@@ -81,7 +81,7 @@ export async function authenticate(
   }
 }
 
-export interface DoorDeps {
+export interface AuthDeps {
   keys: Index<KeyRecord>;
   gates: Pick<Gates, 'largeBodies' | 'composing' | 'refusals'>;
   /** Unix ms. */
@@ -89,7 +89,7 @@ export interface DoorDeps {
 }
 
 /** One request at the door. */
-export interface Visit {
+export interface AdmittedRequest {
   /** Who asks, unless its tenant has had too many requests refused. Never rejects. */
   asking: Promise<Result<Caller, ApiError>>;
   /** The body, read while the key is looked up; a large one only when its sender is known. */
@@ -99,7 +99,7 @@ export interface Visit {
 }
 
 /** Who may ask for a completion now, and send how much: what a tenant's refused requests may cost the others. */
-export function comeIn({ keys, gates, now }: DoorDeps, request: Request): Visit {
+export function admitRequest({ keys, gates, now }: AuthDeps, request: Request): AdmittedRequest {
   const asking = admit();
   /** Of a large body. */
   let bytes = 0;

@@ -20,7 +20,7 @@ import { adminRoute, type AdminInput } from '../http/admin-route.ts';
 import { fail, type AppEnv, carryThrough } from '../http/request.ts';
 import { MIN_SELF_GRACE_MS, MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
 import { grantWithin, scopesHeld, scopeWithin } from './authenticate.ts';
-import { changedLimits, limitsOf, loosenedLimit, limitsJson } from '../metering/key-limits.ts';
+import { changedLimits, limitsOf, relaxedLimit, limitsJson } from '../metering/key-limits.ts';
 import type { KeyLimits } from '../metering/ports.ts';
 import {
   keyIdOf,
@@ -69,7 +69,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
         download,
         prompts,
         ownHash: request.hash !== undefined,
-      }) ?? useless(request);
+      }) ?? irrelevantField(request);
     if (problem !== null) return fail(problem);
     const key = request.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
     const hash = key === null ? (request.hash as string) : await hashApiKey(key);
@@ -159,7 +159,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const problem =
       grantProblem(caller, { ...wanted, download, prompts, ownHash: false }) ??
       fixedProblem(caller, old, changedLimits(old.limits, limits)) ??
-      useless({ kind: old.kind, limits, strict, strict_fields, degrade, keep_prompts, prompts });
+      irrelevantField({ kind: old.kind, limits, strict, strict_fields, degrade, keep_prompts, prompts });
     if (problem !== null) return fail(problem);
     if (old.revokedAt !== null) return fail(conflict('This key was revoked.'));
     const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
@@ -185,7 +185,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
 }
 
 /** Fields that mean nothing for a key of this kind are mistakes. */
-function useless({
+function irrelevantField({
   kind,
   limits,
   strict,
@@ -213,7 +213,7 @@ function useless({
 
 /** Limits that the operator gave to a key are not the tenant's to raise. */
 function fixedProblem(caller: AdminCaller, old: KeyRow, limits: KeyLimits | null): ApiError | null {
-  if (caller.root || !old.limitsFixed || loosenedLimit(old.limits, limits) === null) return null;
+  if (caller.root || !old.limitsFixed || relaxedLimit(old.limits, limits) === null) return null;
   return {
     code: 'insufficient_scope',
     message: 'The operator set the limits of this key; an admin key of the tenant may only lower them.',

@@ -2,6 +2,7 @@
  * How often, and how many at once, a caller may ask for what costs the registry something, and how much refused work it
  * may cause. No I/O, no clock.
  */
+import { BoundedMap } from '../platform/bounded-map.ts';
 import { err, ok, type Result, type ApiError } from '../../protocol/index.ts';
 import {
   GATE_PLACE_MS,
@@ -229,7 +230,7 @@ export function createRefusalBudget(params: {
 }): RefusalBudget {
   const { perSecond, burst, maxEntries, now } = params;
   /** Only of those who have spent something; the one that did so last is the last. */
-  const accounts = new Map<string, Account>();
+  const accounts = new BoundedMap<string, Account>(maxEntries);
 
   const leftOf = ({ left, at }: Account, time: number): number => refilled(left, time - at, params);
 
@@ -246,10 +247,8 @@ export function createRefusalBudget(params: {
       if (cost <= 0) return;
       const time = now();
       const account = accounts.get(who) ?? { left: burst, at: time };
-      accounts.delete(who);
       // A pause of twice the burst's time makes good for anything.
       accounts.set(who, { left: Math.max(-burst, leftOf(account, time) - cost), at: time });
-      if (accounts.size > maxEntries) accounts.delete(accounts.keys().next().value!);
     },
   };
 }

@@ -1,4 +1,5 @@
 /** Who may use the admin API, and the client API beside completions; the link that signs in to a local edge. */
+import { BoundedMap } from '../platform/bounded-map.ts';
 import { createMiddleware } from 'hono/factory';
 import { z } from 'zod';
 import {
@@ -90,13 +91,7 @@ const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates: Gates }) => {
   const { gates, grantLedger } = deps;
   /** Hash of a key -> its tenant, when it was last good here. */
-  const tenants = new Map<string, string>();
-  const remember = (hash: string, tenant: string) => {
-    tenants.delete(hash);
-    tenants.set(hash, tenant);
-    const oldest = tenants.keys().next();
-    if (tenants.size > GATE_ENTRIES && !oldest.done) tenants.delete(oldest.value);
-  };
+  const tenants = new BoundedMap<string, string>(GATE_ENTRIES);
 
   return createMiddleware<AppEnv>(async (context, next) => {
     const presented = await presentedAdminKey(context.req.raw, deps.adminKeyHash);
@@ -125,7 +120,7 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
       const { tenant, keyId } = caller.value;
       context.get('trace').note({ tenant, keyId });
       if (!root && tenant !== known) {
-        remember(hash, tenant);
+        tenants.set(hash, tenant);
         const entered = enter(`tenant ${tenant}`);
         if (!entered.ok) return fail(entered.error);
       }

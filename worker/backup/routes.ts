@@ -6,7 +6,7 @@ import {
   sha256Hex,
   type ApiError,
 } from '../../protocol/index.ts';
-import type { ByteGate } from '../blobs/byte-gate.ts';
+import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import { PART_DEADLINE_MS, PART_STALL_MS } from '../blobs/limits.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
@@ -19,7 +19,7 @@ export interface BackupDeps {
   backups: BackupLedger;
   blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putPart' | 'putRecord'>;
   blobLedger: Pick<BlobLedger, 'record'>;
-  uploadMemory: ByteGate;
+  uploadMemory: UploadMemoryLimit;
   now: () => number;
 }
 

@@ -14,7 +14,7 @@ import {
   type DownloadView,
   type Result,
 } from '../../protocol/index.ts';
-import type { Holding } from './byte-gate.ts';
+import type { Holding } from './upload-memory-limit.ts';
 import { finishBlob, isThere, receivePart } from './stored-file.ts';
 import type { IntakeDeps, VersionRow } from '../registry/ports.ts';
 import { MAX_CHECKED_HEADER_BYTES, PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';

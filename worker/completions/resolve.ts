@@ -15,10 +15,10 @@ import {
   MAX_CHAIN,
 } from '../../protocol/index.ts';
 import { registryUnavailable, modelWithdrawn } from '../errors.ts';
-import type { RequestLife, VersionRow, AbsenceCheck } from '../registry/ports.ts';
+import type { RequestLife, VersionRow, NegativeCache } from '../registry/ports.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import type { OriginClient } from '../origins/client.ts';
-import { parseModelReference, type ModelReference } from './kinds.ts';
+import { parseModelReference, type ModelReference } from './endpoints.ts';
 import { StoreUnavailable, type Lookup, type BulkIndex, type Index } from '../platform/ports.ts';
 import type { Caller, HeldGrants } from '../access/ports.ts';
 import { type CallerRights, createCallerRights } from '../access/authenticate.ts';
@@ -49,14 +49,14 @@ export interface Resolution {
   inherited: boolean;
   /** Read from memory, because the registry does not answer. */
   stale: boolean;
-  /** What stands in for an adapter that cannot be had. */
+  /** The fallback that serves in place of an adapter that cannot be had. */
   degraded: 'ancestor' | 'base' | null;
 }
 
 export interface Resolved {
   resolution: Resolution;
   /** What may be tried, in this order, when no origin can run the resolution; by the key's policy. */
-  standIns(): Promise<Resolution[]>;
+  fallbacks(): Promise<Resolution[]>;
   /**
    * The name that was asked for, where that means whatever is live; null for `name@n`, for the base, and for a request
    * that makes a mixture of its own.
@@ -101,7 +101,7 @@ export async function lookUpModel(deps: ResolveDeps, model: string): Promise<Pen
     const resolution = composed.value;
     return ok({
       resolution,
-      standIns: () => standIns(asked, resolution),
+      fallbacks: () => fallbacksOf(asked, resolution),
       liveName: reference.kind === 'name' && edge.adapters.length === 0 ? reference.name : null,
       allows: finder.allows,
     });
@@ -156,12 +156,12 @@ async function resolveMain(
   if (exact.ok) return ok(adapter(exact.value));
   if (exact.error.kind === 'withdrawn') return err(exact.error.error);
   if (exact.error.kind === 'trouble') {
-    const instead = await standIn(asked, reference.name, () => recordedKin(deps, reference.name));
+    const instead = await policyFallbacks(asked, reference.name, () => recordedScope(deps, reference.name));
     return instead[0] === undefined ? err(exact.error.error) : ok(instead[0]);
   }
   if (strict) return notFound();
   const ancestors = await finder.ancestors(reference.name, {
-    ...{ limit: 1, skipTrouble: false, kin: exact.error.kin },
+    ...{ limit: 1, skipTrouble: false, inheritance: exact.error.inheritance },
   });
   const nearest = ancestors.ok ? ancestors.value[0] : undefined;
   if (nearest !== undefined) return ok(adapter(nearest, { inherited: true }));
@@ -214,10 +214,14 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
 }
 
 /** How many ancestors are tried one after the other when an origin cannot run an adapter. */
-const MAX_STAND_INS = 3;
+const MAX_FALLBACKS = 3;
 
-/** What the key's policy lets stand in for the adapter that was asked for. */
-async function standIn(asked: Asked, name: string, kinOf: () => Promise<Kin>): Promise<Resolution[]> {
+/** The fallbacks that the key's policy allows for the adapter that was asked for. */
+async function policyFallbacks(
+  asked: Asked,
+  name: string,
+  scopeOf: () => Promise<InheritanceScope>,
+): Promise<Resolution[]> {
   const { caller, edge, reference, finder } = asked;
   // What asks for one adapter and no other, or for a mixture of its own, is not answered with something else.
   if (edge.strict || caller.strict === true || edge.adapters.length > 0) return [];
@@ -226,24 +230,24 @@ async function standIn(asked: Asked, name: string, kinOf: () => Promise<Kin>): P
   if (!toBase && caller.degrade !== 'ancestor') return [];
   // Where there is one base, it need not be asked which.
   if (toBase && !hasSeveralBases(asked.deps)) return [await baseAlone(null, 'base')];
-  const kin = await kinOf();
-  // What cannot be told to be of the name's own base stands in for nothing.
-  if (toBase) return kin.base == null ? [] : [await baseAlone(kin.base, 'base')];
-  const found = await finder.ancestors(name, { limit: MAX_STAND_INS, skipTrouble: true, kin });
+  const inheritance = await scopeOf();
+  // Without the name's own base there is no fallback.
+  if (toBase) return inheritance.base == null ? [] : [await baseAlone(inheritance.base, 'base')];
+  const found = await finder.ancestors(name, { limit: MAX_FALLBACKS, skipTrouble: true, inheritance });
   return found.ok ? found.value.map((one) => adapter(one, { inherited: true, degraded: 'ancestor' })) : [];
 }
 
-const standIns = async (asked: Asked, { manifest }: Resolution): Promise<Resolution[]> =>
-  manifest === null ? [] : standIn(asked, manifest.name, async () => kinOf(manifest));
+const fallbacksOf = async (asked: Asked, { manifest }: Resolution): Promise<Resolution[]> =>
+  manifest === null ? [] : policyFallbacks(asked, manifest.name, async () => scopeOf(manifest));
 
 const hasSeveralBases = ({ origins }: Pick<ResolveDeps, 'origins'>): boolean =>
   (origins.bases.declared?.length ?? 1) > 1;
 
 /** What the system of record says of a name that the index cannot tell now. */
-async function recordedKin({ registry, origins }: ResolveDeps, name: string): Promise<Kin> {
+async function recordedScope({ registry, origins }: ResolveDeps, name: string): Promise<InheritanceScope> {
   try {
     const row = await registry.name(name);
-    if (row === null) return STRANGER;
+    if (row === null) return UNKNOWN;
     const { owner } = row;
     if (!hasSeveralBases({ origins })) return { owner, base: undefined };
     const live = await registry.live(row.alias ?? name);
@@ -256,7 +260,7 @@ async function recordedKin({ registry, origins }: ResolveDeps, name: string): Pr
 }
 
 interface SeeDeps {
-  absence: AbsenceCheck;
+  absence: NegativeCache;
   /** Takes in what was dropped for a name that does not exist. */
   takeDropOnMiss?: TakeDropOnMiss | undefined;
 }
@@ -314,10 +318,10 @@ async function seeName(
     seen = await judge(rights, adapter);
     if (seen.kind === 'usable') return seen;
   } else await rights.asIfForbidden();
-  const behind = await second();
+  const aliasTarget = await second();
   if (lookup.state === 'found' && entry !== null && 'alias' in entry) {
-    if (behind.state === 'trouble') return unread(behind);
-    adapter = behindAlias(name, behind, lookup.stale);
+    if (aliasTarget.state === 'trouble') return unread(aliasTarget);
+    adapter = behindAlias(name, aliasTarget, lookup.stale);
     seen = adapter === null ? null : await judge(rights, adapter);
     if (seen?.kind === 'usable') return seen;
   }
@@ -325,7 +329,7 @@ async function seeName(
     adapter = await fromRecord(deps.absence, name, entry);
     if (adapter !== null) seen = await judge(rights, adapter);
     if (seen?.kind === 'usable') return seen;
-  } else await deps.absence.pretend(name);
+  } else await deps.absence.dummyLookup(name);
   if (life !== null) {
     const pretend = adapter === null && entry === null ? undefined : { decoy: decoyOf(name) };
     const dropped = await deps.takeDropOnMiss?.(name, life, pretend);
@@ -360,7 +364,7 @@ const behindAlias = (alias: string, target: Lookup<NameEntry>, stale: boolean): 
 
 /** What the system of record says of a name that the index does not have, or of what the alias stands for. */
 async function fromRecord(
-  absence: AbsenceCheck,
+  absence: NegativeCache,
   name: string,
   entry: NameEntry | null,
 ): Promise<FoundAdapter | null> {
@@ -373,7 +377,7 @@ async function fromRecord(
   return target === null || 'alias' in target ? null : { manifest: target, alias: name, stale: false };
 }
 
-async function confirm(absence: AbsenceCheck, name: string): Promise<NameEntry | null> {
+async function confirm(absence: NegativeCache, name: string): Promise<NameEntry | null> {
   const confirmed = await absence.confirm(name);
   return confirmed.state === 'found' ? nameEntryOf(name, confirmed.value) : null;
 }
@@ -390,22 +394,22 @@ interface FindDeps extends SeeDeps {
  * exists on the way up; and those for that name's base. null = there is a name, of an owner or a base that nobody can
  * tell; undefined = no name was met yet.
  */
-interface Kin {
+interface InheritanceScope {
   owner: string | null | undefined;
   base: string | null | undefined;
 }
 
 /** Of a name that does not exist, as far as the caller may know. */
-const STRANGER: Kin = { owner: undefined, base: undefined };
+const UNKNOWN: InheritanceScope = { owner: undefined, base: undefined };
 
-const kinOf = ({ owner, base }: Pick<AdapterManifest, 'owner' | 'base'>): Kin => ({
+const scopeOf = ({ owner, base }: Pick<AdapterManifest, 'owner' | 'base'>): InheritanceScope => ({
   owner,
   base: base.id,
 });
 
 /** `unusable`: unknown and forbidden come out alike. `trouble` is never taken for either. `withdrawn`: the caller may use it, but nobody is served it. */
 type NotFound =
-  | { kind: 'unusable'; kin: Kin }
+  | { kind: 'unusable'; inheritance: InheritanceScope }
   | { kind: 'trouble'; error: ApiError }
   | { kind: 'withdrawn'; error: ApiError };
 
@@ -418,20 +422,21 @@ interface Finder {
   /**
    * The nearest ancestors of the name that the caller may use, nearest first, at most `limit`; not empty. They end below
    * one that is strict, below one that cannot be read now, which may be, and below one that is neither the caller's own
-   * nor the kin's, and below one for another base: nobody's adapter answers for a name among somebody else's, and no
+   * nor in scope, and below one for another base: nobody's adapter answers for a name among somebody else's, and no
    * base for another.
-   * @param options.kin of the name itself.
+   * @param options.inheritance of the name itself.
    * @param options.skipTrouble goes past ancestors of which nobody can tell now whether the caller may use them.
    */
   ancestors(
     name: string,
-    options: { limit: number; skipTrouble: boolean; kin: Kin },
+    options: { limit: number; skipTrouble: boolean; inheritance: InheritanceScope },
   ): Promise<Result<FoundAdapter[], NotFound>>;
   /** May the caller use this chain? */
   allows: CallerRights['allow'];
 }
 
-const unusable = (kin: Kin): Result<never, NotFound> => err({ kind: 'unusable', kin });
+const unusable = (inheritance: InheritanceScope): Result<never, NotFound> =>
+  err({ kind: 'unusable', inheritance });
 const trouble = (error: ApiError): Result<never, NotFound> => err({ kind: 'trouble', error });
 
 /** The name whose entry is read second: what an alias stands for, or one that nobody can have. */
@@ -443,7 +448,7 @@ function createFinder(deps: FindDeps, caller: Caller, life: RequestLife): Finder
   const rights = createCallerRights(deps.grants, caller);
 
   /** All ancestors in one read, and, only when it is needed, all that is behind them in one more. */
-  async function* climb(name: string): AsyncGenerator<Seen> {
+  async function* readAncestors(name: string): AsyncGenerator<Seen> {
     const paths = ancestorsOf(name);
     const lookups = await deps.names.getMany(paths);
     let reading: Promise<Lookup<NameEntry>[]> | undefined;
@@ -478,14 +483,14 @@ function createFinder(deps: FindDeps, caller: Caller, life: RequestLife): Finder
           await judge(rights, { manifest: manifestOf(pinned.value), alias: null, stale: pinned.stale }),
         );
       const read = await rights.asIfForbidden();
-      return read.ok ? unusable(STRANGER) : trouble(read.error);
+      return read.ok ? unusable(UNKNOWN) : trouble(read.error);
     },
 
-    async ancestors(name, { limit, skipTrouble, kin }) {
-      let { owner, base } = kin;
+    async ancestors(name, { limit, skipTrouble, inheritance }) {
+      let { owner, base } = inheritance;
       const found: FoundAdapter[] = [];
-      for await (const seen of climb(name)) {
-        // It may be the caller's nearest, or strict: a farther one is not to stand in for it.
+      for await (const seen of readAncestors(name)) {
+        // It may be the caller's nearest, or strict: a farther one must not be its fallback.
         if (seen.kind === 'trouble' && (seen.unread || seen.manifest?.strict === true || !skipTrouble))
           return found.length > 0 ? ok(found) : trouble(seen.error);
         const met = knownOf(seen);
@@ -512,7 +517,7 @@ function foundOf(seen: Seen): Found {
     return err({ kind: 'withdrawn', error: modelWithdrawn(alias ?? manifest.name) });
   }
   if (seen.kind === 'trouble') return trouble(seen.error);
-  return unusable(seen.known === null ? STRANGER : kinOf(seen.known));
+  return unusable(seen.known === null ? UNKNOWN : scopeOf(seen.known));
 }
 
 /** What a name holds that the caller may know of; null = of none. */

@@ -40,12 +40,12 @@ import type { AnswerTokens, Exposure, ExposureTokens } from '../experiments/expo
 import {
   endUser,
   USER_HEADER,
-  takePart,
-  type Part,
-  type TakePartDeps,
+  assignVariant,
+  type Assignment,
+  type AssignDeps,
   recordBeginning,
   recordEnding,
-  type Taking,
+  type RequestOutcome,
 } from '../experiments/assign.ts';
 import type { ExperimentSink } from '../experiments/ports.ts';
 import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
@@ -59,12 +59,17 @@ import {
   RESPONSE,
   TEXT,
   type CompletionBody,
-  type CompletionKind,
-} from './kinds.ts';
+  type Endpoint,
+} from './endpoints.ts';
 import { enterGate } from '../access/rate-limits.ts';
 import { recordEnded } from '../traffic/parts.ts';
 import type { TrafficSink } from '../traffic/ports.ts';
-import { comeIn, type DoorDeps, type Visit, refusesUnknownFields } from '../access/authenticate.ts';
+import {
+  admitRequest,
+  type AuthDeps,
+  type AdmittedRequest,
+  refusesUnknownFields,
+} from '../access/authenticate.ts';
 import { runShadow, type ShadowDeps } from '../experiments/run-shadow.ts';
 import {
   lookUpModel,
@@ -75,7 +80,7 @@ import {
 } from './resolve.ts';
 import type { OriginClient } from '../origins/client.ts';
 
-export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps, ShadowDeps {
+export interface CompletionDeps extends ResolveDeps, AssignDeps, AuthDeps, ShadowDeps {
   meter: CompletionMeter;
   trafficSink: TrafficSink;
   promptKeeper: PromptKeeper;
@@ -87,7 +92,7 @@ export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps, Sha
 /** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`, `POST /v1/messages`, `POST /v1/embeddings`. */
 export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
-  const add = <T extends CompletionBody>(kind: CompletionKind<T>) => {
+  const add = <T extends CompletionBody>(kind: Endpoint<T>) => {
     routes.post(kind.path, (context) => complete(deps, context, kind));
     routes.all(kind.path, methodNotAllowed('POST'));
   };
@@ -102,14 +107,14 @@ export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
 async function complete<T extends CompletionBody>(
   deps: CompletionDeps,
   context: AppContext,
-  kind: CompletionKind<T>,
+  kind: Endpoint<T>,
 ): Promise<Response> {
   const request = context.req.raw;
   const trace = context.get('trace');
   // The key is looked up while the body arrives and the name is looked up; it speaks first all the same.
-  const visit = comeIn(deps, request);
-  const asking = trace.time('key', visit.asking);
-  const lenient = await prepare(deps, visit, kind, { strict: refusesUnknownFields(request, null) });
+  const admitted = admitRequest(deps, request);
+  const asking = trace.time('key', admitted.asking);
+  const lenient = await prepare(deps, admitted, kind, { strict: refusesUnknownFields(request, null) });
   const caller = await asking;
   if (!caller.ok) return fail(caller.error);
   const prepared = refusesUnknownFields(request, caller.value) ? strictly(lenient, kind) : lenient;
@@ -117,13 +122,13 @@ async function complete<T extends CompletionBody>(
   trace.note({ tenant, keyId });
   if (!prepared.ok) {
     const refusal = fail(prepared.error);
-    visit.refused({ tenant, status: refusal.status, names: 0 });
+    admitted.refused({ tenant, status: refusal.status, names: 0 });
     recordEnded(deps, context, { code: prepared.error.code, status: refusal.status });
     return refusal;
   }
   const { body } = prepared.value;
   const keeping = deps.promptKeeper.open(caller.value, body, (work) => keepAlive(context, work));
-  const taking: Taking = { part: null, stoodIn: false, cold: false };
+  const outcome: RequestOutcome = { assignment: null, stoodIn: false, cold: false };
   const response = await deps.meter.measure({
     caller: caller.value,
     requestId: context.get('requestId'),
@@ -131,19 +136,26 @@ async function complete<T extends CompletionBody>(
     takesComments: takesComments(request.headers),
     keepAlive: (work) => keepAlive(context, work),
     run: (signal) =>
-      serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking, keeping }),
+      serve(deps, context, {
+        kind,
+        caller: caller.value,
+        ...prepared.value,
+        signal,
+        outcome,
+        keeping,
+      }),
     onEnd(ending) {
       trace.finish(ending);
-      recordEnding(deps, context, taking, ending);
-      const how = { ...ending, cold: taking.cold, kept: keeping !== null };
+      recordEnding(deps, context, outcome, ending);
+      const how = { ...ending, cold: outcome.cold, kept: keeping !== null };
       const ended = recordEnded(deps, context, how);
       keeping?.end(ended);
     },
     onRefused: (error) => recordEnded(deps, context, { code: error.code, status: errorStatus(error) }),
   });
-  if (isEventStream(response.headers)) recordBeginning(deps, context, taking);
+  if (isEventStream(response.headers)) recordBeginning(deps, context, outcome);
   const names = 1 + prepared.value.edge.adapters.length;
-  visit.refused({ tenant, status: response.status, names });
+  admitted.refused({ tenant, status: response.status, names });
   return response;
 }
 
@@ -152,19 +164,19 @@ async function serve<T extends CompletionBody>(
   deps: CompletionDeps,
   context: AppContext,
   call: {
-    kind: CompletionKind<T>;
+    kind: Endpoint<T>;
     caller: Caller;
     body: T;
     ignored: readonly string[];
     edge: EdgeRequest;
     resolve: PendingModel;
     signal: AbortSignal;
-    taking: Taking;
+    outcome: RequestOutcome;
     /** null = nothing of it is kept. */
     keeping: Keeping | null;
   },
 ): Promise<MeteredAnswer> {
-  const { kind, caller, body, ignored, edge, resolve, signal, taking, keeping } = call;
+  const { kind, caller, body, ignored, edge, resolve, signal, outcome, keeping } = call;
   const trace = context.get('trace');
   const unserved = (error: ApiError): MeteredAnswer => {
     trace.note({ code: error.code });
@@ -184,17 +196,17 @@ async function serve<T extends CompletionBody>(
     if (entered?.ok === false) return entered;
     const resolved = await resolve(caller, edge, requestLife(context)).finally(() => entered?.value());
     if (!resolved.ok) return resolved;
-    if (!kind.joins) return ok({ resolved: resolved.value, part: null, shadow: null });
-    return ok(await takePart(deps, participant, resolved.value));
+    if (!kind.inExperiments) return ok({ resolved: resolved.value, assignment: null, shadow: null });
+    return ok(await assignVariant(deps, participant, resolved.value));
   };
   const found = await trace.time('name', finding());
   if (!found.ok) {
     if (found.error.code === 'model_not_found') trace.note({ unknownName: shownName(body.model) });
     return unserved(found.error);
   }
-  const { resolved, part, shadow } = found.value;
-  taking.part = part;
-  if (part !== null) trace.note({ experiment: part.experiment, variant: part.variant });
+  const { resolved, assignment, shadow } = found.value;
+  outcome.assignment = assignment;
+  if (assignment !== null) trace.note({ experiment: assignment.experiment, variant: assignment.variant });
   const common = {
     ...{ path: kind.path, request: body, model: body.model, requestId: context.get('requestId') },
     parent: trace.parent,
@@ -202,9 +214,9 @@ async function serve<T extends CompletionBody>(
   };
   let asked: AskedOrigin | null = null;
   let silenced = false;
-  const exposure = part?.counted === true ? exposureOf(deps, caller, part) : null;
+  const exposure = assignment?.counted === true ? exposureOf(deps, caller, assignment) : null;
   const answerText = exposure === null ? null : await deps.answerTokens.issue(exposure);
-  const { resolution, answer } = await answerOrStandIn(resolved, (asks) =>
+  const { resolution, answer } = await completeWithFallback(resolved, (asks) =>
     trace.time(
       'origin',
       deps.origins.complete({
@@ -216,16 +228,16 @@ async function serve<T extends CompletionBody>(
           tenant: caller.tenant,
           signal,
         },
-        // What stands in is not what would be rated.
+        // A fallback is not what would be rated.
         ...(answerText !== null && asks === resolved.resolution ? { answerText } : {}),
         onAsked: (last) => (asked = last),
-        onCold: () => (taking.cold = true),
+        onCold: () => (outcome.cold = true),
         onSilenced: () => (silenced = true),
       }),
     ),
   );
   const used = usedBy(deps, resolution.base, (room) => kind.mostTokens(body, room), asked);
-  taking.stoodIn = resolution !== resolved.resolution;
+  outcome.stoodIn = resolution !== resolved.resolution;
   const { declared } = deps.origins.bases;
   const served = usageName(resolution, declared);
   trace.note({ ...served, chainId: resolution.chainId, stream: kind.streams(body) });
@@ -237,28 +249,29 @@ async function serve<T extends CompletionBody>(
   }
   const { response, ended, origin, tried, refused } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
-  // What stood in for an adapter says nothing of how another one agrees with it.
-  const compare = shadow?.compare === true && !taking.stoodIn && kind.isRepeatable(body);
+  // A fallback says nothing of how another adapter agrees with the one that was asked for.
+  const compare = shadow?.compare === true && !outcome.stoodIn && kind.isRepeatable(body);
   const sent =
     shadow === null
       ? response.body
       : runShadow(deps, common, {
           ...{ ...shadow, compare, answer: { response, note } },
-          judged: response.ok && !taking.stoodIn ? shadow.judged : null,
+          judged: response.ok && !outcome.stoodIn ? shadow.judged : null,
         });
   const stream = isEventStream(response.headers);
-  const kept = keeping === null ? sent : keeping.listen(sent, { ok: response.ok, stream, text: kind.speaks });
-  const headers = labels(caller, resolution, declared);
-  if (part !== null) {
-    headers.set('x-graft-experiment', part.experiment);
-    headers.set('x-graft-variant', part.variant);
-    if (exposure !== null && response.ok && !taking.stoodIn)
+  const kept =
+    keeping === null ? sent : keeping.listen(sent, { ok: response.ok, stream, text: kind.returnsText });
+  const headers = responseHeaders(caller, resolution, declared);
+  if (assignment !== null) {
+    headers.set('x-graft-experiment', assignment.experiment);
+    headers.set('x-graft-variant', assignment.variant);
+    if (exposure !== null && response.ok && !outcome.stoodIn)
       headers.set('x-graft-exposure', await deps.exposureTokens.issue(exposure));
   }
   headers.set('x-graft-origin', origin.id);
   const originPhases = readOriginPhases(response.headers.get('server-timing'));
   headers.set('server-timing', serverTiming(trace, originPhases));
-  tellOfAnswer(headers, response.headers, ignored);
+  addAnswerHeaders(headers, response.headers, ignored);
   const degraded = headers.get('x-graft-degraded');
   trace.note({
     ...{ origin: origin.id, tried, originPhases },
@@ -301,19 +314,19 @@ function usedBy(
 /** Anybody may write anything there. */
 const shownName = (model: string): string => model.slice(0, MAX_UNKNOWN_NAME).replace(/[^\x20-\x7e]/g, '?');
 
-const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Exposure => {
-  const { experiment, version, variant, unit } = part;
+const exposureOf = (deps: CompletionDeps, { tenant }: Caller, assignment: Assignment): Exposure => {
+  const { experiment, version, variant, unit } = assignment;
   const id = deps.exposureTokens.newId();
   return { id, tenant, experiment, version, variant, unit, at: deps.now() };
 };
 
 async function prepare<T extends CompletionBody>(
   deps: CompletionDeps,
-  visit: Visit,
-  { parse }: CompletionKind<T>,
+  admitted: AdmittedRequest,
+  { parse }: Endpoint<T>,
   options: ParseOptions,
 ) {
-  const json = await visit.read();
+  const json = await admitted.read();
   if (!json.ok) return json;
   const taken = takeEdgeFields(json.value);
   if (!taken.ok) return taken;
@@ -340,17 +353,17 @@ type Answer = Awaited<ReturnType<OriginClient['complete']>>;
 const ABOUT_THE_ADAPTER = new Set(['adapter_unavailable', 'adapter_invalid', 'registry_unavailable']);
 
 /**
- * Has the resolution answered, or, when its adapters cannot be had, what the key's policy lets stand in for it.
+ * Completes with the resolution, or, when its adapters cannot be had, with a fallback that the key's policy allows.
  * @returns the first answer when nothing else did better.
  */
-async function answerOrStandIn(
+async function completeWithFallback(
   resolved: Resolved,
   ask: (resolution: Resolution) => Promise<Answer>,
 ): Promise<{ resolution: Resolution; answer: Answer }> {
   const { resolution } = resolved;
   const answer = await ask(resolution);
   if (!(await lacksAdapter(answer))) return { resolution, answer };
-  for (const instead of await resolved.standIns()) {
+  for (const instead of await resolved.fallbacks()) {
     const other = await ask(instead);
     if (!(await lacksAdapter(other))) {
       await discard(answer);
@@ -383,7 +396,11 @@ async function discard(answer: Answer): Promise<void> {
 }
 
 /** What the client is told of what served it. @param declared ids of the bases, where the configuration says them. */
-function labels(caller: Caller, resolution: Resolution, declared: readonly string[] | null): Headers {
+function responseHeaders(
+  caller: Caller,
+  resolution: Resolution,
+  declared: readonly string[] | null,
+): Headers {
   const { manifest, chainId, composed, alias, inherited, degraded } = resolution;
   const headers = new Headers({
     'x-graft-adapter': manifest === null ? 'base' : `${manifest.name}@${manifest.version}`,
@@ -413,7 +430,7 @@ const PASSED_ON = ['content-type', 'retry-after', 'retry-after-ms', 'x-should-re
  * What the client is told of its answer itself.
  * @param ignored what the edge has left out of the request; the origin says what it has.
  */
-export function tellOfAnswer(headers: Headers, origin: Headers, ignored: readonly string[]): void {
+export function addAnswerHeaders(headers: Headers, origin: Headers, ignored: readonly string[]): void {
   for (const name of PASSED_ON) {
     const value = origin.get(name);
     if (value !== null) headers.set(name, value);
@@ -460,7 +477,7 @@ export const readOriginPhases = (header: string | null): OriginPhase[] =>
     .slice(0, MAX_ORIGIN_PHASES)
     .map(([, name = '', ms]) => [name, Number(ms)]);
 
-interface TokenizerDeps extends DoorDeps, ResolveDeps {
+interface TokenizerDeps extends AuthDeps, ResolveDeps {
   meter: CompletionMeter;
 }
 
@@ -493,8 +510,8 @@ const withoutEdgeFields =
   };
 
 async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: Parse): Promise<Response> {
-  const visit = comeIn(deps, context.req.raw);
-  const [json, caller] = await Promise.all([visit.read(), visit.asking]);
+  const admitted = admitRequest(deps, context.req.raw);
+  const [json, caller] = await Promise.all([admitted.read(), admitted.asking]);
   if (!caller.ok) return fail(caller.error);
   const { tenant, keyId } = caller.value;
   context.get('trace').note({ tenant, keyId });
@@ -502,7 +519,7 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
   const parsed = json.ok ? parse(json.value, { strict }) : json;
   if (!parsed.ok) {
     const refusal = fail(parsed.error);
-    visit.refused({ tenant, status: refusal.status, names: 0 });
+    admitted.refused({ tenant, status: refusal.status, names: 0 });
     return refusal;
   }
   const { request, ignored } = parsed.value;
@@ -511,7 +528,7 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
   const base = await baseOf(deps, context, { caller: caller.value, model: request.model ?? null });
   if (!base.ok) {
     const refusal = fail(base.error);
-    visit.refused({ tenant, status: refusal.status, names: 1 });
+    admitted.refused({ tenant, status: refusal.status, names: 1 });
     return refusal;
   }
   return deps.meter.measure({
@@ -541,6 +558,6 @@ async function baseOf(
 
 function passedOn({ body, status, headers }: Response, ignored: readonly string[]): Response {
   const told = new Headers();
-  tellOfAnswer(told, headers, ignored);
+  addAnswerHeaders(told, headers, ignored);
   return new Response(body, { status, headers: told });
 }

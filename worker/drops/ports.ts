@@ -13,7 +13,7 @@ export interface DropError {
 }
 
 /** Where dropped files lie. Nothing of it is trusted: names may be illegal, bytes anything. Throws StoreUnavailable. */
-export interface DropBox {
+export interface KvInbox {
   /** A page of names, in the keys' order: parents before their children. */
   list(cursor: string | null): Promise<Page<string>>;
   /** @returns null when there is nothing (any more); what was read lately may be read so again. */

@@ -2,6 +2,7 @@
  * Files put into KV by hand, taken in like published ones: by the schedule, all of them, and for the first request by a
  * missing name.
  */
+import { BoundedMap } from '../platform/bounded-map.ts';
 import {
   type AdapterManifest,
   AdapterName,
@@ -32,7 +33,7 @@ import {
   DROP_CACHE_TTL_S,
   DROP_TIMEOUT_MS,
 } from './limits.ts';
-import type { DropBox, DropLedger, DropRow } from './ports.ts';
+import type { KvInbox, DropLedger, DropRow } from './ports.ts';
 import type { MayUseChain } from '../registry/assemble-chain.ts';
 import { publishVersion } from '../registry/publish-version.ts';
 import { AdapterFormatError, createHeadReader } from '../../adapters/read-head.ts';
@@ -50,14 +51,14 @@ import {
 
 export interface Drops {
   /** Where the files lie. */
-  box: DropBox;
+  box: KvInbox;
   onMiss: TakeDropOnMiss;
   /** One pass over all that lies there. */
   takeAll: (keepAlive: RequestLife['keepAlive']) => Promise<DropPass>;
 }
 
-export const createDropBox = (params: { kv: KvNamespace; pacing: WritePacing }): DropBox =>
-  createKvDropBox({ ...params, cacheTtl: DROP_CACHE_TTL_S, timeoutMs: DROP_TIMEOUT_MS });
+export const createInbox = (params: { kv: KvNamespace; pacing: WritePacing }): KvInbox =>
+  createKvInbox({ ...params, cacheTtl: DROP_CACHE_TTL_S, timeoutMs: DROP_TIMEOUT_MS });
 
 /** @param params.tenant owner of what is dropped where no name above it has one. */
 export function createDrops(
@@ -74,7 +75,7 @@ export function createDrops(
     ...intake,
     mayUseChain,
     dropTenant: tenant,
-    drops: createDropBox({ kv, pacing }),
+    drops: createInbox({ kv, pacing }),
   };
   return {
     box: deps.drops,
@@ -95,14 +96,14 @@ const errorKey = (name: string): string => {
 };
 
 /** `drop:<name>` -> a packed file, put there by hand; `drop-error:<name>` -> why it was not taken, for people to read. */
-export function createKvDropBox(params: {
+export function createKvInbox(params: {
   kv: KvNamespace;
   /** Seconds that a file read again may be old. */
   cacheTtl: number;
   /** Until a file has arrived. */
   timeoutMs: number;
   pacing: WritePacing;
-}): DropBox {
+}): KvInbox {
   const { kv, cacheTtl, timeoutMs, pacing } = params;
   const guard = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
@@ -171,7 +172,7 @@ export async function takeAllDrops(deps: DropDeps, life: RequestLife): Promise<D
   return pass;
 }
 
-async function listDrops(drops: DropBox): Promise<string[]> {
+async function listDrops(drops: KvInbox): Promise<string[]> {
   const names: string[] = [];
   let cursor: string | null = null;
   for (let pages = 0; pages < DROP_PAGES_PER_PASS; pages += 1) {
@@ -246,15 +247,10 @@ export function createTakeDropOnMiss(
   /** Name -> unix ms when somebody began. */
   const busy = new Map<string, number>();
   /** Name -> unix ms until which it is left to the schedule: KV goes on saying for a while what it said. */
-  const quiet = new Map<string, number>();
+  const quiet = new BoundedMap<string, number>(MAX_QUIET_DROPS);
   const isBusy = (name: string) => deps.now() - (busy.get(name) ?? -Infinity) < DROP_STALL_MS;
 
-  const hush = (name: string) => {
-    quiet.delete(name);
-    quiet.set(name, deps.now() + DROP_QUIET_MS);
-    const oldest = quiet.keys().next();
-    if (quiet.size > MAX_QUIET_DROPS && !oldest.done) quiet.delete(oldest.value);
-  };
+  const hush = (name: string) => quiet.set(name, deps.now() + DROP_QUIET_MS);
 
   const live = async (name: string): Promise<AdapterManifest | null> => {
     const row = await deps.registry.live(name);
@@ -325,7 +321,7 @@ export function recallDrop(rows: readonly DropRow[], sha256: string, now: number
 }
 
 export interface DropDeps extends StoreDropDeps {
-  drops: DropBox;
+  drops: KvInbox;
   dropLedger: DropLedger;
   mayUseChain: MayUseChain;
 }

@@ -4,7 +4,7 @@ import { MAX_DROPPED_AT_ONCE, type EraseCounts, ERASE_SETTLE_MS, ERASE_STEPS } f
 import type { RightsWriter } from '../access/ports.ts';
 import { deleteFile } from '../blobs/collect-garbage.ts';
 import type { BlobStore, GarbageLedger } from '../blobs/ports.ts';
-import type { DropBox } from '../drops/ports.ts';
+import type { KvInbox } from '../drops/ports.ts';
 import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
 import { tenantCounter } from '../metering/quota-state.ts';
@@ -48,7 +48,7 @@ export interface EraseDeps {
   garbage: GarbageLedger;
   /** null = this edge has no counters. */
   quotas: Pick<Quotas, 'reset'> | null;
-  dropBox: Pick<DropBox, 'remove' | 'clearError'>;
+  kvInbox: Pick<KvInbox, 'remove' | 'clearError'>;
   originDrops: OriginDrops;
   /** Unix ms. */
   now: () => number;
@@ -109,14 +109,14 @@ const experiments: Step = async ({ erasures, experimentIndex, tallies, pairTalli
   return { place: done ? null : 'more', calls: page.length * 11 + 2, erased: { experiments: page.length } };
 };
 
-const names: Step = async ({ erasures, pointers, dropBox }, erasure) => {
+const names: Step = async ({ erasures, pointers, kvInbox }, erasure) => {
   const page = await erasures.names(erasure, ERASED_NAMES);
   await each(
     page.filter(({ version }) => version === 0),
     async ({ name }) => {
       await pointers.sync(name, { erased: true });
-      await dropBox.remove(name);
-      await dropBox.clearError(name);
+      await kvInbox.remove(name);
+      await kvInbox.clearError(name);
     },
   );
   const erased = page.length === 0 ? {} : await erasures.forgetNames(erasure, page);

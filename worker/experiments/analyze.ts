@@ -29,7 +29,7 @@ import {
 import { NO_MOMENTS, type Moments, armOf, isPaired, variedArm } from './statistics/moments.ts';
 import { sampleRatio, type SampleRatio, type DealtPhase } from './statistics/sample-ratio.ts';
 import { capAt, cappedMoments, type Sketch } from './statistics/sketch.ts';
-import { rangesOf } from './assign-variant.ts';
+import { rangesOf } from './pick-variant.ts';
 
 /**
  * Units of control with a value before a metric is capped by them: two of them lie above the p99 then. By fewer the cap

@@ -8,7 +8,7 @@ import {
   type Experiment,
 } from '../../protocol/index.ts';
 import { logLine } from '../log.ts';
-import { assignVariant, type Assignment, border, bucketOf } from './assign-variant.ts';
+import { pickVariant, type VariantPick, border, bucketOf } from './pick-variant.ts';
 import { segmentKey, segmentOf } from './segments.ts';
 import type { Caller } from '../access/ports.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
@@ -19,7 +19,7 @@ import type { CompletionEnding } from '../metering/ports.ts';
 import { base64url } from '../../protocol/signature.ts';
 import { derivedKey } from '../platform/derived-keys.ts';
 
-export interface TakePartDeps {
+export interface AssignDeps {
   experiments: Index<ExperimentEntry>;
   unitHash: UnitHasher;
 }
@@ -35,7 +35,7 @@ export interface Participant {
 }
 
 /** A request's place in an experiment. */
-export interface Part {
+export interface Assignment {
   experiment: string;
   /** Version of its document. */
   version: number;
@@ -75,9 +75,9 @@ export interface JudgedShadow {
   user: string | null;
 }
 
-export interface Taken {
+export interface Assigned {
   resolved: Resolved;
-  part: Part | null;
+  assignment: Assignment | null;
   shadow: Shadow | null;
 }
 
@@ -88,14 +88,14 @@ const SECRET_HEADERS = new Set(['authorization', 'cookie', 'proxy-authorization'
  * Puts the request's variant in the place of the live version of a name that has an experiment; one read more, of the
  * experiment. Whatever is wrong with that leaves the live version.
  */
-export async function takePart(
-  deps: TakePartDeps,
+export async function assignVariant(
+  deps: AssignDeps,
   participant: Participant,
   resolved: Resolved,
-): Promise<Taken> {
+): Promise<Assigned> {
   const { resolution, liveName } = resolved;
   const { manifest } = resolution;
-  const stay: Taken = { resolved, part: null, shadow: null };
+  const stay: Assigned = { resolved, assignment: null, shadow: null };
   const id = manifest?.experiment;
   if (id === undefined || manifest === null || liveName === null || resolution.degraded !== null) return stay;
   const found = await deps.experiments.get(id);
@@ -115,11 +115,11 @@ export async function takePart(
   });
   const header = (name: string): string | null =>
     SECRET_HEADERS.has(name) ? null : participant.header(name);
-  const assignment = assignVariant(entry.document, {
+  const pick = pickVariant(entry.document, {
     ...{ unit, tenant: caller.tenant, name: liveName, header },
   });
-  const variant = await variantOf(entry, assignment, resolved);
-  const wantsShadow = isShadowed(entry, assignment, participant.requestId);
+  const variant = await variantOf(entry, pick, resolved);
+  const wantsShadow = isShadowed(entry, pick, participant.requestId);
   if (variant === null && !wantsShadow) return stay;
   const { seed, version } = entry.document;
   const served = variant?.manifest ?? manifest;
@@ -132,7 +132,7 @@ export async function takePart(
   const user = entry.document.unit === 'user' && !nameless ? hash : null;
   return {
     resolved: variant === null ? resolved : { ...resolved, resolution: runs(resolution, variant, stale) },
-    part:
+    assignment:
       variant === null
         ? null
         : {
@@ -161,11 +161,11 @@ interface Variant {
  */
 async function variantOf(
   entry: ExperimentEntry,
-  assignment: Assignment,
+  pick: VariantPick,
   resolved: Resolved,
 ): Promise<Variant | null> {
-  if (assignment.kind === 'none') return null;
-  const { variant, counted } = assignment;
+  if (pick.kind === 'none') return null;
+  const { variant, counted } = pick;
   const manifest = entry.adapters[variant.key];
   if (manifest === undefined) return null;
   const needed = counted ? Object.values(entry.adapters) : [manifest];
@@ -189,13 +189,9 @@ const runs = (live: Resolution, { manifest }: Variant, stale: boolean): Resoluti
 });
 
 /** A share of the requests of those who are, or could come to be, in the experiment; decided by the request's id. */
-function isShadowed(
-  { document, shadow }: ExperimentEntry,
-  assignment: Assignment,
-  requestId: string,
-): boolean {
+function isShadowed({ document, shadow }: ExperimentEntry, pick: VariantPick, requestId: string): boolean {
   if (document.shadow === undefined || shadow === undefined) return false;
-  const concerned = assignment.kind === 'variant' ? assignment.counted : assignment.reason === 'not_covered';
+  const concerned = pick.kind === 'variant' ? pick.counted : pick.reason === 'not_covered';
   // No seed begins so: who is shadowed must not depend on who is treated.
   return concerned && bucketOf(`__shadow/${document.seed}`, requestId) < border(document.shadow.sample);
 }
@@ -323,9 +319,9 @@ interface RecordDeps {
   now: () => number;
 }
 
-/** The request's part in an experiment, found out while it is served. */
-export interface Taking {
-  part: Part | null;
+/** How a request with a place in an experiment fared; filled in while it is served. */
+export interface RequestOutcome {
+  assignment: Assignment | null;
   /** Something else answered in the variant's place. */
   stoodIn: boolean;
   /** It waited for an adapter: the next request by this name will not. */
@@ -333,33 +329,33 @@ export interface Taking {
 }
 
 /** What is still under way may be left, stall, or outlive this isolate: its unit counts from now on. */
-export const recordBeginning = (deps: RecordDeps, context: AppContext, taking: Taking): void =>
-  record(deps, context, taking, { values: {}, marks: [] });
+export const recordBeginning = (deps: RecordDeps, context: AppContext, outcome: RequestOutcome): void =>
+  record(deps, context, outcome, { values: {}, marks: [] });
 
 export const recordEnding = (
   deps: RecordDeps,
   context: AppContext,
-  taking: Taking,
+  outcome: RequestOutcome,
   ending: CompletionEnding,
 ): void =>
-  record(deps, context, taking, {
-    values: valuesOf(context, taking, ending),
-    marks: taking.cold ? ['answered', 'cold'] : ['answered'],
+  record(deps, context, outcome, {
+    values: valuesOf(context, outcome, ending),
+    marks: outcome.cold ? ['answered', 'cold'] : ['answered'],
   });
 
 function record(
   deps: RecordDeps,
   context: AppContext,
-  { part }: Taking,
+  { assignment }: RequestOutcome,
   { values, marks }: { values: Record<string, number>; marks: readonly EventMark[] },
 ): void {
-  if (part === null || !part.counted) return;
-  const { experiment, seed, variant, unit } = part;
+  if (assignment === null || !assignment.counted) return;
+  const { experiment, seed, variant, unit } = assignment;
   deps.experimentSink.record(
     {
       ...{ experiment, seed, variant, unit, at: deps.now(), values, shadow: false },
-      marks: part.nameless ? [...marks, 'nameless'] : marks,
-      ...(part.segment === undefined ? {} : { segment: part.segment }),
+      marks: assignment.nameless ? [...marks, 'nameless'] : marks,
+      ...(assignment.segment === undefined ? {} : { segment: assignment.segment }),
     },
     (work) => keepAlive(context, work),
   );
@@ -368,7 +364,7 @@ function record(
 /** @returns nothing of what says nothing of the variant; its unit is exposed all the same. */
 function valuesOf(
   context: AppContext,
-  { stoodIn, cold }: Taking,
+  { stoodIn, cold }: RequestOutcome,
   ending: CompletionEnding,
 ): Record<string, number> {
   const { startedAt } = context.get('trace');

@@ -1,5 +1,5 @@
 import { AUTOMATIC_METRICS, type Experiment, type ExperimentHealth } from '../../protocol/index.ts';
-import { rangesOf } from './assign-variant.ts';
+import { rangesOf } from './pick-variant.ts';
 import type { TallySnapshot } from './ports.ts';
 import { sampleRatio } from './statistics/sample-ratio.ts';
 

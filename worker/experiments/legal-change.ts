@@ -6,7 +6,7 @@ import {
   type ExperimentStatus,
   type Result,
 } from '../../protocol/index.ts';
-import { rangesOf, BUCKETS } from './assign-variant.ts';
+import { rangesOf, BUCKETS } from './pick-variant.ts';
 
 /** Why a change of the document is refused, and what to do instead. */
 export interface IllegalChange {

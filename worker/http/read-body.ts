@@ -1,3 +1,4 @@
+import { withTimeout } from '../platform/store-calls.ts';
 import { badShape, err, ok, type ApiError, type Result, MAX_ADMIN_BODY_BYTES } from '../../protocol/index.ts';
 import type { z } from 'zod';
 
@@ -51,7 +52,10 @@ export async function readBody(
   const reader = readerOf(request.body as ReadableStream<Uint8Array<ArrayBuffer>>, pace !== undefined);
   try {
     for (let ended = false; !ended;) {
-      const read = pace === undefined ? await reader.read() : await inTime(reader.read(), pace.stallMs);
+      const read =
+        pace === undefined
+          ? await reader.read()
+          : await withTimeout(reader.read(), pace.stallMs, () => 'late' as const);
       if (read === 'late' || (pace !== undefined && pace.now() > until)) {
         void reader.cancel().catch(() => undefined);
         return err({ code: 'deadline_exceeded', message: 'The body came too slowly.' });
@@ -129,19 +133,6 @@ function grown(body: Uint8Array<ArrayBuffer>, filled: number, length: number): U
   const larger = new Uint8Array(length);
   larger.set(body.subarray(0, filled));
   return larger;
-}
-
-async function inTime<T>(work: Promise<T>, ms: number): Promise<T | 'late'> {
-  let stop = (): void => undefined;
-  const late = new Promise<'late'>((resolve) => {
-    const timer = setTimeout(() => resolve('late'), ms);
-    stop = () => clearTimeout(timer);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    stop();
-  }
 }
 
 /** @param how.whenEmpty what no body at all stands for, where it may be left out. */

@@ -80,7 +80,7 @@ const COUNTS = [
 ] as const satisfies readonly (keyof KeyLimits)[];
 
 /** @returns a limit of `before` that `after` raises or lifts; null when each is at most as wide as it was. */
-export function loosenedLimit(before: KeyLimits | null, after: KeyLimits | null): keyof KeyLimits | null {
+export function relaxedLimit(before: KeyLimits | null, after: KeyLimits | null): keyof KeyLimits | null {
   for (const field of COUNTS) {
     const was = before?.[field];
     if (was !== undefined && (after?.[field] ?? Infinity) > was) return field;

@@ -1,4 +1,5 @@
 /** Counts completions: asks the limits of their key, sees how each ended, notes its usage. */
+import { BoundedMap } from '../platform/bounded-map.ts';
 import {
   errorResponse,
   finishOf,
@@ -328,6 +329,13 @@ const FREE: Ticket = { headers: [], renew: async () => undefined, settle: async 
 /** Refusals that stay true for a moment whoever asks; places are freed at any time. */
 const LASTING: ReadonlySet<string> = new Set(['requests', 'tokens', 'day', 'month', 'damaged']);
 
+interface Refusal {
+  decision: QuotaDecision;
+  limits: string;
+  at: number;
+  until: number;
+}
+
 /** What one counter said. */
 type Said = Result<QuotaDecision | null, Refused & { /** When asking again is worth it. */ afterMs: number }>;
 
@@ -349,17 +357,14 @@ export function createAskQuota(params: {
 }): AskQuota {
   const { quotas, now, sleep, newId, retryAfterMs, memoryMs, maxEntries } = params;
   /** Counter -> its last refusal, for a moment: a client that goes on asking costs neither counter nor origin. */
-  const refusals = new Map<string, { decision: QuotaDecision; limits: string; at: number; until: number }>();
+  const refusals = new BoundedMap<string, Refusal>(maxEntries);
 
   function remember(counter: string, limits: KeyLimits, decision: QuotaDecision): void {
     const { refused } = decision;
     if (refused === null || !LASTING.has(refused.reason)) return;
-    refusals.delete(counter);
     const at = now();
     const until = at + Math.min(memoryMs, refused.retryAfterMs);
     refusals.set(counter, { decision, limits: JSON.stringify(limits), at, until });
-    const oldest = refusals.keys().next();
-    if (refusals.size > maxEntries && !oldest.done) refusals.delete(oldest.value);
   }
 
   function remembered({ counter, limits }: Counted): QuotaDecision | null {

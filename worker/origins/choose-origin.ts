@@ -2,6 +2,7 @@
  * Which origins a name is served from: rendezvous hashing with bounded load, and replica sets for names in demand. No
  * I/O, no clock.
  */
+import { BoundedMap } from '../platform/bounded-map.ts';
 import { fnv1aMixed } from '../../protocol/index.ts';
 import {
   FOLLOW_TIMEOUT_MS,
@@ -278,18 +279,15 @@ interface Followed {
  */
 export function createReplicaSets({ maxNames = MAX_FOLLOWED_NAMES }: { maxNames?: number } = {}) {
   /** By {@link chainKey}, the least recently asked for first. */
-  const followed = new Map<string, Followed>();
+  const followed = new BoundedMap<string, Followed>(maxNames);
 
   const residentIn = (one: Followed | undefined, origin: Origin, now: number): boolean =>
     (one?.resident.get(origin.id) ?? -Infinity) > now;
 
   function follow(key: string, now: number): Followed {
     const known = followed.get(key);
-    followed.delete(key);
     const one = known ?? { demand: newDemand(now), resident: new Map(), asked: new Map() };
     followed.set(key, one);
-    const oldest = followed.keys().next();
-    if (followed.size > maxNames && !oldest.done) followed.delete(oldest.value);
     return one;
   }
 

@@ -34,7 +34,7 @@ import {
   type CompletionCall,
   type Served,
   createExchange,
-  createWatch,
+  createHangDetector,
   parseRefusal,
   textOf,
   type Exchange,
@@ -106,10 +106,10 @@ export function createOriginClient(params: {
   const pools = createPools(origins, params.defaultBase);
   const order = (name: string, base: string) =>
     chooseOrigins({ name, spread: name, origins: pools.of(base), stateOf: health.stateOf });
-  const watch = createWatch({ health, exchange, send, now, patienceMs, pulseMs });
+  const hangDetector = createHangDetector({ health, exchange, send, now, patienceMs, pulseMs });
   /** For what may take minutes and is nobody's completion: one that hangs is passed over, also by who comes next. */
   const watched: Exchange = async (origin, call) => {
-    const exchanged = await watch.exchange(origin, call);
+    const exchanged = await hangDetector.exchange(origin, call);
     if (exchanged.kind === 'unreachable' && exchanged.hangs === true) health.failed(origin);
     return exchanged;
   };
@@ -157,7 +157,7 @@ export function createOriginClient(params: {
     complete: createComplete({
       ...{ pools, health, now },
       routing: createRouting({ health, prefetchAt: warmth.at, now }),
-      watch,
+      hangDetector,
       askUsage: createUsageQuestion({ ...params, send }),
       budgetMs: params.budgetMs ?? REQUEST_BUDGET_MS,
     }),

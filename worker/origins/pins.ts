@@ -13,7 +13,7 @@ import { originUnavailable } from '../errors.ts';
 import { logLine } from '../log.ts';
 import type { PointerWriter, Registry, VersionRow } from '../registry/ports.ts';
 import type { Pools, Origin } from './choose-origin.ts';
-import type { Exchange, Exchanged, BroughtFile } from './send.ts';
+import type { Exchange, Exchanged, PushedFile } from './send.ts';
 import type { PrefetchAt } from './routing.ts';
 import { MAX_PIN_QUESTIONS, ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS, FOLLOW_TIMEOUT_MS } from './limits.ts';
 import type { OriginPins, OriginWarmth, PinLedger, PinReport, PinSync } from './ports.ts';
@@ -141,7 +141,7 @@ export function createPrefetch(params: {
 
   const load: PrefetchAt = async (origin, { chain, instead, timeoutMs, signal, keepAlive }) => {
     const since = now();
-    const brought: BroughtFile[] = [];
+    const brought: PushedFile[] = [];
     const digests = [...new Set(chain.map(({ digest }) => digest))];
     const body: PrefetchRequest = { digests, ...(instead === undefined ? {} : { if_resident: instead }) };
     const until = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);

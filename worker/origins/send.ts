@@ -2,6 +2,7 @@
  * Sends a completion to origins until one begins to answer, brings it the adapters it lacks, and notices one that
  * hangs.
  */
+import { BoundedMap } from '../platform/bounded-map.ts';
 import {
   ANSWER_PARAMETER,
   ASK_PARAMETER,
@@ -32,6 +33,7 @@ import {
   MAX_LOAD_WAIT_MS,
 } from './limits.ts';
 import { logLine } from '../log.ts';
+import { withTimeout } from '../platform/store-calls.ts';
 import type { OriginHealth, Routing } from './routing.ts';
 import { createDeliver } from './stream.ts';
 import type { Pools, Origin } from './choose-origin.ts';
@@ -96,14 +98,14 @@ export interface Served {
   tried: string[];
 }
 
-type Judgement =
+type RetryDecision =
   | { kind: 'serve'; response: Response; refused?: string }
   /** Nothing has been sent to the client yet, so another origin can be asked. */
   | {
       kind: 'next';
       error: ApiError;
       /** Told to the client when no other does better. */
-      told?: { response: Response; refused: string };
+      clientError?: { response: Response; refused: string };
       /** It has too little for the request, and others may have more. */
       tooSmall?: boolean;
     }
@@ -131,7 +133,7 @@ const stopped = (): ApiError => ({
  * its tenant, its path and its body.
  */
 function createSilences(now: () => number) {
-  const found = new Map<string, { origins: number; until: number }>();
+  const found = new BoundedMap<string, { origins: number; until: number }>(MAX_SILENCING_REQUESTS);
   const keyOf = ({ tenant, path, request }: CompletionCall): Promise<string> =>
     sha256Hex(JSON.stringify([tenant, path, request]));
   const timesOf = (key: string): number => {
@@ -147,10 +149,7 @@ function createSilences(now: () => number) {
     async note(call: CompletionCall): Promise<number> {
       const key = await keyOf(call);
       const origins = timesOf(key) + 1;
-      found.delete(key);
       found.set(key, { origins, until: now() + SILENCE_MEMORY_MS });
-      const [oldest] = found.keys();
-      if (found.size > MAX_SILENCING_REQUESTS && oldest !== undefined) found.delete(oldest);
       return origins;
     },
     /** An origin answered it: the one before was lost by itself. */
@@ -165,24 +164,24 @@ export function createComplete(params: {
   pools: Pools;
   health: OriginHealth;
   routing: Routing;
-  watch: Watch;
+  hangDetector: HangDetector;
   now: () => number;
   askUsage: UsageQuestion;
   /** How long an origin may take for a request. */
   budgetMs: number;
 }) {
-  const { pools, health, routing, watch, now, askUsage, budgetMs } = params;
+  const { pools, health, routing, hangDetector, now, askUsage, budgetMs } = params;
   const deliver = createDeliver({ health, now });
   const silences = createSilences(now);
 
-  function judge(origin: Origin, exchanged: Exchanged, call: CompletionCall): Judgement {
+  function decideRetry(origin: Origin, exchanged: Exchanged, call: CompletionCall): RetryDecision {
     switch (exchanged.kind) {
       case 'answered': {
         const { response } = exchanged;
         const type = response.headers.get('content-type') ?? '';
         if (!/^(application\/json|text\/event-stream)\b/.test(type)) {
           response.body?.cancel().catch(() => undefined);
-          return odd(origin, { status: response.status, reason: 'neither JSON nor events' });
+          return unexpectedResponse(origin, { status: response.status, reason: 'neither JSON nor events' });
         }
         health.answered(origin, response.headers.get(LOAD_HEADER));
         if (response.headers.has(COLD_HEADER)) call.onCold?.();
@@ -204,18 +203,18 @@ export function createComplete(params: {
   }
 
   /** The origin's own words about the request go to the client; its quarrels with us (401, a proxy's page) do not. */
-  function judgeRefusal(origin: Origin, refused: Extract<Exchanged, { kind: 'refused' }>): Judgement {
+  function judgeRefusal(origin: Origin, refused: Extract<Exchanged, { kind: 'refused' }>): RetryDecision {
     const { response, text, refusal } = refused;
     const { status } = response;
     if (refusal === null && status === PROXY_TIMEOUT) return tooLongForProxy(origin);
-    if (refusal === null) return odd(origin, { status, reason: 'not an answer of an origin' });
+    if (refusal === null) return unexpectedResponse(origin, { status, reason: 'not an answer of an origin' });
     if (refusal.code === 'invalid_signature') return refusedSignature(origin, refusal);
     if (refusal.code === 'origin_unavailable') {
       logLine('origin_not_serving', { origin: origin.id, reason: refusal.message }, 'info');
       health.failed(origin, Number(response.headers.get('retry-after-ms') ?? 0) || 0);
       return { kind: 'next', error: originUnavailable() };
     }
-    if (!PASSED_ON.has(status)) return odd(origin, { status, reason: refusal.code });
+    if (!PASSED_ON.has(status)) return unexpectedResponse(origin, { status, reason: refusal.code });
     health.answered(origin, response.headers.get(LOAD_HEADER));
     const told = retold(response, text);
     // Without a time to come back it never fits this origin: it has fewer rows than others, or takes lower ranks.
@@ -228,19 +227,19 @@ export function createComplete(params: {
     return {
       kind: 'next',
       error: originUnavailable(),
-      told: { response: told, refused: refusal.code },
+      clientError: { response: told, refused: refusal.code },
       tooSmall,
     };
   }
 
-  function odd(origin: Origin, fields: { status: number; reason: string }): Judgement {
+  function unexpectedResponse(origin: Origin, fields: { status: number; reason: string }): RetryDecision {
     logLine('odd_origin_answer', { origin: origin.id, ...fields });
     health.failed(origin);
     return { kind: 'next', error: originUnavailable() };
   }
 
   /** It would take as long elsewhere. */
-  function tooLongForProxy(origin: Origin): Judgement {
+  function tooLongForProxy(origin: Origin): RetryDecision {
     logLine('odd_origin_answer', {
       origin: origin.id,
       status: PROXY_TIMEOUT,
@@ -250,7 +249,7 @@ export function createComplete(params: {
     return { kind: 'stop', error: { code: 'deadline_exceeded', message } };
   }
 
-  function refusedSignature(origin: Origin, { message, reason }: Refusal): Judgement {
+  function refusedSignature(origin: Origin, { message, reason }: Refusal): RetryDecision {
     logLine('origin_refused_signature', { origin: origin.id, reason, message });
     // A stamp from before its start is over in a moment; keys, ids and clocks need somebody.
     health.failed(origin, reason === 'before_start' ? 0 : SIGNATURE_EJECT_MS);
@@ -288,7 +287,8 @@ export function createComplete(params: {
       ...(call.onCold === undefined ? {} : { onCold: call.onCold }),
     };
     // With one origin there is nothing to choose: it gets every request.
-    if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(watch.probe(origin));
+    if (origins.length > 1)
+      for (const origin of health.toProbe(origins)) call.keepAlive(hangDetector.probe(origin));
     const route = routing.choose({ ...call, name: call.manifest?.name ?? null }, { origins, chain });
     const tried: string[] = [];
     let tooSmall = 0;
@@ -298,21 +298,22 @@ export function createComplete(params: {
     for (const origin of route.order) {
       const lease = route.start(origin);
       call.onAsked?.({ used: () => askUsage(origin, askId, call.requestId) });
-      const exchanged = await watch.exchange(origin, exchangeCall);
-      const judged = judge(origin, exchanged, call);
-      if (judged.kind === 'serve' && silenced) await silences.clear(call);
-      if (judged.kind === 'serve' && judged.response.ok) route.served(origin);
-      if (judged.kind === 'serve')
+      const exchanged = await hangDetector.exchange(origin, exchangeCall);
+      const decision = decideRetry(origin, exchanged, call);
+      if (decision.kind === 'serve' && silenced) await silences.clear(call);
+      if (decision.kind === 'serve' && decision.response.ok) route.served(origin);
+      if (decision.kind === 'serve')
         return ok({
-          ...deliver({ origin, response: judged.response, lease, call }),
-          ...{ origin, tried, refused: judged.refused ?? null },
+          ...deliver({ origin, response: decision.response, lease, call }),
+          ...{ origin, tried, refused: decision.refused ?? null },
         });
       lease.end();
-      failure = judged.error;
+      failure = decision.error;
       if (now() - started >= budgetMs) return err(deadline(budgetMs));
-      if (judged.kind === 'stop') break;
-      if (judged.told !== undefined) refusal ??= { ...judged.told, ended: null, origin, tried: [...tried] };
-      if (judged.tooSmall === true && ++tooSmall === MAX_TOO_SMALL) break;
+      if (decision.kind === 'stop') break;
+      if (decision.clientError !== undefined)
+        refusal ??= { ...decision.clientError, ended: null, origin, tried: [...tried] };
+      if (decision.tooSmall === true && ++tooSmall === MAX_TOO_SMALL) break;
       tried.push(origin.id);
       if (exchanged.kind !== 'unreachable' || exchanged.hangs !== true) continue;
       silenced = true;
@@ -363,7 +364,7 @@ const OriginError = z.object({
 type Refusal = z.infer<typeof OriginError>['error'];
 
 /** An adapter that the origin lacked. */
-export interface BroughtFile {
+export interface PushedFile {
   digest: string;
   /** Sent for it here; 0 when another request of this isolate sent it. */
   bytes: number;
@@ -380,7 +381,7 @@ interface ExchangeCall {
   /** Until when adapters may be on their way, unix ms; {@link LOAD_BUDGET_MS} from now unless given. */
   loadUntil?: number;
   /** Hears of each adapter that was brought. */
-  onBrought?: (brought: BroughtFile) => void;
+  onBrought?: (brought: PushedFile) => void;
   /** Hears, before it does, that the request waits for an adapter that the origin lacks or is being sent. */
   onCold?: () => void;
   /** Made anew for each try. */
@@ -438,7 +439,7 @@ export function createExchange(params: {
       wanted.map(async (digest): Promise<Result<null, ApiError>> => {
         const since = now();
         const { loadUntil, keepAlive } = state;
-        const sent = await transfers.bring(origin, digest, { until: loadUntil, keepAlive });
+        const sent = await transfers.pushAdapter(origin, digest, { until: loadUntil, keepAlive });
         if (!sent.ok) return sent;
         state.onBrought?.({ digest, bytes: sent.value, ms: now() - since });
         return ok(null);
@@ -508,7 +509,7 @@ export function parseRefusal(text: string): Refusal | null {
 }
 
 /** Finds out by small questions which origins live, so that no request has to hang to tell. */
-export function createWatch(params: {
+export function createHangDetector(params: {
   health: OriginHealth;
   exchange: Exchange;
   send: OriginFetch;
@@ -553,7 +554,7 @@ export function createWatch(params: {
       const signal = () => AbortSignal.any([call.signal(), dead.signal]);
       const asked = exchange(origin, { ...call, signal });
       for (let since = now(); ; since = now()) {
-        const exchanged = await within(asked, patienceMs);
+        const exchanged = await withTimeout(asked, patienceMs, () => null);
         if (exchanged !== null) return exchanged;
         if (await isAlive(origin, since)) continue;
         const reason = `no sign of life for ${(patienceMs + pulseMs) / 1000} s`;
@@ -564,16 +565,4 @@ export function createWatch(params: {
   };
 }
 
-type Watch = ReturnType<typeof createWatch>;
-
-/** @returns null when it takes longer. */
-async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
-  let give: (late: null) => void = () => undefined;
-  const late = new Promise<null>((resolve) => (give = resolve));
-  const timer = setTimeout(() => give(null), ms);
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
+type HangDetector = ReturnType<typeof createHangDetector>;

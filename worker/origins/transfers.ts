@@ -115,7 +115,7 @@ export function createTransfers(params: {
      * @returns when the origin has it, or when another transfer of it ended or stalled (then: ask the origin again); how
      * many bytes were sent for it here.
      */
-    async bring(
+    async pushAdapter(
       origin: Origin,
       digest: string,
       options: { until: number; keepAlive: (work: Promise<unknown>) => void },

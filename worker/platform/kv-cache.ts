@@ -2,6 +2,7 @@
  * Sealed values in KV, and the memories in front of them: the last moment, the last known good, and what the system of
  * record says where KV has nothing.
  */
+import { BoundedMap } from './bounded-map.ts';
 import { type BulkIndex, type Index, type Lookup, StoreUnavailable } from './ports.ts';
 import { withTimeout, type WritePacing, putPaced, type KvNamespace } from './store-calls.ts';
 import { logLine } from '../log.ts';
@@ -42,8 +43,8 @@ export function withShortMemory<T>(
 ): ShortMemory<T> | BulkShortMemory<T> {
   const { ttlMs, maxEntries, now, absences = false } = options;
   type Fresh = Map<string, { lookup: Lookup<T>; until: number }>;
-  const found: Fresh = new Map();
-  const missing: Fresh = new Map();
+  const found: Fresh = new BoundedMap(maxEntries);
+  const missing: Fresh = new BoundedMap(maxEntries);
   /** A read that began before a write may return what was there before it, and is not remembered. */
   let writes = 0;
 
@@ -60,8 +61,6 @@ export function withShortMemory<T>(
     if (lookup.state === 'found' ? lookup.stale : !absences) return;
     const fresh = lookup.state === 'found' ? found : missing;
     fresh.set(key, { lookup, until: now() + ttlMs });
-    const oldest = fresh.keys().next();
-    if (fresh.size > maxEntries && !oldest.done) fresh.delete(oldest.value);
   };
 
   const memory: ShortMemory<T> = {
@@ -118,7 +117,7 @@ export function withLastKnownGood<T>(
   options: LastKnownGoodOptions,
 ): BulkIndex<T> | Index<T> {
   const { timeoutMs, maxAgeMs, maxEntries, retryAfterMs, now } = options;
-  const known = new Map<string, { value: T; at: number }>();
+  const known = new BoundedMap<string, { value: T; at: number }>(maxEntries);
 
   const ask = async <A>(question: () => Promise<A>, otherwise: (trouble: Lookup<T>) => A): Promise<A> => {
     try {
@@ -130,11 +129,7 @@ export function withLastKnownGood<T>(
   };
 
   const remember = (key: string, value: T) => {
-    known.delete(key);
     known.set(key, { value, at: now() });
-    if (known.size <= maxEntries) return;
-    const oldest = known.keys().next();
-    if (!oldest.done) known.delete(oldest.value);
   };
 
   const settle = (key: string, lookup: Lookup<T>): Lookup<T> => {
@@ -178,7 +173,7 @@ const SECOND_MS = 1_000;
  * @param params.ask throws StoreUnavailable.
  * @param params.perSecond questions: whoever makes keys up must not be able to keep the system of record busy.
  */
-export function withSecondOpinion<T>(
+export function withDatabaseFallback<T>(
   index: Index<T>,
   params: { ask: (key: string) => Promise<Lookup<T>>; perSecond: number; now: () => number },
 ): Index<T> {

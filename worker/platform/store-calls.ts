@@ -3,13 +3,25 @@
  */
 import { StoreUnavailable, type StoreName, type KeyListing } from './ports.ts';
 
-/** @returns what `answer` gives. @throws Error when it takes longer than `ms`; it goes on, unheard. */
-export async function withTimeout<T>(answer: Promise<T>, ms: number): Promise<T> {
-  let give: (error: Error) => void = () => undefined;
-  const late = new Promise<never>((_, reject) => (give = reject));
-  const timer = setTimeout(() => give(new Error(`no answer within ${ms} ms`)), ms);
+const LATE = Symbol('late');
+
+/**
+ * @param onLate makes the answer when `work` takes longer than `ms`, or throws, as it does unless given. The work goes on,
+ * unheard.
+ */
+export async function withTimeout<T, Late = never>(
+  work: Promise<T>,
+  ms: number,
+  onLate: () => Late = () => {
+    throw new Error(`no answer within ${ms} ms`);
+  },
+): Promise<T | Late> {
+  let end: () => void = () => undefined;
+  const late = new Promise<typeof LATE>((resolve) => (end = () => resolve(LATE)));
+  const timer = setTimeout(end, ms);
   try {
-    return await Promise.race([answer, late]);
+    const first = await Promise.race([work, late]);
+    return first === LATE ? onLate() : first;
   } finally {
     clearTimeout(timer);
   }

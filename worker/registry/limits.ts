@@ -28,7 +28,7 @@ export const FORGOTTEN_PER_RUN = 100;
  * How long an isolate believes the system of record that a name does not exist; as long as KV may go on saying so.
  * Until then a name that inherits costs one question to D1 in this time and isolate.
  */
-export const ABSENCE_MEMORY_MS = 30 * SECOND;
+export const NEGATIVE_CACHE_MS = 30 * SECOND;
 /** The same file may be published under any number of names. */
 export const MAX_VERSIONS_OF_FILE = 100;
 /** Newest versions of a chain that are looked at for a proof of it: each was published with one of its base. */

@@ -18,7 +18,7 @@ import type {
   VerifyRequest,
 } from '../../protocol/index.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
-import type { ByteGate } from '../blobs/byte-gate.ts';
+import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import type { Bases, BasedChain, OriginWarmth } from '../origins/ports.ts';
 
 export type { Conflict, NameRow };
@@ -290,14 +290,14 @@ export interface PointerWriter {
 }
 
 /** Asks the system of record about names that the index does not have. */
-export interface AbsenceCheck {
+export interface NegativeCache {
   /** What a name points at after all; `absent` when it does not exist, or nobody can say. Never throws. */
   confirm(name: string): Promise<Lookup<Pointer>>;
   /**
    * For a name that is there, but not for who asks: asks as much as `confirm` does, about a name that nobody can have.
    * Never throws.
    */
-  pretend(name: string): Promise<void>;
+  dummyLookup(name: string): Promise<void>;
 }
 
 interface NameRow {
@@ -547,7 +547,7 @@ export interface IntakeDeps {
   warmth: OriginWarmth;
   createSha256: () => Sha256;
   /** What the isolate has room for. */
-  uploadMemory: ByteGate;
+  uploadMemory: UploadMemoryLimit;
   /** Unix ms. */
   now: () => number;
 }

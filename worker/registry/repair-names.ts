@@ -1,7 +1,7 @@
 /** What is mended where KV is not as the system of record has it: the steps' common ground, and names. */
 import { type Mended, nameProblem, sameJson, type NameEntry } from '../../protocol/index.ts';
 import type { GrantIndex, GrantLedger, KeyIndex, KeyLedger, RightsWriter } from '../access/ports.ts';
-import type { ByteGate } from '../blobs/byte-gate.ts';
+import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import type { ExperimentIndex, ExperimentLedger, ExperimentEntry } from '../experiments/ports.ts';
 import { REPAIR_PAGE } from '../limits.ts';
@@ -36,7 +36,7 @@ export interface RepairDeps {
   /** What the origins still have of what the store has lost. */
   heldFiles: HeldFiles;
   /** What the isolate has room for. */
-  uploadMemory: ByteGate;
+  uploadMemory: UploadMemoryLimit;
   createSha256: () => Sha256;
   rowAudit: RowAudit;
   /** What lies in KV at all. */

@@ -2,11 +2,14 @@
 import { createHash } from 'node:crypto';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createFallbackBlobStore } from '../../../worker/blobs/parts.ts';
-import { createKvBlobStore } from '../../../worker/blobs/parts.ts';
-import { createKvDropBox } from '../../../worker/drops/take-drops.ts';
+import {
+  createFallbackBlobStore,
+  createKvBlobStore,
+  createR2BlobStore,
+  type ObjectBucket,
+} from '../../../worker/blobs/parts.ts';
+import { createKvInbox } from '../../../worker/drops/take-drops.ts';
 import type { KvNamespace } from '../../../worker/platform/store-calls.ts';
-import { createR2BlobStore, type ObjectBucket } from '../../../worker/blobs/parts.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';
 import { blobStoreContract, blobTroubleContract } from '../../contracts/blob-store.ts';
@@ -181,7 +184,7 @@ const shownKey = (name: string) => `drop-error:${name}`.slice(0, 261);
 dropBoxContract('the fake', async () => {
   const { clock, kv } = fakes();
   return {
-    box: createKvDropBox({ kv, cacheTtl: 30, timeoutMs, pacing: pacing(clock.sleep) }),
+    box: createKvInbox({ kv, cacheTtl: 30, timeoutMs, pacing: pacing(clock.sleep) }),
     drop: (name, bytes) => kv.put(`drop:${name}`, bytes),
     error: (name) => kv.get(shownKey(name), { type: 'text', cacheTtl: 30 }),
     afterWrite: () => clock.advance(60_000),
@@ -191,7 +194,7 @@ dropBoxContract('Miniflare', async () => {
   const kv = await realKv('DROPPED');
   for (const { name } of (await kv.list({ prefix: 'drop', cursor: null })).keys) await kv.delete(name);
   return {
-    box: createKvDropBox({ kv, cacheTtl: 30, timeoutMs: WAIT_MS, pacing: real }),
+    box: createKvInbox({ kv, cacheTtl: 30, timeoutMs: WAIT_MS, pacing: real }),
     drop: (name, bytes) => kv.put(`drop:${name}`, bytes),
     error: (name) => kv.get(shownKey(name), { type: 'text', cacheTtl: 30 }),
     afterWrite: now,
@@ -200,7 +203,7 @@ dropBoxContract('Miniflare', async () => {
 
 it.each(['throw', 'hang'] as const)('dropped files: says so when KV answers with %s', async (trouble) => {
   const { clock, kv } = fakes();
-  const box = createKvDropBox({ kv, cacheTtl: 30, timeoutMs, pacing: pacing(clock.sleep) });
+  const box = createKvInbox({ kv, cacheTtl: 30, timeoutMs, pacing: pacing(clock.sleep) });
   await kv.put('drop:a', new Uint8Array(3));
   kv.trouble = trouble;
   await expect(box.list(null)).rejects.toBeInstanceOf(StoreUnavailable);
@@ -209,7 +212,7 @@ it.each(['throw', 'hang'] as const)('dropped files: says so when KV answers with
 
 it('lists more dropped files than KV lists at once', async () => {
   const { clock, kv } = fakes();
-  const box = createKvDropBox({ kv, cacheTtl: 30, timeoutMs, pacing: pacing(clock.sleep) });
+  const box = createKvInbox({ kv, cacheTtl: 30, timeoutMs, pacing: pacing(clock.sleep) });
   const names = Array.from({ length: 1_001 }, (_, index) => `n${String(index).padStart(4, '0')}`);
   for (const name of names) await kv.put(`drop:${name}`, new Uint8Array(1));
   const first = await box.list(null);

@@ -1,11 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { ok } from '../../../protocol/index.ts';
-import { createByteGate, type ByteGate, type Holding } from '../../../worker/blobs/byte-gate.ts';
+import {
+  createUploadMemoryLimit,
+  type UploadMemoryLimit,
+  type Holding,
+} from '../../../worker/blobs/upload-memory-limit.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 
 function rig() {
   const clock = new FakeClock();
-  const gate = createByteGate({
+  const gate = createUploadMemoryLimit({
     ...{ capacity: 72, tenantCapacity: 48, maxWaiting: 6, maxWaitingOfTenant: 4 },
     ...{ maxWaitMs: 30_000, pollMs: 25, staleMs: 60_000, retryAfterMs: 2_000 },
     now: clock.now,
@@ -15,7 +19,11 @@ function rig() {
   let held = 0;
   let most = 0;
   /** @returns a way to end it, and what came of it. */
-  const begin = (label: string, holding: Partial<Holding> & { bytes: number }, through: ByteGate = gate) => {
+  const begin = (
+    label: string,
+    holding: Partial<Holding> & { bytes: number },
+    through: UploadMemoryLimit = gate,
+  ) => {
     let end = (): void => undefined;
     const ended = new Promise<void>((resolve) => (end = resolve));
     const done = through.hold({ tenant: label.slice(0, 1), kind: 'part', ...holding }, async () => {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { nameProblem } from '../../../protocol/index.ts';
 import { ancestorsOf } from '../../../worker/registry/claims.ts';
-import { parseModelReference } from '../../../worker/completions/kinds.ts';
+import { parseModelReference } from '../../../worker/completions/endpoints.ts';
 
 fc.configureGlobal({ seed: 20 });
 

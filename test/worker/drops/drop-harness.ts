@@ -1,5 +1,5 @@
 import type { DropPass } from '../../../worker/drops/take-drops.ts';
-import type { DropBox, DropError } from '../../../worker/drops/ports.ts';
+import type { KvInbox, DropError } from '../../../worker/drops/ports.ts';
 import type { TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
@@ -8,7 +8,7 @@ export const DROP_TENANT = 'dropper';
 
 export interface DropHarness extends AppHarness {
   /** What reads `drop:`. */
-  box: DropBox;
+  box: KvInbox;
   /** As `wrangler kv key put` does: KV takes it at once, and shows it as late as KV does. */
   drop(name: string, file: TinyAdapter | string): Promise<void>;
   /** A minute passes, and the schedule comes. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Experiment } from '../../../protocol/index.ts';
 import { chiSquareTail } from '../../../worker/experiments/statistics/gamma.ts';
-import { assignVariant, type Candidate } from '../../../worker/experiments/assign-variant.ts';
+import { pickVariant, type Candidate } from '../../../worker/experiments/pick-variant.ts';
 import { experimentOf, variantsOf } from './sample-experiment.ts';
 
 const UNITS = Array.from({ length: 100_000 }, (_, i) => `acme/user/${i}`);
@@ -16,7 +16,7 @@ const candidate = (changes: Partial<Candidate> = {}): Candidate => ({
 });
 /** The variant's key, or why there is none. */
 const outcome = (experiment: Experiment, changes: Partial<Candidate> = {}): string => {
-  const assignment = assignVariant(experiment, candidate(changes));
+  const assignment = pickVariant(experiment, candidate(changes));
   return assignment.kind === 'variant' ? assignment.variant.key : assignment.reason;
 };
 const countBy = (experiment: Experiment, units: readonly string[]): Record<string, number> => {
@@ -75,12 +75,12 @@ describe('assignVariant', () => {
       holdout: { name: 'year', share: 1 },
       overrides: [{ unit: 'acme/user/alice', variant: 'control' }],
     });
-    expect(assignVariant(experiment, candidate())).toMatchObject({
+    expect(pickVariant(experiment, candidate())).toMatchObject({
       variant: { key: 'control' },
       counted: false,
     });
     expect(outcome(experiment, { unit: 'acme/user/bob' })).toBe('not_targeted');
-    expect(assignVariant(experimentOf(), candidate())).toMatchObject({ counted: true });
+    expect(pickVariant(experimentOf(), candidate())).toMatchObject({ counted: true });
   });
 
   it('targets by tenant, by name and by header, all at once', () => {

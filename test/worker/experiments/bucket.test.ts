@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BUCKETS, bucketOf, inRange, variantRanges } from '../../../worker/experiments/assign-variant.ts';
+import { BUCKETS, bucketOf, inRange, variantRanges } from '../../../worker/experiments/pick-variant.ts';
 import { chiSquareTail } from '../../../worker/experiments/statistics/gamma.ts';
 
 fc.configureGlobal({ seed: 6 });

@@ -5,7 +5,7 @@ import {
   dealtPhases,
   type CoveragePhase,
 } from '../../../worker/experiments/analyze.ts';
-import { border } from '../../../worker/experiments/assign-variant.ts';
+import { border } from '../../../worker/experiments/pick-variant.ts';
 import { chiSquareTail } from '../../../worker/experiments/statistics/gamma.ts';
 import type { ExperimentEvaluation } from '../../../protocol/index.ts';
 import { experimentOf, variantsOf } from './sample-experiment.ts';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Experiment, EXPERIMENT_STATUSES } from '../../../protocol/index.ts';
-import { assignVariant } from '../../../worker/experiments/assign-variant.ts';
+import { pickVariant } from '../../../worker/experiments/pick-variant.ts';
 import { legalChange, emptyArm } from '../../../worker/experiments/legal-change.ts';
 import { experimentInput, experimentOf, variantsOf } from './sample-experiment.ts';
 
@@ -126,7 +126,7 @@ describe('stickiness', () => {
     .map((fields): Record<string, unknown> => Object.assign({}, ...fields));
   const UNITS = Array.from({ length: 200 }, (_, i) => `acme/user/${i}`);
   const variantOf = (experiment: Experiment, unit: string): string | null => {
-    const found = assignVariant(experiment, {
+    const found = pickVariant(experiment, {
       unit,
       tenant: 'acme',
       name: 'support/intent',

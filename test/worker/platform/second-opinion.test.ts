@@ -3,7 +3,7 @@ import { createD1GrantLedger } from '../../../worker/access/d1-grants.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { createVersionIndex, recordedGrants, recordedKey } from '../../../worker/access/repair-rights.ts';
-import { withSecondOpinion } from '../../../worker/platform/kv-cache.ts';
+import { withDatabaseFallback } from '../../../worker/platform/kv-cache.ts';
 import { StoreUnavailable, type Lookup } from '../../../worker/platform/ports.ts';
 import { digestOf, keyRow, versionRow } from '../../contracts/sample-rows.ts';
 import { NO_CAPS } from '../../contracts/sample-rows.ts';
@@ -21,7 +21,7 @@ describe('a second opinion', () => {
       value: `${key}!`,
       stale: false,
     }));
-    const index = withSecondOpinion({ get: async () => first }, { ask, perSecond, now: () => state.time });
+    const index = withDatabaseFallback({ get: async () => first }, { ask, perSecond, now: () => state.time });
     return { index, ask, state };
   }
 

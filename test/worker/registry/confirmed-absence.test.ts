@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { createAbsenceCheck, forgettingAbsences } from '../../../worker/hot-indexes.ts';
+import { createNegativeCache, invalidatingNegativeCache } from '../../../worker/kv-caches.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { Pointer } from '../../../worker/registry/ports.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
@@ -10,7 +10,7 @@ function rig(maxEntries = 2) {
   const state = { time: 0 };
   const pointers = new Map<string, Pointer>();
   const pointer = vi.fn(async (name: string): Promise<Pointer> => pointers.get(name) ?? { kind: 'none' });
-  const absence = createAbsenceCheck({
+  const absence = createNegativeCache({
     registry: { pointer },
     ttlMs: TTL_MS,
     maxEntries,
@@ -67,7 +67,7 @@ describe('the check of an absence', () => {
   it('is made again after the name was written here, also when the write failed', async () => {
     const { absence, pointers } = rig();
     const sync = vi.fn(async () => undefined);
-    const writer = forgettingAbsences({ sync }, absence);
+    const writer = invalidatingNegativeCache({ sync }, absence);
     await absence.confirm('a');
     pointers.set('a', { kind: 'alias', target: 'b' });
     await writer.sync('a');

@@ -1,10 +1,11 @@
 /** What the hot path reads from KV, with its memories, and the memory of names that do not exist. */
+import { BoundedMap } from './platform/bounded-map.ts';
 import type { NameEntry } from '../protocol/index.ts';
 import {
   LAST_KNOWN_GOOD_ENTRIES,
   LAST_KNOWN_GOOD_MS,
   SHORT_MEMORY_MS,
-  SECOND_OPINIONS_PER_SECOND,
+  DATABASE_FALLBACKS_PER_SECOND,
 } from './limits.ts';
 import {
   createKvExperimentIndex,
@@ -17,7 +18,7 @@ import {
   withShortMemory,
   type Forgetful,
   type ShortMemory,
-  withSecondOpinion,
+  withDatabaseFallback,
   type SealedIndexParams,
   type Sealer,
 } from './platform/kv-cache.ts';
@@ -33,10 +34,10 @@ import type {
   KeyRecord,
   RightsWriter,
 } from './access/ports.ts';
-import type { NameIndex, PointerWriter, AbsenceCheck, Pointer, Registry } from './registry/ports.ts';
+import type { NameIndex, PointerWriter, NegativeCache, Pointer, Registry } from './registry/ports.ts';
 import { logLine } from './log.ts';
 
-export interface HotIndexes {
+export interface KvCaches {
   /**
    * As the hot path reads them: a moment's memory in front, the last known good behind. An absence of keys and grants
    * is confirmed by the system of record here; that of names by who resolves them.
@@ -58,7 +59,7 @@ export interface HotIndexes {
   grantIndex: GrantIndex;
 }
 
-export function createHotIndexes(params: {
+export function createKvCaches(params: {
   pointer: SealedIndexParams;
   /** Opens what the current secret sealed, and nothing else: upkeep finds and rewrites what an older one did. */
   currentSealer: Sealer;
@@ -67,7 +68,7 @@ export function createHotIndexes(params: {
   now: () => number;
   /** A KV read that takes longer is trouble. */
   timeoutMs: number;
-}): HotIndexes {
+}): KvCaches {
   const { pointer, currentSealer, keyLedger, grantLedger, now, timeoutMs } = params;
   const upkeep = { ...pointer, sealer: currentSealer };
   const maxEntries = LAST_KNOWN_GOOD_ENTRIES;
@@ -82,7 +83,7 @@ export function createHotIndexes(params: {
   const hot = <T>(index: Index<T>): ShortMemory<T> =>
     withShortMemory(withLastKnownGood(index, behind), before);
   const confirmed = <T>(index: Index<T>, ask: (key: string) => Promise<Lookup<T>>): Index<T> =>
-    withSecondOpinion(index, { ask, perSecond: SECOND_OPINIONS_PER_SECOND, now });
+    withDatabaseFallback(index, { ask, perSecond: DATABASE_FALLBACKS_PER_SECOND, now });
 
   const names = withShortMemory(withLastKnownGood(createKvNameIndex(pointer), behind), {
     ...before,
@@ -147,29 +148,25 @@ const forgettingExperiments = (index: ExperimentIndex, { forget }: Forgetful): E
  * told that it does not exist, because of that. So an absence is checked once in `ttlMs` and isolate. While the system
  * of record does not answer, KV's word stands.
  */
-export function createAbsenceCheck(params: {
+export function createNegativeCache(params: {
   registry: Pick<Registry, 'pointer'>;
   ttlMs: number;
   maxEntries: number;
   /** @returns a name that nobody can have, for one that is there. */
   decoyOf: (name: string) => string;
   now: () => number;
-}): AbsenceCheck & { forget(name: string): void } {
+}): NegativeCache & { forget(name: string): void } {
   const { registry, ttlMs, maxEntries, decoyOf, now } = params;
   /** Names, and until when they are not asked about again, unix ms. */
-  const absent = new Map<string, number>();
-  const pretended = new Map<string, number>();
+  const absent = new BoundedMap<string, number>(maxEntries);
+  const dummies = new BoundedMap<string, number>(maxEntries);
 
   const recall = (memory: Map<string, number>, name: string): boolean => {
     if (now() < (memory.get(name) ?? -Infinity)) return true;
     memory.delete(name);
     return false;
   };
-  const remember = (memory: Map<string, number>, name: string) => {
-    memory.set(name, now() + ttlMs);
-    const oldest = memory.keys().next();
-    if (memory.size > maxEntries && !oldest.done) memory.delete(oldest.value);
-  };
+  const remember = (memory: Map<string, number>, name: string) => memory.set(name, now() + ttlMs);
   /** @returns null when nobody can say. */
   const ask = async (name: string): Promise<Pointer | null> => {
     try {
@@ -190,19 +187,19 @@ export function createAbsenceCheck(params: {
       if (pointer !== null) remember(absent, name);
       return { state: 'absent' };
     },
-    async pretend(name) {
-      if (recall(pretended, name)) return;
-      if ((await ask(decoyOf(name))) !== null) remember(pretended, name);
+    async dummyLookup(name) {
+      if (recall(dummies, name)) return;
+      if ((await ask(decoyOf(name))) !== null) remember(dummies, name);
     },
     forget(name) {
       absent.delete(name);
-      pretended.delete(name);
+      dummies.delete(name);
     },
   };
 }
 
 /** What is written through this isolate is there at the next request, whatever was asked for before. */
-export const forgettingAbsences = (
+export const invalidatingNegativeCache = (
   pointers: PointerWriter,
   absence: { forget(name: string): void },
 ): PointerWriter => ({

@@ -25,7 +25,7 @@ import type { TokenCounts } from '../metering/ports.ts';
 export type CompletionBody =
   ChatCompletionRequest | TextCompletionRequest | ResponseRequest | MessagesRequest | EmbeddingRequest;
 
-export interface CompletionKind<T extends CompletionBody = CompletionBody> {
+export interface Endpoint<T extends CompletionBody = CompletionBody> {
   path: CompletionCall['path'];
   /** @param body parsed JSON. */
   parse(body: unknown, options: ParseOptions): Result<Parsed<T>, ApiError>;
@@ -35,11 +35,11 @@ export interface CompletionKind<T extends CompletionBody = CompletionBody> {
   /** The most tokens that it can use. @param room the context of the base, tokens. */
   mostTokens(body: T, room: number): TokenCounts;
   /** Whether it may take part in an experiment. */
-  joins: boolean;
+  inExperiments: boolean;
   /** Whether two answers to it differ only where adapters do. */
   isRepeatable(body: T): boolean;
   /** Whether answers say something in words. */
-  speaks: boolean;
+  returnsText: boolean;
 }
 
 /**
@@ -58,38 +58,38 @@ const namedUser = (body: {
 
 const answered = <T extends ChatCompletionRequest | TextCompletionRequest | ResponseRequest>(
   path: CompletionCall['path'],
-  parse: CompletionKind<T>['parse'],
-): CompletionKind<T> => ({
+  parse: Endpoint<T>['parse'],
+): Endpoint<T> => ({
   ...{ path, parse, mostTokens, isRepeatable, endUser: namedUser },
   streams: ({ stream }) => stream === true,
-  joins: true,
-  speaks: true,
+  inExperiments: true,
+  returnsText: true,
 });
 
 export const CHAT = answered('/v1/chat/completions', parseChatCompletion);
 export const TEXT = answered('/v1/completions', parseTextCompletion);
 export const RESPONSE = answered('/v1/responses', parseResponse);
 
-export const MESSAGES: CompletionKind<MessagesRequest> = {
+export const MESSAGES: Endpoint<MessagesRequest> = {
   path: '/v1/messages',
   parse: parseMessagesRequest,
   streams: ({ stream }) => stream === true,
   endUser: ({ metadata }) => ({ user: metadata?.user_id }),
-  joins: true,
-  speaks: true,
+  inExperiments: true,
+  returnsText: true,
   isRepeatable,
   mostTokens: (body, room) =>
     mostTokens({ model: body.model, prompt: JSON.stringify(body), max_tokens: body.max_tokens }, room),
 };
 
-export const EMBEDDING: CompletionKind<EmbeddingRequest> = {
+export const EMBEDDING: Endpoint<EmbeddingRequest> = {
   path: '/v1/embeddings',
   parse: parseEmbedding,
   streams: () => false,
   endUser: namedUser,
   // Vectors of two versions cannot be compared: those of an index must all come from one.
-  joins: false,
-  speaks: false,
+  inExperiments: false,
+  returnsText: false,
   isRepeatable: () => true,
   mostTokens(body, room) {
     const bytes = new TextEncoder().encode(JSON.stringify(body.input)).length;

@@ -61,7 +61,7 @@ export interface Candidate {
 export type NotAssigned =
   'not_running' | 'killed' | 'not_targeted' | 'held_out' | 'other_range' | 'not_covered' | 'dropped';
 
-export type Assignment =
+export type VariantPick =
   | {
       kind: 'variant';
       variant: ExperimentVariant;
@@ -74,10 +74,10 @@ export type Assignment =
 const namespaceSeed = (name: string): string => `__namespace/${name}`;
 const holdoutSeed = (name: string): string => `__holdout/${name}`;
 
-const none = (reason: NotAssigned): Assignment => ({ kind: 'none', reason });
+const none = (reason: NotAssigned): VariantPick => ({ kind: 'none', reason });
 
 /** Which variant the request gets. Pure: the same document and candidate give the same answer everywhere. */
-export function assignVariant(experiment: Experiment, candidate: Candidate): Assignment {
+export function pickVariant(experiment: Experiment, candidate: Candidate): VariantPick {
   if (experiment.status !== 'running' && experiment.status !== 'ramping') return none('not_running');
   if (experiment.killed) return none('killed');
   const { unit } = candidate;
@@ -106,7 +106,7 @@ export function rangesOf({ variants, coverage }: Pick<Experiment, 'variants' | '
   );
 }
 
-function assigned({ variants }: Experiment, key: string, counted: boolean): Assignment {
+function assigned({ variants }: Experiment, key: string, counted: boolean): VariantPick {
   const variant = variants.find((candidate) => candidate.key === key);
   return variant === undefined ? none('not_covered') : { kind: 'variant', variant, counted };
 }

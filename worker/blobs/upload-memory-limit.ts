@@ -12,7 +12,7 @@ export interface Holding {
 }
 
 /** Bounds what the requests of one isolate hold together. */
-export interface ByteGate {
+export interface UploadMemoryLimit {
   /**
    * Does `work` once there is room for its bytes, in the order of asking.
    * @param work is given a function to call whenever it gets on: what gives no sign of life for long is taken for cut off.
@@ -24,7 +24,7 @@ export interface ByteGate {
   ): Promise<Result<T, ApiError>>;
 }
 
-export interface ByteGateOptions {
+export interface UploadMemoryLimitOptions {
   /** Bytes that all hold together, at most. */
   capacity: number;
   /** … and one tenant, so that there is always room for another. */
@@ -51,7 +51,7 @@ const sum = (tickets: readonly Ticket[]): number =>
  * Those who wait look again and again rather than wait for a promise: a promise of another request never settles when
  * that request is cut off.
  */
-export function createByteGate(options: ByteGateOptions): ByteGate {
+export function createUploadMemoryLimit(options: UploadMemoryLimitOptions): UploadMemoryLimit {
   const { capacity, tenantCapacity, now, sleep } = options;
   let holding: Ticket[] = [];
   let waiting: Ticket[] = [];

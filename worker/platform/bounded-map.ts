@@ -1,0 +1,17 @@
+/** A map that forgets the entry that was set longest ago when it would hold more than `maxEntries`. */
+export class BoundedMap<K, V> extends Map<K, V> {
+  readonly #maxEntries: number;
+
+  constructor(maxEntries: number) {
+    super();
+    this.#maxEntries = maxEntries;
+  }
+
+  override set(key: K, value: V): this {
+    this.delete(key);
+    super.set(key, value);
+    const oldest = this.keys().next();
+    if (this.size > this.#maxEntries && !oldest.done) this.delete(oldest.value);
+    return this;
+  }
+}
