@@ -220,6 +220,28 @@ export async function callWithStatus<Route extends AdminRoute, Answer = AnswerOf
   return { status: response.status, answer };
 }
 
+/**
+ * All pages of a list.
+ * @param query of each, beside where it goes on. @param items what of a page is wanted. @throws CliError
+ */
+export async function callPages<Route extends AdminRoute, Item>(
+  client: ApiClient,
+  what: string,
+  route: Route,
+  query: Readonly<Record<string, string | undefined>>,
+  items: (page: AnswerOf<Route>) => readonly Item[],
+): Promise<Item[]> {
+  const found: Item[] = [];
+  for (let cursor: string | null = null; ;) {
+    // That it takes and gives a cursor, TypeScript does not see of a route that it does not know.
+    const call = { query: { ...query, cursor } } as unknown as CallOf<Route> & CallHow<AnswerOf<Route>>;
+    const page = await callOperation(client, what, route, call);
+    found.push(...items(page));
+    ({ cursor } = page as { cursor: string | null });
+    if (cursor === null) return found;
+  }
+}
+
 const bodyInit = (body: unknown): RequestInit =>
   body instanceof Uint8Array
     ? {

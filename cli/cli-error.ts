@@ -1,4 +1,4 @@
-/** Exit codes of `graft`; docs/cli.md lists them for scripts. */
+import { setMaxListeners } from 'node:events'; /** Exit codes of `graft`; docs/cli.md lists them for scripts. */
 export const EXIT = {
   ok: 0,
   error: 1,
@@ -44,3 +44,21 @@ export class CliError extends Error {
 export const INTERRUPTED = 'Interrupted.';
 export const interrupted = (): CliError =>
   new CliError({ message: INTERRUPTED, exitCode: EXIT.interrupted, code: 'interrupted' });
+
+/**
+ * Runs `work` with a signal that fires on Ctrl-C, so that it can say what remains; a second Ctrl-C ends at once.
+ * @throws what `work` throws; CliError `interrupted` out of requests that were on their way.
+ */
+export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const ending = new AbortController();
+  // Each pause before a request is repeated listens to it, and takes its listener away; there are as many of them as
+  // requests at a time. Node takes more than ten for a leak.
+  setMaxListeners(0, ending.signal);
+  const onSignal = () => ending.abort(interrupted());
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  try {
+    return await work(ending.signal);
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  }
+}

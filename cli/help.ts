@@ -1,7 +1,6 @@
 /** citty's definition of a command, as help, completion and docs/cli.md say it. */
 import type { ArgDef, ArgsDef } from 'citty';
-import type { Action } from './actions.ts';
-import type { Command, CommandGroup, CommandHelp, CommandModule } from './command-types.ts';
+import type { Action, Command, CommandGroup, CommandHelp, CommandModule } from './command.ts';
 import { kebab } from './flags.ts';
 import { colors, wrapText } from './output.ts';
 

@@ -4,11 +4,9 @@ import { runCommand, type ArgsDef } from 'citty';
 import packageJson from '../package.json' with { type: 'json' };
 import { CliError, EXIT, INTERRUPTED, type ExitCode } from './cli-error.ts';
 import { COMMAND_GROUPS, commandNames, findCommand } from './command-list.ts';
-import { didYouMean } from './did-you-mean.ts';
-import { refuseUnknownFlags, usageError } from './flags.ts';
-import { harmless, harmlessJson } from './harmless-text.ts';
+import { didYouMean, refuseUnknownFlags, usageError } from './flags.ts';
+import { harmless, harmlessJson, colors, terminalWidth } from './output.ts';
 import { describeAction, describeCommand, HELP_WIDTH, renderCommandHelp, renderRootHelp } from './help.ts';
-import { colors, terminalWidth } from './output.ts';
 
 /** Time for pipes to drain once a command is done. */
 const LINGER_MS = 1_000;

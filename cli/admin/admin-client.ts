@@ -1,4 +1,11 @@
-import { FileVersions, VersionList, type BaseInfo } from '../../protocol/index.ts';
+import {
+  MAX_HISTORY_PAGE,
+  type ChangeList,
+  type ChangeView,
+  FileVersions,
+  VersionList,
+  type BaseInfo,
+} from '../../protocol/index.ts';
 import { type ApiClient, callOperation, createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
@@ -39,4 +46,27 @@ export async function lookUpBases(client: ApiClient): Promise<BaseInfo[]> {
     exitCode: EXIT.unavailable,
     code: 'origin_unavailable',
   });
+}
+
+/** @param name null = of all names. @param tenant whose names; null = all that the key sees. @returns at most `limit` changes, newest first. */
+export async function readHistory(
+  client: ApiClient,
+  name: string | null,
+  limit: number,
+  tenant: string | null = null,
+): Promise<ChangeView[]> {
+  const found: ChangeView[] = [];
+  for (let before: number | null = null; ;) {
+    const query = {
+      limit: String(Math.min(MAX_HISTORY_PAGE, limit - found.length)),
+      ...(name === null ? {} : { name }),
+      ...(tenant === null ? {} : { tenant }),
+      ...(before === null ? {} : { before: String(before) }),
+    };
+    const what = `history${name === null ? '' : ` of ${name}`}`;
+    const page: ChangeList = await callOperation(client, what, 'GET /admin/history', { query });
+    found.push(...page.changes);
+    if (page.before === null || found.length >= limit) return found;
+    before = page.before;
+  }
 }

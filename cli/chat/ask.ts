@@ -4,8 +4,7 @@ import { z } from 'zod';
 import type { ChatMessage } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import { harmless } from '../harmless-text.ts';
-import { colors, type Output, terminalWidth } from '../output.ts';
+import { harmless, colors, type Output, terminalWidth } from '../output.ts';
 
 /** Fields of the request beside its messages. */
 export type Settings = { model: string } & Record<string, unknown>;

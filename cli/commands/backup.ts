@@ -1,30 +1,117 @@
-import { randomBytes } from 'node:crypto';
-import { readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+/** A backup on disk: `manifest.json`, `tables/<name>.ndjson`, `files/<digest>`. */
+import { mkdir, readFile, rename, rm, writeFile, readdir, stat, open } from 'node:fs/promises';
 import path from 'node:path';
-import { defineCommand } from 'citty';
-import { BlobRecord, Digest, operationPath, type BackupPlan, type BackupRow } from '../../protocol/index.ts';
+import { z } from 'zod';
+import {
+  Digest,
+  BlobRecord,
+  operationPath,
+  type BackupPlan,
+  type BackupRow,
+  BACKUP_PAGE_BYTES,
+  MAX_BACKUP_FILES,
+  MAX_BACKUP_ROWS,
+} from '../../protocol/index.ts';
+import { CliError, EXIT, interruptible } from '../cli-error.ts';
+import { bytesSha256, fileSha256 } from '../local/find-base.ts';
+import { randomBytes } from 'node:crypto';
 import { adminClient } from '../admin/admin-client.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import { type ApiClient, sendRetrying, callOperation } from '../api-client.ts';
-import {
-  filePath,
-  filesFolder,
-  makeBackupFolder,
-  manifestPath,
-  removeManifest,
-  tablePath,
-  writeWhole,
-  type BackupFile,
-  type BackupManifest,
-} from '../backup/backup-folder.ts';
-import { CliError, EXIT } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags } from '../flags.ts';
-import { interruptible } from '../interruptible.ts';
-import { bytesSha256, fileSha256 } from '../local/find-base.ts';
-import { createOutput, fileSize, type Output } from '../output.ts';
+import { command } from '../command.ts';
+import { fileSize, type Output } from '../output.ts';
 
-export const help: CommandHelp = {
+const Row = z.array(z.union([z.string(), z.number(), z.null()]));
+
+export const BackupManifest = z.object({
+  format: z.literal('graft-backup-1'),
+  /** Of this backup. */
+  id: z.string().regex(/^[0-9a-f]{32}$/),
+  /** Unix ms, when it was begun. */
+  at: z.int(),
+  server: z.string(),
+  /** The newest that the database had. */
+  schema: z.string(),
+  /** Something was changed each time that the tables were read. */
+  changed: z.boolean(),
+  /** In the order in which they are brought back. */
+  tables: z.array(
+    z.object({
+      name: z.string().regex(/^[a-z_]{1,64}$/),
+      columns: z.array(z.string()),
+      rows: z.int().min(0),
+      sha256: z.string(),
+    }),
+  ),
+  files: z.array(
+    z.object({
+      digest: Digest,
+      bytes: z.int().positive(),
+      parts: z.array(z.object({ bytes: z.int().positive(), sha256: Digest })),
+    }),
+  ),
+  /** Digests of files that could not be read. */
+  lost: z.array(z.string()),
+});
+export type BackupManifest = z.infer<typeof BackupManifest>;
+export type BackupFile = BackupManifest['files'][number];
+
+export const manifestPath = (folder: string): string => path.join(folder, 'manifest.json');
+export const tablePath = (folder: string, name: string): string =>
+  path.join(folder, 'tables', `${name}.ndjson`);
+export const filesFolder = (folder: string): string => path.join(folder, 'files');
+export const filePath = (folder: string, digest: string): string => path.join(filesFolder(folder), digest);
+
+/** What is in it opens adapters to whoever may read it: for its owner alone. */
+export async function makeBackupFolder(folder: string): Promise<void> {
+  for (const one of [folder, path.join(folder, 'tables'), filesFolder(folder)])
+    await mkdir(one, { recursive: true, mode: 0o700 });
+}
+
+/** Whole, or not at all. */
+export async function writeWhole(file: string, content: string): Promise<void> {
+  await writeFile(`${file}.new`, content, { mode: 0o600 });
+  await rename(`${file}.new`, file);
+}
+
+/** A backup that is being made has none: what is half there is not brought back. */
+export const removeManifest = (folder: string): Promise<void> => rm(manifestPath(folder), { force: true });
+
+/** @throws CliError when there is none, or it is none. */
+export async function readManifest(folder: string): Promise<BackupManifest> {
+  const file = manifestPath(folder);
+  const text = await readFile(file, 'utf8').catch(() => null);
+  if (text === null)
+    throw new CliError({
+      message: `${file} is not there: this is no backup, or one that was cut off. \`graft backup ${folder}\` goes on with it.`,
+      exitCode: EXIT.notFound,
+      code: 'no_backup',
+    });
+  try {
+    return BackupManifest.parse(JSON.parse(text));
+  } catch {
+    throw new CliError({ message: `${file} is no manifest of a backup.`, code: 'backup_damaged' });
+  }
+}
+
+/** @returns its rows. @throws CliError when it is not what the manifest says. */
+export async function readTable(
+  folder: string,
+  table: BackupManifest['tables'][number],
+): Promise<(string | number | null)[][]> {
+  const file = tablePath(folder, table.name);
+  const text = await readFile(file, 'utf8').catch(() => null);
+  if (text === null || bytesSha256(text) !== table.sha256)
+    throw new CliError({
+      message: `${file} ${text === null ? 'is missing' : 'is damaged: its sha256 is another than the manifest says'}.`,
+      code: 'backup_damaged',
+    });
+  const lines = text.split('\n').filter((line) => line !== '');
+  return lines.map((line) => Row.parse(JSON.parse(line)));
+}
+
+export const backupCommand = command({
+  verb: 'backup',
   examples: [
     { line: 'graft backup ./backup', does: 'writes all that the server keeps into the folder' },
     {
@@ -32,16 +119,10 @@ export const help: CommandHelp = {
       does: 'for a schedule; adapters that are there already are not sent again',
     },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'backup' },
   args: {
     folder: { type: 'positional', description: 'Where it goes', required: true },
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const client = await adminClient();
     const { folder } = args;
     await makeBackupFolder(folder);
@@ -207,3 +288,201 @@ async function fetchFile(
   await rename(`${file}.new`, file);
   return true;
 }
+
+export const restoreBackupCommand = command({
+  verb: 'restore-backup',
+  examples: [
+    {
+      line: 'graft restore-backup ./backup --dry-run',
+      does: 'checks the backup, and that the server is empty',
+    },
+    { line: 'graft restore-backup ./backup', does: 'brings it back, and tells KV' },
+  ],
+  args: {
+    folder: { type: 'positional', description: 'Made by `graft backup`', required: true },
+    'dry-run': { type: 'boolean', description: 'Check everything, and change nothing' },
+  },
+  async run({ args, output }) {
+    const { folder } = args;
+    const dryRun = args['dry-run'] === true;
+    const manifest = await readManifest(folder);
+    // All of it is looked at before anything is written.
+    for (const table of manifest.tables) await readTable(folder, table);
+    const client = await adminClient();
+    const { resumed } = await callOperation(client, 'restore the backup', 'POST /admin/backup/restore', {
+      body: { id: manifest.id, dry_run: dryRun },
+    });
+    if (resumed && !dryRun) output.note('goes on with what was begun before');
+    const bytes = manifest.files.reduce((sum, file) => sum + file.bytes, 0);
+    const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0);
+    if (dryRun) await checkFiles(folder, manifest, output);
+    const mended = dryRun
+      ? 0
+      : await interruptible((signal) => bringBack({ client, folder, manifest, output, signal }));
+    const told = { tables: manifest.tables.length, rows, files: manifest.files.length, bytes, mended };
+    output.result({ dry_run: dryRun, resumed, ...told }, () =>
+      facts([
+        [
+          dryRun ? 'dry run: would be restored' : 'restored',
+          `backup of ${new Date(manifest.at).toISOString()}`,
+        ],
+        ['tables', `${told.tables}, ${rows} rows`],
+        ['files', `${told.files}, ${fileSize(bytes)}`],
+        ...(dryRun ? [] : [['entries in KV', String(mended)] as [string, string]]),
+      ]),
+    );
+  },
+});
+
+interface Bringing {
+  client: ApiClient;
+  folder: string;
+  manifest: BackupManifest;
+  output: Output;
+  signal: AbortSignal;
+}
+
+/** @returns how many entries KV was told of. */
+async function bringBack(bringing: Bringing): Promise<number> {
+  const { client, manifest, signal } = bringing;
+  await bringTables(bringing);
+  await bringFiles(bringing);
+  // KV before the end: once that is said, whoever repeats this is refused.
+  let mended = 0;
+  for (let cursor: string | null = null; ;) {
+    const page: { mended: unknown[]; cursor: string | null } = await callOperation(
+      client,
+      'write KV',
+      'POST /admin/repair',
+      { body: { cursor }, retrying: { signal } },
+    );
+    mended += page.mended.length;
+    if (page.cursor === null) break;
+    ({ cursor } = page);
+  }
+  const ended = await callOperation(client, 'end the restoring', 'POST /admin/backup/end', {
+    body: { id: manifest.id },
+    retrying: { signal },
+  });
+  const there = new Map(ended.tables.map(({ name, rows }) => [name, rows]));
+  const short = manifest.tables.filter(({ name, rows }) => (there.get(name) ?? 0) < rows && !MOVES.has(name));
+  if (short.length > 0)
+    throw new CliError({
+      message: `Fewer rows are there than in the backup: ${short.map(({ name }) => name).join(', ')}. Somebody changed the registry meanwhile; begin anew with an empty one.`,
+      exitCode: EXIT.refused,
+      code: 'restore_incomplete',
+    });
+  return mended;
+}
+
+/** What the schedule takes away of its own accord, a little each minute. */
+const MOVES: ReadonlySet<string> = new Set([
+  ...['traffic', 'traffic_batches', 'request_chunks', 'origin_minutes', 'usage_batches', 'webhook_messages'],
+  ...['stale_pointers', 'upkeep', 'stored_files', 'stored_parts', 'blob_parts', 'versions', 'chain_members'],
+  ...['erasures', 'erasure_items', 'erasure_files'],
+]);
+
+async function bringTables({ client, folder, manifest, output, signal }: Bringing): Promise<void> {
+  const total = manifest.tables.reduce((sum, { rows }) => sum + rows, 0);
+  const bar = output.progress('tables', 'rows');
+  let done = 0;
+  try {
+    for (const table of manifest.tables) {
+      for (const rows of pagesOf(await readTable(folder, table))) {
+        await callOperation(client, `restore table ${table.name}`, 'POST /admin/backup/rows', {
+          body: { id: manifest.id, table: table.name, columns: table.columns, rows },
+          retrying: { signal },
+        });
+        done += rows.length;
+        bar.update(done, total);
+      }
+    }
+  } finally {
+    bar.end();
+  }
+}
+
+/** As many rows as one request takes. */
+function* pagesOf(rows: readonly BackupRow[]): Generator<BackupRow[]> {
+  let page: BackupRow[] = [];
+  let bytes = 0;
+  for (const row of rows) {
+    const more = Buffer.byteLength(JSON.stringify(row));
+    if (page.length === MAX_BACKUP_ROWS || (page.length > 0 && bytes + more > BACKUP_PAGE_BYTES)) {
+      yield page;
+      [page, bytes] = [[], 0];
+    }
+    page.push(row);
+    bytes += more;
+  }
+  if (page.length > 0) yield page;
+}
+
+async function bringFiles({ client, folder, manifest, output, signal }: Bringing): Promise<void> {
+  const { files, id } = manifest;
+  const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  const bar = output.progress('files');
+  let done = 0;
+  try {
+    for (let from = 0; from < files.length; from += MAX_BACKUP_FILES) {
+      const some = files.slice(from, from + MAX_BACKUP_FILES);
+      const { missing } = await callOperation(client, 'look for files', 'POST /admin/backup/files', {
+        body: { id, digests: some.map(({ digest }) => digest) },
+        retrying: { signal },
+      });
+      for (const file of some) {
+        if (missing.includes(file.digest)) await sendFile({ client, folder, id, signal }, file);
+        done += file.bytes;
+        bar.update(done, total);
+      }
+    }
+  } finally {
+    bar.end();
+  }
+}
+
+async function sendFile(
+  { client, folder, id, signal }: Pick<Bringing, 'client' | 'folder' | 'signal'> & { id: string },
+  { digest, parts }: BackupManifest['files'][number],
+): Promise<void> {
+  const handle = await open(filePath(folder, digest)).catch(() => null);
+  if (handle === null) throw damagedFile(digest, 'is missing');
+  try {
+    let position = 0;
+    for (const [index, part] of parts.entries()) {
+      const bytes = new Uint8Array(part.bytes);
+      const { bytesRead } = await handle.read(bytes, 0, part.bytes, position);
+      if (bytesRead !== part.bytes || bytesSha256(bytes) !== part.sha256)
+        throw damagedFile(digest, 'is damaged');
+      position += part.bytes;
+      const where = operationPath('PUT /admin/backup/parts/:digest', {
+        params: { digest },
+        query: { index: String(index), restore: id },
+      });
+      const init = { method: 'PUT', body: bytes, headers: { 'content-type': 'application/octet-stream' } };
+      const sent = await sendRetrying(client, `restore ${digest.slice(0, 12)}`, where, init, { signal });
+      await sent.body?.cancel();
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+async function checkFiles(folder: string, { files }: BackupManifest, output: Output): Promise<void> {
+  const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  const bar = output.progress('files');
+  let done = 0;
+  try {
+    for (const { digest, bytes } of files) {
+      const found = await fileSha256(filePath(folder, digest)).catch(() => null);
+      if (found !== digest) throw damagedFile(digest, found === null ? 'is missing' : 'is damaged');
+      done += bytes;
+      bar.update(done, total);
+    }
+  } finally {
+    bar.end();
+  }
+}
+
+const damagedFile = (digest: string, how: string): CliError =>
+  new CliError({ message: `The backup's file ${digest} ${how}.`, code: 'backup_damaged' });

@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { defineCommand } from 'citty';
 import { z } from 'zod';
 import {
   Digest,
@@ -9,36 +8,17 @@ import {
   type WebBaseManifest as Manifest,
   webBasePartName,
 } from '../../protocol/index.ts';
-import { type Actions, pickAction } from '../actions.ts';
-import { CliError, EXIT } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { type Actions, pickAction, command } from '../command.ts';
+import { CliError, EXIT, interruptible } from '../cli-error.ts';
 import { type WranglerResult, wranglerRunner } from '../deploy/run-wrangler.ts';
-import { commonFlags, usageError } from '../flags.ts';
-import { interruptible } from '../interruptible.ts';
+import { usageError } from '../flags.ts';
 import { findBase, usableCacheFolder } from '../local/find-base.ts';
 import { originProgram, originProgress, ROOT, startOrigin } from '../local/origin-process.ts';
-import { createOutput, fileSize, type Output } from '../output.ts';
+import { fileSize, type Output } from '../output.ts';
+import { PINNED_BASE } from '../local/download-package.ts';
 
 /** What the worker serves under /base/. */
 const ASSETS = 'dist/page/base';
-
-export const help: CommandHelp = {
-  examples: [
-    {
-      line: 'graft base export --web',
-      does: 'among the files that the edge serves: browsers find it under /base/',
-    },
-    { line: 'graft base export --web --to folder -o site/base', does: 'for any static server' },
-    {
-      line: 'graft base export --web --to r2 --bucket web-base',
-      does: 'into an R2 bucket by wrangler, below base/; parts that are there are not put again',
-    },
-    {
-      line: 'graft base export --web --base hf:Qwen/Qwen3-0.6B',
-      does: 'another base than the default; the edge’s origins must serve the same',
-    },
-  ],
-};
 
 export const actions = {
   export: {
@@ -56,8 +36,24 @@ const Exported = z.object({
   bytes: z.int(),
 });
 
-export default defineCommand({
-  meta: { name: 'base' },
+export const baseCommand = command({
+  verb: 'base',
+  examples: [
+    {
+      line: 'graft base export --web',
+      does: 'among the files that the edge serves: browsers find it under /base/',
+    },
+    { line: 'graft base export --web --to folder -o site/base', does: 'for any static server' },
+    {
+      line: 'graft base export --web --to r2 --bucket web-base',
+      does: 'into an R2 bucket by wrangler, below base/; parts that are there are not put again',
+    },
+    {
+      line: 'graft base export --web --base hf:Qwen/Qwen3-0.6B',
+      does: 'another base than the default; the edge’s origins must serve the same',
+    },
+  ],
+  actions,
   args: {
     action: { type: 'positional', description: 'What to do with it', required: true },
     web: { type: 'boolean', description: 'For browsers; the only form that there is' },
@@ -75,15 +71,13 @@ export default defineCommand({
       valueHint: 'base',
     },
     'base-id': { type: 'string', description: 'Id under which origins serve it', valueHint: 'id' },
-    ...commonFlags,
   },
-  async run({ args }) {
+  async run({ args, output }) {
     pickAction({ verb: 'base', actions, word: args.action, args: { ...args, to: undefined } });
     if (args.web !== true) throw usageError('Say --web: a base is exported for browsers.');
     originProgram('export-web-base');
     const cache = await usableCacheFolder(process.env);
     const folder = folderOf(args, cache);
-    const output = createOutput({ json: args.json === true });
     const progress = originProgress(output);
     const exported = await interruptible(async (signal) => {
       const base = await findBase({ base: args.base, cache, env: process.env, output, signal });
@@ -220,3 +214,29 @@ function partsOf(text: string): string[] {
     return [];
   }
 }
+
+export const pullCommand = command({
+  verb: 'pull',
+  examples: [
+    { line: 'graft pull', does: 'so that the next start needs no network; prints where the file is' },
+    {
+      line: 'graft pull hf:Qwen/Qwen3-0.6B',
+      does: 'a repository of the Hugging Face Hub; graft dev --base hf:Qwen/Qwen3-0.6B then serves it',
+    },
+  ],
+  args: {
+    base: {
+      type: 'positional',
+      required: false,
+      description: 'hf:<owner>/<name>[/<file>.gguf][@<revision>]; the default base unless given',
+    },
+  },
+  async run({ args, output }) {
+    originProgram('main');
+    const base = typeof args.base === 'string' ? args.base : undefined;
+    const cache = await usableCacheFolder(process.env);
+    const file = await interruptible((signal) => findBase({ base, cache, env: process.env, output, signal }));
+    const pinned = base === undefined ? { sha256: PINNED_BASE.sha256, bytes: PINNED_BASE.bytes } : {};
+    output.result({ file, ...pinned }, () => file);
+  },
+});

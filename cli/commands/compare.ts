@@ -1,6 +1,5 @@
-import { defineCommand } from 'citty';
 import { createApiClient } from '../api-client.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { command } from '../command.ts';
 import {
   compareNames,
   type CompareWish,
@@ -13,9 +12,9 @@ import { PERSON } from '../compare/judge.ts';
 import { createResults, type Heading, openResults } from '../compare/results-file.ts';
 import type { Estimate } from '../compare/statistics/win-rate.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
-import { commonFlags, parseCount, usageError } from '../flags.ts';
-import { interruptible } from '../interruptible.ts';
-import { colors, createOutput, plainTable } from '../output.ts';
+import { parseCount, usageError } from '../flags.ts';
+import { interruptible } from '../cli-error.ts';
+import { colors, plainTable } from '../output.ts';
 import { readJsonLines } from '../read-json-lines.ts';
 
 /** Bradley-Terry of more compares each with each: forty-five pairs a prompt. */
@@ -25,7 +24,8 @@ const MAX_PARALLEL = 64;
 /** Beyond that an answer is noise (OpenAI's limit). */
 const MAX_TEMPERATURE = 2;
 
-export const help: CommandHelp = {
+export const compareCommand = command({
+  verb: 'compare',
   examples: [
     {
       line: 'graft compare support/intent@1 support/intent@2 rows.jsonl',
@@ -36,10 +36,6 @@ export const help: CommandHelp = {
       does: 'three at once, judged by another adapter; may be cut off and run again',
     },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'compare' },
   args: {
     name: {
       type: 'positional',
@@ -78,9 +74,8 @@ export default defineCommand({
       valueHint: 'n',
       default: '1',
     },
-    ...commonFlags,
   },
-  async run({ args }) {
+  async run({ args, output }) {
     const names = args._.slice(0, -1);
     const file = args._.at(-1) ?? '';
     const twice = names.find((name, i) => names.indexOf(name) !== i);
@@ -94,7 +89,6 @@ export default defineCommand({
       temperature: parseTemperature(args.temperature),
       seed: parseSeed(args.seed),
     };
-    const output = createOutput({ json: args.json === true });
     const connection = await readConnection({ env: process.env, folder: process.cwd() });
     const heading: Heading = { kind: 'graft_compare', sha256: prompts.sha256, ...settings };
     const wish: CompareWish = {

@@ -1,7 +1,6 @@
 import { defineCommand } from 'citty';
-import type { CommandGroup, CommandHelp } from '../command-types.ts';
-import { didYouMean } from '../did-you-mean.ts';
-import { usageError } from '../flags.ts';
+import type { CommandGroup, CommandHelp } from '../command.ts';
+import { didYouMean, usageError } from '../flags.ts';
 import { describeGroups, type CommandText, type FlagText } from '../help.ts';
 
 const SHELLS = { bash: renderBash, zsh: renderZsh, fish: renderFish };

@@ -1,5 +1,4 @@
 import { access } from 'node:fs/promises';
-import { defineCommand } from 'citty';
 import { MAX_RANK } from '../../protocol/index.ts';
 import { baseIdFlag, parseBaseId } from '../adapter-files/adapter-base.ts';
 import {
@@ -17,14 +16,14 @@ import {
 } from '../adapter-files/write-output.ts';
 import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize } from '../adapter-files/module-table.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, usageError } from '../flags.ts';
-import { createOutput } from '../output.ts';
+import { command } from '../command.ts';
+import { usageError } from '../flags.ts';
 
 /** Modules with the largest errors that are printed; `--json` has all. */
 const MAX_WORST = 3;
 
-export const help: CommandHelp = {
+export const composeCommand = command({
+  verb: 'compose',
   examples: [
     {
       line: 'graft compose medicine cardiology -o both.safetensors',
@@ -35,10 +34,6 @@ export const help: CommandHelp = {
       does: 'half of style and all of facts, cut down to rank 16, as a PEFT folder',
     },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'compose' },
   args: {
     'adapters...': {
       type: 'positional',
@@ -56,10 +51,8 @@ export default defineCommand({
     rank: { type: 'string', description: 'Cut every module down to this rank', valueHint: 'n' },
     ...baseIdFlag,
     ...baseFlag,
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const { to, out } = args;
     const rank = args.rank === undefined ? null : parseRank(args.rank);
     const baseId = parseBaseId(args['base-id']);

@@ -3,9 +3,8 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { defineCommand } from 'citty';
-import { CliError, EXIT } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { CliError, EXIT, interruptible } from '../cli-error.ts';
+import { command } from '../command.ts';
 import {
   planDeployment,
   readDeployment,
@@ -16,13 +15,12 @@ import {
   writeDeployment,
 } from '../deploy/deployment-file.ts';
 import { wranglerRunner, type RunWrangler, type WranglerResult } from '../deploy/run-wrangler.ts';
-import { commonFlags, repeatedFlag } from '../flags.ts';
-import { interruptible } from '../interruptible.ts';
+import { repeatedFlag } from '../flags.ts';
 import { buildPage } from '../local/build-page.ts';
 import { originProgram, ROOT } from '../local/origin-process.ts';
 import { makePrivateFolder, writePrivateFile } from '../local/private-files.ts';
 import { neededSchema, otherSchema, SCHEMA_QUERY } from '../local/schema.ts';
-import { colors, createOutput } from '../output.ts';
+import { colors } from '../output.ts';
 import { z } from 'zod';
 import { makeSecrets } from './secrets.ts';
 
@@ -31,7 +29,8 @@ const FOLDER = '.graft/deploy';
 const HEALTHY_WITHIN_MS = 90_000;
 const ASK_EVERY_MS = 3_000;
 
-export const help: CommandHelp = {
+export const deployCommand = command({
+  verb: 'deploy',
   examples: [
     {
       line: 'graft deploy --origin origin-1=https://origin-1.example.com --dry-run',
@@ -42,10 +41,6 @@ export const help: CommandHelp = {
       does: 'an edge on Cloudflare, adapters’ bytes in R2',
     },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'deploy' },
   args: {
     origin: {
       type: 'string',
@@ -72,11 +67,9 @@ export default defineCommand({
     },
     check: { type: 'boolean', description: 'Wait until the edge answers', default: true },
     'dry-run': { type: 'boolean', description: 'Only print the steps' },
-    ...commonFlags,
   },
-  async run({ args, rawArgs }) {
+  async run({ args, rawArgs, output }) {
     originProgram('main');
-    const output = createOutput({ json: args.json === true });
     const folder = path.resolve(args.folder);
     const deployment = planDeployment(await readDeployment(folder), {
       ...{ name: args.name, account: args.account, r2: args.r2 },

@@ -1,27 +1,23 @@
-import { defineCommand } from 'citty';
 import { CliError, interrupted } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { command } from '../command.ts';
 import type { LocalFile } from '../connection.ts';
-import { commonFlags, parsePort, repeatedFlag, usageError } from '../flags.ts';
+import { parsePort, repeatedFlag, usageError } from '../flags.ts';
 import type { OriginWish } from '../local/stack.ts';
 import { originProgram } from '../local/origin-process.ts';
 import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
-import { colors, createOutput } from '../output.ts';
+import { colors } from '../output.ts';
 
 const EDGE_PORT = '8787';
 const ORIGIN_PORT = '8788';
 /** What the origin takes without having been told; beside vLLM there is none. */
 const DEFAULT_PROVIDER = 'auto';
 
-export const help: CommandHelp = {
+export const devCommand = command({
+  verb: 'dev',
   examples: [
     { line: 'graft dev', does: 'the default base and five example adapters; the same as npm start' },
     { line: 'graft dev --base ./model.gguf --port 0', does: 'another base, on any free port' },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'dev' },
   args: {
     base: {
       type: 'string',
@@ -85,12 +81,10 @@ export default defineCommand({
         'Flags for the origin, separated by spaces, such as "--slots 8 --context 2048"; `graft origin -- --help` lists them',
       valueHint: 'flags',
     },
-    ...commonFlags,
   },
-  async run({ args, rawArgs }) {
+  async run({ args, rawArgs, output }) {
     const also = alsoBases(rawArgs);
     originProgram('main');
-    const output = createOutput({ json: args.json === true });
     // Before what takes seconds on a busy machine.
     output.note('starting origin and edge; their log is .graft/dev.log');
     const ending = new AbortController();

@@ -1,7 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { defineCommand } from 'citty';
 import { adminClient } from '../admin/admin-client.ts';
-import { commonFlags } from '../flags.ts';
 import { checkComposition, composeMembers, type ComposeMember } from '../adapter-files/compose-members.ts';
 import {
   encodeComposed,
@@ -12,12 +10,13 @@ import {
 } from '../adapter-files/write-output.ts';
 import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { command } from '../command.ts';
 import { fetchVersion, type FetchedVersion } from '../download/fetch-version.ts';
-import { createOutput } from '../output.ts';
-import { parseReference } from '../admin/change-name.ts';
+import type { createOutput } from '../output.ts';
+import { parseReference } from '../admin/operation-command.ts';
 
-export const help: CommandHelp = {
+export const downloadCommand = command({
+  verb: 'download',
   examples: [
     {
       line: 'graft download alice/notes',
@@ -28,10 +27,6 @@ export const help: CommandHelp = {
       does: 'the very file that was published',
     },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'download' },
   args: {
     name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
     out: {
@@ -50,10 +45,8 @@ export default defineCommand({
     merged: { type: 'boolean', description: 'With all that it was made on top of, summed' },
     force: { type: 'boolean', description: 'Write over what is there' },
     ...baseFlag,
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const { name, version } = parseReference(args.name);
     const merged = args.merged === true;
     const out = args.out ?? defaultOut(name, args.as);

@@ -1,12 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { isIPv6 } from 'node:net';
 import path from 'node:path';
-import { defineCommand } from 'citty';
 import { z } from 'zod';
 import { CliError, EXIT, interrupted } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { command } from '../command.ts';
 import { checkDefaultBase, parseOrigins, parseVariables } from '../deploy/deployment-file.ts';
-import { commonFlags, parsePort, repeatedFlag, usageError } from '../flags.ts';
+import { parsePort, repeatedFlag, usageError } from '../flags.ts';
 import type { Edge } from '../local/edge.ts';
 import { buildPage } from '../local/build-page.ts';
 import { originProgram } from '../local/origin-process.ts';
@@ -15,12 +14,19 @@ import { LOOPBACK, needFreePort } from '../local/ports.ts';
 import { makePrivateFolder } from '../local/private-files.ts';
 import { startSchedule } from '../local/schedule.ts';
 import { takeStartLock } from '../local/graft-folder.ts';
-import { createOutput } from '../output.ts';
 
 /** As `graft dev`: cron triggers come each minute at most, and nobody fires them here. */
 const SCHEDULE_PAUSE_MS = 10_000;
 
-export const help: CommandHelp = {
+const Secrets = z.object({
+  GRAFT_MAC_KEY: z.string().min(1),
+  GRAFT_ORIGIN_KEYS: z.string().min(1),
+  GRAFT_ADMIN_KEY_SHA256: z.string().min(1),
+  GRAFT_ACCEPTED_MAC_KEYS: z.string().optional(),
+});
+
+export const edgeCommand = command({
+  verb: 'edge',
   examples: [
     {
       line: 'graft edge --secrets ./secrets --origin origin-1=http://127.0.0.1:8788',
@@ -31,17 +37,6 @@ export const help: CommandHelp = {
       does: 'for other machines, behind a proxy that ends TLS',
     },
   ],
-};
-
-const Secrets = z.object({
-  GRAFT_MAC_KEY: z.string().min(1),
-  GRAFT_ORIGIN_KEYS: z.string().min(1),
-  GRAFT_ADMIN_KEY_SHA256: z.string().min(1),
-  GRAFT_ACCEPTED_MAC_KEYS: z.string().optional(),
-});
-
-export default defineCommand({
-  meta: { name: 'edge' },
   args: {
     origin: {
       type: 'string',
@@ -66,11 +61,9 @@ export default defineCommand({
       description: 'A variable of the edge, NAME=value (repeatable)',
       valueHint: 'NAME=value',
     },
-    ...commonFlags,
   },
-  async run({ args, rawArgs }) {
+  async run({ args, rawArgs, output }) {
     originProgram('main');
-    const output = createOutput({ json: args.json === true });
     const origins = parseOrigins(repeatedFlag(rawArgs, 'origin'), { tls: false });
     if (origins.length === 0) throw usageError('Say which origins: --origin origin-1=http://127.0.0.1:8788.');
     const variables = Object.fromEntries(parseVariables(repeatedFlag(rawArgs, 'var')));

@@ -1,23 +1,19 @@
-import { defineCommand } from 'citty';
 import { ERASE_STEPS, EraseRequest, type EraseAnswer, type EraseCounts } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { whyFlag } from '../admin/change-name.ts';
+import { whyFlag } from '../admin/operation-command.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
 import { askTyped } from '../ask-at-terminal.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, usageError } from '../flags.ts';
-import { createOutput, fileSize, type Output, when } from '../output.ts';
+import { command } from '../command.ts';
+import { usageError } from '../flags.ts';
+import { fileSize, type Output, when } from '../output.ts';
 
-export const help: CommandHelp = {
+export const eraseCommand = command({
+  verb: 'erase',
   examples: [
     { line: 'graft erase alice/notes --dry-run', does: 'says what would be erased, and what stays' },
     { line: 'graft erase "alice/**"', does: 'erases alice and all names below it' },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'erase' },
   args: {
     name: { type: 'positional', description: 'Name, or NAME/** for all below it too', required: false },
     tenant: { type: 'string', description: 'All of this tenant’s instead', valueHint: 'tenant' },
@@ -25,10 +21,8 @@ export default defineCommand({
     usage: { type: 'boolean', description: 'Also what it used, which bills are made of' },
     yes: { type: 'boolean', description: 'Do not ask' },
     ...whyFlag,
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const what = args.tenant ?? args.name;
     if (what === undefined || (args.tenant !== undefined && args.name !== undefined))
       throw usageError('Give a name, or --tenant, one of them.');

@@ -1,5 +1,5 @@
+import { command } from '../command.ts';
 import { setTimeout as delay } from 'node:timers/promises';
-import { defineCommand } from 'citty';
 import {
   isLive,
   type CreateExperiment,
@@ -8,13 +8,11 @@ import {
   adaptersOf,
   type Experiment,
   ExperimentId,
-  type ExperimentList,
   type ExperimentStatus,
-  type QueryOf,
   type RequestOf,
 } from '../../protocol/index.ts';
 import { adminClient, lookUpVersions } from '../admin/admin-client.ts';
-import { type ApiClient, callOperation } from '../api-client.ts';
+import { type ApiClient, callOperation, callPages } from '../api-client.ts';
 import { askYes } from '../ask-at-terminal.ts';
 import {
   checkDesign,
@@ -26,6 +24,8 @@ import {
 } from '../experiment/parse-design.ts';
 import {
   actionOf,
+  actions,
+  examples,
   DESIGN_FLAGS,
   experimentArgs,
   type ExperimentAction,
@@ -43,23 +43,20 @@ import { glyphsFor } from '../experiment/draw-interval.ts';
 import { outlookText, planText } from '../experiment/plan-text.ts';
 import { keptPairsText, type Screen, statusText, watchStatus } from '../experiment/status-text.ts';
 import { isFlagGiven, parseCount, repeatedFlag, usageError } from '../flags.ts';
-import { harmless, harmlessJson } from '../harmless-text.ts';
-import { interruptible } from '../interruptible.ts';
-import { createOutput, terminalWidth, type Output } from '../output.ts';
-import { CliError, EXIT } from '../cli-error.ts';
-import { parseName, parseReference, parseVersion } from '../admin/change-name.ts';
-
-export { actions, help } from '../experiment/experiment-flags.ts';
+import { harmless, harmlessJson, terminalWidth, type Output } from '../output.ts';
+import { interruptible, CliError, EXIT } from '../cli-error.ts';
+import { parseName, parseReference, parseVersion } from '../admin/operation-command.ts';
 
 /** Of a pipe, and of terminals that do not say. */
 const DEFAULT_WIDTH = 80;
 
-export default defineCommand({
-  meta: { name: 'experiment' },
+export const experimentCommand = command({
+  verb: 'experiment',
+  examples,
+  actions,
   args: experimentArgs,
-  async run({ args, rawArgs }) {
+  async run({ args, rawArgs, output }) {
     const action = actionOf(args);
-    const output = createOutput({ json: args.json === true });
     const flags: Flags = {
       ...{ ...args, rawArgs, dryRun: args['dry-run'] === true, minUnits: args['min-units'] },
       ...{ minDays: args['min-days'], atLeast: args['at-least'], expectUnits: args['expect-units'] },
@@ -305,24 +302,11 @@ const watch = (client: ApiClient, name: string): Promise<void> =>
   );
 
 /** @returns all that match, newest first. */
-async function listExperiments(
+const listExperiments = (
   client: ApiClient,
   filter: { name?: string; status?: ExperimentStatus } = {},
-): Promise<ExperimentView[]> {
-  const found: ExperimentView[] = [];
-  for (let cursor: string | null = null; ;) {
-    const call: { query: QueryOf<'GET /admin/experiments'> } = { query: { ...filter, cursor } };
-    const page: ExperimentList = await callOperation(
-      client,
-      'list the experiments',
-      'GET /admin/experiments',
-      call,
-    );
-    found.push(...page.experiments);
-    if (page.cursor === null) return found;
-    cursor = page.cursor;
-  }
-}
+): Promise<ExperimentView[]> =>
+  callPages(client, 'list the experiments', 'GET /admin/experiments', filter, (page) => page.experiments);
 
 const getExperiment = (client: ApiClient, id: string): Promise<ExperimentView> =>
   callOperation(client, `look up ${id}`, 'GET /admin/experiments/:id', { params: { id } });

@@ -1,20 +1,9 @@
-import { defineCommand } from 'citty';
-import { type GrantList, type GrantView, nameProblem } from '../../protocol/index.ts';
+import { type GrantView, nameProblem } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { type ApiClient, callOperation, callWithStatus } from '../api-client.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, usageError } from '../flags.ts';
-import { createOutput, type Output, plainTable } from '../output.ts';
-
-export const help: CommandHelp = {
-  examples: [
-    {
-      line: 'graft grant "medicine/**" --to hospital',
-      does: 'the tenant hospital may use medicine and all below it',
-    },
-    { line: 'graft grant medicine --public', does: 'every key may use medicine, and nothing below it' },
-  ],
-};
+import { type ApiClient, callOperation, callPages, callWithStatus } from '../api-client.ts';
+import { command } from '../command.ts';
+import { usageError } from '../flags.ts';
+import { type Output, plainTable } from '../output.ts';
 
 interface Wanted {
   scope: string;
@@ -22,8 +11,15 @@ interface Wanted {
   tenant: string;
 }
 
-export default defineCommand({
-  meta: { name: 'grant' },
+export const grantCommand = command({
+  verb: 'grant',
+  examples: [
+    {
+      line: 'graft grant "medicine/**" --to hospital',
+      does: 'the tenant hospital may use medicine and all below it',
+    },
+    { line: 'graft grant medicine --public', does: 'every key may use medicine, and nothing below it' },
+  ],
   args: {
     scope: {
       type: 'positional',
@@ -39,10 +35,8 @@ export default defineCommand({
     public: { type: 'boolean', description: 'Everybody may use it' },
     remove: { type: 'boolean', description: 'Take the grant back' },
     held: { type: 'boolean', description: 'List what your tenant was given, instead of what it gave' },
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const refusal = parseRefusal(args);
     if (refusal !== null) return changeRefusals(await adminClient(), output, refusal);
     const wanted = parseGrant(args);
@@ -105,16 +99,8 @@ async function takeBack(client: ApiClient, output: Output, wanted: Wanted): Prom
 }
 
 /** @param held what the key's tenant was given, rather than what it gave. */
-async function readGrants(client: ApiClient, held: boolean): Promise<GrantView[]> {
-  const found: GrantView[] = [];
-  for (let cursor: string | null = null; ;) {
-    const query = { held: held ? ('true' as const) : ('false' as const), cursor };
-    const page: GrantList = await callOperation(client, 'list the grants', 'GET /admin/grants', { query });
-    found.push(...page.grants);
-    if (page.cursor === null) return found;
-    cursor = page.cursor;
-  }
-}
+const readGrants = (client: ApiClient, held: boolean): Promise<GrantView[]> =>
+  callPages(client, 'list the grants', 'GET /admin/grants', { held: String(held) }, ({ grants }) => grants);
 
 const holderName = (tenant: string): string => (tenant === '*' ? 'everybody' : tenant);
 

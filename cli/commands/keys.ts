@@ -1,4 +1,3 @@
-import { defineCommand } from 'citty';
 import {
   NewKey,
   type ChangeKeyRequest,
@@ -7,11 +6,10 @@ import {
   type QueryOf,
   type RevocationView,
 } from '../../protocol/index.ts';
-import { pickAction, type Actions } from '../actions.ts';
+import { pickAction, type Actions, command } from '../command.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, parseDuration, usageError } from '../flags.ts';
+import { parseDuration, usageError } from '../flags.ts';
 import {
   CHANGE_FLAGS,
   changeRequest,
@@ -20,9 +18,34 @@ import {
   type KeyArgs,
   limitsText,
 } from '../key-flags.ts';
-import { createOutput, type Output, when, plainTable } from '../output.ts';
+import { type Output, when, plainTable } from '../output.ts';
 
-export const help: CommandHelp = {
+export const actions = {
+  list: { summary: 'List keys, where nothing else is said', arguments: [], flags: ['all'] },
+  create: {
+    summary: 'Make a key, which is printed once',
+    arguments: [],
+    flags: [...Object.keys(createFlags), 'expires'],
+  },
+  change: {
+    summary: 'Change limits, scopes, label or policy of a key',
+    arguments: ['id'],
+    flags: CHANGE_FLAGS,
+  },
+  rotate: {
+    summary: 'Make a key in the place of another one, which stays good for a while',
+    arguments: ['id'],
+    flags: ['grace', 'expires'],
+  },
+  revoke: {
+    summary: 'End a key, and those that it was rotated into',
+    arguments: ['id'],
+    flags: ['made', 'only', 'forget-prompts'],
+  },
+} as const satisfies Actions;
+
+export const keysCommand = command({
+  verb: 'keys',
   examples: [
     { line: 'graft keys', does: 'keys that are good' },
     {
@@ -58,34 +81,7 @@ export const help: CommandHelp = {
       does: 'ends a key that was rotated before its grace is over; the new one stays good',
     },
   ],
-};
-
-export const actions = {
-  list: { summary: 'List keys, where nothing else is said', arguments: [], flags: ['all'] },
-  create: {
-    summary: 'Make a key, which is printed once',
-    arguments: [],
-    flags: [...Object.keys(createFlags), 'expires'],
-  },
-  change: {
-    summary: 'Change limits, scopes, label or policy of a key',
-    arguments: ['id'],
-    flags: CHANGE_FLAGS,
-  },
-  rotate: {
-    summary: 'Make a key in the place of another one, which stays good for a while',
-    arguments: ['id'],
-    flags: ['grace', 'expires'],
-  },
-  revoke: {
-    summary: 'End a key, and those that it was rotated into',
-    arguments: ['id'],
-    flags: ['made', 'only', 'forget-prompts'],
-  },
-} as const satisfies Actions;
-
-export default defineCommand({
-  meta: { name: 'keys' },
+  actions,
   args: {
     action: {
       type: 'positional',
@@ -108,10 +104,8 @@ export default defineCommand({
       type: 'boolean',
       description: 'Delete what is kept of their prompts and answers at once, instead of when it expires',
     },
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const action = pickAction({ verb: 'keys', actions, word: args.action ?? 'list', args });
     const { id } = args;
     const needsId = action !== 'list' && action !== 'create';

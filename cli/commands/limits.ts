@@ -1,14 +1,20 @@
-import { defineCommand } from 'citty';
-import type { LimitsChange, TenantLimitsList, TenantLimitsView } from '../../protocol/index.ts';
-import { pickAction, type Actions } from '../actions.ts';
+import type { LimitsChange, TenantLimitsView } from '../../protocol/index.ts';
+import { pickAction, type Actions, command } from '../command.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { type ApiClient, callOperation } from '../api-client.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, usageError } from '../flags.ts';
+import { type ApiClient, callOperation, callPages } from '../api-client.ts';
+import { usageError } from '../flags.ts';
 import { limitFlags, limitsChange, type KeyArgs, limitsText } from '../key-flags.ts';
-import { createOutput, plainTable, type Output, when } from '../output.ts';
+import { plainTable, type Output, when } from '../output.ts';
 
-export const help: CommandHelp = {
+export const actions = {
+  list: { summary: 'List the tenants that have limits', arguments: [], flags: [] },
+  set: { summary: 'Set or change limits of a tenant', arguments: ['tenant'], flags: Object.keys(limitFlags) },
+  lift: { summary: 'Take all limits from a tenant', arguments: ['tenant'], flags: [] },
+  reset: { summary: 'Forget what a tenant, or a key, has used', arguments: ['tenant'], flags: [] },
+} as const satisfies Actions;
+
+export const limitsCommand = command({
+  verb: 'limits',
   examples: [
     { line: 'graft limits', does: 'tenants that have limits' },
     {
@@ -19,17 +25,7 @@ export const help: CommandHelp = {
     { line: 'graft limits lift alice', does: 'no limits of the tenant any more' },
     { line: 'graft limits reset alice', does: 'what it has used is forgotten' },
   ],
-};
-
-export const actions = {
-  list: { summary: 'List the tenants that have limits', arguments: [], flags: [] },
-  set: { summary: 'Set or change limits of a tenant', arguments: ['tenant'], flags: Object.keys(limitFlags) },
-  lift: { summary: 'Take all limits from a tenant', arguments: ['tenant'], flags: [] },
-  reset: { summary: 'Forget what a tenant, or a key, has used', arguments: ['tenant'], flags: [] },
-} as const satisfies Actions;
-
-export default defineCommand({
-  meta: { name: 'limits' },
+  actions,
   args: {
     action: {
       type: 'positional',
@@ -43,10 +39,8 @@ export default defineCommand({
       required: false,
     },
     ...limitFlags,
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const { action, tenant, limits } = parseLimits(args);
     const client = await adminClient();
     if (action === 'list') return list(client, output);
@@ -76,19 +70,8 @@ export function parseLimits(args: KeyArgs): {
 }
 
 async function list(client: ApiClient, output: Output): Promise<void> {
-  const all: TenantLimitsView[] = [];
-  let cursor: string | null = null;
-  do {
-    const call: { query: { cursor: string | null } } = { query: { cursor } };
-    const page: TenantLimitsList = await callOperation(
-      client,
-      'list the limits',
-      'GET /admin/tenants/limits',
-      call,
-    );
-    all.push(...page.tenants);
-    cursor = page.cursor;
-  } while (cursor !== null);
+  const route = 'GET /admin/tenants/limits';
+  const all = await callPages(client, 'list the limits', route, {}, ({ tenants }) => tenants);
   output.result(all, () => (all.length === 0 ? 'no tenant has limits' : limitsTable(all)));
 }
 

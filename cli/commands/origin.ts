@@ -2,21 +2,19 @@ import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseEnv } from 'node:util';
-import { defineCommand } from 'citty';
-import { CliError, EXIT } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, parsePort, usageError } from '../flags.ts';
-import { interruptible } from '../interruptible.ts';
+import { CliError, EXIT, interruptible } from '../cli-error.ts';
+import { command } from '../command.ts';
+import { parsePort, usageError } from '../flags.ts';
 import { cacheFolder, findBase, usableCacheFolder } from '../local/find-base.ts';
 import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
 import { endsWithUs, originEnvironment, originProgram } from '../local/origin-process.ts';
 import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
-import { createOutput } from '../output.ts';
 
 /** What an origin is told by its environment; the rest of GRAFT_* is not its business. */
 const ORIGIN_VARIABLES = ['GRAFT_ORIGIN_KEYS', 'GRAFT_METRICS_TOKEN', 'GRAFT_ENGINE_KEY'];
 
-export const help: CommandHelp = {
+export const originCommand = command({
+  verb: 'origin',
   examples: [
     {
       line: 'graft origin --origin-id origin-1 --keys origin.env --base ./model.gguf',
@@ -27,10 +25,6 @@ export const help: CommandHelp = {
       does: 'the default base, with more flags of the origin',
     },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'origin' },
   args: {
     base: {
       type: 'string',
@@ -47,14 +41,12 @@ export default defineCommand({
       description: 'File with GRAFT_ORIGIN_KEYS=…; the environment unless given',
       valueHint: 'file',
     },
-    ...commonFlags,
   },
-  async run({ args, rawArgs }) {
+  async run({ args, rawArgs, output }) {
     const program = originProgram('main');
     const end = rawArgs.indexOf('--');
     const further = end === -1 ? [] : rawArgs.slice(end + 1);
     const asksForHelp = further.includes('--help');
-    const output = createOutput({ json: args.json === true });
     const cache = asksForHelp ? cacheFolder(process.env) : await usableCacheFolder(process.env);
     const given = args.keys === undefined ? {} : await readEnvFile(args.keys);
     const variables = Object.fromEntries(

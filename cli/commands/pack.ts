@@ -1,31 +1,32 @@
-import { type ArgsDef, defineCommand } from 'citty';
+import type { ArgsDef } from 'citty';
 import { type CanonicalConfig, checkLineage, parseCanonical } from '../../adapters/index.ts';
 import { chainId, Digest, nameProblem, sha256Hex } from '../../protocol/index.ts';
-import { baseIdFlag, parseBaseId } from '../adapter-files/adapter-base.ts';
-import { baseFlag, loadAdapter, packLoaded } from '../adapter-files/load-adapter.ts';
+import { baseIdFlag, parseBaseId, adapterBaseId } from '../adapter-files/adapter-base.ts';
+import {
+  baseFlag,
+  loadAdapter,
+  packLoaded,
+  type BaseSearch,
+  type LoadedAdapter,
+  loadUsableAdapter,
+} from '../adapter-files/load-adapter.ts';
 import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
-import { checkOutput, outputFlags, writeOutput } from '../adapter-files/write-output.ts';
+import {
+  checkOutput,
+  outputFlags,
+  writeOutput,
+  encodeAsGguf,
+  encodeAsPeft,
+  type Encoded,
+  outputFiles,
+} from '../adapter-files/write-output.ts';
 import { asRefusal, readInput } from '../adapter-files/read-input.ts';
 import { lookUpVersions } from '../admin/admin-client.ts';
 import { createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { command } from '../command.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
-import { commonFlags, usageError } from '../flags.ts';
-import { createOutput } from '../output.ts';
-
-export const help: CommandHelp = {
-  examples: [
-    {
-      line: 'graft pack out/checkpoint-500 -o notes.safetensors',
-      does: 'the file that `graft publish` uploads',
-    },
-    {
-      line: 'graft pack out/child -o child.safetensors --parent medicine --bf16',
-      does: 'for a child of medicine, half the size',
-    },
-  ],
-};
+import { usageError } from '../flags.ts';
 
 /** Which chain of adapters a packed file says it was trained on top of. */
 const parentFlags = {
@@ -41,8 +42,18 @@ const parentFlags = {
   },
 } as const satisfies ArgsDef;
 
-export default defineCommand({
-  meta: { name: 'pack' },
+export const packCommand = command({
+  verb: 'pack',
+  examples: [
+    {
+      line: 'graft pack out/checkpoint-500 -o notes.safetensors',
+      does: 'the file that `graft publish` uploads',
+    },
+    {
+      line: 'graft pack out/child -o child.safetensors --parent medicine --bf16',
+      does: 'for a child of medicine, half the size',
+    },
+  ],
   args: {
     path: {
       type: 'positional',
@@ -56,10 +67,8 @@ export default defineCommand({
     ...parentFlags,
     bf16: { type: 'boolean', description: 'Round to bfloat16: half the size of float32' },
     ...baseFlag,
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const flag = parseBaseId(args['base-id']);
     await checkOutput(args.out, 'file', args.force === true);
     const loaded = await loadAdapter(args.path, { base: args.base, baseId: flag, output });
@@ -153,4 +162,86 @@ async function chainOfFiles(paths: readonly string[]): Promise<string> {
   const problem = await checkLineage(chain);
   if (problem !== null) throw asRefusal(problem, paths.join(','));
   return chainId(chain);
+}
+
+export const convertCommand = command({
+  verb: 'convert',
+  examples: [
+    {
+      line: 'graft convert adapters/mlx --to peft -o adapters/peft',
+      does: 'for PEFT, vLLM and what else reads it',
+    },
+    {
+      line: 'graft convert out/notes --to gguf -o notes.gguf --base model.gguf',
+      does: 'for llama.cpp; the base says how many heads the rows of q and k belong to',
+    },
+  ],
+  args: {
+    path: {
+      type: 'positional',
+      description: 'PEFT or MLX folder, .safetensors, .gguf or packed file',
+      valueHint: 'path',
+      required: true,
+    },
+    to: {
+      type: 'enum',
+      options: ['peft', 'gguf', 'canonical', 'bf16'],
+      description: 'canonical is what `graft pack` writes, bf16 the same in bfloat16',
+      required: true,
+    },
+    ...outputFlags,
+    'dry-run': { type: 'boolean', description: 'Say what would be written, and write nothing' },
+    f16: { type: 'boolean', description: 'GGUF in float16 instead of float32' },
+    ...baseIdFlag,
+    ...baseFlag,
+  },
+  async run({ args, output }) {
+    const { to, out } = args;
+    const dryRun = args['dry-run'] === true;
+    if (args.f16 === true && to !== 'gguf') throw usageError('--f16 is for --to gguf only.');
+    const baseId = parseBaseId(args['base-id']);
+    const search = { base: args.base, baseId, output };
+    if (!dryRun) await checkOutput(out, to === 'peft' ? 'folder' : 'file', args.force === true);
+    const loaded = await loadUsableAdapter(args.path, search);
+    const { read, input } = loaded;
+    if (read.parent !== null && (to === 'peft' || to === 'gguf'))
+      output.note(`warning: ${FORMAT_NAMES[to]} does not record the parent chain ${read.parent}.`);
+    const { content, digest } = await encode(loaded, to, args.f16 === true ? 'F16' : 'F32', search);
+    if (!dryRun) await writeOutput(out, content);
+    const files = outputFiles(out, content);
+    output.result({ path: input.where, format: read.format, to, out, files, digest, dry_run: dryRun }, () =>
+      facts([
+        ...files.map(({ path: file, bytes }): [string, string] => [
+          dryRun ? 'would write' : 'wrote',
+          `${file}, ${fileSize(bytes)}`,
+        ]),
+        ['from', `${input.where} (${FORMAT_NAMES[read.format]}), ${fileSize(input.bytes)}`],
+        ['digest', digest],
+      ]),
+    );
+  },
+});
+
+async function encode(
+  loaded: LoadedAdapter,
+  to: 'peft' | 'gguf' | 'canonical' | 'bf16',
+  dtype: 'F32' | 'F16',
+  search: BaseSearch & { baseId: string | undefined },
+): Promise<Encoded> {
+  const { input, read } = loaded;
+  const { modules } = read;
+  const where = input.where;
+  const baseModel = read.baseModel ?? search.baseId ?? null;
+  if (to === 'peft') return encodeAsPeft({ modules, baseModel, where });
+  if (to === 'gguf')
+    return encodeAsGguf({ modules, baseModel, baseId: adapterBaseId(baseModel), dtype, where, search });
+  const { packed } = await packLoaded({
+    loaded,
+    baseId: search.baseId,
+    parent: read.parent,
+    dtype: to === 'bf16' ? 'BF16' : 'keep',
+  });
+  for (const warning of packed.warnings)
+    if (!read.warnings.includes(warning)) search.output.note(`warning: ${warning}`);
+  return { content: packed.bytes, digest: packed.digest };
 }

@@ -1,11 +1,10 @@
-import { defineCommand } from 'citty';
 import { nameProblem, versionState } from '../../protocol/index.ts';
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { command } from '../command.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
-import { commonFlags, usageError } from '../flags.ts';
-import { interruptible } from '../interruptible.ts';
-import { createOutput, fileSize, type Output } from '../output.ts';
+import { usageError } from '../flags.ts';
+import { interruptible, CliError, EXIT } from '../cli-error.ts';
+import { fileSize, type Output } from '../output.ts';
 import { failedText, readEvalRows, scoreText } from '../publish/evaluate-upload.ts';
 import {
   publishAdapter,
@@ -17,11 +16,11 @@ import {
 import { fileFacts, readAdapter } from '../../adapters/index.ts';
 import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import { type AdapterInput, asRefusal, readInput } from '../adapter-files/read-input.ts';
-import { CliError, EXIT } from '../cli-error.ts';
 import { packInput } from '../publish/pack-input.ts';
 import { planUpload } from '../publish/upload-blob.ts';
 
-export const help: CommandHelp = {
+export const publishCommand = command({
+  verb: 'publish',
   examples: [
     {
       line: 'graft publish ./notes --name alice/notes',
@@ -32,10 +31,6 @@ export const help: CommandHelp = {
       does: 'an adapter that was trained on top of alice/notes',
     },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'publish' },
   args: {
     path: {
       type: 'positional',
@@ -63,9 +58,8 @@ export default defineCommand({
     },
     bf16: { type: 'boolean', description: 'Round the weights to bfloat16' },
     'dry-run': { type: 'boolean', description: 'Say what would happen, and change nothing' },
-    ...commonFlags,
   },
-  async run({ args }) {
+  async run({ args, output }) {
     for (const [flag, name] of [
       ['--name', args.name],
       ['--parent', args.parent],
@@ -86,7 +80,6 @@ export default defineCommand({
       rows: args.eval === undefined ? null : await readEvalRows(args.eval),
       minScore,
     };
-    const output = createOutput({ json: args.json === true });
     if (args['dry-run'] === true) return dryRun(wish, output);
     const client = await adminClient();
     const published = await interruptible((signal) => publishAdapter({ ...wish, client, output, signal }));

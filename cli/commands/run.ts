@@ -1,22 +1,17 @@
-import { defineCommand } from 'citty';
 import type { ChatMessage } from '../../protocol/index.ts';
 import { createApiClient } from '../api-client.ts';
 import { ask } from '../chat/ask.ts';
 import { converse } from '../chat/converse.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { command } from '../command.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
-import { commonFlags, repeatedFlag, usageError } from '../flags.ts';
-import { createOutput } from '../output.ts';
+import { repeatedFlag, usageError } from '../flags.ts';
 
-export const help: CommandHelp = {
+export const runCommand = command({
+  verb: 'run',
   examples: [
     { line: 'graft run medicine/cardiology "What does this mean?"', does: 'one answer, streamed' },
     { line: 'graft run medicine/cardiology', does: 'a conversation, on a terminal' },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'run' },
   args: {
     name: {
       type: 'positional',
@@ -49,10 +44,8 @@ export default defineCommand({
       description: 'Adapters to add, each with its scale, 1 unless given: style=0.5,tone',
       valueHint: 'names',
     },
-    ...commonFlags,
   },
-  async run({ args, rawArgs }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, rawArgs, output }) {
     const connection = await readConnection({ env: process.env, folder: process.cwd() });
     const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'key') });
     const settings = {

@@ -1,20 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { defineCommand } from 'citty';
 import { generateApiKey, hashApiKey } from '../../protocol/index.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags } from '../flags.ts';
+import { command } from '../command.ts';
 import { isLeftDraft, writePrivateFiles } from '../local/private-files.ts';
-import { createOutput } from '../output.ts';
 
-export const help: CommandHelp = {
+export const secretsCommand = command({
+  verb: 'secrets',
   examples: [{ line: 'graft secrets production-secrets', does: 'the secrets of a new deployment' }],
-};
-
-export default defineCommand({
-  meta: { name: 'secrets' },
   args: {
     folder: {
       type: 'positional',
@@ -22,10 +16,8 @@ export default defineCommand({
       valueHint: 'folder',
       required: true,
     },
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const folder = path.resolve(args.folder);
     // Secrets that something runs with would be gone for good.
     if (!(await readdir(folder).catch(() => [])).every(isLeftDraft))

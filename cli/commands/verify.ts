@@ -1,12 +1,11 @@
 import { stat } from 'node:fs/promises';
-import { defineCommand } from 'citty';
 import { nameProblem, type VerifyVersionAnswer, type BaseInfo } from '../../protocol/index.ts';
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
+import { command } from '../command.ts';
 import { needKey, needUrl, readConnection, type Connection } from '../connection.ts';
-import { commonFlags, usageError } from '../flags.ts';
-import { createOutput, fileSize, plainTable, type Output } from '../output.ts';
+import { usageError } from '../flags.ts';
+import { fileSize, plainTable, type Output } from '../output.ts';
 import {
   AdapterFormatError,
   checkValues,
@@ -21,15 +20,12 @@ import { type AdapterInput, asRefusal, readInput } from '../adapter-files/read-i
 import { lookUpBases } from '../admin/admin-client.ts';
 import { attentionOf, namedBase } from '../publish/pack-input.ts';
 
-export const help: CommandHelp = {
+export const verifyCommand = command({
+  verb: 'verify',
   examples: [
     { line: 'graft verify alice/notes', does: 'every origin compares the live version with its proof' },
     { line: 'graft verify alice/notes@2', does: 'the same for version 2' },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'verify' },
   args: {
     what: {
       type: 'positional',
@@ -37,10 +33,8 @@ export default defineCommand({
       valueHint: 'path',
       required: true,
     },
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const connection = await readConnection({ env: process.env, folder: process.cwd() });
     const isPath = await stat(args.what).then(
       () => true,

@@ -1,4 +1,3 @@
-import { defineCommand } from 'citty';
 import {
   liveOnce,
   MAX_HISTORY_PAGE,
@@ -7,30 +6,38 @@ import {
   type ChangeView,
   type VersionList,
   type VersionView,
+  type RetireAnswer,
+  type RemoveAnswer,
 } from '../../protocol/index.ts';
-import { adminClient, lookUpVersions } from '../admin/admin-client.ts';
-import { readHistory } from '../admin/read-history.ts';
-import type { ApiClient } from '../api-client.ts';
+import { adminClient, lookUpVersions, readHistory } from '../admin/admin-client.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags } from '../flags.ts';
-import { createOutput, fileSize, plainTable, when } from '../output.ts';
-import { parseName } from '../admin/change-name.ts';
+import { command } from '../command.ts';
+import { usageError } from '../flags.ts';
+import { fileSize, plainTable, when } from '../output.ts';
+import {
+  parseName,
+  changeFlags,
+  flippedText,
+  noteOf,
+  operationCommand,
+  parseExpect,
+  parseReference,
+  parseVersion,
+  whyFlag,
+  changedNameText,
+} from '../admin/operation-command.ts';
+import { askTyped } from '../ask-at-terminal.ts';
 
-export const help: CommandHelp = {
+export const versionsCommand = command({
+  verb: 'versions',
   examples: [
     { line: 'graft versions alice/notes', does: 'every version: its state, what it is, who and when' },
   ],
-};
-
-export default defineCommand({
-  meta: { name: 'versions' },
   args: {
     name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
-    ...commonFlags,
   },
-  async run({ args }) {
-    const output = createOutput({ json: args.json === true });
+  async run({ args, output }) {
     const name = parseName(args.name);
     const client = await adminClient();
     const found = await lookUpVersions(client, name);
@@ -94,3 +101,219 @@ export function versionTable(
 
 const score = ({ evaluation }: VersionView): string =>
   evaluation === null ? '-' : `${Math.round(100 * evaluation.exact_match)} % of ${evaluation.rows}`;
+
+/** Changes that are shown unless more are asked for. */
+const DEFAULT_LIMIT = '50';
+const MAX_LIMIT = 100_000;
+
+export const historyCommand = command({
+  verb: 'history',
+  examples: [
+    { line: 'graft history alice/notes', does: 'what happened to the name, newest first' },
+    { line: 'graft history', does: 'the last changes of all names' },
+  ],
+  args: {
+    name: { type: 'positional', description: 'Name, such as alice/notes; all unless given', required: false },
+    tenant: { type: 'string', description: 'Only of what this tenant owns', valueHint: 'tenant' },
+    limit: {
+      type: 'string',
+      description: 'At most so many changes',
+      valueHint: 'count',
+      default: DEFAULT_LIMIT,
+    },
+  },
+  async run({ args, output }) {
+    const name = args.name === undefined ? null : parseName(args.name);
+    const limit = parseLimit(args.limit);
+    const { tenant = null } = args;
+    const changes = await readHistory(await adminClient(), name, limit, tenant);
+    output.result(
+      { ...(name === null ? {} : { name }), ...(tenant === null ? {} : { tenant }), changes },
+      () => historyTable(changes, name === null),
+    );
+  },
+});
+
+/** @throws CliError (usage) unless it is a number of changes. */
+export function parseLimit(text: string): number {
+  const limit = Number(text);
+  if (!/^\d+$/.test(text) || limit < 1 || limit > MAX_LIMIT)
+    throw usageError(`--limit ${text} is not a number from 1 to ${MAX_LIMIT}.`);
+  return limit;
+}
+
+const version = (value: number | null): string => (value === null ? '-' : String(value));
+
+/** @param names whether each line says which name was changed. */
+export function historyTable(changes: readonly ChangeView[], names: boolean): string {
+  if (changes.length === 0) return 'no changes';
+  return plainTable(
+    ['WHEN', ...(names ? ['NAME'] : []), 'ACTION', 'LIVE BEFORE', 'VERSION', 'BY', 'WHY'],
+    changes.map(({ at, name, action, from, to, target, actor, why }) => [
+      when(at),
+      ...(names ? [name] : []),
+      target === null ? action : `${action} ${target}`,
+      version(from),
+      version(to),
+      actor,
+      why ?? '',
+    ]),
+  );
+}
+
+export const promoteCommand = operationCommand({
+  verb: 'promote',
+  examples: [
+    { line: 'graft publish ./notes --name alice/notes --stage', does: 'first a version that is not live' },
+    { line: 'graft promote alice/notes', does: 'makes the newest staged version live' },
+  ],
+  args: {
+    name: {
+      type: 'positional',
+      description: 'Name, such as alice/notes, or a version of it, such as alice/notes@4',
+      required: true,
+    },
+    ...changeFlags,
+  },
+  route: 'POST /admin/promote',
+  call(args) {
+    const { name, version } = parseReference(args.name);
+    const expect = parseExpect(args.expect);
+    const body = { name, ...(version === null ? {} : { version }), expect, ...noteOf(args) };
+    return { what: `promote ${args.name}`, body };
+  },
+  tell: flippedText,
+});
+
+export const rollbackCommand = operationCommand({
+  verb: 'rollback',
+  examples: [
+    { line: 'graft rollback alice/notes', does: 'makes the version live that was live before' },
+    { line: 'graft rollback alice/notes --to 2 --why "typos"', does: 'makes version 2 live' },
+  ],
+  args: {
+    name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
+    to: {
+      type: 'string',
+      description: 'Version to go to; the one that was live before unless given',
+      valueHint: 'version',
+    },
+    ...changeFlags,
+  },
+  route: 'POST /admin/rollback',
+  call(args) {
+    const name = parseName(args.name);
+    const to = args.to === undefined ? {} : { to: parseVersion(args.to, '--to') };
+    const body = { name, ...to, expect: parseExpect(args.expect), ...noteOf(args) };
+    return { what: `roll back ${name}`, body };
+  },
+  tell: flippedText,
+});
+
+export const retireCommand = operationCommand({
+  verb: 'retire',
+  examples: [
+    {
+      line: 'graft retire alice/notes@2 --why "trained on the wrong data"',
+      does: 'takes version 2 out of use',
+    },
+  ],
+  args: {
+    version: { type: 'positional', description: 'Version, such as alice/notes@2', required: true },
+    ...whyFlag,
+  },
+  route: 'POST /admin/retire',
+  call(args) {
+    const { name, version } = parseReference(args.version);
+    if (version === null) throw usageError(`Which version of '${name}'? Say ${name}@<number>.`);
+    return { what: `retire ${args.version}`, body: { name, version, ...noteOf(args) } };
+  },
+  tell: retiredText,
+});
+
+export function retiredText({ name, version, stops }: RetireAnswer, dryRun: boolean): string {
+  const others = stopped(stops);
+  const first = dryRun ? `dry run: ${name}@${version} would be retired` : `${name}@${version} is retired`;
+  if (others.length === 0) return first;
+  const one = stops.versions + stops.experiments === 1;
+  const then = dryRun ? `would stop being served` : `${one ? 'is' : 'are'} not served any more`;
+  return `${first}\n${others.join(' and ')} of other tenants ${then}`;
+}
+
+export const rmCommand = command({
+  verb: 'rm',
+  examples: [
+    { line: 'graft rm alice/notes', does: 'removes the name with all its versions' },
+    { line: 'graft rm alice/notes@2 --yes', does: 'removes one version, and asks nothing' },
+  ],
+  args: {
+    name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
+    cascade: { type: 'boolean', description: 'Also what of yours stands on it, its aliases and its pins' },
+    yes: { type: 'boolean', description: 'Do not ask' },
+    ...whyFlag,
+  },
+  async run({ args, output }) {
+    const { name, version } = parseReference(args.name);
+    const client = await adminClient();
+    const send = (dryRun: boolean): Promise<RemoveAnswer> => {
+      const body = { name, version, cascade: args.cascade === true, why: args.why, dry_run: dryRun };
+      return callOperation(client, `rm ${args.name}`, 'POST /admin/remove', { body });
+    };
+    const planned = await send(true);
+    if (args['dry-run'] === true) {
+      output.result({ ...planned, dry_run: true }, () => removedText(planned, 'would be'));
+      return;
+    }
+    await askTyped({ said: removedText(planned, 'will be'), word: args.name, yes: args.yes === true });
+    const removed = await send(false);
+    output.result(removed, () => removedText(removed, 'is'));
+  },
+});
+
+/** What of other tenants is not served any more. */
+function stopped({ versions, experiments }: RemoveAnswer['stops']): string[] {
+  const counted = (count: number, what: string): string[] =>
+    count === 0 ? [] : [`${count} ${what}${count === 1 ? '' : 's'}`];
+  return [...counted(versions, 'version'), ...counted(experiments, 'experiment')];
+}
+
+export function removedText(answer: RemoveAnswer, tense: 'would be' | 'will be' | 'is'): string {
+  const { removed, unpinned, stops, restorable_until: until } = answer;
+  const first = removed[0];
+  const others = stopped(stops);
+  const named = first?.whole === false ? `${first.name}@${first.versions[0]}` : (first?.name ?? '');
+  const headline = { 'would be': 'dry run: would be removed', 'will be': 'to be removed', is: 'removed' }[
+    tense
+  ];
+  return [
+    headline,
+    ...removed.map((one) => `  ${changedNameText(one)}`),
+    ...(unpinned.length === 0 ? [] : [`unpinned: ${unpinned.join(', ')}`]),
+    ...(others.length === 0 ? [] : [`not served any more: ${others.join(' and ')} of other tenants`]),
+    `until ${when(until)} it comes back with: graft restore ${named}${removed.length > 1 ? ' --cascade' : ''}`,
+  ].join('\n');
+}
+
+export const restoreCommand = operationCommand({
+  verb: 'restore',
+  examples: [
+    { line: 'graft restore alice/notes', does: 'brings the name back as it was' },
+    { line: 'graft restore alice/notes@2', does: 'brings one version back' },
+  ],
+  args: {
+    name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
+    cascade: { type: 'boolean', description: 'Also all that was removed with it' },
+    ...whyFlag,
+  },
+  route: 'POST /admin/restore',
+  call(args) {
+    const { name, version } = parseReference(args.name);
+    const body = { name, version, cascade: args.cascade === true, ...noteOf(args) };
+    return { what: `restore ${args.name}`, body };
+  },
+  tell: ({ restored }, dryRun) =>
+    [
+      dryRun ? 'dry run: would be restored' : 'restored',
+      ...restored.map((one) => `  ${changedNameText(one)}`),
+    ].join('\n'),
+});

@@ -2,8 +2,7 @@
 import { type Rows, type ComparisonRow, type Asking, complete, questionOf } from './ask-answers.ts';
 import type { Answer, Results, Verdict, Asked } from './results-file.ts';
 import { fnv1aMixed } from '../../protocol/index.ts';
-import { harmless } from '../harmless-text.ts';
-import { colors } from '../output.ts';
+import { harmless, colors } from '../output.ts';
 
 /** Two answers to one prompt. */
 export interface Pairing {

@@ -6,9 +6,8 @@ import { pipeline } from 'node:stream/promises';
 import { type BlobRecord, type DownloadView, nameProblem, operationPath } from '../../protocol/index.ts';
 import { type AdapterInput, readInput } from '../adapter-files/read-input.ts';
 import { type ApiClient, createApiClient, sendRetrying, callOperation } from '../api-client.ts';
-import { CliError, EXIT } from '../cli-error.ts';
+import { CliError, EXIT, interruptible } from '../cli-error.ts';
 import { readConnection } from '../connection.ts';
-import { interruptible } from '../interruptible.ts';
 import { bytesSha256, fileSha256, usableCacheFolder } from '../local/find-base.ts';
 import type { Output } from '../output.ts';
 

@@ -1,9 +1,8 @@
 import type { ArgsDef } from 'citty';
 import { DEFAULT_JUDGE_TOKENS, MAX_KEPT_PAIRS } from '../../protocol/index.ts';
-import { type Actions, pickAction } from '../actions.ts';
-import { whyFlag } from '../admin/change-name.ts';
-import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, usageError } from '../flags.ts';
+import { type Actions, pickAction, type CommandHelp } from '../command.ts';
+import { whyFlag } from '../admin/operation-command.ts';
+import { usageError } from '../flags.ts';
 import { DEFAULT_HOLD, DEFAULT_MIN_UNITS } from './parse-design.ts';
 
 /** What an experiment is made of; each but `--file` is a part of the document. */
@@ -199,7 +198,6 @@ export const experimentArgs = {
     valueHint: 'version',
   },
   ...whyFlag,
-  ...commonFlags,
 } as const satisfies ArgsDef;
 
 /** @throws CliError (usage) for an action that is none, a flag that it has no use for, or a name too few or too many. */
@@ -219,34 +217,32 @@ export function actionOf(args: Readonly<Record<string, unknown>>): ExperimentAct
   return action;
 }
 
-export const help: CommandHelp = {
-  examples: [
-    {
-      line: 'graft experiment create support/intent @2 --start',
-      does: 'half of the users get the live version, half version 2, from now on; says what will be found, and when',
-    },
-    {
-      line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --metric thumbs:proportion:up --ramp 1%,5%,25%,100%',
-      does: 'a draft with all of it said; `graft experiment start` begins with the first step of its ramp',
-    },
-    { line: 'graft experiment status support/intent --watch', does: 'how it goes, again every 5 seconds' },
-    { line: 'graft experiment', does: 'all that are not archived' },
-    {
-      line: 'graft experiment kill support/intent',
-      does: 'everybody gets the live version; --undo takes it back',
-    },
-    { line: 'graft experiment promote support/intent', does: 'the proposed winner becomes the live version' },
-    {
-      line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --judge medicine',
-      does: 'version 4 answers beside, nobody gets its answers, and medicine says which are better',
-    },
-    {
-      line: 'graft experiment show support/intent > experiment.json',
-      does: 'the document, to be edited',
-    },
-    {
-      line: 'graft experiment change support/intent --file experiment.json --dry-run',
-      does: 'whether the edited document would be accepted',
-    },
-  ],
-};
+export const examples: CommandHelp['examples'] = [
+  {
+    line: 'graft experiment create support/intent @2 --start',
+    does: 'half of the users get the live version, half version 2, from now on; says what will be found, and when',
+  },
+  {
+    line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --metric thumbs:proportion:up --ramp 1%,5%,25%,100%',
+    does: 'a draft with all of it said; `graft experiment start` begins with the first step of its ramp',
+  },
+  { line: 'graft experiment status support/intent --watch', does: 'how it goes, again every 5 seconds' },
+  { line: 'graft experiment', does: 'all that are not archived' },
+  {
+    line: 'graft experiment kill support/intent',
+    does: 'everybody gets the live version; --undo takes it back',
+  },
+  { line: 'graft experiment promote support/intent', does: 'the proposed winner becomes the live version' },
+  {
+    line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --judge medicine',
+    does: 'version 4 answers beside, nobody gets its answers, and medicine says which are better',
+  },
+  {
+    line: 'graft experiment show support/intent > experiment.json',
+    does: 'the document, to be edited',
+  },
+  {
+    line: 'graft experiment change support/intent --file experiment.json --dry-run',
+    does: 'whether the edited document would be accepted',
+  },
+];

@@ -14,7 +14,7 @@ import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { readFile } from 'node:fs/promises';
 import type { z } from 'zod';
-import { parseReference } from '../admin/change-name.ts';
+import { parseReference } from '../admin/operation-command.ts';
 
 const MINUTE_MS = 60_000;
 /** Of a ramp that does not say otherwise. */

@@ -17,7 +17,7 @@ import {
   PAIR_FAILURE_WORDS,
 } from '../../protocol/index.ts';
 import { facts } from '../adapter-files/module-table.ts';
-import { colors, plainTable, when } from '../output.ts';
+import { colors, plainTable, when, harmless } from '../output.ts';
 import { type Glyphs, drawAxis, drawInterval, scaleOf } from './draw-interval.ts';
 import {
   meanText,
@@ -38,7 +38,6 @@ import {
   judgeText,
 } from './experiment-words.ts';
 import { progressText } from './plan-text.ts';
-import { harmless } from '../harmless-text.ts';
 
 /** Feedback on an answer is taken for seven days (docs/experiments.md). */
 const FEEDBACK_MS = 7 * 86_400_000;

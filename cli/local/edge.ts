@@ -3,7 +3,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
 import { CliError } from '../cli-error.ts';
-import { harmless } from '../harmless-text.ts';
+import { harmless } from '../output.ts';
 import { hangUpOn, keepSignalsOurs, listenForWorkerd, waitForChange } from './keep-process-ours.ts';
 import { builtFile, fromSources, ROOT } from './origin-process.ts';
 import { LOOPBACK } from './ports.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { pickAction, type Actions } from '../../cli/actions.ts';
+import { pickAction, type Actions } from '../../cli/command.ts';
 import { COMMAND_GROUPS, findCommand } from '../../cli/command-list.ts';
 import { commonFlags } from '../../cli/flags.ts';
 import { describeAction, describeCommand, usageLine } from '../../cli/help.ts';

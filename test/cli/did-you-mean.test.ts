@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { didYouMean, editDistance } from '../../cli/did-you-mean.ts';
+import { didYouMean, editDistance } from '../../cli/flags.ts';
 
 describe('editDistance', () => {
   it.each([

@@ -1,6 +1,6 @@
 import { Ansis } from 'ansis';
 import { describe, expect, it } from 'vitest';
-import { harmless, harmlessJson } from '../../cli/harmless-text.ts';
+import { harmless, harmlessJson } from '../../cli/output.ts';
 
 const ESC = '\u001b';
 const HOSTILE: readonly string[] = [

@@ -1,7 +1,7 @@
 import { getEventListeners } from 'node:events';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createApiClient, sendRetrying } from '../../cli/api-client.ts';
-import { interruptible } from '../../cli/interruptible.ts';
+import { interruptible } from '../../cli/cli-error.ts';
 
 let warnings: Error[] = [];
 const onWarning = (warning: Error) => void warnings.push(warning);

@@ -4,7 +4,7 @@ import { createServer, request as forward, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { BackupManifest } from '../../cli/backup/backup-folder.ts';
+import { BackupManifest } from '../../cli/commands/backup.ts';
 import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
 import { runGraft } from './graft-process.ts';
 import { startTinyStack, type TinyStack } from './tiny-stack.ts';

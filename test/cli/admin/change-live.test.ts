@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { flippedText } from '../../../cli/admin/change-name.ts';
-import { collectedText } from '../../../cli/commands/gc.ts';
-import { repairedText } from '../../../cli/commands/repair.ts';
+import { flippedText } from '../../../cli/admin/operation-command.ts';
+import { collectedText, repairedText } from '../../../cli/commands/upkeep.ts';
 
 describe('what commands say', () => {
   it.each([

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { changedNameText } from '../../../cli/admin/change-name.ts';
-import { removedText } from '../../../cli/commands/rm.ts';
+import { changedNameText } from '../../../cli/admin/operation-command.ts';
+import { removedText } from '../../../cli/commands/versions.ts';
 
 const whole = { name: 'a/b', whole: true, versions: [1, 2, 3, 5], live: 5, alias: null };
 

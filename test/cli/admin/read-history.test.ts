@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { historyTable, readHistory } from '../../../cli/admin/read-history.ts';
+import { historyTable } from '../../../cli/commands/versions.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
 import type { ChangeView } from '../../../protocol/index.ts';
+import { readHistory } from '../../../cli/admin/admin-client.ts';
 
 const change = (id: number, more: Partial<ChangeView> = {}): ChangeView => ({
   id,

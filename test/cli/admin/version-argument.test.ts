@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { EXIT } from '../../../cli/cli-error.ts';
-import { parseLimit } from '../../../cli/admin/read-history.ts';
-import { parseExpect, parseReference, parseVersion } from '../../../cli/admin/change-name.ts';
+import { parseLimit } from '../../../cli/commands/versions.ts';
+import { parseExpect, parseReference, parseVersion } from '../../../cli/admin/operation-command.ts';
 
 describe('versions on the command line', () => {
   it.each([

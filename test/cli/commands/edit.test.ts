@@ -1,6 +1,6 @@
 import { runCommand } from 'citty';
 import { afterEach, expect, it, vi } from 'vitest';
-import edit, { editedText } from '../../../cli/commands/edit.ts';
+import { editCommand, editedText } from '../../../cli/commands/names.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../../worker/app-harness.ts';
 
@@ -39,7 +39,7 @@ it('adds and takes away tags beside whoever does so at the same time', async () 
       ...(typeof init.body === 'string' ? { body: JSON.parse(init.body) as unknown } : {}),
     }),
   );
-  const run = (...flags: string[]) => runCommand(edit, { rawArgs: ['notes', ...flags] });
+  const run = (...flags: string[]) => runCommand(editCommand.default, { rawArgs: ['notes', ...flags] });
   await run('--tag', 'old,kept');
   await Promise.all([run('--tag', 'a'), run('--tag', 'b', '--untag', 'old'), run('--tag', 'c')]);
   expect(await graft.services.registry.name('notes')).toMatchObject({

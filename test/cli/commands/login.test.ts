@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { EXIT } from '../../../cli/cli-error.ts';
-import { serverUrl } from '../../../cli/commands/login.ts';
+import { serverUrl } from '../../../cli/commands/account.ts';
 
 describe('serverUrl', () => {
   it.each([

@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import { expect, it } from 'vitest';
-import { nameTable, removedTable } from '../../../cli/commands/ls.ts';
+import { nameTable, removedTable } from '../../../cli/commands/names.ts';
 import type { NameView } from '../../../protocol/index.ts';
 
 const view = (name: string, more: Partial<NameView> = {}): NameView => ({

@@ -2,7 +2,7 @@ import { ZodError } from 'zod';
 import { expect, it } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { CliError } from '../../../cli/cli-error.ts';
-import { readOpenApi } from '../../../cli/commands/openapi.ts';
+import { readOpenApi } from '../../../cli/commands/account.ts';
 import { openApiDocument } from '../../../worker/http/openapi/document.ts';
 
 const serverOf = (answer: (path: string) => Response) =>

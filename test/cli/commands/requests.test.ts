@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { keptText, requestsText } from '../../../cli/commands/requests.ts';
+import { keptText, requestsText } from '../../../cli/commands/usage.ts';
 import type { KeptPrompt, RequestView } from '../../../protocol/index.ts';
 
 const kept = (more: Partial<KeptPrompt> = {}): KeptPrompt => ({

@@ -1,7 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import { expect, it } from 'vitest';
-import { reservedText } from '../../../cli/commands/reserve.ts';
-import { roomTable } from '../../../cli/commands/rooms.ts';
+import { reservedText, roomTable } from '../../../cli/commands/names.ts';
 
 it('says what became of a room', () => {
   const room = { name: 'acme', tenant: 'alice', from: null };

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { retiredText } from '../../../cli/commands/retire.ts';
+import { retiredText } from '../../../cli/commands/versions.ts';
 
 it('says what others lose by it', () => {
   const answer = { name: 'a', version: 2, retired_at: 1, stops: { versions: 0, experiments: 0 } };

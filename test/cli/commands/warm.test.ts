@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { originText } from '../../../cli/commands/warm.ts';
+import { originText } from '../../../cli/commands/origins.ts';
 
 const brought = [{ digest: 'a'.repeat(64), bytes: 310_000_000, ms: 2_345 }];
 

@@ -1,59 +1,67 @@
-import type { ArgsDef } from 'citty';
+/** Commands that are one operation of the admin API, and what those that change names have in common. */
+import type { ArgsDef, ParsedArgs } from 'citty';
 import {
   type AdminRoute,
   type AnswerOf,
   type CallOf,
-  type LiveAnswer,
-  type RequestOf,
   type ChangedName,
+  type LiveAnswer,
   nameProblem,
 } from '../../protocol/index.ts';
 import { type CallHow, callOperation } from '../api-client.ts';
-import { commonFlags, usageError } from '../flags.ts';
-import { createOutput } from '../output.ts';
+import { command, type CommandHelp } from '../command.ts';
+import { usageError } from '../flags.ts';
 import { adminClient } from './admin-client.ts';
 
-/** What every command that changes a name is given. */
-interface ChangeArgs {
-  readonly why?: string | undefined;
-  readonly 'dry-run'?: boolean | undefined;
-  readonly json?: boolean | undefined;
+/** A row: what the arguments ask of the operation, and its answer in words. */
+interface OperationRow<Args extends ArgsDef, Route extends AdminRoute> {
+  readonly verb: string;
+  readonly examples?: CommandHelp['examples'];
+  readonly args: Args;
+  readonly route: Route;
+  /** @returns the call, and what it is for errors, such as `promote a@2`. @throws CliError (usage) */
+  call(args: ParsedArgs<Args>): CallOf<Route> & { readonly what: string };
+  /** @param dryRun it is what would be. */
+  tell(answer: AnswerOf<Route>, dryRun: boolean): string;
+  /** Called when the answer was told. @throws CliError when it is not what was wanted. */
+  check?(answer: AnswerOf<Route>): void;
 }
 
-/** Operations that change a name: all of them take `why` and `dry_run`. */
-type NameChange =
-  `POST /admin/${'alias' | 'edit' | 'promote' | 'restore' | 'retire' | 'rollback' | 'strict'}` & AdminRoute;
-
-/**
- * Sends a change of a name, and tells what came of it.
- * @param params.what for errors, such as `promote a@2`. @param params.tell in words; `dryRun`: what would be.
- * @throws CliError
- */
-export async function sendChange<Route extends NameChange>(
-  params: {
-    what: string;
-    route: Route;
-    body: Omit<RequestOf<Route>, 'why' | 'dry_run'>;
-    tell: (answer: AnswerOf<Route>, dryRun: boolean) => string;
-  },
-  args: ChangeArgs,
-): Promise<void> {
-  const { what, route, tell } = params;
-  const output = createOutput({ json: args.json === true });
-  const dryRun = args['dry-run'] === true;
-  const client = await adminClient();
-  const body = { ...params.body, why: args.why, dry_run: dryRun };
-  // What was left out is in it again, which TypeScript does not see of a route that it does not know.
-  const call = { body } as unknown as CallOf<Route> & CallHow<AnswerOf<Route>>;
-  const made = await callOperation(client, what, route, call);
-  output.result({ ...(made as object), ...(dryRun ? { dry_run: true } : {}) }, () => tell(made, dryRun));
-}
+export const operationCommand = <const Args extends ArgsDef, Route extends AdminRoute>(
+  row: OperationRow<Args, Route>,
+) =>
+  command({
+    verb: row.verb,
+    ...(row.examples === undefined ? {} : { examples: row.examples }),
+    args: row.args,
+    async run({ args, output }) {
+      const { what, ...call } = row.call(args as ParsedArgs<Args>);
+      const client = await adminClient();
+      // TypeScript does not see of a route that it does not know that all but `what` is the call.
+      const asked = call as unknown as CallOf<Route> & CallHow<AnswerOf<Route>>;
+      const answer = await callOperation(client, what, row.route, asked);
+      const dryRun = (args as { 'dry-run'?: boolean })['dry-run'] === true;
+      output.result(dryRun ? { ...(answer as object), dry_run: true } : answer, () =>
+        row.tell(answer, dryRun),
+      );
+      row.check?.(answer);
+    },
+  });
 
 /** Of every command that changes what a name points at. */
 export const whyFlag = {
   why: { type: 'string', description: 'Reason, for the history', valueHint: 'text' },
   'dry-run': { type: 'boolean', description: 'Check everything, and change nothing' },
 } as const satisfies ArgsDef;
+
+/** What these say, as the body has it. */
+export const noteOf = ({
+  why,
+  'dry-run': dryRun,
+}: {
+  why?: string | undefined;
+  'dry-run'?: boolean | undefined;
+}): { why: string | undefined; dry_run: boolean } => ({ why, dry_run: dryRun === true });
 
 /** Of those that make a version live. */
 export const changeFlags = {
@@ -63,21 +71,7 @@ export const changeFlags = {
     valueHint: 'version',
   },
   ...whyFlag,
-  ...commonFlags,
 } as const satisfies ArgsDef;
-
-/** Sends a change of the live version, and tells what came of it. @param what for errors, such as `promote a@2`. */
-export async function changeLive<Route extends 'POST /admin/promote' | 'POST /admin/rollback'>(
-  params: { what: string; route: Route; body: Omit<RequestOf<Route>, 'why' | 'dry_run' | 'expect'> },
-  args: ChangeArgs & { readonly expect?: string | undefined },
-): Promise<void> {
-  const expect = parseExpect(args.expect);
-  const body = { ...params.body, expect } as Omit<RequestOf<Route>, 'why' | 'dry_run'>;
-  await sendChange<'POST /admin/promote' | 'POST /admin/rollback'>(
-    { ...params, body, tell: flippedText },
-    args,
-  );
-}
 
 export function flippedText({ name, version, from }: LiveAnswer, dryRun: boolean): string {
   const now = `${name}@${version}`;

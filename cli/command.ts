@@ -1,0 +1,95 @@
+import { type ArgsDef, type CommandContext, type CommandDef, defineCommand } from 'citty';
+import { commonFlags, usageError, didYouMean } from './flags.ts';
+import { createOutput, type Output } from './output.ts';
+
+/** What `--help` and docs/cli.md say beyond the definition itself; more is said in docs/cli.md alone. */
+export interface CommandHelp {
+  /** Whole command lines, each with what it does. */
+  readonly examples: readonly { readonly line: string; readonly does: string }[];
+}
+
+/** What a file of `commands/` exports for each of its verbs. */
+export interface CommandModule {
+  // citty's type of a command depends on its flags; a list holds any of them, as its own `SubCommandsDef` does.
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  readonly default: CommandDef<any>;
+  readonly help?: CommandHelp;
+  /** Where the first argument says what is done. */
+  readonly actions?: Actions;
+}
+
+export interface Command {
+  /** One line, without a full stop. Here, so that `graft --help` loads no command. */
+  readonly summary: string;
+  load(): Promise<CommandModule>;
+}
+
+export interface CommandGroup {
+  readonly title: string;
+  /** By verb. */
+  readonly commands: Readonly<Record<string, Command>>;
+}
+
+type Common = typeof commonFlags;
+
+/** Makes a command, which also takes `--json`; the type of what `run` is given follows from `args`. */
+export const command = <const Args extends ArgsDef>(definition: {
+  verb: string;
+  examples?: CommandHelp['examples'];
+  actions?: Actions;
+  args: Args;
+  run: (context: CommandContext<Args & Common> & { output: Output }) => Promise<void> | void;
+}): CommandModule => {
+  const { verb, examples = [], actions, args, run } = definition;
+  return {
+    default: defineCommand<Args & Common>({
+      meta: { name: verb },
+      args: { ...args, ...commonFlags },
+      run: (context) => {
+        const { json } = context.args as { json?: boolean };
+        return run({ ...context, output: createOutput({ json: json === true }) });
+      },
+    }),
+    help: { examples },
+    ...(actions === undefined ? {} : { actions }),
+  };
+};
+
+/** Commands that have actions, such as `graft keys create`: what each takes, in its help and when it is parsed. */
+
+export interface Action {
+  /** One line, without a full stop. */
+  readonly summary: string;
+  /** Positional arguments after the action, as the command's `args` name them; with a `?` those that may be left out. */
+  readonly arguments: readonly string[];
+  /** Flags, as the command's `args` name them; those that every command takes (`--json`) are left out. */
+  readonly flags: readonly string[];
+}
+
+export type Actions<Name extends string = string> = Readonly<Record<Name, Action>>;
+
+/**
+ * @param args as citty parsed them. @param word the action, as it was typed.
+ * @throws CliError (usage) for an action that is none, and a flag that it has no use for.
+ */
+export function pickAction<Name extends string>(params: {
+  verb: string;
+  actions: Actions<Name>;
+  word: string;
+  args: Readonly<Record<string, unknown>>;
+}): Name {
+  const { verb, actions, word, args } = params;
+  const names = Object.keys(actions) as Name[];
+  const name = names.find((one) => one === word);
+  if (name === undefined)
+    throw usageError(`'${word}' is none of ${names.join(', ')}.${didYouMean(word, names, `graft ${verb} `)}`);
+  const own = new Set(actions[name].flags);
+  const stray = Object.values<Action>(actions)
+    .flatMap(({ flags }) => flags)
+    .find((flag) => !own.has(flag) && args[flag] !== undefined && args[flag] !== false);
+  if (stray === undefined) return name;
+  const takers = names.filter((one) => actions[one].flags.includes(stray));
+  throw usageError(
+    `--${stray} is not for \`graft ${verb} ${name}\`, but for ${takers.map((one) => `\`graft ${verb} ${one}\``).join(' and ')}.`,
+  );
+}
