@@ -11,6 +11,11 @@ import { SIGNATURE_WINDOW_MS } from './limits.ts';
 import { err, ok, type Result } from './api-error.ts';
 
 export const SIGNATURE_HEADER = 'x-graft-signature';
+/**
+ * What edges and origins agree on: paths, bodies and headers between them. An origin refuses another version. Raise it
+ * when one side would no longer understand the other.
+ */
+export const PROTOCOL_VERSION = 1;
 /** Of an origin's refusal `before_start`: the id of its present start, for the next signature. */
 export const START_HEADER = 'x-graft-start';
 
@@ -100,7 +105,7 @@ function importKey(secret: Uint8Array<ArrayBuffer>): Promise<ImportedKey> {
 const canonical = (parts: SignedParts, kid: string, t: number, n: string): Uint8Array<ArrayBuffer> =>
   new TextEncoder().encode(
     [
-      'graft-v1',
+      `graft-v${PROTOCOL_VERSION}`,
       parts.originId,
       kid,
       parts.method.toUpperCase(),
@@ -143,14 +148,20 @@ export async function sign(
     canonical(parts, key.kid, now, n),
   );
   const b = parts.startId === undefined ? '' : `b=${parts.startId},`;
-  return `v1 kid=${key.kid},t=${now},n=${n},${b}h=${parts.bodyHash},s=${toHex(mac)}`;
+  return `v${PROTOCOL_VERSION} kid=${key.kid},t=${now},n=${n},${b}h=${parts.bodyHash},s=${toHex(mac)}`;
+}
+
+/** @returns the version that a signature is of, or null when it has none. */
+function versionOf(header: string | null | undefined): number | null {
+  const version = /^v([1-9]\d{0,5}) /.exec(header ?? '')?.[1];
+  return version === undefined ? null : Number(version);
 }
 
 /** @returns the header's fields, or null when it does not have the form above. */
 export function parseSignature(header: string | null | undefined): SignatureFields | null {
-  if (!header?.startsWith('v1 ') || header.length > 512) return null;
+  if (header == null || versionOf(header) !== PROTOCOL_VERSION || header.length > 512) return null;
   const entries: [string, string][] = [];
-  for (const pair of header.slice(3).split(',')) {
+  for (const pair of header.slice(header.indexOf(' ') + 1).split(',')) {
     const at = pair.indexOf('=');
     if (at < 1) return null;
     entries.push([pair.slice(0, at), pair.slice(at + 1)]);
@@ -164,6 +175,8 @@ export type NonceMemory = 'new' | 'seen' | 'full';
 
 export type SignatureProblem =
   | { kind: 'malformed' }
+  /** The sender is another version of graft. */
+  | { kind: 'protocol_version'; version: number }
   | { kind: 'unknown_key'; kid: string }
   | { kind: 'clock_skew'; skewMs: number }
   /** Made before the receiver started, or for an earlier start. */
@@ -200,6 +213,8 @@ export async function verifySignature(params: {
   rememberNonce: (nonce: string, expiresAt: number) => NonceMemory;
 }): Promise<Result<SignatureFields, SignatureProblem>> {
   const { originId, method, pathAndQuery } = params;
+  const version = versionOf(params.header);
+  if (version !== null && version !== PROTOCOL_VERSION) return err({ kind: 'protocol_version', version });
   const fields = parseSignature(params.header);
   if (fields === null) return err({ kind: 'malformed' });
   const skewMs = fields.t - params.now;

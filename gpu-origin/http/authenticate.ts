@@ -6,6 +6,7 @@ import {
   type NonceMemory,
   ok,
   type Result,
+  PROTOCOL_VERSION,
   SIGNATURE_HEADER,
   SIGNATURE_WINDOW_MS,
   type SignatureProblem,
@@ -114,6 +115,8 @@ function explain(problem: Exclude<SignatureProblem, { kind: 'store_full' }>): st
   switch (problem.kind) {
     case 'malformed':
       return `A valid ${SIGNATURE_HEADER} header is needed.`;
+    case 'protocol_version':
+      return `The edge speaks version ${problem.version} of the protocol between edges and origins, this origin version ${PROTOCOL_VERSION}. Run the same version of graft on both.`;
     case 'unknown_key':
     case 'mismatch':
       return (

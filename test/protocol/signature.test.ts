@@ -5,6 +5,7 @@ import {
   newStartId,
   parseSignature,
   parseSigningKeys,
+  PROTOCOL_VERSION,
   readStartId,
   sign,
   SIGNATURE_WINDOW_MS,
@@ -51,6 +52,17 @@ describe('a signature', () => {
     const result = await verify(await sign(key, parts, NOW));
     expect(result).toMatchObject({ ok: true, value: { kid: 'k1', t: NOW, h: parts.bodyHash } });
     expect(await problemOf(await sign(other, parts, NOW))).toBeNull();
+  });
+
+  it('names the version of the protocol, and another one is told from a damaged header', async () => {
+    const header = await sign(key, parts, NOW);
+    expect(header).toMatch(new RegExp(`^v${PROTOCOL_VERSION} `));
+    const later = header.replace(/^v\d+/, `v${PROTOCOL_VERSION + 1}`);
+    expect(await verify(later)).toEqual({
+      ok: false,
+      error: { kind: 'protocol_version', version: PROTOCOL_VERSION + 1 },
+    });
+    expect(await problemOf(header.replace(/^v\d+/, 'v'))).toBe('malformed');
   });
 
   it('is the HMAC over the lines that the format names', async () => {

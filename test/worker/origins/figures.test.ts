@@ -107,7 +107,7 @@ describe('figures of an origin', () => {
     observer.onToken?.({ tenant, ms: 40 });
     for (const batch of [2, 3]) observer.onStep?.({ ...step, kind: 'decode', batch });
     observer.onStep?.({ ...step, kind: 'prefill', batch: 9 });
-    observer.onAdapterEvict?.({ digest: 'd', bytes: 1 });
+    observer.onAdapterEvict?.();
     expect(readOriginFigures(await metrics.text())).toMatchObject({
       first_token: { count: 1, seconds: 0.25 },
       next_token: { count: 2, seconds: 0.06 },
