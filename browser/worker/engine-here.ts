@@ -28,7 +28,7 @@ const MAX_QUEUE = 64;
 export interface EngineHere extends PromptServices, Omit<RunnerHere, 'runner'> {
   engine: Engine;
   tokenizer: Tokenizer;
-  /** What answers are held to. */
+  /** What constrains answers. */
   held: Pick<HeldAnswers, 'prepare'>;
   close(): Promise<void>;
 }
@@ -99,7 +99,7 @@ class HeldAnswers implements GrammarMasks {
     },
   ) {}
 
-  /** @returns null when there is nothing that the answers are held to. @throws GraftError */
+  /** @returns null when nothing constrains the answers. @throws GraftError */
   async prepare(request: GenerationRequest, caller: GrammarCaller): Promise<Grammar | null> {
     const tools = 'prompt' in request ? null : toolUseOf(request);
     if (constraintsOf(request).length === 0 && tools === null) return null;

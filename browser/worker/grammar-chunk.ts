@@ -1,5 +1,5 @@
 /**
- * What answers are held to, as origins do it: schemas and tools to grammars, and their compiler, which is as large as all
+ * What constrains answers, as origins do it: schemas and tools to grammars, and their compiler, which is as large as all
  * the rest. A file of its own in the runtime's folder, fetched by who asks for it.
  */
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';

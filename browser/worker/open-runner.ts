@@ -13,7 +13,7 @@ import { makeRotations, type RotationSet } from '../../gpu-origin/model/rotation
 import { readGains } from '../../gpu-origin/runtime/adapter-batch.ts';
 import { mostTokens } from '../../gpu-origin/runtime/self-test.ts';
 import type { Device } from '../../gpu-origin/runtime/device.ts';
-import { GraphSessions, openHalves } from '../../gpu-origin/runtime/bindings.ts';
+import { GraphSessions, openFp16 } from '../../gpu-origin/runtime/bindings.ts';
 import { OrtRunner, PREFILL_CHUNK } from '../../gpu-origin/runtime/ort-runner.ts';
 import { SlotCache } from '../../gpu-origin/runtime/kv-cache.ts';
 import { WebGpuDevice, WebDevice } from '../../gpu-origin/runtime/web/web-device.ts';
@@ -92,11 +92,11 @@ async function openOnGpu(parts: Parts, device: WebGpuDevice): Promise<{ runner: 
   const { own } = device;
   const { config } = parts;
   let said = '';
-  if (parts.precision === 'f16' && !(await device.runsHalves())) said = inFloats('it has no float16');
+  if (parts.precision === 'f16' && !(await device.hasFp16())) said = inFloats('it has no float16');
   else if (parts.precision === 'f16') {
     // Before the base is read: a driver whose attention is wrong is of no use.
     const chunk = await mostTokens(device, own, config, PREFILL_CHUNK, 'f16');
-    const sessions = await openHalves({ ...graphsOf(parts, device), own, config, chunk });
+    const sessions = await openFp16({ ...graphsOf(parts, device), own, config, chunk });
     if (typeof sessions !== 'string') {
       const runner = await openRunner(parts, { device, sessions, chunk, precision: 'f16' });
       return { runner, said: ', in float16' };
@@ -119,7 +119,7 @@ function graphsOf<D extends Device>({ rotations, onProgress }: Parts, device: D)
     weightsPath: 'weights.bin' satisfies WebBaseFile,
     weights: [],
     graphs: graphs(GPU_GRAPHS.f32),
-    halves: graphs(GPU_GRAPHS.f16),
+    fp16Graphs: graphs(GPU_GRAPHS.f16),
     parts: [],
     rotations,
   };
@@ -223,7 +223,7 @@ async function openGpu(
   const device = await WebGpuDevice.open(
     host,
     `ONNX Runtime on the GPU by WebGPU${gpu === '' ? '' : ` (${gpu})`}`,
-    () => api.gpuRunsHalves,
+    () => api.gpuHasFp16,
   );
   return { device, lost: api.gpuLost };
 }

@@ -286,7 +286,7 @@ export class Engine implements ServingEngine {
 
 const NO_GRAMMARS: GrammarMasks = {
   update: () => {
-    throw new Error('this engine holds no answer to a grammar');
+    throw new Error('this engine constrains no answers');
   },
 };
 

@@ -191,7 +191,7 @@ export interface MaskUpdate {
   readonly slow: boolean;
 }
 
-/** Masks of the rows that are held to grammars. */
+/** Masks of constrained rows. */
 export interface GrammarMasks {
   /** Begins to bring the masks of these rows, or their failures, up to date. */
   update(rows: readonly RowGrammar[]): readonly MaskUpdate[];

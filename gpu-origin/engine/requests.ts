@@ -31,7 +31,7 @@ export interface EngineRequest {
   readonly promptRanks?: boolean;
   /** No answer is generated: the prompt's hidden states are pooled into one vector, by their mean or the last one. */
   readonly pooling?: Pooling;
-  /** What its answers are held to; none unless given. The caller releases it when the request is added. */
+  /** What constrains its answers; none unless given. The caller releases it when the request is added. */
   readonly grammar?: Grammar | null;
   /** Time left, ms; null = no deadline. */
   readonly budgetMs: number | null;

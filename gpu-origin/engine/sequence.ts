@@ -271,7 +271,7 @@ export class Answer {
   readonly ids: number[] = [];
   /** The stop string that has ended it; null = something else has, or nothing yet. */
   stop: string | null = null;
-  /** What it is held to; null = nothing. */
+  /** What constrains it; null = nothing. */
   readonly grammar: RowGrammar | null;
   readonly #sampling: SamplingParams;
   readonly #maxTokens: number;

@@ -318,7 +318,7 @@ export function checkClass(ranges: readonly Range[]): readonly Range[] {
 }
 
 /**
- * Reads regular expressions. What cannot be held to while text is written is refused: nothing is left out.
+ * Reads regular expressions. What cannot constrain text while it is written is refused: nothing is left out.
  * @param anywhere a match may stand anywhere in the text, as JSON Schema has it; else it is the whole text.
  * @throws GrammarError
  */
@@ -442,7 +442,7 @@ class RegexReader {
       const named = /^<[A-Za-z_]\w*>/.exec(this.#source.slice(this.#at, this.#at + 66).join(''));
       if (named !== null) this.#at += named[0].length;
       else if (!this.#take(':'))
-        this.#refuse('looks ahead or behind, or has options: that cannot be held to while text is written');
+        this.#refuse('looks ahead or behind, or has options: that cannot constrain text while it is written');
     }
     const expression = this.#alternatives(false);
     if (!this.#take(')')) this.#refuse("has a '(' without its ')'");
@@ -486,10 +486,10 @@ class RegexReader {
     if (known !== undefined) return known;
     if (character === 'x') return single(this.#hex(2));
     if (character === 'u') return single(this.#source[this.#at] === '{' ? this.#braced() : this.#hex(4));
-    if (character === 'b' && !inClass) this.#refuse("has '\\b': the borders of words cannot be held to");
+    if (character === 'b' && !inClass) this.#refuse("has '\\b': borders of words are not supported");
     const control = CONTROLS[character];
     if (control !== undefined) return single(control);
-    if (/[1-9kpPBcAzZG]/.test(character)) this.#refuse(`has '\\${character}', which cannot be held to`);
+    if (/[1-9kpPBcAzZG]/.test(character)) this.#refuse(`has '\\${character}', which is not supported`);
     return single(character.codePointAt(0)!);
   }
 

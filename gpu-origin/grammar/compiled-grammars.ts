@@ -156,7 +156,7 @@ const CALLER_GONE: ApiError = {
 export const tooManyAtOnce = (): Result<never, ApiError> =>
   err({
     code: 'queue_full',
-    message: 'Too many answers are being held to grammars that take long to compile.',
+    message: 'Too many answers are constrained by grammars that take long to compile.',
     retryAfterMs: RETRY_AFTER_MS,
   });
 

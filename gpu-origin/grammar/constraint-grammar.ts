@@ -301,13 +301,13 @@ const MAX_CALLS = 16;
 interface ToolGrammarRequest {
   use: ToolUse;
   format: CallFormat;
-  /** What an answer without calls is held to. */
+  /** What constrains an answer without calls. */
   constraint: PlacedConstraint | null;
   /** Where a function's definition stands in the body. */
   pathOf: (at: number) => readonly PropertyKey[];
 }
 
-/** Errors: a schema that cannot be held to, where the function is `strict`; a constraint that cannot. */
+/** Errors: an unsupported schema, where the function is `strict`; an unsupported constraint. */
 export function toolGrammarOf(request: ToolGrammarRequest, work = new Work()): Result<string, ApiError> {
   const { use, format, constraint, pathOf } = request;
   const rules = new Rules(work);

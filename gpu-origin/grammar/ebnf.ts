@@ -1,8 +1,8 @@
 /**
  * The language that grammars are compiled from: XGrammar's EBNF (W3C's, with C's escapes), and its alphabet. XGrammar's
  * classes of characters are right below 128 only (0.1.27 lets `[\u4e00-\u9fff]` match every token), so tokens and
- * grammars are given to it in ASCII: a byte of 128 and more is U+0001 and the byte less 128. U+0001 itself is in no answer
- * that is held to a grammar.
+ * grammars are given to it in ASCII: a byte of 128 and more is U+0001 and the byte less 128. U+0001 itself is in no
+ * constrained answer.
  */
 import type { GrammarTokens } from './ports.ts';
 
@@ -33,7 +33,7 @@ export function atPath<T>(path: readonly PropertyKey[], make: () => T): T {
 }
 
 /** A keyword that is known, or may be to somebody. */
-export const cannotHold = (path: readonly PropertyKey[]): GrammarError =>
+export const unsupportedConstraint = (path: readonly PropertyKey[]): GrammarError =>
   new GrammarError('is a keyword that this server cannot hold answers to', path, true);
 
 /**

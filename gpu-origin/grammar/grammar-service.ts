@@ -375,7 +375,7 @@ function lostAnswer({ reason }: GrammarWorkerLost): ApiError {
   const message = reason === 'work' ? 'it takes too long' : 'the server lost it';
   return {
     code: 'internal_error',
-    message: `The answer can no longer be held to its schema or grammar: ${message}.`,
+    message: `The answer can no longer be constrained by its schema or grammar: ${message}.`,
   };
 }
 

@@ -1,4 +1,4 @@
-/** Grammars that answers are held to: compiled in workers, the masks of a worker's rows in one message a step. */
+/** Grammars that constrain answers: compiled in workers, the masks of a worker's rows in one message a step. */
 import type { ApiError, PlacedConstraint, Result, ToolUse } from '../../protocol/index.ts';
 import type { Grammar, GrammarMasks } from '../engine/ports.ts';
 

@@ -2,7 +2,7 @@
 import { isMap } from '../../protocol/index.ts';
 import { ANY, type Automaton, automatonOf, both, anyNumberOf, butNot } from './automaton.ts';
 import { automatonRule, regexRule, textsRule, readRegex } from './automaton-rules.ts';
-import { atPath, cannotHold, GrammarError, type Rules, Work, literal } from './ebnf.ts';
+import { atPath, unsupportedConstraint, GrammarError, type Rules, Work, literal } from './ebnf.ts';
 import {
   areDisjoint,
   assertionsOf,
@@ -62,7 +62,7 @@ class SchemaRules {
   #make(schema: Schema, path: Path, depth: number): string {
     const keywords = assertionsOf(schema);
     const unknown = keywords.find((keyword) => !isKnown(keyword));
-    if (unknown !== undefined) throw cannotHold([...path, unknown]);
+    if (unknown !== undefined) throw unsupportedConstraint([...path, unknown]);
     const combining = COMBINING.find((keyword) => keywords.includes(keyword));
     if (combining !== undefined) return this.#combined(schema, combining, keywords, { path, depth });
     if (schema === this.#root && !this.#references.has(schema)) return this.#referred(schema, path, depth);
@@ -170,7 +170,7 @@ class SchemaRules {
 
   #array(schema: Schema, path: Path, depth: number): string {
     const { prefixItems, items } = schema;
-    if (schema['uniqueItems'] === true) throw cannotHold([...path, 'uniqueItems']);
+    if (schema['uniqueItems'] === true) throw unsupportedConstraint([...path, 'uniqueItems']);
     const min = count(schema, 'minItems', path, MAX_ITEMS) ?? 0;
     const max = count(schema, 'maxItems', path, MAX_ITEMS);
     if (max !== null && min > max) throw new GrammarError("is above 'maxItems'", [...path, 'minItems']);
@@ -218,7 +218,7 @@ class SchemaRules {
   #number(type: 'number' | 'integer', schema: Schema, path: Path): string {
     const { multipleOf } = schema;
     if (multipleOf !== undefined && !(multipleOf === 1 && type === 'integer'))
-      throw cannotHold([...path, 'multipleOf']);
+      throw unsupportedConstraint([...path, 'multipleOf']);
     if (!KEYWORDS.number.some((keyword) => keyword !== 'multipleOf' && keyword in schema))
       return `json_${type}`;
     const bound = (name: string): number | null => {
@@ -226,7 +226,7 @@ class SchemaRules {
       if (value === undefined) return null;
       if (typeof value !== 'number' || (type === 'number' && !Number.isInteger(value)))
         throw new GrammarError(
-          typeof value === 'number' ? 'must be a whole number to be held to' : 'must be a number',
+          typeof value === 'number' ? 'must be a whole number to be supported' : 'must be a number',
           [...path, name],
         );
       return value;

@@ -1,4 +1,4 @@
-/** The form of answers: what they are held to, and the calls in them. */
+/** The form of answers: what constrains them, and the calls in them. */
 import { type ApiError, constraintsOf, ok, type Result, toolUseOf } from '../../protocol/index.ts';
 import type { Grammar } from '../engine/ports.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
@@ -18,7 +18,7 @@ function toolsOf(
 }
 
 /**
- * What the answers to a request are held to, compiled before anything is queued; nothing of it in this thread.
+ * What constrains the answers to a request, compiled before anything is queued; nothing of it in this thread.
  * @returns null when there is nothing.
  */
 export async function prepareGrammar(

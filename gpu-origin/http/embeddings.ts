@@ -14,7 +14,12 @@ import {
 } from '../../protocol/index.ts';
 import { deadlineExceeded, type EngineHandle } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import { unknownToken, encodeInTurn, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
+import {
+  unknownToken,
+  encodeCooperatively,
+  type PromptCaller,
+  type PromptServices,
+} from '../prompts/prompt.ts';
 import { trackUsage } from './completions.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { ignoredHeaders, readAsked } from './read-request.ts';
@@ -125,10 +130,10 @@ async function idsOf(
     const unknown = unknownToken(input, tokenizer, param);
     return unknown === null ? ok(input) : err(unknown);
   }
-  const ids = await encodeInTurn(services, caller, {
+  const ids = await encodeCooperatively(services, caller, {
     bytes: Buffer.byteLength(input),
     param,
-    steps: tokenizer.encodeInSteps(input, { allowSpecial: false, limit: base.context }),
+    steps: tokenizer.encodeChunked(input, { allowSpecial: false, limit: base.context }),
   });
   return ids.ok ? ok([...tokenizer.prefixIds, ...ids.value]) : ids;
 }

@@ -15,7 +15,7 @@ import {
   type TokenizeAnswer,
   type TokenizeRequest,
 } from '../../protocol/index.ts';
-import type { Steps } from '../model/tokenizer.ts';
+import type { Chunked } from '../model/tokenizer.ts';
 import { promptOf, type SinglePrompt, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
 import { tokenText } from '../model/tokenizer.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
@@ -62,7 +62,7 @@ async function tokensOf(
   const encoded = await services.prompts.run({
     ...caller,
     bytes: Buffer.byteLength(text),
-    steps: tokenizer.encodeInSteps(text, { allowSpecial: true, limit: Infinity }),
+    steps: tokenizer.encodeChunked(text, { allowSpecial: true, limit: Infinity }),
   });
   if (!encoded.ok) return encoded;
   return ok([...(special === false ? [] : tokenizer.prefixIds), ...(encoded.value ?? [])]);
@@ -131,7 +131,7 @@ export async function handleDetokenize(
 }
 
 /** Bytes are put together before they are read: a character may lie in several tokens. */
-function* textOf(ids: readonly number[], { tokenizer }: PromptServices): Steps<Result<string, ApiError>> {
+function* textOf(ids: readonly number[], { tokenizer }: PromptServices): Chunked<Result<string, ApiError>> {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let text = '';
   for (const [at, id] of ids.entries()) {

@@ -51,7 +51,7 @@ export interface BuiltGraphs {
   weights: WeightEntry[];
   graphs: Record<GraphKind, string>;
   /** The same in float16, over the same weights; null for a processor. */
-  halves: Record<GraphKind, string> | null;
+  fp16Graphs: Record<GraphKind, string> | null;
   /** Each graph in parts, for what runs them on a processor; [] for a GPU. */
   parts: readonly (Layers & { graphs: Record<GraphKind, string> })[];
   rotations: RotationSet | null;
@@ -113,7 +113,7 @@ function describe(
     weights,
     rotations,
     graphs: graphs(),
-    halves: flavour === 'gpu' ? graphs('f16') : null,
+    fp16Graphs: flavour === 'gpu' ? graphs('f16') : null,
     parts: parts.map((layers, part) => ({ ...layers, graphs: graphs(part) })),
   };
 }

@@ -1,5 +1,5 @@
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
-import type { Steps } from './tokenizer.ts';
+import type { Chunked } from './tokenizer.ts';
 
 /** Messages that a template's loop handles in a step: some 50 microseconds each. */
 const MESSAGES_A_STEP = 32;
@@ -32,7 +32,7 @@ type Value = ReturnType<Interpreter['evaluate']>;
  * of its turns is evaluated by the library by itself. Other loops, and those with `break` or `continue`, go at once.
  * @throws what the template raises.
  */
-export function* renderInSteps(template: Template, variables: Record<string, unknown>): Steps<string> {
+export function* renderChunked(template: Template, variables: Record<string, unknown>): Chunked<string> {
   const environment = globals();
   for (const [name, value] of Object.entries(variables)) environment.set(name, value);
   return yield* block((template.parsed as unknown as Node).body ?? [], {
@@ -69,7 +69,7 @@ interface Scope {
   environment: Environment;
 }
 
-function* block(nodes: readonly Node[], scope: Scope): Steps<string> {
+function* block(nodes: readonly Node[], scope: Scope): Chunked<string> {
   let text = '';
   for (const node of nodes) {
     if (node.type === 'If') {
@@ -100,7 +100,7 @@ const leaves = (node: unknown): boolean =>
   node !== null &&
   (['Break', 'Continue'].includes(String((node as Node).type)) || Object.values(node).some(leaves));
 
-function* loop(node: Node, items: readonly Value[], { interpreter, environment }: Scope): Steps<string> {
+function* loop(node: Node, items: readonly Value[], { interpreter, environment }: Scope): Chunked<string> {
   const inside = { interpreter, environment: new Environment(environment) };
   let text = '';
   for (const [at, item] of items.entries()) {

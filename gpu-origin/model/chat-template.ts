@@ -6,12 +6,12 @@
  * Contents are not encoded apart from the template's text: "\n" + "\n\nHi" are other tokens than "\n\n\nHi".
  */
 import { Template } from '@huggingface/jinja';
-import { renderInSteps, usePython } from './chat-template-render.ts';
+import { renderChunked, usePython } from './chat-template-render.ts';
 import {
   finish,
   Splitter,
   STEP_CHARACTERS,
-  type Steps,
+  type Chunked,
   isHighSurrogate,
   type Tokenizer,
 } from './tokenizer.ts';
@@ -39,12 +39,12 @@ export interface ChatTemplate {
    * @throws ChatTemplateError
    */
   encode(messages: readonly TemplateMessage[]): number[];
-  /** The same in steps, with `limit` as in `Tokenizer.encodeInSteps`. */
-  encodeInSteps(
+  /** The same in steps, with `limit` as in `Tokenizer.encodeChunked`. */
+  encodeChunked(
     messages: readonly TemplateMessage[],
     limit: number,
     options?: TemplateOptions,
-  ): Steps<number[] | null>;
+  ): Chunked<number[] | null>;
   /** How calls are written. */
   readonly toolFormat: ToolFormat;
 }
@@ -71,16 +71,16 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
 
   const knows = toolsOfTemplate(source);
 
-  function* render(variables: Record<string, unknown>, placeholders: Placeholders): Steps<string> {
+  function* render(variables: Record<string, unknown>, placeholders: Placeholders): Chunked<string> {
     try {
-      return yield* renderInSteps(template, { ...variables, ...context });
+      return yield* renderChunked(template, { ...variables, ...context });
     } catch (error) {
       throw new ChatTemplateError(placeholders.restore((error as Error).message));
     }
   }
 
   /** Every text in a value of JSON, names of fields too. */
-  function* guardAll(value: unknown, placeholders: Placeholders): Steps<unknown> {
+  function* guardAll(value: unknown, placeholders: Placeholders): Chunked<unknown> {
     if (typeof value === 'string') return yield* guard.guard(value, placeholders);
     if (Array.isArray(value)) {
       const items: unknown[] = [];
@@ -94,11 +94,11 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
     return Object.fromEntries(fields);
   }
 
-  function* encodeInSteps(
+  function* encodeChunked(
     conversation: readonly TemplateMessage[],
     limit: number,
     { variables = {}, opensTurn = true, continuesLast = false, tools = [] }: TemplateOptions = {},
-  ): Steps<number[] | null> {
+  ): Chunked<number[] | null> {
     const placeholders = guard.placeholders();
     const guarded: { role: string; content: string }[] = [];
     let unpaid = 0;
@@ -136,7 +136,7 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
     const restored: (string | number)[] = [];
     unpaid = 0;
     for (const piece of pieces) {
-      restored.push(tokenizer.controlTokens.get(piece) ?? (yield* placeholders.restoreInSteps(piece)));
+      restored.push(tokenizer.controlTokens.get(piece) ?? (yield* placeholders.restoreChunked(piece)));
       unpaid += piece.length;
       if (unpaid < STEP_CHARACTERS) continue;
       yield;
@@ -146,8 +146,8 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
   }
 
   return {
-    encode: (messages) => finish(encodeInSteps(messages, Infinity)) ?? [],
-    encodeInSteps,
+    encode: (messages) => finish(encodeChunked(messages, Infinity)) ?? [],
+    encodeChunked,
     toolFormat: knows.format,
   };
 }
@@ -244,7 +244,7 @@ function withoutTools(
     else {
       const calls = message.calls.map(
         ({ name, arguments: given }) =>
-          // As answers are held to it (grammar/constraint-grammar.ts), so that a call reads as it was written.
+          // As answers are constrained to it (grammar/constraint-grammar.ts), so that a call reads as it was written.
           `<tool_call>\n{"name": ${JSON.stringify(name)}, "arguments": ${JSON.stringify(given)}}\n</tool_call>`,
       );
       const text = message.content === '' ? [] : [message.content];
@@ -315,7 +315,7 @@ class ContentGuard {
     return new Placeholders(this.#fixed.texts);
   }
 
-  *guard(content: string, placeholders: Placeholders): Steps<string> {
+  *guard(content: string, placeholders: Placeholders): Chunked<string> {
     const pieces = yield* this.#splitter.split(content);
     let guarded = '';
     for (const [at, piece] of pieces.entries()) {
@@ -392,7 +392,7 @@ class Placeholders {
     });
   }
 
-  *restoreInSteps(text: string): Steps<string> {
+  *restoreChunked(text: string): Chunked<string> {
     if (text.length <= STEP_CHARACTERS) return this.restore(text);
     const restored: string[] = [];
     for (let start = 0; start < text.length;) {

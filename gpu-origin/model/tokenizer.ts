@@ -16,13 +16,13 @@ export interface Tokenizer {
    */
   encode(text: string, options: { allowSpecial: boolean }): number[];
   /** The same in steps, with `limit` as in {@link Tokenizer.encodePieces}. */
-  encodeInSteps(text: string, options: { allowSpecial: boolean; limit: number }): Steps<number[] | null>;
+  encodeChunked(text: string, options: { allowSpecial: boolean; limit: number }): Chunked<number[] | null>;
   /**
    * Encodes the sections of one text, each by itself; a number is an id and goes through.
    * @param limit encoding stops soon after so many tokens, so that more than `limit` come back.
    * @returns null for texts of so many bytes that they have more tokens than `limit`: nothing was encoded.
    */
-  encodePieces(pieces: readonly (string | number)[], limit: number): Steps<number[] | null>;
+  encodePieces(pieces: readonly (string | number)[], limit: number): Chunked<number[] | null>;
   /** Bytes that a token adds to the output, or null when there is no such token. The caller must not change them. */
   tokenBytes(id: number): Uint8Array<ArrayBuffer> | null;
   /** Tokens that are not shown: they steer the model and are not part of its text. */
@@ -97,7 +97,7 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
     return right?.lstrip ? start.replace(BLANKS_LAST, '') : start;
   }
 
-  function* encodePieces(given: readonly (string | number)[], limit: number): Steps<number[] | null> {
+  function* encodePieces(given: readonly (string | number)[], limit: number): Chunked<number[] | null> {
     const pieces = given.map((piece, at) =>
       typeof piece === 'number' ? piece : stripped(piece, given[at - 1], given[at + 1]),
     );
@@ -139,10 +139,10 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
     return ids;
   }
 
-  function* encodeInSteps(
+  function* encodeChunked(
     text: string,
     { allowSpecial, limit }: { allowSpecial: boolean; limit: number },
-  ): Steps<number[] | null> {
+  ): Chunked<number[] | null> {
     if (!allowSpecial) return yield* encodePieces([text], limit);
     const pieces = yield* splitter.split(text);
     const known = pieces.map((piece) => controlTokens.get(piece) ?? piece);
@@ -151,8 +151,8 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
   }
 
   return {
-    encode: (text, { allowSpecial }) => finish(encodeInSteps(text, { allowSpecial, limit: Infinity })) ?? [],
-    encodeInSteps,
+    encode: (text, { allowSpecial }) => finish(encodeChunked(text, { allowSpecial, limit: Infinity })) ?? [],
+    encodeChunked,
     encodePieces,
     tokenBytes: (id) => bytes[id] ?? null,
     isSpecial: (id) => hidden.has(id),
@@ -285,13 +285,13 @@ function keepsAll(step: Record<string, unknown>): boolean {
  * Work cut into steps, so that whoever runs it can do other things in between: each `next()` handles about
  * {@link STEP_CHARACTERS} characters.
  */
-export type Steps<T> = Generator<undefined, T, undefined>;
+export type Chunked<T> = Generator<undefined, T, undefined>;
 
 /** Characters handled in a step: 2 to 8 ms of the slowest text on a slow core. */
 export const STEP_CHARACTERS = 4_096;
 
 /** Runs all steps at once: for texts that are known to be short. */
-export function finish<T>(steps: Steps<T>): T {
+export function finish<T>(steps: Chunked<T>): T {
   for (;;) {
     const step = steps.next();
     if (step.done === true) return step.value;
@@ -320,7 +320,7 @@ export class Splitter {
           );
   }
 
-  *split(text: string): Steps<string[]> {
+  *split(text: string): Chunked<string[]> {
     if (this.#pattern === null) return text === '' ? [] : [text];
     const pieces: string[] = [];
     /** Where the text begins that is in no piece yet. */

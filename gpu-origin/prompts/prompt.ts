@@ -30,7 +30,7 @@ import {
   type TemplateTool,
   type ChatTemplate,
 } from '../model/chat-template.ts';
-import { type Steps, utf8Length, type Tokenizer } from '../model/tokenizer.ts';
+import { type Chunked, utf8Length, type Tokenizer } from '../model/tokenizer.ts';
 import type { Clock } from '../engine/ports.ts';
 
 export interface Prompt {
@@ -162,10 +162,10 @@ async function chatPrompt(
   const options = { ...('messages' in request ? templateOptions(request) : {}), tools };
   const written = [...conversation, ...tools];
   try {
-    const ids = await encodeInTurn(services, caller, {
+    const ids = await encodeCooperatively(services, caller, {
       bytes: written.reduce((sum, one) => sum + utf8Length(JSON.stringify(one)), 0),
       param,
-      steps: chatTemplate.encodeInSteps(conversation, base.context, options),
+      steps: chatTemplate.encodeChunked(conversation, base.context, options),
     });
     return ids.ok ? ok({ ids: ids.value, echo: null }) : ids;
   } catch (error) {
@@ -182,10 +182,10 @@ async function textPrompt(
 ): Promise<Result<Prompt, ApiError>> {
   const { tokenizer, base } = services;
   if (typeof prompt === 'string') {
-    const ids = await encodeInTurn(services, caller, {
+    const ids = await encodeCooperatively(services, caller, {
       bytes: utf8Length(prompt),
       param,
-      steps: tokenizer.encodeInSteps(prompt, { allowSpecial: true, limit: base.context }),
+      steps: tokenizer.encodeChunked(prompt, { allowSpecial: true, limit: base.context }),
     });
     if (!ids.ok) return ids;
     const prefix = special === false ? [] : tokenizer.prefixIds;
@@ -201,7 +201,7 @@ async function textPrompt(
   const text = await services.prompts.run({
     ...caller,
     bytes: prompt.length,
-    steps: textInSteps(prompt, services),
+    steps: textChunked(prompt, services),
   });
   return text.ok
     ? ok({ ids: prompt, echo: { text: text.value, leavesOut: (id) => tokenizer.isSpecial(id) } })
@@ -209,7 +209,7 @@ async function textPrompt(
 }
 
 /** Without control tokens. A character may lie in several tokens. */
-function* textInSteps(ids: readonly number[], { tokenizer }: PromptServices): Steps<string> {
+function* textChunked(ids: readonly number[], { tokenizer }: PromptServices): Chunked<string> {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let text = '';
   for (const [at, id] of ids.entries()) {
@@ -310,7 +310,7 @@ interface PromptWork<T> {
   bytes: number;
   /** Aborting it ends the work before its next slice. */
   signal: AbortSignal;
-  steps: Steps<T>;
+  steps: Chunked<T>;
 }
 
 interface Job {
@@ -444,10 +444,10 @@ export interface PromptCaller {
  * @param bytes how much there is to encode.
  * @param param the field that is to blame when there are more tokens than the model's context.
  */
-export async function encodeInTurn(
+export async function encodeCooperatively(
   services: PromptServices,
   { tenant, signal }: PromptCaller,
-  { bytes, param, steps }: { bytes: number; param: string; steps: Steps<number[] | null> },
+  { bytes, param, steps }: { bytes: number; param: string; steps: Chunked<number[] | null> },
 ): Promise<Result<number[], ApiError>> {
   const encoded = await services.prompts.run({ tenant, signal, bytes, steps });
   if (!encoded.ok) return encoded;

@@ -336,7 +336,7 @@ interface Where {
  * @param params.kinds that may be opened. @param params.chunk tokens that a run may read.
  * @returns sessions in float16, or why there are none, for the operator.
  */
-export async function openHalves(
+export async function openFp16(
   params: Where & {
     built: BuiltGraphs;
     kinds: readonly GraphKind[];
@@ -345,14 +345,19 @@ export async function openHalves(
   },
 ): Promise<GraphSessions | string> {
   const { device, built, kinds, onProgress } = params;
-  const { halves } = built;
-  if (halves === null) throw new Error('graphs of a processor have no float16');
+  const { fp16Graphs } = built;
+  if (fp16Graphs === null) throw new Error('graphs of a processor have no float16');
   const first = kinds[0]!;
   const tokens = Math.min(TOKENS, params.chunk);
   let sessions: GraphSessions | null = null;
   try {
     const wanted = await floats(params, first, tokens);
-    sessions = await GraphSessions.open({ device, built: { ...built, graphs: halves }, kinds, onProgress });
+    sessions = await GraphSessions.open({
+      device,
+      built: { ...built, graphs: fp16Graphs },
+      kinds,
+      onProgress,
+    });
     const logits = await logitsOf(params, await sessions.get(first), first, 'f16', tokens);
     const divergence = meanDivergence(wanted, logits, params.config.vocab);
     if (divergence <= MOST_DIVERGENCE) return sessions;

@@ -18,7 +18,7 @@ import {
 } from './memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
 import { type Device, OrtError, type Provider } from './device.ts';
-import { GraphSessions, openHalves } from './bindings.ts';
+import { GraphSessions, openFp16 } from './bindings.ts';
 import { tokenBytes, SlotCache } from './kv-cache.ts';
 import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
@@ -116,7 +116,7 @@ async function choosePrecision(device: Device, params: CreateRunnerParams): Prom
   const { precision: wanted = 'auto', weights } = params;
   // Weights in float32 are what others are compared with.
   if (wanted === 'f32' || (wanted === 'auto' && weights === 'f32')) return 'f32';
-  if ((await device.own?.runsHalves()) === true) return 'f16';
+  if ((await device.own?.hasFp16()) === true) return 'f16';
   if (wanted === 'auto') return 'f32';
   const missing =
     device.own === null
@@ -217,7 +217,7 @@ async function openRunner(
     );
   const sessions =
     precision === 'f16' && own !== null
-      ? await openHalves({ device, own, config, built, kinds, chunk, onProgress })
+      ? await openFp16({ device, own, config, built, kinds, chunk, onProgress })
       : await GraphSessions.open({ device, built, kinds, onProgress });
   if (typeof sessions === 'string') {
     params.onNotice(`float32 is served, since on this GPU ${sessions}.`);

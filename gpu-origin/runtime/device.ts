@@ -78,7 +78,7 @@ export interface OwnMemory {
   /** The first `rows` along the first dimension of such a tensor, where they lie; closed before it. */
   first(tensor: DeviceTensor, rows: number): DeviceTensor;
   /** Whether it runs graphs in float16; asked of the GPU at the first call. */
-  runsHalves(): Promise<boolean>;
+  hasFp16(): Promise<boolean>;
 }
 
 export interface Device {

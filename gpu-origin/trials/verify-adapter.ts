@@ -18,7 +18,7 @@ import {
   type ServingEngine,
 } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import { encodeInTurn, promptOf, type PromptServices } from '../prompts/prompt.ts';
+import { encodeCooperatively, promptOf, type PromptServices } from '../prompts/prompt.ts';
 import { tokenText } from '../model/tokenizer.ts';
 
 /**
@@ -174,15 +174,15 @@ async function run(
   const { services, requestId, tenant, signal } = params;
   const { tokenizer, chatTemplate, base } = services;
   const content = attempt.prompt;
-  const encoded = await encodeInTurn(
+  const encoded = await encodeCooperatively(
     services,
     { tenant, signal },
     {
       bytes: Buffer.byteLength(content),
       param: 'expected.prompt',
       steps:
-        chatTemplate?.encodeInSteps([{ role: 'user', content }], base.context) ??
-        tokenizer.encodeInSteps(content, { allowSpecial: false, limit: base.context }),
+        chatTemplate?.encodeChunked([{ role: 'user', content }], base.context) ??
+        tokenizer.encodeChunked(content, { allowSpecial: false, limit: base.context }),
     },
   );
   if (!encoded.ok) return encoded;
@@ -334,10 +334,10 @@ async function scoreRow(
   );
   if (!prompt.ok) return unscored(prompt.error);
   const end = tokenizer.eosIds[0];
-  const answer = await encodeInTurn(services, params, {
+  const answer = await encodeCooperatively(services, params, {
     bytes: Buffer.byteLength(row.expected),
     param: 'expected',
-    steps: tokenizer.encodeInSteps(row.expected, { allowSpecial: false, limit: base.context }),
+    steps: tokenizer.encodeChunked(row.expected, { allowSpecial: false, limit: base.context }),
   });
   if (!answer.ok) return unscored(answer.error);
   const expected = answer.value;

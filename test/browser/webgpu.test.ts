@@ -20,7 +20,7 @@ const halves = missing === null && (await hasHalves());
 async function hasHalves(): Promise<boolean> {
   const device = await WebgpuDevice.open(ortLibrary(), 1);
   try {
-    return await device.runsHalves();
+    return await device.hasFp16();
   } finally {
     await device.close();
   }

@@ -42,6 +42,6 @@ it.each(['smollm', 'gpt-2', 'llama-bpe', 'qwen2', 'tekken', 'gpt-4o'])(
 
 it('refuses a text whose bytes cannot fit, without encoding it', () => {
   const tokenizer = createTokenizer(ggufTokenizer(metadata));
-  const steps = tokenizer.encodeInSteps(' '.repeat(990_000), { allowSpecial: false, limit: 8_192 });
+  const steps = tokenizer.encodeChunked(' '.repeat(990_000), { allowSpecial: false, limit: 8_192 });
   expect(finish(steps)).toBeNull();
 });

@@ -3,7 +3,7 @@ import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { PromptQueue, SLICE_MS } from '../../gpu-origin/prompts/prompt.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { createTokenizer, STEP_CHARACTERS, type Steps } from '../../gpu-origin/model/tokenizer.ts';
+import { createTokenizer, STEP_CHARACTERS, type Chunked } from '../../gpu-origin/model/tokenizer.ts';
 import { readUsageNote, USAGE_HEADER } from '../../protocol/index.ts';
 import { envelope, signedFetch, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 import { TINY_KINDS, tinySentencePiece } from '../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
@@ -135,7 +135,7 @@ describe('a prompt that is too long', () => {
 });
 
 /** Characters of the text that a step handles on average. */
-function pace(steps: Steps<unknown>, characters: number): number {
+function pace(steps: Chunked<unknown>, characters: number): number {
   let count = 1;
   while (steps.next().done !== true) count += 1;
   return characters / count;
@@ -154,7 +154,7 @@ describe('a template', () => {
     (unit) => {
       const content = unit.repeat(Math.floor(40_000 / unit.length));
       // A limit of nothing: the text is rendered, cut and restored, and then refused by its bytes.
-      expect(pace(template.encodeInSteps([{ role: 'user', content }], 0), content.length)).toBeLessThan(
+      expect(pace(template.encodeChunked([{ role: 'user', content }], 0), content.length)).toBeLessThan(
         STEP_CHARACTERS,
       );
     },
@@ -162,6 +162,6 @@ describe('a template', () => {
 
   it('renders a long conversation in steps', () => {
     const messages = Array.from({ length: 2_048 }, () => ({ role: 'user', content: '<' }));
-    expect(pace(template.encodeInSteps(messages, 0), messages.length)).toBeLessThanOrEqual(32);
+    expect(pace(template.encodeChunked(messages, 0), messages.length)).toBeLessThanOrEqual(32);
   });
 });

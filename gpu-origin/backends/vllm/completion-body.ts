@@ -72,7 +72,7 @@ export function completionBody(params: {
     presence_penalty: adjusted?.presence ?? 0,
     ...(bias.length === 0 ? {} : { logit_bias: Object.fromEntries(bias) }),
     stop_token_ids: sampling.stopTokens,
-    // What is held to a form ends where that ends.
+    // A constrained answer ends where its form ends.
     ignore_eos: sampling.ignoreEos && form === null,
     min_tokens: form === null ? Math.max(0, sampling.minTokens - generated.length) : 0,
     ...(form === null ? {} : { structured_outputs: form.outputs }),
@@ -134,7 +134,7 @@ class FormAtVllm implements Grammar {
   }
 
   open(): never {
-    throw new Error('the answers of vLLM are held to their form there');
+    throw new Error('vLLM constrains its answers itself');
   }
 
   release(): void {
@@ -151,7 +151,7 @@ export const vllmGrammars = (checks: Grammars): Grammars => ({
     return ok(new FormAtVllm(request.asked));
   },
   update: () => {
-    throw new Error('no answer of vLLM is held to a grammar here');
+    throw new Error('no answer of vLLM is constrained here');
   },
   close: () => checks.close(),
 });
@@ -185,7 +185,7 @@ type Format = Readonly<Record<string, unknown>> & { readonly type: string };
 /**
  * Answers that call functions, as one of XGrammar's structural tags
  * (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html); what constraint-grammar.ts writes as a grammar.
- * @param constraint what an answer without calls is held to; null = any text.
+ * @param constraint what constrains an answer without calls; null = any text.
  */
 function structuralTag({ use, format }: AskedTools, constraint: Constraint | null): object {
   const { begin, between, end } = CALL_SHAPES[format];

@@ -243,7 +243,7 @@ export class VllmEngine implements ServingEngine {
         this.#abort(run);
         return true;
       }
-      // What is held to a form cannot go on from its middle: vLLM begins it anew at each request.
+      // A constrained answer cannot go on from its middle: vLLM begins its form anew at each request.
       aside = (this.#turns.token(run) && run.request.grammar == null) || aside;
       if (part.finish === null) continue;
       run.stop();

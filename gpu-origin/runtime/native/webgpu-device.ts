@@ -164,7 +164,7 @@ export class WebgpuDevice implements Device, OwnMemory {
     await this.add(session);
   }
 
-  async runsHalves(): Promise<boolean> {
+  async hasFp16(): Promise<boolean> {
     // Where it cannot, the run fails, and ONNX Runtime would log it as an error.
     const session = this.open(buildSumGraph('f16'), LOG_NOTHING);
     try {

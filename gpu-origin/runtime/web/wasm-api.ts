@@ -161,8 +161,8 @@ export class WasmApi {
   }
 
   /** Whether the GPU has float16; once a session is open. */
-  get gpuRunsHalves(): boolean {
-    return this.ownGpu.runsHalves;
+  get gpuHasFp16(): boolean {
+    return this.ownGpu.hasFp16;
   }
 
   /** @param weights the file that the model refers to. @throws OrtError */

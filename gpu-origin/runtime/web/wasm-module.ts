@@ -137,7 +137,7 @@ export class WasmGpu {
   }
 
   /** Once a session is open. */
-  get runsHalves(): boolean {
+  get hasFp16(): boolean {
     return this.device?.features.has('shader-f16') ?? false;
   }
 

@@ -223,24 +223,24 @@ export class WebGpuDevice extends WasmDevice implements Device, OwnMemory {
   private constructor(
     wasm: WasmHost,
     readonly description: string,
-    private readonly halves: () => boolean,
+    private readonly fp16: () => boolean,
   ) {
     super(wasm);
   }
 
   /**
-   * @param halves whether the GPU has float16; asked once it is open.
+   * @param fp16 whether the GPU has float16; asked once it is open.
    * @throws OrtError when there is no GPU that WebGPU can use.
    */
-  static async open(host: WasmHost, description: string, halves: () => boolean): Promise<WebGpuDevice> {
-    const device = new WebGpuDevice(host, description, halves);
+  static async open(host: WasmHost, description: string, fp16: () => boolean): Promise<WebGpuDevice> {
+    const device = new WebGpuDevice(host, description, fp16);
     // Never closed: the GPU's device ends with the last session, and all buffers with it.
     await device.session(buildSumGraph('f32'), null);
     return device;
   }
 
-  async runsHalves(): Promise<boolean> {
-    return this.halves();
+  async hasFp16(): Promise<boolean> {
+    return this.fp16();
   }
 
   async memory(bytes: number): Promise<DeviceMemory> {

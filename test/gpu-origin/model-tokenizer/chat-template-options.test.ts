@@ -23,7 +23,7 @@ function textOf(
     kind: 'gguf',
     metadata: tinyMetadata({ 'tokenizer.chat_template': template }),
   });
-  const ids = finish(createChatTemplate(tokenizer)!.encodeInSteps(messages, 10_000, options))!;
+  const ids = finish(createChatTemplate(tokenizer)!.encodeChunked(messages, 10_000, options))!;
   const decoder = new TextDecoder();
   // Control tokens in braces: a user's text of the same letters has none.
   return ids

@@ -2,7 +2,7 @@ import { Template } from '@huggingface/jinja';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ChatTemplateError, createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
-import { renderInSteps } from '../../../gpu-origin/model/chat-template-render.ts';
+import { renderChunked } from '../../../gpu-origin/model/chat-template-render.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { finish, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { CHATML, SPECIALS, tinyMetadata } from './tiny-tokenizer.ts';
@@ -210,7 +210,7 @@ describe('createChatTemplate', () => {
         }));
         const variables = { messages, bos_token: '<s>', eos_token: '</s>', add_generation_prompt: true };
         const template = new Template(source);
-        expect(finish(renderInSteps(template, variables))).toBe(template.render(variables));
+        expect(finish(renderChunked(template, variables))).toBe(template.render(variables));
       }
   });
 
@@ -234,7 +234,7 @@ describe('createChatTemplate', () => {
 
   it('stops soon after the limit', () => {
     const long = [{ role: 'user', content: 'a b '.repeat(12_000) }];
-    const ids = finish(chat.encodeInSteps(long, 10_900));
+    const ids = finish(chat.encodeChunked(long, 10_900));
     expect(ids!.length).toBeGreaterThan(10_900);
     expect(ids!.length).toBeLessThan(15_000);
   });

@@ -137,7 +137,7 @@ describe('loadTokenizer', () => {
 
   it('stops soon after the limit', () => {
     const long = 'a b '.repeat(12_000);
-    const ids = finish(fromGguf.encodeInSteps(long, { allowSpecial: false, limit: 10_900 }));
+    const ids = finish(fromGguf.encodeChunked(long, { allowSpecial: false, limit: 10_900 }));
     expect(ids!.length).toBeGreaterThan(10_900);
     expect(ids!.length).toBeLessThan(15_000);
   });

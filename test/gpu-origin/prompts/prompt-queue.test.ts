@@ -5,7 +5,7 @@ import {
   PromptQueue,
   SLICE_MS,
 } from '../../../gpu-origin/prompts/prompt.ts';
-import type { Steps } from '../../../gpu-origin/model/tokenizer.ts';
+import type { Chunked } from '../../../gpu-origin/model/tokenizer.ts';
 
 /** Time passes by work alone: a step takes a millisecond. */
 function rig() {
@@ -18,7 +18,7 @@ function rig() {
   const queue = new PromptQueue(clock);
   const started: string[] = [];
   const ended: string[] = [];
-  function* steps(name: string, count: number): Steps<string> {
+  function* steps(name: string, count: number): Chunked<string> {
     for (let step = 1; ; step += 1) {
       started.push(name);
       clock.time += 1;
@@ -104,11 +104,11 @@ describe('PromptQueue', () => {
   });
 });
 
-function* one(): Steps<number> {
+function* one(): Chunked<number> {
   return 1;
 }
 
-function* broken(): Steps<never> {
+function* broken(): Chunked<never> {
   yield;
   throw new Error('a bug');
 }

@@ -51,7 +51,7 @@ describe('what is served', () => {
     expect(await served({}, { weights: 'int4' })).toMatchObject({ precision: 'f16', notices: [] });
     expect(await served({}, { weights: 'f32' })).toMatchObject({ precision: undefined, notices: [] });
     expect(await served({}, { precision: 'f32' })).toMatchObject({ precision: undefined, notices: [] });
-    expect(await served({ halves: false })).toMatchObject({ precision: undefined, notices: [] });
+    expect(await served({ fp16: false })).toMatchObject({ precision: undefined, notices: [] });
   });
 
   it('float32 where float16 says something else, or nothing', async () => {
@@ -72,7 +72,7 @@ describe('what is served', () => {
 
   it('nothing where float16 is asked for and there is none', async () => {
     const refused = /--precision f16: this GPU or its driver has no float16 .*; leave --precision out/;
-    await expect(served({ halves: false }, { precision: 'f16' })).rejects.toThrow(refused);
+    await expect(served({ fp16: false }, { precision: 'f16' })).rejects.toThrow(refused);
     await expect(makeTinyRunner({ provider: 'cpu', precision: 'f16' })).rejects.toThrow(
       /provider cpu computes in float32; float16 takes a GPU \(--provider webgpu\)/,
     );

@@ -19,7 +19,7 @@ const heads = { heads: 4, kvHeads: 2, headDim: 16 };
 const own: OwnMemory = {
   allocate: async (type, dims) => device.tensor(type, await device.memory(bytesOf(type, dims)), 0, dims),
   first: () => expect.unreachable(),
-  runsHalves: () => expect.unreachable(),
+  hasFp16: () => expect.unreachable(),
 };
 
 /** The processor, but for what a binding does after a run. */

@@ -34,7 +34,7 @@ async function open(slots: number) {
       places.set(view, { memory, dims: part });
       return view;
     },
-    runsHalves: async () => false,
+    hasFp16: async () => false,
   };
   const cache = await SlotCache.allocate({
     ...{ device, own, precision: 'f32', config: CONFIG, slots, capacity: CAPACITY },

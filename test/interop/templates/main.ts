@@ -51,7 +51,7 @@ const characters = (chatTemplate: string): Tokenizer => {
   const encode = (text: string): number[] => [...text].map((character) => character.codePointAt(0)!);
   return {
     encode,
-    *encodeInSteps(text) {
+    *encodeChunked(text) {
       yield;
       return encode(text);
     },
@@ -90,7 +90,7 @@ const messageOf = (message: Conversation['messages'][number]): TemplateMessage =
 function render(source: string, { messages, tools }: Conversation): { text: string } | { refusal: string } {
   try {
     const template = createChatTemplate(characters(source));
-    const ids = finish(template!.encodeInSteps(messages.map(messageOf), Infinity, { tools }));
+    const ids = finish(template!.encodeChunked(messages.map(messageOf), Infinity, { tools }));
     return { text: textOf(ids ?? []) };
   } catch (error) {
     if (error instanceof ChatTemplateError) return { refusal: error.message };

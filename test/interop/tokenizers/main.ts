@@ -51,7 +51,7 @@ function compareTexts(
 
 function converse(tokenizer: Tokenizer, messages: readonly MadeMessage[]): number[] | null {
   try {
-    return finish(createChatTemplate(tokenizer)!.encodeInSteps([...messages], Infinity, { tools: [] }));
+    return finish(createChatTemplate(tokenizer)!.encodeChunked([...messages], Infinity, { tools: [] }));
   } catch (error) {
     if (error instanceof ChatTemplateError) return null;
     throw error;
