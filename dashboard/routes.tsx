@@ -54,8 +54,8 @@ export const ROUTES: readonly Route[] = [
     show: ({ client, view }) => <PlaygroundView client={client} query={view.query} />,
   },
   {
-    ...{ at: 'here', label: 'Here', icon: null, within: 'playground', page: '/dashboard/here' },
-    show: ({ client, view }) => <HereLater client={client} query={view.query} />,
+    ...{ at: 'here', label: 'In the browser', icon: null, within: 'playground', page: '/dashboard/here' },
+    show: ({ client, view }) => <InBrowserLater client={client} query={view.query} />,
   },
   {
     ...{ at: 'experiments', label: 'Experiments', icon: FlaskConical },
@@ -97,13 +97,13 @@ export function routeOf(view: View): { route: Route; view: View } {
 }
 
 /** Its code is loaded where it is wanted. */
-function HereLater(props: { client: Client; query: string }) {
+function InBrowserLater(props: { client: Client; query: string }) {
   const [View, setView] = useState<FunctionComponent<typeof props> | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   useEffect(
     () =>
-      void import('./views/here/here.tsx').then(
-        ({ HereView }) => setView(() => HereView),
+      void import('./views/in-browser.tsx').then(
+        ({ InBrowserView }) => setView(() => InBrowserView),
         () => setProblem({ ...noAnswer(), advice: 'Load the page again.' }),
       ),
     [],

@@ -25,7 +25,7 @@ export interface Setup extends Asked {
 }
 
 /** Of the page that asks one name twice: here and at the origin. */
-export interface HereSetup extends Asked {
+export interface BrowserSetup extends Asked {
   /** A name or a base; null = a guess. */
   readonly name: string | null;
 }
@@ -36,14 +36,14 @@ export const DEFAULT_PARAMETERS: Parameters = {
 
 const NOTHING_ASKED: Asked = { system: '', prompt: '', parameters: DEFAULT_PARAMETERS };
 export const EMPTY_SETUP: Setup = { left: null, right: null, ...NOTHING_ASKED };
-export const EMPTY_HERE: HereSetup = { name: null, ...NOTHING_ASKED };
+export const EMPTY_BROWSER_SETUP: BrowserSetup = { name: null, ...NOTHING_ASKED };
 
 const PARAMETERS = Object.keys(DEFAULT_PARAMETERS) as (keyof Parameters)[];
 /** Longer texts stay out of the address, which browsers and chats cut somewhere above 2,000 characters. */
 const MAX_IN_ADDRESS = 1_500;
 
 /** @returns what is not as it is anyway. */
-export function setupQuery(setup: Setup | HereSetup): URLSearchParams {
+export function setupQuery(setup: Setup | BrowserSetup): URLSearchParams {
   const { system, prompt, parameters, ...who } = setup;
   const query = new URLSearchParams();
   for (const [field, name] of Object.entries(who) as [string, string | null][])
@@ -56,7 +56,7 @@ export function setupQuery(setup: Setup | HereSetup): URLSearchParams {
 }
 
 /** @param query of an address. @returns `before` with what the address says. */
-export function setupOf<S extends Setup | HereSetup>(query: string, before: S): S {
+export function setupOf<S extends Setup | BrowserSetup>(query: string, before: S): S {
   const given = new URLSearchParams(query);
   const { system, prompt, parameters: parametersBefore, ...whoBefore } = before;
   const who = Object.entries(whoBefore).map(([field, name]) => [

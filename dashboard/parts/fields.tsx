@@ -62,6 +62,30 @@ export function TextField(props: {
   );
 }
 
+/** A choice of a question: one of a few, the first unless `begin` is another. */
+export function SelectField<T extends string | number | null>(props: {
+  label: string;
+  of: readonly (readonly [words: string, value: T])[];
+  begin?: T;
+  hint?: string;
+  onChange: (value: T) => void;
+}) {
+  const { of, hint } = props;
+  return (
+    <label class="field">
+      <span>{props.label}</span>
+      <select onChange={(event) => props.onChange(of[event.currentTarget.selectedIndex]![1])}>
+        {of.map(([words, value]) => (
+          <option key={words} selected={value === props.begin}>
+            {words}
+          </option>
+        ))}
+      </select>
+      {hint !== undefined && <small class="hint">{hint}</small>}
+    </label>
+  );
+}
+
 /** A choice of a question: yes or no. */
 export function CheckField(props: { label: string; begin?: boolean; onChange: (checked: boolean) => void }) {
   const [checked, setChecked] = useState(props.begin ?? false);

@@ -86,7 +86,7 @@ export function KeyProblem(props: {
   return refused === null ? (
     <ProblemNote problem={problem} onRetry={onRetry} />
   ) : (
-    <section class="card here-key" aria-label="Another API key">
+    <section class="card browser-key" aria-label="Another API key">
       <p role="alert">
         <strong>{refused.message}</strong> Give another one to go on.
       </p>

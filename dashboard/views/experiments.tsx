@@ -1,4 +1,5 @@
 import { useState } from 'preact/hooks';
+import { SelectField } from '../parts/fields.tsx';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
 import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/admin-api/experiments.ts';
 import type { Client } from '../api/client.ts';
@@ -382,7 +383,14 @@ function stepQuestion({ client, step, view }: StepParams): Question {
             ? 'No winner is proposed: this is your choice alone.'
             : `${proposed} is proposed.`),
         act: 'Promote',
-        more: <VariantField keys={keys} begin={chosen.variant} onChange={(key) => (chosen.variant = key)} />,
+        more: (
+          <SelectField
+            label="Variant"
+            of={keys.map((key) => [key, key] as const)}
+            begin={chosen.variant}
+            onChange={(key) => (chosen.variant = key)}
+          />
+        ),
         async run(why) {
           const problem = await send('promote', why, { ...chosen });
           if (problem?.param !== 'over') return problem;
@@ -424,28 +432,6 @@ function CoverageField({ begin, onChange }: { begin: string; onChange: (text: st
           onChange(event.currentTarget.value);
         }}
       />
-    </label>
-  );
-}
-
-function VariantField(props: { keys: readonly string[]; begin: string; onChange: (key: string) => void }) {
-  const [key, setKey] = useState(props.begin);
-  return (
-    <label class="field">
-      <span>Variant</span>
-      <select
-        value={key}
-        onChange={(event) => {
-          setKey(event.currentTarget.value);
-          props.onChange(event.currentTarget.value);
-        }}
-      >
-        {props.keys.map((one) => (
-          <option key={one} value={one}>
-            {one}
-          </option>
-        ))}
-      </select>
     </label>
   );
 }

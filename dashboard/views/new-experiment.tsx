@@ -14,7 +14,7 @@ import {
 } from '../model/experiment-form.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
-import { Field } from '../parts/fields.tsx';
+import { CheckField, Field } from '../parts/fields.tsx';
 import { ProblemNote } from '../parts/notes.tsx';
 import { useLoad } from '../parts/hooks.ts';
 import { Outlook } from './experiment-results.tsx';
@@ -230,25 +230,16 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
           )}
         </Field>
         <JudgeField fields={fields} problem={problems.judge} set={set} />
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={fields.guarded}
-            onChange={(event) => set({ guarded: event.currentTarget.checked })}
-          />
-          <span>
-            Guard it: roll back by itself when clearly more answers fail or are left, hold when the first
-            token comes clearly later
-          </span>
-        </label>
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={fields.ramped}
-            onChange={(event) => set({ ramped: event.currentTarget.checked })}
-          />
-          <span>Begin with a hundredth of that coverage and grow by itself: four steps, an hour each</span>
-        </label>
+        <CheckField
+          label="Guard it: roll back by itself when clearly more answers fail or are left, hold when the first token comes clearly later"
+          begin={fields.guarded}
+          onChange={(guarded) => set({ guarded })}
+        />
+        <CheckField
+          label="Begin with a hundredth of that coverage and grow by itself: four steps, an hour each"
+          begin={fields.ramped}
+          onChange={(ramped) => set({ ramped })}
+        />
         {problems.guarded !== undefined && <p class="wrong">{problems.guarded}</p>}
         {problems.ramped !== undefined && <p class="wrong">{problems.ramped}</p>}
         <RareFields fields={fields} problems={problems} set={set} />
@@ -340,16 +331,11 @@ function RareFields(props: { fields: ExperimentFields; problems: FieldProblems; 
         )}
       </Field>
       {fields.kind === 'mean' && (
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={fields.capped}
-            onChange={(event) => set({ capped: event.currentTarget.checked })}
-          />
-          <span>
-            Cap it: values above control’s 99th percentile count as that, so that a few cannot decide
-          </span>
-        </label>
+        <CheckField
+          label="Cap it: values above control’s 99th percentile count as that, so that a few cannot decide"
+          begin={fields.capped}
+          onChange={(capped) => set({ capped })}
+        />
       )}
     </details>
   );

@@ -222,7 +222,7 @@ it('says what has failed, and of nothing that it still loads', async () => {
 
 it('says so when a part of the page itself does not come', async () => {
   const page = await rig.openPage();
-  await page.route('**/assets/here-*.js', (route) => route.abort());
+  await page.route('**/assets/in-browser-*.js', (route) => route.abort());
   await page.goto(`${rig.stack.local.url}/dashboard`);
   await page.evaluate(`sessionStorage.setItem('graft.admin-key', '${rig.stack.local.adminKey}')`);
   await page.goto(`${rig.stack.local.url}/dashboard/here`);

@@ -41,7 +41,7 @@ beforeAll(async () => {
 const parts = () => fetched.filter((name) => name.endsWith('.bin'));
 const size = () => manifest.parts.reduce((sum, { bytes }) => sum + bytes, 0);
 const side = (name: string) => rig.page.getByLabel(name, { exact: true });
-const HERE = 'Here, in this browser';
+const HERE = 'In the browser';
 const ORIGIN = 'At the origin';
 
 async function ask(name: string): Promise<void> {
@@ -59,8 +59,8 @@ it('needs a document of its own, which no other view has', async () => {
   await page.getByRole('heading', { name: 'Overview' }).waitFor();
   expect(await page.evaluate('crossOriginIsolated')).toBe(false);
   await rig.goTo('Playground');
-  await page.getByRole('link', { name: 'Run it here' }).click();
-  await page.getByRole('heading', { name: 'Here and at the origin' }).waitFor();
+  await page.getByRole('link', { name: 'Run it in the browser' }).click();
+  await page.getByRole('heading', { name: 'In the browser and at the origin' }).waitFor();
   expect(new URL(page.url()).pathname).toBe('/dashboard/here');
   expect(await page.evaluate('crossOriginIsolated')).toBe(true);
   await page.getByText('This edge has no base for browsers.').waitFor();

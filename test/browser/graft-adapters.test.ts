@@ -36,7 +36,7 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   page = await (await browser.newContext()).newPage();
-  await page.exposeFunction('mint', mintHere);
+  await page.exposeFunction('mint', mintForBrowser);
   await load();
 });
 afterEach(async () => {
@@ -44,7 +44,7 @@ afterEach(async () => {
   await page.context().close();
 });
 
-async function mintHere(names: string[]): Promise<string> {
+async function mintForBrowser(names: string[]): Promise<string> {
   if (away) throw new Error('the server is away');
   return clinic.mint(names);
 }

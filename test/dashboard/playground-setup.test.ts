@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import {
   chatBody,
   DEFAULT_PARAMETERS,
-  EMPTY_HERE,
+  EMPTY_BROWSER_SETUP,
   EMPTY_SETUP,
   setupOf,
   setupQuery,
@@ -32,9 +32,9 @@ describe('the address', () => {
   });
 
   it('has one name where one is asked twice', () => {
-    const here = { ...EMPTY_HERE, name: 'a/b', system: 'x' };
+    const here = { ...EMPTY_BROWSER_SETUP, name: 'a/b', system: 'x' };
     expect(setupQuery(here).toString()).toBe('name=a%2Fb&system=x');
-    expect(setupOf('name=a%2Fb&system=x&left=c', EMPTY_HERE)).toEqual(here);
+    expect(setupOf('name=a%2Fb&system=x&left=c', EMPTY_BROWSER_SETUP)).toEqual(here);
   });
 
   it('leaves out texts that no address can carry, and what it does not say stays', () => {

@@ -1,6 +1,11 @@
 import { expect, it } from 'vitest';
 import { GraftError } from '../../browser/messages.ts';
-import { MAY_NOT_DOWNLOAD, mayNotDownload, problemHere, Refused } from '../../dashboard/api/engine-here.ts';
+import {
+  MAY_NOT_DOWNLOAD,
+  mayNotDownload,
+  browserProblem,
+  Refused,
+} from '../../dashboard/api/browser-engine.ts';
 import { noAnswer } from '../../dashboard/model/problem.ts';
 
 it.each<[unknown, string, string, RegExp]>([
@@ -21,10 +26,10 @@ it.each<[unknown, string, string, RegExp]>([
   [Object.assign(new Error('odd'), { code: 7 }), 'internal_error', 'odd', /^Load the page again/],
   ['thrown', 'internal_error', 'thrown', /^Load the page again/],
 ])('says of %s what it is and what to do', (error, code, message, advice) => {
-  expect(problemHere(error)).toMatchObject({ code, message, advice: expect.stringMatching(advice) });
+  expect(browserProblem(error)).toMatchObject({ code, message, advice: expect.stringMatching(advice) });
 });
 
 it('keeps the field that is to blame', () => {
   const error = new GraftError({ code: 'invalid_request', message: 'No.', param: 'temperature' });
-  expect(problemHere(error).param).toBe('temperature');
+  expect(browserProblem(error).param).toBe('temperature');
 });

@@ -12,7 +12,7 @@ import {
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
 import { bytes } from '../../model/words.ts';
-import { Field } from '../../parts/fields.tsx';
+import { CheckField, Field } from '../../parts/fields.tsx';
 import { useModal } from '../../parts/dialog.tsx';
 import { ProblemNote, toast } from '../../parts/notes.tsx';
 import { FolderOpen } from 'lucide';
@@ -130,22 +130,16 @@ export function PublishDialog(props: {
               <option key={name} value={name} />
             ))}
         </datalist>
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={wish.stage}
-            onChange={(event) => set({ stage: event.currentTarget.checked })}
-          />
-          <span>Stage it: what is live stays live until you promote this version</span>
-        </label>
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={wish.bf16}
-            onChange={(event) => set({ bf16: event.currentTarget.checked })}
-          />
-          <span>Round the weights to bfloat16: half the bytes of float32</span>
-        </label>
+        <CheckField
+          label="Stage it: what is live stays live until you promote this version"
+          begin={wish.stage}
+          onChange={(stage) => set({ stage })}
+        />
+        <CheckField
+          label="Round the weights to bfloat16: half the bytes of float32"
+          begin={wish.bf16}
+          onChange={(bf16) => set({ bf16 })}
+        />
         <label class="field">
           <span>Reason, for the history (optional)</span>
           <input

@@ -8,11 +8,16 @@ import {
 } from '../../../protocol/admin-api/keys.ts';
 import type { Client } from '../../api/client.ts';
 import { LIMITS, LIVES, hoursWords, KEEPS } from '../../model/key-words.ts';
-import { CheckField, TextField } from '../../parts/fields.tsx';
+import { CheckField, SelectField, TextField } from '../../parts/fields.tsx';
 import type { Question } from '../../parts/dialog.tsx';
 import type { Result } from '../../../protocol/api-error.ts';
 import type { Problem } from '../../model/problem.ts';
 import { CopyButton } from '../../parts/copy-button.tsx';
+
+const KINDS = [
+  ['API: asks models', 'api'],
+  ['Admin: changes what there is', 'admin'],
+] as const;
 
 /** What is chosen in the form. */
 interface Wanted {
@@ -76,28 +81,16 @@ function Fields({ wanted, texts }: { wanted: Wanted; texts: ReturnType<typeof li
           placeholder="checkout, production"
           onChange={(text) => (wanted.label = text)}
         />
-        <label class="field">
-          <span>Kind</span>
-          <select
-            value={kind}
-            onChange={(event) => {
-              wanted.kind = event.currentTarget.value === 'admin' ? 'admin' : 'api';
-              setKind(wanted.kind);
-            }}
-          >
-            <option value="api">API: asks models</option>
-            <option value="admin">Admin: changes what there is</option>
-          </select>
-        </label>
+        <SelectField
+          label="Kind"
+          of={KINDS}
+          onChange={(chosen) => {
+            wanted.kind = chosen;
+            setKind(chosen);
+          }}
+        />
         <TextField label="Tenant" placeholder="your own" onChange={(text) => (wanted.tenant = text)} />
-        <label class="field">
-          <span>Good for</span>
-          <select onChange={(event) => (wanted.life = LIVES[event.currentTarget.selectedIndex]?.[1] ?? null)}>
-            {LIVES.map(([words]) => (
-              <option key={words}>{words}</option>
-            ))}
-          </select>
-        </label>
+        <SelectField label="Good for" of={LIVES} onChange={(life) => (wanted.life = life)} />
       </div>
       <TextField
         label="Scopes"
@@ -180,14 +173,11 @@ export function rotateQuestion(client: Client, key: KeyView, onMade: (made: Made
     act: 'Rotate',
     noReason: true,
     more: (
-      <label class="field">
-        <span>The old key stays good for</span>
-        <select onChange={(event) => (chosen.grace = GRACES[event.currentTarget.selectedIndex]?.[1] ?? 0)}>
-          {GRACES.map(([words]) => (
-            <option key={words}>{words}</option>
-          ))}
-        </select>
-      </label>
+      <SelectField
+        label="The old key stays good for"
+        of={GRACES}
+        onChange={(grace) => (chosen.grace = grace)}
+      />
     ),
     run: async () => {
       const answer = await client.call('POST /admin/keys/rotate', { body: { id: key.id, ...chosen } });
@@ -243,20 +233,13 @@ function KeepField(props: { begin: number | null; onChange: (hours: number | nul
     ? KEEPS
     : [...KEEPS, [hoursWords(begin ?? 0), begin] as const];
   return (
-    <label class="field">
-      <span>Keep prompts and answers</span>
-      <select onChange={(event) => props.onChange(offered[event.currentTarget.selectedIndex]?.[1] ?? null)}>
-        {offered.map(([words, hours]) => (
-          <option key={words} selected={hours === begin}>
-            {words}
-          </option>
-        ))}
-      </select>
-      <small class="hint">
-        Encrypted, and deleted after this time. Admin keys of the tenant that may read prompts see them in
-        Requests.
-      </small>
-    </label>
+    <SelectField
+      label="Keep prompts and answers"
+      of={offered}
+      begin={begin}
+      hint="Encrypted, and deleted after this time. Admin keys of the tenant that may read prompts see them in Requests."
+      onChange={props.onChange}
+    />
   );
 }
 

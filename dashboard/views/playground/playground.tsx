@@ -85,7 +85,7 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
             href={hashOf({ at: 'here', query: setupQuery({ ...asked, name: models.right || null }) })}
           >
             <Icon of={Laptop} />
-            Run it here
+            Run it in the browser
           </a>
           <button type="button" disabled={turns.length === 0} onClick={beginAnew}>
             <Icon of={MessageSquarePlus} />

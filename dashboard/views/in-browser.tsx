@@ -1,31 +1,31 @@
 import { MessageSquarePlus, Square, Download, Play, Trash2 } from 'lucide';
 import { useLayoutEffect, useMemo, useState, useEffect } from 'preact/hooks';
-import { type Client, createClient } from '../../api/client.ts';
+import { type Client, createClient } from '../api/client.ts';
 import {
-  engineHere,
+  browserEngine,
   lookAtStored,
-  openHere,
-  removeHere,
+  openBrowserEngine,
+  removeBrowserEngine,
   stopOpening,
-  answerHere,
+  answerInBrowser,
   MAY_NOT_DOWNLOAD,
-} from '../../api/engine-here.ts';
-import { divergence } from '../../model/answer-difference.ts';
+} from '../api/browser-engine.ts';
+import { divergence } from '../model/answer-difference.ts';
 import {
   setupOf,
   setupQuery,
   chatBody,
-  EMPTY_HERE,
+  EMPTY_BROWSER_SETUP,
   withAnswer,
-  type HereSetup,
+  type BrowserSetup,
   type TurnOf,
-} from '../../model/playground-setup.ts';
-import { hashOf } from '../../model/view.ts';
-import { number, bytes } from '../../model/words.ts';
-import { Icon } from '../../parts/icon.tsx';
-import { ApiKeyForm, KeyProblem } from '../../parts/key-form.tsx';
-import { useStore, useLoad } from '../../parts/hooks.ts';
-import { storedKey } from '../../session.ts';
+} from '../model/playground-setup.ts';
+import { hashOf } from '../model/view.ts';
+import { number, bytes } from '../model/words.ts';
+import { Icon } from '../parts/icon.tsx';
+import { ApiKeyForm, KeyProblem } from '../parts/key-form.tsx';
+import { useStore, useLoad } from '../parts/hooks.ts';
+import { storedKey } from '../session.ts';
 import {
   AnswerText,
   AsTextSwitch,
@@ -35,21 +35,21 @@ import {
   ParameterFields,
   useModels,
   useAddress,
-} from '../playground/chat-parts.tsx';
-import { WebBaseManifest } from '../../../protocol/browser-downloads.ts';
-import { ProblemNote } from '../../parts/notes.tsx';
-import { streamChat, type Answer } from '../../api/stream-chat.ts';
-import { createStore } from '../../model/store.ts';
+} from './playground/chat-parts.tsx';
+import { WebBaseManifest } from '../../protocol/browser-downloads.ts';
+import { ProblemNote } from '../parts/notes.tsx';
+import { streamChat, type Answer } from '../api/stream-chat.ts';
+import { createStore } from '../model/store.ts';
 
-const TITLES: Record<Place, string> = { here: 'Here, in this browser', origin: 'At the origin' };
+const TITLES: Record<Place, string> = { browser: 'In the browser', origin: 'At the origin' };
 
 /** One name, asked twice: at the origin, and in this browser. @param props.query of the address: what is set there. */
-export function HereView({ client, query }: { client: Client; query: string }) {
+export function InBrowserView({ client, query }: { client: Client; query: string }) {
   const [key, setKey] = useState(() => storedKey('api'));
   return (
     <>
       <div class="title">
-        <h1>Here and at the origin</h1>
+        <h1>In the browser and at the origin</h1>
         <span class="push choices">
           <a class="button" href={hashOf({ at: 'playground' })}>
             Two adapters
@@ -68,14 +68,14 @@ export function HereView({ client, query }: { client: Client; query: string }) {
 function Places(props: { client: Client; apiKey: string; query: string; onKey: (key: string) => void }) {
   const { client, apiKey, query } = props;
   const api = useMemo(() => createClient(apiKey), [apiKey]);
-  const { setup, turns } = useStore(hereStore);
-  const engine = useStore(engineHere);
+  const { setup, turns } = useStore(browserStore);
+  const engine = useStore(browserEngine);
   const isRefused = turns.at(-1)?.answers.origin?.problem?.code === 'invalid_api_key';
   const { known, bases, settled, trouble } = useModels(client, api, isRefused);
   const [isApart, setApart] = useState(() => /^(localhost|127\.|\[::1\])/.test(location.hostname));
 
   // What an address says goes before what was there, and the address then says all of it.
-  useLayoutEffect(() => setUpHere(setupOf(query, hereStore.get().setup)), [query]);
+  useLayoutEffect(() => setUpBrowser(setupOf(query, browserStore.get().setup)), [query]);
   useAddress(hashOf({ at: 'here', query: setupQuery(setup) }));
 
   const model = setup.name ?? known.find((id) => !bases.includes(id)) ?? bases[0] ?? '';
@@ -89,13 +89,13 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
         page of yours would run it. What you ask goes to both.
       </p>
       <BaseCard />
-      <ParameterFields setup={setup} onChange={setUpHere} />
+      <ParameterFields setup={setup} onChange={setUpBrowser} />
       <datalist id="models">
         {known.map((id) => (
           <option key={id} value={id} />
         ))}
       </datalist>
-      <label class="field here-name">
+      <label class="field browser-name">
         <span>Adapter or base, of both</span>
         <input
           list="models"
@@ -104,15 +104,15 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
           autocomplete="off"
           spellcheck={false}
           // Who types here is not interrupted by a guess that arrives late.
-          onFocus={(event) => setUpHere({ name: event.currentTarget.value.trim() })}
-          onInput={(event) => setUpHere({ name: event.currentTarget.value.trim() })}
+          onFocus={(event) => setUpBrowser({ name: event.currentTarget.value.trim() })}
+          onInput={(event) => setUpBrowser({ name: event.currentTarget.value.trim() })}
         />
       </label>
       <KeyProblem {...trouble} onKey={props.onKey} />
       {mayNot && (
         <NoDownload
           onKey={(key) => {
-            beginHere();
+            beginAnew();
             props.onKey(key);
           }}
         />
@@ -141,17 +141,17 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
         prompt={setup.prompt}
         running={running}
         canAsk={engine.at === 'open' && model !== '' && (settled || setup.name !== null)}
-        onPrompt={(prompt) => setUpHere({ prompt })}
+        onPrompt={(prompt) => setUpBrowser({ prompt })}
         onAsk={() => {
           const name = bases.includes(model) || model === 'base' ? null : model;
-          void askHere({ key: apiKey, model, name, apart: isApart });
+          void askBoth({ key: apiKey, model, name, apart: isApart });
         }}
       >
-        <button type="button" disabled={!running} onClick={stopHere}>
+        <button type="button" disabled={!running} onClick={stopBoth}>
           <Icon of={Square} />
           Stop
         </button>
-        <button type="button" disabled={turns.length === 0} onClick={beginHere}>
+        <button type="button" disabled={turns.length === 0} onClick={beginAnew}>
           <Icon of={MessageSquarePlus} />
           New conversation
         </button>
@@ -173,7 +173,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
 /** The key may ask, and not let a page have adapters' bytes. */
 function NoDownload({ onKey }: { onKey: (key: string) => void }) {
   return (
-    <section class="card here-key" aria-label="A key that may download">
+    <section class="card browser-key" aria-label="A key that may download">
       <h2>A key that may download</h2>
       <p>
         Here the weights of adapters come into the browser, which a key allows only where it was given that
@@ -187,14 +187,14 @@ function NoDownload({ onKey }: { onKey: (key: string) => void }) {
 }
 
 /** How far apart the two last answers are: their texts, and the distributions that their tokens were drawn from. */
-function Comparison({ turn }: { turn: HereTurn | null }) {
-  const { origin, here } = turn?.answers ?? { origin: null, here: null };
-  if (origin?.state !== 'done' || here?.state !== 'done') return null;
-  const isSameAdapter = origin.adapter === here.adapter;
-  const found = divergence(origin.scores, here.scores);
+function Comparison({ turn }: { turn: BrowserTurn | null }) {
+  const { origin, browser } = turn?.answers ?? { origin: null, browser: null };
+  if (origin?.state !== 'done' || browser?.state !== 'done') return null;
+  const isSameAdapter = origin.adapter === browser.adapter;
+  const found = divergence(origin.scores, browser.scores);
   return (
     <p class="facts" role="status">
-      {origin.text === here.text ? (
+      {origin.text === browser.text ? (
         <span>Both answers are the same, letter by letter.</span>
       ) : (
         <span>The answers differ.</span>
@@ -204,7 +204,7 @@ function Comparison({ turn }: { turn: HereTurn | null }) {
           {' '}
           <abbr
             tabIndex={0}
-            title={`Kullback-Leibler divergence of the next token’s distribution, from the origin’s to the one here, before temperature; mean over the ${found.tokens} tokens at which both had read the same. Both tell at most 20 of their likeliest tokens, on average ${number(found.shared)} of them the same; all others count as one, so that it is a lower bound.`}
+            title={`Kullback-Leibler divergence of the next token’s distribution, from the origin’s to the one in the browser, before temperature; mean over the ${found.tokens} tokens at which both had read the same. Both tell at most 20 of their likeliest tokens, on average ${number(found.shared)} of them the same; all others count as one, so that it is a lower bound.`}
           >
             KL divergence
           </abbr>{' '}
@@ -217,7 +217,7 @@ function Comparison({ turn }: { turn: HereTurn | null }) {
         <span>
           {' '}
           They come from different adapters: {origin.adapter ?? 'the base'} at the origin,{' '}
-          {here.adapter ?? 'the base'} here.
+          {browser.adapter ?? 'the base'} in the browser.
         </span>
       )}
     </p>
@@ -230,10 +230,10 @@ const nats = (value: number): string => (value < 1e-4 ? '< 0.0001' : number(valu
 /** The base in this browser: what it is and how large, before anything is fetched; how far it is; what answers. */
 function BaseCard() {
   const manifest = useLoad('web base', () => createClient(null).get('/base/base.json', WebBaseManifest));
-  const engine = useStore(engineHere);
+  const engine = useStore(browserEngine);
   useEffect(() => void lookAtStored(), []);
   return (
-    <section class="card here-base" aria-label="The base in this browser">
+    <section class="card browser-base" aria-label="The base in this browser">
       {manifest.problem?.code === 'not_found' ? (
         <NoBase onRetry={() => void manifest.reload()} />
       ) : (
@@ -271,7 +271,7 @@ function Closed({ manifest, stored }: { manifest: WebBaseManifest; stored: numbe
         {stored !== null && stored > 0 && !isKept && ` ${bytes(stored)} are here already.`}
       </p>
       <div class="actions">
-        <button type="button" class="main" onClick={() => void openHere()}>
+        <button type="button" class="main" onClick={() => void openBrowserEngine()}>
           <Icon of={isKept ? Play : Download} />
           {isKept ? 'Start it' : `Fetch ${bytes(size)} and start`}
         </button>
@@ -282,7 +282,7 @@ function Closed({ manifest, stored }: { manifest: WebBaseManifest; stored: numbe
 }
 
 const Remove = () => (
-  <button type="button" onClick={() => void removeHere()}>
+  <button type="button" onClick={() => void removeBrowserEngine()}>
     <Icon of={Trash2} />
     Remove what is stored here
   </button>
@@ -321,7 +321,7 @@ function Bar(props: { words: string; done: number; total: number; steps?: boolea
   const { words, done, total } = props;
   const isCounted = total > 0 && props.steps !== true;
   return (
-    <p class="here-bar" role="status">
+    <p class="browser-bar" role="status">
       <span>{words}</span>
       <progress {...(total > 0 ? { max: total, value: done } : {})} aria-label={words} />
       {isCounted && (
@@ -348,29 +348,29 @@ function NoBase({ onRetry }: { onRetry: () => void }) {
   );
 }
 
-const PLACES = ['origin', 'here'] as const;
+const PLACES = ['origin', 'browser'] as const;
 type Place = (typeof PLACES)[number];
 
-type HereTurn = TurnOf<Place, Answer>;
+type BrowserTurn = TurnOf<Place, Answer>;
 
-interface Here {
-  readonly setup: HereSetup;
+interface BrowserChat {
+  readonly setup: BrowserSetup;
   /** Oldest first. */
-  readonly turns: readonly HereTurn[];
+  readonly turns: readonly BrowserTurn[];
 }
 
 /** Of each token, so that both distributions can be compared; the most that the edge gives. */
 const SCORES = { logprobs: true, top_logprobs: 20 };
 
-/** What is asked and answered here and at the origin. It is kept until the document is left. */
-const hereStore = createStore<Here>({ setup: EMPTY_HERE, turns: [] });
+/** What is asked and answered in the browser and at the origin. It is kept until the document is left. */
+const browserStore = createStore<BrowserChat>({ setup: EMPTY_BROWSER_SETUP, turns: [] });
 
 let asking: AbortController | null = null;
 
-const change = (part: Partial<Here>): void => hereStore.set({ ...hereStore.get(), ...part });
+const change = (part: Partial<BrowserChat>): void => browserStore.set({ ...browserStore.get(), ...part });
 
-const setUpHere = (part: Partial<HereSetup>): void =>
-  change({ setup: { ...hereStore.get().setup, ...part } });
+const setUpBrowser = (part: Partial<BrowserSetup>): void =>
+  change({ setup: { ...browserStore.get().setup, ...part } });
 
 /**
  * Asks both; what was asked before and still runs is given up. Both hear what the origin has said before, so that they
@@ -378,7 +378,7 @@ const setUpHere = (part: Partial<HereSetup>): void =>
  * @param params.model for the edge. @param params.name for graft/browser; null = the base itself.
  * @param params.apart the browser begins when the origin has ended: on one machine each would slow the other.
  */
-async function askHere(params: {
+async function askBoth(params: {
   key: string;
   model: string;
   name: string | null;
@@ -388,28 +388,28 @@ async function askHere(params: {
   asking?.abort();
   const ending = (asking = new AbortController());
   const { signal } = ending;
-  const { setup, turns } = hereStore.get();
+  const { setup, turns } = browserStore.get();
   const { prompt } = setup;
   change({
-    turns: [...turns, { prompt, answers: { origin: null, here: null } }],
+    turns: [...turns, { prompt, answers: { origin: null, browser: null } }],
     setup: { ...setup, prompt: '' },
   });
   const said = turns.map((turn) => ({ prompt: turn.prompt, answer: turn.answers.origin?.text ?? '' }));
   const body = { ...chatBody(model, setup, said, prompt), ...SCORES };
   const hear = (place: Place) => (answer: Answer) => {
-    const answered = withAnswer(hereStore.get().turns, { at: turns.length, place, answer });
+    const answered = withAnswer(browserStore.get().turns, { at: turns.length, place, answer });
     if (asking === ending && answered !== null) change({ turns: answered });
   };
   const atOrigin = streamChat({ key, body, signal, onAnswer: hear('origin') });
   if (apart) await atOrigin;
   if (signal.aborted) return;
-  await answerHere({ key, name, body, signal, onAnswer: hear('here') });
+  await answerInBrowser({ key, name, body, signal, onAnswer: hear('browser') });
 }
 
-const stopHere = (): void => asking?.abort();
+const stopBoth = (): void => asking?.abort();
 
 /** A conversation without its past; what is set stays. */
-function beginHere(): void {
+function beginAnew(): void {
   asking?.abort();
   asking = null;
   change({ turns: [] });

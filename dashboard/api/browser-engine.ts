@@ -12,7 +12,7 @@ import type { BrowserErrorCode } from '../../browser/messages.ts';
 /** Folder of graft/browser; the build says which. */
 declare const GRAFT_BROWSER: string;
 
-export type EngineHere =
+export type BrowserEngine =
   /** @property stored bytes of bases and adapters that this browser keeps; null = not known yet. */
   | { readonly at: 'closed'; readonly stored: number | null; readonly problem: Problem | null }
   | { readonly at: 'opening'; readonly progress: Graft.Progress | null }
@@ -22,7 +22,7 @@ export type EngineHere =
 const load = (): Promise<typeof Graft> =>
   import(/* @vite-ignore */ `${GRAFT_BROWSER}index.js`) as Promise<typeof Graft>;
 
-export const engineHere = createStore<EngineHere>({ at: 'closed', stored: null, problem: null });
+export const browserEngine = createStore<BrowserEngine>({ at: 'closed', stored: null, problem: null });
 
 /** Codes after which nothing runs any more: the worker is gone, for want of memory maybe. */
 const ENDED = ['runtime_unavailable', 'closed'];
@@ -48,15 +48,15 @@ export async function lookAtStored(): Promise<void> {
     (graft) => graft.storedBytes(),
     () => null,
   );
-  const now = engineHere.get();
-  if (now.at === 'closed') engineHere.set({ ...now, stored });
+  const now = browserEngine.get();
+  if (now.at === 'closed') browserEngine.set({ ...now, stored });
 }
 
 /** Fetches what is missing of the base, and starts it. Adapters come with the first question. */
-export async function openHere(): Promise<void> {
+export async function openBrowserEngine(): Promise<void> {
   const ending = (opening = new AbortController());
-  const tell = (state: EngineHere): void => {
-    if (opening === ending) engineHere.set(state);
+  const tell = (state: BrowserEngine): void => {
+    if (opening === ending) browserEngine.set(state);
   };
   tell({ at: 'opening', progress: null });
   try {
@@ -69,7 +69,7 @@ export async function openHere(): Promise<void> {
     if (opening !== ending) return model.close();
     tell({ at: 'open', model, progress: null });
   } catch (error) {
-    tell({ at: 'closed', stored: null, problem: ending.signal.aborted ? null : problemHere(error) });
+    tell({ at: 'closed', stored: null, problem: ending.signal.aborted ? null : browserProblem(error) });
     await lookAtStored();
   }
 }
@@ -78,20 +78,20 @@ export async function openHere(): Promise<void> {
 export const stopOpening = (): void => opening?.abort();
 
 /** Ends the model, and forgets the base and all adapters. */
-export async function removeHere(): Promise<void> {
-  const now = engineHere.get();
+export async function removeBrowserEngine(): Promise<void> {
+  const now = browserEngine.get();
   if (now.at === 'open') now.model.close();
   opening = null;
   const graft = await load();
-  const problem = await graft.removeStored().then(() => null, problemHere);
-  engineHere.set({ at: 'closed', stored: await graft.storedBytes(), problem });
+  const problem = await graft.removeStored().then(() => null, browserProblem);
+  browserEngine.set({ at: 'closed', stored: await graft.storedBytes(), problem });
 }
 
 /**
  * Asks the open model; takes the name's live version into use first, and fetches what is missing of it.
  * @param params.name null = the base itself. @param params.onAnswer hears of every change; the last one is not `running`.
  */
-export async function answerHere(params: {
+export async function answerInBrowser(params: {
   key: string;
   name: string | null;
   body: ChatBody;
@@ -103,11 +103,11 @@ export async function answerHere(params: {
   let answer = answerFrom(clock());
   const change = (part: Partial<Answer>): void => onAnswer((answer = { ...answer, ...part }));
   change({});
-  const state = engineHere.get();
-  if (state.at !== 'open') return change({ state: 'failed', problem: PROBLEM_HERE.closed });
+  const state = browserEngine.get();
+  if (state.at !== 'open') return change({ state: 'failed', problem: BROWSER_PROBLEM.closed });
   const { model } = state;
   const tell = (progress: Graft.Progress | null): void => {
-    if (engineHere.get().at === 'open') engineHere.set({ at: 'open', model, progress });
+    if (browserEngine.get().at === 'open') browserEngine.set({ at: 'open', model, progress });
   };
   try {
     wanted = { key, name: name ?? '' };
@@ -122,11 +122,11 @@ export async function answerHere(params: {
     change({ state: 'done' });
   } catch (error) {
     if (signal.aborted) return change({ state: 'stopped' });
-    const problem = problemHere(error);
+    const problem = browserProblem(error);
     change({ state: 'failed', problem });
-    if (!ENDED.includes(problem.code) || engineHere.get().at !== 'open') return;
+    if (!ENDED.includes(problem.code) || browserEngine.get().at !== 'open') return;
     model.close();
-    engineHere.set({ at: 'closed', stored: null, problem: null });
+    browserEngine.set({ at: 'closed', stored: null, problem: null });
     await lookAtStored();
   }
 }
@@ -153,7 +153,7 @@ const ADVICE: Partial<Record<BrowserErrorCode | 'adapter_invalid' | 'model_not_f
 };
 
 /** @param error what graft/browser has thrown. */
-export function problemHere(error: unknown): Problem {
+export function browserProblem(error: unknown): Problem {
   if (error instanceof Refused) return error.problem;
   if (!(error instanceof Error)) return { ...UNKNOWN, message: String(error) };
   // Its class is that of the module which is loaded, not the one that is imported here.
@@ -179,7 +179,7 @@ const UNKNOWN = {
   advice: 'Load the page again. If it stays so, this browser may be too old.',
 };
 
-const PROBLEM_HERE = {
+const BROWSER_PROBLEM = {
   closed: {
     ...{ status: 0, code: 'closed', message: 'The base is not open here.', param: null },
     advice: 'Start it, then ask again.',
