@@ -24,24 +24,27 @@ export const SIMULATIONS = [
   'test/worker/experiments/statistics/{looking,unequal-arms}.test.ts',
 ];
 
-/** Tests at a door of the product: HTTP, a library's client, an attack, or the edge's app in this process. */
-const DOOR = ['test/{conformance,security,worker}/**', 'test/gpu-origin/http/**'];
+/** Tests at a door of the product (HTTP, a library's client, an attack, the edge's app) and of runners with a tiny base. */
+const DOOR = [
+  'test/{conformance,security,worker}/**/*.test.ts',
+  'test/gpu-origin/{backends,http,runtime,traffic,trials}/**/*.test.ts',
+  'test/cli/web-base-bucket.test.ts',
+];
 /** Tests of whole programs, as processes, and of packages. */
-const E2E = ['test/{e2e,library}/**'];
+const E2E = ['test/{e2e,library}/**/*.test.ts'];
 
+/** @param globalSetup of this project, before its first file. */
 const project = (
   name: string,
-  folders: { include: string[]; exclude?: string[] },
-  globalSetup: string[],
+  { include, exclude = [] }: { include: string[]; exclude?: string[] },
+  globalSetup: string[] = [],
 ) => ({
   test: {
     ...EVERY_TEST,
     name,
     globalSetup,
-    include: folders.include.map((folder) => `${folder}/*.test.ts`),
-    exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**', ...SIMULATIONS].concat(
-      folders.exclude ?? [],
-    ),
+    include,
+    exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**', ...SIMULATIONS, ...exclude],
     setupFiles: [...EVERY_TEST.setupFiles, 'test/setup/plain-text.ts', 'test/setup/steady-miniflare.ts'],
     maxWorkers: 2,
     // Files share what they import: 460 times the same modules were half of the whole time. So no file leaves timers
@@ -59,7 +62,7 @@ export default defineConfig({
     teardownTimeout: TEST_MS,
     maxWorkers: 2,
     projects: [
-      project('unit', { include: ['test/**'], exclude: [...DOOR, ...E2E] }, []),
+      project('unit', { include: ['test/**/*.test.ts'], exclude: [...DOOR, ...E2E] }),
       project('door', { include: DOOR }, ['test/setup/build-once.ts']),
       project('e2e', { include: E2E }, ['test/setup/build-once.ts']),
     ],

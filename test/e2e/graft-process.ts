@@ -31,9 +31,11 @@ export interface GraftOptions {
 }
 
 export function startGraft(args: readonly string[], options: GraftOptions): GraftProcess {
+  // A package has an origin of its own, or none.
+  const kept = options.program === undefined ? ['GRAFT_BUILT'] : [];
   const inherited = Object.fromEntries(
     Object.entries(process.env).filter(
-      ([name]) => name === 'GRAFT_BUILT' || (!name.startsWith('GRAFT_') && name !== 'FORCE_COLOR'),
+      ([name]) => kept.includes(name) || (!name.startsWith('GRAFT_') && name !== 'FORCE_COLOR'),
     ),
   );
   const child = spawn(process.execPath, [options.program ?? GRAFT, ...args], {
