@@ -1,5 +1,10 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { DROPS_REMEMBERED, type KvInbox, type DropLedger, type DropRow } from '../../worker/drops/ports.ts';
+import {
+  DROPS_REMEMBERED,
+  type KvInbox,
+  type DropLedger,
+  type DropRow,
+} from '../../worker/kv-inbox/ports.ts';
 import type { Page } from '../../worker/platform/ports.ts';
 import { digestOf } from './sample-rows.ts';
 

@@ -1,4 +1,4 @@
-import { DROPS_REMEMBERED, type DropLedger, type DropRow } from '../../worker/drops/ports.ts';
+import { DROPS_REMEMBERED, type DropLedger, type DropRow } from '../../worker/kv-inbox/ports.ts';
 
 export function createFakeDropLedger(): DropLedger {
   const rows = new Map<string, DropRow[]>();

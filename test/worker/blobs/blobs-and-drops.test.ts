@@ -2,14 +2,14 @@
 import { createHash } from 'node:crypto';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createD1DropLedger } from '../../../worker/drops/d1-drop-ledger.ts';
+import { createD1DropLedger } from '../../../worker/kv-inbox/d1-drop-ledger.ts';
 import {
   createFallbackBlobStore,
   createKvBlobStore,
   createR2BlobStore,
   type ObjectBucket,
 } from '../../../worker/blobs/parts.ts';
-import { createKvInbox } from '../../../worker/drops/take-drops.ts';
+import { createKvInbox } from '../../../worker/kv-inbox/take-drops.ts';
 import type { KvNamespace } from '../../../worker/platform/store-calls.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';
