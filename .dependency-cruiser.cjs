@@ -10,7 +10,7 @@ const only = (from, allowed, extra = {}) => ({
 });
 
 /** Backends of ports, in files named by what they stand on; Durable Objects. */
-const BACKEND = '^worker/[a-z/]+/((d1|kv|r2)-[^/]+|[^/]+-object)\\.ts$';
+const BACKEND = '^worker/[a-z/-]+/((d1|kv|r2)-[^/]+|[^/]+-object)\\.ts$';
 /** How rows are read, and what platform gives to all backends. */
 const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
@@ -26,7 +26,7 @@ const PURE = [
 ].map((files) => `^worker/${files}\\.ts$`);
 
 /** What any file may use. */
-const SHARED = ['^worker/[a-z/]+/(ports|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
+const SHARED = ['^worker/[a-z/-]+/(ports|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
 /** The engine's public face: the class, what its callers see, and its ports. */
 const ENGINE = 'gpu-origin/engine/(engine|requests|ports)\\.ts$';
 

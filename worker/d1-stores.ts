@@ -3,7 +3,7 @@ import { createD1GrantLedger } from './access/d1-grants.ts';
 import { createD1KeyLedger } from './access/d1-key-ledger.ts';
 import { createD1Backup } from './backup/d1-backup.ts';
 import { createD1BlobLedger, createD1Garbage } from './blobs/d1-blob-ledger.ts';
-import { createD1DropLedger } from './drops/d1-drop-ledger.ts';
+import { createD1DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import { createD1Erasures } from './erasure/d1-erasures.ts';
 import { createD1ExperimentLedger, createD1WebhookOutbox } from './experiments/d1-experiments.ts';
 import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';

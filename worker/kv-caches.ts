@@ -1,6 +1,5 @@
 /** What the hot path reads from KV, with its memories, and the memory of names that do not exist. */
 import { BoundedMap } from './platform/bounded-map.ts';
-import type { NameEntry } from '../protocol/index.ts';
 import {
   LAST_KNOWN_GOOD_ENTRIES,
   LAST_KNOWN_GOOD_MS,
@@ -23,42 +22,18 @@ import {
   type Sealer,
 } from './platform/kv-cache.ts';
 import { recordedGrants, recordedKey } from './access/repair-rights.ts';
-import type { ExperimentEntry, ExperimentIndex } from './experiments/ports.ts';
-import { type BulkIndex, type Index, type Lookup, StoreUnavailable } from './platform/ports.ts';
-import type {
-  GrantIndex,
-  GrantLedger,
-  HeldGrants,
-  KeyIndex,
-  KeyLedger,
-  KeyRecord,
-  RightsWriter,
-} from './access/ports.ts';
-import type { NameIndex, PointerWriter, NegativeCache, Pointer, Registry } from './registry/ports.ts';
+import type { ExperimentIndex } from './experiments/ports.ts';
+import { type Index, type Lookup, StoreUnavailable } from './platform/ports.ts';
+import type { GrantLedger, KeyLedger, RightsWriter } from './access/ports.ts';
+import type { PointerWriter, NegativeCache, Pointer, Registry } from './registry/ports.ts';
 import { logLine } from './log.ts';
 
-export interface KvCaches {
-  /**
-   * As the hot path reads them: a moment's memory in front, the last known good behind. An absence of keys and grants
-   * is confirmed by the system of record here; that of names by who resolves them.
-   */
-  names: BulkIndex<NameEntry>;
-  keys: Index<KeyRecord>;
-  grants: Index<HeldGrants>;
-  experiments: Index<ExperimentEntry>;
-  /** As KV has them, without a memory, and only what the current secret sealed. */
-  nameIndex: NameIndex;
-  /** For a name that was written elsewhere: it and its experiment are read anew at the next request. */
-  forgetName: (name: string) => void;
-  forgetKey: (hash: string) => void;
-  forgetGrants: (tenant: string) => void;
-  /** As the admin API reads and writes them: the same, and what is written here is seen here at once. */
-  experimentIndex: ExperimentIndex;
-  /** As KV has them, without a memory; the pointer writer writes them. */
-  keyIndex: KeyIndex;
-  grantIndex: GrantIndex;
-}
+export type KvCaches = ReturnType<typeof createKvCaches>;
 
+/**
+ * What the hot path reads has a moment's memory in front and the last known good behind. An absence of keys and grants is
+ * confirmed by the system of record here; that of names by who resolves them.
+ */
 export function createKvCaches(params: {
   pointer: SealedIndexParams;
   /** Opens what the current secret sealed, and nothing else: upkeep finds and rewrites what an older one did. */
@@ -68,7 +43,7 @@ export function createKvCaches(params: {
   now: () => number;
   /** A KV read that takes longer is trouble. */
   timeoutMs: number;
-}): KvCaches {
+}) {
   const { pointer, currentSealer, keyLedger, grantLedger, now, timeoutMs } = params;
   const upkeep = { ...pointer, sealer: currentSealer };
   const maxEntries = LAST_KNOWN_GOOD_ENTRIES;
@@ -97,15 +72,19 @@ export function createKvCaches(params: {
     keys,
     grants,
     experiments,
+    /** As KV has them, without a memory, and only what the current secret sealed. */
     nameIndex: createKvNameIndex(upkeep),
-    forgetName(name) {
+    /** For a name that was written elsewhere: it and its experiment are read anew at the next request. */
+    forgetName(name: string): void {
       names.forget(name);
       // Which one is the name's is not known here; the others cost one read more.
       experiments.forgetAll();
     },
     forgetKey: keys.forget,
     forgetGrants: grants.forget,
+    /** As the admin API reads and writes them: the same, and what is written here is seen here at once. */
     experimentIndex: forgettingExperiments(createKvExperimentIndex(upkeep), experiments),
+    /** As KV has them, without a memory; the pointer writer writes them. */
     keyIndex: createKvKeyIndex(upkeep),
     grantIndex: createKvGrantIndex(upkeep),
   };

@@ -3,7 +3,7 @@ import type { EvaluateDeps } from './experiments/life/life-deps.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
 import type { Registry, RequestLife } from './registry/ports.ts';
 import type { TrafficLedger } from './traffic/ports.ts';
-import type { Drops } from './drops/take-drops.ts';
+import type { Drops } from './kv-inbox/take-drops.ts';
 import { type EraseDeps, workOffErasures } from './erasure/erase-steps.ts';
 import { evaluateAll } from './experiments/life/evaluate.ts';
 import { sendWebhooks, type WebhookDeps } from './experiments/webhooks.ts';

@@ -16,7 +16,7 @@ import type { KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
 import { createApp } from '../../worker/app.ts';
 import type { Services } from '../../worker/parts.ts';
 import type { BlobLedger } from '../../worker/blobs/ports.ts';
-import type { Drops } from '../../worker/drops/take-drops.ts';
+import type { Drops } from '../../worker/kv-inbox/take-drops.ts';
 import type { Config } from '../../worker/env.ts';
 import type { ExperimentLedger, ExperimentTallies } from '../../worker/experiments/ports.ts';
 import type { Observer } from '../../worker/http/request.ts';

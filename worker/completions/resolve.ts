@@ -26,7 +26,7 @@ import { explainNotFound, type ExplainDeps } from './usable-names.ts';
 import { manifestOf, nameEntryOf } from '../registry/write-pointer.ts';
 import { ancestorsOf, decoyOf } from '../registry/claims.ts';
 import { logLine } from '../log.ts';
-import type { TakeDropOnMiss } from '../drops/take-drops.ts';
+import type { TakeDropOnMiss } from '../kv-inbox/take-drops.ts';
 
 export interface ResolveDeps extends FindDeps, ExplainDeps {
   origins: OriginClient;

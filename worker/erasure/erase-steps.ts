@@ -4,7 +4,7 @@ import { MAX_DROPPED_AT_ONCE, type EraseCounts, ERASE_SETTLE_MS, ERASE_STEPS } f
 import type { RightsWriter } from '../access/ports.ts';
 import { deleteFile } from '../blobs/collect-garbage.ts';
 import type { BlobStore, GarbageLedger } from '../blobs/ports.ts';
-import type { KvInbox } from '../drops/ports.ts';
+import type { KvInbox } from '../kv-inbox/ports.ts';
 import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
 import { tenantCounter } from '../metering/quota-state.ts';

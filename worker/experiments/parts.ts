@@ -1,11 +1,6 @@
 /** What experiments count: what requests of this isolate send to the tallies, and shadow requests. */
-import {
-  createAnswerTokens,
-  type AnswerTokens,
-  createExposureTokens,
-  type ExposureTokens,
-} from './exposure-token.ts';
-import { createUnitHasher, type UnitHasher } from './assign.ts';
+import { createAnswerTokens, createExposureTokens } from './exposure-token.ts';
+import { createUnitHasher } from './assign.ts';
 import {
   EXPOSURE_FLUSH_MS,
   MAX_EXPOSURE_EVENTS,
@@ -16,26 +11,14 @@ import {
   MAX_COMPARED_BYTES,
 } from './limits.ts';
 import type { Clock } from '../metering/meter.ts';
-import type { ExperimentSink, ExperimentTallies, ShadowRunner, ExperimentEvent } from './ports.ts';
+import type { ExperimentSink, ExperimentTallies, ExperimentEvent } from './ports.ts';
 import type { Fetch } from '../origins/signed-fetch.ts';
 import { createPairJudges } from './pairs/judge-pair.ts';
-import type { PairJudges, PairTallies } from './pairs/ports.ts';
-import { createWebhookSigner, type WebhookSigner } from './webhooks.ts';
+import type { PairTallies } from './pairs/ports.ts';
+import { createWebhookSigner } from './webhooks.ts';
 import { createShadowRunner } from './run-shadow.ts';
 import { logLine } from '../log.ts';
 import { createBatchedWrites } from '../platform/store-calls.ts';
-
-export interface Counting {
-  tallies: ExperimentTallies;
-  experimentSink: ExperimentSink;
-  shadows: ShadowRunner;
-  exposureTokens: ExposureTokens;
-  answerTokens: AnswerTokens;
-  unitHash: UnitHasher;
-  webhookSigner: WebhookSigner;
-  pairJudges: PairJudges;
-  judgeSigner: WebhookSigner;
-}
 
 export interface Secrets {
   macKey: Uint8Array<ArrayBuffer>;
@@ -51,7 +34,7 @@ export function createCounting(
       callOut: Fetch;
       loopbackCallbacks: boolean;
     },
-): Counting {
+) {
   const { tallies } = params;
   const experimentSink = createExposureRecorder({
     ...params,

@@ -8,7 +8,7 @@ import {
   createR2BlobStore,
   type ObjectBucket,
 } from '../../../worker/blobs/parts.ts';
-import { createKvInbox } from '../../../worker/drops/take-drops.ts';
+import { createKvInbox } from '../../../worker/kv-inbox/take-drops.ts';
 import type { KvNamespace } from '../../../worker/platform/store-calls.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';

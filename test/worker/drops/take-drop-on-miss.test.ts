@@ -1,6 +1,6 @@
 /** Files dropped into KV, taken in for requests by a name that does not exist yet. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { DROP_QUIET_MS } from '../../../worker/drops/limits.ts';
+import { DROP_QUIET_MS } from '../../../worker/kv-inbox/limits.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createDropHarness, DROP_TENANT, type DropHarness } from './drop-harness.ts';
 

@@ -1,8 +1,8 @@
 /** Files dropped into KV, taken in by the schedule: the real intake on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { chainId } from '../../../protocol/index.ts';
-import { DROPS_PER_PASS } from '../../../worker/drops/limits.ts';
-import { inTurn } from '../../../worker/drops/take-drops.ts';
+import { DROPS_PER_PASS } from '../../../worker/kv-inbox/limits.ts';
+import { inTurn } from '../../../worker/kv-inbox/take-drops.ts';
 import { NO_CAPS } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createDropHarness, DROP_TENANT, type DropHarness } from './drop-harness.ts';

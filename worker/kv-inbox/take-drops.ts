@@ -49,13 +49,7 @@ import {
   withTimeout,
 } from '../platform/store-calls.ts';
 
-export interface Drops {
-  /** Where the files lie. */
-  box: KvInbox;
-  onMiss: TakeDropOnMiss;
-  /** One pass over all that lies there. */
-  takeAll: (keepAlive: RequestLife['keepAlive']) => Promise<DropPass>;
-}
+export type Drops = ReturnType<typeof createDrops>;
 
 export const createInbox = (params: { kv: KvNamespace; pacing: WritePacing }): KvInbox =>
   createKvInbox({ ...params, cacheTtl: DROP_CACHE_TTL_S, timeoutMs: DROP_TIMEOUT_MS });
@@ -69,7 +63,7 @@ export function createDrops(
     dropLedger: DropLedger;
     tenant: string;
   },
-): Drops {
+) {
   const { kv, pacing, tenant, ...intake } = params;
   const deps: DropDeps = {
     ...intake,
@@ -78,9 +72,12 @@ export function createDrops(
     drops: createInbox({ kv, pacing }),
   };
   return {
+    /** Where the files lie. */
     box: deps.drops,
     onMiss: createTakeDropOnMiss({ ...deps, sleep: pacing.sleep }),
-    takeAll: (keepAlive) => takeAllDrops(deps, { signal: new AbortController().signal, keepAlive }),
+    /** One pass over all that lies there. */
+    takeAll: (keepAlive: RequestLife['keepAlive']) =>
+      takeAllDrops(deps, { signal: new AbortController().signal, keepAlive }),
   };
 }
 
