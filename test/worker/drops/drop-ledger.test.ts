@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { createD1DropLedger } from '../../../worker/drops/d1-drop-ledger.ts';
-import { DROPS_REMEMBERED, type DropRow } from '../../../worker/drops/ports.ts';
+import { createD1DropLedger } from '../../../worker/kv-inbox/d1-drop-ledger.ts';
+import { DROPS_REMEMBERED, type DropRow } from '../../../worker/kv-inbox/ports.ts';
 import { digestOf } from '../../contracts/sample-rows.ts';
 import { openDatabase } from '../platform/database.ts';
 
