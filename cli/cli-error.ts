@@ -1,4 +1,6 @@
-import { setMaxListeners } from 'node:events'; /** Exit codes of `graft`; docs/cli.md lists them for scripts. */
+import { setMaxListeners } from 'node:events';
+
+/** Exit codes of `graft`; docs/cli.md lists them for scripts. */
 export const EXIT = {
   ok: 0,
   error: 1,

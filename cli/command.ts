@@ -1,3 +1,4 @@
+/** What a command is: its flags and actions, its examples, and how it is loaded. */
 import { type ArgsDef, type CommandContext, type CommandDef, defineCommand } from 'citty';
 import { commonFlags, usageError, didYouMean } from './flags.ts';
 import { createOutput, type Output } from './output.ts';
@@ -55,8 +56,7 @@ export const command = <const Args extends ArgsDef>(definition: {
   };
 };
 
-/** Commands that have actions, such as `graft keys create`: what each takes, in its help and when it is parsed. */
-
+/** What an action of a command, such as `graft keys create`, takes: in its help and when it is parsed. */
 export interface Action {
   /** One line, without a full stop. */
   readonly summary: string;

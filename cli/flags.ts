@@ -1,7 +1,7 @@
 import type { ArgsDef } from 'citty';
 import { CliError, EXIT } from './cli-error.ts';
 
-/** Flags of every command that talks to a server. */
+/** Of every command. */
 export const commonFlags = {
   json: { type: 'boolean', description: 'Print one JSON document instead of text' },
 } as const satisfies ArgsDef;

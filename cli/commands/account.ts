@@ -1,3 +1,4 @@
+/** Signing in: keys of servers, the console, the server's API document. */
 import { checkApiKey, operationPath, makeSignInToken, SIGN_IN_LINK_MS } from '../../protocol/index.ts';
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';

@@ -1,4 +1,4 @@
-/** A backup on disk: `manifest.json`, `tables/<name>.ndjson`, `files/<digest>`. */
+/** All that a server keeps, into a folder and back: `manifest.json`, `tables/<name>.ndjson`, `files/<digest>`. */
 import { mkdir, readFile, rename, rm, writeFile, readdir, stat, open } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';

@@ -1,3 +1,4 @@
+/** Base models: get one into the cache, write one for browsers. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';

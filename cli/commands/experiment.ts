@@ -1,3 +1,4 @@
+/** `graft experiment`: its actions, what they ask the server, and what they make of versions and flags before. */
 import { command } from '../command.ts';
 import { setTimeout as delay } from 'node:timers/promises';
 import {

@@ -1,3 +1,4 @@
+/** What is in an adapter, and how two differ, module by module. */
 import {
   AdapterFormatError,
   checkValues,

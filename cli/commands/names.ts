@@ -1,3 +1,4 @@
+/** Names: list them, what they stand for and answer for, who may take them. */
 import {
   type NameView,
   type RemovedName,

@@ -1,3 +1,4 @@
+/** What the origins hold in memory, and what they are to hold. */
 import { command } from '../command.ts';
 import {
   type OriginView,

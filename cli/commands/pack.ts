@@ -1,3 +1,4 @@
+/** Write an adapter again: as the canonical file, or in another format. */
 import type { ArgsDef } from 'citty';
 import { type CanonicalConfig, checkLineage, parseCanonical } from '../../adapters/index.ts';
 import { chainId, Digest, nameProblem, sha256Hex } from '../../protocol/index.ts';
@@ -21,11 +22,9 @@ import {
   outputFiles,
 } from '../adapter-files/write-output.ts';
 import { asRefusal, readInput } from '../adapter-files/read-input.ts';
-import { lookUpVersions } from '../admin/admin-client.ts';
-import { createApiClient } from '../api-client.ts';
+import { adminClient, lookUpVersions } from '../admin/admin-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { command } from '../command.ts';
-import { needKey, needUrl, readConnection } from '../connection.ts';
 import { usageError } from '../flags.ts';
 
 /** Which chain of adapters a packed file says it was trained on top of. */
@@ -76,8 +75,6 @@ export const packCommand = command({
       parent: args.parent,
       parentChain: args['parent-chain'],
       own: loaded.read.parent,
-      env: process.env,
-      folder: process.cwd(),
     });
     const { packed, baseId } = await packLoaded({
       loaded,
@@ -122,8 +119,6 @@ async function chooseParent(params: {
   parent: string | undefined;
   parentChain: string | undefined;
   own: string | null;
-  env: Record<string, string | undefined>;
-  folder: string;
 }): Promise<string | null> {
   const { parent, parentChain, own } = params;
   if (parent !== undefined && parentChain !== undefined)
@@ -135,9 +130,7 @@ async function chooseParent(params: {
   if (parent === undefined) return own;
   const problem = nameProblem(parent);
   if (problem !== null) throw usageError(`--parent ${parent}: ${problem}.`);
-  const connection = await readConnection(params);
-  const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
-  const live = (await lookUpVersions(client, parent))?.versions.find((version) => version.live);
+  const live = (await lookUpVersions(await adminClient(), parent))?.versions.find((version) => version.live);
   if (live !== undefined) return live.chain_id;
   throw new CliError({
     message: `The parent '${parent}' has no live version that this key may use; \`graft ls\` lists the names.`,

@@ -1,7 +1,8 @@
 import { nameProblem, versionState } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { command } from '../command.ts';
-import { needKey, needUrl, readConnection } from '../connection.ts';
+import { readConnection } from '../connection.ts';
 import { usageError } from '../flags.ts';
 import { interruptible, CliError, EXIT } from '../cli-error.ts';
 import { fileSize, type Output } from '../output.ts';
@@ -94,11 +95,6 @@ export const publishCommand = command({
     );
   },
 });
-
-async function adminClient(): Promise<ApiClient> {
-  const connection = await readConnection({ env: process.env, folder: process.cwd() });
-  return createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
-}
 
 async function dryRun(wish: PublishWish, output: Output): Promise<void> {
   const { url, adminKey } = await readConnection({ env: process.env, folder: process.cwd() });

@@ -1,3 +1,4 @@
+/** What the schedule does by itself, done now: garbage, and KV as D1 says. */
 import {
   type CollectGarbageAnswer,
   type GarbageFile,

@@ -1,3 +1,4 @@
+/** What was used, and the last requests one by one. */
 import {
   USAGE_COUNTS,
   USAGE_GROUPS,

@@ -1,3 +1,4 @@
+/** Versions of a name, from staged to removed, and the history of their changes. */
 import {
   liveOnce,
   MAX_HISTORY_PAGE,
