@@ -53,8 +53,7 @@ beforeEach(async () => {
     now,
     sleep,
   });
-  const intake = { ...graft.services, bases: origins.bases, trials: origins };
-  app = createApp({ ...graft.services, origins, intake });
+  app = createApp({ ...graft.services, origins, bases: origins.bases, trials: origins });
   const made = await graft.request('/admin/keys', { body: { tenant: 'default' } });
   ({ key } = (await made.json()) as { key: string });
   expect((await graft.publish('notes', tinyAdapter({ seed: 1 }))).status).toBe(201);
