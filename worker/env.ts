@@ -70,7 +70,7 @@ export interface Config {
   acceptedMacKeys: Uint8Array<ArrayBuffer>[];
   adminKeyHash: string | null;
   /** Origins of pages, in the browser's sense. */
-  corsOrigins: string[];
+  corsOrigins: readonly string[];
   logSample: number;
   /** null = reports of usage have no costs. */
   prices: PriceList | null;
