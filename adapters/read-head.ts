@@ -5,7 +5,7 @@
 import { AdapterFormatError, printable } from './errors.ts';
 import { parseCanonicalHead, type CanonicalHead } from './format/canonical.ts';
 import { readHeaderLength } from './format/safetensors.ts';
-import type { BaseInfo } from '../protocol/index.ts';
+import type { BaseInfo } from '../protocol/origin-wire.ts';
 import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
 
 export { AdapterFormatError, printable } from './errors.ts';

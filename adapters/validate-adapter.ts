@@ -1,4 +1,4 @@
-import type { BaseInfo } from '../protocol/index.ts';
+import type { BaseInfo } from '../protocol/origin-wire.ts';
 import { checkBase } from './read-head.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { parseCanonical, type CanonicalAdapter } from './format/canonical.ts';

@@ -23,7 +23,7 @@ import {
   writePeftAdapter,
   type AdapterFiles,
 } from '../adapters/index.ts';
-import { sha256Hex } from '../protocol/index.ts';
+import { sha256Hex } from '../protocol/identity.ts';
 import { writeFilesToPack, type FileToPack } from './adapters/write-files-to-pack.ts';
 import { ALL_LINEARS, SMOLLM2_135M, writeRandomAdapter } from './adapters/write-random-adapter.ts';
 import { describeMachine } from './machine.ts';

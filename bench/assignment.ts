@@ -4,7 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { Experiment } from '../protocol/index.ts';
+import { Experiment } from '../protocol/experiment.ts';
 import { createExposureTokens } from '../worker/experiments/exposure-token.ts';
 import { createUnitHasher } from '../worker/experiments/assign.ts';
 import { pickVariant } from '../worker/experiments/pick-variant.ts';

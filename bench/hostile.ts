@@ -7,7 +7,7 @@ import { cacheFolder, findBase } from '../cli/local/find-base.ts';
 import { startOrigin } from '../cli/local/origin-process.ts';
 import { LOOPBACK, needFreePort } from '../cli/local/ports.ts';
 import { createOutput } from '../cli/output.ts';
-import { parseSigningKeys } from '../protocol/index.ts';
+import { parseSigningKeys } from '../protocol/signature.ts';
 import {
   harmless,
   hostileRequests,

@@ -7,7 +7,9 @@ import { readKeysFile } from '../cli/local/graft-folder.ts';
 import { startStack, type Stack } from '../cli/local/stack.ts';
 import { createOutput } from '../cli/output.ts';
 import { publishAdapter } from '../cli/publish/publish-adapter.ts';
-import { parseSigningKeys, type ChainEntry, type VersionView } from '../protocol/index.ts';
+import type { VersionView } from '../protocol/admin-api/versions.ts';
+import type { ChainEntry } from '../protocol/identity.ts';
+import { parseSigningKeys } from '../protocol/signature.ts';
 import type { SignedOrigin } from './load/sign-for-origin.ts';
 import { targetAt, type Target } from './load/target.ts';
 

@@ -1,6 +1,6 @@
 import { startOrigin, type OriginProcess } from '../cli/local/origin-process.ts';
 import { LOOPBACK, needFreePort } from '../cli/local/ports.ts';
-import { BaseInfo } from '../protocol/index.ts';
+import { BaseInfo } from '../protocol/origin-wire.ts';
 import type { Target } from './load/target.ts';
 
 export interface StandaloneOrigin {

@@ -1,5 +1,6 @@
 /** What the page and its worker say to each other, and what can go wrong. */
-import type { ChatCompletion, ChatCompletionChunk, ApiErrorCode } from '../protocol/index.ts';
+import type { ApiErrorCode } from '../protocol/api-error.ts';
+import type { ChatCompletion, ChatCompletionChunk } from '../protocol/completion-answers.ts';
 
 /** Beside the API's own codes. */
 export type BrowserErrorCode =

@@ -1,4 +1,5 @@
-import type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest } from '../protocol/index.ts';
+import type { ChatCompletion, ChatCompletionChunk } from '../protocol/completion-answers.ts';
+import type { ChatCompletionRequest } from '../protocol/completion.ts';
 import {
   GraftError,
   type Opened,

@@ -9,7 +9,7 @@ import {
   type AnswerOf,
   type AnyCall,
   type CallOf,
-} from '../protocol/index.ts';
+} from '../protocol/admin-api/operations.ts';
 
 const ErrorBody = z.object({
   error: z.object({

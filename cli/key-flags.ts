@@ -1,13 +1,12 @@
 import type { ArgsDef } from 'citty';
 import {
   DegradePolicy,
-  KeepHours,
-  MAX_KEEP_HOURS,
   type ChangeKeyRequest,
   type KeyLimitsView,
   type LimitsChange,
-  type RequestOf,
-} from '../protocol/index.ts';
+} from '../protocol/admin-api/keys.ts';
+import type { RequestOf } from '../protocol/admin-api/operations.ts';
+import { KeepHours, MAX_KEEP_HOURS } from '../protocol/admin-api/prompts.ts';
 import { parseCount, parseDuration, usageError } from './flags.ts';
 
 /** What limits, those of a key and those of a tenant, are said with. */

@@ -1,7 +1,8 @@
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { nameProblem, parseSigningKeys, type SigningKey } from '../protocol/index.ts';
+import { nameProblem } from '../protocol/identity.ts';
+import { parseSigningKeys, type SigningKey } from '../protocol/signature.ts';
 
 /** Wrong flags or environment; the message is for the operator. */
 export class ConfigError extends Error {

@@ -2,13 +2,13 @@
 import { parseArgs } from 'node:util';
 import {
   type WebBaseManifest,
-  type BaseInfo,
   WEB_BASE_MANIFEST,
   WEB_BASE_PART_BYTES,
   type WebBaseFile,
   webBaseManifest,
   webBasePartName,
-} from '../protocol/index.ts';
+} from '../protocol/browser-downloads.ts';
+import type { BaseInfo } from '../protocol/origin-wire.ts';
 import { buildGraphs, type Progress, type BuiltGraphs } from './model/build-graphs.ts';
 import { loadBase } from './model/load-base.ts';
 import { makeRotations } from './model/rotation.ts';

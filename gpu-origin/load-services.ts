@@ -17,7 +17,8 @@ import { createVllmClient, type VllmClient, failureText } from './backends/vllm/
 import { LoadedChains, openLoraFolders } from './backends/vllm/loaded-chains.ts';
 import { VllmEngine } from './backends/vllm/vllm-engine.ts';
 import { vllmGrammars } from './backends/vllm/completion-body.ts';
-import type { BaseInfo, ChainEntry } from '../protocol/index.ts';
+import type { ChainEntry } from '../protocol/identity.ts';
+import type { BaseInfo } from '../protocol/origin-wire.ts';
 import { openAdapterStore, type AdapterStore } from './adapter-files/adapter-store.ts';
 import type { DiskRefusal } from './adapter-files/disk-room.ts';
 import { packFolders } from './adapter-files/pack-folders.ts';

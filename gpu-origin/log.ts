@@ -1,4 +1,5 @@
-import { isSampled, type SignatureProblem } from '../protocol/index.ts';
+import { isSampled } from '../protocol/identity.ts';
+import type { SignatureProblem } from '../protocol/signature.ts';
 import type { EngineObserver } from './engine/engine.ts';
 
 type LogFields = Record<string, string | number | boolean | null | undefined | readonly string[]>;

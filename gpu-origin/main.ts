@@ -15,7 +15,8 @@ import {
   progressReporter,
   watchEventLoop,
 } from './log.ts';
-import { newStartId, type ChainEntry } from '../protocol/index.ts';
+import type { ChainEntry } from '../protocol/identity.ts';
+import { newStartId } from '../protocol/signature.ts';
 
 const note = (message: string): boolean => process.stderr.write(`${message}\n`);
 /** One line of JSON on stdout, for the program that started us. */

@@ -2,7 +2,8 @@ import { Hono } from 'hono';
 import { cors } from 'hono/cors';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
-import { MAX_REQUEST_ID, unknownPath, type ApiError } from '../protocol/index.ts';
+import { unknownPath, type ApiError } from '../protocol/api-error.ts';
+import { MAX_REQUEST_ID } from '../protocol/limits.ts';
 import { registryUnavailable } from './errors.ts';
 import { RETRY_AFTER_MS } from './limits.ts';
 import {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { BaseId, Digest, nameProblem, parseSigningKeys, Tenant, type SigningKey } from '../protocol/index.ts';
+import { BaseId, Digest, nameProblem, Tenant } from '../protocol/identity.ts';
+import { parseSigningKeys, type SigningKey } from '../protocol/signature.ts';
 import { BOOTSTRAP_TENANT } from './access/ports.ts';
 import { SignInLink } from './access/require-admin.ts';
 import type { AnalyticsDataset } from './http/request.ts';

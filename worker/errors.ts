@@ -1,5 +1,5 @@
 /** What more than one room of the worker answers when something is not possible; protocol/ has the codes and statuses. */
-import type { ApiError } from '../protocol/index.ts';
+import type { ApiError } from '../protocol/api-error.ts';
 import { RETRY_AFTER_MS } from './limits.ts';
 
 /** A store, or what is in front of it, does not answer, or has not taken all of a change. */

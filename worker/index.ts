@@ -15,7 +15,7 @@ import { createDoTraffic } from './traffic/traffic-gatherer-object.ts';
 import { COLLECTOR_TIMEOUT_MS } from './traffic/limits.ts';
 import { createDoPointers } from './registry/pointer-writer-object.ts';
 import { POINTER_TIMEOUT_MS } from './registry/limits.ts';
-import { toHex } from '../protocol/index.ts';
+import { toHex } from '../protocol/identity.ts';
 import type { Sha256 } from './platform/ports.ts';
 
 export { PairTally } from './experiments/pairs/pairs-object.ts';

@@ -10,7 +10,7 @@ import { sendWebhooks, type WebhookDeps } from './experiments/webhooks.ts';
 import { collectSomeGarbage, type GarbageDeps } from './blobs/collect-garbage.ts';
 import { SCHEDULED_DELETIONS } from './blobs/limits.ts';
 import { FORGOTTEN_PER_RUN, STALE_POINTERS_PER_RUN } from './registry/limits.ts';
-import { REMOVAL_GRACE_MS } from '../protocol/index.ts';
+import { REMOVAL_GRACE_MS } from '../protocol/admin-api/names.ts';
 import { syncStalePointers } from './registry/write-pointer.ts';
 import { createPinSync } from './origins/pins.ts';
 import { logLine, reasonOf } from './log.ts';

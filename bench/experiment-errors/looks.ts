@@ -1,5 +1,5 @@
 /** Experiments without a difference, looked at all the time: how many are called something at some look. */
-import type { ExperimentGuardrail } from '../../protocol/index.ts';
+import type { ExperimentGuardrail } from '../../protocol/experiment.ts';
 import { ALPHA, compare, MIN_VALUES } from '../../worker/experiments/analyze.ts';
 import {
   checkGuardrail,

@@ -1,4 +1,5 @@
-import { sha256Hex, sign, SIGNATURE_HEADER, type ChainEntry, type SigningKey } from '../../protocol/index.ts';
+import { sha256Hex, type ChainEntry } from '../../protocol/identity.ts';
+import { sign, SIGNATURE_HEADER, type SigningKey } from '../../protocol/signature.ts';
 
 /** An origin behind an edge, and what it takes to ask it as its edge does. */
 export interface SignedOrigin {

@@ -1,4 +1,4 @@
-import type { ChainEntry } from '../../protocol/index.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import type { SignedOrigin } from './sign-for-origin.ts';
 
 /** A server under load, and how to ask it for tokens. */

@@ -1,6 +1,6 @@
 import http from 'node:http';
 import { setTimeout } from 'node:timers/promises';
-import type { ChainEntry } from '../../protocol/index.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import { post } from '../load/post.ts';
 import { benchPrompt } from '../load/prompts.ts';
 import { signForOrigin, type SignedOrigin } from '../load/sign-for-origin.ts';

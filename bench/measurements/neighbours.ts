@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { createApiClient } from '../../cli/api-client.ts';
 import { needKey, needUrl, readConnection } from '../../cli/connection.ts';
-import { NewKey } from '../../protocol/index.ts';
+import { NewKey } from '../../protocol/admin-api/keys.ts';
 import { ABUSIVE, FAIR, keepAsking, type Neighbour } from '../load/neighbours.ts';
 import { benchPrompt } from '../load/prompts.ts';
 import { streamChat, type Tenant } from '../load/stream-chat.ts';

@@ -9,13 +9,9 @@ import { usageCounter } from '../../gpu-origin/http/usage.ts';
 import { mergeChoices } from '../../gpu-origin/http/run-prompts.ts';
 import { callSyntaxOf } from '../../gpu-origin/http/answer-form.ts';
 import { promptsOf } from '../../gpu-origin/prompts/prompt.ts';
-import {
-  type ChainEntry,
-  type ChatCompletion,
-  type ChatCompletionChunk,
-  type ChatCompletionRequest,
-  parseChatCompletion,
-} from '../../protocol/index.ts';
+import type { ChatCompletion, ChatCompletionChunk } from '../../protocol/completion-answers.ts';
+import { type ChatCompletionRequest, parseChatCompletion } from '../../protocol/completion.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import { GraftError } from '../messages.ts';
 import type { EngineHere } from './engine-here.ts';
 

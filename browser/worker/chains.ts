@@ -1,7 +1,10 @@
 /** Adapters by name: the edge's live version where it can be asked, else the one that is stored; files by their digest. */
 import { z } from 'zod';
 import type { AdapterSource } from '../../gpu-origin/engine/ports.ts';
-import { API_ERROR_CODES, type BaseInfo, type ChainEntry, DownloadChain } from '../../protocol/index.ts';
+import { API_ERROR_CODES } from '../../protocol/api-error.ts';
+import { DownloadChain } from '../../protocol/browser-downloads.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { GraftError, type Problem, type Progress, type Serving } from '../messages.ts';
 import { fetchBytes, Refused, PrivateFolder, sha256 } from './stored-files.ts';
 

@@ -15,7 +15,7 @@ import { createTokenizer, type Tokenizer, engineTokens } from '../../gpu-origin/
 import { TokenizerDefinitionJson } from '../../gpu-origin/model/tokenizer-definition.ts';
 import { PromptQueue, type PromptServices } from '../../gpu-origin/prompts/prompt.ts';
 import { nextTurn } from '../../gpu-origin/runtime/device.ts';
-import { constraintsOf, toolUseOf } from '../../protocol/index.ts';
+import { constraintsOf, toolUseOf } from '../../protocol/request-fields.ts';
 import { GraftError } from '../messages.ts';
 import type * as Chunk from './grammar-chunk.ts';
 import { openRunnerHere, type RunnerHere, type RunnerHereParams } from './open-runner.ts';

@@ -5,7 +5,7 @@ import {
   webBasePartName,
   type WebBaseManifest as Manifest,
   type WebBaseFile,
-} from '../../protocol/index.ts';
+} from '../../protocol/browser-downloads.ts';
 import { GraftError, type Progress } from '../messages.ts';
 import { fetchBytes, Refused, PrivateFolder, sha256, storageFull, storageLeft } from './stored-files.ts';
 import type { ExternalData } from '../../gpu-origin/runtime/web/wasm-module.ts';

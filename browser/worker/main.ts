@@ -1,6 +1,6 @@
 /** The worker: one engine, one base, whatever adapters the page names. */
 import { config } from 'zod';
-import type { ChatCompletion } from '../../protocol/index.ts';
+import type { ChatCompletion } from '../../protocol/completion-answers.ts';
 import {
   GraftError,
   type Problem,

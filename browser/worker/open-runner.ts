@@ -17,7 +17,7 @@ import { GraphSessions, openFp16 } from '../../gpu-origin/runtime/bindings.ts';
 import { OrtRunner, PREFILL_CHUNK } from '../../gpu-origin/runtime/ort-runner.ts';
 import { SlotCache } from '../../gpu-origin/runtime/kv-cache.ts';
 import { WebGpuDevice, WebDevice } from '../../gpu-origin/runtime/web/web-device.ts';
-import type { WebBaseFile } from '../../protocol/index.ts';
+import type { WebBaseFile } from '../../protocol/browser-downloads.ts';
 import { GraftError, type Progress, type WantedDevice, type WantedPrecision } from '../messages.ts';
 import type { WebBase } from './fetch-base.ts';
 import { buildLlamaGraph } from '../../gpu-origin/model/llama-graph.ts';

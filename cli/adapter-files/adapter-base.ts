@@ -7,7 +7,7 @@ import {
   type AttentionShape,
   type GgufBaseShape,
 } from '../../adapters/index.ts';
-import { baseIdOf } from '../../protocol/index.ts';
+import { baseIdOf } from '../../protocol/identity.ts';
 import { lookUpBases } from '../admin/admin-client.ts';
 import { createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';

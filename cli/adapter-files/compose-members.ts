@@ -8,7 +8,7 @@ import {
   type TruncatedAdapter,
   type TruncatedModule,
 } from '../../adapters/index.ts';
-import { sha256Hex } from '../../protocol/index.ts';
+import { sha256Hex } from '../../protocol/identity.ts';
 import type { Output, Progress } from '../output.ts';
 import { adapterBaseId } from './adapter-base.ts';
 import type { LoadedAdapter } from './load-adapter.ts';

@@ -3,7 +3,7 @@ import { readFileSync, type Stats } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { type AdapterFiles, AdapterFormatError, partRefusal } from '../../adapters/index.ts';
-import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/index.ts';
+import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 
 export interface AdapterInput {

@@ -11,7 +11,7 @@ import {
   writeGgufAdapter,
   writePeftAdapter,
 } from '../../adapters/index.ts';
-import { sha256Hex } from '../../protocol/index.ts';
+import { sha256Hex } from '../../protocol/identity.ts';
 import { chooseBaseId } from './adapter-base.ts';
 import type { ComposedBase, Sum } from './compose-members.ts';
 import { type BaseSearch, lookForBase } from './load-adapter.ts';

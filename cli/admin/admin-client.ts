@@ -1,11 +1,7 @@
-import {
-  MAX_HISTORY_PAGE,
-  type ChangeList,
-  type ChangeView,
-  FileVersions,
-  VersionList,
-  type BaseInfo,
-} from '../../protocol/index.ts';
+import type { ChangeList, ChangeView } from '../../protocol/admin-api/names.ts';
+import { MAX_HISTORY_PAGE } from '../../protocol/admin-api/operation.ts';
+import { FileVersions, VersionList } from '../../protocol/admin-api/versions.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { type ApiClient, callOperation, createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';

@@ -1,13 +1,8 @@
 /** Commands that are one operation of the admin API, and what those that change names have in common. */
 import type { ArgsDef, ParsedArgs } from 'citty';
-import {
-  type AdminRoute,
-  type AnswerOf,
-  type CallOf,
-  type ChangedName,
-  type LiveAnswer,
-  nameProblem,
-} from '../../protocol/index.ts';
+import type { ChangedName, LiveAnswer } from '../../protocol/admin-api/names.ts';
+import type { AdminRoute, AnswerOf, CallOf } from '../../protocol/admin-api/operations.ts';
+import { nameProblem } from '../../protocol/identity.ts';
 import { type CallHow, callOperation } from '../api-client.ts';
 import { command, type CommandHelp } from '../command.ts';
 import { usageError } from '../flags.ts';

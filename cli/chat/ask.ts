@@ -1,7 +1,7 @@
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import stringWidth from 'string-width';
 import { z } from 'zod';
-import type { ChatMessage } from '../../protocol/index.ts';
+import type { ChatMessage } from '../../protocol/completion.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { harmless, colors, type Output, terminalWidth } from '../output.ts';

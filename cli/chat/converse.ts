@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline/promises';
-import type { ChatMessage } from '../../protocol/index.ts';
+import type { ChatMessage } from '../../protocol/completion.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { credentialsPath } from '../connection.ts';

@@ -2,16 +2,16 @@
 import { mkdir, readFile, rename, rm, writeFile, readdir, stat, open } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import {
-  Digest,
-  BlobRecord,
-  operationPath,
   type BackupPlan,
   type BackupRow,
   BACKUP_PAGE_BYTES,
   MAX_BACKUP_FILES,
   MAX_BACKUP_ROWS,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/backup.ts';
+import { operationPath } from '../../protocol/admin-api/operations.ts';
+import { Digest } from '../../protocol/identity.ts';
 import { CliError, EXIT, interruptible } from '../cli-error.ts';
 import { bytesSha256, fileSha256 } from '../local/find-base.ts';
 import { randomBytes } from 'node:crypto';

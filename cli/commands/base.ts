@@ -3,12 +3,12 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import {
-  Digest,
   WEB_BASE_MANIFEST,
   WebBaseManifest,
   type WebBaseManifest as Manifest,
   webBasePartName,
-} from '../../protocol/index.ts';
+} from '../../protocol/browser-downloads.ts';
+import { Digest } from '../../protocol/identity.ts';
 import { type Actions, pickAction, command } from '../command.ts';
 import { CliError, EXIT, interruptible } from '../cli-error.ts';
 import { type WranglerResult, wranglerRunner } from '../deploy/run-wrangler.ts';

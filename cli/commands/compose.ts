@@ -1,5 +1,5 @@
 import { access } from 'node:fs/promises';
-import { MAX_RANK } from '../../protocol/index.ts';
+import { MAX_RANK } from '../../protocol/limits.ts';
 import { baseIdFlag, parseBaseId } from '../adapter-files/adapter-base.ts';
 import {
   checkComposition,

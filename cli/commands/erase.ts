@@ -1,4 +1,9 @@
-import { ERASE_STEPS, EraseRequest, type EraseAnswer, type EraseCounts } from '../../protocol/index.ts';
+import {
+  ERASE_STEPS,
+  EraseRequest,
+  type EraseAnswer,
+  type EraseCounts,
+} from '../../protocol/admin-api/erasures.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { whyFlag } from '../admin/operation-command.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';

@@ -2,16 +2,13 @@
 import { command } from '../command.ts';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
-  isLive,
   type CreateExperiment,
   type ExperimentPlan,
   type ExperimentView,
-  adaptersOf,
-  type Experiment,
   ExperimentId,
-  type ExperimentStatus,
-  type RequestOf,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/experiments.ts';
+import type { RequestOf } from '../../protocol/admin-api/operations.ts';
+import { isLive, adaptersOf, type Experiment, type ExperimentStatus } from '../../protocol/experiment.ts';
 import { adminClient, lookUpVersions } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation, callPages } from '../api-client.ts';
 import { askYes } from '../ask-at-terminal.ts';

@@ -1,4 +1,5 @@
-import { type GrantView, nameProblem } from '../../protocol/index.ts';
+import type { GrantView } from '../../protocol/admin-api/grants.ts';
+import { nameProblem } from '../../protocol/identity.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation, callPages, callWithStatus } from '../api-client.ts';
 import { command } from '../command.ts';

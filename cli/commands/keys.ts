@@ -2,10 +2,9 @@ import {
   NewKey,
   type ChangeKeyRequest,
   type KeyView,
-  type RequestOf,
-  type QueryOf,
   type RevocationView,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/keys.ts';
+import type { RequestOf, QueryOf } from '../../protocol/admin-api/operations.ts';
 import { pickAction, type Actions, command } from '../command.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';

@@ -1,4 +1,5 @@
-import type { LimitsChange, TenantLimitsView } from '../../protocol/index.ts';
+import type { LimitsChange } from '../../protocol/admin-api/keys.ts';
+import type { TenantLimitsView } from '../../protocol/admin-api/tenants.ts';
 import { pickAction, type Actions, command } from '../command.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation, callPages } from '../api-client.ts';

@@ -5,9 +5,8 @@ import {
   Description,
   Tag,
   type EditAnswer,
-  type ReservedRoom,
-  type RoomView,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/names.ts';
+import type { ReservedRoom, RoomView } from '../../protocol/admin-api/rooms.ts';
 import { type ApiClient, callOperation, callPages } from '../api-client.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';

@@ -1,12 +1,8 @@
 /** What the origins hold in memory, and what they are to hold. */
 import { command } from '../command.ts';
-import {
-  type OriginView,
-  type ResidentList,
-  type WarmedOrigin,
-  nameProblem,
-  type PinList,
-} from '../../protocol/index.ts';
+import type { OriginView, WarmedOrigin, PinList } from '../../protocol/admin-api/origins.ts';
+import { nameProblem } from '../../protocol/identity.ts';
+import type { ResidentList } from '../../protocol/origin-wire.ts';
 import { lookUpFile, adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
 import { usageError } from '../flags.ts';

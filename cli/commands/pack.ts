@@ -1,7 +1,7 @@
 /** Write an adapter again: as the canonical file, or in another format. */
 import type { ArgsDef } from 'citty';
 import { type CanonicalConfig, checkLineage, parseCanonical } from '../../adapters/index.ts';
-import { chainId, Digest, nameProblem, sha256Hex } from '../../protocol/index.ts';
+import { chainId, Digest, nameProblem, sha256Hex } from '../../protocol/identity.ts';
 import { baseIdFlag, parseBaseId, adapterBaseId } from '../adapter-files/adapter-base.ts';
 import {
   baseFlag,

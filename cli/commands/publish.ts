@@ -1,4 +1,5 @@
-import { nameProblem, versionState } from '../../protocol/index.ts';
+import { nameProblem } from '../../protocol/identity.ts';
+import { versionState } from '../../protocol/state-words.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { command } from '../command.ts';

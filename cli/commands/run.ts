@@ -1,4 +1,4 @@
-import type { ChatMessage } from '../../protocol/index.ts';
+import type { ChatMessage } from '../../protocol/completion.ts';
 import { createApiClient } from '../api-client.ts';
 import { ask } from '../chat/ask.ts';
 import { converse } from '../chat/converse.ts';

@@ -5,7 +5,7 @@ import {
   REPAIR_STEPS,
   type Mended,
   type RepairAnswer,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/upkeep.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
 import { command } from '../command.ts';

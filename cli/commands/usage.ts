@@ -1,14 +1,7 @@
 /** What was used, and the last requests one by one. */
-import {
-  USAGE_COUNTS,
-  USAGE_GROUPS,
-  usageCsv,
-  type UsageReport,
-  MAX_KEPT_REQUESTS,
-  type KeptPrompt,
-  type RequestList,
-  type RequestView,
-} from '../../protocol/index.ts';
+import type { KeptPrompt } from '../../protocol/admin-api/prompts.ts';
+import { USAGE_COUNTS, USAGE_GROUPS, usageCsv, type UsageReport } from '../../protocol/admin-api/tenants.ts';
+import { MAX_KEPT_REQUESTS, type RequestList, type RequestView } from '../../protocol/admin-api/traffic.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
 import { command } from '../command.ts';

@@ -1,5 +1,7 @@
 import { stat } from 'node:fs/promises';
-import { nameProblem, type VerifyVersionAnswer, type BaseInfo } from '../../protocol/index.ts';
+import type { VerifyVersionAnswer } from '../../protocol/admin-api/versions.ts';
+import { nameProblem } from '../../protocol/identity.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { command } from '../command.ts';

@@ -1,15 +1,8 @@
 /** Versions of a name, from staged to removed, and the history of their changes. */
-import {
-  liveOnce,
-  MAX_HISTORY_PAGE,
-  VERSION_STATE_WORDS,
-  versionState,
-  type ChangeView,
-  type VersionList,
-  type VersionView,
-  type RetireAnswer,
-  type RemoveAnswer,
-} from '../../protocol/index.ts';
+import type { ChangeView, RetireAnswer, RemoveAnswer } from '../../protocol/admin-api/names.ts';
+import { MAX_HISTORY_PAGE } from '../../protocol/admin-api/operation.ts';
+import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
+import { liveOnce, VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
 import { adminClient, lookUpVersions, readHistory } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';

@@ -1,7 +1,7 @@
 /** Answers to one prompt, two and two, and which is better: as expected, as a model says, or as a person says. */
 import { type Rows, type ComparisonRow, type Asking, complete, questionOf } from './ask-answers.ts';
 import type { Answer, Results, Verdict, Asked } from './results-file.ts';
-import { fnv1aMixed } from '../../protocol/index.ts';
+import { fnv1aMixed } from '../../protocol/identity.ts';
 import { harmless, colors } from '../output.ts';
 
 /** Two answers to one prompt. */

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import { BaseId, nameProblem } from '../../protocol/index.ts';
+import { BaseId, nameProblem } from '../../protocol/identity.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { usageError } from '../flags.ts';
 import { writePrivateFile } from '../local/private-files.ts';

@@ -1,5 +1,5 @@
 import type { ArgsDef } from 'citty';
-import { DEFAULT_JUDGE_TOKENS, MAX_KEPT_PAIRS } from '../../protocol/index.ts';
+import { DEFAULT_JUDGE_TOKENS, MAX_KEPT_PAIRS } from '../../protocol/limits.ts';
 import { type Actions, pickAction, type CommandHelp } from '../command.ts';
 import { whyFlag } from '../admin/operation-command.ts';
 import { usageError } from '../flags.ts';

@@ -1,17 +1,18 @@
 /** What an experiment is and what follows, in words; shares and means as commands read and print them. */
+import type {
+  CreateExperiment,
+  ExperimentDecision,
+  ExperimentEvaluation,
+  ExperimentView,
+} from '../../protocol/admin-api/experiments.ts';
 import {
-  type CreateExperiment,
-  decisionWords,
   type Experiment,
-  type ExperimentDecision,
-  type ExperimentEvaluation,
   type ExperimentGuardrail,
   type ExperimentMetric,
-  type ExperimentView,
   guardrailLimits,
   isLive,
-  type NumberWords,
-} from '../../protocol/index.ts';
+} from '../../protocol/experiment.ts';
+import { decisionWords, type NumberWords } from '../../protocol/state-words.ts';
 import { plainTable, when } from '../output.ts';
 import { usageError } from '../flags.ts';
 

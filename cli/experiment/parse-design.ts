@@ -1,12 +1,7 @@
-import {
-  MAX_MIN_DAYS,
-  nameProblem,
-  SegmentBy,
-  CreateExperiment,
-  BASE_JUDGE,
-  contradictedGuardrail,
-  Experiment,
-} from '../../protocol/index.ts';
+import { CreateExperiment } from '../../protocol/admin-api/experiments.ts';
+import { SegmentBy, BASE_JUDGE, contradictedGuardrail, Experiment } from '../../protocol/experiment.ts';
+import { nameProblem } from '../../protocol/identity.ts';
+import { MAX_MIN_DAYS } from '../../protocol/limits.ts';
 import { parseDuration, usageError, parseCount } from '../flags.ts';
 import { parseLoss, parseShare } from './experiment-words.ts';
 import { lookUpVersions } from '../admin/admin-client.ts';

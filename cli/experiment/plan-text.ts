@@ -1,12 +1,11 @@
-import {
-  type CreateExperiment,
-  DEFAULT_GUARDRAILS,
-  DEFAULT_JUDGE_TOKENS,
-  type ExperimentPlan,
-  type ExperimentProgress,
-  planWords,
-  progressWords,
-} from '../../protocol/index.ts';
+import type {
+  CreateExperiment,
+  ExperimentPlan,
+  ExperimentProgress,
+} from '../../protocol/admin-api/experiments.ts';
+import { DEFAULT_GUARDRAILS } from '../../protocol/experiment.ts';
+import { DEFAULT_JUDGE_TOKENS } from '../../protocol/limits.ts';
+import { planWords, progressWords } from '../../protocol/state-words.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import {
   shareText,

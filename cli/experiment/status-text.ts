@@ -1,21 +1,25 @@
+import type {
+  ExperimentEvaluation,
+  ExperimentView,
+  ExperimentComparison,
+} from '../../protocol/admin-api/experiments.ts';
 import {
-  type ExperimentEvaluation,
-  type ExperimentView,
-  GUARDRAIL_STATES,
   isLive,
   metricOf,
   SHADOW_METRICS,
-  effectOf,
   type Experiment,
-  type ExperimentComparison,
-  OPEN_REASONS,
   segmentWords,
-  TOO_EARLY,
-  VERDICT_WORDS,
   type ExperimentPairs,
   type KeptPair,
   PAIR_FAILURE_WORDS,
-} from '../../protocol/index.ts';
+} from '../../protocol/experiment.ts';
+import {
+  GUARDRAIL_STATES,
+  effectOf,
+  OPEN_REASONS,
+  TOO_EARLY,
+  VERDICT_WORDS,
+} from '../../protocol/state-words.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import { colors, plainTable, when, harmless } from '../output.ts';
 import { type Glyphs, drawAxis, drawInterval, scaleOf } from './draw-interval.ts';

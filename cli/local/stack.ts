@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
-import { hashApiKey, MAX_HISTORY_PAGE } from '../../protocol/index.ts';
+import { MAX_HISTORY_PAGE } from '../../protocol/admin-api/operation.ts';
+import { hashApiKey } from '../../protocol/api-key.ts';
 import { lookUpBases, lookUpVersions, readHistory } from '../admin/admin-client.ts';
 import { type ApiClient, createApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';

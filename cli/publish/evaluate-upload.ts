@@ -1,4 +1,4 @@
-import { type Evaluation, EvaluationRow } from '../../protocol/index.ts';
+import { type Evaluation, EvaluationRow } from '../../protocol/origin-wire.ts';
 import { type ApiClient, type Retrying, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { type JsonLines, readJsonLines } from '../read-json-lines.ts';

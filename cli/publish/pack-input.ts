@@ -5,7 +5,7 @@ import {
   readAdapter,
   validateAdapter,
 } from '../../adapters/index.ts';
-import type { BaseInfo } from '../../protocol/index.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import { type AdapterInput, asRefusal } from '../adapter-files/read-input.ts';
 import { CliError, EXIT } from '../cli-error.ts';

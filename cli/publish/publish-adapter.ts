@@ -1,4 +1,5 @@
-import type { Evaluation, VersionView } from '../../protocol/index.ts';
+import type { VersionView } from '../../protocol/admin-api/versions.ts';
+import type { Evaluation } from '../../protocol/origin-wire.ts';
 import { readInput } from '../adapter-files/read-input.ts';
 import { lookUpBases, lookUpVersions } from '../admin/admin-client.ts';
 import { type ApiClient, type Retrying, callWithStatus } from '../api-client.ts';

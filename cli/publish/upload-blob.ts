@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { headerBytes } from '../../adapters/index.ts';
-import { blobRecordOf, splitParts, type BlobLimits, type BlobRecord } from '../../protocol/index.ts';
+import { blobRecordOf, splitParts, type BlobRecord } from '../../protocol/adapter-manifest.ts';
+import type { BlobLimits } from '../../protocol/admin-api/blobs.ts';
 import { type ApiClient, type Retrying, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 

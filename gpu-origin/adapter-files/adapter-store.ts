@@ -17,7 +17,9 @@ import {
   rename,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ApiError, Digest, err, ok, sha256Hex, type Result, BlobRecord } from '../../protocol/index.ts';
+import { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { Digest, sha256Hex } from '../../protocol/identity.ts';
 import { DiskIndex, type DiskRefusal, DiskRoom, type DiskState, freeBytesOf } from './disk-room.ts';
 
 export interface UploadState {

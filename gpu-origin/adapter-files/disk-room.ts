@@ -1,5 +1,5 @@
 import { statfs } from 'node:fs/promises';
-import type { ApiError } from '../../protocol/index.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
 
 /** What an operator asks of the disk under the adapters' files. */
 export interface DiskState {

@@ -7,7 +7,8 @@ import {
   partRefusal,
   validateAdapter,
 } from '../../adapters/index.ts';
-import { type BaseInfo, type ChainEntry, chainId } from '../../protocol/index.ts';
+import { type ChainEntry, chainId } from '../../protocol/identity.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import type { AdapterStore } from './adapter-store.ts';
 
 export interface FolderToPack {

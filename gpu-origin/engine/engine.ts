@@ -1,12 +1,6 @@
-import {
-  chainId,
-  err,
-  ok,
-  type ApiError,
-  type ChainEntry,
-  type ResidentList,
-  type Result,
-} from '../../protocol/index.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { chainId, type ChainEntry } from '../../protocol/identity.ts';
+import type { ResidentList } from '../../protocol/origin-wire.ts';
 import type { TokenBytes } from '../generation/answer-text.ts';
 import { AdapterCache } from './adapters/adapter-cache.ts';
 import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';

@@ -4,7 +4,8 @@ import type { KvSlots, PrefixCache } from './kv-cache-manager.ts';
 import type { PooledStates, AnswerPart, Sequence } from './sequence.ts';
 import type { Clock, GrammarMasks, MaskUpdate, ModelRunner, EngineObserver, Outcome } from './ports.ts';
 import type { PrefillStep, Step, Scheduler } from './scheduler.ts';
-import type { ApiError, FinishReason } from '../../protocol/index.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
+import type { FinishReason } from '../../protocol/completion-answers.ts';
 import type { AdapterCache } from './adapters/adapter-cache.ts';
 
 /** A row of 49,152 logits takes half a millisecond: other work waits at most 8 ms. */

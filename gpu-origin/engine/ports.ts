@@ -2,7 +2,8 @@
  * What the engine needs from the outside, and who outside is told what happens in it. The engine knows no runtime, no
  * HTTP, no file system and no clock.
  */
-import type { ApiError, BaseInfo } from '../../protocol/index.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 
 /** An adapter in the form that this runner's weights need (rotated, in float32 or smaller), in memory. */
 export interface ResidentAdapter {

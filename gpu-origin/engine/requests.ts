@@ -1,15 +1,8 @@
 /** What the engine's callers see: a request in, events out, or why it is refused. */
-import {
-  type ApiError,
-  type ChainEntry,
-  type FinishReason,
-  type ResidentList,
-  type Result,
-  type Traceparent,
-  type Usage,
-  err,
-  ok,
-} from '../../protocol/index.ts';
+import { type ApiError, type Result, err, ok } from '../../protocol/api-error.ts';
+import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
+import type { ResidentList, Traceparent } from '../../protocol/origin-wire.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
 import type { EngineObserver, Grammar, ModelRunner } from './ports.ts';
 

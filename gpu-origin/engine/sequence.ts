@@ -1,5 +1,7 @@
 import { type TokenBytes, Detokenizer, StopScanner, tokenEnds } from '../generation/answer-text.ts';
-import type { ApiError, ChainEntry, FinishReason, Usage } from '../../protocol/index.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
+import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import type { AdapterLease } from './adapters/adapter-memory.ts';
 import type { EngineHandle, EngineRequest, ScoredToken, EngineEvent, Pooling } from './requests.ts';
 import type { Clock, RowDelta, RowGrammar } from './ports.ts';

@@ -1,4 +1,4 @@
-import type { FinishReason } from '../../protocol/index.ts';
+import type { FinishReason } from '../../protocol/completion-answers.ts';
 
 /** What a tokenizer must tell about its tokens. */
 export interface TokenBytes {

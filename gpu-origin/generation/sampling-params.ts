@@ -1,11 +1,7 @@
-import {
-  DEFAULT_TEXT_TOKENS,
-  wantsLogprobs,
-  type ChatCompletionRequest,
-  type ResponseRequest,
-  type SamplingFields,
-  type TextCompletionRequest,
-} from '../../protocol/index.ts';
+import type { ChatCompletionRequest, TextCompletionRequest } from '../../protocol/completion.ts';
+import { DEFAULT_TEXT_TOKENS } from '../../protocol/limits.ts';
+import type { SamplingFields } from '../../protocol/request-fields.ts';
+import { wantsLogprobs, type ResponseRequest } from '../../protocol/responses.ts';
 
 export type GenerationRequest = ChatCompletionRequest | TextCompletionRequest | ResponseRequest;
 

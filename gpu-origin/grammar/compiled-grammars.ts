@@ -1,5 +1,5 @@
 /** Grammars that wait to be compiled, and those that were: bounded, and shared out among tenants. */
-import { type ApiError, err, type Result } from '../../protocol/index.ts';
+import { type ApiError, err, type Result } from '../../protocol/api-error.ts';
 import type { AskedForm, GrammarCaller, GrammarWorker } from './ports.ts';
 
 /** Grammars that wait to be compiled, of all tenants. */

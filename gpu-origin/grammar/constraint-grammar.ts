@@ -1,16 +1,12 @@
 /** From what a request says of its answer, or of the functions in it, to the text of a grammar. */
-import {
-  type ApiError,
-  badShape,
-  type Constraint,
-  err,
-  issuePath,
-  ok,
-  type PlacedConstraint,
-  type Result,
-  type FunctionDefinition,
-  type ToolUse,
-} from '../../protocol/index.ts';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { badShape, issuePath } from '../../protocol/parse-body.ts';
+import type {
+  Constraint,
+  PlacedConstraint,
+  FunctionDefinition,
+  ToolUse,
+} from '../../protocol/request-fields.ts';
 import {
   automatonRule,
   regexRule,

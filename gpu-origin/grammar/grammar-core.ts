@@ -1,4 +1,4 @@
-import type { ApiError, Result } from '../../protocol/index.ts';
+import type { ApiError, Result } from '../../protocol/api-error.ts';
 import { grammarOf, inPlace, toolGrammarOf } from './constraint-grammar.ts';
 import {
   type AskedForm,

@@ -5,7 +5,8 @@
  * long moves to an instance of the slow ones. So nothing that a tenant sends holds up another one's rows for long, and
  * rows without a grammar not at all.
  */
-import { type ApiError, err, issuePath, ok, type Result } from '../../protocol/index.ts';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { issuePath } from '../../protocol/parse-body.ts';
 import type { Grammar, MaskUpdate, RowGrammar } from '../engine/ports.ts';
 import {
   type CompileTurn,

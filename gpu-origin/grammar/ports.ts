@@ -1,5 +1,6 @@
 /** Grammars that constrain answers: compiled in workers, the masks of a worker's rows in one message a step. */
-import type { ApiError, PlacedConstraint, Result, ToolUse } from '../../protocol/index.ts';
+import type { ApiError, Result } from '../../protocol/api-error.ts';
+import type { PlacedConstraint, ToolUse } from '../../protocol/request-fields.ts';
 import type { Grammar, GrammarMasks } from '../engine/ports.ts';
 
 /** `hermes`: between two markers, anywhere in an answer. `json`: an object that is the whole answer. */

@@ -1,5 +1,5 @@
 /** Keywords of JSON Schema (2020-12 and, where clients still write them, draft 7) by what they speak of. */
-import { isMap } from '../../protocol/index.ts';
+import { isMap } from '../../protocol/parse-body.ts';
 import { GrammarError, type Work } from './ebnf.ts';
 
 export type Schema = Record<string, unknown>;

@@ -1,5 +1,5 @@
 /** JSON Schema as a grammar of JSON text: what it lets through is valid, and what it cannot hold is refused by name. */
-import { isMap } from '../../protocol/index.ts';
+import { isMap } from '../../protocol/parse-body.ts';
 import { ANY, type Automaton, automatonOf, both, anyNumberOf, butNot } from './automaton.ts';
 import { automatonRule, regexRule, textsRule, readRegex } from './automaton-rules.ts';
 import { atPath, unsupportedConstraint, GrammarError, type Rules, Work, literal } from './ebnf.ts';

@@ -1,24 +1,20 @@
 import type { Context } from 'hono';
 import { z } from 'zod';
+import { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { type ApiError, errorBody, errorResponse } from '../../protocol/api-error.ts';
+import { type ChainEntry, Digest, Tenant } from '../../protocol/identity.ts';
+import { MAX_PART_BYTES } from '../../protocol/limits.ts';
 import {
-  type ApiError,
-  BlobRecord,
-  type ChainEntry,
-  Digest,
   type DropAnswer,
   DropRequest,
-  errorBody,
-  errorResponse,
   EvaluateRequest,
   KeepPinsRequest,
   type LoadAnswer,
-  MAX_PART_BYTES,
   PinRequest,
   PrefetchRequest,
   type ResidentList,
-  Tenant,
   VerifyRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
 import { evaluateAdapter, verifyAdapter } from '../trials/verify-adapter.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { OWN_TENANT, parseJson } from './read-request.ts';

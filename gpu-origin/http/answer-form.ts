@@ -1,5 +1,6 @@
 /** The form of answers: what constrains them, and the calls in them. */
-import { type ApiError, constraintsOf, ok, type Result, toolUseOf } from '../../protocol/index.ts';
+import { type ApiError, ok, type Result } from '../../protocol/api-error.ts';
+import { constraintsOf, toolUseOf } from '../../protocol/request-fields.ts';
 import type { Grammar } from '../engine/ports.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
 import type { AskedTools, CallFormat, GrammarCaller } from '../grammar/ports.ts';

@@ -1,24 +1,17 @@
 import { type Context, Hono } from 'hono';
+import { type ApiError, errorResponse, unknownPath, err, ok, type Result } from '../../protocol/api-error.ts';
+import type { Model } from '../../protocol/completion-answers.ts';
+import { sha256Hex, type ChainEntry, Digest } from '../../protocol/identity.ts';
+import { MAX_BODY_BYTES } from '../../protocol/limits.ts';
+import { asMessagesError } from '../../protocol/messages.ts';
 import {
-  type ApiError,
-  asMessagesError,
   AskId,
   BASE_PARAMETER,
-  errorResponse,
   LOAD_HEADER,
-  MAX_BODY_BYTES,
   parseTraceparent,
-  sha256Hex,
   TRACEPARENT_HEADER,
-  unknownPath,
   writeLoad,
-  type ChainEntry,
-  Digest,
-  err,
-  type Model,
-  ok,
-  type Result,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
 import {
   declareAdapter,
   dropAdapters,

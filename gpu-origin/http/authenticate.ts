@@ -1,18 +1,15 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Context } from 'hono';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { SIGNATURE_WINDOW_MS } from '../../protocol/limits.ts';
 import {
-  type ApiError,
-  err,
   type NonceMemory,
-  ok,
-  type Result,
   PROTOCOL_VERSION,
   SIGNATURE_HEADER,
-  SIGNATURE_WINDOW_MS,
   type SignatureProblem,
   START_HEADER,
   verifySignature,
-} from '../../protocol/index.ts';
+} from '../../protocol/signature.ts';
 import type { Mode, OriginContext, OriginEnv } from './origin-context.ts';
 
 const LOOPBACK_NAMES = new Set(['localhost', '127.0.0.1', '[::1]']);

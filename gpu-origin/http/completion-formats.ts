@@ -1,24 +1,25 @@
 /** How answers are written: as OpenAI's chat and text completions and as Anthropic's messages have it. */
+import { type ApiError, errorBody } from '../../protocol/api-error.ts';
+import type {
+  FinishReason,
+  Usage,
+  ChatFinishReason,
+  ChatCompletion,
+  ChatCompletionChunk,
+  ModelToolCall,
+  TextCompletion,
+  TextLogprobs,
+  PromptLogprobs,
+  TokenLogprob,
+} from '../../protocol/completion-answers.ts';
 import {
-  type ApiError,
-  type FinishReason,
-  type Usage,
-  errorBody,
-  type ChatFinishReason,
-  type ChatCompletion,
-  type ChatCompletionChunk,
-  type ModelToolCall,
-  type TextCompletion,
-  type TextLogprobs,
   messagesError,
   type MessagesAnswer,
   type MessagesContent,
   type MessagesEvent,
   type MessagesStopReason,
   type MessagesUsage,
-  type PromptLogprobs,
-  type TokenLogprob,
-} from '../../protocol/index.ts';
+} from '../../protocol/messages.ts';
 import type { EngineEvent, ScoredToken, TokenScore } from '../engine/engine.ts';
 import { type Tokenizer, tokenKey, tokenText } from '../model/tokenizer.ts';
 import { type CallSyntax, type AnswerPiece, ToolCallReader } from './answer-form.ts';

@@ -1,21 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
+import { type ApiError, err, errorResponse } from '../../protocol/api-error.ts';
+import type { FinishReason } from '../../protocol/completion-answers.ts';
+import { STREAM_HEARTBEAT_MS } from '../../protocol/limits.ts';
 import {
   ANSWER_PARAMETER,
-  answersTo,
   AnswerText,
-  type ApiError,
   ASK_PARAMETER,
   AskId,
   COLD_HEADER,
-  err,
-  errorResponse,
   USAGE_HEADER,
   writeUsageNote,
-  type FinishReason,
-  STREAM_HEARTBEAT_MS,
   USAGE_COMMENT,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
+import { answersTo } from '../../protocol/request-fields.ts';
 import { prepareGrammar, callSyntaxOf } from './answer-form.ts';
 import { deadlineExceeded, type EngineEvent, type ScoredToken } from '../engine/engine.ts';
 import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';

@@ -1,17 +1,12 @@
 import type { Context } from 'hono';
+import { err, errorResponse, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import {
   embeddingInputs,
-  err,
-  errorResponse,
-  ok,
   parseEmbedding,
-  USAGE_HEADER,
-  writeUsageNote,
-  type ApiError,
   type EmbeddingList,
   type EmbeddingRequest,
-  type Result,
-} from '../../protocol/index.ts';
+} from '../../protocol/embed-tokenize.ts';
+import { USAGE_HEADER, writeUsageNote } from '../../protocol/origin-wire.ts';
 import { deadlineExceeded, type EngineHandle } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
 import {

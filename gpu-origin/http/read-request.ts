@@ -1,26 +1,21 @@
 /** From a request's bytes to what the engine is asked: one shape for chat and text, signed and standalone. */
 import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { parseChatCompletion, parseTextCompletion } from '../../protocol/completion.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
+import { MAX_JSON_DEPTH, MAX_REQUEST_ID } from '../../protocol/limits.ts';
+import { parseMessagesAsChat } from '../../protocol/messages.ts';
+import { OriginRequest } from '../../protocol/origin-wire.ts';
 import {
-  type ApiError,
   badShape,
-  type ChainEntry,
-  err,
   IGNORED_HEADER,
-  MAX_JSON_DEPTH,
-  MAX_REQUEST_ID,
-  ok,
-  OriginRequest,
-  parseChatCompletion,
   type Parsed,
-  parseMessagesAsChat,
   type ParseOptions,
-  parseResponse,
-  parseTextCompletion,
-  type Result,
   STRICT_FIELDS_HEADER,
   writeIgnored,
-} from '../../protocol/index.ts';
+} from '../../protocol/parse-body.ts';
+import { parseResponse } from '../../protocol/responses.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 

@@ -1,19 +1,18 @@
-import {
-  type ApiError,
-  errorStatus,
-  type FinishReason,
-  type ModelResponse,
-  type ResponseEvent,
-  type ResponseRequest,
-  type ResponseTool,
-  type ResponseUsage,
-  type TokenLogprob,
-  type Usage,
-  type OutputFunctionCall,
-  type OutputItem,
-  type OutputMessage,
-  type OutputText,
-} from '../../protocol/index.ts';
+import { type ApiError, errorStatus } from '../../protocol/api-error.ts';
+import type {
+  FinishReason,
+  ModelResponse,
+  ResponseEvent,
+  ResponseUsage,
+  TokenLogprob,
+  Usage,
+  OutputFunctionCall,
+  OutputItem,
+  OutputMessage,
+  OutputText,
+} from '../../protocol/completion-answers.ts';
+import type { ResponseTool } from '../../protocol/request-fields.ts';
+import type { ResponseRequest } from '../../protocol/responses.ts';
 import type { ScoredToken } from '../engine/engine.ts';
 import {
   type AnswerTokens,

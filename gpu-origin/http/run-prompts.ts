@@ -1,5 +1,6 @@
 /** Runs the prompts of a request, some at a time. */
-import { type ApiError, err, MAX_CHOICES, ok, type Result } from '../../protocol/index.ts';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { MAX_CHOICES } from '../../protocol/limits.ts';
 import type { EngineEvent, EngineHandle } from '../engine/engine.ts';
 import type { Prompt } from '../prompts/prompt.ts';
 

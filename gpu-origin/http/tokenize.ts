@@ -1,20 +1,14 @@
 import type { Context } from 'hono';
+import { err, errorResponse, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import {
-  countedToChat,
   type DetokenizeAnswer,
-  err,
-  errorResponse,
-  ok,
-  parseCountTokens,
-  type InputTokensAnswer,
   parseDetokenize,
-  parseInputTokens,
   parseTokenize,
-  type ApiError,
-  type Result,
   type TokenizeAnswer,
   type TokenizeRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/embed-tokenize.ts';
+import { countedToChat, parseCountTokens } from '../../protocol/messages.ts';
+import { type InputTokensAnswer, parseInputTokens } from '../../protocol/responses.ts';
 import type { Chunked } from '../model/tokenizer.ts';
 import { promptOf, type SinglePrompt, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
 import { tokenText } from '../model/tokenizer.ts';

@@ -1,5 +1,6 @@
 /** What requests use: tokens, which the edge is told, and time, which the client is. */
-import type { FinishReason, RequestUsage, Usage, UsageNote } from '../../protocol/index.ts';
+import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
+import type { RequestUsage, UsageNote } from '../../protocol/origin-wire.ts';
 
 /** The edge asks within seconds of a client's leaving; work after a response has 30 s there. */
 const KEPT_MS = 60_000;

@@ -11,7 +11,7 @@ import {
   ROWS_PERMUTED,
   unpermuteRows,
 } from '../../adapters/index.ts';
-import { baseIdOf } from '../../protocol/index.ts';
+import { baseIdOf } from '../../protocol/identity.ts';
 import {
   type BaseModel,
   BaseModelError,

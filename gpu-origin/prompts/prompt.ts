@@ -2,24 +2,13 @@
  * The prompts of a request as token ids, encoded a slice at a time in its tenant's turn: text completions have up to
  * 128, all others one.
  */
-import {
-  type ApiError,
-  type ChatCompletionRequest,
-  type ChatMessage,
-  err,
-  isMap,
-  isPromptList,
-  MAX_PROMPT_LIST_SCORES,
-  MAX_PROMPT_LIST_TOKENS,
-  ok,
-  promptsIn,
-  type ResponseRequest,
-  type Result,
-  type TextCompletionRequest,
-  type TextPrompt,
-  toolUseOf,
-  type BaseInfo,
-} from '../../protocol/index.ts';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import type { ChatCompletionRequest, ChatMessage, TextCompletionRequest } from '../../protocol/completion.ts';
+import { MAX_PROMPT_LIST_SCORES, MAX_PROMPT_LIST_TOKENS } from '../../protocol/limits.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
+import { isMap } from '../../protocol/parse-body.ts';
+import { isPromptList, promptsIn, type TextPrompt, toolUseOf } from '../../protocol/request-fields.ts';
+import type { ResponseRequest } from '../../protocol/responses.ts';
 import { contextFull, type ContextLengthExceeded, noSuchBias } from '../engine/engine.ts';
 import { type GenerationRequest, samplingParamsOf } from '../generation/sampling-params.ts';
 import {

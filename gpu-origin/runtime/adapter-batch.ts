@@ -26,7 +26,7 @@ import {
   toFloat32,
   validateAdapter,
 } from '../../adapters/index.ts';
-import type { BaseInfo } from '../../protocol/index.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import type { ChainMember, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import { foldGain, gainBefore, ROTATED, transpose } from '../model/prepare-weights.ts';
 import { rotateColumns, type RotationSet } from '../model/rotation.ts';

@@ -1,7 +1,7 @@
 /** Base file or folder -> graphs in the cache -> sessions -> runner. */
 import { constants } from 'node:buffer';
 import { totalmem } from 'node:os';
-import type { BaseInfo } from '../../protocol/index.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { type BaseModel, storedLinears, storedShape } from '../model/base-model.ts';
 import { buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { type Precision, PRECISIONS } from '../model/graph-form.ts';

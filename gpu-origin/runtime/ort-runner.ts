@@ -1,5 +1,5 @@
 /** ModelRunner on ONNX Runtime, whichever device runs it. */
-import type { BaseInfo } from '../../protocol/index.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import type {
   BatchRows,
   ChainMember,

@@ -1,15 +1,7 @@
-import {
-  type ApiError,
-  type ChainEntry,
-  err,
-  MAX_TOP_LOGPROBS,
-  ok,
-  type ProbeToken,
-  type Result,
-  type VerifyAnswer,
-  type EvaluationRow,
-  type RowScore,
-} from '../../protocol/index.ts';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
+import { MAX_TOP_LOGPROBS } from '../../protocol/limits.ts';
+import type { ProbeToken, VerifyAnswer, EvaluationRow, RowScore } from '../../protocol/origin-wire.ts';
 import {
   NOT_FINITE,
   type TokenScore,

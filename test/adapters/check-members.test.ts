@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { checkMembers, type Member } from '../../adapters/index.ts';
-import { chainId } from '../../protocol/index.ts';
+import { chainId } from '../../protocol/identity.ts';
 
 const BASE = 'tiny-llama';
 const digestOf = (digit: number): string => String(digit).repeat(64);

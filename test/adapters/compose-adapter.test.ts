@@ -8,7 +8,7 @@ import {
   toFloat32,
   type LoraModule,
 } from '../../adapters/index.ts';
-import { chainId } from '../../protocol/index.ts';
+import { chainId } from '../../protocol/identity.ts';
 import { BASE_ID, loraModule, Q, refusal, V } from './make-adapter.ts';
 
 fc.configureGlobal({ seed: 1 });

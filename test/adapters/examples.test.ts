@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { chainId } from '../../protocol/index.ts';
+import { chainId } from '../../protocol/identity.ts';
 import {
   checkLineage,
   composeAdapter,

@@ -11,7 +11,7 @@ import {
   type LoraModule,
 } from '../../adapters/index.ts';
 import { convertTensor } from '../../adapters/format/lora-module.ts';
-import type { BaseInfo } from '../../protocol/index.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 
 export const BASE_ID = 'tiny-llama';
 export const Q = 'model.layers.0.self_attn.q_proj';

@@ -1,6 +1,6 @@
 /** What an edge reads of a file that comes by in chunks says what the whole toolkit says, but of its values. */
 import { describe, expect, it } from 'vitest';
-import type { BaseInfo } from '../../protocol/index.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { encodeCanonical, makeLoraModule, validateAdapter } from '../../adapters/index.ts';
 import { AdapterFormatError, checkBase, createHeadReader } from '../../adapters/read-head.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import { exportWebBase } from '../../gpu-origin/export-web-base.ts';
-import type { WebBaseManifest } from '../../protocol/index.ts';
+import type { WebBaseManifest } from '../../protocol/browser-downloads.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 
 const rig = useDashboard();

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import type * as Graft from '../../browser/index.ts';
 import { answerChat } from '../../browser/worker/answer-chat.ts';
 import type { Engine, EngineEvent } from '../../gpu-origin/engine/engine.ts';
-import type { ChatCompletion } from '../../protocol/index.ts';
+import type { ChatCompletion } from '../../protocol/completion-answers.ts';
 import { startChromium } from './chromium.ts';
 import { startGraftRig, type GraftRig } from './graft-rig.ts';
 

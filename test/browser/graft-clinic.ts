@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { packAdapter, type PackedAdapter } from '../../adapters/index.ts';
-import type { DownloadToken } from '../../protocol/index.ts';
+import type { DownloadToken } from '../../protocol/browser-downloads.ts';
 import { TINY_ADAPTERS, writeTinyAdapter } from '../fixtures/tiny-base.ts';
 import { startTestEdge, type TestEdge } from '../worker/edge-harness.ts';
 import type { GraftRig } from './graft-rig.ts';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { buildBrowser } from '../../bin/build-browser.mjs';
 import { exportWebBase } from '../../gpu-origin/export-web-base.ts';
-import type { WebBaseManifest } from '../../protocol/index.ts';
+import type { WebBaseManifest } from '../../protocol/browser-downloads.ts';
 import { TINY_LLAMA, writeTinyBase } from '../fixtures/tiny-base.ts';
 import { openNative } from './native-engine.ts';
 import type { EngineHere } from '../../browser/worker/engine-here.ts';

@@ -15,7 +15,7 @@ import { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
 import { chooseExactInt8 } from '../../gpu-origin/runtime/self-test.ts';
 import { openGrammars, prepareGrammar } from '../../browser/worker/grammar-chunk.ts';
 import type { EngineHere } from '../../browser/worker/engine-here.ts';
-import type { BaseInfo } from '../../protocol/index.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 
 /**
  * The same graphs in ONNX Runtime's native library: what the page's answers are compared with.

@@ -3,7 +3,9 @@ import { expect, it } from 'vitest';
 import { hostileRequests, KEYWORDS } from '../../bench/hostile/requests.ts';
 import { grammarOf, toolGrammarOf } from '../../gpu-origin/grammar/constraint-grammar.ts';
 import { MAX_GRAMMAR_CHARACTERS, MAX_WORK, Work } from '../../gpu-origin/grammar/ebnf.ts';
-import { constraintsOf, MAX_BODY_BYTES, parseChatCompletion, toolUseOf } from '../../protocol/index.ts';
+import { parseChatCompletion } from '../../protocol/completion.ts';
+import { MAX_BODY_BYTES } from '../../protocol/limits.ts';
+import { constraintsOf, toolUseOf } from '../../protocol/request-fields.ts';
 
 const COUNT = 50;
 /** Of one step of work: it is counted before it is done, and may pass the limit by as much. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { errorResponse } from '../../protocol/index.ts';
+import { errorResponse } from '../../protocol/api-error.ts';
 import { createApiClient } from '../../cli/api-client.ts';
 import { EXIT } from '../../cli/cli-error.ts';
 

@@ -2,7 +2,7 @@ import { ZodError } from 'zod';
 import { describe, expect, it } from 'vitest';
 import { createApiClient, callOperation, callWithStatus } from '../../cli/api-client.ts';
 import { CliError } from '../../cli/cli-error.ts';
-import { NewKey } from '../../protocol/index.ts';
+import { NewKey } from '../../protocol/admin-api/keys.ts';
 
 interface Asked {
   method: string;

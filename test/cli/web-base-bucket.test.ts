@@ -6,7 +6,7 @@ import path from 'node:path';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { putWebBase } from '../../cli/commands/base.ts';
-import { WEB_BASE_FILES, webBaseManifest, type WebBaseManifest } from '../../protocol/index.ts';
+import { WEB_BASE_FILES, webBaseManifest, type WebBaseManifest } from '../../protocol/browser-downloads.ts';
 
 const BUCKET = 'web-base';
 let folder: string;

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ResponseEvent } from '../../protocol/index.ts';
+import type { ResponseEvent } from '../../protocol/completion-answers.ts';
 import { problems } from './openai-schema.ts';
 import { ADAPTER, startConformanceStack, type ConformanceStack } from './stack.ts';
 

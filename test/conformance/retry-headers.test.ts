@@ -1,6 +1,6 @@
 import OpenAI from 'openai';
 import { describe, expect, it, vi } from 'vitest';
-import { errorResponse, type ApiError } from '../../protocol/index.ts';
+import { errorResponse, type ApiError } from '../../protocol/api-error.ts';
 import { ADAPTER, startConformanceStack, type ConformanceStack } from './stack.ts';
 
 interface Refusal {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { MAX_PART_BYTES } from '../../protocol/index.ts';
+import { MAX_PART_BYTES } from '../../protocol/limits.ts';
 import { StoreUnavailable } from '../../worker/platform/ports.ts';
 import type { BlobStore } from '../../worker/blobs/ports.ts';
 import { digestOf } from './sample-rows.ts';

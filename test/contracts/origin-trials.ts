@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { EvaluateAnswer, VerifyAnswer } from '../../protocol/index.ts';
+import { EvaluateAnswer, VerifyAnswer } from '../../protocol/origin-wire.ts';
 
 export interface TriedOrigin {
   /** Signed POST. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { KeptPair } from '../../protocol/index.ts';
+import type { KeptPair } from '../../protocol/experiment.ts';
 import type { PairOutcome, PairTallies } from '../../worker/experiments/pairs/ports.ts';
 
 const DAY_MS = 86_400_000;

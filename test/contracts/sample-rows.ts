@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { RequestView } from '../../protocol/index.ts';
+import type { RequestView } from '../../protocol/admin-api/traffic.ts';
 import type { KeyRow } from '../../worker/access/ports.ts';
 import type { ExperimentRow } from '../../worker/experiments/ports.ts';
 import type { OriginMinute } from '../../worker/origins/ports.ts';

@@ -7,12 +7,8 @@ import {
   type Step,
   stepsOf,
 } from '../../dashboard/model/experiment-words.ts';
-import {
-  EXPERIMENT_STATUSES,
-  type Experiment,
-  type ExperimentDecision,
-  type ExperimentEvaluation,
-} from '../../protocol/index.ts';
+import type { ExperimentDecision, ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
+import { EXPERIMENT_STATUSES, type Experiment } from '../../protocol/experiment.ts';
 
 it.each<[ExperimentDecision, string, RegExp]>([
   [

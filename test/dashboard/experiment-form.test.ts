@@ -7,7 +7,7 @@ import {
   planRequest,
   type ExperimentFields,
 } from '../../dashboard/model/experiment-form.ts';
-import { CreateExperiment } from '../../protocol/index.ts';
+import { CreateExperiment } from '../../protocol/admin-api/experiments.ts';
 
 const filled: ExperimentFields = { ...EMPTY_FIELDS, name: 'support/intent', control: '3', treatment: '4' };
 const request = (fields: Partial<ExperimentFields>): CreateExperiment => {

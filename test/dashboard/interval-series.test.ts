@@ -8,7 +8,7 @@ import {
   scaleFor,
   valueRange,
 } from '../../dashboard/model/interval-series.ts';
-import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/index.ts';
+import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
 
 type Estimate = ExperimentComparison['difference'];
 

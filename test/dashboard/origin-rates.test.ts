@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { originRates } from '../../dashboard/views/origins.tsx';
-import type { OriginFigures } from '../../protocol/index.ts';
+import type { OriginFigures } from '../../protocol/origin-wire.ts';
 
 const START = 1_000_000;
 const figures = (more: Partial<OriginFigures> = {}): OriginFigures => ({

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { jsonOf, linkProblem, noAnswer, oddAnswer, problemOf } from '../../dashboard/model/problem.ts';
-import { errorBody, type ApiError } from '../../protocol/index.ts';
+import { errorBody, type ApiError } from '../../protocol/api-error.ts';
 
 it.each<[ApiError, object]>([
   [

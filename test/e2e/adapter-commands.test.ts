@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { chainId } from '../../protocol/index.ts';
+import { chainId } from '../../protocol/identity.ts';
 import { TINY_ADAPTERS, writeTinyAdapter, writeTinyBase, type TinyAdapter } from '../fixtures/tiny-base.ts';
 import { runGraft, type Finished } from './graft-process.ts';
 

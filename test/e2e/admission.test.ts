@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { encodeCanonical, makeLoraModule, type Tensor } from '../../adapters/index.ts';
 import { startEdge } from '../../cli/local/edge.ts';
-import type { AdapterProof, RowScore } from '../../protocol/index.ts';
+import type { AdapterProof, RowScore } from '../../protocol/origin-wire.ts';
 import { seeded, TINY_LLAMA, tinyModules } from '../fixtures/tiny-base.ts';
 import { bearer, chatBody, CHAT } from './canary-stack.ts';
 import { send, startTinyStack, type Answer, type TinyStack } from './tiny-stack.ts';

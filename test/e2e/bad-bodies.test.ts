@@ -1,6 +1,7 @@
 /** Bodies and headers that are wrong, too large or not the client's to send. */
 import { describe, expect, it } from 'vitest';
-import { MAX_BODY_BYTES, MAX_MESSAGES, SIGNATURE_HEADER } from '../../protocol/index.ts';
+import { MAX_BODY_BYTES, MAX_MESSAGES } from '../../protocol/limits.ts';
+import { SIGNATURE_HEADER } from '../../protocol/signature.ts';
 import { TINY_LLAMA } from '../fixtures/tiny-base.ts';
 import { bearer, CHAT, chatBody, textOf, useCanaryStack } from './canary-stack.ts';
 import { send } from './tiny-stack.ts';

@@ -4,15 +4,9 @@ import { readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { startEdge } from '../../cli/local/edge.ts';
-import {
-  generateApiKey,
-  hashApiKey,
-  MAX_BODY_BYTES,
-  parseSigningKeys,
-  sign,
-  SIGNATURE_HEADER,
-  type SigningKey,
-} from '../../protocol/index.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { MAX_BODY_BYTES } from '../../protocol/limits.ts';
+import { parseSigningKeys, sign, SIGNATURE_HEADER, type SigningKey } from '../../protocol/signature.ts';
 import { TINY_LLAMA } from '../fixtures/tiny-base.ts';
 import { ATTENTION, bearer, CHAT, chatBody, textOf, useCanaryStack } from './canary-stack.ts';
 import { readBytes, send } from './tiny-stack.ts';

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { WebBaseManifest } from '../../protocol/index.ts';
+import { WebBaseManifest } from '../../protocol/browser-downloads.ts';
 import { writeTinyBase } from '../fixtures/tiny-base.ts';
 import { runGraft, type Finished } from './graft-process.ts';
 

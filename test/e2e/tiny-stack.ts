@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import type { LocalFile } from '../../cli/connection.ts';
 import { readKeysFile, type LocalKeys } from '../../cli/local/graft-folder.ts';
-import type { ErrorBody } from '../../protocol/index.ts';
+import type { ErrorBody } from '../../protocol/api-error.ts';
 import { writeTinyBase } from '../fixtures/tiny-base.ts';
 import { runGraft, startGraft, type Finished, type GraftProcess } from './graft-process.ts';
 

@@ -4,7 +4,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { LocalFile } from '../../cli/connection.ts';
-import type { ErrorBody, ModelList, OriginList } from '../../protocol/index.ts';
+import type { OriginList } from '../../protocol/admin-api/origins.ts';
+import type { ErrorBody } from '../../protocol/api-error.ts';
+import type { ModelList } from '../../protocol/completion-answers.ts';
 import { FakeVllm } from '../fakes/fake-vllm.ts';
 import {
   TINY_ADAPTERS,

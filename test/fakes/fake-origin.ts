@@ -2,27 +2,22 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { errorBody, errorHeaders, errorStatus, type ApiError } from '../../protocol/api-error.ts';
 import {
-  BlobRecord,
   DropRequest,
-  errorBody,
-  errorHeaders,
-  errorStatus,
   EvaluateRequest,
   KeepPinsRequest,
   OriginRequest,
   PinRequest,
   PrefetchRequest,
-  SIGNATURE_HEADER,
   USAGE_COMMENT,
   USAGE_HEADER,
   VerifyRequest,
-  verifySignature,
   writeUsageNote,
-  type ApiError,
   type BaseInfo,
-  type SigningKey,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
+import { SIGNATURE_HEADER, verifySignature, type SigningKey } from '../../protocol/signature.ts';
 import { fakeScores, fakeVerification } from './fake-trials.ts';
 
 /** What the origin did; tests read it. */

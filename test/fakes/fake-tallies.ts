@@ -5,7 +5,7 @@ import type {
   TallyMoments,
   TallySnapshot,
 } from '../../worker/experiments/ports.ts';
-import { SHADOW_METRICS } from '../../protocol/index.ts';
+import { SHADOW_METRICS } from '../../protocol/experiment.ts';
 import {
   joinSketch,
   moveInSketch,

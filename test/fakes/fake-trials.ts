@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import type {
   BaseInfo,
-  ChainEntry,
   EvaluationRow,
   ProbeToken,
   RowScore,
   VerifyAnswer,
   VerifyRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
 
 export const FAKE_PROBE = 'What is the capital of France?';
 

@@ -1,5 +1,6 @@
 import { encodeCanonical, makeLoraModule, type Tensor } from '../../adapters/index.ts';
-import { baseIdOf, type BaseInfo } from '../../protocol/index.ts';
+import { baseIdOf } from '../../protocol/identity.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { createHash } from 'node:crypto';
 
 const MODULE = 'model.layers.0.self_attn.q_proj';

@@ -9,7 +9,7 @@ import { loadBase } from '../../gpu-origin/model/load-base.ts';
 import { readTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { TokenizerDefinitionJson } from '../../gpu-origin/model/tokenizer-definition.ts';
 import { readGains } from '../../gpu-origin/runtime/adapter-batch.ts';
-import { type WebBaseFile, WebBaseManifest } from '../../protocol/index.ts';
+import { type WebBaseFile, WebBaseManifest } from '../../protocol/browser-downloads.ts';
 import { TINY_SHAPES, writeTinyBase } from '../fixtures/tiny-base.ts';
 
 let folder: string;

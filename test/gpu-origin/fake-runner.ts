@@ -7,7 +7,7 @@ import type {
   RowDelta,
   ChunkParts,
 } from '../../gpu-origin/engine/ports.ts';
-import type { BaseInfo } from '../../protocol/index.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import {
   layoutBytes,
   neededLayout,

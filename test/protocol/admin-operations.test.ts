@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { NewKey } from '../../protocol/admin-api/keys.ts';
+import { LiveAnswer } from '../../protocol/admin-api/names.ts';
 import {
   ADMIN_OPERATIONS,
   ADMIN_ROUTES,
   answerSchema,
-  LiveAnswer,
-  NewKey,
   operationPath,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/operations.ts';
 
 describe('the table of the admin API', () => {
   it('gives no two operations one id, and each a good answer', () => {

@@ -1,13 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import {
-  MAX_LOGIT_BIAS,
-  MAX_VOCABULARY,
-  parseChatCompletion,
-  parseResponse,
-  parseTextCompletion,
-  type ApiError,
-  type Result,
-} from '../../protocol/index.ts';
+import type { ApiError, Result } from '../../protocol/api-error.ts';
+import { parseChatCompletion, parseTextCompletion } from '../../protocol/completion.ts';
+import { MAX_LOGIT_BIAS, MAX_VOCABULARY } from '../../protocol/limits.ts';
+import { parseResponse } from '../../protocol/responses.ts';
 
 type Parse = (fields: Record<string, unknown>) => Result<unknown, ApiError>;
 

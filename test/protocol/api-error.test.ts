@@ -6,7 +6,7 @@ import {
   errorStatus,
   type ApiError,
   unknownPath,
-} from '../../protocol/index.ts';
+} from '../../protocol/api-error.ts';
 
 const of = (code: string, extra: object = {}): ApiError => ({ code, message: 'm', ...extra }) as ApiError;
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkApiKey, generateApiKey, hashApiKey } from '../../protocol/index.ts';
+import { checkApiKey, generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
 
 fc.configureGlobal({ seed: 20 });
 

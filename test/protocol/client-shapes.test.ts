@@ -1,6 +1,7 @@
 /** What clients send beside what they mean, as it was captured: taken, and said. */
 import { describe, expect, it } from 'vitest';
-import { parseChatCompletion, parseResponse, parseTextCompletion } from '../../protocol/index.ts';
+import { parseChatCompletion, parseTextCompletion } from '../../protocol/completion.ts';
+import { parseResponse } from '../../protocol/responses.ts';
 
 const USER = { role: 'user', content: 'hi' };
 

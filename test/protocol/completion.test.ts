@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { parseChatCompletion, parseTextCompletion, takeEdgeFields } from '../../protocol/completion.ts';
 import {
   MAX_CONTENT_PARTS,
   MAX_MESSAGES,
@@ -6,12 +7,9 @@ import {
   MAX_STOP_CHARACTERS,
   MAX_STOP_SEQUENCES,
   MAX_TOP_LOGPROBS,
-  parseChatCompletion,
-  parseTextCompletion,
   MAX_COMPOSED,
   MAX_COMPOSED_SCALE,
-  takeEdgeFields,
-} from '../../protocol/index.ts';
+} from '../../protocol/limits.ts';
 
 const chat = (fields: Record<string, unknown> = {}) =>
   parseChatCompletion({ model: 'm', messages: [{ role: 'user', content: 'hi' }], ...fields });

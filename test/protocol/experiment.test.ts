@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Experiment, metricOf } from '../../protocol/index.ts';
+import { Experiment, metricOf } from '../../protocol/experiment.ts';
 import { experimentInput, variantsOf } from '../worker/experiments/sample-experiment.ts';
 
 const problems = (changes: Record<string, unknown>): string[] => {

@@ -4,16 +4,14 @@ import { describe, expect, it } from 'vitest';
 import {
   AdapterName,
   baseIdOf,
-  MAX_NAME_LENGTH,
-  MAX_NAME_SEGMENT,
-  MAX_NAME_SEGMENTS,
   nameProblem,
   chainId,
   ChainEntry,
   Digest,
   sha256Hex,
   toHex,
-} from '../../protocol/index.ts';
+} from '../../protocol/identity.ts';
+import { MAX_NAME_LENGTH, MAX_NAME_SEGMENT, MAX_NAME_SEGMENTS } from '../../protocol/limits.ts';
 
 fc.configureGlobal({ seed: 1 });
 

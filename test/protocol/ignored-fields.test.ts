@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { parseChatCompletion, readIgnored, writeIgnored } from '../../protocol/index.ts';
+import { parseChatCompletion } from '../../protocol/completion.ts';
+import { readIgnored, writeIgnored } from '../../protocol/parse-body.ts';
 
 const ignoredOf = (fields: object): readonly string[] => {
   const parsed = parseChatCompletion({ model: 'm', messages: [{ role: 'user', content: 'a' }], ...fields });

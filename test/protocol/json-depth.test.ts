@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { badShape, MAX_JSON_CONTAINERS } from '../../protocol/index.ts';
+import { MAX_JSON_CONTAINERS } from '../../protocol/limits.ts';
+import { badShape } from '../../protocol/parse-body.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const isDeeperThan = (json: Uint8Array, limit: number): boolean => badShape(json, limit) !== null;

@@ -1,16 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { CHAT_RULES, RESPONSE_RULES, TEXT_RULES } from '../../protocol/parse-body.ts';
+import { CHAT_RULES, RESPONSE_RULES, TEXT_RULES, type ParseOptions } from '../../protocol/parse-body.ts';
 import {
   ChatCompletionRequest,
   EdgeFields,
   parseChatCompletion,
-  parseResponse,
   parseTextCompletion,
-  ResponseRequest,
   TextCompletionRequest,
-  type ParseOptions,
-} from '../../protocol/index.ts';
+} from '../../protocol/completion.ts';
+import { parseResponse, ResponseRequest } from '../../protocol/responses.ts';
 
 const page = readFileSync(new URL('../../docs/openai-api.md', import.meta.url), 'utf8');
 const STATE = '(yes|clamped|ignored|refused|edge|-)';

@@ -1,15 +1,15 @@
 import fc from 'fast-check';
 import { expect, it, describe } from 'vitest';
+import { isSampled } from '../../protocol/identity.ts';
 import {
   readUsageNote,
   writeUsageNote,
   type UsageNote,
-  isSampled,
   readLoad,
   writeLoad,
   nextTraceparent,
   parseTraceparent,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
 
 it.each<[UsageNote, string]>([
   [{ promptTokens: 12, completionTokens: null }, 'prompt=12'],

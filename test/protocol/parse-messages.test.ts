@@ -1,6 +1,6 @@
 /** Which chat a conversation of Anthropic's API means. */
 import { describe, expect, it } from 'vitest';
-import { countedToChat, type MessagesInput } from '../../protocol/index.ts';
+import { countedToChat, type MessagesInput } from '../../protocol/messages.ts';
 
 function chatOf(...messages: MessagesInput[]) {
   const chat = countedToChat({ model: 'notes', messages });

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { parseChatCompletion } from '../../protocol/index.ts';
+import { parseChatCompletion } from '../../protocol/completion.ts';
 
 const USER = { role: 'user', content: 'hi' };
 const BEGUN = { role: 'assistant', content: 'Well' };

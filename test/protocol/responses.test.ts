@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { MAX_MESSAGES, parseResponse, wantsLogprobs } from '../../protocol/index.ts';
+import { MAX_MESSAGES } from '../../protocol/limits.ts';
+import { parseResponse, wantsLogprobs } from '../../protocol/responses.ts';
 
 const parse = (fields: Record<string, unknown> = {}) => parseResponse({ model: 'm', input: 'hi', ...fields });
 const items = (count: number) => Array.from({ length: count }, () => ({ role: 'user', content: 'x' }));

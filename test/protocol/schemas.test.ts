@@ -1,13 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import {
-  AdapterManifest,
-  BaseInfo,
-  BlobRecord,
-  MAX_CHAIN,
-  MAX_PART_BYTES,
-  MAX_PARTS,
-  OriginRequest,
-} from '../../protocol/index.ts';
+import { AdapterManifest, BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { MAX_CHAIN, MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
+import { BaseInfo, OriginRequest } from '../../protocol/origin-wire.ts';
 
 const digest = 'a'.repeat(64);
 const entry = { digest, scale: 1, name: 'medicine', owner: 't' };

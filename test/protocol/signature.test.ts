@@ -1,6 +1,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { SIGNATURE_WINDOW_MS } from '../../protocol/limits.ts';
 import {
   newStartId,
   parseSignature,
@@ -8,10 +9,9 @@ import {
   PROTOCOL_VERSION,
   readStartId,
   sign,
-  SIGNATURE_WINDOW_MS,
   verifySignature,
   type SigningKey,
-} from '../../protocol/index.ts';
+} from '../../protocol/signature.ts';
 
 fc.configureGlobal({ seed: 1 });
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { STREAM_HEARTBEAT_MS, STREAM_STALL_MS } from '../../protocol/index.ts';
+import { STREAM_HEARTBEAT_MS, STREAM_STALL_MS } from '../../protocol/limits.ts';
 import { LEASE_MS } from '../../worker/metering/limits.ts';
 import { ORIGIN_LEASE_MS, STREAM_STALL_CHECK_MS } from '../../worker/origins/limits.ts';
 

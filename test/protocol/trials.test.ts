@@ -1,15 +1,14 @@
 import { describe, expect, it } from 'vitest';
+import { MAX_CHAIN, MAX_TOP_LOGPROBS } from '../../protocol/limits.ts';
 import {
   AdapterProof,
   EvaluateRequest,
   Evaluation,
-  MAX_CHAIN,
   MAX_EVALUATION_ROWS,
-  MAX_TOP_LOGPROBS,
   RowScore,
   VerifyAnswer,
   VerifyRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
 
 const DIGEST = 'a'.repeat(64);
 const tokens = (count: number) => Array.from({ length: count }, (_, id) => ({ id, logprob: -1 }));

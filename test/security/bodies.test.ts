@@ -1,10 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import {
-  MAX_BODY_BYTES,
-  MAX_EVALUATION_BODY_BYTES,
-  MAX_JSON_DEPTH,
-  MAX_PART_BYTES,
-} from '../../protocol/index.ts';
+import { MAX_EVALUATION_BODY_BYTES } from '../../protocol/admin-api/operation.ts';
+import { MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_PART_BYTES } from '../../protocol/limits.ts';
 import { createApp } from '../../worker/app.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 import { isAdmin, routesOf, type Route } from './routes.ts';

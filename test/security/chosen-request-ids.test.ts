@@ -1,6 +1,7 @@
 /** What a client can do with an `x-request-id` of its choice, and what is kept of a name that does not exist. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { KeptPrompt, RequestList, type RequestView } from '../../protocol/index.ts';
+import { KeptPrompt } from '../../protocol/admin-api/prompts.ts';
+import { RequestList, type RequestView } from '../../protocol/admin-api/traffic.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 
 const CHOSEN = 'chosen-by-the-client';

@@ -1,6 +1,7 @@
 /** Fields of a request that its answer repeats: large ones must not take an origin out of service. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseChatCompletion, parseResponse, parseTextCompletion } from '../../protocol/index.ts';
+import { parseChatCompletion, parseTextCompletion } from '../../protocol/completion.ts';
+import { parseResponse } from '../../protocol/responses.ts';
 import { startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 
 const TOKENS = 400_000;

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { parseSigningKeys } from '../../protocol/index.ts';
+import { parseSigningKeys } from '../../protocol/signature.ts';
 import { createApp } from '../../worker/app.ts';
 import { createOriginClient } from '../../worker/origins/client.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';

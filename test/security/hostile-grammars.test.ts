@@ -4,7 +4,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { grammarOf, toolGrammarOf } from '../../gpu-origin/grammar/constraint-grammar.ts';
 import { MAX_WORK, Work } from '../../gpu-origin/grammar/ebnf.ts';
 import { FORMATS } from '../../gpu-origin/grammar/schema-rules.ts';
-import { type Constraint, type FunctionDefinition, parseChatCompletion } from '../../protocol/index.ts';
+import { parseChatCompletion } from '../../protocol/completion.ts';
+import type { Constraint, FunctionDefinition } from '../../protocol/request-fields.ts';
 import { ANSWER_SCHEMAS } from '../fixtures/answer-schemas.ts';
 import { startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 

@@ -1,5 +1,5 @@
 /** Names that are no names: 500 and some, made of what has gone wrong elsewhere. */
-import { nameProblem } from '../../protocol/index.ts';
+import { nameProblem } from '../../protocol/identity.ts';
 
 const PIECES = [
   '..',

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 import { beforeEach, expect, it, vi } from 'vitest';
-import type { AdapterManifest, NameEntry } from '../../protocol/index.ts';
+import type { AdapterManifest, NameEntry } from '../../protocol/adapter-manifest.ts';
 import { mayUse, mayUseChain } from '../../worker/access/authenticate.ts';
 import { ancestorsOf } from '../../worker/registry/claims.ts';
 import { lookUpModel, type ResolveDeps } from '../../worker/completions/resolve.ts';

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { PromptQueue, SLICE_MS } from '../../gpu-origin/prompts/prompt.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { createTokenizer, STEP_CHARACTERS, type Chunked } from '../../gpu-origin/model/tokenizer.ts';
-import { readUsageNote, USAGE_HEADER } from '../../protocol/index.ts';
+import { readUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
 import { envelope, signedFetch, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 import { TINY_KINDS, tinySentencePiece } from '../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { nameProblem, scopeProblem } from '../../protocol/index.ts';
+import { nameProblem, scopeProblem } from '../../protocol/identity.ts';
 import { nearestNames } from '../../worker/completions/usable-names.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { SIGNATURE_HEADER, verifySignature, type SigningKey } from '../../protocol/index.ts';
+import { SIGNATURE_HEADER, verifySignature, type SigningKey } from '../../protocol/signature.ts';
 import { createOriginFetch } from '../../worker/origins/signed-fetch.ts';
 
 const NOW = 1_700_000_000_000;

@@ -1,6 +1,6 @@
 /** What of a request could become a path, a name or deep recursion at the origin. */
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { MAX_JSON_DEPTH } from '../../protocol/index.ts';
+import { MAX_JSON_DEPTH } from '../../protocol/limits.ts';
 import { startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 import { HOSTILE_NAMES, inUrl } from './hostile-names.ts';
 

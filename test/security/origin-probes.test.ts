@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { OriginContext } from '../../gpu-origin/http/origin-context.ts';
 import { createSignatureLog } from '../../gpu-origin/log.ts';
-import { sign, type SignatureProblem } from '../../protocol/index.ts';
+import { sign, type SignatureProblem } from '../../protocol/signature.ts';
 import { KEY, ORIGIN_ID, sha256, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 
 const NOW = 1_800_000_000_000;

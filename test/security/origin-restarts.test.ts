@@ -1,7 +1,8 @@
 /** Origins that restart while the edge's clock is behind theirs: nothing fails, and nothing is taken a second time. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { createApp } from '../../gpu-origin/http/app.ts';
-import { newStartId, sha256Hex, SIGNATURE_HEADER, START_HEADER } from '../../protocol/index.ts';
+import { sha256Hex } from '../../protocol/identity.ts';
+import { newStartId, SIGNATURE_HEADER, START_HEADER } from '../../protocol/signature.ts';
 import { createOriginFetch } from '../../worker/origins/signed-fetch.ts';
 import { KEY, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 import { createAppHarness } from '../worker/app-harness.ts';

@@ -4,7 +4,7 @@ import http from 'node:http';
 import net from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CONNECTION_LIMITS } from '../../gpu-origin/http/serve.ts';
-import { sign } from '../../protocol/index.ts';
+import { sign } from '../../protocol/signature.ts';
 import { KEY, ORIGIN_ID, sha256, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 
 const HEALTH = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n';

@@ -1,6 +1,6 @@
 import { createHash, createHmac } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { sign, verifySignature, type SigningKey } from '../../protocol/index.ts';
+import { sign, verifySignature, type SigningKey } from '../../protocol/signature.ts';
 import { mutateSignature } from './mutate-signature.ts';
 import { createRandom } from './random.ts';
 

@@ -1,6 +1,6 @@
 /** A request that stops the origin it is sent to, before the edge's app and four origins: how many of them it stops. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { UsageReport } from '../../protocol/index.ts';
+import { UsageReport } from '../../protocol/admin-api/tenants.ts';
 import { MAX_SILENCED_ORIGINS, SILENCE_MEMORY_MS } from '../../worker/origins/limits.ts';
 import { HANG_MS } from '../setup/slow.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';

@@ -1,6 +1,6 @@
 /** Streams that wait for long, break off or hang: a client always hears how its answer ended. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { STREAM_STALL_MS } from '../../protocol/index.ts';
+import { STREAM_STALL_MS } from '../../protocol/limits.ts';
 import {
   CONNECTION_BYTES,
   HEADERS_PATIENCE_MS,

@@ -1,16 +1,10 @@
 import type { ExecutionContext } from 'hono';
-import {
-  generateApiKey,
-  hashApiKey,
-  parseSigningKeys,
-  VerifyRequest,
-  type CountTokensAnswer,
-  type InputTokensAnswer,
-  type DetokenizeAnswer,
-  type EmbeddingList,
-  type TokenizeAnswer,
-  type VerifyAnswer,
-} from '../../protocol/index.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import type { DetokenizeAnswer, EmbeddingList, TokenizeAnswer } from '../../protocol/embed-tokenize.ts';
+import type { CountTokensAnswer } from '../../protocol/messages.ts';
+import { VerifyRequest, type VerifyAnswer } from '../../protocol/origin-wire.ts';
+import type { InputTokensAnswer } from '../../protocol/responses.ts';
+import { parseSigningKeys } from '../../protocol/signature.ts';
 import type { GrantLedger } from '../../worker/access/ports.ts';
 import type { KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
 import { createApp } from '../../worker/app.ts';

@@ -1,4 +1,4 @@
-import { newStartId } from '../../protocol/index.ts';
+import { newStartId } from '../../protocol/signature.ts';
 import { KEY, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 import { TINY_BASE } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness, type AppHarnessOptions } from './app-harness.ts';

@@ -1,7 +1,7 @@
 import http from 'node:http';
 import OpenAI, { APIError, AuthenticationError, NotFoundError } from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { MAX_BODY_BYTES, MAX_MESSAGES } from '../../protocol/index.ts';
+import { MAX_BODY_BYTES, MAX_MESSAGES } from '../../protocol/limits.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { chat, startTestEdge, type TestEdge } from './edge-harness.ts';
 

@@ -1,6 +1,6 @@
 /** The schedule takes a ramp's step, and what D1 says reaches KV: in real workerd, on Miniflare's stores. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { ExperimentLooks, ExperimentView } from '../../protocol/index.ts';
+import { ExperimentLooks, ExperimentView } from '../../protocol/admin-api/experiments.ts';
 import type { DurableNamespace } from '../../worker/platform/store-calls.ts';
 import { createDoTallies } from '../../worker/experiments/tally-object.ts';
 import type { ExperimentEvent } from '../../worker/experiments/ports.ts';

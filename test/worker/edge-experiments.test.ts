@@ -1,6 +1,6 @@
 /** An experiment from its draft to its archive in real workerd: KV, D1, the tallies' Durable Objects, `waitUntil`. */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { ExperimentLooks, ExperimentView, FeedbackAnswer } from '../../protocol/index.ts';
+import { ExperimentLooks, ExperimentView, FeedbackAnswer } from '../../protocol/admin-api/experiments.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { startTestEdge, type TestEdge } from './edge-harness.ts';
 

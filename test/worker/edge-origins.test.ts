@@ -1,6 +1,6 @@
 /** The edge in workerd before two origins: failing over, streams that break off, and what the logs say of it all. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseSigningKeys } from '../../protocol/index.ts';
+import { parseSigningKeys } from '../../protocol/signature.ts';
 import { startFakeOrigin, type FakeOrigin } from '../fakes/fake-origin.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { chat, ORIGIN_KEYS, startTestEdge, type TestEdge } from './edge-harness.ts';

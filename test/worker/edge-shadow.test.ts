@@ -1,6 +1,6 @@
 /** A shadow beside whole answers and streams in real workerd, compared with what the user got. */
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { ExperimentView } from '../../protocol/index.ts';
+import { ExperimentView } from '../../protocol/admin-api/experiments.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { chat, startTestEdge, type TestEdge } from './edge-harness.ts';
 

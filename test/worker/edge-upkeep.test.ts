@@ -1,7 +1,7 @@
 /** Repair and collection of garbage in real workerd, on Miniflare's KV and D1. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
-import { BlobRecord } from '../../protocol/index.ts';
+import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import { createD1Registry } from '../../worker/registry/d1-registry.ts';
 import type { NameRow } from '../../worker/registry/ports.ts';

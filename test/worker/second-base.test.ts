@@ -1,6 +1,7 @@
 /** Drops, judged pairs and shadows of a second base's names: each is asked of that base's pool, and of no other. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { ExperimentView, OriginRequest, USAGE_HEADER } from '../../protocol/index.ts';
+import { ExperimentView } from '../../protocol/admin-api/experiments.ts';
+import { OriginRequest, USAGE_HEADER } from '../../protocol/origin-wire.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { DROP_TENANT, dropHarnessOf, type DropHarness } from './drops/drop-harness.ts';
 import { LATER_MS, makeKey } from './experiments/experiment-rig.ts';

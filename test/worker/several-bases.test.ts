@@ -1,12 +1,9 @@
 /** Several bases behind one edge, on the fakes: which pool each request is asked of, and what is refused. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import {
-  ExperimentView,
-  LOAD_HEADER,
-  writeLoad,
-  type ErrorBody,
-  type ModelList,
-} from '../../protocol/index.ts';
+import { ExperimentView } from '../../protocol/admin-api/experiments.ts';
+import type { ErrorBody } from '../../protocol/api-error.ts';
+import type { ModelList } from '../../protocol/completion-answers.ts';
+import { LOAD_HEADER, writeLoad } from '../../protocol/origin-wire.ts';
 import { TINY_BASE, tinyAdapter, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness } from './app-harness.ts';
 import { createTwoPools, LARGE_BASE, type TwoPools } from './two-pools.ts';

@@ -1,6 +1,6 @@
 /** A client's trace through the edge to the origin, and into the log. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { parseTraceparent } from '../../protocol/index.ts';
+import { parseTraceparent } from '../../protocol/origin-wire.ts';
 import { createObserver } from '../../worker/http/request.ts';
 import { createAppHarness, type AppHarness } from './app-harness.ts';
 

@@ -1,5 +1,5 @@
 /** An edge, on the fakes, before origins of two bases. */
-import { OriginRequest, VerifyRequest, type BaseInfo } from '../../protocol/index.ts';
+import { OriginRequest, VerifyRequest, type BaseInfo } from '../../protocol/origin-wire.ts';
 import { fakeVerification } from '../fakes/fake-trials.ts';
 import { TINY_BASE } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness, type AppHarnessOptions } from './app-harness.ts';

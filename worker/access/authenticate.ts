@@ -2,18 +2,11 @@
  * Who sends an inference request and what its key may use: the key's form, its record, rate limits at the door, and the
  * scopes and grants that cover a name.
  */
-import {
-  checkApiKey,
-  err,
-  hashApiKey,
-  ok,
-  type ApiError,
-  type ApiKeyKind,
-  type Result,
-  MAX_BODY_BYTES,
-  STRICT_FIELDS_HEADER,
-  type AdapterManifest,
-} from '../../protocol/index.ts';
+import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { checkApiKey, hashApiKey, type ApiKeyKind } from '../../protocol/api-key.ts';
+import { MAX_BODY_BYTES } from '../../protocol/limits.ts';
+import { STRICT_FIELDS_HEADER } from '../../protocol/parse-body.ts';
 import { registryUnavailable } from '../errors.ts';
 import { readJson } from '../http/read-body.ts';
 import { logLine } from '../log.ts';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DegradePolicy } from '../../protocol/index.ts';
+import { DegradePolicy } from '../../protocol/admin-api/keys.ts';
 import {
   type SqlDatabase,
   type SqlStatement,

@@ -1,14 +1,6 @@
 import { Hono } from 'hono';
-import {
-  err,
-  ok,
-  type ApiError,
-  type GrantList,
-  type GrantView,
-  type Result,
-  type RefusalList,
-  type RefusalView,
-} from '../../protocol/index.ts';
+import type { GrantList, GrantView, RefusalList, RefusalView } from '../../protocol/admin-api/grants.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { modelNotFound } from '../errors.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN, MAX_REFUSALS } from './limits.ts';

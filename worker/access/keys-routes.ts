@@ -1,20 +1,16 @@
 /** The admin API's keys: create, list, change, rotate, revoke. */
 import { Hono } from 'hono';
-import {
-  generateApiKey,
-  hashApiKey,
-  type ApiError,
-  type KeyList,
-  type KeyRequest,
-  type NewKey,
-  type RotatedKey,
-  type RevocationView,
-  type ChangeKeyRequest,
-  type KeyView,
-  err,
-  ok,
-  type Result,
-} from '../../protocol/index.ts';
+import type {
+  KeyList,
+  KeyRequest,
+  NewKey,
+  RotatedKey,
+  RevocationView,
+  ChangeKeyRequest,
+  KeyView,
+} from '../../protocol/admin-api/keys.ts';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
 import { conflict, NO_SUCH_KEY } from '../errors.ts';
 import { adminRoute, type AdminInput } from '../http/admin-route.ts';
 import { fail, type AppEnv, carryThrough } from '../http/request.ts';

@@ -1,6 +1,6 @@
 /** Ports of keys, admin keys and grants, and the callers made from them. */
 import { z } from 'zod';
-import { DegradePolicy } from '../../protocol/index.ts';
+import { DegradePolicy } from '../../protocol/admin-api/keys.ts';
 import { KeyLimits, type LimitedCaller } from '../metering/ports.ts';
 import type { Page, Index } from '../platform/ports.ts';
 

@@ -3,7 +3,7 @@
  * may cause. No I/O, no clock.
  */
 import { BoundedMap } from '../platform/bounded-map.ts';
-import { err, ok, type Result, type ApiError } from '../../protocol/index.ts';
+import { err, ok, type Result, type ApiError } from '../../protocol/api-error.ts';
 import {
   GATE_PLACE_MS,
   GATE_AT_ONCE_RETRY_MS,

@@ -1,5 +1,6 @@
 /** Keys and grants as the system of record has them, in the form in which the hot path reads indexes, and what of them in KV is not so. */
-import { Digest, sameJson, isHolder, type Mended } from '../../protocol/index.ts';
+import type { Mended } from '../../protocol/admin-api/upkeep.ts';
+import { Digest, sameJson, isHolder } from '../../protocol/identity.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { BACKUP_PAGE_BYTES, MAX_BACKUP_ROWS, type BackupRow } from '../../protocol/index.ts';
+import { BACKUP_PAGE_BYTES, MAX_BACKUP_ROWS, type BackupRow } from '../../protocol/admin-api/backup.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
 import type { BackupLedger } from './ports.ts';
 

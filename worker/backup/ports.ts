@@ -1,5 +1,5 @@
 /** Port of backups: all tables of the system of record, as they are. */
-import type { BackupPlan, BackupRow, BackupRows } from '../../protocol/index.ts';
+import type { BackupPlan, BackupRow, BackupRows } from '../../protocol/admin-api/backup.ts';
 
 /** Throws StoreUnavailable. */
 export interface BackupLedger {

@@ -1,11 +1,9 @@
 import { Hono } from 'hono';
-import {
-  BACKUP_OPERATIONS,
-  type BlobRecord,
-  MAX_PART_BYTES,
-  sha256Hex,
-  type ApiError,
-} from '../../protocol/index.ts';
+import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { BACKUP_OPERATIONS } from '../../protocol/admin-api/backup.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
+import { sha256Hex } from '../../protocol/identity.ts';
+import { MAX_PART_BYTES } from '../../protocol/limits.ts';
 import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import { PART_DEADLINE_MS, PART_STALL_MS } from '../blobs/limits.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';

@@ -1,5 +1,5 @@
 /** Files in D1: their parts and records, who sent them, and which of them nothing uses any more. */
-import { BlobRecord } from '../../protocol/index.ts';
+import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { type SqlDatabase, readable, readColumn } from '../platform/d1-database.ts';
 import type { BlobLedger, SentPart, GarbageLedger, SurplusPart, UnusedFile } from './ports.ts';
 

@@ -14,7 +14,7 @@ import {
   writePaced,
 } from '../platform/store-calls.ts';
 import type { BlobStore } from './ports.ts';
-import { BlobRecord } from '../../protocol/index.ts';
+import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 
 /** @param params.bucket what is not there is read from KV, where it went before the bucket was bound. */

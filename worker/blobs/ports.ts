@@ -1,5 +1,6 @@
 /** Ports of adapters' bytes: where parts lie, and what is known of them. */
-import type { BlobRecord, BlobPart } from '../../protocol/index.ts';
+import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
 import type { Page } from '../platform/ports.ts';
 
 /** A part of a finished file. */

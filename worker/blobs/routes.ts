@@ -1,19 +1,15 @@
 import { Hono } from 'hono';
-import {
-  Digest,
-  MAX_PART_BYTES,
-  MAX_PARTS,
-  type BlobLimits,
-  type BlobPart,
-  type BlobState,
-  type FinishedBlob,
-  err,
-  ok,
-  type ApiError,
-  type BlobRecord,
-  type DownloadView,
-  type Result,
-} from '../../protocol/index.ts';
+import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import type {
+  BlobLimits,
+  BlobPart,
+  BlobState,
+  FinishedBlob,
+  DownloadView,
+} from '../../protocol/admin-api/blobs.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { Digest } from '../../protocol/identity.ts';
+import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
 import type { Holding } from './upload-memory-limit.ts';
 import { finishBlob, isThere, receivePart } from './stored-file.ts';
 import type { IntakeDeps, VersionRow } from '../registry/ports.ts';

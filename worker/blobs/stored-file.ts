@@ -1,19 +1,12 @@
 /**
  * Files in the store: received part by part, each under its own sha256, read back, their record written anew.
  */
-import {
-  type BlobRecord,
-  sameJson,
-  type Mended,
-  err,
-  MAX_PART_BYTES,
-  MAX_PARTS,
-  ok,
-  sha256Hex,
-  type ApiError,
-  type BlobPart,
-  type Result,
-} from '../../protocol/index.ts';
+import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
+import type { Mended } from '../../protocol/admin-api/upkeep.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { sameJson, sha256Hex } from '../../protocol/identity.ts';
+import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
 import { StoreUnavailable, type Sha256 } from '../platform/ports.ts';
 import type { BlobReading, BlobStore, SentPart } from './ports.ts';
 import { beingDeleted, adapterInvalid, registryUnavailable } from '../errors.ts';

@@ -1,4 +1,4 @@
-import { err, type ApiError, type Result } from '../../protocol/index.ts';
+import { err, type ApiError, type Result } from '../../protocol/api-error.ts';
 
 /** What somebody wants to hold. */
 export interface Holding {

@@ -1,25 +1,19 @@
 /** What the client API has where a model is asked: a path, how its bodies are read, what else differs, and what `model` asks for. */
 import type { CompletionCall } from '../origins/send.ts';
+import type { ApiError, Result } from '../../protocol/api-error.ts';
 import {
-  embeddingInputs,
   parseChatCompletion,
-  parseEmbedding,
-  parseMessagesRequest,
-  parseResponse,
   parseTextCompletion,
-  type ApiError,
   type ChatCompletionRequest,
-  type EmbeddingRequest,
-  type MessagesRequest,
-  type Parsed,
-  type ParseOptions,
-  type ResponseRequest,
-  type Result,
   type TextCompletionRequest,
-  DEFAULT_TEXT_TOKENS,
-  promptsIn,
-  nameProblem,
-} from '../../protocol/index.ts';
+} from '../../protocol/completion.ts';
+import { embeddingInputs, parseEmbedding, type EmbeddingRequest } from '../../protocol/embed-tokenize.ts';
+import { nameProblem } from '../../protocol/identity.ts';
+import { DEFAULT_TEXT_TOKENS } from '../../protocol/limits.ts';
+import { parseMessagesRequest, type MessagesRequest } from '../../protocol/messages.ts';
+import type { Parsed, ParseOptions } from '../../protocol/parse-body.ts';
+import { promptsIn } from '../../protocol/request-fields.ts';
+import { parseResponse, type ResponseRequest } from '../../protocol/responses.ts';
 import type { TokenCounts } from '../metering/ports.ts';
 
 export type CompletionBody =

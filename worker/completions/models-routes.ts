@@ -1,5 +1,7 @@
 import { Hono } from 'hono';
-import { errorResponse, type AdapterManifest, type Model, type ModelList } from '../../protocol/index.ts';
+import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
+import { errorResponse } from '../../protocol/api-error.ts';
+import type { Model, ModelList } from '../../protocol/completion-answers.ts';
 import { modelNotFound } from '../errors.ts';
 import { MAX_LISTED_MODELS } from './limits.ts';
 import { requireKey } from '../access/require-admin.ts';

@@ -2,18 +2,11 @@
  * Which adapter a request's `model` and `adapters` mean: pins, aliases, inheritance, rights, and the chain that they
  * make together.
  */
-import {
-  chainId,
-  err,
-  ok,
-  type AdapterManifest,
-  type ApiError,
-  type EdgeRequest,
-  type ManifestChainEntry,
-  type NameEntry,
-  type Result,
-  MAX_CHAIN,
-} from '../../protocol/index.ts';
+import type { AdapterManifest, ManifestChainEntry, NameEntry } from '../../protocol/adapter-manifest.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import type { EdgeRequest } from '../../protocol/completion.ts';
+import { chainId } from '../../protocol/identity.ts';
+import { MAX_CHAIN } from '../../protocol/limits.ts';
 import { registryUnavailable, modelWithdrawn } from '../errors.ts';
 import type { RequestLife, VersionRow, NegativeCache } from '../registry/ports.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';

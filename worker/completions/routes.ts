@@ -1,31 +1,25 @@
 /** The client API where a model is asked: completions, and what a base's tokenizer alone answers. */
 import type { AskedOrigin } from '../origins/send.ts';
 import { Hono } from 'hono';
+import { errorStatus, ok, type ApiError, type Result, err } from '../../protocol/api-error.ts';
+import { isEventStream } from '../../protocol/completion-answers.ts';
+import { takeEdgeFields, type EdgeRequest } from '../../protocol/completion.ts';
 import {
-  errorStatus,
-  isEventStream,
-  ok,
-  takeEdgeFields,
-  writeUsageNote,
-  USAGE_HEADER,
-  type ApiError,
-  type EdgeRequest,
+  parseDetokenize,
+  parseTokenize,
+  type DetokenizeRequest,
+  type TokenizeRequest,
+} from '../../protocol/embed-tokenize.ts';
+import { parseCountTokens, type CountTokensRequest } from '../../protocol/messages.ts';
+import { writeUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
+import {
   type Parsed,
   type ParseOptions,
-  type Result,
-  err,
   IGNORED_HEADER,
   readIgnored,
   writeIgnored,
-  parseCountTokens,
-  parseInputTokens,
-  parseDetokenize,
-  parseTokenize,
-  type CountTokensRequest,
-  type ResponseRequest,
-  type DetokenizeRequest,
-  type TokenizeRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/parse-body.ts';
+import { parseInputTokens, type ResponseRequest } from '../../protocol/responses.ts';
 import {
   fail,
   keepAlive,

@@ -1,5 +1,5 @@
 /** Names that a caller may use: lists of them, and those that resemble a missing one. */
-import type { ApiError } from '../../protocol/index.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
 import { mayUse, mayUseChain, type Rights, usableRanges } from '../access/authenticate.ts';
 import type { GrantLedger, Caller } from '../access/ports.ts';
 import { modelNotFound } from '../errors.ts';

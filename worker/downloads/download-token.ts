@@ -4,7 +4,7 @@
  * key that it was made with, which opens nothing: so it ends when that key does.
  */
 import { z } from 'zod';
-import { err, ok, type Result } from '../../protocol/index.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { base64url } from '../../protocol/signature.ts';
 import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 import { MAX_TOKEN_CHARACTERS } from './limits.ts';

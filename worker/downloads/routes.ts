@@ -1,18 +1,14 @@
 import { Hono } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import { z } from 'zod';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { hashApiKey } from '../../protocol/api-key.ts';
 import {
-  AdapterName,
-  Digest,
   DownloadTokenRequest,
-  err,
-  hashApiKey,
-  ok,
-  type ApiError,
   type DownloadChain,
   type DownloadToken,
-  type Result,
-} from '../../protocol/index.ts';
+} from '../../protocol/browser-downloads.ts';
+import { AdapterName, Digest } from '../../protocol/identity.ts';
 import { enterGate, type Gates } from '../access/rate-limits.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import { requireKey } from '../access/require-admin.ts';

@@ -1,6 +1,7 @@
 /** The steps of an erasure, a page each, and how they are worked off. All of them may be repeated. */
 import { z } from 'zod';
-import { MAX_DROPPED_AT_ONCE, type EraseCounts, ERASE_SETTLE_MS, ERASE_STEPS } from '../../protocol/index.ts';
+import { type EraseCounts, ERASE_SETTLE_MS, ERASE_STEPS } from '../../protocol/admin-api/erasures.ts';
+import { MAX_DROPPED_AT_ONCE } from '../../protocol/origin-wire.ts';
 import type { RightsWriter } from '../access/ports.ts';
 import { deleteFile } from '../blobs/collect-garbage.ts';
 import type { BlobStore, GarbageLedger } from '../blobs/ports.ts';

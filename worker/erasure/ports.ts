@@ -1,5 +1,5 @@
 /** Ports of erasing for good: what is to go, where it is, and the rows that go. */
-import { ERASE_STEPS, type EraseCounts, type EraseStep } from '../../protocol/index.ts';
+import { ERASE_STEPS, type EraseCounts, type EraseStep } from '../../protocol/admin-api/erasures.ts';
 import type { ChangeNote, Stopped } from '../registry/ports.ts';
 
 export type ErasureKind = 'tenant' | 'name' | 'below';

@@ -3,12 +3,9 @@ import {
   type EraseAnswer,
   ERASE_SETTLE_MS,
   eraseScope,
-  err,
-  ok,
-  type ApiError,
   type EraseRequest,
-  type Result,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/erasures.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import { type EraseDeps, NOTHING, sumCounts, workOff, type Worked } from './erase-steps.ts';

@@ -1,10 +1,6 @@
-import {
-  type Experiment,
-  metricOf,
-  type ExperimentMetric,
-  type Result,
-  type ExperimentEvaluation,
-} from '../../protocol/index.ts';
+import type { ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
+import type { Result } from '../../protocol/api-error.ts';
+import { type Experiment, metricOf, type ExperimentMetric } from '../../protocol/experiment.ts';
 import {
   cupedDifference,
   cupedTheta,

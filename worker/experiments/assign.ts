@@ -1,12 +1,8 @@
 /**
  * A request's place in an experiment: which variant or shadow it gets, and what is recorded of its outcome.
  */
-import {
-  BASE_JUDGE,
-  type AdapterManifest,
-  type ExperimentJudge,
-  type Experiment,
-} from '../../protocol/index.ts';
+import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
+import { BASE_JUDGE, type ExperimentJudge, type Experiment } from '../../protocol/experiment.ts';
 import { logLine } from '../log.ts';
 import { pickVariant, type VariantPick, border, bucketOf } from './pick-variant.ts';
 import { segmentKey, segmentOf } from './segments.ts';

@@ -1,11 +1,7 @@
 import { z } from 'zod';
-import {
-  adaptersOf,
-  Experiment,
-  ExperimentEvaluation,
-  ExperimentProposal,
-  pinOf,
-} from '../../protocol/index.ts';
+import { ExperimentEvaluation, ExperimentProposal } from '../../protocol/admin-api/experiments.ts';
+import { adaptersOf, Experiment } from '../../protocol/experiment.ts';
+import { pinOf } from '../../protocol/identity.ts';
 import { readColumn } from '../platform/d1-database.ts';
 import type { ExperimentRow } from './ports.ts';
 

@@ -1,5 +1,6 @@
 /** Experiments in D1: their documents and history, their looks, and the outbox of their webhooks. */
-import { err, isLive, ok, type Result } from '../../protocol/index.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
+import { isLive } from '../../protocol/experiment.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement, readable } from '../platform/d1-database.ts';
 import { pinsJson, toExperiment, type ExperimentRecord, toEvaluation } from './d1-experiment-rows.ts';
 import { NAME, toName, type NameRecord } from '../registry/d1-registry-rows.ts';

@@ -1,15 +1,13 @@
 /** What an evaluation does or proposes, and what an experiment can tell by so many units. */
 import {
-  activeTreatments,
-  type Experiment,
   type ExperimentDecision,
   type ExperimentHealth,
-  type ExperimentPairs,
   type ExperimentProposal,
   PLANNED_LIFTS,
   type ExperimentFinding,
   type ExperimentProgress,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/experiments.ts';
+import { activeTreatments, type Experiment, type ExperimentPairs } from '../../protocol/experiment.ts';
 import { type Analysis, type Comparison, ALPHA, MIN_VALUES, type Tallies } from './analyze.ts';
 import type { GuardrailResult } from './statistics/sequential.ts';
 import { armOf, NO_MOMENTS } from './statistics/moments.ts';

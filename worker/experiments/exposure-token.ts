@@ -4,7 +4,9 @@
  * derived for this alone. So no table of answers is kept. Whose answer it was is in it as a keyed hash only.
  */
 import { z } from 'zod';
-import { err, ok, type Result, ExperimentId, fnv1a } from '../../protocol/index.ts';
+import { ExperimentId } from '../../protocol/admin-api/experiments.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
+import { fnv1a } from '../../protocol/identity.ts';
 import { base64url } from '../../protocol/signature.ts';
 import { derivedKey, fromBase64url, type DerivedKey } from '../platform/derived-keys.ts';
 import { EXPOSURE_LIFE_MS, EXPOSURE_SKEW_MS, MAX_EXPOSURE_CHARACTERS } from './limits.ts';

@@ -1,16 +1,8 @@
 import { Hono } from 'hono';
-import {
-  AUTOMATIC_METRICS,
-  err,
-  FeedbackRequest,
-  metricOf,
-  ok,
-  type ApiError,
-  type Experiment,
-  type FeedbackAnswer,
-  type Result,
-  answerTextOf,
-} from '../../protocol/index.ts';
+import { FeedbackRequest, type FeedbackAnswer } from '../../protocol/admin-api/experiments.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { AUTOMATIC_METRICS, metricOf, type Experiment } from '../../protocol/experiment.ts';
+import { answerTextOf } from '../../protocol/origin-wire.ts';
 import { registryUnavailable } from '../errors.ts';
 import {
   type AnswerTokens,

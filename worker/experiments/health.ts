@@ -1,4 +1,5 @@
-import { AUTOMATIC_METRICS, type Experiment, type ExperimentHealth } from '../../protocol/index.ts';
+import type { ExperimentHealth } from '../../protocol/admin-api/experiments.ts';
+import { AUTOMATIC_METRICS, type Experiment } from '../../protocol/experiment.ts';
 import { rangesOf } from './pick-variant.ts';
 import type { TallySnapshot } from './ports.ts';
 import { sampleRatio } from './statistics/sample-ratio.ts';

@@ -1,11 +1,6 @@
-import {
-  err,
-  ok,
-  sameJson,
-  type Experiment,
-  type ExperimentStatus,
-  type Result,
-} from '../../protocol/index.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
+import type { Experiment, ExperimentStatus } from '../../protocol/experiment.ts';
+import { sameJson } from '../../protocol/identity.ts';
 import { rangesOf, BUCKETS } from './pick-variant.ts';
 
 /** Why a change of the document is refused, and what to do instead. */

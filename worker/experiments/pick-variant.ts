@@ -1,9 +1,5 @@
-import {
-  type Experiment,
-  type ExperimentTargeting,
-  type ExperimentVariant,
-  fnv1a,
-} from '../../protocol/index.ts';
+import type { Experiment, ExperimentTargeting, ExperimentVariant } from '../../protocol/experiment.ts';
+import { fnv1a } from '../../protocol/identity.ts';
 
 /**
  * GrowthBook's second hash (`hash(seed, value, 2)` of its SDKs, MIT) over UTF-8 bytes: FNV-1a of 32 bits, twice, so

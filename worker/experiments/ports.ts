@@ -1,14 +1,13 @@
 /** Ports of experiments: their documents, and what is counted of them. One contract suite a port (test/contracts). */
 import { z } from 'zod';
+import { AdapterManifest } from '../../protocol/adapter-manifest.ts';
 import {
-  AdapterManifest,
-  Experiment,
   ExperimentId,
   type ExperimentEvaluation,
   type ExperimentProposal,
-  type ExperimentStatus,
-  type Result,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/experiments.ts';
+import type { Result } from '../../protocol/api-error.ts';
+import { Experiment, type ExperimentStatus } from '../../protocol/experiment.ts';
 import type { MeteredAnswer } from '../metering/ports.ts';
 import type { Conflict, ExperimentAction } from '../registry/ports.ts';
 import type { Index, Page } from '../platform/ports.ts';

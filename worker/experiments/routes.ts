@@ -1,13 +1,11 @@
 import { Hono } from 'hono';
 import type {
-  ApiError,
   ExperimentList,
   ExperimentLooks,
   ExperimentView,
-  JudgeSecret,
-  KeptPairList,
-  Result,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/experiments.ts';
+import type { ApiError, Result } from '../../protocol/api-error.ts';
+import type { JudgeSecret, KeptPairList } from '../../protocol/experiment.ts';
 import {
   changeExperiment,
   archiveExperiment,

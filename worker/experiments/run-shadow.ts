@@ -1,12 +1,8 @@
 /** Shadows of experiments: what the edge asks beside an answer that a user gets, and what is counted of it. */
 import type { CompletionCall } from '../origins/send.ts';
-import {
-  finishOf,
-  isEventStream,
-  readUsageNote,
-  USAGE_HEADER,
-  type AdapterManifest,
-} from '../../protocol/index.ts';
+import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
+import { isEventStream } from '../../protocol/completion-answers.ts';
+import { finishOf, readUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
 import { fail } from '../http/request.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { hasToken, UsageStripper } from '../origins/stream.ts';

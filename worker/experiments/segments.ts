@@ -1,4 +1,4 @@
-import type { Experiment, ExperimentSegments } from '../../protocol/index.ts';
+import type { Experiment, ExperimentSegments } from '../../protocol/experiment.ts';
 import { ALPHA, compare, MIN_VALUES } from './analyze.ts';
 import { MAX_SEGMENT_CHARACTERS, MAX_SHOWN_SEGMENTS } from './limits.ts';
 import type { SegmentTally, TallySnapshot } from './ports.ts';

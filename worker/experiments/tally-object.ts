@@ -3,7 +3,7 @@
  * shards.
  */
 import { z } from 'zod';
-import { fnv1a } from '../../protocol/index.ts';
+import { fnv1a } from '../../protocol/identity.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
 import {
   joinShards,

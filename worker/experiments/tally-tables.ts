@@ -3,7 +3,7 @@
  * sums by segment), and how an experiment's shards are joined.
  */
 import { z } from 'zod';
-import { SHADOW_METRICS, AUTOMATIC_METRICS } from '../../protocol/index.ts';
+import { SHADOW_METRICS, AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
 import { MAX_SEGMENTS_HELD } from './limits.ts';
 import { OTHER_SEGMENT } from './segments.ts';
 import { type Moments, addValue, NO_MOMENTS, replaceValue, addMoments } from './statistics/moments.ts';

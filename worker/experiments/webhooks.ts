@@ -1,6 +1,7 @@
 /** Webhooks: where they may go, how they are signed, what they say, and how they are sent. */
 import { derivedKey, type KeyLabel } from '../platform/derived-keys.ts';
-import type { Experiment, ExperimentDecision, ExperimentEvaluation } from '../../protocol/index.ts';
+import type { ExperimentDecision, ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
+import type { Experiment } from '../../protocol/experiment.ts';
 import type { WebhookMessageRow, WebhookOutbox } from './ports.ts';
 import { logLine } from '../log.ts';
 import type { Fetch } from '../origins/signed-fetch.ts';

@@ -1,18 +1,16 @@
 import type { Hono } from 'hono';
 import { z } from 'zod';
+import type { AdminOperation } from '../../protocol/admin-api/operation.ts';
 import {
   ADMIN_ROUTES,
   adminOperation,
-  ok,
   splitRoute,
-  type AdminOperation,
   type AdminRoute,
-  type ApiError,
   type ParamsOf,
   type ParsedQueryOf,
   type ParsedRequestOf,
-  type Result,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/operations.ts';
+import { ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { parseInput, readInput } from './read-body.ts';
 import { fail, methodNotAllowed, type AppContext, type AppEnv } from './request.ts';

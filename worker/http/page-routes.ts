@@ -1,7 +1,8 @@
 /** Files that were built for this edge: the dashboard, and a base for browsers. */
 import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
-import { WEB_BASE_MANIFEST, SignInRequest } from '../../protocol/index.ts';
+import { SignInRequest } from '../../protocol/api-key.ts';
+import { WEB_BASE_MANIFEST } from '../../protocol/browser-downloads.ts';
 import { fail, methodNotAllowed, type AppEnv } from './request.ts';
 import type { SignIn } from '../access/require-admin.ts';
 import { readInput } from './read-body.ts';

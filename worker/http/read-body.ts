@@ -1,5 +1,7 @@
 import { withTimeout } from '../platform/store-calls.ts';
-import { badShape, err, ok, type ApiError, type Result, MAX_ADMIN_BODY_BYTES } from '../../protocol/index.ts';
+import { MAX_ADMIN_BODY_BYTES } from '../../protocol/admin-api/operation.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { badShape } from '../../protocol/parse-body.ts';
 import type { z } from 'zod';
 
 const tooLarge = (limit: number): Result<never, ApiError> =>

@@ -4,16 +4,11 @@
  */
 import type { Context, MiddlewareHandler } from 'hono';
 import { createMiddleware } from 'hono/factory';
-import {
-  errorResponse,
-  type ApiError,
-  type Traceparent,
-  isEventStream,
-  parseTraceparent,
-  TRACEPARENT_HEADER,
-  asMessagesError,
-  isSampled,
-} from '../../protocol/index.ts';
+import { errorResponse, type ApiError } from '../../protocol/api-error.ts';
+import { isEventStream } from '../../protocol/completion-answers.ts';
+import { isSampled } from '../../protocol/identity.ts';
+import { asMessagesError } from '../../protocol/messages.ts';
+import { type Traceparent, parseTraceparent, TRACEPARENT_HEADER } from '../../protocol/origin-wire.ts';
 import type { AdminCaller, Caller } from '../access/ports.ts';
 import type { DownloadGrant } from '../downloads/download-token.ts';
 import { MAX_DRAINED_BYTES } from '../limits.ts';

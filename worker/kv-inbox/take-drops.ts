@@ -3,17 +3,10 @@
  * missing name.
  */
 import { BoundedMap } from '../platform/bounded-map.ts';
-import {
-  type AdapterManifest,
-  AdapterName,
-  sha256Hex,
-  type ApiError,
-  type Result,
-  err,
-  MAX_PART_BYTES,
-  ok,
-  type BlobRecord,
-} from '../../protocol/index.ts';
+import type { AdapterManifest, BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { type ApiError, type Result, err, ok } from '../../protocol/api-error.ts';
+import { AdapterName, sha256Hex } from '../../protocol/identity.ts';
+import { MAX_PART_BYTES } from '../../protocol/limits.ts';
 import { registryUnavailable, adapterInvalid } from '../errors.ts';
 import { logLine } from '../log.ts';
 import { type Page, StoreUnavailable } from '../platform/ports.ts';

@@ -1,4 +1,4 @@
-import type { UsageGroup } from '../../protocol/index.ts';
+import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
 import { isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
 import type { UsageLedger } from './ports.ts';
 

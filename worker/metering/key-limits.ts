@@ -1,5 +1,5 @@
 /** Limits of keys: between the admin API's words and ours, and how a tenant's are brought to the records of its keys. */
-import { KeyLimitsView, type LimitsChange } from '../../protocol/index.ts';
+import { KeyLimitsView, type LimitsChange } from '../../protocol/admin-api/keys.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import { TENANT_LIMIT_PAGES } from './limits.ts';
 import type { KeyLimits, TenantLimits, TenantLimitsRow } from './ports.ts';

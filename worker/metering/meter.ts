@@ -1,15 +1,8 @@
 /** Counts completions: asks the limits of their key, sees how each ended, notes its usage. */
 import { BoundedMap } from '../platform/bounded-map.ts';
-import {
-  errorResponse,
-  finishOf,
-  isEventStream,
-  readUsageNote,
-  err,
-  ok,
-  type ApiError,
-  type Result,
-} from '../../protocol/index.ts';
+import { errorResponse, err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { isEventStream } from '../../protocol/completion-answers.ts';
+import { finishOf, readUsageNote } from '../../protocol/origin-wire.ts';
 import { RETRY_AFTER_MS, LAST_KNOWN_GOOD_ENTRIES } from '../limits.ts';
 import { logLine } from '../log.ts';
 import { createBatchedWrites } from '../platform/store-calls.ts';

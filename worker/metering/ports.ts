@@ -1,6 +1,8 @@
 /** Ports of what is counted: quotas of keys, and who used what. One contract suite a port (test/contracts). */
 import { z } from 'zod';
-import { BaseId, type ApiError, type UsageGroup } from '../../protocol/index.ts';
+import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
+import { BaseId } from '../../protocol/identity.ts';
 import type { Page } from '../platform/ports.ts';
 
 /** Of a million tokens, in the list's currency. */

@@ -1,11 +1,11 @@
 import { Hono } from 'hono';
 import type {
-  ApiError,
   ResetLimitsAnswer,
   TenantLimitsList,
   TenantLimitsView,
   UsageReport,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/tenants.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
 import { conflict, NO_SUCH_KEY } from '../errors.ts';
 import { changedLimits, limitsJson, syncTenantLimits, type TenantLimitsDeps } from './key-limits.ts';
 import { ADMIN_PAGE } from '../limits.ts';

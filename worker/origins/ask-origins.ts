@@ -1,12 +1,12 @@
 /** Small questions to origins: what a left request has used, what they hold, how busy they are, and what they are to let go of. */
+import { sha256Hex } from '../../protocol/identity.ts';
 import {
   RequestUsage,
   usagePath,
-  sha256Hex,
   OriginFigures,
   DropAnswer,
   type DropRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
 import { ORIGIN_QUESTION_MS, USAGE_QUESTION_PAUSE_MS, ORIGIN_FILE_MS, DROP_TIMEOUT_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import { type OriginFetch, readOriginText } from './signed-fetch.ts';

@@ -3,7 +3,7 @@
  * I/O, no clock.
  */
 import { BoundedMap } from '../platform/bounded-map.ts';
-import { fnv1aMixed } from '../../protocol/index.ts';
+import { fnv1aMixed } from '../../protocol/identity.ts';
 import {
   FOLLOW_TIMEOUT_MS,
   MAX_FOLLOWED_NAMES,

@@ -1,21 +1,18 @@
 /**
  * What the rest of the edge asks of origins: completions, trials of adapters, bases, figures, pins, files.
  */
+import { type ApiError, type Result, err, ok } from '../../protocol/api-error.ts';
 import {
   LOAD_HEADER,
   BaseInfo,
   type OriginFigures,
   ResidentList,
-  type ApiError,
-  type Result,
-  type SigningKey,
-  err,
-  ok,
   EvaluateAnswer,
   VerifyAnswer,
   type EvaluateRequest,
   type VerifyRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
+import type { SigningKey } from '../../protocol/signature.ts';
 import type { AdapterTrials, AdapterTrial } from '../registry/ports.ts';
 import {
   HEADERS_PATIENCE_MS,

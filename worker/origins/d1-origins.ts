@@ -1,7 +1,7 @@
 /** What D1 keeps of origins: what they were seen to be, what is pinned, and what the files are that they hold. */
 import type { SqlDatabase } from '../platform/d1-database.ts';
 import type { OriginHistoryLedger, OriginMinute, PinLedger, PinRow, FileNames } from './ports.ts';
-import type { NamedFile } from '../../protocol/index.ts';
+import type { NamedFile } from '../../protocol/admin-api/origins.ts';
 
 /** Columns, and what they are called elsewhere. */
 const FIGURES = {

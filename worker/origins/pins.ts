@@ -1,13 +1,13 @@
 import { createMiddleware } from 'hono/factory';
+import type { WarmedOrigin } from '../../protocol/admin-api/origins.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import {
   LoadAnswer,
   ResidentList,
   type KeepPinsRequest,
   type PinRequest,
   type PrefetchRequest,
-  type WarmedOrigin,
-  type ChainEntry,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
 import { keepAlive, type AppEnv } from '../http/request.ts';
 import { originUnavailable } from '../errors.ts';
 import { logLine } from '../log.ts';

@@ -1,13 +1,8 @@
 /** Ports of what origins have in memory before anybody asks for it. */
-import type {
-  ApiError,
-  BaseInfo,
-  ChainEntry,
-  NamedFile,
-  OriginPin,
-  Result,
-  WarmedOrigin,
-} from '../../protocol/index.ts';
+import type { NamedFile, OriginPin, WarmedOrigin } from '../../protocol/admin-api/origins.ts';
+import type { ApiError, Result } from '../../protocol/api-error.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 
 export interface PinRow {
   name: string;

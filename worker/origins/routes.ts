@@ -1,17 +1,16 @@
 import { Hono } from 'hono';
-import {
-  type OriginHistory,
-  type OriginList,
-  type OriginView,
-  MAX_PINNED_NAMES,
-  type ApiError,
-  type PinList,
-  type PinView,
-  type WarmAnswer,
-  type EvaluateAnswer,
-  type EvaluateFileRequest,
-  type Result,
-} from '../../protocol/index.ts';
+import type {
+  OriginHistory,
+  OriginList,
+  OriginView,
+  PinList,
+  PinView,
+  WarmAnswer,
+} from '../../protocol/admin-api/origins.ts';
+import type { EvaluateFileRequest } from '../../protocol/admin-api/versions.ts';
+import type { ApiError, Result } from '../../protocol/api-error.ts';
+import { MAX_PINNED_NAMES } from '../../protocol/limits.ts';
+import type { EvaluateAnswer } from '../../protocol/origin-wire.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { type AppEnv, fail, requestLife, type AppContext } from '../http/request.ts';
 import type { OriginClient, OriginReport } from './client.ts';

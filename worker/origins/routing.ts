@@ -2,7 +2,9 @@
  * What one isolate knows of its origins: how busy they are, which are better left alone for a while, and so to which a
  * completion goes.
  */
-import { readLoad, type ChainEntry, type WarmedOrigin } from '../../protocol/index.ts';
+import type { WarmedOrigin } from '../../protocol/admin-api/origins.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
+import { readLoad } from '../../protocol/origin-wire.ts';
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import {

@@ -3,24 +3,20 @@
  * hangs.
  */
 import { BoundedMap } from '../platform/bounded-map.ts';
+import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { sha256Hex, type ChainEntry } from '../../protocol/identity.ts';
 import {
   ANSWER_PARAMETER,
   ASK_PARAMETER,
   COLD_HEADER,
-  err,
   LOAD_HEADER,
-  ok,
-  sha256Hex,
-  type AdapterManifest,
-  type ApiError,
-  type ChainEntry,
   type OriginRequest,
-  type Result,
   type Traceparent,
   USAGE_HEADER,
   nextTraceparent,
   pathForBase,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
 import { baseUnserved, originUnavailable, adapterUnavailable } from '../errors.ts';
 import {
   DEADLINE_GRACE_MS,

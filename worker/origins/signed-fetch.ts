@@ -1,15 +1,13 @@
+import { err, ok, type Result } from '../../protocol/api-error.ts';
+import { sha256Hex } from '../../protocol/identity.ts';
+import { TRACEPARENT_HEADER } from '../../protocol/origin-wire.ts';
 import {
-  err,
-  ok,
-  sha256Hex,
   readStartId,
   sign,
   SIGNATURE_HEADER,
   START_HEADER,
-  TRACEPARENT_HEADER,
-  type Result,
   type SigningKey,
-} from '../../protocol/index.ts';
+} from '../../protocol/signature.ts';
 import type { Origin } from './choose-origin.ts';
 import { MAX_ORIGIN_ANSWER_BYTES } from './limits.ts';
 

@@ -2,16 +2,11 @@
  * An answer's stream as it passes: ended properly when its origin breaks off, its first token noticed, its usage taken
  * out.
  */
-import {
-  errorBody,
-  messagesError,
-  type ApiError,
-  isEventStream,
-  STREAM_STALL_MS,
-  readUsageNote,
-  USAGE_COMMENT,
-  type UsageNote,
-} from '../../protocol/index.ts';
+import { errorBody, type ApiError } from '../../protocol/api-error.ts';
+import { isEventStream } from '../../protocol/completion-answers.ts';
+import { STREAM_STALL_MS } from '../../protocol/limits.ts';
+import { messagesError } from '../../protocol/messages.ts';
+import { readUsageNote, USAGE_COMMENT, type UsageNote } from '../../protocol/origin-wire.ts';
 import type { StreamEnd } from '../metering/ports.ts';
 import { CONNECTION_BYTES, STREAM_STALL_CHECK_MS, UNREAD_MS } from './limits.ts';
 import { logLine } from '../log.ts';

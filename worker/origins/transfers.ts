@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { registryUnavailable, adapterUnavailable } from '../errors.ts';
 import { LOAD_POLL_MS, TRANSFER_STALL_MS } from './limits.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';

@@ -7,7 +7,7 @@ import { type BulkIndex, type Index, type Lookup, StoreUnavailable } from './por
 import { withTimeout, type WritePacing, putPaced, type KvNamespace } from './store-calls.ts';
 import { logLine } from '../log.ts';
 import { z } from 'zod';
-import { toHex } from '../../protocol/index.ts';
+import { toHex } from '../../protocol/identity.ts';
 
 export interface Forgetful {
   /** The next read of the key asks again; call it when the key was written here. */

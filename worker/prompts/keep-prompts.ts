@@ -1,7 +1,7 @@
 /**
  * Keeps prompts and answers of keys that ask for it: gathered while they pass, encrypted, written in batches.
  */
-import { type KeptText, MAX_KEPT_TEXT } from '../../protocol/index.ts';
+import { type KeptText, MAX_KEPT_TEXT } from '../../protocol/admin-api/prompts.ts';
 import { logLine } from '../log.ts';
 import { createBatchedWrites } from '../platform/store-calls.ts';
 import {

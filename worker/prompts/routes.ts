@@ -1,5 +1,6 @@
 import { Hono } from 'hono';
-import { KeptText, type ApiError, type KeptPrompt } from '../../protocol/index.ts';
+import { KeptText, type KeptPrompt } from '../../protocol/admin-api/prompts.ts';
+import type { ApiError } from '../../protocol/api-error.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import type { KeptPrompts } from './ports.ts';

@@ -1,13 +1,8 @@
 /** A version's chain: its file, checked against the base, on top of its parent's chain. */
-import {
-  err,
-  MAX_CHAIN,
-  ok,
-  type ApiError,
-  type BaseInfo,
-  type BlobRecord,
-  type Result,
-} from '../../protocol/index.ts';
+import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { MAX_CHAIN } from '../../protocol/limits.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { beingDeleted, adapterInvalid, conflict } from '../errors.ts';
 import { CHECK_HELD_BYTES, MAX_CHECKED_HEADER_BYTES, READ_BACK_FRESH_MS } from '../blobs/limits.ts';
 import type { AdminCaller, ScopeOwners, Grant } from '../access/ports.ts';

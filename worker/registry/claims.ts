@@ -2,7 +2,7 @@
  * What lies above a name, and whose it is to take. Names, and rooms that the operator reserved, claim all that lies below them and does not
  * exist yet; the nearest claim decides.
  */
-import { MAX_NAME_LENGTH } from '../../protocol/index.ts';
+import { MAX_NAME_LENGTH } from '../../protocol/limits.ts';
 import type { Surroundings } from './ports.ts';
 
 /**

@@ -1,5 +1,7 @@
 /** Changes of names in D1: each writes its line of history first, and the name as it is from then on. */
-import { NOTHING_SAID, sameJson, err, ok, type Result } from '../../protocol/index.ts';
+import { NOTHING_SAID } from '../../protocol/admin-api/names.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
+import { sameJson } from '../../protocol/identity.ts';
 import {
   type SqlDatabase,
   type SqlStatement,

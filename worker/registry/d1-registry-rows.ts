@@ -1,15 +1,10 @@
 /** Rows of names and versions in D1, and the pointers made from them. */
 import { z } from 'zod';
-import {
-  AboutName,
-  AdapterProof,
-  ManifestChainEntry,
-  NOTHING_SAID,
-  StoredEvaluation,
-  adaptersOf,
-  pinOf,
-  type Experiment,
-} from '../../protocol/index.ts';
+import { ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
+import { AboutName, NOTHING_SAID } from '../../protocol/admin-api/names.ts';
+import { adaptersOf, type Experiment } from '../../protocol/experiment.ts';
+import { pinOf } from '../../protocol/identity.ts';
+import { AdapterProof, StoredEvaluation } from '../../protocol/origin-wire.ts';
 import { readColumn, type SqlDatabase, readable, type SqlStatement } from '../platform/d1-database.ts';
 import type {
   ChangeAction,

@@ -1,5 +1,5 @@
 /** Names and versions in D1 that are removed, restored, and forgotten. */
-import { err, ok } from '../../protocol/index.ts';
+import { err, ok } from '../../protocol/api-error.ts';
 import {
   isUniqueViolation,
   type SqlDatabase,

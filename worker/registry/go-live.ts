@@ -1,12 +1,5 @@
-import {
-  err,
-  ok,
-  type PromoteRequest,
-  type ApiError,
-  type LiveAnswer,
-  type Result,
-  type RollbackRequest,
-} from '../../protocol/index.ts';
+import type { PromoteRequest, LiveAnswer, RollbackRequest } from '../../protocol/admin-api/names.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import {

@@ -1,6 +1,6 @@
 /** What lies in KV for the hot path, each value sealed: names, keys, grants, experiments. */
 import { z } from 'zod';
-import { AdapterManifest, NameAlias, type NameEntry } from '../../protocol/index.ts';
+import { AdapterManifest, NameAlias, type NameEntry } from '../../protocol/adapter-manifest.ts';
 import { createSealedIndex, type SealedIndexParams } from '../platform/kv-cache.ts';
 import type { NameIndex } from './ports.ts';
 import { KeyRecord, type KeyIndex, Grant, type GrantIndex } from '../access/ports.ts';

@@ -4,10 +4,6 @@
  */
 import { Hono } from 'hono';
 import {
-  err,
-  ok,
-  type ApiError,
-  type Result,
   type RetireRequest,
   type AliasAnswer,
   type EditAnswer,
@@ -21,10 +17,11 @@ import {
   MAX_TAGS,
   type AboutName,
   type AliasRequest,
-  sameJson,
   type EditRequest,
   type StrictRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/names.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { sameJson } from '../../protocol/identity.ts';
 import { mayUseChain } from '../access/authenticate.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, conflict, adapterInvalid, ownNameOfBase } from '../errors.ts';

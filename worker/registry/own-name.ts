@@ -1,4 +1,4 @@
-import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
 import { mayTake, takenAmong } from './claims.ts';
 import type { AdminCaller } from '../access/ports.ts';

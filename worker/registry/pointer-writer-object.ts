@@ -3,7 +3,7 @@
  * client.
  */
 import { z } from 'zod';
-import { AdapterName, Digest, fnv1a, isHolder } from '../../protocol/index.ts';
+import { AdapterName, Digest, fnv1a, isHolder } from '../../protocol/identity.ts';
 import { createD1GrantLedger } from '../access/d1-grants.ts';
 import { createD1KeyLedger } from '../access/d1-key-ledger.ts';
 import {

@@ -2,21 +2,18 @@
  * Ports of the registry: the system of record of names and versions, what KV says of a name, and what publishing needs.
  */
 import type { Page, Lookup, BulkIndex, Sha256 } from '../platform/ports.ts';
+import type { ManifestChainEntry, NameEntry } from '../../protocol/adapter-manifest.ts';
+import type { AboutName, ChangeView } from '../../protocol/admin-api/names.ts';
+import type { Result, ApiError } from '../../protocol/api-error.ts';
+import type { Experiment } from '../../protocol/experiment.ts';
 import type {
-  AboutName,
   AdapterProof,
-  ChangeView,
-  ManifestChainEntry,
-  Result,
   StoredEvaluation,
-  Experiment,
-  NameEntry,
-  ApiError,
   EvaluateAnswer,
   EvaluationRow,
   VerifyAnswer,
   VerifyRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/origin-wire.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import type { Bases, BasedChain, OriginWarmth } from '../origins/ports.ts';

@@ -1,18 +1,10 @@
 /** Publishes a version: its chain, its proof by an origin, its row, its pointer. */
-import {
-  chainId,
-  err,
-  ok,
-  pinOf,
-  REMOVAL_GRACE_MS,
-  type ApiError,
-  type BaseInfo,
-  type ManifestChainEntry,
-  type PublishRequest,
-  type Result,
-  type AdapterProof,
-  type VerifyAnswer,
-} from '../../protocol/index.ts';
+import type { ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
+import { REMOVAL_GRACE_MS } from '../../protocol/admin-api/names.ts';
+import type { PublishRequest } from '../../protocol/admin-api/versions.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { chainId, pinOf } from '../../protocol/identity.ts';
+import type { BaseInfo, AdapterProof, VerifyAnswer } from '../../protocol/origin-wire.ts';
 import { ownNameOfBase, adapterInvalid, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow, VersionRow, Registry, IntakeDeps, RequestLife } from './ports.ts';

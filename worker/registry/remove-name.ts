@@ -1,16 +1,13 @@
 /** Removes names and versions, and restores them. */
 import {
-  err,
-  ok,
   REMOVAL_GRACE_MS,
-  type ApiError,
   type ChangedName,
   type RemoveAnswer,
   type RemoveRequest,
-  type Result,
   type RestoreAnswer,
   type RestoreRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/names.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
 import { changed, ownName } from './own-name.ts';

@@ -1,5 +1,7 @@
 /** What is mended where KV is not as the system of record has it: the steps' common ground, and names. */
-import { type Mended, nameProblem, sameJson, type NameEntry } from '../../protocol/index.ts';
+import type { NameEntry } from '../../protocol/adapter-manifest.ts';
+import type { Mended } from '../../protocol/admin-api/upkeep.ts';
+import { nameProblem, sameJson } from '../../protocol/identity.ts';
 import type { GrantIndex, GrantLedger, KeyIndex, KeyLedger, RightsWriter } from '../access/ports.ts';
 import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';

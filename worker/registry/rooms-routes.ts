@@ -1,14 +1,6 @@
 import { Hono } from 'hono';
-import {
-  type ReservedRoom,
-  type RoomList,
-  type RoomView,
-  err,
-  ok,
-  type ApiError,
-  type ReserveRequest,
-  type Result,
-} from '../../protocol/index.ts';
+import type { ReservedRoom, RoomList, RoomView, ReserveRequest } from '../../protocol/admin-api/rooms.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';

@@ -1,7 +1,9 @@
 /** The admin API's upkeep: repair of KV and of stored files, garbage collection. */
 import { Hono } from 'hono';
+import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
+import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
+import { ExperimentId } from '../../protocol/admin-api/experiments.ts';
 import {
-  type ApiError,
   type CollectGarbageAnswer,
   type RepairAnswer,
   REPAIR_OF_BLOBS,
@@ -9,15 +11,10 @@ import {
   repairStepOf,
   type RepairRequest,
   type RepairStepName,
-  ExperimentId,
-  sameJson,
   type Mended,
-  type BlobPart,
-  type BlobRecord,
-  err,
-  ok,
-  type Result,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/upkeep.ts';
+import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
+import { sameJson } from '../../protocol/identity.ts';
 import { collectGarbage, type GarbageDeps } from '../blobs/collect-garbage.ts';
 import {
   type RepairDeps,

@@ -1,30 +1,26 @@
 /** The admin API's versions: publish, plan, verify, list. */
 import { Hono } from 'hono';
+import type { ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
 import {
-  AdapterName,
-  Digest,
   REMOVAL_GRACE_MS,
-  type FileVersions,
   type NameList,
   type NameView,
-  type PublishedVersion,
-  type PublishPlan,
   type RemovedList,
-  type VersionList,
-  type VersionView,
-  err,
-  ok,
-  type AdapterProof,
-  type ApiError,
-  type OriginVerdict,
-  type Result,
-  type VerifyAnswer,
-  type VerifyVersionRequest,
-  type VerifyVersionAnswer,
-  chainId,
-  type ManifestChainEntry,
-  type PlanRequest,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/names.ts';
+import type {
+  FileVersions,
+  PublishedVersion,
+  PublishPlan,
+  VersionList,
+  VersionView,
+  OriginVerdict,
+  VerifyVersionRequest,
+  VerifyVersionAnswer,
+  PlanRequest,
+} from '../../protocol/admin-api/versions.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { AdapterName, Digest, chainId } from '../../protocol/identity.ts';
+import type { AdapterProof, VerifyAnswer } from '../../protocol/origin-wire.ts';
 import { modelNotFound, originUnavailable, adapterInvalid, ownNameOfBase } from '../errors.ts';
 import type { IntakeDeps, RequestLife, NameRow, VersionRow, Registry } from './ports.ts';
 import { publishVersion, removedNotice, settle, earlierProof } from './publish-version.ts';

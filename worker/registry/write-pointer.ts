@@ -1,13 +1,6 @@
-import {
-  BASE_JUDGE,
-  err,
-  isLive,
-  ok,
-  type AdapterManifest,
-  type ApiError,
-  type NameEntry,
-  type Result,
-} from '../../protocol/index.ts';
+import type { AdapterManifest, NameEntry } from '../../protocol/adapter-manifest.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { BASE_JUDGE, isLive } from '../../protocol/experiment.ts';
 import { registryUnavailable } from '../errors.ts';
 import type { ExperimentEntry } from '../experiments/ports.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';

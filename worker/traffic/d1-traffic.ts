@@ -1,4 +1,4 @@
-import { MAX_KEPT_REQUESTS, RequestView } from '../../protocol/index.ts';
+import { MAX_KEPT_REQUESTS, RequestView } from '../../protocol/admin-api/traffic.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
 import {
   KEPT_S,

@@ -1,5 +1,5 @@
 /** Completions by time, and the last of them one by one. */
-import type { RequestView } from '../../protocol/index.ts';
+import type { RequestView } from '../../protocol/admin-api/traffic.ts';
 
 /** A completion that has ended, however it did; not one without a good key, which belongs to nobody. */
 export type EndedCompletion = RequestView;

@@ -1,13 +1,10 @@
 import {
-  err,
-  ok,
-  type ApiError,
-  type Result,
   type TrafficReport,
   MAX_KEPT_REQUESTS,
   type RequestList,
   type RequestView,
-} from '../../protocol/index.ts';
+} from '../../protocol/admin-api/traffic.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { Hono } from 'hono';
 import { adminRoute } from '../http/admin-route.ts';

@@ -8,7 +8,7 @@ import type {
   TrafficRow,
   TrafficPoint,
 } from './ports.ts';
-import type { TrafficReport } from '../../protocol/index.ts';
+import type { TrafficReport } from '../../protocol/admin-api/traffic.ts';
 
 /**
  * Times in fixed buckets: counts of two histograms add up, so that percentiles can be taken of any sum of them. Upper

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { RequestView } from '../../protocol/index.ts';
+import { RequestView } from '../../protocol/admin-api/traffic.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
 import { guardDatabase, type SqlDatabase } from '../platform/d1-database.ts';

@@ -1,15 +1,8 @@
 /** What vLLM is asked for: the tokens of an answer, chosen there as the request wants them chosen. */
-import {
-  type ApiError,
-  err,
-  ok,
-  type Result,
-  type Constraint,
-  type FunctionDefinition,
-  type ChainEntry,
-  type FinishReason,
-  type Usage,
-} from '../../../protocol/index.ts';
+import { type ApiError, err, ok, type Result } from '../../../protocol/api-error.ts';
+import type { FinishReason, Usage } from '../../../protocol/completion-answers.ts';
+import type { ChainEntry } from '../../../protocol/identity.ts';
+import type { Constraint, FunctionDefinition } from '../../../protocol/request-fields.ts';
 import type {
   EngineRequest,
   ScoredToken,

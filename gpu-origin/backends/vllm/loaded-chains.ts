@@ -1,12 +1,7 @@
 /** Which chains vLLM has under their names: loaded when they are asked for, proved, and the least used forgotten. */
-import {
-  err,
-  ok,
-  type ApiError,
-  type ChainEntry,
-  type ResidentList,
-  type Result,
-} from '../../../protocol/index.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
+import type { ChainEntry } from '../../../protocol/identity.ts';
+import type { ResidentList } from '../../../protocol/origin-wire.ts';
 import { EvictionPolicy } from '../../engine/adapters/eviction-policy.ts';
 import type { EngineObserver } from '../../engine/engine.ts';
 import type { Clock, AdapterSource } from '../../engine/ports.ts';

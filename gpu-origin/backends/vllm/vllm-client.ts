@@ -1,14 +1,7 @@
 /** What is said to vLLM's OpenAI server and what it says, as of 0.32: `vllm/entrypoints/openai`. Only what is used. */
 import { z } from 'zod';
-import {
-  err,
-  nextTraceparent,
-  ok,
-  type Result,
-  type Traceparent,
-  TRACEPARENT_HEADER,
-  type ApiError,
-} from '../../../protocol/index.ts';
+import { err, ok, type Result, type ApiError } from '../../../protocol/api-error.ts';
+import { nextTraceparent, type Traceparent, TRACEPARENT_HEADER } from '../../../protocol/origin-wire.ts';
 import type { Clock } from '../../engine/ports.ts';
 
 /** A prompt of 100,000 tokens takes its time; a stream that says nothing for so long has ended. */

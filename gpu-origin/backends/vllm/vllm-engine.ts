@@ -2,16 +2,9 @@
  * vLLM in the engine's place: prompts go there as token ids, tokens come back with their scores, and all else (template,
  * text, stop strings, limits, tenants' turns, deadlines, counts) is done here, as for the own engine.
  */
-import {
-  err,
-  ok,
-  type ApiError,
-  type BaseInfo,
-  type ResidentList,
-  type Result,
-  chainId,
-  type ChainEntry,
-} from '../../../protocol/index.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
+import { chainId, type ChainEntry } from '../../../protocol/identity.ts';
+import type { BaseInfo, ResidentList } from '../../../protocol/origin-wire.ts';
 import {
   anyNeeds,
   deadlineExceeded,

@@ -1,11 +1,6 @@
-import {
-  err,
-  ok,
-  type ApiError,
-  type ChainEntry,
-  type ResidentList,
-  type Result,
-} from '../../../protocol/index.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
+import type { ChainEntry } from '../../../protocol/identity.ts';
+import type { ResidentList } from '../../../protocol/origin-wire.ts';
 import {
   bytesOf,
   isHeld,

@@ -1,12 +1,7 @@
 /** Adapters in memory: entries and leases, their loading, deltas composed of them, and all that counts in their budget. */
-import {
-  type ChainEntry,
-  err,
-  ok,
-  type ApiError,
-  type Result,
-  type ResidentList,
-} from '../../../protocol/index.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
+import type { ChainEntry } from '../../../protocol/identity.ts';
+import type { ResidentList } from '../../../protocol/origin-wire.ts';
 import type {
   BatchRows,
   ModelRunner,

@@ -5,7 +5,7 @@ import { CONFIG_KEY, encodeCanonical, parseCanonical } from '../../../adapters/f
 import { toDtype, makeLoraModule, type LoraModule } from '../../../adapters/format/lora-module.ts';
 import type { Tensor } from '../../../adapters/format/dtype.ts';
 import { parseSafetensors, writeSafetensors } from '../../../adapters/format/safetensors.ts';
-import { MAX_RANK } from '../../../protocol/index.ts';
+import { MAX_RANK } from '../../../protocol/limits.ts';
 import { BASE_ID, filled, loraModule, Q, refusal, tensor, V } from '../make-adapter.ts';
 
 fc.configureGlobal({ seed: 1 });

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readInput } from '../../../cli/adapter-files/read-input.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
-import { MAX_PART_BYTES, MAX_PARTS } from '../../../protocol/index.ts';
+import { MAX_PART_BYTES, MAX_PARTS } from '../../../protocol/limits.ts';
 
 const CONFIG = 'adapter_config.json';
 const PEFT = 'adapter_model.safetensors';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { historyTable } from '../../../cli/commands/versions.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
-import type { ChangeView } from '../../../protocol/index.ts';
+import type { ChangeView } from '../../../protocol/admin-api/names.ts';
 import { readHistory } from '../../../cli/admin/admin-client.ts';
 
 const change = (id: number, more: Partial<ChangeView> = {}): ChangeView => ({

@@ -15,7 +15,7 @@ import {
   PlanExperiment,
   type ExperimentPlan,
   type ExperimentView,
-} from '../../../protocol/index.ts';
+} from '../../../protocol/admin-api/experiments.ts';
 import { DOCUMENT, ID, lookOf, viewOf } from '../experiment/sample-view.ts';
 import { writtenTo } from '../../fixtures/written-to.ts';
 

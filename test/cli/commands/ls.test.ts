@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { expect, it } from 'vitest';
 import { nameTable, removedTable } from '../../../cli/commands/names.ts';
-import type { NameView } from '../../../protocol/index.ts';
+import type { NameView } from '../../../protocol/admin-api/names.ts';
 
 const view = (name: string, more: Partial<NameView> = {}): NameView => ({
   ...{ name, owner: 'alice', version: 2, latest: 3, alias: null, strict: false, description: null, tags: [] },

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { keptText, requestsText } from '../../../cli/commands/usage.ts';
-import type { KeptPrompt, RequestView } from '../../../protocol/index.ts';
+import type { KeptPrompt } from '../../../protocol/admin-api/prompts.ts';
+import type { RequestView } from '../../../protocol/admin-api/traffic.ts';
 
 const kept = (more: Partial<KeptPrompt> = {}): KeptPrompt => ({
   ...{ id: 'r1', at: Date.UTC(2026, 0, 31, 7, 30), tenant: 'acme', key_id: 'key_1', name: 'notes' },

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { versionTable } from '../../../cli/commands/versions.ts';
-import { liveOnce, type VersionView } from '../../../protocol/index.ts';
+import type { VersionView } from '../../../protocol/admin-api/versions.ts';
+import { liveOnce } from '../../../protocol/state-words.ts';
 
 const view = (version: number, more: Partial<VersionView> = {}): VersionView => ({
   ...{ name: 'a/b', version, digest: String(version).repeat(64), chain: [], chain_id: 'c'.repeat(64) },

@@ -8,7 +8,7 @@ import {
   type DesignFlags,
 } from '../../../cli/experiment/parse-design.ts';
 import { isFlagGiven, repeatedFlag } from '../../../cli/flags.ts';
-import { Experiment } from '../../../protocol/index.ts';
+import { Experiment } from '../../../protocol/experiment.ts';
 import { DOCUMENT } from './sample-view.ts';
 
 const NAME = 'support/intent';

@@ -1,4 +1,8 @@
-import { ExperimentEvaluation, ExperimentView, type ExperimentComparison } from '../../../protocol/index.ts';
+import {
+  ExperimentEvaluation,
+  ExperimentView,
+  type ExperimentComparison,
+} from '../../../protocol/admin-api/experiments.ts';
 
 /** A Saturday morning, UTC. */
 export const NOON = Date.UTC(2026, 0, 31, 12);

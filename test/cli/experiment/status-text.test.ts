@@ -4,7 +4,7 @@ import { experimentTable } from '../../../cli/experiment/experiment-words.ts';
 import { ASCII, UNICODE } from '../../../cli/experiment/draw-interval.ts';
 import { outlookText, planText } from '../../../cli/experiment/plan-text.ts';
 import { statusText } from '../../../cli/experiment/status-text.ts';
-import type { ExperimentPlan } from '../../../protocol/index.ts';
+import type { ExperimentPlan } from '../../../protocol/admin-api/experiments.ts';
 import { DOCUMENT, LATENCY, lookOf, NOON, THUMBS, viewOf } from './sample-view.ts';
 
 const lines = (text: string): string[] => stripVTControlCharacters(text).split('\n');

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { changeRequest, keyRequest, limitsText } from '../../../cli/key-flags.ts';
 import { isOver, keyState, keyTable, scopesText } from '../../../cli/commands/keys.ts';
-import type { KeyView } from '../../../protocol/index.ts';
+import type { KeyView } from '../../../protocol/admin-api/keys.ts';
 
 const plain = (args: Record<string, unknown>) => JSON.parse(JSON.stringify(keyRequest(args))) as unknown;
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { ApiClient } from '../../../cli/api-client.ts';
 import { revokeKey } from '../../../cli/commands/keys.ts';
 import type { Output } from '../../../cli/output.ts';
-import type { KeyView } from '../../../protocol/index.ts';
+import type { KeyView } from '../../../protocol/admin-api/keys.ts';
 
 const key = (id: string): KeyView => ({
   id,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { EvaluationRows } from '../../../protocol/index.ts';
+import { EvaluationRows } from '../../../protocol/origin-wire.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
 import {

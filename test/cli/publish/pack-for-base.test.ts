@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readInput } from '../../../cli/adapter-files/read-input.ts';
 import { packForBase } from '../../../cli/publish/pack-input.ts';
-import type { BaseInfo } from '../../../protocol/index.ts';
+import type { BaseInfo } from '../../../protocol/origin-wire.ts';
 import { TINY_ADAPTERS, writeTinyAdapter } from '../../fixtures/tiny-base.ts';
 
 const baseOf = (id: string): BaseInfo => ({

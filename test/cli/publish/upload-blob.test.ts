@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { uploadBlob } from '../../../cli/publish/upload-blob.ts';
-import { splitParts } from '../../../protocol/index.ts';
+import { splitParts } from '../../../protocol/adapter-manifest.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 /** Its header, whose length stands first, is empty. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
 import type { DiskRefusal } from '../../../gpu-origin/adapter-files/disk-room.ts';
-import type { BlobRecord } from '../../../protocol/index.ts';
+import type { BlobRecord } from '../../../protocol/adapter-manifest.ts';
 
 const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 

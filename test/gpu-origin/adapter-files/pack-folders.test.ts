@@ -9,7 +9,8 @@ import {
   packFolders,
   type FolderToPack,
 } from '../../../gpu-origin/adapter-files/pack-folders.ts';
-import { type BaseInfo, chainId } from '../../../protocol/index.ts';
+import { chainId } from '../../../protocol/identity.ts';
+import type { BaseInfo } from '../../../protocol/origin-wire.ts';
 import { base, kohyaFiles, mlxFiles, peftFiles, peftTensors, Q, V } from '../../adapters/make-adapter.ts';
 
 const ATTENTION = { heads: 1, kvHeads: 1 };

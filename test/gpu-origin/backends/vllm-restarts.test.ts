@@ -2,7 +2,7 @@
 import { readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
-import { chainId } from '../../../protocol/index.ts';
+import { chainId } from '../../../protocol/identity.ts';
 import { gate } from '../engine/harness.ts';
 import { startVllmOrigin, type VllmOrigin } from './vllm-origin.ts';
 

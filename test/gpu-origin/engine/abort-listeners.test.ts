@@ -1,6 +1,6 @@
 import { getEventListeners } from 'node:events';
 import { expect, it } from 'vitest';
-import { MAX_CHOICES } from '../../../protocol/index.ts';
+import { MAX_CHOICES } from '../../../protocol/limits.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
 import { collect, request, rig } from './harness.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ChainEntry } from '../../../protocol/index.ts';
+import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
 import { seededRandom } from '../../../gpu-origin/generation/sampler.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';

@@ -1,6 +1,6 @@
 /** Rows that are preempted for other tenants: nobody can tell from the answers. */
 import { describe, expect, it } from 'vitest';
-import type { ChainEntry } from '../../../protocol/index.ts';
+import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
 import { seededRandom } from '../../../gpu-origin/generation/sampler.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';

@@ -2,7 +2,8 @@
 import { inAlphabet } from '../../../gpu-origin/grammar/ebnf.ts';
 import { grammarOf } from '../../../gpu-origin/grammar/constraint-grammar.ts';
 import { GrammarCore } from '../../../gpu-origin/grammar/grammar-core.ts';
-import type { ApiError, Constraint } from '../../../protocol/index.ts';
+import type { ApiError } from '../../../protocol/api-error.ts';
+import type { Constraint } from '../../../protocol/request-fields.ts';
 
 export const END = 256;
 const WORDS = 9;

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { ResidentList } from '../../../protocol/index.ts';
+import type { ResidentList } from '../../../protocol/origin-wire.ts';
 import { gate } from '../engine/harness.ts';
 import { envelope, sha256, signedFetch, startTestOrigin, type Origin } from './harness.ts';
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Usage } from '../../../protocol/index.ts';
+import type { Usage } from '../../../protocol/completion-answers.ts';
 import { events, startTestOrigin, type Origin } from './harness.ts';
 
 let origin: Origin;

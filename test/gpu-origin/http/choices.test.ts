@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ErrorBody } from '../../../protocol/api-error.ts';
 import type {
   ChatCompletion,
   ChatCompletionChunk,
-  ErrorBody,
   TextCompletion,
-} from '../../../protocol/index.ts';
+} from '../../../protocol/completion-answers.ts';
 import { events, startTestOrigin, type Origin } from './harness.ts';
 
 describe('n', () => {

@@ -1,5 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ChatCompletion, ChatCompletionChunk, TextCompletion } from '../../../protocol/index.ts';
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  TextCompletion,
+} from '../../../protocol/completion-answers.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { tinyMetadata } from '../model-tokenizer/tiny-tokenizer.ts';
 import { events, startTestOrigin, type Origin } from './harness.ts';

@@ -17,7 +17,8 @@ import { UsageMemory } from '../../../gpu-origin/http/usage.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { FakeRunner, type FakeRunnerOptions } from '../fake-runner.ts';
-import { newStartId, sign, type ChainEntry, type SigningKey } from '../../../protocol/index.ts';
+import type { ChainEntry } from '../../../protocol/identity.ts';
+import { newStartId, sign, type SigningKey } from '../../../protocol/signature.ts';
 import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { tinyMetadata } from '../model-tokenizer/tiny-tokenizer.ts';
 

@@ -1,6 +1,6 @@
 /** What an origin says of itself: its load with every answer, where the time went, and /metrics. */
 import { afterEach, describe, expect, it } from 'vitest';
-import { readLoad } from '../../../protocol/index.ts';
+import { readLoad } from '../../../protocol/origin-wire.ts';
 import { envelope, signedFetch, startTestOrigin, type Origin } from './harness.ts';
 
 const CHAT = '/v1/chat/completions';

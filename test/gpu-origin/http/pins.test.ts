@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { ResidentList } from '../../../protocol/index.ts';
+import type { ResidentList } from '../../../protocol/origin-wire.ts';
 import { sha256, signedFetch, startTestOrigin, type Origin } from './harness.ts';
 
 const file = (text: string) => new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>;

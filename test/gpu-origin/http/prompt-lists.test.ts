@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { TextCompletion } from '../../../protocol/index.ts';
+import type { TextCompletion } from '../../../protocol/completion-answers.ts';
 import { startTestOrigin, type Origin } from './harness.ts';
 
 interface Failure {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ChatCompletion, PromptLogprobs, TextCompletion } from '../../../protocol/index.ts';
+import type { ChatCompletion, PromptLogprobs, TextCompletion } from '../../../protocol/completion-answers.ts';
 import { startTestOrigin, type Origin } from './harness.ts';
 
 describe('prompt_logprobs', () => {

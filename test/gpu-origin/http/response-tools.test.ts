@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { ChatCompletion, ModelResponse, ResponseEvent } from '../../../protocol/index.ts';
+import type { ChatCompletion, ModelResponse, ResponseEvent } from '../../../protocol/completion-answers.ts';
 import { events, startTestOrigin, type Origin } from './harness.ts';
 import { saying } from './scripted.ts';
 

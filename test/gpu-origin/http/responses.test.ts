@@ -1,6 +1,6 @@
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ChatCompletion, ModelResponse, ResponseEvent } from '../../../protocol/index.ts';
+import type { ChatCompletion, ModelResponse, ResponseEvent } from '../../../protocol/completion-answers.ts';
 import { startTestOrigin, type Origin } from './harness.ts';
 
 describe('responses', () => {

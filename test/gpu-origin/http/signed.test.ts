@@ -10,7 +10,7 @@ import {
   startTestOrigin,
   type Origin,
 } from './harness.ts';
-import { sign } from '../../../protocol/index.ts';
+import { sign } from '../../../protocol/signature.ts';
 
 const ask = { model: 'ignored', messages: [{ role: 'user', content: 'hello' }], max_tokens: 3 };
 

@@ -1,12 +1,7 @@
 /** What an origin tells the edge of an answer's tokens and its end, beside the answer. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  readUsageNote,
-  USAGE_COMMENT,
-  USAGE_HEADER,
-  type ChatCompletion,
-  type UsageNote,
-} from '../../../protocol/index.ts';
+import type { ChatCompletion } from '../../../protocol/completion-answers.ts';
+import { readUsageNote, USAGE_COMMENT, USAGE_HEADER, type UsageNote } from '../../../protocol/origin-wire.ts';
 import { envelope, events, signedFetch, startTestOrigin, type Origin } from './harness.ts';
 
 let origin: Origin;

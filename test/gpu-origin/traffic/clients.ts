@@ -1,7 +1,8 @@
 /** Clients of an origin that is short of everything: they ask through an edge, read slowly, leave, or stay. */
 import { randomUUID } from 'node:crypto';
 import { expect } from 'vitest';
-import type { ChainEntry, RequestUsage } from '../../../protocol/index.ts';
+import type { ChainEntry } from '../../../protocol/identity.ts';
+import type { RequestUsage } from '../../../protocol/origin-wire.ts';
 import { sha256 } from '../http/harness.ts';
 import type { TinyAdapter } from '../../fixtures/tiny-base.ts';
 import type { TinyRunner } from '../../fixtures/tiny-runner.ts';

@@ -1,6 +1,6 @@
 /** Random requests of every kind of completion, and of embeddings, for a tiny base. */
 import { seededRandom } from '../../../gpu-origin/generation/sampler.ts';
-import type { ChainEntry } from '../../../protocol/index.ts';
+import type { ChainEntry } from '../../../protocol/identity.ts';
 
 export type Random = ReturnType<typeof randomOf>;
 

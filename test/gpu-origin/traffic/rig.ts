@@ -18,7 +18,7 @@ import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';
 import { engineTokens } from '../../../gpu-origin/model/tokenizer.ts';
-import { newStartId, sign } from '../../../protocol/index.ts';
+import { newStartId, sign } from '../../../protocol/signature.ts';
 import { makeTinyRunner, type TinyRunner } from '../../fixtures/tiny-runner.ts';
 import { KEY, ORIGIN_ID, sha256 } from '../http/harness.ts';
 

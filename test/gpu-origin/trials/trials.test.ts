@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { ErrorBody, RowScore } from '../../../protocol/index.ts';
-import { MAX_EVALUATION_ROWS } from '../../../protocol/index.ts';
+import type { ErrorBody } from '../../../protocol/api-error.ts';
+import { type RowScore, MAX_EVALUATION_ROWS } from '../../../protocol/origin-wire.ts';
 import { sha256, startTestOrigin, type Origin } from '../http/harness.ts';
 
 interface Verified {

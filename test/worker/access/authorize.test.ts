@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { scopeProblem } from '../../../protocol/index.ts';
+import { scopeProblem } from '../../../protocol/identity.ts';
 import {
   grantCovers,
   mayUse,

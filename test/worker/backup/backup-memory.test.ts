@@ -1,7 +1,7 @@
 /** What one page of a backup makes the edge hold: rows of D1's own. */
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { BACKUP_PAGE_BYTES } from '../../../protocol/index.ts';
+import { BACKUP_PAGE_BYTES } from '../../../protocol/admin-api/backup.ts';
 import { createD1Backup } from '../../../worker/backup/d1-backup.ts';
 import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
 import { openRealDatabase, startDatabases } from '../platform/real-database.ts';

@@ -1,6 +1,7 @@
 /** Backups by the admin API, in real workerd: every table in pages, files in R2 into KV, and what is refused. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BackupPlan, BackupRows, EndedRestore, MissingFiles, sha256Hex } from '../../../protocol/index.ts';
+import { BackupPlan, BackupRows, EndedRestore, MissingFiles } from '../../../protocol/admin-api/backup.ts';
+import { sha256Hex } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chat, startTestEdge, type TestEdge } from '../edge-harness.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ok } from '../../../protocol/index.ts';
+import { ok } from '../../../protocol/api-error.ts';
 import {
   createUploadMemoryLimit,
   type UploadMemoryLimit,

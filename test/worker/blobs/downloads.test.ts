@@ -1,7 +1,8 @@
 /** Adapters that are fetched back: who may, what comes, and what is said when it cannot. */
 import { createHash } from 'node:crypto';
 import { beforeEach, expect, it, vi } from 'vitest';
-import type { DownloadView, NewKey } from '../../../protocol/index.ts';
+import type { DownloadView } from '../../../protocol/admin-api/blobs.ts';
+import type { NewKey } from '../../../protocol/admin-api/keys.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 

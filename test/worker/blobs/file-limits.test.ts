@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
 import { planUpload, uploadBlob } from '../../../cli/publish/upload-blob.ts';
-import { MAX_PART_BYTES, MAX_PARTS } from '../../../protocol/index.ts';
+import { MAX_PART_BYTES, MAX_PARTS } from '../../../protocol/limits.ts';
 import { MAX_CHECKED_HEADER_BYTES } from '../../../worker/blobs/limits.ts';
 import { createAppHarness } from '../app-harness.ts';
 

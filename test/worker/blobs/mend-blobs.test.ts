@@ -1,7 +1,7 @@
 /** Adapters whose bytes were lost or damaged in the store. */
 import { createHash } from 'node:crypto';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { RepairAnswer } from '../../../protocol/index.ts';
+import { RepairAnswer } from '../../../protocol/admin-api/upkeep.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { uploadBlob } from '../../../cli/publish/upload-blob.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';

@@ -1,6 +1,6 @@
 /** What the edge reads of a file: its bytes once, hashed as they come, and of its tensors nothing. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { MAX_PART_BYTES } from '../../../protocol/index.ts';
+import { MAX_PART_BYTES } from '../../../protocol/limits.ts';
 import { createSha256 } from '../../fakes/node-sha256.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, verification, type AppHarness } from '../app-harness.ts';

@@ -1,7 +1,8 @@
 /** Uploads whose connections are cut, against the real edge in workerd. */
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { BlobRecord, BlobState } from '../../../protocol/index.ts';
+import { BlobRecord } from '../../../protocol/adapter-manifest.ts';
+import { BlobState } from '../../../protocol/admin-api/blobs.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { uploadBlob } from '../../../cli/publish/upload-blob.ts';
 import { startCuttingProxy, type CuttingProxy } from '../../fakes/cutting-proxy.ts';

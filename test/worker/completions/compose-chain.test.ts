@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { ManifestChainEntry } from '../../../protocol/index.ts';
+import type { ManifestChainEntry } from '../../../protocol/adapter-manifest.ts';
 import { composeChain } from '../../../worker/completions/resolve.ts';
 
 fc.configureGlobal({ seed: 20 });

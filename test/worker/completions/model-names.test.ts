@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { nameProblem } from '../../../protocol/index.ts';
+import { nameProblem } from '../../../protocol/identity.ts';
 import { ancestorsOf } from '../../../worker/registry/claims.ts';
 import { parseModelReference } from '../../../worker/completions/endpoints.ts';
 

@@ -1,6 +1,6 @@
 /** The list of models, on the fakes. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Model, ModelList } from '../../../protocol/index.ts';
+import type { Model, ModelList } from '../../../protocol/completion-answers.ts';
 import { MAX_LISTED_MODELS } from '../../../worker/completions/limits.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';

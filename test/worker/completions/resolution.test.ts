@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { chainId, MAX_COMPOSED } from '../../../protocol/index.ts';
+import { chainId } from '../../../protocol/identity.ts';
+import { MAX_COMPOSED } from '../../../protocol/limits.ts';
 import { TINY_BASE, tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 

@@ -1,7 +1,8 @@
 /** Chains for browsers: who may let pages have them, what a token opens, and when it ends. */
 import { createHash } from 'node:crypto';
 import { beforeEach, expect, it, vi } from 'vitest';
-import type { DownloadChain, DownloadToken, NewKey } from '../../../protocol/index.ts';
+import type { NewKey } from '../../../protocol/admin-api/keys.ts';
+import type { DownloadChain, DownloadToken } from '../../../protocol/browser-downloads.ts';
 import { createApp } from '../../../worker/app.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';

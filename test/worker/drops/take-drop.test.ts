@@ -1,6 +1,6 @@
 /** Files dropped into KV, taken in by the schedule: the real intake on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { chainId } from '../../../protocol/index.ts';
+import { chainId } from '../../../protocol/identity.ts';
 import { DROPS_PER_PASS } from '../../../worker/kv-inbox/limits.ts';
 import { inTurn } from '../../../worker/kv-inbox/take-drops.ts';
 import { NO_CAPS } from '../../contracts/sample-rows.ts';

@@ -1,6 +1,7 @@
 /** Tenants and names that are erased for good, in real workerd: D1, KV, R2, Durable Objects and an origin. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { EraseAnswer, parseSigningKeys, type EraseRequest } from '../../../protocol/index.ts';
+import { EraseAnswer, type EraseRequest } from '../../../protocol/admin-api/erasures.ts';
+import { parseSigningKeys } from '../../../protocol/signature.ts';
 import { startFakeOrigin } from '../../fakes/fake-origin.ts';
 import { TINY_BASE, tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chat, ORIGIN_KEYS, startTestEdge, type TestEdge } from '../edge-harness.ts';

@@ -1,6 +1,6 @@
 /** Changes that began before an erasure and end behind it, on D1's real statements: nothing comes back with them. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { EraseAnswer } from '../../../protocol/index.ts';
+import { EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';
 

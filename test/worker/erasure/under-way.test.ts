@@ -1,6 +1,6 @@
 /** An erasure beside what is under way while it runs: the real app on D1's real statements, with a clock of its own. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { ERASE_SETTLE_MS, EraseAnswer } from '../../../protocol/index.ts';
+import { ERASE_SETTLE_MS, EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
 import { REQUEST_BUDGET_MS } from '../../../worker/limits.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';

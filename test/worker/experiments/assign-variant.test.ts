@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Experiment } from '../../../protocol/index.ts';
+import type { Experiment } from '../../../protocol/experiment.ts';
 import { chiSquareTail } from '../../../worker/experiments/statistics/gamma.ts';
 import { pickVariant, type Candidate } from '../../../worker/experiments/pick-variant.ts';
 import { experimentOf, variantsOf } from './sample-experiment.ts';

@@ -1,6 +1,6 @@
 /** Means that are capped at control's p99: the sums, what they are worth, and the error level of what is decided. */
 import { describe, expect, it } from 'vitest';
-import type { ExperimentMetric } from '../../../protocol/index.ts';
+import type { ExperimentMetric } from '../../../protocol/experiment.ts';
 import { compare, cappedMetrics, MIN_CAPPING_UNITS } from '../../../worker/experiments/analyze.ts';
 import { addValue, NO_MOMENTS, type Moments } from '../../../worker/experiments/statistics/moments.ts';
 import { moveInSketch, type OpenSketch } from '../../../worker/experiments/statistics/sketch.ts';

@@ -7,7 +7,7 @@ import {
 } from '../../../worker/experiments/analyze.ts';
 import { border } from '../../../worker/experiments/pick-variant.ts';
 import { chiSquareTail } from '../../../worker/experiments/statistics/gamma.ts';
-import type { ExperimentEvaluation } from '../../../protocol/index.ts';
+import type { ExperimentEvaluation } from '../../../protocol/admin-api/experiments.ts';
 import { experimentOf, variantsOf } from './sample-experiment.ts';
 import { seeded } from './statistics/simulate.ts';
 

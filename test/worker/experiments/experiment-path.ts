@@ -1,6 +1,6 @@
 /** An experiment as it really runs: the admin API, requests through the edge, an origin behind it, the schedule's look. */
 import { expect } from 'vitest';
-import { ExperimentView, type ExperimentEvaluation } from '../../../protocol/index.ts';
+import { ExperimentView, type ExperimentEvaluation } from '../../../protocol/admin-api/experiments.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createEdgeAndOrigin, type EdgeAndOrigin } from '../edge-and-origin.ts';
 import { askAs, makeKey, type Asking } from './experiment-rig.ts';

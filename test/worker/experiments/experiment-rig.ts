@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { AdapterManifest } from '../../../protocol/index.ts';
+import type { AdapterManifest } from '../../../protocol/adapter-manifest.ts';
 import { manifestOf } from '../../../worker/registry/write-pointer.ts';
 import type { ExperimentEntry } from '../../../worker/experiments/ports.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';

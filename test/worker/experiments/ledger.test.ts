@@ -2,7 +2,8 @@ import { createD1ExperimentLedger } from '../../../worker/experiments/d1-experim
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Experiment, ExperimentEvaluation } from '../../../protocol/index.ts';
+import type { ExperimentEvaluation } from '../../../protocol/admin-api/experiments.ts';
+import type { Experiment } from '../../../protocol/experiment.ts';
 import type {
   ExperimentLedger,
   ExperimentNote,

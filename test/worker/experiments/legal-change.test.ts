@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Experiment, EXPERIMENT_STATUSES } from '../../../protocol/index.ts';
+import { Experiment, EXPERIMENT_STATUSES } from '../../../protocol/experiment.ts';
 import { pickVariant } from '../../../worker/experiments/pick-variant.ts';
 import { legalChange, emptyArm } from '../../../worker/experiments/legal-change.ts';
 import { experimentInput, experimentOf, variantsOf } from './sample-experiment.ts';

@@ -1,12 +1,8 @@
 /** The life of experiments through the admin API, on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { z } from 'zod';
-import {
-  DEFAULT_GUARDRAILS,
-  type Experiment,
-  type ExperimentLooks,
-  type ExperimentView,
-} from '../../../protocol/index.ts';
+import type { ExperimentLooks, ExperimentView } from '../../../protocol/admin-api/experiments.ts';
+import { DEFAULT_GUARDRAILS, type Experiment } from '../../../protocol/experiment.ts';
 import { evaluateAll } from '../../../worker/experiments/life/evaluate.ts';
 import type { ExperimentEvent } from '../../../worker/experiments/ports.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { USAGE_COMMENT } from '../../../protocol/index.ts';
+import { USAGE_COMMENT } from '../../../protocol/origin-wire.ts';
 import { listenIn } from '../../../worker/experiments/run-shadow.ts';
 
 const EVENT = 'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n';

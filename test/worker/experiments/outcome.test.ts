@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { AUTOMATIC_METRICS } from '../../../protocol/index.ts';
+import { AUTOMATIC_METRICS } from '../../../protocol/experiment.ts';
 import { isRepeatable } from '../../../worker/completions/endpoints.ts';
 import { outcomeValues, type Outcome, disagreement } from '../../../worker/experiments/assign.ts';
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { USAGE_COMMENT } from '../../../protocol/index.ts';
+import { USAGE_COMMENT } from '../../../protocol/origin-wire.ts';
 import type { ExperimentEvent, ShadowRunner } from '../../../worker/experiments/ports.ts';
 import type { MeteredAnswer } from '../../../worker/metering/ports.ts';
 import { createShadowRunner } from '../../../worker/experiments/run-shadow.ts';

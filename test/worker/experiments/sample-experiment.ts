@@ -1,4 +1,4 @@
-import { Experiment } from '../../../protocol/index.ts';
+import { Experiment } from '../../../protocol/experiment.ts';
 
 /** A document as a client would send it, with what a test wants to be different. */
 export function experimentInput(changes: Record<string, unknown> = {}): Record<string, unknown> {

@@ -3,7 +3,7 @@ import { createHmac } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { ExperimentView } from '../../../protocol/index.ts';
+import type { ExperimentView } from '../../../protocol/admin-api/experiments.ts';
 import { WEBHOOK_TRIES } from '../../../worker/experiments/limits.ts';
 import type { ExperimentEvent } from '../../../worker/experiments/ports.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';

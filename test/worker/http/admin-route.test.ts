@@ -1,6 +1,6 @@
 /** The real app has the admin API of protocol's table, and no more. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { ADMIN_OPERATIONS, ADMIN_ROUTES, type AdminRoute } from '../../../protocol/index.ts';
+import { ADMIN_OPERATIONS, ADMIN_ROUTES, type AdminRoute } from '../../../protocol/admin-api/operations.ts';
 import { createApp } from '../../../worker/app.ts';
 import { routePath } from '../../../worker/http/admin-route.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';

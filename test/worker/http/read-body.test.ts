@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MAX_JSON_DEPTH } from '../../../protocol/index.ts';
+import { MAX_JSON_DEPTH } from '../../../protocol/limits.ts';
 import { readBody, readJson } from '../../../worker/http/read-body.ts';
 
 /** A body of chunks; counts how many were taken. */

@@ -1,4 +1,4 @@
-import type { Experiment } from '../../../protocol/index.ts';
+import type { Experiment } from '../../../protocol/experiment.ts';
 import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
 import { sameTwice, TENANT_OF, type Role, type World } from './world.ts';
 

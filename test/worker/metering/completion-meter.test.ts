@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { USAGE_COMMENT } from '../../../protocol/index.ts';
+import { USAGE_COMMENT } from '../../../protocol/origin-wire.ts';
 import { createAskQuota, createCompletionMeter } from '../../../worker/metering/meter.ts';
 import type {
   CompletionEnding,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { USAGE_COMMENT } from '../../../protocol/index.ts';
+import { USAGE_COMMENT } from '../../../protocol/origin-wire.ts';
 import { UsageStripper } from '../../../worker/origins/stream.ts';
 
 const encode = (text: string) => new TextEncoder().encode(text);

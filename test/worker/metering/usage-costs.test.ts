@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { UsageReport } from '../../../protocol/index.ts';
+import type { UsageReport } from '../../../protocol/admin-api/tenants.ts';
 import { createAppHarness } from '../app-harness.ts';
 
 const hour = Math.floor(Date.UTC(2026, 2, 31) / 3_600_000);

@@ -1,7 +1,8 @@
 /** The origin client against fake origins over HTTP: who is asked, who is asked next, and what the client gets. */
 import type { CompletionCall } from '../../../worker/origins/send.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { parseSigningKeys, type AdapterManifest, type SigningKey } from '../../../protocol/index.ts';
+import type { AdapterManifest } from '../../../protocol/adapter-manifest.ts';
+import { parseSigningKeys, type SigningKey } from '../../../protocol/signature.ts';
 import { createOriginClient } from '../../../worker/origins/client.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';
 import { startFakeOrigin, type FakeOrigin } from '../../fakes/fake-origin.ts';

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
-import type { OriginHistory, OriginList, ResidentList } from '../../../protocol/index.ts';
+import type { OriginHistory, OriginList } from '../../../protocol/admin-api/origins.ts';
+import type { ResidentList } from '../../../protocol/origin-wire.ts';
 import { createD1OriginHistory } from '../../../worker/origins/d1-origins.ts';
 import { MINUTE } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';

@@ -1,6 +1,6 @@
 /** What is live, or will be, is in the origins' memory before anybody asks for it. The edge's app and whole origins. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { WarmAnswer } from '../../../protocol/index.ts';
+import type { WarmAnswer } from '../../../protocol/admin-api/origins.ts';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createEdgeAndOrigin, type EdgeAndOrigin } from '../edge-and-origin.ts';
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { STREAM_STALL_MS } from '../../../protocol/index.ts';
+import { STREAM_STALL_MS } from '../../../protocol/limits.ts';
 import { CONNECTION_BYTES, STREAM_STALL_CHECK_MS, UNREAD_MS } from '../../../worker/origins/limits.ts';
 import { guardStream } from '../../../worker/origins/stream.ts';
 import type { StreamEnd } from '../../../worker/metering/ports.ts';

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { MAX_PINNED_NAMES } from '../../../protocol/index.ts';
+import { MAX_PINNED_NAMES } from '../../../protocol/limits.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { MAX_EVALUATION_ROWS } from '../../../protocol/index.ts';
+import { MAX_EVALUATION_ROWS } from '../../../protocol/origin-wire.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chat, startTestEdge, type TestEdge } from '../edge-harness.ts';
 

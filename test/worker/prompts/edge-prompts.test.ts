@@ -4,14 +4,11 @@ import path from 'node:path';
 import type { ServerResponse } from 'node:http';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import {
-  USAGE_HEADER,
-  writeUsageNote,
-  type ChangeList,
-  type KeptPrompt,
-  type KeyList,
-  type RequestList,
-} from '../../../protocol/index.ts';
+import type { KeyList } from '../../../protocol/admin-api/keys.ts';
+import type { ChangeList } from '../../../protocol/admin-api/names.ts';
+import type { KeptPrompt } from '../../../protocol/admin-api/prompts.ts';
+import type { RequestList } from '../../../protocol/admin-api/traffic.ts';
+import { USAGE_HEADER, writeUsageNote } from '../../../protocol/origin-wire.ts';
 import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { startTestEdge, type TestEdge } from '../edge-harness.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MAX_KEPT_TEXT } from '../../../protocol/index.ts';
+import { MAX_KEPT_TEXT } from '../../../protocol/admin-api/prompts.ts';
 import { promptTurns, AnswerGatherer } from '../../../worker/prompts/keep-prompts.ts';
 import { MAX_HEARD_BYTES, MAX_HEARD_LINE } from '../../../worker/prompts/limits.ts';
 

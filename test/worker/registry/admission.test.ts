@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import type { VerifyAnswer } from '../../../protocol/index.ts';
+import type { VerifyAnswer } from '../../../protocol/origin-wire.ts';
 import { FAKE_PROBE, fakeTokens } from '../../fakes/fake-trials.ts';
 import { TINY_BASE, tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, verification, type AppHarness } from '../app-harness.ts';

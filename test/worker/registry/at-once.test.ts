@@ -1,6 +1,6 @@
 /** Two changes at the same time, and changes that meet another half way: the real app on D1's real statements. */
 import { describe, expect, it, vi } from 'vitest';
-import { chainId } from '../../../protocol/index.ts';
+import { chainId } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';
 

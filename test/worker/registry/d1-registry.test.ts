@@ -1,6 +1,6 @@
 /** Databases from before, and two publishers at once with a KV that is behind. */
 import { describe, expect, it } from 'vitest';
-import { NOTHING_SAID } from '../../../protocol/index.ts';
+import { NOTHING_SAID } from '../../../protocol/admin-api/names.ts';
 import { createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';

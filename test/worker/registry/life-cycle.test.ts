@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
-import { NOTHING_SAID } from '../../../protocol/index.ts';
+import { NOTHING_SAID } from '../../../protocol/admin-api/names.ts';
 import type { NameRow, Registry } from '../../../worker/registry/ports.ts';
 import { digestOf, versionRow } from '../../contracts/sample-rows.ts';
 

@@ -1,6 +1,6 @@
 /** A publication that is cut off at every single call that it makes of a store or an origin, one after the other. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { chainId } from '../../../protocol/index.ts';
+import { chainId } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
-import { NOTHING_SAID } from '../../../protocol/index.ts';
+import { NOTHING_SAID } from '../../../protocol/admin-api/names.ts';
 import { usableRanges } from '../../../worker/access/authenticate.ts';
 import type {
   NameRow,

@@ -1,6 +1,6 @@
 /** Names and versions that their owner removes and brings back, through the admin API on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { REMOVAL_GRACE_MS, RemoveAnswer } from '../../../protocol/index.ts';
+import { REMOVAL_GRACE_MS, RemoveAnswer } from '../../../protocol/admin-api/names.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 import { createLifeCycleRig, file, type LifeCycleRig } from './life-cycle-rig.ts';

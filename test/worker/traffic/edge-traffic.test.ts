@@ -1,6 +1,7 @@
 /** From a completion at the real edge to what the admin API says of it. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { RequestList, TrafficReport, UsageReport } from '../../../protocol/index.ts';
+import type { UsageReport } from '../../../protocol/admin-api/tenants.ts';
+import type { RequestList, TrafficReport } from '../../../protocol/admin-api/traffic.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chat, startTestEdge, type TestEdge } from '../edge-harness.ts';
 

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { createD1Traffic } from '../../../worker/traffic/d1-traffic.ts';
 import { KEPT_S, MAX_NAMED_SERIES, MAX_VALUE_BYTES } from '../../../worker/traffic/limits.ts';
-import { MAX_KEPT_REQUESTS } from '../../../protocol/index.ts';
+import { MAX_KEPT_REQUESTS } from '../../../protocol/admin-api/traffic.ts';
 import type { TrafficLedger } from '../../../worker/traffic/ports.ts';
 import { bucketOf } from '../../../worker/traffic/sum-traffic.ts';
 import { ENDED_AT, ended, trafficBatch } from '../../contracts/sample-rows.ts';

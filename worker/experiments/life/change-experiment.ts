@@ -1,26 +1,24 @@
 /** Changes of an experiment: its document, and the steps of its life from start to archive. */
 import type { z } from 'zod';
+import type {
+  ChangeExperiment,
+  ArchiveExperiment,
+  KillExperiment,
+  PromoteExperiment,
+  RampExperiment,
+  StartExperiment,
+  StopExperiment,
+  ExperimentStepRequest,
+} from '../../../protocol/admin-api/experiments.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import {
-  err,
   isLive,
-  ok,
-  type ApiError,
   type Experiment,
-  type Result,
   adaptersOf,
   contradictedGuardrail,
-  sameJson,
-  type ChangeExperiment,
-  pinOf,
-  type ArchiveExperiment,
   type ExperimentVariant,
-  type KillExperiment,
-  type PromoteExperiment,
-  type RampExperiment,
-  type StartExperiment,
-  type StopExperiment,
-  type ExperimentStepRequest,
-} from '../../../protocol/index.ts';
+} from '../../../protocol/experiment.ts';
+import { sameJson, pinOf } from '../../../protocol/identity.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { conflict } from '../../errors.ts';
 import { writePointer } from '../../registry/write-pointer.ts';

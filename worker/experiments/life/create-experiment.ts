@@ -1,24 +1,23 @@
 /** Drafts of experiments: made, and planned without being made. */
 import {
-  contradictedGuardrail,
-  DEFAULT_GUARDRAILS,
-  err,
-  Experiment,
-  guardrailContradiction,
-  metricOf,
-  ok,
-  type ApiError,
   type CreateExperiment,
-  type ExperimentGuardrail,
-  type ExperimentMetric,
-  type Result,
-  AUTOMATIC_METRICS,
-  DEFAULT_JUDGE_TOKENS,
   type PairsPlan,
   PLANNED_WIN_RATES,
   type ExperimentPlan,
   type PlanExperiment,
-} from '../../../protocol/index.ts';
+} from '../../../protocol/admin-api/experiments.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
+import {
+  contradictedGuardrail,
+  DEFAULT_GUARDRAILS,
+  Experiment,
+  guardrailContradiction,
+  metricOf,
+  type ExperimentGuardrail,
+  type ExperimentMetric,
+  AUTOMATIC_METRICS,
+} from '../../../protocol/experiment.ts';
+import { DEFAULT_JUDGE_TOKENS } from '../../../protocol/limits.ts';
 import { conflict } from '../../errors.ts';
 import type { z } from 'zod';
 import { ownName } from '../../registry/own-name.ts';

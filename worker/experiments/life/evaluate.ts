@@ -1,18 +1,17 @@
 /** Looks at an experiment: what its tallies say, what follows from it, and who is told. */
+import type {
+  ExperimentEvaluation,
+  ExperimentProposal,
+  ExperimentComparison,
+} from '../../../protocol/admin-api/experiments.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import {
-  err,
   isLive,
-  ok,
-  type ApiError,
   type Experiment,
-  type ExperimentEvaluation,
-  type ExperimentProposal,
-  type Result,
-  type ExperimentComparison,
   type ExperimentPairs,
   metricOf,
   type ExperimentSpread,
-} from '../../../protocol/index.ts';
+} from '../../../protocol/experiment.ts';
 import { conflict } from '../../errors.ts';
 import {
   LOOKS_KEPT,

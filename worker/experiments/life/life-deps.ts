@@ -6,16 +6,10 @@ import type { MayUseChain } from '../../registry/assemble-chain.ts';
 import type { IntakeDeps, VersionRow, Registry } from '../../registry/ports.ts';
 import type { WebhookOutbox, ExperimentLedger, ExperimentTallies, ExperimentRow } from '../ports.ts';
 import type { PairTallies } from '../pairs/ports.ts';
-import {
-  err,
-  ExperimentId,
-  ok,
-  type ApiError,
-  type Result,
-  BASE_JUDGE,
-  pinOf,
-  type Experiment,
-} from '../../../protocol/index.ts';
+import { ExperimentId } from '../../../protocol/admin-api/experiments.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
+import { BASE_JUDGE, type Experiment } from '../../../protocol/experiment.ts';
+import { pinOf } from '../../../protocol/identity.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { conflict, adapterInvalid, adapterNotFound } from '../../errors.ts';
 import { webhookProblem } from '../webhooks.ts';

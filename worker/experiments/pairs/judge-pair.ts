@@ -1,5 +1,5 @@
 /** Judges two answers to one prompt: by a model, or by the application, which is called with a signature. */
-import type { KeptPair } from '../../../protocol/index.ts';
+import type { KeptPair } from '../../../protocol/experiment.ts';
 import { logLine, reasonOf } from '../../log.ts';
 import type {
   Turn,

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { KeptPair, PAIR_FAILURES } from '../../../protocol/index.ts';
+import { KeptPair, PAIR_FAILURES } from '../../../protocol/experiment.ts';
 import { askObject, type DurableNamespace } from '../../platform/store-calls.ts';
 import { MAX_PAIRS_OF_USER, PAIR_CLEAN_MS, PAIR_KEPT_MS, PAIR_TALLY_KEPT_MS } from '../limits.ts';
 import type { PairTallies, PairOutcome, PairTally as Tally } from './ports.ts';

@@ -1,5 +1,5 @@
 /** Ports of judged pairs: what judges two answers to one conversation, and where that is counted. */
-import type { ExperimentJudge, KeptPair, PairFailure } from '../../../protocol/index.ts';
+import type { ExperimentJudge, KeptPair, PairFailure } from '../../../protocol/experiment.ts';
 import { z } from 'zod';
 
 /** What a judge said of one pair; `win` is the treatment's. */

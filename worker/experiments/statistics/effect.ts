@@ -3,7 +3,7 @@
  * before the experiment explains a part of what they do in it, so that the rest varies less. Formulas of CUPED as in
  * gbstats (`RegressionAdjustedStatistic`).
  */
-import { err, ok, type Result } from '../../../protocol/index.ts';
+import { err, ok, type Result } from '../../../protocol/api-error.ts';
 import { type Arm, armOf, type GappedMoments, type MetricKind, type PairedMoments } from './moments.ts';
 
 /** An estimate that is close to normal. */

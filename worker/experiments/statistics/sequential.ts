@@ -4,7 +4,11 @@
  * gbstats uses them. Numbers of equations are those of the paper.
  */
 import { type Effect, type Interval, contrast } from './effect.ts';
-import { guardrailLimits, type ExperimentGuardrail, type GuardrailLimit } from '../../../protocol/index.ts';
+import {
+  guardrailLimits,
+  type ExperimentGuardrail,
+  type GuardrailLimit,
+} from '../../../protocol/experiment.ts';
 import { armOf, cautiousProportion, type Arm, type MetricKind, type Moments } from './moments.ts';
 
 /** Units at which the interval is narrowest, compared with a single look; gbstats' default. */

@@ -1,14 +1,8 @@
 /** The API as an OpenAPI 3.1 document, made from the operations and schemas that the routes are made from. */
 import { z } from 'zod';
-import {
-  ADMIN_ROUTES,
-  adminOperation,
-  type AdminAnswer,
-  type AdminOperation,
-  type AdminRoute,
-  AdapterName,
-  Digest,
-} from '../../../protocol/index.ts';
+import type { AdminAnswer, AdminOperation } from '../../../protocol/admin-api/operation.ts';
+import { ADMIN_ROUTES, adminOperation, type AdminRoute } from '../../../protocol/admin-api/operations.ts';
+import { AdapterName, Digest } from '../../../protocol/identity.ts';
 import { routePath, adminRoute } from '../admin-route.ts';
 import { ANSWERS, BODIES, type AnswerName, type BodyName } from './schemas.ts';
 import { Hono } from 'hono';

@@ -1,6 +1,6 @@
 /** What evaluations come to, and what is left of it, through the admin API on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import type { ExperimentView } from '../../../../protocol/index.ts';
+import type { ExperimentView } from '../../../../protocol/admin-api/experiments.ts';
 import { EXPOSURE_LIFE_MS } from '../../../../worker/experiments/limits.ts';
 import { evaluateAll } from '../../../../worker/experiments/life/evaluate.ts';
 import type { ExperimentEvent } from '../../../../worker/experiments/ports.ts';

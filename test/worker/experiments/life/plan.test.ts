@@ -1,6 +1,6 @@
 /** What an experiment will be able to tell, and when, through the admin API on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { ExperimentPlan, type ExperimentView } from '../../../../protocol/index.ts';
+import { ExperimentPlan, type ExperimentView } from '../../../../protocol/admin-api/experiments.ts';
 import { tinyAdapter } from '../../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../../app-harness.ts';
 

@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
-import { ExperimentView, USAGE_HEADER, type OriginRequest } from '../../../../protocol/index.ts';
+import { ExperimentView } from '../../../../protocol/admin-api/experiments.ts';
+import { USAGE_HEADER, type OriginRequest } from '../../../../protocol/origin-wire.ts';
 import { tinyAdapter } from '../../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness, type AppHarnessOptions } from '../../app-harness.ts';
 import { LATER_MS, makeKey } from '../experiment-rig.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ExperimentGuardrail } from '../../../../protocol/index.ts';
+import type { ExperimentGuardrail } from '../../../../protocol/experiment.ts';
 import { checkGuardrail } from '../../../../worker/experiments/statistics/sequential.ts';
 
 const check = (

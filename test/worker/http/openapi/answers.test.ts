@@ -1,6 +1,6 @@
 /** What the real routes take and answer is what the document says of them. */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { ExperimentView } from '../../../../protocol/index.ts';
+import { ExperimentView } from '../../../../protocol/admin-api/experiments.ts';
 import { ANSWERS } from '../../../../worker/http/openapi/schemas.ts';
 import { parsePath } from '../../../../worker/http/openapi/document.ts';
 import type { ExperimentEvent } from '../../../../worker/experiments/ports.ts';

@@ -1,6 +1,6 @@
 /** What the matrix does not ask for: good answers that it has no row of, and those that hold something. */
 import { createMetrics } from '../../../../gpu-origin/http/metrics.ts';
-import type { ResidentList } from '../../../../protocol/index.ts';
+import type { ResidentList } from '../../../../protocol/origin-wire.ts';
 import type { ErasurePlan } from '../../../../worker/erasure/ports.ts';
 import { NOTHING } from '../../../../worker/erasure/erase-steps.ts';
 import type { Case } from '../../matrix/table.ts';
