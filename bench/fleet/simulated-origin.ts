@@ -49,7 +49,10 @@ export class SimulatedOrigin {
   readonly #slots: number;
   readonly #memory: number;
   readonly #loadMs: number;
-  readonly #order: Pick<EvictionPolicy<number>, 'use' | 'hold' | 'free' | 'drop' | 'first' | 'isKept' | 'kept'>;
+  readonly #order: Pick<
+    EvictionPolicy<number>,
+    'use' | 'hold' | 'free' | 'drop' | 'first' | 'isKept' | 'kept'
+  >;
   /** Chain -> who waits for it. */
   readonly #loading = new Map<number, (() => void)[]>();
   readonly #queue: (() => void)[] = [];
