@@ -94,12 +94,15 @@ const liveStep =
   };
 
 const RESTORE = '0'.repeat(32);
-const ROWS = { id: RESTORE, table: 'names', columns: ['name'], rows: [['a']] };
-/** A backup is being brought back by then. */
+const ROWS = { id: RESTORE, table: 'pins', columns: ['name', 'at', 'actor'], rows: [['a', 1, 'x']] };
+/** A backup is being brought back by then, though the registry is not empty. */
 const restoring =
   (asked: Asked): Case['ask'] =>
   async ({ graft }) => {
-    await graft.request('/admin/backup/restore', { body: { id: RESTORE } });
+    await graft.db
+      .prepare("INSERT INTO upkeep (job, cursor) VALUES ('restore', ?) ON CONFLICT DO NOTHING")
+      .bind(RESTORE)
+      .run();
     return asked;
   };
 
@@ -567,7 +570,11 @@ export const TABLE: Record<string, Case[]> = {
     },
   ],
   'POST /admin/backup/restore': [
-    { does: 'begins', ask: plain('/admin/backup/restore', { id: RESTORE }), gets: admins('403 403 403 200') },
+    {
+      does: 'begins, or goes on',
+      ask: restoring({ path: '/admin/backup/restore', body: { id: RESTORE } }),
+      gets: admins('403 403 403 200'),
+    },
   ],
   'POST /admin/backup/rows': [
     {
@@ -607,18 +614,19 @@ export const TABLE: Record<string, Case[]> = {
   'POST /admin/erase': [
     {
       does: 'erases a tenant',
-      ask: plain('/admin/erase', { tenant: 'clinic', dry_run: true }),
+      ask: plain('/admin/erase', { tenant: 'clinic', cascade: true, dry_run: true }),
       gets: admins('403 403 403 200'),
     },
     {
       does: 'erases what was used',
-      ask: plain('/admin/erase', { name: N, usage: true, dry_run: true }),
+      ask: plain('/admin/erase', { name: N, usage: true, cascade: true, dry_run: true }),
       gets: admins('403 403 403 200'),
     },
     {
-      does: 'erases names of its own, of which the fakes have none',
-      ask: plain('/admin/erase', { name: `${N}/**` }),
-      gets: admins('200 200 200 200'),
+      does: 'erases names of its own',
+      ask: plain('/admin/erase', { name: `${N}/**`, cascade: true }),
+      shows: ({ plan }: { plan: { names: number } }) => plan.names,
+      gets: admins('200:0 200:0 200:2 200:2'),
     },
   ],
   'POST /admin/verify': [
