@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('768f1d3395fbb854e6ebbdd3539b259a904e8298924eda2cd62195a725736da8');
+INSERT INTO schema_hash VALUES ('1625ddf934165e526c8ac6effb7122e23e389e249984e976927997a9e5483b36');
 
 -- Names, versions, and what became of them
 
@@ -41,7 +41,7 @@ CREATE TABLE versions (
   created_at INTEGER NOT NULL,
   created_by TEXT NOT NULL,
   proof TEXT,                  -- JSON: what an origin saw when it was admitted; NULL while no origin was asked
-  evaluation TEXT,             -- JSON, StoredEvaluation of protocol/adapter-trials.ts
+  evaluation TEXT,             -- JSON, StoredEvaluation of protocol/origin-wire.ts
   retired_at INTEGER,          -- NULL = may be served
   withdrawn_at INTEGER,        -- since when an adapter below, another owner's, is retired; NULL = never
   removed_at INTEGER,          -- NULL = not removed
@@ -144,7 +144,6 @@ CREATE TABLE blob_holders (
 -- One row for every file of which bytes may lie in KV or R2, written before the first of them.
 CREATE TABLE stored_files (
   digest TEXT PRIMARY KEY,
-  parts INTEGER NOT NULL,      -- no part has an index from here on
   touched_at INTEGER NOT NULL,
   deleting_at INTEGER,         -- marked as garbage; the next touch takes the mark away
   collecting_at INTEGER        -- being deleted: nobody may rely on it or add to it
@@ -339,7 +338,7 @@ CREATE TABLE kept_prompts (
   name TEXT NOT NULL,          -- that served; '' = none
   expires_at INTEGER NOT NULL,
   bytes INTEGER NOT NULL,      -- of sealed
-  sealed TEXT NOT NULL,        -- base64url, worker/prompts/seal-text.ts
+  sealed TEXT NOT NULL,        -- base64url, worker/prompts/keep-prompts.ts
   PRIMARY KEY (tenant, at, id)
 );
 -- With all that is looked through when there are too many, so that no row is read for it.

@@ -223,7 +223,7 @@ interface Told {
   moreMade: boolean;
 }
 
-/** All pages. An edge from before says nothing, and has revoked the key alone. */
+/** All pages. */
 async function send(client: ApiClient, { id, made, only, forgetPrompts }: Revocation): Promise<Told> {
   const revoked: KeyView[] = [];
   for (let cursor: string | null = null; ;) {

@@ -79,14 +79,14 @@ export function blobStoreContract(
       await store.putPart(other, sha256(parts[0]!), parts[0]!);
       afterWrite();
       await store.deleteParts(digest, parts.map(sha256));
-      await store.delete(digest, 2);
+      await store.delete(digest);
       afterWrite();
       expect(await store.getRecord(digest)).toBeNull();
       for (const [index, bytes] of parts.entries()) expect(await get(index, bytes)).toBeNull();
       expect(await read(await get(0, parts[0]!, other))).toEqual(parts[0]);
       await store.deleteParts(digest, parts.map(sha256));
       await store.deleteParts(digest, []);
-      await store.delete(digest, 0);
+      await store.delete(digest);
     });
   });
 }

@@ -1,7 +1,6 @@
 /** Repair and collection of garbage in real workerd, on Miniflare's KV and D1. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
-import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import { createD1Registry } from '../../worker/registry/d1-registry.ts';
 import type { NameRow } from '../../worker/registry/ports.ts';
@@ -15,59 +14,6 @@ beforeAll(async () => {
   expect((await graft.publish({ name: 'medicine', adapter: root })).status).toBe(201);
 });
 afterAll(() => graft.stop());
-
-describe('files of the layout before, in KV and in D1', () => {
-  const old = tinyAdapter({ seed: 9, rank: 3 });
-  const PART_BYTES = 500;
-  let kv: Awaited<ReturnType<typeof graft.edge.miniflare.getKVNamespace>>;
-  beforeAll(async () => {
-    kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
-    const db = await graft.edge.miniflare.getD1Database('DB');
-    expect((await graft.publish({ name: 'old', adapter: old, partBytes: PART_BYTES })).status).toBe(201);
-    const record = BlobRecord.parse(await kv.get(`blob:${old.digest}`, 'json'));
-    for (const [index, { sha256 }] of record.parts.entries()) {
-      const under = `blob:${old.digest}:${sha256}`;
-      await kv.put(`blob:${old.digest}:${index}`, (await kv.get(under, 'arrayBuffer')) as ArrayBuffer);
-      await kv.delete(under);
-    }
-    await db.batch([
-      db.prepare('DELETE FROM stored_parts WHERE digest = ?').bind(old.digest),
-      db.prepare('UPDATE stored_files SET parts = ? WHERE digest = ?').bind(record.parts.length, old.digest),
-    ]);
-  });
-
-  it('are brought to an origin, published again without being sent, and mended by being sent', async () => {
-    const { digest } = old;
-    const key = await graft.makeKey({ tenant: 'default' });
-    const asked = async () => {
-      graft.origin.forget(digest);
-      const answer = await graft.request('/v1/chat/completions', { method: 'POST', key, body: chat('old') });
-      return answer.status;
-    };
-    const publish = (name: string) =>
-      graft.admin('/admin/versions', { method: 'POST', body: JSON.stringify({ name, digest }) });
-    expect(await asked()).toBe(200);
-    expect((await publish('old/too')).status).toBe(201);
-    await kv.delete(`blob:${digest}:0`);
-    expect(await asked()).toBe(503);
-    expect(await (await publish('old')).json()).toMatchObject({ error: { reason: 'blob_damaged' } });
-    expect((await graft.upload(old, { partBytes: PART_BYTES })).status).toBe(201);
-    expect((await publish('old')).status).toBe(200);
-    expect(await asked()).toBe(200);
-  });
-
-  it('leave nothing behind when they are collected', async () => {
-    const db = await graft.edge.miniflare.getD1Database('DB');
-    await db.prepare('DELETE FROM chain_members WHERE digest = ?').bind(old.digest).run();
-    await db
-      .prepare('UPDATE stored_files SET touched_at = 0, deleting_at = 0 WHERE digest = ?')
-      .bind(old.digest)
-      .run();
-    const response = await graft.admin('/admin/gc', { method: 'POST', body: '{}' });
-    expect(await response.json()).toMatchObject({ files: [{ digest: old.digest, action: 'deleted' }] });
-    expect((await kv.list({ prefix: `blob:${old.digest}` })).keys).toEqual([]);
-  });
-});
 
 describe('upkeep', () => {
   const run = async (path: string) => {

@@ -116,8 +116,7 @@ const CHANGEABLE: readonly [
   comparedAs: (sql: string) => string,
 ][] = [
   ['scopes', ({ scopes }) => JSON.stringify(scopes), inJson],
-  // Rows from before have none.
-  ['owners', ({ owners }) => JSON.stringify(owners), (sql) => inJson(`COALESCE(${sql}, '[]')`)],
+  ['owners', ({ owners }) => JSON.stringify(owners), inJson],
   ['label', ({ label }) => label, same],
   ['limits', ({ limits }) => (limits === null ? null : JSON.stringify(limits)), inOrder],
   ['limits_fixed', ({ limitsFixed }) => (limitsFixed ? 1 : 0), same],

@@ -105,7 +105,7 @@ async function collect(
 /** What does not fit into the budget is found again, as being deleted. */
 export async function deleteFile(
   { garbage, blobs }: Pick<GarbageDeps, 'garbage' | 'blobs'>,
-  { digest, parts }: Pick<UnusedFile, 'digest' | 'parts'>,
+  { digest }: Pick<UnusedFile, 'digest'>,
   budget: Budget,
 ): Promise<void> {
   for (;;) {
@@ -116,8 +116,8 @@ export async function deleteFile(
     await garbage.partsCollected(digest, some);
     budget.left -= some.length;
   }
-  await blobs.delete(digest, parts);
-  budget.left -= parts + 1;
+  await blobs.delete(digest);
+  budget.left -= 1;
   await garbage.collected(digest);
 }
 

@@ -34,7 +34,7 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
     async touch({ digest, at }) {
       const touched = await db
         .prepare(
-          `INSERT INTO stored_files (digest, parts, touched_at) VALUES (?, 0, ?)
+          `INSERT INTO stored_files (digest, touched_at) VALUES (?, ?)
            ON CONFLICT (digest) DO UPDATE SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL
              WHERE collecting_at IS NULL
            RETURNING digest`,
@@ -194,7 +194,6 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
 /** A row of `stored_files` with what its parts add up to. */
 interface FileRecord {
   digest: string;
-  parts: number;
   finished: number;
   bytes: number;
   touched_at: number;
@@ -214,7 +213,7 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
       const [{ results }, last] = await Promise.all([
         db
           .prepare(
-            `SELECT digest, parts, touched_at, deleting_at, collecting_at, ${FINISHED} AS finished, COALESCE(
+            `SELECT digest, touched_at, deleting_at, collecting_at, ${FINISHED} AS finished, COALESCE(
                (SELECT b.bytes FROM blobs b WHERE b.digest = stored_files.digest),
                (SELECT SUM(p.bytes) FROM stored_parts p WHERE p.digest = stored_files.digest),
                (SELECT SUM(p.bytes) FROM blob_parts p WHERE p.digest = stored_files.digest), 0) AS bytes
@@ -358,7 +357,6 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
 
 const toFile = (record: FileRecord): UnusedFile => ({
   digest: record.digest,
-  parts: record.parts,
   bytes: record.bytes,
   finished: record.finished === 1,
   touchedAt: record.touched_at,

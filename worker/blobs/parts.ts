@@ -54,16 +54,15 @@ export function createFallbackBlobStore(first: BlobStore, second: BlobStore): Bl
       await first.deleteParts(digest, sha256s);
       await second.deleteParts(digest, sha256s);
     },
-    async delete(digest, parts) {
-      await first.delete(digest, parts);
-      await second.delete(digest, parts);
+    async delete(digest) {
+      await first.delete(digest);
+      await second.delete(digest);
     },
   };
 }
 
 /**
- * `blob:<digest>:<sha256 of the part>` -> part, `blob:<digest>` -> the file's record; files of before have their parts
- * under `blob:<digest>:<i>`. Not sealed: the origin checks each part and the whole file against its digest, which comes
+ * `blob:<digest>:<sha256 of the part>` -> part, `blob:<digest>` -> the file's record. Not sealed: the origin checks each part and the whole file against its digest, which comes
  * from a sealed manifest.
  */
 export function createKvBlobStore(params: {
@@ -79,19 +78,17 @@ export function createKvBlobStore(params: {
   pacing: WritePacing;
 }): BlobStore {
   const { kv, cacheTtl, recordCacheTtl, retryCacheTtl, timeoutMs, pacing } = params;
-  const partKey = (digest: string, part: string | number) => `blob:${digest}:${part}`;
-  /** Each key in turn, then all of them past the cache of absences. */
-  async function firstOf<T>(
-    keys: readonly string[],
+  const partKey = (digest: string, sha256: string) => `blob:${digest}:${sha256}`;
+  /** Once more past the cache of absences. */
+  async function read<T>(
     ttls: readonly number[],
-    read: (key: string, cacheTtl: number) => Promise<T | null>,
+    get: (cacheTtl: number) => Promise<T | null>,
   ): Promise<T | null> {
     try {
-      for (const ttl of ttls)
-        for (const key of keys) {
-          const found = await withTimeout(read(key, ttl), timeoutMs);
-          if (found !== null) return found;
-        }
+      for (const ttl of ttls) {
+        const found = await withTimeout(get(ttl), timeoutMs);
+        if (found !== null) return found;
+      }
       return null;
     } catch (error) {
       throw new StoreUnavailable('KV', error);
@@ -102,8 +99,8 @@ export function createKvBlobStore(params: {
     putPart: (digest, sha256, bytes) => putPaced(kv, partKey(digest, sha256), bytes, pacing),
     putRecord: (digest, record) => putPaced(kv, `blob:${digest}`, JSON.stringify(record), pacing),
     async getRecord(digest, { fresh } = {}) {
-      const text = await firstOf([`blob:${digest}`], ttlsOf(recordCacheTtl, fresh), (key, ttl) =>
-        kv.get(key, { type: 'text', cacheTtl: ttl }),
+      const text = await read(ttlsOf(recordCacheTtl, fresh), (ttl) =>
+        kv.get(`blob:${digest}`, { type: 'text', cacheTtl: ttl }),
       );
       try {
         return text === null ? null : BlobRecord.parse(JSON.parse(text));
@@ -112,17 +109,14 @@ export function createKvBlobStore(params: {
         throw new StoreUnavailable('KV', error);
       }
     },
-    getPart: (digest, { index, sha256 }, { fresh } = {}) =>
-      firstOf([partKey(digest, sha256), partKey(digest, index)], ttlsOf(cacheTtl, fresh), (key, ttl) =>
-        kv.get(key, { type: 'stream', cacheTtl: ttl }),
+    getPart: (digest, { sha256 }, { fresh } = {}) =>
+      read(ttlsOf(cacheTtl, fresh), (ttl) =>
+        kv.get(partKey(digest, sha256), { type: 'stream', cacheTtl: ttl }),
       ),
     async deleteParts(digest, sha256s) {
       for (const sha256 of sha256s) await deletePaced(kv, partKey(digest, sha256), pacing);
     },
-    async delete(digest, parts) {
-      await deletePaced(kv, `blob:${digest}`, pacing);
-      for (let index = 0; index < parts; index += 1) await deletePaced(kv, partKey(digest, index), pacing);
-    },
+    delete: (digest) => deletePaced(kv, `blob:${digest}`, pacing),
   };
 }
 
@@ -135,8 +129,8 @@ export interface ObjectBucket {
 }
 
 /**
- * `blob/<digest>/<sha256 of the part>` -> part, its sha256 checked by R2; `blob/<digest>` -> the file's record; files of
- * before have their parts under `blob/<digest>/<i>`. R2 has no cache: what is read is what is there.
+ * `blob/<digest>/<sha256 of the part>` -> part, its sha256 checked by R2; `blob/<digest>` -> the file's record.
+ * R2 has no cache: what is read is what is there.
  */
 export function createR2BlobStore(params: {
   bucket: ObjectBucket;
@@ -146,7 +140,7 @@ export function createR2BlobStore(params: {
 }): BlobStore {
   const { bucket, timeoutMs, pacing } = params;
   const recordKey = (digest: string) => `blob/${digest}`;
-  const partKey = (digest: string, part: string | number) => `blob/${digest}/${part}`;
+  const partKey = (digest: string, sha256: string) => `blob/${digest}/${sha256}`;
   const guard = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
       return await work();
@@ -166,23 +160,15 @@ export function createR2BlobStore(params: {
         // A record that is no record is the store's trouble, not the absence of the blob.
         return text === null ? null : BlobRecord.parse(JSON.parse(text));
       }),
-    getPart: (digest, { index, sha256 }) =>
+    getPart: (digest, { sha256 }) =>
       guard(async () => {
-        for (const key of [partKey(digest, sha256), partKey(digest, index)]) {
-          const object = await withTimeout(bucket.get(key), timeoutMs);
-          if (object !== null) return object.body;
-        }
-        return null;
+        const object = await withTimeout(bucket.get(partKey(digest, sha256)), timeoutMs);
+        return object?.body ?? null;
       }),
     deleteParts: (digest, sha256s) =>
       guard(async () => {
         if (sha256s.length > 0) await bucket.delete(sha256s.map((sha256) => partKey(digest, sha256)));
       }),
-    delete: (digest, parts) =>
-      guard(async () => {
-        await bucket.delete(recordKey(digest));
-        if (parts > 0)
-          await bucket.delete(Array.from({ length: parts }, (_, index) => partKey(digest, index)));
-      }),
+    delete: (digest) => guard(() => bucket.delete(recordKey(digest))),
   };
 }

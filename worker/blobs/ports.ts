@@ -29,8 +29,8 @@ export interface BlobStore {
   getPart(digest: string, part: PartPlace, reading?: BlobReading): Promise<ReadableStream<Uint8Array> | null>;
   /** What is not there is no error. @throws StoreUnavailable; the call may be repeated. */
   deleteParts(digest: string, sha256s: readonly string[]): Promise<void>;
-  /** Takes away the record, then the parts under the numbers 0 to `parts - 1`, likewise. */
-  delete(digest: string, parts: number): Promise<void>;
+  /** Takes away the record, likewise. */
+  delete(digest: string): Promise<void>;
 }
 
 /** A part that a tenant sent. */
@@ -96,8 +96,6 @@ export interface BlobLedger {
 /** A file of which bytes may be stored, and that no version's chain contains. */
 export interface UnusedFile {
   digest: string;
-  /** Parts that may lie under their number, from before they lay under their hash: 0 to `parts - 1`. */
-  parts: number;
   /** Of the whole file, or of what was sent of it. */
   bytes: number;
   /** It has a record. */

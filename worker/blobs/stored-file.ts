@@ -108,7 +108,7 @@ export async function finishBlob(
   await blobs.putRecord(digest, standing);
   if (!(await blobLedger.hold({ digest, tenant, at: now() }))) {
     // It was erased meanwhile.
-    await blobs.delete(digest, 0);
+    await blobs.delete(digest);
     return err(beingDeleted(digest));
   }
   return ok({ held });

@@ -243,7 +243,7 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
         db
           .prepare(
             `UPDATE stored_files SET collecting_at = COALESCE(collecting_at, ?2)
-             WHERE digest = ?1 AND ${UNUSED} AND ${UNSENT} RETURNING parts`,
+             WHERE digest = ?1 AND ${UNUSED} AND ${UNSENT} RETURNING digest`,
           )
           .bind(digest, at),
         db
@@ -252,15 +252,14 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
           )
           .bind(digest, at),
       ]);
-      const [file] = (began?.results ?? []) as { parts: number }[];
       const [sized] = (size?.results ?? []) as { bytes: number }[];
-      if (file !== undefined) return { bytes: sized?.bytes ?? 0, parts: file.parts };
+      if ((began?.results ?? []).length > 0) return { bytes: sized?.bytes ?? 0 };
       // Deleted before, by this or as garbage: nothing is in the store, and origins may have it still.
       const held = await db
         .prepare(`SELECT 1 AS held WHERE NOT (${UNUSED} AND ${UNSENT})`)
         .bind(digest)
         .first();
-      return held === null ? { bytes: 0, parts: 0 } : null;
+      return held === null ? { bytes: 0 } : null;
     },
 
     async fileLeftTo({ id }, digest, origins) {

@@ -156,7 +156,7 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
       await erasures.fileLeftTo(erasure, digest, []);
       continue;
     }
-    await deleteFile({ garbage, blobs }, { digest, parts: released.parts }, budget);
+    await deleteFile({ garbage, blobs }, { digest }, budget);
     // The rest of a large file is the next page's.
     if ((await garbage.storedParts(digest, 1)).length > 0) break;
     await erasures.fileLeftTo(erasure, digest, originDrops.ids);

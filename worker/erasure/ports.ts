@@ -116,9 +116,9 @@ export interface ErasureLedger {
   files(of: Erasure, limit: number): Promise<string[]>;
   /**
    * Its owner does not hold it any more, and where nobody else does, nobody can from here on.
-   * @returns null when it stays; else its size and how many parts have a number.
+   * @returns null when it stays; else its size.
    */
-  releaseFile(of: Erasure, digest: string, at: number): Promise<{ bytes: number; parts: number } | null>;
+  releaseFile(of: Erasure, digest: string, at: number): Promise<{ bytes: number } | null>;
   /** @param origins that are to drop it; none = it is done with. */
   fileLeftTo(of: Erasure, digest: string, origins: readonly string[]): Promise<void>;
   atOrigins(of: Erasure, after: string, limit: number): Promise<FileAtOrigins[]>;

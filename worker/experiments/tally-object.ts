@@ -257,7 +257,8 @@ const SCHEMA = `
     PRIMARY KEY (unit, seed, metric)) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS moments (
     seed TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, sum_squares REAL NOT NULL,
-    paired INTEGER NOT NULL, pre_sum REAL NOT NULL, pre_sum_squares REAL NOT NULL, products REAL NOT NULL,
+    paired INTEGER NOT NULL, paired_sum REAL NOT NULL, pre_sum REAL NOT NULL, pre_sum_squares REAL NOT NULL,
+    products REAL NOT NULL,
     PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
 `;
 
@@ -266,16 +267,6 @@ const SHADOW = '';
 
 const SUMS = `n, sum, sum_squares AS sumSquares, paired, paired_sum AS pairedSum, pre_sum AS preSum,
   pre_sum_squares AS preSumSquares, products`;
-
-/** Of objects from before it was kept: computed once from the units. */
-const PAIRED_SUM = `
-  ALTER TABLE moments ADD COLUMN paired_sum REAL NOT NULL DEFAULT 0;
-  UPDATE moments SET paired_sum = COALESCE((
-    SELECT SUM(v.sum / v.n) FROM unit_values v JOIN units u ON u.unit = v.unit AND u.seed = v.seed
-    WHERE v.seed = moments.seed AND v.metric = moments.metric AND u.variant = moments.variant
-      AND v.before IS NOT NULL), 0)
-  WHERE paired > 0;
-`;
 
 /** Where a unit is counted. */
 interface Home {
@@ -294,13 +285,6 @@ interface UnitMove {
 /** One shard's rows. All of it is synchronous: the object wraps each call into a transaction. */
 function createTallyRows(sql: TallySql) {
   sql.exec(SCHEMA);
-  if (
-    !sql
-      .exec('PRAGMA table_info(moments)')
-      .toArray()
-      .some(({ name }) => name === 'paired_sum')
-  )
-    sql.exec(PAIRED_SUM);
   const unitColumns = sql.exec('PRAGMA table_info(units)').toArray();
   if (!unitColumns.some(({ name }) => name === 'segment'))
     sql.exec('ALTER TABLE units ADD COLUMN segment TEXT');

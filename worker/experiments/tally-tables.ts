@@ -27,7 +27,6 @@ export interface TallySql {
 
 export const NO_COUNTS: TallyCounts = { answers: 0, nameless: 0, namelessUnits: 0, cold: 0 };
 
-/** A table of its own: objects from before get it when they next wake. */
 export const COUNTS_SCHEMA = `
   CREATE TABLE IF NOT EXISTS tallied (
     seed TEXT, variant TEXT, what TEXT, n INTEGER NOT NULL, at INTEGER NOT NULL,
@@ -114,7 +113,6 @@ export function createTallyCounts(sql: TallySql) {
   };
 }
 
-/** A table of its own: objects from before get it when they next wake. */
 export const SKETCH_SCHEMA = `
   CREATE TABLE IF NOT EXISTS sketches (
     seed TEXT, variant TEXT, metric TEXT, buckets TEXT NOT NULL, PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
@@ -186,7 +184,7 @@ export function createTallySketches(sql: TallySql) {
   };
 }
 
-/** A table of its own: objects from before get it when they next wake. Under metric '' units are counted, in `n`. */
+/** Under metric '' units are counted, in `n`. */
 export const SEGMENT_SCHEMA = `
   CREATE TABLE IF NOT EXISTS segments (
     seed TEXT, segment TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL,
@@ -287,11 +285,9 @@ export const ShardTally = z.object({
     z.object({ answers: z.number(), nameless: z.number(), namelessUnits: z.number(), cold: z.number() }),
   ),
   refused: z.record(z.string(), z.object({ n: z.number(), at: z.number() })),
-  /** `variant` null: the shadow's. Objects from before have none. */
-  sketches: z
-    .array(z.object({ metric: z.string(), variant: z.string().nullable(), rows: SketchRows }))
-    .default([]),
-  segments: z.array(SegmentRow).default([]),
+  /** `variant` null: the shadow's. */
+  sketches: z.array(z.object({ metric: z.string(), variant: z.string().nullable(), rows: SketchRows })),
+  segments: z.array(SegmentRow),
 });
 export type ShardTally = z.infer<typeof ShardTally>;
 

@@ -33,8 +33,7 @@ export function createUsageQuestion(params: { send: OriginFetch; sleep: (ms: num
   }
 
   /**
-   * @returns null when it does not say: it is not there, does not know the question (an origin of before), or goes on
-   * running the request. Never throws.
+   * @returns null when it does not say: it is not there, or goes on running the request. Never throws.
    */
   return async (origin: Origin, askId: string, requestId: string): Promise<TokenCounts | null> => {
     for (let tries = 1; ; tries += 1) {
@@ -153,8 +152,6 @@ export function createOriginDrops(params: { origins: readonly Origin[]; send: Or
       if (!sent.ok) return `did not answer: ${sent.error.reason}`;
       try {
         const text = await readOriginText(sent.value);
-        // One of before has no such path.
-        if (sent.value.status === 404) return 'is of an older version, which cannot drop adapters';
         if (!sent.value.ok) return `answered ${sent.value.status}`;
         DropAnswer.parse(JSON.parse(text ?? ''));
         return null;

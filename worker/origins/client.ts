@@ -274,7 +274,6 @@ function createTrials(params: {
     const { chain, signal } = trial;
     const body: VerifyRequest = { chain: [...chain], ...(expected === undefined ? {} : { expected }) };
     const exchanged = await exchange(origin, {
-      // In the query: an origin of before refuses a body with a field that it does not know.
       path: `${pathOf(trial, 'verify')}?tenant=${encodeURIComponent(trial.tenant)}`,
       chain,
       body: () => body,

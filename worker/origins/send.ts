@@ -326,7 +326,7 @@ export function createComplete(params: {
   };
 }
 
-/** In the path, which is signed: an origin of before passes over what it does not know there, and not in the body. */
+/** In the path, which is signed. */
 function pathOf({ path, onAsked, answerText }: CompletionCall, askId: string): string {
   const parameters = [
     ...(onAsked === undefined ? [] : [`${ASK_PARAMETER}=${askId}`]),

@@ -94,10 +94,8 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
       if (!sent.ok || sent.value.status !== 401) return { sent, reason: null };
       const { reason, response } = await readRefusal(sent.value);
       const told = reason === 'before_start' ? readStartId(sent.value.headers.get(START_HEADER)) : null;
-      if (told !== null) starts.set(origin.id, told);
-      // An origin of before there were such signatures, where a newer one has been.
-      else if (reason === 'malformed' && startId !== undefined) starts.delete(origin.id);
-      else return { sent: ok(response), reason };
+      if (told === null) return { sent: ok(response), reason };
+      starts.set(origin.id, told);
       if (!isRepeatable || tries > 1) return { sent: ok(response), reason };
     }
   }

@@ -95,23 +95,17 @@ export const DEPENDS = `v.retired_at IS NULL AND v.removed_at IS NULL AND EXISTS
     AND json_extract(member.value, '$.digest') = m.digest
     AND json_extract(member.value, '$.name') = ?)`;
 
-/**
- * A proof as the column has it, to the last bit: as objects with decimals its twenty tokens would be half of the row.
- * Rows of before have those.
- */
+/** A proof as the column has it, to the last bit: as objects with decimals its twenty tokens would be half of the row. */
 const StoredProof = z.strictObject({
   ...AdapterProof.omit({ tokens: true }).shape,
   ids: z.array(z.number()),
   /** As many little-endian doubles. */
   logprobs: z.base64(),
 });
-const ReadProof = z.union([
-  AdapterProof,
-  StoredProof.transform(({ ids, logprobs, ...proof }) => ({
-    ...proof,
-    tokens: tokensOf(ids, logprobs),
-  })).pipe(AdapterProof),
-]);
+const ReadProof = StoredProof.transform(({ ids, logprobs, ...proof }) => ({
+  ...proof,
+  tokens: tokensOf(ids, logprobs),
+})).pipe(AdapterProof);
 
 /** Where there are not as many, a logarithm is missing, and the schema behind refuses the row. */
 function tokensOf(ids: readonly number[], logprobs: string): { id: number; logprob: number | undefined }[] {

@@ -23,7 +23,7 @@ export function createKvKeyIndex(params: SealedIndexParams): KeyIndex {
 
 const Grants = z.strictObject({
   grants: z.array(Grant),
-  /** Not there in values from before tenants could refuse grants. */
+  /** Absent = none. */
   refused: z.array(z.string().min(1)).optional(),
 });
 

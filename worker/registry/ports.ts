@@ -38,7 +38,7 @@ export interface VersionRow {
   /** Unix ms. */
   createdAt: number;
   createdBy: string;
-  /** What an origin saw when it was admitted; null for versions from before there were proofs. */
+  /** What an origin saw when it was admitted; null where no origin was asked. */
   proof: AdapterProof | null;
   /** What its publisher says it scored. */
   evaluation: StoredEvaluation | null;
@@ -99,8 +99,6 @@ export type ChangeAction =
   | 'stage'
   | 'promote'
   | 'rollback'
-  /** In histories of before; nothing writes it now. */
-  | 'flip'
   | 'retire'
   | 'alias'
   | 'unalias'
@@ -123,7 +121,6 @@ export const GOES_LIVE: readonly ChangeAction[] = [
   'drop',
   'promote',
   'rollback',
-  'flip',
   'experiment_promote',
 ];
 

@@ -145,7 +145,7 @@ const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
     bytes += record.bytes;
     const was = await writeRecordAnew(deps.blobs, { digest, record, dryRun });
     if (was !== null && (await isGone(deps, digest))) {
-      if (!dryRun) await deps.blobs.delete(digest, 0);
+      if (!dryRun) await deps.blobs.delete(digest);
       continue;
     }
     if (was !== null) mended.push(...(await told(deps, digest, { was, did: 'written' })));

@@ -1,5 +1,4 @@
 /** Where adapters' bytes lie and where files are dropped: every backend against the same suites. */
-import { createHash } from 'node:crypto';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -113,29 +112,6 @@ describe('R2', () => {
   );
 });
 
-describe('parts of before', () => {
-  const sha256 = digestOf('a part');
-  const digest = digestOf('a file');
-  const text = async (store: BlobStore) =>
-    new Response(await store.getPart(digest, { index: 3, sha256 })).text();
-
-  it.each(['KV', 'R2'])('are read from under their number, until they are sent again: %s', async (which) => {
-    const { kv, r2, kvStore, r2Store, afterWrite } = fakes();
-    await kv.put(`blob:${digest}:3`, 'before');
-    await r2.put(`blob/${digest}/3`, 'before');
-    const store = which === 'KV' ? kvStore : r2Store;
-    expect(await text(store)).toBe('before');
-    const bytes = new TextEncoder().encode('again');
-    const own = createHash('sha256').update(bytes).digest('hex');
-    await store.putPart(digest, own, bytes);
-    afterWrite();
-    expect(await new Response(await store.getPart(digest, { index: 3, sha256: own })).text()).toBe('again');
-    await store.delete(digest, 4);
-    afterWrite();
-    expect(await store.getPart(digest, { index: 3, sha256 })).toBeNull();
-  });
-});
-
 describe('R2 before KV', () => {
   const digest = digestOf('moved');
   const bytes = new Uint8Array([1, 2, 3]);
@@ -164,7 +140,7 @@ describe('R2 before KV', () => {
     await fill(kvStore);
     afterWrite();
     await both.deleteParts(digest, [sha256]);
-    await both.delete(digest, 1);
+    await both.delete(digest);
     for (const store of [both, r2Store, kvStore]) expect(await holds(store)).toEqual([null, false]);
   });
 

@@ -79,7 +79,6 @@ describe('GarbageLedger', () => {
     ]);
     expect(found[0]).toEqual({
       digest,
-      parts: 0,
       bytes: 10,
       finished: true,
       touchedAt: 1,

@@ -2,8 +2,6 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.ts';
 import { openDatabase } from '../platform/database.ts';
-import { migrate } from '../platform/real-database.ts';
-import { openSqlite } from '../platform/sqlite.ts';
 import type { TenantLimits, TenantLimitsRow } from '../../../worker/metering/ports.ts';
 import type { KeyLedger } from '../../../worker/access/ports.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
@@ -95,32 +93,4 @@ describe('TenantLimits', () => {
     expect(rest.items.map(({ id }) => id)).toEqual(['key_4']);
     expect(rest.cursor).toBeNull();
   });
-});
-
-it('knows which limits of a database from before are the operator’s', async () => {
-  const db = openSqlite({ empty: true });
-  await migrate(db, (file) => file < '0012');
-  const add = (id: string, by: string, limits: string | null, counter: string | null) =>
-    db
-      .prepare(
-        `INSERT INTO keys (id, hash, kind, tenant, scopes, label, created_at, created_by, limits, counter)
-         VALUES (?, ?, 'api', 'alice', '[]', '', 1, ?, ?, ?)`,
-      )
-      .bind(id, `hash of ${id}`, by, limits, counter);
-  const limits = '{"requestsPerMinute":5}';
-  await db.batch([
-    add('by_root', 'bootstrap', limits, null),
-    add('rotated', 'key_9', limits, 'by_root'),
-    add('bare', 'bootstrap', null, null),
-    add('own', 'key_9', limits, null),
-  ]);
-  await migrate(db, (file) => file >= '0012');
-  const keys = await createD1KeyLedger(db).list('alice');
-  expect(keys.map(({ id, limitsFixed }) => [id, limitsFixed])).toEqual([
-    ['bare', false],
-    ['by_root', true],
-    ['own', false],
-    ['rotated', true],
-  ]);
-  expect(keys.map(({ tenantLimits }) => tenantLimits)).toEqual([null, null, null, null]);
 });

@@ -28,16 +28,16 @@ export async function openRealDatabase(miniflare: Miniflare): Promise<SqlDatabas
   return guardDatabase(db);
 }
 
-/** Applies the migrations whose file names `which` wants, in their order. */
-export async function migrate(db: SqlDatabase, which: (file: string) => boolean): Promise<void> {
+/** Applies the migrations in their order. */
+export async function migrate(db: SqlDatabase): Promise<void> {
   const statements: string[] = [];
-  for (const file of (await readdir(MIGRATIONS)).sort().filter(which))
+  for (const file of (await readdir(MIGRATIONS)).sort())
     statements.push(...unstable_splitSqlQuery(await readFile(path.join(MIGRATIONS, file), 'utf8')));
   await db.batch(statements.map((statement) => db.prepare(statement)));
 }
 
 async function createSchema(db: SqlDatabase): Promise<string[]> {
-  await migrate(db, () => true);
+  await migrate(db);
   const { results } = await db
     .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_cf%' ESCAPE '\\'")
     .all<{ name: string }>();

@@ -43,9 +43,9 @@ function schemaBytes(): Uint8Array {
   return schema;
 }
 
-/** @returns a new database with the schema of `migrations/`, or with none. */
-export function openSqlite({ empty = false } = {}): SqlDatabase {
-  const handle = open(empty ? undefined : schemaBytes());
+/** @returns a new database with the schema of `migrations/`. */
+export function openSqlite(): SqlDatabase {
+  const handle = open(schemaBytes());
   /** How each statement is run inside of a batch. */
   const runs = new WeakMap<SqlStatement, () => Row[]>();
   const statementOf = (sql: string, values: readonly SqlValue[]): SqlStatement => {

@@ -1,9 +1,8 @@
-/** What D1 keeps of a version: rows of before the table had pages to share, and how much room one takes. */
+/** How much room a version takes in D1. */
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
-import { createD1RowAudit } from '../../../worker/registry/d1-row-audit.ts';
 import type { VersionRow } from '../../../worker/registry/ports.ts';
 import { digestOf, versionRow } from '../../contracts/sample-rows.ts';
 import { migrate } from '../platform/real-database.ts';
@@ -13,7 +12,7 @@ beforeAll(() => {
   miniflare = new Miniflare({
     modules: true,
     script: 'export default {}',
-    d1Databases: ['OLD', 'SIZE'],
+    d1Databases: ['SIZE'],
     compatibilityDate: '2026-05-03',
     cf: false,
   });
@@ -21,9 +20,6 @@ beforeAll(() => {
 afterAll(() => miniflare.dispose());
 
 const databaseOf = async (name: string) => (await miniflare.getD1Database(name)) as unknown as SqlDatabase;
-const REBUILT = '0013_versions_in_pages.sql';
-/** From here on the rebuilt table is changed. */
-const LATER = '0018';
 
 /** As the edge writes them: on top of one other, tried with 20 tokens, evaluated. */
 function realistic(i: number): VersionRow {
@@ -46,45 +42,9 @@ function realistic(i: number): VersionRow {
   return row;
 }
 
-it('keeps versions of before, proofs as they were written then, and names what is damaged', async () => {
-  const db = await databaseOf('OLD');
-  // 0014 came first where it was already applied.
-  await migrate(db, (file) => file !== REBUILT && file < LATER);
-  const rows: VersionRow[] = [
-    realistic(1),
-    { ...realistic(1), version: 2, retiredAt: 7, withdrawnAt: 8 },
-    { ...realistic(2), proof: null, evaluation: null, parent: null },
-  ];
-  const insert = db.prepare(
-    `INSERT INTO versions (name, version, digest, owner, chain, chain_id, parent, base_id, base_digest, bytes, rank,
-      rank_sum, created_at, created_by, proof, evaluation, retired_at, withdrawn_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-  );
-  const valuesOf = (row: VersionRow, proof = row.proof && JSON.stringify(row.proof)) => [
-    ...[row.name, row.version, row.digest, row.owner, JSON.stringify(row.chain), row.chainId, row.parent],
-    ...[row.base.id, row.base.digest, row.bytes, row.rank, row.rankSum, row.createdAt, row.createdBy],
-    ...[proof, row.evaluation && JSON.stringify(row.evaluation), row.retiredAt, row.withdrawnAt],
-  ];
-  const damaged = { ...realistic(3), name: 'z' };
-  await db.batch([
-    ...rows.map((row) => insert.bind(...valuesOf(row))),
-    insert.bind(...valuesOf(damaged, '{"tokens": [')),
-  ]);
-  await migrate(db, (file) => file === REBUILT || file >= LATER);
-  const registry = createD1Registry(db);
-  for (const row of rows) expect(await registry.version(row.name, row.version)).toEqual(row);
-  expect(await registry.versionsOf({ digest: realistic(2).digest, limit: 9 })).toEqual([rows[2]]);
-  expect((await registry.versionsOfChain({ chainId: realistic(1).chainId, limit: 9 })).length).toBe(2);
-  const audit = await createD1RowAudit(db).page({ cursor: null, limit: 99 });
-  expect(audit).toMatchObject({
-    checked: 4,
-    damaged: [{ table: 'versions', id: 'z@1', column: 'proof' }],
-  });
-});
-
 it('takes at most 2 kB a version, with all indexes', async () => {
   const db = await databaseOf('SIZE');
-  await migrate(db, () => true);
+  await migrate(db);
   const registry = createD1Registry(db);
   const [below] = realistic(0).chain;
   const parent = versionRow(below?.name ?? '', 3, { digest: below?.digest ?? '', owner: 'tenant-0' });

@@ -18,8 +18,7 @@ const Outcome = z.union([
   z.strictObject({ failure }),
 ]);
 
-/** Edges from before do not say. */
-const user = z.string().nullable().default(null);
+const user = z.string().nullable();
 
 /** What the Durable Object is asked. */
 const PairCall = z.discriminatedUnion('call', [
@@ -27,7 +26,7 @@ const PairCall = z.discriminatedUnion('call', [
     call: z.literal('mayBegin'),
     at,
     tokensPerDay: z.number(),
-    seed: z.string().default(''),
+    seed: z.string(),
     user,
   }),
   z.strictObject({
