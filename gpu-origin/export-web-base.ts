@@ -61,31 +61,6 @@ export async function exportWebBase(params: ExportParams): Promise<WebBaseManife
   }
 }
 
-if (process.argv[1] === import.meta.filename) {
-  const note = (text: string): boolean => process.stderr.write(text);
-  const tell = (event: string, fields: object): boolean =>
-    process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
-  const option = { type: 'string' } as const;
-  const { values } = parseArgs({ options: { base: option, 'base-id': option, cache: option, out: option } });
-  try {
-    const { base, parts } = await exportWebBase({
-      basePath: values.base ?? '',
-      baseId: values['base-id'],
-      cacheDir: values.cache ?? '',
-      folder: values.out ?? '',
-      onProgress: progressReporter({
-        stderr: { write: note },
-        onPercent: (what, percent) => tell('progress', { what, percent }),
-      }),
-    });
-    const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
-    tell('ready', { id: base.id, digest: base.digest, weights: base.weights, parts: parts.length, bytes });
-  } catch (error) {
-    note(`${error instanceof Error ? error.message : String(error)}\n`);
-    process.exit(1);
-  }
-}
-
 const PART_NAME = /^[0-9a-f]{64}\.bin$/;
 
 interface WebBaseParams {
@@ -179,4 +154,30 @@ function writeWhole(path: string, bytes: Uint8Array): void {
   const temporary = `${path}.${process.pid}.tmp`;
   writeFileSync(temporary, bytes);
   renameSync(temporary, path);
+}
+
+// Last: what the functions above use is there by now.
+if (process.argv[1] === import.meta.filename) {
+  const note = (text: string): boolean => process.stderr.write(text);
+  const tell = (event: string, fields: object): boolean =>
+    process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
+  const option = { type: 'string' } as const;
+  const { values } = parseArgs({ options: { base: option, 'base-id': option, cache: option, out: option } });
+  try {
+    const { base, parts } = await exportWebBase({
+      basePath: values.base ?? '',
+      baseId: values['base-id'],
+      cacheDir: values.cache ?? '',
+      folder: values.out ?? '',
+      onProgress: progressReporter({
+        stderr: { write: note },
+        onPercent: (what, percent) => tell('progress', { what, percent }),
+      }),
+    });
+    const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
+    tell('ready', { id: base.id, digest: base.digest, weights: base.weights, parts: parts.length, bytes });
+  } catch (error) {
+    note(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(1);
+  }
 }

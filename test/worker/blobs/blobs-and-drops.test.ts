@@ -85,7 +85,7 @@ blobTroubleContract('KV', () => {
     trouble: (trouble) => (kv.trouble = trouble),
     reads: () => kv.reads,
     // Under its hash and its number, each once more past the cache.
-    readsOfAbsence: 4,
+    readsOfAbsence: 2,
   };
 });
 blobTroubleContract('R2', () => {
@@ -94,7 +94,7 @@ blobTroubleContract('R2', () => {
     store: r2Store,
     trouble: (trouble) => (r2.trouble = trouble),
     reads: () => r2.reads,
-    readsOfAbsence: 2,
+    readsOfAbsence: 1,
   };
 });
 

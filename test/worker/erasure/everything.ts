@@ -25,4 +25,6 @@ export async function everything({ edge }: TestEdge, r2 = false): Promise<string
 
 /** @returns lines that say one of these. A client's list of requests has what it asked for in vain: its own words. */
 export const saying = (lines: readonly string[], words: readonly string[]): string[] =>
-  lines.filter((line) => words.some((word) => line.replaceAll(/unknown: [^"\\]*/g, '').includes(word)));
+  lines.filter((line) =>
+    words.some((word) => line.replaceAll(/unknown_name\\":\\"[^"\\]*/g, '').includes(word)),
+  );

@@ -3,7 +3,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDoTallies, TALLY_SHARDS, tallyShardOf } from '../../../worker/experiments/tally-object.ts';
 import type { DurableNamespace } from '../../../worker/platform/store-calls.ts';
 import type { ExperimentTallies } from '../../../worker/experiments/ports.ts';
-import { percentile } from '../../../worker/experiments/statistics/sketch.ts';
 import { sampleEvent } from '../../contracts/experiment-tallies.ts';
 import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
 import { WAIT_MS } from '../../setup/slow.ts';
@@ -11,34 +10,6 @@ import { WAIT_MS } from '../../setup/slow.ts';
 const SOURCE = objectSource('experiments/tally-object.ts');
 const DAY_MS = 86_400_000;
 const AT = Date.UTC(2026, 10, 25);
-
-/** What an object has that was written to before answers were counted, and times kept as a curve. */
-const BEFORE = `
-  CREATE TABLE batches (id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
-  CREATE TABLE spent (
-    token TEXT, metric TEXT, until INTEGER NOT NULL, PRIMARY KEY (token, metric)) WITHOUT ROWID;
-  CREATE TABLE units (
-    unit TEXT, seed TEXT, variant TEXT NOT NULL, PRIMARY KEY (unit, seed)) WITHOUT ROWID;
-  CREATE TABLE counts (
-    seed TEXT, variant TEXT, units INTEGER NOT NULL, PRIMARY KEY (seed, variant)) WITHOUT ROWID;
-  CREATE TABLE unit_values (
-    unit TEXT, seed TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, before REAL,
-    PRIMARY KEY (unit, seed, metric)) WITHOUT ROWID;
-  CREATE TABLE moments (
-    seed TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, sum_squares REAL NOT NULL,
-    paired INTEGER NOT NULL, pre_sum REAL NOT NULL, pre_sum_squares REAL NOT NULL, products REAL NOT NULL,
-    PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
-  INSERT INTO units VALUES ('u1', 's', 'control');
-  INSERT INTO counts VALUES ('s', 'control', 1);
-  INSERT INTO unit_values VALUES ('u1', 's', 'latency_ms', 1, 100, NULL);
-  INSERT INTO moments VALUES ('s', 'control', 'latency_ms', 1, 100, 10000, 0, 0, 0, 0);
-`;
-/** Values of two units, one of which has its own from before; the sum of the paired values was not kept then. */
-const PAIRED = `
-  INSERT INTO units VALUES ('u2', 's', 'control');
-  INSERT INTO unit_values VALUES ('u1', 's', 'thumbs', 2, 1, 0.5), ('u2', 's', 'thumbs', 1, 1, NULL);
-  INSERT INTO moments VALUES ('s', 'control', 'thumbs', 2, 1.5, 1.25, 1, 0.5, 0.25, 0.25);
-`;
 
 /** The real object with a clock that the test sets, an alarm that it rings, and a look at its tables. */
 const SUBJECT = `
@@ -53,7 +24,6 @@ const SUBJECT = `
     async fetch(request) {
       const { pathname } = new URL(request.url);
       if (pathname === '/') return super.fetch(request);
-      if (pathname === '/before') { this.#sql.exec(await request.text()); return Response.json(null); }
       this.#clock.now = Number(pathname.slice(1));
       await this.alarm();
       const count = (table) => {
@@ -126,41 +96,6 @@ describe('a tally', () => {
       units: { control: 5 },
       metrics: { latency_ms: { control: { n: 5, sum: 50 } } },
     });
-  });
-
-  it('goes on with what one of before has counted', async () => {
-    const object = namespace.get(namespace.idFromName(`from-before/${tallyShardOf(unit)}`));
-    await object.fetch('https://tally.invalid/before', { method: 'POST', body: BEFORE });
-    expect(await tallies.snapshot('from-before', 's')).toMatchObject({
-      units: { control: 1 },
-      metrics: { latency_ms: { control: { n: 1, sum: 100 } } },
-      counts: {},
-      refused: {},
-    });
-    const event = sampleEvent({ unit, values: { latency_ms: 300 }, marks: ['answered', 'cold'] });
-    await tallies.add('from-before', { id: 'b', at: AT, events: [event] });
-    expect(await tallies.snapshot('from-before', 's')).toMatchObject({
-      units: { control: 1 },
-      metrics: { latency_ms: { control: { n: 1, sum: 200 } } },
-      counts: { control: { answers: 1, nameless: 0, namelessUnits: 0, cold: 1 } },
-      // The unit was counted before it was kept how values are spread: half of that would be wrong.
-      sketches: {},
-    });
-    const treated = sampleEvent({ unit, seed: 'later', values: { latency_ms: 300 } });
-    await tallies.add('from-before', { id: 'c', at: AT, events: [treated] });
-    const { sketches } = await tallies.snapshot('from-before', 'later');
-    expect(percentile(sketches['latency_ms']!['control']!, 0.5)).toBeCloseTo(300, -1);
-  });
-
-  it('sums the paired values of units that it has from before, once', async () => {
-    const object = namespace.get(namespace.idFromName(`paired/${tallyShardOf(unit)}`));
-    await object.fetch('https://tally.invalid/before', { method: 'POST', body: BEFORE + PAIRED });
-    const thumbs = async () => (await tallies.snapshot('paired', 's')).metrics['thumbs']?.['control'];
-    const known = { n: 2, sum: 1.5, paired: 1, pairedSum: 0.5, preSum: 0.5, products: 0.25 };
-    expect(await thumbs()).toMatchObject(known);
-    expect(await thumbs()).toMatchObject(known);
-    await tallies.feedback('paired', { ...feedback('t', AT + DAY_MS), before: 9 });
-    expect(await thumbs()).toMatchObject({ n: 2, paired: 1, pairedSum: 2 / 3, preSum: 0.5 });
   });
 
   it('shares the units among its objects evenly, each always with the same one', () => {
