@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { encodeCanonical, makeLoraModule, type Tensor } from '../../adapters/index.ts';
 import { startEdge } from '../../cli/local/edge.ts';
 import type { AdapterProof, RowScore } from '../../protocol/origin-wire.ts';
+import { proofToJson } from '../../worker/registry/d1-registry-rows.ts';
 import { seeded, TINY_LLAMA, tinyModules } from '../fixtures/tiny-base.ts';
 import { bearer, chatBody, CHAT } from './canary-stack.ts';
 import { send, startTinyStack, type Answer, type TinyStack } from './tiny-stack.ts';
@@ -257,7 +258,7 @@ describe('verifying', () => {
       const db = await edge.miniflare.getD1Database('DB');
       await db
         .prepare("UPDATE versions SET proof = ? WHERE name = 'medicine'")
-        .bind(JSON.stringify({ ...live.proof, tokens: forged }))
+        .bind(proofToJson({ ...live.proof, tokens: forged }))
         .run();
       await edge.stop();
     });
