@@ -21,9 +21,9 @@ it('tells p50 and p95 of the answers beside the mean of the units', async () => 
   const told: Record<string, number[]> = { control: [], treatment: [] };
   const byUnit: Record<string, number[]> = {};
   let answers = 0;
-  for (let i = 0; i < 24; i += 1) {
-    // Eight users of three answers each.
-    const user = `user-${i % 8}`;
+  for (let i = 0; i < 48; i += 1) {
+    // Sixteen users of three answers each: all in one variant is a chance of one in 32,768.
+    const user = `user-${i % 16}`;
     const { id, variant } = await path.answer({ user });
     answers += 1;
     const minutes = 1.7 ** (i % 12);
