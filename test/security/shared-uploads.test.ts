@@ -52,8 +52,8 @@ async function stored(graft: AppHarness): Promise<string> {
   const { blobs } = graft.services;
   const record = await blobs.getRecord(digest);
   const parts = await Promise.all(
-    (record?.parts ?? []).map(async ({ sha256 }, index) => {
-      const part = await blobs.getPart(digest, { index, sha256 });
+    (record?.parts ?? []).map(async ({ sha256 }) => {
+      const part = await blobs.getPart(digest, sha256);
       return new Uint8Array(await new Response(part).arrayBuffer());
     }),
   );

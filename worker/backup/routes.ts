@@ -13,7 +13,7 @@ import { parseInput, readBody } from '../http/read-body.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import type { BackupLedger } from './ports.ts';
 
-export interface BackupDeps {
+interface BackupDeps {
   backups: BackupLedger;
   blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putPart' | 'putRecord'>;
   blobLedger: Pick<BlobLedger, 'record'>;
@@ -121,10 +121,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     'GET /admin/backup/parts/:digest',
     async ({ params: { digest }, query: { index } }) => {
       const part = await partOf(digest, index);
-      const bytes =
-        part === undefined
-          ? null
-          : await blobs.getPart(digest, { index: Number(index), sha256: part.sha256 });
+      const bytes = part === undefined ? null : await blobs.getPart(digest, part.sha256);
       if (part === undefined || bytes === null)
         return fail(adapterUnavailable(`Part ${index} of ${digest} cannot be read.`));
       return new Response(bytes, {

@@ -48,8 +48,8 @@ export function createFallbackBlobStore(first: BlobStore, second: BlobStore): Bl
     putRecord: (digest, record) => first.putRecord(digest, record),
     getRecord: async (digest, reading) =>
       (await first.getRecord(digest, reading)) ?? second.getRecord(digest, reading),
-    getPart: async (digest, part, reading) =>
-      (await first.getPart(digest, part, reading)) ?? second.getPart(digest, part, reading),
+    getPart: async (digest, sha256, reading) =>
+      (await first.getPart(digest, sha256, reading)) ?? second.getPart(digest, sha256, reading),
     async deleteParts(digest, sha256s) {
       await first.deleteParts(digest, sha256s);
       await second.deleteParts(digest, sha256s);
@@ -109,7 +109,7 @@ export function createKvBlobStore(params: {
         throw new StoreUnavailable('KV', error);
       }
     },
-    getPart: (digest, { sha256 }, { fresh } = {}) =>
+    getPart: (digest, sha256, { fresh } = {}) =>
       read(ttlsOf(cacheTtl, fresh), (ttl) =>
         kv.get(partKey(digest, sha256), { type: 'stream', cacheTtl: ttl }),
       ),
@@ -160,7 +160,7 @@ export function createR2BlobStore(params: {
         // A record that is no record is the store's trouble, not the absence of the blob.
         return text === null ? null : BlobRecord.parse(JSON.parse(text));
       }),
-    getPart: (digest, { sha256 }) =>
+    getPart: (digest, sha256) =>
       guard(async () => {
         const object = await withTimeout(bucket.get(partKey(digest, sha256)), timeoutMs);
         return object?.body ?? null;

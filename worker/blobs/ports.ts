@@ -3,13 +3,6 @@ import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
 import type { Page } from '../platform/ports.ts';
 
-/** A part of a finished file. */
-export interface PartPlace {
-  /** Where it lay before parts lay under their hash. */
-  index: number;
-  sha256: string;
-}
-
 /** @param fresh asks past the long caches, where something was found missing or damaged before. */
 export interface BlobReading {
   fresh?: boolean;
@@ -26,7 +19,7 @@ export interface BlobStore {
   /** @returns null when there is none. @throws StoreUnavailable */
   getRecord(digest: string, reading?: BlobReading): Promise<BlobRecord | null>;
   /** @returns null when the part cannot be had (yet). */
-  getPart(digest: string, part: PartPlace, reading?: BlobReading): Promise<ReadableStream<Uint8Array> | null>;
+  getPart(digest: string, sha256: string, reading?: BlobReading): Promise<ReadableStream<Uint8Array> | null>;
   /** What is not there is no error. @throws StoreUnavailable; the call may be repeated. */
   deleteParts(digest: string, sha256s: readonly string[]): Promise<void>;
   /** Takes away the record, likewise. */

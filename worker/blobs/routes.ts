@@ -129,10 +129,9 @@ export function adminDownloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
     const member = row.value.chain.find((one) => one.digest === digest);
     const record =
       member !== undefined && mayFetch(caller, member) ? await deps.blobLedger.record(digest) : null;
-    const index = Number(params.index);
-    const part: BlobRecord['parts'][number] | undefined = record?.parts[index];
+    const part: BlobRecord['parts'][number] | undefined = record?.parts[Number(params.index)];
     if (part === undefined) return fail(adapterNotFound(`${name}@${version}`));
-    const bytes = await deps.blobs.getPart(digest, { index, sha256: part.sha256 });
+    const bytes = await deps.blobs.getPart(digest, part.sha256);
     if (bytes === null) return fail(lost(`${name}@${version}`));
     return new Response(bytes, {
       headers: { 'content-type': 'application/octet-stream', 'content-length': String(part.bytes) },

@@ -168,8 +168,8 @@ export async function readBeginning(
   onChunk: (chunk: Uint8Array) => boolean,
 ): Promise<boolean> {
   const { digest, record } = params;
-  for (const [index, { sha256 }] of record.parts.entries()) {
-    const stream = await deps.blobs.getPart(digest, { index, sha256 });
+  for (const { sha256 } of record.parts) {
+    const stream = await deps.blobs.getPart(digest, sha256);
     if (stream === null) return false;
     for await (const chunk of chunksOf(stream)) if (onChunk(chunk)) return true;
   }
@@ -205,7 +205,7 @@ export async function readPart(
   reading: BlobReading = {},
 ): Promise<BadPart | null> {
   const { digest, index, part } = params;
-  const stream = await deps.blobs.getPart(digest, { index, sha256: part.sha256 }, reading);
+  const stream = await deps.blobs.getPart(digest, part.sha256, reading);
   if (stream === null) return { index, was: 'missing' };
   const hash = deps.createSha256();
   let size = 0;

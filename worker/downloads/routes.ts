@@ -99,10 +99,9 @@ export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
     const { name, digest } = query.value;
     const isMember = found.value.chain.some((member) => member.digest === digest);
     const record = isMember ? await deps.blobLedger.record(digest) : null;
-    const index = Number(context.req.param('index'));
-    const part = record?.parts[index];
+    const part = record?.parts[Number(context.req.param('index'))];
     if (part === undefined) return fail(modelNotFound(name, []));
-    const bytes = await deps.blobs.getPart(digest, { index, sha256: part.sha256 });
+    const bytes = await deps.blobs.getPart(digest, part.sha256);
     if (bytes === null) return fail(lost(name));
     return new Response(bytes, {
       headers: {

@@ -50,7 +50,7 @@ export function createTransfers(params: {
       // A copy in a cache may be older than what mended it.
       const body = await (attempt === 0 && begun !== null
         ? begun
-        : blobs.getPart(digest, part, { fresh: attempt > 0 }));
+        : blobs.getPart(digest, part.sha256, { fresh: attempt > 0 }));
       if (body === null) {
         logLine('part_missing', { digest, part: part.index });
         return err(adapterUnavailable('A part of the adapter is not in the store yet.'));
@@ -81,7 +81,7 @@ export function createTransfers(params: {
     if (record === null) return err(adapterUnavailable('The adapter is not in the store yet.'));
     // The store is asked for the first part while the origin makes room for it.
     const first = record.parts[0];
-    const begun = first === undefined ? null : blobs.getPart(digest, { index: 0, sha256: first.sha256 });
+    const begun = first === undefined ? null : blobs.getPart(digest, first.sha256);
     const unused = () => begun?.then((body) => body?.cancel()).catch(() => undefined);
     begun?.catch(() => undefined);
     const announced = await send(origin, {

@@ -179,8 +179,8 @@ const findLostFiles: RepairStep = async (deps, { cursor }) => {
 };
 
 async function hasAllParts({ blobs }: RepairDeps, digest: string, record: BlobRecord): Promise<boolean> {
-  for (const [index, { sha256 }] of record.parts.entries()) {
-    const stream = await blobs.getPart(digest, { index, sha256 }, { fresh: true });
+  for (const { sha256 } of record.parts) {
+    const stream = await blobs.getPart(digest, sha256, { fresh: true });
     if (stream === null) return false;
     await stream.cancel().catch(() => undefined);
   }
