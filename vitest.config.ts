@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 import { TEST_MS, WAIT_MS } from './test/setup/slow.ts';
 
 /** Of tests with a browser or the real base too: how long they may take, and that what they start ends with them. */
-export const EVERY_TEST = {
+const EVERY_TEST = {
   setupFiles: [
     'test/setup/end-with-run.ts',
     'test/setup/patient-waits.ts',

@@ -31,7 +31,7 @@ const EXIT_OF_STATUS: Record<number, ExitCode> = {
 };
 
 /** @returns the failure that an unsuccessful response stands for, with the server's own words. */
-export async function responseError(response: Response, what: string): Promise<CliError> {
+async function responseError(response: Response, what: string): Promise<CliError> {
   const text = await response.text().catch(() => '');
   let message = `the server answered ${response.status}`;
   let code = `http_${response.status}`;

@@ -66,7 +66,7 @@ function createReadiness({ keptPrompts, origins, now }: Services) {
   let known: { error: ApiError | null; at: number } = { error: registryUnavailable(), at: -Infinity };
   const ask = async (): Promise<ApiError | null> => {
     try {
-      // Of the last migration: without it not all of the tables are there.
+      // A read of one of the tables: a database without the schema has none.
       await keptPrompts.read({ tenant: '', id: '', at: null, now: 0 });
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) throw error;

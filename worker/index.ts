@@ -1,7 +1,7 @@
 /** The worker: Cloudflare's bindings in, one app an isolate out. Nothing else picks what things are kept in. */
 import { createApp } from './app.ts';
 import { createD1Stores } from './d1-stores.ts';
-import { parseEnv, type RawEnv } from './env.ts';
+import { flushMs, parseEnv, type RawEnv } from './env.ts';
 import { createDoTallies } from './experiments/tally-object.ts';
 import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
 import { createDoPairs } from './experiments/pairs/pairs-object.ts';
@@ -51,7 +51,7 @@ function partsOf(env: RawEnv): Parts {
   return createParts(config, storesOf(env), {
     now: Date.now,
     ...{ sleep, createSha256 },
-    flushDelay: (ms) => sleep(Math.min(ms, Number(env.FLUSH_MS ?? ms))),
+    flushDelay: (ms) => sleep(flushMs(env, ms)),
     fetch: (url, init) => fetch(url, init),
     callOut: (url, init) => (CALL_OUT === undefined ? fetch(url, init) : CALL_OUT.fetch(url, init)),
     observer: createObserver({ dataset: env.ANALYTICS, logSample: config.logSample }),

@@ -99,7 +99,7 @@ export interface Stores {
 }
 
 /** What is neither kept nor configured. */
-export interface Runtime {
+interface Runtime {
   /** Unix ms. */
   now: () => number;
   sleep: (ms: number) => Promise<void>;

@@ -19,7 +19,7 @@ import { repeatedFlag } from '../flags.ts';
 import { buildPage } from '../local/build-page.ts';
 import { originProgram, ROOT } from '../local/origin-process.ts';
 import { makePrivateFolder, writePrivateFile } from '../local/private-files.ts';
-import { neededSchema, otherSchema, SCHEMA_QUERY } from '../local/schema.ts';
+import { MIGRATIONS, neededSchema, otherSchema, SCHEMA_QUERY } from '../local/schema.ts';
 import { colors } from '../output.ts';
 import { z } from 'zod';
 import { makeSecrets } from './secrets.ts';
@@ -99,7 +99,7 @@ export const deployCommand = command({
         {
           folder,
           template: await readFile(path.join(ROOT, 'wrangler.toml'), 'utf8'),
-          paths: { main: workerEntry(), page, migrations: path.join(ROOT, 'migrations') },
+          paths: { main: workerEntry(), page, migrations: MIGRATIONS },
           wrangler: wranglerRunner({ folder, account: deployment.account, env: process.env, signal }),
           onStep: (step) => {
             done.push(step);

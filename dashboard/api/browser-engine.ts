@@ -12,7 +12,7 @@ import type { BrowserErrorCode } from '../../browser/messages.ts';
 /** Folder of graft/browser; the build says which. */
 declare const GRAFT_BROWSER: string;
 
-export type BrowserEngine =
+type BrowserEngine =
   /** @property stored bytes of bases and adapters that this browser keeps; null = not known yet. */
   | { readonly at: 'closed'; readonly stored: number | null; readonly problem: Problem | null }
   | { readonly at: 'opening'; readonly progress: Graft.Progress | null }

@@ -22,7 +22,7 @@ import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts
 import { Digest, sha256Hex } from '../../protocol/identity.ts';
 import { DiskIndex, type DiskRefusal, DiskRoom, type DiskState, freeBytesOf } from './disk-room.ts';
 
-export interface UploadState {
+interface UploadState {
   digest: string;
   /** The whole file is here. */
   held: boolean;

@@ -1,7 +1,6 @@
 import type { ChatCompletionRequest, TextCompletionRequest } from '../../protocol/completion.ts';
-import { DEFAULT_TEXT_TOKENS } from '../../protocol/limits.ts';
 import type { SamplingFields } from '../../protocol/request-fields.ts';
-import { wantsLogprobs, type ResponseRequest } from '../../protocol/responses.ts';
+import { maxTokensOf, wantsLogprobs, type ResponseRequest } from '../../protocol/responses.ts';
 
 export type GenerationRequest = ChatCompletionRequest | TextCompletionRequest | ResponseRequest;
 
@@ -110,12 +109,6 @@ function adjustmentsOf(request: SamplingFields): LogitAdjustments | null {
   };
   const { bias, repetition, frequency, presence } = adjustments;
   return bias.length === 0 && repetition === 1 && frequency === 0 && presence === 0 ? null : adjustments;
-}
-
-function maxTokensOf(request: GenerationRequest): number | null {
-  if ('input' in request) return request.max_output_tokens ?? null;
-  if ('prompt' in request) return request.max_tokens ?? DEFAULT_TEXT_TOKENS;
-  return request.max_completion_tokens ?? request.max_tokens ?? null;
 }
 
 function logprobsOf(request: GenerationRequest): number | null {

@@ -60,7 +60,7 @@ function textOf(constraint: Constraint, work: Work): string {
 }
 
 /** @param rules with those of JSON. @throws GrammarError */
-export function constraintRule(constraint: Constraint, rules: Rules): string {
+function constraintRule(constraint: Constraint, rules: Rules): string {
   switch (constraint.kind) {
     case 'json_object':
       return 'json_object';
@@ -97,7 +97,7 @@ const STRING = automatonOf(anyNumberOf(ANY), new Work());
  * Defines what all JSON grammars use; to be called once. No two choices of a rule begin alike (automaton-rules.ts says
  * why).
  */
-export function defineJson(rules: Rules): void {
+function defineJson(rules: Rules): void {
   rules.define('ws', `"" | " " | "\\n" [ ]{0,${MAX_BLANKS}}`);
   rules.define('json_string', `"\\"" ${automatonRule(STRING, { rules, inJson: true })}`);
   rules.define('json_integer', `"-"? ("0" | [1-9] [0-9]{0,${DIGITS}})`);

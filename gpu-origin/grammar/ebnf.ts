@@ -176,9 +176,6 @@ export function complement(ranges: readonly Range[]): Range[] {
   return rest;
 }
 
-export const without = (ranges: readonly Range[], others: readonly Range[]): Range[] =>
-  complement([...complement(ranges), ...others]);
-
 /** Sorted, and none touches another. */
 export function merged(ranges: readonly Range[]): Range[] {
   const sorted = [...ranges].sort((a, b) => a[0] - b[0]);

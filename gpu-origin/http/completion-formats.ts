@@ -446,17 +446,17 @@ export function chatLogprob(tokenizer: Tokenizer, scored: ScoredToken): TokenLog
 }
 
 /** The likeliest tokens at one place in text completions' form, the chosen one among them. */
-export function topLogprobs(tokenizer: Tokenizer, scored: ScoredToken): Record<string, number> | null {
+function topLogprobs(tokenizer: Tokenizer, scored: ScoredToken): Record<string, number> | null {
   if (scored.logprob === null) return null;
   const entries = [...scored.top, { id: scored.id, logprob: scored.logprob }];
   return Object.fromEntries(entries.map(({ id, logprob }) => [tokenKey(tokenizer, id), finite(logprob)]));
 }
 
-export const textLogprob = (scored: ScoredToken): number | null =>
+const textLogprob = (scored: ScoredToken): number | null =>
   scored.logprob === null ? null : finite(scored.logprob);
 
 /** A prompt's tokens as vLLM writes them. @param count others at each place, at most. */
-export const promptLogprobs = (
+const promptLogprobs = (
   tokenizer: Tokenizer,
   tokens: readonly ScoredToken[],
   count: number,

@@ -87,7 +87,7 @@ function gateError(whose: string, { why, limits: of, retryAfterMs }: GateRefusal
   return { code: 'rate_limit_exceeded', message, retryAfterMs };
 }
 
-export interface GateLimits {
+interface GateLimits {
   /** Requests a second that can go on for ever … */
   perSecond: number;
   /** … and at once after a pause. */
@@ -107,7 +107,7 @@ const refilled = (
 const untilToken = (tokens: number, perSecond: number): number =>
   Math.ceil(((1 - tokens) / perSecond) * 1_000);
 
-export interface GateRefusal {
+interface GateRefusal {
   why: 'often' | 'at_once';
   limits: GateLimits;
   retryAfterMs: number;
@@ -186,7 +186,7 @@ export function createGate(params: {
   };
 }
 
-export interface RefusalBudget {
+interface RefusalBudget {
   /** @returns when `who` may ask again, ms; null = now. */
   waitMs(who: string): number | null;
   spend(who: string, cost: number): void;

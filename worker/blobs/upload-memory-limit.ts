@@ -24,7 +24,7 @@ export interface UploadMemoryLimit {
   ): Promise<Result<T, ApiError>>;
 }
 
-export interface UploadMemoryLimitOptions {
+interface UploadMemoryLimitOptions {
   /** Bytes that all hold together, at most. */
   capacity: number;
   /** … and one tenant, so that there is always room for another. */

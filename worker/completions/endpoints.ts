@@ -9,11 +9,10 @@ import {
 } from '../../protocol/completion.ts';
 import { embeddingInputs, parseEmbedding, type EmbeddingRequest } from '../../protocol/embed-tokenize.ts';
 import { nameProblem } from '../../protocol/identity.ts';
-import { DEFAULT_TEXT_TOKENS } from '../../protocol/limits.ts';
 import { parseMessagesRequest, type MessagesRequest } from '../../protocol/messages.ts';
 import type { Parsed, ParseOptions } from '../../protocol/parse-body.ts';
 import { promptsIn } from '../../protocol/request-fields.ts';
-import { parseResponse, type ResponseRequest } from '../../protocol/responses.ts';
+import { maxTokensOf, parseResponse, type ResponseRequest } from '../../protocol/responses.ts';
 import type { TokenCounts } from '../metering/ports.ts';
 
 export type CompletionBody =
@@ -102,7 +101,7 @@ export function mostTokens(
   room: number,
 ): TokenCounts {
   const bytes = new TextEncoder().encode(JSON.stringify(request)).length;
-  const asked = limitOf(request);
+  const asked = maxTokensOf(request);
   const limit = asked === null || asked >= room ? null : asked;
   const prompts = 'prompt' in request ? promptsIn(request.prompt).length : 1;
   const promptTokens = Math.min(bytes, prompts * (room - (limit ?? 0)));
@@ -110,12 +109,6 @@ export function mostTokens(
   // Without a limit each answer fills what its prompt leaves of the context.
   const completionTokens = limit === null ? answers * room - promptTokens : answers * limit;
   return { promptTokens, completionTokens };
-}
-
-function limitOf(request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest): number | null {
-  if ('input' in request) return request.max_output_tokens ?? null;
-  if ('prompt' in request) return request.max_tokens ?? DEFAULT_TEXT_TOKENS;
-  return request.max_completion_tokens ?? request.max_tokens ?? null;
 }
 
 /** What a client's `model` asks for. */

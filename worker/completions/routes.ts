@@ -424,7 +424,7 @@ const PASSED_ON = ['content-type', 'retry-after', 'retry-after-ms', 'x-should-re
  * What the client is told of its answer itself.
  * @param ignored what the edge has left out of the request; the origin says what it has.
  */
-export function addAnswerHeaders(headers: Headers, origin: Headers, ignored: readonly string[]): void {
+function addAnswerHeaders(headers: Headers, origin: Headers, ignored: readonly string[]): void {
   for (const name of PASSED_ON) {
     const value = origin.get(name);
     if (value !== null) headers.set(name, value);

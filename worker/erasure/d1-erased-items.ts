@@ -22,7 +22,7 @@ export const hasItem = (row: string): string =>
   `EXISTS (SELECT 1 FROM erasure_items x WHERE x.erasure = ?1 AND x.name = ${row}.name AND x.version IN (0, ${row}.version))`;
 
 /** Of `history`: the newest row stays, so that no change has the id of an earlier one. */
-export const NOT_NEWEST = 'id <> (SELECT MAX(id) FROM history)';
+const NOT_NEWEST = 'id <> (SELECT MAX(id) FROM history)';
 
 /** Names that go, or have gone, as a whole … */
 export const WHOLE = 'SELECT name FROM erasure_items WHERE erasure = ?1 AND version = 0';

@@ -55,14 +55,14 @@ export interface EraseDeps {
   now: () => number;
 }
 
-export interface Unreached {
+interface Unreached {
   origin: string;
   files: number;
   reason: string;
 }
 
 /** What a page has done. */
-export interface PageDone {
+interface PageDone {
   /** Where the step goes on; null at its end. */
   place: string | null;
   /** Calls of what is outside, about: a request has 1,000 of them. */
@@ -169,7 +169,7 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
 };
 
 /** In the place: the last digest, and the origins that did not answer, which are not waited for again. */
-export const origins: Step = async ({ erasures, originDrops }, erasure) => {
+const origins: Step = async ({ erasures, originDrops }, erasure) => {
   const [after = '', ...away] = erasure.place.split(' ');
   const page = await erasures.atOrigins(erasure, after, MAX_DROPPED_AT_ONCE);
   const unused = new Set(await erasures.unused(page.map(({ digest }) => digest)));
@@ -252,7 +252,7 @@ const rest: Step = async ({ erasures, rights, quotas }, erasure) => {
 };
 const HOLDERS = 'holders ';
 
-export const STEPS: Readonly<Record<WorkStep, Step>> = {
+const STEPS: Readonly<Record<WorkStep, Step>> = {
   ...{ keys, experiments, names, others, files, origins, traffic, requests, usage, rest },
   ...{ 'late-traffic': traffic, 'late-requests': requests, 'late-usage': usage },
 };

@@ -71,7 +71,7 @@ export interface JudgedShadow {
   user: string | null;
 }
 
-export interface Assigned {
+interface Assigned {
   resolved: Resolved;
   assignment: Assignment | null;
   shadow: Shadow | null;
@@ -373,7 +373,7 @@ function valuesOf(
 const BYTES = 16;
 
 /** Makes of a unit what is stored and sent of it. */
-export type UnitHasher = (unit: { experiment: string; seed: string; unit: string }) => Promise<string>;
+type UnitHasher = (unit: { experiment: string; seed: string; unit: string }) => Promise<string>;
 
 /**
  * 22 characters of HMAC-SHA-256 over experiment, seed and unit: nobody without the secret can find out whose they are

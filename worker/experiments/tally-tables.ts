@@ -123,8 +123,8 @@ const RATES = new Set(
   [...AUTOMATIC_METRICS, ...SHADOW_METRICS].flatMap(({ key, kind }) => (kind === 'proportion' ? [key] : [])),
 );
 
-export const SketchRows = z.array(z.tuple([z.int(), z.int(), z.number(), z.number(), z.int()]));
-export type SketchRows = z.infer<typeof SketchRows>;
+const SketchRows = z.array(z.tuple([z.int(), z.int(), z.number(), z.number(), z.int()]));
+type SketchRows = z.infer<typeof SketchRows>;
 
 interface Place {
   seed: string;
@@ -190,13 +190,13 @@ export const SEGMENT_SCHEMA = `
     seed TEXT, segment TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL,
     sum_squares REAL NOT NULL, PRIMARY KEY (seed, segment, variant, metric)) WITHOUT ROWID;
 `;
-export const UNITS = '';
+const UNITS = '';
 
-export const SegmentRow = z.object({
+const SegmentRow = z.object({
   ...{ segment: z.string(), variant: z.string(), metric: z.string() },
   ...{ n: z.number(), sum: z.number(), sumSquares: z.number() },
 });
-export type SegmentRow = z.infer<typeof SegmentRow>;
+type SegmentRow = z.infer<typeof SegmentRow>;
 
 interface SegmentPlace extends Place {
   segment: string;

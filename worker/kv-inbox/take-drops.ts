@@ -145,7 +145,7 @@ export function logDrop(name: string, outcome: DropOutcome): void {
  * is removed within two passes; what cannot be decided stays, so that each pass begins at another place, and all have
  * their turn. @throws StoreUnavailable when they cannot be listed.
  */
-export async function takeAllDrops(deps: DropDeps, life: RequestLife): Promise<DropPass> {
+async function takeAllDrops(deps: DropDeps, life: RequestLife): Promise<DropPass> {
   const pass: DropPass = { taken: 0, refused: 0, postponed: 0 };
   const waiting: string[] = [];
   let looked = 0;
@@ -231,9 +231,7 @@ export type TakeDropOnMiss = (
  * isolate: those who come second watch a note of the first one's rather than its promise, which never settles when that
  * request is cut off.
  */
-export function createTakeDropOnMiss(
-  deps: DropDeps & { sleep: (ms: number) => Promise<void> },
-): TakeDropOnMiss {
+function createTakeDropOnMiss(deps: DropDeps & { sleep: (ms: number) => Promise<void> }): TakeDropOnMiss {
   /** Name -> unix ms when somebody began. */
   const busy = new Map<string, number>();
   /** Name -> unix ms until which it is left to the schedule: KV goes on saying for a while what it said. */
@@ -310,7 +308,7 @@ export function recallDrop(rows: readonly DropRow[], sha256: string, now: number
   return { kind: row.version === null ? 'last' : 'settled', row };
 }
 
-export interface DropDeps extends StoreDropDeps {
+interface DropDeps extends StoreDropDeps {
   drops: KvInbox;
   dropLedger: DropLedger;
   mayUseChain: MayUseChain;

@@ -39,7 +39,7 @@ export interface OriginState {
 }
 
 /** Where a name is served from. */
-export interface ReplicaSet {
+interface ReplicaSet {
   /** Origins that the name may be served from, in its rendezvous order; at least 1. */
   readonly count: number;
   /** Has the origin shown lately that it has the chain in memory? */

@@ -59,7 +59,7 @@ export const STANDS_ON = `v.retired_at IS NULL AND v.removed_at IS NULL AND EXIS
 export type UsableRecord = VersionRecord & { own_name: string; name_owner: string };
 
 /** A row of `names` with its live version, whose fields are null when there is none. */
-export type NameAndLive = Omit<VersionRecord, 'version'> & {
+type NameAndLive = Omit<VersionRecord, 'version'> & {
   version: number | null;
   own_name: string;
   name_owner: string;
@@ -171,7 +171,7 @@ export const toName = ({ removed_at, ...record }: NameRecord): NameRow => ({
   removedAt: removed_at,
 });
 
-export const toOwnName = (record: NameAndLive): NameRow =>
+const toOwnName = (record: NameAndLive): NameRow =>
   toName({
     name: record.own_name,
     owner: record.name_owner,
@@ -190,7 +190,7 @@ export const toUsable = (record: UsableRecord): UsableName => ({
   version: toVersion(record),
 });
 
-export function toPointer(record: NameAndLive): Pointer {
+function toPointer(record: NameAndLive): Pointer {
   if (record.alias !== null) return { kind: 'alias', target: record.alias };
   if (record.version !== null)
     return {

@@ -63,6 +63,12 @@ function inOrder(parts: readonly (readonly [sql: string, values: readonly string
   return { sql: sql.join(' OR '), values };
 }
 
+/** @param taken by name: of its last row in history. */
+const sequencesTo = (db: SqlDatabase, taken: ReadonlyMap<string, number>): SqlStatement[] =>
+  [...taken].map(([name, sequence]) =>
+    db.prepare('UPDATE names SET sequence = ? WHERE name = ?').bind(sequence, name),
+  );
+
 /** Versions of this change, which `removal` says, and those that have them in their chain. */
 const ofThisChange = (joins = ''): string =>
   `FROM versions own INDEXED BY versions_of_removal JOIN chain_members m ON m.digest = own.digest
@@ -131,11 +137,8 @@ export function createD1Removals(db: SqlDatabase, readName: Registry['name']): R
         const entry = { ...note, action: 'remove' as const, from: before.version, to: version };
         return historyRow(db, { ...before, sequence }, { ...entry, target: before.alias }, guards);
       });
-      const names = [...taken].map(([name, sequence]) =>
-        db.prepare('UPDATE names SET sequence = ? WHERE name = ?').bind(sequence, name),
-      );
       try {
-        await db.batch([...history, ...names, ...removing(list, note.at)]);
+        await db.batch([...history, ...sequencesTo(db, taken), ...removing(list, note.at)]);
         return ok(null);
       } catch (error) {
         if (!isUniqueViolation(error)) throw error;
@@ -322,11 +325,12 @@ function createD1Restorals(
         const entry = { ...note, action: 'restore' as const, from: before.version, to, target };
         return historyRow(db, { ...before, sequence }, entry, guards);
       });
-      const steps = [...sequences].map(([name, sequence]) =>
-        db.prepare('UPDATE names SET sequence = ? WHERE name = ?').bind(sequence, name),
-      );
       try {
-        await db.batch([...history, ...steps, ...restoring(list, JSON.stringify([...whole]), note.at)]);
+        await db.batch([
+          ...history,
+          ...sequencesTo(db, sequences),
+          ...restoring(list, JSON.stringify([...whole]), note.at),
+        ]);
         return ok(null);
       } catch (error) {
         if (!isUniqueViolation(error)) throw error;

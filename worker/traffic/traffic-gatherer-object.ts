@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { flushMs } from '../env.ts';
 import { RequestView } from '../../protocol/admin-api/traffic.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
@@ -87,7 +88,7 @@ export class TrafficGatherer {
     this.#storage = context.storage;
     this.#ledger = parts?.ledger ?? createD1Traffic(guardDatabase(env.DB));
     this.#now = parts?.now ?? Date.now;
-    this.#quietMs = Number(env.FLUSH_MS ?? COLLECT_QUIET_MS);
+    this.#quietMs = flushMs(env, COLLECT_QUIET_MS);
   }
 
   async fetch(request: Request): Promise<Response> {

@@ -38,7 +38,7 @@ import {
 
 type Deps = Pick<LifeDeps, 'experimentLedger' | 'pointers'>;
 
-export interface Change {
+interface Change {
   /** As it was read. */
   before: ExperimentRow;
   /** As it is to be. The version grows by itself. */
@@ -102,7 +102,7 @@ export async function commitChange(deps: Deps, change: Change): Promise<Result<E
 }
 
 /** Also for a step that was taken before: an earlier attempt may have ended before its pointer. */
-export async function tellKv(
+async function tellKv(
   deps: Deps,
   row: ExperimentRow,
   what: string,
@@ -197,7 +197,7 @@ async function checkNew(
 }
 
 /** No other live experiment has a part of its range of the namespace. */
-export async function checkNamespace(
+async function checkNamespace(
   { experimentLedger }: Pick<LifeDeps, 'experimentLedger'>,
   { id, owner, document: { namespace } }: ExperimentRow,
 ): Promise<Result<null, ApiError>> {

@@ -33,7 +33,7 @@ import { PAIR_ALPHA, PAIR_TUNING } from '../limits.ts';
 import { type Baseline, pairsToFind } from '../statistics/power.ts';
 
 /** What is measured unless something else is asked for: whether people like the answers. */
-export const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };
+const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };
 /** Characters of an id after `exp_`: 16 of 36 are 83 bits. */
 const ID_CHARACTERS = 16;
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789';

@@ -50,14 +50,14 @@ export const effectiveUnits = (control: number, treatment: number): number =>
  * more, 1 - n_small / n_large of that is borrowed. The variance of the difference is then the larger one of that with
  * each arm's own and that with one pooled variance, the score test's; with equal arms they are the same.
  */
-export function borrowedShares(control: Arm, treatment: Arm): { control: number; treatment: number } {
+function borrowedShares(control: Arm, treatment: Arm): { control: number; treatment: number } {
   const [small, large] = control.n < treatment.n ? [control, treatment] : [treatment, control];
   const share = large.variance > small.variance ? 1 - small.n / large.n : 0;
   return small === control ? { control: share, treatment: 0 } : { control: 0, treatment: share };
 }
 
 /** @param share of `other`. */
-export const mixed = (own: number, other: number, share: number): number => own + share * (other - own);
+const mixed = (own: number, other: number, share: number): number => own + share * (other - own);
 
 /** The arms with the variances that they are compared by: see {@link borrowedShares}. */
 export function cautiousArms(control: Arm, treatment: Arm): [Arm, Arm] {
