@@ -78,8 +78,8 @@ const ofThisChange = (joins = ''): string =>
 const NAMED_BY = `JOIN experiment_versions u ON u.name = v.name AND u.version = v.version
   JOIN experiments e ON e.id = u.experiment`;
 
-/** Takes a time and a number. */
-const OLDEST = `SELECT name, version FROM versions WHERE removed_at < ? ORDER BY removed_at, name, version LIMIT ?`;
+/** Takes a time and a number. Rows with `removed_at = 0` belong to an erasure, which deletes and counts them itself. */
+const OLDEST = `SELECT name, version FROM versions WHERE removed_at > 0 AND removed_at < ? ORDER BY removed_at, name, version LIMIT ?`;
 const THEIRS = ofThisChange();
 const THEIR_NAMES = ofThisChange('JOIN names n ON n.name = v.name AND n.version = v.version');
 const THEIR_EXPERIMENTS = ofThisChange(NAMED_BY);

@@ -138,6 +138,17 @@ describe('a tenant that is erased', () => {
     expect(granted()).not.toContain('acme/**');
   });
 
+  it('counts each of its versions, though the schedule runs between two pages', async () => {
+    await makeKey('acme');
+    expect((await app.graft.publish('acme', tinyAdapter({ seed: 1 }), { owner: 'acme' })).status).toBe(201);
+    failing = 'syncKey';
+    expect((await app.graft.request('/admin/erase', { body: { tenant: 'acme' } })).status).toBe(500);
+    const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+    await app.graft.schedule((work) => void work.catch(() => undefined));
+    const page = EraseAnswer.parse(await post('/admin/erase', { tenant: 'acme', cursor: String(id) }));
+    expect([page.cursor, page.erased]).toMatchObject([null, { names: 1, versions: 1 }]);
+  });
+
   it('keeps a key that was made for it meanwhile to be found and revoked', async () => {
     const old = await makeKey('acme');
     failing = 'syncKey';
