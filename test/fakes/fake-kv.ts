@@ -146,6 +146,20 @@ export class FakeKv implements KvNamespace {
     }
   }
 
+  /** Another one with the same values and the same caches. @param now unix ms, of its own clock. */
+  copy(now: () => number): FakeKv {
+    const copy = new FakeKv(now);
+    for (const [to, from] of [
+      [copy.#values, this.#values],
+      [copy.#older, this.#older],
+      [copy.#writtenAt, this.#writtenAt],
+      [copy.#expiresAt, this.#expiresAt],
+      [copy.#cache, this.#cache],
+    ] as [Map<string, unknown>, Map<string, unknown>][])
+      for (const [key, value] of from) to.set(key, value);
+    return copy;
+  }
+
   /** What somebody with write access could do: no limits, no cache. */
   tamper(key: string, change: (value: string | null) => string | null): void {
     const current = this.#values.get(key);

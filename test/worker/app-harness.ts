@@ -113,6 +113,8 @@ export interface AppHarnessOptions {
   beside?: AppHarness;
   /** An empty one unless given. */
   db?: SqlDatabase;
+  /** Of an edge that was copied, with its database; new ones unless given. */
+  copied?: Pick<AppHarness, 'clock' | 'kv' | 'adminKey'>;
   experimentLedger?: ExperimentLedger;
   rights?: RightsWriter;
   /** Owner of dropped files; they are not taken in unless given. */
@@ -143,10 +145,10 @@ function createStores(db: SqlDatabase, kv: FakeKv): Omit<Stores, 'writers'> {
 
 /** The real app in this process, on SQLite and on fakes of the other stores. */
 export async function createAppHarness(options: AppHarnessOptions = {}): Promise<AppHarness> {
-  const { beside } = options;
+  const { beside, copied } = options;
   const wrap = options.wrap ?? ((port) => port);
-  const clock = beside?.clock ?? new FakeClock();
-  const bareKv = beside?.kv ?? new FakeKv(clock.now);
+  const clock = (beside ?? copied)?.clock ?? new FakeClock();
+  const bareKv = (beside ?? copied)?.kv ?? new FakeKv(clock.now);
   const kv = wrap<KvNamespace>(bareKv, 'kv');
   const { now, sleep } = clock;
   const asked: string[] = [];
@@ -172,7 +174,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const application: AppHarness['application'] = {
     answer: () => Promise.reject(new Error('nobody is there')),
   };
-  const adminKey = beside?.adminKey ?? generateApiKey('ga');
+  const adminKey = (beside ?? copied)?.adminKey ?? generateApiKey('ga');
   const db = beside?.db ?? options.db ?? (await openDatabase());
   const own = beside?.stores ?? createStores(db, bareKv);
   const macKey = new Uint8Array(32).fill(3);
@@ -238,14 +240,22 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     }
   };
   const request: AppHarness['request'] = async (path, init = {}) => {
-    const raw = init.body instanceof Uint8Array;
+    const body: Uint8Array<ArrayBuffer> | undefined =
+      init.body === undefined
+        ? undefined
+        : init.body instanceof Uint8Array
+          ? (init.body as Uint8Array<ArrayBuffer>)
+          : new TextEncoder().encode(JSON.stringify(init.body));
     const sent: RequestInit = {
-      method: init.method ?? (init.body === undefined ? 'GET' : 'POST'),
-      headers: { authorization: `Bearer ${init.key ?? adminKey}`, ...init.headers },
+      method: init.method ?? (body === undefined ? 'GET' : 'POST'),
+      headers: {
+        authorization: `Bearer ${init.key ?? adminKey}`,
+        // As clients do; a part without it is read into a buffer of the largest size.
+        ...(body === undefined ? {} : { 'content-length': String(body.length) }),
+        ...init.headers,
+      },
       ...(init.signal === undefined ? {} : { signal: init.signal }),
-      ...(init.body === undefined
-        ? {}
-        : { body: raw ? (init.body as Uint8Array<ArrayBuffer>) : JSON.stringify(init.body) }),
+      ...(body === undefined ? {} : { body }),
     };
     return app.request(path, sent, {}, context);
   };

@@ -1,7 +1,9 @@
 import { vi } from 'vitest';
 import { hashApiKey } from '../../../protocol/api-key.ts';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { FakeClock } from '../../fakes/fake-clock.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
+import { copiesOf } from '../platform/database.ts';
 
 /** Who asks, in the order of the table's columns. */
 export const ROLES = [
@@ -60,13 +62,35 @@ export interface World {
   fingerprint(): Promise<string>;
 }
 
+/** How worlds are made after the first, which takes some thirty requests. Each has an isolate of its own. */
+let copyWorld: (() => Promise<World>) | undefined;
+
 /**
  * `clinic` owns `clinic/notes` (version 2 is live), `clinic/notes/deep` on top of it, which is strict, and `clinic/open`,
  * which everybody may use and which has an experiment. `guest` owns `guest`, `guest/mixed` on top of `clinic/notes`, from
  * when it was allowed to, which is strict, and `guest/latest`, which stands for `clinic/notes`.
  */
 export async function createWorld(): Promise<World> {
+  if (copyWorld !== undefined) return copyWorld();
   const graft = await createAppHarness();
+  answerAtOrigin(graft);
+  const made = await fill(graft);
+  const openCopy = copiesOf(graft.db);
+  if (openCopy === null) return worldOf(graft, made);
+  const { kv, adminKey, clock } = graft;
+  const at = clock.now();
+  const kept = kv.copy(() => at);
+  copyWorld = async () => {
+    const ours = new FakeClock(at);
+    const copied = { clock: ours, kv: kept.copy(ours.now), adminKey };
+    const copy = await createAppHarness({ db: openCopy(), copied });
+    answerAtOrigin(copy);
+    return worldOf(copy, made);
+  };
+  return copyWorld();
+}
+
+function answerAtOrigin(graft: AppHarness): void {
   const { answer } = graft.origin;
   graft.origin.answer = (method, path, init) => {
     if (path.endsWith('/evaluate')) return Response.json({ rows: [{ exact: true, nll: 0.5, tokens: 3 }] });
@@ -74,13 +98,28 @@ export async function createWorld(): Promise<World> {
       return Response.json({ budget_bytes: 1, used_bytes: 0, adapters: [] });
     return answer(method, path, init);
   };
+}
 
-  const must = async (answered: Promise<Response>): Promise<Record<string, string>> => {
-    const response = await answered;
-    const text = await response.text();
-    if (!response.ok) throw new Error(`${response.status} ${text}`);
-    return text === '' ? {} : (JSON.parse(text) as Record<string, string>);
-  };
+async function must(answered: Promise<Response>): Promise<Record<string, string>> {
+  const response = await answered;
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${response.status} ${text}`);
+  return text === '' ? {} : (JSON.parse(text) as Record<string, string>);
+}
+
+async function send(graft: AppHarness, key: string, { bytes, digest }: TinyAdapter): Promise<void> {
+  const path = `/admin/blobs/${digest}`;
+  await must(graft.request(`${path}/parts/0`, { method: 'PUT', key, body: new Uint8Array(bytes) }));
+  const parts = [{ bytes: bytes.length, sha256: digest }];
+  await must(graft.request(path, { key, body: { bytes: bytes.length, parts } }));
+}
+
+type Made = Pick<World, 'keys' | 'notesChain' | 'experiment'>;
+
+const NOTES = tinyAdapter({ seed: 2 });
+
+/** Makes keys, names, grants and the draft. */
+async function fill(graft: AppHarness): Promise<Made> {
   const make = async (body: object) => (await must(graft.request('/admin/keys', { body })))['key'] as string;
   const keys: Record<Role, string> = {
     anonymous: '',
@@ -93,26 +132,17 @@ export async function createWorld(): Promise<World> {
     clinicAdmin: await make({ kind: 'admin', tenant: 'clinic' }),
     root: graft.adminKey,
   };
-
-  const upload: World['upload'] = async (role, { bytes, digest }) => {
-    const key = keys[role];
-    const path = `/admin/blobs/${digest}`;
-    await must(graft.request(`${path}/parts/0`, { method: 'PUT', key, body: new Uint8Array(bytes) }));
-    const parts = [{ bytes: bytes.length, sha256: digest }];
-    await must(graft.request(path, { key, body: { bytes: bytes.length, parts } }));
-  };
   const publish = async (role: Role, name: string, adapter: TinyAdapter, parent?: string) => {
-    await upload(role, adapter);
+    await send(graft, keys[role], adapter);
     const body = { name, digest: adapter.digest, ...(parent === undefined ? {} : { parent }) };
     return (await must(graft.request('/admin/versions', { key: keys[role], body })))['chain_id'] as string;
   };
   const grant = (tenant: string, scope: string) =>
     must(graft.request('/admin/grants', { key: keys.clinicAdmin, body: { scope, tenant } }));
 
-  const notes = tinyAdapter({ seed: 2 });
   await publish('clinicAdmin', 'clinic/notes', tinyAdapter({ seed: 1 }));
   graft.clock.advance(LATER_MS);
-  const notesChain = await publish('clinicAdmin', 'clinic/notes', notes);
+  const notesChain = await publish('clinicAdmin', 'clinic/notes', NOTES);
   const onNotes = (seed: number) => tinyAdapter({ seed, parent: notesChain });
   await publish('clinicAdmin', 'clinic/notes/deep', onNotes(3), 'clinic/notes');
   await publish('clinicAdmin', 'clinic/open', tinyAdapter({ seed: 4 }));
@@ -138,8 +168,11 @@ export async function createWorld(): Promise<World> {
       body: { name: 'clinic/open', variants: sameTwice('clinic/open@1') },
     }),
   );
-  const experiment = `/admin/experiments/${made['id'] ?? ''}`;
+  await graft.settled();
+  return { keys, notesChain, experiment: `/admin/experiments/${made['id'] ?? ''}` };
+}
 
+async function worldOf(graft: AppHarness, { keys, notesChain, experiment }: Made): Promise<World> {
   const { registry } = graft.services;
   return {
     experiment,
@@ -147,11 +180,11 @@ export async function createWorld(): Promise<World> {
     graft,
     keys,
     clinicKeyId: `key_${(await hashApiKey(keys.clinic)).slice(0, 16)}`,
-    notes,
+    notes: NOTES,
     notesChain,
     fresh: tinyAdapter({ seed: 7 }),
-    freshChild: onNotes(8),
-    upload,
+    freshChild: tinyAdapter({ seed: 8, parent: notesChain }),
+    upload: (role, adapter) => send(graft, keys[role], adapter),
     fingerprint: async () =>
       JSON.stringify([
         await registry.history({ name: null, owner: null, before: null, limit: 1_000 }),

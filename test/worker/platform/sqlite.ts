@@ -1,7 +1,7 @@
 /** SQLite in this process, held to D1's limits, and failing as it fails. */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import initSqlJs, { type Database } from 'sql.js';
+import initSqlJs, { type Database, type Statement } from 'sql.js';
 import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
 
 const MIGRATIONS = path.join(import.meta.dirname, '../../../migrations');
@@ -13,9 +13,10 @@ const MAX_VALUE_BYTES = 2_000_000;
 
 type SqlValue = string | number | null;
 type Row = Record<string, unknown>;
-/** One opened database. */
+/** One opened database, with its statements by their text: D1 keeps those as well, and compiling one takes longer than running it. */
 interface Handle {
   database: Database;
+  statements: Map<string, { statement: Statement; columns: string[] }>;
 }
 
 const { Database: Sqlite } = await initSqlJs();
@@ -23,12 +24,25 @@ const { Database: Sqlite } = await initSqlJs();
 /** A database that nothing refers to any more is closed: they lie in WebAssembly's memory, which never shrinks. */
 const forgotten = new FinalizationRegistry((database: Database) => database.close());
 
-function open(bytes?: Uint8Array): Handle {
-  const database = new Sqlite(bytes);
-  database.exec('PRAGMA foreign_keys = ON; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF');
-  const handle = { database };
-  forgotten.register(handle, database);
+function open(bytes: Uint8Array): Handle {
+  const handle: Handle = { database: new Sqlite(bytes), statements: new Map() };
+  handle.database.exec(PRAGMAS);
+  forgotten.register(handle, handle.database);
   return handle;
+}
+
+const PRAGMAS = 'PRAGMA foreign_keys = ON; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF';
+const handles = new WeakMap<SqlDatabase, Handle>();
+
+/** @returns what is in it, for {@link openSqlite}. */
+export function bytesOf(db: SqlDatabase): Uint8Array {
+  const handle = handles.get(db);
+  if (handle === undefined) throw new Error('openSqlite has not opened it');
+  const bytes = handle.database.export();
+  // `export` opens the database anew: it has no statements and no settings any more.
+  handle.statements.clear();
+  handle.database.exec(PRAGMAS);
+  return bytes;
 }
 
 let schema: Uint8Array | undefined;
@@ -43,9 +57,9 @@ function schemaBytes(): Uint8Array {
   return schema;
 }
 
-/** @returns a new database with the schema of `migrations/`. */
-export function openSqlite(): SqlDatabase {
-  const handle = open(schemaBytes());
+/** @param bytes of another one; with the schema of `migrations/` and no rows unless given. */
+export function openSqlite(bytes = schemaBytes()): SqlDatabase {
+  const handle = open(bytes);
   /** How each statement is run inside of a batch. */
   const runs = new WeakMap<SqlStatement, () => Row[]>();
   const statementOf = (sql: string, values: readonly SqlValue[]): SqlStatement => {
@@ -59,13 +73,15 @@ export function openSqlite(): SqlDatabase {
     runs.set(statement, work);
     return statement;
   };
-  return {
+  const db: SqlDatabase = {
     prepare: (sql) => statementOf(sql, []),
     async batch(statements) {
       if (statements.length === 0) throw new Error('D1_ERROR: No SQL statements detected.');
       return inTransaction(handle, () => statements.map((one) => ({ results: runs.get(one)?.() ?? [] })));
     },
   };
+  handles.set(db, handle);
+  return db;
 }
 
 function inTransaction<T>({ database }: Handle, work: () => T): T {
@@ -80,15 +96,25 @@ function inTransaction<T>({ database }: Handle, work: () => T): T {
   }
 }
 
-function run({ database }: Handle, sql: string, values: readonly SqlValue[]): Row[] {
-  const statement = database.prepare(checked(sql, values));
+function run({ database, statements }: Handle, sql: string, values: readonly SqlValue[]): Row[] {
+  const text = checked(sql, values);
+  let compiled = statements.get(text);
+  if (compiled === undefined) {
+    const statement = database.prepare(text);
+    compiled = { statement, columns: statement.getColumnNames() };
+    statements.set(text, compiled);
+  }
+  const { statement, columns } = compiled;
   try {
     statement.bind([...values]);
     const rows: Row[] = [];
-    while (statement.step()) rows.push(statement.getAsObject());
+    while (statement.step()) {
+      const row = statement.get();
+      rows.push(Object.fromEntries(columns.map((column, i) => [column, row[i]])));
+    }
     return rows;
   } finally {
-    statement.free();
+    statement.reset();
   }
 }
 

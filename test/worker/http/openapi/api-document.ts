@@ -31,9 +31,22 @@ export const documentedOperations: DocumentedOperation[] = Object.values(apiDocu
 const ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true });
 ajv.addSchema(apiDocument, 'api');
 
+/** Compiling one takes a hundred times as long as a check by it. */
+const validators = new WeakMap<object, ValidateFunction>();
+
+function validatorOf(schema: { $ref?: string }): ValidateFunction {
+  const compiled =
+    schema.$ref === undefined
+      ? (validators.get(schema) ?? ajv.compile(schema))
+      : // Kept by its name.
+        ajv.getSchema(`api${schema.$ref}`);
+  if (compiled === undefined) throw new Error(`the document has no ${schema.$ref}`);
+  validators.set(schema, compiled);
+  return compiled;
+}
+
 /** @param schema of the document, its references as they stand there. @returns what is wrong with `value`, or null. */
 export function problemOf(schema: object, value: unknown): string | null {
-  const ref = (schema as { $ref?: string }).$ref;
-  const validate: ValidateFunction = ajv.compile(ref === undefined ? schema : { $ref: `api${ref}` });
+  const validate = validatorOf(schema);
   return validate(value) ? null : ajv.errorsText(validate.errors);
 }
