@@ -33,7 +33,7 @@ import { fakeVerification } from '../fakes/fake-trials.ts';
 import { createSha256 } from '../fakes/node-sha256.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { HANG_MS } from '../setup/slow.ts';
-import { openDatabase } from './platform/database.ts';
+import { copiesOf, openDatabase } from './platform/database.ts';
 
 /** Of a link; good once for each harness. */
 export const SIGN_IN_TOKEN = 'sign-in'.padEnd(43, '-');
@@ -285,5 +285,38 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
       if (!uploaded.ok) return uploaded;
       return request('/admin/versions', { body: { name, digest: adapter.digest, ...more } });
     },
+  };
+}
+
+/**
+ * Makes a world once, which takes many requests, and hands out copies of it: each has stores, a clock and an isolate of
+ * its own.
+ * @param fill what makes it, in an empty edge; its result goes with every copy.
+ */
+export function createCopies<T>(
+  options: AppHarnessOptions,
+  fill: (graft: AppHarness) => Promise<T>,
+): () => Promise<{ graft: AppHarness; made: T }> {
+  const makeFirst = async () => {
+    const graft = await createAppHarness(options);
+    const made = await fill(graft);
+    await graft.settled();
+    return { graft, made };
+  };
+  const keep = async () => {
+    const { graft, made } = await makeFirst();
+    const open = copiesOf(graft.db);
+    if (open === null) return null;
+    const at = graft.clock.now();
+    return { open, at, made, kv: graft.kv.copy(() => at), adminKey: graft.adminKey };
+  };
+  let kept: ReturnType<typeof keep> | undefined;
+  return async () => {
+    const world = await (kept ??= keep());
+    if (world === null) return makeFirst();
+    const { open, at, made, kv, adminKey } = world;
+    const clock = new FakeClock(at);
+    const copied = { clock, kv: kv.copy(clock.now), adminKey };
+    return { graft: await createAppHarness({ ...options, db: open(), copied }), made };
   };
 }

@@ -5,7 +5,7 @@ import { hashApiKey } from '../../protocol/api-key.ts';
 import type { KvFault } from '../fakes/fake-kv.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createRandom } from '../security/random.ts';
-import { createAppHarness, type AppHarness } from './app-harness.ts';
+import { createAppHarness, createCopies, type AppHarness } from './app-harness.ts';
 import { HANG_MS } from '../setup/slow.ts';
 
 /** Longer than what KV may be behind. */
@@ -53,8 +53,7 @@ interface World {
 }
 
 /** `clinic` owns `clinic`, `clinic/ward` and `clinic/ward/night`, and grants `clinic/ward/**` to `friend`. */
-async function createWorld(): Promise<World> {
-  const graft = await createAppHarness({ kvTimeoutMs: HANG_MS });
+const copy = createCopies({ kvTimeoutMs: HANG_MS }, async (graft) => {
   const make = async (tenant: string) =>
     ((await (await graft.request('/admin/keys', { body: { tenant } })).json()) as { key: string }).key;
   const keys = { clinic: await make('clinic'), friend: await make('friend') };
@@ -69,8 +68,12 @@ async function createWorld(): Promise<World> {
   expect((await graft.request('/admin/grants', { body: granted })).status).toBe(201);
   graft.clock.advance(LATER_MS);
   const hashes = { clinic: await hashApiKey(keys.clinic), friend: await hashApiKey(keys.friend) };
-  return { graft, keys, hashes };
-}
+  return { keys, hashes };
+});
+const createWorld = async (): Promise<World> => {
+  const { graft, made } = await copy();
+  return { graft, ...made };
+};
 
 /** Memory of its own, over the same stores. */
 const newIsolate = ({ graft }: World) => createAppHarness({ beside: graft, kvTimeoutMs: HANG_MS });

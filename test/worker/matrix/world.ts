@@ -1,9 +1,7 @@
 import { vi } from 'vitest';
 import { hashApiKey } from '../../../protocol/api-key.ts';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
-import { FakeClock } from '../../fakes/fake-clock.ts';
-import { createAppHarness, type AppHarness } from '../app-harness.ts';
-import { copiesOf } from '../platform/database.ts';
+import { createCopies, type AppHarness } from '../app-harness.ts';
 
 /** Who asks, in the order of the table's columns. */
 export const ROLES = [
@@ -62,33 +60,21 @@ export interface World {
   fingerprint(): Promise<string>;
 }
 
-/** How worlds are made after the first, which takes some thirty requests. Each has an isolate of its own. */
-let copyWorld: (() => Promise<World>) | undefined;
-
 /**
  * `clinic` owns `clinic/notes` (version 2 is live), `clinic/notes/deep` on top of it, which is strict, and `clinic/open`,
  * which everybody may use and which has an experiment. `guest` owns `guest`, `guest/mixed` on top of `clinic/notes`, from
  * when it was allowed to, which is strict, and `guest/latest`, which stands for `clinic/notes`.
  */
 export async function createWorld(): Promise<World> {
-  if (copyWorld !== undefined) return copyWorld();
-  const graft = await createAppHarness();
+  const { graft, made } = await copy();
   answerAtOrigin(graft);
-  const made = await fill(graft);
-  const openCopy = copiesOf(graft.db);
-  if (openCopy === null) return worldOf(graft, made);
-  const { kv, adminKey, clock } = graft;
-  const at = clock.now();
-  const kept = kv.copy(() => at);
-  copyWorld = async () => {
-    const ours = new FakeClock(at);
-    const copied = { clock: ours, kv: kept.copy(ours.now), adminKey };
-    const copy = await createAppHarness({ db: openCopy(), copied });
-    answerAtOrigin(copy);
-    return worldOf(copy, made);
-  };
-  return copyWorld();
+  return worldOf(graft, made);
 }
+
+const copy = createCopies({}, (graft) => {
+  answerAtOrigin(graft);
+  return fill(graft);
+});
 
 function answerAtOrigin(graft: AppHarness): void {
   const { answer } = graft.origin;
@@ -168,7 +154,6 @@ async function fill(graft: AppHarness): Promise<Made> {
       body: { name: 'clinic/open', variants: sameTwice('clinic/open@1') },
     }),
   );
-  await graft.settled();
   return { keys, notesChain, experiment: `/admin/experiments/${made['id'] ?? ''}` };
 }
 
