@@ -30,13 +30,15 @@ const DOOR = [
   'test/gpu-origin/{backends,http,runtime,traffic,trials}/**/*.test.ts',
   'test/cli/web-base-bucket.test.ts',
 ];
+/** Tests that walk the whole heap, which takes a second or more where other files have left much in it. */
+const HEAP = ['test/security/{kept-requests,memory}.test.ts'];
 /** Tests of whole programs, as processes, and of packages. */
 const E2E = ['test/{e2e,library}/**/*.test.ts'];
 
 /** @param globalSetup of this project, before its first file. */
 const project = (
   name: string,
-  { include, exclude = [] }: { include: string[]; exclude?: string[] },
+  { include, exclude = [], isolate = false }: { include: string[]; exclude?: string[]; isolate?: boolean },
   globalSetup: string[] = [],
 ) => ({
   test: {
@@ -47,9 +49,9 @@ const project = (
     exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**', ...SIMULATIONS, ...exclude],
     setupFiles: [...EVERY_TEST.setupFiles, 'test/setup/plain-text.ts', 'test/setup/steady-miniflare.ts'],
     maxWorkers: 2,
-    // Files share what they import: 460 times the same modules were half of the whole time. So no file leaves timers
-    // faked, globals replaced or servers open.
-    isolate: false,
+    // Without it files share what they import: 460 times the same modules were half of the whole time. So no file leaves
+    // timers faked, globals replaced or servers open.
+    isolate,
     unstubGlobals: true,
     unstubEnvs: true,
   },
@@ -63,7 +65,8 @@ export default defineConfig({
     maxWorkers: 2,
     projects: [
       project('unit', { include: ['test/**/*.test.ts'], exclude: [...DOOR, ...E2E] }),
-      project('door', { include: DOOR }, ['test/setup/build-once.ts']),
+      project('door', { include: DOOR, exclude: HEAP }, ['test/setup/build-once.ts']),
+      project('heap', { include: HEAP, isolate: true }),
       project('e2e', { include: E2E }, ['test/setup/build-once.ts']),
     ],
   },
