@@ -17,11 +17,11 @@ const run = promisify(execFile);
 const manifest = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'));
 
 /** What only commands load that need origin or edge: the other package has it. */
-const STACK_ONLY = ['@huggingface/hub', 'esbuild', 'miniflare', 'wrangler'];
+const STACK_ONLY = ['@huggingface/hub', 'esbuild', 'miniflare', 'smol-toml'];
 /** Fetched when it is wanted: cli/local/native-runtime.ts says why. Compiled in: bin/build-origin.mjs. */
 const NEVER = ['onnxruntime-node', 'onnxruntime-web', 'tsx'];
-/** Resolved by name at run time, so that no import says so. */
-const RESOLVED = ['@mlc-ai/web-xgrammar'];
+/** Resolved by name at run time, or run as a program, so that no import says so. */
+const RESOLVED = ['@mlc-ai/web-xgrammar', 'wrangler'];
 const TEXTS = ['LICENSE', 'NOTICE', 'README.md', 'CHANGELOG.md'];
 
 /** @param {import('esbuild').Metafile[]} metafiles @returns {string[]} names of packages that are imported, sorted. */

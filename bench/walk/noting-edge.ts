@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { build, type Plugin } from 'esbuild';
-import { Miniflare, type WorkerOptions } from 'miniflare';
+import { Miniflare } from 'miniflare';
 import ts from 'typescript';
-import * as wrangler from 'wrangler';
 import { workerBuild } from '../../bin/worker-build.mjs';
+import { readWorkerOptions } from '../../cli/local/edge.ts';
 import { ROOT } from '../../cli/local/origin-process.ts';
 import { LOOPBACK } from '../../cli/local/ports.ts';
 import type { Entered } from './node-coverage.ts';
@@ -33,8 +33,7 @@ export async function startNotingEdge(
   state: string,
   bindings: Record<string, string>,
 ): Promise<{ url: string; entered: Entered; stop(): Promise<void> }> {
-  const config = wrangler.unstable_readConfig({ config: path.join(ROOT, 'wrangler.toml') });
-  const { workerOptions } = wrangler.unstable_getMiniflareWorkerOptions({ ...config, assets: undefined });
+  const workerOptions = await readWorkerOptions();
   const { entryPoints: _, ...options } = workerBuild(ROOT);
   const bundled = await build({
     ...options,
@@ -49,7 +48,7 @@ export async function startNotingEdge(
     d1Persist: path.join(state, 'd1'),
     r2Persist: path.join(state, 'r2'),
     durableObjectsPersist: path.join(state, 'do'),
-    ...(workerOptions as WorkerOptions),
+    ...workerOptions,
     bindings: { ...workerOptions.bindings, ...bindings },
     modules: [{ type: 'ESModule', path: 'index.js', contents: bundled.outputFiles[0]?.text ?? '' }],
   } as ConstructorParameters<typeof Miniflare>[0]);

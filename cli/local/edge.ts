@@ -1,7 +1,11 @@
+import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
+import { parse as parseToml } from 'smol-toml';
+import { z } from 'zod';
+import { workerBuild } from '../../bin/worker-build.mjs';
 import { CliError } from '../cli-error.ts';
 import { harmless } from '../output.ts';
 import { hangUpOn, keepSignalsOurs, listenForWorkerd, waitForChange } from './keep-process-ours.ts';
@@ -9,8 +13,8 @@ import { builtFile, fromSources, ROOT } from './origin-process.ts';
 import { LOOPBACK } from './ports.ts';
 import { makePrivateFolder, makePrivately } from './private-files.ts';
 import { MIGRATIONS, migrationFiles, neededSchema, otherSchema, SCHEMA_QUERY } from './schema.ts';
-import { randomBytes } from 'node:crypto';
-import { workerBuild } from '../../bin/worker-build.mjs';
+
+type D1 = Awaited<ReturnType<Miniflare['getD1Database']>>;
 
 export interface Edge {
   readonly url: string;
@@ -44,10 +48,7 @@ export async function startEdge(params: {
   page?: string;
   onLog?: (line: string) => void;
 }): Promise<Edge> {
-  const wrangler = await keepSignalsOurs(() => import('wrangler'));
-  // Cloudflare's server of assets would stand before every request here, and needs the page to be there.
-  const config = { ...wrangler.unstable_readConfig({ config: path.join(ROOT, 'wrangler.toml') }) };
-  const { workerOptions } = wrangler.unstable_getMiniflareWorkerOptions({ ...config, assets: undefined });
+  const workerOptions = await readWorkerOptions();
   const state = path.join(params.stateFolder, 'v3');
   const log = new (class extends Log {
     override log(message: string) {
@@ -55,11 +56,10 @@ export async function startEdge(params: {
     }
   })(LogLevel.WARN);
   const worker = {
-    ...(workerOptions as WorkerOptions),
+    ...workerOptions,
     bindings: { ...workerOptions.bindings, ...params.bindings },
     ...(params.r2Bucket === undefined ? {} : { r2Buckets: { BLOBS: params.r2Bucket } }),
     serviceBindings: {
-      ...workerOptions.serviceBindings,
       CALL_OUT: callOut({ loopback: params.bindings['LOOPBACK_CALLBACKS'] === 'on' }),
       ...(params.page === undefined ? {} : { ASSETS: { disk: { path: params.page, writable: false } } }),
     },
@@ -116,10 +116,7 @@ export async function startEdge(params: {
       getR2Bucket: (binding) => miniflare.getR2Bucket(binding, graft),
       getDurableObjectNamespace: (binding) => miniflare.getDurableObjectNamespace(binding, graft),
     };
-    await migrate({
-      ...{ stores, state, splitSql: wrangler.unstable_splitSqlQuery },
-      binding: Object.keys(workerOptions.d1Databases ?? {})[0],
-    });
+    await migrate(await stores.getD1Database('DB'), state);
     const runSchedule = async () => {
       const { outcome } = await (await miniflare.getWorker(graft)).scheduled();
       if (outcome !== 'ok') throw new Error(`the worker's schedule ended with "${outcome}"`);
@@ -133,16 +130,49 @@ export async function startEdge(params: {
   }
 }
 
-/** Applies what of `migrations/` has not been applied, with wrangler's own table, so that both agree. @throws CliError */
-async function migrate(params: {
-  stores: Edge['miniflare'];
-  binding: string | undefined;
-  splitSql: (sql: string) => string[];
-  /** Where the database lies. */
-  state: string;
-}): Promise<void> {
-  if (params.binding === undefined) return;
-  const database = await params.stores.getD1Database(params.binding);
+/** What this edge needs of wrangler.toml's top level. */
+const WranglerToml = z.object({
+  compatibility_date: z.string(),
+  compatibility_flags: z.array(z.string()),
+  vars: z.record(z.string(), z.string()),
+  kv_namespaces: z.array(z.object({ binding: z.string(), id: z.string() })),
+  d1_databases: z.array(z.object({ binding: z.string(), database_id: z.string() })),
+  durable_objects: z.object({
+    bindings: z.array(z.object({ name: z.string(), class_name: z.string() })),
+  }),
+  analytics_engine_datasets: z.array(z.object({ binding: z.string(), dataset: z.string() })),
+});
+
+/**
+ * The worker's options as wrangler makes them of wrangler.toml (test/cli/local/worker-options.test.ts compares them):
+ * loading wrangler takes longer than all else of a start. Without assets: Cloudflare's server of them would stand before
+ * every request here.
+ */
+export async function readWorkerOptions() {
+  const config = WranglerToml.parse(parseToml(await readFile(path.join(ROOT, 'wrangler.toml'), 'utf8')));
+  const byBinding = <T extends { binding: string }, V>(list: T[], value: (one: T) => V): Record<string, V> =>
+    Object.fromEntries(list.map((one) => [one.binding, value(one)]));
+  return {
+    compatibilityDate: config.compatibility_date,
+    compatibilityFlags: config.compatibility_flags,
+    bindings: config.vars,
+    kvNamespaces: byBinding(config.kv_namespaces, ({ id }) => ({ id })),
+    d1Databases: byBinding(config.d1_databases, ({ database_id: id }) => ({ id })),
+    durableObjects: Object.fromEntries(
+      config.durable_objects.bindings.map(({ name, class_name: className }) => [
+        name,
+        { className, useSQLite: true },
+      ]),
+    ),
+    analyticsEngineDatasets: byBinding(config.analytics_engine_datasets, ({ dataset }) => ({ dataset })),
+  };
+}
+
+/**
+ * Applies what of `migrations/` has not been applied, with wrangler's own table, so that both agree.
+ * @param state where the database lies. @throws CliError
+ */
+async function migrate(database: D1, state: string): Promise<void> {
   await database
     .prepare(
       `CREATE TABLE IF NOT EXISTS d1_migrations(
@@ -159,18 +189,26 @@ async function migrate(params: {
     const needed = await neededSchema();
     if (found !== needed)
       throw otherSchema({
-        ...{ where: `The registry in ${params.state}`, found, needed },
-        afresh: `rm -r ${params.state}`,
+        ...{ where: `The registry in ${state}`, found, needed },
+        afresh: `rm -r ${state}`,
       });
   }
   for (const file of (await migrationFiles()).filter((candidate) => !applied.has(candidate))) {
-    const statements = params.splitSql(await readFile(path.join(MIGRATIONS, file), 'utf8'));
+    const statements = splitSql(await readFile(path.join(MIGRATIONS, file), 'utf8'));
     await database.batch([
       ...statements.map((statement) => database.prepare(statement)),
       database.prepare('INSERT INTO d1_migrations (name) VALUES (?)').bind(file),
     ]);
   }
 }
+
+/** @param sql without triggers, and without `--` or a `;` at the end of a line in its texts. @returns its statements. */
+export const splitSql = (sql: string): string[] =>
+  sql
+    .replace(/--.*$/gm, '')
+    .split(/;\s*$/m)
+    .map((statement) => statement.trim())
+    .filter((statement) => statement !== '');
 
 /**
  * Addresses in workerd's program, 2 KB of them for each request that it refuses before the worker sees it. Without its
