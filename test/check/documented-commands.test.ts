@@ -166,7 +166,7 @@ class Reader {
 }
 
 /** Where a page does not begin in a checkout. */
-const ELSEWHERE = ['docs/cli.md', 'docs/tenants.md', 'docs/kv-schema.md'];
+const ELSEWHERE = ['docs/cli.md', 'docs/tenants.md', 'docs/internals/kv-and-d1.md'];
 
 const example = (name: string): string => path.join(ROOT, 'examples/adapters', name);
 
@@ -175,7 +175,7 @@ const BEFORE: Readonly<Record<string, (reader: Reader) => Promise<void>>> = {
   'README.md': async ({ folder }) => {
     cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
   },
-  'docs/kv-schema.md': async ({ folder }) => {
+  'docs/internals/kv-and-d1.md': async ({ folder }) => {
     cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
     cpSync(path.join(ROOT, 'wrangler.toml'), path.join(folder, 'wrangler.toml'));
   },
