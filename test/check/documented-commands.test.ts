@@ -20,7 +20,7 @@ const DONE = ['npm ci', 'npm start', 'CORS_ORIGINS=http://127.0.0.1:8790 npm sta
 
 /** What is not run here, and why. */
 const LOOKED_UP: readonly [command: RegExp, why: string][] = [
-  [/^graft (dev|origin|edge|deploy|secrets)\b/, 'docs/operations.md, and test/e2e'],
+  [/^graft (dev|origin|edge|deploy|secrets)\b/, 'docs/run, and test/e2e'],
   [/^graft (pull|base export) .*hf:/, 'fetches from a hub'],
   [/^graft base export /, 'writes the base in parts for minutes: examples/in-the-browser/README.md'],
   [/^graft (login|logout)\b/, 'needs a server elsewhere: test/e2e/login.test.ts'],
@@ -166,7 +166,7 @@ class Reader {
 }
 
 /** Where a page does not begin in a checkout. */
-const ELSEWHERE = ['docs/cli.md', 'docs/tenants.md', 'docs/internals/kv-and-d1.md'];
+const ELSEWHERE = ['docs/cli.md', 'docs/run/keys-and-limits.md', 'docs/internals/kv-and-d1.md'];
 
 const example = (name: string): string => path.join(ROOT, 'examples/adapters', name);
 
@@ -179,13 +179,13 @@ const BEFORE: Readonly<Record<string, (reader: Reader) => Promise<void>>> = {
     cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
     cpSync(path.join(ROOT, 'wrangler.toml'), path.join(folder, 'wrangler.toml'));
   },
-  'docs/experiments.md': async (reader) => {
+  'docs/guides/ab-test.md': async (reader) => {
     cpSync(example('intent-v2'), path.join(reader.folder, 'intent-v2'), { recursive: true });
     await reader.run('graft erase support/intent');
     await reader.run(`graft publish '${example('intent-v1')}' --name support/intent`);
   },
-  'docs/operations.md': prepareNames,
-  'docs/tenants.md': prepareKey,
+  'docs/run/backups.md': prepareNames,
+  'docs/run/keys-and-limits.md': prepareKey,
   'docs/cli.md': async (reader) => {
     await prepareNames(reader);
     await prepareFiles(reader);
