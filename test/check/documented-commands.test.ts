@@ -166,15 +166,18 @@ class Reader {
 }
 
 /** Where a page does not begin in a checkout. */
-const ELSEWHERE = ['docs/cli.md', 'docs/run/keys-and-limits.md', 'docs/internals/kv-and-d1.md'];
+const ELSEWHERE = [
+  'docs/reference/commands.md',
+  'docs/run/keys-and-limits.md',
+  'docs/internals/kv-and-d1.md',
+];
 
 const example = (name: string): string => path.join(ROOT, 'examples/adapters', name);
 
 /** What a page takes for granted. */
 const BEFORE: Readonly<Record<string, (reader: Reader) => Promise<void>>> = {
-  'README.md': async ({ folder }) => {
-    cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
-  },
+  'docs/start.md': layPeftFolders,
+  'docs/guides/publish.md': layPeftFolders,
   'docs/internals/kv-and-d1.md': async ({ folder }) => {
     cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
     cpSync(path.join(ROOT, 'wrangler.toml'), path.join(folder, 'wrangler.toml'));
@@ -186,11 +189,17 @@ const BEFORE: Readonly<Record<string, (reader: Reader) => Promise<void>>> = {
   },
   'docs/run/backups.md': prepareNames,
   'docs/run/keys-and-limits.md': prepareKey,
-  'docs/cli.md': async (reader) => {
+  'docs/reference/commands.md': async (reader) => {
     await prepareNames(reader);
     await prepareFiles(reader);
   },
 };
+
+/** What a training run wrote, and the next one. */
+async function layPeftFolders({ folder }: Reader): Promise<void> {
+  cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
+  cpSync(example('intent-v2'), path.join(folder, 'my-next-folder'), { recursive: true });
+}
 
 /** The key and the request that pages name. */
 async function prepareKey(reader: Reader): Promise<void> {
