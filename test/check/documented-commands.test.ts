@@ -166,11 +166,7 @@ class Reader {
 }
 
 /** Where a page does not begin in a checkout. */
-const ELSEWHERE = [
-  'docs/reference/commands.md',
-  'docs/run/keys-and-limits.md',
-  'docs/internals/kv-and-d1.md',
-];
+const ELSEWHERE = ['docs/reference/commands.md', 'docs/run/keys-and-limits.md'];
 
 const example = (name: string): string => path.join(ROOT, 'examples/adapters', name);
 
@@ -178,10 +174,6 @@ const example = (name: string): string => path.join(ROOT, 'examples/adapters', n
 const BEFORE: Readonly<Record<string, (reader: Reader) => Promise<void>>> = {
   'docs/start.md': layPeftFolders,
   'docs/guides/publish.md': layPeftFolders,
-  'docs/internals/kv-and-d1.md': async ({ folder }) => {
-    cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
-    cpSync(path.join(ROOT, 'wrangler.toml'), path.join(folder, 'wrangler.toml'));
-  },
   'docs/guides/ab-test.md': async (reader) => {
     cpSync(example('intent-v2'), path.join(reader.folder, 'intent-v2'), { recursive: true });
     await reader.run('graft erase support/intent');
