@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 
-/** Exit codes of `graft`; docs/cli.md lists them for scripts. */
+/** Exit codes of `graft`; docs/reference/errors.md lists them for scripts. */
 export const EXIT = {
   ok: 0,
   error: 1,
@@ -11,16 +11,16 @@ export const EXIT = {
   unavailable: 6,
   interrupted: 130,
 } as const;
-/** For docs/cli.md. */
+/** For docs/reference/errors.md. */
 export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
   ok: 'done',
   error: 'error',
   usage: 'wrong usage: unknown command or flag, missing argument, no server given',
   notFound: 'the name or model does not exist, or the key may not use it',
-  auth: 'no key, or a key that is refused',
+  auth: 'no key, or an invalid key',
   refused:
     'refused: the adapter is invalid for this base, its score is too low, it does not verify, or somebody published at the same time',
-  unavailable: 'the server does not answer or is busy; the same command may work later',
+  unavailable: 'the server does not answer or is busy; try again later',
   interrupted: 'interrupted',
 };
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];

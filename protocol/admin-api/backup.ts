@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { Digest } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
-/** Rows of one answer, and of one request; less where they are long. */
+/** Rows in one answer or request of a backup. Long rows lower it. */
 export const MAX_BACKUP_ROWS = 500;
 /** JSON of these rows, bytes, about. */
 export const BACKUP_PAGE_BYTES = 400_000;
@@ -82,7 +82,7 @@ export const BACKUP_OPERATIONS = {
     id: 'planBackup',
     tag: 'operation',
     rights: 'operator',
-    summary: 'The tables of the registry, and how many rows they have. Bootstrap key only.',
+    summary: 'Lists the tables and their number of rows. Bootstrap key only.',
     query: null,
     request: null,
     answers: { 200: { description: 'What a backup is made of.', schema: BackupPlan } },
@@ -91,7 +91,7 @@ export const BACKUP_OPERATIONS = {
     id: 'readBackupRows',
     tag: 'operation',
     rights: 'operator',
-    summary: 'A page of a table. Bootstrap key only.',
+    summary: 'Reads a page of a table. Bootstrap key only.',
     query: z.strictObject({ table: TableName, cursor: z.string().max(2_048).optional() }),
     request: null,
     answers: { 200: { description: 'Rows; `cursor` goes on.', schema: BackupRows } },
@@ -100,7 +100,7 @@ export const BACKUP_OPERATIONS = {
     id: 'readBackupPart',
     tag: 'operation',
     rights: 'operator',
-    summary: 'A part of any file. Bootstrap key only.',
+    summary: 'Reads a part of any file. Bootstrap key only.',
     params,
     query: z.strictObject({ index }),
     request: null,
@@ -110,7 +110,7 @@ export const BACKUP_OPERATIONS = {
     id: 'beginRestore',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Begins to bring a backup back into an empty registry. Bootstrap key only.',
+    summary: 'Begins restoring a backup into an empty registry. Bootstrap key only.',
     query: null,
     request: BeginRestore,
     answers: { 200: { description: 'It may be brought back.', schema: BegunRestore } },
@@ -119,7 +119,7 @@ export const BACKUP_OPERATIONS = {
     id: 'restoreRows',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Brings rows of a table back. Bootstrap key only.',
+    summary: 'Restores rows of a table. Bootstrap key only.',
     query: null,
     request: RestoreRows,
     maxBytes: MAX_BACKUP_BODY_BYTES,
@@ -129,7 +129,7 @@ export const BACKUP_OPERATIONS = {
     id: 'findMissingFiles',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Which files are still to be brought back. Bootstrap key only.',
+    summary: 'Lists the files still to be restored. Bootstrap key only.',
     query: null,
     request: RestoreFiles,
     answers: { 200: { description: 'Those that are not whole.', schema: MissingFiles } },
@@ -138,7 +138,7 @@ export const BACKUP_OPERATIONS = {
     id: 'restorePart',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Brings a part of a file back; with the last one the file is there. Bootstrap key only.',
+    summary: 'Restores a part of a file. Bootstrap key only.',
     params,
     query: z.strictObject({ index, restore: RestoreId }),
     request: 'bytes',
@@ -148,7 +148,7 @@ export const BACKUP_OPERATIONS = {
     id: 'endRestore',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Ends bringing a backup back, and counts what is there. Bootstrap key only.',
+    summary: 'Completes the restore and counts what is there. Bootstrap key only.',
     query: null,
     request: EndRestore,
     answers: { 200: { description: 'How many rows each table has.', schema: EndedRestore } },

@@ -31,7 +31,7 @@ export const NAME_OPERATIONS = {
     id: 'listNames',
     tag: 'adapters',
     rights: 'admin',
-    summary: "The tenant's names.",
+    summary: "Lists the tenant's names.",
     query: z.strictObject({
       prefix: z.string().max(256).default(''),
       cursor: z.string().max(256).nullable().default(null),
@@ -41,7 +41,7 @@ export const NAME_OPERATIONS = {
   },
 } as const satisfies AdminOperationTable;
 
-/** Longest reason of a change, characters. */
+/** Characters of a reason (`--why`). */
 const MAX_WHY = 500;
 
 /** Why something is changed, in the words of who changes it; one line of the history. */
@@ -60,8 +60,9 @@ const noteFields = {
   dry_run: z.boolean().nullish(),
 };
 
-/** Characters: a paragraph. */
+/** Characters of a name’s description. */
 export const MAX_DESCRIPTION = 500;
+/** Tags of a name. */
 export const MAX_TAGS = 16;
 
 /** As labels are written everywhere; `team:billing` is one. */
@@ -128,7 +129,7 @@ export const ABOUT_OPERATIONS = {
     id: 'editName',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Changes what is said of a name: its description and tags.',
+    summary: 'Changes the description and tags of a name.',
     query: null,
     request: EditRequest,
     answers: { 200: { description: 'What is said of it now, and was before.', schema: EditAnswer } },
@@ -236,7 +237,7 @@ export const CHANGE_OPERATIONS = {
     id: 'promoteVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Makes a staged version the live one; the newest above the live one unless given.',
+    summary: 'Makes a staged version live; by default the newest above the live one.',
     query: null,
     request: PromoteRequest,
     answers: WENT_LIVE,
@@ -245,7 +246,7 @@ export const CHANGE_OPERATIONS = {
     id: 'rollbackVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Makes an earlier version the live one again.',
+    summary: 'Makes an earlier version live again.',
     query: null,
     request: RollbackRequest,
     answers: WENT_LIVE,
@@ -254,7 +255,7 @@ export const CHANGE_OPERATIONS = {
     id: 'retireVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Takes a version out of use.',
+    summary: 'Takes a version out of use for good.',
     query: null,
     request: RetireRequest,
     answers: { 200: { description: 'The version, and since when it is retired.', schema: RetireAnswer } },
@@ -263,7 +264,7 @@ export const CHANGE_OPERATIONS = {
     id: 'aliasName',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Makes a name without versions stand for another, or ends that.',
+    summary: 'Makes a name an alias of another, or removes the alias.',
     query: null,
     request: AliasRequest,
     answers: { 200: { description: 'What the name stands for now, and before.', schema: AliasAnswer } },
@@ -272,7 +273,7 @@ export const CHANGE_OPERATIONS = {
     id: 'markStrict',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Lets no missing name below this one be answered by it or by what is above it, or ends that.',
+    summary: 'Marks a name as strict, or removes the mark: missing names below it have no ancestor.',
     query: null,
     request: StrictRequest,
     answers: {
@@ -281,7 +282,7 @@ export const CHANGE_OPERATIONS = {
   },
 } as const satisfies AdminOperationTable;
 
-/** How long what was removed can be restored, ms: seven days, a week's holiday and no more. */
+/** How long a removed name or version can be restored. */
 export const REMOVAL_GRACE_MS = 7 * 86_400_000;
 
 const removalFields = {
@@ -362,7 +363,7 @@ export const REMOVAL_OPERATIONS = {
     id: 'listRemoved',
     tag: 'adapters',
     rights: 'admin',
-    summary: "The tenant's names of which something was removed and can be restored.",
+    summary: 'Lists removed names and versions that can be restored.',
     query: z.strictObject({
       prefix: z.string().max(256).default(''),
       cursor: z.string().max(256).nullable().default(null),
@@ -374,7 +375,7 @@ export const REMOVAL_OPERATIONS = {
     id: 'removeName',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Removes a name, or a version of it; for seven days it can be restored.',
+    summary: 'Removes a name or a version. It can be restored for seven days.',
     query: null,
     request: RemoveRequest,
     answers: {
@@ -385,7 +386,7 @@ export const REMOVAL_OPERATIONS = {
     id: 'restoreName',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Brings back what was removed: the same versions, and the live one as it was.',
+    summary: 'Restores removed versions and which one was live.',
     query: null,
     request: RestoreRequest,
     answers: { 200: { description: 'What is there again.', schema: RestoreAnswer } },
@@ -436,7 +437,7 @@ export const HISTORY_OPERATIONS = {
     id: 'listChanges',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'What was changed, the newest first: of one name, or of all of the tenant’s.',
+    summary: 'Lists the changes of a name, or of all names, newest first.',
     query: z.strictObject({
       name: AdapterName.optional(),
       /** What it owns; the bootstrap key may name any, others their own. */

@@ -2,11 +2,11 @@
 import { z } from 'zod';
 import type { AdminOperationTable } from './operation.ts';
 
-/** Of what a key may have its prompts kept for. */
+/** Longest `keep_prompts`, hours: thirty days. */
 export const MAX_KEEP_HOURS = 720;
 export const KeepHours = z.int().min(1).max(MAX_KEEP_HOURS);
 
-/** Of a prompt, all its messages together, and of an answer, all its choices together: characters that are kept. */
+/** Characters kept of a prompt, and of an answer. */
 export const MAX_KEPT_TEXT = 16 * 1024;
 
 /** What was asked and answered, as far as it is kept. */
@@ -40,7 +40,7 @@ export const PROMPT_OPERATIONS = {
     id: 'readPrompt',
     tag: 'operation',
     rights: 'admin',
-    summary: 'What one request asked and was answered. Keys with the right to read prompts only.',
+    summary: 'Shows prompt and answer of one request. Needs a key with `prompts`.',
     description:
       'Of keys that have it kept (`keep_prompts`), until it expires. A key reads what its own tenant asked; reading it leaves a row in the history. The bootstrap key reads its own tenant’s, too, and no other.',
     params: { id: z.string().max(256) },

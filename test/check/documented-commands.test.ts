@@ -329,13 +329,17 @@ describe.each(pages)('%s', (page) => {
     some.flatMap(({ line, commands }) => commands.map((one) => ({ line, ...one })));
   const shared = typed(blocks.filter(({ ownStack }) => !ownStack));
 
-  it('has commands that do what the page says', async () => {
-    reader = new Reader(!ELSEWHERE.includes(page));
-    await reader.start();
-    await BEFORE[page]?.(reader);
-    const last = shared.filter(({ text }) => DESTRUCTIVE.test(text));
-    expect(await faultsOf(page, [...shared.filter((one) => !last.includes(one)), ...last])).toEqual([]);
-  });
+  // A stack is not started for nothing.
+  it.skipIf(shared.every(({ text }) => lookedUp(text)))(
+    'has commands that do what the page says',
+    async () => {
+      reader = new Reader(!ELSEWHERE.includes(page));
+      await reader.start();
+      await BEFORE[page]?.(reader);
+      const last = shared.filter(({ text }) => DESTRUCTIVE.test(text));
+      expect(await faultsOf(page, [...shared.filter((one) => !last.includes(one)), ...last])).toEqual([]);
+    },
+  );
 
   it.each(blocks.filter(({ ownStack }) => ownStack))(
     'has servers that start as line $line says',
