@@ -179,6 +179,10 @@ const BEFORE: Readonly<Record<string, (reader: Reader) => Promise<void>>> = {
     await reader.run('graft erase support/intent');
     await reader.run(`graft publish '${example('intent-v1')}' --name support/intent`);
   },
+  'docs/guides/judge.md': async ({ folder }) => {
+    const rows = readFileSync(path.join(ROOT, 'examples/ab-test/rows.jsonl'), 'utf8').split('\n').slice(0, 2);
+    writeFileSync(path.join(folder, 'prompts.jsonl'), rows.join('\n'));
+  },
   'docs/run/backups.md': prepareNames,
   'docs/run/keys-and-limits.md': prepareKey,
   'docs/reference/commands.md': async (reader) => {
