@@ -17,10 +17,10 @@ export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
   error: 'error',
   usage: 'wrong usage: unknown command or flag, missing argument, no server given',
   notFound: 'the name or model does not exist, or the key may not use it',
-  auth: 'no key, or an invalid key',
+  auth: 'no key, or a key that is refused',
   refused:
     'refused: the adapter is invalid for this base, its score is too low, it does not verify, or somebody published at the same time',
-  unavailable: 'the server does not answer or is busy; try again later',
+  unavailable: 'the server does not answer or is busy; the same command may work later',
   interrupted: 'interrupted',
 };
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];

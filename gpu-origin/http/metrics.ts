@@ -32,32 +32,41 @@ export function createMetrics(registry = new Registry()) {
     });
 
   const requests = counter('http_requests_total', 'HTTP responses.', ['route', 'status']);
-  const finished = counter('requests_finished_total', 'Finished requests, by outcome.', ['outcome']);
-  const refused = counter('requests_refused_total', 'Requests refused before they were queued.', ['code']);
+  const finished = counter('requests_finished_total', 'Generation requests by outcome.', ['outcome']);
+  const refused = counter('requests_refused_total', 'Generation requests refused before they were queued.', [
+    'code',
+  ]);
   const promptTokens = counter('prompt_tokens_total', 'Prompt tokens of finished requests.');
-  const cachedTokens = counter('prompt_tokens_cached_total', 'Prompt tokens taken from the prefix cache.');
+  const cachedTokens = counter(
+    'prompt_tokens_cached_total',
+    'Of the prompt tokens, those that were kept from an earlier request and not read again.',
+  );
   const completionTokens = counter('completion_tokens_total', 'Generated tokens of finished requests.');
-  const ttft = histogram('time_to_first_token_seconds', 'From the request to its first token.', SECONDS);
+  const ttft = histogram('time_to_first_token_seconds', 'From a request to its first token.', SECONDS);
   const tpot = histogram('time_per_output_token_seconds', 'Between two tokens of a request.', TOKEN_SECONDS);
-  const duration = histogram('request_seconds', 'From the request to its end.', SECONDS);
-  const queued = histogram('queue_seconds', 'From the request to its first prefill chunk.', SECONDS);
+  const duration = histogram('request_seconds', 'From a request to its end.', SECONDS);
+  const queued = histogram('queue_seconds', 'From a request to its first prefill chunk.', SECONDS);
   const batch = histogram('batch_rows', 'Rows of a decode step.', ROWS);
   const steps = counter('steps_total', 'Steps of the model.', ['kind']);
   const stepSeconds = counter('step_seconds_total', 'Time in steps of the model.', ['kind']);
-  const preempted = counter('rows_set_aside_total', 'Rows preempted.');
+  const preempted = counter('rows_set_aside_total', 'Times that a row made room for somebody else.');
   const loads = counter('adapter_loads_total', 'Adapters loaded into memory.', ['result']);
-  const loadSeconds = histogram('adapter_load_seconds', 'From disk to ready.', SECONDS);
-  const evictions = counter('adapter_evictions_total', 'Adapters evicted from memory.');
-  const faults = counter('faults_total', 'Unexpected exceptions.', ['where']);
+  const loadSeconds = histogram('adapter_load_seconds', 'From the disk to ready.', SECONDS);
+  const evictions = counter('adapter_evictions_total', 'Adapters that made room for others in memory.');
+  const faults = counter('faults_total', 'Exceptions that should not happen.', ['where']);
 
   gauge('rows_running', 'Rows in prefill and decode.', (e) => e.stats().running);
-  gauge('rows_parked', 'Preempted rows, waiting for their turn.', (e) => e.stats().preempted);
+  gauge(
+    'rows_parked',
+    'Preempted rows, which wait while others have their turn.',
+    (e) => e.stats().preempted,
+  );
   gauge('requests_waiting', 'Requests in the queue.', (e) => e.stats().waiting);
   gauge('requests_loading', 'Requests that wait for an adapter.', (e) => e.stats().loading);
   gauge('slots', 'Rows that fit at once.', (e) => e.stats().slots);
   gauge('kv_tokens', 'Tokens held in the KV cache.', (e) => e.stats().kvTokens);
   gauge('kv_capacity_tokens', 'Tokens that fit the KV cache.', (e) => e.stats().kvCapacity);
-  gauge('prefix_cache_bytes', 'Memory of the prefix cache.', (e) => e.stats().prefixBytes ?? 0);
+  gauge('prefix_cache_bytes', 'Memory of prompts that are kept.', (e) => e.stats().prefixBytes ?? 0);
   gauge(
     'adapter_bytes',
     'Memory of resident adapters, composed deltas and the rows of the batch.',
@@ -69,12 +78,12 @@ export function createMetrics(registry = new Registry()) {
     'Adapters in memory.',
     (e) => e.residents().adapters.filter((a) => a.state === 'ready').length,
   );
-  gauge('adapter_disk_bytes', 'Adapter files on disk.', () => disk().usedBytes);
+  gauge('adapter_disk_bytes', 'Adapter files on the disk.', () => disk().usedBytes);
   gauge('adapter_disk_budget_bytes', 'Disk budget for adapter files.', () => disk().budgetBytes);
-  gauge('disk_full', '1 if the disk refused the last adapter.', () => Number(disk().refusing));
-  gauge('disk_refusals', 'Adapters that the disk refused since start.', () => disk().refusals);
+  gauge('disk_full', '1 when the disk refused the last adapter.', () => Number(disk().refusing));
+  gauge('disk_refusals', 'Adapters that the disk refused since the start.', () => disk().refusals);
   gauge('resident_memory_bytes', 'Resident memory of the process.', () => process.memoryUsage.rss());
-  new Gauge({ name: 'graft_start_time_seconds', help: 'Start of the process, unix s.', registers }).set(
+  new Gauge({ name: 'graft_start_time_seconds', help: 'Start of the process, unix time.', registers }).set(
     performance.timeOrigin / 1000,
   );
 

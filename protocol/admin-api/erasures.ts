@@ -92,7 +92,7 @@ export const ERASE_OPERATIONS = {
     id: 'erasePage',
     tag: 'operation',
     rights: 'admin',
-    summary: 'Erases a name, a subtree or a tenant for good, a page at a time.',
+    summary: 'Erases a name, all below one, or a tenant, for good: a page of the work.',
     description:
       'The first request, without a cursor, takes all of it out of service; `cursor` goes on. Whoever stops asking leaves the rest to the schedule. Repeating it is harmless. Names are their owner’s to erase; a tenant the bootstrap key’s.',
     query: null,

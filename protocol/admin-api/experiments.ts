@@ -1,4 +1,4 @@
-/** Experiments: what the admin API takes and answers, what a plan says before one is made, and ratings of answers; docs/guides/ab-test.md explains the words. */
+/** Experiments: what the admin API takes and answers, what a plan says before one is made, and ratings of answers; docs/experiments.md explains the words. */
 import { z } from 'zod';
 import {
   JudgeSecret,
@@ -429,7 +429,7 @@ export const EXPERIMENT_OPERATIONS = {
   'POST /admin/experiments': {
     ...shared,
     id: 'createExperiment',
-    summary: 'Creates a draft.',
+    summary: 'Makes a draft.',
     query: null,
     request: CreateExperiment,
     maxBytes: MAX_EXPERIMENT_BODY_BYTES,
@@ -438,7 +438,7 @@ export const EXPERIMENT_OPERATIONS = {
   'POST /admin/experiments/plan': {
     ...shared,
     id: 'planExperiment',
-    summary: 'Predicts from the name’s traffic what an experiment would find, and when.',
+    summary: 'What an experiment would be able to tell, and when, by the traffic of its name. Makes nothing.',
     query: null,
     request: PlanExperiment,
     maxBytes: MAX_EXPERIMENT_BODY_BYTES,
@@ -447,7 +447,7 @@ export const EXPERIMENT_OPERATIONS = {
   'GET /admin/experiments': {
     ...shared,
     id: 'listExperiments',
-    summary: "Lists the tenant's experiments, newest first.",
+    summary: "The tenant's experiments, the newest first.",
     query: ExperimentFilter.extend({
       cursor: z.string().max(64).nullable().default(null),
       limit: z
@@ -463,56 +463,52 @@ export const EXPERIMENT_OPERATIONS = {
   'GET /admin/experiments/:id': {
     ...one,
     id: 'readExperiment',
-    summary: 'Shows one experiment with its latest evaluation.',
+    summary: 'One experiment, with its latest look.',
     request: null,
     answers: { 200: view('The experiment.') },
   },
   'PUT /admin/experiments/:id': {
     ...one,
     id: 'changeExperiment',
-    summary: 'Replaces the document. Its version must be one higher than the one you read.',
+    summary: 'Puts the whole document, its version one higher than the one that was read.',
     description: '409 `version_conflict`, the field in `param`, when its state forbids the change.',
     request: ChangeExperiment,
     maxBytes: MAX_EXPERIMENT_BODY_BYTES,
     answers: { 200: view('The experiment as it is now, or would be (`dry_run`).') },
   },
-  'POST /admin/experiments/:id/start': step('startExperiment', StartExperiment, 'Starts a draft.'),
+  'POST /admin/experiments/:id/start': step('startExperiment', StartExperiment, 'A draft goes live.'),
   'POST /admin/experiments/:id/ramp': step(
     'rampExperiment',
     RampExperiment,
-    'Raises coverage now: to the next step of the ramp, or the one given.',
+    'More coverage, now: the next step of the ramp, or the one given.',
   ),
   'POST /admin/experiments/:id/stop': step(
     'stopExperiment',
     StopExperiment,
-    'Ends it without a winner: everybody gets the live version.',
+    'Decided, and nobody won: everybody gets the name’s live version.',
   ),
-  'POST /admin/experiments/:id/kill': step(
-    'killExperiment',
-    KillExperiment,
-    'Turns the kill switch on or off.',
-  ),
+  'POST /admin/experiments/:id/kill': step('killExperiment', KillExperiment, 'The kill switch, on or off.'),
   'POST /admin/experiments/:id/promote': step(
     'promoteExperiment',
     PromoteExperiment,
-    'Ends it and makes a variant’s version live.',
+    'Decided: the variant’s version becomes the live one of the name.',
   ),
   'POST /admin/experiments/:id/archive': step(
     'archiveExperiment',
     ArchiveExperiment,
-    'Archives a draft or an ended experiment.',
+    'Puts a draft or a decided experiment away.',
   ),
   'POST /admin/experiments/:id/evaluate': {
     ...one,
     id: 'evaluateExperiment',
-    summary: 'Evaluates it now, as the scheduler does every minute, and acts on the result.',
+    summary: 'Takes a look now, as the schedule does every minute, and carries out what it comes to.',
     request: null,
     answers: { 200: view('The experiment with the fresh look.') },
   },
   'GET /admin/experiments/:id/pairs': {
     ...one,
     id: 'listKeptPairs',
-    summary: 'Lists the kept judged pairs with their texts, newest first.',
+    summary: 'The last judged pairs with their texts, where `keep_pairs` asks for that; the newest first.',
     description:
       'For the tenant that owns the name alone, not for the bootstrap key of another. 404 for everybody else.',
     request: null,
@@ -521,7 +517,7 @@ export const EXPERIMENT_OPERATIONS = {
   'GET /admin/experiments/:id/judge-secret': {
     ...one,
     id: 'readJudgeSecret',
-    summary: 'Returns the secret that signs calls of `judge.url`.',
+    summary: 'What the application checks the calls of `judge.url` with.',
     description: 'For the tenant that owns the name alone. 404 where nothing is called.',
     request: null,
     answers: { 200: { description: 'The secret.', schema: JudgeSecret } },
@@ -529,7 +525,7 @@ export const EXPERIMENT_OPERATIONS = {
   'GET /admin/experiments/:id/looks': {
     ...one,
     id: 'listExperimentLooks',
-    summary: 'Lists past evaluations of the current seed, oldest first.',
+    summary: 'Looks at the present seed, the oldest first.',
     request: null,
     answers: { 200: { description: 'The looks.', schema: ExperimentLooks } },
   },

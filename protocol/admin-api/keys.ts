@@ -179,7 +179,7 @@ export const KEY_OPERATIONS = {
     id: 'createKey',
     tag: 'keys',
     rights: 'admin',
-    summary: 'Creates a key, or registers one by its hash.',
+    summary: 'Makes a key, or registers one by its hash.',
     query: null,
     request: KeyRequest,
     answers: {
@@ -195,7 +195,7 @@ export const KEY_OPERATIONS = {
     id: 'rotateKey',
     tag: 'keys',
     rights: 'admin',
-    summary: 'Replaces a key, which stays valid for `grace` ms.',
+    summary: 'Makes a key in the place of another, which ends after `grace` ms.',
     query: null,
     request: RotateKeyRequest,
     answers: {
@@ -206,7 +206,7 @@ export const KEY_OPERATIONS = {
     id: 'changeKey',
     tag: 'keys',
     rights: 'admin',
-    summary: 'Changes what a key may do. Missing fields keep their value.',
+    summary: 'Changes what a key may do; what is not given stays.',
     query: null,
     request: ChangeKeyRequest,
     answers: { 200: { description: 'The key as it is now.', schema: KeyView } },
@@ -215,7 +215,7 @@ export const KEY_OPERATIONS = {
     id: 'listKeys',
     tag: 'keys',
     rights: 'admin',
-    summary: "Lists the tenant's keys.",
+    summary: "The tenant's keys.",
     query: null,
     request: null,
     answers: { 200: { description: 'All of them, the newest first.', schema: KeyList } },
@@ -224,7 +224,7 @@ export const KEY_OPERATIONS = {
     id: 'revokeKey',
     tag: 'keys',
     rights: 'admin',
-    summary: 'Revokes a key and its successors.',
+    summary: 'Revokes a key, and those that it was rotated into.',
     query: z.strictObject({
       /** `true`: 200 with what was revoked, instead of 204. */
       report: flag.default('false'),

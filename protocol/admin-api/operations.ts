@@ -30,7 +30,7 @@ export const OPENAPI_OPERATIONS = {
     id: 'readOpenApi',
     tag: 'operation',
     rights: 'admin',
-    summary: 'Returns this API as an OpenAPI document.',
+    summary: 'This document.',
     query: null,
     request: null,
     answers: { 200: { description: 'An OpenAPI 3.1 document.', schema: 'object' } },

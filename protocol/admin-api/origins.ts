@@ -69,7 +69,7 @@ export const ORIGIN_OPERATIONS = {
     id: 'readOriginHistory',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Shows how busy an origin was in the last 24 hours, by the minute.',
+    summary: 'How busy an origin was in the last 24 hours, as the schedule saw it each minute.',
     query: z.strictObject({
       origin: z.string().max(64),
       /** Seconds. */
@@ -82,7 +82,7 @@ export const ORIGIN_OPERATIONS = {
     id: 'listOrigins',
     tag: 'operation',
     rights: 'admin',
-    summary: 'Lists the origins; for the bootstrap key, also what they hold and how busy they are.',
+    summary: 'The origins, and to the bootstrap key what they hold and how busy they are.',
     query: z.strictObject({
       /** `true`: how busy they are, too. */
       figures: z.enum(['true', 'false']).default('false'),
@@ -167,7 +167,7 @@ export const PIN_OPERATIONS = {
     id: 'warmVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Asks the origin that would serve a version to load it now.',
+    summary: 'Has the origin that would serve a version load it now.',
     query: null,
     request: WarmRequest,
     answers: {
@@ -178,7 +178,7 @@ export const PIN_OPERATIONS = {
     id: 'listPins',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Lists the pinned names. Bootstrap key only.',
+    summary: 'Names that stay in the memory of every origin. Bootstrap key only.',
     query: null,
     request: null,
     answers: PINS,
@@ -187,7 +187,7 @@ export const PIN_OPERATIONS = {
     id: 'pinName',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Pins a name in the memory of every origin. Bootstrap key only.',
+    summary: 'Pins a name. Bootstrap key only.',
     query: null,
     request: PinInput,
     answers: PINS,

@@ -40,7 +40,7 @@ export const PROMPT_OPERATIONS = {
     id: 'readPrompt',
     tag: 'operation',
     rights: 'admin',
-    summary: 'Shows prompt and answer of one request. Needs a key with `prompts`.',
+    summary: 'What one request asked and was answered. Keys with the right to read prompts only.',
     description:
       'Of keys that have it kept (`keep_prompts`), until it expires. A key reads what its own tenant asked; reading it leaves a row in the history. The bootstrap key reads its own tenant’s, too, and no other.',
     params: { id: z.string().max(256) },

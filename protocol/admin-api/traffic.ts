@@ -118,7 +118,7 @@ export const TRAFFIC_OPERATIONS = {
     id: 'readTraffic',
     tag: 'operation',
     rights: 'admin',
-    summary: 'Shows requests, errors, tokens and times over time.',
+    summary: 'Completions over time: requests, errors, tokens, time to first token and duration.',
     description:
       'By the minute for 26 hours, by the hour for 35 days, by the day for 400. Only the bootstrap key sees other tenants than its own, and all of them together.',
     query: z.strictObject({
@@ -134,7 +134,7 @@ export const TRAFFIC_OPERATIONS = {
     id: 'listRequests',
     tag: 'operation',
     rights: 'admin',
-    summary: 'Lists a tenant’s last completions, newest first, without their texts.',
+    summary: 'The last completions of a tenant, the newest first, without prompts and answers.',
     query: z.strictObject({
       ...{ name, key, tenant },
       /** `ok`, `failed`, `left`, a class such as `4xx`, or one status. */

@@ -104,7 +104,7 @@ export const UPKEEP_OPERATIONS = {
     id: 'repairPage',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Compares a page of KV with D1 and repairs it. Bootstrap key only.',
+    summary: 'Compares a page of KV with the system of record and mends it. Bootstrap key only.',
     query: null,
     request: RepairRequest,
     answers: { 200: { description: 'What was mended; `cursor` goes on.', schema: RepairAnswer } },
@@ -113,7 +113,7 @@ export const UPKEEP_OPERATIONS = {
     id: 'collectGarbage',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Deletes a page of unused files. Bootstrap key only.',
+    summary: 'Deletes a page of files that nothing needs. Bootstrap key only.',
     query: null,
     request: CollectGarbageRequest,
     answers: {
