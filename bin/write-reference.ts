@@ -147,7 +147,7 @@ function errorsPage(): string {
   return [
     '# Errors',
     GENERATED,
-    'Look up what a code means and what to do. How errors look on the wire, and which headers tell clients to retry, is in [openai-api.md](../openai-api.md#errors).',
+    'Look up what a code means and what to do. How errors look on the wire, and which headers tell clients to retry, is in [openai-api.md](../openai-api.md#errors). Every `reason` of `adapter_invalid` is in [adapter-format.md](../adapter-format.md#codes).',
     '## Codes of the API',
     list(byStatus.map(({ code: one, status }) => `${code(one)} (${status}): ${API_ERROR_HELP[one]}`)),
     '## Exit codes of graft',

@@ -112,16 +112,15 @@ export const API_ERROR_HELP: Readonly<Record<ApiErrorCode, string>> = {
   version_conflict:
     'Somebody changed it at the same time, or its state forbids the change. Read it again, then decide whether to repeat.',
   exposure_malformed:
-    'The rated answer’s `id` or `exposure` is not one of ours. Send it exactly as the answer had it.',
+    'The field in `param` does not come from an answer. Send it exactly as the answer had it.',
   exposure_forged:
-    'The signature of the rated answer’s `id` or `exposure` is wrong, or `GRAFT_MAC_KEY` changed since. Send it unchanged.',
+    'The signature of the field in `param` is wrong, or `GRAFT_MAC_KEY` changed since. Send it unchanged.',
   exposure_of_another_tenant:
     'The answer was given to another tenant. Send feedback with a key of that tenant.',
-  exposure_expired: 'Feedback is accepted for seven days after the answer. Send it earlier.',
+  exposure_expired: 'Feedback is accepted for seven days after the answer. Later ratings are not counted.',
   experiment_over:
-    'The experiment is archived, or its variants were renamed. Stop sending feedback on its answers, or send `exposure`.',
-  adapter_invalid:
-    'The adapter cannot be served on this base or chain. `reason` has the adapter’s own code: see docs/adapter-format.md.',
+    'The experiment is archived, or its variants were renamed. Stop sending feedback on its answers.',
+  adapter_invalid: 'The adapter cannot be served on this base or chain. The message and `reason` say why.',
   adapter_missing:
     'The origin lacks the files in `missing`. An edge sends them by itself; calling an origin directly, upload them.',
   adapter_loading: 'The adapter is being sent to the origin. Retry after the time in `retry-after`.',
