@@ -1,4 +1,4 @@
-# The origin: `docker build -t graft-origin .`, then docs/operations.md, "An origin".
+# The origin: `docker build -t graft-origin .`, then docs/run/compose-kubernetes.md, "One origin with Docker".
 # Not Alpine: ONNX Runtime's native library is built for glibc, and its WebAssembly takes three times as long.
 FROM node:22-bookworm-slim AS packages
 WORKDIR /app

@@ -1,5 +1,5 @@
 /**
- * How often experiments are wrong, as docs/experiments.md says it: `node --import tsx bench/experiment-errors.ts
+ * How often experiments are wrong, as docs/internals/statistics.md says it: `node --import tsx bench/experiment-errors.ts
  * [--runs 2000] [--units 50000] [--only looks|before|ratio|found]`. By hand: ten minutes of one core. Prints markdown tables.
  */
 import { parseArgs } from 'node:util';

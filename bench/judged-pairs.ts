@@ -1,6 +1,6 @@
 /**
  * How well judged pairs keep their promise: `node --import tsx bench/judged-pairs.ts [--runs N] [--pairs N]`, about a
- * minute. The seed is fixed, so the figures are too; docs/experiments.md has those of 2,000 runs.
+ * minute. The seed is fixed, so the figures are too; docs/guides/judge.md has those of 2,000 runs.
  */
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';

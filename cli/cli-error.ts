@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 
-/** Exit codes of `graft`; docs/cli.md lists them for scripts. */
+/** Exit codes of `graft`; docs/reference/errors.md lists them for scripts. */
 export const EXIT = {
   ok: 0,
   error: 1,
@@ -11,7 +11,7 @@ export const EXIT = {
   unavailable: 6,
   interrupted: 130,
 } as const;
-/** For docs/cli.md. */
+/** For docs/reference/errors.md. */
 export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
   ok: 'done',
   error: 'error',

@@ -46,7 +46,7 @@ export const createFlags = {
   download: {
     type: 'boolean',
     description:
-      'It may fetch the bytes of its tenant’s adapters: an admin key by graft download, an API key for pages (docs/browser.md)',
+      'It may fetch the bytes of its tenant’s adapters: an admin key by graft download, an API key for pages (docs/guides/browser.md)',
   },
   'keep-prompts': {
     type: 'string',

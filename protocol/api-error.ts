@@ -85,6 +85,68 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   internal_error: [500, 'server_error'],
 };
 
+/** What each code means and what to do about it; docs/reference/errors.md is made from it. Nothing else uses it. */
+export const API_ERROR_HELP: Readonly<Record<ApiErrorCode, string>> = {
+  invalid_api_key:
+    'The key is missing, wrong, revoked or expired, or is of the other kind. Send `gk_…` to `/v1`, `ga_…` to `/admin`.',
+  insufficient_scope:
+    'The key is good but lacks this right. Ask your operator, or use the bootstrap key where the message says so.',
+  invalid_signature:
+    'An origin rejected a signed call. `reason` says why: compare `GRAFT_ORIGIN_KEYS`, the origin’s id, both clocks and both versions.',
+  model_not_found:
+    'The name or version does not exist, or the key may not use it: both look the same. Check the spelling, or have it granted.',
+  model_withdrawn:
+    'An adapter below this one was retired or withdrawn. Publish on top of another version, or ask for another name.',
+  not_found:
+    'This admin object, stored response or path does not exist, or belongs to another tenant. Check its id.',
+  unknown_url:
+    'There is no such path below `/v1`. The message lists those that exist; check the base URL of your client.',
+  method_not_allowed: 'The path exists, the method does not. Use one that the message names.',
+  invalid_request:
+    'A field is missing, of the wrong type or out of range. Correct the field that `param` names.',
+  unsupported_parameter:
+    'The field in `param` would change the answer, and graft cannot do it. Remove it, or use what the message suggests.',
+  context_length_exceeded:
+    'Prompt and answer do not fit the context. Shorten the prompt, or lower `max_tokens`.',
+  request_too_large: 'The body, file or part is larger than its limit. Send less; the message has the limit.',
+  version_conflict:
+    'Somebody changed it at the same time, or its state forbids the change. Read it again, then decide whether to repeat.',
+  exposure_malformed:
+    'The field in `param` does not come from an answer. Send it exactly as the answer had it.',
+  exposure_forged:
+    'The signature of the field in `param` is wrong, or `GRAFT_MAC_KEY` changed since. Send it unchanged.',
+  exposure_of_another_tenant:
+    'The answer was given to another tenant. Send feedback with a key of that tenant.',
+  exposure_expired: 'Feedback is accepted for seven days after the answer. Later ratings are not counted.',
+  experiment_over:
+    'The experiment is archived, or its variants were renamed. Stop sending feedback on its answers.',
+  adapter_invalid: 'The adapter cannot be served on this base or chain. The message and `reason` say why.',
+  adapter_missing:
+    'The origin lacks the files in `missing`. An edge sends them by itself; calling an origin directly, upload them.',
+  adapter_loading: 'The adapter is being sent to the origin. Retry after the time in `retry-after`.',
+  rate_limit_exceeded:
+    'The key or its tenant asks too often; `x-graft-limited-by` says which. Retry after `retry-after`.',
+  insufficient_quota:
+    'The budget of the day or month is used up. Wait until the time in the message, or ask for a larger budget.',
+  quota_damaged:
+    'What was used cannot be read, so nothing passes. The operator runs `graft limits reset <key id or tenant>`.',
+  queue_full:
+    'The origin’s queue is full. Retry after `retry-after`; without that header it never fits: ask for fewer answers (`n`).',
+  deadline_exceeded:
+    'The request took longer than ten minutes, or the client sent or read too slowly. Ask for a shorter answer.',
+  origin_unavailable:
+    'No origin answers, is ready or has room. Retry after `retry-after`; if it lasts, the operator looks at `graft ps`.',
+  origin_stopped:
+    'Two origins fell silent under this request, which is therefore sent to no other for five minutes. Change the request, or report it.',
+  adapter_unavailable:
+    'The adapter’s file cannot be read or loaded now. Retry after `retry-after`; if it lasts, the operator runs `graft repair --blobs`.',
+  registry_unavailable: 'KV, D1 or a Durable Object does not answer. Retry after `retry-after`.',
+  edge_busy: 'This isolate is taking in as many large files as it has memory for. Retry after `retry-after`.',
+  registry_damaged:
+    'A row of the registry cannot be read. Contact the operator, who finds it with `graft repair --dry-run`.',
+  internal_error: 'A bug in graft. Retry once; then report it with the answer’s `x-request-id`.',
+};
+
 export const API_ERROR_CODES = Object.keys(HTTP) as ApiErrorCode[];
 
 export interface ErrorBody {

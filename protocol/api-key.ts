@@ -69,7 +69,7 @@ export type SignInRequest = z.infer<typeof SignInRequest>;
 export const SignInAnswer = z.object({ admin_key: z.string() });
 export type SignInAnswer = z.infer<typeof SignInAnswer>;
 
-/** A link of `graft open` signs in for so long, ms: time to carry it from a terminal to a browser. */
+/** How long the link of `graft open` signs in. */
 export const SIGN_IN_LINK_MS = 5 * 60_000;
 /** Of a token that is made with a key: when it ends and 8 random bytes, then as much of an HMAC-SHA-256 of them. */
 const TOKEN_HEAD_BYTES = 16;

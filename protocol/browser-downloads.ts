@@ -7,9 +7,11 @@ import { BlobRecord } from './adapter-manifest.ts';
 import { Digest, AdapterName } from './identity.ts';
 import { BaseInfo } from './origin-wire.ts';
 
-/** Names that one token opens, at most. */
+/** Names that one download token opens. */
 export const MAX_DOWNLOAD_NAMES = 16;
+/** Default lifetime of a download token. */
 export const DEFAULT_DOWNLOAD_TOKEN_MS = 5 * 60_000;
+/** Longest lifetime of a download token. */
 export const MAX_DOWNLOAD_TOKEN_MS = 15 * 60_000;
 const MIN_DOWNLOAD_TOKEN_MS = 10_000;
 

@@ -1,4 +1,4 @@
-/** An A/B test of adapters as it is stored and as the admin API takes it; docs/experiments.md explains the fields. */
+/** An A/B test of adapters as it is stored and as the admin API takes it; docs/guides/ab-test.md explains the fields. */
 import { z } from 'zod';
 import {
   MAX_EXPERIMENT_LIST,

@@ -1,102 +1,112 @@
-/** Limits that more than one part enforces. Each is tested at its boundary. */
+/** Limits that more than one part enforces. Each is tested at its boundary; docs/reference/limits.md lists them. */
 
 const MiB = 1024 * 1024;
 
-/** Request body of the client API, bytes. Long enough for a 128k-token prompt, short enough to buffer. */
+/** Request body of the client API. Holds a prompt of 128,000 tokens and is small enough to buffer. */
 export const MAX_BODY_BYTES = 1_000_000;
-/** Arrays and objects inside one another in a body. Ours are six deep; ten times that leaves room for metadata. */
+/** Arrays and objects nested in one another in a body. Our own fields need six; the rest is for metadata. */
 export const MAX_JSON_DEPTH = 64;
-/** Arrays and objects in a body: every message and part of the longest conversation, several times over. */
+/** Arrays and objects in a body: several times what the longest conversation needs. */
 export const MAX_JSON_CONTAINERS = 65_536;
 /** Fields of a request, known or not. */
 export const MAX_FIELDS = 128;
+/** Messages of a chat, or items of a response's `input`. */
 export const MAX_MESSAGES = 2_048;
-/** Content parts of all messages of a request: four a message. What is wrong with each of them is looked at: 5 us. */
+/** Content parts in all messages of a request. Checking one takes 5 us. */
 export const MAX_CONTENT_PARTS = 8_192;
-/** Variables for the chat template, bytes as JSON, and objects and lists inside one another. */
+/** Variables for the chat template, as JSON. */
 export const MAX_TEMPLATE_KWARGS_BYTES = 8_192;
+/** Objects and lists nested in one another in these variables. */
 export const MAX_TEMPLATE_KWARGS_DEPTH = 8;
-/** Tokens that end an answer, of one request. */
+/** Entries of `stop_token_ids`. */
 export const MAX_STOP_TOKENS = 128;
-/** OpenAI has 4, vLLM and llama.cpp any number. Each is looked for after each token: 32 of 256 take 0.2 ms at most. */
+/** Stop texts. OpenAI takes 4, vLLM any number. Each is searched for after every token, 0.2 ms for all. */
 export const MAX_STOP_SEQUENCES = 32;
+/** Length of one stop text. */
 export const MAX_STOP_CHARACTERS = 256;
+/** Alternatives listed beside each token. OpenAI's limit. */
 export const MAX_TOP_LOGPROBS = 20;
-/** Prompts of one text completion: lm-eval and others send them in batches of up to 128. */
+/** Prompts of one text completion. lm-eval sends batches of up to 128. */
 export const MAX_PROMPTS = 128;
-/** Tokens of a list of prompts; one alone has the context as its limit. */
+/** Tokens of a list of prompts together. A single prompt is limited by the context alone. */
 export const MAX_PROMPT_LIST_TOKENS = 131_072;
-/** Log-probabilities of the tokens of a list of prompts: each takes some 50 bytes here and 50 in the answer. */
+/** Log-probabilities for a list of prompts. Each takes about 50 bytes in memory and 50 in the answer. */
 export const MAX_PROMPT_LIST_SCORES = 1_048_576;
-/** Tokens of a text completion whose request does not say how many: OpenAI's and vLLM's number. */
+/** Default of `max_tokens` in text completions, as in OpenAI and vLLM. */
 export const DEFAULT_TEXT_TOKENS = 16;
-/** Answers to one prompt (`n`); each takes a row of the batch. */
+/** Answers to one prompt (`n`). Each takes a row of the batch. */
 export const MAX_CHOICES = 8;
-/** Texts of one embeddings request, as OpenAI's. */
+/** Texts of one embeddings request. OpenAI's limit. */
 export const MAX_EMBEDDING_INPUTS = 2_048;
+/** Entries of `logit_bias`. */
 export const MAX_LOGIT_BIAS = 300;
-/** Token ids end below this whatever the base is; the base's own end is checked where it is known. */
+/** Upper bound of token ids, whatever the base. Each base checks its own vocabulary too. */
 export const MAX_VOCABULARY = 2 ** 24;
-/** OpenAI's limits of a request's metadata: pairs, characters of a key, characters of a value. */
+/** A response's `metadata`: number of pairs, characters of a key and of a value. OpenAI's limits. */
 export const MAX_METADATA = { pairs: 16, key: 64, value: 512 } as const;
-/** Adapters in one chain: a tree eight levels deep, as names are. */
+/** Adapters in one chain. Names have as many levels. */
 export const MAX_CHAIN = 8;
-/** Adapters that one request adds to its model's. */
+/** Adapters that one request adds to its model's chain. */
 export const MAX_COMPOSED = MAX_CHAIN - 1;
-/** Largest scale of one of them, either way. Beyond a few times its training's an adapter only breaks the model. */
+/** Scale of an added adapter, positive or negative. Well below it an adapter already breaks the model. */
 export const MAX_COMPOSED_SCALE = 16;
 
-/** A Workers KV value ends at 25 MiB; 24 leaves room for what travels with a part. */
+/** One part of an uploaded file. A value in Workers KV ends at 25 MiB; the rest holds what travels with a part. */
 export const MAX_PART_BYTES = 24 * MiB;
-/** 42 parts: a gigabyte, well above rank 64 on all linears of an 8B model in bfloat16. */
+/** Parts of a file: a gigabyte, far above rank 64 on all linear layers of an 8B model in bfloat16. */
 export const MAX_PARTS = 42;
-/** Rank of one adapter module; PEFT adapters in the wild end at 256. */
+/** Rank of one module of an adapter. Published PEFT adapters end at 256. */
 export const MAX_RANK = 512;
 
+/** Characters between two slashes of a name. */
 export const MAX_NAME_SEGMENT = 64;
+/** Levels of a name. */
 export const MAX_NAME_SEGMENTS = 8;
-/** A KV key ends at 512 bytes; names are ASCII, so 256 characters leave room for prefixes. */
+/** Characters of a name. A KV key ends at 512 bytes, which leaves room for prefixes. */
 export const MAX_NAME_LENGTH = 256;
 
-/** Names whose live chains origins are asked to keep in memory: what an origin holds is a few gigabytes. */
+/** Pinned names. Every origin holds their live chains in a few gigabytes of memory. */
 export const MAX_PINNED_NAMES = 64;
 
-/** A signature's stamp may differ this much from the receiver's clock. */
+/** Largest difference between the clocks of edge and origin. Signed calls beyond it are rejected. */
 export const SIGNATURE_WINDOW_MS = 60_000;
-/** Length cap of `x-request-id`; longer or odd ones are replaced. */
+/** Characters of an `x-request-id`. Longer or unprintable ones are replaced. */
 export const MAX_REQUEST_ID = 128;
 
-/** A stream of an origin is never silent for longer, ms: proxies in between cut what is, nginx after 60 s. */
+/** Longest silence of a stream before a comment is sent. Proxies cut silent connections, nginx after 60 s. */
 export const STREAM_HEARTBEAT_MS = 10_000;
 /**
- * A stream of an origin in which nothing came for this long is dead, ms: two heartbeats may be missing, and there is
- * time for a third to be late. An edge counts what it used then, for which a request whose client has gone has 30 s.
+ * Silence after which the edge gives up an origin's stream: two heartbeats may be lost and a third be late. The edge
+ * then counts what was used, within the 30 s that Cloudflare allows after the client has gone.
  */
 export const STREAM_STALL_MS = 25_000;
 
-/** OpenAI's limit of `prompt_cache_key` and `safety_identifier`, and ours of what else names a client, characters. */
+/** Characters of `prompt_cache_key` and `safety_identifier`. OpenAI's limit. */
 export const MAX_CLIENT_KEY = 64;
+/** Length of `user`. */
 export const MAX_USER_CHARACTERS = 512;
 
 /** Variants of one experiment. */
 export const MAX_VARIANTS = 10;
-/** Smaller arms never fill: at a tenth of a percent, ten thousand units give ten. */
+/** Smallest share of a variant. Smaller arms never fill: of ten thousand users it gets ten. */
 export const MIN_VARIANT_WEIGHT = 0.001;
-/** Three thirds written with six digits are one. */
+/** Weights may differ from a sum of 1 by this much, so that thirds can be written with six digits. */
 export const WEIGHT_TOLERANCE = 1e-5;
-/** Days before which no winner is proposed: a quarter; feedback of the first units is long over then. */
+/** Longest `min_days`: a quarter. */
 export const MAX_MIN_DAYS = 90;
 /** Metrics, and guardrails, of one experiment. */
 export const MAX_EXPERIMENT_METRICS = 20;
+/** Steps of a ramp. */
 export const MAX_RAMP_STEPS = 20;
-/** Longest time that a step of a ramp can be held, minutes: thirty days. */
+/** Longest time that a ramp holds a step. */
 export const MAX_HOLD_MINUTES = 43_200;
-/** Testers, tenants or values of a header that an experiment lists; it is one value in KV, read by the hot path. */
+/** Testers, tenants or header values that an experiment lists. They are read with every request. */
 export const MAX_EXPERIMENT_LIST = 200;
-/** Name of an end user, seed of an experiment. OpenAI's `safety_identifier` ends at 64. */
+/** Name of an end user, and seed of an experiment. */
 export const MAX_UNIT_CHARACTERS = 256;
-/** Tokens a day that a judge and its shadow may use, at most, and unless another number is given. */
+/** Largest daily budget of a judge and its shadow. */
 export const MAX_JUDGE_TOKENS = 1_000_000_000;
+/** Default of that budget. */
 export const DEFAULT_JUDGE_TOKENS = 500_000;
-/** Judged pairs of an experiment that are kept with their texts, where that is asked for. */
+/** Judged pairs that `keep_pairs` can keep with their texts. */
 export const MAX_KEPT_PAIRS = 200;

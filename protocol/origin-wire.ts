@@ -217,7 +217,9 @@ export const VerifyAnswer = z.object({
 });
 export type VerifyAnswer = z.infer<typeof VerifyAnswer>;
 
-/** Rows in one request: they keep an origin busy for seconds, and the caller sends the next ones after. */
+/**
+ * Rows in one request of an evaluation. They keep an origin busy for seconds, so the caller sends the rest afterwards.
+ */
 export const MAX_EVALUATION_ROWS = 64;
 
 /** Either `prompt`, a raw text to go on from, or `user` (and `system`), put into the base's chat template. */

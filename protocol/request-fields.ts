@@ -94,13 +94,15 @@ export function refuseLimits(
   return { code: 'invalid_request', message, param: 'min_tokens' };
 }
 
-/** A JSON Schema, as it is written in the body, bytes. What a hundred nested properties take, ten times. */
+/** A JSON Schema, as written in the body: ten times what a hundred nested properties take. */
 export const MAX_SCHEMA_BYTES = 65_536;
+/** Texts of a `choice`. */
 export const MAX_GUIDED_CHOICES = 1_000;
-/** Of all choices of a request, UTF-8: as a schema that lists them. */
+/** All texts of a `choice` together. */
 export const MAX_GUIDED_CHOICES_BYTES = 65_536;
-/** A regular expression, one of the choices. */
+/** A regular expression, or one text of a `choice`. */
 export const MAX_GUIDED_CHARACTERS = 2_048;
+/** A grammar in EBNF. */
 export const MAX_GRAMMAR_BYTES = 16_384;
 /** OpenAI's limit of the name of a format. */
 const MAX_FORMAT_NAME = 64;
@@ -459,10 +461,11 @@ export const answersTo = (request: {
   prompt?: TextPrompt | TextPrompt[];
 }): number => (request.n ?? 1) * (request.prompt === undefined ? 1 : promptsIn(request.prompt).length);
 
+/** Functions in `tools`. */
 export const MAX_TOOLS = 128;
-/** Calls that one message has; a model that asks for more goes in circles. */
+/** Calls in one message of a conversation. A model that asks for more goes in circles. */
 export const MAX_TOOL_CALLS = 64;
-/** Of a call's arguments, characters. */
+/** Characters of one call’s arguments. */
 const MAX_ARGUMENTS = 262_144;
 const MAX_CALL_ID = 128;
 /** OpenAI's syntax of a function's name. */

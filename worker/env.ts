@@ -26,7 +26,7 @@ export interface RawEnv {
   PAIRS: DurableNamespace;
   /** Adds up traffic of all isolates (worker/traffic/traffic-gatherer-object.ts); without it each writes its own to D1. */
   TRAFFIC?: DurableNamespace;
-  /** Gets a data point a completion and a feedback; docs/operations.md lists the columns. */
+  /** Gets a data point a completion and a feedback; docs/run/alerts.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
   /** Reaches public addresses alone, outside of Cloudflare; on Cloudflare `fetch` does. */
   CALL_OUT?: { fetch(url: string, init: RequestInit): Promise<Response> };
@@ -40,7 +40,7 @@ export interface RawEnv {
   GRAFT_ORIGIN_KEYS: string;
   /** base64 of at least 32 random bytes; signs what KV holds. */
   GRAFT_MAC_KEY: string;
-  /** `base64,…`: what is signed with these is good too, while GRAFT_MAC_KEY is rotated (docs/operations.md). */
+  /** `base64,…`: what is signed with these is good too, while GRAFT_MAC_KEY is rotated (docs/run/keys-and-limits.md). */
   GRAFT_ACCEPTED_MAC_KEYS?: string;
   /** sha256 of the first admin key, hex; without it only admin keys in D1 are good. */
   GRAFT_ADMIN_KEY_SHA256?: string;

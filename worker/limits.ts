@@ -5,11 +5,11 @@
 
 const SECOND = 1_000;
 
-/** Seconds that a name or key read from KV may be old; 30 is the least that KV accepts. */
+/** How old a name or key read from KV may be. KV accepts no less. */
 export const POINTER_CACHE_TTL_S = 30;
-/** A KV read that takes longer is treated as failed; the slowest hundredth of cold reads takes about 0.35 s. */
+/** A KV read that takes longer counts as failed. The slowest hundredth of cold reads takes about 0.35 s. */
 export const KV_TIMEOUT_MS = 2 * SECOND;
-/** A name or key stays usable this long after KV last confirmed it; the longest KV outage known took 3 h. */
+/** How long a name or key stays usable while KV does not answer. The longest known outage of KV took 3 h. */
 export const LAST_KNOWN_GOOD_MS = 24 * 3_600 * SECOND;
 /** A mark that a value is gone for good need not stay longer than any isolate remembers the value; seconds, an hour more. */
 export const GONE_MARK_TTL_S = LAST_KNOWN_GOOD_MS / SECOND + 3_600;
@@ -36,5 +36,5 @@ export const MAX_DRAINED_BYTES = 64 * 1024;
 export const DATABASE_FALLBACKS_PER_SECOND = 50;
 export const ADMIN_PAGE = 1_000;
 
-/** OpenAI's clients wait ten minutes by default; nobody reads what comes later. */
+/** Longest time for one request. OpenAI’s clients give up after ten minutes. */
 export const REQUEST_BUDGET_MS = 600 * SECOND;

@@ -8,11 +8,11 @@ import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.
 import { DTYPE_BITS, type Dtype, type Tensor } from './dtype.ts';
 import { parseStrictJson, StrictJsonError, type JsonObject, type JsonValue } from './strict-json.ts';
 
-/** The format allows 100,000,000 bytes; a header needs about 132 bytes a tensor, so this is far above any model. */
+/** Header of a safetensors file. */
 export const MAX_HEADER_BYTES = 16 * 1024 * 1024;
 /** More than any checkpoint shard has. */
 export const MAX_TENSORS = 100_000;
-/** 126 layers with seven linears have 1,764; parsing this many takes a few megabytes, which an edge isolate has. */
+/** Tensors of an adapter. */
 export const MAX_ADAPTER_TENSORS = 16_384;
 /** JSON values per tensor: its entry, dtype, shape, offsets and their numbers are eight for a matrix. */
 const VALUES_PER_TENSOR = 16;

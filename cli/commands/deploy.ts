@@ -1,4 +1,4 @@
-/** `graft deploy`: the way of docs/operations.md, "The edge", step by step; what is there is found again and not made twice. */
+/** `graft deploy`: the way of docs/run/cloudflare.md, "By hand", step by step; what is there is found again and not made twice. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -166,7 +166,7 @@ function nextText(
     '',
     `The edge is at ${url ?? 'its address'}. Next:`,
     '',
-    `1. Each origin, with ${where}/secrets/origin.env on its machine and a tunnel before it (docs/operations.md, "An origin"):`,
+    `1. Each origin, with ${where}/secrets/origin.env on its machine and a tunnel before it (docs/run/cloudflare.md, "Start an origin"):`,
     ...starts,
     `2. Sign in with the first admin key, and look whether the origins are seen:`,
     `  graft login --url ${url ?? '<its address>'} --admin < ${where}/secrets/admin-key`,

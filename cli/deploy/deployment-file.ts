@@ -160,7 +160,7 @@ function parseOrigin(text: string, tls: boolean): DeployedOrigin {
   return parsed.data;
 }
 
-/** Of the template; `wrangler d1 …` and all of docs/operations.md name it. */
+/** Of the template; `wrangler d1 …` and all of docs/run name it. */
 export const ENVIRONMENT = 'production';
 
 /**

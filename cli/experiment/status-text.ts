@@ -43,7 +43,7 @@ import {
 } from './experiment-words.ts';
 import { progressText } from './plan-text.ts';
 
-/** Feedback on an answer is taken for seven days (docs/experiments.md). */
+/** Feedback on an answer is taken for seven days (docs/guides/ab-test.md). */
 const FEEDBACK_MS = 7 * 86_400_000;
 
 /** How much a terminal shows, and with what. */

@@ -35,7 +35,7 @@ export function OriginsView({ client }: { client: Client }) {
         {data?.origins.length === 0 && (
           <p class="blank">
             <strong>This edge has no origin.</strong> Nothing answers models until one is listed in{' '}
-            <code>ORIGINS</code>: docs/operations.md says how.
+            <code>ORIGINS</code>: docs/run/cloudflare.md says how.
           </p>
         )}
         <div class="cards">

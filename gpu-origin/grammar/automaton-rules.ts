@@ -263,14 +263,14 @@ function prefixes(
   return level % MAX_LEVELS === 0 ? rules.add(all) : `(${all})`;
 }
 
-/** Repetitions are states, each of which takes up to 20 ms to compile. */
+/** Repetitions in a regular expression (`{m,n}`). Each is a state that takes up to 20 ms to compile. */
 const MAX_REPETITION = 256;
 const MAX_PATTERN = 2_048;
-/** Groups inside one another: the automaton is built by a function that calls itself for each. */
+/** Groups nested in one another in a regular expression. Building it recurses for each. */
 const MAX_DEPTH = 32;
 /**
- * Of one class, once they are merged: `\S` has 11, Latin's small letters 145, all emoji 156, all punctuation 199. All
- * letters are 684, but written out they do not fit a pattern.
+ * Separate ranges in one character class: Latin's small letters have 145, all emoji 156, all punctuation 199. All
+ * letters have 684, but a pattern that lists them is too long.
  */
 const MAX_RANGES = 256;
 

@@ -42,7 +42,7 @@ export type Automaton = readonly State[];
 
 /** Each costs a millisecond to compile, and one that most of a vocabulary fits 20. */
 const MAX_STATES = 2_000;
-/** Of an expression with all repetitions written out, one to three a state: `format: uri` has 137. */
+/** Characters and classes of a regular expression with its repetitions written out. `format: uri` has 137. */
 const MAX_PARTS = 5_000;
 
 const tooMany = (): GrammarError =>

@@ -2,12 +2,9 @@
 import { type ApiError, err, type Result } from '../../protocol/api-error.ts';
 import type { AskedForm, GrammarCaller, GrammarWorker } from './ports.ts';
 
-/** Grammars that wait to be compiled, of all tenants. */
+/** Schemas and grammars that wait to be compiled. */
 const MAX_WAITING = 256;
-/**
- * … of one tenant, those that are being compiled included. Turns keep the others from waiting for all of them; rows and
- * queue of an origin hold some more, and users of one application may each bring their own tools.
- */
+/** The same of one tenant, those being compiled included. Tenants take turns. */
 export const MAX_TENANT_WAITING = 64;
 /** A grammar takes some tens of milliseconds: a second is enough for most of them. */
 const RETRY_AFTER_MS = 1_000;
@@ -160,7 +157,7 @@ export const tooManyAtOnce = (): Result<never, ApiError> =>
     retryAfterMs: RETRY_AFTER_MS,
   });
 
-/** Compiled grammars that are kept; one with texts in it has 2 to 5 MB on a vocabulary of 49,152. */
+/** Compiled grammars that are kept. One with texts in it takes 2 to 5 MB. */
 const MAX_GRAMMARS = 64;
 /** Their texts together, and what was asked for, characters: what they hold grows with it. */
 const MAX_GRAMMARS_CHARACTERS = 2_000_000;

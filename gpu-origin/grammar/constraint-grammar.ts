@@ -111,7 +111,7 @@ function defineJson(rules: Rules): void {
   rules.define('json_array', '"[" ws (json_value ("," ws json_value)* ws)? "]"');
 }
 
-/** Repetitions in a client's own grammar: each is a state; a thousand of them take seconds. */
+/** Repetitions in your own grammar. Each is a state; a thousand take seconds. */
 const MAX_REPETITION = 256;
 /** `{255, 256}` with blanks, characters. */
 const MAX_REPETITION_TEXT = 64;
@@ -121,7 +121,7 @@ const ESCAPES: Record<string, string> = {
   ...Object.fromEntries([...'"\\\'?-]['].map((character) => [character, character])),
 };
 
-/** Groups inside one another: the compiler reads them by functions that call themselves, and dies of some hundreds. */
+/** Groups nested in one another in your own grammar. The compiler recurses for each and fails at some hundreds. */
 const MAX_GROUPS = 64;
 
 /**
@@ -291,7 +291,7 @@ export const CALL_SHAPES: Record<CallFormat, { begin: string; between: string; e
   json: { begin: '{"name": "', between: '", "parameters": ', end: '}' },
 };
 
-/** Calls of an answer that has to have some; more go in circles. */
+/** Calls in an answer that must contain some. More go in circles. */
 const MAX_CALLS = 16;
 
 interface ToolGrammarRequest {

@@ -19,13 +19,13 @@ import {
 
 type Path = readonly PropertyKey[];
 
-/** Schemas inside one another, references followed. */
+/** Schemas nested in one another, references followed. */
 const MAX_DEPTH = 64;
 /** Values of one `enum`. */
 const MAX_ENUM = 1_000;
-/** `{m,n}` of a rule: each is a state. */
+/** `minItems`, `maxItems`, `minProperties` and `maxProperties`. Each repetition is a state. */
 const MAX_ITEMS = 1_000;
-/** A state for each character, and some 20 ms to compile it. */
+/** `minLength` and `maxLength`. Each character is a state that takes some 20 ms to compile. */
 export const MAX_LENGTH = 256;
 
 /** @returns the rule of a schema's values. @throws GrammarError with the path of what is not understood. */
@@ -409,6 +409,7 @@ function sameLength(from: string, to: string): string {
 
 type SchemaRule = (schema: unknown, path: readonly PropertyKey[], depth: number) => string;
 
+/** Properties of one object. */
 const MAX_PROPERTIES = 500;
 
 /** Objects of JSON Schema: properties in the schema's order, then additional ones where they are allowed. */

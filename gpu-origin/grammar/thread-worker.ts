@@ -43,11 +43,11 @@ export type ThreadReply =
   | { kind: 'lost'; job: number; reason: string };
 
 /**
- * CPU time that a grammar may take to compile, ms. A schema of a hundred properties takes 200 ms on one core of an
- * EPYC; bounded lengths take longest, 20 ms a character.
+ * CPU time to compile the grammar of one request. A schema of a hundred properties takes 0.2 s; bounded lengths take
+ * longest.
  */
 export const COMPILE_LIMIT_MS = 10_000;
-/** … that the masks of one step may take, ms; 0.1 ms a row is usual. */
+/** CPU time for the masks of one step, ms; 0.1 ms a row is usual. */
 export const STEP_LIMIT_MS = 5_000;
 /**
  * Longest time that anything may take whatever CPU time it gets, ms: on a machine that has none to give. A thread that

@@ -76,7 +76,7 @@ async function tellUsage(c: Context<OriginEnv>, { usage }: OriginContext): Promi
 
 type Handler = (c: Context<OriginEnv>, services: Services) => Response | Promise<Response>;
 
-/** The origin's HTTP interface; docs/architecture.md has the table of its routes. */
+/** The origin's HTTP interface. */
 export function createApp(context: OriginContext): Hono<OriginEnv> {
   const { serving, metrics, mode } = context;
   const nonces = new NonceStore(context.now, context.maxNonces);

@@ -10,10 +10,9 @@ export type Metrics = ReturnType<typeof createMetrics>;
 
 /**
  * No metric has a tenant or an adapter as a label, since there may be a million of them, but for one series that lists
- * the adapters in memory ({@link addVllmMetrics}).
+ * the adapters in memory ({@link addVllmMetrics}). @param registry gets them.
  */
-export function createMetrics() {
-  const registry = new Registry();
+export function createMetrics(registry = new Registry()) {
   const registers = [registry];
   let engine: ServingEngine | null = null;
   let disk: () => DiskState = () => ({ usedBytes: 0, budgetBytes: 0, refusing: false, refusals: 0 });

@@ -260,7 +260,7 @@ export class Serving {
   }
 }
 
-/** Orchestrators commonly kill 60 s after SIGTERM. */
+/** How long streams may go on after SIGTERM. Orchestrators commonly kill after 60 s. */
 export const DRAIN_MS = 55_000;
 const LAST_WORDS_MS = 1_000;
 

@@ -143,7 +143,7 @@ export function usageCounter(prompted: number, perPrompt: number) {
 
 export type Timing = ReturnType<typeof startTiming>;
 
-/** `Server-Timing` of one answer: what followed what, in ms; see docs/operations.md. @param now ms. */
+/** `Server-Timing` of one answer: what followed what, in ms; see docs/run/alerts.md. @param now ms. */
 export function startTiming(now: () => number) {
   const laps: string[] = [];
   let last = now();

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { Digest } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
-/** Rows of one answer, and of one request; less where they are long. */
+/** Rows in one answer or request of a backup. Long rows lower it. */
 export const MAX_BACKUP_ROWS = 500;
 /** JSON of these rows, bytes, about. */
 export const BACKUP_PAGE_BYTES = 400_000;

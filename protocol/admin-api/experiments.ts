@@ -1,4 +1,4 @@
-/** Experiments: what the admin API takes and answers, what a plan says before one is made, and ratings of answers; docs/experiments.md explains the words. */
+/** Experiments: what the admin API takes and answers, what a plan says before one is made, and ratings of answers; docs/guides/ab-test.md explains the words. */
 import { z } from 'zod';
 import {
   JudgeSecret,

@@ -41,7 +41,7 @@ export const NAME_OPERATIONS = {
   },
 } as const satisfies AdminOperationTable;
 
-/** Longest reason of a change, characters. */
+/** Characters of a reason (`--why`). */
 const MAX_WHY = 500;
 
 /** Why something is changed, in the words of who changes it; one line of the history. */
@@ -60,8 +60,9 @@ const noteFields = {
   dry_run: z.boolean().nullish(),
 };
 
-/** Characters: a paragraph. */
+/** Characters of a name’s description. */
 export const MAX_DESCRIPTION = 500;
+/** Tags of a name. */
 export const MAX_TAGS = 16;
 
 /** As labels are written everywhere; `team:billing` is one. */
@@ -281,7 +282,7 @@ export const CHANGE_OPERATIONS = {
   },
 } as const satisfies AdminOperationTable;
 
-/** How long what was removed can be restored, ms: seven days, a week's holiday and no more. */
+/** How long a removed name or version can be restored. */
 export const REMOVAL_GRACE_MS = 7 * 86_400_000;
 
 const removalFields = {

@@ -37,26 +37,27 @@ export type AdminOperationTable = Readonly<Record<string, AdminOperation>>;
 
 const DAY_MS = 86_400_000;
 
-/** Body of an admin request, bytes. */
+/** Body of an admin request. */
 export const MAX_ADMIN_BODY_BYTES = 64 * 1024;
-/** Body of an experiment's document, bytes: lists of 200 testers and as many values of a header have room. */
+/** Body of an experiment’s document: has room for 200 testers and 200 header values. */
 export const MAX_EXPERIMENT_BODY_BYTES = 256 * 1024;
-/** Body of `POST /admin/versions/plan`, bytes: some 8,000 modules of 120 bytes. */
+/** Body of `POST /admin/versions/plan`: some 8,000 modules of 120 bytes. */
 export const MAX_PLAN_BODY_BYTES = 1024 * 1024;
-/** Body of `POST /admin/evaluate`, bytes: 64 rows of 8 kB. */
+/** Body of `POST /admin/evaluate`: 64 rows of 8 kB. */
 export const MAX_EVALUATION_BODY_BYTES = 512 * 1024;
 
-/** Scopes of one key: what it opens is decided by going through them. */
+/** Scopes of one key. Every request goes through them. */
 export const MAX_SCOPES = 24;
-/** Longest lifetime that a key can be given, ms: ten years. Longer ones are better without an end. */
+/** Longest lifetime of a key: ten years. For longer ones, set no end. */
 export const MAX_KEY_LIFE_MS = 3_653 * DAY_MS;
-/** Longest time that a replaced key stays good, ms. */
+/** Longest time that a replaced key stays valid. */
 export const MAX_KEY_GRACE_MS = 90 * DAY_MS;
-/** … and how long it does unless said. */
+/** Default of that time. */
 export const DEFAULT_KEY_GRACE_MS = DAY_MS;
 
-/** Changes of one answer of `GET /admin/history`, at most. */
+/** Changes in one answer of `GET /admin/history`. */
 export const MAX_HISTORY_PAGE = 1_000;
-/** Experiments of one answer of `GET /admin/experiments`, unless it is asked for fewer, or more. */
+/** Experiments in one answer of `GET /admin/experiments`, by default. */
 export const EXPERIMENTS_SHOWN = 50;
+/** Experiments in one such answer, at most. */
 export const MAX_EXPERIMENTS_SHOWN = 200;

@@ -2,11 +2,11 @@
 import { z } from 'zod';
 import type { AdminOperationTable } from './operation.ts';
 
-/** Of what a key may have its prompts kept for. */
+/** Longest `keep_prompts`, hours: thirty days. */
 export const MAX_KEEP_HOURS = 720;
 export const KeepHours = z.int().min(1).max(MAX_KEEP_HOURS);
 
-/** Of a prompt, all its messages together, and of an answer, all its choices together: characters that are kept. */
+/** Characters kept of a prompt, and of an answer. */
 export const MAX_KEPT_TEXT = 16 * 1024;
 
 /** What was asked and answered, as far as it is kept. */

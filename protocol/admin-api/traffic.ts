@@ -105,7 +105,7 @@ export const RequestList = z.object({
 });
 export type RequestList = z.infer<typeof RequestList>;
 
-/** The last requests of a tenant that are kept. */
+/** Newest requests of a tenant that the list keeps. */
 export const MAX_KEPT_REQUESTS = 1_000;
 
 const tenant = z.string().max(64).optional();

@@ -66,7 +66,7 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
       const worst = worstDifference(wanted, await logitsOf(shape, 'webgpu', 'f32'));
       const kl8 = meanDivergence(wanted, await logitsOf(shape, 'webgpu', 'int8'));
       console.log(`${name}: float32 within ${worst.toExponential(1)}, int8 KL ${kl8.toExponential(1)}`);
-      // What docs/engine.md promises of a GPU.
+      // What docs/internals/engine.md promises of a GPU.
       expect(worst).toBeLessThan(1e-2);
       expect(kl8).toBeLessThan(0.02);
     },

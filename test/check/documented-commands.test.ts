@@ -20,7 +20,7 @@ const DONE = ['npm ci', 'npm start', 'CORS_ORIGINS=http://127.0.0.1:8790 npm sta
 
 /** What is not run here, and why. */
 const LOOKED_UP: readonly [command: RegExp, why: string][] = [
-  [/^graft (dev|origin|edge|deploy|secrets)\b/, 'docs/operations.md, and test/e2e'],
+  [/^graft (dev|origin|edge|deploy|secrets)\b/, 'docs/run, and test/e2e'],
   [/^graft (pull|base export) .*hf:/, 'fetches from a hub'],
   [/^graft base export /, 'writes the base in parts for minutes: examples/in-the-browser/README.md'],
   [/^graft (login|logout)\b/, 'needs a server elsewhere: test/e2e/login.test.ts'],
@@ -166,31 +166,36 @@ class Reader {
 }
 
 /** Where a page does not begin in a checkout. */
-const ELSEWHERE = ['docs/cli.md', 'docs/tenants.md', 'docs/kv-schema.md'];
+const ELSEWHERE = ['docs/reference/commands.md', 'docs/run/keys-and-limits.md'];
 
 const example = (name: string): string => path.join(ROOT, 'examples/adapters', name);
 
 /** What a page takes for granted. */
 const BEFORE: Readonly<Record<string, (reader: Reader) => Promise<void>>> = {
-  'README.md': async ({ folder }) => {
-    cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
-  },
-  'docs/kv-schema.md': async ({ folder }) => {
-    cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
-    cpSync(path.join(ROOT, 'wrangler.toml'), path.join(folder, 'wrangler.toml'));
-  },
-  'docs/experiments.md': async (reader) => {
+  'docs/start.md': layPeftFolders,
+  'docs/guides/publish.md': layPeftFolders,
+  'docs/guides/ab-test.md': async (reader) => {
     cpSync(example('intent-v2'), path.join(reader.folder, 'intent-v2'), { recursive: true });
     await reader.run('graft erase support/intent');
     await reader.run(`graft publish '${example('intent-v1')}' --name support/intent`);
   },
-  'docs/operations.md': prepareNames,
-  'docs/tenants.md': prepareKey,
-  'docs/cli.md': async (reader) => {
+  'docs/guides/judge.md': async ({ folder }) => {
+    const rows = readFileSync(path.join(ROOT, 'examples/ab-test/rows.jsonl'), 'utf8').split('\n').slice(0, 2);
+    writeFileSync(path.join(folder, 'prompts.jsonl'), rows.join('\n'));
+  },
+  'docs/run/backups.md': prepareNames,
+  'docs/run/keys-and-limits.md': prepareKey,
+  'docs/reference/commands.md': async (reader) => {
     await prepareNames(reader);
     await prepareFiles(reader);
   },
 };
+
+/** What a training run wrote, and the next one. */
+async function layPeftFolders({ folder }: Reader): Promise<void> {
+  cpSync(example('intent-v1'), path.join(folder, 'my-peft-folder'), { recursive: true });
+  cpSync(example('intent-v2'), path.join(folder, 'my-next-folder'), { recursive: true });
+}
 
 /** The key and the request that pages name. */
 async function prepareKey(reader: Reader): Promise<void> {
@@ -328,13 +333,17 @@ describe.each(pages)('%s', (page) => {
     some.flatMap(({ line, commands }) => commands.map((one) => ({ line, ...one })));
   const shared = typed(blocks.filter(({ ownStack }) => !ownStack));
 
-  it('has commands that do what the page says', async () => {
-    reader = new Reader(!ELSEWHERE.includes(page));
-    await reader.start();
-    await BEFORE[page]?.(reader);
-    const last = shared.filter(({ text }) => DESTRUCTIVE.test(text));
-    expect(await faultsOf(page, [...shared.filter((one) => !last.includes(one)), ...last])).toEqual([]);
-  });
+  // A stack is not started for nothing.
+  it.skipIf(shared.every(({ text }) => lookedUp(text)))(
+    'has commands that do what the page says',
+    async () => {
+      reader = new Reader(!ELSEWHERE.includes(page));
+      await reader.start();
+      await BEFORE[page]?.(reader);
+      const last = shared.filter(({ text }) => DESTRUCTIVE.test(text));
+      expect(await faultsOf(page, [...shared.filter((one) => !last.includes(one)), ...last])).toEqual([]);
+    },
+  );
 
   it.each(blocks.filter(({ ownStack }) => ownStack))(
     'has servers that start as line $line says',

@@ -1,4 +1,4 @@
-/** docs/operations.md says what the parts really write. */
+/** The pages of docs/run say what the parts really write. */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +9,10 @@ import { createAnalyticsPoints } from '../../worker/http/request.ts';
 import { sampleFeedback, samplePoint } from '../contracts/data-points.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const docs = readFileSync(path.join(ROOT, 'docs/operations.md'), 'utf8');
+const PAGES = path.join(ROOT, 'docs/run');
+const docs = readdirSync(PAGES)
+  .map((page) => readFileSync(path.join(PAGES, page), 'utf8'))
+  .join('\n');
 
 /** Names of events in the sources below a folder. */
 const eventsOf = (folder: string): string[] =>
@@ -27,7 +30,7 @@ const eventsOf = (folder: string): string[] =>
       return patterns.flatMap((pattern) => [...source.matchAll(pattern)].map((match) => match[1] ?? ''));
     });
 
-describe('docs/operations.md', () => {
+describe('docs/run', () => {
   it('explains every event of the logs', () => {
     const events = new Set([...eventsOf('worker'), ...eventsOf('gpu-origin')]);
     expect(events.size).toBeGreaterThan(20);

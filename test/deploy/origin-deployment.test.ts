@@ -1,5 +1,5 @@
 /** Dockerfile and systemd unit: what they copy exists, and what they start with is understood. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -8,6 +8,11 @@ import { DRAIN_MS } from '../../gpu-origin/http/serve.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const read = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
+/** What operators read. */
+const pages = (): string =>
+  readdirSync(path.join(ROOT, 'docs/run'))
+    .map((page) => read(`docs/run/${page}`))
+    .join('\n');
 const env = { GRAFT_ORIGIN_KEYS: `k1:${Buffer.alloc(32, 1).toString('base64')}` };
 /** What follows `gpu-origin/main.ts` of a command line. */
 const flagsOf = (command: string): string[] =>
@@ -28,9 +33,9 @@ describe('Dockerfile', () => {
     }
   });
 
-  it('starts the origin on every address of the container, with the flags of docs/operations.md', () => {
+  it('starts the origin on every address of the container, with the flags of docs/run', () => {
     const entry = JSON.parse(/^ENTRYPOINT (.+)$/m.exec(dockerfile)?.[1] ?? '[]') as string[];
-    const given = /^ {2}graft-origin (--base .+)$/m.exec(read('docs/operations.md'))?.[1] ?? '';
+    const given = /^ {2}graft-origin (--base .+)$/m.exec(pages())?.[1] ?? '';
     const config = readConfig([...flagsOf(entry.join(' ')), ...given.split(' ')], env);
     expect(config).toMatchObject({ host: '0.0.0.0', port: 8788, graceMs: 5_000, mode: { kind: 'signed' } });
   });
@@ -68,6 +73,6 @@ describe('graft-origin.service', () => {
       mode: { kind: 'signed' },
     });
     expect(Number(value('TimeoutStopSec')) * 1_000).toBeGreaterThan(DRAIN_MS);
-    expect(read('docs/operations.md')).toContain(`--stop-timeout ${value('TimeoutStopSec')}`);
+    expect(pages()).toContain(`--stop-timeout ${value('TimeoutStopSec')}`);
   });
 });

@@ -13,7 +13,7 @@ const LANGUAGES = ['sh', 'console', 'text', 'http', 'json', 'yaml', 'sql', 'ts',
 const isFile = (name: string): boolean => existsSync(path.join(ROOT, name));
 
 const WRANGLER =
-  /^(login|(kv (key put|namespace create)|d1 (create|migrations apply|export)|r2 bucket create|deploy|dev|secret put|tail)\b.*)$/;
+  /^(login|(kv (key (put|get)|namespace create)|d1 (create|migrations apply|export)|r2 bucket create|deploy|dev|secret put|tail)\b.*)$/;
 
 /** By program: what is wrong with its words; null when nothing is. A program that is not here is a typing error. */
 const PROGRAMS: Readonly<

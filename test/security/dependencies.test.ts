@@ -29,7 +29,7 @@ const { packages } = Lock.parse(JSON.parse(read('package-lock.json')));
 
 /**
  * They run a script at install unless told otherwise, and work without: each brings its program as a package of its own
- * or inside. docs/security.md says what the scripts do; whoever adds one here has read it.
+ * or inside. docs/internals/security.md says what the scripts do; whoever adds one here has read it.
  */
 const WITH_SCRIPTS = ['esbuild', 'koffi', 'onnxruntime-node', 'protobufjs', 'sharp', 'workerd'];
 
@@ -46,7 +46,7 @@ it('nothing that is installed runs a script, and no other package would like to'
     .filter(([, { hasInstallScript }]) => hasInstallScript)
     .map(([folder]) => nameOf(folder));
   expect([...new Set(wanting)].sort()).toEqual(WITH_SCRIPTS);
-  for (const name of WITH_SCRIPTS) expect(read('docs/security.md')).toContain(`\`${name}\``);
+  for (const name of WITH_SCRIPTS) expect(read('docs/internals/security.md')).toContain(`\`${name}\``);
 });
 
 it('nobody who installs graft gets a licence that was not looked at', () => {

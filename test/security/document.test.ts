@@ -3,9 +3,9 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 
 const ROOT = path.join(import.meta.dirname, '../..');
-const text = readFileSync(path.join(ROOT, 'docs/security.md'), 'utf8');
+const text = readFileSync(path.join(ROOT, 'docs/internals/security.md'), 'utf8');
 
-it('docs/security.md names tests that exist, and all of this folder', () => {
+it('docs/internals/security.md names tests that exist, and all of this folder', () => {
   const named = [...text.matchAll(/`(test\/[\w./-]+\.test\.ts)`/g)].map(([, file]) => file as string);
   expect(named.length).toBeGreaterThan(40);
   for (const file of named) expect([file, existsSync(path.join(ROOT, file))]).toEqual([file, true]);

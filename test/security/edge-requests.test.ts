@@ -121,7 +121,7 @@ describe('paths', () => {
     }
   });
 
-  // What stands before the edge must look at paths as workerd does: docs/security.md, "Not done".
+  // What stands before the edge must look at paths as workerd does: docs/internals/security.md, "Not done".
   it.each<[string, number]>([
     ['/x/../admin/names', 200],
     ['/admin/./names', 200],
@@ -168,7 +168,7 @@ describe('smuggling', () => {
     expect(answer.text).toContain('"keys"');
   });
 
-  // What workerd does with these, and a proxy that counts by the length would not: docs/security.md, "Not done".
+  // What workerd does with these, and a proxy that counts by the length would not: docs/internals/security.md, "Not done".
   it.each<[string, string[]]>([
     ['a length', ['Content-Length: 6', 'Transfer-Encoding: chunked']],
     ['a tab', ['Transfer-Encoding:\tchunked', 'Content-Length: 5']],

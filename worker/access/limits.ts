@@ -2,45 +2,46 @@
 
 const SECOND = 1_000;
 
-/** Grants of one tenant, or of everybody: one value in KV of at most 170 kB. */
+/** Grants that one tenant, or everybody, holds. They are one value in KV of at most 170 kB. */
 export const MAX_GRANTS = 500;
-/** … of which so many come from one giver, so that nobody fills another's up; a room needs one. */
+/**
+ * Grants that one tenant holds from another, so that nobody can fill up somebody else’s list. A whole room needs one.
+ */
 export const MAX_GRANTS_FROM_ONE = 32;
-/** Grants that one giver gives, to all. */
+/** Grants that one tenant gives, in all. */
 export const MAX_GRANTS_GIVEN = 2_000;
-/** Givers that a tenant refuses; they stand in the same value of KV. */
+/** Tenants whose grants one tenant refuses. They are stored in the same value. */
 export const MAX_REFUSALS = 500;
 
 /**
- * Requests of one tenant to one isolate, of each kind apart. D1 answers some 1,000 questions a second for everybody, and
- * an admin request asks it two to eight: a tenant gets a fifth of them in each isolate, and those of the command line, the
- * dashboard (about ten to open a view) and scripts that publish name by name fit.
+ * Admin reads of one tenant in one isolate. D1 answers about 1,000 queries a second for everybody, and an admin
+ * request needs two to eight. A tenant gets a fifth of them, enough for the console and for scripts.
  */
 export const ADMIN_READS = { perSecond: 50, burst: 200, atOnce: 16 };
+/** Admin changes of one tenant in one isolate. */
 export const ADMIN_CHANGES = { perSecond: 20, burst: 200, atOnce: 16 };
-/** The bootstrap key's, reads and changes apart: 2,000 names can be published without a pause. */
+/** Reads, and changes, of the bootstrap key: 2,000 names can be published without a pause. */
 export const OPERATOR_REQUESTS = { perSecond: 200, burst: 2_000, atOnce: 64 };
-/** Admin keys that an isolate has not seen to be good, together: made-up ones get no more than this of D1. */
+/** All admin keys that an isolate does not know yet, together. Made-up keys get no more of D1 than this. */
 export const UNKNOWN_ADMIN_KEYS = { perSecond: 50, burst: 200, atOnce: 64 };
-/** A page of `/v1/models` is up to five questions to D1; clients ask when they start. */
+/** Reads of `/v1/models` by one tenant in one isolate. A page takes up to five queries to D1. */
 export const MODEL_READS = { perSecond: 50, burst: 200, atOnce: 16 };
-/** Chains and parts for browsers: three to five questions to D1, and the bytes. */
+/** Downloads for browsers by one tenant in one isolate: three to five queries to D1, and the bytes. */
 export const DOWNLOADS = { perSecond: 50, burst: 200, atOnce: 16 };
-/** Feedback asks no D1 but a Durable Object, which takes about 1,000 requests a second. */
+/** Feedback of one tenant in one isolate. It asks a Durable Object, which takes about 1,000 requests a second. */
 export const FEEDBACK_REQUESTS = { perSecond: 200, burst: 1_000, atOnce: 64 };
 /**
- * Refused completions of one tenant in one isolate, in units of `refusalCost`: each takes the isolate's one thread some
- * 2 ms, a missing name and 64 kB of a body about as much again. Beyond it a tenant waits at the door; requests that are
- * answered cost nothing.
+ * Rejected completions of one tenant in one isolate, counted by what they cost: each takes the isolate’s only thread
+ * about 2 ms, a missing name or 64 kB of body as much again. A tenant beyond it waits. Successful requests cost
+ * nothing.
  */
 export const REFUSED_COMPLETIONS = { perSecond: 100, burst: 400 };
-/** A completion's body from this size on, bytes, is read only when its key is known, and of a tenant so many at once: */
+/** A completion’s body from this size on is read only after its key is checked. */
 export const LARGE_BODY_BYTES = 64 * 1024;
-/** 4 MB of an isolate's 128, and as much again when they are parsed. Prompts of 16,000 tokens are about as large. */
+/** Such bodies of one tenant in one isolate: 4 MB of its 128, and as much again when parsed. */
 export const LARGE_BODIES = { perSecond: 20, burst: 8, atOnce: 4 };
 /**
- * Requests that add adapters, while their names are looked up: each asks KV and D1 up to seven times. What is found takes
- * some milliseconds, so that sixteen at a time are a thousand a second.
+ * Requests of one tenant that add adapters, while their names are looked up. Each asks KV and D1 up to seven times.
  */
 export const COMPOSED_REQUESTS = { perSecond: 200, burst: 200, atOnce: 16 };
 /** Tenants, or keys, that a gate remembers, each about 200 bytes. */
@@ -53,7 +54,10 @@ export const GATE_PLACE_MS = 60 * SECOND;
 /** When one who has everything under way that it may have should ask again: admin requests take 10 ms to a second. */
 export const GATE_AT_ONCE_RETRY_MS = 1 * SECOND;
 
-/** Shortest time that an admin key stays good which a tenant's key replaces, ms: its owner can still revoke both. */
+/**
+ * Shortest time that an admin key stays valid after a tenant’s own key replaced it, so that its owner can still revoke
+ * both.
+ */
 export const MIN_SELF_GRACE_MS = 3_600 * SECOND;
 /** Keys that one request ends in KV; each is a call of a Durable Object, of which a request has 1,000. */
 export const REVOKED_PAGE = 200;

@@ -24,18 +24,18 @@ export const GARBAGE_SCAN = 500;
 export const GARBAGE_DELETIONS = 400;
 /** The same for one run of the schedule, each minute, which has other jobs as well. */
 export const SCHEDULED_DELETIONS = 100;
-/** A file that no version has, and that nobody touched for this long, is marked as garbage. */
+/** A file that no version uses and nobody touched for this long is marked as garbage. */
 export const GARBAGE_MARK_MS = 24 * 3_600 * SECOND;
 /**
- * A marked file is deleted after this time: as long as the longest cache of KV, so that nobody who uploads the same
- * file anew finds its absence in a cache.
+ * A marked file is deleted after this time, the longest time that KV caches. Somebody who uploads it again then never
+ * meets a cached absence.
  */
 export const GARBAGE_COLLECT_MS = BLOB_CACHE_TTL_S * SECOND;
-/** Parts that nobody has sent again for this long count as not sent: an upload goes on within a day, or begins anew. */
+/** How long the parts of an unfinished upload are kept. Then it starts again. */
 export const UPLOAD_KEPT_MS = 24 * 3_600 * SECOND;
 /** … and are deleted a little later, so that an upload that is just being closed is not cut: reading 1 GB takes seconds. */
 export const SURPLUS_KEPT_MS = UPLOAD_KEPT_MS + 3_600 * SECOND;
-/** KV shows a write within a minute; a part that is missing after this time, twice that, is lost. */
+/** KV shows a write within a minute. A part still missing after this time is lost. */
 export const PART_SETTLE_MS = 120 * SECOND;
 /** Before a part that was not seen yet is looked for again: thrice before the client gives up, past the cache of absences. */
 export const READ_BACK_RETRY_MS = 12 * SECOND;
@@ -44,27 +44,24 @@ export const READ_BACK_RETRY_MS = 12 * SECOND;
  * Twice KV's delay would hide what was lost meanwhile from who publishes it again to mend it.
  */
 export const READ_BACK_FRESH_MS = 60 * SECOND;
-/**
- * What the requests of one isolate hold of parts and checks together, at most, bytes: it has 128 MB, of which the app
- * takes some 25. Three of the largest parts.
- */
+/** Parts and checks in memory at once, in one isolate of 128 MB: three of the largest parts. */
 export const HELD_BYTES = 72 * MiB;
-/** … and those of one tenant: two parts, as many as `graft publish` sends at a time; the third is another tenant's. */
+/** The same of one tenant: two parts, as many as `graft publish` sends at once. */
 export const TENANT_HELD_BYTES = 48 * MiB;
 /** A check's share of it: a header of {@link MAX_CHECKED_HEADER_BYTES} as bytes, as text, parsed, and written again. */
 export const CHECK_HELD_BYTES = 24 * MiB;
 /** Requests that wait for room, of all and of one tenant; each is a few kilobytes. */
 export const MAX_WAITING = 64;
 export const MAX_WAITING_OF_TENANT = 16;
-/** … for so long. A part that is being sent on a slow line takes that long; then the client comes back later. */
+/** How long an upload waits for that memory before it gets `edge_busy`. */
 export const MAX_ROOM_WAIT_MS = 30 * SECOND;
 /** Pause before a waiting request looks again. */
 export const ROOM_POLL_MS = 25;
 /** Room of a request that has given no sign of life for this long is free: it was cut off. */
 export const ROOM_STALE_MS = 60 * SECOND;
-/** A part of which nothing arrives for this long is given up: it takes up room. */
+/** An upload from which nothing arrives for this long is given up: it takes up memory. */
 export const PART_STALL_MS = 20 * SECOND;
-/** … and one that is not there after this time: 40 kB/s for the largest. */
+/** Longest time for one part: 40 kB/s for the largest. */
 export const PART_DEADLINE_MS = 600 * SECOND;
-/** Largest header of a canonical file that is read: 16,384 tensors of 132 bytes and their modules need 3 MB. */
+/** Header of a canonical file. 16,384 tensors and their modules need 3 MB. */
 export const MAX_CHECKED_HEADER_BYTES = 4 * MiB;

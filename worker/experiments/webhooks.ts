@@ -26,7 +26,7 @@ const MAX_URL_CHARACTERS = 1_000;
 /**
  * Why nothing is sent to `text`; null = it may be. `https` to a public name, on any port, without a name or password in
  * it. Addresses in figures are refused, whichever: no certificate of a receiver that is meant to last is for one, and
- * there are too many ways to write a private one. A name is not looked up here: a worker cannot. What calls it refuses addresses that are not public; see docs/security.md.
+ * there are too many ways to write a private one. A name is not looked up here: a worker cannot. What calls it refuses addresses that are not public; see docs/internals/security.md.
  * @param local this machine's own loopback is fine as well, by `http` or `https` (`graft dev`).
  */
 export function webhookProblem(text: string, local: boolean): string | null {

@@ -411,7 +411,7 @@ const cut = (text: string, length: number): string => text.slice(0, length);
 
 /**
  * The tenant is the index, by which Analytics Engine samples: a busy tenant does not hide the others.
- * docs/operations.md lists the columns; they are only ever added to. The two kinds share those that mean the same.
+ * docs/run/alerts.md lists the columns; they are only ever added to. The two kinds share those that mean the same.
  */
 const columns = (tenant: string, blobs: readonly string[], doubles: number[]): Columns => ({
   indexes: [cut(tenant, MAX_INDEX_CHARACTERS)],

@@ -2,7 +2,7 @@
 
 const SECOND = 1_000;
 
-/** Files dropped into KV that are taken in at most in one pass of the schedule: each is a trial at an origin. */
+/** Files dropped into KV that one run of the scheduler publishes. Each is tried by an origin. */
 export const DROPS_PER_PASS = 20;
 /** … and looked at: each is read whole, and an invocation may ask KV 1,000 times. */
 export const DROP_READS_PER_PASS = 200;
@@ -10,16 +10,16 @@ export const DROP_READS_PER_PASS = 200;
 export const DROP_PAGES_PER_PASS = 100;
 /** How often the schedule comes: each time a pass begins at another name. */
 export const DROP_TURN_MS = 60 * SECOND;
-/** Seconds that a dropped file read from KV may be old; 30 is the least that KV accepts. */
+/** How old a dropped file read from KV may be. KV accepts no less. */
 export const DROP_CACHE_TTL_S = 30;
 /** A dropped file that has not arrived by then is left for later: 25 MiB out of cold storage. */
 export const DROP_TIMEOUT_MS = 30 * SECOND;
 /**
- * A dropped file is removed when it is seen unchanged this long after it was decided on: by then no read comes from
- * the cache of the first one (30 s), and a file put there meanwhile is not lost.
+ * A published or rejected drop is deleted after this time if it has not changed, so that a newer file under the same
+ * key is not lost.
  */
 export const DROP_SETTLE_MS = 45 * SECOND;
-/** So long after its removal another location may still show a dropped file: KV's delay and cache, twice. */
+/** How long other locations may still show a deleted drop. */
 export const DROP_STALE_MS = 180 * SECOND;
 /**
  * Where requests by a name found no file, or none that could be taken, they do not look again for this long, only the

@@ -3,13 +3,13 @@ import { REQUEST_BUDGET_MS } from '../limits.ts';
 
 const SECOND = 1_000;
 
-/** A request's place among those of its key that are under way is held this long without a sign of life. */
+/** A running request that gives no sign of life for this long stops counting as concurrent. */
 export const LEASE_MS = 60 * SECOND;
 /** … and that sign is given so often: three can be lost. */
 export const LEASE_RENEW_MS = 15 * SECOND;
 /** A lease that ended by itself is still known for this long, so that tokens that are told late are counted, once. */
 export const LEASE_KEPT_MS = REQUEST_BUDGET_MS;
-/** A counter that does not say in this time whether a request may pass is taken to be out of order. */
+/** A counter that does not answer in this time is treated as out of order: `on_outage` decides. */
 export const QUOTA_TIMEOUT_MS = 2 * SECOND;
 /** A key that was told it used too much is told so again for this long without asking its counter. */
 export const REFUSAL_MEMORY_MS = 1 * SECOND;
@@ -29,5 +29,5 @@ export const USAGE_TRIES = 4;
 export const MAX_UNSENT_USAGE_ROWS = 5_000;
 /** Batches are known for this long; none is sent again later. */
 export const USAGE_BATCH_MEMORY_MS = 86_400 * SECOND;
-/** Rows of one answer of `GET /admin/usage`. */
+/** Rows in one answer of `GET /admin/usage`. */
 export const MAX_USAGE_SUMS = 10_000;

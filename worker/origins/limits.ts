@@ -2,21 +2,21 @@
 
 const SECOND = 1_000;
 const MiB = 1024 * 1024;
-/** An origin that has not begun to answer for this long is asked for a sign of life; streams begin within 3 s. */
+/** An origin that has not begun to answer after this time is asked for a sign of life. Streams begin within 3 s. */
 export const HEADERS_PATIENCE_MS = 5 * SECOND;
-/** … and this long again for the sign. Its event loop stops for no longer than one step of the model. */
+/** Time for that sign. */
 export const PULSE_MS = 5 * SECOND;
-/** A request under which so many origins fell silent is what stops them: it is sent to no other one … */
+/** Origins that may fall silent under one request before it gets `origin_stopped`. */
 export const MAX_SILENCED_ORIGINS = 2;
-/** … for this long: long enough for somebody to look, short enough for a request that was only unlucky. */
+/** How long that request is then kept from the other origins. */
 export const SILENCE_MEMORY_MS = 5 * 60 * SECOND;
 /** Such requests that an isolate remembers, about 200 bytes each; the oldest is forgotten. */
 export const MAX_SILENCING_REQUESTS = 1_000;
-/** An origin that failed is left alone for this long, and twice as long each further time: a restart takes seconds. */
+/** How long a failed origin is left alone, doubled with each further failure. A restart takes seconds. */
 export const EJECT_MS = 1 * SECOND;
-/** … but never longer, so that one that is back is found. */
+/** Longest such pause, so that a recovered origin is found. */
 export const MAX_EJECT_MS = 30 * SECOND;
-/** One that refuses our signature needs its operator: its keys, its id or its clock. */
+/** How long an origin is left alone that rejects the edge’s signature. Its operator must fix keys, id or clock. */
 export const SIGNATURE_EJECT_MS = 30 * SECOND;
 /**
  * What an origin said of others' load counts for this long, and less and less: rows run for seconds, and those who send
@@ -38,7 +38,7 @@ export const ORIGIN_LEASE_MS = 60 * SECOND;
  * then comes first, and an origin that keeps its deadline is not taken for one that is lost.
  */
 export const DEADLINE_GRACE_MS = 5 * SECOND;
-/** How long one request waits for its adapters to reach an origin before it is told to come back. */
+/** How long a request waits for its adapters to reach an origin. */
 export const LOAD_BUDGET_MS = 60 * SECOND;
 /** Pause while another request of this isolate sends the same adapter. */
 export const LOAD_POLL_MS = 25;
@@ -46,14 +46,11 @@ export const LOAD_POLL_MS = 25;
 export const TRANSFER_STALL_MS = 30 * SECOND;
 /** Longest single wait that an origin can ask of us. */
 export const MAX_LOAD_WAIT_MS = 2 * SECOND;
-/** An origin's description is asked for again after this time, so that a restart with another base is noticed. */
+/** How old an origin’s description may be. Then the edge asks whether it serves another base. */
 export const BASE_INFO_TTL_MS = 60 * SECOND;
-/** Questions to an origin that need no model: what it is, what it holds. */
+/** Time for an origin to answer what needs no model. */
 export const ORIGIN_QUESTION_MS = 5 * SECOND;
-/**
- * How long one origin may take to try an adapter: some prefills of a short prompt, behind whatever it is doing. An
- * origin behind Cloudflare has 100 s to answer.
- */
+/** Time for an origin to try an adapter. Cloudflare allows 100 s in front of an origin. */
 export const ORIGIN_VERIFY_MS = 60 * SECOND;
 /** Description or list of an origin, bytes: 1,000 modules or 10,000 adapters. */
 export const MAX_ORIGIN_ANSWER_BYTES = 4 * MiB;
@@ -64,14 +61,14 @@ export const STREAM_STALL_CHECK_MS = 2_500;
  * (tcp_wmem's default).
  */
 export const CONNECTION_BYTES = 16 * 1024;
-/** Before so much was passed on, a stream of which nothing is taken for this long has lost its client. */
+/** A stream that the client does not read at all for this long has lost its client. */
 export const UNREAD_MS = 5 * SECOND;
 /**
  * Between the two questions to an origin what a request used whose client left it. With their waits they fit the 30 s
  * that work after a response has.
  */
 export const USAGE_QUESTION_PAUSE_MS = 1 * SECOND;
-/** How long an origin may take to load a pinned chain, which it has to read from its disk; and to be brought it. */
+/** Time for an origin to load a pinned chain. */
 export const PIN_TIMEOUT_MS = 60 * SECOND;
 /**
  * Chains that origins are asked to pin in one round, of all pins and origins: an invocation may ask for 1,000 things, and
@@ -79,24 +76,24 @@ export const PIN_TIMEOUT_MS = 60 * SECOND;
  */
 export const MAX_PIN_QUESTIONS = 200;
 /**
- * How long the origins that hold what was live may take to load what is live now, after the answer: what is left behind
- * by a request has 30 s.
+ * After a new version goes live, time for the origins that hold the old one to load it. Cloudflare allows 30 s after
+ * the response.
  */
 export const FOLLOW_TIMEOUT_MS = 25 * SECOND;
 /** How long an origin may take to give one part of a file back: 24 MiB at a megabyte a second. */
 export const ORIGIN_FILE_MS = 25 * SECOND;
-/** Share of its rows that an origin may have taken before shadow requests are left out. */
+/** Share of an origin’s rows above which shadow requests are skipped. */
 export const SHADOW_MAX_FILL = 0.5;
 /** Demand for a name is averaged over this time: long enough to tell, short enough for a crowd to be met in half a minute. */
 export const DEMAND_WINDOW_MS = 10 * SECOND;
 /**
- * Share of an origin's rows that one name may take before it gets another origin. More fills origins unevenly, less
- * fills memories with copies (bench/LOG.md, a fleet in virtual time).
+ * Share of an origin’s rows that one name may take before it gets another origin. More fills origins unevenly; less
+ * fills memories with copies.
  */
 export const REPLICA_FILL = 0.25;
 /** An origin is given up when the rest would have no more than this share of what they may have … */
 export const REPLICA_SHRINK_FILL = 0.7;
-/** … for this long. Bringing an adapter costs more than keeping one that nobody asks for. */
+/** An origin that a name needs no longer is given up after this time. */
 export const REPLICA_SHRINK_AFTER_MS = 60 * SECOND;
 /** Requests of the window below which an isolate cannot tell a hot name from chance: 6 are known to two fifths. */
 export const MIN_DEMAND_SEEN = 6;
@@ -111,9 +108,9 @@ export const RESIDENT_FRESH_MS = 120 * SECOND;
 /** An origin that could not load a replica is not asked to again for this long. */
 export const REPLICA_RETRY_MS = 10 * SECOND;
 
-/** How long minutes of origins are kept, seconds: a day, with a margin for charts. */
+/** How long an origin’s load is kept, minute by minute. */
 export const ORIGIN_HISTORY_KEPT_S = 26 * 3_600;
-/** Names of what origins hold, in one answer. */
+/** Names of resident adapters in one answer of `GET /admin/origins`. */
 export const MAX_RESIDENT_NAMES = 2_000;
 
 /** An origin that has not dropped a hundred adapters in this time, which is some deletions on its disk, is asked again later. */

@@ -2,9 +2,9 @@
 
 const SECOND = 1_000;
 
-/** Of a tenant, the newest: as many as are in its list of requests. */
+/** Newest prompts kept of one tenant, as many as its list of requests has. */
 export const MAX_KEPT_PROMPTS = 1_000;
-/** … and of their encrypted text, bytes: D1 has room for 10 GB, of all tenants. */
+/** Encrypted prompts of one tenant, together. D1 holds 10 GB for all tenants. */
 export const MAX_KEPT_BYTES = 16 * 1024 * 1024;
 /** Of a line of a stream, characters: a token with its 20 likeliest others is about 5 kB; what is longer repeats the request. */
 export const MAX_HEARD_LINE = 64 * 1024;

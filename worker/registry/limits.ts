@@ -13,23 +13,20 @@ export const POINTER_RETRY_MS = 5 * SECOND;
 /** … but never longer. */
 export const MAX_POINTER_RETRY_MS = 600 * SECOND;
 
-/** Changes of one answer of `GET /admin/history`, unless it is asked for fewer or more. */
+/** Changes in one answer of `GET /admin/history`, by default. */
 export const HISTORY_PAGE = 100;
 /** Of a change that does not mind what others change of the name meanwhile, such as a publication without `expect`. */
 export const MAX_TRIES = 4;
 /** Children named when a version cannot be retired because of them. */
 export const MAX_DEPENDENTS_TOLD = 10;
-/** Names and versions that one removal takes: two statements each in one transaction of D1, which ends after 30 s. */
+/** Names and versions that one removal takes. They are one transaction of D1, which ends after 30 s. */
 export const MAX_REMOVED_AT_ONCE = 100;
 /** Removed versions that one run of the schedule forgets: rows of D1, of which most runs find none. */
 export const FORGOTTEN_PER_RUN = 100;
 
-/**
- * How long an isolate believes the system of record that a name does not exist; as long as KV may go on saying so.
- * Until then a name that inherits costs one question to D1 in this time and isolate.
- */
+/** How long an isolate remembers that a name does not exist. */
 export const NEGATIVE_CACHE_MS = 30 * SECOND;
-/** The same file may be published under any number of names. */
+/** Versions of one file in an answer of `GET /admin/versions`. The same file may be published under any number of names. */
 export const MAX_VERSIONS_OF_FILE = 100;
 /** Newest versions of a chain that are looked at for a proof of it: each was published with one of its base. */
 export const MAX_PROOFS_READ = 10;

@@ -22,11 +22,11 @@ export const MAX_BATCH_REQUESTS = 100;
 export const COLLECT_QUIET_MS = 4 * SECOND;
 /** … or when it has so many rows and requests: what comes until the next time must find room. */
 export const COLLECT_FULL = MAX_UNSENT_TRAFFIC / 2;
-/** … or this long after the first batch: all isolates together then take one write a row. */
+/** Longest delay before traffic and requests are written. */
 export const COLLECT_MOST_MS = 30 * SECOND;
 /** Of one value in a statement, bytes; D1 takes 2,000,000, and a minute of many tenants has several times that. */
 export const MAX_VALUE_BYTES = 1_000_000;
-/** Rows by name and key in one write; those with the fewest requests beyond it are one row without name and key. */
+/** Names and keys told apart in one minute of traffic. The others share one row. */
 export const MAX_NAMED_ROWS = 500;
 /** … and names and keys of an hour or a day. */
 export const MAX_NAMED_SERIES = 1_000;
@@ -36,11 +36,11 @@ export const COLLECTOR_TIMEOUT_MS = 5 * SECOND;
 export const TRAFFIC_BATCH_MEMORY_MS = HOUR_S * SECOND;
 /** An hour is summed up this long after its end: what is tried again comes before. */
 export const ROLL_UP_AFTER_S = 5 * MINUTE_S;
-/** How long minutes, hours and days are kept, seconds: a day, a month and a year, with a margin for charts. */
+/** How long traffic is kept by the minute, by the hour and by the day. */
 export const KEPT_S = { 60: 26 * HOUR_S, 3600: 35 * DAY_S, 86400: 400 * DAY_S } as const;
 /** Steps that one run of the schedule takes away of what is too old, so that no run is long. */
 export const PRUNED_STEPS = 30;
-/** Requests are kept for this long. */
+/** How long the list of requests goes back. */
 export const REQUESTS_KEPT_MS = 7 * DAY_S * SECOND;
 /** Rows of requests that one run of the schedule takes away. */
 export const PRUNED_CHUNKS = 2_000;

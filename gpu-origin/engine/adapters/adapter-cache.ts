@@ -27,7 +27,7 @@ import type {
 
 /** Failures that are remembered: for `residents()` and for not loading a bad file at each request. */
 const MAX_FAILED = 256;
-/** Of the budget: pinned adapters leave the other half to those that nobody pinned. */
+/** Share of the memory for adapters that pinned ones may take. */
 const PINNED_SHARE = 0.5;
 
 /**

@@ -98,7 +98,7 @@ describe('request ids', () => {
 });
 
 describe('/metrics', () => {
-  it('has what the alerts of docs/operations.md are made of, and no tenant or adapter', async () => {
+  it('has what the alerts of docs/run/alerts.md are made of, and no tenant or adapter', async () => {
     origin = await startTestOrigin({ signed: true });
     await (await ask({})).text();
     const text = await (await fetch(`${origin.url}/metrics`)).text();

@@ -17,7 +17,7 @@ it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
     expect(worstDifference(wanted, floats)).toBeLessThan(0.15);
     expect(meanDivergence(wanted, floats)).toBeLessThan(1e-3);
     const int8 = await logitsOf(shape, 'webgpu', 'int8', halves);
-    // What docs/engine.md promises of a GPU.
+    // What docs/internals/engine.md promises of a GPU.
     expect(meanDivergence(wanted, int8)).toBeLessThan(0.02);
     // It is float16: not the bits of float32.
     expect(worstDifference(wanted, floats)).toBeGreaterThan(1e-4);

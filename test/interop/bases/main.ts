@@ -1,6 +1,6 @@
 /**
  * `npm run interop -- bases [file.gguf | folder …]`: each family and quantization against the originals, as the table of
- * docs/engine.md; of bases that are given, int8 against float32. The originals' numbers are fixtures; GGUF files by llama.cpp's
+ * bench/LOG.md; of bases that are given, int8 against float32. The originals' numbers are fixtures; GGUF files by llama.cpp's
  * converter need its source and Python, and are skipped without.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';

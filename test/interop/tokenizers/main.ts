@@ -1,6 +1,6 @@
 /**
  * `npm run interop -- tokenizers [folder | vocabulary.gguf …]`: real vocabularies against transformers and llama.cpp, as
- * the column "texts" of docs/engine.md. README.md says what must lie where.
+ * the column "texts" of bench/LOG.md. README.md says what must lie where.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

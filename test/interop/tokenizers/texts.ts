@@ -120,7 +120,7 @@ export function madeTexts(): string[] {
       // Half a surrogate pair is no text.
       .filter((point) => !/\p{Cs}/u.test(point))
       .join('');
-  const own = ['README.md', 'docs/tenants.md', 'adapters/pack-adapter.ts', 'LICENSE']
+  const own = ['README.md', 'docs/run/keys-and-limits.md', 'adapters/pack-adapter.ts', 'LICENSE']
     .flatMap((file) =>
       readFileSync(new URL(`../../../${file}`, import.meta.url), 'utf8').split(/(?<=\n\s*)\b/),
     )

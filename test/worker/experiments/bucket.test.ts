@@ -179,8 +179,8 @@ describe('bucketOf', () => {
     expect(bucketOf(seed, unit) / BUCKETS).toBe(bucket);
   });
 
-  it('is what docs/experiments.md says', () => {
-    const docs = readFileSync(new URL('../../../docs/experiments.md', import.meta.url), 'utf8');
+  it('is what docs/internals/statistics.md says', () => {
+    const docs = readFileSync(new URL('../../../docs/internals/statistics.md', import.meta.url), 'utf8');
     const rows = [...docs.matchAll(/^\| `(".*?")` +\| `(".*?")` +\| (\d+) +\|/gm)];
     expect(rows).toHaveLength(10);
     for (const [, seed = '', unit = '', bucket] of rows)

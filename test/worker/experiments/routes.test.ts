@@ -19,7 +19,7 @@ import { experimentOf, variantsOf } from './sample-experiment.ts';
 
 const SEED = 'support-intent-2';
 const NOTE = { 'x-graft-usage': 'prompt=7,completion=5,finish=length' };
-/** Of docs/experiments.md: alice gets the treatment. */
+/** Of docs/internals/statistics.md: alice gets the treatment. */
 const ALICE = 'alice';
 
 let graft: AppHarness;

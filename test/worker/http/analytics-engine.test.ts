@@ -26,7 +26,7 @@ describe('no place for points', () => dataPointsContract(() => noPoints));
 describe('Analytics Engine', () => {
   dataPointsContract(() => createAnalyticsPoints(strictDataset()));
 
-  it('writes the columns in the order that docs/operations.md lists', () => {
+  it('writes the columns in the order that docs/run/alerts.md lists', () => {
     const written: Written[] = [];
     createAnalyticsPoints(strictDataset(written)).completion(samplePoint());
     expect(written).toEqual([

@@ -17,7 +17,7 @@ export const TUNING_UNITS = 5_000;
 /**
  * What bounds are computed for so that they are wrong in at most `alpha`: a unit is the mean over its requests so far, and
  * with users who come back that swings more often than the theory's new units do, 1.4 times as often called something in
- * simulations (docs/experiments.md).
+ * simulations (docs/internals/statistics.md).
  */
 export const cautiousLevel = (alpha: number): number => 0.75 * alpha;
 

@@ -1,4 +1,4 @@
-/** What looking often does: the claims of docs/experiments.md, simulated. The seeds are fixed, so the figures are too. */
+/** What looking often does: the claims of docs/internals/statistics.md, simulated. The seeds are fixed, so the figures are too. */
 import { describe, expect, it } from 'vitest';
 import { ALPHA } from '../../../../worker/experiments/analyze.ts';
 import {
@@ -91,7 +91,7 @@ function falsePositives(draw: Draw, kind: MetricKind, unitsPerLook: number): Fig
 }
 
 describe('2,000 experiments without a difference, 50 looks each', () => {
-  // The figures stand in docs/experiments.md.
+  // The figures stand in docs/internals/statistics.md.
   it.each<[string, Draw, MetricKind, units: number, Figures]>([
     [
       'proportions of 30 %',

@@ -12,7 +12,7 @@ const EVEN = { control: 1, treatment: 1 };
 const plan = { baseline: THUMBS, weights: EVEN, lift: 0.1, alpha: 0.05, least: 50 };
 
 describe('powerOf', () => {
-  it('is what simulations find, or a little less (docs/experiments.md)', () => {
+  it('is what simulations find, or a little less (docs/internals/statistics.md)', () => {
     const of = (units: number, lift: number) =>
       powerOf({ baseline: THUMBS, units: { control: units / 2, treatment: units / 2 }, lift, alpha: 0.05 });
     // looking.test.ts: 0.656 of experiments by 10,000 units; half of those with a lift of a fifth by 2,400.

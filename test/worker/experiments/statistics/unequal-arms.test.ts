@@ -1,6 +1,6 @@
 /**
  * Unequal arms without a difference, as they were judged before and as they are now; the whole table is made by
- * bench/experiment-errors.ts. The seeds are fixed, so the figures are too; they stand in docs/experiments.md.
+ * bench/experiment-errors.ts. The seeds are fixed, so the figures are too; they stand in bench/LOG.md.
  */
 import { describe, expect, it } from 'vitest';
 import { ALPHA, compare, MIN_VALUES } from '../../../../worker/experiments/analyze.ts';
