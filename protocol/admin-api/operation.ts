@@ -1,62 +1,65 @@
-/** What an operation of the admin API is, and the API's limits. The table of them is {@link import('./operations.ts').ADMIN_OPERATIONS}. */
+/**
+ * Type of an admin operation, and the API's limits. The operations are in {@link
+ * import('./operations.ts').ADMIN_OPERATIONS}.
+ */
 import type { z } from 'zod';
 
 export interface AdminAnswer {
   description: string;
-  /** null: no body; `object`: one that others describe, OpenAPI; `bytes`: no JSON. */
+  /** null: no body; `object`: described elsewhere, as OpenAPI is; `bytes`: not JSON. */
   schema: z.ZodType | 'object' | 'bytes' | null;
 }
 
 export interface AdminOperation {
-  /** What generated clients call it. */
+  /** Name in generated clients. */
   id: string;
   tag: 'adapters' | 'experiments' | 'grants' | 'keys' | 'operation' | 'rooms';
   /** `operator`: the bootstrap key only. */
   rights: 'admin' | 'operator';
   summary: string;
   description?: string;
-  /** Parameters in the path that are refused (400) when they are not so. */
+  /** Path parameters whose invalid values get a 400 … */
   params?: Readonly<Record<string, z.ZodType>>;
-  /** … and those that are looked for: what is not so is not there (404). */
+  /** … and those whose invalid values get a 404. */
   ids?: Readonly<Record<string, z.ZodType>>;
-  /** What parameters look like (a regular expression); another path is no path of this operation. */
+  /** Pattern of a parameter (a regular expression); a path that does not match is another operation's. */
   patterns?: Readonly<Record<string, string>>;
   query: z.ZodObject | null;
-  /** Body; null: none is needed, and an operation that changes something takes no other than `{}`. */
+  /** Body; null: none is needed, and a changing operation accepts only `{}`. */
   request: z.ZodType | 'bytes' | null;
-  /** All of the body may be left out, and so may the body itself. */
+  /** Whether the whole body may be omitted. */
   mayBeEmpty?: true;
-  /** Of the body; `MAX_ADMIN_BODY_BYTES` unless given. */
+  /** Of the body, bytes; default: `MAX_ADMIN_BODY_BYTES`. */
   maxBytes?: number;
-  /** By status. Refusals are `ErrorBody`, whatever the operation. */
+  /** By status. Errors are always `ErrorBody`. */
   answers: Readonly<Partial<Record<200 | 201 | 204, AdminAnswer>>>;
 }
 
-/** By method and path, `POST /admin/experiments/:id/start`. */
+/** By method and path, such as `POST /admin/experiments/:id/start`. */
 export type AdminOperationTable = Readonly<Record<string, AdminOperation>>;
 
 const DAY_MS = 86_400_000;
 
 /** Body of an admin request, bytes. */
 export const MAX_ADMIN_BODY_BYTES = 64 * 1024;
-/** Body of an experiment's document, bytes: lists of 200 testers and as many values of a header have room. */
+/** Body of an experiment's document, bytes: room for 200 testers and as many header values. */
 export const MAX_EXPERIMENT_BODY_BYTES = 256 * 1024;
-/** Body of `POST /admin/versions/plan`, bytes: some 8,000 modules of 120 bytes. */
+/** Body of `POST /admin/versions/plan`, bytes: about 8,000 modules of 120 bytes. */
 export const MAX_PLAN_BODY_BYTES = 1024 * 1024;
 /** Body of `POST /admin/evaluate`, bytes: 64 rows of 8 kB. */
 export const MAX_EVALUATION_BODY_BYTES = 512 * 1024;
 
-/** Scopes of one key: what it opens is decided by going through them. */
+/** Scopes of one key: every check scans them. */
 export const MAX_SCOPES = 24;
-/** Longest lifetime that a key can be given, ms: ten years. Longer ones are better without an end. */
+/** Longest lifetime of a key, ms: ten years. Beyond that, use a key without an end. */
 export const MAX_KEY_LIFE_MS = 3_653 * DAY_MS;
-/** Longest time that a replaced key stays good, ms. */
+/** Longest time that a replaced key stays valid, ms … */
 export const MAX_KEY_GRACE_MS = 90 * DAY_MS;
-/** … and how long it does unless said. */
+/** … and the default. */
 export const DEFAULT_KEY_GRACE_MS = DAY_MS;
 
-/** Changes of one answer of `GET /admin/history`, at most. */
+/** Most changes in one answer of `GET /admin/history`. */
 export const MAX_HISTORY_PAGE = 1_000;
-/** Experiments of one answer of `GET /admin/experiments`, unless it is asked for fewer, or more. */
+/** Default number of experiments in one answer of `GET /admin/experiments`. */
 export const EXPERIMENTS_SHOWN = 50;
 export const MAX_EXPERIMENTS_SHOWN = 200;

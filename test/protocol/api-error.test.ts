@@ -125,7 +125,7 @@ describe('unknownPath', () => {
   ])('%s %s: says what there is instead', (method, path) => {
     const error = unknownPath(method, path);
     expect(error.code).toBe('unknown_url');
-    expect(error.message).toContain(`no ${method} ${path};`);
+    expect(error.message).toContain(`no ${method} ${path}. `);
     expect(error.message).toContain('POST /v1/chat/completions');
   });
 
@@ -137,13 +137,13 @@ describe('unknownPath', () => {
   ])('%s %s: says that nothing is stored', (method, path) => {
     expect(unknownPath(method, path)).toMatchObject({
       code: 'not_found',
-      message: expect.stringContaining('not stored'),
+      message: expect.stringContaining('does not store'),
     });
   });
 
   it('shows nothing that is long or odd', () => {
     for (const path of ['/v1/<script>\n', `/v1/${'x'.repeat(200)}`, '/v1/\u{1f600}'])
-      expect(unknownPath('GET', path).message).toContain('has no such path;');
+      expect(unknownPath('GET', path).message).toContain('has no such path.');
     expect(unknownPath('GET', '/elsewhere').code).toBe('not_found');
   });
 });

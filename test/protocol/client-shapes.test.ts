@@ -136,14 +136,14 @@ describe('chat completions', () => {
   });
 
   it.each<[object, string, RegExp]>([
-    [{ typical_p: 0.9 }, 'typical_p', /no such way to choose tokens; 1 is off/],
+    [{ typical_p: 0.9 }, 'typical_p', /way of sampling does not exist here; 1 turns it off/],
     [{ repeat_penalty: 1.1 }, 'repeat_penalty', /use 'repetition_penalty'/],
     [{ max_new_tokens: 5 }, 'max_new_tokens', /use 'max_tokens'/],
     [{ stop_sequences: ['a'] }, 'stop_sequences', /use 'stop'/],
     [{ system: 'be kind' }, 'system', /role 'system'/],
-    [{ modalities: ['text', 'audio'] }, 'modalities', /answers are text/],
-    [{ web_search_options: { search_context_size: 'low' } }, 'web_search_options', /nothing outside/],
-    [{ echo: true }, 'echo', /not repeated/],
+    [{ modalities: ['text', 'audio'] }, 'modalities', /returns text only/],
+    [{ web_search_options: { search_context_size: 'low' } }, 'web_search_options', /no access to the internet/],
+    [{ echo: true }, 'echo', /cannot be echoed/],
     [{ lora_path: 'x' }, 'lora_path', /use 'model'/],
   ])('%j would change the answer: the error says what to do', (fields, param, message) => {
     const parsed = parse(fields);

@@ -37,7 +37,7 @@ describe('Experiment', () => {
       /^variants: /,
     );
     expect(problems({ variants: variantsOf([0.5, 0.4]) })).toEqual([
-      'variants: the weights must sum to 1, these sum to 0.9',
+      'variants: the weights must sum to 1, but sum to 0.9',
     ]);
     expect(problems({ variants: variantsOf([1, 0]) })[0]).toMatch(/^variants.1.weight: /);
   });
@@ -59,7 +59,7 @@ describe('Experiment', () => {
     [
       'a ramp that does not grow',
       { ramp: { steps: [0.5, 0.5], hold_minutes: 1, min_units: 1 } },
-      /must grow/,
+      /must increase/,
     ],
     ['ramping without a ramp', { status: 'ramping' }, /^ramp: /],
     ['a guardrail without a limit', { guardrails: [{ metric: 'error_rate', action: 'hold' }] }, /needs max_/],
@@ -80,13 +80,13 @@ describe('Experiment', () => {
       /^overrides.1.unit/,
     ],
     ['an empty namespace range', { namespace: { name: 'n', range: [0.4, 0.4] } }, /must not be empty/],
-    ['a reserved seed', { seed: '__namespace/n' }, /must not begin/],
+    ['a reserved seed', { seed: '__namespace/n' }, /must not start/],
     ['a winner while running', { winner: 'control' }, /^winner: only a decided/],
     ['no metric', { metrics: [] }, /^metrics: /],
     [
       'an automatic metric of another kind',
       { metrics: [{ key: 'latency_ms', kind: 'proportion', better: 'down' }] },
-      /recorded by the edge as a mean/,
+      /edge records .* as a mean/,
     ],
   ])('refuses %s', (_what, changes, message) => {
     expect(problems(changes).join('\n')).toMatch(message);
