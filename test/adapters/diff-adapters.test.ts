@@ -50,7 +50,7 @@ describe('diffAdapters', () => {
     expect(equal.warnings[0]).toContain('applies it twice');
     const opposite = diffAdapters([a], [{ ...same, alpha: -4, scale: -4 }]);
     expect(opposite.cosine).toBeCloseTo(-1, 12);
-    expect(opposite.warnings[0]).toContain('against each other');
+    expect(opposite.warnings[0]).toContain('oppose each other');
   });
 
   it('warns from a cosine of 0.5 on, not below', () => {

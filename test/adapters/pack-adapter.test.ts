@@ -110,7 +110,7 @@ describe('packAdapter', () => {
     it('names NaN as what it is, and refuses what rounding loses', async () => {
       const nan = peftTensors().set(weights('A'), tensor([2, 4], [NaN, 1, 1, 1, 1, 1, 1, 1]));
       expect((await refusalOf('non_finite', pack(peftFiles({}, nan), null, 'BF16'))).message).toContain(
-        'A holds',
+        'A contains',
       );
       const tiny = new Map(
         [...peftTensors()].map(([name, t]) => [
@@ -151,7 +151,7 @@ describe('packAdapter', () => {
   it.each([NaN, Infinity, -Infinity])('refuses %s in A or B', async (value) => {
     const inA = peftTensors().set(weights('A'), tensor([2, 4], [1, 1, 1, value, 1, 1, 1, 1]));
     const inB = peftTensors().set(weights('B'), tensor([6, 2], [1, 1, 1, value, 1, 1, 1, 1, 1, 1, 1, 1]));
-    expect((await refusalOf('non_finite', pack(peftFiles({}, inA)))).message).toContain('A holds');
+    expect((await refusalOf('non_finite', pack(peftFiles({}, inA)))).message).toContain('A contains');
     expect((await refusalOf('non_finite', pack(peftFiles({}, inB)))).message).toContain('B holds');
   });
 

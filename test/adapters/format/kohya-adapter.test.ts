@@ -41,7 +41,7 @@ describe('an adapter in kohya style', () => {
     tensors.delete(`${STEM}.alpha`);
     const { modules, warnings } = read(tensors);
     expect(modules.map(({ scale }) => scale)).toEqual([1, 2]);
-    expect(warnings).toEqual(['1 of 2 modules have no alpha; taken as their rank, a scale of 1.']);
+    expect(warnings).toEqual(['1 of 2 modules have no alpha; using their rank, which is a scale of 1.']);
   });
 
   it('float64 becomes float32', () => {
