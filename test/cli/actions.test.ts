@@ -22,9 +22,9 @@ describe('pickAction', () => {
     [
       'list',
       { rpm: '3' },
-      '--rpm is not for `graft keys list`, but for `graft keys create` and `graft keys change`.',
+      '--rpm is not a flag of `graft keys list`. Use it with `graft keys create` or `graft keys change`.',
     ],
-    ['change', { label: 'x' }, '--label is not for `graft keys change`, but for `graft keys create`.'],
+    ['change', { label: 'x' }, '--label is not a flag of `graft keys change`. Use it with `graft keys create`.'],
   ])('refuses %s with %j', (word, args, message) => {
     expect(() => pick(word, args)).toThrow(message);
   });

@@ -69,7 +69,7 @@ describe('readConnection', () => {
       for (const name of ['GRAFT_KEY', 'GRAFT_ADMIN_KEY']) {
         const connecting = readConnection({ env: { ...env(), [name]: 'secret' }, folder });
         await expect(connecting).rejects.toMatchObject({ code: 'no_server', exitCode: EXIT.usage });
-        await expect(connecting).rejects.toThrow(`${name} is set and GRAFT_URL is not`);
+        await expect(connecting).rejects.toThrow(`${name} is set but GRAFT_URL is not`);
         await expect(connecting).rejects.not.toThrow('secret');
       }
     });

@@ -27,8 +27,8 @@ describe('refuseUnknownFlags', () => {
     [['--name'], /--name needs a value/],
     [['--name', '--examples'], /--name needs a value/],
     [['--no-name'], /Unknown flag --no-name/],
-    [['folder', 'another'], /no place for 'another'/],
-    [['--name', 'a', 'folder', '-'], /no place for '-'/],
+    [['folder', 'another'], /Unexpected argument 'another'/],
+    [['--name', 'a', 'folder', '-'], /Unexpected argument '-'/],
   ])('refuses %j', (argv, message) => {
     expect(() => refuseUnknownFlags(argv, ARGS)).toThrow(message);
     expect(() => refuseUnknownFlags(argv, ARGS)).toThrow(expect.objectContaining({ exitCode: EXIT.usage }));

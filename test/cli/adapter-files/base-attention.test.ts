@@ -83,7 +83,7 @@ describe('readBase', () => {
     ['text.gguf', 'this is a text, not a model at all', /not a GGUF file.*\(header_invalid\)/],
     ['cut.gguf', gguf(2).slice(0, -8), /\(truncated_file\)/],
     ['adapter.gguf', encodeGguf({ 'general.architecture': 'llama' }, []), /head_count.*\(metadata_invalid\)/],
-    ['empty', new Map([['config.json', '{}']]), /does not say model_type and num_attention_heads/],
+    ['empty', new Map([['config.json', '{}']]), /lacks model_type or num_attention_heads/],
     ['none', new Map<string, string>(), /Give the base model's folder/],
   ])('refuses %s', async (name, content, message) => {
     if (content instanceof Map) {

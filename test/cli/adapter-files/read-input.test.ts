@@ -57,7 +57,7 @@ describe('readInput takes', () => {
     const { where, notes, files } = await readInput(folder);
     expect(where).toBe(at('named'));
     expect(files.weightsPath).toBe(at('named', PEFT));
-    expect(notes).toEqual([`${folder} holds one adapter, in ${at('named')}; using that.`]);
+    expect(notes).toEqual([`${folder} contains one adapter, in ${at('named')}; using that.`]);
   });
 
   it('the folder itself rather than its subfolders', async () => {
@@ -107,7 +107,7 @@ describe('readInput refuses', () => {
 
   it('a folder without an adapter', async () => {
     await lay({ 'notes.txt': 'x' });
-    await expect(readInput(folder)).rejects.toEqual(unusable(/holds no adapter\. Give a folder/));
+    await expect(readInput(folder)).rejects.toEqual(unusable(/contains no adapter\. Give a folder/));
   });
 
   it('a folder with weights of other names, naming them', async () => {
@@ -120,18 +120,18 @@ describe('readInput refuses', () => {
   it('a folder with several adapters, listing them', async () => {
     await lay({ [`two/${PEFT}`]: 'x', 'one/adapters.safetensors': 'x' });
     await expect(readInput(folder)).rejects.toEqual(
-      unusable(/holds 2 adapters: give one of \S+one, \S+two\.$/),
+      unusable(/contains 2 adapters\. Give one of \S+one, \S+two\.$/),
     );
   });
 
   it('a long list after its tenth name', async () => {
     await lay(Object.fromEntries(Array.from({ length: 13 }, (_, index) => [`c${index}/${PEFT}`, 'x'])));
-    await expect(readInput(folder)).rejects.toEqual(unusable(/holds 13 adapters: .* and 3 more\.$/));
+    await expect(readInput(folder)).rejects.toEqual(unusable(/contains 13 adapters\. .* and 3 more\.$/));
   });
 
   it('PEFT’s and MLX’s weights in one folder', async () => {
     await lay({ [PEFT]: 'x', 'adapters.safetensors': 'x' });
-    await expect(readInput(folder)).rejects.toEqual(unusable(/holds both .*: give the one that you mean/));
+    await expect(readInput(folder)).rejects.toEqual(unusable(/contains both .*\. Give the file you mean/));
   });
 
   it('a folder with an adapter in several files', async () => {

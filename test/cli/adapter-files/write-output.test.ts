@@ -42,7 +42,7 @@ describe('checkOutput', () => {
       ['full', 'folder'],
     ] as const) {
       await expect(checkOutput(at(name), kind, false)).rejects.toEqual(
-        failure('output_exists', /exists\. Write elsewhere, or over it with --force\./),
+        failure('output_exists', /exists\. Choose another path, or overwrite it with --force\./),
       );
       await checkOutput(at(name), kind, true);
     }
@@ -51,16 +51,16 @@ describe('checkOutput', () => {
   it('refuses a folder for a file and a file for a folder, forced or not', async () => {
     await writeFile(at('file'), 'mine');
     await expect(checkOutput(at('file'), 'folder', true)).rejects.toEqual(
-      failure('output_invalid', /is not a folder: name a folder/),
+      failure('output_invalid', /is not a folder\. Name a folder/),
     );
     await expect(checkOutput(folder, 'file', true)).rejects.toEqual(
-      failure('output_invalid', /is a folder: name a file/),
+      failure('output_invalid', /is a folder\. Name a file/),
     );
   });
 
   it('refuses a place whose folder is missing', async () => {
     await expect(checkOutput(at('no', 'file'), 'file', false)).rejects.toEqual(
-      failure('output_invalid', /no does not exist\. Make it first/),
+      failure('output_invalid', /no does not exist\. Create it first/),
     );
   });
 });

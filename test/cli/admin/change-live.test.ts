@@ -17,7 +17,7 @@ describe('what commands say', () => {
   it('of a repair', () => {
     const checked = { names: 2, keys: 1, grants: 0, 'unknown-names': 2 };
     expect(repairedText({ checked, mended: [], damaged: [] }, false)).toBe(
-      '2 names, 1 key, 0 grants: KV is as D1 says',
+      '2 names, 1 key, 0 grants: KV matches D1',
     );
     const mended = [{ kind: 'name', id: 'a', was: 'missing', did: 'written' }] as const;
     expect(repairedText({ checked, mended, damaged: [] }, true)).toMatch(
@@ -25,7 +25,7 @@ describe('what commands say', () => {
     );
     const damaged = [{ table: 'versions', id: 'a@1', column: 'chain' }];
     expect(repairedText({ checked, mended: [], damaged }, true)).toMatch(
-      /KV is as D1 says\n.*\nversions +a@1 +chain\n1 row of D1 is damaged/,
+      /KV matches D1\n.*\nversions +a@1 +chain\n1 row of D1 is damaged/,
     );
   });
 

@@ -27,13 +27,13 @@ it('says what goes with it, what others lose, and how it comes back', () => {
     '  a/b: versions 1 to 3, 5, 5 live',
     '  a/b/c@2',
     'unpinned: a/b',
-    'not served any more: 2 versions and 1 experiment of other tenants',
-    'until 2026-01-08 00:00Z it comes back with: graft restore a/b --cascade',
+    'no longer served: 2 versions and 1 experiment of other tenants',
+    'restore it until 2026-01-08 00:00Z with: graft restore a/b --cascade',
   ]);
   const one = { ...answer, removed: [other], unpinned: [], stops: { versions: 0, experiments: 0 } };
   expect(removedText(one, 'is').split('\n')).toEqual([
     'removed',
     '  a/b/c@2',
-    'until 2026-01-08 00:00Z it comes back with: graft restore a/b/c@2',
+    'restore it until 2026-01-08 00:00Z with: graft restore a/b/c@2',
   ]);
 });

@@ -21,7 +21,7 @@ describe('versions on the command line', () => {
   );
 
   it('says which flag is wrong', () => {
-    expect(() => parseVersion('x', '--to')).toThrow("--to: 'x' is not the number of a version, such as 3.");
+    expect(() => parseVersion('x', '--to')).toThrow("--to: 'x' is not a version number, such as 3.");
   });
 
   it.each([

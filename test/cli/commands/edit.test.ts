@@ -19,8 +19,8 @@ it.each([
     true,
     'dry run: n would be\n  description  -\n  tags         -',
   ],
-  [{ ...from, from }, false, 'n is so already; nothing changed'],
-  [{ ...from, from }, true, 'n is so already; nothing would change'],
+  [{ ...from, from }, false, 'n is like this already; nothing changed'],
+  [{ ...from, from }, true, 'n is like this already; nothing would change'],
 ])('%j', (answer, dryRun, text) => expect(editedText({ name: 'n', ...answer }, dryRun)).toBe(text));
 
 it('adds and takes away tags beside whoever does so at the same time', async () => {

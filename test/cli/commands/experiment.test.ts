@@ -191,8 +191,8 @@ describe('graft experiment create', () => {
     expect(bodies).toEqual([{ ...design, expect_units: 2_000 }, design]);
     expect(out).toContain(
       [
-        'traffic  5200 requests a day in the last 7 days; 900 units a day, as in its last experiment',
-        'values   31 % of them rate, as in its last experiment',
+        "traffic  5200 requests a day in the last 7 days; 900 units a day, as in the name's last experiment",
+        "values   31 % of them rate, as in the name's last experiment",
         'mean     0.62',
         'finds    a 50 % lift: 9 h; 20 %: 3 days; 5 %: 41 days',
       ].join('\n'),
@@ -230,9 +230,9 @@ describe('graft experiment create', () => {
   });
 
   it.each<[string, Partial<Flags>, RegExp]>([
-    ['@3', {}, /support\/intent@3 is the live version: it would be compared with itself/],
+    ['@3', {}, /support\/intent@3 is the live version itself/],
     ['latest', {}, /'latest' is not a version to compare/],
-    ['@4', { rawArgs: VARIANTS }, /Say '@4', or all variants with --variant/],
+    ['@4', { rawArgs: VARIANTS }, /Give '@4', or all variants with --variant/],
     ['@4', { expectUnits: 'many' }, /--expect-units many is not/],
     ['@4', { atLeast: '2%' }, /'2%' is not a lift below 0/],
     ['@4', { minDays: '91' }, /--min-days 91 is not/],
@@ -280,11 +280,11 @@ describe('graft experiment create', () => {
   });
 
   it.each<[unknown, Partial<Flags>, RegExp]>([
-    ['{', {}, /does not hold a JSON object/],
-    [[], {}, /does not hold a JSON object/],
+    ['{', {}, /does not contain a JSON object/],
+    [[], {}, /does not contain a JSON object/],
     [DOCUMENT, { name: 'other' }, /is for 'support\/intent', not for 'other'/],
-    [DOCUMENT, { rawArgs: ['--tenant', 'acme'] }, /or with --tenant and no file/],
-    [DOCUMENT, { rawArgs: ['--shadow-compare'] }, /or with --shadow-compare and no file/],
+    [DOCUMENT, { rawArgs: ['--tenant', 'acme'] }, /or with --tenant without a file/],
+    [DOCUMENT, { rawArgs: ['--shadow-compare'] }, /or with --shadow-compare without a file/],
     [{ variants: [] }, { name: NAME }, /'variants': /],
     [{ ...DOCUMENT, typo: 1 }, {}, /'typo': /],
   ])('refuses %j with %j before anything is sent', async (content, flags, message) => {
@@ -328,7 +328,7 @@ describe('graft experiment list and status', () => {
   });
 
   it.each([
-    ['alice/none', /'alice\/none' has no experiment\. Make one: graft experiment create alice\/none/],
+    ['alice/none', /'alice\/none' has no experiment\. Create one: graft experiment create alice\/none/],
     ['exp_bbbbbbbbbbbbbbbb', /says the server: not_found/],
   ])('says that there is none of %s', async (name, message) => {
     await expect(graft('status', { name })).rejects.toMatchObject({
@@ -346,9 +346,9 @@ describe('graft experiment list and status', () => {
 
   it.each<[Partial<Flags>, boolean, RegExp]>([
     [{ watch: true, name: NAME }, true, /--watch shows text/],
-    [{ watch: true }, false, /Watch which one/],
+    [{ watch: true }, false, /Which experiment/],
     [{ all: true, name: NAME }, false, /--all is for the list/],
-    [{ name: 'Support' }, false, /a name is made of/],
+    [{ name: 'Support' }, false, /a name may contain only/],
   ])('refuses %j', (flags, json, message) =>
     expect(graft('status', flags, { json })).rejects.toThrow(message),
   );
@@ -373,7 +373,7 @@ describe('graft experiment list and status', () => {
     );
     const { out, asked } = await graft('evaluate', { name: ID }, { server });
     expect(asked.at(-1)).toBe(`POST /admin/experiments/${ID}/evaluate`);
-    expect(out).toContain('treatment wins, if you say so');
+    expect(out).toContain('treatment is the proposed winner');
   });
 });
 
@@ -411,10 +411,10 @@ describe('steps', () => {
       'stop',
       {},
       {},
-      'is decided, and nobody won: everybody gets the live version',
+      'is decided without a winner: everybody gets the live version',
       'next: graft experiment archive support/intent',
     ],
-    ['archive', {}, {}, 'is archived: the name is free for another one', ''],
+    ['archive', {}, {}, 'is archived: the name is free for another experiment', ''],
   ])('%s %j', async (action, flags, body, out, notes) => {
     const done = await graft(action, { name: NAME, ...flags });
     const live = action === 'promote' ? ['GET /admin/versions?name=support%2Fintent'] : [];
@@ -442,7 +442,7 @@ describe('steps', () => {
       graft('promote', { name: NAME, ...flags }, { server: server(), yes });
     const agreed = await promote({}, true);
     expect(agreed.notes).toMatch(
-      /@3 is live, which is neither control nor treatment: .* Replace .*@3 by .*@4 for everybody\?/,
+      /@3 is live, which is neither control nor treatment, .* Replace .*@3 with .*@4 for everybody\?/,
     );
     expect(agreed.bodies).toEqual([{ over: 3 }]);
     const told = await promote({ yes: true, which: 'treatment' }, false);
@@ -456,7 +456,7 @@ describe('steps', () => {
       graft('promote', { name: NAME, ...flags }, { server: serverOf(viewOf({}, more)), yes });
     const agreed = await promote({ which: 'treatment' }, true);
     expect(agreed.notes).toMatch(
-      /^treatment is not proposed as the winner \(810 units; wait: .*\)\. Replace support\/intent@3 by support\/intent@4 for everybody\?/,
+      /^treatment is not proposed as the winner \(810 units; wait: .*\)\. Replace support\/intent@3 with support\/intent@4 for everybody\?/,
     );
     expect(agreed.bodies).toEqual([{ variant: 'treatment' }]);
     await expect(promote({ which: 'treatment' }, false)).rejects.toThrow('nothing was changed');

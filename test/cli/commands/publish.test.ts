@@ -54,7 +54,7 @@ it('says what is live where nothing had to be repeated, and that nothing changed
 it('does not say that nothing changed when the answer of what made the version was lost', async () => {
   const lost = () => Promise.reject(new TypeError('fetch failed'));
   expect(await publish(lost)).toMatch(
-    /^notes@1 is live \(rank 2, [^)]*\); a first attempt of this request may have made it$/,
+    /^notes@1 is live \(rank 2, [^)]*\); an earlier attempt of this request may have created it$/,
   );
 });
 

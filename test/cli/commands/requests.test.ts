@@ -25,11 +25,11 @@ it('says what is missing', () => {
       .split('\n')
       .slice(1);
   expect(lines({ answers: ['a', 'b'], prompt_cut: true })).toEqual([
-    '[the prompt was longer; its last messages are here]',
+    '[the prompt was longer; these are its last messages]',
     ...['answer 1', '  a', 'answer 2', '  b'],
   ]);
   expect(lines({ answers: null })).toEqual(['[no answer]']);
-  expect(lines({ answers: null, answers_cut: true })).toEqual(['[the answer was too long to be kept]']);
+  expect(lines({ answers: null, answers_cut: true })).toEqual(['[the answer was too long to keep]']);
   expect(lines({ answers_cut: true })).toEqual(['answer', '  said', '[the answer was longer]']);
 });
 

@@ -5,7 +5,7 @@ const brought = [{ digest: 'a'.repeat(64), bytes: 310_000_000, ms: 2_345 }];
 
 it('says what was brought, and how long it took', () => {
   expect(originText('a@2', { id: 'o1', ok: true, reason: null, brought, ms: 3_001 })).toBe(
-    '  brought aaaaaaaaaaaa, 310 MB, in 2.35 s\na@2 is in memory at o1 after 3.00 s',
+    '  sent aaaaaaaaaaaa, 310 MB, in 2.35 s\na@2 is in memory at o1 after 3.00 s',
   );
 });
 

@@ -74,7 +74,7 @@ describe('openResults', () => {
   it('names the line that it cannot read', async () => {
     (await openResults(file, HEADING)).add(ANSWER);
     await appendFile(file, '{"kind":"answer"}\n');
-    await expect(openResults(file, HEADING)).rejects.toThrow(/line 3: not what/);
+    await expect(openResults(file, HEADING)).rejects.toThrow(/line 3: not written by/);
   });
 
   it('says that it cannot write there', async () => {

@@ -84,6 +84,6 @@ describe('assertPlain', () => {
   it('holds for our commands, and for no word that a shell would read otherwise', () => {
     expect(() => assertPlain(commands)).not.toThrow();
     const [first] = commands as [CommandText, ...CommandText[]];
-    expect(() => assertPlain([{ ...first, verb: '$(x)' }])).toThrow(/cannot hold/);
+    expect(() => assertPlain([{ ...first, verb: '$(x)' }])).toThrow(/cannot contain/);
   });
 });

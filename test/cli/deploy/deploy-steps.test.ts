@@ -87,7 +87,7 @@ describe('deploySteps', () => {
       'secret list': JSON.stringify([{ name: 'GRAFT_MAC_KEY' }, { name: 'GRAFT_ORIGIN_KEYS' }]),
     });
     expect(commands.filter((line) => /(namespace|d1) create/.test(line))).toEqual([]);
-    expect(outcomes['R2 bucket']).toBe('graft-blobs is there');
+    expect(outcomes['R2 bucket']).toBe('graft-blobs exists');
     expect(commands.at(-1)).toBe('deploy --env production');
     expect(await readdir(folder)).not.toContain('secrets');
   });
@@ -109,7 +109,7 @@ describe('deploySteps', () => {
     const results = [{ hash: 'feedc0de' }];
     await expect(run(plan(), { 'd1 execute': JSON.stringify([{ results }]) })).rejects.toMatchObject({
       code: 'other_schema',
-      message: expect.stringContaining('The D1 database graft was made by another version') as string,
+      message: expect.stringContaining('The D1 database graft was created by another version') as string,
     });
   });
 

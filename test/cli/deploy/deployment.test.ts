@@ -55,11 +55,11 @@ describe('planDeployment', () => {
   it.each<[string, Partial<DeployWishes>, RegExp]>([
     ['no origin', {}, /--origin origin-1=https/],
     ['an address without TLS', { origins: ['a=http://a.example.com'] }, /must be https/],
-    ['an address with a password', { origins: ['a=https://u:p@a.example.com'] }, /no name, password/],
-    ['no address', { origins: ['a'] }, /say <id>=<url>/],
-    ['an address that is no web’s', { origins: ['a=ftp://a.example.com'] }, /say <id>=<url>/],
-    ['a base that none can be', { origins: ['a=https://a.example.com,My Base!'] }, /by the id/],
-    ['a reserved base', { origins: ['a=https://a.example.com,base'] }, /by the id/],
+    ['an address with a password', { origins: ['a=https://u:p@a.example.com'] }, /remove the name, password/],
+    ['no address', { origins: ['a'] }, /use <id>=<url>/],
+    ['an address that is no web’s', { origins: ['a=ftp://a.example.com'] }, /use <id>=<url>/],
+    ['a base that none can be', { origins: ['a=https://a.example.com,My Base!'] }, /the id of an origin's base/],
+    ['a reserved base', { origins: ['a=https://a.example.com,base'] }, /the id of an origin's base/],
     [
       'a default base that nobody serves',
       { origins: ['a=https://a.example.com,llama'], variables: ['DEFAULT_BASE=gemma'] },
@@ -67,9 +67,9 @@ describe('planDeployment', () => {
     ],
     ['one id twice', { origins: [ORIGIN, ORIGIN] }, /same id/],
     ['bases of some', { origins: [ORIGIN, 'b=https://b.example.com,llama'] }, /Either every/],
-    ['a secret as a variable', { origins: [ORIGIN], variables: ['GRAFT_MAC_KEY=x'] }, /a way of its own/],
+    ['a secret as a variable', { origins: [ORIGIN], variables: ['GRAFT_MAC_KEY=x'] }, /cannot be set here/],
     ['a variable without a value', { origins: [ORIGIN], variables: ['DROPS'] }, /NAME=value/],
-    ['a name that no worker can have', { origins: [ORIGIN], name: 'My Edge' }, /small letters/],
+    ['a name that no worker can have', { origins: [ORIGIN], name: 'My Edge' }, /lower-case letters/],
   ])('refuses %s', (_, more, message) => {
     expect(() => plan(null, more)).toThrow(message);
   });
@@ -85,7 +85,7 @@ describe('planDeployment', () => {
   it('refuses another name, and R2 taken back, for a deployment that is there', () => {
     const kept = plan(null, { origins: [ORIGIN], r2: true });
     expect(() => plan(kept, { name: 'staging' })).toThrow(/--folder/);
-    expect(() => plan(kept, { r2: false })).toThrow(/lost to the edge/);
+    expect(() => plan(kept, { r2: false })).toThrow(/would lose the adapters/);
   });
 });
 

@@ -84,8 +84,8 @@ describe('a page that is there', () => {
     expect(await build()).toBe(folder());
     expect(await pageText()).toBe(`new build in ${root}`);
     expect(notes).toEqual([
-      'building the dashboard',
-      expect.stringMatching(/^built the dashboard in [\d.]+ s$/),
+      'building the console',
+      expect.stringMatching(/^built the console in [\d.]+ s$/),
     ]);
     // Nothing is left of the building.
     expect(await readdir(path.join(root, 'dist'))).toEqual(['page']);
@@ -126,8 +126,8 @@ describe('what goes wrong', () => {
     await installVite(FAILS);
     expect(await build()).toBe(before ? folder() : null);
     expect(notes).toEqual([
-      'building the dashboard',
-      'no new dashboard: its build failed\nno such file: x.tsx',
+      'building the console',
+      'the console is not rebuilt: its build failed\nno such file: x.tsx',
     ]);
     expect(await readdir(path.join(root, 'dist'))).toEqual(['page']);
     if (before) expect(await pageText()).toBe('old');
@@ -140,6 +140,6 @@ describe('what goes wrong', () => {
     const built = build({ signal: stop.signal });
     stop.abort(new Error('stopped'));
     await expect(built).rejects.toThrow('stopped');
-    expect(notes).toEqual(['building the dashboard']);
+    expect(notes).toEqual(['building the console']);
   });
 });

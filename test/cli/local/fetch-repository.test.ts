@@ -141,7 +141,7 @@ describe('a base by its repository', () => {
 
   it('is not kept with other bytes than the hub says', async () => {
     claimed = sha256(new Uint8Array(3));
-    await expect(find('hf:tiny/base')).rejects.toThrow(/model\.safetensors came with other bytes/);
+    await expect(find('hf:tiny/base')).rejects.toThrow(/sha256 of model\.safetensors is not the hub's/);
     claimed = sha256(WEIGHTS);
     expect(await find('hf:tiny/base')).toBe(folder());
   });
@@ -164,28 +164,28 @@ describe('a base by its repository', () => {
       ['a-Q8_0-00002-of-00002.gguf', new Uint8Array(12)],
     ]);
     await expect(find('hf:tiny/base')).rejects.toThrow(
-      /several GGUF files: say which, as hf:tiny\/base\/a-Q4_0\.gguf/,
+      /several GGUF files\. Choose one, as hf:tiny\/base\/a-Q4_0\.gguf/,
     );
     const file = 'a-Q8_0-00001-of-00002.gguf';
     expect(await find(`hf:tiny/base/${file}`)).toBe(path.join(folder(), file));
     expect(await readFile(path.join(folder(), 'a-Q8_0-00002-of-00002.gguf'))).toHaveLength(12);
-    await expect(find('hf:tiny/base/b.gguf')).rejects.toThrow(/has no b\.gguf; its GGUF files: a-Q4_0/);
+    await expect(find('hf:tiny/base/b.gguf')).rejects.toThrow(/has no b\.gguf\. Its GGUF files: a-Q4_0/);
   });
 
   it('says what is missing', async () => {
     await expect(find('hf:tiny/gone')).rejects.toThrow(
-      /tiny\/gone@main: there is no such repository or revision/,
+      /tiny\/gone@main: no such repository or revision/,
     );
     files = new Map([['pytorch_model.bin', WEIGHTS]]);
     await expect(find('hf:tiny/base')).rejects.toThrow(/neither \.safetensors nor \.gguf/);
     env['HF_ENDPOINT'] = 'http://127.0.0.1:1';
     await expect(find('hf:tiny/other')).rejects.toThrow(/the hub cannot be reached/);
     env['HF_HUB_OFFLINE'] = '1';
-    await expect(find('hf:tiny/other')).rejects.toThrow(/HF_HUB_OFFLINE is set and it is not in the cache/);
+    await expect(find('hf:tiny/other')).rejects.toThrow(/HF_HUB_OFFLINE is set, and it is not in the cache/);
   });
 });
 
 it.each(['hf:', 'hf:a', 'hf:a/../b.gguf', 'hf:a/b@', 'hf:a/b@x..y', 'hf:a/b@c@d', 'hf:../b', 'hf:a/b/c'])(
   '%s is no repository',
-  (base) => expect(() => parseRepositoryBase(base)).toThrow(/a repository is hf:/),
+  (base) => expect(() => parseRepositoryBase(base)).toThrow(/use hf:/),
 );

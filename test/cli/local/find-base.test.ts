@@ -80,7 +80,7 @@ describe('ensurePinnedBase', () => {
     const failure = ensurePinnedBase({ cache, output, base, runTool: failing });
     await expect(failure).rejects.toMatchObject({
       code: 'base_unavailable',
-      message: expect.stringMatching(new RegExp(`^[^\\n]*put toy.gguf [^\\n]* at ${target}$`)) as string,
+      message: expect.stringMatching(new RegExp(`^[^\\n]*Put toy.gguf [^\\n]* at ${target}$`)) as string,
     });
   });
 
@@ -132,8 +132,8 @@ describe('usableCacheFolder', () => {
 
   it.runIf(process.platform === 'linux').each([
     ['/dev/null/cache', /a part of that path is a file/],
-    ['/proc/graft', /no folder can be made there|this user cannot write there/],
-    ['/proc/graft/cache', /no folder can be made there|this user cannot write there/],
+    ['/proc/graft', /a folder cannot be created there|this user cannot write there/],
+    ['/proc/graft/cache', /a folder cannot be created there|this user cannot write there/],
   ])('refuses a cache at %s', async (cache, message) => {
     await expect(checked(cache)).rejects.toThrow(message);
   });

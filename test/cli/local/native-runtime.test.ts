@@ -52,7 +52,7 @@ it('goes on without it, says why and what to do, and leaves nothing behind', asy
   const { found, notes, left } = await fetchWith(() => Promise.reject(new Error('ENOTFOUND')));
   expect([found, left]).toEqual([{}, []]);
   expect(notes.join('\n')).toMatch(
-    /could not be fetched \(ENOTFOUND\).*WebAssembly.*npm install --ignore-scripts/,
+    /could not be downloaded \(ENOTFOUND\).*WebAssembly.*npm install --ignore-scripts/,
   );
 });
 
@@ -133,7 +133,7 @@ it('shows how much of the library has come, and keeps the part for this machine 
     // It was seen before the second half was sent.
     expect(seen[0]).toBeLessThanOrEqual(archive.length / 2);
     expect(said).toEqual([
-      "fetching ONNX Runtime 9.9.9 from npm's registry, once (8.0 MB)",
+      "downloading ONNX Runtime 9.9.9 from npm's registry, once (8.0 MB)",
       'the bar of ONNX Runtime 9.9.9 is gone',
     ]);
     const home = found.GRAFT_ONNXRUNTIME ?? '';

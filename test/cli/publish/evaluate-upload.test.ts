@@ -113,7 +113,7 @@ describe('refuseLowScore', () => {
       expect.objectContaining({ exitCode: EXIT.refused, code: 'score_too_low' }),
     );
     expect(() => refuseLowScore(evaluated, 0.51)).toThrow(
-      /score 0\.5 \(5 of 10 .*1\.235 nats.*asks for 0\.51.*\n {2}line 1: expected "long .*…"\n.*\n.*\n {2}and 2 more$/,
+      /score 0\.5 \(5 of 10 .*1\.235 nats.*--min-score is 0\.51.*\n {2}line 1: expected "long .*…"\n.*\n.*\n {2}and 2 more$/,
     );
   });
 
@@ -124,7 +124,7 @@ describe('refuseLowScore', () => {
       failedText([row(3, 'billing', 'account'), row(12, `${long}yes`, `${long}no`), row(13, 'a b', '')]),
     ).toBe(
       [
-        'Not as expected:',
+        'Different from expected:',
         '  line 3: expected "billing"',
         '               got "account…"',
         '  line 12: expected "…re as it was before yes"',
