@@ -53,7 +53,7 @@ describe('an answer', () => {
     [
       'an error with its code, field and advice',
       json({ error: { message: 'Too old.', type: 'x', code: 'version_conflict', param: 'expect' } }, 409),
-      { status: 409, code: 'version_conflict', message: 'Too old.', param: 'expect', advice: /look at it/i },
+      { status: 409, code: 'version_conflict', message: 'Too old.', param: 'expect', advice: /check it/i },
     ],
     [
       'an error without a code',
@@ -63,7 +63,7 @@ describe('an answer', () => {
     [
       'an error that is a page of something in between',
       new Response('<html><img src=x onerror=alert(1)></html>', { status: 502 }),
-      { status: 502, code: 'odd_answer', message: 'The edge answered 502, and not as it should.' },
+      { status: 502, code: 'odd_answer', message: 'The edge gave an unexpected answer (502).' },
     ],
     ['an empty error', new Response(null, { status: 503 }), { status: 503, code: 'odd_answer' }],
     ['a redirect', new Response(null, { status: 302 }), { status: 302, code: 'odd_answer' }],

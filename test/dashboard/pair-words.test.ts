@@ -17,9 +17,9 @@ it('says what to believe a judge by', () => {
     ...{ win_rate: null, first_chosen: 0.61, agreement: 0.5, failures: { judge: 2 }, tokens_today: 1_200 },
   });
   expect(pairNotes(pairs, judge)).toEqual([
-    '1 of the ties: the same to the letter, so that nobody was asked.',
+    '1 of the ties: identical answers, not sent to the judge.',
     'The answer shown first was chosen in 61 %.',
-    'The judge said the same in both orders in 50 %.',
+    'The judge agreed with itself in both orders in 50 %.',
     '2 not judged: the judge did not answer.',
     '1,200 of 500,000 tokens used today.',
   ]);
@@ -36,8 +36,8 @@ it('warns of a judge that goes by the place of an answer', () => {
 });
 
 it('says what users of a name get while its experiment runs', () => {
-  expect(whoGetsWhat({ judge: undefined, coverage: 0.5 })).toMatch(/get the version that it deals/);
-  expect(whoGetsWhat({ judge, coverage: 0.5 })).toMatch(/get the version that it deals/);
+  expect(whoGetsWhat({ judge: undefined, coverage: 0.5 })).toMatch(/get the version that it assigns/);
+  expect(whoGetsWhat({ judge, coverage: 0.5 })).toMatch(/get the version that it assigns/);
   expect(coverageWords({ judge, coverage: 0 })).toBe('judged');
   expect(coverageWords({ judge: undefined, coverage: 0.05 })).toBe('5 %');
   expect(whoGetsWhat({ judge, coverage: 0 })).toMatch(/^Users get the live version/);

@@ -39,9 +39,9 @@ it.each<[string[], unknown]>([
 });
 
 it.each<[string[], RegExp]>([
-  [[], /no adapter among these/],
-  [['README.md', 'adapter_config.json'], /no adapter among these/],
-  [['a.safetensors', 'b.gguf'], /more than one adapter among these: a.safetensors, b.gguf/],
+  [[], /contain no adapter/],
+  [['README.md', 'adapter_config.json'], /contain no adapter/],
+  [['a.safetensors', 'b.gguf'], /contain more than one adapter: a.safetensors, b.gguf/],
   [['adapter_model.safetensors', 'adapter_config.json', 'adapter_config.json'], /more than one/],
 ])('of %j takes none', (names, expected) => {
   expect(pick(...names)).toMatch(expected);

@@ -33,7 +33,7 @@ it.each(['', '<html>502</html>', '{', 'null', '[]', '{"error":"x"}', '{"error":{
   (text) => {
     const problem = problemOf(502, text);
     expect(problem).toMatchObject({ status: 502, code: 'odd_answer', param: null });
-    expect(problem.message).toBe('The edge answered 502, and not as it should.');
+    expect(problem.message).toBe('The edge gave an unexpected answer (502).');
     expect(problem.advice).not.toBe('');
   },
 );
@@ -58,7 +58,7 @@ it('says what to do with a link that was used, and nothing of a key that nobody 
   const used = problemOf(401, JSON.stringify(errorBody({ code: 'invalid_api_key', message: 'Used.' })));
   expect(linkProblem(used)).toEqual({
     ...used,
-    advice: 'Sign in with the admin key, or start it again and open the new link.',
+    advice: 'Sign in with the admin key, or restart it and open the new link.',
   });
   expect(linkProblem(noAnswer())).toEqual(noAnswer());
 });

@@ -29,12 +29,12 @@ it.each<[UsageTime, object]>([
 
 it.each<[string, string, 'from' | 'to', RegExp]>([
   ['', '2026-01-31', 'from', /first day/],
-  ['2026-02-30', '', 'from', /no date/],
-  ['yesterday', '', 'from', /no date/],
-  ['2026-01-01', '2026-13-01', 'to', /no date/],
+  ['2026-02-30', '', 'from', /not a date/],
+  ['yesterday', '', 'from', /not a date/],
+  ['2026-01-01', '2026-13-01', 'to', /not a date/],
   ['2026-01-31', '2026-01-01', 'to', /before the first/],
-  ['2026-03-10', '', 'from', /still to come.*2026-03-09/],
-  ['2026-03-01', '2026-03-10', 'to', /still to come/],
+  ['2026-03-10', '', 'from', /in the future.*2026-03-09/],
+  ['2026-03-01', '2026-03-10', 'to', /in the future/],
 ])('from %j to %j is wrong in %s', (from, to, field, words) => {
   const range = rangeOf({ from, to }, NOW);
   expect(range).toMatchObject({ ok: false, error: { field } });
