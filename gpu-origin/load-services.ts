@@ -148,7 +148,8 @@ async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Promise<L
   if (wrong !== null) throw new ConfigError(`--engine-url ${vllm.url}: ${wrong}`);
   if (vllm.maxLoras === 1)
     onNotice(
-      'with --max-loras 1 one adapter runs at a time, and requests of others wait: start vLLM with --max-loras 16, say, and give the same here',
+      'with --max-loras 1, only one adapter runs at a time and requests for others wait. Start vLLM ' +
+        'with a higher value, such as --max-loras 16, and give the same value here',
     );
   const probe = tokenizer.encode(PROBE, { allowSpecial: false }).slice(0, PROBE_TOKENS);
   const loaded = new LoadedChains({
@@ -201,14 +202,14 @@ async function servedModel(
   const models = await client.models();
   if (!models.ok)
     throw new ConfigError(
-      `--engine-url ${url}: ${failureText(models.error)}. Start vllm serve first, or give the address it listens on`,
+      `--engine-url ${url}: ${failureText(models.error)}. Start vllm serve first, or correct the address`,
     );
   const base = models.value.find((model) => model.parent == null);
   if (base === undefined) throw new ConfigError(`--engine-url ${url}: vLLM lists no model`);
   const { root } = base;
   // Where both are on one machine it is known which folder vLLM has read.
   if (root != null && existsSync(root) && realpathSync(root) !== realpathSync(folder))
-    throw new ConfigError(`vLLM serves ${root}, and --base is ${folder}: give the folder that it serves`);
+    throw new ConfigError(`vLLM serves ${root}, but --base is ${folder}. Give the folder that vLLM serves`);
   return { name: base.id, context: base.max_model_len ?? null };
 }
 
@@ -220,7 +221,8 @@ async function checkRuntimeLoading(client: VllmClient): Promise<void> {
     asked.ok || (asked.error.kind === 'refused' && !/"detail"\s*:\s*"Not Found"/.test(asked.error.message));
   if (!knows)
     throw new ConfigError(
-      'vLLM does not load adapters while it runs: start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and --api-server-count 1',
+      'vLLM does not load adapters at run time. Start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, ' +
+        '--enable-lora and --api-server-count 1',
     );
 }
 
@@ -261,10 +263,10 @@ async function openFiles(
 /** Cheap, and it catches a tokenizer that is not this base's. @throws TokenizerError */
 export function checkTokenizer(tokenizer: Tokenizer, vocabSize: number): void {
   if (tokenizer.size > vocabSize)
-    throw new TokenizerError(`the tokenizer has ${tokenizer.size} tokens, the base only ${vocabSize}`);
+    throw new TokenizerError(`the tokenizer has ${tokenizer.size} tokens, but the base only ${vocabSize}`);
   const text = 'Hello, world: 1 234 é你\n';
   const ids = tokenizer.encode(text, { allowSpecial: false });
   const bytes = ids.flatMap((id) => [...(tokenizer.tokenBytes(id) ?? [])]);
   if (new TextDecoder().decode(Uint8Array.from(bytes)).trim() !== text.trim())
-    throw new TokenizerError('the tokenizer does not give back the text that it encoded');
+    throw new TokenizerError('the tokenizer does not decode what it encoded');
 }

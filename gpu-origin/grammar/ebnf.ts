@@ -34,7 +34,7 @@ export function atPath<T>(path: readonly PropertyKey[], make: () => T): T {
 
 /** A keyword that is known, or may be to somebody. */
 export const unsupportedConstraint = (path: readonly PropertyKey[]): GrammarError =>
-  new GrammarError('is a keyword that this server cannot hold answers to', path, true);
+  new GrammarError('is a keyword that this server does not support', path, true);
 
 /**
  * Work that the text of one request's grammar may cost, of all its patterns, lists and functions together, in steps: a
@@ -62,7 +62,7 @@ export class Work {
     this.#spent += steps;
     if (this.#spent > MAX_WORK)
       throw new GrammarError(
-        'takes too much work to be made a grammar of; shorten repetitions and lengths with bounds, and lists',
+        'takes too long to turn into a grammar; shorten lists, and repetitions and lengths with bounds',
         [],
         true,
       );
@@ -135,7 +135,7 @@ export class Rules {
     this.#writtenOut += count;
     if (this.#writtenOut > MAX_WRITTEN_OUT)
       throw new GrammarError(
-        `has lists of more than ${MAX_WRITTEN_OUT} items in all; lower 'maxItems', or leave it out`,
+        `has lists of more than ${MAX_WRITTEN_OUT} items in total; lower 'maxItems', or remove it`,
       );
     return count;
   }
@@ -162,7 +162,7 @@ export class Rules {
 }
 
 export const tooLarge = (): GrammarError =>
-  new GrammarError('is too large: it makes more rules than this server compiles; shorten it or its lists');
+  new GrammarError('is too large: it needs more rules than this server compiles. Shorten it or its lists');
 
 /** Everything else. */
 export function complement(ranges: readonly Range[]): Range[] {

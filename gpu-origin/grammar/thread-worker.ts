@@ -143,7 +143,7 @@ class ThreadWorker implements GrammarWorker {
     const reply = this.#wait(job, COMPILE_LIMIT_MS, onLong);
     this.#tell({ kind: 'compile', job, grammar, asked });
     const compiled = await reply;
-    if (compiled.kind !== 'compiled') throw this.#lose('another answer than asked for', 'failed');
+    if (compiled.kind !== 'compiled') throw this.#lose('an unexpected answer', 'failed');
     return compiled.compiled;
   }
 
@@ -153,7 +153,7 @@ class ThreadWorker implements GrammarWorker {
     this.#tell({ kind: 'step', job, rows });
     const stepped = await reply;
     if (stepped.kind === 'lost') throw this.#lose(stepped.reason, 'failed');
-    if (stepped.kind !== 'stepped') throw this.#lose('another answer than asked for', 'failed');
+    if (stepped.kind !== 'stepped') throw this.#lose('an unexpected answer', 'failed');
     return stepped.stepped;
   }
 

@@ -163,12 +163,13 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
       `${config.heads} attention heads cannot share ${config.kvHeads} key/value heads`,
     );
   if (config.headDim % 8 !== 0)
-    throw new BaseModelError(`a head size of ${config.headDim} is not supported; multiples of 8 are`);
+    throw new BaseModelError(`a head size of ${config.headDim} is not supported; it must be a multiple of 8`);
   for (const rope of [config.rope, config.localRope])
     // GroupQueryAttention turns multiples of 16 numbers.
     if (rope !== null && (rope.dim % 16 !== 0 || rope.dim < 16 || rope.dim > config.headDim))
       throw new BaseModelError(
-        `rotary positions of ${rope.dim} of a head's ${config.headDim} numbers are not supported; multiples of 16 are`,
+        `rotary positions over ${rope.dim} of a head's ${config.headDim} numbers are not supported; it ` +
+          'must be a multiple of 16',
       );
   return config;
 }

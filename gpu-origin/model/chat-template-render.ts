@@ -170,7 +170,7 @@ const classOf = (set?: string): string => (set === undefined ? BLANK : set === '
 
 function stringOf(value: unknown): string {
   if (typeof value === 'string') return value;
-  throw new Error(`cannot strip or split ${value == null ? 'what is not there' : `a ${typeof value}`}`);
+  throw new Error(`cannot strip or split ${value == null ? 'a missing value' : `a ${typeof value}`}`);
 }
 
 /**

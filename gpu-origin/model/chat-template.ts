@@ -129,7 +129,8 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
       placeholders,
     );
     const cut = continuesLast ? whole.lastIndexOf(end) : whole.length;
-    if (cut === -1) throw new ChatTemplateError('it does not show the last message, which is to go on');
+    if (cut === -1)
+      throw new ChatTemplateError('it does not render the last message, which is to be continued');
     const rendered = whole.slice(0, cut);
     yield;
     const pieces = yield* splitter.split(rendered);

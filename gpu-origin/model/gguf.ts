@@ -47,16 +47,17 @@ function partsOf(path: string, metadata: ReadonlyMap<string, GgufValue>): string
   const [, number, of] = PART.exec(path) ?? [];
   if (Number(of) !== count)
     throw new GgufError(
-      `${path} is one of ${count} parts; their names must end in -00001-of-${String(count).padStart(5, '0')}.gguf and so on`,
+      `${path} is one of ${count} parts. Rename them so that they end in ` +
+        `-00001-of-${String(count).padStart(5, '0')}.gguf and so on`,
     );
   const named = (index: number): string =>
     path.replace(PART, `-${String(index).padStart(5, '0')}-of-${of}.gguf`);
   if (Number(number) !== 1)
-    throw new GgufError(`${path} is part ${Number(number)} of ${count}: give ${named(1)}`);
+    throw new GgufError(`${path} is part ${Number(number)} of ${count}. Give ${named(1)}`);
   const parts = Array.from({ length: count }, (_, index) => named(index + 1));
   const missing = parts.find((part) => !existsSync(part));
   if (missing !== undefined)
-    throw new GgufError(`${path} is one of ${count} parts, and ${missing} is missing`);
+    throw new GgufError(`${path} is one of ${count} parts, but ${missing} is missing`);
   return parts;
 }
 
@@ -83,7 +84,7 @@ export function readGguf(path: string): GgufFile {
     const places = new Map<string, { path: string; fd: number }>();
     for (const part of opened)
       for (const [name, tensor] of part.header.tensors) {
-        if (tensors.has(name)) throw new GgufError(`${part.path}: tensor ${name} is in another part too`);
+        if (tensors.has(name)) throw new GgufError(`${part.path}: tensor ${name} occurs in two parts`);
         tensors.set(name, tensor);
         places.set(name, part);
       }
@@ -130,7 +131,7 @@ function parseHeader(path: string, header: Uint8Array, fileBytes: number): GgufH
 
 function readExactly(path: string, fd: number, bytes: number, position: number): Uint8Array {
   const data = new Uint8Array(bytes);
-  if (!readFully(fd, data, position)) throw new GgufError(`${path} became shorter while it was read`);
+  if (!readFully(fd, data, position)) throw new GgufError(`${path} was truncated while it was being read`);
   return data;
 }
 

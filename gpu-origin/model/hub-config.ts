@@ -85,19 +85,20 @@ const FULL = 'full_attention';
 function refuseUnsupported(hub: HubConfig, family: Family): void {
   if (hub.quantization_config != null)
     throw new BaseModelError(
-      `the base is quantized (quantization_config, ${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), ` +
-        'which is not supported in a Hugging Face folder. Give the plain checkpoint that it was made from, or a GGUF file',
+      'the base is quantized (quantization_config, ' +
+        `${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), which is not supported ` +
+        'in a Hugging Face folder. Give the original checkpoint, or a GGUF file',
     );
   if (hub.mlp_bias === true || (hub.attention_bias === true && family !== 'qwen2'))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
   const activation = (family === 'gemma3' ? hub.hidden_activation : undefined) ?? hub.hidden_act;
   const expected = family === 'gemma3' ? 'gelu_pytorch_tanh' : 'silu';
   if (activation != null && activation !== expected)
-    throw new BaseModelError(`activation ${activation} is not supported; ${expected} is`);
+    throw new BaseModelError(`activation ${activation} is not supported; use ${expected}`);
   if (hub.attn_logit_softcapping != null || hub.final_logit_softcapping != null)
-    throw new BaseModelError('soft caps on logits (attn_logit_softcapping) are not supported');
+    throw new BaseModelError('logit soft caps (attn_logit_softcapping) are not supported');
   if (hub.use_bidirectional_attention === true)
-    throw new BaseModelError('attention that looks ahead (use_bidirectional_attention) is not supported');
+    throw new BaseModelError('bidirectional attention (use_bidirectional_attention) is not supported');
   const window = hub.use_sliding_window !== false && hub.sliding_window != null;
   if (window && hub.model_type === 'llama')
     throw new BaseModelError('sliding-window attention is not supported for model_type llama');
@@ -120,13 +121,13 @@ function layerTypes(hub: HubConfig, family: Family, window: number | null): stri
   const alike = hub.model_type === 'llama' || family === 'phi3';
   if (types != null) {
     const other = types.find((type) => type !== SLIDING && type !== FULL);
-    if (other !== undefined) throw new BaseModelError(`layers of the kind ${other} are not supported`);
+    if (other !== undefined) throw new BaseModelError(`layers of type ${other} are not supported`);
     if (types.length !== layers)
       throw new BaseModelError(`config.json has ${types.length} layer_types for ${layers} layers`);
     if (!alike && window === null && types.includes(SLIDING))
       throw new BaseModelError(
-        `config.json has ${SLIDING} among layer_types, but no window that is on (sliding_window, use_sliding_window). ` +
-          'Correct whichever is wrong',
+        `config.json has ${SLIDING} in layer_types, but no active window (sliding_window, ` +
+          'use_sliding_window). Correct one of them',
       );
     if (!alike) return types;
   }
@@ -195,9 +196,7 @@ function ropesOf(
   const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[family] ?? 10_000;
   const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? 1;
   if (part !== 1 && family !== 'phi3')
-    throw new BaseModelError(
-      'rotary positions of a part of each head (partial_rotary_factor) are not supported',
-    );
+    throw new BaseModelError('partial rotary positions (partial_rotary_factor) are not supported');
   const context = hub.max_position_embeddings;
   const { rope, context: right } = hubRope({
     fields: given,
@@ -225,7 +224,8 @@ export function refuseOtherModels(json: unknown): void {
   const type = z.object({ model_type: z.string() }).safeParse(json);
   if (type.success && !Object.hasOwn(FAMILIES, type.data.model_type))
     throw new BaseModelError(
-      `model_type ${type.data.model_type} is not supported; ${Object.keys(FAMILIES).join(', ')} are`,
+      `model_type ${type.data.model_type} is not supported; supported are ` +
+        `${Object.keys(FAMILIES).join(', ')}`,
     );
 }
 
@@ -317,7 +317,7 @@ function longRope(
     short.length !== dim / 2 ||
     !short.every((x) => typeof x === 'number' && x > 0)
   )
-    throw new BaseModelError(`config.json: rope_scaling needs short_factor, ${dim / 2} numbers`);
+    throw new BaseModelError(`config.json: rope_scaling needs short_factor with ${dim / 2} numbers`);
   const factor = typeof fields['factor'] === 'number' ? fields['factor'] : context / original;
   const given = fields['attention_factor'];
   return {
@@ -356,7 +356,7 @@ function hubRope(params: {
       };
     default:
       throw new BaseModelError(
-        `the base uses rotary scaling "${String(type)}"; default, linear, llama3 and longrope are supported`,
+        `the base uses rotary scaling "${String(type)}"; supported are default, linear, llama3 and longrope`,
       );
   }
 }

@@ -39,7 +39,7 @@ export async function loadBase(
   id: string | undefined,
 ): Promise<{ base: BaseModel; tokenizerSource: TokenizerSource }> {
   const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats === undefined) throw new BaseModelError(`there is no file or folder ${path}`);
+  if (stats === undefined) throw new BaseModelError(`no such file or folder: ${path}`);
   if (stats.isDirectory())
     return { base: await loadFolderBase({ path, id }), tokenizerSource: { kind: 'folder', path } };
   const { base, file } = await loadGgufBase({ path, id });
@@ -57,7 +57,7 @@ interface Located {
 function readExactly(fd: number, length: number, position: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   if (!readFully(fd, bytes, position))
-    throw new BaseModelError('a safetensors file ends before its tensors do: it is truncated');
+    throw new BaseModelError('a safetensors file ends before its last tensor: it is truncated');
   return bytes;
 }
 
@@ -97,7 +97,7 @@ function weightFiles(folder: string): string[] {
     const missing = [...named].find((file) => !there.includes(file));
     if (missing !== undefined)
       throw new BaseModelError(
-        `${folder} lacks ${missing}, which ${INDEX} names: fetch the rest of the base`,
+        `${folder} lacks ${missing}, which is listed in ${INDEX}. Download the rest of the base`,
       );
     return there.filter((file) => named.has(file));
   }
@@ -112,8 +112,8 @@ function refuseQuantized(tensors: ReadonlyMap<string, Located>): void {
   for (const [name, { entry }] of tensors)
     if (!STORED.has(entry.dtype) && !FREQUENCIES.test(name))
       throw new BaseModelError(
-        `${name} is ${entry.dtype}; F32, F16 and BF16 are supported. Give the plain checkpoint that it was made from, ` +
-          'or a GGUF file',
+        `${name} is ${entry.dtype}; F32, F16 and BF16 are supported. Give the original checkpoint, or ` +
+          'a GGUF file',
       );
 }
 
@@ -149,7 +149,7 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
         const { dtype, begin, end } = located.entry;
         if (located.entry.shape.join() !== shape.join())
           throw new BaseModelError(
-            `${name} has shape [${located.entry.shape.join(', ')}], [${shape.join(', ')}] is needed`,
+            `${name} has shape [${located.entry.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
           );
         const data = readExactly(located.fd, end - begin, located.dataStart + begin);
         const values = toFloat32({ dtype, shape: [...shape], data });
@@ -210,8 +210,8 @@ function refuseQuantizations(file: GgufFile): void {
   for (const { name, type } of file.tensors.values())
     if (blockFormat(type) === null)
       throw new BaseModelError(
-        `${file.path} is quantized as ${GGML_TYPES.get(type)?.name ?? `ggml type ${type}`} (tensor ${name}), which is not ` +
-          `supported; ${knownBlockFormats().join(', ')} are`,
+        `${file.path} uses the quantization ${GGML_TYPES.get(type)?.name ?? `ggml type ${type}`} ` +
+          `(tensor ${name}), which is not supported; supported are ${knownBlockFormats().join(', ')}`,
       );
 }
 
@@ -254,7 +254,7 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
       if (tensor === undefined) throw new BaseModelError(`the base lacks ${stored} (${name})`);
       if (tensor.shape.join() !== shape.join())
         throw new BaseModelError(
-          `${stored} has shape [${tensor.shape.join(', ')}], [${shape.join(', ')}] is needed`,
+          `${stored} has shape [${tensor.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
         );
       const values = file.readTensor(stored);
       const attention = /self_attn\.([qk])_proj\./.exec(name)?.[1];
@@ -298,7 +298,7 @@ class Metadata {
   number(key: string, fallback?: number): number {
     const value = this.value(key) ?? fallback;
     if (typeof value !== 'number')
-      throw new BaseModelError(`the base's metadata lacks ${this.family}.${key}, as one number`);
+      throw new BaseModelError(`the base's metadata lacks ${this.family}.${key} as a single number`);
     return value;
   }
 }
@@ -347,7 +347,7 @@ function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Ro
   const dim = metadata.number('rope.dimension_count', headDim);
   if (dim !== headDim && metadata.family !== 'phi3')
     throw new BaseModelError(
-      `rotary positions of a part of each head (${metadata.family}.rope.dimension_count is ${dim}, a head has ` +
+      `partial rotary positions (${metadata.family}.rope.dimension_count is ${dim}, a head has ` +
         `${headDim} numbers) are not supported`,
     );
   const theta = metadata.number('rope.freq_base', metadata.family === 'gemma3' ? 1_000_000 : 10_000);
@@ -381,12 +381,12 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
   const family = FAMILIES.find((name) => name === architecture);
   if (family === undefined)
     throw new BaseModelError(
-      `the base's architecture ${architecture} is not supported; ${FAMILIES.join(', ')} are`,
+      `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.join(', ')}`,
     );
   const metadata = new Metadata(file, family);
   for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
     if (metadata.value(cap) !== undefined)
-      throw new BaseModelError(`soft caps on logits (${cap}) are not supported`);
+      throw new BaseModelError(`logit soft caps (${cap}) are not supported`);
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
   const layers = metadata.number('block_count');
@@ -466,8 +466,8 @@ function refuseUnused(
   if (first === undefined) return;
   const more = unused.length === 1 ? '' : ` and ${unused.length - 1} more`;
   throw new BaseModelError(
-    `the base has tensors that a plain ${config.family} model does not use (${first}${more}); served without them, ` +
-      'its answers would be wrong',
+    `the base has tensors that a plain ${config.family} model does not use (${first}${more}). Without ` +
+      'them its answers would be wrong, so it is not served',
   );
 }
 
@@ -481,8 +481,8 @@ function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {
   const bytesOf = (name: string): Buffer => Buffer.from(base.tensor(name, shape).buffer);
   if (!bytesOf(HEAD).equals(bytesOf(EMBEDDING)))
     throw new BaseModelError(
-      `config.json says that the head is the embedding (tie_word_embeddings), but ${HEAD} differs from ${EMBEDDING}. ` +
-        'If the head was trained on its own, set tie_word_embeddings to false',
+      `config.json ties the head to the embedding (tie_word_embeddings), but ${HEAD} differs from ` +
+        `${EMBEDDING}. If the head was trained separately, set tie_word_embeddings to false`,
     );
 }
 

@@ -210,7 +210,8 @@ function byteLevelSteps(metadata: ReadonlyMap<string, unknown>, vocab: Record<st
   const pre = PRE_TYPES.get(String(preName));
   if (pre === undefined)
     throw new TokenizerError(
-      `the GGUF's pre-tokenizer "${String(preName)}" is not supported (${[...PRE_TYPES.keys()].join(', ')} are)`,
+      `the GGUF's pre-tokenizer "${String(preName)}" is not supported; supported are ` +
+        `${[...PRE_TYPES.keys()].join(', ')}`,
     );
   const merges = strings(metadata, 'tokenizer.ggml.merges');
   return {
@@ -232,7 +233,8 @@ export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): Tokenizer
   if (model === undefined) throw new TokenizerError('the GGUF has no tokenizer (tokenizer.ggml.model)');
   if (model !== 'gpt2' && model !== 'llama')
     throw new TokenizerError(
-      `the GGUF's tokenizer "${String(model)}" is not supported; gpt2 (byte-level BPE) and llama (SentencePiece BPE) are`,
+      `the GGUF's tokenizer "${String(model)}" is not supported; supported are gpt2 (byte-level BPE) ` +
+        'and llama (SentencePiece BPE)',
     );
   const tokens = strings(metadata, 'tokenizer.ggml.tokens');
   const given = metadata.get('tokenizer.ggml.token_type');

@@ -87,7 +87,7 @@ function tooMany(request: GenerationRequest, tokens: number): ContextLengthExcee
       ? MAX_PROMPT_LIST_TOKENS
       : Math.min(MAX_PROMPT_LIST_TOKENS, Math.floor(MAX_PROMPT_LIST_SCORES / scores));
   if (tokens <= most) return null;
-  const message = `These prompts have more than ${most} tokens together, which is the most at once. Please send fewer.`;
+  const message = `These prompts have more than ${most} tokens in total, the most for one request. Please send fewer.`;
   return { code: 'context_length_exceeded', message, param: 'prompt' };
 }
 
@@ -143,7 +143,7 @@ async function chatPrompt(
   if (chatTemplate === null)
     return err({
       code: 'invalid_request',
-      message: 'This base has no chat template; use /v1/completions.',
+      message: 'This base has no chat template. Use /v1/completions.',
       param: null,
     });
   const conversation = conversationOf(request);
@@ -401,14 +401,14 @@ export class PromptQueue {
 
 const tooManyWaiting = (bytes: number): ApiError => ({
   code: 'queue_full',
-  message: 'Too many long prompts are waiting already.',
+  message: 'Too many long prompts are waiting. Retry in a few seconds.',
   retryAfterMs: Math.max(1_000, Math.ceil(bytes / BYTES_PER_MS)),
 });
 
 /** Nobody reads it. */
 const CALLER_GONE: ApiError = {
   code: 'origin_unavailable',
-  message: 'The caller has gone.',
+  message: 'The client disconnected.',
   retryAfterMs: 1_000,
 };
 

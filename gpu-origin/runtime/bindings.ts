@@ -363,8 +363,8 @@ export async function openFp16(
     if (divergence <= MOST_DIVERGENCE) return sessions;
     await sessions.close();
     return Number.isNaN(divergence)
-      ? 'some of its numbers are beyond the range of float16'
-      : `its answers in float16 are too far from those in float32 (mean KL ${divergence.toPrecision(2)})`;
+      ? 'some numbers exceed the range of float16'
+      : `its float16 answers differ too much from float32 (mean KL ${divergence.toPrecision(2)})`;
   } catch (error) {
     await sessions?.close();
     if (!(error instanceof OrtError)) throw error;

@@ -120,9 +120,9 @@ async function choosePrecision(device: Device, params: CreateRunnerParams): Prom
   if (wanted === 'auto') return 'f32';
   const missing =
     device.own === null
-      ? `provider ${device.provider} computes in float32; float16 takes a GPU (--provider webgpu)`
-      : "this GPU or its driver has no float16 (WebGPU's shader-f16)";
-  throw new OrtError('--precision f16', -1, `${missing}; leave --precision out, or ask for f32`);
+      ? `provider ${device.provider} computes in float32; float16 needs a GPU (--provider webgpu)`
+      : "this GPU or its driver does not support float16 (WebGPU's shader-f16)";
+  throw new OrtError('--precision f16', -1, `${missing}. Remove --precision, or set it to f32`);
 }
 
 /** Said where the fast kernel is not exact; bench/LOG.md has what it costs. */
@@ -154,7 +154,8 @@ async function chooseKernels(device: Device, params: CreateRunnerParams): Promis
   const padsLoneRow = await chooseInt4Padding(device);
   if (padsLoneRow !== null) return { format, padsLoneRow, bits: true };
   onNotice(
-    'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
+    'on this processor, 4-bit rows round differently in a batch than alone: the same request may get ' +
+      'other words from a busy origin. Use --weights int8 to avoid that.',
   );
   return kernels;
 }
@@ -213,14 +214,15 @@ async function openRunner(
     own === null ? PREFILL_CHUNK : await mostTokens(device, own, config, PREFILL_CHUNK, precision);
   if (chunk < PREFILL_CHUNK)
     params.onNotice(
-      `attention over many tokens is not right on this GPU: prompts are read ${chunk} tokens at a time, which is slower.`,
+      `attention over many tokens is wrong on this GPU: prompts are read ${chunk} tokens at a time, ` +
+        'which is slower.',
     );
   const sessions =
     precision === 'f16' && own !== null
       ? await openFp16({ device, own, config, built, kinds, chunk, onProgress })
       : await GraphSessions.open({ device, built, kinds, onProgress });
   if (typeof sessions === 'string') {
-    params.onNotice(`float32 is served, since on this GPU ${sessions}.`);
+    params.onNotice(`serving float32, because on this GPU ${sessions}.`);
     return openRunner(base, device, params, 'f32', kernels);
   }
   return OrtRunner.open({

@@ -155,7 +155,7 @@ export function tensorBytes(
   const bytes = bytesOf(type, dims);
   if (at + bytes > memory.bytes)
     throw new Error(
-      `a tensor of [${dims.join(', ')}] needs ${bytes} bytes, got ${Math.max(0, memory.bytes - at)}`,
+      `a tensor of [${dims.join(', ')}] needs ${bytes} bytes; got ${Math.max(0, memory.bytes - at)}`,
     );
   return bytes;
 }

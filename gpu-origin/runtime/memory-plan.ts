@@ -75,13 +75,18 @@ export function fitDevice(params: FitParams): Fit {
   const context = Math.max(params.assumed ? least : 0, Math.min(wanted, room(kinds)));
   if (context < least || (params.asked !== undefined && context < wanted))
     throw new BaseModelError(
-      `this provider addresses ${(addressableBytes / 1e9).toFixed(1)} GB, in which the base leaves room for ${context} tokens a row: fewer --slots, ${params.asked === undefined ? '' : 'a shorter --context, '}--weights int8, a smaller base or --provider cpu`,
+      `this provider addresses ${(addressableBytes / 1e9).toFixed(1)} GB, where the base leaves only ` +
+        `${context} tokens a row. Use fewer --slots, ` +
+        `${params.asked === undefined ? '' : 'a shorter --context, '}--weights int8, a smaller base or ` +
+        '--provider cpu',
     );
   if (context === wanted) return { kinds, context, notice: null };
   const limit = `${(addressableBytes / 1e9).toFixed(1)} GB`;
-  const row = `a row has ${context.toLocaleString('en')} tokens, of ${wanted.toLocaleString('en')} that the base was trained for`;
+  const row =
+    `a row has ${context.toLocaleString('en')} of the ${wanted.toLocaleString('en')} tokens that the ` +
+    'base was trained for';
   const notice = params.assumed
-    ? `how much memory the GPU has is not known, so ${row}, which fits ${limit}; --context ${wanted} takes more`
+    ? `the GPU's memory size is unknown, so ${row}, which fits ${limit}; --context ${wanted} allows more`
     : `this provider addresses ${limit}, so ${row}; fewer --slots leave room for more`;
   return { kinds, context, notice };
 }
@@ -223,7 +228,9 @@ function needMemory(plan: MemoryPlan, format: WeightFormat, available: number): 
   const least = Math.max(plan.serving, plan.building);
   if (least > available)
     throw new BaseModelError(
-      `this base takes ${gigabytes(least)} of memory with ${format} weights, and there are ${gigabytes(available)}: take a smaller base${NEXT_SMALLER[format]} or a larger machine`,
+      `this base takes ${gigabytes(least)} of memory with ${format} weights, but only ` +
+        `${gigabytes(available)} are available. Use a smaller base${NEXT_SMALLER[format]} or a larger ` +
+        'machine',
     );
 }
 
@@ -252,19 +259,20 @@ export function sayMemory(
   needMemory(plan, format, available);
   const whole = (slots + swapSlots) * context;
   const keysAndValues = plan.keysAndValues * Math.min(1, kvTokens / whole);
-  const together = kvTokens < whole ? `, ${kvTokens.toLocaleString('en')} tokens together` : '';
+  const together = kvTokens < whole ? `, ${kvTokens.toLocaleString('en')} tokens in total` : '';
   const most = plan.serving + keysAndValues + adapterBytes + prefixBytes;
   const parts = [
     `${gigabytes(plan.serving)} for the base (${format})`,
     `up to ${gigabytes(keysAndValues)} for keys and values (${slots} rows of ${together === '' ? '' : 'up to '}${context.toLocaleString('en')} tokens, and ${swapSlots === slots ? 'as many' : swapSlots} preempted${together})`,
     `up to ${gigabytes(adapterBytes)} for adapters`,
-    ...(prefixBytes > 0 ? [`up to ${gigabytes(prefixBytes)} for prompts that come again`] : []),
+    ...(prefixBytes > 0 ? [`up to ${gigabytes(prefixBytes)} for prompts that are reused`] : []),
   ].join(', ');
   const warning =
     most > available
-      ? `. All of it together is more than there is: fewer --slots, a shorter --context, fewer --adapter-ram-bytes or --prefix-cache-bytes keep it within`
+      ? '. This is more than is available: use fewer --slots, a shorter --context, or smaller ' +
+        '--adapter-ram-bytes or --prefix-cache-bytes'
       : '';
-  return `memory: ${parts}; there are ${gigabytes(available)}${warning}`;
+  return `memory: ${parts}; ${gigabytes(available)} available${warning}`;
 }
 
 /**
@@ -286,6 +294,12 @@ export function sayGpuMemory(
 ): string {
   const { format, precision, slots, swapSlots, context, sessions } = given;
   needMemory(plan, format, given.available);
-  const copies = sessions === 1 ? '' : `, once for each of ${sessions} graphs that rows need`;
-  return `memory of the GPU: ${gigabytes(plan.session)} for the base (${format}${copies}), ${gigabytes(plan.keysAndValues)} for keys and values in ${precision === 'f16' ? 'float16' : 'float32'} (${slots} rows of ${context.toLocaleString('en')} tokens, ${swapSlots} preempted, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context`;
+  const copies = sessions === 1 ? '' : `, once for each of ${sessions} graphs`;
+  return (
+    `GPU memory: ${gigabytes(plan.session)} for the base (${format}${copies}), ` +
+    `${gigabytes(plan.keysAndValues)} for keys and values in ` +
+    `${precision === 'f16' ? 'float16' : 'float32'} (${slots} rows of ${context.toLocaleString('en')} ` +
+    `tokens, ${swapSlots} preempted, and one that is read), and the adapters of the rows. If the GPU has ` +
+    'less, use fewer --slots or a shorter --context'
+  );
 }

@@ -163,7 +163,7 @@ export async function mostTokens(
   throw new OrtError(
     'self-test',
     -1,
-    `attention over ${FEW_TOKENS} tokens is wrong on this GPU or in its driver; --provider cpu needs neither`,
+    `attention over ${FEW_TOKENS} tokens is wrong on this GPU or in its driver. Use --provider cpu`,
   );
 }
 

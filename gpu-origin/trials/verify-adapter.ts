@@ -252,7 +252,7 @@ async function runScored(
   }
   return err({
     code: 'origin_unavailable',
-    message: 'The run was broken off: the caller has gone or the origin is shutting down.',
+    message: 'The run was cancelled: the client disconnected or the origin is shutting down.',
     retryAfterMs: 1_000,
   });
 }

@@ -60,7 +60,7 @@ export class NativeMemory implements HostMemory {
       throw new OrtError(
         'memory',
         6,
-        `${size} cannot be had at once; fewer --slots or a shorter --context need less`,
+        `${size} cannot be allocated at once. Use fewer --slots or a shorter --context`,
       );
     }
     if (sparse) {
@@ -246,7 +246,7 @@ export class NativeDevice implements Device {
       const tensors = entries.map(({ name, type, dims, offset, bytes }) => {
         const data = NativeMemory.allocate(bytes).from(0);
         if (!readFully(fd, data.subarray(0, bytes), offset))
-          throw new Error(`${path} ends before its tensors do`);
+          throw new Error(`${path} ends before its last tensor`);
         return [name, new NativeTensor(this.ort, this.memoryInfo, type, data, bytes, dims)] as const;
       });
       return new NativeWeights(new Map(tensors));
@@ -467,7 +467,8 @@ function packageFolder(): string {
   } catch {
     const version = packageJson.optionalDependencies['onnxruntime-node'];
     throw new Error(
-      `onnxruntime-node is not installed: \`npm install --ignore-scripts onnxruntime-node@${version}\` adds it, and answers come 2 to 3 times as fast`,
+      'onnxruntime-node is not installed. Run `npm install --ignore-scripts ' +
+        `onnxruntime-node@${version}\` to get answers 2 to 3 times as fast`,
     );
   }
 }

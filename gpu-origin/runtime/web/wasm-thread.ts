@@ -46,7 +46,7 @@ function fileData(fd: number): ExternalData {
     byteLength: fstatSync(fd).size,
     subarray(begin, end) {
       const bytes = new Uint8Array(end - begin);
-      if (!readFully(fd, bytes, begin)) throw new Error('the weights end before their tensors do');
+      if (!readFully(fd, bytes, begin)) throw new Error('the weights end before their last tensor');
       return bytes;
     },
   };

@@ -149,10 +149,14 @@ describe('a refused signature', () => {
   it.each<[Parameters<typeof signedFetch>[3], string, RegExp]>([
     [{ now: NOW - 90_000 }, 'clock_skew', /differ by 90 s \(the edge's is behind\); at most 60 s/],
     [{ now: NOW + 61_000 }, 'clock_skew', /differ by 61 s \(the edge's is ahead\); at most 60 s/],
-    [{ now: NOW - 2_000 }, 'before_start', /before this origin started/],
-    [{ key: { kid: 'k9', secret: KEY.secret } }, 'unknown_key', /another key id/],
+    [{ now: NOW - 2_000 }, 'before_start', /older than this origin's last start/],
+    [
+      { key: { kid: 'k9', secret: KEY.secret } },
+      'unknown_key',
+      /the key id, the secret, the origin id or the request differs/,
+    ],
     [{ key: { kid: 'k1', secret: OLD_KEY.secret } }, 'unknown_key', /another secret/],
-    [{ originId: 'origin-2' }, 'unknown_key', /another origin id/],
+    [{ originId: 'origin-2' }, 'unknown_key', /the key id, the secret, the origin id or the request differs/],
     [{ bodyHash: sha256('else') }, 'mismatch', /body is not the one/],
   ])('%j says why: %s', async (signed, reason, message) => {
     const { status, error } = await ask(signed);

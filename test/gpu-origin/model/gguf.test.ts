@@ -255,7 +255,7 @@ describe('a base in GGUF that cannot be served', () => {
     await expect(
       loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
     ).rejects.toThrow(
-      "the base's architecture gpt2 is not supported; llama, qwen2, qwen3, gemma3, smollm3, phi3 are",
+      "the base's architecture gpt2 is not supported; supported are supported supported supported llama, qwen2, qwen3, gemma3, smollm3, phi3",
     );
   });
 

@@ -36,7 +36,7 @@ it('reckons what SmolLM2 takes', () => {
     'memory: 1.0 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many preempted), up to 1.1 GB for adapters; there are 24.0 GB',
   );
   expect(sayMemory(plan, { ...given, prefixBytes: GIB / 4, available: 24e9 })).toContain(
-    ', up to 1.1 GB for adapters, up to 0.3 GB for prompts that come again; there are',
+    ', up to 1.1 GB for adapters, up to 0.3 GB for prompts that are reused; there are',
   );
   expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(/there are 8\.0 GB\. All of it .* --slots/);
   // Rows are let in as there is memory for their tokens.
@@ -76,10 +76,10 @@ it('reckons what a GPU holds: no second copy, a scale for each 32 weights, keys 
     available: 8e9,
   };
   expect(sayGpuMemory(plan, given)).toBe(
-    'memory of the GPU: 0.3 GB for the base (int8, once for each of 3 graphs that rows need), 2.2 GB for keys and values in float32 (16 rows of 2,304 tokens, 4 preempted, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context',
+    'GPU memory: 0.3 GB for the base (int8, once for each of 3 graphs), 2.2 GB for keys and values in float32 (16 rows of 2,304 tokens, 4 preempted, and one that is read), and the adapters of the rows. If the GPU has less, use fewer --slots or a shorter --context',
   );
   expect(() => sayGpuMemory(plan, { ...given, available: 5e8 })).toThrow(
-    /take a smaller base, --weights int4/,
+    /Use a smaller base, --weights int4/,
   );
 });
 
@@ -114,7 +114,7 @@ it('reckons what is written, and refuses a base that does not fit before anythin
       onNotice: () => undefined,
     });
     await expect(refused).rejects.toThrow(
-      /this base takes 0\.5 GB of memory with f32 weights, and there are 0\.0 GB: take a smaller base, --weights int8 or a larger machine/,
+      /this base takes 0\.5 GB of memory with f32 weights, but only 0\.0 GB are available. Use a smaller base, --weights int8 or a larger machine/,
     );
     expect(statSync(cacheDir, { throwIfNoEntry: false })).toBeUndefined();
   } finally {

@@ -31,7 +31,7 @@ it('shortens the context of 16 rows until all three graphs and all rows fit', ()
     kinds: ['none', 'qv', 'all'],
     context: 2_176,
     notice:
-      'this provider addresses 4.3 GB, so a row has 2,176 tokens, of 8,192 that the base was trained for; fewer --slots leave room for more',
+      'this provider addresses 4.3 GB, so a row has 2,176 of the 8,192 tokens that the base was trained for; fewer --slots leave room for more',
   });
 });
 
@@ -43,10 +43,10 @@ it('takes one graph for all rows where three leave too little', () => {
 
 it('refuses what does not fit, and says what would', () => {
   expect(() => fitDevice({ ...WASM, asked: 8_192 })).toThrow(
-    /addresses 4\.3 GB, in which the base leaves room for 3072 tokens a row: fewer --slots, a shorter --context,/,
+    /addresses 4\.3 GB, where the base leaves only 3072 tokens a row\. Use fewer --slots, a shorter --context,/,
   );
   expect(() => fitDevice({ ...WASM, sessionBytes: 4e9 })).toThrow(
-    /room for 0 tokens a row: fewer --slots, --weights int8, a smaller base or --provider cpu/,
+    /leaves only 0 tokens a row\. Use fewer --slots, --weights int8, a smaller base or --provider cpu/,
   );
 });
 
@@ -56,7 +56,7 @@ it('takes some memory for granted of a GPU that does not say, and refuses nothin
     kinds: ['none', 'qv', 'all'],
     context: 2_176,
     notice:
-      'how much memory the GPU has is not known, so a row has 2,176 tokens, of 8,192 that the base was trained for, which fits 4.3 GB; --context 8192 takes more',
+      "the GPU's memory size is unknown, so a row has 2,176 of the 8,192 tokens that the base was trained for, which fits 4.3 GB; --context 8192 allows more",
   });
   expect(fitDevice({ ...gpu, asked: 8_192 })).toEqual({
     ...{ kinds: ['none', 'qv', 'all'], context: 8_192, notice: null },
