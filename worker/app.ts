@@ -172,10 +172,10 @@ export function createApp(services: Services): Hono<AppEnv> {
     if (error instanceof DamagedRow)
       return fail({
         code: 'registry_damaged',
-        message: 'What the registry has of this cannot be read. Its operator has to mend it.',
+        message: 'The registry entry is corrupted. Contact the operator.',
       });
     if (known) return fail(registryUnavailable(RETRY_AFTER_MS));
-    return fail({ code: 'internal_error', message: 'Something went wrong here. Please try again.' });
+    return fail({ code: 'internal_error', message: 'Internal error. Retry in a few seconds.' });
   });
   return app;
 }

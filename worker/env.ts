@@ -100,7 +100,7 @@ const Origins = z
         // A password would be in every log line about a failed request; requests are signed.
         .refine((url) => isPlain(new URL(url)), 'must have no name, password, query or fragment')
         .transform((url) => url.replace(/\/+$/, '')),
-      base: BaseId.refine((id) => nameProblem(id) === null, 'names nothing: it is reserved').optional(),
+      base: BaseId.refine((id) => nameProblem(id) === null, 'is a reserved name').optional(),
     }),
   )
   .min(1)
@@ -111,7 +111,7 @@ const Origins = z
   // An origin of an unknown base beside others could be asked for what it does not serve.
   .refine(
     (origins) => new Set(origins.map(({ base }) => base === undefined)).size === 1,
-    'either every origin says its base or none does',
+    'either every origin names its base or none does',
   );
 
 const json = z.string().transform((text, context) => {
@@ -199,7 +199,7 @@ export function parseEnv(
   const parsed = Variables.safeParse(raw);
   if (!parsed.success) {
     const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
-    throw new Error(`The worker's configuration is wrong. ${problems.join('; ')}`);
+    throw new Error(`The worker's configuration is invalid. ${problems.join('; ')}`);
   }
   return {
     origins: parsed.data.ORIGINS,

@@ -5,7 +5,7 @@ import { RETRY_AFTER_MS } from './limits.ts';
 /** A store, or what is in front of it, does not answer, or has not taken all of a change. */
 export const registryUnavailable = (
   retryAfterMs: number = RETRY_AFTER_MS,
-  message = 'The registry does not answer at the moment. Please try again.',
+  message = 'The registry does not answer. Retry in a few seconds.',
 ): ApiError => ({ code: 'registry_unavailable', message, retryAfterMs });
 
 /** Until the deletion of a file has ended; its upload may begin anew then. */
@@ -15,20 +15,20 @@ const DELETION_MS = 5_000;
 export const beingDeleted = (digest: string): ApiError =>
   registryUnavailable(
     DELETION_MS,
-    `The file ${digest}, long unused, is just being deleted. Upload it again in a moment.`,
+    `The file ${digest} was long unused and is being deleted. Upload it again in a few seconds.`,
   );
 
 /** No origin answers, or none in a way that makes sense. */
 export const originUnavailable = (): ApiError => ({
   code: 'origin_unavailable',
-  message: 'The model server cannot be reached at the moment. Please try again.',
+  message: 'The model server cannot be reached. Retry in a few seconds.',
   retryAfterMs: RETRY_AFTER_MS,
 });
 
 /** No origin of this edge is one of this base. @param served ids of the bases that there are. */
 export const baseUnserved = (base: string, served: readonly string[]): ApiError => ({
   ...originUnavailable(),
-  message: `No origin of this edge serves the base '${base}'; it has ${served.join(', ')}.`,
+  message: `No origin of this edge serves the base '${base}'. It serves ${served.join(', ')}.`,
 });
 
 /** An origin that is there did not get the adapter. */
@@ -73,7 +73,7 @@ export const adapterNotFound = (what: string): ApiError => ({
 /** What is said to who may use the whole chain: not whose adapter it was. */
 export const modelWithdrawn = (model: string): ApiError => ({
   code: 'model_withdrawn',
-  message: `'${model}' is not served any more: an adapter that it stands on was retired by its owner.`,
+  message: `'${model}' is no longer served: the owner of an adapter that it depends on retired it.`,
 });
 
 /** Not possible in the state that the name, the experiment or the key is in. @param param the field at fault. */
@@ -84,4 +84,4 @@ export const conflict = (message: string, param?: string): ApiError => ({
 });
 
 /** Keys of other tenants do not exist. */
-export const NO_SUCH_KEY: ApiError = { code: 'not_found', message: 'There is no such key.' };
+export const NO_SUCH_KEY: ApiError = { code: 'not_found', message: 'No such key.' };

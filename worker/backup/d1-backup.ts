@@ -142,13 +142,16 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
     async write({ table, columns: given, rows }) {
       const columns = await columnsOf(table);
       if (columns === null)
-        return `There is no table '${table}' here. Restore with the version of graft that made the backup.`;
+        return `Table '${table}' does not exist here. Restore with the version of graft that made the backup.`;
       const known = new Set(columns.map(({ name }) => name));
       const unknown = given.find((name) => !known.has(name));
       if (unknown !== undefined)
-        return `Table '${table}' has no column '${unknown}' here. Restore with the version of graft that made the backup.`;
+        return (
+          `Table '${table}' has no column '${unknown}' here. Restore with the version of graft that made ` +
+          'the backup.'
+        );
       if (rows.some((row) => row.length !== given.length))
-        return `A row of '${table}' has more or fewer values than there are columns.`;
+        return `A row of '${table}' has a different number of values than columns.`;
       await db
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- names that were found among the schema's own

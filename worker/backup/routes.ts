@@ -23,11 +23,11 @@ interface BackupDeps {
 
 const operatorOnly: ApiError = {
   code: 'insufficient_scope',
-  message: 'Only the bootstrap key makes backups and brings them back: they hold every tenant’s.',
+  message: 'Only the bootstrap key may make and restore backups: they contain every tenant’s data.',
 };
 const RESTORED_PART = BACKUP_OPERATIONS['PUT /admin/backup/parts/:digest'].query;
 const NOT_BEGUN = conflict(
-  'This backup is not being brought back here, or that has ended. Begin with POST /admin/backup/restore.',
+  'No restore of this backup is in progress. Start one with POST /admin/backup/restore.',
   'id',
 );
 
@@ -50,7 +50,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
       if (page === null)
         return fail({
           code: 'invalid_request',
-          message: `There is no table '${table}', or the cursor is none of it.`,
+          message: `Table '${table}' does not exist, or the cursor is invalid.`,
           param: 'table',
         });
       return context.json(page);
@@ -76,15 +76,9 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     async ({ context, request }) => {
       const begun = await backups.begin({ id: request.id, dryRun: request.dry_run === true });
       if (begun === 'full')
-        return fail(
-          conflict(
-            'This registry has names or files already. A backup is brought back into an empty one only.',
-          ),
-        );
+        return fail(conflict('This registry is not empty. Restore a backup into an empty registry.'));
       if (begun === 'other')
-        return fail(
-          conflict('Another backup is being brought back here. Bring that one back to its end first.'),
-        );
+        return fail(conflict('Another backup is being restored here. Finish that restore first.'));
       return context.json({ resumed: begun === 'resumed' });
     },
     { operatorOnly },

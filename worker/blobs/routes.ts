@@ -98,7 +98,8 @@ type DownloadDeps = Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger'>;
 const NO_RIGHT: ApiError = {
   code: 'insufficient_scope',
   message:
-    'This key may not fetch the bytes of adapters. The operator gives an admin key that right: graft keys change <id> --download.',
+    'This key may not download adapters. Ask the operator to give an admin key that right: graft keys ' +
+    'change <id> --download.',
 };
 
 /**
@@ -154,4 +155,4 @@ const mayFetch = (caller: AdminCaller, member: { owner: string }): boolean =>
   caller.root || member.owner === caller.tenant;
 
 const lost = (what: string): ApiError =>
-  adapterUnavailable(`The bytes of '${what}' cannot be read at the moment. Please try again.`);
+  adapterUnavailable(`The bytes of '${what}' cannot be read now. Retry in a few seconds.`);

@@ -32,10 +32,7 @@ export async function receivePart(
   const { digest, index, bytes, tenant } = params;
   if (index >= MAX_PARTS)
     return err(
-      adapterInvalid(
-        'too_many_parts',
-        `A file has at most ${MAX_PARTS} parts; part ${index} is one too many.`,
-      ),
+      adapterInvalid('too_many_parts', `A file has at most ${MAX_PARTS} parts; part ${index} exceeds that.`),
     );
   if (bytes.length === 0 || bytes.length > MAX_PART_BYTES)
     return err(
@@ -76,7 +73,7 @@ export async function finishBlob(
   const total = record.parts.reduce((sum, part) => sum + part.bytes, 0);
   if (total !== record.bytes)
     return err(
-      adapterInvalid('size_mismatch', `The parts have ${total} bytes together, not ${record.bytes}.`),
+      adapterInvalid('size_mismatch', `The parts have ${total} bytes in total, not ${record.bytes}.`),
     );
   const held = await blobLedger.holds(digest, tenant);
   const sent = new Map(
@@ -89,8 +86,8 @@ export async function finishBlob(
       return err(
         adapterInvalid(
           'part_mismatch',
-          `Part ${index} was sent with ${found.bytes} bytes and sha256 ${found.sha256}, ` +
-            `not ${part.bytes} bytes and ${part.sha256}.`,
+          `Part ${index} was sent with ${found.bytes} bytes and sha256 ${found.sha256}, not ` +
+            `${part.bytes} bytes and ${part.sha256}.`,
         ),
       );
   }
@@ -121,7 +118,7 @@ export const isThere =
     part.stored && part.at > now - UPLOAD_KEPT_MS;
 
 const partMissing = (index: number): ApiError =>
-  adapterInvalid('part_missing', `Part ${index} has not been sent, or not for a day.`);
+  adapterInvalid('part_missing', `Part ${index} was not sent within the last day.`);
 
 /** A part that was sent just now may not be seen yet; another is lost, and has to be sent again. */
 async function cannotBeRead(
@@ -131,7 +128,7 @@ async function cannotBeRead(
   const { digest, tenant, bad, sent } = params;
   const { index, was } = bad;
   if ((sent.get(index)?.at ?? 0) > now() - PART_SETTLE_MS)
-    return registryUnavailable(READ_BACK_RETRY_MS, 'A part cannot be read back yet. Please try again.');
+    return registryUnavailable(READ_BACK_RETRY_MS, 'A part cannot be read back yet. Retry in a few seconds.');
   await blobLedger.forgetPart({ digest, tenant, index });
   return adapterInvalid('part_missing', `Part ${index} is ${was} in the store. Send it again.`);
 }

@@ -100,7 +100,7 @@ export function createUploadMemoryLimit(options: UploadMemoryLimitOptions): Uplo
       if (!(await getRoom(ticket)))
         return err({
           code: 'edge_busy',
-          message: 'Too many large files are being taken in here at the moment. Please try again.',
+          message: 'Too many large files are being uploaded here. Retry in a few seconds.',
           retryAfterMs: options.retryAfterMs,
         });
       try {

@@ -122,11 +122,11 @@ const requireToken = (deps: DownloadDeps) =>
     const token = /^Bearer +(\S+)$/i.exec(context.req.header('authorization')?.trim() ?? '')?.[1];
     const grant = token === undefined ? null : await deps.downloadTokens.open(token, deps.now());
     if (grant === null)
-      return fail(refused('This needs a download token: POST /v1/download-tokens makes one.'));
+      return fail(refused('Missing download token. Get one with POST /v1/download-tokens.'));
     if (!grant.ok)
       return fail(
         refused(
-          grant.error === 'expired' ? 'The download token has expired.' : 'The download token is not good.',
+          grant.error === 'expired' ? 'The download token has expired.' : 'The download token is invalid.',
         ),
       );
     if (pageOrigin(context) !== grant.value.origin || !mayCall(deps, context, grant.value.origin))
@@ -137,9 +137,7 @@ const requireToken = (deps: DownloadDeps) =>
     const record = key.state === 'found' ? key.value : null;
     const late = record?.expiresAt !== undefined && deps.now() >= record.expiresAt;
     if (record === null || late || record.download !== true)
-      return fail(
-        refused('The key that this download token was made with has ended, or lost its right to download.'),
-      );
+      return fail(refused('The key that made this download token has ended or may no longer download.'));
     const { id: keyId, ...rest } = record;
     context.get('trace').note({ tenant: record.tenant, keyId });
     const entered = enterGate(deps.gates.downloads, record.tenant);
@@ -168,7 +166,10 @@ async function downloadable(
   const row = mine ? await registry.version(asked.name, number) : null;
   if (row === null) return err(modelNotFound(asked.name, []));
   if (row.retiredAt !== null || row.withdrawnAt !== null)
-    return err({ code: 'model_withdrawn', message: `'${asked.name}' was retired, or stands on what was.` });
+    return err({
+      code: 'model_withdrawn',
+      message: `'${asked.name}' was retired, or depends on an adapter that was.`,
+    });
   return row.chain.every(({ owner }) => owner === tenant) ? ok(row) : err(othersWithin(asked.name));
 }
 
@@ -186,24 +187,27 @@ const refused = (message: string): ApiError => ({ code: 'invalid_api_key', messa
 const NO_RIGHT: ApiError = {
   code: 'insufficient_scope',
   message:
-    'This key may not let pages fetch the bytes of adapters. Who may, gives it that right: graft keys change <id> --download.',
+    'This key may not let pages download adapters. Ask an admin whose key may download to give it that ' +
+    'right: graft keys change <id> --download.',
 };
 
 const otherOrigin = (origin: string): ApiError => ({
   code: 'invalid_request',
-  message: `Invalid value for 'origin': this edge answers no pages of ${origin}; its CORS_ORIGINS say which.`,
+  message:
+    `Invalid value for 'origin': this edge does not answer pages of ${origin}. Add it to the edge's ` +
+    'CORS_ORIGINS.',
   param: 'origin',
 });
 
 const notAmong = (name: string): ApiError => ({
   code: 'insufficient_scope',
-  message: `The download token does not open '${name}'.`,
+  message: `The download token does not cover '${name}'.`,
 });
 
 const othersWithin = (name: string): ApiError => ({
   code: 'insufficient_scope',
-  message: `'${name}' stands on adapters of other owners: those may be used, but their bytes are not given away.`,
+  message: `'${name}' depends on adapters of other owners, which may be used but not downloaded.`,
 });
 
 const lost = (name: string): ApiError =>
-  adapterUnavailable(`The bytes of '${name}' cannot be read at the moment. Please try again.`);
+  adapterUnavailable(`The bytes of '${name}' cannot be read now. Retry in a few seconds.`);

@@ -180,7 +180,7 @@ const origins: Step = async ({ erasures, originDrops }, erasure) => {
     const digests = [...left].filter(([, ids]) => ids.includes(origin)).map(([digest]) => digest);
     const known = originDrops.ids.includes(origin);
     const reason = !known
-      ? 'is not in ORIGINS any more; empty its folder of adapters'
+      ? 'is no longer in ORIGINS; delete its adapter folder by hand'
       : away.includes(origin)
         ? 'did not answer'
         : await originDrops.drop(origin, digests);

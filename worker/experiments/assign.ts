@@ -142,7 +142,7 @@ export async function assignVariant(
 function troubleOf(found: Lookup<ExperimentEntry>, name: string): string | null {
   if (found.state === 'trouble') return found.reason;
   if (found.state !== 'found') return found.state;
-  return found.value.document.name === name ? null : 'it is that of another name';
+  return found.value.document.name === name ? null : 'it belongs to another name';
 }
 
 interface Variant {

@@ -78,7 +78,7 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
 
 const over = ({ param }: RatedAnswer): ApiError => ({
   code: 'experiment_over',
-  message: 'The experiment of the rated answer is over and put away; nothing is counted any more.',
+  message: 'The experiment of the rated answer is archived; feedback is no longer counted.',
   param,
 });
 
@@ -125,7 +125,7 @@ function valueProblem(
   for (const param of ['value', 'before'] as const) {
     const value = told[param];
     if (value !== null && !isWithin(value))
-      return refuse(param, `'${metric.key}' is a ${metric.kind}, between ${low} and ${high}.`);
+      return refuse(param, `'${metric.key}' is a ${metric.kind} between ${low} and ${high}.`);
   }
   return null;
 }
@@ -175,8 +175,8 @@ const WHAT = {
     send: "Send the header 'x-graft-exposure' of the answer that is rated, as it came.",
   },
   id: {
-    none: 'This is the id of no answer that can be rated: it belongs to no experiment, or an older model server made it.',
-    forged: 'This id was not made here, or was changed since.',
+    none: 'No rated answer has this id: it belongs to no experiment, or an older model server created it.',
+    forged: 'This id was not created here, or was changed.',
     send: "Send the answer's id as it came, or its header 'x-graft-exposure' as 'exposure'.",
   },
 };
@@ -191,13 +191,13 @@ function problemOf(param: 'exposure' | 'id', problem: ExposureProblem): ApiError
     case 'other_tenant':
       return {
         code: 'exposure_of_another_tenant',
-        message: 'The rated answer was given to another tenant; use a key of that tenant.',
+        message: 'The rated answer belongs to another tenant. Use a key of that tenant.',
         param,
       };
     case 'expired':
       return {
         code: 'exposure_expired',
-        message: `Feedback on this answer was taken until ${new Date(problem.expiredAt).toISOString()}.`,
+        message: `Feedback on this answer was accepted until ${new Date(problem.expiredAt).toISOString()}.`,
         param,
       };
   }

@@ -59,7 +59,9 @@ function nobodyRates(look: Look): ExperimentHealth[] {
   if (look.answers < MIN_ANSWERS || reported.length === 0) return [];
   if (reported.some((metric) => hasCome(look, metric))) return [];
   const what = reported.map((metric) => `'${metric}'`).join(', ');
-  const message = `${look.answers} answers, and no feedback on any of them: the application sends ${what} to POST /v1/feedback with what came with the answer.`;
+  const message =
+    `${look.answers} answers without feedback: the application must send ${what} to POST /v1/feedback, ` +
+    'with the id of the answer.';
   return [{ issue: 'no_feedback', message }];
 }
 
@@ -79,7 +81,9 @@ function neverCame(look: Look): ExperimentHealth[] {
     .map((metric) => ({
       issue: 'metric_missing',
       metric,
-      message: `${answers} answers, and no value of '${metric}'${isAutomatic(metric) ? ': do the origins say how answers end?' : ': is it called so in what the application sends?'}`,
+      message:
+        `${answers} answers, and no value of ` +
+        `'${metric}'${isAutomatic(metric) ? '. Check that the origins report how answers end' : '. Check the metric key that the application sends'}.`,
     }));
 }
 
@@ -91,14 +95,18 @@ function refusedMetrics({ experiment, counted }: Look, now: number): ExperimentH
     .map(([metric, { n }]) => ({
       issue: 'unknown_metric',
       metric,
-      message: `${some(n, 'rating')} with '${metric}' refused in the last day: the experiment ${isAutomatic(metric) ? 'records that itself' : `has ${has.map((key) => `'${key}'`).join(', ')}`}.`,
+      message:
+        `${some(n, 'rating')} with '${metric}' refused in the last day: the experiment ` +
+        `${isAutomatic(metric) ? 'records that itself' : `has ${has.map((key) => `'${key}'`).join(', ')}`}.`,
     }));
 }
 
 function oneUnit({ experiment, counted, answers }: Look): ExperimentHealth[] {
   if (answers < MIN_ANSWERS || sum(experiment.variants.map(({ key }) => counted.units[key] ?? 0)) !== 1)
     return [];
-  const message = `${answers} answers, and all are of one unit: send each user as 'user' (or 'safety_identifier', or the header 'x-graft-user').`;
+  const message =
+    `${answers} answers, all from one unit. Send each user as 'user' (or 'safety_identifier', or the ` +
+    "header 'x-graft-user').";
   return [{ issue: 'one_unit', message }];
 }
 
@@ -110,7 +118,9 @@ function nameless({ experiment, counted, answers }: Look): ExperimentHealth[] {
   const ofAnswers = of('nameless') / answers;
   const ofUnits = units === 0 ? 0 : of('namelessUnits') / units;
   if (Math.max(ofAnswers, ofUnits) < NAMELESS_SHARE) return [];
-  const message = `${percent(ofAnswers)} of the answers name no user, and ${some(of('namelessUnits'), 'unit')} of ${units} (${percent(ofUnits)}) are API keys: send 'user', or make the experiment with unit 'key'.`;
+  const message =
+    `${percent(ofAnswers)} of the answers name no user, and ${some(of('namelessUnits'), 'unit')} of ` +
+    `${units} (${percent(ofUnits)}) are API keys. Send 'user', or create the experiment with unit 'key'.`;
   return [{ issue: 'no_user', message }];
 }
 
@@ -125,7 +135,9 @@ function unequalRaters(look: Look): ExperimentHealth[] {
       const units = counted.units[key] ?? 0;
       return `${key} ${percent(units === 0 ? 0 : raters[i]! / units)}`;
     });
-    const message = `'${metric}' does not come from the same share of each variant's units (${shares.join(', ')}): it compares different people.`;
+    const message =
+      `'${metric}' comes from a different share of each variant's units (${shares.join(', ')}), so the ` +
+      'comparison is between different people.';
     return [{ issue: 'raters_unequal', metric, message }];
   });
 }
@@ -138,6 +150,8 @@ function unknownVariants({ experiment, counted }: Look): ExperimentHealth[] {
     .map(([variant, n]) => ({
       issue: 'unknown_variant',
       variant,
-      message: `${some(n, 'unit')} of a variant '${variant}' that the experiment does not have, from answers of before its variants were changed.`,
+      message:
+        `${some(n, 'unit')} of a variant '${variant}' that the experiment no longer has, from answers ` +
+        'before its variants changed.',
     }));
 }

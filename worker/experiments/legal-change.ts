@@ -33,7 +33,7 @@ export function legalChange(
 ): Result<void, IllegalChange> {
   const refuse = (field: string, reason: string): Result<void, IllegalChange> => err({ field, reason });
   if (after.name !== before.name)
-    return refuse('name', 'an experiment stays with its name; make another one for the other name');
+    return refuse('name', 'an experiment cannot change its name; create another for the other name');
   if (after.version !== before.version + 1)
     return refuse('version', `the next version is ${before.version + 1}; read the experiment again`);
   if (!NEXT[before.status].includes(after.status))
@@ -41,40 +41,41 @@ export function legalChange(
   const empty = emptyArm(after, before);
   if (empty !== null) return err(empty);
   if (after.seed !== before.seed) {
-    if (usedSeeds.includes(after.seed)) return refuse('seed', 'this seed was used before; take another one');
-    if (before.status === 'decided') return refuse('seed', 'the experiment is decided; make another one');
+    if (usedSeeds.includes(after.seed)) return refuse('seed', 'this seed was used before; choose another');
+    if (before.status === 'decided') return refuse('seed', 'the experiment is decided; create another');
     return ok(undefined);
   }
   if (before.status === 'draft') return ok(undefined);
   if (before.status === 'decided') return decidedChange(before, after);
   const frozen = FROZEN.find(({ of }) => !sameJson(of(before), of(after)));
   if (frozen !== undefined)
-    return refuse(frozen.field, `${frozen.why}; give a new seed, which begins anew, or leave it as it was`);
+    return refuse(frozen.field, `${frozen.why}; give a new seed, which starts over, or leave it unchanged`);
   if ((before.dropped ?? []).some((key) => after.dropped?.includes(key) !== true))
     return refuse(
       'dropped',
-      'the units of a variant that was taken out have had the live version meanwhile; give a new seed, which brings it back, or leave it out',
+      'units of a removed variant have had the live version since; give a new seed to bring it back, ' +
+        'or leave it out',
     );
   if (after.coverage < before.coverage && isLive(after))
     return refuse(
       'coverage',
-      'less coverage would take units out of the variant that they are used to; set killed, or give a new seed',
+      'lower coverage would take units out of their variant; set killed, or give a new seed',
     );
   return ok(undefined);
 }
 
 /** What may not change under one seed once units have been assigned. Metrics but the first may. */
 const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown; why: string }[] = [
-  { field: 'unit', of: ({ unit }) => unit, why: 'another unit would assign everybody anew' },
+  { field: 'unit', of: ({ unit }) => unit, why: 'another unit would reassign everybody' },
   {
     field: 'variants',
     of: ({ variants }) => variants.map(({ key, weight }) => [key, weight]),
-    why: 'other variants or weights would move units from one variant to another',
+    why: 'other variants or weights would move units between variants',
   },
   {
     field: 'variants',
     of: ({ variants }) => variants.map(({ adapter }) => adapter),
-    why: 'results of two adapters would be mixed in one variant',
+    why: 'it would mix results of two adapters in one variant',
   },
   {
     field: 'namespace',
@@ -90,17 +91,17 @@ const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown;
   {
     field: 'segment_by',
     of: ({ segment_by: by }) => by,
-    why: 'units that were counted are in no segment of another kind',
+    why: 'counted units are in no segment of another kind',
   },
   {
     field: 'judge',
     of: ({ judge, shadow }) => judge && [judge.model, judge.url, shadow?.adapter],
-    why: 'pairs of two judges, or of two adapters, would be counted together',
+    why: 'it would count pairs of two judges, or of two adapters, together',
   },
   {
     field: 'metrics',
     of: ({ metrics }) => metrics[0],
-    why: 'the first metric decides, and choosing it after having seen results makes them worthless',
+    why: 'the first metric decides, and choosing it after seeing results would invalidate them',
   },
 ];
 
@@ -110,7 +111,7 @@ function decidedChange(before: Experiment, after: Experiment): Result<void, Ille
   const { version: _w, status: _t, ...is } = after;
   for (const field of new Set([...Object.keys(was), ...Object.keys(is)]))
     if (!sameJson(was[field as keyof typeof was], is[field as keyof typeof is]))
-      return err({ field, reason: 'the experiment is decided; make another one' });
+      return err({ field, reason: 'the experiment is decided; create another' });
   return ok(undefined);
 }
 
@@ -147,8 +148,8 @@ export function emptyArm(after: Dealt, before: Dealt | null = null): EmptyArm | 
     // Half a bucket is rounded up to one.
     const least = Math.ceil(0.5 / variant.weight);
     const reason =
-      `at a coverage of ${share}, variant '${variant.key}' with weight ${variant.weight} would get none of the ` +
-      `${BUCKETS} buckets; take at least ${least / BUCKETS}, or a larger weight`;
+      `at a coverage of ${share}, variant '${variant.key}' with weight ${variant.weight} would get ` +
+      `none of the ${BUCKETS} buckets; use at least ${least / BUCKETS}, or a larger weight`;
     return { field, reason };
   }
   return null;

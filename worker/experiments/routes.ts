@@ -134,7 +134,7 @@ export function adminExperimentRoutes(
       if (url === undefined)
         return fail({
           code: 'not_found',
-          message: `Experiment '${id}' has no judge that is called (judge.url).`,
+          message: `Experiment '${id}' has no judge.url.`,
         });
       const secret = await deps.judgeSigner.secret({ experiment: id, url });
       return context.json({ secret } satisfies JudgeSecret);

@@ -39,9 +39,9 @@ export function webhookProblem(text: string, local: boolean): string | null {
   if (url.protocol !== 'https:') return 'must begin with https://';
   // The URL parser has written every form of an IPv4 address (0x7f.1, 2130706433) as four numbers.
   const host = url.hostname.replace(/\.$/, '');
-  if (host === '' || host.split('.').includes('')) return 'must lead to a public host';
-  if (host.startsWith('[') || /^\d+(\.\d+){3}$/.test(host)) return 'must name its host, not an address';
-  if (!host.includes('.') || LOCAL_NAME.test(host)) return 'must lead to a public host';
+  if (host === '' || host.split('.').includes('')) return 'must point to a public host';
+  if (host.startsWith('[') || /^\d+(\.\d+){3}$/.test(host)) return 'must use a host name, not an address';
+  if (!host.includes('.') || LOCAL_NAME.test(host)) return 'must point to a public host';
   return null;
 }
 
@@ -206,7 +206,7 @@ async function trySending(
   { id, experiment, url, body }: WebhookMessageRow,
 ): Promise<string | null> {
   // Checked when it was written down, by this or by an earlier edge with other settings.
-  if (webhookProblem(url, loopbackCallbacks) !== null) return 'the address is not one that is called';
+  if (webhookProblem(url, loopbackCallbacks) !== null) return 'this address is not allowed';
   const signed = await webhookSigner.headers({ experiment, url }, { id, at: now(), body });
   const ended = new AbortController();
   try {

@@ -25,7 +25,7 @@ export function baseRoutes({ page }: { page: PageFiles | undefined }): Hono<AppE
       await file?.body?.cancel();
       return fail({
         code: 'not_found',
-        message: 'This edge has no such file of a base for browsers. `graft base export --web` writes it.',
+        message: 'This edge has no such base file for browsers. Write it with `graft base export --web`.',
       });
     }
     const isManifest = name === WEB_BASE_MANIFEST;
@@ -119,7 +119,7 @@ export function dashboardRoutes(parts: {
         await file?.body?.cancel();
         return fail({
           code: 'not_found',
-          message: "This edge has no dashboard: its page was not built. 'npm run build:page' makes it.",
+          message: "This edge has no console: its page was not built. Run 'npm run build:page'.",
         });
       }
       return served(file, 'text/html; charset=utf-8', 'no-store');
@@ -131,13 +131,17 @@ export function dashboardRoutes(parts: {
     const input = await readInput(context.req.raw, SignInRequest, { maxBytes: MAX_SIGN_IN_BYTES });
     if (!input.ok) return fail(input.error);
     if (signIn === undefined)
-      return fail({ code: 'not_found', message: 'This edge has no links to sign in by: use an admin key.' });
+      return fail({
+        code: 'not_found',
+        message: 'This edge has no sign-in links. Sign in with an admin key.',
+      });
     const keys = await signIn(input.value.token);
     if (keys === null)
       return fail({
         code: 'invalid_api_key',
         message:
-          'This link was used, is older than five minutes, or belongs to an earlier start. `graft open` makes a new one.',
+          'This link was used, is older than five minutes, or is from an earlier start. Make a new one ' +
+          'with `graft open`.',
       });
     return context.json(keys, 200, { 'cache-control': 'no-store' });
   });
@@ -153,7 +157,7 @@ export function dashboardRoutes(parts: {
         await file?.body?.cancel();
         return fail({
           code: 'not_found',
-          message: 'There is no such file. Load the page again: it may have changed.',
+          message: 'No such file. Reload the page: it may have changed.',
         });
       }
       return served(file, TYPES[name.slice(name.lastIndexOf('.') + 1)] as string, FOREVER);

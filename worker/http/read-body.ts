@@ -60,7 +60,7 @@ export async function readBody(
           : await withTimeout(reader.read(), pace.stallMs, () => 'late' as const);
       if (read === 'late' || (pace !== undefined && pace.now() > until)) {
         void reader.cancel().catch(() => undefined);
-        return err({ code: 'deadline_exceeded', message: 'The body came too slowly.' });
+        return err({ code: 'deadline_exceeded', message: 'The body arrived too slowly.' });
       }
       ended = read.done;
       // The last bytes may come with the end.
@@ -77,7 +77,7 @@ export async function readBody(
     }
   } catch {
     // The client went away, or sent chunks that are none: no bug of ours, and mostly nobody there to read this.
-    return err({ code: 'invalid_request', message: 'The body broke off before its end.', param: null });
+    return err({ code: 'invalid_request', message: 'The body was cut off.', param: null });
   } finally {
     if (entered?.ok === true) entered.value(size);
   }

@@ -67,10 +67,7 @@ export const query = (context: AppContext, name: string): string | null => conte
 export const methodNotAllowed =
   (allow: string) =>
   (context: AppContext): Response =>
-    errorResponse(
-      { code: 'method_not_allowed', message: `${context.req.method} is not allowed here; use ${allow}.` },
-      { allow },
-    );
+    errorResponse({ code: 'method_not_allowed', message: `Method not allowed. Use ${allow}.` }, { allow });
 
 /** What a request waits for: the key's record, the name's manifest, the origin's headers. */
 type Phase = 'key' | 'name' | 'origin';

@@ -335,7 +335,7 @@ async function takeDrop(deps: DropDeps, params: { name: string; life: RequestLif
   const legal = AdapterName.safeParse(name);
   if (!legal.success) {
     const problem = legal.error.issues[0]?.message ?? 'illegal';
-    const error = adapterInvalid('name_invalid', `The name after "drop:" is not legal: ${problem}.`, 'name');
+    const error = adapterInvalid('name_invalid', `The name after "drop:" is invalid: ${problem}.`, 'name');
     await deps.drops.putError(name, { ...told(error), at: deps.now(), retrying: false });
     await deps.drops.remove(name);
     return { kind: 'refused', error };
@@ -435,7 +435,8 @@ async function storeDrop(
     return err(
       adapterInvalid(
         'parent_mismatch',
-        `The adapter was packed on top of the chain ${parentChainId.value}, but no name above '${name}' has a live version.`,
+        `The adapter was packed on the chain ${parentChainId.value}, but no name above '${name}' has a ` +
+          'live version.',
         'parent',
       ),
     );
@@ -467,7 +468,7 @@ function parentChainOf(bytes: Uint8Array): Result<string | null, ApiError> {
     return ok(reader.head().config.parent);
   } catch (error) {
     if (!(error instanceof AdapterFormatError)) throw error;
-    const message = `This is no packed adapter: ${error.message} \`graft pack\` makes one from PEFT's two files.`;
+    const message = `This is not a packed adapter: ${error.message} Make one with \`graft pack\`.`;
     return err(adapterInvalid(error.code, message, error.subject));
   }
 }

@@ -303,7 +303,7 @@ export function createSealedIndex<T>(
   const keyOf = (id: string) => prefix + id;
   const own = (id: string, found: Lookup<T>): Lookup<T> =>
     found.state === 'found' && idOf !== undefined && idOf(found.value) !== id
-      ? { state: 'trouble', reason: `an entry in KV under ${prefix} is that of another`, retryAfterMs }
+      ? { state: 'trouble', reason: `an entry in KV under ${prefix} belongs to another key`, retryAfterMs }
       : found;
   const put = async (id: string, value: unknown, ttl?: number) => {
     const key = keyOf(id);
@@ -359,7 +359,7 @@ async function openSealed<T>(
   const { sealer, schema, retryAfterMs } = params;
   const trouble = (reason: string): Lookup<T> => ({ state: 'trouble', reason, retryAfterMs });
   if (text === null) return { state: 'absent' };
-  if (typeof text !== 'string') return trouble('KV answered with something that is no text');
+  if (typeof text !== 'string') return trouble('KV returned a value that is not text');
   const opened = await sealer.open(key, text);
   if (opened === null) return trouble('a value in KV is not signed by this worker');
   if (Tombstone.safeParse(opened.value).success) return { state: 'gone' };

@@ -56,7 +56,7 @@ export class DamagedRow extends StoreUnavailable {
 
   constructor(place: DamagedPlace) {
     // No cause: its message would quote the value.
-    super('D1', new Error(`${place.column} of ${place.id} in ${place.table} is damaged`));
+    super('D1', new Error(`${place.column} of ${place.id} in ${place.table} is corrupted`));
     this.place = place;
   }
 }

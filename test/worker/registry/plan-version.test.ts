@@ -112,7 +112,7 @@ describe('a dry run', () => {
       [wish('other', tinyAdapter({ seed: 5, parent: 'a'.repeat(64) })), /packed for the parent chain/],
     ];
     await graft.request('/admin/alias', { body: { name: 'latest', target: 'team' } });
-    attempts.push([wish('latest', alone), /stands for 'team'/]);
+    attempts.push([wish('latest', alone), /is an alias of 'team'/]);
     for (const [one, message] of attempts) {
       await expect(planPublish(one)).rejects.toThrow(message);
       await expect(publishAdapter(one)).rejects.toThrow(message);

@@ -127,7 +127,8 @@ async function whyNot({ experimentLedger }: Deps, row: ExperimentRow): Promise<A
   return others.length > 0
     ? overlaps(others)
     : conflict(
-        `An adapter that experiment '${row.id}' names has been retired, or another version of its name went live. Read it and try again.`,
+        `An adapter of experiment '${row.id}' was retired, or another version of its name went live. ` +
+          'Read the experiment and try again.',
       );
 }
 
@@ -151,7 +152,8 @@ export async function changeExperiment(
   if (document.status !== was.status && !(isLive(was) && isLive(request.document)))
     return err(
       conflict(
-        `status: from ${was.status} leads a step (start, stop, promote, archive), not a change of the document.`,
+        `status: use an action (start, stop, promote, archive) to leave ${was.status}; a document ` +
+          'cannot change it.',
         'status',
       ),
     );
@@ -247,8 +249,8 @@ type Stepped = Promise<Result<ExperimentRow, ApiError>>;
 
 const notLive = ({ id, document: { status } }: ExperimentRow): ApiError =>
   conflict(
-    `Experiment '${id}' is ${status}, so that nobody takes part in it. ` +
-      (status === 'draft' ? 'Start it first.' : 'Make another one.'),
+    `Experiment '${id}' is ${status}, so it has no participants. ` +
+      (status === 'draft' ? 'Start it first.' : 'Create another.'),
     'status',
   );
 
@@ -267,7 +269,10 @@ export const startExperiment = (
       const name = await deps.registry.name(document.name);
       if (name?.version == null)
         return err(
-          conflict(`'${document.name}' has no live version, which is what those outside get.`, 'name'),
+          conflict(
+            `'${document.name}' has no live version, which requests outside the experiment would get.`,
+            'name',
+          ),
         );
       const checked = await checkAdapters(deps, { document, caller: params.caller, owner });
       if (!checked.ok) return checked;
@@ -303,7 +308,8 @@ export const rampExperiment = (
       if (coverage === undefined)
         return err(
           conflict(
-            `Experiment '${row.id}' has no further step: its coverage is ${document.coverage}. Name the coverage that it is to have.`,
+            `Experiment '${row.id}' has no further step: its coverage is ${document.coverage}. Give ` +
+              'the coverage.',
             'coverage',
           ),
         );
@@ -335,8 +341,9 @@ export const stopExperiment = (
 
 const cannotEnd = ({ id, document: { status, winner } }: ExperimentRow): ApiError =>
   conflict(
-    `Experiment '${id}' is ${status}${winner === null ? '' : ` and '${winner}' won`}, so that there is nothing to decide. ` +
-      (status === 'draft' ? 'Archive it if it is not wanted.' : 'Make another one.'),
+    `Experiment '${id}' is ${status}${winner === null ? '' : ` and '${winner}' won`}, so there is ` +
+      'nothing to decide. ' +
+      (status === 'draft' ? 'Archive it if you do not need it.' : 'Create another.'),
     'status',
   );
 
@@ -373,7 +380,7 @@ export const promoteExperiment = (
       if (key === null)
         return err(
           conflict(
-            `No winner of experiment '${row.id}' is proposed. Name the variant that is to be live.`,
+            `No winner of experiment '${row.id}' is proposed. Give the variant to promote.`,
             'variant',
           ),
         );
@@ -381,14 +388,15 @@ export const promoteExperiment = (
       if (variant === undefined)
         return err({
           code: 'invalid_request',
-          message: `Invalid value for 'variant': there is no variant '${key}'.`,
+          message: `Invalid value for 'variant': no such variant '${key}'.`,
           param: 'variant',
         });
       const pin = pinOf(variant.adapter);
       if (pin.name !== document.name)
         return err(
           conflict(
-            `'${variant.adapter}' is no version of '${document.name}'. Publish its file there, or stop the experiment.`,
+            `'${variant.adapter}' is not a version of '${document.name}'. Publish its file there, or ` +
+              'stop the experiment.',
             'variant',
           ),
         );
@@ -420,7 +428,8 @@ async function liveOver(
   return err(
     conflict(
       over === null
-        ? `'${name}@${live}' is live, which is neither control nor '${variant.key}': nothing is known of how they compare. To replace it all the same, say over: ${live}.`
+        ? `'${name}@${live}' is live, which is neither control nor '${variant.key}', so they were never ` +
+            `compared. To replace it anyway, set over: ${live}.`
         : `'${name}@${live}' is live, not version ${over}.`,
       'over',
     ),
@@ -446,9 +455,7 @@ const archived = (deps: LifeDeps, params: StepParams<z.output<typeof ArchiveExpe
     step(row): Result<Step, ApiError> {
       if (row.document.status === 'archived') return taken;
       if (isLive(row.document))
-        return err(
-          conflict(`Experiment '${row.id}' is live. Stop it, or promote a variant, first.`, 'status'),
-        );
+        return err(conflict(`Experiment '${row.id}' is live. Stop it or promote a variant first.`, 'status'));
       return becomes({ document: { status: 'archived' } });
     },
   });

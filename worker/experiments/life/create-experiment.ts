@@ -51,7 +51,9 @@ export async function createExperiment(
   if (!own.ok) return own;
   const { alias, owner } = own.value;
   if (alias !== null)
-    return err(conflict(`'${asked.name}' stands for '${alias}'. Make the experiment for that name.`, 'name'));
+    return err(
+      conflict(`'${asked.name}' is an alias of '${alias}'. Create the experiment for that name.`, 'name'),
+    );
   const other = await deps.experimentLedger.ofName(asked.name);
   if (other !== null) return err(taken(asked.name, other));
   const id = newId();
@@ -103,7 +105,7 @@ export async function createExperiment(
   const winner = await deps.experimentLedger.ofName(asked.name);
   return err(
     winner === null
-      ? conflict('An adapter that the experiment names has just been retired. Name another one.', 'variants')
+      ? conflict('An adapter of the experiment has just been retired. Use another.', 'variants')
       : taken(asked.name, winner),
   );
 }
@@ -111,7 +113,8 @@ export async function createExperiment(
 const taken = (name: string, { id, document: { status } }: ExperimentRow): ApiError =>
   conflict(
     `'${name}' has experiment '${id}', which is ${status}. End it first: ` +
-      `${status === 'running' || status === 'ramping' ? `\`graft experiment stop ${name}\`, then ` : ''}\`graft experiment archive ${name}\`.`,
+      `${status === 'running' || status === 'ramping' ? `\`graft experiment stop ${name}\`, then ` : ''}\`graft ` +
+      `experiment archive ${name}\`.`,
     'name',
   );
 

@@ -49,7 +49,8 @@ export async function evaluateNow(
   if (!isLive(document))
     return err(
       conflict(
-        `Experiment '${id}' is ${document.status}: only a live one is evaluated. Its looks stay to be read.`,
+        `Experiment '${id}' is ${document.status}: only a live experiment can be evaluated. Its looks ` +
+          'can still be read.',
         'status',
       ),
     );

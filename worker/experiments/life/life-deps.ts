@@ -41,21 +41,22 @@ export async function ownExperiment(
     ? ok(row)
     : err({
         code: 'not_found',
-        message: 'There is no such experiment, or you do not have access to it.',
+        message: 'This experiment does not exist or you do not have access to it.',
       });
 }
 
 /** Somebody else changed it, or the caller knows an older document. */
 export const changedMeanwhile = ({ id, document: { version, status } }: ExperimentRow): ApiError =>
   conflict(
-    `Experiment '${id}' has changed: its document is version ${version} now, and it is ${status}. Read it and try again.`,
+    `Experiment '${id}' has changed: its document is version ${version} now, and it is ${status}. Read ` +
+      'it and try again.',
     'version',
   );
 
 export const overlaps = (others: readonly string[]): ApiError =>
   conflict(
-    `Experiment '${others.join("', '")}' is live in this namespace, and its range overlaps. ` +
-      'Give a range that is free, or stop the other one first.',
+    `Experiment '${others.join("', '")}' is live in this namespace with an overlapping range. Use a ` +
+      'free range, or stop the other experiment first.',
     'namespace',
   );
 
@@ -110,7 +111,7 @@ export async function checkAdapters(
     if (!usable(row)) return err(adapterNotFound(adapter));
     if (row.retiredAt !== null || row.withdrawnAt !== null)
       return err(
-        conflict(`'${adapter}' is retired, or stands on what is. Name a version that is in use.`, param),
+        conflict(`'${adapter}' is retired, or depends on an adapter that is. Use another version.`, param),
       );
     base ??= row.base;
     const { declared } = deps.bases;
@@ -118,7 +119,7 @@ export async function checkAdapters(
       return err(
         adapterInvalid(
           'base_mismatch',
-          `'${adapter}' is for the base '${row.base.id}'; this edge serves ${declared.join(', ')}.`,
+          `'${adapter}' is for the base '${row.base.id}', but this edge serves ${declared.join(', ')}.`,
           param,
         ),
       );
@@ -126,7 +127,8 @@ export async function checkAdapters(
       return err(
         adapterInvalid(
           'base_mismatch',
-          `'${adapter}' is for the base '${row.base.id}', the others are for '${base.id}'. Compare adapters of one base.`,
+          `'${adapter}' is for the base '${row.base.id}', but the others are for '${base.id}'. Compare ` +
+            'adapters of one base.',
           param,
         ),
       );
@@ -157,8 +159,9 @@ export async function checkControlAnswers(
   if (live === null || live.chainId === row?.chainId) return ok(null);
   return err(
     conflict(
-      `'${name}@${live.version}' is live, and control is '${control.adapter}': with a coverage of 0 no answer is control's, so that there would be no pairs. ` +
-        'Make the live version control, or give a coverage.',
+      `'${name}@${live.version}' is live, but control is '${control.adapter}'. With a coverage of 0 ` +
+        'control answers nothing, so there would be no pairs. Make the live version control, or set a ' +
+        'coverage.',
       'variants.0.adapter',
     ),
   );
