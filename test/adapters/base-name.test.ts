@@ -25,7 +25,7 @@ describe('checkBaseName', () => {
   ])('%s is a copy, with a warning', (name) => {
     expect(check(name)).toContain('converted or quantised copy');
   });
-  it('a base that is itself a copy', () => {
+  it('recognises a base that is itself a copy', () => {
     expect(check('HuggingFaceTB/SmolLM2-135M-Instruct', `${BASE}-bf16`)).toContain('copy');
     expect(check(`a/${BASE}-bf16`, `${BASE}-bf16`)).toBeNull();
   });

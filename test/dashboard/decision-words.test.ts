@@ -51,7 +51,7 @@ it.each<[ExperimentDecision, string, RegExp]>([
   expect(words.text).toMatch(text);
 });
 
-describe('what is hidden', () => {
+describe('hidden results', () => {
   const look = (state: 'ok' | 'alarm' | 'too_few_units', p: number): ExperimentEvaluation => ({
     ...{
       at: 1,
@@ -69,7 +69,7 @@ describe('what is hidden', () => {
     decision: { action: 'wait', reason: 'not_significant' },
   });
 
-  it('is nothing without an alarm', () => {
+  it('nothing is hidden without an alarm', () => {
     for (const one of [null, look('ok', 0.5), look('too_few_units', 0)])
       expect(hiddenBecause(one)).toBeNull();
   });
@@ -77,12 +77,12 @@ describe('what is hidden', () => {
   it.each([
     [0.00004, 'p < 0.0001'],
     [0.0004567, 'p = 0.000457'],
-  ])('is said with the split, p %d', (p, text) => {
+  ])('explains them with the split, p %d', (p, text) => {
     expect(hiddenBecause(look('alarm', p))).toContain(`(control 5,000, treatment 4,000; ${text})`);
   });
 });
 
-describe('what may be done', () => {
+describe('possible actions', () => {
   const at = (fields: Partial<Experiment>): Step[] =>
     stepsOf({ status: 'running', killed: false, coverage: 1, ...fields } as Experiment);
 
@@ -97,7 +97,7 @@ describe('what may be done', () => {
     expect(at(fields)).toEqual(steps);
   });
 
-  it('is known of every status', () => {
+  it('exist for every status', () => {
     for (const status of EXPERIMENT_STATUSES) expect(at({ status })).toBeInstanceOf(Array);
   });
 
@@ -113,7 +113,7 @@ describe('what may be done', () => {
   });
 });
 
-describe('how an experiment stands', () => {
+describe('the state of an experiment', () => {
   const WAITS = { action: 'wait', reason: 'not_running' } as const;
   const LOST = { action: 'rollback', reason: 'guardrail', metric: 'error_rate', variant: 'b' } as const;
   const said = (
@@ -140,7 +140,13 @@ describe('how an experiment stands', () => {
     ['good', 'b won, and its version is live.', { status: 'decided', winner: 'b' }, WAITS, 1],
     ['good', 'b won, and its version is live.', { status: 'archived', winner: 'b' }, WAITS, 1],
     ['alarm', 'Rolled back: b failed the guardrail error_rate.', { status: 'decided' }, LOST, 1],
-    ['calm', 'Stopped without a winner.', { status: 'decided' }, { action: 'propose_winner', variant: 'b' }, 1],
+    [
+      'calm',
+      'Stopped without a winner.',
+      { status: 'decided' },
+      { action: 'propose_winner', variant: 'b' },
+      1,
+    ],
     ['calm', 'Stopped without a winner.', { status: 'archived' }, null, 1],
     ['calm', 'Archived before it started.', { status: 'archived' }, null, null],
   ])('is %s: %s', (tone, text, more, decision, startedAt) => {

@@ -34,7 +34,7 @@ it.each<[string[], unknown]>([
     ],
     ['adapter_model-00001-of-00002.safetensors', 'adapter_config.json'],
   ],
-])('of %j takes %j', (names, expected) => {
+])('%j: chooses %j', (names, expected) => {
   expect(pick(...names)).toEqual(expected);
 });
 
@@ -43,6 +43,6 @@ it.each<[string[], RegExp]>([
   [['README.md', 'adapter_config.json'], /contain no adapter/],
   [['a.safetensors', 'b.gguf'], /contain more than one adapter: a.safetensors, b.gguf/],
   [['adapter_model.safetensors', 'adapter_config.json', 'adapter_config.json'], /more than one/],
-])('of %j takes none', (names, expected) => {
+])('%j: chooses none', (names, expected) => {
   expect(pick(...names)).toMatch(expected);
 });

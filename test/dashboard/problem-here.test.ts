@@ -29,7 +29,7 @@ it.each<[unknown, string, string, RegExp]>([
   expect(browserProblem(error)).toMatchObject({ code, message, advice: expect.stringMatching(advice) });
 });
 
-it('keeps the field that is to blame', () => {
+it('keeps the invalid field', () => {
   const error = new GraftError({ code: 'invalid_request', message: 'No.', param: 'temperature' });
   expect(browserProblem(error).param).toBe('temperature');
 });

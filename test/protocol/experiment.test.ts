@@ -10,7 +10,7 @@ const problems = (changes: Record<string, unknown>): string[] => {
 };
 
 describe('Experiment', () => {
-  it('takes a document with everything in it, and gives what was left out', () => {
+  it('accepts a complete document, and fills in defaults', () => {
     const whole = {
       shadow: { adapter: 'support/intent@5', sample: 0.05 },
       ramp: { steps: [0.01, 0.05, 0.25, 1], hold_minutes: 60, min_units: 200 },
@@ -29,7 +29,7 @@ describe('Experiment', () => {
     expect(Experiment.parse(experimentInput())).toMatchObject({ overrides: [], killed: false, winner: null });
   });
 
-  it('takes 2 to 10 variants whose weights sum to 1', () => {
+  it('accepts 2 to 10 variants whose weights sum to 1', () => {
     expect(problems({ variants: variantsOf([0.333333, 0.333333, 0.333333]) })).toEqual([]);
     expect(problems({ variants: variantsOf(Array.from({ length: 10 }, () => 0.1)) })).toEqual([]);
     expect(problems({ variants: variantsOf([1]) })[0]).toMatch(/^variants: /);
@@ -92,7 +92,7 @@ describe('Experiment', () => {
     expect(problems(changes).join('\n')).toMatch(message);
   });
 
-  it('knows the metrics that the edge records by itself', () => {
+  it('knows the metrics that the edge records itself', () => {
     const experiment = Experiment.parse(experimentInput());
     expect(metricOf(experiment, 'error_rate')).toMatchObject({ kind: 'proportion', better: 'down' });
     expect(metricOf(experiment, 'thumbs')).toEqual(experiment.metrics[0]);

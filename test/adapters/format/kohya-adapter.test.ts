@@ -21,7 +21,7 @@ describe('an adapter in kohya style', () => {
       (name: string) =>
         name.replace('lora_model_layers_0_self_attn_', 'base_model.model.model.layers.0.self_attn.'),
     ],
-  ])('%s: what PEFT calls the same adapter', (_, rename) => {
+  ])('%s: equals the same adapter of PEFT', (_, rename) => {
     expect(read(renamed(rename)).modules).toEqual(readAdapter(peftFiles()).modules);
   });
 
@@ -36,7 +36,7 @@ describe('an adapter in kohya style', () => {
     expect(read(kohyaTensors().set(`${STEM}.alpha`, alpha)).modules[0]?.alpha).toBe(expected);
   });
 
-  it('a missing alpha is the rank, with a warning', () => {
+  it('uses the rank for a missing alpha, with a warning', () => {
     const tensors = kohyaTensors();
     tensors.delete(`${STEM}.alpha`);
     const { modules, warnings } = read(tensors);
@@ -79,7 +79,7 @@ describe('an adapter in kohya style', () => {
     expect(error.path).toBe('adapter_model.safetensors');
   });
 
-  it('a file of LyCORIS without one plain pair', () => {
+  it('refuses a file of LyCORIS without a plain pair', () => {
     refusal('lycoris', () => read(new Map([['lycoris_model_layers_0_mlp_up_proj.lokr_w1', filled(2, 2)]])));
   });
 });

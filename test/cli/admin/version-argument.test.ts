@@ -20,7 +20,7 @@ describe('versions on the command line', () => {
     },
   );
 
-  it('says which flag is wrong', () => {
+  it('names the wrong flag', () => {
     expect(() => parseVersion('x', '--to')).toThrow("--to: 'x' is not a version number, such as 3.");
   });
 

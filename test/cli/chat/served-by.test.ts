@@ -5,7 +5,7 @@ import { parseWith } from '../../../cli/commands/run.ts';
 describe('servedNote', () => {
   const note = (headers: Record<string, string>) => servedNote('a/b', servedBy(new Headers(headers)));
 
-  it('says nothing of what was asked for', () => {
+  it('returns nothing for the requested adapter', () => {
     expect(note({ 'x-graft-adapter': 'a/b@1' })).toBeNull();
     expect(note({})).toBeNull();
   });

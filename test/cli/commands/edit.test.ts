@@ -23,7 +23,7 @@ it.each([
   [{ ...from, from }, true, 'n is like this already; nothing would change'],
 ])('%j', (answer, dryRun, text) => expect(editedText({ name: 'n', ...answer }, dryRun)).toBe(text));
 
-it('adds and takes away tags beside whoever does so at the same time', async () => {
+it('adds and removes tags along with concurrent changes', async () => {
   const graft = await createAppHarness();
   await graft.publish('notes', tinyAdapter({ seed: 1 }));
   vi.spyOn(process.stdout, 'write').mockReturnValue(true);

@@ -144,7 +144,7 @@ const FIND = [
 const VARIANTS = ['--variant', 'control=@3', '--variant', 'treatment=@4'];
 
 describe('graft experiment create', () => {
-  it('makes a draft, says what it will do and what comes next', async () => {
+  it('creates a draft, and shows what it will do and what comes next', async () => {
     const rawArgs = ['create', NAME, ...VARIANTS, '--metric=thumbs:proportion:up'];
     const { out, notes, asked, bodies } = await graft('create', {
       name: NAME,
@@ -169,7 +169,7 @@ describe('graft experiment create', () => {
     expect(notes).toBe('next: graft experiment start support/intent');
   });
 
-  it('compares a version with the live one, and says what will be found and when', async () => {
+  it('compares a version with the live one, and shows what will be found and when', async () => {
     const flags = {
       name: NAME,
       which: '@4',
@@ -206,7 +206,7 @@ describe('graft experiment create', () => {
     });
   });
 
-  it('starts at once when it is told to', async () => {
+  it('starts at once if told to', async () => {
     const server = serverOf();
     await expect(graft('create', { name: NAME, which: '@4', start: true }, { server })).rejects.toMatchObject(
       { message: /start support\/intent: says the server/ },
@@ -240,7 +240,7 @@ describe('graft experiment create', () => {
     await expect(graft('create', { name: NAME, which, ...flags })).rejects.toThrow(message);
   });
 
-  it('has a shadow compared when it is told to', async () => {
+  it('compares a shadow if told to', async () => {
     const shadow = 'support/intent@4:5%';
     const rawArgs = ['create', NAME, ...VARIANTS, '--shadow', shadow, '--shadow-compare'];
     const { bodies } = await graft('create', { name: NAME, rawArgs, shadow, shadowCompare: true });
@@ -249,7 +249,7 @@ describe('graft experiment create', () => {
     });
   });
 
-  it('only checks when it is asked to', async () => {
+  it('only checks if told to', async () => {
     const rawArgs = ['create', NAME, ...VARIANTS];
     const { out, asked } = await graft('create', { name: NAME, rawArgs, dryRun: true });
     expect(asked).toEqual(['GET /admin/versions?name=support%2Fintent', 'POST /admin/experiments/plan']);
@@ -271,7 +271,7 @@ describe('graft experiment create', () => {
     });
   });
 
-  it('takes a file, with the name in it or beside it', async () => {
+  it('accepts a file, with the name in it or beside it', async () => {
     const file = await fileOf(DOCUMENT);
     const { version: _v, status: _s, ...sent } = DOCUMENT;
     expect((await graft('create', { file })).bodies).toEqual([sent, sent]);
@@ -294,14 +294,14 @@ describe('graft experiment create', () => {
     expect(server.asked).toEqual([]);
   });
 
-  it('says that a file is not there', () =>
+  it('reports a missing file', () =>
     expect(graft('create', { file: path.join(folder, 'none.json') })).rejects.toThrow(
       /cannot be read \(ENOENT\)/,
     ));
 });
 
 describe('graft experiment list and status', () => {
-  it('lists what is not archived, through all pages', async () => {
+  it('lists experiments that are not archived, over all pages', async () => {
     const { out, notes, asked } = await graft('list');
     expect(asked).toEqual(['GET /admin/experiments', 'GET /admin/experiments?cursor=next']);
     expect(out.split('\n').map((line) => line.split(/ {2,}/).slice(0, 3))).toEqual([
@@ -313,7 +313,7 @@ describe('graft experiment list and status', () => {
     expect((await graft('status')).out).toBe(out);
   });
 
-  it('finds the one of a name that is not archived, or the one of an id', async () => {
+  it("finds a name's experiment that is not archived, or the one with an id", async () => {
     const named = await graft('status', { name: NAME });
     expect(named.asked).toEqual(FIND);
     expect(named.out.split('\n')[0]).toBe(`experiment    ${ID} on ${NAME}, document 3`);
@@ -322,7 +322,7 @@ describe('graft experiment list and status', () => {
     expect(byId.out).toBe(named.out);
   });
 
-  it('prints what the API says when JSON is asked for', async () => {
+  it("prints the API's answer as JSON", async () => {
     const { out } = await graft('status', { name: NAME }, { json: true });
     expect(JSON.parse(out)).toEqual(JSON.parse(JSON.stringify(viewOf())));
   });
@@ -330,14 +330,14 @@ describe('graft experiment list and status', () => {
   it.each([
     ['alice/none', /'alice\/none' has no experiment\. Create one: graft experiment create alice\/none/],
     ['exp_bbbbbbbbbbbbbbbb', /says the server: not_found/],
-  ])('says that there is none of %s', async (name, message) => {
+  ])('reports that %s has none', async (name, message) => {
     await expect(graft('status', { name })).rejects.toMatchObject({
       exitCode: EXIT.notFound,
       message: expect.stringMatching(message),
     });
   });
 
-  it('names archived ones where there is no other', async () => {
+  it('names archived ones if there is no other', async () => {
     const server = serverOf(viewOf({ status: 'archived' }));
     await expect(graft('status', { name: NAME }, { server })).rejects.toThrow(
       '(2 archived: graft experiment list --all)',
@@ -353,13 +353,13 @@ describe('graft experiment list and status', () => {
     expect(graft('status', flags, { json })).rejects.toThrow(message),
   );
 
-  it('shows the document as a file that can be edited', async () => {
+  it('prints the document as a file that can be edited', async () => {
     const { out } = await graft('show', { name: NAME });
     expect(out).toMatch(/^\{\n {2}"name": "support\/intent",/);
     expect(JSON.parse(out)).toEqual(JSON.parse(JSON.stringify(viewOf().document)));
   });
 
-  it('lets nothing of a document reach the terminal as a command', async () => {
+  it('lets no text of a document reach the terminal as a command', async () => {
     const seed = 'a\u001b[2Jb\u009bc\u202e';
     const server = serverOf(viewOf({ seed }));
     const { out } = await graft('show', { name: NAME }, { server });
@@ -367,7 +367,7 @@ describe('graft experiment list and status', () => {
     expect((JSON.parse(out) as { seed: string }).seed).toBe(seed);
   });
 
-  it('evaluates, and shows what came of it', async () => {
+  it('evaluates, and shows the result', async () => {
     const server = serverOf(
       viewOf({}, { evaluation: lookOf({ decision: { action: 'propose_winner', variant: 'treatment' } }) }),
     );
@@ -424,14 +424,14 @@ describe('steps', () => {
     expect(done.notes).toBe(notes);
   });
 
-  it('that are refused end with the server’s words', () =>
+  it('a refused step ends with the server’s words', () =>
     expect(graft('start', { name: NAME })).rejects.toMatchObject({
       exitCode: EXIT.refused,
       code: 'version_conflict',
       message: 'start support/intent: says the server: version_conflict',
     }));
 
-  it('asks before a version that nobody has compared is replaced', async () => {
+  it('asks before it replaces a version that was never compared', async () => {
     const variants = [
       { key: 'control', adapter: `${NAME}@1`, weight: 0.5 },
       { key: 'treatment', adapter: `${NAME}@4`, weight: 0.5 },
@@ -451,7 +451,7 @@ describe('steps', () => {
     await expect(promote({}, null)).rejects.toThrow(/add --yes/);
   });
 
-  it('asks before a variant that was not proposed goes live', async () => {
+  it('asks before it promotes a variant that was not proposed', async () => {
     const promote = (flags: Partial<Flags>, yes: boolean | null, more: Partial<ExperimentView> = {}) =>
       graft('promote', { name: NAME, ...flags }, { server: serverOf(viewOf({}, more)), yes });
     const agreed = await promote({ which: 'treatment' }, true);
@@ -472,7 +472,7 @@ describe('steps', () => {
     expect((await promote({ which: 'control' }, false)).bodies).toEqual([{ variant: 'control' }]);
   });
 
-  it('point to the promotion when a winner is proposed', async () => {
+  it('points to the promotion when a winner is proposed', async () => {
     const server = serverOf(viewOf({}, { proposal: { variant: 'treatment', at: 1, units: 300 } }));
     expect((await graft('ramp', { name: NAME }, { server })).notes).toBe(
       'next: graft experiment promote support/intent',
@@ -481,7 +481,7 @@ describe('steps', () => {
 });
 
 describe('graft experiment change', () => {
-  it('sends the edited document as the version after the one that was read', async () => {
+  it('sends the edited document as the next version', async () => {
     const file = await fileOf({ ...DOCUMENT, coverage: 0.25 });
     const { out, asked, bodies } = await graft('change', { name: NAME, file, why: 'faster' });
     expect(asked.at(-1)).toBe(`PUT /admin/experiments/${ID}`);
@@ -489,7 +489,7 @@ describe('graft experiment change', () => {
     expect(out).toContain('is ramping with 25 % of the units');
   });
 
-  it('can only be tried', async () => {
+  it('supports a dry run', async () => {
     const { out, bodies, notes } = await graft('change', { file: await fileOf(DOCUMENT), dryRun: true });
     expect(bodies).toMatchObject([{ dry_run: true }]);
     expect([out, notes]).toEqual(['dry run: document 4 would be accepted', '']);

@@ -64,7 +64,7 @@ describe('parseRefusal', () => {
   });
 });
 
-it('lists grants in words', () => {
+it('lists grants as text', () => {
   const at = { created_at: Date.UTC(2026, 0, 31), created_by: 'x' };
   const table = grantTable([
     { scope: 'medicine/**', tenant: '*', owner: 'clinic', ...at },

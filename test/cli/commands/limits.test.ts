@@ -33,7 +33,7 @@ describe('parseLimits', () => {
   ])('refuses %j', (args, message) => expect(() => parseLimits(args)).toThrow(message));
 });
 
-it('lists limits in words', () => {
+it('lists limits as text', () => {
   const changed = { changed_at: Date.UTC(2026, 0, 31), changed_by: 'bootstrap' };
   const table = limitsTable([
     { tenant: 'alice', limits: { requests_per_minute: 600, concurrent: 4 }, pending: false, ...changed },

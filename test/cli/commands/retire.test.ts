@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { retiredText } from '../../../cli/commands/versions.ts';
 
-it('says what others lose by it', () => {
+it('describes what others lose', () => {
   const answer = { name: 'a', version: 2, retired_at: 1, stops: { versions: 0, experiments: 0 } };
   expect(retiredText(answer, false)).toBe('a@2 is retired');
   expect(retiredText({ ...answer, stops: { versions: 1, experiments: 0 } }, false)).toBe(

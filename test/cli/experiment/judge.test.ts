@@ -28,7 +28,7 @@ describe('--judge', () => {
     expect(planText(design)).toMatch(/judge +base, in both orders; at most 200000 tokens a day; the last 50/);
   });
 
-  it('leaves what is said otherwise as it is said', () => {
+  it('leaves explicit settings as they are', () => {
     const ramped = designOf({
       judge: 'https://app.example.com/judge',
       ramp: '1%,100%',
@@ -67,7 +67,7 @@ describe('status of judged pairs', () => {
       statusText(viewOf(document, { evaluation: lookOf(look) }), { width: 80, glyphs: UNICODE }),
     );
 
-  it('says who wins how often, and how far the judge is to be believed', () => {
+  it('shows who wins how often, and how reliable the judge is', () => {
     expect(shown({ pairs, coverage: 0 }).split('\n\n').at(-1)!.split('\n')).toEqual([
       'JUDGED     WINS  TIES  LOSSES  WIN RATE  95 % INTERVAL     VERDICT',
       'treatment  131   20    89      58.8 %    50.7 % to 66.8 %  better',
@@ -81,11 +81,11 @@ describe('status of judged pairs', () => {
     expect(shown({ pairs, coverage: 0 })).toMatch(/coverage +nobody: answers are judged in parallel/);
   });
 
-  it('says what pairs are made of while there are none', () =>
+  it('shows where pairs come from while there are none', () =>
     expect(shown({ coverage: 0 })).toMatch(/no pairs yet: they are made from answers of support\/intent@3/));
 });
 
-it('shows pairs that were kept, and nothing that a terminal would obey', () => {
+it('shows kept pairs without terminal commands', () => {
   const pair = {
     ...{ at: NOON, prompt: [{ role: 'user', content: 'Hi\u001b[2J' }], control: 'a', treatment: 'b' },
     ...{ result: 'win' as const, cut: true },

@@ -17,7 +17,7 @@ const line = (view: ReturnType<typeof viewOf>, label: string) =>
     .trim();
 
 describe('statusText', () => {
-  it('shows how an experiment goes', () =>
+  it('shows the state and results of an experiment', () =>
     expect(shown()).toEqual([
       'experiment    exp_0123456789abcdef on support/intent, document 3',
       'state         ramping, started 2026-01-31 10:30Z',
@@ -46,7 +46,7 @@ describe('statusText', () => {
       'latency_ms treatment  ├───────●───────┤       │',
     ]));
 
-  it('says what is lacking, and who rated', () => {
+  it('shows health problems, and who rated', () => {
     const health = [{ issue: 'no_user', message: '20 % of the answers name no user.' }];
     const arms = {
       control: { answers: 800, cold_starts: 0, rated: 40 },
@@ -62,7 +62,7 @@ describe('statusText', () => {
     ]);
   });
 
-  it('draws in the width that there is, in ASCII where there is no more', () => {
+  it('draws at the available width, in ASCII if necessary', () => {
     expect(shown(viewOf(), 60, ASCII).slice(-3)).toEqual([
       'lift over control     -15 %           0                +20 %',
       'thumbs treatment                     [+--------o----------]',
@@ -77,7 +77,7 @@ describe('statusText', () => {
     expect([20, 60, 80, 300].map(widest)).toEqual([38, 60, 80, 83]);
   });
 
-  it('hides results behind an alarm, and says why', () => {
+  it('hides results after an alarm, and says why', () => {
     const evaluation = lookOf({
       units: { control: 300, treatment: 510 },
       comparisons: [],
@@ -96,7 +96,7 @@ describe('statusText', () => {
     );
   });
 
-  it('shows a difference where there is no lift, and why nothing is called', () => {
+  it('shows a difference if there is no lift, and why there is no verdict', () => {
     const none = { lift: null, difference: null, p_value: null };
     const evaluation = lookOf({
       comparisons: [
@@ -115,7 +115,7 @@ describe('statusText', () => {
     ]);
   });
 
-  it('shows no difference of proportions beyond 100 points, and says where that is all there is', () => {
+  it('shows no difference of proportions beyond 100 points, and marks it if there is nothing else', () => {
     const row = (low: number, high: number, more = {}) => {
       const one = { ...THUMBS, lift: null, difference: { low, estimate: 0.12, high }, ...more };
       return shown(viewOf({}, { evaluation: lookOf({ comparisons: [one] }) })).at(-1);
@@ -148,7 +148,7 @@ describe('statusText', () => {
     ]);
   });
 
-  it('shows what a shadow did', () => {
+  it("shows a shadow's results", () => {
     const evaluation = lookOf({
       comparisons: [],
       shadow: {
@@ -175,7 +175,7 @@ describe('statusText', () => {
       { sample_ratio: { state: 'too_few_units', p_value: 1 } },
       'too few units to tell',
     ],
-  ])('says %s', (_, look, expected) =>
+  ])('shows %s', (_, look, expected) =>
     expect(line(viewOf({}, { evaluation: lookOf(look) }), 'sample ratio')).toBe(expected),
   );
 
@@ -198,11 +198,11 @@ describe('statusText', () => {
       { action: 'propose_winner', variant: 'treatment' },
       'treatment is the proposed winner: graft experiment promote',
     ],
-  ])('decides %j in words', (decision, expected) =>
+  ])('describes the decision %j', (decision, expected) =>
     expect(line(viewOf({}, { evaluation: lookOf({ decision }) }), 'decision')).toBe(expected),
   );
 
-  it('of an experiment that nobody has looked at', () => {
+  it('shows an experiment before its first look', () => {
     expect(
       shown(viewOf({ status: 'draft' }, { evaluation: null, started_at: null, coverage_at: null })),
     ).toEqual([
@@ -222,12 +222,12 @@ describe('statusText', () => {
     );
   });
 
-  it('takes a look under another seed for none', () =>
+  it('ignores a look of another seed', () =>
     expect(line(viewOf({ seed: 'third' }), 'looked at')).toBe(
       'not yet; the server evaluates every minute (`npm start`: every ten seconds)',
     ));
 
-  it('of one that has ended', () => {
+  it('shows an ended experiment', () => {
     const lost = lookOf({
       decision: { action: 'rollback', reason: 'guardrail', metric: 'cost', variant: 'treatment' },
     });
@@ -243,7 +243,7 @@ describe('statusText', () => {
   });
 });
 
-it('experimentTable has a line for each', () => {
+it('experimentTable has one line per experiment', () => {
   expect(experimentTable([])).toBe('no experiments');
   const views = [
     viewOf(),
@@ -264,7 +264,7 @@ it('experimentTable has a line for each', () => {
 });
 
 describe('planText', () => {
-  it('says what will happen', () => {
+  it('describes what will happen', () => {
     const { ramp: _, ...rest } = viewOf().document;
     const plan = {
       ...rest,
@@ -294,13 +294,13 @@ describe('planText', () => {
     ]);
   });
 
-  it('says that a shadow is compared', () => {
+  it('mentions that a shadow is compared', () => {
     const { name, variants } = viewOf().document;
     const shadow = { adapter: 'support/intent@5', sample: 0.05, compare: true };
     expect(planText({ name, variants, shadow })).toMatch(/nobody gets its answers, which are compared$/m);
   });
 
-  it('speaks of pairs alone where nobody is in the experiment', () => {
+  it('mentions only pairs if nobody is in the experiment', () => {
     const { name, variants } = viewOf().document;
     const shadow = { adapter: 'support/intent@4', sample: 0.2 };
     const judge = { model: 'medicine@1', tokens_per_day: 500_000, keep_pairs: 0 };
@@ -340,7 +340,7 @@ describe('planText', () => {
     );
   });
 
-  it('says what is left to the server', () => {
+  it("marks the server's choices", () => {
     const { name, variants } = viewOf().document;
     expect(lines(planText({ name, variants })).slice(2)).toEqual([
       "who         the users; the share is the server's choice",
@@ -358,7 +358,7 @@ describe('planText', () => {
 });
 
 describe('statusText, after decisions', () => {
-  it('shows the proposal that stands, what was dropped, and when the last look is', () => {
+  it('shows the standing proposal, dropped variants, and the last look', () => {
     const variants = ['control', 'treatment', 'b'].map((key, i) => ({
       ...{ key, adapter: `support/intent@${i + 3}`, weight: i === 0 ? 0.5 : 0.25 },
     }));
@@ -377,7 +377,7 @@ describe('statusText, after decisions', () => {
   });
 });
 
-it('statusText says what could be found by now, and how far it is to the rest', () => {
+it('statusText shows what could be found so far, and how long the rest takes', () => {
   const progress = {
     ...{ variant: 'treatment', lift_now: 0.347, units_per_day: 900 },
     finds: [
@@ -397,7 +397,7 @@ it('statusText says what could be found by now, and how far it is to the rest', 
   expect(of({ lift_now: null, finds: [] })).toMatch(/ no lift could be found so far$/);
 });
 
-it('statusText shows how times are spread, where it is known', () => {
+it('statusText shows the spread of times, if known', () => {
   const arm = { values: 1_204, mean: 412.34, p50: 300.5, p95: 1_911.2 };
   const spread = { ttft_ms: { control: arm, treatment: { ...arm, p95: 2_500 } } };
   const shadow = { latency_ms: { n: 9, mean: 40, p50: 39, p95: 81 }, error_rate: { n: 9, mean: 0 } };
@@ -432,5 +432,5 @@ it('statusText shows results by the declared dimension', () => {
   expect(shown).toContainEqual(expect.stringMatching(/^thumbs by header:x-plan; decides nothing/));
 });
 
-it('the sample is at the time it says', () =>
+it('the sample view matches its time', () =>
   expect(new Date(NOON).toISOString()).toBe('2026-01-31T12:00:00.000Z'));

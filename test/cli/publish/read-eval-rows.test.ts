@@ -53,7 +53,7 @@ describe('readEvalRows', () => {
     });
   });
 
-  it('says that there is no such file', async () => {
+  it('reports a missing file', async () => {
     await expect(readEvalRows(path.join(folder, 'none'))).rejects.toThrow(/no such file/);
     await expect(readEvalRows(folder)).rejects.toThrow(/no such file/);
   });

@@ -72,7 +72,7 @@ it('packs folders and files of every format', async () => {
   expect(warnings.map((warning) => warning.slice(0, 10))).toEqual(['adapter a2']);
 });
 
-it('says so where the disk does not hold all of them: nobody would bring them again', async () => {
+it('reports that the disk does not hold all of them', async () => {
   const folders = [peftFiles(), gguf()].map((files, i) => ({
     name: `a${i}`,
     folder: write(`a${i}`, files.configJson === null ? 'a.gguf' : 'adapter_model.safetensors', files),

@@ -71,7 +71,7 @@ describe('a server that', () => {
     );
   });
 
-  it('runs one adapter at a time, which is said and no failure', async () => {
+  it('runs one adapter at a time, which is a warning', async () => {
     const origin = await startVllmOrigin({ args: ['--max-loras', '1'] });
     expect(origin.notices).toEqual([
       expect.stringMatching(
@@ -81,7 +81,7 @@ describe('a server that', () => {
     await origin.stop();
   });
 
-  it('is one, and keeps nothing of what was tried', async () => {
+  it('is valid, and keeps nothing of the check', async () => {
     const origin = await startVllmOrigin();
     expect(origin.vllm.loaded).toEqual([]);
     expect(origin.vllm.orders).toEqual([
@@ -92,7 +92,7 @@ describe('a server that', () => {
     await origin.stop();
   });
 
-  it('wants a key', async () => {
+  it('needs a key', async () => {
     const origin = await startVllmOrigin({ vllm: { apiKey: 'secret' } });
     const answer = await fetch(`${origin.url}/v1/completions`, {
       method: 'POST',

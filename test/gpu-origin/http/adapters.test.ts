@@ -160,7 +160,7 @@ describe('adapters over HTTP, signed', () => {
     ).toBe(409);
   });
 
-  it('says which method a path has none of', async () => {
+  it('names the allowed methods of a path', async () => {
     for (const [method, path] of [
       ['POST', '/base'],
       ['PATCH', '/adapters'],

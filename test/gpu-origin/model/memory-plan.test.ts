@@ -15,7 +15,7 @@ const SMOLLM2 = {
 } as Parameters<typeof planMemory>[0];
 const GIB = 2 ** 30;
 
-it('reckons what SmolLM2 takes', () => {
+it('estimates what SmolLM2 takes', () => {
   const plan = planMemory(SMOLLM2, { format: 'int8', rows: 32, context: 8_192 });
   expect(plan.weights).toBeGreaterThan(0.99 * (250_755_328 - 4_194_304));
   expect(plan.weights).toBeLessThan(1.01 * (250_755_328 - 4_194_304));
@@ -45,7 +45,7 @@ it('reckons what SmolLM2 takes', () => {
   );
 });
 
-it('reckons 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy, the head in int8', () => {
+it('estimates 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy, the head in int8', () => {
   const of = (format: 'int8' | 'int4') => planMemory(SMOLLM2, { format, rows: 1, context: 8_192 });
   // 106,168,320 weights in the layers, each layer with 5,184 outputs that int8 has a scale for.
   const [layers, scales] = [106_168_320, 30 * 5_184 * 4];
@@ -54,7 +54,7 @@ it('reckons 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy
   expect(of('int8').serving - of('int4').serving).toBe(layers * (2 - 1.390625) + scales);
 });
 
-it('reckons what a GPU holds: no second copy, a scale for each 32 weights, keys and values of every row', () => {
+it('estimates what a GPU holds: no second copy, a scale for each 32 weights, keys and values of every row', () => {
   const plan = planMemory(SMOLLM2, { format: 'int8', flavour: 'gpu', rows: 21, context: 2_304, sessions: 3 });
   // 134,479,872 weights in products, the embedding in float32.
   expect(plan.session).toBe(134_479_872 * 1.125 + 49_152 * 576 * 4);
@@ -83,7 +83,7 @@ it('reckons what a GPU holds: no second copy, a scale for each 32 weights, keys 
   );
 });
 
-it('reckons what is written, and refuses a base that does not fit before anything is built', async () => {
+it('estimates what is written, and refuses a base that does not fit before anything is built', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'graft-memory-'));
   try {
     const basePath = path.join(folder, 'base');

@@ -70,7 +70,7 @@ describe('what is served', () => {
     });
   });
 
-  it('nothing where float16 is asked for and there is none', async () => {
+  it('nothing if float16 is requested and missing', async () => {
     const refused =
       /--precision f16: this GPU or its driver does not support float16 .*\. Remove --precision/;
     await expect(served({ fp16: false }, { precision: 'f16' })).rejects.toThrow(refused);
