@@ -38,7 +38,7 @@ describe('an experiment says', () => {
       {
         issue: 'no_feedback',
         message: expect.stringMatching(
-          /^100 answers, and no feedback .* 'thumbs' to POST \/v1\/feedback/,
+          /^100 answers without feedback: .* 'thumbs' to POST \/v1\/feedback/,
         ) as string,
       },
     ]);
