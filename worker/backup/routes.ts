@@ -31,7 +31,7 @@ const NOT_BEGUN = conflict(
   'id',
 );
 
-/** Backups, page by page, and bringing one back into an empty registry. For the bootstrap key alone. */
+/** Backups, page by page, and restores into an empty registry. For the bootstrap key only. */
 export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
   const { backups, blobs, blobLedger } = deps;
   const routes = new Hono<AppEnv>();
@@ -89,7 +89,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     'POST /admin/backup/files',
     async ({ context, request: { id, digests } }) => {
       if (!(await backups.isBegun(id))) return fail(NOT_BEGUN);
-      // The record is written last, so that it says that the parts are there. Past the cache of absences.
+      // The record is written last, because it implies that the parts exist. Bypasses the negative cache.
       const found = await Promise.all(digests.map((digest) => blobs.getRecord(digest, { fresh: true })));
       return context.json({ missing: digests.filter((_, at) => found[at] === null) });
     },
@@ -103,7 +103,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
       if (!(await backups.isBegun(id))) return fail(NOT_BEGUN);
       const { tables } = await backups.plan();
       await backups.end(id);
-      // The row that said so was one of upkeep's.
+      // The row with that information was in upkeep.
       const rowsOf = (name: string, rows: number) => (name === 'upkeep' ? rows - 1 : rows);
       return context.json({ tables: tables.map(({ name, rows }) => ({ name, rows: rowsOf(name, rows) })) });
     },
@@ -152,7 +152,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
       });
       return stored.ok ? new Response(null, { status: 204 }) : fail(stored.error);
     },
-    // Of what is too large that is said, whatever the query is.
+    // Report an oversized body first, whatever the query is.
     { operatorOnly, ownQuery: true },
   );
   return routes;

@@ -46,9 +46,9 @@ const ChainQuery = z.strictObject({ name: AdapterName });
 const PartQuery = z.strictObject({ name: AdapterName, version, digest: Digest });
 
 /**
- * Chains for browsers: an application's server exchanges its API key, where that has the right, for a token of some
- * names and one page origin; the page fetches them with it. Only what the key's tenant owns, whole chains: a grant opens
- * what others own for use, never its bytes.
+ * Chains for browsers: an application's server exchanges its API key, if it has the right, for a token of some
+ * names and one page origin; the page downloads them with it. Only whole chains of the key's tenant: a grant
+ * lets others' adapters be used, never downloaded.
  */
 export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
   const { downloadTokens, now } = deps;
@@ -61,7 +61,7 @@ export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
     const { names, origin, expires_in: life } = input.value;
     if (!mayCall(deps, context, origin)) return fail(otherOrigin(origin));
     const expiresAt = now() + life;
-    // It is known to be good, and where it stands.
+    // Everything about it has been verified.
     const key = (context.req.header('authorization') ?? '').replace(/^Bearer +/i, '').trim();
     const keyHash = await hashApiKey(key || (context.req.header('x-api-key') ?? ''));
     const token = await downloadTokens.issue({ keyHash, names, origin, expiresAt });
@@ -116,7 +116,7 @@ export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
   return routes;
 }
 
-/** A good token, used by the page that it is for, of a key that still has the right. */
+/** A valid token, used by the page that it is for, of a key that still has the right. */
 const requireToken = (deps: DownloadDeps) =>
   createMiddleware<AppEnv>(async (context, next) => {
     const token = /^Bearer +(\S+)$/i.exec(context.req.header('authorization')?.trim() ?? '')?.[1];
@@ -151,7 +151,7 @@ const requireToken = (deps: DownloadDeps) =>
     }
   });
 
-/** A version of a name that the token opens. Names that are not there, and those of others, come out alike. */
+/** A version of a name that the token covers. Missing names and those of others look alike. */
 async function downloadable(
   { registry }: DownloadDeps,
   context: AppContext,
@@ -173,7 +173,10 @@ async function downloadable(
   return row.chain.every(({ owner }) => owner === tenant) ? ok(row) : err(othersWithin(asked.name));
 }
 
-/** Whose page asks: browsers say `Origin` of every request to another one, and of their own that nothing else asks. */
+/**
+ * The page that asks: browsers send `Origin` with every cross-origin request, and pages of the edge's own
+ * origin do not use this.
+ */
 function pageOrigin(context: AppContext): string | null {
   const own = context.req.header('sec-fetch-site') === 'same-origin';
   return context.req.header('origin') ?? (own ? new URL(context.req.url).origin : null);

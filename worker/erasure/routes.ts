@@ -14,7 +14,7 @@ import { conflict } from '../errors.ts';
 import { MAX_IN_THE_WAY } from './limits.ts';
 import type { Erasure, ErasurePlan, ErasureTarget } from './ports.ts';
 
-/** Names, and all below one, for their owner; tenants for the bootstrap key. */
+/** Erasure of names and everything below one by their owner; of tenants by the bootstrap key. */
 export function adminEraseRoutes(deps: EraseDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'POST /admin/erase', async ({ context, caller, request }) => {
@@ -29,14 +29,17 @@ const NO_ANSWER: EraseAnswer = {
   ...{ erased: NOTHING, unreached: [], step: null, cursor: null, settles_at: null },
 };
 
-/** One page of the erasure of a name, of all below one, or of a tenant; the first takes all of it out of service. */
+/**
+ * One page of the erasure of a name, of everything below one, or of a tenant; the first takes everything out of
+ * service.
+ */
 async function erase(
   deps: EraseDeps,
   params: { request: EraseRequest; caller: AdminCaller },
 ): Promise<Result<EraseAnswer, ApiError>> {
   const { request, caller } = params;
   if (!caller.root && request.tenant != null) return err(operatorOnly('may erase a tenant'));
-  // Bills are made of it.
+  // Bills are based on it.
   if (!caller.root && request.usage === true) return err(operatorOnly('may erase usage records'));
   const begun = request.cursor == null ? null : await begunBy(deps, request, caller);
   if (begun !== null) return ok(answerOf(await workOff(deps, begun)));
@@ -48,7 +51,7 @@ async function erase(
   return begin(deps, target.value, request, caller);
 }
 
-/** What is gone on with, whoever may have taken the name since. */
+/** The erasure to continue, whoever may have taken the name since. */
 async function begunBy(
   { erasures }: EraseDeps,
   { tenant, name, cursor }: EraseRequest,
@@ -112,7 +115,7 @@ async function begin(
   const begun = await erasures.get(id);
   if (begun === null) return err(conflict('Another request has just erased this.'));
   const worked = await workOff(deps, begun);
-  // They went with the beginning.
+  // They were erased with the beginning.
   worked.erased = sumCounts(worked.erased, { pins: counts.pins });
   return ok({ ...answerOf(worked), plan: counts, kept, stops });
 }
@@ -128,7 +131,7 @@ function answerOf({ erasure, erased, kept, unreached }: Worked): EraseAnswer {
   };
 }
 
-/** @returns null when nothing stands in the way. */
+/** @returns null when nothing blocks it. */
 function refusalOf(
   { tenant, name }: EraseRequest,
   { inTheWay, stops }: ErasurePlan,

@@ -56,7 +56,7 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
     const { name, seed } = document.value;
     const { experiment, version, unit } = rated;
     if (problem !== null) {
-      // Nobody reads an application's log: the experiment's own page says it too.
+      // Nobody reads an application's log, so the experiment's own page reports it too.
       if (problem.param === 'metric')
         keepAlive(context, tallies.refused(experiment, { seed, unit, metric, at }));
       return fail(problem);
@@ -89,7 +89,7 @@ const dealtAnew = ({ param }: RatedAnswer): ApiError => ({
   param,
 });
 
-/** Also of a decided experiment feedback counts: it rates answers from before. */
+/** Feedback on a decided experiment counts too: it rates earlier answers. */
 function documentOf(found: Lookup<ExperimentEntry>, rated: RatedAnswer): Result<Experiment, ApiError> {
   if (found.state === 'trouble') {
     logLine('experiment_lookup_trouble', { experiment: rated.experiment, reason: found.reason });
@@ -134,7 +134,7 @@ function valueProblem(
 interface RatedAnswer extends Pick<Exposure, 'id' | 'experiment' | 'version' | 'unit' | 'at'> {
   /** The field that named it. */
   param: 'exposure' | 'id';
-  /** @returns null when the document does not have it any more, and its name is in nothing else. */
+  /** @returns null when the document no longer has it, and its name cannot be found elsewhere. */
   variantIn(document: Experiment): string | null;
 }
 

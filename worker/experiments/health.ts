@@ -4,13 +4,13 @@ import { rangesOf } from './pick-variant.ts';
 import type { TallySnapshot } from './ports.ts';
 import { sampleRatio } from './statistics/sample-ratio.ts';
 
-/** Answers after which a metric that nobody has sent is missed: with one rating in twenty, one of 170 has none by then. */
+/** Answers after which an unreported metric is missed: with one rating in twenty, one of 170 has none by then. */
 export const MIN_ANSWERS = 100;
-/** Share of answers, or of units, that name no user, from which on the units are not the users any more. */
+/** Share of answers, or of units, without a user, from which the units no longer represent users. */
 const NAMELESS_SHARE = 0.1;
-/** Share of all units that belong to no variant of the document, from which on something else deals them. */
+/** Share of units without a variant of the document, from which something else must be assigning them. */
 const UNKNOWN_SHARE = 0.01;
-/** Feedback that was refused is spoken of for this long: then its sender has been mended, or has stopped. */
+/** How long refused feedback is reported: by then its sender has been corrected, or has stopped. */
 const REFUSED_SPOKEN_OF_MS = 86_400_000;
 
 type Counted = Pick<TallySnapshot, 'units' | 'metrics' | 'counts' | 'refused'>;
@@ -22,8 +22,8 @@ interface Look {
 }
 
 /**
- * What an experiment lacks without anybody having said so: each is a line, in the order in which it should be mended.
- * While there is one, no winner is proposed.
+ * Unnoticed problems of an experiment, each a line, in the order in which to solve them. While there is one, no
+ * winner is proposed.
  * @param now unix ms.
  */
 export function healthOf(experiment: Experiment, counted: Counted, now: number): ExperimentHealth[] {
@@ -45,7 +45,7 @@ const percent = (share: number): string => `${Number((share * 100).toPrecision(2
 const some = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 const isAutomatic = (metric: string): boolean => AUTOMATIC_METRICS.some(({ key }) => key === metric);
-/** Those that the application tells, in their order. */
+/** Reported by the application, in their order. */
 export const reportedMetrics = ({ metrics }: Experiment): string[] =>
   metrics.map(({ key }) => key).filter((key) => !isAutomatic(key));
 
@@ -65,7 +65,7 @@ function nobodyRates(look: Look): ExperimentHealth[] {
   return [{ issue: 'no_feedback', message }];
 }
 
-/** Of metrics that are reported, only once another one has come: else one line says it of all. */
+/** For reported metrics only if another one has arrived: otherwise one line covers all. */
 function neverCame(look: Look): ExperimentHealth[] {
   const { experiment, answers } = look;
   if (answers < MIN_ANSWERS) return [];
@@ -124,7 +124,7 @@ function nameless({ experiment, counted, answers }: Look): ExperimentHealth[] {
   return [{ issue: 'no_user', message }];
 }
 
-/** Those who rate are dealt as all units are, unless the variants make some of them rate who otherwise would not. */
+/** Units that rate are distributed like all units, unless the variants themselves affect who rates. */
 function unequalRaters(look: Look): ExperimentHealth[] {
   const { experiment, counted } = look;
   const buckets = rangesOf(experiment).map(({ from, to }) => to - from);

@@ -5,12 +5,12 @@ import { rangesOf, BUCKETS } from './pick-variant.ts';
 
 /** Why a change of the document is refused, and what to do instead. */
 export interface IllegalChange {
-  /** The field at fault. */
+  /** The invalid field. */
   field: string;
   reason: string;
 }
 
-/** Where an experiment can go from each status. Standing still is always allowed but for the archive. */
+/** Possible next statuses. Staying is always allowed, except in the archive. */
 const NEXT: Record<ExperimentStatus, readonly ExperimentStatus[]> = {
   draft: ['draft', 'running', 'ramping', 'archived'],
   running: ['running', 'ramping', 'decided'],
@@ -22,9 +22,10 @@ const NEXT: Record<ExperimentStatus, readonly ExperimentStatus[]> = {
 const isLive = ({ status }: Experiment): boolean => status === 'running' || status === 'ramping';
 
 /**
- * May `after` follow `before`? While an experiment is live, whatever would move a unit from one variant to another, or
- * out, or change what a result means, needs a new seed: then units are dealt anew and results begin at nothing.
- * @param usedSeeds all seeds that this experiment has had: an old one would mix old results with new ones.
+ * Whether `after` may follow `before`. While an experiment is live, any change that would move a unit to
+ * another variant, or out, or change the meaning of results, needs a new seed, which reassigns units and resets
+ * results.
+ * @param usedSeeds all earlier seeds of this experiment: reusing one would mix old results with new ones.
  */
 export function legalChange(
   before: Experiment,
@@ -64,7 +65,7 @@ export function legalChange(
   return ok(undefined);
 }
 
-/** What may not change under one seed once units have been assigned. Metrics but the first may. */
+/** Fields that cannot change under one seed once units have been assigned. Metrics except the first can. */
 const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown; why: string }[] = [
   { field: 'unit', of: ({ unit }) => unit, why: 'another unit would reassign everybody' },
   {
@@ -105,7 +106,7 @@ const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown;
   },
 ];
 
-/** All that can still be written into a decided experiment is its end. */
+/** A decided experiment can only be ended. */
 function decidedChange(before: Experiment, after: Experiment): Result<void, IllegalChange> {
   const { version: _v, status: _s, ...was } = before;
   const { version: _w, status: _t, ...is } = after;
@@ -115,7 +116,7 @@ function decidedChange(before: Experiment, after: Experiment): Result<void, Ille
   return ok(undefined);
 }
 
-/** The field at fault, and what to do instead. */
+/** The invalid field, and what to do instead. */
 interface EmptyArm {
   field: string;
   reason: string;
@@ -124,15 +125,15 @@ interface EmptyArm {
 type Dealt = Pick<Experiment, 'variants' | 'coverage' | 'ramp'>;
 
 /**
- * Is there an arm that nobody would come into, at the coverage or at a step of the ramp? Its results would never come,
- * and the sample ratio could not tell that from units that are lost. A coverage of 0 is nobody's, and means it.
- * @param before what does not change is not asked about.
+ * Finds an arm that would get no unit, at the coverage or at a step of the ramp. It would never have results,
+ * and the sample ratio could not distinguish that from lost units. A coverage of 0 is intentional.
+ * @param before unchanged parts are not checked.
  */
 export function emptyArm(after: Dealt, before: Dealt | null = null): EmptyArm | null {
   const { variants, coverage, ramp } = after;
   if (before !== null && sameJson(dealing(before), dealing(after))) return null;
   const steps = ramp?.steps ?? [];
-  /** The smallest: what is enough for it is enough for all. */
+  /** The smallest: a coverage that suffices for it suffices for all. */
   const emptyAt = (share: number) => {
     const ranges = rangesOf({ variants, coverage: share });
     return variants
