@@ -29,7 +29,7 @@ const UNREADABLE: ApiError = {
     'are deleted when they expire.',
 };
 
-/** What one request said, for keys that may read it: their tenant's alone, the bootstrap key too. */
+/** Reads one request's texts, for keys that may: only their own tenant's, the bootstrap key too. */
 export function adminPromptRoutes(deps: {
   keptPrompts: Pick<KeptPrompts, 'read' | 'noteReading'>;
   textSealer: TextSealer;
@@ -44,7 +44,7 @@ export function adminPromptRoutes(deps: {
     if (row === null) return fail(notKept(caller.root));
     const text = await textSealer.open(row, row.sealed);
     if (text === null) return fail(UNREADABLE);
-    // Nobody reads without a trace: what cannot be noted is not said.
+    // Every read leaves a trace: if it cannot be recorded, nothing is returned.
     await keptPrompts.noteReading({ tenant, id: row.id, actor, at: now() });
     const { id, at, keyId, name, expiresAt } = row;
     return context.json({

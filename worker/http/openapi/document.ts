@@ -1,4 +1,4 @@
-/** The API as an OpenAPI 3.1 document, made from the operations and schemas that the routes are made from. */
+/** The API as an OpenAPI 3.1 document, generated from the operations and schemas that the routes use. */
 import { z } from 'zod';
 import type { AdminAnswer, AdminOperation } from '../../../protocol/admin-api/operation.ts';
 import { ADMIN_ROUTES, adminOperation, type AdminRoute } from '../../../protocol/admin-api/operations.ts';
@@ -13,7 +13,7 @@ type JsonSchema = Record<string, unknown>;
 
 const how = {
   unrepresentable: 'any',
-  /** zod says a date's format twice, the second time in half a kilobyte of pattern. */
+  /** zod emits a date's format twice, the second time as half a kilobyte of pattern. */
   override({ jsonSchema }) {
     if (jsonSchema.format !== undefined) delete jsonSchema.pattern;
   },
@@ -22,8 +22,8 @@ const how = {
 const uri = (id: string): string => `#/components/schemas/${id}`;
 
 /**
- * Checks that JSON Schema has no words for (a name's syntax, weights that sum to 1) are left out: what the schema refuses
- * the route refuses, and the route refuses more.
+ * Checks that JSON Schema cannot express (a name's syntax, weights that sum to 1) are left out: the route
+ * refuses everything that the schema refuses, and more.
  */
 function schemasOf(named: Record<string, z.ZodType>, io: 'input' | 'output'): Record<string, JsonSchema> {
   const registry = z.registry<{ id: string }>();
@@ -40,7 +40,7 @@ const componentSchemas = (): Record<string, JsonSchema> => ({
   ...schemasOf(ANSWERS, 'output'),
 });
 
-/** One schema as it is sent, in place. */
+/** One schema, inlined. */
 function inlineSchema(schema: z.ZodType): JsonSchema {
   const { $schema: _, ...json } = z.toJSONSchema(schema, { io: 'input', ...how });
   return json;
@@ -53,7 +53,7 @@ type Json = Record<string, unknown>;
 
 const named = (name: string): JsonSchema => ({ $ref: `#/components/schemas/${name}` });
 
-/** For whoever has an admin key; it tells nothing of what is stored. */
+/** For any admin key; it reveals nothing of what is stored. */
 export function openApiDocument(): Json {
   const paths: Record<string, Json> = {};
   const add = (route: string, describe: (path: ParsedPath) => Json): void => {
@@ -146,7 +146,7 @@ const jsonContent = (schema: JsonSchema): Json => ({ 'application/json': { schem
 const bodyContent = (request: NonNullable<AdminOperation['request']>): Json =>
   request === 'bytes' ? { 'application/octet-stream': {} } : jsonContent(schemaObject(request, BODIES));
 
-/** By its name, where it has one. */
+/** By its name, if it has one. */
 function schemaObject(schema: z.ZodType, names: Readonly<Record<string, z.ZodType>>): JsonSchema {
   const name = Object.keys(names).find((one) => names[one] === schema);
   return name === undefined ? inlineSchema(schema) : named(name);
@@ -176,7 +176,7 @@ const clientAnswer = ({ description, schema, body, bytes, headers }: OperationAn
 
 interface PathParameter {
   name: string;
-  /** What the route takes, where it says so. */
+  /** The route's input, if it declares one. */
   pattern: string | null;
 }
 
@@ -231,7 +231,7 @@ const headerParameters = (headers: Record<string, string>): Record<string, unkno
     schema: { type: 'string' },
   }));
 
-/** A query has no null: it is how the route says that the parameter was not there. */
+/** A query has no null: in routes it means that the parameter is absent. */
 function asSent({ default: preset, anyOf, ...schema }: JsonSchema): JsonSchema {
   const choices = (anyOf as JsonSchema[] | undefined)?.filter(({ type }) => type !== 'null');
   return {
@@ -244,7 +244,7 @@ function asSent({ default: preset, anyOf, ...schema }: JsonSchema): JsonSchema {
 /** `GET /admin/openapi.json` -> the API as an OpenAPI 3.1 document. */
 export function adminOpenApiRoutes(): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
-  // Made once, when somebody asks: it takes tens of milliseconds.
+  // Built once, on demand: it takes tens of milliseconds.
   let document: object | undefined;
   adminRoute(routes, 'GET /admin/openapi.json', ({ context }) =>
     context.json((document ??= openApiDocument())),
@@ -252,26 +252,26 @@ export function adminOpenApiRoutes(): Hono<AppEnv> {
   return routes;
 }
 
-/** What one answer is; without a schema it is an object that others describe: OpenAI. */
+/** Content of one answer; without a schema it is an object described elsewhere: OpenAI's. */
 interface OperationAnswer {
   description: string;
   schema?: AnswerName;
-  /** That as well as JSON, as the request asks. */
+  /** As well as JSON, depending on the request. */
   body?: 'text/event-stream';
-  /** It is no JSON at all. */
+  /** It is not JSON. */
   bytes?: true;
-  /** Beside those that every answer has: name -> description. */
+  /** In addition to those of every answer: name -> description. */
   headers?: Record<string, string>;
 }
 
 /** One of the client API. */
 interface Operation {
-  /** `operationId`: what generated clients call it. */
+  /** `operationId`: the name in generated clients. */
   id: string;
   tag: string;
   summary: string;
   description?: string;
-  /** Which kind of key it takes. */
+  /** The kind of key that it needs. */
   key: 'api' | 'download' | 'none';
   query?: z.ZodObject;
   /** Name -> description. */
@@ -306,7 +306,7 @@ const completion = (id: string, summary: string, body: BodyName, answer: string)
   },
 });
 
-/** What applications call. */
+/** The client API's operations. */
 const CLIENT_OPERATIONS: Operations = {
   'POST /v1/chat/completions': completion(
     'createChatCompletion',
