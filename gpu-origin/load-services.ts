@@ -36,7 +36,7 @@ interface LoadParams {
   observer: EngineObserver;
   onProgress: (stage: string, done: number, total: number) => void;
   onNotice: (message: string) => void;
-  /** Hears what runs the base, and why. */
+  /** Called with the provider, and why it was chosen. */
   onProvider?: (message: string) => void;
   onDiskRefusal: (refusal: DiskRefusal) => void;
 }
@@ -156,7 +156,7 @@ async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Promise<L
     ...{ client, folders, clock: systemClock, observer, most: vllm.maxCpuLoras },
     proofs: createChainProofs({ client, baseName: served.name, probe }),
   });
-  // Another one at each start: what lies in vLLM's prefix cache of a tenant is nobody's to guess.
+  // Different at each start: nobody can guess what vLLM's prefix cache has of a tenant.
   const secret = randomBytes(32);
   engine = new VllmEngine({
     ...{ client, base: info, vocabSize, baseName: served.name, slots: vllm.requests, maxQueue, observer },
@@ -193,7 +193,7 @@ async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Promise<L
   };
 }
 
-/** The base, as vLLM calls it. @throws ConfigError */
+/** The base as vLLM names it. @throws ConfigError */
 async function servedModel(
   client: VllmClient,
   url: string,
@@ -207,15 +207,15 @@ async function servedModel(
   const base = models.value.find((model) => model.parent == null);
   if (base === undefined) throw new ConfigError(`--engine-url ${url}: vLLM lists no model`);
   const { root } = base;
-  // Where both are on one machine it is known which folder vLLM has read.
+  // On one machine the folder that vLLM has read can be checked.
   if (root != null && existsSync(root) && realpathSync(root) !== realpathSync(folder))
     throw new ConfigError(`vLLM serves ${root}, but --base is ${folder}. Give the folder that vLLM serves`);
   return { name: base.id, context: base.max_model_len ?? null };
 }
 
-/** @throws ConfigError when adapters cannot be loaded while vLLM runs. */
+/** @throws ConfigError when vLLM cannot load adapters at run time. */
 async function checkRuntimeLoading(client: VllmClient): Promise<void> {
-  // Nothing has this name: a server that knows the path says so, and one that does not says "Not Found".
+  // Nothing has this name: a server that knows the path says so, any other says "Not Found".
   const asked = await client.unloadAdapter('graft-no-such-adapter');
   const knows =
     asked.ok || (asked.error.kind === 'refused' && !/"detail"\s*:\s*"Not Found"/.test(asked.error.message));
@@ -235,7 +235,7 @@ export const systemClock: Clock = {
   yield: () => new Promise((resolve) => setImmediate(resolve)),
 };
 
-/** The files of adapters, with those of `--adapter` among them. */
+/** The store of adapter files, including those of `--adapter`. */
 async function openFiles(
   { config, onProgress, onNotice, onDiskRefusal }: LoadParams,
   base: BaseInfo,
@@ -243,7 +243,7 @@ async function openFiles(
 ): Promise<{ files: AdapterStore; chains: ReadonlyMap<string, readonly ChainEntry[]> }> {
   const { mode } = config;
   const files = await openAdapterStore({
-    // Two origins on one machine may share the cache of graphs, but not the files that each of them removes.
+    // Two origins on one machine may share the graph cache, but not the files that each of them removes.
     folder: join(config.cacheDir, `adapters-${mode.kind === 'dev' ? 'standalone' : mode.originId}`),
     budgetBytes: config.adapterDiskBytes,
     now: Date.now,
@@ -260,7 +260,7 @@ async function openFiles(
   return { files, chains };
 }
 
-/** Cheap, and it catches a tokenizer that is not this base's. @throws TokenizerError */
+/** Cheap, and detects a tokenizer of another base. @throws TokenizerError */
 export function checkTokenizer(tokenizer: Tokenizer, vocabSize: number): void {
   if (tokenizer.size > vocabSize)
     throw new TokenizerError(`the tokenizer has ${tokenizer.size} tokens, but the base only ${vocabSize}`);

@@ -15,7 +15,7 @@ import {
 } from '../../adapters/index.ts';
 import { readFully } from './read-file.ts';
 
-/** Read at first; SmolLM2's header is 1.8 MB, a 256k vocabulary with merges about 15 MB. */
+/** First read; SmolLM2's header is 1.8 MB, a 256k vocabulary with merges about 15 MB. */
 const FIRST_READ = 16 * 1024 * 1024;
 /** Metadata and tensor table together. */
 const MAX_HEADER_BYTES = 256 * 1024 * 1024;
@@ -26,7 +26,7 @@ export class GgufError extends Error {
 }
 
 export interface GgufFile {
-  /** As it was given; the first of several parts. */
+  /** As given; the first of several parts. */
   readonly path: string;
   /** All parts, in order. */
   readonly parts: readonly string[];
@@ -40,7 +40,7 @@ export interface GgufFile {
 /** As llama.cpp's `gguf-split` names parts. */
 const PART = /-(\d{5})-of-(\d{5})\.gguf$/;
 
-/** @returns the paths of all parts, of which `path` is the first; itself where the metadata knows of no others. */
+/** @returns the paths of all parts, of which `path` is the first; only itself if the metadata names no others. */
 function partsOf(path: string, metadata: ReadonlyMap<string, GgufValue>): string[] {
   const count = metadata.get('split.count');
   if (typeof count !== 'number' || count <= 1) return [path];
@@ -61,7 +61,7 @@ function partsOf(path: string, metadata: ReadonlyMap<string, GgufValue>): string
   return parts;
 }
 
-/** @throws GgufError when a file is not GGUF version 2 or 3 or is damaged, or a part is missing. */
+/** @throws GgufError when a file is not GGUF version 2 or 3 or is corrupted, or a part is missing. */
 export function readGguf(path: string): GgufFile {
   const opened: { path: string; fd: number; header: GgufHeader }[] = [];
   const open = (part: string): GgufHeader => {
@@ -138,7 +138,7 @@ function readExactly(path: string, fd: number, bytes: number, position: number):
 /** Types without blocks; {@link DECODE} has the others. */
 const PLAIN: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16']);
 
-/** @returns names of the types that can be read. */
+/** @returns names of the supported types. */
 export const knownBlockFormats = (): string[] => [...PLAIN, ...Object.keys(DECODE)];
 
 /** @returns null for a ggml type that is not supported. */

@@ -61,7 +61,9 @@ function readExactly(fd: number, length: number, position: number): Uint8Array<A
   return bytes;
 }
 
-/** Opens every safetensors file of the folder; names of files come from the folder itself, never from an index file. */
+/**
+ * Opens every safetensors file of the folder; file names come from the folder itself, never from an index file.
+ */
 function locateTensors(folder: string, files: readonly string[], fds: number[]): Map<string, Located> {
   const tensors = new Map<string, Located>();
   for (const file of files) {
@@ -83,8 +85,8 @@ const INDEX = 'model.safetensors.index.json';
 const ShardIndex = z.object({ weight_map: z.record(z.string(), z.string()) });
 
 /**
- * The files that the weights are in: those of the index, else `model.safetensors`, else all; some folders have the same
- * weights in another form beside them. Names of files come from the folder itself, never from the index.
+ * The files with the weights: those of the index, otherwise `model.safetensors`, otherwise all; some folders
+ * have the same weights in another form as well. File names come from the folder itself, never from the index.
  */
 function weightFiles(folder: string): string[] {
   const there = readdirSync(folder)
@@ -105,7 +107,7 @@ function weightFiles(folder: string): string[] {
   return there.includes('model.safetensors') ? ['model.safetensors'] : there;
 }
 
-/** What a base may be stored as. */
+/** Supported storage types. */
 const STORED = new Set(['F32', 'F16', 'BF16']);
 
 function refuseQuantized(tensors: ReadonlyMap<string, Located>): void {
@@ -121,7 +123,7 @@ function refuseQuantized(tensors: ReadonlyMap<string, Located>): void {
 export async function loadFolderBase(params: { path: string; id?: string | undefined }): Promise<BaseModel> {
   const { path: folder } = params;
   if (!existsSync(join(folder, 'config.json'))) throw new BaseModelError(`${folder} has no config.json`);
-  // Before its weights: what it is.
+  // Checked before the weights.
   const json: unknown = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
   refuseOtherModels(json);
   const files = weightFiles(folder);
@@ -134,7 +136,7 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
     const digests = await Promise.all(
       ['config.json', ...files].map(async (file) => `${file} ${await fileDigest(join(folder, file))}\n`),
     );
-    // A head that is stored although it is the embedding is looked at below.
+    // A stored head of a tied embedding is checked below.
     refuseUnused(
       [...tensors.keys()].filter((name) => name !== HEAD || !config.tiedHead),
       config,
@@ -153,7 +155,7 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
           );
         const data = readExactly(located.fd, end - begin, located.dataStart + begin);
         const values = toFloat32({ dtype, shape: [...shape], data });
-        // Gemma stores gains less one (`Gemma3RMSNorm`: 1 + weight).
+        // Gemma stores gains minus one (`Gemma3RMSNorm`: 1 + weight).
         if (config.family === 'gemma3' && NORM.test(name))
           for (let i = 0; i < values.length; i++) values[i]! += 1;
         return values;
@@ -183,7 +185,7 @@ const GGUF_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\.(weight|bias)$/, 'blk.$1.ffn_$2.$3'],
 ];
 
-/** Gemma's norms: `post_attention_layernorm` stands behind the attention. */
+/** Gemma's norms: `post_attention_layernorm` follows the attention. */
 const GEMMA_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.post_attention_norm.weight'],
   [/^model\.layers\.(\d+)\.pre_feedforward_layernorm\.weight$/, 'blk.$1.ffn_norm.weight'],
@@ -205,7 +207,7 @@ export function idOfGgufFile(path: string): string {
   );
 }
 
-/** @throws BaseModelError that names a quantization which cannot be read. */
+/** @throws BaseModelError that names an unsupported quantization. */
 function refuseQuantizations(file: GgufFile): void {
   for (const { name, type } of file.tensors.values())
     if (blockFormat(type) === null)
@@ -270,7 +272,7 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
 
 const FAMILIES: readonly Family[] = ['llama', 'qwen2', 'qwen3', 'gemma3', 'smollm3', 'phi3'];
 
-/** Tensors that are read into the configuration: stretched frequencies. */
+/** Tensors that become part of the configuration: stretched frequencies. */
 const ROPE_TENSORS = {
   divisors: 'rope_freqs.weight',
   short: 'rope_factors_short.weight',
@@ -279,10 +281,10 @@ const ROPE_TENSORS = {
 
 /** SmolLM3's layers without rotary positions: every fourth. */
 const NO_ROPE_STEP = 4;
-/** Gemma 3: every sixth layer sees all, the others turn by a theta of 10,000. */
+/** Gemma 3: every sixth layer attends to everything, the others rotate by a theta of 10,000. */
 const GEMMA_PATTERN = 6;
 const GEMMA_LOCAL_THETA = 10_000;
-/** Gemma 3 27B alone does not scale by its heads' size. */
+/** Only Gemma 3 27B does not scale by its heads' size. */
 const GEMMA_27B_LAYERS = 62;
 
 class Metadata {
@@ -303,17 +305,17 @@ class Metadata {
   }
 }
 
-/** Elsewhere llama.cpp reads no window, whatever the file says. */
+/** For other families llama.cpp ignores a window, whatever the file says. */
 const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma3', 'phi3']);
 
 function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   const { family } = metadata;
-  // 0 says that there is none (Phi-4).
+  // 0 means none (Phi-4).
   const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', 0)) || null;
   const pattern = metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN;
   const slides = (layer: number): boolean => {
     if (family !== 'gemma3') return true;
-    // Without a window all layers are global ones.
+    // Without a window all layers are global.
     if (window === null) return false;
     return Array.isArray(pattern) ? Boolean(pattern[layer]) : (layer + 1) % Number(pattern) !== 0;
   };
@@ -329,20 +331,20 @@ function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
 }
 
 /**
- * What every frequency is divided by. As in llama.cpp, files that name no kind of scaling are stretched linearly, and
+ * Divisors of every frequency. As in llama.cpp, files that name no kind of scaling are stretched linearly, and
  * `rope.scale_linear` is the older name of the factor.
- * @throws BaseModelError for kinds that are not supported.
+ * @throws BaseModelError for unsupported kinds.
  */
 function stretchOf(metadata: Metadata, longRope: boolean): number {
   const type = metadata.value('rope.scaling.type') ?? 'linear';
   if (type === 'none') return 1;
   if (type !== 'linear' && !(type === 'longrope' && longRope))
     throw new BaseModelError(`the base uses rotary scaling "${String(type)}", which is not supported`);
-  // 0 says that there is none.
+  // 0 means none.
   return metadata.number('rope.scaling.factor', metadata.number('rope.scale_linear', 0)) || 1;
 }
 
-/** @returns the rotary positions, and how many tokens they are right for. */
+/** @returns the rotary positions, and the number of tokens for which they are valid. */
 function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Rope; context: number } {
   const dim = metadata.number('rope.dimension_count', headDim);
   if (dim !== headDim && metadata.family !== 'phi3')
@@ -432,7 +434,7 @@ const FREQUENCIES = /(?:^|\.)rotary_emb\.(?:inv_freq|cos_cached|sin_cached)$/;
 const EMBEDDING = 'model.embed_tokens.weight';
 const HEAD = 'lm_head.weight';
 
-/** @returns Hugging Face names of all that `prepareWeights` reads, as they are stored. */
+/** @returns Hugging Face names of everything that `prepareWeights` reads, as stored. */
 export function neededTensors(config: LlamaConfig): Set<string> {
   const names = new Set([EMBEDDING, FINAL_NORM]);
   if (!config.tiedHead) names.add(HEAD);
@@ -449,11 +451,11 @@ export function neededTensors(config: LlamaConfig): Set<string> {
 }
 
 /**
- * A base's tensors as they are stored, against those that its graphs use: one that nobody reads would be served wrong
- * in silence.
- * @param stored names as the file has them.
- * @param storedName how the file calls a tensor of Hugging Face's.
- * @throws BaseModelError that names a tensor which would be left out.
+ * Compares a base's stored tensors with those that its graphs use: an ignored one would silently make answers
+ * wrong.
+ * @param stored names in the file.
+ * @param storedName the file's name of a Hugging Face tensor.
+ * @throws BaseModelError that names an unused tensor.
  */
 function refuseUnused(
   stored: Iterable<string>,
@@ -472,8 +474,8 @@ function refuseUnused(
 }
 
 /**
- * `tie_word_embeddings` says that the head is the embedding; a head that was trained on its own and then saved beside
- * that setting (`modules_to_save: ["lm_head"]`, merged) is another one.
+ * `tie_word_embeddings` says that the head is the embedding; a head that was trained separately and saved with
+ * that setting (`modules_to_save: ["lm_head"]`, merged) is not.
  * @throws BaseModelError when the file's head differs from its embedding.
  */
 function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {

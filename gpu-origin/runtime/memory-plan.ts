@@ -1,7 +1,6 @@
 /**
- * What a base takes of an origin's memory, reckoned from its shape before anything of it is prepared; how many rows
- * then run at once where nobody says, and how many tokens they may hold, also on a device that addresses less than the
- * machine has. Pure.
+ * Memory of a base, estimated from its shape before anything is prepared; the default number of rows, and
+ * tokens per row, also on a device that addresses less than the machine has. Pure.
  */
 import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import {
@@ -15,48 +14,51 @@ import { PREFILL_CHUNK } from './ort-runner.ts';
 import { formatOf, HEAD_PRODUCT, type WeightFormat, BLOCK } from '../model/prepare-weights.ts';
 
 /**
- * Kept for what a step makes, for deltas of the rows and for holes between allocations. Of the 4 GiB of WebAssembly that
- * is 1 GiB: 16 rows of rank 64 on q and v of SmolLM2-135M take 150 MB.
+ * Reserve for a step's buffers, for deltas of rows and for fragmentation. Of the 4 GiB of WebAssembly that is 1
+ * GiB: 16 rows of rank 64 on q and v of SmolLM2-135M take 150 MB.
  */
 const KEPT_SHARE = 0.25;
 /**
- * Taken for granted of a device that does not say how much memory it has, as WebGPU's do not: what integrated GPUs lend
- * and the smallest cards have. A context that is asked for may take more.
+ * Assumed for a device that does not report its memory, as with WebGPU: what integrated GPUs get and the
+ * smallest cards have. A requested context may exceed it.
  */
 export const ASSUMED_BYTES = 4 * 1024 ** 3;
-/** Fewer tokens a row are of no use; a shorter context than asked for is never taken. */
+/** Fewer tokens per row are useless; a context is never shortened below the requested one. */
 const LEAST_CONTEXT = 256;
-/** With fewer than these, one graph for all rows is better than three, which are faster by a quarter for base rows. */
+/**
+ * With fewer than these, one graph for all rows is better than three, which are faster by a quarter for base
+ * rows.
+ */
 const ENOUGH_CONTEXT = 2_048;
 
 export interface FitParams {
   /** null = no limit of its own. */
   addressableBytes: number | null;
-  /** Nobody knows, and this much is taken for granted: nothing is refused then. */
+  /** Unknown, so this much is assumed: nothing is refused then. */
   assumed?: boolean;
-  /** Whether the second and third session cost next to nothing. */
+  /** Whether the second and third session cost almost nothing. */
   sharesWeights: boolean;
   /** One session's weights, bytes. */
   sessionBytes: number;
-  /** Of keys and values of all rows, bytes a token. */
+  /** Keys and values of all rows, bytes per token. */
   tokenBytes: number;
-  /** Tokens a row that the base was trained for. */
+  /** Tokens per row that the base was trained for. */
   most: number;
-  /** Tokens a row that were asked for. */
+  /** Requested tokens per row. */
   asked: number | undefined;
 }
 
 interface Fit {
   kinds: readonly GraphKind[];
-  /** Tokens a row. */
+  /** Tokens per row. */
   context: number;
-  /** A sentence for the operator where less is served than was asked for by default; null = all of it. */
+  /** A sentence for the operator if less than the default is served; null = all of it. */
   notice: string | null;
 }
 
 /**
- * What of a base fits a device: which graphs, and how many tokens a row.
- * @throws BaseModelError that says what would fit.
+ * How a base fits a device: its graphs, and tokens per row.
+ * @throws BaseModelError that suggests what would fit.
  */
 export function fitDevice(params: FitParams): Fit {
   const { addressableBytes, sessionBytes, tokenBytes } = params;
@@ -92,23 +94,26 @@ export function fitDevice(params: FitParams): Fit {
 }
 
 /**
- * Where rows take memory as they are written. 64 rows of SmolLM2-135M decode 1.5 times as many tokens a second as 16 on
- * two cores, 48 as many as 64; fewer than 4 leave cores idle.
+ * For memory that rows take as they are written. 64 rows of SmolLM2-135M decode 1.5 times as many tokens a
+ * second as 16 on two cores, 48 as many as 64; fewer than 4 leave cores idle.
  */
 export const FITTING_ROWS = { least: 4, most: 64 } as const;
-/** Where all of their memory is taken at the start, so that more of them leave each a shorter context. */
+/** For memory that is taken at the start, so that more rows leave each a shorter context. */
 export const FIXED_ROWS = 16;
 /**
- * A row is reckoned with so many tokens, or with its context where that is less: most are shorter, and the few that are
- * longer wait until those that run leave them the room.
+ * Estimated tokens per row, or its context if that is less: most rows are shorter, and the few longer ones wait
+ * until there is room.
  */
 const TOKENS_A_ROW = 2_048;
-/** Of what all else leaves; the rest is for what slots without a row keep, a quarter of this at most, and for the system. */
+/**
+ * Share of the remaining memory; the rest is for what empty slots keep, at most a quarter of this, and for the
+ * system.
+ */
 const ROWS_SHARE = 0.75;
 
 interface FittingRows {
   slots: number;
-  /** Of all rows together, those that are preempted too. */
+  /** Over all rows, including preempted ones. */
   tokens: number;
 }
 
@@ -138,8 +143,8 @@ export function fittingRows(given: {
 
 const F32 = 4;
 /**
- * Bytes of a weight, and of it in the copy that ONNX Runtime packs. In 4 bit each block has a scale and half a byte of
- * zero point, and in the copy a scale and a sum.
+ * Bytes of a weight, and in ONNX Runtime's packed copy. In 4 bit each block has a scale and half a byte of zero
+ * point, and in the copy a scale and a sum.
  */
 const PER_WEIGHT: Record<WeightFormat, { stored: number; packed: number }> = {
   f32: { stored: F32, packed: F32 },
@@ -149,7 +154,10 @@ const PER_WEIGHT: Record<WeightFormat, { stored: number; packed: number }> = {
 /** On a GPU. In 8 bit each block has a scale, in 4 bit a zero point too. @param number bytes of one that is not quantized. */
 const perWeightOnGpu = (format: WeightFormat, number: number): number =>
   format === 'f32' ? number : format === 'int8' ? 1 + number / BLOCK : 0.5 + (number + 0.5) / BLOCK;
-/** Node, ONNX Runtime and all else, bytes, and the tokenizer of each token: what SmolLM2-135M and Gemma 3 270M had. */
+/**
+ * Node, ONNX Runtime and everything else, bytes, and the tokenizer per token: measured with SmolLM2-135M and
+ * Gemma 3 270M.
+ */
 const PROCESS_BYTES = 500e6;
 const TOKENIZER_BYTES = 2_000;
 
@@ -158,17 +166,20 @@ interface MemoryPlan {
   weights: number;
   /** One session's: with ONNX Runtime's packed copy of the products' weights. */
   session: number;
-  /** All sessions' with the process itself: taken once it serves. Without a GPU's, which hold theirs there. */
+  /** All sessions and the process itself, while serving. Without a GPU's, which are in its memory. */
   serving: number;
-  /** Beside the base's file while its graphs are built: the largest tensor, read and turned. */
+  /** In addition to the base's file while its graphs are built: the largest tensor, read and transposed. */
   building: number;
-  /** Keys and values when every row, preempted ones too, has all of its context. They become resident as written. */
+  /**
+   * Keys and values when every row, including preempted ones, has all of its context. They become resident when
+   * written.
+   */
   keysAndValues: number;
 }
 
 /**
- * @param given.rows that keys and values are kept of, preempted ones too. @param given.context tokens of each.
- * @param given.sessions that hold weights of their own; 1 where they share them, and by default.
+ * @param given.rows with keys and values, including preempted ones. @param given.context tokens of each.
+ * @param given.sessions with weights of their own; 1 if they share them (default).
  */
 export function planMemory(
   config: LlamaConfig,
@@ -190,7 +201,7 @@ export function planMemory(
   ];
   const bytes = (which: 'stored' | 'packed'): number =>
     products.reduce((sum, { in: columns, out, count, format: own }) => {
-      // A scale for each output.
+      // One scale per output.
       const scales = flavour === 'cpu' && which === 'stored' && own === 'int8' ? out * F32 : 0;
       const weight = flavour === 'cpu' ? PER_WEIGHT[own][which] : perWeightOnGpu(own, F32);
       return sum + count * (columns * out * weight + scales);
@@ -214,7 +225,7 @@ export function planMemory(
   };
 }
 
-/** The next smaller format, as the flag that a refusal names. */
+/** The next smaller format, as the flag named in an error. */
 const NEXT_SMALLER: Record<WeightFormat, string> = {
   f32: ', --weights int8',
   int8: ', --weights int4',
@@ -223,7 +234,7 @@ const NEXT_SMALLER: Record<WeightFormat, string> = {
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 
-/** @throws BaseModelError when the base by itself does not fit. */
+/** @throws BaseModelError when the base alone does not fit. */
 function needMemory(plan: MemoryPlan, format: WeightFormat, available: number): void {
   const least = Math.max(plan.serving, plan.building);
   if (least > available)
@@ -235,9 +246,9 @@ function needMemory(plan: MemoryPlan, format: WeightFormat, available: number): 
 }
 
 /**
- * @param available bytes of this machine, or of what it lets this process have.
+ * @param available bytes of this machine, or this process's limit.
  * @returns a sentence for the operator.
- * @throws BaseModelError when the base by itself does not fit.
+ * @throws BaseModelError when the base alone does not fit.
  */
 export function sayMemory(
   plan: MemoryPlan,
@@ -247,7 +258,7 @@ export function sayMemory(
     /** Rows that can be preempted. */
     swapSlots: number;
     context: number;
-    /** Of all rows together, those preempted too. */
+    /** Over all rows, including preempted ones. */
     kvTokens: number;
     adapterBytes: number;
     /** For chunks of prompts that are kept. */
@@ -277,7 +288,7 @@ export function sayMemory(
 
 /**
  * @param given.available bytes of this machine, which prepares the base.
- * @returns what a GPU's memory is for; how much it has WebGPU does not say.
+ * @returns the uses of a GPU's memory, whose size WebGPU does not report.
  * @throws BaseModelError when the base cannot be prepared.
  */
 export function sayGpuMemory(
