@@ -21,7 +21,7 @@ describe('flags', () => {
     [() => read('--engine', 'vllm'), '--engine vllm needs --engine-url'],
     [() => read('--max-loras', '4'), '--max-loras needs --engine vllm'],
     [() => read('--engine', 'sglang'), '--engine must be native or vllm'],
-    [() => read('--engine', 'vllm', '--engine-url', 'localhost:8000'), 'is no address of a server'],
+    [() => read('--engine', 'vllm', '--engine-url', 'localhost:8000'), "is not a server's address"],
     [
       () => vllm('--max-loras', '8', '--max-cpu-loras', '4'),
       '--max-cpu-loras 4 must be at least --max-loras 8',
@@ -43,7 +43,7 @@ describe('a server that', () => {
 
   it('loads no adapters while it runs', async () => {
     await expect(startVllmOrigin({ vllm: { runtimeLoading: false } })).rejects.toThrow(
-      'start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True',
+      'Start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True',
     );
   });
 
@@ -61,7 +61,7 @@ describe('a server that', () => {
 
   it('was started with a lower rank', async () => {
     await expect(startVllmOrigin({ args: ['--max-lora-rank', '32'] })).rejects.toThrow(
-      /does not load an adapter of --base with rank 32 .+LoRA rank 32 is greater than max_lora_rank 16.+\. Set --base to the folder that vLLM serves, --max-lora-rank as it was started with, and a --cache/,
+      /does not load an adapter of --base with rank 32 .+LoRA rank 32 is greater than max_lora_rank 16.+\. Set --base to the folder that vLLM serves, --max-lora-rank to vLLM's own value, and --cache/,
     );
   });
 

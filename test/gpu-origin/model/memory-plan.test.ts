@@ -33,15 +33,17 @@ it('estimates what SmolLM2 takes', () => {
   };
   const said = sayMemory(plan, { ...given, available: 24e9 });
   expect(said).toBe(
-    'memory: 1.0 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many preempted), up to 1.1 GB for adapters; there are 24.0 GB',
+    'memory: 1.0 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many preempted), up to 1.1 GB for adapters; 24.0 GB available',
   );
   expect(sayMemory(plan, { ...given, prefixBytes: GIB / 4, available: 24e9 })).toContain(
-    ', up to 1.1 GB for adapters, up to 0.3 GB for prompts that are reused; there are',
+    ', up to 1.1 GB for adapters, up to 0.3 GB for prompts that are reused; ',
   );
-  expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(/there are 8\.0 GB\. All of it .* --slots/);
+  expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(
+    /8\.0 GB available\. This is more than is available: .* --slots/,
+  );
   // Rows are let in as there is memory for their tokens.
   expect(sayMemory(plan, { ...given, kvTokens: 100_000, available: 8e9 })).toBe(
-    'memory: 1.0 GB for the base (int8), up to 4.6 GB for keys and values (16 rows of up to 8,192 tokens, and as many preempted, 100,000 tokens together), up to 1.1 GB for adapters; there are 8.0 GB',
+    'memory: 1.0 GB for the base (int8), up to 4.6 GB for keys and values (16 rows of up to 8,192 tokens, and as many preempted, 100,000 tokens in total), up to 1.1 GB for adapters; 8.0 GB available',
   );
 });
 

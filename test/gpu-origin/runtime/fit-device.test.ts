@@ -146,8 +146,8 @@ it("is a runner's default, and the operator is told", async () => {
   ]);
   expect(told.map((message) => /\((\d+ rows [^)]*)\)/.exec(message)?.[1])).toEqual([
     '64 rows of 512 tokens, and as many preempted',
-    '4 rows of up to 512 tokens, and as many preempted, 2,048 tokens together',
-    '3 rows of up to 512 tokens, and as many preempted, 2,048 tokens together',
+    '4 rows of up to 512 tokens, and as many preempted, 2,048 tokens in total',
+    '3 rows of up to 512 tokens, and as many preempted, 2,048 tokens in total',
   ]);
   for (const { close } of [roomy, scarce, asked]) await close();
 });
