@@ -94,6 +94,6 @@ describe('siblings', () => {
 it('refuses members of different bases, and an empty list', async () => {
   const other = member(4, null, { config: { base: 'other', parent: null } });
   const message = await refused('base_mismatch', [foreign('x'), root, other]);
-  expect(message).toContain('member-4 is for the base other, but member-1 for tiny-llama');
+  expect(message).toContain('member-4 is for the base other, but member-1 is for tiny-llama');
   await refused('empty_adapter', []);
 });

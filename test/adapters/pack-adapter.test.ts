@@ -152,7 +152,7 @@ describe('packAdapter', () => {
     const inA = peftTensors().set(weights('A'), tensor([2, 4], [1, 1, 1, value, 1, 1, 1, 1]));
     const inB = peftTensors().set(weights('B'), tensor([6, 2], [1, 1, 1, value, 1, 1, 1, 1, 1, 1, 1, 1]));
     expect((await refusalOf('non_finite', pack(peftFiles({}, inA)))).message).toContain('A contains');
-    expect((await refusalOf('non_finite', pack(peftFiles({}, inB)))).message).toContain('B holds');
+    expect((await refusalOf('non_finite', pack(peftFiles({}, inB)))).message).toContain('B contains');
   });
 
   it('refuses values whose product leaves float32', async () => {

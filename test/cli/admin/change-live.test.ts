@@ -21,11 +21,11 @@ describe('texts of admin commands', () => {
     );
     const mended = [{ kind: 'name', id: 'a', was: 'missing', did: 'written' }] as const;
     expect(repairedText({ checked, mended, damaged: [] }, true)).toMatch(
-      /name +a +missing +written\ndry run: .* 1 would be mended$/,
+      /name +a +missing +written\ndry run: .* 1 would be repaired$/,
     );
     const damaged = [{ table: 'versions', id: 'a@1', column: 'chain' }];
     expect(repairedText({ checked, mended: [], damaged }, true)).toMatch(
-      /KV matches D1\n.*\nversions +a@1 +chain\n1 row of D1 is damaged/,
+      /KV matches D1\n.*\nversions +a@1 +chain\n1 row of D1 is corrupted/,
     );
   });
 

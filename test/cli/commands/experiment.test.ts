@@ -283,8 +283,8 @@ describe('graft experiment create', () => {
     ['{', {}, /does not contain a JSON object/],
     [[], {}, /does not contain a JSON object/],
     [DOCUMENT, { name: 'other' }, /is for 'support\/intent', not for 'other'/],
-    [DOCUMENT, { rawArgs: ['--tenant', 'acme'] }, /or with --tenant without a file/],
-    [DOCUMENT, { rawArgs: ['--shadow-compare'] }, /or with --shadow-compare without a file/],
+    [DOCUMENT, { rawArgs: ['--tenant', 'acme'] }, /or use --tenant without a file/],
+    [DOCUMENT, { rawArgs: ['--shadow-compare'] }, /or use --shadow-compare without a file/],
     [{ variants: [] }, { name: NAME }, /'variants': /],
     [{ ...DOCUMENT, typo: 1 }, {}, /'typo': /],
   ])('refuses %j with %j before anything is sent', async (content, flags, message) => {

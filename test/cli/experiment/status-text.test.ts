@@ -238,7 +238,7 @@ describe('statusText', () => {
     expect(line(won, 'state')).toBe('decided: treatment won, started 2026-01-31 10:30Z');
     expect(line(won, 'decision')).toBeUndefined();
     expect(line(viewOf({ killed: true }), 'coverage')).toBe(
-      'nobody: it is killed; everybody gets the live version',
+      'nobody: it is killed, and everybody gets the live version',
     );
   });
 });
