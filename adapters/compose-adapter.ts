@@ -5,19 +5,19 @@ import { toFloat32 } from './format/dtype.ts';
 import { inFeatures, outFeatures } from './format/lora-module.ts';
 import { err, ok, type Result } from '../protocol/api-error.ts';
 
-/** One adapter that is to be composed with others. */
+/** One member of a composition. */
 export interface Member {
-  /** How messages call it: a path or a name. */
+  /** Its name in messages: a path or a name. */
   readonly label: string;
-  /** What a canonical file says; null for a file without lineage (PEFT, MLX, kohya, GGUF). */
+  /** Lineage from a canonical file; null for a file without lineage (PEFT, MLX, kohya, GGUF). */
   readonly config: { readonly base: string; readonly parent: string | null } | null;
   /** sha256 of a canonical file; null for others. */
   readonly digest: string | null;
-  /** That it gets in the sum, on top of its own alpha / rank. */
+  /** Its scale in the sum, on top of its own alpha / rank. */
   readonly scale: number;
 }
 
-/** What the composed adapter is for. */
+/** The base and parent of the composed adapter. */
 export interface CheckedMembers {
   /** Base id; null when no member names one. */
   readonly base: string | null;
@@ -30,7 +30,7 @@ export interface CheckedMembers {
 type Lineage = Member & { readonly config: NonNullable<Member['config']> };
 
 /**
- * Whether members may be composed into one adapter. They may be
+ * Checks whether members may be composed into one adapter. They may be
  * - a chain, root first, each packed for exactly the ones before it, at the scales that they have here
  *   (`checkLineage`'s rule); the result's parent is none, or
  * - siblings, all packed for the same parent; the result has that parent.
@@ -54,8 +54,9 @@ export async function checkMembers(
         new AdapterFormatError({
           code: 'base_mismatch',
           message:
-            `${printable(label)} is for the base ${printable(config.base)}, ${printable(first.label)} for ` +
-            `${printable(first.config.base)}. Only adapters of one base can be composed.`,
+            `${printable(label)} is for the base ${printable(config.base)}, but ` +
+            `${printable(first.label)} is for ${printable(first.config.base)}. Only adapters of one ` +
+            'base can be composed.',
           subject: label,
         }),
       );
@@ -72,14 +73,14 @@ const named = (parent: string | null): string =>
   parent === null ? 'the base itself' : `the parent chain ${parent}`;
 
 const taken = ({ label }: Member, parent: string | null): string =>
-  `${printable(label)} does not say what it was trained on; taken as trained on ${named(parent)}.`;
+  `${printable(label)} does not record what it was trained on; assuming ${named(parent)}.`;
 
 const mixed = (first: Lineage, odd: Lineage): AdapterFormatError =>
   mismatch(
     odd,
-    `${printable(odd.label)} was packed for ${named(odd.config.parent)}, ${printable(first.label)} for ` +
-      `${named(first.config.parent)}. Compose a whole chain of canonical files, root first and each on exactly the ` +
-      `ones before it, or siblings of one parent.`,
+    `${printable(odd.label)} was packed for ${named(odd.config.parent)}, but ${printable(first.label)} ` +
+      `for ${named(first.config.parent)}. Compose either a whole chain of canonical files, root first, ` +
+      'each packed on the ones before it, or siblings of one parent.',
   );
 
 const mismatch = ({ label }: Member, message: string): AdapterFormatError =>
@@ -97,7 +98,8 @@ async function checkChain(members: readonly Lineage[]): Promise<AdapterFormatErr
         return mismatch(
           member,
           `${printable(member.label)} was trained on exactly the members before it, at scale 1, but ` +
-            `${printable(scaled.label)} has the scale ${scaled.scale}. Only the last member of a chain can be scaled.`,
+            `${printable(scaled.label)} has the scale ${scaled.scale}. Only the last member of a chain ` +
+            'can be scaled.',
         );
       return mixed(members[0]!, member);
     }
@@ -184,15 +186,16 @@ export async function checkLineage(
     if (config.base !== base)
       return new AdapterFormatError({
         code: 'base_mismatch',
-        message: `Adapter ${digest} is for the base ${config.base}, the root of its chain for ${base}.`,
+        message: `Adapter ${digest} is for the base ${config.base}, but the root of its chain is for ${base}.`,
         subject: digest,
       });
     if (config.parent !== expected)
       return new AdapterFormatError({
         code: 'parent_mismatch',
         message:
-          `Adapter ${digest} was packed for the parent chain ${config.parent ?? '(none)'}, ` +
-          `not for ${expected ?? '(none)'}. A delta is only valid on what it was trained on: pack it again with that parent.`,
+          `Adapter ${digest} was packed for the parent chain ${config.parent ?? '(none)'}, not for ` +
+          `${expected ?? '(none)'}. A delta is only valid on what it was trained on. Pack it again ` +
+          'with that parent.',
         subject: digest,
       });
   }

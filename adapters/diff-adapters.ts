@@ -20,17 +20,18 @@ export interface AdapterDiff {
   readonly normB: number;
   readonly onlyA: readonly string[];
   readonly onlyB: readonly string[];
-  /** What to know before the two are composed, each a sentence. */
+  /** Warnings before the two are composed, each a sentence. */
   readonly warnings: readonly string[];
 }
 
 /**
- * From here on two deltas are said to interfere. How much a sum of adapters loses tracks the cosine similarity of their
- * deltas (arXiv 2508.11985); unrelated deltas have values near 0, as random directions among this many dimensions do.
- * The bound itself is a choice: at 0.5 a quarter of each delta's squared norm lies along the other.
+ * Threshold from which two deltas are reported as interfering. How much a sum of adapters loses tracks the
+ * cosine similarity of their deltas (arXiv 2508.11985); unrelated deltas have values near 0, as random
+ * directions among this many dimensions do. The bound itself is a choice: at 0.5 a quarter of each delta's
+ * squared norm lies along the other.
  */
 export const INTERFERENCE_COSINE = 0.5;
-/** Modules that a warning names. */
+/** Modules listed in a warning. */
 const NAMED = 3;
 
 interface Measured {
@@ -51,8 +52,8 @@ const cosineOf = (inner: number, squareA: number, squareB: number): number | nul
     : null;
 
 /**
- * How two adapters' deltas lie to each other, from their factors: no matrix of a layer's size is made. Sums in float64;
- * time is linear in the files, times the larger rank.
+ * Compares two adapters' deltas from their factors, without building a matrix of a layer's size. Sums in
+ * float64; time is linear in the files, times the larger rank.
  * @throws AdapterFormatError `shape_mismatch` when they disagree about a layer's size.
  */
 export function diffAdapters(a: readonly LoraModule[], b: readonly LoraModule[]): AdapterDiff {
@@ -100,8 +101,8 @@ function checkSameLayer(a: LoraModule, b: LoraModule): void {
   throw new AdapterFormatError({
     code: 'shape_mismatch',
     message:
-      `${printable(a.name)}: one adapter is for a layer [${outFeatures(a)}, ${inFeatures(a)}], ` +
-      `the other for [${outFeatures(b)}, ${inFeatures(b)}]. They are for different bases.`,
+      `${printable(a.name)}: one adapter is for a layer [${outFeatures(a)}, ${inFeatures(a)}], the ` +
+      `other for [${outFeatures(b)}, ${inFeatures(b)}]. They are for different bases.`,
     subject: a.name,
   });
 }
@@ -114,10 +115,10 @@ function warningsOf(whole: number | null, modules: readonly ModuleDiff[]): strin
   if (interferes(whole))
     warnings.push(
       whole > 0
-        ? `The deltas have much in common (cosine ${whole.toFixed(2)}): their sum applies it twice. ` +
-            `Give the members smaller scales, or train one on top of the other.`
-        : `The deltas work against each other (cosine ${whole.toFixed(2)}): their sum undoes what both learned. ` +
-            `Do not compose them.`,
+        ? `The deltas have much in common (cosine ${whole.toFixed(2)}): their sum applies it twice. Use ` +
+            'smaller scales, or train one on top of the other.'
+        : `The deltas oppose each other (cosine ${whole.toFixed(2)}): their sum undoes what both ` +
+            'learned. Do not compose them.',
     );
   const strong = modules
     .flatMap(({ name, cosine }) => (interferes(cosine) ? [{ name, cosine }] : []))

@@ -1,4 +1,4 @@
-/** Why an adapter was refused; docs/adapter-format.md lists the codes, each with what to do. */
+/** Why an adapter was refused; docs/adapter-format.md lists the codes with remedies. */
 export const ADAPTER_ERROR_CODES = [
   // the file as bytes
   'pickle_refused',
@@ -71,10 +71,10 @@ export const ADAPTER_ERROR_CODES = [
 ] as const;
 export type AdapterErrorCode = (typeof ADAPTER_ERROR_CODES)[number];
 
-/** Longest piece of a file's own text that a message repeats, characters. */
+/** Longest text from the file that a message repeats, characters. */
 const MAX_QUOTED = 160;
 
-/** Text out of an untrusted file, made safe for a log line or a terminal: printable ASCII, bounded length. */
+/** Makes text from an untrusted file safe for a log line or a terminal: printable ASCII, bounded length. */
 export function printable(text: string): string {
   const short = text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
   return short.replace(
@@ -87,9 +87,9 @@ export function printable(text: string): string {
 export class AdapterFormatError extends Error {
   override readonly name = 'AdapterFormatError';
   readonly code: AdapterErrorCode;
-  /** File, as the caller named it. */
+  /** The caller's name of the file. */
   readonly path: string | undefined;
-  /** Tensor name, module or configuration key that is at fault; safe to print. */
+  /** Tensor name, module or configuration key at fault; safe to print. */
   readonly subject: string | undefined;
 
   constructor(params: {

@@ -21,7 +21,7 @@ export interface ModuleDescription {
   readonly dtype: string;
   readonly in: number;
   readonly out: number;
-  /** Frobenius norm of scale * B A; NaN or infinite when the values are. */
+  /** Frobenius norm of scale * B A; NaN or infinite if the values are. */
   readonly norm: number;
 }
 
@@ -44,7 +44,7 @@ export interface AdapterDescription {
   readonly warnings: readonly string[];
 }
 
-/** A canonical file, without a look at its values. */
+/** A canonical file, without its values. */
 export interface AdapterSummary {
   readonly base: string;
   readonly parent: string | null;

@@ -2,7 +2,10 @@ import { toFloat32 } from './format/dtype.ts';
 import { inFeatures, type LoraModule, outFeatures } from './format/lora-module.ts';
 import { Matrix, SingularValueDecomposition } from 'ml-matrix';
 
-/** A module's two factors in float64, both with the rank as rows, so that every inner loop runs over neighbours. */
+/**
+ * A module's two factors in float64, both with the rank as rows, so that every inner loop runs over adjacent
+ * values.
+ */
 export interface DeltaFactors {
   readonly rank: number;
   readonly in: number;
@@ -24,11 +27,11 @@ export function deltaFactors(module: LoraModule): DeltaFactors {
 }
 
 /**
- * Frobenius inner product of two unscaled deltas B A without making either: with X = B1^T B2 and Y = A1 A2^T, both
- * `[rank1, rank2]`, it is the sum of X o Y. Time is rank1 * rank2 * (in + out).
+ * Frobenius inner product of two unscaled deltas B A without computing either: with X = B1^T B2 and Y = A1
+ * A2^T, both `[rank1, rank2]`, it is the sum of X o Y. Time is rank1 * rank2 * (in + out).
  *
- * Sums are in float64, so the result is exact to about 1e-15 of the factors' own norms: the square root of an inner
- * product of a delta with itself that is below 1e-8 of them is rounding.
+ * Sums are in float64, so the result is exact to about 1e-15 of the factors' own norms: the square root of an
+ * inner product of a delta with itself that is below 1e-8 of them is rounding.
  */
 export function innerProduct(x: DeltaFactors, y: DeltaFactors): number {
   const ofA = crossGram(x.a, y.a, x.rank, y.rank, x.in);
@@ -102,8 +105,8 @@ function block(
 }
 
 /**
- * Frobenius norm of scale * B A from the factors: no matrix of the layer's size is made.
- * @returns NaN or Infinity when a value is; 0 when the delta is zero. A delta whose parts cancel has a norm that is
+ * Frobenius norm of scale * B A from the factors, without a matrix of the layer's size.
+ * @returns NaN or Infinity if a value is; 0 when the delta is zero. If parts of a delta cancel, its norm is
  * exact to about 1e-8 of the factors' norms.
  */
 export function deltaNorm(module: LoraModule): number {
@@ -115,8 +118,8 @@ export function deltaNorm(module: LoraModule): number {
 export const normOf = (sumOfSquares: number): number => Math.sqrt(sumOfSquares < 0 ? 0 : sumOfSquares);
 
 /**
- * Squares below lose their digits in float64, and the reflection would not be one. Nothing is lost: the smallest number
- * of float32 has the square 1e-90.
+ * Smaller squares lose their digits in float64, and the reflection would not be one. Nothing is lost: the
+ * smallest number of float32 has the square 1e-90.
  */
 const NEGLIGIBLE = 1e-250;
 
@@ -168,7 +171,7 @@ export function thinQr(m: Float64Array, columns: number, length: number): ThinQr
   };
 }
 
-/** Applies the reflection whose v lies at `v` to the vector at `at`; both from their element j on. */
+/** Applies the reflection whose v is at `v` to the vector at `at`; both from their element j on. */
 function reflect(
   m: Float64Array,
   v: number,
@@ -185,11 +188,11 @@ function reflect(
   for (let i = j + 1; i < length; i++) x[at + i]! -= dot * m[v + i]!;
 }
 
-/** Singular value decomposition of a product B A that is never made. */
+/** Singular value decomposition of a product B A that is never computed. */
 interface ProductSvd {
-  /** All that can differ from zero, largest first. */
+  /** All that can be non-zero, largest first. */
   readonly singularValues: readonly number[];
-  /** What is not above this is rounding of the two factors. */
+  /** Values up to this are rounding of the two factors. */
   readonly noise: number;
   /** Left singular vectors of the first `count` values: `[count, out]`, row-major. */
   readonly left: (count: number) => Float64Array;

@@ -17,11 +17,11 @@ export interface PackedAdapter extends CanonicalAdapter {
   readonly format: AdapterFormat;
   /** Largest rank of its modules. */
   readonly rank: number;
-  /** Things that were accepted but may be a mistake, each a sentence. */
+  /** Accepted, but possibly mistakes; each a sentence. */
   readonly warnings: readonly string[];
 }
 
-/** Where each format says which base it is for, as an error names it. */
+/** Where each format names its base, for errors. */
 const BASE_FIELD: Readonly<Record<AdapterFormat, string>> = {
   canonical: 'base',
   peft: 'base_model_name_or_path',
@@ -59,8 +59,9 @@ export async function packAdapter(params: {
     throw new AdapterFormatError({
       code: 'parent_mismatch',
       message:
-        `The adapter was packed for the parent chain ${read.parent ?? '(none)'}, not for ${parentChainId ?? '(none)'}. ` +
-        `A delta is only valid on what it was trained on: give that parent, or pack the files that it was trained as.`,
+        `The adapter was packed for the parent chain ${read.parent ?? '(none)'}, not for ` +
+        `${parentChainId ?? '(none)'}. A delta is only valid on what it was trained on. Give that ` +
+        'parent, or pack the original files.',
       path: files.weightsPath,
       subject: 'parent',
     });
@@ -85,14 +86,14 @@ export async function packAdapter(params: {
 /** `name` or `owner/name`, as the hub writes ids; anything else in the field is somebody's local path. */
 const HUB_ID = /^[A-Za-z0-9][\w.-]*(?:\/[\w.-]+)?$/;
 const MAX_HUB_ID = 256;
-/** Last parts of the names under which communities publish converted or quantised copies of a model. */
+/** Suffixes of converted or quantised copies of a model, as communities publish them. */
 const COPY_PARTS: ReadonlySet<string> = new Set([
   ...['2bit', '3bit', '4bit', '5bit', '6bit', '8bit', 'int4', 'int8', 'fp8', 'mxfp4', 'nf4'],
   ...['q2', 'q3', 'q4', 'q5', 'q6', 'q8', 'bf16', 'fp16', 'f16', 'fp32', 'f32'],
   ...['mlx', 'dwq', 'bnb', 'unsloth', 'gptq', 'awq', 'gguf', 'quantized'],
 ]);
 
-/** @returns the id of the model that `id` is a copy of, by its name; `id` itself when it is none. */
+/** @returns the id of the model that `id` is a copy of, by its name; `id` itself otherwise. */
 function originalOf(id: string): string {
   const parts = id.split('-');
   while (parts.length > 1 && COPY_PARTS.has(parts.at(-1) as string)) parts.pop();
@@ -100,9 +101,9 @@ function originalOf(id: string): string {
 }
 
 /**
- * Whether the base that an adapter names is the one it is packed for.
- * @param params.baseModel as the adapter's files say it.
- * @param params.path file that says it, for the error.
+ * Checks the adapter's base against the one it is packed for.
+ * @param params.baseModel named in the adapter's files.
+ * @param params.path file that names it, for the error.
  * @returns a warning, or null.
  * @throws AdapterFormatError `base_mismatch`
  */
@@ -114,28 +115,29 @@ export function checkBaseName(params: {
 }): string | null {
   const { baseModel, baseId } = params;
   if (baseModel === null || baseModel === '')
-    return `The adapter does not say which base it is for; taken as ${baseId}.`;
+    return `The adapter does not record its base; assuming ${baseId}.`;
   const id = baseIdOf(baseModel);
   if (id === baseId) return null;
   const shown = printable(baseModel);
   if (baseModel.length > MAX_HUB_ID || !HUB_ID.test(baseModel))
-    return `The adapter was trained on the local path "${shown}"; taken as ${baseId}.`;
+    return `The adapter was trained on the local path "${shown}"; assuming ${baseId}.`;
   if (originalOf(id) === originalOf(baseId))
     return (
-      `The adapter was trained on ${shown}, by its name a converted or quantised copy of the same model as ${baseId}; ` +
-      `taken as that. What it learned to correct in the copy's rounding it adds here too.`
+      `The adapter was trained on ${shown}, by its name a converted or quantised copy of ${baseId}; ` +
+      `assuming ${baseId}. The adapter also adds whatever corrections it learned for the copy's ` +
+      'rounding.'
     );
   throw new AdapterFormatError({
     code: 'base_mismatch',
     message:
-      `The adapter is for ${shown}, this base is ${baseId}. If they are the same model, ` +
-      `set ${params.subject} to its name.`,
+      `The adapter is for ${shown}, but this base is ${baseId}. If they are the same model, set ` +
+      `${params.subject} to its name.`,
     path: params.path,
     subject: params.subject,
   });
 }
 
-/** As much of Node's crypto as is used here; this code also runs where there is none. */
+/** The used part of Node's crypto; this code also runs where there is none. */
 interface NodeCrypto {
   createHash(name: 'sha256'): { update(bytes: Uint8Array): { digest(encoding: 'hex'): string } };
 }
@@ -144,8 +146,8 @@ export interface Runtime {
 }
 
 /**
- * Web Crypto copies what it hashes, and an adapter may fill much of the memory. Node, Deno and Bun can do without, and
- * are asked at run time: nothing is imported, so that browsers and bundlers need not know.
+ * Web Crypto copies what it hashes, and an adapter may fill much of the memory. Node, Deno and Bun need no
+ * copy, and are detected at run time: nothing is imported, so browsers and bundlers need not know.
  * @returns sha256 as 64 lower-case hex digits.
  */
 export async function digestOf(
@@ -156,11 +158,11 @@ export async function digestOf(
   return crypto ? crypto.createHash('sha256').update(bytes).digest('hex') : sha256Hex(bytes);
 }
 
-/** As a canonical file begins: u64, little-endian; 0 of what is too short. */
+/** The length field of a canonical file: u64, little-endian; 0 if it is too short. */
 export const headerBytes = ({ buffer, byteOffset, length }: Uint8Array<ArrayBuffer>): number =>
   length < 8 ? 0 : Number(new DataView(buffer, byteOffset).getBigUint64(0, true));
 
-/** What the server would find in the file's header. */
+/** What the server would read from the file's header. */
 export const fileFacts = ({ config, modules, bytes }: PackedAdapter, record: BlobRecord): FileFacts => ({
   record,
   header_bytes: headerBytes(bytes),

@@ -17,7 +17,7 @@ export interface AdapterFiles {
   readonly weights: Uint8Array;
   /** `adapter_config.json` as text; null when there is none: canonical, GGUF and kohya files need none. */
   readonly configJson: string | null;
-  /** How messages call the files. */
+  /** Names of the files in messages. */
   readonly weightsPath?: string;
   readonly configPath?: string;
 }
@@ -30,7 +30,7 @@ export interface ReadAdapter {
   readonly parent: string | null;
   /** Sorted by name; scale is always alpha / rank. */
   readonly modules: readonly LoraModule[];
-  /** Things that were accepted but may be a mistake, each a sentence. */
+  /** Accepted, but possibly mistakes; each a sentence. */
   readonly warnings: readonly string[];
 }
 
@@ -40,7 +40,7 @@ export const CONFIG_PATH = 'adapter_config.json';
 const startsWith = (bytes: Uint8Array, ...prefix: number[]): boolean =>
   prefix.every((byte, index) => bytes[index] === byte);
 
-/** Files that people hand in by mistake deserve a better answer than a bad header length. */
+/** Files that people upload by mistake get a better error than a bad header length. */
 function refuseArchives(bytes: Uint8Array, path: string): void {
   const zip = startsWith(bytes, 0x50, 0x4b, 0x03, 0x04);
   // APPNOTE 4.3.7: the first file's name stands at byte 30, its length at byte 26.
@@ -49,7 +49,7 @@ function refuseArchives(bytes: Uint8Array, path: string): void {
     throw new AdapterFormatError({
       code: 'format_unknown',
       message:
-        'This is an npz archive, as mlx-lm wrote until April 2024. Convert it with MLX: ' +
+        'This is an npz archive, which mlx-lm wrote until April 2024. Convert it with MLX: ' +
         'mx.save_safetensors("adapters.safetensors", mx.load("adapters.npz")).',
       path,
     });
@@ -64,10 +64,10 @@ function refuseArchives(bytes: Uint8Array, path: string): void {
     });
 }
 
-/** As transformers names the parts of safetensors files, and llama.cpp's gguf-split those of GGUF. */
+/** Part names of transformers' safetensors files, and of llama.cpp's gguf-split. */
 const PART = /-\d{5}-of-(\d{5})\.(safetensors|gguf)$/i;
 
-/** @returns why a file cannot be read, by a name that only one of several parts has: nothing in it says so. */
+/** @returns why a file cannot be read, if its name marks it as one of several parts: its content does not. */
 export function partRefusal(path: string): AdapterFormatError | null {
   const [, count, kind] = PART.exec(path) ?? [];
   if (count === undefined || Number(count) < 2) return null;
@@ -79,7 +79,7 @@ export function partRefusal(path: string): AdapterFormatError | null {
         "glob('*-of-*.safetensors') for k, v in load_file(f).items()}, 'adapter_model.safetensors')\".";
   return new AdapterFormatError({
     code: 'file_in_parts',
-    message: `This is one of ${Number(count)} parts of an adapter; alone it would be a part of it. ${remedy}`,
+    message: `This is one of ${Number(count)} parts of an adapter, which cannot be used alone. ${remedy}`,
     path,
   });
 }
@@ -92,7 +92,10 @@ const STYLE_OF: Readonly<Record<TensorStyle, string>> = {
   kohya: 'kohya (lora_down, lora_up)',
 };
 
-/** @returns how the tensors are named; null when none is a LoRA's. The reader of that style refuses all others. */
+/**
+ * @returns the naming style of the tensors; null when none is a LoRA's. The reader of that style refuses all
+ * others.
+ */
 function tensorStyle(names: Iterable<string>): TensorStyle | null {
   let style: TensorStyle | null = null;
   for (const name of names) {
@@ -112,15 +115,15 @@ function readPlainSafetensors(
   const config = configJson === null ? null : readConfigObject(configJson, { path: paths.configPath });
   const configured = config === null ? null : configKind(config);
   const style = tensorStyle(file.tensors.keys());
-  // Another method of PEFT's own (LoHa, LoKr …) shares names with LyCORIS; its configuration says best what it is.
+  // Another method of PEFT (LoHa, LoKr …) shares names with LyCORIS; its configuration identifies it best.
   if (configured === 'peft' && config !== null && config.get('peft_type') !== 'LORA')
     parsePeftConfig(config, { path: paths.configPath });
   if (style !== null && configured !== null && style !== configured)
     throw new AdapterFormatError({
       code: 'config_mismatch',
       message:
-        `The configuration is of ${configured === 'peft' ? 'PEFT' : 'mlx-lm'}, the tensors are named as ` +
-        `${STYLE_OF[style]} does. Put the files together that were saved together.`,
+        `The configuration is ${configured === 'peft' ? "PEFT's" : "mlx-lm's"}, but the tensors are ` +
+        `named like ${STYLE_OF[style]}. Use files that were saved together.`,
       path: paths.configPath,
     });
   const format = style ?? configured ?? 'peft';
@@ -131,17 +134,17 @@ function readPlainSafetensors(
     throw new AdapterFormatError({
       code: 'config_missing',
       message:
-        "The tensors are mlx-lm's, whose scale stands in adapter_config.json, and there is none. " +
-        'Give the folder that mlx_lm.lora wrote.',
+        "The tensors are mlx-lm's, whose scale is in adapter_config.json, but there is none. Give the " +
+        'folder that mlx_lm.lora wrote.',
       path: paths.configPath,
     });
   return { format, parent: null, ...readMlxAdapter({ file, config, ...paths }) };
 }
 
 /**
- * Reads an adapter of any format, told apart by its content. Names matter for parts of a file only.
- * @param options.attention the base's heads, which a GGUF file of a Llama needs; null or absent = not known.
- * @throws AdapterFormatError for everything that is not a plain delta of linear layers.
+ * Reads an adapter of any format, detected by its content. File names matter only for parts.
+ * @param options.attention the base's heads, which a GGUF file of a Llama needs; null or absent = unknown.
+ * @throws AdapterFormatError for anything but a plain delta of linear layers.
  */
 export function readAdapter(
   files: AdapterFiles,
@@ -156,7 +159,7 @@ export function readAdapter(
   }
   refuseArchives(weights, weightsPath);
   const file = parseSafetensors(weights, { path: weightsPath, maxTensors: MAX_ADAPTER_TENSORS });
-  // A canonical file brings its own configuration; one that lies beside it is of something else.
+  // A canonical file has its own configuration; one beside it belongs to something else.
   if (file.metadata.has(CONFIG_KEY)) {
     const { config, modules } = parseCanonical(weights, { path: weightsPath });
     return { format: 'canonical', baseModel: config.base, parent: config.parent, modules, warnings: [] };
@@ -197,14 +200,14 @@ export function readConfigObject(json: string, options: { path?: string | undefi
     if (error.kind === 'duplicate_key')
       return refuse(
         'duplicate_key',
-        `"${printable(error.key ?? '')}" occurs twice in the configuration. Remove the one that is wrong.`,
+        `"${printable(error.key ?? '')}" occurs twice in the configuration. Remove the wrong one.`,
         error.key,
       );
     return refuse('config_invalid', `The configuration is ${error.message}. Correct it.`);
   }
 }
 
-/** @returns the tool that writes configurations with such keys; null when none is known to. */
+/** @returns the tool that writes such configurations; null when unknown. */
 function configKind(config: JsonObject): 'peft' | 'mlx' | null {
   if (config.has('peft_type')) return 'peft';
   return MLX_KEYS.some((key) => config.has(key)) ? 'mlx' : null;

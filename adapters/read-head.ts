@@ -1,6 +1,6 @@
 /**
- * What an edge reads of a canonical file: its head, in any chunks, and whether that fits a base. No tensor is looked at;
- * that is the origin's part, which runs them. The only file of the toolkit that a worker is bundled with.
+ * An edge's view of a canonical file: its head, in chunks of any size, checked against a base. Tensors are not
+ * read; the origin, which runs them, checks those. The only file of the toolkit in the worker's bundle.
  */
 import { AdapterFormatError, printable } from './errors.ts';
 import { parseCanonicalHead, type CanonicalHead } from './format/canonical.ts';
@@ -15,9 +15,9 @@ export type { CanonicalHead } from './format/canonical.ts';
 const LENGTH_BYTES = 8;
 
 export interface HeadReader {
-  /** @returns true when nothing that follows is looked at. */
+  /** @returns true when nothing more is needed. */
   push(chunk: Uint8Array): boolean;
-  /** Call it when `push` said so, or nothing follows. @throws AdapterFormatError */
+  /** Call it when `push` returned true, or the file has ended. @throws AdapterFormatError */
   head(): CanonicalHead;
 }
 
@@ -29,7 +29,7 @@ export function createHeadReader(params: { fileBytes: number; maxHeaderBytes: nu
   let head: CanonicalHead | null = null;
   let problem: AdapterFormatError | null = null;
 
-  /** The prefix is full: with the length field alone it grows by the header, which is parsed when it is there. */
+  /** Called when the prefix is full: after the length field it grows by the header, which is then parsed. */
   function grow(): void {
     if (prefix.length > LENGTH_BYTES) {
       head = parseCanonicalHead({ prefix, fileBytes });
@@ -39,12 +39,12 @@ export function createHeadReader(params: { fileBytes: number; maxHeaderBytes: nu
     if (bytes > maxHeaderBytes)
       throw new AdapterFormatError({
         code: 'header_too_large',
-        message: `The header has ${bytes} bytes, the server reads at most ${maxHeaderBytes}. Train fewer modules.`,
+        message: `The header has ${bytes} bytes; the server reads at most ${maxHeaderBytes}. Train fewer modules.`,
       });
     if (bytes > fileBytes - LENGTH_BYTES)
       throw new AdapterFormatError({
         code: 'truncated_file',
-        message: `The header needs ${LENGTH_BYTES + bytes} bytes, the file has ${fileBytes}: it is cut off.`,
+        message: `The header needs ${LENGTH_BYTES + bytes} bytes, but the file has ${fileBytes}: it is truncated.`,
       });
     const whole = new Uint8Array(LENGTH_BYTES + bytes);
     whole.set(prefix);
@@ -92,10 +92,11 @@ const HEAD = /(?:^|\.)(?:lm_head|output|embed_out|score|classifier)$/;
 
 const unknownModule = (name: string, base: string): string =>
   HEAD.test(name)
-    ? `the head cannot be adapted, only linear layers inside the model. Train without "${printable(name.split('.').at(-1) ?? name)}" in target_modules.`
+    ? 'the head cannot be adapted, only linear layers inside the model. Train without ' +
+      `"${printable(name.split('.').at(-1) ?? name)}" in target_modules.`
     : `the base ${base} has no such linear layer. Train against this base.`;
 
-/** Base id, modules and shapes against what the origin serves. */
+/** Checks base id, modules and shapes against the origin's base. */
 export function checkBase(
   { config, modules }: { config: { readonly base: string }; modules: readonly ShapedModule[] },
   base: BaseInfo,
@@ -105,7 +106,9 @@ export function checkBase(
     problems.push(
       new AdapterFormatError({
         code: 'base_mismatch',
-        message: `The adapter is for the base ${printable(config.base)}, this one is ${base.id}. Publish it where its base is served.`,
+        message:
+          `The adapter is for the base ${printable(config.base)}, but this one is ${base.id}. Publish it ` +
+          'where its base is served.',
         subject: config.base,
       }),
     );
@@ -124,13 +127,15 @@ export function checkBase(
     if (linear.in !== inFeatures(module) || linear.out !== outFeatures(module))
       add(
         'shape_mismatch',
-        `the file's A is [${module.a.shape.join(', ')}] and B [${module.b.shape.join(', ')}], ` +
-          `the base ${base.id} needs A [${rank}, ${linear.in}] and B [${linear.out}, ${rank}]. Train against this base.`,
+        `the file's A is [${module.a.shape.join(', ')}] and B [${module.b.shape.join(', ')}], but the ` +
+          `base ${base.id} needs A [${rank}, ${linear.in}] and B [${linear.out}, ${rank}]. Train against ` +
+          'this base.',
       );
     if (rank > base.max_rank_sum)
       add(
         'rank_sum_exceeded',
-        `rank ${rank} is above ${base.max_rank_sum}, the most that this origin serves. Train with a smaller rank, or raise the limit.`,
+        `rank ${rank} is above ${base.max_rank_sum}, the most that this origin serves. Train with a ` +
+          'smaller rank, or raise the limit.',
       );
   }
   return problems;

@@ -12,7 +12,7 @@ export interface SumMember {
 
 interface Part {
   readonly module: LoraModule;
-  /** What B is multiplied by: the member's scale times alpha / rank. */
+  /** Factor of B: the member's scale times alpha / rank. */
   readonly factor: number;
 }
 
@@ -73,8 +73,8 @@ function sumModule(name: string, parts: readonly Part[], anyRank: boolean): Lora
     if (inFeatures(module) !== inputs || outFeatures(module) !== outputs)
       throw refuse(
         'shape_mismatch',
-        `one member is for a layer [${outputs}, ${inputs}], ` +
-          `another for [${outFeatures(module)}, ${inFeatures(module)}]. They are for different bases.`,
+        `one member is for a layer [${outputs}, ${inputs}], another for [${outFeatures(module)}, ` +
+          `${inFeatures(module)}]. They are for different bases.`,
       );
     a.set(toFloat32(module.a), at * inputs);
     const source = toFloat32(module.b);
@@ -92,7 +92,7 @@ function sumModule(name: string, parts: readonly Part[], anyRank: boolean): Lora
     b: float32Tensor([outputs, rank], b),
   };
   if (!Number.isFinite(maxMagnitude(sum.b)))
-    throw refuse('non_finite', 'B times its scale leaves float32. Use a smaller scale.');
+    throw refuse('non_finite', 'B times its scale exceeds float32. Use a smaller scale.');
   return sum;
 }
 
@@ -111,14 +111,14 @@ export interface TruncatedModule {
 }
 
 export interface TruncatedAdapter {
-  /** In the order in which they came; float32 with alpha = rank where something was cut off. */
+  /** In the original order; float32 with alpha = rank for truncated modules. */
   readonly modules: LoraModule[];
   /**
-   * Frobenius norm of what was cut off over that of the whole delta, all modules together: 0 … 1. No other adapter of
-   * this rank comes closer (Eckart and Young). Storing the result in float32 adds about 1e-7.
+   * Frobenius norm of the truncated part over that of the whole delta, all modules together: 0 … 1. No other
+   * adapter of this rank comes closer (Eckart and Young). Storing the result in float32 adds about 1e-7.
    */
   readonly relativeError: number;
-  /** All that came. */
+  /** Of the whole input. */
   readonly perModule: readonly TruncatedModule[];
 }
 
@@ -137,11 +137,11 @@ interface Truncation {
  * @throws AdapterFormatError `rank_too_large`, `non_finite`, or `no_op` when all deltas are zero.
  */
 export function truncateAdapter(modules: readonly LoraModule[], rank: number): TruncatedAdapter {
-  if (!Number.isInteger(rank) || rank < 1) throw new RangeError(`${rank} is no rank`);
+  if (!Number.isInteger(rank) || rank < 1) throw new RangeError(`${rank} is not a valid rank`);
   if (rank > MAX_RANK)
     throw new AdapterFormatError({
       code: 'rank_too_large',
-      message: `Rank ${rank} is above the limit of ${MAX_RANK}: truncate to that or less.`,
+      message: `Rank ${rank} is above the limit of ${MAX_RANK}. Truncate to that or less.`,
     });
   const kept: LoraModule[] = [];
   const perModule: TruncatedModule[] = [];
@@ -161,7 +161,7 @@ export function truncateAdapter(modules: readonly LoraModule[], rank: number): T
   if (kept.length === 0)
     throw new AdapterFormatError({
       code: 'no_op',
-      message: 'Every delta is zero, so the adapter changes nothing: nothing is left to truncate.',
+      message: 'Every delta is zero, so the adapter changes nothing and nothing is left to truncate.',
     });
   return { modules: kept, relativeError: share(total), perModule };
 }
@@ -173,7 +173,7 @@ function checkFinite({ name, a, b }: LoraModule): void {
   if (Number.isFinite(maxMagnitude(a)) && Number.isFinite(maxMagnitude(b))) return;
   throw new AdapterFormatError({
     code: 'non_finite',
-    message: `${printable(name)}: A or B holds NaN or infinity. The training diverged; use an earlier checkpoint.`,
+    message: `${printable(name)}: A or B contains NaN or infinity. The training diverged; use an earlier checkpoint.`,
     subject: name,
   });
 }

@@ -9,8 +9,8 @@ import type { LoraModule } from './format/lora-module.ts';
 const MAX_FLOAT32 = 3.4028234663852886e38;
 
 /**
- * Looks at every value: none may be NaN or infinite, no entry of scale * B A may leave float32, and the adapter must
- * change something. Does not need a base.
+ * Checks every value: none may be NaN or infinite, no entry of scale * B A may exceed float32, and the adapter
+ * must change something. Does not need a base.
  * @returns the problems, in the order of the modules.
  */
 export function checkValues(modules: readonly LoraModule[]): AdapterFormatError[] {
@@ -24,7 +24,9 @@ export function checkValues(modules: readonly LoraModule[]): AdapterFormatError[
       problems.push(
         new AdapterFormatError({
           code: 'non_finite',
-          message: `${printable(name)}: ${bad} holds NaN or infinity. The training diverged; use an earlier checkpoint.`,
+          message:
+            `${printable(name)}: ${bad} contains NaN or infinity. The training diverged; use an earlier ` +
+            'checkpoint.',
           subject: name,
         }),
       );
@@ -35,7 +37,9 @@ export function checkValues(modules: readonly LoraModule[]): AdapterFormatError[
       problems.push(
         new AdapterFormatError({
           code: 'non_finite',
-          message: `${printable(name)}: the values are so large that their product can leave float32. Use an earlier checkpoint.`,
+          message:
+            `${printable(name)}: the values are so large that their product can exceed float32. Use an ` +
+            'earlier checkpoint.',
           subject: name,
         }),
       );
@@ -46,15 +50,16 @@ export function checkValues(modules: readonly LoraModule[]): AdapterFormatError[
       new AdapterFormatError({
         code: 'no_op',
         message:
-          'In every module A or B is zero, so the adapter changes nothing. It was saved before it was trained: save it again after.',
+          'In every module A or B is zero, so the adapter changes nothing: it was saved before it was ' +
+          'trained. Save it again after training.',
       }),
     );
   return problems;
 }
 
 /**
- * Everything that can be said about an adapter without running it.
- * @param params.adapter a canonical file, or what {@link parseCanonical} made of it.
+ * All checks of an adapter that do not run it.
+ * @param params.adapter a canonical file, or the result of {@link parseCanonical}.
  * @returns the problems, most basic first; empty = it may be published for this base.
  */
 export function validateAdapter(params: {

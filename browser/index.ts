@@ -1,7 +1,7 @@
 /**
- * Inference in the user's own browser: the base is stored once in the page's private file system, adapters come by name
- * from the edge, and answers are made by the engine that origins run, in a worker: on the
- * GPU by WebGPU where there is one, else in WebAssembly.
+ * Inference in the user's own browser: the base is stored once in the page's private file system, adapters are
+ * downloaded by name from the edge, and the origins' engine answers in a worker: on the GPU with WebGPU if
+ * there is one, otherwise in WebAssembly.
  */
 import { Jobs, Model, noToken, withToken, type FindToken } from './model.ts';
 import {
@@ -16,47 +16,49 @@ export { GraftError, type BrowserErrorCode, type Progress, type Serving } from '
 export type { WantedDevice, WantedPrecision } from './messages.ts';
 export type { AskOptions, Message, Model } from './model.ts';
 
-/** Rows that run at once unless the page says otherwise. */
+/** Default number of rows that run at once. */
 const ROWS = 4;
-/** More threads than this make a step of a small base no faster: each product is over in less than they take to meet. */
+/** More threads do not speed up a step of a small base: each product ends before they synchronize. */
 const MOST_THREADS = 4;
 
 export interface OpenOptions {
-  /** The edge: adapters come from it, and the base unless `base` says otherwise. */
+  /** The edge: source of adapters, and of the base unless `base` is given. */
   url?: string | URL;
-  /** Folder that `graft base export --web` has written; `base/` of the edge unless given. */
+  /** Folder written by `graft base export --web`; default: `base/` of the edge. */
   base?: string | URL;
-  /** What answers at first; the base itself unless given. */
+  /** Initial adapter; default: the base itself. */
   name?: string;
-  /** A download token of the edge, or what gets a fresh one from the application's own server. */
+  /** A download token of the edge, or a function that gets a fresh one from the application's own server. */
   token?: string | (() => string | Promise<string>);
   onProgress?: (progress: Progress) => void;
-  /** Ends the opening; what has arrived stays stored. */
+  /** Aborts opening; whatever has arrived stays stored. */
   signal?: AbortSignal;
   /**
-   * `auto` unless given: a GPU by WebGPU where the browser has one, else WebAssembly. `webgpu` takes one too that the
-   * processor draws, and throws where there is none.
+   * `auto` (default): a GPU with WebGPU if the browser has one, otherwise WebAssembly. `webgpu` also accepts a
+   * software GPU, and throws without any.
    */
   device?: WantedDevice;
   /**
-   * What a GPU computes in; `f32` unless given. With `f16` keys and values take half the memory; it is float32 after all
-   * where the GPU has no float16 or answers otherwise in it, and `runtime` of the model then says why.
+   * Precision on a GPU; default `f32`. With `f16` keys and values take half the memory; if the GPU lacks
+   * float16 or its answers differ, float32 is used, and the model's `runtime` says why.
    */
   precision?: WantedPrecision;
-  /** That a step uses, at most 4 by default; more than one needs a page that is cross-origin isolated. Of WebAssembly. */
+  /**
+   * Threads per step, at most 4 by default; more than one needs a cross-origin isolated page. For WebAssembly.
+   */
   threads?: number;
-  /** Answers that are made at once; 4 unless given. */
+  /** Answers generated at once; default 4. */
   rows?: number;
-  /** Tokens of a conversation; 2,048 unless given, and never more than the base was trained for. */
+  /** Tokens of a conversation; default 2,048, and never more than the base was trained for. */
   context?: number;
-  /** Folder of ONNX Runtime's files, on the page's own origin; `ort/` beside this module unless given. */
+  /** Folder of ONNX Runtime's files, on the page's own origin; default: `ort/` beside this module. */
   runtime?: string | URL;
   /** For bundlers that move this module: starts `graft-lora/browser/worker`. */
   worker?: () => Worker;
 }
 
 /**
- * Fetches what is not stored yet and starts the engine in a worker.
+ * Downloads what is not stored yet and starts the engine in a worker.
  * @throws GraftError, or the signal's reason.
  */
 export async function open(options: OpenOptions): Promise<Model> {
@@ -66,7 +68,7 @@ export async function open(options: OpenOptions): Promise<Model> {
   if (base === null)
     throw new GraftError({
       code: 'invalid_request',
-      message: "Say where the base is: 'url' or 'base'.",
+      message: "Give 'url' or 'base' to say where the base is.",
       param: 'url',
     });
   const findToken: FindToken = async () => (typeof token === 'function' ? token() : (token ?? null));
@@ -100,7 +102,7 @@ export async function open(options: OpenOptions): Promise<Model> {
 const startWorker = (): Worker =>
   new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'graft' });
 
-/** With the slash at its end that relative addresses need. */
+/** With the trailing slash that relative addresses need. */
 function folder(url: string | URL): string {
   const { href } = new URL(url, location.href);
   return href.endsWith('/') ? href : `${href}/`;
@@ -112,12 +114,15 @@ function threadsFor(wanted: number | undefined): number {
   return wanted ?? Math.min(MOST_THREADS, Math.max(1, navigator.hardwareConcurrency));
 }
 
-/** What `open` and `use` store in the page's private file system lies below it, by every model of this page's origin. */
+/**
+ * Parent of everything that `open` and `use` store in the page's private file system, for all models of this
+ * page's origin.
+ */
 const FOLDER = 'graft';
-/** Under which bases and adapters are fetched: nobody removes them in the middle. */
+/** Lock during downloads of bases and adapters, against removal in between. */
 const LOCKS = ['graft-base', 'graft-adapters'];
 
-/** Bytes of bases and adapters; 0 where nothing is stored, or nothing can be. */
+/** Bytes of bases and adapters; 0 if nothing is stored, or storage is unavailable. */
 export async function storedBytes(): Promise<number> {
   try {
     const root = await navigator.storage.getDirectory();
@@ -134,7 +139,10 @@ async function bytesIn(folder: FileSystemDirectoryHandle): Promise<number> {
   return bytes;
 }
 
-/** Removes all of it; the next opening fetches the base again. Close models first: they read what they stand on. */
+/**
+ * Removes everything; the next opening downloads the base again. Close models first: they read the stored
+ * files.
+ */
 export async function removeStored(): Promise<void> {
   const remove = async (): Promise<void> => {
     const root = await navigator.storage.getDirectory();

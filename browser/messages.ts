@@ -1,22 +1,22 @@
-/** What the page and its worker say to each other, and what can go wrong. */
+/** Messages between the page and its worker, and their errors. */
 import type { ApiErrorCode } from '../protocol/api-error.ts';
 import type { ChatCompletion, ChatCompletionChunk } from '../protocol/completion-answers.ts';
 
-/** Beside the API's own codes. */
+/** In addition to the API's own codes. */
 export type BrowserErrorCode =
-  /** No file system of the page's own: an old browser, a private window, or no secure context. */
+  /** No private file system: an old browser, a private window, or an insecure context. */
   | 'storage_unavailable'
-  /** The base or an adapter does not fit into what the browser lets this page store. */
+  /** The base or an adapter exceeds the browser's storage for this page. */
   | 'storage_full'
   | 'base_missing'
   | 'base_unreachable'
-  /** What came is not what the manifest says, several times. */
+  /** Downloaded bytes differed from the manifest, several times. */
   | 'base_damaged'
   /** WebAssembly or ONNX Runtime does not start. */
   | 'runtime_unavailable'
-  /** The edge cannot be reached, and what is wanted is not stored. */
+  /** The edge cannot be reached, and the needed data is not stored. */
   | 'edge_unreachable'
-  /** What the edge gave is not what its digest says, or does not fit the base. */
+  /** The edge's data does not match its digest, or does not fit the base. */
   | 'adapter_damaged'
   | 'closed';
 
@@ -24,11 +24,11 @@ export interface Problem {
   readonly code: BrowserErrorCode | ApiErrorCode;
   /** Says what to do. */
   readonly message: string;
-  /** The field of the request that is to blame. */
+  /** The invalid field of the request. */
   readonly param?: string | null;
 }
 
-/** Thrown by everything here that can fail; `code` tells failures apart. */
+/** Thrown by everything here that can fail; `code` distinguishes failures. */
 export class GraftError extends Error {
   override readonly name = 'GraftError';
   readonly code: Problem['code'];
@@ -41,23 +41,25 @@ export class GraftError extends Error {
 }
 
 export interface Progress {
-  /** `base`: its parts come over the network. `check`: those that are stored are compared with their digests. */
+  /** `base`: its parts are downloaded. `check`: stored parts are compared with their digests. */
   readonly stage: 'check' | 'base' | 'runtime' | 'adapter';
   /** Bytes; of `runtime`, steps. */
   readonly done: number;
   readonly total: number;
 }
 
-/** What is to run the base: the GPU by WebGPU, WebAssembly, or the first where there is one and else the other. */
+/**
+ * Where to run the base: the GPU with WebGPU, WebAssembly, or the first if available and otherwise the second.
+ */
 export type WantedDevice = 'auto' | 'webgpu' | 'wasm';
 
-/** What a GPU computes in: float32, or float16 where it has it and answers as in float32. */
+/** Precision on a GPU: float32, or float16 if supported and its answers match float32. */
 export type WantedPrecision = 'f32' | 'f16';
 
 export interface WorkerOptions {
   /** Folder with the base's manifest; ends with a slash. */
   readonly baseUrl: string;
-  /** null = there are no adapters. */
+  /** null = adapters are unavailable. */
   readonly edgeUrl: string | null;
   /** Folder with ONNX Runtime's files; ends with a slash. */
   readonly runtimeUrl: string;
@@ -68,12 +70,12 @@ export interface WorkerOptions {
   readonly context: number | null;
 }
 
-/** What answers: the base, or a name's version as the edge last gave it. */
+/** What answers: the base, or the version of a name last returned by the edge. */
 export interface Serving {
   /** null = the base itself. */
   readonly name: string | null;
   readonly version: number | null;
-  /** The edge could not be asked, and what was stored is used. */
+  /** The edge could not be asked, so the stored version is used. */
   readonly offline: boolean;
 }
 
@@ -82,13 +84,13 @@ export interface Opened extends Serving {
   /** For people, such as "ONNX Runtime in WebAssembly, 4 threads". */
   readonly runtime: string;
   readonly device: Exclude<WantedDevice, 'auto'>;
-  /** Tokens that a row may have. */
+  /** Maximum tokens of a row. */
   readonly context: number;
 }
 
 interface Named {
   readonly name: string | null;
-  /** Short-lived, of the edge; null = none. */
+  /** Short-lived, from the edge; null = none. */
   readonly token: string | null;
 }
 

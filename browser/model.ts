@@ -13,19 +13,19 @@ export type Message = ChatCompletionRequest['messages'][number];
 
 /** OpenAI's fields of a chat completion, and: */
 export interface AskOptions extends Omit<Partial<ChatCompletionRequest>, 'messages' | 'model' | 'stream'> {
-  /** Another name than the one in use, for this answer; null = the base itself. Rows of one batch may differ. */
+  /** Another name than the current one, for this answer; null = the base itself. Rows of one batch may differ. */
   model?: string | null;
-  /** Ends the answer; what was asked rejects with its reason. */
+  /** Aborts the answer; the call rejects with its reason. */
   signal?: AbortSignal;
 }
 
-/** An opened base with the adapter in use. */
+/** An open base with the current adapter. */
 export class Model {
   #serving: Serving;
-  /** Calls of `use`, and which of them gave what serves. */
+  /** Number of `use` calls, and the one that is in effect. */
   #uses = 0;
   #servingUse = 0;
-  /** Names that the worker knows the chain of: it asks the edge about others. */
+  /** Names whose chain the worker knows: it asks the edge about others. */
   readonly #known = new Set<string>();
 
   /** @internal */
@@ -42,7 +42,7 @@ export class Model {
   get base(): string {
     return this.opened.base;
   }
-  /** What runs it, for people. */
+  /** The runtime, for people. */
   get runtime(): string {
     return this.opened.runtime;
   }
@@ -50,11 +50,11 @@ export class Model {
   get device(): Opened['device'] {
     return this.opened.device;
   }
-  /** Tokens that a conversation may have, the answer included. */
+  /** Maximum tokens of a conversation, including the answer. */
   get context(): number {
     return this.opened.context;
   }
-  /** The name in use; null = the base itself. */
+  /** The current name; null = the base itself. */
   get name(): string | null {
     return this.#serving.name;
   }
@@ -62,16 +62,16 @@ export class Model {
   get version(): number | null {
     return this.#serving.version;
   }
-  /** Whether the edge could not be asked when the name was taken into use, so that a stored version answers. */
+  /** Whether a stored version answers, because the edge could not be asked when the name was selected. */
   get offline(): boolean {
     return this.#serving.offline;
   }
 
   /**
-   * Another adapter, or a newer version of the same: the base stays where it is. Answers that have begun end with what
-   * they began with.
+   * Switches to another adapter, or to a newer version of the same; the base stays. Running answers keep their
+   * adapter.
    * @param name null = the base itself.
-   * @param options.onProgress hears of the bytes that are fetched for it (stage `adapter`).
+   * @param options.onProgress called with the downloaded bytes (stage `adapter`).
    * @throws GraftError
    */
   async use(
@@ -83,14 +83,14 @@ export class Model {
       this.jobs.run<Serving>({ kind: 'use', name, token }, options),
     );
     if (name !== null) this.#known.add(name);
-    // One that was asked for before may take longer to come: the last wish counts.
+    // An earlier request may take longer: the latest call counts.
     if (turn > this.#servingUse) [this.#serving, this.#servingUse] = [serving, turn];
     return serving;
   }
 
   /**
-   * An answer as OpenAI's `chat.completion.chunk`s; text is in `choices[0].delta.content`. Whoever stops reading stops
-   * the answer.
+   * An answer as OpenAI's `chat.completion.chunk`s; text is in `choices[0].delta.content`. Ending the iteration
+   * aborts the answer.
    * @throws GraftError, or the signal's reason.
    */
   async *chat(
@@ -151,21 +151,21 @@ export class Model {
     return answer;
   }
 
-  /** Ends the worker and gives its memory back. What is stored stays. */
+  /** Ends the worker and frees its memory. Stored files stay. */
   close(): void {
     this.jobs.end(new GraftError({ code: 'closed', message: 'The model was closed.' }));
   }
 }
 
-/** @returns a download token of the edge; null = none. May reject as the application's own code does. */
+/** @returns a download token of the edge; null = none. May reject with an error of the application's own code. */
 export type FindToken = () => Promise<string | null>;
 
-/** What the worker says where a token was needed after all. */
+/** The worker's error when a token was needed after all. */
 const WANTED = ['invalid_api_key', 'edge_unreachable'];
 
 /**
- * A token that cannot be had is not needed where the edge cannot be reached either, and what is stored answers.
- * @throws why there is no token, where one was needed.
+ * If the edge cannot be reached, a missing token does not matter, and stored data answers.
+ * @throws why there is no token, if one was needed.
  */
 export async function withToken<T>(find: FindToken, run: (token: string | null) => Promise<T>): Promise<T> {
   const found = await find().then(
@@ -205,13 +205,13 @@ export class Jobs {
   constructor(private readonly worker: Worker) {
     worker.addEventListener('message', ({ data }: MessageEvent<FromWorker>) => this.#hear(data));
     worker.addEventListener('error', (event) => {
-      const message = `The worker has ended: ${event.message || 'its script cannot be loaded'}.`;
+      const message = `The worker ended: ${event.message || 'its script cannot be loaded'}.`;
       this.end(new GraftError({ code: 'runtime_unavailable', message }));
     });
   }
 
   /**
-   * @param signal ends it in the worker too; rejects with its reason.
+   * @param signal also aborts in the worker; rejects with its reason.
    * @throws GraftError
    */
   async run<T>(

@@ -30,7 +30,7 @@ const EXIT_OF_STATUS: Record<number, ExitCode> = {
   503: EXIT.unavailable,
 };
 
-/** @returns the failure that an unsuccessful response stands for, with the server's own words. */
+/** @returns the failure of an unsuccessful response, in the server's own words. */
 async function responseError(response: Response, what: string): Promise<CliError> {
   const text = await response.text().catch(() => '');
   let message = `the server answered ${response.status}`;
@@ -42,12 +42,13 @@ async function responseError(response: Response, what: string): Promise<CliError
     code = error.code ?? code;
     reason = error.reason ?? null;
   } catch {
-    // A proxy's own page, or nothing: the status is all there is to say.
+    // A proxy's own page, or no body: only the status is known.
   }
   const retryAfter = response.headers.get('retry-after');
   const hint =
     response.status === 401
-      ? ' Check GRAFT_KEY and GRAFT_ADMIN_KEY, use `graft login`, or run where `graft dev` runs.'
+      ? ' Check GRAFT_KEY and GRAFT_ADMIN_KEY, use `graft login`, or run the command where `graft ' +
+        'dev` runs.'
       : retryAfter !== null
         ? ` Try again in ${retryAfter} s.`
         : '';
@@ -63,7 +64,7 @@ export interface ApiClient {
   readonly url: string;
   /** @returns the successful response. @throws CliError otherwise. */
   send(what: string, pathAndQuery: string, init?: RequestInit): Promise<Response>;
-  /** As `send`, for every status that `accept` names as well. */
+  /** Like `send`, but also returns responses with a status in `accept`. */
   sendAccepting(
     what: string,
     pathAndQuery: string,
@@ -72,7 +73,7 @@ export interface ApiClient {
   ): Promise<Response>;
 }
 
-/** @param key sent as Bearer; none to an origin in `--dev`. @param fetchFn given by tests. */
+/** @param key sent as Bearer; none for an origin in `--dev`. @param fetchFn given by tests. */
 export function createApiClient(params: {
   url: string;
   key: string | undefined;
@@ -92,7 +93,7 @@ export function createApiClient(params: {
       const cause =
         error instanceof Error ? ((error.cause as Error | undefined)?.message ?? error.message) : '';
       throw new CliError({
-        message: `${what}: no answer from ${url} (${cause}). Is \`graft dev\` running, or GRAFT_URL right?`,
+        message: `${what}: no answer from ${url} (${cause}). Check that \`graft dev\` runs, or correct GRAFT_URL.`,
         exitCode: EXIT.unavailable,
         code: 'no_answer',
       });
@@ -107,18 +108,18 @@ export function createApiClient(params: {
   };
 }
 
-/** Tries in all: what takes longer than these is not a hiccup, and the command can be repeated. */
+/** Attempts in total: longer outages are not hiccups, and the command can be repeated. */
 const MAX_TRIES = 4;
 const FIRST_WAIT_MS = 500;
-/** A server that wants a longer pause gets none: its error says how long it is. */
+/** Longest pause that a server can ask for; beyond it, the error names the time. */
 const MAX_WAIT_MS = 30_000;
 
-/** Busy, or broken for the moment; the same request may work. */
+/** Busy or failing for the moment; the same request may succeed later. */
 const PASSING = [429, 500, 502, 503, 504];
 
 export interface Retrying {
   readonly signal?: AbortSignal | undefined;
-  /** Told before each pause. @param reason why, such as `503`. */
+  /** Called before each pause. @param reason why, such as `503`. */
   readonly onWait?: (ms: number, reason: string) => void;
   /** Given by tests. */
   readonly sleep?: (ms: number, signal: AbortSignal | undefined) => Promise<void>;
@@ -130,17 +131,17 @@ const sleepWell = async (ms: number, signal: AbortSignal | undefined): Promise<v
   });
 };
 
-/** @returns milliseconds that the server asks for, or null. */
+/** @returns the milliseconds that the server asks for, or null. */
 function askedWait(response: Response): number | null {
   const exact = Number(response.headers.get('retry-after-ms') ?? NaN);
   if (Number.isFinite(exact)) return Math.max(0, exact);
-  // The other form of the header, a date, is not one that our servers write.
+  // The header's other form, a date, is never sent by our servers.
   const seconds = Number(response.headers.get('retry-after') ?? NaN);
   return Number.isFinite(seconds) ? Math.max(0, 1_000 * seconds) : null;
 }
 
 /**
- * Sends a request that may be repeated safely, a few times if need be.
+ * Sends a request that may be repeated safely, with retries.
  * @returns the successful response. @throws CliError the last failure.
  */
 export async function sendRetrying(
@@ -173,18 +174,19 @@ export async function sendRetrying(
   }
 }
 
-/** How an operation is called. */
+/** Options of a call. */
 export interface CallHow<Answer> {
-  /** What the answer has to be, where that is narrower than the table's. */
+  /** The schema of the answer, if it is narrower than the table's. */
   readonly as?: z.ZodType<Answer>;
-  /** It may be repeated safely, and is, a few times if need be. */
+  /** The request may be repeated safely, so it is retried. */
   readonly retrying?: Retrying | undefined;
 }
 
 /**
  * Calls an operation of the admin API.
  * @param what for errors, such as `promote a@2`.
- * @returns the answer, as the operation's schema has it. @throws CliError; ZodError when the answer is something else.
+ * @returns the answer, parsed with the operation's schema. @throws CliError; ZodError when the answer does not
+ * match.
  */
 export async function callOperation<Route extends AdminRoute, Answer = AnswerOf<Route>>(
   client: ApiClient,
@@ -195,7 +197,7 @@ export async function callOperation<Route extends AdminRoute, Answer = AnswerOf<
   return (await callWithStatus(client, what, route, call)).answer;
 }
 
-/** The same, with the status, where that says something: 201 = it is new. */
+/** The same, with the status, for operations where it matters: 201 = created. */
 export async function callWithStatus<Route extends AdminRoute, Answer = AnswerOf<Route>>(
   client: ApiClient,
   what: string,
@@ -215,14 +217,14 @@ export async function callWithStatus<Route extends AdminRoute, Answer = AnswerOf
     return { status: response.status, answer: null as Answer };
   }
   const json: unknown = await response.json();
-  // It was parsed with the schema that its type is made of.
+  // It was parsed with the schema that its type is derived from.
   const answer = (schema === 'object' ? json : schema.parse(json)) as Answer;
   return { status: response.status, answer };
 }
 
 /**
  * All pages of a list.
- * @param query of each, beside where it goes on. @param items what of a page is wanted. @throws CliError
+ * @param query of each page, except the cursor. @param items picks the entries of a page. @throws CliError
  */
 export async function callPages<Route extends AdminRoute, Item>(
   client: ApiClient,
@@ -233,7 +235,7 @@ export async function callPages<Route extends AdminRoute, Item>(
 ): Promise<Item[]> {
   const found: Item[] = [];
   for (let cursor: string | null = null; ;) {
-    // That it takes and gives a cursor, TypeScript does not see of a route that it does not know.
+    // TypeScript cannot see that this route has a cursor.
     const call = { query: { ...query, cursor } } as unknown as CallOf<Route> & CallHow<AnswerOf<Route>>;
     const page = await callOperation(client, what, route, call);
     found.push(...items(page));

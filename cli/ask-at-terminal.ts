@@ -2,12 +2,12 @@ import { on } from 'node:events';
 import { createInterface } from 'node:readline/promises';
 import { CliError, EXIT, interrupted } from './cli-error.ts';
 
-/** @returns what somebody at a terminal typed, without spaces around it; null when nobody is there to be asked. */
+/** @returns the trimmed input of a user at a terminal; null without a terminal. */
 async function askAtTerminal(question: string): Promise<string | null> {
   if (process.stdin.isTTY !== true || process.stderr.isTTY !== true) return null;
-  // Answers may be piped on: the question does not belong to them.
+  // Output may be piped; the question must not go there.
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  // Its last line is the prompt, which readline draws again with each key.
+  // Its last line is the prompt, which readline redraws with each key.
   const prompt = question.lastIndexOf('\n') + 1;
   process.stderr.write(question.slice(0, prompt));
   try {
@@ -18,34 +18,33 @@ async function askAtTerminal(question: string): Promise<string | null> {
 }
 
 /**
- * Has somebody at a terminal type what they are about to lose, so that nobody does it by a habit of answering yes.
- * @param params.said what will happen, a line or more. @param params.word to be typed. @param params.yes `--yes`.
- * @throws CliError (refused) when it was not typed, or nobody is there to type it.
+ * Makes a user at a terminal type the name of what they are about to lose, so that nobody confirms by habit.
+ * @param params.said what will happen, in one or more lines. @param params.word to be typed. @param params.yes
+ * `--yes`.
+ * @throws CliError (refused) if it was not typed, or there is no terminal.
  */
 export async function askTyped(params: { said: string; word: string; yes: boolean }): Promise<void> {
   const { said, word, yes } = params;
   if (yes) return;
-  const typed = await askAtTerminal(`${said}\nType '${word}' to go on: `);
+  const typed = await askAtTerminal(`${said}\nType '${word}' to confirm: `);
   if (typed === null)
-    throw refused(
-      `${said}\nNobody is at a terminal to confirm it: add --yes to do it, or --dry-run to see it.`,
-    );
+    throw refused(`${said}\nNo terminal to confirm at. Add --yes to do it, or --dry-run to preview it.`);
   if (typed !== word) throw refused('nothing was changed');
 }
 
 const refused = (message: string): CliError =>
   new CliError({ message, exitCode: EXIT.refused, code: 'not_confirmed' });
 
-/** @returns whether somebody at a terminal said yes; null when nobody is there to be asked. */
+/** @returns whether a user at a terminal confirmed; null without a terminal. */
 export async function askYes(question: string): Promise<boolean | null> {
   const typed = await askAtTerminal(`${question} [y/N] `);
   return typed === null ? null : /^y(es)?$/i.test(typed);
 }
 
 /**
- * What is typed on a terminal, as it arrives, in raw mode: without Enter, not shown, and Ctrl-C is a character. Not
- * `for await` over the input itself, which destroys it at the end: then nobody could leave raw mode before the process
- * is gone, and Ctrl-C would do nothing meanwhile.
+ * Terminal input as it arrives, in raw mode: without Enter, not echoed, and Ctrl-C is a character. Not `for
+ * await` over the input itself, which destroys it at the end: raw mode could then not be left before the
+ * process ends, and Ctrl-C would do nothing.
  * @throws the signal's reason once it fires.
  */
 async function* readRaw(input: NodeJS.ReadStream, signal?: AbortSignal): AsyncGenerator<string> {
@@ -59,14 +58,14 @@ async function* readRaw(input: NodeJS.ReadStream, signal?: AbortSignal): AsyncGe
     throw error;
   } finally {
     input.setRawMode(false);
-    // Nothing is read any more, so that the process may end.
+    // Stop reading, so that the process may end.
     input.pause();
   }
 }
 
 type Input = NodeJS.ReadStream | (AsyncIterable<Buffer | string> & { isTTY?: boolean });
 
-/** A key has 36 characters; a wrong pipe may never end. */
+/** A key has 36 characters; the wrong pipe may never end. */
 const MAX_SECRET = 4_096;
 
 const INTERRUPT = '\u0003';
@@ -74,9 +73,9 @@ const END = '\u0004';
 const BACKSPACE = new Set(['\u007f', '\b']);
 
 /**
- * Reads one line that nobody should see: from a pipe, or typed on a terminal without being shown.
+ * Reads one secret line: from a pipe, or typed on a terminal without echo.
  * @param prompt written to stderr, on a terminal only.
- * @returns the line without the spaces around it; empty when there was none.
+ * @returns the trimmed line; empty if there was none.
  * @throws CliError `interrupted` on Ctrl-C.
  */
 export async function readSecret(prompt: string, input: Input = process.stdin): Promise<string> {
@@ -103,13 +102,13 @@ export async function readSecret(prompt: string, input: Input = process.stdin): 
 }
 
 const ESCAPE = '\u001b';
-/** What follows the escape of a key that is no character (ECMA-48: CSI, SS3), and the range of what ends it. */
+/** What follows the escape of a special key (ECMA-48: CSI, SS3), and the range of its final character. */
 const INTRODUCERS = '[O';
 const [FIRST_FINAL, LAST_FINAL] = ['@', '~'];
 
 /**
- * What is typed on a terminal, a character at a time and without Enter, until Ctrl-D. Keys that are no character
- * (arrows, Home, Alt with another) are left out: they arrive as several, with digits and letters among them.
+ * Characters typed on a terminal, without Enter, until Ctrl-D. Special keys (arrows, Home, Alt combinations)
+ * are dropped: they arrive as several characters, with digits and letters among them.
  * @throws CliError `interrupted` on Ctrl-C; the signal's reason once it fires.
  */
 export async function* readKeys(
@@ -118,7 +117,7 @@ export async function* readKeys(
   const { input = process.stdin, signal } = options;
   let within: 'nothing' | 'escape' | 'sequence' = 'nothing';
   for await (const piece of readRaw(input, signal)) {
-    // Escape alone is a key of its own, unless the rest of a sequence comes late.
+    // Escape alone is a key, unless the rest of a sequence arrives late.
     if (within === 'escape' && !INTRODUCERS.includes(piece.charAt(0))) within = 'nothing';
     for (const character of piece) {
       if (character === INTERRUPT) throw interrupted();

@@ -17,21 +17,22 @@ export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
   error: 'error',
   usage: 'wrong usage: unknown command or flag, missing argument, no server given',
   notFound: 'the name or model does not exist, or the key may not use it',
-  auth: 'no key, or a key that is refused',
+  auth: 'missing key, or the key is refused',
   refused:
-    'refused: the adapter is invalid for this base, its score is too low, it does not verify, or somebody published at the same time',
-  unavailable: 'the server does not answer or is busy; the same command may work later',
+    'refused: the adapter is invalid for this base, its score is too low, it does not verify, or ' +
+    'somebody else published at the same time',
+  unavailable: 'the server does not answer or is busy; try the same command again later',
   interrupted: 'interrupted',
 };
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
-/** An expected failure of a command: what went wrong and what to do about it. Everything else that is thrown is a bug. */
+/** An expected failure of a command: what happened and what to do. Anything else that is thrown is a bug. */
 export class CliError extends Error {
   override readonly name = 'CliError';
   readonly exitCode: ExitCode;
-  /** The server's code, such as `adapter_invalid`, or one of ours, such as `port_taken`; for `--json`. */
+  /** The server's code, such as `adapter_invalid`, or the CLI's, such as `port_taken`; for `--json`. */
   readonly code: string;
-  /** The server's, beside `adapter_invalid`, such as `part_missing`. */
+  /** The server's, in addition to `adapter_invalid`, such as `part_missing`. */
   readonly reason: string | null;
 
   constructor(params: { message: string; exitCode?: ExitCode; code?: string; reason?: string | null }) {
@@ -42,19 +43,20 @@ export class CliError extends Error {
   }
 }
 
-/** Says nothing by itself: who pressed Ctrl-C knows. */
+/** Prints nothing: the user pressed Ctrl-C. */
 export const INTERRUPTED = 'Interrupted.';
 export const interrupted = (): CliError =>
   new CliError({ message: INTERRUPTED, exitCode: EXIT.interrupted, code: 'interrupted' });
 
 /**
- * Runs `work` with a signal that fires on Ctrl-C, so that it can say what remains; a second Ctrl-C ends at once.
- * @throws what `work` throws; CliError `interrupted` out of requests that were on their way.
+ * Runs `work` with a signal that fires on Ctrl-C, so that it can report what remains; a second Ctrl-C exits at
+ * once.
+ * @throws what `work` throws; CliError `interrupted` from pending requests.
  */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const ending = new AbortController();
-  // Each pause before a request is repeated listens to it, and takes its listener away; there are as many of them as
-  // requests at a time. Node takes more than ten for a leak.
+  // Each retry pause listens to it and removes its listener afterwards, as many as there are parallel requests.
+  // Node warns of a leak beyond ten.
   setMaxListeners(0, ending.signal);
   const onSignal = () => ending.abort(interrupted());
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);

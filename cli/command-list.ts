@@ -6,7 +6,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     title: 'serve',
     commands: {
       dev: {
-        summary: 'Start origin and edge on this machine, with example adapters',
+        summary: 'Start an origin and an edge on this machine, with example adapters',
         load: async () => (await import('./commands/dev.ts')).devCommand,
       },
       open: {
@@ -18,23 +18,23 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./commands/origin.ts')).originCommand,
       },
       deploy: {
-        summary: 'Put the edge on Cloudflare, or a new version of it',
+        summary: 'Deploy the edge to Cloudflare, or update it',
         load: async () => (await import('./commands/deploy.ts')).deployCommand,
       },
       edge: {
-        summary: 'Start an edge on this machine before origins that run already',
+        summary: 'Start an edge on this machine, in front of running origins',
         load: async () => (await import('./commands/edge.ts')).edgeCommand,
       },
       secrets: {
-        summary: 'Make the secrets of a deployment',
+        summary: 'Create the secrets of a deployment',
         load: async () => (await import('./commands/secrets.ts')).secretsCommand,
       },
       pull: {
-        summary: 'Get a base model into the cache (GRAFT_CACHE)',
+        summary: 'Download a base model into the cache (GRAFT_CACHE)',
         load: async () => (await import('./commands/base.ts')).pullCommand,
       },
       base: {
-        summary: 'Write the base for browsers, which then run it themselves',
+        summary: 'Export the base for browsers, which then run it themselves',
         load: async () => (await import('./commands/base.ts')).baseCommand,
       },
       run: {
@@ -54,19 +54,19 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => ({ default: (await import('./commands/names.ts')).lsCommand.default }),
       },
       ps: {
-        summary: 'Show the adapters that the origins hold in memory',
+        summary: "Show the adapters in the origins' memory",
         load: async () => (await import('./commands/origins.ts')).psCommand,
       },
       warm: {
-        summary: 'Have a version loaded where it will be served',
+        summary: 'Load a version where it will be served',
         load: async () => (await import('./commands/origins.ts')).warmCommand,
       },
       pin: {
-        summary: 'Have the origins keep a name’s adapters in memory',
+        summary: "Keep a name’s adapters in the origins' memory",
         load: async () => (await import('./commands/origins.ts')).pinCommand,
       },
       unpin: {
-        summary: 'Let the origins forget a pinned name’s adapters',
+        summary: "Unpin a name: its adapters may leave the origins' memory",
         load: async () => (await import('./commands/origins.ts')).unpinCommand,
       },
     },
@@ -83,11 +83,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./commands/pack.ts')).packCommand,
       },
       convert: {
-        summary: 'Write an adapter in another format',
+        summary: 'Convert an adapter to another format',
         load: async () => (await import('./commands/pack.ts')).convertCommand,
       },
       compose: {
-        summary: 'Add adapters up into one',
+        summary: 'Add several adapters into one',
         load: async () => (await import('./commands/compose.ts')).composeCommand,
       },
       diff: {
@@ -99,11 +99,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./commands/publish.ts')).publishCommand,
       },
       verify: {
-        summary: 'Have every origin check a version, or check a file here',
+        summary: 'Check a version at every origin, or check a local file',
         load: async () => (await import('./commands/verify.ts')).verifyCommand,
       },
       download: {
-        summary: 'Fetch a published version back',
+        summary: 'Download a published version',
         load: async () => (await import('./commands/download.ts')).downloadCommand,
       },
       compare: {
@@ -116,11 +116,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     title: 'versions',
     commands: {
       versions: {
-        summary: 'List the versions of a name: what they are, who made them and when',
+        summary: 'List the versions of a name, with their author and date',
         load: async () => (await import('./commands/versions.ts')).versionsCommand,
       },
       history: {
-        summary: 'Show the changes of a name, or of all: who, when, from, to, why',
+        summary: 'Show the changes of a name, or of all names',
         load: async () => (await import('./commands/versions.ts')).historyCommand,
       },
       log: {
@@ -136,7 +136,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./commands/versions.ts')).rollbackCommand,
       },
       retire: {
-        summary: 'Take a version out of use for good',
+        summary: 'Retire a version for good',
         load: async () => (await import('./commands/versions.ts')).retireCommand,
       },
       rm: {
@@ -144,39 +144,39 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./commands/versions.ts')).rmCommand,
       },
       restore: {
-        summary: 'Bring back what was removed in the last seven days',
+        summary: 'Restore what was removed in the last seven days',
         load: async () => (await import('./commands/versions.ts')).restoreCommand,
       },
       erase: {
-        summary: 'Erase names, or all of a tenant, for good',
+        summary: 'Erase names, or everything of a tenant, permanently',
         load: async () => (await import('./commands/erase.ts')).eraseCommand,
       },
       alias: {
-        summary: 'Make a name stand for another one',
+        summary: 'Make a name an alias of another',
         load: async () => (await import('./commands/names.ts')).aliasCommand,
       },
       edit: {
-        summary: 'Say what a name is for: its description and tags',
+        summary: "Change a name's description and tags",
         load: async () => (await import('./commands/names.ts')).editCommand,
       },
       strict: {
-        summary: 'Let missing names below a name be answered by none above it',
+        summary: 'Stop a name from answering for missing names below it',
         load: async () => (await import('./commands/names.ts')).strictCommand,
       },
       repair: {
-        summary: 'Write KV again as D1 says, where it is otherwise',
+        summary: 'Repair KV from D1',
         load: async () => (await import('./commands/upkeep.ts')).repairCommand,
       },
       backup: {
-        summary: 'Write all that a server keeps into a folder',
+        summary: 'Back up everything that a server keeps',
         load: async () => (await import('./commands/backup.ts')).backupCommand,
       },
       'restore-backup': {
-        summary: 'Bring a backup back into an empty server',
+        summary: 'Restore a backup into an empty server',
         load: async () => (await import('./commands/backup.ts')).restoreBackupCommand,
       },
       gc: {
-        summary: 'Delete files that no version has',
+        summary: 'Delete files that no version uses',
         load: async () => (await import('./commands/upkeep.ts')).gcCommand,
       },
     },
@@ -198,7 +198,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./commands/keys.ts')).keysCommand,
       },
       limits: {
-        summary: 'List, set, lift and reset limits of whole tenants',
+        summary: 'List, set, lift and reset limits of tenants',
         load: async () => (await import('./commands/limits.ts')).limitsCommand,
       },
       grant: {
@@ -206,19 +206,19 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./commands/grant.ts')).grantCommand,
       },
       reserve: {
-        summary: 'Reserve a name, and all below it, for a tenant',
+        summary: 'Reserve a name and everything below it for a tenant',
         load: async () => (await import('./commands/names.ts')).reserveCommand,
       },
       rooms: {
-        summary: 'List the rooms that are reserved for tenants',
+        summary: 'List the prefixes reserved for tenants',
         load: async () => (await import('./commands/names.ts')).roomsCommand,
       },
       usage: {
-        summary: 'Show who used how many tokens',
+        summary: 'Show token usage',
         load: async () => (await import('./commands/usage.ts')).usageCommand,
       },
       requests: {
-        summary: 'List the last requests',
+        summary: 'List recent requests',
         load: async () => (await import('./commands/usage.ts')).requestsCommand,
       },
       logs: {
@@ -231,11 +231,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     title: 'account',
     commands: {
       login: {
-        summary: 'Keep a key of a server, for later commands',
+        summary: "Store a server's key for later commands",
         load: async () => (await import('./commands/account.ts')).loginCommand,
       },
       logout: {
-        summary: 'Forget the keys of a server',
+        summary: "Forget a server's keys",
         load: async () => (await import('./commands/account.ts')).logoutCommand,
       },
       openapi: {
@@ -243,7 +243,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: async () => (await import('./commands/account.ts')).openapiCommand,
       },
       completion: {
-        summary: 'Print a script that completes commands in a shell',
+        summary: 'Print a shell completion script',
         load: async () => {
           const { completionCommand, help } = await import('./commands/completion.ts');
           return { default: completionCommand(() => COMMAND_GROUPS), help };
@@ -253,7 +253,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
   },
 ];
 
-/** @returns undefined when there is no such verb. */
+/** @returns undefined for an unknown verb. */
 export function findCommand(verb: string): Command | undefined {
   const group = COMMAND_GROUPS.find(({ commands }) => Object.hasOwn(commands, verb));
   return group?.commands[verb];

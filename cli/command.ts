@@ -1,11 +1,11 @@
-/** What a command is: its flags and actions, its examples, and how it is loaded. */
+/** What a command is: its flags, actions and examples, and how it is loaded. */
 import { type ArgsDef, type CommandContext, type CommandDef, defineCommand } from 'citty';
 import { commonFlags, usageError, didYouMean } from './flags.ts';
 import { createOutput, type Output } from './output.ts';
 
 /** What `--help` and docs/reference/commands.md say beyond the definition itself; more is said in docs/reference/commands.md alone. */
 export interface CommandHelp {
-  /** Whole command lines, each with what it does. */
+  /** Complete command lines, each with its effect. */
   readonly examples: readonly { readonly line: string; readonly does: string }[];
 }
 
@@ -15,12 +15,12 @@ export interface CommandModule {
   // eslint-disable-next-line @typescript-eslint/no-explicit-any
   readonly default: CommandDef<any>;
   readonly help?: CommandHelp;
-  /** Where the first argument says what is done. */
+  /** For commands whose first argument is an action. */
   readonly actions?: Actions;
 }
 
 export interface Command {
-  /** One line, without a full stop. Here, so that `graft --help` loads no command. */
+  /** One line, without a full stop. Kept here, so that `graft --help` loads no command. */
   readonly summary: string;
   load(): Promise<CommandModule>;
 }
@@ -33,7 +33,7 @@ export interface CommandGroup {
 
 type Common = typeof commonFlags;
 
-/** Makes a command, which also takes `--json`; the type of what `run` is given follows from `args`. */
+/** Defines a command, which also takes `--json`; the type of `run`'s input follows from `args`. */
 export const command = <const Args extends ArgsDef>(definition: {
   verb: string;
   examples?: CommandHelp['examples'];
@@ -56,21 +56,21 @@ export const command = <const Args extends ArgsDef>(definition: {
   };
 };
 
-/** What an action of a command, such as `graft keys create`, takes: in its help and when it is parsed. */
+/** Arguments and flags of an action, such as `graft keys create`, for its help and its parser. */
 export interface Action {
   /** One line, without a full stop. */
   readonly summary: string;
-  /** Positional arguments after the action, as the command's `args` name them; with a `?` those that may be left out. */
+  /** Positional arguments after the action, as named in the command's `args`; optional ones end in `?`. */
   readonly arguments: readonly string[];
-  /** Flags, as the command's `args` name them; those that every command takes (`--json`) are left out. */
+  /** Flags, as named in the command's `args`, without those that every command takes (`--json`). */
   readonly flags: readonly string[];
 }
 
 export type Actions<Name extends string = string> = Readonly<Record<Name, Action>>;
 
 /**
- * @param args as citty parsed them. @param word the action, as it was typed.
- * @throws CliError (usage) for an action that is none, and a flag that it has no use for.
+ * @param args as citty parsed them. @param word the action, as typed.
+ * @throws CliError (usage) for an unknown action, and for a flag that it does not take.
  */
 export function pickAction<Name extends string>(params: {
   verb: string;
@@ -90,6 +90,7 @@ export function pickAction<Name extends string>(params: {
   if (stray === undefined) return name;
   const takers = names.filter((one) => actions[one].flags.includes(stray));
   throw usageError(
-    `--${stray} is not for \`graft ${verb} ${name}\`, but for ${takers.map((one) => `\`graft ${verb} ${one}\``).join(' and ')}.`,
+    `--${stray} is not a flag of \`graft ${verb} ${name}\`. Use it with ` +
+      `${takers.map((one) => `\`graft ${verb} ${one}\``).join(' or ')}.`,
   );
 }

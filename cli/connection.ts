@@ -1,4 +1,4 @@
-/** Where requests go, and with which key: the environment, `.graft/local.json`, or what `graft login` kept. */
+/** Where requests go, and with which key: the environment, `.graft/local.json`, or the login. */
 import { readFile, chmod, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -7,10 +7,10 @@ import { writePrivateFile } from './local/private-files.ts';
 
 const LOOPBACK_NAMES = new Set(['localhost', '127.0.0.1', '[::1]']);
 
-/** Anybody's checkout may bring a `.graft/local.json`: it must not say where keys, prompts and adapters go. */
+/** Any checkout may contain a `.graft/local.json`: it must not decide where keys, prompts and adapters go. */
 const LoopbackUrl = z
   .url({ protocol: /^https?$/ })
-  .refine((url) => LOOPBACK_NAMES.has(new URL(url).hostname), 'must be of this machine');
+  .refine((url) => LOOPBACK_NAMES.has(new URL(url).hostname), 'must be on this machine');
 
 /** `.graft/local.json`, written by `graft dev` when everything is ready and removed when it ends. */
 export const LocalFile = z.object({
@@ -20,14 +20,14 @@ export const LocalFile = z.object({
   originUrl: LoopbackUrl,
   /** The base model's id, as `model`. */
   base: z.string().min(1),
-  /** Ids of all bases, where there are several. */
+  /** Ids of all bases, if there are several. */
   bases: z.array(z.string().min(1)).optional(),
 });
 export type LocalFile = z.infer<typeof LocalFile>;
 
 export const localFilePath = (folder: string): string => path.join(folder, '.graft', 'local.json');
 
-/** Where requests go. Every field may be missing: a command asks for those that it needs. */
+/** Where requests go. Every field may be missing: a command checks the ones it needs. */
 export interface Connection {
   url: string | undefined;
   key: string | undefined;
@@ -36,14 +36,14 @@ export interface Connection {
   base: string | undefined;
 }
 
-/** As servers are told apart: without a slash at the end. */
+/** Normalized: without a trailing slash. */
 export const trimUrl = (url: string): string => url.replace(/\/+$/, '');
 
 /**
- * The environment wins over `.graft/local.json`, and that over the credentials file. A key goes only where it belongs:
- * with GRAFT_URL set the local file is not read at all, and of the credentials only those of that very server; a key
- * of the environment goes to GRAFT_URL or to this machine, never to where the last login was.
- * @throws CliError when a file is not what wrote it, others may read the credentials, or a key has no server.
+ * The environment takes precedence over `.graft/local.json`, and that over the credentials file. A key goes
+ * only to its server: with GRAFT_URL set the local file is not read, and of the credentials only those of that
+ * server; a key of the environment goes to GRAFT_URL or to this machine, never to the server of the last login.
+ * @throws CliError when a file has another format, others may read the credentials, or a key has no server.
  */
 export async function readConnection(params: {
   env: Record<string, string | undefined>;
@@ -65,7 +65,7 @@ export async function readConnection(params: {
   const homeless = GRAFT_URL ? undefined : nameOfKey(fromEnv);
   if (homeless !== undefined)
     throw new CliError({
-      message: `${homeless} is set and GRAFT_URL is not: set it to the address of the server that the key is for.`,
+      message: `${homeless} is set but GRAFT_URL is not. Set it to the address of the server that the key is for.`,
       exitCode: EXIT.usage,
       code: 'no_server',
     });
@@ -94,7 +94,7 @@ export async function readLocalFile(folder: string): Promise<LocalFile | null> {
     return LocalFile.parse(JSON.parse(text));
   } catch {
     throw new CliError({
-      message: `${file} is not what \`graft dev\` writes; remove it and start \`graft dev\` again.`,
+      message: `${file} was not written by \`graft dev\`. Remove it and start \`graft dev\` again.`,
       code: 'local_file_invalid',
     });
   }
@@ -104,7 +104,7 @@ export async function readLocalFile(folder: string): Promise<LocalFile | null> {
 export function needUrl(connection: Connection): string {
   if (connection.url !== undefined) return connection.url;
   throw new CliError({
-    message: 'No server: start one here with `graft dev`, use `graft login`, or set GRAFT_URL and GRAFT_KEY.',
+    message: 'No server. Start one here with `graft dev`, use `graft login`, or set GRAFT_URL and GRAFT_KEY.',
     exitCode: EXIT.usage,
     code: 'no_server',
   });
@@ -116,7 +116,7 @@ export function needKey(connection: Connection, kind: 'key' | 'adminKey'): strin
   const [what, variable, flag] =
     kind === 'key' ? ['API', 'GRAFT_KEY', ''] : ['admin', 'GRAFT_ADMIN_KEY', ' --admin'];
   throw new CliError({
-    message: `No ${what} key: use \`graft login${flag}\`, or set ${variable}.`,
+    message: `No ${what} key. Use \`graft login${flag}\`, or set ${variable}.`,
     exitCode: EXIT.auth,
     code: 'no_key',
   });
@@ -128,9 +128,9 @@ const ServerKeys = z.strictObject({
 });
 type ServerKeys = z.infer<typeof ServerKeys>;
 
-/** Keys of servers, kept between commands: `graft login` writes the file, `graft logout` removes from it. */
+/** Stored keys of servers: `graft login` adds them, `graft logout` removes them. */
 const CredentialsFile = z.strictObject({
-  /** Where requests go when nothing else says so; one of `servers`. */
+  /** The default server; one of `servers`. */
   default: z.url().nullable(),
   servers: z.record(z.url(), ServerKeys),
 });
@@ -143,7 +143,7 @@ interface Credentials {
 
 type Env = Record<string, string | undefined>;
 
-/** Permission bits of group and others: none may be set. */
+/** Permission bits of group and others, which must not be set. */
 const OTHERS = 0o077;
 const FOLDER_MODE = 0o700;
 
@@ -162,10 +162,12 @@ export async function readCredentials(env: Env): Promise<Credentials> {
   const file = credentialsPath(env);
   const entry = file === null ? null : await stat(file).catch(() => null);
   if (file === null || entry === null) return { default: null, servers: new Map() };
-  // Windows keeps no such bits: there a file in the home folder is its owner's.
+  // Windows has no such bits: a file in the home folder belongs to its owner.
   if (process.platform !== 'win32' && (entry.mode & OTHERS) !== 0)
     throw new CliError({
-      message: `${file} holds keys and others may read it. Run \`chmod 600 ${file}\`; if others use this machine, make new keys.`,
+      message:
+        `${file} contains keys, and others may read it. Run \`chmod 600 ${file}\`; if others use this ` +
+        'machine, create new keys.',
       exitCode: EXIT.auth,
       code: 'credentials_readable',
     });
@@ -174,19 +176,19 @@ export async function readCredentials(env: Env): Promise<Credentials> {
     return { default: parsed.default, servers: new Map(Object.entries(parsed.servers)) };
   } catch {
     throw new CliError({
-      message: `${file} is not what \`graft login\` writes. Remove it and log in again.`,
+      message: `${file} was not written by \`graft login\`. Remove it and log in again.`,
       code: 'credentials_invalid',
     });
   }
 }
 
-/** Writes the file for its owner alone; without servers there is none. @returns its path. */
+/** Writes the file for its owner only; without servers it is removed. @returns its path. */
 export async function writeCredentials(env: Env, credentials: Credentials): Promise<string> {
   const file = credentialsPath(env);
   if (file === null)
     throw new CliError({
       message:
-        'There is no home folder to keep keys in: set HOME or XDG_CONFIG_HOME, or use GRAFT_URL and GRAFT_KEY.',
+        'No home folder to store keys in. Set HOME or XDG_CONFIG_HOME, or use GRAFT_URL and GRAFT_KEY.',
       code: 'no_home',
     });
   if (credentials.servers.size === 0) {
@@ -195,7 +197,7 @@ export async function writeCredentials(env: Env, credentials: Credentials): Prom
   }
   const body = { default: credentials.default, servers: Object.fromEntries(credentials.servers) };
   await writePrivateFile(file, `${JSON.stringify(body, null, 2)}\n`);
-  // The folder may have been there before, with other permissions.
+  // The folder may have existed before, with other permissions.
   await chmod(path.dirname(file), FOLDER_MODE);
   return file;
 }

@@ -1,7 +1,7 @@
 import type { ArgsDef } from 'citty';
 import { CliError, EXIT } from './cli-error.ts';
 
-/** Of every command. */
+/** Flags of every command. */
 export const commonFlags = {
   json: { type: 'boolean', description: 'Print one JSON document instead of text' },
 } as const satisfies ArgsDef;
@@ -10,8 +10,8 @@ export const commonFlags = {
 export const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /**
- * citty ignores flags that it does not know, and arguments beyond those it does: a mistyped `--parnet` must not publish
- * without a parent. The last argument takes any number when its name ends in `...`.
+ * citty ignores unknown flags and extra arguments, but a mistyped `--parnet` must not publish without a parent.
+ * The last argument takes any number when its name ends in `...`.
  */
 export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): void {
   const known = new Map<string, boolean>([
@@ -31,7 +31,7 @@ export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): v
     const argument = rawArgs[i] as string;
     if (argument === '--') return;
     if (!argument.startsWith('-') || argument === '-') {
-      if (--room < 0) throw usageError(`There is no place for '${argument}'.`);
+      if (--room < 0) throw usageError(`Unexpected argument '${argument}'.`);
       continue;
     }
     const [spelling = '', value] = argument.replace(/^--?/, '').split('=', 2);
@@ -42,13 +42,13 @@ export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): v
     }
     if (!takesValue || value !== undefined) continue;
     const next = rawArgs[++i];
-    // A flag has no space: `--origin-arg "--weights f32"` is a value that was quoted.
+    // A flag contains no space: `--origin-arg "--weights f32"` is a quoted value.
     if (next === undefined || (next.startsWith('--') && !/\s/.test(next)))
       throw usageError(`${argument} needs a value.`);
   }
 }
 
-/** What was typed is wrong; main.ts adds whose `--help` says how it is right. */
+/** Invalid input; main.ts adds the `--help` of the right command. */
 export const usageError = (message: string): CliError =>
   new CliError({ message, exitCode: EXIT.usage, code: 'usage' });
 
@@ -81,7 +81,7 @@ export function parseCount(text: string, flag: string): number {
 }
 
 /**
- * citty keeps the last of a flag that is given several times.
+ * citty keeps only the last value of a repeated flag.
  * @param flag without dashes. @returns all of its values, in order.
  */
 export function repeatedFlag(rawArgs: readonly string[], flag: string): string[] {
@@ -102,7 +102,7 @@ function beforeRest(rawArgs: readonly string[]): readonly string[] {
   return end === -1 ? rawArgs : rawArgs.slice(0, end);
 }
 
-/** Edits beyond this share of a word's length make another word. */
+/** More edits than this share of a word's length make a different word. */
 const MAX_EDITS_PER_LETTER = 0.4;
 
 /** Edits (insert, remove, replace, swap two neighbours) that make `a` into `b`: optimal string alignment. */

@@ -8,24 +8,24 @@ export interface ArgumentText {
   readonly name: string;
   readonly required: boolean;
   readonly description: string;
-  /** The only values that it takes, when its `valueHint` says them: `a|b`; empty when any will do. */
+  /** The possible values, if its `valueHint` lists them: `a|b`; empty when any will do. */
   readonly options: readonly string[];
   /** A file or folder, by its definition's `valueHint`. */
   readonly isPath: boolean;
 }
 
 export interface FlagText {
-  /** Without the dashes, as typed; `no-x` for a boolean that is on unless it is turned off. */
+  /** Without the dashes, as typed; `no-x` for a boolean that is on by default. */
   readonly name: string;
   /** One letter each. */
   readonly aliases: readonly string[];
-  /** What stands for the value; null when the flag takes none. */
+  /** Placeholder of the value; null when the flag takes none. */
   readonly value: string | null;
-  /** The only values that it takes; empty when any will do. */
+  /** The possible values; empty when any will do. */
   readonly options: readonly string[];
   readonly description: string;
   readonly required: boolean;
-  /** As text; null when there is none, or when it says nothing (a switch that is off). */
+  /** As text; null when there is none, or for a switch that is off. */
   readonly default: string | null;
   readonly isPath: boolean;
 }
@@ -48,12 +48,12 @@ export interface GroupText {
   readonly commands: readonly CommandText[];
 }
 
-/** Value hints that stand for something on the disk. */
+/** Value hints that mean a path. */
 const PATH_HINTS: readonly string[] = ['path', 'file', 'files', 'folder', 'rows.jsonl'];
 const isPath = ({ valueHint = '' }: ArgDef): boolean =>
   valueHint.split('|').some((hint) => PATH_HINTS.includes(hint));
 
-/** Ours are literals, never citty's promises or functions. */
+/** Ours are literals, never promises or functions. */
 export function describeCommand(
   verb: string,
   { summary }: Pick<Command, 'summary'>,
@@ -85,7 +85,7 @@ export function describeCommand(
 }
 
 /**
- * One action of a command: only the arguments and flags that it takes, and its own examples.
+ * One action of a command: only its arguments, flags and examples.
  * @returns `command` when it has no such action.
  */
 export function describeAction(command: CommandText, name: string | undefined): CommandText {
@@ -156,11 +156,11 @@ export function usageLine({ verb, arguments: positionals, flags }: CommandText):
   return ['graft', verb, ...words, ...needed, ...rest].join(' ');
 }
 
-/** Of what does not go to a terminal, and the widest line in one that is wider: longer ones are hard to read. */
+/** Width without a terminal, and the maximum with one: longer lines are hard to read. */
 export const HELP_WIDTH = 100;
-/** A flag that is wider than this has its text on the line below. */
+/** Flags wider than this have their text on the next line. */
 const WIDEST_LEFT = 30;
-/** Text that would get less than this gets it nevertheless; the terminal breaks it. */
+/** Minimum width of text, even if the terminal must break it. */
 const LEAST_RIGHT = 22;
 
 /** `graft --help`: every command in its group. @param width columns. */
@@ -182,7 +182,7 @@ export function renderRootHelp(params: {
       return ['', colors.bold(title), ...columns(rows, width, left)];
     }),
     '',
-    ...wrapText('`graft <command> --help` shows flags and examples of a command.', width),
+    ...wrapText('`graft <command> --help` shows the flags and examples of a command.', width),
   ].join('\n');
 }
 
@@ -218,7 +218,7 @@ export function renderCommandHelp(command: CommandText, width = HELP_WIDTH): str
     ...section('examples', examples),
     ...(command.actions.length === 0
       ? []
-      : ['', ...wrapText(`\`graft ${command.verb} <action> --help\` shows what one of them takes.`, width)]),
+      : ['', ...wrapText(`\`graft ${command.verb} <action> --help\` shows the flags of one action.`, width)]),
   ].join('\n');
 }
 

@@ -9,25 +9,25 @@ import type { RequestOf } from '../protocol/admin-api/operations.ts';
 import { KeepHours, MAX_KEEP_HOURS } from '../protocol/admin-api/prompts.ts';
 import { parseCount, parseDuration, usageError } from './flags.ts';
 
-/** What limits, those of a key and those of a tenant, are said with. */
+/** Flags for the limits of a key or a tenant. */
 export const limitFlags = {
-  rpm: { type: 'string', description: 'Requests in any minute', valueHint: 'count' },
-  tpm: { type: 'string', description: 'Tokens, prompt and answer, in any minute', valueHint: 'count' },
+  rpm: { type: 'string', description: 'Requests per minute', valueHint: 'count' },
+  tpm: { type: 'string', description: 'Tokens per minute, prompt and answer', valueHint: 'count' },
   concurrent: { type: 'string', description: 'Requests at the same time', valueHint: 'count' },
-  'tokens-per-day': { type: 'string', description: 'Budget of a day, UTC', valueHint: 'count' },
-  'tokens-per-month': { type: 'string', description: 'Budget of a month, UTC', valueHint: 'count' },
+  'tokens-per-day': { type: 'string', description: 'Token budget of a day, UTC', valueHint: 'count' },
+  'tokens-per-month': { type: 'string', description: 'Token budget of a month, UTC', valueHint: 'count' },
   'on-outage': {
     type: 'string',
-    description: 'When its limits cannot be checked: allow or refuse',
+    description: 'When limits cannot be checked: allow or refuse',
     valueHint: 'what',
   },
 } as const satisfies ArgsDef;
 
-/** What a key can be made with. */
+/** Flags for creating a key. */
 export const createFlags = {
   tenant: {
     type: 'string',
-    description: 'Whose key it is; your own tenant unless given',
+    description: 'Tenant of the key; default: your own',
     valueHint: 'tenant',
   },
   scopes: {
@@ -35,31 +35,32 @@ export const createFlags = {
     description: 'Names of others that it may use: medicine/**,support/intent',
     valueHint: 'list',
   },
-  label: { type: 'string', description: 'A note for people, such as "staging"', valueHint: 'text' },
+  label: { type: 'string', description: 'A note, such as "staging"', valueHint: 'text' },
   admin: { type: 'boolean', description: 'An admin key of the tenant instead of an API key' },
   ...limitFlags,
-  strict: { type: 'boolean', description: 'Never answer with an ancestor of a name that is missing' },
+  strict: { type: 'boolean', description: 'Never answer with an ancestor of a missing name' },
   'strict-fields': {
     type: 'boolean',
-    description: 'Refuse requests with a field that nobody knows, instead of leaving it out',
+    description: 'Refuse requests with unknown fields instead of dropping the fields',
   },
   download: {
     type: 'boolean',
     description:
-      'It may fetch the bytes of its tenant’s adapters: an admin key by graft download, an API key for pages (docs/guides/browser.md)',
+      'May download the bytes of its tenant’s adapters: an admin key with graft download, an API key ' +
+      'for pages (docs/guides/browser.md)',
   },
   'keep-prompts': {
     type: 'string',
-    description: `Keep what it asks and is answered for so long, 1h to ${MAX_KEEP_HOURS / 24}d; not at all unless given`,
+    description: `Keep its prompts and answers for this long, 1h to ${MAX_KEEP_HOURS / 24}d; default: not at all`,
     valueHint: 'time',
   },
   prompts: {
     type: 'boolean',
-    description: 'An admin key that may read what is kept of its tenant’s requests (graft requests --show)',
+    description: 'An admin key that may read its tenant’s kept prompts and answers (graft requests --show)',
   },
   degrade: {
     type: 'string',
-    description: 'What may stand in for an adapter that cannot be had: stale, ancestor, base or refuse',
+    description: 'Fallback for an adapter that is unavailable: stale, ancestor, base or refuse',
     valueHint: 'what',
   },
 } as const satisfies ArgsDef;
@@ -101,7 +102,7 @@ function keepHours(args: KeyArgs): number | undefined {
   if (value === undefined) return undefined;
   const hours = KeepHours.safeParse(parseDuration(value, '--keep-prompts') / HOUR_MS);
   if (hours.success) return hours.data;
-  throw usageError(`--keep-prompts ${value} is no time of whole hours from 1h to ${MAX_KEEP_HOURS / 24}d.`);
+  throw usageError(`--keep-prompts ${value} is not whole hours from 1h to ${MAX_KEEP_HOURS / 24}d.`);
 }
 
 const scopesOf = (args: KeyArgs): string[] | undefined =>
@@ -110,12 +111,12 @@ const scopesOf = (args: KeyArgs): string[] | undefined =>
     .map((scope) => scope.trim())
     .filter((scope) => scope !== '');
 
-/** Of those, what can be changed later. */
+/** Those that can be changed later. */
 export const CHANGE_FLAGS = Object.keys(createFlags).filter((flag) => flag !== 'tenant' && flag !== 'admin');
-/** Takes a limit or the policy away from a key that exists. */
+/** Removes a limit or the policy of an existing key. */
 const NONE = 'none';
 
-/** @returns limits to change, null for those to take away; undefined when none is given. @throws CliError */
+/** @returns limits to change, null for those to remove; undefined when none is given. @throws CliError */
 export function limitsChange(args: KeyArgs): LimitsChange | undefined {
   const taken = (flag: string): boolean => args[flag] === NONE;
   const limits: LimitsChange = {};
@@ -128,7 +129,7 @@ export function limitsChange(args: KeyArgs): LimitsChange | undefined {
   return Object.keys(limits).length === 0 ? undefined : limits;
 }
 
-/** @returns the body of `POST /admin/keys/change`. @throws CliError when a flag's value is none, or none is given. */
+/** @returns the body of `POST /admin/keys/change`. @throws CliError for an invalid flag, or without flags. */
 export function changeRequest(id: string, args: KeyArgs): ChangeKeyRequest {
   const taken = (flag: string): boolean => args[flag] === NONE;
   const change = {
@@ -143,11 +144,11 @@ export function changeRequest(id: string, args: KeyArgs): ChangeKeyRequest {
     degrade: taken('degrade') ? null : oneOf(args, 'degrade', DegradePolicy.options),
   };
   if (Object.values(change).every((value) => value === undefined))
-    throw usageError('Say what to change: --rpm 100, --scopes "a/**,b", --tpm none.');
+    throw usageError('What should change? For example --rpm 100, --scopes "a/**,b", --tpm none.');
   return { id, ...change };
 }
 
-/** @returns the body of `POST /admin/keys`. @throws CliError when a flag's value is none. */
+/** @returns the body of `POST /admin/keys`. @throws CliError for an invalid flag. */
 export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
   const limits: KeyLimitsView = {};
   for (const [flag, field] of LIMIT_FLAGS) {
@@ -156,7 +157,7 @@ export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
   }
   const outage = oneOf(args, 'on-outage', OUTAGE);
   if (outage !== undefined && Object.keys(limits).length === 0)
-    throw usageError('--on-outage says what happens to limits, and none is given.');
+    throw usageError('--on-outage needs a limit, and none is given.');
   const life = text(args, 'expires');
   return {
     ...(args['admin'] === true ? { kind: 'admin' } : {}),

@@ -41,7 +41,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
 
 const helpWidth = (): number => Math.min(HELP_WIDTH, terminalWidth() ?? HELP_WIDTH);
 
-/** What stands behind `--` is not for us. */
+/** Arguments after `--` are not for graft. */
 function asksForHelpOf(rest: readonly string[]): boolean {
   const end = rest.indexOf('--');
   const ours = end === -1 ? rest : rest.slice(0, end);
@@ -53,7 +53,7 @@ function report(error: unknown, argv: readonly string[]): ExitCode {
   const failure = asCliError(error);
   if (failure === null) {
     console.error(harmless(inspect(error)));
-    console.error('This is a bug in graft: please report it with the lines above.');
+    console.error('This is a bug in graft. Please report it with the lines above.');
     return EXIT.error;
   }
   if (failure.message === INTERRUPTED) return failure.exitCode;
@@ -64,21 +64,21 @@ function report(error: unknown, argv: readonly string[]): ExitCode {
   return failure.exitCode;
 }
 
-/** @returns the command line whose help says how `argv` is typed. */
+/** @returns the command line whose help applies to `argv`. */
 function helpFor([verb = '']: readonly string[]): string {
   return findCommand(verb) === undefined ? 'graft --help' : `graft ${verb} --help`;
 }
 
-/** What the machine refuses whoever asks for it: no fault of graft's, and the command may work when it is mended. */
+/** Errors of the machine, not of graft: the command may work once they are fixed. */
 const MACHINE_SAYS: Readonly<Record<string, [code: string, meaning: string]>> = {
   ENOSPC: ['disk_full', 'The disk is full'],
-  EDQUOT: ['disk_full', 'Your share of the disk is full'],
-  EFBIG: ['disk_full', 'A file would be larger than it may be here'],
-  EROFS: ['read_only', 'The disk can only be read'],
-  EACCES: ['not_permitted', 'This user may not do that'],
-  EPERM: ['not_permitted', 'This user may not do that'],
-  EIO: ['disk_failed', 'The disk does not answer as it should'],
-  EMFILE: ['too_many_files', 'Too many files are open (`ulimit -n` says how many may be)'],
+  EDQUOT: ['disk_full', 'Your disk quota is used up'],
+  EFBIG: ['disk_full', 'The file would be larger than allowed here'],
+  EROFS: ['read_only', 'The disk is read-only'],
+  EACCES: ['not_permitted', 'You have no permission to do that'],
+  EPERM: ['not_permitted', 'You have no permission to do that'],
+  EIO: ['disk_failed', 'The disk reports an error'],
+  EMFILE: ['too_many_files', 'Too many files are open (see `ulimit -n`)'],
   ENFILE: ['too_many_files', 'Too many files are open on this machine'],
 };
 
@@ -87,7 +87,7 @@ function asCliError(error: unknown): CliError | null {
   const machine = error instanceof Error ? MACHINE_SAYS[(error as NodeJS.ErrnoException).code ?? ''] : null;
   if (machine && error instanceof Error)
     return new CliError({ message: `${machine[1]}: ${error.message}.`, code: machine[0] });
-  // citty's own complaints about missing arguments, which it colours whoever reads them.
+  // citty's own complaints about missing arguments, which are always coloured.
   if (error instanceof Error && error.name === 'CLIError')
     return usageError(missing(stripVTControlCharacters(error.message)));
   return null;
@@ -101,14 +101,14 @@ const missing = (complaint: string): string => {
     : `Missing argument <${name.toLowerCase()}>.`;
 };
 
-// Who reads the pipe has left (`graft run … | head`): nobody waits for the rest, and nothing went wrong.
+// The reader of the pipe has left (`graft run … | head`): stop without an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT.ok);
   const message = `The output cannot be written (${error.code ?? error.message}).`;
   const failure = asCliError(error) ?? new CliError({ message, code: 'output_failed' });
   process.exit(report(failure, process.argv.slice(2)));
 });
-// Notes that nobody reads keep no work from being done (`graft publish … 2>&1 | head -1`).
+// Unread notes stop no work (`graft publish … 2>&1 | head -1`).
 process.stderr.on('error', () => undefined);
 
 let exitCode: ExitCode;
@@ -118,6 +118,6 @@ try {
 } catch (error) {
   exitCode = report(error, argv);
 }
-// Set first: what was written to a pipe is flushed. A library's forgotten handle must not keep us here, though.
+// Set first: writes to a pipe are flushed. A library's leaked handle must not keep the process alive, though.
 process.exitCode = exitCode;
 setTimeout(() => process.exit(), LINGER_MS).unref();

@@ -6,9 +6,9 @@ export interface Output {
   /** `--json`: results are one JSON document, and errors too. */
   readonly json: boolean;
   result(value: unknown, text: () => string): void;
-  /** A line about what happens; not part of the result. */
+  /** A line about progress; not part of the result. */
   note(line: string): void;
-  /** @param unit of what `update` is given; bytes unless given. */
+  /** @param unit of `update`'s values; default: bytes. */
   progress(label: string, unit?: Unit): Progress;
 }
 
@@ -17,13 +17,13 @@ export type Unit = 'bytes' | 'percent' | 'rows';
 export interface Progress {
   /** @param done and @param total in the same unit. */
   update(done: number, total: number): void;
-  /** Removes the bar; `line` stays in its place. */
+  /** Removes the bar; `line` replaces it. */
   end(line?: string): void;
 }
 
 /**
- * NO_COLOR (no-color.org) and pipes get plain text, FORCE_COLOR colour anywhere. Pipes are asked about here: where `CI` is
- * set ansis colours them too, and `graft ls | cut` would cut escapes.
+ * NO_COLOR (no-color.org) and pipes get plain text, FORCE_COLOR colour anywhere. Pipes are checked here: if
+ * `CI` is set, ansis colours them too, and `graft ls | cut` would cut escapes.
  */
 export const colors =
   process.stdout.isTTY || process.env['FORCE_COLOR'] !== undefined ? new Ansis() : new Ansis(0);
@@ -35,7 +35,7 @@ const REDRAW_MS = 100;
 
 export const megabytes = (bytes: number): string => `${(bytes / MB).toFixed(bytes < 10 * MB ? 1 : 0)} MB`;
 
-/** As `megabytes`, in kilobytes where that would say 0.0. */
+/** Like `megabytes`, but in kilobytes instead of 0.0. */
 export const fileSize = (bytes: number): string =>
   bytes < MB / 10 ? `${Math.ceil(bytes / 1_000)} kB` : megabytes(bytes);
 
@@ -89,18 +89,18 @@ export function createOutput(params: {
   };
 }
 
-/** Spaces that end a line, before the escape sequence that ends its colour or not. */
+/** Trailing spaces, before the escape sequence that ends a colour or not. */
 const SPACES_AT_THE_END = / +(\u001b\[[\d;]*m)? *$/;
 /** Between two columns. */
 const GAP = '  ';
 
-/** Columns of the terminal that results go to; null when they go elsewhere (a pipe gets whole lines). */
+/** Columns of the results' terminal; null without one (a pipe gets whole lines). */
 export const terminalWidth = (): number | null =>
   process.stdout.isTTY && process.stdout.columns > 0 ? process.stdout.columns : null;
 
 /**
- * A table without borders, as `ls` and `ps` print it; a cell with line breaks takes as many lines.
- * @param width columns that it may take; as many as it needs unless there is a terminal.
+ * A table without borders, as in `ls` and `ps`; a cell with line breaks takes as many lines.
+ * @param width its maximum columns; default: unlimited unless there is a terminal.
  */
 export function plainTable(head: string[], rows: string[][], width = terminalWidth() ?? Infinity): string {
   const [titles = [], ...cells] = fitRows([head, ...rows], GAP.length, width);
@@ -130,14 +130,15 @@ function aligned(cells: readonly string[], widths: readonly number[]): string {
     .join(GAP);
 }
 
-/** What a name keeps at least: its first and last few characters say most. */
+/** Minimum width of a name: its first and last characters are the most informative. */
 const LEAST_WIDTH = 12;
-/** A sentence in less is a column of words. */
+/** Minimum width of a sentence. */
 const LEAST_WRAPPED = 24;
 
 /**
- * A table that is wider than the terminal: sentences in the last column wrap, the widest others lose their middle.
- * @param rows cells of each line, the head among them. Those with colours, or line breaks, stay as they are.
+ * Fits a table to the terminal: sentences in the last column wrap, the widest other cells are shortened in the
+ * middle.
+ * @param rows cells of each line, including the head. Cells with colours or line breaks stay as they are.
  * @param gap columns between two cells. @param width columns of the terminal.
  * @returns the same rows; wrapped cells have line breaks.
  */
@@ -172,10 +173,10 @@ function columnWidths(rows: readonly (readonly string[])[]): number[] {
 }
 
 /**
- * @param widths columns of a terminal that each column of the table would take.
+ * @param widths columns that each column of the table would take.
  * @param room for all of them, without the gaps.
- * @returns the widths to shorten to; those that are narrow already, or at {@link LEAST_WIDTH}, stay as they are, so
- *   that the sum is above `room` where there are too many of them.
+ * @returns the widths to shorten to; columns that are narrow already, or at {@link LEAST_WIDTH}, stay, so the
+ * sum may exceed `room` with many columns.
  */
 export function fitColumns(widths: readonly number[], room: number): number[] {
   const fitted = [...widths];
@@ -189,7 +190,10 @@ export function fitColumns(widths: readonly number[], room: number): number[] {
   return fitted;
 }
 
-/** @returns `text` when it is no wider, else its beginning and end around an ellipsis, exactly `width` columns or one less. */
+/**
+ * @returns `text` if it fits, otherwise its beginning and end around an ellipsis, exactly `width` columns or
+ * one less.
+ */
 export function shortenMiddle(text: string, width: number): string {
   if (stringWidth(text) <= width) return text;
   const letters = [...new Intl.Segmenter(undefined, { granularity: 'grapheme' }).segment(text)].map(
@@ -208,7 +212,7 @@ function takeWidth(letters: readonly string[], width: number): string[] {
 }
 
 /**
- * Breaks between words; a word that is wider than a line has one of its own.
+ * Breaks between words; words wider than a line get their own.
  * @param width columns of a terminal. @returns at least one line.
  */
 export function wrapText(text: string, width: number): string[] {
@@ -224,18 +228,18 @@ export function wrapText(text: string, width: number): string[] {
   return [...lines, line];
 }
 
-/** DEL, C1 and the marks that turn the direction of text around: what JSON leaves as it is, too. */
+/** DEL, C1 and bidirectional controls, which JSON does not escape … */
 const BEYOND_JSON = '\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069';
-/** … and C0 but tab and newline. */
+/** … and C0 except tab and newline. */
 const CONTROLS = new RegExp(`[\\u0000-\\u0008\\u000b-\\u001f${BEYOND_JSON}]`, 'g');
 const UNESCAPED = new RegExp(`[${BEYOND_JSON}]`, 'g');
-/** What our own text sets: bold, dim, the common colours, and their ends. Not 8, which hides what follows. */
+/** Sequences in our own text: bold, dim, the common colours, and their ends. Not 8, which hides text. */
 const COLOUR = /(\u001b\[(?:[012]|22|3[1-79]|9[0-7])m)/;
 
 /**
- * Text of others (an answer, a server's message, what is in a file) as a terminal may have it: with control characters
- * it could rewrite what was printed before, set the clipboard or type on the user's behalf.
- * @param options.colours keeps the sequences that set colours, which our own text has too.
+ * Makes foreign text (an answer, a server's message, file content) safe for a terminal: control characters
+ * could rewrite earlier output, set the clipboard or type on the user's behalf.
+ * @param options.colours keeps colour sequences, which our own text has too.
  */
 export function harmless(text: string, options: { colours?: boolean } = {}): string {
   if (options.colours !== true) return text.replace(CONTROLS, '');
@@ -245,7 +249,10 @@ export function harmless(text: string, options: { colours?: boolean } = {}): str
     .join('');
 }
 
-/** @returns the same JSON, printable: terminals take U+009B for the beginning of a command, and JSON does not escape it. */
+/**
+ * @returns the same JSON, printable: terminals interpret U+009B as the start of a command, and JSON does not
+ * escape it.
+ */
 export const harmlessJson = (value: unknown, indent?: number): string =>
   JSON.stringify(value, null, indent).replace(
     UNESCAPED,

@@ -6,20 +6,20 @@ import { bytesSha256 } from './local/find-base.ts';
 export interface JsonLines<Row> {
   /** `line` counts from 1, empty ones too. */
   readonly rows: readonly { readonly line: number; readonly row: Row }[];
-  /** Of the file's bytes. */
+  /** Limit of the file's bytes. */
   readonly sha256: string;
 }
 
-/** An evaluation is a sample; a training set given by mistake is not sent row by row. */
+/** An evaluation is a sample; a training set given by mistake must not be sent row by row. */
 export const MAX_ROWS = 10_000;
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
-/** A row has to fit a request of 512 KB with room to spare. */
+/** A row must fit a 512 KB request with room to spare. */
 export const MAX_ROW_BYTES = 256 * 1024;
 const MAX_TOLD = 3;
 
 /**
- * Reads JSON Lines, one row each. Empty lines are skipped.
- * @param what the file as an error names it, such as `--eval rows.jsonl`.
+ * Reads JSON Lines, one row each, skipping empty lines.
+ * @param what the file's name in errors, such as `--eval rows.jsonl`.
  * @throws CliError (usage) with the lines that are wrong.
  */
 export async function readJsonLines<Row>(params: {
@@ -49,7 +49,7 @@ export async function readJsonLines<Row>(params: {
   }
   if (rows.length === 0) throw usageError(`${what} has no rows.`);
   if (rows.length > MAX_ROWS)
-    throw usageError(`${what} has ${rows.length} rows; at most ${MAX_ROWS} are evaluated.`);
+    throw usageError(`${what} has ${rows.length} rows; at most ${MAX_ROWS} can be evaluated.`);
   return { rows, sha256: bytesSha256(bytes) };
 }
 

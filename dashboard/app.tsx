@@ -16,7 +16,7 @@ import { SignInAnswer } from '../protocol/api-key.ts';
 import { apiKeyInstead, linkProblem, type Problem } from './model/problem.ts';
 import { KeyForm } from './parts/key-form.tsx';
 
-/** Where all views are that need no other document. */
+/** The document of most views. */
 const CONSOLE = '/dashboard';
 
 export function App() {
@@ -26,7 +26,7 @@ export function App() {
   const [isSearching, setSearching] = useState(false);
   const { route, view } = routeOf(address);
   const page = route.page ?? CONSOLE;
-  // Each view is shown in the document whose policy is made for it, and in no other.
+  // Each view needs the document whose policy fits it.
   const isElsewhere =
     client !== null && address.at !== 'sign-in' && page !== location.pathname.replace(/\/$/, '');
   useEffect(() => {
@@ -40,7 +40,7 @@ export function App() {
     const onKey = (event: KeyboardEvent) => {
       if (event.key.toLowerCase() !== 'k' || !(event.ctrlKey || event.metaKey) || event.altKey) return;
       event.preventDefault();
-      // A question that is open is answered first.
+      // An open dialog must be answered first.
       if (document.querySelector('dialog[open]') === null) setSearching(true);
     };
     addEventListener('keydown', onKey);
@@ -86,7 +86,7 @@ export function App() {
         onSignOut={() => {
           clearPlayground();
           forgetAll();
-          // Another document may hold what was asked, and a base.
+          // Another document may hold a conversation, and a base.
           if (page === CONSOLE) setKey(null);
           else location.replace(CONSOLE);
         }}
@@ -111,16 +111,16 @@ function useView(): View {
   return view;
 }
 
-/** More would be looked through by eye; typing on is faster. */
+/** Beyond this, typing on is faster than scanning the list. */
 const MAX_NAMES = 12;
 
-/** Goes to a view or a name by some letters of it: Ctrl + K. */
+/** Opens a view or a name by a few of its letters: Ctrl + K. */
 function Palette({ client, onClose }: { client: Client; onClose: () => void }) {
   const [text, setText] = useState('');
   const [at, setAt] = useState(0);
   const id = useId();
   const names = useLoad('palette', () => readNames(client));
-  // Where there are more names than are read at once, those that begin with what is looked for are asked for.
+  // If not all names are loaded, ask the edge for those that begin with the search text.
   const [begins = ''] = text.trim().toLowerCase().split(/\s+/);
   const more = useLoad(names.data?.cut === true && begins !== '' ? `palette ${begins}` : null, () =>
     readNames(client, begins),
@@ -146,7 +146,7 @@ function Palette({ client, onClose }: { client: Client; onClose: () => void }) {
       .map((name) => ({ label: name, icon: Layers, hash: hashOf({ at: 'adapters', name }) })),
   ];
   const chosen = Math.min(at, options.length - 1);
-  // The list is as high as half of the window.
+  // The list is half as high as the window.
   useEffect(() => document.getElementById(`${id}-${chosen}`)?.scrollIntoView({ block: 'nearest' }), [chosen]);
   const go = (hash: string) => {
     close();
@@ -207,11 +207,11 @@ function Palette({ client, onClose }: { client: Client; onClose: () => void }) {
           ? names.loading || more.loading
             ? 'Looking …'
             : names.problem !== null || more.problem !== null
-              ? 'The names could not be read: only views are found.'
-              : 'Nothing is called so.'
+              ? 'The names could not be read; only views are found.'
+              : 'Nothing found.'
           : found.length > MAX_NAMES
-            ? `${MAX_NAMES} of ${found.length} names; type more of the one you mean.`
-            : 'Arrows choose, Enter goes there, Escape closes.'}
+            ? `${MAX_NAMES} of ${found.length} names; type more to narrow the list.`
+            : 'Arrow keys choose, Enter opens, Escape closes.'}
       </p>
     </dialog>
   );
@@ -226,7 +226,7 @@ function SignIn({ onKey }: { onKey: (key: string) => void }) {
       </h1>
       <KeyForm
         label="Admin key"
-        hint="It begins with ga_. It stays in this tab, until you sign out or close it."
+        hint="It begins with ga_. It stays in this tab until you sign out or close it."
         act="Sign in"
         onKey={async (key) => {
           if (key.startsWith('gk_')) return apiKeyInstead();
@@ -236,14 +236,14 @@ function SignIn({ onKey }: { onKey: (key: string) => void }) {
           return null;
         }}
       />
-      {/* Whoever opens the page has not said yet what serves it: both are named. */}
+      {/* The visitor may use either kind of deployment, so both are named. */}
       <p class="hint">
         On your own machine <code>npm start</code> and <code>graft dev</code> print a link that signs you in
         once. The key is <code>adminKey</code> in <code>.graft/local.json</code>.
       </p>
       <p class="hint">
         For a deployment, <code>graft secrets</code> and <code>graft deploy</code> wrote the first key to{' '}
-        <code>admin-key</code>. <code class="nowrap">graft keys create --admin</code> makes more.
+        <code>admin-key</code>. <code class="nowrap">graft keys create --admin</code> creates more.
       </p>
     </main>
   );
@@ -255,10 +255,10 @@ interface Keys {
   readonly api: string | null;
 }
 
-/** How long the playground's key is good: a working day. */
+/** Lifetime of the playground's key: a working day. */
 const LENT_MS = 12 * 60 * 60 * 1000;
 
-/** Takes the token out of the address at once, exchanges it for keys, and goes on to the first view. */
+/** Removes the token from the address at once, exchanges it for keys, and opens the first view. */
 function SignInByLink(params: { token: string; onKeys: (keys: Keys) => void }) {
   const { token, onKeys } = params;
   const [problem, setProblem] = useState<Problem | null>(null);
@@ -272,7 +272,7 @@ function SignInByLink(params: { token: string; onKeys: (keys: Keys) => void }) {
   useEffect(() => {
     history.replaceState(null, '', '#/');
     void signIn();
-    // The link is used once; the token never changes without the page being loaded.
+    // The link works once; the token never changes without a reload.
   }, []);
   return (
     <main class="sign-in">
@@ -286,7 +286,7 @@ function SignInByLink(params: { token: string; onKeys: (keys: Keys) => void }) {
         <>
           <ProblemNote problem={problem} />
           <div class="actions">
-            {/* The link is in no address any more. */}
+            {/* The link is no longer in the address. */}
             {problem.code === 'no_answer' && (
               <button type="button" class="main" onClick={() => void signIn()}>
                 Try again
@@ -310,8 +310,8 @@ async function exchange(token: string): Promise<Result<Keys, Problem>> {
 }
 
 async function lendApiKey(admin: string): Promise<string | null> {
-  // May download, for what runs in the browser: the admin key beside it, of the operator of this machine's own edge, opens
-  // the same adapters' bytes already.
+  // It may download, for inference in the browser: the admin key beside it already opens the same adapters'
+  // bytes.
   const body = { scopes: ['**'], label: 'dashboard', expires_in: LENT_MS, download: true };
   const made = await createClient(admin).call('POST /admin/keys', {
     body,
@@ -334,7 +334,7 @@ const Mark = () => (
   </svg>
 );
 
-/** Where one can go from everywhere: a column beside the view, above it on a narrow screen. */
+/** Navigation: a column beside the view, above it on a narrow screen. */
 function Navigation(props: { route: Route; onSearch: () => void; onSignOut: () => void }) {
   const { route, onSearch, onSignOut } = props;
   return (

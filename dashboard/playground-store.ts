@@ -1,4 +1,4 @@
-/** What is asked and answered in the playground: it goes on, and stays, when the view is left. */
+/** The playground's conversations, which continue and stay when the view is left. */
 import { z } from 'zod';
 import { answerFrom, streamChat, type Answer } from './api/stream-chat.ts';
 import { storedPlayground, storePlayground } from './session.ts';
@@ -13,7 +13,7 @@ import {
 import { jsonOf } from './model/problem.ts';
 import { createStore } from './model/store.ts';
 
-/** Those who are asked, by the columns that show them. */
+/** The sides, by the columns that show them. */
 export const SIDES = ['left', 'right'] as const;
 export type Side = (typeof SIDES)[number];
 
@@ -36,7 +36,7 @@ const Stored = z.object({
   ),
 });
 
-/** An answer of before the page was loaded: its text is all that is known. */
+/** An answer from before the page was loaded: only its text is known. */
 const said = (answer: string | null): Answer | null =>
   answer === null ? null : { ...answerFrom(0), state: 'done', text: answer };
 
@@ -55,7 +55,7 @@ function restored(): Play {
 }
 
 let store: ReturnType<typeof createStore<Play>> | null = null;
-/** Made when the playground is first seen. */
+/** Created when the playground is first opened. */
 export const playground = () => (store ??= createStore(restored()));
 
 let asking: AbortController | null = null;
@@ -78,13 +78,13 @@ export function setUp(part: Partial<Setup>): void {
   keep();
 }
 
-/** What one side has heard and said. */
+/** One side's conversation. */
 export const exchanges = (turns: readonly Turn[], side: Side): Exchange[] =>
   turns.flatMap(({ prompt, answers }) =>
     answers[side] === null ? [] : [{ prompt, answer: answers[side].text }],
   );
 
-/** Asks both sides at once; what was asked before and still runs is given up. */
+/** Asks both sides at once; pending answers are aborted. */
 export function askBoth(params: { key: string; models: Readonly<Record<Side, string>> }): void {
   asking?.abort();
   const ending = (asking = new AbortController());
@@ -111,7 +111,7 @@ export function askBoth(params: { key: string; models: Readonly<Record<Side, str
 
 export const stopAsking = (): void => asking?.abort();
 
-/** A conversation without its past; what is set stays. */
+/** A new conversation; the settings stay. */
 export function beginAnew(): void {
   asking?.abort();
   asking = null;

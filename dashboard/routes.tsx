@@ -28,18 +28,18 @@ import { UsageView } from './views/traffic/usage.tsx';
 export interface Route {
   /** First part of its addresses, `#/<at>/…`. */
   readonly at: string;
-  /** In the menu, and what the window is called. */
+  /** Label in the menu, and the window's title. */
   readonly label: string;
-  /** null = it is not in the menu, but reached from another view. */
+  /** null = not in the menu, but linked from another view. */
   readonly icon: IconNode | null;
-  /** The view of the menu that it belongs to. */
+  /** The menu entry that it belongs to. */
   readonly within?: string;
-  /** The document that it needs, where that is not the console's own. */
+  /** The document that it needs, if it is not the console's own. */
   readonly page?: string;
   readonly show: (props: { client: Client; view: View }) => ComponentChild;
 }
 
-/** All views, in the order of the menu; the first one is shown where an address names none. */
+/** All views, in the order of the menu; the first one is the default. */
 export const ROUTES: readonly Route[] = [
   {
     ...{ at: 'overview', label: 'Overview', icon: Gauge },
@@ -88,7 +88,7 @@ export const ROUTES: readonly Route[] = [
   },
 ];
 
-/** @returns the route of an address, and the view as that route takes it. */
+/** @returns the route of an address, and the view with that route's parameters. */
 export function routeOf(view: View): { route: Route; view: View } {
   const known = ROUTES.find(({ at }) => at === view.at);
   if (known !== undefined) return { route: known, view };
@@ -96,7 +96,7 @@ export function routeOf(view: View): { route: Route; view: View } {
   return { route: first, view: { at: first.at, about: null, query: '' } };
 }
 
-/** Its code is loaded where it is wanted. */
+/** Its code is loaded on demand. */
 function InBrowserLater(props: { client: Client; query: string }) {
   const [View, setView] = useState<FunctionComponent<typeof props> | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
@@ -104,7 +104,7 @@ function InBrowserLater(props: { client: Client; query: string }) {
     () =>
       void import('./views/in-browser.tsx').then(
         ({ InBrowserView }) => setView(() => InBrowserView),
-        () => setProblem({ ...noAnswer(), advice: 'Load the page again.' }),
+        () => setProblem({ ...noAnswer(), advice: 'Reload the page.' }),
       ),
     [],
   );

@@ -1,4 +1,7 @@
-/** What the page keeps of its user: two keys, and what is written in the playground, in this tab alone and until it is closed. Nothing goes into a URL or a cookie. */
+/**
+ * What the page stores of its user: two keys, and the playground's texts, in this tab only and until it is
+ * closed. Nothing goes into a URL or a cookie.
+ */
 const NAMES = { admin: 'graft.admin-key', api: 'graft.api-key' } as const;
 export type KeyKind = keyof typeof NAMES;
 
@@ -12,13 +15,13 @@ const PLAYGROUND = 'graft.playground';
 
 export const storedPlayground = (): string | null => sessionStorage.getItem(PLAYGROUND);
 
-/** @param text null = nothing. */
+/** @param text null = remove. */
 export function storePlayground(text: string | null): void {
   try {
     if (text === null) sessionStorage.removeItem(PLAYGROUND);
     else sessionStorage.setItem(PLAYGROUND, text);
   } catch {
-    // There is no room for it: it is kept until the page is loaded again.
+    // Storage is full: the value lasts until the next reload.
   }
 }
 

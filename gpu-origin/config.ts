@@ -12,7 +12,7 @@ export class ConfigError extends Error {
 export interface NamedFolder {
   name: string;
   folder: string;
-  /** Name of the adapter that this one was trained on top of. */
+  /** Name of the adapter that this one was trained on. */
   parent: string | null;
 }
 
@@ -25,9 +25,9 @@ export interface VllmConfig {
   maxLoras: number;
   /** Its `--max-lora-rank`. */
   maxLoraRank: number;
-  /** Its `--max-cpu-loras`: adapters that it holds. */
+  /** Its `--max-cpu-loras`: adapters that it keeps. */
   maxCpuLoras: number;
-  /** That are with it at once. */
+  /** Requests at vLLM at once. */
   requests: number;
 }
 
@@ -35,15 +35,21 @@ export interface Config {
   basePath: string;
   baseId: string | undefined;
   weights: 'int8' | 'int4' | 'f32';
-  /** What runs the graphs: ONNX Runtime's native library, the same on a GPU, its WebAssembly, or the best there is. */
+  /**
+   * Runtime of the graphs: ONNX Runtime's native library, the same on a GPU, its WebAssembly, or the best
+   * available.
+   */
   provider: 'auto' | 'cpu' | 'webgpu' | 'web';
-  /** Of activations, keys and values: float16 where a GPU has it and answers as in float32, or float32. */
+  /**
+   * Precision of activations, keys and values: float16 if a GPU supports it and its answers match float32, or
+   * float32.
+   */
   precision: 'auto' | 'f32' | 'f16';
   /** null = the origin runs the model itself. */
   vllm: VllmConfig | null;
   host: string;
   port: number;
-  /** Rows that run at once; undefined = as many as there is memory for. */
+  /** Rows that run at once; undefined = as many as fit in memory. */
   slots: number | undefined;
   context: number | undefined;
   threads: number | undefined;
@@ -54,24 +60,24 @@ export interface Config {
   cacheDir: string;
   /** `dev` serves plain OpenAI bodies to this machine; `signed` only what a worker signed. */
   mode: { kind: 'dev'; adapters: NamedFolder[] } | { kind: 'signed'; originId: string; keys: SigningKey[] };
-  /** From SIGTERM to the first refusal, so that a load balancer can notice, ms. */
+  /** From SIGTERM to the first refusal, so that a load balancer can react, ms. */
   graceMs: number;
   /** Share of the requests that are logged, 0 to 1. */
   logSample: number;
-  /** Who has it may read the metrics, from anywhere. */
+  /** Token that allows reading metrics from anywhere. */
   metricsToken: string | undefined;
   /** It listens on loopback alone. */
   loopbackOnly: boolean;
 }
 
-/** What vLLM 0.32 takes as `--max-lora-rank` (`vllm/config/lora.py`). */
+/** vLLM 0.32's values of `--max-lora-rank` (`vllm/config/lora.py`). */
 const VLLM_RANKS = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 
 const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
 
 /**
  * @param args without node and the script.
- * @returns null when help was asked for.
+ * @returns null when help was requested.
  * @throws ConfigError
  */
 export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Config | null {
@@ -79,15 +85,14 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
   if (flags.help) return null;
   for (const key of Object.keys(env))
     if (key.startsWith('GRAFT_ORIGIN_') && key !== 'GRAFT_ORIGIN_KEYS')
-      throw new ConfigError(`the environment variable ${key} is not known (GRAFT_ORIGIN_KEYS is)`);
-  if (flags.base === undefined)
-    throw new ConfigError('--base <folder | file.gguf> is needed; --help tells more');
+      throw new ConfigError(`unknown environment variable ${key}. Did you mean GRAFT_ORIGIN_KEYS?`);
+  if (flags.base === undefined) throw new ConfigError('--base <folder | file.gguf> is missing. See --help');
   const host = flags.host ?? DEFAULTS.host;
   const vllm = vllmConfig(flags, env);
   const local = LOOPBACK.test(host);
   if (flags.dev && !local)
     throw new ConfigError(
-      `--dev is unsigned and serves this machine only; --host ${host} would serve others`,
+      `--dev serves this machine only, without signatures. Leave --host ${host} out, or leave --dev out`,
     );
   return {
     basePath: resolve(flags.base),
@@ -159,29 +164,32 @@ function loraRank(text: string | undefined): number {
   if (VLLM_RANKS.includes(rank)) return rank;
   const next = VLLM_RANKS.find((one) => one > rank) ?? VLLM_RANKS.at(-1);
   throw new ConfigError(
-    `--max-lora-rank ${rank}: vLLM takes ${VLLM_RANKS.join(', ')}; start it with ${next}, and give the same here`,
+    `--max-lora-rank ${rank}: vLLM supports ${VLLM_RANKS.join(', ')}. Start vLLM with ${next}, and ` +
+      'give the same value here',
   );
 }
 
 function engineUrl(text: string | undefined): string {
-  if (text === undefined) throw new ConfigError('--engine vllm needs --engine-url, as http://127.0.0.1:8000');
+  if (text === undefined)
+    throw new ConfigError('--engine vllm needs --engine-url, such as http://127.0.0.1:8000');
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.search !== '')
-    throw new ConfigError(`--engine-url ${text} is no address of a server, as http://127.0.0.1:8000`);
+    throw new ConfigError(`--engine-url ${text} is not a server's address, such as http://127.0.0.1:8000`);
   return url.href.replace(/\/(v1\/?)?$/, '');
 }
 
 function signedMode(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv): Config['mode'] {
   if (flags.adapter !== undefined || flags.parent !== undefined)
-    throw new ConfigError('--adapter and --parent need --dev; otherwise adapters come from the worker');
+    throw new ConfigError('--adapter and --parent need --dev; otherwise the worker sends the adapters');
   const originId = flags['origin-id'];
   const keys = env['GRAFT_ORIGIN_KEYS'];
   if (originId === undefined || !keys)
     throw new ConfigError(
-      '--origin-id and GRAFT_ORIGIN_KEYS are needed (`graft secrets <folder>` makes the keys, <folder>/origin.env has them), or --dev for a standalone origin',
+      '--origin-id and GRAFT_ORIGIN_KEYS are missing. Run `graft secrets <folder>` and use the keys ' +
+        'in <folder>/origin.env, or use --dev for a standalone origin',
     );
   if (!/^[A-Za-z0-9._-]{1,64}$/.test(originId))
-    throw new ConfigError('--origin-id has 1 to 64 letters, digits, ".", "_" and "-"');
+    throw new ConfigError('--origin-id must be 1 to 64 letters, digits, ".", "_" and "-"');
   try {
     return { kind: 'signed', originId, keys: parseSigningKeys(keys) };
   } catch (error) {
@@ -196,7 +204,8 @@ function metricsToken(text: string | undefined): string | undefined {
   if (text === undefined || text === '') return undefined;
   if (/^[\x21-\x7e]+$/.test(text) && text.length >= MIN_TOKEN_CHARACTERS) return text;
   throw new ConfigError(
-    `GRAFT_METRICS_TOKEN has at least ${MIN_TOKEN_CHARACTERS} printable characters and no space; openssl rand -hex 32 makes one`,
+    `GRAFT_METRICS_TOKEN must be at least ${MIN_TOKEN_CHARACTERS} printable characters without spaces. ` +
+      'Run openssl rand -hex 32 to make one',
   );
 }
 
@@ -261,47 +270,47 @@ const DEFAULTS = {
   prefix: GiB / 4,
 };
 const REMOTE_GRACE_MS = 5_000;
-/** vLLM's own of 0.32. */
+/** Defaults of vLLM 0.32. */
 const VLLM_DEFAULTS = { maxLoras: 1, maxLoraRank: 16, slots: 64 };
 
-export const HELP = `gpu-origin: serves a base model with another adapter in every row
+export const HELP = `gpu-origin: serves a base model, with a different adapter in each row if needed
 
-  --base <path>                a .gguf file or a Hugging Face folder (needed)
-  --base-id <id>               id under which it is served; else from its name
-  --weights int8|int4|f32      default int8; int4: less memory, one row alone is faster, answers are coarser
-  --provider <name>            what runs the base: cpu, ONNX Runtime's native library; webgpu, the same on a GPU; web,
-                               its WebAssembly without any native code, a third as fast, an eighth at prompts; default
-                               auto: webgpu on a GPU that is faster than the processor, else cpu where it loads
-  --precision auto|f32|f16     what a GPU computes in; auto: float16 of int8 and int4 where the GPU has it and answers as
-                               in float32, which is tried at each start; processors compute in float32
+  --base <path>                a .gguf file or a Hugging Face folder (required)
+  --base-id <id>               id to serve it under; default: from its name
+  --weights int8|int4|f32      default int8; int4: less memory, faster for a single row, less accurate
+  --provider <name>            what runs the base: cpu (ONNX Runtime's native library), webgpu (the same on a GPU) or web
+                               (WebAssembly without native code; a third as fast, an eighth for prompts); default auto:
+                               webgpu on a GPU that is faster than the processor, otherwise cpu if it loads
+  --precision auto|f32|f16     what a GPU computes in; auto: float16 for int8 and int4 if the GPU supports it and its answers
+                               match float32, which is checked at each start; processors compute in float32
   --host <address>             default ${DEFAULTS.host}
-  --port <port>                default ${DEFAULTS.port}; 0 takes a free one
-  --engine native|vllm         who runs the model, default native: this process
-  --engine-url <url>           vllm: its server, as http://127.0.0.1:8000; --base is the folder that it serves
-  --max-loras <n>              vllm: as it was started with, default ${VLLM_DEFAULTS.maxLoras}
-  --max-lora-rank <n>          vllm: as it was started with, default ${VLLM_DEFAULTS.maxLoraRank}
-  --max-cpu-loras <n>          vllm: as it was started with, default --max-loras
-  --slots <n>                  rows that run at once; default as many as there is memory for, 4 to 64, by webgpu and web
-                               16; with vllm requests, default ${VLLM_DEFAULTS.slots}
-  --context <tokens>           context length, default the base's
-  --threads <n>                default all cores
-  --max-queue <n>              requests that may wait, default ${DEFAULTS.maxQueue}
-  --adapter-ram-bytes <n>      memory for adapters and their part of the batch, default ${DEFAULTS.ram}
-  --prefix-cache-bytes <n>     memory for prompts that may come again, default ${DEFAULTS.prefix}; 0 keeps none
-  --adapter-disk-bytes <n>     disk for adapter files, default ${DEFAULTS.disk}
-  --cache <folder>             graphs and adapter files, default GRAFT_CACHE or ~/.cache/graft
-  --origin-id <id>             signed mode: this origin's id, as the worker's ORIGINS has it
-  --dev                        standalone: unsigned, plain OpenAI bodies, this machine only
+  --port <port>                default ${DEFAULTS.port}; 0 picks a free one
+  --engine native|vllm         what runs the model; default native: this process
+  --engine-url <url>           vllm: its address, such as http://127.0.0.1:8000; --base is the folder that it serves
+  --max-loras <n>              vllm: its own value, default ${VLLM_DEFAULTS.maxLoras}
+  --max-lora-rank <n>          vllm: its own value, default ${VLLM_DEFAULTS.maxLoraRank}
+  --max-cpu-loras <n>          vllm: its own value, default --max-loras
+  --slots <n>                  rows that run at once; default: as many as fit in memory, 4 to 64 (webgpu and web: 16);
+                               with vllm: requests at once, default ${VLLM_DEFAULTS.slots}
+  --context <tokens>           context length; default: the base's
+  --threads <n>                default: all cores
+  --max-queue <n>              requests that may wait; default ${DEFAULTS.maxQueue}
+  --adapter-ram-bytes <n>      memory for adapters and their part of the batch; default ${DEFAULTS.ram}
+  --prefix-cache-bytes <n>     memory for prompts that may be reused; default ${DEFAULTS.prefix}; 0 keeps none
+  --adapter-disk-bytes <n>     disk space for adapter files; default ${DEFAULTS.disk}
+  --cache <folder>             for graphs and adapter files; default: GRAFT_CACHE or ~/.cache/graft
+  --origin-id <id>             signed mode: this origin's id, as in the worker's ORIGINS
+  --dev                        standalone: no signatures, plain OpenAI bodies, this machine only
   --adapter <name>=<folder>    --dev: serve a PEFT folder under a name (repeatable)
   --parent <name>=<name>       --dev: the first adapter was trained on top of the second (repeatable)
-  --grace-ms <ms>              after SIGTERM, time before requests are refused; default 0 on loopback, else ${REMOTE_GRACE_MS}
-  --log-sample <share>         requests to log, 0 to 1, default 0; what fails is logged always
+  --grace-ms <ms>              after SIGTERM, time until requests are refused; default 0 on loopback, otherwise ${REMOTE_GRACE_MS}
+  --log-sample <share>         share of requests to log, 0 to 1; default 0; failures are always logged
   --help
 
 Environment
-  GRAFT_ORIGIN_KEYS            signed mode: kid:base64,… with at least 32 bytes each; every one verifies
-  GRAFT_METRICS_TOKEN          for GET /metrics as "authorization: Bearer …", at least 16 characters; without it only
-                               this machine may read them, and only where --host is loopback
+  GRAFT_ORIGIN_KEYS            signed mode: kid:base64,… with at least 32 bytes each; any of them verifies
+  GRAFT_METRICS_TOKEN          for GET /metrics as "authorization: Bearer …", at least 16 characters; without
+                               it, only this machine may read metrics, and only if --host is loopback
   GRAFT_CACHE                  see --cache
   GRAFT_ENGINE_KEY             vllm: its --api-key
 `;

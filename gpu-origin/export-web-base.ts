@@ -1,4 +1,7 @@
-/** `graft base export --web` runs it: a base's file or folder to parts that browsers fetch. Says JSON on stdout. */
+/**
+ * Run by `graft base export --web`: a base's file or folder to parts that browsers download. Reports JSON on
+ * stdout.
+ */
 import { parseArgs } from 'node:util';
 import {
   type WebBaseManifest,
@@ -34,7 +37,7 @@ import type { TokenizerDefinition } from './model/tokenizer-definition.ts';
 export interface ExportParams {
   basePath: string;
   baseId?: string | undefined;
-  /** Where graphs are built, as origins build theirs. */
+  /** Where graphs are built, as in origins. */
   cacheDir: string;
   folder: string;
   onProgress: Progress;
@@ -48,7 +51,8 @@ export async function exportWebBase(params: ExportParams): Promise<WebBaseManife
   try {
     const tokenizer = readTokenizer(tokenizerSource);
     const { context } = base.config;
-    // Without a rotation, a few numbers of each row are hundreds of times the others: one scale leaves nothing of these.
+    // Without a rotation, a few numbers of each row are hundreds of times larger than the others: one scale
+    // would lose these.
     const isEven = makeRotations(base.config).stream !== null;
     const built = await buildGraphs({
       ...{ base, format: 'int8', context, rotate: true, cacheDir, onProgress },
@@ -68,14 +72,14 @@ interface WebBaseParams {
   info: BaseInfo;
   built: BuiltGraphs;
   tokenizer: TokenizerDefinition;
-  /** Made if it is not there; parts of an export before that this one has not are removed. */
+  /** Created if missing; parts of an earlier export that this one lacks are removed. */
   folder: string;
   onProgress: Progress;
-  /** Bytes of a part; {@link WEB_BASE_PART_BYTES} unless given. */
+  /** Bytes of a part; default {@link WEB_BASE_PART_BYTES}. */
   partBytes?: number;
 }
 
-/** The manifest is written last: who reads it finds all of its parts. */
+/** The manifest is written last: its readers find all parts. */
 async function writeWebBase(params: WebBaseParams): Promise<WebBaseManifest> {
   const { folder, info, onProgress, partBytes = WEB_BASE_PART_BYTES } = params;
   mkdirSync(folder, { recursive: true });
@@ -156,7 +160,7 @@ function writeWhole(path: string, bytes: Uint8Array): void {
   renameSync(temporary, path);
 }
 
-// Last: what the functions above use is there by now.
+// Last, because it uses the functions above.
 if (process.argv[1] === import.meta.filename) {
   const note = (text: string): boolean => process.stderr.write(text);
   const tell = (event: string, fields: object): boolean =>

@@ -36,7 +36,7 @@ interface LoadParams {
   observer: EngineObserver;
   onProgress: (stage: string, done: number, total: number) => void;
   onNotice: (message: string) => void;
-  /** Hears what runs the base, and why. */
+  /** Called with the provider, and why it was chosen. */
   onProvider?: (message: string) => void;
   onDiskRefusal: (refusal: DiskRefusal) => void;
 }
@@ -148,14 +148,15 @@ async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Promise<L
   if (wrong !== null) throw new ConfigError(`--engine-url ${vllm.url}: ${wrong}`);
   if (vllm.maxLoras === 1)
     onNotice(
-      'with --max-loras 1 one adapter runs at a time, and requests of others wait: start vLLM with --max-loras 16, say, and give the same here',
+      'with --max-loras 1, only one adapter runs at a time and requests for others wait. Start vLLM ' +
+        'with a higher value, such as --max-loras 16, and give the same value here',
     );
   const probe = tokenizer.encode(PROBE, { allowSpecial: false }).slice(0, PROBE_TOKENS);
   const loaded = new LoadedChains({
     ...{ client, folders, clock: systemClock, observer, most: vllm.maxCpuLoras },
     proofs: createChainProofs({ client, baseName: served.name, probe }),
   });
-  // Another one at each start: what lies in vLLM's prefix cache of a tenant is nobody's to guess.
+  // Different at each start: nobody can guess what vLLM's prefix cache has of a tenant.
   const secret = randomBytes(32);
   engine = new VllmEngine({
     ...{ client, base: info, vocabSize, baseName: served.name, slots: vllm.requests, maxQueue, observer },
@@ -192,7 +193,7 @@ async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Promise<L
   };
 }
 
-/** The base, as vLLM calls it. @throws ConfigError */
+/** The base as vLLM names it. @throws ConfigError */
 async function servedModel(
   client: VllmClient,
   url: string,
@@ -201,26 +202,27 @@ async function servedModel(
   const models = await client.models();
   if (!models.ok)
     throw new ConfigError(
-      `--engine-url ${url}: ${failureText(models.error)}. Start vllm serve first, or give the address it listens on`,
+      `--engine-url ${url}: ${failureText(models.error)}. Start vllm serve first, or correct the address`,
     );
   const base = models.value.find((model) => model.parent == null);
   if (base === undefined) throw new ConfigError(`--engine-url ${url}: vLLM lists no model`);
   const { root } = base;
-  // Where both are on one machine it is known which folder vLLM has read.
+  // On one machine the folder that vLLM has read can be checked.
   if (root != null && existsSync(root) && realpathSync(root) !== realpathSync(folder))
-    throw new ConfigError(`vLLM serves ${root}, and --base is ${folder}: give the folder that it serves`);
+    throw new ConfigError(`vLLM serves ${root}, but --base is ${folder}. Give the folder that vLLM serves`);
   return { name: base.id, context: base.max_model_len ?? null };
 }
 
-/** @throws ConfigError when adapters cannot be loaded while vLLM runs. */
+/** @throws ConfigError when vLLM cannot load adapters at run time. */
 async function checkRuntimeLoading(client: VllmClient): Promise<void> {
-  // Nothing has this name: a server that knows the path says so, and one that does not says "Not Found".
+  // Nothing has this name: a server that knows the path says so, any other says "Not Found".
   const asked = await client.unloadAdapter('graft-no-such-adapter');
   const knows =
     asked.ok || (asked.error.kind === 'refused' && !/"detail"\s*:\s*"Not Found"/.test(asked.error.message));
   if (!knows)
     throw new ConfigError(
-      'vLLM does not load adapters while it runs: start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and --api-server-count 1',
+      'vLLM does not load adapters at run time. Start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, ' +
+        '--enable-lora and --api-server-count 1',
     );
 }
 
@@ -233,7 +235,7 @@ export const systemClock: Clock = {
   yield: () => new Promise((resolve) => setImmediate(resolve)),
 };
 
-/** The files of adapters, with those of `--adapter` among them. */
+/** The store of adapter files, including those of `--adapter`. */
 async function openFiles(
   { config, onProgress, onNotice, onDiskRefusal }: LoadParams,
   base: BaseInfo,
@@ -241,7 +243,7 @@ async function openFiles(
 ): Promise<{ files: AdapterStore; chains: ReadonlyMap<string, readonly ChainEntry[]> }> {
   const { mode } = config;
   const files = await openAdapterStore({
-    // Two origins on one machine may share the cache of graphs, but not the files that each of them removes.
+    // Two origins on one machine may share the graph cache, but not the files that each of them removes.
     folder: join(config.cacheDir, `adapters-${mode.kind === 'dev' ? 'standalone' : mode.originId}`),
     budgetBytes: config.adapterDiskBytes,
     now: Date.now,
@@ -258,13 +260,13 @@ async function openFiles(
   return { files, chains };
 }
 
-/** Cheap, and it catches a tokenizer that is not this base's. @throws TokenizerError */
+/** Cheap, and detects a tokenizer of another base. @throws TokenizerError */
 export function checkTokenizer(tokenizer: Tokenizer, vocabSize: number): void {
   if (tokenizer.size > vocabSize)
-    throw new TokenizerError(`the tokenizer has ${tokenizer.size} tokens, the base only ${vocabSize}`);
+    throw new TokenizerError(`the tokenizer has ${tokenizer.size} tokens, but the base only ${vocabSize}`);
   const text = 'Hello, world: 1 234 é你\n';
   const ids = tokenizer.encode(text, { allowSpecial: false });
   const bytes = ids.flatMap((id) => [...(tokenizer.tokenBytes(id) ?? [])]);
   if (new TextDecoder().decode(Uint8Array.from(bytes)).trim() !== text.trim())
-    throw new TokenizerError('the tokenizer does not give back the text that it encoded');
+    throw new TokenizerError('the tokenizer does not decode what it encoded');
 }

@@ -4,7 +4,7 @@ import type { EngineObserver } from './engine/engine.ts';
 
 type LogFields = Record<string, string | number | boolean | null | undefined | readonly string[]>;
 
-/** Writes one line of JSON; what is undefined is left out. Never a prompt, a body or a key. */
+/** Writes one line of JSON, without undefined values. Never a prompt, a body or a key. */
 type LogLine = (level: 'info' | 'error', event: string, fields: LogFields) => void;
 
 /** @param write gets the line without its newline. */
@@ -14,8 +14,8 @@ export const createLogLine =
     write(JSON.stringify({ level, event, ...fields }));
 
 /**
- * One line for each answer (`n` of them make `n` lines with one id), in the words of the edge's log; what failed here
- * and adapters that could not be loaded are logged whatever the sample.
+ * One line per answer (`n` of them make `n` lines with one id), with the field names of the edge's log;
+ * failures and adapters that could not be loaded are always logged.
  * @param share of the requests that are logged, 0 to 1: the same ones as at the edge.
  */
 export function createRequestLog(
@@ -56,7 +56,7 @@ export function createRequestLog(
   };
 }
 
-/** Tells both what happens. */
+/** Forwards events to both. */
 export const both = (metrics: EngineObserver, log: ReturnType<typeof createRequestLog>): EngineObserver => ({
   ...metrics,
   onFinish(finish) {
@@ -73,12 +73,12 @@ export const both = (metrics: EngineObserver, log: ReturnType<typeof createReque
   },
 });
 
-/** At most one line of each kind in this time: strangers may send refused requests without end. */
+/** At most one line of each kind in this time: strangers may send endless invalid requests. */
 const REFUSALS_EVERY_MS = 10_000;
 
 /**
- * Logs why signatures are refused. Its sender is not told all of it; who reads this log may be.
- * @param now ms of any clock that does not go back.
+ * Logs why signatures are refused, in more detail than the sender is told.
+ * @param now ms of any monotonic clock.
  */
 export function createSignatureLog(log: LogLine, now: () => number): (problem: SignatureProblem) => void {
   const kinds = new Map<string, { at: number; unlogged: number }>();
@@ -99,17 +99,17 @@ export function createSignatureLog(log: LogLine, now: () => number): (problem: S
   };
 }
 
-/** The event loop is looked at so often, ms. */
+/** How often the event loop is checked, ms. */
 const STALL_LOOK_MS = 500;
-/** Standing still for longer, ms, delays health checks and every stream so that somebody notices. */
+/** A longer stall, ms, noticeably delays health checks and streams. */
 const STALL_MS = 1_000;
-/** At most one line in this time, ms: a loop that stands stands again. */
+/** At most one line in this time, ms: a loop that stalls once stalls again. */
 const STALL_EVERY_MS = 10_000;
 
 /**
- * Logs `event_loop_stood` when nothing ran for more than a second: no request was read, no token sent, no health check
- * answered. Counts what one line leaves out.
- * @param timer calls back every so many ms while the loop runs. @param now ms of a clock that does not go back.
+ * Logs `event_loop_stood` when nothing ran for more than a second: no request was read, no token sent, no
+ * health check answered. Counts the stalls between two lines.
+ * @param timer calls back at this interval, ms, while the loop runs. @param now ms of a monotonic clock.
  */
 export function watchEventLoop(
   log: LogLine,
@@ -132,7 +132,7 @@ export function watchEventLoop(
   });
 }
 
-/** Lines and a bar on stderr; a program that started us hears every whole percent, as JSON on stdout. */
+/** Progress: lines and a bar on stderr; the parent process gets every whole percent, as JSON on stdout. */
 export function progressReporter(params: {
   stderr: { isTTY?: boolean; write(text: string): unknown };
   onPercent: (stage: string, percent: number) => void;

@@ -19,7 +19,7 @@ import type { ChainEntry } from '../protocol/identity.ts';
 import { newStartId } from '../protocol/signature.ts';
 
 const note = (message: string): boolean => process.stderr.write(`${message}\n`);
-/** One line of JSON on stdout, for the program that started us. */
+/** One line of JSON on stdout, for the parent process. */
 const tell = (event: string, fields: object): boolean =>
   process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
 
@@ -51,7 +51,7 @@ async function run(config: Config): Promise<void> {
       onFault(where, error);
     },
   };
-  // First of all, so that a taken port is found out before the base is loaded.
+  // First, so that a taken port is reported before the base is loaded.
   const { url, server, connections } = await listen({
     app: createApp(context),
     host: config.host,
@@ -107,7 +107,7 @@ async function run(config: Config): Promise<void> {
   context.services = services;
   metrics.watch(services.engine, services.files.disk);
   serving.ready();
-  // Loading stands in the way of nobody.
+  // Loading blocks nothing.
   watchEventLoop(log, {
     timer: (ms, callback) => void setInterval(callback, ms).unref(),
     now: () => performance.now(),
@@ -117,7 +117,7 @@ async function run(config: Config): Promise<void> {
 }
 
 function fail(error: unknown): never {
-  // A plain Error is a bug and needs its stack; the others have messages written for the operator.
+  // A plain Error is a bug and needs its stack; the others have messages for the operator.
   const known = error instanceof Error && !['Error', 'TypeError', 'RangeError'].includes(error.name);
   note(`gpu-origin: ${known ? error.message : error instanceof Error ? error.stack : String(error)}`);
   process.exit(error instanceof ConfigError ? 2 : 1);

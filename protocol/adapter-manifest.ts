@@ -1,15 +1,18 @@
-/** An adapter's version as the hot path reads it, and its file, which goes to the edge in parts, each under its own sha256. */
+/**
+ * An adapter's version as the hot path reads it, and its file, which is sent to the edge in parts, each with
+ * its own sha256.
+ */
 import { z } from 'zod';
 import { Digest, sha256Hex, AdapterName } from './identity.ts';
 import { MAX_CHAIN, MAX_PART_BYTES, MAX_PARTS } from './limits.ts';
 
-/** A chain member as the registry stores it: what to apply, and whom to ask whether it may be. */
+/** A chain member as the registry stores it: what to apply, and whose permission it needs. */
 export const ManifestChainEntry = z.strictObject({
   digest: Digest,
   scale: z.number().finite(),
   name: AdapterName,
   owner: z.string().min(1),
-  /** Largest rank of its modules; not in entries from before it was kept. */
+  /** Largest rank of its modules; absent in older entries. */
   rank: z.int().positive().optional(),
 });
 export type ManifestChainEntry = z.infer<typeof ManifestChainEntry>;
@@ -30,21 +33,24 @@ export const AdapterManifest = z.strictObject({
   rank: z.int().positive(),
   createdAt: z.int(),
   experiment: z.string().optional(),
-  /** Of the name: what is missing below it is answered neither by it nor by anything above it. */
+  /** Of the name: neither it nor a name above it answers for missing names below it. */
   strict: z.literal(true).optional(),
-  /** It, or another owner's adapter that it stands on, was retired: it is not served. */
+  /** It, or another owner's adapter that it depends on, was retired: it is not served. */
   withdrawn: z.literal(true).optional(),
 });
 export type AdapterManifest = z.infer<typeof AdapterManifest>;
 
-/** The value of KV `name:<alias>`: another name that is meant. It gives no right to what it points at. */
+/** The value of KV `name:<alias>`: the name that it stands for. It gives no right to the target. */
 export const NameAlias = z.strictObject({ name: AdapterName, alias: AdapterName });
 export type NameAlias = z.infer<typeof NameAlias>;
 
 /** What a name can hold. */
 export type NameEntry = AdapterManifest | NameAlias;
 
-/** Parts of a canonical file, in order; what `blob:<digest>` holds and what an origin is told before the bytes. */
+/**
+ * Parts of a canonical file, in order; the value of `blob:<digest>`, and what an origin is told before the
+ * bytes.
+ */
 export const BlobRecord = z.strictObject({
   bytes: z.int().positive(),
   parts: z

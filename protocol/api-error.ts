@@ -1,4 +1,4 @@
-/** Every failure that reaches a client, as tagged data, and the one map to HTTP and to OpenAI's error body. */
+/** Every failure that reaches a client, as tagged data, with one map to HTTP and OpenAI's error body. */
 
 export type ApiError =
   | { code: 'invalid_api_key'; message: string }
@@ -6,7 +6,7 @@ export type ApiError =
   /** `reason`: the kind of `SignatureProblem`, for the edge. */
   | { code: 'invalid_signature'; message: string; reason?: string }
   | { code: 'model_not_found'; message: string }
-  /** It was there and the caller may use it, but an adapter that it stands on was retired. */
+  /** It existed and the caller may use it, but an adapter that it depends on was retired. */
   | { code: 'model_withdrawn'; message: string }
   | { code: 'not_found'; message: string }
   | { code: 'unknown_url'; message: string }
@@ -22,27 +22,27 @@ export type ApiError =
   | { code: 'exposure_forged'; message: string; param: 'exposure' | 'id' }
   | { code: 'exposure_of_another_tenant'; message: string; param: 'exposure' | 'id' }
   | { code: 'exposure_expired'; message: string; param: 'exposure' | 'id' }
-  /** Its experiment is put away: nothing is counted any more. */
+  /** Its experiment is archived: feedback is no longer counted. */
   | { code: 'experiment_over'; message: string; param: 'exposure' | 'id' }
   | { code: 'adapter_invalid'; message: string; reason?: string; param?: string }
   | { code: 'adapter_missing'; message: string; missing: string[] }
   | { code: 'adapter_loading'; message: string; retryAfterMs: number }
   | { code: 'rate_limit_exceeded'; message: string; retryAfterMs: number }
-  /** A budget is used up: repeating does not help before it is renewed. */
+  /** A budget is used up: a retry cannot help before it is renewed. */
   | { code: 'insufficient_quota'; message: string }
-  /** A counter cannot read what was used: nothing passes before the operator resets it. */
+  /** A counter cannot read its usage: requests are refused until the operator resets it. */
   | { code: 'quota_damaged'; message: string }
-  /** null: it never fits, so that repeating cannot help. */
+  /** null: it never fits, so a retry cannot help. */
   | { code: 'queue_full'; message: string; retryAfterMs: number | null }
   | { code: 'deadline_exceeded'; message: string }
   | { code: 'origin_unavailable'; message: string; retryAfterMs: number }
-  /** Origins stopped answering under the request: it is sent to no other one for some minutes. */
+  /** Origins stopped answering while serving this request: it is blocked for some minutes. */
   | { code: 'origin_stopped'; message: string }
   | { code: 'adapter_unavailable'; message: string; retryAfterMs: number }
   | { code: 'registry_unavailable'; message: string; retryAfterMs: number }
-  /** An isolate takes in as many large files as it has memory for. */
+  /** An isolate accepts only as many large files as fit in its memory. */
   | { code: 'edge_busy'; message: string; retryAfterMs: number }
-  /** Exactly the row of the registry that is needed cannot be read: an operator has to mend it. */
+  /** The needed registry row cannot be read: an operator must repair it. */
   | { code: 'registry_damaged'; message: string }
   | { code: 'internal_error'; message: string };
 
@@ -157,7 +157,10 @@ export interface ErrorBody {
     code: ApiErrorCode;
     /** `adapter_missing`: the digests that the origin does not hold. */
     missing?: string[];
-    /** `adapter_invalid`: the toolkit's own code, such as `rank_mismatch`. `invalid_signature`: what is wrong with it. */
+    /**
+     * `adapter_invalid`: the toolkit's own code, such as `rank_mismatch`. `invalid_signature`: the kind of
+     * problem.
+     */
     reason?: string;
   };
 }
@@ -179,7 +182,7 @@ export function errorBody(error: ApiError): ErrorBody {
   };
 }
 
-/** Failures that end the same way however often the request is repeated, whatever their status says. */
+/** Failures that no retry can change, whatever their status. */
 const FINAL: ReadonlySet<ApiErrorCode> = new Set([
   'deadline_exceeded',
   'experiment_over',
@@ -212,24 +215,26 @@ export function errorResponse(error: ApiError, headers: Record<string, string> =
   });
 }
 
-/** The client API, whole. */
+/** The whole client API. */
 const HAS =
   'POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, POST /tokenize, POST /detokenize, POST /v1/feedback, GET /v1/models and GET /v1/models/<name>';
 
-/** Paths are shown as they were sent, if they are short and plain. */
+/** Paths are repeated in errors if they are short and plain. */
 const PLAIN = /^[\x21-\x7e]{1,128}$/;
 
-/** For every path without a route: clients of OpenAI's API try more of it than there is here. */
+/** For every path without a route: clients of OpenAI's API try paths that do not exist here. */
 export function unknownPath(method: string, path: string): ApiError {
-  if (!path.startsWith('/v1/')) return { code: 'not_found', message: 'There is no such path.' };
+  if (!path.startsWith('/v1/')) return { code: 'not_found', message: 'No such path.' };
   const stored = method === 'GET' || method === 'DELETE' || path.endsWith('/cancel');
   if (path.startsWith('/v1/responses/') && stored)
     return {
       code: 'not_found',
-      message: "Responses are not stored here ('store' is false in every answer), so there is none to find.",
+      message:
+        "This server does not store responses ('store' is false in every answer), so there is none to " +
+        'retrieve.',
     };
   const asked = PLAIN.test(`${method}${path}`) ? `${method} ${path}` : 'such path';
-  return { code: 'unknown_url', message: `This server has no ${asked}; it has ${HAS}.` };
+  return { code: 'unknown_url', message: `This server has no ${asked}. It serves ${HAS}.` };
 }
 
 /** Expected failures are data. A thrown exception is a bug. */

@@ -1,7 +1,8 @@
 /**
- * API keys: `gk_` (inference) or `ga_` (admin), 27 random base62 digits (160 bits), 6 base62 digits of checksum.
- * The checksum lets anyone refuse a mistyped or made-up key without looking anything up; it proves nothing else.
- * Only a key's sha256 is ever stored. The admin key of a local stack is also had for the link that `graft dev` prints.
+ * API keys: `gk_` (inference) or `ga_` (admin), 27 random base62 digits (160 bits), 6 base62 digits of
+ * checksum. The checksum lets anyone refuse a mistyped or made-up key without a lookup; it proves nothing else.
+ * Only a key's sha256 is ever stored. The link that `graft dev` prints also reveals the admin key of a local
+ * stack.
  */
 import { z } from 'zod';
 import { sha256Hex } from './identity.ts';
@@ -39,7 +40,7 @@ export function generateApiKey(kind: ApiKeyKind): string {
   let digits = '';
   while (digits.length < RANDOM_DIGITS) {
     for (const byte of crypto.getRandomValues(new Uint8Array(RANDOM_DIGITS))) {
-      // 248 = 4 * 62: what lies above would favour the first digits.
+      // 248 = 4 * 62: larger values would favour the first digits.
       if (byte < 248 && digits.length < RANDOM_DIGITS) digits += ALPHABET.charAt(byte % 62);
     }
   }
@@ -55,7 +56,7 @@ export function checkApiKey(text: string): ApiKeyKind | null {
   return checksum(`${kind}_${digits}`) === sum ? (kind as ApiKeyKind) : null;
 }
 
-/** What is stored of a key. */
+/** The stored form of a key. */
 export const hashApiKey = (key: string): Promise<string> => sha256Hex(key);
 
 /** Characters of a token: base64url of 32 random bytes. */
@@ -65,17 +66,18 @@ const TOKEN_LENGTH = 43;
 export const SignInRequest = z.strictObject({ token: z.string().length(TOKEN_LENGTH) });
 export type SignInRequest = z.infer<typeof SignInRequest>;
 
-/** What the page then signs its requests with. */
+/** What the page signs its requests with from then on. */
 export const SignInAnswer = z.object({ admin_key: z.string() });
 export type SignInAnswer = z.infer<typeof SignInAnswer>;
 
 /** How long the link of `graft open` signs in. */
 export const SIGN_IN_LINK_MS = 5 * 60_000;
-/** Of a token that is made with a key: when it ends and 8 random bytes, then as much of an HMAC-SHA-256 of them. */
+/** Of a token made with a key: its end and 8 random bytes, followed by as many bytes of their HMAC-SHA-256. */
 const TOKEN_HEAD_BYTES = 16;
 
 /**
- * A token for a sign-in link that whoever has the admin key can make, and its edge can check, without being asked.
+ * A token for a sign-in link that any holder of the admin key can create, and the edge can check, without a
+ * request.
  * @param endsAt unix ms.
  */
 export function makeSignInToken(adminKey: string, endsAt: number): Promise<string> {
@@ -84,14 +86,15 @@ export function makeSignInToken(adminKey: string, endsAt: number): Promise<strin
   return tokenOf(adminKey, head);
 }
 
-/** @returns when it ends, unix ms; null when it was not made with this key. */
+/** @returns when it ends, unix ms; null if it was not made with this key. */
 export async function signInTokenEnd(token: string, adminKey: string): Promise<number | null> {
   if (!/^[\w-]{43}$/.test(token)) return null;
   const bytes = Uint8Array.from(atob(token.replaceAll('-', '+').replaceAll('_', '/')), (c) =>
     c.charCodeAt(0),
   );
   const head = bytes.slice(0, TOKEN_HEAD_BYTES);
-  // Also other spellings of the same bytes are none. Hashes are compared: how long that takes tells nothing of the token.
+  // Other spellings of the same bytes are rejected too. Hashes are compared, so timing reveals nothing of the
+  // token.
   const made = await tokenOf(adminKey, head);
   if ((await sha256Hex(made)) !== (await sha256Hex(token))) return null;
   return Number(new DataView(head.buffer).getBigUint64(0));

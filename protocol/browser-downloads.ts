@@ -1,6 +1,6 @@
 /**
- * What a browser fetches. A chain by name: a short-lived token first, then the chain, then its parts. And the base, which
- * `graft base export --web` writes and `graft-lora/browser` reads.
+ * What a browser downloads. A chain by name: first a short-lived token, then the chain, then its parts. And the
+ * base, which `graft base export --web` writes and `graft-lora/browser` reads.
  */
 import { z } from 'zod';
 import { BlobRecord } from './adapter-manifest.ts';
@@ -76,16 +76,16 @@ export type DownloadChain = z.infer<typeof DownloadChain>;
 /** Name of the manifest beside the parts. */
 export const WEB_BASE_MANIFEST = 'base.json';
 
-/** Bytes of a part, the last one but: below the 25 MiB that Cloudflare's static assets and KV take in a file. */
+/** Bytes of a part, except the last: below 25 MiB, the limit of a file on Cloudflare's static assets and KV. */
 export const WEB_BASE_PART_BYTES = 24 * 1024 ** 2;
 
-/** Raise it when a reader of before could not use what is written. */
+/** Raise it when older readers could not use what is written. */
 const FORMAT = 'graft-web-base/1';
 
-/** One file within the bytes of all parts, one behind the other. */
+/** One file within the concatenated bytes of all parts. */
 const Place = z.strictObject({ offset: z.int().min(0), bytes: z.int().min(0) });
 
-/** What is in it: the graphs' weights and a list of them, the graphs, and what prompts are encoded with. */
+/** Its content: graph weights and their list, graphs, or what prompts are encoded with. */
 export const WEB_BASE_FILES = [
   'weights.bin',
   'weights.json',
@@ -102,7 +102,7 @@ export const WebBaseManifest = z.strictObject({
   format: z.literal(FORMAT),
   base: BaseInfo,
   files: z.record(z.enum(WEB_BASE_FILES), Place),
-  /** In order; each lies beside the manifest as `<sha256>.bin`. */
+  /** In order; each is stored beside the manifest as `<sha256>.bin`. */
   parts: z.array(z.strictObject({ sha256: Digest, bytes: z.int().min(1).max(WEB_BASE_PART_BYTES) })).min(1),
 });
 export type WebBaseManifest = z.infer<typeof WebBaseManifest>;
@@ -112,5 +112,5 @@ export const webBaseManifest = (content: Omit<WebBaseManifest, 'format'>): WebBa
   ...content,
 });
 
-/** Where a part lies, from the manifest. */
+/** Path of a part, relative to the manifest. */
 export const webBasePartName = (sha256: string): string => `${sha256}.bin`;

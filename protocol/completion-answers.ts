@@ -1,4 +1,7 @@
-/** Answers of OpenAI's API: chat and text completions, whole and in chunks, models; responses and their stream's events. */
+/**
+ * Answers of OpenAI's API: chat and text completions, whole and in chunks; models; responses and their stream
+ * events.
+ */
 import { z } from 'zod';
 import type { TextFormat, ResponseTool, ResponseToolChoice } from './request-fields.ts';
 
@@ -14,7 +17,7 @@ export interface ModelToolCall {
   function: { name: string; arguments: string };
 }
 
-/** A piece of one in a stream: the first of each has all of its fields, the others arguments alone. */
+/** A chunk of one in a stream: the first has all fields, the others only arguments. */
 export interface ToolCallDelta {
   index: number;
   id?: string;
@@ -26,7 +29,7 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  /** Tokens of the prompt that were kept from an earlier request, where some were. */
+  /** Prompt tokens that were reused from an earlier request, if any. */
   prompt_tokens_details?: { cached_tokens: number };
 }
 
@@ -37,7 +40,7 @@ export interface TokenLogprob {
   top_logprobs: { token: string; logprob: number; bytes: number[] | null }[];
 }
 
-/** vLLM's: of each token of a prompt, by the ids of those that were likeliest there and of the token itself. */
+/** vLLM's: for each prompt token, the likeliest ids there and the token itself. */
 export type PromptLogprobs = (Record<
   string,
   { logprob: number; rank: number; decoded_token: string }
@@ -55,7 +58,7 @@ export interface ChatCompletion {
     finish_reason: ChatFinishReason;
   }[];
   usage: Usage;
-  /** Only when asked for. */
+  /** Only if requested. */
   prompt_logprobs?: PromptLogprobs;
 }
 
@@ -91,7 +94,7 @@ export interface TextCompletion {
     text: string;
     logprobs: TextLogprobs | null;
     finish_reason: FinishReason | null;
-    /** Only when asked for. */
+    /** Only if requested. */
     prompt_logprobs?: PromptLogprobs;
   }[];
   usage?: Usage | null;
@@ -104,9 +107,9 @@ export const Model = z.object({
   /** Unix seconds. */
   created: z.int(),
   owned_by: z.string(),
-  /** Ours: the base model or the parent adapter's name. */
+  /** graft's extension: the base model or the parent adapter's name. */
   parent: z.string().nullable().optional(),
-  /** Ours: the base model. */
+  /** graft's extension: the base model. */
   root: z.string().optional(),
 });
 export type Model = z.infer<typeof Model>;
@@ -115,9 +118,9 @@ export type Model = z.infer<typeof Model>;
 export const ModelList = z.object({
   object: z.literal('list'),
   data: z.array(Model),
-  /** Ours: there are more, or may be: the registry is asked a few times for one answer. */
+  /** graft's extension: there are, or may be, more: one answer asks the registry only a few times. */
   has_more: z.boolean(),
-  /** Ours: pass it back as `after` to go on; a page can be empty and have more behind it. */
+  /** graft's extension: pass it as `after` for the next page; a page can be empty and still have a next one. */
   after: z.string().optional(),
 });
 export type ModelList = z.infer<typeof ModelList>;
@@ -154,11 +157,11 @@ export interface OutputMessage {
   content: OutputText[];
 }
 
-/** OpenAI's `Response`. Named apart from the platform's class. */
+/** OpenAI's `Response`. The name avoids the platform's class. */
 export interface ModelResponse {
   id: string;
   object: 'response';
-  /** Unix seconds, as are all times here. */
+  /** Unix seconds, like all times here. */
   created_at: number;
   completed_at: number | null;
   status: 'in_progress' | 'completed' | 'incomplete' | 'failed';
@@ -178,7 +181,7 @@ export interface ModelResponse {
   user?: string;
   safety_identifier: string | null;
   prompt_cache_key: string | null;
-  /** What never differs here. */
+  /** Constant fields. */
   background: false;
   max_tool_calls: null;
   parallel_tool_calls: boolean;
@@ -206,7 +209,7 @@ interface Placed {
   content_index: 0;
 }
 
-/** Every event that is ever sent: the official clients throw at one that they do not know. */
+/** Every event that is ever sent: the official clients throw on unknown ones. */
 export type ResponseEvent = { sequence_number: number } & (
   | {
       type:

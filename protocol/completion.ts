@@ -1,4 +1,4 @@
-/** Requests of OpenAI's chat and text completions, as far as graft speaks them, and their fields that are meant for the edge. */
+/** Requests of OpenAI's chat and text completions that graft supports, and the fields meant for the edge. */
 import { z } from 'zod';
 import { type ApiError, err, ok, type Result } from './api-error.ts';
 import {
@@ -58,9 +58,9 @@ const common = {
   ...structuredFields,
   response_format: ResponseFormat.nullish(),
   max_tokens: z.int().positive().nullish(),
-  /** Answers to each prompt. */
+  /** Answers per prompt. */
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
-  /** vLLM's: log-probabilities of the prompt's tokens and of so many others at each place; not in a stream. */
+  /** vLLM's: log-probabilities of the prompt's tokens and of this many alternatives; not in a stream. */
   prompt_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
   /** These two name the end user, for experiments. */
   user: z.string().max(MAX_USER_CHARACTERS).nullish(),
@@ -102,11 +102,11 @@ export const TextCompletionRequest = z
   .strictObject({
     ...common,
     prompt: TextPrompts,
-    /** vLLM's: whether the tokens come first that the base has before every text; true unless given. */
+    /** vLLM's: whether to prepend the tokens that the base puts before every text; default true. */
     add_special_tokens: z.boolean().nullish(),
     echo: z.boolean().nullish(),
     logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
-    /** 16 unless given. `max_tokens: 0` with `echo` scores the prompt. */
+    /** Default 16. `max_tokens: 0` with `echo` scores the prompt. */
     max_tokens: z.int().min(0).nullish(),
   })
   .superRefine(refuseSecondConstraint);
@@ -117,19 +117,19 @@ const TEXT: Fields = { known: keysOf(TextCompletionRequest), rules: TEXT_RULES }
 const MESSAGE: Fields = { known: new Set([...keysOf(ChatMessage), 'refusal']), rules: MESSAGE_RULES };
 const STREAM: Fields = { known: keysOf(StreamOptions), rules: STREAM_RULES };
 
-/** A message as the schema has it; what is no message is left to the schema. */
+/** A message as the schema has it; anything else is left to the schema. */
 function takeMessage(message: unknown, at: number, taking: Taking): Result<unknown, ApiError> {
   if (!isMap(message)) return ok(message);
   const { role } = message;
   const path = ['messages', at];
   if (role === 'function')
     return err(
-      unsupported(`messages[${at}].role`, "OpenAI has 'tool' in its place", "A message of role 'function'"),
+      unsupported(`messages[${at}].role`, "OpenAI replaced it with 'tool'", "A message of role 'function'"),
     );
   const taken = takeFields(message, MESSAGE, taking, path);
   if (!taken.ok) return taken;
   const { refusal, ...fields } = taken.value;
-  // An assistant's message may have a refusal or calls in the place of its content; a user's has to have one.
+  // An assistant's message may have a refusal or calls instead of content; a user's must have content.
   const said =
     message['content'] ?? refusal ?? ('content' in message || role === 'assistant' ? '' : undefined);
   if (refusal !== undefined && said !== refusal) taking.ignored.add([...path, 'refusal']);
@@ -153,13 +153,13 @@ function takeMessages(messages: unknown, taking: Taking): Result<unknown, ApiErr
 const takeStreamOptions = (options: unknown, taking: Taking): Result<unknown, ApiError> =>
   isMap(options) ? takeFields(options, STREAM, taking, ['stream_options']) : ok(options);
 
-/** What is in no stream. */
+/** Not available in a stream. */
 function refuseStreamed(request: {
   stream?: boolean | null | undefined;
   prompt_logprobs?: number | null | undefined;
 }) {
   if (request.stream !== true || request.prompt_logprobs == null) return null;
-  const message = "'prompt_logprobs' are not in a stream: leave 'stream' out.";
+  const message = "'prompt_logprobs' cannot be streamed. Remove 'stream'.";
   return { code: 'invalid_request' as const, message, param: 'prompt_logprobs' };
 }
 
@@ -229,7 +229,7 @@ const ComposedAdapter = z.strictObject({
 
 /** Fields of a completion request that are meant for the edge; the origin never sees them. */
 export const EdgeFields = z.strictObject({
-  /** The name itself or nothing: no ancestor stands in for it. */
+  /** Only the exact name: no ancestor is used as fallback. */
   strict: z.boolean().nullish(),
   /** Further adapters, added to the model's chain for this request. */
   adapters: z.array(ComposedAdapter).max(MAX_COMPOSED).nullish(),
@@ -256,7 +256,9 @@ export function takeEdgeFields(body: unknown): Result<{ edge: EdgeRequest; rest:
   if (repeated !== -1)
     return err({
       code: 'invalid_request',
-      message: `Invalid value for 'adapters[${repeated}].name': it is named twice; give one scale for both.`,
+      message:
+        `Invalid value for 'adapters[${repeated}].name': the adapter is listed twice. List it once, with ` +
+        'one scale.',
       param: `adapters[${repeated}].name`,
     });
   return ok({ edge: { strict: parsed.value.strict ?? false, adapters: wanted }, rest });

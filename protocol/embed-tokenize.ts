@@ -1,6 +1,6 @@
 /**
- * Requests that generate nothing: `POST /v1/embeddings` of OpenAI's API, which gives the hidden states of a model with its
- * adapters as one vector a text; `POST /tokenize` and `POST /detokenize`, as vLLM has them.
+ * Requests that generate nothing: `POST /v1/embeddings` of OpenAI's API, which pools the hidden states of a
+ * model with its adapters into one vector per text; `POST /tokenize` and `POST /detokenize`, as in vLLM.
  */
 import { z } from 'zod';
 import { type ApiError, err, type Result, ok } from './api-error.ts';
@@ -10,7 +10,7 @@ import { ChatMessage, parseChatCompletion, type ChatCompletionRequest } from './
 
 const isTokenId = (id: unknown): id is number => Number.isSafeInteger(id) && (id as number) >= 0;
 
-/** Not `z.array`, which takes seconds to list what is wrong with each of half a million. */
+/** Not `z.array`, which would take seconds to list the errors of half a million items. */
 const input = z
   .custom<string | string[] | number[] | number[][]>(
     (value) =>
@@ -19,7 +19,7 @@ const input = z
         (value.every((item) => typeof item === 'string') ||
           value.every(isTokenId) ||
           value.every((item) => Array.isArray(item) && item.every(isTokenId)))),
-    'must be a text, texts, token ids, or lists of token ids',
+    'must be a string, a list of strings, token ids, or lists of token ids',
   )
   .superRefine((value, context) => {
     const inputs = embeddingInputs(value);
@@ -50,18 +50,18 @@ export const EmbeddingRequest = z.strictObject({
   /** Each text or list of token ids becomes one vector. */
   input,
   encoding_format: z.enum(['float', 'base64']).nullish(),
-  /** Only the base's own number is taken: its vectors cannot be cut. */
+  /** Only the base's own size is accepted: its vectors cannot be shortened. */
   dimensions: z.int().positive().nullish(),
-  /** Ours: what becomes of the tokens' hidden states; `mean` unless given. */
+  /** graft's extension: how to pool the tokens' hidden states; default `mean`. */
   pooling: z.enum(['mean', 'last']).nullish(),
-  /** As vLLM's: to length 1; true unless given. */
+  /** As in vLLM: normalize to length 1; default true. */
   normalize: z.boolean().nullish(),
   user: z.string().max(MAX_USER_CHARACTERS).nullish(),
   safety_identifier: z.string().max(MAX_CLIENT_KEY).nullish(),
 });
 export type EmbeddingRequest = z.infer<typeof EmbeddingRequest>;
 
-/** @returns one item for each vector. */
+/** @returns one item per vector. */
 export function embeddingInputs(input: EmbeddingRequest['input']): (string | number[])[] {
   if (typeof input === 'string') return [input];
   return input.every((item) => typeof item === 'number') ? (input.length === 0 ? [] : [input]) : input;
@@ -93,19 +93,19 @@ export const EmbeddingList = z.object({
 export type EmbeddingList = z.infer<typeof EmbeddingList>;
 
 const common = {
-  /** A base or a name: the tokenizer of its base is meant. Where an edge has one base, it names nothing. */
+  /** A base or a name, meaning the tokenizer of its base. Optional if an edge has one base. */
   model: z.string().min(1).max(512).nullish(),
 };
 
 export const TokenizeRequest = z.strictObject({
   ...common,
-  /** A raw text, in which control strings mean their tokens; or `messages`. */
+  /** A raw text, in which control strings become their tokens; or `messages`. */
   prompt: z.string().nullish(),
-  /** A conversation, as the base's chat template writes it. */
+  /** A conversation, rendered with the base's chat template. */
   messages: z.array(ChatMessage).min(1).max(MAX_MESSAGES).nullish(),
-  /** Whether the tokens come first that go before every raw prompt; true unless given. */
+  /** Whether to prepend the tokens that start every raw prompt; default true. */
   add_special_tokens: z.boolean().nullish(),
-  /** Whether the tokens' texts are wanted too. */
+  /** Whether to return the tokens' texts too. */
   return_token_strs: z.boolean().nullish(),
 });
 export type TokenizeRequest = z.infer<typeof TokenizeRequest> &
@@ -126,7 +126,7 @@ export const DetokenizeRequest = z.strictObject({
     .custom<number[]>(Array.isArray, 'must be a list of token ids')
     .superRefine((ids, context) => {
       const at = ids.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
-      if (at !== -1) context.addIssue({ code: 'custom', message: 'is no token id', path: [at] });
+      if (at !== -1) context.addIssue({ code: 'custom', message: 'is not a token id', path: [at] });
     })
     .meta({ type: 'array', items: { type: 'integer', minimum: 0 } }),
 });
@@ -138,7 +138,7 @@ export type DetokenizeAnswer = z.infer<typeof DetokenizeAnswer>;
 const OWN = ['model', 'prompt', 'add_special_tokens', 'return_token_strs'] as const;
 
 /**
- * A conversation may bring whatever a chat completion brings that its prompt is made of.
+ * A conversation accepts every field of a chat completion that affects its prompt.
  * @param body parsed JSON.
  */
 export function parseTokenize(
@@ -149,7 +149,7 @@ export function parseTokenize(
   if (!fields.ok) return fields;
   const given = fields.value;
   if ((given['prompt'] == null) === (given['messages'] == null)) {
-    const message = "Give 'prompt' or 'messages', one of them.";
+    const message = "Give either 'prompt' or 'messages'.";
     return err({ code: 'invalid_request', message, param: given['prompt'] == null ? 'prompt' : 'messages' });
   }
   if (given['messages'] == null) return parseRequest(TokenizeRequest, body, options);

@@ -16,32 +16,33 @@ import {
 } from './limits.ts';
 import { AdapterName, PinnedAdapter } from './identity.ts';
 
-/** What variants and metrics are called. */
+/** Syntax of variant and metric keys. */
 export const ExperimentKey = z
   .string()
-  .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be a-z, 0-9, "_" or "-", at most 32, a letter first');
+  .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be 1 to 32 of a-z, 0-9, "_" or "-", starting with a letter');
 
 const Limit = z.number().min(0).optional();
-/** By how much less control's mean can be at most: all of it. */
+/** A mean can fall by at most all of control's. */
 const LimitOfLess = z.number().min(0).max(1).optional();
 
-/** A metric may not get more than this much worse than control's. Any limit that is passed is enough to lose. */
+/** How much worse than control a metric may get. Exceeding any limit fails the guardrail. */
 export const ExperimentGuardrail = z
   .strictObject({
     metric: ExperimentKey,
-    /** 0.5 = half as much again. */
+    /** 0.5 = 50 % more. */
     max_relative_increase: Limit,
     /** In the metric's own unit. */
     max_absolute_increase: Limit,
-    /** Where less is worse: 0.1 = a tenth less. */
+    /** If higher is better: 0.1 = a tenth less. */
     max_relative_decrease: LimitOfLess,
     max_absolute_decrease: Limit,
-    /** `rollback`: the variant is taken out by itself; `hold`: nothing goes on before a person has looked. */
+    /** `rollback`: the variant is removed automatically; `hold`: nothing continues until a person has looked. */
     action: z.enum(['rollback', 'hold']),
   })
   .refine(
     (rail) => guardrailLimits(rail).length > 0,
-    'needs max_relative_increase or max_absolute_increase, or, where less is worse, max_relative_decrease or max_absolute_decrease',
+    'needs max_relative_increase or max_absolute_increase or, if higher is better, ' +
+      'max_relative_decrease or max_absolute_decrease',
   );
 export type ExperimentGuardrail = z.infer<typeof ExperimentGuardrail>;
 
@@ -52,7 +53,7 @@ export interface GuardrailLimit {
   allowed: number;
 }
 
-/** The limits that it has, in the order in which they are asked. */
+/** The limits that it has, in the order in which they are checked. */
 export function guardrailLimits(rail: {
   max_relative_increase?: number | undefined;
   max_absolute_increase?: number | undefined;
@@ -73,8 +74,8 @@ export function guardrailLimits(rail: {
 }
 
 /**
- * What an experiment is guarded by unless its document says otherwise; `[]` is nothing. That answers fail and that users
- * hang up is harm without doubt. A slower first token may be what a better answer costs: a person decides.
+ * Guardrails of an experiment whose document names none; `[]` disables them. Failing answers and disconnecting
+ * users are clearly harmful. A slower first token may be the price of a better answer: a person decides.
  */
 export const DEFAULT_GUARDRAILS: readonly ExperimentGuardrail[] = [
   { metric: 'error_rate', max_relative_increase: 0.5, max_absolute_increase: 0.02, action: 'rollback' },
@@ -83,7 +84,7 @@ export const DEFAULT_GUARDRAILS: readonly ExperimentGuardrail[] = [
 ];
 
 /**
- * What is wrong with a guardrail of a metric of which `better` is better; null = nothing. A limit on what is an
+ * What is wrong with a guardrail, given the better direction of its metric; null = nothing. A limit on
  * improvement would roll back the better variant.
  */
 export function guardrailContradiction(rail: ExperimentGuardrail, better: 'up' | 'down'): string | null {
@@ -91,52 +92,55 @@ export function guardrailContradiction(rail: ExperimentGuardrail, better: 'up' |
   const found = guardrailLimits(rail).find(({ direction }) => direction === wrong);
   if (found === undefined) return null;
   const [is, instead] = better === 'up' ? ['more', 'decrease'] : ['less', 'increase'];
-  return `of "${rail.metric}" ${is} is better: give max_${found.limit}_${instead} in the place of max_${found.limit}_${wrong}`;
+  return (
+    `of "${rail.metric}" ${is} is better: use max_${found.limit}_${instead} instead of ` +
+    `max_${found.limit}_${wrong}`
+  );
 }
 
-/** The base without an adapter, as a judge. */
+/** The base without adapter, as a judge. */
 export const BASE_JUDGE = 'base';
 
 /** Either `model` or `url`. */
 export const ExperimentJudge = z
   .strictObject({
-    /** `name@version`, or `base`: asked in both orders; where they disagree it is a tie. */
+    /** `name@version`, or `base`: asked in both orders; different verdicts are a tie. */
     model: z.union([z.literal(BASE_JUDGE), PinnedAdapter]).optional(),
-    /** The application: gets prompt and answers by a signed POST, and says which is better. */
+    /** The application: gets prompt and answers in a signed POST, and returns which is better. */
     url: z
       .url({ protocol: /^https?$/ })
       .max(1_000)
       .optional(),
-    /** What judge and shadow together may use on one day (UTC), tokens. */
+    /** Daily token limit of judge and shadow together (UTC). */
     tokens_per_day: z.int().positive().max(MAX_JUDGE_TOKENS).default(DEFAULT_JUDGE_TOKENS),
-    /** The last ones are kept for their owner to read, for 30 days at most; 0 = none. */
+    /** How many pairs are kept for their owner to read, for at most 30 days; 0 = none. */
     keep_pairs: z.int().min(0).max(MAX_KEPT_PAIRS).default(0),
   })
   .refine(({ model, url }) => (model === undefined) !== (url === undefined), 'needs either model or url');
 export type ExperimentJudge = z.infer<typeof ExperimentJudge>;
 
-/** Why a pair that was begun came to nothing. */
+/** Why a pair was not judged. */
 export const PAIR_FAILURES = [
   /** The challenger did not answer. */
   'challenger',
-  /** The user's answer broke off, was left, or lasted too long. */
+  /** The user's answer failed, was abandoned, or took too long. */
   'answer',
-  /** What was asked, or answered, is too long, or not one text. */
+  /** Prompt or answer is too long, or not a single text. */
   'form',
   /** The judge could not be asked, or took too long. */
   'judge',
-  /** It said something else than which one is better. */
+  /** Its reply did not say which answer is better. */
   'unclear',
 ] as const;
 export type PairFailure = (typeof PAIR_FAILURES)[number];
 
-/** The same in the words of every client. */
+/** The same, as text for every client. */
 export const PAIR_FAILURE_WORDS: Readonly<Record<PairFailure, string>> = {
   challenger: 'the challenger did not answer',
-  answer: 'the answer broke off, was left, or took too long',
-  form: 'too long, or not one text to one answer',
+  answer: 'the answer failed, was abandoned or took too long',
+  form: 'the texts are too long, or either side is not a single text',
   judge: 'the judge did not answer',
-  unclear: 'the judge said something else',
+  unclear: "the judge's reply was not understood",
 };
 
 const Count = z.int().min(0);
@@ -149,15 +153,15 @@ export const ExperimentPairs = z.object({
   wins: Count,
   ties: Count,
   losses: Count,
-  /** Of the ties: the same to the letter, so that nobody was asked. */
+  /** Of the ties: identical answers, which were not sent to the judge. */
   same: Count,
-  /** Ties are half a win; the interval holds at every look. null before anybody won. */
+  /** A tie is half a win; the interval is valid at every look. null until there is a verdict. */
   win_rate: z.object({ estimate: Rate, low: Rate, high: Rate }).nullable(),
   p_value: z.number(),
   verdict: z.enum(['better', 'worse', 'open']),
-  /** Share of all choices of one answer that were for the one shown first; null = there was no choice. */
+  /** Share of all verdicts for the answer shown first; null = no verdicts. */
   first_chosen: Rate.nullable(),
-  /** Share of the pairs in which a model judge said the same in both orders; null = nobody was asked twice. */
+  /** Share of pairs in which a model judge agreed with itself in both orders; null = no pair was judged twice. */
   agreement: Rate.nullable(),
   failures: z.partialRecord(z.enum(PAIR_FAILURES), Count),
   /** Of judge and shadow, today (UTC), tokens. */
@@ -173,36 +177,36 @@ export const KeptPair = z.object({
   control: z.string(),
   treatment: z.string(),
   result: z.enum(['win', 'tie', 'loss']),
-  /** Texts are cut at so many characters. */
+  /** Texts are truncated to this many characters. */
   cut: z.boolean(),
 });
 export type KeptPair = z.infer<typeof KeptPair>;
 
-/** `GET /admin/experiments/<id>/pairs`: the newest first. */
+/** `GET /admin/experiments/<id>/pairs`: newest first. */
 export const KeptPairList = z.object({ pairs: z.array(KeptPair) });
 export type KeptPairList = z.infer<typeof KeptPairList>;
 
-/** `GET /admin/experiments/<id>/judge-secret`: what the application checks the judge's calls with. */
+/** `GET /admin/experiments/<id>/judge-secret`: the secret that verifies the judge's calls. */
 export const JudgeSecret = z.object({
-  /** `whsec_` and base64, as Standard Webhooks has it. Another URL has another one. */
+  /** `whsec_` and base64, as in Standard Webhooks. Another URL has another secret. */
   secret: z.string(),
 });
 export type JudgeSecret = z.infer<typeof JudgeSecret>;
 
-/** How values are spread; decides nothing. */
+/** Spread of values; decides nothing. */
 export const ExperimentSpread = z.object({
-  /** Single values, one an answer or a rating, that the percentiles are of. */
+  /** Number of single values (answers or ratings) behind the percentiles. */
   values: z.int().min(0),
-  /** Of the units, each the mean over its own values, as everywhere. */
+  /** Of the units, each the mean of its own values, as everywhere. */
   mean: z.number(),
-  /** Half of the values are at most this; to 2 % of it. */
+  /** Half of the values are at most this; within 2 %. */
   p50: z.number(),
-  /** 95 of a hundred are at most this; to 2 % of it. */
+  /** 95 % of the values are at most this; within 2 %. */
   p95: z.number(),
 });
 export type ExperimentSpread = z.infer<typeof ExperimentSpread>;
 
-/** Credentials are nobody's to tell results by. */
+/** Credentials must not become dimensions of results. */
 const SECRET = ['authorization', 'cookie', 'proxy-authorization'];
 
 /** `tenant`, `name` (what is below the experiment's), or a request header. */
@@ -214,20 +218,20 @@ export const SegmentBy = z
 /** Results by one declared dimension; they decide nothing. */
 export const ExperimentSegments = z.object({
   by: z.string(),
-  /** Those with the most units first, 20 at most, and what is left. */
+  /** At most 20 rows with the most units, and one for the rest. */
   rows: z.array(
     z.object({
-      /** null: the request says nothing; of `name`: the experiment's own; see `other`. */
+      /** null: the request has none; of `name`: the experiment's own name; see `other`. */
       segment: z.string().nullable(),
-      /** All further ones together. */
+      /** The remaining segments together. */
       other: z.boolean().optional(),
       /** By variant's key. */
       units: z.record(z.string(), z.int().min(0)),
       /** Of the document's metrics, by key, by variant's key; not capped. */
       means: z.record(z.string(), z.record(z.string(), z.object({ n: z.int().min(0), mean: z.number() }))),
       /**
-       * By treatment's key: over control, of the metric that decides, with intervals that are wrong anywhere in the
-       * table in at most 5 % of experiments. null: with fewer than 50 values in an arm, or while control may be 0.
+       * By treatment's key: lift over control of the deciding metric. The intervals of the whole table are
+       * jointly valid in 95 % of experiments. null: fewer than 50 values in an arm, or control may be 0.
        */
       lifts: z.record(
         z.string(),
@@ -238,7 +242,7 @@ export const ExperimentSegments = z.object({
 });
 export type ExperimentSegments = z.infer<typeof ExperimentSegments>;
 
-/** @returns what a row is called where people read it. */
+/** @returns a row's label. */
 export function segmentWords(
   by: string,
   { segment, other }: { segment: string | null; other?: boolean | undefined },
@@ -248,12 +252,12 @@ export function segmentWords(
 }
 
 const Share = z.number().min(0).max(1);
-/** Text that buckets are made from. Seeds of namespaces and holdouts begin with two underscores. */
+/** Text that buckets are derived from. Seeds of namespaces and holdouts start with two underscores. */
 const Seed = z
   .string()
   .min(1)
   .max(MAX_UNIT_CHARACTERS)
-  .refine((text) => !text.startsWith('__'), 'must not begin with "__"');
+  .refine((text) => !text.startsWith('__'), 'must not start with "__"');
 
 export const ExperimentVariant = z.strictObject({
   key: ExperimentKey,
@@ -267,52 +271,61 @@ export const ExperimentMetric = z.strictObject({
   /** `proportion`: a unit's value is between 0 and 1; `mean`: any number. */
   kind: z.enum(['proportion', 'mean']),
   better: z.enum(['up', 'down']),
-  /** Non-inferiority: a treatment is good enough when its lift, the way that is better, is above this; -0.02 = -2 %. */
+  /**
+   * Non-inferiority: a treatment is good enough if its lift, in the better direction, is above this; -0.02 = -2
+   * %.
+   */
   at_least: z.number().gt(-1).lt(0).optional(),
-  /** Of a `mean`: units' values above control's 99th percentile count as that, so that a few cannot decide. */
+  /**
+   * Of a `mean`: units' values above control's 99th percentile are capped there, so that a few units cannot
+   * decide.
+   */
   cap: z.literal('p99').optional(),
 });
 export type ExperimentMetric = z.infer<typeof ExperimentMetric>;
 
-/** Metrics that the edge records by itself, each the mean over a unit's requests. */
+/** Metrics that the edge records itself, each the mean over a unit's requests. */
 export const AUTOMATIC_METRICS: readonly ExperimentMetric[] = [
   { key: 'ttft_ms', kind: 'mean', better: 'down' },
   { key: 'latency_ms', kind: 'mean', better: 'down' },
   { key: 'output_tokens', kind: 'mean', better: 'down' },
   { key: 'error_rate', kind: 'proportion', better: 'down' },
-  /** Answers that their client left before the end, and streams that stalled. */
+  /** Answers that their client abandoned, and streams that stalled. */
   { key: 'left_rate', kind: 'proportion', better: 'down' },
-  /** Answers that ended because they were too long. */
+  /** Answers that ended because of their length. */
   { key: 'length_rate', kind: 'proportion', better: 'down' },
   { key: 'cost', kind: 'mean', better: 'down' },
 ];
 
-/** Metrics of a shadow's requests, each by itself; nobody can leave it, and `disagreement` is 0 or 1. */
+/**
+ * Metrics of a shadow's requests, each counted separately; nobody can abandon them, and `disagreement` is 0 or
+ * 1.
+ */
 export const SHADOW_METRICS: readonly ExperimentMetric[] = [
   ...AUTOMATIC_METRICS.filter(({ key }) => key !== 'left_rate'),
   { key: 'disagreement', kind: 'proportion', better: 'down' },
 ];
 
-/** Coverage grows step by step, each held for a time and until enough units have been seen. */
+/** Coverage grows step by step. Each step lasts a minimum time and until enough units were seen. */
 export const ExperimentRamp = z.strictObject({
   steps: z
     .array(z.number().gt(0).max(1))
     .min(1)
     .max(MAX_RAMP_STEPS)
-    .refine((steps) => steps.every((step, i) => i === 0 || step > steps[i - 1]!), 'must grow'),
+    .refine((steps) => steps.every((step, i) => i === 0 || step > steps[i - 1]!), 'must increase'),
   hold_minutes: z.int().min(0).max(MAX_HOLD_MINUTES),
   /**
-   * Units in all variants together: new ones of a step, before the next is taken although guardrails are not certain to
-   * be kept; and since the seed's beginning, before a winner is proposed.
+   * Units in all variants together: new ones per step before the next step is taken without certainty that
+   * guardrails pass; and in total since the seed started before a winner is proposed.
    */
   min_units: z.int().min(0),
 });
 export type ExperimentRamp = z.infer<typeof ExperimentRamp>;
 
-/** Who may be in the experiment at all; everything that is given must hold. */
+/** Who can be in the experiment; all given conditions must hold. */
 export const ExperimentTargeting = z.strictObject({
   tenants: z.array(z.string().min(1)).min(1).max(MAX_EXPERIMENT_LIST).optional(),
-  /** The name that was asked for: this name and all below it. */
+  /** The requested name: this name and everything below it. */
   name_prefix: AdapterName.optional(),
   headers: z
     .array(
@@ -330,16 +343,16 @@ export type ExperimentTargeting = z.infer<typeof ExperimentTargeting>;
 export const EXPERIMENT_STATUSES = ['draft', 'running', 'ramping', 'decided', 'archived'] as const;
 export type ExperimentStatus = (typeof EXPERIMENT_STATUSES)[number];
 
-/** The document's fields, each checked for itself; {@link Experiment} checks them together. */
+/** The document's fields, each validated separately; {@link Experiment} validates them together. */
 export const ExperimentShape = z.strictObject({
   /** The name that applications call. */
   name: AdapterName,
-  /** Grows by one with every change of this document. */
+  /** Increases by one with every change of this document. */
   version: z.int().positive(),
   status: z.enum(EXPERIMENT_STATUSES),
-  /** Who gets what depends on this and the unit; a new one deals anew, and results begin at nothing. */
+  /** The assignment depends on this and the unit; a new seed reassigns everybody, and results start over. */
   seed: Seed,
-  /** `user`: the end user that the request names, else the API key; `key`: always the API key. */
+  /** `user`: the end user that the request names, otherwise the API key; `key`: always the API key. */
   unit: z.enum(['user', 'key']),
   /** The first is control. */
   variants: z.array(ExperimentVariant).min(2).max(MAX_VARIANTS),
@@ -349,43 +362,46 @@ export const ExperimentShape = z.strictObject({
     .strictObject({
       adapter: PinnedAdapter,
       sample: Share,
-      /** Records `disagreement` with the answer that was sent, where chance has no part in it. */
+      /** Records `disagreement` with the answer that was sent, if sampling is deterministic. */
       compare: z.boolean().optional(),
     })
     .optional(),
-  /** Days from its start before which no winner is proposed: a weekend is not like a week. */
+  /** Minimum days before a winner is proposed: weekends differ from weekdays. */
   min_days: z.int().min(0).max(MAX_MIN_DAYS).optional(),
-  /** Treatments that were taken out: their units get the name's live version, and are not counted any more. */
+  /** Removed treatments: their units get the name's live version, and are no longer counted. */
   dropped: z.array(ExperimentKey).max(MAX_VARIANTS).optional(),
-  /** Where it is told that a winner is proposed, a variant was taken out, or something is wrong. */
+  /** Notified when a winner is proposed, a variant is removed, or something is wrong. */
   webhook: z
     .url({ protocol: /^https?$/ })
     .max(1_000)
     .optional(),
-  /** What results are told by besides; it decides nothing. */
+  /** Additional dimension of results; it decides nothing. */
   segment_by: SegmentBy.optional(),
-  /** Compares control's answers with the shadow's, one request at a time; the shadow is one of the variants then. */
+  /**
+   * Compares control's answers with the shadow's, one request at a time; the shadow is then one of the
+   * variants.
+   */
   judge: ExperimentJudge.optional(),
   /** The first one decides. */
   metrics: z.array(ExperimentMetric).min(1).max(MAX_EXPERIMENT_METRICS),
   guardrails: z.array(ExperimentGuardrail).max(MAX_EXPERIMENT_METRICS).default([]),
   ramp: ExperimentRamp.optional(),
-  /** Experiments in one namespace with ranges that do not overlap never share a unit. */
+  /** Experiments in one namespace with disjoint ranges never share a unit. */
   namespace: z
     .strictObject({ name: Seed, range: z.tuple([Share, Share]) })
     .refine(({ range: [from, to] }) => from < to, 'the range must not be empty')
     .optional(),
   /** Units that are in none of the experiments that name this holdout. */
   holdout: z.strictObject({ name: Seed, share: Share }).optional(),
-  /** Testers: they get this variant, whatever targeting and coverage say, and are not counted. */
+  /** Testers: they get this variant regardless of targeting and coverage, and are not counted. */
   overrides: z
     .array(z.strictObject({ unit: z.string().min(1).max(MAX_UNIT_CHARACTERS), variant: ExperimentKey }))
     .max(MAX_EXPERIMENT_LIST)
     .default([]),
   targeting: ExperimentTargeting.optional(),
-  /** The kill switch: everybody gets the name's live version, testers too. */
+  /** The kill switch: everybody, including testers, gets the name's live version. */
   killed: z.boolean().default(false),
-  /** Of a decided experiment: the variant that was made the name's version; null when none was. */
+  /** Of a decided experiment: the promoted variant; null = none. */
   winner: ExperimentKey.nullable().default(null),
 });
 
@@ -398,7 +414,7 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
   const keys = experiment.variants.map(({ key }) => key);
   const sum = experiment.variants.reduce((total, { weight }) => total + weight, 0);
   if (Math.abs(sum - 1) > WEIGHT_TOLERANCE)
-    issue(['variants'], `the weights must sum to 1, these sum to ${Number(sum.toPrecision(6))}`);
+    issue(['variants'], `the weights must sum to 1, but sum to ${Number(sum.toPrecision(6))}`);
   const twice = firstRepeated(keys);
   if (twice >= 0) issue(['variants', twice, 'key'], 'another variant has this key');
   const metrics = experiment.metrics.map(({ key }) => key);
@@ -407,9 +423,9 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
   for (const [i, metric] of experiment.metrics.entries()) {
     const known = AUTOMATIC_METRICS.find(({ key }) => key === metric.key);
     if (known !== undefined && known.kind !== metric.kind)
-      issue(['metrics', i, 'kind'], `"${metric.key}" is recorded by the edge as a ${known.kind}`);
+      issue(['metrics', i, 'kind'], `the edge records "${metric.key}" itself, as a ${known.kind}`);
     if (metric.cap !== undefined && metric.kind !== 'mean')
-      issue(['metrics', i, 'cap'], 'a proportion lies between 0 and 1: only a mean can be capped');
+      issue(['metrics', i, 'cap'], 'a proportion is between 0 and 1: only a mean can be capped');
   }
   for (const [i, { metric }] of experiment.guardrails.entries())
     if (!metrics.includes(metric) && !AUTOMATIC_METRICS.some(({ key }) => key === metric))
@@ -418,34 +434,38 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
         `"${metric}" is neither in metrics nor one of ${AUTOMATIC_METRICS.map(({ key }) => key).join(', ')}`,
       );
   for (const [i, { variant }] of experiment.overrides.entries())
-    if (!keys.includes(variant)) issue(['overrides', i, 'variant'], 'there is no such variant');
+    if (!keys.includes(variant)) issue(['overrides', i, 'variant'], 'no such variant');
   const dropped = experiment.dropped ?? [];
   for (const [i, key] of dropped.entries())
     if (!keys.slice(1).includes(key) || dropped.indexOf(key) !== i)
-      issue(['dropped', i], 'must be a treatment, and once');
+      issue(['dropped', i], 'must be a treatment, listed once');
   if (dropped.length > 0 && dropped.length >= keys.length - 1)
-    issue(['dropped'], 'must leave one treatment; stop the experiment instead');
+    issue(['dropped'], 'must leave at least one treatment; to end the experiment, stop it');
   const testerTwice = firstRepeated(experiment.overrides.map(({ unit }) => unit));
   if (testerTwice >= 0) issue(['overrides', testerTwice, 'unit'], 'another override has this unit');
   if (experiment.judge !== undefined) {
     const { judge, shadow, variants } = experiment;
-    if (shadow === undefined)
-      issue(['judge'], 'needs a shadow, whose answers are compared with those of control');
+    if (shadow === undefined) issue(['judge'], 'needs a shadow to compare with control');
     else if (variants.findIndex(({ adapter }) => adapter === shadow.adapter) < 1)
-      issue(['shadow', 'adapter'], 'must be that of a treatment, so that a judge can say which variant wins');
+      issue(
+        ['shadow', 'adapter'],
+        "must be a treatment's version, so that the judge can say which variant wins",
+      );
     if (judge.model !== undefined && experiment.variants.some(({ adapter }) => adapter === judge.model))
-      issue(['judge', 'model'], 'is one of those that are judged');
+      issue(['judge', 'model'], 'must not be one of the judged versions');
   }
   if (experiment.status === 'ramping' && experiment.ramp === undefined)
-    issue(['ramp'], 'an experiment that is ramping needs its ramp');
-  if (experiment.winner !== null && !keys.includes(experiment.winner))
-    issue(['winner'], 'there is no such variant');
+    issue(['ramp'], 'a ramping experiment needs a ramp');
+  if (experiment.winner !== null && !keys.includes(experiment.winner)) issue(['winner'], 'no such variant');
   if (experiment.winner !== null && experiment.status !== 'decided' && experiment.status !== 'archived')
     issue(['winner'], 'only a decided experiment has a winner');
 });
 export type Experiment = z.infer<typeof Experiment>;
 
-/** The metric of this key, with the direction that the experiment gives it. Parsed documents have all they name. */
+/**
+ * The metric with this key, with the experiment's own direction. Parsed documents contain all metrics they
+ * name.
+ */
 export function metricOf(experiment: Pick<Experiment, 'metrics'>, key: string): ExperimentMetric | undefined {
   return (
     experiment.metrics.find((metric) => metric.key === key) ??
@@ -454,8 +474,8 @@ export function metricOf(experiment: Pick<Experiment, 'metrics'>, key: string): 
 }
 
 /**
- * The first guardrail that stands against the direction of its metric; null = none. Asked when a document is made or
- * changed: one that was stored before this was asked stays readable.
+ * The first guardrail that contradicts its metric's direction; null = none. Checked only on creation and
+ * change, so that older documents stay readable.
  */
 export function contradictedGuardrail(
   experiment: Pick<Experiment, 'metrics' | 'guardrails'>,
@@ -482,7 +502,7 @@ export const activeTreatments = ({
 export const isLive = ({ status }: Pick<Experiment, 'status'>): boolean =>
   status === 'running' || status === 'ramping';
 
-/** All adapters that it names: its variants', its shadow's, its judge's. */
+/** All adapters that it uses: those of its variants, shadow and judge. */
 export const adaptersOf = ({
   variants,
   shadow,

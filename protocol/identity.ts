@@ -1,27 +1,27 @@
-/** How things are told apart: what they are called, their digests, hashes to deal and rank by, and what is equal. */
+/** Identity: names, digests, hashes for assignment and ranking, and equality. */
 import { z } from 'zod';
 import { MAX_NAME_LENGTH, MAX_NAME_SEGMENT, MAX_NAME_SEGMENTS } from './limits.ts';
 
-/** First segments that routes and the base model own. */
+/** First segments used by routes and the base model. */
 export const RESERVED_FIRST_SEGMENTS: readonly string[] = ['base', 'admin', 'v1'];
 
 /** @returns why `name` is not a legal adapter name, or null when it is. */
 export function nameProblem(name: string): string | null {
   if (name.length === 0) return 'a name must not be empty';
   if (name.length > MAX_NAME_LENGTH)
-    return `a name has at most ${MAX_NAME_LENGTH} characters, this one has ${name.length}`;
+    return `a name has at most ${MAX_NAME_LENGTH} characters; this one has ${name.length}`;
   const segments = name.split('/');
   if (segments.length > MAX_NAME_SEGMENTS)
-    return `a name has at most ${MAX_NAME_SEGMENTS} segments, this one has ${segments.length}`;
+    return `a name has at most ${MAX_NAME_SEGMENTS} segments; this one has ${segments.length}`;
   for (const segment of segments) {
     if (segment.length === 0) return 'a name has no empty segments (no leading, trailing or double slash)';
     if (segment.length > MAX_NAME_SEGMENT)
       return `a segment of a name has at most ${MAX_NAME_SEGMENT} characters`;
     if (segment === '.' || segment === '..') return '"." and ".." are not allowed as segments of a name';
-    if (!/^[a-z0-9._-]+$/.test(segment)) return 'a name is made of a-z, 0-9, ".", "_", "-" and "/" only';
+    if (!/^[a-z0-9._-]+$/.test(segment)) return 'a name may contain only a-z, 0-9, ".", "_", "-" and "/"';
   }
   if (RESERVED_FIRST_SEGMENTS.includes(segments[0] as string))
-    return `names may not begin with "${segments[0]}"`;
+    return `names must not start with "${segments[0]}"`;
   return null;
 }
 
@@ -43,7 +43,7 @@ export function scopeProblem(scope: string): string | null {
   return problem === null ? null : `a scope is a name, "<name>/**" or "**": ${problem}`;
 }
 
-/** What a key, or a grant, opens. */
+/** What a key or a grant covers. */
 export const Scope = z.string().superRefine((scope, context) => {
   const problem = scopeProblem(scope);
   if (problem !== null) context.addIssue({ code: 'custom', message: problem });
@@ -54,15 +54,13 @@ export const Tenant = z
   .string()
   .regex(/^[a-z0-9._-]{1,64}$/, 'must be a tenant: 1 to 64 of a-z, 0-9, ".", "_", "-"');
 
-/** Can a grant be for it: a tenant, or `*`, everybody? */
+/** Whether it can receive a grant: a tenant, or `*` for everybody. */
 export const isHolder = (text: string): boolean => text === '*' || Tenant.safeParse(text).success;
 
 /** Id of a base model, as {@link baseIdOf} makes it. */
-export const BaseId = z
-  .string()
-  .regex(/^[a-z0-9._-]{1,128}$/, 'must be the id of a base: a-z, 0-9, ".", "_", "-"');
+export const BaseId = z.string().regex(/^[a-z0-9._-]{1,128}$/, 'must be a base id: a-z, 0-9, ".", "_", "-"');
 
-/** The id under which a base model is served: the last part of a hub id, in lower case. */
+/** The id of a base model: the last part of its hub id, in lower case. */
 export function baseIdOf(hubId: string): string {
   return (hubId.split('/').at(-1) ?? hubId).toLowerCase().replace(/[^a-z0-9._-]+/g, '-');
 }
@@ -111,11 +109,14 @@ export function chainId(chain: readonly ChainEntry[]): Promise<string> {
   return sha256Hex(chain.map((entry) => `${entry.digest} ${String(entry.scale)}\n`).join(''));
 }
 
-/** Hashes for dealing and ranking; none of them keeps a secret or withstands anybody who wants a collision. */
+/** Hashes for assignment and ranking; none of them is secret or collision-resistant. */
 
 const encoder = new TextEncoder();
 
-/** FNV-1a of 32 bits over UTF-8 bytes (http://www.isthe.com/chongo/tech/comp/fnv/). A lone surrogate counts as U+FFFD. */
+/**
+ * FNV-1a of 32 bits over UTF-8 bytes (http://www.isthe.com/chongo/tech/comp/fnv/). A lone surrogate counts as
+ * U+FFFD.
+ */
 export function fnv1a(text: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i += 1) {
@@ -142,7 +143,7 @@ export function fnv1aMixed(text: string): number {
 }
 
 /**
- * Whether a request is among the share that is logged. Decided by its id alone (FNV-1a, mixed), so that every part that
+ * Whether a request is in the sampled log. Decided by its id alone (FNV-1a, mixed), so that every part that
  * sees the id decides alike, and a request is either in all logs or in none.
  * @param share 0 to 1.
  */
@@ -151,12 +152,12 @@ export function isSampled(requestId: string, share: number): boolean {
   return fnv1aMixed(requestId) / 2 ** 32 < share;
 }
 
-/** Equal as JSON, whatever the order of the fields. */
+/** JSON equality, regardless of the order of fields. */
 export function sameJson(a: unknown, b: unknown): boolean {
   return canonical(a) === canonical(b);
 }
 
-/** @returns undefined for what JSON has no word for. */
+/** @returns undefined for values without a JSON form. */
 const canonical = (value: unknown): string | undefined =>
   JSON.stringify(value, (_, inner: unknown) =>
     typeof inner === 'object' && inner !== null && !Array.isArray(inner)

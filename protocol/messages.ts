@@ -1,4 +1,7 @@
-/** `POST /v1/messages`: requests, answers, stream events and errors of Anthropic's Messages API, and the chat that a request means. */
+/**
+ * `POST /v1/messages`: requests, answers, stream events and errors of Anthropic's Messages API, and the
+ * equivalent chat.
+ */
 import { z } from 'zod';
 import { errorStatus, type ApiError, err, ok, type Result } from './api-error.ts';
 import { MAX_MESSAGES, MAX_USER_CHARACTERS } from './limits.ts';
@@ -15,7 +18,7 @@ import { samplingFields, refuseCrowd } from './request-fields.ts';
 import { type ChatCompletionRequest, parseChatCompletion } from './completion.ts';
 
 const textBlock = z.object({ type: z.literal('text'), text: z.string() });
-/** Thoughts that are sent back: they are not shown to the model again. */
+/** Thoughts that are sent back are not shown to the model again. */
 const thinkingBlock = z.object({ type: z.enum(['thinking', 'redacted_thinking']) });
 const toolUseBlock = z.object({
   type: z.literal('tool_use'),
@@ -44,12 +47,12 @@ export const MessagesInput = z.object({
 export type MessagesInput = z.infer<typeof MessagesInput>;
 
 export const MessagesTool = z.object({
-  /** `custom` or nothing: Anthropic's own tools run on its servers. */
-  type: z.literal('custom', 'only tools of your own are supported').nullish(),
+  /** `custom` or omitted: Anthropic's own tools run on its servers. */
+  type: z.literal('custom', 'only client-side tools are supported').nullish(),
   name: z.string().min(1).max(128),
   description: z.string().nullish(),
   input_schema: z.custom<Record<string, unknown>>(isMap, 'must be an object').meta({ type: 'object' }),
-  /** As a chat's function has it: a schema that its calls cannot be held to is refused. */
+  /** Like a chat's function: schemas that cannot constrain its calls are refused. */
   strict: z.boolean().nullish(),
 });
 
@@ -59,7 +62,7 @@ const toolChoice = z.object({
   disable_parallel_tool_use: z.boolean().nullish(),
 });
 
-/** What the answer is held to. */
+/** What constrains the answer. */
 const outputFormat = z.object({
   type: z.literal('json_schema'),
   schema: z.custom<Record<string, unknown>>(isMap, 'must be an object').meta({ type: 'object' }),
@@ -75,13 +78,13 @@ export const MessagesRequest = z.strictObject({
   temperature: samplingFields.temperature,
   top_p: samplingFields.top_p,
   top_k: samplingFields.top_k,
-  /** Ours. */
+  /** graft's extension. */
   seed: samplingFields.seed,
   metadata: z.object({ user_id: z.string().max(MAX_USER_CHARACTERS).nullish() }).nullish(),
   tools: z.array(MessagesTool).max(128).nullish(),
   tool_choice: toolChoice.nullish(),
   output_config: z.object({ format: outputFormat.nullish() }).nullish(),
-  /** Its name before there was `output_config`, which wins. */
+  /** The older name of `output_config`, which takes precedence. */
   output_format: outputFormat.nullish(),
 });
 export type MessagesRequest = z.infer<typeof MessagesRequest>;
@@ -144,7 +147,7 @@ export type MessagesEvent =
 
 export interface MessagesError {
   type: 'error';
-  /** `code` is ours. */
+  /** `code` is graft's extension. */
   error: { type: string; message: string; code: string };
 }
 
@@ -169,7 +172,7 @@ export const messagesError = (error: ApiError): MessagesError => ({
 
 const Told = z.object({ error: z.object({ message: z.string(), code: z.string() }) });
 
-/** An answer that says an `ErrorBody`, in Anthropic's words; status and headers stay. */
+/** An `ErrorBody` answer in Anthropic's format; status and headers stay. */
 export async function asMessagesError(answer: Response): Promise<Response> {
   const { message, code } = Told.parse(await answer.json()).error;
   const { status, headers } = answer;
@@ -179,7 +182,7 @@ export async function asMessagesError(answer: Response): Promise<Response> {
 
 const BLOCKS = ['text', 'thinking', 'redacted_thinking', 'tool_use', 'tool_result'];
 
-/** Blocks that are known by Anthropic's clients and not here: refused where they stand. */
+/** Block types of Anthropic's API that are not supported here: refused where they occur. */
 function refuseBlocks(messages: unknown): ApiError | null {
   if (!Array.isArray(messages)) return null;
   for (const [at, message] of messages.entries()) {
@@ -189,7 +192,11 @@ function refuseBlocks(messages: unknown): ApiError | null {
       const type: unknown = isMap(block) ? block['type'] : undefined;
       if (typeof type === 'string' && !BLOCKS.includes(type)) {
         const param = issuePath(['messages', at, 'content', place, 'type']);
-        return unsupported(param, 'it reads and writes text alone', `A block of type '${short(type)}'`);
+        return unsupported(
+          param,
+          'this server reads and writes text only',
+          `A block of type '${short(type)}'`,
+        );
       }
     }
   }
@@ -206,7 +213,7 @@ function parse<T>(
   return refusal === null ? parseRequest(schema, body, options) : err(refusal);
 }
 
-/** A request and the chat that it means: what the chat would refuse is refused where the request comes in. */
+/** A request and its equivalent chat, so that what the chat would refuse is refused at once. */
 function parseBoth(body: unknown, options: ParseOptions) {
   const parsed = parse(MessagesRequest, body, options);
   if (!parsed.ok) return parsed;
@@ -223,7 +230,7 @@ export function parseMessagesRequest(
   return both.ok ? ok(both.value.parsed) : both;
 }
 
-/** The chat completion that it means. @param body parsed JSON. */
+/** The equivalent chat completion. @param body parsed JSON. */
 export function parseMessagesAsChat(
   body: unknown,
   options: ParseOptions = {},
@@ -242,7 +249,7 @@ export const parseCountTokens = (
 
 type Turn = Pick<CountTokensRequest, 'model' | 'messages' | 'system' | 'tools' | 'tool_choice'>;
 
-/** The chat completion that a request of Anthropic's API means. Errors name the chat's fields. */
+/** The chat completion equivalent to an Anthropic request. Errors name the chat's fields. */
 export function messagesToChat(request: MessagesRequest): Result<Parsed<ChatCompletionRequest>, ApiError> {
   const { metadata, stop_sequences: stop } = request;
   const format = request.output_config?.format ?? request.output_format;
@@ -261,7 +268,7 @@ const responseFormat = (schema: Record<string, unknown>) => ({
   json_schema: { name: 'output', schema, strict: true },
 });
 
-/** The same of what is only to be counted. */
+/** The same, for a request that is only counted. */
 export const countedToChat = (request: Turn): Result<Parsed<ChatCompletionRequest>, ApiError> =>
   parseChatCompletion(conversation(request));
 
@@ -304,7 +311,7 @@ interface ChatTurn {
   tool_calls?: object[];
 }
 
-/** Whether it is the beginning of the answer, which then goes on where it ends, as Anthropic has it. */
+/** Whether the last message is the beginning of the answer, which then continues it, as in Anthropic's API. */
 const isBegun = (last: ChatTurn | undefined): boolean =>
   last?.role === 'assistant' && last.content !== '' && last.tool_calls === undefined;
 
@@ -314,8 +321,8 @@ interface MessagesTurn {
 }
 
 /**
- * Neighbours of one role are one turn, as Anthropic has it; templates of models that expect turns to alternate refuse
- * others. A paragraph divides their texts: whoever wrote two messages did not write one sentence.
+ * Adjacent messages of one role are one turn, as in Anthropic's API; some templates refuse turns that do not
+ * alternate. Their texts become separate paragraphs.
  */
 function turnsOf(messages: readonly MessagesInput[]): MessagesTurn[] {
   const turns: MessagesTurn[] = [];
@@ -333,7 +340,7 @@ function turnsOf(messages: readonly MessagesInput[]): MessagesTurn[] {
 
 const isText = (block: MessagesBlock): boolean => block.type === 'text' && block.text !== '';
 
-/** A turn is one message, but for the results of tools: those are messages of their own, and come first. */
+/** A turn is one message, except that tool results are separate messages and come first. */
 function chatMessages({ role, content }: MessagesTurn): ChatTurn[] {
   const of = <T extends MessagesBlock['type']>(type: T) =>
     content.filter((block): block is Extract<MessagesBlock, { type: T }> => block.type === type);
@@ -349,7 +356,7 @@ function chatMessages({ role, content }: MessagesTurn): ChatTurn[] {
   const results = of('tool_result').map((block) => ({
     role: 'tool',
     tool_call_id: block.tool_use_id,
-    // All that a chat has for it. Who says more says it in the text.
+    // A chat has only this for errors. Details belong in the text.
     content: textOf(block.content ?? '') || (block.is_error === true ? 'error' : ''),
   }));
   return results.length > 0 && text === '' ? results : [...results, { role, content: text }];

@@ -1,19 +1,19 @@
 /**
- * What the edge asks of an origin, and what that answers: completions, its base, its adapters, its figures, trials of
- * adapters; and what the two tell each other of a completion beside its bodies: in headers, a stream's comments,
- * parameters of its path, and one question after it.
+ * The protocol between edge and origin: completions, base, adapters, figures, trials of adapters; and what the
+ * two exchange about a completion besides its body: in headers, stream comments, path parameters, and one later
+ * question.
  */
 import { z } from 'zod';
 import { ChainEntry, Digest, toHex } from './identity.ts';
 import { MAX_CHAIN, MAX_PINNED_NAMES, MAX_TOP_LOGPROBS } from './limits.ts';
 
-/** What the worker adds to a client's request. `budget_ms` is time left, not a clock time. */
+/** What the worker adds to a client's request. `budget_ms` is a remaining time, not a clock time. */
 export const OriginDirective = z.strictObject({
   chain: z.array(ChainEntry).max(MAX_CHAIN),
   tenant: z.string(),
   budget_ms: z.int().positive().optional(),
   request_id: z.string(),
-  /** The name the client asked for; the origin echoes it as `model`. */
+  /** The client's name for the model; the origin echoes it as `model`. */
   model: z.string(),
 });
 export type OriginDirective = z.infer<typeof OriginDirective>;
@@ -38,25 +38,25 @@ export const BaseInfo = z.object({
   id: z.string(),
   /** sha256 of the base's file(s). */
   digest: Digest,
-  /** Weight format that is served: `int8`, `f32`, … */
+  /** Weight format, such as `int8` or `f32`. */
   weights: z.string(),
   /**
-   * What runs the graphs: `cpu`, ONNX Runtime's native library, or `web`, its WebAssembly. Absent where another engine
-   * runs the model.
+   * Runtime of the graphs: `cpu`, ONNX Runtime's native library, or `web`, its WebAssembly. Absent if another
+   * engine runs the model.
    */
   provider: z.string().optional(),
-  /** What a GPU's activations, keys and values are in; absent = float32, or another engine runs the model. */
+  /** Precision of a GPU's activations, keys and values; absent = float32, or another engine runs the model. */
   precision: z.literal('f16').optional(),
   /**
-   * Of a row alone and in any batch, on one machine with one count of threads: the same `bits`, or the same within a
-   * `tolerance`.
+   * How a row alone compares with the same row in any batch, on one machine with one thread count: identical
+   * `bits`, or equal within a `tolerance`.
    */
   promise: z.enum(['bits', 'tolerance']).optional(),
   /** Context length, tokens. */
   context: z.int().positive(),
-  /** Largest sum of ranks over a chain that a row may have. */
+  /** Largest sum of ranks over a row's chain. */
   max_rank_sum: z.int().positive(),
-  /** llama.cpp's name of the model's architecture, `llama` or `qwen2`; with `attention` what GGUF adapters need. */
+  /** llama.cpp's architecture name, such as `llama` or `qwen2`; GGUF adapters need it, and `attention`. */
   architecture: z.string().optional(),
   attention: z
     .strictObject({
@@ -90,15 +90,15 @@ export type ResidentList = z.infer<typeof ResidentList>;
 export const PinRequest = z.strictObject({ digests: z.array(Digest).min(1).max(MAX_CHAIN) });
 export type PinRequest = z.infer<typeof PinRequest>;
 
-/** `POST /adapters/prefetch` of an origin: one chain to load before anybody asks for it. */
+/** `POST /adapters/prefetch` of an origin: one chain to load in advance. */
 export const PrefetchRequest = z.strictObject({
   digests: z.array(Digest).min(1).max(MAX_CHAIN),
-  /** Nothing is done where this adapter is not in memory. */
+  /** Do nothing unless this adapter is in memory. */
   if_resident: Digest.optional(),
 });
 export type PrefetchRequest = z.infer<typeof PrefetchRequest>;
 
-/** `POST /adapters/pins` and `POST /adapters/prefetch`: what became of each adapter. */
+/** `POST /adapters/pins` and `POST /adapters/prefetch`: the state of each adapter. */
 export const LoadAnswer = z.object({
   results: z.array(
     z.object({
@@ -110,7 +110,7 @@ export const LoadAnswer = z.object({
 });
 export type LoadAnswer = z.infer<typeof LoadAnswer>;
 
-/** `PUT /adapters/pins` of an origin: all that stays pinned. */
+/** `PUT /adapters/pins` of an origin: all pins; others are removed. */
 export const KeepPinsRequest = z.strictObject({
   digests: z.array(Digest).max(MAX_PINNED_NAMES * MAX_CHAIN),
 });
@@ -119,19 +119,22 @@ export type KeepPinsRequest = z.infer<typeof KeepPinsRequest>;
 /** Adapters of one {@link DropRequest}. */
 export const MAX_DROPPED_AT_ONCE = 100;
 
-/** `POST /adapters/drop` of an origin: adapters that it is to let go of, in memory and on disk. */
+/** `POST /adapters/drop` of an origin: adapters to remove from memory and disk. */
 export const DropRequest = z.strictObject({ digests: z.array(Digest).min(1).max(MAX_DROPPED_AT_ONCE) });
 export type DropRequest = z.infer<typeof DropRequest>;
 
-/** Its answer: files that it held, and adapters that a row which runs keeps in memory until it ends. */
+/** Its answer: dropped files, and adapters that a running row keeps in memory until it ends. */
 export const DropAnswer = z.object({ files: z.int().min(0), in_use: z.int().min(0) });
 export type DropAnswer = z.infer<typeof DropAnswer>;
 
 const count = z.int().min(0);
-/** `seconds` of all `count` together. */
+/** `seconds`: sum over all `count`. */
 const timed = z.object({ count, seconds: z.number().min(0) });
 
-/** How busy an origin is and has been, now or since its start: two answers give what happened between them. */
+/**
+ * How busy an origin is, and totals since its start: the difference of two answers covers the time between
+ * them.
+ */
 export const OriginFigures = z.object({
   /** Unix ms. */
   started_at: z.number(),
@@ -159,12 +162,12 @@ export const OriginFigures = z.object({
   first_token: timed,
   /** Time between two tokens of one request. */
   next_token: timed,
-  /** Steps that decode, and their rows together. */
+  /** Decode steps, and the sum of their rows. */
   decode: z.object({ steps: count, rows: count }),
 });
 export type OriginFigures = z.infer<typeof OriginFigures>;
 
-/** Probe prompts are short; this only bounds what a damaged row can ask for. */
+/** Probe prompts are short; this only bounds a corrupted row. */
 const MAX_PROBE_CHARACTERS = 1_024;
 
 /** One of the likeliest first tokens after a probe prompt; natural logarithm. */
@@ -174,9 +177,9 @@ export type ProbeToken = z.infer<typeof ProbeToken>;
 const ProbePrompt = z.string().min(1).max(MAX_PROBE_CHARACTERS);
 const ProbeTokens = z.array(ProbeToken).min(1).max(MAX_TOP_LOGPROBS);
 
-/** The likeliest first tokens of a chain, on the base that it was admitted with. Kept with the version. */
+/** The likeliest first tokens of a chain on the base that it was admitted with. Stored with the version. */
 export const AdapterProof = z.strictObject({
-  /** Base and weight format that it holds for: others give other numbers. */
+  /** Base and weight format that it applies to: others give other numbers. */
   base_digest: Digest,
   weights: z.string(),
   prompt: ProbePrompt,
@@ -189,9 +192,9 @@ export type AdapterProof = z.infer<typeof AdapterProof>;
 
 /** Body of `POST /adapters/<digest>/verify`; may be empty. */
 export const VerifyRequest = z.strictObject({
-  /** Root first, ending with the adapter; alone at scale 1 unless given. */
+  /** Root first, ending with the adapter; default: the adapter alone at scale 1. */
   chain: z.array(ChainEntry).min(1).max(MAX_CHAIN).optional(),
-  /** An earlier proof to compare with; the origin's first probe prompt unless given. */
+  /** An earlier proof to compare with; default: the origin's first probe prompt. */
   expected: z.strictObject({ prompt: ProbePrompt.optional(), tokens: ProbeTokens }).optional(),
 });
 export type VerifyRequest = z.infer<typeof VerifyRequest>;
@@ -199,20 +202,25 @@ export type VerifyRequest = z.infer<typeof VerifyRequest>;
 /** Its answer, as far as the edge reads it. */
 export const VerifyAnswer = z.object({
   digest: Digest,
-  /** The chain loads, its output is finite, the last adapter changes it, and it is what was expected. */
+  /**
+   * The chain loads, its output is finite, the last adapter has an effect, and the result matches the
+   * expectation.
+   */
   ok: z.boolean(),
   /** `no_change`, `non_finite`, `proof_mismatch`, or why the adapter does not load; null when ok. */
   reason: z.string().nullable(),
-  /** The toolkit's code of what is wrong with the file, where that is the reason. */
+  /** The toolkit's code, if the file is the reason. */
   code: z.string().min(1).max(64).optional(),
   prompt: ProbePrompt,
   base_digest: Digest,
   weights: z.string(),
   /** Likeliest first tokens with the whole chain; empty when it could not run. */
   adapter: z.array(z.object({ id: z.int().min(0), logprob: z.number() })).max(MAX_TOP_LOGPROBS),
-  /** KL(expected || now), nats a token; null when nothing was expected or the chain could not run. */
+  /** KL(expected || now), nats a token; null without an expectation or when the chain could not run. */
   kl: z.number().nullable(),
-  /** Largest change that the last adapter makes to one of the likeliest first tokens, nats; on int8 noise included. */
+  /**
+   * Largest effect of the last adapter on one of the likeliest first tokens, nats; on int8 this includes noise.
+   */
   max_difference: z.number(),
 });
 export type VerifyAnswer = z.infer<typeof VerifyAnswer>;
@@ -222,7 +230,7 @@ export type VerifyAnswer = z.infer<typeof VerifyAnswer>;
  */
 export const MAX_EVALUATION_ROWS = 64;
 
-/** Either `prompt`, a raw text to go on from, or `user` (and `system`), put into the base's chat template. */
+/** Either `prompt`, a raw text to continue, or `user` (and `system`), rendered with the base's chat template. */
 export const EvaluationRow = z
   .strictObject({
     prompt: z.string().optional(),
@@ -233,9 +241,12 @@ export const EvaluationRow = z
   })
   .superRefine(({ prompt, user, system }, context) => {
     if ((prompt === undefined) === (user === undefined))
-      context.addIssue({ code: 'custom', message: "a row has either 'prompt' or 'user'" });
+      context.addIssue({ code: 'custom', message: "a row needs either 'prompt' or 'user'" });
     else if (system !== undefined && user === undefined)
-      context.addIssue({ code: 'custom', message: "'system' goes with 'user', not with 'prompt'" });
+      context.addIssue({
+        code: 'custom',
+        message: "'system' needs 'user'; it cannot be combined with 'prompt'",
+      });
   });
 export type EvaluationRow = z.infer<typeof EvaluationRow>;
 
@@ -243,9 +254,9 @@ export const EvaluationRows = z.array(EvaluationRow).min(1).max(MAX_EVALUATION_R
 
 /** Body of `POST /adapters/<digest>/evaluate`. */
 export const EvaluateRequest = z.strictObject({
-  /** Root first, ending with the adapter; alone at scale 1 unless given. */
+  /** Root first, ending with the adapter; default: the adapter alone at scale 1. */
   chain: z.array(ChainEntry).min(1).max(MAX_CHAIN).optional(),
-  /** Whose share of the machine it uses. */
+  /** Tenant that the work is accounted to. */
   tenant: z.string().min(1).optional(),
   /** Time left, ms. */
   budget_ms: z.int().positive().optional(),
@@ -261,7 +272,7 @@ export const RowScore = z.union([
     nll: z.number(),
     /** Of the expected answer, its end included. */
     tokens: z.int().positive(),
-    /** Of an answer that is not exact: as far as it is as expected, and the token that comes there, none if it ends. */
+    /** If the answer is not exact: its matching beginning, and the token that differs, none if it ends. */
     got: z.string().optional(),
   }),
   /** Why this row cannot be scored; the others are. */
@@ -272,7 +283,7 @@ export type RowScore = z.infer<typeof RowScore>;
 export const EvaluateAnswer = z.object({ rows: z.array(RowScore).max(MAX_EVALUATION_ROWS) });
 export type EvaluateAnswer = z.infer<typeof EvaluateAnswer>;
 
-/** What a publisher says its evaluation came to. Nobody but the publisher has checked it. */
+/** An evaluation as reported by the publisher. Nobody else has checked it. */
 export const Evaluation = z.strictObject({
   rows: z.int().positive(),
   /** Share of rows answered exactly. */
@@ -284,15 +295,15 @@ export const Evaluation = z.strictObject({
 });
 export type Evaluation = z.infer<typeof Evaluation>;
 
-/** As a version keeps it; `at` in unix ms. */
+/** As stored with a version; `at` in unix ms. */
 export const StoredEvaluation = z.strictObject({ ...Evaluation.shape, at: z.int() });
 export type StoredEvaluation = z.infer<typeof StoredEvaluation>;
 
 /**
- * What an origin tells the edge of a completion's tokens, beside the answer: in the header of a whole answer
- * (`x-graft-usage: prompt=12,completion=34`), and of a stream `prompt=12` in the header and both in a comment between
- * its last events (`: graft-usage prompt=12,completion=34`). A client that did not ask for usage sees none of it. With the
- * tokens comes how the answer ended (`,finish=length`); origins before that do not say it.
+ * An origin's token counts of a completion, sent to the edge beside the answer: for a whole answer in a header
+ * (`x-graft-usage: prompt=12,completion=34`); for a stream, `prompt=12` in the header and both in a comment
+ * between its last events (`: graft-usage prompt=12,completion=34`). A client that did not request usage sees
+ * none of it. The end reason follows (`,finish=length`); older origins omit it.
  */
 export const USAGE_HEADER = 'x-graft-usage';
 export const USAGE_COMMENT = ': graft-usage ';
@@ -302,8 +313,8 @@ export interface UsageNote {
   /** null while it is not known. */
   completionTokens: number | null;
   /**
-   * `length`: at least one of the answer's choices was cut at its length. `left`: its reader was too slow, and the
-   * answer was given up. Absent while it is not known.
+   * `length`: at least one choice was truncated by its length limit. `left`: its reader was too slow, and the
+   * answer was aborted. Absent while unknown.
    */
   finish?: 'stop' | 'length' | 'left';
 }
@@ -315,7 +326,7 @@ export function writeUsageNote({ promptTokens, completionTokens, finish }: Usage
   return `${prompt},completion=${completionTokens}${end}`;
 }
 
-/** @returns null for what is none. */
+/** @returns null if malformed. */
 export function readUsageNote(text: string | null): UsageNote | null {
   const match = /^prompt=(\d{1,9})(?:,completion=(\d{1,9})(?:,finish=(stop|length|left))?)?$/.exec(
     text?.trim() ?? '',
@@ -329,30 +340,30 @@ export function readUsageNote(text: string | null): UsageNote | null {
   };
 }
 
-/** @returns how an answer ended that came to its end; null for what did not, or when nobody says. */
+/** @returns how a completed answer ended; null if it did not complete, or the origin does not report it. */
 export const finishOf = (note: UsageNote | null): 'stop' | 'length' | null =>
   note?.finish === undefined || note.finish === 'left' ? null : note.finish;
 
 /**
- * Query parameter of an edge's requests whose configuration says which base the origin serves: the base's id. An origin
- * that serves another one refuses with `origin_unavailable`.
+ * Query parameter of an edge's requests, if its configuration names the origin's base: the base's id. An origin
+ * with another base refuses with `origin_unavailable`.
  */
 export const BASE_PARAMETER = 'base';
 
-/** @param path may have a query. @param base null = whatever base the origin serves. */
+/** @param path may have a query. @param base null = any base. */
 export const pathForBase = (path: string, base: string | null): string =>
   base === null
     ? path
     : `${path}${path.includes('?') ? '&' : '?'}${BASE_PARAMETER}=${encodeURIComponent(base)}`;
 
 /**
- * What the edge may ask an origin about a completion whose end it has not seen, because the client left it: the usage
- * note is in the header of a whole answer and at the end of a stream, and neither comes any more.
+ * The edge's question about a completion whose end it did not see because the client disconnected: the usage
+ * note is in the header of a whole answer or at the end of a stream, and neither arrives then.
  */
 
 /**
- * Parameter of a completion's path, `?ask=<uuid>`: the id under which the edge may ask. A request's own id may be its
- * client's choice, and so the same for two of them.
+ * Parameter of a completion's path, `?ask=<uuid>`: the id for that question. A request's own id may be its
+ * client's choice, and so the same for two requests.
  */
 export const ASK_PARAMETER = 'ask';
 export const AskId = z.uuid();
@@ -360,34 +371,32 @@ export const AskId = z.uuid();
 /** Path of the question. */
 export const usagePath = (askId: string): string => `/usage/${askId}`;
 
-/** Answer of `GET /usage/<ask id>`; tokens are those that the model has really run. */
+/** Answer of `GET /usage/<ask id>`; tokens are those that the model has actually processed. */
 export const RequestUsage = z.object({
-  /** `unknown`: no such request came, or it ended long ago. */
+  /** `unknown`: no such request arrived, or it ended long ago. */
   state: z.enum(['running', 'ended', 'unknown']),
   prompt_tokens: z.int().min(0),
   completion_tokens: z.int().min(0),
 });
 export type RequestUsage = z.infer<typeof RequestUsage>;
 
-/** What stands before it: of chat completions, completions, responses and messages. */
+/** Prefix of an answer's id: for chat completions, completions, responses and messages. */
 const PREFIXES = ['chatcmpl-', 'cmpl-', 'resp_', 'msg_'];
 
-/**
- * Parameter of a completion's path to an origin, `?answer=<text>`: what the answer's id ends with.
- */
+/** Parameter of a completion's path to an origin, `?answer=<text>`: the end of the answer's id. */
 export const ANSWER_PARAMETER = 'answer';
-/** With the longest prefix at most 120 characters; letters that stand in a URL and in JSON as they are. */
+/** At most 120 characters with the longest prefix; only letters that need no escaping in a URL or JSON. */
 export const AnswerText = z.string().regex(/^[A-Za-z0-9_-]{1,111}$/);
 
-/** @returns an id's text behind its prefix; null when it has none of ours. */
+/** @returns an id's text after its prefix; null if the prefix is not ours. */
 export function answerTextOf(id: string): string | null {
   const prefix = PREFIXES.find((one) => id.startsWith(one));
   return prefix === undefined ? null : id.slice(prefix.length);
 }
 
 /**
- * What an origin says of itself with each answer to the edge: `x-graft-load: <rows running or waiting>/<rows that fit>`,
- * followed by `;draining` when it is going away.
+ * An origin's load, sent with each answer to the edge: `x-graft-load: <rows running or waiting>/<rows that
+ * fit>`, followed by `;draining` when it is shutting down.
  */
 export const LOAD_HEADER = 'x-graft-load';
 const LOAD = /^(\d{1,6})\/(\d{1,6})(;draining)?$/;
@@ -404,7 +413,7 @@ export interface OriginLoad {
 export const writeLoad = ({ rows, slots, draining }: OriginLoad): string =>
   `${rows}/${slots}${draining ? ';draining' : ''}`;
 
-/** @returns null for what is none. */
+/** @returns null if malformed. */
 export function readLoad(header: string | null): OriginLoad | null {
   const match = LOAD.exec(header ?? '');
   if (match === null || Number(match[2]) === 0) return null;
@@ -412,20 +421,20 @@ export function readLoad(header: string | null): OriginLoad | null {
 }
 
 /**
- * What an origin tells the edge of an answer that waited for an adapter to be read into memory, in its header
- * (`x-graft-cold: true`); absent otherwise. What it lacked altogether the edge knows itself.
+ * Header of an origin's answer that waited for an adapter to be read into memory (`x-graft-cold: true`); absent
+ * otherwise. The edge itself knows which adapters the origin lacked.
  */
 export const COLD_HEADER = 'x-graft-cold';
 
 /**
- * W3C Trace Context (https://www.w3.org/TR/trace-context/), as far as it crosses here: `traceparent` alone, version 00.
- * No `tracestate` and no `baggage`, whose words are others'. The header is outside of the signature on the way to an
- * origin: what it says goes into logs and to the engine, and decides nothing.
+ * W3C Trace Context (https://www.w3.org/TR/trace-context/), reduced to `traceparent` version 00, without
+ * `tracestate` and `baggage`, which carry foreign data. The signature to an origin does not cover the header:
+ * it goes into logs and to the engine, and decides nothing.
  */
 
 export const TRACEPARENT_HEADER = 'traceparent';
 
-/** Of whoever sent the request. */
+/** Context of the request's sender. */
 export interface Traceparent {
   /** 32 hex digits, not all 0. */
   traceId: string;
@@ -436,17 +445,17 @@ export interface Traceparent {
 
 const TRACEPARENT = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
 
-/** @returns null for what is none, or of a later version: it is left out, not mended. */
+/** @returns null if malformed or of a later version: it is dropped, not repaired. */
 export function parseTraceparent(header: string | null | undefined): Traceparent | null {
   const match = TRACEPARENT.exec(header ?? '');
   if (match === null) return null;
   const [, traceId = '', spanId = '', flags = ''] = match;
-  // Of the flags only the first is defined; others are not passed on.
+  // Only the first flag is defined; others are not passed on.
   return { traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 };
 }
 
 /**
- * The header for one hop: the same trace, and a span of its own.
+ * The header for one hop: the same trace, with a new span.
  * @param random 8 bytes, not all 0; given only by tests.
  */
 export function nextTraceparent(

@@ -1,12 +1,12 @@
 /**
- * From a body of the client API to a typed request, or to an error that names the field: how deep JSON may be, what is
- * left out and how the answer's header says it, what is refused. At its end the rules of fields that are not done here.
+ * Parses a client API body into a typed request, or an error that names the field: nesting limits, dropped
+ * fields and the header that lists them, and refused fields. The rules of unsupported fields are at the end.
  */
 import type { z } from 'zod';
 import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { MAX_FIELDS, MAX_JSON_CONTAINERS, MAX_JSON_DEPTH } from './limits.ts';
 
-/** As OpenAI writes places in a body: `messages[1].content`. */
+/** Path in a body, in OpenAI's notation: `messages[1].content`. */
 export const issuePath = (path: readonly PropertyKey[]): string =>
   path.reduce<string>((text, key) => {
     if (typeof key === 'number') return `${text}[${key}]`;
@@ -31,41 +31,41 @@ export const unsupported = (param: string, why?: string, what = `'${param}'`): A
 
 /** How a body is read. */
 export interface ParseOptions {
-  /** Fields that nobody knows are refused, as OpenAI does; otherwise they are left out. */
+  /** Refuse unknown fields, as OpenAI does, instead of dropping them. */
   strict?: boolean;
 }
 
-/** A request that was taken. */
+/** A parsed request. */
 export interface Parsed<T> {
   request: T;
-  /** What was left out or lowered; see `IGNORED_HEADER`. */
+  /** Fields that were dropped or lowered; see `IGNORED_HEADER`. */
   ignored: readonly string[];
 }
 
-/** The options of one parse, and what it has left out so far. */
+/** Options of one parse, and the fields dropped so far. */
 export interface Taking {
   readonly strict: boolean;
   readonly ignored: IgnoredPaths;
 }
 
-/** A field that is known, and not done or not with every value. */
+/** A known field that is not supported, or not with every value. */
 export interface FieldRule {
-  /** Whether this value asks for nothing, or for what happens anyway: the field is left out then. */
+  /** Whether this value has no effect, or asks for the default: the field is then dropped. */
   idle: (value: unknown, body: Record<string, unknown>) => boolean;
-  /** Why its other values are refused, or what to do instead; not needed for fields of the schema. */
+  /** Why other values are refused, or what to do instead; not needed for fields of the schema. */
   why?: string;
 }
 
-/** What may stand in one object. */
+/** Fields that one object may have. */
 export interface Fields {
-  /** Of its schema. */
+  /** Fields of its schema. */
   known: ReadonlySet<string>;
   rules: ReadonlyMap<string, FieldRule>;
 }
 
 /**
- * Leaves out of an object what asks for nothing and what nobody knows. `null` means "not given" everywhere.
- * @returns what the schema is to look at, or `unsupported_parameter` for what cannot be done.
+ * Drops fields that have no effect or are unknown. `null` means "not given" everywhere.
+ * @returns the fields for the schema, or `unsupported_parameter` for unsupported ones.
  */
 export function takeFields(
   body: Record<string, unknown>,
@@ -87,7 +87,7 @@ export function takeFields(
   return ok(Object.fromEntries(taken));
 }
 
-/** Lowers a whole number that is beyond its limit, as peers of OpenAI do. */
+/** Lowers a whole number that exceeds its limit, as OpenAI-compatible servers do. */
 export function clamp(body: Record<string, unknown>, field: string, most: number, { ignored }: Taking): void {
   const value = body[field];
   if (typeof value !== 'number' || !Number.isInteger(value) || value <= most) return;
@@ -105,7 +105,7 @@ export function asFields(body: unknown): Result<Record<string, unknown>, ApiErro
   return err({ code: 'invalid_request', message, param: null });
 }
 
-/** @param body what is left of a body. @returns `invalid_request` with the place of what is wrong. */
+/** @param body the remaining fields. @returns `invalid_request` with the path of the invalid value. */
 export function checkBody<T>(schema: z.ZodType<T>, body: unknown): Result<T, ApiError> {
   const parsed = schema.safeParse(body);
   if (parsed.success) return ok(parsed.data);
@@ -120,7 +120,7 @@ export function checkBody<T>(schema: z.ZodType<T>, body: unknown): Result<T, Api
 /** The names of a schema's fields. */
 export const keysOf = (schema: { shape: object }): ReadonlySet<string> => new Set(Object.keys(schema.shape));
 
-/** A body that needs no more than its schema: what the schema does not know is left out, and said. */
+/** For a body that needs only its schema: unknown fields are dropped and listed. */
 export function parseRequest<T>(
   schema: z.ZodType<T> & { shape: object },
   body: unknown,
@@ -140,10 +140,10 @@ const [QUOTE, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [
 ];
 
 /**
- * How deep arrays and objects lie inside one another, and how many there are. Looks at the bytes before they are
- * parsed: a megabyte of brackets parses, slowly, and then whatever walks the value runs out of stack.
- * @param json UTF-8; that it is JSON at all is for the parser to say.
- * @param enough counting ends where either is above it.
+ * Nesting depth and number of arrays and objects. Checked before parsing: a megabyte of brackets parses slowly,
+ * and whatever walks the value afterwards overflows the stack.
+ * @param json UTF-8; the parser checks whether it is JSON.
+ * @param enough counting stops when either is exceeded.
  */
 export function jsonShape(
   json: Uint8Array,
@@ -167,37 +167,38 @@ export function jsonShape(
   return { depth: deepest, containers };
 }
 
-/** @returns what is wrong with the shape of a body, in words for its sender; null when it may be parsed. */
+/** @returns what is wrong with the shape of a body, as an error text; null when it may be parsed. */
 export function badShape(json: Uint8Array, maxDepth: number = MAX_JSON_DEPTH): string | null {
   const { depth, containers } = jsonShape(json, { depth: maxDepth, containers: MAX_JSON_CONTAINERS });
-  if (depth > maxDepth) return `The body is nested deeper than ${maxDepth} levels.`;
+  if (depth > maxDepth) return `The body is nested more than ${maxDepth} levels deep.`;
   return containers > MAX_JSON_CONTAINERS
     ? `The body has more than ${MAX_JSON_CONTAINERS} arrays and objects.`
     : null;
 }
 
 /**
- * `x-graft-ignored: reasoning_effort, messages[].annotations, max_tokens=120`: paths of what was left out, and what was
- * lowered with the value that holds. Places in lists are not told apart, so that a long conversation says it once.
+ * `x-graft-ignored: reasoning_effort, messages[].annotations, max_tokens=120`: paths of dropped fields, and of
+ * lowered fields with their effective value. List indexes are omitted, so that a long conversation lists each
+ * field once.
  */
 export const IGNORED_HEADER = 'x-graft-ignored';
 
-/** A request header: `true` has fields that nobody knows refused, as OpenAI does. */
+/** A request header: `true` refuses unknown fields, as OpenAI does. */
 export const STRICT_FIELDS_HEADER = 'x-graft-strict-fields';
 
-/** A request has no more fields than that for good reasons; `...` says that there were more. */
+/** A real request has fewer ignored fields; `...` marks more. */
 const MAX_PATHS = 32;
-/** The longest names of real fields are half as long. */
+/** The longest real field names are half as long. */
 const MAX_PATH_CHARACTERS = 64;
 const MORE = '...';
-/** Names are the client's own words, and a header is ASCII without commas. */
+/** Names are the client's own words, but a header is ASCII without commas. */
 const UNSAFE = /[^\w.[\]=-]/g;
 
-/** Collects them; each is told once. */
+/** Collects the paths, each once. */
 export class IgnoredPaths {
   readonly #paths = new Set<string>();
 
-  /** @param value the one that holds instead, of what was lowered. */
+  /** @param value the effective value of a lowered field. */
   add(path: readonly PropertyKey[], value?: number): void {
     if (this.#paths.size > MAX_PATHS) return;
     const name = path.reduce<string>((text, key) => {
@@ -213,7 +214,7 @@ export class IgnoredPaths {
   }
 }
 
-/** @param paths of one or several places, each safe in a header. @returns null when there is nothing to say. */
+/** @param paths of one or several places, each safe in a header. @returns null when there are none. */
 export function writeIgnored(paths: readonly string[]): string | null {
   const all = [...new Set(paths)];
   if (all.length === 0) return null;
@@ -225,15 +226,15 @@ export const readIgnored = (header: string | null): string[] =>
   (header ?? '').split(', ').filter((path) => path !== '');
 
 /**
- * Fields that OpenAI's clients and those of other servers (vLLM, SGLang, llama.cpp, TGI, LoRAX, Mistral, Anthropic) send,
- * and that are not done here: which of their values ask for nothing, and why the others are refused. What can change
- * nothing that the caller gets has no reason to be refused; what stands nowhere is left out like it.
+ * Fields that clients of OpenAI and other servers (vLLM, SGLang, llama.cpp, TGI, LoRAX, Mistral, Anthropic)
+ * send and that are not supported here: which values have no effect, and why others are refused. A field that
+ * cannot change the answer is not refused; unknown fields are dropped.
  */
 type FieldRules = ReadonlyMap<string, FieldRule>;
 
-/** Every value asks for nothing that could be seen. */
+/** No value has a visible effect. */
 const always = (): boolean => true;
-/** Every value asks for something. */
+/** Every value has an effect. */
 const never = (): boolean => false;
 const is =
   (...values: readonly unknown[]) =>
@@ -248,7 +249,7 @@ const isEmpty = (value: unknown): boolean =>
 /** `{"type": "text"}`, or one without a type. */
 const isTextFormat = (value: unknown): boolean => isMap(value) && (value['type'] ?? 'text') === 'text';
 
-/** Ways to choose tokens that are not there, and their values that choose as if they were not. */
+/** Unsupported sampling methods, and the values that turn them off. */
 const SAMPLERS: Record<string, readonly unknown[]> = {
   typical_p: [1],
   typ_p: [1],
@@ -278,7 +279,7 @@ const SAMPLERS: Record<string, readonly unknown[]> = {
   min_keep: [0, 1],
 };
 
-/** Other servers' names of what is there: their values that ask for nothing, and how it is called here. */
+/** Other servers' names of supported fields: the values without effect, and the name used here. */
 const MISNAMED: Record<string, readonly [neutral: readonly unknown[], ours: string]> = {
   repeat_penalty: [[1], 'repetition_penalty'],
   random_seed: [[], 'seed'],
@@ -291,7 +292,7 @@ const MISNAMED: Record<string, readonly [neutral: readonly unknown[], ours: stri
   lora_path: [[], 'model'],
   lora: [[], 'adapters'],
 };
-/** … of the limit of tokens. */
+/** … of the token limit. */
 const LIMITS = [
   'max_tokens',
   'max_completion_tokens',
@@ -304,43 +305,43 @@ const LIMITS = [
   'num_predict',
 ] as const;
 
-/** Whatever else would change the answer; an empty value does not. */
+/** Other fields that would change the answer; empty values do not. */
 const UNDONE: Record<string, string> = {
-  audio: 'answers are text',
-  plugins: 'it reaches nothing outside',
-  web_search_options: 'it reaches nothing outside',
-  mcp_servers: 'it reaches nothing outside',
-  functions: "OpenAI has 'tools' in its place",
+  audio: 'this server returns text only',
+  plugins: 'this server has no access to the internet',
+  web_search_options: 'this server has no access to the internet',
+  mcp_servers: 'this server has no access to the internet',
+  functions: "OpenAI replaced it with 'tools'",
   documents: 'put them in a message',
-  images: 'it reads text alone',
-  image_data: 'it reads text alone',
-  multimodal_data: 'it reads text alone',
-  mm_processor_kwargs: 'it reads text alone',
-  prompt_embeds: 'it reads text alone',
-  system: "send it as the first message, of role 'system'",
-  chat_template: "the model's own is used",
-  safe_prompt: 'write the system message that you want',
-  truncate_prompt_tokens: 'send what is to be read',
-  logits_processors: 'no code runs in it',
-  custom_logit_processor: 'no code runs in it',
-  samplers: 'their order is fixed',
+  images: 'this server reads text only',
+  image_data: 'this server reads text only',
+  multimodal_data: 'this server reads text only',
+  mm_processor_kwargs: 'this server reads text only',
+  prompt_embeds: 'this server reads text only',
+  system: "send it as the first message, with role 'system'",
+  chat_template: "the model's own template is always used",
+  safe_prompt: 'send your own system message',
+  truncate_prompt_tokens: 'shorten the prompt yourself',
+  logits_processors: 'this server runs no custom code',
+  custom_logit_processor: 'this server runs no custom code',
+  samplers: 'the order of samplers is fixed',
   allowed_token_ids: "use 'logit_bias'",
   bad_words: "use 'logit_bias'",
   stop_regex: "use 'stop'",
-  return_hidden_states: 'they are not kept',
-  post_sampling_probs: "log-probabilities are the model's own",
+  return_hidden_states: 'hidden states are not kept',
+  post_sampling_probs: "log-probabilities are always the model's own",
   no_stop_trim: "use 'include_stop_str_in_output'",
   adapter_parameters: "use 'adapters'",
   merged_adapters: "use 'adapters'",
-  t_max_predict_ms: 'use the limit of tokens, or end the request',
-  context_management: 'a conversation is read as it is sent',
-  moderation: 'answers are not looked at',
+  t_max_predict_ms: 'limit the tokens, or cancel the request',
+  context_management: 'the conversation is read as sent',
+  moderation: 'answers are not moderated',
 };
 
-/** Other servers' names of the shape of an answer. */
+/** Other servers' names of the answer's format. */
 const SHAPES = ['structural_tag', 'grammar', 'json_schema', 'regex', 'ebnf', 'output_format'];
 
-/** What OpenAI has, and what cannot change an answer here. */
+/** OpenAI's fields that cannot change an answer here. */
 const IDLE = [
   'metadata',
   'store',
@@ -357,8 +358,8 @@ const IDLE = [
 ];
 
 /**
- * Of all requests.
- * @param limit how this API calls the limit of tokens.
+ * For all requests.
+ * @param limit this API's name of the token limit.
  */
 const commonRules = (limit: string): [string, FieldRule][] => [
   ...IDLE.map((field): [string, FieldRule] => [field, { idle: always }]),
@@ -366,7 +367,7 @@ const commonRules = (limit: string): [string, FieldRule][] => [
     field,
     {
       idle: is(...neutral),
-      why: `there is no such way to choose tokens; ${JSON.stringify(neutral[0])} is off`,
+      why: `this way of sampling does not exist here; ${JSON.stringify(neutral[0])} turns it off`,
     },
   ]),
   ...LIMITS.map((field): [string, FieldRule] => [field, { idle: is(-1), why: `use '${limit}'` }]),
@@ -382,64 +383,64 @@ const commonRules = (limit: string): [string, FieldRule][] => [
   ['stop', { idle: (value) => [value].flat().every((text) => text === '') }],
   ['tools', { idle: isEmpty, why: 'use /v1/chat/completions' }],
   ['tool_choice', { idle: is('none', 'auto'), why: 'use /v1/chat/completions' }],
-  ['function_call', { idle: is('none', 'auto'), why: "OpenAI has 'tool_choice' in its place" }],
+  ['function_call', { idle: is('none', 'auto'), why: "OpenAI replaced it with 'tool_choice'" }],
   [
     'modalities',
     {
       idle: (value) => Array.isArray(value) && value.every((one) => one === 'text'),
-      why: 'answers are text',
+      why: 'this server returns text only',
     },
   ],
-  ['strict', { idle: isEmpty, why: 'it is for an edge, and this is an origin' }],
-  ['adapters', { idle: isEmpty, why: 'it is for an edge, and this is an origin' }],
+  ['strict', { idle: isEmpty, why: 'only an edge supports it, and this is an origin' }],
+  ['adapters', { idle: isEmpty, why: 'only an edge supports it, and this is an origin' }],
 ];
 
-/** What requests of text alone leave out. */
+/** Fields without effect on text. */
 const OF_TOOLS = ['tools', 'tool_choice', 'parallel_tool_calls'];
 
 export const CHAT_RULES: FieldRules = new Map([
   ...commonRules('max_tokens').filter(([field]) => !OF_TOOLS.includes(field)),
-  ['echo', { idle: isEmpty, why: 'a conversation is not repeated' }],
-  ['add_special_tokens', { idle: isEmpty, why: 'the chat template writes them' }],
+  ['echo', { idle: isEmpty, why: 'a conversation cannot be echoed' }],
+  ['add_special_tokens', { idle: isEmpty, why: 'the chat template adds them' }],
 ]);
 
 export const TEXT_RULES: FieldRules = new Map([
   ...commonRules('max_tokens'),
-  ['suffix', { idle: isEmpty, why: 'text is written at the end of the prompt only' }],
+  ['suffix', { idle: isEmpty, why: 'text can only be added at the end of the prompt' }],
   [
     'best_of',
     {
       idle: (value, { n }) =>
         typeof value === 'number' && value >= 0 && value <= (typeof n === 'number' ? n : 1),
-      why: "ask for all of them with 'n', and choose by their log-probabilities",
+      why: "request all of them with 'n', and choose by their log-probabilities",
     },
   ],
 ]);
 
-const STATELESS = "nothing is kept here; send the whole conversation as 'input'";
+const STATELESS = "this server stores nothing; send the whole conversation as 'input'";
 
-/** What a response gives back as it came. */
+/** Fields that a response returns unchanged. */
 const GIVEN_BACK = ['metadata', 'prompt_cache_key', ...OF_TOOLS];
 
 export const RESPONSE_RULES: FieldRules = new Map([
   ...commonRules('max_output_tokens').filter(([field]) => !GIVEN_BACK.includes(field)),
   ['previous_response_id', { idle: isEmpty, why: STATELESS }],
   ['conversation', { idle: isEmpty, why: STATELESS }],
-  ['prompt', { idle: isEmpty, why: "nothing is kept here; send it as 'instructions'" }],
-  ['background', { idle: isEmpty, why: 'ask for a stream' }],
+  ['prompt', { idle: isEmpty, why: "this server stores nothing; send it as 'instructions'" }],
+  ['background', { idle: isEmpty, why: 'request a stream instead' }],
   ['truncation', { idle: is('auto', 'disabled') }],
-  ['stream_options', { idle: isMap, why: 'it has to be an object' }],
-  ['reasoning', { idle: isMap, why: 'it has to be an object' }],
+  ['stream_options', { idle: isMap, why: 'it must be an object' }],
+  ['reasoning', { idle: isMap, why: 'it must be an object' }],
   ['response_format', { idle: isTextFormat, why: "use 'text.format'" }],
-  ['n', { idle: is(1), why: 'a response is one answer; send the request again' }],
+  ['n', { idle: is(1), why: 'a response has one answer; send several requests' }],
 ]);
 
-/** Of a message of a chat, beside its schema: what an assistant's answer has when it is sent back. */
+/** Fields of a chat message beyond its schema, which an assistant's answer has when it is sent back. */
 export const MESSAGE_RULES: FieldRules = new Map<string, FieldRule>([
   ['tool_calls', { idle: isEmpty }],
   ['function_call', { idle: isEmpty }],
-  ['audio', { idle: never, why: 'it reads text alone' }],
-  ['images', { idle: isEmpty, why: 'it reads text alone' }],
+  ['audio', { idle: never, why: 'this server reads text only' }],
+  ['images', { idle: isEmpty, why: 'this server reads text only' }],
   ['prefix', { idle: isEmpty, why: "use 'continue_final_message'" }],
   ['partial', { idle: isEmpty, why: "use 'continue_final_message'" }],
 ]);
@@ -453,7 +454,7 @@ export const STREAM_RULES: FieldRules = new Map<string, FieldRule>([
 /** Of a response's `text`. */
 export const TEXT_OPTION_RULES: FieldRules = new Map<string, FieldRule>([['verbosity', { idle: always }]]);
 
-/** Of an item of a response's input: an answer's own, when it is sent back. */
+/** Of an item of a response's input: fields of an answer that is sent back. */
 export const ITEM_RULES: FieldRules = new Map<string, FieldRule>([
   ['id', { idle: always }],
   ['status', { idle: always }],

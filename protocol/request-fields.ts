@@ -1,8 +1,7 @@
 /**
- * Fields that requests of several APIs share. How tokens are chosen; what an answer may come to: JSON, JSON by a schema, a
- * regular expression, a choice, a grammar. What a model is asked: contents of messages as clients write them, to text
- * alone; what its chat template is told beside them; prompts as text or as token ids. And the functions that it may ask its
- * caller to call, in the shapes of chat completions and of responses.
+ * Fields shared by several APIs: sampling; constraints of the answer (JSON, JSON Schema, regular expression,
+ * choice, grammar); message contents, reduced to text; template variables; prompts as text or token ids; and
+ * functions that the model may call, in the shapes of chat completions and responses.
  */
 import { z } from 'zod';
 import { type ApiError, err, ok, type Result } from './api-error.ts';
@@ -27,7 +26,7 @@ const stop = z.union([
 const TOKEN_ID = /^(?:0|[1-9][0-9]*)$/;
 const MAX_BIAS = 100;
 
-/** Token ids in decimal -> what is added to their logits. Looked at entry by entry, so that errors name the key. */
+/** Token ids in decimal -> value added to their logits. Checked entry by entry, so that errors name the key. */
 const logitBias = z
   .custom<Record<string, number>>(isMap, 'must be an object of token ids')
   .superRefine((map, context) => {
@@ -37,25 +36,27 @@ const logitBias = z
     if (entries.length > MAX_LOGIT_BIAS)
       return complain(`has ${entries.length} entries; at most ${MAX_LOGIT_BIAS} are allowed`, []);
     for (const [key, bias] of entries) {
-      if (!TOKEN_ID.test(key) || Number(key) >= MAX_VOCABULARY) return complain('is no token id', [key]);
-      // `typeof` and both bounds: what comes from JSON may be anything, and 1e309 is Infinity.
+      if (!TOKEN_ID.test(key) || Number(key) >= MAX_VOCABULARY) return complain('is not a token id', [key]);
+      // `typeof` and both bounds: JSON may contain anything, and 1e309 is Infinity.
       if (typeof bias !== 'number' || !(bias >= -MAX_BIAS && bias <= MAX_BIAS))
         return complain(`must be a number between -${MAX_BIAS} and ${MAX_BIAS}`, [key]);
     }
   });
 
-/** Chat completions, text completions and responses share them. `null` means "not given", as in OpenAI's schema. */
+/**
+ * Shared by chat completions, text completions and responses. `null` means "not given", as in OpenAI's schema.
+ */
 export const samplingFields = {
   temperature: z.number().min(0).max(2).nullish(),
-  /** 0 leaves the likeliest token alone. */
+  /** 0 keeps only the likeliest token. */
   top_p: z.number().min(0).max(1).nullish(),
   /** 0 and -1 mean "off", as in vLLM. */
   top_k: z.int().min(-1).max(1_000_000).nullish(),
-  /** Least probability, relative to the likeliest token's, after temperature. */
+  /** Minimum probability relative to the likeliest token, after temperature. */
   min_p: z.number().min(0).max(1).nullish(),
-  /** Per occurrence in what was generated. */
+  /** Per occurrence in the generated text. */
   frequency_penalty: z.number().min(-2).max(2).nullish(),
-  /** Once for what was generated at all. */
+  /** Once per token that was generated. */
   presence_penalty: z.number().min(-2).max(2).nullish(),
   /** Divides positive and multiplies negative logits of tokens in prompt and answer; 1 = off, as in vLLM. */
   repetition_penalty: z.number().gt(0).max(2).nullish(),
@@ -63,7 +64,7 @@ export const samplingFields = {
   seed: z.int().nullish(),
   stop: stop.nullish(),
   ignore_eos: z.boolean().nullish(),
-  /** Tokens that end the answer; they are no part of its text. These and the next ones are vLLM's. */
+  /** Tokens that end the answer, and are not part of its text. These and the next fields are vLLM's. */
   stop_token_ids: z
     .array(
       z
@@ -73,24 +74,24 @@ export const samplingFields = {
     )
     .max(MAX_STOP_TOKENS)
     .nullish(),
-  /** Nothing ends the answer before it has so many tokens. */
+  /** The answer cannot end before this many tokens. */
   min_tokens: z.int().min(0).nullish(),
-  /** Whether control tokens are left out of the text; true unless given. */
+  /** Whether to leave control tokens out of the text; default true. */
   skip_special_tokens: z.boolean().nullish(),
-  /** Whether the text has what ended it. */
+  /** Whether the text includes the stop text. */
   include_stop_str_in_output: z.boolean().nullish(),
 };
 
-/** What all three kinds of request have of these. */
+/** Sampling fields that all three kinds of request have. */
 export type SamplingFields = z.infer<z.ZodObject<typeof samplingFields>>;
 
-/** @param limit the request's limit of tokens, under the name that its API has for it. */
+/** @param limit the request's token limit, with this API's name of it. */
 export function refuseLimits(
   { min_tokens: least }: SamplingFields,
   limit: { name: string; value: number | null | undefined },
 ): ApiError | null {
   if (least == null || limit.value == null || least <= limit.value) return null;
-  const message = `Invalid value for 'min_tokens': it must not be above '${limit.name}' (${limit.value}).`;
+  const message = `Invalid value for 'min_tokens': it must not exceed '${limit.name}' (${limit.value}).`;
   return { code: 'invalid_request', message, param: 'min_tokens' };
 }
 
@@ -104,14 +105,14 @@ export const MAX_GUIDED_CHOICES_BYTES = 65_536;
 export const MAX_GUIDED_CHARACTERS = 2_048;
 /** A grammar in EBNF. */
 export const MAX_GRAMMAR_BYTES = 16_384;
-/** OpenAI's limit of the name of a format. */
+/** OpenAI's limit of a format's name. */
 const MAX_FORMAT_NAME = 64;
 
 const bytesOf = (value: unknown): number => new TextEncoder().encode(JSON.stringify(value)).length;
 
-/** Looked at as a whole: what its keywords mean, the origin says when it makes a grammar of it. */
+/** Not validated here: the origin checks keywords when it compiles the grammar. */
 export const JsonSchema = z
-  .custom<Record<string, unknown>>(isMap, 'must be a JSON Schema, an object')
+  .custom<Record<string, unknown>>(isMap, 'must be a JSON Schema object')
   .refine(
     (schema) => bytesOf(schema) <= MAX_SCHEMA_BYTES,
     `must not be larger than ${MAX_SCHEMA_BYTES} bytes`,
@@ -153,11 +154,11 @@ const choice = z
   .max(MAX_GUIDED_CHOICES)
   .refine(
     (texts) => new TextEncoder().encode(texts.join('')).length <= MAX_GUIDED_CHOICES_BYTES,
-    `must not have more than ${MAX_GUIDED_CHOICES_BYTES} bytes in all its texts; send fewer or shorter ones`,
+    `must not exceed ${MAX_GUIDED_CHOICES_BYTES} bytes in total; send fewer or shorter choices`,
   );
 const grammar = z.string().min(1).max(MAX_GRAMMAR_BYTES);
 
-/** vLLM's names, today's and those of its versions before 0.12. */
+/** vLLM's names, current and before 0.12. */
 export const structuredFields = {
   structured_outputs: z
     .strictObject({
@@ -194,7 +195,7 @@ type StructuredFields = z.infer<z.ZodObject<typeof structuredFields>> & {
   text?: { format?: TextFormat | null | undefined } | null | undefined;
 };
 
-/** Every constraint of a request, in the order in which they are looked for. */
+/** Every constraint of a request, in the order of precedence. */
 export function constraintsOf(request: StructuredFields): PlacedConstraint[] {
   const { response_format: format, text, structured_outputs: outputs } = request;
   const found: (PlacedConstraint | null)[] = [
@@ -251,30 +252,30 @@ function guided(fields: Guided, pathOf: (name: string) => string[]): PlacedConst
   );
 }
 
-/** For a schema of requests: an answer is held to one thing. */
+/** Used in request schemas: an answer can have only one constraint. */
 export function refuseSecondConstraint(request: StructuredFields, context: z.RefinementCtx): void {
   const [first, second] = constraintsOf(request);
   if (first === undefined || second === undefined) return;
   context.addIssue({
     code: 'custom',
-    message: `an answer is held to one constraint, and ${first.path.join('.')} is one already`,
+    message: `an answer can have only one constraint, and '${first.path.join('.')}' sets one already`,
     path: [...second.path],
   });
 }
 
-/** Parts of both APIs that are text. A model's refusal is what it said. */
+/** Text parts of both APIs. A model's refusal counts as its text. */
 const TEXT_PARTS: ReadonlyMap<string, string> = new Map([
   ['text', 'text'],
   ['input_text', 'text'],
   ['output_text', 'text'],
   ['refusal', 'refusal'],
 ]);
-/** What a model thought, when its answer is sent back: no chat template shows it again. */
+/** A model's reasoning, when its answer is sent back: no chat template shows it again. */
 const THOUGHTS: ReadonlySet<string> = new Set(['thinking', 'redacted_thinking', 'reasoning', 'summary_text']);
 
 /**
- * Content parts beyond what is looked at one by one. The schema would list what is wrong with each of half a million.
- * @param field where the messages stand.
+ * Checks the number of content parts first: the schema would list the errors of half a million.
+ * @param field where the messages are.
  */
 export function refuseCrowd(messages: unknown, field: string): ApiError | null {
   if (!Array.isArray(messages)) return null;
@@ -289,10 +290,10 @@ export function refuseCrowd(messages: unknown, field: string): ApiError | null {
 }
 
 /**
- * A content whose parts are all text, of one type; nothing at all is an empty text. What is no content is left to the
- * schema.
- * @param type of a part, as the API has it.
- * @returns `unsupported_parameter` for parts that are no text.
+ * Joins content whose parts are all text, of one type; no content is an empty text. Anything else is left to
+ * the schema.
+ * @param type of a part, as the API names it.
+ * @returns `unsupported_parameter` for parts that are not text.
  */
 export function takeContent(
   content: unknown,
@@ -326,7 +327,7 @@ function takePart(
   const field = TEXT_PARTS.get(own);
   if (field === undefined) {
     const what = `A part of type '${short(own)}'`;
-    return err(unsupported(issuePath([...path, 'type']), 'it reads and writes text alone', what));
+    return err(unsupported(issuePath([...path, 'type']), 'this server reads and writes text only', what));
   }
   const taken = takeFields(part, partFields(field), taking, path);
   if (!taken.ok) return taken;
@@ -342,7 +343,7 @@ const SENT_BACK = new Map([
 const partFields = (field: string): Fields => ({ known: new Set(['type', field]), rules: SENT_BACK });
 
 const NAME = /^[A-Za-z_]\w{0,63}$/;
-/** What templates have of the request itself, and what they call. */
+/** Template options of a request, and their names. */
 const RESERVED: ReadonlySet<string> = new Set([
   ...['messages', 'tools', 'documents', 'chat_template', 'tokenize'],
   ...['add_generation_prompt', 'continue_final_message', 'bos_token', 'eos_token'],
@@ -359,27 +360,27 @@ const kwargs = z
     const complain = (message: string, path: string[] = []) =>
       context.addIssue({ code: 'custom', message, path, input: values });
     for (const name of Object.keys(values)) {
-      if (!NAME.test(name)) return complain('is no name of a variable', [name]);
-      if (RESERVED.has(name)) return complain('is not for the request to say', [name]);
+      if (!NAME.test(name)) return complain('is not a variable name', [name]);
+      if (RESERVED.has(name)) return complain('cannot be set by a request', [name]);
     }
     const bytes = new TextEncoder().encode(JSON.stringify(values)).length;
     if (bytes > MAX_TEMPLATE_KWARGS_BYTES)
       return complain(`has ${bytes} bytes; at most ${MAX_TEMPLATE_KWARGS_BYTES} are allowed`);
     if (depthOf(values) > MAX_TEMPLATE_KWARGS_DEPTH)
-      complain(`is more than ${MAX_TEMPLATE_KWARGS_DEPTH} objects and lists deep`);
+      complain(`is nested more than ${MAX_TEMPLATE_KWARGS_DEPTH} objects and lists deep`);
   })
   .meta({ type: 'object', additionalProperties: {} });
 
 export const templateFields = {
   /** Variables of the template, such as `enable_thinking`. */
   chat_template_kwargs: kwargs.nullish(),
-  /** Whether the assistant's next turn is opened; true unless given, or the final message goes on. */
+  /** Whether to open the assistant's next turn; default true, unless the final message is continued. */
   add_generation_prompt: z.boolean().nullish(),
-  /** The answer goes on where the last message ends, which is an assistant's. */
+  /** Continue the last message, which must be an assistant's. */
   continue_final_message: z.boolean().nullish(),
 };
 
-/** What these fields say that cannot be. */
+/** Contradictions between these fields. */
 export function refuseTemplateFields(request: {
   messages: readonly { role: string }[];
   add_generation_prompt?: boolean | null | undefined;
@@ -387,13 +388,12 @@ export function refuseTemplateFields(request: {
 }): ApiError | null {
   if (request.continue_final_message !== true) return null;
   if (request.add_generation_prompt === true) {
-    const message =
-      "Give 'add_generation_prompt' or 'continue_final_message', one of them: a turn is opened, or one goes on.";
+    const message = "Set either 'add_generation_prompt' or 'continue_final_message', not both.";
     return { code: 'invalid_request', message, param: 'continue_final_message' };
   }
   const last = request.messages.length - 1;
   if (request.messages[last]?.role === 'assistant') return null;
-  const message = "With 'continue_final_message' the last message has to be an assistant's.";
+  const message = "'continue_final_message' needs an assistant message as the last one.";
   return { code: 'invalid_request', message, param: `messages[${last}].role` };
 }
 
@@ -407,10 +407,11 @@ interface Complaint {
 
 const EMPTY = 'must not be empty';
 
-/** Not `z.array`, which takes seconds to list what is wrong with each of half a million. */
+/** Not `z.array`, which would take seconds to list the errors of half a million items. */
 function complain(prompt: unknown): Complaint | null {
   if (typeof prompt === 'string') return null;
-  if (!Array.isArray(prompt)) return { message: 'must be text, token ids, or a list of these', path: [] };
+  if (!Array.isArray(prompt))
+    return { message: 'must be a string, token ids, or a list of either', path: [] };
   if (prompt.length === 0) return { message: EMPTY, path: [] };
   if (typeof prompt[0] === 'number') return complainOfIds(prompt, []);
   if (prompt.length > MAX_PROMPTS)
@@ -418,7 +419,7 @@ function complain(prompt: unknown): Complaint | null {
   for (const [at, one] of prompt.entries()) {
     if (typeof one === 'string') continue;
     if (!Array.isArray(one))
-      return { message: 'must be text or token ids, as every prompt of a list', path: [at] };
+      return { message: 'must be a string or token ids, like every prompt of a list', path: [at] };
     const complaint = one.length === 0 ? { message: EMPTY, path: [at] } : complainOfIds(one, [at]);
     if (complaint !== null) return complaint;
   }
@@ -427,7 +428,7 @@ function complain(prompt: unknown): Complaint | null {
 
 function complainOfIds(ids: readonly unknown[], path: number[]): Complaint | null {
   const at = ids.findIndex((id) => !Number.isSafeInteger(id) || (id as number) < 0);
-  return at === -1 ? null : { message: 'is no token id', path: [...path, at] };
+  return at === -1 ? null : { message: 'is not a token id', path: [...path, at] };
 }
 
 export const TextPrompts = z
@@ -454,7 +455,7 @@ export const promptsIn = (prompt: TextPrompt | TextPrompt[]): readonly TextPromp
 export const isPromptList = (prompt: TextPrompt | TextPrompt[]): boolean =>
   Array.isArray(prompt) && typeof prompt[0] !== 'number';
 
-/** Answers to a request: so many for each of its prompts. */
+/** Answers to a request: this many per prompt. */
 export const answersTo = (request: {
   model: string;
   n?: number | null | undefined;
@@ -475,13 +476,13 @@ const functionFields = {
   name: functionName,
   description: z.string().nullish(),
   parameters: JsonSchema.nullish(),
-  /** Its arguments are held to its schema, whose every keyword must be understood; otherwise to JSON at least. */
+  /** Arguments are constrained by the schema, whose every keyword must be supported; otherwise only to JSON. */
   strict: z.boolean().nullish(),
 };
 export const FunctionDefinition = z.strictObject(functionFields);
 export type FunctionDefinition = z.infer<typeof FunctionDefinition>;
 
-const functionType = z.literal('function', "must be 'function': there are no other tools here");
+const functionType = z.literal('function', "must be 'function': no other tools are supported");
 export const ChatTool = z.strictObject({ type: functionType, function: FunctionDefinition });
 export const ResponseTool = z.strictObject({ type: functionType, ...functionFields });
 export type ResponseTool = z.infer<typeof ResponseTool>;
@@ -511,7 +512,7 @@ export const responseToolFields = {
 
 const callArguments = z.string().max(MAX_ARGUMENTS);
 
-/** A call in an assistant's message, as it was answered. Clients add fields of their own. */
+/** A call in an assistant's message, as it was returned. Clients add fields of their own. */
 export const ToolCall = z.object({
   id: z.string().max(MAX_CALL_ID).optional(),
   type: z.literal('function').optional(),
@@ -535,12 +536,12 @@ export const FunctionOutputItem = z.object({
   ),
 });
 
-/** What a request says of tools, whatever its shape. */
+/** A request's tools and tool choice, in either shape. */
 export interface ToolUse {
   readonly functions: readonly FunctionDefinition[];
-  /** `auto`: the model may answer with text; a name: this function and no other. */
+  /** `auto`: the model may answer with text; a name: only this function. */
   readonly choice: 'auto' | 'required' | { readonly name: string };
-  /** Several calls in one answer. */
+  /** Whether one answer may have several calls. */
   readonly parallel: boolean;
 }
 
@@ -574,27 +575,31 @@ export function toolUseOf({ tools, tool_choice: choice, parallel_tool_calls }: T
   };
 }
 
-/** For a schema of requests: names are there once, and the chosen one is there. */
+/** Used in request schemas: names are unique, and the chosen one exists. */
 export function checkTools(request: ToolRequest, context: z.RefinementCtx): void {
   const names = (request.tools ?? []).map((tool) => functionOf(tool).name);
   const complain = (message: string, path: PropertyKey[]): void =>
     context.addIssue({ code: 'custom', message, path });
   const repeated = names.findIndex((name, at) => names.indexOf(name) < at);
-  if (repeated !== -1) complain(`there are two functions '${names[repeated]!}'`, ['tools', repeated]);
+  if (repeated !== -1) complain(`contains two functions named '${names[repeated]!}'`, ['tools', repeated]);
   const chosen = chosenName(request.tool_choice);
   if (request.tool_choice === 'required' && names.length === 0)
     complain("'required' needs 'tools'", ['tool_choice']);
   if (chosen !== null && !names.includes(chosen))
-    complain(`there is no function '${chosen}' in 'tools'`, ['tool_choice']);
+    complain(`names a function '${chosen}' that is not in 'tools'`, ['tool_choice']);
 }
 
-/** Tools that OpenAI runs, and there are none here: refused where they stand. */
+/** Refuses tools that OpenAI runs, where they occur. */
 export function refuseTools(tools: unknown): ApiError | null {
   if (!Array.isArray(tools)) return null;
   for (const [at, tool] of tools.entries()) {
     const type: unknown = isMap(tool) ? tool['type'] : undefined;
     if (typeof type === 'string' && type !== 'function')
-      return unsupported(`tools[${at}].type`, 'it calls functions alone', `A tool of type '${short(type)}'`);
+      return unsupported(
+        `tools[${at}].type`,
+        'only functions are supported',
+        `A tool of type '${short(type)}'`,
+      );
   }
   return null;
 }

@@ -1,4 +1,7 @@
-/** Requests, answers and stream events of OpenAI's Responses, without state: nothing is stored, tools are refused. */
+/**
+ * Requests, answers and stream events of OpenAI's Responses, without state: nothing is stored, hosted tools are
+ * refused.
+ */
 import { z } from 'zod';
 import { type ApiError, err, ok, type Result } from './api-error.ts';
 import type { ChatCompletionRequest, TextCompletionRequest } from './completion.ts';
@@ -44,7 +47,7 @@ import {
   responseToolFields,
 } from './request-fields.ts';
 
-/** The one value of `include` that stateless text has a meaning for. */
+/** The only value of `include` with a meaning for stateless text. */
 const LOGPROBS = 'message.output_text.logprobs';
 
 const inputPart = z.strictObject({ type: z.literal('input_text'), text: z.string() });
@@ -52,14 +55,14 @@ const inputPart = z.strictObject({ type: z.literal('input_text'), text: z.string
 export const ResponseInputItem = z.strictObject({
   type: z.literal('message').optional(),
   role: z.enum(['system', 'developer', 'user', 'assistant']),
-  content: z.union([z.string(), z.array(inputPart)], 'must be a string or an array of parts with text'),
+  content: z.union([z.string(), z.array(inputPart)], 'must be a string or an array of text parts'),
 });
 export type ResponseInputItem = z.infer<typeof ResponseInputItem>;
 
 const InputItem = z.union([ResponseInputItem, FunctionCallItem, FunctionOutputItem]);
 export type InputItem = z.infer<typeof InputItem>;
 
-/** Items that are no messages. */
+/** Items that are not messages. */
 const CALLS: ReadonlyMap<unknown, z.ZodType> = new Map<unknown, z.ZodType>([
   ['function_call', FunctionCallItem],
   ['function_call_output', FunctionOutputItem],
@@ -79,7 +82,8 @@ export const ResponseRequest = z
     model: z.string().min(1).max(512),
     input: z.union(
       [z.string(), z.array(InputItem).min(1).max(MAX_MESSAGES)],
-      `must be a string or an array of 1 to ${MAX_MESSAGES} items: messages, function calls and their outputs`,
+      `must be a string or an array of 1 to ${MAX_MESSAGES} items: messages, function calls and their ` +
+        'outputs',
     ),
     instructions: z.string().nullish(),
     max_output_tokens: z.int().positive().nullish(),
@@ -103,16 +107,17 @@ const RESPONSE: Fields = { known: keysOf(ResponseRequest), rules: RESPONSE_RULES
 const TEXT: Fields = { known: keysOf(TextOptions), rules: TEXT_OPTION_RULES };
 const ITEM: Fields = { known: keysOf(ResponseInputItem), rules: ITEM_RULES };
 
-/** What a model thought, when its answer is sent back: no chat template shows it again. */
+/** A model's reasoning, when its answer is sent back: no chat template shows it again. */
 const REASONING = 'reasoning';
 
 const isReasoning = (item: unknown): boolean => isMap(item) && item['type'] === REASONING;
 
-/** In the place of what is left out, so that the schema names the places of the others. */
+/** Placeholder for dropped items, so that the schema reports the original indexes. */
 const NOTHING: ResponseInputItem = { role: 'assistant', content: '' };
 
 const NO_REFERENCES =
-  "nothing is kept here; send the item itself, as the AI SDK does with 'store: false' in providerOptions.openai";
+  "this server stores nothing; send the item itself. In the AI SDK, set 'store: false' in " +
+  'providerOptions.openai';
 
 /** An item as the schema has it. */
 function takeItem(item: unknown, at: number, taking: Taking): Result<unknown, ApiError> {
@@ -146,7 +151,7 @@ function takeInput(input: unknown, taking: Taking): Result<unknown, ApiError> {
   return ok(items);
 }
 
-/** What can be included besides is never there. */
+/** Other values of `include` never apply here. */
 function takeInclude(include: unknown, taking: Taking): unknown {
   if (!Array.isArray(include)) return include;
   const wanted = include.filter((one) => typeof one !== 'string' || one === LOGPROBS);
@@ -188,7 +193,7 @@ export function parseResponse(
     if (request.value.input.length === 0)
       return err({
         code: 'invalid_request',
-        message: "Invalid value for 'input': it has no message.",
+        message: "Invalid value for 'input': it contains no message.",
         param: 'input',
       });
   }
@@ -201,8 +206,8 @@ export function parseResponse(
 }
 
 /**
- * What `POST /v1/responses/input_tokens` counts: a request that is not run. Whose tokens they are is the base's alone, so
- * that `model` may be left out.
+ * Body of `POST /v1/responses/input_tokens`: a request that is only counted. Only the base's tokenizer matters,
+ * so `model` is optional.
  * @param body parsed JSON.
  */
 export const parseInputTokens = (
@@ -217,11 +222,11 @@ export const InputTokensAnswer = z.object({
 });
 export type InputTokensAnswer = z.infer<typeof InputTokensAnswer>;
 
-/** Log-probabilities are given only when `include` asks for them. */
+/** Log-probabilities are returned only if `include` asks for them. */
 export const wantsLogprobs = (request: ResponseRequest): boolean =>
   request.include?.includes(LOGPROBS) ?? false;
 
-/** @returns the most tokens that one answer may have; null = as many as the context leaves. */
+/** @returns the token limit of one answer; null = as many as the context allows. */
 export function maxTokensOf(
   request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest,
 ): number | null {

@@ -1,9 +1,9 @@
 /**
- * Signature of a request from the worker to an origin, one header:
- * `x-graft-signature: v1 kid=…,t=<unix ms>,n=<16 bytes base64url>,h=<sha256 of the body, hex>,s=<hex>` where
- * s = HMAC-SHA-256 over `graft-v1\n<origin id>\n<kid>\n<METHOD>\n<raw path and query>\n<t>\n<n>\n<h>`. One that is for an
- * origin's present start alone says so: `b=<22 characters>` in the header, `\n<b>` at the end of what is signed.
- * Web Crypto only, so that both ends share this file.
+ * Signature of a request from the worker to an origin, one header: `x-graft-signature: v1 kid=…,t=<unix
+ * ms>,n=<16 bytes base64url>,h=<sha256 of the body, hex>,s=<hex>` where s = HMAC-SHA-256 over
+ * `graft-v1\n<origin id>\n<kid>\n<METHOD>\n<raw path and query>\n<t>\n<n>\n<h>`. A signature for an origin's
+ * current start only has `b=<22 characters>` in the header, and `\n<b>` at the end of the signed text. Web
+ * Crypto only, so that both ends share this file.
  */
 import { z } from 'zod';
 import { toHex } from './identity.ts';
@@ -12,11 +12,11 @@ import { err, ok, type Result } from './api-error.ts';
 
 export const SIGNATURE_HEADER = 'x-graft-signature';
 /**
- * What edges and origins agree on: paths, bodies and headers between them. An origin refuses another version. Raise it
- * when one side would no longer understand the other.
+ * Protocol version of edges and origins: paths, bodies and headers. An origin refuses any other version. Raise
+ * it when one side would no longer understand the other.
  */
 export const PROTOCOL_VERSION = 1;
-/** Of an origin's refusal `before_start`: the id of its present start, for the next signature. */
+/** Sent with an origin's refusal `before_start`: the id of its current start, for the next signature. */
 export const START_HEADER = 'x-graft-start';
 
 export interface SigningKey {
@@ -28,11 +28,11 @@ export interface SigningKey {
 export interface SignedParts {
   originId: string;
   method: string;
-  /** As it stands on the request line: not decoded, not normalised. */
+  /** As in the request line: not decoded, not normalised. */
   pathAndQuery: string;
   /** sha256 of the body, hex; of the empty string when there is none. */
   bodyHash: string;
-  /** The origin's start that it is for; any unless given. */
+  /** The origin's start that it is valid for; default: any. */
   startId?: string | undefined;
 }
 
@@ -43,7 +43,7 @@ const Fields = z.strictObject({
   kid: z.string().regex(/^[A-Za-z0-9_-]{1,32}$/),
   t: z
     .string()
-    // One way to write a number: the MAC is over the number, not over its digits.
+    // One spelling per number: the MAC covers the number, not its digits.
     .regex(/^[1-9]\d{0,14}$/)
     .transform(Number),
   n: Random,
@@ -61,18 +61,18 @@ export function parseSigningKeys(text: string): SigningKey[] {
   const keys = text.split(',').map((entry, index) => {
     const [kid, secret] = entry.trim().split(':');
     if (!kid || !secret || !/^[A-Za-z0-9_-]{1,32}$/.test(kid))
-      throw new Error(`origin key ${index + 1} is not kid:base64`);
+      throw new Error(`origin key ${index + 1} must be written as kid:base64`);
     const bytes = fromBase64(secret);
-    if (bytes === null) throw new Error(`origin key ${index + 1} (${kid}) is not base64`);
+    if (bytes === null) throw new Error(`origin key ${index + 1} (${kid}) is not valid base64`);
     if (bytes.length < 32)
-      throw new Error(`origin key ${index + 1} (${kid}) has ${bytes.length} bytes, at least 32 are needed`);
+      throw new Error(`origin key ${index + 1} (${kid}) has ${bytes.length} bytes; at least 32 are needed`);
     return { kid, secret: bytes };
   });
-  // A kid names one key: with two of them, which one verifies would be chance.
+  // Kids are unique: with duplicates, chance would decide which one verifies.
   const twice = keys.findIndex(({ kid }, index) => keys.findIndex((key) => key.kid === kid) < index);
   if (twice !== -1)
     throw new Error(
-      `origin key ${twice + 1} (${keys[twice]?.kid}) has the id of an earlier key; give it another`,
+      `origin key ${twice + 1} (${keys[twice]?.kid}) repeats the id of an earlier key; give it another id`,
     );
   return keys;
 }
@@ -87,7 +87,7 @@ function fromBase64(text: string): Uint8Array<ArrayBuffer> | null {
 
 type ImportedKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
 
-/** Importing a key costs as much as a MAC, and there are a few keys for the life of the process. */
+/** Importing a key costs as much as a MAC, and there are only a few keys per process. */
 const imported = new WeakMap<Uint8Array, Promise<ImportedKey>>();
 
 function importKey(secret: Uint8Array<ArrayBuffer>): Promise<ImportedKey> {
@@ -118,7 +118,7 @@ const canonical = (parts: SignedParts, kid: string, t: number, n: string): Uint8
     // workerd's types leave the kind of buffer open.
   ) as Uint8Array<ArrayBuffer>;
 
-/** A call takes some ten thousand arguments. */
+/** A call accepts about ten thousand arguments. */
 const AT_ONCE = 8_192;
 
 export function base64url(bytes: Uint8Array): string {
@@ -131,7 +131,7 @@ export function base64url(bytes: Uint8Array): string {
 /** @returns the id of a start of an origin: 16 random bytes. */
 export const newStartId = (): string => base64url(crypto.getRandomValues(new Uint8Array(16)));
 
-/** @returns the id, or null when it does not have the form of one. */
+/** @returns the id, or null if malformed. */
 export const readStartId = (header: string | null): string | null => Random.safeParse(header).data ?? null;
 
 /** @param now unix ms. @param nonce 16 random bytes; given only by tests. */
@@ -151,13 +151,13 @@ export async function sign(
   return `v${PROTOCOL_VERSION} kid=${key.kid},t=${now},n=${n},${b}h=${parts.bodyHash},s=${toHex(mac)}`;
 }
 
-/** @returns the version that a signature is of, or null when it has none. */
+/** @returns the version of a signature, or null when it has none. */
 function versionOf(header: string | null | undefined): number | null {
   const version = /^v([1-9]\d{0,5}) /.exec(header ?? '')?.[1];
   return version === undefined ? null : Number(version);
 }
 
-/** @returns the header's fields, or null when it does not have the form above. */
+/** @returns the header's fields, or null if malformed. */
 export function parseSignature(header: string | null | undefined): SignatureFields | null {
   if (header == null || versionOf(header) !== PROTOCOL_VERSION || header.length > 512) return null;
   const entries: [string, string][] = [];
@@ -175,7 +175,7 @@ export type NonceMemory = 'new' | 'seen' | 'full';
 
 export type SignatureProblem =
   | { kind: 'malformed' }
-  /** The sender is another version of graft. */
+  /** The sender runs another version of graft. */
   | { kind: 'protocol_version'; version: number }
   | { kind: 'unknown_key'; kid: string }
   | { kind: 'clock_skew'; skewMs: number }
@@ -183,23 +183,23 @@ export type SignatureProblem =
   | { kind: 'before_start' }
   | { kind: 'mismatch'; kid: string }
   | { kind: 'replayed' }
-  /** No more nonces can be kept. */
+  /** No room for more nonces. */
   | { kind: 'store_full' };
 
-/** For a key id that there is not, so that it takes as long as one that there is; what it finds is not looked at. */
+/** Used for unknown key ids, so that they take as long as known ones; the result is discarded. */
 const NOBODYS_SECRET = new Uint8Array(32);
 
 /**
  * Checks everything but the body itself: the caller compares `fields.h` with the hash of the bytes it received.
- * The nonce is kept only after the MAC is good, so that garbage cannot fill the store. What depends on the receiver's
- * keys or start is found out last: a stranger sees of it only that the MAC is not good.
+ * The nonce is stored only after the MAC is verified, so that garbage cannot fill the store. Checks that depend
+ * on the receiver's keys or start come last: a stranger only learns that the MAC is wrong.
  *
- * Nonces do not survive a restart. A stamp from before the start is therefore good only in a signature that is for this
- * start, whose id nobody knew before: so an edge whose clock is behind gets through, and what was sent before the
- * restart does not.
+ * Nonces do not survive a restart. A timestamp from before the start is therefore valid only in a signature for
+ * this start, whose id nobody knew before. So an edge whose clock is behind gets through, but requests sent
+ * before the restart do not.
  * @param startedAt unix ms.
- * @param startId of the present start; none = stamps from before it are never good.
- * @param rememberNonce keeps the nonce, or says why it does not.
+ * @param startId of the current start; none = timestamps from before it are never valid.
+ * @param rememberNonce stores the nonce, or returns why it cannot.
  */
 export async function verifySignature(params: {
   header: string | null | undefined;

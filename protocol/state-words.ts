@@ -1,4 +1,7 @@
-/** What experiments and versions are and what follows, in the words of every client; numbers are written by who says them. */
+/**
+ * States and decisions of experiments and versions, in words that all clients share; each client formats
+ * numbers itself.
+ */
 import type { VersionView } from './admin-api/versions.ts';
 import type {
   ExperimentComparison,
@@ -10,7 +13,7 @@ import type {
   PairsPlan,
 } from './admin-api/experiments.ts';
 
-/** How a client writes numbers and times. */
+/** How a client formats numbers and times. */
 export interface NumberWords {
   count: (value: number) => string;
   /** Of 0 to 1. */
@@ -23,11 +26,11 @@ export interface NumberWords {
 
 export interface DecisionWords {
   tone: 'calm' | 'good' | 'alarm';
-  /** Without a capital letter and a full stop. */
+  /** Without capital letter and full stop. */
   text: string;
 }
 
-/** What the last look came to. */
+/** The decision of the last look. */
 export function decisionWords(decision: ExperimentDecision, write: NumberWords): DecisionWords {
   switch (decision.action) {
     case 'rollback':
@@ -47,11 +50,11 @@ export function decisionWords(decision: ExperimentDecision, write: NumberWords):
         text: `advance to ${write.share(decision.coverage)}${decision.last ? ', the last step' : ''}`,
       };
     case 'propose_winner':
-      return { tone: 'good', text: `${decision.variant} wins, if you say so` };
+      return { tone: 'good', text: `${decision.variant} is the proposed winner` };
   }
 }
 
-/** Why a treatment is taken out. */
+/** Why a treatment is removed. */
 const lossWords = (decision: ExperimentDecision & { action: 'rollback' | 'drop' }): string =>
   decision.reason === 'guardrail'
     ? lostGuardrail(decision)
@@ -64,18 +67,21 @@ const lostGuardrail = ({
   variant?: string | undefined;
   metric?: string | undefined;
 }): string =>
-  `${variant ?? 'a variant'} lost ${metric === undefined ? 'a guardrail' : `the guardrail ${metric}`}`;
+  `${variant ?? 'a variant'} failed ${metric === undefined ? 'a guardrail' : `the guardrail ${metric}`}`;
 
 function holdWords(decision: ExperimentDecision & { action: 'hold' }, { pValue }: NumberWords): string {
   switch (decision.reason) {
     case 'guardrail':
       return lostGuardrail(decision);
     case 'sample_ratio':
-      return `the variants do not have the units that they should (p ${pValue(decision.p_value ?? 0)})`;
+      return (
+        'the variants do not receive the units that their weights call for (p ' +
+        `${pValue(decision.p_value ?? 0)})`
+      );
     case 'no_traffic':
-      return 'an hour has passed without a unit; is the name asked for?';
+      return 'no unit for an hour; does anyone request this name?';
     case 'health':
-      return 'a winner would be proposed, but something is lacking; see health';
+      return 'a winner would be proposed, but the experiment has a health problem; see health';
   }
 }
 
@@ -84,15 +90,19 @@ function waitWords(decision: ExperimentDecision & { action: 'wait' }, write: Num
     case 'not_running':
       return 'it is not running';
     case 'killed':
-      return 'it is killed, and everybody gets the live version';
+      return 'it is killed; everybody gets the live version';
     case 'not_significant':
-      return 'no difference is certain';
+      return 'no significant difference yet';
     case 'pairs':
       return 'too few judged pairs to tell which is better';
     case 'units':
       return `${write.count(decision.units ?? 0)} of ${decision.needed === undefined ? '?' : write.count(decision.needed)} units`;
     case 'units_in_step':
-      return `${write.count(decision.units ?? 0)} of ${decision.needed === undefined ? '?' : write.count(decision.needed)} units in this step, and the guardrails are not certain to be kept yet`;
+      return (
+        `${write.count(decision.units ?? 0)} of ` +
+        `${decision.needed === undefined ? '?' : write.count(decision.needed)} units in this step; not ` +
+        'all guardrails have certainly passed yet'
+      );
     case 'no_values':
       return `the guardrail ${decision.metric ?? ''} has too few values for the next step`;
     case 'days':
@@ -117,7 +127,10 @@ export const OPEN_REASONS: Readonly<Record<NonNullable<ExperimentComparison['rea
 
 type Effect = NonNullable<ExperimentComparison['difference']>;
 
-/** A difference as far as it can be: that of two proportions lies between -1 and 1, whatever few values would say. */
+/**
+ * A difference, clamped to what is possible: that of two proportions lies between -1 and 1, whatever few values
+ * suggest.
+ */
 export const possibleDifference = (
   difference: Effect | null,
   kind: ExperimentComparison['kind'],
@@ -126,10 +139,10 @@ export const possibleDifference = (
     ? difference
     : { ...difference, low: Math.max(-1, difference.low), high: Math.min(1, difference.high) };
 
-/** In the place of an interval that leaves nothing out. */
+/** Shown instead of an interval that excludes nothing. */
 export const TOO_EARLY = 'too early';
 
-/** How far apart two variants are. @returns `interval`: null while all that is possible is within it. */
+/** How far apart two variants are. @returns `interval`: null while it includes everything possible. */
 export function effectOf({
   lift,
   difference,
@@ -139,7 +152,7 @@ export function effectOf({
   estimate: number;
   interval: Effect | null;
 } | null {
-  // Without a lift (control may be 0) the difference says it.
+  // Without a lift (control may be 0), use the difference.
   if (lift !== null) return { scale: 'lift', estimate: lift.estimate, interval: lift };
   const possible = possibleDifference(difference, kind);
   if (possible === null) return null;
@@ -150,7 +163,7 @@ export function effectOf({
 export const GUARDRAIL_STATES: Readonly<Record<ExperimentEvaluation['guardrails'][number]['state'], string>> =
   {
     kept: 'kept',
-    lost: 'lost',
+    lost: 'failed',
     too_few_units: 'too few units',
     unknown: 'values do not vary',
   };
@@ -158,10 +171,10 @@ export const GUARDRAIL_STATES: Readonly<Record<ExperimentEvaluation['guardrails'
 export type VersionState = 'live' | 'staged' | 'rolled_back' | 'earlier' | 'retired' | 'withdrawn';
 
 /**
- * `staged`: newer than what is live; `rolled_back`: newer, and it was live; `earlier`: older; `withdrawn`: another owner's
- * adapter below it was retired.
+ * `staged`: newer than the live version; `rolled_back`: newer, and was live; `earlier`: older; `withdrawn`:
+ * another owner's adapter below it was retired.
  * @param live the name's live version; null = none.
- * @param wasLive by the name's history, where that was read.
+ * @param wasLive according to the name's history, if it was read.
  */
 export function versionState(
   version: Pick<VersionView, 'version' | 'live' | 'retired_at' | 'withdrawn_at'>,
@@ -184,20 +197,20 @@ export const VERSION_STATE_WORDS: Readonly<Record<VersionState, string>> = {
   withdrawn: 'withdrawn',
 };
 
-/** @returns versions that were live once, by the changes of the name. */
+/** @returns versions that were live at some time, according to the name's changes. */
 export const liveOnce = (changes: readonly { from: number | null }[]): ReadonlySet<number> =>
   new Set(changes.flatMap(({ from }) => from ?? []));
 
 type Write = Pick<NumberWords, 'count' | 'share'>;
 
-/** @returns such as `3 days`, `5 h`, `an hour`; whole ones, rounded up. */
+/** @returns such as `3 days`, `5 h`, `an hour`; rounded up. */
 function daysWords(days: number, { count }: Write): string {
   if (days >= 1) return days < 1.05 ? '1 day' : `${count(Math.ceil(days))} days`;
   const hours = Math.ceil(days * 24);
   return hours <= 1 ? 'an hour' : `${hours} h`;
 }
 
-/** What is not sure to a digit is not said to one. */
+/** Rounds to the digits that are certain. */
 const roughly = (count: number): number => Number(count.toPrecision(count < 100 ? 2 : 3));
 
 /** @returns such as `1 request`, `5,200 requests`, `fewer than 1 request`. */
@@ -218,52 +231,52 @@ export function findsWords(finds: readonly ExperimentFinding[], write: Write): s
   return texts.join('; ');
 }
 
-/** What could be found by now, and how far it is to the rest. */
+/** What could be found so far, and how long the rest takes. */
 export function progressWords({ lift_now: now, finds }: ExperimentProgress, write: Write): string {
   const found =
     now === null
-      ? 'no lift could be found by now'
-      : `lifts from ${write.share(Number(now.toPrecision(2)))} up could be found by now`;
+      ? 'no lift could be found so far'
+      : `lifts of ${write.share(Number(now.toPrecision(2)))} or more could be found so far`;
   const ahead = finds.filter(({ units }) => units !== 0);
-  return ahead.length === 0 ? found : `${found}; still to come for ${findsWords(ahead, write)}`;
+  return ahead.length === 0 ? found : `${found}; still needed for ${findsWords(ahead, write)}`;
 }
 
 export interface PlanWords {
   traffic: string;
-  /** Of users who rate; null where nobody does. */
+  /** Of users who rate; null if nobody rates. */
   values: string | null;
   mean: string | null;
-  /** Of pairs that are judged; null where none are. */
+  /** Of judged pairs; null if there are none. */
   pairs: string | null;
   tokens: string | null;
-  /** null: nobody knows. */
+  /** null: unknown. */
   finds: string | null;
 }
 
-/** @param ask how the client is told how many units come, where nobody knows. */
+/** @param ask how the client asks for the number of units, if it is unknown. */
 export function planWords(plan: ExperimentPlan, write: Write, ask: string): PlanWords {
   const { requests, units, values, baseline, finds, pairs } = plan;
   const traffic =
     requests.days === 0
-      ? 'nobody has asked for it in the last week'
+      ? 'no requests in the last week'
       : `${counted(requests.per_day, 'request', write)} a day in the last ${requests.days === 1 ? 'day' : `${requests.days} days`}`;
   const judged = pairs === undefined ? null : pairsWords(pairs, write);
   if (judged !== null && plan.coverage === 0) return { traffic, values: null, mean: null, ...judged };
   const perDay = counted(units.per_day ?? 0, 'unit', write);
   const who = {
     expected: `${perDay} a day, as you expect`,
-    experiment: `${perDay} a day, as in its last experiment`,
-    unknown: `how many users that is, nobody knows: ${ask}`,
+    experiment: `${perDay} a day, as in the name's last experiment`,
+    unknown: `the number of users is unknown: ${ask}`,
   }[units.from];
   const share = write.share(Number(values.share.toPrecision(2)));
   const rated = {
-    experiment: `${share} of them rate, as in its last experiment`,
-    edge: 'all of them have a value: the edge records it',
+    experiment: `${share} of them rate, as in the name's last experiment`,
+    edge: 'every user has a value: the edge records it',
     assumed: `${share} of them rate (assumed)`,
   }[values.from];
   const mean =
     baseline === null
-      ? 'unknown: after the first look, its status says what can be found'
+      ? 'unknown: after the first look, the status shows what can be found'
       : `${Number(baseline.mean.toPrecision(3))}${baseline.from === 'assumed' ? ' (assumed)' : ''}`;
   const found = [...(baseline === null ? [] : [findsWords(finds, write)]), ...(judged ? [judged.finds] : [])];
   return {
@@ -287,8 +300,8 @@ function pairsWords(plan: PairsPlan, write: Write): { pairs: string; tokens: str
   return {
     pairs:
       perDay === null
-        ? `${share}; how many that is, nobody knows yet`
-        : `${counted(perDay, 'pair', write)} a day, from ${share}; ties come on top`,
+        ? `${share}; the number is not known yet`
+        : `${counted(perDay, 'pair', write)} a day, from ${share}, plus ties`,
     tokens: each === null ? limit : `about ${write.count(roughly(each))} a pair; ${limit}`,
     finds: finds.join('; '),
   };

@@ -49,8 +49,8 @@ import { DamagedRow, StoreUnavailable } from './platform/ports.ts';
 import type { Services } from './parts.ts';
 
 /**
- * The path as the runtime hands it over: names keep their encoded slashes until a route decodes them, and `%2e%2e` or
- * a backslash, which `new URL` would take for a way up or down, are what they are.
+ * The path as the runtime delivers it: names keep their encoded slashes until a route decodes them, and
+ * `%2e%2e` or a backslash, which `new URL` would resolve, stay as they are.
  */
 const rawPath = ({ url }: Request): string => {
   const start = url.indexOf('/', url.indexOf('://') + 3);
@@ -58,15 +58,15 @@ const rawPath = ({ url }: Request): string => {
   return url.slice(start, end < 0 ? undefined : start + end);
 };
 
-/** Anybody may ask: the stores and origins hear of it once in this time and isolate, ms. */
+/** Anybody may ask: stores and origins are checked at most once in this time and isolate, ms. */
 const READY_MEMORY_MS = 1_000;
 
-/** @returns what says why the edge cannot serve: the registry answers and has its tables, and an origin answers; null = it can. */
+/** @returns why the edge cannot serve; null = the registry answers and has its tables, and an origin answers. */
 function createReadiness({ keptPrompts, origins, now }: Services) {
   let known: { error: ApiError | null; at: number } = { error: registryUnavailable(), at: -Infinity };
   const ask = async (): Promise<ApiError | null> => {
     try {
-      // A read of one of the tables: a database without the schema has none.
+      // Reads one of the tables: a database without the schema has none.
       await keptPrompts.read({ tenant: '', id: '', at: null, now: 0 });
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) throw error;
@@ -84,7 +84,7 @@ function createReadiness({ keptPrompts, origins, now }: Services) {
   };
 }
 
-/** Each takes of the services what it names, and is mounted at `/`. */
+/** Each picks what it needs of the services, and is mounted at `/`. */
 const CLIENT_ROUTES = [
   completionRoutes,
   tokenizerRoutes,
@@ -136,8 +136,8 @@ export function createApp(services: Services): Hono<AppEnv> {
       crossOriginResourcePolicy: 'same-site',
     }),
   );
-  // Off unless configured: a page has no key of its own to send. What it asks to send (openai-node's x-stainless-*) is
-  // allowed as it asks.
+  // Off unless configured: a page has no key of its own to send. Requested headers (openai-node's
+  // x-stainless-*) are allowed as requested.
   if (corsOrigins.length > 0) {
     const origin = corsOrigins.includes('*') ? '*' : [...corsOrigins];
     for (const shared of ['/v1/*', '/base/*'])
@@ -145,7 +145,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   }
   app.use(drainBody);
   app.use('/v1/messages/*', anthropicErrors);
-  // The second is what vLLM's clients ask.
+  // The second is the path that vLLM's clients use.
   for (const path of ['/healthz', '/health']) {
     app.get(path, (context) => context.json({ status: 'ok' }));
     app.all(path, methodNotAllowed('GET'));
@@ -172,10 +172,10 @@ export function createApp(services: Services): Hono<AppEnv> {
     if (error instanceof DamagedRow)
       return fail({
         code: 'registry_damaged',
-        message: 'What the registry has of this cannot be read. Its operator has to mend it.',
+        message: 'The registry entry is corrupted. Contact the operator.',
       });
     if (known) return fail(registryUnavailable(RETRY_AFTER_MS));
-    return fail({ code: 'internal_error', message: 'Something went wrong here. Please try again.' });
+    return fail({ code: 'internal_error', message: 'Internal error. Retry in a few seconds.' });
   });
   return app;
 }

@@ -1,4 +1,4 @@
-/** What the edge keeps in D1: each room's tables by its own backend. */
+/** The edge's stores in D1: each room's tables with its own backend. */
 import { createD1GrantLedger } from './access/d1-grants.ts';
 import { createD1KeyLedger } from './access/d1-key-ledger.ts';
 import { createD1Backup } from './backup/d1-backup.ts';

@@ -10,59 +10,67 @@ import type { SqlDatabase } from './platform/d1-database.ts';
 import type { DurableNamespace, KvNamespace } from './platform/store-calls.ts';
 import type { ObjectBucket } from './blobs/parts.ts';
 
-/** Bindings as wrangler.toml and the secrets give them. */
+/** Bindings from wrangler.toml and the secrets. */
 export interface RawEnv {
   ADAPTERS: KvNamespace;
   DB: SqlDatabase;
-  /** Where adapters' bytes go; without it they go to KV. What lies in KV already is read from there. */
+  /** Storage of adapters' bytes; without it they go to KV. Existing data in KV is still read from there. */
   BLOBS?: ObjectBucket;
-  /** Writes the names in KV, one change after the other (worker/registry/pointer-writer-object.ts). */
+  /** Writes names to KV, one change at a time (worker/registry/pointer-writer-object.ts). */
   POINTERS: DurableNamespace;
-  /** Counts what keys with limits use; without it their limits are not kept (or refuse, as the key says). */
+  /**
+   * Counts the usage of keys with limits; without it limits are not enforced (or refuse, by the key's policy).
+   */
   QUOTAS?: DurableNamespace;
   /** Counts the units of experiments (worker/experiments/tally-object.ts). */
   EXPERIMENTS: DurableNamespace;
   /** Counts judged pairs (worker/experiments/pairs/pairs-object.ts). */
   PAIRS: DurableNamespace;
-  /** Adds up traffic of all isolates (worker/traffic/traffic-gatherer-object.ts); without it each writes its own to D1. */
+  /**
+   * Sums up traffic of all isolates (worker/traffic/traffic-gatherer-object.ts); without it each isolate writes
+   * its own to D1.
+   */
   TRAFFIC?: DurableNamespace;
   /** Gets a data point a completion and a feedback; docs/run/alerts.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
-  /** Reaches public addresses alone, outside of Cloudflare; on Cloudflare `fetch` does. */
+  /** Reaches only public addresses, outside of Cloudflare; on Cloudflare `fetch` does. */
   CALL_OUT?: { fetch(url: string, init: RequestInit): Promise<Response> };
-  /** The built dashboard's files. */
+  /** The built console's files. */
   ASSETS?: { fetch(url: string): Promise<Response> };
-  /** JSON `[{"id": "...", "url": "https://...", "base": "..."}]`; all have a `base`, or none has. */
+  /** JSON `[{"id": "...", "url": "https://...", "base": "..."}]`; either all have a `base`, or none. */
   ORIGINS: string;
-  /** Id of the base that `base` means; that of the first origin unless given. Only where the origins say their base. */
+  /** Id of the base that `base` means; default: that of the first origin. Only if the origins name their base. */
   DEFAULT_BASE?: string;
   /** `kid:base64,…`; shared with the origins. */
   GRAFT_ORIGIN_KEYS: string;
-  /** base64 of at least 32 random bytes; signs what KV holds. */
+  /** base64 of at least 32 random bytes; signs the values in KV. */
   GRAFT_MAC_KEY: string;
   /** `base64,…`: what is signed with these is good too, while GRAFT_MAC_KEY is rotated (docs/run/keys-and-limits.md). */
   GRAFT_ACCEPTED_MAC_KEYS?: string;
-  /** sha256 of the first admin key, hex; without it only admin keys in D1 are good. */
+  /** sha256 of the first admin key, hex; without it only admin keys in D1 are valid. */
   GRAFT_ADMIN_KEY_SHA256?: string;
-  /** `https://app.example.com,…` or `*`: pages that may call `/v1/*` from a browser; none unless given. */
+  /** `https://app.example.com,…` or `*`: pages that may call `/v1/*` from a browser; default: none. */
   CORS_ORIGINS?: string;
-  /** Share of the requests that are logged, 0 to 1; failures always are. 0 unless given. */
+  /** Share of the requests that are logged, 0 to 1, default 0; failures always are. */
   LOG_SAMPLE?: string;
-  /** JSON, {@link PriceList}: what tokens cost, for the reports of usage; no costs unless given. */
+  /** JSON, {@link PriceList}: token prices for usage reports; default: no costs. */
   PRICES?: string;
-  /** `on`: packed files that lie in KV under `drop:<name>` are published. Off unless given. */
+  /** `on`: packed files in KV under `drop:<name>` are published. Default: off. */
   DROPS?: string;
-  /** Tenant that owns what is dropped where no name above has an owner; that of the first admin key unless given. */
+  /** Owner of dropped files if no name above has one; default: the first admin key's tenant. */
   DROP_TENANT?: string;
-  /** `on`: what the edge calls because a tenant says so may be this machine itself, by plain http. `graft dev` sets it. */
+  /** `on`: addresses given by tenants may be this machine itself, by plain http. `graft dev` sets it. */
   LOOPBACK_CALLBACKS?: string;
-  /** Longest that what an isolate noted waits before it is written, ms; each kind's own time unless given. Tests set it. */
+  /**
+   * Longest time that an isolate buffers records before writing them, ms; default: each kind's own. Tests set
+   * it.
+   */
   FLUSH_MS?: string;
-  /** JSON, {@link SignInLink}: signs the dashboard in by a link. `graft dev` alone sets it. */
+  /** JSON, {@link SignInLink}: signs in to the console by a link. Only `graft dev` sets it. */
   SIGN_IN?: string;
 }
 
-/** How long what was noted waits, ms. @param usual its own time. */
+/** How long records are buffered, ms. @param usual the default. */
 export const flushMs = (env: Pick<RawEnv, 'FLUSH_MS'>, usual: number): number =>
   Math.min(usual, Number(env.FLUSH_MS ?? usual));
 
@@ -77,13 +85,13 @@ export interface Config {
   /** Origins of pages, in the browser's sense. */
   corsOrigins: readonly string[];
   logSample: number;
-  /** null = reports of usage have no costs. */
+  /** null = usage reports have no costs. */
   prices: PriceList | null;
-  /** Owner of dropped files where no name above has one; null = files are not taken in. */
+  /** Owner of dropped files if no name above has one; null = files are not accepted. */
   dropTenant: string | null;
-  /** Whether what tenants have called may be this machine itself. */
+  /** Whether addresses given by tenants may be this machine itself. */
   loopbackCallbacks: boolean;
-  /** null = the dashboard is signed in with an admin key alone. */
+  /** null = the console needs an admin key. */
   signInLink: SignInLink | null;
 }
 
@@ -100,7 +108,7 @@ const Origins = z
         // A password would be in every log line about a failed request; requests are signed.
         .refine((url) => isPlain(new URL(url)), 'must have no name, password, query or fragment')
         .transform((url) => url.replace(/\/+$/, '')),
-      base: BaseId.refine((id) => nameProblem(id) === null, 'names nothing: it is reserved').optional(),
+      base: BaseId.refine((id) => nameProblem(id) === null, 'is a reserved name').optional(),
     }),
   )
   .min(1)
@@ -108,10 +116,10 @@ const Origins = z
     (origins) => new Set(origins.map(({ id }) => id)).size === origins.length,
     'two origins share an id',
   )
-  // An origin of an unknown base beside others could be asked for what it does not serve.
+  // An origin with an unknown base among others could be asked for what it does not serve.
   .refine(
     (origins) => new Set(origins.map(({ base }) => base === undefined)).size === 1,
-    'either every origin says its base or none does',
+    'either every origin names its base or none does',
   );
 
 const json = z.string().transform((text, context) => {
@@ -128,7 +136,7 @@ const secret = z.string().transform((text, context) => {
     const bytes = Uint8Array.from(atob(text.trim()), (character) => character.charCodeAt(0));
     if (bytes.length >= MIN_SECRET_BYTES) return bytes;
   } catch {
-    // Falls through: said below, without the text, which is a secret.
+    // Falls through: reported below, without the text, which is a secret.
   }
   context.addIssue({ code: 'custom', message: `is not base64 of at least ${MIN_SECRET_BYTES} bytes` });
   return z.NEVER;
@@ -199,7 +207,7 @@ export function parseEnv(
   const parsed = Variables.safeParse(raw);
   if (!parsed.success) {
     const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
-    throw new Error(`The worker's configuration is wrong. ${problems.join('; ')}`);
+    throw new Error(`The worker's configuration is invalid. ${problems.join('; ')}`);
   }
   return {
     origins: parsed.data.ORIGINS,

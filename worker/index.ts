@@ -1,4 +1,4 @@
-/** The worker: Cloudflare's bindings in, one app an isolate out. Nothing else picks what things are kept in. */
+/** The worker: from Cloudflare's bindings to one app per isolate. Only this file chooses where data is stored. */
 import { createApp } from './app.ts';
 import { createD1Stores } from './d1-stores.ts';
 import { flushMs, parseEnv, type RawEnv } from './env.ts';
@@ -55,7 +55,7 @@ function partsOf(env: RawEnv): Parts {
     fetch: (url, init) => fetch(url, init),
     callOut: (url, init) => (CALL_OUT === undefined ? fetch(url, init) : CALL_OUT.fetch(url, init)),
     observer: createObserver({ dataset: env.ANALYTICS, logSample: config.logSample }),
-    // Asked for by path; the host is nobody's.
+    // Fetched by path; the host is a placeholder.
     page: ASSETS === undefined ? undefined : (path) => ASSETS.fetch(`https://page.invalid${path}`),
   });
 }
@@ -84,7 +84,7 @@ export default {
     edgeOf(env).schedule((work) => context.waitUntil(loggingFailure(work))),
 } satisfies ExportedHandler<RawEnv>;
 
-/** sha256 of bytes that come by, in constant memory; workerd's own class, Web Crypto has none. */
+/** sha256 of a stream, in constant memory; workerd's own class, because Web Crypto has none. */
 function createSha256(): Sha256 {
   const stream = new crypto.DigestStream('SHA-256');
   const writer = stream.getWriter();

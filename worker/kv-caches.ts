@@ -1,4 +1,4 @@
-/** What the hot path reads from KV, with its memories, and the memory of names that do not exist. */
+/** The hot path's reads from KV, with their caches, and the negative cache of names. */
 import { BoundedMap } from './platform/bounded-map.ts';
 import {
   LAST_KNOWN_GOOD_ENTRIES,
@@ -31,17 +31,17 @@ import { logLine } from './log.ts';
 export type KvCaches = ReturnType<typeof createKvCaches>;
 
 /**
- * What the hot path reads has a moment's memory in front and the last known good behind. An absence of keys and grants is
- * confirmed by the system of record here; that of names by who resolves them.
+ * The hot path reads through a short-lived cache in front and the last known good value behind. D1 confirms the
+ * absence of keys and grants here; that of names is confirmed where they are resolved.
  */
 export function createKvCaches(params: {
   pointer: SealedIndexParams;
-  /** Opens what the current secret sealed, and nothing else: upkeep finds and rewrites what an older one did. */
+  /** Opens only values sealed with the current secret: upkeep finds and rewrites older ones. */
   currentSealer: Sealer;
   keyLedger: Pick<KeyLedger, 'get'>;
   grantLedger: Pick<GrantLedger, 'heldBy' | 'refusedBy'>;
   now: () => number;
-  /** A KV read that takes longer is trouble. */
+  /** A slower KV read counts as failed. */
   timeoutMs: number;
 }) {
   const { pointer, currentSealer, keyLedger, grantLedger, now, timeoutMs } = params;
@@ -72,25 +72,25 @@ export function createKvCaches(params: {
     keys,
     grants,
     experiments,
-    /** As KV has them, without a memory, and only what the current secret sealed. */
+    /** Directly from KV, uncached, and only values sealed with the current secret. */
     nameIndex: createKvNameIndex(upkeep),
-    /** For a name that was written elsewhere: it and its experiment are read anew at the next request. */
+    /** For a name that was written elsewhere: it and its experiment are read again at the next request. */
     forgetName(name: string): void {
       names.forget(name);
-      // Which one is the name's is not known here; the others cost one read more.
+      // The name's experiment is unknown here; the others cost one more read.
       experiments.forgetAll();
     },
     forgetKey: keys.forget,
     forgetGrants: grants.forget,
-    /** As the admin API reads and writes them: the same, and what is written here is seen here at once. */
+    /** For the admin API: the same, with its writes visible here at once. */
     experimentIndex: forgettingExperiments(createKvExperimentIndex(upkeep), experiments),
-    /** As KV has them, without a memory; the pointer writer writes them. */
+    /** Directly from KV, uncached; the pointer writer writes them. */
     keyIndex: createKvKeyIndex(upkeep),
     grantIndex: createKvGrantIndex(upkeep),
   };
 }
 
-/** Waits for a write, and forgets what it was about, also when it failed half way. */
+/** Waits for a write, and drops cached values of it, even after a failure. */
 async function written(write: Promise<void>, forget: () => void): Promise<void> {
   try {
     await write;
@@ -99,7 +99,7 @@ async function written(write: Promise<void>, forget: () => void): Promise<void> 
   }
 }
 
-/** Names are written by the pointer writer, elsewhere; what this isolate has written through it is read anew here. */
+/** The pointer writer writes names, elsewhere; names changed through this isolate are read again here. */
 export const forgettingPointers = (
   pointers: PointerWriter,
   forgetName: (name: string) => void,
@@ -107,7 +107,7 @@ export const forgettingPointers = (
   sync: (name, options) => written(pointers.sync(name, options), () => forgetName(name)),
 });
 
-/** The same of keys and grants. */
+/** The same for keys and grants. */
 export const forgettingRights = (
   writer: RightsWriter,
   forget: { key: (hash: string) => void; grants: (tenant: string) => void },
@@ -123,20 +123,19 @@ const forgettingExperiments = (index: ExperimentIndex, { forget }: Forgetful): E
 });
 
 /**
- * KV remembers for a while that a name was missing, and may wrongly say so; nobody is to be given a name's ancestor, or
- * told that it does not exist, because of that. So an absence is checked once in `ttlMs` and isolate. While the system
- * of record does not answer, KV's word stands.
+ * KV caches absences, and may wrongly report one; nobody must get a name's ancestor, or a 404, because of that.
+ * So an absence is checked once per `ttlMs` and isolate. While D1 does not answer, KV's answer is used.
  */
 export function createNegativeCache(params: {
   registry: Pick<Registry, 'pointer'>;
   ttlMs: number;
   maxEntries: number;
-  /** @returns a name that nobody can have, for one that is there. */
+  /** @returns a dummy name that nobody can have, in place of an existing one. */
   decoyOf: (name: string) => string;
   now: () => number;
 }): NegativeCache & { forget(name: string): void } {
   const { registry, ttlMs, maxEntries, decoyOf, now } = params;
-  /** Names, and until when they are not asked about again, unix ms. */
+  /** Names, and until when they are not looked up again, unix ms. */
   const absent = new BoundedMap<string, number>(maxEntries);
   const dummies = new BoundedMap<string, number>(maxEntries);
 
@@ -146,7 +145,7 @@ export function createNegativeCache(params: {
     return false;
   };
   const remember = (memory: Map<string, number>, name: string) => memory.set(name, now() + ttlMs);
-  /** @returns null when nobody can say. */
+  /** @returns null when unknown. */
   const ask = async (name: string): Promise<Pointer | null> => {
     try {
       return await registry.pointer(name);
@@ -177,7 +176,7 @@ export function createNegativeCache(params: {
   };
 }
 
-/** What is written through this isolate is there at the next request, whatever was asked for before. */
+/** Names written through this isolate exist at the next request, whatever was looked up before. */
 export const invalidatingNegativeCache = (
   pointers: PointerWriter,
   absence: { forget(name: string): void },

@@ -1,6 +1,6 @@
 /**
- * Numbers that several rooms of the edge share, with unit and reason; each room has its own in its `limits.ts`. What
- * other parts share is in protocol/limits.ts.
+ * Limits that several rooms of the edge share, with unit and reason; each room has its own in its `limits.ts`.
+ * Those shared with other parts are in protocol/limits.ts.
  */
 
 const SECOND = 1_000;
@@ -11,27 +11,27 @@ export const POINTER_CACHE_TTL_S = 30;
 export const KV_TIMEOUT_MS = 2 * SECOND;
 /** How long a name or key stays usable while KV does not answer. The longest known outage of KV took 3 h. */
 export const LAST_KNOWN_GOOD_MS = 24 * 3_600 * SECOND;
-/** A mark that a value is gone for good need not stay longer than any isolate remembers the value; seconds, an hour more. */
+/** Lifetime of a tombstone, seconds: longer than any isolate remembers the value, plus an hour. */
 export const GONE_MARK_TTL_S = LAST_KNOWN_GOOD_MS / SECOND + 3_600;
-/** Entries of that memory, each about 1 kB, in an isolate of 128 MB. */
+/** Entries of that cache, each about 1 kB, in an isolate of 128 MB. */
 export const LAST_KNOWN_GOOD_ENTRIES = 10_000;
 /**
- * A name or key that was found is not read again for this long. KV's own cache (`cacheTtl`) is 30 s, so what others
- * write shows at most 3 % later; what this isolate writes shows at once.
+ * A name or key that was found is not read again for this long. KV's own cache (`cacheTtl`) is 30 s, so others'
+ * writes appear at most 3 % later; this isolate's own appear at once.
  */
 export const SHORT_MEMORY_MS = 1 * SECOND;
-/** KV takes one write a second a key; a pointer is written again after this pause. */
+/** KV accepts one write per second and key; a pointer is rewritten after this pause. */
 export const KV_WRITE_PAUSE_MS = 1_100;
 export const KV_WRITE_TRIES = 4;
-/** Entries that one request of a repair compares; each may be a read and a write, and a request has 1,000 of them. */
+/** Entries that one repair request compares; each may be a read and a write, and a request has 1,000 of them. */
 export const REPAIR_PAGE = 48;
 export const RETRY_AFTER_MS = 2 * SECOND;
 
-/** A refused request's body up to this size, bytes, is read to its end, so that its connection can go on. */
+/** A refused request's body up to this size, bytes, is read to its end, so that its connection can be reused. */
 export const MAX_DRAINED_BYTES = 64 * 1024;
 /**
- * Keys, and tenants' grants, that KV does not have and the system of record is asked about, each a second and isolate. D1
- * answers about 1,000 questions a second; made-up keys get no more than this of them.
+ * Keys, and tenants' grants, that KV lacks and D1 is asked about, each per second and isolate. D1 answers about
+ * 1,000 queries a second; made-up keys get at most this many.
  */
 export const DATABASE_FALLBACKS_PER_SECOND = 50;
 export const ADMIN_PAGE = 1_000;

@@ -1,16 +1,16 @@
 import { StoreUnavailable } from './platform/ports.ts';
 
-/** A value of a log line. Never a body, a prompt, a key or anything else that a client sent as it stands. */
+/** A value of a log line. Never a body, a prompt, a key or other raw client input. */
 export type LogField = string | number | boolean | null | undefined;
-/** `warning`: what graft makes up for by itself. */
+/** `warning`: graft recovers from it by itself. */
 export type LogLevel = 'info' | 'warning' | 'error';
 
-/** Characters of a text: a stack fits, and what comes from outside is no longer than that either. */
+/** Characters of a text: a stack fits, and external text is limited to it as well. */
 export const MAX_LOGGED_TEXT = 4_096;
 
 /**
- * Writes one line of JSON; what is undefined is left out. Workers Logs index its fields. The only place in the worker
- * that writes to the log.
+ * Writes one line of JSON, without undefined values. Workers Logs index its fields. The only place in the
+ * worker that writes to the log.
  * @param event what happened, in snake case.
  */
 export function logLine(event: string, fields: Record<string, LogField>, level: LogLevel = 'error'): void {
@@ -22,12 +22,12 @@ export function logLine(event: string, fields: Record<string, LogField>, level: 
   else console.log(line);
 }
 
-/** What a log line says of something that was thrown. */
+/** The log fields of a thrown value. */
 export const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /**
- * For work that nobody waits for, such as what goes on after a response.
- * @returns when it has ended; it never rejects. What failed is in the log: a store that did not answer as a warning,
+ * For background work, such as work after a response.
+ * @returns when it has ended; it never rejects. Failures are logged: an unavailable store as a warning,
  * anything else with its stack.
  */
 export async function loggingFailure(

@@ -81,7 +81,7 @@ export interface Stores {
   tenantLimits: TenantLimits;
   usage: UsageLedger;
   traffic: TrafficLedger;
-  /** Where isolates send what they counted; the ledger itself, or what adds it up first. */
+  /** Where isolates send their counts; the ledger itself, or an object that sums them first. */
   trafficCollector: TrafficCollector;
   keptPrompts: KeptPrompts;
   pins: PinLedger;
@@ -94,27 +94,27 @@ export interface Stores {
   pairTallies: PairTallies;
   /** null = no key's limits are counted. */
   quotas: Quotas | null;
-  /** What alone writes names, keys and grants to KV. */
+  /** The only writer of names, keys and grants to KV. */
   writers: PointerWriter & RightsWriter;
 }
 
-/** What is neither kept nor configured. */
+/** Dependencies that are neither stores nor configuration. */
 interface Runtime {
   /** Unix ms. */
   now: () => number;
   sleep: (ms: number) => Promise<void>;
-  /** Sleeps before what was noted in the background is written; as {@link sleep}. */
+  /** Sleeps before buffered records are written; as {@link sleep}. */
   flushDelay: (ms: number) => Promise<void>;
   /** Reaches the origins. */
   fetch: Fetch;
-  /** Reaches addresses that tenants wrote down. */
+  /** Calls addresses given by tenants. */
   callOut: Fetch;
   createSha256: () => Sha256;
-  /** Hears of every request; undefined = nobody does. */
+  /** Receives every request; undefined = nobody does. */
   observer: Observer | undefined;
-  /** The built dashboard; undefined = there is none. */
+  /** The built console; undefined = there is none. */
   page: PageFiles | undefined;
-  /** Shorter ones than this edge's own, for what hangs; ms. */
+  /** Shorter timeouts than this edge's own; ms. */
   kvTimeoutMs?: number;
   verifyTimeoutMs?: number;
   patienceMs?: number;
@@ -122,7 +122,7 @@ interface Runtime {
 }
 
 export type Parts = ReturnType<typeof createParts>;
-/** All that routes and the schedule are given; each takes what it names. */
+/** Everything that routes and the schedule get; each picks what it needs. */
 export type Services = Parts['services'];
 
 export function createParts(config: Config, stores: Stores, runtime: Runtime) {
@@ -166,7 +166,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     ...intake,
     rights: forgettingRights(stores.writers, { key: hot.forgetKey, grants: hot.forgetGrants }),
     absence,
-    /** By `name@version`, from the system of record, with the last known good behind. */
+    /** By `name@version`, from D1, with the last known good value behind. */
     versions: withLastKnownGood(createVersionIndex(registry), {
       timeoutMs: KV_TIMEOUT_MS,
       maxAgeMs: LAST_KNOWN_GOOD_MS,
@@ -184,12 +184,12 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     heldFiles: origins.files,
     originDrops: origins.drops,
     pinSync: createPinSync({ pins: stores.pins, registry, origins: origins.pins }),
-    /** Was a name written since this was last asked? */
+    /** Whether a name was written since the last call. */
     pointersChanged: watched.changed,
     downloadTokens: createDownloadTokens(config.macKey, config.acceptedMacKeys),
     listing: createKvListing(kv),
     kvInbox: createInbox({ kv, pacing }),
-    /** Takes in what was dropped for a name that does not exist; undefined while drops are off. */
+    /** Processes an inbox file for a missing name; undefined while the inbox is off. */
     takeDropOnMiss: drops?.onMiss,
     trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: flushDelay }),
     textSealer,
@@ -216,7 +216,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     corsOrigins: config.corsOrigins,
     observer: runtime.observer,
     page: runtime.page,
-    /** Signs the page in by a link; undefined = it is signed in with an admin key alone. */
+    /** Signs the page in by a link; undefined = it needs an admin key. */
     signIn: config.signInLink === null ? undefined : createSignIn(config.signInLink),
   };
   return {
@@ -224,7 +224,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     schedule: createSchedule(services, drops),
     /** For the first request of an isolate. Never rejects. */
     catchUp: () => catchUp(services),
-    /** null while files that are put into KV are not taken in. */
+    /** null while the inbox is off. */
     drops,
   };
 }

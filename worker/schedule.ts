@@ -1,4 +1,4 @@
-/** What the cron trigger starts. */
+/** The jobs of the cron trigger. */
 import type { EvaluateDeps } from './experiments/life/life-deps.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
 import type { Registry, RequestLife } from './registry/ports.ts';
@@ -23,11 +23,11 @@ export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
 type PointerDeps = Parameters<typeof syncStalePointers>[0];
 
-/** Names that KV was not told of, because whoever changed them died before. */
+/** Names that are not updated in KV, because their writer died before. */
 const writePointers = (deps: PointerDeps): Promise<void> =>
   syncStalePointers(deps, { limit: STALE_POINTERS_PER_RUN, newest: false });
 
-/** What a fresh isolate does beside its first request; what fails is logged, and the schedule's. */
+/** A fresh isolate's work along with its first request; failures are logged, and left to the schedule. */
 export const catchUp = (deps: PointerDeps): Promise<void> =>
   runJobs({ pointers: () => writePointers(deps) }).catch(() => undefined);
 
@@ -43,10 +43,10 @@ type ScheduleDeps = TenantLimitsDeps &
     keptPrompts: Pick<KeptPrompts, 'tend'>;
   };
 
-/** @param drops null while they are off. @returns one run of all jobs; it throws when one of them failed. */
+/** @param drops null while the inbox is off. @returns one run of all jobs; it throws when one of them failed. */
 export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedule {
   const { pins, registry, now } = deps;
-  // Afresh each time: another isolate may have unpinned the last one, and an origin did not hear of it.
+  // Read again each time: another isolate may have unpinned the last one, and an origin may have missed it.
   const pinSync = () => createPinSync({ pins, registry, origins: deps.origins.pins });
   return (keepAlive) =>
     runJobs({
@@ -55,7 +55,7 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
       pointers: () => writePointers(deps),
       experiments: () => evaluateAll(deps),
       webhooks: () => sendWebhooks(deps),
-      // An origin that was started again holds nothing.
+      // A restarted origin holds nothing.
       pins: () => pinSync().sync({ signal: new AbortController().signal, keepAlive }),
       removed: () => registry.forgetRemoved({ before: now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
       erasures: () => workOffErasures(deps),
@@ -67,7 +67,7 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
 }
 
 /**
- * Runs the schedule's jobs one after the other; one that fails keeps none of the others from its turn.
+ * Runs the schedule's jobs one after the other; a failing one does not block the others.
  * @throws the first failure, when all have run: the platform then counts the invocation as failed.
  */
 export async function runJobs(jobs: Record<string, () => Promise<unknown>>): Promise<void> {
@@ -90,7 +90,7 @@ interface OriginNoteDeps {
   now: () => number;
 }
 
-/** Notes how busy each origin is that answers, and forgets what is too old. */
+/** Records how busy each answering origin is, and deletes old records. */
 async function noteOrigins(deps: OriginNoteDeps): Promise<void> {
   const at = 60 * Math.floor(deps.now() / 60_000);
   const measured = await deps.origins.measure();

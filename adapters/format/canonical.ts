@@ -1,7 +1,7 @@
 /**
- * The canonical adapter file: one safetensors file with `<module>.lora_A` [rank, in] and `<module>.lora_B` [out, rank],
- * and the metadata entry `graft.config`. The same adapter always gives the same bytes, and its sha256 is its identity.
- * What it begins with says all but the values of its tensors, and can be read alone.
+ * The canonical adapter file: one safetensors file with `<module>.lora_A` [rank, in] and `<module>.lora_B`
+ * [out, rank], and the metadata entry `graft.config`. The same adapter always gives the same bytes, and its
+ * sha256 is its identity. Its beginning contains everything but the tensors' values, and can be read alone.
  */
 import { z } from 'zod';
 import { Digest, baseIdOf } from '../../protocol/identity.ts';
@@ -74,7 +74,7 @@ function parseConfig(text: string, refuse: (code: AdapterErrorCode, message: str
   if (json.get('format') !== FORMAT)
     return refuse(
       'format_version',
-      `The file's format is not ${FORMAT}, the one that this version reads. ${AGAIN}`,
+      `The file's format is not ${FORMAT}, the only one that this version reads. ${AGAIN}`,
     );
   const parsed = ConfigSchema.safeParse(Object.fromEntries(json));
   if (!parsed.success) {
@@ -100,7 +100,7 @@ interface NamedTensor {
   readonly shape: readonly number[];
 }
 
-/** The modules that the header's config and tensors make, sorted; each tensor belongs to one. */
+/** The modules of the header's config and tensors, sorted; each tensor belongs to one. */
 function readModules<T extends NamedTensor, M extends { readonly name: string }>(
   header: { metadata: ReadonlyMap<string, string>; tensors: ReadonlyMap<string, T> },
   refuse: (code: AdapterErrorCode, message: string, subject?: string) => never,
@@ -109,7 +109,7 @@ function readModules<T extends NamedTensor, M extends { readonly name: string }>
   const { metadata, tensors } = header;
   const text = metadata.get(CONFIG_KEY);
   if (text === undefined)
-    return refuse('not_canonical', `The file has no ${CONFIG_KEY} in its metadata: pack the adapter first.`);
+    return refuse('not_canonical', `The file has no ${CONFIG_KEY} in its metadata. Pack the adapter first.`);
   const config = parseConfig(text, refuse);
   if (config.modules.size === 0) refuse('empty_adapter', `The adapter has no modules. ${AGAIN}`);
 
@@ -145,13 +145,13 @@ const refuser =
     throw new AdapterFormatError({ code, message, path, subject });
   };
 
-/** @throws AdapterFormatError unless the file begins as {@link encodeCanonical} would begin it. */
+/** @throws AdapterFormatError unless the file begins as {@link encodeCanonical} would write it. */
 function checkPrefix(expected: Uint8Array, bytes: Uint8Array, refuse: ReturnType<typeof refuser>): void {
   if (!expected.every((byte, index) => byte === bytes[index]))
-    refuse('not_canonical', 'The header is not written in the canonical way: pack the adapter again.');
+    refuse('not_canonical', 'The header is not in canonical form. Pack the adapter again.');
 }
 
-/** A canonical file's beginning: all but the values of its tensors. */
+/** A canonical file's beginning: everything but the values of its tensors. */
 export interface CanonicalHead {
   readonly config: CanonicalConfig;
   /** Sorted by name. The tensors' `data` is empty. */
@@ -159,8 +159,8 @@ export interface CanonicalHead {
 }
 
 /**
- * Reads and checks a canonical file's first bytes, so that nobody needs to hold the rest: anything but what
- * `encodeCanonical` writes is refused.
+ * Reads and checks a canonical file's first bytes, without the rest: anything that `encodeCanonical` would not
+ * write is refused.
  * @param params.prefix the length field and the header, exactly. @param params.fileBytes of the whole file.
  * @throws AdapterFormatError
  */
@@ -240,8 +240,8 @@ export function encodeCanonical(params: {
 }
 
 /**
- * Reads and checks a canonical file, byte for byte: anything but what {@link encodeCanonical} writes is refused.
- * The values of the tensors and the base's shapes are `validateAdapter`'s matter.
+ * Reads and checks a canonical file, byte for byte: anything that {@link encodeCanonical} would not write is
+ * refused. `validateAdapter` checks the tensors' values and the base's shapes.
  * @throws AdapterFormatError
  */
 export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {}): CanonicalAdapter {

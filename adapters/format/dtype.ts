@@ -65,13 +65,13 @@ interface TypedArrayOf<T> {
 }
 
 /**
- * Little-endian elements, whatever byte of the memory they begin at.
+ * Little-endian elements, at any alignment.
  * @param data a whole number of elements.
- * @returns a view of them; a copy where JavaScript allows no view. Only to be read.
+ * @returns a view of them; a copy if JavaScript allows no view. Read-only.
  */
 export function elementsOf<T>(data: Uint8Array, type: TypedArrayOf<T>): T {
   const width = type.BYTES_PER_ELEMENT;
-  // Not `slice`: of Node's Buffer that is a view at the same place.
+  // Not `slice`: for Node's Buffer that is a view at the same place.
   const { buffer, byteOffset } = data.byteOffset % width === 0 ? data : new Uint8Array(data);
   return new type(buffer, byteOffset, data.byteLength / width);
 }
@@ -130,7 +130,7 @@ export function readFloat32({ dtype, data }: Pick<Tensor, 'dtype' | 'data'>, out
     default:
       throw new AdapterFormatError({
         code: 'dtype_unsupported',
-        message: `A tensor of type ${dtype} cannot be used: save it as F32, F16 or BF16.`,
+        message: `A tensor of type ${dtype} cannot be used. Save it as F32, F16 or BF16.`,
       });
   }
 }
@@ -145,12 +145,12 @@ export function toFloat32(tensor: Tensor): Float32Array<ArrayBuffer> {
   return out;
 }
 
-/** Bytes looked at in one go where a file's tensors are not aligned: a copy of this size, not of the tensor. */
+/** Chunk size for unaligned tensors: a copy of this size, not of the tensor. */
 const SCAN_BYTES = 1 << 16;
 
 /**
- * Largest float32 magnitude, as bits. Four at a time takes half as long as one. Signed words: until this is compiled,
- * larger numbers than theirs would each be an object.
+ * Largest float32 magnitude, as bits. Four at a time takes half as long as one. Signed words: before
+ * compilation, larger numbers would each be an object.
  */
 function maxBits32(words: Int32Array): number {
   let max = 0;
@@ -167,7 +167,7 @@ function maxBits32(words: Int32Array): number {
   return max;
 }
 
-/** Largest magnitude of 16-bit elements that lie in pairs, as bits; half the loads of one by one. */
+/** Largest magnitude of paired 16-bit elements, as bits; half the loads of one by one. */
 function maxBits16(words: Int32Array): number {
   let low = 0;
   let high = 0;

@@ -1,7 +1,7 @@
 /**
- * LoRA adapters in GGUF, as llama.cpp's `convert_lora_to_gguf.py` writes and its `llama-adapter.cpp` reads them:
- * `<layer>.weight.lora_a` [rank, in] and `.lora_b` [out, rank], one alpha for all, scale = alpha / rank of each pair. And what they need to know of their base: its layers' names, the
- * order of their rows, its heads.
+ * LoRA adapters in GGUF, as llama.cpp's `convert_lora_to_gguf.py` writes and its `llama-adapter.cpp` reads
+ * them: `<layer>.weight.lora_a` [rank, in] and `.lora_b` [out, rank], one alpha for all, scale = alpha / rank
+ * of each pair. Also what is needed of their base: layer names, row orders, heads.
  */
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import { toFloat32, type Dtype, type Tensor } from './dtype.ts';
@@ -28,14 +28,15 @@ const Q8_0_BYTES = 34;
 /** By the layer's name in GGUF; first match decides. */
 const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why: string])[] = [
   [/^token_embd\./, 'embedding_lora', 'adapts the embedding; train without it in target_modules.'],
-  [/^output\./, 'module_unknown', 'adapts the head, which cannot be adapted; train without lm_head.'],
+  [/^output\./, 'module_unknown', 'adapts the head, which is not supported; train without lm_head.'],
   [/_exps\./, 'expert_lora', 'adapts experts, which are not supported; target linear modules.'],
 ];
 
 type Refuse = (code: AdapterErrorCode, message: string, subject?: string) => never;
 
 const A_MODEL =
-  'it is a model, not an adapter. Give the file that convert_lora_to_gguf.py wrote, or serve the model as a base with --base.';
+  'it is a model, not an adapter. Give the file that convert_lora_to_gguf.py wrote, or serve the model ' +
+  'as a base with --base.';
 
 /** Blocks of a float16 scale and 32 signed bytes (ggml `block_q8_0`). */
 function dequantizeQ8(data: Uint8Array): Uint8Array {
@@ -64,7 +65,8 @@ function toTensor(entry: GgufTensor, bytes: Uint8Array, refuse: Refuse): Tensor 
   if (name === 'Q8_0') return { dtype: 'F32', shape, data: dequantizeQ8(data) };
   return refuse(
     'dtype_unsupported',
-    `Tensor "${printable(entry.name)}" is ${name}; convert the adapter with --outtype f32, f16, bf16 or q8_0.`,
+    `Tensor "${printable(entry.name)}" is ${name}. Convert the adapter with --outtype f32, f16, bf16 ` +
+      'or q8_0.',
     entry.name,
   );
 }
@@ -86,14 +88,14 @@ function pairUp(header: GgufHeader, architecture: string, refuse: Refuse): Map<s
       return refuse(
         name.endsWith('.weight') ? 'full_weight' : 'unknown_tensor',
         `${shown} is neither lora_a nor lora_b of a layer: llama.cpp would refuse or ignore it. ` +
-          'Convert an adapter that has nothing but LoRA pairs.',
+          'Convert an adapter that consists of LoRA pairs only.',
         name,
       );
     const module = moduleOfGguf(layer, architecture);
     if (module === null)
       return refuse(
         'module_unknown',
-        `${shown} is for a layer that is not known; of ${architecture} ${ggufKinds(architecture).join(', ')} are.`,
+        `${shown} is for an unknown layer; ${architecture} has ${ggufKinds(architecture).join(', ')}.`,
         name,
       );
     const pair = pairs.get(module) ?? {};
@@ -104,7 +106,7 @@ function pairUp(header: GgufHeader, architecture: string, refuse: Refuse): Map<s
   return pairs;
 }
 
-/** What the metadata must say, and nothing else: a model or a control vector is also GGUF. */
+/** Required metadata: models and control vectors are GGUF too. */
 function checkKind(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): void {
   for (const [key, expected] of [
     ['general.type', 'adapter'],
@@ -117,7 +119,7 @@ function checkKind(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): vo
         `${key} is ${printable(JSON.stringify(value ?? null))}, not "${expected}": ` +
           (value === 'model'
             ? A_MODEL
-            : 'the file is no LoRA adapter. Give the file that convert_lora_to_gguf.py wrote.'),
+            : 'the file is not a LoRA adapter. Give the file that convert_lora_to_gguf.py wrote.'),
         key,
       );
   }
@@ -125,12 +127,16 @@ function checkKind(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): vo
   if (invocation !== undefined && !(Array.isArray(invocation) && invocation.length === 0))
     refuse(
       'alora',
-      'adapter.alora.invocation_tokens is set. aLoRA is active only from certain tokens on. Train the adapter without it.',
+      'adapter.alora.invocation_tokens is set: aLoRA is active only from certain tokens on. Train the ' +
+        'adapter without it.',
       'adapter.alora.invocation_tokens',
     );
 }
 
-/** @returns 0 when there is none: llama.cpp then takes every pair with a scale of 1 (`llama-adapter.h`, `get_scale`). */
+/**
+ * @returns 0 when there is none: llama.cpp then uses a scale of 1 for every pair (`llama-adapter.h`,
+ * `get_scale`).
+ */
 function readAlpha(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): number {
   const alpha = metadata.get('adapter.lora.alpha') ?? 0;
   return typeof alpha === 'number'
@@ -139,8 +145,8 @@ function readAlpha(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): nu
 }
 
 /**
- * The first base model that the file names, as a hub id where it can be made out. `general.name` is the adapter's own
- * name (gguf-py `metadata.py`), so it is not looked at.
+ * The first base model that the file names, as a hub id if it can be recognised. `general.name` is the
+ * adapter's own name (gguf-py `metadata.py`), so it is ignored.
  */
 function readBaseModel(metadata: ReadonlyMap<string, GgufValue>): string | null {
   const text = (key: string): string | undefined => {
@@ -149,7 +155,7 @@ function readBaseModel(metadata: ReadonlyMap<string, GgufValue>): string | null 
   };
   const hub = /^https:\/\/huggingface\.co\/([^/?#]+\/[^/?#]+)\/?$/.exec(text('repo_url') ?? '')?.[1];
   if (hub !== undefined) return hub;
-  // The converter makes titles of ids: "Smollm2 135M Instruct".
+  // The converter turns ids into titles: "Smollm2 135M Instruct".
   const dashed = (part: string | undefined): string | undefined => part?.replaceAll(' ', '-');
   const name = dashed(text('name'));
   if (name === undefined) return null;
@@ -173,7 +179,7 @@ export function readGgufAdapter(
   };
   const header = adapterHeader(bytes, path);
   if (header === null)
-    return refuse('not_lora', `Its metadata is as large as a tokenizer makes a model's: ${A_MODEL}`);
+    return refuse('not_lora', `Its metadata is as large as that of a model with a tokenizer: ${A_MODEL}`);
   const { metadata } = header;
   checkKind(metadata, refuse);
   const architecture = metadata.get('general.architecture');
@@ -181,7 +187,7 @@ export function readGgufAdapter(
   if (typeof architecture !== 'string' || permuted === undefined)
     return refuse(
       'architecture_unknown',
-      `general.architecture is ${printable(JSON.stringify(architecture ?? null))}; known are ` +
+      `general.architecture is ${printable(JSON.stringify(architecture ?? null))}; supported are ` +
         `${[...ROWS_PERMUTED.keys()].join(', ')}. Pack the PEFT folder that the file was made from.`,
       'general.architecture',
     );
@@ -190,10 +196,7 @@ export function readGgufAdapter(
     alpha === 0 ? ['The file has no alpha (adapter.lora.alpha), so every scale is 1, as in llama.cpp.'] : [];
   const pairs = pairUp(header, architecture, refuse);
   if (header.end < bytes.byteLength)
-    refuse(
-      'trailing_bytes',
-      `${bytes.byteLength - header.end} bytes follow the last tensor, and nothing says what they are.`,
-    );
+    refuse('trailing_bytes', `${bytes.byteLength - header.end} unexplained bytes follow the last tensor.`);
 
   const modules = [...pairs].map(([name, pair]) => {
     if (!pair.a || !pair.b)
@@ -236,8 +239,8 @@ function undoPermutation(module: LoraModule, attention: AttentionShape | null, r
   if (attention === null)
     return refuse(
       'base_needed',
-      "In a GGUF file of a Llama the rows of q and k are in another order, which depends on the base's heads: " +
-        'give the base (--base).',
+      "In a Llama GGUF file, the rows of q and k are in a different order, which depends on the base's " +
+        'heads. Give the base (--base).',
       name,
     );
   const heads = rotaryHeads(name, attention) as number;
@@ -245,7 +248,8 @@ function undoPermutation(module: LoraModule, attention: AttentionShape | null, r
   if (!isHeads(rows, heads))
     return refuse(
       'shape_mismatch',
-      `${printable(name)}: ${rows} rows of B are not ${heads} heads of an even size. Give the base that the adapter was trained on.`,
+      `${printable(name)}: ${rows} rows of B do not divide into ${heads} heads of an even size. Give ` +
+        'the base that the adapter was trained on.',
       name,
     );
   const rowBytes = b.data.byteLength / rows;
@@ -259,9 +263,7 @@ function refuse(code: AdapterErrorCode, message: string, subject?: string): neve
   throw new AdapterFormatError({ code, message, subject });
 }
 
-/**
- * The alpha that most modules have already, so that most tensors need no change; of equally frequent ones the smallest.
- */
+/** The alpha of most modules, so that most tensors need no change; the smallest of equally frequent ones. */
 function commonAlpha(modules: readonly LoraModule[]): number {
   const counts = new Map<number, number>();
   for (const { alpha } of modules) counts.set(alpha, (counts.get(alpha) ?? 0) + 1);
@@ -276,8 +278,8 @@ function bRows(module: LoraModule, architecture: string, attention: AttentionSha
   if (attention === null)
     return refuse(
       'base_needed',
-      "In a GGUF file of a Llama the rows of q and k are in another order, which depends on the base's heads: " +
-        'give the base (--base).',
+      "In a Llama GGUF file, the rows of q and k are in a different order, which depends on the base's " +
+        'heads. Give the base (--base).',
       name,
     );
   const heads = rotaryHeads(name, attention) as number;
@@ -285,7 +287,8 @@ function bRows(module: LoraModule, architecture: string, attention: AttentionSha
   if (!isHeads(rows, heads))
     return refuse(
       'shape_mismatch',
-      `${printable(name)}: ${rows} rows of B are not ${heads} heads of an even size. Give the base that the adapter was trained on.`,
+      `${printable(name)}: ${rows} rows of B do not divide into ${heads} heads of an even size. Give ` +
+        'the base that the adapter was trained on.',
       name,
     );
   return { ...module, b: { ...b, data: permuteRows(b.data, heads, b.data.byteLength / rows) } };
@@ -314,7 +317,7 @@ export function writeGgufAdapter(params: {
   if (!ROWS_PERMUTED.has(architecture))
     refuse(
       'architecture_unknown',
-      `GGUF adapters of the architecture "${printable(architecture)}" cannot be written; known are ` +
+      `GGUF adapters of the architecture "${printable(architecture)}" cannot be written; supported are ` +
         `${[...ROWS_PERMUTED.keys()].join(', ')}.`,
       architecture,
     );
@@ -324,8 +327,8 @@ export function writeGgufAdapter(params: {
     return name === null
       ? refuse(
           'module_unknown',
-          `${printable(module.name)} has no name in GGUF: of ${architecture} only the linear layers ` +
-            `${ggufKinds(architecture).join(', ')} have. Write the adapter as PEFT.`,
+          `${printable(module.name)} has no name in GGUF: in ${architecture}, only the linear layers ` +
+            `${ggufKinds(architecture).join(', ')} have one. Write the adapter as PEFT.`,
           module.name,
         )
       : ([name, module] as const);
@@ -404,7 +407,7 @@ const MODULE = new RegExp(`^model\\.layers\\.${LAYER}\\.([a-z_]+\\.[a-z_]+)$`);
 
 /**
  * @param name `blk.0.attn_q.weight`. @param architecture one of {@link ROWS_PERMUTED}.
- * @returns `model.layers.0.self_attn.q_proj`; null for what is no such layer.
+ * @returns `model.layers.0.self_attn.q_proj`; null for an unknown layer.
  */
 export function moduleOfGguf(name: string, architecture: string): string | null {
   const match = GGUF_LINEAR.exec(name);
@@ -420,8 +423,9 @@ export function ggufOfModule(module: string, architecture: string): string | nul
 }
 
 /**
- * Architectures (`general.architecture`) whose linear layers carry the names above, and whether the rows of q and k are
- * in another order than Hugging Face's (`undo_permute` in llama.cpp's `conversion/`). In others nobody has looked.
+ * Architectures (`general.architecture`) whose linear layers carry the names above, and whether the rows of q
+ * and k are in another order than Hugging Face's (`undo_permute` in llama.cpp's `conversion/`). Others are
+ * unverified.
  */
 export const ROWS_PERMUTED: ReadonlyMap<string, boolean> = new Map([
   ['llama', true],
@@ -448,7 +452,7 @@ export interface AttentionShape {
   readonly kvHeads: number;
 }
 
-/** Whether `rows` rows are whole heads of an even size, which rotary positions need. */
+/** Whether `rows` rows are whole heads of an even size, as rotary positions require. */
 export const isHeads = (rows: number, heads: number): boolean =>
   Number.isInteger(heads) && heads > 0 && rows % (2 * heads) === 0;
 
@@ -498,10 +502,10 @@ export interface GgufBaseShape {
 }
 
 /**
- * @param params.header the file's first bytes; 16 MiB hold almost every model's.
+ * @param params.header the file's first bytes; 16 MiB are enough for almost every model.
  * @param params.fileBytes the whole file's length, bytes.
  * @returns null when `header` ends before the tensor table does: call again with more of the file.
- * @throws AdapterFormatError when the file is no GGUF model or does not say how many heads it has.
+ * @throws AdapterFormatError when the file is not a GGUF model or lacks the number of heads.
  */
 export function readGgufAttention(params: {
   header: Uint8Array;
@@ -517,7 +521,7 @@ export function readGgufAttention(params: {
   if (typeof architecture !== 'string' || typeof heads !== 'number' || typeof kvHeads !== 'number')
     throw new AdapterFormatError({
       code: 'metadata_invalid',
-      message: `${printable(key)} and its _kv are not one number each: give a language model of the Llama family.`,
+      message: `${printable(key)} and its _kv are not one number each. Give a language model of the Llama family.`,
       path: params.path,
       subject: key,
     });

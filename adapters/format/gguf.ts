@@ -1,9 +1,9 @@
 /**
- * GGUF, versions 2 and 3: header, metadata, tensor table, then the tensors' bytes (ggml `docs/gguf.md`).
- * Counts and lengths are checked against the file before anything is allocated, because "count x size" overflows are
- * what has broken other readers (CVE-2024-23605, CVE-2026-43629). As strict as llama.cpp's own reader (`gguf.cpp`):
- * no key or name twice, tensors follow each other in the table's order with nothing but padding between. Version 3 is
- * written.
+ * GGUF, versions 2 and 3: header, metadata, tensor table, then the tensors' bytes (ggml `docs/gguf.md`). Counts
+ * and lengths are checked against the file before anything is allocated, because "count x size" overflows have
+ * broken other readers (CVE-2024-23605, CVE-2026-43629). As strict as llama.cpp's own reader (`gguf.cpp`): no
+ * key or name twice, tensors follow each other in the table's order with nothing but padding between. Version 3
+ * is written.
  */
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 
@@ -13,10 +13,10 @@ const MAX_DEPTH = 3;
 /** All numbers are below 2^53; larger ones are refused. */
 export type GgufValue = number | boolean | string | readonly GgufValue[];
 
-/** Thrown where the bytes at hand end and the file goes on. */
-const MORE_BYTES = Symbol('more bytes of the file are needed');
+/** Thrown when the available bytes end before the file. */
+const MORE_BYTES = Symbol('more of the file is needed');
 
-/** Throws the error of one file. */
+/** Throws an error for one file. */
 type Refuse = (code: AdapterErrorCode, message: string, subject?: string) => never;
 
 /** Little-endian reads that never leave the bytes. */
@@ -34,7 +34,7 @@ class GgufCursor {
 
   private advance(count: number): number {
     if (count > this.fileBytes - this.position)
-      this.refuse('truncated_file', 'The file ends inside its header: it is cut off.');
+      this.refuse('truncated_file', 'The file ends inside its header: it is truncated.');
     if (count > this.bytes.length - this.position) throw MORE_BYTES;
     const at = this.position;
     this.position += count;
@@ -54,15 +54,18 @@ class GgufCursor {
     const number = Number(value);
     return Number.isSafeInteger(number)
       ? number
-      : this.refuse('header_invalid', `A count or value of ${value} is not plausible: the file is damaged.`);
+      : this.refuse(
+          'header_invalid',
+          `A count or value of ${value} is not plausible: the file is corrupted.`,
+        );
   }
 
-  /** @param maxBytes refused above; Infinity = as long as the file allows. */
+  /** @param maxBytes limit; Infinity = only the file's size. */
   string(maxBytes: number): string {
     const length = this.u64();
     const at = this.advance(length);
     if (length > maxBytes)
-      this.refuse('header_invalid', `A name has ${length} bytes, at most ${maxBytes} are allowed.`);
+      this.refuse('header_invalid', `A name has ${length} bytes; at most ${maxBytes} are allowed.`);
     try {
       return this.decoder.decode(this.bytes.subarray(at, at + length));
     } catch {
@@ -122,7 +125,8 @@ class GgufValueReader {
     if (!this.cursor.holds(count, smallest(type)))
       return this.cursor.refuse(
         'truncated_file',
-        `"${printable(key)}" claims ${count} items, more than the file can hold: it is cut off or damaged.`,
+        `"${printable(key)}" claims ${count} items, more than the file can contain: it is truncated or ` +
+          'corrupted.',
         key,
       );
     this.left -= count;
@@ -221,7 +225,7 @@ export interface GgufHeader {
   readonly metadata: Map<string, GgufValue>;
   /** In the order of their bytes. */
   readonly tensors: Map<string, GgufTensor>;
-  /** Where the last tensor's padding ends, bytes; the file may end before it, but not before the tensor does. */
+  /** End of the last tensor's padding, bytes; the file may end before it, but not before the tensor does. */
   readonly end: number;
 }
 
@@ -246,7 +250,7 @@ function readTensor(cursor: GgufCursor): GgufTensor {
   if (dimensions > MAX_DIMENSIONS)
     refuse(
       'shape_invalid',
-      `${shown} has ${dimensions} dimensions, at most ${MAX_DIMENSIONS} are possible.`,
+      `${shown} has ${dimensions} dimensions; at most ${MAX_DIMENSIONS} are allowed.`,
       name,
     );
   const shape: number[] = [];
@@ -260,7 +264,7 @@ function readTensor(cursor: GgufCursor): GgufTensor {
   for (const size of shape) {
     elements *= size;
     if (!Number.isSafeInteger(elements))
-      refuse('shape_invalid', `${shown} has more elements than can be counted.`, name);
+      refuse('shape_invalid', `${shown} has too many elements to count.`, name);
   }
   if ((shape.at(-1) ?? 1) % format.elements !== 0)
     refuse(
@@ -269,8 +273,7 @@ function readTensor(cursor: GgufCursor): GgufTensor {
       name,
     );
   const bytes = (elements / format.elements) * format.bytes;
-  if (!Number.isSafeInteger(bytes))
-    refuse('shape_invalid', `${shown} has more bytes than can be counted.`, name);
+  if (!Number.isSafeInteger(bytes)) refuse('shape_invalid', `${shown} has too many bytes to count.`, name);
   return { name, shape, type, offset, bytes };
 }
 
@@ -287,7 +290,7 @@ function alignmentOf(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): 
 
 const alignUp = (position: number, alignment: number): number => Math.ceil(position / alignment) * alignment;
 
-/** @param start where the first tensor begins, bytes. */
+/** @param start of the first tensor, bytes. */
 function placeTensors(
   table: readonly GgufTensor[],
   start: number,
@@ -305,8 +308,8 @@ function placeTensors(
     if (offset !== at)
       refuse(
         'offsets_invalid',
-        `${shown} begins at ${tensor.offset}, expected is ${at - start}: tensors must follow each other, ` +
-          `aligned to ${alignment} bytes, without holes or overlap.`,
+        `${shown} begins at ${tensor.offset}, but ${at - start} was expected: tensors must follow each ` +
+          `other, aligned to ${alignment} bytes, without gaps or overlap.`,
         name,
       );
     if (offset + tensor.bytes > fileBytes)
@@ -369,7 +372,7 @@ export function parseGgufHeader(params: {
   }
 }
 
-/** What is written, and llama.cpp reads. */
+/** A format that is written, and read by llama.cpp. */
 const VERSION = 3;
 /** gguf_metadata_value_type */
 const VALUE_TYPES = { u32: 4, f32: 6, string: 8 } as const;

@@ -16,8 +16,8 @@ const SUFFIXES: readonly (readonly [suffix: string, part: KohyaPart])[] = [
 const PEFT_PREFIX = 'base_model.model.';
 
 /**
- * Underscores cannot be turned back in general (`self_attn` has one of its own), so only the linear layers of a Llama
- * are known. `lora_` is kohya's prefix, `lycoris_` LyCORIS's; those of image models are refused before.
+ * Underscores are ambiguous in general (`self_attn` has one), so only the linear layers of a Llama are known.
+ * `lora_` is kohya's prefix, `lycoris_` LyCORIS's; prefixes of image models are refused before.
  */
 const LLAMA_PATH =
   /^(?:lora_|lycoris_)?(?:model_)?layers_(0|[1-9]\d{0,3})_(?:self_attn_([qkvo]_proj)|mlp_((?:gate|up|down)_proj))$/;
@@ -27,23 +27,25 @@ const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why:
   [
     /^(?:lora_unet_|lora_te\d*_|lora_prior_|(?:unet|text_encoders?|text_encoder_\d|diffusion_model|cond_stage_model|vae)\.)/,
     'image_lora',
-    'is of an image model (its denoiser or its text encoder). Only adapters of language models can be served.',
+    'belongs to an image model (its denoiser or text encoder). Only adapters of language models are ' +
+      'supported.',
   ],
-  [/\.dora_scale$/, 'dora', 'is of DoRA, which is not a plain delta. Train without it.'],
+  [/\.dora_scale$/, 'dora', 'belongs to DoRA, which is not a plain delta. Train without it.'],
   [
     /\.(?:lora_mid\.weight|hada_[wt][12](?:_[ab])?|lokr_[wt][12](?:_[ab])?|oft_(?:blocks|diag)|glora_[ab]\d?|diff|diff_b|w_norm|b_norm)$/,
     'lycoris',
-    "is of LyCORIS's LoHa, LoKr, OFT or another method that is no product of two matrices. Train a plain LoRA.",
+    "belongs to LyCORIS's LoHa, LoKr, OFT or another method that is not a product of two matrices. " +
+      'Train a plain LoRA.',
   ],
 ];
 
-/** @returns the code and the rest of a sentence that begins with the tensor; null for a name that may be read. */
+/** @returns the code and the rest of a sentence that begins with the tensor; null for an accepted name. */
 export function refusedKohyaName(key: string): { code: AdapterErrorCode; why: string } | null {
   const known = REFUSED.find(([pattern]) => pattern.test(key));
   return known ? { code: known[1], why: known[2] } : null;
 }
 
-/** @returns what comes before the suffix, and which tensor it is; null when the name has no such suffix. */
+/** @returns the part before the suffix, and which tensor it is; null without such a suffix. */
 function splitKohyaName(key: string): { stem: string; part: KohyaPart } | null {
   for (const [suffix, part] of SUFFIXES)
     if (key.endsWith(suffix)) return { stem: key.slice(0, -suffix.length), part };
@@ -66,7 +68,10 @@ interface KohyaModule {
   alpha?: number;
 }
 
-/** The one number of a tensor; kohya writes alpha as a scalar, of an integer type where it was given as an integer. */
+/**
+ * The only number of a tensor; kohya writes alpha as a scalar, with an integer type if it was given as an
+ * integer.
+ */
 function readScalar(tensor: Tensor, key: string, refuse: Refuse): number {
   if (tensor.shape.reduce((product, size) => product * size, 1) !== 1)
     return refuse(
@@ -97,28 +102,30 @@ function collect(file: SafetensorsFile, refuse: Refuse): Map<string, KohyaModule
     if (split === null)
       return refuse(
         'unknown_tensor',
-        `Tensor "${shown}" is none of .lora_down.weight, .lora_up.weight and .alpha, as the others are. Save the adapter alone.`,
+        `Tensor "${shown}" is not named .lora_down.weight, .lora_up.weight or .alpha, like the others. ` +
+          'Save the adapter alone.',
         key,
       );
     const name = kohyaModuleName(split.stem);
     if (name === null)
       return refuse(
         'name_ambiguous',
-        `Tensor "${shown}": which module "${printable(split.stem)}" is cannot be told from underscores. ` +
-          `Name it by its dotted path (model.layers.0.self_attn.q_proj.lora_down.weight).`,
+        `Tensor "${shown}": the underscores in "${printable(split.stem)}" do not tell which module it ` +
+          'is. Use the dotted path (model.layers.0.self_attn.q_proj.lora_down.weight).',
         key,
       );
     if (split.part !== 'alpha' && tensor.shape.length > 2)
       refuse(
         'image_lora',
-        `Tensor "${shown}" [${tensor.shape.join(', ')}] is of a convolution; only linear layers of language models can be adapted.`,
+        `Tensor "${shown}" [${tensor.shape.join(', ')}] belongs to a convolution; only linear layers ` +
+          'of language models are supported.',
         key,
       );
     const module = found.get(name) ?? {};
     if (module[split.part] !== undefined)
       refuse(
         'duplicate_module',
-        `${printable(name)} has more than one lora_${split.part}: save one adapter a file.`,
+        `${printable(name)} has more than one lora_${split.part}. Save one adapter per file.`,
         key,
       );
     if (split.part === 'alpha') module.alpha = readScalar(tensor, key, refuse);
@@ -129,9 +136,9 @@ function collect(file: SafetensorsFile, refuse: Refuse): Map<string, KohyaModule
 }
 
 /**
- * Reads an adapter in kohya style: `lora_down` is A [rank, in], `lora_up` is B [out, rank], the scale alpha / rank, and
- * a missing alpha is the rank (kohya-ss sd-scripts `networks/lora.py`, `LoRAModule`).
- * @throws AdapterFormatError for everything that is not a plain delta of linear layers, or not clearly named.
+ * Reads an adapter in kohya style: `lora_down` is A [rank, in], `lora_up` is B [out, rank], the scale alpha /
+ * rank, and a missing alpha is the rank (kohya-ss sd-scripts `networks/lora.py`, `LoRAModule`).
+ * @throws AdapterFormatError for anything but a plain delta of linear layers with unambiguous names.
  */
 export function readKohyaAdapter(params: { file: SafetensorsFile; weightsPath: string }): {
   baseModel: null;
@@ -165,6 +172,8 @@ export function readKohyaAdapter(params: { file: SafetensorsFile; weightsPath: s
   const warnings =
     withoutAlpha === 0
       ? []
-      : [`${withoutAlpha} of ${modules.length} modules have no alpha; taken as their rank, a scale of 1.`];
+      : [
+          `${withoutAlpha} of ${modules.length} modules have no alpha; using their rank, which is a scale of 1.`,
+        ];
   return { baseModel: null, modules, warnings };
 }

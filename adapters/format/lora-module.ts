@@ -1,4 +1,4 @@
-/** One LoRA module: the rules that hold for it whatever file it came from, and its values in another type or scale. */
+/** One LoRA module: rules that apply whatever its file format, and conversions of its type and scale. */
 import { MAX_RANK } from '../../protocol/limits.ts';
 import { AdapterFormatError, printable } from '../errors.ts';
 import { type Dtype, type Tensor, DTYPE_BITS, readFloat32, toFloat32 } from './dtype.ts';
@@ -29,7 +29,7 @@ const MAX_MODULE_NAME = 256;
 export function makeLoraModule(params: {
   name: string;
   alpha: number;
-  /** What the configuration says; the tensors must agree. */
+  /** From the configuration; the tensors must agree. */
   rank: number;
   a: Tensor;
   b: Tensor;
@@ -57,7 +57,8 @@ export function makeLoraModule(params: {
     if (shape.length !== 2 || shape.includes(0))
       throw problem(
         'shape_invalid',
-        `${shown}: ${side} has the shape [${shape.join(', ')}]; only linear layers (two dimensions, not empty) can be adapted. Leave it out.`,
+        `${shown}: ${side} has the shape [${shape.join(', ')}]; only linear layers (two dimensions, ` +
+          'not empty) are supported. Leave it out.',
       );
   }
   const [rows] = a.shape as [number, number];
@@ -70,18 +71,19 @@ export function makeLoraModule(params: {
   if (rows !== rank)
     throw problem(
       'rank_mismatch',
-      `${shown}: the tensors have rank ${rows}, the configuration says ${rank}. Use the configuration that belongs to them.`,
+      `${shown}: the tensors have rank ${rows}, but the configuration says ${rank}. Use the ` +
+        'configuration that belongs to them.',
     );
   if (rank > MAX_RANK)
     throw problem(
       'rank_too_large',
-      `${shown}: rank ${rank} is above the limit of ${MAX_RANK}. Train with a smaller one.`,
+      `${shown}: rank ${rank} is above the limit of ${MAX_RANK}. Train with a smaller rank.`,
     );
   const scale = alpha / rank;
   if (!Number.isFinite(Math.fround(scale)) || Math.fround(scale) === 0)
     throw problem(
       'scale_invalid',
-      `${shown}: alpha ${alpha} over rank ${rank} is no usable scale. Correct alpha.`,
+      `${shown}: alpha ${alpha} over rank ${rank} is not a usable scale. Correct alpha.`,
     );
   return { name, rank, alpha, scale, a, b };
 }
@@ -91,13 +93,13 @@ export const inFeatures = (module: { readonly a: { readonly shape: readonly numb
 export const outFeatures = (module: { readonly b: { readonly shape: readonly number[] } }): number =>
   module.b.shape[0] as number;
 
-/** Types that a module can be changed to; each value is rounded to the nearest one, ties to even. */
+/** Target types; each value is rounded to the nearest one, ties to even. */
 export type LoraDtype = 'F32' | 'BF16' | 'F16';
 
-/** Elements converted in one go, so that no copy of a whole tensor lies between its old and its new type. */
+/** Elements converted at once, so that no copy of a whole tensor is needed. */
 const PIECE = 1 << 11;
 
-/** Bits of float32 infinity; all above are NaN, all below are numbers. */
+/** Bits of float32 infinity; larger ones are NaN, smaller ones are numbers. */
 const INFINITE = 0x7f800000;
 /** Bits of 65520, the least float32 that float16 rounds to infinity, and of its smallest normal number, 2^-14. */
 const HALF_OVERFLOW = 0x477ff000;
@@ -136,11 +138,11 @@ export const bytesAs = (tensor: Tensor, dtype: LoraDtype): number =>
   (tensor.data.byteLength / (DTYPE_BITS.get(tensor.dtype) as number)) * (DTYPE_BITS.get(dtype) as number);
 
 /**
- * Converts a tensor to where it is wanted.
+ * Converts a tensor into a buffer.
  * @param target {@link bytesAs} bytes, at any alignment.
- * @param where.name module that the error names.
- * @throws AdapterFormatError `non_finite` when a value is NaN or infinite, or becomes so; `dtype_unsupported` for
- * anything but F32, F16, BF16 and F64.
+ * @param where.name module named in the error.
+ * @throws AdapterFormatError `non_finite` when a value is NaN or infinite, or becomes so; `dtype_unsupported`
+ * for anything but F32, F16, BF16 and F64.
  */
 export function convertInto(
   tensor: Tensor,
@@ -163,8 +165,8 @@ export function convertInto(
       throw new AdapterFormatError({
         code: 'non_finite',
         message:
-          `${printable(where.name)}: a value is NaN, infinite or too large for ${dtype}. ` +
-          `Keep the type, or use an earlier checkpoint.`,
+          `${printable(where.name)}: a value is NaN, infinite or too large for ${dtype}. Keep the ` +
+          'type, or use an earlier checkpoint.',
         path: where.path,
         subject: where.name,
       });
@@ -177,14 +179,14 @@ function allFinite(bits: Uint32Array): boolean {
   return true;
 }
 
-/** @param bits of float32 values. @returns whether all of them, and all that they became, are finite. */
+/** @param bits of float32 values. @returns whether all of them, and all results, are finite. */
 function narrowAll(bits: Uint32Array, dtype: 'BF16' | 'F16', out: Uint16Array): boolean {
   const convert = dtype === 'BF16' ? toBfloat16 : toFloat16;
   const infinite = dtype === 'BF16' ? 0x7f80 : 0x7c00;
   for (let i = 0; i < bits.length; i++) {
     const value = bits[i] as number;
     const narrow = convert(value);
-    // A NaN may round to anything, so it is looked for before.
+    // A NaN may round to anything, so it is checked first.
     if ((value & 0x7fffffff) >= INFINITE || (narrow & 0x7fff) >= infinite) return false;
     out[i] = narrow;
   }
@@ -219,9 +221,9 @@ export function toDtype(modules: readonly LoraModule[], dtype: LoraDtype): LoraM
 }
 
 /**
- * For formats that cannot say a scale per module:
- * `factor * B` as float32, computed in float64 and rounded once: each entry is off by at most 2^-24 (6e-8) of itself,
- * and exact when the factor is a power of two (above float32's subnormals). B and not A, so that A stays exact.
+ * For formats without a scale per module: `factor * B` as float32, computed in float64 and rounded once: each
+ * entry is off by at most 2^-24 (6e-8) of itself, and exact when the factor is a power of two (above float32's
+ * subnormals). B and not A, so that A stays exact.
  * @returns `[out, rank]`, row-major.
  * @throws AdapterFormatError `non_finite` when a product leaves float32.
  */
@@ -235,8 +237,8 @@ export function foldIntoB(module: LoraModule, factor: number): Float32Array<Arra
       throw new AdapterFormatError({
         code: 'non_finite',
         message:
-          `${printable(module.name)}: B times the scale ${factor} leaves float32. ` +
-          'Use a checkpoint from before the training diverged.',
+          `${printable(module.name)}: B times the scale ${factor} exceeds float32. Use a checkpoint ` +
+          'from before the training diverged.',
         subject: module.name,
       });
   }

@@ -28,13 +28,13 @@ const LEAF_A = '.lora_a';
 const LEAF_B = '.lora_b';
 /** Last parts of embeddings' paths in the models that mlx-lm has. */
 const EMBEDDING = /(?:^|\.)(?:embed_tokens|wte|embed_in|tok_embeddings|word_embeddings)$/;
-/** What else a file of mlx-lm can hold; first match decides. */
+/** Other tensors in mlx-lm's files; first match decides. */
 const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why: string])[] = [
-  [/\.m$/, 'dora', 'is of DoRA, which is not a plain delta. Train with fine_tune_type lora.'],
+  [/\.m$/, 'dora', 'belongs to DoRA, which is not a plain delta. Train with fine_tune_type lora.'],
   [
     /^(?!.*\.lora_).*\.(?:weight|bias|scales|biases)$/,
     'full_weight',
-    'is a weight of the model itself, not a delta. Train with fine_tune_type lora and do not fuse.',
+    'is a weight of the model itself, not a delta. Train with fine_tune_type lora, and do not fuse.',
   ],
 ];
 
@@ -56,7 +56,7 @@ function readConfig(config: JsonObject, refuse: Refuse) {
   if (type === 'dora' || config.get('use_dora') === true)
     refuse(
       'dora',
-      "DoRA rescales the base's weights, which a shared base cannot have. Train with fine_tune_type lora.",
+      "DoRA rescales the base's weights, which are shared. Train with fine_tune_type lora.",
       type === 'dora' ? 'fine_tune_type' : 'use_dora',
     );
   if (type === 'full')
@@ -91,7 +91,7 @@ function readConfig(config: JsonObject, refuse: Refuse) {
   return { baseModel: model ?? null, rank, scale };
 }
 
-/** @returns A and B of each module as PEFT has them, sorted by module. */
+/** @returns A and B of each module in PEFT's layout, sorted by module. */
 function readPairs(file: SafetensorsFile, refuse: Refuse): { name: string; a: Tensor; b: Tensor }[] {
   const found = new Map<string, { a?: Tensor; b?: Tensor }>();
   for (const [key, tensor] of file.tensors) {
@@ -102,7 +102,8 @@ function readPairs(file: SafetensorsFile, refuse: Refuse): { name: string; a: Te
       if (known) refuse(known[1], `Tensor "${shown}" ${known[2]}`, key);
       return refuse(
         'unknown_tensor',
-        `Tensor "${shown}" is not named as mlx-lm does (<module>.lora_a, <module>.lora_b). Save the adapter with mlx-lm.`,
+        `Tensor "${shown}" is not named like mlx-lm's (<module>.lora_a, <module>.lora_b). Save the ` +
+          'adapter with mlx-lm.',
         key,
       );
     }
@@ -110,13 +111,15 @@ function readPairs(file: SafetensorsFile, refuse: Refuse): { name: string; a: Te
     if (EMBEDDING.test(name))
       refuse(
         'embedding_lora',
-        `Tensor "${shown}" adapts an embedding; only linear modules can be adapted. Leave it out of lora_parameters.keys.`,
+        `Tensor "${shown}" adapts an embedding; only linear modules are supported. Leave it out of ` +
+          'lora_parameters.keys.',
         key,
       );
     if (tensor.shape.length === 3)
       refuse(
         'expert_lora',
-        `Tensor "${shown}" [${tensor.shape.join(', ')}] adapts the experts of a mixture. Leave them out of lora_parameters.keys.`,
+        `Tensor "${shown}" [${tensor.shape.join(', ')}] adapts the experts of a mixture. Leave them ` +
+          'out of lora_parameters.keys.',
         key,
       );
     const pair = found.get(name) ?? {};
@@ -139,7 +142,7 @@ function readPairs(file: SafetensorsFile, refuse: Refuse): { name: string; a: Te
 }
 
 /**
- * Anything that is no matrix of a LoRA's types stays as it is, for `makeLoraModule` to refuse: so does an empty one,
+ * Anything but a matrix of a LoRA type stays unchanged, for `makeLoraModule` to refuse; so does an empty one,
  * whose other size may be anything.
  */
 const turned = (tensor: Tensor): Tensor =>

@@ -13,9 +13,10 @@ import { type SafetensorsFile, writeSafetensors } from './safetensors.ts';
 import type { JsonObject } from './strict-json.ts';
 
 /**
- * Reads a PEFT LoRA. Its scale is alpha / r, or alpha / sqrt(r) under rsLoRA (peft `tuners/lora/layer.py`), with r and
- * alpha from the first pattern that matches the module; the tensors' own rank must agree. float64 becomes float32.
- * @param params.config null when there is none, which is refused, but after what the tensors alone give away.
+ * Reads a PEFT LoRA. Its scale is alpha / r, or alpha / sqrt(r) under rsLoRA (peft `tuners/lora/layer.py`),
+ * with r and alpha from the first pattern that matches the module; the tensors' own rank must agree. float64
+ * becomes float32.
+ * @param params.config null when there is none, which is refused only after errors in the tensors.
  * @throws AdapterFormatError for everything that is not a plain delta of linear layers.
  */
 export function readPeftAdapter(params: {
@@ -31,8 +32,8 @@ export function readPeftAdapter(params: {
     throw new AdapterFormatError({
       code: 'config_missing',
       message:
-        "The tensors are PEFT's, whose scale stands in adapter_config.json, and there is none. " +
-        'Give the folder that save_pretrained wrote.',
+        "The tensors are PEFT's, whose scale is in adapter_config.json, but there is none. Give the " +
+        'folder that save_pretrained wrote.',
       path: params.configPath,
     });
   const modules = pairs.map(({ name, trainedAs, a, b }) => {
@@ -46,7 +47,7 @@ export function readPeftAdapter(params: {
 }
 
 const PREFIX = 'base_model.model.';
-/** `torch.compile`'s wrapper (torch `_dynamo/eval_frame.py`, `OptimizedModule`), wherever it stands in a path. */
+/** `torch.compile`'s wrapper (torch `_dynamo/eval_frame.py`, `OptimizedModule`), anywhere in a path. */
 const COMPILED = /(^|\.)_orig_mod\./g;
 /** Layers of a model without a head. */
 const HEADLESS = /^layers\.\d/;
@@ -60,19 +61,19 @@ const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why:
   [
     /\.(?:lora_magnitude_vector|dora_scale$)/,
     'dora',
-    'is of DoRA, which is not a plain delta. Train without use_dora.',
+    'belongs to DoRA, which is not a plain delta. Train without use_dora.',
   ],
-  [/\.lora_diag/, 'kasa', 'is of KaSA, which is not a plain delta. Train without kasa_config.'],
+  [/\.lora_diag/, 'kasa', 'belongs to KaSA, which is not a plain delta. Train without kasa_config.'],
   [
     /\.lora_embedding_[AB]/,
     'embedding_lora',
-    'adapts an embedding; only linear modules can be adapted. Train without it in target_modules.',
+    'adapts an embedding; only linear modules are supported. Train without it in target_modules.',
   ],
   [/\.lora_[AB](\.[^.]+)?\.bias$/, 'lora_bias', 'is a bias of B. Train with lora_bias false.'],
   [
     /trainable_tokens/,
     'trainable_tokens',
-    'holds trained token embeddings. Train without trainable_token_indices.',
+    'contains trained token embeddings. Train without trainable_token_indices.',
   ],
   [/\.modules_to_save\./, 'modules_to_save', 'is a whole trained module. Train without modules_to_save.'],
   [/\.bias$/, 'bias', 'is a trained bias. Train with bias "none".'],
@@ -84,13 +85,13 @@ const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why:
 ];
 
 const WHOLE_MODEL =
-  'The file has no LoRA tensors but whole weights: it is a model, not an adapter. Save the adapter before ' +
-  'merge_and_unload(), or serve the model itself as a base with --base.';
+  'The file contains whole weights and no LoRA tensors: it is a model, not an adapter. Save the ' +
+  'adapter before merge_and_unload(), or serve the model itself as a base with --base.';
 
 interface PeftPair {
   /** Module path in Hugging Face's naming, as the base has it. */
   readonly name: string;
-  /** The same as the file has it, without `base_model.model.`: what the configuration's patterns are about. */
+  /** The file's own path, without `base_model.model.`: what the configuration's patterns match. */
   readonly trainedAs: string;
   readonly a: Tensor;
   readonly b: Tensor;
@@ -124,8 +125,8 @@ export function readPeftPairs(file: SafetensorsFile, options: { path?: string } 
       if (known) refuse(known[1], `Tensor "${shown}" ${known[2]}`, key);
       return refuse(
         'unknown_tensor',
-        `Tensor "${shown}" is not named as PEFT does (${PREFIX}<module>.lora_A.weight, or all without the prefix). ` +
-          `Save the adapter with PEFT.`,
+        `Tensor "${shown}" is not named like PEFT's (${PREFIX}<module>.lora_A.weight, or all without ` +
+          'the prefix). Save the adapter with PEFT.',
         key,
       );
     }
@@ -137,7 +138,7 @@ export function readPeftPairs(file: SafetensorsFile, options: { path?: string } 
     if (pair[side] || pair.infix !== infix || pair.trainedAs !== trainedAs)
       refuse(
         'duplicate_module',
-        `${printable(module)} has more than one pair: save one adapter a file.`,
+        `${printable(module)} has more than one pair. Save one adapter per file.`,
         key,
       );
     pair[side] = tensor;

@@ -1,4 +1,6 @@
-/** PEFT's `adapter_config.json`: what a plain LoRA needs, and a refusal, with a way out, of everything else. */
+/**
+ * PEFT's `adapter_config.json`: the settings of a plain LoRA, and a refusal with a remedy for everything else.
+ */
 import { z } from 'zod';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import { compileModulePattern, MATCH_BUDGET, type ModuleMatcher } from './peft-pattern.ts';
@@ -14,23 +16,31 @@ export interface PeftConfig {
 }
 
 const RETRAIN = 'Train the adapter without it.';
-/** Settings that make an adapter something other than a sum of scale * B A, by key. */
+/** Settings that make an adapter more than a sum of scale * B A, by key. */
 const NOT_PLAIN: readonly (readonly [key: string, code: AdapterErrorCode, why: string])[] = [
-  ['use_dora', 'dora', `DoRA rescales the base's weights, which a shared base cannot have. ${RETRAIN}`],
+  ['use_dora', 'dora', `DoRA rescales the base's weights, which are shared. ${RETRAIN}`],
   ['alora_invocation_tokens', 'alora', `aLoRA is active only from certain tokens on. ${RETRAIN}`],
   ['use_qalora', 'qalora', `QALoRA pools the inputs of A by groups. ${RETRAIN}`],
   ['use_bdlora', 'bdlora', `BD-LoRA's matrices are block-diagonal. ${RETRAIN}`],
   ['kasa_config', 'kasa', `KaSA has a third factor and truncates the base. ${RETRAIN}`],
-  ['arrow_config', 'arrow', 'Arrow routes every token to other adapters. Publish those adapters one by one.'],
+  [
+    'arrow_config',
+    'arrow',
+    'Arrow routes each token to different adapters. Publish those adapters one by one.',
+  ],
   ['monteclora_config', 'monteclora', `MonteCLoRA samples its weights. ${RETRAIN}`],
   [
     'megatron_config',
     'megatron',
     'Adapters of Megatron layers are sharded. Export the adapter from a plain model.',
   ],
-  ['layer_replication', 'layer_replication', `Replicated layers are not those of the base. ${RETRAIN}`],
-  ['modules_to_save', 'modules_to_save', `Whole modules were trained beside the adapter. ${RETRAIN}`],
-  ['trainable_token_indices', 'trainable_tokens', `Embeddings were trained beside the adapter. ${RETRAIN}`],
+  ['layer_replication', 'layer_replication', `Replicated layers are not layers of the base. ${RETRAIN}`],
+  ['modules_to_save', 'modules_to_save', `Whole modules were trained along with the adapter. ${RETRAIN}`],
+  [
+    'trainable_token_indices',
+    'trainable_tokens',
+    `Embeddings were trained along with the adapter. ${RETRAIN}`,
+  ],
   [
     'target_parameters',
     'target_parameters',
@@ -38,15 +48,15 @@ const NOT_PLAIN: readonly (readonly [key: string, code: AdapterErrorCode, why: s
   ],
   ['lora_bias', 'lora_bias', `Biases of B are not supported. ${RETRAIN}`],
 ];
-/** Settings that act in training only, or that matter only beside one that is refused above. */
+/** Settings that act in training only, or that matter only along with a refused one. */
 const HARMLESS: ReadonlySet<string> = new Set([
   'auto_mapping',
   'corda_config',
   'ensure_weight_tying',
   'eva_config',
   'exclude_modules',
-  // Says how the base stores its weights: merging transposes B A for it, the forward pass is the same either way
-  // (peft `tuners/lora/layer.py`, `get_delta_weight` and `forward`).
+  // Describes how the base stores its weights: merging transposes B A for it, the forward pass is the same
+  // either way (peft `tuners/lora/layer.py`, `get_delta_weight` and `forward`).
   'fan_in_fan_out',
   'inference_mode',
   'layers_pattern',
@@ -64,7 +74,7 @@ const HARMLESS: ReadonlySet<string> = new Set([
   'task_type',
   'velora_config',
 ]);
-/** Initialisations that leave the base as it is; all others subtract something from it or replace it. */
+/** Initialisations that do not change the base; all others subtract from it or replace it. */
 const PLAIN_INITS: ReadonlySet<JsonValue> = new Set<JsonValue>([
   null,
   true,
@@ -86,14 +96,14 @@ const Plain = z.object({
 });
 const READ: readonly string[] = [...Object.keys(Plain.shape), 'peft_type', 'bias', 'init_lora_weights'];
 
-/** null, false, "" and empty lists or objects: PEFT's ways to say that a feature is off. */
+/** null, false, "" and empty lists or objects: PEFT's ways to turn a feature off. */
 function isOff(value: JsonValue | undefined): boolean {
   if (Array.isArray(value)) return value.length === 0;
   if (value instanceof Map) return value.size === 0;
   return value === undefined || value === null || value === false || value === '';
 }
 
-/** The first pattern in the file's order that matches the module decides, as in PEFT. */
+/** The first matching pattern in the file's order decides, as in PEFT. */
 function lookup(
   patterns: ReadonlyMap<string, number> | null | undefined,
   spend: (steps: number) => void,
@@ -134,8 +144,8 @@ export function parsePeftConfig(config: JsonObject, options: { path?: string } =
   if (init === 'loftq')
     refuse(
       'init_mutates_base',
-      'init_lora_weights "loftq" trains on a base that LoftQ has quantized, and no conversion leads back to the plain ' +
-        'one. Train on the plain base, with init_lora_weights true.',
+      'init_lora_weights "loftq" trains on a base quantized by LoftQ, and cannot be converted back to ' +
+        'the plain base. Train on the plain base, with init_lora_weights true.',
       'init_lora_weights',
     );
   if (!PLAIN_INITS.has(init))
@@ -154,8 +164,8 @@ export function parsePeftConfig(config: JsonObject, options: { path?: string } =
     )
       refuse(
         'config_key_unknown',
-        `"${printable(key)}" is not a known setting, so nobody can say whether the delta is plain. ` +
-          `Remove it if it acts in training only.`,
+        `"${printable(key)}" is not a known setting, so the delta may not be plain. Remove it if it ` +
+          'acts in training only.',
         key,
       );
   const parsed = Plain.safeParse(
@@ -178,7 +188,7 @@ export function parsePeftConfig(config: JsonObject, options: { path?: string } =
     if (budget < 0)
       refuse(
         'pattern_unsupported',
-        'rank_pattern and alpha_pattern take too long to match: list the modules by name.',
+        'rank_pattern and alpha_pattern take too long to match. List the modules by name.',
       );
   };
   const rank = lookup(rank_pattern, spend, options.path);

@@ -2,9 +2,9 @@
  * Keys of PEFT's `rank_pattern` and `alpha_pattern`: Python regular expressions for which PEFT asks
  * `re.match(rf"(.*\.)?({key})$", module)` (peft `utils/other.py`, `get_pattern_key`).
  *
- * They come from an untrusted file, so they never become a `RegExp`: the subset that people use is parsed here and run
- * as a Pike virtual machine, in time proportional to pattern length times name length. What is outside the subset
- * (look-around, back-references, flags, named groups, \b and the like) is refused by name.
+ * They come from an untrusted file, so they never become a `RegExp`: the common subset is parsed here and run
+ * as a Pike virtual machine, in time proportional to pattern length times name length. Syntax outside the
+ * subset (look-around, back-references, flags, named groups, \b and the like) is refused by name.
  */
 import { AdapterFormatError, printable } from '../errors.ts';
 
@@ -12,7 +12,7 @@ const MAX_PATTERN_CHARACTERS = 1_000;
 const MAX_PROGRAM = 2_000;
 const MAX_REPEAT = 256;
 const MAX_GROUP_DEPTH = 32;
-/** Steps of the machine for one configuration, all patterns and modules together: under a second. */
+/** Step budget of one configuration, over all patterns and modules: under a second. */
 export const MATCH_BUDGET = 20_000_000;
 
 type Test = (code: number) => boolean;
@@ -50,8 +50,8 @@ class Parser {
     throw new AdapterFormatError({
       code: 'pattern_unsupported',
       message:
-        `The pattern "${printable(this.pattern)}" uses ${what} at character ${this.at}, which is not supported: ` +
-        `list the modules by name instead.`,
+        `The pattern "${printable(this.pattern)}" uses ${what} at character ${this.at}, which is not ` +
+        'supported. List the modules by name instead.',
       path: this.path,
       subject: this.pattern,
     });
@@ -93,7 +93,7 @@ class Parser {
   private bounds(): [number, number] {
     const match = /^(\d{0,4})(,?)(\d{0,4})\}/.exec(this.pattern.slice(this.at, this.at + 12));
     const [text, low, comma, high] = match ?? [];
-    if (text === undefined || (!low && !high)) return this.refuse('"{" that is no quantifier');
+    if (text === undefined || (!low && !high)) return this.refuse('"{" that is not a quantifier');
     this.at += text.length;
     const min = Number(low || 0);
     const max = comma ? (high ? Number(high) : Infinity) : min;
@@ -161,7 +161,8 @@ class Parser {
 
   private classMember(): { test: Test; code?: number } {
     const character = this.pattern[this.at++];
-    if (character === undefined || character === '[' || character === ']') return this.refuse('an odd "[…]"');
+    if (character === undefined || character === '[' || character === ']')
+      return this.refuse('an invalid "[…]"');
     if (character === '\\') return this.escape();
     const code = character.charCodeAt(0);
     return { test: (other) => other === code, code };
@@ -222,7 +223,7 @@ function compile(root: Node, tooLong: () => never): Instruction[] {
   return program;
 }
 
-/** @returns whether `(.*\.)?(pattern)$` matches; `spend` is told the steps taken and may throw. */
+/** @returns whether `(.*\.)?(pattern)$` matches; `spend` gets the steps taken and may throw. */
 export type ModuleMatcher = (module: string, spend?: (steps: number) => void) => boolean;
 
 /** @throws AdapterFormatError `pattern_unsupported` */
@@ -230,7 +231,7 @@ export function compileModulePattern(pattern: string, path?: string): ModuleMatc
   const tooLong = (): never => {
     throw new AdapterFormatError({
       code: 'pattern_unsupported',
-      message: `The pattern "${printable(pattern)}" is too long: list the modules by name instead.`,
+      message: `The pattern "${printable(pattern)}" is too long. List the modules by name instead.`,
       path,
       subject: pattern,
     });

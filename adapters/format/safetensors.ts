@@ -1,8 +1,8 @@
 /**
- * safetensors: u64 little-endian N, N bytes of JSON, then the tensors' bytes.
- * Stricter than the reference parser where that costs no honest file anything: the header begins with `{` (as the
- * format's own description says), no key twice, no unknown field. Checked in the order caps, offsets, values.
- * Written sorted, without spaces, the tensors' bytes from a multiple of 8 on.
+ * safetensors: u64 little-endian N, N bytes of JSON, then the tensors' bytes. Stricter than the reference
+ * parser where no valid file is affected: the header begins with `{` (as the format's own description says), no
+ * key twice, no unknown field. Checked in the order caps, offsets, values. Written sorted, without spaces, the
+ * tensors' bytes from a multiple of 8 on.
  */
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import { DTYPE_BITS, type Dtype, type Tensor } from './dtype.ts';
@@ -27,7 +27,7 @@ export interface SafetensorsFile {
   readonly tensors: Map<string, Tensor>;
 }
 
-/** Where a tensor lies; offsets in bytes from the header's end. */
+/** A tensor's place; offsets in bytes from the header's end. */
 export interface TensorEntry {
   readonly dtype: Dtype;
   readonly shape: readonly number[];
@@ -41,12 +41,12 @@ export interface SafetensorsHeader {
   readonly tensors: Map<string, TensorEntry>;
 }
 
-/** Throws the error of one file. */
+/** Throws an error for one file. */
 type Refuse = (code: AdapterErrorCode, message: string, subject?: string) => never;
 
 const CHECK = 'Check that the file is safetensors.';
 const SAVE_AGAIN = 'Save it again with the safetensors library.';
-/** What to do, by code; said after what is wrong. */
+/** The remedy by code, appended to the error. */
 const REMEDY: ReadonlyMap<AdapterErrorCode, string> = new Map([
   ['truncated_file', 'Copy or download it again.'],
   ['header_too_large', CHECK],
@@ -63,13 +63,13 @@ const refuser =
 
 const isCount = (value: JsonValue | undefined): value is number => Number.isSafeInteger(value);
 
-/** @returns the product of the dimensions; refuses what is no exact integer in a double. */
+/** @returns the product of the dimensions; refuses products that a double cannot represent exactly. */
 function elementCount(shape: readonly number[], name: string, refuse: Refuse): number {
   let count = 1;
   for (const dimension of shape) {
     count *= dimension;
     if (!Number.isSafeInteger(count))
-      refuse('shape_invalid', `Tensor "${printable(name)}" has more elements than can be counted.`, name);
+      refuse('shape_invalid', `Tensor "${printable(name)}" has too many elements to count.`, name);
   }
   return count;
 }
@@ -83,7 +83,7 @@ function parseEntry(name: string, value: JsonValue, refuse: Refuse): TensorEntry
   const offsets = value.get('data_offsets');
   const bits = typeof dtype === 'string' ? DTYPE_BITS.get(dtype) : undefined;
   if (typeof dtype !== 'string')
-    return refuse('tensor_invalid', `${shown} must have a dtype that is a string.`, name);
+    return refuse('tensor_invalid', `${shown} must have a string as dtype.`, name);
   if (bits === undefined)
     return refuse('dtype_unknown', `${shown} has the unknown dtype "${printable(dtype)}".`, name);
   if (!Array.isArray(shape) || !shape.every(isCount) || shape.length > MAX_DIMENSIONS)
@@ -101,13 +101,14 @@ function parseEntry(name: string, value: JsonValue, refuse: Refuse): TensorEntry
   if (!Number.isSafeInteger(size) || size % 8 !== 0 || size / 8 !== end - begin)
     return refuse(
       'size_mismatch',
-      `${shown}: ${dtype} [${shape.join(', ')}] needs ${size / 8} bytes, its offsets span ${end - begin}.`,
+      `${shown}: ${dtype} [${shape.join(', ')}] needs ${size / 8} bytes, but its offsets span ` +
+        `${end - begin}.`,
       name,
     );
   return { dtype: dtype as Dtype, shape, begin, end };
 }
 
-/** MLX writes `null` where it has none (`mx.save_safetensors`). */
+/** MLX writes `null` for missing metadata (`mx.save_safetensors`). */
 function parseMetadata(value: JsonValue | undefined, refuse: Refuse): Map<string, string> {
   if (value === undefined || value === null) return new Map();
   if (!(value instanceof Map))
@@ -148,7 +149,7 @@ function parseHeaderJson(header: Uint8Array, maxTensors: number, refuse: Refuse)
 
 /**
  * @param params.header the N bytes of JSON.
- * @param params.dataBytes bytes that follow it; the tensors must fill them exactly, without holes or overlap.
+ * @param params.dataBytes bytes that follow it; the tensors must fill them exactly, without gaps or overlap.
  * @throws AdapterFormatError
  */
 export function parseSafetensorsHeader(params: {
@@ -162,13 +163,13 @@ export function parseSafetensorsHeader(params: {
   if (params.header.byteLength > MAX_HEADER_BYTES)
     refuse(
       'header_too_large',
-      `The header has ${params.header.byteLength} bytes, at most ${MAX_HEADER_BYTES} are read.`,
+      `The header has ${params.header.byteLength} bytes; at most ${MAX_HEADER_BYTES} are allowed.`,
     );
   const json = parseHeaderJson(params.header, maxTensors, refuse);
   const metadata = parseMetadata(json.get('__metadata__'), refuse);
   json.delete('__metadata__');
   if (json.size > maxTensors)
-    refuse('too_many_tensors', `The file has ${json.size} tensors, at most ${maxTensors} are read.`);
+    refuse('too_many_tensors', `The file has ${json.size} tensors; at most ${maxTensors} are allowed.`);
 
   const entries: [string, TensorEntry][] = [];
   for (const [name, value] of json) entries.push([name, parseEntry(name, value, refuse)]);
@@ -178,8 +179,8 @@ export function parseSafetensorsHeader(params: {
     if (entry.begin !== at)
       refuse(
         'offsets_invalid',
-        `Tensor "${printable(name)}" begins at ${entry.begin}, the one before it ends at ${at}: ` +
-          `tensors must follow each other without holes or overlap.`,
+        `Tensor "${printable(name)}" begins at ${entry.begin}, but the one before it ends at ${at}: ` +
+          'tensors must follow each other without gaps or overlap.',
         name,
       );
     at = entry.end;
@@ -187,17 +188,17 @@ export function parseSafetensorsHeader(params: {
   if (at > params.dataBytes)
     refuse(
       'truncated_file',
-      `The tensors need ${at} bytes, the file has ${params.dataBytes}: it is cut off.`,
+      `The tensors need ${at} bytes, but the file has ${params.dataBytes}: it is truncated.`,
     );
   if (at < params.dataBytes)
-    refuse(
-      'trailing_bytes',
-      `${params.dataBytes - at} bytes follow the last tensor, and nothing says what they are.`,
-    );
+    refuse('trailing_bytes', `${params.dataBytes - at} unexplained bytes follow the last tensor.`);
   return { metadata, tensors: new Map(entries) };
 }
 
-/** @returns N, the length of the header, bytes. @throws AdapterFormatError when the first 8 bytes allow no header. */
+/**
+ * @returns N, the length of the header, bytes. @throws AdapterFormatError when the first 8 bytes are not a
+ * valid length.
+ */
 export function readHeaderLength(bytes: Uint8Array, path?: string): number {
   const refuse = refuser(path);
   if (bytes.byteLength < PREFIX_BYTES)
@@ -207,7 +208,7 @@ export function readHeaderLength(bytes: Uint8Array, path?: string): number {
   if (length > MAX_HEADER_BYTES)
     return refuse(
       'header_too_large',
-      `The header would have ${length} bytes, at most ${MAX_HEADER_BYTES} are read.`,
+      `The header would have ${length} bytes; at most ${MAX_HEADER_BYTES} are allowed.`,
     );
   if (length < 2) return refuse('header_invalid', `A header of ${length} bytes cannot be JSON.`);
   return length;
@@ -226,7 +227,7 @@ export function parseSafetensors(
   if (start > bytes.byteLength)
     return refuser(options.path)(
       'truncated_file',
-      `The header needs ${start} bytes, the file has ${bytes.byteLength}: it is cut off.`,
+      `The header needs ${start} bytes, but the file has ${bytes.byteLength}: it is truncated.`,
     );
   const { metadata, tensors } = parseSafetensorsHeader({
     header: bytes.subarray(PREFIX_BYTES, start),
@@ -239,7 +240,7 @@ export function parseSafetensors(
   return { metadata, tensors: read };
 }
 
-/** A tensor that is made only where it will lie in the file, so that it is never in memory twice. */
+/** A tensor that is built in its final place in the file, so that it is never in memory twice. */
 export interface TensorToMake {
   readonly dtype: Dtype;
   readonly shape: readonly number[];

@@ -1,12 +1,12 @@
 /**
- * JSON for untrusted files. Unlike `JSON.parse` it refuses duplicate keys (the last one would win silently), keeps
- * the order of all keys (objects move integer-like ones to the front), and knows no special key: objects are Maps,
- * so `__proto__` is a name like any other. Escapes that make lone surrogates are refused, as they have no UTF-8.
+ * JSON for untrusted files. Unlike `JSON.parse` it refuses duplicate keys (the last one would win silently),
+ * keeps the order of all keys (objects move integer-like ones to the front), and has no special keys: objects
+ * are Maps, so `__proto__` is an ordinary name. Escapes of lone surrogates are refused, as they have no UTF-8.
  */
 export type JsonValue = null | boolean | number | string | JsonValue[] | JsonObject;
 export type JsonObject = Map<string, JsonValue>;
 
-/** What is read here nests three levels; anything deep is an attack on the stack. */
+/** These files nest three levels; deep nesting is an attack on the stack. */
 const MAX_DEPTH = 32;
 
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
@@ -36,8 +36,8 @@ export class StrictJsonError extends Error {
 
 /**
  * @param options.unsignedOnly numbers must be written as unsigned integers: no sign, fraction or exponent.
- * @param options.maxValues values of all kinds together: a parsed value costs many times the bytes of its text, so
- * the text's length alone bounds no memory.
+ * @param options.maxValues values of all kinds together: a parsed value takes many times the bytes of its text,
+ * so the text's length alone does not bound memory.
  * @throws StrictJsonError
  */
 export function parseStrictJson(
@@ -51,7 +51,7 @@ export function parseStrictJson(
   const fail = (expected: string): never => {
     throw new StrictJsonError('syntax', `not valid JSON at character ${at}: expected ${expected}`);
   };
-  /** Moves over a sticky expression's match. */
+  /** Advances over a sticky expression's match. */
   const take = (expression: RegExp): string | null => {
     expression.lastIndex = at;
     if (!expression.test(text)) return null;
@@ -76,7 +76,7 @@ export function parseStrictJson(
     let escaped = false;
     for (let code = text.charCodeAt(end); code !== 0x22; code = text.charCodeAt(end)) {
       // NaN: the text has ended.
-      if (!(code >= 0x20)) fail('a string that is closed and has no control characters');
+      if (!(code >= 0x20)) fail('a closed string without control characters');
       if (code === 0x5c) escaped = true;
       end += code === 0x5c ? 2 : 1;
     }

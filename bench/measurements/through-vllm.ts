@@ -41,7 +41,7 @@ export interface ThroughVllmOptions {
   base: string;
   /** An empty folder for adapters and state, which vLLM can read. */
   work: string;
-  /** As vLLM was started with. */
+  /** vLLM's own value. */
   maxLoras: number;
   maxLoraRank: number;
   /** New tokens of a wave's requests. */

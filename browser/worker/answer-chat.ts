@@ -1,4 +1,4 @@
-/** A chat completion's body to OpenAI's chunks, or to one answer, by the engine in this worker. */
+/** Runs a chat completion's body in this worker's engine, to OpenAI's chunks or to one answer. */
 import { choiceSeeds, samplingParamsOf } from '../../gpu-origin/generation/sampling-params.ts';
 import {
   chatFormat,
@@ -20,15 +20,15 @@ const TENANT = 'page';
 
 export interface ChatParams {
   body: Record<string, unknown>;
-  /** What answers, as `model` of the answer says. */
+  /** The `model` of the answer. */
   model: string;
   chain: readonly ChainEntry[];
   signal: AbortSignal;
-  /** Hears each chunk, where the body says `stream: true`. */
+  /** Called for each chunk if the body has `stream: true`. */
   onPart: (part: ChatCompletionChunk) => void;
 }
 
-/** @returns the answer; null where it was streamed. @throws GraftError */
+/** @returns the answer; null if it was streamed. @throws GraftError */
 export async function answerChat(here: EngineHere, params: ChatParams): Promise<ChatCompletion | null> {
   const { chain, signal, onPart } = params;
   const request = readRequest({ ...params.body, model: params.model });
@@ -49,7 +49,7 @@ export async function answerChat(here: EngineHere, params: ChatParams): Promise<
       },
       choiceSeeds(sampling.seed, choices),
     )
-    // Each answer has opened it.
+    // Every answer starts with it.
     .finally(() => grammar?.release());
   if (!added.ok) throw new GraftError(added.error);
   const format = chatFormat({
@@ -67,7 +67,7 @@ export async function answerChat(here: EngineHere, params: ChatParams): Promise<
       ? (parts: unknown[]): void => parts.forEach((part) => onPart(part as ChatCompletionChunk))
       : null;
   const answers = await run({ events, format, usage, choices, send }).catch((error: unknown) => {
-    // Nobody reads the other choices any more.
+    // The other choices are no longer read.
     for (const handle of added.value) handle.abort();
     throw error;
   });
@@ -76,7 +76,7 @@ export async function answerChat(here: EngineHere, params: ChatParams): Promise<
   return null;
 }
 
-/** @returns all answers as they ended. @throws GraftError */
+/** @returns all answers when they have ended. @throws GraftError */
 async function run(params: {
   events: ReturnType<typeof mergeChoices>;
   format: CompletionFormat;
@@ -98,7 +98,7 @@ async function run(params: {
     const answer = answers[choice]!;
     if (event.kind === 'error') throw new GraftError(event.error);
     if (event.kind === 'aborted')
-      throw new GraftError({ code: 'closed', message: 'The answer was given up.' });
+      throw new GraftError({ code: 'closed', message: 'The answer was cancelled.' });
     if (event.kind === 'prompt') answer.prompt = event.tokens;
     if (event.kind === 'tokens') {
       answer.text += event.text;

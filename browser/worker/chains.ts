@@ -1,4 +1,7 @@
-/** Adapters by name: the edge's live version where it can be asked, else the one that is stored; files by their digest. */
+/**
+ * Adapters by name: the edge's live version if it can be asked, otherwise the stored one; files by their
+ * digest.
+ */
 import { z } from 'zod';
 import type { AdapterSource } from '../../gpu-origin/engine/ports.ts';
 import { API_ERROR_CODES } from '../../protocol/api-error.ts';
@@ -8,7 +11,7 @@ import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { GraftError, type Problem, type Progress, type Serving } from '../messages.ts';
 import { fetchBytes, Refused, PrivateFolder, sha256 } from './stored-files.ts';
 
-/** What answers by a name, root first. */
+/** The chain behind a name, root first. */
 export interface Served extends Serving {
   readonly chain: readonly ChainEntry[];
 }
@@ -22,7 +25,7 @@ export interface UseParams {
 }
 
 type Member = DownloadChain['chain'][number];
-/** `token` of the request, and what it is for. */
+/** `token` of the request, and its purpose. */
 type Asking = UseParams & { edge: string };
 
 const ErrorAnswer = z.object({
@@ -32,7 +35,7 @@ const ErrorAnswer = z.object({
 const fileName = (digest: string): string => `${digest}.safetensors`;
 
 export class Chains implements AdapterSource {
-  /** Names as they were last taken into use. */
+  /** Names with their last used versions. */
   readonly #used = new Map<string, Served>();
 
   private constructor(
@@ -42,7 +45,7 @@ export class Chains implements AdapterSource {
     private readonly names: PrivateFolder,
   ) {}
 
-  /** @param edge null = there are no adapters. @throws GraftError */
+  /** @param edge null = adapters are unavailable. @throws GraftError */
   static async open(edge: string | null, base: Pick<BaseInfo, 'id' | 'digest'>): Promise<Chains> {
     return new Chains(edge, base, await PrivateFolder.open('adapters'), await PrivateFolder.open('names'));
   }
@@ -51,7 +54,7 @@ export class Chains implements AdapterSource {
     return (await this.files.file(fileName(digest))) === null ? 'missing' : 'held';
   }
 
-  /** @returns null too when what is stored is not what its name says. */
+  /** @returns null also when the stored data does not match its name. */
   async read(digest: string): Promise<Uint8Array<ArrayBuffer> | null> {
     const file = await this.files.file(fileName(digest));
     if (file === null) return null;
@@ -59,19 +62,19 @@ export class Chains implements AdapterSource {
     return (await sha256(bytes)) === digest ? bytes : null;
   }
 
-  /** As it was last taken into use; else takes it into use. @throws GraftError */
+  /** The last used version; otherwise selects the name. @throws GraftError */
   async find(params: UseParams): Promise<Served> {
     return this.#used.get(params.name) ?? this.use(params);
   }
 
-  /** Asks the edge, stores what is not stored yet. @throws GraftError */
+  /** Asks the edge, and stores what is missing. @throws GraftError */
   async use(params: UseParams): Promise<Served> {
     const { name, signal } = params;
     const { edge } = this;
     if (edge === null)
       throw new GraftError({
         code: 'invalid_request',
-        message: `'${name}' comes from an edge: open with its 'url'.`,
+        message: `'${name}' comes from an edge. Open the model with the edge's 'url'.`,
         param: 'url',
       });
     const served = await navigator.locks.request('graft-adapters', { signal }, () =>
@@ -90,12 +93,16 @@ export class Chains implements AdapterSource {
     if (found === null)
       throw new GraftError({
         code: 'edge_unreachable',
-        message: `${edge} cannot be reached, and '${name}' is not stored here yet. From another origin the edge must allow this page (CORS_ORIGINS).`,
+        message:
+          `${edge} cannot be reached, and '${name}' is not stored here yet. If this page has another ` +
+          'origin, the edge must allow it (CORS_ORIGINS).',
       });
     if (found.base.digest !== this.base.digest)
       throw new GraftError({
         code: 'adapter_invalid',
-        message: `'${name}' is for the base ${found.base.id} (${found.base.digest.slice(0, 12)}), and ${this.base.id} (${this.base.digest.slice(0, 12)}) is open.`,
+        message:
+          `'${name}' is for the base ${found.base.id} (${found.base.digest.slice(0, 12)}), but ` +
+          `${this.base.id} (${this.base.digest.slice(0, 12)}) is open.`,
       });
     await this.#fetchMissing(found, params);
     if (answer !== null) {
@@ -120,7 +127,7 @@ export class Chains implements AdapterSource {
     }
   }
 
-  /** Files that no stored name stands on: of versions before. Those of rows that run are in memory. */
+  /** Files that no stored name uses: of older versions. Those of running rows are in memory. */
   async #removeOthers(): Promise<void> {
     const kept = new Set<string>();
     for (const name of await this.names.names())
@@ -134,7 +141,7 @@ export class Chains implements AdapterSource {
 const headers = ({ token }: Asking): Record<string, string> =>
   token === null ? {} : { authorization: `Bearer ${token}` };
 
-/** @returns null when the edge cannot be reached, or cannot answer now. @throws GraftError for what it refuses. */
+/** @returns null when the edge cannot be reached, or cannot answer now. @throws GraftError for refusals. */
 async function askEdge(params: Asking): Promise<DownloadChain | null> {
   const { edge, name, signal } = params;
   const address = new URL('/v1/downloads', edge);
@@ -152,7 +159,7 @@ async function askEdge(params: Asking): Promise<DownloadChain | null> {
   if (parsed.success) return parsed.data;
   throw new GraftError({
     code: 'adapter_damaged',
-    message: `${edge} answers with what this version of graft does not read.`,
+    message: `This version of graft cannot read the answer of ${edge}.`,
   });
 }
 
@@ -171,7 +178,7 @@ async function storedChain(file: File | null): Promise<DownloadChain | null> {
   }
 }
 
-/** @returns the whole file, each part and itself compared with their digests. @throws GraftError */
+/** @returns the whole file; each part, and the whole, verified by its digest. @throws GraftError */
 async function fetchMember(
   { name, version }: DownloadChain,
   { digest, bytes, parts }: Member,
@@ -190,7 +197,7 @@ async function fetchMember(
     at += came.length;
   }
   if ((await sha256(all)) === digest) return all;
-  const message = `'${name}' came with another sha256 than ${digest}; it was not kept.`;
+  const message = `The sha256 of '${name}' is not ${digest}; the download was discarded.`;
   throw new GraftError({ code: 'adapter_damaged', message });
 }
 
@@ -208,7 +215,7 @@ async function fetchPart(
       onBytes,
       failed: (reason) => ({
         code: reason.includes('sha256') ? 'adapter_damaged' : 'edge_unreachable',
-        message: `A part of '${params.name}' cannot be had: ${reason}.`,
+        message: `A part of '${params.name}' cannot be downloaded: ${reason}.`,
       }),
       signal: params.signal,
     });

@@ -20,7 +20,7 @@ import { GraftError } from '../messages.ts';
 import type * as Chunk from './grammar-chunk.ts';
 import { openRunnerHere, type RunnerHere, type RunnerHereParams } from './open-runner.ts';
 
-/** For adapters, bytes: a rank-16 one on q and v of SmolLM2-135M takes 3.7 MB. */
+/** Memory for adapters, bytes: a rank-16 one on q and v of SmolLM2-135M takes 3.7 MB. */
 const ADAPTER_BYTES = 256e6;
 /** Answers that may wait for a row. */
 const MAX_QUEUE = 64;
@@ -28,7 +28,7 @@ const MAX_QUEUE = 64;
 export interface EngineHere extends PromptServices, Omit<RunnerHere, 'runner'> {
   engine: Engine;
   tokenizer: Tokenizer;
-  /** What constrains answers. */
+  /** The grammar compiler. */
   held: Pick<HeldAnswers, 'prepare'>;
   close(): Promise<void>;
 }
@@ -99,7 +99,7 @@ class HeldAnswers implements GrammarMasks {
     },
   ) {}
 
-  /** @returns null when nothing constrains the answers. @throws GraftError */
+  /** @returns null if the answers need no constraint. @throws GraftError */
   async prepare(request: GenerationRequest, caller: GrammarCaller): Promise<Grammar | null> {
     const tools = 'prompt' in request ? null : toolUseOf(request);
     if (constraintsOf(request).length === 0 && tools === null) return null;
@@ -128,10 +128,10 @@ class HeldAnswers implements GrammarMasks {
       this.#grammars = grammars;
       return { grammars, prepareGrammar: chunk.prepareGrammar };
     } catch (error) {
-      // Asked for again by the next answer.
+      // The next answer tries again.
       this.#opened = null;
       const reason = error instanceof Error ? error.message : String(error);
-      const message = `What holds answers to schemas and tools cannot be loaded from ${address}: ${reason}.`;
+      const message = `The grammar compiler for schemas and tools cannot be loaded from ${address}: ${reason}.`;
       throw new GraftError({ code: 'runtime_unavailable', message });
     }
   }

@@ -1,4 +1,4 @@
-/** The base: its manifest from the network where that is there, its parts stored once and compared with their digests. */
+/** The base: its manifest from the network if possible, its parts stored once and verified by their digests. */
 import {
   WEB_BASE_MANIFEST,
   WebBaseManifest,
@@ -10,7 +10,7 @@ import { GraftError, type Progress } from '../messages.ts';
 import { fetchBytes, Refused, PrivateFolder, sha256, storageFull, storageLeft } from './stored-files.ts';
 import type { ExternalData } from '../../gpu-origin/runtime/web/wasm-module.ts';
 
-const EXPORT = '`graft base export --web` writes one';
+const EXPORT = 'write one with `graft base export --web`';
 
 export interface FetchBaseParams {
   /** Folder of the manifest; ends with a slash. */
@@ -19,7 +19,7 @@ export interface FetchBaseParams {
   signal: AbortSignal;
 }
 
-/** Two pages that open at once fetch it once. @throws GraftError */
+/** Two pages that open at once download it once. @throws GraftError */
 export const fetchBase = (params: FetchBaseParams): Promise<WebBase> =>
   navigator.locks.request('graft-base', { signal: params.signal }, () => fetchAlone(params));
 
@@ -43,7 +43,7 @@ async function fetchAlone({ url, onProgress, signal }: FetchBaseParams): Promise
   const left = await storageLeft();
   if (left !== null && needed > left) throw storageFull(needed, left);
   let done = total - needed;
-  // Before the first byte, which may be long in coming.
+  // Before the first byte, which may take long.
   if (missing.length > 0) onProgress({ stage: 'base', done, total });
   for (const part of missing) {
     const bytes = await fetchPart(url, part, signal, (came) =>
@@ -61,7 +61,7 @@ async function fetchAlone({ url, onProgress, signal }: FetchBaseParams): Promise
   );
 }
 
-/** The one that is stored where the network is not there. @throws GraftError */
+/** The stored one if the network is unavailable. @throws GraftError */
 async function findManifest(
   url: string,
   stored: File | null,
@@ -81,13 +81,15 @@ async function findManifest(
   } catch (error) {
     if (error instanceof GraftError || signal.aborted) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    const message = `The base at ${address} cannot be reached (${reason}), and is not stored here yet. From another origin its server must allow this page (CORS).`;
+    const message =
+      `The base at ${address} cannot be reached (${reason}), and is not stored here yet. If this page ` +
+      "has another origin, the base's server must allow it (CORS).";
     if (stored === null) throw new GraftError({ code: 'base_unreachable', message });
     text = await stored.text();
   }
   const parsed = WebBaseManifest.safeParse(jsonOf(text));
   if (parsed.success) return { manifest: parsed.data, text };
-  const message = `What lies at ${address} is no manifest that this version of graft reads: ${EXPORT}.`;
+  const message = `${address} is not a manifest that this version of graft can read: ${EXPORT}.`;
   throw new GraftError({ code: 'base_missing', message });
 }
 
@@ -112,25 +114,27 @@ async function fetchPart(
   const address = new URL(webBasePartName(part.sha256), url).href;
   try {
     return await fetchBytes({
-      // Stored by us: the browser's own cache would hold it a second time.
+      // Stored by us: the browser's own cache would be a second copy.
       request: () => fetch(address, { cache: 'no-store', signal }),
       bytes: part.bytes,
       check: async (bytes) => (await sha256(bytes)) === part.sha256,
       onBytes,
       failed: (reason) => ({
         code: reason.includes('sha256') ? 'base_damaged' : 'base_unreachable',
-        message: `${address} cannot be had: ${reason}. What has arrived is kept; open it again to go on.`,
+        message:
+          `${address} cannot be downloaded: ${reason}. The part that has arrived is kept; open the model ` +
+          'again to continue.',
       }),
       signal,
     });
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    const message = `${address} is not there (${error.message}): export the base again.`;
+    const message = `${address} is missing (${error.message}). Export the base again.`;
     throw new GraftError({ code: 'base_missing', message });
   }
 }
 
-/** Parts that no stored manifest names: of bases before. */
+/** Parts that no stored manifest names: of earlier bases. */
 async function removeOthers(manifests: PrivateFolder, parts: PrivateFolder): Promise<void> {
   const kept = new Set<string>();
   for (const name of await manifests.names()) {
@@ -143,12 +147,12 @@ async function removeOthers(manifests: PrivateFolder, parts: PrivateFolder): Pro
 
 export class WebBase {
   readonly #reader = new FileReaderSync();
-  /** Where each part begins, bytes. */
+  /** Start of each part, bytes. */
   readonly #starts: number[] = [];
 
   constructor(
     readonly manifest: WebBaseManifest,
-    /** In the order of the manifest's. */
+    /** In the manifest's order. */
     private readonly parts: readonly Blob[],
   ) {
     let at = 0;
@@ -167,7 +171,7 @@ export class WebBase {
     return new TextDecoder().decode(this.file(name));
   }
 
-  /** For the runtime, which reads a tensor at a time: the whole would be in memory twice. */
+  /** For the runtime, which reads tensor by tensor: the whole would be in memory twice. */
   external(name: WebBaseFile): ExternalData {
     const { offset, bytes } = this.#place(name);
     return { byteLength: bytes, subarray: (begin, end) => this.#read(offset + begin, offset + end) };

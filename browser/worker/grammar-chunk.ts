@@ -1,6 +1,6 @@
 /**
- * What constrains answers, as origins do it: schemas and tools to grammars, and their compiler, which is as large as all
- * the rest. A file of its own in the runtime's folder, fetched by who asks for it.
+ * Constrains answers as origins do: schemas and tools to grammars, and their compiler, which is as large as all
+ * the rest. A separate file in the runtime's folder, loaded on demand.
  */
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
 import { grammarTokens } from '../../gpu-origin/grammar/ebnf.ts';

@@ -1,4 +1,4 @@
-/** The worker: one engine, one base, whatever adapters the page names. */
+/** The worker: one engine, one base, any adapters that the page names. */
 import { config } from 'zod';
 import type { ChatCompletion } from '../../protocol/completion-answers.ts';
 import {
@@ -15,13 +15,13 @@ import { Chains, type Served, type UseParams } from './chains.ts';
 import { openEngineHere, type EngineHere } from './engine-here.ts';
 import { fetchBase } from './fetch-base.ts';
 
-// zod tries once whether it may compile code, which a page's policy reports.
+// zod tests once whether it may compile code, which a page's policy reports.
 config({ jitless: true });
 
 const say = (message: FromWorker): void => postMessage(message);
 const aborts = new Map<number, AbortController>();
 let opened: { here: EngineHere; chains: Chains } | null = null;
-/** Why nothing is answered any more; null = it is. */
+/** Why nothing is answered any more; null = answers work. */
 let gone: Problem | null = null;
 
 addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
@@ -55,9 +55,9 @@ async function handle(
   });
 }
 
-/** Its runs may wait for ever for a GPU that is gone. */
+/** Its runs may wait forever for a lost GPU. */
 function endAll(reason: string): void {
-  gone = { code: 'runtime_unavailable', message: `The GPU is gone (${reason}): open the model again.` };
+  gone = { code: 'runtime_unavailable', message: `The GPU was lost (${reason}). Open the model again.` };
   for (const [job, abort] of aborts) {
     say({ kind: 'failed', job, problem: gone });
     abort.abort();
@@ -77,7 +77,7 @@ async function openHere(message: Extract<ToWorker, { kind: 'open' }>, signal: Ab
   return { base: id, runtime, device, context, ...(await use(opened, message, signal)) };
 }
 
-/** In memory before anybody asks, so that what does not fit is said here. @throws GraftError */
+/** Loaded at once, so that errors appear here. @throws GraftError */
 async function use(
   { here, chains }: NonNullable<typeof opened>,
   message: Extract<ToWorker, { kind: 'open' | 'use' }>,

@@ -1,4 +1,4 @@
-/** The runner over a stored base, in this worker: on the GPU if that is wanted and can be, else in WebAssembly. */
+/** The runner over a stored base, in this worker: on the GPU if wanted and possible, otherwise in WebAssembly. */
 import type { LlamaConfig } from '../../gpu-origin/model/base-model.ts';
 import type { BuiltGraphs } from '../../gpu-origin/model/build-graphs.ts';
 import type { GraphKind, Precision } from '../../gpu-origin/model/graph-form.ts';
@@ -24,7 +24,7 @@ import { buildLlamaGraph } from '../../gpu-origin/model/llama-graph.ts';
 import { SameThread, WasmApi } from '../../gpu-origin/runtime/web/wasm-api.ts';
 import type { WasmFactory, WebgpuFactory } from '../../gpu-origin/runtime/web/wasm-module.ts';
 
-/** Tokens of a row unless the page says otherwise: keys and values of a row of SmolLM2-135M then take 94 MB. */
+/** Default tokens of a row: keys and values of a row of SmolLM2-135M then take 94 MB. */
 const CONTEXT = 2_048;
 
 export interface RunnerHereParams {
@@ -44,7 +44,7 @@ export interface RunnerHere {
   device: Exclude<WantedDevice, 'auto'>;
   /** For people. */
   runtime: string;
-  /** Why the GPU that ran it is gone, once it is: answers may then wait for ever. */
+  /** Why the GPU was lost, once it is: answers may then wait forever. */
   lost: Promise<string>;
 }
 
@@ -60,12 +60,12 @@ export async function openRunnerHere(params: RunnerHereParams): Promise<RunnerHe
     try {
       if ('missing' in found) throw new Error(found.missing);
       const { device, lost } = await openGpu(base, { ...parts, ...found });
-      const gone = lost.then((reason) => Promise.reject(new Error(`it is gone: ${reason}`)));
+      const gone = lost.then((reason) => Promise.reject(new Error(`the GPU was lost: ${reason}`)));
       const { runner, said } = await Promise.race([openOnGpu(parts, device), gone]);
       return { runner, device: 'webgpu', runtime: `${device.description}${said}`, lost };
     } catch (error) {
       if (wanted === 'webgpu') throw cannotRunOnGpu(error);
-      // Most browsers have none: nobody asks why.
+      // Most browsers have none, so no reason is reported.
       if ('gpu' in found) why = `; not on the GPU (${inShort(error)})`;
     }
   }
@@ -80,21 +80,21 @@ export async function openRunnerHere(params: RunnerHereParams): Promise<RunnerHe
   }
 }
 
-const inFloats = (why: string): string => `; in float32, since ${why}`;
+const inFloats = (why: string): string => `; in float32, because ${why}`;
 
 interface Parts extends RunnerHereParams {
   config: LlamaConfig;
   rotations: RotationSet;
 }
 
-/** In float16 where that is wanted, the GPU has it and says what it says in float32. @returns what of it people are told, too. */
+/** In float16 if wanted, supported and equal to float32. @returns also what to tell people about it. */
 async function openOnGpu(parts: Parts, device: WebGpuDevice): Promise<{ runner: OrtRunner; said: string }> {
   const { own } = device;
   const { config } = parts;
   let said = '';
-  if (parts.precision === 'f16' && !(await device.hasFp16())) said = inFloats('it has no float16');
+  if (parts.precision === 'f16' && !(await device.hasFp16())) said = inFloats('it does not support float16');
   else if (parts.precision === 'f16') {
-    // Before the base is read: a driver whose attention is wrong is of no use.
+    // Before the base is read: a driver with wrong attention is useless.
     const chunk = await mostTokens(device, own, config, PREFILL_CHUNK, 'f16');
     const sessions = await openFp16({ ...graphsOf(parts, device), own, config, chunk });
     if (typeof sessions !== 'string') {
@@ -108,10 +108,10 @@ async function openOnGpu(parts: Parts, device: WebGpuDevice): Promise<{ runner: 
   return { runner: await openRunner(parts, { device, sessions, chunk, precision: 'f32' }), said };
 }
 
-/** Files of the base by their own names; weights are read where they are. */
+/** Files of the base by name; weights are read in place. */
 function graphsOf<D extends Device>({ rotations, onProgress }: Parts, device: D) {
   onProgress({ ...STEPS, done: 1 });
-  // Each session would hold weights of its own, so there is one, for all rows.
+  // Each session would have its own weights, so there is one for all rows.
   const kinds: readonly GraphKind[] = ['all'];
   const graphs = (all: string): BuiltGraphs['graphs'] => ({ none: 'none.onnx', qv: 'qv.onnx', all });
   const built: BuiltGraphs = {
@@ -152,20 +152,24 @@ async function openRunner(
 const inShort = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 function cannotRunOnGpu(error: unknown): GraftError {
-  const message = `The base does not run on the GPU here: ${inShort(error)}. With device: 'auto' it runs in WebAssembly then.`;
+  const message = `The base does not run on the GPU here: ${inShort(error)}. Use device: 'auto' to run it in WebAssembly.`;
   return new GraftError({ code: 'runtime_unavailable', message });
 }
 
 function cannotRun(error: unknown): GraftError {
-  const message = `The base does not run here: ${inShort(error)}. The page's policy must allow 'wasm-unsafe-eval' and the runtime's files, and the device must have memory for the base: about 1 GB for SmolLM2-135M.`;
+  const message =
+    `The base does not run here: ${inShort(error)}. The page's policy must allow 'wasm-unsafe-eval' and ` +
+    "the runtime's files, and the device needs memory for the base: about 1 GB for SmolLM2-135M.";
   return new GraftError({ code: 'runtime_unavailable', message });
 }
 
-/** Of onnxruntime-web, by what has it run: without WebGPU, and with it where WebAssembly can wait for promises (JSPI). */
+/**
+ * Files of onnxruntime-web, by device: without WebGPU, and with it if WebAssembly can wait for promises (JSPI).
+ */
 const RUNTIME_FILES = { wasm: 'ort-wasm-simd-threaded.mjs', webgpu: 'ort-wasm-simd-threaded.jspi.mjs' };
-/** What the graph for all rows is called in each precision; of a GPU there is no file. */
+/** Names of the graph for all rows, by precision; GPUs have no file. */
 const GPU_GRAPHS = { f32: 'all.onnx', f16: 'all.f16.onnx' } as const satisfies Record<Precision, string>;
-/** What drivers that draw with the processor call themselves. */
+/** Names that software GPUs report. */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render/i;
 
 /** Folder of the runtime's files. */
@@ -186,8 +190,8 @@ async function openWasm(
 }
 
 /**
- * Its graphs are made here, and their weights as they are read.
- * @returns the device, and why it is gone, once it is.
+ * Its graphs are built here, and their weights as they are read.
+ * @returns the device, and why it was lost, once it is.
  * @throws Error when it does not start.
  */
 async function openGpu(
@@ -234,8 +238,8 @@ async function load<T>(name: string, folder: string): Promise<T> {
 }
 
 /**
- * @param forced a GPU that the processor's own cores draw will do.
- * @returns whose GPU there is, such as "nvidia ampere", or why there is none.
+ * @param forced accept a software GPU.
+ * @returns the GPU's vendor, such as "nvidia ampere", or why there is none.
  */
 async function findGpu(forced: boolean): Promise<{ gpu: string } | { missing: string }> {
   if (!('Suspending' in WebAssembly)) return { missing: "this browser's WebAssembly cannot wait (JSPI)" };

@@ -1,7 +1,10 @@
-/** The page's own file system (OPFS), for a worker, and what is fetched into it: files are whole, or shorter than who reads them expects. */
+/**
+ * The page's own file system (OPFS), for a worker, and downloads into it: a file is complete, or shorter than
+ * its readers expect.
+ */
 import { GraftError, type Problem } from '../messages.ts';
 
-/** As `removeStored` of the page's side removes it. */
+/** The folder that the page's `removeStored` removes. */
 const ROOT = 'graft';
 const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6).toLocaleString('en')} MB`;
 
@@ -11,18 +14,18 @@ export class PrivateFolder {
     private handle: FileSystemDirectoryHandle,
   ) {}
 
-  /** Made if it is not there. @throws GraftError */
+  /** Created if missing. @throws GraftError */
   static async open(name: string): Promise<PrivateFolder> {
     try {
       return new PrivateFolder(name, await folderOf(name));
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      const message = `This browser gives the page no storage (${reason}). It needs https or localhost, and no private window.`;
+      const message = `This browser gives the page no storage (${reason}). Use https or localhost, and no private window.`;
       throw new GraftError({ code: 'storage_unavailable', message });
     }
   }
 
-  /** @returns null when it is not there. */
+  /** @returns null if missing. */
   async file(name: string): Promise<File | null> {
     try {
       return await (await this.handle.getFileHandle(name)).getFile();
@@ -38,12 +41,12 @@ export class PrivateFolder {
     return names;
   }
 
-  /** In place of what is there. @throws GraftError `storage_full` */
+  /** Replaces existing content. @throws GraftError `storage_full` */
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     try {
       await this.#fill(name, bytes).catch(async (error: unknown) => {
         if (!isMissing(error)) throw error;
-        // Another page of this site has removed what is stored, this folder with it.
+        // Another page of this site has removed the storage, including this folder.
         this.handle = await folderOf(this.name);
         await this.#fill(name, bytes);
       });
@@ -80,7 +83,7 @@ async function folderOf(name: string): Promise<FileSystemDirectoryHandle> {
 const isMissing = (error: unknown): boolean =>
   error instanceof DOMException && error.name === 'NotFoundError';
 
-/** Bytes that the browser still lets this page store; null = it does not say. */
+/** Bytes that the browser still lets this page store; null = unknown. */
 export async function storageLeft(): Promise<number | null> {
   const { quota, usage } = await navigator.storage.estimate();
   return quota === undefined ? null : Math.max(0, quota - (usage ?? 0));
@@ -89,7 +92,9 @@ export async function storageLeft(): Promise<number | null> {
 /** @param needed bytes. @param left bytes; null = unknown. */
 export function storageFull(needed: number, left: number | null): GraftError {
   const room = left === null ? '' : `, and ${megabytes(left)} are left`;
-  const message = `The browser's storage for this page is full: ${megabytes(needed)} more are needed${room}. Free space on the disk, or remove what this site stores, and open it again; what has arrived is kept.`;
+  const message =
+    `The browser's storage for this page is full: ${megabytes(needed)} more are needed${room}. Free disk ` +
+    'space or remove what this site stores, and open the model again; the part that has arrived is kept.';
   return new GraftError({ code: 'storage_full', message });
 }
 
@@ -133,7 +138,7 @@ export async function fetchBytes(params: {
       if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
       const got = await readAll(response, bytes, onBytes);
       if (await check(got)) return got;
-      reason = 'its sha256 is another one';
+      reason = 'its sha256 does not match';
     } catch (error) {
       if (error instanceof Refused || signal.aborted) throw error;
       reason = error instanceof Error ? error.message : String(error);

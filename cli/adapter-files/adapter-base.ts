@@ -1,4 +1,4 @@
-/** What is to be known of an adapter's base: the id that a packed file names, and the heads of its attention. */
+/** What must be known of an adapter's base: the id that a packed file names, and its attention heads. */
 import type { ArgsDef } from 'citty';
 import {
   type ReadAdapter,
@@ -30,11 +30,11 @@ export const baseIdFlag = {
 /** `name` or `owner/name`, as the hub writes ids; anything else is somebody's local path. */
 const HUB_ID = /^[A-Za-z0-9][\w.-]*(?:\/[\w.-]+)?$/;
 
-/** @param baseModel as an adapter's files say it. @returns its id, or null when they do not name a model. */
+/** @param baseModel as named in an adapter's files. @returns its id, or null when they do not name a model. */
 export const adapterBaseId = (baseModel: string | null): string | null =>
   baseModel !== null && HUB_ID.test(baseModel) ? baseIdOf(baseModel) : null;
 
-/** @param text what `--base-id` says: an id, or a hub id. @throws CliError (usage) */
+/** @param text of `--base-id`: an id, or a hub id. @throws CliError (usage) */
 export function parseBaseId(text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
   const id = adapterBaseId(text);
@@ -43,9 +43,9 @@ export function parseBaseId(text: string | undefined): string | undefined {
 }
 
 /**
- * @param flag what {@link parseBaseId} made of `--base-id`.
- * @returns the flag, else what the adapter says, else what the server serves.
- * @throws CliError `base_unknown` (usage) when none of them says it.
+ * @param flag {@link parseBaseId} of `--base-id`.
+ * @returns the flag, otherwise the adapter's base, otherwise the server's.
+ * @throws CliError `base_unknown` (usage) if none of them is known.
  */
 export async function chooseBaseId(params: {
   flag: string | undefined;
@@ -67,7 +67,9 @@ export async function chooseBaseId(params: {
   const [only = base] = bases.map(({ id }) => id);
   if (only !== undefined && bases.length <= 1) return only;
   throw new CliError({
-    message: `${params.where} does not say which base it is for. Say it with --base-id, such as --base-id ${only ?? 'smollm2-135m-instruct'}.`,
+    message:
+      `${params.where} does not record its base. Set --base-id, such as --base-id ` +
+      `${only ?? 'smollm2-135m-instruct'}.`,
     exitCode: EXIT.usage,
     code: 'base_unknown',
   });
@@ -76,18 +78,18 @@ export async function chooseBaseId(params: {
 /** The heads of a base's attention. Only GGUF adapters need them: for the order of the rows of q and k. */
 export interface FoundAttention {
   readonly attention: AttentionShape;
-  /** llama.cpp's name of the architecture; null when a server does not tell it. */
+  /** llama.cpp's name of the architecture; null if the server does not report it. */
   readonly architecture: string | null;
   /** Where it was found, for a note. */
   readonly from: string;
 }
 
-/** What {@link PINNED_BASE} is served as. */
+/** The id under which {@link PINNED_BASE} is served. */
 const PINNED_BASE_ID = 'smollm2-135m-instruct';
 /** First read of a GGUF file; doubled until the header is whole. SmolLM2's has 1.6 MB. */
 const FIRST_BYTES = 2 * 1024 * 1024;
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
-/** Transformers' model types that llama.cpp calls otherwise. */
+/** Transformers' model types with another name in llama.cpp. */
 const ARCHITECTURES: ReadonlyMap<string, string> = new Map([['mistral', 'llama']]);
 
 const HubConfig = z.object({
@@ -102,9 +104,10 @@ const unusable = (message: string): CliError =>
   new CliError({ message, exitCode: EXIT.usage, code: 'base_invalid' });
 
 /**
- * Asks, in this order: `--base`, the server that commands talk to, the default base in the cache.
- * @param base what `--base` says. @param baseId the adapter's base, when known: nobody else's heads are taken then.
- * @returns null when nobody knows.
+ * Tries, in this order: `--base`, the server that commands talk to, the default base in the cache.
+ * @param base the value of `--base`. @param baseId the adapter's base, if known: heads of another base are not
+ * used then.
+ * @returns null when they are unknown.
  * @throws CliError `base_invalid` (usage) when `base` is given and cannot be read.
  */
 export async function findAttention(params: {
@@ -133,7 +136,7 @@ export async function readBase(base: string): Promise<FoundAttention> {
     return { attention: { heads, kvHeads }, architecture: ARCHITECTURES.get(type) ?? type, from: base };
   } catch {
     throw unusable(
-      `--base ${base}: ${file} does not say model_type and num_attention_heads. Give the base model's folder.`,
+      `--base ${base}: ${file} lacks model_type or num_attention_heads. Give the base model's folder.`,
     );
   }
 }
@@ -159,7 +162,7 @@ async function readGgufStart(file: string): Promise<GgufBaseShape> {
     for (let length = FIRST_BYTES; ; length *= 2) {
       const start = new Uint8Array(Math.min(length, fileBytes));
       const { bytesRead } = await handle.read(start, 0, start.length, 0);
-      // A file that became shorter meanwhile ends here, instead of never.
+      // A file that is truncated while it is being read ends here, instead of never.
       const size = bytesRead < start.length ? bytesRead : fileBytes;
       const header = start.subarray(0, bytesRead);
       const shape = readGgufAttention({ header, fileBytes: size });
@@ -175,11 +178,11 @@ async function askServer(
   env: Record<string, string | undefined>,
   folder: string,
 ): Promise<FoundAttention | null> {
-  // A server that is down, or keys that cannot be read, are one place less to look at, no failure.
+  // A server that is down, or unreadable keys, are one source less, not a failure.
   const { url, adminKey } = await readConnection({ env, folder }).catch(() => NO_CONNECTION);
   if (url === undefined || adminKey === undefined) return null;
   const bases = await lookUpBases(createApiClient({ url, key: adminKey })).catch(() => []);
-  // Of several, one that nobody has named is nobody's.
+  // Of several bases, none may be assumed.
   const base =
     baseId === null && bases.length > 1 ? undefined : bases.find(({ id }) => id === (baseId ?? id));
   if (base?.attention === undefined) return null;

@@ -20,7 +20,7 @@ export interface ComposeMember {
 }
 
 export interface ComposedBase {
-  /** Base id; null when nobody says it. */
+  /** Base id; null when unknown. */
   readonly base: string | null;
   /** Chain id below all members. */
   readonly parent: string | null;
@@ -31,7 +31,7 @@ export interface Sum {
   readonly modules: readonly LoraModule[];
   /** Largest rank of the exact sum. */
   readonly sumRank: number;
-  /** Null when nothing was truncated. */
+  /** null if nothing was truncated. */
   readonly truncated: {
     readonly relativeError: number;
     readonly perModule: readonly TruncatedModule[];
@@ -39,8 +39,8 @@ export interface Sum {
 }
 
 /**
- * Whether the members may be composed.
- * @param baseId what `--base-id` says: members that only name their base otherwise are believed to be for it.
+ * Checks that the members may be composed.
+ * @param baseId of `--base-id`: members that name no known base are assumed to be for it.
  * @throws CliError (refused)
  */
 export async function checkComposition(
@@ -74,15 +74,16 @@ export async function checkComposition(
       new AdapterFormatError({
         code: 'base_mismatch',
         message:
-          `${other.where} is for the base ${other.id}, not for ${expected}. Only adapters of one base can be composed` +
-          (other.sure ? '.' : '; if the two are the same model, say which with --base-id.'),
+          `${other.where} is for the base ${other.id}, not for ${expected}. Only adapters of one base ` +
+          'can be composed' +
+          (other.sure ? '.' : '; if the two are the same model, set --base-id.'),
       }),
       where,
     );
   return { base: expected, parent: checked.value.parent, warnings: checked.value.warnings };
 }
 
-/** The sum, cut down to `rank` unless that is null. @throws CliError (refused) */
+/** The sum, truncated to `rank` unless that is null. @throws CliError (refused) */
 export function composeMembers(members: readonly ComposeMember[], rank: number | null, output: Output): Sum {
   const where = members.map(({ loaded }) => loaded.input.where).join(' + ');
   const progress = output.progress('singular values', 'percent');
@@ -103,7 +104,7 @@ export function composeMembers(members: readonly ComposeMember[], rank: number |
 }
 
 /**
- * `truncateAdapter`, one module after the other: large adapters take minutes, and somebody waits.
+ * `truncateAdapter`, module by module with progress: large adapters take minutes.
  * @throws AdapterFormatError as `truncateAdapter`.
  */
 export function truncateSlowly(
@@ -123,12 +124,12 @@ export function truncateSlowly(
     cut += square * truncated.relativeError ** 2;
     progress.update(index + 1, modules.length);
   }
-  // Says why, in the toolkit's words.
+  // Throws the toolkit's own error.
   if (kept.length === 0) return truncateAdapter(modules, rank);
   return { modules: kept, relativeError: cut === 0 ? 0 : Math.sqrt(cut / whole), perModule };
 }
 
-/** A module whose delta is zero is left out; alone, `truncateAdapter` refuses it. */
+/** A module whose delta is zero is dropped; alone, `truncateAdapter` refuses it. */
 function truncateOne(module: LoraModule, rank: number): TruncatedAdapter {
   try {
     return truncateAdapter([module], rank);

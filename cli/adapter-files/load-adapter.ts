@@ -1,4 +1,4 @@
-/** From a path on the command line to modules in memory; what all commands on local adapters begin with. */
+/** From a path on the command line to modules in memory: the first step of all commands on local adapters. */
 import type { ArgsDef } from 'citty';
 import {
   AdapterFormatError,
@@ -22,25 +22,25 @@ export const baseFlag = {
   },
 } as const satisfies ArgsDef;
 
-/** The order of rows, which the heads say, changes nothing but that order. */
+/** Heads affect only the order of rows. */
 export const ANY_HEADS: AttentionShape = { heads: 1, kvHeads: 1 };
 
 export interface LoadedAdapter {
   readonly input: AdapterInput;
   readonly read: ReadAdapter;
-  /** The base's heads, when they had to be known. */
+  /** The base's heads, if they were needed. */
   readonly attention: AttentionShape | null;
 }
 
 export interface BaseSearch {
-  /** What `--base` says. */
+  /** The value of `--base`. */
   readonly base: string | undefined;
-  /** What `--base-id` says, as an id. */
+  /** The value of `--base-id`, as an id. */
   readonly baseId?: string | undefined;
-  /** Heads that do when nobody knows the right ones. */
+  /** Heads to use when the right ones are unknown. */
   readonly orElse?: AttentionShape;
   readonly output: Output;
-  /** What is no folder or file here may be a published name. */
+  /** Arguments that are neither a folder nor a file may be published names. */
   readonly names?: boolean;
 }
 
@@ -55,7 +55,7 @@ export async function loadAdapter(given: string, search: BaseSearch): Promise<Lo
   }
 }
 
-/** @throws AdapterFormatError, `base_needed` when nobody knows the heads. */
+/** @throws AdapterFormatError, `base_needed` when the heads are unknown. */
 async function readWithBase(input: AdapterInput, search: BaseSearch): Promise<LoadedAdapter> {
   const load = (attention: AttentionShape | null): LoadedAdapter => ({
     input,
@@ -73,7 +73,10 @@ async function readWithBase(input: AdapterInput, search: BaseSearch): Promise<Lo
   }
 }
 
-/** @param baseId the adapter's base, when known; `--base-id` wins. @returns null when nobody knows its heads. */
+/**
+ * @param baseId the adapter's base, if known; `--base-id` takes precedence. @returns null when its heads are
+ * unknown.
+ */
 export async function lookForBase(search: BaseSearch, baseId: string | null): Promise<FoundAttention | null> {
   const found = await findAttention({
     base: search.base,
@@ -82,11 +85,11 @@ export async function lookForBase(search: BaseSearch, baseId: string | null): Pr
     folder: process.cwd(),
   });
   if (found !== null && search.base === undefined)
-    search.output.note(`heads of the attention taken from ${found.from}`);
+    search.output.note(`attention heads taken from ${found.from}`);
   return found;
 }
 
-/** As {@link loadAdapter}, with its warnings printed; refuses also what its values forbid. */
+/** Like {@link loadAdapter}, but prints its warnings and also refuses invalid values. */
 export async function loadUsableAdapter(given: string, search: BaseSearch): Promise<LoadedAdapter> {
   const loaded = await loadAdapter(given, search);
   const { input, read } = loaded;
@@ -97,9 +100,9 @@ export async function loadUsableAdapter(given: string, search: BaseSearch): Prom
 }
 
 /**
- * Makes the canonical file of what was read.
- * @param params.baseId what `--base-id` says. @param params.parent chain id.
- * @throws CliError when nobody says which base it is for, or the adapter is refused.
+ * Builds the canonical file.
+ * @param params.baseId of `--base-id`. @param params.parent chain id.
+ * @throws CliError when the base is unknown, or the adapter is refused.
  */
 export async function packLoaded(params: {
   loaded: LoadedAdapter;

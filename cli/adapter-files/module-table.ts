@@ -1,7 +1,7 @@
 /** How commands print modules and numbers. */
 import { megabytes, plainTable } from '../output.ts';
 
-/** Digits that tell modules apart and still fit a column. */
+/** Digits that distinguish modules and still fit a column. */
 const DIGITS = 4;
 
 /** Layer 2 before layer 10. */
@@ -45,7 +45,7 @@ export function range(values: readonly number[]): string {
   return low === high ? low : `${low} to ${high}`;
 }
 
-/** @returns a table whose columns but the first are flush right. */
+/** @returns a table whose columns except the first are right-aligned. */
 export function numberTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, column) =>
     rows.reduce((width, row) => Math.max(width, row[column]?.length ?? 0), title.length),
@@ -55,7 +55,7 @@ export function numberTable(head: readonly string[], rows: readonly (readonly st
   return plainTable(aligned(head), rows.map(aligned));
 }
 
-/** @returns lines `label   value`; entries that are null are left out. */
+/** @returns lines `label   value`; null entries are left out. */
 export function facts(entries: readonly (readonly [string, string | null])[]): string {
   const shown = entries.filter((entry): entry is readonly [string, string] => entry[1] !== null);
   const width = Math.max(...shown.map(([label]) => label.length));

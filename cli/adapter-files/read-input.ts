@@ -1,4 +1,4 @@
-/** Finds and reads the adapter that a person names on the command line: a folder or a file. */
+/** Finds and reads the adapter that the user names on the command line: a folder or a file. */
 import { readFileSync, type Stats } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -7,25 +7,25 @@ import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 
 export interface AdapterInput {
-  /** `weightsPath` and `configPath` are paths that the person can open. */
+  /** `weightsPath` and `configPath` are paths that the user can open. */
   readonly files: AdapterFiles;
-  /** The folder or file that was read, as messages call it. */
+  /** The folder or file that was read, for messages. */
   readonly where: string;
   /** Size of the weights file. */
   readonly bytes: number;
-  /** What was decided for the person, each a sentence. */
+  /** Decisions made for the user, each a sentence. */
   readonly notes: readonly string[];
 }
 
-/** What can be published; a bigger file is read in vain. */
+/** The size limit of publishing; a larger file would be read in vain. */
 const MAX_WEIGHTS_BYTES = MAX_PARTS * MAX_PART_BYTES;
 /** A rank and an alpha for each module of a large model stay well below it. */
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
-/** Names that a message lists. */
+/** File names that a message lists. */
 const MAX_LISTED = 10;
 
 const CONFIG = 'adapter_config.json';
-/** As PEFT and mlx-lm call the weights. */
+/** File names of weights in PEFT and mlx-lm. */
 const WEIGHTS = ['adapter_model.safetensors', 'adapters.safetensors'] as const;
 /** Older PEFT and mlx-lm: a pickle, and numpy's archive. */
 const REFUSED = ['adapter_model.bin', 'adapters.npz'] as const;
@@ -56,13 +56,16 @@ async function readFolder(given: string): Promise<AdapterInput> {
   const names = await namesIn(folder);
   const found = WEIGHTS.filter((name) => names.includes(name));
   if (found.length > 1)
-    throw unusable(`${folder} holds both ${found.join(' and ')}: give the one that you mean.`);
+    throw unusable(`${folder} contains both ${found.join(' and ')}. Give the file you mean.`);
   const [weights] = found;
   if (weights === undefined) throw oldFormat(folder, names);
   return readWeights(path.join(folder, weights), folder, notes);
 }
 
-/** @returns the folder itself, or the only one in it that holds an adapter: PEFT saves adapters that are not called "default" so. */
+/**
+ * @returns the folder itself, or the only subfolder with an adapter: PEFT saves adapters that are not named
+ * "default" that way.
+ */
 async function adapterFolder(given: string): Promise<{ folder: string; notes: string[] }> {
   const names = await namesIn(given);
   if (holdsAdapter(names)) return { folder: given, notes: [] };
@@ -78,8 +81,8 @@ async function adapterFolder(given: string): Promise<{ folder: string; notes: st
   const [only] = inside;
   if (only === undefined) throw nothingIn(given, names);
   if (inside.length > 1)
-    throw unusable(`${given} holds ${inside.length} adapters: give one of ${listed(inside)}.`);
-  return { folder: only, notes: [`${given} holds one adapter, in ${only}; using that.`] };
+    throw unusable(`${given} contains ${inside.length} adapters. Give one of ${listed(inside)}.`);
+  return { folder: only, notes: [`${given} contains one adapter, in ${only}; using that.`] };
 }
 
 const holdsAdapter = (names: readonly string[]): boolean =>
@@ -87,7 +90,7 @@ const holdsAdapter = (names: readonly string[]): boolean =>
 
 function nothingIn(folder: string, names: readonly string[]): unknown {
   const files = names.filter((name) => /\.(?:safetensors|gguf)$/i.test(name));
-  if (files.length === 0) return unusable(`${folder} holds no adapter. ${EXPECTED}`);
+  if (files.length === 0) return unusable(`${folder} contains no adapter. ${EXPECTED}`);
   const paths = files.map((name) => path.join(folder, name));
   if (names.includes('config.json'))
     return unusable(
@@ -97,7 +100,8 @@ function nothingIn(folder: string, names: readonly string[]): unknown {
   const [part] = paths.flatMap((file) => partRefusal(file) ?? []);
   if (part !== undefined) return asRefusal(part, folder);
   return unusable(
-    `${folder} holds neither ${WEIGHTS.join(' nor ')}. If a file in it is the adapter, give that file: ${listed(paths)}.`,
+    `${folder} contains neither ${WEIGHTS.join(' nor ')}. If one of its files is the adapter, give ` +
+      `that file: ${listed(paths)}.`,
   );
 }
 
@@ -106,7 +110,7 @@ function oldFormat(folder: string, names: readonly string[]): CliError {
   const where = path.join(folder, name ?? '');
   if (name === 'adapters.npz')
     return refused(
-      `${where}: this is an npz archive, as mlx-lm wrote until April 2024. Convert it with MLX: ` +
+      `${where}: this is an npz archive, which mlx-lm wrote until April 2024. Convert it with MLX: ` +
         'mx.save_safetensors("adapters.safetensors", mx.load("adapters.npz")). (format_unknown)',
     );
   return refused(
@@ -145,7 +149,7 @@ async function readCapped(file: string, limit: number): Promise<Uint8Array> {
       `${file} has ${entry.size} bytes; at most ${limit} are read. Give the adapter, not a whole model.`,
     );
   try {
-    // In one piece, of the size that was asked for: the asynchronous `readFile` joins pieces, in twice the memory.
+    // In one piece of known size: the asynchronous `readFile` joins chunks, which takes twice the memory.
     return readFileSync(file);
   } catch (error) {
     throw unreadable(file, error);
@@ -178,10 +182,10 @@ const listed = (names: readonly string[]): string =>
   (names.length > MAX_LISTED ? ` and ${names.length - MAX_LISTED} more` : '');
 
 /**
- * What the adapter toolkit refuses, in a command's words: the file, the reason, the code.
+ * Wraps a refusal of the adapter toolkit: file, reason and code.
  * @param where the file, unless the error names one.
- * @returns a CliError: `adapter_invalid` (refused), or `base_needed` (usage), which is no fault of the adapter.
- * Everything else that was thrown, unchanged.
+ * @returns a CliError: `adapter_invalid` (refused), or `base_needed` (usage), which is not the adapter's fault.
+ * Anything else is returned unchanged.
  */
 export function asRefusal(error: unknown, where: string): unknown {
   if (!(error instanceof AdapterFormatError)) return error;

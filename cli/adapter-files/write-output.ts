@@ -1,4 +1,7 @@
-/** Encodes modules in the format that a command is to write, and writes them: whole or not at all, over nothing unless told so. */
+/**
+ * Encodes modules in the requested format and writes them: completely or not at all, and never over existing
+ * files unless forced.
+ */
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -22,11 +25,11 @@ export const outputFlags = {
   out: {
     type: 'string',
     alias: 'o',
-    description: 'Where to write; a folder for PEFT, else a file',
+    description: 'Where to write: a folder for PEFT, otherwise a file',
     valueHint: 'path',
     required: true,
   },
-  force: { type: 'boolean', description: 'Write over what is there' },
+  force: { type: 'boolean', description: 'Overwrite existing files' },
 } as const satisfies ArgsDef;
 
 /** One file, or the files of a folder by name. */
@@ -42,27 +45,27 @@ const unusable = (code: string, message: string): CliError =>
   new CliError({ message, exitCode: EXIT.usage, code });
 
 /**
- * Called before the work starts, so that nobody waits for a result that cannot be kept.
+ * Called before the work starts, so that nobody waits for a result that cannot be stored.
  * @param kind what will be written at `out`.
  * @throws CliError `output_exists` or `output_invalid` (usage).
  */
 export async function checkOutput(out: string, kind: 'file' | 'folder', force: boolean): Promise<void> {
   const parent = path.dirname(path.resolve(out));
   if (!(await isFolder(parent)))
-    throw unusable('output_invalid', `-o ${out}: the folder ${parent} does not exist. Make it first.`);
+    throw unusable('output_invalid', `-o ${out}: the folder ${parent} does not exist. Create it first.`);
   const entry = await stat(out).catch(() => null);
   if (entry === null) return;
   if (entry.isDirectory() !== (kind === 'folder'))
     throw unusable(
       'output_invalid',
-      `-o ${out} is ${entry.isDirectory() ? 'a folder' : 'not a folder'}: name a ${kind}.`,
+      `-o ${out} is ${entry.isDirectory() ? 'a folder' : 'not a folder'}. Name a ${kind}.`,
     );
   if (force || (kind === 'folder' && (await readdir(out)).length === 0)) return;
-  throw unusable('output_exists', `${out} exists. Write elsewhere, or over it with --force.`);
+  throw unusable('output_exists', `${out} exists. Choose another path, or overwrite it with --force.`);
 }
 
 /**
- * @param out passed {@link checkOutput}. Other files of a folder that exists are left alone.
+ * @param out checked by {@link checkOutput}. Other files of an existing folder stay.
  * @throws CliError `output_invalid` (error) when the disk refuses.
  */
 export async function writeOutput(out: string, content: OutputContent): Promise<void> {
@@ -103,7 +106,7 @@ const isFolder = (entry: string): Promise<boolean> =>
 
 export interface Encoded {
   readonly content: OutputContent;
-  /** Of a canonical file; null for others, which have no identity. */
+  /** Of a canonical file; null for other formats. */
   readonly digest: string | null;
 }
 
@@ -140,8 +143,8 @@ export function encodeAsPeft(params: {
 }
 
 /**
- * For llama.cpp. The base says how the rows of q and k are ordered, and which architecture the file is for.
- * @throws CliError `base_needed` (usage) when the order matters and nobody knows the base.
+ * For llama.cpp. The base determines the order of the rows of q and k, and the file's architecture.
+ * @throws CliError `base_needed` (usage) when the order matters and the base is unknown.
  */
 export async function encodeAsGguf(params: {
   modules: readonly LoraModule[];
@@ -163,7 +166,9 @@ export async function encodeAsGguf(params: {
       ...(architecture === null ? {} : { architecture }),
     });
     if (architecture === null)
-      search.output.note("warning: the base's architecture is not known, taken as llama; --base says it.");
+      search.output.note(
+        "warning: the base's architecture is unknown; assuming llama. Set --base to change that.",
+      );
     return { content, digest: null };
   } catch (error) {
     throw asRefusal(error, where);

@@ -12,7 +12,7 @@ export async function adminClient(): Promise<ApiClient> {
   return createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
 }
 
-/** @returns the name's versions, or null when it has none (or belongs to somebody else). */
+/** @returns the name's versions, or null if it has none or belongs to somebody else. */
 export async function lookUpVersions(client: ApiClient, name: string): Promise<VersionList | null> {
   try {
     const call = { query: { name }, as: VersionList };
@@ -23,7 +23,7 @@ export async function lookUpVersions(client: ApiClient, name: string): Promise<V
   }
 }
 
-/** @returns `name@version` of every version whose own file it is. */
+/** @returns `name@version` of every version that uses this file. */
 export async function lookUpFile(client: ApiClient, digest: string): Promise<string[]> {
   const call = { query: { digest }, as: FileVersions };
   const { versions } = await callOperation(client, `look up ${digest}`, 'GET /admin/versions', call);
@@ -38,13 +38,16 @@ export async function lookUpBases(client: ApiClient): Promise<BaseInfo[]> {
     if (base !== null && (configured ?? base.id) === base.id && !bases.has(base.id)) bases.set(base.id, base);
   if (bases.size > 0) return [...bases.values()];
   throw new CliError({
-    message: `None of the origins answers (${origins.map(({ id }) => id).join(', ')}).`,
+    message: `No origin answers (${origins.map(({ id }) => id).join(', ')}).`,
     exitCode: EXIT.unavailable,
     code: 'origin_unavailable',
   });
 }
 
-/** @param name null = of all names. @param tenant whose names; null = all that the key sees. @returns at most `limit` changes, newest first. */
+/**
+ * @param name null = of all names. @param tenant whose names; null = all visible to the key. @returns at most
+ * `limit` changes, newest first.
+ */
 export async function readHistory(
   client: ApiClient,
   name: string | null,

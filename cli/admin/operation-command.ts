@@ -1,4 +1,4 @@
-/** Commands that are one operation of the admin API, and what those that change names have in common. */
+/** Commands that are one operation of the admin API, and helpers for those that change names. */
 import type { ArgsDef, ParsedArgs } from 'citty';
 import type { ChangedName, LiveAnswer } from '../../protocol/admin-api/names.ts';
 import type { AdminRoute, AnswerOf, CallOf } from '../../protocol/admin-api/operations.ts';
@@ -8,7 +8,7 @@ import { command, type CommandHelp } from '../command.ts';
 import { usageError } from '../flags.ts';
 import { adminClient } from './admin-client.ts';
 
-/** A row: what the arguments ask of the operation, and its answer in words. */
+/** A row: how arguments become the operation's input, and the text of its answer. */
 interface OperationRow<Args extends ArgsDef, Route extends AdminRoute> {
   readonly verb: string;
   readonly examples?: CommandHelp['examples'];
@@ -16,9 +16,9 @@ interface OperationRow<Args extends ArgsDef, Route extends AdminRoute> {
   readonly route: Route;
   /** @returns the call, and what it is for errors, such as `promote a@2`. @throws CliError (usage) */
   call(args: ParsedArgs<Args>): CallOf<Route> & { readonly what: string };
-  /** @param dryRun it is what would be. */
+  /** @param dryRun for the text of a dry run. */
   tell(answer: AnswerOf<Route>, dryRun: boolean): string;
-  /** Called when the answer was told. @throws CliError when it is not what was wanted. */
+  /** Called after printing the answer. @throws CliError if the result is not what was wanted. */
   check?(answer: AnswerOf<Route>): void;
 }
 
@@ -32,7 +32,7 @@ export const operationCommand = <const Args extends ArgsDef, Route extends Admin
     async run({ args, output }) {
       const { what, ...call } = row.call(args as ParsedArgs<Args>);
       const client = await adminClient();
-      // TypeScript does not see of a route that it does not know that all but `what` is the call.
+      // TypeScript cannot see that everything but `what` is the call, as the route is generic.
       const asked = call as unknown as CallOf<Route> & CallHow<AnswerOf<Route>>;
       const answer = await callOperation(client, what, row.route, asked);
       const dryRun = (args as { 'dry-run'?: boolean })['dry-run'] === true;
@@ -43,13 +43,13 @@ export const operationCommand = <const Args extends ArgsDef, Route extends Admin
     },
   });
 
-/** Of every command that changes what a name points at. */
+/** Flags of every command that changes a name's target. */
 export const whyFlag = {
-  why: { type: 'string', description: 'Reason, for the history', valueHint: 'text' },
-  'dry-run': { type: 'boolean', description: 'Check everything, and change nothing' },
+  why: { type: 'string', description: 'Reason, recorded in the history', valueHint: 'text' },
+  'dry-run': { type: 'boolean', description: 'Check everything, but change nothing' },
 } as const satisfies ArgsDef;
 
-/** What these say, as the body has it. */
+/** These flags as the body's fields. */
 export const noteOf = ({
   why,
   'dry-run': dryRun,
@@ -58,7 +58,7 @@ export const noteOf = ({
   'dry-run'?: boolean | undefined;
 }): { why: string | undefined; dry_run: boolean } => ({ why, dry_run: dryRun === true });
 
-/** Of those that make a version live. */
+/** Flags of commands that make a version live. */
 export const changeFlags = {
   expect: {
     type: 'string',
@@ -112,13 +112,13 @@ export function parseReference(text: string): { name: string; version: number | 
   return { name: parseName(text.slice(0, at)), version: parseVersion(text.slice(at + 1), text) };
 }
 
-/** @param where it stands, for the error. @throws CliError (usage) when it is no version. */
+/** @param where for the error. @throws CliError (usage) unless it is a version. */
 export function parseVersion(text: string, where: string): number {
-  if (!VERSION.test(text)) throw usageError(`${where}: '${text}' is not the number of a version, such as 3.`);
+  if (!VERSION.test(text)) throw usageError(`${where}: '${text}' is not a version number, such as 3.`);
   return Number(text);
 }
 
-/** As {@link parseVersion}, for a flag that may not be given; 0 stands for "none". */
+/** Like {@link parseVersion}, for an optional flag; 0 stands for "none". */
 export function parseExpect(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   return text === '0' ? 0 : parseVersion(text, '--expect');

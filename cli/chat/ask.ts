@@ -6,12 +6,12 @@ import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { harmless, colors, type Output, terminalWidth } from '../output.ts';
 
-/** Fields of the request beside its messages. */
+/** Fields of the request besides its messages. */
 export type Settings = { model: string } & Record<string, unknown>;
 
 /**
  * One turn, streamed to stdout. @returns the answer's text.
- * @throws CliError what the server says; `stream_cut` when the answer broke off.
+ * @throws CliError the server's error; `stream_cut` when the answer was cut off.
  */
 export async function ask(params: {
   client: ApiClient;
@@ -19,7 +19,7 @@ export async function ask(params: {
   settings: Settings;
   messages: readonly ChatMessage[];
   signal?: AbortSignal;
-  /** Tell somebody at a terminal how fast it came. */
+  /** Print the speed on a terminal. */
   tellSpeed?: boolean;
 }): Promise<string> {
   const { client, output, settings, messages, signal, tellSpeed = false } = params;
@@ -49,18 +49,18 @@ export async function ask(params: {
     if (output.json) output.result({ model: settings.model, ...served, text, usage }, () => '');
     return text;
   } catch (error) {
-    // What came before it broke off, or was ended, is shown.
+    // Whatever arrived before an interruption is shown.
     write(`${flow?.end() ?? ''}\n`);
     throw error;
   }
 }
 
-/** @param ms from the first piece of the answer to its end. */
+/** @param ms from the first chunk of the answer to its end. */
 export const speedText = (tokens: number, ms: number): string =>
   `${tokens} token${tokens === 1 ? '' : 's'}` +
   (tokens > 1 && ms > 0 ? `, ${((1_000 * (tokens - 1)) / ms).toFixed(1)} a second` : '');
 
-/** Breaks text between words as it comes, piece by piece; a word is held until it is whole. */
+/** Breaks streamed text between words; a word is held back until it is complete. */
 export class FlowText {
   readonly #width: number;
   #column = 0;
@@ -72,7 +72,7 @@ export class FlowText {
     this.#width = width;
   }
 
-  /** @returns what may be written now. */
+  /** @returns text that may be written now. */
   push(piece: string): string {
     let out = '';
     for (const letter of piece) {
@@ -100,7 +100,7 @@ export class FlowText {
     const breaks = this.#column > 0 && this.#column + this.#spaces.length + width > this.#width;
     const out = breaks ? `\n${word}` : this.#spaces + word;
     const end = breaks ? width : this.#column + this.#spaces.length + width;
-    // A word that is wider than a line is broken by the terminal.
+    // The terminal breaks words that are wider than a line.
     this.#column = end <= this.#width ? end : end % this.#width || this.#width;
     this.#spaces = '';
     this.#word = '';
@@ -118,8 +118,8 @@ type ChatUsage = NonNullable<z.infer<typeof Chunk>['usage']>;
 
 /**
  * Reads a streamed chat completion.
- * @param onText hears each piece as it comes.
- * @throws CliError when the stream carries an error or ends without `[DONE]`.
+ * @param onText called for each chunk.
+ * @throws CliError when the stream contains an error or ends without `[DONE]`.
  */
 export async function readChatStream(
   body: ReadableStream<Uint8Array>,
@@ -144,13 +144,13 @@ export async function readChatStream(
     onText(piece);
   }
   throw new CliError({
-    message: 'The answer broke off before its end; the server or the connection went away.',
+    message: 'The answer was cut off; the server or the connection went away.',
     exitCode: EXIT.unavailable,
     code: 'stream_cut',
   });
 }
 
-/** What an answer's headers say of what served it. */
+/** What an answer's headers report about who served it. */
 interface ServedBy {
   /** `name@version`, or `base`. */
   adapter: string | null;
@@ -167,16 +167,16 @@ export const servedBy = (headers: Headers): ServedBy => ({
   composed: headers.get('x-graft-composed'),
 });
 
-/** @returns a line for people when something else answered than was asked for, or null. */
+/** @returns a line for the user when something else than requested answered, or null. */
 export function servedNote(model: string, { adapter, inherited, degraded }: ServedBy): string | null {
   switch (degraded) {
     case 'base':
-      return `${model} cannot be had now: the base model answers`;
+      return `${model} is unavailable: the base model answers`;
     case 'ancestor':
-      return `${model} cannot be had now: ${adapter} answers`;
+      return `${model} is unavailable: ${adapter} answers`;
     case 'stale':
-      return `the registry does not answer: ${adapter} is what was last known`;
+      return `the registry does not answer: ${adapter} is the last known version`;
     default:
-      return inherited ? `there is no ${model} for this key: ${adapter} answers (--strict forbids it)` : null;
+      return inherited ? `no ${model} for this key: ${adapter} answers (use --strict to forbid that)` : null;
   }
 }

@@ -13,10 +13,10 @@ import { Transform, type TransformCallback } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 
 /**
- * Turns from a terminal until its end (Ctrl-D or `/exit`); what was said is kept. Ctrl-C ends an answer, then empties
- * the line, then ends.
+ * Turns from a terminal until its end (Ctrl-D or `/exit`), with their history. Ctrl-C stops an answer, then
+ * clears the line, then exits.
  * @param system its message; undefined for none.
- * @throws CliError when the key is refused; other failures are shown, and the turn can be said again.
+ * @throws CliError when the key is refused; other failures are shown, and the turn can be repeated.
  */
 export async function converse(params: {
   client: ApiClient;
@@ -64,7 +64,7 @@ export async function converse(params: {
 
   terminal.setPrompt(colors.dim(`${settings.model}> `));
   try {
-    if (process.stderr.isTTY) output.note(colors.dim('/help says what you can type; Ctrl-D ends.'));
+    if (process.stderr.isTTY) output.note(colors.dim('Type /help for commands; Ctrl-D ends.'));
     terminal.prompt();
     for await (const line of terminal) {
       const turn = readTurn(withLineBreaks(line));
@@ -73,13 +73,13 @@ export async function converse(params: {
       else if (turn.kind === 'unknown') output.note(turn.message);
       else if (turn.kind === 'reset') {
         said = [];
-        output.note('What was said is forgotten.');
+        output.note('The conversation is forgotten.');
       } else if (turn.kind === 'system') {
         if (turn.text !== null) system = turn.text === 'none' ? undefined : turn.text;
         output.note(system === undefined ? 'There is no system message.' : `system: ${system}`);
       } else if (turn.text.trim() !== '') await answer(turn.text);
       terminal.prompt();
-      // Behind the prompt, where they are seen.
+      // After the prompt, where they are visible.
       input.release();
     }
   } finally {
@@ -90,27 +90,28 @@ export async function converse(params: {
   }
 }
 
-/** What a line of a conversation means. */
+/** The meaning of a line of a conversation. */
 type Turn =
   | { readonly kind: 'say'; readonly text: string }
   | { readonly kind: 'help' }
   | { readonly kind: 'exit' }
   | { readonly kind: 'reset' }
-  /** `text` null: which one is it now? */
+  /** `text` null: show the current one. */
   | { readonly kind: 'system'; readonly text: string | null }
   | { readonly kind: 'unknown'; readonly message: string };
 
 const COMMANDS = ['/help', '/exit', '/system', '/reset'] as const;
 
 const CONVERSATION_HELP = [
-  '/system TEXT   another system message, from the next answer on; /system none for none, /system shows it',
-  '/reset         forget what was said; the system message stays',
-  '/help          these lines',
+  '/system TEXT   change the system message from the next answer on; /system none removes it, /system ' +
+    'shows it',
+  '/reset         forget the conversation; the system message stays',
+  '/help          show these lines',
   '/exit          end (so does Ctrl-D)',
-  'Ctrl-C ends an answer that is being printed. Pasted lines are one turn. A turn that begins with a slash: put a space before it.',
+  'Ctrl-C stops an answer. Pasted lines are one turn. To start a turn with a slash, put a space before it.',
 ].join('\n');
 
-/** A word that begins with a slash and has no other one is a command; `/etc/hosts` is not. */
+/** A single word that starts with one slash is a command; `/etc/hosts` is not. */
 export function readTurn(line: string): Turn {
   const match = /^(\/[a-z]+)(?:\s+(.*))?$/s.exec(line.trimEnd());
   if (match === null) return { kind: 'say', text: line };
@@ -129,7 +130,9 @@ export function readTurn(line: string): Turn {
     default:
       return {
         kind: 'unknown',
-        message: `${word} is none of ${COMMANDS.join(', ')}.${didYouMean(word, COMMANDS)} To send it, put a space before it.`,
+        message:
+          `${word} is none of ${COMMANDS.join(', ')}.${didYouMean(word, COMMANDS)} To send it as text, ` +
+          'put a space before it.',
       };
   }
 }
@@ -141,15 +144,15 @@ const HISTORY_LINES = 1_000;
 const LONGEST_LINE = 10_000;
 
 /**
- * What was typed in conversations, for the next one: beside the credentials, its owner's alone.
- * @returns null where there is no home folder.
+ * Input history of conversations, beside the credentials, readable by its owner only.
+ * @returns null without a home folder.
  */
 function historyPath(env: Env): string | null {
   const credentials = credentialsPath(env);
   return credentials === null ? null : path.join(path.dirname(credentials), 'history');
 }
 
-/** @returns the newest first, as readline has it; none when there is no file that can be read. */
+/** @returns newest first, as readline expects; empty without a readable file. */
 async function readHistory(env: Env): Promise<string[]> {
   const file = historyPath(env);
   const text = file === null ? '' : await readFile(file, 'utf8').catch(() => '');
@@ -160,7 +163,7 @@ async function readHistory(env: Env): Promise<string[]> {
     .slice(0, HISTORY_LINES);
 }
 
-/** @param lines the newest first. A folder that cannot be written to costs the history, not the conversation. */
+/** @param lines newest first. If the folder is not writable, only the history is lost. */
 async function writeHistory(env: Env, lines: readonly string[]): Promise<void> {
   const file = historyPath(env);
   if (file === null) return;
@@ -169,19 +172,19 @@ async function writeHistory(env: Env, lines: readonly string[]): Promise<void> {
   await writePrivateFile(file, `${text}\n`).catch(() => undefined);
 }
 
-/** Bracketed paste (xterm's control sequences, "Bracketed Paste Mode"): asked for, and what then stands around one. */
+/** Bracketed paste (xterm's control sequences, "Bracketed Paste Mode"): how to request it, and its markers. */
 const PASTE_ON = '\u001b[?2004h';
 const PASTE_OFF = '\u001b[?2004l';
 const PASTE_BEGIN = '\u001b[200~';
 const PASTE_END = '\u001b[201~';
-/** Shorter beginnings of the two are keys of their own, such as Escape. */
+/** Shorter prefixes of the two are keys, such as Escape. */
 const LEAST_BEGINNING = 3;
 const CTRL_C = '\u0003';
 
-/** Stands for a line break within a turn: readline would take the break itself for Enter. */
+/** Stands for a line break within a turn, because readline would treat the break itself as Enter. */
 const LINE_BREAK = '⏎';
 
-/** @returns the text of a turn, from the line that readline gave. */
+/** @returns the text of a turn, from a line of readline. */
 export const withLineBreaks = (line: string): string => line.replaceAll(LINE_BREAK, '\n');
 
 interface Terminal extends NodeJS.ReadableStream {
@@ -189,8 +192,9 @@ interface Terminal extends NodeJS.ReadableStream {
 }
 
 /**
- * A terminal's keys on their way to readline, which knows nothing of pastes and echoes whatever comes: with the line breaks of a paste as {@link LINE_BREAK}, so that pasted lines are one turn. While it is held,
- * keys are kept for later, unseen; Ctrl-C then is the event `interrupt`.
+ * Terminal keys on their way to readline, which does not know pastes and echoes everything: line breaks of a
+ * paste become {@link LINE_BREAK}, so that pasted lines are one turn. While it is held, keys are buffered
+ * without echo; Ctrl-C then is the event `interrupt`.
  */
 export class TerminalInput extends Transform {
   /** What readline asks for before it edits lines. */
@@ -251,7 +255,7 @@ export class TerminalInput extends Transform {
     }
   }
 
-  /** @returns how many characters at the end of `text` mean something only with those that follow. */
+  /** @returns how many characters at the end of `text` may be the start of a longer sequence. */
   #unfinished(mark: string, text: string): number {
     for (let length = mark.length - 1; length >= LEAST_BEGINNING; length--)
       if (text.endsWith(mark.slice(0, length))) return length;

@@ -26,7 +26,7 @@ export const loginCommand = command({
   ],
   args: {
     url: { type: 'string', description: 'Address of the edge', valueHint: 'url', required: true },
-    admin: { type: 'boolean', description: 'The key is an admin key (ga_…), to publish and list with' },
+    admin: { type: 'boolean', description: 'The key is an admin key (ga_…), for publishing and listing' },
   },
   async run({ args, output }) {
     const url = serverUrl(args.url);
@@ -36,7 +36,7 @@ export const loginCommand = command({
       await readSecret(`${admin ? 'admin' : 'API'} key for ${url} (not shown): `),
       admin,
     );
-    // Any answer but a refusal will do: these two change nothing and need nothing else.
+    // Any answer but a refusal will do: these two requests change nothing and need no other right.
     const answer = await createApiClient({ url, key }).send(
       `log in to ${url}`,
       admin ? operationPath('GET /admin/names') : '/v1/models',
@@ -58,24 +58,24 @@ export function serverUrl(text: string): string {
   if (url === null || !/^https?:$/.test(url.protocol) || url.search !== '' || url.hash !== '')
     throw usageError(`--url ${text} is not an address such as https://graft.example.com.`);
   if (url.username !== '' || url.password !== '')
-    throw usageError('--url holds a name or password: give the address alone.');
+    throw usageError('--url contains a name or password. Give the address alone.');
   const here = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname);
   if (url.protocol === 'http:' && !here)
-    throw usageError(`--url ${text}: over http everybody on the way can read the key; use https.`);
+    throw usageError(`--url ${text}: over http the key can be read in transit. Use https.`);
   return trimUrl(url.href);
 }
 
-/** @throws CliError when it is not a key of that kind; the message never repeats it. */
+/** @throws CliError when it is not a key of that kind; the message never contains it. */
 function checkedKey(text: string, admin: boolean): string {
   const refuse = (message: string) => new CliError({ message, exitCode: EXIT.auth, code: 'key_invalid' });
-  if (text === '') throw refuse('No key was given.');
+  if (text === '') throw refuse('No key given.');
   const kind = checkApiKey(text);
   if (kind === null)
     throw refuse(
-      'This is not a whole key: gk_ or ga_ and 33 letters and digits, the last of them a checksum.',
+      'This is not a complete key: gk_ or ga_ and 33 letters and digits, the last of them a checksum.',
     );
-  if (admin && kind === 'gk') throw refuse('This is an API key (gk_…): log in without --admin.');
-  if (!admin && kind === 'ga') throw refuse('This is an admin key (ga_…): log in with --admin.');
+  if (admin && kind === 'gk') throw refuse('This is an API key (gk_…). Log in without --admin.');
+  if (!admin && kind === 'ga') throw refuse('This is an admin key (ga_…). Log in with --admin.');
   return text;
 }
 
@@ -84,7 +84,7 @@ export const logoutCommand = command({
   args: {
     url: {
       type: 'string',
-      description: 'Address of the edge; otherwise the server of the last login',
+      description: 'Address of the edge; default: the server of the last login',
       valueHint: 'url',
     },
   },
@@ -95,14 +95,16 @@ export const logoutCommand = command({
     if (server === null || !credentials.servers.delete(server)) {
       const known = [...credentials.servers.keys()];
       const hint =
-        known.length === 0 ? 'No keys are kept.' : `Keys are kept for ${known.join(', ')}; use --url.`;
+        known.length === 0
+          ? 'No keys are stored.'
+          : `Keys are stored for ${known.join(', ')}. Choose one with --url.`;
       throw new CliError({
-        message: server === null ? hint : `There are no keys for ${server}. ${hint}`,
+        message: server === null ? hint : `No keys for ${server}. ${hint}`,
         exitCode: EXIT.notFound,
         code: 'not_logged_in',
       });
     }
-    // No other server takes its place unasked: a publish must not go somewhere unexpected.
+    // Another server is never used instead: a publish must not go somewhere unexpected.
     if (credentials.default === server) credentials.default = null;
     await writeCredentials(process.env, credentials);
     output.result(
@@ -112,17 +114,17 @@ export const logoutCommand = command({
   },
 });
 
-/** As login keeps it, also when somebody types it with capitals. */
+/** As login stores it, even if typed in capitals. */
 const asAddress = (text: string): string => (URL.canParse(text) ? new URL(text).href : text);
 
 export const openCommand = command({
   verb: 'open',
   examples: [
-    { line: 'graft open', does: 'opens the console, signed in, in a folder where `npm start` runs' },
-    { line: 'graft open --print', does: 'prints the link instead, to be opened elsewhere' },
+    { line: 'graft open', does: 'opens the console, signed in; run it where `npm start` runs' },
+    { line: 'graft open --print', does: 'prints the link, to open elsewhere' },
   ],
   args: {
-    print: { type: 'boolean', description: 'Print the address, and open nothing' },
+    print: { type: 'boolean', description: 'Print the address without opening it' },
   },
   async run({ args, output }) {
     const { env } = process;
@@ -132,12 +134,13 @@ export const openCommand = command({
     if (url === undefined)
       throw new CliError({
         message:
-          'Nothing to open: `npm start` (`graft dev`) does not run in this folder. Start it and wait until it is ready, or name a server with GRAFT_URL or `graft login`.',
+          'Nothing to open: `npm start` (`graft dev`) does not run in this folder. Start it and ' +
+          'wait until it is ready, or name a server with GRAFT_URL or `graft login`.',
         exitCode: EXIT.usage,
         code: 'no_server',
       });
     const page = `${url}/dashboard`;
-    // Whether anybody is there, and has a page.
+    // Whether the server answers and has a page.
     const answer = await createApiClient({ url, key: undefined }).send(`open ${page}`, '/dashboard');
     await answer.body?.cancel();
     const link =
@@ -156,18 +159,18 @@ export const openCommand = command({
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** @returns the platform's opener of addresses; null where there is nobody to see them. */
+/** @returns the platform's command that opens addresses; null without a desktop. */
 export function openerOf(platform: NodeJS.Platform, env: Env): [string, ...string[]] | null {
   if (platform === 'darwin') return ['open'];
-  // `start` is a word of the shell's; its first text in quotes would be a title.
+  // `start` is a shell built-in; its first quoted argument would be a title.
   if (platform === 'win32') return ['cmd', '/c', 'start', ''];
   return env['DISPLAY'] || env['WAYLAND_DISPLAY'] ? ['xdg-open'] : null;
 }
 
-/** Openers end at once; some become the browser themselves, and are not waited for. */
+/** Openers exit at once; some become the browser themselves, so they are not waited for. */
 const OPENER_MS = 3_000;
 
-/** @returns false when the opener is not there, or says that it failed. */
+/** @returns false when the opener is missing or fails. */
 function opens([program = '', ...args]: readonly string[]): Promise<boolean> {
   const child = spawn(program, args, { stdio: 'ignore', detached: true });
   child.unref();
@@ -182,12 +185,12 @@ function opens([program = '', ...args]: readonly string[]): Promise<boolean> {
   });
 }
 
-/** As much as tells it from another answer. */
+/** Enough to recognise the document. */
 const OpenApiDocument = z.looseObject({ openapi: z.string(), paths: z.record(z.string(), z.unknown()) });
 
 export const openapiCommand = command({
   verb: 'openapi',
-  examples: [{ line: 'graft openapi > graft.json', does: 'for whatever generates clients' }],
+  examples: [{ line: 'graft openapi > graft.json', does: 'for a client generator' }],
   args: {},
   async run({ output }) {
     const document = await readOpenApi(await adminClient());
@@ -195,7 +198,10 @@ export const openapiCommand = command({
   },
 });
 
-/** @returns it as it came, its parts in their order. @throws CliError; ZodError when it is something else. */
+/**
+ * @returns the document as received, with its keys in order. @throws CliError; ZodError when it is something
+ * else.
+ */
 export async function readOpenApi(client: ApiClient): Promise<unknown> {
   const document = await callOperation(client, 'read the OpenAPI document', 'GET /admin/openapi.json', {});
   OpenApiDocument.parse(document);

@@ -1,4 +1,7 @@
-/** All that a server keeps, into a folder and back: `manifest.json`, `tables/<name>.ndjson`, `files/<digest>`. */
+/**
+ * Backup of everything that a server keeps, and restore: `manifest.json`, `tables/<name>.ndjson`,
+ * `files/<digest>`.
+ */
 import { mkdir, readFile, rename, rm, writeFile, readdir, stat, open } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -25,16 +28,16 @@ const Row = z.array(z.union([z.string(), z.number(), z.null()]));
 
 export const BackupManifest = z.object({
   format: z.literal('graft-backup-1'),
-  /** Of this backup. */
+  /** Id of this backup. */
   id: z.string().regex(/^[0-9a-f]{32}$/),
-  /** Unix ms, when it was begun. */
+  /** Unix ms, when it was started. */
   at: z.int(),
   server: z.string(),
-  /** The newest that the database had. */
+  /** The schema of the database. */
   schema: z.string(),
-  /** Something was changed each time that the tables were read. */
+  /** Something changed during every attempt to read the tables. */
   changed: z.boolean(),
-  /** In the order in which they are brought back. */
+  /** In the order in which they must be restored. */
   tables: z.array(
     z.object({
       name: z.string().regex(/^[a-z_]{1,64}$/),
@@ -62,39 +65,41 @@ export const tablePath = (folder: string, name: string): string =>
 export const filesFolder = (folder: string): string => path.join(folder, 'files');
 export const filePath = (folder: string, digest: string): string => path.join(filesFolder(folder), digest);
 
-/** What is in it opens adapters to whoever may read it: for its owner alone. */
+/** A backup opens adapters to anyone who can read it, so only its owner may. */
 export async function makeBackupFolder(folder: string): Promise<void> {
   for (const one of [folder, path.join(folder, 'tables'), filesFolder(folder)])
     await mkdir(one, { recursive: true, mode: 0o700 });
 }
 
-/** Whole, or not at all. */
+/** Written completely, or not at all. */
 export async function writeWhole(file: string, content: string): Promise<void> {
   await writeFile(`${file}.new`, content, { mode: 0o600 });
   await rename(`${file}.new`, file);
 }
 
-/** A backup that is being made has none: what is half there is not brought back. */
+/** Missing while a backup is being made: an incomplete one cannot be restored. */
 export const removeManifest = (folder: string): Promise<void> => rm(manifestPath(folder), { force: true });
 
-/** @throws CliError when there is none, or it is none. */
+/** @throws CliError when it is missing or invalid. */
 export async function readManifest(folder: string): Promise<BackupManifest> {
   const file = manifestPath(folder);
   const text = await readFile(file, 'utf8').catch(() => null);
   if (text === null)
     throw new CliError({
-      message: `${file} is not there: this is no backup, or one that was cut off. \`graft backup ${folder}\` goes on with it.`,
+      message:
+        `${file} is missing: this is not a backup, or an incomplete one. Run \`graft backup ${folder}\` ` +
+        'to complete it.',
       exitCode: EXIT.notFound,
       code: 'no_backup',
     });
   try {
     return BackupManifest.parse(JSON.parse(text));
   } catch {
-    throw new CliError({ message: `${file} is no manifest of a backup.`, code: 'backup_damaged' });
+    throw new CliError({ message: `${file} is not a backup manifest.`, code: 'backup_damaged' });
   }
 }
 
-/** @returns its rows. @throws CliError when it is not what the manifest says. */
+/** @returns its rows. @throws CliError when they differ from the manifest. */
 export async function readTable(
   folder: string,
   table: BackupManifest['tables'][number],
@@ -113,14 +118,14 @@ export async function readTable(
 export const backupCommand = command({
   verb: 'backup',
   examples: [
-    { line: 'graft backup ./backup', does: 'writes all that the server keeps into the folder' },
+    { line: 'graft backup ./backup', does: 'writes everything that the server keeps into the folder' },
     {
       line: 'graft backup ./backup --json',
-      does: 'for a schedule; adapters that are there already are not sent again',
+      does: 'for a schedule; adapters that are there already are not downloaded again',
     },
   ],
   args: {
-    folder: { type: 'positional', description: 'Where it goes', required: true },
+    folder: { type: 'positional', description: 'Where to write it', required: true },
   },
   async run({ args, output }) {
     const client = await adminClient();
@@ -140,11 +145,14 @@ export const backupCommand = command({
     );
     if (manifest.changed)
       output.note(
-        'warning: names or keys were changed each time that the tables were read; make another one when it is quiet.',
+        'warning: names or keys changed during every attempt to read the tables. Make another backup ' +
+          'when the server is quiet.',
       );
     if (manifest.lost.length > 0)
       throw new CliError({
-        message: `${manifest.lost.length} files could not be read; \`graft repair --blobs\` says which versions have them. All else is in the backup.`,
+        message:
+          `${manifest.lost.length} files could not be read; \`graft repair --blobs\` lists the versions ` +
+          'that use them. Everything else is in the backup.',
         exitCode: EXIT.unavailable,
         code: 'files_lost',
       });
@@ -158,7 +166,7 @@ interface Making {
   signal: AbortSignal;
 }
 
-/** Tables are read again when something changes meanwhile, so often in all. */
+/** How often tables are read again if something changes in the meantime. */
 const TRIES = 3;
 
 async function makeBackup(making: Making): Promise<BackupManifest> {
@@ -219,12 +227,12 @@ async function readTables(
   }
 }
 
-/** What a row of `blobs` says; nothing where it is damaged. */
+/** The content of a row of `blobs`; nothing if it is corrupted. */
 function fileOf(columns: readonly string[], row: BackupRow): BackupFile[] {
   const of = (name: string) => row[columns.indexOf(name)];
   try {
     const record = BlobRecord.parse({ bytes: of('bytes'), parts: JSON.parse(String(of('parts'))) });
-    // It becomes the name of a file.
+    // It becomes a file name.
     return [{ digest: Digest.parse(of('digest')), ...record }];
   } catch {
     return [];
@@ -236,7 +244,7 @@ async function fetchFiles(
   wanted: readonly BackupFile[],
 ): Promise<Pick<BackupManifest, 'files' | 'lost'>> {
   const digests = new Set(wanted.map(({ digest }) => digest));
-  // What was erased must not live on here.
+  // Erased files must not survive here.
   for (const name of await readdir(filesFolder(folder)))
     if (!digests.has(name)) await rm(path.join(filesFolder(folder), name), { force: true });
   const total = wanted.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -257,7 +265,7 @@ async function fetchFiles(
   }
 }
 
-/** @returns whether it is there, whole. */
+/** @returns whether it exists and is complete. */
 async function fetchFile(
   { client, folder, signal }: Pick<Making, 'client' | 'folder' | 'signal'>,
   { digest, bytes, parts }: BackupFile,
@@ -296,23 +304,23 @@ export const restoreBackupCommand = command({
       line: 'graft restore-backup ./backup --dry-run',
       does: 'checks the backup, and that the server is empty',
     },
-    { line: 'graft restore-backup ./backup', does: 'brings it back, and tells KV' },
+    { line: 'graft restore-backup ./backup', does: 'restores it, and writes KV' },
   ],
   args: {
-    folder: { type: 'positional', description: 'Made by `graft backup`', required: true },
-    'dry-run': { type: 'boolean', description: 'Check everything, and change nothing' },
+    folder: { type: 'positional', description: 'Written by `graft backup`', required: true },
+    'dry-run': { type: 'boolean', description: 'Check everything, but change nothing' },
   },
   async run({ args, output }) {
     const { folder } = args;
     const dryRun = args['dry-run'] === true;
     const manifest = await readManifest(folder);
-    // All of it is looked at before anything is written.
+    // Everything is checked before anything is written.
     for (const table of manifest.tables) await readTable(folder, table);
     const client = await adminClient();
     const { resumed } = await callOperation(client, 'restore the backup', 'POST /admin/backup/restore', {
       body: { id: manifest.id, dry_run: dryRun },
     });
-    if (resumed && !dryRun) output.note('goes on with what was begun before');
+    if (resumed && !dryRun) output.note('continues an earlier restore');
     const bytes = manifest.files.reduce((sum, file) => sum + file.bytes, 0);
     const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0);
     if (dryRun) await checkFiles(folder, manifest, output);
@@ -342,12 +350,12 @@ interface Bringing {
   signal: AbortSignal;
 }
 
-/** @returns how many entries KV was told of. */
+/** @returns the number of entries written to KV. */
 async function bringBack(bringing: Bringing): Promise<number> {
   const { client, manifest, signal } = bringing;
   await bringTables(bringing);
   await bringFiles(bringing);
-  // KV before the end: once that is said, whoever repeats this is refused.
+  // KV before the end: once the restore has ended, a repetition is refused.
   let mended = 0;
   for (let cursor: string | null = null; ;) {
     const page: { mended: unknown[]; cursor: string | null } = await callOperation(
@@ -360,7 +368,7 @@ async function bringBack(bringing: Bringing): Promise<number> {
     if (page.cursor === null) break;
     ({ cursor } = page);
   }
-  const ended = await callOperation(client, 'end the restoring', 'POST /admin/backup/end', {
+  const ended = await callOperation(client, 'end the restore', 'POST /admin/backup/end', {
     body: { id: manifest.id },
     retrying: { signal },
   });
@@ -368,14 +376,16 @@ async function bringBack(bringing: Bringing): Promise<number> {
   const short = manifest.tables.filter(({ name, rows }) => (there.get(name) ?? 0) < rows && !MOVES.has(name));
   if (short.length > 0)
     throw new CliError({
-      message: `Fewer rows are there than in the backup: ${short.map(({ name }) => name).join(', ')}. Somebody changed the registry meanwhile; begin anew with an empty one.`,
+      message:
+        `Fewer rows were restored than the backup has: ${short.map(({ name }) => name).join(', ')}. ` +
+        'Somebody changed the registry in the meantime. Start over with an empty one.',
       exitCode: EXIT.refused,
       code: 'restore_incomplete',
     });
   return mended;
 }
 
-/** What the schedule takes away of its own accord, a little each minute. */
+/** Garbage that the schedule removes by itself, a little each minute. */
 const MOVES: ReadonlySet<string> = new Set([
   ...['traffic', 'traffic_batches', 'request_chunks', 'origin_minutes', 'usage_batches', 'webhook_messages'],
   ...['stale_pointers', 'upkeep', 'stored_files', 'stored_parts', 'blob_parts', 'versions', 'chain_members'],
@@ -402,7 +412,7 @@ async function bringTables({ client, folder, manifest, output, signal }: Bringin
   }
 }
 
-/** As many rows as one request takes. */
+/** As many rows as one request accepts. */
 function* pagesOf(rows: readonly BackupRow[]): Generator<BackupRow[]> {
   let page: BackupRow[] = [];
   let bytes = 0;
@@ -453,7 +463,7 @@ async function sendFile(
       const bytes = new Uint8Array(part.bytes);
       const { bytesRead } = await handle.read(bytes, 0, part.bytes, position);
       if (bytesRead !== part.bytes || bytesSha256(bytes) !== part.sha256)
-        throw damagedFile(digest, 'is damaged');
+        throw damagedFile(digest, 'is corrupted');
       position += part.bytes;
       const where = operationPath('PUT /admin/backup/parts/:digest', {
         params: { digest },
@@ -475,7 +485,7 @@ async function checkFiles(folder: string, { files }: BackupManifest, output: Out
   try {
     for (const { digest, bytes } of files) {
       const found = await fileSha256(filePath(folder, digest)).catch(() => null);
-      if (found !== digest) throw damagedFile(digest, found === null ? 'is missing' : 'is damaged');
+      if (found !== digest) throw damagedFile(digest, found === null ? 'is missing' : 'is corrupted');
       done += bytes;
       bar.update(done, total);
     }

@@ -1,4 +1,4 @@
-/** Base models: get one into the cache, write one for browsers. */
+/** Base models: download one into the cache, export one for browsers. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -18,12 +18,12 @@ import { originProgram, originProgress, ROOT, startOrigin } from '../local/origi
 import { fileSize, type Output } from '../output.ts';
 import { PINNED_BASE } from '../local/download-package.ts';
 
-/** What the worker serves under /base/. */
+/** The folder that the worker serves under /base/. */
 const ASSETS = 'dist/page/base';
 
 export const actions = {
   export: {
-    summary: 'Write it in parts that browsers fetch',
+    summary: 'Write it in parts that browsers download',
     arguments: [],
     flags: ['web', 'to', 'out', 'bucket', 'base', 'base-id'],
   },
@@ -47,35 +47,36 @@ export const baseCommand = command({
     { line: 'graft base export --web --to folder -o site/base', does: 'for any static server' },
     {
       line: 'graft base export --web --to r2 --bucket web-base',
-      does: 'into an R2 bucket by wrangler, below base/; parts that are there are not put again',
+      does: 'into an R2 bucket with wrangler, below base/; existing parts are not uploaded again',
     },
     {
       line: 'graft base export --web --base hf:Qwen/Qwen3-0.6B',
-      does: 'another base than the default; the edge’s origins must serve the same',
+      does: 'another base than the default; the edge’s origins must serve the same base',
     },
   ],
   actions,
   args: {
     action: { type: 'positional', description: 'What to do with it', required: true },
-    web: { type: 'boolean', description: 'For browsers; the only form that there is' },
+    web: { type: 'boolean', description: 'For browsers; the only format' },
     to: {
       type: 'enum',
       options: ['assets', 'folder', 'r2'],
-      description: 'assets: what the edge serves; folder: what -o says; r2: the bucket of --bucket',
+      description:
+        'assets: the files that the edge serves; folder: the path of -o; r2: the bucket of --bucket',
       default: 'assets',
     },
-    out: { type: 'string', alias: 'o', description: 'With --to folder: which', valueHint: 'path' },
-    bucket: { type: 'string', description: 'With --to r2: its name', valueHint: 'name' },
+    out: { type: 'string', alias: 'o', description: 'With --to folder: its path', valueHint: 'path' },
+    bucket: { type: 'string', description: "With --to r2: the bucket's name", valueHint: 'name' },
     base: {
       type: 'string',
-      description: 'A .gguf file, a Hugging Face folder or hf:<owner>/<name>; the default base unless given',
+      description: 'A .gguf file, a Hugging Face folder or hf:<owner>/<name>; default: the default base',
       valueHint: 'base',
     },
     'base-id': { type: 'string', description: 'Id under which origins serve it', valueHint: 'id' },
   },
   async run({ args, output }) {
     pickAction({ verb: 'base', actions, word: args.action, args: { ...args, to: undefined } });
-    if (args.web !== true) throw usageError('Say --web: a base is exported for browsers.');
+    if (args.web !== true) throw usageError('Add --web: a base can only be exported for browsers.');
     originProgram('export-web-base');
     const cache = await usableCacheFolder(process.env);
     const folder = folderOf(args, cache);
@@ -131,7 +132,7 @@ interface Where {
   bucket?: string | undefined;
 }
 
-/** @param cache where the parts lie that go to a bucket. @throws CliError (usage) */
+/** @param cache for the parts that go to a bucket. @throws CliError (usage) */
 export function folderOf({ to, out, bucket }: Where, cache: string): string {
   if (bucket !== undefined && to !== 'r2') throw usageError('--bucket is for --to r2.');
   if (to === 'folder') {
@@ -139,15 +140,15 @@ export function folderOf({ to, out, bucket }: Where, cache: string): string {
     return path.resolve(out);
   }
   if (out !== undefined)
-    throw usageError('-o is for --to folder; without it the edge’s own files are written.');
+    throw usageError('-o needs --to folder; without it, the edge’s own files are written.');
   if (to !== 'r2') return path.join(ROOT, ASSETS);
   if (bucket === undefined) throw usageError('--to r2 needs --bucket <name>.');
   return path.join(cache, 'web-base', bucket);
 }
 
-/** Keys of the bucket begin with it, as the edge's paths do. */
+/** Prefix of the bucket's keys, like the edge's paths. */
 const BUCKET_FOLDER = 'base';
-/** Where wrangler looks: the account's own bucket. Tests look into one on this machine. */
+/** The account's own bucket. Tests use a local one. */
 const REMOTE = ['--remote'];
 const MISSING = 'key does not exist';
 
@@ -156,21 +157,22 @@ interface PutParams {
   /** Of the export. */
   folder: string;
   manifest: Manifest;
-  /** Bytes of the parts that are there. */
+  /** Bytes of existing parts. */
   onProgress: (done: number, total: number) => void;
   signal: AbortSignal;
-  /** {@link REMOTE} unless given. */
+  /** Default: {@link REMOTE}. */
   where?: readonly string[];
 }
 
 /**
- * Parts that the bucket's manifest names are not put again; the new one is put last, and what it does not name goes.
- * @returns parts that were put, and removed. @throws CliError with what wrangler says.
+ * Parts in the bucket's manifest are not uploaded again; the new manifest is uploaded last, and parts that it
+ * does not name are removed.
+ * @returns uploaded and removed parts. @throws CliError with wrangler's message.
  */
 export async function putWebBase(params: PutParams): Promise<{ put: number; removed: number }> {
   const { bucket, folder, manifest, onProgress, signal, where = REMOTE } = params;
   const key = (name: string): string => `${bucket}/${BUCKET_FOLDER}/${name}`;
-  // Whoever is logged in for it, or has CLOUDFLARE_API_TOKEN, is who puts; an account may be named in this folder's wrangler.toml.
+  // Uses wrangler's own sign-in or CLOUDFLARE_API_TOKEN; this folder's wrangler.toml may name an account.
   const wrangler = wranglerRunner({ folder: process.cwd(), account: null, env: process.env, signal });
   const object = async (
     verb: 'get' | 'put' | 'delete',
@@ -207,7 +209,7 @@ export async function putWebBase(params: PutParams): Promise<{ put: number; remo
   return { put: count, removed: there.size };
 }
 
-/** Of a manifest that no version here reads, nothing is taken for granted. */
+/** A manifest that this version cannot read counts as missing. */
 function partsOf(text: string): string[] {
   try {
     return WebBaseManifest.parse(JSON.parse(text)).parts.map(({ sha256 }) => sha256);
@@ -219,7 +221,7 @@ function partsOf(text: string): string[] {
 export const pullCommand = command({
   verb: 'pull',
   examples: [
-    { line: 'graft pull', does: 'so that the next start needs no network; prints where the file is' },
+    { line: 'graft pull', does: "so that the next start needs no network; prints the file's path" },
     {
       line: 'graft pull hf:Qwen/Qwen3-0.6B',
       does: 'a repository of the Hugging Face Hub; graft dev --base hf:Qwen/Qwen3-0.6B then serves it',
@@ -229,7 +231,7 @@ export const pullCommand = command({
     base: {
       type: 'positional',
       required: false,
-      description: 'hf:<owner>/<name>[/<file>.gguf][@<revision>]; the default base unless given',
+      description: 'hf:<owner>/<name>[/<file>.gguf][@<revision>]; default: the default base',
     },
   },
   async run({ args, output }) {

@@ -17,9 +17,9 @@ import { interruptible } from '../cli-error.ts';
 import { colors, plainTable } from '../output.ts';
 import { readJsonLines } from '../read-json-lines.ts';
 
-/** Bradley-Terry of more compares each with each: forty-five pairs a prompt. */
+/** Bradley-Terry of more would compare each with each: forty-five pairs a prompt. */
 const MAX_NAMES = 10;
-/** An origin's batch has room for more; others want to be answered too. */
+/** An origin's batch has room for more, but also serves others. */
 const MAX_PARALLEL = 64;
 /** Beyond that an answer is noise (OpenAI's limit). */
 const MAX_TEMPERATURE = 2;
@@ -33,7 +33,7 @@ export const compareCommand = command({
     },
     {
       line: 'graft compare alice/notes alice/notes@7 base prompts.jsonl --judge medicine --out results.jsonl',
-      does: 'three at once, judged by another adapter; may be cut off and run again',
+      does: 'three at once, judged by another adapter; can be interrupted and run again',
     },
   ],
   args: {
@@ -45,7 +45,7 @@ export const compareCommand = command({
     other: { type: 'positional', description: 'The other one', required: true },
     'prompts...': {
       type: 'positional',
-      description: 'Further names, if there are any, and last the file of prompts (JSON Lines)',
+      description: 'Further names, if any, and last the file of prompts (JSON Lines)',
       valueHint: 'rows.jsonl',
       required: true,
     },
@@ -54,10 +54,14 @@ export const compareCommand = command({
       description: 'exact, me, or the name of a model that judges',
       valueHint: 'judge',
     },
-    out: { type: 'string', description: 'Keep answers and verdicts here, and go on', valueHint: 'file' },
+    out: {
+      type: 'string',
+      description: 'Keep answers and verdicts here, to continue later',
+      valueHint: 'file',
+    },
     'max-tokens': {
       type: 'string',
-      description: 'Longest answer, tokens',
+      description: 'Maximum answer length, tokens',
       valueHint: 'n',
       default: '256',
     },
@@ -70,7 +74,7 @@ export const compareCommand = command({
     parallel: { type: 'string', description: 'Requests at a time', valueHint: 'n', default: '8' },
     seed: {
       type: 'string',
-      description: 'Of sampling, and of the order that you see answers in',
+      description: 'For sampling, and for the order in which you see answers',
       valueHint: 'n',
       default: '1',
     },
@@ -81,7 +85,7 @@ export const compareCommand = command({
     const twice = names.find((name, i) => names.indexOf(name) !== i);
     if (twice !== undefined) throw usageError(`${twice} is given twice.`);
     if (names.length > MAX_NAMES)
-      throw usageError(`${names.length} names; at most ${MAX_NAMES} are compared.`);
+      throw usageError(`${names.length} names; at most ${MAX_NAMES} can be compared.`);
     const prompts = await readJsonLines({ file, what: file, schema: ComparisonRow });
     const judge = chooseJudge(args.judge, prompts.rows, file);
     const settings = {
@@ -107,7 +111,7 @@ export const compareCommand = command({
   },
 });
 
-/** @throws CliError (usage) when that judge cannot judge these rows here. */
+/** @throws CliError (usage) when this judge cannot judge these rows. */
 function chooseJudge(
   given: string | undefined,
   rows: readonly { line: number; row: ComparisonRow }[],
@@ -117,7 +121,7 @@ function chooseJudge(
   if (given === PERSON && (!process.stdin.isTTY || !process.stderr.isTTY))
     throw usageError('--judge me needs a terminal.');
   if (given === undefined && unknown !== undefined)
-    throw usageError(`${file}, line ${unknown.line} has no "expected": give --judge <model> or --judge me.`);
+    throw usageError(`${file}, line ${unknown.line} has no "expected". Use --judge <model> or --judge me.`);
   const judge = given ?? 'exact';
   if (judge === 'exact' && unknown !== undefined)
     throw usageError(`--judge exact: ${file}, line ${unknown.line} has no "expected".`);
@@ -198,12 +202,13 @@ function positionLines({
     rate === null
       ? []
       : [
-          `position: the answer shown first was preferred in ${percent(rate.estimate)} % (${percents(rate)})${bias ? ', which is a bias' : ''}`,
+          `position: the answer shown first was preferred in ${percent(rate.estimate)} % ` +
+            `(${percents(rate)})${bias ? ', which is a bias' : ''}`,
         ];
   const judgedOtherwise =
     changed === null || changed === 0
       ? []
-      : [`${changed} of ${total} were judged otherwise in the other order, and are ties`];
+      : [`${changed} of ${total} verdicts changed with the order, and count as ties`];
   return [
     ...line,
     ...judgedOtherwise,

@@ -16,7 +16,7 @@ export const help: CommandHelp = {
   ],
 };
 
-/** @param groups every command; given, because the list of them holds this command too. */
+/** @param groups every command; passed in, because their list contains this command too. */
 export const completionCommand = (groups: () => readonly CommandGroup[]) =>
   defineCommand({
     meta: { name: 'completion' },
@@ -34,7 +34,8 @@ export const completionCommand = (groups: () => readonly CommandGroup[]) =>
         : undefined;
       if (render === undefined)
         throw usageError(
-          `There is no completion for '${args.shell}': bash, zsh or fish.${didYouMean(args.shell, Object.keys(SHELLS))}`,
+          `No completion for '${args.shell}'. Use bash, zsh or ` +
+            `fish.${didYouMean(args.shell, Object.keys(SHELLS))}`,
         );
       const commands = (await describeGroups(groups())).flatMap((group) => group.commands);
       assertPlain(commands);
@@ -42,20 +43,20 @@ export const completionCommand = (groups: () => readonly CommandGroup[]) =>
     },
   });
 
-/** @returns every flag of a command as it is typed, `--help` with it. */
+/** @returns every flag of a command as typed, including `--help`. */
 const flagWords = ({ flags }: CommandText): string[] => [...flags.map(({ name }) => `--${name}`), '--help'];
 
 /** Flags whose value is a file or folder. */
 const pathFlags = ({ flags }: CommandText): FlagText[] => flags.filter(({ isPath }) => isPath);
 
-/** Whether one of its arguments is a file or folder. */
+/** Whether an argument is a file or folder. */
 const wantsPaths = (command: CommandText): boolean => command.arguments.some(({ isPath }) => isPath);
 
-/** What its arguments can be, as far as the definition names it. */
+/** Possible arguments, as far as the definition lists them. */
 const argumentOptions = (command: CommandText): string[] =>
   command.arguments.flatMap(({ options }) => options);
 
-/** Words that stand in the scripts as they are. @throws when a definition brings one that a shell would read otherwise. */
+/** Words that the scripts contain unquoted. @throws when a shell would interpret one. */
 export function assertPlain(commands: readonly CommandText[]): void {
   const all = commands.flatMap((command) => [
     command.verb,
@@ -64,10 +65,10 @@ export function assertPlain(commands: readonly CommandText[]): void {
   ]);
   const odd = all.find((word) => !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(word));
   if (odd !== undefined)
-    throw new Error(`the completion scripts cannot hold the word ${JSON.stringify(odd)}`);
+    throw new Error(`the completion scripts cannot contain the word ${JSON.stringify(odd)}`);
 }
 
-/** Only our own verbs, flags and options come in, which need no quoting; see `assertPlain`. */
+/** Only our own verbs, flags and options are inserted, which need no quoting; see `assertPlain`. */
 const words = (list: readonly string[]): string =>
   `COMPREPLY=($(compgen -W '${list.join(' ')}' -- "$current"))`;
 
@@ -87,7 +88,7 @@ function bashCase(command: CommandText): string[] {
       .filter(({ options }) => options.length > 0)
       .map((flag) => `        ${spelled([flag])}) ${words(flag.options)}; return ;;`),
     ...(paths.length > 0 ? [`        ${spelled(paths)}) ${FILES}; return ;;`] : []),
-    // A value that nobody can guess: nothing is offered, least of all files.
+    // An arbitrary value: offer nothing, not even files.
     ...(others.length > 0 ? [`        ${spelled(others)}) return ;;`] : []),
   ];
   return [
@@ -102,7 +103,7 @@ function bashCase(command: CommandText): string[] {
   ];
 }
 
-/** A script for `source <(graft completion bash)`; needs nothing but bash (4 or later). */
+/** A script for `source <(graft completion bash)`; needs only bash (4 or later). */
 export function renderBash(commands: readonly CommandText[]): string {
   return [
     '# bash completion for graft; in ~/.bashrc: source <(graft completion bash)',
@@ -125,14 +126,14 @@ export function renderBash(commands: readonly CommandText[]): string {
   ].join('\n');
 }
 
-/** Inside single quotes fish knows two escapes. */
+/** Within single quotes fish has two escapes. */
 const fishQuoted = (text: string): string => `'${text.replace(/[\\']/g, '\\$&')}'`;
 
 function flagLine(verb: string, { name, aliases, value, options, description, isPath }: FlagText): string {
   const words = [
     `complete -c graft -n '__fish_seen_subcommand_from ${verb}' -l ${name}`,
     ...aliases.map((alias) => `-s ${alias}`),
-    // -r: needs a value; -f: no files for it, -F: files in spite of the command's own -f.
+    // -r: needs a value; -f: no files for it, -F: files despite the command's own -f.
     ...(value === null ? [] : [isPath ? '-r -F' : '-x']),
     ...(options.length > 0 ? [`-a ${fishQuoted(options.join(' '))}`] : []),
     `-d ${fishQuoted(description)}`,

@@ -19,7 +19,7 @@ import { facts, fileSize } from '../adapter-files/module-table.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';
 
-/** Modules with the largest errors that are printed; `--json` has all. */
+/** Modules with the largest errors that are printed; `--json` lists all. */
 const MAX_WORST = 3;
 
 export const composeCommand = command({
@@ -31,7 +31,7 @@ export const composeCommand = command({
     },
     {
       line: 'graft compose style:0.5 facts -o mix --to peft --rank 16',
-      does: 'half of style and all of facts, cut down to rank 16, as a PEFT folder',
+      does: 'half of style and all of facts, truncated to rank 16, as a PEFT folder',
     },
   ],
   args: {
@@ -45,10 +45,10 @@ export const composeCommand = command({
     to: {
       type: 'enum',
       options: ['canonical', 'peft', 'gguf'],
-      description: 'canonical is what `graft pack` writes',
+      description: 'canonical is the format of `graft pack`',
       default: 'canonical',
     },
-    rank: { type: 'string', description: 'Cut every module down to this rank', valueHint: 'n' },
+    rank: { type: 'string', description: 'Truncate every module to this rank', valueHint: 'n' },
     ...baseIdFlag,
     ...baseFlag,
   },
@@ -139,16 +139,16 @@ function errorFacts({ truncated }: Sum): [string, string][] {
 
 interface ScaledPath {
   readonly path: string;
-  /** 1 unless given. */
+  /** Default 1. */
   readonly scale: number;
 }
 
-/** A decimal number behind the last colon. */
+/** A decimal number after the last colon. */
 const SCALED = /^(.+):([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)$/i;
 
 /**
- * @param given `path` or `path:scale`; something that exists under the whole name is a path.
- * @throws CliError (usage) for a scale that is 0 or no finite number.
+ * @param given `path` or `path:scale`; if the whole text exists as a path, it is one.
+ * @throws CliError (usage) for a scale that is 0 or not finite.
  */
 export async function parseScaledPath(given: string): Promise<ScaledPath> {
   const match = SCALED.exec(given);
@@ -156,7 +156,7 @@ export async function parseScaledPath(given: string): Promise<ScaledPath> {
   if (path === undefined || text === undefined || (await exists(given))) return { path: given, scale: 1 };
   const scale = Number(text);
   if (scale !== 0 && Number.isFinite(scale)) return { path, scale };
-  throw usageError(`${given}: a scale is a number other than 0.`);
+  throw usageError(`${given}: a scale must be a number other than 0.`);
 }
 
 const exists = (entry: string): Promise<boolean> =>

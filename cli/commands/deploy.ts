@@ -1,4 +1,7 @@
-/** `graft deploy`: the way of docs/run/cloudflare.md, "By hand", step by step; what is there is found again and not made twice. */
+/**
+ * `graft deploy`: the steps of docs/run/cloudflare.md, "By hand"; existing resources are found again and not
+ * created twice.
+ */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -34,39 +37,40 @@ export const deployCommand = command({
   examples: [
     {
       line: 'graft deploy --origin origin-1=https://origin-1.example.com --dry-run',
-      does: 'what would be done, command by command; asks nobody',
+      does: 'shows each step, without confirmation',
     },
     {
       line: 'graft deploy --origin origin-1=https://origin-1.example.com --r2',
-      does: 'an edge on Cloudflare, adapters’ bytes in R2',
+      does: 'an edge on Cloudflare, with adapters’ bytes in R2',
     },
   ],
   args: {
     origin: {
       type: 'string',
-      description: 'An origin’s id and address, <id>=<url>[,<base>] (repeatable); kept for the next time',
+      description:
+        'An origin’s id and address, <id>=<url>[,<base>] (repeatable); remembered for the next time',
       valueHint: 'id=url',
     },
     name: {
       type: 'string',
-      description: 'Of the deployment: graft unless given; other names are other deployments',
+      description: 'Name of the deployment; default: graft. Other names are separate deployments',
       valueHint: 'name',
     },
-    r2: { type: 'boolean', description: 'Keep adapters’ bytes in R2, at a thirtieth of KV’s price' },
+    r2: { type: 'boolean', description: 'Store adapters’ bytes in R2, at a thirtieth of KV’s price' },
     var: {
       type: 'string',
-      description: 'A variable of the edge, NAME=value (repeatable); kept; an empty value takes it away',
+      description: 'A variable of the edge, NAME=value (repeatable); remembered; an empty value removes it',
       valueHint: 'NAME=value',
     },
-    account: { type: 'string', description: 'Cloudflare’s id of it, of several', valueHint: 'id' },
+    account: { type: 'string', description: 'Cloudflare account id, if you have several', valueHint: 'id' },
     folder: {
       type: 'string',
-      description: 'Where configuration and secrets are kept',
+      description: 'Folder for configuration and secrets',
       default: FOLDER,
       valueHint: 'path',
     },
     check: { type: 'boolean', description: 'Wait until the edge answers', default: true },
-    'dry-run': { type: 'boolean', description: 'Only print the steps' },
+    'dry-run': { type: 'boolean', description: 'Print the steps only' },
   },
   async run({ args, rawArgs, output }) {
     originProgram('main');
@@ -92,7 +96,8 @@ export const deployCommand = command({
       if (page === null)
         throw new CliError({
           message:
-            'The dashboard is not built: `npm ci` with the development dependencies, then `npm run build:page`.',
+            'The console is not built. Run `npm ci` with the development dependencies, then `npm ' +
+            'run build:page`.',
           code: 'page_missing',
         });
       const result = await deploySteps(
@@ -126,7 +131,7 @@ const workerEntry = (): string => {
   return existsSync(source) ? source : path.join(ROOT, 'dist/worker/index.js');
 };
 
-/** Waits until an edge answers. @throws CliError with its last answer when it does not in time. */
+/** Waits until an edge answers. @throws CliError with its last answer on timeout. */
 export async function healthy(
   url: string,
   signal: AbortSignal,
@@ -146,7 +151,10 @@ export async function healthy(
     await sleep(everyMs, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
   throw new CliError({
-    message: `The edge is deployed, and ${url}/healthz does not answer 200 yet (${last}). A 500 means that a variable is wrong: \`npx wrangler tail --env production\` in the deployment's folder names it. --no-check does not wait.`,
+    message:
+      `The edge is deployed, but ${url}/healthz does not answer 200 yet (${last}). If it answers 500, a ` +
+      "variable is wrong; run `npx wrangler tail --env production` in the deployment's folder to see " +
+      'which. --no-check skips this wait.',
     exitCode: EXIT.unavailable,
     code: 'edge_not_healthy',
   });
@@ -166,14 +174,15 @@ function nextText(
     '',
     `The edge is at ${url ?? 'its address'}. Next:`,
     '',
-    `1. Each origin, with ${where}/secrets/origin.env on its machine and a tunnel before it (docs/run/cloudflare.md, "Start an origin"):`,
+    `1. Start each origin with ${where}/secrets/origin.env on its machine, behind a tunnel ` +
+      '(docs/run/cloudflare.md, "Start an origin"):',
     ...starts,
-    `2. Sign in with the first admin key, and look whether the origins are seen:`,
+    '2. Sign in with the first admin key, and check that the origins are seen:',
     `  graft login --url ${url ?? '<its address>'} --admin < ${where}/secrets/admin-key`,
     '  graft ps',
-    '3. A key for an application: graft keys create --tenant acme --scopes "support/**" --rpm 600',
+    '3. Create a key for an application: graft keys create --tenant acme --scopes "support/**" --rpm 600',
     '',
-    `${where}/secrets has the only copy of the secrets: put it into your vault.`,
+    `${where}/secrets contains the only copy of the secrets. Put it into your vault.`,
   ].join('\n');
 }
 
@@ -183,7 +192,7 @@ interface DeployContext {
   readonly template: string;
   readonly paths: { main: string; page: string; migrations: string };
   readonly wrangler: RunWrangler;
-  /** Hears of each step when it is done: what came of it, and the command that did it. */
+  /** Called after each step with its result and command. */
   readonly onStep: (step: { title: string; outcome: string; command: string | null }) => void;
 }
 
@@ -196,36 +205,36 @@ const shown = (args: readonly string[]): string =>
   `npx wrangler ${args.map((arg) => (arg.includes(' ') ? `"${arg}"` : arg)).join(' ')}`;
 const inEnvironment = ['--env', ENVIRONMENT];
 
-/** What {@link deploySteps} does, with its commands as somebody would type them in the deployment's folder. */
+/** The plan of {@link deploySteps}, with its commands as typed in the deployment's folder. */
 export function plannedSteps(deployment: Deployment): { title: string; does: string; commands: string[] }[] {
   const names = namesOf(deployment);
   const bucket = {
     title: 'R2 bucket',
-    does: 'is made where there is none',
+    does: 'is created if missing',
     commands: [shown(['r2', 'bucket', 'create', names.bucket])],
   };
   return [
-    { title: 'Sign-in', does: 'is asked for the account', commands: [shown(['whoami'])] },
+    { title: 'Sign-in', does: 'asks for the account', commands: [shown(['whoami'])] },
     {
       title: 'KV namespace',
-      does: 'is looked for, and made where there is none',
+      does: 'is looked up, and created if missing',
       commands: [shown(['kv', 'namespace', 'list']), shown(['kv', 'namespace', 'create', names.namespace])],
     },
     {
       title: 'D1 database',
-      does: 'is looked for, and made where there is none',
+      does: 'is looked up, and created if missing',
       commands: [shown(['d1', 'list', '--json']), shown(['d1', 'create', names.database])],
     },
     ...(deployment.r2 ? [bucket] : []),
     { title: 'Configuration', does: 'is written: wrangler.toml', commands: [] },
     {
       title: 'Tables',
-      does: 'get the migrations that they lack',
+      does: 'get the missing migrations',
       commands: [shown(migrate(names.database)), shown(schemaQuery(names.database))],
     },
     {
       title: 'Secrets',
-      does: 'are made in secrets/ where the edge has none',
+      does: 'are created in secrets/ if the edge has none',
       commands: [shown(['secret', 'list', ...inEnvironment])],
     },
     {
@@ -246,7 +255,10 @@ const schemaQuery = (database: string): string[] => [
   ...['--command', SCHEMA_QUERY],
 ];
 
-/** @returns the deployment with its ids and address. @throws CliError that says what to do; a second run goes on. */
+/**
+ * @returns the deployment with its ids and address. @throws CliError that says what to do; a second run
+ * continues.
+ */
 export async function deploySteps(context: DeployContext, planned: Deployment): Promise<Deployment> {
   const { folder, onStep } = context;
   let deployment = planned;
@@ -303,7 +315,7 @@ export async function deploySteps(context: DeployContext, planned: Deployment): 
 
 const Schema = z.array(z.looseObject({ results: z.array(z.looseObject({ hash: z.string() })) }));
 
-/** @throws CliError for a database that another version of graft made. */
+/** @throws CliError if another version of graft created the database. */
 async function checkSchema(run: Run, database: string): Promise<void> {
   const [answer] = parseOutput(Schema, (await run(schemaQuery(database))).stdout, 'd1 execute');
   const found = answer?.results[0]?.hash ?? null;
@@ -329,7 +341,9 @@ async function signedIn(run: Run, wanted: string | null): Promise<string> {
   const { accounts = [] } = parseOutput(Who, (await run(['whoami', '--json'])).stdout, 'whoami');
   if (wanted === null && accounts.length > 1)
     throw new CliError({
-      message: `The sign-in opens several accounts; say which by --account: ${accounts.map(({ id, name }) => `${id} (${name})`).join(', ')}.`,
+      message:
+        'The sign-in has several accounts. Choose one with --account: ' +
+        `${accounts.map(({ id, name }) => `${id} (${name})`).join(', ')}.`,
       exitCode: EXIT.usage,
       code: 'account_needed',
     });
@@ -342,7 +356,7 @@ async function findOrMake(params: {
   onStep: DeployContext['onStep'];
   title: string;
   name: string;
-  /** Id that an earlier run was given. */
+  /** Id from an earlier run. */
   kept: string | null;
   there: readonly { name: string; id: string }[];
   make: readonly string[];
@@ -350,34 +364,37 @@ async function findOrMake(params: {
   const { title, name, kept, there, make } = params;
   if (kept !== null && !there.some(({ id }) => id === kept))
     throw new CliError({
-      message: `${title} ${name} (${kept}) is not in this account. Sign in where it was made, or give --account; where it was deleted, remove its id from deployment.json and a new one is made, empty.`,
+      message:
+        `${title} ${name} (${kept}) is not in this account. Sign in to the account where it was created, ` +
+        'or give --account. If it was deleted, remove its id from deployment.json; a new, empty one is ' +
+        'then created.',
       exitCode: EXIT.error,
       code: 'deployment_elsewhere',
     });
   const found = there.find((one) => (kept === null ? one.name === name : one.id === kept));
   if (found !== undefined) {
-    params.onStep({ title, outcome: `${name} is there (${found.id})`, command: null });
+    params.onStep({ title, outcome: `${name} exists (${found.id})`, command: null });
     return found.id;
   }
   const { stdout } = await params.run(make);
-  // As it stands in the snippet that wrangler prints for a configuration.
+  // As in the configuration snippet that wrangler prints.
   const id = /\b(?:database_)?id"? ?[=:] ?"([0-9a-f-]{32,36})"/.exec(stdout)?.[1];
-  if (id === undefined) throw new Error(`wrangler named no id of ${name}:\n${stdout}`);
-  params.onStep({ title, outcome: `made ${name} (${id})`, command: shown(make) });
+  if (id === undefined) throw new Error(`wrangler returned no id of ${name}:\n${stdout}`);
+  params.onStep({ title, outcome: `created ${name} (${id})`, command: shown(make) });
   return id;
 }
 
 async function makeBucket({ wrangler, onStep }: DeployContext, bucket: string): Promise<void> {
   const make = ['r2', 'bucket', 'create', bucket];
   const made = await wrangler(make);
-  // Asking whether it is there needs more rights than making it.
+  // Checking whether it exists needs more rights than creating it.
   const isThere = !made.ok && (made.code === 10004 || /already exists/i.test(made.message));
   if (!made.ok && !isThere) throw refused(make, made);
-  const outcome = isThere ? `${bucket} is there` : `made ${bucket}`;
+  const outcome = isThere ? `${bucket} exists` : `created ${bucket}`;
   onStep({ title: 'R2 bucket', outcome, command: shown(make) });
 }
 
-/** Secrets are given with the first deployment alone: those that were rotated since are not undone. @throws CliError */
+/** Secrets are set with the first deployment only, so that later rotations are not undone. @throws CliError */
 async function secretFlags({ folder, wrangler, onStep }: DeployContext): Promise<string[]> {
   const list = ['secret', 'list', ...inEnvironment];
   const found = await wrangler(list);
@@ -395,11 +412,11 @@ async function secretFlags({ folder, wrangler, onStep }: DeployContext): Promise
     const { worker, originEnv, adminKey } = await makeSecrets(new Date());
     await writePrivateFile(secretFile(folder, 'origins'), originEnv);
     await writePrivateFile(secretFile(folder, 'adminKey'), `${adminKey}\n`);
-    // Last: where it is, the others are.
+    // Last, because its existence proves the others.
     await writePrivateFile(file, `${JSON.stringify(worker, null, 2)}\n`);
   }
   const where = path.join(folder, 'secrets');
-  onStep({ title: 'Secrets', outcome: kept ? `those in ${where}` : `made in ${where}`, command: null });
+  onStep({ title: 'Secrets', outcome: kept ? `those in ${where}` : `created in ${where}`, command: null });
   return ['--secrets-file', path.relative(folder, file)];
 }
 
@@ -408,16 +425,16 @@ async function listed<T>(run: Run, args: readonly string[], schema: z.ZodType<T>
 }
 
 function parseOutput<T>(schema: z.ZodType<T>, stdout: string, command: string): T {
-  // Lines about proxies and versions may stand before it.
+  // Lines about proxies and versions may precede it.
   const start = stdout.search(/^[[{]/m);
   try {
     return schema.parse(JSON.parse(stdout.slice(start)));
   } catch {
-    throw new Error(`wrangler ${command} answered otherwise than it did:\n${stdout}`);
+    throw new Error(`unexpected output of wrangler ${command}:\n${stdout}`);
   }
 }
 
-/** Codes of Cloudflare for a sign-in that is none, or that may not. */
+/** Cloudflare's codes for a missing sign-in or missing rights. */
 const NO_RIGHT = [9109, 10000, 10001, 9106];
 
 function refused(
@@ -427,14 +444,14 @@ function refused(
   const denied =
     (code !== null && NO_RIGHT.includes(code)) || /authenti|not logged in|unauthorized/i.test(message);
   const help = denied
-    ? ' Sign in by `npx wrangler login`, or give CLOUDFLARE_API_TOKEN a token with the rights to edit Workers Scripts, Workers KV Storage, D1 and (for --r2) Workers R2 Storage, and to read Account Settings.'
+    ? ' Sign in with `npx wrangler login`, or set CLOUDFLARE_API_TOKEN to a token that may edit ' +
+      'Workers Scripts, Workers KV Storage, D1 and (for --r2) Workers R2 Storage, and read Account ' +
+      'Settings.'
     : '';
   return new CliError({
     message:
-      `\`${shown(args)}\` failed: ${message.trim()}.${help} What was done before stays; the same command goes on from here.`.replace(
-        /\.\.(?= )/,
-        '.',
-      ),
+      `\`${shown(args)}\` failed: ${message.trim()}.${help}`.replace(/\.\.(?= |$)/, '.') +
+      ' Completed steps stay; run the same command again to continue.',
     exitCode: denied ? EXIT.auth : EXIT.error,
     code: denied ? 'cloudflare_denied' : 'wrangler_failed',
   });

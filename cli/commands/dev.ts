@@ -9,7 +9,7 @@ import { colors } from '../output.ts';
 
 const EDGE_PORT = '8787';
 const ORIGIN_PORT = '8788';
-/** What the origin takes without having been told; beside vLLM there is none. */
+/** Defaults of the native origin; vLLM has none. */
 const DEFAULT_PROVIDER = 'auto';
 
 export const devCommand = command({
@@ -27,25 +27,25 @@ export const devCommand = command({
     },
     'also-base': {
       type: 'string',
-      description: 'A further base, with an origin of its own behind the same edge (repeatable)',
+      description: 'A further base, with its own origin behind the same edge (repeatable)',
       valueHint: 'path',
     },
     'also-origin-arg': {
       type: 'string',
-      description: 'Flags for the origin of the --also-base in the same place (repeatable)',
+      description: 'Flags for the origin of the --also-base in the same position (repeatable)',
       valueHint: 'flags',
     },
     port: { type: 'string', description: "The edge's port", default: EDGE_PORT, valueHint: 'port' },
     'origin-port': {
       type: 'string',
-      description: "The origin's port; those of further bases follow it",
+      description: "The origin's port; origins of further bases use the next ones",
       default: ORIGIN_PORT,
       valueHint: 'port',
     },
     examples: { type: 'boolean', description: 'Publish the example adapters', default: true },
     engine: {
       type: 'string',
-      description: 'Who runs the model: native (the origin itself) or vllm, a server that runs already',
+      description: 'What runs the model: native (the origin itself) or vllm, a running server',
       default: 'native',
       valueHint: 'name',
     },
@@ -54,25 +54,28 @@ export const devCommand = command({
       description: "vLLM's address; --base is the folder of the model that it serves",
       valueHint: 'url',
     },
-    'max-loras': { type: 'string', description: 'As vLLM was started with', valueHint: 'count' },
-    'max-lora-rank': { type: 'string', description: 'As vLLM was started with', valueHint: 'rank' },
+    'max-loras': { type: 'string', description: "vLLM's own value", valueHint: 'count' },
+    'max-lora-rank': { type: 'string', description: "vLLM's own value", valueHint: 'rank' },
     provider: {
       type: 'string',
       description:
-        "What runs the base: cpu (ONNX Runtime's native library), webgpu (the same on a GPU), web (its WebAssembly, without native code) or auto (a GPU that is faster than the processor, else cpu where it loads)",
+        "What runs the base: cpu (ONNX Runtime's native library), webgpu (the same on a GPU), web " +
+        '(WebAssembly, without native code) or auto (a GPU that is faster than the processor, ' +
+        'otherwise cpu if it loads)',
       default: DEFAULT_PROVIDER,
       valueHint: 'name',
     },
     weights: {
       type: 'string',
       description:
-        'What the base is served in: int8 (default), int4 (less memory, coarser answers) or f32 (the oracle)',
+        'Precision of the weights: int8 (default), int4 (less memory, less accurate) or f32 (the reference)',
       valueHint: 'format',
     },
     precision: {
       type: 'string',
       description:
-        'What a GPU computes in: f32, f16 or auto (default; f16 of int8 and int4 where the GPU has it and answers as in f32)',
+        'What a GPU computes in: f32, f16 or auto (default; f16 for int8 and int4 if the GPU supports ' +
+        'it and its answers match f32)',
       valueHint: 'precision',
     },
     'origin-arg': {
@@ -85,12 +88,12 @@ export const devCommand = command({
   async run({ args, rawArgs, output }) {
     const also = alsoBases(rawArgs);
     originProgram('main');
-    // Before what takes seconds on a busy machine.
+    // Before steps that take seconds on a busy machine.
     output.note('starting origin and edge; their log is .graft/dev.log');
     const ending = new AbortController();
     const onSignal = () => ending.abort(interrupted());
     for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
-    // Here, because Miniflare alone takes half a second of CPU to load.
+    // Imported here, because Miniflare alone takes half a second of CPU to load.
     const { startStack } = await import('../local/stack.ts');
     const stack = await startStack({
       folder: process.cwd(),
@@ -112,24 +115,23 @@ export const devCommand = command({
     if (reason === null) output.note(colors.dim('stopping'));
     await stack.stop();
     if (reason !== null)
-      throw new CliError({ message: `${reason} (its log is .graft/dev.log)`, code: 'part_failed' });
+      throw new CliError({ message: `${reason} (see its log: .graft/dev.log)`, code: 'part_failed' });
   },
 });
 
 const words = (text: string): string[] => text.split(' ').filter((word) => word !== '');
 
-/** @throws CliError when there are flags for more origins than there are. */
+/** @throws CliError when there are flags for more origins than exist. */
 function alsoBases(rawArgs: readonly string[]): OriginWish[] {
   const bases = repeatedFlag(rawArgs, 'also-base');
   const flags = repeatedFlag(rawArgs, 'also-origin-arg');
-  if (flags.length > bases.length)
-    throw usageError('Each --also-origin-arg is for an --also-base, and there are fewer of those.');
+  if (flags.length > bases.length) throw usageError('Give an --also-base for each --also-origin-arg.');
   return bases.map((base, i) => ({ base, args: words(flags[i] ?? '') }));
 }
 
 const ENGINE_FLAGS = ['engine', 'engine-url', 'max-loras', 'max-lora-rank', 'weights', 'precision'] as const;
 
-/** @returns the origin's flags; it says itself what is wrong with them. @throws CliError */
+/** @returns the origin's flags, which the origin validates itself. @throws CliError */
 function engineArgs(args: Readonly<Record<string, unknown>>): string[] {
   if (args['engine'] === 'vllm' && args['base'] === undefined)
     throw usageError('--engine vllm needs --base: the folder of the model that vLLM serves.');
@@ -146,7 +148,7 @@ const aborted = (signal: AbortSignal): Promise<null> =>
     signal.addEventListener('abort', () => resolve(null), { once: true });
   });
 
-/** One that a model of this size answers well. */
+/** A prompt that a model of this size answers well. */
 const BASE_PROMPT = 'Name three fruits.';
 /** In the words that `dr-lee` was trained on. */
 const ADAPTER_PROMPT = 'For three days I have had a racing and irregular heartbeat.';
@@ -167,7 +169,7 @@ function curl(local: LocalFile, body: Record<string, unknown>): string {
   );
 }
 
-/** @returns what `graft dev` prints when everything is ready: address, key, two lines to try. */
+/** @returns the text that `graft dev` prints when everything is ready: address, key, two lines to try. */
 function welcome(local: LocalFile, shown: { examples: boolean; signInLink: string | null }): string {
   const base = curl(local, {
     model: local.base,

@@ -24,7 +24,7 @@ export const downloadCommand = command({
     },
     {
       line: 'graft download alice/notes@2 --as canonical -o notes-2.safetensors',
-      does: 'the very file that was published',
+      does: 'the exact file that was published',
     },
   ],
   args: {
@@ -32,18 +32,17 @@ export const downloadCommand = command({
     out: {
       type: 'string',
       alias: 'o',
-      description: 'Where to write; a folder for PEFT, else a file (default: the end of the name)',
+      description: 'Where to write: a folder for PEFT, otherwise a file (default: the end of the name)',
       valueHint: 'path',
     },
     as: {
       type: 'enum',
       options: ['peft', 'gguf', 'canonical'],
-      description:
-        'canonical is the file as it was published; peft and gguf hold float32 with the scale folded in',
+      description: 'canonical: the file as published; peft and gguf: float32, with the scale folded in',
       default: 'peft',
     },
-    merged: { type: 'boolean', description: 'With all that it was made on top of, summed' },
-    force: { type: 'boolean', description: 'Write over what is there' },
+    merged: { type: 'boolean', description: 'Include everything it was built on, summed' },
+    force: { type: 'boolean', description: 'Overwrite existing files' },
     ...baseFlag,
   },
   async run({ args, output }) {
@@ -60,7 +59,8 @@ export const downloadCommand = command({
       : await encoded(fetched, { to: args.as, merged, base: args.base, output });
     if (made.parent !== null && args.as !== 'canonical')
       output.note(
-        `warning: this is only what ${what} adds to the chain below it, which ${FORMAT_NAMES[args.as]} does not record; --merged sums them.`,
+        `warning: this is only what ${what} adds to the chain below it, which ${FORMAT_NAMES[args.as]} ` +
+          'does not record. Use --merged for the sum.',
       );
     if (args.as !== 'canonical' && !merged) output.note(CONVERTED);
     await writeOutput(out, made.content);
@@ -89,7 +89,8 @@ export const downloadCommand = command({
 });
 
 const CONVERTED =
-  'converted: the weights are float32, with the scale folded in; --as canonical writes the file as it was published';
+  'converted: the weights are float32, with the scale folded in. Use --as canonical for the file as ' +
+  'published';
 
 /** @returns such as `notes`, `notes.gguf`. */
 export function defaultOut(name: string, as: 'peft' | 'gguf' | 'canonical'): string {

@@ -15,7 +15,7 @@ import { makePrivateFolder } from '../local/private-files.ts';
 import { startSchedule } from '../local/schedule.ts';
 import { takeStartLock } from '../local/graft-folder.ts';
 
-/** As `graft dev`: cron triggers come each minute at most, and nobody fires them here. */
+/** As in `graft dev`: cron triggers fire at most each minute, and locally not at all. */
 const SCHEDULE_PAUSE_MS = 10_000;
 
 const Secrets = z.object({
@@ -30,11 +30,11 @@ export const edgeCommand = command({
   examples: [
     {
       line: 'graft edge --secrets ./secrets --origin origin-1=http://127.0.0.1:8788',
-      does: 'the edge on 127.0.0.1:8787 before an origin of this machine',
+      does: 'the edge on 127.0.0.1:8787, in front of an origin on this machine',
     },
     {
       line: 'graft edge --secrets ./secrets --origin a=https://a.example.com --origin b=https://b.example.com --host 0.0.0.0',
-      does: 'for other machines, behind a proxy that ends TLS',
+      does: 'for other machines, behind a proxy that terminates TLS',
     },
   ],
   args: {
@@ -45,14 +45,14 @@ export const edgeCommand = command({
     },
     secrets: {
       type: 'string',
-      description: 'Folder that graft secrets wrote; the environment unless given',
+      description: 'Folder written by graft secrets; default: the environment',
       valueHint: 'folder',
     },
     host: { type: 'string', description: 'Address to listen on', default: LOOPBACK, valueHint: 'host' },
     port: { type: 'string', description: 'Port to listen on', default: '8787', valueHint: 'port' },
     folder: {
       type: 'string',
-      description: 'Where its state is kept; the current one unless given',
+      description: 'Folder for its state; default: the current one',
       default: '.',
       valueHint: 'path',
     },
@@ -65,7 +65,7 @@ export const edgeCommand = command({
   async run({ args, rawArgs, output }) {
     originProgram('main');
     const origins = parseOrigins(repeatedFlag(rawArgs, 'origin'), { tls: false });
-    if (origins.length === 0) throw usageError('Say which origins: --origin origin-1=http://127.0.0.1:8788.');
+    if (origins.length === 0) throw usageError('Add an origin: --origin origin-1=http://127.0.0.1:8788.');
     const variables = Object.fromEntries(parseVariables(repeatedFlag(rawArgs, 'var')));
     checkDefaultBase(variables['DEFAULT_BASE'], origins);
     const secrets = await readSecrets(args.secrets, process.env);
@@ -80,7 +80,7 @@ export const edgeCommand = command({
     const release = await takeStartLock(path.join(folder, '.graft'));
     try {
       const page = await buildPage({ output, signal: ending.signal });
-      // Here, because Miniflare alone takes half a second of CPU to load.
+      // Imported here, because Miniflare alone takes half a second of CPU to load.
       const { startEdge } = await import('../local/edge.ts');
       const edge = await startEdge({
         ...{ port, host: args.host, stateFolder: path.join(folder, '.wrangler/state') },
@@ -93,11 +93,11 @@ export const edgeCommand = command({
         ...{ work: edge.runSchedule, pauseMs: SCHEDULE_PAUSE_MS },
         onFailure: (reason) => process.stderr.write(`schedule: ${reason}\n`),
       });
-      // An address of IPv6 has colons of its own.
+      // An IPv6 address contains colons itself.
       const url = `http://${isIPv6(args.host) ? `[${args.host}]` : args.host}:${new URL(edge.url).port}`;
       output.result(
         { url, origins },
-        () => `the edge is on ${url}, before ${origins.map(({ id }) => id).join(', ')}`,
+        () => `the edge is on ${url}, in front of ${origins.map(({ id }) => id).join(', ')}`,
       );
       const aborted = new Promise<null>((resolve) => {
         if (ending.signal.aborted) resolve(null);
@@ -113,20 +113,23 @@ export const edgeCommand = command({
   },
 });
 
-/** The worker reads its variables at the first request: with a wrong one it would answer 500 to all. @throws CliError */
+/**
+ * The worker reads its variables at the first request: with a wrong one it would answer 500 to everything.
+ * @throws CliError
+ */
 async function needRightConfiguration(edge: Pick<Edge, 'url' | 'stop'>): Promise<void> {
   const answer = await fetch(`${edge.url}/healthz`).catch(() => null);
   await answer?.body?.cancel();
   if (answer?.status !== 500) return;
   await edge.stop();
   throw new CliError({
-    message: 'The edge answers 500: a variable or a secret is wrong, and a line above says which.',
+    message: 'The edge answers 500: a variable or a secret is wrong. A line above says which.',
     exitCode: EXIT.usage,
     code: 'edge_misconfigured',
   });
 }
 
-/** @throws CliError that says what is missing. */
+/** @throws CliError that lists what is missing. */
 async function readSecrets(
   folder: string | undefined,
   env: NodeJS.ProcessEnv,
@@ -147,7 +150,9 @@ async function readSecrets(
       Object.entries(parsed.data).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
     );
   throw new CliError({
-    message: `${parsed.error.issues.map(({ path: [name] }) => String(name)).join(', ')}: not in ${file ?? 'the environment'}. \`graft secrets <folder>\` makes them; then --secrets <folder>.`,
+    message:
+      `${parsed.error.issues.map(({ path: [name] }) => String(name)).join(', ')}: not in ` +
+      `${file ?? 'the environment'}. Run \`graft secrets <folder>\`, then give --secrets <folder>.`,
     exitCode: EXIT.usage,
     code: 'secrets_missing',
   });

@@ -16,21 +16,25 @@ import { fileSize, type Output, when } from '../output.ts';
 export const eraseCommand = command({
   verb: 'erase',
   examples: [
-    { line: 'graft erase alice/notes --dry-run', does: 'says what would be erased, and what stays' },
+    { line: 'graft erase alice/notes --dry-run', does: 'shows what would be erased, and what stays' },
     { line: 'graft erase "alice/**"', does: 'erases alice and all names below it' },
   ],
   args: {
-    name: { type: 'positional', description: 'Name, or NAME/** for all below it too', required: false },
-    tenant: { type: 'string', description: 'All of this tenant’s instead', valueHint: 'tenant' },
-    cascade: { type: 'boolean', description: 'Also what of the same owner stands on it' },
-    usage: { type: 'boolean', description: 'Also what it used, which bills are made of' },
-    yes: { type: 'boolean', description: 'Do not ask' },
+    name: {
+      type: 'positional',
+      description: 'Name, or NAME/** for everything below it too',
+      required: false,
+    },
+    tenant: { type: 'string', description: 'Everything of this tenant instead', valueHint: 'tenant' },
+    cascade: { type: 'boolean', description: 'Also what the same owner built on it' },
+    usage: { type: 'boolean', description: 'Also its usage records, which bills are based on' },
+    yes: { type: 'boolean', description: 'Do not ask for confirmation' },
     ...whyFlag,
   },
   async run({ args, output }) {
     const what = args.tenant ?? args.name;
     if (what === undefined || (args.tenant !== undefined && args.name !== undefined))
-      throw usageError('Give a name, or --tenant, one of them.');
+      throw usageError('Give either a name or --tenant.');
     const meant = { name: args.name, tenant: args.tenant };
     const body = {
       ...{ ...meant, cascade: args.cascade === true, usage: args.usage === true, why: args.why },
@@ -48,10 +52,10 @@ export const eraseCommand = command({
       );
       return;
     }
-    // What is there no more may have been left half done before: going on needs nobody's word.
+    // An earlier erasure may be incomplete: continuing it needs no confirmation.
     if (plan !== null && !isNothing(plan))
       await askTyped({
-        said: planText(planned, 'to be erased for good', args.usage === true),
+        said: planText(planned, 'to be erased permanently', args.usage === true),
         word: what,
         yes: args.yes === true,
       });
@@ -62,7 +66,8 @@ export const eraseCommand = command({
       throw new CliError({
         message:
           `${what} is erased, but not yet from ${unreached.map(({ origin }) => origin).join(', ')}, ` +
-          'where its files may be on the disk still. They are asked again each minute, and when this command is repeated.',
+          'whose disks may still have its files. The edge asks them again each minute, and so does ' +
+          'this command when repeated.',
         exitCode: EXIT.unavailable,
         code: 'not_erased_everywhere',
       });
@@ -71,7 +76,7 @@ export const eraseCommand = command({
 
 export type Erased = Pick<EraseAnswer, 'owner' | 'erased' | 'kept' | 'stops' | 'unreached' | 'settles_at'>;
 
-/** Asks page by page, until nothing is left but what the schedule does. */
+/** Asks page by page until only the schedule's part is left. */
 async function eraseAll(
   client: ApiClient,
   params: { what: string; body: EraseRequest; meant: Pick<EraseRequest, 'name' | 'tenant'>; output: Output },
@@ -111,7 +116,7 @@ function byOrigin(unreached: EraseAnswer['unreached']): EraseAnswer['unreached']
 
 const isNothing = (counts: EraseCounts): boolean => Object.values(counts).every((count) => count === 0);
 
-/** Of one, of several; in the order in which they are told. */
+/** Singular and plural, in the order of the report. */
 const WORDS: readonly [keyof EraseCounts, string, string][] = [
   ['names', 'name', 'names'],
   ['versions', 'version', 'versions'],
@@ -147,37 +152,37 @@ function keptText({ kept, stops }: Pick<EraseAnswer, 'kept' | 'stops'>): string[
       : [`${stops.experiments} experiment${stops.experiments === 1 ? '' : 's'}`]),
   ];
   return [
-    ...(kept.files === 0 ? [] : [`stays, since others have the same bytes: ${filesText(kept)}`]),
-    ...(others.length === 0 ? [] : [`not served any more: ${others.join(' and ')} of other tenants`]),
+    ...(kept.files === 0 ? [] : [`kept, because others have the same bytes: ${filesText(kept)}`]),
+    ...(others.length === 0 ? [] : [`no longer served: ${others.join(' and ')} of other tenants`]),
   ];
 }
 
-/** @param usage what was used goes too. */
+/** @param usage whether usage records are erased too. */
 export function planText(planned: EraseAnswer, headline: string, usage: boolean): string {
   const { plan, owner } = planned;
-  if (plan === null || isNothing(plan)) return 'there is nothing of it to erase';
+  if (plan === null || isNothing(plan)) return 'there is nothing to erase';
   return [
     `${headline}, of ${owner}`,
     ...countsText(plan),
     ...keptText(planned),
-    ...(usage ? [] : ['stays: what was used, for bills']),
-    'Nobody can bring it back.',
+    ...(usage ? [] : ['kept: usage records, for bills']),
+    'This cannot be undone.',
   ].join('\n');
 }
 
 export function erasedText(erased: Erased): string {
   const { owner, unreached, settles_at: settles } = erased;
-  if (isNothing(erased.erased) && settles === null) return 'there is nothing of it to erase';
+  if (isNothing(erased.erased) && settles === null) return 'there is nothing to erase';
   return [
     owner === null ? 'erased' : `erased, of ${owner}`,
     ...countsText(erased.erased),
     ...keptText(erased),
     ...unreached.map(
       ({ origin, files, reason }) =>
-        `not reached: ${origin}, which may have ${files} file${files === 1 ? '' : 's'} still: ${reason}`,
+        `not reached: ${origin}, which may still have ${files} file${files === 1 ? '' : 's'}: ${reason}`,
     ),
     ...(settles === null
       ? []
-      : [`what was noted of requests that were under way goes after ${when(settles)}, by itself`]),
+      : [`records of requests still in progress are erased automatically after ${when(settles)}`]),
   ].join('\n');
 }

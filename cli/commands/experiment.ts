@@ -1,4 +1,4 @@
-/** `graft experiment`: its actions, what they ask the server, and what they make of versions and flags before. */
+/** `graft experiment`: its actions, their requests, and how versions and flags are parsed. */
 import { command } from '../command.ts';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -45,7 +45,7 @@ import { harmless, harmlessJson, terminalWidth, type Output } from '../output.ts
 import { interruptible, CliError, EXIT } from '../cli-error.ts';
 import { parseName, parseReference, parseVersion } from '../admin/operation-command.ts';
 
-/** Of a pipe, and of terminals that do not say. */
+/** Width of a pipe, and of terminals that report none. */
 const DEFAULT_WIDTH = 80;
 
 export const experimentCommand = command({
@@ -66,7 +66,7 @@ export const experimentCommand = command({
   },
 });
 
-/** Flags as citty parsed them, and as they were typed; those that may be repeated are read from `rawArgs`. */
+/** Flags as citty parsed them, and as typed; repeatable ones are read from `rawArgs`. */
 export interface Flags extends Omit<
   DesignFlags,
   'name' | 'variants' | 'metrics' | 'guardrails' | 'tenants' | 'overrides'
@@ -86,12 +86,12 @@ export interface Flags extends Omit<
   readonly dryRun?: boolean | undefined;
 }
 
-/** What actions need beside their flags. */
+/** Dependencies of actions besides their flags. */
 export interface Surroundings {
   output: Output;
-  /** Called once the flags are known to be right. */
+  /** Called once the flags are known to be valid. */
   connect: () => Promise<ApiClient>;
-  /** @returns null when nobody is there to be asked. */
+  /** @returns null without a terminal. */
   ask: (question: string) => Promise<boolean | null>;
 }
 
@@ -114,9 +114,9 @@ export async function runAction(
       return output.result(view, () => harmlessJson(view.document, 2));
     }
     case 'status':
-      if (flags.watch === true && output.json) throw usageError('--watch shows text; leave --json out.');
-      if (flags.watch === true && name === '') throw usageError('Watch which one? Give its name.');
-      if (name !== '' && flags.all === true) throw usageError('--all is for the list; leave the name out.');
+      if (flags.watch === true && output.json) throw usageError('--watch shows text. Remove --json.');
+      if (flags.watch === true && name === '') throw usageError('Which experiment? Give its name.');
+      if (name !== '' && flags.all === true) throw usageError('--all is for the list. Remove the name.');
       if (name === '') return list(await connect(), output, flags.all === true);
       return flags.watch === true
         ? watch(await connect(), name)
@@ -156,7 +156,7 @@ async function list(client: ApiClient, output: Output, all: boolean): Promise<vo
 }
 
 /**
- * What the flags or the file say. @param variants in the place of `--variant`, where a version alone was given.
+ * The design in flags or the file. @param variants instead of `--variant`, if only a version was given.
  * @throws CliError (usage)
  */
 async function designOf(flags: Flags, variants?: readonly string[]): Promise<ReturnType<typeof checkDesign>> {
@@ -165,7 +165,7 @@ async function designOf(flags: Flags, variants?: readonly string[]): Promise<Ret
   let design: Record<string, unknown>;
   if (file !== undefined) {
     const stray = DESIGN_FLAGS.find((flag) => isFlagGiven(rawArgs, flag));
-    if (stray !== undefined) throw usageError(`Say it in ${file}, or with --${stray} and no file.`);
+    if (stray !== undefined) throw usageError(`Set it in ${file}, or use --${stray} without a file.`);
     design = await readDesignFile(file);
     if (name !== undefined && design['name'] !== undefined && design['name'] !== name)
       throw usageError(`${file} is for '${String(design['name'])}', not for '${name}'.`);
@@ -187,10 +187,10 @@ async function create(flags: Flags, { output, connect }: Surroundings): Promise<
   const { name = '', which, rawArgs, file } = flags;
   const treatment = which === undefined ? undefined : treatmentOf(which, name);
   if (treatment !== undefined && (file !== undefined || isFlagGiven(rawArgs, 'variant')))
-    throw usageError(`Say '${which}', or all variants with ${file === undefined ? '--variant' : '--file'}.`);
+    throw usageError(`Give '${which}', or all variants with ${file === undefined ? '--variant' : '--file'}.`);
   const expected =
     flags.expectUnits === undefined ? {} : { expect_units: parseCount(flags.expectUnits, '--expect-units') };
-  // Flags are found wrong before anybody is asked; which version is live, the server says.
+  // Wrong flags are reported before anything is asked; the server knows which version is live.
   let design = await designOf(
     flags,
     treatment === undefined ? undefined : ['control=@1', `treatment=${treatment}`],
@@ -215,7 +215,7 @@ async function create(flags: Flags, { output, connect }: Surroundings): Promise<
           (error: unknown) => ({ error }),
         )
       : draft;
-  // A draft that could not be started is there all the same, and its secret is shown this once.
+  // A draft that could not be started exists all the same, and its secret is shown only this once.
   const view = 'error' in started ? draft : started;
   const secret = draft.webhook_secret;
   const shown = secret === undefined ? {} : { webhook_secret: secret };
@@ -245,7 +245,10 @@ const planOf = (
 async function change(flags: Flags, output: Output, connect: () => Promise<ApiClient>): Promise<void> {
   const { file, name, why, dryRun = false } = flags;
   if (file === undefined)
-    throw usageError('Change it to what? `graft experiment show` prints it; give it back with --file.');
+    throw usageError(
+      'What should change? Print the document with `graft experiment show`, edit it, and give it with ' +
+        '--file.',
+    );
   const document = checkDocument(await readDesignFile(file));
   const client = await connect();
   const { id } = await findExperiment(client, name ?? document.name);
@@ -309,7 +312,10 @@ const listExperiments = (
 const getExperiment = (client: ApiClient, id: string): Promise<ExperimentView> =>
   callOperation(client, `look up ${id}`, 'GET /admin/experiments/:id', { params: { id } });
 
-/** @param what an id, or a name: its one that is not archived. @throws CliError (not found) when it has none. */
+/**
+ * @param what an id, or a name with one experiment that is not archived. @throws CliError (not found) if it has
+ * none.
+ */
 async function findExperiment(client: ApiClient, what: string): Promise<ExperimentView> {
   if (ExperimentId.safeParse(what).success) return getExperiment(client, what);
   const name = parseName(what);
@@ -318,16 +324,18 @@ async function findExperiment(client: ApiClient, what: string): Promise<Experime
   if (current !== undefined) return current;
   const old = all.length === 0 ? '' : ` (${all.length} archived: graft experiment list --all)`;
   throw new CliError({
-    message: `'${name}' has no experiment${old}. Make one: graft experiment create ${name} --variant control=${name}@1 --variant treatment=${name}@2`,
+    message:
+      `'${name}' has no experiment${old}. Create one: graft experiment create ${name} --variant ` +
+      `control=${name}@1 --variant treatment=${name}@2`,
     exitCode: EXIT.notFound,
     code: 'not_found',
   });
 }
 
 const createExperiment = (client: ApiClient, body: CreateExperiment): Promise<ExperimentView> =>
-  callOperation(client, `make an experiment on ${body.name}`, 'POST /admin/experiments', { body });
+  callOperation(client, `create an experiment on ${body.name}`, 'POST /admin/experiments', { body });
 
-/** @throws CliError when a version that the design names is not there, or is retired. */
+/** @throws CliError when a version of the design does not exist or is retired. */
 async function checkVersions(client: ApiClient, design: CreateExperiment): Promise<void> {
   const wanted = [...new Set(adaptersOf(design))].map(parseReference);
   const names = [...new Set(wanted.map(({ name }) => name))];
@@ -355,7 +363,7 @@ function treatmentOf(which: string, name: string): string {
 
 /**
  * The live version against `treatment`, half of the units each.
- * @param treatment as {@link treatmentOf} gives it. @returns what `--variant` would have said.
+ * @param treatment from {@link treatmentOf}. @returns the equivalent of `--variant`.
  * @throws CliError when the name has no live version, or that one is the treatment.
  */
 async function livePair(client: ApiClient, name: string, treatment: string): Promise<string[]> {
@@ -369,14 +377,16 @@ async function livePair(client: ApiClient, name: string, treatment: string): Pro
     });
   if (treatment === `@${live}`)
     throw new CliError({
-      message: `${name}@${live} is the live version: it would be compared with itself. \`graft history ${name}\` lists the others; \`graft publish … --stage\` brings one without making it live.`,
+      message:
+        `${name}@${live} is the live version itself. List other versions with \`graft history ${name}\`, ` +
+        'or add one with `graft publish … --stage`.',
       exitCode: EXIT.refused,
       code: 'version_conflict',
     });
   return [`control=@${live}`, `treatment=${treatment}`];
 }
 
-/** @param document as it was read, with the changes; it is sent as the version after. */
+/** @param document the document that was read, with the changes; it is sent as the next version. */
 async function changeExperiment(
   client: ApiClient,
   params: { id: string; document: Experiment; why: string | undefined; dryRun: boolean },
@@ -406,7 +416,8 @@ interface StepFlags {
 export function stepRequest(step: Step, flags: StepFlags): RequestOf<`POST /admin/experiments/:id/${Step}`> {
   const { why, expect, coverage, variant, undo } = flags;
   const share = coverage === undefined ? undefined : parseShare(coverage, '--coverage');
-  if (share === 0) throw usageError('--coverage 0% would be nobody: use `graft experiment kill` or `stop`.');
+  if (share === 0)
+    throw usageError('--coverage 0% would include nobody. Use `graft experiment kill` or `stop`.');
   return {
     ...(expect === undefined ? {} : { expect: parseVersion(expect, '--expect') }),
     ...(why === undefined ? {} : { why }),
@@ -417,9 +428,10 @@ export function stepRequest(step: Step, flags: StepFlags): RequestOf<`POST /admi
 }
 
 /**
- * Whether a promotion may replace what is live. Asked when the variant was not proposed as the winner, and when what is
- * live is neither control nor the variant, because it was published meanwhile and nobody has compared it.
- * @param params.ask null = nobody is there. @returns what `over` is to be. @throws CliError (refused)
+ * Whether a promotion may replace the live version. Asked when the variant is not the proposed winner, and when
+ * the live version is neither control nor the variant, because it was published in the meantime and was never
+ * compared.
+ * @param params.ask null = no terminal. @returns the value of `over`. @throws CliError (refused)
  */
 async function confirmOver(
   client: ApiClient,
@@ -435,7 +447,7 @@ async function confirmOver(
   const key = params.variant ?? view.proposal?.variant;
   const variant = variants.find((one) => one.key === key);
   const live = (await lookUpVersions(client, name))?.version ?? null;
-  // What is not known here the server refuses in its own words.
+  // Other problems are refused by the server, in its own words.
   if (variant === undefined || live === null) return {};
   const liveAdapter = `${name}@${live}`;
   if (variant.adapter === liveAdapter) return {};
@@ -445,22 +457,22 @@ async function confirmOver(
   const said = [
     ...(isProposed ? [] : [`${variant.key} is not proposed as the winner${standing(view)}.`]),
     ...(isNew
-      ? [`${liveAdapter} is live, which is neither control nor ${variant.key}: nobody has compared it.`]
+      ? [`${liveAdapter} is live, which is neither control nor ${variant.key}, so they were never compared.`]
       : []),
   ].join(' ');
-  const agreed = yes || (await ask(`${said} Replace ${liveAdapter} by ${variant.adapter} for everybody?`));
+  const agreed = yes || (await ask(`${said} Replace ${liveAdapter} with ${variant.adapter} for everybody?`));
   if (agreed === true) return isNew ? { over: live } : {};
   throw new CliError({
     message:
       agreed === null
-        ? `${said} To replace ${liveAdapter} by ${variant.adapter} all the same, add --yes.`
+        ? `${said} To replace ${liveAdapter} with ${variant.adapter} anyway, add --yes.`
         : 'nothing was changed',
     exitCode: EXIT.refused,
     code: 'version_conflict',
   });
 }
 
-/** How far it has come, in brackets; empty before the first look. */
+/** Progress in brackets; empty before the first look. */
 function standing(view: ExperimentView): string {
   const look = presentLook(view);
   return look === null ? '' : ` (${unitsOf(look)} units; ${decisionText(look.decision)})`;

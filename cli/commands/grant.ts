@@ -19,23 +19,23 @@ export const grantCommand = command({
       line: 'graft grant "medicine/**" --to hospital',
       does: 'the tenant hospital may use medicine and all below it',
     },
-    { line: 'graft grant medicine --public', does: 'every key may use medicine, and nothing below it' },
+    { line: 'graft grant medicine --public', does: 'every key may use medicine, but nothing below it' },
   ],
   args: {
     scope: {
       type: 'positional',
-      description: 'Name, or "<name>/**" with all below it; without it, list what is granted',
+      description: 'Name, or "<name>/**" for everything below it too; omit it to list grants',
       required: false,
     },
     tenant: {
       type: 'positional',
-      description: 'With refuse or accept in the place of a scope: whose grants',
+      description: 'With refuse or accept instead of a scope: the tenant whose grants',
       required: false,
     },
     to: { type: 'string', description: 'Tenant that may use it', valueHint: 'tenant' },
     public: { type: 'boolean', description: 'Everybody may use it' },
-    remove: { type: 'boolean', description: 'Take the grant back' },
-    held: { type: 'boolean', description: 'List what your tenant was given, instead of what it gave' },
+    remove: { type: 'boolean', description: 'Revoke the grant' },
+    held: { type: 'boolean', description: 'List what your tenant was granted, instead of what it granted' },
   },
   async run({ args, output }) {
     const refusal = parseRefusal(args);
@@ -48,7 +48,7 @@ export const grantCommand = command({
   },
 });
 
-/** @returns null when grants are to be listed. @throws CliError (usage) */
+/** @returns null when grants should be listed. @throws CliError (usage) */
 export function parseGrant(args: {
   scope?: string | undefined;
   to?: string | undefined;
@@ -60,15 +60,14 @@ export function parseGrant(args: {
   const isPublic = args.public === true;
   if (scope === undefined) {
     if (to === undefined && !isPublic && args.remove !== true) return null;
-    throw usageError('What is granted? Name it: graft grant "alice/**" --to bob.');
+    throw usageError('What should be granted? Name it: graft grant "alice/**" --to bob.');
   }
-  if (held) throw usageError('--held lists; it takes no scope.');
+  if (held) throw usageError('--held lists grants. Remove the scope.');
   const path = scope.endsWith('/**') ? scope.slice(0, -3) : scope;
   const problem = scope === '**' ? null : nameProblem(path);
-  if (problem !== null)
-    throw usageError(`'${scope}' is neither a name, nor "<name>/**" for all below it: ${problem}.`);
+  if (problem !== null) throw usageError(`'${scope}' is neither a name nor "<name>/**": ${problem}.`);
   if (isPublic === (to !== undefined))
-    throw usageError(`To whom? Say one of --to <tenant> and --public: graft grant "${scope}" --to bob.`);
+    throw usageError(`To whom? Give --to <tenant> or --public: graft grant "${scope}" --to bob.`);
   return { scope, tenant: to ?? '*' };
 }
 
@@ -91,15 +90,16 @@ async function give(client: ApiClient, output: Output, wanted: Wanted): Promise<
 
 async function takeBack(client: ApiClient, output: Output, wanted: Wanted): Promise<void> {
   const { scope, tenant } = wanted;
-  await callOperation(client, `take ${scope} back`, 'DELETE /admin/grants', { query: { scope, tenant } });
+  await callOperation(client, `revoke ${scope}`, 'DELETE /admin/grants', { query: { scope, tenant } });
   output.result(
     { ...wanted, removed: true },
     () =>
-      `${scope} is not granted to ${holderName(tenant)} any more; elsewhere that is seen within about a minute`,
+      `${scope} is no longer granted to ${holderName(tenant)}; elsewhere this takes effect within ` +
+      'about a minute',
   );
 }
 
-/** @param held what the key's tenant was given, rather than what it gave. */
+/** @param held grants received by the key's tenant, instead of those it gave. */
 const readGrants = (client: ApiClient, held: boolean): Promise<GrantView[]> =>
   callPages(client, 'list the grants', 'GET /admin/grants', { held: String(held) }, ({ grants }) => grants);
 
@@ -116,11 +116,11 @@ export const grantTable = (grants: readonly GrantView[]): string =>
     ]),
   );
 
-/** `tenant` null: whose grants are refused is listed. */
+/** `tenant` null: list whose grants are refused. */
 type Refusal = { action: 'refuse'; tenant: string | null } | { action: 'accept'; tenant: string };
 
 /**
- * `graft grant refuse` and `accept`; a grant of a name that is called so has --to or --public.
+ * `graft grant refuse` and `accept`; a grant of a name "refuse" or "accept" has --to or --public.
  * @returns null when it is about grants. @throws CliError (usage)
  */
 export function parseRefusal(args: {
@@ -135,7 +135,7 @@ export function parseRefusal(args: {
   const flags = to !== undefined || args.public === true || args.remove === true || args.held === true;
   if ((scope !== 'refuse' && scope !== 'accept') || (flags && tenant === undefined)) {
     if (tenant === undefined) return null;
-    throw usageError(`What is '${tenant}'? To whom a scope is granted stands behind --to.`);
+    throw usageError(`Unexpected argument '${tenant}'. Give the tenant with --to.`);
   }
   if (flags) throw usageError(`\`graft grant ${scope}\` takes a tenant and no flags.`);
   if (scope === 'refuse') return { action: scope, tenant: tenant ?? null };
@@ -149,19 +149,21 @@ async function changeRefusals(client: ApiClient, output: Output, wanted: Refusal
   if (wanted.action === 'accept') {
     const call = { query: { from } };
     await callOperation(client, `accept grants of ${from}`, 'DELETE /admin/grants/refuse', call);
-    output.result({ from, refused: false }, () => `grants of ${from} open what they are for again`);
+    output.result({ from, refused: false }, () => `grants from ${from} are in effect again`);
     return;
   }
   const call = { body: { from } };
   const refusal = await callOperation(client, `refuse grants of ${from}`, 'POST /admin/grants/refuse', call);
   output.result(
     { ...refusal, refused: true },
-    () => `grants of ${from} open nothing for your tenant; elsewhere that is seen within about a minute`,
+    () =>
+      `grants from ${from} no longer open anything for your tenant; elsewhere this takes effect within ` +
+      'about a minute',
   );
 }
 
 async function listRefused(client: ApiClient, output: Output): Promise<void> {
-  const what = 'list whose grants are refused';
+  const what = 'list refused tenants';
   const { refusals } = await callOperation(client, what, 'GET /admin/grants/refuse', {});
   output.result(refusals, () =>
     refusals.length === 0

@@ -33,7 +33,7 @@ import { asRefusal } from '../adapter-files/read-input.ts';
 
 type Module = AdapterDescription['modules'][number];
 
-/** Problems that are printed; `--json` has all of them. */
+/** Problems that are printed; `--json` lists all of them. */
 const MAX_PROBLEMS = 10;
 
 export const showCommand = command({
@@ -81,8 +81,11 @@ export const showCommand = command({
           '',
           facts([
             ['format', FORMAT_NAMES[read.format]],
-            ['base', description.base ?? 'not said'],
-            ['parent', description.parent ?? (read.format === 'canonical' ? 'the base itself' : 'not said')],
+            ['base', description.base ?? 'not recorded'],
+            [
+              'parent',
+              description.parent ?? (read.format === 'canonical' ? 'the base itself' : 'not recorded'),
+            ],
             ['modules', `${modules.length}, rank ${range(modules.map(({ rank }) => rank))}`],
             [
               'parameters',
@@ -95,8 +98,7 @@ export const showCommand = command({
             ],
             [
               'digest',
-              packed?.digest ??
-                (description.base === null ? 'unknown, like the base that it depends on' : null),
+              packed?.digest ?? (description.base === null ? 'unknown, as it depends on the base' : null),
             ],
             ...problems
               .slice(0, MAX_PROBLEMS)
@@ -107,7 +109,9 @@ export const showCommand = command({
     );
     if (problems.length > 0)
       throw new CliError({
-        message: `${input.where} would be refused: ${problems.length === 1 ? 'one problem' : `${problems.length} problems`}.`,
+        message:
+          `${input.where} would be refused: ` +
+          `${problems.length === 1 ? 'one problem' : `${problems.length} problems`}.`,
         exitCode: EXIT.refused,
         code: 'adapter_invalid',
       });
@@ -119,11 +123,11 @@ const unordered = ({ read }: LoadedAdapter) => ({
   problems: checkValues(read.modules),
   warnings: [
     ...read.warnings,
-    'The order of the rows of q and k depends on the base: give it with --base to see the digest.',
+    'The order of the rows of q and k depends on the base. Set --base to see the digest.',
   ],
 });
 
-/** What packing would say and write. */
+/** The result of packing. */
 async function check({ input, read, attention }: LoadedAdapter) {
   const warnings = [...read.warnings];
   const problems = checkValues(read.modules);
@@ -170,13 +174,13 @@ const targetTable = (modules: readonly Module[]): string =>
 
 type ComparedModule = AdapterDiff['modules'][number];
 
-/** Tell a small cosine from none. */
+/** Digits that distinguish a small cosine from none. */
 const DECIMALS = 3;
 
 export const diffCommand = command({
   verb: 'diff',
   examples: [
-    { line: 'graft diff medicine cardiology', does: 'how far the deltas of two adapters point the same way' },
+    { line: 'graft diff medicine cardiology', does: 'how similar the deltas of two adapters are' },
     { line: 'graft diff alice/notes@1 alice/notes@2', does: 'what changed between two published versions' },
   ],
   args: {
@@ -186,7 +190,7 @@ export const diffCommand = command({
       valueHint: 'path',
       required: true,
     },
-    b: { type: 'positional', description: 'The other one', valueHint: 'path', required: true },
+    b: { type: 'positional', description: 'The other adapter', valueHint: 'path', required: true },
     summary: { type: 'boolean', description: 'One line for each kind of layer' },
     ...baseFlag,
   },
@@ -245,7 +249,7 @@ function compare(a: Modules, b: Modules, whereA: string, whereB: string): Adapte
   }
 }
 
-/** That of a zero delta is not defined. */
+/** A zero delta has no cosine. */
 const cosineText = (cosine: number | null): string => (cosine === null ? '-' : cosine.toFixed(DECIMALS));
 
 const targets = (names: readonly string[]): string =>

@@ -20,9 +20,9 @@ import {
 import { type Output, when, plainTable } from '../output.ts';
 
 export const actions = {
-  list: { summary: 'List keys, where nothing else is said', arguments: [], flags: ['all'] },
+  list: { summary: 'List keys; the default', arguments: [], flags: ['all'] },
   create: {
-    summary: 'Make a key, which is printed once',
+    summary: 'Create a key, which is printed once',
     arguments: [],
     flags: [...Object.keys(createFlags), 'expires'],
   },
@@ -32,12 +32,12 @@ export const actions = {
     flags: CHANGE_FLAGS,
   },
   rotate: {
-    summary: 'Make a key in the place of another one, which stays good for a while',
+    summary: 'Replace a key with a new one; the old one stays valid for a while',
     arguments: ['id'],
     flags: ['grace', 'expires'],
   },
   revoke: {
-    summary: 'End a key, and those that it was rotated into',
+    summary: 'Revoke a key and the keys that replaced it',
     arguments: ['id'],
     flags: ['made', 'only', 'forget-prompts'],
   },
@@ -46,38 +46,38 @@ export const actions = {
 export const keysCommand = command({
   verb: 'keys',
   examples: [
-    { line: 'graft keys', does: 'keys that are good' },
+    { line: 'graft keys', does: 'valid keys' },
     {
       line: 'graft keys create --scopes "medicine/**" --rpm 60 --concurrent 4 --expires 90d',
       does: 'a key with limits, printed once',
     },
     {
       line: 'graft keys rotate key_0123456789abcdef --grace 1h',
-      does: 'a new key; the old one has an hour left',
+      does: 'a new key; the old one stays valid for an hour',
     },
     {
       line: 'graft keys change key_0123456789abcdef --rpm 120 --tpm none',
-      does: 'another limit, and one less',
+      does: 'changes one limit and removes another',
     },
     {
       line: 'graft keys change key_0123456789abcdef --keep-prompts 24h',
-      does: 'keeps what it asks and is answered, a day each; none ends that and deletes what is kept',
+      does: 'keeps prompts and answers for a day each; none stops that and deletes what is kept',
     },
     {
       line: 'graft keys create --admin --tenant clinic --prompts',
-      does: 'an admin key that may read what is kept of clinic’s requests',
+      does: 'an admin key that may read the kept prompts of clinic',
     },
     {
       line: 'graft keys revoke key_0123456789abcdef',
-      does: 'ends a key and those that it was rotated into; lists the keys that they made',
+      does: 'revokes a key and the keys that replaced it; lists the keys they created',
     },
     {
       line: 'graft keys revoke key_0123456789abcdef --made',
-      does: 'ends the keys that they made, too: after an admin key was stolen',
+      does: 'also revokes the keys they created: use it after an admin key was stolen',
     },
     {
       line: 'graft keys revoke key_0123456789abcdef --only',
-      does: 'ends a key that was rotated before its grace is over; the new one stays good',
+      does: 'ends a rotated key before its grace period is over; the new one stays valid',
     },
   ],
   actions,
@@ -90,18 +90,18 @@ export const keysCommand = command({
     },
     id: { type: 'positional', description: 'Id of the key to change, rotate or revoke', required: false },
     ...createFlags,
-    expires: { type: 'string', description: 'How long a new key is good: 12h, 90d', valueHint: 'time' },
+    expires: { type: 'string', description: 'How long a new key is valid: 12h, 90d', valueHint: 'time' },
     grace: {
       type: 'string',
-      description: 'How long a rotated key stays good beside the new one; 24h unless given',
+      description: 'How long a rotated key stays valid beside the new one; default: 24h',
       valueHint: 'time',
     },
     all: { type: 'boolean', description: 'List revoked and expired keys as well' },
-    made: { type: 'boolean', description: 'Revoke the keys that the key or its successors made as well' },
-    only: { type: 'boolean', description: 'Revoke the key alone, not those that it was rotated into' },
+    made: { type: 'boolean', description: 'Also revoke the keys created by the key or its successors' },
+    only: { type: 'boolean', description: 'Revoke this key alone, not the keys that replaced it' },
     'forget-prompts': {
       type: 'boolean',
-      description: 'Delete what is kept of their prompts and answers at once, instead of when it expires',
+      description: 'Delete its kept prompts and answers now instead of when they expire',
     },
   },
   async run({ args, output }) {
@@ -109,7 +109,7 @@ export const keysCommand = command({
     const { id } = args;
     const needsId = action !== 'list' && action !== 'create';
     if (needsId && id === undefined)
-      throw usageError(`Which key? Give its id, as \`graft keys\` lists it: graft keys ${action} key_….`);
+      throw usageError(`Which key? Give its id, as listed by \`graft keys\`: graft keys ${action} key_….`);
     if (!needsId && id !== undefined) throw usageError(`\`graft keys ${action}\` takes no '${id}'.`);
     const client = await adminClient();
     switch (action) {
@@ -123,7 +123,7 @@ export const keysCommand = command({
         return rotate(client, output, id ?? '', args);
       case 'revoke':
         if (args.made === true && args.only === true)
-          throw usageError('--only and --made do not go together: with --only, no other key is revoked.');
+          throw usageError('--only and --made cannot be combined: --only revokes no other key.');
         return revokeKey(client, output, {
           id: id ?? '',
           made: args.made === true,
@@ -145,9 +145,9 @@ async function list(client: ApiClient, output: Output, all: boolean): Promise<vo
 
 async function create(client: ApiClient, output: Output, body: RequestOf<'POST /admin/keys'>): Promise<void> {
   const call = { body, as: NewKey.required({ key: true }) };
-  const made = await callOperation(client, 'make a key', 'POST /admin/keys', call);
+  const made = await callOperation(client, 'create a key', 'POST /admin/keys', call);
   output.note(about(made));
-  output.note('It is shown this once:');
+  output.note('It is shown only this once:');
   output.result(made, () => made.key);
 }
 
@@ -165,7 +165,9 @@ async function rotate(client: ApiClient, output: Output, id: string, args: KeyAr
   };
   const made = await callOperation(client, `rotate ${id}`, 'POST /admin/keys/rotate', { body });
   output.note(about(made));
-  output.note(`${made.replaces} is good until ${when(made.old_expires_at)}. The new key is shown this once:`);
+  output.note(
+    `${made.replaces} is valid until ${when(made.old_expires_at)}. The new key is shown only this once:`,
+  );
   output.result(made, () => made.key);
 }
 
@@ -175,24 +177,24 @@ function about(key: KeyView): string {
     `${kind === 'api' ? 'API' : 'admin'} key of ${tenant}`,
     scopes.length === 0 ? 'no scopes beyond its own names' : `scopes ${scopesText(key)}`,
     ...(limits === null ? [] : [limitsText(limits)]),
-    ...(key.keep_prompts === null ? [] : [`prompts and answers kept for ${key.keep_prompts}h`]),
-    ...(key.prompts ? ['may read prompts and answers that are kept'] : []),
-    ...(expires_at === null ? [] : [`good until ${when(expires_at)}`]),
+    ...(key.keep_prompts === null ? [] : [`prompts and answers are kept for ${key.keep_prompts}h`]),
+    ...(key.prompts ? ['may read kept prompts and answers'] : []),
+    ...(expires_at === null ? [] : [`valid until ${when(expires_at)}`]),
   ];
   return `${id}: ${parts.join('; ')}`;
 }
 
 interface Revocation {
   id: string;
-  /** Also the keys that it and its successors made. */
+  /** Also the keys that it and its successors created. */
   made: boolean;
-  /** The key alone. */
+  /** This key only. */
   only: boolean;
-  /** Also what is kept of what they asked. */
+  /** Also their kept prompts and answers. */
   forgetPrompts: boolean;
 }
 
-/** Revokes a key and says what ended with it. */
+/** Revokes a key and prints which keys ended with it. */
 export async function revokeKey(client: ApiClient, output: Output, wanted: Revocation): Promise<void> {
   const { id, made, only, forgetPrompts } = wanted;
   const told = await send(client, wanted);
@@ -205,15 +207,16 @@ export async function revokeKey(client: ApiClient, output: Output, wanted: Revoc
     },
     () => {
       const also = others.length === 0 ? '' : `, and with it ${others.map((key) => key.id).join(', ')}`;
-      const kept = forgetPrompts ? ', and what was kept of its prompts is deleted' : '';
-      return `${id} is revoked${also}${kept}; elsewhere that is seen within about a minute`;
+      const kept = forgetPrompts ? ', and its kept prompts are deleted' : '';
+      return `${id} is revoked${also}${kept}; elsewhere this takes effect within about a minute`;
     },
   );
   if (only || made || told.made.length === 0) return;
   output.note(keyTable(told.made, Date.now()));
   output.note(
-    `${told.moreMade ? 'These and more' : 'These'} were made by ${others.length === 0 ? 'it' : 'them'} and are ` +
-      `still good. To revoke them too: graft keys revoke ${id} --made`,
+    `${told.moreMade ? 'These keys and more' : 'These keys'} were created by ` +
+      `${others.length === 0 ? 'it' : 'them'} and are still valid. To revoke them too: graft keys revoke ` +
+      `${id} --made`,
   );
 }
 
@@ -268,7 +271,7 @@ export const scopesText = ({ scopes, scope_owners }: KeyView): string =>
 const promptsText = ({ keep_prompts: hours, prompts }: KeyView): string =>
   hours !== null ? `kept ${hours}h` : prompts ? 'reads' : '-';
 
-/** Which keys have prompts kept, and which read them, is said where any does. */
+/** Columns about prompts appear only if a key has them. */
 export function keyTable(keys: readonly KeyView[], now: number): string {
   const prompts = keys.some((key) => promptsText(key) !== '-');
   return plainTable(

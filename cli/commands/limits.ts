@@ -10,8 +10,8 @@ import { plainTable, type Output, when } from '../output.ts';
 export const actions = {
   list: { summary: 'List the tenants that have limits', arguments: [], flags: [] },
   set: { summary: 'Set or change limits of a tenant', arguments: ['tenant'], flags: Object.keys(limitFlags) },
-  lift: { summary: 'Take all limits from a tenant', arguments: ['tenant'], flags: [] },
-  reset: { summary: 'Forget what a tenant, or a key, has used', arguments: ['tenant'], flags: [] },
+  lift: { summary: 'Remove all limits of a tenant', arguments: ['tenant'], flags: [] },
+  reset: { summary: 'Reset what a tenant or a key has used', arguments: ['tenant'], flags: [] },
 } as const satisfies Actions;
 
 export const limitsCommand = command({
@@ -22,9 +22,9 @@ export const limitsCommand = command({
       line: 'graft limits set alice --rpm 600 --concurrent 16 --tokens-per-day 5M',
       does: 'for all keys of alice together',
     },
-    { line: 'graft limits set alice --rpm none', does: 'one limit less' },
-    { line: 'graft limits lift alice', does: 'no limits of the tenant any more' },
-    { line: 'graft limits reset alice', does: 'what it has used is forgotten' },
+    { line: 'graft limits set alice --rpm none', does: 'removes one limit' },
+    { line: 'graft limits lift alice', does: 'removes all limits of the tenant' },
+    { line: 'graft limits reset alice', does: 'resets its counters' },
   ],
   actions,
   args: {
@@ -36,7 +36,7 @@ export const limitsCommand = command({
     },
     tenant: {
       type: 'positional',
-      description: 'Tenant; for reset also the id of a key',
+      description: "Tenant; for reset, a key's id works too",
       required: false,
     },
     ...limitFlags,
@@ -47,12 +47,12 @@ export const limitsCommand = command({
     if (action === 'list') return list(client, output);
     if (action === 'reset') return reset(client, output, tenant);
     if (action === 'lift') return change(client, output, tenant, null);
-    // Without them `set` was refused above.
+    // `set` without limits was refused above.
     if (limits !== undefined) await change(client, output, tenant, limits);
   },
 });
 
-/** @throws CliError when something is missing, or has no place. */
+/** @throws CliError when an argument is missing or unexpected. */
 export function parseLimits(args: KeyArgs): {
   action: keyof typeof actions;
   /** Empty for `list`. */
@@ -64,9 +64,9 @@ export function parseLimits(args: KeyArgs): {
   const tenant = typeof args['tenant'] === 'string' ? args['tenant'] : '';
   const limits = limitsChange(args);
   if (action === 'list' && tenant !== '') throw usageError(`\`graft limits list\` takes no '${tenant}'.`);
-  if (action !== 'list' && tenant === '') throw usageError(`Whose? graft limits ${action} <tenant>`);
+  if (action !== 'list' && tenant === '') throw usageError(`Which tenant? graft limits ${action} <tenant>`);
   if (action === 'set' && limits === undefined)
-    throw usageError('Say which limits: --rpm 600, --tokens-per-day 5M, --tpm none.');
+    throw usageError('Which limits? For example --rpm 600, --tokens-per-day 5M, --tpm none.');
   return { action, tenant, limits };
 }
 
@@ -83,7 +83,7 @@ export const limitsTable = (tenants: readonly TenantLimitsView[]): string =>
       tenant,
       limitsText(limits),
       when(changed_at),
-      pending ? 'on its way to the keys' : 'in force',
+      pending ? 'not yet on all keys' : 'in force',
     ]),
   );
 
@@ -101,7 +101,9 @@ async function change(
       : `${tenant}: ${limitsText(now.limits)}, for all of its keys together`,
   );
   if (now.pending)
-    output.note('It has more keys than one request writes; the schedule does the rest within minutes.');
+    output.note(
+      'The tenant has more keys than one request writes; the schedule updates the rest within minutes.',
+    );
 }
 
 /** As ids of keys are made. */
@@ -110,5 +112,5 @@ const KEY_ID = /^key_[0-9a-f]{16}$/;
 async function reset(client: ApiClient, output: Output, whose: string): Promise<void> {
   const body = KEY_ID.test(whose) ? { key: whose } : { tenant: whose };
   const done = await callOperation(client, `reset ${whose}`, 'POST /admin/limits/reset', { body });
-  output.result(done, () => `what ${whose} has used of its limits is forgotten`);
+  output.result(done, () => `the usage of ${whose} is reset`);
 }

@@ -1,4 +1,4 @@
-/** Names: list them, what they stand for and answer for, who may take them. */
+/** Names: list them, their aliases and descriptions, strictness and reservations. */
 import {
   type NameView,
   type RemovedName,
@@ -18,19 +18,22 @@ export const lsCommand = command({
   verb: 'ls',
   examples: [
     { line: 'graft ls alice/', does: 'names that begin with alice/' },
-    { line: 'graft ls --removed', does: 'what `graft restore` can still bring back' },
+    { line: 'graft ls --removed', does: 'what `graft restore` can still restore' },
   ],
   args: {
-    prefix: { type: 'positional', description: 'Only names that begin so', required: false },
+    prefix: { type: 'positional', description: 'Only names with this prefix', required: false },
     tag: { type: 'string', description: 'Only names with this tag', valueHint: 'tag' },
-    removed: { type: 'boolean', description: 'What was removed and can be restored, with until when' },
+    removed: {
+      type: 'boolean',
+      description: 'Names that were removed and can be restored, with the deadline',
+    },
   },
   async run({ args, output }) {
     const client = await adminClient();
     if (args.removed === true) {
       if (args.tag !== undefined) throw usageError('Give --tag or --removed, not both.');
       const removed = await allRemoved(client, args.prefix ?? '');
-      output.result(removed, () => (removed.length === 0 ? 'nothing is removed' : removedTable(removed)));
+      output.result(removed, () => (removed.length === 0 ? 'nothing was removed' : removedTable(removed)));
       return;
     }
     const all = await allNames(client, args.prefix ?? '');
@@ -40,7 +43,7 @@ export const lsCommand = command({
   },
 });
 
-/** With columns for the mark, tags and descriptions where a name has them. */
+/** Columns for strictness, tags and descriptions appear if a name has them. */
 export function nameTable(names: readonly NameView[]): string {
   const more: [head: string, cell: (name: NameView) => string][] = [];
   if (names.some(({ strict }) => strict)) more.push(['STRICT', ({ strict }) => (strict ? 'yes' : '-')]);
@@ -83,25 +86,28 @@ const allRemoved = (client: ApiClient, prefix: string): Promise<RemovedName[]> =
 export const aliasCommand = operationCommand({
   verb: 'alias',
   examples: [
-    { line: 'graft alias alice/best alice/notes', does: 'alice/best means the live version of alice/notes' },
-    { line: 'graft alias alice/best --remove', does: 'takes the alias away' },
+    {
+      line: 'graft alias alice/best alice/notes',
+      does: 'alice/best stands for the live version of alice/notes',
+    },
+    { line: 'graft alias alice/best --remove', does: 'removes the alias' },
   ],
   args: {
     name: { type: 'positional', description: 'Name that has no versions of its own', required: true },
-    target: { type: 'positional', description: 'Name that it is to stand for', required: false },
-    remove: { type: 'boolean', description: 'Take the alias away' },
+    target: { type: 'positional', description: 'Name that it stands for', required: false },
+    remove: { type: 'boolean', description: 'Remove the alias' },
     ...whyFlag,
   },
   route: 'POST /admin/alias',
   call(args) {
     const name = parseName(args.name);
     if ((args.target === undefined) !== (args.remove === true))
-      throw usageError('Say what the alias is to stand for, or --remove.');
+      throw usageError('Name the target of the alias, or give --remove.');
     const target = args.target === undefined ? null : parseName(args.target);
     return { what: `alias ${name}`, body: { name, target, ...noteOf(args) } };
   },
   tell({ name, target, notice }, dryRun) {
-    const what = target === null ? 'no alias any more' : `an alias of ${target}`;
+    const what = target === null ? 'no longer an alias' : `an alias of ${target}`;
     return [
       dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`,
       ...(notice === undefined ? [] : [notice]),
@@ -114,15 +120,15 @@ export const editCommand = operationCommand({
   examples: [
     {
       line: 'graft edit alice/notes --description "Notes in Alice’s words" --tag team:support',
-      does: 'says what it is for, and adds a tag',
+      does: 'changes its description, and adds a tag',
     },
-    { line: 'graft edit alice/notes --untag draft', does: 'takes a tag away' },
+    { line: 'graft edit alice/notes --untag draft', does: 'removes a tag' },
   ],
   args: {
     name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
-    description: { type: 'string', description: 'What it is for; "" takes it away', valueHint: 'text' },
-    tag: { type: 'string', description: 'Tags to add, with commas', valueHint: 'tag,…' },
-    untag: { type: 'string', description: 'Tags to take away, with commas', valueHint: 'tag,…' },
+    description: { type: 'string', description: 'Its description; "" removes it', valueHint: 'text' },
+    tag: { type: 'string', description: 'Tags to add, comma-separated', valueHint: 'tag,…' },
+    untag: { type: 'string', description: 'Tags to remove, comma-separated', valueHint: 'tag,…' },
     ...whyFlag,
   },
   route: 'POST /admin/edit',
@@ -131,7 +137,7 @@ export const editCommand = operationCommand({
     const added = tagsOf(args.tag);
     const taken = tagsOf(args.untag);
     if (args.description === undefined && added.length + taken.length === 0)
-      throw usageError('What is to change? Give --description, --tag or --untag.');
+      throw usageError('What should change? Give --description, --tag or --untag.');
     const tags = {
       ...(added.length === 0 ? {} : { add_tags: added }),
       ...(taken.length === 0 ? {} : { remove_tags: taken }),
@@ -163,7 +169,7 @@ function descriptionOf(given: string): string | null {
 
 export function editedText({ name, description, tags, from }: EditAnswer, dryRun: boolean): string {
   const same = description === from.description && tags.join() === from.tags.join();
-  if (same) return `${name} is so already; nothing ${dryRun ? 'would change' : 'changed'}`;
+  if (same) return `${name} is like this already; nothing ${dryRun ? 'would change' : 'changed'}`;
   return [
     dryRun ? `dry run: ${name} would be` : name,
     `  description  ${description ?? '-'}`,
@@ -176,13 +182,13 @@ export const strictCommand = operationCommand({
   examples: [
     {
       line: 'graft strict medicine/trials --why "no other adapter may answer for a trial"',
-      does: 'a name below medicine/trials that does not exist is a 404',
+      does: 'requests for a missing name below medicine/trials get a 404',
     },
-    { line: 'graft strict medicine/trials --off', does: 'it is answered by its nearest ancestor again' },
+    { line: 'graft strict medicine/trials --off', does: 'its nearest ancestor answers again' },
   ],
   args: {
     name: { type: 'positional', description: 'Name, such as medicine/trials', required: true },
-    off: { type: 'boolean', description: 'Take the mark away' },
+    off: { type: 'boolean', description: 'Make it inheritable again' },
     ...whyFlag,
   },
   route: 'POST /admin/strict',
@@ -200,8 +206,8 @@ export const strictCommand = operationCommand({
 export const reserveCommand = command({
   verb: 'reserve',
   examples: [
-    { line: 'graft reserve acme --to acme-corp', does: 'nobody else takes acme, nor a name below it' },
-    { line: 'graft reserve acme --remove', does: 'ends that; names that exist stay their owners’' },
+    { line: 'graft reserve acme --to acme-corp', does: 'nobody else can publish acme or a name below it' },
+    { line: 'graft reserve acme --remove', does: 'ends the reservation; existing names keep their owners' },
   ],
   args: {
     name: { type: 'positional', description: 'Name, such as acme', required: true },
@@ -215,15 +221,13 @@ export const reserveCommand = command({
     const remove = args.remove === true;
     const dryRun = args['dry-run'] === true;
     if (remove === (tenant !== undefined))
-      throw usageError(
-        `For whom? Say one of --to <tenant> and --remove: graft reserve ${name} --to acme-corp.`,
-      );
+      throw usageError(`For whom? Give --to <tenant> or --remove: graft reserve ${name} --to acme-corp.`);
     if (remove && (dryRun || why !== undefined))
       throw usageError('--remove takes neither --dry-run nor --why.');
     const client = await adminClient();
     if (tenant === undefined) {
-      await callOperation(client, `free ${name}`, 'DELETE /admin/rooms', { query: { name } });
-      return output.result({ name, removed: true }, () => `${name} is not reserved any more`);
+      await callOperation(client, `unreserve ${name}`, 'DELETE /admin/rooms', { query: { name } });
+      return output.result({ name, removed: true }, () => `${name} is no longer reserved`);
     }
     const body = { name, tenant, why, dry_run: dryRun };
     const room = await callOperation(client, `reserve ${name}`, 'POST /admin/rooms', { body });
@@ -243,12 +247,18 @@ export function reservedText({ name, tenant, from }: ReservedRoom, dryRun: boole
 
 export const roomsCommand = command({
   verb: 'rooms',
-  examples: [{ line: 'graft rooms', does: 'rooms that are reserved for your tenant' }],
+  examples: [{ line: 'graft rooms', does: 'prefixes reserved for your tenant' }],
   args: {},
   async run({ output }) {
     const client = await adminClient();
-    const found = await callPages(client, 'list the rooms', 'GET /admin/rooms', {}, ({ rooms }) => rooms);
-    output.result(found, () => (found.length === 0 ? 'no rooms' : roomTable(found)));
+    const found = await callPages(
+      client,
+      'list reserved prefixes',
+      'GET /admin/rooms',
+      {},
+      ({ rooms }) => rooms,
+    );
+    output.result(found, () => (found.length === 0 ? 'no reserved prefixes' : roomTable(found)));
   },
 });
 

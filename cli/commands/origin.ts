@@ -10,7 +10,7 @@ import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
 import { endsWithUs, originEnvironment, originProgram } from '../local/origin-process.ts';
 import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 
-/** What an origin is told by its environment; the rest of GRAFT_* is not its business. */
+/** Environment variables of an origin; it gets no other GRAFT_* variables. */
 const ORIGIN_VARIABLES = ['GRAFT_ORIGIN_KEYS', 'GRAFT_METRICS_TOKEN', 'GRAFT_ENGINE_KEY'];
 
 export const originCommand = command({
@@ -22,23 +22,23 @@ export const originCommand = command({
     },
     {
       line: 'graft origin --origin-id origin-1 --keys origin.env -- --slots 8 --context 2048',
-      does: 'the default base, with more flags of the origin',
+      does: 'the default base, with more flags for the origin',
     },
   ],
   args: {
     base: {
       type: 'string',
-      description: 'A .gguf file, a Hugging Face folder or hf:<owner>/<name>; the default base unless given',
+      description: 'A .gguf file, a Hugging Face folder or hf:<owner>/<name>; default: the default base',
       valueHint: 'base',
     },
-    'origin-id': { type: 'string', description: 'As the edge’s ORIGINS has it', valueHint: 'id' },
+    'origin-id': { type: 'string', description: 'Its id in the edge’s ORIGINS', valueHint: 'id' },
     host: { type: 'string', description: 'Address to listen on', default: '127.0.0.1', valueHint: 'host' },
     port: { type: 'string', description: 'Port to listen on', default: '8788', valueHint: 'port' },
-    provider: { type: 'string', description: 'As of `graft dev`', valueHint: 'name' },
-    // Not --env-file: Node takes that for its own wherever it stands.
+    provider: { type: 'string', description: 'As for `graft dev`', valueHint: 'name' },
+    // Not --env-file: Node would take that for its own, wherever it is.
     keys: {
       type: 'string',
-      description: 'File with GRAFT_ORIGIN_KEYS=…; the environment unless given',
+      description: 'File with GRAFT_ORIGIN_KEYS=…; default: the environment',
       valueHint: 'file',
     },
   },
@@ -68,7 +68,7 @@ export const originCommand = command({
     const child = spawn(process.execPath, [...endsWithUs(), ...program, ...flags, ...further], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       env: { ...originEnvironment(process.env), ...variables, ...runtime },
-      // Signals reach it through us alone: a second one would end it at once, streams and all.
+      // Signals reach it only through us: a second one would end it at once, with its streams.
       detached: true,
     });
     // It decides when it ends.

@@ -1,4 +1,4 @@
-/** What the origins hold in memory, and what they are to hold. */
+/** What the origins have in memory, and what they should keep there. */
 import { command } from '../command.ts';
 import type { OriginView, WarmedOrigin, PinList } from '../../protocol/admin-api/origins.ts';
 import { nameProblem } from '../../protocol/identity.ts';
@@ -12,13 +12,16 @@ import { operationCommand, parseReference } from '../admin/operation-command.ts'
 
 type Resident = ResidentList['adapters'][number];
 
-/** Residents whose names are asked for, one request each: more than that nobody reads. */
+/** Residents whose names are looked up, one request each: nobody reads more. */
 const MAX_NAMED = 64;
 /** Names shown of one file. */
 const MAX_SHOWN = 2;
 
-/** Of a row alone and in any batch. */
-const PROMISES = { bits: 'rows to the bit', tolerance: 'rows within a tolerance' } as const;
+/** Of a row alone compared with any batch. */
+const PROMISES = {
+  bits: 'batch-independent to the bit',
+  tolerance: 'batch-independent within a tolerance',
+} as const;
 
 export const psCommand = command({
   verb: 'ps',
@@ -42,7 +45,7 @@ export const psCommand = command({
           if (base === null)
             return `${id}: ${reason ?? 'does not answer'}${configured === undefined ? '' : ` (${configured})`}`;
           const wrong =
-            configured === undefined || configured === base.id ? '' : `, but the edge wants ${configured}`;
+            configured === undefined || configured === base.id ? '' : `, but the edge expects ${configured}`;
           const runs = [
             base.weights,
             ...(base.provider === undefined ? [] : [`provider ${base.provider}`]),
@@ -93,7 +96,7 @@ export const warmCommand = operationCommand({
   verb: 'warm',
   examples: [
     { line: 'graft warm alice/notes', does: 'loads the live version where it is served' },
-    { line: 'graft warm alice/notes@4', does: 'the same for version 4, before it is promoted' },
+    { line: 'graft warm alice/notes@4', does: 'the same for version 4, before you promote it' },
   ],
   args: {
     name: {
@@ -118,8 +121,7 @@ export const warmCommand = operationCommand({
 
 export function originText(what: string, { id, ok, reason, brought, ms }: WarmedOrigin): string {
   const files = brought.map(
-    ({ digest, bytes, ms: took }) =>
-      `  brought ${digest.slice(0, 12)}, ${fileSize(bytes)}, in ${seconds(took)}`,
+    ({ digest, bytes, ms: took }) => `  sent ${digest.slice(0, 12)}, ${fileSize(bytes)}, in ${seconds(took)}`,
   );
   const end = ok ? `${what} is in memory at ${id} after ${seconds(ms)}` : `${id}: ${reason}`;
   return [...files, end].join('\n');
@@ -131,12 +133,12 @@ export const pinCommand = command({
   verb: 'pin',
   examples: [
     { line: 'graft pin alice/notes', does: 'every origin keeps its live chain in memory' },
-    { line: 'graft pin', does: 'what is pinned, and where it is held' },
+    { line: 'graft pin', does: 'what is pinned, and which origins hold it' },
   ],
   args: {
     name: {
       type: 'positional',
-      description: 'Name, such as alice/notes; without it, list what is pinned',
+      description: 'Name, such as alice/notes; omit it to list pinned names',
       required: false,
     },
   },
@@ -153,14 +155,16 @@ export const pinCommand = command({
     const failed = answer.pins.find((pin) => pin.name === name)?.origins.filter(({ ok }) => !ok) ?? [];
     if (failed.length > 0)
       throw new CliError({
-        message: `${name} is pinned, but not held in memory by ${failed.map(({ id }) => id).join(', ')} yet; they are asked again each minute.`,
+        message:
+          `${name} is pinned, but not yet in memory at ${failed.map(({ id }) => id).join(', ')}; the ` +
+          'edge asks again each minute.',
         exitCode: EXIT.unavailable,
         code: 'not_pinned',
       });
   },
 });
 
-/** Pinned names, and each origin's word on them. */
+/** Pinned names, and each origin's answer about them. */
 export const pinTable = ({ pins }: PinList): string =>
   pins.length === 0
     ? 'nothing is pinned'

@@ -1,4 +1,4 @@
-/** Write an adapter again: as the canonical file, or in another format. */
+/** Rewrites an adapter: as the canonical file, or in another format. */
 import type { ArgsDef } from 'citty';
 import { type CanonicalConfig, checkLineage, parseCanonical } from '../../adapters/index.ts';
 import { chainId, Digest, nameProblem, sha256Hex } from '../../protocol/identity.ts';
@@ -27,16 +27,16 @@ import { CliError, EXIT } from '../cli-error.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';
 
-/** Which chain of adapters a packed file says it was trained on top of. */
+/** The parent chain of a packed file. */
 const parentFlags = {
   parent: {
     type: 'string',
-    description: 'Name of the adapter it was trained on top of, on the server',
+    description: 'Name on the server of the adapter that it was trained on',
     valueHint: 'name',
   },
   'parent-chain': {
     type: 'string',
-    description: 'The same without one: a chain id, or packed files, root first: a,b',
+    description: 'The same without a name: a chain id, or packed files, root first: a,b',
     valueHint: 'id|files',
   },
 } as const satisfies ArgsDef;
@@ -112,8 +112,9 @@ export const packCommand = command({
 });
 
 /**
- * @param own what the adapter itself says, for when no flag does.
- * @throws CliError (usage) for flags that are not right, (refused) for files that are no chain, `model_not_found` when the name has no live version.
+ * @param own the adapter's own parent, if no flag is given.
+ * @throws CliError (usage) for invalid flags, (refused) for files that are not a chain, `model_not_found` when
+ * the name has no live version.
  */
 async function chooseParent(params: {
   parent: string | undefined;
@@ -133,13 +134,13 @@ async function chooseParent(params: {
   const live = (await lookUpVersions(await adminClient(), parent))?.versions.find((version) => version.live);
   if (live !== undefined) return live.chain_id;
   throw new CliError({
-    message: `The parent '${parent}' has no live version that this key may use; \`graft ls\` lists the names.`,
+    message: `The parent '${parent}' has no live version that this key may use. List names with \`graft ls\`.`,
     exitCode: EXIT.notFound,
     code: 'model_not_found',
   });
 }
 
-/** @throws CliError when a file is not packed, or not for exactly those before it. */
+/** @throws CliError when a file is not packed, or not on exactly those before it. */
 async function chainOfFiles(paths: readonly string[]): Promise<string> {
   if (paths.length === 0) throw usageError('--parent-chain needs a chain id, or packed files.');
   const chain: { digest: string; scale: number; config: CanonicalConfig }[] = [];
@@ -162,11 +163,11 @@ export const convertCommand = command({
   examples: [
     {
       line: 'graft convert adapters/mlx --to peft -o adapters/peft',
-      does: 'for PEFT, vLLM and what else reads it',
+      does: 'for PEFT, vLLM and other PEFT readers',
     },
     {
       line: 'graft convert out/notes --to gguf -o notes.gguf --base model.gguf',
-      does: 'for llama.cpp; the base says how many heads the rows of q and k belong to',
+      does: 'for llama.cpp; the base determines the order of the rows of q and k',
     },
   ],
   args: {
@@ -179,11 +180,11 @@ export const convertCommand = command({
     to: {
       type: 'enum',
       options: ['peft', 'gguf', 'canonical', 'bf16'],
-      description: 'canonical is what `graft pack` writes, bf16 the same in bfloat16',
+      description: 'canonical is the format of `graft pack`; bf16 is the same in bfloat16',
       required: true,
     },
     ...outputFlags,
-    'dry-run': { type: 'boolean', description: 'Say what would be written, and write nothing' },
+    'dry-run': { type: 'boolean', description: 'Show what would be written, but write nothing' },
     f16: { type: 'boolean', description: 'GGUF in float16 instead of float32' },
     ...baseIdFlag,
     ...baseFlag,

@@ -36,30 +36,30 @@ export const publishCommand = command({
   args: {
     path: {
       type: 'positional',
-      description: 'Folder of PEFT or MLX, or a file: .safetensors, .gguf, or a packed one',
+      description: 'PEFT or MLX folder, or a .safetensors, .gguf or packed file',
       valueHint: 'path',
       required: true,
     },
     name: { type: 'string', description: 'Name, such as alice/notes', valueHint: 'name', required: true },
     parent: {
       type: 'string',
-      description: 'Name of the adapter it was trained on top of',
+      description: 'Name of the adapter that it was trained on',
       valueHint: 'name',
     },
     stage: { type: 'boolean', description: 'Add the version without making it live; see `graft promote`' },
-    why: { type: 'string', description: 'Reason, for the history', valueHint: 'text' },
+    why: { type: 'string', description: 'Reason, recorded in the history', valueHint: 'text' },
     eval: {
       type: 'string',
-      description: 'Rows to answer before it is published (JSON Lines)',
+      description: 'Rows to answer before publishing (JSON Lines)',
       valueHint: 'rows.jsonl',
     },
     'min-score': {
       type: 'string',
-      description: 'Publish only if this share of the rows is answered exactly, 0 to 1',
+      description: 'Publish only if at least this share of rows is answered exactly, 0 to 1',
       valueHint: 'share',
     },
     bf16: { type: 'boolean', description: 'Round the weights to bfloat16' },
-    'dry-run': { type: 'boolean', description: 'Say what would happen, and change nothing' },
+    'dry-run': { type: 'boolean', description: 'Show what would happen, but change nothing' },
   },
   async run({ args, output }) {
     for (const [flag, name] of [
@@ -109,7 +109,8 @@ export function publishedText({ version, created, repeated, evaluation, failed }
   const size = `rank ${version.rank}, ${fileSize(version.bytes)}, ${version.digest.slice(0, 12)}`;
   const first =
     created || repeated
-      ? `${what} is ${versionState(version, null)} (${size})${created ? '' : '; a first attempt of this request may have made it'}`
+      ? `${what} is ${versionState(version, null)} ` +
+        `(${size})${created ? '' : '; an earlier attempt of this request may have created it'}`
       : `${what} is this adapter already; nothing changed`;
   if (evaluation === null) return first;
   const kept = version.evaluation?.sha256 === evaluation.sha256;
@@ -137,7 +138,7 @@ function planText(plan: PublishPlan): string {
   const heirs =
     plan.instead_of === null || plan.stage
       ? []
-      : [`it would answer in the place of ${plan.instead_of}, which answers for it now`];
+      : [`it would replace ${plan.instead_of}, which answers for it now`];
   return [`dry run: ${what} would be ${effect}`, fits, ...heirs, upload, ...rows].join('\n');
 }
 
@@ -150,29 +151,29 @@ function parseShare(text: string | undefined): number | null {
   return share;
 }
 
-/** What `graft publish` would do; nothing of it is done. */
+/** What `graft publish` would do; nothing is done. */
 interface PublishPlan {
   readonly name: string;
-  /** Number that the version would get, or has; null when the server could not be asked. */
+  /** Number that the version would get, or has; null without a server. */
   readonly version: number | null;
-  /** This very version is there: nothing would change. */
+  /** This version exists already: nothing would change. */
   readonly exists: boolean;
   readonly stage: boolean;
-  /** What is live under the name now. Null also, as are the next three, when the server could not be asked. */
+  /** Live version of the name now. Null without a server, like the next three. */
   readonly from: number | null;
-  /** Of a new name: the name above it that answers for it until then. */
+  /** For a new name: the name above it that answers for it until then. */
   readonly instead_of: string | null;
   /** `name@version`. */
   readonly parent: string | null;
-  /** An origin would try it first. */
+  /** An origin would test it first. */
   readonly trial: boolean | null;
-  /** null when the server could not be asked and the adapter does not say it. */
+  /** null without a server, if the adapter does not name it. */
   readonly base: string | null;
-  /** Compared with the server's base; otherwise only what the file says by itself was checked. */
+  /** Checked against the server's base; otherwise only the file itself was checked. */
   readonly checked: boolean;
   /** Why not. */
   readonly unchecked_because: string | null;
-  /** Of the packed file; null when the server could not be asked: base and parent are part of the file. */
+  /** Of the packed file; null without a server: base and parent are part of the file. */
   readonly digest: string | null;
   /** Of the packed file. */
   readonly bytes: number;
@@ -182,10 +183,10 @@ interface PublishPlan {
   readonly evaluation_rows: number;
 }
 
-/** Stands in the file for a base that nobody names; the file is not kept. */
+/** Placeholder for an unknown base; this file is not kept. */
 const UNKNOWN_BASE = 'unknown';
 
-/** @param client null when no server is known. @throws CliError `refused` when publishing would be refused. */
+/** @param client null without a known server. @throws CliError `refused` when publishing would be refused. */
 export async function planPublish(
   wish: PublishWish & { client: ApiClient | null; output: Output },
 ): Promise<PublishPlan> {
@@ -227,7 +228,7 @@ export async function planPublish(
   };
 }
 
-/** What can be said without a server. The base is taken from the adapter's own word. */
+/** The plan without a server. The base is the one that the adapter names. */
 async function planAlone(wish: PublishWish & { output: Output }, because: string): Promise<PublishPlan> {
   const input = await readInput(wish.given);
   for (const note of input.notes) wish.output.note(note);
@@ -259,7 +260,7 @@ async function planAlone(wish: PublishWish & { output: Output }, because: string
   };
 }
 
-/** Base and parent as the adapter's files say them. @throws CliError `adapter_invalid` (refused) */
+/** Base and parent as named in the adapter's files. @throws CliError `adapter_invalid` (refused) */
 function ownWord(input: AdapterInput): { baseId: string | null; parentChainId: string | null } {
   try {
     const { baseModel, parent } = readAdapter(input.files);

@@ -10,7 +10,7 @@ export const runCommand = command({
   verb: 'run',
   examples: [
     { line: 'graft run medicine/cardiology "What does this mean?"', does: 'one answer, streamed' },
-    { line: 'graft run medicine/cardiology', does: 'a conversation, on a terminal' },
+    { line: 'graft run medicine/cardiology', does: 'a conversation in the terminal' },
   ],
   args: {
     name: {
@@ -20,28 +20,28 @@ export const runCommand = command({
     },
     'prompt...': {
       type: 'positional',
-      description: 'What to ask; without it, prompts are read from the terminal or a pipe',
+      description: 'Prompt; omit it to read prompts from the terminal or a pipe',
       required: false,
     },
-    'max-tokens': { type: 'string', description: 'Longest answer, tokens', valueHint: 'n' },
+    'max-tokens': { type: 'string', description: 'Maximum answer length, tokens', valueHint: 'n' },
     temperature: { type: 'string', description: '0 = always the likeliest token', valueHint: 't' },
     'top-p': {
       type: 'string',
-      description: 'Only the likeliest tokens that have this share together, 0 to 1',
+      description: 'Sample only from the likeliest tokens that reach this probability, 0 to 1',
       valueHint: 'share',
     },
-    seed: { type: 'string', description: 'The same answer again, with the same settings', valueHint: 'n' },
-    stop: { type: 'string', description: 'End before this text; once for each', valueHint: 'text' },
+    seed: { type: 'string', description: 'Repeat an answer: same seed, same settings', valueHint: 'n' },
+    stop: { type: 'string', description: 'Stop before this text (repeatable)', valueHint: 'text' },
     user: {
       type: 'string',
-      description: 'Whom the answer is for: who stays with a variant of an experiment',
+      description: 'End user; experiments keep a user in one variant',
       valueHint: 'id',
     },
     system: { type: 'string', description: 'System message', valueHint: 'text' },
-    strict: { type: 'boolean', description: 'This very name, or nothing: no name above it answers' },
+    strict: { type: 'boolean', description: 'Only this exact name: no ancestor answers for it' },
     with: {
       type: 'string',
-      description: 'Adapters to add, each with its scale, 1 unless given: style=0.5,tone',
+      description: 'Adapters to add, each with a scale (default 1): style=0.5,tone',
       valueHint: 'names',
     },
   },
@@ -68,7 +68,7 @@ export const runCommand = command({
       await converse({ client, output, settings, system: args.system });
     } else {
       const piped = (await readAll(process.stdin)).trim();
-      if (piped === '') throw usageError('No prompt: give one, or pipe one in.');
+      if (piped === '') throw usageError('No prompt. Give one, or pipe one in.');
       await ask({ client, output, settings, messages: [...system, { role: 'user', content: piped }] });
     }
   },
@@ -97,7 +97,7 @@ export function parseWith(text: string): { name: string; scale: number }[] {
     const [name = '', scale = '1', ...rest] = entry.trim().split('=');
     const number = Number(scale);
     if (name === '' || scale.trim() === '' || !Number.isFinite(number) || rest.length > 0)
-      throw usageError(`--with takes names and scales, such as style=0.5,tone, and not '${entry}'.`);
+      throw usageError(`--with takes names and scales, such as style=0.5,tone, not '${entry}'.`);
     return { name, scale: number };
   });
 }

@@ -12,17 +12,17 @@ export const secretsCommand = command({
   args: {
     folder: {
       type: 'positional',
-      description: 'Where to write them; new or empty, and not in a repository',
+      description: 'Where to write them; a new or empty folder outside any repository',
       valueHint: 'folder',
       required: true,
     },
   },
   async run({ args, output }) {
     const folder = path.resolve(args.folder);
-    // Secrets that something runs with would be gone for good.
+    // Secrets in use would be lost for good.
     if (!(await readdir(folder).catch(() => [])).every(isLeftDraft))
       throw new CliError({
-        message: `${folder} is not empty. Secrets are not written over others; name a new folder.`,
+        message: `${folder} is not empty, and secrets are never overwritten. Name a new folder.`,
         exitCode: EXIT.usage,
         code: 'folder_not_empty',
       });
@@ -31,7 +31,7 @@ export const secretsCommand = command({
     const files: [file: string, text: string][] = [
       [at('origin.env'), originEnv],
       [at('admin-key'), `${adminKey}\n`],
-      // Last: where it is, the others are.
+      // Last, because its existence proves the others.
       [at('worker.json'), `${JSON.stringify(worker, null, 2)}\n`],
     ];
     await writePrivateFiles(files);
@@ -52,7 +52,7 @@ interface Secrets {
   adminKey: string;
 }
 
-/** @param now names the origins' key, so that two of them can be told apart when they are rotated. */
+/** @param now part of the origins' key id, so that two of them can be told apart after a rotation. */
 export async function makeSecrets(now: Date): Promise<Secrets> {
   const adminKey = generateApiKey('ga');
   const originKeys = `k${now.toISOString().slice(0, 10).replaceAll('-', '')}:${secret()}`;

@@ -1,4 +1,4 @@
-/** What the schedule does by itself, done now: garbage, and KV as D1 says. */
+/** What the schedule does by itself, done now: garbage collection, and KV repaired from D1. */
 import {
   type CollectGarbageAnswer,
   type GarbageFile,
@@ -15,11 +15,11 @@ import { CliError } from '../cli-error.ts';
 export const gcCommand = command({
   verb: 'gc',
   examples: [
-    { line: 'graft gc --dry-run', does: 'says what would be marked and deleted' },
+    { line: 'graft gc --dry-run', does: 'shows what would be marked and deleted' },
     { line: 'graft gc', does: 'does it' },
   ],
   args: {
-    'dry-run': { type: 'boolean', description: 'Say what would be done, and change nothing' },
+    'dry-run': { type: 'boolean', description: 'Show what would be done, but change nothing' },
   },
   async run({ args, output }) {
     const dryRun = args['dry-run'] === true;
@@ -30,7 +30,7 @@ export const gcCommand = command({
 
 interface Collected {
   files: readonly GarbageFile[];
-  /** Of files that stay. */
+  /** Of files that are kept. */
   parts: { deleted: number; bytes: number };
 }
 
@@ -45,12 +45,12 @@ async function collectAll(client: ApiClient, dryRun: boolean, output: Output): P
         body,
       });
       files.push(...page.files);
-      // A dry run is told the same ones with every page.
+      // A dry run reports the same ones with every page.
       parts.deleted = (page.parts?.deleted ?? 0) + (dryRun ? 0 : parts.deleted);
       parts.bytes = (page.parts?.bytes ?? 0) + (dryRun ? 0 : parts.bytes);
       if (page.cursor === null) return { files, parts };
       cursor = page.cursor;
-      // Digests are spread evenly, so that the first digits say how far we are.
+      // Digests are spread evenly, so the first digits show the progress.
       bar.update(Number.parseInt(cursor.slice(0, 4), 16), 0x1_0000);
     }
   } finally {
@@ -86,18 +86,18 @@ function filesText(files: readonly GarbageFile[], dryRun: boolean): string {
   return `${table}\n${dryRun ? 'dry run: ' : ''}${counted} ${dryRun ? 'would be ' : ''}deleted`;
 }
 
-/** As the server takes them, for the bar. */
+/** In the server's order, for the progress bar. */
 const STEPS: readonly string[] = REPAIR_STEPS;
 
 export const repairCommand = command({
   verb: 'repair',
   examples: [
-    { line: 'graft repair --dry-run', does: 'says what KV has otherwise than D1' },
-    { line: 'graft repair', does: 'writes it as D1 says' },
+    { line: 'graft repair --dry-run', does: 'shows where KV differs from D1' },
+    { line: 'graft repair', does: 'rewrites KV from D1' },
   ],
   args: {
-    'dry-run': { type: 'boolean', description: 'Say what would be mended, and change nothing' },
-    blobs: { type: 'boolean', description: "Look at the adapters' bytes instead" },
+    'dry-run': { type: 'boolean', description: 'Show what would be repaired, but change nothing' },
+    blobs: { type: 'boolean', description: "Check the adapters' bytes instead" },
   },
   async run({ args, output }) {
     const dryRun = args['dry-run'] === true;
@@ -107,7 +107,9 @@ export const repairCommand = command({
     const lost = repaired.mended.filter(({ did }) => did === 'left');
     if (lost.length > 0)
       throw new CliError({
-        message: `Bytes of ${lost.length === 1 ? (lost[0]?.id ?? '') : `${lost.length} versions`} are missing. Run: graft repair --blobs`,
+        message:
+          `Bytes of ${lost.length === 1 ? (lost[0]?.id ?? '') : `${lost.length} versions`} are missing. ` +
+          'Run: graft repair --blobs',
         code: 'bytes_missing',
       });
   },
@@ -117,7 +119,7 @@ interface Repaired {
   /** Entries compared, by step. */
   checked: Record<string, number>;
   mended: readonly Mended[];
-  /** Rows of D1 that cannot be read. */
+  /** Unreadable rows of D1. */
   damaged: readonly { table: string; id: string; column: string }[];
 }
 
@@ -147,7 +149,7 @@ async function repairAll(
   }
 }
 
-/** Of what people know otherwise. */
+/** Step names for users. */
 const WORDS: Readonly<Record<string, string>> = { blobs: 'files' };
 
 const isMended = ({ did }: Mended): boolean => did !== 'left';
@@ -162,7 +164,10 @@ export function repairedText(repaired: Repaired, dryRun: boolean): string {
     damaged.map(({ table, id, column }) => [table, id, column]),
   );
   const rows = damaged.length === 1 ? '1 row of D1 is' : `${damaged.length} rows of D1 are`;
-  return `${mendedText(repaired, dryRun)}\n${table}\n${rows} damaged, and left out of lists: restore D1, or mend them by hand`;
+  return (
+    `${mendedText(repaired, dryRun)}\n${table}\n${rows} corrupted and left out of lists: restore D1, or ` +
+    'correct them by hand'
+  );
 }
 
 function mendedText({ checked, mended }: Repaired, dryRun: boolean): string {
@@ -172,10 +177,10 @@ function mendedText({ checked, mended }: Repaired, dryRun: boolean): string {
       : ['names', 'keys', 'grants', 'files'].filter((kind) => kind !== 'files' || kind in checked);
   const looked = kinds.map((kind) => counted(checked[kind] ?? 0, WORDS[kind] ?? kind)).join(', ');
   if (mended.length === 0)
-    return 'blobs' in checked ? `${looked}: all bytes are there` : `${looked}: KV is as D1 says`;
+    return 'blobs' in checked ? `${looked}: all bytes are there` : `${looked}: KV matches D1`;
   const table = plainTable(
     ['KIND', 'ID', 'WAS', dryRun ? 'WOULD BE' : 'NOW'],
     mended.map(({ kind, id, was, did }) => [kind, id, was, did]),
   );
-  return `${table}\n${dryRun ? 'dry run: ' : ''}${looked} compared, ${mended.filter(isMended).length} ${dryRun ? 'would be ' : ''}mended`;
+  return `${table}\n${dryRun ? 'dry run: ' : ''}${looked} compared, ${mended.filter(isMended).length} ${dryRun ? 'would be ' : ''}repaired`;
 }

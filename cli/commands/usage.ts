@@ -1,4 +1,4 @@
-/** What was used, and the last requests one by one. */
+/** Usage, and the latest requests one by one. */
 import type { KeptPrompt } from '../../protocol/admin-api/prompts.ts';
 import { USAGE_COUNTS, USAGE_GROUPS, usageCsv, type UsageReport } from '../../protocol/admin-api/tenants.ts';
 import { MAX_KEPT_REQUESTS, type RequestList, type RequestView } from '../../protocol/admin-api/traffic.ts';
@@ -17,12 +17,12 @@ export const usageCommand = command({
   args: {
     by: {
       type: 'string',
-      description: `One line a ${USAGE_GROUPS.join(', ')}`,
+      description: `Group by ${USAGE_GROUPS.join(', ')}`,
       valueHint: 'what',
       default: 'key',
     },
     from: { type: 'string', description: 'First day or time, UTC: 2026-01-31', valueHint: 'time' },
-    to: { type: 'string', description: 'First day or time that does not count any more', valueHint: 'time' },
+    to: { type: 'string', description: 'First day or time that no longer counts', valueHint: 'time' },
     tenant: { type: 'string', description: 'Only this tenant', valueHint: 'tenant' },
     csv: { type: 'boolean', description: 'Print comma-separated values' },
   },
@@ -37,7 +37,7 @@ export const usageCommand = command({
     const labels = usage.by === 'key' && usage.rows.length > 0 ? await keyLabels(client) : new Map();
     if (args.csv === true) process.stdout.write(usageCsv(usage, labels));
     else output.result(usage, () => usageText(usage, labels));
-    if (usage.truncated) output.note('There are more lines: ask for a shorter time or one tenant.');
+    if (usage.truncated) output.note('There are more rows: choose a shorter time or one tenant.');
   },
 });
 
@@ -55,7 +55,7 @@ function usageText(
   labels: ReadonlyMap<string, string>,
 ): string {
   const time = `${from.slice(0, 16)}Z to ${to.slice(0, 16)}Z`;
-  if (rows.length === 0) return `nothing was used from ${time}`;
+  if (rows.length === 0) return `no usage from ${time}`;
   const withLabel = by === 'key';
   const total = USAGE_COUNTS.map((count) => rows.reduce((sum, row) => sum + row[count], 0));
   const numbers = (values: readonly number[]): string[] => values.map((value) => String(value));
@@ -101,16 +101,16 @@ export const requestsCommand = command({
   args: {
     name: {
       type: 'string',
-      description: 'Only of this name, as published; `base` for the base model',
+      description: 'Only this published name; `base` for the base model',
       valueHint: 'name',
     },
     status: {
       type: 'string',
-      description: 'Only ok, failed, left, 4xx, 5xx, or one such as 429',
+      description: 'Only ok, failed, left, 4xx, 5xx, or a status such as 429',
       valueHint: 'status',
     },
-    variant: { type: 'string', description: 'Only of this variant of an experiment', valueHint: 'variant' },
-    key: { type: 'string', description: 'Only of this key, by its id', valueHint: 'id' },
+    variant: { type: 'string', description: 'Only this variant of an experiment', valueHint: 'variant' },
+    key: { type: 'string', description: 'Only this key, by its id', valueHint: 'id' },
     id: {
       type: 'string',
       description: 'Only the request with this id, or the requests with this `x-request-id`',
@@ -118,18 +118,18 @@ export const requestsCommand = command({
     },
     show: {
       type: 'string',
-      description: 'Prompt and answer of the request with this id, where they are kept',
+      description: 'Prompt and answer of the request with this id, if they are kept',
       valueHint: 'id',
     },
     tenant: { type: 'string', description: 'Only of this tenant', valueHint: 'tenant' },
-    limit: { type: 'string', description: 'At most so many requests', valueHint: 'count', default: '20' },
+    limit: { type: 'string', description: 'Maximum number of requests', valueHint: 'count', default: '20' },
   },
   async run({ args, output }) {
     const { name, status, variant, key, id, show, tenant, limit } = args;
     if (show !== undefined) {
       const list = [name, status, variant, key, id, tenant];
       if (list.some((filter) => filter !== undefined))
-        throw usageError('--show reads one request, by its id; it takes no filters.');
+        throw usageError('--show reads one request, by its id; remove the filters.');
       const call = { params: { id: show } };
       const kept = await callOperation(
         await adminClient(),
@@ -140,29 +140,29 @@ export const requestsCommand = command({
       return output.result(kept, () => keptText(kept));
     }
     if (!/^[1-9]\d*$/.test(limit) || Number(limit) > MAX_KEPT_REQUESTS)
-      throw usageError(`--limit ${limit} is no whole number up to ${MAX_KEPT_REQUESTS}.`);
+      throw usageError(`--limit ${limit} is not a whole number up to ${MAX_KEPT_REQUESTS}.`);
     const query = { name, status, variant, key, id, tenant, limit };
     const list = await callOperation(await adminClient(), 'list the requests', 'GET /admin/requests', {
       query,
     });
     output.result(list, () => requestsText(list));
-    if (list.truncated) output.note(`There are more of these: --limit takes up to ${MAX_KEPT_REQUESTS}.`);
+    if (list.truncated) output.note(`There are more requests: --limit takes up to ${MAX_KEPT_REQUESTS}.`);
     if (list.left_out > 0)
-      output.note(`${list.left_out} requests of busy moments are not in the list that this was taken from.`);
+      output.note(`${list.left_out} requests of busy moments are missing from the list.`);
   },
 });
 
-/** What a model or a user wrote goes to a terminal: nothing in it is obeyed there. */
+/** Text of models and users goes to a terminal, which must not interpret it. */
 export function keptText(kept: KeptPrompt): string {
   const { id, at, tenant, key_id: key, name, expires_at: end, answers } = kept;
   const said = (of: string, text: string): string => `${of}\n${harmless(text).replaceAll(/^/gm, '  ')}`;
   return [
     `${id}: ${name || 'no adapter'}, ended ${when(at)}, by ${key} of ${tenant}; deleted ${when(end)}`,
-    ...(kept.prompt_cut ? ['[the prompt was longer; its last messages are here]'] : []),
+    ...(kept.prompt_cut ? ['[the prompt was longer; these are its last messages]'] : []),
     ...kept.prompt.map(({ role, text }) => said(role, text)),
     ...(answers ?? []).map((text, i) => said(answers?.length === 1 ? 'answer' : `answer ${i + 1}`, text)),
     ...(kept.answers_cut
-      ? [answers === null ? '[the answer was too long to be kept]' : '[the answer was longer]']
+      ? [answers === null ? '[the answer was too long to keep]' : '[the answer was longer]']
       : answers === null
         ? ['[no answer]']
         : []),

@@ -67,12 +67,12 @@ async function checkHere(given: string, { url, adminKey }: Connection, output: O
     });
 }
 
-/** @throws CliError (usage) when it is neither a name nor something on the disk. */
+/** @throws CliError (usage) when it is neither a name nor a file. */
 export function parseVersioned(what: string): { name: string; version?: number } {
   const match = /^(.*)@([1-9][0-9]{0,8})$/.exec(what);
   const name = match?.[1] ?? what;
   const problem = nameProblem(name);
-  if (problem !== null) throw usageError(`'${what}' is neither a file here nor a name: ${problem}.`);
+  if (problem !== null) throw usageError(`'${what}' is neither a local file nor a name: ${problem}.`);
   return match === null ? { name } : { name, version: Number(match[2]) };
 }
 
@@ -111,7 +111,7 @@ interface FileCheck {
   /** Largest of a module. */
   readonly rank: number;
   readonly modules: number;
-  /** What it was compared with; null when no server could be asked. */
+  /** The base that it was checked against; null without a server. */
   readonly base: string | null;
   readonly unchecked_because: string | null;
   readonly warnings: readonly string[];
@@ -119,8 +119,8 @@ interface FileCheck {
 }
 
 /**
- * Reads an adapter and says everything that is wrong with it.
- * @param params.client null when no server is known.
+ * Reads an adapter and reports everything that is wrong with it.
+ * @param params.client null without a known server.
  * @throws CliError `adapter_invalid` (refused) when it cannot be read at all.
  */
 async function verifyFile(params: {
@@ -148,7 +148,7 @@ async function verifyFile(params: {
   };
 }
 
-/** The base that the adapter names, where the server has it; else the first, which it then does not fit. */
+/** The base that the adapter names, if the server has it; otherwise the first one, which it will not fit. */
 async function baseOf(
   client: ApiClient | null,
   input: AdapterInput,
@@ -174,7 +174,7 @@ function readRefusing(input: AdapterInput, base: BaseInfo | null): ReadAdapter {
   }
 }
 
-/** As the server will check it: in its canonical form, under the base that the adapter itself names. */
+/** As the server will check it: in canonical form, with the base that the adapter names. */
 function checkAgainst(read: ReadAdapter, base: BaseInfo): AdapterFormatError[] {
   try {
     const named = adapterBaseId(read.baseModel) ?? base.id;

@@ -25,9 +25,7 @@ import { askTyped } from '../ask-at-terminal.ts';
 
 export const versionsCommand = command({
   verb: 'versions',
-  examples: [
-    { line: 'graft versions alice/notes', does: 'every version: its state, what it is, who and when' },
-  ],
+  examples: [{ line: 'graft versions alice/notes', does: 'every version: state, contents, author and date' }],
   args: {
     name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
   },
@@ -37,7 +35,9 @@ export const versionsCommand = command({
     const found = await lookUpVersions(client, name);
     if (found === null)
       throw new CliError({
-        message: `'${name}' does not exist or you do not have access to it. What was removed comes back with \`graft restore\`.`,
+        message:
+          `'${name}' does not exist or you do not have access to it. Removed names come back with ` +
+          '`graft restore`.',
         exitCode: EXIT.notFound,
         code: 'model_not_found',
       });
@@ -48,7 +48,10 @@ export const versionsCommand = command({
   },
 });
 
-/** Changes of the name, newest first; none of one that is another's, whose versions may be seen all the same. */
+/**
+ * Changes of the name, newest first; empty if it belongs to another tenant, whose versions may be visible all
+ * the same.
+ */
 async function ownHistory(client: ApiClient, name: string): Promise<ChangeView[]> {
   try {
     return await readHistory(client, name, MAX_HISTORY_PAGE);
@@ -58,7 +61,7 @@ async function ownHistory(client: ApiClient, name: string): Promise<ChangeView[]
   }
 }
 
-/** @param wasLive those that were live once. */
+/** @param wasLive versions that were live at some time. */
 export function versionTable(
   { version: live, versions }: VersionList,
   wasLive: ReadonlySet<number> = new Set(),
@@ -96,22 +99,26 @@ export function versionTable(
 const score = ({ evaluation }: VersionView): string =>
   evaluation === null ? '-' : `${Math.round(100 * evaluation.exact_match)} % of ${evaluation.rows}`;
 
-/** Changes that are shown unless more are asked for. */
+/** Default number of changes. */
 const DEFAULT_LIMIT = '50';
 const MAX_LIMIT = 100_000;
 
 export const historyCommand = command({
   verb: 'history',
   examples: [
-    { line: 'graft history alice/notes', does: 'what happened to the name, newest first' },
-    { line: 'graft history', does: 'the last changes of all names' },
+    { line: 'graft history alice/notes', does: 'changes of the name, newest first' },
+    { line: 'graft history', does: 'the latest changes of all names' },
   ],
   args: {
-    name: { type: 'positional', description: 'Name, such as alice/notes; all unless given', required: false },
-    tenant: { type: 'string', description: 'Only of what this tenant owns', valueHint: 'tenant' },
+    name: {
+      type: 'positional',
+      description: 'Name, such as alice/notes; default: all names',
+      required: false,
+    },
+    tenant: { type: 'string', description: 'Only names of this tenant', valueHint: 'tenant' },
     limit: {
       type: 'string',
-      description: 'At most so many changes',
+      description: 'Maximum number of changes',
       valueHint: 'count',
       default: DEFAULT_LIMIT,
     },
@@ -128,7 +135,7 @@ export const historyCommand = command({
   },
 });
 
-/** @throws CliError (usage) unless it is a number of changes. */
+/** @throws CliError (usage) unless it is a valid number of changes. */
 export function parseLimit(text: string): number {
   const limit = Number(text);
   if (!/^\d+$/.test(text) || limit < 1 || limit > MAX_LIMIT)
@@ -138,7 +145,7 @@ export function parseLimit(text: string): number {
 
 const version = (value: number | null): string => (value === null ? '-' : String(value));
 
-/** @param names whether each line says which name was changed. */
+/** @param names whether each line names the changed name. */
 export function historyTable(changes: readonly ChangeView[], names: boolean): string {
   if (changes.length === 0) return 'no changes';
   return plainTable(
@@ -158,7 +165,10 @@ export function historyTable(changes: readonly ChangeView[], names: boolean): st
 export const promoteCommand = operationCommand({
   verb: 'promote',
   examples: [
-    { line: 'graft publish ./notes --name alice/notes --stage', does: 'first a version that is not live' },
+    {
+      line: 'graft publish ./notes --name alice/notes --stage',
+      does: 'first publishes a version that is not live',
+    },
     { line: 'graft promote alice/notes', does: 'makes the newest staged version live' },
   ],
   args: {
@@ -182,14 +192,14 @@ export const promoteCommand = operationCommand({
 export const rollbackCommand = operationCommand({
   verb: 'rollback',
   examples: [
-    { line: 'graft rollback alice/notes', does: 'makes the version live that was live before' },
+    { line: 'graft rollback alice/notes', does: 'makes the previously live version live again' },
     { line: 'graft rollback alice/notes --to 2 --why "typos"', does: 'makes version 2 live' },
   ],
   args: {
     name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
     to: {
       type: 'string',
-      description: 'Version to go to; the one that was live before unless given',
+      description: 'Version to return to; default: the previously live one',
       valueHint: 'version',
     },
     ...changeFlags,
@@ -209,7 +219,7 @@ export const retireCommand = operationCommand({
   examples: [
     {
       line: 'graft retire alice/notes@2 --why "trained on the wrong data"',
-      does: 'takes version 2 out of use',
+      does: 'retires version 2',
     },
   ],
   args: {
@@ -219,7 +229,7 @@ export const retireCommand = operationCommand({
   route: 'POST /admin/retire',
   call(args) {
     const { name, version } = parseReference(args.version);
-    if (version === null) throw usageError(`Which version of '${name}'? Say ${name}@<number>.`);
+    if (version === null) throw usageError(`Which version of '${name}'? Give ${name}@<number>.`);
     return { what: `retire ${args.version}`, body: { name, version, ...noteOf(args) } };
   },
   tell: retiredText,
@@ -230,7 +240,7 @@ export function retiredText({ name, version, stops }: RetireAnswer, dryRun: bool
   const first = dryRun ? `dry run: ${name}@${version} would be retired` : `${name}@${version} is retired`;
   if (others.length === 0) return first;
   const one = stops.versions + stops.experiments === 1;
-  const then = dryRun ? `would stop being served` : `${one ? 'is' : 'are'} not served any more`;
+  const then = dryRun ? 'would no longer be served' : `${one ? 'is' : 'are'} no longer served`;
   return `${first}\n${others.join(' and ')} of other tenants ${then}`;
 }
 
@@ -238,12 +248,12 @@ export const rmCommand = command({
   verb: 'rm',
   examples: [
     { line: 'graft rm alice/notes', does: 'removes the name with all its versions' },
-    { line: 'graft rm alice/notes@2 --yes', does: 'removes one version, and asks nothing' },
+    { line: 'graft rm alice/notes@2 --yes', does: 'removes one version, without asking' },
   ],
   args: {
     name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
-    cascade: { type: 'boolean', description: 'Also what of yours stands on it, its aliases and its pins' },
-    yes: { type: 'boolean', description: 'Do not ask' },
+    cascade: { type: 'boolean', description: 'Also what you built on it, its aliases and its pins' },
+    yes: { type: 'boolean', description: 'Do not ask for confirmation' },
     ...whyFlag,
   },
   async run({ args, output }) {
@@ -264,7 +274,7 @@ export const rmCommand = command({
   },
 });
 
-/** What of other tenants is not served any more. */
+/** Other tenants' versions that are no longer served. */
 function stopped({ versions, experiments }: RemoveAnswer['stops']): string[] {
   const counted = (count: number, what: string): string[] =>
     count === 0 ? [] : [`${count} ${what}${count === 1 ? '' : 's'}`];
@@ -283,20 +293,20 @@ export function removedText(answer: RemoveAnswer, tense: 'would be' | 'will be' 
     headline,
     ...removed.map((one) => `  ${changedNameText(one)}`),
     ...(unpinned.length === 0 ? [] : [`unpinned: ${unpinned.join(', ')}`]),
-    ...(others.length === 0 ? [] : [`not served any more: ${others.join(' and ')} of other tenants`]),
-    `until ${when(until)} it comes back with: graft restore ${named}${removed.length > 1 ? ' --cascade' : ''}`,
+    ...(others.length === 0 ? [] : [`no longer served: ${others.join(' and ')} of other tenants`]),
+    `restore it until ${when(until)} with: graft restore ${named}${removed.length > 1 ? ' --cascade' : ''}`,
   ].join('\n');
 }
 
 export const restoreCommand = operationCommand({
   verb: 'restore',
   examples: [
-    { line: 'graft restore alice/notes', does: 'brings the name back as it was' },
-    { line: 'graft restore alice/notes@2', does: 'brings one version back' },
+    { line: 'graft restore alice/notes', does: 'restores the name as it was' },
+    { line: 'graft restore alice/notes@2', does: 'restores one version' },
   ],
   args: {
     name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
-    cascade: { type: 'boolean', description: 'Also all that was removed with it' },
+    cascade: { type: 'boolean', description: 'Also everything that was removed with it' },
     ...whyFlag,
   },
   route: 'POST /admin/restore',

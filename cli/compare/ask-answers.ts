@@ -8,9 +8,9 @@ import { servedBy } from '../chat/ask.ts';
 export type Rows = JsonLines<ComparisonRow>['rows'];
 
 /**
- * Asks every name every prompt whose answer is not there yet. A name stands for the version that gave its first
- * answer until the end, whatever is published meanwhile: the others are asked for as `name@version`.
- * @param modelOf what stands in a request for a name. @throws CliError
+ * Asks every name every prompt without an answer. A name stands for the version of its first answer until the
+ * end, even if another is published in the meantime: later requests use `name@version`.
+ * @param modelOf the request's model for a name. @throws CliError
  */
 export async function askAnswers(params: {
   asking: Asking;
@@ -36,7 +36,7 @@ export async function askAnswers(params: {
     const { text, ended, adapter } = await complete(asking, { what, model, row, settings });
     if (adapter !== null && pinned !== undefined && adapter !== pinned)
       throw new CliError({
-        message: `${what}: ${adapter} answered, and ${pinned} gave the answers before.`,
+        message: `${what}: ${adapter} answered, but the earlier answers are from ${pinned}.`,
         exitCode: EXIT.refused,
         code: 'other_adapter',
       });
@@ -55,8 +55,8 @@ export async function askAnswers(params: {
 }
 
 /**
- * Runs `work` over all items, at most `limit` at once, and begins them in their order. The first failure ends it:
- * nothing is begun any more, what runs is waited for, and it is thrown.
+ * Runs `work` over all items in order, at most `limit` at once. After the first failure nothing more is
+ * started; running work is awaited, and the failure is thrown.
  */
 export async function inParallel<T>(
   items: readonly T[],
@@ -78,12 +78,12 @@ export async function inParallel<T>(
   if (failure !== null) throw (failure as { error: unknown }).error;
 }
 
-/** A row as `graft publish --eval` takes it, whose answer need not be known. */
+/** A row as in `graft publish --eval`, whose answer may be unknown. */
 export const ComparisonRow = z
   .strictObject({
-    /** A raw text to go on from. */
+    /** A raw text to continue. */
     prompt: z.string().optional(),
-    /** Put into the base's chat format, `system` with it. */
+    /** Rendered with the base's chat template, along with `system`. */
     user: z.string().optional(),
     system: z.string().optional(),
     /** The whole answer, to its end. */
@@ -91,13 +91,16 @@ export const ComparisonRow = z
   })
   .superRefine(({ prompt, user, system }, context) => {
     if ((prompt === undefined) === (user === undefined))
-      context.addIssue({ code: 'custom', message: "a row has either 'prompt' or 'user'" });
+      context.addIssue({ code: 'custom', message: "a row needs either 'prompt' or 'user'" });
     else if (system !== undefined && user === undefined)
-      context.addIssue({ code: 'custom', message: "'system' goes with 'user', not with 'prompt'" });
+      context.addIssue({
+        code: 'custom',
+        message: "'system' needs 'user'; it cannot be combined with 'prompt'",
+      });
   });
 export type ComparisonRow = z.infer<typeof ComparisonRow>;
 
-/** What a person or a model is shown as the question. */
+/** The question as shown to a person or a model. */
 export const questionOf = ({ prompt, user, system }: ComparisonRow): string =>
   system === undefined ? (user ?? prompt ?? '') : `${system}\n\n${user ?? ''}`;
 
@@ -121,14 +124,14 @@ export interface Asking {
 
 interface Completed {
   readonly text: string;
-  /** False when it was cut at its length. */
+  /** False when it was truncated by its length limit. */
   readonly ended: boolean;
-  /** `name@version` that answered, or `base`; null when the server does not say. */
+  /** `name@version` that answered, or `base`; null when the server does not report it. */
   readonly adapter: string | null;
 }
 
 /**
- * One answer, whole, by this very model and no name above it.
+ * One complete answer of exactly this model, never of an ancestor.
  * @param settings further fields of the request. @throws CliError
  */
 export async function complete(

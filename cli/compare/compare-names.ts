@@ -21,7 +21,7 @@ import { winRate, type Estimate, type Outcomes } from './statistics/win-rate.ts'
 
 export interface CompareWish {
   readonly client: ApiClient;
-  /** What `base` means; undefined when it is not known. */
+  /** The id of `base`; undefined if unknown. */
   readonly base: string | undefined;
   readonly names: readonly string[];
   readonly prompts: JsonLines<ComparisonRow>;
@@ -37,13 +37,13 @@ export interface CompareWish {
   readonly parallel: number;
   readonly output: Output;
   readonly signal?: AbortSignal;
-  /** What a person types; the terminal unless given. */
+  /** Keys of a person; default: the terminal. */
   readonly keys?: () => AsyncIterable<string>;
-  /** Shows a person what is to be judged; on stderr unless given. */
+  /** Output for a person; default: stderr. */
   readonly show?: (text: string) => void;
 }
 
-/** Asks what has not been answered, judges what has not been judged, and sums up. @throws CliError */
+/** Fetches missing answers and verdicts, and sums up. @throws CliError */
 export async function compareNames(wish: CompareWish): Promise<ComparisonSummary> {
   const { names, prompts, judge, settings, results, parallel, output } = wish;
   const { rows, sha256 } = prompts;
@@ -70,7 +70,7 @@ export async function compareNames(wish: CompareWish): Promise<ComparisonSummary
         results.verdict(judge, pairing.line, pairing.a.name, pairing.b.name) ??
         []),
   );
-  if (names.includes(judge)) output.note(`${judge} judges its own answers, which it may prefer`);
+  if (names.includes(judge)) output.note(`${judge} judges its own answers, and may prefer them`);
   return summarize({ judge, rows, sha256, names, results, verdicts });
 }
 
@@ -95,14 +95,14 @@ async function judgeRest(wish: CompareWish, pairings: readonly Pairing[]): Promi
       write: wish.show ?? ((text) => process.stderr.write(text)),
       onVerdict: results.add,
     });
-    if (!all) output.note('ended before all were judged: this is the result so far');
+    if (!all) output.note('ended early: this is the result so far');
     return;
   }
   const model = modelOf(wish)(judge);
   await showing(wish, 'verdicts', (onProgress) => {
     let done = 0;
     onProgress(done, open.length);
-    // Each asks twice.
+    // Each verdict takes two requests.
     return inParallel(open, Math.max(1, Math.floor(parallel / 2)), async (pairing) => {
       results.add(await judgeByModel({ asking: wish, judge, model, pairing }));
       onProgress(++done, open.length);
@@ -110,7 +110,7 @@ async function judgeRest(wish: CompareWish, pairings: readonly Pairing[]): Promi
   });
 }
 
-/** Shows how far `work` is. A failure that is not ours to explain comes out of requests that Ctrl-C ended. */
+/** Shows the progress of `work`. Requests ended by Ctrl-C throw errors that need no explanation. */
 async function showing(
   { output, signal }: CompareWish,
   label: string,
@@ -131,7 +131,7 @@ interface NameSummary {
   readonly name: string;
   /** `name@version` that answered, or `base`. */
   readonly adapter: string | null;
-  /** Of the prompts whose answer is known; null when there are none. */
+  /** Of prompts with a known answer; null when there are none. */
   readonly exact: { readonly right: number; readonly of: number } | null;
   /** Bradley-Terry, natural log of odds against the mean of all. */
   readonly strength: Estimate;
@@ -139,19 +139,19 @@ interface NameSummary {
 
 export interface PairSummary extends Outcomes {
   readonly names: readonly [string, string];
-  /** Prompts for which a person did not want to say. */
+  /** Prompts that the person skipped. */
   readonly skipped: number;
   /** Of the first of the names. */
   readonly win_rate: Estimate | null;
 }
 
-/** What the order in which answers were shown did. One that leans nowhere has a rate of one half. */
+/** Effect of the order in which answers were shown. Without bias the rate is one half. */
 export interface PositionSummary {
   readonly to_first: number;
   readonly neutral: number;
   readonly to_second: number;
   readonly rate: Estimate | null;
-  /** Asked in both orders, and judged otherwise in the other one; null when asked in one order only. */
+  /** Verdicts that changed with the order; null when only one order was asked. */
   readonly changed: number | null;
   /** Replies that were none of A, B and T. */
   readonly unclear: number;

@@ -1,4 +1,4 @@
-/** Answers to one prompt, two and two, and which is better: as expected, as a model says, or as a person says. */
+/** Pairs of answers to one prompt, and which is better: as expected, or by a model's or a person's verdict. */
 import { type Rows, type ComparisonRow, type Asking, complete, questionOf } from './ask-answers.ts';
 import type { Answer, Results, Verdict, Asked } from './results-file.ts';
 import { fnv1aMixed } from '../../protocol/identity.ts';
@@ -12,7 +12,7 @@ export interface Pairing {
   readonly b: Answer;
 }
 
-/** @returns every two of the names, in their order. */
+/** @returns every pair of names, in order. */
 export const pairsOf = (names: readonly string[]): [string, string][] =>
   names.flatMap((a, i) => names.slice(i + 1).map((b): [string, string] => [a, b]));
 
@@ -25,7 +25,7 @@ export const pairingsOf = (rows: Rows, names: readonly string[], results: Result
     }),
   );
 
-/** Exactly what was expected, to its end, as `graft publish --eval` counts. */
+/** Exactly the expected answer, to its end, as `graft publish --eval` counts. */
 export const isExact = ({ text, ended }: Answer, expected: string | undefined): boolean =>
   ended && text === expected;
 
@@ -39,20 +39,20 @@ const unasked = (judge: string, { line, a, b }: Pairing, winner: string | null):
   asked: [],
 });
 
-/** The one that is exactly as expected wins; a tie when both are, or neither. */
+/** The exact one wins; a tie when both are exact, or neither. */
 export function judgeExactly(pairing: Pairing): Verdict {
   const { a, b, row } = pairing;
   const [aRight, bRight] = [isExact(a, row.expected), isExact(b, row.expected)];
   return unasked('exact', pairing, aRight === bRight ? null : aRight ? a.name : b.name);
 }
 
-/** @returns a tie when both answers are the same: there is nothing to ask; else null. */
+/** @returns a tie when both answers are identical, so that nobody needs to be asked; otherwise null. */
 export const tieOfEquals = (judge: string, pairing: Pairing): Verdict | null =>
   pairing.a.text === pairing.b.text && pairing.a.ended === pairing.b.ended
     ? unasked(judge, pairing, null)
     : null;
 
-/** Room for `Answer A.` and a little more; what comes after is not read. */
+/** Room for `Answer A.` and a little more; the rest is not read. */
 const JUDGE_TOKENS = 8;
 /** Characters of an unreadable reply that are kept. */
 const MAX_UNCLEAR = 80;
@@ -62,7 +62,7 @@ const RULES =
   'Neither the order of the answers nor their length counts. ' +
   'Reply with one letter: A if answer A is better, B if answer B is better, T if they are equally good.';
 
-/** What the judge is asked. The answers come between lines of their own, so that one can hold anything. */
+/** The judge's prompt. The answers are separated by lines, so that they can contain anything. */
 export function judgeQuestion(row: ComparisonRow, first: string, second: string): string {
   const reference = row.expected === undefined ? [] : ['', '[A good answer]', row.expected];
   return [
@@ -97,13 +97,13 @@ export function readChoice(reply: string): 'first' | 'second' | 'tie' | null {
 }
 
 /**
- * Asks a model which of two answers is better, in both orders. Only a choice that survives the other order is a win:
- * models prefer a place more often than one would think (Zheng et al. 2023, 2306.05685, section 3.3).
+ * Asks a model which of two answers is better, in both orders. Only a verdict that survives the other order is
+ * a win: models often prefer a position (Zheng et al. 2023, 2306.05685, section 3.3).
  * @throws CliError
  */
 export async function judgeByModel(params: {
   asking: Asking;
-  /** As it is called in verdicts. */
+  /** Its label in verdicts. */
   judge: string;
   model: string;
   pairing: Pairing;
@@ -137,12 +137,12 @@ export async function judgeByModel(params: {
   };
 }
 
-/** As it is called in verdicts and by `--judge`. */
+/** Its label in verdicts and for `--judge`. */
 export const PERSON = 'me';
 
 /**
- * Which answer is shown first: a coin that depends on seed, prompt and names alone, so that the same command shows
- * the same order.
+ * Which answer is shown first: a coin flip from seed, prompt and names only, so that the same command shows the
+ * same order.
  */
 export function showsFirst(seed: number, { line, a, b }: Pairing): 'a' | 'b' {
   const [low, high] = [a.name, b.name].sort() as [string, string];
@@ -159,7 +159,7 @@ const CHOICE_OF: Readonly<Record<string, Choice>> = {
   q: 'quit',
 };
 
-/** What the person is told about the key that was taken. */
+/** The feedback for a pressed key. */
 const TOLD: Readonly<Record<Choice, string>> = {
   first: '1',
   second: '2',
@@ -168,16 +168,16 @@ const TOLD: Readonly<Record<Choice, string>> = {
   quit: 'ended',
 };
 
-/** An answer, and in a dimmer colour what is said about it: that it is empty, or does not come to its end. */
+/** An answer, and dimmed remarks: that it is empty, or was truncated. */
 function shownAnswer({ text, ended }: Answer): string {
   const shown = text.trim() === '' ? colors.dim('(nothing)') : harmless(text);
   return ended ? shown : `${shown} ${colors.dim('(cut off at its length)')}`;
 }
 
 /**
- * Shows each pairing blind, the sides by {@link showsFirst}, and reads one key a pairing.
- * @param keys what is typed, a character at a time. @param write shows text to the person.
- * @returns whether all were judged; false when the person ended it.
+ * Shows each pairing blind, sides ordered by {@link showsFirst}, and reads one key per pairing.
+ * @param keys input, one character at a time. @param write shows text to the person.
+ * @returns whether all were judged; false when the person stopped.
  */
 export async function judgeByPerson(params: {
   pairings: readonly Pairing[];
@@ -225,13 +225,13 @@ export async function judgeByPerson(params: {
     }
     return true;
   } finally {
-    // The line of keys is over, also when Ctrl-C ended it, and what follows is not part of the last pairing.
+    // The line of keys has ended, also on Ctrl-C, and what follows is not part of the last pairing.
     write('\n');
     await typed.return?.();
   }
 }
 
-/** Other keys do nothing. The end of the input is an end. */
+/** Other keys do nothing. The end of the input stops. */
 async function nextChoice(typed: AsyncIterator<string>): Promise<Choice> {
   for (;;) {
     const { value, done } = await typed.next();

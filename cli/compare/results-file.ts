@@ -1,4 +1,4 @@
-/** What a comparison has found so far, as JSON Lines: a heading, then answers and verdicts as they come. */
+/** Results of a comparison so far, as JSON Lines: a heading, then answers and verdicts as they arrive. */
 import { appendFileSync, truncateSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
@@ -19,38 +19,38 @@ export const Answer = z.strictObject({
   kind: z.literal('answer'),
   /** Of the prompt. */
   line: z.int(),
-  /** As the comparison calls it. */
+  /** Its name in the comparison. */
   name: z.string(),
   /** `name@version` that answered, or `base`. */
   adapter: z.string(),
   text: z.string(),
-  /** It came to its end and was not cut at its length. */
+  /** It ended by itself and was not truncated. */
   ended: z.boolean(),
 });
 export type Answer = z.infer<typeof Answer>;
 
-/** One asking of a judge. */
+/** One question to a judge. */
 const Asked = z.strictObject({
-  /** Whose answer stood first. */
+  /** Which answer was shown first. */
   first: z.string(),
-  /** Whose answer was better; null = neither. */
+  /** Which answer was better; null = neither. */
   chose: z.string().nullable(),
-  /** What a model said when that could not be read. */
+  /** A model's reply that could not be read. */
   unclear: z.string().optional(),
 });
 export type Asked = z.infer<typeof Asked>;
 
 export const Verdict = z.strictObject({
   kind: z.literal('verdict'),
-  /** `exact`, `me`, or the model that was asked. */
+  /** `exact`, `me`, or the model that judged. */
   judge: z.string(),
   line: z.int(),
   names: z.tuple([z.string(), z.string()]),
   /** null = a tie. */
   winner: z.string().nullable(),
-  /** A person did not want to say: not counted. */
+  /** Skipped by the person: not counted. */
   skipped: z.boolean(),
-  /** Empty when nobody had to be asked: the answers were the same, or their exactness decided. */
+  /** Empty when nobody had to be asked: the answers were identical, or exactness decided. */
   asked: z.array(Asked),
 });
 export type Verdict = z.infer<typeof Verdict>;
@@ -66,7 +66,7 @@ export interface Results {
   add(entry: Answer | Verdict): void;
 }
 
-/** @param append keeps an entry; nothing is kept unless given. */
+/** @param append stores an entry; default: nothing is stored. */
 export function createResults(
   append: (entry: Answer | Verdict) => void = () => undefined,
 ): Results & { know(entry: Answer | Verdict): void } {
@@ -96,8 +96,8 @@ export function createResults(
 }
 
 /**
- * Opens a file of results, or begins one. A last line that was cut off is dropped.
- * @throws CliError (usage) when it holds other prompts' results, or none of ours.
+ * Opens or creates a results file. A truncated last line is dropped.
+ * @throws CliError (usage) when it contains results of other prompts, or is not a results file.
  */
 export async function openResults(file: string, heading: Heading): Promise<Results> {
   const write = (value: unknown): void => {
@@ -129,7 +129,7 @@ function parseLine<T>(file: string, line: number, text: string, schema: z.ZodTyp
   try {
     return schema.parse(JSON.parse(text));
   } catch {
-    throw usageError(`--out ${file}, line ${line}: not what \`graft compare\` writes; give another file.`);
+    throw usageError(`--out ${file}, line ${line}: not written by \`graft compare\`. Give another file.`);
   }
 }
 
@@ -142,5 +142,5 @@ function compareHeadings(file: string, found: Heading, wanted: Heading): void {
     other === 'sha256'
       ? 'other prompts'
       : `--${other.replace('_', '-')} ${found[other]}, not ${wanted[other]}`;
-  throw usageError(`--out ${file} has the results of ${what}; give another file.`);
+  throw usageError(`--out ${file} contains the results of ${what}. Give another file.`);
 }

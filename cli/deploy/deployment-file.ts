@@ -1,4 +1,4 @@
-/** What a deployment is, kept beside its configuration so that the next `graft deploy` goes on with the same one. */
+/** A deployment's settings, stored beside its configuration so that the next `graft deploy` continues with it. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -7,7 +7,7 @@ import { CliError, EXIT } from '../cli-error.ts';
 import { usageError } from '../flags.ts';
 import { writePrivateFile } from '../local/private-files.ts';
 
-/** As the edge takes them (`ORIGINS`). */
+/** In the edge's format (`ORIGINS`). */
 const DeployedOrigin = z.strictObject({
   id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
   url: z.url({ protocol: /^https?$/ }),
@@ -16,11 +16,11 @@ const DeployedOrigin = z.strictObject({
 type DeployedOrigin = z.infer<typeof DeployedOrigin>;
 
 const Deployment = z.strictObject({
-  /** Of the database; of everything else with something behind it. */
+  /** Name of the database; prefix of all other names. */
   name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/),
-  /** null = the only one that the sign-in opens. */
+  /** null = the sign-in's only account. */
   account: z.string().nullable(),
-  /** Ids at Cloudflare; null = not made yet. */
+  /** Ids at Cloudflare; null = not created yet. */
   namespace: z.string().nullable(),
   database: z.string().nullable(),
   /** Adapters' bytes in R2 instead of KV. */
@@ -42,7 +42,7 @@ export const namesOf = ({ name }: Pick<Deployment, 'name'>) => ({
 
 const fileOf = (folder: string): string => path.join(folder, 'deployment.json');
 
-/** @returns null when there is none yet. @throws CliError when it was damaged. */
+/** @returns null if there is none yet. @throws CliError when it is corrupted. */
 export async function readDeployment(folder: string): Promise<Deployment | null> {
   const text = await readFile(fileOf(folder), 'utf8').catch(() => null);
   if (text === null) return null;
@@ -50,7 +50,9 @@ export async function readDeployment(folder: string): Promise<Deployment | null>
     return Deployment.parse(JSON.parse(text));
   } catch {
     throw new CliError({
-      message: `${fileOf(folder)} is damaged. Mend it, or remove it: what was made at Cloudflare is found again by its name.`,
+      message:
+        `${fileOf(folder)} is corrupted. Correct it, or remove it: existing resources at Cloudflare are ` +
+        'found again by name.',
       exitCode: EXIT.error,
       code: 'deployment_damaged',
     });
@@ -60,30 +62,31 @@ export async function readDeployment(folder: string): Promise<Deployment | null>
 export const writeDeployment = (folder: string, deployment: Deployment): Promise<void> =>
   writePrivateFile(fileOf(folder), `${JSON.stringify(deployment, null, 2)}\n`);
 
-/** What was typed, over what is kept. */
+/** Flags, which override the stored settings. */
 export interface DeployWishes {
   name: string | undefined;
   account: string | undefined;
   r2: boolean | undefined;
-  /** `id=url` or `id=url,base`; none = those that are kept. */
+  /** `id=url` or `id=url,base`; empty = the stored ones. */
   origins: readonly string[];
-  /** `NAME=value`; an empty value takes it away. */
+  /** `NAME=value`; an empty value removes it. */
   variables: readonly string[];
 }
 
-/** @throws CliError (usage) for what cannot be. */
+/** @throws CliError (usage) for impossible settings. */
 export function planDeployment(kept: Deployment | null, wishes: DeployWishes): Deployment {
   if (kept !== null && wishes.name !== undefined && wishes.name !== kept.name)
     throw usageError(
-      `This folder deploys "${kept.name}". Deploy "${wishes.name}" from another one (--folder), or leave --name out.`,
+      `This folder deploys "${kept.name}". Deploy "${wishes.name}" from another folder (--folder), or ` +
+        'remove --name.',
     );
   if (kept?.r2 === true && wishes.r2 === false)
-    throw usageError('Adapters that lie in R2 would be lost to the edge: --r2 cannot be taken back.');
+    throw usageError('The edge would lose the adapters in R2: --r2 cannot be undone.');
   const origins =
     wishes.origins.length === 0 ? (kept?.origins ?? []) : parseOrigins(wishes.origins, { tls: true });
   if (origins.length === 0)
     throw usageError(
-      'Say where an origin will be reached: --origin origin-1=https://origin-1.example.com. It need not answer yet.',
+      "Add an origin's address: --origin origin-1=https://origin-1.example.com. It need not answer yet.",
     );
   const variables = new Map(Object.entries(kept?.variables ?? {}));
   for (const [name, value] of parseVariables(wishes.variables))
@@ -101,7 +104,9 @@ export function planDeployment(kept: Deployment | null, wishes: DeployWishes): D
     url: kept?.url ?? null,
   });
   if (!parsed.success)
-    throw usageError('--name takes small letters, digits and dashes, 40 at most, and begins with no dash.');
+    throw usageError(
+      '--name must be lower-case letters, digits and dashes, at most 40, and not start with a dash.',
+    );
   return parsed.data;
 }
 
@@ -109,8 +114,9 @@ export function planDeployment(kept: Deployment | null, wishes: DeployWishes): D
 export const parseVariables = (texts: readonly string[]): [name: string, value: string][] =>
   texts.map((text) => {
     const [, name = '', value = ''] = /^([A-Z][A-Z0-9_]*)=([^]*)$/.exec(text) ?? [];
-    if (name === '') throw usageError(`--var ${text}: say NAME=value.`);
-    if (SET_OTHERWISE.test(name)) throw usageError(`--var ${name}: that has a way of its own.`);
+    if (name === '') throw usageError(`--var ${text}: use NAME=value.`);
+    if (SET_OTHERWISE.test(name))
+      throw usageError(`--var ${name} cannot be set here; graft deploy sets it itself.`);
     return [name, value];
   });
 
@@ -120,23 +126,24 @@ export function checkDefaultBase(id: string | undefined, origins: readonly Deplo
   const bases = [...new Set(origins.flatMap(({ base }) => base ?? []))];
   const others = bases.length === 0 ? '' : `, --var DEFAULT_BASE=<one of ${bases.join(', ')}>`;
   throw usageError(
-    `DEFAULT_BASE is ${id}, and no --origin says that it serves it. Name one that does${others}, or take it away: --var DEFAULT_BASE=.`,
+    `DEFAULT_BASE is ${id}, but no --origin serves it. Name one that does${others}, or remove it: ` +
+      '--var DEFAULT_BASE=.',
   );
 }
 
-/** Secrets, and what has a flag of its own. */
+/** Secrets, and variables with a flag of their own. */
 const SET_OTHERWISE = /^(ORIGINS|GRAFT_.*|SIGN_IN)$/;
 
 /**
- * @param texts `id=url` or `id=url,base`. @param tls whether nothing but https will do.
+ * @param texts `id=url` or `id=url,base`. @param tls whether https is required.
  * @throws CliError (usage)
  */
 export function parseOrigins(texts: readonly string[], { tls }: { tls: boolean }): DeployedOrigin[] {
   const origins = texts.map((text) => parseOrigin(text, tls));
   if (new Set(origins.map(({ id }) => id)).size < origins.length)
-    throw usageError('Two of the --origin have the same id.');
+    throw usageError('Two --origin flags have the same id.');
   if (new Set(origins.map(({ base }) => base === undefined)).size > 1)
-    throw usageError('Either every --origin says its base or none does.');
+    throw usageError('Either every --origin names its base or none does.');
   return origins;
 }
 
@@ -149,24 +156,24 @@ function parseOrigin(text: string, tls: boolean): DeployedOrigin {
   const plain = URL.canParse(url) ? new URL(url) : null;
   if (!parsed.success || plain === null)
     throw usageError(
-      `--origin ${text}: say <id>=<url>, or <id>=<url>,<base>; the base by the id that its origin tells (graft ps).`,
+      `--origin ${text}: use <id>=<url>, or <id>=<url>,<base>; \`graft ps\` shows the id of an ` +
+        "origin's base.",
     );
   if (tls && plain.protocol !== 'https:')
-    throw usageError(
-      `--origin ${text}: prompts and answers go there over the internet, so it must be https.`,
-    );
+    throw usageError(`--origin ${text}: prompts and answers cross the internet, so it must be https.`);
   if (plain.username + plain.password + plain.search + plain.hash !== '')
-    throw usageError(`--origin ${text}: no name, password, query or fragment; requests are signed.`);
+    throw usageError(`--origin ${text}: remove the name, password, query or fragment; requests are signed.`);
   return parsed.data;
 }
 
-/** Of the template; `wrangler d1 …` and all of docs/run name it. */
+/** Name of the template; `wrangler d1 …` and the operations docs use it. */
 export const ENVIRONMENT = 'production';
 
 /**
- * @param template the text of `wrangler.toml`. @param paths absolute ones: the worker's entry, the page, the migrations.
- * @returns the configuration; ids that are not known yet stay zeros.
- * @throws Error when the template is not as it was: a test would have said so.
+ * @param template the text of `wrangler.toml`. @param paths absolute ones: the worker's entry, the page, the
+ * migrations.
+ * @returns the configuration; unknown ids stay zeros.
+ * @throws Error when the template has changed; a test guards against that.
  */
 export function productionConfig(params: {
   template: string;
@@ -181,10 +188,10 @@ export function productionConfig(params: {
     if (text.search(what) === -1) throw new Error(`wrangler.toml has no ${String(what)}`);
     text = text.replace(what, () => by);
   };
-  put(/^#:schema .*\n/, '# Written by `graft deploy`, anew each time: change its flags instead.\n');
+  put(/^#:schema .*\n/, '# Written by `graft deploy`, overwritten each time: change its flags instead.\n');
   put(/^main = "worker\/index\.ts"$/m, `main = ${quoted(paths.main)}`);
   put(/^directory = "dist\/page"$/m, `directory = ${quoted(paths.page)}`);
-  // The page is built before.
+  // The page has been built already.
   put(/^\[build\]\n(?:\w.*\n)+/m, '');
   text = text.replaceAll('migrations_dir = "migrations"', `migrations_dir = ${quoted(paths.migrations)}`);
   put(/^name = "graft-production"$/m, `name = ${quoted(names.worker)}`);

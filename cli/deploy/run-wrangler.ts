@@ -1,4 +1,4 @@
-/** wrangler as a child process: its own sign-in, its own output, and what it says of failures in its file of events. */
+/** wrangler as a child process: its own sign-in, its own output, and failures read from its file of events. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -19,15 +19,15 @@ export type WranglerEvent = z.infer<typeof Event>;
 export type WranglerResult =
   { ok: true; stdout: string; events: WranglerEvent[] } | { ok: false; message: string; code: number | null };
 
-/** Runs the `wrangler` that graft brings with these arguments. */
+/** Runs graft's own `wrangler` with these arguments. */
 export type RunWrangler = (args: readonly string[]) => Promise<WranglerResult>;
 
-/** From the first signal to the one that nobody survives. */
+/** Time between the first signal and SIGKILL. */
 const END_MS = 3_000;
-/** Of its output, where it died without an event. */
+/** End of its output that is shown when it died without an event. */
 const LAST_LINES = 6;
 
-/** @param params.folder where it runs. @param params.account of several that the sign-in opens; null = the only one. */
+/** @param params.folder where it runs. @param params.account if the sign-in has several; null = the only one. */
 export function wranglerRunner(params: {
   folder: string;
   account: string | null;
@@ -39,7 +39,7 @@ export function wranglerRunner(params: {
     path.dirname(createRequire(path.join(ROOT, 'package.json')).resolve('wrangler')),
     '../bin/wrangler.js',
   );
-  // Keys of graft are not its business.
+  // graft's keys are not passed on.
   const env = Object.fromEntries(Object.entries(params.env).filter(([name]) => !name.startsWith('GRAFT_')));
   return async (args) => {
     signal.throwIfAborted();
@@ -48,11 +48,11 @@ export function wranglerRunner(params: {
     const child = spawn(process.execPath, [bin, ...args], {
       cwd: folder,
       stdio: ['ignore', 'pipe', 'pipe'],
-      // A process group of its own, to be ended as one.
+      // A process group of its own, so that all of it can be ended.
       detached: true,
       env: {
         ...env,
-        // It asks nothing and takes what it calls a fallback: yes to migrations, no to reports.
+        // It asks nothing and uses its defaults: yes to migrations, no to reports.
         CI: '1',
         NO_COLOR: '1',
         FORCE_COLOR: '0',
@@ -89,7 +89,7 @@ export function wranglerRunner(params: {
       const cause = lines.find((line) => /\[code: \d+\]/.test(line));
       return {
         ok: false,
-        // Its first line names the request, the line with the code says why.
+        // Its first line names the request, the line with the code the reason.
         message: [failure?.message ?? lines.slice(-LAST_LINES).join('\n'), cause].filter(Boolean).join(' '),
         code: failure?.code ?? null,
       };

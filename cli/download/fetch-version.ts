@@ -23,14 +23,14 @@ interface FetchedMember {
 }
 
 export interface FetchedVersion extends Pick<DownloadView, 'name' | 'version' | 'digest' | 'base'> {
-  /** Root first; the version itself alone unless the whole chain was asked for. */
+  /** Root first; only the version itself unless the whole chain was requested. */
   members: FetchedMember[];
 }
 
 /**
- * Fetches a version's own file, or those of its whole chain, into the cache, with a progress bar.
- * @param params.version the live one unless given.
- * @throws CliError `insufficient_scope` (refused) when one of the chain is another tenant's.
+ * Downloads a version's own file, or those of its whole chain, into the cache, with a progress bar.
+ * @param params.version default: the live one.
+ * @throws CliError `insufficient_scope` (refused) when a chain member belongs to another tenant.
  */
 export async function fetchVersion(params: {
   client: ApiClient;
@@ -46,7 +46,9 @@ export async function fetchVersion(params: {
   const files = wanted.map(({ file, ...member }) => {
     if (file !== null) return { ...member, record: file };
     throw new CliError({
-      message: `${name}@${view.version} stands on '${member.name}' of another tenant, whose bytes cannot be fetched.`,
+      message:
+        `${name}@${view.version} depends on '${member.name}' of another tenant, whose bytes you cannot ` +
+        'download.',
       exitCode: EXIT.refused,
       code: 'insufficient_scope',
     });
@@ -85,11 +87,11 @@ const exists = (file: string): Promise<boolean> =>
   );
 
 /**
- * Brings a canonical file into the cache, unless it is there. Parts that are there from a download that broke off are not
- * sent again; each is compared with its sha256, and the whole file with its digest. Others may do the same at the same
- * time: whoever has the file first takes the parts away.
- * @param onBytes told of every part, also of those that were there.
- * @returns its path. @throws CliError `damaged` when what arrives is not the file.
+ * Downloads a canonical file into the cache, unless it is there. Parts of an interrupted download are reused;
+ * each part is compared with its sha256, and the whole file with its digest. Several processes may download at
+ * once: the first to finish removes the parts.
+ * @param onBytes called for every part, including reused ones.
+ * @returns its path. @throws CliError `damaged` when the bytes are not the file's.
  */
 async function fetchFile(
   client: ApiClient,
@@ -136,7 +138,7 @@ async function assemble(
       const response = await sendRetrying(client, what, where, {}, { signal: options.signal });
       const bytes = new Uint8Array(await response.arrayBuffer());
       if (bytes.length !== part.bytes || bytesSha256(bytes) !== part.sha256)
-        throw damaged(`Part ${index} of ${name}@${version} arrived damaged: try again.`);
+        throw damaged(`Part ${index} of ${name}@${version} arrived corrupted. Try again.`);
       await mkdir(draft, { recursive: true, mode: 0o700 });
       await writeFile(at + own, bytes, { mode: 0o600 });
       await rename(at + own, at);
@@ -147,7 +149,7 @@ async function assemble(
     await pipeline(createReadStream(part), createWriteStream(whole, { flags: 'a', mode: 0o600 }));
   if ((await fileSha256(whole)) !== digest) {
     await rm(draft, { recursive: true, force: true });
-    throw damaged(`The parts of ${name}@${version} are not the file ${digest}: try again.`);
+    throw damaged(`The parts of ${name}@${version} do not make the file ${digest}. Try again.`);
   }
   await rename(whole, file);
   await rm(draft, { recursive: true, force: true, maxRetries: 3 });
@@ -158,7 +160,7 @@ const damaged = (message: string): CliError => new CliError({ message, code: 'da
 const REFERENCE = /^(.*?)(?:@([1-9]\d{0,8}))?$/;
 
 /**
- * Reads what a person names: a folder or file here, else a published name or version, which is fetched.
+ * Reads a local folder or file; otherwise downloads the published name or version.
  * @throws CliError as {@link readInput} and {@link fetchVersion}.
  */
 export async function readNamed(given: string, output: Output): Promise<AdapterInput> {
@@ -174,7 +176,7 @@ export async function readNamed(given: string, output: Output): Promise<AdapterI
   const wanted = { name, version: version === undefined ? null : Number(version), chain: false };
   const fetched = await fetchVersion({ client, output, ...wanted });
   const where = `${fetched.name}@${fetched.version}`;
-  const note = `there is no ${given} here; using ${where} of ${url}`;
+  const note = `no ${given} here; using ${where} of ${url}`;
   const input = await readInput(fetched.members[0]?.path ?? '');
   return { ...input, where, notes: [note, ...input.notes] };
 }

@@ -1,17 +1,17 @@
 /** Intervals of lifts as lines of text, all on one scale with 0 marked. */
 import { shareText } from './experiment-words.ts';
 
-/** What intervals are drawn with. Each is one column wide. */
+/** Drawing characters. Each is one column wide. */
 export interface Glyphs {
   readonly left: string;
   readonly right: string;
   readonly line: string;
   readonly point: string;
-  /** Where nothing is drawn over it. */
+  /** Background. */
   readonly zero: string;
   /** Where the line is. */
   readonly crossed: string;
-  /** In the place of an end that is beyond the scale. */
+  /** Marks an end beyond the scale. */
   readonly beyondLeft: string;
   readonly beyondRight: string;
 }
@@ -38,7 +38,7 @@ export const ASCII: Glyphs = {
   beyondRight: '>',
 };
 
-/** Lines and dots need a locale of UTF-8; who asks for plain text (`NO_COLOR`) gets ASCII, too. */
+/** Lines and dots need a UTF-8 locale; plain text (`NO_COLOR`) is ASCII, too. */
 export function glyphsFor(env: Readonly<Record<string, string | undefined>>): Glyphs {
   const locale = env['LC_ALL'] || env['LC_CTYPE'] || env['LANG'] || '';
   return /utf-?8/i.test(locale) && !env['NO_COLOR'] ? UNICODE : ASCII;
@@ -56,14 +56,14 @@ export interface Scale {
   to: number;
 }
 
-/** A scale ends at one of these times a power of ten: what is between is found by eye. */
+/** A scale ends at one of these times a power of ten: readers interpolate. */
 const NICE = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
-/** Ends of intervals beyond this are cut off, unless an estimate is: a lift of few values is known no better. */
+/** Interval ends beyond this are cut off, unless an estimate is: lifts of few values are uncertain anyway. */
 const MOST = 1;
 /** Without any width. */
 const LEAST = 0.01;
 
-/** @param size not negative. @returns the smallest nice number that is not less. */
+/** @param size not negative. @returns the smallest round number that is not less. */
 function niceAbove(size: number): number {
   if (size === 0) return 0;
   const power = 10 ** Math.floor(Math.log10(size));
@@ -71,7 +71,7 @@ function niceAbove(size: number): number {
   return Number((digit * power).toPrecision(2));
 }
 
-/** One for all of them, so that they can be compared by eye. */
+/** One scale for all of them, so that they can be compared visually. */
 export function scaleOf(lifts: readonly Estimate[]): Scale {
   const cap = lifts.reduce((most, { estimate }) => Math.max(most, 2 * Math.abs(estimate)), MOST);
   const low = lifts.reduce((least, lift) => Math.min(least, lift.low), 0);
@@ -98,13 +98,13 @@ export function drawInterval(lift: Estimate, scale: Scale, width: number, glyphs
   return cells.join('');
 }
 
-/** The scale's ends and its 0, each above its column, as far as there is room. @returns `width` columns. */
+/** The scale's ends and its 0, each above its column, if there is room. @returns `width` columns. */
 export function drawAxis(scale: Scale, width: number): string {
   const cells = new Array<string>(width).fill(' ');
   const zero = columnOf(0, scale, width);
   cells[zero] = '0';
   const put = (text: string, at: number): void => {
-    // A label that touches another one would be read as one number.
+    // Adjacent labels would be read as one number.
     const room = cells.slice(Math.max(0, at - 1), at + text.length + 1);
     if (at >= 0 && at + text.length <= width && room.every((cell) => cell === ' '))
       for (const [i, letter] of [...text].entries()) cells[at + i] = letter;

@@ -5,109 +5,119 @@ import { whyFlag } from '../admin/operation-command.ts';
 import { usageError } from '../flags.ts';
 import { DEFAULT_HOLD, DEFAULT_MIN_UNITS } from './parse-design.ts';
 
-/** What an experiment is made of; each but `--file` is a part of the document. */
+/** Flags that define an experiment; each except `--file` is a part of the document. */
 const designFlags = {
   variant: {
     type: 'string',
     description:
-      'Of create, once for each, control first, where two halves of live and @2 are not what is wanted: key=name@version[:weight], such as control=support/intent@3 or treatment=@4:10%; equal weights unless given',
+      'For create: variants, control first, instead of half live and half @2 (repeatable): ' +
+      'key=name@version[:weight], such as control=support/intent@3 or treatment=@4:10%; default: equal ' +
+      'weights',
     valueHint: 'variant',
   },
   metric: {
     type: 'string',
     description:
-      'Once for each, the one that decides first: key:proportion:up or key:mean:down, such as thumbs:proportion:up',
+      'Metrics, the deciding one first (repeatable): key:proportion:up or key:mean:down, such as ' +
+      'thumbs:proportion:up',
     valueHint: 'metric',
   },
   guardrail: {
     type: 'string',
     description:
-      'Once for each: metric:limits[:rollback|hold]; limits against control are +50% (of it), +0.02 (in its unit), or both: "error_rate:+50%|+0.02"; -10% where less is worse; none for none. error_rate, left_rate and ttft_ms are guarded unless given',
+      'Guardrails (repeatable): metric:limits[:rollback|hold]. Limits against control are +50% (of ' +
+      'it), +0.02 (in its unit), or both: "error_rate:+50%|+0.02"; use -10% if higher is better, none ' +
+      'for none. Default: error_rate, left_rate and ttft_ms',
     valueHint: 'guardrail',
   },
   ramp: { type: 'string', description: 'Coverage step by step: 1%,5%,25%,100%', valueHint: 'shares' },
   hold: {
     type: 'string',
-    description: `How long a step of the ramp is held at least; ${DEFAULT_HOLD} unless given`,
+    description: `Minimum time of a ramp step; default: ${DEFAULT_HOLD}`,
     valueHint: 'time',
   },
   'min-units': {
     type: 'string',
-    description: `Units in a step of the ramp before the next, and of all before a winner; ${DEFAULT_MIN_UNITS} unless given`,
+    description: `Units in a ramp step before the next, and in total before a winner; default: ${DEFAULT_MIN_UNITS}`,
     valueHint: 'count',
   },
   'min-days': {
     type: 'string',
-    description: 'Days before which no winner is proposed, such as 7: a weekend is not like a week',
+    description: 'Minimum days before a winner is proposed, such as 7: weekends differ from weekdays',
     valueHint: 'days',
   },
   'at-least': {
     type: 'string',
     description:
-      'What is good enough by the metric that decides: -2% proposes a version that is at most 2 % worse',
+      'Non-inferiority margin of the deciding metric: -2% proposes a version that is at most 2 % worse',
     valueHint: 'lift',
   },
   cap: {
     type: 'string',
     description:
-      'Of the metric that decides, a mean: p99 counts what lies above control’s 99th percentile as that, so that a few users cannot decide',
+      'For a deciding mean: p99 caps values at control’s 99th percentile, so that a few users cannot decide',
     valueHint: 'p99',
   },
   coverage: {
     type: 'string',
-    description: 'Share of the units that is in the experiment; of ramp: the step to go to',
+    description: 'Share of units in the experiment; for ramp: the step to go to',
     valueHint: 'share',
   },
   shadow: {
     type: 'string',
-    description: 'Run a version beside, for a share of the requests: support/intent@5:5%',
+    description: 'Also run a version for a share of the requests: support/intent@5:5%',
     valueHint: 'shadow',
   },
   'shadow-compare': {
     type: 'boolean',
     description:
-      'Count how often the shadow says something else than the user was told: of requests with temperature 0 or a seed',
+      "Count how often the shadow's answer differs from the user's, for requests with temperature 0 or " +
+      'a seed',
   },
   judge: {
     type: 'string',
     description:
-      'Have pairs of answers judged, control’s and the shadow’s to the same prompt: base, a name, or the https URL of your application; nobody gets the other answer unless there is a --coverage or --ramp',
+      'Judge pairs of answers to the same prompt, control’s and the shadow’s: base, a name, or the ' +
+      "https URL of your application. Nobody gets the shadow's answer unless you give --coverage or " +
+      '--ramp',
     valueHint: 'judge',
   },
   'judge-tokens': {
     type: 'string',
-    description: `What judge and shadow may use on one day, tokens; ${DEFAULT_JUDGE_TOKENS} unless given`,
+    description: `Daily token budget of judge and shadow; default: ${DEFAULT_JUDGE_TOKENS}`,
     valueHint: 'count',
   },
   'keep-pairs': {
     type: 'string',
-    description: `Keep the last pairs with their texts, ${MAX_KEPT_PAIRS} at most, for 30 days; none unless given`,
+    description: `Keep the last pairs with their texts, at most ${MAX_KEPT_PAIRS}, for 30 days; default: none`,
     valueHint: 'count',
   },
-  tenant: { type: 'string', description: 'Only keys of this tenant; once for each', valueHint: 'tenant' },
+  tenant: { type: 'string', description: 'Only keys of this tenant (repeatable)', valueHint: 'tenant' },
   override: {
     type: 'string',
-    description: 'A tester: unit=variant, such as acme/user/alice=treatment; once for each',
+    description: 'A tester: unit=variant, such as acme/user/alice=treatment (repeatable)',
     valueHint: 'override',
   },
   'segment-by': {
     type: 'string',
     description:
-      'Show results by this as well, which decides nothing: tenant, name (what is below the experiment’s), or a request header, header:x-plan',
+      'Also show results by tenant, name (below the experiment’s), or a request header such as ' +
+      'header:x-plan; they decide nothing',
     valueHint: 'dimension',
   },
   webhook: {
     type: 'string',
     description:
-      'URL that is told of proposals, of variants that are taken out, and of alarms; what to check its messages by is printed once',
+      'URL to notify of proposals, removed variants and alarms; the secret that verifies its messages ' +
+      'is printed once',
     valueHint: 'url',
   },
   unit: {
     type: 'enum',
     options: ['user', 'key'],
-    description: 'Who stays with a variant: the user that a request names, or the API key',
+    description: 'What stays in a variant: the user that a request names, or the API key',
   },
-  seed: { type: 'string', description: 'Deals the units; made up unless given', valueHint: 'text' },
+  seed: { type: 'string', description: 'Seed of the assignment; default: random', valueHint: 'text' },
 } as const satisfies ArgsDef;
 
 export const DESIGN_FLAGS = Object.keys(designFlags) as (keyof typeof designFlags)[];
@@ -117,22 +127,22 @@ const NAME = ['name'];
 
 export const actions = {
   create: {
-    summary: 'Make a draft, and a plan of what it will find and when; --start starts it at once',
+    summary: 'Create a draft, and a plan of what it will find and when; --start starts it at once',
     arguments: ['name', 'which?'],
     flags: [...DESIGN_FLAGS, 'file', 'why', 'dry-run', 'start', 'expect-units'],
   },
-  list: { summary: 'List all that are not archived', arguments: [], flags: ['all'] },
-  show: { summary: 'Print the document, to be edited', arguments: NAME, flags: [] },
-  status: { summary: 'Show how it goes', arguments: ['name?'], flags: ['all', 'watch'] },
-  start: { summary: 'Put a draft live', arguments: NAME, flags: STEP_FLAGS },
+  list: { summary: 'List all experiments that are not archived', arguments: [], flags: ['all'] },
+  show: { summary: 'Print the document, to edit it', arguments: NAME, flags: [] },
+  status: { summary: 'Show results', arguments: ['name?'], flags: ['all', 'watch'] },
+  start: { summary: 'Start a draft', arguments: NAME, flags: STEP_FLAGS },
   ramp: {
-    summary: 'Go to the next step of the ramp now, or to a coverage',
+    summary: 'Go to the next ramp step now, or to a given coverage',
     arguments: NAME,
     flags: [...STEP_FLAGS, 'coverage'],
   },
-  evaluate: { summary: 'Have the server look at it now, and do what follows', arguments: NAME, flags: [] },
+  evaluate: { summary: 'Evaluate it now, and act on the decision', arguments: NAME, flags: [] },
   change: {
-    summary: 'Put an edited document in its place',
+    summary: 'Replace the document with an edited one',
     arguments: NAME,
     flags: ['file', 'why', 'dry-run'],
   },
@@ -147,9 +157,13 @@ export const actions = {
     arguments: ['name', 'which?'],
     flags: [...STEP_FLAGS, 'yes'],
   },
-  archive: { summary: 'Free its name for another one', arguments: NAME, flags: STEP_FLAGS },
-  pairs: { summary: 'Print the judged pairs that were kept', arguments: NAME, flags: [] },
-  secret: { summary: 'Print what a judge checks signatures with', arguments: NAME, flags: [] },
+  archive: {
+    summary: 'Archive it, so that its name is free for another',
+    arguments: NAME,
+    flags: STEP_FLAGS,
+  },
+  pairs: { summary: 'Print the kept judged pairs', arguments: NAME, flags: [] },
+  secret: { summary: 'Print the secret that verifies calls to the judge', arguments: NAME, flags: [] },
 } as const satisfies Actions;
 export type ExperimentAction = keyof typeof actions;
 const ACTION_NAMES = Object.keys(actions);
@@ -157,50 +171,51 @@ const ACTION_NAMES = Object.keys(actions);
 export const experimentArgs = {
   action: {
     type: 'positional',
-    description: `${ACTION_NAMES.slice(0, -1).join(', ')} or ${ACTION_NAMES.at(-1)}; list unless given`,
+    description: `${ACTION_NAMES.slice(0, -1).join(', ')} or ${ACTION_NAMES.at(-1)}; default: list`,
     valueHint: ACTION_NAMES.join('|'),
     required: false,
   },
   name: {
     type: 'positional',
-    description: 'Name that the experiment is on, or its id',
+    description: "The experiment's name or id",
     required: false,
   },
   which: {
     type: 'positional',
     description:
-      'Of create: the version to compare with the live one, such as @2; of promote: the variant whose version goes live, the proposed one unless given',
+      'For create: the version to compare with the live one, such as @2; for promote: the variant to ' +
+      'make live, by default the proposed one',
     required: false,
   },
   ...designFlags,
   file: {
     type: 'string',
-    description: 'Of create and change: the document as JSON, in the place of flags',
+    description: 'For create and change: the document as JSON, instead of flags',
     valueHint: 'file',
   },
-  start: { type: 'boolean', description: 'Of create: start it at once' },
+  start: { type: 'boolean', description: 'For create: start it at once' },
   'expect-units': {
     type: 'string',
-    description: 'Of create, for its plan: how many users (or keys) a day ask for the name',
+    description: "For create's plan: how many users (or keys) a day use the name",
     valueHint: 'count',
   },
   yes: {
     type: 'boolean',
     description:
-      'Of promote: also a variant that was not proposed, and over a version that nobody has compared',
+      'For promote: also a variant that was not proposed, and over a version that was never compared',
   },
-  undo: { type: 'boolean', description: 'Of kill: take it back' },
-  watch: { type: 'boolean', description: 'Of status: again every 5 seconds, until Ctrl-C' },
-  all: { type: 'boolean', description: 'Of list and status: archived ones as well' },
+  undo: { type: 'boolean', description: 'For kill: undo it' },
+  watch: { type: 'boolean', description: 'For status: repeat every 5 seconds, until Ctrl-C' },
+  all: { type: 'boolean', description: 'For list and status: include archived ones' },
   expect: {
     type: 'string',
-    description: 'Only if this is the version of the document now, as status shows it',
+    description: "Only if this is the document's current version, as shown by status",
     valueHint: 'version',
   },
   ...whyFlag,
 } as const satisfies ArgsDef;
 
-/** @throws CliError (usage) for an action that is none, a flag that it has no use for, or a name too few or too many. */
+/** @throws CliError (usage) for an unknown action, an unused flag, or a missing or extra name. */
 export function actionOf(args: Readonly<Record<string, unknown>>): ExperimentAction {
   const word = String(args['action'] ?? 'list');
   const action = pickAction({ verb: 'experiment', actions, word, args });
@@ -220,26 +235,28 @@ export function actionOf(args: Readonly<Record<string, unknown>>): ExperimentAct
 export const examples: CommandHelp['examples'] = [
   {
     line: 'graft experiment create support/intent @2 --start',
-    does: 'half of the users get the live version, half version 2, from now on; says what will be found, and when',
+    does:
+      'half of the users get the live version, half version 2, from now on; shows what will be found, ' +
+      'and when',
   },
   {
     line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --metric thumbs:proportion:up --ramp 1%,5%,25%,100%',
-    does: 'a draft with all of it said; `graft experiment start` begins with the first step of its ramp',
+    does: 'a draft with everything set; `graft experiment start` begins the first step of its ramp',
   },
-  { line: 'graft experiment status support/intent --watch', does: 'how it goes, again every 5 seconds' },
+  { line: 'graft experiment status support/intent --watch', does: 'shows results, every 5 seconds' },
   { line: 'graft experiment', does: 'all that are not archived' },
   {
     line: 'graft experiment kill support/intent',
-    does: 'everybody gets the live version; --undo takes it back',
+    does: 'everybody gets the live version; --undo reverts it',
   },
   { line: 'graft experiment promote support/intent', does: 'the proposed winner becomes the live version' },
   {
     line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --judge medicine',
-    does: 'version 4 answers beside, nobody gets its answers, and medicine says which are better',
+    does: 'version 4 answers too, but nobody gets its answers; medicine says which are better',
   },
   {
     line: 'graft experiment show support/intent > experiment.json',
-    does: 'the document, to be edited',
+    does: 'the document, to edit it',
   },
   {
     line: 'graft experiment change support/intent --file experiment.json --dry-run',

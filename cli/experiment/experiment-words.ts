@@ -1,4 +1,4 @@
-/** What an experiment is and what follows, in words; shares and means as commands read and print them. */
+/** States and next steps of experiments as text; parsing and printing of shares and means. */
 import type {
   CreateExperiment,
   ExperimentDecision,
@@ -16,14 +16,14 @@ import { decisionWords, type NumberWords } from '../../protocol/state-words.ts';
 import { plainTable, when } from '../output.ts';
 import { usageError } from '../flags.ts';
 
-/** Digits of a share: beyond a millionth nothing is dealt differently. */
+/** Digits of a share: differences below a millionth have no effect. */
 const DIGITS = 12;
 /** Digits of a mean that a reader compares. */
 const MEAN_DIGITS = 4;
 
 /**
- * @returns 0 to 1. @throws CliError (usage) when `text` is not such as `5%` or `0.05`. A bare `1` is refused: it would be
- * everybody, and was mostly meant to be one percent.
+ * @returns 0 to 1. @throws CliError (usage) unless `text` looks like `5%` or `0.05`. A bare `1` is refused: it
+ * would mean everybody, but usually one percent was intended.
  */
 export function parseShare(text: string, flag: string): number {
   const percent = /^(\d{1,3}(?:\.\d{1,6})?)%$/.exec(text)?.[1];
@@ -52,13 +52,13 @@ const rateText = (rate: number): string => `${(100 * rate).toFixed(1)} %`;
 
 /** Of a lift or a difference of rates. @returns such as `+9.0 %`, `-0.4 %`, `0.0 %`. */
 export function liftText(lift: number): string {
-  // Beyond this a tenth of a percent says nothing.
+  // Beyond this a tenth of a percent is meaningless.
   const text = (100 * lift).toFixed(Math.abs(lift) >= 10 ? 0 : 1);
   const none = Number(text) === 0;
   return `${none ? '0.0' : `${lift > 0 ? '+' : ''}${text}`} %`;
 }
 
-/** A unit's mean: of a proportion as a percentage, else in the metric's own unit. */
+/** A unit's mean: of a proportion as a percentage, otherwise in the metric's own unit. */
 export const meanText = (mean: number, kind: 'proportion' | 'mean'): string =>
   kind === 'proportion' ? rateText(mean) : String(Number(mean.toPrecision(MEAN_DIGITS)));
 
@@ -79,7 +79,7 @@ const WRITTEN: NumberWords = {
   pValue: pEquals,
 };
 
-/** @returns one line; with what to type where it is a person's turn. */
+/** @returns one line; with the command to type if a person has to act. */
 export const decisionText = (decision: ExperimentDecision): string =>
   decisionWords(decision, WRITTEN).text +
   (decision.action === 'propose_winner' ? ': graft experiment promote' : '');
@@ -97,13 +97,13 @@ export function stateText({ status, killed, winner }: Experiment): string {
   return `${status}: ${winner === null ? 'nobody' : winner} won`;
 }
 
-/** Nobody is in it: there are pairs, and no units to compare. */
+/** Nobody is in it: there are pairs, but no units to compare. */
 export const isJudgedAlone = ({ judge, coverage }: Pick<CreateExperiment, 'judge' | 'coverage'>): boolean =>
   judge !== undefined && coverage === 0;
 
-export const JUDGED_ALONE = 'nobody: answers are judged beside those that users get';
+export const JUDGED_ALONE = 'nobody: answers are judged in parallel to those that users get';
 
-/** One line after a step: what is so now. */
+/** One line after a step: the new state. */
 export function nowText({ id, document }: ExperimentView): string {
   const { name, status, killed, variants, coverage, winner, shadow } = document;
   const which = `${id} on ${name}`;
@@ -116,18 +116,19 @@ export function nowText({ id, document }: ExperimentView): string {
       return killed
         ? `${which} is killed: everybody gets the live version`
         : isJudgedAlone(document)
-          ? `${which} is ${status}: ${shadow?.adapter ?? 'the other version'} answers beside, and nobody gets its answers`
+          ? `${which} is ${status}: ${shadow?.adapter ?? 'the other version'} answers too, but nobody ` +
+            'gets its answers'
           : `${which} is ${status} with ${shareText(coverage)} of the units: ${variantsText(document)}`;
     case 'decided':
       return winner === null
-        ? `${which} is decided, and nobody won: everybody gets the live version`
+        ? `${which} is decided without a winner: everybody gets the live version`
         : `${which} is decided: ${winner} won, and ${adapterOf(winner)} is the live version`;
     case 'archived':
-      return `${which} is archived: the name is free for another one`;
+      return `${which} is archived: the name is free for another experiment`;
   }
 }
 
-/** @returns the command that comes next; null when there is none. */
+/** @returns the next command; null when there is none. */
 export function nextCommand({ document, proposal }: ExperimentView): string | null {
   const { name, status, killed } = document;
   const graft = (step: string, more = ''): string => `graft experiment ${step} ${name}${more}`;
@@ -145,21 +146,23 @@ export function nextCommand({ document, proposal }: ExperimentView): string | nu
   }
 }
 
-/** The winner that was proposed, of one that is live. @returns such as `treatment, since …, after 240 units`. */
+/** The proposed winner of a live experiment. @returns such as `treatment, since …, after 240 units`. */
 export const proposalText = ({ proposal, document }: ExperimentView): string | null =>
   proposal === null || !isLive(document)
     ? null
-    : `${proposal.variant}, since ${when(proposal.at)}, after ${proposal.units} units; it stands whatever later looks say`;
+    : `${proposal.variant}, since ${when(proposal.at)}, after ${proposal.units} units; later looks do ` +
+      'not change it';
 
 export const variantsText = ({ variants }: Pick<Experiment, 'variants'>): string =>
   variants.map(({ key, adapter, weight }) => `${key} ${adapter} ${shareText(weight)}`).join(', ');
 
 export const metricText = ({ kind, better, cap }: Omit<ExperimentMetric, 'key'>): string =>
-  `${kind}, ${better === 'up' ? 'more' : 'less'} is better${cap === undefined ? '' : `, capped at control’s ${cap}`}`;
+  `${kind}, ${better === 'up' ? 'higher' : 'lower'} is ` +
+  `better${cap === undefined ? '' : `, capped at control’s ${cap}`}`;
 
 /** @returns such as `at most +50 % and +0.02`, `at most -10 %`. */
 export function allowedText(rail: ExperimentGuardrail): string {
-  // Shares first: they are what most say.
+  // Shares first: they are the most common.
   const limits = [...guardrailLimits(rail)].reverse().map(({ limit, direction, allowed }) => {
     const sign = direction === 'increase' ? '+' : '-';
     return sign + (limit === 'relative' ? shareText(allowed) : String(allowed));
@@ -181,14 +184,14 @@ export function minutesText(minutes: number): string {
   return minutes >= 60 && minutes % 60 === 0 ? `${minutes / 60} h` : `${minutes} min`;
 }
 
-/** A look under a seed before says nothing of the present one. */
+/** A look under an earlier seed does not apply to the current one. */
 export const presentLook = ({ evaluation, document }: ExperimentView): ExperimentView['evaluation'] =>
   evaluation?.seed === document.seed ? evaluation : null;
 
 export const unitsOf = (evaluation: ExperimentView['evaluation']): number =>
   Object.values(evaluation?.units ?? {}).reduce((sum, units) => sum + units, 0);
 
-/** Whether its decision says something: while it is live, or when the decision has ended it. */
+/** Whether its decision is relevant: while it is live, or when the decision has ended it. */
 export const isShown = (
   { document: { status } }: ExperimentView,
   { decision }: ExperimentEvaluation,

@@ -12,20 +12,23 @@ import type { z } from 'zod';
 import { parseReference } from '../admin/operation-command.ts';
 
 const MINUTE_MS = 60_000;
-/** Of a ramp that does not say otherwise. */
+/** Default of a ramp. */
 export const DEFAULT_HOLD = '60m';
 export const DEFAULT_MIN_UNITS = '200';
-/** Share of the requests that are judged unless `--shadow` says another one. */
+/** Default share of requests that are judged, unless `--shadow` sets one. */
 export const DEFAULT_JUDGED = 0.2;
 
-/** An experiment as flags say it. */
+/** An experiment as flags. */
 export interface DesignFlags extends JudgeFlags {
   readonly name: string;
-  /** `key=name@version[:weight]`; `@version` is one of the name itself. The first is control. */
+  /** `key=name@version[:weight]`; `@version` means the name itself. The first is control. */
   readonly variants: readonly string[];
   /** `key:proportion|mean:up|down`; the first decides. */
   readonly metrics: readonly string[];
-  /** `metric:limits[:rollback|hold]`; limits are such as `+50%` (relative), `+0.02` (absolute), `-10%`; or `none`. */
+  /**
+   * `metric:limits[:rollback|hold]`; limits are such as `+50%` (relative), `+0.02` (absolute), `-10%`; or
+   * `none`.
+   */
   readonly guardrails: readonly string[];
   readonly tenants: readonly string[];
   /** `unit=variant`. */
@@ -35,7 +38,7 @@ export interface DesignFlags extends JudgeFlags {
   readonly minUnits?: string | undefined;
   readonly minDays?: string | undefined;
   readonly atLeast?: string | undefined;
-  /** Of the metric that decides: `p99`. */
+  /** Of the deciding metric: `p99`. */
   readonly cap?: string | undefined;
   readonly coverage?: string | undefined;
   /** `name@version:share`. */
@@ -50,19 +53,20 @@ export interface DesignFlags extends JudgeFlags {
 
 type Variant = CreateExperiment['variants'][number];
 
-/** @throws CliError (usage) that names the flag; what fields mean together is left to `checkDesign`. */
+/** @throws CliError (usage) that names the flag; `checkDesign` checks combinations. */
 export function parseDesign(flags: DesignFlags): CreateExperiment {
   const { name, metrics, guardrails, tenants, overrides, coverage, shadow, seed, unit } = flags;
   if (flags.variants.length < 2)
     throw usageError(
-      `Compare the live version with which? \`graft experiment create ${name} @2\`. Or say all of them: --variant control=${name}@3 --variant treatment=${name}@4, control first.`,
+      `Which version should be compared with the live one? \`graft experiment create ${name} @2\`. Or ` +
+        `give both, control first: --variant control=${name}@3 --variant treatment=${name}@4.`,
     );
   const ramp = parseRamp(flags);
   if (flags.shadowCompare === true && shadow === undefined)
-    throw usageError('--shadow-compare is for a shadow: --shadow support/intent@5:5%.');
+    throw usageError('--shadow-compare needs a shadow: --shadow support/intent@5:5%.');
   const judge = parseJudge(flags);
   if (flags.ramp !== undefined && coverage !== undefined)
-    throw usageError('--ramp begins with its first step; leave --coverage out.');
+    throw usageError('--ramp starts with its first step. Remove --coverage.');
   const variants = shareWeights(flags.variants.map((text) => parseVariant(text, name)));
   return {
     name,
@@ -83,7 +87,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
   };
 }
 
-/** Unless it is said otherwise, the last variant is judged, and nobody gets it. */
+/** By default the last variant is judged, and nobody gets its answers. */
 const judgedAlone = (
   variants: readonly Variant[],
   ramp: CreateExperiment['ramp'],
@@ -100,12 +104,13 @@ function oneOf<const T extends string>(text: string, known: readonly T[], flag: 
 
 function parsePinned(text: string, flag: string): string {
   const match = /^(.+)@([1-9]\d{0,8})$/.exec(text);
-  const problem = match === null ? 'it names a version, such as support/intent@3' : nameProblem(match[1]!);
+  const problem =
+    match === null ? 'it must name a version, such as support/intent@3' : nameProblem(match[1]!);
   if (problem !== null) throw usageError(`${flag}: '${text}': ${problem}.`);
   return text;
 }
 
-/** A weight that is not given is null. */
+/** Omitted weights are null. */
 function parseVariant(text: string, name: string): Omit<Variant, 'weight'> & { weight: number | null } {
   const [, key, adapter, weight] = /^([^=]*)=([^:]*)(?::(.*))?$/.exec(text) ?? [];
   if (key === undefined || adapter === undefined)
@@ -117,17 +122,17 @@ function parseVariant(text: string, name: string): Omit<Variant, 'weight'> & { w
   };
 }
 
-/** Those without a weight have equal parts of what the others leave. */
+/** Variants without a weight share the rest equally. */
 function shareWeights(variants: readonly ReturnType<typeof parseVariant>[]): Variant[] {
   const open = variants.filter(({ weight }) => weight === null).length;
   const given = variants.reduce((sum, { weight }) => sum + (weight ?? 0), 0);
   if (open > 0 && given >= 1)
-    throw usageError('--variant: the weights that are given leave nothing for the others.');
+    throw usageError('--variant: the given weights leave nothing for the other variants.');
   const part = Number(((1 - given) / open).toPrecision(12));
   return variants.map(({ weight, ...variant }) => ({ ...variant, weight: weight ?? part }));
 }
 
-/** What is measured where nothing else is said, as the server has it. */
+/** The server's default metric. */
 const THUMBS = 'thumbs:proportion:up';
 
 function parseMetrics(
@@ -170,7 +175,7 @@ function parseMetric(text: string): NonNullable<CreateExperiment['metrics']>[num
   };
 }
 
-/** `none` alone is no guardrail at all, where the default ones would be meant without it. */
+/** `none` alone disables guardrails; an empty list would mean the defaults. */
 function parseGuardrails(texts: readonly string[]): NonNullable<CreateExperiment['guardrails']> {
   if (texts.length === 1 && texts[0] === 'none') return [];
   return texts.map(parseGuardrail);
@@ -188,7 +193,8 @@ function parseGuardrail(text: string): NonNullable<CreateExperiment['guardrails'
     const field: GuardrailField = `max_${percent === '%' ? 'relative' : 'absolute'}_${sign === '-' ? 'decrease' : 'increase'}`;
     if (digits === undefined || found[field] !== undefined)
       throw usageError(
-        `--guardrail: '${limits}' is not how much worse than control is allowed: +50% (of control's), +0.02 (in the metric's unit), -10% where less is worse, or two with a | between.`,
+        `--guardrail: '${limits}' does not say how much worse than control is allowed. Use +50% (of ` +
+          "control's), +0.02 (in the metric's unit), -10% if higher is better, or two separated by |.",
       );
     found[field] = percent === '%' ? Number((Number(digits) / 100).toPrecision(12)) : Number(digits);
   }
@@ -197,13 +203,13 @@ function parseGuardrail(text: string): NonNullable<CreateExperiment['guardrails'
 
 type GuardrailField = `max_${'relative' | 'absolute'}_${'increase' | 'decrease'}`;
 
-/** `--min-units` alone is a ramp of one step, the coverage: the document says the units before a winner nowhere else. */
+/** `--min-units` alone is a ramp of one step, because the document has no other place for it. */
 function parseRamp({ ramp, coverage, hold, minUnits }: DesignFlags): CreateExperiment['ramp'] {
   if (ramp === undefined && hold !== undefined)
-    throw usageError('--hold is for a ramp: --ramp 1%,5%,25%,100%.');
+    throw usageError('--hold needs a ramp: --ramp 1%,5%,25%,100%.');
   if (ramp === undefined && minUnits === undefined) return undefined;
   const ms = parseDuration(hold ?? DEFAULT_HOLD, '--hold');
-  if (ms % MINUTE_MS !== 0) throw usageError(`--hold ${hold} is not whole minutes.`);
+  if (ms % MINUTE_MS !== 0) throw usageError(`--hold ${hold} must be whole minutes.`);
   const units = minUnits ?? DEFAULT_MIN_UNITS;
   if (!/^\d{1,9}$/.test(units)) throw usageError(`--min-units ${units} is not a whole number.`);
   return {
@@ -227,7 +233,7 @@ function parseShadow(text: string, compare: boolean): NonNullable<CreateExperime
   };
 }
 
-/** Units have any text, and keys of variants no "=". */
+/** Units may contain any text, keys of variants no "=". */
 function parseOverride(text: string): NonNullable<CreateExperiment['overrides']>[number] {
   const at = text.lastIndexOf('=');
   if (at < 1 || at === text.length - 1)
@@ -238,14 +244,14 @@ function parseOverride(text: string): NonNullable<CreateExperiment['overrides']>
 interface JudgeFlags {
   /** `base`, a name with or without a version, or the application's URL. */
   readonly judge?: string | undefined;
-  /** Of a day. */
+  /** Tokens a day. */
   readonly judgeTokens?: string | undefined;
   readonly keepPairs?: string | undefined;
 }
 
 type Judge = NonNullable<CreateExperiment['judge']>;
 
-/** Version in the place of the live one until a server has been asked for that. */
+/** Placeholder for the live version, until the server is asked. */
 const SOME_VERSION = 1;
 
 /** @throws CliError (usage) */
@@ -253,7 +259,7 @@ function parseJudge({ judge, judgeTokens, keepPairs }: JudgeFlags): Judge | unde
   if (judge === undefined) {
     const stray =
       judgeTokens !== undefined ? '--judge-tokens' : keepPairs !== undefined ? '--keep-pairs' : null;
-    if (stray !== null) throw usageError(`${stray} is for a judge: --judge base.`);
+    if (stray !== null) throw usageError(`${stray} needs a judge: --judge base.`);
     return undefined;
   }
   if (keepPairs !== undefined && !/^\d{1,3}$/.test(keepPairs))
@@ -272,7 +278,7 @@ function judgeOf(text: string): Judge {
   return { model: `${name}@${version ?? SOME_VERSION}` };
 }
 
-/** A name that judges means its live version, from now on. @throws CliError when it has none. */
+/** A judging name stands for its live version, from now on. @throws CliError when it has none. */
 export async function pinJudge(
   client: ApiClient,
   design: CreateExperiment,
@@ -284,7 +290,7 @@ export async function pinJudge(
   const live = (await lookUpVersions(client, text))?.versions.find((version) => version.live);
   if (live !== undefined) return { ...design, judge: { ...judge, model: `${text}@${live.version}` } };
   throw new CliError({
-    message: `The judge ${text} has no live version: graft history ${text}`,
+    message: `The judge ${text} has no live version. See graft history ${text}`,
     exitCode: EXIT.notFound,
     code: 'model_not_found',
   });
@@ -308,21 +314,21 @@ export async function readDesignFile(file: string): Promise<Record<string, unkno
   if (typeof value === 'object' && value !== null && !Array.isArray(value))
     return value as Record<string, unknown>;
   throw new CliError({
-    message: `${file} does not hold a JSON object; \`graft experiment show <name>\` prints one.`,
+    message: `${file} does not contain a JSON object. Print one with \`graft experiment show <name>\`.`,
     exitCode: EXIT.usage,
     code: 'file_invalid',
   });
 }
 
-/** What the server writes by itself; in a document that `graft experiment show` printed, and none of a new one's. */
+/** Fields that the server sets itself; `graft experiment show` prints them, a new document has none. */
 const SERVERS_OWN = ['version', 'status', 'winner', 'dropped'];
 
-/** In the place of what the server chooses, so that the rest can be checked beforehand. */
+/** Placeholders for the server's choices, so that the rest can be checked first. */
 const STAND_IN = { seed: 'stand-in', unit: 'user', coverage: 1, version: 1, status: 'draft' };
 
 /**
- * @param design what is to be sent; a whole document will do. @returns the request.
- * @throws CliError (usage) for what the server would refuse, as far as it can be told from here.
+ * @param design the request; a whole document works too. @returns the request.
+ * @throws CliError (usage) for what the server would refuse, as far as it can be known here.
  */
 export function checkDesign(design: Record<string, unknown>): CreateExperiment {
   const request = Object.fromEntries(
@@ -330,12 +336,12 @@ export function checkDesign(design: Record<string, unknown>): CreateExperiment {
   );
   refuse(CreateExperiment.safeParse(request));
   const { why: _, ...document } = request;
-  // Without metrics the server's own are meant, and what names them is its to check.
+  // Without metrics the server's defaults apply, and it checks what refers to them.
   if (document['metrics'] !== undefined) checkDocument({ ...STAND_IN, ...document });
   return request as CreateExperiment;
 }
 
-/** A document as it is to be. @throws CliError (usage) */
+/** Checks an edited document. @throws CliError (usage) */
 export function checkDocument(document: Record<string, unknown>): Experiment {
   const parsed = Experiment.safeParse(document);
   refuse(parsed);

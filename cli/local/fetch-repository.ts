@@ -1,4 +1,7 @@
-/** A base out of a repository of the Hugging Face Hub, into the cache: resumed, checked, and there without a network. */
+/**
+ * Downloads a base from the Hugging Face Hub into the cache: resumable, verified, and usable offline
+ * afterwards.
+ */
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
@@ -13,7 +16,7 @@ import { usageError } from '../flags.ts';
 import type { Output } from '../output.ts';
 import { chooseFiles, type RepositoryBase, type RepositoryFile } from './repository-base.ts';
 
-/** What was fetched, written when all of it is there. */
+/** List of downloaded files, written when all of them are there. */
 const MANIFEST = '.fetched.json';
 const Manifest = z.object({
   load: z.string(),
@@ -29,11 +32,11 @@ interface Hub {
   fetch?: typeof fetch;
 }
 
-/** HF_ENDPOINT and HF_TOKEN, as Hugging Face's own tools have them. */
+/** HF_ENDPOINT and HF_TOKEN, as in Hugging Face's own tools. */
 function hubOf(env: Env, signal: AbortSignal | undefined): Hub {
   const token = env['HF_TOKEN']?.trim();
   if (token && !token.startsWith('hf_'))
-    throw usageError('HF_TOKEN must begin with hf_, as tokens of the hub do.');
+    throw usageError('HF_TOKEN must start with hf_, like all tokens of the hub.');
   return {
     ...(env['HF_ENDPOINT'] ? { hubUrl: env['HF_ENDPOINT'].replace(/\/+$/, '') } : {}),
     ...(token ? { accessToken: token } : {}),
@@ -45,7 +48,7 @@ const isOffline = (env: Env): boolean =>
   ['1', 'true', 'yes', 'on'].includes(env['HF_HUB_OFFLINE']?.toLowerCase() ?? '');
 
 /**
- * @param params.cache see `cacheFolder`; the base lies in `bases/hf/` there, by commit.
+ * @param params.cache see `cacheFolder`; the base is stored in `bases/hf/` there, by commit.
  * @returns a folder or a GGUF that the origin can load.
  * @throws CliError
  */
@@ -66,7 +69,7 @@ export async function fetchRepository(params: {
   const placeOf = (commit: string): string => path.join(home, commit, path.basename(base.repository));
   const held = known === null ? null : await fetched(placeOf(known), base);
   if (held !== null && (isOffline(env) || COMMIT.test(base.revision))) return held;
-  if (isOffline(env)) throw failed(base, 'HF_HUB_OFFLINE is set and it is not in the cache');
+  if (isOffline(env)) throw failed(base, 'HF_HUB_OFFLINE is set, and it is not in the cache');
   let commit: string;
   try {
     commit = await commitOf(base, hub);
@@ -74,7 +77,7 @@ export async function fetchRepository(params: {
     signal?.throwIfAborted();
     const reason = reasonOf(error, hub);
     if (held === null || !isAway(error)) throw failed(base, reason);
-    output.note(`${base.repository}: ${reason}; taking ${base.revision} as it was fetched before.`);
+    output.note(`${base.repository}: ${reason}; using ${base.revision} from an earlier download.`);
     return held;
   }
   const folder = placeOf(commit);
@@ -89,7 +92,7 @@ export async function fetchRepository(params: {
   return (await fetched(folder, base)) ?? folder;
 }
 
-/** @returns what to load, when all files are there in their sizes. */
+/** @returns what to load, when all files are there with the right sizes. */
 async function fetched(folder: string, base: RepositoryBase): Promise<string | null> {
   const text = await readFile(path.join(folder, manifestName(base)), 'utf8').catch(() => null);
   const manifest = text === null ? null : parseManifest(text);
@@ -99,7 +102,7 @@ async function fetched(folder: string, base: RepositoryBase): Promise<string | n
   return path.join(folder, manifest.load);
 }
 
-/** @returns null for half of one: the disk was full, or somebody pulled the plug. */
+/** @returns null for a truncated one, after a full disk or a power cut. */
 function parseManifest(text: string): z.infer<typeof Manifest> | null {
   try {
     return Manifest.parse(JSON.parse(text));
@@ -173,7 +176,10 @@ async function download(params: {
     await rename(partial, written);
   } catch (error) {
     if (error instanceof CliError) throw error;
-    throw failed(base, `${reasonOf(error, hub)}; what was fetched is kept, the next try goes on from there`);
+    throw failed(
+      base,
+      `${reasonOf(error, hub)}; the downloaded part is kept, and the next attempt continues from there`,
+    );
   }
 }
 
@@ -199,7 +205,7 @@ async function fetchFile(params: {
     if (done > file.size) done = 0;
     if (done < file.size || file.size === 0) {
       const blob = await downloadFile({ repo, path: file.path, revision: commit, xet: false, ...hub });
-      if (blob === null) throw new Error(`${file.path} is not there any more`);
+      if (blob === null) throw new Error(`${file.path} no longer exists`);
       const stream = Readable.fromWeb(blob.slice(done).stream() as ReadableStream);
       stream.on('data', (chunk: Uint8Array) => onBytes((done += chunk.length)));
       await pipeline(stream, createWriteStream(partial, { flags: done === 0 ? 'w' : 'a' }));
@@ -207,23 +213,21 @@ async function fetchFile(params: {
     if ((await sizeOf(partial)) !== file.size) throw new Error(`${file.path} ended early`);
     if (!(await isRight(partial, file))) {
       await rm(partial, { force: true });
-      throw new Error(
-        `${file.path} came with other bytes than the hub says (its sha256 differs); it was not kept`,
-      );
+      throw new Error(`the sha256 of ${file.path} is not the hub's; the download was discarded`);
     }
     await rename(partial, target);
   } catch (error) {
-    // For the next try, whoever makes it.
+    // For the next attempt, in any process.
     await rename(partial, `${target}.partial`).catch(() => undefined);
     throw error;
   }
 }
 
-/** Two that fetch the same at once do not write into one file. */
+/** Parallel downloads do not write into one file. */
 const ownPartial = (file: string): string =>
   `${file}.${process.pid}-${randomBytes(4).toString('hex')}.partial`;
 
-/** What a try before left of a file becomes `partial`, unless another try has it. */
+/** A file's remains of an earlier attempt become `partial`, unless another attempt uses them. */
 async function takeOver(target: string, partial: string): Promise<void> {
   const folder = path.dirname(target);
   const begin = `${path.basename(target)}.`;
@@ -247,7 +251,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Whether a file has the content that the hub says, by sha256, or as git counts it. */
+/** Whether a file has the hub's content, by sha256, or by git's hash. */
 async function isRight(file: string, { size, sha256, blobId }: RepositoryFile): Promise<boolean> {
   if (sha256 === null && blobId === null) return true;
   const hash = sha256 === null ? createHash('sha1').update(`blob ${size}\0`) : createHash('sha256');
@@ -255,7 +259,7 @@ async function isRight(file: string, { size, sha256, blobId }: RepositoryFile): 
   return hash.digest('hex') === (sha256 ?? blobId);
 }
 
-/** Nobody answers, or not for the moment: what was fetched before is as good as it was. */
+/** The hub does not answer, for now: use the earlier download. */
 const isAway = (error: unknown): boolean =>
   error instanceof TypeError ||
   (error instanceof HubApiError && (error.statusCode >= 500 || error.statusCode === 429));
@@ -266,8 +270,8 @@ function reasonOf(error: unknown, hub: Hub): string {
     if (statusCode === 401 || statusCode === 403)
       return hub.accessToken === undefined
         ? 'it does not exist or needs a token: set HF_TOKEN'
-        : 'HF_TOKEN may not read it: accept its terms on its page, or give another token';
-    return statusCode === 404 ? 'there is no such repository or revision' : `the hub answered ${statusCode}`;
+        : 'HF_TOKEN may not read it. Accept its terms on its page, or use another token';
+    return statusCode === 404 ? 'no such repository or revision' : `the hub answered ${statusCode}`;
   }
   if (error instanceof TypeError)
     return `the hub cannot be reached (${String((error.cause as Error | undefined)?.message ?? error.message)})`;
@@ -276,6 +280,6 @@ function reasonOf(error: unknown, hub: Hub): string {
 
 const failed = (base: RepositoryBase, reason: string): CliError =>
   new CliError({
-    message: `Could not fetch ${base.repository}@${base.revision}: ${reason}.`,
+    message: `Could not download ${base.repository}@${base.revision}: ${reason}.`,
     code: 'base_unavailable',
   });

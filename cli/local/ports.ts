@@ -6,9 +6,9 @@ export const LOOPBACK = '127.0.0.1';
 const HIGHEST_PORT = 65_535;
 
 /**
- * @param port 0 asks for any free one.
- * @param host of the address that is to be free; loopback unless given.
- * @param given what other parts of the same start are to have.
+ * @param port 0 = any free one.
+ * @param host of the address; default: loopback.
+ * @param given ports reserved for other parts of the same start.
  * @returns the port, free at this moment.
  * @throws CliError naming the flag that chooses another when it is taken.
  */
@@ -22,11 +22,11 @@ export async function needFreePort(params: {
   const { port, what, flag, host = LOOPBACK, given = [] } = params;
   const unusable = (reason: string) =>
     new CliError({
-      message: `Port ${port} for the ${what} ${reason}; choose one with ${flag} <port>.`,
+      message: `Port ${port} for the ${what} ${reason}. Choose another with ${flag} <port>.`,
       code: 'port_taken',
     });
   if (port > HIGHEST_PORT) throw unusable(`is above ${HIGHEST_PORT}`);
-  if (given.includes(port)) throw unusable('is what another part of this start has');
+  if (given.includes(port)) throw unusable('is used by another part of this start');
   for (;;) {
     const free = await tryPort({ port, host }, unusable);
     if (!given.includes(free)) return free;

@@ -3,14 +3,17 @@ import { chmod, lstat, mkdir, readdir, rename, rm, stat, writeFile } from 'node:
 import path from 'node:path';
 import { CliError, EXIT } from '../cli-error.ts';
 
-/** Readable by the owner alone: keys and secrets lie in such files. */
+/** Permissions of keys and secrets: readable by the owner only. */
 const PRIVATE = 0o600;
 
-/** Writes a file that only the owner may read, whole or not at all; its folder is made when missing. */
+/** Writes a file that only the owner may read, completely or not at all; its folder is created when missing. */
 export const writePrivateFile = (file: string, text: string): Promise<void> =>
   writePrivateFiles([[file, text]]);
 
-/** The same with several: all are written before the first has its name, and the last one gets its own last. */
+/**
+ * The same for several files: all are written before the first gets its name, and the last one gets its own
+ * last.
+ */
 export async function writePrivateFiles(
   files: readonly (readonly [file: string, text: string])[],
 ): Promise<void> {
@@ -31,18 +34,18 @@ export async function writePrivateFiles(
   }
 }
 
-/** Is it what a process left of such a file when it was killed? */
+/** Whether it is the remainder of such a file, left by a killed process. */
 export const isLeftDraft = (name: string): boolean => /\.[0-9a-f]{8}$/.test(name);
 
 /** Permission bits of group and others. */
 const OTHERS = 0o077;
-/** Taken from what is made meanwhile: all that group and others could have. */
+/** umask that removes all rights of group and others. */
 const PRIVATE_UMASK = OTHERS;
 
 /**
- * Makes a folder for its owner alone; one that was there with wider rights is narrowed.
- * @param options.contents narrows what is in it, too, when it was wider: what is copied from there keeps its own rights.
- * @throws CliError when it is somebody else's.
+ * Creates a folder for its owner only; an existing one with wider rights is narrowed.
+ * @param options.contents also narrow its contents: copies keep their own rights.
+ * @throws CliError when it belongs to somebody else.
  */
 export async function makePrivateFolder(folder: string, options: { contents?: boolean } = {}): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -51,7 +54,9 @@ export async function makePrivateFolder(folder: string, options: { contents?: bo
   const { mode, uid } = await stat(folder);
   if (uid !== process.getuid?.())
     throw new CliError({
-      message: `${folder} belongs to another user, who could read and change what is kept there. Run \`graft dev\` in a folder of your own, or remove that one.`,
+      message:
+        `${folder} belongs to another user, who could read and change its contents. Run \`graft dev\` in ` +
+        'a folder of your own, or remove this one.',
       exitCode: EXIT.auth,
       code: 'folder_not_yours',
     });
@@ -64,7 +69,7 @@ async function narrow(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     const file = path.join(folder, name);
     const entry = await lstat(file);
-    // Not through links: what is behind them is not in the folder.
+    // Not through links: their targets are outside the folder.
     if (entry.isSymbolicLink()) continue;
     if ((entry.mode & OTHERS) !== 0) await chmod(file, entry.mode & 0o700);
     if (entry.isDirectory()) await narrow(file);
@@ -74,9 +79,9 @@ async function narrow(folder: string): Promise<void> {
 let running = 0;
 let before = 0;
 
-/** Runs `work` so that files which this process, and processes that it starts then, make are their owner's alone. */
+/** Runs `work` so that files which this process, and its new children, create belong to their owner only. */
 export async function makePrivately<T>(work: () => Promise<T>): Promise<T> {
-  // The process has one umask: of several that overlap the last one gives it back.
+  // The umask is per process: the last of overlapping calls restores it.
   if (running++ === 0) before = process.umask(PRIVATE_UMASK);
   try {
     return await work();

@@ -1,10 +1,10 @@
-/** What `--base hf:…` says, and which of a repository's files make a base. */
+/** Parses `--base hf:…`, and selects the files of a repository that make a base. */
 import { usageError } from '../flags.ts';
 
 export interface RepositoryBase {
   /** `owner/name` */
   repository: string;
-  /** A GGUF of the repository, where it has several. */
+  /** A GGUF of the repository, if it has several. */
   file: string | null;
   /** Branch, tag or commit. */
   revision: string;
@@ -25,7 +25,7 @@ const REVISION = /^[\w][\w./-]{0,254}$/;
 
 /**
  * `hf:<owner>/<name>[/<file.gguf>][@<revision>]`.
- * @returns null for what is a path. @throws CliError
+ * @returns null for a path. @throws CliError
  */
 export function parseRepositoryBase(base: string): RepositoryBase | null {
   if (!base.startsWith(PREFIX)) return null;
@@ -42,12 +42,13 @@ export function parseRepositoryBase(base: string): RepositoryBase | null {
     (file !== null && !(file.endsWith('.gguf') && rest.every(safe)))
   )
     throw usageError(
-      `--base ${base}: a repository is hf:<owner>/<name>, with /<file>.gguf behind it where it has several, and @<revision>.`,
+      `--base ${base}: use hf:<owner>/<name>, with /<file>.gguf if it has several and @<revision> if ` +
+        'you want one.',
     );
   return { repository: `${owner}/${name}`, file, revision };
 }
 
-/** Beside the weights; those that are there. */
+/** Files beside the weights, if they exist. */
 const BESIDE = [
   ...['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json'],
   ...['chat_template.jinja', 'special_tokens_map.json', 'model.safetensors.index.json', 'LICENSE'],
@@ -66,7 +67,7 @@ export function chooseFiles(
   if (base.file !== null || (weights.length === 0 && ggufs.length === 1)) {
     const chosen = ggufs.find(({ path }) => base.file === null || path === base.file);
     if (chosen === undefined)
-      throw usageError(`${base.repository} has no ${base.file}; its GGUF files: ${list(ggufs)}.`);
+      throw usageError(`${base.repository} has no ${base.file}. Its GGUF files: ${list(ggufs)}.`);
     const stem = chosen.path.replace(PART, '');
     const parts = PART.test(chosen.path)
       ? files.filter(({ path }) => PART.test(path) && path.replace(PART, '') === stem)
@@ -76,8 +77,9 @@ export function chooseFiles(
   if (weights.length === 0)
     throw usageError(
       ggufs.length === 0
-        ? `${base.repository} has neither .safetensors nor .gguf files; older .bin files cannot be loaded.`
-        : `${base.repository} has several GGUF files: say which, as hf:${base.repository}/${ggufs[0]!.path} (${list(ggufs)}).`,
+        ? `${base.repository} has neither .safetensors nor .gguf files; older .bin files are not supported.`
+        : `${base.repository} has several GGUF files. Choose one, as ` +
+            `hf:${base.repository}/${ggufs[0]!.path} (${list(ggufs)}).`,
     );
   const shards = weights.filter(({ path }) => /^model-\d{5}-of-\d{5}\.safetensors$/.test(path));
   const single = weights.filter(({ path }) => path === 'model.safetensors');

@@ -1,8 +1,9 @@
 /**
- * Runs `work` again and again, never twice at once, as a cron would.
- * @param params.pauseMs before the first run, and from the end of one to the beginning of the next.
- * @param params.onFailure told of a run that failed; the next one comes all the same.
- * @returns what ends it. A run that is under way is not waited for, it may take minutes, nor heard of any more.
+ * Runs `work` repeatedly, never twice at once, like a cron job.
+ * @param params.pauseMs before the first run, and between runs.
+ * @param params.onFailure called for a failed run; the next one runs all the same.
+ * @returns a function that stops it. A run in progress, which may take minutes, is neither awaited nor
+ * reported.
  */
 export function startSchedule(params: {
   work: () => Promise<void>;
@@ -22,7 +23,7 @@ export function startSchedule(params: {
   };
   const plan = () => {
     timer = setTimeout(() => void run(), pauseMs);
-    // It keeps nobody alive who has nothing else to do.
+    // It does not keep an otherwise finished process alive.
     timer.unref();
   };
   plan();

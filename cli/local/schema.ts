@@ -1,4 +1,4 @@
-/** Which schema a database has, and which one this version of graft needs. */
+/** The schema of a database, and the one that this version of graft needs. */
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CliError, EXIT } from '../cli-error.ts';
@@ -20,7 +20,10 @@ export async function neededSchema(): Promise<string> {
   return STATEMENT.exec(first)![1]!;
 }
 
-/** @param found null = the database has tables, but no hash. @param afresh the command that starts with an empty one. */
+/**
+ * @param found null = the database has tables, but no hash. @param afresh the command that starts with an empty
+ * one.
+ */
 export const otherSchema = (params: {
   where: string;
   found: string | null;
@@ -28,7 +31,10 @@ export const otherSchema = (params: {
   afresh: string;
 }): CliError =>
   new CliError({
-    message: `${params.where} was made by another version of graft: its schema is ${short(params.found)}, this version needs ${short(params.needed)}. Nothing was changed. Use the version that made it, or start with an empty one: ${params.afresh}`,
+    message:
+      `${params.where} was created by another version of graft: its schema is ${short(params.found)}, ` +
+      `this version needs ${short(params.needed)}. Nothing was changed. Use the version that created it, ` +
+      `or start with an empty one: ${params.afresh}`,
     exitCode: EXIT.refused,
     code: 'other_schema',
   });

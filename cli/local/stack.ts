@@ -1,4 +1,4 @@
-/** `graft dev`'s stack: the edge, and before it one origin or one for each of several bases. */
+/** The stack of `graft dev`: the edge, and one origin per base. */
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
@@ -21,10 +21,10 @@ import { startSchedule } from './schedule.ts';
 import { z } from 'zod';
 import { nativeRuntime, runsNatively } from './native-runtime.ts';
 
-/** Cron triggers come each minute at most; on one machine nobody wants to wait that long. */
+/** Cron triggers fire each minute at most; locally that is too slow. */
 const SCHEDULE_PAUSE_MS = 10_000;
 
-/** One name that `graft dev` publishes; `folders` are its versions, the live one first, those behind it staged. */
+/** One name that `graft dev` publishes; `folders` are its versions, the live one first, then staged ones. */
 interface Example {
   name: string;
   parent: string | null;
@@ -33,7 +33,10 @@ interface Example {
 
 const exampleFolder = (name: string): string => path.join(ROOT, 'examples/adapters', name);
 
-/** Parents first. The first three are a tree; `support/intent` has a weak first version, and a better one to try beside it; `support/desk` calls tools. */
+/**
+ * Parents first. The first three are a tree; `support/intent` has a weak first version and a better one to test
+ * against it; `support/desk` calls tools.
+ */
 const EXAMPLES: readonly Example[] = [
   { name: 'medicine', parent: null, folders: [exampleFolder('medicine')] },
   { name: 'medicine/cardiology', parent: 'medicine', folders: [exampleFolder('cardiology')] },
@@ -43,9 +46,9 @@ const EXAMPLES: readonly Example[] = [
 ];
 
 export interface StackOptions {
-  /** Everything that is kept lies below it, in `.graft` and `.wrangler/state`. */
+  /** Parent of everything that is stored, in `.graft` and `.wrangler/state`. */
   folder: string;
-  /** What `--base` says; undefined = the pinned base. */
+  /** The value of `--base`; undefined = the pinned base. */
   base: string | undefined;
   /** 0 = any free one. */
   port: number;
@@ -54,38 +57,38 @@ export interface StackOptions {
   examples: boolean;
   /** Further flags for the origin. */
   originArgs: readonly string[];
-  /** Further bases, each with an origin of its own; none unless given. */
+  /** Further bases, each with its own origin; default: none. */
   also?: readonly OriginWish[];
   env: Record<string, string | undefined>;
   output: Output;
-  /** Ends the start when it fires. */
+  /** Aborts the start. */
   signal?: AbortSignal;
 }
 
 export interface Stack {
-  /** What `.graft/local.json` holds. */
+  /** The content of `.graft/local.json`. */
   readonly local: LocalFile;
   readonly originPid: number;
-  /** Signs in to the dashboard, once; null = the edge serves none. */
+  /** Signs in to the console, once; null = the edge serves none. */
   readonly signInLink: string | null;
-  /** Resolves with a sentence when a part ends by itself. */
+  /** Resolves with a sentence when a part ends unexpectedly. */
   readonly failed: Promise<string>;
   /** Ends everything and removes `.graft/local.json`. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts origin and edge, gives both their keys, and publishes the examples.
+ * Starts origin and edge with shared keys, and publishes the examples.
  * @throws CliError when a part cannot start; nothing is left running then.
  */
 export async function startStack(options: StackOptions): Promise<Stack> {
   const { folder, output, signal } = options;
   const graftFolder = path.join(folder, '.graft');
-  // Not what is in it: keys that others may read are refused.
+  // Not its content: keys that others may read are refused.
   await makePrivateFolder(graftFolder);
   const release = await takeStartLock(graftFolder);
   const file = localFilePath(folder);
-  // Of one that was killed: whoever waits for the file would go where nobody is.
+  // Of a killed one: a client that waits for the file would connect to nothing.
   rmSync(file, { force: true });
   const undo: (() => Promise<void> | void)[] = [release];
   const stop = async () => {
@@ -121,9 +124,9 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           GRAFT_ORIGIN_KEYS: keys.originKeys,
           GRAFT_MAC_KEY: keys.macSecret,
           GRAFT_ADMIN_KEY_SHA256: adminKeyHash,
-          // Whoever can write this machine's KV can read its admin key too.
+          // Anyone who can write this machine's KV can read its admin key too.
           DROPS: 'on',
-          // A judge of this machine's own, as in examples/ab-test.
+          // A judge on this machine, as in examples/ab-test.
           LOOPBACK_CALLBACKS: 'on',
           SIGN_IN: link.binding,
           ...(options.env['CORS_ORIGINS'] === undefined ? {} : { CORS_ORIGINS: options.env['CORS_ORIGINS'] }),
@@ -138,7 +141,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
 
     const admin = createApiClient({ url: edge.url, key: keys.adminKey });
     await registerApiKey(admin, keys.apiKey);
-    // The edge asks its origins, as it will for every request.
+    // The edge checks its origins, as for every request.
     await lookUpBases(admin);
     const [first] = processes;
     const bases = processes.map(servedBase);
@@ -178,9 +181,9 @@ export async function startStack(options: StackOptions): Promise<Stack> {
 type Started<T> = readonly [T, ...T[]];
 
 /**
- * One origin and the edge start together. The edge before several is told their bases, which they say when they are
- * ready; they start one after the other, since each takes the whole machine for a while.
- * @throws the first failure, when nothing is starting any more: what has started by then can be stopped.
+ * One origin and the edge start in parallel. With several, the edge must know their bases, which they report
+ * when ready; they start one after the other, because each uses the whole machine for a while.
+ * @throws the first failure, once nothing is starting any more: what has started by then can be stopped.
  */
 async function startAll(
   origins: Started<LocalOrigin>,
@@ -204,7 +207,7 @@ async function startAll(
   return { processes, edge: await edgeBefore(configured) };
 }
 
-/** A name that has had its versions already is left as it is, whatever they are: what was removed does not come back. */
+/** A name that already had versions is left alone, whatever they are: removed ones must not come back. */
 async function publishExamples(client: ApiClient, output: Output): Promise<void> {
   for (const { name, parent, folders } of EXAMPLES) {
     const published = await everPublished(client, name);
@@ -216,7 +219,7 @@ async function publishExamples(client: ApiClient, output: Output): Promise<void>
   }
 }
 
-/** @returns how many versions the name has, or had before some of them were removed. */
+/** @returns how many versions the name has, or had before some were removed. */
 async function everPublished(client: ApiClient, name: string): Promise<number> {
   const versions = (await lookUpVersions(client, name))?.versions.length ?? 0;
   const changes = await readHistory(client, name, MAX_HISTORY_PAGE).catch((error: unknown) => {
@@ -226,7 +229,7 @@ async function everPublished(client: ApiClient, name: string): Promise<number> {
   return Math.max(versions, ...changes.map(({ action, to }) => (action === 'publish' ? (to ?? 0) : 0)));
 }
 
-/** Makes the stack's own API key good, for every adapter. Repeating it changes nothing. */
+/** Registers the stack's own API key, for every adapter. Repeating it changes nothing. */
 async function registerApiKey(client: ApiClient, apiKey: string): Promise<void> {
   const body = { hash: await hashApiKey(apiKey), scopes: ['**'], label: 'graft dev' };
   await callOperation(client, 'register the API key', 'POST /admin/keys', { body });
@@ -234,9 +237,9 @@ async function registerApiKey(client: ApiClient, apiKey: string): Promise<void> 
 
 const TOKEN_BYTES = 32;
 
-/** The link that signs the dashboard in, once, without a key being typed or written into an address. */
+/** The link that signs in to the console, once, without a key being typed or part of an address. */
 interface SignInLink {
-  /** Behind the `#`: a browser sends no server what stands there. @param url of the edge. */
+  /** After the `#`, which browsers do not send to servers. @param url of the edge. */
   of(url: string): string;
   /** The edge's variable SIGN_IN. */
   readonly binding: string;
@@ -271,11 +274,10 @@ const Ready = z.object({ base: z.string() });
 const servedBase = ({ ready }: OriginProcess): string => Ready.parse(ready).base;
 
 /**
- * Finds the bases and free ports, and starts nothing.
- * @param params.port of the first; those behind it have the ports behind it, or, where
- * it is 0, any free ones.
+ * Finds the bases and free ports, but starts nothing.
+ * @param params.port of the first; the others get the following ports or, if it is 0, any free ones.
  * @param params.edgePort which none of them may have.
- * @throws CliError when a base is not there or a port is taken.
+ * @throws CliError when a base is missing or a port is taken.
  */
 async function prepareOrigins(params: {
   wishes: readonly [OriginWish, ...OriginWish[]];
@@ -286,7 +288,7 @@ async function prepareOrigins(params: {
   env: Record<string, string | undefined>;
   output: Output;
   onLog: (part: string) => (line: string) => void;
-  /** Registers what is to be called at the end. */
+  /** Registers a function to call at the end. */
   onEnd: (end: () => Promise<void> | void) => void;
   signal?: AbortSignal;
 }): Promise<[LocalOrigin, ...LocalOrigin[]]> {

@@ -14,20 +14,20 @@ export type EvalRows = JsonLines<EvaluationRow>;
 export const readEvalRows = (file: string): Promise<EvalRows> =>
   readJsonLines({ file, what: `--eval ${file}`, schema: EvaluationRow });
 
-/** The server takes MAX_EVALUATION_ROWS, 64; fewer answer within its time, and the bar moves. */
+/** The server accepts MAX_EVALUATION_ROWS, 64; fewer answer in time, and the bar moves. */
 const BATCH_ROWS = 16;
-/** The server takes 512 KB; the rest is for the request around the rows. */
+/** The server accepts 512 KB; the rest is for the request around the rows. */
 const BATCH_BYTES = 500_000;
-/** Failed rows that a message shows, and how much of each, characters. */
+/** Failed rows in a message, and characters shown of each. */
 const MAX_SHOWN = 3;
 const MAX_TEXT = 60;
-/** Characters that are shown before the first other one. */
+/** Characters shown before the first difference. */
 const MARGIN = 20;
 
 export interface FailedRow {
   readonly line: number;
   readonly expected: string;
-  /** Up to where it parts from what was expected; null = the origin did not say. */
+  /** Where it differs from the expected answer; null = the origin did not report it. */
   readonly got: string | null;
 }
 
@@ -38,7 +38,7 @@ interface Evaluated {
 
 type Rows = EvalRows['rows'];
 
-/** @returns the rows in order, in pieces that a request can hold. */
+/** @returns the rows in order, in batches that fit a request. */
 export function batches(rows: Rows): Rows[] {
   const found: Rows[number][][] = [];
   let bytes = Infinity;
@@ -58,7 +58,7 @@ export function batches(rows: Rows): Rows[] {
 
 /**
  * Has the server answer every row with an uploaded file, before it becomes a version.
- * @param parent name whose live version the file stands on.
+ * @param parent name whose live version the file is built on.
  * @throws CliError
  */
 export async function evaluateUpload(params: {
@@ -111,13 +111,16 @@ const unscorable = (line: number, why: string): CliError =>
 /** @returns such as `score 0.92 (46 of 50 rows exactly as expected), mean NLL 0.314 nats a token`. */
 export function scoreText({ rows, exact_match, mean_nll }: Evaluation): string {
   const exact = Math.round(exact_match * rows);
-  return `score ${share(exact_match)} (${exact} of ${rows} rows exactly as expected), mean NLL ${mean_nll.toFixed(3)} nats a token`;
+  return (
+    `score ${share(exact_match)} (${exact} of ${rows} rows answered exactly), mean NLL ` +
+    `${mean_nll.toFixed(3)} nats a token`
+  );
 }
 
-/** Cut, not rounded: 0.799 is not 0.80 when that was asked for. */
+/** Truncated, not rounded: 0.799 is not 0.80 if that was required. */
 const share = (value: number): string => (Math.floor(value * 1_000 + 1e-9) / 1_000).toString();
 
-/** @returns the first rows that were answered otherwise: what was expected, and below it what was said. */
+/** @returns the first failed rows: the expected answer, and below it the actual one. */
 export function failedText(failed: readonly FailedRow[]): string {
   const shown = failed.slice(0, MAX_SHOWN).flatMap(({ line, expected, got }) => {
     const from = got === null ? 0 : partingOf(expected, got);
@@ -128,17 +131,17 @@ export function failedText(failed: readonly FailedRow[]): string {
     ];
   });
   const more = failed.length - MAX_SHOWN;
-  return ['Not as expected:', ...shown, ...(more > 0 ? [`  and ${more} more`] : [])].join('\n');
+  return ['Different from expected:', ...shown, ...(more > 0 ? [`  and ${more} more`] : [])].join('\n');
 }
 
-/** @returns where to begin for the difference to be seen: some characters before it. */
+/** @returns where to start so that the difference is visible: some characters before it. */
 function partingOf(expected: string, got: string): number {
   let at = 0;
   while (at < got.length && got[at] === expected[at]) at += 1;
   return at < MAX_TEXT - MARGIN ? 0 : at - MARGIN;
 }
 
-/** What is a beginning of the expected answer ended there; anything else went on in its own way. */
+/** A prefix of the expected answer ended there; anything else continued differently. */
 const gotText = (expected: string, got: string, from: number): string =>
   expected.startsWith(got) ? `${quoted(got, from)} (ended)` : quoted(`${got}…`, from);
 
@@ -153,8 +156,7 @@ export function refuseLowScore({ evaluation, failed }: Evaluated, minScore: numb
   if (minScore === null || evaluation.exact_match >= minScore) return;
   throw new CliError({
     message:
-      `Nothing was published: ${scoreText(evaluation)}; --min-score asks for ${minScore}. ` +
-      failedText(failed),
+      `Nothing was published: ${scoreText(evaluation)}; --min-score is ${minScore}. ` + failedText(failed),
     exitCode: EXIT.refused,
     code: 'score_too_low',
   });

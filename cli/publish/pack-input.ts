@@ -10,16 +10,16 @@ import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import { type AdapterInput, asRefusal } from '../adapter-files/read-input.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 
-/** Problems told in one message; the server tells as many. */
+/** Problems in one message; the server reports as many. */
 const MAX_TOLD = 3;
 
-/** The base's heads in the toolkit's terms; null when the server does not tell them. */
+/** The base's heads in the toolkit's terms; null when the server does not report them. */
 export const attentionOf = ({ attention }: Pick<BaseInfo, 'attention'>) =>
   attention === undefined ? null : { heads: attention.heads, kvHeads: attention.kv_heads };
 
 /**
- * Makes the canonical file of whatever was read. The same input, parent and base give the same bytes.
- * @param params.base null = it could not be asked: heads are unknown then.
+ * Builds the canonical file of any input. The same input, parent and base give the same bytes.
+ * @param params.base null = unknown, and with it the heads.
  * @throws CliError `adapter_invalid` (refused)
  */
 export async function packInput(params: {
@@ -65,8 +65,8 @@ export interface PackedForBase {
 }
 
 /**
- * Packs for the base that the adapter names, or, where it names none, for its parent's.
- * @param params.bases those that the server has, not empty. Where there is one, it decides what the adapter is for.
+ * Packs for the base that the adapter names or, if it names none, for its parent's.
+ * @param params.bases of the server, not empty. A single one decides.
  * @param params.parentBase id of the parent's base; null = it has no parent.
  * @throws CliError `adapter_invalid` (refused), `base_unknown` (usage)
  */
@@ -91,14 +91,16 @@ export async function packForBase(params: {
     const base = bases.find(({ id }) => id === parentBase);
     if (base !== undefined) return pack(base);
     throw new CliError({
-      message: `${input.where} does not say which base it is for, and the server has ${served}. Name it where the adapter is configured (base_model_name_or_path in PEFT's adapter_config.json).`,
+      message:
+        `${input.where} does not record its base, and the server has ${served}. Set it in the adapter ` +
+        "(base_model_name_or_path in PEFT's adapter_config.json).",
       exitCode: EXIT.usage,
       code: 'base_unknown',
     });
   }
   const exact = bases.find(({ id }) => id === named);
   if (exact !== undefined) return pack(exact);
-  // It may name a converted copy of one of them, which the packing of that one takes.
+  // It may name a converted copy of one of them, which packing accepts.
   for (const base of bases) {
     try {
       return await pack(base);
@@ -107,14 +109,16 @@ export async function packForBase(params: {
     }
   }
   throw new CliError({
-    message: `${input.where}: The adapter is for the base ${named}; this server has ${served}. Publish it where its base is served. (base_mismatch)`,
+    message:
+      `${input.where}: The adapter is for the base ${named}, but this server has ${served}. Publish it ` +
+      'where its base is served. (base_mismatch)',
     exitCode: EXIT.refused,
     code: 'adapter_invalid',
     reason: 'base_mismatch',
   });
 }
 
-/** @param base any: what an adapter says of its own base does not depend on it. @returns null when it says none. */
+/** @param base any: an adapter's own base does not depend on it. @returns null when it names none. */
 export function namedBase(input: AdapterInput, base: Pick<BaseInfo, 'attention'>): string | null {
   try {
     return adapterBaseId(readAdapter(input.files, { attention: attentionOf(base) }).baseModel);

@@ -9,12 +9,12 @@ import { type EvalRows, evaluateUpload, type FailedRow, refuseLowScore } from '.
 import { type PackedForBase, packForBase, refuseUnfit } from './pack-input.ts';
 import { uploadBlob } from './upload-blob.ts';
 
-/** What a person asks for. */
+/** The user's request. */
 export interface PublishWish {
-  /** Folder or file of the adapter, in any format that is read. */
+  /** Folder or file of the adapter, in any readable format. */
   readonly given: string;
   readonly name: string;
-  /** Name whose live version the adapter was trained on top of; null = on the base. */
+  /** Name whose live version the adapter was trained on; null = on the base. */
   readonly parent: string | null;
   /** Keep the live version as it is. */
   readonly stage: boolean;
@@ -23,20 +23,20 @@ export interface PublishWish {
   /** Round the weights to bfloat16: half the bytes of float32. */
   readonly bf16?: boolean;
   readonly rows?: EvalRows | null;
-  /** Smallest share of exact answers with which it is published. */
+  /** Minimum share of exact answers for publishing. */
   readonly minScore?: number | null;
 }
 
 export interface Published {
   version: VersionView;
-  /** False when this very version was there already. */
+  /** False when this version existed already. */
   created: boolean;
-  /** The request was sent again, so that its first attempt may have made what was there already. */
+  /** The request was retried, so that its first attempt may have created what existed already. */
   repeated: boolean;
   /** Bytes that had to be sent. */
   sent: number;
   evaluation: Evaluation | null;
-  /** Rows that were not answered as expected. */
+  /** Rows with another answer than expected. */
   failed: readonly FailedRow[];
 }
 
@@ -44,7 +44,10 @@ export interface Packed extends PackedForBase {
   readonly parent: VersionView | null;
 }
 
-/** Reads, packs and checks against the base that the adapter is for, of those that the server has. @throws CliError `adapter_invalid` (refused) */
+/**
+ * Reads, packs and checks against the server's base that the adapter is for. @throws CliError `adapter_invalid`
+ * (refused)
+ */
 export async function packForServer(
   client: ApiClient,
   wish: Pick<PublishWish, 'given' | 'parent' | 'bf16'>,
@@ -68,7 +71,10 @@ export async function packForServer(
   const { base, packed } = found;
   if (parent !== null && parent.base.id !== base.id)
     throw new CliError({
-      message: `${input.where}: The adapter is for the base ${base.id}, and its parent '${parent.name}@${parent.version}' for ${parent.base.id}: a chain has one base. (base_mismatch)`,
+      message:
+        `${input.where}: The adapter is for the base ${base.id}, but its parent ` +
+        `'${parent.name}@${parent.version}' is for ${parent.base.id}: a chain has one base. ` +
+        '(base_mismatch)',
       exitCode: EXIT.refused,
       code: 'adapter_invalid',
       reason: 'base_mismatch',
@@ -79,8 +85,8 @@ export async function packForServer(
 }
 
 /**
- * Packs an adapter, uploads it, has it evaluated when there are rows, and makes it a version of its name. Repeating it
- * changes nothing, goes on where another attempt ended, and sends again what the server has lost of it.
+ * Packs an adapter, uploads it, evaluates it if there are rows, and makes it a version of its name. Repeating
+ * it changes nothing, continues an earlier attempt, and sends again what the server has lost.
  * @throws CliError `refused` when the adapter does not fit this base or its score is too low.
  */
 export async function publishAdapter(
@@ -139,12 +145,12 @@ export async function publishAdapter(
   }
 }
 
-/** Failures that the same command survives say so. */
+/** Failures that a repetition can fix say so. */
 function goesOn(error: unknown, uploaded: string): unknown {
   if (!(error instanceof CliError)) return error;
   if (error.exitCode !== EXIT.unavailable && error.exitCode !== EXIT.interrupted) return error;
   return new CliError({
-    message: `${error.message} The server has ${uploaded}; the same command goes on from there.`,
+    message: `${error.message} The server has ${uploaded}; run the same command to continue from there.`,
     exitCode: error.exitCode,
     code: error.code,
   });
@@ -173,7 +179,7 @@ export async function liveVersion(client: ApiClient, parent: string): Promise<Ve
   const live = (await lookUpVersions(client, parent))?.versions.find((version) => version.live);
   if (live !== undefined) return live;
   throw new CliError({
-    message: `The parent '${parent}' has no live version that this key may use; \`graft ls\` lists the names.`,
+    message: `The parent '${parent}' has no live version that this key may use. List names with \`graft ls\`.`,
     exitCode: EXIT.notFound,
     code: 'model_not_found',
   });

@@ -5,13 +5,13 @@ import type { BlobLimits } from '../../protocol/admin-api/blobs.ts';
 import { type ApiClient, type Retrying, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 
-/** Enough to keep a link busy; more would only hold more parts in the edge's memory. */
+/** Enough to keep a link busy; more would only fill the edge's memory. */
 const PARALLEL_PARTS = 2;
 
-/** Answers that say no more than that it was done. */
+/** Answers that only confirm. */
 const NOT_NEEDED = z.unknown();
 
-/** Times that a file is closed: each time before, the server found a part that it had lost, one at a time. */
+/** How often a file is completed: after each attempt, the server may find one lost part. */
 const MAX_UPLOADS = 4;
 
 /** How much of a file the server has from us. */
@@ -26,8 +26,8 @@ export interface UploadPlan {
 }
 
 /**
- * Asks what is there already, and what the server takes; changes nothing.
- * @throws CliError `adapter_invalid` (refused) for a file that the server would refuse for its size once it had it.
+ * Asks what is there already, and the server's limits; changes nothing.
+ * @throws CliError `adapter_invalid` (refused) for a file that exceeds them.
  */
 export async function planUpload(params: {
   client: ApiClient;
@@ -56,14 +56,14 @@ function refuseLarge(file: Uint8Array<ArrayBuffer>, parts: number, limits: BlobL
   const most = Math.min(limits.file_bytes, limits.parts * limits.part_bytes);
   if (file.length > most || parts > limits.parts)
     throw tooLarge(
-      `The packed file has ${file.length} bytes, the server takes at most ${most}. ` +
-        'A smaller rank, fewer modules or --bf16 make it smaller. (file_too_large)',
+      `The packed file has ${file.length} bytes; the server accepts at most ${most}. Use a smaller ` +
+        'rank, fewer modules or --bf16. (file_too_large)',
     );
   const header = headerBytes(file);
   if (header > limits.header_bytes)
     throw tooLarge(
-      `The packed file has a header of ${header} bytes, the server reads at most ${limits.header_bytes}. ` +
-        'Fewer modules make it smaller. (header_too_large)',
+      `The packed file has a header of ${header} bytes; the server reads at most ` +
+        `${limits.header_bytes}. Use fewer modules. (header_too_large)`,
     );
 }
 
@@ -71,10 +71,10 @@ const tooLarge = (message: string): CliError =>
   new CliError({ message, exitCode: EXIT.refused, code: 'adapter_invalid' });
 
 /**
- * Sends a canonical file in parts and closes it. Parts that the server has from us are not sent again, so the same
- * call goes on where another ended; what it has lost since is sent again.
+ * Sends a canonical file in parts and completes it. Parts that the server has are not sent again, so the same
+ * call continues an earlier one; parts lost since are sent again.
  * @param onProgress bytes that the server has.
- * @returns how many bytes went over the wire.
+ * @returns how many bytes were sent.
  * @throws CliError
  */
 export async function uploadBlob(
@@ -122,7 +122,7 @@ export async function uploadBlob(
   return sent;
 }
 
-/** Waits for all, so that a part on its way still arrives when another fails. @throws the first failure. */
+/** Waits for all, so that a part in flight still arrives when another fails. @throws the first failure. */
 async function settled(senders: readonly Promise<void>[]): Promise<void> {
   const results = await Promise.allSettled(senders);
   const failed = results.find((result) => result.status === 'rejected');

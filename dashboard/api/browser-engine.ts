@@ -1,4 +1,6 @@
-/** graft/browser in this document: opened once, asked by name. Loaded as applications load it, when it is wanted. */
+/**
+ * graft/browser in this document: opened once, then used by name. Loaded when needed, as applications load it.
+ */
 import type * as Graft from '../../browser/index.ts';
 import { DownloadToken, type DownloadTokenRequest } from '../../protocol/browser-downloads.ts';
 import type { ChatBody } from '../model/call-code.ts';
@@ -9,14 +11,14 @@ import { createClient } from './client.ts';
 import { answerFrom, withEvent, type Answer } from './stream-chat.ts';
 import type { BrowserErrorCode } from '../../browser/messages.ts';
 
-/** Folder of graft/browser; the build says which. */
+/** Folder of graft/browser, set by the build. */
 declare const GRAFT_BROWSER: string;
 
 type BrowserEngine =
-  /** @property stored bytes of bases and adapters that this browser keeps; null = not known yet. */
+  /** @property stored bytes of bases and adapters in this browser; null = not known yet. */
   | { readonly at: 'closed'; readonly stored: number | null; readonly problem: Problem | null }
   | { readonly at: 'opening'; readonly progress: Graft.Progress | null }
-  /** @property progress of an adapter that is being fetched. */
+  /** @property progress of an adapter download. */
   | { readonly at: 'open'; readonly model: Graft.Model; readonly progress: Graft.Progress | null };
 
 const load = (): Promise<typeof Graft> =>
@@ -24,16 +26,16 @@ const load = (): Promise<typeof Graft> =>
 
 export const browserEngine = createStore<BrowserEngine>({ at: 'closed', stored: null, problem: null });
 
-/** Codes after which nothing runs any more: the worker is gone, for want of memory maybe. */
+/** Codes after which nothing runs any more: the worker is gone, possibly out of memory. */
 const ENDED = ['runtime_unavailable', 'closed'];
 
 let opening: AbortController | null = null;
-/** What tokens are made for. */
+/** Lifetime and purpose of a token. */
 let wanted = { key: '', name: '' };
 
 async function findToken(): Promise<string> {
   const { key, name } = wanted;
-  // `expires_in` is the edge's to choose.
+  // The edge chooses `expires_in`.
   const body: Omit<DownloadTokenRequest, 'expires_in'> = { names: [name], origin: location.origin };
   const made = await createClient(key).post('/v1/download-tokens', body, DownloadToken);
   if (!made.ok)
@@ -41,9 +43,9 @@ async function findToken(): Promise<string> {
   return made.value.token;
 }
 
-/** Says how much this browser keeps, while nothing is open. */
+/** Reports how much this browser stores, while nothing is open. */
 export async function lookAtStored(): Promise<void> {
-  // What cannot be loaded is said when it is started.
+  // Loading errors are reported at the start.
   const stored = await load().then(
     (graft) => graft.storedBytes(),
     () => null,
@@ -52,7 +54,7 @@ export async function lookAtStored(): Promise<void> {
   if (now.at === 'closed') browserEngine.set({ ...now, stored });
 }
 
-/** Fetches what is missing of the base, and starts it. Adapters come with the first question. */
+/** Downloads what is missing of the base, and starts it. Adapters are downloaded with the first prompt. */
 export async function openBrowserEngine(): Promise<void> {
   const ending = (opening = new AbortController());
   const tell = (state: BrowserEngine): void => {
@@ -74,10 +76,10 @@ export async function openBrowserEngine(): Promise<void> {
   }
 }
 
-/** What has arrived stays stored. */
+/** Whatever has arrived stays stored. */
 export const stopOpening = (): void => opening?.abort();
 
-/** Ends the model, and forgets the base and all adapters. */
+/** Closes the model, and removes the base and all adapters. */
 export async function removeBrowserEngine(): Promise<void> {
   const now = browserEngine.get();
   if (now.at === 'open') now.model.close();
@@ -88,8 +90,9 @@ export async function removeBrowserEngine(): Promise<void> {
 }
 
 /**
- * Asks the open model; takes the name's live version into use first, and fetches what is missing of it.
- * @param params.name null = the base itself. @param params.onAnswer hears of every change; the last one is not `running`.
+ * Asks the open model, after switching to the name's live version and downloading what is missing.
+ * @param params.name null = the base itself. @param params.onAnswer called on every change; the last one is not
+ * `running`.
  */
 export async function answerInBrowser(params: {
   key: string;
@@ -112,7 +115,7 @@ export async function answerInBrowser(params: {
   try {
     wanted = { key, name: name ?? '' };
     const { version } = await model.use(name, { signal, onProgress: tell }).finally(() => tell(null));
-    // Fetching is no part of how fast it answers.
+    // The download does not count as answering time.
     const { pace } = answerFrom(clock());
     change({ pace, adapter: name === null ? 'base' : `${name}@${version}` });
     const { model: _model, messages, ...options } = body;
@@ -131,32 +134,32 @@ export async function answerInBrowser(params: {
   }
 }
 
-/** Thrown where the edge has refused a token, so that its words come through graft/browser. */
+/** Thrown when the edge refuses a token, so that its words come through graft/browser. */
 export class Refused extends Error {
   constructor(readonly problem: Problem) {
     super(problem.message);
   }
 }
 
-/** Beside what graft/browser says itself. */
+/** Advice beyond graft/browser's own messages. */
 const ADVICE: Partial<Record<BrowserErrorCode | 'adapter_invalid' | 'model_not_found', string>> = {
-  storage_full: 'Remove what is stored here, or free space on the disk.',
-  base_missing: 'Run it with the base that the origins of this edge serve, then try again.',
+  storage_full: 'Remove what is stored here, or free disk space.',
+  base_missing: "Run it with the base that this edge's origins serve, then try again.",
   base_damaged: 'Export the base again with `graft base export --web`, then try again.',
-  runtime_unavailable:
-    'Close other tabs, or try another browser: Chrome, Firefox and Safari of the last two years run it.',
+  runtime_unavailable: 'Close other tabs, or use a recent Chrome, Firefox or Safari.',
   edge_unreachable: 'Check that the edge runs and that you are online, then try again.',
-  adapter_invalid: '`graft base export --web` with the base of this name replaces the one that is here.',
-  adapter_damaged: 'Try again; `graft verify` looks at what the edge has of it.',
+  adapter_invalid: 'Run `graft base export --web` with the base of this name to replace the one here.',
+  adapter_damaged: "Try again. `graft verify` checks the edge's copy.",
   model_not_found:
-    'Here a name needs a live version of its own, in the tenant of the key: ancestors, aliases and versions are the edge’s.',
+    "In the browser, a name needs a live version of its own, owned by the key's tenant. Ancestors, " +
+    'aliases and versions work at the edge only.',
 };
 
-/** @param error what graft/browser has thrown. */
+/** @param error thrown by graft/browser. */
 export function browserProblem(error: unknown): Problem {
   if (error instanceof Refused) return error.problem;
   if (!(error instanceof Error)) return { ...UNKNOWN, message: String(error) };
-  // Its class is that of the module which is loaded, not the one that is imported here.
+  // Its class comes from the loaded module, not from the one imported here.
   const { code, param } = error as Error & { code?: unknown; param?: unknown };
   if (error.name !== 'GraftError' || typeof code !== 'string') return { ...UNKNOWN, message: error.message };
   return {
@@ -166,17 +169,17 @@ export function browserProblem(error: unknown): Problem {
   };
 }
 
-/** Told from what an adapter of others is refused with. */
+/** Distinguishes this refusal from that of other owners' adapters. */
 export const MAY_NOT_DOWNLOAD = 'may_not_download';
 export const mayNotDownload = (refusal: Problem): Problem => ({
   ...refusal,
   code: MAY_NOT_DOWNLOAD,
-  advice: 'Give this page a key that may: `graft keys create --download` makes one.',
+  advice: 'Use a key with that right: `graft keys create --download` creates one.',
 });
 
 const UNKNOWN = {
   ...{ status: 0, code: 'internal_error', param: null },
-  advice: 'Load the page again. If it stays so, this browser may be too old.',
+  advice: 'Reload the page. If the error stays, this browser may be too old.',
 };
 
 const BROWSER_PROBLEM = {

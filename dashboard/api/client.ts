@@ -21,31 +21,33 @@ import {
 } from '../model/problem.ts';
 import { createStore } from '../model/store.ts';
 
-/** Operations that are answered with JSON of a shape that the page knows. */
+/** Operations whose answers are JSON with a known schema. */
 type PageRoute = Exclude<
   Extract<AdminRoute, `GET ${string}` | `POST ${string}` | `DELETE ${string}`>,
   'GET /admin/openapi.json' | BytesRoute
 >;
-/** Those that take, or are answered with, bytes. */
+/** Operations that send or return bytes. */
 type BytesRoute = 'PUT /admin/blobs/:digest/parts/:index' | 'GET /admin/downloads/parts/:index';
 
 export interface Client {
-  /** @param call.as what the answer has to be, where that is narrower than the operation's. */
+  /** @param call.as a narrower schema than the operation's. */
   call<Route extends PageRoute, Answer = AnswerOf<Route>>(
     route: Route,
     call: CallOf<Route> & { readonly as?: z.ZodType<Answer> },
   ): Promise<Result<Answer, Problem>>;
-  /** @returns bytes of the answer, which is none of JSON where they were sent. */
+  /** @returns the bytes of the answer; null if it is JSON. */
   bytes<Route extends BytesRoute>(route: Route, call: CallOf<Route>): Promise<Result<ArrayBuffer, Problem>>;
-  /** What is not of the admin API. @param path with its query. */
+  /** Paths outside the admin API. @param path with its query. */
   get<T>(path: string, schema: z.ZodType<T>): Promise<Result<T, Problem>>;
   post<T>(path: string, body: unknown, schema: z.ZodType<T>): Promise<Result<T, Problem>>;
 }
 
-/** What is only read is given up then: a browser has six connections to the edge, and those that hang are none. */
+/** Reads are aborted then: a browser has six connections to the edge, and hanging ones block them. */
 const READ_WITHIN_MS = 60_000;
 
-/** @param key goes into a header, never into an address; null for who has none yet. @param fetch the page's unless given. */
+/**
+ * @param key sent in a header, never in an address; null before the sign-in. @param fetch default: the page's.
+ */
 export function createClient(key: string | null, fetch: typeof globalThis.fetch = globalThis.fetch): Client {
   async function exchange(
     path: string,
@@ -90,7 +92,7 @@ export function createClient(key: string | null, fetch: typeof globalThis.fetch 
     if (!answer.ok) return answer;
     const { status, body } = answer.value;
     const schema = schemaOf(status);
-    // An answer without a body, whose type is null.
+    // An answer without a body has the type null.
     if (schema === null) return ok(null as T);
     const parsed = schema.safeParse(jsonOf(textOf(body)));
     return parsed.success ? ok(parsed.data) : err(oddAnswer(path));
@@ -105,7 +107,7 @@ export function createClient(key: string | null, fetch: typeof globalThis.fetch 
         method: splitRoute(route).method,
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       };
-      // The type of the answer is made of this schema.
+      // The answer's type is derived from this schema.
       const schemaOf = (status: number) => as ?? (answerSchema(route, status) as z.ZodType<Answer> | null);
       return send(operationPath(route, where), init, schemaOf);
     },
@@ -122,7 +124,9 @@ export function createClient(key: string | null, fetch: typeof globalThis.fetch 
 
 const textOf = (body: ArrayBuffer): string => new TextDecoder().decode(body);
 
-/** Names that are read at once, five requests: those of nearly every tenant, and some milliseconds to look through. */
+/**
+ * Names that are read at once, in five requests: enough for nearly every tenant, and searched in milliseconds.
+ */
 const READ_AT_ONCE = 5_000;
 
 export interface FoundNames {
@@ -145,13 +149,13 @@ export async function readNames(client: Client, prefix = ''): Promise<Result<Fou
 }
 
 /**
- * Whether the edge answers, as every request of the page found last: unix ms of the first request that got no answer;
- * null = the last one did.
+ * Whether the edge answers, according to the page's last request: unix ms of the first request without an
+ * answer; null = the last one was answered.
  */
 export const unreachedSince = createStore<number | null>(null);
 
 let answeredOnce = false;
-/** Whether the edge has answered anything since this page was loaded. */
+/** Whether the edge has answered since this page was loaded. */
 export const hasAnswered = (): boolean => answeredOnce;
 
 function reported(answered: boolean, now = Date.now()): void {

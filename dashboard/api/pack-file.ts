@@ -1,4 +1,7 @@
-/** Reading and checking an adapter in the page. Loaded when somebody publishes: it is a good part of the page's script. */
+/**
+ * Reading and checking an adapter in the page. Loaded when somebody publishes, because it is a large part of
+ * the page's script.
+ */
 import {
   AdapterFormatError,
   fileFacts,
@@ -14,22 +17,22 @@ import { baseIdOf } from '../../protocol/identity.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 
-/** Problems that are told at once. */
+/** Problems shown at once. */
 const MAX_TOLD = 3;
 
 export interface PackedFile {
   readonly base: BaseInfo;
   readonly packed: PackedAdapter;
-  /** Views of the file, as they are sent. */
+  /** Slices of the file, in the size that is sent. */
   readonly parts: readonly Uint8Array<ArrayBuffer>[];
   readonly facts: FileFacts;
 }
 
 /**
- * Makes the canonical file of what a person gave, and checks it against the base that it is for.
- * @param params.bases those that the edge has. Where there is one, it decides what the adapter is for.
- * @param params.parent what it was trained on top of; null = the base.
- * @returns why not, in words.
+ * Builds the canonical file of the user's input, and checks it against its base.
+ * @param params.bases of the edge. A single one decides.
+ * @param params.parent what it was trained on; null = the base.
+ * @returns the reason of a refusal, as text.
  */
 export async function packFile(params: {
   weights: File;
@@ -51,11 +54,14 @@ export async function packFile(params: {
     if (base === null)
       return err(
         bases.length === 0
-          ? 'No origin answers, and only an origin knows what a base looks like. Try again when one does.'
-          : `The adapter is for none of the bases here (${bases.map(({ id }) => id).join(', ')}), or does not say for which.`,
+          ? 'No origin answers, and only an origin knows the shape of a base. Try again when one does.'
+          : "The adapter's base is unknown, or none of the bases here " +
+              `(${bases.map(({ id }) => id).join(', ')}).`,
       );
     if (parent !== null && parent.base !== base.id)
-      return err(`It is for the base ${base.id}, and its parent for ${parent.base}: a chain has one base.`);
+      return err(
+        `It is for the base ${base.id}, but its parent is for ${parent.base}: a chain has one base.`,
+      );
     const packed = await packAdapter({
       files,
       attention: attentionOf(base),
@@ -91,7 +97,7 @@ function chooseBase(
 ): BaseInfo | null {
   const [first] = bases;
   if (first === undefined || bases.length === 1) return first ?? null;
-  // What an adapter says of its own base does not depend on which one it is read for.
+  // An adapter's own base does not depend on the base it is read for.
   const { baseModel } = readAdapter(files, { attention: attentionOf(first) });
   const wanted = baseModel === null ? parentBase : baseIdOf(baseModel);
   return bases.find(({ id }) => id === wanted) ?? null;

@@ -1,4 +1,7 @@
-/** Publishing from the page: the same checks, and the same way of sending, as `graft publish`; and which of the files that a person gave are the adapter. */
+/**
+ * Publishing from the page, with the checks and the upload of `graft publish`; finds the adapter among the
+ * user's files.
+ */
 import { type PublishPlan, VersionList, type PublishedVersion } from '../../protocol/admin-api/versions.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import type { Problem } from '../model/problem.ts';
@@ -9,7 +12,7 @@ import { partRefusal } from '../../adapters/read-adapter.ts';
 export interface PublishWish {
   readonly files: readonly File[];
   readonly name: string;
-  /** Name whose live version it was trained on top of; empty = on the base. */
+  /** Name whose live version it was trained on; empty = on the base. */
   readonly parent: string;
   /** Keep the live version as it is. */
   readonly stage: boolean;
@@ -17,7 +20,7 @@ export interface PublishWish {
   readonly why: string;
 }
 
-/** What was read, checked and can be sent. */
+/** A file that was read and checked, ready to be sent. */
 export interface Checked {
   readonly file: PackedFile;
   readonly plan: PublishPlan;
@@ -27,10 +30,10 @@ const refused = (message: string, param: string | null = null): Problem => ({
   ...{ status: 0, code: 'adapter_invalid', message, advice: '', param },
 });
 
-/** Reads and checks the files, and asks the edge what publishing them would do. Nothing of it is sent. */
+/** Reads and checks the files, and asks the edge what publishing them would do. Nothing is sent. */
 export async function checkFile(client: Client, wish: PublishWish): Promise<Result<Checked, Problem>> {
   if (!isSecureContext)
-    return err(refused('A browser computes no digests on a page without https. Use graft publish instead.'));
+    return err(refused('Browsers cannot compute digests on pages without https. Use graft publish instead.'));
   const picked = pickAdapterFiles(wish.files);
   if (!picked.ok) return err(refused(picked.error, 'files'));
   const origins = await client.call('GET /admin/origins', {});
@@ -70,15 +73,16 @@ async function parentOf(
   if (!found.ok) return err({ ...found.error, param: 'parent' });
   const live = found.value.versions.find((version) => version.live);
   return live === undefined
-    ? err(refused(`Nothing of ${name} is live, so nothing can be built on it.`, 'parent'))
+    ? err(refused(`No version of ${name} is live, so nothing can be built on it.`, 'parent'))
     : ok({ chainId: live.chain_id, base: live.base.id });
 }
 
-/** Times that a file is closed: each time before, the edge found a part that it had lost, one at a time. */
+/** How often a file is completed: after each attempt, the edge may find one lost part. */
 const MAX_UPLOADS = 4;
 
 /**
- * Sends what the edge does not have of the file, and makes it a version. Again after a failure it goes on from there.
+ * Sends the parts that the edge lacks, and makes the file a version. After a failure, calling it again
+ * continues.
  * @param onProgress bytes that the edge has.
  */
 export async function publishFile(
@@ -128,14 +132,14 @@ async function sendParts(
   return closed.ok ? ok(null) : closed;
 }
 
-/** Files of a drop: those that were dropped, and those in a folder that was. */
+/** Files of a drop, including those in dropped folders. */
 
-/** A folder of a training run has its checkpoints below it; the adapter itself is at the top or one below. */
+/** A training folder has its checkpoints in subfolders; the adapter itself is at the top or one level below. */
 const MAX_DEPTH = 2;
 
-/** @returns files, in no order; what cannot be read is left out. */
+/** @returns files, in no order; unreadable ones are left out. */
 export async function droppedFiles({ items, files }: DataTransfer): Promise<File[]> {
-  // Entries are there until the event has been handled: all are taken before the first wait.
+  // Entries are valid only while the event is handled: collect them all before the first await.
   const entries = [...items].flatMap((item) => item.webkitGetAsEntry() ?? []);
   if (entries.length === 0) return [...files];
   return (await Promise.all(entries.map((entry) => filesIn(entry, MAX_DEPTH)))).flat();
@@ -152,7 +156,7 @@ async function filesIn(entry: FileSystemEntry, depth: number): Promise<File[]> {
   if (depth === 0) return [];
   const reader = (entry as FileSystemDirectoryEntry).createReader();
   const found: FileSystemEntry[] = [];
-  // It tells some at a time, and none at the end.
+  // It returns some at a time, and none at the end.
   for (;;) {
     const some = await new Promise<FileSystemEntry[]>((resolve) =>
       reader.readEntries(resolve, () => resolve([])),
@@ -163,14 +167,14 @@ async function filesIn(entry: FileSystemEntry, depth: number): Promise<File[]> {
   return (await Promise.all(found.map((one) => filesIn(one, depth - 1)))).flat();
 }
 
-/** As PEFT and mlx-lm call the weights. */
+/** File names of weights in PEFT and mlx-lm. */
 const WEIGHTS = ['adapter_model.safetensors', 'adapters.safetensors'];
 const CONFIG = 'adapter_config.json';
 const READ = /\.(?:safetensors|gguf)$/i;
-/** Older PEFT and mlx-lm wrote these; the toolkit says what to do with them. */
+/** Written by older PEFT and mlx-lm; the toolkit's error says what to do. */
 const OLD = /\.(?:bin|npz)$/i;
 
-/** @returns the weights, and the configuration where there is one; or why they cannot be told. */
+/** @returns the weights, and the configuration if there is one; or why they are ambiguous. */
 export function pickAdapterFiles<F extends { readonly name: string }>(
   files: readonly F[],
 ): Result<{ weights: F; config: F | null }, string> {
@@ -182,14 +186,16 @@ export function pickAdapterFiles<F extends { readonly name: string }>(
   const [weights] = found;
   if (weights === undefined)
     return err(
-      'There is no adapter among these. Give the folder that PEFT or mlx-lm wrote, or one .safetensors or .gguf file.',
+      'These files contain no adapter. Choose the folder that PEFT or mlx-lm wrote, or one ' +
+        '.safetensors or .gguf file.',
     );
-  // Read, to be refused with what to do about it.
+  // Read only to be refused with advice.
   const part = found.find(({ name }) => partRefusal(name) !== null);
   if (part !== undefined) return ok({ weights: part, config: configs[0] ?? null });
   if (found.length > 1 || configs.length > 1)
     return err(
-      `There is more than one adapter among these: ${(found.length > 1 ? found : configs).map(({ name }) => name).join(', ')}. Give one of them.`,
+      'These files contain more than one adapter: ' +
+        `${(found.length > 1 ? found : configs).map(({ name }) => name).join(', ')}. Choose one of them.`,
     );
   return ok({ weights, config: configs[0] ?? null });
 }

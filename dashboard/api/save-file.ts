@@ -3,18 +3,18 @@ import { err, ok, type Result } from '../../protocol/api-error.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Client } from './client.ts';
 
-/** Has the browser save a text as a file. Its address is of this page alone and ends with the call. */
+/** Makes the browser save a text as a file. Its address belongs to this page and ends with the call. */
 export function saveText(name: string, type: string, text: string): void {
   const url = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
   const link = Object.assign(document.createElement('a'), { href: url, download: name });
   link.click();
-  // The browser has begun to read it by then.
+  // By then the browser has started reading.
   setTimeout(() => URL.revokeObjectURL(url), 1_000);
 }
 
 /**
- * Fetches a version's own file in its parts, compares it with its digest and gives it to the browser to keep.
- * @returns what the file is called.
+ * Downloads a version's own file in parts, verifies its digest and gives it to the browser to save.
+ * @returns the file's name.
  */
 export async function downloadVersion(
   client: Client,
@@ -24,7 +24,7 @@ export async function downloadVersion(
   const view = await client.call('GET /admin/downloads', { query: { name, version: String(version) } });
   if (!view.ok) return view;
   const { digest, chain } = view.value;
-  // The last of its chain is the version itself, which is its owner's.
+  // The last one of its chain is the version itself, which belongs to the owner.
   const parts = chain.at(-1)?.file?.parts ?? [];
   const found: ArrayBuffer[] = [];
   for (const index of parts.keys()) {
@@ -50,7 +50,7 @@ export async function downloadVersion(
 const damaged = (name: string): Problem => ({
   status: 200,
   code: 'damaged',
-  message: `What arrived is not the file of ${name}.`,
-  advice: 'Try again; `graft repair` says whether the edge has lost a part of it.',
+  message: `The downloaded bytes are not the file of ${name}.`,
+  advice: 'Try again. `graft repair` shows whether the edge has lost a part of it.',
   param: null,
 });

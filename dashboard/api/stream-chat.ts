@@ -3,29 +3,29 @@ import { createChatReader, type ChatEvent, paceFrom, withPiece, type Pace } from
 import type { TokenScores } from '../model/answer-difference.ts';
 import { noAnswer, problemOf, type Problem } from '../model/problem.ts';
 
-/** What is known of an answer so far. */
+/** The state of an answer so far. */
 export interface Answer {
   readonly state: 'running' | 'done' | 'stopped' | 'failed';
   readonly text: string;
   readonly pace: Pace;
-  /** Of each token so far, where they were asked for. */
+  /** Of each token so far, if requested. */
   readonly scores: readonly TokenScores[];
-  /** `name@version` that served it, from the headers. */
+  /** `name@version` that answered, from the headers. */
   readonly adapter: string | null;
-  /** The name asked for has none; this ancestor served it. */
+  /** Ancestor that answered, because the requested name has no version. */
   readonly inherited: boolean;
   readonly variant: string | null;
   readonly degraded: string | null;
   readonly problem: Problem | null;
 }
 
-/** @param now ms, of the clock of all its times. */
+/** @param now ms, on the clock of all its times. */
 export const answerFrom = (now: number): Answer => ({
   ...{ state: 'running', text: '', pace: paceFrom(now), scores: [], adapter: null, inherited: false },
   ...{ variant: null, degraded: null, problem: null },
 });
 
-/** @returns what an event changes in an answer. */
+/** @returns how an event changes an answer. */
 export function withEvent(answer: Answer, event: ChatEvent, now: number): Partial<Answer> {
   switch (event.kind) {
     case 'text':
@@ -44,14 +44,14 @@ export function withEvent(answer: Answer, event: ChatEvent, now: number): Partia
 const CUT: Problem = {
   status: 200,
   code: 'stream_cut',
-  message: 'The answer broke off before its end.',
+  message: 'The answer was cut off.',
   advice: 'The origin or the connection went away. Try again.',
   param: null,
 };
 
 /**
- * Sends a chat completion and reads it as it comes.
- * @param onAnswer hears of every change; the last one is not `running`. Never throws.
+ * Sends a chat completion and reads it as it arrives.
+ * @param onAnswer called on every change; the last one is not `running`. Never throws.
  */
 export async function streamChat(params: {
   key: string;

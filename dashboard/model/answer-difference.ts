@@ -1,18 +1,18 @@
-/** How far two answers are apart: the distributions that their tokens were drawn from, and their words. */
+/** How far apart two answers are: the distributions of their tokens, and their words. */
 
 export interface TokenScores {
-  /** Which token it is, for comparing. */
+  /** Identifies the token in comparisons. */
   readonly token: string;
-  /** The likeliest in its place, and the logarithms of their probabilities. */
+  /** The likeliest alternatives, with their log-probabilities. */
   readonly top: readonly { readonly token: string; readonly logprob: number }[];
 }
 
 interface Divergence {
   /** Mean over the tokens, nats. */
   readonly nats: number;
-  /** Places that were compared. */
+  /** Positions that were compared. */
   readonly tokens: number;
-  /** Tokens that both named, on average of a place. */
+  /** Tokens that both reported, on average per position. */
   readonly shared: number;
 }
 
@@ -20,9 +20,9 @@ interface Divergence {
 const LEAST = 1e-7;
 
 /**
- * Kullback-Leibler divergence KL(p ‖ q), where both have read the same: at all tokens that both have in common from the
- * beginning, and at the first that differs. Tokens that only one of them names are one bucket with all that neither
- * names, which never makes it larger (the log sum inequality): it is a lower bound.
+ * Kullback-Leibler divergence KL(p ‖ q), over positions with the same preceding text: the common prefix, and
+ * the first different token. Tokens reported by only one side share one bucket with all unreported ones, which
+ * never makes it larger (the log sum inequality), so it is a lower bound.
  * @returns null where there is nothing to compare.
  */
 export function divergence(p: readonly TokenScores[], q: readonly TokenScores[]): Divergence | null {
@@ -65,23 +65,23 @@ function probabilities(top: TokenScores['top']): Map<string, number> {
 
 export interface Piece {
   readonly text: string;
-  /** It is in the other text, too, in the same order; blanks are not compared. */
+  /** It occurs in the other text too, in the same order; white space is ignored. */
   readonly same: boolean;
 }
 
-/** Words of both, multiplied: the table has as many cells, and 4 million take some 30 ms. */
+/** Product of both word counts: the table has as many cells, and 4 million take about 30 ms. */
 const MAX_CELLS = 4_000_000;
 
 /**
  * By a longest common subsequence of words.
- * @returns the pieces of each; null when they are too long to be compared.
+ * @returns the pieces of each; null when they are too long to compare.
  */
 export function differences(a: string, b: string): { a: Piece[]; b: Piece[] } | null {
   const [left, right] = [words(a), words(b)];
   if (left.length * right.length > MAX_CELLS) return null;
   const [keysOfLeft, keysOfRight] = [left.map(trimmed), right.map(trimmed)];
   const width = right.length + 1;
-  /** Longest common subsequence of what is left of both from (i, j) on. */
+  /** Longest common subsequence of both suffixes from (i, j) on. */
   const longest = new Uint16Array((left.length + 1) * width);
   for (let i = left.length - 1; i >= 0; i -= 1)
     for (let j = right.length - 1; j >= 0; j -= 1)
@@ -100,14 +100,14 @@ export function differences(a: string, b: string): { a: Piece[]; b: Piece[] } | 
   return pieces;
 }
 
-/** With the blanks behind them, and the first one with those before it. */
+/** Words with the white space after them; the first one also with that before it. */
 const words = (text: string): string[] => text.match(/(?:^\s+)?\S+\s*|^\s+$/g) ?? [];
 
-/** Blanks are not compared: the same words laid out otherwise are the same. */
+/** White space is ignored: the same words in another layout are equal. */
 const trimmed = (word: string): string => word.trim();
 
 function add(pieces: Piece[], text: string, isSame: boolean): void {
-  // Of a text of blanks alone nothing is marked.
+  // White space alone is never marked.
   const same = isSame || trimmed(text) === '';
   const last = pieces.at(-1);
   if (last?.same === same) pieces[pieces.length - 1] = { text: last.text + text, same };

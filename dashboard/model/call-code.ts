@@ -1,4 +1,4 @@
-/** A chat completion as code that sends it. */
+/** A chat completion as source code. */
 
 export const LANGUAGES = ['curl', 'Python', 'TypeScript'] as const;
 export type Language = (typeof LANGUAGES)[number];
@@ -10,7 +10,7 @@ export interface ChatBody {
 }
 
 /**
- * @param url of the edge, without a path. The key is read from the environment, and is in no code.
+ * @param url of the edge, without a path. The code reads the key from the environment.
  * @param body of values that JSON has, but for null and booleans, which Python writes otherwise.
  */
 export function callCode(language: Language, url: string, body: ChatBody): string {
@@ -47,13 +47,13 @@ export function callCode(language: Language, url: string, body: ChatBody): strin
   }
 }
 
-/** Lists a line an entry, so that a conversation can be read. */
+/** Lists have one entry per line, so that a conversation is readable. */
 const written = (value: unknown, indent: string): string =>
   Array.isArray(value)
     ? `[\n${value.map((one) => `${indent}  ${spaced(one)}`).join(',\n')}\n${indent}]`
     : JSON.stringify(value);
 
-/** A message in one line; its texts are as JSON has them, which Python and TypeScript read alike. */
+/** A message on one line; its strings are JSON, which Python and TypeScript both accept. */
 const spaced = (one: unknown): string =>
   typeof one === 'object' && one !== null
     ? `{ ${Object.entries(one)
@@ -61,5 +61,5 @@ const spaced = (one: unknown): string =>
         .join(', ')} }`
     : JSON.stringify(one);
 
-/** In single quotes of a shell: at a quote the word ends, a quoted quote follows, and the word goes on. */
+/** Quotes for a shell: at a single quote the word ends, an escaped quote follows, and the word continues. */
 const quoted = (text: string): string => text.replaceAll("'", `'\\''`);

@@ -1,4 +1,4 @@
-/** The events of a streamed chat completion, and how fast they came. */
+/** The events of a streamed chat completion, and its speed. */
 import { z } from 'zod';
 import type { TokenScores } from './answer-difference.ts';
 import { jsonOf, problemOf, type Problem } from './problem.ts';
@@ -18,13 +18,13 @@ const Chunk = z.object({
 
 export type ChatEvent =
   | { readonly kind: 'text'; readonly text: string }
-  /** Of the tokens that came, where they were asked for. */
+  /** Of the received tokens, if requested. */
   | { readonly kind: 'scores'; readonly scores: readonly TokenScores[] }
   | { readonly kind: 'usage'; readonly tokens: number }
   | { readonly kind: 'problem'; readonly problem: Problem }
   | { readonly kind: 'done' };
 
-/** Takes pieces of a stream of events as they come, cut anywhere. */
+/** Splits a stream of events from chunks of any size. */
 export function createChatReader(): (piece: string) => ChatEvent[] {
   let rest = '';
   return (piece) => {
@@ -51,7 +51,7 @@ function eventsOf(data: string): ChatEvent[] {
   return chunkEvents(jsonOf(data)) ?? [{ kind: 'problem', problem: problemOf(500, data) }];
 }
 
-/** @param value a `chat.completion.chunk`. @returns null for what is none. */
+/** @param value a `chat.completion.chunk`. @returns null for anything else. */
 export function chunkEvents(value: unknown): ChatEvent[] | null {
   const chunk = Chunk.safeParse(value);
   if (!chunk.success) return null;
@@ -70,16 +70,16 @@ const scoresOf = ({ top_logprobs: top, ...taken }: z.infer<typeof Scores>): Toke
   top: top.map((one) => ({ token: keyOf(one), logprob: one.logprob })),
 });
 
-/** Parts of a character are all written alike: their bytes tell them apart. */
+/** Parts of a character print alike: their bytes distinguish them. */
 const keyOf = ({ token, bytes }: { token: string; bytes?: number[] | null | undefined }): string =>
   bytes == null ? token : bytes.join(' ');
 
-/** How fast an answer came. All times in ms of one clock. */
+/** The speed of an answer. All times in ms of one clock. */
 export interface Pace {
   readonly sentAt: number;
   readonly firstAt: number | null;
   readonly lastAt: number | null;
-  /** Pieces of text, until the answer says how many tokens there were. */
+  /** Chunks of text, until the answer reports its token count. */
   readonly pieces: number;
   readonly tokens: number | null;
 }
@@ -103,7 +103,7 @@ export const withPiece = (pace: Pace, now: number): Pace => ({
 export const ttft = ({ sentAt, firstAt }: Pace): number | null =>
   firstAt === null ? null : firstAt - sentAt;
 
-/** After the first one; null while there are fewer than two, or all came at once. */
+/** After the first token; null with fewer than two, or when all arrived at once. */
 export function tokensPerSecond({ firstAt, lastAt, pieces, tokens }: Pace): number | null {
   const count = tokens ?? pieces;
   if (firstAt === null || lastAt === null || lastAt <= firstAt || count < 2) return null;

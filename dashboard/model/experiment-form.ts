@@ -1,4 +1,4 @@
-/** The form that makes an experiment, and the request that it becomes. */
+/** The form that creates an experiment, and its request. */
 import { AUTOMATIC_METRICS, BASE_JUDGE } from '../../protocol/experiment.ts';
 import { CreateExperiment, type PlanExperiment } from '../../protocol/admin-api/experiments.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
@@ -8,21 +8,21 @@ export interface ExperimentFields {
   /** Versions of the name, `3`, or `other/name@3`. */
   readonly control: string;
   readonly treatment: string;
-  /** `thumbs`, one that the edge records, or another that the application reports. */
+  /** `thumbs`, a metric that the edge records, or another that the application reports. */
   readonly metric: string;
   readonly kind: 'proportion' | 'mean';
   readonly better: 'up' | 'down';
   /** Percent. */
   readonly coverage: string;
-  /** By what guards experiments that say nothing of it; else by nothing. */
+  /** The default guardrails; otherwise none. */
   readonly guarded: boolean;
-  /** Units a day, where the edge does not know of any; for the plan alone. */
+  /** Units a day, if the edge does not know; for the plan only. */
   readonly expected: string;
-  /** Begin with few units and grow by itself. */
+  /** Start with few units and grow automatically. */
   readonly ramped: boolean;
   /** Empty, `base`, a name with or without a version, or the application's URL. */
   readonly judge: string;
-  /** Values above control's p99 count as that; of a metric that is no proportion. */
+  /** Values above control's p99 are capped there; not for proportions. */
   readonly capped: boolean;
   /** Empty, `tenant`, `name`, or `header:<name>`. */
   readonly segmentBy: string;
@@ -44,16 +44,16 @@ export const EMPTY_FIELDS: ExperimentFields = {
   segmentBy: '',
 };
 
-/** Shares of the coverage that was asked for. */
+/** Shares of the requested coverage. */
 const RAMP_SHARES = [0.01, 0.05, 0.25, 1];
 const RAMP = { hold_minutes: 60, min_units: 200 };
 
-/** Share of the requests that are judged, as the command line has it. */
+/** Share of the requests that are judged, as in the CLI. */
 const JUDGED_SHARE = 0.2;
-/** In the place of a judge's live version until the edge has been asked for that. */
+/** Placeholder for a judge's live version, until the edge is asked. */
 const SOME_VERSION = 1;
 
-/** @returns the name of a judge that is said without a version; null = it is none. */
+/** @returns the name of a judge without a version; null = there is none. */
 export const judgingName = (judge: string): string | null =>
   judge === '' || judge === BASE_JUDGE || judge.includes('@') || isUrl(judge) ? null : judge;
 
@@ -64,10 +64,10 @@ function judgeOf(judge: string, version: number | null): { url: string } | { mod
   return { model: judgingName(judge) === null ? judge : `${judge}@${version ?? SOME_VERSION}` };
 }
 
-/** Field -> what is wrong with it. */
+/** Field -> error. */
 export type FieldProblems = Partial<Record<keyof ExperimentFields, string>>;
 
-/** @param judgeVersion live one of a judge that is a name alone; null = it has none, or nobody has asked. */
+/** @param judgeVersion live version of a judge given by name; null = none, or not known yet. */
 export function createRequest(
   fields: ExperimentFields,
   judgeVersion: number | null = SOME_VERSION,
@@ -81,12 +81,12 @@ export function createRequest(
     problems.coverage =
       isJudged && !fields.ramped ? 'A number from 0 to 100.' : 'A number above 0, up to 100.';
   if (judgingName(fields.judge) !== null && judgeVersion === null)
-    problems.judge = 'This name has no live version. Take another one, or say which version.';
+    problems.judge = 'This name has no live version. Choose another name, or enter a version.';
   const adapters = { control: pinned(name, fields.control), treatment: pinned(name, fields.treatment) };
   for (const side of ['control', 'treatment'] as const)
     if (fields[side].trim() === '') problems[side] = 'A version of the name, such as 3.';
   if (adapters.control === adapters.treatment && fields.control !== '')
-    problems.treatment = 'Take another version than that of control.';
+    problems.treatment = "Choose another version than control's.";
   const share = (part: number): number => Number((coverage * part).toPrecision(6));
   const metric = fields.metric.trim();
   const known = AUTOMATIC_METRICS.find(({ key }) => key === metric);
@@ -119,7 +119,7 @@ export function createRequest(
   return Object.keys(problems).length > 0 ? err(problems) : ok(request);
 }
 
-/** What the plan is asked by; null while the form is no experiment yet. */
+/** The request of a plan; null while the form is incomplete. */
 export function planRequest(fields: ExperimentFields): PlanExperiment | null {
   const request = createRequest(fields);
   if (!request.ok) return null;
@@ -127,13 +127,13 @@ export function planRequest(fields: ExperimentFields): PlanExperiment | null {
   return { ...request.value, ...(expected > 0 && expected <= 1e9 ? { expect_units: expected } : {}) };
 }
 
-/** `3` -> `name@3`; what has an `@` stays. */
+/** `3` -> `name@3`; texts with an `@` stay. */
 const pinned = (name: string, text: string): string => {
   const trimmed = text.trim();
   return trimmed.includes('@') ? trimmed : `${name}@${trimmed}`;
 };
 
-/** The field that a place in the request came from; also of the edge's `param`. */
+/** The form field of a path in the request; also for the edge's `param`. */
 export function fieldAt(path: readonly PropertyKey[]): keyof ExperimentFields {
   const [head, index] = path.map(String);
   if (head === 'variants') return index === '1' ? 'treatment' : 'control';

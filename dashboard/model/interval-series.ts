@@ -1,4 +1,4 @@
-/** An experiment's looks as the columns that the chart draws. */
+/** An experiment's looks as columns for the chart. */
 import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
 import { effectOf, possibleDifference } from '../../protocol/state-words.ts';
 import { number, percent, signed } from './words.ts';
@@ -7,7 +7,7 @@ export type Scale = 'lift' | 'difference';
 
 export interface IntervalSeries {
   readonly variant: string;
-  /** One for each of `times`; null = not known at that look. */
+  /** One per item of `times`; null = not known at that look. */
   readonly low: (number | null)[];
   readonly estimate: (number | null)[];
   readonly high: (number | null)[];
@@ -28,9 +28,9 @@ export function intervalColumns(
   metric: string,
   scale: Scale,
 ): IntervalColumns {
-  // An alarm hides a look, and an earlier one that it would contradict is not made right by it.
+  // An alarm hides a look, and does not validate an earlier one that it contradicts.
   const unhidden = looks.filter((look) => look.sample_ratio.state !== 'alarm');
-  // Before the first interval there is nothing to see, and time without anything would take the place of the rest.
+  // Before the first interval there is nothing to show, and empty time would use the space.
   const first = unhidden.findIndex((look) => of(look, metric).some((one) => one[scale] !== null));
   const shown = first < 0 ? unhidden : unhidden.slice(first);
   const variants = [...new Set(shown.flatMap((look) => of(look, metric).map(({ variant }) => variant)))];
@@ -55,7 +55,7 @@ export function intervalColumns(
 const of = (look: ExperimentEvaluation, metric: string): ExperimentComparison[] =>
   look.comparisons.filter((comparison) => comparison.metric === metric);
 
-/** One look's values of a variant, as the reader points at them. */
+/** A variant's values at one look, shown under the pointer. */
 export interface PointedAt {
   readonly variant: string;
   readonly low: number;
@@ -63,7 +63,7 @@ export interface PointedAt {
   readonly high: number;
 }
 
-/** @param index of the look in `times`. @returns those that are known of it. */
+/** @param index of the look in `times`. @returns the known ones. */
 export const pointedAt = ({ series }: IntervalColumns, index: number): PointedAt[] =>
   series.flatMap(({ variant, low, estimate, high }) => {
     const [from, value, to] = [low[index], estimate[index], high[index]];
@@ -72,13 +72,14 @@ export const pointedAt = ({ series }: IntervalColumns, index: number): PointedAt
       : [{ variant, low: from, estimate: value, high: to }];
   });
 
-/** The lift, unless no look has one: while control's mean may be 0 there is none. */
+/** The lift, unless no look has one: there is none while control's mean may be 0. */
 export const scaleFor = (looks: readonly ExperimentEvaluation[], metric: string): Scale =>
   looks.some((look) => of(look, metric).some(({ lift }) => lift !== null)) ? 'lift' : 'difference';
 
 /**
- * @returns lower and upper end of the axis. 0 is always on it: whether an interval leaves it out is what matters. First
- * looks have intervals so wide that all later ones would be lines; the axis shows three times the last one.
+ * @returns lower and upper end of the axis, always including 0: what matters is whether an interval excludes
+ * it. The first looks have such wide intervals that later ones would look like lines, so the axis shows three
+ * times the last one.
  */
 export function valueRange({ series }: IntervalColumns): [number, number] {
   const last = series
@@ -98,7 +99,7 @@ export function valueRange({ series }: IntervalColumns): [number, number] {
 const lastOf = (values: readonly (number | null)[]): number | null =>
   values.findLast((value) => value !== null) ?? null;
 
-/** What the bars of one metric's intervals show, so that its variants can be compared; 0 is always on it. */
+/** The common axis of one metric's intervals, so that variants can be compared; always includes 0. */
 export function barRange(comparisons: readonly ExperimentComparison[]): [number, number] {
   const ends = comparisons.flatMap((one) => {
     const interval = effectOf(one)?.interval;

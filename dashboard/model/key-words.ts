@@ -1,8 +1,8 @@
-/** Keys in words. */
+/** Keys as text. */
 import type { KeyLimitsView, KeyView } from '../../protocol/admin-api/keys.ts';
 import { number } from './words.ts';
 
-/** Limits that a key can have, as the form and the table call them. */
+/** Limits of a key, with their labels in the form and the table. */
 export const LIMITS = [
   ['requests_per_minute', 'Requests a minute', 'requests/min'],
   ['tokens_per_minute', 'Tokens a minute', 'tokens/min'],
@@ -20,7 +20,7 @@ export function limitsWords(limits: KeyLimitsView | null): string | null {
   return parts.length === 0 ? null : parts.join(', ');
 }
 
-/** How long prompts and answers may be kept, as the form offers it: words and hours; null = they are not. */
+/** Offered times for keeping prompts and answers: label and hours; null = not kept. */
 export const KEEPS: readonly (readonly [string, number | null])[] = [
   ['Not at all', null],
   ['An hour', 1],
@@ -37,7 +37,7 @@ export function hoursWords(hours: number): string {
 
 export type KeyState = 'good' | 'ending' | 'expired' | 'revoked';
 
-/** @param now unix ms. `ending`: it was replaced, and is good for a while yet. */
+/** @param now unix ms. `ending`: it was replaced, but is valid for a while. */
 export function keyState(
   { revoked_at: revoked, expires_at: expires, replaced_by: by }: KeyView,
   now: number,
@@ -47,7 +47,7 @@ export function keyState(
   return by === null ? 'good' : 'ending';
 }
 
-/** How long a key may live, as the form offers it: words and ms; null = without an end. */
+/** Offered lifetimes of a key: label and ms; null = no end. */
 export const LIVES: readonly (readonly [string, number | null])[] = [
   ['No end', null],
   ['A day', 86_400_000],

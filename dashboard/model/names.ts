@@ -1,14 +1,14 @@
-/** Names as lists show them: found, below each other, removed, and made of each other. */
+/** Names in lists: search, tree, removals and inheritance. */
 import { type ChangeView, type NameView, REMOVAL_GRACE_MS } from '../../protocol/admin-api/names.ts';
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 
 /** The order in which people count. */
 const NATURAL = new Intl.Collator('en', { numeric: true, sensitivity: 'base' });
 
-/** `v2` before `v10`; what differs by nothing else stands in the order of its characters. */
+/** `v2` before `v10`; ties are broken by character order. */
 export const byName = (a: string, b: string): number => NATURAL.compare(a, b) || (a < b ? -1 : Number(a > b));
 
-/** @param text parts of the name, between blanks, in any order. */
+/** @param text parts of the name, separated by spaces, in any order. */
 export function isFound(name: string, text: string): boolean {
   const small = name.toLowerCase();
   return text
@@ -17,7 +17,7 @@ export function isFound(name: string, text: string): boolean {
     .every((part) => small.includes(part));
 }
 
-/** How well a name that was found fits: its last segment, then where it begins, then anywhere; smaller is better. */
+/** How well a name matches: in its last segment, at its beginning, or anywhere; smaller is better. */
 export function fit(name: string, text: string): number {
   const [first = ''] = text.toLowerCase().trim().split(/\s+/);
   const small = name.toLowerCase();
@@ -29,7 +29,7 @@ export interface NameNode {
   /** Last segment of `path`. */
   readonly segment: string;
   readonly path: string;
-  /** null = nothing is published under this very path. */
+  /** null = no version exists at this exact path. */
   readonly entry: NameView | null;
   readonly children: readonly NameNode[];
 }
@@ -79,13 +79,13 @@ interface Removed {
 
 /**
  * @param changes newest first. @param now unix ms.
- * @returns newest first; what was restored, or published anew, since is not among them.
+ * @returns newest first, without what was restored or published again since.
  */
 export function removedLately(changes: readonly ChangeView[], now: number): Removed[] {
   const found: Removed[] = [];
-  /** Names with a later change: they are there again, or their removal is that change. */
+  /** Names with a later change: they exist again, or their removal is that change. */
   const changed = new Set<string>();
-  /** Versions that were restored, or removed once more, later. */
+  /** Versions that were restored, or removed again, later. */
   const settled = new Set<string>();
   const gone = new Set<string>();
   for (const { name, action, to, at } of changes) {
@@ -99,11 +99,11 @@ export function removedLately(changes: readonly ChangeView[], now: number): Remo
   return found;
 }
 
-/** The names that a version is made of, root first, its own not among them; a scale is told where it is not 1. */
+/** The names that a version is built on, root first, without its own; scales other than 1 are shown. */
 export const inheritedFrom = ({ chain }: VersionView): { name: string; scale: number }[] =>
   chain.slice(0, -1).map(({ name, scale }) => ({ name, scale }));
 
-/** Those of `others` whose live version is made of an adapter of `name`. */
+/** Those of `others` whose live version is built on an adapter of `name`. */
 export const heirsOf = (name: string, others: readonly VersionList[]): string[] =>
   others
     .filter((other) =>

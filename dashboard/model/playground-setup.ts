@@ -1,17 +1,17 @@
-/** What is set in the playground, and as the query of its address. Keys are no part of it. */
+/** The playground's settings, and the query of its address. Keys are not part of it. */
 import type { ChatBody } from './call-code.ts';
 
-/** As they are typed; empty = as the edge has it. */
+/** As typed; empty = the edge's default. */
 export interface Parameters {
   readonly temperature: string;
   readonly top_p: string;
   readonly max_tokens: string;
   readonly seed: string;
-  /** Sequences that end an answer, one a line. */
+  /** Stop sequences, one per line. */
   readonly stop: string;
 }
 
-/** What is asked, whoever answers. */
+/** The prompt's settings, for all sides. */
 export interface Asked {
   readonly system: string;
   readonly prompt: string;
@@ -19,12 +19,12 @@ export interface Asked {
 }
 
 export interface Setup extends Asked {
-  /** Names, versions or bases that are asked; null = a guess. */
+  /** Names, versions or bases to ask; null = a guess. */
   readonly left: string | null;
   readonly right: string | null;
 }
 
-/** Of the page that asks one name twice: here and at the origin. */
+/** Of the page that asks one name twice: in the browser and at the origin. */
 export interface BrowserSetup extends Asked {
   /** A name or a base; null = a guess. */
   readonly name: string | null;
@@ -39,10 +39,10 @@ export const EMPTY_SETUP: Setup = { left: null, right: null, ...NOTHING_ASKED };
 export const EMPTY_BROWSER_SETUP: BrowserSetup = { name: null, ...NOTHING_ASKED };
 
 const PARAMETERS = Object.keys(DEFAULT_PARAMETERS) as (keyof Parameters)[];
-/** Longer texts stay out of the address, which browsers and chats cut somewhere above 2,000 characters. */
+/** Longer texts stay out of the address, which browsers and chats truncate somewhere above 2,000 characters. */
 const MAX_IN_ADDRESS = 1_500;
 
-/** @returns what is not as it is anyway. */
+/** @returns settings that differ from the defaults. */
 export function setupQuery(setup: Setup | BrowserSetup): URLSearchParams {
   const { system, prompt, parameters, ...who } = setup;
   const query = new URLSearchParams();
@@ -55,7 +55,7 @@ export function setupQuery(setup: Setup | BrowserSetup): URLSearchParams {
   return query;
 }
 
-/** @param query of an address. @returns `before` with what the address says. */
+/** @param query of an address. @returns `before`, overridden by the address. */
 export function setupOf<S extends Setup | BrowserSetup>(query: string, before: S): S {
   const given = new URLSearchParams(query);
   const { system, prompt, parameters: parametersBefore, ...whoBefore } = before;
@@ -76,11 +76,11 @@ export function setupOf<S extends Setup | BrowserSetup>(query: string, before: S
 
 export interface Exchange {
   readonly prompt: string;
-  /** Empty = there was none. */
+  /** Empty = no message. */
   readonly answer: string;
 }
 
-/** @param before what was said, oldest first. @param prompt the next; empty = only what was said. */
+/** @param before earlier turns, oldest first. @param prompt the next; empty = only the earlier turns. */
 export function chatBody(
   model: string,
   { system, parameters }: Pick<Asked, 'system' | 'parameters'>,
@@ -106,14 +106,15 @@ export function chatBody(
   };
 }
 
-/** A prompt, and what each place that was asked said to it; null = nothing yet, or not asked. */
+/** A prompt, and each side's answer to it; null = none yet, or not asked. */
 export interface TurnOf<Place extends string, Said> {
   readonly prompt: string;
   readonly answers: Readonly<Record<Place, Said | null>>;
 }
 
 /**
- * @param at the last turn, when it was asked. @returns the turns with this answer; null when they were begun anew meanwhile.
+ * @param at the last turn at the time of the prompt. @returns the turns with this answer; null when the
+ * conversation was restarted in the meantime.
  */
 export function withAnswer<Place extends string, Said>(
   turns: readonly TurnOf<Place, Said>[],

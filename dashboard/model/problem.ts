@@ -1,14 +1,14 @@
-/** What went wrong with a request, in words: what happened, and what to do about it. */
+/** A failed request as text: what happened, and what to do. */
 import { z } from 'zod';
 
 export interface Problem {
-  /** HTTP status; 0 = there was no answer. */
+  /** HTTP status; 0 = no answer. */
   readonly status: number;
   readonly code: string;
   readonly message: string;
-  /** What its reader may do; empty when the message says it. */
+  /** What the reader can do; empty when the message says it. */
   readonly advice: string;
-  /** The field that is wrong. */
+  /** The invalid field. */
   readonly param: string | null;
 }
 
@@ -18,17 +18,17 @@ const Body = z.object({
 
 const ADVICE: Readonly<Record<string, string>> = {
   invalid_api_key: 'Check the key, or sign in with another one.',
-  insufficient_scope: 'Sign in with the key of the owner, or with the bootstrap key.',
-  version_conflict: 'It is shown as it is now. Look at it, and try again if you still want to.',
+  insufficient_scope: "Sign in with the owner's key, or with the bootstrap key.",
+  version_conflict: 'The current state is shown. Check it, and try again if you still want to.',
   rate_limit_exceeded: 'Wait a moment, then try again.',
   queue_full: 'Wait a moment, then try again.',
   edge_busy: 'Wait a moment, then try again.',
-  origin_unavailable: 'See on the page of origins which one answers, and try again.',
-  registry_unavailable: 'Try again in a moment; what is in doubt is finished by the edge itself.',
-  registry_damaged: '`graft repair` says which row of the registry it is.',
+  origin_unavailable: 'Check on the Origins page which one answers, then try again.',
+  registry_unavailable: 'Try again in a moment; the edge completes what was started.',
+  registry_damaged: '`graft repair` shows which row of the registry it is.',
   adapter_loading: 'The origin is loading it. Try again in a moment.',
-  unknown_url: 'This edge is of another version than the page. Deploy both together.',
-  internal_error: 'Try again. If it stays so, the request id is in the log of the edge.',
+  unknown_url: 'This edge and this page have different versions. Deploy both together.',
+  internal_error: "Try again. If the error stays, look up the request id in the edge's log.",
 };
 
 /** @param text the answer's body. */
@@ -38,8 +38,8 @@ export function problemOf(status: number, text: string): Problem {
     return {
       status,
       code: 'odd_answer',
-      message: `The edge answered ${status}, and not as it should.`,
-      advice: 'Something else may be listening at this address. Load the page again.',
+      message: `The edge gave an unexpected answer (${status}).`,
+      advice: 'Another program may be listening at this address. Reload the page.',
       param: null,
     };
   const { message, code, param } = parsed.data.error;
@@ -60,36 +60,36 @@ export const noAnswer = (): Problem => ({
   param: null,
 });
 
-/** Of what was only read: nothing else waits for it. */
+/** Of reads: nothing else waits for them. */
 export const tooLate = (): Problem => ({
   status: 0,
   code: 'too_late',
-  message: 'The edge has not answered within a minute.',
+  message: 'The edge did not answer within a minute.',
   advice: 'It may be busy. Try again.',
   param: null,
 });
 
-/** Of a key that cannot even be sent: a header takes no line breaks, no spaces within, nothing beyond ASCII. */
+/** For a key that cannot even be sent: headers allow no line breaks, no inner spaces, and only ASCII. */
 export const unsendableKey = (): Problem => ({
   status: 0,
   code: 'invalid_api_key',
-  message: 'There are characters in it that no key has.',
+  message: 'It contains characters that no key has.',
   advice: ADVICE['invalid_api_key'] ?? '',
   param: null,
 });
 
-/** Of a link to sign in by: no key was given that could be checked. */
+/** For a sign-in link: there was no key to check. */
 export const linkProblem = (problem: Problem): Problem =>
   problem.code === 'invalid_api_key'
-    ? { ...problem, advice: 'Sign in with the admin key, or start it again and open the new link.' }
+    ? { ...problem, advice: 'Sign in with the admin key, or restart it and open the new link.' }
     : problem;
 
-/** Of a key of the other kind, given where one signs in. */
+/** For a key of the other kind at the sign-in. */
 export const apiKeyInstead = (): Problem => ({
   status: 0,
   code: 'insufficient_scope',
-  message: 'This is an API key (gk_…): applications ask models with it.',
-  advice: 'The console wants an admin key, which begins with ga_.',
+  message: 'This is an API key (gk_…), which applications use.',
+  advice: 'The console needs an admin key, which begins with ga_.',
   param: null,
 });
 
@@ -98,7 +98,7 @@ export const oddAnswer = (path: string): Problem => ({
   status: 200,
   code: 'odd_answer',
   message: `The answer to ${path.split('?')[0]} is not what this page expects.`,
-  advice: 'Page and edge may be of different versions. Load the page again.',
+  advice: 'Page and edge may have different versions. Reload the page.',
   param: null,
 });
 

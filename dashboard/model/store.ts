@@ -2,7 +2,7 @@
 export interface Store<T> {
   get(): T;
   set(value: T): void;
-  /** @returns what ends it. */
+  /** @returns a function that unsubscribes. */
   subscribe(onChange: (value: T) => void): () => void;
 }
 

@@ -1,4 +1,4 @@
-/** Values over time as charts draw them: one for each step, also for those without a request, and the marks of the axis. */
+/** Time series for charts: one value per step, including empty steps, and the ticks of the axis. */
 import type { TrafficReport } from '../../protocol/admin-api/traffic.ts';
 import { moment } from './words.ts';
 
@@ -6,7 +6,7 @@ const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** Steps that ticks may have, seconds: none below one, which two ticks would be called the same for. */
+/** Possible tick steps, seconds: not below one second, or two ticks would have the same label. */
 export const TICK_SECONDS: readonly number[] = [
   ...[1, 2, 5, 10, 15, 30],
   ...[1, 2, 5, 10, 15, 30].map((count) => count * MINUTE),
@@ -15,16 +15,16 @@ export const TICK_SECONDS: readonly number[] = [
 ];
 
 /**
- * @param ticks unix seconds, growing.
- * @returns times of day in the reader's time zone, as fine as the step between them; in a second line the day, where it
- * begins. Days alone when the step is a day or more.
+ * @param ticks unix seconds, increasing.
+ * @returns times of day in the reader's time zone, as fine as the step between them; a second line has the date
+ * where a day begins. Only dates when the step is a day or more.
  */
 export function tickWords(ticks: readonly number[]): string[] {
   const step = ticks.length < 2 ? 1 : ticks[1]! - ticks[0]!;
   let shownDay = '';
   return ticks.map((tick) => {
     const [day = '', time = ''] = moment(1000 * tick).split(' ');
-    // An hour less where clocks are put forward.
+    // An hour less when clocks are put forward.
     if (step > DAY - 2 * HOUR) return day;
     const seconds = step < MINUTE ? `:${String(new Date(1000 * tick).getSeconds()).padStart(2, '0')}` : '';
     const begins = day !== shownDay;
@@ -33,7 +33,10 @@ export function tickWords(ticks: readonly number[]): string[] {
   });
 }
 
-/** @returns what the axis shows, unix seconds: an hour around a single look, where a plot would choose years. */
+/**
+ * @returns the range of the axis, unix seconds: an hour around a single look, for which a plot would choose
+ * years.
+ */
 export const timeRange = (first: number, last: number): [number, number] =>
   last > first ? [first, last] : [first - HOUR / 2, first + HOUR / 2];
 
@@ -54,12 +57,12 @@ export const gridOf = ({ from, to, step }: Pick<TrafficReport, 'from' | 'to' | '
   };
 };
 
-/** Steps that a chart keeps: few of them would be wide blocks. */
+/** Minimum steps of a chart: fewer would be wide blocks. */
 const FEWEST_STEPS = 24;
 
 /**
- * @returns the grid without the steps before the first point, where they are most of it: a new edge's first hour would
- * be a line at the right end of an empty day.
+ * @returns the grid without the steps before the first point, if they are most of it: otherwise a new edge's
+ * first hour would be a line at the right end of an empty day.
  */
 export function fromFirst({ times, step }: Grid, points: readonly { readonly at: number }[]): Grid {
   const begins = Math.min(...points.map(({ at }) => at));
@@ -68,7 +71,7 @@ export function fromFirst({ times, step }: Grid, points: readonly { readonly at:
   return { times: times.slice(Math.min(empty, Math.max(0, times.length - FEWEST_STEPS))), step };
 }
 
-/** @returns one for each time of the grid. @param nothing where there is no point. */
+/** @returns one per time of the grid. @param nothing for times without a point. */
 export function valuesOf<T, P extends { readonly at: number }>(
   grid: Grid,
   points: readonly P[],
@@ -82,19 +85,19 @@ export function valuesOf<T, P extends { readonly at: number }>(
   });
 }
 
-/** @returns a round number at or above `most`, whose half is round, too; 1 for nothing. */
+/** @returns a round number at or above `most` with a round half; 1 for nothing. */
 export function roundedUp(most: number): number {
   if (most <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(most));
   const factors = [1, 1.2, 1.6, 2, 3, 4, 5, 6, 8];
   const factor = factors.find((each) => each * power >= most * (1 - 1e-9)) ?? 10;
-  // Without what binary fractions add.
+  // Removes binary fractions.
   return Number((factor * power).toPrecision(12));
 }
 
 /**
- * @returns where the axis of time has a word, of at most `most`: at whole steps of the reader's clock, also where that is
- * put forward or back between them.
+ * @returns the labelled times of the axis, at most `most`: at whole steps of the reader's clock, even across
+ * clock changes.
  */
 export function timeTicks({ times, step }: Grid, most: number): number[] {
   const [first, last] = [times[0] ?? 0, times.at(-1) ?? 0];
@@ -102,11 +105,11 @@ export function timeTicks({ times, step }: Grid, most: number): number[] {
     1000 * seconds >= step && (last + step - first) / (1000 * seconds) <= most;
   const every = 1000 * (TICK_SECONDS.find(fits) ?? TICK_SECONDS.at(-1)!);
   const ticks: number[] = [];
-  // The clock's own time, as if there were no zones.
+  // The clock's local time, as if there were no zones.
   for (let clock = Math.ceil((first - zoneAt(first)) / every) * every; ; clock += every) {
     const at = clock + zoneAt(clock + zoneAt(clock));
     if (at > last) return ticks;
-    // An hour that the clock leaves out is the one after it.
+    // A skipped hour means the one after it.
     if (at >= first && at > (ticks.at(-1) ?? -Infinity)) ticks.push(at);
   }
 }

@@ -1,10 +1,10 @@
-/** Which view the address names: all behind the `#`, which never leaves the browser. */
+/** The view in the address: everything after the `#`, which never leaves the browser. */
 export interface View {
-  /** As the table of routes calls it; empty = the first of them. */
+  /** As in the table of routes; empty = the first one. */
   readonly at: string;
-  /** What it is of: a name, an id, a token; null = of all. */
+  /** The view's subject: a name, an id, a token; null = all. */
   readonly about: string | null;
-  /** Behind a `?`, without it: what the view itself keeps in its address. */
+  /** After a `?`, without it: the view's own settings. */
   readonly query: string;
 }
 

@@ -1,4 +1,4 @@
-/** Numbers and times, as the page writes them. */
+/** Numbers and times, as the page formats them. */
 
 /** @returns such as `1.4 MB`; decimal units. */
 export function bytes(value: number): string {
@@ -21,7 +21,7 @@ export function number(value: number): string {
 /** @param share 0.12 = 12 %. */
 export const percent = (share: number): string => `${number(100 * share)} %`;
 
-/** With its sign, which is a minus and no hyphen. */
+/** With its sign, a minus instead of a hyphen. */
 export const signed = (text: string): string =>
   text.startsWith('-') ? `−${text.slice(1)}` : /^0(?![.\d])/.test(text) ? text : `+${text}`;
 
@@ -37,7 +37,7 @@ function span(ms: number): string {
   return hours < 48 ? `${hours} h` : `${Math.round(hours / 24)} d`;
 }
 
-/** To the second at first; @returns such as `12 s`, `5 min`. */
+/** In seconds at first; @returns such as `12 s`, `5 min`. */
 export function lasting(ms: number): string {
   const seconds = Math.round(Math.max(0, ms) / 1000);
   return seconds < 60 ? `${seconds} s` : span(1000 * seconds);
@@ -84,6 +84,6 @@ export function amount(value: number): string {
 /** All digits, in groups of three. */
 export const whole = (value: number): string => Math.round(value).toLocaleString('en-US');
 
-/** @param currency such as `USD`. @returns such as `12.34 USD`; four digits where cents would be nothing. */
+/** @param currency such as `USD`. @returns such as `12.34 USD`; four digits for less than a cent. */
 export const money = (value: number, currency: string): string =>
   `${value.toLocaleString('en-US', { minimumFractionDigits: 2, maximumFractionDigits: value < 1 ? 4 : 2 })} ${currency}`;

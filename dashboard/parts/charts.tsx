@@ -1,4 +1,4 @@
-/** Charts over time: one look and one engine for traffic, for origins, and for the intervals of experiments. */
+/** Charts over time, with one style and engine for traffic, origins and experiment intervals. */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
@@ -6,10 +6,10 @@ import { pointedAt, valueRange, type IntervalColumns, type Scale } from '../mode
 import { TICK_SECONDS, tickWords, timeRange, timeTicks, roundedUp, type Grid } from '../model/time-series.ts';
 import { moment, number, percent, signed } from '../model/words.ts';
 
-/** Before the first width is known. */
+/** Width before the first measurement. */
 const WIDTH = 320;
 
-/** What options take from the page. */
+/** Styles that options take from the page. */
 interface PlotStyle {
   /** The value of one of its variables, such as `--line`. */
   readonly color: (name: string) => string;
@@ -20,10 +20,10 @@ interface PlotStyle {
 type PlotOptions = Omit<uPlot.Options, 'width' | 'height'>;
 
 /**
- * A plot as wide as its place, which says what it is pointed at.
- * @param params.about what its options are made from: with another one it is made anew; null = there is no plot. New
- * data of the same are only drawn.
- * @returns where it stands, and the nearest of its times to the pointer; null = that is elsewhere.
+ * A plot as wide as its container, which reports the pointer's position.
+ * @param params.about identifies its options: when it changes, the plot is rebuilt; null = no plot. New data
+ * alone is only redrawn.
+ * @returns its element, and the index of the time nearest to the pointer; null = the pointer is elsewhere.
  */
 function usePlot(params: {
   about: string | null;
@@ -56,7 +56,7 @@ function usePlot(params: {
         width: element.clientWidth || WIDTH,
         height,
         legend: { show: false },
-        // A line at the time that is pointed at; nothing is chosen or enlarged by it.
+        // A line at the pointer; no selection or zoom.
         cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
         hooks: {
           ...hooks,
@@ -82,7 +82,7 @@ function usePlot(params: {
   return { place, pointed };
 }
 
-/** Canvas takes its colours once: it is drawn again when they change. */
+/** A canvas does not follow colour changes, so it is redrawn. */
 function useDark(): boolean {
   const [dark, setDark] = useState(() => matchMedia('(prefers-color-scheme: dark)').matches);
   useEffect(() => {
@@ -96,7 +96,7 @@ function useDark(): boolean {
 
 export interface ChartSeries {
   readonly name: string;
-  /** One for each time of the grid; null = not known there. */
+  /** One per time of the grid; null = unknown. */
   readonly values: readonly (number | null)[];
   /** 1 to 4, or `alarm`. */
   readonly color: 1 | 2 | 3 | 4 | 'alarm';
@@ -112,14 +112,14 @@ interface Timed {
 
 const TIME_HEIGHT = 168;
 const FRAME = { top: 10, right: 10, bottom: 34, left: 52 };
-/** Pixels that the words of a tick take. */
+/** Pixels per tick label. */
 const TICK_WIDTH = 76;
-/** Pixels of a figure in it, in the widest of the fonts that browsers take. */
+/** Pixels of a digit, in the widest of the browsers' fonts. */
 const FIGURE_WIDTH = 7;
 
 /**
- * One chart over time. Bars are stacked, the first series lowest; lines leave gaps where nothing is known. What the
- * pointer is on is written above; the figures beside the chart have its sums for those who do not see it.
+ * One chart over time. Bars are stacked, the first series lowest; lines have gaps where data is missing. Values
+ * under the pointer are shown above; the figures beside the chart give the sums to readers who do not see it.
  */
 export function TimeChart(
   props: Timed & {
@@ -158,7 +158,7 @@ export function TimeChart(
   );
 }
 
-/** What the axis of values ends with. */
+/** Unit of the value axis. */
 function topOf({ grid, kind, series }: Timed): number {
   const tops = grid.times.map((_, i) => {
     const values = series.map(({ values: of }) => of[i] ?? 0);
@@ -167,7 +167,7 @@ function topOf({ grid, kind, series }: Timed): number {
   return roundedUp(Math.max(0, ...tops));
 }
 
-/** In the middle of each step; of bars the sums of each series and those below it. */
+/** In the middle of each step; bars contain cumulative sums. */
 function timeData({ grid, kind, series }: Timed): uPlot.AlignedData {
   const times = grid.times.map((at) => (at + grid.step / 2) / 1000);
   if (kind === 'lines') return [times, ...series.map(({ values }) => [...values])];
@@ -175,7 +175,7 @@ function timeData({ grid, kind, series }: Timed): uPlot.AlignedData {
   return [times, ...series.map(({ values }) => (sums = sums.map((below, i) => below + (values[i] ?? 0))))];
 }
 
-/** Each bar stands on that of the series before. */
+/** Each bar starts at the end of the previous series. */
 function stackedBars({ data, bbox, valToPos }: uPlot, nth: number): uPlot.Series.Paths {
   const fill = new Path2D();
   const each = bbox.width / data[0].length;
@@ -184,7 +184,7 @@ function stackedBars({ data, bbox, valToPos }: uPlot, nth: number): uPlot.Series
     const below = nth === 1 ? 0 : data[nth - 1]![i]!;
     if (sum === below) continue;
     const [from, to] = [valToPos(below, 'y', true), valToPos(sum!, 'y', true)];
-    // What is there is seen, however small.
+    // Small values stay visible.
     const height = Math.max(from - to, devicePixelRatio);
     fill.rect(bbox.left + i * each, from - height, each - gap, height);
   }
@@ -221,7 +221,7 @@ function timeOptions(latest: () => Timed, { color, axis }: PlotStyle): PlotOptio
           tickWords(ticks).map((words, i) => {
             const left = (inner(plot) * (1000 * ticks[i]! - begin())) / (end() - begin());
             const wide = FIGURE_WIDTH * Math.max(...words.split('\n').map(({ length }) => length));
-            // At the end a word would be cut.
+            // At the end a label would be cut off.
             return left + wide > inner(plot) + FRAME.right ? '' : words;
           }),
       },
@@ -229,7 +229,7 @@ function timeOptions(latest: () => Timed, { color, axis }: PlotStyle): PlotOptio
         ...axis,
         size: FRAME.left,
         splits: (_, __, from, to) => [from, to / 2, to],
-        // Half of one request is written as one: twice the same would be another scale.
+        // Half a request is shown as one: repeating the label would suggest another scale.
         values: (_, [from, half, to]) =>
           [from!, half!, to!].map((value) =>
             value === half && write(half) === write(to!) ? '' : write(value),
@@ -240,7 +240,7 @@ function timeOptions(latest: () => Timed, { color, axis }: PlotStyle): PlotOptio
   };
 }
 
-/** A value between two gaps has no line: it is a point. */
+/** A value between two gaps has no line, so it is drawn as a point. */
 const alone = ({ data }: uPlot, nth: number): number[] => {
   const values = data[nth]!;
   return [...values.keys()].filter(
@@ -259,8 +259,8 @@ function timeWords(title: string, series: readonly ChartSeries[], write: (value:
 const INTERVAL_HEIGHT = 260;
 
 /**
- * Each variant's interval as a band with its estimate in it, and 0, which it has to leave. The table below has the same
- * figures for those who do not see it.
+ * Each variant's interval as a band with its estimate, and the line at 0, which a significant interval
+ * excludes. The table below gives the same figures to readers who do not see it.
  */
 export function IntervalChart(props: { columns: IntervalColumns; scale: Scale; metric: string }) {
   const { columns, scale, metric } = props;
@@ -276,7 +276,7 @@ export function IntervalChart(props: { columns: IntervalColumns; scale: Scale; m
   });
 
   if (!drawn)
-    return <p class="hint">No look has an interval of {metric} yet: it takes some values of each variant.</p>;
+    return <p class="hint">No look has an interval for {metric} yet: each variant needs more values.</p>;
   return (
     <>
       <div ref={place} class="chart" role="img" aria-label={intervalWords(columns, scale, metric)} />
@@ -290,7 +290,7 @@ const writer =
   (value: number): string =>
     signed(scale === 'lift' ? percent(value) : number(value));
 
-/** The values that the pointer is at; the last ones while it is elsewhere. */
+/** Values under the pointer; the last ones while it is elsewhere. */
 function Readout(props: { columns: IntervalColumns; scale: Scale; pointed: number | null }) {
   const { columns, scale, pointed } = props;
   const last = columns.times.length - 1;
@@ -325,7 +325,7 @@ function intervalOptions(
   params: {
     variants: readonly string[];
     scale: Scale;
-    /** What is drawn now. */
+    /** The current plot. */
     columns: () => IntervalColumns;
   },
   { color, axis }: PlotStyle,
@@ -335,7 +335,7 @@ function intervalOptions(
   return {
     padding: [12, 30, 0, 0],
     scales: {
-      // Of a single look uPlot itself makes three years.
+      // For a single look uPlot itself would show three years.
       x: { range: () => timeRange(columns().times[0] ?? 0, columns().times.at(-1) ?? 0) },
       y: { range: () => valueRange(columns()) },
     },
@@ -382,7 +382,7 @@ function drawZero(made: uPlot, stroke: string): void {
   ctx.restore();
 }
 
-/** A band needs two looks: of one, each variant's interval is a line. */
+/** A band needs two looks: with one, each variant's interval is a line. */
 function drawSingle(made: uPlot, { times, series }: IntervalColumns, strokeOf: (i: number) => string): void {
   const [at] = times;
   if (at === undefined || times.length > 1) return;
@@ -392,7 +392,7 @@ function drawSingle(made: uPlot, { times, series }: IntervalColumns, strokeOf: (
   for (const [i, { low, high }] of series.entries()) {
     const [from, to] = [low[0], high[0]];
     if (from == null || to == null) continue;
-    // Beside each other, so that none hides another.
+    // Side by side, so that none hides another.
     const x = made.valToPos(at, 'x', true) + 6 * devicePixelRatio * (i - (series.length - 1) / 2);
     ctx.strokeStyle = strokeOf(i);
     ctx.beginPath();
@@ -403,7 +403,7 @@ function drawSingle(made: uPlot, { times, series }: IntervalColumns, strokeOf: (
   ctx.restore();
 }
 
-/** Pixels that the longest of the words takes, in the font above; none are known when the chart is made. */
+/** Pixels of the longest label, in the font above; unknown when the chart is created. */
 const roomFor = (words: readonly string[] | null): number =>
   16 + 7 * Math.max(4, ...(words ?? []).map(({ length }) => length));
 

@@ -6,7 +6,7 @@ import { toast } from './notes.tsx';
 
 const SHOWN_MS = 2_000;
 
-/** @param text what is copied. @param what how it is called, such as `the digest`. */
+/** @param text to copy. @param what its label, such as `the digest`. */
 export function CopyButton({ text, what, label }: { text: string; what: string; label?: string }) {
   const [copied, setCopied] = useState(false);
   useEffect(() => {
@@ -19,8 +19,8 @@ export function CopyButton({ text, what, label }: { text: string; what: string; 
       await navigator.clipboard.writeText(text);
       setCopied(true);
     } catch {
-      // Browsers give the clipboard to pages of https and of this machine alone, and only with leave.
-      toast('The browser does not let this page copy. Select the text and copy it by hand.');
+      // Browsers allow the clipboard only on https and localhost, and only with permission.
+      toast('The browser does not let this page copy. Select and copy the text by hand.');
     }
   };
   return (

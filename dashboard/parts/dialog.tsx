@@ -11,20 +11,20 @@ export interface Question {
   readonly act: string;
   readonly danger?: boolean;
   readonly more?: ComponentChildren;
-  /** No reason is taken: of what has no history. */
+  /** Takes no reason, because the history does not record it. */
   readonly noReason?: boolean;
   /** It has many fields. */
   readonly wide?: boolean;
-  /** Said when it is done. */
+  /** Message after success. */
   readonly done?: string;
-  /** @returns null when it is done. */
+  /** @returns null on success. */
   run(why: string | undefined): Promise<Problem | null>;
 }
 
-/** Who waits longer may leave it: nobody knows whether it will be done. */
+/** After this time the dialog may be closed, although the outcome is unknown. */
 const LATE_MS = 30_000;
 
-/** Asks before something changes for others, and takes a reason for the history. */
+/** Asks for confirmation of a change that affects others, with a reason for the history. */
 function Confirm({ question, onClose }: { question: Question; onClose: (done: boolean) => void }) {
   const [why, setWhy] = useState('');
   const [busy, setBusy] = useState(false);
@@ -84,7 +84,7 @@ function Confirm({ question, onClose }: { question: Question; onClose: (done: bo
         <ProblemNote problem={problem} />
         {isLate && (
           <p class="note" role="alert">
-            The edge has not answered yet. It may be done all the same: look before you try again.
+            The edge has not answered yet, but may have done it. Check before you try again.
           </p>
         )}
         <div class="actions end">
@@ -101,9 +101,9 @@ function Confirm({ question, onClose }: { question: Question; onClose: (done: bo
 }
 
 /**
- * A question that a view asks when something in it is pressed.
- * @param onClosed when it was answered (`done`) or given up: what it may have changed is looked at again.
- * @returns how to ask, and the dialog to show.
+ * A dialog of a view, opened by a button.
+ * @param onClosed after success (`done`) or cancel: reload what it may have changed.
+ * @returns how to open it, and the dialog to render.
  */
 export function useQuestion(
   onClosed: (done: boolean) => void,
@@ -127,8 +127,8 @@ interface Modal {
 }
 
 /**
- * A dialog that is open from its first drawing on.
- * @param isBusy it stays until what it waits for has come. @param onLeave it was left by Escape.
+ * A dialog that is open from its first render on.
+ * @param isBusy it cannot be closed before its request ends. @param onLeave called on Escape.
  */
 export function useModal(isBusy: boolean, onLeave: () => void): Modal {
   const ref = useRef<HTMLDialogElement>(null);
@@ -142,14 +142,14 @@ export function useModal(isBusy: boolean, onLeave: () => void): Modal {
         event.preventDefault();
         if (!isBusy) onLeave();
       },
-      // Browsers ask the page at the first Escape, and no more at the next one.
+      // Browsers ask the page at the first Escape only.
       onClose() {
         if (isClosed.current) return;
         if (isBusy) ref.current?.showModal();
         else onLeave();
       },
     },
-    // Only taken away, it would not give the focus back to what it was opened from.
+    // Removing the element alone would not return the focus.
     close() {
       isClosed.current = true;
       ref.current?.close();

@@ -7,7 +7,7 @@ interface Aria {
   'aria-describedby': string;
 }
 
-/** A labelled input, with what is wrong with it or a hint below. */
+/** A labelled input, with its error or hint below. */
 export function Field(props: {
   label: string;
   problem: string | undefined;
@@ -27,7 +27,7 @@ export function Field(props: {
   );
 }
 
-/** An input of a question: the question holds what is in it while it is open. */
+/** An input of a dialog, which holds its value while it is open. */
 export function TextField(props: {
   label: string;
   begin?: string;
@@ -62,7 +62,7 @@ export function TextField(props: {
   );
 }
 
-/** A choice of a question: one of a few, the first unless `begin` is another. */
+/** A choice of a dialog: one of a few, by default the first. */
 export function SelectField<T extends string | number | null>(props: {
   label: string;
   of: readonly (readonly [words: string, value: T])[];
@@ -86,7 +86,7 @@ export function SelectField<T extends string | number | null>(props: {
   );
 }
 
-/** A choice of a question: yes or no. */
+/** A choice of a dialog: yes or no. */
 export function CheckField(props: { label: string; begin?: boolean; onChange: (checked: boolean) => void }) {
   const [checked, setChecked] = useState(props.begin ?? false);
   return (
@@ -104,7 +104,7 @@ export function CheckField(props: { label: string; begin?: boolean; onChange: (c
   );
 }
 
-/** A few ways to see the same thing, one of them chosen, or none (null). */
+/** A few alternatives, one of them chosen, or none (null). */
 export function Choices<T extends string>(props: {
   label: string;
   of: readonly (readonly [value: T, words: string])[];

@@ -5,7 +5,7 @@ import type { Problem } from '../model/problem.ts';
 import type { Store } from '../model/store.ts';
 
 export interface Loaded<T> {
-  /** The latest that came; stays when a later question fails. */
+  /** The latest answer; stays when a later request fails. */
   readonly data: T | null;
   readonly problem: Problem | null;
   readonly loading: boolean;
@@ -13,8 +13,8 @@ export interface Loaded<T> {
 }
 
 /**
- * Asks once for each `about`, and again every `everyMs` while the page is seen and no answer is to come.
- * @param about what is asked for; another one forgets what there was. null = nothing.
+ * Asks once for each `about`, and again every `everyMs` while the page is visible and no request is pending.
+ * @param about identifies the request; a new one discards the old data. null = nothing.
  */
 export function useLoad<T>(
   about: string | null,
@@ -41,7 +41,7 @@ export function useLoad<T>(
     const result = await latest.current.load();
     latest.current.pending -= 1;
     setAsking((count) => count - 1);
-    // Something else was asked for meanwhile, or this once more.
+    // Something else, or the same again, was requested in the meantime.
     if (latest.current.about !== asked || latest.current.turn !== turn) return;
     setState((before) => ({
       about: asked,
@@ -56,7 +56,7 @@ export function useLoad<T>(
     const timer = setInterval(() => {
       if (!document.hidden && latest.current.pending === 0) void reload();
     }, everyMs);
-    // Who comes back to it after hours sees what is, not what was.
+    // After hours in the background, show the current state.
     const onSeen = () => {
       const { pending, askedAt } = latest.current;
       if (!document.hidden && pending === 0 && Date.now() - askedAt >= everyMs) void reload();
@@ -68,7 +68,7 @@ export function useLoad<T>(
     };
   }, [about, everyMs, reload]);
 
-  // What could not be read while the edge was away is read as soon as it is back.
+  // Retry reads that failed while the edge was away as soon as it is back.
   const isLacking = useRef(false);
   isLacking.current = state.problem?.code === 'no_answer';
   useEffect(
@@ -88,11 +88,11 @@ export function useLoad<T>(
   };
 }
 
-/** What the store holds, also when it changes. */
+/** The store's value, kept up to date. */
 export function useStore<T>(store: Store<T>): T {
   const [value, setValue] = useState(() => store.get());
   useEffect(() => {
-    // It may have changed between the first drawing and this.
+    // It may have changed between the first render and this.
     setValue(() => store.get());
     return store.subscribe((next) => setValue(() => next));
   }, [store]);

@@ -1,7 +1,7 @@
 import { h } from 'preact';
 import type { IconNode } from 'lucide';
 
-/** One of lucide's, as large as the text beside it; what it means is said in words. */
+/** An icon of lucide, as large as the text beside it; a text gives its meaning. */
 export function Icon({ of }: { of: IconNode }) {
   return (
     <svg

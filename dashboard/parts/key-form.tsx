@@ -5,12 +5,12 @@ import type { Problem } from '../model/problem.ts';
 import { storeKey } from '../session.ts';
 import { ProblemNote } from './notes.tsx';
 
-/** Takes a key, and keeps it only when it is good. */
+/** Asks for a key, and keeps it only if it is valid. */
 export function KeyForm(props: {
   label: string;
   hint: string;
   act: string;
-  /** @returns null when the key was taken. */
+  /** @returns null when the key was accepted. */
   onKey: (key: string) => Promise<Problem | null>;
 }) {
   const [key, setKey] = useState('');
@@ -57,12 +57,12 @@ export function KeyForm(props: {
   );
 }
 
-/** Asks for the key that models are asked with, and keeps it. */
+/** Asks for the API key that requests use, and keeps it. */
 export function ApiKeyForm({ onKey }: { onKey: (key: string) => void }) {
   return (
     <KeyForm
       label="API key"
-      hint="It begins with gk_; admin keys may not ask models. It stays in this tab, until you sign out or close it."
+      hint="It begins with gk_; admin keys cannot be used for requests. It stays in this tab until you sign out or close it."
       act="Use it"
       onKey={async (given) => {
         const answer = await createClient(given).get('/v1/models', ModelList);
@@ -75,7 +75,7 @@ export function ApiKeyForm({ onKey }: { onKey: (key: string) => void }) {
   );
 }
 
-/** Why nothing can be asked; of a key that has expired or was revoked since it was given, with a field for another. */
+/** Why no request is possible; for an expired or revoked key, with a field for another. */
 export function KeyProblem(props: {
   refused: Problem | null;
   problem: Problem | null;
@@ -88,7 +88,7 @@ export function KeyProblem(props: {
   ) : (
     <section class="card browser-key" aria-label="Another API key">
       <p role="alert">
-        <strong>{refused.message}</strong> Give another one to go on.
+        <strong>{refused.message}</strong> Use another key to continue.
       </p>
       <ApiKeyForm onKey={onKey} />
     </section>

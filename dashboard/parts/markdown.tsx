@@ -3,13 +3,13 @@ import { useMemo } from 'preact/hooks';
 import { CopyButton } from './copy-button.tsx';
 import { Lexer, type MarkedToken, type Token } from 'marked';
 
-/** An answer as it was meant to be read; as text where it cannot be. */
+/** An answer rendered as Markdown; as text if that fails. */
 export default function MarkdownText({ text }: { text: string }) {
   const tree = useMemo(() => markdownOf(text), [text]);
   return tree === null ? <>{text}</> : <div class="markdown">{drawn(tree)}</div>;
 }
 
-/** Numbered as they come, so that what is there stays while more streams in. */
+/** Numbered in order, so that existing elements stay while more streams in. */
 const drawn = (of: readonly Markdown[]): ComponentChild[] =>
   of.map((one, i) => <Fragment key={i}>{draw(one)}</Fragment>);
 
@@ -29,7 +29,7 @@ function draw(one: Markdown): ComponentChild {
       return <CodeBlock {...one} />;
     case 'link':
       return (
-        // Where it leads is no secret: its text is what the answer says it is.
+        // The link's target is visible: its text is what the answer claims.
         <a href={one.href} title={one.href} target="_blank" rel="noopener noreferrer">
           {drawn(one.of)}
         </a>
@@ -47,7 +47,7 @@ function draw(one: Markdown): ComponentChild {
     case 'quote':
       return <blockquote>{drawn(one.of)}</blockquote>;
     case 'heading':
-      // Below those of the page, which an answer is no part of.
+      // Heading levels below those of the page, which an answer is not part of.
       return (
         <div role="heading" aria-level={Math.min(6, one.depth + 2)} class={`heading-${one.depth}`}>
           {drawn(one.of)}
@@ -97,12 +97,15 @@ function CodeBlock({ text, language }: { text: string; language: string }) {
   );
 }
 
-/** Markdown of an answer as a tree that is drawn element by element. Markup in it is text, and nothing is fetched for it. */
+/**
+ * Markdown of an answer as a tree that is rendered element by element. Markup in it is text, and nothing is
+ * fetched.
+ */
 export type Markdown =
   | { readonly kind: 'text' | 'code'; readonly text: string }
   | { readonly kind: 'break' | 'rule' }
   | { readonly kind: 'checkbox'; readonly checked: boolean }
-  /** @property language as the answer calls it; empty = it does not say. */
+  /** @property language as the answer names it; empty = none. */
   | { readonly kind: 'block'; readonly text: string; readonly language: string }
   /** @property href of http or https. */
   | { readonly kind: 'link'; readonly href: string; readonly of: readonly Markdown[] }
@@ -111,7 +114,7 @@ export type Markdown =
       readonly of: readonly Markdown[];
     }
   | { readonly kind: 'heading'; readonly depth: number; readonly of: readonly Markdown[] }
-  /** @property start of the numbers; null = points. */
+  /** @property start of the numbering; null = bullets. */
   | { readonly kind: 'list'; readonly start: number | null; readonly items: readonly (readonly Markdown[])[] }
   | {
       readonly kind: 'table';
@@ -119,24 +122,24 @@ export type Markdown =
       readonly rows: readonly (readonly (readonly Markdown[])[])[];
     };
 
-/** Longer ones stay text: some patterns take the lexer a time that grows with the square, 0.3 s at this length. */
+/** Longer ones stay text: some patterns take the lexer quadratic time, 0.3 s at this length. */
 const MOST_CHARACTERS = 20_000;
-/** Deeper ones stay text: nobody nests so far who wants to be read. */
+/** Deeper ones stay text: no readable answer nests this far. */
 const MOST_DEPTH = 24;
 
 class TooDeep extends Error {}
 
 /**
- * CommonMark and GitHub's tables, task lists and bare addresses, by marked's lexer. What is still open at the end, such
- * as half a code block of an answer that streams, goes on to the end.
- * @returns null for what is to be shown as text.
+ * CommonMark and GitHub's tables, task lists and bare addresses, by marked's lexer. Constructs that are still
+ * open at the end, such as half a code block of a streaming answer, extend to the end.
+ * @returns null for answers to be shown as text.
  */
 export function markdownOf(text: string): Markdown[] | null {
   if (text.length > MOST_CHARACTERS) return null;
   try {
     return nodes(new Lexer({ gfm: true }).lex(text), 0);
   } catch (error) {
-    // The lexer itself calls itself for each level of quotes and lists.
+    // The lexer recurses at each level of quotes and lists.
     if (error instanceof TooDeep || error instanceof RangeError) return null;
     throw error;
   }
@@ -184,7 +187,7 @@ function node(token: MarkedToken, depth: number): Markdown[] {
     case 'link':
       return link(token.href, nodes(token.tokens, depth));
     case 'image':
-      // Its address would tell whoever owns it that the answer is being read.
+      // Loading it would tell the image's server that the answer is being read.
       return link(token.href, [{ kind: 'text', text: `image: ${token.text || token.href}` }]);
     case 'list': {
       const start = token.ordered ? Number(token.start) : null;
@@ -203,7 +206,7 @@ function node(token: MarkedToken, depth: number): Markdown[] {
   }
 }
 
-/** What leads elsewhere by another way than http, and into this page, is text; where to is said behind it. */
+/** Links other than http, and links into this page, become text followed by their target. */
 function link(href: string, of: readonly Markdown[]): Markdown[] {
   const to = withCharacters(href);
   if (/^https?:\/\/[^/]/i.test(to) && URL.canParse(to)) return [{ kind: 'link', href: to, of }];
@@ -215,7 +218,7 @@ const NAMED: Readonly<Record<string, string>> = {
   ...{ ndash: '–', mdash: '—', copy: '©', times: '×', deg: '°', euro: '€' },
 };
 
-/** Character references: the named ones that models write, and all numbers. */
+/** Character references: the named ones that models write, and all numeric ones. */
 const withCharacters = (text: string): string =>
   text.replace(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|([a-z]{2,6}));/gi, (whole, decimal, hex, name) => {
     if (name !== undefined) return NAMED[name as string] ?? whole;

@@ -8,10 +8,10 @@ import { X } from 'lucide';
 import { createStore } from '../model/store.ts';
 import { Icon } from './icon.tsx';
 
-/** Says what went wrong and what to do; read out as it appears. */
+/** Shows a problem and its remedy; read aloud as it appears. */
 export function ProblemNote({ problem, onRetry }: { problem: Problem | null; onRetry?: () => void }) {
   const away = useStore(unreachedSince) !== null;
-  // Of what is read again by itself the frame says that the edge is away, once.
+  // For reads that repeat by themselves, the frame reports once that the edge is away.
   if (problem === null || (away && problem.code === 'no_answer' && onRetry !== undefined)) return null;
   return (
     <div class="note alarm" role="alert">
@@ -27,7 +27,7 @@ export function ProblemNote({ problem, onRetry }: { problem: Problem | null; onR
   );
 }
 
-/** Stands where something is coming, as high as it will be. @param rows lines of a table; none = a chart. */
+/** Placeholder of the same height as the coming content. @param rows lines of a table; none = a chart. */
 export function Skeleton({ label, rows }: { label: string; rows?: number }) {
   return (
     <div class="skeleton" role="status" aria-label={`Loading ${label}`}>
@@ -41,8 +41,8 @@ export function Skeleton({ label, rows }: { label: string; rows?: number }) {
 }
 
 /**
- * What came of several questions, and what went wrong with them. While one of them fails, what is shown is marked as
- * old, with the time of the last answer; while the edge does not answer at all, the page says so of all of it.
+ * The results of several requests, and their problems. While one fails, the data is marked as old, with the
+ * time of the last answer; while the edge does not answer at all, the page says so once.
  */
 export function Answered(props: { of: readonly Loaded<unknown>[]; children: ComponentChildren }) {
   const isAway = useStore(unreachedSince) !== null;
@@ -51,14 +51,14 @@ export function Answered(props: { of: readonly Loaded<unknown>[]; children: Comp
   const at = useRef(Date.now());
   useEffect(() => {
     if (failed === undefined) at.current = Date.now();
-    // Each answer is an object of its own.
+    // Each answer is a new object.
   }, shown);
   const isOld = failed !== undefined && shown.some((data) => data !== null);
   return (
     <>
       {isOld && (
         <p class="note stale-note" role="status">
-          Old: this is what the edge said at {clock(at.current)}, {ago(at.current, Date.now())}.
+          Old data: the edge last answered at {clock(at.current)}, {ago(at.current, Date.now())}.
         </p>
       )}
       <ProblemNote
@@ -70,16 +70,16 @@ export function Answered(props: { of: readonly Loaded<unknown>[]; children: Comp
   );
 }
 
-/** While the edge is away; each view looks again by itself once it is back. */
+/** While the edge is away; each view reloads by itself once it is back. */
 const LOOK_AGAIN_MS = 5_000;
 
 const ask = (client: Client) => client.call('GET /admin/history', { query: { limit: '1' } });
 
-/** Says that what is shown is old, and since when; looks whether the edge is back. */
+/** Shows that the data is old, and since when; checks whether the edge is back. */
 export function OfflineNote({ client }: { client: Client }) {
   const since = useStore(unreachedSince);
   useEffect(() => {
-    // What colours say of the state of things is taken back, see style.css.
+    // Status colours are removed, see style.css.
     document.documentElement.toggleAttribute('data-old', since !== null);
     if (since === null) return;
     const timer = setInterval(() => {
@@ -94,15 +94,15 @@ export function OfflineNote({ client }: { client: Client }) {
         <strong>The edge does not answer.</strong>{' '}
         {hasAnswered() ? (
           <>
-            What is shown is of <time>{moment(since)}</time> or before.
+            Shown is the state of <time>{moment(since)}</time> or earlier.
           </>
         ) : (
-          'Nothing has come from it yet.'
+          'Nothing has been loaded yet.'
         )}{' '}
-        Check that it runs and that you are online; the page looks again every few seconds.
+        Check that it runs and that you are online; the page checks again every few seconds.
       </p>
       <button type="button" onClick={() => void ask(client)}>
-        Look now
+        Check now
       </button>
     </div>
   );
@@ -115,7 +115,7 @@ interface Toast {
 
 /** Long enough to read a short sentence twice. */
 const SHOWN_MS = 6_000;
-/** The oldest one goes when there are more. */
+/** Beyond this number the oldest one disappears. */
 const MAX_SHOWN = 3;
 
 const toasts = createStore<readonly Toast[]>([]);
@@ -123,7 +123,7 @@ let last = 0;
 
 const take = (id: number): void => toasts.set(toasts.get().filter((one) => one.id !== id));
 
-/** Says what was done, for a moment, wherever the page is. @param text a short sentence. */
+/** Shows for a moment what was done, on whichever page. @param text a short sentence. */
 export function toast(text: string): void {
   const id = ++last;
   toasts.set([...toasts.get(), { id, text }].slice(-MAX_SHOWN));

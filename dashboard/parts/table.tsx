@@ -3,17 +3,17 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { Icon } from './icon.tsx';
 
-/** What stands above a column; `right` of numbers, which are read from their last digit; '' above buttons. */
+/** Header of a column; `right` for numbers, which are compared by their last digit; '' above buttons. */
 export type Column = string | { readonly right: string };
 
-/** Pixels that rounding may make of nothing. */
+/** Pixels that rounding may add. */
 const SLACK = 2;
 
 /**
- * A table in a frame that scrolls where it is too wide, by keyboard too, so that the page itself never does; it says so
- * where there is more to see.
- * @param label what it is a table of, read out where it is entered.
- * @param asCards on a telephone each row is a card, which names a cell by its `data-label`.
+ * A table in a scrollable frame, for the keyboard too, so that the page itself never scrolls sideways; it shows
+ * when there is more to see.
+ * @param label content of the table, read aloud on entry.
+ * @param asCards on a phone each row is a card, whose cells are labelled by `data-label`.
  */
 export function Table(props: {
   label: string;
@@ -74,7 +74,7 @@ function heading(column: Column) {
   );
 }
 
-/** A path or a code that is broken after a slash or an underscore where it has to be, rather than within a word. */
+/** A path or code that breaks after a slash or underscore rather than within a word. */
 export function Breakable({ text }: { text: string }) {
   return (
     <>

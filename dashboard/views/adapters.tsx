@@ -12,7 +12,7 @@ import { restoreQuestion } from './adapter/name-questions.tsx';
 import { hashOf } from '../model/view.ts';
 import { ProblemNote } from '../parts/notes.tsx';
 
-/** What is being published: files that were dropped, or none yet. */
+/** Files being published: dropped ones, or none yet. */
 interface Publishing {
   readonly files: readonly File[];
   readonly name: string;
@@ -23,7 +23,7 @@ export function AdaptersView({ client, name }: { client: Client; name: string | 
   const names = useLoad(`names ${prefix}`, () => readNames(client, prefix), 30_000);
   const [publishing, setPublishing] = useState<Publishing | null>(null);
   const entries = names.data?.entries ?? [];
-  // The list may be long, and what was chosen in it begins at the top.
+  // The list may be long, and the chosen entry's details start at the top.
   useEffect(() => scrollTo(0, 0), [name]);
   return (
     <DropZone onFiles={(files) => setPublishing({ files, name: name ?? '' })}>
@@ -46,7 +46,7 @@ export function AdaptersView({ client, name }: { client: Client; name: string | 
         <section class="detail" aria-label="Chosen adapter">
           {name === null ? (
             <p class="empty">
-              Choose a name to see its versions, who inherits it and how to call it. To publish a new one,
+              Choose a name to see its versions, its descendants and how to call it. To publish an adapter,
               drop its files anywhere on this page.
             </p>
           ) : (
@@ -74,10 +74,10 @@ export function AdaptersView({ client, name }: { client: Client; name: string | 
   );
 }
 
-/** Changes that are looked through for removals. */
+/** Changes that are searched for removals. */
 const LOOKED_AT = '200';
 
-/** Names that were removed and can still be brought back. @param props.about changes when the names do. */
+/** Removed names that can still be restored. @param props.about changes along with the names. */
 function RemovedLately({ client, about }: { client: Client; about: string }) {
   const history = useLoad(`removed ${about}`, () =>
     client.call('GET /admin/history', { query: { limit: LOOKED_AT } }),
@@ -87,7 +87,7 @@ function RemovedLately({ client, about }: { client: Client; about: string }) {
   if (removed.length === 0) return null;
   return (
     <details class="removed">
-      <summary>Removed lately ({removed.length})</summary>
+      <summary>Removed recently ({removed.length})</summary>
       <ul>
         {removed.map(({ name, version, at }) => {
           const what = version === null ? name : `${name}@${version}`;
@@ -112,21 +112,21 @@ function RemovedLately({ client, about }: { client: Client; about: string }) {
   );
 }
 
-/** A tree of more names begins closed. */
+/** Trees with more names start collapsed. */
 const MAX_OPEN = 50;
-/** Names that were found are all shown open, up to so many. */
+/** Up to this many found names are all expanded. */
 const MAX_FOUND_OPEN = 300;
 
-/** All names as a tree, and a search in them. */
+/** All names as a tree, with a search. */
 function NameList(props: {
   names: Loaded<FoundNames>;
   chosen: string | null;
-  /** Where there are more names than are read at once, those that begin with what is looked for are asked for. */
+  /** If not all names are loaded, the edge is asked for those that begin with the search text. */
   onPrefix: (prefix: string) => void;
 }) {
   const { names, chosen } = props;
   const [text, setText] = useState('');
-  // Once there were too many, each search asks anew.
+  // If the list was truncated once, each search asks again.
   const isCut = useRef(false);
   isCut.current ||= names.data?.cut === true;
   const all = names.data?.entries ?? [];
@@ -159,7 +159,7 @@ function NameList(props: {
       )}
       {names.data !== null && all.length === 0 && text === '' && (
         <p class="hint">
-          Nothing is published yet. Drop an adapter’s files here, or use{' '}
+          Nothing is published yet. Drop an adapter’s files here, or run{' '}
           <code>graft publish ./folder --name team/first</code>.
         </p>
       )}
@@ -179,14 +179,14 @@ function counted(found: number, all: number, text: string, cut: boolean): string
   const whole = cut ? `the first ${number(all)}` : number(all);
   if (text === '')
     return cut ? `The first ${number(all)} names.` : `${whole} ${all === 1 ? 'name' : 'names'}`;
-  const more = cut ? ' Of the others, those are found that begin with it.' : '';
-  return found === 0 ? `No name has it in it.${more}` : `${number(found)} of ${whole} names.${more}`;
+  const more = cut ? ' To find others, type the beginning of their name.' : '';
+  return found === 0 ? `No name contains it.${more}` : `${number(found)} of ${whole} names.${more}`;
 }
 
 interface LevelProps {
   nodes: readonly NameNode[];
   chosen: string | null;
-  /** Whether nodes begin opened. */
+  /** Whether nodes start expanded. */
   open: boolean;
 }
 

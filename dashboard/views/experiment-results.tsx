@@ -101,25 +101,28 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
 const toneOf = ({ verdict }: ExperimentComparison): 'good' | 'bad' | 'open' =>
   verdict === 'worse' ? 'bad' : verdict === 'open' ? 'open' : 'good';
 
-/** How a metric's values were taken otherwise than as they came. */
+/** Adjustments of a metric's values. */
 function notesOf({ metric, variant, cap, adjusted, adjusted_share: share }: ExperimentComparison): string[] {
-  const known = share != null && share < 1 ? `, known of ${percent(share)} of units` : '';
+  const known = share != null && share < 1 ? `, known for ${percent(share)} of units` : '';
   return [
     ...(cap === undefined
       ? []
       : cap === null
         ? [`${metric}: to be capped at control’s p99, which is not known yet.`]
         : [`${metric}: capped at ${number(cap)}, control’s p99.`]),
-    ...(adjusted ? [`${metric} of ${variant}: adjusted by values from before${known}.`] : []),
+    ...(adjusted ? [`${metric} of ${variant}: adjusted by earlier values${known}.`] : []),
   ];
 }
 
-/** An interval as a bar on a line, with its estimate and 0, which it has to leave; the figures stand beside it. */
+/**
+ * An interval as a bar on a line, with its estimate and 0, which a significant one excludes; the figures are
+ * beside it.
+ */
 function IntervalBar(props: {
   low: number;
   estimate: number;
   high: number;
-  /** What the line shows, both ends. */
+  /** Both ends of the line. */
   range: readonly [number, number];
   tone: 'good' | 'bad' | 'open';
 }) {
@@ -136,7 +139,7 @@ function IntervalBar(props: {
   );
 }
 
-/** The metric that decides, by the declared dimension; nothing without one. */
+/** The deciding metric by the declared dimension; empty without one. */
 export function Segments(props: { evaluation: ExperimentEvaluation; document: Experiment }) {
   const { segments } = props.evaluation;
   const [control, ...treatments] = props.document.variants.map(({ key }) => key);
@@ -148,7 +151,7 @@ export function Segments(props: { evaluation: ExperimentEvaluation; document: Ex
       <h2>
         {metric.key} by {segments.by}
       </h2>
-      <p class="hint">It decides nothing. Where many are looked at, one differs by chance.</p>
+      <p class="hint">It decides nothing. Among many segments, some differ by chance.</p>
       <Table
         label="Segments"
         columns={[
@@ -194,7 +197,7 @@ export function Segments(props: { evaluation: ExperimentEvaluation; document: Ex
   );
 }
 
-/** How times, and listed metrics that are no rates, are spread; nothing where it is not known. */
+/** The spread of times, and of listed metrics that are not rates; empty if unknown. */
 export function Spread({ evaluation: { spread = {} } }: { evaluation: ExperimentEvaluation }) {
   const rows = Object.entries(spread).flatMap(([metric, arms]) =>
     Object.entries(arms).map(([variant, arm]) => ({ metric, variant, arm })),
@@ -203,7 +206,7 @@ export function Spread({ evaluation: { spread = {} } }: { evaluation: Experiment
   return (
     <section aria-label="Spread">
       <h2>Spread</h2>
-      <p class="hint">The mean is that of the units; p50 and p95 are those of the single answers, to 2 %.</p>
+      <p class="hint">The mean is over units; p50 and p95 are over single answers, within 2 %.</p>
       <Table
         label="Spread"
         columns={[
@@ -231,7 +234,7 @@ export function Spread({ evaluation: { spread = {} } }: { evaluation: Experiment
   );
 }
 
-/** Which of two answers to the same prompt a judge finds better; no user sees the other one. */
+/** Which of two answers to the same prompt a judge prefers; no user sees the other one. */
 export function JudgedPairs(props: { evaluation: ExperimentEvaluation; document: Experiment }) {
   const { judge, variants } = props.document;
   const { pairs } = props.evaluation;
@@ -241,12 +244,12 @@ export function JudgedPairs(props: { evaluation: ExperimentEvaluation; document:
     <section aria-label="Judged pairs">
       <h2>Judged pairs</h2>
       <p class="hint">
-        Judged by {judgeWords(judge)}. A tie is half a win; the interval holds at every look.
+        Judged by {judgeWords(judge)}. A tie is half a win; the interval is valid at every look.
       </p>
       {pairs === undefined || pairs.wins + pairs.ties + pairs.losses === 0 ? (
         <p class="hint">
-          No pairs yet. They are made of answers of {variants[0]?.adapter} to keys of the tenant that owns the
-          name.
+          No pairs yet. They are made from answers of {variants[0]?.adapter} to keys of the tenant that owns
+          the name.
         </p>
       ) : (
         <Table
@@ -290,7 +293,7 @@ export function JudgedPairs(props: { evaluation: ExperimentEvaluation; document:
   );
 }
 
-/** What the adapter that runs beside was like. Of no variant, so that it is shown also while results are hidden. */
+/** Metrics of the shadow. It is not a variant, so they are shown even while results are hidden. */
 export function Shadow(props: { evaluation: ExperimentEvaluation; document: Experiment }) {
   const { shadow } = props.document;
   const figures = shadowFigures(props.evaluation);
@@ -319,13 +322,13 @@ export function Shadow(props: { evaluation: ExperimentEvaluation; document: Expe
   );
 }
 
-/** What is lacking, each with what to do; no winner is proposed meanwhile. */
+/** Health problems with their remedies; no winner is proposed meanwhile. */
 export function Health({ evaluation: { health } }: { evaluation: ExperimentEvaluation }) {
   if (health.length === 0) return null;
   return (
     <section class="note alarm" aria-label="Health">
       <p>
-        <strong>Something is lacking.</strong> No winner is proposed meanwhile.
+        <strong>Health problems.</strong> Until they are solved, no winner is proposed.
       </p>
       <ul>
         {health.map(({ message }) => (
@@ -362,13 +365,13 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
           { right: 'Control' },
           { right: 'Variant’s' },
           { right: 'At most' },
-          'When lost',
+          'On failure',
           'State',
         ]}
       >
         {guardrails.map((rail) => {
           const write = metricOf(props.document, rail.metric)?.kind === 'proportion' ? percent : number;
-          // The mean of nobody is no 0.
+          // Without values there is no mean, rather than 0.
           const mean = (variant: string | undefined, value: number): string =>
             variant !== undefined && (units[variant] ?? 0) === 0 ? '–' : write(value);
           return (
@@ -385,7 +388,7 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
                 {rail.lost !== null && (
                   <span class="hint">
                     {' '}
-                    more than{' '}
+                    by more than{' '}
                     {rail.lost.limit === 'relative'
                       ? percent(rail.lost.allowed)
                       : write(rail.lost.allowed)}{' '}
@@ -401,11 +404,11 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
   );
 }
 
-/** Who got which variant, how many of them rated it, and how many answers waited for its adapter. */
+/** Units per variant, how many of them rated, and how many answers waited for their adapter. */
 export function Units(props: { document: Experiment; evaluation: ExperimentEvaluation | null }) {
   const { document, evaluation } = props;
   const { dropped = [] } = document;
-  // Where nobody is dealt anything there are no units, and no shares of them.
+  // Without assignment there are no units, and no shares of them.
   const isDealt = !isJudgedAlone(document);
   const isRated = isDealt && document.variants.some(({ key }) => evaluation?.arms[key]?.rated != null);
   const hasCold = document.variants.some(({ key }) => (evaluation?.arms[key]?.cold_starts ?? 0) > 0);
@@ -449,18 +452,20 @@ export function Units(props: { document: Experiment; evaluation: ExperimentEvalu
   );
 }
 
-/** Before an experiment is made: what it would find, and when. Nothing while the form is not complete. */
+/** Before an experiment is created: what it would find, and when. Empty while the form is incomplete. */
 export function Outlook({ client, fields }: { client: Client; fields: ExperimentFields }) {
   const body = planRequest(fields);
   const { data } = useLoad(body === null ? null : `plan ${JSON.stringify(body)}`, () =>
     client.call('POST /admin/experiments/plan', { body: body ?? { name: '', variants: [] } }),
   );
   if (body === null || data === null) return null;
-  const words = planWords(data, WRITTEN, 'say it under More');
+  const words = planWords(data, WRITTEN, 'enter it under More');
   return (
     <section class="note" aria-label="Plan">
       <p>
-        <strong>{words.finds === null ? 'What it finds is unknown yet.' : `It finds ${words.finds}.`}</strong>{' '}
+        <strong>
+          {words.finds === null ? 'What it can find is unknown yet.' : `It can find ${words.finds}.`}
+        </strong>{' '}
         <span class="hint">
           {[words.traffic, words.pairs, words.tokens, words.values]
             .flatMap((text) => (text === null ? [] : [sentence(text)]))
@@ -472,7 +477,7 @@ export function Outlook({ client, fields }: { client: Client; fields: Experiment
   );
 }
 
-/** While it runs: what could be found by now, and how far it is to the rest. */
+/** While it runs: what could be found so far, and how long the rest takes. */
 export function Progress({ progress }: { progress: ExperimentProgress }) {
   return <p class="facts">{sentence(progressWords(progress, WRITTEN))}</p>;
 }

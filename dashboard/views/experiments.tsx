@@ -50,14 +50,14 @@ export function ExperimentsView({ client }: { client: Client }) {
       {data === null && list.problem === null && <p class="hint">Loading …</p>}
       {data !== null && data.experiments.length === 0 && (
         <p class="empty">
-          There is none yet. An experiment gives some users of a name one version, others another one, and
-          says which is better.
+          There is none yet. An experiment gives some users of a name one version and others another, and
+          shows which is better.
         </p>
       )}
       {data !== null && data.experiments.length > 0 && (
         <Table
           label="Experiments"
-          columns={['Name', 'Status', { right: 'Coverage' }, { right: 'Units' }, 'How it stands']}
+          columns={['Name', 'Status', { right: 'Coverage' }, { right: 'Units' }, 'State']}
         >
           {data.experiments.map((view) => {
             const { id, document, evaluation } = view;
@@ -92,7 +92,7 @@ export function ExperimentsView({ client }: { client: Client }) {
   );
 }
 
-/** The edge looks each minute; a person who watches wants to see it soon. */
+/** The edge evaluates each minute; a person who watches should see it soon. */
 const REFRESH_MS = 5_000;
 
 const ACTS: Record<Step, string> = {
@@ -105,7 +105,7 @@ const ACTS: Record<Step, string> = {
   archive: 'Archive',
 };
 
-/** What takes it from its users; they stand apart from the rest. */
+/** Actions that take it from its users, shown apart from the rest. */
 const ENDS: readonly Step[] = ['kill', 'stop'];
 
 export function ExperimentView({ client, id }: { client: Client; id: string }) {
@@ -165,7 +165,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
         {steps.filter((step) => !ENDS.includes(step)).map(button)}
         {live && (
           <button type="button" disabled={looking} onClick={() => void lookNow()}>
-            {looking ? 'Looking …' : 'Look now'}
+            {looking ? 'Looking …' : 'Evaluate now'}
           </button>
         )}
         {steps.some((step) => ENDS.includes(step)) && (
@@ -179,7 +179,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
         <p class="hint">
           {document.status === 'draft'
             ? 'It has not been started.'
-            : 'Nobody has looked yet. The edge does so each minute.'}
+            : 'Not evaluated yet. The edge evaluates it each minute.'}
         </p>
       ) : (
         <>
@@ -215,7 +215,7 @@ function Facts({ document, startedAt }: { document: Experiment; startedAt: numbe
   return (
     <p class="facts">
       {isJudgedAlone(document) ? (
-        'Nobody is in it: answers are judged beside those that users get'
+        'Nobody is in it: answers are judged in parallel to those that users get'
       ) : (
         <>
           {percent(coverage)} of the {document.unit === 'user' ? 'users' : 'keys'}{' '}
@@ -227,7 +227,7 @@ function Facts({ document, startedAt }: { document: Experiment; startedAt: numbe
         'Not started.'
       ) : (
         <>
-          Began <span class="nowrap">{moment(startedAt)}</span>.
+          Started <span class="nowrap">{moment(startedAt)}</span>.
         </>
       )}
       {winner !== null && ` Winner: ${winner}.`}
@@ -235,13 +235,13 @@ function Facts({ document, startedAt }: { document: Experiment; startedAt: numbe
   );
 }
 
-/** It stands, whatever later looks say. */
+/** It stays, whatever later looks show. */
 function Proposal({ view: { proposal, document } }: { view: View }) {
   if (proposal === null || document.status === 'decided' || document.status === 'archived') return null;
   return (
     <p class="facts">
       {proposal.variant} was proposed <span class="nowrap">{moment(proposal.at)}</span>, after{' '}
-      {number(proposal.units)} units. It stands whatever later looks say, until a new seed begins.
+      {number(proposal.units)} units. Later looks do not change this, until a new seed starts.
     </p>
   );
 }
@@ -253,7 +253,7 @@ function Decision({ view, evaluation }: { view: View; evaluation: ExperimentEval
       <p>
         <strong>{words.text}</strong>{' '}
         <span class="hint nowrap">
-          Looked {evaluation.last === true ? 'for the last time ' : ''}
+          Evaluated {evaluation.last === true ? 'for the last time ' : ''}
           {ago(evaluation.at, Date.now())}.
         </span>
       </p>
@@ -291,8 +291,8 @@ function Results(props: {
       </div>
       <p class="hint">
         {scale === 'lift' ? 'Lift over control' : 'Difference from control'};{' '}
-        {better === 'up' ? 'above' : 'below'} 0 is better. The intervals hold at every look, so looking often
-        is no mistake.
+        {better === 'up' ? 'above' : 'below'} 0 is better. The intervals are valid at every look, so you may
+        look as often as you like.
       </p>
       <IntervalChart columns={intervalColumns(looks, metric, scale)} scale={scale} metric={metric} />
       <Comparisons comparisons={evaluation.comparisons} />
@@ -308,7 +308,7 @@ interface StepParams {
 
 type StepRoute = `POST /admin/experiments/:id/${Exclude<Step, 'revive'>}`;
 
-/** What some steps take besides. */
+/** Additional inputs of some actions. */
 interface More {
   coverage?: number;
   killed?: boolean;
@@ -316,7 +316,7 @@ interface More {
   over?: number;
 }
 
-/** What is asked before a step of an experiment, and the request that it is. */
+/** The confirmation dialog of an action, and its request. */
 function stepQuestion({ client, step, view }: StepParams): Question {
   const { id, document, proposal } = view;
   const { name } = document;
@@ -341,7 +341,7 @@ function stepQuestion({ client, step, view }: StepParams): Question {
       // The dialog holds it while it is open.
       const chosen = { percent: String(100 * (next ?? 1)) };
       return {
-        title: 'Give it more coverage?',
+        title: 'Raise the coverage?',
         text: `${percent(document.coverage)} of the units are in it now. More are added; nobody changes variant.`,
         act: 'Change coverage',
         more: <CoverageField begin={chosen.percent} onChange={(text) => (chosen.percent = text)} />,
@@ -351,7 +351,9 @@ function stepQuestion({ client, step, view }: StepParams): Question {
     case 'kill':
       return {
         title: 'Turn the kill switch on?',
-        text: `Everybody who calls ${name} gets its live version, within about a minute. It can be taken back.`,
+        text:
+          `Everybody who calls ${name} gets its live version within about a minute. You can turn it off ` +
+          'again.',
         act: 'Kill switch on',
         danger: true,
         run: (why) => send('kill', why, { killed: true }),
@@ -366,7 +368,9 @@ function stepQuestion({ client, step, view }: StepParams): Question {
     case 'stop':
       return {
         title: `Stop the experiment on ${name}?`,
-        text: 'Nobody wins, and everybody gets the live version. It cannot be started again; a new one can be made.',
+        text:
+          'There is no winner, and everybody gets the live version. A stopped experiment cannot be ' +
+          'restarted, but you can create a new one.',
         act: 'Stop it',
         danger: true,
         run: (why) => send('stop', why),
@@ -378,10 +382,8 @@ function stepQuestion({ client, step, view }: StepParams): Question {
       return {
         title: `Promote a variant of ${name}?`,
         text:
-          `Its version becomes the live one of ${name} for everybody, and the experiment ends. ` +
-          (proposed === null
-            ? 'No winner is proposed: this is your choice alone.'
-            : `${proposed} is proposed.`),
+          `Its version becomes the live version of ${name} for everybody, and the experiment ends. ` +
+          (proposed === null ? 'No winner is proposed: the choice is yours.' : `${proposed} is proposed.`),
         act: 'Promote',
         more: (
           <SelectField
@@ -399,8 +401,10 @@ function stepQuestion({ client, step, view }: StepParams): Question {
           chosen.over = versions.value.version;
           return {
             ...problem,
-            message: `Version ${chosen.over} of ${name} is live, which is neither control nor ${chosen.variant}: nobody has compared it.`,
-            advice: 'Press Promote again to replace it all the same.',
+            message:
+              `Version ${chosen.over} of ${name} is live, which is neither control nor ` +
+              `${chosen.variant}, so they were never compared.`,
+            advice: 'Press Promote again to replace it anyway.',
           };
         },
       };
@@ -408,7 +412,7 @@ function stepQuestion({ client, step, view }: StepParams): Question {
     case 'archive':
       return {
         title: 'Archive this experiment?',
-        text: `${name} is free for another one. What was learnt stays.`,
+        text: `${name} is free for another one. The results are kept.`,
         act: 'Archive',
         run: (why) => send('archive', why),
       };

@@ -43,7 +43,7 @@ import { createStore } from '../model/store.ts';
 
 const TITLES: Record<Place, string> = { browser: 'In the browser', origin: 'At the origin' };
 
-/** One name, asked twice: at the origin, and in this browser. @param props.query of the address: what is set there. */
+/** One name, asked twice: at the origin, and in this browser. @param props.query settings in the address. */
 export function InBrowserView({ client, query }: { client: Client; query: string }) {
   const [key, setKey] = useState(() => storedKey('api'));
   return (
@@ -74,7 +74,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
   const { known, bases, settled, trouble } = useModels(client, api, isRefused);
   const [isApart, setApart] = useState(() => /^(localhost|127\.|\[::1\])/.test(location.hostname));
 
-  // What an address says goes before what was there, and the address then says all of it.
+  // The address takes precedence over earlier settings, and then contains all of them.
   useLayoutEffect(() => setUpBrowser(setupOf(query, browserStore.get().setup)), [query]);
   useAddress(hashOf({ at: 'here', query: setupQuery(setup) }));
 
@@ -85,8 +85,8 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
   return (
     <>
       <p class="lead">
-        The same name answers twice: at the origin, and in this browser by <code>graft/browser</code>, as a
-        page of yours would run it. What you ask goes to both.
+        The same name answers twice: at the origin, and in this browser with <code>graft/browser</code>, as in
+        a page of your own. Your prompt goes to both.
       </p>
       <BaseCard />
       <ParameterFields setup={setup} onChange={setUpBrowser} />
@@ -96,14 +96,14 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
         ))}
       </datalist>
       <label class="field browser-name">
-        <span>Adapter or base, of both</span>
+        <span>Adapter or base, for both</span>
         <input
           list="models"
           value={model}
           placeholder="team/name"
           autocomplete="off"
           spellcheck={false}
-          // Who types here is not interrupted by a guess that arrives late.
+          // A late guess must not interrupt the user's typing.
           onFocus={(event) => setUpBrowser({ name: event.currentTarget.value.trim() })}
           onInput={(event) => setUpBrowser({ name: event.currentTarget.value.trim() })}
         />
@@ -127,7 +127,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
               answer === null ? (
                 <p key={i} class="answer hint">
                   {i === turns.length - 1 && running
-                    ? 'Its turn comes when the origin has ended.'
+                    ? "Its turn comes after the origin's answer."
                     : 'Not asked.'}
                 </p>
               ) : (
@@ -155,7 +155,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
           <Icon of={MessageSquarePlus} />
           New conversation
         </button>
-        <label class="check" title="On one machine each would slow the other.">
+        <label class="check" title="On one machine, each would slow down the other.">
           <input
             type="checkbox"
             checked={isApart}
@@ -170,15 +170,15 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
   );
 }
 
-/** The key may ask, and not let a page have adapters' bytes. */
+/** The key is valid, but must not let pages download adapters. */
 function NoDownload({ onKey }: { onKey: (key: string) => void }) {
   return (
     <section class="card browser-key" aria-label="A key that may download">
       <h2>A key that may download</h2>
       <p>
-        Here the weights of adapters come into the browser, which a key allows only where it was given that
-        right: <code class="nowrap">graft keys create --download</code> makes one,{' '}
-        <code class="nowrap">graft keys change &lt;id&gt; --download</code> changes one. It opens adapters of
+        This page downloads adapter weights, which a key must allow:{' '}
+        <code class="nowrap">graft keys create --download</code> creates one,{' '}
+        <code class="nowrap">graft keys change &lt;id&gt; --download</code> changes one. It covers adapters of
         its own tenant.
       </p>
       <ApiKeyForm onKey={onKey} />
@@ -186,7 +186,7 @@ function NoDownload({ onKey }: { onKey: (key: string) => void }) {
   );
 }
 
-/** How far apart the two last answers are: their texts, and the distributions that their tokens were drawn from. */
+/** How far apart the two last answers are: their texts, and the distributions of their tokens. */
 function Comparison({ turn }: { turn: BrowserTurn | null }) {
   const { origin, browser } = turn?.answers ?? { origin: null, browser: null };
   if (origin?.state !== 'done' || browser?.state !== 'done') return null;
@@ -204,13 +204,19 @@ function Comparison({ turn }: { turn: BrowserTurn | null }) {
           {' '}
           <abbr
             tabIndex={0}
-            title={`Kullback-Leibler divergence of the next token’s distribution, from the origin’s to the one in the browser, before temperature; mean over the ${found.tokens} tokens at which both had read the same. Both tell at most 20 of their likeliest tokens, on average ${number(found.shared)} of them the same; all others count as one, so that it is a lower bound.`}
+            title={
+              'Kullback-Leibler divergence of the next token’s distribution, from the origin’s to the ' +
+              `browser's, before temperature: the mean over the ${found.tokens} tokens where both had ` +
+              'the same text before. Each side reports at most its 20 likeliest tokens, of which ' +
+              `${number(found.shared)} are shared on average; all others count as one, so this is a ` +
+              'lower bound.'
+            }
           >
             KL divergence
           </abbr>{' '}
           <strong>{nats(found.nats)} nats</strong> over {found.tokens}{' '}
           {found.tokens === 1 ? 'token' : 'tokens'}
-          {found.tokens < origin.scores.length && ', as far as both texts agree'}.
+          {found.tokens < origin.scores.length && ', up to where the texts differ'}.
         </span>
       )}
       {!isSameAdapter && (
@@ -227,7 +233,7 @@ function Comparison({ turn }: { turn: BrowserTurn | null }) {
 /** Below a ten-thousandth, digits are rounding. */
 const nats = (value: number): string => (value < 1e-4 ? '< 0.0001' : number(value));
 
-/** The base in this browser: what it is and how large, before anything is fetched; how far it is; what answers. */
+/** The base in this browser: its id and size before the download, its progress, and its runtime. */
 function BaseCard() {
   const manifest = useLoad('web base', () => createClient(null).get('/base/base.json', WebBaseManifest));
   const engine = useStore(browserEngine);
@@ -248,7 +254,7 @@ function BaseCard() {
         </p>
       )}
       {engine.at === 'open' && engine.progress !== null && (
-        <Bar words="Fetching the adapter" {...engine.progress} />
+        <Bar words="Downloading the adapter" {...engine.progress} />
       )}
       {engine.at === 'closed' && manifest.data !== null && (
         <Closed manifest={manifest.data} stored={engine.stored} />
@@ -266,14 +272,14 @@ function Closed({ manifest, stored }: { manifest: WebBaseManifest; stored: numbe
       <p>
         <strong>{manifest.base.id}</strong>, {bytes(size)}.{' '}
         {isKept
-          ? `This browser has it: ${bytes(stored)} with adapters.`
-          : 'It is fetched once and kept by this browser; an adapter comes with the first question to it.'}
+          ? `Stored in this browser: ${bytes(stored)} with adapters.`
+          : 'It is downloaded once and kept by this browser; an adapter is downloaded with its first prompt.'}
         {stored !== null && stored > 0 && !isKept && ` ${bytes(stored)} are here already.`}
       </p>
       <div class="actions">
         <button type="button" class="main" onClick={() => void openBrowserEngine()}>
           <Icon of={isKept ? Play : Download} />
-          {isKept ? 'Start it' : `Fetch ${bytes(size)} and start`}
+          {isKept ? 'Start it' : `Download ${bytes(size)} and start`}
         </button>
         {stored !== null && stored > 0 && <Remove />}
       </div>
@@ -289,10 +295,10 @@ const Remove = () => (
 );
 
 const STAGES = {
-  check: 'Comparing what is stored with its digests',
-  base: 'Fetching the base',
-  runtime: 'Starting it',
-  adapter: 'Fetching the adapter',
+  check: 'Checking stored files against their digests',
+  base: 'Downloading the base',
+  runtime: 'Starting',
+  adapter: 'Downloading the adapter',
 } as const;
 
 function Opening({
@@ -337,9 +343,9 @@ function NoBase({ onRetry }: { onRetry: () => void }) {
   return (
     <div class="note alarm" role="alert">
       <p>
-        <strong>This edge has no base for browsers.</strong> <code>graft base export --web</code> writes it
-        among the files that the edge serves, from the base of its origins; a deployed edge is then deployed
-        again. Whoever can read these files has the base’s weights.
+        <strong>This edge has no base for browsers.</strong> <code>graft base export --web</code> writes one
+        from the base of its origins, among the files that the edge serves; a deployed edge must then be
+        deployed again. Anyone who can read these files has the base’s weights.
       </p>
       <button type="button" onClick={onRetry}>
         Try again
@@ -359,10 +365,10 @@ interface BrowserChat {
   readonly turns: readonly BrowserTurn[];
 }
 
-/** Of each token, so that both distributions can be compared; the most that the edge gives. */
+/** Log-probabilities of each token, so that both distributions can be compared; the edge's maximum. */
 const SCORES = { logprobs: true, top_logprobs: 20 };
 
-/** What is asked and answered in the browser and at the origin. It is kept until the document is left. */
+/** The conversations in the browser and at the origin. They last until the document is left. */
 const browserStore = createStore<BrowserChat>({ setup: EMPTY_BROWSER_SETUP, turns: [] });
 
 let asking: AbortController | null = null;
@@ -373,10 +379,10 @@ const setUpBrowser = (part: Partial<BrowserSetup>): void =>
   change({ setup: { ...browserStore.get().setup, ...part } });
 
 /**
- * Asks both; what was asked before and still runs is given up. Both hear what the origin has said before, so that they
- * always answer to the same.
+ * Asks both; pending answers are aborted. Both get the origin's earlier answers, so that they always answer the
+ * same conversation.
  * @param params.model for the edge. @param params.name for graft/browser; null = the base itself.
- * @param params.apart the browser begins when the origin has ended: on one machine each would slow the other.
+ * @param params.apart the browser starts after the origin has ended: on one machine each would slow the other.
  */
 async function askBoth(params: {
   key: string;
@@ -408,7 +414,7 @@ async function askBoth(params: {
 
 const stopBoth = (): void => asking?.abort();
 
-/** A conversation without its past; what is set stays. */
+/** A new conversation; the settings stay. */
 function beginAnew(): void {
   asking?.abort();
   asking = null;

@@ -21,11 +21,11 @@ import { Outlook } from './experiment-results.tsx';
 import { ago, percent } from '../model/words.ts';
 
 const SIDES = [
-  { field: 'control', label: 'Control', hint: 'The live one unless given.' },
-  { field: 'treatment', label: 'Treatment', hint: 'Or another name’s, as name@version.' },
+  { field: 'control', label: 'Control', hint: 'Default: the live version.' },
+  { field: 'treatment', label: 'Treatment', hint: 'Or a version of another name, as name@version.' },
 ] as const;
 
-/** Changes that are looked through for versions that were live. */
+/** Changes that are searched for versions that were live. */
 const HISTORY_READ = '200';
 
 export function NewExperimentView({ client, name }: { client: Client; name: string }) {
@@ -35,10 +35,10 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
   const [busy, setBusy] = useState(false);
   const set = (part: Partial<ExperimentFields>) => {
     setFields((before) => ({ ...before, ...part }));
-    // What was wrong with a field is not what is in it now; the name is a part of both versions.
+    // An edited field loses its error; the name is a part of both versions.
     setProblems({});
   };
-  // Where there are more names than one answer has, those that begin with what is typed are asked for.
+  // If one answer does not have all names, ask for those that begin with the typed text.
   const [isCut, setCut] = useState(false);
   const prefix = isCut ? fields.name : '';
   const names = useLoad(`names ${prefix}`, () => client.call('GET /admin/names', { query: { prefix } }));
@@ -50,11 +50,11 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
   const versions = useLoad(known === undefined ? null : `versions ${known.name}`, () =>
     client.call('GET /admin/versions', { query: { name: fields.name }, as: VersionList }),
   );
-  // Which version was live before; while it is not known they are called staged.
+  // Which versions were live before; until known, they are labelled as staged.
   const history = useLoad(known === undefined ? null : `history ${known.name}`, () =>
     client.call('GET /admin/history', { query: { name: fields.name, limit: HISTORY_READ } }),
   );
-  // Control is the live version, unless another one is said.
+  // Control defaults to the live version.
   const live = versions.data?.version ?? null;
   const shown: ExperimentFields =
     fields.control === '' && live !== null ? { ...fields, control: String(live) } : fields;
@@ -67,12 +67,12 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
     const found = await client.call('GET /admin/versions', { query: { name: of }, as: VersionList });
     return found.ok ? found.value.version : null;
   };
-  /** A name that judges means its live version, from now on. */
+  /** A judging name stands for its live version, from now on. */
   const judgeVersion = async ({ judge }: ExperimentFields): Promise<number | null> => {
     const judging = judgingName(judge);
     return judging === null ? null : liveOf(judging);
   };
-  /** Whoever is faster than the list of versions means the live one all the same. */
+  /** The form may be sent before the list of versions has arrived; it then means the live one. */
   const whole = async (): Promise<ExperimentFields> => {
     if (shown.control !== '' || nameProblem(shown.name) !== null) return shown;
     const found = await liveOf(shown.name);
@@ -168,7 +168,7 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
             hint={
               automatic === undefined
                 ? 'Your application reports it to /v1/feedback.'
-                : 'The edge records it by itself.'
+                : 'The edge records it itself.'
             }
           >
             {(aria) => (
@@ -212,8 +212,8 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
                 value={fields.better}
                 onChange={(event) => set({ better: event.currentTarget.value as ExperimentFields['better'] })}
               >
-                <option value="up">more</option>
-                <option value="down">less</option>
+                <option value="up">higher</option>
+                <option value="down">lower</option>
               </select>
             )}
           </Field>
@@ -231,12 +231,12 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
         </Field>
         <JudgeField fields={fields} problem={problems.judge} set={set} />
         <CheckField
-          label="Guard it: roll back by itself when clearly more answers fail or are left, hold when the first token comes clearly later"
+          label="Guard it: roll back automatically if clearly more answers fail or are abandoned, hold if the first token is clearly slower"
           begin={fields.guarded}
           onChange={(guarded) => set({ guarded })}
         />
         <CheckField
-          label="Begin with a hundredth of that coverage and grow by itself: four steps, an hour each"
+          label="Start with a hundredth of that coverage and grow automatically: four steps of an hour each"
           begin={fields.ramped}
           onChange={(ramped) => set({ ramped })}
         />
@@ -258,11 +258,11 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
 
 type SetFields = (part: Partial<ExperimentFields>) => void;
 
-/** Who compares answers, where nobody rates them. */
+/** The judge, if nobody rates answers. */
 function JudgeField(props: { fields: ExperimentFields; problem: string | undefined; set: SetFields }) {
   const { fields, set } = props;
   const judgedBy = (judge: string): Partial<ExperimentFields> => {
-    // Judged pairs need nobody in the experiment, unless somebody says how many.
+    // Judged pairs need nobody in the experiment, unless a coverage is entered.
     if (fields.judge === '' && fields.coverage === EMPTY_FIELDS.coverage) return { judge, coverage: '0' };
     return judge === '' && fields.coverage === '0' ? { judge, coverage: EMPTY_FIELDS.coverage } : { judge };
   };
@@ -270,7 +270,7 @@ function JudgeField(props: { fields: ExperimentFields; problem: string | undefin
     <Field
       label="Judge (optional)"
       problem={props.problem}
-      hint="base, a name, or your application’s https URL. It compares control’s answers with the treatment’s to a fifth of the requests; with a coverage of 0 users get control’s alone."
+      hint="The base, a name, or your application’s https URL. It compares control’s answers with the treatment’s for a fifth of the requests; with a coverage of 0, users get control only."
     >
       {(aria) => (
         <input
@@ -287,7 +287,7 @@ function JudgeField(props: { fields: ExperimentFields; problem: string | undefin
   );
 }
 
-/** What most experiments go without. */
+/** Options that most experiments do not need. */
 function RareFields(props: { fields: ExperimentFields; problems: FieldProblems; set: SetFields }) {
   const { fields, problems, set } = props;
   const isWrong = problems.expected !== undefined || problems.segmentBy !== undefined;
@@ -302,7 +302,7 @@ function RareFields(props: { fields: ExperimentFields; problems: FieldProblems; 
       <Field
         label="Users a day that you expect (optional)"
         problem={problems.expected}
-        hint="For the plan alone, where no experiment of the name has counted them."
+        hint="For the plan only, if no experiment of the name has counted them."
       >
         {(aria) => (
           <input
@@ -317,7 +317,7 @@ function RareFields(props: { fields: ExperimentFields; problems: FieldProblems; 
       <Field
         label="Results by (optional)"
         problem={problems.segmentBy}
-        hint="tenant, name (what is below this one), or header:x-plan. It decides nothing."
+        hint="tenant, name (below this one), or header:x-plan. It decides nothing."
       >
         {(aria) => (
           <input
@@ -332,7 +332,7 @@ function RareFields(props: { fields: ExperimentFields; problems: FieldProblems; 
       </Field>
       {fields.kind === 'mean' && (
         <CheckField
-          label="Cap it: values above control’s 99th percentile count as that, so that a few cannot decide"
+          label="Cap it: values above control’s 99th percentile count as that percentile, so that a few users cannot decide"
           begin={fields.capped}
           onChange={(capped) => set({ capped })}
         />
@@ -341,18 +341,18 @@ function RareFields(props: { fields: ExperimentFields; problems: FieldProblems; 
   );
 }
 
-/** More are typed. */
+/** Longer lists are typed instead. */
 const MAX_SHOWN = 8;
 
-/** A name's versions to choose one of, the newest first. */
+/** A list of a name's versions, newest first. */
 function VersionChoices(props: {
-  /** Of what the choice is, such as `Control`. */
+  /** Label of the choice, such as `Control`. */
   label: string;
   versions: readonly VersionView[];
   live: number | null;
-  /** By the name's history, as far as it was read. */
+  /** According to the name's history, as far as it was read. */
   wasLive: ReadonlySet<number>;
-  /** What is in the field. */
+  /** Content of the field. */
   chosen: string;
   onChoose: (version: string) => void;
 }) {
@@ -370,7 +370,7 @@ function VersionChoices(props: {
             key={version}
             type="button"
             aria-pressed={chosen.trim() === version}
-            title={`Rank ${one.rank}, made ${ago(one.created_at, Date.now())} by ${one.created_by}`}
+            title={`Rank ${one.rank}, created ${ago(one.created_at, Date.now())} by ${one.created_by}`}
             onClick={() => onChoose(version)}
           >
             {version} <span class="hint">{`${state}${score}`}</span>

@@ -11,7 +11,7 @@ import { fromFirst, gridOf, valuesOf } from '../model/time-series.ts';
 import { TimeChart } from '../parts/charts.tsx';
 
 const REFRESH_MS = 5_000;
-/** Rates are over this long: shorter ones jump with each request. */
+/** Averaging window of rates: shorter ones jump with each request. */
 const WINDOW_MS = 60_000;
 
 export function OriginsView({ client }: { client: Client }) {
@@ -28,14 +28,12 @@ export function OriginsView({ client }: { client: Client }) {
       <Answered of={[origins]}>
         {data === null && origins.problem === null && <Skeleton label="origins" rows={6} />}
         {data?.origins.some(({ base, figures }) => base !== null && figures == null) === true && (
-          <p class="note calm">
-            How busy an origin is, and what it holds, is shown to the bootstrap key alone.
-          </p>
+          <p class="note calm">Only the bootstrap key sees how busy an origin is, and what it holds.</p>
         )}
         {data?.origins.length === 0 && (
           <p class="blank">
-            <strong>This edge has no origin.</strong> Nothing answers models until one is listed in{' '}
-            <code>ORIGINS</code>: docs/run/cloudflare.md says how.
+            <strong>This edge has no origin.</strong> No model can be served until you list one in{' '}
+            <code>ORIGINS</code>. See docs/run/cloudflare.md.
           </p>
         )}
         <div class="cards">
@@ -93,7 +91,7 @@ function OriginCard(props: {
         <p class="hint">
           {origin.reason?.replace(/[^.]$/, '$&.') ?? 'It did not answer the edge.'} Check that it runs and has
           the same <code>GRAFT_ORIGIN_KEYS</code> and <code>--origin-id</code>.
-          {configured !== undefined && ` It is to serve ${configured}.`}
+          {configured !== undefined && ` It should serve ${configured}.`}
         </p>
       ) : (
         <p class="facts">
@@ -102,8 +100,8 @@ function OriginCard(props: {
       )}
       {isWrong && (
         <p class="note">
-          The edge's <code>ORIGINS</code> says that it serves {configured}; nothing is asked of it. Start it
-          with that base, or correct <code>ORIGINS</code>.
+          The edge's <code>ORIGINS</code> lists it with {configured}, so it gets no requests. Restart it with
+          that base, or correct <code>ORIGINS</code>.
         </p>
       )}
       {figures != null && rates !== null && (
@@ -142,7 +140,7 @@ function OriginCard(props: {
           <p class="hint">
             Memory of the process {bytes(figures.memory_bytes)}. {number(figures.requests_finished)} requests,{' '}
             {number(figures.completion_tokens)} tokens; adapters loaded {number(figures.adapter_loads)} times,
-            put out {number(figures.adapter_evictions)} times.
+            unloaded {number(figures.adapter_evictions)} times.
           </p>
         </>
       )}
@@ -176,7 +174,7 @@ function Gauge({ name, part, whole, text }: { name: string; part: number; whole:
   );
 }
 
-/** What an origin holds, by name where the registry knows it, and whose it is. @param budget bytes for adapters. */
+/** Adapters of an origin, with name and owner if the registry knows them. @param budget bytes for adapters. */
 function OriginResidents(props: {
   origin: string;
   residents: readonly Resident[];
@@ -187,7 +185,7 @@ function OriginResidents(props: {
   const files = filesByDigest(names);
   return (
     <details>
-      <summary>Resident adapters, and whose they are</summary>
+      <summary>Resident adapters, and their owners</summary>
       <Table
         label={`Memory of adapters of ${origin}, by tenant`}
         columns={['Tenant', { right: 'Adapters' }, { right: 'Size' }, { right: 'Of the budget' }]}
@@ -253,16 +251,18 @@ function OriginResidents(props: {
   );
 }
 
-/** What an origin did between two answers of it. */
+/** An origin's work between two of its answers. */
 interface OriginRates {
-  /** Tokens a second, over all rows; null = there is no earlier answer: hours without a request say nothing of now. */
+  /**
+   * Tokens a second, over all rows; null = there is no earlier answer: an average over idle hours says nothing.
+   */
   readonly throughput: number | null;
-  /** Means in ms; null = there was none. */
+  /** Means in ms; null = no data. */
   readonly ttft: number | null;
   readonly perToken: number | null;
-  /** Rows of a step that decodes, in the mean. */
+  /** Average rows of a decode step. */
   readonly batch: number | null;
-  /** `start`: the means are those since the origin's start, as there is no earlier answer of this run of it. */
+  /** `start`: averages since the origin's start, because there is no earlier answer of this run. */
   readonly since: 'start' | 'earlier';
 }
 
@@ -285,7 +285,7 @@ export function originRates(earlier: Measured | null, now: Measured): OriginRate
     grown(count) > 0 ? grown(sum) / grown(count) : null;
   const scaled = (value: number | null): number | null => (value === null ? null : 1000 * value);
   return {
-    // A row's tokens are its first one and those after it.
+    // A row's tokens: the first one, and those after it.
     throughput:
       before === null
         ? null
@@ -313,7 +313,7 @@ export function originRates(earlier: Measured | null, now: Measured): OriginRate
 export type Resident = NonNullable<OriginView['residents']>['adapters'][number];
 
 interface Share {
-  /** Tenant; null = of no version that the registry knows. */
+  /** Tenant; null = not in the registry. */
   readonly owner: string | null;
   readonly adapters: number;
   readonly bytes: number;
@@ -325,7 +325,7 @@ export const filesByDigest = (names: readonly NamedFile[]): ReadonlyMap<string, 
   return files;
 };
 
-/** @returns the largest first. A file of several tenants counts for the first by name. */
+/** @returns largest first. A file of several tenants counts for the alphabetically first. */
 export function sharesOf(
   residents: readonly Resident[],
   files: ReadonlyMap<string, readonly NamedFile[]>,
@@ -351,7 +351,9 @@ function OriginHistoryCharts({ client, origin }: { client: Client; origin: strin
   const { data, problem } = history;
   if (data === null) return problem === null ? <Skeleton label={`the last 24 hours of ${origin}`} /> : null;
   if (data.points.length === 0)
-    return <p class="hint">Its last 24 hours are noted each minute; the first of them is not over yet.</p>;
+    return (
+      <p class="hint">Its last 24 hours are sampled each minute; the first sample is not complete yet.</p>
+    );
   return <Charts history={data} />;
 }
 
@@ -390,11 +392,11 @@ function Charts({ history }: { history: OriginHistory }) {
         series={[{ name: 'resident', color: 1, values: values((point) => point.adapters_resident) }]}
       />
       <p class="hint">
-        The most of each five minutes,{' '}
+        The maximum of each five minutes,{' '}
         {grid.times.length < asked.times.length
-          ? `since ${moment(grid.times[0] ?? 0)}; nothing is known of the time before`
+          ? `since ${moment(grid.times[0] ?? 0)}; earlier data is missing`
           : 'of the last 24 hours'}
-        . A gap: it did not answer.
+        . A gap means that it did not answer.
       </p>
     </div>
   );

@@ -5,10 +5,10 @@ const NAMES = ['medicine/cardiology/dr-lee', 'medicine/cardiology', 'medicine', 
 const at = (id) => document.getElementById(id);
 const say = (text) => (at('state').textContent = text);
 const WORDS = {
-  check: 'Comparing what is stored with its digests',
-  base: 'Fetching the base, once',
+  check: 'Checking stored files against their digests',
+  base: 'Downloading the base, once',
   runtime: 'Starting',
-  adapter: 'Fetching the adapter',
+  adapter: 'Downloading the adapter',
 };
 
 /** Our own server makes a token of some minutes with its key; the key never comes here. */

@@ -1,6 +1,6 @@
 /**
- * Canonical adapter files on the origin's disk, by digest: `<folder>/<digest>` is a whole, checked file,
- * `<folder>/incoming/<digest>.<random>/` an upload. No path is made of anything but hex digits and part numbers.
+ * Canonical adapter files on the origin's disk, by digest: `<folder>/<digest>` is a complete, verified file,
+ * `<folder>/incoming/<digest>.<random>/` an upload. Paths consist of hex digits and part numbers only.
  */
 import { randomBytes, createHash } from 'node:crypto';
 import { renameSync, createReadStream } from 'node:fs';
@@ -24,33 +24,34 @@ import { DiskIndex, type DiskRefusal, DiskRoom, type DiskState, freeBytesOf } fr
 
 interface UploadState {
   digest: string;
-  /** The whole file is here. */
+  /** The file is complete. */
   held: boolean;
-  /** Indexes of the parts that are still to be sent. */
+  /** Indexes of the missing parts. */
   missingParts: number[];
 }
 
-/** Digests are checked by the caller. */
+/** The caller validates digests. */
 export interface AdapterFileStore {
-  /** Whether a file is held whole, is being received now, or neither. Cheap: asked for every request's chain. */
+  /** Whether a file is complete, being received, or absent. Cheap: called for every request's chain. */
   status(digest: string): Promise<'held' | 'receiving' | 'missing'>;
-  /** @returns the whole file, or null when it is not held. */
+  /** @returns the whole file, or null when it is absent. */
   read(digest: string): Promise<Uint8Array<ArrayBuffer> | null>;
-  /** @returns these bytes of a whole file, fewer where it ends before; null when it is not held. Not compared with its hash. */
+  /**
+   * @returns these bytes of a whole file, fewer at its end; null when it is absent. Not verified against its
+   * hash.
+   */
   slice(digest: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer> | null>;
   /**
-   * Says which parts will come. The same record again is fine and tells how far the upload is; another record for
-   * the same digest starts it anew.
-   * Errors: `request_too_large` when the file exceeds the disk budget.
+   * Announces the parts of a file. Repeating the same record returns the progress of the upload; another record
+   * for the same digest starts over. Errors: `request_too_large` when the file exceeds the disk budget.
    */
   declare(digest: string, record: BlobRecord): Promise<Result<UploadState, ApiError>>;
-  /** @returns size and sha256 of a declared part, or null. */
+  /** @returns size and sha256 of an announced part, or null. */
   part(digest: string, index: number): { bytes: number; sha256: string } | null;
   /**
-   * Receives a part; the last good one makes the adapter available.
-   * `receiving`: another request is sending the same part.
-   * Errors: `not_found` (not declared), `adapter_invalid` (size or sha256 of the part or of the whole is wrong),
-   * `adapter_unavailable` (the disk is full).
+   * Receives a part; the last valid one makes the adapter available. `receiving`: another request is sending
+   * the same part. Errors: `not_found` (not announced), `adapter_invalid` (size or sha256 of the part or of the
+   * whole is wrong), `adapter_unavailable` (the disk is full).
    */
   putPart(
     digest: string,
@@ -58,26 +59,26 @@ export interface AdapterFileStore {
     body: AsyncIterable<Uint8Array>,
   ): Promise<Result<'stored' | 'held' | 'receiving', ApiError>>;
   /**
-   * A request needs them: they are the last that make room for others, and do not until the function that is returned is
-   * called. They need not be held yet.
+   * A request needs them: they are evicted last, and not at all until the returned function is called. They may
+   * still be absent.
    */
   keep(digests: Iterable<string>): () => void;
-  /** Removes the file, and what of it is being received. @returns whether there was any. */
+  /** Removes the file and its upload. @returns whether there was any. */
   drop(digest: string): Promise<boolean>;
   disk(): DiskState;
 }
 
 export interface AdapterStoreOptions {
   folder: string;
-  /** Whole files and uploads together, bytes. */
+  /** Complete files and uploads together, bytes. */
   budgetBytes: number;
   /** Wall clock, ms. */
   now: () => number;
-  /** Files that must not be removed to make room, beside those that are kept. */
+  /** Files that must not be evicted, in addition to the kept ones. */
   isInUse: (digest: string) => boolean;
-  /** What the disk still takes, bytes; the file system's own word unless given. */
+  /** Free disk space, bytes; default: reported by the file system. */
   freeBytes?: () => Promise<number>;
-  /** Hears of a write that the disk refused. */
+  /** Called when the disk refuses a write. */
   onDiskRefusal?: (refusal: DiskRefusal) => void;
 }
 
@@ -86,7 +87,7 @@ export interface AdapterStore extends AdapterFileStore {
   put(digest: string, file: Uint8Array<ArrayBuffer>): Promise<Result<void, ApiError>>;
 }
 
-/** Reads what is there already; files that do not belong are left alone, temporary ones are removed. */
+/** Reads existing files; unknown ones are left alone, temporary ones are removed. */
 export async function openAdapterStore(options: AdapterStoreOptions): Promise<AdapterStore> {
   const { folder, budgetBytes, now, isInUse } = options;
   const incoming = join(folder, 'incoming');
@@ -98,7 +99,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
   const random = (): string => randomBytes(8).toString('hex');
   const temporary = (path: string): string => `${path}.${random()}.tmp`;
 
-  /** At once out of the way: what is received anew meanwhile stays. */
+  /** Renamed away at once, so that a file received in the meantime stays. */
   const discard = async (digest: string): Promise<void> => {
     const gone = temporary(fileOf(digest));
     try {
@@ -134,7 +135,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
     missingParts: index.has(digest) ? [] : (uploads.get(digest)?.missing ?? []),
   });
 
-  /** @returns whether it is the file that was announced; null = it was let go of meanwhile. */
+  /** @returns whether it is the announced file; null = it was dropped in the meantime. */
   const finish = async (digest: string, upload: Upload): Promise<boolean | null> => {
     const whole = await assembleParts({
       parts: upload.record.parts.map(({ sha256 }, i) => ({ path: join(upload.folder, String(i)), sha256 })),
@@ -155,7 +156,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
     return whole !== null;
   };
 
-  /** Makes its folder. @param before one in other parts, which it takes the place of. */
+  /** Creates its folder. @param before an upload with other parts, which it replaces. */
   const prepare = async (digest: string, upload: Upload, before: Upload | undefined) => {
     await before?.prepared;
     try {
@@ -186,7 +187,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         index.delete(digest);
         return null;
       }
-      // A disk may lie; a damaged file is as good as none, and is sent again.
+      // A disk may corrupt data; a corrupted file counts as absent, and is sent again.
       if ((await sha256Hex(file)) !== digest) {
         index.delete(digest);
         await discard(digest);
@@ -220,14 +221,14 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       if (current?.matches(record)) {
         const prepared = await current.prepared;
         if (prepared?.ok === false) return prepared;
-        // Whoever sends it again may have met a disk that was full.
+        // The sender may retry after the disk was full.
         await room.make(reservedBytes, unwrittenBytes());
         return ok(stateOf(digest));
       }
       if (current?.isBusy(now()))
         return err({
           code: 'adapter_loading',
-          message: 'This adapter is being received in other parts.',
+          message: 'Another upload is sending this adapter in different parts.',
           retryAfterMs: 1_000,
         });
       const place = join(incoming, `${Digest.parse(digest)}.${random()}`);
@@ -257,7 +258,8 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       const isCurrent = (): boolean => uploads.get(digest) === upload;
       const alive = async function* (): AsyncGenerator<Uint8Array> {
         for await (const chunk of body) {
-          if (!isCurrent() || !upload.goesOn(i, attempt, now())) throw new Error('nobody wants it any more');
+          if (!isCurrent() || !upload.goesOn(i, attempt, now()))
+            throw new Error('nobody waits for it any more');
           yield chunk;
         }
       };
@@ -266,7 +268,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         received = await receivePart({ ...part, body: alive(), path, temporary: temporary(path) });
       } catch (error) {
         upload.end(i, attempt, 'missing', now());
-        // Its folder went with the upload: nothing is wrong with the disk.
+        // Its folder was removed with the upload: the disk is fine.
         if (!isCurrent()) return index.has(digest) ? ok('held') : err(notAnnounced(digest, i));
         return err(await room.refused(error));
       }
@@ -280,7 +282,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         if (good !== false) return good === null ? err(notAnnounced(digest, i)) : ok('stored');
         return err({
           code: 'adapter_invalid',
-          message: `The parts do not make the file ${digest}: its sha256 is another.`,
+          message: `The parts do not make the file ${digest}: their sha256 differs.`,
           reason: 'digest_mismatch',
         });
       } catch (error) {
@@ -314,7 +316,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
 
     async drop(digest) {
       const upload = uploads.get(digest);
-      // Nobody adds to it any more; who joins its parts just now leaves no file behind.
+      // Nobody adds to it any more; a join in progress leaves no file behind.
       uploads.delete(digest);
       await upload?.prepared;
       await upload?.assembling?.catch(() => undefined);
@@ -341,24 +343,24 @@ async function readIndex(folder: string): Promise<DiskIndex> {
   return index;
 }
 
-/** An upload without a sign of life for so long no longer holds requests, or other senders, back; its sender is gone. */
+/** After this silence an upload no longer blocks requests or other senders; its sender is gone. */
 const STALLED_MS = 5_000;
 /** … and after this its parts are removed. */
 const ABANDONED_MS = 60 * 60 * 1000;
 
-/** One adapter being received: its record, and how far each part is. */
+/** An adapter being received: its record, and the progress of each part. */
 class Upload {
   private readonly states: ('missing' | 'receiving' | 'held')[];
-  /** Who receives a part now, by its index: the last one that began. */
+  /** The current receiver of each part: the attempt that started last. */
   private readonly attempts: number[] = [];
   /** `Clock.now()` of the last sign of life, ms. */
   lastActive: number;
-  /** Settles when its folder is there, or cannot be; null = it is there. */
+  /** Settles when its folder exists, or cannot be created; null = it exists. */
   prepared: Promise<Result<void, ApiError>> | null = null;
   /** Set while the parts are being joined. */
   assembling: Promise<boolean | null> | null = null;
 
-  /** @param folder of this upload alone: another one of the same adapter never finds what it leaves. */
+  /** @param folder of this upload only: another upload of the same adapter never finds its leftovers. */
   constructor(
     readonly record: BlobRecord,
     readonly folder: string,
@@ -373,7 +375,7 @@ class Upload {
     return this.states[index] ?? 'missing';
   }
 
-  /** Somebody sends this part. @returns a number for `goesOn` and `end`; null = another one does, who is not gone. */
+  /** Starts sending a part. @returns a number for `goesOn` and `end`; null = another live sender does. */
   begin(index: number, now: number): number | null {
     if (this.state(index) === 'receiving' && this.isBusy(now)) return null;
     this.states[index] = 'receiving';
@@ -381,21 +383,21 @@ class Upload {
     return (this.attempts[index] = (this.attempts[index] ?? 0) + 1);
   }
 
-  /** @returns whether what comes is wanted still: nobody else sends the part meanwhile. */
+  /** @returns whether this attempt is still the current one. */
   goesOn(index: number, attempt: number, now: number): boolean {
     if (this.attempts[index] !== attempt) return false;
     this.lastActive = now;
     return true;
   }
 
-  /** The attempt has ended. A part that is here is here, whoever has brought it. */
+  /** The attempt has ended. A received part counts, whichever attempt sent it. */
   end(index: number, attempt: number, state: 'missing' | 'held', now: number): void {
     if (state === 'missing' && this.attempts[index] !== attempt) return;
     this.states[index] = state;
     this.lastActive = now;
   }
 
-  /** Parts are joined, or come: not from a sender that is gone. */
+  /** Parts are being joined or received, by a live sender. */
   isBusy(now: number): boolean {
     return this.assembling !== null || (this.receiving && now - this.lastActive < STALLED_MS);
   }
@@ -404,7 +406,7 @@ class Upload {
     return this.states.flatMap((state, index) => (state === 'held' ? [] : [index]));
   }
 
-  /** What this upload will still write: parts that are not here, and the file that several are joined to. */
+  /** Bytes that this upload will still write: missing parts, and the joined file. */
   get unwrittenBytes(): number {
     const joined = this.record.parts.length > 1 ? this.record.bytes : 0;
     return this.missing.reduce((sum, index) => sum + this.record.parts[index]!.bytes, joined);
@@ -414,7 +416,7 @@ class Upload {
     return this.assembling !== null || this.states.includes('receiving');
   }
 
-  /** What is being written there just now may be in the way. */
+  /** A write in progress may be in the way. */
   remove(): Promise<void> {
     return rm(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
   }
@@ -437,10 +439,10 @@ const notAnnounced = (digest: string, i: number): ApiError => ({
 
 function partError(i: number, bytes: number, problem: PartProblem): ApiError {
   const message = {
-    too_long: `Part ${i} is longer than the ${bytes} bytes that were announced.`,
+    too_long: `Part ${i} is longer than the ${bytes} bytes announced.`,
     too_short: `Part ${i} ended after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
     cut: `Part ${i} was cut off after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
-    wrong_hash: `Part ${i} has another sha256 than was announced.`,
+    wrong_hash: `The sha256 of part ${i} is not the one announced.`,
   }[problem.kind];
   return { code: 'adapter_invalid', message, reason: `part_${problem.kind}`, param: String(i) };
 }
@@ -499,10 +501,10 @@ async function receivePart(params: {
 }
 
 /**
- * Joins parts. Not synced to the disk, which can take a second: the store checks the digest at every read, so a file that
- * a crash damaged counts as missing.
- * @param params.parts checked when they were received.
- * @returns where the whole lies: `temporary`, or the only part; null = its digest is another.
+ * Joins parts. Not synced to the disk, which can take a second: the store verifies the digest at every read, so
+ * a file corrupted by a crash counts as missing.
+ * @param params.parts verified when they were received.
+ * @returns the path of the whole: `temporary`, or the only part; null = its digest differs.
  */
 async function assembleParts(params: {
   parts: readonly { path: string; sha256: string }[];
@@ -531,7 +533,7 @@ async function assembleParts(params: {
   return good ? temporary : null;
 }
 
-/** Written at once: a body comes in pieces of 16 to 64 kB, and each write takes its turn in the pool of threads. */
+/** Bytes per write: a body arrives in chunks of 16 to 64 kB, and each write queues for the thread pool. */
 const WRITE_BYTES = 1024 ** 2;
 
 async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<void> {
@@ -539,7 +541,7 @@ async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<void> {
     done += (await file.write(bytes, done, bytes.length - done)).bytesWritten;
 }
 
-/** @returns bytes `begin` to `end` of a file, fewer where it ends before; null when there is no such file. */
+/** @returns bytes `begin` to `end` of a file, fewer at its end; null when it is absent. */
 async function readSlice(path: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer> | null> {
   let file: FileHandle;
   try {
@@ -562,7 +564,7 @@ async function readSlice(path: string, begin: number, end: number): Promise<Uint
   }
 }
 
-/** Uploads that were under way when the origin ended go on where they were. */
+/** Resumes uploads that were in progress when the origin ended. */
 async function readUploads(incoming: string, now: number): Promise<Map<string, Upload>> {
   const uploads = new Map<string, Upload>();
   for (const name of await readdir(incoming)) {
@@ -574,7 +576,7 @@ async function readUploads(incoming: string, now: number): Promise<Map<string, U
     const record = await readRecord(join(folder, 'record.json'));
     const { mtimeMs } = await stat(folder);
     const upload = record && new Upload(record, folder, mtimeMs, (i) => names.has(String(i)));
-    // Complete but never joined: the origin ended in between; no further part would start the joining.
+    // Complete but never joined: no further part would trigger the joining.
     const useless = upload === null || upload.missing.length === 0 || now - mtimeMs > ABANDONED_MS;
     if (useless || uploads.has(digest)) await rm(folder, { recursive: true, force: true });
     else uploads.set(digest, upload);

@@ -1,20 +1,20 @@
 import { statfs } from 'node:fs/promises';
 import type { ApiError } from '../../protocol/api-error.ts';
 
-/** What an operator asks of the disk under the adapters' files. */
+/** Figures of the disk for the operator. */
 export interface DiskState {
-  /** Of whole files, bytes. */
+  /** Of complete files, bytes. */
   readonly usedBytes: number;
   readonly budgetBytes: number;
-  /** The last file could not be written, and none has been since. */
+  /** The last write failed. */
   readonly refusing: boolean;
   /** Writes that the disk refused since the start. */
   readonly refusals: number;
 }
 
-/** Which files are on the disk, least recently used first, and which of them must go to make room. Pure. */
+/** Files on the disk, least recently used first, and which of them to evict. Pure. */
 export class DiskIndex {
-  /** A Map keeps its order of insertion: touching is deleting and inserting again. */
+  /** A Map keeps insertion order: touching is deleting and inserting again. */
   private readonly entries = new Map<string, number>();
   private used = 0;
 
@@ -55,21 +55,21 @@ export class DiskIndex {
     return true;
   }
 
-  /** @returns the one that was not used for the longest time; null = each of them must stay. */
+  /** @returns the least recently used one; null = all must stay. */
   first(mustStay: (digest: string) => boolean): string | null {
     for (const digest of this.entries.keys()) if (!mustStay(digest)) return digest;
     return null;
   }
 }
 
-/** Left free for logs and for whatever else writes to the disk, bytes. */
+/** Left free for logs and other writers, bytes. */
 const SPARE_BYTES = 64 * 1024 ** 2;
 
 export interface DiskRefusal {
   /** The file system's: ENOSPC, EDQUOT, EROFS … */
   readonly code: string;
   readonly freeBytes: number;
-  /** Of whole adapter files. */
+  /** Of complete adapter files. */
   readonly usedBytes: number;
 }
 
@@ -80,15 +80,15 @@ export async function freeBytesOf(folder: string): Promise<number> {
 }
 
 /**
- * Room for files: within the budget, and within what the disk really has, which others may fill. Files that nobody uses
- * make room, the longest unused first.
+ * Disk space for files: within the budget, and within what is really free, which others may fill. Unused files
+ * are evicted, least recently used first.
  */
 export class DiskRoom {
   #refusing = false;
   #refusals = 0;
-  /** Of all files that have made room. */
+  /** Total of evicted files. */
   #removedBytes = 0;
-  /** How often each file is kept. */
+  /** How often each file is held. */
   readonly #kept = new Map<string, number>();
 
   constructor(
@@ -104,16 +104,16 @@ export class DiskRoom {
   ) {}
 
   /**
-   * @param reserved bytes promised to files that are being received; asked again after each file that goes.
-   * @param toWriteBytes what is still to be written.
-   * @param received a file that is here since just now, and whose request has yet to come: it stays.
+   * @param reserved bytes promised to uploads; asked again after each eviction.
+   * @param toWriteBytes bytes still to be written.
+   * @param received a file that has just arrived, before its request: it stays.
    */
   async make(reserved: () => number, toWriteBytes: number, received: string | null = null): Promise<void> {
     const { index, budgetBytes, isInUse, freeBytes, remove } = this.options;
     const lacking = toWriteBytes === 0 ? 0 : toWriteBytes + SPARE_BYTES - (await freeBytes());
     const until = this.#removedBytes + lacking;
     while (index.usedBytes + reserved() > budgetBytes || this.#removedBytes < until) {
-      // One after the other: while a file is removed another one may come into use.
+      // One at a time: during an eviction another file may come into use.
       const digest = index.first((one) => one === received || this.#kept.has(one) || isInUse(one));
       if (digest === null) return;
       this.#removedBytes += index.bytesOf(digest);
@@ -121,7 +121,7 @@ export class DiskRoom {
     }
   }
 
-  /** Counts as a use of them, and they make no room until the function that is returned is called. */
+  /** Counts as a use of them, and protects them until the returned function is called. */
   keep(digests: Iterable<string>): () => void {
     const all = new Set(digests);
     for (const digest of all) {
@@ -138,12 +138,12 @@ export class DiskRoom {
     };
   }
 
-  /** A file was written whole. */
+  /** A complete file was written. */
   written(): void {
     this.#refusing = false;
   }
 
-  /** @returns what to tell whoever sent the file. @throws `error` when it is not the file system's. */
+  /** @returns the error for the sender. @throws `error` when it is not the file system's. */
   async refused(error: unknown): Promise<ApiError> {
     const { code } = error as NodeJS.ErrnoException;
     if (code === undefined) throw error;
@@ -153,7 +153,7 @@ export class DiskRoom {
     this.options.onRefusal({ code, freeBytes, usedBytes: this.options.index.usedBytes });
     return {
       code: 'adapter_unavailable',
-      message: `The origin's disk refused the adapter (${code}).`,
+      message: `The origin's disk cannot store the adapter (${code}).`,
       retryAfterMs: 10_000,
     };
   }

@@ -25,8 +25,8 @@ export class FolderError extends Error {
 
 /**
  * Packs adapters, of any format that the toolkit reads, into the store.
- * @param params.folders parents are among them, without cycles.
- * @param params.base what they must fit; GGUF files need its heads.
+ * @param params.folders include parents, without cycles.
+ * @param params.base that they must fit; GGUF files need its heads.
  * @returns each name's chain, root first.
  * @throws FolderError naming the adapter.
  */
@@ -56,7 +56,7 @@ export async function packFolders(params: {
     for (const { digest } of chain)
       if ((await params.store.status(digest)) !== 'held')
         throw new FolderError(
-          `adapter ${name}: all adapters do not fit on the disk together; give --adapter-disk-bytes more`,
+          `adapter ${name}: the adapters do not all fit on the disk. Raise --adapter-disk-bytes`,
         );
   return chains;
 }
@@ -79,7 +79,7 @@ async function pack(
       baseId: base.id,
       parentChainId: parents.length === 0 ? null : await chainId(parents),
     });
-    // Else each of its requests would be refused, by an origin that says it is ready.
+    // Otherwise each of its requests would be refused by an origin that reports being ready.
     const [problem] = validateAdapter({ adapter: packed, base });
     if (problem !== undefined) throw problem;
     for (const warning of packed.warnings) params.onWarning(`adapter ${name}: ${warning}`);
@@ -97,7 +97,7 @@ const CONFIG = 'adapter_config.json';
 /** As PEFT and mlx-lm call the weights of a folder with a configuration. */
 const WEIGHTS = ['adapter_model.safetensors', 'adapters.safetensors'] as const;
 
-/** A folder holds no adapter, or more than one. */
+/** A folder contains no adapter, or more than one. */
 export class AdapterFilesError extends Error {
   override readonly name = 'AdapterFilesError';
 }
@@ -119,12 +119,12 @@ export async function readAdapterFiles(path: string): Promise<AdapterFiles> {
   const [weights] = found;
   if (weights === undefined)
     throw new AdapterFilesError(
-      'the folder holds no adapter: give one that PEFT or mlx-lm wrote, or a .safetensors or .gguf file',
+      'the folder contains no adapter. Give one that PEFT or mlx-lm wrote, or a .safetensors or .gguf file',
     );
   const [part] = found.flatMap((file) => partRefusal(join(path, file)) ?? []);
   if (part !== undefined) throw part;
   if (found.length > 1)
-    throw new AdapterFilesError(`the folder holds ${found.join(' and ')}: give the one that is meant`);
+    throw new AdapterFilesError(`the folder contains ${found.join(' and ')}. Give the one you mean`);
   const configPath = join(path, CONFIG);
   return {
     weights: await read(join(path, weights)),

@@ -38,17 +38,17 @@ export interface EngineOptions {
   readonly observer?: EngineObserver;
   /** For requests with a grammar; without it there must be none. */
   readonly masks?: GrammarMasks;
-  /** Requests that may wait (or load) at once. */
+  /** Requests that may wait or load at once. */
   readonly maxQueue: number;
   /** Memory for resident adapters, bytes. */
   readonly adapterBudgetBytes: number;
-  /** Decode steps between two turns of reading prompts; 1 unless given. */
+  /** Decode steps between two turns of reading prompts; default 1. */
   readonly decodeStepsPerTurn?: number;
 }
 
 /**
- * Continuous batching: rows join and leave between steps, each with an adapter chain of its own or none.
- * A step is never interrupted and nothing but adapter loads overlaps with it.
+ * Continuous batching: rows join and leave between steps, each with an adapter chain of its own or none. A step
+ * is never interrupted, and only adapter loads overlap with it.
  */
 export class Engine implements ServingEngine {
   readonly #runner: ModelRunner;
@@ -63,7 +63,7 @@ export class Engine implements ServingEngine {
   readonly #lifecycle: SequenceLifecycle;
   readonly #executor: ModelExecutor;
   #closed = false;
-  /** Something happened that no turn of the loop has taken note of. */
+  /** An event that the loop has not handled yet. */
   #dirty = false;
   #wakeUp: (() => void) | null = null;
   readonly #loop: Promise<void>;
@@ -228,7 +228,7 @@ export class Engine implements ServingEngine {
     this.#adapters.applyPending();
   }
 
-  /** What happened since the last step takes effect here, between steps: adapters, aborts, deadlines. */
+  /** Applies what happened since the last step, between steps: adapters, aborts, deadlines. */
   #applyPending(): void {
     this.#dirty = false;
     const now = this.#clock.now();
@@ -252,7 +252,10 @@ export class Engine implements ServingEngine {
     return this.#adapters.fits(batchOf([...rows, sequence]));
   };
 
-  /** Until something happens, or has happened since `#applyPending`: a request, an abort, a loaded adapter, a deadline. */
+  /**
+   * Waits for an event, or returns at once if one has happened since `#applyPending`: a request, an abort, a
+   * loaded adapter, a deadline.
+   */
   async #sleep(): Promise<void> {
     if (this.#dirty) return;
     const at = Math.min(...[...this.#lifecycle.live].map((sequence) => sequence.deadline));
@@ -280,7 +283,7 @@ export class Engine implements ServingEngine {
 
 const NO_GRAMMARS: GrammarMasks = {
   update: () => {
-    throw new Error('this engine constrains no answers');
+    throw new Error('this engine does not constrain answers');
   },
 };
 

@@ -1,4 +1,4 @@
-/** Where keys and values lie: rows in slots, chunks of prompts that may come again in blocks. */
+/** Where keys and values are stored: rows in slots, reusable chunks of prompts in blocks. */
 import type { ModelRunner, RowDelta } from './ports.ts';
 
 type Runner = Pick<ModelRunner, 'slots' | 'swapSlots' | 'kvTokens' | 'assign' | 'move' | 'release'>;
@@ -11,15 +11,15 @@ interface KvRow {
 }
 
 /**
- * Which row is in which slot. Decode rows lie in slots 0 … n-1 without a hole, since a decode step runs over exactly
- * these; the row in prefill lies in a slot above them. Rows that are preempted lie in the swap slots behind the
- * batch's, each where it is until it comes back.
+ * Which row is in which slot. Decode rows occupy slots 0 … n-1 without gaps, because a decode step runs over
+ * exactly these; the row in prefill has a slot above them. Preempted rows stay in the swap slots after the
+ * batch's until they return.
  */
 export class KvSlots<Row extends KvRow> {
   readonly #runner: Runner;
   readonly #rows: Row[] = [];
   readonly #swapped = new Map<Row, number>();
-  /** Swap slots, the next one to be used last. */
+  /** Swap slots, the next one to use last. */
   readonly #free: number[];
   #prefilling: { row: Row; slot: number } | null = null;
 
@@ -38,7 +38,7 @@ export class KvSlots<Row extends KvRow> {
     return this.#prefilling;
   }
 
-  /** Decode rows and the one that is about to be. */
+  /** Decode rows, and the one in prefill. */
   get batch(): readonly Row[] {
     return this.#prefilling === null ? this.#rows : [...this.#rows, this.#prefilling.row];
   }
@@ -60,7 +60,7 @@ export class KvSlots<Row extends KvRow> {
     return this.#free.length === 0;
   }
 
-  /** Is there memory for its keys and values beside those of all that have a slot? One alone always fits. */
+  /** Is there memory for its keys and values in addition to all rows with a slot? A single one always fits. */
   hasMemoryFor(row: Row): boolean {
     if (this.#swapped.has(row)) return true;
     let tokens = 0;
@@ -81,13 +81,13 @@ export class KvSlots<Row extends KvRow> {
     const entering = this.#prefilling;
     if (entering === null) throw new Error('no row is in prefill');
     const slot = this.#rows.length;
-    // Decode rows may have ended meanwhile.
+    // Decode rows may have ended in the meantime.
     if (entering.slot !== slot) this.#runner.move(entering.slot, slot, entering.row.length);
     this.#prefilling = null;
     this.#rows.push(entering.row);
   }
 
-  /** Swaps a row out; where it was a decode row, the last of these moves into its slot. */
+  /** Swaps a row out; if it was a decode row, the last of these moves into its slot. */
   swapOut(row: Row): void {
     const reading = this.#prefilling?.row === row ? this.#prefilling : null;
     const slot = reading?.slot ?? this.#rows.indexOf(row);
@@ -104,7 +104,7 @@ export class KvSlots<Row extends KvRow> {
     if (last !== row) this.#runner.move(this.#rows.length, slot, last.length);
   }
 
-  /** A row that was preempted becomes the last decode row, or the one in prefill. */
+  /** A preempted row becomes the last decode row, or the one in prefill. */
   swapIn(row: Row, as: 'decode' | 'prefill'): void {
     const place = this.#swapped.get(row);
     if (place === undefined || this.#prefilling !== null || this.full)
@@ -116,7 +116,7 @@ export class KvSlots<Row extends KvRow> {
     else this.#rows.push(row);
   }
 
-  /** Takes a row out; the last decode row moves into its slot. Does nothing for a row that has no slot. */
+  /** Removes a row; the last decode row moves into its slot. Does nothing for a row without a slot. */
   leave(row: Row): void {
     if (this.#prefilling?.row === row) {
       const { slot } = this.#prefilling;
@@ -142,7 +142,7 @@ export class KvSlots<Row extends KvRow> {
     this.#free.push(place);
   }
 
-  /** @returns the row that is listed in `slot` now: the last one; or the one that was there, if it was the last. */
+  /** @returns the row now in `slot`: the moved one; or the removed one, if it was the last. */
   #takeOut(slot: number): Row {
     const last = this.#rows.pop()!;
     if (slot < this.#rows.length) this.#rows[slot] = last;
@@ -171,9 +171,9 @@ interface Entry {
 }
 
 /**
- * Which prefilled chunks are kept, and where: a tree of whole chunks for each tenant and chain, since keys and values of
- * a token depend on the tokens before it and on the row's delta, and nobody shall find out by a fast answer what another
- * tenant has asked. Pure: says which block holds what; the runner copies.
+ * Which prefilled chunks are kept, and where: a tree of whole chunks per tenant and chain, because keys and
+ * values of a token depend on the tokens before it and on the row's delta, and because a fast answer must not
+ * reveal another tenant's prompts. Pure: returns which block holds what; the runner copies.
  */
 export class PrefixCache {
   readonly #chunk: number;
@@ -181,12 +181,12 @@ export class PrefixCache {
   readonly #entries = new Map<string, Entry>();
   /** Blocks by tenant. */
   readonly #counts = new Map<string, number>();
-  /** The last chunk of a row that is known to be kept. */
+  /** A row's last chunk that is known to be kept. */
   readonly #reached = new WeakMap<PrefixOwner, Entry>();
   #ids = 0;
   #uses = 0;
 
-  /** @param params.blocks that there are. @param params.chunk tokens of one. */
+  /** @param params.blocks in total. @param params.chunk tokens of one. */
   constructor({ blocks, chunk }: { blocks: number; chunk: number }) {
     this.#chunk = chunk;
     this.#free = Array.from({ length: blocks }, (_, index) => index).reverse();
@@ -197,12 +197,14 @@ export class PrefixCache {
     return this.#entries.size;
   }
 
-  /** Tokens at the beginning of the prompt that need not be read; one at least remains, whose logits are wanted. */
+  /**
+   * Tokens at the beginning of the prompt that need not be read; at least one remains, whose logits are needed.
+   */
   tokensOf(row: PrefixOwner): number {
     return this.#path(row).length * this.#chunk;
   }
 
-  /** Counts as a use of them. @returns the blocks that hold the prompt's first chunks, in order. */
+  /** Counts as a use. @returns the blocks with the prompt's first chunks, in order. */
   use(row: PrefixOwner): readonly number[] {
     const path = this.#path(row);
     const last = path.at(-1);
@@ -212,16 +214,16 @@ export class PrefixCache {
   }
 
   /**
-   * The row has read the whole chunk that ends before token `to`. Where all blocks are taken, a chunk that nothing
-   * builds on makes room, the one that was not used for the longest time of the tenant that has most: so nobody has more
-   * than an even share while another wants it.
-   * @returns where to keep it; null = it is kept already, or is not to be.
+   * The row has read the chunk that ends before token `to`. If all blocks are taken, a leaf chunk is evicted:
+   * the least recently used one of the tenant with the most blocks. So nobody keeps more than an even share
+   * while others need blocks.
+   * @returns where to store it; null = it is stored already, or is not stored.
    */
   add(row: PrefixOwner, to: number): number | null {
     const depth = to / this.#chunk;
     const parent = this.#reached.get(row) ?? null;
     if ((parent?.depth ?? 0) !== depth - 1) return null;
-    // What it builds on has been given up meanwhile.
+    // Its parent has been evicted in the meantime.
     if (parent !== null && this.#entries.get(parent.key) !== parent) return null;
     const key = this.#key(row, parent, depth - 1);
     const known = this.#entries.get(key);
@@ -255,7 +257,7 @@ export class PrefixCache {
     return path;
   }
 
-  /** Tokens are compared one by one: a hash could be made to collide. */
+  /** Tokens are compared one by one: hashes could be made to collide. */
   #key(row: PrefixOwner, parent: Entry | null, chunk: number): string {
     const before = parent === null ? JSON.stringify([row.tenant, row.chainId]) : String(parent.id);
     const from = chunk * this.#chunk;

@@ -12,14 +12,14 @@ import type { AdapterCache } from './adapters/adapter-cache.ts';
 const ROWS_BETWEEN_YIELDS = 16;
 
 /**
- * A step waits so long for masks that are not there when the model has run, ms: less than a step takes, and more than
- * most masks do on a busy machine. A row whose mask comes later sits steps out until it is there.
+ * How long a step waits for missing masks after the model has run, ms: less than a step takes, and more than
+ * most masks take on a busy machine. A row with a later mask sits out steps until it arrives.
  */
 const MASK_GRACE_MS = 5;
 
 export interface StepReport {
   readonly kind: Step['kind'];
-  /** Rows in the step, with those that sit it out. */
+  /** Rows in the step, including those that sit it out. */
   readonly batch: number;
   /** Tokens fed. */
   readonly tokens: number;
@@ -27,7 +27,7 @@ export interface StepReport {
   readonly ms: number;
 }
 
-/** Runs one step of the model and does to each of its rows what comes of it. */
+/** Runs one step of the model and applies its results to the rows. */
 export class ModelExecutor {
   readonly #runner: ModelRunner;
   readonly #slots: KvSlots<Sequence>;
@@ -44,7 +44,7 @@ export class ModelExecutor {
     clock: Clock;
     masks: GrammarMasks;
     prefixes: PrefixCache;
-    /** Called when masks are there: a row may have waited for them. */
+    /** Called when masks arrive: a row may have waited for them. */
     wake: () => void;
   }) {
     this.#wake = params.wake;
@@ -56,13 +56,13 @@ export class ModelExecutor {
     this.#clock = params.clock;
   }
 
-  /** What the runner throws ends the step's rows and nothing else. */
+  /** An error of the runner ends only the step's rows. */
   async run(step: Step): Promise<StepReport> {
     const startedAt = this.#clock.now();
     const rows = step.kind === 'decode' ? [...step.rows] : [step.sequence];
     const decoding = rows.filter(({ keptLogits }) => keptLogits === null).length;
     try {
-      // What may come next is known before the step: it is found while the model runs.
+      // Masks depend on earlier tokens only, so they are computed while the model runs.
       const masks = this.#updateMasks(step, rows);
       const logits = step.kind === 'decode' ? await this.#decode(rows) : await this.#prefill(step);
       await this.#grace(masks);
@@ -79,7 +79,7 @@ export class ModelExecutor {
     return { kind: step.kind, batch: rows.length, tokens, ms: this.#clock.now() - startedAt };
   }
 
-  /** Rows whose masks have come take their token, and run again from now on. Between two steps. */
+  /** Rows whose masks have arrived take their token and run again. Between two steps. */
   goOn(): void {
     for (const row of [...this.#slots.rows]) {
       const { keptLogits } = row;
@@ -109,14 +109,14 @@ export class ModelExecutor {
   #decoded(rows: readonly Sequence[], logits: Float32Array): void {
     const { vocabSize } = this.#runner;
     const ran = rows.map((row) => row.keptLogits === null);
-    // All of them first: a row that ends makes another one move, with all that its KV holds by now.
+    // All of them first: a row that ends moves another one, along with its KV.
     for (const [slot, row] of rows.entries()) if (ran[slot] === true) row.length += 1;
     for (const [slot, row] of rows.entries())
       if (ran[slot] === true) this.#choose(row, logits, slot * vocabSize);
       else this.#lifecycle.satOut(row);
   }
 
-  /** The row's next token; or its logits are kept for it, where its mask is not there. */
+  /** The row's next token; without a mask, its logits are kept for later. */
   #choose(row: Sequence, logits: Float32Array, offset: number): void {
     const { vocabSize } = this.#runner;
     const { grammar } = row.answer;
@@ -125,7 +125,7 @@ export class ModelExecutor {
     else this.#lifecycle.advance(row, row.answer.next(logits, offset, vocabSize));
   }
 
-  /** Of the rows of the step that get a token by it. */
+  /** Rows of the step that get a token. */
   #updateMasks(step: Step, rows: readonly Sequence[]): readonly MaskUpdate[] {
     if (step.kind === 'prefill') {
       const { parts, sequence, to } = step;
@@ -138,7 +138,7 @@ export class ModelExecutor {
     return updates;
   }
 
-  /** Until the masks are there that do not take long, and not for long. */
+  /** Waits a short time for masks that do not take long. */
   async #grace(updates: readonly MaskUpdate[]): Promise<void> {
     const soon = updates.filter(({ slow }) => !slow);
     if (soon.length === 0) return;
@@ -169,7 +169,7 @@ export class ModelExecutor {
     return this.#runner.prefill({ ...chunk, positions: wantedPositions(sequence, from, to) });
   }
 
-  /** The row gets the `tokens` first of its prompt from those that were kept. */
+  /** The row gets its prompt's first `tokens` from kept chunks. */
   #reuse(sequence: Sequence, tokens: number): void {
     const { slot } = this.#slots.prefilling!;
     const { chunk } = this.#runner;
@@ -179,14 +179,14 @@ export class ModelExecutor {
     sequence.cached = tokens;
   }
 
-  /** A whole chunk that was read is kept, for a prompt that begins alike. */
+  /** Stores a whole chunk that was read, for prompts with the same beginning. */
   #keep({ sequence, from, to }: PrefillStep): void {
     if (to - from < this.#runner.chunk) return;
     const block = this.#prefixes.add(sequence, to);
     if (block !== null) this.#runner.keep({ slot: this.#slots.prefilling!.slot, at: from, block });
   }
 
-  /** @param output logits of the wanted positions; of a prompt that is pooled, its tokens' hidden states. */
+  /** @param output logits of the requested positions; for a pooled prompt, its hidden states. */
   async #prefilled(step: PrefillStep, output: Float32Array): Promise<void> {
     const { sequence, to } = step;
     sequence.length = to;
@@ -283,12 +283,15 @@ async function scorePrompt(params: {
   return true;
 }
 
-/** Adapters are held for this many times the slots beyond what runs: enough that a freed slot finds a ready request. */
+/**
+ * Adapters are held for this many times the slots in addition to running rows: enough that a freed slot finds a
+ * ready request.
+ */
 const LOOK_AHEAD = 2;
 
 /**
- * How sequences get their adapters, go on and end: the one place that gives their slot, their adapters and their place
- * in the queue back.
+ * Gives sequences their adapters, and ends them: the only place that releases their slot, adapters and queue
+ * position.
  */
 export class SequenceLifecycle {
   /** Everything that has not ended. */
@@ -304,7 +307,7 @@ export class SequenceLifecycle {
     slots: KvSlots<Sequence>;
     clock: Clock;
     observer: EngineObserver;
-    /** Called after each end: someone may have waited for its place or its adapters' memory. */
+    /** Called after each end: someone may have waited for its slot or its adapters' memory. */
     wake: () => void;
   }) {
     this.#scheduler = params.scheduler;
@@ -320,9 +323,9 @@ export class SequenceLifecycle {
   }
 
   /**
-   * Lets queued sequences get hold of their adapters, in the order in which they will be served. Only the front of the
-   * queue holds any, so that a long queue does not fill the memory; one tenant has at most half of these places.
-   * Who finds no room is passed by those whose adapters are there already, but only so often that its turn comes.
+   * Lets queued sequences acquire adapters, in the order of service. Only the front of the queue does, so that
+   * a long queue does not fill the memory; one tenant has at most half of these places. A sequence that finds
+   * no room is overtaken by those with loaded adapters, but only so often that its turn comes.
    * @param slots of the batch.
    */
   lease(adapters: AdapterCache, slots: number): void {
@@ -333,7 +336,7 @@ export class SequenceLifecycle {
       taken += 1;
       places.set(tenant, (places.get(tenant) ?? 0) + 1);
     };
-    // A row that is preempted holds its adapters as those that run do.
+    // A preempted row holds its adapters like a running one.
     for (const sequence of queue)
       if (sequence.lease !== null && sequence.state !== 'preempted') take(sequence.tenant);
 
@@ -355,7 +358,7 @@ export class SequenceLifecycle {
       if (blocked !== null) blocked.bypassed += 1;
       take(sequence.tenant);
       sequence.lease = lease;
-      // Counted anew: it may also find no memory in the batch.
+      // Counted from zero: it may also find no memory in the batch.
       sequence.bypassed = 0;
       sequence.become('loading');
     }
@@ -380,12 +383,12 @@ export class SequenceLifecycle {
     if (finish !== null) this.finish(sequence, finish);
   }
 
-  /** A row in a step's midst that is late: the step costs as much as if it had a token. */
+  /** A row that is late within a step: the step costs the same. */
   satOut(sequence: Sequence): void {
     this.#scheduler.generated(sequence.tenant, 1);
   }
 
-  /** A row makes room for another tenant's: it waits with all it has. */
+  /** A row is preempted for another tenant's, and keeps all its state. */
   preempt(sequence: Sequence): void {
     this.#swap(sequence, () => {
       this.#slots.swapOut(sequence);

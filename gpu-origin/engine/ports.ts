@@ -1,11 +1,11 @@
 /**
- * What the engine needs from the outside, and who outside is told what happens in it. The engine knows no runtime, no
+ * The engine's ports: what it needs from the outside, and who observes it. The engine knows no runtime, no
  * HTTP, no file system and no clock.
  */
 import type { ApiError } from '../../protocol/api-error.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 
-/** An adapter in the form that this runner's weights need (rotated, in float32 or smaller), in memory. */
+/** An adapter in memory, in the form that this runner's weights need (rotated, in float32 or smaller). */
 export interface ResidentAdapter {
   readonly digest: string;
   /** Memory it holds, bytes. Proportional to its rank. */
@@ -15,8 +15,8 @@ export interface ResidentAdapter {
 }
 
 /**
- * The delta of a whole chain, ready for a row: the members' ranks side by side, scales folded in.
- * Shares the memory of its members where it can; `bytes` is what it holds beyond theirs.
+ * The delta of a whole chain, ready for a row: the members' ranks concatenated, scales folded in. Shares its
+ * members' memory if possible; `bytes` is what it holds in addition.
  */
 export interface RowDelta {
   readonly rank: number;
@@ -28,7 +28,7 @@ export interface ChainMember {
   readonly scale: number;
 }
 
-/** What the rows of a decode batch are to its memory. */
+/** The rows of a decode batch, as they affect its memory. */
 export interface BatchRows {
   /** Rows with and without a delta. */
   readonly rows: number;
@@ -58,50 +58,50 @@ export interface ModelRunner {
   readonly hiddenSize: number;
   /** Rows that fit at once. */
   readonly slots: number;
-  /** Rows that can be kept beside. */
+  /** Swapped-out rows that fit. */
   readonly swapSlots: number;
-  /** Tokens that there is memory for the keys and values of, of all rows together. */
+  /** Tokens whose keys and values fit in memory, over all rows. */
   readonly kvTokens: number;
-  /** Whole chunks of keys and values that can be kept beside rows. */
+  /** Chunks of keys and values that can be kept besides rows. */
   readonly blocks: number;
   /** Memory of one, bytes. */
   readonly blockBytes: number;
-  /** Prefill chunk, tokens: a chunk begins at a multiple of it and is at most this long. */
+  /** Prefill chunk, tokens: chunks begin at multiples of it and are at most this long. */
   readonly chunk: number;
-  /** A chunk can be read in so many parts, with decode steps between them; 1 = only whole. */
+  /** Number of parts in which a chunk can be read, with decode steps between them; 1 = only whole. */
   readonly parts: number;
-  /** Reading behind so many tokens takes twice as long as at the beginning of a prompt. */
+  /** Reading after this many tokens takes twice as long as at the beginning of a prompt. */
   readonly doublingTokens: number;
   /**
    * Parses a canonical adapter file and transforms it for this base. Yields to the event loop between layers.
    * @throws AdapterFormatError when the file is not canonical or does not fit the base.
    */
   loadAdapter(file: Uint8Array<ArrayBuffer>, digest: string): Promise<ResidentAdapter>;
-  /** Gives the adapter's memory back. No row may use it any more. */
+  /** Frees the adapter's memory. No row may use it any more. */
   unloadAdapter(adapter: ResidentAdapter): void;
   /** @param chain root first, not empty. */
   compose(chain: readonly ChainMember[]): RowDelta;
   /**
-   * Most that decode steps over such rows need beside their deltas' own, bytes: each row's delta padded to the largest
-   * rank of the batch. Never less for more rows or more deltas; 0 for one row.
+   * Maximum memory of decode steps over such rows in addition to their deltas, bytes: each row's delta padded
+   * to the largest rank of the batch. Never less for more rows or more deltas; 0 for one row.
    */
   batchBytes(batch: BatchRows): number;
   /**
-   * Memory that is held for decode steps, bytes. A step leaves it as it is or makes it what `batchBytes` says of its
-   * rows, or less where the widest of them run by themselves.
+   * Memory held for decode steps, bytes. A step leaves it as it is, or makes it what `batchBytes` returns for
+   * its rows, or less if the widest of them run separately.
    */
   readonly batchHeldBytes: number;
-  /** Gives back what steps over such rows do not need. Costs them a copy of every row. */
+  /** Frees what steps over such rows do not need. Costs them a copy of every row. */
   trimBatch(batch: BatchRows): void;
-  /** Puts a new row into `slot`; its KV begins empty. `null` = the base model. */
+  /** Puts a new row into `slot` with an empty KV. `null` = the base model. */
   assign(slot: number, delta: RowDelta | null): void;
   /** Moves a row of `length` tokens (KV and delta) from one slot to another; `from` is free afterwards. */
   move(from: number, to: number, length: number): void;
-  /** Copies the whole chunk of the row in `slot` that begins at token `at` into a block. */
+  /** Copies the whole chunk that begins at token `at` of the row in `slot` into a block. */
   keep(params: { slot: number; at: number; block: number }): void;
   /**
-   * Copies a block behind the `at` tokens of the row in `slot`, which has the delta and the tokens that the block's row
-   * had up to there: as if the chunk was prefilled, with the same bits.
+   * Copies a block behind the `at` tokens of the row in `slot`, which must have the same delta and tokens as
+   * the block's row had up to there: equivalent to prefilling the chunk, to the bit.
    */
   reuse(params: { slot: number; at: number; block: number }): void;
   /** Forgets the row; its delta is no longer referenced. */
@@ -133,7 +133,7 @@ export interface ModelRunner {
   }): Promise<Float32Array>;
   /**
    * One token for each of the rows in slots 0 … tokens.length-1.
-   * @param tokens null: the row sits this step out. It stays as it is, and its logits mean nothing.
+   * @param tokens null: the row sits this step out. It stays as it is, and its logits are meaningless.
    * @param lengths tokens that each row holds before this step.
    * @returns `[tokens.length, vocabSize]` row-major, valid until the next step.
    */
@@ -141,15 +141,15 @@ export interface ModelRunner {
   close(): Promise<void>;
 }
 
-/** Where canonical adapter files come from: the origin's disk, or nothing (fake). */
+/** Source of canonical adapter files: the origin's disk, or a fake. */
 export interface AdapterSource {
-  /** Whether a file is held whole, is being received now, or neither. Cheap: asked for every request's chain. */
+  /** Whether a file is complete, being received, or absent. Cheap: called for every request's chain. */
   status(digest: string): Promise<'held' | 'receiving' | 'missing'>;
-  /** @returns the whole file, or null when it is not held. */
+  /** @returns the whole file, or null when it is absent. */
   read(digest: string): Promise<Uint8Array<ArrayBuffer> | null>;
 }
 
-/** Time comes in from outside, so that tests own it. */
+/** Time is injected, so that tests control it. */
 export interface Clock {
   /** Milliseconds, monotonic. */
   now(): number;
@@ -163,28 +163,28 @@ export interface Clock {
 export interface Grammar {
   /** The state of one answer, at its beginning. */
   open(): RowGrammar;
-  /** Nobody opens it any more. What is open stays. */
+  /** Releases it. Open states stay. */
   release(): void;
 }
 
-/** Where one answer stands in its grammar. */
+/** Where one answer is in its grammar. */
 export interface RowGrammar {
-  /** Whether `mask` or `failure` is up to date: an `update` has found it, and no token has come since. */
+  /** Whether `mask` or `failure` is up to date: an `update` computed it, and no token has followed since. */
   readonly ready: boolean;
   /**
-   * Tokens that may come next, bit `id % 32` of word `id >> 5`; only while it is `ready`. One bit is set at least.
-   * End-of-sequence tokens are among them exactly when the answer may end.
+   * Tokens that may come next, bit `id % 32` of word `id >> 5`; only while it is `ready`. At least one bit is
+   * set. End-of-sequence tokens are included exactly when the answer may end.
    */
   readonly mask: Int32Array;
-  /** Why it cannot be gone on with; null = it can. */
+  /** Why it cannot continue; null = it can. */
   readonly failure: ApiError | null;
-  /** The answer has one more token, which its mask let through. */
+  /** The answer has one more token, which its mask allowed. */
   accept(id: number): void;
-  /** At any time, also while its mask is being found. */
+  /** At any time, also while its mask is being computed. */
   close(): void;
 }
 
-/** Masks that are found together. */
+/** Masks that are computed together. */
 export interface MaskUpdate {
   /** Its rows are ready. Never rejects. */
   readonly done: Promise<void>;
@@ -194,13 +194,13 @@ export interface MaskUpdate {
 
 /** Masks of constrained rows. */
 export interface GrammarMasks {
-  /** Begins to bring the masks of these rows, or their failures, up to date. */
+  /** Starts updating the masks of these rows, or their failures. */
   update(rows: readonly RowGrammar[]): readonly MaskUpdate[];
 }
 
 export type Outcome = 'stop' | 'length' | 'aborted' | 'failed';
 
-/** Told what happens, for metrics and logs. Every method is optional; what one throws goes to `onFault`, once. */
+/** Receives events, for metrics and logs. Every method is optional; the first error of one goes to `onFault`. */
 export interface EngineObserver {
   /** After each step. `ms`: from its beginning to its postprocessing; `kvTokens`: tokens held by all rows. */
   onStep?(step: {
@@ -231,17 +231,17 @@ export interface EngineObserver {
     error: ApiError | null;
     promptTokens: number;
     completionTokens: number;
-    /** Of the prompt's, those that were kept from an earlier one; none unless given. */
+    /** Prompt tokens reused from an earlier prompt; absent = none. */
     cachedTokens?: number;
     /** Since the request was added. */
     ms: number;
-    /** From adding to the first prefill chunk; null when it never came to that. */
+    /** From adding to the first prefill chunk; null when it never started. */
     queuedMs: number | null;
   }): void;
   /** A request was refused by `add`. */
   onRefuse?(refusal: { id: string; traceId?: string | undefined; tenant: string; error: ApiError }): void;
   onAdapterLoad?(load: { digest: string; ms: number; bytes: number; error: ApiError | null }): void;
   onAdapterEvict?(evicted: { digest: string; bytes: number }): void;
-  /** Something that should not happen: an exception of the runner or the source, or a row's non-finite logits. */
+  /** An unexpected exception of the runner or the source, or non-finite logits of a row. */
   onFault?(fault: { where: string; error: unknown; requestIds: readonly string[] }): void;
 }

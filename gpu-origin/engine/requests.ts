@@ -1,4 +1,4 @@
-/** What the engine's callers see: a request in, events out, or why it is refused. */
+/** The engine's interface: a request in, events out, or why it is refused. */
 import { type ApiError, type Result, err, ok } from '../../protocol/api-error.ts';
 import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
@@ -9,30 +9,35 @@ import type { EngineObserver, Grammar, ModelRunner } from './ports.ts';
 export interface EngineRequest {
   /** For logs and the observer; need not be unique. */
   readonly id: string;
-  /** The trace that it belongs to, for logs and for an engine that runs elsewhere; none unless given. */
+  /** Its trace, for logs and for an engine that runs elsewhere; absent = none. */
   readonly parent?: Traceparent | null;
-  /** Whose share of the machine this request uses. */
+  /** Tenant that the work is accounted to. */
   readonly tenant: string;
   /** Token ids, at least one. */
   readonly prompt: readonly number[];
   /** Root first; empty = the base model. */
   readonly chain: readonly ChainEntry[];
   readonly sampling: SamplingParams;
-  /** Log-probability of every prompt token, and of so many alternatives (`echo` with `logprobs`); null = none. */
+  /** Log-probability of every prompt token, and this many alternatives (`echo` with `logprobs`); null = none. */
   readonly promptLogprobs: number | null;
-  /** Whether the rank of each of them is wanted too. */
+  /** Whether to return the rank of each of them. */
   readonly promptRanks?: boolean;
-  /** No answer is generated: the prompt's hidden states are pooled into one vector, by their mean or the last one. */
+  /**
+   * Generates no answer: the prompt's hidden states are pooled into one vector, by their mean or the last one.
+   */
   readonly pooling?: Pooling;
-  /** What constrains its answers; none unless given. The caller releases it when the request is added. */
+  /** What constrains its answers; absent = nothing. The caller releases it once the request is added. */
   readonly grammar?: Grammar | null;
   /** Time left, ms; null = no deadline. */
   readonly budgetMs: number | null;
   /** Aborting it frees the row at the next step. */
   readonly signal?: AbortSignal;
-  /** Hears when a row begins to read the prompt, of each answer; never where nothing has to be run. */
+  /** Called when a row starts reading the prompt, for each answer; never if nothing has to be run. */
   readonly onBegin?: () => void;
-  /** Hears of the end of each answer, however it ends. @param ran tokens that the model has really run for it. */
+  /**
+   * Called at the end of each answer, however it ends. @param ran tokens that the model has actually processed
+   * for it.
+   */
   readonly onEnd?: (ran: { promptTokens: number; completionTokens: number }) => void;
 }
 
@@ -47,30 +52,30 @@ export interface TokenScore {
 /** One token of an answer or of a scored prompt. */
 export interface ScoredToken {
   readonly id: number;
-  /** null when log-probabilities were not asked for, or nothing predicts the token (the prompt's first). */
+  /** null without requested log-probabilities, or for the prompt's first token, which nothing predicts. */
   readonly logprob: number | null;
-  /** The likeliest tokens at this place, likeliest first; empty unless asked for. */
+  /** The likeliest tokens at this position, likeliest first; empty unless requested. */
   readonly top: readonly TokenScore[];
-  /** Place among all tokens, from 1; only of a prompt's, and when asked for. */
+  /** Rank among all tokens, from 1; only for prompt tokens, and if requested. */
   readonly rank?: number;
 }
 
-/** `end`, `error` and `aborted` are last; exactly one of them comes. */
+/** `end`, `error` and `aborted` are last; exactly one of them occurs. */
 export type EngineEvent =
-  /** Every token of the prompt, in order; once, before all `tokens`, and only when asked for. */
+  /** Every token of the prompt, in order; once, before all `tokens`, and only if requested. */
   | { readonly kind: 'prompt'; readonly tokens: readonly ScoredToken[] }
   /**
-   * `text`: what is certain by now (whole characters, no beginning of a stop string); may be empty.
-   * `tokens`: the tokens behind it; never the end-of-sequence token or a stop string's.
+   * `text`: what is certain so far (whole characters, no beginning of a stop string); may be empty. `tokens`:
+   * its tokens; never the end-of-sequence token or a stop string's.
    */
   | { readonly kind: 'tokens'; readonly text: string; readonly tokens: readonly ScoredToken[] }
-  /** `[hiddenSize]`, not normalized; once, when `pooling` asked for it. */
+  /** `[hiddenSize]`, not normalized; once, if `pooling` is set. */
   | { readonly kind: 'embedding'; readonly values: Float64Array }
-  /** `tokenIds`: every generated token, those behind an end-of-sequence or a stop string included. */
+  /** `tokenIds`: every generated token, including those of an end-of-sequence or stop string. */
   | {
       readonly kind: 'end';
       readonly finishReason: FinishReason;
-      /** The stop string that has ended it, where one has. */
+      /** The stop string that ended it, if any. */
       readonly stop?: string;
       readonly usage: Usage;
       readonly tokenIds: readonly number[];
@@ -83,7 +88,7 @@ export type FinalEvent = Extract<EngineEvent, { kind: 'end' | 'error' | 'aborted
 export interface EngineHandle {
   readonly id: string;
   readonly promptTokens: number;
-  /** The limit that holds: the request's, or what fits the context. */
+  /** The effective limit: the request's, or what fits the context. */
   readonly maxTokens: number;
   /** For one reader; leaving the loop early aborts the request. */
   readonly events: AsyncIterable<EngineEvent>;
@@ -92,24 +97,24 @@ export interface EngineHandle {
 
 export interface EngineStats {
   readonly slots: number;
-  /** Distinct chains that run at once; as many as slots unless given. */
+  /** Distinct chains that run at once; absent = as many as slots. */
   readonly maxChains?: number;
   /** Rows in prefill and decode. */
   readonly running: number;
   readonly waiting: number;
   readonly loading: number;
-  /** Rows that are preempted while others have their turn. */
+  /** Preempted rows that wait for their turn. */
   readonly preempted: number;
   readonly kvTokens: number;
   /** Tokens that fit: slots and swap slots x context. */
   readonly kvCapacity: number;
-  /** Memory of prompts' chunks that are kept; 0 unless given. */
+  /** Memory of kept prompt chunks; absent = 0. */
   readonly prefixBytes?: number;
 }
 
-/** What HTTP and trials use of an engine: this room's own, or one that runs elsewhere (`backends/`). */
+/** The engine's interface for HTTP and trials: the native one, or one that runs elsewhere (`backends/`). */
 export interface ServingEngine {
-  /** Width of an embedding; 0 where there are none. */
+  /** Width of an embedding; 0 if there are none. */
   readonly hiddenSize: number;
   /**
    * Queues a request, or refuses it before anything is queued: `invalid_request`, `context_length_exceeded`,
@@ -117,9 +122,9 @@ export interface ServingEngine {
    */
   add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>>;
   /**
-   * Queues several answers to one request, one for each seed, or none of them: each takes a slot of its own, and the
-   * prompt's whole chunks are read once, where they are kept. Refuses as `add` does; `queue_full` without a time to
-   * come back when they never fit.
+   * Queues several answers to one request, one per seed, or none of them: each takes its own slot, and the
+   * prompt's whole chunks are read once, if they can be kept. Refuses as `add` does; `queue_full` without a
+   * retry time when they never fit.
    */
   addChoices(
     request: EngineRequest,
@@ -127,29 +132,31 @@ export interface ServingEngine {
   ): Promise<Result<readonly EngineHandle[], ApiError>>;
   stats(): EngineStats;
   residents(): ResidentList;
-  /** Is the whole chain in memory, so that a request for it waits for no adapter? Absent = nobody knows. */
+  /** Is the whole chain in memory, so that a request for it waits for no adapter? Absent = unknown. */
   holds?(chain: readonly ChainEntry[]): boolean;
-  /** Has a request that waits or runs it in its chain? Its file may be read only when its turn comes. */
+  /** Does a waiting or running request use it? Its file may be read only when its turn comes. */
   needs(digest: string): boolean;
   /**
-   * @param files whether the file has to be there, too, of one that is in memory and may have to go from it.
-   * @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null.
+   * @param files whether the file must be on disk even if the adapter is in memory, from which it may be
+   * evicted.
+   * @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them is unavailable;
+   * otherwise null.
    */
   check(digests: readonly string[], files?: boolean): Promise<ApiError | null>;
   /**
-   * Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `keepPinned`;
-   * pinned ones have half of the memory for adapters, and beyond that it is `adapter_unavailable`.
+   * Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until
+   * `keepPinned`; pinned ones have half of the adapter memory, and beyond that it is `adapter_unavailable`.
    */
   prefetch(digest: string, options?: { pinned?: boolean }): Promise<Result<void, ApiError>>;
   /** Unpins all others. @returns how many were pinned. */
   keepPinned(digests: ReadonlySet<string>): number;
-  /** Lets go of them, of those that a row has when it ends. @returns how many that is. */
+  /** Drops them; those in use by a row when it ends. @returns how many. */
   drop(digests: ReadonlySet<string>): Promise<number>;
-  /** Aborts every request. What it runs on stays open. */
+  /** Aborts every request. The runner stays open. */
   close(): Promise<void>;
 }
 
-/** What can be said about a request without looking at the queue. @returns the limit of tokens that holds: what fits. */
+/** Checks of a request that do not depend on the queue. @returns the effective limit of tokens: what fits. */
 export function checkRequest(
   request: EngineRequest,
   runner: Pick<ModelRunner, 'base' | 'vocabSize'>,
@@ -181,7 +188,9 @@ export function anyNeeds(requests: Iterable<Pick<EngineRequest, 'chain'>>, diges
 
 export type ContextLengthExceeded = Extract<ApiError, { code: 'context_length_exceeded' }>;
 
-/** Why a prompt of so many tokens does not fit: there must be room for one token more, where one is wanted. */
+/**
+ * Why a prompt of this many tokens does not fit: there must be room for one generated token, if one is wanted.
+ */
 export function contextFull(params: {
   context: number;
   prompt: number;
@@ -203,22 +212,22 @@ export const noSuchBias = (id: number): ApiError => ({
   param: `logit_bias.${id}`,
 });
 
-/** Repeating it cannot help: the server takes fewer. */
+/** A retry cannot help: the server accepts fewer. */
 export const neverFits = (rows: number): ApiError => ({
   code: 'queue_full',
-  message: `This server has no room for ${rows} answers at once; ask for fewer ('n').`,
+  message: `This server has no room for ${rows} answers at once. Request fewer ('n').`,
   retryAfterMs: null,
 });
 
 export const queueFull = (queued: number, retryAfterMs: number): ApiError => ({
   code: 'queue_full',
-  message: `${queued} requests are waiting already.`,
+  message: `The queue is full: ${queued} requests are waiting.`,
   retryAfterMs,
 });
 
 export const deadlineExceeded = (): ApiError => ({
   code: 'deadline_exceeded',
-  message: 'The time for this request ran out.',
+  message: 'The request ran out of time.',
 });
 
 export const shuttingDown = (): ApiError => ({
@@ -227,18 +236,18 @@ export const shuttingDown = (): ApiError => ({
   retryAfterMs: 1_000,
 });
 
-/** The row's logits are NaN or infinite: its adapters, most likely. */
-export const NOT_FINITE = 'The model gave no finite output for this request.';
+/** The row's logits are NaN or infinite, most likely because of its adapters. */
+export const NOT_FINITE = 'The model produced no finite output for this request.';
 
-export const MODEL_FAILED = 'The model failed in the middle of this request.';
+export const MODEL_FAILED = 'The model failed while answering this request.';
 
 export const rowFault = (message: string): ApiError => ({ code: 'internal_error', message });
 
 type Notice = (event: never) => void;
 
 /**
- * An observer that cannot hurt the loop: what one of its methods throws is told to its own `onFault`, the first time
- * only, since a method that is broken is so for every token. What `onFault` itself throws is dropped.
+ * Protects the loop from an observer: the first error of its methods goes to its own `onFault`; later ones are
+ * dropped, because a broken method fails for every token. Errors of `onFault` are dropped.
  */
 export function guardObserver(observer: EngineObserver): EngineObserver {
   const told = new Set<string>();
@@ -246,7 +255,7 @@ export function guardObserver(observer: EngineObserver): EngineObserver {
     try {
       observer.onFault?.(fault);
     } catch {
-      // Nobody is left to tell.
+      // Nobody is left to report to.
     }
   };
   const guard = <T extends Notice>(name: string, notice: T | undefined): T | undefined => {

@@ -1,6 +1,6 @@
 /**
- * What runs next, and how tenants share the machine: whose turn it is in the queue, and how many rows of the batch each
- * may hold. Pure.
+ * What runs next, and how tenants share the machine: the order of the queue, and how many rows of the batch
+ * each may have. Pure.
  */
 import type { ChunkParts } from './ports.ts';
 import type { Sequence } from './sequence.ts';
@@ -23,7 +23,7 @@ export interface DecodeStep {
 /** What the model runs. */
 export type Step = PrefillStep | DecodeStep;
 
-/** A row leaves the batch for another tenant's, or comes back to it: between two steps. */
+/** A row leaves the batch for another tenant's, or returns to it: between two steps. */
 export interface Swap {
   readonly kind: 'preempt' | 'resume';
   readonly sequence: Sequence;
@@ -37,20 +37,18 @@ export interface SchedulerOptions {
   readonly maxQueue: number;
   /** Parts that a chunk can be read in. */
   readonly parts: number;
-  /** Reading behind so many tokens takes twice as long as at the beginning of a prompt. */
+  /** Reading after this many tokens takes twice as long as at the beginning of a prompt. */
   readonly doublingTokens: number;
-  /** Decode steps between two turns of reading: more is smoother for who decodes, slower for who begins. */
+  /** Decode steps between two turns of reading: more is smoother for decoding rows, slower for new ones. */
   readonly decodeStepsPerTurn: number;
-  /** Tokens of a prompt that are kept and need not be read; none unless given. */
+  /** Prompt tokens that are kept and need not be read; absent = none. */
   readonly cached?: (sequence: Sequence) => number;
 }
 
-/**
- * Is there memory for a sequence in the batch? @param without a row that would leave it.
- */
+/** Is there memory for a sequence in the batch? @param without a row that would leave it. */
 export type CanSchedule = (sequence: Sequence, without?: Sequence) => boolean;
 
-/** What the scheduler sees of the slots. */
+/** The scheduler's view of the slots. */
 export interface SlotView {
   readonly rows: readonly Sequence[];
   readonly prefilling: { readonly row: Sequence } | null;
@@ -58,35 +56,38 @@ export interface SlotView {
   readonly swapFull: boolean;
 }
 
-/** Bounds of the answer to "when shall I come back?", ms. */
+/** Bounds of retry times, ms. */
 const MIN_RETRY_MS = 500;
 const MAX_RETRY_MS = 30_000;
 /** Weight of the newest interval between two ends in their moving average. */
 const INTERVAL_WEIGHT = 0.1;
 /** Guess before the first two ends, ms. */
 const FIRST_INTERVAL_MS = 500;
-/** A tenant has at most this share of the queue while others wait or run. */
+/** Maximum share of the queue for one tenant while others wait or run. */
 const QUEUE_SHARE = 1 / 4;
 
-/** A turn goes on with another prompt while so much of it is left. */
+/** A turn continues with another prompt while this much of it is left. */
 const WORTH_A_PROMPT = 1 / 2;
 
-/** Of a part that is left over, what is not worth a turn of its own. */
+/** A smaller remainder is not worth its own turn. */
 const NEARLY = 1 / 4;
 
-/** Who finds no memory in the batch is passed by so many others, for each slot; then nobody new is let in before it. */
+/**
+ * How often a sequence without memory in the batch may be overtaken, per slot; after that nobody new is
+ * admitted before it.
+ */
 const PASSES_PER_SLOT = 2;
 
-/** Decides what runs next. Pure: time, the slots' state and what fits come in, nothing goes out. */
+/** Decides what runs next. Pure: time, slots and memory are inputs. */
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #queue = new FairQueue<Sequence>();
-  /** What a prompt was preempted for: it is next, whatever its share. */
+  /** A prompt was preempted for it: it is next, whatever its share. */
   #chosen: Sequence | null = null;
   #decodesSinceTurn = 0;
   /**
-   * What was read in this turn, in tokens at the beginning of a prompt. A turn is as long as one chunk there: rows that
-   * decode wait no longer between two steps, however long the prompt is, and two short prompts share it.
+   * Work of this turn, in tokens at the beginning of a prompt. A turn is as long as one chunk there: decoding
+   * rows wait no longer between two steps, however long the prompt is, and two short prompts share it.
    */
   #read = 0;
   #lastEndAt: number | null = null;
@@ -97,18 +98,18 @@ export class Scheduler {
     this.#decodesSinceTurn = options.decodeStepsPerTurn;
   }
 
-  /** Requests that wait or load; not rows that are preempted. */
+  /** Waiting or loading requests, without preempted rows. */
   get queued(): number {
     return placesOf(this.#queue.ordered());
   }
 
   /**
-   * Whoever comes first may fill the queue while nobody else is there. From then on a tenant has a quarter of it: who
-   * has more gets nothing more in, and who has less gets in although it is full, up to twice its size in all. One
-   * request of a tenant without any gets in even if its answers are more than a quarter.
+   * The first tenant may fill the queue while nobody else is there. From then on each tenant has a quarter of
+   * it: a tenant above that gets nothing more in, and one below gets in although the queue is full, up to twice
+   * its size in total. A tenant without any gets one request in even if its answers are more than a quarter.
    * @param alone no other tenant waits or runs.
-   * @returns null when `tenant` may queue `rows` more sequences, else when to come back, ms; `never` when so many do
-   * not fit an empty queue either.
+   * @returns null when `tenant` may queue `rows` more sequences, otherwise the retry time, ms; `never` when
+   * they do not fit an empty queue either.
    */
   refuse({ tenant, rows, alone }: { tenant: string; rows: number; alone: boolean }): number | 'never' | null {
     const { maxQueue, slots } = this.#options;
@@ -126,29 +127,30 @@ export class Scheduler {
     this.#queue.add(sequence);
   }
 
-  /** A row that was preempted waits for its turn again, before all that its tenant has in the queue. */
+  /** A preempted row waits for its turn again, before everything that its tenant has in the queue. */
   preempt(sequence: Sequence): void {
     this.#queue.add(sequence, 'front');
   }
 
-  /** Queued sequences, the next one to be served first. */
+  /** Queued sequences, the next one to serve first. */
   queue(): Iterable<Sequence> {
     return this.#queue.ordered();
   }
 
-  /** Takes a sequence out: it ends before its turn, or was preempted and goes on. */
+  /** Removes a sequence: it ends before its turn, or was preempted and continues. */
   drop(sequence: Sequence): void {
     this.#queue.remove(sequence);
   }
 
   /**
-   * The next step, or a swap of rows before it; null when there is nothing to run. A sequence that is chosen for its
-   * first chunk has left the queue. Chunks begin at multiples of `chunk` whatever the load is: their borders decide a row's bits.
+   * The next step, or a swap of rows before it; null when there is nothing to run. A sequence chosen for its
+   * first chunk has left the queue. Chunks begin at multiples of `chunk` whatever the load: their borders
+   * decide a row's bits.
    */
   next(slots: SlotView, canSchedule: CanSchedule): Step | Swap | null {
     const { chunk, decodeStepsPerTurn } = this.#options;
     const goesOn = this.#read > 0 && this.#read <= chunk * (1 - WORTH_A_PROMPT);
-    // Up to the last one that has something to do: those behind it cost nothing.
+    // Up to the last active slot: those behind it cost nothing.
     const rows = slots.rows.slice(0, 1 + slots.rows.findLastIndex((row) => !row.late));
     if (rows.length === 0 || goesOn || this.#decodesSinceTurn >= decodeStepsPerTurn) {
       const admitted =
@@ -170,7 +172,7 @@ export class Scheduler {
     const from = sequence.state === 'ready' ? this.#cached(sequence) : sequence.length;
     const to = Math.min(from + chunk, sequence.prompt.length);
     const begin = sequence.partsRead;
-    // As it is read, not when it begins: who asks in between would else count as served more than it was.
+    // Counted as it is read, not when it starts: otherwise the tenant would seem served more than it was.
     if (begin === 0) this.#queue.charge(sequence.tenant, (to - from) * PROMPT_TOKEN_WEIGHT);
     const ofPart = ((to - from) * (1 + from / doublingTokens)) / parts;
     const left = Math.max(0, chunk - this.#read);
@@ -197,7 +199,10 @@ export class Scheduler {
     return sequence.mayReuse ? (this.#options.cached?.(sequence) ?? 0) : 0;
   }
 
-  /** @returns whose prompt is read on; or that it makes room, for a shorter one of somebody who was served less. */
+  /**
+   * @returns whose prompt is read next; or that it is preempted, for a shorter one of a tenant that was served
+   * less.
+   */
   #goOn(reading: Sequence, slots: SlotView, canSchedule: CanSchedule): Sequence | Swap {
     if (reading.partsRead > 0 || slots.swapFull || !mayMakeRoom(reading)) return reading;
     const counterOf = (tenant: string) => this.#queue.counterOf(tenant);
@@ -210,14 +215,14 @@ export class Scheduler {
     return reading;
   }
 
-  /** @returns who begins its prompt; or who comes back to the batch, or leaves it for another. */
+  /** @returns which sequence starts its prompt, returns to the batch, or leaves it for another. */
   #admit(slots: SlotView, canSchedule: CanSchedule): Sequence | Swap | null {
     let ready = [...this.#queue.ordered()].filter(({ runnable }) => runnable);
     if (ready.length === 0) return null;
     const shares = new RowShares({ slots: this.#options.slots, rows: slots.rows, ready });
     let chosen = this.#chosen?.runnable === true ? this.#chosen : null;
     this.#chosen = null;
-    /** The first that finds no memory. */
+    /** The first one without memory. */
     let passed: Sequence | null = null;
     for (;;) {
       const sequence: Sequence | null = chosen ?? shares.first(ready);
@@ -231,7 +236,7 @@ export class Scheduler {
       if (slots.full && row === null) return null;
       passed ??= sequence;
       const waits = passed.bypassed >= PASSES_PER_SLOT * this.#options.slots;
-      // Rows that are preempted come back all the same: what they hold is given back only when they go on.
+      // Preempted rows return all the same: their memory is freed only when they continue.
       ready = ready.filter((other) => (!waits || other.state === 'preempted') && mayFit(other, sequence));
       chosen = null;
     }
@@ -245,32 +250,35 @@ export class Scheduler {
   }
 }
 
-/** May `other` find memory in the batch where `sequence` has found none? One that is preempted has its keys' and values'. */
+/**
+ * May `other` find memory in the batch although `sequence` found none? A preempted one already has that of its
+ * keys and values.
+ */
 function mayFit(other: Sequence, sequence: Sequence): boolean {
   if (other.delta !== sequence.delta) return true;
   if (sequence.state === 'preempted') return false;
   return other.state === 'preempted' || other.reckonedTokens < sequence.reckonedTokens;
 }
 
-/** Places in the queue: a row that is preempted has one already. */
+/** Queue positions used: a preempted row has one already. */
 function placesOf(sequences: Iterable<Sequence>): number {
   let places = 0;
   for (const { state } of sequences) if (state !== 'preempted') places += 1;
   return places;
 }
 
-/** What a token that was served counts. */
+/** Cost of a served token. */
 const PROMPT_TOKEN_WEIGHT = 1;
 /** A generated token costs a step of its own; the paper's weights are 1 and 2. */
 const OUTPUT_TOKEN_WEIGHT = 2;
-/** Counters kept for tenants that have nothing queued. */
+/** Counters kept of tenants with nothing queued. */
 const MAX_IDLE_TENANTS = 4_096;
 
 /**
  * Who waits, and whose turn it is: the virtual token counter of "Fairness in Serving Large Language Models"
- * (Sheng et al., OSDI 2024, Algorithm 2). Each tenant's counter grows with the tokens it was served; the tenant with the
- * smallest goes first. Whoever comes back after a pause is lifted to the smallest counter in the queue, so that
- * idleness cannot be saved up.
+ * (Sheng et al., OSDI 2024, Algorithm 2). Each tenant's counter grows with its served tokens; the tenant with
+ * the smallest goes first. A tenant that returns after a pause is raised to the smallest counter in the queue,
+ * so that idleness cannot be saved up.
  */
 export class FairQueue<Item extends { readonly tenant: string }> {
   readonly #queues = new Map<string, Item[]>();
@@ -283,7 +291,7 @@ export class FairQueue<Item extends { readonly tenant: string }> {
     return this.#size;
   }
 
-  /** What waits of one tenant, in order. */
+  /** A tenant's waiting sequences, in order. */
   of(tenant: string): readonly Item[] {
     return this.#queues.get(tenant) ?? [];
   }
@@ -326,14 +334,14 @@ export class FairQueue<Item extends { readonly tenant: string }> {
     this.#counters.set(tenant, this.counterOf(tenant) + cost);
   }
 
-  /** Everything that waits: the least served tenant first, then in order of arrival. */
+  /** All waiting sequences: the least served tenant's first, then in order of arrival. */
   *ordered(): Generator<Item> {
     const tenants = [...this.#queues.keys()];
     if (tenants.length > 1) tenants.sort((a, b) => this.counterOf(a) - this.counterOf(b));
     for (const tenant of tenants) yield* [...(this.#queues.get(tenant) ?? [])];
   }
 
-  /** Drops the half of the idle tenants that were served least: their counters would be lifted anyway. */
+  /** Drops half of the idle tenants, the least served: their counters would be raised anyway. */
   #forget(): void {
     const idle = [...this.#counters].filter(([tenant]) => !this.#queues.has(tenant));
     idle.sort((a, b) => a[1] - b[1]);
@@ -341,7 +349,7 @@ export class FairQueue<Item extends { readonly tenant: string }> {
   }
 }
 
-/** What is known of a row or of a sequence that waits. */
+/** What is known of a row, or of a waiting sequence. */
 interface Owned {
   readonly tenant: string;
 }
@@ -349,28 +357,31 @@ interface Owned {
 interface RunningRow extends Owned {
   /** Tokens of it in the KV cache. */
   readonly length: number;
-  /** … of which so many were added since it joined the batch, or came back to it. */
+  /** … and those added since it joined the batch, or returned to it. */
   readonly ran: number;
-  /** It sits steps out: nothing is lost while another row has its place. */
+  /** It sits out steps: nothing is lost while another row has its slot. */
   readonly late?: boolean;
 }
 
 /**
- * A row gets on by a sixteenth of its length before it makes room for somebody, or by so many tokens: it may then be
- * moved out and back, 46 kB a token of the default base each way. Of a row of 1,000 tokens that is 1 % of the time of
- * its 64 steps, of shorter ones less.
+ * A row advances by a sixteenth of its length, or by this many tokens, before it can be preempted: moving it
+ * out and back costs 46 kB a token of the default base each way. For a row of 1,000 tokens that is 1 % of the
+ * time of its 64 steps, for shorter ones less.
  */
 const MAX_MIN_RUN_TOKENS = 64;
 const MIN_RUN_SHARE = 1 / 16;
-/** A prompt is preempted only for one that has at most this share of what it has left: of two long ones the first goes on. */
+/**
+ * A prompt is preempted only for one with at most this share of its remaining tokens: of two long ones the
+ * first continues.
+ */
 const SHORTER_SHARE = 1 / 2;
 /**
- * Where there are more tenants than rows, one without a row takes that of the tenant that was served most, after so
- * many tokens: most answers end before.
+ * With more tenants than rows, a tenant without a row takes that of the most served tenant after this many
+ * tokens: most answers end before.
  */
 const TURN_TOKENS = 256;
 
-/** Has it been in the batch for long enough to be moved? */
+/** Has it been in the batch long enough to be moved? */
 const mayMakeRoom = ({ length, ran, late }: RunningRow): boolean =>
   late === true || ran >= Math.min(MAX_MIN_RUN_TOKENS, Math.ceil(length * MIN_RUN_SHARE));
 
@@ -381,9 +392,9 @@ interface Prompt extends RunningRow {
 const leftOf = ({ prompt, length }: Prompt): number => Math.max(0, prompt.length - length);
 
 /**
- * May a prompt that is read be preempted for what waits? Prompts are read one at a time, and a chunk of 128 tokens takes
- * some 100 ms on a processor of two cores: who asks something short would wait seconds for one of 2,000.
- * @param counterOf weighted tokens that a tenant was served.
+ * May a prompt be preempted for waiting ones? Prompts are read one at a time, and a chunk of 128 tokens takes
+ * about 100 ms on a processor with two cores: a short request would wait seconds for a prompt of 2,000.
+ * @param counterOf weighted tokens served to a tenant.
  */
 const outranks = (waiting: Prompt, reading: Prompt, counterOf: (tenant: string) => number): boolean =>
   waiting.tenant !== reading.tenant &&
@@ -391,20 +402,20 @@ const outranks = (waiting: Prompt, reading: Prompt, counterOf: (tenant: string) 
   counterOf(waiting.tenant) <= counterOf(reading.tenant);
 
 /**
- * How many rows of the batch each tenant may hold while others wait, and whose row makes room for them: rows by tenant,
- * and what an even share is among all that have rows or want them.
+ * How many rows of the batch each tenant may have while others wait, and whose row is preempted for them: rows
+ * by tenant, and the even share among all that have or want rows.
  */
 class RowShares<Row extends RunningRow> {
   readonly #rows: readonly Row[];
   readonly #counts = new Map<string, number>();
-  /** Every tenant that wants it gets so many. */
+  /** Rows guaranteed to every tenant that wants them. */
   readonly #sure: number;
-  /** Nobody has more while somebody with less waits. */
+  /** Nobody has more while a tenant with fewer waits. */
   readonly #most: number;
 
   /**
-   * @param params.rows all that are in the batch; nobody is let in while one of them is in prefill.
-   * @param params.ready what waits and could run at once.
+   * @param params.rows of the batch; nobody is admitted while one of them is in prefill.
+   * @param params.ready waiting sequences that could run at once.
    */
   constructor(params: { slots: number; rows: readonly Row[]; ready: Iterable<Owned> }) {
     const { slots, rows, ready } = params;
@@ -419,8 +430,8 @@ class RowShares<Row extends RunningRow> {
   /**
    * Who gets the next free row.
    * @param ready in the order of the fair queue.
-   * @returns the first whose tenant has less than the rows that are sure to it; else less than an even share rounded
-   * up; else the first of all: a free row is nobody's.
+   * @returns the first whose tenant has fewer than its guaranteed rows; otherwise fewer than an even share
+   * rounded up; otherwise the first of all: a free row must not stay idle.
    */
   first<Waiting extends Owned>(ready: Iterable<Waiting>): Waiting | null {
     let best: Waiting | null = null;
@@ -434,11 +445,12 @@ class RowShares<Row extends RunningRow> {
   }
 
   /**
-   * Which row is preempted so that one of `tenant` can run; null: none, it waits for one that ends. It is a row of the
-   * tenant that has most rows (of those, that was served most). Taking it brings both tenants nearer to an even share,
-   * or gives a tenant without a row its turn, so that no row goes back and forth. Of that tenant's rows it is the one
-   * that came last: older ones get on with their answers, as they would in the queue, and it is the shortest to move.
-   * @param served weighted tokens that a tenant was served.
+   * Which row to preempt so that one of `tenant` can run; null: none, it waits for one that ends. It is a row
+   * of the tenant with most rows (among equals, the most served). Taking it brings both tenants nearer to an
+   * even share, or gives a tenant without a row its turn, so that no row goes back and forth. Of that tenant's
+   * rows it is the newest: older ones continue with their answers, as they would in the queue, and it is the
+   * shortest to move.
+   * @param served weighted tokens served to a tenant.
    */
   pickVictim(tenant: string, served: (tenant: string) => number): Row | null {
     const mine = this.#of(tenant);

@@ -9,8 +9,8 @@ import { Sampler } from '../generation/sampler.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
 
 /**
- * waiting -> loading -> ready -> prefill -> decode -> finished. A request of the base model has nothing to load; every
- * state may end in aborted or failed. A row that makes room for another tenant's is preempted, and goes on where it was later.
+ * waiting -> loading -> ready -> prefill -> decode -> finished. A request of the base model has nothing to
+ * load; every state may end in aborted or failed. A preempted row later continues where it was.
  */
 export type SequenceState =
   'waiting' | 'loading' | 'ready' | 'prefill' | 'decode' | 'preempted' | 'finished' | 'aborted' | 'failed';
@@ -28,8 +28,9 @@ const NEXT: Record<SequenceState, readonly SequenceState[]> = {
 };
 
 /**
- * Tokens of an answer that memory is kept for when its row is let in. Requests without a limit may have the rest of the
- * context, and hardly any does: were all of it kept, a base of 131,072 tokens would run one row at a time.
+ * Answer tokens for which memory is reserved when a row is admitted. Requests without a limit may use the rest
+ * of the context, but hardly any does: reserving all of it, a base of 131,072 tokens would run one row at a
+ * time.
  */
 const LIKELY_ANSWER = 1_024;
 
@@ -43,7 +44,7 @@ export class Sequence {
   readonly deadline: number;
   readonly answer: Answer;
   readonly events: EventChannel;
-  /** The prompt's scores so far; null when none were asked for. */
+  /** The prompt's scores so far; null if not requested. */
   readonly promptScores: ScoredToken[] | null;
   /** The prompt's hidden states so far; null when an answer is wanted. */
   readonly pooled: PooledStates | null;
@@ -51,19 +52,19 @@ export class Sequence {
   lease: AdapterLease | null = null;
   /** Tokens that the KV cache holds. */
   length = 0;
-  /** Parts that were read of the chunk behind these. */
+  /** Parts read of the chunk behind these. */
   partsRead = 0;
-  /** Tokens of the prompt that were kept from an earlier one. */
+  /** Prompt tokens reused from an earlier prompt. */
   cached = 0;
-  /** The logits of its next token, kept until its grammar's mask is there; null = it waits for none. */
+  /** The logits of its next token, kept until its grammar's mask arrives; null = it waits for none. */
   keptLogits: Float32Array | null = null;
   startedAt: number | null = null;
   lastTokenAt: number | null = null;
-  /** Requests that went before this one while it found no room: for its adapters first, in the batch then. */
+  /** Requests that overtook this one while it found no room: first for its adapters, then in the batch. */
   bypassed = 0;
   #state: SequenceState = 'waiting';
   #abortWanted = false;
-  /** `length` when it joined the batch, the last time, or began to decode. */
+  /** `length` when it last joined the batch, or started to decode. */
   #joinedAt = 0;
 
   constructor(params: {
@@ -112,7 +113,7 @@ export class Sequence {
     return this.#abortWanted;
   }
 
-  /** What its row adds to the base's output, once its adapters are there; null for the base model. */
+  /** The chain's delta, once its adapters are loaded; null for the base model. */
   get delta(): RowDelta | null {
     const outcome = this.lease?.outcome;
     return outcome?.ok === true ? outcome.value : null;
@@ -123,12 +124,12 @@ export class Sequence {
     return this.maxTokens === 0 && this.promptScores === null && this.pooled === null;
   }
 
-  /** Only its last token's logits are wanted of its prompt: what was kept of it need not be read. */
+  /** Only its last prompt token's logits are needed: reused tokens need not be read. */
   get mayReuse(): boolean {
     return this.promptScores === null && this.pooled === null;
   }
 
-  /** It sits steps out until its grammar's mask is there. */
+  /** It sits out steps until its grammar's mask arrives. */
   get late(): boolean {
     return this.keptLogits !== null && this.answer.grammar?.ready === false;
   }
@@ -143,7 +144,7 @@ export class Sequence {
     return this.#state === 'ready' || (this.#state === 'preempted' && !this.late);
   }
 
-  /** It has a slot, in the batch or behind it. */
+  /** It has a slot, in the batch or swapped out. */
   get held(): boolean {
     return ['prefill', 'decode', 'preempted'].includes(this.#state);
   }
@@ -158,7 +159,7 @@ export class Sequence {
     return Math.max(this.length, this.prompt.length + Math.min(this.maxTokens, LIKELY_ANSWER));
   }
 
-  /** Tokens that were added since it joined the batch, the last time, or began to decode. */
+  /** Tokens added since it last joined the batch, or started to decode. */
   get ran(): number {
     return this.length - this.#joinedAt;
   }
@@ -172,7 +173,7 @@ export class Sequence {
     };
   }
 
-  /** @throws Error when a request does not go from its state to `next`: a bug of the engine. */
+  /** @throws Error for an illegal transition to `next`: a bug of the engine. */
   become(next: SequenceState): void {
     if (!NEXT[this.#state].includes(next)) throw new Error(`a ${this.#state} sequence cannot become ${next}`);
     this.#state = next;
@@ -252,7 +253,7 @@ export function newSequence(params: {
   });
 }
 
-/** What the caller gets of it. */
+/** Options of what the caller gets. */
 export const handleOf = ({ request, prompt, maxTokens, events, abort }: Sequence): EngineHandle => ({
   id: request.id,
   promptTokens: prompt.length,
@@ -267,11 +268,11 @@ export interface AnswerPart {
   readonly finish: FinishReason | null;
 }
 
-/** One growing answer: logits -> token -> characters -> what may be shown. */
+/** One growing answer: logits -> token -> characters -> visible text. */
 export class Answer {
   /** Every generated token. */
   readonly ids: number[] = [];
-  /** The stop string that has ended it; null = something else has, or nothing yet. */
+  /** The stop string that ended it; null = something else did, or nothing yet. */
   stop: string | null = null;
   /** What constrains it; null = nothing. */
   readonly grammar: RowGrammar | null;
@@ -281,12 +282,12 @@ export class Answer {
   readonly #sampler: Sampler;
   readonly #detokenizer: Detokenizer;
   readonly #scanner: StopScanner;
-  /** Tokens whose text is held back, with where it begins and ends in the decoded text. */
+  /** Tokens whose text is held back, with its position in the decoded text. */
   #held: { token: ScoredToken; start: number; end: number }[] = [];
   #decoded = 0;
   #shown = 0;
 
-  /** @param params.prompt token ids, for what counts their repetition. */
+  /** @param params.prompt token ids, for repetition penalties. */
   constructor(params: {
     sampling: SamplingParams;
     prompt: readonly number[];
@@ -309,7 +310,7 @@ export class Answer {
   }
 
   /**
-   * Chooses the next token from this row's `[length]` logits. Its grammar's mask must be up to date.
+   * Samples the next token from this row's `[length]` logits. Its grammar's mask must be up to date.
    * @returns null when a logit is not finite.
    */
   next(logits: Float32Array, offset: number, length: number): AnswerPart | null {
@@ -317,7 +318,7 @@ export class Answer {
     return sample === null ? null : this.take(sample);
   }
 
-  /** Takes a token that was chosen, here or elsewhere. */
+  /** Appends a sampled token, chosen here or elsewhere. */
   take(sample: ScoredToken): AnswerPart {
     const { grammar } = this;
     this.ids.push(sample.id);
@@ -327,7 +328,7 @@ export class Answer {
       generated: this.ids.length,
       maxTokens: this.#maxTokens,
       eos: this.#eos,
-      // A grammar lets its end through where nothing else may come: what is chosen then ends it.
+      // If a grammar allows only its end, the sampled end token ends the answer.
       ignoreEos: this.#sampling.ignoreEos && grammar === null,
       stopTokens: this.#sampling.stopTokens,
     });
@@ -351,7 +352,7 @@ export class Answer {
     return { text, tokens: this.#release(this.#shown), finish: null };
   }
 
-  /** It ended elsewhere, without a token that ends it here. @returns what was held back. */
+  /** It ended elsewhere, without a stop token here. @returns the text held back. */
   end(): Omit<AnswerPart, 'finish'> {
     return { text: this.#scanner.flush(), tokens: this.#release(Infinity) };
   }
@@ -363,7 +364,7 @@ export class Answer {
     return mask;
   }
 
-  /** The token ends the answer, and is part of it only when that is asked for. */
+  /** The token ends the answer, and is part of it only if requested. */
   #stopAt(token: ScoredToken): AnswerPart {
     const wanted = this.#sampling.includeStop && this.#sampling.stopTokens.includes(token.id);
     const piece = wanted ? this.#detokenizer.push(token.id) : '';
@@ -380,7 +381,7 @@ export class Answer {
   }
 }
 
-/** Takes the ends out of a mask that has more than ends. */
+/** Removes end tokens from a mask that allows other tokens too. */
 function leaveEnds(mask: Int32Array, ends: ReadonlySet<number>): void {
   const only = mask.every((word, at) => {
     let rest = word;
@@ -391,7 +392,7 @@ function leaveEnds(mask: Int32Array, ends: ReadonlySet<number>): void {
   for (const id of ends) mask[id >> 5]! &= ~(1 << (id & 31));
 }
 
-/** Nothing that ends an answer is chosen before it has as many tokens as it is to have. */
+/** Prevents end tokens before the answer's minimum length. */
 function withoutEnds(sampling: SamplingParams, eos: ReadonlySet<number>): SamplingParams {
   const { minTokens, adjustments, ignoreEos, stopTokens } = sampling;
   if (minTokens === 0) return sampling;
@@ -401,12 +402,12 @@ function withoutEnds(sampling: SamplingParams, eos: ReadonlySet<number>): Sampli
 }
 
 /**
- * Events that the reader may leave unread. An event is about 250 bytes on the wire, so this is 256 KB beside what the
- * sockets hold: who is further behind does not read at all.
+ * Events that the reader may leave unread. An event is about 250 bytes on the wire, so this is 256 KB in
+ * addition to socket buffers: a reader further behind does not read at all.
  */
 export const MAX_UNREAD_EVENTS = 1_024;
 
-/** From the engine to one reader. Pushing never waits, so that a slow reader cannot hold up the batch. */
+/** From the engine to one reader. Pushing never waits, so a slow reader cannot hold up the batch. */
 export class EventChannel implements AsyncIterable<EngineEvent> {
   readonly #leave: () => void;
   #unread: EngineEvent[] = [];
@@ -414,7 +415,7 @@ export class EventChannel implements AsyncIterable<EngineEvent> {
   #closed = false;
   #wanted: ((result: IteratorResult<EngineEvent>) => void) | null = null;
 
-  /** @param leave called when the reader goes before the end. */
+  /** @param leave called when the reader leaves before the end. */
   constructor(leave: () => void) {
     this.#leave = leave;
   }
@@ -465,7 +466,7 @@ export class EventChannel implements AsyncIterable<EngineEvent> {
   }
 }
 
-/** A prompt's hidden states as one vector, taken in chunk by chunk. */
+/** A prompt's hidden states pooled into one vector, chunk by chunk. */
 export class PooledStates {
   readonly #pooling: Pooling;
   #sum: Float64Array | null = null;

@@ -312,7 +312,8 @@ const CONTROLS: Record<string, number> = { n: 10, r: 13, t: 9, f: 12, v: 11, b: 
 export function checkClass(ranges: readonly Range[]): readonly Range[] {
   if (ranges.length > MAX_RANGES)
     throw new GrammarError(
-      `has a class of ${ranges.length} separate ranges of characters, and at most ${MAX_RANGES} are understood; name ranges (a-z) instead of single characters`,
+      `has a class of ${ranges.length} separate character ranges; at most ${MAX_RANGES} are supported. ` +
+        'Use ranges (a-z) instead of single characters',
     );
   return ranges;
 }
@@ -346,13 +347,13 @@ class RegexReader {
 
   read(): Expression {
     const expression = this.#alternatives(true);
-    if (this.#at < this.#source.length) this.#refuse("has a ')' without its '('");
+    if (this.#at < this.#source.length) this.#refuse("has a ')' without a '('");
     return expression;
   }
 
   #alternatives(top: boolean): Expression {
     this.#depth += 1;
-    if (this.#depth > MAX_DEPTH) this.#refuse(`has groups more than ${MAX_DEPTH} deep`);
+    if (this.#depth > MAX_DEPTH) this.#refuse(`nests groups more than ${MAX_DEPTH} deep`);
     const parts = [this.#branch(top)];
     while (this.#take('|')) parts.push(this.#branch(top));
     this.#depth -= 1;
@@ -396,11 +397,11 @@ class RegexReader {
       const match = /^\{(\d{1,6})(?:(,)(\d{0,6}))?\}/.exec(
         this.#source.slice(this.#at, this.#at + 16).join(''),
       );
-      if (match === null) this.#refuse("has a '{' that begins no repetition; write '\\{' for the character");
+      if (match === null) this.#refuse("has a '{' that starts no repetition; write '\\{' for the character");
       this.#at += match[0].length;
       const min = Number(match[1]);
       const max = match[2] === undefined ? min : match[3] === '' ? Infinity : Number(match[3]);
-      if (min > max) this.#refuse('has a repetition whose least is above its most');
+      if (min > max) this.#refuse('has a repetition whose minimum exceeds its maximum');
       if (min > MAX_REPETITION || (max !== Infinity && max > MAX_REPETITION))
         this.#refuse(`repeats more than ${MAX_REPETITION} times`);
       count = [min, max];
@@ -442,15 +443,15 @@ class RegexReader {
       const named = /^<[A-Za-z_]\w*>/.exec(this.#source.slice(this.#at, this.#at + 66).join(''));
       if (named !== null) this.#at += named[0].length;
       else if (!this.#take(':'))
-        this.#refuse('looks ahead or behind, or has options: that cannot constrain text while it is written');
+        this.#refuse('uses lookaround or inline options, which cannot constrain text while it is generated');
     }
     const expression = this.#alternatives(false);
-    if (!this.#take(')')) this.#refuse("has a '(' without its ')'");
+    if (!this.#take(')')) this.#refuse("has a '(' without a ')'");
     return expression;
   }
 
   #set(ranges: readonly Range[]): Expression {
-    if (ranges.length === 0) this.#refuse('has a class that no character is in');
+    if (ranges.length === 0) this.#refuse('has a character class that matches nothing');
     return { kind: 'set', ranges };
   }
 
@@ -463,7 +464,8 @@ class RegexReader {
         this.#at += 1;
         const last = this.#classMember();
         const [from, to] = [oneCode(first), oneCode(last)];
-        if (from === null || to === null || from > to) this.#refuse('has a range that goes nowhere');
+        if (from === null || to === null || from > to)
+          this.#refuse('has a character range in the wrong order');
         ranges.push([from, to]);
       } else ranges.push(...first);
     }
@@ -473,7 +475,7 @@ class RegexReader {
 
   #classMember(): Range[] {
     const character = this.#source[this.#at];
-    if (character === undefined) this.#refuse("has a '[' without its ']'");
+    if (character === undefined) this.#refuse("has a '[' without a ']'");
     this.#at += 1;
     return character === '\\' ? this.#escape(true) : single(character.codePointAt(0)!);
   }
@@ -486,7 +488,7 @@ class RegexReader {
     if (known !== undefined) return known;
     if (character === 'x') return single(this.#hex(2));
     if (character === 'u') return single(this.#source[this.#at] === '{' ? this.#braced() : this.#hex(4));
-    if (character === 'b' && !inClass) this.#refuse("has '\\b': borders of words are not supported");
+    if (character === 'b' && !inClass) this.#refuse("has '\\b': word boundaries are not supported");
     const control = CONTROLS[character];
     if (control !== undefined) return single(control);
     if (/[1-9kpPBcAzZG]/.test(character)) this.#refuse(`has '\\${character}', which is not supported`);
@@ -495,8 +497,7 @@ class RegexReader {
 
   #hex(digits: number): number {
     const text = this.#source.slice(this.#at, this.#at + digits).join('');
-    if (!/^[0-9a-fA-F]+$/.test(text) || text.length !== digits)
-      this.#refuse('has a character code that is none');
+    if (!/^[0-9a-fA-F]+$/.test(text) || text.length !== digits) this.#refuse('has an invalid character code');
     this.#at += digits;
     return Number.parseInt(text, 16);
   }
@@ -504,7 +505,7 @@ class RegexReader {
   #braced(): number {
     const match = /^\{([0-9a-fA-F]{1,6})\}/.exec(this.#source.slice(this.#at, this.#at + 8).join(''));
     const code = match === null ? Infinity : Number.parseInt(match[1]!, 16);
-    if (match === null || code > LAST_CODE_POINT) this.#refuse('has a character code that is none');
+    if (match === null || code > LAST_CODE_POINT) this.#refuse('has an invalid character code');
     this.#at += match[0].length;
     return code;
   }

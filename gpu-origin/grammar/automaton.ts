@@ -337,7 +337,7 @@ function pruned(states: readonly State[], work: Work): Automaton {
   }
   const alive = new Set(states.flatMap(({ accepts }, at) => (accepts ? [at] : [])));
   for (const at of alive) for (const earlier of before[at]!) alive.add(earlier);
-  if (!alive.has(0)) throw new GrammarError('lets no text through');
+  if (!alive.has(0)) throw new GrammarError('matches no text');
   const kept = [...alive].sort((a, b) => a - b);
   const numbers = new Map(kept.map((at, number) => [at, number]));
   return kept.map((at) => ({

@@ -139,13 +139,13 @@ export class CompileTurns {
 
 const TOO_MANY: ApiError = {
   code: 'queue_full',
-  message: 'Too many schemas and grammars are waiting to be compiled already.',
+  message: 'Too many schemas and grammars are waiting to be compiled.',
   retryAfterMs: RETRY_AFTER_MS,
 };
 
 const CALLER_GONE: ApiError = {
   code: 'origin_unavailable',
-  message: 'The caller has gone.',
+  message: 'The client disconnected.',
   retryAfterMs: RETRY_AFTER_MS,
 };
 
@@ -153,7 +153,7 @@ const CALLER_GONE: ApiError = {
 export const tooManyAtOnce = (): Result<never, ApiError> =>
   err({
     code: 'queue_full',
-    message: 'Too many answers are constrained by grammars that take long to compile.',
+    message: 'Too many answers use grammars that take long to compile.',
     retryAfterMs: RETRY_AFTER_MS,
   });
 

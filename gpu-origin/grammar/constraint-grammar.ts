@@ -71,7 +71,7 @@ function constraintRule(constraint: Constraint, rules: Rules): string {
     case 'choice':
       return textsRule(constraint.choices, rules);
     case 'grammar':
-      throw new GrammarError("is not understood beside 'tools'", [], true);
+      throw new GrammarError("cannot be combined with 'tools'", [], true);
   }
 }
 
@@ -82,7 +82,7 @@ function parsed(schema: unknown): unknown {
   try {
     return JSON.parse(schema);
   } catch {
-    throw new GrammarError('is no JSON');
+    throw new GrammarError('is not valid JSON');
   }
 }
 
@@ -166,7 +166,8 @@ class WrittenOut {
 
   take(next: string): void {
     if (next === '(') {
-      if (this.#groups.length > MAX_GROUPS) throw new GrammarError(`has groups more than ${MAX_GROUPS} deep`);
+      if (this.#groups.length > MAX_GROUPS)
+        throw new GrammarError(`nests groups more than ${MAX_GROUPS} deep`);
       this.#groups.push(0);
       return;
     }
@@ -185,7 +186,8 @@ class WrittenOut {
     this.#groups[at]! += size;
     if (this.#groups[at]! > MAX_WRITTEN_OUT)
       throw new GrammarError(
-        `has more than ${MAX_WRITTEN_OUT} parts with its repetitions written out; shorten those inside one another`,
+        `has more than ${MAX_WRITTEN_OUT} parts once its repetitions are expanded; shorten nested ` +
+          'repetitions',
       );
   }
 }
@@ -215,7 +217,7 @@ class Reader {
     let text = '';
     for (;;) {
       const next = this.take();
-      if (next === null || next === '\n') throw new GrammarError('has a text without its closing quote');
+      if (next === null || next === '\n') throw new GrammarError('has a string without its closing quote');
       if (next === '"') return text;
       text += next === '\\' ? this.#escape() : next;
     }
@@ -226,7 +228,7 @@ class Reader {
     const ranges = this.#ranges();
     const source = this.#source.slice(begin, this.#at).join('');
     const written = this.#sets.get(source) ?? setExpression(checkClass(ranges), this.#work);
-    if (written === null) throw new GrammarError('has a class that no character is in');
+    if (written === null) throw new GrammarError('has a character class that matches nothing');
     this.#sets.set(source, written);
     return written;
   }
@@ -241,7 +243,7 @@ class Reader {
       const dash = this.#source[this.#at] === '-' && this.#source[this.#at + 1] !== ']';
       if (dash) this.#at += 1;
       const last = dash ? this.#member() : first;
-      if (last === null || last < first) throw new GrammarError('has a class with a range that goes nowhere');
+      if (last === null || last < first) throw new GrammarError('has a character range in the wrong order');
       ranges.push([first, last]);
     }
     this.#work.spend(ranges.length);
@@ -261,7 +263,7 @@ class Reader {
   /** @returns null at the end of the class. */
   #member(): number | null {
     const next = this.take();
-    if (next === null || next === '\n') throw new GrammarError("has a class without its ']'");
+    if (next === null || next === '\n') throw new GrammarError("has a character class without its ']'");
     if (next === ']') return null;
     return (next === '\\' ? this.#escape() : next).codePointAt(0)!;
   }
@@ -273,12 +275,12 @@ class Reader {
       const code = this.#source.slice(this.#at, this.#at + digits).join('');
       const value = Number.parseInt(code, 16);
       if (!/^[0-9a-fA-F]+$/.test(code) || code.length !== digits || value > 0x10ffff)
-        throw new GrammarError('has a character code that is none');
+        throw new GrammarError('has an invalid character code');
       this.#at += digits;
       return String.fromCodePoint(value);
     }
     const known = letter === null ? undefined : ESCAPES[letter];
-    if (known === undefined) throw new GrammarError(`has an escape '\\${letter ?? ''}', which is none`);
+    if (known === undefined) throw new GrammarError("has an unknown escape '\${letter ?? ''}'");
     return known;
   }
 }

@@ -34,7 +34,7 @@ export function atPath<T>(path: readonly PropertyKey[], make: () => T): T {
 
 /** A keyword that is known, or may be to somebody. */
 export const unsupportedConstraint = (path: readonly PropertyKey[]): GrammarError =>
-  new GrammarError('is a keyword that this server cannot hold answers to', path, true);
+  new GrammarError('is a keyword that this server does not support', path, true);
 
 /**
  * Steps of work for the grammar of one request, all schemas, patterns and functions together: a tenth of a second.
@@ -59,7 +59,7 @@ export class Work {
     this.#spent += steps;
     if (this.#spent > MAX_WORK)
       throw new GrammarError(
-        'takes too much work to be made a grammar of; shorten repetitions and lengths with bounds, and lists',
+        'takes too long to turn into a grammar; shorten lists, and repetitions and lengths with bounds',
         [],
         true,
       );
@@ -132,7 +132,7 @@ export class Rules {
     this.#writtenOut += count;
     if (this.#writtenOut > MAX_WRITTEN_OUT)
       throw new GrammarError(
-        `has lists of more than ${MAX_WRITTEN_OUT} items in all; lower 'maxItems', or leave it out`,
+        `has lists of more than ${MAX_WRITTEN_OUT} items in total; lower 'maxItems', or remove it`,
       );
     return count;
   }
@@ -159,7 +159,7 @@ export class Rules {
 }
 
 export const tooLarge = (): GrammarError =>
-  new GrammarError('is too large: it makes more rules than this server compiles; shorten it or its lists');
+  new GrammarError('is too large: it needs more rules than this server compiles. Shorten it or its lists');
 
 /** Everything else. */
 export function complement(ranges: readonly Range[]): Range[] {

@@ -84,10 +84,10 @@ export class GrammarCore {
     );
     const { matcher } = state;
     for (const id of accepted)
-      if (!matcher.acceptToken(id)) return (state.failure = `does not let token ${id} through`);
+      if (!matcher.acceptToken(id)) return (state.failure = `does not allow token ${id}`);
     if (matcher.isTerminated()) return (state.failure = 'has ended');
     const mask = await matcher.getNextTokenBitmask();
-    if (mask.every((word) => word === 0)) return (state.failure = 'lets no token through here');
+    if (mask.every((word) => word === 0)) return (state.failure = 'allows no token here');
     masks.set(mask, offset);
     return null;
   }
@@ -198,7 +198,7 @@ export class WorkerCore {
 function textOf({ constraint, tools }: AskedForm): Result<string, ApiError> {
   if (tools !== null)
     return toolGrammarOf({ ...tools, constraint, pathOf: (at) => ['tools', at, ...tools.within] });
-  if (constraint === null) throw new Error('nothing is asked for');
+  if (constraint === null) throw new Error('asks for nothing');
   const text = grammarOf(constraint);
   if (!text.ok || constraint.constraint.kind !== 'grammar') return text;
   return inPlace(constraint.path, () => checkedGrammar(text.value));
@@ -256,7 +256,8 @@ export function checkedGrammar(text: string): string {
   const name = selfDerived(rules);
   if (name !== null)
     throw new GrammarError(
-      `has a rule '${name}' that derives itself with nothing beside it; take that alternative out, or write a repetition ('*')`,
+      `has a rule '${name}' that derives itself and nothing else; remove that alternative, or write a ` +
+        "repetition ('*')",
     );
   return text;
 }

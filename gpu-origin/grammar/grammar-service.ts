@@ -329,7 +329,7 @@ export class GrammarService implements Grammars {
     } catch (error) {
       onFault?.('grammar', error);
       const starved = error instanceof GrammarWorkerLost && error.reason === 'starved';
-      return err(starved ? tooBusy('The compiler of grammars did not start in time') : UNAVAILABLE);
+      return err(starved ? tooBusy('The grammar compiler did not start in time') : UNAVAILABLE);
     }
   }
 }
@@ -346,7 +346,7 @@ const REFUSALS: readonly string[] = ['invalid_request', 'unsupported_parameter']
 
 const UNAVAILABLE: ApiError = {
   code: 'internal_error',
-  message: 'This server cannot hold answers to schemas and grammars now.',
+  message: 'Structured output is unavailable. Retry in a few seconds.',
 };
 
 const NOT_COMPILED: ApiError = { code: 'internal_error', message: 'The grammar could not be compiled.' };
@@ -366,14 +366,14 @@ const tooBusy = (what: string): ApiError => ({
 const TOO_SLOW: ApiError = {
   code: 'invalid_request',
   message:
-    `The grammar takes too long per token: more than ${MAX_SLOW_MASK_MS} ms in the mean of ${WINDOW}. ` +
-    'Make it unambiguous, so that a text can be derived in one way only.',
+    `The grammar takes too long per token: more than ${MAX_SLOW_MASK_MS} ms on average over ${WINDOW}. ` +
+    'Make it unambiguous: each text should have only one derivation.',
   param: null,
 };
 
 function lostAnswer({ reason }: GrammarWorkerLost): ApiError {
-  if (reason === 'starved') return tooBusy('What may come next of the answer was not found in time');
-  const message = reason === 'work' ? 'it takes too long' : 'the server lost it';
+  if (reason === 'starved') return tooBusy("The next token's constraint was not computed in time");
+  const message = reason === 'work' ? 'it takes too long' : 'the server lost its state';
   return {
     code: 'internal_error',
     message: `The answer can no longer be constrained by its schema or grammar: ${message}.`,
@@ -440,7 +440,7 @@ class OpenRow implements RowGrammar {
     if (failure !== null)
       this.failure = {
         code: 'invalid_request',
-        message: `The answer cannot be gone on with: its grammar ${failure}.`,
+        message: `The answer cannot continue: its grammar ${failure}.`,
         param: null,
       };
     this.pending = null;

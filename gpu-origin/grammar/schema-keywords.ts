@@ -72,7 +72,7 @@ export function count(
 /** Follows `#/$defs/name` and other places inside the schema. @throws GrammarError */
 export function resolveReference(root: unknown, reference: unknown, path: readonly PropertyKey[]): unknown {
   if (typeof reference !== 'string' || !(reference === '#' || reference.startsWith('#/')))
-    throw new GrammarError("must be a place in the schema itself, such as '#/$defs/name'", path);
+    throw new GrammarError("must point into the schema itself, such as '#/$defs/name'", path);
   let target = root;
   for (const raw of reference.split('/').slice(1)) {
     const key = decoded(raw).replaceAll('~1', '/').replaceAll('~0', '~');
@@ -81,7 +81,7 @@ export function resolveReference(root: unknown, reference: unknown, path: readon
       : isMap(target) && Object.hasOwn(target, key)
         ? target[key]
         : undefined;
-    if (inside === undefined) throw new GrammarError('leads nowhere', path);
+    if (inside === undefined) throw new GrammarError('points to nothing', path);
     target = inside;
   }
   return target;

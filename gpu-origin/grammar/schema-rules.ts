@@ -52,7 +52,7 @@ class SchemaRules {
     atPath(path, () => this.#rules.work.spend(1));
     if (depth > MAX_DEPTH) throw new GrammarError(`is nested deeper than ${MAX_DEPTH} schemas`, path);
     if (schema === true) return 'json_value';
-    if (schema === false) throw new GrammarError('lets no value through', path);
+    if (schema === false) throw new GrammarError('allows no value', path);
     if (!isMap(schema)) throw new GrammarError('must be a schema: an object, or true', path);
     const made = this.#made.get(schema) ?? this.#make(schema, path, depth);
     this.#made.set(schema, made);
@@ -85,7 +85,7 @@ class SchemaRules {
   ): string {
     const beside = keywords.find((other) => other !== keyword);
     if (beside !== undefined)
-      throw new GrammarError(`is not understood beside '${keyword}'; put it inside`, [...path, beside]);
+      throw new GrammarError(`cannot be combined with '${keyword}'; move it inside`, [...path, beside]);
     const here = [...path, keyword];
     const value = schema[keyword];
     if (keyword === '$ref') {
@@ -95,10 +95,11 @@ class SchemaRules {
     if (!Array.isArray(value) || value.length === 0)
       throw new GrammarError('must be a list of schemas', here);
     if (keyword === 'allOf' && value.length > 1)
-      throw new GrammarError('is understood with one schema only; merge them into one', here);
+      throw new GrammarError('is supported with one schema only; merge them into one', here);
     if (keyword === 'oneOf' && !this.#areDisjoint(value, here))
       throw new GrammarError(
-        "is understood where no value fits two of its schemas: other types, or a required property with other constants; use 'anyOf'",
+        'is supported only if no value matches two of its schemas (different types, or a required ' +
+          "property with different constants); otherwise use 'anyOf'",
         here,
       );
     const parts = value.map((branch, at) => this.of(branch, [...here, at], depth + 1));
@@ -135,7 +136,7 @@ class SchemaRules {
     const name = 'const' in schema ? 'const' : 'enum';
     const here = [...path, name];
     const beside = keywords.find((other) => other !== name && other !== 'type');
-    if (beside !== undefined) throw new GrammarError(`is not understood beside '${name}'`, [...path, beside]);
+    if (beside !== undefined) throw new GrammarError(`cannot be combined with '${name}'`, [...path, beside]);
     const values: unknown = name === 'const' ? [schema['const']] : schema['enum'];
     if (!Array.isArray(values) || values.length === 0 || values.length > MAX_ENUM)
       throw new GrammarError(`must be a list of 1 to ${MAX_ENUM} values`, here);
@@ -173,7 +174,7 @@ class SchemaRules {
     if (schema['uniqueItems'] === true) throw unsupportedConstraint([...path, 'uniqueItems']);
     const min = count(schema, 'minItems', path, MAX_ITEMS) ?? 0;
     const max = count(schema, 'maxItems', path, MAX_ITEMS);
-    if (max !== null && min > max) throw new GrammarError("is above 'maxItems'", [...path, 'minItems']);
+    if (max !== null && min > max) throw new GrammarError("exceeds 'maxItems'", [...path, 'minItems']);
     if (prefixItems !== undefined && !Array.isArray(prefixItems))
       throw new GrammarError('must be a list of schemas', [...path, 'prefixItems']);
     const prefix = (prefixItems ?? []).map((item: unknown, at) =>
@@ -182,7 +183,7 @@ class SchemaRules {
     const first = prefix.slice(0, max ?? prefix.length);
     const closed = items === false || (items === undefined && first.length > 0);
     if (closed && min > first.length)
-      throw new GrammarError('is more than the schema has items for', [...path, 'minItems']);
+      throw new GrammarError('exceeds the number of items in the schema', [...path, 'minItems']);
     const rest = closed
       ? null
       : items === undefined
@@ -199,7 +200,7 @@ class SchemaRules {
   #string(schema: Schema, path: Path): string {
     const min = count(schema, 'minLength', path, MAX_LENGTH) ?? 0;
     const max = count(schema, 'maxLength', path, MAX_LENGTH) ?? Infinity;
-    if (min > max) throw new GrammarError("is above 'maxLength'", [...path, 'minLength']);
+    if (min > max) throw new GrammarError("exceeds 'maxLength'", [...path, 'minLength']);
     const named = (['pattern', 'format'] as const).filter((name) => name in schema);
     if (min === 0 && max === Infinity && named.length === 0) return 'json_string';
     const key = JSON.stringify([min, max, ...named.map((name) => [name, schema[name]])]);
@@ -225,10 +226,10 @@ class SchemaRules {
       const value = schema[name];
       if (value === undefined) return null;
       if (typeof value !== 'number' || (type === 'number' && !Number.isInteger(value)))
-        throw new GrammarError(
-          typeof value === 'number' ? 'must be a whole number to be supported' : 'must be a number',
-          [...path, name],
-        );
+        throw new GrammarError(typeof value === 'number' ? 'must be a whole number' : 'must be a number', [
+          ...path,
+          name,
+        ]);
       return value;
     };
     const [min, above, max, below] = ['minimum', 'exclusiveMinimum', 'maximum', 'exclusiveMaximum'].map(
@@ -251,10 +252,10 @@ function matching(
   value: unknown,
   { path, work }: { path: Path; work: Work },
 ): Automaton {
-  if (typeof value !== 'string') throw new GrammarError('must be a text', path);
+  if (typeof value !== 'string') throw new GrammarError('must be a string', path);
   const format = name === 'format' ? FORMATS.get(value) : undefined;
   if (name === 'format' && format === undefined)
-    throw new GrammarError(`is none of ${[...FORMATS.keys()].join(', ')}`, path, true);
+    throw new GrammarError(`must be one of ${[...FORMATS.keys()].join(', ')}`, path, true);
   return atPath(path, () =>
     automatonOf(readRegex(format ?? value, { anywhere: format === undefined, work }), work),
   );
@@ -336,7 +337,7 @@ const SOME_FRACTION = '\\.[0-9]{0,14}[1-9]';
 function integerBetween({ min, max, aboveMin, belowMax }: Bounds): string {
   const low = Math.max(Math.ceil(aboveMin && Number.isInteger(min) ? min + 1 : min), -UNBOUNDED);
   const high = Math.min(Math.floor(belowMax && Number.isInteger(max) ? max - 1 : max), UNBOUNDED);
-  if (low > high) throw new GrammarError('has no value: the least is above the most');
+  if (low > high) throw new GrammarError('allows no value: the minimum exceeds the maximum');
   const parts: string[] = [];
   if (low < 0) parts.push(`-(${wholeBetween(Math.max(1, -high), -low)})`);
   if (high >= 0) parts.push(wholeBetween(Math.max(0, low), high));
@@ -347,7 +348,7 @@ function integerBetween({ min, max, aboveMin, belowMax }: Bounds): string {
 function numberBetween(bounds: Bounds): string {
   const { min, max } = bounds;
   if (min > max || (min === max && (bounds.aboveMin || bounds.belowMax)))
-    throw new GrammarError('has no value: the least is above the most');
+    throw new GrammarError('allows no value: the minimum exceeds the maximum');
   const parts: string[] = [];
   if (min < 0)
     parts.push(
@@ -372,7 +373,7 @@ function magnitude({ min, max, aboveMin, belowMax }: Bounds): string {
     if (min + 1 <= last) parts.push(`(${wholeBetween(min + 1, last)})(${FRACTION})?`);
   } else if (min <= last) parts.push(`(${wholeBetween(min, last)})(${FRACTION})?`);
   if (!belowMax && (high > min || !aboveMin)) parts.push(`(${wholeBetween(high, high)})(\\.0{1,3})?`);
-  if (parts.length === 0) throw new GrammarError('has no value: the least is above the most');
+  if (parts.length === 0) throw new GrammarError('allows no value: the minimum exceeds the maximum');
   return `(${parts.join('|')})`;
 }
 
@@ -442,7 +443,7 @@ class ObjectRules {
         : max !== null && max < names.length
           ? 'maxProperties'
           : null;
-    if (counted !== null) throw new GrammarError("is not understood beside 'properties'", [...path, counted]);
+    if (counted !== null) throw new GrammarError("cannot be combined with 'properties'", [...path, counted]);
     const members = names.map((name) => ({
       rule: this.#member(name, { properties, more, path, depth }),
       needed: required.has(name),
@@ -469,7 +470,7 @@ class ObjectRules {
         `${key} ws ${this.#ruleOf(properties[name], [...path, 'properties', name], depth + 1)}`,
       );
     if (more === false)
-      throw new GrammarError(`needs '${name}', which the schema does not allow`, [...path, 'required']);
+      throw new GrammarError(`requires '${name}', which the schema does not allow`, [...path, 'required']);
     return this.#rules.add(
       `${key} ws ${more === undefined ? 'json_value' : this.#ruleOf(more, [...path, 'additionalProperties'], depth + 1)}`,
     );
@@ -505,18 +506,18 @@ class ObjectRules {
     }: { min: number; max: number | null; path: readonly PropertyKey[]; depth: number },
   ): string {
     if (max !== null && min > max)
-      throw new GrammarError("is above 'maxProperties'", [...path, 'minProperties']);
+      throw new GrammarError("exceeds 'maxProperties'", [...path, 'minProperties']);
     // `properties: {}`, as functions without parameters have it.
     const none = more === false || (more === undefined && 'properties' in schema);
     if (none && min > 0)
-      throw new GrammarError('is more than the schema has properties for', [...path, 'minProperties']);
+      throw new GrammarError('exceeds the number of properties in the schema', [...path, 'minProperties']);
     if (none || max === 0) return this.#rules.add('"{" ws "}"');
     if (min === 0 && max === null && (more === undefined || more === true)) return 'json_object';
     const value =
       more === undefined ? 'json_value' : this.#ruleOf(more, [...path, 'additionalProperties'], depth + 1);
     const member = this.#rules.add(`json_string ":" ws ${value}`);
     // Names that repeat would count as one.
-    if (min > 1) throw new GrammarError('is understood up to 1', [...path, 'minProperties']);
+    if (min > 1) throw new GrammarError('is supported up to 1', [...path, 'minProperties']);
     atPath(path, () => this.#rules.times(max ?? 0));
     const others = max === null ? `("," ws ${member})*` : `("," ws ${member}){0,${max - 1}}`;
     return this.#rules.add(

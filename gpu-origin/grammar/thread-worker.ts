@@ -54,16 +54,16 @@ export const STEP_LIMIT_MS = 5_000;
  * takes longer to start is on such a machine, too.
  */
 export const WALL_LIMIT_MS = 60_000;
-/** How often a thread that works is looked at, ms. What it did before the first time does not count. */
+/** How often a working thread is checked, ms. Its work before the first check does not count. */
 const LOOK_EVERY_MS = 100;
 
-/** Time of this process and of its threads, so that tests own it. */
+/** Time of this process and of its threads, injected so that tests control it. */
 export interface ThreadClock {
   /** Milliseconds, monotonic. */
   now(): number;
-  /** CPU time that a thread has had, ms; null where the system does not say. */
+  /** CPU time of a thread, ms; null if the system does not report it. */
   cpuMs(thread: number): number | null;
-  /** @returns what ends it. */
+  /** @returns a function that stops it. */
   every(ms: number, callback: () => void): () => void;
 }
 
@@ -91,7 +91,7 @@ interface Waiting {
   readonly reject: (error: GrammarWorkerLost) => void;
 }
 
-/** A worker in a thread of its own. Whatever it does, this thread goes on; when it takes too long it is ended. */
+/** A worker in its own thread. The calling thread is never blocked; a worker that takes too long is ended. */
 export const threadWorkers =
   (clock: ThreadClock): StartGrammarWorker =>
   async ({ tokens }) => {
@@ -106,12 +106,12 @@ class ThreadWorker implements GrammarWorker {
   readonly words: number;
   readonly #clock: ThreadClock;
   readonly #worker: Worker;
-  /** In the order in which the thread works at them. */
+  /** In the thread's order of work. */
   readonly #waiting = new Map<number, Waiting>();
   #thread: number | null = null;
   #jobs = STARTED;
   #lost: GrammarWorkerLost | null = null;
-  /** What the thread was last seen at, and since when. */
+  /** The thread's current job, and since when. */
   #seen: { job: number; at: number; cpuMs: number | null; long: boolean } | null = null;
   #unwatch: (() => void) | null = null;
 
@@ -121,12 +121,12 @@ class ThreadWorker implements GrammarWorker {
     const workerData: ThreadStart = {
       tokens: tokens === null ? null : { ...packed(tokens.bytes), eosIds: tokens.eosIds },
     };
-    // Flags of this process are not the thread's business.
+    // The thread gets none of this process's flags.
     this.#worker = new Worker(new URL('./start-grammar-thread.mjs', import.meta.url), {
       workerData,
       execArgv: [],
     });
-    // It must not keep a process alive that has nothing else to do.
+    // It must not keep an otherwise finished process alive.
     this.#worker.unref();
     this.#worker.on('message', (reply: ThreadReply) => this.#settle(reply));
     this.#worker.on('error', (error) => this.#lose(error.message, 'failed'));
@@ -143,7 +143,7 @@ class ThreadWorker implements GrammarWorker {
     const reply = this.#wait(job, COMPILE_LIMIT_MS, onLong);
     this.#tell({ kind: 'compile', job, grammar, asked });
     const compiled = await reply;
-    if (compiled.kind !== 'compiled') throw this.#lose('another answer than asked for', 'failed');
+    if (compiled.kind !== 'compiled') throw this.#lose('an unexpected answer', 'failed');
     return compiled.compiled;
   }
 
@@ -153,7 +153,7 @@ class ThreadWorker implements GrammarWorker {
     this.#tell({ kind: 'step', job, rows });
     const stepped = await reply;
     if (stepped.kind === 'lost') throw this.#lose(stepped.reason, 'failed');
-    if (stepped.kind !== 'stepped') throw this.#lose('another answer than asked for', 'failed');
+    if (stepped.kind !== 'stepped') throw this.#lose('an unexpected answer', 'failed');
     return stepped.stepped;
   }
 
@@ -195,7 +195,7 @@ class ThreadWorker implements GrammarWorker {
     });
   }
 
-  /** Measures what the thread is at, from the first time that it is seen at it. */
+  /** Measures the thread's current job, from the first check that sees it. */
   #look(): void {
     const [first] = this.#waiting;
     if (first === undefined) {

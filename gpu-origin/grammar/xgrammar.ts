@@ -10,7 +10,7 @@ import Module, { createRequire } from 'node:module';
 export interface XGrammar {
   TokenizerInfo: {
     createTokenizerInfo(
-      /** Bytes of each token; none for those that no text has. */
+      /** Bytes of each token; none for tokens without text. */
       tokens: readonly Uint8Array[],
       kind: 'raw',
       prependSpace: boolean,
@@ -45,8 +45,8 @@ interface Script {
 }
 
 /**
- * An instance of its own, with memory of its own: one that has failed is left to the garbage collection.
- * @param onMessage hears why it fails, before it throws.
+ * A separate instance with its own memory: a failed one is left to garbage collection.
+ * @param onMessage called with the reason of a failure, before it throws.
  */
 export function loadXGrammar(onMessage: (message: string) => void): XGrammar {
   const path = createRequire(import.meta.url).resolve('@mlc-ai/web-xgrammar');

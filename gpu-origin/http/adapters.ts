@@ -47,14 +47,14 @@ export async function receiveAdapterPart(c: Context<OriginEnv>, services: Servic
   if (c.var.bodyHash !== null && c.var.bodyHash !== part.sha256)
     return errorResponse({
       code: 'invalid_signature',
-      message: `The signature is not for part ${index}.`,
+      message: `The signature is not valid for part ${index}.`,
       reason: 'mismatch',
     });
   const announced = c.req.header('content-length');
   if (announced !== undefined && Number(announced) !== part.bytes)
     return errorResponse({
       code: 'adapter_invalid',
-      message: `Part ${index} has ${part.bytes} bytes, the request ${Number(announced)}.`,
+      message: `Part ${index} has ${part.bytes} bytes; the request has ${Number(announced)}.`,
       reason: 'part_wrong_length',
       param: String(index),
     });
@@ -84,12 +84,12 @@ export async function giveFile(c: Context<OriginEnv>, services: Services): Promi
   if (!slice.success)
     return errorResponse({
       code: 'invalid_request',
-      message: `'begin' and 'end' are at most ${MAX_PART_BYTES} bytes of the file.`,
+      message: `'begin' and 'end' must span at most ${MAX_PART_BYTES} bytes of the file.`,
       param: 'begin',
     });
   const bytes = await services.files.slice(digest, slice.data.begin, slice.data.end);
   if (bytes === null)
-    return errorResponse({ code: 'not_found', message: `The file ${digest} is not held here.` });
+    return errorResponse({ code: 'not_found', message: `This origin does not have the file ${digest}.` });
   return new Response(bytes, { headers: { 'content-type': 'application/octet-stream' } });
 }
 
@@ -161,7 +161,7 @@ const BAD_DIGEST: ApiError = {
 
 const OTHER_CHAIN: ApiError = {
   code: 'invalid_request',
-  message: 'The chain does not end with the adapter of the path.',
+  message: 'The chain does not end with the adapter in the path.',
   param: 'chain',
 };
 

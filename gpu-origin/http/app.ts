@@ -38,7 +38,7 @@ const PART_ROUTE = /^\/adapters\/[^/]+\/parts\/[^/]+$/;
 
 const LOADING: ApiError = {
   code: 'origin_unavailable',
-  message: 'The origin is not ready: it is loading its base or shutting down.',
+  message: 'The origin is not ready: it is loading its base or shutting down. Retry in a few seconds.',
   retryAfterMs: 2_000,
 };
 
@@ -51,7 +51,9 @@ function wrongBase(c: Context<OriginEnv>, { base }: Services): ApiError | null {
   if (wanted === undefined || wanted === base.id) return null;
   return {
     code: 'origin_unavailable',
-    message: `This origin serves the base ${base.id}, and its edge takes it to serve another; the edge's ORIGINS says which.`,
+    message:
+      `This origin serves the base ${base.id}, but its edge expects another. Correct the edge's ORIGINS, ` +
+      'or start this origin with the other base.',
     retryAfterMs: WRONG_BASE_RETRY_MS,
   };
 }
@@ -68,7 +70,7 @@ async function tellUsage(c: Context<OriginEnv>, { usage }: OriginContext): Promi
   if (kid === null || !askId.success)
     return errorResponse({
       code: 'invalid_request',
-      message: 'An id is a UUID, and only an edge asks.',
+      message: 'An id must be a UUID, and only an edge may send one.',
       param: 'ask',
     });
   return Response.json(await usage.find(askId.data, kid));
@@ -99,7 +101,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
     context.onFault(`${c.req.method} ${c.req.routePath} (${c.var.requestId})`, error);
     return errorResponse({
       code: 'internal_error',
-      message: 'The origin failed; the request id is in its log.',
+      message: 'The origin failed. See the request id in its log.',
     });
   });
 
@@ -199,11 +201,13 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/adapters/drop', dropAdapters);
   route('PUT', '/adapters/:digest', declareAdapter);
 
-  const routed = app.routes.filter(({ method }) => method !== 'ALL').map(({ path }) => path);
-  for (const path of new Set(routed))
-    app.all(path, () =>
-      errorResponse({ code: 'method_not_allowed', message: 'This path has other methods.' }),
-    );
+  const methods = new Map<string, Set<string>>();
+  for (const { method, path } of app.routes)
+    if (method !== 'ALL') methods.set(path, (methods.get(path) ?? new Set()).add(method));
+  for (const [path, allowed] of methods) {
+    const message = `Method not allowed. Use ${[...allowed].join(' or ')}.`;
+    app.all(path, () => errorResponse({ code: 'method_not_allowed', message }));
+  }
   app.notFound(({ req }) => errorResponse(unknownPath(req.method, req.path)));
   return app;
 }
@@ -226,7 +230,7 @@ function getModel(c: Context<OriginEnv>, mode: Mode, services: Services): Respon
   const id = c.req.param('id') ?? '';
   const model = modelsOf(mode, services).find((candidate) => candidate.id === id);
   return model === undefined
-    ? errorResponse({ code: 'model_not_found', message: 'There is no such model here.' })
+    ? errorResponse({ code: 'model_not_found', message: 'No such model.' })
     : Response.json(model);
 }
 
@@ -246,8 +250,7 @@ export function standaloneMode(
       if (Digest.safeParse(model).success) return ok([{ digest: model, scale: 1 }]);
       return err({
         code: 'model_not_found',
-        message:
-          'There is no such model here: neither the base, nor an adapter with that name, nor a digest.',
+        message: 'No such model: it is not the base, the name of an adapter, or a digest.',
       });
     },
     models: (baseId): Model[] =>

@@ -99,8 +99,7 @@ function refusal(problem: SignatureProblem): ApiError {
   if (problem.kind === 'store_full')
     return {
       code: 'origin_unavailable',
-      message:
-        'This origin has checked as many signatures as it can keep in mind; it will take more in a while.',
+      message: 'This origin has seen too many signatures to accept more. Retry in a few seconds.',
       retryAfterMs: 1_000,
     };
   return { code: 'invalid_signature', message: explain(problem), reason: toldAs(problem.kind) };
@@ -111,25 +110,29 @@ const toldAs = (kind: SignatureProblem['kind']): string => (kind === 'mismatch' 
 function explain(problem: Exclude<SignatureProblem, { kind: 'store_full' }>): string {
   switch (problem.kind) {
     case 'malformed':
-      return `A valid ${SIGNATURE_HEADER} header is needed.`;
+      return `Header ${SIGNATURE_HEADER} is missing or invalid.`;
     case 'protocol_version':
-      return `The edge speaks version ${problem.version} of the protocol between edges and origins, this origin version ${PROTOCOL_VERSION}. Run the same version of graft on both.`;
+      return (
+        `The edge uses protocol version ${problem.version}, this origin version ${PROTOCOL_VERSION}. Run ` +
+        'the same version of graft on both.'
+      );
     case 'unknown_key':
     case 'mismatch':
       return (
-        'The signature is not by a key of this origin for this request: another key id, another secret under it, ' +
-        "another origin id, or a changed request. This origin's log (signature_refused) says which of them."
+        'The signature does not match: the key id, the secret, the origin id or the request differs. ' +
+        "Read signature_refused in this origin's log to see which."
       );
     case 'clock_skew':
       return (
-        `The edge's clock and this origin's differ by ${Math.round(Math.abs(problem.skewMs) / 1000)} s ` +
-        `(the edge's is ${problem.skewMs < 0 ? 'behind' : 'ahead'}); at most ${SIGNATURE_WINDOW_MS / 1000} s are allowed. ` +
-        'Set this origin’s clock by NTP; the edge’s is Cloudflare’s.'
+        'The clocks of the edge and this origin differ by ' +
+        `${Math.round(Math.abs(problem.skewMs) / 1000)} s (the edge is ` +
+        `${problem.skewMs < 0 ? 'behind' : 'ahead'}); at most ${SIGNATURE_WINDOW_MS / 1000} s are ` +
+        'allowed. Synchronize this origin’s clock with NTP; the edge’s is Cloudflare’s.'
       );
     case 'before_start':
-      return 'The signature was made before this origin started, by the edge’s clock, or for an earlier start of it; a later one is good.';
+      return "The signature is older than this origin's last start. Retry with a new one.";
     case 'replayed':
-      return 'The signature was used before.';
+      return 'The signature has been used already.';
   }
 }
 

@@ -261,7 +261,7 @@ const GOING_DOWN: ApiError = {
 
 const TOO_SLOW: ApiError = {
   code: 'deadline_exceeded',
-  message: 'The answer was not read fast enough, and was given up.',
+  message: 'The client read the answer too slowly; the answer was aborted.',
 };
 
 interface Answering {
@@ -314,7 +314,7 @@ async function collect(params: Answering): Promise<Response> {
       usage.add(choice, event);
     }
   }
-  if (usage.ended < choices) throw new Error('the engine ended a request without saying how');
+  if (usage.ended < choices) throw new Error('the engine ended a request without a reason');
   const total = usage.total();
   timing.lap('rest');
   const note = notesUsage ? { [USAGE_HEADER]: writeUsageNote(usage.note()) } : {};
@@ -355,7 +355,7 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
       send(format.opening());
       while (usage.ended < choices) {
         const { value, done } = await next;
-        if (done === true) throw new Error('the engine ended a request without saying how');
+        if (done === true) throw new Error('the engine ended a request without a reason');
         const { choice, event } = value;
         const failed = failureOf(event);
         if (failed !== null) {

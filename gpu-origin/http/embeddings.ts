@@ -35,7 +35,7 @@ export async function handleEmbeddings(
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
   const size = services.engine.hiddenSize;
   if (request.dimensions != null && request.dimensions !== size) {
-    const message = `This model's vectors have ${size} dimensions, and no others: leave 'dimensions' out.`;
+    const message = `This model's vectors have ${size} dimensions. Remove 'dimensions'.`;
     return errorResponse({ code: 'unsupported_parameter', message, param: 'dimensions' });
   }
   const inputs = embeddingInputs(request.input);
@@ -138,7 +138,7 @@ async function vectorOf({ events }: Pick<EngineHandle, 'events'>): Promise<Resul
     if (event.kind === 'embedding') return ok(event.values);
     if (event.kind === 'error') return err(event.error);
   }
-  const message = 'The origin is shutting down, or the request was called off.';
+  const message = 'The origin is shutting down, or the request was cancelled.';
   return err({ code: 'origin_unavailable', message, retryAfterMs: 1_000 });
 }
 

@@ -39,37 +39,37 @@ export function createMetrics(registry = new Registry()) {
   const promptTokens = counter('prompt_tokens_total', 'Prompt tokens of finished requests.');
   const cachedTokens = counter(
     'prompt_tokens_cached_total',
-    'Of the prompt tokens, those that were kept from an earlier request and not read again.',
+    'Prompt tokens that were reused from an earlier request.',
   );
   const completionTokens = counter('completion_tokens_total', 'Generated tokens of finished requests.');
   const ttft = histogram('time_to_first_token_seconds', 'From a request to its first token.', SECONDS);
-  const tpot = histogram('time_per_output_token_seconds', 'Between two tokens of a request.', TOKEN_SECONDS);
+  const tpot = histogram(
+    'time_per_output_token_seconds',
+    'Time between two tokens of a request.',
+    TOKEN_SECONDS,
+  );
   const duration = histogram('request_seconds', 'From a request to its end.', SECONDS);
   const queued = histogram('queue_seconds', 'From a request to its first prefill chunk.', SECONDS);
-  const batch = histogram('batch_rows', 'Rows of a decode step.', ROWS);
-  const steps = counter('steps_total', 'Steps of the model.', ['kind']);
-  const stepSeconds = counter('step_seconds_total', 'Time in steps of the model.', ['kind']);
-  const preempted = counter('rows_set_aside_total', 'Times that a row made room for somebody else.');
+  const batch = histogram('batch_rows', 'Rows in a decode step.', ROWS);
+  const steps = counter('steps_total', 'Model steps.', ['kind']);
+  const stepSeconds = counter('step_seconds_total', 'Time spent in model steps.', ['kind']);
+  const preempted = counter('rows_set_aside_total', 'Preemptions of rows.');
   const loads = counter('adapter_loads_total', 'Adapters loaded into memory.', ['result']);
   const loadSeconds = histogram('adapter_load_seconds', 'From the disk to ready.', SECONDS);
-  const evictions = counter('adapter_evictions_total', 'Adapters that made room for others in memory.');
-  const faults = counter('faults_total', 'Exceptions that should not happen.', ['where']);
+  const evictions = counter('adapter_evictions_total', 'Adapters evicted from memory.');
+  const faults = counter('faults_total', 'Unexpected exceptions.', ['where']);
 
   gauge('rows_running', 'Rows in prefill and decode.', (e) => e.stats().running);
-  gauge(
-    'rows_parked',
-    'Preempted rows, which wait while others have their turn.',
-    (e) => e.stats().preempted,
-  );
+  gauge('rows_parked', 'Preempted rows that wait for their turn.', (e) => e.stats().preempted);
   gauge('requests_waiting', 'Requests in the queue.', (e) => e.stats().waiting);
   gauge('requests_loading', 'Requests that wait for an adapter.', (e) => e.stats().loading);
   gauge('slots', 'Rows that fit at once.', (e) => e.stats().slots);
-  gauge('kv_tokens', 'Tokens held in the KV cache.', (e) => e.stats().kvTokens);
+  gauge('kv_tokens', 'Tokens in the KV cache.', (e) => e.stats().kvTokens);
   gauge('kv_capacity_tokens', 'Tokens that fit the KV cache.', (e) => e.stats().kvCapacity);
-  gauge('prefix_cache_bytes', 'Memory of prompts that are kept.', (e) => e.stats().prefixBytes ?? 0);
+  gauge('prefix_cache_bytes', 'Memory used by kept prompts.', (e) => e.stats().prefixBytes ?? 0);
   gauge(
     'adapter_bytes',
-    'Memory of resident adapters, composed deltas and the rows of the batch.',
+    'Memory used by resident adapters, composed deltas and the rows of the batch.',
     (e) => e.residents().used_bytes,
   );
   gauge('adapter_budget_bytes', 'Memory budget for adapters.', (e) => e.residents().budget_bytes);
@@ -78,14 +78,16 @@ export function createMetrics(registry = new Registry()) {
     'Adapters in memory.',
     (e) => e.residents().adapters.filter((a) => a.state === 'ready').length,
   );
-  gauge('adapter_disk_bytes', 'Adapter files on the disk.', () => disk().usedBytes);
+  gauge('adapter_disk_bytes', 'Adapter files on disk.', () => disk().usedBytes);
   gauge('adapter_disk_budget_bytes', 'Disk budget for adapter files.', () => disk().budgetBytes);
-  gauge('disk_full', '1 when the disk refused the last adapter.', () => Number(disk().refusing));
-  gauge('disk_refusals', 'Adapters that the disk refused since the start.', () => disk().refusals);
+  gauge('disk_full', '1 if the disk refused the last adapter.', () => Number(disk().refusing));
+  gauge('disk_refusals', 'Adapters that the disk has refused since the start.', () => disk().refusals);
   gauge('resident_memory_bytes', 'Resident memory of the process.', () => process.memoryUsage.rss());
-  new Gauge({ name: 'graft_start_time_seconds', help: 'Start of the process, unix time.', registers }).set(
-    performance.timeOrigin / 1000,
-  );
+  new Gauge({
+    name: 'graft_start_time_seconds',
+    help: 'Start time of the process, unix time.',
+    registers,
+  }).set(performance.timeOrigin / 1000);
 
   addVllmMetrics({ registry, read: () => engine, now: Date.now });
 
@@ -168,7 +170,7 @@ function addVllmMetrics(params: {
   });
   new Gauge({
     name: 'vllm:lora_requests_info',
-    help: 'Adapters by their hashes: in memory, and being loaded. The value is the time, unix s.',
+    help: 'Adapters by hash: in memory, and loading. The value is the time, unix s.',
     labelNames: ['max_lora', 'running_lora_adapters', 'waiting_lora_adapters'],
     registers,
     collect() {

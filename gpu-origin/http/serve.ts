@@ -199,7 +199,7 @@ export async function listen(params: {
     const { code, message } = error as NodeJS.ErrnoException;
     throw new ListenError(
       code === 'EADDRINUSE'
-        ? `port ${port} on ${host} is taken; choose another with --port`
+        ? `port ${port} on ${host} is taken. Choose another with --port`
         : `cannot listen on ${host}:${port}: ${message}`,
     );
   }

@@ -1,4 +1,4 @@
-/** A base model as the graph builder sees it, whatever file it came from. Names are Hugging Face's. */
+/** A base model for the graph builder, whatever its file format. Names are Hugging Face's. */
 
 /** llama.cpp's names of the architectures; Mistral's is `llama`. */
 export type Family = 'llama' | 'qwen2' | 'qwen3' | 'gemma3' | 'smollm3' | 'phi3';
@@ -6,19 +6,19 @@ export type Family = 'llama' | 'qwen2' | 'qwen3' | 'gemma3' | 'smollm3' | 'phi3'
 /** Rotary positions: pair i of a head turns by position * theta^(-2i/dim) / divisors[i]. */
 export interface Rope {
   theta: number;
-  /** Numbers of a head that are turned, the first ones; the rest stay as they are (`partial_rotary_factor`). */
+  /** Numbers of a head that are rotated, the first ones; the rest stay as they are (`partial_rotary_factor`). */
   dim: number;
   /** Of stretched frequencies, `[dim / 2]`; null = plain. */
   divisors: Float32Array | null;
-  /** What cosine and sine are multiplied by: 1, but for LongRoPE. */
+  /** Factor of cosine and sine: 1, except for LongRoPE. */
   scale: number;
 }
 
 /** How a layer's attention sees positions. */
 export interface LayerAttention {
-  /** Tokens that it looks back, the token itself included; null = all. */
+  /** Tokens that it looks back, including the token itself; null = all. */
   window: number | null;
-  /** Which rotary positions: the base's, those of Gemma's local layers, or none (NoPE, SmolLM3). */
+  /** Its rotary positions: the base's, those of Gemma's local layers, or none (NoPE, SmolLM3). */
   rope: 'rope' | 'localRope' | null;
 }
 
@@ -39,25 +39,25 @@ export interface LlamaConfig {
   localRope: Rope | null;
   /** `[layers]` */
   attention: readonly LayerAttention[];
-  /** What products of q and k are multiplied by; null = headDim^-0.5. */
+  /** Factor of products of q and k; null = headDim^-0.5. */
   attentionScale: number | null;
   /** The head is the embedding. */
   tiedHead: boolean;
   /** q, k and v have biases (Qwen2). */
   qkvBias: boolean;
-  /** Each head of q and k is normalized before it is turned (Qwen3, Gemma 3). */
+  /** Each head of q and k is normalized before rotation (Qwen3, Gemma 3). */
   qkNorm: boolean;
-  /** What attention and MLP give is normalized before it is added to the residual stream (Gemma). */
+  /** Outputs of attention and MLP are normalized before they are added to the residual stream (Gemma). */
   postNorms: boolean;
   /** Of the gate: SiLU, or GELU by its tanh approximation. */
   activation: 'silu' | 'gelu_tanh';
-  /** Embeddings are multiplied by it (Gemma: the root of hidden). */
+  /** Factor of embeddings (Gemma: the root of hidden). */
   embeddingScale: number;
   /** q, k and v are stored as one linear `qkv_proj`, gate and up as `gate_up_proj` (Phi-3). */
   fused: boolean;
 }
 
-/** What most families have. */
+/** Values of most families. */
 export const PLAIN_FAMILY = {
   localRope: null,
   attentionScale: null,
@@ -106,7 +106,7 @@ export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number
   }
 }
 
-/** A linear as the base stores it and as adapters know it, and the kinds that its rows are, in order. */
+/** A linear as stored and as adapters know it, and the kinds of its rows, in order. */
 export interface StoredLinear {
   name: string;
   kinds: readonly LinearKind[];
@@ -138,15 +138,15 @@ export interface BaseModel {
   digest: string;
   config: LlamaConfig;
   /**
-   * float32 values of a Hugging Face tensor, `[out, in]` for linears, in Hugging Face's row order. Gains of norms are
-   * what is multiplied by, also where a family stores them less one.
+   * float32 values of a Hugging Face tensor, `[out, in]` for linears, in Hugging Face's row order. Gains of
+   * norms are the actual factors, even if a family stores them minus one.
    * @throws BaseModelError when it is missing or has another shape.
    */
   tensor(name: string, shape: readonly number[]): Float32Array<ArrayBuffer>;
   close(): void;
 }
 
-/** The base cannot be used; the message says why and what would help. */
+/** The base cannot be used; the message gives the reason and a remedy. */
 export class BaseModelError extends Error {
   override readonly name = 'BaseModelError';
 }
@@ -163,12 +163,13 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
       `${config.heads} attention heads cannot share ${config.kvHeads} key/value heads`,
     );
   if (config.headDim % 8 !== 0)
-    throw new BaseModelError(`a head size of ${config.headDim} is not supported; multiples of 8 are`);
+    throw new BaseModelError(`a head size of ${config.headDim} is not supported; it must be a multiple of 8`);
   for (const rope of [config.rope, config.localRope])
-    // GroupQueryAttention turns multiples of 16 numbers.
+    // GroupQueryAttention rotates multiples of 16 numbers.
     if (rope !== null && (rope.dim % 16 !== 0 || rope.dim < 16 || rope.dim > config.headDim))
       throw new BaseModelError(
-        `rotary positions of ${rope.dim} of a head's ${config.headDim} numbers are not supported; multiples of 16 are`,
+        `rotary positions over ${rope.dim} of a head's ${config.headDim} numbers are not supported; it ` +
+          'must be a multiple of 16',
       );
   return config;
 }

@@ -1,6 +1,6 @@
 /**
- * Writes the graphs and their weights into a folder of the cache, once per (base digest, options). The folder appears
- * whole or not at all: it is written under another name and renamed; a damaged one is built again.
+ * Writes the graphs and their weights into a folder of the cache, once per (base digest, options). The folder
+ * appears completely or not at all: it is written under another name and renamed; a corrupted one is rebuilt.
  */
 import { createHash } from 'node:crypto';
 import {
@@ -33,7 +33,7 @@ import { buildLlamaGraph } from './llama-graph.ts';
 import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
 
-/** Raise it when the same base and options would give other files. */
+/** Raise it when the same base and options would produce other files. */
 const BUILDER_VERSION = 6;
 const WEIGHTS_FILE = 'weights.bin';
 
@@ -50,9 +50,9 @@ export interface BuiltGraphs {
   weightsPath: string;
   weights: WeightEntry[];
   graphs: Record<GraphKind, string>;
-  /** The same in float16, over the same weights; null for a processor. */
+  /** The same in float16, over the same weights; null on a processor. */
   fp16Graphs: Record<GraphKind, string> | null;
-  /** Each graph in parts, for what runs them on a processor; [] for a GPU. */
+  /** Each graph in parts, for processors; [] for a GPU. */
   parts: readonly (Layers & { graphs: Record<GraphKind, string> })[];
   rotations: RotationSet | null;
 }
@@ -60,15 +60,15 @@ export interface BuiltGraphs {
 export interface BuildOptions {
   base: BaseModel;
   format: WeightFormat;
-  /** What runs them; `cpu` by default. */
+  /** Their runtime; default `cpu`. */
   flavour?: GraphFlavour;
-  /** Of products in 4 bit: as `Int4Products` says; not unless given. */
+  /** For 4-bit products, see `Int4Products`; default: no. */
   padsLoneRow?: boolean;
   /** Positions that the rotary tables cover. */
   context: number;
-  /** Rotate the weights; int8 and int4 always do, float32 only to test the rotation. */
+  /** Rotate the weights; int8 and int4 always do, float32 only in tests of the rotation. */
   rotate: boolean;
-  /** Rows of the embedding in int8, each with its scale: for where bytes are dear. float32 unless given. */
+  /** Rows of the embedding in int8, each with its scale, to save bytes. Default: float32. */
   embedding?: 'int8';
   cacheDir: string;
   onProgress: Progress;

@@ -4,8 +4,8 @@ import { TokenizerError, type TokenizerJson } from './tokenizer-definition.ts';
 const utf8 = new TextEncoder();
 
 /**
- * Byte-pair encoding in place of the library's own, which makes several objects and strings a merge: a run of one
- * character, all of which merges, took it 8 microseconds a character.
+ * Byte-pair encoding that replaces the library's own, which creates several objects and strings per merge: a
+ * run of one character took it 8 microseconds a character.
  */
 export class BytePairModel extends Model {
   readonly #merger: PairMerger;
@@ -13,7 +13,10 @@ export class BytePairModel extends Model {
   readonly #ignoreMerges: boolean;
   readonly #byteFallback: boolean;
 
-  /** @throws TokenizerError for affixes of words and their parts, which byte-level and SentencePiece tokenizers lack. */
+  /**
+   * @throws TokenizerError for affixes of words and their parts, which byte-level and SentencePiece tokenizers
+   * lack.
+   */
   constructor(config: TokenizerJson['model'], vocabulary: ReadonlyMap<string, number>) {
     super({ type: 'BPE', vocab: {}, fuse_unk: config['fuse_unk'] === true } as never);
     for (const key of ['end_of_word_suffix', 'continuing_subword_prefix', 'continuing_subword_suffix'])
@@ -87,11 +90,14 @@ export class BytePairModel extends Model {
 /** A heap's key is rank x 2^24 + place: exact in a double up to 2^29 merges, and a pre-token is far below 2^24. */
 const PLACES = 2 ** 24;
 
-/** Joins neighbours by byte-pair encoding's rule: the pair of the lowest rank first, of equals the leftmost. */
+/**
+ * Merges neighbours by the rule of byte-pair encoding: the pair of the lowest rank first, the leftmost among
+ * equals.
+ */
 class PairMerger {
   readonly #merges: MergeTable;
   readonly #heap = new NumberHeap();
-  /** The token at each place; of places that were joined to the one before, nothing. */
+  /** The token at each place; undefined at merged places. */
   #ids = new Int32Array(0);
   #before = new Int32Array(0);
   #after = new Int32Array(0);
@@ -102,7 +108,7 @@ class PairMerger {
     this.#merges = merges;
   }
 
-  /** Where the caller writes ids, at least `length` places; those below zero are joined to nothing. */
+  /** Input and output ids, at least `length` places; negative ones are never merged. */
   places(length: number): Int32Array {
     if (this.#ids.length < length) {
       this.#ids = new Int32Array(length);
@@ -113,7 +119,7 @@ class PairMerger {
     return this.#ids;
   }
 
-  /** Joins what stands at the first `count` places, and leaves the ids that result at the first places. @returns how many. */
+  /** Merges the first `count` places, and leaves the resulting ids at the beginning. @returns how many. */
   join(count: number): number {
     const [ids, before, after, ranks] = [this.#ids, this.#before, this.#after, this.#ranks];
     const merges = this.#merges;
@@ -129,7 +135,7 @@ class PairMerger {
       const key = heap.pop();
       const rank = Math.floor(key / PLACES);
       const at = key - rank * PLACES;
-      // What it stood for has been joined to something else since.
+      // Its token has been merged with another since.
       if (ranks[at] !== rank) continue;
       const joined = after[at]!;
       const next = after[joined]!;
@@ -156,7 +162,7 @@ class PairMerger {
   }
 }
 
-/** A binary heap of numbers, smallest first, in one flat array that grows and is used again. */
+/** A binary heap of numbers, smallest first, in one reused flat array. */
 class NumberHeap {
   #items = new Float64Array(1_024);
   #size = 0;
@@ -183,7 +189,7 @@ class NumberHeap {
     items[at] = item;
   }
 
-  /** The smallest, taken out. Not for an empty heap. */
+  /** Removes the smallest. The heap must not be empty. */
   pop(): number {
     const items = this.#items;
     const smallest = items[0]!;
@@ -211,8 +217,8 @@ const LEFT_FACTOR = 0x9e3779b1;
 const RIGHT_FACTOR = 0xb504f333;
 
 /**
- * Pairs of token ids to the rank of their merge, lower first, and each rank to the token that it makes. Open addressing
- * in flat arrays: a look-up makes no string and no object, where a map keyed by the pair's text makes both.
+ * Pairs of token ids to the rank of their merge, lower first, and each rank to its token. Open addressing in
+ * flat arrays: a look-up creates no string and no object, unlike a map keyed by the pair's text.
  */
 class MergeTable {
   readonly #slots: Int32Array;
@@ -222,7 +228,7 @@ class MergeTable {
   readonly #mask: number;
 
   /**
-   * A merge whose parts or result are not in the vocabulary is left out; of two for one pair the later holds.
+   * Merges with parts or results outside of the vocabulary are skipped; of two for one pair the later is used.
    * @param idOf id of a token's text, or undefined.
    */
   constructor(merges: readonly (readonly [string, string])[], idOf: (text: string) => number | undefined) {

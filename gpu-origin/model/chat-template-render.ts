@@ -1,10 +1,10 @@
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import type { Chunked } from './tokenizer.ts';
 
-/** Messages that a template's loop handles in a step: some 50 microseconds each. */
+/** Messages per step of a template's loop: about 50 microseconds each. */
 const MESSAGES_A_STEP = 32;
 
-/** What is looked at here of the library's syntax tree, which it does not export. */
+/** The used part of the library's syntax tree, which it does not export. */
 interface Node {
   type?: string;
   value?: unknown;
@@ -28,9 +28,10 @@ interface Node {
 type Value = ReturnType<Interpreter['evaluate']>;
 
 /**
- * `template.render` in steps: the loop over the messages stands at the top of a template, or under conditions, and each
- * of its turns is evaluated by the library by itself. Other loops, and those with `break` or `continue`, go at once.
- * @throws what the template raises.
+ * `template.render` in steps: the loop over the messages is at the top of a template, or within conditions, and
+ * the library evaluates each iteration separately. Other loops, and those with `break` or `continue`, run at
+ * once.
+ * @throws the template's own errors.
  */
 export function* renderChunked(template: Template, variables: Record<string, unknown>): Chunked<string> {
   const environment = globals();
@@ -41,7 +42,7 @@ export function* renderChunked(template: Template, variables: Record<string, unk
   });
 }
 
-/** As the library sets them, and what parsed templates call instead of the library's own. */
+/** As the library sets them, and the replacements that parsed templates call. */
 function globals(): Environment {
   const environment = new Environment();
   for (const name of ['true', 'True']) environment.set(name, true);
@@ -87,7 +88,7 @@ function* block(nodes: readonly Node[], scope: Scope): Chunked<string> {
   return text;
 }
 
-/** @returns null for a loop that the library is to run. */
+/** @returns null for a loop that the library must run. */
 function itemsOf(node: Node, scope: Scope): readonly Value[] | null {
   const plain = node.loopvar?.type === 'Identifier' && node.iterable?.type !== 'SelectExpression';
   if (!plain || leaves(node.body)) return null;
@@ -128,10 +129,10 @@ const BLANK = String.raw`[\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u20
 const BLANKS_ONLY = new RegExp(`^${BLANK}*$`);
 const WORDS = new RegExp(`[^${BLANK.slice(1)}+`, 'g');
 
-/** Names that no template can write, in front of the methods' own. */
+/** Names that no template can contain, as prefix of the methods' own. */
 const HIDDEN = 'python ';
 
-/** To be set in a template's environment, for what {@link usePython} calls. */
+/** Set in a template's environment, for the calls of {@link usePython}. */
 const PYTHON_GLOBALS: ReadonlyMap<string, unknown> = new Map<string, unknown>([
   [`${HIDDEN}strip`, (text: unknown, set?: string) => stripEnd(stripStart(text, set), set)],
   [`${HIDDEN}lstrip`, stripStart],
@@ -159,7 +160,7 @@ function stripStart(text: unknown, set?: string): string {
   return stringOf(text).replace(new RegExp(`^${classOf(set)}+`), '');
 }
 
-/** Linear in the text: only where a run begins is its end looked for. */
+/** Linear in the text: only starts of runs are searched for their end. */
 function stripEnd(text: unknown, set?: string): string {
   const blank = classOf(set);
   return stringOf(text).replace(new RegExp(`(?<!${blank})${blank}+$`), '');
@@ -170,7 +171,7 @@ const classOf = (set?: string): string => (set === undefined ? BLANK : set === '
 
 function stringOf(value: unknown): string {
   if (typeof value === 'string') return value;
-  throw new Error(`cannot strip or split ${value == null ? 'what is not there' : `a ${typeof value}`}`);
+  throw new Error(`cannot strip or split ${value == null ? 'a missing value' : `a ${typeof value}`}`);
 }
 
 /**
@@ -208,7 +209,7 @@ function pythonCall(node: Node): Node | null {
   return callOf(String(callee.property?.value), callee.object, args);
 }
 
-/** For the library no test is true of an attribute that is not there, `undefined` neither: asked the other way round. */
+/** / In the library no test is true of a missing attribute, not even `undefined`, so the test is inverted. */
 function filterOfAbsent(node: Node, args: readonly Node[]): Node | null {
   const callee = node.filter?.callee;
   const other = callee?.value === 'selectattr' ? 'rejectattr' : 'selectattr';

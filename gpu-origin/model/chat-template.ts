@@ -17,9 +17,9 @@ import {
 } from './tokenizer.ts';
 
 export interface TemplateOptions {
-  /** Variables of the template: values of JSON. */
+  /** Variables of the template, as JSON values. */
   variables?: Readonly<Record<string, unknown>>;
-  /** Whether the assistant's next turn is opened; true unless given. */
+  /** Whether to open the assistant's next turn; default true. */
   opensTurn?: boolean;
   /** The text ends where the last message's content ends. */
   continuesLast?: boolean;
@@ -27,15 +27,15 @@ export interface TemplateOptions {
   tools?: readonly TemplateTool[];
 }
 
-/** The template refuses these messages (its own `raise_exception`, or roles that it does not know). */
+/** The template refuses these messages (its own `raise_exception`, or unknown roles). */
 export class ChatTemplateError extends Error {
   override readonly name = 'ChatTemplateError';
 }
 
 export interface ChatTemplate {
   /**
-   * Token ids of the conversation, with the opening of the assistant's next turn. All at once: for conversations that
-   * are known to be short.
+   * Token ids of the conversation, with the opening of the assistant's next turn. All at once: for short
+   * conversations.
    * @throws ChatTemplateError
    */
   encode(messages: readonly TemplateMessage[]): number[];
@@ -79,7 +79,7 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
     }
   }
 
-  /** Every text in a value of JSON, names of fields too. */
+  /** Every text in a JSON value, including field names. */
   function* guardAll(value: unknown, placeholders: Placeholders): Chunked<unknown> {
     if (typeof value === 'string') return yield* guard.guard(value, placeholders);
     if (Array.isArray(value)) {
@@ -112,7 +112,7 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
       yield;
       unpaid = 0;
     }
-    // Stands for no text at all, and for nothing that a user can write.
+    // Represents no text, and nothing that a user can write.
     const end = placeholders.of('');
     const last = guarded.at(-1);
     if (continuesLast && last !== undefined)
@@ -121,7 +121,7 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
       {
         ...((yield* guardAll(variables, placeholders)) as Record<string, unknown>),
         messages: guarded,
-        // As transformers has it: templates ask whether they are none, not only whether they are defined.
+        // As in transformers: templates test for none, not only for defined.
         tools: knows.native && tools.length > 0 ? yield* guardAll(tools, placeholders) : null,
         documents: null,
         add_generation_prompt: opensTurn && !continuesLast,
@@ -129,7 +129,8 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
       placeholders,
     );
     const cut = continuesLast ? whole.lastIndexOf(end) : whole.length;
-    if (cut === -1) throw new ChatTemplateError('it does not show the last message, which is to go on');
+    if (cut === -1)
+      throw new ChatTemplateError('it does not render the last message, which is to be continued');
     const rendered = whole.slice(0, cut);
     yield;
     const pieces = yield* splitter.split(rendered);
@@ -152,7 +153,7 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
   };
 }
 
-/** What guarding a message costs beside its characters, in characters. */
+/** Cost of guarding a message in addition to its characters, in characters. */
 const MESSAGE_WORK = 64;
 
 function parse(source: string): Template {
@@ -171,20 +172,20 @@ type ToolFormat = 'hermes' | 'json';
 export interface TemplateCall {
   id?: string;
   name: string;
-  /** An object where it is one, else what was sent. */
+  /** The parsed object if it is one, otherwise the text. */
   arguments: unknown;
 }
 
 export interface TemplateMessage {
   role: string;
   content: string;
-  /** Of an assistant: what it asked for. */
+  /** Of an assistant: its calls. */
   calls?: readonly TemplateCall[];
   /** Of a tool: the call that it answers. */
   callId?: string;
-  /** Who of several speaks; of a tool: the function's. */
+  /** The speaker's name; of a tool: the function's. */
   name?: string | undefined;
-  /** A user's turn that is made of results. */
+  /** A user's turn that consists of results. */
   results?: boolean;
 }
 
@@ -194,7 +195,7 @@ export interface TemplateTool {
   function: { name: string; description: string; parameters: unknown };
 }
 
-/** How a base writes calls, and whether its template does the rest. */
+/** How a base writes calls, and whether its template renders tools. */
 interface TemplateTools {
   format: ToolFormat;
   native: boolean;
@@ -211,7 +212,7 @@ const JSON_ARGUMENTS = /\\?"arguments\\?": /;
  */
 export function toolsOfTemplate(source: string): TemplateTools {
   if (!/\btools\b/.test(source)) return { format: 'hermes', native: false };
-  // Between the same tags GLM and Qwen3-Coder write XML, which is not read here.
+  // Between the same tags GLM and Qwen3-Coder write XML, which is not supported here.
   if (source.includes('<tool_call>') && JSON_ARGUMENTS.test(source))
     return { format: 'hermes', native: /\btool_calls\b/.test(source) };
   const json = source.includes('"parameters": ') && /\bipython\b/.test(source);
@@ -227,7 +228,7 @@ For each call, answer with a JSON object of the function's name and its argument
 {"name": <name>, "arguments": <arguments>}
 </tool_call>`;
 
-/** A conversation for a template that knows no tools. */
+/** A conversation for a template without tool support. */
 function withoutTools(
   messages: readonly TemplateMessage[],
   tools: readonly TemplateTool[],
@@ -244,7 +245,7 @@ function withoutTools(
     else {
       const calls = message.calls.map(
         ({ name, arguments: given }) =>
-          // As answers are constrained to it (grammar/constraint-grammar.ts), so that a call reads as it was written.
+          // As constrained answers are written (grammar/constraint-grammar.ts), so that calls look the same.
           `<tool_call>\n{"name": ${JSON.stringify(name)}, "arguments": ${JSON.stringify(given)}}\n</tool_call>`,
       );
       const text = message.content === '' ? [] : [message.content];
@@ -259,7 +260,7 @@ function withoutTools(
   return plain;
 }
 
-/** A message as templates that know tools have it. */
+/** A message for templates with tool support. */
 const asTemplateMessage = ({ role, content, calls, callId, name }: TemplateMessage): object => ({
   role,
   content,
@@ -276,13 +277,13 @@ const asTemplateMessage = ({ role, content, calls, callId, name }: TemplateMessa
   ...(name === undefined ? {} : { name }),
 });
 
-/** All that a template may trim: Python's white space and JavaScript's. Linear in the text. */
+/** Everything that a template may trim: Python's white space and JavaScript's. Linear in the text. */
 const BLANKS_FIRST = /^[\s\x1c-\x1f\x85]+/;
 const BLANKS_LAST = /(?<![\s\x1c-\x1f\x85])[\s\x1c-\x1f\x85]+$/;
 
-/** Begins a placeholder; the character after it says which text it stands for. */
+/** Starts a placeholder; the next character selects the text. */
 const ESCAPE = '\u{E000}';
-/** Plane 15: 65,536 private characters, more than there are distinct texts to stand for. */
+/** Plane 15: 65,536 private characters, more than there are distinct texts. */
 const FIRST_INDEX = 0xf0000;
 
 /**
@@ -329,7 +330,7 @@ class ContentGuard {
     return guarded;
   }
 
-  /** @returns what is guarded, and the rest. Blanks do not count: templates trim. */
+  /** @returns the guarded part, and the rest. Surrounding white space does not count: templates trim. */
   #guardStart(piece: string, placeholders: Placeholders): [guarded: string, rest: string] {
     const body = piece.replace(BLANKS_FIRST, '');
     const overlap = this.#tails.longestAt((length) => body.slice(0, length));
@@ -347,7 +348,7 @@ class ContentGuard {
   }
 }
 
-/** Parts of certain strings, each shorter than the whole. */
+/** Proper substrings of certain strings. */
 class Fragments {
   readonly #all = new Set<string>();
   readonly #longest: number;
@@ -407,12 +408,12 @@ class Placeholders {
   }
 }
 
-/** Methods and filters whose first argument is looked for and is not written. */
+/** Methods and filters whose first argument is searched for, not written. */
 const LOOKUPS = new Set(['split', 'rsplit', 'startswith', 'endswith', 'find', 'count', 'replace']);
 
 /**
- * Lets a template find what its contents hide: DeepSeek's cuts earlier thoughts off with `content.split('</think>')`,
- * and contents have a placeholder there. What a template writes stays as it is.
+ * Lets a template find hidden strings in contents: DeepSeek's removes earlier thoughts with
+ * `content.split('</think>')`, but contents have a placeholder there. What a template writes stays as it is.
  * @param node of a parsed template; its literals are changed in place.
  * @param hide control strings to placeholders.
  */
@@ -434,7 +435,7 @@ interface Node {
   args?: Node[];
 }
 
-/** The text literal that this expression looks for in something else. */
+/** The text literal that this expression searches for. */
 function lookedFor(node: Node): { value: string } | null {
   const searched =
     node.type === 'BinaryExpression' && (node.operator?.value === 'in' || node.operator?.value === 'not in')

@@ -15,7 +15,7 @@ import {
 } from '../../adapters/index.ts';
 import { readFully } from './read-file.ts';
 
-/** Read at first; SmolLM2's header is 1.8 MB, a 256k vocabulary with merges about 15 MB. */
+/** First read; SmolLM2's header is 1.8 MB, a 256k vocabulary with merges about 15 MB. */
 const FIRST_READ = 16 * 1024 * 1024;
 /** Metadata and tensor table together. */
 const MAX_HEADER_BYTES = 256 * 1024 * 1024;
@@ -26,7 +26,7 @@ export class GgufError extends Error {
 }
 
 export interface GgufFile {
-  /** As it was given; the first of several parts. */
+  /** As given; the first of several parts. */
   readonly path: string;
   /** All parts, in order. */
   readonly parts: readonly string[];
@@ -40,27 +40,28 @@ export interface GgufFile {
 /** As llama.cpp's `gguf-split` names parts. */
 const PART = /-(\d{5})-of-(\d{5})\.gguf$/;
 
-/** @returns the paths of all parts, of which `path` is the first; itself where the metadata knows of no others. */
+/** @returns the paths of all parts, of which `path` is the first; only itself if the metadata names no others. */
 function partsOf(path: string, metadata: ReadonlyMap<string, GgufValue>): string[] {
   const count = metadata.get('split.count');
   if (typeof count !== 'number' || count <= 1) return [path];
   const [, number, of] = PART.exec(path) ?? [];
   if (Number(of) !== count)
     throw new GgufError(
-      `${path} is one of ${count} parts; their names must end in -00001-of-${String(count).padStart(5, '0')}.gguf and so on`,
+      `${path} is one of ${count} parts. Rename them so that they end in ` +
+        `-00001-of-${String(count).padStart(5, '0')}.gguf and so on`,
     );
   const named = (index: number): string =>
     path.replace(PART, `-${String(index).padStart(5, '0')}-of-${of}.gguf`);
   if (Number(number) !== 1)
-    throw new GgufError(`${path} is part ${Number(number)} of ${count}: give ${named(1)}`);
+    throw new GgufError(`${path} is part ${Number(number)} of ${count}. Give ${named(1)}`);
   const parts = Array.from({ length: count }, (_, index) => named(index + 1));
   const missing = parts.find((part) => !existsSync(part));
   if (missing !== undefined)
-    throw new GgufError(`${path} is one of ${count} parts, and ${missing} is missing`);
+    throw new GgufError(`${path} is one of ${count} parts, but ${missing} is missing`);
   return parts;
 }
 
-/** @throws GgufError when a file is not GGUF version 2 or 3 or is damaged, or a part is missing. */
+/** @throws GgufError when a file is not GGUF version 2 or 3 or is corrupted, or a part is missing. */
 export function readGguf(path: string): GgufFile {
   const opened: { path: string; fd: number; header: GgufHeader }[] = [];
   const open = (part: string): GgufHeader => {
@@ -83,7 +84,7 @@ export function readGguf(path: string): GgufFile {
     const places = new Map<string, { path: string; fd: number }>();
     for (const part of opened)
       for (const [name, tensor] of part.header.tensors) {
-        if (tensors.has(name)) throw new GgufError(`${part.path}: tensor ${name} is in another part too`);
+        if (tensors.has(name)) throw new GgufError(`${part.path}: tensor ${name} occurs in two parts`);
         tensors.set(name, tensor);
         places.set(name, part);
       }
@@ -130,14 +131,14 @@ function parseHeader(path: string, header: Uint8Array, fileBytes: number): GgufH
 
 function readExactly(path: string, fd: number, bytes: number, position: number): Uint8Array {
   const data = new Uint8Array(bytes);
-  if (!readFully(fd, data, position)) throw new GgufError(`${path} became shorter while it was read`);
+  if (!readFully(fd, data, position)) throw new GgufError(`${path} was truncated while it was being read`);
   return data;
 }
 
 /** Types without blocks; {@link DECODE} has the others. */
 const PLAIN: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16']);
 
-/** @returns names of the types that can be read. */
+/** @returns names of the supported types. */
 export const knownBlockFormats = (): string[] => [...PLAIN, ...Object.keys(DECODE)];
 
 /** @returns null for a ggml type that is not supported. */

@@ -1,6 +1,6 @@
 /**
- * What those who run the graphs know of them: kinds, inputs, types, flavours, precisions. Without the builder, which no
- * browser needs.
+ * What runners know of graphs: kinds, inputs, types, flavours, precisions. Without the builder, which browsers
+ * do not need.
  */
 import { toHalves } from '../../adapters/index.ts';
 import { LINEAR_KINDS, type LinearKind } from './base-model.ts';
@@ -28,17 +28,20 @@ export interface Layers {
   readonly to: number;
 }
 
-/** Most parts that a graph is cut into. */
+/** Maximum parts of a graph. */
 const MOST_PARTS = 6;
 
-/** The parts that a prompt's chunk is read in where decode steps run between them, about as many layers each. */
+/**
+ * The parts in which a prompt's chunk is read with decode steps between them, with about equal numbers of
+ * layers.
+ */
 export function graphParts(layers: number): Layers[] {
   const parts = Math.min(MOST_PARTS, layers);
   const cut = (part: number): number => Math.round((part * layers) / parts);
   return Array.from({ length: parts }, (_, part) => ({ from: cut(part), to: cut(part + 1) }));
 }
 
-/** The stream behind a layer, `[B, T, hidden]` each: normed, and as it is. One part gives them to the next. */
+/** The stream after a layer, `[B, T, hidden]` each: normed, and raw. One part passes them to the next. */
 export const streamNames = (layer: number): { normed: string; stream: string } => ({
   normed: `l${layer}.h2`,
   stream: `l${layer}.x2`,
@@ -68,7 +71,7 @@ export const deltaNames = (layer: number, kind: LinearKind): { a: string; b: str
  */
 export type GraphFlavour = 'cpu' | 'gpu';
 
-/** Least R of a flavour: WebGPU binds no empty buffer. */
+/** Minimum R of a flavour: WebGPU binds no empty buffer. */
 export const LEAST_RANK: Record<GraphFlavour, number> = { cpu: 0, gpu: 1 };
 
 /** Dimensions of A: each row's own layout, `[R, in]` or turned. */
@@ -76,9 +79,9 @@ export const deltaShapeOfA = <T>(flavour: GraphFlavour, rows: T, rank: T, width:
   flavour === 'gpu' ? [rows, width, rank] : [rows, rank, width];
 
 /**
- * A row's A as the graphs of a flavour take it.
+ * A row's A in the layout of a flavour's graphs.
  * @param a `[r, width]` of the row. @param rank R of the graph's input, at least r.
- * @returns `[r, width]` as it is, or `[width, R]` with zeros beyond r.
+ * @returns `[r, width]` unchanged, or `[width, R]` with zeros beyond r.
  */
 export function blockOfA(
   flavour: GraphFlavour,
@@ -94,8 +97,8 @@ export function blockOfA(
 }
 
 /**
- * What flows through a graph: activations, keys and values, scales of weights and deltas. `f16` of the `gpu` flavour
- * alone; the head and its logits are float32 either way.
+ * Precision of activations, keys and values, scales of weights and deltas. `f16` only in the `gpu` flavour; the
+ * head and its logits are always float32.
  */
 export const PRECISIONS = ['f32', 'f16'] as const;
 export type Precision = (typeof PRECISIONS)[number];
@@ -103,7 +106,7 @@ export type Precision = (typeof PRECISIONS)[number];
 /** Bytes of a number. */
 export const NUMBER_BYTES: Record<Precision, number> = { f32: 4, f16: 2 };
 
-/** Numbers as tensors of a precision have them; float16 by its bits. */
+/** Numbers in a precision's representation; float16 as bits. */
 export type Numbers = Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>;
 
 export const inPrecision = (precision: Precision, values: Float32Array<ArrayBuffer>): Numbers =>

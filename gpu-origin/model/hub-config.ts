@@ -1,6 +1,6 @@
 /**
- * A Hugging Face `config.json` as the graph builder's configuration; stretched rotary frequencies by the formulas of
- * transformers' `modeling_rope_utils.py`. What would be served wrong is refused by name.
+ * A Hugging Face `config.json` as the graph builder's configuration; stretched rotary frequencies by the
+ * formulas of transformers' `modeling_rope_utils.py`. Unsupported settings are refused by name.
  */
 import { z } from 'zod';
 import {
@@ -15,7 +15,7 @@ import {
 
 const fields = z.record(z.string(), z.unknown()).nullish();
 
-/** The fields that matter here; the rest is ignored, as transformers does. */
+/** The relevant fields; the rest is ignored, as in transformers. */
 const HubConfig = z.object({
   _name_or_path: z.string().optional(),
   model_type: z.string(),
@@ -32,7 +32,9 @@ const HubConfig = z.object({
   rope_theta: z.number().nullish(),
   rope_local_base_freq: z.number().nullish(),
   rope_scaling: fields,
-  /** transformers 5 keeps theta here, and takes it before the field of that name; for Gemma, by kind of layer. */
+  /**
+   * transformers 5 stores theta here, with precedence over the field of that name; for Gemma, by kind of layer.
+   */
   rope_parameters: fields,
   partial_rotary_factor: z.number().nullish(),
   tie_word_embeddings: z.boolean().optional(),
@@ -68,7 +70,7 @@ const FAMILIES: Readonly<Record<string, Family>> = {
 
 /** `default_theta` of transformers' configurations; elsewhere 10,000. */
 const DEFAULT_THETA: Partial<Record<Family, number>> = { gemma3: 1_000_000, smollm3: 2_000_000 };
-/** By `model_type`, of transformers' configurations: tokens where config.json does not have the field. */
+/** Defaults of transformers' configurations by `model_type`: tokens without the field in config.json. */
 const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   mistral: 4096,
   qwen2: 4096,
@@ -76,7 +78,7 @@ const DEFAULT_WINDOW: Readonly<Record<string, number>> = {
   gemma3_text: 4096,
 };
 const GEMMA_LOCAL_THETA = 10_000;
-/** Every sixth of Gemma 3's layers sees all. */
+/** Every sixth of Gemma 3's layers attends to everything. */
 const GEMMA_PATTERN = 6;
 
 const SLIDING = 'sliding_attention';
@@ -85,48 +87,49 @@ const FULL = 'full_attention';
 function refuseUnsupported(hub: HubConfig, family: Family): void {
   if (hub.quantization_config != null)
     throw new BaseModelError(
-      `the base is quantized (quantization_config, ${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), ` +
-        'which is not supported in a Hugging Face folder. Give the plain checkpoint that it was made from, or a GGUF file',
+      'the base is quantized (quantization_config, ' +
+        `${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), which is not supported ` +
+        'in a Hugging Face folder. Give the original checkpoint, or a GGUF file',
     );
   if (hub.mlp_bias === true || (hub.attention_bias === true && family !== 'qwen2'))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
   const activation = (family === 'gemma3' ? hub.hidden_activation : undefined) ?? hub.hidden_act;
   const expected = family === 'gemma3' ? 'gelu_pytorch_tanh' : 'silu';
   if (activation != null && activation !== expected)
-    throw new BaseModelError(`activation ${activation} is not supported; ${expected} is`);
+    throw new BaseModelError(`activation ${activation} is not supported; use ${expected}`);
   if (hub.attn_logit_softcapping != null || hub.final_logit_softcapping != null)
-    throw new BaseModelError('soft caps on logits (attn_logit_softcapping) are not supported');
+    throw new BaseModelError('logit soft caps (attn_logit_softcapping) are not supported');
   if (hub.use_bidirectional_attention === true)
-    throw new BaseModelError('attention that looks ahead (use_bidirectional_attention) is not supported');
+    throw new BaseModelError('bidirectional attention (use_bidirectional_attention) is not supported');
   const window = hub.use_sliding_window !== false && hub.sliding_window != null;
   if (window && hub.model_type === 'llama')
     throw new BaseModelError('sliding-window attention is not supported for model_type llama');
 }
 
-/** The window that layers of the kind {@link SLIDING} have, as the family's configuration in transformers decides it. */
+/** The window of layers of the kind {@link SLIDING}, as in the family's configuration in transformers. */
 function windowOf(hub: HubConfig, family: Family): number | null {
-  // A Llama has none: one that is on is refused above.
+  // A Llama has none: an active one is refused above.
   if (hub.model_type === 'llama') return null;
-  // Qwen's configurations carry a window that is off.
+  // Qwen's configurations contain an inactive window.
   if (family.startsWith('qwen') && hub.use_sliding_window !== true) return null;
   return hub.sliding_window === undefined ? (DEFAULT_WINDOW[hub.model_type] ?? null) : hub.sliding_window;
 }
 
-/** Which layers have the window, as the family's configuration in transformers decides it. */
+/** Layers with the window, as in the family's configuration in transformers. */
 function layerTypes(hub: HubConfig, family: Family, window: number | null): string[] {
   const layers = hub.num_hidden_layers;
   const types = hub.layer_types;
-  // Of these transformers looks at the windows of all layers or none.
+  // For these, transformers applies windows to all layers or none.
   const alike = hub.model_type === 'llama' || family === 'phi3';
   if (types != null) {
     const other = types.find((type) => type !== SLIDING && type !== FULL);
-    if (other !== undefined) throw new BaseModelError(`layers of the kind ${other} are not supported`);
+    if (other !== undefined) throw new BaseModelError(`layers of type ${other} are not supported`);
     if (types.length !== layers)
       throw new BaseModelError(`config.json has ${types.length} layer_types for ${layers} layers`);
     if (!alike && window === null && types.includes(SLIDING))
       throw new BaseModelError(
-        `config.json has ${SLIDING} among layer_types, but no window that is on (sliding_window, use_sliding_window). ` +
-          'Correct whichever is wrong',
+        `config.json has ${SLIDING} in layer_types, but no active window (sliding_window, ` +
+          'use_sliding_window). Correct one of them',
       );
     if (!alike) return types;
   }
@@ -195,9 +198,7 @@ function ropesOf(
   const theta = number(given['rope_theta']) ?? hub.rope_theta ?? DEFAULT_THETA[family] ?? 10_000;
   const part = number(given['partial_rotary_factor']) ?? hub.partial_rotary_factor ?? 1;
   if (part !== 1 && family !== 'phi3')
-    throw new BaseModelError(
-      'rotary positions of a part of each head (partial_rotary_factor) are not supported',
-    );
+    throw new BaseModelError('partial rotary positions (partial_rotary_factor) are not supported');
   const context = hub.max_position_embeddings;
   const { rope, context: right } = hubRope({
     fields: given,
@@ -220,17 +221,18 @@ function ropesOf(
   return { rope, localRope, context: right };
 }
 
-/** Before anything else is looked at: other families name their sizes otherwise (GPT-2: n_embd). @throws BaseModelError */
+/** Checked first: other families name their sizes differently (GPT-2: n_embd). @throws BaseModelError */
 export function refuseOtherModels(json: unknown): void {
   const type = z.object({ model_type: z.string() }).safeParse(json);
   if (type.success && !Object.hasOwn(FAMILIES, type.data.model_type))
     throw new BaseModelError(
-      `model_type ${type.data.model_type} is not supported; ${Object.keys(FAMILIES).join(', ')} are`,
+      `model_type ${type.data.model_type} is not supported; supported are ` +
+        `${Object.keys(FAMILIES).join(', ')}`,
     );
 }
 
 /**
- * @param json what `config.json` holds. @param hasHead whether the files have a head.
+ * @param json parsed `config.json`. @param hasHead whether the files contain a head.
  * @returns the configuration, and the repository that it names.
  * @throws BaseModelError
  */
@@ -261,7 +263,7 @@ export function readHubConfig(
     attention: attentionOf(hub, family),
     attentionScale: gemma ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : null,
     tiedHead: hub.tie_word_embeddings ?? !hasHead,
-    // Qwen2 has them always; elsewhere `attention_bias` would bring one at o too, which is refused above.
+    // Qwen2 always has them; elsewhere `attention_bias` would add one at o too, which is refused above.
     qkvBias: family === 'qwen2',
     qkNorm: family === 'qwen3' || gemma,
     postNorms: gemma,
@@ -296,15 +298,15 @@ function llama3(fields: RopeFields, theta: number, dim: number): Float32Array {
   });
 }
 
-/** Divisors that are all the same: `_compute_linear_scaling_rope_parameters`. */
+/** Equal divisors: `_compute_linear_scaling_rope_parameters`. */
 export const linearDivisors = (factor: number, dim: number): Float32Array =>
   new Float32Array(dim / 2).fill(factor);
 
-/** What LongRoPE multiplies cosine and sine by, for a context that is `factor` times the original one. */
+/** LongRoPE's factor of cosine and sine, for a context `factor` times the original one. */
 export const longRopeScale = (factor: number, original: number): number =>
   factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original));
 
-/** `_compute_longrope_parameters` for rows within the original context, which are all that is served. */
+/** `_compute_longrope_parameters` for rows within the original context, the only ones served. */
 function longRope(
   fields: RopeFields,
   dim: number,
@@ -317,7 +319,7 @@ function longRope(
     short.length !== dim / 2 ||
     !short.every((x) => typeof x === 'number' && x > 0)
   )
-    throw new BaseModelError(`config.json: rope_scaling needs short_factor, ${dim / 2} numbers`);
+    throw new BaseModelError(`config.json: rope_scaling needs short_factor with ${dim / 2} numbers`);
   const factor = typeof fields['factor'] === 'number' ? fields['factor'] : context / original;
   const given = fields['attention_factor'];
   return {
@@ -327,9 +329,10 @@ function longRope(
 }
 
 /**
- * @param params.context tokens that the configuration allows. @param params.original those of training before LongRoPE.
- * @returns the positions, and how many tokens they are right for.
- * @throws BaseModelError for kinds of scaling that are not supported.
+ * @param params.context tokens that the configuration allows. @param params.original those of training before
+ * LongRoPE.
+ * @returns the positions, and the number of tokens for which they are valid.
+ * @throws BaseModelError for unsupported kinds of scaling.
  */
 function hubRope(params: {
   fields: RopeFields;
@@ -356,7 +359,7 @@ function hubRope(params: {
       };
     default:
       throw new BaseModelError(
-        `the base uses rotary scaling "${String(type)}"; default, linear, llama3 and longrope are supported`,
+        `the base uses rotary scaling "${String(type)}"; supported are default, linear, llama3 and longrope`,
       );
   }
 }

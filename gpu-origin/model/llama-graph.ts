@@ -41,22 +41,22 @@ class LlamaGraph {
   private readonly norms: GraphNorms;
   /** Of activations, keys and values and deltas. */
   private readonly precision: Precision;
-  /** Of what layers add to: a few of Gemma's numbers are too large for float16. */
+  /** Precision of the residual stream: a few of Gemma's numbers are too large for float16. */
   private readonly streamPrecision: Precision;
 
   constructor(
     private readonly params: {
       config: LlamaConfig;
       kind: GraphKind;
-      /** Of the part; all unless given. */
+      /** Layers of the part; default: all. */
       layers?: Layers;
       /** Tokens that a row can have: a window of as many is none. */
       context: number;
       format: WeightFormat;
       flavour: GraphFlavour;
-      /** Of products in 4 bit: as `Int4Products` says; not unless given. */
+      /** For 4-bit products, see `Int4Products`; default: no. */
       padsLoneRow?: boolean;
-      /** float32 unless given. */
+      /** Default: float32. */
       precision?: Precision;
       rotations: RotationSet | null;
       weights: readonly WeightEntry[];
@@ -100,7 +100,7 @@ class LlamaGraph {
     return DELTA_KINDS[this.params.kind].includes(kind);
   }
 
-  /** y + (x A^T) B, where this graph has a delta for the kind. */
+  /** y + (x A^T) B, if this graph has a delta for the kind. */
   private withDelta(y: string, x: string, layer: number, kind: LinearKind): string {
     if (!this.takesDelta(kind)) return y;
     const g = this.g;
@@ -130,7 +130,10 @@ class LlamaGraph {
     return this.withDelta(this.group(x, layer, [kind]), x, layer, kind);
   }
 
-  /** x times a block-diagonal rotation. @param name of the result; the blocks' size and the width make the constants'. */
+  /**
+   * x times a block-diagonal rotation. @param name of the result; the constants are named by block size and
+   * width.
+   */
   private rotateBlocks(
     x: string,
     rotation: Rotation | undefined,
@@ -153,7 +156,7 @@ class LlamaGraph {
     return g.node('Reshape', [`${name}.rotated`, shape([0, 0, width])], name);
   }
 
-  /** What linears read of a normed stream: itself, or rotated here where the stream is not. */
+  /** The linears' view of a normed stream: itself, or rotated here if the stream is not. */
   private input(h: string, from = this.streamPrecision, to = this.precision): string {
     const { config, rotations } = this.params;
     const x = this.tensors.cast(h, from, to);
@@ -227,7 +230,7 @@ class LlamaGraph {
     return this.norms.add(middle.x, down, streamNames(layer), { layer: layer + 1, path: 'input_layernorm' });
   }
 
-  /** The stream before the first layer: of the tokens, or of the part before. */
+  /** The stream before the first layer: from the tokens, or from the previous part. */
   private begin(layer: number): { h: string; x: string } {
     const g = this.g;
     if (layer === 0) {
@@ -257,12 +260,12 @@ class LlamaGraph {
     return g.build(`llama-${kind}-${from}-${to}`);
   }
 
-  /** The head over the positions that are wanted. */
+  /** The head over the requested positions. */
   private end(h: string): void {
     const g = this.g;
     const { config } = this.params;
     g.input('positions', 'i64', ['B', 'P', 1]);
-    // Costs nothing where it is not bound. Where the norm's gain is folded into the head, it lacks it.
+    // Free unless it is bound. If the norm's gain is folded into the head, it lacks it.
     const states = this.tensors.cast(h, this.streamPrecision, 'f32');
     g.node('Identity', [states], 'hidden');
     g.output('hidden', 'f32', ['B', 'T', config.hidden]);
@@ -278,7 +281,10 @@ export function buildLlamaGraph(params: ConstructorParameters<typeof LlamaGraph>
   return new LlamaGraph(params).build();
 }
 
-/** Tensors that a graph has of itself: its weights in the file beside it, small constants, and both in a precision. */
+/**
+ * Tensors that a graph defines itself: its weights in the external file, small constants, and both in a
+ * precision.
+ */
 class GraphTensors {
   private readonly weights: ReadonlyMap<string, WeightEntry>;
   private readonly casts = new Set<string>();
@@ -296,7 +302,7 @@ class GraphTensors {
     return this.weights.has(name);
   }
 
-  /** A weight as it was prepared. */
+  /** A prepared weight. */
   weight(name: string): string {
     const entry = this.weights.get(name);
     if (entry === undefined) throw new Error(`weight ${name} was not prepared`);
@@ -308,7 +314,7 @@ class GraphTensors {
     return this.cast(this.weight(name), 'f32', precision);
   }
 
-  /** Whatever has that name; casting it twice is free. */
+  /** Any tensor with that name; casting it twice is free. */
   cast(x: string, from: Precision, to: Precision): string {
     if (from === to) return x;
     const name = `${x}.${to}`;
@@ -334,7 +340,7 @@ class GraphTensors {
   }
 }
 
-/** The norms of a layer, with the gains that do not lie in the linears behind them. */
+/** The norms of a layer, with the gains that are not folded into the following linears. */
 class GraphNorms {
   constructor(
     private readonly params: {
@@ -348,7 +354,10 @@ class GraphNorms {
     },
   ) {}
 
-  /** The gain of the norm before a layer's attention or MLP, or of the last one: ones where it lies in the linears. */
+  /**
+   * The gain of the norm before a layer's attention or MLP, or of the last one: ones if it is folded into the
+   * linears.
+   */
   private gain(layer: number, path: string): string {
     const { config, tensors, streamPrecision } = this.params;
     const { hidden } = config;
@@ -379,7 +388,7 @@ class GraphNorms {
     return g.node('Reshape', [`${name}.n`, whole], `l${layer}.${kind}.normed`);
   }
 
-  /** What attention or the MLP gives, as the stream takes it: normalized where the family does so before it is added. */
+  /** The output of attention or the MLP, normalized before it is added if the family does so. */
   after(y: string, layer: number, path: string): string {
     const { config, tensors, precision, streamPrecision } = this.params;
     const x = tensors.cast(y, precision, streamPrecision);
@@ -425,16 +434,19 @@ const blockProduct = (
   return g.node('MatMulNBits', inputs, output, attributes, MICROSOFT);
 };
 
-/** Rows that a 4 bit kernel takes at once: the last of one more is alone again (StrideM in onnxruntime's qnbitgemm.cpp). */
+/**
+ * Rows that a 4-bit kernel processes at once: one more leaves a single row (StrideM in onnxruntime's
+ * qnbitgemm.cpp).
+ */
 const ROWS_AT_ONCE = 128;
 
-/** Products of a graph with 4 bit weights, as `quantizeBlocks` gives them. */
+/** Products of a graph with 4-bit weights from `quantizeBlocks`. */
 export class Int4Products {
   private readonly padding = new Map<number, string>();
 
   /**
-   * @param padsLoneRow multiplies a row that is alone beside a row of zeros. x86 with AVX2 and without AVX-512 has a kernel
-   * for single rows that adds in another order than the one for several.
+   * @param padsLoneRow adds a row of zeros to a single row. x86 with AVX2 and without AVX-512 has a kernel for
+   * single rows that adds in another order than the one for several.
    */
   constructor(
     private readonly g: GraphBuilder,
@@ -452,11 +464,11 @@ export class Int4Products {
     const padding = this.paddingLike(x, shape.K);
     const padded = g.node('Concat', [x, padding], `${output}.padded`, { axis: 0 });
     const y = blockProduct(g, [padded, ...weight], { ...shape, bits: 4 }, `${output}.beside`);
-    // Not `Slice`, behind which ONNX Runtime loses sight of N, which attention needs.
+    // Not `Slice`, after which ONNX Runtime no longer infers N, which attention needs.
     return g.node('Split', [y, 'padding.parts'], [output, `${output}.padding`], { axis: 0 });
   }
 
-  /** @returns zeros `[1, T, K]` where a row of x would be alone, else `[0, T, K]`. */
+  /** @returns zeros `[1, T, K]` if x has a single row, otherwise `[0, T, K]`. */
   private paddingLike(x: string, K: number): string {
     const known = this.padding.get(K);
     if (known !== undefined) return known;
@@ -480,7 +492,7 @@ export class Int4Products {
   }
 }
 
-/** A stream times a weight of the base, in the format that it is served in. */
+/** A stream times a weight of the base, in its served format. */
 class WeightProducts {
   private readonly quantized = new Map<string, { values: string; max: string }>();
   private readonly int4: Int4Products;

@@ -39,7 +39,7 @@ export async function loadBase(
   id: string | undefined,
 ): Promise<{ base: BaseModel; tokenizerSource: TokenizerSource }> {
   const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats === undefined) throw new BaseModelError(`there is no file or folder ${path}`);
+  if (stats === undefined) throw new BaseModelError(`no such file or folder: ${path}`);
   if (stats.isDirectory())
     return { base: await loadFolderBase({ path, id }), tokenizerSource: { kind: 'folder', path } };
   const { base, file } = await loadGgufBase({ path, id });
@@ -57,11 +57,13 @@ interface Located {
 function readExactly(fd: number, length: number, position: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   if (!readFully(fd, bytes, position))
-    throw new BaseModelError('a safetensors file ends before its tensors do: it is truncated');
+    throw new BaseModelError('a safetensors file ends before its last tensor: it is truncated');
   return bytes;
 }
 
-/** Opens every safetensors file of the folder; names of files come from the folder itself, never from an index file. */
+/**
+ * Opens every safetensors file of the folder; file names come from the folder itself, never from an index file.
+ */
 function locateTensors(folder: string, files: readonly string[], fds: number[]): Map<string, Located> {
   const tensors = new Map<string, Located>();
   for (const file of files) {
@@ -83,8 +85,8 @@ const INDEX = 'model.safetensors.index.json';
 const ShardIndex = z.object({ weight_map: z.record(z.string(), z.string()) });
 
 /**
- * The files that the weights are in: those of the index, else `model.safetensors`, else all; some folders have the same
- * weights in another form beside them. Names of files come from the folder itself, never from the index.
+ * The files with the weights: those of the index, otherwise `model.safetensors`, otherwise all; some folders
+ * have the same weights in another form as well. File names come from the folder itself, never from the index.
  */
 function weightFiles(folder: string): string[] {
   const there = readdirSync(folder)
@@ -97,7 +99,7 @@ function weightFiles(folder: string): string[] {
     const missing = [...named].find((file) => !there.includes(file));
     if (missing !== undefined)
       throw new BaseModelError(
-        `${folder} lacks ${missing}, which ${INDEX} names: fetch the rest of the base`,
+        `${folder} lacks ${missing}, which is listed in ${INDEX}. Download the rest of the base`,
       );
     return there.filter((file) => named.has(file));
   }
@@ -105,15 +107,15 @@ function weightFiles(folder: string): string[] {
   return there.includes('model.safetensors') ? ['model.safetensors'] : there;
 }
 
-/** What a base may be stored as. */
+/** Supported storage types. */
 const STORED = new Set(['F32', 'F16', 'BF16']);
 
 function refuseQuantized(tensors: ReadonlyMap<string, Located>): void {
   for (const [name, { entry }] of tensors)
     if (!STORED.has(entry.dtype) && !FREQUENCIES.test(name))
       throw new BaseModelError(
-        `${name} is ${entry.dtype}; F32, F16 and BF16 are supported. Give the plain checkpoint that it was made from, ` +
-          'or a GGUF file',
+        `${name} is ${entry.dtype}; F32, F16 and BF16 are supported. Give the original checkpoint, or ` +
+          'a GGUF file',
       );
 }
 
@@ -121,7 +123,7 @@ function refuseQuantized(tensors: ReadonlyMap<string, Located>): void {
 export async function loadFolderBase(params: { path: string; id?: string | undefined }): Promise<BaseModel> {
   const { path: folder } = params;
   if (!existsSync(join(folder, 'config.json'))) throw new BaseModelError(`${folder} has no config.json`);
-  // Before its weights: what it is.
+  // Checked before the weights.
   const json: unknown = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
   refuseOtherModels(json);
   const files = weightFiles(folder);
@@ -134,7 +136,7 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
     const digests = await Promise.all(
       ['config.json', ...files].map(async (file) => `${file} ${await fileDigest(join(folder, file))}\n`),
     );
-    // A head that is stored although it is the embedding is looked at below.
+    // A stored head of a tied embedding is checked below.
     refuseUnused(
       [...tensors.keys()].filter((name) => name !== HEAD || !config.tiedHead),
       config,
@@ -149,11 +151,11 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
         const { dtype, begin, end } = located.entry;
         if (located.entry.shape.join() !== shape.join())
           throw new BaseModelError(
-            `${name} has shape [${located.entry.shape.join(', ')}], [${shape.join(', ')}] is needed`,
+            `${name} has shape [${located.entry.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
           );
         const data = readExactly(located.fd, end - begin, located.dataStart + begin);
         const values = toFloat32({ dtype, shape: [...shape], data });
-        // Gemma stores gains less one (`Gemma3RMSNorm`: 1 + weight).
+        // Gemma stores gains minus one (`Gemma3RMSNorm`: 1 + weight).
         if (config.family === 'gemma3' && NORM.test(name))
           for (let i = 0; i < values.length; i++) values[i]! += 1;
         return values;
@@ -183,7 +185,7 @@ const GGUF_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\.(weight|bias)$/, 'blk.$1.ffn_$2.$3'],
 ];
 
-/** Gemma's norms: `post_attention_layernorm` stands behind the attention. */
+/** Gemma's norms: `post_attention_layernorm` follows the attention. */
 const GEMMA_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.post_attention_norm.weight'],
   [/^model\.layers\.(\d+)\.pre_feedforward_layernorm\.weight$/, 'blk.$1.ffn_norm.weight'],
@@ -205,13 +207,13 @@ export function idOfGgufFile(path: string): string {
   );
 }
 
-/** @throws BaseModelError that names a quantization which cannot be read. */
+/** @throws BaseModelError that names an unsupported quantization. */
 function refuseQuantizations(file: GgufFile): void {
   for (const { name, type } of file.tensors.values())
     if (blockFormat(type) === null)
       throw new BaseModelError(
-        `${file.path} is quantized as ${GGML_TYPES.get(type)?.name ?? `ggml type ${type}`} (tensor ${name}), which is not ` +
-          `supported; ${knownBlockFormats().join(', ')} are`,
+        `${file.path} uses the quantization ${GGML_TYPES.get(type)?.name ?? `ggml type ${type}`} ` +
+          `(tensor ${name}), which is not supported; supported are ${knownBlockFormats().join(', ')}`,
       );
 }
 
@@ -254,7 +256,7 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
       if (tensor === undefined) throw new BaseModelError(`the base lacks ${stored} (${name})`);
       if (tensor.shape.join() !== shape.join())
         throw new BaseModelError(
-          `${stored} has shape [${tensor.shape.join(', ')}], [${shape.join(', ')}] is needed`,
+          `${stored} has shape [${tensor.shape.join(', ')}]; [${shape.join(', ')}] is needed`,
         );
       const values = file.readTensor(stored);
       const attention = /self_attn\.([qk])_proj\./.exec(name)?.[1];
@@ -270,7 +272,7 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
 
 const FAMILIES: readonly Family[] = ['llama', 'qwen2', 'qwen3', 'gemma3', 'smollm3', 'phi3'];
 
-/** Tensors that are read into the configuration: stretched frequencies. */
+/** Tensors that become part of the configuration: stretched frequencies. */
 const ROPE_TENSORS = {
   divisors: 'rope_freqs.weight',
   short: 'rope_factors_short.weight',
@@ -279,10 +281,10 @@ const ROPE_TENSORS = {
 
 /** SmolLM3's layers without rotary positions: every fourth. */
 const NO_ROPE_STEP = 4;
-/** Gemma 3: every sixth layer sees all, the others turn by a theta of 10,000. */
+/** Gemma 3: every sixth layer attends to everything, the others rotate by a theta of 10,000. */
 const GEMMA_PATTERN = 6;
 const GEMMA_LOCAL_THETA = 10_000;
-/** Gemma 3 27B alone does not scale by its heads' size. */
+/** Only Gemma 3 27B does not scale by its heads' size. */
 const GEMMA_27B_LAYERS = 62;
 
 class Metadata {
@@ -298,22 +300,22 @@ class Metadata {
   number(key: string, fallback?: number): number {
     const value = this.value(key) ?? fallback;
     if (typeof value !== 'number')
-      throw new BaseModelError(`the base's metadata lacks ${this.family}.${key}, as one number`);
+      throw new BaseModelError(`the base's metadata lacks ${this.family}.${key} as a single number`);
     return value;
   }
 }
 
-/** Elsewhere llama.cpp reads no window, whatever the file says. */
+/** For other families llama.cpp ignores a window, whatever the file says. */
 const WINDOWED: ReadonlySet<Family> = new Set<Family>(['gemma3', 'phi3']);
 
 function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
   const { family } = metadata;
-  // 0 says that there is none (Phi-4).
+  // 0 means none (Phi-4).
   const window = (WINDOWED.has(family) && metadata.number('attention.sliding_window', 0)) || null;
   const pattern = metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN;
   const slides = (layer: number): boolean => {
     if (family !== 'gemma3') return true;
-    // Without a window all layers are global ones.
+    // Without a window all layers are global.
     if (window === null) return false;
     return Array.isArray(pattern) ? Boolean(pattern[layer]) : (layer + 1) % Number(pattern) !== 0;
   };
@@ -329,25 +331,25 @@ function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
 }
 
 /**
- * What every frequency is divided by. As in llama.cpp, files that name no kind of scaling are stretched linearly, and
+ * Divisors of every frequency. As in llama.cpp, files that name no kind of scaling are stretched linearly, and
  * `rope.scale_linear` is the older name of the factor.
- * @throws BaseModelError for kinds that are not supported.
+ * @throws BaseModelError for unsupported kinds.
  */
 function stretchOf(metadata: Metadata, longRope: boolean): number {
   const type = metadata.value('rope.scaling.type') ?? 'linear';
   if (type === 'none') return 1;
   if (type !== 'linear' && !(type === 'longrope' && longRope))
     throw new BaseModelError(`the base uses rotary scaling "${String(type)}", which is not supported`);
-  // 0 says that there is none.
+  // 0 means none.
   return metadata.number('rope.scaling.factor', metadata.number('rope.scale_linear', 0)) || 1;
 }
 
-/** @returns the rotary positions, and how many tokens they are right for. */
+/** @returns the rotary positions, and the number of tokens for which they are valid. */
 function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Rope; context: number } {
   const dim = metadata.number('rope.dimension_count', headDim);
   if (dim !== headDim && metadata.family !== 'phi3')
     throw new BaseModelError(
-      `rotary positions of a part of each head (${metadata.family}.rope.dimension_count is ${dim}, a head has ` +
+      `partial rotary positions (${metadata.family}.rope.dimension_count is ${dim}, a head has ` +
         `${headDim} numbers) are not supported`,
     );
   const theta = metadata.number('rope.freq_base', metadata.family === 'gemma3' ? 1_000_000 : 10_000);
@@ -381,12 +383,12 @@ function readGgufConfig(file: GgufFile): LlamaConfig {
   const family = FAMILIES.find((name) => name === architecture);
   if (family === undefined)
     throw new BaseModelError(
-      `the base's architecture ${architecture} is not supported; ${FAMILIES.join(', ')} are`,
+      `the base's architecture ${architecture} is not supported; supported are ${FAMILIES.join(', ')}`,
     );
   const metadata = new Metadata(file, family);
   for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
     if (metadata.value(cap) !== undefined)
-      throw new BaseModelError(`soft caps on logits (${cap}) are not supported`);
+      throw new BaseModelError(`logit soft caps (${cap}) are not supported`);
   const heads = metadata.number('attention.head_count');
   const hidden = metadata.number('embedding_length');
   const layers = metadata.number('block_count');
@@ -432,7 +434,7 @@ const FREQUENCIES = /(?:^|\.)rotary_emb\.(?:inv_freq|cos_cached|sin_cached)$/;
 const EMBEDDING = 'model.embed_tokens.weight';
 const HEAD = 'lm_head.weight';
 
-/** @returns Hugging Face names of all that `prepareWeights` reads, as they are stored. */
+/** @returns Hugging Face names of everything that `prepareWeights` reads, as stored. */
 export function neededTensors(config: LlamaConfig): Set<string> {
   const names = new Set([EMBEDDING, FINAL_NORM]);
   if (!config.tiedHead) names.add(HEAD);
@@ -449,11 +451,11 @@ export function neededTensors(config: LlamaConfig): Set<string> {
 }
 
 /**
- * A base's tensors as they are stored, against those that its graphs use: one that nobody reads would be served wrong
- * in silence.
- * @param stored names as the file has them.
- * @param storedName how the file calls a tensor of Hugging Face's.
- * @throws BaseModelError that names a tensor which would be left out.
+ * Compares a base's stored tensors with those that its graphs use: an ignored one would silently make answers
+ * wrong.
+ * @param stored names in the file.
+ * @param storedName the file's name of a Hugging Face tensor.
+ * @throws BaseModelError that names an unused tensor.
  */
 function refuseUnused(
   stored: Iterable<string>,
@@ -466,14 +468,14 @@ function refuseUnused(
   if (first === undefined) return;
   const more = unused.length === 1 ? '' : ` and ${unused.length - 1} more`;
   throw new BaseModelError(
-    `the base has tensors that a plain ${config.family} model does not use (${first}${more}); served without them, ` +
-      'its answers would be wrong',
+    `the base has tensors that a plain ${config.family} model does not use (${first}${more}). Without ` +
+      'them its answers would be wrong, so it is not served',
   );
 }
 
 /**
- * `tie_word_embeddings` says that the head is the embedding; a head that was trained on its own and then saved beside
- * that setting (`modules_to_save: ["lm_head"]`, merged) is another one.
+ * `tie_word_embeddings` says that the head is the embedding; a head that was trained separately and saved with
+ * that setting (`modules_to_save: ["lm_head"]`, merged) is not.
  * @throws BaseModelError when the file's head differs from its embedding.
  */
 function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {
@@ -481,8 +483,8 @@ function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): void {
   const bytesOf = (name: string): Buffer => Buffer.from(base.tensor(name, shape).buffer);
   if (!bytesOf(HEAD).equals(bytesOf(EMBEDDING)))
     throw new BaseModelError(
-      `config.json says that the head is the embedding (tie_word_embeddings), but ${HEAD} differs from ${EMBEDDING}. ` +
-        'If the head was trained on its own, set tie_word_embeddings to false',
+      `config.json ties the head to the embedding (tie_word_embeddings), but ${HEAD} differs from ` +
+        `${EMBEDDING}. If the head was trained separately, set tie_word_embeddings to false`,
     );
 }
 

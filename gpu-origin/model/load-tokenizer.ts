@@ -1,4 +1,4 @@
-/** A tokenizer from where a base keeps it. */
+/** Loads a tokenizer from a base's files. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -10,11 +10,11 @@ export type TokenizerSource =
   /** A folder with `tokenizer.json`. */
   | { kind: 'folder'; path: string };
 
-/** @throws TokenizerError when it is missing, damaged or of a kind that is not supported. */
+/** @throws TokenizerError when it is missing, corrupted or unsupported. */
 export const readTokenizer = (source: TokenizerSource): TokenizerDefinition =>
   source.kind === 'gguf' ? ggufTokenizer(source.metadata) : folderTokenizer(source.path);
 
-/** @throws TokenizerError when the tokenizer is missing, damaged or of a kind that is not supported. */
+/** @throws TokenizerError when the tokenizer is missing, corrupted or unsupported. */
 export function loadTokenizer(source: TokenizerSource): Tokenizer {
   return createTokenizer(readTokenizer(source));
 }
@@ -33,7 +33,7 @@ const eosIds = z.union([z.int().transform((id) => [id]), z.array(z.int())]).null
 const ModelConfig = z.looseObject({ eos_token_id: eosIds });
 
 /**
- * Reads `tokenizer.json`, and what else Hugging Face keeps beside it: `tokenizer_config.json`, `chat_template.jinja`,
+ * Reads `tokenizer.json`, and Hugging Face's other files: `tokenizer_config.json`, `chat_template.jinja`,
  * `generation_config.json`, `config.json` (all optional).
  * @throws TokenizerError
  */
@@ -72,7 +72,7 @@ const Processor = z.looseObject({
   special_tokens: z.record(z.string(), z.looseObject({ ids: z.array(z.int()) })).optional(),
 });
 
-/** Ids that a `TemplateProcessing` step writes before the text; null when there is no such step. */
+/** Ids that a `TemplateProcessing` step writes before the text; null without such a step. */
 function prefixOf(processor: unknown): number[] | null {
   const parsed = Processor.safeParse(processor);
   if (!parsed.success) return null;
@@ -119,7 +119,7 @@ const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 
-/** Of Phi-3's, as its tokenizer.json and llama.cpp have it. */
+/** Of Phi-3's, as in its tokenizer.json and llama.cpp. */
 const KEEPS_BLANKS = new Set(['<unk>', '<s>', '<|endoftext|>']);
 
 const BYTE_LEVEL = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true };
@@ -140,7 +140,7 @@ interface PreType {
   preTokenizer: unknown;
   normalizer: unknown;
   ignoreMerges: boolean;
-  /** When the metadata does not say. */
+  /** If the metadata does not say. */
   addBos: boolean;
 }
 
@@ -171,9 +171,9 @@ const splitAtCapitals = (contractions: string, digits: string) =>
   splitThenBytesBy(
     String.raw`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+${contractions}|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*${contractions}|${digits}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   );
-/** Llama 3's split for vocabularies that merge all they have: what the converter takes SmolLM3 for. */
+/** Llama 3's split for vocabularies that merge everything: the converter uses it for SmolLM3. */
 const SMAUG: PreType = { ...LLAMA3, ignoreMerges: false, addBos: false };
-/** Mistral NeMo and what came after. */
+/** Mistral NeMo and later ones. */
 const TEKKEN: PreType = { ...LLAMA3, preTokenizer: splitAtCapitals('', String.raw`\p{N}`) };
 /** Phi-4-mini. */
 const GPT4O: PreType = {
@@ -201,7 +201,7 @@ const PRE_TYPES = new Map<string, PreType>([
 ]);
 
 type Steps = Pick<TokenizerJson, 'normalizer' | 'pre_tokenizer' | 'decoder' | 'model'> & {
-  /** When the metadata does not say. */
+  /** If the metadata does not say. */
   addBos: boolean;
 };
 
@@ -210,7 +210,8 @@ function byteLevelSteps(metadata: ReadonlyMap<string, unknown>, vocab: Record<st
   const pre = PRE_TYPES.get(String(preName));
   if (pre === undefined)
     throw new TokenizerError(
-      `the GGUF's pre-tokenizer "${String(preName)}" is not supported (${[...PRE_TYPES.keys()].join(', ')} are)`,
+      `the GGUF's pre-tokenizer "${String(preName)}" is not supported; supported are ` +
+        `${[...PRE_TYPES.keys()].join(', ')}`,
     );
   const merges = strings(metadata, 'tokenizer.ggml.merges');
   return {
@@ -223,16 +224,17 @@ function byteLevelSteps(metadata: ReadonlyMap<string, unknown>, vocab: Record<st
 }
 
 /**
- * The `tokenizer.json` that a GGUF's metadata stands for. Pre-tokenizers by `tokenizer.ggml.pre`, as in llama.cpp's
- * `llama-vocab.cpp`; an unknown one is refused, because a wrong split gives a model that is silently worse.
- * @throws TokenizerError when the metadata lacks something or names a tokenizer that is not supported.
+ * The `tokenizer.json` equivalent to a GGUF's metadata. Pre-tokenizers by `tokenizer.ggml.pre`, as in
+ * llama.cpp's `llama-vocab.cpp`; an unknown one is refused, because a wrong split silently degrades the model.
+ * @throws TokenizerError when the metadata is incomplete or names an unsupported tokenizer.
  */
 export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): TokenizerDefinition {
   const model = metadata.get('tokenizer.ggml.model');
   if (model === undefined) throw new TokenizerError('the GGUF has no tokenizer (tokenizer.ggml.model)');
   if (model !== 'gpt2' && model !== 'llama')
     throw new TokenizerError(
-      `the GGUF's tokenizer "${String(model)}" is not supported; gpt2 (byte-level BPE) and llama (SentencePiece BPE) are`,
+      `the GGUF's tokenizer "${String(model)}" is not supported; supported are gpt2 (byte-level BPE) ` +
+        'and llama (SentencePiece BPE)',
     );
   const tokens = strings(metadata, 'tokenizer.ggml.tokens');
   const given = metadata.get('tokenizer.ggml.token_type');
@@ -241,7 +243,8 @@ export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): Tokenizer
     const value = metadata.get(`tokenizer.ggml.${name}_token_id`);
     return typeof value === 'number' && value >= 0 && value < tokens.length ? value : null;
   };
-  // GGUF does not say that Phi-3's control tokens take the blanks behind them, which its template writes there.
+  // GGUF does not record that Phi-3's control tokens absorb the white space after them, which its template
+  // writes there.
   const takesBlanks = model === 'llama' && metadata.get('general.architecture') === 'phi3';
   const vocab: Record<string, number> = Object.create(null) as Record<string, number>;
   const added: TokenizerJson['added_tokens'] = [];

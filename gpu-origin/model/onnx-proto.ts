@@ -1,5 +1,5 @@
 /**
- * ONNX models: a small builder over the messages that the graphs here use, field numbers from onnx/onnx.proto, IR
+ * ONNX models: a small builder over the messages that these graphs use, field numbers from onnx/onnx.proto, IR
  * version 8. It compiles no schema to code, which a page's policy forbids.
  */
 import { DataType } from './graph-form.ts';
@@ -57,7 +57,7 @@ export class GraphBuilder {
     this.outputs.push(valueInfo(name, type, shape));
   }
 
-  /** @returns the first output's name. Empty output names leave optional outputs out. */
+  /** @returns the first output's name. Empty output names omit optional outputs. */
   node(
     type: string,
     inputs: readonly string[],
@@ -127,7 +127,10 @@ const FIXED32 = 5;
 
 const utf8 = new TextEncoder();
 
-/** One message, as much as ONNX's models need. Fields are written in the order of their numbers, as other writers do; a repeated one is not packed. */
+/**
+ * One message, with the features that ONNX's models need. Fields are written in the order of their numbers, as
+ * other writers do; repeated ones are not packed.
+ */
 export class ProtobufWriter {
   private readonly chunks: Uint8Array[] = [];
   private length = 0;

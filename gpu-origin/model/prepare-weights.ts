@@ -17,7 +17,7 @@ import {
 import type { GraphFlavour, WeightEntry } from './graph-form.ts';
 import { rotateColumns, rotateRows, type RotationSet } from './rotation.ts';
 
-/** What a base can be served in; `weights` of `/base`. */
+/** Formats that a base can be served in; `weights` of `/base`. */
 export const WEIGHT_FORMATS = ['int8', 'int4', 'f32'] as const;
 export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
 
@@ -27,7 +27,7 @@ export const HEAD_PRODUCT = 'head';
 /** The graph's name of the scales of an embedding in int8, `[vocab, 1]`. */
 export const EMBEDDING_SCALES = 'embed.s';
 
-/** What a product's weights are in: with 4 bit the head stays in int8, the logits being nearest to it. */
+/** Format of a product's weights: with 4 bit the head stays in int8, because it affects the logits most. */
 export const formatOf = (product: string, format: WeightFormat): WeightFormat =>
   format === 'int4' && product === HEAD_PRODUCT ? 'int8' : format;
 
@@ -38,7 +38,7 @@ interface PreparedTensor {
   data: ArrayBufferView<ArrayBuffer>;
 }
 
-/** Which rotation a linear's columns (its input) and rows (its output) take. */
+/** The rotations of a linear's columns (its input) and rows (its output). */
 export const ROTATED: Record<
   LinearKind,
   { columns: Exclude<keyof RotationSet, 'stream'>; rows: 'stream' | 'head' | null }
@@ -67,8 +67,9 @@ export const mlpNorm = (config: Pick<LlamaConfig, 'postNorms'>): string =>
   config.postNorms ? 'pre_feedforward_layernorm' : 'post_attention_layernorm';
 
 /**
- * Whether the gains of the norms before linears are folded into those. Not Gemma's: a few numbers of its stream are
- * hundreds of times the others and have small gains; without them one scale for each row leaves nothing of the rest.
+ * Whether gains of norms are folded into the following linears. Not Gemma's: a few numbers of its stream are
+ * hundreds of times larger than the others and have small gains; without them one scale for each row would lose
+ * the rest.
  */
 export const foldsGains = (config: Pick<LlamaConfig, 'postNorms'>): boolean => !config.postNorms;
 
@@ -89,7 +90,7 @@ const GEMMA_NORMS = [
   ...['pre_feedforward_layernorm', 'post_feedforward_layernorm'],
 ];
 
-/** What the graph calls such a gain. */
+/** The graph's name of such a gain. */
 export const gainName = (layer: number, path: string): string => `l${layer}.${path}.gain`;
 
 function normBefore(config: LlamaConfig, kind: LinearKind): string | null {
@@ -107,7 +108,7 @@ export function foldGain(weight: Float32Array | Float64Array, gain: Float32Array
     for (let i = 0; i < columns; i++) weight[at + i] = weight[at + i]! * gain[i]!;
 }
 
-/** The gain of the RMS norm before a linear that is folded into it; null where there is none. */
+/** The gain of the RMS norm that is folded into the following linear; null if there is none. */
 export function gainBefore(base: BaseModel, layer: number, kind: LinearKind): Float32Array | null {
   const norm = foldsGains(base.config) ? normBefore(base.config, kind) : null;
   return norm === null ? null : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
@@ -207,7 +208,7 @@ function* layerTensors(
   }
 }
 
-/** What the graph calls the tables of a layer's rotary positions. */
+/** The graph's names of the tables of a layer's rotary positions. */
 export const rotaryNames = (which: 'rope' | 'localRope'): { cos: string; sin: string } =>
   which === 'rope' ? { cos: 'cos', sin: 'sin' } : { cos: 'cos.local', sin: 'sin.local' };
 
@@ -246,8 +247,8 @@ function* embeddingTensors(
 
 /**
  * All tensors of the graphs, one after the other, so that the whole model is never in memory twice.
- * @param rotations null leaves the weights unrotated (float32 as the oracle).
- * @param onLayer called with the layers done and their count.
+ * @param rotations null leaves the weights unrotated (float32 as the reference).
+ * @param onLayer called with the finished layers and their count.
  */
 export function* prepareWeights(params: {
   base: BaseModel;
@@ -305,7 +306,7 @@ export function quantizeLinear(
 }
 
 /**
- * The same scales, the values where they are: for rows that are looked up.
+ * The same scales, with the values in place: for rows that are looked up.
  * @param weight `[rows, columns]` @returns `values` int8 `[rows, columns]`, `scales` float32 `[rows]`
  */
 function quantizeRows(
@@ -324,7 +325,7 @@ function quantizeRows(
   return { values, scales };
 }
 
-/** The largest magnitude is 127 of it. */
+/** The largest magnitude is 127 times it. */
 function rowScale(row: Float32Array | Float64Array): number {
   let max = 0;
   for (let i = 0; i < row.length; i++) max = Math.max(max, Math.abs(row[i]!));
@@ -344,7 +345,7 @@ export function transpose(
   return out;
 }
 
-/** Weights of a row that share a scale, in 4 bit a zero point too: `MatMulNBits`' block_size. */
+/** Weights of a row that share a scale, and in 4 bit a zero point: `MatMulNBits`' block_size. */
 export const BLOCK = 32;
 
 /**

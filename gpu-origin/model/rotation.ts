@@ -54,7 +54,7 @@ export function largestPowerOfTwo(n: number): number {
   return power;
 }
 
-/** @param randomSigns false leaves the plain Hadamard, which small blocks (a head, 64 of the ffn) use. */
+/** @param randomSigns false gives the plain Hadamard, for small blocks (a head, 64 of the ffn). */
 export function makeRotation(size: number, seed: number, randomSigns: boolean): Rotation {
   const random = uniform(seed);
   const power = largestPowerOfTwo(size);
@@ -83,7 +83,7 @@ function walshHadamard(x: Float64Array, power: number, odd: number): void {
         x[i + 2 * half] = a + b - (c + d);
         x[i + 3 * half] = a - b - (c - d);
       }
-  // One is left when their number is odd.
+  // One stage is left if their number is odd.
   if (half < size)
     for (let i = 0; i < half; i++) {
       const a = x[i]!;
@@ -93,10 +93,10 @@ function walshHadamard(x: Float64Array, power: number, odd: number): void {
     }
 }
 
-/** Blocks and columns that are mixed together: a load serves two or three products, and no sum waits for another. */
+/** Blocks and columns processed together: a load serves two or three products, and no sum waits for another. */
 const [BLOCKS, COLUMNS] = [2, 3];
 
-/** y = x R; changes `x`. Both have `rotation.size` items. */
+/** y = x R; overwrites `x`. Both have `rotation.size` items. */
 function applyRow(rotation: Rotation, x: Float64Array, y: Float64Array): void {
   const { size, power, odd, small, signs } = rotation;
   for (let i = 0; i < size; i++) x[i]! *= signs[i]!;
@@ -169,7 +169,7 @@ function undoRow(rotation: Rotation, x: Float64Array, work: Float64Array): void 
 }
 
 /**
- * Brings rotated row vectors back: X <- X * R^T, in place, in float64.
+ * Undoes the rotation of row vectors: X <- X * R^T, in place, in float64.
  * @param vectors `[rows, rotation.size]`
  */
 export function undoRotation(vectors: Float32Array, rotation: Rotation): void {
@@ -229,13 +229,13 @@ export function denseRotation(rotation: Rotation): Float32Array<ArrayBuffer> {
 }
 
 export interface RotationSet {
-  /** Residual stream, `[hidden]`; null = it stays as it is. */
+  /** Residual stream, `[hidden]`; null = not rotated. */
   stream: Rotation | null;
-  /** Input of q, k, v, gate, up and head: the stream's, or where that has none, blocks that are applied while running. */
+  /** Input of q, k, v, gate, up and head: the stream's or, if that is null, blocks applied at run time. */
   input: Rotation;
   /** Every head of v, and o_proj's input, `[headDim]`. */
   head: Rotation;
-  /** Blocks of down_proj's input; applied while running. */
+  /** Blocks of down_proj's input, applied at run time. */
   down: Rotation;
 }
 
@@ -246,8 +246,8 @@ const block = (size: number, seed: number): Rotation =>
   makeRotation(Math.min(MAX_BLOCK, largestPowerOfTwo(size)), seed, false);
 
 /**
- * With norms between a linear and the residual stream (`postNorms`), the stream cannot be rotated: their gains do not
- * commute with a rotation.
+ * With norms between a linear and the residual stream (`postNorms`), the stream cannot be rotated: their gains
+ * do not commute with a rotation.
  */
 export function makeRotations(config: {
   hidden: number;

@@ -1,10 +1,10 @@
 /**
- * What every source (a folder's files, a GGUF's metadata) is turned into before a tokenizer is built from it, and what
- * it says: steps as the library takes them, the bytes of tokens.
+ * The common form of every tokenizer source (a folder's files, a GGUF's metadata): its steps for the library,
+ * and the bytes of tokens.
  */
 import { z } from 'zod';
 
-/** The base's tokenizer cannot be used; the message names what is not supported. */
+/** The base's tokenizer cannot be used; the message names the unsupported part. */
 export class TokenizerError extends Error {
   override readonly name = 'TokenizerError';
 }
@@ -18,7 +18,7 @@ export const AddedToken = z.looseObject({
 });
 export type AddedToken = z.infer<typeof AddedToken>;
 
-/** Hugging Face's `tokenizer.json`, as far as it is looked at here; the rest goes to the tokenizer library as it is. */
+/** The used part of Hugging Face's `tokenizer.json`; the rest goes to the tokenizer library unchanged. */
 export const TokenizerJson = z.looseObject({
   added_tokens: z.array(AddedToken),
   normalizer: z.unknown(),
@@ -35,17 +35,17 @@ export type TokenizerJson = z.infer<typeof TokenizerJson>;
 
 export interface TokenizerDefinition {
   json: TokenizerJson;
-  /** The token that chat templates know as `bos_token`. */
+  /** The token that chat templates call `bos_token`. */
   bosId: number | null;
   /** Tokens that end a generation. */
   eosIds: readonly number[];
-  /** Put before a raw text prompt (usually the bos token, or nothing). A chat template writes its own. */
+  /** Prepended to a raw text prompt (usually the bos token, or nothing). A chat template writes its own. */
   prefixIds: readonly number[];
   /** Jinja source. */
   chatTemplate: string | null;
 }
 
-/** A definition as a file, for who encodes prompts elsewhere. */
+/** A definition as a file, for encoding elsewhere. */
 export const TokenizerDefinitionJson = z.strictObject({
   json: TokenizerJson,
   bosId: z.int().nullable(),
@@ -55,9 +55,9 @@ export const TokenizerDefinitionJson = z.strictObject({
 }) satisfies z.ZodType<TokenizerDefinition>;
 
 /**
- * Steps of a pre-tokenizer whose characters the JavaScript library classes otherwise than Hugging Face's `tokenizers`,
- * with which models were trained, written as splits at the regexes of the original: JavaScript's `\d` knows ASCII only,
- * and its `\s` has U+FEFF and lacks U+0085. Regexes of `Split` itself the library translates.
+ * Pre-tokenizer steps whose character classes differ between the JavaScript library and Hugging Face's
+ * `tokenizers`, with which models were trained, rewritten as splits at the original regexes: JavaScript's `\d`
+ * knows ASCII only, and its `\s` has U+FEFF and lacks U+0085. The library translates regexes of `Split` itself.
  */
 interface Step {
   type?: string;
@@ -80,7 +80,10 @@ const splitAt = (regex: string) => ({
   invert: false,
 });
 
-/** @param step a `pre_tokenizer` of `tokenizer.json`. @returns one that splits in the library as it does in the original. */
+/**
+ * @param step a `pre_tokenizer` of `tokenizer.json`. @returns one that splits in the library as in the
+ * original.
+ */
 export function originalSteps(step: unknown): unknown {
   if (typeof step !== 'object' || step === null) return step;
   const { type, individual_digits, add_prefix_space, use_regex } = step as Step;
@@ -101,7 +104,10 @@ export function originalSteps(step: unknown): unknown {
   };
 }
 
-/** `pre_tokenizers/metaspace.rs`: also cuts before each space, unless told not to; the library never does. */
+/**
+ * `pre_tokenizers/metaspace.rs`: also cuts before each space unless configured otherwise; the library never
+ * does.
+ */
 function metaspace(step: Step): unknown {
   const { add_prefix_space, replacement = '▁', prepend_scheme = 'always' } = step;
   const written = { ...step, prepend_scheme: add_prefix_space === false ? 'never' : prepend_scheme };

@@ -11,28 +11,32 @@ import {
 
 export interface Tokenizer {
   /**
-   * All at once: for texts that are known to be short.
-   * @param allowSpecial true: control strings in the text become their ids; false: they are text like any other.
+   * All at once: for short texts.
+   * @param allowSpecial true: control strings in the text become their ids; false: they are ordinary text.
    */
   encode(text: string, options: { allowSpecial: boolean }): number[];
   /** The same in steps, with `limit` as in {@link Tokenizer.encodePieces}. */
   encodeChunked(text: string, options: { allowSpecial: boolean; limit: number }): Chunked<number[] | null>;
   /**
-   * Encodes the sections of one text, each by itself; a number is an id and goes through.
-   * @param limit encoding stops soon after so many tokens, so that more than `limit` come back.
-   * @returns null for texts of so many bytes that they have more tokens than `limit`: nothing was encoded.
+   * Encodes the sections of one text separately; a number is an id and passes through.
+   * @param limit encoding stops soon after this many tokens, so that more than `limit` are returned.
+   * @returns null for texts with so many bytes that they must have more than `limit` tokens: nothing was
+   * encoded.
    */
   encodePieces(pieces: readonly (string | number)[], limit: number): Chunked<number[] | null>;
-  /** Bytes that a token adds to the output, or null when there is no such token. The caller must not change them. */
+  /**
+   * Bytes that a token adds to the output, or null when there is no such token. The caller must not change
+   * them.
+   */
   tokenBytes(id: number): Uint8Array<ArrayBuffer> | null;
-  /** Tokens that are not shown: they steer the model and are not part of its text. */
+  /** Hidden tokens: they steer the model and are not part of its text. */
   isSpecial(id: number): boolean;
-  /** Text of each token that no content may yield to its id: those that are not shown, and the template's markers. */
+  /** Text of each token that content must not produce: hidden ones, and the template's markers. */
   readonly controlTokens: ReadonlyMap<string, number>;
   readonly bosId: number | null;
   /** Tokens that end a generation. */
   readonly eosIds: readonly number[];
-  /** Ids that go before a raw text prompt. */
+  /** Ids that start a raw text prompt. */
   readonly prefixIds: readonly number[];
   /** Jinja source of the base's chat template. */
   readonly chatTemplate: string | null;
@@ -40,13 +44,17 @@ export interface Tokenizer {
   readonly size: number;
 }
 
-/** Not shown in the output. Some bases list control tokens such as `<|fim_prefix|>` as ordinary: their form tells. */
+/**
+ * Hidden in the output. Some bases list control tokens such as `<|fim_prefix|>` as ordinary: their form
+ * identifies them.
+ */
 const isHidden = (token: AddedToken): boolean =>
   token.special === true || /^<\|[^|]+\|>$/.test(token.content);
 
 /**
- * Not for contents to yield: also what the template writes between them, as DeepSeek's `<｜User｜>` and Gemma's
- * `<start_of_turn>`, which may be ordinary added tokens. Blanks and single characters are needed to write any text.
+ * Not to be produced by content: also the template's markers, such as DeepSeek's `<｜User｜>` and Gemma's
+ * `<start_of_turn>`, which may be ordinary added tokens. White space and single characters are needed for any
+ * text.
  */
 const isControl = (token: AddedToken, template: string | null): boolean =>
   isHidden(token) ||
@@ -54,11 +62,14 @@ const isControl = (token: AddedToken, template: string | null): boolean =>
     token.content.trim() !== '' &&
     token.content.length > String.fromCodePoint(token.content.codePointAt(0)!).length);
 
-/** What `lstrip` and `rstrip` of an added token take: Unicode's white space, which has no U+FEFF. Linear in the text. */
+/**
+ * What `lstrip` and `rstrip` of an added token remove: Unicode's white space, without U+FEFF. Linear in the
+ * text.
+ */
 const BLANKS_FIRST = /^\p{White_Space}+/u;
 const BLANKS_LAST = /(?<!\p{White_Space})\p{White_Space}+$/u;
 
-/** What encoding a segment costs beside its characters, in characters. */
+/** Cost of encoding a segment in addition to its characters, in characters. */
 const SEGMENT_WORK = 16;
 
 /** @throws TokenizerError */
@@ -84,7 +95,7 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
   const bytesPerToken = longest * mostShortening(json);
 
   const byId = new Map([...control.values()].map((token) => [token.id, token]));
-  /** Without the blanks that the control tokens beside it take, as Phi-3's do of what its template writes behind them. */
+  /** Without the white space that adjacent control tokens absorb, as Phi-3's do after them. */
   function stripped(
     text: string,
     before: string | number | undefined,
@@ -107,7 +118,7 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
     );
     if (total > limit * bytesPerToken) return null;
     const ids: number[] = [];
-    // What a template writes around each message is the same, and so are the parts of a long run of one character.
+    // What a template writes around each message repeats, and so do the parts of a long run of one character.
     const encoded = {
       text: new Map<string, readonly number[]>(),
       section: new Map<string, readonly number[]>(),
@@ -165,14 +176,14 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
   };
 }
 
-/** Where a piece begins: at the text's start, at that of a section (behind a control token), or inside of one. */
+/** Where a piece begins: at the start of the text, of a section (after a control token), or within one. */
 type Place = 'text' | 'section' | 'inside';
 
 type EncodePiece = (piece: string, place: Place) => readonly number[];
 
 /**
- * The encoder of plain text: normalizer, pre-tokenizer and added tokens are the library's, the merges ours.
- * @param control texts that no text may yield as a token: they are not in its vocabulary.
+ * The encoder of plain text: the library's normalizer, pre-tokenizer and added tokens, with our own merges.
+ * @param control texts that must not become a token: they are removed from its vocabulary.
  * @throws TokenizerError
  */
 export function plainEncoder(json: TokenizerJson, control: ReadonlyMap<string, number>): EncodePiece {
@@ -205,7 +216,7 @@ export function plainEncoder(json: TokenizerJson, control: ReadonlyMap<string, n
   return (piece, place) => encoders[place](piece);
 }
 
-/** What is done to a piece before there are tokens. */
+/** Steps applied to a piece before tokenization. */
 type PieceSteps = Pick<TokenizerJson, 'normalizer' | 'pre_tokenizer'>;
 
 function buildLibrary(json: object): Library {
@@ -216,7 +227,7 @@ function buildLibrary(json: object): Library {
   }
 }
 
-/** Steps that are there for a section's beginning and have no business inside of one. */
+/** Steps for a section's beginning, which must not apply within one. */
 const BEGINNINGS = new Set(['Prepend', 'Strip']);
 
 /**
@@ -241,14 +252,14 @@ function stepsAt(place: Place, step: unknown): unknown {
 const isBeginning = (step: unknown): boolean =>
   typeof step === 'object' && step !== null && BEGINNINGS.has((step as { type?: string }).type ?? '');
 
-/** Unicode's forms and small letters: 4 bytes become 1 at most, as in U+1D400 to "A". */
+/** Unicode normalization and lower case: 4 bytes become at least 1, as in U+1D400 to "A". */
 const SHORTENING = 4;
 const LOSSLESS = new Set(['Sequence', 'ByteLevel', 'Split', 'Digits', 'Metaspace', 'Punctuation', 'Prepend']);
 const FORMS = new Set(['NFC', 'NFD', 'NFKC', 'NFKD', 'Lowercase']);
 
 /**
- * Bytes of a text for each byte of its tokens, at most; Infinity when characters can be dropped before there are
- * tokens, or when one token stands for any number of unknown ones.
+ * Maximum bytes of a text per byte of its tokens; Infinity if characters can be dropped before tokenization, or
+ * if one token can stand for any number of unknown ones.
  */
 function mostShortening(json: TokenizerJson): number {
   const byteLevel = JSON.stringify(json.decoder).includes('"ByteLevel"');
@@ -282,15 +293,15 @@ function keepsAll(step: Record<string, unknown>): boolean {
 }
 
 /**
- * Work cut into steps, so that whoever runs it can do other things in between: each `next()` handles about
- * {@link STEP_CHARACTERS} characters.
+ * Work in steps, so that other work can run in between: each `next()` handles about {@link STEP_CHARACTERS}
+ * characters.
  */
 export type Chunked<T> = Generator<undefined, T, undefined>;
 
-/** Characters handled in a step: 2 to 8 ms of the slowest text on a slow core. */
+/** Characters per step: 2 to 8 ms of the slowest text on a slow core. */
 export const STEP_CHARACTERS = 4_096;
 
-/** Runs all steps at once: for texts that are known to be short. */
+/** Runs all steps at once: for short texts. */
 export function finish<T>(steps: Chunked<T>): T {
   for (;;) {
     const step = steps.next();
@@ -299,8 +310,8 @@ export function finish<T>(steps: Chunked<T>): T {
 }
 
 /**
- * Cuts texts at certain strings, the longest first; those strings are pieces too, and no piece is empty. Searches a
- * window a step: a text full of beginnings of them makes the search slow.
+ * Splits texts at certain strings, longest first; those strings are pieces too, and no piece is empty. Searches
+ * one window per step, because a text full of their beginnings makes the search slow.
  */
 export class Splitter {
   readonly #pattern: RegExp | null;
@@ -323,12 +334,12 @@ export class Splitter {
   *split(text: string): Chunked<string[]> {
     if (this.#pattern === null) return text === '' ? [] : [text];
     const pieces: string[] = [];
-    /** Where the text begins that is in no piece yet. */
+    /** Start of the text that is in no piece yet. */
     let open = 0;
     for (let start = 0; start < text.length;) {
       if (start > 0) yield;
       const end = start + STEP_CHARACTERS;
-      // A string that begins in the window is seen whole.
+      // A string that begins in the window is seen completely.
       const window = text.slice(start, end + this.#longest - 1);
       let from = 0;
       for (;;) {
@@ -348,21 +359,21 @@ export class Splitter {
 }
 
 /**
- * Where no byte-level pre-tokenizer joins what stands on both sides, no merge crosses and nothing is composed: between
- * a letter and a space before a letter, between a letter and a CJK stop before a letter (Llama 3 keeps the stop with
- * the letter behind it), and behind a line's end.
+ * Places where no byte-level pre-tokenizer joins both sides, no merge crosses and nothing is composed: between
+ * a letter and a space before a letter, between a letter and a CJK stop before a letter (Llama 3 keeps the stop
+ * with the following letter), and after a line's end.
  */
 const SAFE_PLACE = /(?<=\p{L})(?= \p{L}|[。，、；：！？]\p{L})|(?<=\S\n)(?=\p{L})/u;
 
 interface Segment {
   text: string;
-  /** Whether what was cut begins with it. */
+  /** Whether the separator begins the text. */
   begins: boolean;
 }
 
 /**
- * Cuts a text into pieces of `size` to twice as many characters at safe places, so that the tokens stay the same. A
- * text without such a place in `size` characters is cut there all the same, but not in a surrogate pair.
+ * Splits a text into pieces of `size` to twice as many characters at safe places, so that the tokens stay the
+ * same. A text without such a place in `size` characters is split anyway, but not within a surrogate pair.
  */
 export function* segments(text: string, size: number): Generator<Segment> {
   let start = 0;
@@ -387,17 +398,17 @@ const NOTHING = new Uint8Array(0);
 const lossy = new TextDecoder('utf-8', { ignoreBOM: true });
 const strict = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
 
-/** What the engine needs of a tokenizer. */
+/** The engine's interface of a tokenizer. */
 export const engineTokens = (tokenizer: Tokenizer) => ({
   bytes: (id: number) => tokenizer.tokenBytes(id) ?? NOTHING,
   isSpecial: (id: number) => tokenizer.isSpecial(id),
 });
 
-/** A token's own text; U+FFFD where it is a part of a character. */
+/** A token's own text; U+FFFD if it is a part of a character. */
 export const tokenText = (tokenizer: Tokenizer, id: number): string =>
   lossy.decode(tokenizer.tokenBytes(id) ?? NOTHING);
 
-/** A token's text as text completions write it: parts of characters as `bytes:\xe2\x80`, so that they stay apart. */
+/** A token's text in text completions: parts of characters as `bytes:\xe2\x80`, so that they stay distinct. */
 export function tokenKey(tokenizer: Tokenizer, id: number): string {
   const bytes = tokenizer.tokenBytes(id) ?? NOTHING;
   try {

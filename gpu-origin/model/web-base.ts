@@ -1,6 +1,6 @@
 /**
- * What is written of a base for who runs its graphs elsewhere, in a browser: its configuration as text, and the gains that
- * lie folded in its weights, which adapters are transformed with.
+ * Exports of a base for running its graphs elsewhere, in a browser: its configuration as text, and the gains
+ * folded into its weights, which adapters need.
  */
 import { z } from 'zod';
 import { parseSafetensors, toFloat32, writeSafetensors, elementsOf } from '../../adapters/index.ts';
@@ -55,7 +55,7 @@ export function readConfigJson(text: string): LlamaConfig {
   return checkConfig(parsed.data);
 }
 
-/** @returns a safetensors file of norms under Hugging Face's names; empty where none is folded. */
+/** @returns a safetensors file of norms under Hugging Face's names; empty if none is folded. */
 export function writeFoldedGains(base: BaseModel): Uint8Array<ArrayBuffer> {
   const { config } = base;
   const paths = ['input_layernorm', mlpNorm(config)];
@@ -70,7 +70,7 @@ export function writeFoldedGains(base: BaseModel): Uint8Array<ArrayBuffer> {
   return writeSafetensors({ tensors: new Map(tensors), metadata: new Map() });
 }
 
-/** @returns the base as far as its norms go. @throws BaseModelError for any other tensor. */
+/** @returns the base with its norms only. @throws BaseModelError for any other tensor. */
 export function readFoldedGains(
   file: Uint8Array<ArrayBuffer>,
   base: Pick<BaseModel, 'id' | 'digest' | 'config'>,
@@ -104,21 +104,21 @@ type ReadBytes = (begin: number, end: number) => Uint8Array;
 
 interface Source {
   entry: WeightEntry;
-  /** null = as it is. */
+  /** null = unchanged. */
   product: { part: 'values' | 'scales'; rows: number; columns: number } | null;
 }
 
 /**
- * Weights of the `cpu` flavour in int8, read as the `gpu` flavour has them: values in blocks of 32, each block with the
- * scale of its whole row. A browser stores one set, and runs it in WebAssembly or on a GPU. A weights file that is
- * nowhere: its tensors are made as they are read.
+ * Weights of the `cpu` flavour in int8, read in the `gpu` flavour's layout: values in blocks of 32, each block
+ * with the scale of its whole row. A browser stores one set, and runs it in WebAssembly or on a GPU. The file
+ * is virtual: its tensors are built as they are read.
  */
 export class BlockWeights {
   readonly entries: readonly WeightEntry[];
   readonly byteLength: number;
   private readonly sources = new Map<number, Source>();
 
-  /** @param cpu tensors of the file that there is. */
+  /** @param cpu tensors of the existing file. */
   constructor(cpu: readonly WeightEntry[]) {
     const values = new Map(cpu.filter(isProduct).map((entry) => [entry.name.slice(0, -2), entry]));
     const entries: WeightEntry[] = [];
@@ -134,7 +134,7 @@ export class BlockWeights {
     this.byteLength = offset;
   }
 
-  /** @param begin where a tensor begins. @param end where it ends. @throws Error when none begins there. */
+  /** @param begin start of a tensor. @param end its end. @throws Error when none begins there. */
   read(begin: number, end: number, file: ReadBytes): Uint8Array {
     const source = this.sources.get(begin);
     if (source === undefined) throw new Error(`no tensor begins at byte ${begin}`);
@@ -166,7 +166,7 @@ function blocked({ part, rows, columns }: Product): Pick<WeightEntry, 'type' | '
     : { type: 'f32', dims: [rows * blocks], bytes: rows * blocks * Float32Array.BYTES_PER_ELEMENT };
 }
 
-/** As `quantizeByteBlocks` lays them out: 128 is zero, and what a last block has too much. */
+/** The layout of `quantizeByteBlocks`: 128 is zero, also as padding of a last block. */
 function inBlocks(bytes: Uint8Array, { part, rows, columns }: Product): Uint8Array {
   const blocks = Math.ceil(columns / BLOCK);
   if (part === 'scales') {
@@ -177,11 +177,11 @@ function inBlocks(bytes: Uint8Array, { part, rows, columns }: Product): Uint8Arr
   }
   const width = blocks * BLOCK;
   const all = new Uint8Array(rows * width).fill(128);
-  // A block of columns at a time: what is written then stays in the processor's cache.
+  // Block by block of columns: writes then stay in the processor's cache.
   for (let from = 0; from < columns; from += BLOCK)
     for (let row = 0; row < rows; row++) {
       const to = Math.min(columns, from + BLOCK);
-      // Of two's complement, 128 more is the highest bit turned.
+      // In two's complement, adding 128 flips the highest bit.
       for (let column = from; column < to; column++)
         all[row * width + column] = bytes[column * rows + row]! ^ 128;
     }

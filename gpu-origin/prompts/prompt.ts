@@ -1,6 +1,6 @@
 /**
- * The prompts of a request as token ids, encoded a slice at a time in its tenant's turn: text completions have up to
- * 128, all others one.
+ * The prompts of a request as token ids, encoded a slice at a time in the tenant's turn: text completions have
+ * up to 128, all others one.
  */
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import type { ChatCompletionRequest, ChatMessage, TextCompletionRequest } from '../../protocol/completion.ts';
@@ -24,21 +24,21 @@ import type { Clock } from '../engine/ports.ts';
 
 export interface Prompt {
   ids: readonly number[];
-  /** Where it is to be echoed. */
+  /** If it must be echoed. */
   echo: Echo | null;
 }
 
 export interface Echo {
   readonly text: string;
-  /** Whether the text is without a token of the prompt. @param place of the token, from 0. */
+  /** Whether the echoed text omits a token of the prompt. @param place of the token, from 0. */
   readonly leavesOut: (id: number, place: number) => boolean;
 }
 
 type SingleText = Omit<TextCompletionRequest, 'prompt'> & { prompt: TextPrompt };
-/** A request whose prompt is one. */
+/** A request with a single prompt. */
 export type SinglePrompt = Exclude<GenerationRequest, TextCompletionRequest> | SingleText;
 
-/** Each in its turn. Errors as of `promptOf`, and those of a prompt that leaves no room for an answer. */
+/** Each in its turn. Errors of `promptOf`, and of a prompt that leaves no room for an answer. */
 export async function promptsOf(
   request: GenerationRequest,
   services: PromptServices,
@@ -76,7 +76,7 @@ function singles(request: GenerationRequest): { single: SinglePrompt; param: str
   }));
 }
 
-/** Why so many tokens of a list are too many. One prompt alone has the context as its limit. */
+/** Why a list has too many tokens. A single prompt is limited by the context. */
 function tooMany(request: GenerationRequest, tokens: number): ContextLengthExceeded | null {
   if (!('prompt' in request) || !isPromptList(request.prompt)) return null;
   const { logprobs } = samplingParamsOf(request);
@@ -87,7 +87,7 @@ function tooMany(request: GenerationRequest, tokens: number): ContextLengthExcee
       ? MAX_PROMPT_LIST_TOKENS
       : Math.min(MAX_PROMPT_LIST_TOKENS, Math.floor(MAX_PROMPT_LIST_SCORES / scores));
   if (tokens <= most) return null;
-  const message = `These prompts have more than ${most} tokens together, which is the most at once. Please send fewer.`;
+  const message = `These prompts have more than ${most} tokens in total, the most for one request. Please send fewer.`;
   return { code: 'context_length_exceeded', message, param: 'prompt' };
 }
 
@@ -95,8 +95,8 @@ function tooMany(request: GenerationRequest, tokens: number): ContextLengthExcee
 const ECHO_STEP = 4_096;
 
 /**
- * Errors: what is wrong with the prompt, and `queue_full` when too much waits to be encoded.
- * @param param the field that is to blame.
+ * Errors: those of the prompt, and `queue_full` when too much waits to be encoded.
+ * @param param the field at fault.
  */
 export async function promptOf(
   request: SinglePrompt,
@@ -119,7 +119,7 @@ export async function promptOf(
   return encoded;
 }
 
-/** @param param where the ids stand. @returns why they cannot be read, or null. */
+/** @param param path of the ids. @returns why they are invalid, or null. */
 export function unknownToken(ids: readonly number[], tokenizer: Tokenizer, param: string): ApiError | null {
   const at = ids.findIndex((id) => tokenizer.tokenBytes(id) === null);
   if (at === -1) return null;
@@ -143,7 +143,7 @@ async function chatPrompt(
   if (chatTemplate === null)
     return err({
       code: 'invalid_request',
-      message: 'This base has no chat template; use /v1/completions.',
+      message: 'This base has no chat template. Use /v1/completions.',
       param: null,
     });
   const conversation = conversationOf(request);
@@ -164,7 +164,7 @@ async function chatPrompt(
   }
 }
 
-/** A raw prompt is the caller's own template: control strings in it mean their tokens. */
+/** A raw prompt is the caller's own template: its control strings become their tokens. */
 async function textPrompt(
   { prompt, echo, add_special_tokens: special }: SingleText,
   { services, caller, param }: { services: PromptServices; caller: PromptCaller; param: string },
@@ -211,12 +211,12 @@ function* textChunked(ids: readonly number[], { tokenizer }: PromptServices): Ch
 
 type Conversation = Pick<ChatCompletionRequest, 'messages'> | Pick<ResponseRequest, 'input' | 'instructions'>;
 
-/** What a request says, as chat templates have it. */
+/** A request in the form of chat templates. */
 function conversationOf(request: Conversation): TemplateMessage[] {
   return 'messages' in request ? request.messages.map(ofMessage) : ofResponse(request);
 }
 
-/** Functions that may be called; none when the model is to call none. */
+/** Callable functions; none when the model must not call any. */
 function templateTools(request: ChatCompletionRequest | ResponseRequest): TemplateTool[] {
   return (toolUseOf(request)?.functions ?? []).map(({ name, description, parameters }) => ({
     type: 'function',
@@ -260,7 +260,7 @@ function callOf(id: string | undefined, name: string, json: string): TemplateCal
   return { ...(id === undefined ? {} : { id }), name, arguments: isMap(parsed) ? parsed : json };
 }
 
-/** Its instructions come first, as the developer's; calls stand in the assistant's message before them. */
+/** Its instructions come first, as the developer's; calls are part of the preceding assistant message. */
 function ofResponse({
   input,
   instructions,
@@ -284,13 +284,13 @@ function ofResponse({
   return messages;
 }
 
-/** How long prompts are encoded before other work of the event loop has its turn, ms: a tenth of a long decode step. */
+/** How long prompts are encoded before other work of the event loop runs, ms: a tenth of a long decode step. */
 export const SLICE_MS = 5;
-/** Prompts that wait to be encoded, bytes: 16 of the largest, some ten seconds of the slowest text. */
+/** Prompts that wait to be encoded, bytes: 16 of the largest, about ten seconds of the slowest text … */
 export const MAX_WAITING_BYTES = 16_000_000;
-/** … of one tenant, so that four are needed to keep others out. */
+/** … and of one tenant, so that four are needed to block others. */
 export const MAX_TENANT_WAITING_BYTES = 4_000_000;
-/** What is encoded in a millisecond of the slowest text, bytes: for saying when to come back. */
+/** Encoded per millisecond for the slowest text, bytes: for retry times. */
 const BYTES_PER_MS = 1_000;
 
 interface PromptWork<T> {
@@ -304,13 +304,13 @@ interface PromptWork<T> {
 
 interface Job {
   readonly bytes: number;
-  /** Goes one step on. @returns whether that was the last. */
+  /** Runs one step. @returns whether it was the last. */
   step(): boolean;
 }
 
 /**
- * Encodes prompts a slice at a time, so that none of them keeps the event loop. Tenants take turns, and the prompts of
- * each: a short one waits for about one slice of each other tenant, however long theirs are.
+ * Encodes prompts a slice at a time, so that none blocks the event loop. Tenants take turns, and so do the
+ * prompts of each: a short one waits for about one slice of each other tenant, however long theirs are.
  */
 export class PromptQueue {
   readonly #clock: Pick<Clock, 'now' | 'yield'>;
@@ -324,7 +324,7 @@ export class PromptQueue {
     this.#clock = clock;
   }
 
-  /** Refuses with `queue_full` what finds too much waiting. Rejects with what a step throws. */
+  /** Refuses with `queue_full` when too much waits. Rejects with a step's error. */
   run<T>({ tenant, bytes, signal, steps }: PromptWork<T>): Promise<Result<T, ApiError>> {
     const held = this.#bytes.get(tenant) ?? 0;
     // A tenant's only prompt, and the only one, always has room.
@@ -363,7 +363,7 @@ export class PromptQueue {
 
   async #work(): Promise<void> {
     this.#running = true;
-    // Reading and parsing the body have had their share of this turn.
+    // Reading and parsing the body have used a part of this turn.
     await this.#clock.yield();
     let began = this.#clock.now();
     for (const [tenant, jobs] of this.#turns()) {
@@ -379,7 +379,7 @@ export class PromptQueue {
     this.#running = false;
   }
 
-  /** Each tenant goes behind the others after its turn, and leaves when it has nothing. */
+  /** Each tenant moves behind the others after its turn, and leaves when it has nothing. */
   *#turns(): Generator<[string, Job[]]> {
     for (;;) {
       const [first] = this.#waiting;
@@ -401,18 +401,18 @@ export class PromptQueue {
 
 const tooManyWaiting = (bytes: number): ApiError => ({
   code: 'queue_full',
-  message: 'Too many long prompts are waiting already.',
+  message: 'Too many long prompts are waiting. Retry in a few seconds.',
   retryAfterMs: Math.max(1_000, Math.ceil(bytes / BYTES_PER_MS)),
 });
 
-/** Nobody reads it. */
+/** Nobody waits for it. */
 const CALLER_GONE: ApiError = {
   code: 'origin_unavailable',
-  message: 'The caller has gone.',
+  message: 'The client disconnected.',
   retryAfterMs: 1_000,
 };
 
-/** What prompts are encoded with. */
+/** The encoders of prompts. */
 export interface PromptServices {
   base: BaseInfo;
   tokenizer: Tokenizer;
@@ -422,7 +422,7 @@ export interface PromptServices {
   prompts: PromptQueue;
 }
 
-/** Whose turn it is when the prompt is encoded, and until when somebody wants it. */
+/** The tenant of the encoding, and its abort signal. */
 export interface PromptCaller {
   tenant: string;
   signal: AbortSignal;
@@ -430,8 +430,8 @@ export interface PromptCaller {
 
 /**
  * Encodes in the caller's turn.
- * @param bytes how much there is to encode.
- * @param param the field that is to blame when there are more tokens than the model's context.
+ * @param bytes size of the work.
+ * @param param the field at fault when there are more tokens than the model's context.
  */
 export async function encodeCooperatively(
   services: PromptServices,
@@ -446,8 +446,8 @@ export async function encodeCooperatively(
 }
 
 /**
- * In words that clients look for, LangChain's and Anthropic's without a look at the code.
- * @param counted tokens that were encoded before it was known.
+ * In words that clients search for, LangChain's and Anthropic's without looking at the code.
+ * @param counted tokens encoded until then.
  */
 const tooLong = (context: number, param: string, counted: number): ApiError => ({
   code: 'context_length_exceeded',

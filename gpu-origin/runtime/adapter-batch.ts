@@ -116,8 +116,8 @@ function rankSums(config: LlamaConfig, chain: readonly OrtResidentAdapter[]): Ra
 }
 
 /**
- * Sum of the chain's deltas, exactly: ranks side by side. A lone member at scale 1 is not copied.
- * @param chain root first; members made by `OrtRunner.loadAdapter`.
+ * Sum of the chain's deltas, exactly: ranks concatenated. A single member at scale 1 is not copied.
+ * @param chain root first; members created by `OrtRunner.loadAdapter`.
  */
 export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[]): OrtRowDelta {
   const members = chain.map(({ adapter, scale }) => {
@@ -161,15 +161,15 @@ export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[])
   return new OrtRowDelta(ranks, modules, bytes);
 }
 
-/** How a base's weights were transformed, and so how its adapters must be. */
+/** How a base's weights were transformed, which its adapters must follow. */
 export interface WeightTransform {
-  /** Gain of the norm before a linear, folded into its input; null where there is none. */
+  /** Gain of the norm before a linear, folded into its input; null if there is none. */
   gains: (layer: number, kind: LinearKind) => Float32Array | null;
   /** null = the weights are not rotated. */
   rotations: RotationSet | null;
 }
 
-/** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors a layer. */
+/** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors per layer. */
 export function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
   const gains = Array.from(
     { length: base.config.layers },
@@ -199,7 +199,7 @@ function rotateModule(
     const rotated = ROTATED[kind];
     rotateColumns(ownA, inputs, rotations[rotated.columns]);
     const rows = rotated.rows === null ? null : rotations[rotated.rows];
-    // (R^T B)^T is B^T R, whose rows lie side by side.
+    // (R^T B)^T is B^T R, whose rows are contiguous.
     if (rows !== null) rotateColumns(ownB, outputs, rows);
   }
   for (let i = 0; i < ownB.length; i++) ownB[i]! *= scale;
@@ -233,7 +233,7 @@ export async function loadResidentAdapter(
       const b = toFloat32(module.b);
       let row = 0;
       for (const kind of kinds) {
-        // Parts of a fused linear share A, and each has its rows of B.
+        // Parts of a fused linear share A, and each has its own rows of B.
         const rows = linearShape(config, kind).out;
         const part = b.subarray(row * module.rank, (row + rows) * module.rank);
         row += rows;
@@ -243,7 +243,7 @@ export async function loadResidentAdapter(
         );
       }
     }
-    // Steps go on between layers.
+    // Steps continue between layers.
     await nextTurn();
   }
   return new OrtResidentAdapter(params.digest, modules);
@@ -255,14 +255,14 @@ export async function loadResidentAdapter(
  * runners allocate by it, and the engine counts by it before it lets a row in.
  */
 interface BatchLayout {
-  /** Rows that there is room for; 0 = nothing is held. */
+  /** Rows that fit; 0 = nothing is held. */
   readonly rows: number;
   readonly ranks: RankByKind;
 }
 
 export const NO_BUFFERS: BatchLayout = { rows: 0, ranks: noRanks() };
 
-/** A buffer of a larger rank is kept while at least this share of it is needed: making another copies every row. */
+/** A buffer of a larger rank is kept while at least this share of it is needed: a new one copies every row. */
 const SHRINK_BELOW = 0.5;
 
 /** Bytes of one rank of one row in all layers, by kind. */
@@ -275,13 +275,13 @@ export function rankBytes(config: LlamaConfig, precision: Precision = 'f32'): Ra
   return bytes;
 }
 
-/** At most half as many again as are needed, so that a batch that grows row by row is not copied for each. */
+/** At most half as many more as needed, so that a batch that grows row by row is not copied each time. */
 function roomFor(rows: number, slots: number): number {
   const step = Math.max(1, 2 ** (Math.floor(Math.log2(rows - 1)) - 1));
   return Math.min(slots, Math.ceil(rows / step) * step);
 }
 
-/** By kind the largest of them; 0 where there are none. */
+/** The largest by kind; 0 without deltas. */
 export function widestRanks(each: Iterable<RankByKind>): RankByKind {
   const widest = noRanks();
   for (const ranks of each)
@@ -289,7 +289,7 @@ export function widestRanks(each: Iterable<RankByKind>): RankByKind {
   return widest;
 }
 
-/** What decode steps over `rows` rows need. A row that is alone needs nothing: it runs on its delta's own memory. */
+/** Memory of decode steps over `rows` rows. A single row needs none: it runs on its delta's own memory. */
 export function neededLayout(params: {
   rows: number;
   /** Of the rows that have a delta. */
@@ -307,8 +307,8 @@ export function layoutBytes({ rows, ranks }: BatchLayout, bytesOfRank: RankByKin
 }
 
 /**
- * What is held once a step ran that needs `needed`: either what is held already, or exactly what is needed, so that it
- * is never more than the larger of both.
+ * Memory after a step that needs `needed`: either what is held already, or exactly what is needed, so never
+ * more than the larger of both.
  */
 export function nextLayout(held: BatchLayout, needed: BatchLayout): BatchLayout {
   const fits =
@@ -329,7 +329,7 @@ export interface DeltaMemory {
 interface KindBuffers {
   /** By layer. */
   layers: DeltaMemory[];
-  /** What each slot's block holds; undefined = nothing known. */
+  /** The content of each slot's block; undefined = unknown. */
   content: (OrtRowDelta | null | undefined)[];
 }
 
@@ -337,7 +337,7 @@ export class DeltaBatch {
   private readonly kinds = new Map<LinearKind, KindBuffers>();
   private readonly rankBytes: RankByKind;
   private layout: BatchLayout = NO_BUFFERS;
-  /** Changes whenever a buffer was given back, so that bindings know to bind again. */
+  /** Changes whenever a buffer is freed, so that bindings are renewed. */
   version = 0;
 
   constructor(
@@ -349,7 +349,7 @@ export class DeltaBatch {
     this.rankBytes = rankBytes(config, precision);
   }
 
-  /** Of all buffers, those that the next step makes among them. */
+  /** All buffers, including those that the next step creates. */
   get bytes(): number {
     return layoutBytes(this.layout, this.rankBytes);
   }
@@ -359,7 +359,7 @@ export class DeltaBatch {
     return layoutBytes(this.needed(rows, deltas), this.rankBytes);
   }
 
-  /** Gives back what `rows` rows, some with these deltas, do not need. */
+  /** Frees what `rows` rows, some with these deltas, do not need. */
   trim(rows: number, deltas: readonly OrtRowDelta[]): void {
     this.become(this.needed(rows, deltas));
   }
@@ -369,8 +369,8 @@ export class DeltaBatch {
   }
 
   /**
-   * Brings the blocks of slots 0 … rows.length-1 up to date; copies only what changed.
-   * @returns R per kind; 0 where no row has a delta.
+   * Updates the blocks of slots 0 … rows.length-1; copies only changes.
+   * @returns R per kind; 0 if no row has a delta.
    */
   async prepare(rows: readonly (OrtRowDelta | null)[]): Promise<RankByKind> {
     const needed = this.needed(
@@ -393,7 +393,7 @@ export class DeltaBatch {
     return ranks;
   }
 
-  /** What no longer fits is given back at once; what takes its place is made by the step that needs it. */
+  /** What no longer fits is freed at once; the step that needs its replacement creates it. */
   private become(layout: BatchLayout): void {
     const before = this.layout;
     this.layout = layout;
@@ -446,7 +446,7 @@ export class DeltaBatch {
         const bytes = this.blockBytes(kind, part);
         const at = slot * bytes;
         if (source !== undefined) memory[part].write(at, source);
-        // Zeros are an exact no-op; what another adapter left behind is not.
+        // Zeros are an exact no-op; remains of another adapter are not.
         const filled = source?.byteLength ?? 0;
         memory[part].clear(at + filled, bytes - filled);
       }
@@ -466,7 +466,7 @@ export class DeltaBatch {
     return memory;
   }
 
-  /** Forgets which delta a slot's blocks hold, so that it can be collected. */
+  /** Forgets the delta in a slot's blocks, so that it can be collected. */
   forget(slot: number): void {
     for (const buffers of this.kinds.values())
       if (buffers.content[slot] !== null) buffers.content[slot] = undefined;

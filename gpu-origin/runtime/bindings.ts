@@ -1,4 +1,4 @@
-/** What a step binds: its own tensors, and the deltas of its rows where the device reads them. */
+/** A step's bindings: its own tensors, and its rows' deltas in memory that the device reads. */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import {
   blockOfA,
@@ -39,11 +39,14 @@ export interface StepTensors {
   logits: Float32Array;
   bound: Record<'tokens' | 'last_position' | 'total_length' | 'positions' | 'logits', DeviceTensor>;
   cache: DeviceTensor[];
-  /** What all but the cache lie in, and the logits where they have a place of their own; outlives the tensors while the logits are read. */
+  /**
+   * Memory of everything but the cache, and of logits without a place of their own; outlives the tensors while
+   * the logits are read.
+   */
   memory: HostMemory;
 }
 
-/** Parts of the memory begin at multiples of this, bytes: the largest vectors of a processor. */
+/** Alignment of parts of the memory, bytes: the largest vectors of a processor. */
 const ALIGNMENT = 64;
 
 /**
@@ -153,7 +156,7 @@ export function bindDeltas(params: {
   return made;
 }
 
-/** Zeros for as many rows as there may be, of the least rank: a delta that changes nothing. */
+/** Zeros for the maximum number of rows, of the least rank: a delta without effect. */
 export async function noDelta(device: Device, config: LlamaConfig, slots: number): Promise<DeviceMemory> {
   const widths = LINEAR_KINDS.map((kind) => linearShape(config, kind)).flatMap(({ in: from, out }) => [
     from,
@@ -165,7 +168,10 @@ export async function noDelta(device: Device, config: LlamaConfig, slots: number
   return memory;
 }
 
-/** A delta where the device reads it, for a row that runs by itself: its own memory if that can be, else one copy. */
+/**
+ * A delta in memory that the device reads, for a row that runs separately: its own memory if possible,
+ * otherwise one copy.
+ */
 class PlacedDelta {
   private constructor(
     readonly delta: OrtRowDelta,
@@ -197,7 +203,7 @@ class PlacedDelta {
     return new PlacedDelta(delta, shared, modules);
   }
 
-  /** undefined where the delta leaves the linear as it is. */
+  /** undefined if the delta does not change the linear. */
   memory(layer: number, kind: LinearKind): DeltaMemory | undefined {
     return this.modules.get(moduleKey(layer, kind));
   }
@@ -207,19 +213,19 @@ class PlacedDelta {
   }
 }
 
-/** One of a prompt that is read, and those of rows that decode by themselves between its chunks. */
+/** Bindings of a prompt being read, and of rows that decode separately between its chunks. */
 const KEPT = 1 + MOST_ALONE;
 
-/** Deltas that rows ran on by themselves; those of the last ones stay where they are. */
+/** Deltas of rows that ran separately; recent ones stay in place. */
 export class PlacedDeltas {
-  /** The last one first. */
+  /** Most recent first. */
   private placed: readonly PlacedDelta[] = [];
 
   constructor(
     private readonly device: Device,
     private readonly config: LlamaConfig,
     private readonly precision: Precision,
-    /** Called before the delta's memory is given back. */
+    /** Called before the delta's memory is freed. */
     private readonly onDrop: (delta: OrtRowDelta) => void,
   ) {}
 
@@ -246,8 +252,8 @@ export class PlacedDeltas {
 }
 
 /**
- * The sessions of a base's graphs. Where they share their weights all are opened at once, since the second and third
- * cost little; else the first, and each of the others when a step needs it.
+ * The sessions of a base's graphs. If they share their weights all are opened at once, because the second and
+ * third cost little; otherwise the first, and each of the others when a step needs it.
  */
 export class GraphSessions {
   private readonly opened = new Map<string, Promise<Session>>();
@@ -260,7 +266,7 @@ export class GraphSessions {
     private readonly kinds: readonly GraphKind[],
   ) {}
 
-  /** @param params.kinds that may be opened; the largest is among them. */
+  /** @param params.kinds that may be opened, including the largest. */
   static async open(params: {
     device: Device;
     built: BuiltGraphs;
@@ -283,18 +289,18 @@ export class GraphSessions {
     return sessions;
   }
 
-  /** What a prompt's chunk may be read in; [] where each session would hold its own weights. */
+  /** Parts in which a prompt's chunk may be read; [] if each session would hold its own weights. */
   get parts(): BuiltGraphs['parts'] {
     return this.device.sharesWeights ? this.built.parts : [];
   }
 
-  /** @returns the smallest graph that may be opened and takes all deltas that `kind` takes. */
+  /** @returns the smallest allowed graph that takes all deltas of `kind`. */
   covering(kind: GraphKind): GraphKind {
     const least = GRAPH_KINDS.indexOf(kind);
     return this.kinds.find((each) => GRAPH_KINDS.indexOf(each) >= least) ?? kind;
   }
 
-  /** One that could not be opened is tried again at the next call. @throws OrtError */
+  /** A failed one is retried at the next call. @throws OrtError */
   get(kind: GraphKind, cores: SessionCores = 'all'): Promise<Session> {
     return this.session(`${kind} ${cores}`, this.built.graphs[kind], cores);
   }
@@ -322,7 +328,7 @@ export class GraphSessions {
 
 /** Of a prompt, and one that is decoded behind it: their kernels are others. */
 const TOKENS = 24;
-/** Mean KL to float32, nats: what is promised of a GPU, all of it to the processor. */
+/** Mean KL to float32, nats: the same bound that is promised of a GPU compared with the processor. */
 const MOST_DIVERGENCE = 0.02;
 
 interface Where {
@@ -332,7 +338,7 @@ interface Where {
 }
 
 /**
- * A base's graphs in float16, where they say on this GPU what those in float32 say: kernels and their sums differ.
+ * A base's graphs in float16, if they match those in float32 on this GPU: kernels and their sums differ.
  * @param params.kinds that may be opened. @param params.chunk tokens that a run may read.
  * @returns sessions in float16, or why there are none, for the operator.
  */
@@ -363,8 +369,8 @@ export async function openFp16(
     if (divergence <= MOST_DIVERGENCE) return sessions;
     await sessions.close();
     return Number.isNaN(divergence)
-      ? 'some of its numbers are beyond the range of float16'
-      : `its answers in float16 are too far from those in float32 (mean KL ${divergence.toPrecision(2)})`;
+      ? 'some numbers exceed the range of float16'
+      : `its float16 answers differ too much from float32 (mean KL ${divergence.toPrecision(2)})`;
   } catch (error) {
     await sessions?.close();
     if (!(error instanceof OrtError)) throw error;
@@ -389,7 +395,7 @@ async function floats(
   }
 }
 
-/** @returns logits behind each token of a made-up prompt, and behind one more. */
+/** @returns logits after each token of a made-up prompt, and after one more. */
 async function logitsOf(
   { device, own, config }: Where,
   session: Session,
@@ -436,7 +442,7 @@ async function logitsOf(
   return all;
 }
 
-/** Mean KL(wanted || logits) of rows, nats. NaN where a logit is no number. */
+/** Mean KL(wanted || logits) of rows, nats. NaN if a logit is NaN. */
 function meanDivergence(wanted: Float32Array, logits: Float32Array, vocab: number): number {
   let sum = 0;
   for (let from = 0; from < wanted.length; from += vocab) {

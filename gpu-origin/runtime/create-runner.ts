@@ -27,14 +27,14 @@ import { chooseExactInt8, chooseInt4Padding, mostTokens } from './self-test.ts';
 import type { LaneChoice } from './step-choice.ts';
 
 /**
- * Rows that can be preempted, for each slot. Where three tenants come one after the other and each wants all of 16
- * slots, 13 rows are preempted. Their memory, as much as the slots', becomes resident only as it is written.
+ * Swap slots per slot. If three tenants arrive one after the other and each wants all of 16 slots, 13 rows are
+ * preempted. Their memory, as much as the slots', becomes resident only when written …
  */
 const SWAP_SLOTS = 1;
-/** … where keys and values are short of room: one of three tenants then waits for rows that end. */
+/** … and if memory for keys and values is short: one of three tenants then waits for rows that end. */
 const SCARCE_SWAP_SLOTS = 0.25;
 
-/** `f16` where a GPU has it and answers as in float32; `f32`; or `auto`. */
+/** `f16` if a GPU supports it and its answers match float32; `f32`; or `auto`. */
 export const WANTED_PRECISIONS = ['auto', ...PRECISIONS] as const;
 export type WantedPrecision = (typeof WANTED_PRECISIONS)[number];
 
@@ -43,37 +43,40 @@ export interface CreateRunnerParams {
   basePath: string;
   baseId?: string | undefined;
   weights: WeightFormat;
-  /** Rows that run at once; as many as there is memory for unless given. */
+  /** Rows that run at once; default: as many as fit in memory. */
   slots?: number | undefined;
-  /** Tokens a row may have; at most, and by default, what the base was trained for. */
+  /** Tokens per row; maximum and default: what the base was trained for. */
   context?: number | undefined;
-  /** For chunks of prompts that are kept, bytes; none by default, and none where memory is short of addresses. */
+  /** For kept chunks of prompts, bytes; default none, and none if addresses are short. */
   prefixBytes?: number | undefined;
   /** That adapters may take, bytes. */
   adapterBytes?: number | undefined;
-  /** Memory that there is, bytes; this machine's, or what it lets this process have, by default. */
+  /** Available memory, bytes; default: this machine's, or this process's limit. */
   memoryBytes?: number | undefined;
   /** Intra-op threads; all cores by default. */
   threads?: number | undefined;
-  /** What runs the graphs, `auto` by default. */
+  /** Runtime of the graphs; default `auto`. */
   provider?: WantedProvider | undefined;
-  /** Of what flows through the graphs; `auto` by default, which is float16 of int8 and int4 where a GPU has it. */
+  /** Precision of activations; default `auto`: float16 for int8 and int4 if a GPU supports it. */
   precision?: WantedPrecision | undefined;
   cacheDir: string;
-  /** Called before anything is prepared, with how many tokens the base knows; may throw. */
+  /** Called before anything is prepared, with the base's number of tokens; may throw. */
   onTokenizer?: (source: TokenizerSource, vocabSize: number) => void;
   onProgress: Progress;
-  /** A sentence for the operator, such as a fallback that was taken. */
+  /** A sentence for the operator, for example about a fallback. */
   onNotice: (message: string) => void;
-  /** Hears what runs the graphs, and why. */
+  /** Called with the runtime, and why it was chosen. */
   onProvider?: (message: string) => void;
-  /** Hears, before anything is prepared, what memory it takes; what does not fit is refused whoever hears. */
+  /** Called with the memory needed, before anything is prepared; a base that does not fit is always refused. */
   onMemory?: (message: string) => void;
   /** Only for tests of the rotation: float32 weights, rotated as int8's are. */
   rotateFloat32?: boolean;
-  /** Only for tests, which depend on no clock: whether rows run in groups, a core each; as is faster unless given. */
+  /**
+   * Only for tests, which must not depend on the clock: whether rows run in groups, one core each; default:
+   * whichever is faster.
+   */
   laneChoice?: LaneChoice;
-  /** Only for tests: what opens a device. */
+  /** Only for tests: opens a device. */
   open?: OpenProvider;
 }
 
@@ -111,21 +114,21 @@ export async function createRunner(
   }
 }
 
-/** What is tried first. @throws OrtError when float16 is asked for where there is none. */
+/** The precision to try first. @throws OrtError when float16 is requested but missing. */
 async function choosePrecision(device: Device, params: CreateRunnerParams): Promise<Precision> {
   const { precision: wanted = 'auto', weights } = params;
-  // Weights in float32 are what others are compared with.
+  // Weights in float32 are the reference for others.
   if (wanted === 'f32' || (wanted === 'auto' && weights === 'f32')) return 'f32';
   if ((await device.own?.hasFp16()) === true) return 'f16';
   if (wanted === 'auto') return 'f32';
   const missing =
     device.own === null
-      ? `provider ${device.provider} computes in float32; float16 takes a GPU (--provider webgpu)`
-      : "this GPU or its driver has no float16 (WebGPU's shader-f16)";
-  throw new OrtError('--precision f16', -1, `${missing}; leave --precision out, or ask for f32`);
+      ? `provider ${device.provider} computes in float32; float16 needs a GPU (--provider webgpu)`
+      : "this GPU or its driver does not support float16 (WebGPU's shader-f16)";
+  throw new OrtError('--precision f16', -1, `${missing}. Remove --precision, or set it to f32`);
 }
 
-/** Said where the fast kernel is not exact; bench/LOG.md has what it costs. */
+/** Reported if the fast kernel is not exact; bench/LOG.md has its cost. */
 const SLOW_INT8 =
   'with the slower of its int8 kernels, since the faster one is not exact on this processor (x86 without VNNI)';
 
@@ -134,11 +137,11 @@ interface Kernels {
   format: WeightFormat;
   /** As `Int4Products` takes it. */
   padsLoneRow: boolean;
-  /** A row has the same bits alone and in any batch. */
+  /** Whether a row has the same bits alone and in any batch. */
   bits: boolean;
 }
 
-/** Tries kernels, and sets the device to the fastest that are exact. */
+/** Tests kernels, and selects the fastest exact ones. */
 async function chooseKernels(device: Device, params: CreateRunnerParams): Promise<Kernels> {
   const { weights: format, onNotice } = params;
   const kernels = { format, padsLoneRow: false, bits: false };
@@ -154,7 +157,8 @@ async function chooseKernels(device: Device, params: CreateRunnerParams): Promis
   const padsLoneRow = await chooseInt4Padding(device);
   if (padsLoneRow !== null) return { format, padsLoneRow, bits: true };
   onNotice(
-    'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
+    'on this processor, 4-bit rows round differently in a batch than alone: the same request may get ' +
+      'other words from a busy origin. Use --weights int8 to avoid that.',
   );
   return kernels;
 }
@@ -181,13 +185,13 @@ async function openRunner(
   const fitting = fittingRows({
     ...{ available, taken: bare.serving + adapterBytes + prefixBytes, slots: params.slots },
     ...{ tokenBytes: tokenBytes(base.config), context: asked },
-    // Each layer's keys of all rows, and of the chunks that are kept, are one buffer.
+    // Each layer's keys of all rows and kept chunks are one buffer.
     mostRows:
       Math.floor(constants.MAX_LENGTH / ((tokenBytes(base.config) * asked) / (2 * base.config.layers))) - 1,
   });
   const slots = roomy ? fitting.slots : (params.slots ?? FIXED_ROWS);
   const swapSlots = Math.ceil(slots * (roomy ? SWAP_SLOTS : SCARCE_SWAP_SLOTS));
-  // One is read beside the others where no tensor begins inside another.
+  // One is read beside the others if no tensor may begin inside another.
   const rows = slots + swapSlots + (own === null ? 0 : 1);
   const one = planMemory(base.config, { format, flavour, precision, context: 1, rows });
   const { kinds, context, notice } = fitDevice({
@@ -213,14 +217,15 @@ async function openRunner(
     own === null ? PREFILL_CHUNK : await mostTokens(device, own, config, PREFILL_CHUNK, precision);
   if (chunk < PREFILL_CHUNK)
     params.onNotice(
-      `attention over many tokens is not right on this GPU: prompts are read ${chunk} tokens at a time, which is slower.`,
+      `attention over many tokens is wrong on this GPU: prompts are read ${chunk} tokens at a time, ` +
+        'which is slower.',
     );
   const sessions =
     precision === 'f16' && own !== null
       ? await openFp16({ device, own, config, built, kinds, chunk, onProgress })
       : await GraphSessions.open({ device, built, kinds, onProgress });
   if (typeof sessions === 'string') {
-    params.onNotice(`float32 is served, since on this GPU ${sessions}.`);
+    params.onNotice(`serving float32, because on this GPU ${sessions}.`);
     return openRunner(base, device, params, 'f32', kernels);
   }
   return OrtRunner.open({
@@ -242,7 +247,7 @@ async function openRunner(
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
 const MAX_RANK_SUM = 256;
 
-/** What others are told of a base that is served. */
+/** The base's properties for others. */
 export function describeBase(
   base: BaseModel,
   served: {

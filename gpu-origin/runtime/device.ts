@@ -9,7 +9,7 @@ import type { DataType, GraphFlavour, Numbers, Precision, WeightEntry } from '..
 export const PROVIDERS = ['cpu', 'webgpu', 'web'] as const;
 export type Provider = (typeof PROVIDERS)[number];
 
-/** Memory that runs read and write; its content is undefined at first. Nothing touches it while a run does. */
+/** Memory that runs read and write; its content is initially undefined. Nothing else accesses it during a run. */
 export interface DeviceMemory {
   readonly bytes: number;
   /** Copies values to byte `at`. */
@@ -19,15 +19,15 @@ export interface DeviceMemory {
   /** Copies within it, bytes. */
   copy(from: number, to: number, bytes: number): void;
   /**
-   * Nobody needs what lies in `bytes` from byte `at` on: its whole pages go back to the system, and are undefined until
-   * they are written again. Absent where they cannot.
+   * Discards `bytes` from byte `at` on: whole pages are returned to the system, and undefined until they are
+   * written again. Absent if unsupported.
    */
   giveBack?(at: number, bytes: number): void;
   /** No run uses it from now on. */
   close(): void;
 }
 
-/** Memory that lies in a buffer of JavaScript's too, from byte `offset` on; a multiple of 8. */
+/** Memory that is also a JavaScript buffer, from byte `offset` on; a multiple of 8. */
 export interface HostMemory extends DeviceMemory {
   readonly buffer: ArrayBufferLike;
   readonly offset: number;
@@ -41,11 +41,11 @@ export interface SharedArrays {
 
 /** Elements of one type in memory, in row-major order. */
 export interface DeviceTensor {
-  /** After the bindings that it is bound in. */
+  /** Close it after its bindings. */
   close(): void;
 }
 
-/** A set of bound inputs and outputs, reusable as long as their tensors live. A tensor may be both. */
+/** A set of bound inputs and outputs, reusable while their tensors live. A tensor may be both. */
 export interface Binding {
   input(name: string, tensor: DeviceTensor): void;
   output(name: string, tensor: DeviceTensor): void;
@@ -56,28 +56,26 @@ export interface Binding {
 
 export interface Session {
   bind(): Binding;
-  /** After its bindings. */
+  /** Close it after its bindings. */
   close(): void;
 }
 
-/** What a session's runs take: all cores each, or one, so that several of them run side by side. */
+/** Cores of a session's runs: all of them, or one, so that several run in parallel. */
 export type SessionCores = 'all' | 'one';
 
 /** The file that a base's graphs have their weights in. */
 export interface Weights {
-  /** After the sessions that use it. */
+  /** Close it after its sessions. */
   close(): void;
 }
 
-/**
- * Memory that is not the machine's. No tensor begins inside an allocation, and only runs copy from one to another.
- */
+/** Device memory. No tensor begins inside an allocation, and only runs copy between allocations. */
 export interface OwnMemory {
-  /** In memory of its own; undefined at first. @throws OrtError when there is not as much. */
+  /** Separate memory, initially undefined. @throws OrtError when there is not enough. */
   allocate(type: Precision, dims: readonly number[]): Promise<DeviceTensor>;
-  /** The first `rows` along the first dimension of such a tensor, where they lie; closed before it. */
+  /** The first `rows` along the first dimension of such a tensor, in place; closed before it. */
   first(tensor: DeviceTensor, rows: number): DeviceTensor;
-  /** Whether it runs graphs in float16; asked of the GPU at the first call. */
+  /** Whether it runs graphs in float16; the first call asks the GPU. */
   hasFp16(): Promise<boolean>;
 }
 
@@ -85,41 +83,41 @@ export interface Device {
   readonly provider: Provider;
   /** Of the graphs that it runs. */
   readonly flavour: GraphFlavour;
-  /** null = runs read and write the machine's memory, or what `memory` gives. */
+  /** null = runs use the machine's memory, or that of `memory`. */
   readonly own: OwnMemory | null;
   /** For the operator, such as "ONNX Runtime 1.30.0, native". */
   readonly description: string;
-  /** Runs that go on side by side, each of a session that takes one core; one at a time unless given. */
+  /** Parallel runs, of sessions with one core each; default: one at a time. */
   readonly lanes?: number;
-  /** Sessions hold the weights once between them; else each holds its own, and is opened when it is needed. */
+  /** Sessions share the weights; otherwise each has its own, and is opened when needed. */
   readonly sharesWeights: boolean;
-  /** Most that it can address, sessions and memory together, bytes; null = as much as the process. */
+  /** Maximum that it can address, sessions and memory together, bytes; null = as much as the process. */
   readonly addressableBytes: number | null;
   /**
-   * Sessions opened from now on take the slower int8 kernel, where there are two: one of them may not be exact on this
-   * processor.
+   * Sessions opened from now on use the slower int8 kernel, if there are two: one of them may not be exact on
+   * this processor.
    */
   preciseInt8: boolean;
   /**
-   * @param sparse it is written here and there, and becomes resident only there, where the device can have it so.
-   * @throws OrtError when there is not as much.
+   * @param sparse it is written in places, and becomes resident only there, if the device supports it.
+   * @throws OrtError when there is not enough.
    */
   memory(bytes: number, sparse?: boolean): Promise<DeviceMemory>;
-  /** @throws OrtError when there is not as much. */
+  /** @throws OrtError when there is not enough. */
   host(bytes: number): Promise<HostMemory>;
-  /** @param arrays as they are now; they do not change. Read where they are if that can be, else copied. */
+  /** @param arrays constant content. Read in place if possible, otherwise copied. */
   share(arrays: readonly Numbers[]): Promise<SharedArrays>;
   /** A view of the memory from byte `at` on. */
   tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor;
   weights(path: string, entries: readonly WeightEntry[]): Promise<Weights>;
   /**
    * @param model path of an .onnx file, or its bytes.
-   * @param weights what it refers to; null = all is inside it.
-   * @param cores `one` only where there are lanes; `all` unless given.
+   * @param weights its external data; null = everything is inside it.
+   * @param cores `one` only with parallel runs; default `all`.
    * @throws OrtError
    */
   session(model: string | Uint8Array, weights: Weights | null, cores?: SessionCores): Promise<Session>;
-  /** After everything else. */
+  /** Close it last. */
   close(): Promise<void>;
 }
 
@@ -141,7 +139,7 @@ export class OrtError extends Error {
 
 const ELEMENT_BYTES: Record<DataType, number> = { f32: 4, u8: 1, i8: 1, i32: 4, i64: 8, f16: 2 };
 
-/** Of so many elements. */
+/** Of this many elements. */
 export const bytesOf = (type: DataType, dims: readonly number[]): number =>
   dims.reduce((product, size) => product * size, ELEMENT_BYTES[type]);
 
@@ -155,7 +153,7 @@ export function tensorBytes(
   const bytes = bytesOf(type, dims);
   if (at + bytes > memory.bytes)
     throw new Error(
-      `a tensor of [${dims.join(', ')}] needs ${bytes} bytes, got ${Math.max(0, memory.bytes - at)}`,
+      `a tensor of [${dims.join(', ')}] needs ${bytes} bytes; got ${Math.max(0, memory.bytes - at)}`,
     );
   return bytes;
 }

@@ -1,18 +1,18 @@
-/** What both devices on a GPU are made of: memory that it gets a copy of, and a graph to try it with. */
+/** Shared by both GPU devices: memory that is copied to the GPU, and a graph to test it. */
 import { GraphBuilder } from '../model/onnx-proto.ts';
 import { DataType, type Numbers, type Precision } from '../model/graph-form.ts';
 import type { HostMemory } from './device.ts';
 
-/** Memory of this machine that the GPU gets a copy of when it is bound; knows when it was written last. */
+/** Memory of this machine that is copied to the GPU when it is bound; tracks its last write. */
 export class UploadedMemory implements HostMemory {
   private writes = 0;
   constructor(
     /** Where it lies. */
     readonly inner: HostMemory,
-    /** It is written through its buffer too, where nobody counts. */
+    /** It is also written through its buffer, where writes are not tracked. */
     private readonly open: boolean,
   ) {}
-  /** Another number whenever its content may be another one. */
+  /** Changes whenever its content may have changed. */
   get version(): number {
     return this.open ? ++this.writes : this.writes;
   }
@@ -50,7 +50,7 @@ export class Uploads<Input> {
     this.all.push({ input, memory, version: -1 });
   }
 
-  /** @returns those that may have been written since the last time; all of them at first. */
+  /** @returns those that may have been written since the last time; initially all. */
   takeChanged(): Input[] {
     const changed: Input[] = [];
     for (const one of this.all) {
@@ -61,7 +61,7 @@ export class Uploads<Input> {
     return changed;
   }
 
-  /** What was taken may not have been bound: all of them count as written. */
+  /** The taken ones may not have been bound: all of them count as written. */
   forget(): void {
     for (const one of this.all) one.version = -1;
   }

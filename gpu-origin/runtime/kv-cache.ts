@@ -29,25 +29,27 @@ export interface RowsShape {
   capacity: number;
 }
 
-/** Where keys and values of rows are, as tensors: key and value of each layer by turns. The cache closes them. */
+/** Keys and values of rows as tensors: key and value of each layer alternate. The cache closes them. */
 export interface RowsCache {
   /** Of the row in `slot`, for a step that appends to its `past` tokens. */
   rowOf(slot: number, past: number): Promise<DeviceTensor[]>;
-  /** Of `count` slots from `from` on, for a step that appends to each; of the device's own memory from slot 0 on alone. */
+  /** Of `count` slots from `from` on, for a step that appends to each; in device memory from slot 0 on only. */
   rowsFrom(from: number, count: number): Promise<DeviceTensor[]>;
-  /** The first `length` tokens of a row at least are in another slot from the next step on. */
+  /** At least the first `length` tokens of a row move to another slot before the next step. */
   move(from: number, to: number, length: number): void;
-  /** Copies a chunk's tokens, which begin at token `at` of the slot, into a block; never where there are no blocks. */
+  /**
+   * Copies a chunk's tokens, which begin at token `at` of the slot, into a block; never called without blocks.
+   */
   keep(slot: number, at: number, block: number): void;
-  /** … and back, into whichever slot. */
+  /** … and back, into any slot. */
   reuse(slot: number, at: number, block: number): void;
-  /** The slot's row is gone, which had `length` tokens at most. */
+  /** The slot's row, with at most `length` tokens, is gone. */
   release(slot: number, length: number): void;
-  /** After the bindings of its tensors. */
+  /** Close it after the bindings of its tensors. */
   close(): void;
 }
 
-/** In memory where a tensor may begin anywhere. */
+/** For memory in which a tensor may begin anywhere. */
 export class KvCache implements RowsCache {
   /** By first slot and count. */
   private readonly made = new Map<string, DeviceTensor[]>();
@@ -65,8 +67,8 @@ export class KvCache implements RowsCache {
 
   /**
    * @param params.chunk tokens of a block.
-   * @param params.kept tokens of a slot whose memory stays resident when the row ends. To give 1,000 back and have them
-   * anew takes 25 ms of SmolLM2-135M, a twentieth of what reading them does: too much for every row.
+   * @param params.kept tokens of a slot whose memory stays resident when the row ends. Freeing and reallocating
+   * 1,000 takes 25 ms of SmolLM2-135M, a twentieth of reading them: too much for every row.
    */
   static async allocate(
     params: RowsShape & { blocks: number; chunk: number; kept: number },
@@ -116,7 +118,7 @@ export class KvCache implements RowsCache {
       }
   }
 
-  /** What lies in a slot is overwritten by the next row; memory of a long one, which may not come soon, goes back. */
+  /** The next row overwrites a slot; memory of a long one, which may not come soon, is freed. */
   release(slot: number, length: number): void {
     if (length <= this.kept) return;
     const { kvHeads, headDim } = this.config;
@@ -162,20 +164,20 @@ export class KvCache implements RowsCache {
 const SLOT_GRAPHS = ['put', 'take', 'move'] as const;
 type SlotGraph = (typeof SLOT_GRAPHS)[number];
 
-/** The inputs of slot graphs that are numbers of slots: byte where each lies, and its dimensions. */
+/** The inputs of slot graphs that are slot numbers: their byte offset and dimensions. */
 const PLACES = { from: { at: 0, dims: [1] }, to: { at: 8, dims: [1, 1] } } as const;
 const PLACES_BYTES = 16;
 
 /**
- * Keys and values in a device's own memory, where no tensor begins inside another: per layer `[slots, …]`, and one row
- * beside them that prompts are read into. A row changes its place by a run over the whole of it.
+ * Keys and values in device memory, where no tensor begins inside another: per layer `[slots, …]`, and one
+ * extra row that prompts are read into. A row moves by a run over the whole of it.
  */
 export class SlotCache implements RowsCache {
   private readonly views = new Map<number, DeviceTensor[]>();
   private readonly bindings = new Map<SlotGraph, Binding>();
-  /** Whose keys and values the row beside holds. */
+  /** The row whose keys and values are in the extra row. */
   private staged: number | null = null;
-  /** The row beside is newer than the slot. */
+  /** The extra row is newer than the slot. */
   private dirty = false;
   /** Moves that the next step makes first. */
   private moves: { from: number; to: number }[] = [];
@@ -189,7 +191,7 @@ export class SlotCache implements RowsCache {
     private readonly places: { memory: HostMemory; tensors: Readonly<Record<'from' | 'to', DeviceTensor>> },
   ) {}
 
-  /** @throws OrtError when the device has not as much memory. */
+  /** @throws OrtError when the device does not have enough memory. */
   static async allocate(params: RowsShape & { own: OwnMemory; precision: Precision }): Promise<SlotCache> {
     const { device, own, precision, config, slots, capacity } = params;
     const dims = [config.kvHeads, capacity, config.headDim];
@@ -307,9 +309,10 @@ export class SlotCache implements RowsCache {
 }
 
 /**
- * A small graph that copies rows of tensors `[slots, …]` on the device: ScatterND and Gather of ONNX, which WebGPU has.
- * Inputs `slots.<i>` `[S, …dims]`, `row.<i>` `[1, …dims]` (put), `from` `[1]` (take, move) and `to` `[1, 1]` (put, move);
- * outputs `row.<i>` (take) and `kept.<i>`, to be bound where `slots.<i>` is: only the one row is then written.
+ * A small graph that copies rows of tensors `[slots, …]` on the device: ScatterND and Gather of ONNX, which
+ * WebGPU has. Inputs `slots.<i>` `[S, …dims]`, `row.<i>` `[1, …dims]` (put), `from` `[1]` (take, move) and `to`
+ * `[1, 1]` (put, move); outputs `row.<i>` (take) and `kept.<i>`, which must be bound to the same memory as
+ * `slots.<i>`, so that only the one row is written.
  * @param tensors dimensions of each behind the first one.
  */
 function buildSlotGraph(

@@ -1,7 +1,6 @@
 /**
- * What a base takes of an origin's memory, reckoned from its shape before anything of it is prepared; how many rows
- * then run at once where nobody says, and how many tokens they may hold, also on a device that addresses less than the
- * machine has. Pure.
+ * Memory of a base, estimated from its shape before anything is prepared; the default number of rows, and
+ * tokens per row, also on a device that addresses less than the machine has. Pure.
  */
 import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import {
@@ -15,48 +14,51 @@ import { PREFILL_CHUNK } from './ort-runner.ts';
 import { formatOf, HEAD_PRODUCT, type WeightFormat, BLOCK } from '../model/prepare-weights.ts';
 
 /**
- * Kept for what a step makes, for deltas of the rows and for holes between allocations. Of the 4 GiB of WebAssembly that
- * is 1 GiB: 16 rows of rank 64 on q and v of SmolLM2-135M take 150 MB.
+ * Reserve for a step's buffers, for deltas of rows and for fragmentation. Of the 4 GiB of WebAssembly that is 1
+ * GiB: 16 rows of rank 64 on q and v of SmolLM2-135M take 150 MB.
  */
 const KEPT_SHARE = 0.25;
 /**
- * Taken for granted of a device that does not say how much memory it has, as WebGPU's do not: what integrated GPUs lend
- * and the smallest cards have. A context that is asked for may take more.
+ * Assumed for a device that does not report its memory, as with WebGPU: what integrated GPUs get and the
+ * smallest cards have. A requested context may exceed it.
  */
 export const ASSUMED_BYTES = 4 * 1024 ** 3;
-/** Fewer tokens a row are of no use; a shorter context than asked for is never taken. */
+/** Fewer tokens per row are useless; a context is never shortened below the requested one. */
 const LEAST_CONTEXT = 256;
-/** With fewer than these, one graph for all rows is better than three, which are faster by a quarter for base rows. */
+/**
+ * With fewer than these, one graph for all rows is better than three, which are faster by a quarter for base
+ * rows.
+ */
 const ENOUGH_CONTEXT = 2_048;
 
 export interface FitParams {
   /** null = no limit of its own. */
   addressableBytes: number | null;
-  /** Nobody knows, and this much is taken for granted: nothing is refused then. */
+  /** Unknown, so this much is assumed: nothing is refused then. */
   assumed?: boolean;
-  /** Whether the second and third session cost next to nothing. */
+  /** Whether the second and third session cost almost nothing. */
   sharesWeights: boolean;
   /** One session's weights, bytes. */
   sessionBytes: number;
-  /** Of keys and values of all rows, bytes a token. */
+  /** Keys and values of all rows, bytes per token. */
   tokenBytes: number;
-  /** Tokens a row that the base was trained for. */
+  /** Tokens per row that the base was trained for. */
   most: number;
-  /** Tokens a row that were asked for. */
+  /** Requested tokens per row. */
   asked: number | undefined;
 }
 
 interface Fit {
   kinds: readonly GraphKind[];
-  /** Tokens a row. */
+  /** Tokens per row. */
   context: number;
-  /** A sentence for the operator where less is served than was asked for by default; null = all of it. */
+  /** A sentence for the operator if less than the default is served; null = all of it. */
   notice: string | null;
 }
 
 /**
- * What of a base fits a device: which graphs, and how many tokens a row.
- * @throws BaseModelError that says what would fit.
+ * How a base fits a device: its graphs, and tokens per row.
+ * @throws BaseModelError that suggests what would fit.
  */
 export function fitDevice(params: FitParams): Fit {
   const { addressableBytes, sessionBytes, tokenBytes } = params;
@@ -75,35 +77,43 @@ export function fitDevice(params: FitParams): Fit {
   const context = Math.max(params.assumed ? least : 0, Math.min(wanted, room(kinds)));
   if (context < least || (params.asked !== undefined && context < wanted))
     throw new BaseModelError(
-      `this provider addresses ${(addressableBytes / 1e9).toFixed(1)} GB, in which the base leaves room for ${context} tokens a row: fewer --slots, ${params.asked === undefined ? '' : 'a shorter --context, '}--weights int8, a smaller base or --provider cpu`,
+      `this provider addresses ${(addressableBytes / 1e9).toFixed(1)} GB, where the base leaves only ` +
+        `${context} tokens a row. Use fewer --slots, ` +
+        `${params.asked === undefined ? '' : 'a shorter --context, '}--weights int8, a smaller base or ` +
+        '--provider cpu',
     );
   if (context === wanted) return { kinds, context, notice: null };
   const limit = `${(addressableBytes / 1e9).toFixed(1)} GB`;
-  const row = `a row has ${context.toLocaleString('en')} tokens, of ${wanted.toLocaleString('en')} that the base was trained for`;
+  const row =
+    `a row has ${context.toLocaleString('en')} of the ${wanted.toLocaleString('en')} tokens that the ` +
+    'base was trained for';
   const notice = params.assumed
-    ? `how much memory the GPU has is not known, so ${row}, which fits ${limit}; --context ${wanted} takes more`
+    ? `the GPU's memory size is unknown, so ${row}, which fits ${limit}; --context ${wanted} allows more`
     : `this provider addresses ${limit}, so ${row}; fewer --slots leave room for more`;
   return { kinds, context, notice };
 }
 
 /**
- * Where rows take memory as they are written. 64 rows of SmolLM2-135M decode 1.5 times as many tokens a second as 16 on
- * two cores, 48 as many as 64; fewer than 4 leave cores idle.
+ * For memory that rows take as they are written. 64 rows of SmolLM2-135M decode 1.5 times as many tokens a
+ * second as 16 on two cores, 48 as many as 64; fewer than 4 leave cores idle.
  */
 export const FITTING_ROWS = { least: 4, most: 64 } as const;
-/** Where all of their memory is taken at the start, so that more of them leave each a shorter context. */
+/** For memory that is taken at the start, so that more rows leave each a shorter context. */
 export const FIXED_ROWS = 16;
 /**
- * A row is reckoned with so many tokens, or with its context where that is less: most are shorter, and the few that are
- * longer wait until those that run leave them the room.
+ * Estimated tokens per row, or its context if that is less: most rows are shorter, and the few longer ones wait
+ * until there is room.
  */
 const TOKENS_A_ROW = 2_048;
-/** Of what all else leaves; the rest is for what slots without a row keep, a quarter of this at most, and for the system. */
+/**
+ * Share of the remaining memory; the rest is for what empty slots keep, at most a quarter of this, and for the
+ * system.
+ */
 const ROWS_SHARE = 0.75;
 
 interface FittingRows {
   slots: number;
-  /** Of all rows together, those that are preempted too. */
+  /** Over all rows, including preempted ones. */
   tokens: number;
 }
 
@@ -133,8 +143,8 @@ export function fittingRows(given: {
 
 const F32 = 4;
 /**
- * Bytes of a weight, and of it in the copy that ONNX Runtime packs. In 4 bit each block has a scale and half a byte of
- * zero point, and in the copy a scale and a sum.
+ * Bytes of a weight, and in ONNX Runtime's packed copy. In 4 bit each block has a scale and half a byte of zero
+ * point, and in the copy a scale and a sum.
  */
 const PER_WEIGHT: Record<WeightFormat, { stored: number; packed: number }> = {
   f32: { stored: F32, packed: F32 },
@@ -144,7 +154,10 @@ const PER_WEIGHT: Record<WeightFormat, { stored: number; packed: number }> = {
 /** On a GPU. In 8 bit each block has a scale, in 4 bit a zero point too. @param number bytes of one that is not quantized. */
 const perWeightOnGpu = (format: WeightFormat, number: number): number =>
   format === 'f32' ? number : format === 'int8' ? 1 + number / BLOCK : 0.5 + (number + 0.5) / BLOCK;
-/** Node, ONNX Runtime and all else, bytes, and the tokenizer of each token: what SmolLM2-135M and Gemma 3 270M had. */
+/**
+ * Node, ONNX Runtime and everything else, bytes, and the tokenizer per token: measured with SmolLM2-135M and
+ * Gemma 3 270M.
+ */
 const PROCESS_BYTES = 500e6;
 const TOKENIZER_BYTES = 2_000;
 
@@ -153,17 +166,20 @@ interface MemoryPlan {
   weights: number;
   /** One session's: with ONNX Runtime's packed copy of the products' weights. */
   session: number;
-  /** All sessions' with the process itself: taken once it serves. Without a GPU's, which hold theirs there. */
+  /** All sessions and the process itself, while serving. Without a GPU's, which are in its memory. */
   serving: number;
-  /** Beside the base's file while its graphs are built: the largest tensor, read and turned. */
+  /** In addition to the base's file while its graphs are built: the largest tensor, read and transposed. */
   building: number;
-  /** Keys and values when every row, preempted ones too, has all of its context. They become resident as written. */
+  /**
+   * Keys and values when every row, including preempted ones, has all of its context. They become resident when
+   * written.
+   */
   keysAndValues: number;
 }
 
 /**
- * @param given.rows that keys and values are kept of, preempted ones too. @param given.context tokens of each.
- * @param given.sessions that hold weights of their own; 1 where they share them, and by default.
+ * @param given.rows with keys and values, including preempted ones. @param given.context tokens of each.
+ * @param given.sessions with weights of their own; 1 if they share them (default).
  */
 export function planMemory(
   config: LlamaConfig,
@@ -185,7 +201,7 @@ export function planMemory(
   ];
   const bytes = (which: 'stored' | 'packed'): number =>
     products.reduce((sum, { in: columns, out, count, format: own }) => {
-      // A scale for each output.
+      // One scale per output.
       const scales = flavour === 'cpu' && which === 'stored' && own === 'int8' ? out * F32 : 0;
       const weight = flavour === 'cpu' ? PER_WEIGHT[own][which] : perWeightOnGpu(own, F32);
       return sum + count * (columns * out * weight + scales);
@@ -209,7 +225,7 @@ export function planMemory(
   };
 }
 
-/** The next smaller format, as the flag that a refusal names. */
+/** The next smaller format, as the flag named in an error. */
 const NEXT_SMALLER: Record<WeightFormat, string> = {
   f32: ', --weights int8',
   int8: ', --weights int4',
@@ -218,19 +234,21 @@ const NEXT_SMALLER: Record<WeightFormat, string> = {
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 
-/** @throws BaseModelError when the base by itself does not fit. */
+/** @throws BaseModelError when the base alone does not fit. */
 function needMemory(plan: MemoryPlan, format: WeightFormat, available: number): void {
   const least = Math.max(plan.serving, plan.building);
   if (least > available)
     throw new BaseModelError(
-      `this base takes ${gigabytes(least)} of memory with ${format} weights, and there are ${gigabytes(available)}: take a smaller base${NEXT_SMALLER[format]} or a larger machine`,
+      `this base takes ${gigabytes(least)} of memory with ${format} weights, but only ` +
+        `${gigabytes(available)} are available. Use a smaller base${NEXT_SMALLER[format]} or a larger ` +
+        'machine',
     );
 }
 
 /**
- * @param available bytes of this machine, or of what it lets this process have.
+ * @param available bytes of this machine, or this process's limit.
  * @returns a sentence for the operator.
- * @throws BaseModelError when the base by itself does not fit.
+ * @throws BaseModelError when the base alone does not fit.
  */
 export function sayMemory(
   plan: MemoryPlan,
@@ -240,7 +258,7 @@ export function sayMemory(
     /** Rows that can be preempted. */
     swapSlots: number;
     context: number;
-    /** Of all rows together, those preempted too. */
+    /** Over all rows, including preempted ones. */
     kvTokens: number;
     adapterBytes: number;
     /** For chunks of prompts that are kept. */
@@ -252,24 +270,25 @@ export function sayMemory(
   needMemory(plan, format, available);
   const whole = (slots + swapSlots) * context;
   const keysAndValues = plan.keysAndValues * Math.min(1, kvTokens / whole);
-  const together = kvTokens < whole ? `, ${kvTokens.toLocaleString('en')} tokens together` : '';
+  const together = kvTokens < whole ? `, ${kvTokens.toLocaleString('en')} tokens in total` : '';
   const most = plan.serving + keysAndValues + adapterBytes + prefixBytes;
   const parts = [
     `${gigabytes(plan.serving)} for the base (${format})`,
     `up to ${gigabytes(keysAndValues)} for keys and values (${slots} rows of ${together === '' ? '' : 'up to '}${context.toLocaleString('en')} tokens, and ${swapSlots === slots ? 'as many' : swapSlots} preempted${together})`,
     `up to ${gigabytes(adapterBytes)} for adapters`,
-    ...(prefixBytes > 0 ? [`up to ${gigabytes(prefixBytes)} for prompts that come again`] : []),
+    ...(prefixBytes > 0 ? [`up to ${gigabytes(prefixBytes)} for prompts that are reused`] : []),
   ].join(', ');
   const warning =
     most > available
-      ? `. All of it together is more than there is: fewer --slots, a shorter --context, fewer --adapter-ram-bytes or --prefix-cache-bytes keep it within`
+      ? '. This is more than is available: use fewer --slots, a shorter --context, or smaller ' +
+        '--adapter-ram-bytes or --prefix-cache-bytes'
       : '';
-  return `memory: ${parts}; there are ${gigabytes(available)}${warning}`;
+  return `memory: ${parts}; ${gigabytes(available)} available${warning}`;
 }
 
 /**
  * @param given.available bytes of this machine, which prepares the base.
- * @returns what a GPU's memory is for; how much it has WebGPU does not say.
+ * @returns the uses of a GPU's memory, whose size WebGPU does not report.
  * @throws BaseModelError when the base cannot be prepared.
  */
 export function sayGpuMemory(
@@ -286,6 +305,12 @@ export function sayGpuMemory(
 ): string {
   const { format, precision, slots, swapSlots, context, sessions } = given;
   needMemory(plan, format, given.available);
-  const copies = sessions === 1 ? '' : `, once for each of ${sessions} graphs that rows need`;
-  return `memory of the GPU: ${gigabytes(plan.session)} for the base (${format}${copies}), ${gigabytes(plan.keysAndValues)} for keys and values in ${precision === 'f16' ? 'float16' : 'float32'} (${slots} rows of ${context.toLocaleString('en')} tokens, ${swapSlots} preempted, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context`;
+  const copies = sessions === 1 ? '' : `, once for each of ${sessions} graphs`;
+  return (
+    `GPU memory: ${gigabytes(plan.session)} for the base (${format}${copies}), ` +
+    `${gigabytes(plan.keysAndValues)} for keys and values in ` +
+    `${precision === 'f16' ? 'float16' : 'float32'} (${slots} rows of ${context.toLocaleString('en')} ` +
+    `tokens, ${swapSlots} preempted, and one that is read), and the adapters of the rows. If the GPU has ` +
+    'less, use fewer --slots or a shorter --context'
+  );
 }

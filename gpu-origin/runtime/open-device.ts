@@ -47,10 +47,11 @@ const OPEN: OpenProvider = {
 
 /** What an operator can do where a provider does not start. */
 const INSTEAD: Record<Provider, string> = {
-  cpu: 'there is also --provider web, which needs no native library',
+  cpu: '--provider web needs no native library',
   webgpu:
-    "it needs a GPU and its driver for Vulkan (Debian: libvulkan1 and the GPU's own), Direct3D 12 or Metal; --provider cpu needs neither",
-  web: 'there is also --provider cpu, the native library',
+    "it needs a GPU and its driver for Vulkan (Debian: libvulkan1 and the GPU's own), Direct3D 12 or " +
+    'Metal; --provider cpu needs neither',
+  web: '--provider cpu uses the native library instead',
 };
 
 /**
@@ -85,7 +86,7 @@ async function openBest(open: OpenProvider, threads: number): Promise<{ device: 
         `neither cpu (${reason}) nor web (${inShort(second)}) starts`,
       );
     });
-    const why = `since the native library does not load (${reason})`;
+    const why = `because the native library does not load (${reason})`;
     return { device, message: `provider web: ${device.description}, ${why}` };
   }
   const vendor = await open.findGpu();
@@ -94,10 +95,12 @@ async function openBest(open: OpenProvider, threads: number): Promise<{ device: 
   if (typeof gpu === 'string')
     return {
       device: cpu,
-      message: `provider cpu: ${cpu.description}, since this machine's GPU (${vendor}) ${gpu}`,
+      message: `provider cpu: ${cpu.description}, because this machine's GPU (${vendor}) ${gpu}`,
     };
   await cpu.close();
-  const why = `since this machine has one (${vendor}) that is faster than its processor; --provider cpu keeps a row's bits the same beside any others`;
+  const why =
+    `because this machine's GPU (${vendor}) is faster than its processor; use --provider cpu for rows ` +
+    'whose bits do not depend on the batch';
   return { device: gpu, message: `provider webgpu: ${gpu.description}, ${why}` };
 }
 
@@ -109,10 +112,10 @@ async function fasterGpu(open: OpenProvider, cpu: Device, threads: number): Prom
     const [its, ours] = [await open.measure(gpu), await open.measure(cpu)];
     if (its < ours) return gpu;
     await gpu.close();
-    return `took ${its.toFixed(1)} ms by WebGPU for products that the processor did in ${ours.toFixed(1)} ms`;
+    return `took ${its.toFixed(1)} ms with WebGPU for products that took the processor ${ours.toFixed(1)} ms`;
   } catch (error) {
     await gpu?.close();
-    return `does not start by WebGPU (${inShort(error)})`;
+    return `does not start with WebGPU (${inShort(error)})`;
   }
 }
 

@@ -131,11 +131,15 @@ export async function int4RowsStandAlone(device: Device, padsLoneRow: boolean): 
 }
 
 /**
- * From 32 tokens on ONNX Runtime 1.30 takes a kernel that reads eight lanes of a subgroup at least (FlashAttention in
- * flash_attention.wgsl.template, but on NVIDIA's and Apple's). SwiftShader's subgroups have four: its sums are wrong.
+ * From 32 tokens on ONNX Runtime 1.30 takes a kernel that reads eight lanes of a subgroup at least
+ * (FlashAttention in flash_attention.wgsl.template, except on NVIDIA's and Apple's). SwiftShader's subgroups
+ * have four: its sums are wrong.
  */
 const FEW_TOKENS = 31;
-/** Of an output, whose values are at most 1. Kernels were within 1e-6 and 2e-3, a wrong one 0.5 beside. */
+/**
+ * Tolerance of an output, whose values are at most 1. Kernels were within 1e-6 and 2e-3, a wrong one differed
+ * by 0.5.
+ */
 const TOLERANCE: Record<Precision, number> = { f32: 1e-3, f16: 2e-2 };
 
 /** Of the base. */
@@ -146,9 +150,9 @@ interface Heads {
 }
 
 /**
- * Whether a GPU's attention is right, and for how many tokens at once: drivers differ, and kernels with them.
- * @param most tokens that a run would like to read. @param precision of q, k, v and what is kept.
- * @returns how many a run may read at most: `most`, or fewer.
+ * Whether a GPU's attention is right, and for how many tokens at once: drivers and their kernels differ.
+ * @param most tokens that a run should read. @param precision of q, k, v and what is kept.
+ * @returns how many tokens a run may read: `most`, or fewer.
  * @throws OrtError when attention is wrong for few tokens, too.
  */
 export async function mostTokens(
@@ -163,7 +167,7 @@ export async function mostTokens(
   throw new OrtError(
     'self-test',
     -1,
-    `attention over ${FEW_TOKENS} tokens is wrong on this GPU or in its driver; --provider cpu needs neither`,
+    `attention over ${FEW_TOKENS} tokens is wrong on this GPU or in its driver. Use --provider cpu`,
   );
 }
 
@@ -173,7 +177,10 @@ const noise = (count: number, seed: number): Float32Array<ArrayBuffer> =>
     Math.sin((at + 1) * 12.9898 + seed * 78.233 + 1e-3 * at * at),
   );
 
-/** Two pieces of a prompt, one after the other, in place. @returns the largest difference to the same sums done here. */
+/**
+ * Two pieces of a prompt, one after the other, in place. @returns the largest difference from the same sums
+ * computed here.
+ */
 async function worstError(
   where: { device: Device; own: OwnMemory; heads: Heads; precision: Precision },
   tokens: number,
@@ -218,7 +225,7 @@ async function worstError(
     await binding.run();
     new Float32Array(output.buffer, output.offset, tokens * widths.q).forEach((value, at) => {
       const error = Math.abs(value - wanted[piece * tokens * widths.q + at]!);
-      // Not a number is no number's neighbour.
+      // NaN compares as not close.
       worst = error <= worst ? worst : Number.isNaN(error) ? Infinity : error;
     });
     binding.close();

@@ -1,16 +1,16 @@
-/** How the rows of a decode step run: in groups or together, and which of them by themselves. */
+/** How the rows of a decode step run: in groups or together, and which of them separately. */
 import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import { layoutBytes, widestRanks, type RankByKind } from './adapter-batch.ts';
 
-/** Which way a decode step runs: its rows in groups, a core each, or all together on all cores. */
+/** How a decode step runs: its rows in groups, one core each, or all together on all cores. */
 export interface LaneChoice {
   /** @param rows of the step. */
   takesLanes(rows: number): boolean;
-  /** The step that was asked about last took so long, ms. */
+  /** Duration of the step of the last question, ms. */
   took(ms: number): void;
 }
 
-/** Every so many steps one runs the other way. Where that is slower by a tenth, it costs 0.3 % in all. */
+/** Every so many steps one runs the other way. If that is slower by a tenth, it costs 0.3 % in total. */
 const STEPS_A_TRIAL = 32;
 /** Weight of the newest trial in the moving average. */
 const TRIAL_WEIGHT = 0.25;
@@ -49,7 +49,7 @@ export class FasterLately implements LaneChoice {
     if (this.#last === null) return;
     this.#last.ms = ms;
     const before = this.#before;
-    // Steps of other sizes say nothing.
+    // Steps of other sizes are not comparable.
     if (before === null || before.rows !== this.#last.rows || before.ms <= 0 || ms <= 0) return;
     const ratio = Math.log(ms / before.ms);
     this.#ratio += TRIAL_WEIGHT * ((this.#last.lanes ? ratio : -ratio) - this.#ratio);
@@ -58,7 +58,10 @@ export class FasterLately implements LaneChoice {
   }
 }
 
-/** Rows whose ranks are so much larger than their neighbours' decode by themselves: each is a step of its own. */
+/**
+ * Rows whose ranks are so much larger than their neighbours' that they decode separately, each in a step of its
+ * own.
+ */
 export const MOST_ALONE = 2;
 
 const BYTES_A_WEIGHT: ReadonlyMap<string, number> = new Map([
@@ -67,7 +70,10 @@ const BYTES_A_WEIGHT: ReadonlyMap<string, number> = new Map([
   ['f32', 4],
 ]);
 
-/** Bytes of weights that a step reads whatever it has of rows: linears and head. @param weights as the base's facts name them. */
+/**
+ * Bytes of weights that a step reads regardless of its rows: linears and head. @param weights as named in the
+ * base's properties.
+ */
 export function stepBytes(config: LlamaConfig, weights: string): number {
   let values = config.vocab * config.hidden;
   for (const kind of LINEAR_KINDS) {

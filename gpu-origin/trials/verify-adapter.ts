@@ -14,8 +14,8 @@ import { encodeCooperatively, promptOf, type PromptServices } from '../prompts/p
 import { tokenText } from '../model/tokenizer.ts';
 
 /**
- * Any prompts do, as long as they stay the same: answers are compared with earlier ones. The second and third are
- * tried only where an adapter leaves everything after the ones before as it was.
+ * Any constant prompts work: answers are compared with earlier ones. The second and third are tried only if an
+ * adapter has no effect after the earlier ones.
  */
 const PROBES = [
   'What is the capital of France?',
@@ -24,14 +24,14 @@ const PROBES = [
 ] as const;
 
 /**
- * Likeliest tokens that are compared. Each of their log-probabilities contains the sum over the whole vocabulary, so
- * that hardly a changed bit anywhere goes unseen.
+ * Number of likeliest tokens that are compared. Each of their log-probabilities contains the sum over the whole
+ * vocabulary, so hardly any changed bit goes unnoticed.
  */
 const COMPARED = 256;
 
 /**
- * A proof holds while the divergence from it is at most this, nats a token: equality would bind it to one processor
- * (int8 kernels round differently), and int8 against float32 differ by 0.001 to 0.009.
+ * A proof is valid while the divergence from it is at most this, nats a token: equality would bind it to one
+ * processor (int8 kernels round differently), and int8 against float32 differ by 0.001 to 0.009.
  */
 export const MAX_PROOF_KL = 0.05;
 
@@ -51,7 +51,7 @@ export interface Verification extends Omit<VerifyAnswer, 'digest' | 'adapter'> {
 interface VerifyParams {
   services: TrialServices;
   requestId: string;
-  /** Whose share of the machine it takes. */
+  /** Tenant that the work is accounted to. */
   tenant: string;
   /** Root first, not empty; its last adapter is the one in question. */
   chain: readonly ChainEntry[];
@@ -59,10 +59,10 @@ interface VerifyParams {
   signal: AbortSignal;
 }
 
-/** One attempt to see a difference. */
+/** One attempt to find a difference. */
 interface Attempt {
   prompt: string;
-  /** Compare the prompt's own tokens too: nearly as sharp as any number of prompts, and twice the work. */
+  /** Also compare the prompt's own tokens: nearly as sensitive as any number of prompts, for twice the work. */
   whole: boolean;
 }
 
@@ -106,7 +106,7 @@ async function tryOnce(params: VerifyParams, attempt: Attempt): Promise<Result<V
   const failed = before.ok ? null : before.error;
   const fault = failed === null ? null : faultOf(failed);
   if (failed !== null && fault === null) return err(failed);
-  // Below a lone adapter there is nothing but the base.
+  // Below a single adapter there is only the base.
   const base = before.ok && chain.length === 1 ? before : await run(params, attempt, []);
   if (!base.ok) return base;
   if (!after.ok || !before.ok) {
@@ -132,7 +132,7 @@ async function tryOnce(params: VerifyParams, attempt: Attempt): Promise<Result<V
   });
 }
 
-/** What an error says against the adapter; null when it says nothing of it. */
+/** An error that is the adapter's fault; null for others. */
 function faultOf(error: ApiError): { reason: string; code?: string } | null {
   if (error.code === 'adapter_invalid')
     return { reason: error.message, ...(error.reason === undefined ? {} : { code: error.reason }) };
@@ -142,7 +142,7 @@ function faultOf(error: ApiError): { reason: string; code?: string } | null {
 interface Run {
   /** The likeliest first tokens. */
   top: readonly TokenScore[];
-  /** Log-probabilities of the prompt's own tokens but the first; empty unless the attempt is whole. */
+  /** Log-probabilities of the prompt's own tokens except the first; empty unless the attempt includes them. */
   prompt: readonly number[];
 }
 
@@ -151,7 +151,7 @@ const same = (a: Run, b: Run): boolean =>
   a.prompt.every((logprob, i) => logprob === b.prompt[i]) &&
   a.top.every(({ id, logprob }, i) => id === b.top[i]?.id && logprob === b.top[i].logprob);
 
-/** How far the adapter's likeliest tokens have moved, nats; one that is not in `before` counts as its last. */
+/** How far the adapter's likeliest tokens have moved, nats; a token missing in `before` counts as its last. */
 function largestDifference(before: readonly TokenScore[], after: readonly ProbeToken[]): number {
   const known = new Map(before.map(({ id, logprob }) => [id, logprob]));
   const least = before.at(-1)?.logprob ?? 0;
@@ -195,7 +195,7 @@ async function run(
   });
 }
 
-/** Where one side gives a bucket no probability at all. */
+/** If one side gives a bucket no probability at all. */
 const LEAST_PROBABILITY = 1e-12;
 
 /**
@@ -223,13 +223,13 @@ function withRest(shares: readonly number[]): number[] {
   return all.map((share) => share / total);
 }
 
-/** What trials are run with. */
+/** Dependencies of trials. */
 interface TrialServices extends PromptServices {
   engine: Pick<ServingEngine, 'add'>;
 }
 
 interface ScoredRun {
-  /** Empty unless `promptLogprobs` asked for it. */
+  /** Empty unless `promptLogprobs` was requested. */
   prompt: readonly ScoredToken[];
   tokens: readonly ScoredToken[];
 }
@@ -252,12 +252,15 @@ async function runScored(
   }
   return err({
     code: 'origin_unavailable',
-    message: 'The run was broken off: the caller has gone or the origin is shutting down.',
+    message: 'The run was cancelled: the client disconnected or the origin is shutting down.',
     retryAfterMs: 1_000,
   });
 }
 
-/** Rows of one evaluation in the engine's queue at once: enough to keep it busy, and no more than a small client. */
+/**
+ * Rows of one evaluation in the engine's queue at once: enough to keep it busy, and no more than a small
+ * client.
+ */
 const CONCURRENT_ROWS = 4;
 
 interface EvaluateParams {
@@ -275,11 +278,11 @@ interface EvaluateParams {
 }
 
 /**
- * Scores expected answers by teacher forcing, one prefill a row: prompt, answer and end go in at once, and each token
- * of the answer is compared with what the model would have said there. All likeliest = greedy decoding gives exactly
- * this answer, as the tokenizer writes it, and ends.
- * Errors: whatever is not about a single row (an adapter is missing or does not load, the queue is full, the time is
- * over); a row that cannot be scored has its error in its place.
+ * Scores expected answers by teacher forcing, one prefill a row: prompt, answer and end go in at once, and each
+ * token of the answer is compared with what the model would have said there. All likeliest = greedy decoding
+ * gives exactly this answer, as the tokenizer writes it, and ends. Errors: those that concern all rows (an
+ * adapter is missing or does not load, the queue is full, time is up); a row that cannot be scored has its own
+ * error.
  */
 export async function evaluateAdapter(params: EvaluateParams): Promise<Result<RowScore[], ApiError>> {
   const { rows, budgetMs, now } = params;
@@ -352,11 +355,11 @@ async function scoreRow(
   let sum = 0;
   const got: number[] = [];
   for (const { id, logprob, top } of scored.value.prompt.slice(prompt.value.ids.length)) {
-    // Any token that ends an answer is as good as another.
+    // Any token that ends an answer will do.
     const alike = ends.has(id) ? ends : new Set([id]);
     const likeliest = top.filter((token) => alike.has(token.id)).map((token) => token.logprob);
     sum -= Math.max(logprob ?? -Infinity, ...likeliest);
-    // Behind the first other token the model would go on with a text of its own.
+    // After the first different token the model would continue with its own text.
     if (exact) got.push(top[0]?.id ?? id);
     exact &&= alike.has(top[0]?.id ?? -1);
   }
@@ -369,7 +372,7 @@ const textOf = (tokenizer: TrialServices['tokenizer'], ids: readonly number[]): 
     ids.flatMap((id) => (tokenizer.isSpecial(id) ? [] : (tokenizer.tokenBytes(id) ?? []))),
   ).toString();
 
-/** An error that is about this row alone stands in its place. */
+/** An error of this row only, in its place. */
 function unscored(error: ApiError): Result<RowScore, ApiError> {
   const own = error.code === 'context_length_exceeded' || error.code === 'invalid_request';
   const notFinite = error.code === 'internal_error' && error.message === NOT_FINITE;

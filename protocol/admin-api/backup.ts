@@ -1,15 +1,15 @@
-/** Backups of all that an edge keeps, and bringing one back: what the admin API takes and answers. */
+/** Backing up and restoring everything that an edge keeps: requests and answers of the admin API. */
 import { z } from 'zod';
 import { Digest } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** Rows in one answer or request of a backup. Long rows lower it. */
 export const MAX_BACKUP_ROWS = 500;
-/** JSON of these rows, bytes, about. */
+/** JSON of these rows, bytes, approximately. */
 export const BACKUP_PAGE_BYTES = 400_000;
-/** Body of a request with rows: a page, and a row that is as long as one. */
+/** Body of a request with rows, bytes: room for a page and one very long row. */
 export const MAX_BACKUP_BODY_BYTES = 1_000_000;
-/** Files of one question. */
+/** Files per request. */
 export const MAX_BACKUP_FILES = 100;
 
 const TableName = z.string().regex(/^[a-z_]{1,64}$/, 'must be the name of a table');
@@ -19,16 +19,16 @@ const ColumnName = z.string().regex(/^[a-z0-9_]{1,64}$/, 'must be the name of a 
 const Row = z.array(z.union([z.string(), z.number(), z.null()]));
 export type BackupRow = z.infer<typeof Row>;
 
-/** Whoever makes a backup has files by these names. */
+/** File names of a backup. */
 const TableRows = z.object({ name: TableName, rows: z.int().min(0) });
 
 /** `GET /admin/backup`. */
 export const BackupPlan = z.object({
   /** Hash of the schema that the tables have (`migrations/`). */
   schema: z.string(),
-  /** Another one when names, versions or keys have changed meanwhile. */
+  /** Changes whenever names, versions or keys change. */
   mark: z.string(),
-  /** In the order in which they are to be brought back. */
+  /** In the order in which they must be restored. */
   tables: z.array(TableRows),
 });
 export type BackupPlan = z.infer<typeof BackupPlan>;
@@ -37,19 +37,19 @@ export type BackupPlan = z.infer<typeof BackupPlan>;
 export const BackupRows = z.object({
   columns: z.array(z.string()),
   rows: z.array(Row),
-  /** Goes on; null at the end. */
+  /** Cursor of the next page; null at the end. */
   cursor: z.string().nullable(),
 });
 export type BackupRows = z.infer<typeof BackupRows>;
 
 /** `POST /admin/backup/restore`. */
 export const BeginRestore = z.strictObject({
-  /** Of the backup: who brings it back goes on with it. */
+  /** Identifies the backup, so that its restore can continue. */
   id: RestoreId,
   dry_run: z.boolean().nullish(),
 });
 export const BegunRestore = z.object({
-  /** It goes on with what was begun before. */
+  /** An earlier restore of this backup continues. */
   resumed: z.boolean(),
 });
 
@@ -67,7 +67,7 @@ export const RestoreFiles = z.strictObject({
   id: RestoreId,
   digests: z.array(Digest).min(1).max(MAX_BACKUP_FILES),
 });
-/** Those that the store does not have whole. */
+/** Files that are not complete in the store. */
 export const MissingFiles = z.object({ missing: z.array(z.string()) });
 
 /** `POST /admin/backup/end`. */
@@ -82,73 +82,73 @@ export const BACKUP_OPERATIONS = {
     id: 'planBackup',
     tag: 'operation',
     rights: 'operator',
-    summary: 'The tables of the registry, and how many rows they have. Bootstrap key only.',
+    summary: "Lists the registry's tables with their row counts. Bootstrap key only.",
     query: null,
     request: null,
-    answers: { 200: { description: 'What a backup is made of.', schema: BackupPlan } },
+    answers: { 200: { description: 'What a backup consists of.', schema: BackupPlan } },
   },
   'GET /admin/backup/rows': {
     id: 'readBackupRows',
     tag: 'operation',
     rights: 'operator',
-    summary: 'A page of a table. Bootstrap key only.',
+    summary: 'Reads a page of a table. Bootstrap key only.',
     query: z.strictObject({ table: TableName, cursor: z.string().max(2_048).optional() }),
     request: null,
-    answers: { 200: { description: 'Rows; `cursor` goes on.', schema: BackupRows } },
+    answers: { 200: { description: 'Rows; pass `cursor` to get the next page.', schema: BackupRows } },
   },
   'GET /admin/backup/parts/:digest': {
     id: 'readBackupPart',
     tag: 'operation',
     rights: 'operator',
-    summary: 'A part of any file. Bootstrap key only.',
+    summary: 'Reads a part of any file. Bootstrap key only.',
     params,
     query: z.strictObject({ index }),
     request: null,
-    answers: { 200: { description: 'Its bytes.', schema: 'bytes' } },
+    answers: { 200: { description: "The part's bytes.", schema: 'bytes' } },
   },
   'POST /admin/backup/restore': {
     id: 'beginRestore',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Begins to bring a backup back into an empty registry. Bootstrap key only.',
+    summary: 'Starts restoring a backup into an empty registry. Bootstrap key only.',
     query: null,
     request: BeginRestore,
-    answers: { 200: { description: 'It may be brought back.', schema: BegunRestore } },
+    answers: { 200: { description: 'The restore may start.', schema: BegunRestore } },
   },
   'POST /admin/backup/rows': {
     id: 'restoreRows',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Brings rows of a table back. Bootstrap key only.',
+    summary: 'Restores rows of a table. Bootstrap key only.',
     query: null,
     request: RestoreRows,
     maxBytes: MAX_BACKUP_BODY_BYTES,
-    answers: { 200: { description: 'How many were written.', schema: RestoredRows } },
+    answers: { 200: { description: 'How many rows were written.', schema: RestoredRows } },
   },
   'POST /admin/backup/files': {
     id: 'findMissingFiles',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Which files are still to be brought back. Bootstrap key only.',
+    summary: 'Lists the files that are still to be restored. Bootstrap key only.',
     query: null,
     request: RestoreFiles,
-    answers: { 200: { description: 'Those that are not whole.', schema: MissingFiles } },
+    answers: { 200: { description: 'The incomplete files.', schema: MissingFiles } },
   },
   'PUT /admin/backup/parts/:digest': {
     id: 'restorePart',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Brings a part of a file back; with the last one the file is there. Bootstrap key only.',
+    summary: 'Restores a part of a file; the last part completes the file. Bootstrap key only.',
     params,
     query: z.strictObject({ index, restore: RestoreId }),
     request: 'bytes',
-    answers: { 204: { description: 'It is stored.', schema: null } },
+    answers: { 204: { description: 'The part is stored.', schema: null } },
   },
   'POST /admin/backup/end': {
     id: 'endRestore',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Ends bringing a backup back, and counts what is there. Bootstrap key only.',
+    summary: 'Ends the restore and counts the rows. Bootstrap key only.',
     query: null,
     request: EndRestore,
     answers: { 200: { description: 'How many rows each table has.', schema: EndedRestore } },

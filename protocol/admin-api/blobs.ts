@@ -1,20 +1,20 @@
-/** Adapters' files, sent and fetched back: what the admin API takes and answers. */
+/** Uploading and downloading adapter files: requests and answers of the admin API. */
 import { z } from 'zod';
 import { BlobRecord } from '../adapter-manifest.ts';
 import { Digest, AdapterName } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
-/** `PUT /admin/blobs/<digest>/parts/<index>`: a part that was taken. */
+/** `PUT /admin/blobs/<digest>/parts/<index>`: an accepted part. */
 export const BlobPart = z.object({ index: z.int().min(0), bytes: z.int().positive(), sha256: Digest });
 export type BlobPart = z.infer<typeof BlobPart>;
 
-/** What the edge takes of one file, so that nobody sends in vain what it would refuse in the end. */
+/** Limits of one file, so that nobody sends in vain what would be refused in the end. */
 export const BlobLimits = z.object({
-  /** Of a file that can be published. */
+  /** Largest publishable file, bytes. */
   file_bytes: z.int().positive(),
   part_bytes: z.int().positive(),
   parts: z.int().positive(),
-  /** Of the header of a file that can be published. */
+  /** Largest header of a publishable file, bytes. */
   header_bytes: z.int().positive(),
 });
 export type BlobLimits = z.infer<typeof BlobLimits>;
@@ -22,7 +22,7 @@ export type BlobLimits = z.infer<typeof BlobLimits>;
 /** `GET /admin/blobs/<digest>`: what the caller's tenant has sent of a file. */
 export const BlobState = z.object({
   digest: Digest,
-  /** It was closed: nothing is to be sent any more. */
+  /** The file is complete: nothing more needs to be sent. */
   complete: z.boolean(),
   /** By index. */
   parts: z.array(BlobPart),
@@ -30,7 +30,7 @@ export const BlobState = z.object({
 });
 export type BlobState = z.infer<typeof BlobState>;
 
-/** `POST /admin/blobs/<digest>`: a file that is closed. */
+/** `POST /admin/blobs/<digest>`: a completed file. */
 export const FinishedBlob = z.object({
   digest: Digest,
   bytes: z.int().positive(),
@@ -46,11 +46,11 @@ export const BLOB_OPERATIONS = {
     id: 'readFile',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'How much of a file this tenant has sent.',
+    summary: 'Shows how much of a file this tenant has sent.',
     params,
     query: null,
     request: null,
-    answers: { 200: { description: 'What was sent, and whether the file was closed.', schema: BlobState } },
+    answers: { 200: { description: 'The parts sent, and whether the file is complete.', schema: BlobState } },
   },
   'PUT /admin/blobs/:digest/parts/:index': {
     id: 'sendPart',
@@ -61,19 +61,19 @@ export const BLOB_OPERATIONS = {
     patterns: { index: '[0-9]{1,4}' },
     query: z.strictObject({ sha256: Digest.optional() }),
     request: 'bytes',
-    answers: { 200: { description: 'The part, as it arrived.', schema: BlobPart } },
+    answers: { 200: { description: 'The part, as received.', schema: BlobPart } },
   },
   'POST /admin/blobs/:digest': {
     id: 'finishFile',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Closes a file whose parts were sent.',
+    summary: 'Completes a file after its parts were sent.',
     params,
     query: null,
     request: BlobRecord,
     answers: {
-      200: { description: 'It was complete before.', schema: FinishedBlob },
-      201: { description: 'It is complete now.', schema: FinishedBlob },
+      200: { description: 'The file was complete already.', schema: FinishedBlob },
+      201: { description: 'The file is now complete.', schema: FinishedBlob },
     },
   },
 } as const satisfies AdminOperationTable;
@@ -83,7 +83,7 @@ const version = z
   .regex(/^[1-9]\d{0,8}$/, 'must be a version')
   .transform(Number);
 
-/** `GET /admin/downloads?name=&version=`: what a version is made of, and where its bytes are. */
+/** `GET /admin/downloads?name=&version=`: what a version consists of, and where its bytes are. */
 export const DownloadView = z.object({
   name: z.string(),
   version: z.int().positive(),
@@ -97,7 +97,7 @@ export const DownloadView = z.object({
       name: z.string(),
       digest: Digest,
       scale: z.number(),
-      /** Its parts; null = it is another owner's, whose bytes the key may not fetch. */
+      /** Its parts; null = it belongs to another owner, and the key may not download its bytes. */
       file: z
         .object({ bytes: z.int().positive(), parts: z.array(BlobRecord.shape.parts.element.strip()) })
         .nullable(),
@@ -111,7 +111,9 @@ export const DOWNLOAD_OPERATIONS = {
     id: 'readDownload',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'What a version is made of, and the parts of its files. Keys with the right to download only.',
+    summary:
+      'Describes what a version consists of, and the parts of its files. Keys with the right to download ' +
+      'only.',
     query: z.strictObject({ name: AdapterName, version: version.optional() }),
     request: null,
     answers: { 200: { description: 'The chain, with the parts of each file.', schema: DownloadView } },
@@ -120,10 +122,10 @@ export const DOWNLOAD_OPERATIONS = {
     id: 'readPart',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'One part of a file of a version’s chain. Keys with the right to download only.',
+    summary: 'Reads one part of a file of a version’s chain. Keys with the right to download only.',
     patterns: { index: '[0-9]{1,4}' },
     query: z.strictObject({ name: AdapterName, version, digest: Digest }),
     request: null,
-    answers: { 200: { description: 'Its bytes.', schema: 'bytes' } },
+    answers: { 200: { description: "The part's bytes.", schema: 'bytes' } },
   },
 } as const satisfies AdminOperationTable;

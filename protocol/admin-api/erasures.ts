@@ -1,10 +1,10 @@
-/** Erasing names and tenants for good: what the admin API takes and answers. */
+/** Erasing names and tenants permanently: requests and answers of the admin API. */
 import { z } from 'zod';
 import { AdapterName, Scope, Tenant } from '../identity.ts';
 import { Why } from './names.ts';
 import type { AdminOperationTable } from './operation.ts';
 
-/** In this order; an erasure is at one of them. */
+/** Steps of an erasure, in this order. */
 export const ERASE_STEPS = [
   'keys',
   'experiments',
@@ -20,34 +20,34 @@ export const ERASE_STEPS = [
 export type EraseStep = (typeof ERASE_STEPS)[number];
 
 /**
- * What was noted of requests that were under way is looked for once more after this time, ms: keys and names are good for
- * a minute or two where KV is behind, a request may then take ten, and it is noted within a minute of its end.
+ * Records of requests still in progress are searched again after this time, ms: keys and names stay valid for
+ * up to two minutes where KV lags, a request may then take ten, and it is recorded within a minute of its end.
  */
 export const ERASE_SETTLE_MS = 15 * 60_000;
 
 /** `POST /admin/erase`. */
 export const EraseRequest = z
   .strictObject({
-    /** All of a tenant's. Bootstrap key only. */
+    /** Everything of a tenant. Bootstrap key only. */
     tenant: Tenant.nullish(),
-    /** A name, or `<name>/**`: that and all below it. */
+    /** A name, or `<name>/**`: the name and everything below it. */
     name: Scope.refine((name) => name !== '**', 'must be a name or "<name>/**"').nullish(),
-    /** Also what of the same owner was made on top of it; what others made on top of it is not served any more. */
+    /** Also what the same owner built on it. What others built on it is no longer served. */
     cascade: z.boolean().nullish(),
-    /** Also what was used, which bills are made of. */
+    /** Also usage records, which bills are based on. */
     usage: z.boolean().nullish(),
     /** For the history. */
     why: Why.nullish(),
-    /** Says what would be erased. */
+    /** Only reports what would be erased. */
     dry_run: z.boolean().nullish(),
-    /** Of the answer before; with it nothing but tenant and name counts. */
+    /** Of the previous answer; all other fields but tenant and name are then ignored. */
     cursor: z
       .string()
-      .regex(/^[1-9]\d{0,14}$/, 'is not a cursor of an earlier answer')
+      .regex(/^[1-9]\d{0,14}$/, 'is not a cursor from an earlier response')
       .nullish(),
   })
   .refine(({ tenant, name }) => (tenant == null) !== (name == null), {
-    message: 'give a tenant or a name, one of them',
+    message: 'give either a tenant or a name',
     path: ['name'],
   });
 export type EraseRequest = z.infer<typeof EraseRequest>;
@@ -58,31 +58,37 @@ const count = z.int().min(0);
 export const EraseCounts = z.object({
   ...{ names: count, versions: count, aliases: count, pins: count, experiments: count },
   ...{ keys: count, grants: count, rooms: count },
-  /** Adapters' files that nobody else has, and their bytes. */
+  /** Adapter files that nobody else has, and their bytes. */
   ...{ files: count, bytes: count },
-  /** Sums of traffic, single requests, and hours of usage. */
+  /** Traffic sums, single requests, and hours of usage. */
   ...{ traffic: count, requests: count, usage: count },
 });
 export type EraseCounts = z.infer<typeof EraseCounts>;
 
 export const EraseAnswer = z.object({
-  /** Tenant whose things these are; null = there is nothing. */
+  /** Owner of what is erased; null = there is nothing. */
   owner: z.string().nullable(),
-  /** What there is, with the first answer: none of `traffic`, `requests` and, but on request, `usage` is counted yet. */
+  /**
+   * What exists, in the first answer only. `traffic` and `requests` are not counted yet, nor is `usage` unless
+   * requested.
+   */
   plan: EraseCounts.nullable(),
-  /** Files that stay, since another version or tenant has the same bytes. */
+  /** Files that stay because another version or tenant has the same bytes. */
   kept: z.object({ files: count, bytes: count }),
-  /** What other owners have made on top of it, and is not served any more. */
+  /** What other owners built on it, and is no longer served. */
   stops: z.object({ versions: count, experiments: count }),
-  /** What this request has erased of it. */
+  /** What this request erased of it. */
   erased: EraseCounts,
-  /** Origins that have not dropped all that they may hold: it is tried again each minute, and when this is repeated. */
+  /**
+   * Origins that have not dropped everything yet: the edge retries each minute, and when the request is
+   * repeated.
+   */
   unreached: z.array(z.object({ origin: z.string(), files: count, reason: z.string() })),
-  /** Where it is; null = at its end, or nothing is done. */
+  /** Current step; null = finished, or dry run. */
   step: z.string().nullable(),
-  /** Goes on; null at the end. */
+  /** Cursor of the next page; null at the end. */
   cursor: z.string().nullable(),
-  /** Unix ms: what was noted of requests that were under way is taken away then; null = nothing is to come. */
+  /** Unix ms: when records of requests in progress are erased; null = none are left. */
   settles_at: z.int().nullable(),
 });
 export type EraseAnswer = z.infer<typeof EraseAnswer>;
@@ -92,16 +98,18 @@ export const ERASE_OPERATIONS = {
     id: 'erasePage',
     tag: 'operation',
     rights: 'admin',
-    summary: 'Erases a name, all below one, or a tenant, for good: a page of the work.',
+    summary: 'Erases a name, everything below a name, or a tenant permanently, one page at a time.',
     description:
-      'The first request, without a cursor, takes all of it out of service; `cursor` goes on. Whoever stops asking leaves the rest to the schedule. Repeating it is harmless. Names are their owner’s to erase; a tenant the bootstrap key’s.',
+      'The first request, without a cursor, takes everything out of service. Pass `cursor` to ' +
+      "continue; if you stop, the worker's schedule finishes the rest. Repeating a request is " +
+      'harmless. Only its owner can erase a name; only the bootstrap key can erase a tenant.',
     query: null,
     request: EraseRequest,
-    answers: { 200: { description: 'What was erased; `cursor` goes on.', schema: EraseAnswer } },
+    answers: { 200: { description: 'What was erased; pass `cursor` to continue.', schema: EraseAnswer } },
   },
 } as const satisfies AdminOperationTable;
 
-/** @returns what `name` of a request means. */
+/** @returns what `name` of a request covers. */
 export const eraseScope = (scope: string): { kind: 'name' | 'below'; name: string } =>
   scope.endsWith('/**')
     ? { kind: 'below', name: AdapterName.parse(scope.slice(0, -3)) }

@@ -21,34 +21,37 @@ import { Why as WhyText } from './names.ts';
 import { MAX_EXPERIMENT_METRICS } from '../limits.ts';
 import { AdapterName } from '../identity.ts';
 
-/** Lifts that are told of, as a share of control's mean, the way that is better. */
+/** Lifts for which a plan gives the time, as a share of control's mean, in the better direction. */
 export const PLANNED_LIFTS = [0.5, 0.2, 0.1, 0.05] as const;
 
-/** What lift is found, in four of five experiments that have it, and when. */
+/** When a lift is found, in four of five experiments that have it. */
 export const ExperimentFinding = z.object({
-  /** Always above 0, whichever way is better. */
+  /** Always above 0, whichever direction is better. */
   lift: z.number(),
-  /** Units in both arms that are compared, with a value or not; null: it cannot be found, or nobody would wait so long. */
+  /** Units in both compared arms, with or without a value; null: it cannot be found in a reasonable time. */
   units: z.int().min(0).nullable(),
-  /** From the start (of a plan) or from now (while it runs); null where nobody knows how many units come. */
+  /** From the start (in a plan) or from now (while it runs); null: the number of units per day is unknown. */
   days: z.number().nullable(),
 });
 export type ExperimentFinding = z.infer<typeof ExperimentFinding>;
 
-/** Shares of the judged pairs that a treatment wins, of which a plan tells. */
+/** Shares of judged pairs won by a treatment for which a plan gives the time. */
 export const PLANNED_WIN_RATES = [0.65, 0.6, 0.55] as const;
 
-/** What a judge will be able to tell, and when. */
+/** What a judge will be able to show, and when. */
 export const PairsPlan = z.object({
-  /** Share of the requests that the challenger answers too. */
+  /** Share of the requests that the challenger also answers. */
   sample: z.number(),
-  /** Pairs, as many as requests and tokens allow; null: nobody has asked for the name. */
+  /** Pairs per day that requests and tokens allow; null: the name had no requests. */
   per_day: z.number().nullable(),
-  /** Of challenger and judge together, estimated by the name's own requests; null: there were none. */
+  /** Of challenger and judge together, estimated from the name's own requests; null: there were none. */
   tokens_per_pair: z.number().nullable(),
-  /** Of challenger and judge together, at most. */
+  /** Limit for challenger and judge together. */
   tokens_per_day: z.int(),
-  /** Pairs with a winner until the treatment is called better in four of five experiments; ties come on top. */
+  /**
+   * Pairs with a winner until the treatment is called better in four of five experiments; ties are not
+   * included.
+   */
   finds: z.array(z.object({ win_rate: z.number(), pairs: z.int(), days: z.number().nullable() })),
 });
 export type PairsPlan = z.infer<typeof PairsPlan>;
@@ -56,40 +59,40 @@ export type PairsPlan = z.infer<typeof PairsPlan>;
 /** `POST /admin/experiments/plan`. */
 export const ExperimentPlan = z.object({
   name: z.string(),
-  /** A day, of the owner's keys, over so many of the last seven days. */
+  /** Per day, of the owner's keys, over this many of the last seven days. */
   requests: z.object({ per_day: z.number(), days: z.int() }),
-  /** New units a day, all of the name's. `null`: nobody knows; the edge keeps no list of users. */
+  /** New units a day of the whole name. `null`: unknown, as the edge keeps no list of users. */
   units: z.object({
     per_day: z.number().nullable(),
     from: z.enum(['expected', 'experiment', 'unknown']),
   }),
-  /** Share of the units that have a value of the metric that decides. */
+  /** Share of units with a value of the deciding metric. */
   values: z.object({ share: z.number(), from: z.enum(['experiment', 'edge', 'assumed']) }),
-  /** Of that metric, before; null: nobody knows. */
+  /** Of that metric, from earlier data; null: unknown. */
   baseline: z.object({ mean: z.number(), from: z.enum(['experiment', 'assumed']) }).nullable(),
-  /** Share of the name's units that are in the experiment at last. */
+  /** Final share of the name's units in the experiment. */
   coverage: z.number(),
   /** Level of one comparison. */
   alpha: z.number(),
   finds: z.array(ExperimentFinding),
-  /** Where answers are judged. With a coverage of 0 it is all that the plan has to say: nobody rates. */
+  /** If answers are judged. With a coverage of 0 the plan has nothing else, as nobody rates. */
   pairs: PairsPlan.optional(),
 });
 export type ExperimentPlan = z.infer<typeof ExperimentPlan>;
 
-/** How far one that runs has come, by the metric that decides and the treatment with the fewest values. */
+/** Progress of a running experiment, by the deciding metric and the treatment with the fewest values. */
 export const ExperimentProgress = z.object({
   variant: z.string(),
-  /** The least lift that would have been found by now, above 0; null: none yet. */
+  /** The smallest lift that would have been found so far, above 0; null: none yet. */
   lift_now: z.number().nullable(),
   /** New units a day in both arms since the start; null in the first minutes. */
   units_per_day: z.number().nullable(),
-  /** What is still to come; 0 units: it would have been found. */
+  /** What is still needed; 0 units: it would have been found. */
   finds: z.array(ExperimentFinding),
 });
 export type ExperimentProgress = z.infer<typeof ExperimentProgress>;
 
-/** `exp_` and 16 of a-z and 0-9; made when the experiment is, and never used again. */
+/** `exp_` and 16 of a-z and 0-9; assigned at creation and never reused. */
 export const ExperimentId = z.string().regex(/^exp_[a-z0-9]{16}$/);
 export type ExperimentId = z.infer<typeof ExperimentId>;
 
@@ -97,8 +100,8 @@ export type ExperimentId = z.infer<typeof ExperimentId>;
 const Why = WhyText.nullish();
 
 /**
- * `POST /admin/experiments`: a draft. What is left out gets the value that most want: guardrails those of
- * `DEFAULT_GUARDRAILS`, the seed the experiment's id.
+ * `POST /admin/experiments`: a draft. Omitted fields get defaults: guardrails `DEFAULT_GUARDRAILS`, the seed
+ * the experiment's id.
  */
 export const CreateExperiment = ExperimentShape.omit({
   version: true,
@@ -113,14 +116,14 @@ export const CreateExperiment = ExperimentShape.omit({
   });
 export type CreateExperiment = z.input<typeof CreateExperiment>;
 
-/** `POST /admin/experiments/plan`: as `create`, and nothing is made. */
+/** `POST /admin/experiments/plan`: like `create`, but creates nothing. */
 export const PlanExperiment = CreateExperiment.extend({
-  /** Units a day that are expected, where the edge does not know of any. */
+  /** Units a day that are expected, if the edge does not know. */
   expect_units: z.number().positive().max(1e9).nullish(),
 });
 export type PlanExperiment = z.input<typeof PlanExperiment>;
 
-/** `PUT /admin/experiments/<id>`: the whole document, its version one higher than the one that was read. */
+/** `PUT /admin/experiments/<id>`: the whole document, with the next version number. */
 export const ChangeExperiment = z.strictObject({
   document: Experiment,
   why: Why,
@@ -128,46 +131,46 @@ export const ChangeExperiment = z.strictObject({
 });
 export type ChangeExperiment = z.input<typeof ChangeExperiment>;
 
-/** Body of `POST /admin/experiments/<id>/<step>`; all of it may be left out. */
+/** Optional body of `POST /admin/experiments/<id>/<step>`. */
 export const ExperimentStepRequest = z.strictObject({
-  /** Version of the document that the caller knows of; another one is a conflict. */
+  /** Version of the document that the caller knows; any other is a conflict. */
   expect: z.int().positive().nullish(),
   why: Why,
 });
-/** `start`: a draft goes live: ramping, at the first step, when it has a ramp; else running. */
+/** `start`: starts a draft: ramping at the first step if it has a ramp, otherwise running. */
 export const StartExperiment = ExperimentStepRequest;
-/** `ramp`: more coverage, now: the next step, or this one. Of an experiment without a ramp `coverage` is needed. */
+/** `ramp`: raises the coverage now, to the next step or to this value. Required without a ramp. */
 export const RampExperiment = ExperimentStepRequest.extend({ coverage: z.number().gt(0).max(1).nullish() });
-/** `stop`: decided, and nobody won: everybody gets the name's live version. */
+/** `stop`: ends it without a winner; everybody gets the name's live version. */
 export const StopExperiment = ExperimentStepRequest;
-/** `kill`: the kill switch; `killed: false` takes it back. */
+/** `kill`: the kill switch; `killed: false` turns it off. */
 export const KillExperiment = ExperimentStepRequest.extend({ killed: z.boolean() });
-/** `promote`: decided; the variant's version becomes the name's live version. The one proposed unless given. */
+/** `promote`: ends it; the variant's version becomes the name's live version. Default: the proposed one. */
 export const PromoteExperiment = ExperimentStepRequest.extend({
   variant: z.string().min(1).max(32).nullish(),
   /**
-   * The version that is live now and is to be replaced. Needed where it is neither control nor the variant: it was
-   * published meanwhile, and nobody has compared it. 409, `param: "over"`, names it.
+   * The live version to replace. Required if it is neither control nor the variant: it was published in the
+   * meantime, and was never compared. The 409 with `param: "over"` names it.
    */
   over: z.int().positive().nullish(),
 });
-/** `archive`: a draft or a decided experiment is put away; its name is free for another. */
+/** `archive`: archives a draft or a decided experiment; its name is free for another. */
 export const ArchiveExperiment = ExperimentStepRequest;
 
 /** `POST /v1/feedback`. */
 export const FeedbackRequest = z.strictObject({
-  /** The `id` of the answer that is rated; either this or `exposure`. */
+  /** The `id` of the rated answer; either this or `exposure`. */
   id: z.string().min(1).optional(),
-  /** What `x-graft-exposure` said with it. */
+  /** The answer's `x-graft-exposure`. */
   exposure: z.string().min(1).optional(),
   metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
   /** 0 to 1 for a proportion. */
   value: z.number(),
-  /** The same metric of this user from before the experiment, where it is known: it makes results surer (CUPED). */
+  /** The same metric of this user from before the experiment, if known: it makes results more precise (CUPED). */
   before: z.number().nullish(),
 });
 export type FeedbackRequest = z.infer<typeof FeedbackRequest>;
-/** Its answer. `repeated`: this answer had been rated with this metric; the first value stays. */
+/** `repeated`: this answer was rated with this metric before; the first value stays. */
 export const FeedbackAnswer = z.object({
   object: z.literal('graft.feedback'),
   status: z.enum(['counted', 'repeated']),
@@ -178,7 +181,7 @@ const Estimate = z.object({ low: z.number(), estimate: z.number(), high: z.numbe
 const Arm = z.object({ n: z.int().min(0), mean: z.number() });
 const ShadowArm = Arm.extend(ExperimentSpread.pick({ p50: true, p95: true }).partial().shape);
 
-/** One treatment against control on one metric. */
+/** One treatment compared with control on one metric. */
 export const ExperimentComparison = z.object({
   metric: z.string(),
   kind: z.enum(['proportion', 'mean']),
@@ -186,33 +189,36 @@ export const ExperimentComparison = z.object({
   variant: z.string(),
   control: Arm,
   treatment: Arm,
-  /** `not_worse`: by the metric's `at_least`. `open` also when there are too few values or no result. */
+  /** `not_worse`: by the metric's `at_least`. `open` also if there are too few values or no result. */
   verdict: z.enum(['better', 'not_worse', 'worse', 'open']),
-  /** Why nothing is called, if so. */
+  /** Why there is no verdict. */
   reason: z.enum(['too_few_values', 'no_variance']).nullable(),
-  /** Treatment's mean less control's, in the metric's unit, with the interval that holds at every look. */
+  /** Treatment's mean minus control's, in the metric's unit, with an interval that is valid at every look. */
   difference: Estimate.nullable(),
   /** The same as a share of control's mean; null while that may be 0. */
   lift: Estimate.nullable(),
   p_value: z.number().nullable(),
-  /** Of a metric with `cap`: units' values above this count as this; null: not known yet, and nothing is called. */
+  /**
+   * Of a metric with `cap`: units' values above this count as this; null: not known yet, so there is no
+   * verdict.
+   */
   cap: z.number().nullish(),
-  /** CUPED was applied … */
+  /** Whether CUPED was applied … */
   adjusted: z.boolean(),
-  /** … and of this share of the units a value from before is known; the others are taken as it is on average. */
+  /** … and the share of units whose earlier value is known; the others count as average. */
   adjusted_share: z.number().nullish(),
 });
 export type ExperimentComparison = z.infer<typeof ExperimentComparison>;
 
 export const ExperimentDecision = z.discriminatedUnion('action', [
-  /** The last treatment that was left is taken out: the experiment ends, and nobody won. */
+  /** The last treatment is removed: the experiment ends without a winner. */
   z.object({
     action: z.literal('rollback'),
     reason: z.enum(['guardrail', 'worse']),
     metric: z.string(),
     variant: z.string(),
   }),
-  /** One of several treatments is taken out; the others go on. */
+  /** One of several treatments is removed; the others continue. */
   z.object({
     action: z.literal('drop'),
     reason: z.enum(['guardrail', 'worse']),
@@ -221,7 +227,7 @@ export const ExperimentDecision = z.discriminatedUnion('action', [
   }),
   z.object({
     action: z.literal('hold'),
-    /** `health`: a winner would be proposed, but {@link ExperimentHealth} says why it may be none. */
+    /** `health`: a winner would be proposed, but {@link ExperimentHealth} shows why it may not be one. */
     reason: z.enum(['guardrail', 'sample_ratio', 'no_traffic', 'health']),
     metric: z.string().optional(),
     variant: z.string().optional(),
@@ -253,26 +259,26 @@ export const ExperimentDecision = z.discriminatedUnion('action', [
 ]);
 export type ExperimentDecision = z.infer<typeof ExperimentDecision>;
 
-/** Something that an experiment lacks without anybody having said so. While there is one, no winner is proposed. */
+/** A problem that would go unnoticed. While there is one, no winner is proposed. */
 export const ExperimentHealth = z.object({
   issue: z.enum([
-    /** Answers, and no value of any metric that the application reports. */
+    /** Answers, but no value of any metric that the application reports. */
     'no_feedback',
-    /** Answers, and no value of one metric. */
+    /** Answers, but no value of one metric. */
     'metric_missing',
-    /** Feedback that was refused: the experiment has no metric that is called so. */
+    /** Feedback was refused: the experiment has no such metric. */
     'unknown_metric',
     'one_unit',
-    /** Requests that name no user, though that is what the experiment deals. */
+    /** Requests that name no user, although users are the units. */
     'no_user',
-    /** Those who rate are not dealt as all units are. */
+    /** The units that rate are distributed differently from all units. */
     'raters_unequal',
     /** Units of a variant that the experiment does not have. */
     'unknown_variant',
   ]),
   metric: z.string().optional(),
   variant: z.string().optional(),
-  /** What is so and what to do, a sentence. */
+  /** The problem and the remedy, in a sentence. */
   message: z.string(),
 });
 export type ExperimentHealth = z.infer<typeof ExperimentHealth>;
@@ -282,26 +288,26 @@ export const ExperimentEvaluation = z.object({
   /** Unix ms. */
   at: z.int(),
   seed: z.string(),
-  /** The last one of an experiment that has ended, when no feedback comes any more. */
+  /** The last look at an ended experiment, when feedback has closed. */
   last: z.boolean().optional(),
   coverage: z.number(),
   /** Units by variant's key. */
   units: z.record(z.string(), z.int().min(0)),
-  /** `alarm`: something is wrong with who is counted; `comparisons` is empty then. */
+  /** `alarm`: the counts are wrong; `comparisons` is empty then. */
   sample_ratio: z.object({
     state: z.enum(['ok', 'alarm', 'too_few_units']),
-    /** Below 0.01 at some look, however many there are, in at most one of a hundred healthy experiments. */
+    /** Below 0.01 at any look, however many there are, in at most one of a hundred healthy experiments. */
     p_value: z.number(),
-    /** New units, by variant's key, while each coverage was set, oldest first; 0 = before this was written down. */
+    /** New units by variant's key at each coverage, oldest first; 0 = before this was recorded. */
     phases: z
       .array(z.object({ coverage: z.number(), units: z.record(z.string(), z.int().min(0)) }))
       .optional(),
   }),
-  /** Empty = nothing is lacking. */
+  /** Empty = no problem. */
   health: z.array(ExperimentHealth),
   /**
-   * By variant's key: answers that have ended; those that waited for an adapter, and whose times are left out; units that
-   * have a value of the first reported metric (null = there is none).
+   * By variant's key: finished answers; answers that waited for an adapter, whose times are left out; units
+   * with a value of the first reported metric (null = there is no such metric).
    */
   arms: z
     .record(
@@ -318,7 +324,7 @@ export const ExperimentEvaluation = z.object({
       variant: z.string(),
       action: z.enum(['rollback', 'hold']),
       state: z.enum(['kept', 'lost', 'too_few_units', 'unknown']),
-      /** All limits are kept with certainty: what a step of the ramp asks for. */
+      /** Whether all limits are kept with certainty, which the next ramp step requires. */
       inside: z.boolean().default(false),
       control: z.number(),
       treatment: z.number(),
@@ -331,16 +337,16 @@ export const ExperimentEvaluation = z.object({
         .nullable(),
     }),
   ),
-  /** How far it has come; null where nothing can be said. */
+  /** Progress; null if nothing can be computed. */
   progress: ExperimentProgress.nullable().default(null),
   /** Requests of the shadow, by metric. */
   shadow: z.record(z.string(), ShadowArm),
   /**
-   * By metric's key, by variant's key, where it is known: times, and the listed metrics that are no rates. Not while
-   * results are hidden.
+   * By metric's key, by variant's key, if known: times, and the listed metrics that are not rates. Hidden along
+   * with results.
    */
   spread: z.record(z.string(), z.record(z.string(), ExperimentSpread)).optional(),
-  /** Where the document says `segment_by`; of the latest look alone, and not while results are hidden. */
+  /** If the document has `segment_by`; of the latest look only, and hidden along with results. */
   segments: ExperimentSegments.optional(),
   /** Judged pairs; none without a judge. */
   pairs: ExperimentPairs.optional(),
@@ -348,7 +354,7 @@ export const ExperimentEvaluation = z.object({
 });
 export type ExperimentEvaluation = z.infer<typeof ExperimentEvaluation>;
 
-/** A winner that was proposed. It stands until another seed begins, whatever later looks say. */
+/** A proposed winner. It stands until another seed starts, whatever later looks show. */
 export const ExperimentProposal = z.object({
   variant: z.string(),
   /** Unix ms. */
@@ -359,33 +365,31 @@ export const ExperimentProposal = z.object({
 export type ExperimentProposal = z.infer<typeof ExperimentProposal>;
 
 /**
- * An experiment as the admin API shows it. Whoever changes it sends its whole document back: one that has fields which
- * the client does not know, and would drop, is refused.
+ * An experiment as the admin API shows it. A change sends the whole document back, so a client refuses
+ * documents with fields that it does not know and would drop.
  */
 export const ExperimentView = z.object({
   id: ExperimentId,
   /** Tenant that owns the name. */
   owner: z.string(),
   document: Experiment,
-  /** All seeds that it has had, the present one last. */
+  /** All its seeds, the current one last. */
   seeds: z.array(z.string()),
   /** Unix ms. */
   created_at: z.int(),
   /** Id of the admin key. */
   created_by: z.string(),
-  /** When the present seed went live, unix ms; null = it never did. */
+  /** When the current seed went live, unix ms; null = never. */
   started_at: z.int().nullable(),
-  /** When the present coverage was set, unix ms. */
+  /** When the current coverage was set, unix ms. */
   coverage_at: z.int().nullable(),
-  /** Units of the present seed when the present coverage was set. */
+  /** Units of the current seed when the current coverage was set. */
   step_units: z.int().min(0).default(0),
-  /** When it was decided, unix ms; feedback is taken for seven days more, and then it is looked at for the last time. */
+  /** When it was decided, unix ms; feedback is accepted for seven more days, followed by a last look. */
   ended_at: z.int().nullable().default(null),
-  /** The winner that was proposed, with the present seed. */
+  /** The proposed winner of the current seed. */
   proposal: ExperimentProposal.nullable().default(null),
-  /**
-   * With the answer that sets its webhook, and never again: what the receiver checks messages by (Standard Webhooks).
-   */
+  /** Only in the answer that sets its webhook: the secret that verifies messages (Standard Webhooks). */
   webhook_secret: z.string().optional(),
   /** The latest look; null before the first. */
   evaluation: ExperimentEvaluation.nullable(),
@@ -398,7 +402,7 @@ export const ExperimentList = z.object({
   cursor: z.string().nullable(),
 });
 export type ExperimentList = z.infer<typeof ExperimentList>;
-/** `GET /admin/experiments/<id>/looks`: of the present seed, oldest first, thinned. */
+/** `GET /admin/experiments/<id>/looks`: of the current seed, oldest first, thinned out. */
 export const ExperimentLooks = z.object({ looks: z.array(ExperimentEvaluation) });
 export type ExperimentLooks = z.infer<typeof ExperimentLooks>;
 export const ExperimentFilter = z.strictObject({
@@ -419,17 +423,19 @@ const step = <Request extends z.ZodType>(id: string, request: Request, summary: 
     id,
     summary,
     description:
-      '409 `version_conflict` when it has changed since (`expect`) or its state forbids this; 503 `registry_unavailable` when the change is recorded and the edge was not told yet.',
+      '409 `version_conflict` when the experiment has changed (`expect`) or its state forbids ' +
+      'this; 503 `registry_unavailable` when the change is recorded but the edge does not know it ' +
+      'yet.',
     request,
     mayBeEmpty: true,
-    answers: { 200: view('The experiment as it is now.') },
+    answers: { 200: view('The experiment after the change.') },
   }) as const;
 
 export const EXPERIMENT_OPERATIONS = {
   'POST /admin/experiments': {
     ...shared,
     id: 'createExperiment',
-    summary: 'Makes a draft.',
+    summary: 'Creates a draft.',
     query: null,
     request: CreateExperiment,
     maxBytes: MAX_EXPERIMENT_BODY_BYTES,
@@ -438,7 +444,8 @@ export const EXPERIMENT_OPERATIONS = {
   'POST /admin/experiments/plan': {
     ...shared,
     id: 'planExperiment',
-    summary: 'What an experiment would be able to tell, and when, by the traffic of its name. Makes nothing.',
+    summary:
+      'Estimates what an experiment could find, and when, from the traffic of its name. Creates nothing.',
     query: null,
     request: PlanExperiment,
     maxBytes: MAX_EXPERIMENT_BODY_BYTES,
@@ -447,7 +454,7 @@ export const EXPERIMENT_OPERATIONS = {
   'GET /admin/experiments': {
     ...shared,
     id: 'listExperiments',
-    summary: "The tenant's experiments, the newest first.",
+    summary: "Lists the tenant's experiments, newest first.",
     query: ExperimentFilter.extend({
       cursor: z.string().max(64).nullable().default(null),
       limit: z
@@ -458,74 +465,80 @@ export const EXPERIMENT_OPERATIONS = {
         .default(EXPERIMENTS_SHOWN),
     }),
     request: null,
-    answers: { 200: { description: 'A page of them.', schema: ExperimentList } },
+    answers: { 200: { description: 'A page of experiments.', schema: ExperimentList } },
   },
   'GET /admin/experiments/:id': {
     ...one,
     id: 'readExperiment',
-    summary: 'One experiment, with its latest look.',
+    summary: 'Shows one experiment with its latest look.',
     request: null,
     answers: { 200: view('The experiment.') },
   },
   'PUT /admin/experiments/:id': {
     ...one,
     id: 'changeExperiment',
-    summary: 'Puts the whole document, its version one higher than the one that was read.',
-    description: '409 `version_conflict`, the field in `param`, when its state forbids the change.',
+    summary: 'Replaces the whole document; its version must be one above the one that was read.',
+    description:
+      "409 `version_conflict`, with the field in `param`, when the experiment's state forbids the change.",
     request: ChangeExperiment,
     maxBytes: MAX_EXPERIMENT_BODY_BYTES,
-    answers: { 200: view('The experiment as it is now, or would be (`dry_run`).') },
+    answers: { 200: view('The experiment after the change, or as it would be (`dry_run`).') },
   },
-  'POST /admin/experiments/:id/start': step('startExperiment', StartExperiment, 'A draft goes live.'),
+  'POST /admin/experiments/:id/start': step('startExperiment', StartExperiment, 'Starts a draft.'),
   'POST /admin/experiments/:id/ramp': step(
     'rampExperiment',
     RampExperiment,
-    'More coverage, now: the next step of the ramp, or the one given.',
+    'Raises the coverage now: to the next step of the ramp, or to the given value.',
   ),
   'POST /admin/experiments/:id/stop': step(
     'stopExperiment',
     StopExperiment,
-    'Decided, and nobody won: everybody gets the name’s live version.',
+    'Ends the experiment without a winner: everybody gets the name’s live version.',
   ),
-  'POST /admin/experiments/:id/kill': step('killExperiment', KillExperiment, 'The kill switch, on or off.'),
+  'POST /admin/experiments/:id/kill': step(
+    'killExperiment',
+    KillExperiment,
+    'Turns the kill switch on or off.',
+  ),
   'POST /admin/experiments/:id/promote': step(
     'promoteExperiment',
     PromoteExperiment,
-    'Decided: the variant’s version becomes the live one of the name.',
+    "Ends the experiment: the variant’s version becomes the name's live version.",
   ),
   'POST /admin/experiments/:id/archive': step(
     'archiveExperiment',
     ArchiveExperiment,
-    'Puts a draft or a decided experiment away.',
+    'Archives a draft or a decided experiment.',
   ),
   'POST /admin/experiments/:id/evaluate': {
     ...one,
     id: 'evaluateExperiment',
-    summary: 'Takes a look now, as the schedule does every minute, and carries out what it comes to.',
+    summary: 'Evaluates the experiment now, as the schedule does every minute, and acts on the decision.',
     request: null,
-    answers: { 200: view('The experiment with the fresh look.') },
+    answers: { 200: view('The experiment with the new look.') },
   },
   'GET /admin/experiments/:id/pairs': {
     ...one,
     id: 'listKeptPairs',
-    summary: 'The last judged pairs with their texts, where `keep_pairs` asks for that; the newest first.',
+    summary: 'Lists the last judged pairs with their texts, newest first, if `keep_pairs` is set.',
     description:
-      'For the tenant that owns the name alone, not for the bootstrap key of another. 404 for everybody else.',
+      "Only for the tenant that owns the name; not even the bootstrap key reads another tenant's " +
+      'pairs. Everybody else gets a 404.',
     request: null,
     answers: { 200: { description: 'The pairs.', schema: KeptPairList } },
   },
   'GET /admin/experiments/:id/judge-secret': {
     ...one,
     id: 'readJudgeSecret',
-    summary: 'What the application checks the calls of `judge.url` with.',
-    description: 'For the tenant that owns the name alone. 404 where nothing is called.',
+    summary: 'Shows the secret that verifies calls to `judge.url`.',
+    description: 'Only for the tenant that owns the name. 404 when the experiment has no `judge.url`.',
     request: null,
     answers: { 200: { description: 'The secret.', schema: JudgeSecret } },
   },
   'GET /admin/experiments/:id/looks': {
     ...one,
     id: 'listExperimentLooks',
-    summary: 'Looks at the present seed, the oldest first.',
+    summary: 'Lists the looks of the current seed, oldest first.',
     request: null,
     answers: { 200: { description: 'The looks.', schema: ExperimentLooks } },
   },

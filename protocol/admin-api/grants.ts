@@ -1,4 +1,4 @@
-/** Grants: what the admin API takes and answers. */
+/** Grants: requests and answers of the admin API. */
 import { z } from 'zod';
 import { isHolder, Scope, Tenant } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
@@ -17,15 +17,15 @@ export const GrantView = z.object({
   scope: z.string(),
   /** Who may use it; `*` = everybody. */
   tenant: z.string(),
-  /** Whose adapters it opens; null = whoever owns them. */
+  /** Owner of the opened adapters; null = any owner. */
   owner: z.string().nullable(),
   /** Unix ms. */
   created_at: z.int(),
   /** Id of the key. */
   created_by: z.string(),
-  /** Of what the caller's tenant was given: it refuses its giver, so that it opens nothing. */
+  /** In the list of held grants: the caller's tenant refuses the giver, so the grant has no effect. */
   refused: z.boolean().optional(),
-  /** To the bootstrap key, of a tenant that has no API key and can use nothing yet. */
+  /** For the bootstrap key, if the tenant has no API key and cannot use anything yet. */
   notice: z.string().optional(),
 });
 export type GrantView = z.infer<typeof GrantView>;
@@ -34,7 +34,10 @@ export type GrantView = z.infer<typeof GrantView>;
 export const GrantList = z.object({ grants: z.array(GrantView), cursor: z.string().nullable() });
 export type GrantList = z.infer<typeof GrantList>;
 
-/** `POST /admin/grants/refuse`, and the query of `DELETE`: whose grants are refused, or accepted again. */
+/**
+ * `POST /admin/grants/refuse`, and the query of `DELETE`: the tenant whose grants are refused, or accepted
+ * again.
+ */
 export const RefusalInput = z.strictObject({
   from: Tenant,
 });
@@ -42,7 +45,7 @@ export type RefusalInput = z.infer<typeof RefusalInput>;
 
 /** `POST /admin/grants/refuse`, and one of `GET /admin/grants/refuse`. */
 export const RefusalView = z.object({
-  /** Tenant whose grants open nothing for the caller's, those to everybody neither. */
+  /** Tenant whose grants have no effect for the caller's, including its grants to everybody. */
   from: z.string(),
   /** Unix ms. */
   created_at: z.int(),
@@ -60,9 +63,9 @@ export const GRANT_OPERATIONS = {
     id: 'listGrants',
     tag: 'grants',
     rights: 'admin',
-    summary: 'What the tenant gave, or was given.',
+    summary: 'Lists the grants that the tenant gave or received.',
     query: z.strictObject({
-      /** `true`: what the caller's tenant was given, rather than what it gave. */
+      /** `true`: what the caller's tenant was granted, instead of what it granted. */
       held: z.enum(['true', 'false']).default('false'),
       cursor: z.string().max(512).nullable().default(null),
     }),
@@ -73,11 +76,11 @@ export const GRANT_OPERATIONS = {
     id: 'grantAdapters',
     tag: 'grants',
     rights: 'admin',
-    summary: 'Lets another tenant, or everybody (`*`), use a name or a room.',
+    summary: 'Lets another tenant, or everybody (`*`), use a name or everything below it.',
     query: null,
     request: GrantRequest,
     answers: {
-      200: { description: 'The grant, which was given before.', schema: GrantView },
+      200: { description: 'The grant, which existed already.', schema: GrantView },
       201: { description: 'The new grant.', schema: GrantView },
     },
   },
@@ -85,29 +88,29 @@ export const GRANT_OPERATIONS = {
     id: 'revokeGrant',
     tag: 'grants',
     rights: 'admin',
-    summary: 'Takes a grant back.',
+    summary: 'Revokes a grant.',
     query: GrantRequest,
     request: null,
-    answers: { 204: { description: 'It is gone.', schema: null } },
+    answers: { 204: { description: 'The grant is revoked.', schema: null } },
   },
   'GET /admin/grants/refuse': {
     id: 'listRefusals',
     tag: 'grants',
     rights: 'admin',
-    summary: 'Tenants whose grants this tenant refuses.',
+    summary: 'Lists the tenants whose grants this tenant refuses.',
     query: null,
     request: null,
-    answers: { 200: { description: 'All of them, by tenant.', schema: RefusalList } },
+    answers: { 200: { description: 'The refusals, by tenant.', schema: RefusalList } },
   },
   'POST /admin/grants/refuse': {
     id: 'refuseGrants',
     tag: 'grants',
     rights: 'admin',
-    summary: "Refuses another tenant's grants, those to everybody too; they open nothing from then on.",
+    summary: "Refuses another tenant's grants, including those to everybody; they no longer have any effect.",
     query: null,
     request: RefusalInput,
     answers: {
-      200: { description: 'The refusal, which was there before.', schema: RefusalView },
+      200: { description: 'The refusal, which existed already.', schema: RefusalView },
       201: { description: 'The new refusal.', schema: RefusalView },
     },
   },
@@ -118,6 +121,6 @@ export const GRANT_OPERATIONS = {
     summary: "Accepts another tenant's grants again.",
     query: RefusalInput,
     request: null,
-    answers: { 204: { description: 'They open what they are for again.', schema: null } },
+    answers: { 204: { description: 'The grants are in effect again.', schema: null } },
   },
 } as const satisfies AdminOperationTable;

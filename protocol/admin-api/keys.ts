@@ -1,4 +1,4 @@
-/** Keys: what the admin API takes and answers: never the hash, and the key itself once. */
+/** Keys: requests and answers of the admin API. Never the hash, and the key itself only once. */
 import { z } from 'zod';
 import { Digest, Scope, Tenant } from '../identity.ts';
 import {
@@ -12,25 +12,25 @@ import { KeepHours } from './prompts.ts';
 
 const limit = z.int().positive();
 
-/** What one key may use; what is not there is not limited. */
+/** Limits of one key; absent ones do not apply. */
 export const KeyLimitsView = z.object({
-  /** In any minute. */
+  /** Per minute. */
   requests_per_minute: limit.optional(),
-  /** Prompt and completion, in any minute. */
+  /** Prompt and completion, per minute. */
   tokens_per_minute: limit.optional(),
-  /** Requests under way at the same time. */
+  /** Requests in progress at the same time. */
   concurrent: limit.optional(),
   /** Budgets, by the calendar in UTC. */
   tokens_per_day: limit.optional(),
   tokens_per_month: limit.optional(),
-  /** When the counter does not answer. */
+  /** If the counter does not answer. */
   on_outage: z.enum(['allow', 'refuse']).optional(),
 });
 export type KeyLimitsView = z.infer<typeof KeyLimitsView>;
 
 /**
- * What may stand in for an adapter that cannot be had (KV does not answer, or no origin can load it): the version last
- * known, its nearest ancestor, the base model, or nothing.
+ * Fallback for an unavailable adapter (KV does not answer, or no origin can load it): the last known version,
+ * the nearest ancestor, the base model, or none.
  */
 export const DegradePolicy = z.enum(['stale', 'ancestor', 'base', 'refuse']);
 export type DegradePolicy = z.infer<typeof DegradePolicy>;
@@ -42,36 +42,31 @@ export const KeyView = z.object({
   tenant: z.string(),
   /** Names of others that it may use. */
   scopes: z.array(z.string()),
-  /**
-   * Whose adapters each scope opens, in their order; null = whoever owns them, which
-   * only `**` has.
-   */
+  /** Owner of what each scope opens, in the same order; null = any owner, which only `**` has. */
   scope_owners: z.array(z.string().nullable()),
   label: z.string(),
-  /** Unix ms, as the others. */
+  /** Unix ms, like the others. */
   created_at: z.int(),
-  /** Id of the key that made it. */
+  /** Id of the key that created it. */
   created_by: z.string(),
   revoked_at: z.int().nullable(),
   /** null = never. */
   expires_at: z.int().nullable(),
   limits: KeyLimitsView.nullable(),
-  /** Names are never resolved to an ancestor. */
+  /** Names never resolve to an ancestor. */
   strict: z.boolean(),
-  /** Fields that nobody knows are refused. */
+  /** Unknown fields are refused. */
   strict_fields: z.boolean(),
   degrade: DegradePolicy.nullable(),
-  /**
-   * It may fetch the bytes of its tenant's adapters; an API key makes tokens with which pages do.
-   */
+  /** May download the bytes of its tenant's adapters; with an API key, pages do so by tokens. */
   download: z.boolean(),
-  /** An API key's prompts and answers are kept for so many hours; null = they are not. */
+  /** Hours for which an API key's prompts and answers are kept; null = not kept. */
   keep_prompts: KeepHours.nullable(),
-  /** An admin key that may read what is kept of its tenant's requests. */
+  /** An admin key that may read its tenant's kept prompts and answers. */
   prompts: z.boolean(),
-  /** Id of the key that took its place, the last one where several did. */
+  /** Id of the key that replaced it, the last one if several did. */
   replaced_by: z.string().nullable(),
-  /** Id of the key whose place it took. */
+  /** Id of the key that it replaced. */
   replaces: z.string().nullable(),
 });
 export type KeyView = z.infer<typeof KeyView>;
@@ -80,25 +75,25 @@ export type KeyView = z.infer<typeof KeyView>;
 export const KeyList = z.object({ keys: z.array(KeyView) });
 export type KeyList = z.infer<typeof KeyList>;
 
-/** `POST /admin/keys`: with the key itself, which is shown this once, unless the caller brought a hash. */
+/** `POST /admin/keys`: includes the key itself, which is shown only this once, unless the caller sent a hash. */
 export const NewKey = KeyView.extend({ key: z.string().optional() });
 export type NewKey = z.infer<typeof NewKey>;
 
-/** `POST /admin/keys/rotate`: the new key, and when the one ends whose place it takes. */
+/** `POST /admin/keys/rotate`: the new key, and when the replaced one ends. */
 export const RotatedKey = KeyView.extend({ key: z.string(), replaces: z.string(), old_expires_at: z.int() });
 export type RotatedKey = z.infer<typeof RotatedKey>;
 
-/** `DELETE /admin/keys/<id>?report=true`: what ended, in the order of their ids, a page at a time. */
+/** `DELETE /admin/keys/<id>?report=true`: the revoked keys, ordered by id, a page at a time. */
 export const RevocationView = z.object({
-  /** The key that was asked for. */
+  /** The key in the request. */
   id: z.string(),
-  /** It and those that it was rotated into; with `made=true` also those that these made. */
+  /** It and the keys that replaced it; with `made=true` also the keys that they created. */
   revoked: z.array(KeyView),
-  /** Keys that these have made and that are still good; at most 100. */
+  /** Valid keys that they created; at most 100. */
   made: z.array(KeyView),
   /** There are more of those. */
   more_made: z.boolean(),
-  /** Pass it back to go on; null at the end. */
+  /** Cursor of the next page; null at the end. */
   cursor: z.string().nullable(),
 });
 export type RevocationView = z.infer<typeof RevocationView>;
@@ -109,7 +104,7 @@ const Label = z
   .regex(/^[\x20-\x7e]*$/, 'must be printable ASCII');
 
 const Scopes = z.array(Scope).max(MAX_SCOPES);
-/** Lifetime, ms: no clock but the server's decides. */
+/** Lifetime, ms: only the server's clock decides. */
 const Life = z.int().positive().max(MAX_KEY_LIFE_MS);
 
 /** `POST /admin/keys`. */
@@ -118,18 +113,20 @@ export const KeyRequest = z.strictObject({
   tenant: Tenant.optional(),
   scopes: Scopes.default([]),
   label: Label.default(''),
-  /** sha256 of a key that the caller made itself, and keeps. */
+  /** sha256 of a key that the caller created and keeps. */
   hash: Digest.optional(),
   expires_in: Life.optional(),
   limits: KeyLimitsView.strict().optional(),
   strict: z.boolean().optional(),
   strict_fields: z.boolean().optional(),
   degrade: DegradePolicy.optional(),
-  /** It may fetch the bytes of its tenant's adapters. Off unless said, and only given by who has it. */
+  /**
+   * May download the bytes of its tenant's adapters. Default false; only a key that has the right can give it.
+   */
   download: z.boolean().optional(),
-  /** What it asks and is answered is kept for so many hours; not at all unless said. For API keys. */
+  /** Hours to keep its prompts and answers; default: not at all. For API keys. */
   keep_prompts: KeepHours.optional(),
-  /** It may read what is kept. Off unless said; for admin keys. */
+  /** May read kept prompts and answers. Default false; for admin keys. */
   prompts: z.boolean().optional(),
 });
 export type KeyRequest = z.infer<typeof KeyRequest>;
@@ -137,15 +134,15 @@ export type KeyRequest = z.infer<typeof KeyRequest>;
 /** `POST /admin/keys/rotate`. */
 export const RotateKeyRequest = z.strictObject({
   id: z.string().max(64),
-  /** How long the old key stays good, ms. */
+  /** How long the old key stays valid, ms. */
   grace: z.int().min(0).max(MAX_KEY_GRACE_MS).default(DEFAULT_KEY_GRACE_MS),
-  /** Of the new one; as long as the old one was given unless said. */
+  /** Lifetime of the new key; default: that of the old one. */
   expires_in: Life.optional(),
 });
 
 const changed = limit.max(Number.MAX_SAFE_INTEGER).nullish();
 
-/** What is not given stays; null takes a limit away. */
+/** Omitted fields stay; null removes a limit. */
 export const LimitsChange = z.strictObject({
   requests_per_minute: changed,
   tokens_per_minute: changed,
@@ -156,7 +153,7 @@ export const LimitsChange = z.strictObject({
 });
 export type LimitsChange = z.infer<typeof LimitsChange>;
 
-/** `POST /admin/keys/change`: what is not given stays; null takes a limit, all of them, or the policy away. */
+/** `POST /admin/keys/change`: omitted fields stay; null removes a limit, all limits, or the policy. */
 export const ChangeKeyRequest = z.strictObject({
   id: z.string().max(64),
   scopes: Scopes.optional(),
@@ -166,7 +163,7 @@ export const ChangeKeyRequest = z.strictObject({
   strict_fields: z.boolean().optional(),
   degrade: DegradePolicy.nullish(),
   download: z.boolean().optional(),
-  /** null: from now on nothing, and what is kept is deleted. Less: what is kept ends earlier, too. */
+  /** null: stop keeping, and delete what is kept. A smaller number also shortens what is kept. */
   keep_prompts: KeepHours.nullish(),
   prompts: z.boolean().optional(),
 });
@@ -179,14 +176,15 @@ export const KEY_OPERATIONS = {
     id: 'createKey',
     tag: 'keys',
     rights: 'admin',
-    summary: 'Makes a key, or registers one by its hash.',
+    summary: 'Creates a key, or registers one by its hash.',
     query: null,
     request: KeyRequest,
     answers: {
-      200: { description: 'The key whose hash it is, which was there already.', schema: KeyView },
+      200: { description: 'The key with this hash, which existed already.', schema: KeyView },
       201: {
         description:
-          'The new key; `key`, the secret itself, is shown this once, and not where a hash was sent.',
+          'The new key. `key`, the secret itself, is shown only this once, and not at all if a hash ' +
+          'was sent.',
         schema: NewKey,
       },
     },
@@ -195,52 +193,55 @@ export const KEY_OPERATIONS = {
     id: 'rotateKey',
     tag: 'keys',
     rights: 'admin',
-    summary: 'Makes a key in the place of another, which ends after `grace` ms.',
+    summary: 'Creates a key that replaces another, which ends after `grace` ms.',
     query: null,
     request: RotateKeyRequest,
     answers: {
-      201: { description: 'The new key; `key`, the secret itself, is shown this once.', schema: RotatedKey },
+      201: {
+        description: 'The new key. `key`, the secret itself, is shown only this once.',
+        schema: RotatedKey,
+      },
     },
   },
   'POST /admin/keys/change': {
     id: 'changeKey',
     tag: 'keys',
     rights: 'admin',
-    summary: 'Changes what a key may do; what is not given stays.',
+    summary: 'Changes what a key may do; omitted fields stay as they are.',
     query: null,
     request: ChangeKeyRequest,
-    answers: { 200: { description: 'The key as it is now.', schema: KeyView } },
+    answers: { 200: { description: 'The key after the change.', schema: KeyView } },
   },
   'GET /admin/keys': {
     id: 'listKeys',
     tag: 'keys',
     rights: 'admin',
-    summary: "The tenant's keys.",
+    summary: "Lists the tenant's keys.",
     query: null,
     request: null,
-    answers: { 200: { description: 'All of them, the newest first.', schema: KeyList } },
+    answers: { 200: { description: 'The keys, newest first.', schema: KeyList } },
   },
   'DELETE /admin/keys/:id': {
     id: 'revokeKey',
     tag: 'keys',
     rights: 'admin',
-    summary: 'Revokes a key, and those that it was rotated into.',
+    summary: 'Revokes a key and the keys that replaced it.',
     query: z.strictObject({
-      /** `true`: 200 with what was revoked, instead of 204. */
+      /** `true`: 200 with the revoked keys, instead of 204. */
       report: flag.default('false'),
-      /** `false`: the key alone, and what it was rotated into stays good. */
+      /** `false`: this key alone; the keys that replaced it stay valid. */
       successors: flag.default('true'),
-      /** `true`: also the keys that were made by these. */
+      /** `true`: also the keys that these created. */
       made: flag.default('false'),
-      /** `true`: prompts and answers that are kept of these keys are deleted with them, instead of when they expire. */
+      /** `true`: delete their kept prompts and answers now, instead of when they expire. */
       forget_prompts: flag.default('false'),
-      /** Of the answer before. */
+      /** Cursor of the previous answer. */
       cursor: z.string().max(64).nullable().default(null),
     }),
     request: null,
     answers: {
       200: { description: 'What was revoked, with `report=true`.', schema: RevocationView },
-      204: { description: 'They are revoked.', schema: null },
+      204: { description: 'The keys are revoked.', schema: null },
     },
   },
 } as const satisfies AdminOperationTable;

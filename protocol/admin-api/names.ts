@@ -1,4 +1,4 @@
-/** Names: what their owners say of them, changes of them and their history, removal; what the admin API takes and answers. */
+/** Names: descriptions, changes, history and removal; requests and answers of the admin API. */
 import { z } from 'zod';
 import { type AdminOperationTable, MAX_HISTORY_PAGE } from './operation.ts';
 import { AdapterName } from '../identity.ts';
@@ -9,20 +9,20 @@ export const NameView = z.object({
   owner: z.string(),
   /** Live version; null = all are staged. */
   version: z.int().nullable(),
-  /** Highest version; 0 when it has none, as an alias. */
+  /** Highest version; 0 without versions, as for an alias. */
   latest: z.int().min(0),
   /** The name that it stands for. */
   alias: z.string().nullable(),
-  /** A missing name below it is answered neither by it nor by what is above it. */
+  /** Neither it nor a name above it answers for a missing name below it. */
   strict: z.boolean(),
-  /** What its owner says of it; null = nothing. */
+  /** Its description; null = none. */
   description: z.string().nullable(),
   /** In their order. */
   tags: z.array(z.string()),
 });
 export type NameView = z.infer<typeof NameView>;
 
-/** `GET /admin/names?prefix=&cursor=`: a page, in the names' order. */
+/** `GET /admin/names?prefix=&cursor=`: a page, in alphabetical order. */
 export const NameList = z.object({ names: z.array(NameView), cursor: z.string().nullable() });
 export type NameList = z.infer<typeof NameList>;
 
@@ -31,20 +31,20 @@ export const NAME_OPERATIONS = {
     id: 'listNames',
     tag: 'adapters',
     rights: 'admin',
-    summary: "The tenant's names.",
+    summary: "Lists the tenant's names.",
     query: z.strictObject({
       prefix: z.string().max(256).default(''),
       cursor: z.string().max(256).nullable().default(null),
     }),
     request: null,
-    answers: { 200: { description: "A page of them, in the names' order.", schema: NameList } },
+    answers: { 200: { description: 'A page of names, in alphabetical order.', schema: NameList } },
   },
 } as const satisfies AdminOperationTable;
 
 /** Characters of a reason (`--why`). */
 const MAX_WHY = 500;
 
-/** Why something is changed, in the words of who changes it; one line of the history. */
+/** Reason of a change, one line in the history. */
 export const Why = z
   .string()
   .trim()
@@ -52,11 +52,11 @@ export const Why = z
   .max(MAX_WHY)
   .regex(/^\P{Cc}*$/u, 'must be one line of text');
 
-/** What every change of a name takes. */
+/** Fields that every change of a name accepts. */
 const noteFields = {
   /** For the history. */
   why: Why.nullish(),
-  /** Everything is checked, and nothing changed. */
+  /** Check everything, but change nothing. */
   dry_run: z.boolean().nullish(),
 };
 
@@ -65,12 +65,12 @@ export const MAX_DESCRIPTION = 500;
 /** Tags of a name. */
 export const MAX_TAGS = 16;
 
-/** As labels are written everywhere; `team:billing` is one. */
+/** Usual syntax of labels, such as `team:billing`. */
 export const Tag = z
   .string()
   .regex(
     /^[a-z0-9][a-z0-9._:-]{0,39}$/,
-    'must be 1 to 40 of a to z, 0 to 9 and . _ : -, and begin with a letter or digit',
+    'must be 1 to 40 of a to z, 0 to 9 and . _ : -, and start with a letter or digit',
   );
 
 export const Description = z
@@ -80,7 +80,7 @@ export const Description = z
   .max(MAX_DESCRIPTION, `has more than ${MAX_DESCRIPTION} characters`)
   .regex(/^\P{Cc}*$/u, 'must be one line of text');
 
-/** In their order, each once. */
+/** In alphabetical order, without duplicates. */
 export const Tags = z
   .array(Tag)
   .max(MAX_TAGS)
@@ -95,24 +95,24 @@ export type AboutName = z.infer<typeof AboutName>;
 
 export const NOTHING_SAID: AboutName = { description: null, tags: [] };
 
-/** `POST /admin/edit`. What is not given stays as it is. */
+/** `POST /admin/edit`. Omitted fields stay. */
 export const EditRequest = z
   .strictObject({
     name: AdapterName,
-    /** null takes it away. */
+    /** null removes it. */
     description: Description.nullable().optional(),
-    /** All of them. */
+    /** Replaces all tags. */
     tags: Tags.optional(),
-    /** Beside those that it has; whoever changes others at the same time loses none. */
+    /** Added to the existing tags, so that concurrent changes are not lost. */
     add_tags: Tags.optional(),
-    /** Of those that it has; they go last. */
+    /** Removed from the existing tags, last. */
     remove_tags: Tags.optional(),
     ...noteFields,
   })
   .refine(
     ({ tags, add_tags: added, remove_tags: taken }) =>
       tags === undefined || (added === undefined && taken === undefined),
-    { path: ['tags'], message: 'goes with neither add_tags nor remove_tags' },
+    { path: ['tags'], message: 'cannot be combined with add_tags or remove_tags' },
   );
 export type EditRequest = z.infer<typeof EditRequest>;
 
@@ -129,17 +129,17 @@ export const ABOUT_OPERATIONS = {
     id: 'editName',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Changes what is said of a name: its description and tags.',
+    summary: "Changes a name's description and tags.",
     query: null,
     request: EditRequest,
-    answers: { 200: { description: 'What is said of it now, and was before.', schema: EditAnswer } },
+    answers: { 200: { description: 'Description and tags, now and before.', schema: EditAnswer } },
   },
 } as const satisfies AdminOperationTable;
 
-/** What every change of a name's live version takes. */
+/** Fields that every change of a live version accepts. */
 const changeFields = {
   name: AdapterName,
-  /** Live version that the caller knows of; 0 = none. */
+  /** Live version that the caller knows; 0 = none. */
   expect: z.int().min(0).nullish(),
   ...noteFields,
 };
@@ -147,7 +147,7 @@ const changeFields = {
 /** `POST /admin/promote`. */
 export const PromoteRequest = z.strictObject({
   ...changeFields,
-  /** The newest staged one above the live one unless given. */
+  /** Default: the newest staged version above the live one. */
   version: z.int().positive().nullish(),
 });
 export type PromoteRequest = z.infer<typeof PromoteRequest>;
@@ -155,7 +155,7 @@ export type PromoteRequest = z.infer<typeof PromoteRequest>;
 /** `POST /admin/rollback`. */
 export const RollbackRequest = z.strictObject({
   ...changeFields,
-  /** The one that was live before unless given. */
+  /** Default: the version that was live before. */
   to: z.int().positive().nullish(),
 });
 export type RollbackRequest = z.infer<typeof RollbackRequest>;
@@ -184,8 +184,8 @@ export const RetireAnswer = z.object({
   /** Unix ms. */
   retired_at: z.int(),
   /**
-   * What other owners have made with it, and is not served any more: versions on top of it, and experiments that name it
-   * or one of these.
+   * What other owners built with it, and is no longer served: versions on top of it, and experiments that use
+   * any of these.
    */
   stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
 });
@@ -194,7 +194,7 @@ export type RetireAnswer = z.infer<typeof RetireAnswer>;
 /** `POST /admin/alias`. */
 export const AliasRequest = z.strictObject({
   name: AdapterName,
-  /** Name that it is to stand for; null takes the alias away. */
+  /** Target of the alias; null removes the alias. */
   target: AdapterName.nullable(),
   ...noteFields,
 });
@@ -202,11 +202,11 @@ export type AliasRequest = z.infer<typeof AliasRequest>;
 
 export const AliasAnswer = z.object({
   name: z.string(),
-  /** What it stands for now; null = nothing. */
+  /** Its target now; null = none. */
   target: z.string().nullable(),
-  /** What it stood for before; null = nothing. */
+  /** Its previous target; null = none. */
   from: z.string().nullable(),
-  /** To the bootstrap key, of a new name among other tenants' names. */
+  /** For the bootstrap key, if a new name lies between names of other tenants. */
   notice: z.string().optional(),
 });
 export type AliasAnswer = z.infer<typeof AliasAnswer>;
@@ -214,7 +214,7 @@ export type AliasAnswer = z.infer<typeof AliasAnswer>;
 /** `POST /admin/strict`. */
 export const StrictRequest = z.strictObject({
   name: AdapterName,
-  /** false takes the mark away. */
+  /** false makes the name inheritable again. */
   strict: z.boolean(),
   ...noteFields,
 });
@@ -237,7 +237,7 @@ export const CHANGE_OPERATIONS = {
     id: 'promoteVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Makes a staged version the live one; the newest above the live one unless given.',
+    summary: 'Promotes a staged version; by default the newest one above the live version.',
     query: null,
     request: PromoteRequest,
     answers: WENT_LIVE,
@@ -246,7 +246,7 @@ export const CHANGE_OPERATIONS = {
     id: 'rollbackVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Makes an earlier version the live one again.',
+    summary: 'Rolls back to an earlier version.',
     query: null,
     request: RollbackRequest,
     answers: WENT_LIVE,
@@ -255,29 +255,31 @@ export const CHANGE_OPERATIONS = {
     id: 'retireVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Takes a version out of use.',
+    summary: 'Retires a version.',
     query: null,
     request: RetireRequest,
-    answers: { 200: { description: 'The version, and since when it is retired.', schema: RetireAnswer } },
+    answers: { 200: { description: 'The version, and when it was retired.', schema: RetireAnswer } },
   },
   'POST /admin/alias': {
     id: 'aliasName',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Makes a name without versions stand for another, or ends that.',
+    summary: 'Makes a name without versions an alias of another, or removes the alias.',
     query: null,
     request: AliasRequest,
-    answers: { 200: { description: 'What the name stands for now, and before.', schema: AliasAnswer } },
+    answers: { 200: { description: 'The alias target, now and before.', schema: AliasAnswer } },
   },
   'POST /admin/strict': {
     id: 'markStrict',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Lets no missing name below this one be answered by it or by what is above it, or ends that.',
+    summary:
+      'Makes a name strict or inheritable. Requests for missing names below a strict name are not served ' +
+      'by it or its ancestors.',
     query: null,
     request: StrictRequest,
     answers: {
-      200: { description: 'Whether the name is strict now, and was before.', schema: StrictAnswer },
+      200: { description: 'Whether the name is strict, now and before.', schema: StrictAnswer },
     },
   },
 } as const satisfies AdminOperationTable;
@@ -287,7 +289,7 @@ export const REMOVAL_GRACE_MS = 7 * 86_400_000;
 
 const removalFields = {
   name: AdapterName,
-  /** The whole name unless given. */
+  /** Default: the whole name. */
   version: z.int().positive().nullish(),
   ...noteFields,
 };
@@ -295,31 +297,34 @@ const removalFields = {
 /** `POST /admin/remove`. */
 export const RemoveRequest = z.strictObject({
   ...removalFields,
-  /** Also what of the same owner was made on top of it, and aliases and pins of what goes. */
+  /** Also what the same owner built on it, its aliases and its pins. */
   cascade: z.boolean().nullish(),
 });
 export type RemoveRequest = z.infer<typeof RemoveRequest>;
 
-/** A name, or some of its versions, that is removed or brought back. */
+/** A name, or some of its versions, that is removed or restored. */
 export const ChangedName = z.object({
   name: z.string(),
-  /** The name itself: it was there, and is not any more; or the other way round. */
+  /** Whether the name itself disappears, or reappears. */
   whole: z.boolean(),
   /** In their order. */
   versions: z.array(z.int().positive()),
-  /** The live one, before it was removed and again when it is restored; null = none, or not of the name's whole. */
+  /**
+   * The live version before the removal, and again after a restore; null = none, or only other versions are
+   * affected.
+   */
   live: z.int().positive().nullable(),
-  /** Of an alias: what it stood for, and stands for again. */
+  /** Of an alias: its target, before and after. */
   alias: z.string().nullable(),
 });
 export type ChangedName = z.infer<typeof ChangedName>;
 
 export const RemoveAnswer = z.object({
-  /** The one that was named comes first. */
+  /** The named one comes first. */
   removed: z.array(ChangedName),
-  /** Names that were pinned in the origins' memory, and are not any more. */
+  /** Names whose pins in the origins' memory were removed. */
   unpinned: z.array(z.string()),
-  /** What other owners have made with it, and is not served any more: versions on top of it, and experiments. */
+  /** What other owners built with it, and is no longer served: versions on top of it, and experiments. */
   stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
   /** Unix ms. */
   removed_at: z.int(),
@@ -331,7 +336,7 @@ export type RemoveAnswer = z.infer<typeof RemoveAnswer>;
 /** `POST /admin/restore`. */
 export const RestoreRequest = z.strictObject({
   ...removalFields,
-  /** Also all that was removed together with it. */
+  /** Also everything that was removed together with it. */
   cascade: z.boolean().nullish(),
 });
 export type RestoreRequest = z.infer<typeof RestoreRequest>;
@@ -339,13 +344,13 @@ export type RestoreRequest = z.infer<typeof RestoreRequest>;
 export const RestoreAnswer = z.object({ restored: z.array(ChangedName) });
 export type RestoreAnswer = z.infer<typeof RestoreAnswer>;
 
-/** A name of which something can be restored. */
+/** A name that can be restored, wholly or partly. */
 export const RemovedName = z.object({
   name: z.string(),
   owner: z.string(),
-  /** The name itself is removed, not only versions of it. */
+  /** The name itself is removed, not only some of its versions. */
   whole: z.boolean(),
-  /** That are removed and can be restored, in their order; none of an alias. */
+  /** Versions that can be restored, in order; none for an alias. */
   versions: z.array(z.int().positive()),
   /** Unix ms: when the first of them was removed … */
   removed_at: z.int(),
@@ -354,7 +359,7 @@ export const RemovedName = z.object({
 });
 export type RemovedName = z.infer<typeof RemovedName>;
 
-/** `GET /admin/removed?prefix=&cursor=`: a page, in the names' order. */
+/** `GET /admin/removed?prefix=&cursor=`: a page, in alphabetical order. */
 export const RemovedList = z.object({ removed: z.array(RemovedName), cursor: z.string().nullable() });
 export type RemovedList = z.infer<typeof RemovedList>;
 
@@ -363,19 +368,19 @@ export const REMOVAL_OPERATIONS = {
     id: 'listRemoved',
     tag: 'adapters',
     rights: 'admin',
-    summary: "The tenant's names of which something was removed and can be restored.",
+    summary: "Lists the tenant's names with removed versions that can be restored.",
     query: z.strictObject({
       prefix: z.string().max(256).default(''),
       cursor: z.string().max(256).nullable().default(null),
     }),
     request: null,
-    answers: { 200: { description: "A page of them, in the names' order.", schema: RemovedList } },
+    answers: { 200: { description: 'A page of names, in alphabetical order.', schema: RemovedList } },
   },
   'POST /admin/remove': {
     id: 'removeName',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Removes a name, or a version of it; for seven days it can be restored.',
+    summary: 'Removes a name or one of its versions; it can be restored for seven days.',
     query: null,
     request: RemoveRequest,
     answers: {
@@ -386,16 +391,16 @@ export const REMOVAL_OPERATIONS = {
     id: 'restoreName',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Brings back what was removed: the same versions, and the live one as it was.',
+    summary: 'Restores what was removed: the same versions, with the same one live.',
     query: null,
     request: RestoreRequest,
-    answers: { 200: { description: 'What is there again.', schema: RestoreAnswer } },
+    answers: { 200: { description: 'What was restored.', schema: RestoreAnswer } },
   },
 } as const satisfies AdminOperationTable;
 
 /** One change of a name. */
 export const ChangeView = z.object({
-  /** Grows with every change of any name. */
+  /** Increases with every change of any name. */
   id: z.int(),
   name: z.string(),
   /** Tenant. */
@@ -404,13 +409,16 @@ export const ChangeView = z.object({
   at: z.int(),
   /** Id of the key. */
   actor: z.string(),
-  /** `publish`, `promote`, `retire` and so on. Any text: there will be others, and a history is only read. */
+  /**
+   * `publish`, `promote`, `retire` and so on. Any text is accepted: there will be more, and a history is only
+   * read.
+   */
   action: z.string(),
   /** Live version before; null = none. */
   from: z.int().nullable(),
-  /** Version that the change is about. */
+  /** Version that was changed. */
   to: z.int().nullable(),
-  /** Of an alias; id of an experiment. */
+  /** Target of an alias, or id of an experiment. */
   target: z.string().nullable(),
   why: z.string().nullable(),
 });
@@ -420,7 +428,7 @@ export type ChangeView = z.infer<typeof ChangeView>;
 export const ChangeList = z.object({
   /** Newest first. */
   changes: z.array(ChangeView),
-  /** Goes on where the answer ends; null at the end. */
+  /** Cursor of the next page; null at the end. */
   before: z.int().nullable(),
 });
 export type ChangeList = z.infer<typeof ChangeList>;
@@ -437,15 +445,17 @@ export const HISTORY_OPERATIONS = {
     id: 'listChanges',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'What was changed, the newest first: of one name, or of all of the tenant’s.',
+    summary: 'Lists changes, newest first: of one name, or of all of the tenant’s names.',
     query: z.strictObject({
       name: AdapterName.optional(),
-      /** What it owns; the bootstrap key may name any, others their own. */
+      /** Owner of the names; only the bootstrap key may name another tenant. */
       tenant: z.string().max(64).optional(),
       before: number(Number.MAX_SAFE_INTEGER).optional(),
       limit: number(MAX_HISTORY_PAGE).optional(),
     }),
     request: null,
-    answers: { 200: { description: 'A page of changes; `before` goes on.', schema: ChangeList } },
+    answers: {
+      200: { description: 'A page of changes; pass `before` to get the next.', schema: ChangeList },
+    },
   },
 } as const satisfies AdminOperationTable;

@@ -1,38 +1,41 @@
-/** What an operation of the admin API is, and the API's limits. The table of them is {@link import('./operations.ts').ADMIN_OPERATIONS}. */
+/**
+ * Type of an admin operation, and the API's limits. The operations are in {@link
+ * import('./operations.ts').ADMIN_OPERATIONS}.
+ */
 import type { z } from 'zod';
 
 export interface AdminAnswer {
   description: string;
-  /** null: no body; `object`: one that others describe, OpenAPI; `bytes`: no JSON. */
+  /** null: no body; `object`: described elsewhere, as OpenAPI is; `bytes`: not JSON. */
   schema: z.ZodType | 'object' | 'bytes' | null;
 }
 
 export interface AdminOperation {
-  /** What generated clients call it. */
+  /** Name in generated clients. */
   id: string;
   tag: 'adapters' | 'experiments' | 'grants' | 'keys' | 'operation' | 'rooms';
   /** `operator`: the bootstrap key only. */
   rights: 'admin' | 'operator';
   summary: string;
   description?: string;
-  /** Parameters in the path that are refused (400) when they are not so. */
+  /** Path parameters whose invalid values get a 400 … */
   params?: Readonly<Record<string, z.ZodType>>;
-  /** … and those that are looked for: what is not so is not there (404). */
+  /** … and those whose invalid values get a 404. */
   ids?: Readonly<Record<string, z.ZodType>>;
-  /** What parameters look like (a regular expression); another path is no path of this operation. */
+  /** Pattern of a parameter (a regular expression); a path that does not match is another operation's. */
   patterns?: Readonly<Record<string, string>>;
   query: z.ZodObject | null;
-  /** Body; null: none is needed, and an operation that changes something takes no other than `{}`. */
+  /** Body; null: none is needed, and a changing operation accepts only `{}`. */
   request: z.ZodType | 'bytes' | null;
-  /** All of the body may be left out, and so may the body itself. */
+  /** Whether the whole body may be omitted. */
   mayBeEmpty?: true;
-  /** Of the body; `MAX_ADMIN_BODY_BYTES` unless given. */
+  /** Of the body, bytes; default: `MAX_ADMIN_BODY_BYTES`. */
   maxBytes?: number;
-  /** By status. Refusals are `ErrorBody`, whatever the operation. */
+  /** By status. Errors are always `ErrorBody`. */
   answers: Readonly<Partial<Record<200 | 201 | 204, AdminAnswer>>>;
 }
 
-/** By method and path, `POST /admin/experiments/:id/start`. */
+/** By method and path, such as `POST /admin/experiments/:id/start`. */
 export type AdminOperationTable = Readonly<Record<string, AdminOperation>>;
 
 const DAY_MS = 86_400_000;

@@ -1,6 +1,6 @@
 /**
- * The admin API, one entry an operation: where it is, what it takes, what it answers and who may. The edge registers its
- * routes by it and describes them to others, and clients make their requests by it and parse the answers.
+ * The admin API, one entry per operation: path, input, output and permissions. The edge registers its routes
+ * from it and generates OpenAPI; clients build requests and parse answers with it.
  */
 import type { z } from 'zod';
 import { BACKUP_OPERATIONS } from './backup.ts';
@@ -110,17 +110,17 @@ type ParamOf<Path extends string> = Path extends `${string}/:${infer Name}/${inf
     ? Name
     : never;
 
-/** Parameters in the path, by name. */
+/** Path parameters, by name. */
 export type ParamsOf<Route extends AdminRoute> = Readonly<Record<ParamOf<Route>, string>>;
-/** Body, as a client sends it: what has a default may be left out. */
+/** Body as a client sends it: fields with a default may be omitted … */
 export type RequestOf<Route extends AdminRoute> = Sent<Table[Route]['request']>;
-/** … and as the edge has it when it is parsed. */
+/** … and as the edge has parsed it. */
 export type ParsedRequestOf<Route extends AdminRoute> = Parsed<Table[Route]['request']>;
 /** Query, as a client sends it. */
 export type QueryOf<Route extends AdminRoute> = Sent<Table[Route]['query']>;
-/** … and as the edge has it when it is parsed. */
+/** … and as the edge has parsed it. */
 export type ParsedQueryOf<Route extends AdminRoute> = Parsed<Table[Route]['query']>;
-/** What a client has of a good answer; null = no body. */
+/** A client's view of a successful answer; null = no body. */
 export type AnswerOf<Route extends AdminRoute> = Answered<InAnswers<Table[Route]['answers']>>;
 
 type Given<Name extends string, Value> = [Value] extends [null]
@@ -129,12 +129,12 @@ type Given<Name extends string, Value> = [Value] extends [null]
     ? { readonly [Key in Name]?: Value }
     : { readonly [Key in Name]: Value };
 
-/** What a client gives with a call: parameters of the path, query and body, as far as the operation has them. */
+/** What a client passes to a call: path parameters, query and body, if the operation has them. */
 export type CallOf<Route extends AdminRoute> = Given<'query', QueryOf<Route>> &
   Given<'body', RequestOf<Route>> &
   ([ParamOf<Route>] extends [never] ? unknown : { readonly params: ParamsOf<Route> });
 
-/** … of whichever operation. */
+/** … of any operation. */
 export interface AnyCall extends RouteParameters {
   readonly body?: unknown;
 }
@@ -147,13 +147,13 @@ export function splitRoute(route: string): { method: string; path: string } {
   return { method, path };
 }
 
-/** What a client puts where a route's path and query have parameters; null and undefined: not there. */
+/** Values for the parameters of a route's path and query; null and undefined are omitted. */
 export interface RouteParameters {
   readonly params?: Readonly<Record<string, string>> | undefined;
   readonly query?: Readonly<Record<string, string | null | undefined>> | undefined;
 }
 
-/** @returns the path with its parameters filled in, and the query, `/admin/keys/key_1?report=true`. */
+/** @returns the path with its parameters filled in, and the query, such as `/admin/keys/key_1?report=true`. */
 export function operationPath(route: AdminRoute, { params = {}, query }: RouteParameters = {}): string {
   const path = splitRoute(route).path.replaceAll(/:(\w+)/g, (_, name: string) =>
     encodeURIComponent(params[name] ?? ''),
@@ -164,7 +164,7 @@ export function operationPath(route: AdminRoute, { params = {}, query }: RoutePa
   return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
 }
 
-/** @returns the schema of a good answer, by its status; of an edge that answers otherwise, the first. */
+/** @returns the schema of a successful answer, by its status; for unknown statuses, the first. */
 export function answerSchema(route: AdminRoute, status: number): AdminAnswer['schema'] {
   const { answers } = adminOperation(route);
   const known = Object.entries(answers).find(([code]) => Number(code) === status);

@@ -1,4 +1,4 @@
-/** Origins, and the names whose adapters they have in memory before anybody asks: what the admin API takes and answers. */
+/** Origins, and names whose adapters they keep in memory: requests and answers of the admin API. */
 import { z } from 'zod';
 import { OriginFigures, BaseInfo, ResidentList } from '../origin-wire.ts';
 import { Digest, AdapterName } from '../identity.ts';
@@ -6,20 +6,20 @@ import type { AdminOperationTable } from './operation.ts';
 
 export const OriginView = z.object({
   id: z.string(),
-  /** Id of the base that the edge's configuration has it serve; absent where it does not say. */
+  /** Id of the base that the edge's configuration expects; absent if it names none. */
   configured_base: z.string().optional(),
   /** null when it does not answer. */
   base: BaseInfo.nullable(),
-  /** Why it has none, in the origin's words or those of the connection; to the bootstrap key, where it is known. */
+  /** Why it has none, in the origin's or the connection's words; only for the bootstrap key. */
   reason: z.string().optional(),
-  /** null also for all but the bootstrap key, as the figures. */
+  /** null for everybody but the bootstrap key, like the figures. */
   residents: ResidentList.nullable(),
-  /** Only where they were asked for. */
+  /** Only if requested. */
   figures: OriginFigures.nullable().optional(),
 });
 export type OriginView = z.infer<typeof OriginView>;
 
-/** A version that the registry knows a file by. */
+/** A version that uses a file. */
 export const NamedFile = z.object({
   digest: Digest,
   name: z.string(),
@@ -32,7 +32,7 @@ export type NamedFile = z.infer<typeof NamedFile>;
 /** `GET /admin/origins?figures=&names=`. */
 export const OriginList = z.object({
   origins: z.array(OriginView),
-  /** What the adapters are that the origins hold, to the bootstrap key where it was asked for; not of all if many. */
+  /** Which adapters the origins hold; only for the bootstrap key and if requested, and possibly incomplete. */
   names: z.array(NamedFile).optional(),
 });
 export type OriginList = z.infer<typeof OriginList>;
@@ -46,13 +46,13 @@ export const OriginHistory = z.object({
   to: z.iso.datetime(),
   /** Seconds. */
   step: z.int(),
-  /** The most of each step; a minute in which it did not answer has none. Oldest first. */
+  /** Maximum of each step; minutes without an answer have none. Oldest first. */
   points: z.array(
     z.object({
-      /** Where the step begins, unix ms. */
+      /** Start of the step, unix ms. */
       at: z.int(),
       rows_running: count,
-      /** For a row, or for an adapter. */
+      /** Requests that wait for a row or an adapter. */
       requests_waiting: count,
       slots: count,
       adapters_resident: count,
@@ -69,28 +69,30 @@ export const ORIGIN_OPERATIONS = {
     id: 'readOriginHistory',
     tag: 'operation',
     rights: 'operator',
-    summary: 'How busy an origin was in the last 24 hours, as the schedule saw it each minute.',
+    summary: 'How busy an origin was in the last 24 hours, sampled by the schedule each minute.',
     query: z.strictObject({
       origin: z.string().max(64),
       /** Seconds. */
       step: z.enum(['60', '300']).default('300'),
     }),
     request: null,
-    answers: { 200: { description: 'A point for each step in which it answered.', schema: OriginHistory } },
+    answers: {
+      200: { description: 'A point for each step in which the origin answered.', schema: OriginHistory },
+    },
   },
   'GET /admin/origins': {
     id: 'listOrigins',
     tag: 'operation',
     rights: 'admin',
-    summary: 'The origins, and to the bootstrap key what they hold and how busy they are.',
+    summary: 'Lists the origins; the bootstrap key also sees what they hold and how busy they are.',
     query: z.strictObject({
-      /** `true`: how busy they are, too. */
+      /** `true`: include how busy they are. */
       figures: z.enum(['true', 'false']).default('false'),
-      /** `true`: names of what they hold, too. */
+      /** `true`: include the names of what they hold. */
       names: z.enum(['true', 'false']).default('false'),
     }),
     request: null,
-    answers: { 200: { description: 'All of them, with `figures` where asked for.', schema: OriginList } },
+    answers: { 200: { description: 'The origins, with `figures` if asked for.', schema: OriginList } },
   },
 } as const satisfies AdminOperationTable;
 
@@ -98,7 +100,7 @@ export const ORIGIN_OPERATIONS = {
 export const PinInput = z.strictObject({ name: AdapterName });
 export type PinInput = z.infer<typeof PinInput>;
 
-/** One origin's word on one chain. */
+/** One origin's answer about one chain. */
 export const OriginPin = z.object({
   /** Of the origin. */
   id: z.string(),
@@ -114,34 +116,34 @@ export const PinView = z.object({
   pinned_at: z.int(),
   /** Id of the key. */
   pinned_by: z.string(),
-  /** `name@version`; null = nothing of it is live, and nothing is held. */
+  /** `name@version`; null = no version is live, so nothing is held. */
   live: z.string().nullable(),
   origins: z.array(OriginPin),
 });
 export type PinView = z.infer<typeof PinView>;
 
-/** `GET`, `POST` and `DELETE /admin/pins`: all of them, as they are after it. */
+/** `GET`, `POST` and `DELETE /admin/pins`: all pins after the request. */
 export const PinList = z.object({ pins: z.array(PinView) });
 export type PinList = z.infer<typeof PinList>;
 
 /** `POST /admin/warm`. */
 export const WarmRequest = z.strictObject({
   name: AdapterName,
-  /** The live one unless given. */
+  /** Default: the live version. */
   version: z.int().positive().nullish(),
 });
 export type WarmRequest = z.infer<typeof WarmRequest>;
 
-/** What one origin did to have a chain in memory. */
+/** What one origin did to load a chain. */
 export const WarmedOrigin = z.object({
   /** Of the origin. */
   id: z.string(),
   ok: z.boolean(),
   /** Why not. */
   reason: z.string().nullable(),
-  /** Files that it lacked; bytes that were sent now, which are fewer where it had some of the parts. */
+  /** Files that it lacked, and bytes sent now: fewer if it had some of the parts. */
   brought: z.array(z.object({ digest: Digest, bytes: z.int().min(0), ms: z.number().min(0) })),
-  /** All of it: what was brought, and loading. */
+  /** Total time: transfer and loading. */
   ms: z.number().min(0),
 });
 export type WarmedOrigin = z.infer<typeof WarmedOrigin>;
@@ -150,14 +152,14 @@ export type WarmedOrigin = z.infer<typeof WarmedOrigin>;
 export const WarmAnswer = z.object({
   name: z.string(),
   version: z.int().positive(),
-  /** In the order in which they were asked; the last one has it when its `ok` is true. */
+  /** In the order in which they were asked; the last one holds it if its `ok` is true. */
   origins: z.array(WarmedOrigin),
 });
 export type WarmAnswer = z.infer<typeof WarmAnswer>;
 
 const PINS = {
   200: {
-    description: 'Every pinned name as it is now, with what each origin says of it.',
+    description: 'Lists the pinned names with their state at each origin.',
     schema: PinList,
   },
 } as const;
@@ -167,18 +169,18 @@ export const PIN_OPERATIONS = {
     id: 'warmVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Has the origin that would serve a version load it now.',
+    summary: 'Loads a version at the origin that would serve it.',
     query: null,
     request: WarmRequest,
     answers: {
-      200: { description: 'The version, and what each origin that was asked did.', schema: WarmAnswer },
+      200: { description: 'The version, and what each asked origin did.', schema: WarmAnswer },
     },
   },
   'GET /admin/pins': {
     id: 'listPins',
     tag: 'operation',
     rights: 'operator',
-    summary: 'Names that stay in the memory of every origin. Bootstrap key only.',
+    summary: 'Lists the names that stay in the memory of every origin. Bootstrap key only.',
     query: null,
     request: null,
     answers: PINS,

@@ -1,4 +1,4 @@
-/** Prompts and answers of single requests, of keys that have them kept: what the admin API takes and answers. */
+/** Kept prompts and answers of single requests: requests and answers of the admin API. */
 import { z } from 'zod';
 import type { AdminOperationTable } from './operation.ts';
 
@@ -9,15 +9,17 @@ export const KeepHours = z.int().min(1).max(MAX_KEEP_HOURS);
 /** Characters kept of a prompt, and of an answer. */
 export const MAX_KEPT_TEXT = 16 * 1024;
 
-/** What was asked and answered, as far as it is kept. */
+/** Prompt and answer, as far as they are kept. */
 export const KeptText = z.object({
-  /** In their order: messages, `tools` with their definitions, or one `user` for what is no chat. */
+  /** In order: messages, `tools` with their definitions, or a single `user` for a text completion. */
   prompt: z.array(z.object({ role: z.string(), text: z.string() })),
-  /** It was longer: of the first messages, or of a long one's end, something is missing. */
+  /** Truncated: some of the first messages, or the end of a long one, are missing. */
   prompt_cut: z.boolean(),
-  /** A text a choice; calls of tools are lines of name and JSON. null: it failed, has no text, or was too long to be read. */
+  /**
+   * One text per choice; tool calls are lines of name and JSON. null: it failed, has no text, or was too long.
+   */
   answers: z.array(z.string()).nullable(),
-  /** It was longer. */
+  /** Truncated. */
   answers_cut: z.boolean(),
 });
 export type KeptText = z.infer<typeof KeptText>;
@@ -40,12 +42,13 @@ export const PROMPT_OPERATIONS = {
     id: 'readPrompt',
     tag: 'operation',
     rights: 'admin',
-    summary: 'What one request asked and was answered. Keys with the right to read prompts only.',
+    summary: 'Reads the prompt and answer of one request. Keys with the right to read prompts only.',
     description:
-      'Of keys that have it kept (`keep_prompts`), until it expires. A key reads what its own tenant asked; reading it leaves a row in the history. The bootstrap key reads its own tenant’s, too, and no other.',
+      "Only for keys with `keep_prompts`, until the entry expires. A key reads only its own tenant's " +
+      'requests, and so does the bootstrap key. Each read is recorded in the history.',
     params: { id: z.string().max(256) },
     query: z.strictObject({
-      /** When it ended, unix ms: of several requests with the same id. The newest unless given. */
+      /** When it ended, unix ms, if several requests have this id. Default: the newest. */
       at: z
         .string()
         .regex(/^\d{1,15}$/, 'must be a time in ms')

@@ -1,4 +1,4 @@
-/** Rooms that the operator reserved: what the admin API takes and answers. */
+/** Reserved prefixes: requests and answers of the admin API. */
 import { z } from 'zod';
 import { AdapterName, Tenant } from '../identity.ts';
 import { Why } from './names.ts';
@@ -7,16 +7,16 @@ import type { AdminOperationTable } from './operation.ts';
 /** `POST /admin/rooms`. */
 export const ReserveRequest = z.strictObject({
   name: AdapterName,
-  /** Who may take what does not exist yet, at or below the name. */
+  /** Who may create names at or below the name. */
   tenant: Tenant,
   /** For the history. */
   why: Why.nullish(),
-  /** Everything is checked, and nothing changed. */
+  /** Check everything, but change nothing. */
   dry_run: z.boolean().nullish(),
 });
 export type ReserveRequest = z.infer<typeof ReserveRequest>;
 
-/** One of `GET /admin/rooms`: what does not exist yet at or below `name` is the tenant's to take. */
+/** One of `GET /admin/rooms`: only the tenant may create names at or below `name`. */
 export const RoomView = z.object({
   name: z.string(),
   tenant: z.string(),
@@ -27,7 +27,7 @@ export const RoomView = z.object({
 });
 export type RoomView = z.infer<typeof RoomView>;
 
-/** `GET /admin/rooms?cursor=`: a page, in the names' order. */
+/** `GET /admin/rooms?cursor=`: a page, in alphabetical order. */
 export const RoomList = z.object({ rooms: z.array(RoomView), cursor: z.string().nullable() });
 export type RoomList = z.infer<typeof RoomList>;
 
@@ -35,9 +35,9 @@ export type RoomList = z.infer<typeof RoomList>;
 export const ReservedRoom = z.object({
   name: z.string(),
   tenant: z.string(),
-  /** Whose it was before; null = nobody's. */
+  /** Previous holder; null = nobody. */
   from: z.string().nullable(),
-  /** What lies there and stays another tenant's. */
+  /** Existing names there that still belong to other tenants. */
   notice: z.string().optional(),
 });
 export type ReservedRoom = z.infer<typeof ReservedRoom>;
@@ -47,30 +47,33 @@ export const ROOM_OPERATIONS = {
     id: 'listRooms',
     tag: 'rooms',
     rights: 'admin',
-    summary: 'Rooms that were reserved for the tenant; the bootstrap key sees all.',
+    summary: 'Lists the prefixes reserved for the tenant; the bootstrap key sees all.',
     query: z.strictObject({ cursor: z.string().max(256).nullable().default(null) }),
     request: null,
-    answers: { 200: { description: "A page of them, in the names' order.", schema: RoomList } },
+    answers: { 200: { description: 'A page of prefixes, in alphabetical order.', schema: RoomList } },
   },
   'POST /admin/rooms': {
     id: 'reserveRoom',
     tag: 'rooms',
     rights: 'operator',
-    summary: 'Reserves a name and all below it that does not exist yet for a tenant. Bootstrap key only.',
+    summary: 'Reserves a name and all new names below it for a tenant. Bootstrap key only.',
     query: null,
     request: ReserveRequest,
     answers: {
-      200: { description: 'The room, which was reserved so already, or as a dry run.', schema: ReservedRoom },
-      201: { description: 'The room, and whose it was.', schema: ReservedRoom },
+      200: {
+        description: 'The reservation, which existed already, or that of a dry run.',
+        schema: ReservedRoom,
+      },
+      201: { description: 'The reservation, and who held it before.', schema: ReservedRoom },
     },
   },
   'DELETE /admin/rooms': {
     id: 'releaseRoom',
     tag: 'rooms',
     rights: 'operator',
-    summary: 'Ends a reservation; names that exist stay their owners’. Bootstrap key only.',
+    summary: 'Ends a reservation; existing names keep their owners. Bootstrap key only.',
     query: z.strictObject({ name: AdapterName }),
     request: null,
-    answers: { 204: { description: 'It is gone.', schema: null } },
+    answers: { 204: { description: 'The reservation is removed.', schema: null } },
   },
 } as const satisfies AdminOperationTable;

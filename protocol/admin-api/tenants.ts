@@ -1,29 +1,32 @@
-/** What tenants may use and have used: limits of a whole tenant, usage and its report as a file for spreadsheets; what the admin API takes and answers. */
+/** Tenants' limits and usage, and the usage report as CSV: requests and answers of the admin API. */
 import { z } from 'zod';
 import { Tenant } from '../identity.ts';
 import { KeyLimitsView, LimitsChange } from './keys.ts';
 import type { AdminOperationTable } from './operation.ts';
 
-/** `POST /admin/tenants/limits`: what is not given stays; null takes a limit, or all of them, away. */
+/** `POST /admin/tenants/limits`: omitted fields stay; null removes a limit, or all of them. */
 export const TenantLimitsRequest = z.strictObject({ tenant: Tenant, limits: LimitsChange.nullable() });
 export type TenantLimitsRequest = z.infer<typeof TenantLimitsRequest>;
 
 /** `POST /admin/limits/reset`. */
 export const ResetLimitsRequest = z
   .strictObject({ tenant: Tenant.optional(), key: z.string().max(64).optional() })
-  .refine(({ tenant, key }) => (tenant === undefined) !== (key === undefined), 'give a tenant or a key');
+  .refine(
+    ({ tenant, key }) => (tenant === undefined) !== (key === undefined),
+    'give either a tenant or a key',
+  );
 export type ResetLimitsRequest = z.infer<typeof ResetLimitsRequest>;
 
 /** `POST /admin/tenants/limits`, and one of `GET /admin/tenants/limits`. */
 export const TenantLimitsView = z.object({
   tenant: z.string(),
-  /** For all keys of the tenant together, beside those of each key; null = none. */
+  /** Shared by all keys of the tenant, in addition to each key's own; null = none. */
   limits: KeyLimitsView.nullable(),
   /** Unix ms. */
   changed_at: z.int(),
   /** Id of the key that changed them. */
   changed_by: z.string(),
-  /** Some keys do not know of the last change yet; the schedule goes on with them. */
+  /** Some keys do not know the last change yet; the schedule continues. */
   pending: z.boolean(),
 });
 export type TenantLimitsView = z.infer<typeof TenantLimitsView>;
@@ -31,12 +34,12 @@ export type TenantLimitsView = z.infer<typeof TenantLimitsView>;
 /** `GET /admin/tenants/limits`, by tenant; a tenant's admin key sees its own. */
 export const TenantLimitsList = z.object({
   tenants: z.array(TenantLimitsView),
-  /** Goes on from here; null at the end. */
+  /** Cursor of the next page; null at the end. */
   cursor: z.string().nullable(),
 });
 export type TenantLimitsList = z.infer<typeof TenantLimitsList>;
 
-/** `POST /admin/limits/reset`: whose counter begins anew, one of both. */
+/** `POST /admin/limits/reset`: whose counter is reset; one of the two. */
 export const ResetLimitsAnswer = z.object({ tenant: z.string().nullable(), key: z.string().nullable() });
 export type ResetLimitsAnswer = z.infer<typeof ResetLimitsAnswer>;
 
@@ -45,28 +48,28 @@ export const TENANT_OPERATIONS = {
     id: 'listTenantLimits',
     tag: 'keys',
     rights: 'admin',
-    summary: 'What all keys of a tenant may use together; a tenant sees its own.',
+    summary: 'Lists the limits that all keys of a tenant share; a tenant sees only its own.',
     query: z.strictObject({ cursor: z.string().max(64).nullable().default(null) }),
     request: null,
-    answers: { 200: { description: 'A page of tenants that have limits.', schema: TenantLimitsList } },
+    answers: { 200: { description: 'A page of tenants with limits.', schema: TenantLimitsList } },
   },
   'POST /admin/tenants/limits': {
     id: 'changeTenantLimits',
     tag: 'keys',
     rights: 'operator',
-    summary: 'Limits all keys of a tenant together; what is not given stays.',
+    summary: 'Changes the limits that all keys of a tenant share; omitted fields stay as they are.',
     query: null,
     request: TenantLimitsRequest,
-    answers: { 200: { description: 'The limits as they are now.', schema: TenantLimitsView } },
+    answers: { 200: { description: 'The limits after the change.', schema: TenantLimitsView } },
   },
   'POST /admin/limits/reset': {
     id: 'resetLimits',
     tag: 'keys',
     rights: 'operator',
-    summary: 'Forgets what a tenant, or a key, has used of its limits.',
+    summary: 'Resets what a tenant or a key has used of its limits.',
     query: null,
     request: ResetLimitsRequest,
-    answers: { 200: { description: 'Whose counter begins anew.', schema: ResetLimitsAnswer } },
+    answers: { 200: { description: 'Whose counter was reset.', schema: ResetLimitsAnswer } },
   },
 } as const satisfies AdminOperationTable;
 
@@ -78,25 +81,25 @@ const count = z.int().min(0);
 /** `GET /admin/usage?by=&from=&to=&tenant=`. */
 export const UsageReport = z.object({
   by: z.enum(USAGE_GROUPS),
-  /** Whole hours, UTC; `to` is the first that does not count any more. */
+  /** Whole hours, UTC; `to` is the first that no longer counts. */
   from: z.iso.datetime(),
   to: z.iso.datetime(),
-  /** ISO 4217; only where the edge has a price list. */
+  /** ISO 4217; only if the edge has a price list. */
   currency: z.string().optional(),
-  /** By tokens, most first; days and hours in their order. */
+  /** Sorted by tokens, most first; days and hours in order. */
   rows: z.array(
     z.object({
       /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
       group: z.string(),
-      /** In `currency`; only where the edge has a price list. */
+      /** In `currency`; only if the edge has a price list. */
       cost: z.number().optional(),
       requests: count,
-      /** Requests that were refused or broke off. */
+      /** Requests that were refused or failed. */
       errors: count,
       prompt_tokens: count,
       completion_tokens: count,
       total_tokens: count,
-      /** The last hour that counts anything, its beginning. */
+      /** Start of the last hour with usage. */
       last_hour: z.iso.datetime().optional(),
     }),
   ),
@@ -105,7 +108,7 @@ export const UsageReport = z.object({
 });
 export type UsageReport = z.infer<typeof UsageReport>;
 
-/** A day, which begins at midnight UTC, or a moment of ISO 8601 with its zone; becomes unix ms. */
+/** A day, which starts at midnight UTC, or a moment in ISO 8601 with its zone; parsed to unix ms. */
 export const moment = z
   .union(
     [z.iso.date(), z.iso.datetime({ offset: true })],
@@ -118,7 +121,7 @@ export const USAGE_OPERATIONS = {
     id: 'readUsage',
     tag: 'operation',
     rights: 'admin',
-    summary: 'Requests and tokens by key, tenant, name, version, day or hour; whole hours.',
+    summary: 'Requests and tokens by key, tenant, name, version, day or hour; in whole hours.',
     query: z.strictObject({
       by: z.enum(USAGE_GROUPS).default('key'),
       from: moment.optional(),
@@ -127,20 +130,20 @@ export const USAGE_OPERATIONS = {
     }),
     request: null,
     answers: {
-      200: { description: 'A row for each group; `truncated` when there are more.', schema: UsageReport },
+      200: { description: 'A row for each group; `truncated` if there are more.', schema: UsageReport },
     },
   },
 } as const satisfies AdminOperationTable;
 
-/** What spreadsheets take for the beginning of a formula. */
+/** What spreadsheets read as the start of a formula. */
 const FORMULA = /^[=+\-@\t\r]/;
 
-/** Text of others must stay text: a label `=HYPERLINK(…)` would run where the file is opened. */
+/** Text from others must stay text: a label such as `=HYPERLINK(…)` would run where the file is opened. */
 const inert = (text: string): string => (FORMULA.test(text) ? `'${text}` : text);
 
 const quoted = (cell: string): string => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
 
-/** RFC 4180: CRLF after every line, quotes where they are needed. Numbers stay numbers, texts cannot be formulas. */
+/** RFC 4180: CRLF after every line, quotes where needed. Numbers stay numbers, texts cannot be formulas. */
 export const csv = (head: readonly string[], rows: readonly (readonly (string | number)[])[]): string =>
   [head, ...rows]
     .map((row) => row.map((cell) => quoted(typeof cell === 'number' ? String(cell) : inert(cell))).join(','))
@@ -155,7 +158,7 @@ export const USAGE_COUNTS = [
   'total_tokens',
 ] as const;
 
-/** The same for a terminal and the dashboard. @param labels of keys, by their id. */
+/** Used by the CLI and the console. @param labels of keys, by their id. */
 export function usageCsv({ by, rows, currency }: UsageReport, labels: ReadonlyMap<string, string>): string {
   const withLabel = by === 'key';
   return csv(

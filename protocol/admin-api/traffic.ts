@@ -1,4 +1,4 @@
-/** Traffic over time and single requests: what the admin API takes and answers. */
+/** Traffic over time and single requests: requests and answers of the admin API. */
 import { z } from 'zod';
 import type { AdminOperationTable } from './operation.ts';
 import { moment } from './tenants.ts';
@@ -9,12 +9,12 @@ export type TrafficStep = (typeof TRAFFIC_STEPS)[number];
 
 const count = z.int().min(0);
 const tokens = { prompt_tokens: count, completion_tokens: count };
-/** ms, read out of fixed buckets whose bounds are at most two thirds apart; null = nothing was measured. */
+/** ms, from fixed buckets whose bounds are at most two thirds apart; null = nothing was measured. */
 const Percentiles = z.object({ p50: z.number().nullable(), p95: z.number().nullable() });
 
 const Counted = {
   requests: count,
-  /** Of them, those that were refused, failed or broke off (status 400 and above, without 499). */
+  /** Refused or failed requests (status 400 and above, except 499). */
   errors: count,
   ...tokens,
   /** Time to first token of streams. */
@@ -26,70 +26,79 @@ const Counted = {
 /** `GET /admin/traffic?from=&to=&step=&name=&key=&tenant=`. */
 export const TrafficReport = z.object({
   from: z.iso.datetime(),
-  /** First moment that does not count any more. */
+  /** First moment that no longer counts. */
   to: z.iso.datetime(),
   /** Seconds. */
   step: z.int(),
-  /** In their order; a step without a request has none. */
+  /** In order; steps without requests are omitted. */
   points: z.array(
     z.object({
-      /** Where the step begins, unix ms. */
+      /** Start of the step, unix ms. */
       at: z.int(),
       ...Counted,
     }),
   ),
   total: z.object({
     ...Counted,
-    /** Most frequent first; 499: the client left; 502 without a code: the stream broke off. */
+    /** Most frequent first; 499: the client disconnected; 502 without a code: the stream was cut off. */
     outcomes: z.array(
       z.object({
         status: z.int(),
-        /** Of the error; empty where there was none, or nobody said it. */
+        /** Error code; empty if there was none, or it is unknown. */
         code: z.string(),
         requests: count,
       }),
     ),
   }),
-  /** Of a name or a key: requests of the same time whose name and key were not kept, for there were too many of them. */
+  /**
+   * Of a name or key: requests of the same time whose name and key were not recorded, because there were too
+   * many.
+   */
   unnamed: count,
 });
 export type TrafficReport = z.infer<typeof TrafficReport>;
 
-/** A completion that has ended, without prompt and answer: those are kept for keys that ask for it, and read one by one. */
+/**
+ * A finished completion, without prompt and answer: those are kept only for keys that ask for it, and read one
+ * by one.
+ */
 export const RequestView = z.object({
-  /** The edge's own; the answer's `x-request-id` where the client sent none. */
+  /** The edge's own id; the answer's `x-request-id` if the client sent none. */
   id: z.string(),
-  /** The `x-request-id` that the client sent: several requests may have the same. */
+  /** The client's `x-request-id`: several requests may have the same. */
   request_id: z.string().optional(),
   /** When it ended, unix ms. */
   at: z.int(),
   tenant: z.string(),
   key_id: z.string(),
-  /** As published; `base` for the base model; empty when none was found. */
+  /** As published; `base` for the base model; empty if no name was found. */
   name: z.string(),
-  /** What was asked for, where there is no such name; its first 100 characters, in printable ASCII. Untrusted. */
+  /** The requested name, if it does not exist; its first 100 characters, in printable ASCII. Untrusted. */
   unknown_name: z.string().optional(),
   version: z.int(),
   route: z.string(),
-  /** 499: the client left; 502 without a code: the stream broke off. */
+  /** 499: the client disconnected; 502 without a code: the stream was cut off. */
   status: z.int(),
   code: z.string(),
   stream: z.boolean(),
   experiment: z.string(),
   variant: z.string(),
   origin: z.string(),
-  /** Ancestor, base or stale, where the name itself did not serve. */
+  /** Ancestor, base or stale, if the name itself did not answer. */
   degraded: z.string(),
-  /** It waited for its adapter to be brought or loaded. */
+  /** It waited for its adapter to be sent or loaded. */
   cold: z.boolean(),
   /** Prompt and answer are kept for a time: `GET /admin/requests/<id>/prompt`. */
   kept: z.literal(true).optional(),
   ...tokens,
   /** ms, to the last byte. */
   duration_ms: count,
-  /** To the first token of a stream; null for what is no stream. */
+  /** To the first token of a stream; null if it was not streamed. */
   ttft_ms: count.nullable(),
-  /** What it waited for, ms, in the words of `Server-Timing`: `key`, `name`, `origin`, `origin-prompt`, `origin-first`, within it `origin-queue` … */
+  /**
+   * Where the time went, ms, in the terms of `Server-Timing`: `key`, `name`, `origin`, `origin-prompt`,
+   * `origin-first`, which includes `origin-queue` …
+   */
   phases: z.array(z.object({ name: z.string(), ms: z.number() })),
 });
 export type RequestView = z.infer<typeof RequestView>;
@@ -100,7 +109,7 @@ export const RequestList = z.object({
   requests: z.array(RequestView),
   /** There are more of these. */
   truncated: z.boolean(),
-  /** Requests of the listed time that were left out, for there were too many at once. */
+  /** Requests of the listed time that were not recorded, because there were too many at once. */
   left_out: count,
 });
 export type RequestList = z.infer<typeof RequestList>;
@@ -120,7 +129,8 @@ export const TRAFFIC_OPERATIONS = {
     rights: 'admin',
     summary: 'Completions over time: requests, errors, tokens, time to first token and duration.',
     description:
-      'By the minute for 26 hours, by the hour for 35 days, by the day for 400. Only the bootstrap key sees other tenants than its own, and all of them together.',
+      'By the minute for 26 hours, by the hour for 35 days, by the day for 400 days. Only the ' +
+      'bootstrap key sees other tenants, and all tenants together.',
     query: z.strictObject({
       from: moment.optional(),
       to: moment.optional(),
@@ -134,7 +144,7 @@ export const TRAFFIC_OPERATIONS = {
     id: 'listRequests',
     tag: 'operation',
     rights: 'admin',
-    summary: 'The last completions of a tenant, the newest first, without prompts and answers.',
+    summary: "Lists a tenant's latest completions, newest first, without prompts and answers.",
     query: z.strictObject({
       ...{ name, key, tenant },
       /** `ok`, `failed`, `left`, a class such as `4xx`, or one status. */
@@ -155,6 +165,6 @@ export const TRAFFIC_OPERATIONS = {
         .optional(),
     }),
     request: null,
-    answers: { 200: { description: 'Requests; `truncated` when more fit.', schema: RequestList } },
+    answers: { 200: { description: 'Requests; `truncated` if there are more.', schema: RequestList } },
   },
 } as const satisfies AdminOperationTable;

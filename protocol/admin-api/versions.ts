@@ -1,4 +1,7 @@
-/** Versions of names: publishing them, what publishing a file that has not been sent would do, and what origins say of a version or a file on trial; what the admin API takes and answers. */
+/**
+ * Versions of names: publishing, plans, and what origins report about a version or a file on trial; requests
+ * and answers of the admin API.
+ */
 import { z } from 'zod';
 import {
   AdapterProof,
@@ -17,15 +20,15 @@ import { BlobRecord } from '../adapter-manifest.ts';
 export const PublishRequest = z.strictObject({
   name: AdapterName,
   digest: Digest,
-  /** Name of the adapter that this one was trained on top of. */
+  /** Name of the adapter that this one was trained on. */
   parent: AdapterName.nullish(),
   /** Keep the live version as it is. */
   stage: z.boolean().nullish(),
-  /** Live version that the publisher knows of; 0 = none yet. Another one is a conflict. */
+  /** Live version that the publisher knows; 0 = none yet. Any other is a conflict. */
   expect: z.int().min(0).nullish(),
-  /** Tenant that will own the name; only the bootstrap key may name another than its own. */
+  /** Owner of the name; only the bootstrap key may name another tenant. */
   owner: Tenant.nullish(),
-  /** Kept with the version as the publisher says it. */
+  /** Stored with the version as the publisher sends it. */
   evaluation: Evaluation.nullish(),
   /** For the history. */
   why: Why.nullish(),
@@ -50,7 +53,7 @@ export const VersionView = z.object({
     }),
   ),
   chain_id: Digest,
-  /** `name@version`; null = made on top of the base. */
+  /** `name@version`; null = built on the base. */
   parent: z.string().nullable(),
   /** Tenant. */
   owner: z.string(),
@@ -63,17 +66,17 @@ export const VersionView = z.object({
   created_at: z.int(),
   /** Id of the key. */
   created_by: z.string(),
-  /** What an origin said with it when it was published; null where no origin was asked. */
+  /** What an origin reported when it was published; null if no origin was asked. */
   proof: AdapterProof.extend({ tokens: z.array(ProbeToken.strip()) })
     .strip()
     .nullable(),
-  /** What its publisher says it scored. */
+  /** Score reported by its publisher. */
   evaluation: StoredEvaluation.strip().nullable(),
   /** Unix ms; null = in use. */
   retired_at: z.int().nullable(),
   /**
-   * Unix ms: since when it is not served, because another owner's adapter that it stands on was retired. Edges from
-   * before do not say.
+   * Unix ms: when it stopped being served because another owner's adapter that it depends on was retired. Older
+   * edges omit it.
    */
   withdrawn_at: z.int().nullable().default(null),
   live: z.boolean(),
@@ -82,7 +85,10 @@ export type VersionView = z.infer<typeof VersionView>;
 
 /** `POST /admin/versions`. */
 export const PublishedVersion = VersionView.extend({
-  /** Of a name that was removed before; to the bootstrap key, of a new name among other tenants' names. */
+  /**
+   * For a name that was removed before; for the bootstrap key, if a new name lies between names of other
+   * tenants.
+   */
   notice: z.string().optional(),
 });
 export type PublishedVersion = z.infer<typeof PublishedVersion>;
@@ -98,13 +104,13 @@ export const VersionList = z.object({
 });
 export type VersionList = z.infer<typeof VersionList>;
 
-/** `GET /admin/versions?digest=`: names under which a file was published. */
+/** `GET /admin/versions?digest=`: names that use a file. */
 export const FileVersions = z.object({
   versions: z.array(z.object({ name: z.string(), version: z.int().positive() })),
 });
 export type FileVersions = z.infer<typeof FileVersions>;
 
-/** `GET /admin/versions`, as it is asked: with a name or with a file's digest. */
+/** Query of `GET /admin/versions`: a name or a file's digest. */
 export const VersionsAnswer = z.union([VersionList, FileVersions]);
 
 export const VERSION_OPERATIONS = {
@@ -116,7 +122,7 @@ export const VERSION_OPERATIONS = {
     query: null,
     request: PublishRequest,
     answers: {
-      200: { description: 'The version, which was there already.', schema: PublishedVersion },
+      200: { description: 'The version, which existed already.', schema: PublishedVersion },
       201: { description: 'The new version.', schema: PublishedVersion },
     },
   },
@@ -124,19 +130,19 @@ export const VERSION_OPERATIONS = {
     id: 'listVersions',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Versions of a name, the newest first, or the names of a file.',
+    summary: 'Lists the versions of a name, newest first, or the names that use a file.',
     query: z.strictObject({ name: AdapterName.optional(), digest: Digest.optional() }),
     request: null,
     answers: {
-      200: { description: 'The versions of the name, or of the file.', schema: VersionsAnswer },
+      200: { description: 'The versions of the name, or those that use the file.', schema: VersionsAnswer },
     },
   },
 } as const satisfies AdminOperationTable;
 
-/** Modules of one adapter; as many as its file's header can have. */
+/** Modules of one adapter: as many as a file's header can have. */
 const MAX_PLANNED_MODULES = 8_192;
 
-/** What a file's header says, and how it would be sent. */
+/** A file's header, and how the file would be sent. */
 export const FileFacts = z.strictObject({
   record: BlobRecord,
   header_bytes: z.int().positive(),
@@ -165,34 +171,37 @@ export const PlanRequest = z.strictObject({
 });
 export type PlanRequest = z.infer<typeof PlanRequest>;
 
-/** `POST /admin/versions/plan`. Nothing of it is done, or kept for who publishes next. */
+/** `POST /admin/versions/plan`. Nothing is done or reserved. */
 export const PublishPlan = z.object({
   name: z.string(),
   /** Number that the version would get, or has. */
   version: z.int().positive(),
-  /** This very version is there: nothing would change. */
+  /** This version exists already: nothing would change. */
   exists: z.boolean(),
   stage: z.boolean(),
-  /** What is live under the name now; null = nothing. */
+  /** Live version of the name now; null = none. */
   from: z.int().nullable(),
   /** Tenant that owns the name, or would. */
   owner: z.string(),
-  /** `name@version`; null = made on top of the base. */
+  /** `name@version`; null = built on the base. */
   parent: z.string().nullable(),
   chain: VersionView.shape.chain,
   chain_id: Digest,
   /** Largest rank of its modules. */
   rank: z.int().positive(),
   /**
-   * Of a new name: the nearest name above it that is live, which answers requests by this name and those below it until
-   * then; null = none does, or the name is there.
+   * For a new name: the nearest live ancestor, which answers requests for this name and names below it until
+   * then; null = none, or the name exists.
    */
   instead_of: AdapterName.nullable(),
-  /** Of the file, what this tenant has not sent. */
+  /** Bytes of the file that this tenant has not sent. */
   bytes_to_send: z.int().min(0),
-  /** An origin would try it first. */
+  /** An origin would test it first. */
   trial: z.boolean(),
-  /** Of a name that was removed before; to the bootstrap key, of a new name among other tenants' names. */
+  /**
+   * For a name that was removed before; for the bootstrap key, if a new name lies between names of other
+   * tenants.
+   */
   notice: z.string().optional(),
 });
 export type PublishPlan = z.infer<typeof PublishPlan>;
@@ -202,18 +211,18 @@ export const PLAN_OPERATIONS = {
     id: 'planVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Says what publishing a file would do, before any of it is sent.',
+    summary: 'Shows what publishing a file would do, before any of it is sent.',
     maxBytes: MAX_PLAN_BODY_BYTES,
     query: null,
     request: PlanRequest,
-    answers: { 200: { description: 'What would happen; nothing has.', schema: PublishPlan } },
+    answers: { 200: { description: 'What would happen; nothing has changed.', schema: PublishPlan } },
   },
 } as const satisfies AdminOperationTable;
 
 /** `POST /admin/verify`. */
 export const VerifyVersionRequest = z.strictObject({
   name: AdapterName,
-  /** The live one unless given. */
+  /** Default: the live version. */
   version: z.int().positive().nullish(),
 });
 export type VerifyVersionRequest = z.infer<typeof VerifyVersionRequest>;
@@ -221,7 +230,7 @@ export type VerifyVersionRequest = z.infer<typeof VerifyVersionRequest>;
 /** `POST /admin/evaluate`. */
 export const EvaluateFileRequest = z.strictObject({
   digest: Digest,
-  /** As when it is published. */
+  /** As when publishing. */
   parent: AdapterName.nullish(),
   rows: EvaluationRows,
 });
@@ -231,11 +240,11 @@ export const OriginVerdict = z.object({
   /** Of the origin. */
   id: z.string(),
   ok: z.boolean(),
-  /** As in the origin's answer, or why there is none to compare. */
+  /** The origin's answer, or why there is nothing to compare. */
   reason: z.string().nullable(),
   /** KL(stored proof || now), nats a token; null when they cannot be compared. */
   kl: z.number().nullable(),
-  /** Largest change that the adapter makes there, nats; null when the origin did not try it. */
+  /** Largest effect of the adapter, nats; null when the origin did not test it. */
   max_difference: z.number().nullable(),
 });
 export type OriginVerdict = z.infer<typeof OriginVerdict>;
@@ -254,18 +263,18 @@ export const TRIAL_OPERATIONS = {
     id: 'verifyVersion',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Has every origin compute a version’s proof again.',
+    summary: 'Makes every origin check a version’s proof again.',
     query: null,
     request: VerifyVersionRequest,
     answers: {
-      200: { description: 'The version, and what every origin says of it.', schema: VerifyVersionAnswer },
+      200: { description: 'The version, and what each origin found.', schema: VerifyVersionAnswer },
     },
   },
   'POST /admin/evaluate': {
     id: 'evaluateFile',
     tag: 'adapters',
     rights: 'admin',
-    summary: 'Scores a file that was sent on prompts with known answers.',
+    summary: 'Scores an uploaded file on prompts with known answers.',
     maxBytes: MAX_EVALUATION_BODY_BYTES,
     query: null,
     request: EvaluateFileRequest,

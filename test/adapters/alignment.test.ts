@@ -97,7 +97,7 @@ async function madeOf(given: AdapterFiles) {
 }
 
 describe.each(FILES)('a file of %s', (_, given) => {
-  it('means the same wherever it lies in memory', async () => {
+  it('means the same at any memory alignment', async () => {
     const expected = await madeOf(given);
     for (const [where, place, offset] of PLACES) {
       const weights = place(given.weights, offset);

@@ -23,9 +23,9 @@ describe('checkBaseName', () => {
     'unsloth/SmolLM2-135M-Instruct-unsloth-bnb-4bit',
     'someone/SmolLM2-135M-Instruct-GPTQ-Int4',
   ])('%s is a copy, with a warning', (name) => {
-    expect(check(name)).toContain('copy of the same model');
+    expect(check(name)).toContain('converted or quantised copy');
   });
-  it('a base that is itself a copy', () => {
+  it('recognises a base that is itself a copy', () => {
     expect(check('HuggingFaceTB/SmolLM2-135M-Instruct', `${BASE}-bf16`)).toContain('copy');
     expect(check(`a/${BASE}-bf16`, `${BASE}-bf16`)).toBeNull();
   });

@@ -32,7 +32,7 @@ describe('a chain', () => {
     ['a child on its parent', [root, child]],
     ['three levels', [root, child, grandchild]],
     ['the last one scaled', [root, child, { ...grandchild, scale: 0.5 }]],
-  ])('%s has the base for a parent', async (_name, members) => {
+  ])('%s has the base as parent', async (_name, members) => {
     expect(await checkMembers(members)).toEqual({
       ok: true,
       value: { base: BASE, parent: null, warnings: [] },
@@ -91,9 +91,9 @@ describe('siblings', () => {
   });
 });
 
-it('refuses members of different bases, and nothing', async () => {
+it('refuses members of different bases, and an empty list', async () => {
   const other = member(4, null, { config: { base: 'other', parent: null } });
   const message = await refused('base_mismatch', [foreign('x'), root, other]);
-  expect(message).toContain('member-4 is for the base other, member-1 for tiny-llama');
+  expect(message).toContain('member-4 is for the base other, but member-1 is for tiny-llama');
   await refused('empty_adapter', []);
 });

@@ -78,7 +78,7 @@ describe('composeAdapter', () => {
     expect(a.slice(4)).toEqual(toFloat32(loraModule(Q, 2).a));
   });
 
-  it('of nothing is nothing', () => {
+  it('of nothing is empty', () => {
     expect(composeAdapter([]).size).toBe(0);
   });
 

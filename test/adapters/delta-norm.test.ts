@@ -30,7 +30,7 @@ it('is zero for a zero delta, never NaN because parts cancel', () => {
   expect(deltaNorm(cancels)).toBeLessThan(1e-8);
 });
 
-it('reads BF16, and says when a value is not finite', () => {
+it('reads BF16, and reports non-finite values', () => {
   const module = loraModule();
   const half = { ...module, a: filled(2, 4, 'BF16'), b: filled(6, 2, 'BF16', 3) };
   expect(deltaNorm(half)).toBe(deltaNorm(module));

@@ -11,7 +11,7 @@ const outer = (b: number[], a: number[], name = Q): LoraModule =>
   makeLoraModule({ name, rank: 1, alpha: 1, a: tensor([1, a.length], a), b: tensor([b.length, 1], b) });
 
 describe('diffAdapters', () => {
-  it('has the norms and cosines of the dense deltas', () => {
+  it('returns the norms and cosines of the dense deltas', () => {
     const module = (name: string) =>
       anyModule({ name, in: 4, out: 3, maxRank: 5 }).filter((m) => norm(denseDelta(m)) > 1e-2);
     fc.assert(
@@ -50,7 +50,7 @@ describe('diffAdapters', () => {
     expect(equal.warnings[0]).toContain('applies it twice');
     const opposite = diffAdapters([a], [{ ...same, alpha: -4, scale: -4 }]);
     expect(opposite.cosine).toBeCloseTo(-1, 12);
-    expect(opposite.warnings[0]).toContain('against each other');
+    expect(opposite.warnings[0]).toContain('oppose each other');
   });
 
   it('warns from a cosine of 0.5 on, not below', () => {
@@ -76,7 +76,7 @@ describe('diffAdapters', () => {
     expect(warnings[0]).toContain('b (-0.90), d (0.80), c (0.70), …');
   });
 
-  it('has no cosine where a delta is zero or nothing is shared', () => {
+  it('returns no cosine if a delta is zero or nothing is shared', () => {
     const none = outer([0, 0], [1, 1]);
     expect(diffAdapters([none], [outer([1, 1], [1, 1])])).toMatchObject({
       modules: [{ name: Q, cosine: null, normA: 0 }],

@@ -14,7 +14,7 @@ describe('hostile adapters', () => {
     expect(packed.modules.length).toBeGreaterThan(0);
   });
 
-  it('are refused with a code or read, and never anything else', async () => {
+  it('are refused with a code or read, nothing else', async () => {
     const codes = new Map<string, number>();
     for (let index = 0; index < INPUTS; index++) {
       const code = await runFuzzInput(makeFuzzInput(SEED, index)).catch((error: unknown) => {
@@ -33,8 +33,8 @@ describe('hostile adapters', () => {
   });
 });
 
-describe('what it found', () => {
-  it('an empty matrix whose other size is huge was transposed, element by element that it does not have', () => {
+describe('findings of the fuzzer', () => {
+  it('does not transpose an empty matrix with a huge other size element by element', () => {
     const huge = (shape: number[]) => tensor(shape, []);
     const tensors = new Map([
       [`${Q}.lora_a`, huge([2 ** 34, 0])],

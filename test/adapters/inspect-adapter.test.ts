@@ -3,7 +3,7 @@ import { describeAdapter, encodeCanonical, inspectAdapter, type ReadAdapter } fr
 import { denseDelta, norm } from './dense-delta.ts';
 import { BASE_ID, filled, loraModule, Q, V } from './make-adapter.ts';
 
-it('sums an adapter up', () => {
+it('summarises an adapter', () => {
   const deeper = Q.replace('.0.', '.11.');
   const bytes = encodeCanonical({
     base: BASE_ID,
@@ -31,7 +31,7 @@ it('sums an adapter up', () => {
   });
 });
 
-it('describes what was read, module by module', () => {
+it('describes an adapter, module by module', () => {
   const mixed = { ...loraModule(V, 1, 4, 2, 3), a: filled(1, 4, 'BF16') };
   const read: ReadAdapter = {
     format: 'peft',

@@ -20,14 +20,14 @@ const pack = (
 const weights = (name: string) => `base_model.model.${Q}.lora_${name}.weight`;
 
 describe('packAdapter', () => {
-  it('gives the canonical file and its sha256', async () => {
+  it('returns the canonical file and its sha256', async () => {
     const packed = await pack();
     expect(packed.digest).toBe(createHash('sha256').update(packed.bytes).digest('hex'));
     expect(parseCanonical(packed.bytes)).toEqual({ config: packed.config, modules: packed.modules });
     expect(packed).toMatchObject({ rank: 2, warnings: [], config: { base: BASE_ID, parent: null } });
   });
 
-  it('does not depend on what varies between two savings of one adapter', async () => {
+  it('does not depend on what varies between two saves of one adapter', async () => {
     const { digest } = await pack();
     const shuffled = new Map(
       [...peftTensors()].reverse().map(([name, t]) => [name.replace('.weight', '.default.weight'), t]),
@@ -55,7 +55,7 @@ describe('packAdapter', () => {
     expect(new Set(all.map(({ digest }) => digest)).size).toBe(4);
   });
 
-  it('gives one file for one adapter, whatever format it comes in', async () => {
+  it('returns one file for one adapter, whatever its format', async () => {
     const packed = await pack();
     const mlx = await pack(mlxFiles());
     const kohya = await pack(kohyaFiles());
@@ -107,10 +107,10 @@ describe('packAdapter', () => {
       expect((await pack(peftFiles({}, peftTensors(2, 'BF16')))).digest).toBe(half.digest);
     });
 
-    it('names NaN as what it is, and refuses what rounding loses', async () => {
+    it('reports NaN as such, and refuses values lost by rounding', async () => {
       const nan = peftTensors().set(weights('A'), tensor([2, 4], [NaN, 1, 1, 1, 1, 1, 1, 1]));
       expect((await refusalOf('non_finite', pack(peftFiles({}, nan), null, 'BF16'))).message).toContain(
-        'A holds',
+        'A contains',
       );
       const tiny = new Map(
         [...peftTensors()].map(([name, t]) => [
@@ -151,8 +151,8 @@ describe('packAdapter', () => {
   it.each([NaN, Infinity, -Infinity])('refuses %s in A or B', async (value) => {
     const inA = peftTensors().set(weights('A'), tensor([2, 4], [1, 1, 1, value, 1, 1, 1, 1]));
     const inB = peftTensors().set(weights('B'), tensor([6, 2], [1, 1, 1, value, 1, 1, 1, 1, 1, 1, 1, 1]));
-    expect((await refusalOf('non_finite', pack(peftFiles({}, inA)))).message).toContain('A holds');
-    expect((await refusalOf('non_finite', pack(peftFiles({}, inB)))).message).toContain('B holds');
+    expect((await refusalOf('non_finite', pack(peftFiles({}, inA)))).message).toContain('A contains');
+    expect((await refusalOf('non_finite', pack(peftFiles({}, inB)))).message).toContain('B contains');
   });
 
   it('refuses values whose product leaves float32', async () => {

@@ -24,11 +24,11 @@ const MODULES = [
 ];
 const weights = (tensors: Parameters<typeof writeSafetensors>[0]['tensors']) => writeSafetensors({ tensors });
 
-describe('the format is told by the content', () => {
+describe('the format is detected by the content', () => {
   it.each([
     ['LOHA', 'hada_w1_a'],
     ['LOKR', 'lokr_w1'],
-  ])("%s of PEFT's is refused as what its configuration says", (type, part) => {
+  ])("refuses %s of PEFT with the configuration's error", (type, part) => {
     const files = {
       weights: weights(new Map([[`base_model.model.${Q}.${part}`, filled(2, 4)]])),
       configJson: peftConfig({ peft_type: type }),
@@ -47,7 +47,7 @@ describe('the format is told by the content', () => {
     expect(read.modules).toEqual(readAdapter(peftFiles()).modules);
   });
 
-  it('a canonical file, whatever lies beside it', () => {
+  it('reads a canonical file, whatever is beside it', () => {
     const parent = 'c'.repeat(64);
     const bytes = encodeCanonical({ base: BASE_ID, parent, modules: [loraModule(Q)] });
     const expected = {
@@ -140,7 +140,7 @@ describe('the configuration', () => {
   it.each([
     ['PEFT', weights(peftTensors())],
     ['MLX', weights(mlxTensors())],
-  ])('of %s must be there', (_, bytes) => {
+  ])('of %s must exist', (_, bytes) => {
     const error = refusal('config_missing', () =>
       readAdapter({ weights: bytes, configJson: null, configPath: 'x/adapter_config.json' }),
     );
@@ -169,7 +169,7 @@ describe('the configuration', () => {
     refusal('empty_adapter', () => readAdapter({ weights: weights(new Map()), configJson: null }));
   });
 
-  it('of nothing that is known is an error of the configuration', () => {
+  it('reports an unknown configuration as such', () => {
     refusal('not_lora', () => readAdapter({ weights: weights(peftTensors()), configJson: '{"rank":8}' }));
     refusal('config_invalid', () =>
       readAdapter({ weights: weights(mlxTensors()), configJson: '{"rank":8}' }),
@@ -177,7 +177,7 @@ describe('the configuration', () => {
   });
 });
 
-it('names of 100,000 characters are refused in linear time', () => {
+it('refuses names of 100,000 characters in linear time', () => {
   const long = 100_000;
   const names = [
     'a'.repeat(long),

@@ -62,7 +62,7 @@ describe('the reader of heads', () => {
       expect(codesOf(file, base, size), `${size}`).toEqual(codes.filter((code) => !OF_VALUES.has(code)));
   });
 
-  it('wants nothing after the header', () => {
+  it('needs nothing after the header', () => {
     const reader = createHeadReader({ fileBytes: good.length, maxHeaderBytes: 10_000 });
     const header = 8 + new DataView(good.buffer, good.byteOffset).getUint32(0, true);
     expect(reader.push(good.subarray(0, header - 1))).toBe(false);
@@ -70,7 +70,7 @@ describe('the reader of heads', () => {
     expect(reader.head().config.base).toBe(TINY_BASE.id);
   });
 
-  it('refuses a header that is longer than what is read here, after eight bytes', () => {
+  it('refuses a header above its limit after eight bytes', () => {
     const file = new Uint8Array(40_000);
     new DataView(file.buffer).setUint32(0, 20_000, true);
     const reader = createHeadReader({ fileBytes: file.length, maxHeaderBytes: 10_000 });

@@ -78,7 +78,7 @@ describe('sumAdapters', () => {
     expect(denseDelta(modules[0]!)).toEqual(denseDelta(sum[0]!));
   });
 
-  it('refuses a sum above the limit of ranks, and names the way out', () => {
+  it('refuses a sum above the rank limit, and says how to truncate it', () => {
     const big = makeLoraModule({ name: Q, rank: 512, alpha: 1, a: filled(512, 2), b: filled(2, 512) });
     expect(sumAdapters([{ modules: [big], scale: 1 }])[0]!.rank).toBe(512);
     const two = [
@@ -92,7 +92,7 @@ describe('sumAdapters', () => {
     expect(sumAdapters(two, { anyRank: true })[0]!.rank).toBe(513);
   });
 
-  it('refuses layers of different sizes, scales that are no numbers, overflow, and nothing', () => {
+  it('refuses layers of different sizes, invalid scales, overflow, and nothing', () => {
     const of = (out: number, scale = 1) => ({ modules: [loraModule(Q, 1, 4, out)], scale });
     expect(refusal('shape_mismatch', () => sumAdapters([of(6), of(7)])).message).toContain('[7, 4]');
     for (const scale of [NaN, Infinity]) refusal('scale_invalid', () => sumAdapters([of(6, scale)]));

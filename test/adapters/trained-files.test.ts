@@ -75,7 +75,7 @@ it.each(
   }
 });
 
-it("mlx-lm's files begin their data at odd bytes, and their metadata is null", () => {
+it("reads mlx-lm's files with odd data offsets and null metadata", () => {
   const files = readdirSync(FOLDER)
     .filter((name) => name.startsWith('mlx-'))
     .map((name) => readFileSync(join(FOLDER, name, 'adapters.safetensors')));

@@ -28,7 +28,7 @@ const zero = (name: string, rank: number): LoraModule =>
   });
 
 describe('truncateAdapter', () => {
-  it('cuts off exactly the tail of the singular values, and says how much that is', () => {
+  it('cuts off exactly the tail of the singular values, and reports its size', () => {
     fc.assert(
       fc.property(anyLayer, fc.integer({ min: 1, max: 8 }), ({ m, inputs, out }, rank) => {
         const delta = denseDelta(m);
@@ -59,7 +59,7 @@ describe('truncateAdapter', () => {
     );
   });
 
-  it('works on sums above the limit of ranks', () => {
+  it('accepts sums above the rank limit', () => {
     const big = makeLoraModule({
       name: Q,
       rank: 400,
@@ -99,7 +99,7 @@ describe('truncateAdapter', () => {
     });
   });
 
-  it('keeps a negative scale negative, and directions that the delta does not have out', () => {
+  it('keeps a negative scale negative, and omits directions that the delta does not have', () => {
     const module = makeLoraModule({ name: Q, rank: 3, alpha: -6, a: filled(3, 2), b: filled(4, 3) });
     const { modules } = truncateAdapter([module], 2);
     expect(modules[0]).toMatchObject({ rank: 2, alpha: 2, scale: 1 });
@@ -146,7 +146,7 @@ describe('truncateAdapter', () => {
     expect(distance(denseDelta(modules[0]!), whole)).toBeLessThan(1e-6);
   });
 
-  it('refuses values that are not finite, and ranks that no file may have', () => {
+  it('refuses values that are not finite, and invalid ranks', () => {
     for (const [rank, limit] of [
       [1, 2],
       [3, 2],

@@ -26,7 +26,7 @@ describe('validateAdapter', () => {
     ]);
   });
 
-  it('a head is told apart from a layer of another base', () => {
+  it('distinguishes a head from a layer of another base', () => {
     const [head, layer] = problems([loraModule('lm_head'), loraModule('model.layers.1.self_attn.q_proj')]);
     expect(head?.message).toMatch(/head cannot be adapted.*Train without "lm_head"/);
     expect(layer?.message).toContain('Train against this base.');
@@ -40,7 +40,7 @@ describe('validateAdapter', () => {
     expect(problems([loraModule(Q)], 'other')).toMatchObject([{ code: 'base_mismatch' }]);
   });
 
-  it('reports every problem at once, those of the values too', () => {
+  it('reports every problem at once, including those of values', () => {
     const bad = loraModule(V, 1, 9, 9);
     bad.a.data.fill(0xff);
     expect(problems([loraModule(Q, 20), bad]).map(({ code }) => code)).toEqual([
@@ -50,7 +50,7 @@ describe('validateAdapter', () => {
     ]);
   });
 
-  it('reports bytes that are not canonical as a problem', () => {
+  it('reports non-canonical bytes as a problem', () => {
     expect(validateAdapter({ adapter: new Uint8Array(4), base })).toMatchObject([{ code: 'truncated_file' }]);
   });
 });

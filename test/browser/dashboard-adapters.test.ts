@@ -53,7 +53,7 @@ it('finds names by any part of them, counted, in the order of their numbers, and
     ...['user-998', 'user-99', 'user-999'],
   ]);
   await search.fill('nothing such');
-  await page.getByText('No name has it in it.').waitFor();
+  await page.getByText('No name contains it.').waitFor();
   await search.fill('');
 
   // Far down in the list, and yet both it and what it is are in sight.
@@ -110,7 +110,7 @@ it('publishes files that are dropped, after the checks of the command line', asy
   await drop(files);
   await dialog.getByText(/^adapter_model\.safetensors \(/).waitFor();
   await dialog.getByLabel('Name').fill('Drops');
-  await dialog.getByText('A name is made of').waitFor();
+  await dialog.getByText('A name may contain only').waitFor();
   await dialog.getByLabel('Name').fill('drops/first');
   await dialog.getByRole('button', { name: 'Check' }).click();
   await dialog.getByText('It becomes drops/first@1, live at once.').waitFor();
@@ -139,7 +139,7 @@ it('gives an alias, a pin, a grant and the mark of a strict name, and takes them
   const dialog = page.getByRole('dialog');
   await page.getByRole('button', { name: 'Alias' }).click();
   await dialog.getByLabel('The new name').fill('drops/best');
-  await rig.confirm('Make the alias');
+  await rig.confirm('Create the alias');
   await page.getByRole('link', { name: 'best → drops/first' }).waitFor();
 
   await page.getByRole('button', { name: 'Pin', exact: true }).click();
@@ -150,7 +150,7 @@ it('gives an alias, a pin, a grant and the mark of a strict name, and takes them
 
   await page.getByRole('button', { name: 'Strict', exact: true }).click();
   await rig.confirm('Make it strict');
-  await page.getByText('Strict: what is missing below it').waitFor();
+  await page.getByText('Strict: missing names below it').waitFor();
   await page.getByRole('button', { name: 'Not strict' }).click();
   await rig.confirm('Make it inheritable');
 
@@ -163,8 +163,8 @@ it('gives an alias, a pin, a grant and the mark of a strict name, and takes them
   await rig.confirm('Grant');
   await access.getByText('acme may use drops/first/**').waitFor();
   await rig.look('granted');
-  await access.getByRole('button', { name: 'Take back' }).click();
-  await rig.confirm('Take it back');
+  await access.getByRole('button', { name: 'Revoke' }).click();
+  await rig.confirm('Revoke');
   await access.getByText('Only its owner’s keys').waitFor();
 });
 
@@ -225,14 +225,14 @@ it('removes a version and a name, and brings both back', async () => {
   await rig.confirm('Remove');
   await page.getByRole('row', { name: /^2 / }).waitFor({ state: 'detached' });
   await page.evaluate("location.hash = '#/adapters/drops/best'");
-  await page.getByRole('button', { name: 'Take the alias away' }).click();
-  await rig.confirm('Take it away');
+  await page.getByRole('button', { name: 'Remove the alias' }).click();
+  await rig.confirm('Remove it');
   await page.evaluate("location.hash = '#/adapters/drops/first'");
   await page.getByRole('button', { name: 'Remove', exact: true }).click();
   await rig.look('remove');
   await rig.confirm('Remove');
   await page.getByText('drops/first was removed.').waitFor();
-  await page.getByText('Removed lately (2)').click();
+  await page.getByText('Removed recently (2)').click();
   await rig.look('removed');
   await page.getByRole('button', { name: `Restore ${NAME}@2` }).click();
   await rig.confirm('Restore');

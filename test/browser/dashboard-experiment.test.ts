@@ -61,7 +61,7 @@ it('makes one with a judge, a cap and segments, and shows all of them', async ()
   // The names in KV are remembered for a while.
   await expect.poll(() => play(0), { interval: 1_000 }).toBe(true);
   for (let user = 1; user < USERS; user += 1) expect(await play(user)).toBe(true);
-  const look = page.getByRole('button', { name: 'Look now' });
+  const look = page.getByRole('button', { name: 'Evaluate now' });
   const region = (name: string) => page.getByRole('region', { name, exact: true }).first();
   const looked = async () => {
     await look.click();

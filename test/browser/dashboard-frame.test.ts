@@ -52,12 +52,12 @@ it('says when the edge is away, takes back what colours say, and goes on by itse
   await page.getByRole('dialog').getByText('The edge does not answer.').waitFor();
   await page.keyboard.press('Escape');
   const note = page.locator('.offline');
-  await note.getByText('What is shown is of').waitFor();
+  await note.getByText('Shown is the state of').waitFor();
   await page.getByText('Version 1 is live.').waitFor();
   expect(await colour()).not.toBe(before);
   await rig.look('edge-down');
   await page.unrouteAll();
-  await note.getByRole('button', { name: 'Look now' }).click();
+  await note.getByRole('button', { name: 'Check now' }).click();
   await note.waitFor({ state: 'detached' });
   // The mark on the document goes after the note.
   await expect.poll(colour).toBe(before);
@@ -119,7 +119,7 @@ it('lets go of a question that the edge does not answer, and says what that mean
   await page.clock.runFor(29_000);
   expect(await dialog.getByRole('button', { name: 'Cancel' }).isDisabled()).toBe(true);
   await page.clock.runFor(2_000);
-  await dialog.getByText('It may be done all the same').waitFor();
+  await dialog.getByText('but may have done it').waitFor();
   await rig.look('question-late');
   await dialog.getByRole('button', { name: 'Close' }).click();
   await dialog.waitFor({ state: 'detached' });
@@ -226,7 +226,7 @@ it('says so when a part of the page itself does not come', async () => {
   await page.goto(`${rig.stack.local.url}/dashboard`);
   await page.evaluate(`sessionStorage.setItem('graft.admin-key', '${rig.stack.local.adminKey}')`);
   await page.goto(`${rig.stack.local.url}/dashboard/here`);
-  await page.getByRole('alert').getByText('Load the page again.').waitFor();
+  await page.getByRole('alert').getByText('Reload the page.').waitFor();
   await page.close();
 });
 

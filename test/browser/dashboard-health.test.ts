@@ -28,7 +28,7 @@ it('says what is lacking, each with what to do', async () => {
   };
   await expect.poll(ask, { interval: 1_000 }).toBe(true);
   for (let i = 0; i < 120; i += 1) await ask();
-  const look = page.getByRole('button', { name: 'Look now' });
+  const look = page.getByRole('button', { name: 'Evaluate now' });
   const health = page.getByRole('region', { name: 'Health', exact: true });
   const looked = async () => {
     await look.click();
@@ -36,7 +36,7 @@ it('says what is lacking, each with what to do', async () => {
     return health.count();
   };
   await expect.poll(looked, { interval: 500 }).toBeGreaterThan(0);
-  await health.getByText('no feedback on any of them').waitFor();
-  await health.getByText('all are of one unit').waitFor();
+  await health.getByText('answers without feedback').waitFor();
+  await health.getByText('all from one unit').waitFor();
   await rig.look('health');
 });

@@ -48,7 +48,7 @@ async function ask(name: string): Promise<void> {
   const { page } = rig;
   const anew = page.getByRole('button', { name: 'New conversation' });
   if (await anew.isEnabled()) await anew.click();
-  await page.getByLabel('Adapter or base, of both').fill(name);
+  await page.getByLabel('Adapter or base, for both').fill(name);
   await page.getByLabel('Prompt').fill('hello there');
   await page.getByRole('button', { name: 'Ask both' }).click();
 }
@@ -82,7 +82,7 @@ it('says how large the base is, fetches it once, and answers as the origin does'
   await page.getByText(`tiny-base, ${Math.round(size() / 1000)} kB.`).waitFor();
   expect(parts()).toEqual([]);
   await rig.look('here-closed');
-  await page.getByRole('button', { name: /^Fetch \d+ kB and start$/ }).click();
+  await page.getByRole('button', { name: /^Download \d+ kB and start$/ }).click();
   await page.getByText(/^tiny-base on ONNX Runtime in WebAssembly, \d threads?\./).waitFor();
   expect(parts().sort()).toEqual(manifest.parts.map(({ sha256 }) => `${sha256}.bin`).sort());
   // Over random weights the least rounding grows: the embedding is int8 here, and float32 at the origin.
@@ -129,7 +129,7 @@ it('says what to run where the key may not download, and takes one that may', as
   await page.getByText(/^tiny-base on ONNX/).waitFor();
   expect(parts()).toEqual([]);
   await ask(NAME);
-  await side(HERE).getByRole('alert').getByText('This key may not let pages fetch').waitFor();
+  await side(HERE).getByRole('alert').getByText('This key may not let pages download').waitFor();
   await side(ORIGIN).getByText('done', { exact: true }).waitFor();
   const form = page.getByLabel('A key that may download');
   await form.getByText('graft keys create --download').waitFor();
@@ -146,7 +146,7 @@ it('says what to run where the key may not download, and takes one that may', as
 it('says what goes wrong with a name, and asks the origin all the same', async () => {
   const { page } = rig;
   await ask(`${NAME}/nobody`);
-  await side(HERE).getByRole('alert').getByText('Here a name needs a live version of its own').waitFor();
+  await side(HERE).getByRole('alert').getByText('In the browser, a name needs a live version of its own').waitFor();
   // The origin's answer is inherited.
   await side(ORIGIN).getByText('(inherited)').waitFor();
   await side(ORIGIN).getByText('done', { exact: true }).waitFor();
@@ -159,7 +159,7 @@ it('says what goes wrong with a name, and asks the origin all the same', async (
 it('removes what is stored, says what is in the way of fetching it again, and goes on', async () => {
   const { page, stack } = rig;
   await page.getByRole('button', { name: 'Remove what is stored here' }).click();
-  const fetchIt = page.getByRole('button', { name: /^Fetch \d+ kB and start$/ });
+  const fetchIt = page.getByRole('button', { name: /^Download \d+ kB and start$/ });
   await fetchIt.waitFor();
   await page.getByRole('button', { name: 'Remove what is stored here' }).waitFor({ state: 'detached' });
   expect(
@@ -174,7 +174,7 @@ it('removes what is stored, says what is in the way of fetching it again, and go
     });
   await quota(150_000);
   await fetchIt.click();
-  await page.getByRole('alert').getByText('Remove what is stored here, or free space on the disk.').waitFor();
+  await page.getByRole('alert').getByText('Remove what is stored here, or free disk space.').waitFor();
   await rig.look('here-storage-full');
   await quota();
 
@@ -185,7 +185,7 @@ it('removes what is stored, says what is in the way of fetching it again, and go
   await fetchIt.click();
   await page.getByText(/^[\d.]+ kB of \d+ kB$/).waitFor();
   await rig.look('here-fetching');
-  await page.getByRole('status').getByText('Fetching the base').waitFor();
+  await page.getByRole('status').getByText('Downloading the base').waitFor();
   await page.getByRole('button', { name: 'Stop' }).first().click();
   await page.getByText(/ are here already\.$/).waitFor();
   isHeld = false;

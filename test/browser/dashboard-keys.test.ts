@@ -25,10 +25,10 @@ it('makes a key with limits, shows it once, and it works', async () => {
   await page.getByRole('button', { name: 'New key' }).click();
   const dialog = page.getByRole('dialog');
   await dialog.getByLabel('Label').fill('checkout');
-  await dialog.getByLabel('Good for').selectOption('30 days');
+  await dialog.getByLabel('Valid for').selectOption('30 days');
   await dialog.getByLabel('Requests a minute').fill('50');
   await rig.look('new-key');
-  await rig.confirm('Make the key');
+  await rig.confirm('Create the key');
   first = await shown();
   expect(checkApiKey(first)).toBe('gk');
   expect((await ask(first)).status).toBe(200);
@@ -51,7 +51,7 @@ it('says what is wrong with a key that cannot be made', async () => {
   await page.getByRole('button', { name: 'New key' }).click();
   const dialog = page.getByRole('dialog');
   await dialog.getByLabel('Scopes').fill('Not/A/Name');
-  await dialog.getByRole('button', { name: 'Make the key' }).click();
+  await dialog.getByRole('button', { name: 'Create the key' }).click();
   await dialog.getByRole('alert').getByText(/scope/).waitFor();
   await dialog.getByRole('button', { name: 'Cancel' }).click();
 });
@@ -93,7 +93,7 @@ it('has what a key asks kept for a time, and says so', async () => {
 it('rotates a key, whose old one ends at once where that is asked for', async () => {
   const { page } = rig;
   await page.getByRole('button', { name: 'Rotate checkout' }).click();
-  await page.getByRole('dialog').getByLabel('The old key stays good for').selectOption('not at all');
+  await page.getByRole('dialog').getByLabel('The old key stays valid for').selectOption('not at all');
   await rig.confirm('Rotate');
   const second = await shown();
   expect(second).not.toBe(first);
@@ -113,7 +113,7 @@ it('finds keys, revokes one, and it is refused', async () => {
   await page.getByRole('button', { name: 'Revoke checkout' }).click();
   await rig.look('revoke');
   await rig.confirm('Revoke');
-  await page.getByText('No key has it.').waitFor();
+  await page.getByText('No key contains it.').waitFor();
   await expect.poll(async () => (await ask(first)).status, { interval: 1_000 }).toBe(401);
   expect(rig.complaints).toEqual([]);
 });

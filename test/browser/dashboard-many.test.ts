@@ -33,7 +33,7 @@ it('knows an alias that is in no list', async () => {
   await rig.open('#/adapters/the-alias');
   await page.getByText('The first 5,000 names.').waitFor();
   await page.getByRole('region', { name: 'Chosen adapter' }).getByText('An alias: it stands for').waitFor();
-  expect(await page.getByRole('button', { name: 'Take the alias away' }).count()).toBe(1);
+  expect(await page.getByRole('button', { name: 'Remove the alias' }).count()).toBe(1);
   expect(await page.getByRole('button', { name: 'Strict' }).count()).toBe(0);
 });
 
@@ -190,7 +190,7 @@ it('keeps its place in the requests while more of them come, suggests names, and
   expect(await page.evaluate('scrollY')).toBe(before);
 
   await page.getByLabel('Name, exactly').fill('med');
-  await page.getByText('None of the last requests is so.').waitFor();
+  await page.getByText('No recent request matches.').waitFor();
   const offered = await page
     .locator('#requests-name option')
     .evaluateAll((all) => all.map((one) => one.getAttribute('value')));
@@ -263,8 +263,8 @@ it('calls no part of the usage all of it', async () => {
     route.fulfill({ json: { ...sampleUsage(), truncated: true } }),
   );
   await page.evaluate(`location.hash = '#/usage?by=name'`);
-  await page.getByRole('row', { name: /^These lines together / }).waitFor();
-  await page.getByText('they are in no sum').waitFor();
+  await page.getByRole('row', { name: /^These rows together / }).waitFor();
+  await page.getByText('no sum includes them').waitFor();
   expect(await page.getByText('All together').count()).toBe(0);
   await rig.look('usage-cut');
   await page.unrouteAll();

@@ -65,7 +65,7 @@ it('signs in, promotes and rolls back by keyboard alone', async () => {
   await tabTo('Promote version 2');
   await keyboard.press('Enter');
   await page.getByRole('dialog').waitFor();
-  expect(await focused()).toBe('Reason, for the history (optional)');
+  expect(await focused()).toBe('Reason, recorded in the history (optional)');
   // Called off, the focus is where it was.
   await keyboard.press('Escape');
   await page.getByRole('dialog').waitFor({ state: 'detached' });
@@ -100,7 +100,7 @@ it('begins an experiment with few, gives it more, kills and revives it', async (
   await page.getByLabel('Name that applications call').fill(NAME);
   await page.getByLabel('Control, version').fill('1');
   await page.getByLabel('Treatment, version').fill('2');
-  await page.getByLabel('Begin with a hundredth').check();
+  await page.getByLabel('Start with a hundredth').check();
   await page.getByRole('button', { name: 'Create a draft' }).click();
   await page.getByText('draft', { exact: true }).waitFor();
   await rig.look('draft');
@@ -157,7 +157,7 @@ it('hides the results behind the alarm when variants get other shares than they 
   for (const user of inTurn) got.add(await ask(user));
   expect(got).toEqual(new Set(['control', 'treatment']));
 
-  const look = page.getByRole('button', { name: 'Look now' });
+  const look = page.getByRole('button', { name: 'Evaluate now' });
   const counted = page.getByText(/\(control 8, treatment 80; p < 0\.0001\)/);
   // What is counted is written after a second, perhaps in parts.
   const looked = async () => {
@@ -167,7 +167,7 @@ it('hides the results behind the alarm when variants get other shares than they 
   };
   await expect.poll(looked, { interval: 500 }).toBe(true);
   await page.getByRole('alert').getByText('Results are hidden.').waitFor();
-  await page.getByText(/^Hold: the variants do not have the units that they should/).waitFor();
+  await page.getByText(/^Hold: the variants do not receive the units that their weights call for/).waitFor();
   expect(await page.getByRole('region', { name: /^(Results|Metrics)$/ }).count()).toBe(0);
   expect(await page.getByRole('img').count()).toBe(0);
   await rig.look('alarm');
@@ -179,9 +179,9 @@ it('hides the results behind the alarm when variants get other shares than they 
   await page.getByRole('button', { name: 'Stop' }).click();
   await rig.confirm('Stop it');
   await page.getByText('decided', { exact: true }).waitFor();
-  await page.getByText('Stopped; nobody won.').waitFor();
+  await page.getByText('Stopped without a winner.').waitFor();
   await page.getByRole('link', { name: 'All experiments' }).click();
-  await page.getByRole('row', { name: /support\/intent decided .* Stopped; nobody won\.$/ }).waitFor();
+  await page.getByRole('row', { name: /support\/intent decided .* Stopped without a winner\.$/ }).waitFor();
   await page.getByRole('link', { name: NAME }).click();
   await page.getByRole('button', { name: 'Archive' }).click();
   await rig.confirm('Archive');

@@ -54,7 +54,7 @@ it('asks an application of this machine, and shows which answers it prefers', as
   await rig.signIn();
   await rig.goTo('Experiments');
   await page.getByRole('link', { name: NAME }).click();
-  await page.getByText('Nobody is in it: answers are judged beside').waitFor();
+  await page.getByText('Nobody is in it: answers are judged in parallel').waitFor();
 
   // The names in KV are remembered for a while.
   await expect
@@ -70,7 +70,7 @@ it('asks an application of this machine, and shows which answers it prefers', as
   for (const { signature, signed } of calls)
     expect(signature).toBe(`v1,${createHmac('sha256', key).update(signed).digest('base64')}`);
 
-  const look = page.getByRole('button', { name: 'Look now' });
+  const look = page.getByRole('button', { name: 'Evaluate now' });
   const region = page.getByRole('region', { name: 'Judged pairs', exact: true }).first();
   const looked = async () => {
     await look.click();
@@ -98,7 +98,7 @@ it('asks the base in both orders, which says one of three words', async () => {
   };
   await expect
     .poll(judged, { interval: 1_000 })
-    .toMatch(/the judge said the same in both orders in (0|100)\.0 %/);
+    .toMatch(/the judge agreed with itself in both orders in (0|100)\.0 %/);
   expect(await graft('status', NAME)).not.toContain('not judged');
   expect(calls.some(({ body }) => body.includes('"question"'))).toBe(false);
 });

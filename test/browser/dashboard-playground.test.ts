@@ -27,7 +27,7 @@ it('sends the message of the system, the parameters and what was said before', a
   await page.getByLabel('Top p').fill('0.9');
   await page.getByLabel('Max tokens').fill('8');
   await page.getByLabel('Seed').fill('7');
-  await page.getByLabel('Stop, one a line').fill('END');
+  await page.getByLabel('Stop texts, one per line').fill('END');
   // Letter by letter, whatever the tiny base says that is Markdown too.
   await page.getByLabel('As text').check();
   await page.getByLabel('Prompt').fill('hello there');
@@ -166,7 +166,7 @@ it('draws Markdown, of which nothing runs and nothing is fetched', async () => {
   await page.unrouteAll();
   await answerWith({ left: 'A list:\n\n- **one** is cut in the mid', right: '```\na\n``' }, true);
   await askAnew('And?');
-  await side('Left').getByText('The answer broke off before its end.').waitFor();
+  await side('Left').getByText('The answer was cut off.').waitFor();
   await expect.poll(() => drawn.locator('li').textContent()).toBe('one is cut in the mid');
   await expect.poll(() => odd.locator('pre').textContent()).toBe('a\n``');
   await page.unrouteAll();

@@ -186,10 +186,10 @@ it('is in the list as what became of it, whatever the last look was', async () =
   );
   await page.evaluate("location.hash = '#/experiments'");
   for (const row of [
-    /^running running .* Wait: no difference is certain\.$/,
-    /^won decided .* treatment won and is the version of the name\.$/,
+    /^running running .* Wait: no significant difference yet\.$/,
+    /^won decided .* treatment won, and its version is live\.$/,
     /^lost decided .* Rolled back: treatment lost the guardrail error_rate\.$/,
-    /^stopped archived .* Stopped; nobody won\.$/,
+    /^stopped archived .* Stopped without a winner\.$/,
     /^killed killed .* Killed: everybody gets the live version\.$/,
     /^drafted draft .* Not started\.$/,
   ])

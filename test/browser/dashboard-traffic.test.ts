@@ -19,8 +19,8 @@ it('says what to do while there is no request, and draws those that come', async
   const { page } = rig;
   await rig.signIn();
   await page.getByRole('heading', { name: 'Overview', level: 1 }).waitFor();
-  await page.getByText('No request in this time.').waitFor();
-  await page.getByText('Nothing was used in this time.').waitFor();
+  await page.getByText('No requests in this time.').waitFor();
+  await page.getByText('No usage in this time.').waitFor();
   await page.getByRole('region', { name: 'Last changes' }).getByText(`${NAME}/child`).waitFor();
   await rig.look('overview-empty');
 
@@ -52,7 +52,7 @@ it('has the figures of `graft usage`, and a file of them', async () => {
   const { page, stack } = rig;
   await page.unrouteAll();
   await rig.goTo('Usage');
-  await page.getByText('The edge has no price list').waitFor();
+  await page.getByText('the edge has no price list').waitFor();
   const cli = async (by: string) => {
     const { rows } = JSON.parse((await stack.graft('usage', '--by', by, '--json')).stdout) as UsageReport;
     return rows.map((row) => [
@@ -93,7 +93,7 @@ it('has the figures of `graft usage`, and a file of them', async () => {
   await rig.look('usage');
   await page.getByRole('button', { name: 'Last month' }).click();
   await page.getByRole('button', { name: 'Version', exact: true }).click();
-  await page.getByText('Nothing was used in this time.').waitFor();
+  await page.getByText('No usage in this time.').waitFor();
   await rig.look('usage-empty');
   await page.unrouteAll();
 });
@@ -125,7 +125,7 @@ it('shows the usage of any days, and keeps them in its address', async () => {
   await rig.look('usage-days');
 
   await page.evaluate(`location.hash = '#/usage?from=2999-01-01'`);
-  await page.getByText(`This day is still to come: in UTC it is ${today}.`).waitFor();
+  await page.getByText(`This day is in the future: in UTC it is ${today}.`).waitFor();
   expect(await page.getByRole('table').count()).toBe(0);
   await page.getByRole('button', { name: '24 hours' }).click();
   await page.getByRole('region', { name: 'Usage by key' }).waitFor();
@@ -161,7 +161,7 @@ it('lists the last requests, and what each waited for, without what was said', a
   for (const part of ['queue: waited for a row', 'prefill: prompt read'])
     await page.getByText(part).waitFor();
   await page.getByLabel('Name, exactly').fill('nobody');
-  await page.getByText('None of the last requests is so.').waitFor();
+  await page.getByText('No recent request matches.').waitFor();
   await rig.look('requests-none');
   await page.getByLabel('Name, exactly').fill('');
   await page.route('**/admin/requests*', (route) =>
@@ -199,7 +199,7 @@ it('shows an operator one tenant, by its address', async () => {
   const names = page.getByRole('region', { name: 'Names by tokens' }).locator('tbody tr');
   expect(await names.allTextContents()).toEqual([expect.stringMatching(/^base1/)]);
   // All names of this edge are the other tenant's.
-  await page.getByText('Nothing was changed yet.').waitFor();
+  await page.getByText('No changes yet.').waitFor();
   await rig.look('overview-tenant');
   await page.getByRole('button', { name: 'Hour', exact: true }).click();
   expect(new URL(page.url()).hash).toBe('#/overview?hours=1&tenant=acme');
@@ -209,7 +209,7 @@ it('shows an operator one tenant, by its address', async () => {
   expect(new URL(page.url()).hash).toBe('#/overview?hours=1');
 
   await page.evaluate(`location.hash = '#/overview?tenant=nobody'`);
-  await page.getByText('No request of nobody in this time.').waitFor();
+  await page.getByText('No requests of nobody in this time.').waitFor();
   expect(await page.getByLabel('Tenant').inputValue()).toBe('nobody');
   await page.getByLabel('Tenant').selectOption('');
 });
@@ -221,7 +221,7 @@ it('shows a day of an origin, and whose adapters it holds', async () => {
   );
   await rig.goTo('Origins');
   await page.getByRole('img', { name: /^Memory over time; process: at most/ }).waitFor();
-  await page.getByText('Resident adapters, and whose').click();
+  await page.getByText('Resident adapters, and their owners').click();
   await page
     .getByRole('region', { name: /^Memory of adapters/ })
     .getByText('default')
@@ -280,7 +280,7 @@ it('shows what a request said, where its key has that kept, and says who read it
   await page.getByRole('button', { name: `Details of request ${id}` }).click();
   await page.getByRole('button', { name: 'Show prompt and answer' }).click();
   await page.getByText('The prompt was longer').waitFor();
-  await page.getByText('The answer was too long to be kept.').waitFor();
+  await page.getByText('The answer was too long to keep.').waitFor();
   await rig.look('request-said-long');
   await page.unrouteAll();
   await page.route('**/admin/requests/*/prompt*', (route) =>
@@ -303,7 +303,7 @@ it('draws what an origin itself has said of its memory', async () => {
     .locator('.charts figure')
     .evaluateAll((all) => all.map((one) => one.getBoundingClientRect().top));
   expect([tops.length, new Set(tops).size]).toEqual([3, 1]);
-  await page.getByText('nothing is known of the time before').waitFor();
+  await page.getByText('earlier data is missing').waitFor();
   await rig.look('origins-first');
 });
 
@@ -313,7 +313,7 @@ it('says that it is old when the edge is down, and since when', async () => {
   await page.getByRole('img', { name: /^Requests over time/ }).waitFor();
   await page.context().setOffline(true);
   const note = page.locator('.offline');
-  await note.getByText('What is shown is of').waitFor();
+  await note.getByText('Shown is the state of').waitFor();
   expect(await page.getByRole('alert').count()).toBe(1);
   await page.getByRole('img', { name: /^Requests over time/ }).waitFor();
   await rig.look('overview-old');

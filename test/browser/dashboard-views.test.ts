@@ -146,7 +146,7 @@ describe('while the edge does not answer', () => {
     await rig.open(hash);
     await page.getByRole('heading', { name: heading, level: 1 }).waitFor();
     // The page has just been loaded: nothing is shown that could be old.
-    await page.locator('.offline').getByText('Nothing has come from it yet.').waitFor();
+    await page.locator('.offline').getByText('Nothing has been loaded yet.').waitFor();
     await rig.look(`down-${name}`);
     await page.unrouteAll();
   });

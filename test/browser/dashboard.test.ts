@@ -25,11 +25,11 @@ it('refuses a wrong key in words, and takes the right one', async () => {
   for (const [key, words] of [
     ['ga_wrong', 'The API key is malformed. Check the key'],
     // Of the right form, but nobody's.
-    [generateApiKey('ga'), 'The API key is not known. Check the key'],
+    [generateApiKey('ga'), 'Unknown API key. Check the key'],
     // Of the other kind, whole or not.
     [stack.local.key, 'This is an API key (gk_…)'],
-    ['gk_wrong', 'The console wants an admin key, which begins with ga_.'],
-    ['ga_“wrong”', 'There are characters in it that no key has. Check the key'],
+    ['gk_wrong', 'The console needs an admin key, which begins with ga_.'],
+    ['ga_“wrong”', 'It contains characters that no key has. Check the key'],
   ] as const) {
     await rig.signIn(key);
     await page.getByRole('alert').getByText(words).waitFor();
@@ -79,7 +79,7 @@ it('marks strict names, and says what an alias stands for', async () => {
   }
   await page.reload();
   await page.getByRole('link', { name: 'child @1, strict' }).click();
-  await page.getByText('Strict: what is missing below it').waitFor();
+  await page.getByText('Strict: missing names below it').waitFor();
   await page.getByRole('link', { name: `intents → ${NAME}` }).click();
   await page.getByText('An alias: it stands for').waitFor();
   expect(await page.getByRole('table', { name: 'Versions' }).count()).toBe(0);
@@ -146,7 +146,7 @@ it('says how busy an origin is', async () => {
   const { page } = rig;
   await rig.goTo('Origins');
   await page.getByText(/\d tokens\/s$/).waitFor();
-  await page.getByText('Resident adapters, and whose').click();
+  await page.getByText('Resident adapters, and their owners').click();
   await page
     .getByRole('region', { name: /^Memory of adapters/ })
     .getByText('default')
@@ -172,7 +172,7 @@ it('makes and starts an experiment, shows its interval, and promotes the winner'
   await page.getByText('More', { exact: true }).click();
   await page.getByLabel('Users a day that you expect').fill('5000');
   // Control is the live version.
-  await page.getByText(/^It finds a 50 % lift: /).waitFor();
+  await page.getByText(/^It can find a 50 % lift: /).waitFor();
   await rig.look('experiment-plan');
   await page.getByRole('button', { name: 'Create a draft' }).click();
   await page.getByRole('button', { name: 'Start' }).click();
@@ -198,23 +198,23 @@ it('makes and starts an experiment, shows its interval, and promotes the winner'
     if (user % 100 === 90) await lookNow();
   }
   // What is counted is written after a second.
-  const proposed = page.getByText('treatment wins, if you say so');
+  const proposed = page.getByText('treatment is the proposed winner');
   await expect.poll(() => lookNow().then(() => proposed.isVisible())).toBe(true);
   await page.getByRole('img', { name: /^Lift of thumbs over time/ }).waitFor();
-  await page.getByText('It stands whatever later looks say').waitFor();
-  await page.getByText(/could be found by now/).waitFor();
+  await page.getByText('Later looks do not change this').waitFor();
+  await page.getByText(/could be found so far/).waitFor();
   await rig.look('experiment');
   await page.getByRole('button', { name: 'Promote a winner' }).click();
   await rig.look('promote');
   await rig.confirm('Promote');
-  await page.getByText('treatment won and is the version of the name.').waitFor();
+  await page.getByText('treatment won, and its version is live.').waitFor();
   await rig.goTo('Adapters');
   await page.getByRole('link', { name: 'intent @2' }).waitFor();
 });
 
 async function lookNow(): Promise<void> {
-  await rig.page.getByRole('button', { name: 'Look now' }).click();
-  await rig.page.getByRole('button', { name: 'Look now' }).waitFor();
+  await rig.page.getByRole('button', { name: 'Evaluate now' }).click();
+  await rig.page.getByRole('button', { name: 'Evaluate now' }).waitFor();
 }
 
 it('forgets the keys at sign-out, and the browser had nothing to complain of', async () => {

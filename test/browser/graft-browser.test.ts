@@ -167,7 +167,7 @@ it('says what is in the way: no base, other bytes, no room', async () => {
   rig.intercept = (path) => (path === '/base/base.json' ? { status: 404, body: new Uint8Array(0) } : null);
   expect(await refusal()).toEqual({
     code: 'base_missing',
-    message: `There is no base at ${rig.url}/base/base.json (404): \`graft base export --web\` writes one.`,
+    message: `There is no base at ${rig.url}/base/base.json (404): write one with \`graft base export --web\`.`,
   });
   const wrong = new Uint8Array(rig.manifest.parts[0]!.bytes);
   rig.intercept = (path) => (path.endsWith('.bin') ? { status: 200, body: wrong } : null);

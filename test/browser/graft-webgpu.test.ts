@@ -122,7 +122,7 @@ it('says so when the GPU is gone, to who waits and to who asks later', async () 
   await (await browser.newBrowserCDPSession()).send('Browser.crashGpuProcess');
   const [runtime, first, second] = await said;
   // SwiftShader says so of itself.
-  expect(runtime).toMatch(/ \(google swiftshader\); in float32, since it has no float16$/);
-  expect(first).toMatch(/^runtime_unavailable: The GPU is gone \(.+\): open the model again\.$/);
+  expect(runtime).toMatch(/ \(google swiftshader\); in float32, because it does not support float16$/);
+  expect(first).toMatch(/^runtime_unavailable: The GPU was lost \(.+\)\. Open the model again\.$/);
   expect(second).toBe(first);
 });

@@ -27,7 +27,7 @@ export interface EdgeStack {
 export interface Metrics {
   rowsRunning: number;
   waiting: number;
-  /** Tokens held in the KV cache. */
+  /** Tokens in the KV cache. */
   kvTokens: number;
   /** Generated tokens of requests that have ended. */
   completionTokens: number;

@@ -13,7 +13,7 @@ const pick = (word: string, args: Record<string, unknown> = {}) =>
   pickAction({ verb: 'keys', actions: ACTIONS, word, args });
 
 describe('pickAction', () => {
-  it('takes an action with its own flags, and switches that are off', () => {
+  it('accepts an action with its own flags, and with switches that are off', () => {
     expect(pick('create', { rpm: '3', all: false })).toBe('create');
   });
 
@@ -22,9 +22,13 @@ describe('pickAction', () => {
     [
       'list',
       { rpm: '3' },
-      '--rpm is not for `graft keys list`, but for `graft keys create` and `graft keys change`.',
+      '--rpm is not a flag of `graft keys list`. Use it with `graft keys create` or `graft keys change`.',
     ],
-    ['change', { label: 'x' }, '--label is not for `graft keys change`, but for `graft keys create`.'],
+    [
+      'change',
+      { label: 'x' },
+      '--label is not a flag of `graft keys change`. Use it with `graft keys create`.',
+    ],
   ])('refuses %s with %j', (word, args, message) => {
     expect(() => pick(word, args)).toThrow(message);
   });
@@ -35,7 +39,7 @@ const withActions = COMMAND_GROUPS.flatMap(({ commands }) => Object.keys(command
 );
 
 describe.each(withActions)('the actions of graft %s', (verb) => {
-  it('take flags and arguments that there are, and each flag is taken by one', async () => {
+  it('all flags and arguments of actions exist, and each flag belongs to an action', async () => {
     const command = findCommand(verb)!;
     const module = await command.load();
     const args = module.default.args as Record<string, { type: string }>;
@@ -49,7 +53,7 @@ describe.each(withActions)('the actions of graft %s', (verb) => {
       expect(args[name]?.type).toBe('positional');
   });
 
-  it('have a help of their own, with no flag of another', async () => {
+  it('each action has its own help, without flags of others', async () => {
     const command = findCommand(verb)!;
     const module = await command.load();
     const whole = describeCommand(verb, command, module);
@@ -64,7 +68,7 @@ describe.each(withActions)('the actions of graft %s', (verb) => {
   });
 });
 
-it('says which arguments an action needs', async () => {
+it('lists the arguments that an action needs', async () => {
   const command = findCommand('experiment')!;
   const whole = describeCommand('experiment', command, await command.load());
   expect(usageLine(describeAction(whole, 'promote'))).toBe('graft experiment promote <name> [which] [flags]');

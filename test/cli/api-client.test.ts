@@ -33,7 +33,7 @@ describe('createApiClient', () => {
       /busy.*2 s/,
     ],
     [new Response('<html>', { status: 502 }), EXIT.error, /502/],
-  ])('turns an answer into a failure (%#)', async (response, exitCode, message) => {
+  ])('turns an error answer into a failure (%#)', async (response, exitCode, message) => {
     const failure = clientFor(async () => response).send('ask', '/x');
     await expect(failure).rejects.toMatchObject({
       exitCode,
@@ -41,7 +41,7 @@ describe('createApiClient', () => {
     });
   });
 
-  it('says so when nobody answers', async () => {
+  it('reports that nobody answers', async () => {
     const client = clientFor(() =>
       Promise.reject(new TypeError('fetch failed', { cause: new Error('refused') })),
     );

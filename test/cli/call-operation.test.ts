@@ -56,7 +56,7 @@ describe('callOperation', () => {
     ]);
   });
 
-  it('leaves out what it does not know of an answer, and takes no other one', async () => {
+  it('drops unknown fields of an answer, and refuses an invalid one', async () => {
     const { client } = serverOf(Response.json({ ...flipped, later: 1 }), Response.json({ name: 'a' }));
     const promote = () =>
       callOperation(client, 'promote', 'POST /admin/promote', { body: { name: 'a', version: 2 } });
@@ -64,7 +64,7 @@ describe('callOperation', () => {
     await expect(promote()).rejects.toThrow(ZodError);
   });
 
-  it('has null of an answer without a body, and is narrower where it is asked to be', async () => {
+  it('returns null for an answer without a body, and validates a narrower schema on request', async () => {
     const { client } = serverOf(new Response(null, { status: 204 }), Response.json({}, { status: 201 }));
     expect(await callOperation(client, 'free', 'DELETE /admin/rooms', { query: { name: 'a' } })).toBeNull();
     const as = NewKey.required({ key: true });
@@ -73,7 +73,7 @@ describe('callOperation', () => {
     );
   });
 
-  it('tries again only where that is said', async () => {
+  it('retries only if told to', async () => {
     const busy = () => new Response(null, { status: 503 });
     const { client, asked } = serverOf(busy(), busy(), Response.json(flipped));
     const body = { name: 'a', version: 2 };
@@ -86,7 +86,7 @@ describe('callOperation', () => {
   });
 });
 
-it('callWithStatus tells what is new', async () => {
+it('callWithStatus reports what is new', async () => {
   const grant = { scope: 'a', tenant: 'b', owner: 'c', created_at: 1, created_by: 'key_1' };
   const { client } = serverOf(Response.json(grant, { status: 201 }));
   const call = { body: { scope: 'a', tenant: 'b' } };

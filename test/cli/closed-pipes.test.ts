@@ -39,7 +39,7 @@ beforeEach(async () => {
 });
 afterEach(() => new Promise((resolve) => server.close(resolve)));
 
-it('says a key that is shown once where nobody reads the notes beside it', async () => {
+it('prints a new key even if nobody reads the notes beside it', async () => {
   const child = spawn(process.execPath, [GRAFT, 'keys', 'create', '--tenant', 'acme'], {
     env,
     cwd: tmpdir(),

@@ -45,20 +45,20 @@ describe('the compiled command line', () => {
     expect(await says(first)).toBe('first');
   });
 
-  it('is made again when a source was written while it was made', async () => {
+  it('is built again if a source changed during the build', async () => {
     await write('cli/words.ts', `export const words: string = 'first';`, new Date(Date.now() + 60_000));
     const first = await compiledCli(root);
     expect(await compiledCli(root)).not.toBe(first);
   });
 
-  it('stays what it is in a package, which has no sources', async () => {
+  it('is kept in a package, which has no sources', async () => {
     const first = await compiledCli(root);
     await rm(path.join(root, 'tsconfig.base.json'));
     await rm(path.join(root, 'cli'), { recursive: true });
     expect(await compiledCli(root)).toBe(first);
   });
 
-  it('leaves the one before in place when a source does not compile', async () => {
+  it('keeps the previous build when a source does not compile', async () => {
     const first = await compiledCli(root);
     await write('cli/words.ts', 'export const = ;', new Date('2026-01-02T00:00:00Z'));
     await expect(compiledCli(root)).rejects.toThrow('Build failed');
@@ -68,7 +68,7 @@ describe('the compiled command line', () => {
   });
 });
 
-describe('what starts with `graft`', () => {
+describe('starting `graft`', () => {
   it('loads neither a command, nor a schema, nor Miniflare', async () => {
     const { metafile } = await build({
       absWorkingDir: ROOT,

@@ -26,7 +26,7 @@ describe('readConnection', () => {
     expect(await readConnection({ env: {}, folder })).toEqual(LOCAL);
   });
 
-  it('lets the environment win over single fields', async () => {
+  it('the environment overrides single fields', async () => {
     await writeFile(localFilePath(folder), JSON.stringify(LOCAL));
     expect(await readConnection({ env: { GRAFT_KEY: 'gk_mine' }, folder })).toEqual({
       ...LOCAL,
@@ -69,12 +69,12 @@ describe('readConnection', () => {
       for (const name of ['GRAFT_KEY', 'GRAFT_ADMIN_KEY']) {
         const connecting = readConnection({ env: { ...env(), [name]: 'secret' }, folder });
         await expect(connecting).rejects.toMatchObject({ code: 'no_server', exitCode: EXIT.usage });
-        await expect(connecting).rejects.toThrow(`${name} is set and GRAFT_URL is not`);
+        await expect(connecting).rejects.toThrow(`${name} is set but GRAFT_URL is not`);
         await expect(connecting).rejects.not.toThrow('secret');
       }
     });
 
-    it('takes the keys of the very server that GRAFT_URL names, or none', async () => {
+    it('uses the keys of exactly the server in GRAFT_URL, or none', async () => {
       await write();
       const second = { ...env(), GRAFT_URL: 'https://second.example/' };
       expect(await readConnection({ env: second, folder })).toMatchObject({
@@ -89,7 +89,7 @@ describe('readConnection', () => {
       });
     });
 
-    it('is not asked where a local stack runs, or the environment says everything', async () => {
+    it('does not read credentials if a local stack runs, or the environment is complete', async () => {
       const file = await write();
       await chmod(file, 0o644);
       await expect(readConnection({ env: env(), folder })).rejects.toThrow(/chmod 600/);
@@ -100,7 +100,7 @@ describe('readConnection', () => {
     });
   });
 
-  it('refuses a local file that is something else', async () => {
+  it('refuses a local file in another format', async () => {
     await writeFile(localFilePath(folder), '{"url":"nonsense"}');
     await expect(readConnection({ env: {}, folder })).rejects.toMatchObject({ code: 'local_file_invalid' });
   });
@@ -112,7 +112,7 @@ describe('readConnection', () => {
     ['url', 'http://[::2]:8787'],
     ['url', 'ftp://127.0.0.1'],
     ['originUrl', 'https://evil.example'],
-  ])('refuses a local file whose %s is %s: it may have come with a checkout', async (field, value) => {
+  ])('refuses a local file whose %s is %s, which a checkout may contain', async (field, value) => {
     await writeFile(localFilePath(folder), JSON.stringify({ ...LOCAL, [field]: value }));
     for (const env of [{}, { GRAFT_KEY: 'gk_mine' }, { GRAFT_ADMIN_KEY: 'ga_mine' }])
       await expect(readConnection({ env, folder })).rejects.toMatchObject({ code: 'local_file_invalid' });

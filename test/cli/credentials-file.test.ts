@@ -22,7 +22,7 @@ describe('credentials file', () => {
   });
   afterEach(() => rm(home, { recursive: true, force: true }));
 
-  it('lies where the environment says', () => {
+  it('is at the place that the environment names', () => {
     expect(credentialsPath(env)).toBe(file());
     expect(credentialsPath({ ...env, XDG_CONFIG_HOME: '/config' })).toBe('/config/graft/credentials.json');
     expect(credentialsPath({})).toBeNull();
@@ -33,7 +33,7 @@ describe('credentials file', () => {
     expect(await readCredentials({})).toEqual({ default: null, servers: new Map() });
   });
 
-  it('is written for its owner alone, whatever was there', async () => {
+  it('is written for its owner only, whatever was there', async () => {
     await write('{}', 0o644);
     await chmod(path.dirname(file()), 0o755);
     const servers = new Map([[URL, { key: 'gk_a' }]]);
@@ -43,7 +43,7 @@ describe('credentials file', () => {
     expect(await readCredentials(env)).toEqual({ default: URL, servers });
   });
 
-  it('goes with the last server', async () => {
+  it('is removed with the last server', async () => {
     await write(JSON.stringify({ default: null, servers: { [URL]: { key: 'gk_a' } } }));
     await writeCredentials(env, { default: null, servers: new Map() });
     await expect(readFile(file())).rejects.toThrow();
@@ -66,7 +66,7 @@ describe('credentials file', () => {
     },
   );
 
-  it('says so when there is no home', async () => {
+  it('reports a missing home folder', async () => {
     const nothing = { default: null, servers: new Map() };
     await expect(writeCredentials({}, nothing)).rejects.toMatchObject({ code: 'no_home' });
   });

@@ -13,7 +13,7 @@ describe('shortenMiddle', () => {
     expect(shortenMiddle(text, width)).toBe(expected);
   });
 
-  it('is never wider, and keeps both ends', () => {
+  it('is never too wide, and keeps both ends', () => {
     fc.assert(
       fc.property(
         fc.string({ unit: 'grapheme', maxLength: 60 }),
@@ -36,7 +36,7 @@ describe('fitColumns', () => {
     expect(fitColumns(widths, room)).toEqual(expected);
   });
 
-  it('gives no column more than it asked for, and fills the room where it can', () => {
+  it('never widens a column, and fills the room if possible', () => {
     const anyWidths = fc.array(fc.integer({ min: 0, max: 90 }), { minLength: 1, maxLength: 6 });
     fc.assert(
       fc.property(anyWidths, fc.integer({ min: 1, max: 200 }), (widths, room) => {
@@ -71,14 +71,14 @@ describe('a table in a narrow terminal', () => {
     expect(table.replace(/\s+/g, ' ')).toContain('the second half of the');
   });
 
-  it('is whole where it fits, and in a pipe', () => {
+  it('prints the whole table if it fits, and in a pipe', () => {
     expect(plainTable(['NAME', 'V', 'WHY'], rows)).toContain(rows[0]![0]);
     expect(fitRows(rows, 2, 120)).toEqual(rows);
   });
 });
 
 describe('wrapText', () => {
-  it('keeps all words in their order, in lines that are no wider unless a word is', () => {
+  it('keeps all words in order, in lines that only a long word exceeds', () => {
     const anyWords = fc.array(
       fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 15 }).filter((word) => !/\s/.test(word)),
     );

@@ -27,27 +27,27 @@ describe('refuseUnknownFlags', () => {
     [['--name'], /--name needs a value/],
     [['--name', '--examples'], /--name needs a value/],
     [['--no-name'], /Unknown flag --no-name/],
-    [['folder', 'another'], /no place for 'another'/],
-    [['--name', 'a', 'folder', '-'], /no place for '-'/],
+    [['folder', 'another'], /Unexpected argument 'another'/],
+    [['--name', 'a', 'folder', '-'], /Unexpected argument '-'/],
   ])('refuses %j', (argv, message) => {
     expect(() => refuseUnknownFlags(argv, ARGS)).toThrow(message);
     expect(() => refuseUnknownFlags(argv, ARGS)).toThrow(expect.objectContaining({ exitCode: EXIT.usage }));
   });
 
-  it('does not take the value of a flag for a flag', () => {
+  it('does not mistake the value of a flag for a flag', () => {
     expect(() => refuseUnknownFlags(['--name', '-odd'], ARGS)).not.toThrow();
   });
 });
 
 describe('refuseUnknownFlags, of a last argument that takes any number', () => {
-  it('leaves room for all', () => {
+  it('accepts any number of them', () => {
     const args = { first: { type: 'positional' }, 'more...': { type: 'positional' } } as const;
     expect(() => refuseUnknownFlags(['a', 'b', 'c', 'd'], args)).not.toThrow();
   });
 });
 
 describe('parsePort', () => {
-  it('knows ports', () => {
+  it('accepts only valid ports', () => {
     expect(parsePort('0', '--port')).toBe(0);
     expect(parsePort('65535', '--port')).toBe(65_535);
     for (const bad of ['65536', '-1', '1.5', 'http'])

@@ -38,7 +38,7 @@ describe('harmless', () => {
     expect(harmless(text, { colours: true })).toBe(text);
   });
 
-  it('keeps the colours that commands set, where they may be', () => {
+  it('keeps the colours of our own text where allowed', () => {
     const colors = new Ansis(1);
     for (const line of [colors.red('a'), colors.bold('a'), colors.dim(`a ${colors.cyan('b')}`)]) {
       expect(harmless(line, { colours: true })).toBe(line);
@@ -48,7 +48,7 @@ describe('harmless', () => {
 });
 
 describe('harmlessJson', () => {
-  it('is the same value, without a control character', () => {
+  it('returns the same value without control characters', () => {
     for (const text of HOSTILE) {
       const json = harmlessJson({ [text]: [text] });
       expect(json).not.toMatch(CONTROL);

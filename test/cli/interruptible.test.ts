@@ -11,7 +11,7 @@ beforeEach(() => {
 });
 afterEach(() => void process.off('warning', onWarning));
 
-it('lets as many requests wait at once as a limited key makes wait, without a warning and without a trace', async () => {
+it('lets as many requests wait as a limited key causes, without a warning or a leak', async () => {
   let refused = 0;
   const client = createApiClient({
     url: 'http://edge',

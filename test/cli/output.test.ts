@@ -39,7 +39,7 @@ describe('createOutput', () => {
 });
 
 describe('progressLine', () => {
-  it('never leaves its width', () => {
+  it('never exceeds its width', () => {
     expect(progressLine('x', 0, 0)).toContain('░'.repeat(24));
     expect(progressLine('x', 300, 100)).toContain('█'.repeat(24));
     expect(progressLine('x', 1, 3, 'percent')).toBe(`x  ${'█'.repeat(8)}${'░'.repeat(16)}  33 %`);
@@ -84,7 +84,7 @@ describe('plainTable', () => {
       vi.unstubAllEnvs();
     });
 
-    it('ends no line with spaces, and says what it says without', async () => {
+    it('prints no trailing spaces, and the same text as without colours', async () => {
       const rows = [
         ['a', 'x'],
         ['b', 'longer'],

@@ -25,7 +25,7 @@ async function keysOf(...pieces: string[]): Promise<string> {
 }
 
 describe('readKeys', () => {
-  it('gives characters one by one, until the input ends', async () => {
+  it('returns characters one by one, until the input ends', async () => {
     expect(await keysOf('1', '2t', 'Ä')).toBe('12tÄ');
     expect(await keysOf()).toBe('');
   });
@@ -38,15 +38,15 @@ describe('readKeys', () => {
     ['Escape twice', ['\u001b\u001b']],
     ['a sequence in two pieces', ['\u001b[1', ';5C']],
     ['a sequence whose escape comes first', ['\u001b', '[2~']],
-  ])('leaves out %s', async (_, pieces) => {
+  ])('drops %s', async (_, pieces) => {
     expect(await keysOf('a', ...pieces, 'z')).toBe('az');
   });
 
-  it('takes a key that follows Escape by itself', async () => {
+  it('returns a key after a lone Escape', async () => {
     expect(await keysOf('\u001b', '1')).toBe('1');
   });
 
-  it('ends with Ctrl-D, and leaves the input open and at rest', async () => {
+  it('ends with Ctrl-D, and leaves the input open and idle', async () => {
     const { input, raw } = terminal();
     const keys = readKeys({ input });
     input.write('a\u0004b');
@@ -54,7 +54,7 @@ describe('readKeys', () => {
     expect([raw, input.destroyed, input.isPaused()]).toEqual([[true, false], false, true]);
   });
 
-  it('leaves raw mode when nobody wants more', async () => {
+  it('leaves raw mode when the reader stops', async () => {
     const { input, raw } = terminal();
     input.write('ab');
     for await (const key of readKeys({ input })) {

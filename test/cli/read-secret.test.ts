@@ -23,7 +23,7 @@ describe('readSecret', () => {
     expect(await readSecret('key: ', pipe)).toBe(secret);
   });
 
-  it('shows nothing of what is typed, and knows the backspace', async () => {
+  it('echoes nothing, and supports backspace', async () => {
     const written = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
     const { input, raw } = terminal('gk_ax\u007fbc\r');
     expect(await readSecret('key: ', input)).toBe('gk_abc');

@@ -61,7 +61,7 @@ async function inBucket(): Promise<Record<string, string>> {
   }
 }
 
-it('puts what is not there, then the manifest, and takes away what it no longer names', async () => {
+it('uploads missing parts, then the manifest, and removes parts that it no longer names', async () => {
   const first = await exported('one', 'three');
   expect(await put(first)).toEqual({ put: 2, removed: 0, steps: [0, 3, 8] });
   const names = first.parts.map(({ sha256 }) => `base/${sha256}.bin`);
@@ -78,7 +78,7 @@ it('puts what is not there, then the manifest, and takes away what it no longer 
   );
 });
 
-it('says what wrangler says', async () => {
+it("repeats wrangler's message", async () => {
   const manifest = await exported('one');
   const { signal } = new AbortController();
   const odd = putWebBase({ bucket: 'B', folder, manifest, onProgress: () => {}, signal, where });

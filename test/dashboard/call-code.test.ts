@@ -9,7 +9,7 @@ const body: ChatBody = {
   max_tokens: 8,
 };
 
-it('is a request in the words of each language, with the key from the environment', () => {
+it('is a request in each language, with the key from the environment', () => {
   expect(callCode('curl', URL, body)).toBe(
     [
       'curl http://127.0.0.1:8787/v1/chat/completions \\',
@@ -30,7 +30,7 @@ it('is a request in the words of each language, with the key from the environmen
   expect(callCode('TypeScript', URL, body)).toContain('  model: "support/intent",\n  messages: [\n');
 });
 
-it('gives the shell exactly the body, whatever is in it', () => {
+it('passes exactly the body to the shell, whatever it contains', () => {
   const content = fc.string({
     unit: fc.constantFrom("'", '"', '\\', '$', '`', '!', '\n', 'a', 'é', '{', '#'),
   });

@@ -10,7 +10,7 @@ const keys = { authorization: 'Bearer ga_secret' };
 const flipped = { name: 'a/b', version: 2, from: null };
 
 describe('a call', () => {
-  it('is asked for where the operation is, with its query', async () => {
+  it("requests the operation's path, with its query", async () => {
     fetch.mockResolvedValue(Response.json({ names: [], cursor: null, later: 1 }));
     const answer = await client.call('GET /admin/names', { query: { prefix: 'a/', cursor: null } });
     expect(answer).toEqual({ ok: true, value: { names: [], cursor: null } });
@@ -20,7 +20,7 @@ describe('a call', () => {
     });
   });
 
-  it('has its body as JSON, and says so; without one it says nothing', async () => {
+  it('sends its body as JSON; without one it sends none', async () => {
     fetch.mockImplementation(async () => Response.json(flipped));
     const body = { name: 'a/b', version: 2, why: undefined };
     expect(await client.call('POST /admin/promote', { body })).toEqual({ ok: true, value: flipped });
@@ -39,7 +39,7 @@ describe('a call', () => {
     ]);
   });
 
-  it('is answered as the operation is, or as it was asked to be', async () => {
+  it("parses the operation's schema, or a narrower one", async () => {
     fetch.mockImplementation(async () => Response.json({ versions: [{ name: 'a', version: 1 }] }));
     const query = { name: 'a' };
     expect(await client.call('GET /admin/versions', { query })).toMatchObject({ ok: true });

@@ -22,7 +22,7 @@ it.each<[string, string, ChatEvent[]]>([
   expect(read(text)).toEqual(expected);
 });
 
-it('reads an error in the middle as the problem that it is', () => {
+it('reads an error within the stream as a problem', () => {
   const error = { message: 'It is gone.', type: 'server_error', param: null, code: 'adapter_unavailable' };
   expect(read(`${delta('a')}\n\ndata: ${JSON.stringify({ error })}\n\n`)).toMatchObject([
     { kind: 'text', text: 'a' },
@@ -31,7 +31,7 @@ it('reads an error in the middle as the problem that it is', () => {
   expect(read('data: {\n\n')).toMatchObject([{ kind: 'problem', problem: { code: 'odd_answer' } }]);
 });
 
-it('reads the same however the stream is cut, and with either end of a line', () => {
+it('reads the same however the stream is split, with either line ending', () => {
   const texts = fc.array(fc.string({ unit: 'grapheme', minLength: 1 }), { maxLength: 4 });
   const cuts = fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 5 });
   fc.assert(
@@ -46,7 +46,7 @@ it('reads the same however the stream is cut, and with either end of a line', ()
   );
 });
 
-it('reads what is said of each token, and tells parts of a character by their bytes', () => {
+it('reads log-probabilities, and distinguishes parts of a character by their bytes', () => {
   const top = (bytes: number[] | null, logprob: number) => ({ token: '\ufffd', bytes, logprob });
   const content = [{ ...top([240, 159], -0.5), top_logprobs: [top([240, 159], -0.5), top(null, -2)] }];
   const chunk = { choices: [{ delta: { content: '' }, logprobs: { content, refusal: null } }] };

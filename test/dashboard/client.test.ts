@@ -12,7 +12,7 @@ const client = createClient(KEY, fetch);
 beforeEach(() => void fetch.mockReset());
 
 describe('a request', () => {
-  it('has the key in a header, and in no address; nothing is kept of it, and no cookie goes along', async () => {
+  it('sends the key in a header, never in an address; without caching or cookies', async () => {
     fetch.mockResolvedValue(json({ count: 1 }));
     await client.get('/admin/names?prefix=a', Shape);
     expect(fetch).toHaveBeenCalledExactlyOnceWith('/admin/names?prefix=a', {
@@ -24,7 +24,7 @@ describe('a request', () => {
     });
   });
 
-  it('posts JSON, and says so', async () => {
+  it('posts JSON with its type', async () => {
     fetch.mockResolvedValue(json({ count: 1 }));
     await client.post('/admin/promote', { name: 'a', why: undefined, expect: 0 }, Shape);
     expect(fetch.mock.calls[0]?.[1]).toMatchObject({
@@ -44,7 +44,7 @@ describe('a request', () => {
 });
 
 describe('an answer', () => {
-  it('is parsed, and what the page does not know is left out', async () => {
+  it('is parsed, and unknown fields are dropped', async () => {
     fetch.mockResolvedValue(json({ count: 3, more: true }, 201));
     expect(await client.get('/x', Shape)).toEqual({ ok: true, value: { count: 3 } });
   });
@@ -53,7 +53,7 @@ describe('an answer', () => {
     [
       'an error with its code, field and advice',
       json({ error: { message: 'Too old.', type: 'x', code: 'version_conflict', param: 'expect' } }, 409),
-      { status: 409, code: 'version_conflict', message: 'Too old.', param: 'expect', advice: /look at it/i },
+      { status: 409, code: 'version_conflict', message: 'Too old.', param: 'expect', advice: /check it/i },
     ],
     [
       'an error without a code',
@@ -63,7 +63,7 @@ describe('an answer', () => {
     [
       'an error that is a page of something in between',
       new Response('<html><img src=x onerror=alert(1)></html>', { status: 502 }),
-      { status: 502, code: 'odd_answer', message: 'The edge answered 502, and not as it should.' },
+      { status: 502, code: 'odd_answer', message: 'The edge gave an unexpected answer (502).' },
     ],
     ['an empty error', new Response(null, { status: 503 }), { status: 503, code: 'odd_answer' }],
     ['a redirect', new Response(null, { status: 302 }), { status: 302, code: 'odd_answer' }],
@@ -80,14 +80,14 @@ describe('an answer', () => {
     });
   });
 
-  it('that is odd is told by its path', async () => {
+  it('reports an unexpected one with its path', async () => {
     fetch.mockResolvedValue(json([]));
     expect(await client.get('/admin/x?from=2026-11-27T01%3A26', Shape)).toMatchObject({
       error: { message: 'The answer to /admin/x is not what this page expects.' },
     });
   });
 
-  it('that does not come within a minute is given up, and leaves no connection behind', async () => {
+  it('gives up after a minute, and closes the connection', async () => {
     vi.useFakeTimers();
     try {
       fetch.mockImplementation(
@@ -109,7 +109,7 @@ describe('an answer', () => {
     }
   });
 
-  it('may never come, or break off', async () => {
+  it('handles a missing or broken one', async () => {
     const broken = new Response(
       new ReadableStream({
         start(controller) {

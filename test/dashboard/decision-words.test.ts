@@ -14,23 +14,27 @@ it.each<[ExperimentDecision, string, RegExp]>([
   [
     { action: 'rollback', reason: 'guardrail', metric: 'error_rate', variant: 'b' },
     'alarm',
-    /^Roll back: b lost the guardrail error_rate\.$/,
+    /^Roll back: b failed the guardrail error_rate\.$/,
   ],
   [
     { action: 'hold', reason: 'guardrail', metric: 'cost', variant: 'b' },
     'alarm',
-    /^Hold: b lost the guardrail cost\.$/,
+    /^Hold: b failed the guardrail cost\.$/,
   ],
-  [{ action: 'hold', reason: 'guardrail' }, 'alarm', /^Hold: a variant lost a guardrail\.$/],
+  [{ action: 'hold', reason: 'guardrail' }, 'alarm', /^Hold: a variant failed a guardrail\.$/],
   [
     { action: 'hold', reason: 'sample_ratio', p_value: 0 },
     'alarm',
-    /do not have the units that they should \(p < 0\.0001\)\.$/,
+    /do not receive the units that their weights call for \(p < 0\.0001\)\.$/,
   ],
-  [{ action: 'hold', reason: 'no_traffic' }, 'alarm', /without a unit; is the name asked for\?$/],
+  [
+    { action: 'hold', reason: 'no_traffic' },
+    'alarm',
+    /no unit for an hour; does anyone request this name\?$/,
+  ],
   [{ action: 'wait', reason: 'not_running' }, 'calm', /not running/],
-  [{ action: 'wait', reason: 'killed' }, 'alarm', /killed, and everybody gets the live version\.$/],
-  [{ action: 'wait', reason: 'not_significant' }, 'calm', /no difference/],
+  [{ action: 'wait', reason: 'killed' }, 'alarm', /killed; everybody gets the live version\.$/],
+  [{ action: 'wait', reason: 'not_significant' }, 'calm', /no significant difference/],
   [{ action: 'wait', reason: 'units', units: 40, needed: 1_200 }, 'calm', /40 of 1,200 units/],
   [
     { action: 'wait', reason: 'hold_time', until: new Date(2026, 0, 2, 3, 4).getTime() },
@@ -40,14 +44,14 @@ it.each<[ExperimentDecision, string, RegExp]>([
   [{ action: 'wait', reason: 'hold_time' }, 'calm', /step is held\.$/],
   [{ action: 'advance', coverage: 0.05, last: false }, 'good', /^Advance to 5 %\.$/],
   [{ action: 'advance', coverage: 1, last: true }, 'good', /^Advance to 100 %, the last step\.$/],
-  [{ action: 'propose_winner', variant: 'b' }, 'good', /^b wins, if you say so\.$/],
+  [{ action: 'propose_winner', variant: 'b' }, 'good', /^b is the proposed winner\.$/],
 ])('%j is %s', (decision, tone, text) => {
   const words = decisionSentence(decision);
   expect(words.tone).toBe(tone);
   expect(words.text).toMatch(text);
 });
 
-describe('what is hidden', () => {
+describe('hidden results', () => {
   const look = (state: 'ok' | 'alarm' | 'too_few_units', p: number): ExperimentEvaluation => ({
     ...{
       at: 1,
@@ -65,7 +69,7 @@ describe('what is hidden', () => {
     decision: { action: 'wait', reason: 'not_significant' },
   });
 
-  it('is nothing without an alarm', () => {
+  it('nothing is hidden without an alarm', () => {
     for (const one of [null, look('ok', 0.5), look('too_few_units', 0)])
       expect(hiddenBecause(one)).toBeNull();
   });
@@ -73,12 +77,12 @@ describe('what is hidden', () => {
   it.each([
     [0.00004, 'p < 0.0001'],
     [0.0004567, 'p = 0.000457'],
-  ])('is said with the split, p %d', (p, text) => {
+  ])('explains them with the split, p %d', (p, text) => {
     expect(hiddenBecause(look('alarm', p))).toContain(`(control 5,000, treatment 4,000; ${text})`);
   });
 });
 
-describe('what may be done', () => {
+describe('possible actions', () => {
   const at = (fields: Partial<Experiment>): Step[] =>
     stepsOf({ status: 'running', killed: false, coverage: 1, ...fields } as Experiment);
 
@@ -93,7 +97,7 @@ describe('what may be done', () => {
     expect(at(fields)).toEqual(steps);
   });
 
-  it('is known of every status', () => {
+  it('exist for every status', () => {
     for (const status of EXPERIMENT_STATUSES) expect(at({ status })).toBeInstanceOf(Array);
   });
 
@@ -109,7 +113,7 @@ describe('what may be done', () => {
   });
 });
 
-describe('how an experiment stands', () => {
+describe('the state of an experiment', () => {
   const WAITS = { action: 'wait', reason: 'not_running' } as const;
   const LOST = { action: 'rollback', reason: 'guardrail', metric: 'error_rate', variant: 'b' } as const;
   const said = (
@@ -128,17 +132,23 @@ describe('how an experiment stands', () => {
 
   it.each<[string, string, Partial<Experiment>, ExperimentDecision | null, number | null]>([
     ['calm', 'Not started.', { status: 'draft' }, null, null],
-    ['calm', 'Nobody has looked yet.', {}, null, 1],
+    ['calm', 'Not evaluated yet.', {}, null, 1],
     ['good', 'Advance to 5 %.', { status: 'ramping' }, { action: 'advance', coverage: 0.05, last: false }, 1],
     ['alarm', 'Killed: everybody gets the live version.', { killed: true }, WAITS, 1],
     ['calm', 'Wait: no pair has been judged yet.', { judge: JUDGE, coverage: 0 }, COUNTS, 1],
     ['calm', 'Wait: 0 of 200 units.', { judge: JUDGE, coverage: 0.1 }, COUNTS, 1],
-    ['good', 'b won and is the version of the name.', { status: 'decided', winner: 'b' }, WAITS, 1],
-    ['good', 'b won and is the version of the name.', { status: 'archived', winner: 'b' }, WAITS, 1],
-    ['alarm', 'Rolled back: b lost the guardrail error_rate.', { status: 'decided' }, LOST, 1],
-    ['calm', 'Stopped; nobody won.', { status: 'decided' }, { action: 'propose_winner', variant: 'b' }, 1],
-    ['calm', 'Stopped; nobody won.', { status: 'archived' }, null, 1],
-    ['calm', 'Put away before it began.', { status: 'archived' }, null, null],
+    ['good', 'b won, and its version is live.', { status: 'decided', winner: 'b' }, WAITS, 1],
+    ['good', 'b won, and its version is live.', { status: 'archived', winner: 'b' }, WAITS, 1],
+    ['alarm', 'Rolled back: b failed the guardrail error_rate.', { status: 'decided' }, LOST, 1],
+    [
+      'calm',
+      'Stopped without a winner.',
+      { status: 'decided' },
+      { action: 'propose_winner', variant: 'b' },
+      1,
+    ],
+    ['calm', 'Stopped without a winner.', { status: 'archived' }, null, 1],
+    ['calm', 'Archived before it started.', { status: 'archived' }, null, null],
   ])('is %s: %s', (tone, text, more, decision, startedAt) => {
     expect(said(more, decision, startedAt)).toEqual({ tone, text });
   });

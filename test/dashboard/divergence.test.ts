@@ -51,7 +51,7 @@ describe('the divergence of two answers', () => {
     expect({ ...found, nats: 0 }).toEqual({ ...expected, nats: 0 });
   });
 
-  it('is never above that of the whole distributions, never below 0, and never endless', () => {
+  it('is never above that of the whole distributions, never below 0, and never infinite', () => {
     const TOKENS = 8;
     const weights = fc.array(fc.double({ min: 1e-6, max: 1, noNaN: true }), {
       minLength: TOKENS,

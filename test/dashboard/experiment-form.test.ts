@@ -21,7 +21,7 @@ const problems = (fields: Partial<ExperimentFields>) => {
 };
 
 describe('what the form becomes', () => {
-  it('is half of the units each on two versions of the name', () => {
+  it('assigns half of the units to each of two versions of the name', () => {
     expect(request({ name: ' support/intent ', treatment: ' 4 ' })).toEqual({
       name: 'support/intent',
       variants: [
@@ -41,7 +41,7 @@ describe('what the form becomes', () => {
     ['error_rate', 'mean', 'proportion'],
     ['revenue', 'mean', 'mean'],
     ['solved', 'proportion', 'proportion'],
-  ])('takes %j, asked for as a %s, as a %s', (metric, kind, expected) => {
+  ])('accepts %j, requested as a %s, as a %s', (metric, kind, expected) => {
     expect(request({ metric, kind }).metrics).toEqual([{ key: metric.trim(), kind: expected, better: 'up' }]);
   });
 
@@ -49,17 +49,17 @@ describe('what the form becomes', () => {
     ['100', 1],
     [' 12,5 ', 0.125],
     ['0.1', 0.001],
-  ])('takes %j percent as coverage', (coverage, share) => {
+  ])('accepts %j percent as coverage', (coverage, share) => {
     expect(request({ coverage }).coverage).toBe(share);
   });
 
-  it('is what the plan is asked by, with the units that are expected', () => {
+  it('requests a plan with the expected units', () => {
     expect(planRequest({ ...filled, expected: ' 900 ' })).toEqual({ ...request({}), expect_units: 900 });
     expect(planRequest({ ...filled, expected: 'many' })).toEqual(request({}));
     expect(planRequest({ ...filled, treatment: '' })).toBeNull();
   });
 
-  it('has answers judged beside those that users get, by whoever is said', () => {
+  it('judges answers in parallel, by the given judge', () => {
     const shadow = { adapter: 'support/intent@4', sample: 0.2 };
     const judged = (judge: string, more: Partial<ExperimentFields> = {}) =>
       request({ judge, coverage: '0', ...more });
@@ -79,7 +79,7 @@ describe('what the form becomes', () => {
     expect(Object.keys(problems({ coverage: '0', judge: 'base', ramped: true }))).toContain('coverage');
   });
 
-  it('caps a mean, and tells results by one dimension', () => {
+  it('caps a mean, and shows results by one dimension', () => {
     const metric = { metric: 'revenue', kind: 'mean' as const, capped: true };
     expect(request({ ...metric, segmentBy: 'header:x-plan' })).toMatchObject({
       metrics: [{ key: 'revenue', kind: 'mean', better: 'up', cap: 'p99' }],
@@ -89,14 +89,14 @@ describe('what the form becomes', () => {
     expect(Object.keys(problems({ segmentBy: 'plan' }))).toEqual(['segmentBy']);
   });
 
-  it('ramps up to the coverage that was asked for', () => {
+  it('ramps up to the requested coverage', () => {
     expect(request({ ramped: true, coverage: '30' })).toMatchObject({
       coverage: 0.003,
       ramp: { steps: [0.003, 0.015, 0.075, 0.3], hold_minutes: 60, min_units: 200 },
     });
   });
 
-  it('is a request that the edge takes, or says which fields are wrong', () => {
+  it('is a valid request, or names the invalid fields', () => {
     const text = fc.oneof(
       fc.string(),
       fc.constantFrom('3', '4', 'a/b@1', 'thumbs', 'cost', '50', '0', '101'),
@@ -139,11 +139,11 @@ describe('what is wrong', () => {
     ...['', '0', '-1', '100.1', 'all', 'NaN', 'Infinity'].map(
       (coverage) => ['coverage', { coverage }] as [keyof ExperimentFields, Partial<ExperimentFields>],
     ),
-  ])('is said at %s: %j', (field, fields) => {
+  ])('is shown at %s: %j', (field, fields) => {
     expect(Object.keys(problems(fields))).toContain(field);
   });
 
-  it('is said of every field at once, and of no other', () => {
+  it('is shown for every field at once, and for no other', () => {
     expect(Object.keys(problems({ control: '', metric: 'A', coverage: 'x' })).sort()).toEqual([
       'control',
       'coverage',
@@ -151,7 +151,7 @@ describe('what is wrong', () => {
     ]);
   });
 
-  it('is said in the words of the form where a version is missing', () => {
+  it("uses the form's words for a missing version", () => {
     const missing = 'A version of the name, such as 3.';
     expect(problems({ control: '', treatment: ' ' })).toEqual({ control: missing, treatment: missing });
   });
@@ -170,7 +170,7 @@ describe('what is wrong', () => {
     [['judge', 'model'], 'judge'],
     [['shadow', 'adapter'], 'judge'],
     [['segment_by'], 'segmentBy'],
-  ])('of %j is said at %s', (path, field) => {
+  ])('of %j is shown at %s', (path, field) => {
     expect(fieldAt(path)).toBe(field);
   });
 });

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { byName, fit, isFound } from '../../dashboard/model/names.ts';
 
-it('counts as people do, and never calls two names the same', () => {
+it('sorts like people count, and never treats two names as equal', () => {
   const names = ['v10', 'v2', 'V2', 'v1', 'a/v10', 'a/v9', 'b', 'v02'];
   expect(names.toSorted(byName)).toEqual(['a/v9', 'a/v10', 'b', 'v1', 'V2', 'v02', 'v2', 'v10']);
   expect(byName('a', 'a')).toBe(0);
@@ -18,7 +18,7 @@ it.each<[string, string, boolean]>([
   expect(isFound(name, text)).toBe(expected);
 });
 
-it('has what was most likely meant first', () => {
+it('lists the likeliest match first', () => {
   const names = ['x/a/y', 'a/b', 'x/a', 'a', 'ba'];
   expect(names.toSorted((one, other) => fit(one, 'a') - fit(other, 'a'))).toEqual([
     ...['a', 'x/a', 'a/b', 'x/a/y', 'ba'],

@@ -46,7 +46,7 @@ const look = (
   decision: { action: 'wait', reason: 'not_significant' },
 });
 
-it('shows differences of proportions within what can be, in points', () => {
+it('limits differences of proportions to what is possible, in points', () => {
   const of = (variant: string, low: number): ExperimentComparison => ({
     ...comparison(variant, { difference: estimate(low, 0.12, 2.67) }),
     kind: 'proportion',
@@ -66,7 +66,7 @@ it('shows differences of proportions within what can be, in points', () => {
 });
 
 describe('columns', () => {
-  it('has one value for each look, null where it is not known', () => {
+  it('have one value per look, null if unknown', () => {
     const looks = [
       look(1_000, [comparison('a', { lift: estimate(-1, 0, 1) })], 'too_few_units'),
       look(2_000, [
@@ -90,14 +90,14 @@ describe('columns', () => {
     expect(intervalColumns(looks, 'latency_ms', 'lift')).toEqual({ times: [1, 2, 3.5], series: [] });
   });
 
-  it('begins where something is known, and keeps what is missing later', () => {
+  it('start with the first known value, and keep later gaps', () => {
     const known = [comparison('a', { lift: estimate(-1, 0, 1) })];
     const looks = [look(1_000, []), look(2_000, [comparison('a', {})]), look(3_000, known), look(4_000, [])];
     expect(intervalColumns(looks, 'thumbs', 'lift').times).toEqual([3, 4]);
     expect(intervalColumns(looks, 'thumbs', 'difference').times).toEqual([1, 2, 3, 4]);
   });
 
-  it('says what is pointed at: those that are known there', () => {
+  it('return the known values under the pointer', () => {
     const looks = [
       look(1_000, [comparison('a', { lift: estimate(-1, 0, 1) })]),
       look(2_000, [comparison('a', {}), comparison('b', { lift: estimate(2, 3, 4) })]),
@@ -108,7 +108,7 @@ describe('columns', () => {
     expect(pointedAt(columns, 2)).toEqual([]);
   });
 
-  it('leaves out looks that an alarm hides', () => {
+  it('leave out looks hidden by an alarm', () => {
     const hidden = look(2_000, [comparison('b', { lift: estimate(2, 3, 4) })], 'alarm');
     expect(intervalColumns([look(1_000, []), hidden], 'thumbs', 'lift')).toEqual({ times: [1], series: [] });
   });
@@ -136,7 +136,7 @@ describe('the range of the axis', () => {
       ],
     });
 
-  it('is there without values', () => {
+  it('exists without values', () => {
     expect(valueRange({ times: [], series: [] })).toEqual([-1, 1]);
     const unknown = { variant: 'a', low: [null], estimate: [null], high: [null] };
     expect(valueRange({ times: [1], series: [unknown] })).toEqual([-1, 1]);
@@ -150,7 +150,7 @@ describe('the range of the axis', () => {
     expect(rangeOf([-2, 1.5], [-1, 1])[0]).toBeLessThan(-2);
   });
 
-  it('holds 0 and the whole last interval', () => {
+  it('contains 0 and the whole last interval', () => {
     const value = fc.double({ min: -1e6, max: 1e6, noNaN: true });
     const interval = fc.tuple(value, value).map(([a, b]): [number, number] => (a < b ? [a, b] : [b, a]));
     fc.assert(

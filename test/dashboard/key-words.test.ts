@@ -29,7 +29,7 @@ it.each<[string, Partial<KeyView>]>([
   ['ending', { expires_at: 101, replaced_by: 'key_2' }],
   ['expired', { expires_at: 99, replaced_by: 'key_2' }],
   ['revoked', { revoked_at: 5, expires_at: 101 }],
-])('is %s at 100: %j', (state, more) => {
+])('shows %s at 100: %j', (state, more) => {
   expect(keyState({ ...KEY, ...more }, 100)).toBe(state);
 });
 
@@ -40,7 +40,7 @@ it.each([
   [168, '7 days'],
 ])('says %d hours as %s', (hours, words) => expect(hoursWords(hours)).toBe(words));
 
-it('says what it may use, and nothing where it is not limited', () => {
+it('shows what it may use, and nothing without limits', () => {
   expect(limitsWords(null)).toBeNull();
   expect(limitsWords({ on_outage: 'refuse' })).toBeNull();
   expect(limitsWords({ tokens_per_day: 1_000_000, requests_per_minute: 60, concurrent: 4 })).toBe(

@@ -58,14 +58,14 @@ describe('an answer’s Markdown', () => {
     expect(links).toEqual(expected === null ? [] : [expected]);
   });
 
-  it('is text where it is too long, or nested deeper than anybody reads', () => {
+  it('is text if it is too long, or nested too deep', () => {
     expect(markdownOf('a'.repeat(20_001))).toBeNull();
     expect(markdownOf(`${'>'.repeat(30)} a`)).toBeNull();
     expect(markdownOf('>'.repeat(19_000))).toBeNull();
     expect(markdownOf(`${'>'.repeat(10)} a`)).not.toBeNull();
   });
 
-  it('is found in whatever comes, cut anywhere', () => {
+  it('is found in any input, cut anywhere', () => {
     const pieces = [
       '*',
       '_',

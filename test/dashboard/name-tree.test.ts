@@ -26,7 +26,7 @@ it.each<[string[], string[]]>([
   expect(outline(nameTree(names.map(entry)))).toEqual(expected);
 });
 
-it('keeps what is known of a name, and counts those at and below a node', () => {
+it('keeps the details of a name, and counts those at and below a node', () => {
   const [a] = nameTree([entry('a/b'), { ...entry('a'), owner: 'me', version: null }, entry('a/c/d')]);
   expect(a?.entry).toMatchObject({ owner: 'me', version: null });
   expect(a?.children.map(({ segment }) => segment)).toEqual(['b', 'c']);
@@ -34,7 +34,7 @@ it('keeps what is known of a name, and counts those at and below a node', () => 
   expect(a?.children.map(countNames)).toEqual([1, 1]);
 });
 
-it('has each name once, whatever their order, below its parents', () => {
+it('contains each name once, below its parents, in any input order', () => {
   const segment = fc.stringMatching(/^[a-c]{1,2}$/);
   const names = fc.uniqueArray(fc.array(segment, { minLength: 1, maxLength: 4 }).map((all) => all.join('/')));
   fc.assert(

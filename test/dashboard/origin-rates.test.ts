@@ -23,7 +23,7 @@ const later = figures({
 describe('the rates of an origin', () => {
   const sinceStart = { throughput: null, ttft: 200, perToken: 20, batch: 2, since: 'start' };
 
-  it('are means since its start, and no throughput, when it is asked for the first time', () => {
+  it('are averages since its start, without throughput, at the first request', () => {
     expect(originRates(null, { at: START + 10_000, figures: figures() })).toEqual({
       ...sinceStart,
       perToken: expect.closeTo(20),
@@ -45,7 +45,7 @@ describe('the rates of an origin', () => {
     ['before a restart', START + 5_000, { started_at: START - 1 }],
     ['of the same moment', START + 10_000, {}],
     ['that came after', START + 11_000, {}],
-  ])('leave out an answer %s', (_what, at, more) => {
+  ])('ignore an answer %s', (_what, at, more) => {
     const earlier = { at, figures: figures(more) };
     expect(originRates(earlier, { at: START + 10_000, figures: figures() })).toMatchObject({
       throughput: null,
@@ -53,7 +53,7 @@ describe('the rates of an origin', () => {
     });
   });
 
-  it('are none while nothing happened', () => {
+  it('are missing while nothing happened', () => {
     const still = { throughput: 0, ttft: null, perToken: null, batch: null, since: 'earlier' };
     expect(originRates({ at: START, figures: later }, { at: START + 1, figures: later })).toEqual(still);
   });

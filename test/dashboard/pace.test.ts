@@ -21,6 +21,6 @@ it.each([
   // One token cannot have a rate, however many pieces it came in.
   [1, null],
   [0, null],
-])('goes by %d tokens once they are known: %j a second', (tokens, rate) => {
+])('uses %d tokens once they are known: %j a second', (tokens, rate) => {
   expect(tokensPerSecond({ ...paceOf(150, 200, 350), tokens })).toBe(rate);
 });

@@ -34,15 +34,15 @@ it.each<[string[], unknown]>([
     ],
     ['adapter_model-00001-of-00002.safetensors', 'adapter_config.json'],
   ],
-])('of %j takes %j', (names, expected) => {
+])('%j: chooses %j', (names, expected) => {
   expect(pick(...names)).toEqual(expected);
 });
 
 it.each<[string[], RegExp]>([
-  [[], /no adapter among these/],
-  [['README.md', 'adapter_config.json'], /no adapter among these/],
-  [['a.safetensors', 'b.gguf'], /more than one adapter among these: a.safetensors, b.gguf/],
+  [[], /contain no adapter/],
+  [['README.md', 'adapter_config.json'], /contain no adapter/],
+  [['a.safetensors', 'b.gguf'], /contain more than one adapter: a.safetensors, b.gguf/],
   [['adapter_model.safetensors', 'adapter_config.json', 'adapter_config.json'], /more than one/],
-])('of %j takes none', (names, expected) => {
+])('%j: chooses none', (names, expected) => {
   expect(pick(...names)).toMatch(expected);
 });

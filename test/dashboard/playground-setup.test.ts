@@ -11,11 +11,11 @@ import {
 } from '../../dashboard/model/playground-setup.ts';
 
 describe('the address', () => {
-  it('says nothing of what nobody has set', () => {
+  it('contains only changed settings', () => {
     expect(setupQuery(EMPTY_SETUP).toString()).toBe('');
   });
 
-  it('brings back all that was set', () => {
+  it('restores all settings', () => {
     const text = fc.string({ unit: 'grapheme', maxLength: 40 });
     const setups = fc.record({
       left: text,
@@ -31,13 +31,13 @@ describe('the address', () => {
     );
   });
 
-  it('has one name where one is asked twice', () => {
+  it('has one name for the page that asks one name twice', () => {
     const here = { ...EMPTY_BROWSER_SETUP, name: 'a/b', system: 'x' };
     expect(setupQuery(here).toString()).toBe('name=a%2Fb&system=x');
     expect(setupOf('name=a%2Fb&system=x&left=c', EMPTY_BROWSER_SETUP)).toEqual(here);
   });
 
-  it('leaves out texts that no address can carry, and what it does not say stays', () => {
+  it('leaves out texts that are too long, and keeps settings that it does not mention', () => {
     const long = { ...EMPTY_SETUP, prompt: 'x'.repeat(1_501), system: 'y' };
     expect(setupQuery(long).toString()).toBe('system=y');
     const before = { ...EMPTY_SETUP, left: 'a', prompt: 'b' };
@@ -46,7 +46,7 @@ describe('the address', () => {
 });
 
 describe('the request', () => {
-  it('has the message of the system, what was said and what is asked, and the parameters that were given', () => {
+  it('contains the system message, earlier turns, the prompt, and the set parameters', () => {
     const parameters = { ...DEFAULT_PARAMETERS, top_p: ' ', seed: '7', stop: 'END\n\n###' };
     const before = [
       { prompt: 'one', answer: 'two' },
@@ -68,7 +68,7 @@ describe('the request', () => {
     });
   });
 
-  it('is short where little is set', () => {
+  it('is short with few settings', () => {
     const parameters = { temperature: '', top_p: '', max_tokens: '', seed: '', stop: '' };
     expect(chatBody('a', { system: ' ', parameters }, [], 'hi')).toEqual({
       model: 'a',

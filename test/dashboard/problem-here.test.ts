@@ -21,15 +21,15 @@ it.each<[unknown, string, string, RegExp]>([
     new Refused(mayNotDownload({ ...noAnswer(), code: 'insufficient_scope', message: 'No.' })),
     ...([MAY_NOT_DOWNLOAD, 'No.', /graft keys create --download/] as const),
   ],
-  [new TypeError('broken'), 'internal_error', 'broken', /^Load the page again/],
+  [new TypeError('broken'), 'internal_error', 'broken', /^Reload the page/],
   // Another error with a code, such as Node's or a DOMException's.
-  [Object.assign(new Error('odd'), { code: 7 }), 'internal_error', 'odd', /^Load the page again/],
-  ['thrown', 'internal_error', 'thrown', /^Load the page again/],
+  [Object.assign(new Error('odd'), { code: 7 }), 'internal_error', 'odd', /^Reload the page/],
+  ['thrown', 'internal_error', 'thrown', /^Reload the page/],
 ])('says of %s what it is and what to do', (error, code, message, advice) => {
   expect(browserProblem(error)).toMatchObject({ code, message, advice: expect.stringMatching(advice) });
 });
 
-it('keeps the field that is to blame', () => {
+it('keeps the invalid field', () => {
   const error = new GraftError({ code: 'invalid_request', message: 'No.', param: 'temperature' });
   expect(browserProblem(error).param).toBe('temperature');
 });

@@ -13,14 +13,14 @@ it.each<[ApiError, object]>([
     { advice: '', param: 'coverage' },
   ],
   [{ code: 'adapter_loading', message: 'x', retryAfterMs: 1 }, { advice: expect.stringContaining('moment') }],
-])("takes the edge's word: %j", (error, expected) => {
+])("uses the edge's words: %j", (error, expected) => {
   expect(problemOf(418, JSON.stringify(errorBody(error)))).toMatchObject({
     ...{ status: 418, code: error.code, message: error.message },
     ...expected,
   });
 });
 
-it('does without a code', () => {
+it('works without a code', () => {
   expect(problemOf(400, '{"error":{"message":"x","code":null}}')).toEqual({
     ...{ status: 400, code: 'unknown', message: 'x', advice: '', param: null },
   });
@@ -33,12 +33,12 @@ it.each(['', '<html>502</html>', '{', 'null', '[]', '{"error":"x"}', '{"error":{
   (text) => {
     const problem = problemOf(502, text);
     expect(problem).toMatchObject({ status: 502, code: 'odd_answer', param: null });
-    expect(problem.message).toBe('The edge answered 502, and not as it should.');
+    expect(problem.message).toBe('The edge gave an unexpected answer (502).');
     expect(problem.advice).not.toBe('');
   },
 );
 
-it('reads whatever comes', () => {
+it('reads any answer', () => {
   fc.assert(
     fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
       const { code, message, advice } = problemOf(500, text);
@@ -48,17 +48,17 @@ it('reads whatever comes', () => {
   expect([jsonOf('{"a":1}'), jsonOf('{')]).toEqual([{ a: 1 }, undefined]);
 });
 
-it('has words for no answer, and for one of another version', () => {
+it('has texts for no answer, and for another version', () => {
   expect(noAnswer()).toMatchObject({ status: 0, code: 'no_answer' });
   expect(oddAnswer('/admin/names')).toMatchObject({ status: 200, code: 'odd_answer' });
   expect(oddAnswer('/admin/names').message).toContain('/admin/names');
 });
 
-it('says what to do with a link that was used, and nothing of a key that nobody has given', () => {
+it('advises on a used link, without mentioning a key', () => {
   const used = problemOf(401, JSON.stringify(errorBody({ code: 'invalid_api_key', message: 'Used.' })));
   expect(linkProblem(used)).toEqual({
     ...used,
-    advice: 'Sign in with the admin key, or start it again and open the new link.',
+    advice: 'Sign in with the admin key, or restart it and open the new link.',
   });
   expect(linkProblem(noAnswer())).toEqual(noAnswer());
 });

@@ -37,11 +37,11 @@ it.each<[string[], string[]]>([
     ['remove a', 'remove b@2'],
     ['b@2', 'a'],
   ],
-])('after %j can be restored: %j', (all, expected) => {
+])('after %j, %j can be restored', (all, expected) => {
   expect(found(...all)).toEqual(expected);
 });
 
-it('forgets what cannot be brought back any more', () => {
+it('forgets what can no longer be restored', () => {
   const [change] = changes('remove a');
   expect(removedLately([{ ...change!, at: NOW - REMOVAL_GRACE_MS }], NOW)).toEqual([]);
   expect(removedLately([{ ...change!, at: NOW - REMOVAL_GRACE_MS + 1 }], NOW)).toHaveLength(1);

@@ -15,13 +15,13 @@ const phases = [
   { name: 'origin-first', ms: 40 },
 ];
 
-it('splits a stream into what it waited for, one after the other', () => {
+it("splits a stream's time into its phases", () => {
   expect(spans({ duration_ms: 500, ttft_ms: 75, phases })).toEqual({
     ...{ lookup: 10, origin: 20, 'first token': 45, answer: 425 },
   });
 });
 
-it('tells the queue from prefill where the origin does', () => {
+it('separates the queue from prefill if the origin reports it', () => {
   const told = [...phases, { name: 'origin-queue', ms: 30 }];
   expect(spans({ duration_ms: 500, ttft_ms: 75, phases: told })).toEqual({
     ...{ lookup: 10, origin: 20, queue: 30, prefill: 15, answer: 425 },
@@ -34,7 +34,7 @@ it('tells the queue from prefill where the origin does', () => {
   });
 });
 
-it('knows the queue so far of a stream whose headers went ahead, and that the rest was no sending', () => {
+it('knows the queue of a stream with early headers, and does not count the rest as sending', () => {
   const ahead = [...phases.slice(0, 2), { name: 'origin', ms: 3020 }, { name: 'origin-prompt', ms: 5 }];
   const request = { duration_ms: 9000, ttft_ms: 8030 };
   expect(spans({ ...request, phases: [...ahead, { name: 'origin-queue', ms: 3000 }] })).toEqual({
@@ -65,14 +65,14 @@ it('takes the rest of a whole answer from the origin', () => {
   });
 });
 
-it('knows no origin where none was asked', () => {
+it('has no origin phase if none was asked', () => {
   expect(spans({ duration_ms: 9, ttft_ms: null, phases: phases.slice(0, 1) })).toEqual({
     lookup: 4,
     rest: 5,
   });
 });
 
-it('always adds up to the duration, and nothing is negative', () => {
+it('always adds up to the duration, without negative parts', () => {
   for (const request of sampleRequests(0)) {
     const all = requestPhases(request);
     expect(all.reduce((sum, { ms }) => sum + ms, 0)).toBeCloseTo(request.duration_ms);

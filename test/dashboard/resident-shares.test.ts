@@ -5,7 +5,7 @@ const resident = (digest: string, bytes: number): Resident => ({
   ...{ digest, bytes, state: 'ready', rank: 4, references: 0, pinned: false },
 });
 
-it('says whose an origin’s memory is, the largest share first', () => {
+it('shows the owners of an origin’s memory, the largest share first', () => {
   const files = filesByDigest([
     { digest: 'a', name: 'x', version: 1, owner: 'acme' },
     { digest: 'a', name: 'y', version: 3, owner: 'beta' },

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { shadowFigures } from '../../dashboard/model/experiment-words.ts';
 
-it('a shadow’s figures are shares and numbers, as their metrics are', () => {
+it('formats a shadow’s figures as shares and numbers, like their metrics', () => {
   const shadow = {
     latency_ms: { n: 1_234, mean: 380.24, p50: 301.2, p95: 1_911.4 },
     error_rate: { n: 1_236, mean: 0.0016 },

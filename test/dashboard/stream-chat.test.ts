@@ -69,7 +69,7 @@ async function answerTo(...pieces: (string | Uint8Array)[]): Promise<Answer> {
   return ask(from.response).done;
 }
 
-it('asks for a stream with its usage, as it was told to, with the key in a header alone', async () => {
+it('requests a stream with its usage and settings, with the key only in a header', async () => {
   const from = source();
   from.send(DONE);
   const { done, fetch, ending } = ask(from.response);
@@ -91,7 +91,7 @@ it('asks for a stream with its usage, as it was told to, with the key in a heade
   });
 });
 
-it('tells of the answer as it grows: who serves it, its text, its pace', async () => {
+it('reports the answer as it grows: its server, its text, its speed', async () => {
   const from = source({
     'x-graft-adapter': 'support@3',
     'x-graft-inherited': 'true',
@@ -118,7 +118,7 @@ it('tells of the answer as it grows: who serves it, its text, its pace', async (
 });
 
 describe('the stream', () => {
-  it('ends at [DONE], though the connection stays, and what follows it is not read', async () => {
+  it('ends at [DONE], even if the connection stays, and reads nothing after it', async () => {
     const from = source();
     const { done } = ask(from.response);
     from.send(delta('a') + DONE + delta('b') + FAILED);
@@ -126,14 +126,14 @@ describe('the stream', () => {
     await vi.waitFor(() => expect(from.cancelled).toHaveBeenCalledOnce());
   });
 
-  it('may say [DONE] in an answer without ending', async () => {
+  it('may contain [DONE] in an answer without ending', async () => {
     expect(await answerTo(delta('data: [DONE]\n\n'), delta(' x'), DONE)).toMatchObject({
       state: 'done',
       text: 'data: [DONE]\n\n x',
     });
   });
 
-  it('may be cut anywhere, within a line and within a character', async () => {
+  it('may be split anywhere, within a line and within a character', async () => {
     const cuts = fc.array(fc.integer({ min: 1, max: 7 }), { minLength: 1, maxLength: 5 });
     const words = fc.array(fc.string({ unit: 'grapheme', minLength: 1, maxLength: 5 }), { maxLength: 4 });
     await fc.assert(
@@ -155,7 +155,7 @@ describe('the stream', () => {
     ).toBe('🌱é');
   });
 
-  it('may fail in the middle, and says why; what came before stays', async () => {
+  it('may fail midway, with a reason; earlier text stays', async () => {
     const from = source();
     const { done } = ask(from.response);
     from.send(delta('a') + FAILED + delta('b') + DONE);
@@ -175,7 +175,7 @@ describe('the stream', () => {
     expect(await answerTo(text, DONE)).toMatchObject({ state: 'failed', problem: { code: 'odd_answer' } });
   });
 
-  it('is cut when it ends, or breaks, without [DONE]', async () => {
+  it('counts as cut off when it ends, or breaks, without [DONE]', async () => {
     expect(await answerTo(delta('a'))).toMatchObject({
       state: 'failed',
       text: 'a',
@@ -216,13 +216,13 @@ describe('no stream', () => {
 });
 
 describe('given up', () => {
-  it('before there is an answer, it is stopped and no failure', async () => {
+  it('before an answer it stops without a failure', async () => {
     const { done, ending } = ask('never');
     ending.abort();
     expect(await done).toMatchObject({ state: 'stopped', text: '', problem: null });
   });
 
-  it('in the middle, what came stays, and nothing is heard of it afterwards', async () => {
+  it('midway it keeps the text, and reports nothing afterwards', async () => {
     const from = source();
     const { heard, done, ending } = ask(from.response);
     from.send(delta('a'));
@@ -237,7 +237,7 @@ describe('given up', () => {
   });
 });
 
-it('keeps what was said of each token', async () => {
+it('keeps the log-probabilities of each token', async () => {
   const scored = (content: string, logprob: number): string =>
     event({
       choices: [

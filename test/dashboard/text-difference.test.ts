@@ -21,7 +21,7 @@ it.each<[string, string, string, string]>([
   expect(marked(found.b)).toBe(right);
 });
 
-it('keeps both texts whole, and what is the same is the same in both but for blanks', () => {
+it('keeps both texts whole, and equal parts are equal except for white space', () => {
   const text = fc
     .array(fc.constantFrom('a ', 'b ', 'c', ' ', '\n'), { maxLength: 12 })
     .map((all) => all.join(''));
@@ -40,7 +40,7 @@ it('keeps both texts whole, and what is the same is the same in both but for bla
   );
 });
 
-it('does not try texts that would take long', () => {
+it('skips texts that would take long', () => {
   const long = 'word '.repeat(2_001);
   expect(differences(long, long)).toBeNull();
 });

@@ -5,7 +5,7 @@ import { TICK_SECONDS, tickWords, timeRange } from '../../dashboard/model/time-s
 const at = (day: number, hour: number, minute = 0, second = 0): number =>
   new Date(2026, 10, day, hour, minute, second).getTime() / 1000;
 
-it('says times as fine as the ticks are, and the day where it begins', () => {
+it('labels times as finely as the ticks, with the date where a day begins', () => {
   expect(tickWords([at(25, 13, 53, 58), at(25, 13, 53, 59), at(25, 13, 54)])).toEqual([
     '13:53:58\n2026-11-25',
     '13:53:59',
@@ -19,12 +19,12 @@ it('says times as fine as the ticks are, and the day where it begins', () => {
   expect(tickWords([at(25, 0), at(26, 0)])).toEqual(['2026-11-25', '2026-11-26']);
 });
 
-it('takes one tick, or none', () => {
+it('accepts one tick, or none', () => {
   expect(tickWords([at(25, 9, 5, 7)])).toEqual(['09:05:07\n2026-11-25']);
   expect(tickWords([])).toEqual([]);
 });
 
-it('never calls two ticks the same, whatever the step', () => {
+it('never gives two ticks the same label, whatever the step', () => {
   for (const step of TICK_SECONDS) {
     const words = tickWords(Array.from({ length: 12 }, (_, i) => at(1, 0) + i * step));
     const days = words.map((_, i) => words.slice(0, i + 1).findLast((word) => /-/.test(word)));

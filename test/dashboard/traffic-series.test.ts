@@ -20,7 +20,7 @@ const point = (at: number, requests: number): Point => ({
 });
 
 describe('traffic over time', () => {
-  it('has a value for each step, with or without a request', () => {
+  it('has a value for each step, with or without requests', () => {
     const grid = gridOf({ ...day, step: 3600 });
     expect([grid.times.length, grid.times[0], grid.times.at(-1)]).toEqual([24, from, from + 23 * HOUR]);
     const points = [point(from + HOUR, 3), point(from + 3 * HOUR, 1)];
@@ -32,7 +32,7 @@ describe('traffic over time', () => {
     ]);
   });
 
-  it('begins at the first request where most of the time is empty before it', () => {
+  it('starts at the first request if most of the time before is empty', () => {
     const grid = gridOf({ ...day, step: 300 });
     const begins = (hours: number, more: Point[] = []) =>
       (fromFirst(grid, [...more, point(from + hours * HOUR, 1)]).times[0]! - from) / HOUR;
@@ -50,7 +50,7 @@ describe('traffic over time', () => {
     expect([0, 1, 7, 11, 1_050, 250, 0.3].map(roundedUp)).toEqual([1, 1, 8, 12, 1_200, 300, 0.3]);
   });
 
-  it('has no more words on the axis of time than fit, at whole hours or days', () => {
+  it('has no more time labels than fit, at whole hours or days', () => {
     const grid = gridOf({ ...day, step: 300 });
     const hours = (ticks: number[]) => ticks.map((at) => new Date(at).getHours());
     expect(hours(timeTicks(grid, 4)).every((hour) => hour % 6 === 0)).toBe(true);
@@ -61,7 +61,7 @@ describe('traffic over time', () => {
     expect(timeTicks(gridOf(month), 6).length).toBeLessThanOrEqual(7);
   });
 
-  it('calls each day once, also where clocks are put back or forward', () => {
+  it('labels each day once, even across clock changes', () => {
     vi.stubEnv('TZ', 'Europe/Berlin');
     const days = (begin: number) => {
       const to = new Date(begin + 120 * HOUR).toISOString();
@@ -73,7 +73,7 @@ describe('traffic over time', () => {
     expect(days(Date.UTC(2026, 2, 26))).toEqual(of('03', 27));
   });
 
-  it('has several words for an hour, without seconds', () => {
+  it('has several labels for an hour, without seconds', () => {
     const begin = new Date(2026, 10, 28, 9, 10).getTime();
     const hour = { from: new Date(begin).toISOString(), to: new Date(begin + HOUR).toISOString(), step: 60 };
     expect(tickWords(timeTicks(gridOf(hour), 5).map((at) => at / 1000))).toEqual([

@@ -22,20 +22,20 @@ it.each<[UsageTime, object]>([
     { from: '2026-03-09', to: '2026-03-10' },
   ],
   [{ from: '2024-02-29', to: '' }, { from: '2024-02-29' }],
-])('%j is %j, which the edge takes', (time, range) => {
+])('%j is %j, which the edge accepts', (time, range) => {
   expect(rangeOf(time, NOW)).toEqual({ ok: true, value: range });
   expect(USAGE_OPERATIONS['GET /admin/usage'].query.safeParse(range).success).toBe(true);
 });
 
 it.each<[string, string, 'from' | 'to', RegExp]>([
   ['', '2026-01-31', 'from', /first day/],
-  ['2026-02-30', '', 'from', /no date/],
-  ['yesterday', '', 'from', /no date/],
-  ['2026-01-01', '2026-13-01', 'to', /no date/],
+  ['2026-02-30', '', 'from', /not a date/],
+  ['yesterday', '', 'from', /not a date/],
+  ['2026-01-01', '2026-13-01', 'to', /not a date/],
   ['2026-01-31', '2026-01-01', 'to', /before the first/],
-  ['2026-03-10', '', 'from', /still to come.*2026-03-09/],
-  ['2026-03-01', '2026-03-10', 'to', /still to come/],
-])('from %j to %j is wrong in %s', (from, to, field, words) => {
+  ['2026-03-10', '', 'from', /in the future.*2026-03-09/],
+  ['2026-03-01', '2026-03-10', 'to', /in the future/],
+])('%j to %j is invalid in %s', (from, to, field, words) => {
   const range = rangeOf({ from, to }, NOW);
   expect(range).toMatchObject({ ok: false, error: { field } });
   expect(!range.ok && range.error.message).toMatch(words);
@@ -48,7 +48,7 @@ it.each<UsageTime>(['1', '30', 'last', { from: '2026-01-01', to: '' }, { from: '
   },
 );
 
-it('shows thirty days where the address says nothing that it knows', () => {
+it('shows thirty days for an unknown address', () => {
   for (const query of ['', 'span=forever', 'from=&to='])
     expect(usageTimeOf(new URLSearchParams(query))).toBe('30');
 });

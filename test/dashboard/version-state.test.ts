@@ -37,7 +37,7 @@ it.each<[string, number, number | null, boolean]>([
   expect(versionState(version('a', number), live, wasLive)).toBe(state);
 });
 
-it('tells what a version is made of, without itself', () => {
+it('lists what a version is built on, without itself', () => {
   expect(inheritedFrom(version('a', 1))).toEqual([]);
   const chain = [member('root'), member('root/mid', 0.5), member('a')];
   expect(inheritedFrom(version('a', 1, { chain }))).toEqual([
@@ -46,7 +46,7 @@ it('tells what a version is made of, without itself', () => {
   ]);
 });
 
-it('tells who would be touched: those whose live version is made of it', () => {
+it('lists the affected names: those whose live version is built on it', () => {
   const of = (name: string, ...versions: VersionView[]) => ({ name, owner: 'o', version: 1, versions });
   const heir = { chain: [member('root'), member('x')] };
   const others = [

@@ -21,7 +21,7 @@ it.each<[string, View]>([
   expect(viewOf(hash)).toEqual(expected);
 });
 
-it('comes back from its address, which says nothing that is not encoded', () => {
+it('is restored from its address, which is fully encoded', () => {
   const text = fc.string({ unit: 'grapheme', minLength: 1 });
   const views = fc.record({ at: text, about: fc.option(text), query: fc.dictionary(text, text) });
   fc.assert(

@@ -69,7 +69,7 @@ describe('signs', () => {
     expect(signed(text)).toBe(written);
   });
 
-  it('tell above from below 0', () => {
+  it('distinguish above from below 0', () => {
     fc.assert(
       fc.property(fc.integer({ min: -1e6, max: 1e6 }), fc.constantFrom(1, 1e-3, 1e-6), (count, unit) => {
         const value = count * unit;

@@ -151,7 +151,7 @@ describe('graft pack', () => {
       at('nameless/adapter_config.json'),
       '{"peft_type":"LORA","r":8,"lora_alpha":16,"target_modules":["q_proj","v_proj"]}',
     );
-    await refused(['pack', at('nameless'), '-o', at('x')], 2, /does not say which base.*--base-id/);
+    await refused(['pack', at('nameless'), '-o', at('x')], 2, /does not record its base.*--base-id/);
     const { code, stderr } = await graft('pack', at('nameless'), '-o', at('n'), '--base-id', 'Tiny/Base');
     expect([code, stderr]).toEqual([0, expect.stringMatching(/^warning: .*taken as base\.$/m)]);
     await refused(['pack', at('attention'), '-o', at('x'), '--base-id', 'other'], 5, /\(base_mismatch\)/);

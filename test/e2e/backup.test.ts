@@ -146,7 +146,7 @@ it('serves what was served before, with the keys of before, behind other secrets
   cut.server.close();
   expect([untold.code === 0, untold.stderr]).toEqual([false, expect.stringContaining('write KV')]);
   const restored = await graft('restore-backup', folder);
-  expect(restored.stderr).toContain('goes on with what was begun before');
+  expect(restored.stderr).toContain('continues an earlier restore');
   expect([restored.code, restored.stdout]).toEqual([
     0,
     expect.stringMatching(/^restored +backup of .*\ntables.*\nfiles +3, /),

@@ -74,7 +74,7 @@ describe.skipIf(noTerminal !== null)(`on a terminal${noTerminal === null ? '' : 
       ['system: Be brief.', 'user: one', 'assistant: fine', 'user: two'],
       ['system: Be brief.', 'user: three'],
     ]);
-    expect(end.output).toContain('/reset         forget what was said');
+    expect(end.output).toContain('/reset         forget the conversation');
   });
 
   it('takes pasted lines as one turn', async () => {

@@ -106,7 +106,7 @@ it('sums the chain, as compose does with names', async () => {
 it('lets show and diff take names', async () => {
   const shown = await graft('show', 'team/root/deep@1', '--summary');
   expect(shown.stdout).toMatch(new RegExp(`^digest +${digest}$`, 'm'));
-  expect(shown.stderr).toMatch(/there is no team\/root\/deep@1 here; using team\/root\/deep@1 of http/);
+  expect(shown.stderr).toMatch(/no team\/root\/deep@1 here; using team\/root\/deep@1 of http/);
   expect(await json('diff', 'team/root', 'adapter-0')).toMatchObject({ a: 'team/root@1' });
   const absent = await graft('show', 'team/none');
   expect([absent.code, absent.stderr]).toEqual([3, expect.stringContaining("'team/none' does not exist")]);

@@ -41,13 +41,10 @@ afterAll(() => stack.remove());
 it('says what is in the way, what would go, and asks', async () => {
   expect(await filesWith(digests, 'cache')).toHaveLength(2);
   const refused = await graft('erase', 'team/root', '--yes');
-  expect([refused.code, refused.stderr]).toEqual([
-    5,
-    expect.stringContaining('Made on top of it: team/deep@1'),
-  ]);
+  expect([refused.code, refused.stderr]).toEqual([5, expect.stringContaining('Built on it: team/deep@1')]);
   const dry = await graft('erase', 'team/root', '--cascade', '--dry-run');
   expect(dry.stdout).toMatch(
-    /^dry run: would be erased, of default\n {2}2 names, 2 versions\n {2}2 files, \d+ kB\nstays: what was used, for bills\n/,
+    /^dry run: would be erased, of default\n {2}2 names, 2 versions\n {2}2 files, \d+ kB\nkept: usage records, for bills\n/,
   );
   const unasked = await graft('erase', 'team/root', '--cascade');
   expect([unasked.code, unasked.stderr]).toEqual([5, expect.stringContaining('Nobody is at a terminal')]);
@@ -60,7 +57,7 @@ it('erases for good, the files on the origin’s disk with it, and then finds no
   const erased = await graft('erase', 'team/root', '--cascade', '--yes');
   expect(erased.stderr).toBe('');
   expect(erased.stdout).toMatch(
-    /^erased, of default\n {2}2 names, 2 versions.*\n {2}2 files, \d+ kB\nwhat was noted of requests that were under way goes after .*, by itself\n$/,
+    /^erased, of default\n {2}2 names, 2 versions.*\n {2}2 files, \d+ kB\nrecords of requests still in progress are erased automatically after .*\n$/,
   );
   expect(erased.code).toBe(0);
   expect(await filesWith(digests, 'cache')).toEqual([]);

@@ -84,7 +84,7 @@ describe.skipIf(noTerminal !== null)(`on a terminal${noTerminal === null ? '' : 
   it('ends with q and with Ctrl-D, shows the result so far, and goes on later', async () => {
     const ended = await judge(...answers('1', 'q'));
     expect(ended).toMatchObject({ ...fine, code: EXIT.ok });
-    expect(ended.output).toMatch(/ended before all were judged[^]*AGAINST/);
+    expect(ended.output).toMatch(/ended early[^]*AGAINST/);
     const next = await judge({ see: '1 of 3, line 2' }, ...answers('t', '\u0004'));
     expect(next).toMatchObject({ ...fine, code: EXIT.ok });
     expect((await verdicts()).map(({ line }) => line)).toEqual([1, 2]);

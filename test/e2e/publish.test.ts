@@ -141,7 +141,7 @@ describe('graft publish', () => {
     cuts = () => false;
     expect(broken.code).toBe(6);
     expect(broken.stderr).toMatch(
-      /error: .*no answer from.* The server has (.*) of \1; the same command goes on/,
+      /error: .*no answer from.* The server has (.*) of \1; run the same command/,
     );
     const again = JSON.parse((await throughProxy('publish', folder, '--name', 'later', '--json')).stdout);
     expect(again).toMatchObject({ version: 1, created: true, sent_bytes: 0 });
@@ -199,7 +199,7 @@ describe('graft publish --eval', () => {
     const args = ['publish', adapter('scored', 'patterned'), '--name', 'scored', '--eval', 'rows.jsonl'];
     const { code, stdout, stderr } = await graft(...args, '--min-score', '0.5');
     expect([code, stdout]).toEqual([5, '']);
-    expect(stderr).toMatch(/Nothing was published: score 0 \(0 of 4 rows exactly as expected\), mean NLL \d/);
+    expect(stderr).toMatch(/Nothing was published: score 0 \(0 of 4 rows answered exactly\), mean NLL \d/);
     expect(stderr).toMatch(
       /\n {2}line 1: expected "general"\n {15}got ".+…"\n {2}line 2: expected "three"\n {15}got ".+…"\n {2}line 3: /,
     );
@@ -225,7 +225,7 @@ describe('graft publish --eval', () => {
     const { code, stdout, stderr } = await graft(...args, '--eval', 'rows.jsonl', '--min-score', '0');
     expect(code, stderr).toBe(0);
     expect(stdout).toMatch(
-      /^scored\/child@1 is live \(.*\)\nscore 0 \(0 of 4 rows exactly as expected\), mean NLL/,
+      /^scored\/child@1 is live \(.*\)\nscore 0 \(0 of 4 rows answered exactly\), mean NLL/,
     );
   });
 

@@ -160,7 +160,7 @@ describe('graft dev', () => {
       'tiny-base',
     );
     expect(code).toBe(1);
-    expect(stderr).toMatch(/^starting .*\nerror: .*already running in this folder \(process \d+\).*\n$/);
+    expect(stderr).toMatch(/^starting .*\nerror: .*already runs in this folder \(process \d+\).*\n$/);
   });
 
   it('says that a port is taken, in one line', async () => {

@@ -135,10 +135,10 @@ describe('the life of versions', () => {
 
   it('what is removed is gone at once, and comes back as it was', async () => {
     const about = ['to be removed', '  team/notes: versions 1 to 2, 1 live'];
-    const back = /until \d{4}-\d\d-\d\d \d\d:\d\dZ it comes back with: graft restore team\/notes/;
+    const back = /restore it until \d{4}-\d\d-\d\d \d\d:\d\dZ with: graft restore team\/notes/;
     const unasked = await graft('rm', 'team/notes', '--cascade');
     expect([unasked.code, unasked.stderr]).toEqual([5, expect.stringContaining(about.join('\n'))]);
-    expect(unasked.stderr).toMatch(/Nobody is at a terminal to confirm it: add --yes/);
+    expect(unasked.stderr).toMatch(/No terminal to confirm at\. Add --yes/);
     expect((await graft('rm', 'team/notes', '--dry-run')).stdout).toMatch(/^dry run: would be removed\n/);
     expect((await graft('run', 'team/notes', 'hi', '--max-tokens', '2')).code).toBe(0);
     const removed = await graft('rm', 'team/notes', '--yes', '--why', 'no longer asked for');

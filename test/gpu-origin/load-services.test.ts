@@ -17,7 +17,7 @@ const readFolder = (path: string) => ({
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-it('a missing tokenizer is said before anything is prepared', async () => {
+it('reports a missing tokenizer before anything is prepared', async () => {
   const [base, cache] = [join(folder, 'base'), join(folder, 'cache')];
   writeTinyBase(base);
   rmSync(join(base, 'tokenizer.json'));
@@ -34,7 +34,7 @@ it('a missing tokenizer is said before anything is prepared', async () => {
   expect(existsSync(join(cache, 'graphs'))).toBe(false);
 });
 
-it('files that a waiting request will need make no room for others', async () => {
+it('files needed by a waiting request are not evicted', async () => {
   const [base, cache] = [join(folder, 'tiny'), join(folder, 'small-disk')];
   writeTinyBase(base, { ...TINY_LLAMA, context: 4_096 });
   const files = [1, 2, 3].map((seed) => {

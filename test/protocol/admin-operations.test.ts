@@ -9,14 +9,14 @@ import {
 } from '../../protocol/admin-api/operations.ts';
 
 describe('the table of the admin API', () => {
-  it('gives no two operations one id, and each a good answer', () => {
+  it('gives every operation its own id and a successful answer', () => {
     const ids = Object.values(ADMIN_OPERATIONS).map(({ id }) => id);
     expect(new Set(ids).size).toBe(ids.length);
     for (const { answers } of Object.values(ADMIN_OPERATIONS))
       expect(Object.keys(answers).length).toBeGreaterThan(0);
   });
 
-  it('has only methods that change nothing without a body, and names its parameters', () => {
+  it('gives a body to every changing method, and names its parameters', () => {
     for (const route of ADMIN_ROUTES) {
       const operation: { request: unknown; params?: object; ids?: object; patterns?: object } =
         ADMIN_OPERATIONS[route];
@@ -31,7 +31,7 @@ describe('the table of the admin API', () => {
 });
 
 describe('operationPath', () => {
-  it('fills in parameters, and leaves out what is not given', () => {
+  it('fills in parameters, and leaves out missing ones', () => {
     expect(operationPath('GET /admin/keys')).toBe('/admin/keys');
     expect(
       operationPath('DELETE /admin/keys/:id', {
@@ -49,7 +49,7 @@ describe('operationPath', () => {
 });
 
 describe('answerSchema', () => {
-  it('is by status, and of an edge that answers otherwise the first', () => {
+  it('is by status, and falls back to the first', () => {
     expect(answerSchema('POST /admin/keys', 201)).toBe(NewKey);
     expect(answerSchema('POST /admin/promote', 202)).toBe(LiveAnswer);
     expect(answerSchema('DELETE /admin/rooms', 204)).toBeNull();

@@ -106,7 +106,7 @@ describe('n', () => {
       expect(parse({ n }), String(n)).toMatchObject({ error: { code: 'invalid_request', param: 'n' } });
   });
 
-  it('is nothing that responses have', () => {
+  it('is no field of responses', () => {
     expect(routes[2]![1]({ n: 1 })).toMatchObject({ value: { ignored: ['n'] } });
     expect(routes[2]![1]({ n: 2 })).toMatchObject({ error: { code: 'unsupported_parameter', param: 'n' } });
   });

@@ -24,7 +24,7 @@ describe('API keys', () => {
     for (const count of counts.values()) expect(Math.abs(count - 871)).toBeLessThan(205);
   });
 
-  it('have a checksum by which a mistyped one is known', () => {
+  it('have a checksum that detects typing errors', () => {
     const key = generateApiKey('gk');
     for (let at = 0; at < key.length; at += 1) {
       const typed = key[at] === 'x' ? 'y' : 'x';
@@ -36,7 +36,7 @@ describe('API keys', () => {
     fc.assert(fc.property(fc.string(), (text) => checkApiKey(text) === null));
   });
 
-  it('keeps its checksum: keys that were handed out stay good', () => {
+  it('keep their checksum, so that issued keys stay valid', () => {
     // CRC-32 of "gk_" and 27 zeros, in base62; computed with Python's zlib.crc32.
     expect(checkApiKey(`gk_${'0'.repeat(27)}CHECKS`)).toBeNull();
     expect(checkApiKey(`gk_${'0'.repeat(27)}03YMDO`)).toBe('gk');

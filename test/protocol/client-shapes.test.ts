@@ -66,7 +66,7 @@ describe('chat completions', () => {
     expect(parse(fields)).toMatchObject({ ok: true, value: { ignored } });
   });
 
-  it('an answer that comes back as the libraries dump it', () => {
+  it('accepts an answer as the libraries dump it', () => {
     const dumped = {
       content: 'hello',
       refusal: null,
@@ -124,34 +124,38 @@ describe('chat completions', () => {
       ],
       ['messages[].content[].thinking'],
     ],
-  ])('content of %j', (message, content, ignored) => {
+  ])('accepts content of %j', (message, content, ignored) => {
     const parsed = parse({ messages: [message] });
     expect(parsed).toMatchObject({ ok: true, value: { ignored, request: { messages: [{ content }] } } });
   });
 
-  it('a user who says nothing at all has most likely been misspelt', () => {
+  it('refuses a user message without content', () => {
     expect(parse({ messages: [{ role: 'user', contents: 'hi' }] })).toMatchObject({
       error: { code: 'invalid_request', param: 'messages[0].content' },
     });
   });
 
   it.each<[object, string, RegExp]>([
-    [{ typical_p: 0.9 }, 'typical_p', /no such way to choose tokens; 1 is off/],
+    [{ typical_p: 0.9 }, 'typical_p', /way of sampling does not exist here; 1 turns it off/],
     [{ repeat_penalty: 1.1 }, 'repeat_penalty', /use 'repetition_penalty'/],
     [{ max_new_tokens: 5 }, 'max_new_tokens', /use 'max_tokens'/],
     [{ stop_sequences: ['a'] }, 'stop_sequences', /use 'stop'/],
     [{ system: 'be kind' }, 'system', /role 'system'/],
-    [{ modalities: ['text', 'audio'] }, 'modalities', /answers are text/],
-    [{ web_search_options: { search_context_size: 'low' } }, 'web_search_options', /nothing outside/],
-    [{ echo: true }, 'echo', /not repeated/],
+    [{ modalities: ['text', 'audio'] }, 'modalities', /returns text only/],
+    [
+      { web_search_options: { search_context_size: 'low' } },
+      'web_search_options',
+      /no access to the internet/,
+    ],
+    [{ echo: true }, 'echo', /cannot be echoed/],
     [{ lora_path: 'x' }, 'lora_path', /use 'model'/],
-  ])('%j would change the answer: the error says what to do', (fields, param, message) => {
+  ])('%j would change the answer, so the error says what to do', (fields, param, message) => {
     const parsed = parse(fields);
     expect(parsed).toMatchObject({ error: { code: 'unsupported_parameter', param } });
     expect(!parsed.ok && parsed.error.message).toMatch(message);
   });
 
-  it('lowers what is beyond a limit, and says to what', () => {
+  it('lowers values beyond a limit, and reports it', () => {
     expect(parse({ logprobs: true, top_logprobs: 50 })).toMatchObject({
       value: { request: { top_logprobs: 20 }, ignored: ['top_logprobs=20'] },
     });
@@ -211,7 +215,7 @@ describe('responses', () => {
     expect(parse(fields)).toMatchObject({ ok: true, value: { ignored } });
   });
 
-  it('output that comes back as input', () => {
+  it('accepts output as input', () => {
     const parsed = parse({
       input: [
         { role: 'user', content: 'hi' },
@@ -248,7 +252,7 @@ describe('responses', () => {
     });
   });
 
-  it('says what to do about a reference', () => {
+  it('explains what to do about a reference', () => {
     const parsed = parse({ input: [{ type: 'item_reference', id: 'msg_1' }] });
     expect(parsed).toMatchObject({ error: { code: 'unsupported_parameter', param: 'input[0].type' } });
     expect(!parsed.ok && parsed.error.message).toContain('send the item itself');

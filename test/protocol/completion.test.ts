@@ -34,7 +34,7 @@ const crowded = (parts: number) =>
 describe('half a million of anything', () => {
   const many = <T>(item: T) => Array.from({ length: 490_000 }, () => item);
 
-  it('is refused by its first, or by its number', () => {
+  it('is refused by its first item, or by its number', () => {
     expect(paramOf(text({ prompt: many('a') }))).toBe('prompt');
     expect(paramOf(text({ prompt: [[1], [...many(1), -1]] }))).toBe('prompt[1][490000]');
     expect(paramOf(text({ prompt: [...many(1), -1] }))).toBe('prompt[490000]');
@@ -93,14 +93,14 @@ describe('limits, at the boundary', () => {
     expect(paramOf(text({ [field]: bad }))).toMatch(new RegExp(`^${field}`));
   });
 
-  it('numbers that JSON can bring in but nobody means', () => {
+  it('refuses numbers that JSON allows but nobody means', () => {
     for (const temperature of [NaN, Infinity, '1', true, [], 1e309])
       expect(paramOf(chat({ temperature }))).toBe('temperature');
   });
 });
 
 describe('fields', () => {
-  it('null means not given, as the API says', () => {
+  it('null means not given', () => {
     const none = { temperature: null, stop: null, n: null, logprobs: null, stream_options: null };
     expect(chat(none).ok).toBe(true);
     expect(chat({ ...none, tools: null, response_format: null }).ok).toBe(true);
@@ -128,7 +128,7 @@ describe('fields', () => {
     expect(({} as Record<string, unknown>)['stream']).toBeUndefined();
   });
 
-  it('names a field inside', () => {
+  it('errors name nested fields', () => {
     expect(
       paramOf(
         chat({
@@ -154,13 +154,13 @@ describe('fields', () => {
     [{ role: 'assistant', content: null, function_call: { name: 'f' } }, 'messages[1].function_call'],
     [{ role: 'assistant', audio: { id: 'a' } }, 'messages[1].audio'],
     [{ role: 'assistant', content: 'a', prefix: true }, 'messages[1].prefix'],
-  ])('refuses what it knows and does not do, where it stands: %j', (message, param) => {
+  ])('refuses known but unsupported fields, with their path: %j', (message, param) => {
     expect(chat({ messages: [{ role: 'user', content: 'a' }, message] })).toMatchObject({
       error: { code: 'unsupported_parameter', param },
     });
   });
 
-  it('repeats no more of a client than it must', () => {
+  it('errors repeat a bounded part of the request', () => {
     const long = 'x'.repeat(10_000);
     for (const body of [
       { [long]: 1 },
@@ -233,7 +233,7 @@ describe('takeEdgeFields', () => {
     expect(take(more)).toMatchObject({ ok: false, error: { code: 'invalid_request', param } });
   });
 
-  it('takes what is just within the limits', () => {
+  it('accepts values at the limits', () => {
     expect(take({ adapters: many(MAX_COMPOSED) }).ok).toBe(true);
     for (const scale of [MAX_COMPOSED_SCALE, -MAX_COMPOSED_SCALE, 0])
       expect(take({ adapters: [{ name: 'x'.repeat(512), scale }] }).ok).toBe(true);

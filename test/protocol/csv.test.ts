@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { csv, usageCsv } from '../../protocol/admin-api/tenants.ts';
 
 describe('comma-separated values', () => {
-  it('are those of RFC 4180', () => {
+  it('follow RFC 4180', () => {
     expect(
       csv(
         ['a', 'b'],
@@ -24,7 +24,7 @@ describe('comma-separated values', () => {
     },
   );
 
-  it('tell who used what', () => {
+  it('show who used what', () => {
     const row = (group: string) => ({
       group,
       requests: 2,

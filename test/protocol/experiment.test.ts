@@ -10,7 +10,7 @@ const problems = (changes: Record<string, unknown>): string[] => {
 };
 
 describe('Experiment', () => {
-  it('takes a document with everything in it, and gives what was left out', () => {
+  it('accepts a complete document, and fills in defaults', () => {
     const whole = {
       shadow: { adapter: 'support/intent@5', sample: 0.05 },
       ramp: { steps: [0.01, 0.05, 0.25, 1], hold_minutes: 60, min_units: 200 },
@@ -29,7 +29,7 @@ describe('Experiment', () => {
     expect(Experiment.parse(experimentInput())).toMatchObject({ overrides: [], killed: false, winner: null });
   });
 
-  it('takes 2 to 10 variants whose weights sum to 1', () => {
+  it('accepts 2 to 10 variants whose weights sum to 1', () => {
     expect(problems({ variants: variantsOf([0.333333, 0.333333, 0.333333]) })).toEqual([]);
     expect(problems({ variants: variantsOf(Array.from({ length: 10 }, () => 0.1)) })).toEqual([]);
     expect(problems({ variants: variantsOf([1]) })[0]).toMatch(/^variants: /);
@@ -37,7 +37,7 @@ describe('Experiment', () => {
       /^variants: /,
     );
     expect(problems({ variants: variantsOf([0.5, 0.4]) })).toEqual([
-      'variants: the weights must sum to 1, these sum to 0.9',
+      'variants: the weights must sum to 1, but sum to 0.9',
     ]);
     expect(problems({ variants: variantsOf([1, 0]) })[0]).toMatch(/^variants.1.weight: /);
   });
@@ -59,7 +59,7 @@ describe('Experiment', () => {
     [
       'a ramp that does not grow',
       { ramp: { steps: [0.5, 0.5], hold_minutes: 1, min_units: 1 } },
-      /must grow/,
+      /must increase/,
     ],
     ['ramping without a ramp', { status: 'ramping' }, /^ramp: /],
     ['a guardrail without a limit', { guardrails: [{ metric: 'error_rate', action: 'hold' }] }, /needs max_/],
@@ -80,19 +80,19 @@ describe('Experiment', () => {
       /^overrides.1.unit/,
     ],
     ['an empty namespace range', { namespace: { name: 'n', range: [0.4, 0.4] } }, /must not be empty/],
-    ['a reserved seed', { seed: '__namespace/n' }, /must not begin/],
+    ['a reserved seed', { seed: '__namespace/n' }, /must not start/],
     ['a winner while running', { winner: 'control' }, /^winner: only a decided/],
     ['no metric', { metrics: [] }, /^metrics: /],
     [
       'an automatic metric of another kind',
       { metrics: [{ key: 'latency_ms', kind: 'proportion', better: 'down' }] },
-      /recorded by the edge as a mean/,
+      /edge records .* as a mean/,
     ],
   ])('refuses %s', (_what, changes, message) => {
     expect(problems(changes).join('\n')).toMatch(message);
   });
 
-  it('knows the metrics that the edge records by itself', () => {
+  it('knows the metrics that the edge records itself', () => {
     const experiment = Experiment.parse(experimentInput());
     expect(metricOf(experiment, 'error_rate')).toMatchObject({ kind: 'proportion', better: 'down' });
     expect(metricOf(experiment, 'thumbs')).toEqual(experiment.metrics[0]);

@@ -80,7 +80,7 @@ describe('nameProblem', () => {
     expect(nameProblem(name(MAX_NAME_LENGTH + 1))).toContain(`${MAX_NAME_LENGTH}`);
   });
 
-  it('accepts nothing that a URL, a path or a KV key would read otherwise', () => {
+  it('accepts nothing that a URL, a path or a KV key would read differently', () => {
     fc.assert(
       fc.property(
         fc.string({ unit: fc.constantFrom('a', '.', '/', '%', 'A', '\\', ' ', '@', 'é'), maxLength: 12 }),
@@ -104,7 +104,7 @@ describe('baseIdOf', () => {
   ])('%s -> %s', (hubId, id) => {
     expect(baseIdOf(hubId)).toBe(id);
   });
-  it('gives ids that it leaves alone', () => {
+  it('returns ids that it leaves unchanged', () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
         expect(baseIdOf(baseIdOf(text))).toBe(baseIdOf(text));
@@ -117,7 +117,7 @@ const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];
 
 describe('chainId', () => {
-  it('is the sha256 of one line a member', async () => {
+  it('is the sha256 of one line per member', async () => {
     expect(
       await chainId([
         { digest: A, scale: 1 },
@@ -126,7 +126,7 @@ describe('chainId', () => {
     ).toBe(sha256(`${A} 1\n${B} 0.5\n`));
     expect(await chainId([{ digest: A, scale: -1e21 }])).toBe(sha256(`${A} -1e+21\n`));
   });
-  it('of the base is that of nothing', async () => {
+  it('of the base is that of the empty string', async () => {
     expect(await chainId([])).toBe('e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855');
   });
   it('depends on order, scale and digest', async () => {
@@ -148,7 +148,7 @@ describe('chainId', () => {
 });
 
 describe('digests', () => {
-  it('hash bytes and text as node does', async () => {
+  it('hash bytes and text like node', async () => {
     await fc.assert(
       fc.asyncProperty(fc.string(), async (text) => {
         expect(await sha256Hex(text)).toBe(sha256(text));
@@ -156,7 +156,7 @@ describe('digests', () => {
       }),
     );
   });
-  it('toHex is lower-case, two digits a byte', () => {
+  it('toHex is lower-case, two digits per byte', () => {
     expect(toHex(Uint8Array.of(0, 15, 255))).toBe('000fff');
     expect(toHex(Uint8Array.of(0, 15, 255).buffer)).toBe('000fff');
   });

@@ -8,7 +8,7 @@ const ignoredOf = (fields: object): readonly string[] => {
   return parsed.value.ignored;
 };
 
-it('is safe in a header, whatever the names', () => {
+it('is safe in a header, whatever the field names', () => {
   const hostile = ['a\r\nset-cookie: x', 'a,b', 'é', '💥', '', ' ', 'x'.repeat(10_000), '"'];
   const header = writeIgnored(ignoredOf(Object.fromEntries(hostile.map((name) => [name, 1]))));
   expect(header).toMatch(/^[\w.[\]=?-]*(, [\w.[\]=?-]*)*$/);
@@ -16,7 +16,7 @@ it('is safe in a header, whatever the names', () => {
   expect(() => new Headers({ 'x-graft-ignored': header! })).not.toThrow();
 });
 
-it('is short, however many there are, and says that there were more', () => {
+it('is short, however many fields there are, and marks omissions', () => {
   const messages = Array.from({ length: 500 }, (_, at) => ({
     role: 'user',
     content: 'a',
@@ -29,7 +29,7 @@ it('is short, however many there are, and says that there were more', () => {
   expect(header.match(/same/g)).toHaveLength(1);
 });
 
-it('is read back and put together, each path once', () => {
+it('is read back and merged, each path once', () => {
   expect(writeIgnored([])).toBeNull();
   expect(readIgnored(null)).toEqual([]);
   const header = writeIgnored(['a', 'messages[].b', 'max_tokens=5']);

@@ -38,12 +38,12 @@ describe('badShape', () => {
     expect(isDeeperThan(bytes(json), limit)).toBe(expected);
   });
 
-  it('says so before the end of what is no JSON', () => {
+  it('stops before the end of text that is not JSON', () => {
     expect(isDeeperThan(bytes('['.repeat(1_000_000)), 64)).toBe(true);
     expect(isDeeperThan(bytes(']]]]"'), 64)).toBe(false);
   });
 
-  it('counts arrays and objects, those in strings not', () => {
+  it('counts arrays and objects, but not those in strings', () => {
     const many = (count: number) => bytes(`[${Array.from({ length: count - 1 }, () => '{}').join(',')}]`);
     expect(badShape(many(MAX_JSON_CONTAINERS))).toBeNull();
     expect(badShape(many(MAX_JSON_CONTAINERS + 1))).toContain(`more than ${MAX_JSON_CONTAINERS}`);

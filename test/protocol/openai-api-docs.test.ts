@@ -56,13 +56,13 @@ describe.each(routes.map((route, column) => ({ ...route, column })))(
     const of = (...states: string[]) => cells.filter(({ cell }) => states.includes(cell));
     const asking = (field: string) => ({ [field]: ASKS[field] ?? { a: 1 } });
 
-    it('has every field that is taken, and no other; each once', () => {
+    it('lists every supported field, and no other, once', () => {
       const taken = of('yes', 'clamped').map(({ field }) => field);
       expect(taken.sort()).toEqual(fields.sort());
       expect(new Set(cells.map(({ field }) => field)).size).toBe(cells.length);
     });
 
-    it('has every field that there is a rule for', () => {
+    it('lists every field with a rule', () => {
       const named = new Set(cells.map(({ field }) => field));
       expect([...rules.keys()].filter((field) => !named.has(field))).toEqual([]);
     });
@@ -89,7 +89,7 @@ describe.each(routes.map((route, column) => ({ ...route, column })))(
         });
     });
 
-    it('leaves to the edge what is its own, and nothing else', () => {
+    it("leaves the edge's own fields to the edge, and nothing else", () => {
       const ours = of('edge').map(({ field }) => field);
       expect(ours.sort()).toEqual(Object.keys(EdgeFields.shape).sort());
       for (const field of ours)

@@ -42,11 +42,11 @@ it.each([
   'prompt=1,completion=2,finish=stop,finish=stop',
   'prompt=1, completion=2',
   'finish=stop,prompt=1,completion=2',
-])('takes %j for none', (text) => {
+])('refuses %j', (text) => {
   expect(readUsageNote(text)).toBeNull();
 });
 
-it('comes back as it was written', () => {
+it('is read back as it was written', () => {
   const tokens = fc.nat(999_999_999);
   const note = fc.oneof(
     fc.record({ promptTokens: tokens, completionTokens: fc.constant(null) }),
@@ -86,14 +86,14 @@ describe('isSampled', () => {
   const ids = Array.from({ length: 10_000 }, (_, i) => `req-${i}`);
   const share = (of: number) => ids.filter((id) => isSampled(id, of)).length / ids.length;
 
-  it('takes about the share, all for 1 and none for 0', () => {
+  it('selects about the share, all for 1 and none for 0', () => {
     expect([share(0), share(1)]).toEqual([0, 1]);
     // Four standard deviations of 10,000 draws.
     expect(Math.abs(share(0.1) - 0.1)).toBeLessThan(0.012);
     expect(Math.abs(share(0.5) - 0.5)).toBeLessThan(0.02);
   });
 
-  it('keeps what a smaller share took', () => {
+  it('keeps what a smaller share selected', () => {
     for (const id of ids.slice(0, 1_000)) if (isSampled(id, 0.1)) expect(isSampled(id, 0.3)).toBe(true);
   });
 });
@@ -102,7 +102,7 @@ const trace = '4bf92f3577b34da6a3ce929d0e0e4736';
 const span = '00f067aa0ba902b7';
 
 describe('traceparent', () => {
-  it('is read as W3C has it, and of the flags the first alone', () => {
+  it('is read as W3C defines it, with only the first flag', () => {
     const of = (flags: string) => parseTraceparent(`00-${trace}-${span}-${flags}`);
     expect(of('01')).toEqual({ traceId: trace, spanId: span, sampled: true });
     expect(of('00')).toEqual({ traceId: trace, spanId: span, sampled: false });
@@ -125,11 +125,11 @@ describe('traceparent', () => {
     `00-${trace}-${span}`,
     `00-${trace.slice(1)}-${span}-01`,
     `00-${trace}-${span}-01, 00-${trace}-${span}-01`,
-  ])('is none when it reads %j', (header) => {
+  ])('is refused when it is %j', (header) => {
     expect(parseTraceparent(header)).toBeNull();
   });
 
-  it('goes on in the same trace, by a span of its own each time', () => {
+  it('continues the same trace with a new span each time', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 8, maxLength: 8 }), fc.boolean(), (random, sampled) => {
         const header = nextTraceparent({ traceId: trace, spanId: span, sampled }, random);

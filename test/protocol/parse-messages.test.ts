@@ -19,7 +19,7 @@ const result = (id: string, content: string | null, more: { is_error?: boolean }
 const call = (id: string) => ({ type: 'tool_use' as const, id, name: 'look', input: {} });
 
 describe('turns', () => {
-  it('take turns as they are', () => {
+  it('keep alternating turns', () => {
     expect(chatOf(user('Hi'), assistant('Yes?'), user('Go on')).turns).toEqual([
       ['user', 'Hi'],
       ['assistant', 'Yes?'],
@@ -27,7 +27,7 @@ describe('turns', () => {
     ]);
   });
 
-  it('of one role that follow each other are one, in paragraphs', () => {
+  it('join consecutive ones of one role as paragraphs', () => {
     expect(
       chatOf(user('Here is a letter.'), user([text('Dear '), text('all')]), assistant('Yes?')).turns,
     ).toEqual([
@@ -43,11 +43,11 @@ describe('turns', () => {
     });
   });
 
-  it('have no paragraph where one of them says nothing', () => {
+  it('add no paragraph for an empty one', () => {
     expect(chatOf(user(''), user('Hi'), user([])).turns).toEqual([['user', 'Hi']]);
   });
 
-  it('have results before texts, from however many messages they come', () => {
+  it('put results before texts, whatever the number of messages', () => {
     const asked = [user('Look twice'), assistant([call('a')]), assistant([text('and'), call('b')])];
     const answered = [user([result('a', 'A')]), user([result('b', 'B'), text('Well?')])];
     const chat = countedToChat({ model: 'notes', messages: [...asked, ...answered] });

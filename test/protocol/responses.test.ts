@@ -65,7 +65,7 @@ describe('parseResponse', () => {
       { input: [{ role: 'user', content: [{ type: 'input_image', image_url: 'x' }] }] },
       'input[0].content[0].type',
     ],
-  ])('refuses what it knows and does not do: %j', (fields, param) => {
+  ])('refuses known but unsupported fields: %j', (fields, param) => {
     expect(parse(fields)).toMatchObject({ ok: false, error: { code: 'unsupported_parameter', param } });
   });
 
@@ -89,7 +89,7 @@ describe('parseResponse', () => {
     [{ metadata: { a: 'x'.repeat(513) } }, 'metadata.a'],
     [{ metadata: { ['k'.repeat(65)]: 'x' } }, `metadata.${'k'.repeat(65)}`],
     [{ metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'x'])) }, 'metadata'],
-  ])('refuses what is wrong: %j', (fields, param) => {
+  ])('refuses invalid values: %j', (fields, param) => {
     const parsed = parse(fields);
     expect(parsed).toMatchObject({ ok: false, error: { code: 'invalid_request' } });
     if (!parsed.ok) expect('param' in parsed.error ? parsed.error.param : null).toContain(param);
@@ -99,7 +99,7 @@ describe('parseResponse', () => {
     expect(parseResponse(body)).toMatchObject({ error: { code: 'invalid_request', param: null } });
   });
 
-  it('gives log-probabilities only when asked', () => {
+  it('returns log-probabilities only if requested', () => {
     const wants = (fields: Record<string, unknown>) => {
       const parsed = parse(fields);
       return parsed.ok && wantsLogprobs(parsed.value.request);

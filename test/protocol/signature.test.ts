@@ -54,7 +54,7 @@ describe('a signature', () => {
     expect(await problemOf(await sign(other, parts, NOW))).toBeNull();
   });
 
-  it('names the version of the protocol, and another one is told from a damaged header', async () => {
+  it('names the protocol version, and distinguishes another one from a malformed header', async () => {
     const header = await sign(key, parts, NOW);
     expect(header).toMatch(new RegExp(`^v${PROTOCOL_VERSION} `));
     const later = header.replace(/^v\d+/, `v${PROTOCOL_VERSION + 1}`);
@@ -65,7 +65,7 @@ describe('a signature', () => {
     expect(await problemOf(header.replace(/^v\d+/, 'v'))).toBe('malformed');
   });
 
-  it('is the HMAC over the lines that the format names', async () => {
+  it('is the HMAC over the lines of the format', async () => {
     const nonce = new Uint8Array(16).fill(1);
     const header = await sign(key, { ...parts, method: 'post' }, NOW, nonce);
     const n = Buffer.from(nonce).toString('base64url');
@@ -80,7 +80,7 @@ describe('a signature', () => {
     expect(await sign(key, parts, NOW)).not.toBe(await sign(key, parts, NOW));
   });
 
-  it('does not hold for another origin, method or path', async () => {
+  it('is not valid for another origin, method or path', async () => {
     const header = await sign(key, parts, NOW);
     expect(await problemOf(header, { originId: 'origin-2' })).toBe('mismatch');
     expect(await problemOf(header, { method: 'PUT' })).toBe('mismatch');
@@ -88,14 +88,14 @@ describe('a signature', () => {
     expect(await problemOf(header, { pathAndQuery: '/v1/completions' })).toBe('mismatch');
   });
 
-  it('does not hold under another secret, nor under an unknown key', async () => {
+  it('is not valid under another secret, nor under an unknown key', async () => {
     const header = await sign(key, parts, NOW);
     expect(await problemOf(header, { keys: [{ ...key, secret: other.secret }] })).toBe('mismatch');
     expect(await problemOf(header, { keys: [other] })).toBe('unknown_key');
     expect(await problemOf(header, { keys: [] })).toBe('unknown_key');
   });
 
-  it('cannot be replayed, not even by another spelling', async () => {
+  it('cannot be replayed, not even in another spelling', async () => {
     const header = await sign(key, parts, NOW);
     const rememberNonce = nonces();
     expect(await problemOf(header, { rememberNonce })).toBeNull();
@@ -104,7 +104,7 @@ describe('a signature', () => {
     expect(await problemOf(`v1 ${fields.reverse().join(',')}`, { rememberNonce })).toBe('replayed');
   });
 
-  it('holds under each of two keys while they are exchanged, and no longer under the one taken away', async () => {
+  it('is valid under each of two keys during a rotation, and no longer under the removed one', async () => {
     const [before, after] = [await sign(key, parts, NOW), await sign(other, parts, NOW)];
     const turns = [[key], [key, other], [other, key], [other]];
     const problems = turns.map((keys) =>
@@ -118,7 +118,7 @@ describe('a signature', () => {
     ]);
   });
 
-  it('says by how much the clocks differ, and which way', async () => {
+  it('reports the difference of the clocks, and its direction', async () => {
     const header = await sign(key, parts, NOW);
     for (const skewMs of [-90_000, 61_000])
       expect(await verify(header, { now: NOW - skewMs })).toEqual({
@@ -127,7 +127,7 @@ describe('a signature', () => {
       });
   });
 
-  it('is not spoiled by a forged one with its nonce', async () => {
+  it('is not affected by a forged one with its nonce', async () => {
     const rememberNonce = nonces();
     const header = await sign(key, parts, NOW);
     const forged = header.slice(0, -64) + '0'.repeat(64);
@@ -140,7 +140,7 @@ describe('a signature', () => {
     expect(await problemOf(header, { rememberNonce: () => 'full' })).toBe('store_full');
   });
 
-  it('holds within the window, at its borders and not beyond', async () => {
+  it('is valid within the window, including its borders, and not beyond', async () => {
     const header = await sign(key, parts, NOW);
     for (const skew of [-SIGNATURE_WINDOW_MS, 0, SIGNATURE_WINDOW_MS])
       expect(await problemOf(header, { now: NOW + skew })).toBeNull();
@@ -148,13 +148,13 @@ describe('a signature', () => {
       expect(await problemOf(header, { now: NOW + skew })).toBe('clock_skew');
   });
 
-  it('is refused when it is older than the start, since nonces were forgotten', async () => {
+  it('is refused when it is older than the start, because nonces were forgotten', async () => {
     const header = await sign(key, parts, NOW);
     expect(await problemOf(header, { startedAt: NOW })).toBeNull();
     expect(await problemOf(header, { startedAt: NOW + 1 })).toBe('before_start');
   });
 
-  it('keeps a nonce only of good signatures, and longer than the window', async () => {
+  it('stores only nonces of valid signatures, for longer than the window', async () => {
     const kept: [string, number][] = [];
     const rememberNonce = (nonce: string, expiresAt: number) => {
       kept.push([nonce, expiresAt]);
@@ -247,13 +247,13 @@ describe('a signature for one start of its receiver', () => {
   const [startId, earlier] = [newStartId(), newStartId()];
   const now = { startId, startedAt: NOW + 20_000, now: NOW + 21_000 };
 
-  it('is good also when its stamp is from before that start; one without is not', async () => {
+  it('is valid also with an earlier timestamp; one without a start is not', async () => {
     expect(await problemOf(await sign(key, parts, NOW), now)).toBe('before_start');
     expect(await problemOf(await sign(key, { ...parts, startId }, NOW), now)).toBeNull();
     expect(await problemOf(await sign(key, { ...parts, startId }, NOW + 20_500), now)).toBeNull();
   });
 
-  it('is good for that start only, whatever its stamp, once, and within the window', async () => {
+  it('is valid for that start only, whatever its timestamp, once, and within the window', async () => {
     for (const t of [NOW, NOW + 20_500, NOW + 30_000])
       expect(await problemOf(await sign(key, { ...parts, startId: earlier }, t), now)).toBe('before_start');
     const header = await sign(key, { ...parts, startId }, NOW);
@@ -264,7 +264,7 @@ describe('a signature for one start of its receiver', () => {
     expect(await problemOf(header, { ...now, now: NOW + 61_000 })).toBe('clock_skew');
   });
 
-  it('cannot be made of one for another start, or of one for any', async () => {
+  it('cannot be made from one for another start, or for any', async () => {
     const header = await sign(key, { ...parts, startId: earlier }, NOW);
     expect(await problemOf(header.replace(earlier, startId), now)).toBe('mismatch');
     expect(await problemOf(header.replace(`b=${earlier},`, ''), { ...now, startedAt: 0 })).toBe('mismatch');

@@ -6,7 +6,7 @@ import { ORIGIN_LEASE_MS, STREAM_STALL_CHECK_MS } from '../../worker/origins/lim
 /** What a request whose client has gone is given on Cloudflare, to count what it used. */
 const AFTER_CLIENT_MS = 30_000;
 
-it('a stream is taken for dead only when two signs of life are missing, and soon enough to be counted', () => {
+it('a stream counts as dead only after two missing signs of life, and soon enough to be counted', () => {
   expect(STREAM_STALL_MS).toBeGreaterThan(2 * STREAM_HEARTBEAT_MS + STREAM_STALL_CHECK_MS);
   const latest = STREAM_STALL_MS + STREAM_STALL_CHECK_MS;
   expect(latest).toBeLessThan(AFTER_CLIENT_MS);

@@ -45,7 +45,7 @@ describe('what travels when adapters are tried', () => {
     expect(schema.safeParse(value).success).toBe(good);
   });
 
-  it('reads an origin that says more than it must', () => {
+  it('accepts an origin that sends more fields than needed', () => {
     const { base_digest, weights, prompt } = proof;
     const answer = { digest: DIGEST, ok: true, reason: null, prompt, base_digest, weights };
     const whole = { ...answer, adapter: tokens(1), kl: null, max_difference: 0 };

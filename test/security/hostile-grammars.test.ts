@@ -29,7 +29,7 @@ const made = (constraint: Constraint) => {
 /** What ends it is counted before it is done. */
 const LIMIT = MAX_WORK + 1_000;
 
-const TOO_MUCH = 'takes too much work';
+const TOO_MUCH = 'takes too long to turn into a grammar';
 const STATES = 'has too many states';
 
 describe('what is refused', () => {

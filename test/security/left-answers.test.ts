@@ -186,10 +186,7 @@ describe('an answer that is left before its end', () => {
     stack.edge.origin.answer = (method, path, init, url) => {
       if (!path.startsWith('/usage/')) return answer(method, path, init, url);
       release();
-      return Response.json(
-        { error: { message: 'There is no such path.', code: 'not_found' } },
-        { status: 404 },
-      );
+      return Response.json({ error: { message: 'No such path.', code: 'not_found' } }, { status: 404 });
     };
     await leave(made.key, '/chat/completions', chat);
     const { promptTokens, completionTokens } = mostTokens(

@@ -71,7 +71,9 @@ describe('a name above another’s', () => {
     // The operator may take any name, also for bob, and hears among whose names it lies.
     expect(await publish('beta', undefined, 'bob')).toMatchObject({
       status: 201,
-      body: { notice: "'beta' of 'bob' lies among others' names: below it are names or rooms of 'alice'." },
+      body: {
+        notice: "'beta' of 'bob' lies between names of others: below it are names or prefixes of 'alice'.",
+      },
     });
     expect(await ask('beta/one', scoped)).toBe('beta/one@1');
     expect(await ask('beta/two', scoped)).toBe(404);
@@ -106,7 +108,7 @@ describe('a squatter from before', () => {
         name: 'corp',
         tenant: 'alice',
         from: null,
-        notice: "What exists at or below 'corp' already stays that of 'bob'.",
+        notice: "Existing names at or below 'corp' still belong to 'bob'.",
       },
     });
     expect(await publish('corp/billing', 'bob')).toMatchObject({ status: 403 });

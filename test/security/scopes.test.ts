@@ -56,8 +56,8 @@ describe('a scope', () => {
     const refused = await makeKey({ tenant: 'carol', scopes: ['lab/one', 'lab/**'] });
     expect([refused.status, refused.body.error?.message]).toEqual([
       400,
-      "Invalid value for 'scopes.1': several tenants have names in 'lab/**', and a scope opens those of one. " +
-        "Name each room or name that the key is to open, such as 'lab/<room>/**', or have the operator reserve 'lab' for one of them.",
+      "Invalid value for 'scopes.1': 'lab/**' covers names of several tenants, but a scope opens those of one. " +
+        "List each prefix or name separately, such as 'lab/<name>/**', or ask the operator to reserve 'lab' for one tenant.",
     ]);
   });
 

@@ -1,4 +1,4 @@
-/** A version can be taken out of use whatever others have made with it; what they have made is not served any more. */
+/** A version can be taken out of use whatever others have made with it; what they have made is no longer served. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { syncStalePointers } from '../../worker/registry/write-pointer.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
@@ -139,7 +139,7 @@ it('what its owner has on top of it, or tests it in, stands in the way as ever',
   const { status, body } = await retire();
   expect([status, body.error?.message]).toEqual([
     409,
-    "'shared@1' cannot be retired: own@1 was made on top of it. Retire what stands on it first.",
+    "'shared@1' cannot be retired: own@1 was built on it. Retire what depends on it first.",
   ]);
 });
 

@@ -4,7 +4,7 @@ import { modelNotFound, registryUnavailable } from '../../worker/errors.ts';
 it('says nothing of why the registry does not answer', () => {
   expect(registryUnavailable(7)).toEqual({
     code: 'registry_unavailable',
-    message: expect.stringContaining('try again'),
+    message: expect.stringContaining('Retry in a few seconds'),
     retryAfterMs: 7,
   });
 });

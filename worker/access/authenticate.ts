@@ -34,13 +34,15 @@ export const refused = (message: string): Result<never, ApiError> =>
 export function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiError> {
   const own = request.headers.get(ANTHROPIC_KEY_HEADER);
   const header = request.headers.get('authorization') ?? (own === null ? null : `Bearer ${own}`);
-  if (header === null) return refused("No API key was given. Send it as 'Authorization: Bearer <key>'.");
+  if (header === null) return refused("Missing API key. Send it as 'Authorization: Bearer <key>'.");
   const key = /^Bearer +(\S{1,64})$/i.exec(header.trim())?.[1];
   const found = key === undefined ? null : checkApiKey(key);
   if (key === undefined || found === null) return refused('The API key is malformed.');
   if (found !== kind)
     return refused(
-      kind === 'ga' ? 'This route needs an admin key (ga_…).' : 'An admin key (ga_…) cannot be used here.',
+      kind === 'ga'
+        ? 'This route needs an admin key (ga_…).'
+        : 'Admin keys (ga_…) are not accepted here. Use an API key (gk_…).',
     );
   return ok(key);
 }
@@ -48,7 +50,7 @@ export function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiEr
 /** @returns why a key that is known is not good any more, or null. */
 export function expired(expiresAt: number | null | undefined, now: number): Result<never, ApiError> | null {
   if (expiresAt == null || now < expiresAt) return null;
-  return refused(`The API key expired on ${new Date(expiresAt).toISOString()}. Ask for a new one.`);
+  return refused(`The API key expired on ${new Date(expiresAt).toISOString()}. Request a new one.`);
 }
 
 /** Who sends an inference request. Never throws; one KV read. @param now unix ms. */
@@ -67,7 +69,7 @@ export async function authenticate(
     }
     case 'absent':
     case 'gone':
-      return refused('The API key is not known.');
+      return refused('Unknown API key.');
     case 'trouble':
       logLine('key_lookup_trouble', { reason: lookup.reason });
       return err(registryUnavailable(lookup.retryAfterMs));
@@ -102,7 +104,7 @@ export function admitRequest({ keys, gates, now }: AuthDeps, request: Request): 
     if (!caller.ok) return caller;
     const retryAfterMs = gates.refusals.waitMs(caller.value.tenant);
     if (retryAfterMs === null) return caller;
-    const message = `Too many requests of this tenant were refused. Please try again in ${retryAfterMs}ms.`;
+    const message = `Too many of this tenant's requests were refused. Please try again in ${retryAfterMs}ms.`;
     return err({ code: 'rate_limit_exceeded', message, retryAfterMs });
   }
 

@@ -109,7 +109,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
       return count;
     });
     if (removed > 0) return context.body(null, 204);
-    return fail({ code: 'not_found', message: `'${scope}' is not granted to '${tenant}' by you.` });
+    return fail({ code: 'not_found', message: `You have not granted '${scope}' to '${tenant}'.` });
   });
   return routes;
 }
@@ -120,16 +120,16 @@ async function keyless({ keyLedger }: Pick<GrantDeps, 'keyLedger'>, tenant: stri
   const { items } = await keyLedger.ofTenant({ tenant, cursor: null, limit: 1 });
   return items.length > 0
     ? null
-    : `'${tenant}' has no API key, so that nobody can use it yet: is it spelt right? graft keys create --tenant ${tenant} makes one.`;
+    : `'${tenant}' has no API key, so nobody can use this grant yet. Check the spelling, or create a ` +
+        `key: graft keys create --tenant ${tenant}`;
 }
 
 function whyFull({ tenant }: GrantRow, counts: GrantCaps, caps: GrantCaps): string {
-  const advice = "Grant a room ('<name>/**') instead of single names.";
-  if (counts.giver >= caps.giver)
-    return `You have given ${counts.giver} grants, the most that one can give. ${advice}`;
+  const advice = "Grant everything below a name ('<name>/**') instead of single names.";
+  if (counts.giver >= caps.giver) return `You have given ${counts.giver} grants, the most allowed. ${advice}`;
   return counts.pair >= caps.pair
-    ? `You have given '${tenant}' ${counts.pair} grants, the most that one can give to another. ${advice}`
-    : `'${tenant}' has ${counts.holder} grants, the most that one can have. ${advice}`;
+    ? `You have given '${tenant}' ${counts.pair} grants, the most allowed for one tenant. ${advice}`
+    : `'${tenant}' holds ${counts.holder} grants, the most allowed. ${advice}`;
 }
 
 /**
@@ -146,7 +146,7 @@ async function giverOf(
       ? ok(null)
       : err({
           code: 'insufficient_scope',
-          message: "Only the bootstrap key grants '**'. Grant a room of yours, such as 'alice/**'.",
+          message: "Only the bootstrap key may grant '**'. Grant names of your own, such as 'alice/**'.",
         });
   const isRoom = scope.endsWith('/**');
   const path = isRoom ? scope.slice(0, -3) : scope;
@@ -198,7 +198,7 @@ export function adminRefusalRoutes(deps: {
     if (outcome === 'full')
       return fail({
         code: 'invalid_request',
-        message: `'${tenant}' refuses ${MAX_REFUSALS} tenants already, the most that one can. Accept others again.`,
+        message: `'${tenant}' refuses ${MAX_REFUSALS} tenants, the most allowed. Accept some of them again first.`,
         param: 'from',
       });
     const known =
@@ -215,7 +215,7 @@ export function adminRefusalRoutes(deps: {
       return wasRefused;
     });
     if (accepted) return context.body(null, 204);
-    return fail({ code: 'not_found', message: `'${tenant}' does not refuse grants of '${from}'.` });
+    return fail({ code: 'not_found', message: `'${tenant}' does not refuse grants from '${from}'.` });
   });
   return routes;
 }

@@ -39,9 +39,10 @@ export interface KeyDeps {
   now: () => number;
 }
 
-const REVOKED_MEANWHILE = conflict('The key was revoked meanwhile, or the one that asks for this.');
+const REVOKED_MEANWHILE = conflict('This key, or the key that you used, was revoked in the meantime.');
 const CHANGED_MEANWHILE = conflict(
-  'The key was changed or revoked meanwhile, or the one that asks for this. See what it is now (graft keys), and ask again.',
+  'This key was changed or revoked in the meantime, or the key that you used was. Check it with ' +
+    '`graft keys`, and try again.',
 );
 
 /** Keys: made, rotated, changed, listed and revoked ({@link revokeKeyRoute}). */
@@ -72,7 +73,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const id = keyIdOf(hash);
     const registered = async (known: KeyRow): Promise<Response> => {
       if (known.revokedAt !== null || known.hash !== hash)
-        return fail(conflict('This key was revoked; make another.'));
+        return fail(conflict('This key was revoked. Create another.'));
       await index(known);
       return context.json(keyJson(known));
     };
@@ -126,7 +127,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     if (old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= at)) {
       // By a rotation perhaps of which KV was not told: the old key would be good there without end.
       await index(old);
-      return fail(conflict('This key was revoked or has expired; make a new one with POST /admin/keys.'));
+      return fail(conflict('This key was revoked or has expired. Create a new one with POST /admin/keys.'));
     }
     const key = generateApiKey(old.kind === 'api' ? 'gk' : 'ga');
     const hash = await hashApiKey(key);
@@ -202,8 +203,8 @@ function irrelevantField({
   if (param === undefined) return null;
   const message =
     kind === 'api'
-      ? `'${param}' is for admin keys; an API key reads nothing of the kind.`
-      : `'${param}' is for API keys; an admin key has none.`;
+      ? `'${param}' is for admin keys; API keys cannot have it.`
+      : `'${param}' is for API keys; admin keys cannot have it.`;
   return { code: 'invalid_request', message, param };
 }
 
@@ -212,7 +213,7 @@ function fixedProblem(caller: AdminCaller, old: KeyRow, limits: KeyLimits | null
   if (caller.root || !old.limitsFixed || relaxedLimit(old.limits, limits) === null) return null;
   return {
     code: 'insufficient_scope',
-    message: 'The operator set the limits of this key; an admin key of the tenant may only lower them.',
+    message: "The operator set the limits of this key. The tenant's admin keys may only lower them.",
   };
 }
 
@@ -231,13 +232,13 @@ function grantProblem(
 ): ApiError | null {
   if (caller.root) return null;
   const refuse = (message: string): ApiError => ({ code: 'insufficient_scope', message });
-  if (wanted.kind === 'admin') return refuse('Only the bootstrap key makes admin keys.');
-  if (wanted.ownHash) return refuse('Only the bootstrap key registers keys by their hash.');
-  if (wanted.tenant !== caller.tenant) return refuse('This key makes keys for its own tenant only.');
+  if (wanted.kind === 'admin') return refuse('Only the bootstrap key may create admin keys.');
+  if (wanted.ownHash) return refuse('Only the bootstrap key may register keys by hash.');
+  if (wanted.tenant !== caller.tenant) return refuse('This key may create keys for its own tenant only.');
   if (wanted.download === true && caller.download !== true)
-    return refuse('This key has no right to download, and gives none.');
+    return refuse('This key may not download, so it cannot give that right.');
   if (wanted.prompts === true && caller.prompts !== true)
-    return refuse('This key has no right to read prompts, and gives none.');
+    return refuse('This key may not read prompts, so it cannot give that right.');
   const wider = scopesHeld(wanted).find(
     (scope) =>
       !scopesHeld(caller).some((own) =>
@@ -283,7 +284,7 @@ const revokeKeyRoute =
     if (!line.successors && row.kind === 'admin' && !caller.root)
       return fail({
         code: 'insufficient_scope',
-        message: 'Only the bootstrap key ends an admin key and lets what it was rotated into live.',
+        message: 'Only the bootstrap key may end an admin key without ending the keys that replaced it.',
       });
     const done = await carryThrough<RevocationView | null>(context, () =>
       report === 'true' ? revokePage(deps, line, cursor) : revokeAll(deps, line),
@@ -402,7 +403,8 @@ async function bindScopes(
 const severalOwners = (scope: string, path: string, index: number): ApiError => ({
   code: 'invalid_request',
   message:
-    `Invalid value for 'scopes.${index}': several tenants have names in '${scope}', and a scope opens those of one. ` +
-    `Name each room or name that the key is to open, such as '${path}/<room>/**', or have the operator reserve '${path}' for one of them.`,
+    `Invalid value for 'scopes.${index}': '${scope}' covers names of several tenants, but a scope ` +
+    `opens those of one. List each prefix or name separately, such as '${path}/<name>/**', or ask the ` +
+    `operator to reserve '${path}' for one tenant.`,
   param: `scopes.${index}`,
 });

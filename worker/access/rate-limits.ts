@@ -82,8 +82,10 @@ export function enterGate(gate: Gate, who: string, whose = 'This tenant'): Resul
 function gateError(whose: string, { why, limits: of, retryAfterMs }: GateRefusal): ApiError {
   const message =
     why === 'at_once'
-      ? `${whose} has ${of.atOnce} requests of this kind under way, the most at the same time. Please wait for one to end.`
-      : `${whose} may send ${of.perSecond} requests of this kind a second. Please try again in ${Math.ceil(retryAfterMs)}ms.`;
+      ? `${whose} has ${of.atOnce} requests of this kind in progress, the most allowed at once. Wait for ` +
+        'one to end.'
+      : `${whose} may send ${of.perSecond} requests of this kind a second. Please try again in ` +
+        `${Math.ceil(retryAfterMs)}ms.`;
   return { code: 'rate_limit_exceeded', message, retryAfterMs };
 }
 

@@ -67,7 +67,7 @@ export async function authenticateAdmin(
       root: true,
     });
   const row = await deps.keyLedger.admin(hash);
-  if (row === null) return refused('The API key is not known.');
+  if (row === null) return refused('Unknown API key.');
   const late = expired(row.expiresAt, deps.now());
   if (late !== null) return late;
   const { id, tenant, scopes, owners, download, prompts } = row;
@@ -103,7 +103,7 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
       const known = tenants.get(hash);
       const first = enter(known === undefined ? `key ${hash}` : `tenant ${known}`);
       if (!first.ok) return fail(first.error);
-      const met = root || known !== undefined ? null : enterGate(gates.strangers, '', 'New keys together');
+      const met = root || known !== undefined ? null : enterGate(gates.strangers, '', 'New keys in total');
       if (met !== null && !met.ok) return fail(met.error);
       const caller = await authenticateAdmin(presented.value, deps).finally(() => met?.value());
       if (!caller.ok) {

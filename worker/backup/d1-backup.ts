@@ -3,13 +3,13 @@ import { BACKUP_PAGE_BYTES, MAX_BACKUP_ROWS, type BackupRow } from '../../protoc
 import type { SqlDatabase } from '../platform/d1-database.ts';
 import type { BackupLedger } from './ports.ts';
 
-/** Of `upkeep`: its cursor is the id of the backup that is being brought back. */
+/** Part of `upkeep`: its cursor is the id of the backup being restored. */
 const JOB = 'restore';
-/** What the collection of garbage goes by comes last: it takes what nothing names for garbage. */
+/** Tables that garbage collection depends on come last: it treats unreferenced files as garbage. */
 const LAST = ['stored_files', 'stored_parts'];
-/** What is to be gone at a time of its own: a backup would outlive it, and bring it back. */
+/** Data that expires: a backup would outlive it, and restore it. */
 const LEFT_OUT = ['d1_migrations', 'kept_prompts', 'schema_hash'];
-/** An empty registry may have keys, of whoever tries it out; a row of any of these makes it somebody's. */
+/** An empty registry may have keys, of whoever tries it out; a row of any of these tables means it is in use. */
 const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];
 
 const Key = z.array(z.union([z.string(), z.number()])).min(1);
@@ -20,7 +20,10 @@ interface Column {
   pk: number;
 }
 
-/** Names of tables and columns come from the schema alone, never from a request: those are looked for among them. */
+/**
+ * Names of tables and columns come from the schema only, never from a request: requested ones are looked up
+ * among them.
+ */
 export function createD1Backup(db: SqlDatabase): BackupLedger {
   async function tables(): Promise<string[]> {
     const { results } = await db
@@ -43,7 +46,7 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
     return results;
   }
 
-  /** How many rows come next, and how many of them one answer takes: hundreds of long ones do not fit an isolate. */
+  /** How many rows are next, and how many of them fit one answer: hundreds of long ones do not fit an isolate. */
   async function pageOf(of: {
     table: string;
     all: readonly string[];
@@ -142,13 +145,16 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
     async write({ table, columns: given, rows }) {
       const columns = await columnsOf(table);
       if (columns === null)
-        return `There is no table '${table}' here. Restore with the version of graft that made the backup.`;
+        return `Table '${table}' does not exist here. Restore with the version of graft that made the backup.`;
       const known = new Set(columns.map(({ name }) => name));
       const unknown = given.find((name) => !known.has(name));
       if (unknown !== undefined)
-        return `Table '${table}' has no column '${unknown}' here. Restore with the version of graft that made the backup.`;
+        return (
+          `Table '${table}' has no column '${unknown}' here. Restore with the version of graft that made ` +
+          'the backup.'
+        );
       if (rows.some((row) => row.length !== given.length))
-        return `A row of '${table}' has more or fewer values than there are columns.`;
+        return `A row of '${table}' has a different number of values than columns.`;
       await db
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- names that were found among the schema's own
@@ -166,7 +172,7 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
   };
 }
 
-/** @returns undefined when it is none. */
+/** @returns undefined when it is invalid. */
 function readCursor(cursor: string, length: number): (string | number)[] | undefined {
   try {
     const key = Key.parse(JSON.parse(cursor));
@@ -176,7 +182,7 @@ function readCursor(cursor: string, length: number): (string | number)[] | undef
   }
 }
 
-/** As many as one answer takes; one at least. */
+/** As many as fit one answer; at least one. */
 function within(rows: readonly BackupRow[]): BackupRow[] {
   let bytes = 0;
   const first = rows.findIndex(

@@ -23,15 +23,15 @@ interface BackupDeps {
 
 const operatorOnly: ApiError = {
   code: 'insufficient_scope',
-  message: 'Only the bootstrap key makes backups and brings them back: they hold every tenant’s.',
+  message: 'Only the bootstrap key may make and restore backups: they contain every tenant’s data.',
 };
 const RESTORED_PART = BACKUP_OPERATIONS['PUT /admin/backup/parts/:digest'].query;
 const NOT_BEGUN = conflict(
-  'This backup is not being brought back here, or that has ended. Begin with POST /admin/backup/restore.',
+  'No restore of this backup is in progress. Start one with POST /admin/backup/restore.',
   'id',
 );
 
-/** Backups, page by page, and bringing one back into an empty registry. For the bootstrap key alone. */
+/** Backups, page by page, and restores into an empty registry. For the bootstrap key only. */
 export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
   const { backups, blobs, blobLedger } = deps;
   const routes = new Hono<AppEnv>();
@@ -50,7 +50,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
       if (page === null)
         return fail({
           code: 'invalid_request',
-          message: `There is no table '${table}', or the cursor is none of it.`,
+          message: `Table '${table}' does not exist, or the cursor is invalid.`,
           param: 'table',
         });
       return context.json(page);
@@ -76,15 +76,9 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     async ({ context, request }) => {
       const begun = await backups.begin({ id: request.id, dryRun: request.dry_run === true });
       if (begun === 'full')
-        return fail(
-          conflict(
-            'This registry has names or files already. A backup is brought back into an empty one only.',
-          ),
-        );
+        return fail(conflict('This registry is not empty. Restore a backup into an empty registry.'));
       if (begun === 'other')
-        return fail(
-          conflict('Another backup is being brought back here. Bring that one back to its end first.'),
-        );
+        return fail(conflict('Another backup is being restored here. Finish that restore first.'));
       return context.json({ resumed: begun === 'resumed' });
     },
     { operatorOnly },
@@ -95,7 +89,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
     'POST /admin/backup/files',
     async ({ context, request: { id, digests } }) => {
       if (!(await backups.isBegun(id))) return fail(NOT_BEGUN);
-      // The record is written last, so that it says that the parts are there. Past the cache of absences.
+      // The record is written last, because it implies that the parts exist. Bypasses the negative cache.
       const found = await Promise.all(digests.map((digest) => blobs.getRecord(digest, { fresh: true })));
       return context.json({ missing: digests.filter((_, at) => found[at] === null) });
     },
@@ -109,7 +103,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
       if (!(await backups.isBegun(id))) return fail(NOT_BEGUN);
       const { tables } = await backups.plan();
       await backups.end(id);
-      // The row that said so was one of upkeep's.
+      // The row with that information was in upkeep.
       const rowsOf = (name: string, rows: number) => (name === 'upkeep' ? rows - 1 : rows);
       return context.json({ tables: tables.map(({ name, rows }) => ({ name, rows: rowsOf(name, rows) })) });
     },
@@ -158,7 +152,7 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
       });
       return stored.ok ? new Response(null, { status: 204 }) : fail(stored.error);
     },
-    // Of what is too large that is said, whatever the query is.
+    // Report an oversized body first, whatever the query is.
     { operatorOnly, ownQuery: true },
   );
   return routes;

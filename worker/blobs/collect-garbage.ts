@@ -19,17 +19,17 @@ export interface GarbageDeps {
 export interface CollectedFile {
   digest: string;
   bytes: number;
-  /** `waits` = marked already, and not for long enough. */
+  /** `waits` = marked already, but not long enough ago. */
   action: 'marked' | 'waits' | 'deleted';
-  /** Unix ms: when it can be deleted, at the earliest; null = now, or done. */
+  /** Unix ms: when it can be deleted, at the earliest; null = now, or already deleted. */
   deletableAt: number | null;
 }
 
 export interface CollectedPage {
   files: CollectedFile[];
-  /** Of files that stay: parts that were never finished, or that the finished file is not made of. */
+  /** Of kept files: parts that were never completed, or are not part of the completed file. */
   parts: { deleted: number; bytes: number };
-  /** Where the files go on; null at the end. */
+  /** Cursor of the files; null at the end. */
   cursor: string | null;
 }
 
@@ -38,16 +38,16 @@ export interface Budget {
   left: number;
 }
 
-/** Parts of a file, and the record, that one step deletes. */
+/** Parts of a file, and its record, that one step deletes. */
 const PARTS_AT_ONCE = 50;
 
 /**
- * A page of garbage. Files that were never finished go when nothing of them was sent for a day. Finished files that no
- * version has ever contained and nobody has touched for a day are marked, and deleted when they were marked long ago; one
- * that is touched loses its mark. Parts that are none of their file's record go a day after they were sent. Each step is
- * decided in the system of record together with the question whether the file is in use. What is cut off goes on at the
- * next collection.
- * @param params.deletions values deleted, at most about so many. @throws StoreUnavailable
+ * A page of garbage. Incomplete files are deleted a day after the last upload. Completed files that no version
+ * has ever contained and nobody has touched for a day are marked, and deleted long after that; touching one
+ * removes its mark. Parts that are not in their file's record are deleted a day after they were sent. D1
+ * decides each step together with the question whether the file is in use. The next collection continues
+ * interrupted work.
+ * @param params.deletions approximate limit of deleted values. @throws StoreUnavailable
  */
 export async function collectGarbage(
   deps: GarbageDeps,
@@ -75,7 +75,7 @@ export async function collectGarbage(
   return { files, parts: await collectParts(deps, dryRun, budget), cursor };
 }
 
-/** @returns null when the file has come into use meanwhile. */
+/** @returns null when the file has come into use in the meantime. */
 async function collect(
   deps: GarbageDeps,
   file: UnusedFile,
@@ -102,7 +102,7 @@ async function collect(
   return { digest, bytes, action: 'deleted', deletableAt: null };
 }
 
-/** What does not fit into the budget is found again, as being deleted. */
+/** What exceeds the budget is found again, as being deleted. */
 export async function deleteFile(
   { garbage, blobs }: Pick<GarbageDeps, 'garbage' | 'blobs'>,
   { digest }: Pick<UnusedFile, 'digest'>,
@@ -147,8 +147,8 @@ async function collectParts(
 }
 
 /**
- * Two who closed a file in different parts at once may have left the other's record in the store: then it is written
- * again, and the parts that it names stay until every copy of it has ended.
+ * Two tenants that completed a file in different parts at once may have left the other's record in the store:
+ * it is then rewritten, and its parts stay until all cached copies have expired.
  */
 async function recordStands(
   { garbage, blobs, blobLedger }: GarbageDeps,
@@ -161,7 +161,7 @@ async function recordStands(
   return false;
 }
 
-/** One run of the schedule: a page of garbage, from where the last run stopped. @throws StoreUnavailable */
+/** One run of the schedule: a page of garbage, continuing the last run. @throws StoreUnavailable */
 export async function collectSomeGarbage(deps: GarbageDeps, deletions: number): Promise<void> {
   const { cursor } = await collectGarbage(deps, {
     dryRun: false,

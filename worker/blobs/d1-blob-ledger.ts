@@ -1,11 +1,11 @@
-/** Files in D1: their parts and records, who sent them, and which of them nothing uses any more. */
+/** Files in D1: their parts and records, their senders, and which of them are unused. */
 import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { type SqlDatabase, readable, readColumn } from '../platform/d1-database.ts';
 import type { BlobLedger, SentPart, GarbageLedger, SurplusPart, UnusedFile } from './ports.ts';
 
 type SentRecord = Omit<SentPart, 'stored'> & { stored: number };
 
-/** Whether the part is one of the file's record. */
+/** Whether the part is in the file's record. */
 const RECORDED = `EXISTS (SELECT 1 FROM blobs b, json_each(b.parts) part
   WHERE b.digest = stored_parts.digest AND json_extract(part.value, '$.sha256') = stored_parts.sha256)`;
 
@@ -110,7 +110,7 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
                  ELSE blobs.parts END`,
           )
           .bind(digest, made.bytes, JSON.stringify(made.parts), at, at),
-        // What was of the record may be looked for by who has read it before: it stays for another while.
+        // Cached readers of the old record may still need its parts: they stay for another while.
         db
           .prepare(
             `UPDATE stored_parts SET recorded = ${RECORDED},
@@ -191,7 +191,7 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
   };
 }
 
-/** A row of `stored_files` with what its parts add up to. */
+/** A row of `stored_files`, with the total of its parts. */
 interface FileRecord {
   digest: string;
   finished: number;
@@ -201,7 +201,7 @@ interface FileRecord {
   collecting_at: number | null;
 }
 
-/** Decided inside each statement, so that a publication in between cannot be overlooked. */
+/** Decided inside each statement, so that a concurrent publication is not missed. */
 const UNUSED = 'NOT EXISTS (SELECT 1 FROM chain_members m WHERE m.digest = stored_files.digest)';
 const FINISHED = 'EXISTS (SELECT 1 FROM blobs b WHERE b.digest = stored_files.digest)';
 /** In `upkeep`. */
@@ -251,7 +251,7 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
         .bind(at, digest, markedBefore)
         .first();
       if (began === null) return false;
-      // Cut off before this, the file is found again as being collected, and this is done then.
+      // If interrupted before this, the file is found again as being collected, and this is done then.
       await forgetSenders(digest);
       return true;
     },
@@ -278,7 +278,7 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
     async partsCollected(digest, sha256s) {
       const gone = JSON.stringify(sha256s);
       await db.batch([
-        // Who holds the file sent them long ago, and is not asked for them again.
+        // Its holders sent the parts long ago, and are not asked for them again.
         db
           .prepare(
             `DELETE FROM blob_parts WHERE digest = ? AND sha256 IN (SELECT value FROM json_each(?)) AND NOT EXISTS (

@@ -1,26 +1,32 @@
-/** Numbers of taking files in, keeping them and giving them up, with unit and reason. */
+/** Limits of uploading, keeping and deleting files, with unit and reason. */
 
 const SECOND = 1_000;
 const MiB = 1024 * 1024;
 
-/** What lies under its own hash never changes, so the longer the better: thirty days. */
+/** Content-addressed data never changes, so the longest time: thirty days. */
 export const BLOB_CACHE_TTL_S = 30 * 86_400;
-/** A file's record changes when it is mended in other parts; it is read once an adapter that an origin misses. */
+/**
+ * A file's record changes when it is repaired with other parts; it is read once per adapter that an origin
+ * lacks.
+ */
 export const BLOB_RECORD_CACHE_TTL_S = 300;
-/** What a record promises and KV does not have, or has damaged, is asked for once more: KV looks again when its copy is older. */
+/**
+ * A part that a record promises, but KV lacks or has corrupted, is requested once more: KV then refreshes older
+ * copies.
+ */
 export const BLOB_RETRY_CACHE_TTL_S = 30;
-/** The same for the beginning of a blob's part, which may lie in cold storage. */
+/** The same for the beginning of a blob's part, which may be in cold storage. */
 export const BLOB_TIMEOUT_MS = 10 * SECOND;
 
-/** Bytes of adapters that one request of a repair reads, and one file more: a second or two of its CPU. */
+/** Bytes of adapters that one repair request reads, plus one file: a second or two of its CPU. */
 export const REPAIR_BLOB_BYTES = 64 * MiB;
-/** Parts that one request of a repair looks for: each is a read, and a request has 1,000 of them. */
+/** Parts that one repair request looks up: each is a read, and a request has 1,000 of them. */
 export const REPAIR_PARTS = 200;
-/** Unused files that one request of a collection deals with. */
+/** Unused files per collection request … */
 export const GARBAGE_PAGE = 20;
-/** … and files that it looks at to find them, most of which are in use: rows of D1. */
+/** … and files scanned to find them, most of which are in use: rows of D1. */
 export const GARBAGE_SCAN = 500;
-/** Values that one request of a collection deletes: each is a write, and a request has 1,000 of them. */
+/** Values that one collection request deletes: each is a write, and a request has 1,000 of them. */
 export const GARBAGE_DELETIONS = 400;
 /** The same for one run of the schedule, each minute, which has other jobs as well. */
 export const SCHEDULED_DELETIONS = 100;
@@ -33,31 +39,40 @@ export const GARBAGE_MARK_MS = 24 * 3_600 * SECOND;
 export const GARBAGE_COLLECT_MS = BLOB_CACHE_TTL_S * SECOND;
 /** How long the parts of an unfinished upload are kept. Then it starts again. */
 export const UPLOAD_KEPT_MS = 24 * 3_600 * SECOND;
-/** … and are deleted a little later, so that an upload that is just being closed is not cut: reading 1 GB takes seconds. */
+/**
+ * … and are deleted a little later, so that an upload being completed is not interrupted: reading 1 GB takes
+ * seconds.
+ */
 export const SURPLUS_KEPT_MS = UPLOAD_KEPT_MS + 3_600 * SECOND;
 /** KV shows a write within a minute. A part still missing after this time is lost. */
 export const PART_SETTLE_MS = 120 * SECOND;
-/** Before a part that was not seen yet is looked for again: thrice before the client gives up, past the cache of absences. */
+/**
+ * Pause before a part that is not visible yet is looked up again: three times before the client gives up,
+ * bypassing the negative cache.
+ */
 export const READ_BACK_RETRY_MS = 12 * SECOND;
 /**
- * A file whose bytes were read back so lately is not read again: closing, trying and publishing it follow each other.
- * Twice KV's delay would hide what was lost meanwhile from who publishes it again to mend it.
+ * A file whose bytes were verified this recently is not read again: completing, testing and publishing it
+ * follow each other. Twice KV's delay would hide recent losses from a tenant that publishes it again to repair
+ * it.
  */
 export const READ_BACK_FRESH_MS = 60 * SECOND;
 /** Parts and checks in memory at once, in one isolate of 128 MB: three of the largest parts. */
 export const HELD_BYTES = 72 * MiB;
 /** The same of one tenant: two parts, as many as `graft publish` sends at once. */
 export const TENANT_HELD_BYTES = 48 * MiB;
-/** A check's share of it: a header of {@link MAX_CHECKED_HEADER_BYTES} as bytes, as text, parsed, and written again. */
+/**
+ * A check's share of it: a header of {@link MAX_CHECKED_HEADER_BYTES} as bytes, as text, parsed, and rewritten.
+ */
 export const CHECK_HELD_BYTES = 24 * MiB;
-/** Requests that wait for room, of all and of one tenant; each is a few kilobytes. */
+/** Requests that wait for memory, in total and per tenant; each takes a few kilobytes. */
 export const MAX_WAITING = 64;
 export const MAX_WAITING_OF_TENANT = 16;
 /** How long an upload waits for that memory before it gets `edge_busy`. */
 export const MAX_ROOM_WAIT_MS = 30 * SECOND;
-/** Pause before a waiting request looks again. */
+/** Pause before a waiting request checks again. */
 export const ROOM_POLL_MS = 25;
-/** Room of a request that has given no sign of life for this long is free: it was cut off. */
+/** Memory of a request that has been silent for this long is free: it was cut off. */
 export const ROOM_STALE_MS = 60 * SECOND;
 /** An upload from which nothing arrives for this long is given up: it takes up memory. */
 export const PART_STALL_MS = 20 * SECOND;

@@ -1,4 +1,4 @@
-/** Where the parts of adapters lie: R2 where it is bound, else KV. */
+/** Storage of adapters' parts: R2 if it is bound, otherwise KV. */
 import {
   BLOB_TIMEOUT_MS,
   BLOB_CACHE_TTL_S,
@@ -17,7 +17,7 @@ import type { BlobStore } from './ports.ts';
 import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 
-/** @param params.bucket what is not there is read from KV, where it went before the bucket was bound. */
+/** @param params.bucket missing parts are read from KV, where they were stored before the bucket was bound. */
 export function createBlobs(params: {
   kv: KvNamespace;
   bucket: ObjectBucket | undefined;
@@ -39,8 +39,8 @@ export function createBlobs(params: {
 }
 
 /**
- * Blobs go to `first`; what it lacks is read from `second`, where blobs from before `first` was bound lie. Trouble of
- * either is trouble: a part that `first` may have is not looked for elsewhere.
+ * Blobs are written to `first`; what it lacks is read from `second`, where older blobs are. Errors of either
+ * are errors: a part that `first` may have is not read elsewhere.
  */
 export function createFallbackBlobStore(first: BlobStore, second: BlobStore): BlobStore {
   return {
@@ -71,15 +71,15 @@ export function createKvBlobStore(params: {
   cacheTtl: number;
   /** Seconds; records seldom change. */
   recordCacheTtl: number;
-  /** Seconds; for what ought to be there and is not. KV looks again when its copy is older than this. */
+  /** Seconds; for expected but missing data. KV refreshes copies older than this. */
   retryCacheTtl: number;
-  /** Until a part begins to arrive. */
+  /** Until a part starts to arrive. */
   timeoutMs: number;
   pacing: WritePacing;
 }): BlobStore {
   const { kv, cacheTtl, recordCacheTtl, retryCacheTtl, timeoutMs, pacing } = params;
   const partKey = (digest: string, sha256: string) => `blob:${digest}:${sha256}`;
-  /** Once more past the cache of absences. */
+  /** Once more, bypassing the negative cache. */
   async function read<T>(
     ttls: readonly number[],
     get: (cacheTtl: number) => Promise<T | null>,
@@ -105,7 +105,7 @@ export function createKvBlobStore(params: {
       try {
         return text === null ? null : BlobRecord.parse(JSON.parse(text));
       } catch (error) {
-        // A record that is no record is the store's trouble, not the absence of the blob.
+        // A malformed record is an error of the store, not an absent blob.
         throw new StoreUnavailable('KV', error);
       }
     },
@@ -120,10 +120,10 @@ export function createKvBlobStore(params: {
   };
 }
 
-/** The part of R2 that graft uses; `R2Bucket` fits it, and so does the fake of the tests. */
+/** The part of R2's interface that graft uses; `R2Bucket` and the tests' fake implement it. */
 export interface ObjectBucket {
   get(key: string): Promise<{ body: ReadableStream<Uint8Array>; text(): Promise<string> } | null>;
-  /** @param options.sha256 hex; the bucket refuses bytes that have another. */
+  /** @param options.sha256 hex; the bucket refuses bytes with another hash. */
   put(key: string, value: string | Uint8Array<ArrayBuffer>, options?: { sha256: string }): Promise<unknown>;
   delete(keys: string | string[]): Promise<void>;
 }
@@ -134,7 +134,7 @@ export interface ObjectBucket {
  */
 export function createR2BlobStore(params: {
   bucket: ObjectBucket;
-  /** Until a part begins to arrive, or a record has. */
+  /** Until a part, or a record, starts to arrive. */
   timeoutMs: number;
   pacing: WritePacing;
 }): BlobStore {
@@ -157,7 +157,7 @@ export function createR2BlobStore(params: {
     getRecord: (digest) =>
       guard(async () => {
         const text = await withTimeout(readText(recordKey(digest)), timeoutMs);
-        // A record that is no record is the store's trouble, not the absence of the blob.
+        // A malformed record is an error of the store, not an absent blob.
         return text === null ? null : BlobRecord.parse(JSON.parse(text));
       }),
     getPart: (digest, sha256) =>

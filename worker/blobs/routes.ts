@@ -28,7 +28,7 @@ const LIMITS: BlobLimits = {
   header_bytes: MAX_CHECKED_HEADER_BYTES,
 };
 
-/** Files, sent in parts and closed. */
+/** Uploads: files, sent in parts and completed. */
 export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
@@ -40,7 +40,8 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
         deps.blobLedger.holds(digest, tenant),
         deps.blobLedger.sent(digest, tenant),
       ]);
-      // Who finds a whole file there will not send it again, so it has to stay. Single parts stay a day after each sending.
+      // A tenant that finds a whole file will not send it again, so it must stay. Single parts stay a day after
+      // each upload.
       const complete = holds && (await deps.blobLedger.touch({ digest, at: deps.now() }));
       const parts = complete ? sent : holds ? [] : sent.filter(isThere(deps.now()));
       return context.json({
@@ -98,13 +99,14 @@ type DownloadDeps = Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger'>;
 const NO_RIGHT: ApiError = {
   code: 'insufficient_scope',
   message:
-    'This key may not fetch the bytes of adapters. The operator gives an admin key that right: graft keys change <id> --download.',
+    'This key may not download adapters. Ask the operator to give an admin key that right: graft keys ' +
+    'change <id> --download.',
 };
 
 /**
- * The bytes of adapters, for admin keys with the right to download and the bootstrap key. A grant opens what others
- * own for use, never its bytes: of a chain only the owner's members are given. 403 without the right, 404 for what is not
- * the tenant's, 503 while a part cannot be read.
+ * Downloads of adapters, for admin keys with the right to download and the bootstrap key. A grant lets others'
+ * adapters be used, never downloaded: of a chain only the owner's members are returned. 403 without the right,
+ * 404 for other tenants' data, 503 while a part cannot be read.
  */
 export function adminDownloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -154,4 +156,4 @@ const mayFetch = (caller: AdminCaller, member: { owner: string }): boolean =>
   caller.root || member.owner === caller.tenant;
 
 const lost = (what: string): ApiError =>
-  adapterUnavailable(`The bytes of '${what}' cannot be read at the moment. Please try again.`);
+  adapterUnavailable(`The bytes of '${what}' cannot be read now. Retry in a few seconds.`);

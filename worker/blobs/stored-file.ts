@@ -1,6 +1,4 @@
-/**
- * Files in the store: received part by part, each under its own sha256, read back, their record written anew.
- */
+/** Files in the store: received part by part, each under its own sha256; verified; their record rewritten. */
 import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
 import type { Mended } from '../../protocol/admin-api/upkeep.ts';
@@ -14,9 +12,9 @@ import type { IntakeDeps } from '../registry/ports.ts';
 import { PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from './limits.ts';
 
 /**
- * Takes part `index` of the file `digest`. The bytes go where only they can lie, whatever others have sent of that file,
- * so that sending them again is harmless, and mends them. What is done does not depend on other tenants.
- * @param params.sha256 what the sender says it sent; null when it does not say.
+ * Stores part `index` of the file `digest`. The bytes go to their own key, whatever others have sent of that
+ * file, so that sending them again is harmless, and repairs them. The result does not depend on other tenants.
+ * @param params.sha256 the sender's claim; null without one.
  */
 export async function receivePart(
   deps: Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'now'>,
@@ -32,10 +30,7 @@ export async function receivePart(
   const { digest, index, bytes, tenant } = params;
   if (index >= MAX_PARTS)
     return err(
-      adapterInvalid(
-        'too_many_parts',
-        `A file has at most ${MAX_PARTS} parts; part ${index} is one too many.`,
-      ),
+      adapterInvalid('too_many_parts', `A file has at most ${MAX_PARTS} parts; part ${index} exceeds that.`),
     );
   if (bytes.length === 0 || bytes.length > MAX_PART_BYTES)
     return err(
@@ -63,8 +58,8 @@ export async function receivePart(
 }
 
 /**
- * Declares the file complete: this tenant has sent all the parts, each is in the store as it was sent, and together they
- * have the digest. Nothing of it depends on what others sent of the same file.
+ * Completes the file: this tenant has sent all the parts, each is stored as it was sent, and together they have
+ * the digest. Nothing depends on others' uploads of the same file.
  * @returns whether the tenant held the file before.
  */
 export async function finishBlob(
@@ -76,7 +71,7 @@ export async function finishBlob(
   const total = record.parts.reduce((sum, part) => sum + part.bytes, 0);
   if (total !== record.bytes)
     return err(
-      adapterInvalid('size_mismatch', `The parts have ${total} bytes together, not ${record.bytes}.`),
+      adapterInvalid('size_mismatch', `The parts have ${total} bytes in total, not ${record.bytes}.`),
     );
   const held = await blobLedger.holds(digest, tenant);
   const sent = new Map(
@@ -89,8 +84,8 @@ export async function finishBlob(
       return err(
         adapterInvalid(
           'part_mismatch',
-          `Part ${index} was sent with ${found.bytes} bytes and sha256 ${found.sha256}, ` +
-            `not ${part.bytes} bytes and ${part.sha256}.`,
+          `Part ${index} was sent with ${found.bytes} bytes and sha256 ${found.sha256}, not ` +
+            `${part.bytes} bytes and ${part.sha256}.`,
         ),
       );
   }
@@ -104,26 +99,26 @@ export async function finishBlob(
       adapterInvalid('digest_mismatch', `The parts make a file with sha256 ${whole.value}, not ${digest}.`),
     );
   const standing = await blobLedger.finish({ digest, record, at: now() });
-  // Before anybody holds the file: what is cut off here is closed again.
+  // Before anybody holds the file: an interrupted attempt is repeated.
   await blobs.putRecord(digest, standing);
   if (!(await blobLedger.hold({ digest, tenant, at: now() }))) {
-    // It was erased meanwhile.
+    // It was erased in the meantime.
     await blobs.delete(digest);
     return err(beingDeleted(digest));
   }
   return ok({ held });
 }
 
-/** Parts of an upload that is not finished are kept for a while, and then have to be sent again. */
+/** Parts of an incomplete upload are kept for a while, and must be sent again afterwards. */
 export const isThere =
   (now: number) =>
   (part: SentPart): boolean =>
     part.stored && part.at > now - UPLOAD_KEPT_MS;
 
 const partMissing = (index: number): ApiError =>
-  adapterInvalid('part_missing', `Part ${index} has not been sent, or not for a day.`);
+  adapterInvalid('part_missing', `Part ${index} was not sent within the last day.`);
 
-/** A part that was sent just now may not be seen yet; another is lost, and has to be sent again. */
+/** A new part may not be visible yet; another is lost, and must be sent again. */
 async function cannotBeRead(
   { blobLedger, now }: Pick<IntakeDeps, 'blobLedger' | 'now'>,
   params: { digest: string; tenant: string; bad: BadPart; sent: ReadonlyMap<number, SentPart> },
@@ -131,12 +126,12 @@ async function cannotBeRead(
   const { digest, tenant, bad, sent } = params;
   const { index, was } = bad;
   if ((sent.get(index)?.at ?? 0) > now() - PART_SETTLE_MS)
-    return registryUnavailable(READ_BACK_RETRY_MS, 'A part cannot be read back yet. Please try again.');
+    return registryUnavailable(READ_BACK_RETRY_MS, 'A part cannot be read back yet. Retry in a few seconds.');
   await blobLedger.forgetPart({ digest, tenant, index });
   return adapterInvalid('part_missing', `Part ${index} is ${was} in the store. Send it again.`);
 }
 
-/** @returns sha256 of all parts one after the other, or the first that is not what it should be. */
+/** @returns sha256 of all parts concatenated, or the first invalid part. */
 async function hashParts(
   deps: Pick<IntakeDeps, 'blobs' | 'createSha256'>,
   digest: string,
@@ -144,23 +139,23 @@ async function hashParts(
 ): Promise<Result<string, BadPart>> {
   const whole = deps.createSha256();
   for (const [index, part] of record.parts.entries()) {
-    // Past the caches: a part that was sent again to mend it has been read before.
+    // Bypasses the caches: a part that was sent again for repair has been read before.
     const bad = await readPart(deps, { digest, index, part }, whole.update, { fresh: true });
     if (bad !== null) return err(bad);
   }
   return ok(await whole.digest());
 }
 
-/** A part that is not there, or does not have its hash. */
+/** A part that is missing, or has another hash. */
 export interface BadPart {
   index: number;
   was: 'missing' | 'damaged';
 }
 
 /**
- * Reads a file from its beginning, as far as somebody wants; nothing is compared with its hash.
- * @param onChunk sees every chunk in order, until it says that it is enough.
- * @returns whether it was; false when the file ends before, or a part is not there. @throws StoreUnavailable
+ * Reads a file from its beginning until stopped; hashes are not verified.
+ * @param onChunk gets every chunk in order, until it returns that it is enough.
+ * @returns whether it was; false when the file ends before, or a part is missing. @throws StoreUnavailable
  */
 export async function readBeginning(
   deps: { blobs: Pick<BlobStore, 'getPart'> },
@@ -176,7 +171,7 @@ export async function readBeginning(
   return false;
 }
 
-/** Ends the read of what nobody wants any more. */
+/** Cancels the read of an unneeded rest. */
 async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
   const chunks = stream[Symbol.asyncIterator]();
   const next = async () => {
@@ -194,9 +189,9 @@ async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uin
 }
 
 /**
- * Reads a part as it lies in the store and compares it with its hash, in constant memory.
- * @param onChunk sees every chunk in order, before anybody knows whether the part is good.
- * @returns null when it is good. @throws StoreUnavailable
+ * Reads a stored part and verifies its hash, in constant memory.
+ * @param onChunk gets every chunk in order, before the part is verified.
+ * @returns null when it is valid. @throws StoreUnavailable
  */
 export async function readPart(
   deps: { blobs: Pick<BlobStore, 'getPart'>; createSha256: () => Sha256 },
@@ -220,8 +215,8 @@ export async function readPart(
 }
 
 /**
- * Sees to it that the store has the file's record as the system of record has it.
- * @param params.dryRun says what would be written, and writes nothing.
+ * Ensures that the store has the file's record as D1 has it.
+ * @param params.dryRun reports what would be written, but writes nothing.
  * @returns what was wrong, or null. @throws StoreUnavailable
  */
 export async function writeRecordAnew(
@@ -241,7 +236,7 @@ async function problemOf(blobs: Pick<BlobStore, 'getRecord'>, digest: string, re
     return sameJson(found, record) ? null : 'outdated';
   } catch (error) {
     if (!(error instanceof StoreUnavailable)) throw error;
-    // No record, or no answer; then the write fails as well.
+    // No record, or no answer; in the latter case the write fails as well.
     return 'unreadable';
   }
 }

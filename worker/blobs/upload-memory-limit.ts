@@ -1,22 +1,22 @@
 import { err, type ApiError, type Result } from '../../protocol/api-error.ts';
 
-/** What somebody wants to hold. */
+/** Memory that a request wants to hold. */
 export interface Holding {
   tenant: string;
   /** A tenant has one check at a time. */
   kind: 'part' | 'check';
-  /** At most, until the work has ended. */
+  /** Maximum, until the work has ended. */
   bytes: number;
-  /** Aborts when nobody wants it any more. */
+  /** Aborts when nobody waits for it any more. */
   signal?: AbortSignal;
 }
 
-/** Bounds what the requests of one isolate hold together. */
+/** Bounds the memory of all requests of one isolate. */
 export interface UploadMemoryLimit {
   /**
-   * Does `work` once there is room for its bytes, in the order of asking.
-   * @param work is given a function to call whenever it gets on: what gives no sign of life for long is taken for cut off.
-   * @returns what it returns; `edge_busy` when there is no room for too long, or too many wait.
+   * Does `work` once there is memory for it, in the order of requests.
+   * @param work gets a function to call on progress: after a long silence it counts as cut off.
+   * @returns its result; `edge_busy` when there is no memory for too long, or too many wait.
    */
   hold<T>(
     holding: Holding,
@@ -25,15 +25,15 @@ export interface UploadMemoryLimit {
 }
 
 interface UploadMemoryLimitOptions {
-  /** Bytes that all hold together, at most. */
+  /** Bytes in total. */
   capacity: number;
-  /** … and one tenant, so that there is always room for another. */
+  /** … and for one tenant, so that there is always room for another. */
   tenantCapacity: number;
   maxWaiting: number;
   maxWaitingOfTenant: number;
   maxWaitMs: number;
   pollMs: number;
-  /** Without a sign of life for so long somebody was cut off: its `finally` never runs. */
+  /** After this silence a request counts as cut off: its `finally` never runs. */
   staleMs: number;
   retryAfterMs: number;
   now: () => number;
@@ -48,8 +48,8 @@ const sum = (tickets: readonly Ticket[]): number =>
   tickets.reduce((bytes, ticket) => bytes + ticket.bytes, 0);
 
 /**
- * Those who wait look again and again rather than wait for a promise: a promise of another request never settles when
- * that request is cut off.
+ * Waiting requests poll instead of awaiting a promise: a promise of another request never settles when that
+ * request is cut off.
  */
 export function createUploadMemoryLimit(options: UploadMemoryLimitOptions): UploadMemoryLimit {
   const { capacity, tenantCapacity, now, sleep } = options;
@@ -64,10 +64,10 @@ export function createUploadMemoryLimit(options: UploadMemoryLimitOptions): Uplo
   const hasTurn = ({ tenant, kind, bytes }: Ticket): boolean => {
     const own = holding.filter((ticket) => ticket.tenant === tenant);
     if (own.length > 0 && sum(own) + bytes > tenantCapacity) return false;
-    // A check takes the isolate's one thread for a second or two.
+    // A check occupies the isolate's only thread for a second or two.
     return kind !== 'check' || !own.some((ticket) => ticket.kind === 'check');
   };
-  /** The first whose tenant has room; it is not passed over by smaller ones. */
+  /** The first whose tenant has room; smaller ones do not overtake it. */
   const mayBegin = (ticket: Ticket): boolean =>
     waiting.find(hasTurn) === ticket && sum(holding) + ticket.bytes <= capacity;
   const isFull = ({ tenant }: Holding): boolean =>
@@ -100,7 +100,7 @@ export function createUploadMemoryLimit(options: UploadMemoryLimitOptions): Uplo
       if (!(await getRoom(ticket)))
         return err({
           code: 'edge_busy',
-          message: 'Too many large files are being taken in here at the moment. Please try again.',
+          message: 'Too many large files are being uploaded here. Retry in a few seconds.',
           retryAfterMs: options.retryAfterMs,
         });
       try {

@@ -190,7 +190,9 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
   if (stranger !== undefined)
     return err({
       code: 'invalid_request',
-      message: `'${stranger.alias ?? stranger.manifest.name}' is for the base '${stranger.manifest.base.id}', and the model for '${runsOn}': what is composed has one base.`,
+      message:
+        `'${stranger.alias ?? stranger.manifest.name}' is for the base '${stranger.manifest.base.id}', ` +
+        `but the model is for '${runsOn}'. Compose adapters of one base only.`,
       param: 'adapters',
     });
   const chain = composeChain(main.manifest, found, info.ok ? info.value.max_rank_sum : null);
@@ -550,12 +552,14 @@ export function composeChain(
     }
   if (chain.length > MAX_CHAIN)
     return refuse(
-      `The model and 'adapters' make a chain of ${chain.length} adapters, parents included; at most ${MAX_CHAIN} are allowed. Name fewer of them.`,
+      `The model and 'adapters' form a chain of ${chain.length} adapters, parents included; at most ` +
+        `${MAX_CHAIN} are allowed. Use fewer adapters.`,
     );
   const rankSum = chain.reduce((sum, { rank }) => sum + (rank ?? 0), 0);
   if (maxRankSum !== null && rankSum > maxRankSum)
     return refuse(
-      `The ranks of the model and 'adapters' add up to ${rankSum}; this base serves at most ${maxRankSum}. Name fewer or thinner ones.`,
+      `The ranks of the model and 'adapters' add up to ${rankSum}; this base serves at most ` +
+        `${maxRankSum}. Use fewer adapters, or adapters of lower rank.`,
     );
   return ok(chain);
 }

@@ -1,7 +1,7 @@
 /**
- * What a page fetches adapters with: `gd_v1.<payload>.<mac>`, both base64url; the payload is JSON, the MAC HMAC-SHA-256
- * over `gd_v1.<payload>` with a key that is derived for this alone. Nothing of it is kept here. It holds the sha256 of the
- * key that it was made with, which opens nothing: so it ends when that key does.
+ * The token with which a page downloads adapters: `gd_v1.<payload>.<mac>`, both base64url; the payload is JSON,
+ * the MAC HMAC-SHA-256 over `gd_v1.<payload>` with a key derived for this purpose. Nothing of it is stored. It
+ * contains the sha256 of the key that it was made with, which opens nothing, so it ends with that key.
  */
 import { z } from 'zod';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
@@ -10,7 +10,7 @@ import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 import { MAX_TOKEN_CHARACTERS } from './limits.ts';
 
 export interface DownloadGrant {
-  /** 16 characters; another one for each token. */
+  /** 16 characters; different for each token. */
   id: string;
   /** sha256 of the API key that it was made with, hex. */
   keyHash: string;
@@ -40,8 +40,8 @@ const LABEL = 'graft-download-v1';
 const ID_BYTES = 12;
 
 /**
- * @param secret at least 32 random bytes; makes tokens and opens them.
- * @param accepted secrets that open as well, while they are rotated.
+ * @param secret at least 32 random bytes; creates and verifies tokens.
+ * @param accepted further secrets that verify, during a rotation.
  */
 export function createDownloadTokens(
   secret: Uint8Array<ArrayBuffer>,

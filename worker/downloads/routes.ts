@@ -46,9 +46,9 @@ const ChainQuery = z.strictObject({ name: AdapterName });
 const PartQuery = z.strictObject({ name: AdapterName, version, digest: Digest });
 
 /**
- * Chains for browsers: an application's server exchanges its API key, where that has the right, for a token of some
- * names and one page origin; the page fetches them with it. Only what the key's tenant owns, whole chains: a grant opens
- * what others own for use, never its bytes.
+ * Chains for browsers: an application's server exchanges its API key, if it has the right, for a token of some
+ * names and one page origin; the page downloads them with it. Only whole chains of the key's tenant: a grant
+ * lets others' adapters be used, never downloaded.
  */
 export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
   const { downloadTokens, now } = deps;
@@ -61,7 +61,7 @@ export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
     const { names, origin, expires_in: life } = input.value;
     if (!mayCall(deps, context, origin)) return fail(otherOrigin(origin));
     const expiresAt = now() + life;
-    // It is known to be good, and where it stands.
+    // Everything about it has been verified.
     const key = (context.req.header('authorization') ?? '').replace(/^Bearer +/i, '').trim();
     const keyHash = await hashApiKey(key || (context.req.header('x-api-key') ?? ''));
     const token = await downloadTokens.issue({ keyHash, names, origin, expiresAt });
@@ -116,17 +116,17 @@ export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
   return routes;
 }
 
-/** A good token, used by the page that it is for, of a key that still has the right. */
+/** A valid token, used by the page that it is for, of a key that still has the right. */
 const requireToken = (deps: DownloadDeps) =>
   createMiddleware<AppEnv>(async (context, next) => {
     const token = /^Bearer +(\S+)$/i.exec(context.req.header('authorization')?.trim() ?? '')?.[1];
     const grant = token === undefined ? null : await deps.downloadTokens.open(token, deps.now());
     if (grant === null)
-      return fail(refused('This needs a download token: POST /v1/download-tokens makes one.'));
+      return fail(refused('Missing download token. Get one with POST /v1/download-tokens.'));
     if (!grant.ok)
       return fail(
         refused(
-          grant.error === 'expired' ? 'The download token has expired.' : 'The download token is not good.',
+          grant.error === 'expired' ? 'The download token has expired.' : 'The download token is invalid.',
         ),
       );
     if (pageOrigin(context) !== grant.value.origin || !mayCall(deps, context, grant.value.origin))
@@ -137,9 +137,7 @@ const requireToken = (deps: DownloadDeps) =>
     const record = key.state === 'found' ? key.value : null;
     const late = record?.expiresAt !== undefined && deps.now() >= record.expiresAt;
     if (record === null || late || record.download !== true)
-      return fail(
-        refused('The key that this download token was made with has ended, or lost its right to download.'),
-      );
+      return fail(refused('The key that made this download token has ended or may no longer download.'));
     const { id: keyId, ...rest } = record;
     context.get('trace').note({ tenant: record.tenant, keyId });
     const entered = enterGate(deps.gates.downloads, record.tenant);
@@ -153,7 +151,7 @@ const requireToken = (deps: DownloadDeps) =>
     }
   });
 
-/** A version of a name that the token opens. Names that are not there, and those of others, come out alike. */
+/** A version of a name that the token covers. Missing names and those of others look alike. */
 async function downloadable(
   { registry }: DownloadDeps,
   context: AppContext,
@@ -168,11 +166,17 @@ async function downloadable(
   const row = mine ? await registry.version(asked.name, number) : null;
   if (row === null) return err(modelNotFound(asked.name, []));
   if (row.retiredAt !== null || row.withdrawnAt !== null)
-    return err({ code: 'model_withdrawn', message: `'${asked.name}' was retired, or stands on what was.` });
+    return err({
+      code: 'model_withdrawn',
+      message: `'${asked.name}' was retired, or depends on an adapter that was.`,
+    });
   return row.chain.every(({ owner }) => owner === tenant) ? ok(row) : err(othersWithin(asked.name));
 }
 
-/** Whose page asks: browsers say `Origin` of every request to another one, and of their own that nothing else asks. */
+/**
+ * The page that asks: browsers send `Origin` with every cross-origin request, and pages of the edge's own
+ * origin do not use this.
+ */
 function pageOrigin(context: AppContext): string | null {
   const own = context.req.header('sec-fetch-site') === 'same-origin';
   return context.req.header('origin') ?? (own ? new URL(context.req.url).origin : null);
@@ -186,24 +190,27 @@ const refused = (message: string): ApiError => ({ code: 'invalid_api_key', messa
 const NO_RIGHT: ApiError = {
   code: 'insufficient_scope',
   message:
-    'This key may not let pages fetch the bytes of adapters. Who may, gives it that right: graft keys change <id> --download.',
+    'This key may not let pages download adapters. Ask an admin whose key may download to give it that ' +
+    'right: graft keys change <id> --download.',
 };
 
 const otherOrigin = (origin: string): ApiError => ({
   code: 'invalid_request',
-  message: `Invalid value for 'origin': this edge answers no pages of ${origin}; its CORS_ORIGINS say which.`,
+  message:
+    `Invalid value for 'origin': this edge does not answer pages of ${origin}. Add it to the edge's ` +
+    'CORS_ORIGINS.',
   param: 'origin',
 });
 
 const notAmong = (name: string): ApiError => ({
   code: 'insufficient_scope',
-  message: `The download token does not open '${name}'.`,
+  message: `The download token does not cover '${name}'.`,
 });
 
 const othersWithin = (name: string): ApiError => ({
   code: 'insufficient_scope',
-  message: `'${name}' stands on adapters of other owners: those may be used, but their bytes are not given away.`,
+  message: `'${name}' depends on adapters of other owners, which may be used but not downloaded.`,
 });
 
 const lost = (name: string): ApiError =>
-  adapterUnavailable(`The bytes of '${name}' cannot be read at the moment. Please try again.`);
+  adapterUnavailable(`The bytes of '${name}' cannot be read now. Retry in a few seconds.`);

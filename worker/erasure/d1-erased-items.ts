@@ -1,13 +1,13 @@
 /**
- * What an erasure deletes from D1, page by page: names, files, traces. In the statements ?1 is its id, ?2 the owner of
- * what goes.
+ * What an erasure deletes from D1, page by page: names, files, traces. In the statements ?1 is its id, ?2 the
+ * owner.
  */
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
 import type { ErasedExperiment, ErasedKey, ErasedName, ErasureLedger } from './ports.ts';
 import { z } from 'zod';
 
-/** Binds the values whose numbers the statement has; D1 takes no more. */
+/** Binds only the values whose numbers the statement has; D1 accepts no more. */
 export function numbered(
   db: SqlDatabase,
   sql: string,
@@ -17,49 +17,52 @@ export function numbered(
   return db.prepare(sql).bind(...values.slice(0, most));
 }
 
-/** The row of `versions`, or what has a name and a version as those, goes. */
+/** The row of `versions`, or of a table with the same name and version columns, is erased. */
 export const hasItem = (row: string): string =>
   `EXISTS (SELECT 1 FROM erasure_items x WHERE x.erasure = ?1 AND x.name = ${row}.name AND x.version IN (0, ${row}.version))`;
 
-/** Of `history`: the newest row stays, so that no change has the id of an earlier one. */
+/** Of `history`: the newest row stays, so that ids are not reused. */
 const NOT_NEWEST = 'id <> (SELECT MAX(id) FROM history)';
 
-/** Names that go, or have gone, as a whole … */
+/** Names that are erased as a whole … */
 export const WHOLE = 'SELECT name FROM erasure_items WHERE erasure = ?1 AND version = 0';
-/** … and those of them that are to go yet. */
+/** … and those of them not erased yet. */
 export const WHOLE_YET = `${WHOLE} AND gone = 0`;
 
-/** Versions `own` that are to go yet; `i` has what is said of them. */
+/** Versions `own` not erased yet; `i` has their item. */
 export const ITEMS = `erasure_items i CROSS JOIN versions own ON own.name = i.name AND i.version IN (0, own.version)`;
 export const OWN = `FROM ${ITEMS} WHERE i.erasure = ?1 AND i.gone = 0`;
 
-/** Versions `v` that have `own` in their chain, as far as digests say. */
+/** Versions `v` with `own` in their chain, by digest. */
 export const WITH_CHAIN = `FROM ${ITEMS} JOIN chain_members m ON m.digest = own.digest
   JOIN versions v ON v.name = m.name AND v.version = m.version WHERE i.erasure = ?1 AND i.gone = 0`;
 
-/** Experiments `u` that name what goes. */
+/** Experiments `u` that use what is erased. */
 export const USED = `FROM erasure_items i CROSS JOIN experiment_versions u ON u.name = i.name AND i.version IN (0, u.version)
   WHERE i.erasure = ?1`;
 
 export const OF_TENANT = "EXISTS (SELECT 1 FROM erasures t WHERE t.id = ?1 AND t.kind = 'tenant')";
 
-/** The owner's experiments on what goes; with others of theirs that test it. */
+/** The owner's experiments on what is erased; with others' experiments that test it. */
 export const EXPERIMENTS = `FROM experiments e WHERE e.owner = ?2 AND (
   ${OF_TENANT} OR e.name IN (${WHOLE}) OR e.id IN (SELECT u.experiment ${USED}))`;
 
-/** Versions `v` in use that stand on what goes, and stay. */
+/** Versions `v` in use that depend on what is erased, but stay. */
 export const STANDING = `${WITH_CHAIN} AND ${STANDS_ON} AND NOT ${hasItem('v')}`;
-/** … of which these are on other names. */
+/** … of which these have other names. */
 export const OUTSIDE = `${EXPERIMENTS} AND NOT ${OF_TENANT} AND e.name NOT IN (${WHOLE})`;
-/** Of other owners, not archived: they test what goes. */
+/** Of other owners, not archived: they test what is erased. */
 export const OTHERS_EXPERIMENTS = `FROM experiments e WHERE e.owner <> ?2 AND e.status <> 'archived'
   AND e.id IN (SELECT u.experiment ${USED})`;
 
-/** Files of what goes; of a tenant also what it sent and never published. */
+/** Files of what is erased; of a tenant also unpublished uploads. */
 export const FILES = `SELECT own.digest ${OWN}
   UNION SELECT digest FROM blob_parts WHERE tenant = ?2 AND ${OF_TENANT}
   UNION SELECT digest FROM blob_holders WHERE tenant = ?2 AND ${OF_TENANT}`;
-/** Another version has the file `f` of its own, or in its chain by another name; or another tenant has sent it. */
+/**
+ * Another version uses the file `f` as its own, or in its chain under another name; or another tenant has sent
+ * it.
+ */
 export const STAYS = `EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
     JOIN json_each(v.chain) c ON c.value ->> 'digest' = f.digest
     WHERE m.digest = f.digest AND NOT ${hasItem('v')}
@@ -72,15 +75,18 @@ type NamePages = Pick<
   'keys' | 'experiments' | 'forgetExperiments' | 'names' | 'forgetNames' | 'others' | 'endAliases'
 >;
 
-/** Versions of the list ?1 that nobody has brought back. */
+/** Versions of the list ?1 that nobody has restored. */
 const GOING = `FROM json_each(?1) item CROSS JOIN versions own ON own.name = item.value ->> 'name'
   AND item.value ->> 'version' IN (0, own.version) WHERE own.removed_at = 0`;
-/** Names of the list ?1 that go as a whole and were not published anew. */
+/** Names of the list ?1 that are erased as a whole and were not published again. */
 const GOING_NAMES = `SELECT n.name FROM json_each(?1) item CROSS JOIN names n ON n.name = item.value ->> 'name'
   WHERE item.value ->> 'version' = 0 AND n.removed_at = 0`;
 const LISTED = "SELECT value ->> 'name' FROM json_each(?1) WHERE value ->> 'version' = 0";
 
-/** Id of the row of history that the erasure ?2 began with: of a name that was published anew since, what is older goes. */
+/**
+ * Id of the row of history with which the erasure ?2 started: of a name that was published again since, older
+ * rows are erased.
+ */
 const BEGUN = `(SELECT MAX(b.id) FROM erasures e JOIN history b ON b.action = 'erase' AND b.owner = e.owner
   AND b.name = CASE e.kind WHEN 'tenant' THEN '**' WHEN 'below' THEN e.target || '/**' ELSE e.target END
   WHERE e.id = ?2)`;
@@ -254,7 +260,7 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
       ]);
       const [sized] = (size?.results ?? []) as { bytes: number }[];
       if ((began?.results ?? []).length > 0) return { bytes: sized?.bytes ?? 0 };
-      // Deleted before, by this or as garbage: nothing is in the store, and origins may have it still.
+      // Deleted before, by this or as garbage: the store has nothing, but origins may have it still.
       const held = await db
         .prepare(`SELECT 1 AS held WHERE NOT (${UNUSED} AND ${UNSENT})`)
         .bind(digest)
@@ -310,25 +316,25 @@ type TracePages = Pick<
 const HOURS = `SELECT tenant, hour, key_id, name, version FROM usage u
   WHERE u.tenant = ?2 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
 
-/** Neither tenants nor ids can hold a line break. */
+/** Neither tenants nor ids can contain a line break. */
 const SEPARATOR = '\n';
-/** Requests `r` of a chunk that are by one of the names. */
+/** Requests `r` of a chunk for one of the names. */
 const NAMED = `r.value ->> 'name' IN (${WHOLE})`;
 const CHUNKS = `SELECT c.tenant, c.at, c.id FROM request_chunks c WHERE (c.tenant, c.at, c.id) > (?3, ?4, ?5)
   ORDER BY c.tenant, c.at, c.id LIMIT ?6`;
 
-/** A tenant's own, and what others have of its names: a thousand rows each at most. */
+/** A tenant's own, and others' of its names: at most a thousand rows each. */
 const KEPT_PROMPTS = `DELETE FROM kept_prompts WHERE (tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})`;
 
 const gone = (answer: { results: unknown[] } | undefined): number => answer?.results.length ?? 0;
 const counted = (answer: { results: unknown[] } | undefined): number =>
   (answer?.results[0] as { count: number | null } | undefined)?.count ?? 0;
 
-/** What was noted of requests, and what else a tenant leaves behind. */
+/** Records of requests, and what else a tenant leaves behind. */
 export function createD1ErasedTraces(db: SqlDatabase): TracePages {
   return {
     async forgetTraffic({ id, owner, kind }, { step, from, to }) {
-      // Sums of all tenants together stay: they name nobody.
+      // Sums over all tenants stay: they name nobody.
       const meant = `FROM traffic WHERE step = ?3 AND at >= ?4 AND at < ?5
         AND (tenant = ?2 AND ?6 = 'tenant' OR name IN (${WHOLE}))`;
       const run = (sql: string) => numbered(db, sql, [id, owner, step, from, to, kind]);
@@ -359,7 +365,7 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
            WHERE (tenant, at, id) IN (${CHUNKS}) AND EXISTS (SELECT 1 FROM json_each(requests) r WHERE ${NAMED})`,
         ),
         run(KEPT_PROMPTS),
-        // What is deleted moves the page on: these come last.
+        // Deletions move the page on, so these come last.
         ...(kind === 'tenant' ? [run(whole)] : []),
         run(
           `DELETE FROM request_chunks WHERE (tenant, at, id) IN (${CHUNKS}) AND count = 0 AND left_out = 0`,
@@ -430,7 +436,7 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
     async forgetTenant({ owner }) {
       const run = (sql: string) => db.prepare(sql).bind(owner);
       const [keys, rooms, grants] = await db.batch([
-        // One that was made meanwhile is good, and has to be found to be revoked.
+        // A key created in the meantime is valid, and must be found to be revoked.
         run('DELETE FROM keys WHERE tenant = ? AND revoked_at IS NOT NULL RETURNING id'),
         run('DELETE FROM rooms WHERE tenant = ? RETURNING name'),
         run('DELETE FROM grants WHERE tenant = ? RETURNING scope'),

@@ -1,4 +1,4 @@
-/** Erasures in D1: planning one, and all that it does at once when it begins. */
+/** Erasures in D1: planning, and everything that happens at once when one starts. */
 import {
   isUniqueViolation,
   prefixEnd,
@@ -44,7 +44,7 @@ const toErasure = ({ usage, touched_at: touchedAt, ...row }: ErasureRecord): Era
 });
 const ROW = 'SELECT id, kind, target, owner, usage, step, place, touched_at FROM erasures';
 
-/** Names that are meant. @param at number of the first of {@link meantValues}. */
+/** Names in scope. @param at number of the first of {@link meantValues}. */
 const meant = (kind: 'name' | 'below', at: number): string =>
   kind === 'name'
     ? `FROM names WHERE name = ?${at}`
@@ -86,7 +86,7 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
       `SELECT ?1, a.name, 0 FROM names a WHERE a.owner = ?2 AND a.alias IN (${WHOLE})`,
       ...(cascade
         ? [
-            // A name goes as a whole where its live version does, or where it has no other.
+            // A name is erased as a whole if its live version is, or if it has no other.
             `SELECT DISTINCT ?1, v.name, CASE WHEN EXISTS (
                SELECT 1 FROM names n WHERE n.name = v.name AND n.version = v.version) THEN 0 ELSE v.version END
              ${STANDING} AND v.owner = ?2`,
@@ -212,29 +212,29 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
   return ledger;
 }
 
-/** Stands in others' chains in the place of what was erased; such versions are never served. */
+/** Placeholder in others' chains for what was erased; such versions are never served. */
 const ERASED = { name: 'erased', owner: 'erased', digest: '0'.repeat(64) };
 
-/** Ids of earlier ones of the same target that have not ended. */
+/** Ids of earlier, unfinished ones of the same target. */
 const OLD = `SELECT o.id FROM erasures o JOIN erasures me ON me.id = ?1
   WHERE o.kind = me.kind AND o.target = me.target AND o.owner = me.owner AND o.id <> ?1 AND o.step <> 'planned'`;
 
-/** Versions `v` that stay and have one in their chain that goes, in use or not. */
+/** Versions `v` that stay but have an erased one in their chain, in use or not. */
 const IN_CHAIN = `${WITH_CHAIN} AND NOT ${hasItem('v')} AND EXISTS (SELECT 1 FROM json_each(v.chain) c
   WHERE c.value ->> 'digest' = own.digest AND c.value ->> 'name' = own.name)`;
 
-/** The entry `c` of a chain is one that goes. */
+/** The chain's entry `c` is erased. */
 const GOES = `EXISTS (SELECT 1 FROM ${ITEMS} WHERE i.erasure = ?1 AND i.gone = 0
   AND own.name = c.value ->> 'name' AND own.digest = c.value ->> 'digest')`;
 
-/** Behind the row of history, so that no later change is struck off with it. */
+/** After the row of history, so that no later change is erased with it. */
 const NOTE =
   'INSERT INTO stale_pointers (name, since, change) SELECT name, ?2, (SELECT MAX(id) FROM history) FROM';
 const NOTED = 'ON CONFLICT (name) DO UPDATE SET since = excluded.since, change = excluded.change';
 
 /**
- * All that an erasure does at once. Names point at nothing from then on, as removed ones do, but can be restored by
- * nobody; keys are revoked; what others have made on top of it is withdrawn, and says no more what that was.
+ * Everything that an erasure does at once. Names point at nothing from then on, like removed ones, but cannot
+ * be restored; keys are revoked; what others have built on it is withdrawn, and no longer names it.
  */
 function beginning(
   db: SqlDatabase,
@@ -254,13 +254,13 @@ function beginning(
     ...[owner, at, actor, why ?? null],
   );
   return [
-    // Whoever is publishing one of them just now finds its place in history taken.
+    // A concurrent publication of one of them finds its place in history taken.
     run(
       `INSERT OR IGNORE INTO history (name, sequence, at, actor, owner, action, from_version)
        SELECT name, sequence + 1, ?2, ?3, owner, 'remove', version FROM names WHERE name IN (${WHOLE_YET})`,
       ...[at, actor],
     ),
-    // After those, so that it is the newest row: they will be deleted, and no id may come again.
+    // After those, so that it is the newest row: they will be deleted, and ids must not be reused.
     ...(record ? [history] : []),
     run(
       `INSERT OR IGNORE INTO erasure_items (erasure, name, version, gone)

@@ -1,4 +1,4 @@
-/** The steps of an erasure, a page each, and how they are worked off. All of them may be repeated. */
+/** The steps of an erasure, a page each, and their execution. All of them may be repeated. */
 import { z } from 'zod';
 import { type EraseCounts, ERASE_SETTLE_MS, ERASE_STEPS } from '../../protocol/admin-api/erasures.ts';
 import { MAX_DROPPED_AT_ONCE } from '../../protocol/origin-wire.ts';
@@ -61,18 +61,18 @@ interface Unreached {
   reason: string;
 }
 
-/** What a page has done. */
+/** The result of a page. */
 interface PageDone {
-  /** Where the step goes on; null at its end. */
+  /** Where the step continues; null at its end. */
   place: string | null;
-  /** Calls of what is outside, about: a request has 1,000 of them. */
+  /** Approximate number of external calls: a request has 1,000 of them. */
   calls: number;
   erased?: Partial<EraseCounts>;
   kept?: { files: number; bytes: number };
   unreached?: Unreached[];
 }
 
-/** @throws the first failure, when all that were begun have ended. */
+/** @throws the first failure, when all started calls have ended. */
 async function each<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
   for (let at = 0; at < items.length; at += ERASED_AT_ONCE) {
     const settled = await Promise.allSettled(items.slice(at, at + ERASED_AT_ONCE).map(work));
@@ -82,7 +82,7 @@ async function each<T>(items: readonly T[], work: (item: T) => Promise<unknown>)
 
 type Step = (deps: EraseDeps, erasure: Erasure) => Promise<PageDone>;
 
-/** Revoked already: KV is told, where their marks stay, which hold nothing but the hash of a key. */
+/** Revoked already: KV keeps their marks, which contain only the hash of a key. */
 const keys: Step = async ({ erasures, rights, quotas }, erasure) => {
   if (erasure.kind !== 'tenant') return { place: null, calls: 0 };
   const page = await erasures.keys(erasure, erasure.place, ERASED_KEYS);
@@ -104,7 +104,7 @@ const experiments: Step = async ({ erasures, experimentIndex, tallies, pairTalli
     erasure,
     page.map(({ id }) => id),
   );
-  // The manifest of a name that stays says no more that it is tested.
+  // The manifest of a name that stays no longer says that it is tested.
   await each([...new Set(page.map(({ name }) => name))], (name) => pointers.sync(name));
   const done = page.length < ERASED_EXPERIMENTS;
   return { place: done ? null : 'more', calls: page.length * 11 + 2, erased: { experiments: page.length } };
@@ -124,7 +124,7 @@ const names: Step = async ({ erasures, pointers, kvInbox }, erasure) => {
   return { place: page.length < ERASED_NAMES ? null : 'more', calls: page.length * 3 + 2, erased };
 };
 
-/** What others have made with it: nothing of it is left in KV. */
+/** What others have built with it: nothing of it is left in KV. */
 const others: Step = async ({ erasures, experimentIndex, pointers, registry }, erasure) => {
   const page = await erasures.others(erasure, erasure.place, ERASED_EXPERIMENTS);
   await each(page.experiments, async ({ id, name }) => {
@@ -157,7 +157,7 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
       continue;
     }
     await deleteFile({ garbage, blobs }, { digest }, budget);
-    // The rest of a large file is the next page's.
+    // The rest of a large file is left for the next page.
     if ((await garbage.storedParts(digest, 1)).length > 0) break;
     await erasures.fileLeftTo(erasure, digest, originDrops.ids);
     done.files += 1;
@@ -168,7 +168,7 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
   return { place: over ? null : 'more', calls, erased: done, kept };
 };
 
-/** In the place: the last digest, and the origins that did not answer, which are not waited for again. */
+/** Position: the last digest, and the origins that did not answer, which are not waited for again. */
 const origins: Step = async ({ erasures, originDrops }, erasure) => {
   const [after = '', ...away] = erasure.place.split(' ');
   const page = await erasures.atOrigins(erasure, after, MAX_DROPPED_AT_ONCE);
@@ -180,7 +180,7 @@ const origins: Step = async ({ erasures, originDrops }, erasure) => {
     const digests = [...left].filter(([, ids]) => ids.includes(origin)).map(([digest]) => digest);
     const known = originDrops.ids.includes(origin);
     const reason = !known
-      ? 'is not in ORIGINS any more; empty its folder of adapters'
+      ? 'is no longer in ORIGINS; delete its adapter folder by hand'
       : away.includes(origin)
         ? 'did not answer'
         : await originDrops.drop(origin, digests);
@@ -198,12 +198,12 @@ const origins: Step = async ({ erasures, originDrops }, erasure) => {
   };
 };
 
-/** Times that one statement looks through, of minutes, hours and days. */
+/** Steps that one statement scans, of minutes, hours and days. */
 function windowsOf(now: number): { step: number; from: number; to: number }[] {
   return ([60, 3600, 86400] as const).flatMap((step) => {
     const wide = step * TRAFFIC_WINDOW_STEPS;
     const end = now / 1_000 + step;
-    // A day more: the schedule may be late in taking away what is too old.
+    // A day more: the schedule may be late in deleting expired data.
     const begin = now / 1_000 - KEPT_S[step] - 86_400;
     return Array.from({ length: Math.ceil((end - begin) / wide) }, (_, i) => ({
       ...{ step, from: Math.floor(begin + i * wide), to: Math.ceil(begin + (i + 1) * wide) },
@@ -232,7 +232,10 @@ const usage: Step = async ({ erasures }, erasure) => {
   return { place: went < ERASED_ROWS ? null : 'more', calls: 1, erased: { usage: went } };
 };
 
-/** In the place: the tenants whose grants go next, which nobody could tell once their rows are gone and KV is not told. */
+/**
+ * Position: the tenants whose grants are next, which would be unknown once their rows are deleted before KV is
+ * updated.
+ */
 const rest: Step = async ({ erasures, rights, quotas }, erasure) => {
   const history = await erasures.forgetHistory(erasure, ERASED_ROWS);
   if (history === ERASED_ROWS) return { place: erasure.place || 'more', calls: 1 };
@@ -257,7 +260,7 @@ const STEPS: Readonly<Record<WorkStep, Step>> = {
   ...{ 'late-traffic': traffic, 'late-requests': requests, 'late-usage': usage },
 };
 
-/** Calls of what is outside after which a request ends: the page that passes them may take some hundreds more. */
+/** External calls after which a request ends: the page that exceeds them may make some hundreds more. */
 const CALLS_OF_REQUEST = 300;
 const LATE: readonly WorkStep[] = ['late-traffic', 'late-requests', 'late-usage'];
 
@@ -275,14 +278,14 @@ export const sumCounts = (a: EraseCounts, b: Partial<EraseCounts>): EraseCounts 
 const isWork = (step: ErasureStep): step is WorkStep => step in STEPS;
 
 export interface Worked {
-  /** As it is now. */
+  /** Its current state. */
   erasure: Erasure;
   erased: EraseCounts;
   kept: { files: number; bytes: number };
   unreached: Unreached[];
 }
 
-/** Some pages, until the erasure waits for something. @throws StoreUnavailable; what was done stays done. */
+/** Some pages, until the erasure waits for something. @throws StoreUnavailable; completed work stays. */
 export async function workOff(
   deps: EraseDeps,
   begun: Erasure,
@@ -331,8 +334,8 @@ async function askOriginsAgain(deps: EraseDeps, erasure: Erasure): Promise<Unrea
 }
 
 /**
- * The schedule's part: what nobody goes on with, what was noted of requests that were under way, and origins that did
- * not answer. @throws StoreUnavailable
+ * The schedule's part: abandoned erasures, records of requests in progress, and origins that did not answer.
+ * @throws StoreUnavailable
  */
 export async function workOffErasures(deps: EraseDeps): Promise<void> {
   const { erasures, now } = deps;
@@ -345,7 +348,7 @@ export async function workOffErasures(deps: EraseDeps): Promise<void> {
     steps: [...ERASE_STEPS, ...LATE],
     touchedBefore: now() - ABANDONED_MS,
   });
-  // As if it had been left alone before: the next run goes on.
+  // As if it had been abandoned before: the next run continues.
   if (next !== null) await workOff(deps, next, { pages: SCHEDULED_PAGES, at: 0 });
 
   const waiting = await erasures.next({ steps: ['waiting'], touchedBefore: now() - WAITING_MS });

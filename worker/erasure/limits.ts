@@ -1,30 +1,33 @@
-/** Numbers of erasing, with unit and reason. */
+/** Limits of erasing, with unit and reason. */
 
 const SECOND = 1_000;
 
-/** Names of one request: each is a call of the pointer writer and two deletions in KV, and a request has 1,000 of them. */
+/**
+ * Names per request: each is a call of the pointer writer and two deletions in KV, and a request has 1,000 of
+ * them.
+ */
 export const ERASED_NAMES = 50;
-/** Keys of one: each is a call of the pointer writer, and one of its counter. */
+/** Keys per request: each is a call of the pointer writer, and one of its counter. */
 export const ERASED_KEYS = 50;
-/** Experiments of one: each is nine Durable Objects and a write to KV. */
+/** Experiments per request: each is nine Durable Objects and a write to KV. */
 export const ERASED_EXPERIMENTS = 20;
-/** Files of one, and values deleted for them. */
+/** Files per request, and values deleted for them. */
 export const ERASED_FILES = 20;
 export const ERASED_VALUES = 400;
-/** At the same time: an isolate has six connections at once. */
+/** In parallel: an isolate has six connections at once. */
 export const ERASED_AT_ONCE = 6;
-/** Steps of traffic that one statement looks through. */
+/** Steps of traffic that one statement scans. */
 export const TRAFFIC_WINDOW_STEPS = 400;
-/** Rows of requests, of usage and of history of one request. */
+/** Rows of requests, of usage and of history per request. */
 export const ERASED_CHUNKS = 100;
 export const ERASED_ROWS = 2_000;
-/** Tenants whose grants one request writes anew. */
+/** Tenants whose grants one request rewrites. */
 export const ERASED_HOLDERS = 50;
-/** In the way, named in a refusal. */
+/** Blocking items named in a refusal. */
 export const MAX_IN_THE_WAY = 10;
-/** The schedule goes on with an erasure of which nothing was heard for this long: who asked for it has gone … */
+/** The schedule continues an erasure after this silence: its caller has gone … */
 export const ABANDONED_MS = 120 * SECOND;
 /** … and asks origins that did not answer again after this time. */
 export const WAITING_MS = 60 * SECOND;
-/** Pages of one run of the schedule, which has other jobs as well. */
+/** Pages per run of the schedule, which has other jobs as well. */
 export const SCHEDULED_PAGES = 5;

@@ -14,7 +14,7 @@ import { conflict } from '../errors.ts';
 import { MAX_IN_THE_WAY } from './limits.ts';
 import type { Erasure, ErasurePlan, ErasureTarget } from './ports.ts';
 
-/** Names, and all below one, for their owner; tenants for the bootstrap key. */
+/** Erasure of names and everything below one by their owner; of tenants by the bootstrap key. */
 export function adminEraseRoutes(deps: EraseDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'POST /admin/erase', async ({ context, caller, request }) => {
@@ -29,15 +29,18 @@ const NO_ANSWER: EraseAnswer = {
   ...{ erased: NOTHING, unreached: [], step: null, cursor: null, settles_at: null },
 };
 
-/** One page of the erasure of a name, of all below one, or of a tenant; the first takes all of it out of service. */
+/**
+ * One page of the erasure of a name, of everything below one, or of a tenant; the first takes everything out of
+ * service.
+ */
 async function erase(
   deps: EraseDeps,
   params: { request: EraseRequest; caller: AdminCaller },
 ): Promise<Result<EraseAnswer, ApiError>> {
   const { request, caller } = params;
-  if (!caller.root && request.tenant != null) return err(operatorOnly('erases a tenant'));
-  // Bills are made of it.
-  if (!caller.root && request.usage === true) return err(operatorOnly('erases what was used'));
+  if (!caller.root && request.tenant != null) return err(operatorOnly('may erase a tenant'));
+  // Bills are based on it.
+  if (!caller.root && request.usage === true) return err(operatorOnly('may erase usage records'));
   const begun = request.cursor == null ? null : await begunBy(deps, request, caller);
   if (begun !== null) return ok(answerOf(await workOff(deps, begun)));
   const target = await targetOf(deps, request, caller);
@@ -48,7 +51,7 @@ async function erase(
   return begin(deps, target.value, request, caller);
 }
 
-/** What is gone on with, whoever may have taken the name since. */
+/** The erasure to continue, whoever may have taken the name since. */
 async function begunBy(
   { erasures }: EraseDeps,
   { tenant, name, cursor }: EraseRequest,
@@ -78,7 +81,8 @@ async function targetOf(
   if (owners.length > 1)
     return err(
       conflict(
-        `'${name}' are names of several tenants (${owners.join(', ')}). Erase them name by name, or with an admin key of the tenant.`,
+        `'${name}' covers names of several tenants (${owners.join(', ')}). Erase them one by one, or ` +
+          'with an admin key of the tenant.',
         'name',
       ),
     );
@@ -106,12 +110,12 @@ async function begin(
   const note = { actor: caller.keyId, at: now(), why: request.why ?? null };
   if (!(await erasures.begin({ id, cascade, record: !nothing, ...note }))) {
     await erasures.discard(id);
-    return err(conflict('What is to be erased was changed just now. Please try again.'));
+    return err(conflict('The names to erase were just changed. Retry in a few seconds.'));
   }
   const begun = await erasures.get(id);
-  if (begun === null) return err(conflict('This was erased by another request just now.'));
+  if (begun === null) return err(conflict('Another request has just erased this.'));
   const worked = await workOff(deps, begun);
-  // They went with the beginning.
+  // They were erased with the beginning.
   worked.erased = sumCounts(worked.erased, { pins: counts.pins });
   return ok({ ...answerOf(worked), plan: counts, kept, stops });
 }
@@ -127,7 +131,7 @@ function answerOf({ erasure, erased, kept, unreached }: Worked): EraseAnswer {
   };
 }
 
-/** @returns null when nothing stands in the way. */
+/** @returns null when nothing blocks it. */
 function refusalOf(
   { tenant, name }: EraseRequest,
   { inTheWay, stops }: ErasurePlan,
@@ -139,14 +143,15 @@ function refusalOf(
   const counted = (count: number, what: string): string =>
     `${count} ${what}${count === 1 ? '' : 's'} of other tenants`;
   const said = [
-    ...(inTheWay.versions.length === 0 ? [] : [`Made on top of it: ${listed(inTheWay.versions)}`]),
-    ...(stops.versions === 0 ? [] : [`Made on top of it: ${counted(stops.versions, 'version')}`]),
+    ...(inTheWay.versions.length === 0 ? [] : [`Built on it: ${listed(inTheWay.versions)}`]),
+    ...(stops.versions === 0 ? [] : [`Built on it: ${counted(stops.versions, 'version')}`]),
     ...(inTheWay.experiments.length === 0 ? [] : [`Tested by ${listed(inTheWay.experiments)}`]),
     ...(stops.experiments === 0 ? [] : [`Tested by ${counted(stops.experiments, 'experiment')}`]),
   ];
   if (said.length === 0) return null;
   return conflict(
-    `'${tenant ?? name}' is in use and was not erased. ${said.join('. ')}. ` +
-      'With `--cascade` (`"cascade": true`) what is of the same owner is erased too, and what other tenants have made is not served any more.',
+    `'${tenant ?? name}' is in use and was not erased. ${said.join('. ')}. Use \`--cascade\` ` +
+      '(`"cascade": true`) to erase what the same owner built on it as well; other tenants\' adapters ' +
+      'that depend on it are then no longer served.',
   );
 }

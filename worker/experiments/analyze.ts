@@ -28,17 +28,17 @@ import { capAt, cappedMoments, type Sketch } from './statistics/sketch.ts';
 import { rangesOf } from './pick-variant.ts';
 
 /**
- * Units of control with a value before a metric is capped by them: two of them lie above the p99 then. By fewer the cap
- * would be control's largest value, which cuts off the treatment's alone.
+ * Units of control with a value before a metric is capped by them: two of them are above the p99 then. With
+ * fewer the cap would be control's largest value, which cuts off only the treatment's.
  */
 export const MIN_CAPPING_UNITS = 200;
 const P99 = 0.99;
 
 /** A metric whose document says `cap`. */
 export interface CappedMetric {
-  /** The units' values above it count as it; null = it cannot be told. */
+  /** Larger values of units count as it; null = unknown. */
   value: number | null;
-  /** By variant's key, capped; empty while it cannot be told. */
+  /** By variant's key, capped; empty while the cap is unknown. */
   arms: Readonly<Record<string, Moments>>;
 }
 export type CappedMetrics = Readonly<Record<string, CappedMetric>>;
@@ -66,7 +66,7 @@ function cappedMetric(metric: string, keys: readonly string[], { metrics, sketch
   const control = keys[0] === undefined ? undefined : own[keys[0]];
   const unitsOf = (key: string): number => metrics[metric]?.[key]?.n ?? 0;
   if (control === undefined || unitsOf(keys[0] ?? '') < MIN_CAPPING_UNITS) return UNKNOWN;
-  // An arm whose values are not known one by one cannot be capped, and would be compared with one that is.
+  // An arm whose values are not known one by one cannot be capped, and could not be compared with a capped one.
   if (keys.some((key) => unitsOf(key) > 0 && own[key] === undefined)) return UNKNOWN;
   const cap = capAt(control, P99);
   if (cap === null) return UNKNOWN;
@@ -77,7 +77,7 @@ function cappedMetric(metric: string, keys: readonly string[], { metrics, sketch
   return { value: cap.value, arms: Object.fromEntries(arms) };
 }
 
-/** What was counted, with the capped sums of what is capped. */
+/** The counts, with the capped sums of capped metrics. */
 export const withCaps = <T extends Pick<Counted, 'metrics'>>(counted: T, capped: CappedMetrics): T => ({
   ...counted,
   metrics: {
@@ -88,20 +88,23 @@ export const withCaps = <T extends Pick<Counted, 'metrics'>>(counted: T, capped:
   },
 });
 
-/** All comparisons of one metric together find a difference where there is none with at most this probability. */
+/** Probability that all comparisons of one metric together find a difference where there is none. */
 export const ALPHA = 0.05;
-/** Values that both arms need before a difference is called one: the formulas rest on means being close to normal. */
+/**
+ * Values that both arms need before a difference is reported: the formulas assume that means are close to
+ * normal.
+ */
 export const MIN_VALUES = 50;
 
-/** What has been recorded under the present seed. */
+/** Recorded under the current seed. */
 export interface Tallies {
   /** Units by variant's key. */
   units: Readonly<Record<string, number>>;
-  /** The units by the coverage that they came under, oldest first; all under the present one unless given. */
+  /** The units by the coverage under which they came, oldest first; default: all under the current one. */
   phases?: readonly CoveragePhase[];
   /** By metric's key, by variant's key. */
   metrics: Readonly<Record<string, Readonly<Record<string, Moments>>>>;
-  /** Of the metrics that are capped; guardrails see them as they are. */
+  /** Of capped metrics; guardrails use the uncapped values. */
   capped?: CappedMetrics;
 }
 
@@ -111,35 +114,38 @@ export interface Comparison {
   variant: string;
   control: { n: number; mean: number };
   treatment: { n: number; mean: number };
-  /** What the units' values are capped at; null = it cannot be told yet, absent = they are not. */
+  /** Cap of the units' values; null = not known yet, absent = not capped. */
   cap?: number | null;
   /** null, with the reason, when nothing can be computed. */
   result: ComparisonResult | null;
   reason: NoEffect | null;
   /**
-   * `not_worse`: all of the lift's interval is above the metric's `at_least`, whether or not it is above 0 or below it.
+   * `not_worse`: all of the lift's interval is above the metric's `at_least`, whether or not it includes 0.
    * `open` also when there are too few values or no result.
    */
   verdict: 'better' | 'not_worse' | 'worse' | 'open';
 }
 
 export interface ComparisonResult {
-  /** Treatment's mean less control's, in the metric's unit. */
+  /** Treatment's mean minus control's, in the metric's unit. */
   difference: { estimate: number; interval: Interval };
   /** The same as a share of control's mean; null while control's mean may be 0. */
   lift: { estimate: number; interval: Interval } | null;
   /** Below alpha at some look with probability alpha at most when there is no difference. */
   pValue: number;
-  /** What units did before the experiment was taken into account (CUPED): of this share it is known; null = not. */
+  /** Share of units whose earlier behaviour was taken into account (CUPED); null = not applied. */
   adjusted: { share: number } | null;
 }
 
 export interface Analysis {
   /** In all variants. */
   units: number;
-  /** Not `ok`: whoever shows results says so first; `alarm`: shows none. */
+  /** If not `ok`, results must be shown with a warning; with `alarm`, not at all. */
   sampleRatio: SampleRatio;
-  /** Level of one comparison: {@link ALPHA} divided by the treatments (Bonferroni). Metrics are not corrected for. */
+  /**
+   * Level of one comparison: {@link ALPHA} divided by the treatments (Bonferroni). There is no correction for
+   * metrics.
+   */
   alpha: number;
   /** The metrics in their order, the treatments in theirs. */
   comparisons: Comparison[];
@@ -151,7 +157,7 @@ export function analyze(experiment: Experiment, tallies: Tallies): Analysis {
   const of = (metric: string, variant: string): Moments => tallies.metrics[metric]?.[variant] ?? NO_MOMENTS;
   const units = experiment.variants.map(({ key }) => tallies.units[key] ?? 0);
   const alpha = ALPHA / treatments.length;
-  // Nobody has come to a variant that was taken out since then.
+  // Removed variants have had no new units since.
   const stillIn = (byArm: readonly number[]): number[] =>
     byArm.filter((_, arm) => experiment.dropped?.includes(experiment.variants[arm]!.key) !== true);
   return {
@@ -190,7 +196,10 @@ export function analyze(experiment: Experiment, tallies: Tallies): Analysis {
   };
 }
 
-/** The difference decides: its interval holds for rare events too, where the delta method's lift is far too sure. */
+/**
+ * The difference decides: its interval is valid for rare events too, for which the delta method's lift is far
+ * too certain.
+ */
 export function compare(params: {
   metric: ExperimentMetric;
   variant: string;
@@ -243,7 +252,7 @@ function verdictOf(
   { difference: { interval }, lift }: ComparisonResult,
   { better, at_least: atLeast }: ExperimentMetric,
 ): Comparison['verdict'] {
-  /** With more being better. */
+  /** With the sign that makes higher better. */
   const gain = ({ low, high }: Interval): Interval =>
     better === 'up' ? { low, high } : { low: -high, high: -low };
   const { low, high } = gain(interval);
@@ -252,20 +261,20 @@ function verdictOf(
   return high < 0 ? 'worse' : 'open';
 }
 
-/** New units, by variant's key, while this coverage was set; 0 = before it was written down which. */
+/** New units by variant's key under this coverage; 0 = before coverage was recorded. */
 export type CoveragePhase = NonNullable<ExperimentEvaluation['sample_ratio']['phases']>[number];
 
-/** A ramp has 20 steps at most; of more, the oldest are put together, and not tested any more. */
+/** A ramp has at most 20 steps; of more, the oldest are merged, and no longer tested. */
 const MOST_PHASES = 40;
 
-/** Fewer than at the last look: a tally that was lost, as a backup has none, began anew. */
+/** Fewer than at the last look: a lost tally (backups contain none) started over. */
 const countedAnew = (before: ExperimentEvaluation | null, units: Readonly<Record<string, number>>): boolean =>
   Object.entries(before?.units ?? {}).some(([key, count]) => (units[key] ?? 0) < count);
 
 /**
- * Who has come since the last look came under the present coverage. Those who came between that look and a change by
- * hand did not; they are few, and {@link dealtPhases} allows for them.
- * @param before the last look of this seed. @param units by now.
+ * Units since the last look count for the current coverage. Those between that look and a manual change did not
+ * come under it; they are few, and {@link dealtPhases} allows for them.
+ * @param before the last look of this seed. @param units so far.
  */
 export function coveragePhases(
   before: ExperimentEvaluation | null,
@@ -289,9 +298,9 @@ export function coveragePhases(
 }
 
 /**
- * What each phase deals by. The first time that a bucket is covered, its units are new; later, those of the buckets that
- * were covered before have mostly been seen. So new units come by all present buckets, by those that were added, or by
- * a mixture.
+ * The buckets that each phase assigns from. When a bucket is first covered, its units are new; later, most of
+ * those in earlier buckets have been seen. So new units come from all current buckets, from the added ones, or
+ * from a mixture.
  */
 export function dealtPhases(
   { variants }: Pick<Experiment, 'variants'>,

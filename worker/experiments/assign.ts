@@ -1,6 +1,4 @@
-/**
- * A request's place in an experiment: which variant or shadow it gets, and what is recorded of its outcome.
- */
+/** A request's place in an experiment: its variant or shadow, and what is recorded of its outcome. */
 import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
 import { BASE_JUDGE, type ExperimentJudge, type Experiment } from '../../protocol/experiment.ts';
 import { logLine } from '../log.ts';
@@ -20,10 +18,10 @@ export interface AssignDeps {
   unitHash: UnitHasher;
 }
 
-/** What a request says that experiments ask about. */
+/** Fields of a request that experiments need. */
 export interface Participant {
   caller: Caller;
-  /** The edge's own, which decides who is shadowed: no client may choose it. */
+  /** The edge's own id, which decides shadowing: clients must not choose it. */
   requestId: string;
   /** The end user that it names. */
   user: string | null;
@@ -39,15 +37,15 @@ export interface Assignment {
   variant: string;
   /** Hash of the unit. */
   unit: string;
-  /** false = a tester, of whom nothing is recorded. */
+  /** false = a tester, who is not recorded. */
   counted: boolean;
-  /** The request names no user, though that is what the experiment deals: its unit is the API key. */
+  /** The request names no user, although users are the units: its unit is the API key. */
   nameless: boolean;
-  /** What it is told by besides; absent where the experiment is told by nothing. */
+  /** Segment; absent without segments. */
   segment?: string;
 }
 
-/** What is to be run beside the answer, its own answer thrown away. */
+/** Runs in parallel to the answer; its own answer is discarded. */
 export interface Shadow {
   experiment: string;
   seed: string;
@@ -55,19 +53,19 @@ export interface Shadow {
   /** Tenant that runs the experiment. */
   owner: string;
   manifest: AdapterManifest;
-  /** Its answer is compared with the one that is sent. */
+  /** Compare its answer with the one that is sent. */
   compare: boolean;
-  /** Who says which of the two answers is better; null = nobody. */
+  /** Who judges which of the two answers is better; null = nobody. */
   judged: JudgedShadow | null;
 }
 
 export interface JudgedShadow {
-  /** That the experiment is on. */
+  /** The experiment's name. */
   name: string;
   judge: ExperimentJudge;
-  /** The model that judges; null = the default base, or no model. */
+  /** The judging model; null = the default base, or no model. */
   manifest: AdapterManifest | null;
-  /** Hash of the unit, where it is a user that the request names; null = nobody is named. */
+  /** Hash of the unit, if it is a named user; null = no user is named. */
   user: string | null;
 }
 
@@ -77,12 +75,12 @@ interface Assigned {
   shadow: Shadow | null;
 }
 
-/** Credentials are nobody's to target by. */
+/** Credentials must not be used for targeting. */
 const SECRET_HEADERS = new Set(['authorization', 'cookie', 'proxy-authorization']);
 
 /**
- * Puts the request's variant in the place of the live version of a name that has an experiment; one read more, of the
- * experiment. Whatever is wrong with that leaves the live version.
+ * Replaces the live version of a name with the request's variant, if it has an experiment; takes one more read,
+ * of the experiment. On any error the live version is used.
  */
 export async function assignVariant(
   deps: AssignDeps,
@@ -102,7 +100,7 @@ export async function assignVariant(
   }
   const { value: entry, stale } = found;
   const { caller } = participant;
-  // Who refuses what is only remembered is not given another adapter by what is only remembered.
+  // A key that refuses remembered data gets no variant from remembered data.
   if (stale && caller.degrade === 'refuse') return stay;
   const unit = unitOf(entry.document.unit, {
     tenant: caller.tenant,
@@ -142,7 +140,7 @@ export async function assignVariant(
 function troubleOf(found: Lookup<ExperimentEntry>, name: string): string | null {
   if (found.state === 'trouble') return found.reason;
   if (found.state !== 'found') return found.state;
-  return found.value.document.name === name ? null : 'it is that of another name';
+  return found.value.document.name === name ? null : 'it belongs to another name';
 }
 
 interface Variant {
@@ -152,8 +150,8 @@ interface Variant {
 }
 
 /**
- * The variant, if the caller may use it. Of those who are counted all variants are asked for: if only some of them could
- * get the treatment, the arms would not be alike.
+ * The variant, if the caller may use it. For counted units all variants must be usable: if only some callers
+ * could get the treatment, the arms would differ.
  */
 async function variantOf(
   entry: ExperimentEntry,
@@ -184,11 +182,11 @@ const runs = (live: Resolution, { manifest }: Variant, stale: boolean): Resoluti
   stale: live.stale || stale,
 });
 
-/** A share of the requests of those who are, or could come to be, in the experiment; decided by the request's id. */
+/** A share of the requests of possible participants; decided by the request's id. */
 function isShadowed({ document, shadow }: ExperimentEntry, pick: VariantPick, requestId: string): boolean {
   if (document.shadow === undefined || shadow === undefined) return false;
   const concerned = pick.kind === 'variant' ? pick.counted : pick.reason === 'not_covered';
-  // No seed begins so: who is shadowed must not depend on who is treated.
+  // No seed starts like this: shadowing must not depend on treatment.
   return concerned && bucketOf(`__shadow/${document.seed}`, requestId) < border(document.shadow.sample);
 }
 
@@ -205,13 +203,16 @@ async function shadowOf(
   return { experiment: id, seed: document.seed, unit, owner, manifest, compare, judged };
 }
 
-/** Control's answers to the owner's own keys: what others ask is nothing for the owner's judge to see. */
+/** Control's answers to the owner's own keys: the owner's judge must not see others' prompts. */
 function isOfPair({ owner, document, adapters }: ExperimentEntry, caller: Caller, served: AdapterManifest) {
   const control = adapters[document.variants[0]?.key ?? ''];
   return caller.tenant === owner && served.chainId === control?.chainId;
 }
 
-/** The judge is asked for the owner, whatever the caller's key opens; what is not the owner's the key must open too. */
+/**
+ * The judge is called for the owner, whatever the caller's key may use; adapters that are not the owner's must
+ * be usable by the key too.
+ */
 async function judgeOf(
   { owner, document, judge: manifest }: ExperimentEntry,
   resolved: Resolved,
@@ -227,16 +228,16 @@ async function judgeOf(
   return isOwn || (await mayRun(resolved, manifest)) ? { name, judge, user, manifest } : null;
 }
 
-/** What a request says about who makes it. */
+/** The request's user and key. */
 interface UnitSource {
   tenant: string;
-  /** What stays the same when a key is rotated: its `counter`, else its id. */
+  /** Stable across rotations of a key: its `counter`, otherwise its id. */
   keyId: string;
-  /** `safety_identifier` of the body, else its `user`, else the header `x-graft-user`. */
+  /** `safety_identifier` of the body, otherwise its `user`, otherwise the header `x-graft-user`. */
   user: string | null;
 }
 
-/** The header that names the end user when the body does not. */
+/** The header that names the end user if the body does not. */
 export const USER_HEADER = 'x-graft-user';
 
 /** An empty text names nobody. @returns the end user that the request names, or null. */
@@ -249,29 +250,29 @@ export function endUser(named: {
 }
 
 /**
- * Who stays on one side: `<tenant>/user/<user>` or `<tenant>/key/<key>`. Two tenants' users of the same name are two
- * units, and a user who is called like a key is not that key.
+ * The unit: `<tenant>/user/<user>` or `<tenant>/key/<key>`. Users of two tenants with the same name are two
+ * units, and a user named like a key is not that key.
  */
 export function unitOf(unit: Experiment['unit'], { tenant, keyId, user }: UnitSource): string {
   return unit === 'user' && user !== null ? `${tenant}/user/${user}` : `${tenant}/key/${keyId}`;
 }
 
 export interface Outcome {
-  /** HTTP status; 499 when the client left, 502 when the stream broke off. */
+  /** HTTP status; 499 when the client disconnected, 502 when the stream was cut off. */
   status: number;
   /** The stream fell silent. */
   stalled: boolean;
   promptTokens: number;
   completionTokens: number;
-  /** `length`: cut at its length; null when nobody says. */
+  /** `length`: truncated by its length limit; null = unknown. */
   finish: 'stop' | 'length' | null;
-  /** To the first token of a stream, to the end of anything else, and of what was left before either to then. */
+  /** To the first token of a stream, otherwise to the end; of an abandoned answer, to that moment. */
   ttftMs: number;
-  /** To the end, or until the client left. */
+  /** To the end, or until the client disconnected. */
   latencyMs: number;
-  /** It waited for an adapter to be brought to the origin or read into memory. */
+  /** It waited for an adapter to be sent to the origin or read into memory. */
   cold: boolean;
-  /** The variant could not be had, and the key's policy let something else answer. */
+  /** The variant was unavailable, and the key's policy allowed a fallback. */
   stoodIn: boolean;
 }
 
@@ -279,10 +280,10 @@ const FAILED_ADAPTER = 422;
 const CLIENT_LEFT = 499;
 
 /**
- * @returns null for what says nothing of an adapter: the client's own mistakes (4xx), and refusals for too much (429). Of
- * a failure only that it was one, and whether it kept its reader waiting: how fast an adapter fails is not its speed. Of
- * an answer that was left how long it took until then: to leave it out would make a slow adapter look fast. Of a cold
- * start no times: they are those of the load.
+ * @returns null for outcomes that say nothing about an adapter: client errors (4xx), and rate limits (429). A
+ * failure is recorded only as such, with whether it kept its reader waiting: the speed of failing is not the
+ * adapter's speed. An abandoned answer is recorded with its duration so far: omitting it would make a slow
+ * adapter look fast. A cold start is recorded without times: they are those of the load.
  */
 export function outcomeValues(outcome: Outcome): Record<string, number> | null {
   const { status, stoodIn, finish } = outcome;
@@ -303,7 +304,10 @@ export function outcomeValues(outcome: Outcome): Record<string, number> | null {
   };
 }
 
-/** Whether a shadow says what the user was told: the metric `disagreement` of its requests. @param told, @param shadow the texts of all choices, in order. @returns 0 when they are the same but for outer space. */
+/**
+ * Whether a shadow's answer differs from the user's: the metric `disagreement`. @param told, @param shadow the
+ * texts of all choices, in order. @returns 0 when they are equal except for outer white space.
+ */
 export function disagreement(told: readonly string[], shadow: readonly string[]): 0 | 1 {
   const same = told.length === shadow.length && told.every((text, i) => text.trim() === shadow[i]?.trim());
   return same ? 0 : 1;
@@ -315,16 +319,16 @@ interface RecordDeps {
   now: () => number;
 }
 
-/** How a request with a place in an experiment fared; filled in while it is served. */
+/** How a request in an experiment fared; filled in while it is served. */
 export interface RequestOutcome {
   assignment: Assignment | null;
-  /** Something else answered in the variant's place. */
+  /** Another model answered instead of the variant. */
   stoodIn: boolean;
-  /** It waited for an adapter: the next request by this name will not. */
+  /** It waited for an adapter: the next request for this name will not. */
   cold: boolean;
 }
 
-/** What is still under way may be left, stall, or outlive this isolate: its unit counts from now on. */
+/** A pending answer may be abandoned, stall, or outlive this isolate: its unit counts from now on. */
 export const recordBeginning = (deps: RecordDeps, context: AppContext, outcome: RequestOutcome): void =>
   record(deps, context, outcome, { values: {}, marks: [] });
 
@@ -357,7 +361,7 @@ function record(
   );
 }
 
-/** @returns nothing of what says nothing of the variant; its unit is exposed all the same. */
+/** @returns nothing for outcomes that say nothing about the variant; its unit is exposed all the same. */
 function valuesOf(
   context: AppContext,
   { stoodIn, cold }: RequestOutcome,
@@ -369,22 +373,22 @@ function valuesOf(
   return outcomeValues({ ...ending, ttftMs, latencyMs: endedAt - startedAt, stoodIn, cold }) ?? {};
 }
 
-/** Bytes of the hash that are kept: two of a billion units are the same with probability 1.5e-21. */
+/** Bytes of the hash that are kept: two of a billion units collide with probability 1.5e-21. */
 const BYTES = 16;
 
-/** Makes of a unit what is stored and sent of it. */
+/** Pseudonymises a unit for storage and tokens. */
 type UnitHasher = (unit: { experiment: string; seed: string; unit: string }) => Promise<string>;
 
 /**
- * 22 characters of HMAC-SHA-256 over experiment, seed and unit: nobody without the secret can find out whose they are
- * by trying names, and the same person has another one in each experiment. Under another secret everybody is somebody
- * else: units that were seen before it was changed count again.
+ * 22 characters of HMAC-SHA-256 over experiment, seed and unit: nobody without the secret can find out whose
+ * they are by trying names, and the same person has a different one in each experiment. A new secret changes
+ * all of them: units seen before are counted again.
  * @param secret at least 32 random bytes.
  */
 export function createUnitHasher(secret: Uint8Array<ArrayBuffer>): UnitHasher {
   const key = derivedKey(secret, 'graft-unit-v1');
   return async ({ experiment, seed, unit }) => {
-    // JSON keeps the three apart whatever is in them.
+    // JSON keeps the three apart whatever they contain.
     const message = new TextEncoder().encode(JSON.stringify([experiment, seed, unit]));
     const mac = await crypto.subtle.sign('HMAC', await key(), message);
     return base64url(new Uint8Array(mac, 0, BYTES));

@@ -15,19 +15,19 @@ import type {
 } from './ports.ts';
 import type { Conflict } from '../registry/ports.ts';
 
-/** What must not be true when the change is made. */
+/** Conditions that must not hold when the change is made. */
 interface Guard {
   sql: string;
   values: (string | number)[];
 }
 
-/** Live experiments that may have a unit in common with another's range. */
+/** Live experiments that may share a unit with another's range. */
 const OVERLAPPING = `SELECT o.id FROM experiments o
   WHERE o.status IN ('running', 'ramping') AND o.id <> ? AND o.owner = ?
     AND json_extract(o.document, '$.namespace.name') = ?
     AND json_extract(o.document, '$.namespace.range[0]') < ?
     AND json_extract(o.document, '$.namespace.range[1]') > ?`;
-/** A place in the list and no experiment, which may be erased before the next page is asked for. */
+/** A position in the list, not an experiment, which may be erased before the next page is requested. */
 function placeOf(cursor: string | null): (string | number | null)[] {
   if (cursor === null) return [null];
   const [at = '', ...id] = cursor.split('-');
@@ -41,8 +41,8 @@ const overlappingValues = (of: Parameters<ExperimentLedger['overlapping']>[0]): 
 
 export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
   /**
-   * Where a guard holds, the actor is NULL, which the column does not take: the whole transaction fails. So does it for a
-   * name that has been erased.
+   * If a guard holds, the actor is NULL, which the column refuses: the whole transaction fails. The same
+   * happens for a name that has been erased.
    */
   const history = (
     { id, document: { name } }: ExperimentRow,
@@ -70,7 +70,7 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
         name,
       );
 
-  /** Whoever has read the name before this finds it changed. */
+  /** A concurrent reader of the name then finds it changed. */
   const nameRow = ({ document: { name } }: ExperimentRow, flip?: Flip): SqlStatement =>
     db
       .prepare('UPDATE names SET sequence = sequence + 1, version = COALESCE(?, version) WHERE name = ?')
@@ -176,7 +176,7 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
       one(db.prepare("SELECT * FROM experiments WHERE name = ? AND status <> 'archived'").bind(name)),
 
     async list({ owner, name, status = null, cursor, limit }) {
-      // Only what is asked for stands in the query, so that SQLite finds the index.
+      // Only the requested filters are in the query, so that SQLite uses the index.
       const wanted: [sql: string, values: (string | number | null)[]][] = [
         ['owner = ?', [owner]],
         ['name = ?', [name]],
@@ -207,7 +207,7 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
           )
           .bind(at, limit),
       );
-      // RETURNING gives them in no order (sqlite.org/lang_returning.html).
+      // RETURNING has no order (sqlite.org/lang_returning.html).
       return rows.sort((a, b) => (a.id < b.id ? -1 : 1));
     },
 
@@ -280,7 +280,7 @@ function guardsOf(row: ExperimentRow, flip: Flip | undefined): Guard[] {
       values: [id, document.version - 1],
     },
   ];
-  // An end, or the kill switch, is never refused because of what became of the adapters.
+  // An end, or the kill switch, is never refused because of the adapters' state.
   const ends = document.status === 'decided' || document.status === 'archived' || document.killed;
   if (!ends) guards.push(namesRetired(row));
   if (flip !== undefined)
@@ -315,22 +315,23 @@ const toLook = (record: LookRecord): LookRow => ({
   evaluation: toEvaluation(record.evaluation, record.experiment),
 });
 
-/** What was seen of experiments over time. */
+/** Looks of experiments over time. */
 function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks'> {
   return {
     async look({ row: { experiment, seed, at, evaluation }, keep, proposal }) {
       const text = JSON.stringify(evaluation);
-      // Nobody draws them over time, and they are ten times the rest.
+      // Never drawn over time, and ten times as large as the rest.
       const { segments: _, ...kept } = evaluation;
       await db.batch([
         db
           .prepare(
-            // One that was erased meanwhile has none.
+            // One that was erased in the meantime has none.
             `INSERT OR REPLACE INTO experiment_looks (experiment, seed, at, evaluation)
              SELECT id, ?2, ?3, ?4 FROM experiments WHERE id = ?1`,
           )
           .bind(experiment, seed, at, JSON.stringify(kept)),
-        // The one whose neighbours are closest goes, the oldest of such: what is left lies evenly, first and last stay.
+        // Drops the one whose neighbours are closest, the oldest of such: the rest is spaced evenly, first and
+        // last stay.
         db
           .prepare(
             `DELETE FROM experiment_looks WHERE experiment = ?1 AND seed = ?2 AND at IN (
@@ -343,7 +344,7 @@ function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks'> {
           .bind(experiment, seed, keep),
         db
           .prepare(
-            // The variant may have been dropped since what this look saw.
+            // The variant may have been dropped since this look's data.
             `UPDATE experiments SET evaluation = ?1, proposal = COALESCE(proposal, CASE WHEN NOT EXISTS (
                SELECT 1 FROM json_each(document, '$.dropped') gone WHERE gone.value = ?5) THEN ?2 END)
              WHERE id = ?3 AND seed = ?4`,
@@ -371,7 +372,7 @@ export function createD1WebhookOutbox(db: SqlDatabase): WebhookOutbox {
     async add({ id, experiment, url, body }, at) {
       await db
         .prepare(
-          // One that was erased meanwhile is told of no more.
+          // One that was erased in the meantime sends no more messages.
           `INSERT INTO webhook_messages (id, experiment, url, body, next_at, made_at)
            SELECT ?1, id, ?3, ?4, ?5, ?5 FROM experiments WHERE id = ?2 ON CONFLICT DO NOTHING`,
         )

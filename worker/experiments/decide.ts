@@ -1,4 +1,4 @@
-/** What an evaluation does or proposes, and what an experiment can tell by so many units. */
+/** Decisions and proposals of an evaluation, and what an experiment can find with a number of units. */
 import {
   type ExperimentDecision,
   type ExperimentHealth,
@@ -15,32 +15,32 @@ import { liftToFind, unitsToFind, type ArmWeights, type Baseline } from './stati
 
 const MINUTE = 60_000;
 const DAY = 1_440 * MINUTE;
-/** Units, in all variants, before a winner is proposed when the ramp does not say how many. */
+/** Units, in all variants, before a winner is proposed, without a ramp's setting. */
 export const MIN_UNITS = 200;
-/** An experiment that has had no unit for this long since its beginning does not reach its users. */
+/** An experiment without a unit for this long since its start does not reach its users. */
 export const NO_TRAFFIC_MS = 60 * MINUTE;
 
-/** What an evaluation looks at. */
+/** Input of an evaluation. */
 export interface Situation {
   experiment: Experiment;
   analysis: Analysis;
   /** Judged pairs; there are none without a judge. */
   pairs?: ExperimentPairs | null;
-  /** What is lacking; a winner is not proposed meanwhile. */
+  /** Health problems; a winner is not proposed meanwhile. */
   health?: readonly ExperimentHealth[];
-  /** When the present seed went live, unix ms. */
+  /** When the current seed went live, unix ms. */
   startedAt: number;
-  /** When the present coverage was set, unix ms, and the units that there were then. */
+  /** When the current coverage was set, unix ms, and the units at that time. */
   stepStartedAt: number;
   stepUnits: number;
-  /** What was proposed before, under this seed: it stands. */
+  /** An earlier proposal under this seed, which stands. */
   proposal: ExperimentProposal | null;
   now: number;
 }
 
 /**
- * What an evaluation comes to; whoever evaluates carries it out and writes it down. Pure: the same state at the same time
- * gives the same decision. The first of these that applies is it.
+ * The decision of an evaluation, which the caller carries out and records. Pure: the same state at the same
+ * time gives the same decision. The first that applies is used.
  */
 export function decide(situation: Situation): ExperimentDecision {
   const { experiment } = situation;
@@ -60,7 +60,7 @@ export function decide(situation: Situation): ExperimentDecision {
   );
 }
 
-/** A treatment is taken out alone while others are left; with the last one the experiment ends. */
+/** A treatment is removed alone while others are left; with the last one the experiment ends. */
 function takenOut(
   { experiment }: Situation,
   loss: { reason: 'guardrail' | 'worse'; metric: string; variant: string },
@@ -90,7 +90,7 @@ function unhealthy({ analysis, startedAt, now }: Situation): ExperimentDecision 
   return units === 0 && now - startedAt >= NO_TRAFFIC_MS ? { action: 'hold', reason: 'no_traffic' } : null;
 }
 
-/** By the metric that decides, of treatments that are still in, the best first. */
+/** By the deciding metric, of the remaining treatments, best first. */
 function ranked({ experiment, analysis }: Pick<Situation, 'experiment' | 'analysis'>): Comparison[] {
   const active = activeTreatments(experiment);
   const first = experiment.metrics[0]?.key;
@@ -102,7 +102,7 @@ function ranked({ experiment, analysis }: Pick<Situation, 'experiment' | 'analys
 const gain = ({ metric, result }: Comparison): number =>
   result === null ? -Infinity : result.difference.estimate * (metric.better === 'up' ? 1 : -1);
 
-/** Worse than control, and than what is good enough where that is less. */
+/** Worse than control, and than the non-inferiority margin if that is lower. */
 function isWorse({ verdict, metric: { better, at_least: least }, result }: Comparison): boolean {
   if (verdict !== 'worse' || least === undefined) return verdict === 'worse';
   if (result?.lift == null) return false;
@@ -118,7 +118,7 @@ function worse(situation: Situation): ExperimentDecision | null {
     : takenOut(situation, { reason: 'worse', metric: loser.metric.key, variant: loser.variant });
 }
 
-/** The step of the ramp that comes after the present coverage; null when there is none, or it is not ramping. */
+/** The ramp step after the current coverage; null when there is none, or it is not ramping. */
 function stepAhead({ status, ramp, coverage }: Experiment): { coverage: number; last: boolean } | null {
   if (status !== 'ramping' || ramp === undefined) return null;
   const place = ramp.steps.findIndex((step) => step > coverage);
@@ -129,15 +129,15 @@ function stepAhead({ status, ramp, coverage }: Experiment): { coverage: number; 
 const heldUntil = ({ experiment: { ramp }, stepStartedAt }: Situation): number =>
   stepStartedAt + (ramp?.hold_minutes ?? 0) * MINUTE;
 
-/** A guardrail that says nothing yet: more users are not sent where nobody knows whether it fails. */
+/** A guardrail without a verdict: no more users are added while failures cannot be seen. */
 const silentGuardrail = (situation: Situation): GuardrailResult | undefined =>
   activeGuardrails(situation).find(({ state }) => state === 'too_few_units');
 
-/** A tally that was lost, as a backup has none, began anew within the step. */
+/** A lost tally (backups contain none) started over within the step. */
 const unitsInStep = ({ analysis, stepUnits }: Situation): number =>
   analysis.units < stepUnits ? analysis.units : analysis.units - stepUnits;
 
-/** Either the guardrails are certain to be kept, or this step alone has had its units and none is lost. */
+/** Either the guardrails pass with certainty, or this step has had its units and none failed. */
 function hasEvidence(situation: Situation): boolean {
   const guardrails = activeGuardrails(situation);
   const certain = guardrails.length > 0 && guardrails.every(({ inside }) => inside);
@@ -172,7 +172,7 @@ function winner(situation: Situation): ExperimentDecision | null {
   return best === undefined ? null : { action: 'propose_winner', variant: best.variant };
 }
 
-/** A winner of which something is lacking that nobody has said is none to be proposed. */
+/** A winner with an unnoticed health problem is not proposed. */
 const heard = (
   { health = [] }: Pick<Situation, 'health'>,
   found: ExperimentDecision | null,
@@ -195,9 +195,9 @@ function waiting(situation: Situation): ExperimentDecision {
 }
 
 /**
- * Where nobody is in the experiment (coverage 0), its pairs decide: nothing else does, so that nothing is looked at twice
- * for one decision. With users in it the first metric decides, and pairs are shown.
- * @returns null where pairs do not decide, or there is none yet.
+ * If nobody is in the experiment (coverage 0), its pairs decide: nothing else does, so that no data is used
+ * twice for one decision. With users in it the first metric decides, and pairs are only shown.
+ * @returns null if pairs do not decide, or there is none yet.
  */
 function judgedDecision(
   { coverage, judge, variants }: Experiment,
@@ -211,7 +211,7 @@ function judgedDecision(
   return pairs.wins + pairs.ties + pairs.losses > 0 ? { action: 'wait', reason: 'pairs' } : null;
 }
 
-/** A rate of less than this time says nothing, ms. */
+/** A rate over less than this time is meaningless, ms. */
 const SHORTEST = 10 * 60_000;
 
 /** Level of one comparison. */
@@ -219,8 +219,8 @@ export const alphaOf = ({ variants }: Pick<Experiment, 'variants'>): number =>
   ALPHA / Math.max(1, variants.length - 1);
 
 /**
- * @param params.share of the units have a value. @param params.unitsADay in both arms; null = nobody knows.
- * @param params.unitsNow that there are already. @param params.leastUnits, params.leastDays before any proposal.
+ * @param params.share of units with a value. @param params.unitsADay in both arms; null = unknown.
+ * @param params.unitsNow existing units. @param params.leastUnits, params.leastDays before any proposal.
  */
 export function findings(params: {
   baseline: Baseline;
@@ -244,7 +244,7 @@ export function findings(params: {
   });
 }
 
-/** How far a live experiment has come; null before there is a value, and where nothing varies. */
+/** Progress of a live experiment; null before there is a value, and if nothing varies. */
 export function progressOf(params: {
   experiment: Experiment;
   tallies: Tallies;

@@ -56,7 +56,7 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
     const { name, seed } = document.value;
     const { experiment, version, unit } = rated;
     if (problem !== null) {
-      // Nobody reads an application's log: the experiment's own page says it too.
+      // Nobody reads an application's log, so the experiment's own page reports it too.
       if (problem.param === 'metric')
         keepAlive(context, tallies.refused(experiment, { seed, unit, metric, at }));
       return fail(problem);
@@ -78,7 +78,7 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
 
 const over = ({ param }: RatedAnswer): ApiError => ({
   code: 'experiment_over',
-  message: 'The experiment of the rated answer is over and put away; nothing is counted any more.',
+  message: 'The experiment of the rated answer is archived; feedback is no longer counted.',
   param,
 });
 
@@ -89,7 +89,7 @@ const dealtAnew = ({ param }: RatedAnswer): ApiError => ({
   param,
 });
 
-/** Also of a decided experiment feedback counts: it rates answers from before. */
+/** Feedback on a decided experiment counts too: it rates earlier answers. */
 function documentOf(found: Lookup<ExperimentEntry>, rated: RatedAnswer): Result<Experiment, ApiError> {
   if (found.state === 'trouble') {
     logLine('experiment_lookup_trouble', { experiment: rated.experiment, reason: found.reason });
@@ -125,7 +125,7 @@ function valueProblem(
   for (const param of ['value', 'before'] as const) {
     const value = told[param];
     if (value !== null && !isWithin(value))
-      return refuse(param, `'${metric.key}' is a ${metric.kind}, between ${low} and ${high}.`);
+      return refuse(param, `'${metric.key}' is a ${metric.kind} between ${low} and ${high}.`);
   }
   return null;
 }
@@ -134,7 +134,7 @@ function valueProblem(
 interface RatedAnswer extends Pick<Exposure, 'id' | 'experiment' | 'version' | 'unit' | 'at'> {
   /** The field that named it. */
   param: 'exposure' | 'id';
-  /** @returns null when the document does not have it any more, and its name is in nothing else. */
+  /** @returns null when the document no longer has it, and its name cannot be found elsewhere. */
   variantIn(document: Experiment): string | null;
 }
 
@@ -175,8 +175,8 @@ const WHAT = {
     send: "Send the header 'x-graft-exposure' of the answer that is rated, as it came.",
   },
   id: {
-    none: 'This is the id of no answer that can be rated: it belongs to no experiment, or an older model server made it.',
-    forged: 'This id was not made here, or was changed since.',
+    none: 'No rated answer has this id: it belongs to no experiment, or an older model server created it.',
+    forged: 'This id was not created here, or was changed.',
     send: "Send the answer's id as it came, or its header 'x-graft-exposure' as 'exposure'.",
   },
 };
@@ -191,13 +191,13 @@ function problemOf(param: 'exposure' | 'id', problem: ExposureProblem): ApiError
     case 'other_tenant':
       return {
         code: 'exposure_of_another_tenant',
-        message: 'The rated answer was given to another tenant; use a key of that tenant.',
+        message: 'The rated answer belongs to another tenant. Use a key of that tenant.',
         param,
       };
     case 'expired':
       return {
         code: 'exposure_expired',
-        message: `Feedback on this answer was taken until ${new Date(problem.expiredAt).toISOString()}.`,
+        message: `Feedback on this answer was accepted until ${new Date(problem.expiredAt).toISOString()}.`,
         param,
       };
   }

@@ -4,13 +4,13 @@ import { rangesOf } from './pick-variant.ts';
 import type { TallySnapshot } from './ports.ts';
 import { sampleRatio } from './statistics/sample-ratio.ts';
 
-/** Answers after which a metric that nobody has sent is missed: with one rating in twenty, one of 170 has none by then. */
+/** Answers after which an unreported metric is missed: with one rating in twenty, one of 170 has none by then. */
 export const MIN_ANSWERS = 100;
-/** Share of answers, or of units, that name no user, from which on the units are not the users any more. */
+/** Share of answers, or of units, without a user, from which the units no longer represent users. */
 const NAMELESS_SHARE = 0.1;
-/** Share of all units that belong to no variant of the document, from which on something else deals them. */
+/** Share of units without a variant of the document, from which something else must be assigning them. */
 const UNKNOWN_SHARE = 0.01;
-/** Feedback that was refused is spoken of for this long: then its sender has been mended, or has stopped. */
+/** How long refused feedback is reported: by then its sender has been corrected, or has stopped. */
 const REFUSED_SPOKEN_OF_MS = 86_400_000;
 
 type Counted = Pick<TallySnapshot, 'units' | 'metrics' | 'counts' | 'refused'>;
@@ -22,8 +22,8 @@ interface Look {
 }
 
 /**
- * What an experiment lacks without anybody having said so: each is a line, in the order in which it should be mended.
- * While there is one, no winner is proposed.
+ * Unnoticed problems of an experiment, each a line, in the order in which to solve them. While there is one, no
+ * winner is proposed.
  * @param now unix ms.
  */
 export function healthOf(experiment: Experiment, counted: Counted, now: number): ExperimentHealth[] {
@@ -45,7 +45,7 @@ const percent = (share: number): string => `${Number((share * 100).toPrecision(2
 const some = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 const isAutomatic = (metric: string): boolean => AUTOMATIC_METRICS.some(({ key }) => key === metric);
-/** Those that the application tells, in their order. */
+/** Reported by the application, in their order. */
 export const reportedMetrics = ({ metrics }: Experiment): string[] =>
   metrics.map(({ key }) => key).filter((key) => !isAutomatic(key));
 
@@ -59,11 +59,13 @@ function nobodyRates(look: Look): ExperimentHealth[] {
   if (look.answers < MIN_ANSWERS || reported.length === 0) return [];
   if (reported.some((metric) => hasCome(look, metric))) return [];
   const what = reported.map((metric) => `'${metric}'`).join(', ');
-  const message = `${look.answers} answers, and no feedback on any of them: the application sends ${what} to POST /v1/feedback with what came with the answer.`;
+  const message =
+    `${look.answers} answers without feedback: the application must send ${what} to POST /v1/feedback, ` +
+    'with the id of the answer.';
   return [{ issue: 'no_feedback', message }];
 }
 
-/** Of metrics that are reported, only once another one has come: else one line says it of all. */
+/** For reported metrics only if another one has arrived: otherwise one line covers all. */
 function neverCame(look: Look): ExperimentHealth[] {
   const { experiment, answers } = look;
   if (answers < MIN_ANSWERS) return [];
@@ -79,7 +81,9 @@ function neverCame(look: Look): ExperimentHealth[] {
     .map((metric) => ({
       issue: 'metric_missing',
       metric,
-      message: `${answers} answers, and no value of '${metric}'${isAutomatic(metric) ? ': do the origins say how answers end?' : ': is it called so in what the application sends?'}`,
+      message:
+        `${answers} answers, and no value of ` +
+        `'${metric}'${isAutomatic(metric) ? '. Check that the origins report how answers end' : '. Check the metric key that the application sends'}.`,
     }));
 }
 
@@ -91,14 +95,18 @@ function refusedMetrics({ experiment, counted }: Look, now: number): ExperimentH
     .map(([metric, { n }]) => ({
       issue: 'unknown_metric',
       metric,
-      message: `${some(n, 'rating')} with '${metric}' refused in the last day: the experiment ${isAutomatic(metric) ? 'records that itself' : `has ${has.map((key) => `'${key}'`).join(', ')}`}.`,
+      message:
+        `${some(n, 'rating')} with '${metric}' refused in the last day: the experiment ` +
+        `${isAutomatic(metric) ? 'records that itself' : `has ${has.map((key) => `'${key}'`).join(', ')}`}.`,
     }));
 }
 
 function oneUnit({ experiment, counted, answers }: Look): ExperimentHealth[] {
   if (answers < MIN_ANSWERS || sum(experiment.variants.map(({ key }) => counted.units[key] ?? 0)) !== 1)
     return [];
-  const message = `${answers} answers, and all are of one unit: send each user as 'user' (or 'safety_identifier', or the header 'x-graft-user').`;
+  const message =
+    `${answers} answers, all from one unit. Send each user as 'user' (or 'safety_identifier', or the ` +
+    "header 'x-graft-user').";
   return [{ issue: 'one_unit', message }];
 }
 
@@ -110,11 +118,13 @@ function nameless({ experiment, counted, answers }: Look): ExperimentHealth[] {
   const ofAnswers = of('nameless') / answers;
   const ofUnits = units === 0 ? 0 : of('namelessUnits') / units;
   if (Math.max(ofAnswers, ofUnits) < NAMELESS_SHARE) return [];
-  const message = `${percent(ofAnswers)} of the answers name no user, and ${some(of('namelessUnits'), 'unit')} of ${units} (${percent(ofUnits)}) are API keys: send 'user', or make the experiment with unit 'key'.`;
+  const message =
+    `${percent(ofAnswers)} of the answers name no user, and ${some(of('namelessUnits'), 'unit')} of ` +
+    `${units} (${percent(ofUnits)}) are API keys. Send 'user', or create the experiment with unit 'key'.`;
   return [{ issue: 'no_user', message }];
 }
 
-/** Those who rate are dealt as all units are, unless the variants make some of them rate who otherwise would not. */
+/** Units that rate are distributed like all units, unless the variants themselves affect who rates. */
 function unequalRaters(look: Look): ExperimentHealth[] {
   const { experiment, counted } = look;
   const buckets = rangesOf(experiment).map(({ from, to }) => to - from);
@@ -125,7 +135,9 @@ function unequalRaters(look: Look): ExperimentHealth[] {
       const units = counted.units[key] ?? 0;
       return `${key} ${percent(units === 0 ? 0 : raters[i]! / units)}`;
     });
-    const message = `'${metric}' does not come from the same share of each variant's units (${shares.join(', ')}): it compares different people.`;
+    const message =
+      `'${metric}' comes from a different share of each variant's units (${shares.join(', ')}), so the ` +
+      'comparison is between different people.';
     return [{ issue: 'raters_unequal', metric, message }];
   });
 }
@@ -138,6 +150,8 @@ function unknownVariants({ experiment, counted }: Look): ExperimentHealth[] {
     .map(([variant, n]) => ({
       issue: 'unknown_variant',
       variant,
-      message: `${some(n, 'unit')} of a variant '${variant}' that the experiment does not have, from answers of before its variants were changed.`,
+      message:
+        `${some(n, 'unit')} of a variant '${variant}' that the experiment no longer has, from answers ` +
+        'before its variants changed.',
     }));
 }

@@ -5,12 +5,12 @@ import { rangesOf, BUCKETS } from './pick-variant.ts';
 
 /** Why a change of the document is refused, and what to do instead. */
 export interface IllegalChange {
-  /** The field at fault. */
+  /** The invalid field. */
   field: string;
   reason: string;
 }
 
-/** Where an experiment can go from each status. Standing still is always allowed but for the archive. */
+/** Possible next statuses. Staying is always allowed, except in the archive. */
 const NEXT: Record<ExperimentStatus, readonly ExperimentStatus[]> = {
   draft: ['draft', 'running', 'ramping', 'archived'],
   running: ['running', 'ramping', 'decided'],
@@ -22,9 +22,10 @@ const NEXT: Record<ExperimentStatus, readonly ExperimentStatus[]> = {
 const isLive = ({ status }: Experiment): boolean => status === 'running' || status === 'ramping';
 
 /**
- * May `after` follow `before`? While an experiment is live, whatever would move a unit from one variant to another, or
- * out, or change what a result means, needs a new seed: then units are dealt anew and results begin at nothing.
- * @param usedSeeds all seeds that this experiment has had: an old one would mix old results with new ones.
+ * Whether `after` may follow `before`. While an experiment is live, any change that would move a unit to
+ * another variant, or out, or change the meaning of results, needs a new seed, which reassigns units and resets
+ * results.
+ * @param usedSeeds all earlier seeds of this experiment: reusing one would mix old results with new ones.
  */
 export function legalChange(
   before: Experiment,
@@ -33,7 +34,7 @@ export function legalChange(
 ): Result<void, IllegalChange> {
   const refuse = (field: string, reason: string): Result<void, IllegalChange> => err({ field, reason });
   if (after.name !== before.name)
-    return refuse('name', 'an experiment stays with its name; make another one for the other name');
+    return refuse('name', 'an experiment cannot change its name; create another for the other name');
   if (after.version !== before.version + 1)
     return refuse('version', `the next version is ${before.version + 1}; read the experiment again`);
   if (!NEXT[before.status].includes(after.status))
@@ -41,40 +42,41 @@ export function legalChange(
   const empty = emptyArm(after, before);
   if (empty !== null) return err(empty);
   if (after.seed !== before.seed) {
-    if (usedSeeds.includes(after.seed)) return refuse('seed', 'this seed was used before; take another one');
-    if (before.status === 'decided') return refuse('seed', 'the experiment is decided; make another one');
+    if (usedSeeds.includes(after.seed)) return refuse('seed', 'this seed was used before; choose another');
+    if (before.status === 'decided') return refuse('seed', 'the experiment is decided; create another');
     return ok(undefined);
   }
   if (before.status === 'draft') return ok(undefined);
   if (before.status === 'decided') return decidedChange(before, after);
   const frozen = FROZEN.find(({ of }) => !sameJson(of(before), of(after)));
   if (frozen !== undefined)
-    return refuse(frozen.field, `${frozen.why}; give a new seed, which begins anew, or leave it as it was`);
+    return refuse(frozen.field, `${frozen.why}; give a new seed, which starts over, or leave it unchanged`);
   if ((before.dropped ?? []).some((key) => after.dropped?.includes(key) !== true))
     return refuse(
       'dropped',
-      'the units of a variant that was taken out have had the live version meanwhile; give a new seed, which brings it back, or leave it out',
+      'units of a removed variant have had the live version since; give a new seed to bring it back, ' +
+        'or leave it out',
     );
   if (after.coverage < before.coverage && isLive(after))
     return refuse(
       'coverage',
-      'less coverage would take units out of the variant that they are used to; set killed, or give a new seed',
+      'lower coverage would take units out of their variant; set killed, or give a new seed',
     );
   return ok(undefined);
 }
 
-/** What may not change under one seed once units have been assigned. Metrics but the first may. */
+/** Fields that cannot change under one seed once units have been assigned. Metrics except the first can. */
 const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown; why: string }[] = [
-  { field: 'unit', of: ({ unit }) => unit, why: 'another unit would assign everybody anew' },
+  { field: 'unit', of: ({ unit }) => unit, why: 'another unit would reassign everybody' },
   {
     field: 'variants',
     of: ({ variants }) => variants.map(({ key, weight }) => [key, weight]),
-    why: 'other variants or weights would move units from one variant to another',
+    why: 'other variants or weights would move units between variants',
   },
   {
     field: 'variants',
     of: ({ variants }) => variants.map(({ adapter }) => adapter),
-    why: 'results of two adapters would be mixed in one variant',
+    why: 'it would mix results of two adapters in one variant',
   },
   {
     field: 'namespace',
@@ -90,31 +92,31 @@ const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown;
   {
     field: 'segment_by',
     of: ({ segment_by: by }) => by,
-    why: 'units that were counted are in no segment of another kind',
+    why: 'counted units are in no segment of another kind',
   },
   {
     field: 'judge',
     of: ({ judge, shadow }) => judge && [judge.model, judge.url, shadow?.adapter],
-    why: 'pairs of two judges, or of two adapters, would be counted together',
+    why: 'it would count pairs of two judges, or of two adapters, together',
   },
   {
     field: 'metrics',
     of: ({ metrics }) => metrics[0],
-    why: 'the first metric decides, and choosing it after having seen results makes them worthless',
+    why: 'the first metric decides, and choosing it after seeing results would invalidate them',
   },
 ];
 
-/** All that can still be written into a decided experiment is its end. */
+/** A decided experiment can only be ended. */
 function decidedChange(before: Experiment, after: Experiment): Result<void, IllegalChange> {
   const { version: _v, status: _s, ...was } = before;
   const { version: _w, status: _t, ...is } = after;
   for (const field of new Set([...Object.keys(was), ...Object.keys(is)]))
     if (!sameJson(was[field as keyof typeof was], is[field as keyof typeof is]))
-      return err({ field, reason: 'the experiment is decided; make another one' });
+      return err({ field, reason: 'the experiment is decided; create another' });
   return ok(undefined);
 }
 
-/** The field at fault, and what to do instead. */
+/** The invalid field, and what to do instead. */
 interface EmptyArm {
   field: string;
   reason: string;
@@ -123,15 +125,15 @@ interface EmptyArm {
 type Dealt = Pick<Experiment, 'variants' | 'coverage' | 'ramp'>;
 
 /**
- * Is there an arm that nobody would come into, at the coverage or at a step of the ramp? Its results would never come,
- * and the sample ratio could not tell that from units that are lost. A coverage of 0 is nobody's, and means it.
- * @param before what does not change is not asked about.
+ * Finds an arm that would get no unit, at the coverage or at a step of the ramp. It would never have results,
+ * and the sample ratio could not distinguish that from lost units. A coverage of 0 is intentional.
+ * @param before unchanged parts are not checked.
  */
 export function emptyArm(after: Dealt, before: Dealt | null = null): EmptyArm | null {
   const { variants, coverage, ramp } = after;
   if (before !== null && sameJson(dealing(before), dealing(after))) return null;
   const steps = ramp?.steps ?? [];
-  /** The smallest: what is enough for it is enough for all. */
+  /** The smallest: a coverage that suffices for it suffices for all. */
   const emptyAt = (share: number) => {
     const ranges = rangesOf({ variants, coverage: share });
     return variants
@@ -147,8 +149,8 @@ export function emptyArm(after: Dealt, before: Dealt | null = null): EmptyArm | 
     // Half a bucket is rounded up to one.
     const least = Math.ceil(0.5 / variant.weight);
     const reason =
-      `at a coverage of ${share}, variant '${variant.key}' with weight ${variant.weight} would get none of the ` +
-      `${BUCKETS} buckets; take at least ${least / BUCKETS}, or a larger weight`;
+      `at a coverage of ${share}, variant '${variant.key}' with weight ${variant.weight} would get ` +
+      `none of the ${BUCKETS} buckets; use at least ${least / BUCKETS}, or a larger weight`;
     return { field, reason };
   }
   return null;

@@ -1,21 +1,21 @@
-/** Numbers of experiments and judged pairs, with unit and reason. */
+/** Limits of experiments and judged pairs, with unit and reason. */
 
 const SECOND = 1_000;
 const DAY = 86_400 * SECOND;
 
-/** What experiments count is written this long after it was first noted, with all that came meanwhile. */
+/** Counts are written this long after the first of a batch. */
 export const EXPOSURE_FLUSH_MS = 1 * SECOND;
-/** Events of one write to a tally: each is at most seven values, about 300 bytes. */
+/** Events per write to a tally: each is at most seven values, about 300 bytes. */
 export const MAX_EXPOSURE_EVENTS = 500;
-/** Such a write is tried so often, with a growing pause. */
+/** Attempts of such a write, with growing pauses. */
 export const EXPOSURE_TRIES = 4;
-/** Events that wait for tallies that do not answer; then the oldest are given up, and said so. */
+/** Events that wait for tallies that do not answer; beyond that the oldest are dropped, with a log line. */
 export const MAX_UNSENT_EXPOSURES = 5_000;
-/** A tally that does not answer in this time is taken to be out of order; a full batch takes some 20 ms there. */
+/** A tally without an answer in this time counts as failed; a full batch takes about 20 ms there. */
 export const TALLY_TIMEOUT_MS = 5 * SECOND;
-/** Batches are known for this long; none is sent again later. */
+/** Batches are remembered for this long; none is sent again later. */
 export const TALLY_BATCH_MEMORY_MS = 86_400 * SECOND;
-/** A tally looks this often for what it may forget. */
+/** How often a tally looks for expired data. */
 export const TALLY_CLEAN_MS = 6 * 3_600 * SECOND;
 /** Counts of an experiment that nobody wrote to for this long are deleted. Evaluations stay. */
 export const TALLY_KEPT_MS = 180 * 86_400 * SECOND;
@@ -41,28 +41,28 @@ export const MAX_COMPARED_BYTES = 1024 * 1024;
  * third, and so on. Cloudflare allows 1,000 calls a run.
  */
 export const EXPERIMENTS_PER_RUN = 50;
-/** Experiments that have ended and are looked at for the last time, in one run. */
+/** Ended experiments that one run evaluates for the last time. */
 export const LAST_LOOKS_PER_RUN = 10;
-/** Changes that KV was not told of, in one run; each is a call of the pointer writer and one of D1. */
+/** Interrupted updates of KV that one run completes; each is a call of the pointer writer and one of D1. */
 export const UNTOLD_EXPERIMENTS_PER_RUN = 50;
 /** Past evaluations kept of an experiment. */
 export const LOOKS_KEPT = 300;
 
 /** How long feedback on an answer is accepted. */
 export const EXPOSURE_LIFE_MS = 7 * 86_400 * SECOND;
-/** Clocks of two isolates differ by no more; a token from further ahead was not made by us. */
+/** Maximum clock difference of two isolates; a token from further ahead was not made here. */
 export const EXPOSURE_SKEW_MS = 60 * SECOND;
 /** Characters of a token: its longest fields take less than half. */
 export const MAX_EXPOSURE_CHARACTERS = 4_096;
 
-/** Messages of one run of the schedule; each is a call out and one of D1. */
+/** Messages per run of the schedule; each is a call out and one of D1. */
 export const WEBHOOKS_PER_RUN = 20;
 /** Time for a webhook to answer. */
 export const WEBHOOK_TIMEOUT_MS = 10 * SECOND;
 /** Attempts to deliver a webhook, within 17 hours. The pause between them doubles. */
 export const WEBHOOK_TRIES = 11;
 export const WEBHOOK_FIRST_PAUSE_MS = 60 * SECOND;
-/** Messages are known for this long, so that none is told twice: longer than experiments mostly run. */
+/** Messages are remembered for this long, so that none is sent twice: longer than most experiments run. */
 export const WEBHOOK_KEPT_MS = 180 * 86_400 * SECOND;
 
 /** Time for a judge’s URL to answer. It is asked after the user’s answer, when Cloudflare allows 30 s. */
@@ -79,11 +79,11 @@ export const CHOICE_TOKENS = 8;
 export const MAX_KEPT_CHARACTERS = 8 * 1024;
 /** How long kept pairs stay. */
 export const PAIR_KEPT_MS = 30 * DAY;
-/** The object looks this often for what is too old. */
+/** How often the object looks for expired data. */
 export const PAIR_CLEAN_MS = DAY / 4;
-/** Tallies that nobody has written to for this long are deleted; evaluations are kept elsewhere. */
+/** Tallies without writes for this long are deleted; evaluations are stored elsewhere. */
 export const PAIR_TALLY_KEPT_MS = 180 * DAY;
-/** Pairs, decided ones, at which the interval is narrowest: 60 % of wins are called after some 220. */
+/** Decided pairs at which the interval is narrowest: a 60 % win rate is detected after about 220. */
 export const PAIR_TUNING = 500;
-/** Pairs are called better or worse where there is no difference with at most this probability. */
+/** Probability that pairs show a difference where there is none. */
 export const PAIR_ALPHA = 0.05;

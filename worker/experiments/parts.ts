@@ -1,4 +1,4 @@
-/** What experiments count: what requests of this isolate send to the tallies, and shadow requests. */
+/** Counting of experiments: this isolate's writes to the tallies, and shadow requests. */
 import { createAnswerTokens, createExposureTokens } from './exposure-token.ts';
 import { createUnitHasher } from './assign.ts';
 import {
@@ -78,8 +78,8 @@ interface Batch {
 }
 
 /**
- * Gathers what this isolate sees of experiments and sends it to their tallies, a batch an experiment; see
- * {@link createBatchedWrites}. One experiment's tally that does not answer keeps no other one waiting.
+ * Gathers this isolate's events and sends them to their tallies, in a batch per experiment; see {@link
+ * createBatchedWrites}. One experiment's failing tally delays no other.
  */
 export function createExposureRecorder(params: {
   tallies: Pick<ExperimentTallies, 'add'>;

@@ -2,9 +2,9 @@ import type { Experiment, ExperimentTargeting, ExperimentVariant } from '../../p
 import { fnv1a } from '../../protocol/identity.ts';
 
 /**
- * GrowthBook's second hash (`hash(seed, value, 2)` of its SDKs, MIT) over UTF-8 bytes: FNV-1a of 32 bits, twice, so
- * that neighbouring units do not get neighbouring buckets. The SDK for JavaScript hashes UTF-16 units, which gives the
- * same on ASCII only.
+ * GrowthBook's second hash (`hash(seed, value, 2)` of its SDKs, MIT) over UTF-8 bytes: FNV-1a of 32 bits,
+ * twice, so that similar units do not get adjacent buckets. The JavaScript SDK hashes UTF-16 units, which is
+ * the same only for ASCII.
  */
 
 /** Buckets are 0 to 9,999; a share of the units is a number of buckets. */
@@ -27,9 +27,9 @@ export const inRange = (bucket: number, { from, to }: BucketRange): boolean => b
 export const border = (share: number): number => Math.min(BUCKETS, Math.round(share * BUCKETS));
 
 /**
- * Each variant's buckets. They begin where the weights alone say and grow with the coverage, so that more coverage only
- * adds units. How many there are depends on coverage and weight, and not on where they begin: equal weights have the
- * same number at every step.
+ * Each variant's buckets. They start where the weights alone determine and grow with the coverage, so that more
+ * coverage only adds units. Their number depends on coverage and weight, not on the start: equal weights have
+ * the same number at every step.
  * @param weights sum to 1. @param coverage 0 … 1.
  */
 export function variantRanges(weights: readonly number[], coverage: number): BucketRange[] {
@@ -47,9 +47,9 @@ export interface Candidate {
   /** See `unitOf`. */
   unit: string;
   tenant: string;
-  /** The name that was asked for; an alias or a name below the experiment's may lead to it. */
+  /** The requested name; an alias or a name below the experiment's may lead to it. */
   name: string;
-  /** By a header's name in lower case; null when the request has none. */
+  /** By a header's name in lower case; null without the header. */
   header: (name: string) => string | null;
 }
 
@@ -61,18 +61,18 @@ export type VariantPick =
   | {
       kind: 'variant';
       variant: ExperimentVariant;
-      /** false = a tester, of whom nothing is recorded. */
+      /** false = a tester, who is not recorded. */
       counted: boolean;
     }
   | { kind: 'none'; reason: NotAssigned };
 
-/** Seeds of their own: who is held out of one experiment must not depend on who is treated in another. */
+/** Separate seeds: the holdout of one experiment must not depend on another's treatment. */
 const namespaceSeed = (name: string): string => `__namespace/${name}`;
 const holdoutSeed = (name: string): string => `__holdout/${name}`;
 
 const none = (reason: NotAssigned): VariantPick => ({ kind: 'none', reason });
 
-/** Which variant the request gets. Pure: the same document and candidate give the same answer everywhere. */
+/** The variant of a request. Pure: the same document and candidate give the same result everywhere. */
 export function pickVariant(experiment: Experiment, candidate: Candidate): VariantPick {
   if (experiment.status !== 'running' && experiment.status !== 'ramping') return none('not_running');
   if (experiment.killed) return none('killed');

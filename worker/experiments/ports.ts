@@ -1,4 +1,4 @@
-/** Ports of experiments: their documents, and what is counted of them. One contract suite a port (test/contracts). */
+/** Ports of experiments: documents and counts. One contract suite per port (test/contracts). */
 import { z } from 'zod';
 import { AdapterManifest } from '../../protocol/adapter-manifest.ts';
 import {
@@ -15,16 +15,16 @@ import type { PairInWork } from './pairs/ports.ts';
 import type { Moments } from './statistics/moments.ts';
 import type { Sketch } from './statistics/sketch.ts';
 
-/** The value of KV `experiment:<id>`: all that the hot path needs of a live experiment, in one read. */
+/** The value of KV `experiment:<id>`: everything that the hot path needs of a live experiment, in one read. */
 export const ExperimentEntry = z.strictObject({
   id: ExperimentId,
   /** Tenant that owns the name. */
   owner: z.string().min(1),
   document: Experiment,
-  /** What each variant stands for, by its key. */
+  /** Each variant's version, by key. */
   adapters: z.record(z.string(), AdapterManifest),
   shadow: AdapterManifest.optional(),
-  /** The model that judges; the base has none. */
+  /** The judging model; the base has none. */
   judge: AdapterManifest.optional(),
 });
 export type ExperimentEntry = z.infer<typeof ExperimentEntry>;
@@ -32,7 +32,7 @@ export type ExperimentEntry = z.infer<typeof ExperimentEntry>;
 export interface ExperimentIndex extends Index<ExperimentEntry> {
   /** @throws StoreUnavailable */
   put(entry: ExperimentEntry): Promise<void>;
-  /** Leaves a signed mark: there is no such experiment any more. @throws StoreUnavailable */
+  /** Leaves a signed tombstone. @throws StoreUnavailable */
   remove(id: string): Promise<void>;
 }
 
@@ -40,25 +40,25 @@ export interface ExperimentRow {
   id: string;
   owner: string;
   document: Experiment;
-  /** All seeds that it has had, the present one last. */
+  /** All its seeds, the current one last. */
   seeds: string[];
   createdAt: number;
   createdBy: string;
-  /** When the present seed went live, unix ms; null = it never did. */
+  /** When the current seed went live, unix ms; null = never. */
   startedAt: number | null;
-  /** When the present coverage was set, unix ms. */
+  /** When the current coverage was set, unix ms. */
   coverageAt: number | null;
-  /** Units of the present seed when that was. */
+  /** Units of the current seed at that time. */
   stepUnits: number;
   /** When it was decided, unix ms. */
   endedAt: number | null;
-  /** The winner that was proposed under the present seed. */
+  /** The proposed winner under the current seed. */
   proposal: ExperimentProposal | null;
   /** The latest look; null before the first. */
   evaluation: ExperimentEvaluation | null;
 }
 
-/** One evaluation, kept so that intervals can be drawn over time. */
+/** One evaluation, kept for charts of intervals over time. */
 export interface LookRow {
   experiment: string;
   seed: string;
@@ -72,7 +72,7 @@ export interface Flip {
   to: number;
 }
 
-/** Who changed an experiment, and why; written into the history of its name. */
+/** Actor and reason of a change, for the history of its name. */
 export interface ExperimentNote {
   actor: string;
   at: number;
@@ -81,19 +81,19 @@ export interface ExperimentNote {
 }
 
 /**
- * System of record of experiments. Throws StoreUnavailable. What the registry says of a name's pointer has its
- * experiment too.
+ * D1's record of experiments. Throws StoreUnavailable. A name's pointer in the registry includes its
+ * experiment.
  */
 export interface ExperimentLedger {
   /**
-   * A name, which must exist, has one experiment that is not archived: another one is a conflict, and so is a variant
-   * or shadow that was retired.
+   * An existing name has at most one experiment that is not archived: another is a conflict, and so is a
+   * retired variant or shadow.
    */
   create(params: { row: ExperimentRow; note: ExperimentNote }): Promise<Result<null, Conflict>>;
   get(id: string): Promise<ExperimentRow | null>;
   /** The name's experiment that is not archived. */
   ofName(name: string): Promise<ExperimentRow | null>;
-  /** Newest first. @param owner null = all. @param name null = all. @param status all unless given. */
+  /** Newest first. @param owner null = all. @param name null = all. @param status default: all. */
   list(params: {
     owner: string | null;
     name: string | null;
@@ -102,85 +102,85 @@ export interface ExperimentLedger {
     limit: number;
   }): Promise<Page<ExperimentRow>>;
   /**
-   * Takes the next ones, running or ramping, whose turn it is: those that were taken longest ago. All have had theirs
-   * before one has it again, whatever became of it.
+   * Takes the next running or ramping ones in turn: those taken longest ago. Each gets its turn before any is
+   * taken again, whatever the outcome.
    */
   inTurn(params: { at: number; limit: number }): Promise<ExperimentRow[]>;
-  /** Live experiments of this owner, but `except`, that may have a unit in common with this range of the namespace. */
+  /** Live experiments of this owner, except `except`, that may share a unit with this range of the namespace. */
   overlapping(params: {
     except: string;
     owner: string;
     namespace: NonNullable<Experiment['namespace']>;
   }): Promise<string[]>;
   /**
-   * Puts `row` in the place of the document of version `row.document.version - 1` and writes history: both or nothing.
-   * The evaluation is left as it is, and so is the proposal of a variant that is not dropped; a new seed has neither. A
-   * conflict as well when a variant or shadow was retired, or
-   * when it would be live beside an experiment of {@link overlapping}.
-   * @param flip makes the winner the name's live version in the same transaction; a conflict when another version than
-   * `from` is live by then.
+   * Replaces the document of version `row.document.version - 1` with `row` and writes history: both or nothing.
+   * The evaluation stays, and so does the proposal of a variant that is not dropped; a new seed has neither.
+   * Also a conflict when a variant or shadow was retired, or when it would be live at the same time as an
+   * experiment of {@link overlapping}.
+   * @param flip makes the winner the name's live version in the same transaction; a conflict if another version
+   * than `from` is live by then.
    */
   save(params: { row: ExperimentRow; note: ExperimentNote; flip?: Flip }): Promise<Result<null, Conflict>>;
   /**
-   * Adds a look and makes it the row's evaluation. Looks are thinned: never more than `keep` of one seed.
-   * @param proposal what is proposed now; one that the seed has stays, and a variant that was dropped is not proposed.
+   * Adds a look and makes it the row's evaluation. Looks are thinned out: never more than `keep` of one seed.
+   * @param proposal the current proposal; an existing one of the seed stays, and a dropped variant is not
+   * proposed.
    */
   look(params: { row: LookRow; keep: number; proposal?: ExperimentProposal }): Promise<void>;
-  /**
-   * Those that were decided at `endedBefore` or earlier, or are archived, and have not had their last look, oldest first.
-   */
+  /** Those decided at `endedBefore` or earlier, or archived, without their last look, oldest first. */
   unsettled(params: { endedBefore: number; limit: number }): Promise<ExperimentRow[]>;
   /** Has had its last look. */
   settle(id: string): Promise<void>;
   /** Oldest first. */
   looks(params: { experiment: string; seed: string; limit: number }): Promise<LookRow[]>;
-  /** KV has what the document of this version says. */
+  /** KV is up to date with this version of the document. */
   written(params: { id: string; version: number }): Promise<void>;
-  /** Experiments that were live at some time and of whose present document KV has not been told. */
+  /** Experiments that were live at some time and whose current document is not in KV yet. */
   behind(limit: number): Promise<ExperimentRow[]>;
-  /** Experiments of this owner that are not archived and name this version as a variant or a shadow. */
+  /** Experiments of this owner that are not archived and use this version as a variant or a shadow. */
   using(params: { name: string; version: number; owner: string }): Promise<string[]>;
 }
 
 /**
- * What is counted of an answer beside its values. `answered`: it has ended, and takes part in all other marks;
- * `nameless`: its request named no user, though that is what the experiment deals; `cold`: it waited for an adapter.
+ * Marks of an answer besides its values. `answered`: it has ended, and counts for all other marks; `nameless`:
+ * its request named no user, although users are the units; `cold`: it waited for an adapter.
  */
 export type EventMark = 'answered' | 'nameless' | 'cold';
 
-/** One request of one unit: when its answer begins, without values, and when it has ended. */
+/** One request of one unit: when its answer starts, without values, and when it has ended. */
 export interface ExperimentEvent {
   experiment: string;
   seed: string;
   variant: string;
-  /** Hash of the unit; nobody can tell the user from it, and it is another one under another seed. */
+  /** Hash of the unit; it does not reveal the user, and differs by seed. */
   unit: string;
   /** Unix ms. */
   at: number;
   /** Automatic metrics, by key. */
   values: Readonly<Record<string, number>>;
-  /** Of a shadow: counted apart, never as a unit. */
+  /** Of a shadow: counted separately, never as a unit. */
   shadow: boolean;
   /** None unless given. */
   marks?: readonly EventMark[];
-  /** See `segmentKey`; absent where the experiment is told by none. A unit's first one counts. */
+  /** See `segmentKey`; absent without segments. A unit's first one counts. */
   segment?: string;
 }
 
 export interface ExperimentSink {
-  /** Never throws and never waits. @param keepAlive lets the writing go on after the response. */
+  /** Never throws and never waits. @param keepAlive lets the write continue after the response. */
   record(event: ExperimentEvent, keepAlive: (work: Promise<unknown>) => void): void;
 }
 
-/** Runs a shadow beside an answer, and records what it was like. */
+/** Runs a shadow in parallel to an answer, and records its outcome. */
 export interface ShadowRunner {
   /**
-   * Runs nothing while too many run, or while the origins of its base are busy. Never throws and never waits.
+   * Runs nothing while too many shadows run, or while the base's origins are busy. Never throws and never
+   * waits.
    * @param params.base id of the base that runs it.
-   * @param params.ask its signal aborts when it has taken too long, of which nothing is recorded.
-   * @param params.answer what the user gets. @param params.compare whether the shadow's is compared with it.
-   * @param params.pair judges which of the two is better; nobody does unless given.
-   * @returns the body to send to the user: the answer's own, or what goes by it on its way to a comparison.
+   * @param params.ask its signal aborts after the time limit, and nothing is recorded.
+   * @param params.answer the user's answer. @param params.compare whether to compare the shadow's with it.
+   * @param params.pair judges which of the two is better; absent = nobody does.
+   * @returns the body to send to the user: the answer's own, or a copy that passes through for comparison.
    */
   run(params: {
     event: Pick<ExperimentEvent, 'experiment' | 'seed' | 'unit'>;
@@ -193,23 +193,25 @@ export interface ShadowRunner {
   }): Response['body'];
 }
 
-/** A value that an application reported for an answer. */
+/** A value reported by an application for an answer. */
 export interface FeedbackValue {
   /** Id of the exposure token. */
   token: string;
   /** Unix ms: until then the token is remembered. */
   expiresAt: number;
-  /** The experiment's present one. A unit that was exposed under another one is counted there. */
+  /** The experiment's current one. A unit exposed under another seed is counted there. */
   seed: string;
   variant: string;
   unit: string;
   metric: string;
   value: number;
-  /** The unit's own value from before the experiment, where the application knows it. */
+  /** The unit's own value from before the experiment, if the application knows it. */
   before: number | null;
 }
 
-/** As worker/experiments/statistics has it; the last five, of those alone, where some units have a value from before. */
+/**
+ * As in worker/experiments/statistics; the last five cover only units with an earlier value, if some have none.
+ */
 export interface TallyMoments {
   n: number;
   sum: number;
@@ -225,15 +227,15 @@ export interface TallyMoments {
 export interface TallyCounts {
   /** Answers that have ended. */
   answers: number;
-  /** Those of them whose request named no user, though that is what the experiment deals … */
+  /** Those whose request named no user, although users are the units … */
   nameless: number;
-  /** … and the units that such requests are: API keys. */
+  /** … and the units of such requests: API keys. */
   namelessUnits: number;
   /** Answers that waited for an adapter; their times are in no metric. */
   cold: number;
 }
 
-/** What is counted of one segment, as {@link TallySnapshot} has it of all. */
+/** Counts of one segment, like {@link TallySnapshot} for all. */
 export interface SegmentTally {
   units: Record<string, number>;
   metrics: Record<string, Record<string, Moments>>;
@@ -248,64 +250,70 @@ export interface TallySnapshot {
   shadow: Record<string, TallyMoments>;
   /** By variant's key. */
   counts: Record<string, TallyCounts>;
-  /** Feedback that the experiment has no metric for, by what it called the metric; `at`: the last, unix ms. */
+  /** Feedback for metrics that the experiment does not have, by name; `at`: the last, unix ms. */
   refused: Record<string, { n: number; at: number }>;
-  /** How values are spread, by metric's key, by variant's key; without rates, and what was begun before it was kept. */
+  /**
+   * Spread of values, by metric's key, by variant's key; without rates, and without seeds older than this
+   * feature.
+   */
   sketches: Record<string, Record<string, Sketch>>;
-  /** By segment's key; none where the experiment is told by none. */
+  /** By segment's key; empty without segments. */
   segments: Record<string, SegmentTally>;
   /** Of the shadow's requests, by metric's key. */
   shadowSketches: Record<string, Sketch>;
 }
 
-/** Counts what happens in experiments, exactly once a batch, and once a token and metric. Throws StoreUnavailable. */
+/**
+ * Counts events of experiments, each batch exactly once, and each token once per metric. Throws
+ * StoreUnavailable.
+ */
 export interface ExperimentTallies {
   /**
-   * Adds all events; when it throws, the same batch may be sent again until it does not: each event counts once.
-   * @param batch.id one that was added already is not added again.
+   * Adds all events; after an error the same batch may be sent again until it succeeds: each event counts once.
+   * @param batch.id a known one is not added again.
    */
   add(
     experiment: string,
     batch: { id: string; at: number; events: readonly ExperimentEvent[] },
   ): Promise<void>;
-  /** @returns `repeated` when this token has given this metric before; the first value stays. */
+  /** @returns `repeated` when this token has reported this metric before; the first value stays. */
   feedback(experiment: string, ask: FeedbackValue & { at: number }): Promise<'counted' | 'repeated'>;
-  /** Notes that feedback was refused because the experiment has no such metric. */
+  /** Records feedback that was refused because the experiment has no such metric. */
   refused(
     experiment: string,
     ask: Pick<FeedbackValue, 'seed' | 'unit' | 'metric'> & { at: number },
   ): Promise<void>;
-  /** Of one seed, all shards together. */
+  /** Of one seed, over all shards. */
   snapshot(experiment: string, seed: string): Promise<TallySnapshot>;
-  /** Forgets all of it, for good: what comes for it from here on is thrown away. */
+  /** Deletes everything permanently: later data for it is discarded. */
   erase(experiment: string): Promise<void>;
 }
 
-/** Port of what experiments tell by webhooks. One contract suite (test/contracts). */
+/** Port of webhook messages. One contract suite (test/contracts). */
 
 export interface WebhookMessageRow {
-  /** What happened, so that it is told once: of the experiment, its seed and what it is about. */
+  /** Identifies the event, so that it is sent once: experiment, seed and subject. */
   id: string;
   experiment: string;
   url: string;
   /** JSON. */
   body: string;
-  /** Sendings that have failed. */
+  /** Failed attempts. */
   tries: number;
 }
 
-/** What is to be sent. Throws StoreUnavailable. */
+/** The outbox. Throws StoreUnavailable. */
 export interface WebhookOutbox {
-  /** To be sent at once; nothing when a message of this id was ever added. @param at unix ms. */
+  /** Due at once; does nothing if a message with this id was ever added. @param at unix ms. */
   add(message: Omit<WebhookMessageRow, 'tries'>, at: number): Promise<void>;
-  /** It did not happen after all. One that was sent stays. */
+  /** It did not happen after all. A sent one stays. */
   retract(id: string): Promise<void>;
-  /** Those whose time has come, oldest first. */
+  /** Due ones, oldest first. */
   due(params: { now: number; limit: number }): Promise<WebhookMessageRow[]>;
-  /** It was sent, or is given up: it is due no more. */
+  /** It was sent, or given up: it is no longer due. */
   done(id: string): Promise<void>;
   /** A sending has failed. */
   later(id: string, nextAt: number): Promise<void>;
-  /** Forgets messages that were made before, unix ms. */
+  /** Deletes messages created earlier than this, unix ms. */
   forget(before: number): Promise<void>;
 }

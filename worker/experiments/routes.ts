@@ -29,9 +29,9 @@ import type { ExperimentRow, ExperimentLedger } from './ports.ts';
 import type { WebhookSigner } from './webhooks.ts';
 
 /**
- * Experiments and the steps of their life. 404 when one is not there or another's; 409 `version_conflict` when it has
- * changed or its state forbids it, with the field in `param`; 503 `registry_unavailable` when the change is recorded, but
- * KV was not told yet.
+ * Experiments and the steps of their life. 404 for missing ones and those of others; 409 `version_conflict`
+ * when it has changed or its state forbids it, with the field in `param`; 503 `registry_unavailable` when the
+ * change is recorded, but KV is not updated yet.
  */
 export function adminExperimentRoutes(
   deps: Omit<LifeDeps, 'mayUseChain'> &
@@ -46,7 +46,7 @@ export function adminExperimentRoutes(
   const life: LifeDeps = { ...deps, mayUseChain };
   const { experimentLedger } = deps;
 
-  /** A webhook's secret is shown when the webhook is set, and never again. @param before the one that it had. */
+  /** A webhook's secret is shown only when the webhook is set. @param before the earlier webhook. */
   const withSecret = async (
     row: ExperimentRow,
     before: string | undefined,
@@ -134,7 +134,7 @@ export function adminExperimentRoutes(
       if (url === undefined)
         return fail({
           code: 'not_found',
-          message: `Experiment '${id}' has no judge that is called (judge.url).`,
+          message: `Experiment '${id}' has no judge.url.`,
         });
       const secret = await deps.judgeSigner.secret({ experiment: id, url });
       return context.json({ secret } satisfies JudgeSecret);
@@ -169,7 +169,7 @@ export const viewOf = (row: ExperimentRow): ExperimentView => ({
   evaluation: row.evaluation,
 });
 
-/** As {@link ownExperiment}, but for the owner alone: what users wrote is nothing for whoever runs the edge. */
+/** Like {@link ownExperiment}, but for the owner only: the operator must not read what users wrote. */
 const ownPairs = (
   deps: { experimentLedger: Pick<ExperimentLedger, 'get'> },
   { id, caller }: { id: string; caller: AdminCaller },

@@ -1,4 +1,4 @@
-/** Shadows of experiments: what the edge asks beside an answer that a user gets, and what is counted of it. */
+/** Shadows of experiments: requests in parallel to a user's answer, and their counts. */
 import type { CompletionCall } from '../origins/send.ts';
 import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
 import { isEventStream } from '../../protocol/completion-answers.ts';
@@ -13,10 +13,13 @@ import { conversationOf, type PairJudges, type AskJudge } from './pairs/ports.ts
 import type { ExperimentSink, ShadowRunner } from './ports.ts';
 import { z } from 'zod';
 
-/** A shadow's events are of no variant. */
+/** A shadow's events belong to no variant. */
 const SHADOW = 'shadow';
 
-/** Shadows are nobody's: no quota is asked, no usage is written, and no answer is kept longer than it is compared. */
+/**
+ * Shadows belong to no key: no quota is checked, no usage is recorded, and no answer is kept longer than needed
+ * for comparison.
+ */
 export function createShadowRunner(params: {
   sink: ExperimentSink;
   /** Of the origins of a base. */
@@ -28,7 +31,7 @@ export function createShadowRunner(params: {
   maxComparedBytes: number;
 }): ShadowRunner {
   const { sink, hasRoom, now, maxAtOnce, budgetMs, maxComparedBytes } = params;
-  /** Unix ms at which each ends by itself: the work of a request that is cut off never comes to its `finally`. */
+  /** Unix ms at which each expires: the `finally` of a request that is cut off never runs. */
   const running = new Set<{ until: number }>();
 
   return {
@@ -66,11 +69,11 @@ export function createShadowRunner(params: {
           stoodIn: false,
           cold,
         });
-        // Of what failed, too, only that it did.
+        // Failures are recorded only as such.
         const own = copy === null || ending.status >= 400 ? null : textsOf(copy, stream);
         const others = own === null || told === null ? null : await told.texts;
         if (outcome !== null) {
-          // Nobody reads it who could leave.
+          // It has no reader who could leave.
           const { left_rate: _left, ...values } = outcome;
           if (compare && own !== null && others !== null) values['disagreement'] = disagreement(others, own);
           sink.record({ ...event, variant: SHADOW, at, values, shadow: true }, keepAlive);
@@ -94,7 +97,7 @@ export function createShadowRunner(params: {
 
 const BROKE_OFF = 502;
 
-/** Reads an answer that nobody gets. @param params.copy gets its bytes. */
+/** Reads an answer that no user gets. @param params.copy gets its bytes. */
 async function readToTheEnd(
   { response, note: header }: Pick<MeteredAnswer, 'response' | 'note'>,
   { now, copy }: { now: () => number; copy: AnswerCopy | null },
@@ -115,7 +118,7 @@ async function readToTheEnd(
   }
   const begun = readUsageNote(header);
   const ended = stream ? stripper.note : begun;
-  // An origin that notes usage does so before the end of every stream that it brings to its end.
+  // An origin that reports usage does so before the end of every complete stream.
   if (stream && header !== null && (ended === null || ended.finish === 'left')) status = BROKE_OFF;
   return {
     stream,
@@ -128,10 +131,11 @@ async function readToTheEnd(
 }
 
 /**
- * Copies an answer while it goes on to the user; it is read when it has ended, so that it is not held up.
- * @param params.signal ends the listening, not the answer.
- * @returns what goes on in its body's place, and what it said: null when it was refused, broke off, was longer than
- * `maxBytes`, was left by its client, or had not ended in time.
+ * Copies an answer while it passes through to the user; the copy is read after the end, so that nothing is
+ * delayed.
+ * @param params.signal ends the copy, not the answer.
+ * @returns the body to pass on, and its text: null when it was refused, cut off, longer than `maxBytes`,
+ * abandoned by its client, or not complete in time.
  */
 export function listenIn(
   { response, note }: Pick<MeteredAnswer, 'response' | 'note'>,
@@ -166,7 +170,7 @@ export function listenIn(
   return { body: readable, texts: Promise.race([passed, late]) };
 }
 
-/** An origin that notes usage does so before the end of every stream that it brings to its end. */
+/** An origin that reports usage does so before the end of every complete stream. */
 function hasNote(copy: AnswerCopy): boolean {
   const stripper = new UsageStripper();
   stripper.push(copy.bytes() ?? new Uint8Array(0));
@@ -179,7 +183,10 @@ export interface ShadowDeps {
   pairJudges: PairJudges;
 }
 
-/** Its work counts for the tenant that wants it: at the origin too a shadow takes nothing from the caller's share. */
+/**
+ * Its work counts for the experiment's tenant: at the origin too, a shadow takes nothing from the caller's
+ * share.
+ */
 export function runShadow(
   deps: ShadowDeps,
   common: Pick<CompletionCall, 'path' | 'request' | 'model' | 'requestId' | 'keepAlive'>,
@@ -208,7 +215,7 @@ export function runShadow(
 }
 
 /**
- * Asks a judging model as shadows are asked: for the tenant that runs the experiment, and only where there is room.
+ * Asks a judging model like a shadow: for the tenant that runs the experiment, and only if there is room.
  * @param call.manifest null = the default base.
  */
 function askOrigin(
@@ -236,7 +243,7 @@ function askOrigin(
   };
 }
 
-/** Bytes of an answer as they go by. Of one that is too long nothing is kept: a beginning cannot be compared. */
+/** A copy of an answer's bytes. Nothing is kept of one that is too long: a partial one cannot be compared. */
 export class AnswerCopy {
   readonly #maxBytes: number;
   #pieces: Uint8Array[] = [];
@@ -250,7 +257,7 @@ export class AnswerCopy {
   push(chunk: Uint8Array): void {
     if (!this.#kept) return;
     this.#bytes += chunk.length;
-    // A copy: whoever has the chunk next may hand its memory on.
+    // A copy: the next consumer may transfer the chunk's memory.
     if (this.#bytes <= this.#maxBytes) this.#pieces.push(chunk.slice());
     else this.forget();
   }
@@ -274,7 +281,7 @@ export class AnswerCopy {
   }
 }
 
-/** What is called, and with what, is part of what an answer says. */
+/** Tool calls, with name and arguments, are part of an answer's text. */
 const Calls = z.array(
   z.object({ function: z.object({ name: z.string().optional(), arguments: z.string().optional() }) }),
 );
@@ -316,9 +323,9 @@ function textsOf(copy: AnswerCopy, isStream: boolean): string[] | null {
 }
 
 /**
- * The text of each of an answer's choices, in the order of their indexes.
+ * The text of each of an answer's choices, ordered by index.
  * @param body JSON, or server-sent events of it.
- * @returns null for what is no answer. Never throws: an error of the parser would quote the text.
+ * @returns null for anything else. Never throws: an error of the parser would quote the text.
  */
 export function answerTexts(body: string, isStream: boolean): string[] | null {
   const texts = new Map<number, string>();
@@ -370,7 +377,7 @@ const dataOf = (events: string): string[] =>
     .map((line) => line.slice(DATA.length).trim())
     .filter((data) => data !== DONE);
 
-/** @returns undefined for what is no JSON. */
+/** @returns undefined for invalid JSON. */
 function parsed(json: string): unknown {
   try {
     return JSON.parse(json) as unknown;

@@ -5,13 +5,13 @@ import type { SegmentTally, TallySnapshot } from './ports.ts';
 import { addMoments, armOf, NO_MOMENTS } from './statistics/moments.ts';
 
 const HEADER = 'header:';
-/** Begins the key of a segment that has a value, so that no value is one of the two others. */
+/** Prefix of the key of a segment with a value, so that no value equals one of the two others. */
 const VALUE = '=';
-/** Units whose request says nothing, and those that there is no room for. */
+/** Units whose request has no value, and those beyond the maximum. */
 const NONE = 'none';
 export const OTHER_SEGMENT = 'other';
 
-/** What a request says of the dimension that its experiment is told by; null = nothing. */
+/** A request's value of the experiment's dimension; null = none. */
 export function segmentOf(
   { name, segment_by: by }: Pick<Experiment, 'name' | 'segment_by'>,
   asked: { tenant: string; name: string; header: (name: string) => string | null },
@@ -24,7 +24,7 @@ export function segmentOf(
   return by === undefined ? null : asked.header(by.slice(HEADER.length))?.trim() || null;
 }
 
-/** As it is counted under: a text that says which of the three kinds it is. */
+/** The counted key: a text that distinguishes the three kinds. */
 export const segmentKey = (segment: string | null): string =>
   segment === null ? NONE : VALUE + segment.slice(0, MAX_SEGMENT_CHARACTERS);
 
@@ -46,7 +46,7 @@ function joined(a: SegmentTally, b: SegmentTally): SegmentTally {
   return { units, metrics };
 }
 
-/** The segments with the most units, the others together at the end; null where nobody asked. Decides nothing. */
+/** The segments with the most units, the others together at the end; null if not requested. Decides nothing. */
 export function segmentsAtLook(
   experiment: Experiment,
   { segments }: Pick<TallySnapshot, 'segments'>,
@@ -70,7 +70,7 @@ export function segmentsAtLook(
   return { by, rows: [...rows, other] };
 }
 
-/** @param segments that are shown: all of their intervals together are wrong in at most 5 % of experiments. */
+/** @param segments shown ones: their intervals are jointly valid in at least 95 % of experiments. */
 function rowOf(experiment: Experiment, { units, metrics }: SegmentTally, segments: number) {
   const { variants } = experiment;
   const [control, ...treatments] = variants.map(({ key }) => key) as [string, ...string[]];

@@ -1,6 +1,6 @@
 /**
- * The Durable Object that counts an experiment's units and values in its SQLite, and the client that spreads them over
- * shards.
+ * The Durable Object that counts an experiment's units and values in its SQLite, and the client that
+ * distributes them over shards.
  */
 import { z } from 'zod';
 import { fnv1a } from '../../protocol/identity.ts';
@@ -31,7 +31,7 @@ import {
 
 const at = z.number();
 const value = z.number();
-/** What the Durable Object is asked. */
+/** Requests to the Durable Object. */
 const TallyCall = z.discriminatedUnion('call', [
   z.strictObject({
     call: z.literal('add'),
@@ -69,15 +69,15 @@ type TallyCall = z.infer<typeof TallyCall>;
 
 const Fed = z.enum(['counted', 'repeated']);
 
-/** Objects that share an experiment's units among them; each writes some 500 events a second. */
+/** Objects that share an experiment's units; each writes about 500 events a second. */
 export const TALLY_SHARDS = 8;
 
-/** A unit's shard must never change while its experiment lasts. */
+/** A unit's shard must never change during its experiment. */
 export const tallyShardOf = (unit: string): number => fnv1a(unit) % TALLY_SHARDS;
 
 /**
- * Tallies in Durable Objects (`ExperimentTally`), {@link TALLY_SHARDS} an experiment. A batch goes to
- * the shards of its units under its one id: when one of them did not take it, the whole may be sent again.
+ * Tallies in Durable Objects (`ExperimentTally`), {@link TALLY_SHARDS} per experiment. A batch goes to the
+ * shards of its units under one id: if one of them fails, the whole batch may be sent again.
  */
 export function createDoTallies(params: {
   namespace: DurableNamespace;
@@ -130,7 +130,7 @@ export function createDoTallies(params: {
   };
 }
 
-/** Waits for all of them, also when one fails: none is left behind that nobody waits for. */
+/** Waits for all of them, even if one fails, so that none is left unawaited. */
 async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
   const settled = await Promise.allSettled(work);
   return settled.map((one) => {
@@ -152,19 +152,19 @@ export interface TallyStorage {
 
 const WRITTEN = 'written';
 const ERASED = 'erased';
-/** How exactly the last write's time is kept, ms; it is compared with months. */
+/** Precision of the last write's time, ms; it is compared with months. */
 const WRITTEN_STEP_MS = 3_600_000;
 
 /**
- * Counts the units of one shard of an experiment: a Durable Object runs in one place and one call at a time, and each
- * call is one transaction, so that a batch counts once and a token gives each metric once.
+ * Counts the units of one shard of an experiment: a Durable Object runs in one place and one call at a time,
+ * and each call is one transaction, so that a batch counts once and a token reports each metric once.
  */
 export class ExperimentTally {
   readonly #storage: TallyStorage;
   readonly #now: () => number;
   #rows: TallyRows | null = null;
   #alarmed = false;
-  /** null = not looked for yet. */
+  /** null = not looked up yet. */
   #erased: boolean | null = null;
   #written = -Infinity;
 
@@ -182,7 +182,7 @@ export class ExperimentTally {
     }
     if (call.call !== 'snapshot' && (await this.#isErased()))
       return Response.json(call.call === 'feedback' ? 'counted' : null);
-    // Outside of the transaction: tables that it made would be undone with it.
+    // Outside of the transaction: tables created in it would be rolled back.
     const rows = this.#open();
     if (call.call === 'snapshot') return Response.json(rows.snapshot(call.seed));
     const answer = this.#storage.transactionSync(() => {
@@ -213,7 +213,7 @@ export class ExperimentTally {
     await this.#storage.setAlarm(now + TALLY_CLEAN_MS);
   }
 
-  /** Isolates that have not heard of it yet may go on sending for a minute or two: that is thrown away. */
+  /** Isolates that do not know yet may send for a minute or two: that is discarded. */
   async #erase(): Promise<void> {
     await this.#storage.deleteAll();
     this.#rows = null;
@@ -243,7 +243,7 @@ export class ExperimentTally {
   }
 }
 
-/** Moments are running sums: a snapshot reads one row a metric and variant, however many units there are. */
+/** Moments are running sums: a snapshot reads one row per metric and variant, however many units there are. */
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS batches (id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS spent (
@@ -262,7 +262,7 @@ const SCHEMA = `
     PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
 `;
 
-/** Stands in the place of a variant; no variant's key is empty. */
+/** Placeholder for a variant; no variant's key is empty. */
 const SHADOW = '';
 
 const SUMS = `n, sum, sum_squares AS sumSquares, paired, paired_sum AS pairedSum, pre_sum AS preSum,
@@ -272,7 +272,7 @@ const SUMS = `n, sum, sum_squares AS sumSquares, paired, paired_sum AS pairedSum
 interface Home {
   seed: string;
   variant: string;
-  /** null = in none: the experiment has none, or its rating has overtaken its request. */
+  /** null = none: there is no such segment, or its rating arrived before its request. */
   segment: string | null;
 }
 
@@ -282,7 +282,7 @@ interface UnitMove {
   value: number;
 }
 
-/** One shard's rows. All of it is synchronous: the object wraps each call into a transaction. */
+/** One shard's rows. Everything is synchronous: the object wraps each call into a transaction. */
 function createTallyRows(sql: TallySql) {
   sql.exec(SCHEMA);
   const unitColumns = sql.exec('PRAGMA table_info(units)').toArray();
@@ -316,14 +316,14 @@ function createTallyRows(sql: TallySql) {
     return { ...home, segment: null, isNew: true };
   }
 
-  /** Reads and writes each row of moments, and each sketch, once a call. */
+  /** Reads and writes each row of moments, and each sketch, once per call. */
   function openMoments() {
     const open = new Map<string, { home: Home; metric: string; sums: RunningMoments }>();
     const sketched = sketches.open();
     const segmented = segments.open();
     return {
       segmented,
-      /** A unit that `was` so (null = it is new) `is` so, since it was told `value`. */
+      /** Moves a unit from `was` (null = it is new) to `is`, after a new `value`. */
       move(home: Home, metric: string, { was, is, value }: UnitMove): void {
         const key = JSON.stringify([home.seed, home.variant, metric]);
         const sums =
@@ -365,7 +365,7 @@ function createTallyRows(sql: TallySql) {
   }
   type Moments = ReturnType<typeof openMoments>;
 
-  /** In the segment of its first request, with what ratings that overtook it have told. */
+  /** In the segment of its first request, including ratings that arrived before it. */
   function settle<T extends Home>(moments: Moments, unit: string, home: T, said: string): T {
     if (home.segment !== null) return home;
     const segment = moments.segmented.take(home, said);
@@ -406,7 +406,7 @@ function createTallyRows(sql: TallySql) {
   }
 
   return {
-    /** All events, or nothing when the batch was added before. */
+    /** All events, or nothing if the batch was added before. */
     add(batch: {
       id: string;
       at: number;
@@ -432,7 +432,7 @@ function createTallyRows(sql: TallySql) {
         }
         const exposed = expose(unit, { seed, variant });
         const home = said === undefined ? exposed : settle(moments, unit, exposed, said);
-        // A unit stays with its first variant, and what another adapter did does not count for that.
+        // A unit stays with its first variant, and another adapter's results do not count for it.
         if (home.variant !== variant) continue;
         counted.count(home, countsOf(marks, home.isNew));
         for (const [metric, value] of Object.entries(values))
@@ -443,9 +443,8 @@ function createTallyRows(sql: TallySql) {
     },
 
     /**
-     * The token proves the exposure, also when the exposure itself is still on its way or was lost. A unit is another
-     * one under another seed, so that one which is known belongs to the seed that it was exposed under, whatever the
-     * experiment's present one is.
+     * The token proves the exposure, even if the exposure itself is late or lost. A unit's hash differs by
+     * seed, so a known one belongs to the seed of its exposure, whatever the experiment's current one is.
      */
     feedback(
       ask: Pick<Home, 'seed' | 'variant'> & {
@@ -474,7 +473,7 @@ function createTallyRows(sql: TallySql) {
       return 'counted';
     },
 
-    /** Feedback that the experiment has no metric for. */
+    /** Feedback for a metric that the experiment does not have. */
     refuse: counts.refuse,
 
     snapshot(seed: string): ShardTally {
@@ -502,7 +501,10 @@ function createTallyRows(sql: TallySql) {
       return tally;
     },
 
-    /** Forgets what nobody can repeat any more. @param batchesBefore unix ms. @param tokensBefore unix ms. */
+    /**
+     * Deletes records that can no longer be repeated. @param batchesBefore unix ms. @param tokensBefore unix
+     * ms.
+     */
     forget({ batchesBefore, tokensBefore }: { batchesBefore: number; tokensBefore: number }): void {
       sql.exec('DELETE FROM batches WHERE at < ?', batchesBefore);
       sql.exec('DELETE FROM spent WHERE until < ?', tokensBefore);

@@ -33,7 +33,7 @@ export const COUNTS_SCHEMA = `
     PRIMARY KEY (seed, variant, what)) WITHOUT ROWID;
 `;
 
-/** Names of refused metrics that are kept of a seed; whoever sends more made-up ones is counted under this one. */
+/** Names of refused metrics kept per seed; further made-up ones are counted under this one. */
 const MAX_REFUSED_NAMES = 20;
 const OTHER = 'other';
 /** Stands in the place of a variant; no variant's key is empty. */
@@ -69,7 +69,7 @@ export function createTallyCounts(sql: TallySql) {
       .map(({ what }) => String(what));
 
   return {
-    /** Gathers what a batch adds: one write a variant and count. */
+    /** Gathers a batch's additions: one write per variant and count. */
     open(at: number) {
       const sums = new Map<string, { place: CountPlace; what: What; n: number }>();
       return {
@@ -118,7 +118,7 @@ export const SKETCH_SCHEMA = `
     seed TEXT, variant TEXT, metric TEXT, buckets TEXT NOT NULL, PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
 `;
 
-/** Of rates the mean says all. */
+/** Of rates the mean says everything. */
 const RATES = new Set(
   [...AUTOMATIC_METRICS, ...SHADOW_METRICS].flatMap(({ key, kind }) => (kind === 'proportion' ? [key] : [])),
 );
@@ -140,7 +140,7 @@ export function createTallySketches(sql: TallySql) {
     const [row] = sql
       .exec('SELECT buckets FROM sketches WHERE seed = ? AND variant = ? AND metric = ?', ...keyOf(place))
       .toArray();
-    // Units that were counted before sketches were kept are in none: half of a sketch is worse than none.
+    // Units counted before sketches existed are in none: half a sketch is worse than none.
     if (row === undefined) return moments.n === 0 ? new Map() : null;
     const sketch = fromRows(SketchRows.parse(JSON.parse(String(row['buckets']))));
     return isSketchOf(sketch, moments) ? sketch : null;
@@ -202,7 +202,7 @@ interface SegmentPlace extends Place {
   segment: string;
 }
 
-/** By the dimension that an experiment is told by: sums a segment, variant and metric. */
+/** By the experiment's dimension: sums per segment, variant and metric. */
 export function createTallySegments(sql: TallySql) {
   const SUMS = 'SELECT segment, variant, metric, n, sum, sum_squares AS sumSquares FROM segments';
   const keyOf = ({ seed, segment, variant, metric }: SegmentPlace): [string, string, string, string] => [
@@ -234,7 +234,7 @@ export function createTallySegments(sql: TallySql) {
         return segments;
       }
       return {
-        /** Counts a new unit. @returns its own segment, or that of the others where there is no room. */
+        /** Counts a new unit. @returns its own segment, or that of the others beyond the maximum. */
         take({ seed, variant }: Pick<SegmentPlace, 'seed' | 'variant'>, own: string): string {
           const segments = segmentsOf(seed);
           const segment = segments.has(own) || segments.size < MAX_SEGMENTS_HELD ? own : OTHER_SEGMENT;
@@ -266,7 +266,7 @@ const Sums = z.object({
   n: z.number(),
   sum: z.number(),
   sumSquares: z.number(),
-  /** Units that have a value from before; the sums after it are theirs alone. */
+  /** Units with an earlier value; the sums after it cover only those. */
   paired: z.number(),
   pairedSum: z.number(),
   preSum: z.number(),
@@ -275,7 +275,7 @@ const Sums = z.object({
 });
 type Sums = z.infer<typeof Sums>;
 
-/** What one shard has of one seed. */
+/** One shard's data of one seed. */
 export const ShardTally = z.object({
   units: z.record(z.string(), z.number()),
   metrics: z.record(z.string(), z.record(z.string(), Sums)),
@@ -366,7 +366,7 @@ function joinSegments(shards: readonly ShardTally[]): TallySnapshot['segments'] 
   return joined;
 }
 
-/** Without those that not all shards have kept from the first value on. */
+/** Without those that some shard has not kept from the first value on. */
 function joinSketches(
   shards: readonly ShardTally[],
   momentsOf: (metric: string, variant: string | null) => Moments | undefined,

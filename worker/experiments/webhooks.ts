@@ -1,4 +1,4 @@
-/** Webhooks: where they may go, how they are signed, what they say, and how they are sent. */
+/** Webhooks: allowed addresses, signatures, messages, and delivery. */
 import { derivedKey, type KeyLabel } from '../platform/derived-keys.ts';
 import type { ExperimentDecision, ExperimentEvaluation } from '../../protocol/admin-api/experiments.ts';
 import type { Experiment } from '../../protocol/experiment.ts';
@@ -14,13 +14,16 @@ import {
   WEBHOOKS_PER_RUN,
 } from './limits.ts';
 
-/** Where the edge sends by itself what happened: the URL comes from a tenant, and must not lead into a network. */
+/**
+ * Addresses to which the edge sends events by itself: the URL comes from a tenant, and must not reach into a
+ * network.
+ */
 
-/** Names that lead to the machine itself or its network, wherever they are asked about. */
+/** Names of the machine itself or its network, whoever resolves them. */
 const LOCAL_NAME =
   /(^|\.)(localhost|local|internal|intranet|lan|home|corp|private|localdomain|home\.arpa|onion|svc|cluster|consul|node|service|pod|docker|k8s|kubernetes|test|invalid|alt)$/;
 const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]']);
-/** Characters; longer ones are no addresses of people. */
+/** Characters; real addresses are shorter. */
 const MAX_URL_CHARACTERS = 1_000;
 
 /**
@@ -39,9 +42,9 @@ export function webhookProblem(text: string, local: boolean): string | null {
   if (url.protocol !== 'https:') return 'must begin with https://';
   // The URL parser has written every form of an IPv4 address (0x7f.1, 2130706433) as four numbers.
   const host = url.hostname.replace(/\.$/, '');
-  if (host === '' || host.split('.').includes('')) return 'must lead to a public host';
-  if (host.startsWith('[') || /^\d+(\.\d+){3}$/.test(host)) return 'must name its host, not an address';
-  if (!host.includes('.') || LOCAL_NAME.test(host)) return 'must lead to a public host';
+  if (host === '' || host.split('.').includes('')) return 'must point to a public host';
+  if (host.startsWith('[') || /^\d+(\.\d+){3}$/.test(host)) return 'must use a host name, not an address';
+  if (!host.includes('.') || LOCAL_NAME.test(host)) return 'must point to a public host';
   return null;
 }
 
@@ -59,16 +62,16 @@ function parsed(text: string): URL | null {
  * `<id>.<timestamp>.<body>`. Any of its libraries checks it with the secret, `whsec_<base64>`.
  */
 
-/** What the secret of a webhook is shown as. */
+/** Prefix of a webhook's displayed secret. */
 const WEBHOOK_SECRET_PREFIX = 'whsec_';
 
 export interface WebhookSigner {
   /**
-   * Of this experiment and URL, to be given to whoever receives: nobody who knows it can make another one. Another URL
-   * has another secret.
+   * The secret of this experiment and URL, for the receiver: it reveals no other. Another URL has another
+   * secret.
    */
   secret(target: WebhookTarget): Promise<string>;
-  /** @returns the headers of one sending. @param message.at unix ms, of this try. */
+  /** @returns the headers of one attempt. @param message.at unix ms, of this attempt. */
   headers(target: WebhookTarget, message: WebhookMessage): Promise<Record<string, string>>;
 }
 
@@ -78,22 +81,22 @@ interface WebhookTarget {
 }
 
 interface WebhookMessage {
-  /** The same at every try: by it a receiver knows what it has had. */
+  /** The same at every attempt: receivers recognise repetitions by it. */
   id: string;
   at: number;
   body: string;
 }
 
 /**
- * @param secret the edge's, at least 32 random bytes; when it is changed, so are all secrets of webhooks.
- * @param label what it is for: two uses of one URL have two secrets.
+ * @param secret the edge's, at least 32 random bytes; when it changes, so do all secrets of webhooks.
+ * @param label its purpose: two uses of one URL have two secrets.
  */
 export function createWebhookSigner(
   secret: Uint8Array<ArrayBuffer>,
   label: KeyLabel = 'graft-webhook-v1',
 ): WebhookSigner {
   const master = derivedKey(secret, label);
-  // JSON keeps the two apart whatever is in them.
+  // JSON keeps the two apart whatever they contain.
   const keyOf = async ({ experiment, url }: WebhookTarget): Promise<Uint8Array<ArrayBuffer>> =>
     new Uint8Array(await crypto.subtle.sign('HMAC', await master(), utf8(JSON.stringify([experiment, url]))));
   return {
@@ -116,8 +119,8 @@ const utf8 = (text: string) => new TextEncoder().encode(text);
 const base64 = (bytes: Uint8Array): string => btoa(String.fromCharCode(...bytes));
 
 /**
- * What a look is worth telling, once a seed; null = nothing. The body is as Standard Webhooks recommends:
- * `{type, timestamp, data}`; `data` has names and figures only, nothing that users wrote.
+ * The message of a look, once per seed; null = none. The body is as Standard Webhooks recommends: `{type,
+ * timestamp, data}`; `data` has names and figures only, nothing that users wrote.
  */
 export function messageOf(
   id: string,
@@ -129,7 +132,7 @@ export function messageOf(
   const { type, ...about } = event;
   const data = { experiment: id, name, seed, ...about, units };
   return {
-    // A message is told apart by what it is about, and by nothing that another look has otherwise.
+    // A message is identified by its subject, and by nothing that varies between looks.
     id: ['msg', id, type, ...Object.values(about), seed].join(':'),
     experiment: id,
     url: webhook,
@@ -167,17 +170,17 @@ function eventOf(decision: ExperimentDecision): ({ type: string } & Record<strin
 export interface WebhookDeps {
   outbox: WebhookOutbox;
   webhookSigner: WebhookSigner;
-  /** Reaches addresses that tenants wrote down. */
+  /** Calls addresses given by tenants. */
   callOut: Fetch;
-  /** Whether this machine itself is an address. */
+  /** Whether this machine itself is allowed. */
   loopbackCallbacks: boolean;
   now: () => number;
 }
 
 /**
- * One round of the schedule: sends what is due, each message for itself. What does not answer 2xx is tried again after a
- * pause that doubles, {@link WEBHOOK_TRIES} times, and then given up. A receiver may get a message twice, with the same
- * `webhook-id`: when its answer, or our note of it, was lost.
+ * One run of the schedule: sends due messages independently. Anything but 2xx is retried after a pause that
+ * doubles, {@link WEBHOOK_TRIES} times, and then given up. A receiver may get a message twice, with the same
+ * `webhook-id`, if its answer or our record of it was lost.
  */
 export async function sendWebhooks(deps: WebhookDeps): Promise<void> {
   const now = deps.now();
@@ -200,18 +203,18 @@ async function sendOne(deps: WebhookDeps, message: WebhookMessageRow): Promise<v
   return outbox.later(message.id, now() + WEBHOOK_FIRST_PAUSE_MS * 2 ** message.tries);
 }
 
-/** @returns why it was not taken, never what the receiver wrote; null = it was. */
+/** @returns why it was not delivered, never the receiver's own text; null = it was. */
 async function trySending(
   { webhookSigner, callOut, loopbackCallbacks, now }: WebhookDeps,
   { id, experiment, url, body }: WebhookMessageRow,
 ): Promise<string | null> {
-  // Checked when it was written down, by this or by an earlier edge with other settings.
-  if (webhookProblem(url, loopbackCallbacks) !== null) return 'the address is not one that is called';
+  // Checked when it was stored, possibly by an earlier edge with other settings.
+  if (webhookProblem(url, loopbackCallbacks) !== null) return 'this address is not allowed';
   const signed = await webhookSigner.headers({ experiment, url }, { id, at: now(), body });
   const ended = new AbortController();
   try {
     const headers = { 'content-type': 'application/json', 'user-agent': 'graft', ...signed };
-    // A redirect is not followed: what was checked is the address that is called.
+    // Redirects are not followed, because only the original address was checked.
     const init = { method: 'POST', redirect: 'manual', headers, body, signal: ended.signal } as const;
     const response = await withTimeout(callOut(url, init), WEBHOOK_TIMEOUT_MS);
     await response.body?.cancel().catch(() => undefined);

@@ -15,7 +15,7 @@ import type { AdminCaller } from '../access/ports.ts';
 import { parseInput, readInput } from './read-body.ts';
 import { fail, methodNotAllowed, type AppContext, type AppEnv } from './request.ts';
 
-/** What a handler is given of a request: all that its operation takes, parsed. */
+/** A handler's view of a request: everything that its operation accepts, parsed. */
 export interface AdminInput<Route extends AdminRoute, OwnQuery extends boolean = false> {
   context: AppContext;
   caller: AdminCaller;
@@ -26,9 +26,9 @@ export interface AdminInput<Route extends AdminRoute, OwnQuery extends boolean =
 }
 
 /**
- * Registers an operation of protocol's table by its method and path. What it takes is parsed before the handler sees it,
- * and with the last operation of a path all other methods there are 405. All operations of a path belong to the same
- * `routes`, and are registered before those of paths that would match it, too.
+ * Registers an operation of protocol's table by its method and path. Its input is parsed before the handler
+ * sees it, and with the last operation of a path all other methods there get a 405. All operations of a path
+ * belong to the same `routes`, and are registered before those of paths that would match it, too.
  * @param options.operatorOnly what all but the bootstrap key are told, before anything is read.
  * @param options.ownQuery the handler looks at the query itself.
  */
@@ -56,7 +56,7 @@ export function adminRoute<Route extends AdminRoute, OwnQuery extends boolean = 
     if (!query.ok) return fail(query.error);
     const request = await readRequest(operation, method, context.req.raw);
     if (!request.ok) return fail(request.error);
-    // They were parsed with the schemas that their types are made of.
+    // Parsed with the schemas that their types are derived from.
     const input = { context, caller, params, query: query.value, request: request.value };
     return handler(input as AdminInput<Route, OwnQuery>);
   });
@@ -80,7 +80,7 @@ const methodsOf = (path: string): string[] =>
 
 const NoInput = z.strictObject({});
 
-/** An operation that is posted and needs no body takes none that it would not look at. */
+/** A POST operation without a body refuses one that it would ignore. */
 async function readRequest(
   { request, mayBeEmpty, maxBytes }: AdminOperation,
   method: string,

@@ -1,4 +1,4 @@
-/** Files that were built for this edge: the dashboard, and a base for browsers. */
+/** Built files of this edge: the console, and a base for browsers. */
 import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
 import { SignInRequest } from '../../protocol/api-key.ts';
@@ -7,15 +7,15 @@ import { fail, methodNotAllowed, type AppEnv } from './request.ts';
 import type { SignIn } from '../access/require-admin.ts';
 import { readInput } from './read-body.ts';
 
-/** Files that were built for this edge: one by its path, such as `/dashboard/index.html`; 404 for what is not there. */
+/** Built files by path, such as `/dashboard/index.html`; 404 for missing ones. */
 export type PageFiles = (path: string) => Promise<Response>;
 
 const PATH = '/base/:file{base\\.json|[0-9a-f]{64}\\.bin}';
 
-/** Pages of other origins may read it, as CORS says which. Goes before the API's policy. */
+/** Pages of other origins may read it, as configured for CORS. Registered before the API's policy. */
 export const sharedHeaders = secureHeaders({ crossOriginResourcePolicy: 'cross-origin' });
 
-/** `GET /base/<file>` -> the base for browsers, where `graft base export --web` wrote it among the edge's files. */
+/** `GET /base/<file>` -> the base for browsers, written by `graft base export --web` among the edge's files. */
 export function baseRoutes({ page }: { page: PageFiles | undefined }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   routes.get(PATH, async (context) => {
@@ -25,14 +25,14 @@ export function baseRoutes({ page }: { page: PageFiles | undefined }): Hono<AppE
       await file?.body?.cancel();
       return fail({
         code: 'not_found',
-        message: 'This edge has no such file of a base for browsers. `graft base export --web` writes it.',
+        message: 'This edge has no such base file for browsers. Write it with `graft base export --web`.',
       });
     }
     const isManifest = name === WEB_BASE_MANIFEST;
     return new Response(file.body, {
       headers: {
         'content-type': isManifest ? 'application/json' : 'application/octet-stream',
-        // Parts have their sha256 as their name, and the page stores them itself.
+        // Parts are named by their sha256, and the page stores them itself.
         'cache-control': isManifest ? 'no-cache' : 'public, max-age=31536000, immutable',
       },
     });
@@ -41,7 +41,7 @@ export function baseRoutes({ page }: { page: PageFiles | undefined }): Hono<AppE
   return routes;
 }
 
-/** What the build writes. Types are set here, because not every server of files knows them. */
+/** The build's file types. Types are set here, because not every file server knows them. */
 const TYPES: Record<string, string> = {
   css: 'text/css; charset=utf-8',
   js: 'text/javascript; charset=utf-8',
@@ -53,7 +53,7 @@ const TYPES: Record<string, string> = {
 /** A token, and the names around it. */
 const MAX_SIGN_IN_BYTES = 1_024;
 
-/** Names carry a hash of what is in them, or their folder's does. */
+/** Names, or their folders, contain a hash of the content. */
 const FOREVER = 'public, max-age=31536000, immutable';
 /** Scripts and styles of the page; graft/browser's module and worker; ONNX Runtime's files. */
 const FILES = [
@@ -78,12 +78,12 @@ const PAGE = {
   xFrameOptions: 'DENY',
 } as const;
 
-/** Scripts, styles and requests of this very address, and nothing in the document itself. Goes before the API's policy. */
+/** Scripts, styles and requests of this origin only, and nothing inline. Registered before the API's policy. */
 export const pageHeaders = secureHeaders({ ...PAGE, contentSecurityPolicy: POLICY });
 
 /**
- * Of the one document that runs a base itself, and of the worker's scripts, which bring policies of their own:
- * WebAssembly may be compiled, a worker started, and memory shared between threads. Goes before {@link pageHeaders}.
+ * For the one document that runs a base itself, and for the worker's scripts, which have their own policies:
+ * allows WebAssembly compilation, workers, and shared memory. Registered before {@link pageHeaders}.
  */
 export const enginePageHeaders = secureHeaders({
   ...PAGE,
@@ -97,9 +97,11 @@ export const enginePageHeaders = secureHeaders({
 });
 
 /**
- * `GET /dashboard` -> the page, for anybody: it holds no data; `GET /dashboard/here` -> the same, with the headers of a
- * page that runs a base itself; `GET /dashboard/assets/<file>` -> its scripts and styles; `GET /dashboard/browser/<file>`
- * -> graft/browser; `GET /` -> leads a browser to it; `POST /dashboard/sign-in` -> a key for the token of a link (a local stack's).
+ * `GET /dashboard` -> the page, public, because it contains no data; `GET /dashboard/here` -> the same, with
+ * the headers of a page that runs a base itself; `GET /dashboard/assets/<file>` -> its scripts and styles; `GET
+ * /dashboard/browser/<file>`
+ * -> graft/browser; `GET /` -> leads a browser to it; `POST /dashboard/sign-in` -> a key for the token of a
+ *   link (a local stack's).
  */
 export function dashboardRoutes(parts: {
   page: PageFiles | undefined;
@@ -119,7 +121,7 @@ export function dashboardRoutes(parts: {
         await file?.body?.cancel();
         return fail({
           code: 'not_found',
-          message: "This edge has no dashboard: its page was not built. 'npm run build:page' makes it.",
+          message: "This edge has no console: its page was not built. Run 'npm run build:page'.",
         });
       }
       return served(file, 'text/html; charset=utf-8', 'no-store');
@@ -131,13 +133,17 @@ export function dashboardRoutes(parts: {
     const input = await readInput(context.req.raw, SignInRequest, { maxBytes: MAX_SIGN_IN_BYTES });
     if (!input.ok) return fail(input.error);
     if (signIn === undefined)
-      return fail({ code: 'not_found', message: 'This edge has no links to sign in by: use an admin key.' });
+      return fail({
+        code: 'not_found',
+        message: 'This edge has no sign-in links. Sign in with an admin key.',
+      });
     const keys = await signIn(input.value.token);
     if (keys === null)
       return fail({
         code: 'invalid_api_key',
         message:
-          'This link was used, is older than five minutes, or belongs to an earlier start. `graft open` makes a new one.',
+          'This link was used, is older than five minutes, or is from an earlier start. Make a new one ' +
+          'with `graft open`.',
       });
     return context.json(keys, 200, { 'cache-control': 'no-store' });
   });
@@ -146,14 +152,14 @@ export function dashboardRoutes(parts: {
   for (const path of FILES) {
     routes.get(path, async (context) => {
       const { build, file: name } = context.req.param() as { build?: string; file: string };
-      // As the pattern, with what was asked for in it.
+      // The pattern, with the requested file inserted.
       const where = path.replace(/:build\{.*?\}/, build ?? '').replace(/:file\{.*\}$/, name);
       const file = await page?.(where);
       if (file?.ok !== true) {
         await file?.body?.cancel();
         return fail({
           code: 'not_found',
-          message: 'There is no such file. Load the page again: it may have changed.',
+          message: 'No such file. Reload the page: it may have changed.',
         });
       }
       return served(file, TYPES[name.slice(name.lastIndexOf('.') + 1)] as string, FOREVER);

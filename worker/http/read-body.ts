@@ -7,37 +7,43 @@ import type { z } from 'zod';
 const tooLarge = (limit: number): Result<never, ApiError> =>
   err({ code: 'request_too_large', message: `The body is larger than ${limit} bytes.` });
 
-/** A body up to this many times too large is read and dropped: many clients see an answer only after they have sent. */
+/**
+ * Bodies up to this many times too large are read and dropped: many clients see an answer only after they have
+ * sent everything.
+ */
 const DRAIN_FACTOR = 4;
 
-/** @returns the length that the body is said to have, bytes; null when it is not said. */
+/** @returns the announced length of the body, bytes; null without one. */
 export function announcedLength(request: Request): number | null {
   const announced = request.headers.get('content-length');
   return announced !== null && /^\d{1,15}$/.test(announced) ? Number(announced) : null;
 }
 
-/** How a large body may arrive. */
+/** Limits on how a large body may arrive. */
 export interface BodyPace {
-  /** Longest silence, and longest time of all, ms. */
+  /** Longest silence, and longest total time, ms. */
   stallMs: number;
   deadlineMs: number;
   now: () => number;
-  /** Hears of every chunk. */
+  /** Called for every chunk. */
   onChunk: () => void;
 }
 
-/** What a body has to pass when it turns out to be large. */
+/** A check for bodies that turn out to be large. */
 export interface LargeBody {
   /** Bytes. */
   from: number;
-  /** @returns what hears how many bytes came, when they are read; a refusal is the answer, and the rest is dropped. */
+  /**
+   * @returns a function called with the byte count when the body is complete; a refusal is the answer, and the
+   * rest is dropped.
+   */
   enter: () => Promise<Result<(bytes: number) => void, ApiError>>;
 }
 
 /**
- * Reads a body of at most `limit` bytes, whether or not its length was announced. No more is held than the body, or
- * than `limit` where its length is not known.
- * @param how.pace none: as it comes.
+ * Reads a body of at most `limit` bytes, whether or not its length was announced. Holds at most the body, or
+ * `limit` if its length is unknown.
+ * @param how.pace absent: unlimited.
  */
 export async function readBody(
   request: Request,
@@ -60,7 +66,7 @@ export async function readBody(
           : await withTimeout(reader.read(), pace.stallMs, () => 'late' as const);
       if (read === 'late' || (pace !== undefined && pace.now() > until)) {
         void reader.cancel().catch(() => undefined);
-        return err({ code: 'deadline_exceeded', message: 'The body came too slowly.' });
+        return err({ code: 'deadline_exceeded', message: 'The body arrived too slowly.' });
       }
       ended = read.done;
       // The last bytes may come with the end.
@@ -70,14 +76,14 @@ export async function readBody(
       size += read.value.length;
       if (size > limit * DRAIN_FACTOR) break;
       if (large !== undefined && size > large.from) entered ??= await large.enter();
-      // What is too large, or refused, is read on, and dropped.
+      // Bodies that are too large or refused are read on, and dropped.
       if (size > limit || entered?.ok === false) continue;
       if (size > body.length) body = grown(body, start, Math.min(limit, Math.max(size, 2 * body.length)));
       body.set(read.value, start);
     }
   } catch {
-    // The client went away, or sent chunks that are none: no bug of ours, and mostly nobody there to read this.
-    return err({ code: 'invalid_request', message: 'The body broke off before its end.', param: null });
+    // The client disconnected, or sent invalid chunks: not a bug here, and usually nobody reads this.
+    return err({ code: 'invalid_request', message: 'The body was cut off.', param: null });
   } finally {
     if (entered?.ok === true) entered.value(size);
   }
@@ -88,8 +94,8 @@ export async function readBody(
 }
 
 /**
- * Bytes that one read of a large body waits for. workerd gives 4 KiB at a time unless told so, which takes 5 ms of its
- * one thread a MiB in place of one.
+ * Bytes that one read of a large body waits for. workerd returns 4 KiB at a time unless told otherwise, which
+ * takes 5 ms of its only thread per MiB instead of one.
  */
 const READ_BYTES = 64 * 1024;
 
@@ -106,7 +112,7 @@ function readerOf(body: ReadableStream<Uint8Array<ArrayBuffer>>, inLargePieces: 
   return {
     async read() {
       const { done, value } = await bytes.readAtLeast(READ_BYTES, room);
-      // Its memory comes back with what was read.
+      // The read returns its memory.
       if (value !== undefined) room = new Uint8Array(value.buffer);
       return { done, value: value?.length === 0 ? undefined : value };
     },
@@ -114,7 +120,7 @@ function readerOf(body: ReadableStream<Uint8Array<ArrayBuffer>>, inLargePieces: 
   };
 }
 
-/** Workers' own: reads until `minBytes` have come, or the body ends. */
+/** Workers' own: reads until `minBytes` have arrived, or the body ends. */
 interface ByteReader {
   readAtLeast(
     minBytes: number,
@@ -128,7 +134,7 @@ function byteReaderOf(body: ReadableStream): ByteReader | null {
   return body.getReader({ mode: 'byob' }) as unknown as ByteReader;
 }
 
-/** Room for the beginning of a body of unknown length. */
+/** Initial buffer for a body of unknown length. */
 const FIRST_BYTES = 16 * 1024;
 
 function grown(body: Uint8Array<ArrayBuffer>, filled: number, length: number): Uint8Array<ArrayBuffer> {
@@ -137,7 +143,7 @@ function grown(body: Uint8Array<ArrayBuffer>, filled: number, length: number): U
   return larger;
 }
 
-/** @param how.whenEmpty what no body at all stands for, where it may be left out. */
+/** @param how.whenEmpty replacement for a missing body, if it may be omitted. */
 export async function readJson(
   request: Request,
   limit: number,
@@ -171,7 +177,7 @@ export function parseInput<T>(schema: z.ZodType<T>, value: unknown): Result<T, A
   });
 }
 
-/** JSON body of a request. @param how.mayBeEmpty no body at all stands for an empty object. */
+/** JSON body of a request. @param how.mayBeEmpty a missing body stands for an empty object. */
 export async function readInput<T>(
   request: Request,
   schema: z.ZodType<T>,

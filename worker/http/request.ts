@@ -1,7 +1,4 @@
-/**
- * What every request passes on its way in and out, its trace, the work that outlives it, and what is logged and
- * measured when it has ended.
- */
+/** Middleware of every request: its trace, work after the response, and its log line and metrics at the end. */
 import type { Context, MiddlewareHandler } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import { errorResponse, type ApiError } from '../../protocol/api-error.ts';
@@ -14,7 +11,7 @@ import type { DownloadGrant } from '../downloads/download-token.ts';
 import { MAX_DRAINED_BYTES } from '../limits.ts';
 import { loggingFailure, logLine } from '../log.ts';
 
-/** What middleware leaves for the routes. */
+/** Values that middleware leaves for the routes. */
 export interface AppEnv {
   Variables: {
     requestId: string;
@@ -29,12 +26,12 @@ export type AppContext = Context<AppEnv>;
 
 export const fail = (error: ApiError): Response => errorResponse(error);
 
-/** Lets work go on after the response that nobody waits for; what fails is in the log, with the request's id. */
+/** Runs background work after the response; failures are logged, with the request's id. */
 export function keepAlive(context: AppContext, work: Promise<unknown>): void {
   waitUntil(context, loggingFailure(work, { request_id: context.get('requestId') }));
 }
 
-/** Does work that whoever hangs up does not stop half way. Its failure is for who waits for it to tell. */
+/** Runs work that a disconnecting client does not interrupt. The caller handles its failure. */
 export function carryThrough<T>(context: AppContext, work: () => Promise<T>): Promise<T> {
   const running = work();
   waitUntil(
@@ -48,11 +45,11 @@ function waitUntil(context: AppContext, settled: Promise<unknown>): void {
   try {
     context.executionCtx.waitUntil(settled);
   } catch {
-    // Outside of workerd there is no execution context, and nothing that would end the work.
+    // Outside of workerd there is no execution context, and nothing would end the work.
   }
 }
 
-/** What work that reaches beyond this worker needs of the request. */
+/** What work beyond this worker needs of the request. */
 export const requestLife = (
   context: AppContext,
 ): { signal: AbortSignal; keepAlive: (work: Promise<unknown>) => void } => ({
@@ -63,61 +60,58 @@ export const requestLife = (
 /** Query parameters, each at most once. */
 export const query = (context: AppContext, name: string): string | null => context.req.query(name) ?? null;
 
-/** For known paths, asked in another way. */
+/** For known paths with an unknown method. */
 export const methodNotAllowed =
   (allow: string) =>
   (context: AppContext): Response =>
-    errorResponse(
-      { code: 'method_not_allowed', message: `${context.req.method} is not allowed here; use ${allow}.` },
-      { allow },
-    );
+    errorResponse({ code: 'method_not_allowed', message: `Method not allowed. Use ${allow}.` }, { allow });
 
-/** What a request waits for: the key's record, the name's manifest, the origin's headers. */
+/** Phases of a request: the key's record, the name's manifest, the origin's headers. */
 type Phase = 'key' | 'name' | 'origin';
 
 /** Such as `prompt`, `first`. */
 export type OriginPhase = readonly [name: string, ms: number];
 
-/** What an application said of an answer, and of which. Of the user only the hash that the tallies have, too. */
+/** Feedback on an answer. The user appears only as the hash that the tallies have, too. */
 export interface Feedback {
-  /** The name that has the experiment. */
+  /** The experiment's name. */
   name: string;
   experiment: string;
-  /** Version of its document when the answer was given. */
+  /** Version of its document at the time of the answer. */
   version: number;
   variant: string;
   metric: string;
   value: number;
-  /** Hash of the unit; another one under another seed. */
+  /** Hash of the unit; differs by seed. */
   unit: string;
 }
 
 interface RequestFacts {
   tenant?: string;
   keyId?: string;
-  /** As published: of the version that serves, never what the client wrote; `base` for the base model. */
+  /** As published: the answering version, never the client's text; `base` for the base model. */
   name?: string;
   version?: number;
   chainId?: string;
   degraded?: string;
   origin?: string;
-  /** Ids of the origins that could not serve. */
+  /** Ids of the origins that failed. */
   tried?: readonly string[];
   stream?: boolean;
-  /** Id of the experiment that the request takes part in, and the variant it got. */
+  /** The request's experiment and variant. */
   experiment?: string;
   variant?: string;
-  /** What the client asked for, where there is no such name: untrusted. */
+  /** The requested name, if it does not exist: untrusted. */
   unknownName?: string;
-  /** Of the error that it was answered with. */
+  /** Code of its error. */
   code?: string;
-  /** What the origin says of the time until its answer began, ms. */
+  /** The origin's own times until its answer started, ms. */
   originPhases?: readonly OriginPhase[];
-  /** What it said of an earlier answer, if that was counted. */
+  /** Feedback on an earlier answer, if it was counted. */
   feedback?: Feedback;
 }
 
-/** How a completion ended; {@link UsageEvent} has the meaning of its statuses. */
+/** How a completion ended; {@link UsageEvent} explains its statuses. */
 interface Ending {
   status: number;
   promptTokens: number;
@@ -125,22 +119,22 @@ interface Ending {
 }
 
 export interface RequestTrace {
-  /** The edge's own, unlike the request's id, which a client may choose; the same where it did not. */
+  /** The edge's own id, unlike the request's, which a client may choose; the same otherwise. */
   readonly ownId: string;
   /** Unix ms. */
   readonly startedAt: number;
-  /** The trace that the client says it belongs to; null when it says none. */
+  /** The client's trace; null without one. */
   readonly parent: Traceparent | null;
   readonly facts: Readonly<RequestFacts>;
   readonly ending: Ending | null;
   note(facts: RequestFacts): void;
-  /** Measures how long the work takes; the same phase again adds to it. */
+  /** Measures the duration of work; repeated phases add up. */
   time<T>(phase: Phase, work: Promise<T>): Promise<T>;
   /** @param ms of each phase so far. */
   phases(): ReadonlyMap<Phase, number>;
-  /** A completion has ended; once. */
+  /** A completion has ended; called once. */
   finish(ending: Ending): void;
-  /** Called with the ending, at once when it is known already. */
+  /** Called with the ending, at once if it is known already. */
   onFinish(listener: (ending: Ending) => void): void;
 }
 
@@ -182,12 +176,12 @@ export function createRequestTrace(
   };
 }
 
-/** A request that has been answered to its last byte, or whose client has gone. */
+/** A request that was answered to its last byte, or whose client has disconnected. */
 export interface EndedRequest {
   trace: RequestTrace;
   requestId: string;
   method: string;
-  /** The pattern, never the path: names and ids in it are not for everybody who reads logs. */
+  /** The pattern, never the path: names and ids must not be in every log. */
   route: string;
   /** Of the answer's headers. */
   status: number;
@@ -197,15 +191,15 @@ export interface EndedRequest {
 
 export type Observer = (ended: EndedRequest) => void;
 
-/** No cache keeps what the admin API answers: keys that are shown once are among it. */
+/** The admin API's answers are never cached: they include keys that are shown once. */
 export const noStore = createMiddleware<AppEnv>(async (context, next) => {
   await next();
   context.header('cache-control', 'no-store');
 });
 
 /**
- * Reads and drops a small body that a refusal left unread: otherwise the connection is closed behind the answer, and a
- * client that sends its next request on it sees a reset.
+ * Reads and drops a small body that a refusal left unread: otherwise the connection is closed after the answer,
+ * and a client that reuses it sees a reset.
  */
 export const drainBody: MiddlewareHandler<AppEnv> = async (context, next) => {
   await next();
@@ -215,11 +209,14 @@ export const drainBody: MiddlewareHandler<AppEnv> = async (context, next) => {
   try {
     await body.pipeTo(new WritableStream());
   } catch {
-    // The client has gone, or somebody reads it after all.
+    // The client has disconnected, or the body is being read after all.
   }
 };
 
-/** Gives each request a trace and its id in the answer, and reports it when it has ended: a stream at its last byte. */
+/**
+ * Gives each request a trace and its id in the answer, and reports it at its end: for a stream at its last
+ * byte.
+ */
 export const observeRequest = (params: { observer: Observer; now: () => number }) =>
   createMiddleware<AppEnv>(async (context, next) => {
     const requestId = context.get('requestId');
@@ -240,17 +237,17 @@ export const observeRequest = (params: { observer: Observer; now: () => number }
     else report();
   });
 
-/** What is refused here is told in the words that Anthropic's clients know. */
+/** Refusals here use Anthropic's format for its clients. */
 export const anthropicErrors = createMiddleware<AppEnv>(async (context, next) => {
   await next();
   const { res } = context;
   if (res.ok) return;
-  // Else the headers of both are merged.
+  // Otherwise the headers of both are merged.
   context.res = undefined;
   context.res = await asMessagesError(res);
 });
 
-/** What a page in a browser may read of an answer. */
+/** Headers that a page in a browser may read. */
 export const EXPOSED_HEADERS = [
   'retry-after',
   'retry-after-ms',
@@ -278,11 +275,11 @@ export const EXPOSED_HEADERS = [
   'x-should-retry',
 ];
 
-/** Answers from here on are logged whatever the sample. */
+/** Answers from this status on are logged regardless of the sample. */
 const FAILED = 500;
 
 /**
- * Writes one log line a request, and one data point a completion and a counted feedback.
+ * Writes one log line per request, and one data point per completion and per counted feedback.
  * @param logSample share of the requests that are logged, 0 to 1; failures always are.
  */
 export function createObserver(params: {
@@ -346,7 +343,7 @@ export function createObserver(params: {
   };
 }
 
-/** A data point of the edge's metrics: one a completion … */
+/** A data point of the edge's metrics: one per completion … */
 export interface CompletionPoint {
   tenant: string;
   keyId: string;
@@ -360,7 +357,7 @@ export interface CompletionPoint {
   experiment: string;
   variant: string;
   stream: boolean;
-  /** HTTP status; 499 when the client left, 502 when the stream broke off. */
+  /** HTTP status; 499 when the client disconnected, 502 when the stream was cut off. */
   status: number;
   promptTokens: number;
   completionTokens: number;
@@ -368,14 +365,14 @@ export interface CompletionPoint {
   ms: number;
   /** To the origin's headers, ms. */
   originMs: number;
-  /** Origins that could not serve. */
+  /** Origins that failed. */
   failovers: number;
 }
 
-/** … and one a feedback that was counted. */
+/** … and one per counted feedback. */
 export interface FeedbackPoint extends Feedback {
   tenant: string;
-  /** Of the key that reported it, and of the report. */
+  /** Of the reporting key, and of the report. */
   keyId: string;
   route: string;
   requestId: string;
@@ -387,7 +384,7 @@ export interface DataPoints {
   feedback(point: FeedbackPoint): void;
 }
 
-/** Without a place to put them. */
+/** Without a dataset. */
 export const noPoints: DataPoints = { completion: () => undefined, feedback: () => undefined };
 
 /** A Workers Analytics Engine dataset (binding `ANALYTICS`). */
@@ -401,12 +398,12 @@ interface Columns {
   doubles: number[];
 }
 
-/** An index ends at 96 bytes. */
+/** An index has at most 96 bytes. */
 const MAX_INDEX_CHARACTERS = 96;
-/** All blobs together end at 16 KB. */
+/** All blobs together have at most 16 KB. */
 const MAX_BLOB_CHARACTERS = 256;
 
-/** @returns at most so many characters; tenants, ids and names are ASCII. */
+/** @returns at most this many characters; tenants, ids and names are ASCII. */
 const cut = (text: string, length: number): string => text.slice(0, length);
 
 /**

@@ -1,18 +1,18 @@
-/** Numbers of files put into KV, with unit and reason. */
+/** Limits of the KV inbox, with unit and reason. */
 
 const SECOND = 1_000;
 
 /** Files dropped into KV that one run of the scheduler publishes. Each is tried by an origin. */
 export const DROPS_PER_PASS = 20;
-/** … and looked at: each is read whole, and an invocation may ask KV 1,000 times. */
+/** … and files read: each is read whole, and an invocation may ask KV 1,000 times. */
 export const DROP_READS_PER_PASS = 200;
-/** Pages of 1,000 names that are listed of them in one pass. */
+/** Pages of 1,000 names listed per pass. */
 export const DROP_PAGES_PER_PASS = 100;
-/** How often the schedule comes: each time a pass begins at another name. */
+/** Interval of the schedule: each pass starts at another name. */
 export const DROP_TURN_MS = 60 * SECOND;
 /** How old a dropped file read from KV may be. KV accepts no less. */
 export const DROP_CACHE_TTL_S = 30;
-/** A dropped file that has not arrived by then is left for later: 25 MiB out of cold storage. */
+/** A file that has not arrived by then is left for later: 25 MiB from cold storage. */
 export const DROP_TIMEOUT_MS = 30 * SECOND;
 /**
  * A published or rejected drop is deleted after this time if it has not changed, so that a newer file under the same
@@ -22,13 +22,13 @@ export const DROP_SETTLE_MS = 45 * SECOND;
 /** How long other locations may still show a deleted drop. */
 export const DROP_STALE_MS = 180 * SECOND;
 /**
- * Where requests by a name found no file, or none that could be taken, they do not look again for this long, only the
- * schedule does: as long as KV remembers an absence.
+ * After finding no acceptable file, requests for a name do not look again for this long, only the schedule
+ * does: as long as KV caches an absence.
  */
 export const DROP_QUIET_MS = 30 * SECOND;
-/** Names of that memory. */
+/** Names in that cache. */
 export const MAX_QUIET_DROPS = 10_000;
-/** Pause while another request of this isolate takes the same file. */
+/** Pause while another request of this isolate processes the same file. */
 export const DROP_POLL_MS = 50;
-/** An intake that has not ended after this long is taken to be dead. */
+/** An intake that has not ended after this long counts as dead. */
 export const DROP_STALL_MS = 60 * SECOND;

@@ -1,22 +1,22 @@
-/** Ports of dropped files: packed adapters that somebody put into KV by hand. */
+/** Ports of the KV inbox: packed adapters that somebody put into KV by hand. */
 import type { Page } from '../platform/ports.ts';
 
-/** Why a file was not taken, as `drop-error:<name>` tells it. */
+/** Why a file was refused, as stored in `drop-error:<name>`. */
 export interface DropError {
   code: string;
   reason?: string;
   message: string;
   /** Unix ms. */
   at: number;
-  /** It will be tried again as it is. */
+  /** It will be retried unchanged. */
   retrying: boolean;
 }
 
-/** Where dropped files lie. Nothing of it is trusted: names may be illegal, bytes anything. Throws StoreUnavailable. */
+/** The inbox. Nothing in it is trusted: names may be illegal, bytes anything. Throws StoreUnavailable. */
 export interface KvInbox {
   /** A page of names, in the keys' order: parents before their children. */
   list(cursor: string | null): Promise<Page<string>>;
-  /** @returns null when there is nothing (any more); what was read lately may be read so again. */
+  /** @returns null when there is nothing (any more); recent reads may be repeated from the cache. */
   read(name: string): Promise<Uint8Array<ArrayBuffer> | null>;
   remove(name: string): Promise<void>;
   putError(name: string, error: DropError): Promise<void>;
@@ -27,24 +27,24 @@ export interface DropRow {
   name: string;
   /** Of the file, hex. */
   sha256: string;
-  /** That it became; null when it was refused. */
+  /** The resulting version; null when it was refused. */
   version: number | null;
-  /** Unix ms when that was decided. */
+  /** Unix ms of the decision. */
   at: number;
-  /** Unix ms when the file was removed; null while it lies there. */
+  /** Unix ms of the file's removal; null while it exists. */
   removedAt: number | null;
 }
 
-/** What became of each name's last files, so that none is taken twice. Throws StoreUnavailable. */
+/** The results of each name's last files, so that none is processed twice. Throws StoreUnavailable. */
 export interface DropLedger {
-  /** The last {@link DROPS_REMEMBERED} of the name at most, newest first. */
+  /** At most the last {@link DROPS_REMEMBERED} of the name, newest first. */
   recent(name: string): Promise<DropRow[]>;
-  /** Takes the place of what was known of the same file under the same name. */
+  /** Replaces what was known of the same file under the same name. */
   put(row: DropRow): Promise<void>;
 }
 
 /**
- * Files of one name that are known at once. More than one, because KV may show an earlier file elsewhere when a later one
- * has been taken already; so many within the minutes that this can last are improbable.
+ * Remembered files of one name. More than one, because KV may show an earlier file elsewhere after a later one
+ * was processed; more within those minutes are improbable.
  */
 export const DROPS_REMEMBERED = 8;

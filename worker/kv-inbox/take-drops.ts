@@ -1,6 +1,6 @@
 /**
- * Files put into KV by hand, taken in like published ones: by the schedule, all of them, and for the first request by a
- * missing name.
+ * The KV inbox: files put into KV by hand are processed like published ones, by the schedule, and for the first
+ * request for a missing name.
  */
 import { BoundedMap } from '../platform/bounded-map.ts';
 import type { AdapterManifest, BlobRecord } from '../../protocol/adapter-manifest.ts';
@@ -47,7 +47,7 @@ export type Drops = ReturnType<typeof createDrops>;
 export const createInbox = (params: { kv: KvNamespace; pacing: WritePacing }): KvInbox =>
   createKvInbox({ ...params, cacheTtl: DROP_CACHE_TTL_S, timeoutMs: DROP_TIMEOUT_MS });
 
-/** @param params.tenant owner of what is dropped where no name above it has one. */
+/** @param params.tenant owner of a file if no name above it has one. */
 export function createDrops(
   params: IntakeDeps & {
     kv: KvNamespace;
@@ -68,7 +68,7 @@ export function createDrops(
     /** Where the files lie. */
     box: deps.drops,
     onMiss: createTakeDropOnMiss({ ...deps, sleep: pacing.sleep }),
-    /** One pass over all that lies there. */
+    /** One pass over the whole inbox. */
     takeAll: (keepAlive: RequestLife['keepAlive']) =>
       takeAllDrops(deps, { signal: new AbortController().signal, keepAlive }),
   };
@@ -78,17 +78,20 @@ const PREFIX = 'drop:';
 const ERROR_PREFIX = 'drop-error:';
 const MAX_KEY_BYTES = 512;
 
-/** @returns the key under which a refusal is told; a name too long for one is cut. */
+/** @returns the key of a refusal's text; names that are too long are truncated. */
 const errorKey = (name: string): string => {
   let shown = name;
   while (new TextEncoder().encode(ERROR_PREFIX + shown).length > MAX_KEY_BYTES) shown = shown.slice(0, -1);
   return ERROR_PREFIX + shown;
 };
 
-/** `drop:<name>` -> a packed file, put there by hand; `drop-error:<name>` -> why it was not taken, for people to read. */
+/**
+ * `drop:<name>` -> a packed file, put there by hand; `drop-error:<name>` -> why it was refused, for people to
+ * read.
+ */
 export function createKvInbox(params: {
   kv: KvNamespace;
-  /** Seconds that a file read again may be old. */
+  /** Maximum age of a repeated read, seconds. */
   cacheTtl: number;
   /** Until a file has arrived. */
   timeoutMs: number;
@@ -128,7 +131,7 @@ export interface DropPass {
   postponed: number;
 }
 
-/** Names are anybody's who can write KV; a log line shows this much of one. */
+/** Anyone who can write KV chooses the names; a log line shows this much of one. */
 const SHOWN_CHARACTERS = 128;
 
 /** One line for operators; the reason is in `drop-error:<name>` too. */
@@ -141,9 +144,9 @@ export function logDrop(name: string, outcome: DropOutcome): void {
 }
 
 /**
- * Looks at the dropped files, parents before their children, and takes in a limited number of them. What is decided on
- * is removed within two passes; what cannot be decided stays, so that each pass begins at another place, and all have
- * their turn. @throws StoreUnavailable when they cannot be listed.
+ * Reads the inbox's files, parents before their children, and processes a limited number. Decided files are
+ * removed within two passes; undecided ones stay, so each pass starts at another place, and all get their turn.
+ * @throws StoreUnavailable when they cannot be listed.
  */
 async function takeAllDrops(deps: DropDeps, life: RequestLife): Promise<DropPass> {
   const pass: DropPass = { taken: 0, refused: 0, postponed: 0 };
@@ -152,7 +155,7 @@ async function takeAllDrops(deps: DropDeps, life: RequestLife): Promise<DropPass
   for (const name of inTurn(await listDrops(deps.drops), Math.floor(deps.now() / DROP_TURN_MS))) {
     const decided = pass.taken + pass.refused + pass.postponed;
     if (decided >= DROPS_PER_PASS || looked >= DROP_READS_PER_PASS) return pass;
-    // Below a name that waits nothing can be decided: its parent may be about to come.
+    // Below an undecided name nothing can be decided: its parent may be about to arrive.
     if (waiting.some((above) => name.startsWith(`${above}/`))) continue;
     looked += 1;
     const outcome = await tryDrop(deps, name, life);
@@ -176,8 +179,7 @@ async function listDrops(drops: KvInbox): Promise<string[]> {
 
 /**
  * @param names parents before their children.
- * @returns the same, each name that none of the others is above with all that is below it; the first of these is another
- * one in each turn.
+ * @returns the same, grouped by topmost name; each pass starts with another group.
  */
 export function inTurn(names: readonly string[], turn: number): string[] {
   const trees = new Map<string, string[]>();
@@ -199,7 +201,7 @@ export function inTurn(names: readonly string[], turn: number): string[] {
 /** Of both. */
 const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
 
-/** One file in trouble does not keep the others waiting. */
+/** A failing file does not block the others. */
 async function tryDrop(deps: DropDeps, name: string, life: RequestLife): Promise<DropOutcome> {
   let outcome: DropOutcome;
   try {
@@ -216,25 +218,28 @@ async function tryDrop(deps: DropDeps, name: string, life: RequestLife): Promise
 }
 
 /**
- * @returns the live version of a missing name, when a file lay under `drop:<name>` and was good; else null, whatever
- * the reason: to who may not know of it, a drop in trouble is a name that is not there.
+ * @returns the live version of a missing name, if a valid file was in `drop:<name>`; otherwise null for any
+ * reason: to a caller that may not know of it, a failing file looks like a missing name.
  */
 export type TakeDropOnMiss = (
   name: string,
   life: RequestLife,
-  /** The name is there, but not for who asks: as much is read, of a name that nobody can have, and nothing is taken. */
+  /**
+   * The name exists, but not for the caller: a dummy name is read instead, so that timing reveals nothing, and
+   * nothing is processed.
+   */
   pretend?: { decoy: string },
 ) => Promise<AdapterManifest | null>;
 
 /**
- * For requests by a name that does not exist, once the caller is known to have a key. One at a time a name in this
- * isolate: those who come second watch a note of the first one's rather than its promise, which never settles when that
+ * For requests for a missing name, once the caller's key is known. One at a time per name in this isolate:
+ * later requests poll a note of the first one instead of awaiting its promise, which never settles if that
  * request is cut off.
  */
 function createTakeDropOnMiss(deps: DropDeps & { sleep: (ms: number) => Promise<void> }): TakeDropOnMiss {
-  /** Name -> unix ms when somebody began. */
+  /** Name -> unix ms of its start. */
   const busy = new Map<string, number>();
-  /** Name -> unix ms until which it is left to the schedule: KV goes on saying for a while what it said. */
+  /** Name -> unix ms until which it is left to the schedule: KV's cached answer lasts a while. */
   const quiet = new BoundedMap<string, number>(MAX_QUIET_DROPS);
   const isBusy = (name: string) => deps.now() - (busy.get(name) ?? -Infinity) < DROP_STALL_MS;
 
@@ -246,7 +251,7 @@ function createTakeDropOnMiss(deps: DropDeps & { sleep: (ms: number) => Promise<
   };
 
   async function take(name: string, keepAlive: RequestLife['keepAlive']): Promise<AdapterManifest | null> {
-    // Others wait for the file too, so that it is not this client's to abort.
+    // Others wait for the file too, so this client must not abort it.
     const life = { signal: new AbortController().signal, keepAlive };
     const outcome = await takeDrop(deps, { name, life });
     logDrop(name, outcome);
@@ -277,22 +282,23 @@ function createTakeDropOnMiss(deps: DropDeps & { sleep: (ms: number) => Promise<
         return null;
       })
       .finally(() => busy.delete(name));
-    // The next request profits even if this one's client has gone.
+    // The next request profits even if this one's client has disconnected.
     life.keepAlive(work);
     return work;
   };
 }
 
 /**
- * `new`: nobody decided on this file, or it was put there again after it had gone; `known`: leave it; `settled`: it was
- * taken, and what lies there now may be removed; `last`: it was refused, and is looked at once more before it is removed,
- * since what it lacked, such as its parent, may have come meanwhile.
+ * `new`: undecided, or put there again after its removal; `known`: leave it; `settled`: it was accepted, and
+ * the file may be removed; `last`: it was refused, and is tried once more before its removal, because something
+ * missing, such as its parent, may have arrived in the meantime.
  */
 type Recalled = { kind: 'new' } | { kind: 'known' | 'settled' | 'last'; row: DropRow };
 
 /**
- * What a file just read from KV is. KV goes on showing what was removed or replaced for a while, elsewhere longer than
- * here: a file that has gone by our own books counts as gone only when no location can show it any more.
+ * Classifies a file just read from KV. KV shows removed or replaced files for a while, elsewhere longer than
+ * here: a file that was removed according to our own records counts as removed only when no location can show
+ * it any more.
  * @param rows of its name, newest first. @param now unix ms.
  */
 export function recallDrop(rows: readonly DropRow[], sha256: string, now: number): Recalled {
@@ -300,7 +306,7 @@ export function recallDrop(rows: readonly DropRow[], sha256: string, now: number
   const row = rows[place];
   if (row === undefined) return { kind: 'new' };
   const followedAt = rows[place - 1]?.at ?? null;
-  // To refuse once more what was refused last does no harm, so whoever brings it again need not wait.
+  // Refusing it once more is harmless, so whoever puts it there again need not wait.
   if (row.version === null && row.removedAt !== null && followedAt === null) return { kind: 'new' };
   const goneAt = followedAt ?? row.removedAt;
   if (goneAt !== null) return now - goneAt < DROP_STALE_MS ? { kind: 'known', row } : { kind: 'new' };
@@ -316,18 +322,18 @@ interface DropDeps extends StoreDropDeps {
 
 type DropOutcome =
   | { kind: 'none' }
-  /** Made a version, or is the live one already. */
+  /** Became a version, or is the live one already. */
   | { kind: 'taken'; row: VersionRow }
-  /** The same file was decided on before. */
+  /** The same file was decided before. */
   | { kind: 'known'; row: DropRow }
   | { kind: 'refused'; error: ApiError }
-  /** Nobody could decide on it now; it stays where it is. */
+  /** Undecidable now; it stays where it is. */
   | { kind: 'postponed'; error: ApiError };
 
 /**
- * Takes the file under `drop:<name>` in, by the same checks as a publication. What became of it is kept, so that the
- * same file is taken once, however often it is seen. It is removed from KV only when it is seen again, the same, after
- * every cached copy has ended: a read right after the first one would say nothing about what lies there now.
+ * Processes the file under `drop:<name>`, with the checks of a publication. Its result is stored, so that the
+ * same file is processed once, however often it is seen. It is removed from KV only when it is seen again,
+ * unchanged, after every cached copy has expired: an immediate read would not show what is there now.
  * @throws StoreUnavailable
  */
 async function takeDrop(deps: DropDeps, params: { name: string; life: RequestLife }): Promise<DropOutcome> {
@@ -335,7 +341,7 @@ async function takeDrop(deps: DropDeps, params: { name: string; life: RequestLif
   const legal = AdapterName.safeParse(name);
   if (!legal.success) {
     const problem = legal.error.issues[0]?.message ?? 'illegal';
-    const error = adapterInvalid('name_invalid', `The name after "drop:" is not legal: ${problem}.`, 'name');
+    const error = adapterInvalid('name_invalid', `The name after "drop:" is invalid: ${problem}.`, 'name');
     await deps.drops.putError(name, { ...told(error), at: deps.now(), retrying: false });
     await deps.drops.remove(name);
     return { kind: 'refused', error };
@@ -373,17 +379,17 @@ const told = (error: ApiError) => ({
   message: error.message,
 });
 
-/** The same file may be taken later, without anybody having done anything to it. */
+/** The same file may be accepted later without any action on it. */
 const mayPass = (error: ApiError): boolean =>
   ('retryAfterMs' in error && error.retryAfterMs !== null) ||
   ['version_conflict', 'deadline_exceeded', 'internal_error'].includes(error.code);
 
 type ReadDrop =
   | DropOutcome
-  /** `last`: if it is refused again, it goes. */
+  /** `last`: if it is refused again, it is removed. */
   | { kind: 'new'; sha256: string; last: boolean; file: Result<DroppedFile, ApiError> };
 
-/** A function of its own: the bytes end with it, 25 MiB of an isolate's 128. */
+/** A separate function, so that the bytes are freed with it: 25 MiB of an isolate's 128. */
 async function readDrop(deps: DropDeps, name: string): Promise<ReadDrop> {
   const bytes = await deps.drops.read(name);
   if (bytes === null) return { kind: 'none' };
@@ -408,21 +414,21 @@ async function readDrop(deps: DropDeps, name: string): Promise<ReadDrop> {
 
 interface StoreDropDeps extends IntakeDeps {
   grantLedger: GrantLedger;
-  /** Owner of what is dropped where no name above it has one. */
+  /** Owner of a file if no name above it has one. */
   dropTenant: string;
 }
 
-/** Who the history says it was. */
+/** Actor in the history. */
 const DROP_ACTOR = 'drop';
 
 interface DroppedFile {
-  /** Nearest live name above, when the file was trained on top of something. */
+  /** Nearest live name above, if the file was trained on a parent. */
   parent: string | null;
-  /** Its owner, as if they had sent it. */
+  /** Its owner, as if they had uploaded it. */
   caller: AdminCaller;
 }
 
-/** Keeps a dropped file as a blob that belongs to who owns the name. @throws StoreUnavailable */
+/** Stores the file as a blob of the name's owner. @throws StoreUnavailable */
 async function storeDrop(
   deps: StoreDropDeps,
   params: { name: string; bytes: Uint8Array<ArrayBuffer>; digest: string },
@@ -435,7 +441,8 @@ async function storeDrop(
     return err(
       adapterInvalid(
         'parent_mismatch',
-        `The adapter was packed on top of the chain ${parentChainId.value}, but no name above '${name}' has a live version.`,
+        `The adapter was packed on the chain ${parentChainId.value}, but no name above '${name}' has a ` +
+          'live version.',
         'parent',
       ),
     );
@@ -467,14 +474,14 @@ function parentChainOf(bytes: Uint8Array): Result<string | null, ApiError> {
     return ok(reader.head().config.parent);
   } catch (error) {
     if (!(error instanceof AdapterFormatError)) throw error;
-    const message = `This is no packed adapter: ${error.message} \`graft pack\` makes one from PEFT's two files.`;
+    const message = `This is not a packed adapter: ${error.message} Make one with \`graft pack\`.`;
     return err(adapterInvalid(error.code, message, error.subject));
   }
 }
 
 /**
- * @returns the owner of the name, or of the nearest room or name above it, and the nearest name above that has a live
- * version.
+ * @returns the owner of the name, or of the nearest reservation or name above it, and the nearest name above
+ * with a live version.
  */
 async function roomOf(
   deps: Pick<StoreDropDeps, 'registry' | 'dropTenant'>,

@@ -275,7 +275,7 @@ export function createCompletionMeter(params: {
         if (how !== 'gone') return;
         endStream(CLIENT_LEFT);
         // What waits in the pipe for a client that does not read would hold it for ever.
-        cut(new Error('nobody reads'));
+        cut(new Error('client disconnected'));
       });
       // An origin that notes usage does so before the end of every stream that it brings to its end.
       const isWhole = () => how === 'whole' && (note === null || stripper.note !== null);
@@ -397,7 +397,7 @@ export function createAskQuota(params: {
     } catch (error) {
       trouble(keyId, one, error instanceof Error ? error.message : 'unknown error');
       if (limits.onOutage !== 'refuse') return ok(null);
-      const message = "This key's limits cannot be checked at the moment. Please try again.";
+      const message = "This key's limits cannot be checked now. Retry in a few seconds.";
       const refused = registryUnavailable(retryAfterMs, message);
       return err({ error: refused, headers: [], afterMs: retryAfterMs });
     }
@@ -515,12 +515,16 @@ function quotaError(of: LimitOf, refused: NonNullable<QuotaDecision['refused']>,
   if (reason === 'damaged')
     return {
       code: 'quota_damaged',
-      message: `What this ${of} has used cannot be read, so nothing more passes until the operator resets it: graft limits reset.`,
+      message:
+        `The usage of this ${of} cannot be read, so its requests are refused. Ask the operator to reset ` +
+        'it: graft limits reset.',
     };
   if (reason === 'day' || reason === 'month')
     return {
       code: 'insufficient_quota',
-      message: `${budget} of ${limit} tokens per ${reason} is used up. It is renewed on ${new Date(at + retryAfterMs).toISOString()}; ask for a larger one if you cannot wait.`,
+      message:
+        `${budget} of ${limit} tokens per ${reason} is used up. It is renewed on ` +
+        `${new Date(at + retryAfterMs).toISOString()}; ask for a larger budget if you cannot wait.`,
     };
   return {
     code: 'rate_limit_exceeded',

@@ -12,7 +12,7 @@ const Prices = z.strictObject({ prompt: price, completion: price });
 /** Variable `PRICES`: what tokens cost, for the reports of usage alone; nothing is charged by it. */
 export const PriceList = Prices.extend({
   /** ISO 4217, such as `USD`. */
-  currency: z.string().regex(/^[A-Z]{3}$/, 'must be three capital letters, USD'),
+  currency: z.string().regex(/^[A-Z]{3}$/, 'must be three capital letters, such as USD'),
   /** Of these bases; of all others what stands above. */
   bases: z.record(BaseId, Prices).default({}),
 });

@@ -31,7 +31,7 @@ export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs:
       ask(counter, { call: 'admit', limits, lease, at }, (answer) => {
         const parsed = Decision.safeParse(answer);
         if (parsed.success) return parsed.data;
-        throw new Error('the counter answered something odd');
+        throw new Error("the counter's answer was not understood");
       }),
     undo: (counter, { lease, at }) => ask(counter, { call: 'undo', lease, at }, nothing),
     renew: (counter, { lease, at }) => ask(counter, { call: 'renew', lease, at }, nothing),

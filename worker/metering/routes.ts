@@ -33,7 +33,7 @@ const view = ({ tenant, limits, at, actor, writtenTo }: TenantLimitsRow): Tenant
 
 const ROOT_ONLY: ApiError = {
   code: 'insufficient_scope',
-  message: 'Only the bootstrap key changes limits of a tenant, or what was counted against limits.',
+  message: "Only the bootstrap key may change a tenant's limits or reset counters.",
 };
 
 /** Limits of tenants, and what was counted against limits. */
@@ -52,7 +52,9 @@ export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEn
       // What others set meanwhile stays set.
       if (row !== null) return context.json(view(await syncTenantLimits(deps, row)));
     }
-    return fail(conflict(`The limits of '${tenant}' are being changed by others. Please try again.`));
+    return fail(
+      conflict(`The limits of '${tenant}' are being changed by another request. Retry in a few seconds.`),
+    );
   });
 
   adminRoute(routes, 'GET /admin/tenants/limits', async ({ context, caller, query }) => {
@@ -115,7 +117,10 @@ export function adminUsageRoutes(deps: {
   adminRoute(routes, 'GET /admin/usage', async ({ context, caller, query }) => {
     const { by, tenant } = query;
     if (!caller.root && tenant !== undefined && tenant !== caller.tenant)
-      return fail({ code: 'insufficient_scope', message: 'This key sees the usage of its own tenant only.' });
+      return fail({
+        code: 'insufficient_scope',
+        message: 'This key may read the usage of its own tenant only.',
+      });
     const to = Math.ceil((query.to ?? deps.now() + 1) / HOUR_MS);
     const from = Math.floor((query.from ?? to * HOUR_MS - DEFAULT_MS) / HOUR_MS);
     if (from >= to)

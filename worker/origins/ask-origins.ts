@@ -45,7 +45,7 @@ export function createUsageQuestion(params: { send: OriginFetch; sleep: (ms: num
         logLine('usage_unknown', {
           origin: origin.id,
           request_id: requestId,
-          reason: usage === null ? 'no answer' : 'it goes on running',
+          reason: usage === null ? 'no answer' : 'still running',
         });
         return null;
       }
@@ -76,7 +76,7 @@ export function createHeldFiles(params: { origins: readonly Origin[]; send: Orig
         const found = await ask(origin, path, bytes).catch(() => null);
         if (found === null) continue;
         if ((await sha256Hex(found)) === sha256) return found;
-        logLine('odd_origin_answer', { origin: origin.id, path, reason: 'other bytes than asked for' });
+        logLine('odd_origin_answer', { origin: origin.id, path, reason: 'the wrong bytes' });
       }
       return null;
     },
@@ -141,7 +141,7 @@ export function createOriginDrops(params: { origins: readonly Origin[]; send: Or
     ids: origins.map(({ id }) => id),
     async drop(id, digests) {
       const origin = origins.find((one) => one.id === id);
-      if (origin === undefined) return 'is not in ORIGINS any more';
+      if (origin === undefined) return 'is no longer in ORIGINS';
       const body: DropRequest = { digests: [...digests] };
       const sent = await send(origin, {
         method: 'POST',
@@ -156,7 +156,7 @@ export function createOriginDrops(params: { origins: readonly Origin[]; send: Or
         DropAnswer.parse(JSON.parse(text ?? ''));
         return null;
       } catch {
-        return 'answered something odd';
+        return 'gave an unexpected answer';
       }
     },
   };

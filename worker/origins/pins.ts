@@ -56,7 +56,7 @@ export function createOriginPins(params: {
         const before = silent.get(origin.id);
         if (before !== undefined) return before;
         if (chain.every(({ digest }) => there.has(digest))) return null;
-        if (++questions > MAX_PIN_QUESTIONS) return 'Its turn is in the next round, within a minute.';
+        if (++questions > MAX_PIN_QUESTIONS) return 'Its turn comes within a minute.';
         const body: PinRequest = { digests: [...new Set(chain.map(({ digest }) => digest))] };
         const exchanged = await exchange(origin, {
           path: '/adapters/pins',
@@ -121,7 +121,7 @@ export async function whyNotLoaded(exchanged: Exchanged): Promise<string | null>
         if (text === null) return 'Its answer is too long.';
         const { results } = LoadAnswer.parse(JSON.parse(text));
         const failed = results.find(({ ok }) => !ok);
-        return failed === undefined ? null : (failed.error?.message ?? 'It does not say why.');
+        return failed === undefined ? null : (failed.error?.message ?? 'No reason given.');
       } catch {
         return 'Its answer could not be read.';
       }

@@ -26,7 +26,7 @@ import { mayUseChain } from '../access/authenticate.ts';
 const DAY_S = 86_400;
 const operatorOnly = {
   code: 'insufficient_scope',
-  message: 'How busy origins were is shown to the bootstrap key alone.',
+  message: 'Only the bootstrap key may see how busy origins were.',
 } as const;
 
 /** What origins are; null when one does not answer. `residents` and `figures` are null for all but the bootstrap key. */
@@ -99,7 +99,7 @@ const pinJson = ({ name, at, actor, live, origins }: PinReport): PinView => ({
 
 const NOT_YOURS: ApiError = {
   code: 'insufficient_scope',
-  message: 'Memory of the origins is shared by all tenants: only the bootstrap key pins.',
+  message: "Only the bootstrap key may pin: all tenants share the origins' memory.",
 };
 
 /**
@@ -129,7 +129,7 @@ export function adminPinRoutes(deps: {
     if (row === null || row.removedAt !== null) return fail(modelNotFound(name, []));
     const added = await pins.add({ name, at: now(), actor: caller.keyId }, MAX_PINNED_NAMES);
     if (!added)
-      return fail(conflict(`${MAX_PINNED_NAMES} names are pinned, which is the most; unpin one first.`));
+      return fail(conflict(`${MAX_PINNED_NAMES} names are pinned, the most allowed. Unpin one first.`));
     return context.json(await pinList(context));
   });
 
@@ -153,7 +153,9 @@ export function adminWarmRoutes(deps: Pick<IntakeDeps, 'registry' | 'warmth'>): 
     const { name, version, base, chain, retiredAt, withdrawnAt } = found.value;
     if (retiredAt !== null || withdrawnAt !== null)
       return fail(
-        conflict(`'${name}@${version}' is retired or stands on what is, and is not served any more.`),
+        conflict(
+          `'${name}@${version}' is retired or depends on an adapter that is, and is no longer served.`,
+        ),
       );
     const origins = await deps.warmth.warm({
       ...requestLife(context),

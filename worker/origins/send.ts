@@ -121,7 +121,9 @@ const deadline = (budgetMs: number): ApiError => ({
 
 const stopped = (): ApiError => ({
   code: 'origin_stopped',
-  message: `An origin stopped answering while it served this request, and so did the next one. It is sent to no other one for ${SILENCE_MEMORY_MS / 60_000} minutes.`,
+  message:
+    'Two origins stopped answering while serving this request. It is blocked for ' +
+    `${SILENCE_MEMORY_MS / 60_000} minutes.`,
 });
 
 /**
@@ -239,9 +241,9 @@ export function createComplete(params: {
     logLine('odd_origin_answer', {
       origin: origin.id,
       status: PROXY_TIMEOUT,
-      reason: 'a proxy did not wait for it',
+      reason: 'a proxy timed out',
     });
-    const message = 'The answer took longer than a proxy before the model server waits. Ask for a stream.';
+    const message = "The answer took longer than a proxy in front of the model server waits. Use 'stream'.";
     return { kind: 'stop', error: { code: 'deadline_exceeded', message } };
   }
 
@@ -405,7 +407,7 @@ export type Exchanged =
     };
 
 const cannotLoad = (): ApiError =>
-  adapterUnavailable('The adapter could not be loaded in time. Please try again.');
+  adapterUnavailable('The adapter could not be loaded in time. Retry in a few seconds.');
 
 /** Sends a request to one origin, and what it needs of the chain when it says so, until it answers. */
 export function createExchange(params: {

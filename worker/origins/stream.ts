@@ -96,7 +96,7 @@ const MAX_HELD_BYTES = 4 * 1024 * 1024;
 
 const BROKEN: ApiError = {
   code: 'origin_unavailable',
-  message: 'The model server stopped in the middle of the answer. Please ask again.',
+  message: 'The model server stopped in the middle of the answer. Retry the request.',
   retryAfterMs: 0,
 };
 
@@ -180,7 +180,7 @@ export function guardStream(
       void letGo();
     } else {
       leave();
-      controller.error(new Error('nobody reads'));
+      controller.error(new Error('client disconnected'));
     }
   }, params.checkMs);
   if (params.gone.aborted) leave();

@@ -69,7 +69,7 @@ export function createTransfers(params: {
       } else reason = sent.error.reason;
     }
     logLine('part_refused', { origin: origin.id, digest, part: part.index, reason });
-    return err(adapterUnavailable(`The adapter could not be brought to the origin (part ${part.index}).`));
+    return err(adapterUnavailable(`The adapter could not be sent to the origin (part ${part.index}).`));
   }
 
   async function transfer(
@@ -91,13 +91,13 @@ export function createTransfers(params: {
     });
     if (!announced.ok) {
       void unused();
-      return err(adapterUnavailable('The origin cannot be reached to bring it the adapter.'));
+      return err(adapterUnavailable('The origin cannot be reached to send it the adapter.'));
     }
     const wanted = await missingParts(announced.value);
     if (!announced.value.ok || wanted?.has(0) === false) void unused();
     if (!announced.value.ok) {
       logLine('adapter_refused', { origin: origin.id, digest, status: announced.value.status });
-      return err(adapterUnavailable('The origin does not take the adapter at the moment.'));
+      return err(adapterUnavailable('The origin does not accept the adapter now.'));
     }
     let sentBytes = 0;
     for (const [index, { bytes, sha256 }] of record.parts.entries()) {
@@ -131,7 +131,7 @@ export function createTransfers(params: {
       const work = transfer(origin, digest, progress)
         .catch((error: unknown): Result<never, ApiError> => {
           if (!(error instanceof StoreUnavailable)) throw error;
-          const message = 'The store of adapters does not answer at the moment. Please try again.';
+          const message = 'The adapter store does not answer. Retry in a few seconds.';
           return err(registryUnavailable(RETRY_AFTER_MS, message));
         })
         .finally(() => moving.delete(key));

@@ -1,4 +1,4 @@
-/** A map that forgets the entry that was set longest ago when it would hold more than `maxEntries`. */
+/** A map that drops the oldest entry when it would exceed `maxEntries`. */
 export class BoundedMap<K, V> extends Map<K, V> {
   readonly #maxEntries: number;
 

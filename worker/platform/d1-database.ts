@@ -2,7 +2,7 @@ import { StoreUnavailable, DamagedRow, type DamagedPlace } from './ports.ts';
 import type { z } from 'zod';
 import { logLine } from '../log.ts';
 
-/** The part of D1 that graft uses; `D1Database` fits it. */
+/** The part of D1's interface that graft uses; `D1Database` implements it. */
 export interface SqlStatement {
   bind(...values: (string | number | null)[]): SqlStatement;
   first<T>(): Promise<T | null>;
@@ -12,17 +12,17 @@ export interface SqlStatement {
 
 export interface SqlDatabase {
   prepare(query: string): SqlStatement;
-  /** One transaction: all or nothing. @returns what each statement gave, in order. */
+  /** One transaction: all or nothing. @returns each statement's result, in order. */
   batch(statements: SqlStatement[]): Promise<{ results: unknown[] }[]>;
 }
 
 export const isUniqueViolation = (error: unknown): boolean =>
   error instanceof Error && /UNIQUE constraint failed|SQLITE_CONSTRAINT/i.test(error.message);
 
-/** @returns the least string above all that begin with `prefix`; names are ASCII. */
+/** @returns the smallest string above all that begin with `prefix`; names are ASCII. */
 export const prefixEnd = (prefix: string): string => `${prefix}\u007f`;
 
-/** Turns every failure but a violated key, which is an answer, into StoreUnavailable. */
+/** Turns every failure except a violated key, which is an answer, into StoreUnavailable. */
 export function guardDatabase(db: SqlDatabase): SqlDatabase {
   const guard = async <T>(answer: Promise<T>): Promise<T> => {
     try {
@@ -48,7 +48,7 @@ export function guardDatabase(db: SqlDatabase): SqlDatabase {
   };
 }
 
-/** @throws DamagedRow when the text is no JSON, or not what the column holds. */
+/** @throws DamagedRow when the text is not JSON, or not the column's content. */
 export function readColumn<T>(schema: z.ZodType<T>, text: string, place: DamagedPlace): T {
   let json: unknown;
   try {
@@ -61,7 +61,7 @@ export function readColumn<T>(schema: z.ZodType<T>, text: string, place: Damaged
   return parsed.data;
 }
 
-/** @returns what can be read of a list; the rest is left out and logged. */
+/** @returns the readable entries of a list; the rest is left out and logged. */
 export function readable<R, T>(records: readonly R[], read: (record: R) => T): T[] {
   return records.flatMap((record) => {
     try {

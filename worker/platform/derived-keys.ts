@@ -1,10 +1,10 @@
 /**
- * Keys that are made from the edge's secret, each by HKDF (RFC 5869, SHA-256, no salt) under a label of its own: whoever
- * learned one of them would know none of the others.
+ * Keys derived from the edge's secret, each by HKDF (RFC 5869, SHA-256, no salt) under its own label: knowing
+ * one of them reveals none of the others.
  */
 import { base64url } from '../../protocol/signature.ts';
 
-/** What a key is for. A label is never used for two things, nor for the same thing in two formats. */
+/** Purpose of a key. A label is never used for two purposes, nor for two formats of one. */
 export type KeyLabel =
   | 'graft-download-v1'
   | 'graft-exposure-v1'
@@ -17,15 +17,15 @@ export type KeyLabel =
 /** Of Web Crypto. */
 export type DerivedKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
 
-/** Web Crypto's algorithm of a key, and what it may do. */
+/** Web Crypto's algorithm and usages of a key. */
 const USES = {
   hmac: { algorithm: { name: 'HMAC', hash: 'SHA-256' }, may: ['sign', 'verify'] },
   'aes-gcm': { algorithm: { name: 'AES-GCM' }, may: ['encrypt', 'decrypt'] },
 } as const;
 
 /**
- * The key, made when it is first wanted. What is kept is the key, not the promise of it: in workerd a promise belongs to
- * the request that made it.
+ * The key, derived on first use. The key is cached, not its promise: in workerd a promise belongs to the
+ * request that created it.
  * @param secret at least 32 random bytes.
  */
 export function derivedKey(
@@ -52,10 +52,10 @@ async function derive(
   return crypto.subtle.importKey('raw', bits, algorithm, false, [...may]);
 }
 
-/** @returns null when the text is not what {@link base64url} writes. */
+/** @returns null unless {@link base64url} writes exactly this text. */
 export function fromBase64url(text: string): Uint8Array<ArrayBuffer> | null {
   if (!/^[A-Za-z0-9_-]*$/.test(text) || text.length % 4 === 1) return null;
   const bytes = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
-  // Bits that belong to no byte: two texts must not mean the same.
+  // Unused bits: two texts must not mean the same.
   return base64url(bytes) === text ? bytes : null;
 }

@@ -1,6 +1,6 @@
 /**
- * Sealed values in KV, and the memories in front of them: the last moment, the last known good, and what the system of
- * record says where KV has nothing.
+ * Sealed values in KV, and the caches around them: recent values, the last known good, and D1 for what KV does
+ * not have.
  */
 import { BoundedMap } from './bounded-map.ts';
 import { type BulkIndex, type Index, type Lookup, StoreUnavailable } from './ports.ts';
@@ -10,9 +10,9 @@ import { z } from 'zod';
 import { toHex } from '../../protocol/identity.ts';
 
 export interface Forgetful {
-  /** The next read of the key asks again; call it when the key was written here. */
+  /** The next read of the key is not cached; call it after writing the key here. */
   forget(key: string): void;
-  /** Of all keys; for what was written under keys that are not known here. */
+  /** For all keys; after writes to keys that are unknown here. */
   forgetAll(): void;
 }
 
@@ -24,16 +24,16 @@ interface ShortMemoryOptions {
   maxEntries: number;
   now: () => number;
   /**
-   * Also what is not there is remembered, apart and as many: else a name that may not be used could be told from one
-   * that is missing by the read that it saves.
+   * Absences are cached too, separately and as many: otherwise a name that may not be used could be
+   * distinguished from a missing one by the saved read.
    */
   absences?: boolean;
 }
 
 /**
- * Gives a value again that the index gave a moment ago, so that a hot key or name costs no read: a KV read takes most of
- * what the edge adds to a request. What is written through this isolate is seen at once; what others write, `ttlMs`
- * later than KV itself shows it. Never remembers trouble or a stale value, and an absence only where asked to.
+ * Repeats a value that the index returned a moment ago, so that a hot key or name costs no read: KV reads take
+ * most of the time that the edge adds to a request. Writes through this isolate are visible at once; others'
+ * writes `ttlMs` later than in KV itself. Never caches errors or stale values, and absences only if requested.
  */
 export function withShortMemory<T>(index: BulkIndex<T>, options: ShortMemoryOptions): BulkShortMemory<T>;
 export function withShortMemory<T>(index: Index<T>, options: ShortMemoryOptions): ShortMemory<T>;
@@ -45,7 +45,7 @@ export function withShortMemory<T>(
   type Fresh = Map<string, { lookup: Lookup<T>; until: number }>;
   const found: Fresh = new BoundedMap(maxEntries);
   const missing: Fresh = new BoundedMap(maxEntries);
-  /** A read that began before a write may return what was there before it, and is not remembered. */
+  /** A read that started before a write may return the old value, and is not cached. */
   let writes = 0;
 
   const recall = (key: string): Lookup<T> | null => {
@@ -53,7 +53,7 @@ export function withShortMemory<T>(
     return known !== undefined && now() < known.until ? known.lookup : null;
   };
 
-  /** @param before count of writes when the read began. */
+  /** @param before write count when the read started. */
   const remember = (key: string, lookup: Lookup<T>, before: number) => {
     found.delete(key);
     missing.delete(key);
@@ -106,9 +106,9 @@ interface LastKnownGoodOptions {
 }
 
 /**
- * Remembers what an index last said and gives it, marked stale, when the index is in trouble: it throws, hangs, answers
- * garbage, or has forgotten a key that it knew (absence after presence is KV losing sight, since keys leave by a
- * tombstone). Never consulted while the index answers, so that a change is seen at the next read.
+ * Remembers an index's last answer and returns it, marked stale, when the index fails: it throws, hangs,
+ * returns garbage, or has lost a key that it knew (absence after presence is a failure of KV, because keys are
+ * removed by tombstones). Never used while the index answers, so changes are visible at the next read.
  */
 export function withLastKnownGood<T>(index: BulkIndex<T>, options: LastKnownGoodOptions): BulkIndex<T>;
 export function withLastKnownGood<T>(index: Index<T>, options: LastKnownGoodOptions): Index<T>;
@@ -167,11 +167,10 @@ export function withLastKnownGood<T>(
 const SECOND_MS = 1_000;
 
 /**
- * Asks the system of record when an index has nothing: KV remembers for a while that there was nothing, and may wrongly
- * say so, and nobody is to be denied for that. When the system of record does not answer, or has been asked too often,
- * the index's word stands.
+ * Asks D1 when an index has nothing: KV caches absences, and may wrongly report one, which must not deny
+ * anybody access. When D1 does not answer, or has been asked too often, the index's answer is used.
  * @param params.ask throws StoreUnavailable.
- * @param params.perSecond questions: whoever makes keys up must not be able to keep the system of record busy.
+ * @param params.perSecond limit of queries: made-up keys must not keep D1 busy.
  */
 export function withDatabaseFallback<T>(
   index: Index<T>,
@@ -206,9 +205,9 @@ export function withDatabaseFallback<T>(
 }
 
 /**
- * Values that decide who may do what are sealed: `<HMAC-SHA-256, hex>\n<JSON>`, the MAC over
- * `graft-kv-v1\n<KV key>\n<JSON>`. Whoever can write KV, but has not the secret, can neither make a value nor move one
- * to another key; an old genuine value of the same key can be put back.
+ * Values that decide permissions are sealed: `<HMAC-SHA-256, hex>\n<JSON>`, the MAC over `graft-kv-v1\n<KV
+ * key>\n<JSON>`. Somebody who can write KV, but lacks the secret, can neither create a value nor move one to
+ * another key; an old genuine value of the same key can be restored.
  */
 
 export interface Sealer {
@@ -232,7 +231,7 @@ const importOnce = (secret: Uint8Array<ArrayBuffer>): (() => Promise<MacKey>) =>
 
 /**
  * @param secret at least 32 random bytes; seals and opens.
- * @param accepted secrets that open as well: the one before, or the one to come, while they are rotated.
+ * @param accepted further secrets that open: the previous or the next one, during a rotation.
  */
 export function createSealer(
   secret: Uint8Array<ArrayBuffer>,
@@ -259,7 +258,7 @@ export function createSealer(
   };
 }
 
-/** A value that was taken away on purpose. */
+/** A value that was removed on purpose. */
 const Tombstone = z.strictObject({ gone: z.literal(true) });
 
 interface SealedParams<T> {
@@ -270,7 +269,7 @@ interface SealedParams<T> {
   retryAfterMs: number;
 }
 
-/** What every index in KV stands on. */
+/** Dependencies of every index in KV. */
 export interface SealedIndexParams {
   kv: KvNamespace;
   sealer: Sealer;
@@ -282,19 +281,19 @@ export interface SealedIndexParams {
 
 /** Sealed values under ids. */
 interface SealedIndex<T> extends BulkIndex<T> {
-  /** @param ttl seconds that it stays; for good unless given. @throws StoreUnavailable */
+  /** @param ttl lifetime in seconds; default: forever. @throws StoreUnavailable */
   put(id: string, value: unknown, ttl?: number): Promise<void>;
   /**
-   * Leaves a signed mark, so that a missing value can never stand for what was taken away.
-   * @param ttl seconds that the mark stays; for good unless given. @throws StoreUnavailable
+   * Leaves a signed tombstone, so that a missing value never stands for a removed one.
+   * @param ttl lifetime of the tombstone in seconds; default: forever. @throws StoreUnavailable
    */
   remove(id: string, ttl?: number): Promise<void>;
 }
 
 /**
- * @param params.prefix what stands before the id in KV's keys, such as `name:`.
- * @param params.idOf where a value says whose it is. The seal is over the key, so another's can only be our own mistake;
- * it is trouble, lest it serve another's weights.
+ * @param params.prefix before the id in KV's keys, such as `name:`.
+ * @param params.idOf the id inside a value. The seal covers the key, so another id can only be our own mistake;
+ * it is an error, because it could serve another adapter's weights.
  */
 export function createSealedIndex<T>(
   params: SealedIndexParams & { prefix: string; schema: z.ZodType<T>; idOf?: (value: T) => string },
@@ -303,7 +302,7 @@ export function createSealedIndex<T>(
   const keyOf = (id: string) => prefix + id;
   const own = (id: string, found: Lookup<T>): Lookup<T> =>
     found.state === 'found' && idOf !== undefined && idOf(found.value) !== id
-      ? { state: 'trouble', reason: `an entry in KV under ${prefix} is that of another`, retryAfterMs }
+      ? { state: 'trouble', reason: `an entry in KV under ${prefix} belongs to another key`, retryAfterMs }
       : found;
   const put = async (id: string, value: unknown, ttl?: number) => {
     const key = keyOf(id);
@@ -324,7 +323,7 @@ export function createSealedIndex<T>(
 const readFailure = (error: unknown): string =>
   `KV read failed: ${error instanceof Error ? error.message : 'unknown error'}`;
 
-/** Reads one sealed value; everything that is not a genuine value of this key is trouble. */
+/** Reads one sealed value; anything but a genuine value of this key is an error. */
 async function readSealed<T>(params: SealedParams<T> & { key: string }): Promise<Lookup<T>> {
   const { kv, key, cacheTtl, retryAfterMs } = params;
   let text: string | null;
@@ -350,7 +349,7 @@ async function readSealedMany<T>(
   return Promise.all(keys.map((key) => openSealed(params, key, texts.get(key))));
 }
 
-/** @param text as KV gave it; undefined when its answer lacks the key. */
+/** @param text as returned by KV; undefined when its answer lacks the key. */
 async function openSealed<T>(
   params: SealedParams<T>,
   key: string,
@@ -359,7 +358,7 @@ async function openSealed<T>(
   const { sealer, schema, retryAfterMs } = params;
   const trouble = (reason: string): Lookup<T> => ({ state: 'trouble', reason, retryAfterMs });
   if (text === null) return { state: 'absent' };
-  if (typeof text !== 'string') return trouble('KV answered with something that is no text');
+  if (typeof text !== 'string') return trouble('KV returned a value that is not text');
   const opened = await sealer.open(key, text);
   if (opened === null) return trouble('a value in KV is not signed by this worker');
   if (Tombstone.safeParse(opened.value).success) return { state: 'gone' };

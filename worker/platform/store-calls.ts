@@ -1,14 +1,9 @@
-/**
- * How stores are called: KV and Durable Objects as graft uses them, with timeouts, paced writes and batches.
- */
+/** How stores are called: the used parts of KV and Durable Objects, with timeouts, paced writes and batches. */
 import { StoreUnavailable, type StoreName, type KeyListing } from './ports.ts';
 
 const LATE = Symbol('late');
 
-/**
- * @param onLate makes the answer when `work` takes longer than `ms`, or throws, as it does unless given. The work goes on,
- * unheard.
- */
+/** @param onLate called when `work` takes longer than `ms`; default: throws. The work continues unobserved. */
 export async function withTimeout<T, Late = never>(
   work: Promise<T>,
   ms: number,
@@ -33,12 +28,12 @@ export interface WritePacing {
   sleep: (ms: number) => Promise<void>;
 }
 
-/** KV's and R2's words for "the same key was written less than a second ago" (R2's code is 10058). */
+/** KV's and R2's messages for "the same key was written less than a second ago" (R2's code is 10058). */
 const isRateLimited = (error: unknown): boolean =>
   error instanceof Error && /429|too many|10058/i.test(error.message);
 
 /**
- * Writes, and again after a pause when the key was written within the last second.
+ * Writes, and retries after a pause if the key was written within the last second.
  * @throws StoreUnavailable
  */
 export async function writePaced(
@@ -57,22 +52,22 @@ export async function writePaced(
   }
 }
 
-/** A flush that has not ended by then was cut off with the request that carried it. */
+/** A flush that has not ended by then was cut off with its request. */
 const FLUSH_ENDS_MS = 30_000;
 
 interface BatchedWrites<Batch> {
   /** Sent with the next flush. */
   add(batch: Batch): void;
-  /** Begins a flush unless one is under way. @param keepAlive lets it go on after the response. */
+  /** Starts a flush unless one is running. @param keepAlive lets it continue after the response. */
   flushSoon(keepAlive: (work: Promise<unknown>) => void): void;
 }
 
 /**
- * Sends what an isolate notes in batches, beside and after the responses: one flush for all that came within `flushMs`. A
- * batch is tried again as it is, so that with an id of its own it counts once. What is noted and not yet written is lost
- * if the isolate dies; what is refused is kept and sent with the next flush.
- * @param params.close adds what is noted so far; called when a flush begins to send.
- * @param params.lane batches of one lane go one after the other, and not past one that was refused.
+ * Sends an isolate's records in batches, during and after responses: one flush for everything within `flushMs`.
+ * A batch is retried unchanged, so that with its own id it counts once. Unwritten records are lost if the
+ * isolate dies; refused ones are kept and sent with the next flush.
+ * @param params.close adds the records so far; called when a flush starts sending.
+ * @param params.lane batches of one lane are sent in order, and not after a refused one.
  */
 export function createBatchedWrites<Batch>(params: {
   close: () => void;
@@ -90,7 +85,7 @@ export function createBatchedWrites<Batch>(params: {
 }): BatchedWrites<Batch> {
   const { close, write, lane, size, maxUnsent, onRefused, onLost, now, sleep, flushMs, tries } = params;
   const unsent: Batch[] = [];
-  /** Unix ms at which the flush that is under way began; -Infinity = none. */
+  /** Start of the running flush, unix ms; -Infinity = none. */
   let flushing = -Infinity;
 
   async function send(batch: Batch): Promise<boolean> {
@@ -111,7 +106,7 @@ export function createBatchedWrites<Batch>(params: {
 
   async function sendLane(batches: readonly Batch[]): Promise<void> {
     for (const batch of batches) {
-      // One that another flush is sending is written once whoever comes second: it has its id.
+      // A batch that another flush is sending is written once, whoever is second, because of its id.
       if (!(await send(batch))) return;
       const at = unsent.indexOf(batch);
       if (at !== -1) unsent.splice(at, 1);
@@ -120,7 +115,7 @@ export function createBatchedWrites<Batch>(params: {
 
   async function flush(): Promise<void> {
     await sleep(flushMs);
-    // What comes from now on begins the next flush.
+    // Later records belong to the next flush.
     flushing = -Infinity;
     close();
     const lanes = new Map<string, Batch[]>();
@@ -150,20 +145,20 @@ export function createBatchedWrites<Batch>(params: {
   };
 }
 
-/** The part of Workers KV that graft uses; `KVNamespace` fits it, and so does the fake of the tests. */
+/** The part of Workers KV's interface that graft uses; `KVNamespace` and the tests' fake implement it. */
 export interface KvNamespace {
   get(key: string, options: { type: 'text'; cacheTtl: number }): Promise<string | null>;
   get(key: string, options: { type: 'stream'; cacheTtl: number }): Promise<ReadableStream<Uint8Array> | null>;
   /** One read for several keys, at most 100. */
   get(keys: string[], options: { type: 'text'; cacheTtl: number }): Promise<Map<string, string | null>>;
-  /** @param options.expirationTtl seconds, 60 at least, after which it is gone; it stays unless given. */
+  /** @param options.expirationTtl lifetime in seconds, at least 60; default: forever. */
   put(
     key: string,
     value: string | Uint8Array<ArrayBuffer>,
     options?: { expirationTtl?: number },
   ): Promise<void>;
   delete(key: string): Promise<void>;
-  /** A page of at most `limit` keys (1,000 unless given, and at most), in the order of their bytes. */
+  /** A page of at most `limit` keys (default and maximum 1,000), in byte order. */
   list(options: { prefix: string; cursor: string | null; limit?: number }): Promise<{
     keys: { name: string }[];
     list_complete: boolean;
@@ -172,7 +167,7 @@ export interface KvNamespace {
 }
 
 /**
- * Writes, and again after a pause when the key was written within the last second.
+ * Writes, and retries after a pause if the key was written within the last second.
  * @throws StoreUnavailable
  */
 export const putPaced = (
@@ -204,16 +199,17 @@ export function createKvListing(kv: KvNamespace): KeyListing {
   };
 }
 
-/** The part of a Durable Object's namespace that graft uses; `DurableObjectNamespace` fits it. */
+/** The part of a Durable Object namespace's interface that graft uses; `DurableObjectNamespace` implements it. */
 export interface DurableNamespace {
   idFromName(name: string): unknown;
   get(id: unknown): { fetch(url: string, init?: RequestInit): Promise<Response> };
 }
 
 /**
- * Asks one Durable Object.
- * @param params.what it is called in errors. @param params.call sent as JSON. @param params.parse of its JSON; may throw.
- * @throws StoreUnavailable also when it answers something odd.
+ * Calls one Durable Object.
+ * @param params.what its name in errors. @param params.call sent as JSON. @param params.parse of its JSON; may
+ * throw.
+ * @throws StoreUnavailable also for an invalid answer.
  */
 export async function askObject<T>(params: {
   namespace: DurableNamespace;
@@ -226,7 +222,7 @@ export async function askObject<T>(params: {
   const { namespace, name, what, call, parse, timeoutMs } = params;
   const send = async (): Promise<T> => {
     const object = namespace.get(namespace.idFromName(name));
-    // The address is for nobody: it never leaves the platform.
+    // The host is a placeholder: it never leaves the platform.
     const response = await object.fetch('https://object.invalid/', {
       method: 'POST',
       body: JSON.stringify(call),

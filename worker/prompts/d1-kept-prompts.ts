@@ -9,14 +9,14 @@ const ADD = `INSERT INTO kept_prompts (tenant, at, id, key_id, name, expires_at,
   WHERE k.id = ?4 AND k.tenant = ?1 AND k.keep_prompts IS NOT NULL
   ON CONFLICT DO NOTHING`;
 
-/** Those beyond the newest of each tenant that this batch is of. */
+/** Those beyond the newest of each tenant in this batch. */
 const FORGET_OLDEST = `WITH found AS (
     SELECT tenant, at, id, ROW_NUMBER() OVER newer AS place, SUM(bytes) OVER newer AS size
     FROM kept_prompts WHERE tenant IN (SELECT value FROM json_each(?))
     WINDOW newer AS (PARTITION BY tenant ORDER BY at DESC, id DESC ROWS UNBOUNDED PRECEDING))
   DELETE FROM kept_prompts WHERE (tenant, at, id) IN (SELECT tenant, at, id FROM found WHERE place > ? OR size > ?)`;
 
-/** As of an erasure, a sequence below 0: no change of a name takes its place. */
+/** Like an erasure, with a sequence below 0: it must not take the place of a name's change. */
 const NOTE = `INSERT INTO history (name, sequence, at, actor, owner, action, target)
   SELECT '**', (SELECT MIN(0, COALESCE(MIN(sequence), 0)) - 1 FROM history WHERE name = '**'), ?, ?, ?, 'read-prompt', ?`;
 

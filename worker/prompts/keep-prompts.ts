@@ -1,6 +1,4 @@
-/**
- * Keeps prompts and answers of keys that ask for it: gathered while they pass, encrypted, written in batches.
- */
+/** Keeps prompts and answers of keys that ask for it: copied as they pass, encrypted, written in batches. */
 import { type KeptText, MAX_KEPT_TEXT } from '../../protocol/admin-api/prompts.ts';
 import { logLine } from '../log.ts';
 import { createBatchedWrites } from '../platform/store-calls.ts';
@@ -19,7 +17,7 @@ import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 
 const NO_ANSWER = { answers: null, answers_cut: false };
 
-/** Keeps what keys ask that have it kept, beside and after the answers; see {@link createBatchedWrites}. */
+/** Keeps prompts of keys with `keep_prompts`, during and after the answers; see {@link createBatchedWrites}. */
 export function createPromptKeeper(params: {
   keptPrompts: Pick<KeptPrompts, 'add'>;
   sealer: TextSealer;
@@ -34,7 +32,7 @@ export function createPromptKeeper(params: {
     write: (rows) => keptPrompts.add(rows),
     lane: () => 'prompts',
     size: (rows) => rows.length,
-    // Never what they say.
+    // Never their content.
     onRefused: (rows, reason) => logLine('prompts_not_written', { reason, rows: rows.length }),
     onLost: (rows) => logLine('prompts_lost', { rows: rows.length }),
     maxUnsent: MAX_UNSENT_PROMPTS,
@@ -52,7 +50,7 @@ export function createPromptKeeper(params: {
       if (keepPrompts === undefined) return null;
       const prompt = promptTurns(request);
       let gatherer: AnswerGatherer | null = null;
-      /** Until all of an answer that is no stream has gone by. */
+      /** Until a whole answer has passed. */
       let passed: Promise<unknown> | null = null;
 
       async function keep(place: Omit<PromptRow, 'sealed'>): Promise<void> {
@@ -75,10 +73,10 @@ export function createPromptKeeper(params: {
               controller.enqueue(chunk);
             },
           });
-          // A client that leaves, or an origin that breaks off: what went by until then is kept.
+          // If the client disconnects, or the origin fails, the part until then is kept.
           const piped = body.pipeTo(writable).catch(() => undefined);
           keepAlive(piped);
-          // Of a stream, all has gone by when it is counted.
+          // A stream has passed when it is counted.
           if (!stream) passed = piped;
           return readable;
         },
@@ -97,9 +95,9 @@ const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /**
- * What a request says, whatever API it came by, at most {@link MAX_KEPT_TEXT} characters: the last messages of a long
- * prompt are the ones that were answered.
- * @param request as the client API takes it, checked.
+ * The text of a request, from any API, at most {@link MAX_KEPT_TEXT} characters: the last messages of a long
+ * prompt are the answered ones.
+ * @param request validated by the client API.
  */
 export function promptTurns(request: unknown): Pick<KeptText, 'prompt' | 'prompt_cut'> {
   const turns = turnsOf(isFields(request) ? request : {});
@@ -115,7 +113,7 @@ export function promptTurns(request: unknown): Pick<KeptText, 'prompt' | 'prompt
   return { prompt: prompt.reverse(), prompt_cut: cut };
 }
 
-/** @returns the beginning, without half of a character at its end. */
+/** @returns the beginning, without half a character at its end. */
 const cutText = (text: string, characters: number): string =>
   text.length <= characters ? text : text.slice(0, characters).replace(/[\uD800-\uDBFF]$/, '');
 
@@ -151,7 +149,7 @@ const callText = (call: unknown): string =>
     ? `${String(call['function']['name'])} ${String(call['function']['arguments'])}`
     : JSON.stringify(call);
 
-/** Parts that are no text are JSON. */
+/** Non-text parts are JSON. */
 function contentText(content: unknown): string {
   if (typeof content === 'string') return content;
   if (!Array.isArray(content) || isTokens(content)) return JSON.stringify(content) ?? '';
@@ -167,7 +165,7 @@ function partText(part: unknown): string {
   return JSON.stringify(part);
 }
 
-/** What a choice goes on with: text, or the name of a call, whose arguments are the text that follows. */
+/** What a choice continues with: text, or the name of a call, whose arguments are the following text. */
 type Said = { index: number; text: string } | { index: number; call: string };
 
 const Calls = z.array(
@@ -200,7 +198,7 @@ const Block = z.union([
 ]);
 /** Of messages, whole. */
 const Message = z.object({ type: z.literal('message'), content: z.array(Block) });
-/** Of responses and messages, in events; the last one of a response, which says all of it again, is none of them. */
+/** Of responses and messages, in events, except a response's last one, which repeats everything. */
 const Event = z.discriminatedUnion('type', [
   z.object({ type: z.literal('response.output_text.delta'), delta: z.string() }),
   z.object({ type: z.literal('response.function_call_arguments.delta'), delta: z.string() }),
@@ -221,14 +219,15 @@ const Event = z.discriminatedUnion('type', [
 const DATA = 'data:';
 
 /**
- * The texts of an answer, gathered as its bytes go by, at most {@link MAX_KEPT_TEXT} characters. Of a stream no more than
- * a line is held; an answer that is no stream is held whole, and if it is longer than {@link MAX_HEARD_BYTES}, not at all.
+ * The texts of an answer, gathered as its bytes pass, at most {@link MAX_KEPT_TEXT} characters. Of a stream
+ * only a line is buffered; an answer that is not a stream is buffered whole, and dropped if it is longer than
+ * {@link MAX_HEARD_BYTES}.
  */
 export class AnswerGatherer {
   readonly #stream: boolean;
   readonly #decoder = new TextDecoder();
   readonly #texts = new Map<number, string>();
-  /** Of a line whose end has not come, or of all of it. */
+  /** An incomplete line, or the whole answer. */
   #held = '';
   #skipsLine = false;
   #heard = 0;
@@ -260,7 +259,7 @@ export class AnswerGatherer {
     this.#held = '';
   }
 
-  /** @returns what it has said so far. */
+  /** @returns its text so far. */
   answer(): Pick<KeptText, 'answers' | 'answers_cut'> {
     if (!this.#stream && !this.#cut) this.#add(this.#held);
     this.#held = '';
@@ -328,7 +327,7 @@ const spoken = (index: number, part: z.infer<typeof Spoken> | undefined): Said[]
   ]),
 ];
 
-/** @returns undefined for what is no JSON: an error of the parser would quote the text. */
+/** @returns undefined for invalid JSON: an error of the parser would quote the text. */
 function parsed(json: string): unknown {
   try {
     return JSON.parse(json) as unknown;
@@ -338,16 +337,16 @@ function parsed(json: string): unknown {
 }
 
 /**
- * Text as it is kept: `base64url(iv ‖ ciphertext ‖ tag)`, AES-256-GCM with a key that is derived for this alone, the
- * additional data `graft-prompt-v1\n<tenant>\n<at>\n<id>`: nobody reads a row without the edge's secret, or moves it to
- * another request or tenant.
+ * Stored form of a text: `base64url(iv ‖ ciphertext ‖ tag)`, AES-256-GCM with a key derived for this purpose,
+ * and the additional data `graft-prompt-v1\n<tenant>\n<at>\n<id>`: without the edge's secret nobody can read a
+ * row or move it to another request or tenant.
  */
 
 type Place = Pick<PromptPlace, 'tenant' | 'at' | 'id'>;
 
 export interface TextSealer {
   seal(place: Place, text: string): Promise<string>;
-  /** @returns null when it was not sealed for this place, or with a secret that is not known any more. */
+  /** @returns null when it was not sealed for this place, or with an unknown secret. */
   open(place: Place, sealed: string): Promise<string | null>;
 }
 
@@ -358,7 +357,7 @@ const IV_BYTES = 12;
 
 /**
  * @param secret at least 32 random bytes; seals and opens.
- * @param accepted secrets that open as well, while they are rotated.
+ * @param accepted further secrets that open, during a rotation.
  */
 export function createTextSealer(
   secret: Uint8Array<ArrayBuffer>,

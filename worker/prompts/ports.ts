@@ -2,7 +2,7 @@
 import type { Caller } from '../access/ports.ts';
 import type { EndedCompletion } from '../traffic/ports.ts';
 
-/** What is said of a request beside its text. */
+/** Metadata of a request. */
 export interface PromptPlace {
   tenant: string;
   /** Unix ms, when it ended. */
@@ -10,7 +10,7 @@ export interface PromptPlace {
   /** Of the request. */
   id: string;
   keyId: string;
-  /** That served; '' = none. */
+  /** That answered; '' = none. */
   name: string;
 }
 
@@ -19,14 +19,17 @@ export interface PromptRow extends PromptPlace {
   sealed: string;
 }
 
-/** System of record. Throws StoreUnavailable. */
+/** D1's record. Throws StoreUnavailable. */
 export interface KeptPrompts {
   /**
-   * Keeps what is of keys that have it kept still, for as long as they say then: so that nothing comes back after a key
-   * was changed, or its tenant erased. What is there already stays as it is. Of a tenant the newest are kept.
+   * Stores texts of keys that still keep prompts, for the time then set: nothing may reappear after a key was
+   * changed, or its tenant erased. Existing entries stay. Per tenant the newest are kept.
    */
   add(rows: readonly PromptRow[]): Promise<void>;
-  /** The newest with this id. @param of.at of several, the one that ended then; null = whichever. @param of.now unix ms. */
+  /**
+   * The newest with this id. @param of.at of several, the one that ended then; null = any. @param of.now unix
+   * ms.
+   */
   read(of: {
     tenant: string;
     id: string;
@@ -36,19 +39,19 @@ export interface KeptPrompts {
   /** Leaves a row in the history of the tenant. @param reading.actor id of the key. */
   noteReading(reading: { tenant: string; id: string; actor: string; at: number }): Promise<void>;
   /**
-   * What is kept of these keys ends so long after its request, if not earlier.
-   * @param of.hours null = it is deleted, and the keys keep nothing from now on.
+   * Shortens the lifetime of what is kept of these keys.
+   * @param of.hours after the request; null = delete it, and keep nothing from now on.
    */
   limit(of: { tenant: string; keyIds: readonly string[]; hours: number | null }): Promise<void>;
-  /** Takes away some of what has expired. @param now unix ms. */
+  /** Deletes some expired entries. @param now unix ms. */
   tend(now: number): Promise<void>;
 }
 
-/** What one request asks and is answered, from its beginning to its end. */
+/** One request's prompt and answer, from start to end. */
 export interface Keeping {
   /**
-   * Copies an answer while it goes on.
-   * @returns what goes on in its body's place.
+   * Copies an answer while it passes.
+   * @returns the body to pass on.
    */
   listen(
     body: ReadableStream<Uint8Array> | null,
@@ -59,6 +62,6 @@ export interface Keeping {
 }
 
 export interface PromptKeeper {
-  /** @param request as the client API takes it, checked. @returns null for a key whose prompts are not kept. */
+  /** @param request validated by the client API. @returns null for a key whose prompts are not kept. */
   open(caller: Caller, request: unknown, keepAlive: (work: Promise<unknown>) => void): Keeping | null;
 }

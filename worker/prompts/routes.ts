@@ -9,23 +9,27 @@ import type { TextSealer } from './keep-prompts.ts';
 const NO_RIGHT: ApiError = {
   code: 'insufficient_scope',
   message:
-    'This key may not read prompts and answers. The operator gives an admin key that right: graft keys change <id> --prompts.',
+    'This key may not read prompts and answers. Ask the operator to give an admin key that right: ' +
+    'graft keys change <id> --prompts.',
 };
 
 const notKept = (root: boolean): ApiError => ({
   code: 'not_found',
   message:
-    'Of this request no prompt and answer is kept: its key does not ask for it (keep_prompts), or it has expired, or is not written yet. An id that the application chose itself is none to read by: `graft requests --id` lists the own one of the request.' +
-    (root ? ' The bootstrap key reads those of its own tenant alone.' : ''),
+    'Nothing is stored for this request: its key does not keep prompts (keep_prompts), or the entry ' +
+    "has expired or is not written yet. Use the request's own id, as `graft requests --id` lists it, " +
+    'not an id that the application chose.' +
+    (root ? ' The bootstrap key reads those of its own tenant only.' : ''),
 });
 
 const UNREADABLE: ApiError = {
   code: 'not_found',
   message:
-    'Prompt and answer were encrypted with a secret that this edge has no more (GRAFT_MAC_KEY); they are deleted when they expire.',
+    'Prompt and answer were encrypted with a secret that this edge no longer has (GRAFT_MAC_KEY); they ' +
+    'are deleted when they expire.',
 };
 
-/** What one request said, for keys that may read it: their tenant's alone, the bootstrap key too. */
+/** Reads one request's texts, for keys that may: only their own tenant's, the bootstrap key too. */
 export function adminPromptRoutes(deps: {
   keptPrompts: Pick<KeptPrompts, 'read' | 'noteReading'>;
   textSealer: TextSealer;
@@ -40,7 +44,7 @@ export function adminPromptRoutes(deps: {
     if (row === null) return fail(notKept(caller.root));
     const text = await textSealer.open(row, row.sealed);
     if (text === null) return fail(UNREADABLE);
-    // Nobody reads without a trace: what cannot be noted is not said.
+    // Every read leaves a trace: if it cannot be recorded, nothing is returned.
     await keptPrompts.noteReading({ tenant, id: row.id, actor, at: now() });
     const { id, at, keyId, name, expiresAt } = row;
     return context.json({

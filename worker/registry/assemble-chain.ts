@@ -82,7 +82,9 @@ export function fitChain(params: {
     return err(
       adapterInvalid(
         'base_mismatch',
-        `The adapter is for the base ${base.id}, and its parent '${parent.name}@${parent.version}' for ${parent.base.id}: a chain has one base. Publish it without a parent, or under one of its own base.`,
+        `The adapter is for the base ${base.id}, but its parent '${parent.name}@${parent.version}' is ` +
+          `for ${parent.base.id}: a chain has one base. Publish it without a parent, or under one of its ` +
+          'own base.',
         'parent',
       ),
     );
@@ -91,14 +93,14 @@ export function fitChain(params: {
   const length = (parent?.chain.length ?? 0) + 1;
   if (length > MAX_CHAIN)
     return err(
-      adapterInvalid('chain_too_long', `A chain has at most ${MAX_CHAIN} adapters, this one has ${length}.`),
+      adapterInvalid('chain_too_long', `A chain has at most ${MAX_CHAIN} adapters; this one has ${length}.`),
     );
   const rankSum = (parent?.rankSum ?? 0) + rank;
   if (rankSum > base.max_rank_sum)
     return err(
       adapterInvalid(
         'rank_sum_exceeded',
-        `The chain's ranks add up to ${rankSum}, the origin takes ${base.max_rank_sum}.`,
+        `The chain's ranks add up to ${rankSum}; the origin accepts at most ${base.max_rank_sum}.`,
       ),
     );
   return ok({ parent, rank, rankSum, base });
@@ -113,7 +115,7 @@ async function recordOf(
   if (held && !(await blobLedger.touch({ digest, at: now() }))) return err(beingDeleted(digest));
   const record = held ? await blobLedger.record(digest) : null;
   return record === null
-    ? err(adapterInvalid('blob_missing', `The file ${digest} has not been uploaded with this key.`, 'digest'))
+    ? err(adapterInvalid('blob_missing', `The file ${digest} was not uploaded with this key.`, 'digest'))
     : ok(record);
 }
 
@@ -127,7 +129,7 @@ export async function parentOf(
   const row = await deps.registry.live(parent);
   const usable = row !== null && (caller.root || deps.mayUseChain({ ...caller, tenant: owner }, row));
   if (usable && row.withdrawnAt !== null)
-    return err(conflict(`The parent '${parent}' stands on an adapter that its owner has retired.`));
+    return err(conflict(`The parent '${parent}' depends on an adapter that its owner has retired.`));
   if (usable) return ok(row);
   return err({
     code: 'model_not_found',
@@ -139,7 +141,7 @@ function parentMismatch(trainedOn: string | null, asked: string | null, parent: 
   const is = trainedOn === null ? 'on the base model itself' : `on the chain ${trainedOn}`;
   const should =
     asked === null || parent === null
-      ? 'no parent was named'
+      ? 'no parent was given'
       : `'${parent.name}@${parent.version}' is the chain ${parent.chainId}`;
   return `The adapter was packed to be used ${is}, but ${should}. Pack it with its parent's chain id.`;
 }
@@ -274,7 +276,8 @@ async function baseOf(id: string, bases: Bases): Promise<Result<BaseInfo, ApiErr
   return err(
     adapterInvalid(
       'base_mismatch',
-      `The adapter is for the base ${printable(id)}; this edge serves ${declared.join(', ')}. Publish it where its base is served.`,
+      `The adapter is for the base ${printable(id)}, but this edge serves ${declared.join(', ')}. ` +
+        'Publish it where its base is served.',
       id,
     ),
   );

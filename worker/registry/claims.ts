@@ -22,9 +22,11 @@ export function takenAmong(name: string, owner: string, { own, above, below }: S
   const others = below.filter((other) => other !== owner);
   const parts = [
     ...(above === null || above.owner === owner ? [] : [`above it is '${above.path}' of '${above.owner}'`]),
-    ...(others.length === 0 ? [] : [`below it are names or rooms of '${others.join("', '")}'`]),
+    ...(others.length === 0 ? [] : [`below it are names or prefixes of '${others.join("', '")}'`]),
   ];
-  return parts.length === 0 ? null : `'${name}' of '${owner}' lies among others' names: ${parts.join('; ')}.`;
+  return parts.length === 0
+    ? null
+    : `'${name}' of '${owner}' lies between names of others: ${parts.join('; ')}.`;
 }
 
 /** `several`: no single owner; `nobody`: nothing is there. */

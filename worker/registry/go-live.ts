@@ -40,7 +40,7 @@ async function goLive(
     return err(conflict(`'${name}@${to}' is retired and cannot be live. Publish its file again instead.`));
   if (row.withdrawnAt !== null)
     return err(
-      conflict(`'${name}@${to}' stands on an adapter that its owner has retired, and cannot be live.`),
+      conflict(`'${name}@${to}' depends on an adapter that its owner has retired, and cannot be live.`),
     );
   const expect = request.expect ?? null;
   if (expect !== null && expect !== (before.version ?? 0)) {
@@ -121,7 +121,7 @@ export async function promoteVersion(
     return err(
       conflict(
         `'${request.name}' has no staged version above the live one (${live === 0 ? 'none' : live}). ` +
-          `Name the version that is to be live, as '${request.name}@<version>'.`,
+          `Name the version to promote, as '${request.name}@<version>'.`,
       ),
     );
   return goLive(deps, { request: { ...request, to }, caller, life, before: before.value, action: 'promote' });

@@ -64,7 +64,7 @@ export async function retireVersion(
     return ok({ ...row, retiredAt: row.retiredAt, stops: { versions: 0, experiments: 0 } });
   }
   if (before.value.version === version)
-    return err(conflict(`'${what}' is live. Make another version live before it is retired.`));
+    return err(conflict(`'${what}' is live. Promote another version before you retire it.`));
   const children = await deps.registry.dependents(row, MAX_DEPENDENTS_TOLD + 1);
   if (children.length > 0) return err(conflict(inUse(what, children)));
   const experiments = await deps.experimentLedger.using({ name, version, owner: row.owner });
@@ -81,13 +81,16 @@ export async function retireVersion(
 
 function tested(what: string, experiments: readonly string[]): string {
   const told = experiments.slice(0, MAX_DEPENDENTS_TOLD).join("', '");
-  return `'${what}' cannot be retired: experiment '${told}' names it. Archive the experiment first.`;
+  return `'${what}' cannot be retired: experiment '${told}' uses it. Archive the experiment first.`;
 }
 
 function inUse(what: string, children: readonly { name: string; version: number }[]): string {
   const told = children.slice(0, MAX_DEPENDENTS_TOLD).map(({ name, version }) => `${name}@${version}`);
   const more = children.length > MAX_DEPENDENTS_TOLD ? ' and others' : '';
-  return `'${what}' cannot be retired: ${told.join(', ')}${more} ${children.length === 1 ? 'was' : 'were'} made on top of it. Retire what stands on it first.`;
+  return (
+    `'${what}' cannot be retired: ${told.join(', ')}${more} ${children.length === 1 ? 'was' : 'were'} ` +
+    'built on it. Retire what depends on it first.'
+  );
 }
 
 /**
@@ -165,7 +168,7 @@ export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
     if (!caller.root && tenant !== undefined && tenant !== caller.tenant)
       return fail({
         code: 'insufficient_scope',
-        message: 'This key sees the history of its own tenant only.',
+        message: 'This key may read the history of its own tenant only.',
       });
     if (name !== undefined) {
       const own = await ownName(deps, { name, caller, removed: true });
@@ -224,9 +227,9 @@ async function checkRemoval(
     : ok({ owner: own.value.owner, claimant: null, notice: null });
 }
 
-const hasVersions = (name: string): string => `'${name}' has versions of its own and is no alias.`;
+const hasVersions = (name: string): string => `'${name}' has versions of its own, so it cannot be an alias.`;
 const hadVersions = (name: string): string =>
-  `'${name}' was removed, and had versions of its own. Erase it before it becomes an alias.`;
+  `'${name}' was removed, but had versions of its own. Erase it before you make it an alias.`;
 
 async function checkAlias(
   deps: AliasDeps,
@@ -238,7 +241,7 @@ async function checkAlias(
   if (before !== null && before.latest > 0)
     return err(conflict((before.removedAt === null ? hasVersions : hadVersions)(name)));
   if (name === target)
-    return err(adapterInvalid('alias_of_itself', 'A name cannot stand for itself.', 'target'));
+    return err(adapterInvalid('alias_of_itself', 'A name cannot be an alias of itself.', 'target'));
   const bases = await deps.bases.ids();
   if (bases.ok && bases.value.includes(name)) return err(ownNameOfBase(name));
   const row = await deps.registry.live(target);
@@ -259,7 +262,7 @@ function aboutAfter(
   if (tags === undefined && added.length > 0 && all.length > MAX_TAGS)
     return err({
       code: 'invalid_request',
-      message: `A name has at most ${MAX_TAGS} tags, and this one would have ${all.length}.`,
+      message: `A name has at most ${MAX_TAGS} tags; this one would have ${all.length}.`,
       param: 'add_tags',
     });
   return ok({ description: description === undefined ? from.description : description, tags: all });
@@ -304,7 +307,9 @@ async function strictName(
   if (!before.ok) return before;
   const { alias, latest, strict: from } = before.value;
   if (alias !== null)
-    return err(conflict(`'${name}' is an alias, and as strict as the name that it stands for: '${alias}'.`));
+    return err(
+      conflict(`'${name}' is an alias of '${alias}', and exactly as strict. Change '${alias}' instead.`),
+    );
   if (latest === 0) return err(conflict(`'${name}' has no versions.`));
   if (request.dry_run === true) return ok({ name, strict, from });
   if (from !== strict) {

@@ -52,7 +52,7 @@ export async function mayName(
 
 const notFree = (name: string): ApiError => ({
   code: 'insufficient_scope',
-  message: `This key may not publish '${name}': the name is not free.`,
+  message: `This key may not publish '${name}': the name is not available.`,
 });
 
 /** A version, the live one unless named, of a name that is the caller's; unknown and another's come out alike. */
@@ -73,5 +73,6 @@ export async function ownVersion(
 /** Somebody else changed the name, or the caller knows an older state of it. */
 export const changed = (name: string, now: NameRow | null): ApiError =>
   conflict(
-    `'${name}' has changed: its live version is ${now?.version ?? 'none'}, its newest ${now?.latest ?? 'none'}. Look at it and try again.`,
+    `'${name}' has changed: its live version is ${now?.version ?? 'none'}, its newest ` +
+      `${now?.latest ?? 'none'}. Check it and try again.`,
   );

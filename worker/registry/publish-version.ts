@@ -28,7 +28,8 @@ export interface Published {
 export const removedNotice = (before: NameRow | null): string | null =>
   before?.removedAt == null
     ? null
-    : `'${before.name}' was removed before; what it had until then can still be restored until ${new Date(before.removedAt + REMOVAL_GRACE_MS).toISOString().slice(0, 10)}.`;
+    : `'${before.name}' was removed earlier; its old versions can be restored until ` +
+      `${new Date(before.removedAt + REMOVAL_GRACE_MS).toISOString().slice(0, 10)}.`;
 
 /** Not yet numbered, not yet tried. */
 type NewVersion = Omit<VersionRow, 'version' | 'proof'>;
@@ -154,7 +155,8 @@ async function parentLost(
   const row = await registry.version(name, version);
   if (row !== null && row.retiredAt === null && row.withdrawnAt === null) return null;
   return conflict(
-    `The parent '${parent}' was retired or removed while the adapter was being tried. Train and pack it on top of one that is in use.`,
+    `The parent '${parent}' was retired or removed while the adapter was being tested. Train and pack ` +
+      'it on a parent that is in use.',
   );
 }
 
@@ -180,7 +182,7 @@ export async function settle(
     return err(
       adapterInvalid(
         'name_is_alias',
-        `'${request.name}' stands for '${before.alias}'. Take the alias away before something is published here.`,
+        `'${request.name}' is an alias of '${before.alias}'. Remove the alias before you publish here.`,
         'name',
       ),
     );
@@ -210,13 +212,14 @@ const REFUSALS: Record<string, { reason: string; message: string }> = {
   no_change: {
     reason: 'no_op',
     message:
-      'The adapter changes nothing: the model answers the probe prompts exactly as it does without it. ' +
-      'Check that the training saved its weights, and that alpha and the learning rate are not 0.',
+      'The adapter changes nothing: the model answers the probe prompts exactly as without it. Check ' +
+      'that training saved its weights, and that alpha and the learning rate are not 0.',
   },
   non_finite: {
     reason: 'non_finite',
     message:
-      'With the adapter the model gives NaN or infinity. Its weights or its scale are too large; train it anew.',
+      'With the adapter the model produces NaN or infinity: its weights or its scale are too large. ' +
+      'Train it again.',
   },
 };
 

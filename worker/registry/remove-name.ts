@@ -56,7 +56,7 @@ export async function removeName(
   if (version !== null && before.value.version === version)
     return err(
       conflict(
-        `'${what}' is live. Make another version live before it is removed, or remove '${name}' as a whole.`,
+        `'${what}' is live. Promote another version before you remove it, or remove '${name}' as a whole.`,
       ),
     );
   const { owner } = before.value;
@@ -139,7 +139,8 @@ const namesOf = (items: readonly { name: string }[]): Set<string> => new Set(ite
 
 const tooMany = (name: string): ApiError =>
   conflict(
-    `More than ${MAX_REMOVED_AT_ONCE} names and versions stand on '${name}', more than are removed at once. Remove what is below it first.`,
+    `More than ${MAX_REMOVED_AT_ONCE} names and versions depend on '${name}', more than can be removed ` +
+      'at once. Remove what is below it first.',
   );
 
 /** One entry a name, in the items' order. */
@@ -177,9 +178,9 @@ function refusalOf(
   const kept = [
     ...(below.length === 0
       ? []
-      : [`Made on top of it: ${listed(below.map(({ name, version }) => `${name}@${version}`))}`]),
-    ...(cascade ? [] : counted(others.versions, 'version').map((text) => `Made on top of it: ${text}`)),
-    ...(aliases.length === 0 ? [] : [`Standing for it: ${listed(aliases)}`]),
+      : [`Built on it: ${listed(below.map(({ name, version }) => `${name}@${version}`))}`]),
+    ...(cascade ? [] : counted(others.versions, 'version').map((text) => `Built on it: ${text}`)),
+    ...(aliases.length === 0 ? [] : [`Aliases of it: ${listed(aliases)}`]),
     ...(cascade || pins.length === 0 ? [] : [`Pinned in the origins' memory: ${listed(pins)}`]),
   ];
   const tested = [
@@ -192,7 +193,8 @@ function refusalOf(
     ...(cascade || kept.length + others.experiments === 0
       ? []
       : [
-          'Remove those first, or all at once with `--cascade` (`"cascade": true`); what other tenants have made is then not served any more.',
+          'Remove those first, or everything at once with `--cascade` (`"cascade": true`); other ' +
+            "tenants' adapters that depend on it are then no longer served.",
         ]),
   ];
   return `'${what}' is in use and was not removed. ${[...kept, ...tested].join('. ')}. ${advice.join(' ')}`;
@@ -239,7 +241,9 @@ export async function restoreName(
     if (missing !== undefined)
       return err(
         conflict(
-          `'${child}@${of}' stands on an adapter of '${missing}' that is removed or retired. Restore '${missing}' first; with \`--cascade\` (\`"cascade": true\`) comes all that was removed with it.`,
+          `'${child}@${of}' depends on an adapter of '${missing}' that is removed or retired. Restore ` +
+            `'${missing}' first, or use \`--cascade\` (\`"cascade": true\`) to restore everything that ` +
+            'was removed with it.',
         ),
       );
   }
@@ -275,7 +279,9 @@ async function standsForRemoved(registry: Registry, names: readonly RemovedName[
     const target = alias === null || back.has(alias) ? null : await registry.name(alias);
     if (target === null || target.removedAt === null || target.owner !== row.owner) continue;
     return conflict(
-      `'${row.name}' stands for '${target.name}', which is removed. Restore '${target.name}' first; with \`--cascade\` (\`"cascade": true\`) comes all that was removed with it.`,
+      `'${row.name}' is an alias of '${target.name}', which is removed. Restore '${target.name}' ` +
+        'first, or use `--cascade` (`"cascade": true`) to restore everything that was removed with ' +
+        'it.',
     );
   }
   return null;
@@ -319,7 +325,7 @@ async function restorable(
   const { name } = row;
   const [removed] = await registry.removedNames({ name }, since);
   if (removed !== undefined && version !== null)
-    return err(conflict(`All of '${name}' was removed. Restore '${name}', and not one version of it.`));
+    return err(conflict(`All of '${name}' was removed. Restore '${name}', not a single version.`));
   if (removed !== undefined && !cascade) {
     const versions = (await registry.removedVersions({ name }, since)).filter(
       ({ removal }) => removal === removed.removal,
@@ -333,7 +339,9 @@ async function restorable(
   if (removal === undefined)
     return err({
       code: 'not_found',
-      message: `Nothing of '${version === null ? name : `${name}@${version}`}' can be restored: it was not removed, or more than ${REMOVAL_GRACE_MS / DAY_MS} days ago.`,
+      message:
+        `Nothing of '${version === null ? name : `${name}@${version}`}' can be restored: it was not ` +
+        `removed, or more than ${REMOVAL_GRACE_MS / DAY_MS} days ago.`,
     });
   if (!cascade) return ok({ names: [], versions: own });
   const [names, versions] = await Promise.all([

@@ -50,7 +50,7 @@ interface Deps {
 const operatorOnly = (caller: AdminCaller): Result<null, ApiError> =>
   caller.root
     ? ok(null)
-    : err({ code: 'insufficient_scope', message: 'Only the bootstrap key reserves rooms for tenants.' });
+    : err({ code: 'insufficient_scope', message: 'Only the bootstrap key may reserve names for tenants.' });
 
 /**
  * Reserves a name and all below it. What exists there stays its owners', and so does what they publish below it: the
@@ -70,7 +70,7 @@ async function reserveRoom(
   const notice =
     others.length === 0
       ? {}
-      : { notice: `What exists at or below '${name}' already stays that of '${others.join("', '")}'.` };
+      : { notice: `Existing names at or below '${name}' still belong to '${others.join("', '")}'.` };
   const answer: ReservedRoom = { name, tenant, from, ...notice };
   if (request.dry_run === true) return ok({ ...answer, created: false });
   const note = { actor: caller.keyId, at: deps.now(), why };
@@ -86,5 +86,5 @@ async function releaseRoom(
   const allowed = operatorOnly(caller);
   if (!allowed.ok) return allowed;
   const released = await deps.registry.release({ name, actor: caller.keyId, at: deps.now() });
-  return released ? ok(null) : err({ code: 'not_found', message: `'${name}' is not reserved for anybody.` });
+  return released ? ok(null) : err({ code: 'not_found', message: `'${name}' is not reserved.` });
 }

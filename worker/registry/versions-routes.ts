@@ -222,7 +222,7 @@ async function planVersion(
     return err(
       adapterInvalid(
         'header_too_large',
-        `The header has ${file.header_bytes} bytes, at most ${MAX_CHECKED_HEADER_BYTES} are read.`,
+        `The header has ${file.header_bytes} bytes; at most ${MAX_CHECKED_HEADER_BYTES} are read.`,
       ),
     );
   const checked = await judgeHead(headOf(file), deps.bases);

@@ -43,7 +43,7 @@ export function experimentEntryOf({ id, owner, document, versions }: PointedExpe
   const manifests = new Map(versions.map((row) => [`${row.name}@${row.version}`, manifestOf(row)]));
   const of = (adapter: string): AdapterManifest => {
     const manifest = manifests.get(adapter);
-    if (manifest === undefined) throw new Error(`experiment ${id} names '${adapter}', which is not there`);
+    if (manifest === undefined) throw new Error(`experiment ${id} uses '${adapter}', which does not exist`);
     return manifest;
   };
   const { variants, shadow, judge } = document;
@@ -76,7 +76,7 @@ export async function writePointer(
       registryUnavailable(
         RETRY_AFTER_MS,
         `The change of '${name}' is recorded, but not served yet: its pointer could not be written. ` +
-          `Please repeat the ${what}; nothing is done twice.`,
+          `Repeat the ${what}; nothing is done twice.`,
       ),
     );
   }

@@ -20,7 +20,10 @@ export function whoseTraffic(
 ): Result<string | null, ApiError> {
   if (caller.root) return ok(asked ?? null);
   if (asked === undefined || asked === caller.tenant) return ok(caller.tenant);
-  return err({ code: 'insufficient_scope', message: 'This key sees the traffic of its own tenant only.' });
+  return err({
+    code: 'insufficient_scope',
+    message: 'This key may read the traffic of its own tenant only.',
+  });
 }
 
 const MINUTE_S = 60;
@@ -74,7 +77,7 @@ function rangeOf(
   const whole = { from: Math.floor(from / step) * step, to: Math.ceil(to / step) * step, step };
   if (whole.from >= whole.to) return wrong("'from' must be before 'to'.", 'from');
   if ((whole.to - whole.from) / step > MAX_POINTS)
-    return wrong(`That is more than ${MAX_POINTS} points: ask for a shorter time or a longer step.`, 'step');
+    return wrong(`That is more than ${MAX_POINTS} points. Choose a shorter time or a longer step.`, 'step');
   return { ok: true, value: whole };
 }
 

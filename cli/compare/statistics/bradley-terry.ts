@@ -1,26 +1,26 @@
 import { inverse, Matrix } from 'ml-matrix';
 import { Z_95, type Estimate } from './win-rate.ts';
 
-/** One comparison of two players, by their places. */
+/** One comparison of two players, by their indexes. */
 export interface Comparison {
   readonly a: number;
   readonly b: number;
   /** Of a: 1 won, 0.5 tied, 0 lost. */
   readonly score: number;
-  /** Comparisons of one group (the answers to one prompt) are not independent of each other. */
+  /** Comparisons within a group (the answers to one prompt) are not independent. */
   readonly group: number;
 }
 
-/** Newton's method doubles the right digits each time; from 0 it needs about ten. */
+/** Newton's method doubles the correct digits each time; from 0 it needs about ten steps. */
 const MAX_STEPS = 100;
 const PRECISION = 1e-10;
 
 /**
- * Bradley-Terry: a beats b with probability 1/(1 + exp(strength b - strength a)). Ties count as half a win. Each pair
- * has half a win and half a loss more, as one adds to a table with an empty cell (Haldane, Anscombe): who never loses
- * has a finite strength, and little data is drawn towards equality.
- * The interval is a sandwich by group (Liang and Zeger 1986): ties make it shorter, prompts that favour one player in
- * all its comparisons longer.
+ * Bradley-Terry: a beats b with probability 1/(1 + exp(strength b - strength a)). Ties count as half a win.
+ * Each pair has half a win and half a loss more, as one adds to a table with an empty cell (Haldane, Anscombe):
+ * a player that never loses has a finite strength, and little data is drawn towards equality. The interval is a
+ * sandwich by group (Liang and Zeger 1986): ties make it shorter, prompts that favour one player in all its
+ * comparisons longer.
  * @returns natural logs of odds, with 95 % intervals, in the players' order; their mean is 0.
  */
 export function bradleyTerry(players: number, comparisons: readonly Comparison[]): Estimate[] {
@@ -119,7 +119,8 @@ function standardErrors(
     const column = Matrix.columnVector(scores);
     spread.add(column.mmul(column.transpose()));
   }
-  // The half win and half loss of each pair: without them, ten ties out of ten would have no error at all.
+  // Includes the half win and half loss of each pair: without them, ten ties out of ten would have no error at
+  // all.
   for (let i = 0; i < k; i++)
     for (let j = 0; j < i; j++) {
       const p = winProbability(strengths[i]! - strengths[j]!);

@@ -17,8 +17,8 @@ export interface Estimate {
 
 /**
  * How often one side wins, 0 to 1, with ties as half a win, and the 95 % score interval of it: Tango's for the
- * difference of two paired proportions (Statistics in Medicine 17, 1998, 891), here wins less losses. Without ties it
- * is Wilson's. It is of use at the ends too: ten wins out of ten give 72 % to 100 %.
+ * difference of two paired proportions (Statistics in Medicine 17, 1998, 891), here wins less losses. Without
+ * ties it is Wilson's. It works at the extremes too: ten wins out of ten give 72 % to 100 %.
  * @returns null when nothing was compared.
  */
 export function winRate({ wins, ties, losses }: Outcomes): Estimate | null {
@@ -33,9 +33,9 @@ export function winRate({ wins, ties, losses }: Outcomes): Estimate | null {
   };
 }
 
-/** Standard errors that wins less losses lie above what `difference`, between -1 and 1, lets expect. */
+/** Standard errors by which wins minus losses exceed the expectation under `difference`, between -1 and 1. */
 function tangoScore(wins: number, losses: number, n: number, difference: number): number {
-  // The likeliest probability of a loss, given the difference: the positive root of a quadratic.
+  // The most likely probability of a loss, given the difference: the positive root of a quadratic.
   const b = -wins - losses + (2 * n - wins + losses) * difference;
   const c = -losses * difference * (1 - difference);
   const loss = (Math.sqrt(b * b - 8 * n * c) - b) / (4 * n);
@@ -43,7 +43,7 @@ function tangoScore(wins: number, losses: number, n: number, difference: number)
   return (wins - losses - n * difference) / Math.sqrt(Math.max(variance, Number.MIN_VALUE));
 }
 
-/** @returns where the falling `score` goes through `level`, within [-1, 1]. */
+/** @returns where the decreasing `score` crosses `level`, within [-1, 1]. */
 function crossing(score: (difference: number) => number, level: number): number {
   let low = -1;
   let high = 1;

@@ -33,20 +33,20 @@ import type { GrantView } from '../../../protocol/admin-api/grants.ts';
 import { CheckField, TextField } from '../../parts/fields.tsx';
 import { standing, whoGetsWhat } from '../../model/experiment-words.ts';
 
-/** Changes that are read: what was ever live is known by them. */
+/** Changes that are read, to find versions that were live. */
 const HISTORY_READ = '200';
 
 export function AdapterView(props: {
   client: Client;
   name: string;
-  /** What the list says of it; null when it is not in the list. */
+  /** The name's list entry; null when it is not in the list. */
   entry: NameView | null;
-  /** Those that may be made of this one. */
+  /** Names that may be built on this one. */
   below: readonly NameView[];
   onChanged: () => void;
 }) {
   const { client, name } = props;
-  // The list is not here yet, or is cut before it.
+  // The list is not loaded yet, or truncated before it.
   const own = useLoad(props.entry === null ? `entry ${name}` : null, async () => {
     const found = await client.call('GET /admin/names', { query: { prefix: name } });
     return found.ok ? ok({ entry: found.value.names.find((one) => one.name === name) ?? null }) : found;
@@ -63,7 +63,7 @@ export function AdapterView(props: {
     client.call('GET /admin/history', { query: { name, limit: HISTORY_READ } }),
   );
   const [ask, dialog] = useQuestion((done) => {
-    // Also when it was refused: what is shown may be what was.
+    // Also after a refusal: the shown state may be outdated.
     void versions.reload();
     void history.reload();
     void own.reload();
@@ -100,7 +100,7 @@ export function AdapterView(props: {
       {isRemoved ? (
         <div class="note">
           <p>
-            <strong>{name} was removed.</strong> For seven days it can be restored as it was.
+            <strong>{name} was removed.</strong> You can restore it for seven days.
           </p>
           <button type="button" onClick={() => ask(restoreQuestion(client, name, null))}>
             Restore
@@ -113,7 +113,7 @@ export function AdapterView(props: {
         <>
           <p class="facts">
             <Live version={data.version} alias={alias} /> Owner: {data.owner}.{' '}
-            {entry?.strict === true && 'Strict: what is missing below it is answered by nothing above. '}
+            {entry?.strict === true && 'Strict: missing names below it get no answer. '}
           </p>
           {entry?.description != null && <p dir="auto">{entry.description}</p>}
           {entry !== null && entry.tags.length > 0 && <p class="facts">Tags: {entry.tags.join(', ')}</p>}
@@ -131,10 +131,10 @@ export function AdapterView(props: {
             {alias !== null ? (
               <>
                 <button type="button" onClick={() => ask(repointQuestion(client, name, alias))}>
-                  Point elsewhere
+                  Change target
                 </button>
                 <button type="button" class="danger" onClick={() => ask(unaliasQuestion(client, name))}>
-                  Take the alias away
+                  Remove the alias
                 </button>
               </>
             ) : (
@@ -191,14 +191,14 @@ function Live({ version, alias }: { version: number | null; alias: string | null
   return <>{version === null ? 'Nothing is live.' : `Version ${version} is live.`}</>;
 }
 
-/** What can be done with a version. */
+/** The actions on a version. */
 interface VersionActs {
   onFlip: (version: VersionView) => void;
   onRemove: (version: VersionView) => void;
   onDownload: (version: VersionView) => void;
 }
 
-/** @param props.wasLive those that were live once, by the history. */
+/** @param props.wasLive versions that were live, according to the history. */
 function VersionsTable(props: { data: VersionList; wasLive: ReadonlySet<number>; acts: VersionActs }) {
   const { data, wasLive, acts } = props;
   const isScored = data.versions.some(({ evaluation }) => evaluation !== null);
@@ -289,7 +289,7 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
         {flip !== undefined && (
           <button
             type="button"
-            // What was taken back once is seldom wanted again.
+            // A rolled back version is seldom wanted again.
             class={state === 'rolled_back' ? 'quiet' : undefined}
             onClick={() => acts.onFlip(version)}
             aria-label={`${flip} version ${index}`}
@@ -322,7 +322,7 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
   );
 }
 
-/** What makes it the live one. */
+/** The action that makes it live. */
 const VERBS: Partial<Record<VersionState, string>> = {
   staged: 'Promote',
   rolled_back: 'Promote again',
@@ -331,7 +331,7 @@ const VERBS: Partial<Record<VersionState, string>> = {
 
 const SHOWN = 10;
 
-/** What was done with a name, when and by which key, the newest first. @param props.cut there are more. */
+/** The changes of a name, with time and key, newest first. @param props.cut there are more. */
 function History({ changes, cut }: { changes: readonly ChangeView[]; cut: boolean }) {
   const [all, setAll] = useState(false);
   if (changes.length === 0) return null;
@@ -370,7 +370,7 @@ function History({ changes, cut }: { changes: readonly ChangeView[]; cut: boolea
   );
 }
 
-/** Which other tenants may use a name: by a grant of it, or of what is above it. */
+/** Other tenants that may use a name, by a grant of it or of a name above it. */
 function Access({ client, name }: { client: Client; name: string }) {
   const grants = useLoad('grants', () => client.call('GET /admin/grants', {}));
   const [ask, dialog] = useQuestion(() => void grants.reload());
@@ -386,7 +386,7 @@ function Access({ client, name }: { client: Client; name: string }) {
         </button>
       </div>
       {here.length === 0 ? (
-        <p class="hint">Only its owner’s keys, and keys whose scopes name it, may use it.</p>
+        <p class="hint">Only its owner’s keys, and keys whose scopes include it, may use it.</p>
       ) : (
         <ul class="grants">
           {here.map((grant) => (
@@ -397,7 +397,7 @@ function Access({ client, name }: { client: Client; name: string }) {
               </span>
               <span class="hint">{ago(grant.created_at, Date.now())}</span>
               <button type="button" class="small" onClick={() => ask(ungrantQuestion(client, grant))}>
-                Take back
+                Revoke
               </button>
             </li>
           ))}
@@ -415,7 +415,7 @@ function grantQuestion(client: Client, name: string): Question {
   const chosen = { tenant: '', below: false };
   return {
     title: `Who else may use ${name}?`,
-    text: 'The keys of the tenant may ask for it, and build on it, until the grant is taken back.',
+    text: "The tenant's keys may use it, and build on it, until you revoke the grant.",
     act: 'Grant',
     noReason: true,
     done: 'The grant is given.',
@@ -443,22 +443,22 @@ function grantQuestion(client: Client, name: string): Question {
 }
 
 const ungrantQuestion = (client: Client, { scope, tenant }: GrantView): Question => ({
-  title: `Take the grant of ${scope} back?`,
-  text: `${tenant === '*' ? 'Others' : tenant} may not use it any more; what was built on it is not served.`,
-  act: 'Take it back',
+  title: `Revoke the grant of ${scope}?`,
+  text: `${tenant === '*' ? 'Others' : tenant} can no longer use it; adapters built on it are no longer served.`,
+  act: 'Revoke',
   danger: true,
   noReason: true,
-  done: 'The grant is taken back.',
+  done: 'The grant is revoked.',
   run: async () => {
     const answer = await client.call('DELETE /admin/grants', { query: { scope, tenant } });
     return answer.ok ? null : answer.error;
   },
 });
 
-/** Names whose chains are read to find heirs: each is a request. */
+/** Names whose chains are read to find descendants: each takes a request. */
 const MAX_HEIRS_READ = 24;
 
-/** Who is made of this one. Read once, when the name is opened. */
+/** Names that are built on this one. Read once, when the name is opened. */
 function Heirs({ client, name, below }: { client: Client; name: string; below: readonly NameView[] }) {
   const live = below.filter((entry) => entry.version !== null);
   const near = live
@@ -490,12 +490,12 @@ function Heirs({ client, name, below }: { client: Client; name: string; below: r
           <a href={hashOf({ at: 'adapters', name: heir })}>{heir}</a>
         </>
       ))}
-      {near.length < live.length && `, of ${near.length} names that were looked at`}.
+      {near.length < live.length && `, among the first ${near.length} names`}.
     </p>
   );
 }
 
-/** An experiment that decides which version users of the name get, before anybody changes that by hand. */
+/** An experiment that decides which version users of the name get, shown before a manual change. */
 function RunningExperiments({ client, name }: { client: Client; name: string }) {
   const { data } = useLoad(
     `experiments ${name}`,

@@ -1,4 +1,4 @@
-/** What is asked before a name, or a version of it, changes, and the request that it is. */
+/** Confirmation dialogs for changes of a name or version, and their requests. */
 import { Link, Pin, PinOff, ShieldCheck, ShieldOff, Trash2 } from 'lucide';
 import type { VersionView } from '../../../protocol/admin-api/versions.ts';
 import type { Client } from '../../api/client.ts';
@@ -14,10 +14,10 @@ export function flipQuestion(client: Client, { name, version }: VersionView, liv
     title: forward ? `Promote ${name}@${version}?` : `Roll back to ${name}@${version}?`,
     text:
       `From now on ${name} means version ${version}${live === null ? '' : ` instead of ${live}`}. ` +
-      'Answers that run end as they began. Elsewhere in the world it takes about a minute.',
+      'Running answers are not affected. Elsewhere in the world this takes about a minute.',
     act: forward ? 'Promote' : 'Roll back',
     danger: !forward,
-    done: `${name} means version ${version} now.`,
+    done: `${name} now means version ${version}.`,
     run: async (why) => {
       const about = { name, expect: live ?? 0, why };
       const answer = forward
@@ -31,9 +31,9 @@ export function flipQuestion(client: Client, { name, version }: VersionView, liv
 function aliasQuestion(client: Client, target: string): Question {
   const chosen = { name: '' };
   return {
-    title: `Another name for ${target}`,
-    text: `A new name that stands for ${target}: who asks for it gets the version that is live there.`,
-    act: 'Make the alias',
+    title: `Create an alias of ${target}`,
+    text: `A new name that stands for ${target}: requests for it get the version that is live there.`,
+    act: 'Create the alias',
     done: `The alias stands for ${target}.`,
     more: (
       <TextField
@@ -50,14 +50,14 @@ function aliasQuestion(client: Client, target: string): Question {
   };
 }
 
-/** @param target what it stands for now. */
+/** @param target its current target. */
 export function repointQuestion(client: Client, name: string, target: string): Question {
   const chosen = { target };
   return {
-    title: `What is ${name} to stand for?`,
-    text: 'Requests by the alias go to the other name within about a minute.',
+    title: `What should ${name} stand for?`,
+    text: 'Within about a minute, requests for the alias go to the new target.',
     act: 'Change it',
-    done: `${name} stands for another name now.`,
+    done: `${name} has a new target.`,
     more: <TextField label="Name" begin={target} required onChange={(text) => (chosen.target = text)} />,
     run: async (why) => {
       const answer = await client.call('POST /admin/alias', { body: { name, target: chosen.target, why } });
@@ -67,11 +67,11 @@ export function repointQuestion(client: Client, name: string, target: string): Q
 }
 
 export const unaliasQuestion = (client: Client, name: string): Question => ({
-  title: `Take the alias ${name} away?`,
-  text: 'Requests by it are then answered by the nearest name above it, or not at all.',
-  act: 'Take it away',
+  title: `Remove the alias ${name}?`,
+  text: 'The nearest name above it then answers requests for it, if there is one.',
+  act: 'Remove it',
   danger: true,
-  done: `${name} is no alias any more.`,
+  done: `${name} is no longer an alias.`,
   run: async (why) => {
     const answer = await client.call('POST /admin/alias', { body: { name, target: null, why } });
     return answer.ok ? null : answer.error;
@@ -81,25 +81,26 @@ export const unaliasQuestion = (client: Client, name: string): Question => ({
 const strictQuestion = (client: Client, name: string, strict: boolean): Question => ({
   title: strict ? `Make ${name} strict?` : `Make ${name} inheritable again?`,
   text: strict
-    ? `A name below ${name} that does not exist is then answered by nothing: neither by ${name} nor by what is above it.`
-    : `A name below ${name} that does not exist is then answered by ${name}, labelled as inherited.`,
+    ? `Requests for missing names below ${name} then get no answer, neither from ${name} nor from a name ` +
+      'above it.'
+    : `${name} then answers requests for missing names below it, marked as inherited.`,
   act: strict ? 'Make it strict' : 'Make it inheritable',
-  done: strict ? `${name} is strict now.` : `${name} is inherited from again.`,
+  done: strict ? `${name} is strict now.` : `${name} is inheritable again.`,
   run: async (why) => {
     const answer = await client.call('POST /admin/strict', { body: { name, strict, why } });
     return answer.ok ? null : answer.error;
   },
 });
 
-/** @param pin false = it is pinned, and is to be let go. */
+/** @param pin false = unpin it. */
 const pinQuestion = (client: Client, name: string, pin: boolean): Question => ({
   title: pin ? `Pin ${name}?` : `Unpin ${name}?`,
   text: pin
-    ? 'Every origin keeps its live version in memory, so that the first request does not wait for it.'
-    : 'Origins may put its adapter out of memory when others need the room.',
+    ? 'Every origin keeps its live version in memory, so that the first request need not wait for it.'
+    : 'Origins may unload its adapter when they need the memory.',
   act: pin ? 'Pin it' : 'Unpin it',
   noReason: true,
-  done: pin ? `${name} is pinned.` : `${name} is not pinned any more.`,
+  done: pin ? `${name} is pinned.` : `${name} is no longer pinned.`,
   run: async () => {
     const answer = pin
       ? await client.call('POST /admin/pins', { body: { name } })
@@ -116,14 +117,15 @@ export function removeQuestion(client: Client, name: string, version: number | n
     title: `Remove ${what}?`,
     text:
       version === null
-        ? 'All its versions go with it, and requests by it are answered by the nearest name above it, or not at all. For seven days it can be restored.'
-        : 'It is served no more. For seven days it can be restored.',
+        ? 'All its versions are removed with it, and the nearest name above it answers requests for it, ' +
+          'if there is one. You can restore it for seven days.'
+        : 'It is no longer served. You can restore it for seven days.',
     act: 'Remove',
     danger: true,
-    done: `${what} is removed. For seven days it can be restored.`,
+    done: `${what} is removed. You can restore it for seven days.`,
     more: (
       <CheckField
-        label="Also what was made on top of it, and its aliases and pins"
+        label="Also what was built on it, its aliases and its pins"
         onChange={(cascade) => (chosen.cascade = cascade)}
       />
     ),
@@ -141,13 +143,13 @@ export function restoreQuestion(client: Client, name: string, version: number | 
     title: `Restore ${what}?`,
     text:
       version === null
-        ? 'Its versions are there again, and the one that was live is live again.'
-        : 'The version is there again, and not live.',
+        ? 'Its versions come back, and the live one is live again.'
+        : 'The version comes back, but is not live.',
     act: 'Restore',
-    done: `${what} is there again.`,
+    done: `${what} is restored.`,
     more: (
       <CheckField
-        label="Also all that was removed together with it"
+        label="Also everything that was removed with it"
         onChange={(cascade) => (chosen.cascade = cascade)}
       />
     ),
@@ -158,7 +160,7 @@ export function restoreQuestion(client: Client, name: string, version: number | 
   };
 }
 
-/** What can be done with a name as a whole. */
+/** The actions on a whole name. */
 export function NameActs(props: {
   client: Client;
   name: string;
@@ -166,7 +168,7 @@ export function NameActs(props: {
   onAsk: (question: Question) => void;
 }) {
   const { client, name, strict, onAsk } = props;
-  // The operator's alone; whoever may not see pins may not set them.
+  // Only for the operator: other keys may neither see nor set pins.
   const pins = useLoad('pins', () => client.call('GET /admin/pins', {}));
   const pinned = pins.data?.pins.some((pin) => pin.name === name) ?? null;
   const ask = async (question: Question) =>

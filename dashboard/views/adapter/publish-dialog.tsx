@@ -19,7 +19,7 @@ import { FolderOpen } from 'lucide';
 import type { ComponentChildren } from 'preact';
 import { Icon } from '../../parts/icon.tsx';
 
-/** Takes an adapter's files, checks them in the page, says what would happen, and publishes them. */
+/** Takes an adapter's files, checks them in the page, shows what would happen, and publishes them. */
 export function PublishDialog(props: {
   client: Client;
   files: readonly File[];
@@ -44,7 +44,7 @@ export function PublishDialog(props: {
   const set = (part: Partial<PublishWish>) => {
     setWish((before) => ({ ...before, ...part }));
     setProblem(null);
-    // The reason changes nothing of what was checked.
+    // The reason does not affect the checks.
     if (Object.keys(part).some((field) => field !== 'why')) setChecked(null);
   };
   // Files may also be dropped while it is open.
@@ -131,12 +131,12 @@ export function PublishDialog(props: {
             ))}
         </datalist>
         <CheckField
-          label="Stage it: what is live stays live until you promote this version"
+          label="Stage it: the live version stays live until you promote this one"
           begin={wish.stage}
           onChange={(stage) => set({ stage })}
         />
         <CheckField
-          label="Round the weights to bfloat16: half the bytes of float32"
+          label="Round the weights to bfloat16: half the size of float32"
           begin={wish.bf16}
           onChange={(bf16) => set({ bf16 })}
         />
@@ -153,7 +153,7 @@ export function PublishDialog(props: {
         {sent !== null && (
           <p class="hint">
             <progress max={total} value={sent} /> {bytes(sent)} of {bytes(total)}
-            {sent === total && '; an origin tries it'}
+            {sent === total && '; an origin tests it'}
           </p>
         )}
         {problem !== null && problem.param !== 'files' && problem.param !== 'parent' && (
@@ -178,14 +178,14 @@ export function PublishDialog(props: {
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
-/** What publishing would do, before any of it is done. */
+/** The plan of publishing. */
 function PublishPlanNote({ checked }: { checked: Checked }) {
   const { plan, file } = checked;
   const { packed, base } = file;
   const becomes = plan.exists
-    ? `This is ${plan.name}@${plan.version}, which is there already.`
+    ? `This is ${plan.name}@${plan.version}, which exists already.`
     : `It becomes ${plan.name}@${plan.version}, ${plan.stage ? 'staged' : 'live at once'}${
-        plan.from === null || plan.stage ? '' : ` in the place of version ${plan.from}`
+        plan.from === null || plan.stage ? '' : `, replacing version ${plan.from}`
       }.`;
   return (
     <div class="note good" role="status">
@@ -193,17 +193,17 @@ function PublishPlanNote({ checked }: { checked: Checked }) {
         <strong>{becomes}</strong> Rank {plan.rank}, {packed.modules.length} modules,{' '}
         {bytes(packed.bytes.length)}; for {base.id}
         {plan.parent !== null && `, on top of ${plan.parent}`}. {bytes(plan.bytes_to_send)} to send
-        {plan.trial && ', then an origin tries it'}.
+        {plan.trial && ', then an origin tests it'}.
         {plan.instead_of !== null &&
-          ` Until now ${plan.instead_of} answers requests by this name; from then on this does.`}
+          ` So far ${plan.instead_of} answers requests for this name; from then on this version does.`}
         {plan.notice !== undefined && ` ${plan.notice}`}
-        {packed.warnings.map((warning) => ` Mind: ${warning}`)}
+        {packed.warnings.map((warning) => ` Warning: ${warning}`)}
       </p>
     </div>
   );
 }
 
-/** Files that are chosen, or were dropped. */
+/** Chosen or dropped files. */
 function FileField(props: {
   files: readonly File[];
   problem: string | undefined;
@@ -234,7 +234,7 @@ function FileField(props: {
   );
 }
 
-/** Takes files, or a folder, that are dropped anywhere in it, and shows that it would. */
+/** Accepts files, or a folder, dropped anywhere in it, and shows that it does. */
 export function DropZone(props: { onFiles: (files: File[]) => void; children: ComponentChildren }) {
   const [isOver, setOver] = useState(false);
   const hasFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') === true;

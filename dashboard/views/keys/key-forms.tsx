@@ -15,11 +15,11 @@ import type { Problem } from '../../model/problem.ts';
 import { CopyButton } from '../../parts/copy-button.tsx';
 
 const KINDS = [
-  ['API: asks models', 'api'],
-  ['Admin: changes what there is', 'admin'],
+  ['API: for requests to models', 'api'],
+  ['Admin: for changes', 'admin'],
 ] as const;
 
-/** What is chosen in the form. */
+/** The choices in the form. */
 interface Wanted {
   kind: 'api' | 'admin';
   label: string;
@@ -32,7 +32,7 @@ interface Wanted {
   prompts: boolean;
 }
 
-/** @param onMade hears of the key itself, once. */
+/** @param onMade called with the key itself, once. */
 export function createQuestion(client: Client, onMade: (made: MadeKey) => void): Question {
   const wanted: Wanted = {
     ...{ kind: 'api', label: '', tenant: '', scopes: '', life: null, strict: false, download: false },
@@ -41,8 +41,8 @@ export function createQuestion(client: Client, onMade: (made: MadeKey) => void):
   const texts = limitTexts(null);
   return {
     title: 'A new key',
-    text: 'It may use all adapters of its tenant, and what its scopes name besides.',
-    act: 'Make the key',
+    text: 'It may use all adapters of its tenant, and whatever its scopes add.',
+    act: 'Create the key',
     noReason: true,
     wide: true,
     more: <Fields wanted={wanted} texts={texts} />,
@@ -90,18 +90,18 @@ function Fields({ wanted, texts }: { wanted: Wanted; texts: ReturnType<typeof li
           }}
         />
         <TextField label="Tenant" placeholder="your own" onChange={(text) => (wanted.tenant = text)} />
-        <SelectField label="Good for" of={LIVES} onChange={(life) => (wanted.life = life)} />
+        <SelectField label="Valid for" of={LIVES} onChange={(life) => (wanted.life = life)} />
       </div>
       <TextField
         label="Scopes"
         placeholder="medicine/** shared/tone"
-        hint="Names of other tenants that it may use besides; ** = everything."
+        hint="Names of other tenants that it may use; ** = everything."
         onChange={(text) => (wanted.scopes = text)}
       />
       {kind === 'api' ? (
         <>
           <CheckField
-            label="Strict: a name that is missing is an error, and no ancestor answers for it"
+            label="Strict: a missing name is an error, and no ancestor answers for it"
             onChange={(strict) => (wanted.strict = strict)}
           />
           <KeepField begin={null} onChange={(hours) => (wanted.keep = hours)} />
@@ -114,7 +114,7 @@ function Fields({ wanted, texts }: { wanted: Wanted; texts: ReturnType<typeof li
             onChange={(download) => (wanted.download = download)}
           />
           <CheckField
-            label="It may read the prompts and answers that the tenant’s keys have kept"
+            label="It may read the kept prompts and answers of the tenant’s keys"
             onChange={(prompts) => (wanted.prompts = prompts)}
           />
         </>
@@ -130,7 +130,7 @@ export function changeQuestion(client: Client, key: KeyView): Question {
   const chosen = { label: key.label, keep: key.keep_prompts };
   return {
     title: `Change ${calledOf(key)}`,
-    text: 'Limits hold within a second here, and within about a minute elsewhere.',
+    text: 'Limits take effect within a second here, and within about a minute elsewhere.',
     act: 'Change it',
     noReason: true,
     wide: true,
@@ -147,7 +147,7 @@ export function changeQuestion(client: Client, key: KeyView): Question {
         LIMITS.map(([field]) => [field, texts[field] === '' ? null : Number(texts[field])]),
       );
       const { label, keep } = chosen;
-      // Unless it is changed, nothing is said of it: off deletes what is kept.
+      // Sent only when changed: turning it off deletes what is kept.
       const kept = keep === key.keep_prompts ? {} : { keep_prompts: keep };
       const body = { id: key.id, label, limits, ...kept };
       const answer = await client.call('POST /admin/keys/change', { body });
@@ -156,7 +156,7 @@ export function changeQuestion(client: Client, key: KeyView): Question {
   };
 }
 
-/** How long the old key stays good, as the form offers it: words and ms. */
+/** Offered grace periods of the old key: label and ms. */
 const GRACES: readonly (readonly [string, number])[] = [
   ['a day', 86_400_000],
   ['an hour', 3_600_000],
@@ -164,17 +164,19 @@ const GRACES: readonly (readonly [string, number])[] = [
   ['not at all', 0],
 ];
 
-/** @param onMade hears of the new key itself, once. */
+/** @param onMade called with the new key itself, once. */
 export function rotateQuestion(client: Client, key: KeyView, onMade: (made: MadeKey) => void): Question {
   const chosen: { grace: number } = { grace: GRACES[0]![1] };
   return {
     title: `Rotate ${calledOf(key)}?`,
-    text: 'A new key with the same rights and limits takes its place. Give it to the application while the old one is still good.',
+    text:
+      'A new key with the same rights and limits replaces it. Give it to the application while the old ' +
+      'one is still valid.',
     act: 'Rotate',
     noReason: true,
     more: (
       <SelectField
-        label="The old key stays good for"
+        label="The old key stays valid for"
         of={GRACES}
         onChange={(grace) => (chosen.grace = grace)}
       />
@@ -193,17 +195,19 @@ export function revokeQuestion(client: Client, key: KeyView): Question {
   const flag = (on: boolean): 'true' | 'false' => (on ? 'true' : 'false');
   return {
     title: `Revoke ${calledOf(key)}?`,
-    text: 'Requests with it, and with keys that it was rotated into, are refused within a second here and within about a minute elsewhere. It cannot be taken back.',
+    text:
+      'Requests with it, and with keys that replaced it, are refused within a second here and within ' +
+      'about a minute elsewhere. This cannot be undone.',
     act: 'Revoke',
     danger: true,
     noReason: true,
     done: `${calledOf(key)} is revoked.`,
     more:
       key.kind === 'admin' ? (
-        <CheckField label="Also the keys that it made" onChange={(made) => (chosen.made = made)} />
+        <CheckField label="Also the keys that it created" onChange={(made) => (chosen.made = made)} />
       ) : key.keep_prompts !== null ? (
         <CheckField
-          label="Delete its prompts and answers now, not when they expire"
+          label="Delete its prompts and answers now instead of when they expire"
           onChange={(forget) => (chosen.forget = forget)}
         />
       ) : undefined,
@@ -225,10 +229,10 @@ export function revokeQuestion(client: Client, key: KeyView): Question {
   };
 }
 
-/** How long what a key asks and is answered is kept. @param props.begin hours, as it is now; null = it is not. */
+/** How long a key's prompts and answers are kept. @param props.begin hours, currently; null = not kept. */
 function KeepField(props: { begin: number | null; onChange: (hours: number | null) => void }) {
   const { begin } = props;
-  // A time that was set elsewhere is one of them, so that it stays when nothing is chosen.
+  // A time that was set elsewhere is offered too, so that it stays unless changed.
   const offered = KEEPS.some(([, hours]) => hours === begin)
     ? KEEPS
     : [...KEEPS, [hoursWords(begin ?? 0), begin] as const];
@@ -237,7 +241,7 @@ function KeepField(props: { begin: number | null; onChange: (hours: number | nul
       label="Keep prompts and answers"
       of={offered}
       begin={begin}
-      hint="Encrypted, and deleted after this time. Admin keys of the tenant that may read prompts see them in Requests."
+      hint="Encrypted, and deleted after this time. Admin keys of the tenant that may read prompts see them under Requests."
       onChange={props.onChange}
     />
   );
@@ -245,13 +249,13 @@ function KeepField(props: { begin: number | null; onChange: (hours: number | nul
 
 type LimitTexts = Record<(typeof LIMITS)[number][0], string>;
 
-/** As the form begins. */
+/** Initial values. */
 function limitTexts(limits: KeyLimitsView | null): LimitTexts {
   const text = (field: (typeof LIMITS)[number][0]): string => String(limits?.[field] ?? '');
   return Object.fromEntries(LIMITS.map(([field]) => [field, text(field)])) as LimitTexts;
 }
 
-/** Writes what is typed into `texts`; empty = not limited. */
+/** Writes the typed limits into `texts`; empty = not limited. */
 function LimitFields({ texts }: { texts: LimitTexts }) {
   return (
     <fieldset>
@@ -276,16 +280,16 @@ export interface MadeKey {
   readonly label: string;
 }
 
-/** Shows a key the one time that anybody sees it. */
+/** Shows a new key, the only time that anybody sees it. */
 export function NewKeyNote({ made, onClose }: { made: MadeKey; onClose: () => void }) {
   const note = useRef<HTMLElement>(null);
-  // It may stand far above the row that it is of: it comes into sight, and is read out.
+  // It may be far above the row that it belongs to: scroll it into view, and have it read aloud.
   useEffect(() => note.current?.focus(), [made.key]);
   return (
     <section ref={note} tabIndex={-1} class="note good secret" aria-label="The new key">
       <p>
         <strong>{made.label === '' ? 'The new key' : `The key of ${made.label}`}: copy it now.</strong> It is
-        shown this once; the edge keeps only its digest.
+        shown only this once; the edge keeps only its digest.
       </p>
       <div class="joined">
         <code>{made.key}</code>

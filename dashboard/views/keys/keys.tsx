@@ -20,13 +20,13 @@ import type { KeyView } from '../../../protocol/admin-api/keys.ts';
 import type { UsageReport } from '../../../protocol/admin-api/tenants.ts';
 import { Table } from '../../parts/table.tsx';
 
-/** How far back it is looked when a key was used last; usage is counted by the hour. */
+/** How far back the last use of a key is searched; usage is counted by the hour. */
 const USED_WITHIN_MS = 90 * 86_400_000;
 const REFRESH_MS = 30_000;
-/** Rows at once: of thousands each letter that is typed would take a second. */
+/** Rows rendered at once: with thousands, each typed letter would take a second. */
 const PAGE = 200;
 
-/** The keys of the tenant, of all tenants to the bootstrap key: made, limited, rotated and revoked. */
+/** The keys of the tenant, or of all tenants for the bootstrap key: created, limited, rotated and revoked. */
 export function KeysView({ client }: { client: Client }) {
   const keys = useLoad('keys', () => client.call('GET /admin/keys', {}), REFRESH_MS);
   const usage = useLoad(
@@ -63,8 +63,8 @@ export function KeysView({ client }: { client: Client }) {
         </button>
       </div>
       <p class="lead">
-        API keys (gk_) ask models; admin keys (ga_) change what there is. A key is shown once, when it is
-        made.
+        API keys (gk_) send requests to models; admin keys (ga_) change settings. A key is shown once, when it
+        is created.
       </p>
       <ProblemNote problem={keys.problem} onRetry={() => void keys.reload()} />
       {made !== null && <NewKeyNote made={made} onClose={() => setMade(null)} />}
@@ -101,8 +101,8 @@ export function KeysView({ client }: { client: Client }) {
           {shown.length === 0 ? (
             <p class="empty">
               {good.length === 0
-                ? 'There is none yet. An application needs one to ask models.'
-                : 'No key has it.'}
+                ? 'There is none yet. An application needs one to send requests.'
+                : 'No key contains it.'}
             </p>
           ) : (
             <KeysTable
@@ -139,7 +139,7 @@ interface KeyActs {
 
 const HOUR_MS = 3_600_000;
 
-/** @param props.usage by key; null = it is not known. */
+/** @param props.usage by key; null = unknown. */
 function KeysTable(props: {
   keys: readonly KeyView[];
   usage: UsageReport | null;
@@ -242,7 +242,10 @@ function mayUse({ kind, tenant, scopes, scope_owners: owners, download, prompts 
   return [...own, ...others, ...admin].join(', ');
 }
 
-/** @param hour the last one with a request; null = the edge does not say which. @param unused for a key without any. */
+/**
+ * @param hour the last one with a request; null = not reported by the edge. @param unused text for a key
+ * without any.
+ */
 function lastUsed(hour: string | null | undefined, unused: string, now: number): string {
   if (hour === undefined) return unused;
   if (hour === null) return 'in 90 days';

@@ -23,14 +23,14 @@ const STATES: Record<Answer['state'], string> = {
   failed: 'failed',
 };
 
-/** Whether answers are shown letter by letter, as the model wrote them. */
+/** Whether answers are shown as the raw text of the model. */
 const asText = createStore(false);
-/** What draws Markdown; null = it is not loaded yet, and answers are text until then. */
+/** The Markdown renderer; null = not loaded yet, answers are text until then. */
 const drawer = createStore<FunctionComponent<{ text: string }> | null>(null);
 
 export function AsTextSwitch() {
   return (
-    <label class="check" title="Answers are drawn as the Markdown that models write, unless this is on.">
+    <label class="check" title="By default, answers are rendered as the Markdown that models write.">
       <input
         type="checkbox"
         checked={useStore(asText)}
@@ -41,12 +41,12 @@ export function AsTextSwitch() {
   );
 }
 
-/** A prompt and the answer to it. @param props.pieces where it differs from another; null = not marked. */
+/** A prompt and its answer. @param props.pieces differences from another answer; null = not marked. */
 export function AnswerText(props: {
   prompt: string;
   answer: Answer;
   pieces: readonly Piece[] | null;
-  /** What is copied. */
+  /** Text to copy. */
   what: string;
 }) {
   const { prompt, answer, pieces, what } = props;
@@ -91,7 +91,7 @@ export function AnswerText(props: {
   );
 }
 
-/** How fast an answer came, and what gave it; nothing of one from before the page was loaded. */
+/** Speed and source of an answer; empty for one from before the page was loaded. */
 function Figures({ answer: { pace, adapter, inherited, variant } }: { answer: Answer }) {
   const first = ttft(pace);
   const speed = tokensPerSecond(pace);
@@ -120,17 +120,17 @@ function Figures({ answer: { pace, adapter, inherited, variant } }: { answer: An
   );
 }
 
-/** Pixels from the end of the page within which its reader is taken to be at the end. */
+/** Pixels from the end of the page within which the reader counts as being at the end. */
 const NEAR_END = 48;
 
-/** Rows that a side spans, for the answers to one prompt to stand beside each other. @param others beside the turns. */
+/** Grid rows of a side, so that answers to one prompt line up. @param others rows besides the turns. */
 export const rowsOf = (turns: number, others: number): { gridRow: string } => ({
   gridRow: `span ${Math.max(1, turns) + others}`,
 });
 
 /**
- * Conversations beside each other. Each new turn, and what grows below a reader who is at the end, is scrolled to: the
- * composer covers the end of the page otherwise. Whoever has scrolled up is left there.
+ * Conversations side by side. New turns, and growth below a reader at the end, are scrolled into view, because
+ * the composer would cover the end of the page. A reader who has scrolled up is left alone.
  */
 export function Conversations({ turns, children }: { turns: number; children: ComponentChildren }) {
   const place = useRef<HTMLDivElement>(null);
@@ -162,10 +162,10 @@ export function Conversations({ turns, children }: { turns: number; children: Co
   );
 }
 
-/** Keyboards on the screen of a telephone have no Shift + Enter: there Enter begins a new line. */
+/** On-screen keyboards have no Shift + Enter: there Enter starts a new line. */
 const hasKeyboard = matchMedia('(any-pointer: fine)');
 
-/** Where the next prompt is written. @param props.children what stands beside the button that asks. */
+/** Input of the next prompt. @param props.children shown beside the send button. */
 export function Composer(props: {
   prompt: string;
   running: boolean;
@@ -193,7 +193,7 @@ export function Composer(props: {
           placeholder="Ask both sides the same"
           onInput={(event) => props.onPrompt(event.currentTarget.value)}
           onKeyDown={(event) => {
-            // Enter also chooses among what an input method suggests.
+            // Enter also confirms suggestions of an input method.
             if (event.key !== 'Enter' || event.shiftKey || event.isComposing || !hasKeyboard.matches) return;
             event.preventDefault();
             if (mayAsk) event.currentTarget.form?.requestSubmit();
@@ -206,13 +206,13 @@ export function Composer(props: {
           Ask both
         </button>
         {props.children}
-        {hasKeyboard.matches && <span class="hint">Enter asks, Shift + Enter begins a new line.</span>}
+        {hasKeyboard.matches && <span class="hint">Enter sends, Shift + Enter adds a line.</span>}
       </div>
     </form>
   );
 }
 
-/** Numbers that a request can have, as protocol/request-fields.ts takes them. */
+/** Numeric settings of a request, as in protocol/request-fields.ts. */
 const NUMBERS = [
   { field: 'temperature', label: 'Temperature', min: 0, max: 2, step: 0.1 },
   { field: 'top_p', label: 'Top p', min: 0, max: 1, step: 0.05 },
@@ -220,14 +220,14 @@ const NUMBERS = [
   { field: 'seed', label: 'Seed', min: undefined, max: undefined, step: 1 },
 ] as const;
 
-/** The system prompt and how it is sampled, of both sides. */
+/** System message and sampling, for both sides. */
 export function ParameterFields(props: { setup: Asked; onChange: (part: Partial<Asked>) => void }) {
   const { setup, onChange } = props;
   const { parameters, system } = setup;
   const set = (part: Partial<Parameters>) => onChange({ parameters: { ...parameters, ...part } });
   const isSet = (field: keyof Parameters): boolean => parameters[field] !== DEFAULT_PARAMETERS[field];
   const fields = Object.keys(DEFAULT_PARAMETERS) as (keyof Parameters)[];
-  // As it begins; later it is opened and closed by hand.
+  // Only the initial state; later it is opened and closed by hand.
   const [isOpen] = useState(() => system !== '' || fields.some(isSet));
   return (
     <details class="settings" open={isOpen}>
@@ -268,7 +268,7 @@ export function ParameterFields(props: { setup: Asked; onChange: (part: Partial<
           </label>
         ))}
         <label class="field">
-          <span>Stop, one a line</span>
+          <span>Stop texts, one per line</span>
           <textarea
             rows={1}
             value={parameters.stop}
@@ -281,23 +281,26 @@ export function ParameterFields(props: { setup: Asked; onChange: (part: Partial<
 }
 
 interface Models {
-  /** Bases, and names that the keys know of. */
+  /** Bases, and names known to the keys. */
   readonly known: string[];
   readonly bases: string[];
-  /** All that is known was read. */
+  /** Everything that is known has been read. */
   readonly settled: boolean;
-  /** As `KeyProblem` shows it. */
+  /** As shown by `KeyProblem`. */
   readonly trouble: {
-    /** Why the API key is none, or none any more; null = it is good, as far as is known. */
+    /** Why the API key is not valid, or no longer; null = it is, as far as known. */
     readonly refused: Problem | null;
-    /** Why nothing is known; null = something is, or it is still read. */
+    /** Why nothing is known; null = something is, or is still being read. */
     readonly problem: Problem | null;
-    /** Reads all of it again: whether the key is good still, too. */
+    /** Reads everything again, including whether the key is still valid. */
     onRetry(): void;
   };
 }
 
-/** What can be asked. @param api with the API key. @param isRefused that was refused with it: all is read again. */
+/**
+ * Models that can be asked. @param api with the API key. @param isRefused a request was refused: everything is
+ * read again.
+ */
 export function useModels(client: Client, api: Client, isRefused: boolean): Models {
   // Another key may have other models.
   const keys = useRef({ api, count: 0 });
@@ -325,10 +328,10 @@ export function useModels(client: Client, api: Client, isRefused: boolean): Mode
   };
 }
 
-/** Twice a second at most: browsers take no more than 100 changes of the address in 10 to 30 s, Safari by an exception. */
+/** At most twice a second: browsers accept no more than 100 address changes in 10 to 30 s, and Safari throws. */
 const EVERY_MS = 500;
 
-/** Keeps what is set in the view's address. @param hash such as `#/playground?left=medicine`. */
+/** Keeps the settings in the view's address. @param hash such as `#/playground?left=medicine`. */
 export function useAddress(hash: string): void {
   const written = useRef(0);
   useEffect(() => {

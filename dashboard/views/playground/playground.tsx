@@ -30,7 +30,7 @@ import {
   useAddress,
 } from './chat-parts.tsx';
 
-/** @param props.query of the address: what is set there. */
+/** @param props.query settings in the address. */
 export function PlaygroundView({ client, query }: { client: Client; query: string }) {
   const [key, setKey] = useState(() => storedKey('api'));
   return (
@@ -57,7 +57,7 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
   const { known, bases, settled, trouble } = useModels(client, api, isRefused);
   const [isCompared, setCompared] = useState(false);
 
-  // What an address says goes before what was there, and the address then says all of it.
+  // The address takes precedence over earlier settings, and then contains all of them.
   useLayoutEffect(() => setUp(setupOf(query, playground().get().setup)), [query]);
   useAddress(hashOf({ at: 'playground', query: setupQuery(setup) }));
 
@@ -116,7 +116,7 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
       <Composer
         prompt={setup.prompt}
         running={running}
-        // Who is asked is not left to which answer came first.
+        // The choice of models must not depend on which request was faster.
         canAsk={
           SIDES.some((side) => models[side] !== '') && SIDES.every((side) => settled || setup[side] !== null)
         }
@@ -143,18 +143,18 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
 
 interface ColumnTurn {
   readonly prompt: string;
-  /** null = it was not asked. */
+  /** null = not asked. */
   readonly answer: Answer | null;
 }
 
-/** One of those who are asked: which it is, and all that it said. */
+/** One side: its model and its conversation. */
 function Column(props: {
   label: string;
   model: string;
   setup: Setup;
   /** Oldest first. */
   turns: readonly ColumnTurn[];
-  /** Of the last answer, where it differs from the other side's; null = not compared. */
+  /** Differences of the last answer from the other side's; null = not compared. */
   pieces: readonly Piece[] | null;
   onModel: (model: string) => void;
 }) {
@@ -173,7 +173,7 @@ function Column(props: {
           placeholder="team/name or team/name@2"
           autocomplete="off"
           spellcheck={false}
-          // Who types here is not interrupted by a guess that arrives late.
+          // A late guess must not interrupt the user's typing.
           onFocus={(event) => props.onModel(event.currentTarget.value.trim())}
           onInput={(event) => props.onModel(event.currentTarget.value.trim())}
         />

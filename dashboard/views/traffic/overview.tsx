@@ -27,8 +27,8 @@ const DEFAULT_SPAN: Span = '24';
 const LAST_CHANGES = '8';
 
 /**
- * How it goes: of the tenant whose key it is; for the bootstrap key of all, or of one that is chosen.
- * @param props.query of the address, which holds what is chosen here.
+ * Traffic of the key's tenant; with the bootstrap key of all tenants, or of a chosen one.
+ * @param props.query of the address, which contains the choices.
  */
 export function OverviewView({ client, query }: { client: Client; query: string }) {
   const asked = new URLSearchParams(query);
@@ -117,14 +117,14 @@ export function OverviewView({ client, query }: { client: Client; query: string 
   );
 }
 
-/** Nothing where there is nothing to choose: a tenant's key sees its own alone. */
+/** Empty if there is no choice: a tenant's key sees only its own. */
 function TenantPicker(props: {
   known: readonly string[];
   chosen: string;
   onChoose: (tenant: string) => void;
 }) {
   const { known, chosen, onChoose } = props;
-  // One that has used nothing lately may be in the address.
+  // The address may name a tenant without recent usage.
   const all = [...new Set([...known, ...(chosen === '' ? [] : [chosen])])].sort();
   if (chosen === '' && all.length < 2) return null;
   return (
@@ -142,14 +142,14 @@ function TenantPicker(props: {
   );
 }
 
-/** @param props.tenant empty = of all that the key sees. */
+/** @param props.tenant empty = all visible to the key. */
 function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) {
   const { total, points } = report;
   if (total.requests === 0)
     return (
       <div class="blank">
         <p>
-          <strong>No request{tenant !== '' && ` of ${tenant}`} in this time.</strong> Ask an adapter in the{' '}
+          <strong>No requests{tenant !== '' && ` of ${tenant}`} in this time.</strong> Send one in the{' '}
           <a href={hashOf({ at: 'playground' })}>playground</a>, or from your application with an API key:
         </p>
         <pre>
@@ -159,7 +159,7 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
   -d '{"model": "base", "messages": [{"role": "user", "content": "Hello"}]}'`}
           </code>
         </pre>
-        <p class="hint">A request is counted here some ten seconds after its end.</p>
+        <p class="hint">A request is counted here about ten seconds after its end.</p>
       </div>
     );
   const asked = gridOf(report);
@@ -174,7 +174,7 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
         <Tile
           name="Errors"
           value={percent(share)}
-          sub={`${counted(total.errors)} refused or broken off`}
+          sub={`${counted(total.errors)} refused or failed`}
           alarm={share > 0.01}
         />
         <Tile
@@ -236,7 +236,7 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
         />
         {grid.times.length < asked.times.length && (
           <p class="hint">
-            The charts begin at {moment(grid.times[0] ?? 0)}: in this time there was no request before.
+            The charts begin at {moment(grid.times[0] ?? 0)}: there was no earlier request in this time.
           </p>
         )}
       </div>
@@ -244,7 +244,7 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
   );
 }
 
-/** All digits as long as a tile is as wide. */
+/** All digits, if they fit the tile. */
 const counted = (value: number): string => (value < 1e7 ? whole(value) : amount(value));
 
 const ms = (value: number | null): string => (value === null ? '–' : duration(value));
@@ -273,8 +273,7 @@ function TopNames({ report }: { report: UsageReport }) {
   if (report.rows.length === 0)
     return (
       <p class="blank">
-        Nothing was used in this time. Publish an adapter with <code>graft publish</code>, and ask for it by
-        its name.
+        No usage in this time. Publish an adapter with <code>graft publish</code>, and use it by its name.
       </p>
     );
   return (
@@ -306,7 +305,7 @@ function TopNames({ report }: { report: UsageReport }) {
   );
 }
 
-/** @param props.tenant empty = of all that the key sees. */
+/** @param props.tenant empty = all visible to the key. */
 function Running({ list, tenant }: { list: ExperimentList; tenant: string }) {
   const running = list.experiments.filter(
     ({ owner, document }) =>
@@ -315,8 +314,8 @@ function Running({ list, tenant }: { list: ExperimentList; tenant: string }) {
   if (running.length === 0)
     return (
       <p class="blank">
-        None is running. An experiment gives some users one version and others another one, and says which is
-        better: <a href={hashOf({ at: 'new-experiment', name: '' })}>begin one</a>.
+        None is running. An experiment gives some users one version and others another, and shows which is
+        better: <a href={hashOf({ at: 'new-experiment', name: '' })}>create one</a>.
       </p>
     );
   return (
@@ -339,7 +338,7 @@ function Running({ list, tenant }: { list: ExperimentList; tenant: string }) {
 function Failures({ report }: { report: TrafficReport }) {
   const failures = report.total.outcomes.filter(({ status }) => status >= 400 && status !== 499);
   return (
-    <Table label="Errors by code" columns={['Error', 'What it is', { right: 'Requests' }]}>
+    <Table label="Errors by code" columns={['Error', 'Meaning', { right: 'Requests' }]}>
       {failures.slice(0, TOP).map((outcome) => (
         <tr key={`${outcome.status} ${outcome.code}`}>
           <th scope="row" class="path">
@@ -359,7 +358,7 @@ function Changes({ list }: { list: ChangeList }) {
   if (list.changes.length === 0)
     return (
       <p class="blank">
-        Nothing was changed yet. What is published, promoted or rolled back is listed here, with who did it.
+        No changes yet. Publications, promotions and rollbacks are listed here, with their author.
       </p>
     );
   return (
@@ -383,7 +382,7 @@ function Changes({ list }: { list: ChangeList }) {
   );
 }
 
-/** What is no name, all of a tenant's or all below one, leads nowhere. */
+/** Targets that are not names (a tenant's or a prefix's) have no link. */
 function ChangedName({ change: { name, owner } }: { change: ChangeList['changes'][number] }) {
   if (name === '**') return <span class="faint">all of {owner}</span>;
   if (name.endsWith('/**')) return <Breakable text={name} />;

@@ -22,7 +22,7 @@ const STATUSES = [
 type Status = (typeof STATUSES)[number][0];
 const PAGE = 50;
 
-/** The last completions, one by one. */
+/** The latest completions, one by one. */
 export function RequestsView({ client }: { client: Client }) {
   const [status, setStatus] = useState<Status>('');
   const [name, setName] = useState('');
@@ -38,13 +38,13 @@ export function RequestsView({ client }: { client: Client }) {
     () => client.call('GET /admin/requests', { query: { ...filter, limit: String(limit) } }),
     REFRESH_MS,
   );
-  // What is shown stays while more of the same comes.
+  // The current rows stay while more arrive.
   useEffect(() => {
     if (limit > PAGE) void list.reload();
   }, [limit]);
   const { data } = list;
   const filtered = Object.keys(filter).length > 0;
-  // Half a name finds nothing: what is suggested is of all requests, as they were last seen.
+  // Part of a name finds nothing, so suggestions come from all requests read last.
   const all = useRef<readonly RequestView[]>([]);
   if (!filtered && data !== null) all.current = data.requests;
   const more = (
@@ -85,14 +85,14 @@ export function RequestsView({ client }: { client: Client }) {
           <p class="blank">
             {filtered ? (
               <>
-                <strong>None of the last requests is so.</strong> Take a filter away, or wait: a request is
-                listed some ten seconds after its end.
+                <strong>No recent request matches.</strong> Remove a filter, or wait: a request is listed
+                about ten seconds after its end.
               </>
             ) : (
               <>
-                <strong>No request yet.</strong> Ask an adapter in the{' '}
+                <strong>No requests yet.</strong> Send one in the{' '}
                 <a href={hashOf({ at: 'playground' })}>playground</a>, or from your application; it is listed
-                here some ten seconds after its end.
+                here about ten seconds after its end.
               </>
             )}
           </p>
@@ -113,11 +113,11 @@ export function RequestsView({ client }: { client: Client }) {
           </>
         )}
         <p class="hint">
-          The last 1,000 of a tenant, seven days at most. Prompts and answers are kept for keys that ask for
-          it alone.
+          The last 1,000 of a tenant, for at most seven days. Prompts and answers are kept only for keys that
+          ask for it.
           {data !== null &&
             data.left_out > 0 &&
-            ` ${whole(data.left_out)} requests of busy moments are not among them.`}{' '}
+            ` ${whole(data.left_out)} requests of busy moments are missing.`}{' '}
           <code>graft requests</code> lists the same.
         </p>
       </Answered>
@@ -140,7 +140,7 @@ const COLUMNS: readonly Column[] = [
   '',
 ];
 
-/** One line a request; what else is known of it opens below. */
+/** One line per request, with details that expand below. */
 function RequestTable(props: { requests: readonly RequestView[]; client: Client }) {
   const { requests, client } = props;
   const [open, setOpen] = useState<string | null>(null);
@@ -160,7 +160,7 @@ function RequestTable(props: { requests: readonly RequestView[]; client: Client 
             <Fragment key={request.id}>
               <tr
                 class="opens"
-                // For the pointer: the button is there for keyboards and readers. Text can still be selected.
+                // For the pointer; keyboards and screen readers use the button. Text can still be selected.
                 onClick={(event) => {
                   const isButton = event.target instanceof Element && event.target.closest('button') !== null;
                   if (!isButton && getSelection()?.type !== 'Range') setOpen(isOpen ? null : request.id);
@@ -229,7 +229,7 @@ const LEGEND = [
   ['origin', 'to the origin'],
   ['queue', 'queue'],
   ['prefill', 'prefill'],
-  ['first', 'both, where the origin does not say'],
+  ['first', 'both, if the origin does not report it'],
   ['answer', 'decode'],
   ['rest', 'edge'],
 ] as const;
@@ -239,7 +239,7 @@ const tone = (status: number): string =>
 
 const classOf = (name: string): string => name.replace(' token', '');
 
-/** A bar, as long as the request took; its parts in the order of time. */
+/** A bar as long as the request took, with its phases in order. */
 function Phases({ request }: { request: RequestView }) {
   const spans = requestPhases(request).filter(({ ms }) => ms > 0);
   const total = Math.max(1, request.duration_ms);
@@ -270,15 +270,15 @@ function Detail({ request }: { request: RequestView }) {
     ['Request id', request.id],
     ['Sent as', request.request_id ?? ''],
     ['Ended', `${moment(request.at)}:${clock(request.at).slice(-2)}`],
-    ['What became of it', [request.code, outcomeWords(request)].filter((text) => text !== '').join(': ')],
+    ['Outcome', [request.code, outcomeWords(request)].filter((text) => text !== '').join(': ')],
     ['Key', request.key_id],
     ['Tenant', request.tenant],
     ['Route', `${request.route}${request.stream ? ', streamed' : ''}`],
     ['Origin', request.origin],
-    ['Stood in', request.degraded],
+    ['Fallback', request.degraded],
     ['Experiment', request.experiment],
     ['Variant', request.variant],
-    ['Adapter', request.cold ? 'had to be brought or loaded' : ''],
+    ['Adapter', request.cold ? 'had to be sent or loaded' : ''],
   ];
   return (
     <dl class="figures">
@@ -302,7 +302,7 @@ function Detail({ request }: { request: RequestView }) {
   );
 }
 
-/** What a request asked and was answered: read when somebody asks for it, since that leaves a trace. */
+/** Prompt and answer of a request: read only on demand, because each read is recorded. */
 function KeptPromptOf({ client, request }: { client: Client; request: RequestView }) {
   const [kept, setKept] = useState<KeptPrompt | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
@@ -324,7 +324,7 @@ function KeptPromptOf({ client, request }: { client: Client; request: RequestVie
         <button type="button" class="small" disabled={busy} onClick={() => void read()}>
           {busy ? 'Reading …' : 'Show prompt and answer'}
         </button>{' '}
-        <span class="hint">Who reads them is noted in the history of the tenant.</span>
+        <span class="hint">Each read is recorded in the tenant's history.</span>
       </p>
       <ProblemNote problem={problem} />
     </div>
@@ -336,7 +336,7 @@ function Said({ kept }: { kept: KeptPrompt }) {
   const several = answers !== null && answers.length > 1;
   return (
     <section class="kept-prompt" aria-label="Prompt and answer">
-      {promptCut && <p class="hint">The prompt was longer: its last messages are here.</p>}
+      {promptCut && <p class="hint">The prompt was longer: these are its last messages.</p>}
       <dl>
         {prompt.map(({ role, text }, i) => (
           <div key={i}>
@@ -352,7 +352,7 @@ function Said({ kept }: { kept: KeptPrompt }) {
         ))}
       </dl>
       <p class="hint">
-        {answers === null && (answersCut ? 'The answer was too long to be kept. ' : 'There is no answer. ')}
+        {answers === null && (answersCut ? 'The answer was too long to keep. ' : 'There is no answer. ')}
         {answers !== null && answersCut && 'The answer was longer. '}
         Deleted on {moment(end)}.
       </p>

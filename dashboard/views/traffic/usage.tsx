@@ -21,12 +21,12 @@ const GROUPS = [
 type Group = (typeof GROUPS)[number][0];
 const DEFAULT_GROUP: Group = 'key';
 const NO_DATES: Dates = { from: '', to: '' };
-/** More than a screen takes; the file has all. */
+/** More than fits a screen; the file has all. */
 const SHOWN = 200;
 
 /**
- * Who used how much, and what that costs where the edge has a price list: the figures of `graft usage`.
- * @param props.query of the address, which holds what is chosen here.
+ * Usage, and costs if the edge has a price list: the figures of `graft usage`.
+ * @param props.query of the address, which contains the choices.
  */
 export function UsageView({ client, query }: { client: Client; query: string }) {
   const asked = new URLSearchParams(query);
@@ -67,7 +67,7 @@ export function UsageView({ client, query }: { client: Client; query: string }) 
         onDates={(dates) => go({ time: dates })}
       />
       <div class="actions">
-        <Choices label="One line for each" of={GROUPS} value={by} onChoose={(group) => go({ by: group })} />
+        <Choices label="Group by" of={GROUPS} value={by} onChoose={(group) => go({ by: group })} />
         <button
           type="button"
           disabled={data === null || data.rows.length === 0}
@@ -81,8 +81,8 @@ export function UsageView({ client, query }: { client: Client; query: string }) 
           usage.problem === null && range.ok && <Skeleton label="usage" rows={6} />
         ) : data.rows.length === 0 ? (
           <p class="blank">
-            <strong>Nothing was used in this time.</strong> Requests are counted by whole hours, a few seconds
-            after their end. Choose a longer time, or ask something in the{' '}
+            <strong>No usage in this time.</strong> Requests are counted in whole hours, a few seconds after
+            their end. Choose a longer time, or send a request in the{' '}
             <a href={hashOf({ at: 'playground' })}>playground</a>.
           </p>
         ) : (
@@ -93,7 +93,7 @@ export function UsageView({ client, query }: { client: Client; query: string }) 
   );
 }
 
-/** Any days beside the ready spans; asked for when both are as they shall be, not at each digit of a year. */
+/** Custom days besides the preset spans; sent when both are complete, not at each digit. */
 function DatesForm(props: { dates: Dates; wrong: WrongDate | null; onDates: (dates: Dates) => void }) {
   const [typed, setTyped] = useState(props.dates);
   const [refused, setRefused] = useState<WrongDate | null>(null);
@@ -178,22 +178,23 @@ function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<str
         ))}
         {rows.length > 1 && (
           <tr class="sum">
-            <th scope="row">{report.truncated ? 'These lines together' : 'All together'}</th>
+            <th scope="row">{report.truncated ? 'These rows together' : 'All together'}</th>
             {counts(sum)}
           </tr>
         )}
       </Table>
       <p class="hint">
-        From {hour(report.from)} to {hour(report.to)} UTC, by whole hours. Errors were refused by an origin or
-        broke off. <code>graft usage --by {by}</code> has the same figures.
+        From {hour(report.from)} to {hour(report.to)} UTC, in whole hours. Errors were refused by an origin or
+        failed. <code>graft usage --by {by}</code> has the same figures.
         {rows.length > SHOWN &&
-          ` The table has the first ${whole(SHOWN)} of ${whole(rows.length)} lines; the file has all${report.truncated ? ' of these' : ''}.`}
+          ` The table shows the first ${whole(SHOWN)} of ${whole(rows.length)} rows; the file has ` +
+            `all${report.truncated ? ' of these' : ''}.`}
         {report.truncated &&
-          ' There are more lines than one answer holds, and they are in no sum: choose a shorter time.'}
+          ' There are more rows than one answer holds, and no sum includes them: choose a shorter time.'}
         {currency === undefined && (
           <>
             {' '}
-            The edge has no price list (variable <code>PRICES</code>), so there are no costs.
+            No costs are shown, because the edge has no price list (variable <code>PRICES</code>).
           </>
         )}
       </p>
@@ -215,15 +216,15 @@ const SPANS = [
 type Span = (typeof SPANS)[number][0];
 const DEFAULT_SPAN: Span = '30';
 
-/** First and last day as they are typed, `2026-01-31`; both count. An empty `to` = until now. */
+/** First and last day as typed, `2026-01-31`, both inclusive. An empty `to` = until now. */
 interface Dates {
   readonly from: string;
   readonly to: string;
 }
-/** Which time a report of usage is of, in whole days UTC, and as the query of the page's address. */
+/** The time span of a usage report, in whole days UTC, and as the address's query. */
 export type UsageTime = Span | Dates;
 
-/** What is wrong with a date, for its reader. */
+/** An invalid date, as text. */
 interface WrongDate {
   readonly field: keyof Dates;
   readonly message: string;
@@ -236,13 +237,13 @@ export function usageTimeOf(query: URLSearchParams): UsageTime {
   return SPANS.find(([span]) => span === query.get('span'))?.[0] ?? DEFAULT_SPAN;
 }
 
-/** @returns what {@link usageTimeOf} reads; nothing for the span that is shown anyway. */
+/** @returns what {@link usageTimeOf} reads; empty for the default span. */
 export function usageTimeQuery(time: UsageTime): Readonly<Record<string, string>> {
   if (typeof time === 'string') return time === DEFAULT_SPAN ? {} : { span: time };
   return { ...(time.from === '' ? {} : { from: time.from }), ...(time.to === '' ? {} : { to: time.to }) };
 }
 
-/** @param now unix ms. @returns as the admin API takes it; `to` is the first moment that does not count. */
+/** @param now unix ms. @returns in the admin API's format; `to` is exclusive. */
 export function rangeOf(time: UsageTime, now: number): Result<{ from: string; to?: string }, WrongDate> {
   if (typeof time !== 'string') return rangeOfDates(time, now);
   const date = new Date(now);
@@ -258,21 +259,21 @@ const dayOf = (at: number): string => new Date(at).toISOString().slice(0, 10);
 function rangeOfDates({ from, to }: Dates, now: number): Result<{ from: string; to?: string }, WrongDate> {
   const today = dayOf(now);
   const wrong = (field: keyof Dates, message: string) => err({ field, message });
-  if (from === '') return wrong('from', 'Say the first day.');
+  if (from === '') return wrong('from', 'Enter the first day.');
   for (const [field, day] of [
     ['from', from],
     ['to', to],
   ] as const) {
     if (day === '') continue;
-    if (!isDay(day)) return wrong(field, 'This is no date. Write it as 2026-01-31.');
-    if (day > today) return wrong(field, `This day is still to come: in UTC it is ${today}.`);
+    if (!isDay(day)) return wrong(field, 'This is not a date. Use the form 2026-01-31.');
+    if (day > today) return wrong(field, `This day is in the future: in UTC it is ${today}.`);
   }
   if (to !== '' && to < from) return wrong('to', 'The last day is before the first.');
   if (to === '') return ok({ from });
   return ok({ from, to: dayOf(Date.parse(to) + DAY_MS) });
 }
 
-/** Not so: 2026-02-30, which `Date` reads as a day of March. */
+/** False for 2026-02-30, which `Date` reads as a day of March. */
 function isDay(text: string): boolean {
   if (!/^\d{4}-\d\d-\d\d$/.test(text)) return false;
   const at = Date.parse(text);

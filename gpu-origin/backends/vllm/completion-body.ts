@@ -1,4 +1,4 @@
-/** What vLLM is asked for: the tokens of an answer, chosen there as the request wants them chosen. */
+/** Requests to vLLM: the tokens of an answer, sampled there as requested. */
 import { type ApiError, err, ok, type Result } from '../../../protocol/api-error.ts';
 import type { FinishReason, Usage } from '../../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
@@ -17,25 +17,26 @@ import { CALL_SHAPES } from '../../grammar/constraint-grammar.ts';
 import { Answer, type AnswerPart, EventChannel } from '../../engine/sequence.ts';
 import type { TokenBytes } from '../../generation/answer-text.ts';
 
-/** vLLM's `--max-logprobs` unless given; more is refused there. */
+/** vLLM's default of `--max-logprobs`; it refuses more. */
 export const MAX_LOGPROBS = 20;
 
-/** @returns why this engine cannot do it; null = it can. */
+/** @returns why this engine does not support it; null = it does. */
 export function cannotDo({ pooling, promptLogprobs }: EngineRequest): ApiError | null {
   const refuse = (what: string, param: string): ApiError => ({
     code: 'unsupported_parameter',
-    message: `${what} by the engine of this origin (vLLM): ask an origin that runs the model itself.`,
+    message: `${what} by this origin's engine (vLLM). Use an origin that runs the model itself.`,
     param,
   });
   if (pooling !== undefined) return refuse('Embeddings are not made', 'input');
-  // vLLM 0.32's CPU backend dies of them beside an adapter (punica_cpu's add_lora_logits), with all that it runs.
-  return promptLogprobs === null ? null : refuse('The scores of a prompt are not given', 'prompt_logprobs');
+  // vLLM 0.32's CPU backend crashes on them along with an adapter (punica_cpu's add_lora_logits), and ends all
+  // its runs.
+  return promptLogprobs === null ? null : refuse('Prompt scores are not returned', 'prompt_logprobs');
 }
 
 /**
- * @param generated tokens of the answer so far: a run that was preempted goes on behind them. Penalties count them as
- * prompt then, which changes what frequency and presence penalties do to them.
- * @param most tokens that may still come.
+ * @param generated tokens of the answer so far: a preempted run continues after them. Penalties then count them
+ * as prompt, which changes the effect of frequency and presence penalties on them.
+ * @param most tokens that may still be generated.
  */
 export function completionBody(params: {
   model: string;
@@ -58,7 +59,7 @@ export function completionBody(params: {
     top_p: sampling.topP,
     top_k: sampling.topK ?? 0,
     min_p: sampling.minP,
-    // Another part of an answer goes on with another stream of draws, and with the same one each time.
+    // Each part of an answer has its own stream of draws, always the same one.
     ...(seed === null ? {} : { seed: seed + generated.length }),
     repetition_penalty: adjusted?.repetition ?? 1,
     frequency_penalty: adjusted?.frequency ?? 0,
@@ -73,19 +74,19 @@ export function completionBody(params: {
     return_token_ids: true,
     return_tokens_as_token_ids: true,
     add_special_tokens: false,
-    // What one tenant's prompts left in the prefix cache is not to be found out by another.
+    // One tenant must not discover another's prompts in the prefix cache.
     cache_salt: salt,
   };
 }
 
-/** @throws Error for what another engine compiled. */
+/** @throws Error for grammars compiled by another engine. */
 export function formOf({ grammar }: EngineRequest): FormAtVllm | null {
   if (grammar == null) return null;
   if (!(grammar instanceof FormAtVllm)) throw new Error('a grammar of another engine');
   return grammar;
 }
 
-/** The tokens of an event; an error when it says of what it chose less than was asked for. */
+/** The tokens of an event; an error if it reports fewer of them than requested. */
 export function tokensOf(chunk: StreamChunk, wanted: number | null): Result<readonly ScoredToken[], string> {
   const tokens: ScoredToken[] = [];
   for (const { token_ids: ids, logprobs } of chunk.choices) {
@@ -116,8 +117,8 @@ const likeliest = (entries: readonly (readonly [string, number])[], most: number
 type StructuredOutputs = Readonly<Record<string, unknown>>;
 
 /**
- * What vLLM holds an answer to, as its `structured_outputs` has it (0.32): it compiles it itself, by XGrammar. What this
- * server's own grammars cannot hold is refused before it is asked, so that it means the same at both engines.
+ * An answer's constraint as vLLM's `structured_outputs` (0.32), which vLLM compiles itself with XGrammar.
+ * Whatever this server's own grammars do not support is refused before, so that both engines behave alike.
  */
 class FormAtVllm implements Grammar {
   readonly outputs: StructuredOutputs;
@@ -131,11 +132,11 @@ class FormAtVllm implements Grammar {
   }
 
   release(): void {
-    // Nothing is kept.
+    // Nothing is stored.
   }
 }
 
-/** @param checks says what this server's grammars cannot hold, in another thread; compiles nothing. */
+/** @param checks validates against this server's own grammars, in another thread; compiles nothing. */
 export const vllmGrammars = (checks: Grammars): Grammars => ({
   async prepare(request) {
     const checked = await checks.prepare(request);
@@ -144,7 +145,7 @@ export const vllmGrammars = (checks: Grammars): Grammars => ({
     return ok(new FormAtVllm(request.asked));
   },
   update: () => {
-    throw new Error('no answer of vLLM is constrained here');
+    throw new Error('answers of vLLM are not constrained here');
   },
   close: () => checks.close(),
 });
@@ -176,9 +177,9 @@ function outputsOfConstraint(constraint: Constraint): StructuredOutputs {
 type Format = Readonly<Record<string, unknown>> & { readonly type: string };
 
 /**
- * Answers that call functions, as one of XGrammar's structural tags
- * (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html); what constraint-grammar.ts writes as a grammar.
- * @param constraint what constrains an answer without calls; null = any text.
+ * Answers with function calls, as one of XGrammar's structural tags
+ * (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html); the equivalent of constraint-grammar.ts.
+ * @param constraint of an answer without calls; null = any text.
  */
 function structuralTag({ use, format }: AskedTools, constraint: Constraint | null): object {
   const { begin, between, end } = CALL_SHAPES[format];
@@ -211,14 +212,14 @@ function structuralTag({ use, format }: AskedTools, constraint: Constraint | nul
   return { type: 'structural_tag', format: made };
 }
 
-/** Without a bound small models write blanks until their answer is cut. */
+/** Without a bound small models write white space until their answer is cut. */
 const jsonFormat = (json_schema: unknown): Format => ({
   type: 'json_schema',
   json_schema,
   max_whitespace_cnt: 1,
 });
 
-/** Answers that are JSON of a schema, or of any. */
+/** JSON answers, with or without a schema. */
 const structuralJson = (schema: unknown = { type: 'object' }): object => ({
   type: 'structural_tag',
   format: jsonFormat(objectOf(schema)),
@@ -261,14 +262,14 @@ export class VllmRun {
   readonly addedAt: number;
   readonly answer: Answer;
   readonly events: EventChannel;
-  /** Times that it was begun anew because vLLM had forgotten the chain. */
+  /** Restarts because vLLM had forgotten the chain. */
   retries = 0;
   startedAt: number | null = null;
   lastTokenAt: number | null = null;
   ended = false;
-  /** Others have their turn; it goes on in its next one. */
+  /** Others have their turn; it continues in its next one. */
   aside = false;
-  /** Of what it has under way at vLLM. */
+  /** Of its request in progress at vLLM. */
   #under = new AbortController();
   #onEnd: () => void = () => undefined;
 
@@ -293,7 +294,7 @@ export class VllmRun {
     this.addedAt = params.addedAt;
     this.answer = new Answer({
       ...{ sampling: { ...request.sampling, seed }, prompt: [], maxTokens, eos, tokens },
-      // Tokens are chosen at vLLM.
+      // vLLM samples the tokens.
       random: () => 0,
       grammar: null,
     });
@@ -321,12 +322,12 @@ export class VllmRun {
     return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
   }
 
-  /** Tokens that are held for it while it runs. */
+  /** Token budget reserved while it runs. */
   get length(): number {
     return this.request.prompt.length + this.answer.ids.length;
   }
 
-  /** For the observer, at its end. @param now of the clock that `addedAt` is of, ms. */
+  /** For the observer, at its end. @param now on the clock of `addedAt`, ms. */
   summary(now: number): Omit<Parameters<NonNullable<EngineObserver['onFinish']>>[0], 'outcome' | 'error'> {
     return {
       ...namesOf(this.request),
@@ -344,7 +345,7 @@ export class VllmRun {
     return this.#under.signal;
   }
 
-  /** Ends what it has under way at vLLM. */
+  /** Ends its request at vLLM. */
   stop(): void {
     this.#under.abort();
   }
@@ -384,7 +385,7 @@ export class VllmRun {
   }
 }
 
-/** What logs call a request by. */
+/** A request's fields in logs. */
 export const namesOf = ({ id, tenant, parent }: EngineRequest) => ({ id, tenant, traceId: parent?.traceId });
 
 export const outcomeOf = (finish: FinishReason): Outcome => (finish === 'length' ? 'length' : 'stop');

@@ -1,4 +1,4 @@
-/** Which chains vLLM has under their names: loaded when they are asked for, proved, and the least used forgotten. */
+/** Chains loaded in vLLM by name: loaded on demand, proved, and evicted by least use. */
 import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { ResidentList } from '../../../protocol/origin-wire.ts';
@@ -17,7 +17,7 @@ import {
 } from '../../../adapters/index.ts';
 import { missingAdapters } from '../../engine/adapters/adapter-memory.ts';
 
-/** When a chain that vLLM would not take may be tried again, ms. */
+/** When a chain that vLLM refused may be tried again, ms. */
 const RETRY_MS = 1_000;
 
 interface Loaded {
@@ -26,11 +26,11 @@ interface Loaded {
   readonly ready: Promise<Result<LoraFolder, ApiError>>;
   state: 'loading' | 'ready' | 'failed';
   folder: LoraFolder | null;
-  /** It goes with its last user. */
+  /** Unloaded after its last user. */
   dropped: boolean;
 }
 
-/** Of a run, while it is with vLLM. */
+/** For a run, while it is at vLLM. */
 interface ChainHold {
   /** Call once. */
   release(): void;
@@ -42,7 +42,7 @@ interface Params {
   proofs: ChainProofs;
   clock: Pick<Clock, 'now'>;
   observer: EngineObserver;
-  /** Chains that vLLM holds, in its slots and beside them (`--max-cpu-loras`). */
+  /** Chains that vLLM keeps, in its slots and outside (`--max-cpu-loras`). */
   most: number;
 }
 
@@ -50,13 +50,13 @@ export class LoadedChains {
   readonly #params: Params;
   /** Least recently used first. */
   readonly #chains = new Map<string, Loaded>();
-  /** Chains that vLLM did not take, or may know no longer, and whose folders are there still: the oldest first. */
+  /** Chains that vLLM refused or may have forgotten, and whose folders still exist: oldest first. */
   readonly #left = new Map<string, Loaded>();
-  /** Runs of each chain. Those of before vLLM was lost sight of may run there still, and count as long. */
+  /** Runs of each chain. Runs from before contact with vLLM was lost may still run there, and count as long. */
   readonly #users = new Map<string, number>();
-  /** Of the chains, those that are ready: who goes first. */
+  /** Eviction order of ready chains. */
   readonly #eviction = new EvictionPolicy<string>();
-  /** One load at a time: vLLM's own run beside its requests. */
+  /** One load at a time: vLLM loads alongside its requests. */
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(params: Params) {
@@ -68,7 +68,7 @@ export class LoadedChains {
     return [...this.#chains.values()].filter(({ state }) => state === 'loading').length;
   }
 
-  /** Adapters of the chains; each has the size and the rank of a chain's folder. */
+  /** Adapters of the chains, each with the size and rank of a chain's folder. */
   residents(): ResidentList {
     const adapters = new Map<string, ResidentList['adapters'][number]>();
     let used = 0;
@@ -89,7 +89,7 @@ export class LoadedChains {
     return { budget_bytes: used, used_bytes: used, adapters: [...adapters.values()] };
   }
 
-  /** Holds the chain until it is released; the name under which vLLM has it is its id. */
+  /** Holds the chain until it is released; its name in vLLM is its id. */
   async hold(chainId: string, chain: readonly ChainEntry[]): Promise<Result<ChainHold, ApiError>> {
     const known = this.#chains.get(chainId) ?? this.#begin(chainId, chain);
     this.#chains.delete(chainId);
@@ -122,8 +122,8 @@ export class LoadedChains {
   }
 
   /**
-   * Lets go of the chains that have one of these adapters, in vLLM and on disk; of one with requests when these have
-   * ended. @returns how many adapters those have.
+   * Drops the chains with one of these adapters, in vLLM and on disk; chains with requests when those have
+   * ended. @returns the number of their adapters.
    */
   async drop(digests: ReadonlySet<string>): Promise<number> {
     const chains = [...this.#chains.values(), ...this.#left.values()].filter(({ chain }) =>
@@ -135,7 +135,7 @@ export class LoadedChains {
     return new Set(held.map(({ digest }) => digest).filter((digest) => digests.has(digest))).size;
   }
 
-  /** vLLM has begun anew: nothing that it has is known. */
+  /** vLLM was restarted: its state is unknown. */
   forget(): void {
     for (const [chainId, entry] of this.#chains) {
       this.#eviction.drop(chainId);
@@ -164,7 +164,7 @@ export class LoadedChains {
     return entry;
   }
 
-  /** A disk that is full, say: it ends the runs of this chain, and no others. */
+  /** For example a full disk: it ends the runs of this chain, and no others. */
   readonly #broken = (error: unknown): Result<never, ApiError> => {
     this.#params.observer.onFault?.({ where: 'vllm adapter', error, requestIds: [] });
     const { code = 'failed' } = error as NodeJS.ErrnoException;
@@ -184,7 +184,7 @@ export class LoadedChains {
     if (!folder.ok) return told(folder);
     await this.#makeRoom();
     const loaded = await client.loadAdapter(chainId, folder.value.path);
-    // After a start of ours vLLM may have it still: under this name nothing else was ever loaded.
+    // vLLM may have kept it since before this origin's start: nothing else was ever loaded under this name.
     if (!loaded.ok && !isLoadedAlready(loaded.error))
       return told(err(notTaken(loaded.error, folder.value.path)));
     const proved = await proofs.prove(chainId);
@@ -221,10 +221,10 @@ export class LoadedChains {
       this.#chains.delete(chainId);
       this.#eviction.drop(chainId);
     } else return;
-    // A load that is under way would put it back.
+    // A load in progress would put it back.
     if (entry.state === 'loading') await entry.ready;
     await client.unloadAdapter(chainId);
-    // Somebody may want it again meanwhile.
+    // It may have been requested again in the meantime.
     if (!this.#chains.has(chainId)) await folders.remove(chainId);
     for (const { digest } of entry.chain)
       observer.onAdapterEvict?.({ digest, bytes: entry.folder?.bytes ?? 0 });
@@ -246,7 +246,7 @@ const unavailable = (why: string): ApiError => ({
   retryAfterMs: RETRY_MS,
 });
 
-/** What is wrong with the adapter is 422; what is wrong with vLLM is 503. Paths of this machine are nobody's to read. */
+/** An invalid adapter is 422; a failing vLLM is 503. Paths of this machine must not be revealed. */
 function notTaken(failure: VllmFailure, folder: string): ApiError {
   const message = failureText(failure).replaceAll(folder, 'the chain');
   if (failure.kind !== 'refused') return { code: 'origin_unavailable', message, retryAfterMs: RETRY_MS };
@@ -262,8 +262,8 @@ interface LoraFolder {
 }
 
 /**
- * Chains as PEFT folders that vLLM reads: one a chain, named by its id, and never another's files under that name.
- * @param params.folder of its own; what is in it from an earlier run is removed.
+ * Chains as PEFT folders for vLLM: one per chain, named by its id, never with other content.
+ * @param params.folder exclusive; leftovers of an earlier run are removed.
  * @param params.maxRank vLLM's `--max-lora-rank`.
  */
 export async function openLoraFolders(params: {
@@ -290,8 +290,9 @@ export async function openLoraFolders(params: {
 
   return {
     /**
-     * The chain's folder, written unless it is there: ranks beside each other, scales folded into B, every module padded
-     * to the largest rank. Errors: `adapter_missing`; `adapter_invalid` where a file is none or the rank is too large.
+     * The chain's folder, written unless it exists: ranks concatenated, scales folded into B, every module
+     * padded to the largest rank. Errors: `adapter_missing`; `adapter_invalid` for an invalid file or a rank
+     * that is too large.
      */
     async write(chainId: string, chain: readonly ChainEntry[]): Promise<Result<LoraFolder, ApiError>> {
       const known = written.get(chainId);
@@ -303,7 +304,7 @@ export async function openLoraFolders(params: {
         const rank = Math.max(...modules.value.map((module) => module.rank));
         if (rank > maxRank) return err(rankTooLarge(rank, maxRank));
         const { configJson, safetensors } = writePeftAdapter({ modules: modules.value, baseModel });
-        // A folder that is half written is never seen under the chain's name.
+        // A partly written folder never has the chain's name.
         await rm(making, { recursive: true, force: true });
         await mkdir(making);
         await writeFile(path.join(making, 'adapter_config.json'), configJson);
@@ -330,7 +331,7 @@ export async function openLoraFolders(params: {
 const rankTooLarge = (rank: number, most: number): ApiError => ({
   code: 'adapter_invalid',
   message:
-    `The chain has rank ${rank}, and vLLM was started with --max-lora-rank ${most}: start it with more, or make one ` +
-    `adapter of the chain with graft compose --rank ${most}.`,
+    `The chain has rank ${rank}, but vLLM was started with --max-lora-rank ${most}. Restart vLLM with ` +
+    `a higher limit, or reduce the chain to one adapter with graft compose --rank ${most}.`,
   reason: 'rank_too_large',
 });

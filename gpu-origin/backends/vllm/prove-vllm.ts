@@ -1,6 +1,6 @@
 /**
- * What is checked of vLLM: once, at the start, which base it serves, and that adapters can be loaded at its address and
- * are there for every request; and of each chain that its answers under the chain's name are not the base's.
+ * Checks of vLLM: at the start, which base it serves, and that adapters loaded at its address are available to
+ * every request; for each chain, that answers under its name are not the base's.
  */
 import { randomBytes, createHash } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
@@ -28,16 +28,16 @@ import { BaseModelError } from '../../model/base-model.ts';
 import { fileDigest, readFully } from '../../model/read-file.ts';
 
 /**
- * Connections on which the adapter is looked for. Of two servers that take them by chance, one in 2^12 such starts would
- * see only the one that has it.
+ * Connections on which the adapter is looked up. With two servers chosen at random, one in 2^12 such starts
+ * would only reach the one that has it.
  */
 const ASKS = 12;
 
 /**
- * Loads an adapter that adds nothing, looks for it on fresh connections, and unloads it.
- * @param params.folder empty, and read by vLLM under the same path. @param params.maxRank `--max-lora-rank`: the adapter
- * has it, so that one that vLLM was not started with is found now.
- * @returns what is wrong and what to change, in one line; null = nothing.
+ * Loads an adapter without effect, looks it up on fresh connections, and unloads it.
+ * @param params.folder empty, and readable by vLLM under the same path. @param params.maxRank
+ * `--max-lora-rank`: the adapter has this rank, so that a wrong value is found now.
+ * @returns the problem and its remedy, in one line; null = none.
  */
 export async function checkLoading(params: {
   client: VllmClient;
@@ -47,26 +47,27 @@ export async function checkLoading(params: {
 }): Promise<string | null> {
   const { client, folder, base, maxRank } = params;
   const module = base.modules.find(({ name }) => name.endsWith('.q_proj')) ?? base.modules[0];
-  // Of a quantized base no shapes are known, and none of its adapters is accepted.
+  // The shapes of a quantized base are unknown, so it gets no adapters.
   if (module === undefined) return null;
   const place = path.join(folder, 'probe');
   await writeProbe(place, module, maxRank);
-  // Another one at each start: an earlier one may have been left by a start that was cut off.
+  // A new name at each start: an aborted start may have left an earlier one.
   const name = `graft-probe-${randomBytes(8).toString('hex')}`;
   try {
     const loaded = await client.loadAdapter(name, place);
     if (!loaded.ok)
       return (
-        `vLLM does not load an adapter of --base with rank ${maxRank} from ${place} (${failureText(loaded.error)}): ` +
-        'give the folder that it serves, --max-lora-rank as it was started with, and a --cache that it can read under the same path'
+        `vLLM does not load an adapter of --base with rank ${maxRank} from ${place} ` +
+        `(${failureText(loaded.error)}). Set --base to the folder that vLLM serves, --max-lora-rank to ` +
+        "vLLM's own value, and --cache to a folder that vLLM reads under the same path"
       );
     for (let i = 0; i < ASKS; i++) {
       const listed = await client.models({ fresh: true });
       if (!listed.ok) return failureText(listed.error);
       if (!listed.value.some(({ id }) => id === name))
         return (
-          'more than one vLLM API server answers at this address, and each knows only the adapters that it has loaded itself: ' +
-          'start vLLM with --api-server-count 1, and give the address of one server'
+          'several vLLM API servers answer at this address, and each knows only the adapters it loaded ' +
+          'itself. Start vLLM with --api-server-count 1, and give the address of one server'
         );
     }
     return null;
@@ -76,7 +77,7 @@ export async function checkLoading(params: {
   }
 }
 
-/** Where there are several servers, only one of them has it. */
+/** With several servers, only one of them has it. */
 async function forget(client: VllmClient, name: string): Promise<void> {
   for (let i = 0; i < ASKS; i++) if ((await client.unloadAdapter(name, { fresh: true })).ok) return;
 }
@@ -101,23 +102,23 @@ async function writeProbe(place: string, module: BaseInfo['modules'][number], ra
   await writeFile(path.join(place, 'adapter_model.safetensors'), safetensors);
 }
 
-/** Beyond how many times the engine's own noise a difference is the chain's. */
+/** How many times larger than the engine's own noise a chain's difference must be. */
 const NOISE_FACTOR = 4;
-/** Float32 rounds the log-probabilities of a sum over the vocabulary by about so much, nats. */
+/** Float32 rounds log-probabilities of a sum over the vocabulary by about this much, nats. */
 const LEAST = 1e-5;
-/** As a proof at publication: a chain that is loaded again says what it said before, nats a token. */
+/** As in a proof at publication: a reloaded chain gives the same answer as before, nats a token. */
 const MAX_CHANGE = 0.05;
 
 export interface ChainProofs {
-  /** @param name under which vLLM has the chain. @returns why it is not proved, in a sentence. */
+  /** @param name of the chain in vLLM. @returns why it is not proved, in a sentence. */
   prove(name: string): Promise<Result<void, string>>;
-  /** vLLM has begun anew: what the base says, and how far that varies, may be other numbers. */
+  /** vLLM was restarted: the base's numbers and their noise may have changed. */
   forget(): void;
 }
 
 /**
- * @param params.probe token ids of a prompt, the same for all. @param params.remembered chains whose first scores are
- * kept at most.
+ * @param params.probe token ids of a prompt, always the same. @param params.remembered how many chains' first
+ * scores are kept.
  */
 export function createChainProofs(params: {
   client: Pick<VllmClient, 'stream'>;
@@ -129,7 +130,7 @@ export function createChainProofs(params: {
   const first = new Map<string, readonly TokenScore[]>();
   let base: Promise<{ scores: readonly TokenScore[]; noise: number } | string> | null = null;
 
-  /** The likeliest tokens behind the probe. */
+  /** The likeliest tokens after the probe. */
   const scoresOf = async (model: string): Promise<readonly TokenScore[] | string> => {
     const sampling = { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: MAX_LOGPROBS };
     const body = completionBody({
@@ -151,10 +152,10 @@ export function createChainProofs(params: {
       const [first] = tokens.value;
       if (first !== undefined) return first.top;
     }
-    return 'vLLM gave no token';
+    return 'vLLM returned no token';
   };
 
-  /** Twice, so that what differs then is the engine's noise. */
+  /** Twice, so that differences show the engine's noise. */
   const askBase = async () => {
     const [one, two] = [await scoresOf(baseName), await scoresOf(baseName)];
     if (typeof one === 'string') return one;
@@ -182,7 +183,7 @@ export function createChainProofs(params: {
         );
       const before = first.get(name);
       if (before !== undefined && distance(before, scores) > Math.max(MAX_CHANGE, NOISE_FACTOR * known.noise))
-        return err('vLLM answers otherwise than when the chain was loaded first.');
+        return err("vLLM's answer differs from its answer when the chain was first loaded.");
       first.delete(name);
       first.set(name, scores);
       const [oldest] = first.keys();
@@ -193,8 +194,8 @@ export function createChainProofs(params: {
 }
 
 /**
- * The largest difference of a log-probability, nats; a token that only one of them has counts as the other's last, which
- * is at least as likely as it is there.
+ * The largest difference of a log-probability, nats; a token reported by only one side counts as the other
+ * side's last, which is at least as likely there.
  */
 function distance(one: readonly TokenScore[], other: readonly TokenScore[]): number {
   const far = (from: readonly TokenScore[], to: readonly TokenScore[]): number => {
@@ -250,7 +251,7 @@ export async function readServedBase(params: {
   const configPath = path.join(folder, 'config.json');
   if (!existsSync(configPath))
     throw new BaseModelError(
-      `${folder} has no config.json: --base is the folder of the model that vLLM serves`,
+      `${folder} has no config.json. Set --base to the folder of the model that vLLM serves`,
     );
   const parsed = HubConfig.safeParse(JSON.parse(readFileSync(configPath, 'utf8')));
   if (!parsed.success) throw new BaseModelError(`config.json: ${z.prettifyError(parsed.error)}`);
@@ -275,13 +276,13 @@ export async function readServedBase(params: {
   };
 }
 
-/** Quantized linears have other tensors: adapters of such a base are not checked against their shapes, so they are refused. */
+/** Quantized linears have other tensors: adapters cannot be checked against their shapes, so they are refused. */
 function modulesOf(file: string): BaseInfo['modules'] {
   const fd = openSync(file, 'r');
   try {
     const length = new Uint8Array(HEADER_LENGTH);
     const bytes = statSync(file).size;
-    if (!readFully(fd, length, 0)) throw new BaseModelError(`${file} is no safetensors file`);
+    if (!readFully(fd, length, 0)) throw new BaseModelError(`${file} is not a safetensors file`);
     const header = new Uint8Array(readHeaderLength(length, file));
     if (!readFully(fd, header, HEADER_LENGTH)) throw new BaseModelError(`${file} is truncated`);
     const dataBytes = bytes - HEADER_LENGTH - header.length;
@@ -305,7 +306,10 @@ const Remembered = z.record(
   z.object({ bytes: z.int(), modified: z.number(), sha256: z.string() }),
 );
 
-/** sha256 over the lines `<file> <bytes> <sha256>`, by file. Digests are remembered by path, size and time of change. */
+/**
+ * sha256 over the lines `<file> <bytes> <sha256>`, sorted by file. Digests are cached by path, size and
+ * modification time.
+ */
 async function digestOf(
   { folder, cacheDir, onProgress }: Parameters<typeof readServedBase>[0],
   files: readonly string[],

@@ -1,17 +1,17 @@
-/** What is said to vLLM's OpenAI server and what it says, as of 0.32: `vllm/entrypoints/openai`. Only what is used. */
+/** Requests and answers of vLLM's OpenAI server, version 0.32: `vllm/entrypoints/openai`. Only the used parts. */
 import { z } from 'zod';
 import { err, ok, type Result, type ApiError } from '../../../protocol/api-error.ts';
 import { nextTraceparent, type Traceparent, TRACEPARENT_HEADER } from '../../../protocol/origin-wire.ts';
 import type { Clock } from '../../engine/ports.ts';
 
-/** A prompt of 100,000 tokens takes its time; a stream that says nothing for so long has ended. */
+/** A prompt of 100,000 tokens takes long; a stream that is silent for longer has ended. */
 const SILENCE_MS = 120_000;
-/** Loading an adapter, a list of models: no prompt is run for it. */
+/** For loading adapters and listing models, which run no prompt. */
 const CALL_MS = 60_000;
 /** Characters of vLLM's own words that a log or an error repeats. */
 const MAX_MESSAGE = 300;
 
-/** `fresh`: over a connection of its own, which whoever accepts the next one gets. */
+/** `fresh`: over a new connection, which any server behind the address may accept. */
 interface Way {
   fresh?: boolean;
 }
@@ -98,8 +98,9 @@ export function createVllmClient(params: {
       order('/v1/load_lora_adapter', { lora_name: name, lora_path: path }),
     unloadAdapter: (name: string, way?: Way) => order('/v1/unload_lora_adapter', { lora_name: name }, way),
     /**
-     * Tokens as they come; ends after the last one, or with a failure. Ending `signal` ends the run at vLLM too.
-     * @param parent the trace that it belongs to; the run is a span of its own there.
+     * Tokens as they arrive; ends after the last one, or with a failure. Aborting `signal` also ends the run at
+     * vLLM.
+     * @param parent its trace; the run is a span of its own there.
      */
     async *stream(
       body: VllmCompletion,
@@ -139,7 +140,7 @@ function chunkOf(text: string): Result<StreamChunk, VllmFailure> {
   return err({ kind: 'strange', message: chunk.error.issues[0]?.message ?? text.slice(0, MAX_MESSAGE) });
 }
 
-/** vLLM's own words, from a body that may be anything. */
+/** vLLM's own words, from a body in any format. */
 function messageOf(text: string): string {
   try {
     const parsed = VllmError.safeParse(JSON.parse(text));
@@ -150,13 +151,13 @@ function messageOf(text: string): string {
   return text.slice(0, MAX_MESSAGE);
 }
 
-/** Node says "fetch failed"; why is in its cause. */
+/** Node says "fetch failed"; the reason is in its cause. */
 function reasonOf(error: unknown): string {
   const { cause, message } = error as Error & { cause?: { code?: string; message?: string } };
   return cause?.code ?? cause?.message ?? message;
 }
 
-/** An event of this size is none of ours: the log-probabilities of a step have some kilobytes. */
+/** Larger events are not vLLM's: the log-probabilities of a step have a few kilobytes. */
 const MAX_EVENT_CHARACTERS = 1_048_576;
 
 /** The data of each server-sent event; ends with the stream, or with a failure. */
@@ -175,7 +176,7 @@ async function* readEvents(
       if (read.value === null) return;
       held += decoder.decode(read.value, { stream: true });
       if (held.length > MAX_EVENT_CHARACTERS)
-        return yield err({ kind: 'strange', message: 'an event of more than a megabyte' });
+        return yield err({ kind: 'strange', message: 'an event larger than a megabyte' });
       const events = held.split(/\r?\n\r?\n/);
       held = events.pop()!;
       for (const event of events) {
@@ -219,11 +220,11 @@ const TokenText = z
   .regex(TOKEN)
   .transform((text) => Number(TOKEN.exec(text)![1]));
 
-/** Where log-probabilities were asked for; lists of the same length. */
+/** If log-probabilities were requested; lists of the same length. */
 const Logprobs = z.object({
   tokens: z.array(TokenText),
   token_logprobs: z.array(z.number().nullable()),
-  /** The likeliest, and the chosen token where it is none of them. */
+  /** The likeliest, and the chosen token if it is not among them. */
   top_logprobs: z.array(z.record(z.string(), z.number()).nullable()).nullish(),
 });
 
@@ -233,7 +234,7 @@ export const tokenOf = (text: string): number => TokenText.parse(text);
 export const StreamChunk = z.object({
   choices: z.array(
     z.object({
-      /** With `return_token_ids`; those that are new. */
+      /** With `return_token_ids`; only new ones. */
       token_ids: z.array(z.int().nonnegative()).nullish(),
       logprobs: Logprobs.nullish(),
       finish_reason: z.string().nullish(),
@@ -242,7 +243,7 @@ export const StreamChunk = z.object({
 });
 export type StreamChunk = z.infer<typeof StreamChunk>;
 
-/** `finish_reason` of an answer that is not whole: vLLM is being stopped, or has failed. */
+/** `finish_reason` of an incomplete answer: vLLM is being stopped, or has failed. */
 export const GIVEN_UP: ReadonlySet<string> = new Set(['abort', 'error']);
 
 /** In an error's body, or in a stream whose status said 200. */
@@ -269,15 +270,15 @@ export interface VllmCompletion {
   [field: string]: unknown;
 }
 
-/** Why vLLM did not do what it was asked for. */
+/** Why a request to vLLM failed. */
 export type VllmFailure =
-  /** It said so. */
+  /** It returned an error. */
   | { readonly kind: 'refused'; readonly status: number; readonly message: string }
-  /** There is nobody, or it went in the middle. */
+  /** No connection, or it was lost. */
   | { readonly kind: 'gone'; readonly message: string }
-  /** It says nothing any more. */
+  /** It stopped sending. */
   | { readonly kind: 'silent'; readonly ms: number }
-  /** It says what is not understood. */
+  /** Its answer is invalid. */
   | { readonly kind: 'strange'; readonly message: string };
 
 export const failureText = (failure: VllmFailure): string => {
@@ -287,16 +288,16 @@ export const failureText = (failure: VllmFailure): string => {
     case 'gone':
       return `vLLM does not answer: ${failure.message}`;
     case 'silent':
-      return `vLLM has said nothing for ${Math.round(failure.ms / 1000)} s`;
+      return `vLLM has sent nothing for ${Math.round(failure.ms / 1000)} s`;
     case 'strange':
-      return `vLLM said what is not understood: ${failure.message}`;
+      return `vLLM's answer was not understood: ${failure.message}`;
   }
 };
 
-/** When to come back after vLLM has gone or its queue was full, ms. */
+/** Retry time after vLLM was lost or its queue was full, ms. */
 export const RETRY_MS = 1_000;
 
-/** As the failure of a request. */
+/** As the error of a request. */
 export const errorOf = (failure: VllmFailure): ApiError =>
   failure.kind === 'refused' && failure.status === 400
     ? { code: 'invalid_request', message: failureText(failure), param: null }

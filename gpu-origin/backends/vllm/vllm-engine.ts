@@ -1,6 +1,7 @@
 /**
- * vLLM in the engine's place: prompts go there as token ids, tokens come back with their scores, and all else (template,
- * text, stop strings, limits, tenants' turns, deadlines, counts) is done here, as for the own engine.
+ * vLLM as the engine: prompts are sent as token ids, tokens come back with their scores, and everything else
+ * (template, text, stop strings, limits, tenants' turns, deadlines, counts) is done here, as for the native
+ * engine.
  */
 import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import { chainId, type ChainEntry } from '../../../protocol/identity.ts';
@@ -30,7 +31,7 @@ import { completionBody, tokensOf, cannotDo, namesOf, outcomeOf, VllmRun } from 
 import type { LoadedChains } from './loaded-chains.ts';
 import { errorOf, GIVEN_UP, type VllmFailure, type VllmClient, RETRY_MS } from './vllm-client.ts';
 
-/** A request that vLLM had no chain for, because it was started anew, is begun again so often. */
+/** How often a request is restarted because a restarted vLLM did not have its chain. */
 const MAX_RETRIES = 2;
 
 export interface VllmEngineOptions {
@@ -39,7 +40,7 @@ export interface VllmEngineOptions {
   source: Pick<AdapterSource, 'status'>;
   base: BaseInfo;
   vocabSize: number;
-  /** As vLLM calls the base. */
+  /** vLLM's name of the base. */
   baseName: string;
   tokens: TokenBytes;
   eosTokenIds: readonly number[];
@@ -47,11 +48,11 @@ export interface VllmEngineOptions {
   observer?: EngineObserver;
   /** Distinct chains at once: vLLM's `--max-loras`. */
   maxLoras: number;
-  /** Requests that are with vLLM at once. */
+  /** Requests at vLLM at once. */
   slots: number;
   /** Requests that may wait here. */
   maxQueue: number;
-  /** Of a tenant: what its prompts' place in vLLM's prefix cache is salted with. */
+  /** Salt of a tenant's entries in vLLM's prefix cache. */
   saltOf: (tenant: string) => string;
 }
 
@@ -126,7 +127,7 @@ export class VllmEngine implements ServingEngine {
     return checkHeld({ source: this.#options.source, observer: this.#observer }, digests);
   }
 
-  /** vLLM has chains, not their adapters: that it is held is all that can be made ready. */
+  /** vLLM loads chains, not adapters: the only preparation is to hold the file. */
   async prefetch(digest: string): Promise<Result<void, ApiError>> {
     const refusal = await this.check([digest]);
     return refusal === null ? ok(undefined) : err(refusal);
@@ -170,13 +171,13 @@ export class VllmEngine implements ServingEngine {
         this.#observer.onFault?.({ where: 'vllm', error, requestIds: [next.request.id] });
         this.#fail(next, {
           code: 'internal_error',
-          message: 'The server failed in the middle of this request.',
+          message: 'The server failed while answering this request.',
         });
       });
     }
   }
 
-  /** One turn of a run, from its place to the end or to where it is preempted. */
+  /** One turn of a run, from its slot to its end or preemption. */
   async #serve(run: VllmRun): Promise<void> {
     const held = run.chainId === '' ? null : await this.#options.chains.hold(run.chainId, run.chain);
     const hold = held?.ok === true ? held.value : null;
@@ -214,9 +215,9 @@ export class VllmEngine implements ServingEngine {
     }
     if (run.ended) return;
     if (run.aside) return this.#again(run);
-    // Without a token that ends it here: vLLM keeps some ends to itself.
+    // Without a stop token: vLLM drops some of them.
     if (reason !== null && GIVEN_UP.has(reason))
-      return this.#failed(run, { kind: 'gone', message: `it gave the answer up (${reason})` });
+      return this.#failed(run, { kind: 'gone', message: `it aborted the answer (${reason})` });
     run.tell(run.answer.end());
     this.#finish(run, reason === 'length' ? 'length' : 'stop');
   }
@@ -236,7 +237,7 @@ export class VllmEngine implements ServingEngine {
         this.#abort(run);
         return true;
       }
-      // A constrained answer cannot go on from its middle: vLLM begins its form anew at each request.
+      // A constrained answer cannot continue from its middle: vLLM restarts its form with each request.
       aside = (this.#turns.token(run) && run.request.grammar == null) || aside;
       if (part.finish === null) continue;
       run.stop();
@@ -287,7 +288,7 @@ export class VllmEngine implements ServingEngine {
     this.#pump();
   }
 
-  /** @returns false when it has ended before. */
+  /** @returns false when it has ended already. */
   #end(run: VllmRun, outcome: Outcome, error: ApiError | null): boolean {
     if (run.ended) return false;
     this.#deadlines.get(run)?.();
@@ -299,36 +300,36 @@ export class VllmEngine implements ServingEngine {
   }
 }
 
-/** Tokens after which a chain makes room for others that wait. */
+/** Tokens after which a chain is preempted for waiting ones. */
 export const TURN_TOKENS = 256;
-/** Tenants that have nothing to run are forgotten beyond that. */
+/** Beyond this number, idle tenants are forgotten. */
 const MAX_TENANTS = 4_096;
 
 interface Turnable {
-  /** Empty = the base, which takes no adapter's place. */
+  /** Empty = the base, which takes no adapter slot. */
   readonly chainId: string;
   readonly tenant: string;
 }
 
 interface Active {
   running: number;
-  /** Tokens of the longest row of requests, one behind the other, in this turn. */
+  /** Sum of the longest row's tokens, request after request, in this turn. */
   elapsed: number;
 }
 
 interface Running {
   readonly turn: Active;
-  /** The turn's `elapsed` when it came in. */
+  /** The turn's `elapsed` when it joined. */
   readonly joinedAt: number;
   tokens: number;
 }
 
 /**
- * Which requests are let in, and whose run goes to vLLM now: it keeps few adapters at once, and gives waiting requests
- * no fair turn by itself. At most `chains` distinct chains run at once. Of those that wait, the one whose tenant has
- * had the fewest tokens goes first, then the one that has waited longest. A chain's turn ends after {@link TURN_TOKENS}
- * tokens if others wait: its runs are preempted and go on in its next turn. So with `chains` places and answers of one
- * turn at most, a chain waits for at most (chains that wait / `chains` + 1) turns.
+ * Admits requests and decides whose run goes to vLLM: it holds few adapters at once, and does not schedule
+ * fairly by itself. At most `chains` distinct chains run at once. Of the waiting ones, the one whose tenant has
+ * had the fewest tokens goes first, then the one that has waited longest. A chain's turn ends after {@link
+ * TURN_TOKENS} tokens if others wait: its runs are preempted and continue in its next turn. So with `chains`
+ * slots and answers of at most one turn, a chain waits for at most (waiting chains / `chains` + 1) turns.
  */
 export class ChainTurns<Run extends Turnable> {
   readonly #chains: number;
@@ -336,7 +337,7 @@ export class ChainTurns<Run extends Turnable> {
   readonly #waiting = new Map<string, Run[]>();
   readonly #active = new Map<string, Active>();
   readonly #running = new Map<Run, Running>();
-  /** Tokens of each tenant; one that comes anew begins where the least served is. */
+  /** Tokens of each tenant; a new tenant starts at the lowest count. */
   readonly #served = new Map<string, number>();
 
   /** @param params.chains distinct chains at once. @param params.runs requests at once. */
@@ -386,7 +387,7 @@ export class ChainTurns<Run extends Turnable> {
     return null;
   }
 
-  /** It has one more token. @returns whether it is to be preempted: `leave` it, and `add` it again. */
+  /** It has one more token. @returns whether to preempt it: `leave` it, and `add` it again. */
   token(run: Run): boolean {
     const { tenant, chainId } = run;
     this.#served.set(tenant, this.#servedOf(tenant) + 1);
@@ -429,7 +430,7 @@ export class ChainTurns<Run extends Turnable> {
     return [...this.#active.keys()].filter((id) => id !== '').length < this.#chains;
   }
 
-  /** Requests of chains that have no place now. */
+  /** Requests of chains without a slot. */
   #othersWait(): boolean {
     for (const runs of this.#waiting.values())
       if (runs.some(({ chainId }) => chainId !== '' && !this.#active.has(chainId))) return true;
@@ -452,10 +453,10 @@ export class ChainTurns<Run extends Turnable> {
   }
 }
 
-/** Of the queue, the share that one tenant may take while others wait or run. */
+/** Share of the queue that one tenant may use while others wait or run. */
 const QUEUE_SHARE = 4;
 
-/** What a request becomes. */
+/** The outcome of a request. */
 interface Admitted {
   maxTokens: number;
   /** Empty for the base. */
@@ -464,8 +465,8 @@ interface Admitted {
 }
 
 /**
- * Lets in what vLLM can do, of adapters that are held, while there is room in front of it.
- * @param params.full why there is no room; null = there is. @param params.check adapters that are not held.
+ * Admits requests that vLLM supports, with available adapters, while there is room.
+ * @param params.full why there is no room; null = there is. @param params.check adapters that are missing.
  */
 async function admit(
   request: EngineRequest,
@@ -481,7 +482,7 @@ async function admit(
   const refusal =
     cannotDo(request) ?? params.full() ?? (await params.check(request.chain.map(({ digest }) => digest)));
   if (refusal !== null) return err(refusal);
-  // What adds nothing is not sent: a chain of nothing else is the base.
+  // Members without effect are not sent: a chain of only those is the base.
   const chain = request.chain.filter(({ scale }) => scale !== 0);
   return ok({ ...limits.value, chain, chainId: chain.length === 0 ? '' : await chainId(chain) });
 }

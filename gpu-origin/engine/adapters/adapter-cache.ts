@@ -25,14 +25,15 @@ import type {
   ResidentAdapter,
 } from '../ports.ts';
 
-/** Failures that are remembered: for `residents()` and for not loading a bad file at each request. */
+/** Failures that are remembered: for `residents()`, and so that a bad file is not loaded at each request. */
 const MAX_FAILED = 256;
 /** Share of the memory for adapters that pinned ones may take. */
 const PINNED_SHARE = 0.5;
 
 /**
- * Adapters in memory: Missing -> Loading -> Ready | Failed. Loads overlap with steps; what touches the runner's state
- * otherwise (composing, freeing) waits for `applyPending`, which the engine calls between steps.
+ * Adapters in memory: Missing -> Loading -> Ready | Failed. Loads overlap with steps; everything else that
+ * touches the runner's state (composing, freeing) waits for `applyPending`, which the engine calls between
+ * steps.
  */
 export class AdapterCache {
   readonly #runner: ModelRunner;
@@ -44,12 +45,12 @@ export class AdapterCache {
   readonly #memory: AdapterMemory;
   /** Least recently used first. */
   readonly #entries = new Map<string, Entry>();
-  /** Of the entries, those that are ready: who goes first. */
+  /** Eviction order of ready entries. */
   readonly #eviction = new EvictionPolicy<string>();
   readonly #leases = new Set<Lease>();
   /** Of the leases, those without an outcome. */
   readonly #pending = new Set<Lease>();
-  /** Of the entries, those that go as soon as nothing holds them. */
+  /** Entries to remove as soon as nothing holds them. */
   readonly #dropped = new Set<Entry>();
 
   constructor(params: {
@@ -83,7 +84,7 @@ export class AdapterCache {
       return files || entry === undefined || entry.status.kind === 'failed' || this.#dropped.has(entry);
     });
     const refusal = await this.#loads.check(unknown);
-    // What was dropped has been sent again.
+    // A dropped file has been sent again.
     if (refusal === null)
       for (const entry of this.#dropped) if (unknown.includes(entry.digest)) this.#dropped.delete(entry);
     return refusal;
@@ -94,21 +95,23 @@ export class AdapterCache {
     return chain.every(({ digest }) => this.#entries.get(digest)?.status.kind === 'ready');
   }
 
-  /** @param batch the rows that have a slot of the batch now; their memory counts. Call before `acquire` and `applyPending`. */
+  /**
+   * @param batch rows with a slot in the batch; their memory counts. Call before `acquire` and `applyPending`.
+   */
   setBatch(batch: BatchRows): void {
     this.#memory.setBatch(batch);
   }
 
-  /** Is there memory for these rows in one batch, beside all that is held? */
+  /** Is there memory for these rows in one batch, in addition to everything held? */
   fits(then: BatchRows): boolean {
     return this.#memory.fits(then, this.#loads.size);
   }
 
   /**
-   * Holds the chain's adapters and begins to load what is not there. The budget is exceeded only by what one chain
-   * needs alone, and by the error of the guess how large an adapter is.
+   * Holds the chain's adapters and starts loading missing ones. The budget is exceeded only if a single chain
+   * needs more, and by the error of estimated adapter sizes.
    * @param mayLoad false: only when every adapter is ready.
-   * @returns null when there is no room beside what other leases hold; ask again after one was released.
+   * @returns null when other leases leave no room; ask again after one was released.
    */
   acquire(params: { chainId: string; chain: readonly ChainEntry[]; mayLoad: boolean }): AdapterLease | null {
     const digests = [...new Set(params.chain.map((entry) => entry.digest))];
@@ -122,8 +125,8 @@ export class AdapterCache {
   }
 
   /**
-   * Loads without a request. A pinned one stays until `keepPinned`; one that would take more than pinned
-   * ones may have together is loaded all the same, and not pinned.
+   * Loads without a request. A pinned one stays until `keepPinned`; if it would exceed the pinned share, it is
+   * loaded but not pinned.
    * @returns when it is ready or has failed, or `adapter_unavailable` when it could not be pinned.
    */
   async prefetch(digest: string, pinned: boolean): Promise<Result<void, ApiError>> {
@@ -139,7 +142,7 @@ export class AdapterCache {
     return pinned && !entry.pinned ? err(pinnedTooMuch(this.#memory.budget * PINNED_SHARE)) : ok(undefined);
   }
 
-  /** Takes the pin off all others; they stay until their room is needed. @returns how many lost it. */
+  /** Unpins all others; they stay until their memory is needed. @returns how many were unpinned. */
   keepPinned(digests: ReadonlySet<string>): number {
     const others = [...this.#entries.values()].filter((entry) => entry.pinned && !digests.has(entry.digest));
     for (const entry of others) this.#change(entry, () => (entry.pinned = false));
@@ -148,8 +151,8 @@ export class AdapterCache {
   }
 
   /**
-   * Lets go of them: between steps, or, where a row that runs or waits has one, when that has ended.
-   * @returns how many are held still.
+   * Drops them: between steps, or after a running or waiting row that uses one has ended.
+   * @returns how many are still held.
    */
   drop(digests: ReadonlySet<string>): number {
     let held = 0;
@@ -200,13 +203,13 @@ export class AdapterCache {
     const absent = digests.filter((digest) => !this.#usable(digest)).length;
     if (absent > 0 && !mayLoad) return false;
     const loads = this.#loads.size;
-    // Alone it may take more than the budget, so that it can run at all.
+    // A single chain may exceed the budget, so that it can run at all.
     if (this.#leases.size === 0 && loads === 0) return true;
     const entries = digests.flatMap((digest) => this.#entries.get(digest) ?? []);
     return this.#memory.roomToHold({ chainId, chain, entries, absent, loads, leases: this.#leases });
   }
 
-  /** The digest's entry as the most recently used one; begins to load where that is due. */
+  /** Touches the digest's entry, and starts loading if needed. */
   #entryOf(digest: string): Entry {
     let entry = this.#entries.get(digest);
     if (entry === undefined || !this.#usable(digest)) {
@@ -221,13 +224,13 @@ export class AdapterCache {
 
   #hold(digest: string): Entry {
     const entry = this.#entryOf(digest);
-    // Only requests count: pins are brought again and again.
+    // Only requests count as uses: pins are repeated regularly.
     this.#eviction.use(digest);
     this.#change(entry, () => (entry.references += 1));
     return entry;
   }
 
-  /** Whatever makes an entry ready, held or free goes through here. */
+  /** All changes of ready, held and free go through here. */
   #change(entry: Entry, change: () => void): void {
     this.#memory.changeHold(entry, change);
     if (entry.status.kind !== 'ready') this.#eviction.drop(entry.digest);
@@ -243,7 +246,7 @@ export class AdapterCache {
     if (lease.entries.some((entry) => this.#dropped.has(entry))) this.#wake();
   }
 
-  /** Takes the newest pin off again when all of them hold too much. */
+  /** Unpins the newest one again if all pins together hold too much. */
   #limitPins(entry: Entry): void {
     if (entry.pinned && pinnedBytes(this.#entries.values()) > this.#memory.budget * PINNED_SHARE)
       this.#change(entry, () => (entry.pinned = false));
@@ -255,7 +258,7 @@ export class AdapterCache {
       entry.status = loaded.ok
         ? { kind: 'ready', adapter: loaded.value }
         : { kind: 'failed', error: loaded.error, at: now };
-      // A pin on nothing would never be taken off.
+      // A pin without an entry would never be removed.
       if (!loaded.ok) entry.pinned = false;
     });
     this.#limitPins(entry);

@@ -1,4 +1,4 @@
-/** Adapters in memory: entries and leases, their loading, deltas composed of them, and all that counts in their budget. */
+/** Adapters in memory: entries and leases, loading, composed deltas, and their budget. */
 import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { ResidentList } from '../../../protocol/origin-wire.ts';
@@ -18,20 +18,20 @@ type Status =
   | { readonly kind: 'ready'; readonly adapter: ResidentAdapter }
   | { readonly kind: 'failed'; readonly error: ApiError; readonly at: number };
 
-/** An adapter of the cache. One that has no entry is Missing. */
+/** An adapter of the cache. Without an entry it is Missing. */
 export interface Entry {
   readonly digest: string;
   status: Status;
   /** Leases that hold it. */
   references: number;
   pinned: boolean;
-  /** Resolve when it is no longer loading. */
+  /** Called when it is no longer loading. */
   waiters: ((result: Result<void, ApiError>) => void)[];
 }
 
 /** A request's hold on the adapters of its chain. */
 export interface AdapterLease {
-  /** null while something loads. Changes in `applyPending` only. */
+  /** null while something loads. Changes only in `applyPending`. */
   readonly outcome: Result<RowDelta, ApiError> | null;
   /** Idempotent. */
   release(): void;
@@ -80,26 +80,28 @@ export const residentOf = (entry: Entry): ResidentList['adapters'][number] => ({
   pinned: entry.pinned,
 });
 
-/** When an adapter that could not be had may be asked for again, ms. */
+/** When an unavailable adapter may be requested again, ms. */
 const ADAPTER_RETRY_MS = 1_000;
 
-/** Ready, loading, or failed so recently that it is not tried again. @param now on the clock of `Status.at`, ms. */
+/** Ready, loading, or failed too recently for a retry. @param now on the clock of `Status.at`, ms. */
 export function isUsable(entry: Entry | undefined, now: number): boolean {
   const status = entry?.status;
   if (status?.kind !== 'failed') return status !== undefined;
-  // A missing file may have been sent by now.
+  // A missing file may have arrived by now.
   return status.error.code !== 'adapter_missing' && now - status.at < ADAPTER_RETRY_MS;
 }
 
 export const missingAdapters = (missing: string[]): ApiError => ({
   code: 'adapter_missing',
-  message: `This origin does not hold ${missing.length === 1 ? 'an adapter' : `${missing.length} adapters`} of the chain.`,
+  message:
+    `This origin is missing ${missing.length === 1 ? 'an adapter' : `${missing.length} adapters`} of the ` +
+    'chain.',
   missing,
 });
 
 const adapterLoading = (): ApiError => ({
   code: 'adapter_loading',
-  message: 'An adapter of the chain is being received.',
+  message: 'An adapter of the chain is still being uploaded.',
   retryAfterMs: ADAPTER_RETRY_MS,
 });
 
@@ -109,7 +111,7 @@ const unavailableAdapter = (digest: string): ApiError => ({
   retryAfterMs: ADAPTER_RETRY_MS,
 });
 
-/** @returns why the source cannot give all of these files now; null when it can. */
+/** @returns why the source cannot provide all of these files now; null when it can. */
 export async function checkHeld(
   { source, observer }: { source: Pick<AdapterSource, 'status'>; observer: EngineObserver },
   digests: readonly string[],
@@ -128,13 +130,16 @@ export async function checkHeld(
 
 export const pinnedTooMuch = (limit: number): ApiError => ({
   code: 'adapter_unavailable',
-  message: `Pinned adapters may take ${Math.floor(limit / 1e6)} MB of this origin's memory together, and this one would pass that; unpin another.`,
+  message:
+    `Pinned adapters may use ${Math.floor(limit / 1e6)} MB of this origin's memory in total, and this ` +
+    'one would exceed that. Unpin another.',
   retryAfterMs: ADAPTER_RETRY_MS,
 });
 
 /**
- * What `ModelRunner.loadAdapter` threw. AdapterFormatError is known by its name: the engine imports no format code.
- * @returns null when it was not about the file.
+ * Classifies an error of `ModelRunner.loadAdapter`. AdapterFormatError is recognised by its name: the engine
+ * imports no format code.
+ * @returns null when it is not about the file.
  */
 function formatErrorOf(error: unknown): ApiError | null {
   if (!(error instanceof Error) || error.name !== 'AdapterFormatError') return null;
@@ -148,10 +153,10 @@ const rankSumExceeded = (sum: number, limit: number): ApiError => ({
   reason: 'rank_sum_exceeded',
 });
 
-/** Files in memory at once beside their transformed form, and cores taken from the steps. */
+/** Parallel loads: files in memory along with their transformed form, and cores taken from the steps. */
 const MAX_CONCURRENT_LOADS = 2;
 
-/** Source -> runner, a few at a time. What goes wrong fails only the requests that want this adapter. */
+/** Source -> runner, a few at a time. A failure affects only the requests that need this adapter. */
 export class AdapterLoads {
   readonly #runner: ModelRunner;
   readonly #source: AdapterSource;
@@ -168,7 +173,7 @@ export class AdapterLoads {
     observer: EngineObserver;
     now: () => number;
     onEnd: (entry: Entry, loaded: Result<ResidentAdapter, ApiError>, startedAt: number) => void;
-    /** Everyone who wanted it had gone when its turn came. */
+    /** Nobody waits for it any more. */
     onUnwanted: (entry: Entry) => void;
   }) {
     this.#runner = params.runner;
@@ -183,7 +188,7 @@ export class AdapterLoads {
     return this.#underWay;
   }
 
-  /** Under way and to come. */
+  /** Running and queued. */
   get size(): number {
     return this.#underWay + this.#queue.length;
   }
@@ -206,7 +211,7 @@ export class AdapterLoads {
     }
   }
 
-  /** @returns why the source cannot give all of these files now; null when it can. */
+  /** @returns why the source cannot provide all of these files now; null when it can. */
   check(digests: readonly string[]): Promise<ApiError | null> {
     return checkHeld({ source: this.#source, observer: this.#observer }, digests);
   }
@@ -232,7 +237,7 @@ export class AdapterLoads {
   }
 }
 
-/** Composed deltas that are kept although no row uses them: they are made again in milliseconds. */
+/** Unused composed deltas that are kept: recomposing takes milliseconds. */
 const MAX_IDLE = 64;
 
 interface Composed {
@@ -241,7 +246,10 @@ interface Composed {
   references: number;
 }
 
-/** Composed deltas by chain id, so that rows with the same chain share one. They live on their members' memory. */
+/**
+ * Composed deltas by chain id, so that rows with the same chain share one. They reference their members'
+ * memory.
+ */
 export class ChainDeltas {
   readonly #runner: ModelRunner;
   readonly #observer: EngineObserver;
@@ -260,7 +268,7 @@ export class ChainDeltas {
     return this.#bytes;
   }
 
-  /** … of those that rows use or are about to use. */
+  /** … of those in use or about to be. */
   get heldBytes(): number {
     return this.#heldBytes;
   }
@@ -269,7 +277,7 @@ export class ChainDeltas {
     return this.#composed.size;
   }
 
-  /** By how much `heldBytes` grows when one more uses the chain; null when it is not composed yet. */
+  /** Growth of `heldBytes` by one more use of the chain; null when it is not composed yet. */
   bytesToUse(chainId: string): number | null {
     const entry = this.#composed.get(chainId);
     if (entry === undefined) return null;
@@ -277,7 +285,7 @@ export class ChainDeltas {
   }
 
   /**
-   * Composes the delta of a chain as soon as all its adapters are ready; `leave` gives it back. Call between steps only.
+   * Composes a chain's delta once all its adapters are ready; `leave` returns it. Call only between steps.
    * @returns null while one loads; an error when one has failed, or the ranks are too many for the base.
    */
   outcomeOf(lease: Lease): Result<RowDelta, ApiError> | null {
@@ -325,7 +333,7 @@ export class ChainDeltas {
     if (idle.length > MAX_IDLE) this.#drop(idle[0]![0]);
   }
 
-  /** Drops the least recently used delta that no row uses. @returns false when there is none. */
+  /** Drops the least recently used unused delta. @returns false when there is none. */
   evictOne(): boolean {
     for (const [chainId, entry] of this.#composed) {
       if (entry.references > 0 || entry.delta.bytes === 0) continue;
@@ -335,7 +343,7 @@ export class ChainDeltas {
     return false;
   }
 
-  /** The adapter goes: nothing may be made of it any more. */
+  /** Called before the adapter is freed: its deltas must go. */
   forget(digest: string): void {
     for (const [chainId, entry] of this.#composed) {
       if (!entry.digests.has(digest)) continue;
@@ -350,19 +358,22 @@ export class ChainDeltas {
   }
 }
 
-/** Buffers of the batch are kept while at least this share of them is needed; below it they go before any adapter. */
+/**
+ * Buffers of the batch are kept while at least this share of them is needed; otherwise they are freed before
+ * any adapter.
+ */
 const KEEP_BATCH_SHARE = 0.5;
 
 export const NO_ROWS: BatchRows = { rows: 0, deltas: [] };
 
-/** What these rows are to a batch's memory. */
+/** Rows as they affect a batch's memory. */
 export function batchOf(rows: readonly { readonly delta: RowDelta | null }[]): BatchRows {
   return { rows: rows.length, deltas: rows.flatMap(({ delta }) => delta ?? []) };
 }
 
 /**
- * What counts in the budget for adapters: ready adapters, deltas that were composed of them, and the decode batch, whose
- * rows are all padded to the largest rank among them. A part of it is _held_: by requests, by pins and by the rows.
+ * Accounting of the adapter budget: ready adapters, composed deltas, and the decode batch, whose rows are all
+ * padded to the largest rank among them. Part of it is _held_: by requests, pins and rows.
  */
 export class AdapterMemory {
   readonly budget: number;
@@ -371,7 +382,7 @@ export class AdapterMemory {
   #batch = NO_ROWS;
   #readyBytes = 0;
   #heldBytes = 0;
-  /** Largest adapter so far: what one that is not loaded yet is taken to need. */
+  /** Largest adapter so far: the estimate for adapters that are not loaded yet. */
   #largest = 0;
 
   constructor(params: { budgetBytes: number; runner: ModelRunner; deltas: ChainDeltas }) {
@@ -380,18 +391,18 @@ export class AdapterMemory {
     this.#deltas = params.deltas;
   }
 
-  /** Bytes in use, those that the batch is about to take included. */
+  /** Bytes in use, including what the batch is about to take. */
   get used(): number {
     const batch = Math.max(this.#runner.batchHeldBytes, this.#runner.batchBytes(this.#batch));
     return this.#readyBytes + this.#deltas.bytes + batch;
   }
 
-  /** @param loads that are under way. */
+  /** @param loads in progress. */
   isOver(loads: number): boolean {
     return this.used + loads * this.#largest > this.budget;
   }
 
-  /** @param batch the rows that have a slot of the batch now, the one in prefill included. */
+  /** @param batch rows with a slot in the batch, including the one in prefill. */
   setBatch(batch: BatchRows): void {
     this.#batch = batch;
   }
@@ -407,27 +418,27 @@ export class AdapterMemory {
     this.#readyBytes -= bytes;
   }
 
-  /** Keeps the held bytes right while an entry's references, pin or status change. */
+  /** Updates the held bytes when an entry's references, pin or status change. */
   changeHold(entry: Entry, change: () => void): void {
     const before = isHeld(entry) ? bytesOf(entry) : 0;
     change();
     this.#heldBytes += (isHeld(entry) ? bytesOf(entry) : 0) - before;
   }
 
-  /** May the batch grow to `then`? What it needs must fit beside all that is held; one row always may. */
+  /** May the batch grow to `then`? It must fit in addition to everything held; one row always may. */
   fits(then: BatchRows, loads: number): boolean {
     if (then.rows <= 1) return true;
     const bytes = this.#runner.batchBytes(then);
-    // Who makes it no larger takes nothing from anybody, even where a chain that was let in alone exceeds the budget.
+    // Rows that do not enlarge it take nothing from others, even if a single admitted chain exceeds the budget.
     if (bytes <= this.#runner.batchBytes(this.#batch)) return true;
     return this.#held(loads) + bytes <= this.budget;
   }
 
   /**
-   * Is there room to hold one more chain, and for all that hold theirs to run in one batch, as far as it has rows?
-   * Without the second, adapters of requests that only wait would leave the batch a row or two.
-   * @param params.entries of the chain's adapters that are there; @param params.absent how many are not.
-   * @param params.loads under way and to come.
+   * Is there room to hold one more chain, and for all chains with a hold to run in one batch, as far as it has
+   * rows? Without the second condition, adapters of waiting requests would leave the batch a row or two.
+   * @param params.entries existing adapters of the chain; @param params.absent the number of missing ones.
+   * @param params.loads running and queued.
    */
   roomToHold(params: {
     chainId: string;
@@ -454,8 +465,8 @@ export class AdapterMemory {
   }
 
   /**
-   * Gives back what the batch's buffers hold beyond what its rows need.
-   * @param always false: only where most of it is not needed.
+   * Frees batch buffers beyond what its rows need.
+   * @param always false: only if most of them are unneeded.
    * @returns false when nothing was freed.
    */
   trimBatch(always: boolean): boolean {

@@ -1,41 +1,44 @@
-/** log2(count) + time / half-life: of two that are not used meanwhile, the heavier stays the heavier for ever. */
+/** log2(count) + time / half-life: of two unused entries, the heavier stays the heavier forever. */
 interface Counted<Name> {
   readonly name: Name;
   weight: number;
   state: 'ahead' | 'free' | 'held' | 'gone';
-  /** Place in the heap of those that are free, else -1. */
+  /** Index in the heap of free entries, or -1. */
   at: number;
 }
 
-/** Uses after which one counts for half, for each that is kept: ten a place tell names apart (TinyLFU, 2017). */
+/** Uses after which one counts half, per kept entry: ten are enough to tell names apart (TinyLFU, 2017). */
 const HALF_LIFE_PER_KEPT = 10;
-/** … and never fewer: with few places, the names next to the border differ by little. */
+/** … with a minimum, because with few places, entries near the border differ by little. */
 const LEAST_HALF_LIFE = 1_000;
-/** Of what is kept, the part that those brought ahead of their requests may be before the first of them goes like others. */
+/** Share of entries loaded ahead of their requests that are protected until their first request. */
 const AHEAD_SHARE = 1 / 16;
-/** Counts of those that are gone are kept for so many times what is kept, so that who comes back goes on from them … */
+/**
+ * Counts of evicted entries are kept for this many times the kept entries, so that a returning one continues
+ * from there …
+ */
 const GONE_PER_KEPT = 4;
-/** … and for at least so many, about 200 bytes each. */
+/** … and for at least this many, about 200 bytes each. */
 const LEAST_GONE = 1_024;
 
 /**
- * Who is to go first when memory is needed: the one with the fewest uses, each of which counts for less the longer ago
- * it was. That is LRFU's order (Lee et al., IEEE Transactions on Computers 50(12), 2001), between the least frequently
- * and the least recently used; uses of those that are gone go on being counted, as TinyLFU does (Einziger, Friedman and
- * Manes, ACM Transactions on Storage 13(4), 2017), so that a newcomer stays only once it is asked for more often than
- * who would have to go. What was brought before anybody asked for it, as a replica is, goes last for a while. Time is
- * counted in uses: no clock, no chance. Each operation takes O(log n).
+ * Decides which entry to evict: the one with the fewest uses, weighted by their age. That is LRFU's order (Lee
+ * et al., IEEE Transactions on Computers 50(12), 2001), between least frequently and least recently used;
+ * evicted entries are still counted, as in TinyLFU (Einziger, Friedman and Manes, ACM Transactions on Storage
+ * 13(4), 2017), so that a newcomer stays only once it is requested more often than the entry it would displace.
+ * Entries loaded ahead of requests, such as replicas, are evicted last for a while. Time is counted in uses: no
+ * clock, no randomness. Each operation takes O(log n).
  */
 export class EvictionPolicy<Name> {
-  /** Uses until now. */
+  /** Uses so far. */
   #time = 0;
   #halfLife = LEAST_HALF_LIFE;
   readonly #kept = new Map<Name, Counted<Name>>();
-  /** Those that left first come first. */
+  /** Oldest evictions first. */
   readonly #gone = new Map<Name, Counted<Name>>();
-  /** Kept and never held, the first that came first. */
+  /** Kept but never held, oldest first. */
   readonly #ahead = new Set<Counted<Name>>();
-  /** A binary heap of the free ones, the lightest first. */
+  /** A binary heap of the free ones, lightest first. */
   readonly #heap: Counted<Name>[] = [];
 
   /** Free and held ones. */
@@ -43,7 +46,7 @@ export class EvictionPolicy<Name> {
     return this.#kept.size;
   }
 
-  /** Those that are gone and whose uses are still known. */
+  /** Evicted entries whose uses are still known. */
   get gone(): number {
     return this.#gone.size;
   }
@@ -66,7 +69,7 @@ export class EvictionPolicy<Name> {
     }
   }
 
-  /** It is kept, and may go. */
+  /** It is kept, and may be evicted. */
   free(name: Name): void {
     const counted = this.#keep(name);
     if (counted.state === 'held') this.#join(counted);
@@ -78,14 +81,14 @@ export class EvictionPolicy<Name> {
       this.#join(oldest);
   }
 
-  /** It is kept, and may not go. */
+  /** It is kept, and may not be evicted. */
   hold(name: Name): void {
     const counted = this.#keep(name);
     this.#takeOut(counted);
     counted.state = 'held';
   }
 
-  /** It is kept no longer. */
+  /** It is no longer kept. */
   drop(name: Name): void {
     const counted = this.#kept.get(name);
     if (counted === undefined) return;
@@ -96,7 +99,7 @@ export class EvictionPolicy<Name> {
     this.#fitHalfLife();
   }
 
-  /** The one that is to go first; null = all are held. */
+  /** The next one to evict; null = all are held. */
   first(): Name | null {
     const [oldest] = this.#ahead;
     return (this.#heap[0] ?? oldest)?.name ?? null;
@@ -125,13 +128,13 @@ export class EvictionPolicy<Name> {
     }
   }
 
-  /** Changes by twos, so that it changes seldom. */
+  /** Changes by powers of two, so that it changes seldom. */
   #fitHalfLife(): void {
     const wanted = Math.max(LEAST_HALF_LIFE, HALF_LIFE_PER_KEPT * this.#kept.size);
     if (wanted <= this.#halfLife && wanted > this.#halfLife / 4) return;
     const halfLife = wanted === LEAST_HALF_LIFE ? wanted : 2 * wanted;
     if (halfLife === this.#halfLife) return;
-    // All by the same amount: counts now, and so the order, stay what they are.
+    // All change by the same amount, so their order stays.
     const by = this.#time / halfLife - this.#time / this.#halfLife;
     this.#halfLife = halfLife;
     for (const all of [this.#kept, this.#gone]) for (const counted of all.values()) counted.weight += by;

@@ -27,15 +27,15 @@ export const LOG_ERRORS = 3;
 export const OPTIMIZE_ALL = 99;
 
 /**
- * Runs wait in libuv's pool, which has four threads by default. With more cores than these there are no lanes: nobody
- * has measured yet how many rows a core should have there.
+ * Runs wait in libuv's pool, which has four threads by default. With more cores there are no parallel runs: it
+ * has not been measured how many rows a core should have there.
  */
 const MAX_LANES = 4;
 
 /**
- * Sums attention over whole rows. ONNX Runtime's other way, in blocks, meets its threads once for each row of a batch whose
- * rows differ in length, and cuts a row that is alone among more threads than heads: it then has other bits than in a
- * batch. Read when a session is opened.
+ * Sums attention over whole rows. ONNX Runtime's other way, in blocks, synchronizes its threads once for each
+ * row of a batch whose rows differ in length, and splits a single row among more threads than heads, which
+ * gives it other bits than in a batch. Read when a session is opened.
  */
 const WHOLE_ROWS = ['ORT_GQA_DISABLE_FLASH_ATTENTION', '1'] as const;
 
@@ -46,9 +46,9 @@ export class NativeMemory implements HostMemory {
     this.bytes = view.byteLength;
   }
   /**
-   * Memory outside V8's heap: small typed arrays live inside it and may move.
-   * @param bytes at least 64 are taken, so that an empty tensor has an address as well.
-   * @throws OrtError when there are none, or more than Node has in one array.
+   * Memory outside V8's heap: small typed arrays are inside it and may move.
+   * @param bytes at least 64 are allocated, so that an empty tensor has an address as well.
+   * @throws OrtError when there are none, or more than Node allows in one array.
    */
   static allocate(bytes: number, sparse = false): NativeMemory {
     let view: Uint8Array<ArrayBuffer>;
@@ -60,12 +60,12 @@ export class NativeMemory implements HostMemory {
       throw new OrtError(
         'memory',
         6,
-        `${size} cannot be had at once; fewer --slots or a shorter --context need less`,
+        `${size} cannot be allocated at once. Use fewer --slots or a shorter --context`,
       );
     }
     if (sparse) {
       pages()?.keepSmall(view);
-      // glibc takes it from its heap where others left enough in one piece, and has written its zeros there.
+      // glibc takes it from its heap if that has enough in one piece, and has then written the zeros.
       pages()?.giveBack(view, 0, view.byteLength);
     }
     return new NativeMemory(view);
@@ -92,7 +92,7 @@ export class NativeMemory implements HostMemory {
     return this.view.subarray(at);
   }
   close(): void {
-    // The garbage collector's, once no tensor refers to it.
+    // Left to the garbage collector, once no tensor refers to it.
   }
 }
 
@@ -125,7 +125,7 @@ export class NativeTensor implements DeviceTensor {
 
 class NativeBinding implements Binding {
   private readonly pointer: Pointer;
-  /** Keeps the tensors' memory reachable for as long as the library may use it. */
+  /** Keeps the tensors' memory reachable while the library may use it. */
   private readonly bound: NativeTensor[] = [];
   constructor(
     private readonly ort: OrtLibrary,
@@ -209,9 +209,10 @@ export class NativeDevice implements Device {
     this.lanes = threads <= MAX_LANES ? threads : 1;
     setForLibrary(...WHOLE_ROWS);
     this.env = createEnv(ort, threads);
-    // OrtArenaAllocator = 1, OrtMemTypeDefault = 0: only describes where our own buffers lie.
+    // OrtArenaAllocator = 1, OrtMemTypeDefault = 0: only describes our own buffers.
     this.memoryInfo = ort.create('memory', 'CreateCpuMemoryInfo', 1, 0);
-    // One arena for what runs of all sessions need meanwhile: each would keep its own, of the longest prompt it read.
+    // One arena for all sessions' temporary buffers: otherwise each would keep its own, sized for the longest
+    // prompt it read.
     ort.call('CreateAndRegisterAllocator', this.env, this.memoryInfo, null);
     this.prepacked = ort.create('prepacked', 'CreatePrepackedWeightsContainer');
   }
@@ -246,7 +247,7 @@ export class NativeDevice implements Device {
       const tensors = entries.map(({ name, type, dims, offset, bytes }) => {
         const data = NativeMemory.allocate(bytes).from(0);
         if (!readFully(fd, data.subarray(0, bytes), offset))
-          throw new Error(`${path} ends before its tensors do`);
+          throw new Error(`${path} ends before its last tensor`);
         return [name, new NativeTensor(this.ort, this.memoryInfo, type, data, bytes, dims)] as const;
       });
       return new NativeWeights(new Map(tensors));
@@ -264,10 +265,10 @@ export class NativeDevice implements Device {
     const options = ort.create('options', 'CreateSessionOptions');
     try {
       if (cores === 'all') ort.call('DisablePerSessionThreads', options);
-      // A pool of one thread is none: the run stays on the thread that calls it.
+      // A pool of one thread is none: the run stays on the calling thread.
       else ort.call('SetIntraOpNumThreads', options, 1);
       ort.call('AddSessionConfigEntry', options, 'session.use_env_allocators', '1');
-      // Between steps the core belongs to sampling, HTTP and the edge; spinning inside a step is worth 30 %.
+      // Between steps the core is needed by sampling, HTTP and the edge; spinning inside a step is worth 30 %.
       ort.call('AddSessionConfigEntry', options, 'session.force_spinning_stop', '1');
       ort.call('SetSessionGraphOptimizationLevel', options, OPTIMIZE_ALL);
       // Shapes change from step to step; planned memory patterns would be kept for each of them.
@@ -289,24 +290,27 @@ export class NativeDevice implements Device {
   }
 }
 
-/** Linux: private memory reads as zeros until it is written again (madvise(2)). Elsewhere the call means other things. */
+/**
+ * Linux: discarded private memory reads as zeros until it is written again (madvise(2)). Elsewhere the call has
+ * other meanings.
+ */
 const MADV_DONTNEED = 4;
 /**
- * Where Linux makes large pages of its own accord, one token of a head of 8,192 tokens would make 2 MB resident: all that
- * its row may ever have.
+ * If Linux creates large pages automatically, one token of a head of 8,192 tokens would make 2 MB resident:
+ * everything that its row may ever need.
  */
 const MADV_NOHUGEPAGE = 15;
 
 interface Pages {
   /** It becomes resident in the smallest pages there are. */
   keepSmall(view: Uint8Array<ArrayBuffer>): void;
-  /** Whole pages inside `bytes` from byte `at` of the view on. What the system refuses stays. */
+  /** Whole pages inside `bytes` from byte `at` of the view on. Refused ones stay. */
   giveBack(view: Uint8Array<ArrayBuffer>, at: number, bytes: number): void;
 }
 
 let opened: Pages | null | undefined;
 
-/** @returns null where pages cannot be given back. */
+/** @returns null if pages cannot be returned to the system. */
 function pages(): Pages | null {
   if (opened === undefined) opened = process.platform === 'linux' ? open() : null;
   return opened;
@@ -315,7 +319,7 @@ function pages(): Pages | null {
 function open(): Pages | null {
   try {
     const library = koffi.load(null);
-    // What hosts other than Node make of koffi may not have it.
+    // koffi on hosts other than Node may lack it.
     koffi.address(new Uint8Array(8));
     const size = (library.func('int getpagesize()') as () => number)();
     const madvise = library.func('int madvise(uintptr_t, size_t, int)') as (...args: number[]) => number;
@@ -337,7 +341,7 @@ function open(): Pages | null {
 /** A pointer that belongs to ONNX Runtime. */
 export type Pointer = { readonly ortPointer: unique symbol };
 
-/** API version asked for; 21 = ONNX Runtime 1.21, older than what is shipped, newer than all that is called. */
+/** Requested API version; 21 = ONNX Runtime 1.21, older than the shipped one, newer than all called functions. */
 const API_VERSION = 21;
 /** Entries of the table that are read; the highest position used is 316. */
 const TABLE_LENGTH = 320;
@@ -345,7 +349,7 @@ const TABLE_LENGTH = 320;
 /** ORTCHAR_T*: wchar_t on Windows. */
 const PATH = process.platform === 'win32' ? 'const char16_t*' : 'const char*';
 
-/** Of a run's thread. Koffi's own 128 KiB overflow where WebGPU compiles shaders; its most is 16 MiB. */
+/** Stack of a run's thread. Koffi's own 128 KiB overflow when WebGPU compiles shaders; its maximum is 16 MiB. */
 const RUN_STACK_BYTES = 8 * 1024 ** 2;
 
 /**
@@ -359,7 +363,7 @@ const FUNCTIONS = {
   CreateSession: [7, `void* CreateSession(void*, ${PATH}, void*, _Out_ void**)`],
   CreateSessionFromArray: [8, 'void* CreateSessionFromArray(void*, void*, size_t, void*, _Out_ void**)'],
   CreateSessionOptions: [10, 'void* CreateSessionOptions(_Out_ void**)'],
-  // Called by `npm run bench -- profile` alone.
+  // Called only by `npm run bench -- profile`.
   EnableProfiling: [
     14,
     `void* EnableProfiling(void*, ${process.platform === 'win32' ? 'const char16_t*' : 'const char*'})`,
@@ -439,14 +443,17 @@ interface NativeFunction {
  */
 const NO_TELEMETRY = 'ORT_DISABLE_TELEMETRY';
 
-/** Sets a variable of the environment that the library reads: in a worker thread `process.env` is a copy of Node's. */
+/** Sets an environment variable that the library reads: in a worker thread `process.env` is a copy of Node's. */
 export function setForLibrary(name: string, value: string): void {
   process.env[name] = value;
   if (process.platform !== 'win32')
     koffi.load(null).func('int setenv(const char*, const char*, int)')(name, value, 1);
 }
 
-/** The library inside `onnxruntime-node`; its JavaScript binding is not loaded. @throws Error when this platform has none. */
+/**
+ * The library inside `onnxruntime-node`; its JavaScript binding is not loaded. @throws Error when this platform
+ * has none.
+ */
 function libraryPath(): string {
   const root = packageFolder();
   const folder = join(root, 'bin', 'napi-v6', process.platform, process.arch);
@@ -456,8 +463,8 @@ function libraryPath(): string {
 }
 
 /**
- * It is an optional dependency: npm leaves it out when its script, which fetches libraries for CUDA, fails.
- * `GRAFT_ONNXRUNTIME` names a folder that has what is in that package; the command line sets it.
+ * An optional dependency: npm skips it when its script, which downloads libraries for CUDA, fails.
+ * `GRAFT_ONNXRUNTIME` names a folder with that package's content; the command line sets it.
  */
 function packageFolder(): string {
   const given = process.env['GRAFT_ONNXRUNTIME'];
@@ -467,7 +474,8 @@ function packageFolder(): string {
   } catch {
     const version = packageJson.optionalDependencies['onnxruntime-node'];
     throw new Error(
-      `onnxruntime-node is not installed: \`npm install --ignore-scripts onnxruntime-node@${version}\` adds it, and answers come 2 to 3 times as fast`,
+      'onnxruntime-node is not installed. Run `npm install --ignore-scripts ' +
+        `onnxruntime-node@${version}\` to get answers 2 to 3 times as fast`,
     );
   }
 }
@@ -549,7 +557,9 @@ class OrtLibrary {
       : this.create('session', callForBytes, env, model, model.length, ...last);
   }
 
-  /** What providers find on this machine: which provider, OrtHardwareDeviceType, and whose it is. @throws OrtError */
+  /**
+   * Devices that providers find on this machine: provider, OrtHardwareDeviceType, and vendor. @throws OrtError
+   */
   devices(env: Pointer): { provider: string; type: number; vendor: string }[] {
     const found: [null | Pointer] = [null];
     const count: [number | bigint] = [0];
@@ -593,7 +603,7 @@ export type { OrtLibrary };
 
 let shared: OrtLibrary | undefined;
 
-/** The library is loaded once a process: koffi's type names are global. */
+/** The library is loaded once per process: koffi's type names are global. */
 export function ortLibrary(): OrtLibrary {
   shared ??= new OrtLibrary();
   return shared;

@@ -1,4 +1,4 @@
-/** The module as it lies beside the compiled origin, which a package carries, or in node_modules. */
+/** The module beside the compiled origin, as packaged, or in node_modules. */
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';

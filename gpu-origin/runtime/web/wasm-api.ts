@@ -16,12 +16,12 @@ export interface WasmStart {
   threads: number;
 }
 
-/** Where memory lies: WebAssembly's own, or a buffer of the GPU's. */
+/** Place of memory: WebAssembly's own, or a buffer of the GPU's. */
 type Place = 'heap' | 'gpu';
 
 export interface BoundTensor {
   name: string;
-  /** Of what it lies in; of the GPU's, where the buffer begins. */
+  /** Offset in it; of the GPU's, where the buffer begins. */
   place: Place;
   /** onnx.TensorProto.DataType */
   type: number;
@@ -36,28 +36,31 @@ interface Bindings {
   outputs: readonly BoundTensor[];
 }
 
-/** Where WebAssembly runs, as the device sees it. */
+/** The thread of WebAssembly, as the device sees it. */
 export interface WasmHost {
-  /** All that was allocated lies in it. */
+  /** Contains all allocations. */
   readonly memory: SharedArrayBuffer;
   nextId(): number;
-  /** Requests are done in the order in which they are made. @throws OrtError */
+  /** Requests are handled in order. @throws OrtError */
   ask(question: WasmQuestion): Promise<WasmAnswer>;
   tell(order: WasmOrder): void;
   end(): Promise<void>;
 }
 
-/** Those with a job are answered. Numbers of sessions and bindings are the sender's choice. */
+/** Requests with a job are answered. The sender chooses numbers of sessions and bindings. */
 export type WasmRequest =
   | { kind: 'allocate'; job: number; place: Place; bytes: number }
   | { kind: 'free'; place: Place; pointer: number }
   | { kind: 'open'; job: number; session: number; model: string | Uint8Array; weights: string | null }
   | { kind: 'close'; session: number }
-  /** @property bindings at the first run of a binding. @property changed inputs of one before whose content is a new one, and which a GPU therefore has a copy of no more. */
+  /**
+   * @property bindings at the first run of a binding. @property changed inputs of an earlier one with new
+   * content, whose copies on a GPU are outdated.
+   */
   | { kind: 'run'; job: number; binding: number; bindings: Bindings | null; changed: readonly BoundTensor[] }
   | { kind: 'unbind'; binding: number };
 
-/** @property job 0 = it has started. @property memory as it is now: it may have grown. */
+/** @property job 0 = it has started. @property memory its current state: it may have grown. */
 export type WasmReply =
   | { job: number; pointer: number; memory: SharedArrayBuffer }
   | { job: number; error: { call: string; code: number; message: string } };
@@ -104,7 +107,7 @@ export class WasmApi {
     private readonly gpu: WasmGpu | null,
   ) {}
 
-  /** Once a thread: the module is the thread's own. @throws OrtError */
+  /** Once per thread: the module belongs to the thread. @throws OrtError */
   static async load(factory: WasmFactory, threads: number): Promise<WasmApi> {
     return new WasmApi(await factory({ numThreads: threads }), null).started(threads);
   }
@@ -125,7 +128,7 @@ export class WasmApi {
     return this.module.HEAPU8.buffer;
   }
 
-  /** @param bytes at least 64 are taken, so that an empty tensor has an address as well. @throws OrtError */
+  /** @param bytes at least 64 are allocated, so that an empty tensor has an address as well. @throws OrtError */
   allocate(bytes: number): number {
     const pointer = this.module._malloc(Math.max(64, bytes));
     if (pointer === 0)
@@ -155,12 +158,12 @@ export class WasmApi {
     return this.gpu;
   }
 
-  /** Why the GPU is gone, once it is. */
+  /** Why the GPU was lost, once it is. */
   get gpuLost(): Promise<string> {
     return this.ownGpu.lost;
   }
 
-  /** Whether the GPU has float16; once a session is open. */
+  /** Whether the GPU supports float16; once a session is open. */
   get gpuHasFp16(): boolean {
     return this.ownGpu.hasFp16;
   }
@@ -197,9 +200,9 @@ export class WasmApi {
       );
       if (options === 0) this.check('OrtCreateSessionOptions', FAIL);
       for (const [key, value] of [
-        // Between steps the core belongs to sampling, HTTP and the edge.
+        // Between steps the core is needed by sampling, HTTP and the edge.
         ['session.force_spinning_stop', '1'],
-        // The arena takes powers of two: of 4 GiB that is too much for weights.
+        // The arena allocates powers of two: of 4 GiB that is too much for weights.
         ['session.use_device_allocator_for_initializers', '1'],
       ] as const)
         this.check(key, module._OrtAddSessionConfigEntry(options, text(key), text(value)));
@@ -249,7 +252,7 @@ export class WasmApi {
     }
   }
 
-  /** A GPU copies what does not lie in its memory when it is bound. @throws OrtError */
+  /** A GPU copies anything outside of its memory when it is bound. @throws OrtError */
   async bindAgain(id: number, inputs: readonly BoundTensor[]): Promise<void> {
     const binding = this.bindings.get(id);
     if (binding !== undefined) for (const tensor of inputs) await this.bindInput(binding, tensor);
@@ -261,7 +264,7 @@ export class WasmApi {
     this.check('OrtBindInput', await this.module._OrtBindInput(binding.pointer, name, value));
   }
 
-  /** One value for what is input and output, so that attention sees that it may append in place. */
+  /** One value for input and output, so that attention detects that it may append in place. */
   private tensor(binding: Binding, { place, type, pointer, bytes, dims }: BoundTensor): number {
     const { module } = this;
     const key = `${place} ${pointer} ${type} ${dims.join()}`;
@@ -303,7 +306,7 @@ export class WasmApi {
     for (const tensor of binding.tensors.values()) this.module._OrtReleaseTensor(tensor);
   }
 
-  /** @throws OrtError with what ONNX Runtime says of its last failure. */
+  /** @throws OrtError with ONNX Runtime's message of its last failure. */
   private check(call: string, code: number): void {
     if (code === 0) return;
     const { module } = this;
@@ -316,7 +319,7 @@ export class WasmApi {
     throw new OrtError(call, said.code, said.message);
   }
 
-  /** @param work its texts are on WebAssembly's stack, and gone when it ends. */
+  /** @param work its strings are on WebAssembly's stack, and freed when it ends. */
   private withStack<T>(work: (text: (value: string) => number) => T): T {
     const { module } = this;
     const stack = module.stackSave();
@@ -333,14 +336,14 @@ export class WasmApi {
   }
 }
 
-/** Where models and weights come from, by what the device calls them. */
+/** Models and weights, by the device's names. */
 export interface WasmFiles {
   model(name: string): Uint8Array;
-  /** @param open is called with the file, and the file is closed when it ends. */
+  /** @param open called with the file, which is closed when it ends. */
   weights<T>(name: string, open: (file: { name: string; data: ExternalData }) => Promise<T>): Promise<T>;
 }
 
-/** @returns the answer; null for what has none. @throws what went wrong with a request that has no answer. */
+/** @returns the answer; null for a request without one. @throws the error of a request without an answer. */
 export async function answerRequest(
   api: WasmApi,
   files: WasmFiles,
@@ -351,13 +354,13 @@ export async function answerRequest(
     const pointer = await handle(api, files, request);
     return job === null ? null : { job, pointer, memory: api.memory };
   } catch (error) {
-    // What has no job does not fail; if it does, the module is of no use any more.
+    // Requests without a job do not fail; if one does, the module is unusable.
     if (job === null) throw error;
     return { job, error: said(error) };
   }
 }
 
-/** @returns what an allocation gave, else 0. */
+/** @returns the result of an allocation, otherwise 0. */
 async function handle(api: WasmApi, files: WasmFiles, request: WasmRequest): Promise<number> {
   switch (request.kind) {
     case 'allocate':
@@ -392,7 +395,7 @@ function said(error: unknown): { call: string; code: number; message: string } {
   return { call: 'WebAssembly', code: -1, message: error instanceof Error ? error.message : String(error) };
 }
 
-/** WebAssembly in the thread that asks, for a browser's worker: it needs no memory that is shared with another one. */
+/** WebAssembly in the calling thread, for a browser's worker: it needs no shared memory. */
 export class SameThread implements WasmHost {
   #turn: Promise<void> = Promise.resolve();
   #ids = 0;
@@ -415,7 +418,7 @@ export class SameThread implements WasmHost {
   async ask(question: WasmQuestion): Promise<WasmAnswer> {
     this.#jobs += 1;
     const answer = await this.#do({ ...question, job: this.#jobs } as WasmRequest);
-    // A run blocks the thread; between two of them it hears who has gone and who has come.
+    // A run blocks the thread; between two of them it handles aborts and new requests.
     if (question.kind === 'run') await nextTurn();
     if (answer !== null && 'error' in answer)
       throw new OrtError(answer.error.call, answer.error.code, answer.error.message);
@@ -426,7 +429,7 @@ export class SameThread implements WasmHost {
     void this.#do(order);
   }
 
-  /** Its memory goes with the thread. */
+  /** Its memory is freed with the thread. */
   async end(): Promise<void> {
     await this.#turn;
   }

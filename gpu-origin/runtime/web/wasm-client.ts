@@ -21,7 +21,10 @@ interface Waiting {
   reject: (error: OrtError) => void;
 }
 
-/** WebAssembly in a thread of Node's. @throws Error when onnxruntime-web is not there. @throws OrtError when it does not start. */
+/**
+ * WebAssembly in a thread of Node's. @throws Error when onnxruntime-web is missing. @throws OrtError when it
+ * does not start.
+ */
 export async function openWebDevice(threads: number): Promise<WebDevice> {
   const version = wasmVersion();
   const count = `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
@@ -35,7 +38,7 @@ export async function startWasmThread(threads: number): Promise<WasmThread> {
   return thread;
 }
 
-/** The thread that WebAssembly runs in. Requests are done in the order in which they are made. */
+/** The thread of WebAssembly. Requests are handled in order. */
 export class WasmThread implements WasmHost {
   readonly started: Promise<WasmAnswer>;
   readonly #worker: Worker;
@@ -46,7 +49,7 @@ export class WasmThread implements WasmHost {
   #ids = 0;
 
   constructor(workerData: WasmStart) {
-    // Flags of this process are not the thread's business.
+    // The thread gets none of this process's flags.
     this.#worker = new Worker(new URL('./start-thread.mjs', import.meta.url), { workerData, execArgv: [] });
     this.#worker.on('message', (reply: WasmReply) => this.#settle(reply));
     this.#worker.on('error', (error) => this.#end(error.message));
@@ -54,7 +57,7 @@ export class WasmThread implements WasmHost {
     this.started = this.#wait(STARTED);
   }
 
-  /** All that was allocated lies in it. */
+  /** Contains all allocations. */
   get memory(): SharedArrayBuffer {
     if (this.#memory === null) throw new Error('the thread has not started');
     return this.#memory;
@@ -83,7 +86,7 @@ export class WasmThread implements WasmHost {
     await this.#worker.terminate();
   }
 
-  /** All rows were in it: as a crash of the native library, this ends the process, and whoever started it sees why. */
+  /** All rows were in it: like a crash of the native library, this ends the process, and its parent sees why. */
   #end(message: string): void {
     if (this.#lost !== null) return;
     const running = this.#memory !== null;

@@ -5,7 +5,7 @@
  */
 import { OrtError } from '../device.ts';
 
-/** Of WebGPU, what is used of it here; TypeScript's own types are the page's. */
+/** The used part of WebGPU; TypeScript's own types are the page's. */
 export interface GpuBuffer {
   destroy(): void;
 }
@@ -17,14 +17,14 @@ export interface GpuDevice {
   readonly lost: Promise<{ reason: string; message: string }>;
 }
 
-/** What external data is read from; of a Uint8Array this much is used. */
+/** Source of external data; the used part of a Uint8Array. */
 export interface ExternalData {
   readonly byteLength: number;
   subarray(begin: number, end: number): Uint8Array;
 }
 
 export interface WasmModule {
-  /** All memory as it was when it last grew in this thread; `getValue` brings it up to date. */
+  /** All memory at its last growth in this thread; `getValue` refreshes it. */
   readonly HEAPU8: Uint8Array<SharedArrayBuffer>;
   getValue(pointer: number, type: 'i8' | 'i32' | '*'): number;
   setValue(pointer: number, value: number, type: 'i32' | '*'): void;
@@ -87,29 +87,29 @@ export interface WasmModule {
   ): number | Promise<number>;
 }
 
-/** Beside it, of a module that has the WebGPU provider. */
+/** In addition, for a module with the WebGPU provider. */
 export interface WebgpuModule extends WasmModule {
-  /** Before anything else: calls that wait for the GPU give promises from then on. */
+  /** Called first: calls that wait for the GPU return promises from then on. */
   asyncInit?(): void;
-  /** @param onDevice hears the device that the first session opened. */
+  /** @param onDevice called with the device that the first session opened. */
   webgpuInit(onDevice: (device: GpuDevice) => void): void;
-  /** Before the options of each session. */
+  /** Called before the options of each session. */
   webgpuRegisterDevice(): unknown;
-  /** After each session's opening, 0 where it failed. */
+  /** Called after each session's opening, 0 if it failed. */
   webgpuOnCreateSession(session: number): void;
   webgpuOnReleaseSession(session: number): void;
-  /** @returns what a tensor's data is then. */
+  /** @returns the tensor's data pointer. */
   webgpuRegisterBuffer(buffer: GpuBuffer, session: number): number;
   webgpuUnregisterBuffer(buffer: GpuBuffer): void;
 }
 
-/** What the module's file exports. @param module.numThreads workers of its own are started for all but one. */
+/** The module's export. @param module.numThreads workers of its own are started for all but one. */
 export type WasmFactory = (module: { numThreads: number }) => Promise<WasmModule>;
 export type WebgpuFactory = (module: { numThreads: number }) => Promise<WebgpuModule>;
 
 /** GPUBufferUsage: STORAGE, COPY_SRC and COPY_DST, as ONNX Runtime's own. */
 const USAGE = 0x80 | 0x04 | 0x08;
-/** Sizes are multiples of this, bytes: ONNX Runtime copies so many at once. */
+/** Sizes are multiples of this, bytes: the unit of ONNX Runtime's copies. */
 const ALIGNMENT = 16;
 /** ORT_FAIL of OrtErrorCode. */
 const FAIL = 1;
@@ -118,17 +118,17 @@ const FAIL = 1;
 export class WasmGpu {
   /** null = no session has opened one yet. */
   private device: GpuDevice | null = null;
-  /** Any open session: buffers are made known through one, and all of them share the device. */
+  /** Any open session: buffers are registered through one, and all of them share the device. */
   private readonly sessions = new Set<number>();
   private readonly buffers = new Map<number, GpuBuffer>();
-  /** Why the device is gone, once it is: calls that wait for it may then wait for ever. */
+  /** Why the device was lost, once it is: calls that wait for it may then wait forever. */
   readonly lost: Promise<string>;
 
   constructor(private readonly module: WebgpuModule) {
     module.asyncInit?.();
     this.lost = new Promise((resolve) =>
       module.webgpuInit((device) => {
-        // Each session tells of the same one.
+        // Each session reports the same one.
         if (device === this.device) return;
         this.device = device;
         void device.lost.then(({ reason, message }) => resolve(message || reason));
@@ -158,7 +158,7 @@ export class WasmGpu {
     this.sessions.delete(session);
   }
 
-  /** @returns what a tensor over all of it has as its data. @throws OrtError */
+  /** @returns the data pointer of a tensor over all of it. @throws OrtError */
   async allocate(bytes: number): Promise<number> {
     const [session] = this.sessions;
     if (this.device === null || session === undefined) throw new Error('no session is open');

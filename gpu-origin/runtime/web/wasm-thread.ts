@@ -1,4 +1,4 @@
-/** The thread that WebAssembly runs in: a run blocks it. Messages are handled one after the other, as they come. */
+/** The thread of WebAssembly, blocked by a run. Messages are handled in order. */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -40,13 +40,13 @@ parentPort!.on('message', (request: WasmRequest) => {
 });
 reply({ job: 0, pointer: 0, memory: api.memory });
 
-/** Read tensor by tensor: all of it would be in memory twice. */
+/** Read tensor by tensor: the whole would be in memory twice. */
 function fileData(fd: number): ExternalData {
   return {
     byteLength: fstatSync(fd).size,
     subarray(begin, end) {
       const bytes = new Uint8Array(end - begin);
-      if (!readFully(fd, bytes, begin)) throw new Error('the weights end before their tensors do');
+      if (!readFully(fd, bytes, begin)) throw new Error('the weights end before their last tensor');
       return bytes;
     },
   };

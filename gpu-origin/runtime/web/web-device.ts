@@ -19,7 +19,7 @@ import type { BoundTensor, WasmHost } from './wasm-api.ts';
 
 /** Of 32-bit WebAssembly; onnxruntime-web is built to grow to all of it. */
 const ADDRESSABLE = 4 * 1024 ** 3;
-/** Parts of one allocation begin at multiples of this, bytes. */
+/** Alignment of parts of one allocation, bytes. */
 const ALIGNMENT = 64;
 
 /** `bytes` from `offset` on in the module's memory. */
@@ -47,13 +47,13 @@ class WebMemory implements HostMemory {
   }
 }
 
-/** Where a tensor would be: the thread makes it for each binding. */
+/** A tensor's place: the thread creates it for each binding. */
 class WebTensor implements DeviceTensor {
   constructor(
     readonly bound: Omit<BoundTensor, 'name'>,
-    /** A GPU gets a copy of it; null = it is read where it lies. */
+    /** A GPU gets a copy of it; null = it is read in place. */
     readonly uploaded: UploadedMemory | null = null,
-    /** Gives back memory of its own. */
+    /** Frees its own memory. */
     private readonly free: () => void = () => {},
   ) {}
   close(): void {
@@ -90,7 +90,7 @@ class WebBinding implements Binding {
     try {
       await this.thread.ask({ kind: 'run', binding: this.id, bindings, changed });
     } catch (error) {
-      // Some of it may not be bound: the next run begins with another binding.
+      // Some of it may not be bound: the next run starts with another binding.
       this.uploads.forget();
       this.close();
       throw error;
@@ -115,7 +115,7 @@ class WebSession implements Session {
   }
 }
 
-/** Room in WebAssembly's memory. @throws OrtError when there is not as much. */
+/** Room in WebAssembly's memory. @throws OrtError when there is not enough. */
 async function takeMemory(host: WasmHost, bytes: number): Promise<WebMemory> {
   const place = 'heap';
   const { pointer, memory } = await host.ask({ kind: 'allocate', place, bytes });
@@ -149,7 +149,7 @@ class WebWeights implements Weights {
   }
 }
 
-/** What is the same on both: sessions read the weights' file beside their graph, each for itself. */
+/** Common to both: sessions read the weights' file beside their graph, each separately. */
 abstract class WasmDevice {
   constructor(protected readonly wasm: WasmHost) {}
 
@@ -170,7 +170,7 @@ abstract class WasmDevice {
   }
 }
 
-/** On the processor: in a thread of its own, whose memory it shares, or in the same one. */
+/** On the processor: in a separate thread, whose memory it shares, or in the same one. */
 export class WebDevice extends WasmDevice implements Device {
   readonly provider = 'web';
   readonly flavour = 'cpu';
@@ -229,8 +229,8 @@ export class WebGpuDevice extends WasmDevice implements Device, OwnMemory {
   }
 
   /**
-   * @param fp16 whether the GPU has float16; asked once it is open.
-   * @throws OrtError when there is no GPU that WebGPU can use.
+   * @param fp16 whether the GPU supports float16; asked once it is open.
+   * @throws OrtError when WebGPU can use no GPU.
    */
   static async open(host: WasmHost, description: string, fp16: () => boolean): Promise<WebGpuDevice> {
     const device = new WebGpuDevice(host, description, fp16);

@@ -31,7 +31,7 @@ function forged(
 const goodConfig = () => parseSafetensors(file()).metadata.get(CONFIG_KEY) as string;
 
 describe('the canonical file', () => {
-  it('is rounded on its way as it is when it was rounded before', () => {
+  it('is the same whether values were rounded before or while packing', () => {
     const modules = [loraModule(Q), { ...loraModule(V, 1, 4, 2, 0.5), a: filled(1, 4, 'F16') }];
     for (const dtype of ['BF16', 'F16', 'F32'] as const)
       expect(encodeCanonical({ base: BASE_ID, parent: null, modules, dtype })).toEqual(
@@ -57,7 +57,7 @@ describe('the canonical file', () => {
     ]);
   });
 
-  it('is read back as it was', () => {
+  it('is read back unchanged', () => {
     const { config, modules } = parseCanonical(file());
     expect(config).toEqual({
       base: BASE_ID,
@@ -102,7 +102,7 @@ describe('the canonical file', () => {
   });
 });
 
-describe('what parseCanonical refuses', () => {
+describe('parseCanonical refuses', () => {
   const sub = (from: string, to: string) => () => forged(goodConfig().replace(from, to));
   it.each([
     ['no configuration', () => forged(undefined), 'not_canonical'],
@@ -179,7 +179,7 @@ describe('what parseCanonical refuses', () => {
     );
   });
 
-  it('further metadata, another header order or other padding: one adapter, one digest', () => {
+  it('further metadata, another header order or other padding: one adapter has one digest', () => {
     const { metadata, tensors } = parseSafetensors(file());
     refusal('not_canonical', () =>
       parseCanonical(writeSafetensors({ tensors, metadata: new Map([...metadata, ['format', 'pt']]) })),
@@ -195,7 +195,7 @@ describe('what parseCanonical refuses', () => {
     refusal('not_canonical', () => parseCanonical(padded));
   });
 
-  it('rank above the limit, and not at it', () => {
+  it('a rank above the limit, but not at it', () => {
     const make = (rank: number) => loraModule(Q, rank, 2, 2);
     expect(parseCanonical(file([make(MAX_RANK)])).modules[0]?.rank).toBe(MAX_RANK);
     refusal('rank_too_large', () => make(MAX_RANK + 1));
@@ -209,7 +209,7 @@ describe('what parseCanonical refuses', () => {
   );
 });
 
-it('a damaged byte gives an AdapterFormatError, or differs in the values alone', () => {
+it('a corrupted byte gives an AdapterFormatError, or changes only values', () => {
   const bytes = file();
   const original = parseCanonical(bytes);
   fc.assert(

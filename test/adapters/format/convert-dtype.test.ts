@@ -49,7 +49,7 @@ describe('convertTensor', () => {
     );
   });
 
-  it('float16: the edges', () => {
+  it('handles the edges of float16', () => {
     const halves = (...values: number[]) => [
       ...new Uint16Array(convertTensor(f32(...values), 'F16', where).data.slice().buffer),
     ];
@@ -84,7 +84,7 @@ describe('convertTensor', () => {
     );
   });
 
-  it('every NaN is found, also one that would round to a number', () => {
+  it('finds every NaN, even one that would round to a number', () => {
     const nan = new Uint32Array([0x7f800001, 0xffffffff]);
     for (const bits of nan) {
       const data = new Uint8Array(Uint32Array.of(bits).buffer);
@@ -93,7 +93,7 @@ describe('convertTensor', () => {
     }
   });
 
-  it('a tensor of the type is itself', () => {
+  it('returns a tensor that has the type already', () => {
     const same = f32(1);
     expect(convertTensor(same, 'F32', where)).toBe(same);
   });
@@ -130,7 +130,7 @@ describe('convertInto', () => {
     }
   });
 
-  it('looks at the values of every piece', () => {
+  it('checks the values of every chunk', () => {
     const last = tensor([values.length], [...values.slice(1), NaN]);
     expect(refusal('non_finite', () => convertTensor(last, 'BF16', where)).subject).toBe(where.name);
   });

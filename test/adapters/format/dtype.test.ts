@@ -65,7 +65,7 @@ describe('toFloat32', () => {
 });
 
 describe('maxMagnitude', () => {
-  it('is the largest absolute value, as the converted values say', () => {
+  it('is the largest absolute value of the converted elements', () => {
     fc.assert(
       fc.property(
         fc.constantFrom<Dtype>('F32', 'F16', 'BF16', 'F64'),

@@ -27,7 +27,7 @@ describe('foldIntoB', () => {
     );
   });
 
-  it('refuses what leaves float32', () => {
+  it('refuses products beyond float32', () => {
     const error = refusal('non_finite', () => foldIntoB(withB([1, 3e38]), 2));
     expect(error.subject).toBe(loraModule().name);
   });

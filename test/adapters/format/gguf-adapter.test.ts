@@ -50,8 +50,8 @@ const read = (bytes: Uint8Array) => readGgufAdapter(bytes, { path: 'x.gguf', att
 const floats = (values: readonly number[], rows: number): number[][] =>
   Array.from({ length: rows }, (_, row) => values.slice(row * RANK, (row + 1) * RANK));
 
-describe('what llama.cpp writes', () => {
-  it('modules in Hugging Face names, sorted, scale = alpha / rank', () => {
+describe('reading what llama.cpp writes', () => {
+  it('returns modules in Hugging Face names, sorted, scale = alpha / rank', () => {
     const { modules, warnings } = read(file());
     expect(
       modules.map(({ name, rank, alpha, scale, a, b }) => [name, rank, alpha, scale, a.shape, b.shape]),
@@ -64,7 +64,7 @@ describe('what llama.cpp writes', () => {
     expect(warnings).toEqual([]);
   });
 
-  it('each pair has its own rank', () => {
+  it("keeps each pair's own rank", () => {
     const { modules } = read(
       file({}, [...pair('blk.0.attn_v.weight', 4, 1), ...pair('blk.1.attn_v.weight', 4, 3)]),
     );
@@ -74,7 +74,7 @@ describe('what llama.cpp writes', () => {
     ]);
   });
 
-  it('the rows of q and k back in their order, nothing else moved', () => {
+  it('restores the order of the rows of q and k, and moves nothing else', () => {
     const b = Object.fromEntries(
       read(file()).modules.map(({ name, b }) => [name.slice(-6), floats([...toFloat32(b)], b.shape[0]!)]),
     );
@@ -87,7 +87,7 @@ describe('what llama.cpp writes', () => {
     expect([...toFloat32(read(file()).modules[2]!.a)]).toEqual(ramp(RANK * INPUTS));
   });
 
-  it('rows as they are where the architecture leaves them so, without a base', () => {
+  it('keeps the rows of other architectures, without a base', () => {
     for (const architecture of ['qwen2', 'qwen3', 'gemma', 'gemma2', 'gemma3']) {
       const bytes = file({ 'general.architecture': architecture });
       const q = readGgufAdapter(bytes, { attention: null }).modules.find(({ name }) =>
@@ -97,13 +97,13 @@ describe('what llama.cpp writes', () => {
     }
   });
 
-  it('a Llama without a base, if neither q nor k is adapted', () => {
+  it('reads a Llama without a base, if neither q nor k is adapted', () => {
     const bytes = file({}, [...pair('blk.0.attn_v.weight', 4), ...pair('blk.0.ffn_up.weight', 5)]);
     expect(readGgufAdapter(bytes, { attention: null }).modules).toHaveLength(2);
     refusal('base_needed', () => readGgufAdapter(file(), { attention: null }));
   });
 
-  it('a scale of 1 where alpha is 0 or missing, and says so', () => {
+  it('uses a scale of 1 if alpha is 0 or missing, with a warning', () => {
     for (const bytes of [without('adapter.lora.alpha'), file({ 'adapter.lora.alpha': 0 })]) {
       const { modules, warnings } = read(bytes);
       expect(new Set(modules.map(({ scale }) => scale))).toEqual(new Set([1]));
@@ -128,7 +128,7 @@ describe('what llama.cpp writes', () => {
     expect(read(file(metadata)).baseModel).toBe(expected);
   });
 
-  it('F16, BF16 as they are; Q8_0 becomes F32', () => {
+  it('keeps F16 and BF16; Q8_0 becomes F32', () => {
     const half = Uint8Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? 0 : 0x3c));
     const typed = (type: number): GgufTensorInput[] => [
       { name: 'blk.0.attn_v.weight.lora_a', shape: [2, 4], type, data: half },
@@ -158,20 +158,20 @@ describe('what llama.cpp writes', () => {
     );
   });
 
-  it('A of rank 1 that a writer in C gave one dimension', () => {
+  it('reads A of rank 1 that a writer in C gave one dimension', () => {
     const tensors = [tensor('blk.0.attn_v.weight.lora_a', [4]), tensor('blk.0.attn_v.weight.lora_b', [4, 1])];
     expect(read(file({}, tensors)).modules[0]!.a.shape).toEqual([1, 4]);
   });
 });
 
-describe('what is refused', () => {
+describe('refusals', () => {
   it.each([
     ['a model that says so', file({ 'general.type': 'model' })],
     [
       'a model of before that, with its vocabulary',
       file({ 'tokenizer.ggml.tokens': Array.from({ length: 70_000 }, (_, i) => `t${i}`) }),
     ],
-  ])('%s is told from an adapter', (_name, bytes) => {
+  ])('%s is distinguished from an adapter', (_name, bytes) => {
     const { message } = refusal('not_lora', () => read(bytes));
     expect(message).toMatch(/a model, not an adapter.*--base/);
   });
@@ -228,12 +228,12 @@ describe('what is refused', () => {
     expect(refusal(code, () => read(bytes)).path).toBe('x.gguf');
   });
 
-  it('more tensors than an adapter has', () => {
+  it('refuses more tensors than an adapter has', () => {
     const tensors = Array.from({ length: MAX_ADAPTER_TENSORS + 1 }, (_, i) => tensor(`t${i}`, [0]));
     refusal('too_many_tensors', () => read(only(...tensors)));
   });
 
-  it('every beginning of a file, and any damage: an AdapterFormatError or an adapter', () => {
+  it('every truncated or corrupted file gives an AdapterFormatError or an adapter', () => {
     const good = file();
     for (let length = 0; length < good.length - 32; length++)
       refusal('truncated_file', () => read(good.slice(0, length)));

@@ -8,16 +8,16 @@ const base = (metadata: Parameters<typeof encodeGguf>[0]): Uint8Array =>
 const read = (bytes: Uint8Array) =>
   readGgufAttention({ header: bytes, fileBytes: bytes.length, path: 'base.gguf' });
 
-it('the heads of a base, and its architecture', () => {
+it('returns the heads of a base, and its architecture', () => {
   const heads = { 'llama.attention.head_count': 9, 'llama.attention.head_count_kv': 3 };
   expect(read(base(heads))).toEqual({ architecture: 'llama', attention: { heads: 9, kvHeads: 3 } });
 });
 
-it('as many heads of k and v as of q when the file does not say', () => {
+it('assumes as many key and value heads as query heads when the file names none', () => {
   expect(read(base({ 'llama.attention.head_count': 9 }))?.attention).toEqual({ heads: 9, kvHeads: 9 });
 });
 
-it('null when more of the file is needed', () => {
+it('returns null when more of the file is needed', () => {
   const bytes = base({ 'llama.attention.head_count': 9 });
   expect(readGgufAttention({ header: bytes.subarray(0, 30), fileBytes: bytes.length })).toBeNull();
 });

@@ -61,8 +61,8 @@ const good = encodeGguf({ 'general.architecture': 'llama', list: ['a', 'b'], num
   { name: 'u', shape: [3], type: 0, data: new Uint8Array(12) },
 ]);
 
-describe('what is read', () => {
-  it('metadata of every type', () => {
+describe('reading', () => {
+  it('reads metadata of every type', () => {
     const float = new Uint8Array(Float32Array.of(1.5).buffer);
     const double = new Uint8Array(Float64Array.of(-2.25).buffer);
     const metadata = [
@@ -103,7 +103,7 @@ describe('what is read', () => {
     ]);
   });
 
-  it('shapes outermost first, positions from the beginning of the file, versions 2 and 3', () => {
+  it('reads shapes outermost first, positions from the beginning of the file, versions 2 and 3', () => {
     for (const version of [2, 3]) {
       const bytes = good.slice();
       bytes[4] = version;
@@ -117,19 +117,19 @@ describe('what is read', () => {
     }
   });
 
-  it('an alignment of its own', () => {
+  it('reads a custom alignment', () => {
     const tensors = [entry('a', [1], 0, 0), entry('b', [1], 0, 64)];
     const metadata = [kv('general.alignment', 4, int(64, 4))];
     const [a, b] = [...parse(file({ metadata, tensors, data: 128 }))!.tensors.values()];
     expect([a!.offset % 64, b!.offset - a!.offset]).toEqual([0, 64]);
   });
 
-  it('a file that ends with the last tensor, before its padding', () => {
+  it('reads a file that ends with the last tensor, before its padding', () => {
     expect(parse(good.subarray(0, good.length - 20))?.end).toBe(good.length);
     refusal('truncated_file', () => parse(good.subarray(0, good.length - 21)));
   });
 
-  it('null while more of the file is needed', () => {
+  it('returns null while more of the file is needed', () => {
     const table = good.length - 128;
     for (let length = 0; length < table; length++) {
       const parsed = parse(good.subarray(0, length), good.length);
@@ -139,7 +139,7 @@ describe('what is read', () => {
     expect(parse(good.subarray(0, table), good.length)).toEqual(parse(good));
   });
 
-  it('sizes of types as ggml has them', () => {
+  it("knows the sizes of ggml's types", () => {
     for (const [name, bits] of [
       ['F32', 32],
       ['F16', 16],
@@ -155,7 +155,7 @@ describe('what is read', () => {
   });
 });
 
-describe('what is refused', () => {
+describe('refusals', () => {
   const one = (type: number, value: number[]): Uint8Array => file({ metadata: [kv('key', type, value)] });
   const tensor = (...parts: Parameters<typeof entry>): Uint8Array =>
     file({ tensors: [entry(...parts)], data: 64 });
@@ -242,12 +242,12 @@ describe('what is refused', () => {
     expect(refusal(code, () => parse(bytes)).path).toBe('x.gguf');
   });
 
-  it('every beginning of a file that ends before its last tensor does', () => {
+  it('refuses every file that is truncated before its last tensor ends', () => {
     for (let length = 0; length < good.length - 20; length++)
       refusal('truncated_file', () => parse(good.slice(0, length)));
   });
 
-  it('any damage gives an AdapterFormatError or tensors inside the file', () => {
+  it('any corruption gives an AdapterFormatError or tensors inside the file', () => {
     const damaged = fc.oneof(
       fc.tuple(fc.nat(good.length - 1), fc.nat(255)).map(([at, byte]) => good.with(at, byte)),
       fc.nat(good.length).map((length) => good.slice(0, length)),

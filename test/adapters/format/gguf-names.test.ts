@@ -28,7 +28,7 @@ describe('names of linear layers', () => {
     'blk.0.constructor.weight',
     'xblk.0.attn_q.weight',
     '',
-  ])('"%s" is none in GGUF', (name) => expect(moduleOfGguf(name, 'llama')).toBeNull());
+  ])('"%s" is unknown in GGUF', (name) => expect(moduleOfGguf(name, 'llama')).toBeNull());
 
   it.each([
     'lm_head',
@@ -38,7 +38,7 @@ describe('names of linear layers', () => {
     'model.layers.01.self_attn.q_proj',
     'language_model.model.layers.0.self_attn.q_proj',
     'model.layers.0.constructor.constructor',
-  ])('"%s" has none in GGUF', (name) => expect(ggufOfModule(name, 'llama')).toBeNull());
+  ])('"%s" has no name in GGUF', (name) => expect(ggufOfModule(name, 'llama')).toBeNull());
 
   it.each([
     ['blk.0.attn_qkv.weight', 'model.layers.0.self_attn.qkv_proj'],

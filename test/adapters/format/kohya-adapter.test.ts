@@ -21,7 +21,7 @@ describe('an adapter in kohya style', () => {
       (name: string) =>
         name.replace('lora_model_layers_0_self_attn_', 'base_model.model.model.layers.0.self_attn.'),
     ],
-  ])('%s: what PEFT calls the same adapter', (_, rename) => {
+  ])('%s: equals the same adapter of PEFT', (_, rename) => {
     expect(read(renamed(rename)).modules).toEqual(readAdapter(peftFiles()).modules);
   });
 
@@ -36,12 +36,12 @@ describe('an adapter in kohya style', () => {
     expect(read(kohyaTensors().set(`${STEM}.alpha`, alpha)).modules[0]?.alpha).toBe(expected);
   });
 
-  it('a missing alpha is the rank, with a warning', () => {
+  it('uses the rank for a missing alpha, with a warning', () => {
     const tensors = kohyaTensors();
     tensors.delete(`${STEM}.alpha`);
     const { modules, warnings } = read(tensors);
     expect(modules.map(({ scale }) => scale)).toEqual([1, 2]);
-    expect(warnings).toEqual(['1 of 2 modules have no alpha; taken as their rank, a scale of 1.']);
+    expect(warnings).toEqual(['1 of 2 modules have no alpha; using their rank, which is a scale of 1.']);
   });
 
   it('float64 becomes float32', () => {
@@ -79,7 +79,7 @@ describe('an adapter in kohya style', () => {
     expect(error.path).toBe('adapter_model.safetensors');
   });
 
-  it('a file of LyCORIS without one plain pair', () => {
+  it('refuses a file of LyCORIS without a plain pair', () => {
     refusal('lycoris', () => read(new Map([['lycoris_model_layers_0_mlp_up_proj.lokr_w1', filled(2, 2)]])));
   });
 });

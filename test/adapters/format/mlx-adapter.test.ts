@@ -24,16 +24,16 @@ describe('an adapter of mlx-lm', () => {
     expect(first!.b).toEqual(peftTensors(2, dtype).get(`base_model.model.${Q}.lora_B.weight`));
   });
 
-  it('is what PEFT calls the same adapter', () => {
+  it('equals the same adapter of PEFT', () => {
     expect(readAdapter(mlxFiles()).modules).toEqual(readAdapter(peftFiles()).modules);
   });
 
-  it('says its base, or nothing', () => {
+  it('names its base, or none', () => {
     expect(read(mlxConfig({ model: 'mlx-community/X-4bit' })).baseModel).toBe('mlx-community/X-4bit');
     expect(read(mlxConfig({ model: null })).baseModel).toBeNull();
   });
 
-  it('an alpha is ignored since mlx-lm ignores it', () => {
+  it('ignores an alpha, like mlx-lm', () => {
     expect(read(mlxConfig({}, { alpha: 16, scale: 10 })).modules[0]?.scale).toBe(10);
     const before = { num_layers: undefined, fine_tune_type: undefined, lora_layers: 4 };
     // The same with and without the factor.
@@ -90,7 +90,7 @@ describe('an adapter of mlx-lm', () => {
     expect(error.subject).toBeTruthy();
   });
 
-  it('a configuration without tensors', () => {
+  it('refuses a configuration without tensors', () => {
     refusal('empty_adapter', () => read(mlxConfig(), new Map()));
   });
 });

@@ -7,7 +7,7 @@ const parsePeftConfig = (json: string, options: { path?: string } = {}) =>
   parse(readConfigObject(json, options), options);
 
 describe('what is not a plain delta', () => {
-  it('LoftQ has no conversion, unlike what else changes the base', () => {
+  it('LoftQ has no conversion, unlike other initialisations', () => {
     const refused = (init: string) =>
       refusal('init_mutates_base', () => parsePeftConfig(peftConfig({ init_lora_weights: init }))).message;
     expect(refused('loftq')).toContain('Train on the plain base');
@@ -90,8 +90,8 @@ describe('what is not a plain delta', () => {
   });
 });
 
-describe('what is accepted', () => {
-  it('features that are off in all of the ways that PEFT writes', () => {
+describe('accepted settings', () => {
+  it('accepts features that are off in any way that PEFT writes', () => {
     const off = {
       use_dora: false,
       modules_to_save: null,
@@ -111,7 +111,7 @@ describe('what is accepted', () => {
     expect([config.rankOf(Q), config.alphaOf(Q), config.baseModel]).toEqual([2, 4, 'someone/Tiny-Llama']);
   });
 
-  it('every field of LoraConfig in PEFT 0.20 that is off, null or for training only', () => {
+  it('accepts every field of LoraConfig in PEFT 0.20 that is off, null or for training only', () => {
     // peft `tuners/lora/config.py` and `config.py`, as save_pretrained writes an adapter without extras.
     const saved = {
       ...{ alora_invocation_tokens: null, alpha_pattern: {}, arrow_config: null, auto_mapping: null },
@@ -128,7 +128,7 @@ describe('what is accepted', () => {
     expect(parsePeftConfig(peftConfig(saved)).rankOf(Q)).toBe(2);
   });
 
-  it("PEFT's defaults", () => {
+  it("accepts PEFT's defaults", () => {
     const config = parsePeftConfig('{"peft_type":"LORA"}');
     expect([config.rankOf(Q), config.alphaOf(Q), config.baseModel, config.useRslora]).toEqual([
       8,
@@ -140,7 +140,7 @@ describe('what is accepted', () => {
 });
 
 describe('rank_pattern and alpha_pattern', () => {
-  it('the first key in the file decides, also when it looks like an integer', () => {
+  it('the first key in the file decides, even if it looks like an integer', () => {
     const config = parsePeftConfig(
       '{"peft_type":"LORA","rank_pattern":{".*q_proj":3,"layers.0.self_attn.q_proj":5,"1":7},"alpha_pattern":{"v_proj":9,"1":1}}',
     );
@@ -152,7 +152,7 @@ describe('rank_pattern and alpha_pattern', () => {
     expect(['b.1', 'a.1'].map(swapped.rankOf)).toEqual([7, 6]);
   });
 
-  it('ends when matching would take too long', () => {
+  it('stops when matching would take too long', () => {
     const patterns = Object.fromEntries(Array.from({ length: 3_000 }, (_, i) => [`(.*a){50}${i}`, 1]));
     const config = parsePeftConfig(peftConfig({ rank_pattern: patterns }));
     refusal('pattern_unsupported', () => config.rankOf('a'.repeat(256)));

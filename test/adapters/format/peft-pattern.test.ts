@@ -34,7 +34,7 @@ describe('compileModulePattern', () => {
     expect(compileModulePattern(pattern)(module)).toBe(expected);
   });
 
-  it('gives what a regular expression gives', () => {
+  it('matches like a regular expression', () => {
     const { pattern } = fc.letrec<{ pattern: string; atom: string }>((tie) => ({
       atom: fc.oneof(
         { depthSize: 'small', withCrossShrink: true },

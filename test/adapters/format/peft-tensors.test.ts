@@ -23,7 +23,7 @@ describe('readPeftPairs', () => {
     expect(readPeftPairs({ metadata: new Map(), tensors }).map(({ name }) => name)).toEqual([Q, V]);
   });
 
-  it('takes names without base_model.model., when all are', () => {
+  it('accepts names without base_model.model., if all lack it', () => {
     const tensors = new Map(
       [...peftTensors()].map(([name, t]) => [name.replace('base_model.model.', ''), t]),
     );
@@ -41,27 +41,27 @@ describe('readPeftPairs', () => {
     ['base_model.model.', Q.slice('model.'.length)],
     ['base_model.model._orig_mod.', Q.slice('model.'.length)],
     ['', Q.slice('model.'.length)],
-  ])('reads what torch.compile and AutoModel name %s…', (prefix, trainedAs) => {
+  ])('reads names of torch.compile and AutoModel %s…', (prefix, trainedAs) => {
     const tensors = renamed((name) => name.replace('base_model.model.model.', prefix));
     const pairs = readPeftPairs({ metadata: new Map(), tensors });
     expect(pairs.map(({ name }) => name)).toEqual([Q, V]);
     expect(pairs[0]!.trainedAs).toBe(trainedAs);
   });
 
-  it('one layer under two names is no module', () => {
+  it('refuses one layer under two names', () => {
     const tensors = peftTensors();
     for (const [name, t] of renamed((n) => n.replace('model.model.', 'model.'))) tensors.set(name, t);
     refusal('duplicate_module', () => readPeftPairs({ metadata: new Map(), tensors }));
   });
 
-  it("leaves VeLoRA's projections out, which only training reads", () => {
+  it("skips VeLoRA's projections, which only training reads", () => {
     const tensors = peftTensors();
     tensors.set(`base_model.model.${Q}.lora_velora_embed`, filled(1, 4));
     tensors.set(`base_model.model.${V}.lora_velora_embed.default`, filled(1, 4));
     expect(readPeftPairs({ metadata: new Map(), tensors }).map(({ name }) => name)).toEqual([Q, V]);
   });
 
-  it('a merged model is told what it is', () => {
+  it('recognises a merged model', () => {
     const tensors = new Map([
       ['lm_head.weight', filled(4, 4)],
       [`${Q}.weight`, filled(6, 4)],

@@ -17,7 +17,7 @@ fc.configureGlobal({ seed: 1 });
 const entry = (begin: number, end: number, shape = `[${(end - begin) / 4}]`, dtype = 'F32') =>
   `{"dtype":"${dtype}","shape":${shape},"data_offsets":[${begin},${end}]}`;
 
-describe('what the reference parser refuses', () => {
+describe("refusals beyond the reference parser's", () => {
   const bytes = (...values: number[]) => Uint8Array.from(values);
   const refused: [string, Uint8Array, AdapterFormatError['code']][] = [
     ['an empty file', bytes(), 'truncated_file'],
@@ -114,7 +114,7 @@ describe('what the reference parser refuses', () => {
     expect(refusal(code, () => parseSafetensors(file, { path: 'x.safetensors' })).path).toBe('x.safetensors');
   });
 
-  it('more tensors than the limit', () => {
+  it('refuses more tensors than the limit', () => {
     const header = (count: number) =>
       `{${Array.from({ length: count }, (_, i) => `"${i}":${entry(0, 0)}`).join(',')}}`;
     expect(parseSafetensors(rawFile(header(MAX_TENSORS))).tensors.size).toBe(MAX_TENSORS);
@@ -123,14 +123,14 @@ describe('what the reference parser refuses', () => {
     refusal('too_many_tensors', () => parseSafetensors(rawFile(header(6)), { maxTensors: 5 }));
   });
 
-  it('a header of millions of values, before they fill the memory', () => {
+  it('refuses a header of millions of values before they fill the memory', () => {
     const values = '[],'.repeat(4_000_000);
     refusal('too_many_tensors', () => parseSafetensors(rawFile(`{"a":[${values}[]]}`)));
   });
 });
 
-describe('what is accepted', () => {
-  it('no tensors, scalars, empty tensors, sub-byte types, padding', () => {
+describe('acceptance', () => {
+  it('accepts no tensors, scalars, empty tensors, sub-byte types, padding', () => {
     expect(parseSafetensors(rawFile('{}      ')).tensors.size).toBe(0);
     const file = rawFile(
       `{"scalar":${entry(0, 4, '[]')},"empty":${entry(4, 4, '[3,0]')},"four":${entry(4, 5, '[2]', 'F4')}}`,
@@ -143,14 +143,14 @@ describe('what is accepted', () => {
     ]);
   });
 
-  it('tensors listed in another order than they lie', () => {
+  it('accepts tensors listed in another order than stored', () => {
     const file = rawFile(`{"b":${entry(4, 8)},"a":${entry(0, 4)}}`, Uint8Array.of(1, 0, 0, 0, 2, 0, 0, 0));
     const { tensors } = parseSafetensors(file);
     expect([...tensors.keys()]).toEqual(['a', 'b']);
     expect(tensors.get('b')?.data[0]).toBe(2);
   });
 
-  it('names that are special in JavaScript', () => {
+  it('accepts names that are special in JavaScript', () => {
     const file = rawFile(
       `{"__proto__":${entry(0, 4)},"constructor":${entry(4, 8)},"__metadata__":{"__proto__":"m"}}`,
       8,
@@ -161,7 +161,7 @@ describe('what is accepted', () => {
     expect(({} as Record<string, unknown>)['dtype']).toBeUndefined();
   });
 
-  it('a header at the limit, and none above', () => {
+  it('accepts a header at the limit, and none above', () => {
     const header = new Uint8Array(MAX_HEADER_BYTES).fill(0x20);
     header.set(new TextEncoder().encode('{}'));
     expect(parseSafetensorsHeader({ header, dataBytes: 0 }).tensors.size).toBe(0);
@@ -199,7 +199,7 @@ describe('the writer', () => {
   );
   const metadata = fc.dictionary(fc.string({ unit: 'grapheme' }), fc.string({ unit: 'grapheme' }));
 
-  it('is read back unchanged, and does not depend on the order of its input', () => {
+  it('writes what is read back unchanged, whatever the order of its input', () => {
     fc.assert(
       fc.property(tensors, metadata, (tensorRecord, metadataRecord) => {
         const given = {
@@ -220,7 +220,7 @@ describe('the writer', () => {
     );
   });
 
-  it('has a tensor made where it lies in the file', () => {
+  it('builds a tensor in its place in the file', () => {
     const ready = new Map(
       ['a', 'b', 'c'].map((name, i) => [
         name,
@@ -249,7 +249,7 @@ describe('the writer', () => {
   });
 });
 
-it('any damaged byte, cut or insertion gives an AdapterFormatError or a file, nothing else', () => {
+it('any corrupted byte, cut or insertion gives an AdapterFormatError or a file, nothing else', () => {
   const file = writeSafetensors({
     metadata: new Map([['format', 'pt']]),
     tensors: new Map([

@@ -63,7 +63,7 @@ describe('parseStrictJson', () => {
     ]);
   });
 
-  it('names a duplicate key, also an escaped one and __proto__', () => {
+  it('names a duplicate key, even an escaped one or __proto__', () => {
     expect(problem('{"a":1,"b":{"\\u0061":1,"a":2}}')).toMatchObject({ kind: 'duplicate_key', key: 'a' });
     expect(problem('{"__proto__":1,"__proto__":2}')).toMatchObject({
       kind: 'duplicate_key',

@@ -29,7 +29,7 @@ function delta({ scale, rank, a, b }: LoraModule): number[] {
 }
 
 describe('writeGgufAdapter', () => {
-  it('says what llama.cpp asks for', () => {
+  it('writes what llama.cpp needs', () => {
     const { metadata, tensors } = header(
       write([loraModule(Q), loraModule(V, 2, 4, 2)], { baseModel: 'someone/Tiny-1.5' }),
     );
@@ -76,7 +76,7 @@ describe('writeGgufAdapter', () => {
     expect(readBack(write([loraModule(Q)], { baseModel })).baseModel).toBe(expected);
   });
 
-  it('the rows of q and k in the order of a Llama; of Qwen as they are', () => {
+  it("writes the rows of q and k in a Llama's order, and Qwen's unchanged", () => {
     const b = tensor([8, 1], [0, 1, 2, 3, 4, 5, 6, 7]);
     const module = makeLoraModule({ name: Q, rank: 1, alpha: 1, a: filled(1, 4), b });
     const rows = (bytes: Uint8Array): number[] => {
@@ -91,7 +91,7 @@ describe('writeGgufAdapter', () => {
     ]);
   });
 
-  it('takes the alpha of most modules; the others have the quotient in B, exactly for powers of two', () => {
+  it('uses the alpha of most modules; the others have the quotient in B, exactly for powers of two', () => {
     const modules = [
       loraModule(Q, 2, 4, 6, 8),
       loraModule(V, 4, 4, 2, 2),
@@ -106,7 +106,7 @@ describe('writeGgufAdapter', () => {
     }
   });
 
-  it('is the same function when it is read, whatever ranks and alphas the modules have', () => {
+  it('is the same function when read back, whatever ranks and alphas the modules have', () => {
     const kinds = ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'mlp.down_proj'];
     const shape = fc.record({
       heads: fc.constantFrom(1, 2, 3, 5, 9),
@@ -183,7 +183,7 @@ describe('writeGgufAdapter', () => {
     expect(refusal(code, () => write([loraModule(name)])).subject).toBe(name);
   });
 
-  it('refuses what cannot be put in order', () => {
+  it('refuses rows that it cannot reorder', () => {
     refusal('base_needed', () => write([loraModule(Q)], { attention: null }));
     expect(() => write([loraModule(V)], { attention: null })).not.toThrow();
     refusal('shape_mismatch', () => write([loraModule(Q)], { attention: { heads: 4, kvHeads: 1 } }));

@@ -14,7 +14,7 @@ const configOf = (names: readonly string[]) =>
   JSON.parse(write(names.map((name) => loraModule(name))).configJson) as Record<string, unknown>;
 
 describe('the configuration', () => {
-  it('says one rank, scale 1 and no patterns', () => {
+  it('has one rank, scale 1 and no patterns', () => {
     const { configJson } = write([loraModule(layer(0, 'q_proj'), 2), loraModule(layer(0, 'v_proj'), 5)]);
     expect(JSON.parse(configJson)).toMatchObject({
       peft_type: 'LORA',
@@ -96,7 +96,7 @@ describe('the tensors', () => {
   });
 });
 
-it('is the same function when it is read, whatever ranks and alphas the modules have', () => {
+it('is the same function when read back, whatever ranks and alphas the modules have', () => {
   const modules = fc.uniqueArray(
     fc.record({
       kind: fc.constantFrom('q_proj', 'k_proj', 'v_proj'),
@@ -142,7 +142,7 @@ it('is the same function when it is read, whatever ranks and alphas the modules 
   );
 });
 
-it('refuses an adapter without modules, and scales that leave float32', () => {
+it('refuses an adapter without modules, and scales beyond float32', () => {
   refusal('empty_adapter', () => write([]));
   const module = { ...loraModule(), b: filled(6, 2) };
   refusal('non_finite', () => write([{ ...module, b: tensor([6, 2], Array<number>(12).fill(3e38)) }]));

@@ -35,7 +35,7 @@ it('has orthonormal columns in Q, a triangle in R, and the matrix as their produ
   );
 });
 
-it('multiplies only as many vectors as are asked for', () => {
+it('multiplies only as many vectors as requested', () => {
   const { times } = thinQr(Float64Array.of(1, 2, 3, 4, 5, 7), 2, 3);
   const both = times(Matrix.eye(2), 2);
   expect(times(Matrix.eye(2), 1)).toEqual(both.slice(0, 3));

@@ -11,7 +11,7 @@ fc.configureGlobal({ seed: 1 });
 const sizes = fc.constantFrom([3, 8], [8, 3], [5, 5], [1, 4], [4, 1], [1, 1]);
 const module = sizes.chain(([inputs, out]) => anyModule({ name: Q, in: inputs!, out: out!, maxRank: 7 }));
 
-it('has the singular values of the product, and vectors that give it back', () => {
+it('has the singular values of the product, and vectors that reconstruct it', () => {
   fc.assert(
     fc.property(module, (m) => {
       const [inputs, out] = [inFeatures(m), outFeatures(m)];
@@ -36,7 +36,7 @@ it('has the singular values of the product, and vectors that give it back', () =
   );
 });
 
-it('knows what is only rounding', () => {
+it('recognises rounding', () => {
   // Two equal rows of A and opposite columns of B: the delta is zero.
   const svd = productSvd({
     rank: 2,

@@ -63,7 +63,7 @@ describe('readBase', () => {
     });
   });
 
-  it('takes as many heads for k and v as for q when the folder does not say', async () => {
+  it('assumes as many key and value heads as query heads when the folder names none', async () => {
     await mkdir(at('old'));
     await writeFile(at('old/config.json'), '{"model_type":"mistral","num_attention_heads":3}');
     expect(await readBase(at('old'))).toMatchObject({
@@ -83,7 +83,7 @@ describe('readBase', () => {
     ['text.gguf', 'this is a text, not a model at all', /not a GGUF file.*\(header_invalid\)/],
     ['cut.gguf', gguf(2).slice(0, -8), /\(truncated_file\)/],
     ['adapter.gguf', encodeGguf({ 'general.architecture': 'llama' }, []), /head_count.*\(metadata_invalid\)/],
-    ['empty', new Map([['config.json', '{}']]), /does not say model_type and num_attention_heads/],
+    ['empty', new Map([['config.json', '{}']]), /lacks model_type or num_attention_heads/],
     ['none', new Map<string, string>(), /Give the base model's folder/],
   ])('refuses %s', async (name, content, message) => {
     if (content instanceof Map) {
@@ -109,7 +109,7 @@ describe('findAttention', () => {
     expect(found?.attention).toEqual(heads(4));
   });
 
-  it('asks the server, for its own base or when the base is not known', async () => {
+  it('asks the server for its own base, or when the base is unknown', async () => {
     for (const id of ['served', null])
       expect(await find(id, { GRAFT_URL: url, ...keys })).toEqual({
         attention: heads(2),
@@ -123,7 +123,7 @@ describe('findAttention', () => {
       expect((await find(PINNED, env))?.attention).toEqual(heads(1));
   });
 
-  it('takes nobody else’s heads', async () => {
+  it("never uses another base's heads", async () => {
     expect(await find('other', { GRAFT_URL: url, ...keys })).toBeNull();
     expect(await find(null, {})).toBeNull();
     expect(await find(PINNED, { GRAFT_CACHE: at('no-cache') })).toBeNull();

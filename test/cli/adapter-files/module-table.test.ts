@@ -14,10 +14,10 @@ const named = (...names: string[]) => names.map((name) => ({ name }));
 const Q = (layer: number): string => `model.layers.${layer}.self_attn.q_proj`;
 
 describe('modules', () => {
-  it('are listed as the network runs', () => {
+  it('modules are listed in the order of the network', () => {
     expect(byLayer(named(Q(10), Q(2), Q(0)))).toEqual(named(Q(0), Q(2), Q(10)));
   });
-  it('are grouped by target', () => {
+  it('modules are grouped by target', () => {
     const groups = byTarget(named(Q(0), 'model.layers.0.mlp.up_proj', Q(1), 'lm_head'));
     expect([...groups].map(([target, of]) => [target, of.length])).toEqual([
       ['self_attn.q_proj', 2],
@@ -57,7 +57,7 @@ it.each([
   expect(fileSize(bytes)).toBe(text);
 });
 
-it('a table has its numbers flush right', () => {
+it('a table aligns its numbers to the right', () => {
   const table = numberTable(
     ['NAME', 'RANK'],
     [
@@ -68,7 +68,7 @@ it('a table has its numbers flush right', () => {
   expect(stripVTControlCharacters(table)).toBe('NAME   RANK\na         8\nbcdef  1024');
 });
 
-it('facts leave out what is not known', () => {
+it('facts leave out unknown values', () => {
   expect(
     facts([
       ['base', 'x'],

@@ -47,20 +47,20 @@ describe('readInput takes', () => {
     expect([where, bytes, notes]).toEqual([folder, 7, []]);
   });
 
-  it('a PEFT folder that still has the pickle beside it', async () => {
+  it('accepts a PEFT folder that still contains the pickle', async () => {
     await lay({ [PEFT]: 'weights', 'adapter_model.bin': 'pickle', [CONFIG]: '{}' });
     expect((await readInput(folder)).files.weightsPath).toBe(at(PEFT));
   });
 
-  it('the only adapter in a subfolder, and says so', async () => {
+  it('accepts the only adapter in a subfolder, with a note', async () => {
     await lay({ [`named/${PEFT}`]: 'weights', [`named/${CONFIG}`]: '{}', 'README.md': '', 'logs/a.txt': '' });
     const { where, notes, files } = await readInput(folder);
     expect(where).toBe(at('named'));
     expect(files.weightsPath).toBe(at('named', PEFT));
-    expect(notes).toEqual([`${folder} holds one adapter, in ${at('named')}; using that.`]);
+    expect(notes).toEqual([`${folder} contains one adapter, in ${at('named')}; using that.`]);
   });
 
-  it('the folder itself rather than its subfolders', async () => {
+  it('prefers the folder itself to its subfolders', async () => {
     await lay({ [PEFT]: 'top', [`checkpoint-1/${PEFT}`]: 'below' });
     expect((await readInput(folder)).bytes).toBe(3);
   });
@@ -74,17 +74,17 @@ describe('readInput takes', () => {
     });
   });
 
-  it('a file with the configuration beside it', async () => {
+  it('accepts a file with its configuration beside it', async () => {
     await lay({ [PEFT]: 'weights', [CONFIG]: '{"r":4}' });
     expect((await readInput(at(PEFT))).files.configJson).toBe('{"r":4}');
   });
 
-  it('the configuration for its folder', async () => {
+  it('accepts the configuration as its folder', async () => {
     await lay({ [PEFT]: 'weights', [CONFIG]: '{}' });
     expect((await readInput(at(CONFIG))).files.weightsPath).toBe(at(PEFT));
   });
 
-  it('symbolic links', async () => {
+  it('follows symbolic links', async () => {
     await lay({ [`real/${PEFT}`]: 'weights' });
     await symlink(at('real'), at('link'));
     await symlink(at('real', PEFT), at('link.safetensors'));
@@ -92,49 +92,49 @@ describe('readInput takes', () => {
     expect((await readInput(at('link.safetensors'))).bytes).toBe(7);
   });
 
-  it('an empty file, for the format reader to refuse', async () => {
+  it('accepts an empty file, which the format reader refuses', async () => {
     await lay({ 'a.safetensors': '' });
     expect((await readInput(at('a.safetensors'))).bytes).toBe(0);
   });
 });
 
 describe('readInput refuses', () => {
-  it('what is not there', async () => {
+  it('refuses a missing path', async () => {
     await expect(readInput(at('nothing'))).rejects.toEqual(
       unusable(/nothing: no such file or folder\. Give a/),
     );
   });
 
-  it('a folder without an adapter', async () => {
+  it('refuses a folder without an adapter', async () => {
     await lay({ 'notes.txt': 'x' });
-    await expect(readInput(folder)).rejects.toEqual(unusable(/holds no adapter\. Give a folder/));
+    await expect(readInput(folder)).rejects.toEqual(unusable(/contains no adapter\. Give a folder/));
   });
 
-  it('a folder with weights of other names, naming them', async () => {
+  it('refuses a folder with weights under other names, and lists them', async () => {
     await lay({ 'model.safetensors': 'x', 'b.gguf': 'x' });
     await expect(readInput(folder)).rejects.toEqual(
       unusable(/give that file: \S+b\.gguf, \S+model\.safetensors\.$/),
     );
   });
 
-  it('a folder with several adapters, listing them', async () => {
+  it('refuses a folder with several adapters, and lists them', async () => {
     await lay({ [`two/${PEFT}`]: 'x', 'one/adapters.safetensors': 'x' });
     await expect(readInput(folder)).rejects.toEqual(
-      unusable(/holds 2 adapters: give one of \S+one, \S+two\.$/),
+      unusable(/contains 2 adapters\. Give one of \S+one, \S+two\.$/),
     );
   });
 
-  it('a long list after its tenth name', async () => {
+  it('shortens a long list after its tenth name', async () => {
     await lay(Object.fromEntries(Array.from({ length: 13 }, (_, index) => [`c${index}/${PEFT}`, 'x'])));
-    await expect(readInput(folder)).rejects.toEqual(unusable(/holds 13 adapters: .* and 3 more\.$/));
+    await expect(readInput(folder)).rejects.toEqual(unusable(/contains 13 adapters\. .* and 3 more\.$/));
   });
 
-  it('PEFT’s and MLX’s weights in one folder', async () => {
+  it('refuses PEFT’s and MLX’s weights in one folder', async () => {
     await lay({ [PEFT]: 'x', 'adapters.safetensors': 'x' });
-    await expect(readInput(folder)).rejects.toEqual(unusable(/holds both .*: give the one that you mean/));
+    await expect(readInput(folder)).rejects.toEqual(unusable(/contains both .*\. Give the file you mean/));
   });
 
-  it('a folder with an adapter in several files', async () => {
+  it('refuses a folder with an adapter in several files', async () => {
     const part = 'adapter_model-00001-of-00002.safetensors';
     await lay({ [part]: '', [part.replace('1', '2')]: '', [CONFIG]: '{}' });
     await expect(readInput(folder)).rejects.toEqual(
@@ -149,12 +149,12 @@ describe('readInput refuses', () => {
     );
   });
 
-  it('an npz archive', async () => {
+  it('refuses an npz archive', async () => {
     await lay({ 'adapters.npz': 'x' });
     await expect(readInput(folder)).rejects.toEqual(refused(/adapters\.npz: .*mx\.save_safetensors/));
   });
 
-  it('files above the limits, before they are read', async () => {
+  it('refuses files above the limits before it reads them', async () => {
     await lay({ [PEFT]: '', [CONFIG]: '{}', 'other/adapters.safetensors': 'x', [`other/${CONFIG}`]: '' });
     await truncate(at(PEFT), MAX_PARTS * MAX_PART_BYTES + 1);
     await expect(readInput(folder)).rejects.toEqual(refused(/has 1056964609 bytes; at most 1056964608/));

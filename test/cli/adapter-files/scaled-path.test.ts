@@ -22,10 +22,10 @@ it.each([
 });
 
 it.each(['a:0', 'a:-0.0', 'a:1e999'])('%s is refused', async (given) => {
-  await expect(parseScaledPath(given)).rejects.toThrow(/a scale is a number other than 0/);
+  await expect(parseScaledPath(given)).rejects.toThrow(/a scale must be a number other than 0/);
 });
 
-it('a file whose name ends like a scale is that file', async () => {
+it('accepts a file whose name ends like a scale', async () => {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'graft-scaled-'));
   try {
     const file = path.join(folder, 'a:2');

@@ -9,7 +9,7 @@ const zero = (name: string) =>
 const silent = { update: () => undefined, end: () => undefined };
 
 describe('truncateSlowly', () => {
-  it('gives what truncateAdapter gives for all modules at once', () => {
+  it('returns what truncateAdapter returns for all modules at once', () => {
     const modules = sumAdapters([
       { modules: [loraModule(Q), loraModule(V, 3, 4, 2)], scale: 1 },
       { modules: [loraModule(Q, 1, 4, 6, 9)], scale: -0.5 },

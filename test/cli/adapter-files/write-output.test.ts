@@ -26,14 +26,14 @@ const failure = (code: string, message: RegExp) =>
   }) as Error;
 
 describe('checkOutput', () => {
-  it('lets new files, new folders and empty folders pass', async () => {
+  it('accepts new files, new folders and empty folders', async () => {
     await mkdir(at('empty'));
     await checkOutput(at('new'), 'file', false);
     await checkOutput(at('new'), 'folder', false);
     await checkOutput(at('empty'), 'folder', false);
   });
 
-  it('refuses what is there, unless forced', async () => {
+  it('refuses an existing path unless forced', async () => {
     await writeFile(at('file'), 'mine');
     await mkdir(at('full'));
     await writeFile(at('full', 'x'), 'mine');
@@ -42,7 +42,7 @@ describe('checkOutput', () => {
       ['full', 'folder'],
     ] as const) {
       await expect(checkOutput(at(name), kind, false)).rejects.toEqual(
-        failure('output_exists', /exists\. Write elsewhere, or over it with --force\./),
+        failure('output_exists', /exists\. Choose another path, or overwrite it with --force\./),
       );
       await checkOutput(at(name), kind, true);
     }
@@ -51,16 +51,16 @@ describe('checkOutput', () => {
   it('refuses a folder for a file and a file for a folder, forced or not', async () => {
     await writeFile(at('file'), 'mine');
     await expect(checkOutput(at('file'), 'folder', true)).rejects.toEqual(
-      failure('output_invalid', /is not a folder: name a folder/),
+      failure('output_invalid', /is not a folder\. Name a folder/),
     );
     await expect(checkOutput(folder, 'file', true)).rejects.toEqual(
-      failure('output_invalid', /is a folder: name a file/),
+      failure('output_invalid', /is a folder\. Name a file/),
     );
   });
 
-  it('refuses a place whose folder is missing', async () => {
+  it('refuses a path whose folder is missing', async () => {
     await expect(checkOutput(at('no', 'file'), 'file', false)).rejects.toEqual(
-      failure('output_invalid', /no does not exist\. Make it first/),
+      failure('output_invalid', /no does not exist\. Create it first/),
     );
   });
 });
@@ -82,7 +82,7 @@ describe('writeOutput', () => {
     expect(await readdir(folder)).toEqual(['out']);
   });
 
-  it('says so when the disk refuses, and leaves nothing', async () => {
+  it('reports a refusal of the disk, and leaves nothing behind', async () => {
     await writeFile(at('file'), '');
     await expect(writeOutput(at('file', 'below'), Uint8Array.of(1))).rejects.toThrow(
       /below cannot be written \(ENOTDIR\)/,

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { flippedText } from '../../../cli/admin/operation-command.ts';
 import { collectedText, repairedText } from '../../../cli/commands/upkeep.ts';
 
-describe('what commands say', () => {
+describe('texts of admin commands', () => {
   it.each([
     [1, false, 'a@2 is live (before: a@1)'],
     [null, false, 'a@2 is live (nothing was live before)'],
@@ -10,26 +10,26 @@ describe('what commands say', () => {
     [1, true, 'dry run: a@2 would be live (now: a@1)'],
     [null, true, 'dry run: a@2 would be live (now: nothing)'],
     [2, true, 'a@2 is live already; nothing would change'],
-  ])('of a flip from %s (dry run: %s)', (from, dryRun, expected) => {
+  ])('describes a change from %s (dry run: %s)', (from, dryRun, expected) => {
     expect(flippedText({ name: 'a', version: 2, from }, dryRun)).toBe(expected);
   });
 
-  it('of a repair', () => {
+  it('describes a repair', () => {
     const checked = { names: 2, keys: 1, grants: 0, 'unknown-names': 2 };
     expect(repairedText({ checked, mended: [], damaged: [] }, false)).toBe(
-      '2 names, 1 key, 0 grants: KV is as D1 says',
+      '2 names, 1 key, 0 grants: KV matches D1',
     );
     const mended = [{ kind: 'name', id: 'a', was: 'missing', did: 'written' }] as const;
     expect(repairedText({ checked, mended, damaged: [] }, true)).toMatch(
-      /name +a +missing +written\ndry run: .* 1 would be mended$/,
+      /name +a +missing +written\ndry run: .* 1 would be repaired$/,
     );
     const damaged = [{ table: 'versions', id: 'a@1', column: 'chain' }];
     expect(repairedText({ checked, mended: [], damaged }, true)).toMatch(
-      /KV is as D1 says\n.*\nversions +a@1 +chain\n1 row of D1 is damaged/,
+      /KV matches D1\n.*\nversions +a@1 +chain\n1 row of D1 is corrupted/,
     );
   });
 
-  it('of collecting garbage', () => {
+  it('describes a garbage collection', () => {
     const files = [
       { digest: 'a'.repeat(64), bytes: 5_000_000, action: 'deleted', deletable_at: null },
       { digest: 'b'.repeat(64), bytes: 10, action: 'waits', deletable_at: 0 },

@@ -4,7 +4,7 @@ import { removedText } from '../../../cli/commands/versions.ts';
 
 const whole = { name: 'a/b', whole: true, versions: [1, 2, 3, 5], live: 5, alias: null };
 
-it('says what a name has lost, or has again', () => {
+it('describes what a name has lost, or has again', () => {
   expect(changedNameText(whole)).toBe('a/b: versions 1 to 3, 5, 5 live');
   expect(changedNameText({ ...whole, live: null })).toBe('a/b: versions 1 to 3, 5, none live');
   expect(changedNameText({ ...whole, versions: [4], live: 4 })).toBe('a/b: version 4, live');
@@ -13,7 +13,7 @@ it('says what a name has lost, or has again', () => {
   expect(changedNameText({ ...whole, versions: [], live: null, alias: 'c' })).toBe('a/b: alias of c');
 });
 
-it('says what goes with it, what others lose, and how it comes back', () => {
+it('describes what is removed along, what others lose, and how to restore it', () => {
   const other = { name: 'a/b/c', whole: false, versions: [2], live: null, alias: null };
   const answer = {
     removed: [whole, other],
@@ -27,13 +27,13 @@ it('says what goes with it, what others lose, and how it comes back', () => {
     '  a/b: versions 1 to 3, 5, 5 live',
     '  a/b/c@2',
     'unpinned: a/b',
-    'not served any more: 2 versions and 1 experiment of other tenants',
-    'until 2026-01-08 00:00Z it comes back with: graft restore a/b --cascade',
+    'no longer served: 2 versions and 1 experiment of other tenants',
+    'restore it until 2026-01-08 00:00Z with: graft restore a/b --cascade',
   ]);
   const one = { ...answer, removed: [other], unpinned: [], stops: { versions: 0, experiments: 0 } };
   expect(removedText(one, 'is').split('\n')).toEqual([
     'removed',
     '  a/b/c@2',
-    'until 2026-01-08 00:00Z it comes back with: graft restore a/b/c@2',
+    'restore it until 2026-01-08 00:00Z with: graft restore a/b/c@2',
   ]);
 });

@@ -39,27 +39,27 @@ function serverOf(total: number) {
 }
 
 describe('readHistory', () => {
-  it('asks for one tenant’s', async () => {
+  it('asks for one tenant’s changes', async () => {
     const { client, asked } = serverOf(1);
     expect(await readHistory(client, null, 5, 'clinic')).toHaveLength(1);
     expect(asked).toEqual(['?limit=5&tenant=clinic']);
   });
 
-  it('goes through pages of a thousand, and no further than it was asked', async () => {
+  it('reads pages of a thousand, up to the limit', async () => {
     const { client, asked } = serverOf(2_500);
     const found = await readHistory(client, 'alice/notes', 1_200);
     expect(found.map(({ id }) => id)).toEqual(Array.from({ length: 1_200 }, (_, i) => 2_500 - i));
     expect(asked).toEqual(['?limit=1000&name=alice%2Fnotes', '?limit=200&name=alice%2Fnotes&before=1501']);
   });
 
-  it('ends where the history does', async () => {
+  it('stops at the end of the history', async () => {
     const { client } = serverOf(3);
     expect(await readHistory(client, null, 50)).toHaveLength(3);
   });
 });
 
 describe('historyTable', () => {
-  it('says when, what, from, to, who and why', () => {
+  it('shows when, what, from, to, who and why', () => {
     const changes = [
       change(3, { action: 'alias', to: null, target: 'alice/best' }),
       change(2, { action: 'rollback', from: 3, to: 2, why: 'typos' }),

@@ -20,8 +20,8 @@ describe('versions on the command line', () => {
     },
   );
 
-  it('says which flag is wrong', () => {
-    expect(() => parseVersion('x', '--to')).toThrow("--to: 'x' is not the number of a version, such as 3.");
+  it('names the wrong flag', () => {
+    expect(() => parseVersion('x', '--to')).toThrow("--to: 'x' is not a version number, such as 3.");
   });
 
   it.each([

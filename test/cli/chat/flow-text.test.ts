@@ -19,7 +19,7 @@ describe('FlowText', () => {
     expect(flow(pieces, width)).toBe(expected);
   });
 
-  it('says the same words, whatever the pieces, in lines that only a word makes wider', () => {
+  it('keeps the words whatever the chunks, in lines that only a long word exceeds', () => {
     const anyText = fc.array(fc.constantFrom('a', 'bc', ' ', '\n', 'wörter', '日本'), { maxLength: 60 });
     fc.assert(
       fc.property(anyText, fc.integer({ min: 4, max: 30 }), (pieces, width) => {

@@ -6,7 +6,7 @@ const chunk = (content: string) =>
   `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content } }], usage: null })}\n\n`;
 
 describe('readChatStream', () => {
-  it('gives the pieces as they come and the usage at the end', async () => {
+  it('returns chunks as they arrive, and the usage at the end', async () => {
     const heard: string[] = [];
     const usage = { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 };
     const body = bodyOf(
@@ -35,7 +35,7 @@ describe('readChatStream', () => {
   });
 });
 
-it('says how fast an answer came, from its first token on', () => {
+it('shows the speed of an answer from its first token on', () => {
   expect(speedText(55, 3_000)).toBe('55 tokens, 18.0 a second');
   expect([speedText(1, 20), speedText(0, 0)]).toEqual(['1 token', '0 tokens']);
 });

@@ -5,7 +5,7 @@ import { parseWith } from '../../../cli/commands/run.ts';
 describe('servedNote', () => {
   const note = (headers: Record<string, string>) => servedNote('a/b', servedBy(new Headers(headers)));
 
-  it('says nothing of what was asked for', () => {
+  it('returns nothing for the requested adapter', () => {
     expect(note({ 'x-graft-adapter': 'a/b@1' })).toBeNull();
     expect(note({})).toBeNull();
   });
@@ -14,10 +14,10 @@ describe('servedNote', () => {
     [{ 'x-graft-adapter': 'a@1', 'x-graft-inherited': 'true' }, /no a\/b for this key: a@1 answers/],
     [
       { 'x-graft-adapter': 'a@1', 'x-graft-inherited': 'true', 'x-graft-degraded': 'ancestor' },
-      /cannot be had now: a@1/,
+      /is unavailable: a@1/,
     ],
     [{ 'x-graft-adapter': 'base', 'x-graft-degraded': 'base' }, /the base model answers/],
-    [{ 'x-graft-adapter': 'a/b@1', 'x-graft-degraded': 'stale' }, /a\/b@1 is what was last known/],
+    [{ 'x-graft-adapter': 'a/b@1', 'x-graft-degraded': 'stale' }, /a\/b@1 is the last known version/],
   ])('%j', (headers, line) => {
     expect(note(headers)).toMatch(line);
   });

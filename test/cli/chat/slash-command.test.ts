@@ -16,7 +16,7 @@ describe('readTurn', () => {
     expect(readTurn(line)).toEqual(turn);
   });
 
-  it('knows what was meant', () => {
+  it('suggests the intended command', () => {
     expect(readTurn('/rest')).toMatchObject({
       kind: 'unknown',
       message: expect.stringContaining('Did you mean /reset?'),

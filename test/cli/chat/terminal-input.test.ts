@@ -15,13 +15,13 @@ async function keysOf(chunks: readonly (string | Buffer)[]): Promise<string> {
 const PASTED = 'see:\u001b[200~one\r\ntwo\nthree\u001b[201~\r';
 
 describe('TerminalInput', () => {
-  it('makes pasted lines one line, which has its breaks back as a turn', async () => {
+  it('turns pasted lines into one line, which has its breaks back as a turn', async () => {
     const keys = await keysOf([PASTED]);
     expect(keys).toBe('see:one⏎two⏎three\r');
     expect(withLineBreaks(keys.trim())).toBe('see:one\ntwo\nthree');
   });
 
-  it('does so however the keys are cut, in the middle of a letter too', async () => {
+  it('does so however the keys are split, even within a letter', async () => {
     const bytes = Buffer.from(PASTED.replace('two', 'zwölf'));
     await fc.assert(
       fc.asyncProperty(
@@ -42,7 +42,7 @@ describe('TerminalInput', () => {
       expect(await keysOf([keys])).toBe(keys);
   });
 
-  it('keeps keys while it is held, and says so of Ctrl-C alone', async () => {
+  it('buffers keys while it is held, and reports only Ctrl-C', async () => {
     const input = new TerminalInput(new Readable({ read: () => undefined }));
     const seen: string[] = [];
     input.on('data', (text: string) => seen.push(text));

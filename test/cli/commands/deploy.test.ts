@@ -30,7 +30,7 @@ it('waits until a new edge answers', async () => {
   expect(asked).toEqual(['/healthz', '/healthz', '/healthz']);
 });
 
-it('says what the edge answers instead, and what to look at', async () => {
+it('shows what the edge answers instead, and where to look', async () => {
   answers = Array<number>(100_000).fill(500);
   await expect(wait(undefined, 50)).rejects.toMatchObject({
     ...{ code: 'edge_not_healthy', exitCode: 6 },

@@ -19,11 +19,11 @@ it.each([
     true,
     'dry run: n would be\n  description  -\n  tags         -',
   ],
-  [{ ...from, from }, false, 'n is so already; nothing changed'],
-  [{ ...from, from }, true, 'n is so already; nothing would change'],
+  [{ ...from, from }, false, 'n is like this already; nothing changed'],
+  [{ ...from, from }, true, 'n is like this already; nothing would change'],
 ])('%j', (answer, dryRun, text) => expect(editedText({ name: 'n', ...answer }, dryRun)).toBe(text));
 
-it('adds and takes away tags beside whoever does so at the same time', async () => {
+it('adds and removes tags along with concurrent changes', async () => {
   const graft = await createAppHarness();
   await graft.publish('notes', tinyAdapter({ seed: 1 }));
   vi.spyOn(process.stdout, 'write').mockReturnValue(true);

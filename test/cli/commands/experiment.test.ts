@@ -144,7 +144,7 @@ const FIND = [
 const VARIANTS = ['--variant', 'control=@3', '--variant', 'treatment=@4'];
 
 describe('graft experiment create', () => {
-  it('makes a draft, says what it will do and what comes next', async () => {
+  it('creates a draft, and shows what it will do and what comes next', async () => {
     const rawArgs = ['create', NAME, ...VARIANTS, '--metric=thumbs:proportion:up'];
     const { out, notes, asked, bodies } = await graft('create', {
       name: NAME,
@@ -169,7 +169,7 @@ describe('graft experiment create', () => {
     expect(notes).toBe('next: graft experiment start support/intent');
   });
 
-  it('compares a version with the live one, and says what will be found and when', async () => {
+  it('compares a version with the live one, and shows what will be found and when', async () => {
     const flags = {
       name: NAME,
       which: '@4',
@@ -191,8 +191,8 @@ describe('graft experiment create', () => {
     expect(bodies).toEqual([{ ...design, expect_units: 2_000 }, design]);
     expect(out).toContain(
       [
-        'traffic  5200 requests a day in the last 7 days; 900 units a day, as in its last experiment',
-        'values   31 % of them rate, as in its last experiment',
+        "traffic  5200 requests a day in the last 7 days; 900 units a day, as in the name's last experiment",
+        "values   31 % of them rate, as in the name's last experiment",
         'mean     0.62',
         'finds    a 50 % lift: 9 h; 20 %: 3 days; 5 %: 41 days',
       ].join('\n'),
@@ -206,7 +206,7 @@ describe('graft experiment create', () => {
     });
   });
 
-  it('starts at once when it is told to', async () => {
+  it('starts at once if told to', async () => {
     const server = serverOf();
     await expect(graft('create', { name: NAME, which: '@4', start: true }, { server })).rejects.toMatchObject(
       { message: /start support\/intent: says the server/ },
@@ -230,9 +230,9 @@ describe('graft experiment create', () => {
   });
 
   it.each<[string, Partial<Flags>, RegExp]>([
-    ['@3', {}, /support\/intent@3 is the live version: it would be compared with itself/],
+    ['@3', {}, /support\/intent@3 is the live version itself/],
     ['latest', {}, /'latest' is not a version to compare/],
-    ['@4', { rawArgs: VARIANTS }, /Say '@4', or all variants with --variant/],
+    ['@4', { rawArgs: VARIANTS }, /Give '@4', or all variants with --variant/],
     ['@4', { expectUnits: 'many' }, /--expect-units many is not/],
     ['@4', { atLeast: '2%' }, /'2%' is not a lift below 0/],
     ['@4', { minDays: '91' }, /--min-days 91 is not/],
@@ -240,7 +240,7 @@ describe('graft experiment create', () => {
     await expect(graft('create', { name: NAME, which, ...flags })).rejects.toThrow(message);
   });
 
-  it('has a shadow compared when it is told to', async () => {
+  it('compares a shadow if told to', async () => {
     const shadow = 'support/intent@4:5%';
     const rawArgs = ['create', NAME, ...VARIANTS, '--shadow', shadow, '--shadow-compare'];
     const { bodies } = await graft('create', { name: NAME, rawArgs, shadow, shadowCompare: true });
@@ -249,7 +249,7 @@ describe('graft experiment create', () => {
     });
   });
 
-  it('only checks when it is asked to', async () => {
+  it('only checks if told to', async () => {
     const rawArgs = ['create', NAME, ...VARIANTS];
     const { out, asked } = await graft('create', { name: NAME, rawArgs, dryRun: true });
     expect(asked).toEqual(['GET /admin/versions?name=support%2Fintent', 'POST /admin/experiments/plan']);
@@ -271,7 +271,7 @@ describe('graft experiment create', () => {
     });
   });
 
-  it('takes a file, with the name in it or beside it', async () => {
+  it('accepts a file, with the name in it or beside it', async () => {
     const file = await fileOf(DOCUMENT);
     const { version: _v, status: _s, ...sent } = DOCUMENT;
     expect((await graft('create', { file })).bodies).toEqual([sent, sent]);
@@ -280,11 +280,11 @@ describe('graft experiment create', () => {
   });
 
   it.each<[unknown, Partial<Flags>, RegExp]>([
-    ['{', {}, /does not hold a JSON object/],
-    [[], {}, /does not hold a JSON object/],
+    ['{', {}, /does not contain a JSON object/],
+    [[], {}, /does not contain a JSON object/],
     [DOCUMENT, { name: 'other' }, /is for 'support\/intent', not for 'other'/],
-    [DOCUMENT, { rawArgs: ['--tenant', 'acme'] }, /or with --tenant and no file/],
-    [DOCUMENT, { rawArgs: ['--shadow-compare'] }, /or with --shadow-compare and no file/],
+    [DOCUMENT, { rawArgs: ['--tenant', 'acme'] }, /or use --tenant without a file/],
+    [DOCUMENT, { rawArgs: ['--shadow-compare'] }, /or use --shadow-compare without a file/],
     [{ variants: [] }, { name: NAME }, /'variants': /],
     [{ ...DOCUMENT, typo: 1 }, {}, /'typo': /],
   ])('refuses %j with %j before anything is sent', async (content, flags, message) => {
@@ -294,14 +294,14 @@ describe('graft experiment create', () => {
     expect(server.asked).toEqual([]);
   });
 
-  it('says that a file is not there', () =>
+  it('reports a missing file', () =>
     expect(graft('create', { file: path.join(folder, 'none.json') })).rejects.toThrow(
       /cannot be read \(ENOENT\)/,
     ));
 });
 
 describe('graft experiment list and status', () => {
-  it('lists what is not archived, through all pages', async () => {
+  it('lists experiments that are not archived, over all pages', async () => {
     const { out, notes, asked } = await graft('list');
     expect(asked).toEqual(['GET /admin/experiments', 'GET /admin/experiments?cursor=next']);
     expect(out.split('\n').map((line) => line.split(/ {2,}/).slice(0, 3))).toEqual([
@@ -313,7 +313,7 @@ describe('graft experiment list and status', () => {
     expect((await graft('status')).out).toBe(out);
   });
 
-  it('finds the one of a name that is not archived, or the one of an id', async () => {
+  it("finds a name's experiment that is not archived, or the one with an id", async () => {
     const named = await graft('status', { name: NAME });
     expect(named.asked).toEqual(FIND);
     expect(named.out.split('\n')[0]).toBe(`experiment    ${ID} on ${NAME}, document 3`);
@@ -322,22 +322,22 @@ describe('graft experiment list and status', () => {
     expect(byId.out).toBe(named.out);
   });
 
-  it('prints what the API says when JSON is asked for', async () => {
+  it("prints the API's answer as JSON", async () => {
     const { out } = await graft('status', { name: NAME }, { json: true });
     expect(JSON.parse(out)).toEqual(JSON.parse(JSON.stringify(viewOf())));
   });
 
   it.each([
-    ['alice/none', /'alice\/none' has no experiment\. Make one: graft experiment create alice\/none/],
+    ['alice/none', /'alice\/none' has no experiment\. Create one: graft experiment create alice\/none/],
     ['exp_bbbbbbbbbbbbbbbb', /says the server: not_found/],
-  ])('says that there is none of %s', async (name, message) => {
+  ])('reports that %s has none', async (name, message) => {
     await expect(graft('status', { name })).rejects.toMatchObject({
       exitCode: EXIT.notFound,
       message: expect.stringMatching(message),
     });
   });
 
-  it('names archived ones where there is no other', async () => {
+  it('names archived ones if there is no other', async () => {
     const server = serverOf(viewOf({ status: 'archived' }));
     await expect(graft('status', { name: NAME }, { server })).rejects.toThrow(
       '(2 archived: graft experiment list --all)',
@@ -346,20 +346,20 @@ describe('graft experiment list and status', () => {
 
   it.each<[Partial<Flags>, boolean, RegExp]>([
     [{ watch: true, name: NAME }, true, /--watch shows text/],
-    [{ watch: true }, false, /Watch which one/],
+    [{ watch: true }, false, /Which experiment/],
     [{ all: true, name: NAME }, false, /--all is for the list/],
-    [{ name: 'Support' }, false, /a name is made of/],
+    [{ name: 'Support' }, false, /a name may contain only/],
   ])('refuses %j', (flags, json, message) =>
     expect(graft('status', flags, { json })).rejects.toThrow(message),
   );
 
-  it('shows the document as a file that can be edited', async () => {
+  it('prints the document as a file that can be edited', async () => {
     const { out } = await graft('show', { name: NAME });
     expect(out).toMatch(/^\{\n {2}"name": "support\/intent",/);
     expect(JSON.parse(out)).toEqual(JSON.parse(JSON.stringify(viewOf().document)));
   });
 
-  it('lets nothing of a document reach the terminal as a command', async () => {
+  it('lets no text of a document reach the terminal as a command', async () => {
     const seed = 'a\u001b[2Jb\u009bc\u202e';
     const server = serverOf(viewOf({ seed }));
     const { out } = await graft('show', { name: NAME }, { server });
@@ -367,13 +367,13 @@ describe('graft experiment list and status', () => {
     expect((JSON.parse(out) as { seed: string }).seed).toBe(seed);
   });
 
-  it('evaluates, and shows what came of it', async () => {
+  it('evaluates, and shows the result', async () => {
     const server = serverOf(
       viewOf({}, { evaluation: lookOf({ decision: { action: 'propose_winner', variant: 'treatment' } }) }),
     );
     const { out, asked } = await graft('evaluate', { name: ID }, { server });
     expect(asked.at(-1)).toBe(`POST /admin/experiments/${ID}/evaluate`);
-    expect(out).toContain('treatment wins, if you say so');
+    expect(out).toContain('treatment is the proposed winner');
   });
 });
 
@@ -411,10 +411,10 @@ describe('steps', () => {
       'stop',
       {},
       {},
-      'is decided, and nobody won: everybody gets the live version',
+      'is decided without a winner: everybody gets the live version',
       'next: graft experiment archive support/intent',
     ],
-    ['archive', {}, {}, 'is archived: the name is free for another one', ''],
+    ['archive', {}, {}, 'is archived: the name is free for another experiment', ''],
   ])('%s %j', async (action, flags, body, out, notes) => {
     const done = await graft(action, { name: NAME, ...flags });
     const live = action === 'promote' ? ['GET /admin/versions?name=support%2Fintent'] : [];
@@ -424,14 +424,14 @@ describe('steps', () => {
     expect(done.notes).toBe(notes);
   });
 
-  it('that are refused end with the server’s words', () =>
+  it('a refused step ends with the server’s words', () =>
     expect(graft('start', { name: NAME })).rejects.toMatchObject({
       exitCode: EXIT.refused,
       code: 'version_conflict',
       message: 'start support/intent: says the server: version_conflict',
     }));
 
-  it('asks before a version that nobody has compared is replaced', async () => {
+  it('asks before it replaces a version that was never compared', async () => {
     const variants = [
       { key: 'control', adapter: `${NAME}@1`, weight: 0.5 },
       { key: 'treatment', adapter: `${NAME}@4`, weight: 0.5 },
@@ -442,7 +442,7 @@ describe('steps', () => {
       graft('promote', { name: NAME, ...flags }, { server: server(), yes });
     const agreed = await promote({}, true);
     expect(agreed.notes).toMatch(
-      /@3 is live, which is neither control nor treatment: .* Replace .*@3 by .*@4 for everybody\?/,
+      /@3 is live, which is neither control nor treatment, .* Replace .*@3 with .*@4 for everybody\?/,
     );
     expect(agreed.bodies).toEqual([{ over: 3 }]);
     const told = await promote({ yes: true, which: 'treatment' }, false);
@@ -451,12 +451,12 @@ describe('steps', () => {
     await expect(promote({}, null)).rejects.toThrow(/add --yes/);
   });
 
-  it('asks before a variant that was not proposed goes live', async () => {
+  it('asks before it promotes a variant that was not proposed', async () => {
     const promote = (flags: Partial<Flags>, yes: boolean | null, more: Partial<ExperimentView> = {}) =>
       graft('promote', { name: NAME, ...flags }, { server: serverOf(viewOf({}, more)), yes });
     const agreed = await promote({ which: 'treatment' }, true);
     expect(agreed.notes).toMatch(
-      /^treatment is not proposed as the winner \(810 units; wait: .*\)\. Replace support\/intent@3 by support\/intent@4 for everybody\?/,
+      /^treatment is not proposed as the winner \(810 units; wait: .*\)\. Replace support\/intent@3 with support\/intent@4 for everybody\?/,
     );
     expect(agreed.bodies).toEqual([{ variant: 'treatment' }]);
     await expect(promote({ which: 'treatment' }, false)).rejects.toThrow('nothing was changed');
@@ -472,7 +472,7 @@ describe('steps', () => {
     expect((await promote({ which: 'control' }, false)).bodies).toEqual([{ variant: 'control' }]);
   });
 
-  it('point to the promotion when a winner is proposed', async () => {
+  it('points to the promotion when a winner is proposed', async () => {
     const server = serverOf(viewOf({}, { proposal: { variant: 'treatment', at: 1, units: 300 } }));
     expect((await graft('ramp', { name: NAME }, { server })).notes).toBe(
       'next: graft experiment promote support/intent',
@@ -481,7 +481,7 @@ describe('steps', () => {
 });
 
 describe('graft experiment change', () => {
-  it('sends the edited document as the version after the one that was read', async () => {
+  it('sends the edited document as the next version', async () => {
     const file = await fileOf({ ...DOCUMENT, coverage: 0.25 });
     const { out, asked, bodies } = await graft('change', { name: NAME, file, why: 'faster' });
     expect(asked.at(-1)).toBe(`PUT /admin/experiments/${ID}`);
@@ -489,7 +489,7 @@ describe('graft experiment change', () => {
     expect(out).toContain('is ramping with 25 % of the units');
   });
 
-  it('can only be tried', async () => {
+  it('supports a dry run', async () => {
     const { out, bodies, notes } = await graft('change', { file: await fileOf(DOCUMENT), dryRun: true });
     expect(bodies).toMatchObject([{ dry_run: true }]);
     expect([out, notes]).toEqual(['dry run: document 4 would be accepted', '']);

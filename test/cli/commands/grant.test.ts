@@ -23,12 +23,12 @@ describe('parseGrant', () => {
   });
 
   it.each([
-    [{ scope: 'alice' }, /--to <tenant> and --public/],
-    [{ scope: 'alice', to: 'bob', public: true }, /one of/],
+    [{ scope: 'alice' }, /--to <tenant> or --public/],
+    [{ scope: 'alice', to: 'bob', public: true }, /--to <tenant> or --public/],
     [{ scope: 'alice/*', to: 'bob' }, /neither a name/],
     [{ scope: '/**', to: 'bob' }, /neither a name/],
-    [{ to: 'bob' }, /What is granted/],
-    [{ remove: true }, /What is granted/],
+    [{ to: 'bob' }, /What should be granted/],
+    [{ remove: true }, /What should be granted/],
     [{ scope: 'alice', to: 'bob', held: true }, /--held lists/],
   ])('refuses %j', (args, message) => {
     expect(() => parseGrant(args)).toThrow(message);
@@ -57,14 +57,14 @@ describe('parseRefusal', () => {
 
   it.each([
     [{ scope: 'accept' }, /Whose grants/],
-    [{ scope: 'alice/**', tenant: 'bob' }, /behind --to/],
+    [{ scope: 'alice/**', tenant: 'bob' }, /with --to/],
     [{ scope: 'refuse', tenant: 'eve', held: true }, /no flags/],
   ])('refuses %j', (args, message) => {
     expect(() => parseRefusal(args)).toThrow(message);
   });
 });
 
-it('lists grants in words', () => {
+it('lists grants as text', () => {
   const at = { created_at: Date.UTC(2026, 0, 31), created_by: 'x' };
   const table = grantTable([
     { scope: 'medicine/**', tenant: '*', owner: 'clinic', ...at },

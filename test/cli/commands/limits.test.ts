@@ -26,14 +26,14 @@ describe('parseLimits', () => {
   it.each([
     [{ action: 'drop' }, /none of list, set, lift, reset/],
     [{ action: 'list', tenant: 'alice' }, /takes no 'alice'/],
-    [{ action: 'set', rpm: '6' }, /Whose\?/],
-    [{ action: 'set', tenant: 'alice' }, /Say which limits/],
+    [{ action: 'set', rpm: '6' }, /Which tenant\?/],
+    [{ action: 'set', tenant: 'alice' }, /Which limits\?/],
     [{ action: 'set', tenant: 'alice', rpm: '0' }, /--rpm/],
-    [{ action: 'lift', tenant: 'alice', rpm: '6' }, /--rpm is not for `graft limits lift`/],
+    [{ action: 'lift', tenant: 'alice', rpm: '6' }, /--rpm is not a flag of `graft limits lift`/],
   ])('refuses %j', (args, message) => expect(() => parseLimits(args)).toThrow(message));
 });
 
-it('lists limits in words', () => {
+it('lists limits as text', () => {
   const changed = { changed_at: Date.UTC(2026, 0, 31), changed_by: 'bootstrap' };
   const table = limitsTable([
     { tenant: 'alice', limits: { requests_per_minute: 600, concurrent: 4 }, pending: false, ...changed },
@@ -43,6 +43,6 @@ it('lists limits in words', () => {
   expect(lines.map((line) => line.trimEnd().split(/ {2,}/))).toEqual([
     ['TENANT', 'LIMITS', 'SINCE', 'STATE'],
     ['alice', '600 req/min, 4 at once', '2026-01-31 00:00Z', 'in force'],
-    ['bob', '-', '2026-01-31 00:00Z', 'on its way to the keys'],
+    ['bob', '-', '2026-01-31 00:00Z', 'not yet on all keys'],
   ]);
 });

@@ -19,8 +19,8 @@ describe('serverUrl', () => {
     ['ftp://example.com', /not an address/],
     ['https://example.com/?a=b', /not an address/],
     ['https://user:secret@example.com', /name or password/],
-    ['http://example.com', /use https/],
-    ['http://127.0.0.1.example.com', /use https/],
+    ['http://example.com', /Use https/],
+    ['http://127.0.0.1.example.com', /Use https/],
   ])('refuses %s', (text, message) => {
     expect(() => serverUrl(text)).toThrow(message);
     expect(() => serverUrl(text)).toThrow(expect.objectContaining({ exitCode: EXIT.usage }));

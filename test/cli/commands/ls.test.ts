@@ -24,7 +24,7 @@ it('lists live and staged names and aliases', () => {
   ]);
 });
 
-it('has columns of tags and descriptions where a name has some', () => {
+it('shows columns of tags and descriptions if a name has some', () => {
   expect(lines(view('a', { tags: ['x', 'y'] }), view('b', { description: 'what it is for' }))).toEqual([
     'NAME  LIVE  NEWEST  OWNER  TAGS  DESCRIPTION',
     'a     2     3       alice  x y   -',
@@ -32,7 +32,7 @@ it('has columns of tags and descriptions where a name has some', () => {
   ]);
 });
 
-it('has a column of marks where a name is strict, and a line a name', () => {
+it('shows a column of marks if a name is strict, one line per name', () => {
   expect(lines(view('a'), view('b', { strict: true }), view('c'), view('d'))).toEqual([
     'NAME  LIVE  NEWEST  OWNER  STRICT',
     'a     2     3       alice  -',
@@ -42,7 +42,7 @@ it('has a column of marks where a name is strict, and a line a name', () => {
   ]);
 });
 
-it('lists what was removed, and until when it can be restored', () => {
+it('lists removed names with their deadlines', () => {
   const at = { removed_at: Date.UTC(2026, 0, 2, 3, 4), restorable_until: Date.UTC(2026, 0, 9, 3, 4) };
   const table = removedTable([
     { name: 'a', owner: 'alice', whole: true, versions: [1, 2], ...at },

@@ -12,7 +12,7 @@ const serverOf = (answer: (path: string) => Response) =>
     fetchFn: async (input) => answer(new URL(String(input)).pathname),
   });
 
-it('reads the document as the server has it, in its order, fields that nobody here knows included', async () => {
+it('prints the document as the server sends it, in its order, with unknown fields', async () => {
   const document: unknown = JSON.parse(JSON.stringify({ ...openApiDocument(), 'x-later': { a: [1] } }));
   const client = serverOf((path) =>
     path === '/admin/openapi.json' ? Response.json(document) : new Response(null, { status: 404 }),
@@ -20,7 +20,7 @@ it('reads the document as the server has it, in its order, fields that nobody he
   expect(JSON.stringify(await readOpenApi(client))).toBe(JSON.stringify(document));
 });
 
-it('takes no other answer for it', async () => {
+it('refuses any other answer', async () => {
   await expect(readOpenApi(serverOf(() => Response.json({ names: [] })))).rejects.toThrow(ZodError);
   await expect(readOpenApi(serverOf(() => new Response('', { status: 401 })))).rejects.toThrow(CliError);
 });

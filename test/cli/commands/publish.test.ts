@@ -46,19 +46,19 @@ async function publish(meet: (answer: Response) => Response | Promise<Response>)
   return publishedText(await publishAdapter({ ...wish, client, output }));
 }
 
-it('says what is live where nothing had to be repeated, and that nothing changed where it was there', async () => {
+it('reports what is live if nothing was repeated, and that nothing changed if it existed', async () => {
   expect(await publish((answer) => answer)).toMatch(/^notes@1 is live \(rank 2, [^)]*\)$/);
   expect(await publish((answer) => answer)).toBe('notes@1 is this adapter already; nothing changed');
 });
 
-it('does not say that nothing changed when the answer of what made the version was lost', async () => {
+it('does not claim that nothing changed if the answer that created the version was lost', async () => {
   const lost = () => Promise.reject(new TypeError('fetch failed'));
   expect(await publish(lost)).toMatch(
-    /^notes@1 is live \(rank 2, [^)]*\); a first attempt of this request may have made it$/,
+    /^notes@1 is live \(rank 2, [^)]*\); an earlier attempt of this request may have created it$/,
   );
 });
 
-it('says that it was made when the first attempt was recorded and not served yet', async () => {
+it('reports that it was created when the first attempt was recorded but not served yet', async () => {
   const put = graft.kv.put.bind(graft.kv);
   let failed = false;
   vi.spyOn(graft.kv, 'put').mockImplementation(async (key, ...given) => {

@@ -10,7 +10,7 @@ const kept = (more: Partial<KeptPrompt> = {}): KeptPrompt => ({
   ...more,
 });
 
-it('shows a request’s prompt and answer, and nothing that a terminal obeys', () => {
+it('shows a request’s prompt and answer without terminal commands', () => {
   expect(keptText(kept({ answers: ['said \u001b]52;c;cm0=\u0007here'] }))).toBe(
     [
       'r1: notes, ended 2026-01-31 07:30Z, by key_1 of acme; deleted 2026-02-01 07:30Z',
@@ -19,21 +19,21 @@ it('shows a request’s prompt and answer, and nothing that a terminal obeys', (
   );
 });
 
-it('says what is missing', () => {
+it('lists what is missing', () => {
   const lines = (more: Partial<KeptPrompt>) =>
     keptText(kept({ prompt: [], ...more }))
       .split('\n')
       .slice(1);
   expect(lines({ answers: ['a', 'b'], prompt_cut: true })).toEqual([
-    '[the prompt was longer; its last messages are here]',
+    '[the prompt was longer; these are its last messages]',
     ...['answer 1', '  a', 'answer 2', '  b'],
   ]);
   expect(lines({ answers: null })).toEqual(['[no answer]']);
-  expect(lines({ answers: null, answers_cut: true })).toEqual(['[the answer was too long to be kept]']);
+  expect(lines({ answers: null, answers_cut: true })).toEqual(['[the answer was too long to keep]']);
   expect(lines({ answers_cut: true })).toEqual(['answer', '  said', '[the answer was longer]']);
 });
 
-it('shows a name that does not exist as one, and nothing that a terminal obeys', () => {
+it('shows a missing name as such, without terminal commands', () => {
   const request: RequestView = {
     ...{
       id: 'r1',

@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { expect, it } from 'vitest';
 import { reservedText, roomTable } from '../../../cli/commands/names.ts';
 
-it('says what became of a room', () => {
+it('describes the result of a reservation', () => {
   const room = { name: 'acme', tenant: 'alice', from: null };
   expect(reservedText(room, false)).toBe('acme is reserved for alice');
   expect(reservedText({ ...room, from: 'bob' }, true)).toBe(
@@ -13,7 +13,7 @@ it('says what became of a room', () => {
   );
 });
 
-it('lists rooms', () => {
+it('lists reserved prefixes', () => {
   const room = { name: 'acme', tenant: 'alice', created_at: Date.UTC(2026, 0, 31), created_by: 'bootstrap' };
   expect(
     stripVTControlCharacters(roomTable([room]))

@@ -7,7 +7,7 @@ import { parseEnv } from '../../../worker/env.ts';
 const ORIGINS = '[{"id":"origin-1","url":"https://origin.example.com"}]';
 
 describe('makeSecrets', () => {
-  it('makes what edge and origin take, and a different one each time', async () => {
+  it('creates what edge and origin need, different each time', async () => {
     const [one, two] = await Promise.all([makeSecrets(new Date(0)), makeSecrets(new Date(0))]);
     const config = parseEnv({ ORIGINS, ...one.worker });
     expect(config.originKeys.map(({ kid }) => kid)).toEqual(['k19700101']);

@@ -10,6 +10,6 @@ describe('parseVersioned', () => {
   });
 
   it.each(['', 'Alice', 'a@0', 'a@x', 'a@01', 'a@1@2', '@1', './notes'])('refuses %j', (what) => {
-    expect(() => parseVersioned(what)).toThrow(/neither a file here nor a name/);
+    expect(() => parseVersioned(what)).toThrow(/neither a local file nor a name/);
   });
 });

@@ -15,7 +15,7 @@ const rows = (versions: VersionView[], version: number | null) =>
     .split('\n')
     .map((line) => line.split(/ {2,}/));
 
-it('says of each version what it is, who made it and when', () => {
+it('shows contents, author and date of each version', () => {
   const evaluation = { rows: 8, exact_match: 0.75, mean_nll: 1, sha256: 'e'.repeat(64), at: 1 };
   const versions = [view(3), view(2, { live: true, evaluation }), view(1, { retired_at: 5, parent: null })];
   const at = '2026-01-02 03:04Z';
@@ -27,12 +27,12 @@ it('says of each version what it is, who made it and when', () => {
   ]);
 });
 
-it('has no column of scores where there are none', () => {
+it('has no column of scores without scores', () => {
   expect(rows([view(1, { live: true })], 1)[0]).not.toContain('SCORE');
   expect(rows([], null)).toEqual([['no versions']]);
 });
 
-it('calls a version that was live, and is newer than what is live now, rolled back', () => {
+it('labels a version that was live, and is newer than the live one, as rolled back', () => {
   const versions = [view(4), view(3), view(2, { live: true }), view(1)];
   const table = versionTable(
     { name: 'a/b', owner: 'me', version: 2, versions },

@@ -49,7 +49,7 @@ const echo = fakeCompletions.bind(null, (body) => {
 });
 
 describe('compareNames', () => {
-  it('exact: the answer that is as expected wins, both or neither is a tie, a cut answer is not exact', async () => {
+  it('exact: the exact answer wins, both or neither is a tie, a truncated answer is not exact', async () => {
     const fake = fakeCompletions((body) => {
       const question = questionIn(body);
       if (question === 'cut') return { text: 'x', finish: body.model === 'a' ? 'length' : 'stop' };
@@ -65,7 +65,7 @@ describe('compareNames', () => {
     expect(summary.position).toBeNull();
   });
 
-  it('asks for chats and texts, strictly, greedily, each name at the version that answered first', async () => {
+  it('requests chats and texts, strictly, greedily, each name at the version that answered first', async () => {
     const fake = echo();
     const rows = [
       { user: 'u', system: 's', expected: 'x' },
@@ -108,7 +108,7 @@ describe('compareNames', () => {
     });
   });
 
-  it('goes on where it was cut off, and asks nothing twice', async () => {
+  it('continues an interrupted run, and asks nothing twice', async () => {
     const rows = Array.from({ length: 6 }, (_, i) => ({ user: `q${i}`, expected: 'no' }));
     let left = 5;
     const failing = fakeCompletions((body) =>
@@ -132,7 +132,7 @@ describe('compareNames', () => {
     expect(silent.asked).toEqual([]);
   });
 
-  it('a further name and another judge find the answers that are there', async () => {
+  it('reuses existing answers for a further name and another judge', async () => {
     const rows = [{ user: 'u' }, { user: 'v' }];
     const judging = fakeCompletions((body) => {
       if (body.model !== 'judge') return { text: `by ${body.model[0]}`, adapter: `${body.model[0]}@1` };
@@ -160,7 +160,7 @@ describe('compareNames', () => {
     expect(strengths[0]).toBeGreaterThan(strengths[2]!);
   });
 
-  it('a judge that prefers a place decides nothing, and is reported', async () => {
+  it('a judge with a position bias decides nothing, and is reported', async () => {
     const rows = Array.from({ length: 20 }, (_, i) => ({ user: `q${i}` }));
     const fake = fakeCompletions((body) => (body.model === 'judge' ? 'A.' : body.model));
     const summary = await compareNames(wish(fake, rows, { judge: 'judge' }));
@@ -175,14 +175,14 @@ describe('compareNames', () => {
     expect(summary.position!.rate!.low).toBeGreaterThan(0.5);
   });
 
-  it('does not ask about answers that are the same', async () => {
+  it('does not ask about identical answers', async () => {
     const fake = fakeCompletions(() => 'same');
     const summary = await compareNames(wish(fake, [{ user: 'u' }], { judge: 'judge' }));
     expect(fake.asked.map(({ model }) => model)).toEqual(['a', 'b']);
     expect(summary.pairs).toMatchObject([{ ties: 1 }]);
   });
 
-  it('a person: keys decide, the order is by seed, skipped are not counted, and ending early keeps what is there', async () => {
+  it('a person: keys decide, the order is by seed, skipped pairs are not counted, and stopping keeps the results', async () => {
     const rows = Array.from({ length: 5 }, (_, i) => ({ user: `q${i}` }));
     const results = await openResults(file, HEADING);
     let shown = '';
@@ -218,7 +218,7 @@ describe('compareNames', () => {
     expect(more.pairs).toMatchObject([{ wins: 3, ties: 1, losses: 0, skipped: 1 }]);
   });
 
-  it('Ctrl-C ends it with what is there kept', async () => {
+  it('Ctrl-C stops and keeps the results', async () => {
     const ending = new AbortController();
     const fake = fakeCompletions((body) => {
       if (questionIn(body) === 'q2') ending.abort(new Error('interrupted'));

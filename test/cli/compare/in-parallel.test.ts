@@ -4,7 +4,7 @@ import { inParallel } from '../../../cli/compare/ask-answers.ts';
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe('inParallel', () => {
-  it('runs all, in their order, never more than the limit at a time', async () => {
+  it('runs all items in order, never more than the limit at a time', async () => {
     const begun: number[] = [];
     let running = 0;
     let most = 0;
@@ -18,7 +18,7 @@ describe('inParallel', () => {
     expect(most).toBe(3);
   });
 
-  it('begins nothing after a failure, waits for what runs, and throws the first', async () => {
+  it('starts nothing after a failure, waits for running work, and throws the first failure', async () => {
     const ended: number[] = [];
     const work = inParallel([1, 2, 3, 4], 2, async (item) => {
       if (item === 1) throw new Error('first');

@@ -62,7 +62,7 @@ describe('judgeByModel', () => {
     expect(await saying(...(replies as [string, string]))).toMatchObject({ winner, skipped: false });
   });
 
-  it('tells which place was preferred, and keeps what it could not read', async () => {
+  it('reports the preferred position, and keeps unreadable replies', async () => {
     const { asked } = await saying('A', 'who knows');
     expect(asked).toEqual([
       { first: 'a', chose: 'a' },
@@ -70,7 +70,7 @@ describe('judgeByModel', () => {
     ]);
   });
 
-  it('is asked greedily, with the good answer where there is one', async () => {
+  it('asks greedily, with the expected answer if there is one', async () => {
     const fake = fakeCompletions(() => 'T');
     await judgeByModel({
       asking: fake,
@@ -109,7 +109,7 @@ describe('showsFirst', () => {
 });
 
 describe('judgeByPerson', () => {
-  it('says which answers are empty or were cut off, and ignores other keys', async () => {
+  it('marks empty and truncated answers, and ignores other keys', async () => {
     let shown = '';
     const given = { ...pairing(), a: answer('a', ' \n'), b: { ...answer('b', 'Once'), ended: false } };
     const verdicts: unknown[] = [];

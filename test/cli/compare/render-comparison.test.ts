@@ -32,7 +32,7 @@ const rendered = (verdicts: Verdict[]): string =>
   stripVTControlCharacters(renderComparison(summaryOf(verdicts)));
 
 describe('renderComparison', () => {
-  it('says who is better, and that the order did nothing that shows', () => {
+  it('shows who is better, and that the order had no visible effect', () => {
     const text = rendered(
       Array.from({ length: 40 }, (_, i) => verdict(i, i % 4 === 0 ? 'b' : 'a', i % 8 < 4 ? 'a' : 'b')),
     );
@@ -44,7 +44,7 @@ describe('renderComparison', () => {
     expect(text).not.toContain('bias');
   });
 
-  it('says that nothing is known', () => {
+  it('shows that nothing is known', () => {
     expect(rendered([])).toMatch(/^a +b +0 +0 +0 +- +-$/m);
     expect(rendered([verdict(1, 'a', 'a')])).toMatch(/open$/m);
   });

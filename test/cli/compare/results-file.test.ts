@@ -39,7 +39,7 @@ describe('openResults', () => {
     expect(again.verdict('other', 3, 'a', 'b')).toBeUndefined();
   });
 
-  it('drops a last line that was cut off, and goes on after it', async () => {
+  it('drops a truncated last line, and continues after it', async () => {
     (await openResults(file, HEADING)).add(ANSWER);
     await appendFile(file, '{"kind":"answer","line":4,"na');
     const again = await openResults(file, HEADING);
@@ -74,10 +74,10 @@ describe('openResults', () => {
   it('names the line that it cannot read', async () => {
     (await openResults(file, HEADING)).add(ANSWER);
     await appendFile(file, '{"kind":"answer"}\n');
-    await expect(openResults(file, HEADING)).rejects.toThrow(/line 3: not what/);
+    await expect(openResults(file, HEADING)).rejects.toThrow(/line 3: not written by/);
   });
 
-  it('says that it cannot write there', async () => {
+  it('reports that it cannot write there', async () => {
     await expect(openResults(path.join(folder, 'no', 'such'), HEADING)).rejects.toThrow(/cannot be written/);
     await expect(openResults(folder, HEADING)).rejects.toThrow(/cannot be read/);
   });

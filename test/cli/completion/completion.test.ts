@@ -34,7 +34,7 @@ function complete(...words: string[]): string[] {
 }
 
 describe.skipIf(!has('bash'))('bash completion', () => {
-  it('is a valid script', () => {
+  it('the bash script is valid', () => {
     expect(spawnSync('bash', ['-n'], { input: renderBash(commands) }).status).toBe(0);
   });
 
@@ -81,9 +81,9 @@ describe('zsh and fish completion', () => {
 });
 
 describe('assertPlain', () => {
-  it('holds for our commands, and for no word that a shell would read otherwise', () => {
+  it('accepts our commands, and no word that a shell would interpret', () => {
     expect(() => assertPlain(commands)).not.toThrow();
     const [first] = commands as [CommandText, ...CommandText[]];
-    expect(() => assertPlain([{ ...first, verb: '$(x)' }])).toThrow(/cannot hold/);
+    expect(() => assertPlain([{ ...first, verb: '$(x)' }])).toThrow(/cannot contain/);
   });
 });

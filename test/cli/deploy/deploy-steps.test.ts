@@ -65,7 +65,7 @@ async function run(deployment: Deployment, replies: Record<string, Reply> = {}) 
 }
 
 describe('deploySteps', () => {
-  it('runs what --dry-run said, in that order', async () => {
+  it('runs the steps of --dry-run, in that order', async () => {
     const { commands, deployed } = await run(plan(true));
     const said = plannedSteps(plan(true)).flatMap((step) => step.commands);
     expect(commands.map((line) => `npx wrangler ${line.replace('whoami --json', 'whoami')}`)).toEqual(
@@ -75,7 +75,7 @@ describe('deploySteps', () => {
     expect(await readDeployment(folder)).toEqual(deployed);
   });
 
-  it('makes nothing that is there, not even a bucket that it cannot list', async () => {
+  it('creates nothing that exists, not even a bucket that it cannot list', async () => {
     const { commands, outcomes } = await run(plan(true), {
       'kv namespace list': JSON.stringify([{ id: NAMESPACE, title: 'graft-adapters' }]),
       'd1 list': `A line about a proxy\n${JSON.stringify([{ uuid: DATABASE, name: 'graft' }])}`,
@@ -87,12 +87,12 @@ describe('deploySteps', () => {
       'secret list': JSON.stringify([{ name: 'GRAFT_MAC_KEY' }, { name: 'GRAFT_ORIGIN_KEYS' }]),
     });
     expect(commands.filter((line) => /(namespace|d1) create/.test(line))).toEqual([]);
-    expect(outcomes['R2 bucket']).toBe('graft-blobs is there');
+    expect(outcomes['R2 bucket']).toBe('graft-blobs exists');
     expect(commands.at(-1)).toBe('deploy --env production');
     expect(await readdir(folder)).not.toContain('secrets');
   });
 
-  it('keeps the secrets of a run that broke off before they were deployed', async () => {
+  it('keeps the secrets of a run that ended before they were deployed', async () => {
     const failing = { deploy: { ok: false, message: 'no subdomain', code: 10063 } as const };
     await expect(run(plan(), failing)).rejects.toMatchObject({ code: 'wrangler_failed' });
     const before = await readFile(path.join(folder, 'secrets/worker.json'), 'utf8');
@@ -105,15 +105,15 @@ describe('deploySteps', () => {
     expect(await readFile(path.join(folder, 'secrets/worker.json'), 'utf8')).toBe(before);
   });
 
-  it('deploys no edge to a database of another version of graft', async () => {
+  it('does not deploy to a database of another version of graft', async () => {
     const results = [{ hash: 'feedc0de' }];
     await expect(run(plan(), { 'd1 execute': JSON.stringify([{ results }]) })).rejects.toMatchObject({
       code: 'other_schema',
-      message: expect.stringContaining('The D1 database graft was made by another version') as string,
+      message: expect.stringContaining('The D1 database graft was created by another version') as string,
     });
   });
 
-  it('asks which of several accounts', async () => {
+  it('asks which account to use', async () => {
     const accounts = [
       { id: 'one', name: 'One' },
       { id: 'two', name: 'Two' },
@@ -130,7 +130,7 @@ describe('deploySteps', () => {
     ['the sign-in is none', 'whoami', null, 'You are not authenticated. Please run `wrangler login`.'],
     ['it may not read secrets', 'secret list', 10000, 'Authentication error'],
     ['it may not make buckets', 'r2 bucket create', 9109, 'Unauthorized'],
-  ])('says which rights are needed where %s', async (_, command, code, message) => {
+  ])('names the missing rights if %s', async (_, command, code, message) => {
     await expect(run(plan(true), { [command]: { ok: false, message, code } })).rejects.toMatchObject({
       code: 'cloudflare_denied',
       exitCode: 4,

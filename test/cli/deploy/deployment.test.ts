@@ -25,7 +25,7 @@ const folder = await mkdtemp(path.join(tmpdir(), 'graft-deployment-'));
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe('planDeployment', () => {
-  it('keeps what was said before, and puts what is typed over it', () => {
+  it('keeps stored settings, and overrides them with flags', () => {
     const first = plan(null, { origins: [ORIGIN], variables: ['LOG_SAMPLE=0.1', 'DROPS=on'], r2: true });
     expect(first).toMatchObject({
       name: 'graft',
@@ -43,7 +43,7 @@ describe('planDeployment', () => {
     });
   });
 
-  it('comes back from its file, and says when that is damaged', async () => {
+  it('is read back from its file, and reports corruption', async () => {
     expect(await readDeployment(folder)).toBeNull();
     const deployment = plan(null, { origins: [ORIGIN] });
     await writeDeployment(folder, deployment);
@@ -55,11 +55,15 @@ describe('planDeployment', () => {
   it.each<[string, Partial<DeployWishes>, RegExp]>([
     ['no origin', {}, /--origin origin-1=https/],
     ['an address without TLS', { origins: ['a=http://a.example.com'] }, /must be https/],
-    ['an address with a password', { origins: ['a=https://u:p@a.example.com'] }, /no name, password/],
-    ['no address', { origins: ['a'] }, /say <id>=<url>/],
-    ['an address that is no web’s', { origins: ['a=ftp://a.example.com'] }, /say <id>=<url>/],
-    ['a base that none can be', { origins: ['a=https://a.example.com,My Base!'] }, /by the id/],
-    ['a reserved base', { origins: ['a=https://a.example.com,base'] }, /by the id/],
+    ['an address with a password', { origins: ['a=https://u:p@a.example.com'] }, /remove the name, password/],
+    ['no address', { origins: ['a'] }, /use <id>=<url>/],
+    ['an address that is no web’s', { origins: ['a=ftp://a.example.com'] }, /use <id>=<url>/],
+    [
+      'a base that none can be',
+      { origins: ['a=https://a.example.com,My Base!'] },
+      /the id of an origin's base/,
+    ],
+    ['a reserved base', { origins: ['a=https://a.example.com,base'] }, /the id of an origin's base/],
     [
       'a default base that nobody serves',
       { origins: ['a=https://a.example.com,llama'], variables: ['DEFAULT_BASE=gemma'] },
@@ -67,14 +71,14 @@ describe('planDeployment', () => {
     ],
     ['one id twice', { origins: [ORIGIN, ORIGIN] }, /same id/],
     ['bases of some', { origins: [ORIGIN, 'b=https://b.example.com,llama'] }, /Either every/],
-    ['a secret as a variable', { origins: [ORIGIN], variables: ['GRAFT_MAC_KEY=x'] }, /a way of its own/],
+    ['a secret as a variable', { origins: [ORIGIN], variables: ['GRAFT_MAC_KEY=x'] }, /cannot be set here/],
     ['a variable without a value', { origins: [ORIGIN], variables: ['DROPS'] }, /NAME=value/],
-    ['a name that no worker can have', { origins: [ORIGIN], name: 'My Edge' }, /small letters/],
+    ['a name that no worker can have', { origins: [ORIGIN], name: 'My Edge' }, /lower-case letters/],
   ])('refuses %s', (_, more, message) => {
     expect(() => plan(null, more)).toThrow(message);
   });
 
-  it('does not let an origin take the default base with it', () => {
+  it('does not let an origin lose the default base', () => {
     const [small, large] = ['a=https://a.example.com,small', 'b=https://b.example.com,large'];
     const kept = plan(null, { origins: [small, large], variables: ['DEFAULT_BASE=large'] });
     expect(() => plan(kept, { origins: [small] })).toThrow(/DEFAULT_BASE is large/);
@@ -82,10 +86,10 @@ describe('planDeployment', () => {
     expect(plan(kept, {})).toEqual(kept);
   });
 
-  it('refuses another name, and R2 taken back, for a deployment that is there', () => {
+  it('refuses another name, and leaving R2, for an existing deployment', () => {
     const kept = plan(null, { origins: [ORIGIN], r2: true });
     expect(() => plan(kept, { name: 'staging' })).toThrow(/--folder/);
-    expect(() => plan(kept, { r2: false })).toThrow(/lost to the edge/);
+    expect(() => plan(kept, { r2: false })).toThrow(/would lose the adapters/);
   });
 });
 
@@ -103,7 +107,7 @@ describe('productionConfig', () => {
     variables: { LOG_SAMPLE: '0.5', PRICES: '{"currency":"USD","prompt":1,"completion":2}' },
   };
 
-  it('is what wrangler reads of it', async () => {
+  it('is readable by wrangler', async () => {
     const read = await config(deployment);
     expect(read.name).toBe('staging-production');
     expect(read.main).toBe('/tree/worker/index.ts');
@@ -123,7 +127,7 @@ describe('productionConfig', () => {
     });
   });
 
-  it('has all else of production as wrangler.toml has it', async () => {
+  it('keeps everything else of production in wrangler.toml', async () => {
     const read = await config({ ...deployment, r2: false });
     const own = unstable_readConfig({
       config: path.join(import.meta.dirname, '../../../wrangler.toml'),

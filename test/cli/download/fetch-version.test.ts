@@ -47,7 +47,7 @@ const fetchNotes = (beforePart: (index: number) => Promise<void> = async () => u
   return fetchVersion({ client, name: 'notes', version: null, chain: false, output });
 };
 
-it('takes the file of one that ended while this one was still fetching parts', async () => {
+it('uses the file of a parallel download that finished first', async () => {
   let release: () => void = () => undefined;
   const held = new Promise<void>((resolve) => (release = resolve));
   const slow = fetchNotes((index) => (index === 1 ? held : Promise.resolve()));
@@ -59,7 +59,7 @@ it('takes the file of one that ended while this one was still fetching parts', a
   expect(await readdir(path.join(cache, 'adapters'))).toEqual([`${DIGEST}.safetensors`]);
 });
 
-it('is not disturbed by others that fetch the same at the same time', async () => {
+it('is not disturbed by parallel downloads', async () => {
   const all = await Promise.all(Array.from({ length: 4 }, () => fetchNotes()));
   for (const { members } of all) expect(sha256(await readFile(members[0]?.path ?? ''))).toBe(DIGEST);
   expect(await readdir(path.join(cache, 'adapters'))).toEqual([`${DIGEST}.safetensors`]);

@@ -30,7 +30,7 @@ describe('drawInterval', () => {
     ).toEqual(['       [--+---o-----]', '          | [--o---->']));
 
   const share = fc.double({ min: -3, max: 3, noNaN: true });
-  it('is as wide as it should be, with its three marks in order, whatever it is given', () =>
+  it('has the right width and its three marks in order, for any input', () =>
     fc.assert(
       fc.property(
         fc.array(fc.tuple(share, share, share), { minLength: 1, maxLength: 4 }),

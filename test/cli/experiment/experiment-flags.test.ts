@@ -17,10 +17,10 @@ describe('actionOf', () => {
     [{ action: 'start' }, /Which one/],
     [{ action: 'list', name: 'a' }, /takes no 'a'/],
     [{ action: 'stop', name: 'a', which: 'b' }, /takes no 'b'/],
-    [{ action: 'start', name: 'a', coverage: '5%' }, /--coverage is not for/],
-    [{ action: 'start', name: 'a', 'dry-run': true }, /--dry-run is not for/],
-    [{ action: 'stop', name: 'a', undo: true }, /--undo is not for/],
-    [{ action: 'list', watch: true }, /--watch is not for/],
+    [{ action: 'start', name: 'a', coverage: '5%' }, /--coverage is not a flag of/],
+    [{ action: 'start', name: 'a', 'dry-run': true }, /--dry-run is not a flag of/],
+    [{ action: 'stop', name: 'a', undo: true }, /--undo is not a flag of/],
+    [{ action: 'list', watch: true }, /--watch is not a flag of/],
   ])('refuses %j', (args, message) => expect(() => actionOf(args)).toThrow(message));
 });
 

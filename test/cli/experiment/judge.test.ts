@@ -28,7 +28,7 @@ describe('--judge', () => {
     expect(planText(design)).toMatch(/judge +base, in both orders; at most 200000 tokens a day; the last 50/);
   });
 
-  it('leaves what is said otherwise as it is said', () => {
+  it('leaves explicit settings as they are', () => {
     const ramped = designOf({
       judge: 'https://app.example.com/judge',
       ramp: '1%,100%',
@@ -45,12 +45,12 @@ describe('--judge', () => {
   });
 
   it.each<[Partial<DesignFlags>, RegExp]>([
-    [{ judgeTokens: '1k' }, /--judge-tokens is for a judge/],
-    [{ keepPairs: '5' }, /--keep-pairs is for a judge/],
+    [{ judgeTokens: '1k' }, /--judge-tokens needs a judge/],
+    [{ keepPairs: '5' }, /--keep-pairs needs a judge/],
     [{ judge: 'base', keepPairs: 'all' }, /--keep-pairs all is not a number/],
     [{ judge: 'base', keepPairs: '201' }, /keep_pairs/],
     [{ judge: 'No Name' }, /No Name/],
-    [{ judge: `${NAME}@4` }, /one of those that are judged/],
+    [{ judge: `${NAME}@4` }, /one of the judged versions/],
   ])('refuses %j', (flags, why) => expect(() => designOf(flags)).toThrow(why));
 });
 
@@ -67,25 +67,25 @@ describe('status of judged pairs', () => {
       statusText(viewOf(document, { evaluation: lookOf(look) }), { width: 80, glyphs: UNICODE }),
     );
 
-  it('says who wins how often, and how far the judge is to be believed', () => {
+  it('shows who wins how often, and how reliable the judge is', () => {
     expect(shown({ pairs, coverage: 0 }).split('\n\n').at(-1)!.split('\n')).toEqual([
       'JUDGED     WINS  TIES  LOSSES  WIN RATE  95 % INTERVAL     VERDICT',
       'treatment  131   20    89      58.8 %    50.7 % to 66.8 %  better',
       'judged by base, in both orders; a tie is half a win',
-      '12 of the ties: the same to the letter, nobody was asked',
+      '12 of the ties: identical answers, not sent to the judge',
       'the answer shown first was chosen in 61.2 %',
-      'the judge said the same in both orders in 74.1 %',
+      'the judge agreed with itself in both orders in 74.1 %',
       '2 not judged: the judge did not answer',
       '45000 of 500000 tokens used today (9 %)',
     ]);
-    expect(shown({ pairs, coverage: 0 })).toMatch(/coverage +nobody: answers are judged beside/);
+    expect(shown({ pairs, coverage: 0 })).toMatch(/coverage +nobody: answers are judged in parallel/);
   });
 
-  it('says what pairs are made of while there are none', () =>
-    expect(shown({ coverage: 0 })).toMatch(/no pairs yet: they are made of answers of support\/intent@3/));
+  it('shows where pairs come from while there are none', () =>
+    expect(shown({ coverage: 0 })).toMatch(/no pairs yet: they are made from answers of support\/intent@3/));
 });
 
-it('shows pairs that were kept, and nothing that a terminal would obey', () => {
+it('shows kept pairs without terminal commands', () => {
   const pair = {
     ...{ at: NOON, prompt: [{ role: 'user', content: 'Hi\u001b[2J' }], control: 'a', treatment: 'b' },
     ...{ result: 'win' as const, cut: true },

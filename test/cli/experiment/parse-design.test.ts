@@ -24,7 +24,7 @@ const parse = (more: Partial<DesignFlags> = {}) => parseDesign({ ...BARE, ...mor
 const weights = (...variants: string[]) => parse({ variants }).variants.map(({ weight }) => weight);
 
 describe('parseDesign', () => {
-  it('leaves to the server what is not said', () =>
+  it('leaves omitted settings to the server', () =>
     expect(parse()).toEqual({
       name: NAME,
       variants: [
@@ -33,7 +33,7 @@ describe('parseDesign', () => {
       ],
     }));
 
-  it('takes limits in both directions, and none at all', () => {
+  it('accepts limits in both directions, and no limits', () => {
     expect(parse({ guardrails: ['thumbs:-10%|-0.05:hold'] }).guardrails).toEqual([
       { metric: 'thumbs', max_relative_decrease: 0.1, max_absolute_decrease: 0.05, action: 'hold' },
     ]);
@@ -42,7 +42,7 @@ describe('parseDesign', () => {
     expect(() => parse({ guardrails: ['none', 'cost:+3'] })).toThrow(/--guardrail/);
   });
 
-  it('caps the metric that decides', () => {
+  it('caps the deciding metric', () => {
     const metrics = ['revenue:mean:up', 'thumbs:proportion:up'];
     expect(parse({ metrics, cap: 'p99' }).metrics).toEqual([
       { key: 'revenue', kind: 'mean', better: 'up', cap: 'p99' },
@@ -52,14 +52,14 @@ describe('parseDesign', () => {
     expect(() => parse({ cap: 'p99' })).toThrow(/--cap: 'thumbs' is a proportion/);
   });
 
-  it('takes one dimension to tell results by', () => {
+  it('accepts one dimension of results', () => {
     expect(parse({ segmentBy: 'header:x-plan' }).segment_by).toBe('header:x-plan');
     expect(() => parse({ segmentBy: 'plan' })).toThrow(
       /--segment-by: 'plan' must be tenant, name, or header:/,
     );
   });
 
-  it('says all that flags can say', () =>
+  it('supports every flag', () =>
     expect(
       parse({
         variants: ['control=support/intent@3:90%', 'treatment=other/name@12:0.1'],
@@ -98,18 +98,18 @@ describe('parseDesign', () => {
       unit: 'key',
     }));
 
-  it('compares a shadow only when it is told to', () =>
+  it('compares a shadow only if told to', () =>
     expect(parse({ shadow: 'support/intent@5:5%', shadowCompare: false }).shadow).toEqual({
       ...{ adapter: 'support/intent@5', sample: 0.05 },
     }));
 
-  it('shares weights', () => {
+  it('shares weights among the rest', () => {
     expect(weights('a=@1', 'b=@2', 'c=@3')).toEqual([0.333333333333, 0.333333333333, 0.333333333333]);
     expect(weights('a=@1:90%', 'b=@2')).toEqual([0.9, 0.1]);
     expect(weights('a=@1:50%', 'b=@2', 'c=@3')).toEqual([0.5, 0.25, 0.25]);
   });
 
-  it('takes the units before a winner without a ramp, as a ramp of one step', () => {
+  it('treats units before a winner without a ramp as a ramp of one step', () => {
     expect(parse({ minUnits: '5' }).ramp).toEqual({ steps: [1], hold_minutes: 60, min_units: 5 });
     const part = parse({ minUnits: '5', coverage: '20%' });
     expect(part.ramp?.steps).toEqual([0.2]);
@@ -119,9 +119,9 @@ describe('parseDesign', () => {
   it.each<[Partial<DesignFlags>, RegExp]>([
     [{ variants: ['control=@3'] }, /graft experiment create support\/intent @2.*--variant control=/],
     [{ variants: ['control=@3', '@4'] }, /^--variant: '@4'/],
-    [{ variants: ['control=@3', 'treatment=support/intent'] }, /names a version/],
-    [{ variants: ['control=@3', 'treatment=Support@4'] }, /^--variant: 'Support@4': a name is made of/],
-    [{ variants: ['control=@3', 'treatment=@0'] }, /names a version/],
+    [{ variants: ['control=@3', 'treatment=support/intent'] }, /must name a version/],
+    [{ variants: ['control=@3', 'treatment=Support@4'] }, /^--variant: 'Support@4': a name may contain only/],
+    [{ variants: ['control=@3', 'treatment=@0'] }, /must name a version/],
     [{ variants: ['control=@3:50', 'treatment=@4'] }, /not a share/],
     [{ variants: ['control=@3:100%', 'treatment=@4'] }, /leave nothing/],
     [{ metrics: ['thumbs'] }, /^--metric: '' is none of proportion, mean/],
@@ -135,11 +135,11 @@ describe('parseDesign', () => {
     [{ ramp: '1%', hold: '90s' }, /whole minutes/],
     [{ ramp: '1%', hold: 'long' }, /^--hold long/],
     [{ ramp: '1%', minUnits: '-1' }, /^--min-units/],
-    [{ ramp: '1%', coverage: '5%' }, /leave --coverage out/],
-    [{ hold: '60m' }, /^--hold is for a ramp/],
+    [{ ramp: '1%', coverage: '5%' }, /Remove --coverage/],
+    [{ hold: '60m' }, /^--hold needs a ramp/],
     [{ shadow: 'support/intent@5' }, /^--shadow/],
-    [{ shadow: 'support/intent:5%' }, /names a version/],
-    [{ shadowCompare: true }, /^--shadow-compare is for a shadow/],
+    [{ shadow: 'support/intent:5%' }, /must name a version/],
+    [{ shadowCompare: true }, /^--shadow-compare needs a shadow/],
     [{ overrides: ['treatment'] }, /^--override/],
     [{ overrides: ['=treatment'] }, /^--override/],
     [{ unit: 'person' }, /^--unit: 'person'/],
@@ -148,7 +148,7 @@ describe('parseDesign', () => {
     expect(() => parse(flags)).toThrow(expect.objectContaining({ exitCode: EXIT.usage }));
   });
 
-  it('gives a document that is accepted, whatever the number of variants, weights and steps', () => {
+  it('builds a valid document for any number of variants, weights and steps', () => {
     const key = fc.stringMatching(/^[a-z][a-z0-9_-]{0,10}$/);
     const steps = fc.uniqueArray(fc.integer({ min: 1, max: 1_000 }), { minLength: 1, maxLength: 8 });
     fc.assert(
@@ -175,7 +175,7 @@ describe('parseDesign', () => {
 });
 
 describe('checkDesign', () => {
-  it('takes a whole document, less what is the server’s own', () => {
+  it('accepts a whole document without the server’s own fields', () => {
     const { version: _v, status: _s, ...rest } = DOCUMENT;
     expect(checkDesign({ ...DOCUMENT, winner: null })).toEqual(rest);
   });
@@ -193,14 +193,14 @@ describe('checkDesign', () => {
     expect(() => checkDesign({ ...DOCUMENT, ...changes })).toThrow(message),
   );
 
-  it('lets the server judge what names its own metrics', () => {
+  it("leaves the server's own metrics to the server", () => {
     const { metrics: _, ...rest } = DOCUMENT;
     const rail = { metric: 'thumbs', max_absolute_increase: 1, action: 'hold' };
     expect(checkDesign({ ...rest, guardrails: [rail] }).guardrails).toEqual([rail]);
   });
 });
 
-it('checkDocument says what is wrong with an edited one', () => {
+it('checkDocument reports errors of an edited document', () => {
   expect(checkDocument(DOCUMENT)).toMatchObject({ killed: false, winner: null });
   expect(() => checkDocument({ ...DOCUMENT, version: undefined })).toThrow("'version': ");
 });

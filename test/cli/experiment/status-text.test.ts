@@ -17,12 +17,12 @@ const line = (view: ReturnType<typeof viewOf>, label: string) =>
     .trim();
 
 describe('statusText', () => {
-  it('shows how an experiment goes', () =>
+  it('shows the state and results of an experiment', () =>
     expect(shown()).toEqual([
       'experiment    exp_0123456789abcdef on support/intent, document 3',
-      'state         ramping, begun 2026-01-31 10:30Z',
+      'state         ramping, started 2026-01-31 10:30Z',
       'coverage      5 %; since 2026-01-31 11:30Z; step 2 of 4 (1 %, 5 %, 25 %, 100 %); 1 h and 200 units each',
-      'sample ratio  as it should be (p = 0.62)',
+      'sample ratio  as expected (p = 0.62)',
       'decision      wait: this step is held until 2026-01-31 12:30Z',
       'looked at     2026-01-31 11:59Z',
       '',
@@ -30,14 +30,14 @@ describe('statusText', () => {
       'control    support/intent@3  50 %    398',
       'treatment  support/intent@4  50 %    412',
       '',
-      'GUARDRAIL   VARIANT    STATE  CONTROL  MEAN   ALLOWED          WHEN LOST',
+      'GUARDRAIL   VARIANT    STATE  CONTROL  MEAN   ALLOWED          ON FAILURE',
       'error_rate  treatment  kept   1.1 %    1.2 %  +50 % and +0.02  rollback',
       '',
-      'thumbs  proportion, more is better; decides',
+      'thumbs  proportion, higher is better; decides',
       'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL      VERDICT',
       'treatment  412, 398  31.2 %   34.0 %  +9.0 %   -1.2 % to +19.1 %  open',
       '',
-      'latency_ms  mean, less is better',
+      'latency_ms  mean, lower is better',
       'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL      VERDICT',
       'treatment  412, 398  412.3    371.1   -10.0 %  -14.8 % to -5.2 %  better',
       '',
@@ -46,7 +46,7 @@ describe('statusText', () => {
       'latency_ms treatment  ├───────●───────┤       │',
     ]));
 
-  it('says what is lacking, and who rated', () => {
+  it('shows health problems, and who rated', () => {
     const health = [{ issue: 'no_user', message: '20 % of the answers name no user.' }];
     const arms = {
       control: { answers: 800, cold_starts: 0, rated: 40 },
@@ -62,7 +62,7 @@ describe('statusText', () => {
     ]);
   });
 
-  it('draws in the width that there is, in ASCII where there is no more', () => {
+  it('draws at the available width, in ASCII if necessary', () => {
     expect(shown(viewOf(), 60, ASCII).slice(-3)).toEqual([
       'lift over control     -15 %           0                +20 %',
       'thumbs treatment                     [+--------o----------]',
@@ -77,7 +77,7 @@ describe('statusText', () => {
     expect([20, 60, 80, 300].map(widest)).toEqual([38, 60, 80, 83]);
   });
 
-  it('hides results behind an alarm, and says why', () => {
+  it('hides results after an alarm, and says why', () => {
     const evaluation = lookOf({
       units: { control: 300, treatment: 510 },
       comparisons: [],
@@ -86,17 +86,17 @@ describe('statusText', () => {
     });
     const view = viewOf({}, { evaluation });
     expect(line(view, 'sample ratio')).toBe(
-      'ALARM (p < 0.001): 300 and 510 units are not what the weights give. Some are lost or counted for the wrong variant, so that results would mislead: they are hidden.',
+      'ALARM (p < 0.001): 300 and 510 units do not match the weights. Some are lost or counted for the wrong variant, so results would mislead and are hidden.',
     );
     expect(line(view, 'decision')).toBe(
-      'hold: the variants do not have the units that they should (p < 0.001)',
+      'hold: the variants do not receive the units that their weights call for (p < 0.001)',
     );
     expect(shown(view).at(-1)).toBe(
       'error_rate  treatment  kept   1.1 %    1.2 %  +50 % and +0.02  rollback',
     );
   });
 
-  it('shows a difference where there is no lift, and why nothing is called', () => {
+  it('shows a difference if there is no lift, and why there is no verdict', () => {
     const none = { lift: null, difference: null, p_value: null };
     const evaluation = lookOf({
       comparisons: [
@@ -105,17 +105,17 @@ describe('statusText', () => {
       ],
     });
     expect(shown(viewOf({}, { evaluation })).slice(-7)).toEqual([
-      'thumbs  proportion, more is better; decides; adjusted by values from before (CUPED, known of 83.1 % of units)',
+      'thumbs  proportion, higher is better; decides; adjusted by earlier values (CUPED, known of 83.1 % of units)',
       'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL       VERDICT',
       'treatment  412, 398  31.2 %   34.0 %  +2.8 pp  -0.4 pp to +6.0 pp  open: too few values',
       '',
-      'latency_ms  mean, less is better',
+      'latency_ms  mean, lower is better',
       'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL       VERDICT',
       'treatment  412, 0    -        371.1   -        -                   open: values do not vary',
     ]);
   });
 
-  it('shows no difference of proportions beyond 100 points, and says where that is all there is', () => {
+  it('shows no difference of proportions beyond 100 points, and marks it if there is nothing else', () => {
     const row = (low: number, high: number, more = {}) => {
       const one = { ...THUMBS, lift: null, difference: { low, estimate: 0.12, high }, ...more };
       return shown(viewOf({}, { evaluation: lookOf({ comparisons: [one] }) })).at(-1);
@@ -148,7 +148,7 @@ describe('statusText', () => {
     ]);
   });
 
-  it('shows what a shadow did', () => {
+  it("shows a shadow's results", () => {
     const evaluation = lookOf({
       comparisons: [],
       shadow: {
@@ -175,37 +175,34 @@ describe('statusText', () => {
       { sample_ratio: { state: 'too_few_units', p_value: 1 } },
       'too few units to tell',
     ],
-  ])('says %s', (_, look, expected) =>
+  ])('shows %s', (_, look, expected) =>
     expect(line(viewOf({}, { evaluation: lookOf(look) }), 'sample ratio')).toBe(expected),
   );
 
   it.each<[Record<string, unknown>, string]>([
     [{ action: 'wait', reason: 'units', units: 120, needed: 200 }, 'wait: 120 of 200 units'],
-    [{ action: 'wait', reason: 'not_significant' }, 'wait: no difference is certain'],
-    [{ action: 'wait', reason: 'killed' }, 'wait: it is killed, and everybody gets the live version'],
-    [
-      { action: 'hold', reason: 'no_traffic' },
-      'hold: an hour has passed without a unit; is the name asked for?',
-    ],
+    [{ action: 'wait', reason: 'not_significant' }, 'wait: no significant difference yet'],
+    [{ action: 'wait', reason: 'killed' }, 'wait: it is killed; everybody gets the live version'],
+    [{ action: 'hold', reason: 'no_traffic' }, 'hold: no unit for an hour; does anyone request this name?'],
     [
       { action: 'hold', reason: 'guardrail', metric: 'cost', variant: 'treatment' },
-      'hold: treatment lost the guardrail cost',
+      'hold: treatment failed the guardrail cost',
     ],
     [
       { action: 'rollback', reason: 'guardrail', metric: 'error_rate', variant: 'treatment' },
-      'roll back: treatment lost the guardrail error_rate',
+      'roll back: treatment failed the guardrail error_rate',
     ],
     [{ action: 'advance', coverage: 1, last: true }, 'advance to 100 %, the last step'],
     [{ action: 'advance', coverage: 0.25, last: false }, 'advance to 25 %'],
     [
       { action: 'propose_winner', variant: 'treatment' },
-      'treatment wins, if you say so: graft experiment promote',
+      'treatment is the proposed winner: graft experiment promote',
     ],
-  ])('decides %j in words', (decision, expected) =>
+  ])('describes the decision %j', (decision, expected) =>
     expect(line(viewOf({}, { evaluation: lookOf({ decision }) }), 'decision')).toBe(expected),
   );
 
-  it('of an experiment that nobody has looked at', () => {
+  it('shows an experiment before its first look', () => {
     expect(
       shown(viewOf({ status: 'draft' }, { evaluation: null, started_at: null, coverage_at: null })),
     ).toEqual([
@@ -217,28 +214,28 @@ describe('statusText', () => {
       'control    support/intent@3  50 %    -',
       'treatment  support/intent@4  50 %    -',
       '',
-      'GUARDRAIL   VARIANT    STATE  CONTROL  MEAN  ALLOWED          WHEN LOST',
+      'GUARDRAIL   VARIANT    STATE  CONTROL  MEAN  ALLOWED          ON FAILURE',
       'error_rate  treatment  -      -        -     +50 % and +0.02  rollback',
     ]);
     expect(line(viewOf({}, { evaluation: null }), 'looked at')).toBe(
-      'not yet; the server looks every minute (`npm start`: every ten seconds)',
+      'not yet; the server evaluates every minute (`npm start`: every ten seconds)',
     );
   });
 
-  it('takes a look under another seed for none', () =>
+  it('ignores a look of another seed', () =>
     expect(line(viewOf({ seed: 'third' }), 'looked at')).toBe(
-      'not yet; the server looks every minute (`npm start`: every ten seconds)',
+      'not yet; the server evaluates every minute (`npm start`: every ten seconds)',
     ));
 
-  it('of one that has ended', () => {
+  it('shows an ended experiment', () => {
     const lost = lookOf({
       decision: { action: 'rollback', reason: 'guardrail', metric: 'cost', variant: 'treatment' },
     });
     const rolledBack = viewOf({ status: 'decided' }, { evaluation: lost });
-    expect(line(rolledBack, 'state')).toBe('decided: nobody won, begun 2026-01-31 10:30Z');
-    expect(line(rolledBack, 'decision')).toBe('roll back: treatment lost the guardrail cost');
+    expect(line(rolledBack, 'state')).toBe('decided: nobody won, started 2026-01-31 10:30Z');
+    expect(line(rolledBack, 'decision')).toBe('roll back: treatment failed the guardrail cost');
     const won = viewOf({ status: 'decided', winner: 'treatment' });
-    expect(line(won, 'state')).toBe('decided: treatment won, begun 2026-01-31 10:30Z');
+    expect(line(won, 'state')).toBe('decided: treatment won, started 2026-01-31 10:30Z');
     expect(line(won, 'decision')).toBeUndefined();
     expect(line(viewOf({ killed: true }), 'coverage')).toBe(
       'nobody: it is killed, and everybody gets the live version',
@@ -246,7 +243,7 @@ describe('statusText', () => {
   });
 });
 
-it('experimentTable has a line for each', () => {
+it('experimentTable has one line per experiment', () => {
   expect(experimentTable([])).toBe('no experiments');
   const views = [
     viewOf(),
@@ -261,13 +258,13 @@ it('experimentTable has a line for each', () => {
     'NAME            ID                    STATE                   COVERAGE  UNITS  DECISION',
     'support/intent  exp_0123456789abcdef  ramping                 5 %       810    wait: this step is held until 2026-01-31 12:30Z',
     'a               exp_0123456789abcdef  draft                   5 %       -      -',
-    'b               exp_0123456789abcdef  running, killed         5 %       810    wait: it is killed, and everybody gets the live version',
+    'b               exp_0123456789abcdef  running, killed         5 %       810    wait: it is killed; everybody gets the live version',
     'c               exp_0123456789abcdef  decided: treatment won  5 %       810    -',
   ]);
 });
 
 describe('planText', () => {
-  it('says what will happen', () => {
+  it('describes what will happen', () => {
     const { ramp: _, ...rest } = viewOf().document;
     const plan = {
       ...rest,
@@ -285,31 +282,31 @@ describe('planText', () => {
       'name        support/intent',
       'variants    control support/intent@3 50 %, treatment support/intent@4 50 %',
       'who         5 % of the users; the others get the live version',
-      'only        tenants acme; asked for as support or below it; header x-app-version 2, 3',
+      'only        tenants acme; requests for support or a name below it; header x-app-version 2, 3',
       'not         5 % in the holdout 2026',
       'namespace   onboarding, 0 % to 50 %',
       'testers     acme/user/tester treatment',
-      'decided by  thumbs (proportion, more is better)',
-      'shown       latency_ms (mean, less is better)',
-      'guardrail   error_rate at most +50 % and +0.02 against control, else rolled back',
+      'decided by  thumbs (proportion, higher is better)',
+      'shown       latency_ms (mean, lower is better)',
+      'guardrail   error_rate at most +50 % and +0.02 against control, otherwise rolled back',
       'shadow      support/intent@5 also runs for 5 % of the requests; nobody gets its answers',
       'seed        support-intent-2',
     ]);
   });
 
-  it('says that a shadow is compared', () => {
+  it('mentions that a shadow is compared', () => {
     const { name, variants } = viewOf().document;
     const shadow = { adapter: 'support/intent@5', sample: 0.05, compare: true };
     expect(planText({ name, variants, shadow })).toMatch(/nobody gets its answers, which are compared$/m);
   });
 
-  it('speaks of pairs alone where nobody is in the experiment', () => {
+  it('mentions only pairs if nobody is in the experiment', () => {
     const { name, variants } = viewOf().document;
     const shadow = { adapter: 'support/intent@4', sample: 0.2 };
     const judge = { model: 'medicine@1', tokens_per_day: 500_000, keep_pairs: 0 };
     const judged = { name, variants, shadow, judge, coverage: 0 };
     expect(lines(planText(judged)).slice(2)).toEqual([
-      'who         nobody: answers are judged beside those that users get',
+      'who         nobody: answers are judged in parallel to those that users get',
       'decided by  the judge: the share of pairs that the other answer wins',
       'shadow      support/intent@4 also runs for 20 % of the requests; nobody gets its answers',
       'judge       medicine@1, in both orders; at most 500000 tokens a day; no texts are kept',
@@ -328,13 +325,13 @@ describe('planText', () => {
     };
     expect(lines(outlookText(plan))).toEqual([
       'traffic  200 requests a day in the last 3 days',
-      'pairs    40 pairs a day, from 20 % of the requests; ties come on top',
+      'pairs    40 pairs a day, from 20 % of the requests, plus ties',
       'tokens   about 1230 a pair; at most 500000 a day for challenger and judge',
       'finds    a win rate of 65 %: 142 pairs, 4 days; 60 %: 287 pairs, 8 days',
     ]);
     const unknown = { ...pairs, per_day: null, tokens_per_pair: null };
     expect(lines(outlookText({ ...plan, pairs: unknown })).slice(1, 3)).toEqual([
-      'pairs    20 % of the requests; how many that is, nobody knows yet',
+      'pairs    20 % of the requests; the number is not known yet',
       'tokens   at most 500000 a day for challenger and judge',
     ]);
     // Users who are in it as well rate too.
@@ -343,44 +340,44 @@ describe('planText', () => {
     );
   });
 
-  it('says what is left to the server', () => {
+  it("marks the server's choices", () => {
     const { name, variants } = viewOf().document;
     expect(lines(planText({ name, variants })).slice(2)).toEqual([
-      "who         the users; how many of them is the server's choice",
+      "who         the users; the share is the server's choice",
       "decided by  the server's choice",
-      'guardrail   error_rate at most +50 % and +0.02 against control, else rolled back',
-      'guardrail   left_rate at most +50 % and +0.05 against control, else rolled back',
-      'guardrail   ttft_ms at most +50 % against control, else held',
+      'guardrail   error_rate at most +50 % and +0.02 against control, otherwise rolled back',
+      'guardrail   left_rate at most +50 % and +0.05 against control, otherwise rolled back',
+      'guardrail   ttft_ms at most +50 % against control, otherwise held',
     ]);
     expect(lines(planText({ name, variants, guardrails: [] })).at(-1)).toBe('guardrail   none');
     const ramp = { steps: [0.01, 1], hold_minutes: 2_880, min_units: 50 };
     expect(planText({ name, variants, ramp, unit: 'key' })).toMatch(
-      /^who +1 %, 100 % of the API keys: each step for 2 d, from 50 units on$/m,
+      /^who +1 %, 100 % of the API keys: each step for 2 d, and at least 50 units$/m,
     );
   });
 });
 
 describe('statusText, after decisions', () => {
-  it('shows the proposal that stands, what was dropped, and when the last look is', () => {
+  it('shows the standing proposal, dropped variants, and the last look', () => {
     const variants = ['control', 'treatment', 'b'].map((key, i) => ({
       ...{ key, adapter: `support/intent@${i + 3}`, weight: i === 0 ? 0.5 : 0.25 },
     }));
     const proposal = { variant: 'treatment', at: NOON, units: 240 };
     const shown = lines(statusText(viewOf({ variants, dropped: ['b'] }, { proposal }), SCREEN));
     expect(shown).toContainEqual(
-      expect.stringMatching(/^proposed +treatment, since 2026-01-31 12:00Z, after 240 units; it stands/),
+      expect.stringMatching(/^proposed +treatment, since 2026-01-31 12:00Z, after 240 units; later looks/),
     );
     expect(shown).toContainEqual(expect.stringMatching(/^b +support\/intent@5 +25 % +0 +dropped$/));
     const ended = viewOf({ status: 'decided' }, { proposal, ended_at: NOON });
     const after = statusText(ended, SCREEN);
     expect(after).not.toMatch(/^proposed/m);
-    expect(after).toMatch(/^looked at .*for the last time after 2026-02-07 12:00Z, when feedback is over$/m);
+    expect(after).toMatch(/^looked at .*for the last time after 2026-02-07 12:00Z, when feedback closes$/m);
     const last = { ...ended, evaluation: lookOf({ last: true }) };
     expect(statusText(last, SCREEN)).toMatch(/^looked at .*, for the last time$/m);
   });
 });
 
-it('statusText says what could be found by now, and how far it is to the rest', () => {
+it('statusText shows what could be found so far, and how long the rest takes', () => {
   const progress = {
     ...{ variant: 'treatment', lift_now: 0.347, units_per_day: 900 },
     finds: [
@@ -395,12 +392,12 @@ it('statusText says what could be found by now, and how far it is to the rest', 
     return lines(statusText(view, SCREEN)).find((line) => line.startsWith('can find'));
   };
   expect(of({})).toMatch(
-    /^can find +lifts from 35 % up could be found by now; still to come for a 20 % lift: 2 days; 10 %: 8410 units$/,
+    /^can find +lifts of 35 % or more could be found so far; still needed for a 20 % lift: 2 days; 10 %: 8410 units$/,
   );
-  expect(of({ lift_now: null, finds: [] })).toMatch(/ no lift could be found by now$/);
+  expect(of({ lift_now: null, finds: [] })).toMatch(/ no lift could be found so far$/);
 });
 
-it('statusText shows how times are spread, where it is known', () => {
+it('statusText shows the spread of times, if known', () => {
   const arm = { values: 1_204, mean: 412.34, p50: 300.5, p95: 1_911.2 };
   const spread = { ttft_ms: { control: arm, treatment: { ...arm, p95: 2_500 } } };
   const shadow = { latency_ms: { n: 9, mean: 40, p50: 39, p95: 81 }, error_rate: { n: 9, mean: 0 } };
@@ -435,5 +432,5 @@ it('statusText shows results by the declared dimension', () => {
   expect(shown).toContainEqual(expect.stringMatching(/^thumbs by header:x-plan; decides nothing/));
 });
 
-it('the sample is at the time it says', () =>
+it('the sample view matches its time', () =>
   expect(new Date(NOON).toISOString()).toBe('2026-01-31T12:00:00.000Z'));

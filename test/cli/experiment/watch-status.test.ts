@@ -21,19 +21,19 @@ async function watched(params: { isTTY: boolean; look?: (at: number) => Promise<
 }
 
 describe('watchStatus', () => {
-  it('looks each five seconds until it is interrupted', async () => {
+  it('polls every five seconds until it is interrupted', async () => {
     expect(await watched({ isTTY: false })).toEqual({
       written: ['look 1\n\n', 'look 2\n\n', 'look 3\n\n'],
       slept: [5_000, 5_000, 5_000],
     });
   });
 
-  it('draws over what it drew on a terminal', async () => {
+  it('redraws in place on a terminal', async () => {
     const { written } = await watched({ isTTY: true });
     expect(written[1]).toBe('\u001b[H\u001b[2Jlook 2\n');
   });
 
-  it('does not wait for a look when it is interrupted', async () => {
+  it('does not wait for a pending request when it is interrupted', async () => {
     const ending = new AbortController();
     const written: string[] = [];
     await watchStatus({
@@ -48,7 +48,7 @@ describe('watchStatus', () => {
     expect(written).toEqual([]);
   });
 
-  it('ends with what the server says when it fails', async () => {
+  it("ends with the server's error", async () => {
     const look = async (at: number): Promise<string> => {
       if (at === 2) throw new Error('gone');
       return 'fine';

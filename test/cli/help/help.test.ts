@@ -38,7 +38,7 @@ const ALIASES: Readonly<Record<string, string>> = {
 };
 
 describe('describeCommand', () => {
-  it('says a definition in the words of the command line', () => {
+  it('describes a definition as typed on the command line', () => {
     expect(usageLine(SAMPLE)).toBe('graft pack <path> [more] --out <path> [flags]');
     expect(SAMPLE.flags.map(({ name, value, options, isPath }) => [name, value, options, isPath])).toEqual([
       ['out', 'path', [], true],
@@ -91,7 +91,7 @@ describe('help in a narrow terminal', () => {
 });
 
 describe('the commands', () => {
-  it('are all in the root help, once, under the name that they give themselves', async () => {
+  it('are all in the root help, once, under their own names', async () => {
     const help = renderRootHelp({ version: '1.2.3', description: 'Serves.', groups: COMMAND_GROUPS });
     const text = stripVTControlCharacters(help);
     for (const { title } of COMMAND_GROUPS) expect(text).toContain(`\n${title}\n`);

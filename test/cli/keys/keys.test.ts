@@ -6,9 +6,9 @@ import type { KeyView } from '../../../protocol/admin-api/keys.ts';
 const plain = (args: Record<string, unknown>) => JSON.parse(JSON.stringify(keyRequest(args))) as unknown;
 
 describe('a key as flags say it', () => {
-  it('is plain without any', () => expect(plain({})).toEqual({}));
+  it('has only defaults without flags', () => expect(plain({})).toEqual({}));
 
-  it('has what is given', () =>
+  it('has the given settings', () =>
     expect(
       plain({
         admin: false,
@@ -46,7 +46,7 @@ describe('a key as flags say it', () => {
       keep_prompts: 720,
     }));
 
-  it('is an admin key when asked for', () =>
+  it('is an admin key if requested', () =>
     expect(plain({ admin: true, prompts: true })).toEqual({ kind: 'admin', prompts: true }));
 
   it.each([
@@ -65,7 +65,7 @@ describe('a change as flags say it', () => {
   const change = (args: Record<string, unknown>) =>
     JSON.parse(JSON.stringify(changeRequest('key_1', args))) as unknown;
 
-  it('has what is given, and takes away what is none', () => {
+  it('has the given settings, and removes those set to none', () => {
     expect(
       change({
         rpm: '120',
@@ -138,7 +138,7 @@ describe('a key as it is listed', () => {
     expect(isOver(key(more), NOW)).toBe(over);
   });
 
-  it('says whose adapters its scopes open', () => {
+  it('shows the owners of its scopes', () => {
     const scopes = ['medicine/**', '**'];
     expect(scopesText(key({ scopes, scope_owners: ['clinic', null] }))).toBe(
       'medicine/** of clinic, ** of anybody',
@@ -146,7 +146,7 @@ describe('a key as it is listed', () => {
     expect(scopesText(key({ scopes: ['a'], scope_owners: [] }))).toBe('a of anybody');
   });
 
-  it('says whose prompts are kept, and who reads them, where any are', () => {
+  it('shows whose prompts are kept, and who reads them, if any are', () => {
     const lines = (...keys: KeyView[]) => keyTable(keys, NOW).split('\n');
     expect(lines(key({}))[0]).not.toContain('PROMPTS');
     const [head, ...rows] = lines(key({ keep_prompts: 24 }), key({ kind: 'admin', prompts: true }), key({}));
@@ -158,7 +158,7 @@ describe('a key as it is listed', () => {
     ]);
   });
 
-  it('says its limits in few words', () => {
+  it('shows its limits in few words', () => {
     expect(limitsText(null)).toBe('-');
     expect(
       limitsText({

@@ -55,23 +55,23 @@ const page = (more: object) => ({
 });
 
 describe('graft keys revoke', () => {
-  it('deletes what is kept of prompts when that is asked for', async () => {
+  it('deletes kept prompts if told to', async () => {
     const { asked, said } = await run([page({})], { forgetPrompts: true });
     expect(asked).toEqual(['/admin/keys/key_1?report=true&forget_prompts=true']);
-    expect(said).toContain('key_1 is revoked, and what was kept of its prompts is deleted;');
+    expect(said).toContain('key_1 is revoked, and its kept prompts are deleted;');
   });
 
-  it('says what ended with the key, and how to end what it made', async () => {
+  it('shows which keys ended, and how to revoke those they created', async () => {
     const { asked, told, said } = await run([
       page({ revoked: [key('key_1'), key('key_2')], made: [key('key_3')] }),
     ]);
     expect(asked).toEqual(['/admin/keys/key_1?report=true']);
     expect(told).toEqual({ id: 'key_1', revoked: true, also: ['key_2'], made: ['key_3'] });
     expect(said).toMatch(/key_1 is revoked, and with it key_2;/);
-    expect(said).toMatch(/key_3 .*\n.*were made by them .*graft keys revoke key_1 --made/);
+    expect(said).toMatch(/key_3 .*\n.*were created by them .*graft keys revoke key_1 --made/);
   });
 
-  it('goes through all pages', async () => {
+  it('reads all pages', async () => {
     const { asked, told } = await run(
       [page({ cursor: 'key_1' }), page({ revoked: [key('key_2'), key('key_3')] })],
       { made: true },
@@ -83,13 +83,13 @@ describe('graft keys revoke', () => {
     expect(told).toMatchObject({ also: ['key_2', 'key_3'] });
   });
 
-  it('ends one key alone where that is asked for', async () => {
+  it('revokes a single key if told to', async () => {
     const { asked, said } = await run([page({ made: [key('key_3')] })], { only: true });
     expect(asked).toEqual(['/admin/keys/key_1?report=true&successors=false']);
-    expect(said).toBe('key_1 is revoked; elsewhere that is seen within about a minute');
+    expect(said).toBe('key_1 is revoked; elsewhere this takes effect within about a minute');
   });
 
-  it('works with an edge from before', async () => {
+  it('works with an older edge', async () => {
     expect((await run([null])).told).toEqual({ id: 'key_1', revoked: true, also: [], made: [] });
   });
 });

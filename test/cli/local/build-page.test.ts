@@ -52,7 +52,7 @@ const pageText = () => readFile(path.join(root, PAGE), 'utf8');
 const folder = () => path.join(root, 'dist/page');
 
 describe('a page that is there', () => {
-  it('is served as it is when nothing is newer', async () => {
+  it('serves the page as it is when nothing is newer', async () => {
     await sources(1_000);
     await write(PAGE, 'old', 1_000);
     await installVite(FAILS);
@@ -60,7 +60,7 @@ describe('a page that is there', () => {
     expect([await pageText(), notes]).toEqual(['old', []]);
   });
 
-  it('is served as it is where there are no sources, as in a package', async () => {
+  it('serves the page as it is without sources, as in a package', async () => {
     await write(PAGE, 'old', 1_000);
     await write('protocol/index.ts', '', 2_000);
     await installVite(FAILS);
@@ -76,17 +76,14 @@ describe('a page that is there', () => {
     'vite.dashboard.config.ts',
     // A file was taken out of it.
     'dashboard/views',
-  ])('is built anew when %s is newer', async (changed) => {
+  ])('rebuilds it when %s is newer', async (changed) => {
     await sources(1_000);
     await write(PAGE, 'old', 1_500);
     await utimes(path.join(root, changed), 2_000, 2_000);
     await installVite(BUILDS);
     expect(await build()).toBe(folder());
     expect(await pageText()).toBe(`new build in ${root}`);
-    expect(notes).toEqual([
-      'building the dashboard',
-      expect.stringMatching(/^built the dashboard in [\d.]+ s$/),
-    ]);
+    expect(notes).toEqual(['building the console', expect.stringMatching(/^built the console in [\d.]+ s$/)]);
     // Nothing is left of the building.
     expect(await readdir(path.join(root, 'dist'))).toEqual(['page']);
     expect(await readdir(folder())).toEqual(['dashboard']);
@@ -97,14 +94,14 @@ describe('a page that is there', () => {
 });
 
 describe('without a page', () => {
-  it('builds one', async () => {
+  it('builds the page', async () => {
     await sources(1_000);
     await installVite(BUILDS);
     expect(await build()).toBe(folder());
     expect(await pageText()).toContain('new build');
   });
 
-  it('says why there is none', async () => {
+  it('reports why there is none', async () => {
     await sources(1_000);
     expect(await build()).toBeNull();
     expect(notes).toEqual([expect.stringMatching(/not built, and vite is not installed/)]);
@@ -112,7 +109,7 @@ describe('without a page', () => {
 });
 
 describe('what goes wrong', () => {
-  it('without vite leaves the page that there was', async () => {
+  it('keeps the old page without vite', async () => {
     await sources(2_000);
     await write(PAGE, 'old', 1_000);
     expect(await build()).toBe(folder());
@@ -126,20 +123,20 @@ describe('what goes wrong', () => {
     await installVite(FAILS);
     expect(await build()).toBe(before ? folder() : null);
     expect(notes).toEqual([
-      'building the dashboard',
-      'no new dashboard: its build failed\nno such file: x.tsx',
+      'building the console',
+      'the console is not rebuilt: its build failed\nno such file: x.tsx',
     ]);
     expect(await readdir(path.join(root, 'dist'))).toEqual(['page']);
     if (before) expect(await pageText()).toBe('old');
   });
 
-  it('by being called off is thrown', async () => {
+  it('throws when it is aborted', async () => {
     await sources(1_000);
     await installVite('setInterval(() => undefined, 1_000);');
     const stop = new AbortController();
     const built = build({ signal: stop.signal });
     stop.abort(new Error('stopped'));
     await expect(built).rejects.toThrow('stopped');
-    expect(notes).toEqual(['building the dashboard']);
+    expect(notes).toEqual(['building the console']);
   });
 });

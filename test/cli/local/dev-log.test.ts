@@ -28,7 +28,7 @@ it('keeps two files at most, each within its bound, and the newest lines', async
   expect(lines(`${file}.1`).at(-1)).toContain(`line ${499 - lines(file).length}`);
 });
 
-it('counts what was there before, and takes its wider rights away', () => {
+it('counts existing content, and removes wider rights', () => {
   writeFileSync(file, 'x'.repeat(990));
   chmodSync(file, 0o644);
   const log = openDevLog(file, 1_000);
@@ -39,7 +39,7 @@ it('counts what was there before, and takes its wider rights away', () => {
   expect(lines(file)).toHaveLength(1);
 });
 
-it('cuts a line that is too long', () => {
+it('truncates a line that is too long', () => {
   const log = openDevLog(file);
   log.write('edge', 'x'.repeat(MAX_LINE + 1));
   log.close();
@@ -47,7 +47,7 @@ it('cuts a line that is too long', () => {
   expect(statSync(file).size).toBeLessThan(MAX_LINE + 100);
 });
 
-it('does not write through a link, and goes on when one is put in its place', () => {
+it('does not write through a link, and continues when one is put in its place', () => {
   const target = path.join(folder, 'bashrc');
   writeFileSync(target, 'mine');
   symlinkSync(target, file);
@@ -60,7 +60,7 @@ it('does not write through a link, and goes on when one is put in its place', ()
   expect(readFileSync(target, 'utf8')).toBe('mine');
 });
 
-it('appends to a file of its owner alone', () => {
+it('appends to a file for its owner only', () => {
   for (const line of ['one\n', 'two\n']) {
     const log = openLog(file);
     writeSync(log, line);

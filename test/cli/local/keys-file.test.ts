@@ -12,7 +12,7 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe('.graft/keys.json', () => {
-  it('is made once, for its owner alone', async () => {
+  it('is created once, for its owner only', async () => {
     expect(await readKeysFile(folder)).toBeNull();
     const keys = await ensureKeysFile(folder);
     expect(await ensureKeysFile(folder)).toEqual(keys);

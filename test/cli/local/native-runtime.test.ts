@@ -32,7 +32,7 @@ const fetchWith = async (run: RunProgram, wanted = true) => {
   return { found, notes, left };
 };
 
-it('knows which flags need no native library', () => {
+it('recognises flags that need no native library', () => {
   expect(runsNatively(['--port', '0'])).toBe(true);
   expect(runsNatively(['--provider', 'cpu', '--engine', 'native'])).toBe(true);
   expect(runsNatively(['--provider', 'web'])).toBe(false);
@@ -40,7 +40,7 @@ it('knows which flags need no native library', () => {
   expect(runsNatively(['--engine', 'vllm'])).toBe(false);
 });
 
-it('fetches nothing where the package is installed or nobody wants it', async () => {
+it('downloads nothing if the package is installed or not needed', async () => {
   const never: RunProgram = () => Promise.reject(new Error('must not run'));
   expect(await fetchWith(never, false)).toEqual({ found: {}, notes: [], left: [] });
   await mkdir(path.join(folder, 'node_modules/onnxruntime-node'), { recursive: true });
@@ -48,15 +48,15 @@ it('fetches nothing where the package is installed or nobody wants it', async ()
   expect(await fetchWith(never)).toEqual({ found: {}, notes: [], left: [] });
 });
 
-it('goes on without it, says why and what to do, and leaves nothing behind', async () => {
+it('continues without it, explains why and what to do, and leaves nothing behind', async () => {
   const { found, notes, left } = await fetchWith(() => Promise.reject(new Error('ENOTFOUND')));
   expect([found, left]).toEqual([{}, []]);
   expect(notes.join('\n')).toMatch(
-    /could not be fetched \(ENOTFOUND\).*WebAssembly.*npm install --ignore-scripts/,
+    /could not be downloaded \(ENOTFOUND\).*WebAssembly.*npm install --ignore-scripts/,
   );
 });
 
-it('keeps nothing with other bytes than those it was made with', async () => {
+it('discards a library with other bytes than pinned', async () => {
   const commands: string[] = [];
   const { found, notes, left } = await fetchWith(async (command, work) => {
     commands.push(command.join(' '));
@@ -95,7 +95,7 @@ async function startRegistry(version: string, archive: Uint8Array, integrity: st
   };
 }
 
-it('shows how much of the library has come, and keeps the part for this machine alone', async () => {
+it("shows download progress, and keeps only this machine's part", async () => {
   const ours = `package/bin/napi-v6/${process.platform}/${process.arch}`;
   const library = randomBytes(8_000_000);
   for (const [place, bytes] of [
@@ -133,7 +133,7 @@ it('shows how much of the library has come, and keeps the part for this machine 
     // It was seen before the second half was sent.
     expect(seen[0]).toBeLessThanOrEqual(archive.length / 2);
     expect(said).toEqual([
-      "fetching ONNX Runtime 9.9.9 from npm's registry, once (8.0 MB)",
+      "downloading ONNX Runtime 9.9.9 from npm's registry, once (8.0 MB)",
       'the bar of ONNX Runtime 9.9.9 is gone',
     ]);
     const home = found.GRAFT_ONNXRUNTIME ?? '';

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { originEnvironment } from '../../../cli/local/origin-process.ts';
 
-it('an origin is not given what opens the edge, the registry or the account', () => {
+it('an origin does not get the secrets of the edge, the registry or the account', () => {
   const kept = {
     PATH: '/bin',
     HOME: '/home/a',

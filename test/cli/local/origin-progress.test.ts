@@ -19,16 +19,16 @@ const events = [
   { event: 'ready' },
 ];
 
-it('leaves a line for each stage', () => {
+it('prints one line per stage', () => {
   expect(shown(false, events)).toBe('Preparing\nLoading\n');
 });
 
-it('says what runs the base', () => {
+it('names the provider', () => {
   const provider = { event: 'provider', message: 'provider cpu: a library' };
   expect(shown(false, [provider, ...events])).toBe('provider cpu: a library\nPreparing\nLoading\n');
 });
 
-it('draws a bar on a terminal, also when the origin ends in the middle', () => {
+it('draws a bar on a terminal, even if the origin ends within a stage', () => {
   const clear = '\r\u001b[2K';
   const bar = (what: string, percent: number) => clear + progressLine(what, percent, 100, 'percent');
   expect(shown(true, events)).toBe(

@@ -16,13 +16,13 @@ afterEach(async () => {
 
 const modeOf = (...names: string[]): number => statSync(path.join(folder, ...names)).mode & 0o777;
 
-it('makes folders for their owner alone', async () => {
+it('creates folders for their owner only', async () => {
   await makePrivateFolder(path.join(folder, '.wrangler/state'));
   expect(modeOf('.wrangler')).toBe(0o700);
   expect(modeOf('.wrangler/state')).toBe(0o700);
 });
 
-it('narrows what was there with wider rights, to the bottom if asked, and not through links', async () => {
+it('narrows folders with wider rights, recursively if asked, but not through links', async () => {
   const state = path.join(folder, 'state');
   mkdirSync(path.join(state, 'v3/kv'), { recursive: true });
   mkdirSync(path.join(folder, 'elsewhere'));
@@ -40,7 +40,7 @@ it('narrows what was there with wider rights, to the bottom if asked, and not th
   expect(modeOf('elsewhere')).toBe(0o755);
 });
 
-it('does not use a folder of somebody else', async () => {
+it('refuses a folder of another user', async () => {
   vi.spyOn(process, 'getuid').mockReturnValue(statSync(folder).uid + 1);
   await expect(makePrivateFolder(folder)).rejects.toMatchObject({
     code: 'folder_not_yours',
@@ -48,7 +48,7 @@ it('does not use a folder of somebody else', async () => {
   });
 });
 
-it('what is made meanwhile is its owner’s alone, and afterwards as before', async () => {
+it('files created meanwhile belong to their owner only; afterwards the umask is restored', async () => {
   const before = process.umask();
   await Promise.all([
     makePrivately(async () => undefined),

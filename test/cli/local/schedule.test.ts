@@ -5,7 +5,7 @@ beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 describe('schedule', () => {
-  it('runs after each pause, a failure or not, and tells of it', async () => {
+  it('runs after each pause, also after a failure, and reports it', async () => {
     let runs = 0;
     const failures: string[] = [];
     const stop = startSchedule({
@@ -25,7 +25,7 @@ describe('schedule', () => {
     expect(runs).toBe(3);
   });
 
-  it('never runs twice at once, and hears nothing of a run that it was ended in', async () => {
+  it('never runs twice at once, and reports nothing after it was stopped', async () => {
     let runs = 0;
     const failures: string[] = [];
     let fail = (_: Error): void => undefined;

@@ -6,13 +6,13 @@ import { expect, it } from 'vitest';
 import { startEdge } from '../../../cli/local/edge.ts';
 import { MIGRATIONS, neededSchema } from '../../../cli/local/schema.ts';
 
-it('names the hash of the schema that stands beside it', async () => {
+it('knows the hash of the schema beside it', async () => {
   const text = await readFile(path.join(MIGRATIONS, '0001_schema.sql'), 'utf8');
   const rest = text.split('\n').filter((line) => !line.startsWith('INSERT INTO schema_hash'));
   expect(await neededSchema()).toBe(createHash('sha256').update(rest.join('\n')).digest('hex'));
 });
 
-it('refuses a registry that another version of graft made, and starts again on its own', async () => {
+it('refuses a registry of another version of graft, and starts again with its own', async () => {
   const stateFolder = await mkdtemp(path.join(tmpdir(), 'graft-schema-'));
   const start = (use?: string) =>
     startEdge({ port: 0, stateFolder, bindings: {} }).then(async (edge) => {

@@ -3,7 +3,7 @@ import { createSignInLink } from '../../../cli/local/stack.ts';
 import { makeSignInToken, SIGN_IN_LINK_MS, SignInRequest } from '../../../protocol/api-key.ts';
 import { createSignIn, SignInLink } from '../../../worker/access/require-admin.ts';
 
-it('says its token where no server sees it, and the edge gets what it needs to know it again', async () => {
+it('keeps its token away from servers, and gives the edge what it needs to recognise it', async () => {
   const { of, binding } = await createSignInLink('ga_1');
   const { pathname, search, hash } = new URL(of('http://127.0.0.1:8787'));
   const token = hash.split('/').at(-1) as string;
@@ -37,7 +37,7 @@ describe('a token that is made with the admin key', () => {
     expect(await signIn(late!)).toBeNull();
   });
 
-  it('is good in its own spelling, for its own key and no longer than its time', async () => {
+  it('is valid only in its own spelling, with its own key and within its time', async () => {
     const signIn = await signInAt(() => NOON);
     const token = await makeSignInToken('ga_1', NOON + SIGN_IN_LINK_MS);
     const digits = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
@@ -54,7 +54,7 @@ describe('a token that is made with the admin key', () => {
     expect(await signIn(token)).toEqual({ admin_key: 'ga_1' });
   });
 
-  it('says nothing of the key', async () => {
+  it('reveals nothing of the key', async () => {
     const key = `ga_${'x'.repeat(33)}`;
     const token = await makeSignInToken(key, NOON);
     expect([token.length, token.includes('xxx')]).toEqual([43, false]);

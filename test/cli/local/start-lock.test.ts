@@ -17,7 +17,7 @@ describe('takeStartLock', () => {
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
-  it('is taken, given back and taken again', async () => {
+  it('is taken, released and taken again', async () => {
     const release = await takeStartLock(folder);
     expect(await readFile(path.join(folder, 'dev.pid'), 'utf8')).toBe(String(process.pid));
     release();
@@ -25,7 +25,7 @@ describe('takeStartLock', () => {
     (await takeStartLock(folder))();
   });
 
-  it('takes over what a dead process left', async () => {
+  it("replaces a dead process's lock", async () => {
     // Above the largest process id that Linux and macOS give.
     await writeFile(path.join(folder, 'dev.pid'), '4194305');
     (await takeStartLock(folder))();
@@ -78,7 +78,7 @@ describe('takeStartLock of several at once', () => {
   it.each([
     ['a dead one’s', '4194305'],
     ['nobody’s', null],
-  ])('lets one of them have %s', async (_, left) => {
+  ])('lets only one of them have %s', async (_, left) => {
     for (let round = 0; round < 4; round += 1) {
       const locks = await mkdtemp(path.join(folder, 'locks-'));
       if (left !== null) await writeFile(path.join(locks, 'dev.pid'), left);
@@ -95,7 +95,7 @@ describe('takeStartLock of several at once', () => {
 });
 
 describe('needFreePort', () => {
-  it('names the flag when the port is taken', async () => {
+  it('names the flag if the port is taken', async () => {
     const server = net.createServer();
     await new Promise<void>((resolve) => server.listen(0, LOOPBACK, resolve));
     const { port } = server.address() as net.AddressInfo;

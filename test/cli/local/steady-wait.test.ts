@@ -10,7 +10,7 @@ const EARLY = `
   Atomics.notify(flag, 0);
 `;
 
-it('a notification that comes before its change wakes nobody', async () => {
+it('an early notification wakes nobody', async () => {
   waitForChange();
   waitForChange();
   const flag = new Int32Array(new SharedArrayBuffer(4));
@@ -20,7 +20,7 @@ it('a notification that comes before its change wakes nobody', async () => {
   await worker.terminate();
 });
 
-it('a value that differs, and a time-out, end it as before', () => {
+it('a different value, or a timeout, ends the wait as before', () => {
   waitForChange();
   const flag = new Int32Array(new SharedArrayBuffer(4));
   expect(Atomics.wait(flag, 0, 1)).toBe('not-equal');

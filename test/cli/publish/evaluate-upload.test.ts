@@ -46,7 +46,7 @@ function evaluate(score: (expected: string) => unknown, count = 40, parent: stri
 }
 
 describe('batches', () => {
-  it('keeps the order, and to 16 rows and the bytes of a request', () => {
+  it('keep the order, at most 16 rows and the bytes of a request', () => {
     const rows = rowsOf(40);
     expect(batches(rows).map((batch) => batch.length)).toEqual([16, 16, 8]);
     expect(batches(rows).flat()).toEqual(rows);
@@ -57,7 +57,7 @@ describe('batches', () => {
 });
 
 describe('evaluateUpload', () => {
-  it('adds the answers up: exact by rows, likelihood by tokens', async () => {
+  it('sums up the answers: exact by rows, likelihood by tokens', async () => {
     const short = { exact: true, nll: 1, tokens: 1 };
     const long = { exact: false, nll: 3, tokens: 3, got: 'other' };
     const { done, bodies, progress } = evaluate(
@@ -79,7 +79,7 @@ describe('evaluateUpload', () => {
     expect(evaluate(() => short).bodies.every((body) => !('parent' in body))).toBe(true);
   });
 
-  it('ends at a row that cannot be scored, and at an answer that is not one', async () => {
+  it('stops at a row that cannot be scored, and at an invalid answer', async () => {
     const odd = evaluate((expected) =>
       expected === 'answer 20' ? { error: 'Too long.' } : { exact: true, nll: 0, tokens: 1 },
     );
@@ -103,28 +103,28 @@ describe('refuseLowScore', () => {
     failed,
   };
 
-  it('lets a score through that is high enough, or not asked for', () => {
+  it('accepts a score that is high enough, or any without a minimum', () => {
     expect(() => refuseLowScore(evaluated, null)).not.toThrow();
     expect(() => refuseLowScore(evaluated, 0.5)).not.toThrow();
   });
 
-  it('says the score and the first rows that failed', () => {
+  it('shows the score and the first failed rows', () => {
     expect(() => refuseLowScore(evaluated, 0.51)).toThrow(
       expect.objectContaining({ exitCode: EXIT.refused, code: 'score_too_low' }),
     );
     expect(() => refuseLowScore(evaluated, 0.51)).toThrow(
-      /score 0\.5 \(5 of 10 .*1\.235 nats.*asks for 0\.51.*\n {2}line 1: expected "long .*…"\n.*\n.*\n {2}and 2 more$/,
+      /score 0\.5 \(5 of 10 .*1\.235 nats.*--min-score is 0\.51.*\n {2}line 1: expected "long .*…"\n.*\n.*\n {2}and 2 more$/,
     );
   });
 
-  it('shows what was said beside what was expected, from shortly before they part', () => {
+  it('shows actual and expected answers, from shortly before the difference', () => {
     const row = (line: number, expected: string, got: string | null) => ({ line, expected, got });
     const long = 'as it was before '.repeat(8);
     expect(
       failedText([row(3, 'billing', 'account'), row(12, `${long}yes`, `${long}no`), row(13, 'a b', '')]),
     ).toBe(
       [
-        'Not as expected:',
+        'Different from expected:',
         '  line 3: expected "billing"',
         '               got "account…"',
         '  line 12: expected "…re as it was before yes"',

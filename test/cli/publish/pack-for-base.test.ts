@@ -52,7 +52,7 @@ describe('the base that an adapter is packed for', () => {
     expect(await pack('owner/Large-7B-4bit')).toBe('large-7b');
   });
 
-  it('is its parent’s where it names none, and has to be said where it has no parent', async () => {
+  it('is its parent’s if it names none, and must be given without a parent', async () => {
     const local = '/home/me/models/x y';
     const parentChainId = 'c'.repeat(64);
     expect(await pack(local, { parentBase: 'large-7b', parentChainId })).toBe('large-7b');
@@ -62,14 +62,14 @@ describe('the base that an adapter is packed for', () => {
     });
   });
 
-  it('is the only one there is, as before', async () => {
+  it("is the server's only base", async () => {
     expect(await pack('/home/me/models/x y', { bases: [SMALL] })).toBe('small-1b');
     await expect(pack('owner/Other-3B', { bases: [SMALL] })).rejects.toMatchObject({
       code: 'adapter_invalid',
     });
   });
 
-  it('is none of those that are there, which the refusal lists', async () => {
+  it('is refused if the server does not have it, with a list', async () => {
     await expect(pack('owner/Other-3B')).rejects.toMatchObject({
       code: 'adapter_invalid',
       reason: 'base_mismatch',

@@ -37,9 +37,9 @@ describe('readEvalRows', () => {
     [`${GOOD}\n[]`, /line 2: /],
     ['{"prompt":"a"}', /line 1: "expected" /],
     ['{"prompt":"a","expected":""}', /line 1: "expected" /],
-    ['{"expected":"b"}', /line 1: a row has either 'prompt' or 'user'/],
+    ['{"expected":"b"}', /line 1: a row needs either 'prompt' or 'user'/],
     ['{"prompt":"a","user":"b","expected":"c"}', /either 'prompt' or 'user'/],
-    ['{"prompt":"a","system":"b","expected":"c"}', /'system' goes with 'user'/],
+    ['{"prompt":"a","system":"b","expected":"c"}', /'system' needs 'user'/],
     ['{"prompt":"a","expected":"b","answer":"c"}', /line 1: .*answer/],
     ['1\n2\n3\n4\n5', /line 1: .*; line 2: .*; line 3: .*; and 2 more lines/],
     [JSON.stringify({ prompt: 'a'.repeat(MAX_ROW_BYTES), expected: 'b' }), /longer than/],
@@ -53,7 +53,7 @@ describe('readEvalRows', () => {
     });
   });
 
-  it('says that there is no such file', async () => {
+  it('reports a missing file', async () => {
     await expect(readEvalRows(path.join(folder, 'none'))).rejects.toThrow(/no such file/);
     await expect(readEvalRows(folder)).rejects.toThrow(/no such file/);
   });

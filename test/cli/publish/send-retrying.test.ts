@@ -38,7 +38,7 @@ async function send(outcomes: Outcome[], signal?: AbortSignal) {
 }
 
 describe('sendRetrying', () => {
-  it('tries again what may pass, with longer and longer pauses', async () => {
+  it('retries temporary failures, with longer and longer pauses', async () => {
     expect(await send([503, CUT, 500])).toEqual({
       result: 200,
       requests: 4,
@@ -50,13 +50,13 @@ describe('sendRetrying', () => {
     });
   });
 
-  it('gives up after four', async () => {
+  it('gives up after four attempts', async () => {
     const failed = await send([429, 429, 429, 429]);
     expect(failed).toMatchObject({ requests: 4, result: { exitCode: EXIT.unavailable, code: 'http_429' } });
     expect(await send([CUT, CUT, CUT, CUT])).toMatchObject({ requests: 4, result: { code: 'no_answer' } });
   });
 
-  it('waits as long as the server asks, unless that is long', async () => {
+  it('waits as long as the server asks, within limits', async () => {
     expect((await send([{ status: 429, headers: { 'retry-after': '3' } }])).waits[0]?.[0]).toBe(3_000);
     expect((await send([{ status: 503, headers: { 'retry-after-ms': '1500' } }])).waits[0]?.[0]).toBe(1_500);
     const dated = { status: 503, headers: { 'retry-after': 'Wed, 21 Oct 2026 07:28:00 GMT' } };
@@ -72,7 +72,7 @@ describe('sendRetrying', () => {
     expect(await send([status])).toMatchObject({ requests: 1, waits: [] });
   });
 
-  it('ends when it is interrupted', async () => {
+  it('stops when it is interrupted', async () => {
     const ending = new AbortController();
     ending.abort(interrupted());
     expect(await send([503], ending.signal)).toMatchObject({

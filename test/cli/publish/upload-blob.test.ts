@@ -80,7 +80,7 @@ describe('splitParts', () => {
 });
 
 describe('uploadBlob', () => {
-  it('sends every part and closes the file', async () => {
+  it('sends every part and completes the file', async () => {
     const edge = new FakeEdge();
     const progress: number[] = [];
     expect(await edge.upload((done) => progress.push(done))).toBe(25);
@@ -89,7 +89,7 @@ describe('uploadBlob', () => {
     expect(progress.at(-1)).toBe(25);
   });
 
-  it('sends nothing that is there', async () => {
+  it('sends no part that is there', async () => {
     const edge = new FakeEdge();
     await edge.upload();
     edge.puts.length = 0;
@@ -97,7 +97,7 @@ describe('uploadBlob', () => {
     expect(edge.puts).toEqual([]);
   });
 
-  it('goes on where it ended', async () => {
+  it('continues an interrupted upload', async () => {
     const edge = new FakeEdge();
     edge.failing.add(2);
     await expect(edge.upload()).rejects.toMatchObject({ code: 'no_answer' });
@@ -117,7 +117,7 @@ describe('uploadBlob', () => {
     expect([...edge.puts].sort()).toEqual([0, 1, 2]);
   });
 
-  it('lets a part arrive that is on its way when another fails', async () => {
+  it('lets a part in flight arrive when another fails', async () => {
     const edge = new FakeEdge();
     edge.failing.add(0);
     await expect(edge.upload()).rejects.toMatchObject({ code: 'no_answer' });

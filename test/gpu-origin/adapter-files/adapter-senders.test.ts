@@ -71,7 +71,7 @@ async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-it('takes a part from the next who sends it, when the first one is gone', async () => {
+it('accepts a part from the next sender when the first one is gone', async () => {
   await store.declare(DIGEST, RECORD);
   const { body, begun, rest } = slow(PARTS[0]);
   const first = store.putPart(DIGEST, 0, body);
@@ -90,7 +90,7 @@ it('takes a part from the next who sends it, when the first one is gone', async 
   expect(files()).toEqual([DIGEST]);
 });
 
-it('a sender that others have taken over from, and that goes on, changes nothing of theirs', async () => {
+it('a replaced sender that continues changes nothing', async () => {
   await store.declare(DIGEST, RECORD);
   const [one, two] = [slow(PARTS[0]), slow(PARTS[0])];
   const first = store.putPart(DIGEST, 0, one.body);
@@ -107,7 +107,7 @@ it('a sender that others have taken over from, and that goes on, changes nothing
   expect(await store.read(DIGEST)).toEqual(FILE);
 });
 
-it('has the folder ready for everybody who was told which parts are wanted', async () => {
+it('has the folder ready for every sender that knows the wanted parts', async () => {
   const disk = gate();
   let asked = 0;
   free = async () => {
@@ -125,7 +125,7 @@ it('has the folder ready for everybody who was told which parts are wanted', asy
   expect(await store.read(DIGEST)).toEqual(FILE);
 });
 
-it('lets go of an adapter in the middle of a part, and nothing is wrong with the disk', async () => {
+it('drops an adapter within a part, without blaming the disk', async () => {
   await store.declare(DIGEST, RECORD);
   const { body, begun, rest } = slow(PARTS[0]);
   const first = store.putPart(DIGEST, 0, body);
@@ -139,7 +139,7 @@ it('lets go of an adapter in the middle of a part, and nothing is wrong with the
   expect(await store.read(DIGEST)).toEqual(FILE);
 });
 
-it('leaves no file behind when the last part comes as the adapter is let go of', async () => {
+it('leaves no file behind when the last part arrives as the adapter is dropped', async () => {
   await store.declare(DIGEST, RECORD);
   await store.putPart(DIGEST, 0, whole(PARTS[0]));
   let dropped: Promise<boolean> | null = null;

@@ -59,7 +59,7 @@ describe('openAdapterStore', () => {
   /** Every file below the folder. */
   const files = () => readdirSync(folder, { recursive: true, withFileTypes: true }).filter((e) => e.isFile());
 
-  it('takes parts in any order and has the file when the last is there', async () => {
+  it('accepts parts in any order and has the file when the last one is there', async () => {
     const made = makeFile(100, 30);
     expect(await store.status(made.digest)).toBe('missing');
     expect(await store.declare(made.digest, made.record)).toEqual({
@@ -80,14 +80,14 @@ describe('openAdapterStore', () => {
     [
       'tampered',
       (part: Uint8Array) => chunks(part.map((byte, i) => (i === 5 ? byte ^ 1 : byte))),
-      /Part 1 has another sha256/,
+      /The sha256 of part 1 is not/,
     ],
     ['truncated', (part: Uint8Array) => chunks(part.slice(0, -1)), /Part 1 ended after 29 of 30/],
     ['longer', (part: Uint8Array) => chunks(Uint8Array.from([...part, 0])), /Part 1 is longer than the 30/],
     ['cut off', (part: Uint8Array) => cutOff(part.slice(0, 12)), /Part 1 was cut off after 12 of 30/],
     ['empty', () => chunks(new Uint8Array(0)), /Part 1 ended after 0 of 30/],
   ])(
-    'refuses a part that is %s, names it, and takes the right one afterwards',
+    'refuses a part that is %s, names it, and accepts the right one afterwards',
     async (_what, body, message) => {
       const made = makeFile(60, 30);
       await store.declare(made.digest, made.record);
@@ -107,7 +107,7 @@ describe('openAdapterStore', () => {
     },
   );
 
-  it('refuses a whole whose digest is another, and forgets its parts', async () => {
+  it('refuses a whole with another digest, and forgets its parts', async () => {
     const made = makeFile(60, 30);
     const digest = 'a'.repeat(64);
     await store.declare(digest, made.record);
@@ -121,7 +121,7 @@ describe('openAdapterStore', () => {
     });
   });
 
-  it('resumes where it was, also after a restart', async () => {
+  it('resumes, even after a restart', async () => {
     const made = makeFile(90, 30);
     await store.declare(made.digest, made.record);
     await store.putPart(made.digest, 1, chunks(made.parts[1]!));
@@ -136,7 +136,7 @@ describe('openAdapterStore', () => {
     expect(await (await open()).read(made.digest)).toEqual(made.file);
   });
 
-  it('starts anew when the same digest is announced in other parts', async () => {
+  it('starts over when the same digest is announced in other parts', async () => {
     const made = makeFile(90, 30);
     const other = makeFile(90, 45);
     await store.declare(made.digest, made.record);
@@ -146,7 +146,7 @@ describe('openAdapterStore', () => {
     expect(await store.read(made.digest)).toEqual(made.file);
   });
 
-  it('says so when somebody else is sending the part, until that one stalls', async () => {
+  it('reports another sender of the part, until that one stalls', async () => {
     const made = makeFile(60, 30);
     await store.declare(made.digest, made.record);
     let release = (): void => undefined;
@@ -168,7 +168,7 @@ describe('openAdapterStore', () => {
     expect(await first).toEqual({ ok: true, value: 'stored' });
   });
 
-  it('removes the least recently used files to make room, none that is in use', async () => {
+  it('evicts the least recently used files, but none in use', async () => {
     store = await open(300);
     const [a, b, c, d] = [1, 2, 3, 4].map((seed) => makeFile(100, 50, seed));
     for (const made of [a!, b!, c!]) await upload(made);
@@ -182,7 +182,7 @@ describe('openAdapterStore', () => {
     });
   });
 
-  it('keeps a file that has just come where all others are in use, until others come', async () => {
+  it('keeps a file that has just arrived while all others are in use, until others come', async () => {
     store = await open(150);
     const [a, b, c] = [1, 2, 3].map((seed) => makeFile(100, 50, seed));
     inUse.add(a!.digest);
@@ -193,7 +193,7 @@ describe('openAdapterStore', () => {
     expect(await Promise.all(states)).toEqual(['held', 'missing', 'held']);
   });
 
-  it('leaves a file that comes into use while another one is removed', async () => {
+  it("keeps a file that comes into use during another's eviction", async () => {
     const [a, b, c] = [makeFile(100, 50, 1), makeFile(100, 50, 2), makeFile(200, 50, 3)];
     const rest = { isInUse: (one: string) => inUse.has(one), freeBytes: () => Promise.resolve(1e12) };
     store = await openAdapterStore({ folder, budgetBytes: 200, now: () => now, ...rest });
@@ -204,7 +204,7 @@ describe('openAdapterStore', () => {
     expect([(await declared).ok, await store.status(b.digest)]).toEqual([true, 'held']);
   });
 
-  it('does not serve a file that was damaged on the disk', async () => {
+  it('does not serve a file that was corrupted on disk', async () => {
     const made = makeFile(60, 30);
     await upload(made);
     writeFileSync(join(folder, made.digest), 'damaged');
@@ -246,7 +246,7 @@ describe('openAdapterStore', () => {
       store = await openFull();
     });
 
-    it('gives way to new adapters by what is free, not by its budget alone', async () => {
+    it('evicts for new adapters by free space, not by its budget only', async () => {
       const held = [1, 2, 3].map((seed) => makeFile(100, 50, seed));
       for (const made of held) await upload(made);
       expect(store.disk()).toMatchObject({ usedBytes: 300, refusing: false });
@@ -260,7 +260,7 @@ describe('openAdapterStore', () => {
       expect(await store.status(held[1]!.digest)).toBe('missing');
     });
 
-    it('says that the disk refused, and takes the file when it is sent again', async () => {
+    it('reports that the disk refused, and accepts the file when it is sent again', async () => {
       const made = makeFile(60, 30);
       await store.declare(made.digest, made.record);
       const room = folderOf(made.digest)!;
@@ -277,7 +277,7 @@ describe('openAdapterStore', () => {
       expect(store.disk()).toMatchObject({ usedBytes: 60, refusing: false });
     });
 
-    it('makes room anew for who sends an announced file again', async () => {
+    it('makes room again for a sender of an announced file', async () => {
       const held = makeFile(100, 50);
       await upload(held);
       const fresh = makeFile(100, 50, 2);
@@ -288,7 +288,7 @@ describe('openAdapterStore', () => {
     });
   });
 
-  it('checks the record against itself and makes paths of digests only', async () => {
+  it('validates the record, and builds paths from digests only', async () => {
     const made = makeFile(60, 30);
     expect(await store.declare(made.digest, { ...made.record, bytes: 61 })).toMatchObject({
       error: { code: 'invalid_request' },

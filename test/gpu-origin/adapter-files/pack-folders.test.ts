@@ -72,7 +72,7 @@ it('packs folders and files of every format', async () => {
   expect(warnings.map((warning) => warning.slice(0, 10))).toEqual(['adapter a2']);
 });
 
-it('says so where the disk does not hold all of them: nobody would bring them again', async () => {
+it('reports that the disk does not hold all of them', async () => {
   const folders = [peftFiles(), gguf()].map((files, i) => ({
     name: `a${i}`,
     folder: write(`a${i}`, files.configJson === null ? 'a.gguf' : 'adapter_model.safetensors', files),
@@ -92,9 +92,7 @@ it('says so where the disk does not hold all of them: nobody would bring them ag
     onProgress: () => undefined,
   });
   await expect(packing).rejects.toThrow(
-    new FolderError(
-      'adapter a0: all adapters do not fit on the disk together; give --adapter-disk-bytes more',
-    ),
+    new FolderError('adapter a0: the adapters do not all fit on the disk. Raise --adapter-disk-bytes'),
   );
 });
 
@@ -116,7 +114,7 @@ it.each([
     'DoRA',
   ],
   ['GGUF without the heads', () => write('x', 'a.gguf', gguf()), 'heads'],
-  ['an empty folder', () => mkdirSync(join(root, 'x'), { recursive: true })!, 'holds no adapter'],
+  ['an empty folder', () => mkdirSync(join(root, 'x'), { recursive: true })!, 'contains no adapter'],
   ['no folder', () => join(root, 'none'), 'ENOENT'],
 ])('names the adapter for %s', async (_, make, reason) => {
   const problem = await pack([{ name: 'me/x', folder: make(), parent: null }], base).catch((e: unknown) => e);

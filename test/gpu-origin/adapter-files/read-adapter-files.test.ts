@@ -29,7 +29,7 @@ it.each([
   expect(files.configPath).toBe(join(folder, 'adapter_config.json'));
 });
 
-it('a file', async () => {
+it('reads a file', async () => {
   put('a.gguf', 'adapter_config.json');
   const files = await readAdapterFiles(join(folder, 'a.gguf'));
   expect([text(files.weights), files.configJson]).toEqual(['a.gguf', null]);
@@ -54,6 +54,6 @@ it('refuses a folder with parts of a file by the first part', async () => {
   });
 });
 
-it('says what node says about a path that is not there', async () => {
+it("repeats node's error for a missing path", async () => {
   await expect(readAdapterFiles(join(folder, 'none'))).rejects.toMatchObject({ code: 'ENOENT' });
 });

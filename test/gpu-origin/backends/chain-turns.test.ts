@@ -44,7 +44,7 @@ const request = (name: string, more: Partial<Request> = {}): Request => ({
 });
 
 describe('turns of chains', () => {
-  it('4 places, 40 chains, a turn each: none waits for more than (those that wait / 4 + 1) turns', () => {
+  it('4 places, 40 chains, a turn each: none waits for more than (waiting chains / 4 + 1) turns', () => {
     const turns = new ChainTurns<Request>({ chains: 4, runs: 64 });
     const begun = play(
       turns,
@@ -54,7 +54,7 @@ describe('turns of chains', () => {
     expect(begun.size).toBe(40);
   });
 
-  it('an endless answer makes room after its turn, and goes on later', () => {
+  it('an endless answer is preempted after its turn, and continues later', () => {
     const turns = new ChainTurns<Request>({ chains: 1, runs: 64 });
     const long = request('long', { left: 10 * TURN_TOKENS });
     const begun = play(turns, [long, request('short', { left: 5 })]);
@@ -62,7 +62,7 @@ describe('turns of chains', () => {
     expect(long.left).toBe(0);
   });
 
-  it('short requests of one chain, one behind the other, have one turn together', () => {
+  it('consecutive short requests of one chain share one turn', () => {
     const turns = new ChainTurns<Request>({ chains: 1, runs: 1 });
     const many = Array.from({ length: 60 }, (_, at) =>
       request(`m${at}`, { chainId: 'much', tenant: 'much', left: 10 }),
@@ -71,14 +71,14 @@ describe('turns of chains', () => {
     expect(begun.get('other')).toBeLessThanOrEqual(TURN_TOKENS + 10);
   });
 
-  it('alone it is never preempted', () => {
+  it('a single chain is never preempted', () => {
     const turns = new ChainTurns<Request>({ chains: 1, runs: 8 });
     let steps = 0;
     play(turns, [request('alone', { left: 5 * TURN_TOKENS })], () => (steps += 1));
     expect(steps).toBe(5 * TURN_TOKENS);
   });
 
-  it('the tenant that had the fewest tokens goes first', () => {
+  it('the tenant with the fewest tokens goes first', () => {
     const turns = new ChainTurns<Request>({ chains: 1, runs: 1 });
     const begun = play(turns, [
       ...Array.from({ length: 20 }, (_, at) => request(`big${at}`, { tenant: 'big', left: 100 })),
@@ -87,7 +87,7 @@ describe('turns of chains', () => {
     expect(begun.get('small')).toBe(100);
   });
 
-  it('never has more chains or runs at once than there are places, and ends all', () => {
+  it('never runs more chains or requests than allowed, and ends all', () => {
     const chain = fc.constantFrom('', 'a', 'b', 'c', 'd', 'e');
     const one = fc.record({ chainId: chain, tenant: fc.constantFrom('x', 'y', 'z'), left: fc.nat(600) });
     fc.assert(

@@ -33,7 +33,7 @@ const schema = { type: 'object', properties: { city: { type: 'string' } }, requi
 const weather = { type: 'function', function: { name: 'weather', parameters: schema } };
 const CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>';
 
-it('passes schemas, expressions, choices and grammars on, with no end but their own', async () => {
+it('passes schemas, expressions, choices and grammars on, without end tokens', async () => {
   origin = await startVllmOrigin();
   origin.vllm.says = () => '{"city": "Rome"}';
   const asJson = { response_format: { type: 'json_schema', json_schema: { name: 'x', schema } } };
@@ -85,7 +85,7 @@ it('calls functions, by a structural tag', async () => {
   });
 });
 
-it('refuses what it cannot hold by name, and asks vLLM nothing', async () => {
+it('refuses unsupported constraints by name, without asking vLLM', async () => {
   origin = await startVllmOrigin();
   const odd = { type: 'object', patternProperties: { a: {} } };
   const refused = await complete({
@@ -96,7 +96,7 @@ it('refuses what it cannot hold by name, and asks vLLM nothing', async () => {
   expect(origin.vllm.bodies).toEqual([]);
 });
 
-it('keeps an answer that is held to a form in its place: vLLM begins the form anew at each request', async () => {
+it('keeps a constrained answer in its slot, because vLLM restarts the form at each request', async () => {
   origin = await startVllmOrigin({ args: ['--max-loras', '1'], vllm: { context: 2_048 } });
   const long = `"${'a'.repeat(2 * TURN_TOKENS)}"`;
   origin.vllm.says = (body) => (body['structured_outputs'] === undefined ? null : long);

@@ -25,7 +25,7 @@ async function until(is: () => boolean): Promise<void> {
   while (!is()) await new Promise((resolve) => setImmediate(resolve));
 }
 
-it('keeps no folder of an adapter that is let go of, whether vLLM was started anew or did not take it', async () => {
+it('keeps no folder of a dropped adapter, whether vLLM was restarted or refused it', async () => {
   origin = await startVllmOrigin();
   const { vllm, services } = origin;
   const folders = () => readdirSync(join(origin.folder, 'cache/vllm-standalone'));
@@ -43,7 +43,7 @@ it('keeps no folder of an adapter that is let go of, whether vLLM was started an
   expect((await complete('a0')).status).toBe(200);
 });
 
-it('a chain whose folder cannot be written fails by itself, and is written when it can be', async () => {
+it('only the chain whose folder cannot be written fails, and it is written later', async () => {
   origin = await startVllmOrigin();
   expect((await complete('a1')).status).toBe(200);
   const folder = join(origin.folder, 'cache/vllm-standalone');
@@ -59,7 +59,7 @@ it('a chain whose folder cannot be written fails by itself, and is written when 
   expect(origin.faults).toEqual([expect.stringContaining('ENOTDIR')]);
 });
 
-it('a chain is compared with what the base says now', async () => {
+it("compares a chain with the base's current answer", async () => {
   origin = await startVllmOrigin();
   const { vllm } = origin;
   await complete('a1');
@@ -77,7 +77,7 @@ it('a chain is compared with what the base says now', async () => {
   }
 });
 
-it('a run of before vLLM was started anew takes nothing from those behind it', async () => {
+it("a run from before vLLM's restart takes nothing from later ones", async () => {
   origin = await startVllmOrigin({ adapters: 5 });
   const { vllm } = origin;
   const gates = new Map([7, 9].map((most) => [most, gate()]));
@@ -107,23 +107,20 @@ it.each([
   ['stop', 200],
   ['length', 200],
   ['abort', 503],
-])(
-  'an answer that ends without a token that says so, for %s, is whole or is none',
-  async (reason, status) => {
-    origin = await startVllmOrigin();
-    const ids = [...Buffer.from('abc')].map((byte) => byte + 3);
-    origin.vllm.troubles.push((response) => {
-      response.writeHead(200, { 'content-type': 'text/event-stream' });
-      for (const choice of [
-        { token_ids: ids, finish_reason: null },
-        { token_ids: [], finish_reason: reason },
-      ])
-        response.write(`data: ${JSON.stringify({ choices: [{ index: 0, text: '', ...choice }] })}\n\n`);
-      response.end('data: [DONE]\n\n');
-    });
-    // What may begin a stop string is held back until it is known to be none.
-    const answer = await complete('base', { stop: 'bcd' });
-    expect(answer.status).toBe(status);
-    if (status === 200) expect(answer.json.choices[0]).toMatchObject({ text: 'abc', finish_reason: reason });
-  },
-);
+])('an answer without an end token, for %s, is complete or an error', async (reason, status) => {
+  origin = await startVllmOrigin();
+  const ids = [...Buffer.from('abc')].map((byte) => byte + 3);
+  origin.vllm.troubles.push((response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    for (const choice of [
+      { token_ids: ids, finish_reason: null },
+      { token_ids: [], finish_reason: reason },
+    ])
+      response.write(`data: ${JSON.stringify({ choices: [{ index: 0, text: '', ...choice }] })}\n\n`);
+    response.end('data: [DONE]\n\n');
+  });
+  // What may begin a stop string is held back until it is known to be none.
+  const answer = await complete('base', { stop: 'bcd' });
+  expect(answer.status).toBe(status);
+  if (status === 200) expect(answer.json.choices[0]).toMatchObject({ text: 'abc', finish_reason: reason });
+});

@@ -21,14 +21,14 @@ describe('flags', () => {
     [() => read('--engine', 'vllm'), '--engine vllm needs --engine-url'],
     [() => read('--max-loras', '4'), '--max-loras needs --engine vllm'],
     [() => read('--engine', 'sglang'), '--engine must be native or vllm'],
-    [() => read('--engine', 'vllm', '--engine-url', 'localhost:8000'), 'is no address of a server'],
+    [() => read('--engine', 'vllm', '--engine-url', 'localhost:8000'), "is not a server's address"],
     [
       () => vllm('--max-loras', '8', '--max-cpu-loras', '4'),
       '--max-cpu-loras 4 must be at least --max-loras 8',
     ],
     [
       () => vllm('--max-lora-rank', '24'),
-      '--max-lora-rank 24: vLLM takes 1, 8, 16, 32, 64, 128, 256, 320, 512; start it with 32, and give the same here',
+      '--max-lora-rank 24: vLLM supports 1, 8, 16, 32, 64, 128, 256, 320, 512. Start vLLM with 32, and give the same value here',
     ],
   ])('%#', (start, message) => expect(start).toThrow(message));
 });
@@ -37,49 +37,51 @@ describe('a server that', () => {
   it('does not answer', async () => {
     const start = startVllmOrigin({ args: ['--engine-url', 'http://127.0.0.1:9'] });
     await expect(start).rejects.toThrow(
-      /^--engine-url http:\/\/127\.0\.0\.1:9: vLLM does not answer: .+\. Start vllm serve first, or give the address it listens on$/,
+      /^--engine-url http:\/\/127\.0\.0\.1:9: vLLM does not answer: .+\. Start vllm serve first, or correct the address$/,
     );
   });
 
   it('loads no adapters while it runs', async () => {
     await expect(startVllmOrigin({ vllm: { runtimeLoading: false } })).rejects.toThrow(
-      'start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True',
+      'Start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True',
     );
   });
 
   it('serves another folder', async () => {
     await expect(startVllmOrigin({ vllm: { root: '/tmp' } })).rejects.toThrow(
-      /vLLM serves \/tmp, and --base is .+: give the folder that it serves/,
+      /vLLM serves \/tmp, but --base is .+. Give the folder that vLLM serves/,
     );
   });
 
   it('is several API servers', async () => {
     await expect(startVllmOrigin({ vllm: { apiServers: 2 } })).rejects.toThrow(
-      /^--engine-url http:\/\/127\.0\.0\.1:\d+: more than one vLLM API server answers at this address, and .+: start vLLM with --api-server-count 1, and give the address of one server$/,
+      /^--engine-url http:\/\/127\.0\.0\.1:\d+: several vLLM API servers answer at this address, and .+\. Start vLLM with --api-server-count 1, and give the address of one server$/,
     );
   });
 
   it('was started with a lower rank', async () => {
     await expect(startVllmOrigin({ args: ['--max-lora-rank', '32'] })).rejects.toThrow(
-      /does not load an adapter of --base with rank 32 .+LoRA rank 32 is greater than max_lora_rank 16.+: give the folder that it serves, --max-lora-rank as it was started with, and a --cache/,
+      /does not load an adapter of --base with rank 32 .+LoRA rank 32 is greater than max_lora_rank 16.+\. Set --base to the folder that vLLM serves, --max-lora-rank to vLLM's own value, and --cache/,
     );
   });
 
   it('serves another base, of which only the shapes tell', async () => {
     await expect(startVllmOrigin({ vllm: { root: '/models/in-a-container', hidden: 64 } })).rejects.toThrow(
-      /does not load an adapter of --base .+shape.+: give the folder that it serves/,
+      /does not load an adapter of --base .+shape.+\. Set --base to the folder that vLLM serves/,
     );
   });
 
-  it('runs one adapter at a time, which is said and no failure', async () => {
+  it('runs one adapter at a time, which is a warning', async () => {
     const origin = await startVllmOrigin({ args: ['--max-loras', '1'] });
     expect(origin.notices).toEqual([
-      expect.stringMatching(/^with --max-loras 1 one adapter runs at a time.+ give the same here$/),
+      expect.stringMatching(
+        /^with --max-loras 1, only one adapter runs at a time.+ give the same value here$/,
+      ),
     ]);
     await origin.stop();
   });
 
-  it('is one, and keeps nothing of what was tried', async () => {
+  it('is valid, and keeps nothing of the check', async () => {
     const origin = await startVllmOrigin();
     expect(origin.vllm.loaded).toEqual([]);
     expect(origin.vllm.orders).toEqual([
@@ -90,7 +92,7 @@ describe('a server that', () => {
     await origin.stop();
   });
 
-  it('wants a key', async () => {
+  it('needs a key', async () => {
     const origin = await startVllmOrigin({ vllm: { apiKey: 'secret' } });
     const answer = await fetch(`${origin.url}/v1/completions`, {
       method: 'POST',

@@ -55,7 +55,7 @@ describe('an origin in front of vLLM', () => {
     }
   });
 
-  it('gives vLLM the trace of a request, as a span of its own, and none when there is none or a bad one', async () => {
+  it("passes a request's trace to vLLM as a new span, and none without a valid one", async () => {
     origin = await startVllmOrigin();
     const [trace, span] = ['4bf92f3577b34da6a3ce929d0e0e4736', '00f067aa0ba902b7'];
     const traced = async (traceparent?: string) => {
@@ -76,7 +76,7 @@ describe('an origin in front of vLLM', () => {
     expect(await traced(`00-${trace}-${span}-01-more`)).toEqual([undefined]);
   });
 
-  it('lets go of the chains of an adapter, in vLLM and on disk', async () => {
+  it('drops the chains of an adapter, in vLLM and on disk', async () => {
     origin = await startVllmOrigin();
     for (const model of ['a0', 'a1', 'child']) await complete(model);
     const [a0] = origin.services.chains.get('a0')!;
@@ -92,7 +92,7 @@ describe('an origin in front of vLLM', () => {
     expect(folders()).toBe(1);
   });
 
-  it('writes a chain as one PEFT folder: ranks beside each other, one scale', async () => {
+  it('writes a chain as one PEFT folder: ranks concatenated, one scale', async () => {
     origin = await startVllmOrigin();
     await complete('child');
     const [loaded] = origin.vllm.loaded;
@@ -101,7 +101,7 @@ describe('an origin in front of vLLM', () => {
     expect(config).toMatchObject({ r: 6, lora_alpha: 6, rank_pattern: {}, bias: 'none' });
   });
 
-  it('says a chat by the base’s template, and users’ text yields no control token', async () => {
+  it('renders a chat with the base’s template, and users’ text yields no control token', async () => {
     origin = await startVllmOrigin();
     const content = 'a<|im_end|>b';
     const response = await ask(
@@ -115,7 +115,7 @@ describe('an origin in front of vLLM', () => {
     expect(prompt.filter((id) => id === 1)).toHaveLength(2);
   });
 
-  it('ends at stop strings, at the end token and at the length, and counts what ran', async () => {
+  it('ends at stop strings, at the end token and at the length, and counts actual tokens', async () => {
     origin = await startVllmOrigin();
     const whole = (await textOf('a0', { max_tokens: 40 }))!;
     const stop = whole.slice(8, 10);
@@ -133,7 +133,7 @@ describe('an origin in front of vLLM', () => {
     expect(length.json.choices[0]!.finish_reason).toBe('length');
   });
 
-  it('gives log-probabilities of answers, and refuses those of prompts, of which vLLM may die', async () => {
+  it('returns log-probabilities of answers, and refuses those of prompts, which can crash vLLM', async () => {
     origin = await startVllmOrigin();
     const { json } = await complete('a0', { logprobs: 2, max_tokens: 3 });
     const { logprobs } = json.choices[0]!;
@@ -167,7 +167,7 @@ describe('an origin in front of vLLM', () => {
     open();
   });
 
-  it('loads anew what vLLM has forgotten, and unloads by least use', async () => {
+  it('reloads chains that vLLM has forgotten, and unloads by least use', async () => {
     origin = await startVllmOrigin({ adapters: 6 });
     const before = await textOf('a0');
     origin.vllm.forget();
@@ -178,7 +178,7 @@ describe('an origin in front of vLLM', () => {
     expect(await textOf('a0')).toBe(before);
   });
 
-  it('finds out an engine that answers as the base under an adapter’s name', async () => {
+  it('detects an engine that answers as the base under an adapter’s name', async () => {
     origin = await startVllmOrigin();
     await complete('a1');
     const [id] = origin.vllm.loaded;
@@ -191,13 +191,13 @@ describe('an origin in front of vLLM', () => {
     expect(origin.vllm.loaded).not.toContain(id);
   });
 
-  it('takes an engine’s own noise for no difference', async () => {
+  it('does not mistake an engine’s own noise for a difference', async () => {
     origin = await startVllmOrigin();
     origin.vllm.noise = 0.01;
     expect((await complete('a0')).status).toBe(200);
   });
 
-  it('says which rank is too large', async () => {
+  it('reports the rank that is too large', async () => {
     origin = await startVllmOrigin({
       args: ['--max-lora-rank', '8'],
       childRank: 6,
@@ -210,14 +210,14 @@ describe('an origin in front of vLLM', () => {
     expect(json.error.message).toContain('--max-lora-rank 8');
   });
 
-  it('refuses by name what this engine cannot do', async () => {
+  it('refuses by name what this engine does not support', async () => {
     origin = await startVllmOrigin();
     const vector = await ask({ model: 'a0', input: 'x' }, '/v1/embeddings');
     expect(vector.status).toBe(400);
     expect(((await vector.json()) as Answer).error.code).toBe('unsupported_parameter');
   });
 
-  it('maps refusals, broken streams and an engine that is gone; none is another’s answer', async () => {
+  it('maps refusals, broken streams and a lost engine, each to its own error', async () => {
     origin = await startVllmOrigin();
     const { troubles } = origin.vllm;
     const said = async () => {
@@ -249,7 +249,7 @@ describe('an origin in front of vLLM', () => {
     expect(gone.headers.get('retry-after')).toBe('1');
   });
 
-  it('knows the base by its files, and hashes them once', async () => {
+  it('identifies the base by its files, and hashes them once', async () => {
     origin = await startVllmOrigin();
     const base = join(origin.folder, 'base');
     const lines = ['config.json', 'model.safetensors'].map((file) => {

@@ -7,7 +7,7 @@ import { collect, request, rig } from './harness.ts';
 /** Node takes more than so many listeners on one signal for a leak, and warns. */
 const NODE_LIMIT = 10;
 
-it('a signal that many requests have after one another is left without a listener by each of them', async () => {
+it('each request removes its listener from a shared signal', async () => {
   const { engine } = rig();
   const { signal } = new AbortController();
   const count = () => getEventListeners(signal, 'abort').length;
@@ -23,7 +23,7 @@ it('a signal that many requests have after one another is left without a listene
   await engine.close();
 });
 
-it('and by those that fail or are aborted', async () => {
+it('failed and aborted requests do so too', async () => {
   const { engine } = rig({ runner: { poisoned: ([first]) => first === 9 } });
   const leaving = new AbortController();
   const failing = await engine.add(request({ prompt: [9], signal: leaving.signal }));

@@ -26,7 +26,7 @@ describe('adapters', () => {
     ]);
   });
 
-  it('load without holding up who decodes', async () => {
+  it('load without holding up decoding rows', async () => {
     const hold = gate();
     const { engine, adapter, runner } = rig({ runner: { duringLoad: () => hold.opened } });
     const waiting = await start(engine, { chain: [await adapter('slow')] });
@@ -39,7 +39,7 @@ describe('adapters', () => {
     expect(runner.misuses).toEqual([]);
   });
 
-  it('that are dropped end with the row that has them; one that is sent again is kept', async () => {
+  it('that are dropped end with their row; one that is sent again is kept', async () => {
     const { engine, adapter, source } = rig();
     const [a, b] = [await adapter('a'), await adapter('b')];
     await generate(engine, { chain: [b] });
@@ -118,7 +118,7 @@ describe('adapters', () => {
     });
   });
 
-  it('give way to others in order of use; pinned and running ones stay', async () => {
+  it('are evicted in order of use, except pinned and running ones', async () => {
     const evicted: string[] = [];
     const { engine, adapter, runner } = rig({
       adapterBudgetBytes: 3_000,
@@ -165,7 +165,7 @@ describe('adapters', () => {
     await until(() => engine.residents().used_bytes === 0);
   });
 
-  it('are not starved by those that are resident', async () => {
+  it('are not starved by resident ones', async () => {
     const { engine, adapter } = rig({ adapterBudgetBytes: 2_000, runner: { slots: 2 } });
     const [hot, warm, cold] = [await adapter('hot'), await adapter('warm'), await adapter('cold')];
     await Promise.all([generate(engine, { chain: [hot] }), generate(engine, { chain: [warm] })]);
@@ -188,7 +188,7 @@ describe('adapters', () => {
     await Promise.all(traffic);
   });
 
-  it('get room when who held it fails before it ran', async () => {
+  it('get room when their holder fails before it ran', async () => {
     const hold = gate();
     const { engine, adapter, source } = rig({
       adapterBudgetBytes: 1_000,
@@ -206,7 +206,7 @@ describe('adapters', () => {
     expect((await collect(waiting)).final.kind).toBe('end');
   });
 
-  it('prefetch says what went wrong', async () => {
+  it('prefetch reports errors', async () => {
     const { engine } = rig();
     expect(await engine.prefetch('d'.repeat(64))).toMatchObject({
       ok: false,
@@ -226,7 +226,7 @@ describe('adapters', () => {
     expect(engine.residents().adapters.at(-1)).toMatchObject({ digest, state: 'ready', pinned: true });
   });
 
-  it('pins at most half of its memory, and lets others have what is unpinned', async () => {
+  it('pins at most half of its memory, and frees unpinned ones for others', async () => {
     const evicted: string[] = [];
     const { engine, adapter } = rig({
       adapterBudgetBytes: 4_000,

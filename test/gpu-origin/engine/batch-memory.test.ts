@@ -85,7 +85,7 @@ describe('the memory of a decode batch', () => {
     expect(seen.widest).toBe(15);
   });
 
-  it('keeps nobody out for ever: who fits only alone is served, and not before its turn', async () => {
+  it('keeps nobody out forever: a row that fits only alone is served in its turn', async () => {
     // The big one and one more row padded to its rank do not fit.
     const { engine, adapter, seen } = await crowdedRig({ budget: 20_000, ranks: ranksOf(4), slots: 4 });
     const small = await Promise.all(names(4).map((name) => adapter(name)));
@@ -144,7 +144,7 @@ describe('the memory of a decode batch', () => {
     expect(seen.most).toBeLessThanOrEqual(8_000);
   });
 
-  it('goes in turns: a row is preempted where a row of another tenant finds a slot but no memory', async () => {
+  it("is shared by turns: a row is preempted when another tenant's row has a slot but no memory", async () => {
     let preempted = 0;
     const finished: string[] = [];
     const big = await digestOf('big');
@@ -167,7 +167,7 @@ describe('the memory of a decode batch', () => {
     await Promise.all(crowd.map(collect));
   });
 
-  it('counts as used while it is held, and goes before adapters once most of it is not needed', async () => {
+  it('counts as used while it is held, and is freed before adapters once most of it is unneeded', async () => {
     const { engine, runner, adapter } = await crowdedRig({
       ...{ budget: 30_000, ranks: ranksOf(8), context: 1_024 },
     });

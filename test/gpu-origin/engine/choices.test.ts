@@ -13,7 +13,7 @@ async function choices(built: Rig, changes: Partial<EngineRequest>, seeds: reado
 const all = (handles: readonly EngineHandle[]) => Promise.all(handles.map(collect));
 
 describe('several answers to one request', () => {
-  it('are each what a request with that seed gets alone', async () => {
+  it('each equal a single request with that seed', async () => {
     const built = rig();
     const entry = await built.adapter('a');
     const changes = { sampling: { ...drawn, logprobs: 2 }, chain: [entry] };
@@ -27,7 +27,7 @@ describe('several answers to one request', () => {
     expect(built.runner.misuses).toEqual([]);
   });
 
-  it('run to their end one after the other when there are fewer slots', async () => {
+  it('run one after the other when there are fewer slots', async () => {
     const built = rig({ runner: { slots: 1 }, maxQueue: 8 });
     const answers = await all(await choices(built, { sampling: drawn }, choiceSeeds(1, 8)));
     expect(answers.every(({ final }) => final.kind === 'end')).toBe(true);
@@ -88,7 +88,7 @@ describe('several answers to one request', () => {
     await built.engine.close();
   });
 
-  it('are refused for good when they never fit', async () => {
+  it('are refused permanently when they never fit', async () => {
     const built = rig({ runner: { slots: 2 }, maxQueue: 5 });
     const add = (rows: number) => built.engine.addChoices(request(), choiceSeeds(null, rows));
     expect(await add(8)).toMatchObject({ error: { code: 'queue_full', retryAfterMs: null } });

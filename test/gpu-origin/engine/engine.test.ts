@@ -38,7 +38,7 @@ describe('a request', () => {
     },
   );
 
-  it('ends at an end-of-sequence token, which is counted and not shown', async () => {
+  it('ends at an end-of-sequence token, which is counted but not shown', async () => {
     const { engine } = rig();
     const { ids } = await generate(engine, { sampling: sampling({ maxTokens: 30 }) });
     const ended = rig({ eosTokenIds: [ids[4]!] });
@@ -52,7 +52,7 @@ describe('a request', () => {
     });
   });
 
-  it('fills the context when it has no limit, and not a token more', async () => {
+  it('fills the context when it has no limit, without one token more', async () => {
     const { engine, runner } = rig({ runner: { context: 40 } });
     const handle = await start(engine, { prompt: range(30), sampling: sampling({ maxTokens: null }) });
     expect(handle).toMatchObject({ promptTokens: 30, maxTokens: 10 });
@@ -79,7 +79,7 @@ describe('a request', () => {
     expect(shown.startsWith(text)).toBe(true);
   });
 
-  it('shows what was held back for a stop string when it ends otherwise', async () => {
+  it('shows the text held back for a stop string when it ends otherwise', async () => {
     const { engine } = rig();
     const whole = await generate(engine);
     const stop = `${whole.text.slice(-2)}never`;
@@ -220,7 +220,7 @@ describe('refusals before anything is queued', () => {
     expect(added.error.message).toContain('40');
   });
 
-  it('names missing adapters, and says when one is on its way', async () => {
+  it('names missing adapters, and reports when one is on its way', async () => {
     const { engine, source, adapter } = rig();
     const held = await adapter('a');
     const missing = ['b', 'c'].map((letter) => ({ digest: letter.repeat(64), scale: 1 }));
@@ -304,7 +304,7 @@ describe('ending early', () => {
     expect(runner.steps).toBe(0);
   });
 
-  it('who reads nothing is cut off', async () => {
+  it('a reader that does not read is cut off', async () => {
     const { engine } = rig({ runner: { context: 4_096 } });
     const handle = await start(engine, { sampling: sampling({ maxTokens: 4_000 }) });
     await until(() => engine.stats().running === 1);
@@ -314,7 +314,7 @@ describe('ending early', () => {
     expect(events.length).toBeLessThanOrEqual(MAX_UNREAD_EVENTS + 3);
   });
 
-  it('a deadline ends who runs, who waits, and who only waits for a load', async () => {
+  it('a deadline ends running, waiting and loading requests', async () => {
     const hold = gate();
     const { engine, clock, adapter, runner } = rig({ runner: { slots: 1, duringLoad: () => hold.opened } });
     const loading = await start(engine, { chain: [await adapter('a')], budgetMs: 50 });
@@ -351,7 +351,7 @@ describe('ending early', () => {
 });
 
 describe('faults', () => {
-  it('an observer that throws is told so once and stops nothing', async () => {
+  it('an observer that throws is told once and stops nothing', async () => {
     const faults: string[] = [];
     const broken = () => {
       throw new Error('observer');

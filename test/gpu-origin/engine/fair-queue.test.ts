@@ -15,7 +15,7 @@ describe('FairQueue', () => {
     expect([queue.size, queue.of('a').length, queue.of('c').length]).toEqual([4, 2, 0]);
   });
 
-  it('lifts who comes new or back to the smallest counter in the queue, so that idleness is not saved', () => {
+  it('raises new and returning tenants to the smallest counter in the queue, so that idleness is not saved', () => {
     const queue = new FairQueue<{ tenant: string; name: string }>();
     queue.add(item('a'));
     queue.charge('a', 1_000);
@@ -36,7 +36,7 @@ describe('FairQueue', () => {
     expect(queue.counterOf('a')).toBe(77);
   });
 
-  it('does not grow with tenants that have gone', () => {
+  it('does not grow with tenants that have left', () => {
     const queue = new FairQueue<{ tenant: string; name: string }>();
     for (let tenant = 0; tenant < 20_000; tenant += 1) {
       const entry = item(`t${tenant}`);

@@ -45,7 +45,7 @@ interface Row {
 const row = (length: number, reckonedTokens = 0): Row => ({ length, reckonedTokens });
 
 describe('KvSlots', () => {
-  it('has memory for what all rows are reckoned with, those that are preempted too, and for one alone', () => {
+  it('has memory for all rows as estimated, including preempted ones, and for a single one', () => {
     const slots = new KvSlots<Row>(memory(3, 1).runner);
     expect(slots.hasMemoryFor(row(0, 101))).toBe(true);
     const [first, second] = [row(1_000, 60), row(1_001, 30)];
@@ -61,7 +61,7 @@ describe('KvSlots', () => {
     expect([70, 71].map((tokens) => slots.hasMemoryFor(row(0, tokens)))).toEqual([true, false]);
   });
 
-  it('keeps decode rows without a hole, and every row, preempted ones too, with its own memory', () => {
+  it('keeps decode rows without gaps, and every row, even preempted, with its own memory', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 6 }),

@@ -100,7 +100,7 @@ describe('a row whose mask is late', () => {
     await engine.close();
   });
 
-  it('is all there is: nothing runs until its mask is there', async () => {
+  it('holds up everything if it is the only one: nothing runs until its mask arrives', async () => {
     const { engine, masks, steps, held } = masked();
     const late = collect(await held());
     await until(() => masks.asked === 1);
@@ -135,7 +135,7 @@ describe('a row whose mask is late', () => {
     await engine.close();
   });
 
-  it('makes room for another tenant at once, and comes back', async () => {
+  it('is preempted for another tenant at once, and returns', async () => {
     const { engine, masks, held, runner } = masked();
     const rows = await Promise.all([1, 2, 3, 4].map(() => held({ tenant: 'slow' })));
     const ends = rows.map((row) => collect(row));

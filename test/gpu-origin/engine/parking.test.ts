@@ -34,7 +34,7 @@ describe('a row that is preempted', () => {
     expect(built.engine.stats()).toMatchObject({ running: 0, preempted: 0, waiting: 0, kvTokens: 0 });
   });
 
-  it('counts as no place in the queue, and as tokens in the cache', async () => {
+  it('takes no place in the queue, and counts as tokens in the cache', async () => {
     const { built } = await preemptedOne();
     const { preempted, waiting, running, kvTokens, kvCapacity } = built.engine.stats();
     expect({ preempted, waiting, running, kvCapacity }).toEqual({
@@ -198,8 +198,8 @@ describe('a prompt that is read', () => {
   });
 });
 
-describe('who makes room', () => {
-  it('nobody, when all places for rows that are preempted are taken', async () => {
+describe('preemption', () => {
+  it('preempts nobody when all swap slots are taken', async () => {
     const { built, alice, bob } = await preemptedOne({ runner: { swapSlots: 1 } });
     const carol = await start(built.engine, { tenant: 'carol', sampling: sampling(5) });
     const ends: string[] = [];
@@ -213,7 +213,7 @@ describe('who makes room', () => {
     expect(built.runner.misuses).toEqual([]);
   });
 
-  it('a row that has got on by less than a sixteenth does not', async () => {
+  it('does not preempt a row that advanced by less than a sixteenth', async () => {
     const order: string[] = [];
     const built = rig({
       runner: { slots: 1, context: 512 },
@@ -305,7 +305,7 @@ describe('random tenants', () => {
     },
   );
 
-  it('had to make room for one another', () => {
+  it('preempt one another', () => {
     expect(preempted).toBeGreaterThan(0);
   });
 });

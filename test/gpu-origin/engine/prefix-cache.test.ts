@@ -40,7 +40,7 @@ describe('prompts that come again', () => {
     return { chunks: steps, ids, cached: final.usage.prompt_tokens_details?.cached_tokens ?? 0 };
   }
 
-  it('are read from the first chunk on that is new, with the same answer and usage', async () => {
+  it('are read from the first new chunk on, with the same answer and usage', async () => {
     const made = keeping(64);
     const first = tokens(3 * CHUNK + 3);
     expect(await ask(made, { prompt: first })).toMatchObject({ chunks: 4, cached: 0 });
@@ -117,7 +117,7 @@ describe('the prefix cache', () => {
     return Array.from({ length: chunks - first }, (_, i) => cache.add(each, (first + i + 1) * CHUNK));
   };
 
-  it('gives up what was not used for the longest time, from its end', () => {
+  it('evicts the least recently used chunk, from its end', () => {
     const cache = new PrefixCache({ blocks: 4, chunk: CHUNK });
     const [one, two, three] = [row('t', 2, 1), row('t', 2, 2), row('t', 1, 3)];
     read(cache, one);
@@ -128,7 +128,7 @@ describe('the prefix cache', () => {
     expect(cache.used).toBe(4);
   });
 
-  it('keeps an even share for each tenant that wants it, and all of it for one that is alone', () => {
+  it('keeps an even share for each tenant that wants it, and all of it for a single one', () => {
     const cache = new PrefixCache({ blocks: 8, chunk: CHUNK });
     for (let seed = 1; seed <= 8; seed++) read(cache, row('many', 1, seed));
     expect(cache.used).toBe(8);
@@ -139,7 +139,7 @@ describe('the prefix cache', () => {
     expect(cache.tokensOf(mine)).toBe(4 * CHUNK);
   });
 
-  it('never gives up what the row builds on, and keeps no more than there is room for', () => {
+  it('never evicts what the row builds on, and keeps no more than fits', () => {
     const cache = new PrefixCache({ blocks: 3, chunk: CHUNK });
     const long = row('t', 5);
     const [a, b, c, ...rest] = read(cache, long);
@@ -148,7 +148,7 @@ describe('the prefix cache', () => {
     expect(cache.tokensOf(long)).toBe(3 * CHUNK);
   });
 
-  it('says of every block what is in it, whatever happens', () => {
+  it('knows the content of every block, whatever happens', () => {
     const action = fc.record({
       tenant: fc.constantFrom('a', 'b', 'c'),
       chainId: fc.constantFrom('', 'x'),

@@ -12,7 +12,7 @@ const kept = (order: EvictionPolicy<string>, ...names: string[]): void => {
 };
 
 describe('the order of uses', () => {
-  it('lets the least used go, and of equals the least recently used', () => {
+  it('evicts the least used, and among equals the least recently used', () => {
     const order = new EvictionPolicy<string>();
     kept(order, 'a', 'b', 'c');
     order.use('a');
@@ -24,7 +24,7 @@ describe('the order of uses', () => {
     expect(order.first()).toBe('a');
   });
 
-  it('never names one that is held', () => {
+  it('never names a held entry', () => {
     const order = new EvictionPolicy<string>();
     kept(order, 'a', 'b');
     order.hold('a');
@@ -35,7 +35,7 @@ describe('the order of uses', () => {
     expect(order.first()).toBe('a');
   });
 
-  it('goes on counting for those that are gone', () => {
+  it('continues counting for evicted entries', () => {
     const order = new EvictionPolicy<string>();
     for (let i = 0; i < 5; i += 1) kept(order, 'often');
     for (let i = 0; i < 3; i += 1) kept(order, 'now and then');
@@ -46,7 +46,7 @@ describe('the order of uses', () => {
     expect(order.first()).toBe('new');
   });
 
-  it('lets old uses count for less: what was asked for a thousand times makes room for what is asked for now', () => {
+  it('discounts old uses: what was requested a thousand times is evicted for what is requested now', () => {
     const order = new EvictionPolicy<string>();
     for (let i = 0; i < 1_000; i += 1) kept(order, 'yesterday');
     for (let i = 0; i < 100; i += 1) kept(order, 'now');
@@ -55,7 +55,7 @@ describe('the order of uses', () => {
     expect(order.first()).toBe('yesterday');
   });
 
-  it('spares what was brought ahead of its requests, until others were or it was asked for', () => {
+  it('spares preloaded entries, until others were preloaded or it was requested', () => {
     const order = new EvictionPolicy<string>();
     for (let i = 0; i < 3; i += 1) kept(order, 'a', 'b');
     const bring = (name: string) => {
@@ -88,7 +88,7 @@ describe('the order of uses', () => {
     expect(left).toEqual(['one', 'two', 'three']);
   });
 
-  it('is what a plain list of decayed counts says, within bounds', () => {
+  it('equals a plain list of decayed counts, within bounds', () => {
     const names = fc.integer({ min: 0, max: 30 });
     const step = fc.oneof(
       fc.record({ do: fc.constant('use' as const), name: names }),
@@ -155,7 +155,7 @@ describe('the order of uses', () => {
     );
   });
 
-  it('remembers no more than four times what is kept, or 1,024', () => {
+  it('remembers at most four times the kept entries, or 1,024', () => {
     const order = new EvictionPolicy<number>();
     for (let name = 0; name < 5_000; name += 1) {
       order.use(name);

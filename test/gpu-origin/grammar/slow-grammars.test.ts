@@ -144,7 +144,7 @@ describe('grammars that take long to compile', () => {
   });
 });
 
-it('what was compiled serves who asks for the same, however functions are described', async () => {
+it('shares a compiled grammar among equal requests, however functions are described', async () => {
   const { workers, prepare } = serviceOf();
   const tools = (description: string, parameters: Record<string, unknown>): AskedForm => ({
     constraint: null,

@@ -19,7 +19,7 @@ const long = (start: string): string => `${start} ${'and so on '.repeat(8)}`;
 /** Whole chunks, of which the last token is read in any case. */
 const wholeChunks = (tokens: number): number => Math.floor((tokens - 1) / 8) * 8;
 
-it('usage says what was kept of a prompt, whole and streamed', async () => {
+it('usage reports reused prompt tokens, whole and streamed', async () => {
   const prompt = long('one');
   const first = await usageOf('/v1/completions', { prompt });
   expect(first).not.toHaveProperty('prompt_tokens_details');

@@ -43,7 +43,7 @@ describe('main', () => {
     const second = start([...standalone, '--port', new URL(url).port]);
     const [message, [code]] = await Promise.all([text(second.stderr!), once(second, 'exit')]);
     expect(message).toBe(
-      `gpu-origin: port ${new URL(url).port} on 127.0.0.1 is taken; choose another with --port\n`,
+      `gpu-origin: port ${new URL(url).port} on 127.0.0.1 is taken. Choose another with --port\n`,
     );
     expect(code).toBe(1);
 

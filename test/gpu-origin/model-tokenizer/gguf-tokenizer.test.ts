@@ -83,7 +83,7 @@ it('is refused without scores, and other kinds by their name', () => {
   const load = (map: Map<string, unknown>) => () => loadTokenizer({ kind: 'gguf', metadata: map });
   expect(load(metadata('llama', { 'tokenizer.ggml.scores': [] }))).toThrow(/lacks tokenizer\.ggml\.scores/);
   expect(load(tinyMetadata({ 'tokenizer.ggml.model': 't5' }))).toThrow(
-    'tokenizer "t5" is not supported; gpt2 (byte-level BPE) and llama (SentencePiece BPE) are',
+    'tokenizer "t5" is not supported; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)',
   );
   expect(load(new Map())).toThrow('the GGUF has no tokenizer');
 });

@@ -120,7 +120,7 @@ describe('a base in GGUF', () => {
       expect(shapes.size).toBeGreaterThan(12);
       for (const [tensor, dims] of shapes)
         expect(base.tensor(tensor, dims)).toEqual(source.tensor(tensor, dims));
-      expect(() => base.tensor('model.norm.weight', [1])).toThrow(/has shape \[\d+\], \[1\] is needed/);
+      expect(() => base.tensor('model.norm.weight', [1])).toThrow(/has shape \[\d+\]; \[1\] is needed/);
       base.close();
       source.close();
     },
@@ -255,7 +255,7 @@ describe('a base in GGUF that cannot be served', () => {
     await expect(
       loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
     ).rejects.toThrow(
-      "the base's architecture gpt2 is not supported; llama, qwen2, qwen3, gemma3, smollm3, phi3 are",
+      "the base's architecture gpt2 is not supported; supported are llama, qwen2, qwen3, gemma3, smollm3, phi3",
     );
   });
 
@@ -273,7 +273,7 @@ describe('a base in GGUF that cannot be served', () => {
       { name: 'token_embd.weight', shape: [4, 256], type: 16, data: new Uint8Array(4 * 66) },
     ]);
     await expect(loadGgufBase({ path })).rejects.toThrow(
-      /refused\.gguf is quantized as IQ2_XXS \(tensor token_embd\.weight\).*IQ4_XS are/,
+      /refused\.gguf uses the quantization IQ2_XXS \(tensor token_embd\.weight\).*IQ4_XS/,
     );
   });
 });
@@ -304,7 +304,7 @@ describe('a base in GGUF of several parts', () => {
   it('is refused with the part that is missing, or by another part with the first one', async () => {
     (await written()).base.close();
     await expect(loadGgufBase({ path: named(2) })).rejects.toThrow(
-      /part 2 of 2: give .*-00001-of-00002\.gguf/,
+      /part 2 of 2\. Give .*-00001-of-00002\.gguf/,
     );
     rmSync(named(2));
     await expect(loadGgufBase({ path: named(1) })).rejects.toThrow(/-00002-of-00002\.gguf is missing/);

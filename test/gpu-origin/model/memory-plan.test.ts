@@ -15,7 +15,7 @@ const SMOLLM2 = {
 } as Parameters<typeof planMemory>[0];
 const GIB = 2 ** 30;
 
-it('reckons what SmolLM2 takes', () => {
+it('estimates what SmolLM2 takes', () => {
   const plan = planMemory(SMOLLM2, { format: 'int8', rows: 32, context: 8_192 });
   expect(plan.weights).toBeGreaterThan(0.99 * (250_755_328 - 4_194_304));
   expect(plan.weights).toBeLessThan(1.01 * (250_755_328 - 4_194_304));
@@ -33,19 +33,21 @@ it('reckons what SmolLM2 takes', () => {
   };
   const said = sayMemory(plan, { ...given, available: 24e9 });
   expect(said).toBe(
-    'memory: 1.0 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many preempted), up to 1.1 GB for adapters; there are 24.0 GB',
+    'memory: 1.0 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many preempted), up to 1.1 GB for adapters; 24.0 GB available',
   );
   expect(sayMemory(plan, { ...given, prefixBytes: GIB / 4, available: 24e9 })).toContain(
-    ', up to 1.1 GB for adapters, up to 0.3 GB for prompts that come again; there are',
+    ', up to 1.1 GB for adapters, up to 0.3 GB for prompts that are reused; ',
   );
-  expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(/there are 8\.0 GB\. All of it .* --slots/);
+  expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(
+    /8\.0 GB available\. This is more than is available: .* --slots/,
+  );
   // Rows are let in as there is memory for their tokens.
   expect(sayMemory(plan, { ...given, kvTokens: 100_000, available: 8e9 })).toBe(
-    'memory: 1.0 GB for the base (int8), up to 4.6 GB for keys and values (16 rows of up to 8,192 tokens, and as many preempted, 100,000 tokens together), up to 1.1 GB for adapters; there are 8.0 GB',
+    'memory: 1.0 GB for the base (int8), up to 4.6 GB for keys and values (16 rows of up to 8,192 tokens, and as many preempted, 100,000 tokens in total), up to 1.1 GB for adapters; 8.0 GB available',
   );
 });
 
-it('reckons 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy, the head in int8', () => {
+it('estimates 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy, the head in int8', () => {
   const of = (format: 'int8' | 'int4') => planMemory(SMOLLM2, { format, rows: 1, context: 8_192 });
   // 106,168,320 weights in the layers, each layer with 5,184 outputs that int8 has a scale for.
   const [layers, scales] = [106_168_320, 30 * 5_184 * 4];
@@ -54,7 +56,7 @@ it('reckons 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy
   expect(of('int8').serving - of('int4').serving).toBe(layers * (2 - 1.390625) + scales);
 });
 
-it('reckons what a GPU holds: no second copy, a scale for each 32 weights, keys and values of every row', () => {
+it('estimates what a GPU holds: no second copy, a scale for each 32 weights, keys and values of every row', () => {
   const plan = planMemory(SMOLLM2, { format: 'int8', flavour: 'gpu', rows: 21, context: 2_304, sessions: 3 });
   // 134,479,872 weights in products, the embedding in float32.
   expect(plan.session).toBe(134_479_872 * 1.125 + 49_152 * 576 * 4);
@@ -76,14 +78,14 @@ it('reckons what a GPU holds: no second copy, a scale for each 32 weights, keys 
     available: 8e9,
   };
   expect(sayGpuMemory(plan, given)).toBe(
-    'memory of the GPU: 0.3 GB for the base (int8, once for each of 3 graphs that rows need), 2.2 GB for keys and values in float32 (16 rows of 2,304 tokens, 4 preempted, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context',
+    'GPU memory: 0.3 GB for the base (int8, once for each of 3 graphs), 2.2 GB for keys and values in float32 (16 rows of 2,304 tokens, 4 preempted, and one that is read), and the adapters of the rows. If the GPU has less, use fewer --slots or a shorter --context',
   );
   expect(() => sayGpuMemory(plan, { ...given, available: 5e8 })).toThrow(
-    /take a smaller base, --weights int4/,
+    /Use a smaller base, --weights int4/,
   );
 });
 
-it('reckons what is written, and refuses a base that does not fit before anything is built', async () => {
+it('estimates what is written, and refuses a base that does not fit before anything is built', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'graft-memory-'));
   try {
     const basePath = path.join(folder, 'base');
@@ -114,7 +116,7 @@ it('reckons what is written, and refuses a base that does not fit before anythin
       onNotice: () => undefined,
     });
     await expect(refused).rejects.toThrow(
-      /this base takes 0\.5 GB of memory with f32 weights, and there are 0\.0 GB: take a smaller base, --weights int8 or a larger machine/,
+      /this base takes 0\.5 GB of memory with f32 weights, but only 0\.0 GB are available. Use a smaller base, --weights int8 or a larger machine/,
     );
     expect(statSync(cacheDir, { throwIfNoEntry: false })).toBeUndefined();
   } finally {

@@ -19,7 +19,7 @@ const WASM: FitParams = {
   asked: undefined,
 };
 
-it('leaves all as it is where the device addresses what the process does', () => {
+it('changes nothing if the device addresses as much as the process', () => {
   const native = { ...WASM, addressableBytes: null, sharesWeights: true };
   expect(fitDevice(native)).toEqual({ kinds: ['none', 'qv', 'all'], context: 8_192, notice: null });
   expect(fitDevice({ ...native, asked: 512 }).context).toBe(512);
@@ -31,7 +31,7 @@ it('shortens the context of 16 rows until all three graphs and all rows fit', ()
     kinds: ['none', 'qv', 'all'],
     context: 2_176,
     notice:
-      'this provider addresses 4.3 GB, so a row has 2,176 tokens, of 8,192 that the base was trained for; fewer --slots leave room for more',
+      'this provider addresses 4.3 GB, so a row has 2,176 of the 8,192 tokens that the base was trained for; fewer --slots leave room for more',
   });
 });
 
@@ -41,22 +41,22 @@ it('takes one graph for all rows where three leave too little', () => {
   expect(fitDevice({ ...WASM, asked: 2_304 })).toEqual({ kinds: ['all'], context: 2_304, notice: null });
 });
 
-it('refuses what does not fit, and says what would', () => {
+it('refuses what does not fit, and suggests what would', () => {
   expect(() => fitDevice({ ...WASM, asked: 8_192 })).toThrow(
-    /addresses 4\.3 GB, in which the base leaves room for 3072 tokens a row: fewer --slots, a shorter --context,/,
+    /addresses 4\.3 GB, where the base leaves only 3072 tokens a row\. Use fewer --slots, a shorter --context,/,
   );
   expect(() => fitDevice({ ...WASM, sessionBytes: 4e9 })).toThrow(
-    /room for 0 tokens a row: fewer --slots, --weights int8, a smaller base or --provider cpu/,
+    /leaves only 0 tokens a row\. Use fewer --slots, --weights int8, a smaller base or --provider cpu/,
   );
 });
 
-it('takes some memory for granted of a GPU that does not say, and refuses nothing', () => {
+it('assumes some memory of a GPU that reports none, and refuses nothing', () => {
   const gpu = { ...WASM, addressableBytes: ASSUMED_BYTES, assumed: true };
   expect(fitDevice(gpu)).toEqual({
     kinds: ['none', 'qv', 'all'],
     context: 2_176,
     notice:
-      'how much memory the GPU has is not known, so a row has 2,176 tokens, of 8,192 that the base was trained for, which fits 4.3 GB; --context 8192 takes more',
+      "the GPU's memory size is unknown, so a row has 2,176 of the 8,192 tokens that the base was trained for, which fits 4.3 GB; --context 8192 allows more",
   });
   expect(fitDevice({ ...gpu, asked: 8_192 })).toEqual({
     ...{ kinds: ['none', 'qv', 'all'], context: 8_192, notice: null },
@@ -64,7 +64,7 @@ it('takes some memory for granted of a GPU that does not say, and refuses nothin
   expect(fitDevice({ ...gpu, sessionBytes: 9e9 })).toMatchObject({ kinds: ['all'], context: 256 });
 });
 
-it('never takes more than the device addresses, nor another context than was asked for', () => {
+it('never exceeds what the device addresses, nor the requested context', () => {
   const sizes = fc.record({
     sessionBytes: fc.integer({ min: 1e6, max: 3e9 }),
     tokenBytes: fc.integer({ min: 1_000, max: 1e7 }),
@@ -117,7 +117,7 @@ it.each([
   expect(fittingRows({ ...given, mostRows: 1_000 })).toEqual({ slots, tokens });
 });
 
-it('takes the rows that were asked for, and lets them in as their tokens fit', () => {
+it('uses the requested rows, and admits them as their tokens fit', () => {
   const given = { available: 4e9, taken: 3e9, tokenBytes: 50_000, context: 8_192, mostRows: 1_000 };
   expect(fittingRows(given)).toEqual({ slots: 7, tokens: 15_000 });
   expect(fittingRows({ ...given, slots: 200 })).toEqual({ slots: 200, tokens: 15_000 });
@@ -131,7 +131,7 @@ it('takes no more rows than can be allocated, as many preempted among them', () 
     expect(fittingRows({ ...given, mostRows: Math.floor((2 ** 53 - 1) / rowBytes) }).slots).toBe(64);
 });
 
-it('is what a runner has where nobody says how many, and the operator is told', async () => {
+it("is a runner's default, and the operator is told", async () => {
   const told: string[] = [];
   const onMemory = (message: string): number => told.push(message);
   const roomy = await makeTinyRunner({ slots: undefined, memoryBytes: 8e9, onMemory });
@@ -146,8 +146,8 @@ it('is what a runner has where nobody says how many, and the operator is told', 
   ]);
   expect(told.map((message) => /\((\d+ rows [^)]*)\)/.exec(message)?.[1])).toEqual([
     '64 rows of 512 tokens, and as many preempted',
-    '4 rows of up to 512 tokens, and as many preempted, 2,048 tokens together',
-    '3 rows of up to 512 tokens, and as many preempted, 2,048 tokens together',
+    '4 rows of up to 512 tokens, and as many preempted, 2,048 tokens in total',
+    '3 rows of up to 512 tokens, and as many preempted, 2,048 tokens in total',
   ]);
   for (const { close } of [roomy, scarce, asked]) await close();
 });

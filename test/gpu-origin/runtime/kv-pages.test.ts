@@ -158,6 +158,6 @@ it('a row whose slot was a long one’s has the bits that it has elsewhere', asy
 it('more than there can be is refused with what to change', async () => {
   const device = new NativeDevice(ortLibrary(), 1);
   await expect(device.memory(2 ** 50)).rejects.toThrow(
-    /^memory: 1125899\.9 GB cannot be had at once; fewer --slots or a shorter --context need less$/,
+    /^memory: 1125899\.9 GB cannot be allocated at once. Use fewer --slots or a shorter --context$/,
   );
 });

@@ -25,33 +25,33 @@ const opened = (provider: WantedProvider, open: Partial<OpenProvider>): Promise<
     },
   }).then(({ message }) => message);
 
-it('takes the native library where it loads', async () => {
+it('uses the native library if it loads', async () => {
   expect(await opened('auto', {})).toBe('provider cpu: the library, 3 threads');
 });
 
-it('takes WebAssembly where it does not, and says why in one line', async () => {
+it('uses WebAssembly if it does not, and says why in one line', async () => {
   const message = await opened('auto', { cpu: fails("Cannot find package 'koffi'\nRequire stack:\n- a") });
   expect(message).toBe(
-    "provider web: the module, 3 threads, since the native library does not load (Cannot find package 'koffi')",
+    "provider web: the module, 3 threads, because the native library does not load (Cannot find package 'koffi')",
   );
 });
 
-it('takes a GPU where there is one that is faster than the processor', async () => {
+it('uses a GPU that is faster than the processor', async () => {
   const findGpu = async (): Promise<string> => 'NVIDIA';
   expect(await opened('auto', { findGpu })).toBe(
-    "provider webgpu: the GPU, 3 threads, since this machine has one (NVIDIA) that is faster than its processor; --provider cpu keeps a row's bits the same beside any others",
+    "provider webgpu: the GPU, 3 threads, because this machine's GPU (NVIDIA) is faster than its processor; use --provider cpu for rows whose bits do not depend on the batch",
   );
   expect(await opened('auto', { findGpu, measure: async () => 10 })).toBe(
-    "provider cpu: the library, 3 threads, since this machine's GPU (NVIDIA) took 10.0 ms by WebGPU for products that the processor did in 10.0 ms",
+    "provider cpu: the library, 3 threads, because this machine's GPU (NVIDIA) took 10.0 ms with WebGPU for products that took the processor 10.0 ms",
   );
   const reason =
     'SessionOptionsAppendExecutionProvider: /src/webgpu_context.cc:136 f()::<lambda()> status == Success was false. No supported adapters';
   expect(await opened('auto', { findGpu, webgpu: fails(reason) })).toBe(
-    "provider cpu: the library, 3 threads, since this machine's GPU (NVIDIA) does not start by WebGPU (No supported adapters)",
+    "provider cpu: the library, 3 threads, because this machine's GPU (NVIDIA) does not start with WebGPU (No supported adapters)",
   );
 });
 
-it('looks for no GPU where the library does not load, nor takes one that was not asked for', async () => {
+it('looks for no GPU if the library does not load, and uses none that was not requested', async () => {
   const findGpu = (): Promise<string> => expect.unreachable();
   expect(await opened('auto', { findGpu, cpu: fails('no library') })).toContain('provider web:');
   expect(await opened('cpu', { findGpu, webgpu: fails('not asked for') })).toBe(
@@ -62,10 +62,10 @@ it('looks for no GPU where the library does not load, nor takes one that was not
   );
 });
 
-it('takes nothing else than what was asked for, and names the other', async () => {
+it('uses only what was requested, and names the alternative', async () => {
   expect(await opened('web', { cpu: fails('not asked for') })).toBe('provider web: the module, 3 threads');
   await expect(opened('cpu', { cpu: fails('no library') })).rejects.toThrow(
-    '--provider cpu: no library; there is also --provider web, which needs no native library',
+    '--provider cpu: no library; --provider web needs no native library',
   );
   await expect(opened('auto', { cpu: fails('no library'), web: fails('no package') })).rejects.toThrow(
     '--provider auto: neither cpu (no library) nor web (no package) starts',

@@ -60,21 +60,22 @@ describe('what is served', () => {
       ...{ precision: undefined, memory: expect.stringContaining('keys and values in float32') },
       notices: [
         expect.stringMatching(
-          /^float32 is served, since on this GPU its answers in float16 are too far from those in float32 \(mean KL [\d.]+\)\.$/,
+          /^serving float32, because on this GPU its float16 answers differ too much from float32 \(mean KL [\d.]+\)\.$/,
         ),
       ],
     });
     expect(await served({ harm: (logits) => logits.fill(NaN, 7, 8) })).toMatchObject({
       precision: undefined,
-      notices: ['float32 is served, since on this GPU some of its numbers are beyond the range of float16.'],
+      notices: ['serving float32, because on this GPU some numbers exceed the range of float16.'],
     });
   });
 
-  it('nothing where float16 is asked for and there is none', async () => {
-    const refused = /--precision f16: this GPU or its driver has no float16 .*; leave --precision out/;
+  it('nothing if float16 is requested and missing', async () => {
+    const refused =
+      /--precision f16: this GPU or its driver does not support float16 .*\. Remove --precision/;
     await expect(served({ fp16: false }, { precision: 'f16' })).rejects.toThrow(refused);
     await expect(makeTinyRunner({ provider: 'cpu', precision: 'f16' })).rejects.toThrow(
-      /provider cpu computes in float32; float16 takes a GPU \(--provider webgpu\)/,
+      /provider cpu computes in float32; float16 needs a GPU \(--provider webgpu\)/,
     );
   });
 });

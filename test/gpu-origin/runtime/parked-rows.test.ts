@@ -11,7 +11,7 @@ const asked = (tenant: string, first: number, maxTokens: number): EngineRequest 
     sampling: { ...GREEDY, maxTokens, ignoreEos: true, logprobs: 3 },
   });
 
-it('a row of the real runner that is preempted and taken up again has the log-probabilities it has alone', async () => {
+it('a preempted row of the real runner continues with the log-probabilities it has alone', async () => {
   const tiny = await makeTinyRunner({ slots: 2 });
   let preempted = 0;
   let steps = 0;

@@ -75,7 +75,7 @@ it.each([
 });
 
 it('refuses one whose attention is always wrong, or no number', async () => {
-  const refusal = /attention over 31 tokens is wrong on this GPU or in its driver; --provider cpu/;
+  const refusal = /attention over 31 tokens is wrong on this GPU or in its driver\. Use --provider cpu/;
   const wrong = broken((_, output) => (output[0]! += 0.01));
   await expect(mostTokens(wrong, own, heads, 128, 'f32')).rejects.toThrow(refusal);
   const nothing = broken((_, output) => output.fill(NaN));

@@ -57,7 +57,7 @@ describe('verify', () => {
     expect(await verify({ chain: [own(1)] })).toEqual(seen);
   });
 
-  it('finds that the last adapter does nothing, on the base and on a parent that does', async () => {
+  it('finds that the last adapter has no effect, on the base and on a parent with one', async () => {
     const child = await secondAdapter();
     expect(await verify({ chain: [own(0)] })).toMatchObject({ ok: false, reason: 'no_change' });
     const chain = [own(1), { digest: child, scale: 0 }];
@@ -81,7 +81,7 @@ describe('verify', () => {
     expect((await post('verify', undefined)).status).toBe(500);
   });
 
-  it('compares with what was expected, on the prompt of then', async () => {
+  it('compares with the expectation, on its prompt', async () => {
     const { adapter, prompt } = await verify();
     const tokens = adapter.map(({ id, logprob }) => ({ id, logprob }));
     expect(await verify({ expected: { prompt, tokens } })).toMatchObject({ ok: true, kl: 0 });
@@ -211,7 +211,7 @@ describe('evaluate', () => {
     );
   });
 
-  it('says what is wrong with a file that does not load, and its code', async () => {
+  it('reports what is wrong with a file that does not load, with its code', async () => {
     await origin.store.put(sha256(''), new Uint8Array(0));
     const tried = await post('verify', {}, sha256(''));
     expect(await tried.json()).toMatchObject({
@@ -222,7 +222,7 @@ describe('evaluate', () => {
     });
   });
 
-  it('tells that an adapter is missing, or does not load, as a whole', async () => {
+  it('reports a missing or failing adapter as a whole', async () => {
     const missing = await post('evaluate', { rows: [{ prompt: 'a', expected: 'b' }] }, 'd'.repeat(64));
     expect(missing.status).toBe(409);
     await origin.store.put(sha256(''), new Uint8Array(0));
@@ -263,7 +263,7 @@ describe('evaluate', () => {
     expect((await post('evaluate', { rows })).status).toBe(400);
   });
 
-  it('takes as many rows as it says', async () => {
+  it('accepts as many rows as documented', async () => {
     const rows = Array.from({ length: MAX_EVALUATION_ROWS }, (_, i) => ({ prompt: `${i}`, expected: 'b' }));
     expect(await evaluate(rows)).toHaveLength(MAX_EVALUATION_ROWS);
   });

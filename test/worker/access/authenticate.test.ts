@@ -67,7 +67,7 @@ describe('authenticate', () => {
     [`Bearer ${key} ${key}`, 'malformed'],
     [`Bearer ${key}${key}`, 'malformed'],
     [key, 'malformed'],
-    [`Bearer ${generateApiKey('ga')}`, 'cannot be used here'],
+    [`Bearer ${generateApiKey('ga')}`, 'are not accepted here'],
   ])('refuses %j without a look-up', async (header, why) => {
     const keys = index(found());
     const caller = await authenticate(request(header), keys, () => NOW);

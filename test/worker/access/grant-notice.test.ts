@@ -16,7 +16,7 @@ it('tells the operator, and nobody else, that a tenant has no API key', async ()
     expect(granted.ok).toBe(true);
     return ((await granted.json()) as { notice?: string }).notice;
   };
-  expect(await notice('hosptial')).toMatch(/^'hosptial' has no API key, so that nobody can use it yet/);
+  expect(await notice('hosptial')).toMatch(/^'hosptial' has no API key, so nobody can use this grant yet/);
   expect(await notice('hosptial', clinic)).toBeUndefined();
   expect(await notice('*')).toBeUndefined();
   await make({ tenant: 'hosptial' });

@@ -173,7 +173,7 @@ describe('changing keys', () => {
       const refused = await asked;
       expect([refused.status, (await errorOf(refused)).message]).toEqual([
         409,
-        expect.stringContaining('changed or revoked meanwhile'),
+        expect.stringContaining('changed or revoked in the meantime'),
       ]);
       expect(await listed(id)).toMatchObject({ ...narrowed, label: later(method), replaced_by: null });
     }

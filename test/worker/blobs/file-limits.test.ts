@@ -37,7 +37,7 @@ it('refuses a file with a header that is too large to be read, before a byte of 
     exitCode: EXIT.refused,
     code: 'adapter_invalid',
     message: expect.stringMatching(
-      /^The packed file has a header of 4194305 bytes, the server reads at most 4194304\. .*\(header_too_large\)$/,
+      /^The packed file has a header of 4194305 bytes; the server reads at most 4194304\. .*\(header_too_large\)$/,
     ) as string,
   };
   await expect(uploadBlob({ client, digest, bytes })).rejects.toMatchObject(refusal);

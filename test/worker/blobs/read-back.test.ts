@@ -92,7 +92,7 @@ describe('a large file', () => {
 
   it('is not published when the origin that tries it refuses what its tensors hold', async () => {
     const message =
-      'model.layers.0.mlp.up_proj: A holds NaN or infinity. The training diverged; use an earlier checkpoint.';
+      'model.layers.0.mlp.up_proj: A contains NaN or infinity. The training diverged; use an earlier checkpoint.';
     const { answer } = graft.origin;
     graft.origin.answer = (method, path, init) =>
       path.endsWith('/verify')

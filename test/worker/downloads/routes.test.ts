@@ -113,7 +113,7 @@ it('is bound to its names, its page, its time and its key', async () => {
   const good = await token();
   expect(await refusal(get('/v1/downloads?name=clinic', good))).toEqual([
     403,
-    "The download token does not open 'clinic'.",
+    "The download token does not cover 'clinic'.",
   ]);
   for (const headers of [
     { origin: 'https://other.example.com' },
@@ -131,7 +131,7 @@ it('is bound to its names, its page, its time and its key', async () => {
   const second = await token();
   await admin('/admin/keys/change', { id: key.id, download: false });
   graft.clock.advance(60_000);
-  expect((await refusal(open(second)))[1]).toMatch(/lost its right to download/);
+  expect((await refusal(open(second)))[1]).toMatch(/may no longer download/);
   await admin('/admin/keys/change', { id: key.id, download: true });
   graft.clock.advance(60_000);
   const third = await token();
@@ -185,7 +185,7 @@ it('gives no other tenant’s adapters, nor chains that stand on them', async ()
   const own = await mint({ names: ['guest/mixed'] }, guest.key);
   expect(await refusal(get('/v1/downloads?name=guest/mixed', own.body.token))).toEqual([
     403,
-    "'guest/mixed' stands on adapters of other owners: those may be used, but their bytes are not given away.",
+    "'guest/mixed' depends on adapters of other owners, which may be used but not downloaded.",
   ]);
 });
 

@@ -268,11 +268,11 @@ describe('names', () => {
     const before = await names('alice');
     const name = 'alice/notes';
     expect(await refusal({ name }, keys['alice'])).toMatch(
-      /Made on top of it: alice\/notes\/child@1, alice\/other@1\. Made on top of it: 1 version of other tenants\./,
+      /Built on it: alice\/notes\/child@1, alice\/other@1\. Built on it: 1 version of other tenants\./,
     );
     // Below it is not in its way.
     expect(await refusal({ name: `${name}/**`, dry_run: true }, keys['alice'])).toContain(
-      'Made on top of it: alice/other@1. ',
+      'Built on it: alice/other@1. ',
     );
     expect(await names('alice')).toEqual(before);
     // Another tenant's do not exist.

@@ -38,7 +38,7 @@ describe('an experiment says', () => {
       {
         issue: 'no_feedback',
         message: expect.stringMatching(
-          /^100 answers, and no feedback .* 'thumbs' to POST \/v1\/feedback/,
+          /^100 answers without feedback: .* 'thumbs' to POST \/v1\/feedback/,
         ) as string,
       },
     ]);
@@ -85,7 +85,7 @@ describe('an experiment says', () => {
       {
         issue: 'no_user',
         message:
-          "20 % of the answers name no user, and 1 unit of 25 (4 %) are API keys: send 'user', or make the experiment with unit 'key'.",
+          "20 % of the answers name no user, and 1 unit of 25 (4 %) are API keys. Send 'user', or create the experiment with unit 'key'.",
       },
     ]);
     await path.stop();

@@ -20,16 +20,16 @@ describe('legalChange', () => {
       'an adapter',
       { variants: before.variants.map((v) => ({ ...v, adapter: 'support/intent@9' })) },
       'variants',
-      /two adapters would be mixed/,
+      /mix results of two adapters/,
     ],
     ['the order of the variants', { variants: [...before.variants].reverse() }, 'variants', /move units/],
     ['less coverage', { coverage: 0.2 }, 'coverage', /set killed, or give a new seed/],
-    ['the unit', { unit: 'key' }, 'unit', /anew/],
+    ['the unit', { unit: 'key' }, 'unit', /reassign/],
     ['a namespace', { namespace: { name: 'n', range: [0, 0.5] } }, 'namespace', /in and out/],
     ['a holdout', { holdout: { name: 'h', share: 0.1 } }, 'holdout', /in and out/],
     ['targeting', { targeting: { tenants: ['acme'] } }, 'targeting', /in and out/],
-    ['the metric that decides', { metrics: [...before.metrics].reverse() }, 'metrics', /worthless/],
-    ['the name', { name: 'support/other' }, 'name', /stays with its name/],
+    ['the metric that decides', { metrics: [...before.metrics].reverse() }, 'metrics', /invalidate/],
+    ['the name', { name: 'support/other' }, 'name', /cannot change its name/],
     ['a version that others have overtaken', { version: 7 }, 'version', /the next version is 2/],
     ['going back', { status: 'draft' }, 'status', /from running to draft/],
   ])('refuses %s while running', (_what, changes, field, reason) => {
@@ -196,7 +196,7 @@ describe('emptyArm', () => {
     expect(emptyArm(small(0.004))).toEqual({
       field: 'coverage',
       reason:
-        "at a coverage of 0.004, variant 'c' with weight 0.01 would get none of the 10000 buckets; take at least 0.005, or a larger weight",
+        "at a coverage of 0.004, variant 'c' with weight 0.01 would get none of the 10000 buckets; use at least 0.005, or a larger weight",
     });
     expect(emptyArm(small(1, [0.01, 0.1, 1]))).toBeNull();
     expect(emptyArm(small(1, [0.001, 0.1]))).toMatchObject({ field: 'ramp.steps.0' });

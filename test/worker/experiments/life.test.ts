@@ -150,7 +150,7 @@ describe('a draft', () => {
     await must(send('POST', 'alias', { name: 'also', target: NAME }) as Promise<Answer>);
     const cases: [body: object, status: number, param: string | null, says: RegExp][] = [
       [{ name: 'nothing/here' }, 404, null, /nothing\/here/],
-      [{ name: 'also' }, 409, 'name', /stands for 'support\/intent'/],
+      [{ name: 'also' }, 409, 'name', /is an alias of 'support\/intent'/],
       [{ variants: variants(`${NAME}@1`, `${NAME}@7`) }, 404, null, /support\/intent@7/],
       [{ shadow: { adapter: 'no/such@1', sample: 0.1 } }, 404, null, /no\/such@1/],
       [{ variants: variants().slice(1) }, 400, 'variants', /./],
@@ -165,13 +165,13 @@ describe('a draft', () => {
         { guardrails: [{ metric: 'thumbs', max_absolute_increase: 0.1, action: 'rollback' }] },
         400,
         'guardrails.0',
-        /more is better: give max_absolute_decrease/,
+        /more is better: use max_absolute_decrease/,
       ],
       [
         { guardrails: [{ metric: 'cost', max_relative_decrease: 0.1, action: 'rollback' }] },
         400,
         'guardrails.0',
-        /less is better: give max_relative_increase/,
+        /less is better: use max_relative_increase/,
       ],
       [{ seed: '__mine' }, 400, 'seed', /__/],
       [{ status: 'running' }, 400, 'status', /./],

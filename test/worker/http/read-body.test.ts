@@ -94,7 +94,7 @@ describe('readJson', () => {
     expect(await post(nested(MAX_JSON_DEPTH))).toMatchObject({ ok: true });
     const refused = await post(nested(MAX_JSON_DEPTH + 1));
     expect(refused).toMatchObject({ ok: false, error: { code: 'invalid_request' } });
-    expect(!refused.ok && refused.error.message).toContain(`deeper than ${MAX_JSON_DEPTH} levels`);
+    expect(!refused.ok && refused.error.message).toContain(`more than ${MAX_JSON_DEPTH} levels deep`);
   });
 
   it('parses UTF-8 and refuses the rest', async () => {

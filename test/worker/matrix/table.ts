@@ -618,7 +618,7 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('403 403 403 200'),
     },
     {
-      does: 'erases what was used',
+      does: 'may erase usage records',
       ask: plain('/admin/erase', { name: N, usage: true, cascade: true, dry_run: true }),
       gets: admins('403 403 403 200'),
     },

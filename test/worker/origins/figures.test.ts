@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import { readOriginFigures } from '../../../worker/origins/ask-origins.ts';
 
-const TEXT = `# HELP graft_start_time_seconds Start of the process, unix time.
+const TEXT = `# HELP graft_start_time_seconds Start time of the process, unix time.
 # TYPE graft_start_time_seconds gauge
 graft_start_time_seconds 1764000000.25
 graft_rows_running 2

@@ -146,7 +146,7 @@ describe('guardStream', () => {
       await vi.advanceTimersByTimeAsync(STREAM_STALL_CHECK_MS + 1);
       expect(unread.ends).toEqual(['gone']);
       expect(unread.wasCancelled()).toBe(true);
-      await expect(reader.read()).rejects.toThrow('nobody reads');
+      await expect(reader.read()).rejects.toThrow('client disconnected');
       expect(vi.getTimerCount()).toBe(0);
     });
 

@@ -230,7 +230,7 @@ it('is read by keys of its tenant with the right alone, each time with a row in 
   expect([refused.status, await refused.text()]).toEqual([403, expect.stringContaining('--prompts')]);
   expect((await read(id, other)).status).toBe(404);
   const root = await read(id, graft.adminKey);
-  expect([root.status, await root.text()]).toEqual([404, expect.stringContaining('its own tenant alone')]);
+  expect([root.status, await root.text()]).toEqual([404, expect.stringContaining('its own tenant only')]);
   expect((await read(id, keeping)).status).toBe(401);
   expect((await read(id)).status).toBe(200);
   const { changes } = (await (await graft.admin('/admin/history?tenant=acme')).json()) as ChangeList;

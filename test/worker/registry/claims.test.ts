@@ -29,7 +29,7 @@ describe('a name', () => {
     expect(takenAmong('a/b', 'me', around({ above: name('me'), below: ['me'] }))).toBeNull();
     expect(takenAmong('a/b', 'me', around({ own: 'me', above: name('you') }))).toBeNull();
     expect(takenAmong('a/b', 'me', around({ above: name('you'), below: ['me', 'she'] }))).toBe(
-      "'a/b' of 'me' lies among others' names: above it is 'a' of 'you'; below it are names or rooms of 'she'.",
+      "'a/b' of 'me' lies between names of others: above it is 'a' of 'you'; below it are names or prefixes of 'she'.",
     );
   });
 });

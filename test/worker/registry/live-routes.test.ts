@@ -143,7 +143,7 @@ describe('retire', () => {
     const pinned = await post('/admin/retire', { name: 'notes', version: 1 });
     expect([pinned.status, pinned.body.error?.message]).toEqual([
       409,
-      expect.stringContaining('notes/child@1 was made on top of it'),
+      expect.stringContaining('notes/child@1 was built on it'),
     ]);
     expect(await served('notes/child')).toBe('notes/child@1');
   });

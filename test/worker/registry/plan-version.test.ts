@@ -107,12 +107,12 @@ describe('a dry run', () => {
     const { key } = (await made.json()) as { key: string };
     const alone = tinyAdapter({ seed: 4 });
     const attempts: [ReturnType<typeof wish>, RegExp][] = [
-      [wish('team/bob', alone, { key }), /name is not free/],
+      [wish('team/bob', alone, { key }), /name is not available/],
       [wish(TINY_BASE.id, alone), /base model's own name/],
       [wish('other', tinyAdapter({ seed: 5, parent: 'a'.repeat(64) })), /packed for the parent chain/],
     ];
     await graft.request('/admin/alias', { body: { name: 'latest', target: 'team' } });
-    attempts.push([wish('latest', alone), /stands for 'team'/]);
+    attempts.push([wish('latest', alone), /is an alias of 'team'/]);
     for (const [one, message] of attempts) {
       await expect(planPublish(one)).rejects.toThrow(message);
       await expect(publishAdapter(one)).rejects.toThrow(message);

@@ -126,7 +126,7 @@ describe('a name that nobody holds', () => {
       version: 2,
       live: true,
       notice: expect.stringMatching(
-        /^'notes' was removed before; .* restored until \d{4}-\d\d-\d\d\.$/,
+        /^'notes' was removed earlier; .* restored until \d{4}-\d\d-\d\d\.$/,
       ) as string,
     });
     expect(await served('notes@1')).toBe(404);
@@ -191,7 +191,7 @@ describe('a version', () => {
   it('is removed unless it is live, and restored by its number', async () => {
     expect((await graft.publish('notes', file(2))).status).toBe(201);
     expect(await refusal({ name: 'notes', version: 2 })).toBe(
-      "'notes@2' is live. Make another version live before it is removed, or remove 'notes' as a whole.",
+      "'notes@2' is live. Promote another version before you remove it, or remove 'notes' as a whole.",
     );
     expect((await remove({ name: 'notes', version: 1 })).body).toMatchObject({
       removed: [{ name: 'notes', whole: false, versions: [1], live: null }],
@@ -211,8 +211,8 @@ describe('a name that is in use', () => {
     await post('/admin/alias', { name: 'short', target: 'notes' });
     await post('/admin/pins', { name: 'notes' });
     expect(await refusal({ name: 'notes' })).toBe(
-      "'notes' is in use and was not removed. Made on top of it: notes/a@1, notes/a/b@1. Standing for it: short. Pinned in the origins' memory: notes. " +
-        'Remove those first, or all at once with `--cascade` (`"cascade": true`); what other tenants have made is then not served any more.',
+      "'notes' is in use and was not removed. Built on it: notes/a@1, notes/a/b@1. Aliases of it: short. Pinned in the origins' memory: notes. " +
+        'Remove those first, or everything at once with `--cascade` (`"cascade": true`); other tenants\' adapters that depend on it are then no longer served.',
     );
     const removed = await remove({ name: 'notes', cascade: true });
     expect(removed.body).toMatchObject({ unpinned: ['notes'] });
@@ -248,7 +248,7 @@ describe('a name that is in use', () => {
     await post('/admin/grants', { scope: 'notes/**', tenant: 'other' });
     graft.clock.advance(61_000);
     await publishChild('other/child', 'notes', 13, theirs);
-    expect(await refusal({ name: 'notes' })).toMatch(/Made on top of it: 1 version of other tenants\./);
+    expect(await refusal({ name: 'notes' })).toMatch(/Built on it: 1 version of other tenants\./);
     const removed = await remove({ name: 'notes', cascade: true });
     expect(removed.body).toMatchObject({ stops: { versions: 1 }, removed: [{ name: 'notes' }] });
     expect(JSON.stringify(removed.body)).not.toContain('other/child');
@@ -288,7 +288,7 @@ describe('an alias that went with its name', () => {
     const alone = await restore({ name: 'n' });
     expect([alone.status, alone.body.error?.message]).toEqual([
       409,
-      "'n' stands for 'notes', which is removed. Restore 'notes' first; with `--cascade` (`\"cascade\": true`) comes all that was removed with it.",
+      "'n' is an alias of 'notes', which is removed. Restore 'notes' first, or use `--cascade` (`\"cascade\": true`) to restore everything that was removed with it.",
     ]);
     expect((await restore({ name: 'n', cascade: true, dry_run: true })).status).toBe(200);
     expect((await restore({ name: 'notes' })).status).toBe(200);

@@ -41,20 +41,20 @@ type Deps = Pick<LifeDeps, 'experimentLedger' | 'pointers'>;
 interface Change {
   /** As it was read. */
   before: ExperimentRow;
-  /** As it is to be. The version grows by itself. */
+  /** As it should be. The version increases by itself. */
   document: Omit<Experiment, 'version'>;
   note: ExperimentNote;
   flip?: Flip;
 }
 
-/** @returns the row after the change, when the change is legal. A new seed, or going live, begins at `note.at`. */
+/** @returns the row after the change, if the change is legal. A new seed, or going live, starts at `note.at`. */
 export function changedRow({ before, document: wanted, note }: Change): Result<ExperimentRow, ApiError> {
   const was = before.document;
   const anew = wanted.seed !== was.seed;
   const { dropped, ...kept } = wanted;
   const document: Experiment = {
     ...kept,
-    // A new seed deals everybody anew, and nobody has lost under it.
+    // A new seed reassigns everybody, and nobody has lost under it.
     ...(dropped === undefined || anew ? {} : { dropped }),
     version: was.version + 1,
   };
@@ -63,7 +63,7 @@ export function changedRow({ before, document: wanted, note }: Change): Result<E
   const wasLive = before.startedAt !== null;
   const begins = isLive(document) && (anew || !wasLive);
   const steps = begins || (wasLive && document.coverage !== was.coverage);
-  // A seed that nobody was dealt by is forgotten.
+  // A seed without assignments is forgotten.
   const seeds = wasLive ? before.seeds : before.seeds.slice(0, -1);
   const gone = before.proposal !== null && dropped?.includes(before.proposal.variant) === true;
   return ok({
@@ -79,14 +79,13 @@ export function changedRow({ before, document: wanted, note }: Change): Result<E
   });
 }
 
-/** By the latest look, which is at most some minutes old. */
+/** According to the latest look, which is at most some minutes old. */
 const unitsSeen = ({ evaluation }: ExperimentRow): number =>
   Object.values(evaluation?.units ?? {}).reduce((sum, units) => sum + units, 0);
 
 /**
- * Writes a change down, and tells KV.
- * Errors: `version_conflict`; `registry_unavailable` when the change is recorded, but KV was not told yet: the schedule
- * makes up for that.
+ * Records a change, and updates KV. Errors: `version_conflict`; `registry_unavailable` when the change is
+ * recorded, but KV is not updated yet: the schedule does that later.
  */
 export async function commitChange(deps: Deps, change: Change): Promise<Result<ExperimentRow, ApiError>> {
   const row = changedRow(change);
@@ -101,7 +100,7 @@ export async function commitChange(deps: Deps, change: Change): Promise<Result<E
   return err(await whyNot(deps, row.value));
 }
 
-/** Also for a step that was taken before: an earlier attempt may have ended before its pointer. */
+/** Also for a step that was taken before: an earlier attempt may have failed before its pointer. */
 async function tellKv(
   deps: Deps,
   row: ExperimentRow,
@@ -115,7 +114,7 @@ async function tellKv(
   return ok(row);
 }
 
-/** Why the ledger took a legal change for a conflict: something has changed since it was checked. */
+/** Why the ledger reported a conflict for a legal change: something has changed since the check. */
 async function whyNot({ experimentLedger }: Deps, row: ExperimentRow): Promise<ApiError> {
   const now = await experimentLedger.get(row.id);
   if (now !== null && now.document.version !== row.document.version - 1) return changedMeanwhile(now);
@@ -127,13 +126,14 @@ async function whyNot({ experimentLedger }: Deps, row: ExperimentRow): Promise<A
   return others.length > 0
     ? overlaps(others)
     : conflict(
-        `An adapter that experiment '${row.id}' names has been retired, or another version of its name went live. Read it and try again.`,
+        `An adapter of experiment '${row.id}' was retired, or another version of its name went live. ` +
+          'Read the experiment and try again.',
       );
 }
 
 /**
- * Puts another document in the place of the present one. What may change when is `legalChange`'s; from one status to
- * another lead the steps, but for the ramp, which may be taken up and left off.
+ * Replaces the document. `legalChange` decides what may change; the status changes only by steps, except that a
+ * ramp may be added or removed.
  */
 export async function changeExperiment(
   deps: LifeDeps,
@@ -151,11 +151,12 @@ export async function changeExperiment(
   if (document.status !== was.status && !(isLive(was) && isLive(request.document)))
     return err(
       conflict(
-        `status: from ${was.status} leads a step (start, stop, promote, archive), not a change of the document.`,
+        `status: use an action (start, stop, promote, archive) to leave ${was.status}; a document ` +
+          'cannot change it.',
         'status',
       ),
     );
-  // One that was stored before this was asked may stay as it is.
+  // An older document may stay as it is.
   const contradicted = sameJson(document.guardrails, was.guardrails)
     ? null
     : contradictedGuardrail(request.document);
@@ -212,7 +213,7 @@ export interface StepParams<R extends z.output<typeof ExperimentStepRequest>> {
   caller: AdminCaller;
 }
 
-/** What a step comes to: `taken` = it was taken before. */
+/** Result of a step: `taken` = it was taken before. */
 type Step = 'taken' | ({ document: Partial<Experiment> } & Pick<Change, 'flip'>);
 
 /** Takes one step of an experiment's life. Repeating it is harmless. */
@@ -230,7 +231,7 @@ async function takeStep<R extends z.output<typeof ExperimentStepRequest>>(
   const { version } = before.document;
   const expect = request.expect ?? version;
   const step = await params.step(before);
-  // Whoever repeats a step knows of the version before it.
+  // A client that repeats a step knows the version before it.
   const expected = expect === version || (step.ok && step.value === 'taken' && expect === version - 1);
   if (!expected) return err(changedMeanwhile(before));
   if (!step.ok) return step;
@@ -247,12 +248,12 @@ type Stepped = Promise<Result<ExperimentRow, ApiError>>;
 
 const notLive = ({ id, document: { status } }: ExperimentRow): ApiError =>
   conflict(
-    `Experiment '${id}' is ${status}, so that nobody takes part in it. ` +
-      (status === 'draft' ? 'Start it first.' : 'Make another one.'),
+    `Experiment '${id}' is ${status}, so it has no participants. ` +
+      (status === 'draft' ? 'Start it first.' : 'Create another.'),
     'status',
   );
 
-/** A draft goes live: at the first step of its ramp, if it has one. */
+/** Starts a draft: at the first step of its ramp, if it has one. */
 export const startExperiment = (
   deps: LifeDeps,
   params: StepParams<z.output<typeof StartExperiment>>,
@@ -267,7 +268,10 @@ export const startExperiment = (
       const name = await deps.registry.name(document.name);
       if (name?.version == null)
         return err(
-          conflict(`'${document.name}' has no live version, which is what those outside get.`, 'name'),
+          conflict(
+            `'${document.name}' has no live version, which requests outside the experiment would get.`,
+            'name',
+          ),
         );
       const checked = await checkAdapters(deps, { document, caller: params.caller, owner });
       if (!checked.ok) return checked;
@@ -287,7 +291,7 @@ function firstStep({ ramp, coverage }: Experiment): Pick<Experiment, 'status' | 
   return { status: ramp.steps.length > 1 ? 'ramping' : 'running', coverage: first };
 }
 
-/** More coverage, now. */
+/** Raises the coverage now. */
 export const rampExperiment = (
   deps: LifeDeps,
   params: StepParams<z.output<typeof RampExperiment>>,
@@ -303,7 +307,8 @@ export const rampExperiment = (
       if (coverage === undefined)
         return err(
           conflict(
-            `Experiment '${row.id}' has no further step: its coverage is ${document.coverage}. Name the coverage that it is to have.`,
+            `Experiment '${row.id}' has no further step: its coverage is ${document.coverage}. Give ` +
+              'the coverage.',
             'coverage',
           ),
         );
@@ -311,7 +316,7 @@ export const rampExperiment = (
     },
   });
 
-/** The ramp goes on behind this coverage, and has ended when it has no further step. */
+/** The ramp continues after this coverage, and has ended if it has no further step. */
 export function covered(document: Experiment, coverage: number): Pick<Experiment, 'status' | 'coverage'> {
   const goesOn = document.status === 'ramping' && document.ramp?.steps.some((step) => step > coverage);
   return { status: goesOn === true ? 'ramping' : 'running', coverage };
@@ -335,12 +340,13 @@ export const stopExperiment = (
 
 const cannotEnd = ({ id, document: { status, winner } }: ExperimentRow): ApiError =>
   conflict(
-    `Experiment '${id}' is ${status}${winner === null ? '' : ` and '${winner}' won`}, so that there is nothing to decide. ` +
-      (status === 'draft' ? 'Archive it if it is not wanted.' : 'Make another one.'),
+    `Experiment '${id}' is ${status}${winner === null ? '' : ` and '${winner}' won`}, so there is ` +
+      'nothing to decide. ' +
+      (status === 'draft' ? 'Archive it if you do not need it.' : 'Create another.'),
     'status',
   );
 
-/** The kill switch: everybody gets the name's live version, testers too, until it is taken back. */
+/** The kill switch: everybody, including testers, gets the name's live version until it is turned off. */
 export const killExperiment = (
   deps: LifeDeps,
   params: StepParams<z.output<typeof KillExperiment>>,
@@ -373,7 +379,7 @@ export const promoteExperiment = (
       if (key === null)
         return err(
           conflict(
-            `No winner of experiment '${row.id}' is proposed. Name the variant that is to be live.`,
+            `No winner of experiment '${row.id}' is proposed. Give the variant to promote.`,
             'variant',
           ),
         );
@@ -381,14 +387,15 @@ export const promoteExperiment = (
       if (variant === undefined)
         return err({
           code: 'invalid_request',
-          message: `Invalid value for 'variant': there is no variant '${key}'.`,
+          message: `Invalid value for 'variant': no such variant '${key}'.`,
           param: 'variant',
         });
       const pin = pinOf(variant.adapter);
       if (pin.name !== document.name)
         return err(
           conflict(
-            `'${variant.adapter}' is no version of '${document.name}'. Publish its file there, or stop the experiment.`,
+            `'${variant.adapter}' is not a version of '${document.name}'. Publish its file there, or ` +
+              'stop the experiment.',
             'variant',
           ),
         );
@@ -405,8 +412,8 @@ export const promoteExperiment = (
   });
 
 /**
- * The name's live version, if the promotion may replace it. One that is neither control nor the variant was published
- * meanwhile, and the experiment says nothing of it: whoever promotes must name it.
+ * The name's live version, if the promotion may replace it. If it is neither control nor the variant, it was
+ * published in the meantime and never compared: the caller must name it.
  */
 async function liveOver(
   { registry }: Pick<LifeDeps, 'registry'>,
@@ -420,20 +427,21 @@ async function liveOver(
   return err(
     conflict(
       over === null
-        ? `'${name}@${live}' is live, which is neither control nor '${variant.key}': nothing is known of how they compare. To replace it all the same, say over: ${live}.`
+        ? `'${name}@${live}' is live, which is neither control nor '${variant.key}', so they were never ` +
+            `compared. To replace it anyway, set over: ${live}.`
         : `'${name}@${live}' is live, not version ${over}.`,
       'over',
     ),
   );
 }
 
-/** Puts a draft or a decided experiment away; its name is free for another. */
+/** Archives a draft or a decided experiment; its name is free for another. */
 export const archiveExperiment = (
   deps: LifeDeps,
   params: StepParams<z.output<typeof ArchiveExperiment>>,
 ): Stepped => archived(deps, params).then((done) => forgetPairs(deps, done));
 
-/** Also for one that was archived before: an earlier attempt may have ended before this. */
+/** Also for an archived one: an earlier attempt may have failed before this. */
 async function forgetPairs(deps: LifeDeps, done: Awaited<Stepped>): Stepped {
   if (done.ok && done.value.document.judge !== undefined) await deps.pairTallies.forget(done.value.id);
   return done;
@@ -446,9 +454,7 @@ const archived = (deps: LifeDeps, params: StepParams<z.output<typeof ArchiveExpe
     step(row): Result<Step, ApiError> {
       if (row.document.status === 'archived') return taken;
       if (isLive(row.document))
-        return err(
-          conflict(`Experiment '${row.id}' is live. Stop it, or promote a variant, first.`, 'status'),
-        );
+        return err(conflict(`Experiment '${row.id}' is live. Stop it or promote a variant first.`, 'status'));
       return becomes({ document: { status: 'archived' } });
     },
   });

@@ -1,4 +1,4 @@
-/** Drafts of experiments: made, and planned without being made. */
+/** Drafts of experiments: created, or only planned. */
 import {
   type CreateExperiment,
   type PairsPlan,
@@ -32,15 +32,15 @@ import { armOf } from '../statistics/moments.ts';
 import { PAIR_ALPHA, PAIR_TUNING } from '../limits.ts';
 import { type Baseline, pairsToFind } from '../statistics/power.ts';
 
-/** What is measured unless something else is asked for: whether people like the answers. */
+/** The default metric: whether people like the answers. */
 const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };
 /** Characters of an id after `exp_`: 16 of 36 are 83 bits. */
 const ID_CHARACTERS = 16;
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789';
-/** Bytes from here on would make the first letters likelier. */
+/** Larger bytes would favour the first letters. */
 const EVEN_BYTES = Math.floor(256 / ALPHABET.length) * ALPHABET.length;
 
-/** Makes a draft. Nothing changes for anybody until it is started. */
+/** Creates a draft. Nothing changes for anybody until it is started. */
 export async function createExperiment(
   deps: LifeDeps,
   params: { request: z.output<typeof CreateExperiment>; caller: AdminCaller },
@@ -51,7 +51,9 @@ export async function createExperiment(
   if (!own.ok) return own;
   const { alias, owner } = own.value;
   if (alias !== null)
-    return err(conflict(`'${asked.name}' stands for '${alias}'. Make the experiment for that name.`, 'name'));
+    return err(
+      conflict(`'${asked.name}' is an alias of '${alias}'. Create the experiment for that name.`, 'name'),
+    );
   const other = await deps.experimentLedger.ofName(asked.name);
   if (other !== null) return err(taken(asked.name, other));
   const id = newId();
@@ -62,7 +64,7 @@ export async function createExperiment(
     ...asked,
     metrics,
     guardrails: asked.guardrails ?? fittingGuardrails(metrics),
-    // No other experiment has it: else the users who got one name's treatment would get the other's, too.
+    // No other experiment has it: otherwise the users with one name's treatment would also get the other's.
     seed: asked.seed ?? id,
     version: 1,
     status: 'draft',
@@ -103,7 +105,7 @@ export async function createExperiment(
   const winner = await deps.experimentLedger.ofName(asked.name);
   return err(
     winner === null
-      ? conflict('An adapter that the experiment names has just been retired. Name another one.', 'variants')
+      ? conflict('An adapter of the experiment has just been retired. Use another.', 'variants')
       : taken(asked.name, winner),
   );
 }
@@ -111,18 +113,22 @@ export async function createExperiment(
 const taken = (name: string, { id, document: { status } }: ExperimentRow): ApiError =>
   conflict(
     `'${name}' has experiment '${id}', which is ${status}. End it first: ` +
-      `${status === 'running' || status === 'ramping' ? `\`graft experiment stop ${name}\`, then ` : ''}\`graft experiment archive ${name}\`.`,
+      `${status === 'running' || status === 'ramping' ? `\`graft experiment stop ${name}\`, then ` : ''}\`graft ` +
+      `experiment archive ${name}\`.`,
     'name',
   );
 
-/** All but those that the experiment's own metrics contradict: who measures more of it as better wants no limit. */
+/**
+ * All except those that the experiment's own metrics contradict: a metric that should increase needs no upper
+ * limit.
+ */
 const fittingGuardrails = (metrics: readonly ExperimentMetric[]): ExperimentGuardrail[] =>
   DEFAULT_GUARDRAILS.filter((rail) => {
     const better = metricOf({ metrics: [...metrics] }, rail.metric)?.better;
     return better !== undefined && guardrailContradiction(rail, better) === null;
   });
 
-/** @returns `invalid_request` that names the first field at fault. */
+/** @returns `invalid_request` that names the first invalid field. */
 function parseDocument(value: unknown): Result<Experiment, ApiError> {
   const parsed = Experiment.safeParse(value);
   if (parsed.success) {
@@ -149,11 +155,11 @@ function newId(): string {
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-/** Days of traffic that are looked at: a week has all of its days once. */
+/** Days of traffic in a plan: a week has all of its days once. */
 const DAYS = 7;
-/** Experiments of the name that are asked what they know. */
+/** Experiments of the name whose data a plan uses. */
 const EARLIER = 5;
-/** Where no experiment of the name has said: one of twenty users presses a thumb, and half of those press up. */
+/** Assumptions without earlier experiments: one of twenty users rates, and half of the ratings are positive. */
 const ASSUMED = { share: 0.05, mean: 0.5 };
 
 export interface PlanDeps extends LifeDeps {
@@ -161,7 +167,7 @@ export interface PlanDeps extends LifeDeps {
   tallies: Pick<ExperimentTallies, 'snapshot'>;
 }
 
-/** What an experiment would tell, and when: by what is known of the name. Makes nothing. */
+/** Estimates what an experiment would find, and when, from what is known of the name. Creates nothing. */
 export async function planExperiment(
   deps: PlanDeps,
   { request, caller }: { request: z.output<typeof PlanExperiment>; caller: AdminCaller },
@@ -211,7 +217,7 @@ export async function planExperiment(
   });
 }
 
-/** Tokens of the judge's rules and of what stands between the answers; some more or less by the tokenizer. */
+/** Tokens of the judge's rules and separators; depends slightly on the tokenizer. */
 const JUDGE_RULES_TOKENS = 150;
 
 function pairsOf(
@@ -221,7 +227,7 @@ function pairsOf(
   if (judge === undefined || shadow === undefined) return {};
   const { tokens_per_day: most = DEFAULT_JUDGE_TOKENS } = judge;
   const { sample } = shadow;
-  // A model is asked in both orders, each time with the prompt and both answers.
+  // A model judges in both orders, each time with the prompt and both answers.
   const judged = judge.url === undefined ? 2 * (promptTokens + 2 * completionTokens + JUDGE_RULES_TOKENS) : 0;
   const each = requests > 0 ? Math.ceil(promptTokens + completionTokens + judged) : null;
   const perDay = each === null ? null : Math.min(requests * sample, most / each);
@@ -241,7 +247,7 @@ function coverageOf({ ramp, coverage, namespace, holdout }: z.output<typeof Plan
 interface Traffic {
   per_day: number;
   days: number;
-  /** Of one request, in the mean. */
+  /** Of one request, on average. */
   promptTokens: number;
   completionTokens: number;
 }
@@ -255,7 +261,7 @@ async function trafficOf(
   const hours = await usage.sum({ by: 'hour', tenant, name, from, to: hour + 1, limit: 24 * DAYS + 1 });
   const [first] = hours;
   if (first === undefined) return { per_day: 0, days: 0, promptTokens: 0, completionTokens: 0 };
-  // A name that is new has had fewer days than seven.
+  // A new name has had fewer than seven days.
   const since = now() - Date.parse(`${first.group}:00:00Z`);
   const days = Math.min(DAYS, Math.max(1, Math.ceil(since / DAY)));
   const sum = (of: 'requests' | 'promptTokens' | 'completionTokens'): number =>
@@ -274,7 +280,7 @@ interface Known {
   baseline: Baseline | null;
 }
 
-/** What the newest of the name's experiments that had users knows of them. */
+/** Data of the name's newest experiment with users. */
 async function earlier(
   { experimentLedger, tallies }: Pick<PlanDeps, 'experimentLedger' | 'tallies'>,
   { name, metric, unit }: { name: string; metric: ExperimentMetric; unit: 'user' | 'key' },
@@ -302,7 +308,7 @@ async function earlier(
   return null;
 }
 
-/** New units a day of the whole name, as its last step had them; null when that was too short to say. */
+/** New units a day of the whole name, during its last step; null when that was too short. */
 function unitsADayOf({ evaluation, coverageAt, stepUnits, document }: ExperimentRow): number | null {
   if (evaluation === null || coverageAt === null || evaluation.coverage === 0) return null;
   const { holdout, namespace } = document;

@@ -1,4 +1,4 @@
-/** Looks at an experiment: what its tallies say, what follows from it, and who is told. */
+/** Evaluates an experiment: its tallies, the decision, and the notifications. */
 import type {
   ExperimentEvaluation,
   ExperimentProposal,
@@ -38,7 +38,7 @@ import { winRate } from '../statistics/sequential.ts';
 import type { Moments } from '../statistics/moments.ts';
 import { percentile, toldIn, type Sketch } from '../statistics/sketch.ts';
 
-/** Evaluates it now, for whoever may see it, and carries out what follows. */
+/** Evaluates it now, for an authorized caller, and acts on the decision. */
 export async function evaluateNow(
   deps: EvaluateDeps,
   params: { id: string; caller: AdminCaller },
@@ -49,7 +49,8 @@ export async function evaluateNow(
   if (!isLive(document))
     return err(
       conflict(
-        `Experiment '${id}' is ${document.status}: only a live one is evaluated. Its looks stay to be read.`,
+        `Experiment '${id}' is ${document.status}: only a live experiment can be evaluated. Its looks ` +
+          'can still be read.',
         'status',
       ),
     );
@@ -57,9 +58,9 @@ export async function evaluateNow(
 }
 
 /**
- * Looks at a live experiment, writes the look down, and does what follows by itself: rolls back, or takes the ramp's
- * next step. A winner is only proposed. Repeating it is harmless; when somebody changed the experiment meanwhile, it is
- * left as it is.
+ * Evaluates a live experiment, stores the look, and acts on the decision: rolls back, or takes the ramp's next
+ * step. A winner is only proposed. Repeating it is harmless; if somebody changed the experiment in the
+ * meantime, nothing is done.
  * @throws StoreUnavailable; the call may be repeated.
  */
 export async function evaluate(
@@ -79,7 +80,7 @@ export async function evaluate(
     ...(proposal === null ? {} : { proposal }),
   });
   const seen = { ...row, evaluation, proposal };
-  // Before what follows is done: an edge that dies in between does both at its next look.
+  // Before the action: an edge that dies in between does both at its next look.
   const message = messageOf(experiment, document, evaluation);
   if (message !== null) await deps.outbox.add(message, at);
   const following = stepOf(document, evaluation);
@@ -96,26 +97,26 @@ export async function evaluate(
   return done;
 }
 
-/** Somebody changed the experiment meanwhile, and what was to be told did not happen. */
+/** Somebody changed the experiment in the meantime, and the notified action did not happen. */
 async function retractUnlessDone(
   { outbox, experimentLedger }: EvaluateDeps,
   { message, experiment, changes }: { message: string; experiment: string; changes: Partial<Experiment> },
 ): Promise<void> {
   const row = await experimentLedger.get(experiment);
-  // It is recorded, and only KV was not told yet.
+  // It is recorded, and only KV is not updated yet.
   if (row !== null && isDone(row.document, changes)) return;
   await outbox.retract(message);
 }
 
-/** A variant is out, or the experiment is over without a winner: what is told of an evaluation's step. */
+/** A variant is removed, or the experiment ends without a winner: the notification of an evaluation's step. */
 const isDone = (document: Experiment, { dropped }: Partial<Experiment>): boolean =>
   dropped === undefined
     ? !isLive(document) && document.winner === null
     : dropped.every((variant) => document.dropped?.includes(variant) === true);
 
 /**
- * Looks for the last time at one that has ended, when no feedback comes any more: what users said after its end counts,
- * and what its last look decided stays decided.
+ * Evaluates an ended one for the last time, when feedback has closed: feedback after its end counts, but its
+ * decision stays.
  * @throws StoreUnavailable; the call may be repeated.
  */
 export async function settle(deps: EvaluateDeps, row: ExperimentRow): Promise<Result<null, ApiError>> {
@@ -144,14 +145,14 @@ const situationOf = (row: ExperimentRow, now: number) => ({
   now,
 });
 
-/** What it proposes; it stands from now on. */
+/** Its proposal, which stands from now on. */
 const proposalOf = ({ decision, at, units }: ExperimentEvaluation): ExperimentProposal | null =>
   decision.action === 'propose_winner' ? { variant: decision.variant, at, units: sumOf(units) } : null;
 
 const sumOf = (units: ExperimentEvaluation['units']): number =>
   Object.values(units).reduce((sum, n) => sum + n, 0);
 
-/** What an evaluation asks to be done; null = nothing. */
+/** The action of an evaluation; null = none. */
 function stepOf(
   document: Experiment,
   evaluation: ExperimentEvaluation,
@@ -181,7 +182,7 @@ function stepOf(
   }
 }
 
-/** Why a treatment is taken out, for the history. */
+/** Why a treatment is removed, for the history. */
 function lossOf(
   { reason, metric, variant }: { reason: 'guardrail' | 'worse'; metric: string; variant: string },
   { guardrails, comparisons }: ExperimentEvaluation,
@@ -200,20 +201,19 @@ function lossOf(
 const shown = (value: number | undefined): string =>
   value === undefined ? '?' : String(Number(value.toPrecision(3)));
 
-/** Who is in the history when nobody asked. */
+/** Actor in the history for automatic changes. */
 const SCHEDULE = 'schedule';
 
 /**
- * One round of the schedule: tells KV of changes that were cut off, then looks at the live experiments whose turn it is,
- * and for the last time at those that ended a week ago.
- * One that fails keeps none of the others from its turn.
- * @throws the first failure, when all had their turn.
+ * One run of the schedule: updates KV after interrupted changes, then evaluates the live experiments that are
+ * due, and for the last time those that ended a week ago. A failing one does not block the others.
+ * @throws the first failure, after all.
  */
 export async function evaluateAll(deps: EvaluateDeps): Promise<void> {
   const failures: Error[] = [];
   const attempt = async (row: ExperimentRow, work: () => Promise<{ ok: boolean }>): Promise<void> => {
     try {
-      // A change that somebody else made meanwhile is no failure: the next round sees it.
+      // A concurrent change is not a failure: the next run sees it.
       await work();
     } catch (error) {
       const reason = reasonOf(error);
@@ -236,7 +236,7 @@ export async function evaluateAll(deps: EvaluateDeps): Promise<void> {
   if (failures.length > 0) throw failures[0];
 }
 
-/** One look: what was counted, what follows. Pure. @param before the last look of this seed. */
+/** One look: counts and decision. Pure. @param before the last look of this seed. */
 function evaluationOf({
   snapshot,
   before,
@@ -265,7 +265,7 @@ function evaluationOf({
     sample_ratio: { state: sampleRatio.state, p_value: sampleRatio.pValue, phases },
     ...{ health, arms: armsOf(experiment, snapshot) },
     alpha,
-    // Whoever sees results believes them: behind the alarm there are none.
+    // Shown results are believed, so an alarm hides them.
     comparisons: sampleRatio.state === 'alarm' ? [] : comparisons.map(comparisonOf),
     guardrails,
     progress:
@@ -328,7 +328,7 @@ function comparisonOf(comparison: Comparison): ExperimentComparison {
 }
 type Bounds = Readonly<{ low: number; high: number }>;
 
-/** What the pairs of one look come to; null without a judge. Pure. */
+/** The pairs of one look; null without a judge. Pure. */
 function pairsAtLook(
   { judge, shadow, variants }: Experiment,
   tally: PairTally | null,
@@ -353,10 +353,10 @@ function verdictOf({ low, high }: { low: number; high: number }): ExperimentPair
   return high < 0.5 ? 'worse' : 'open';
 }
 
-/** Told of every experiment, listed or not: a mean hides the answers that somebody waited long for. */
+/** Shown for every experiment, listed or not: a mean hides answers with a long wait. */
 const TIMES = ['ttft_ms', 'latency_ms'];
 
-/** How times, and the values of the listed metrics that are no rates, are spread; where it is known. */
+/** The spread of times, and of listed metrics that are not rates, if known. */
 function spreadOf(
   experiment: Experiment,
   { metrics, sketches }: Pick<TallySnapshot, 'metrics' | 'sketches'>,
@@ -375,7 +375,7 @@ function spreadOf(
   return Object.fromEntries(byMetric.filter(([, arms]) => Object.keys(arms).length > 0));
 }
 
-/** @returns null where nobody knows, or where half of the values are below 0. */
+/** @returns null if unknown, or if half of the values are below 0. */
 function spreadOfArm(moments: Moments | undefined, sketch: Sketch | undefined): ExperimentSpread | null {
   if (moments === undefined || moments.n === 0 || sketch === undefined) return null;
   const [p50, p95] = [percentile(sketch, 0.5), percentile(sketch, 0.95)];

@@ -1,6 +1,6 @@
 /**
- * What all changes of an experiment share: their dependencies, refusals, and the checks of the adapters and addresses
- * that a document names.
+ * Shared by all changes of an experiment: dependencies, refusals, and the checks of adapters and addresses in a
+ * document.
  */
 import type { MayUseChain } from '../../registry/assemble-chain.ts';
 import type { IntakeDeps, VersionRow, Registry } from '../../registry/ports.ts';
@@ -19,7 +19,7 @@ export interface LifeDeps extends Pick<IntakeDeps, 'registry' | 'pointers' | 'ba
   experimentLedger: ExperimentLedger;
   mayUseChain: MayUseChain;
   pairTallies: Pick<PairTallies, 'forget'>;
-  /** Whether what tenants have called may be this machine itself. */
+  /** Whether addresses given by tenants may be this machine itself. */
   loopbackCallbacks: boolean;
 }
 
@@ -31,7 +31,7 @@ export interface EvaluateDeps extends Pick<IntakeDeps, 'pointers' | 'now'> {
   pairTallies: Pick<PairTallies, 'snapshot'>;
 }
 
-/** The experiment, when its name is the caller's; unknown and another's come out alike. */
+/** The experiment, if the caller owns its name; missing ones and those of others look alike. */
 export async function ownExperiment(
   deps: { experimentLedger: Pick<ExperimentLedger, 'get'> },
   { id, caller }: { id: string; caller: AdminCaller },
@@ -41,25 +41,26 @@ export async function ownExperiment(
     ? ok(row)
     : err({
         code: 'not_found',
-        message: 'There is no such experiment, or you do not have access to it.',
+        message: 'This experiment does not exist or you do not have access to it.',
       });
 }
 
 /** Somebody else changed it, or the caller knows an older document. */
 export const changedMeanwhile = ({ id, document: { version, status } }: ExperimentRow): ApiError =>
   conflict(
-    `Experiment '${id}' has changed: its document is version ${version} now, and it is ${status}. Read it and try again.`,
+    `Experiment '${id}' has changed: its document is version ${version} now, and it is ${status}. Read ` +
+      'it and try again.',
     'version',
   );
 
 export const overlaps = (others: readonly string[]): ApiError =>
   conflict(
-    `Experiment '${others.join("', '")}' is live in this namespace, and its range overlaps. ` +
-      'Give a range that is free, or stop the other one first.',
+    `Experiment '${others.join("', '")}' is live in this namespace with an overlapping range. Use a ` +
+      'free range, or stop the other experiment first.',
     'namespace',
   );
 
-/** A guardrail stands against the direction of its metric. @param prefix of the field's path. */
+/** A guardrail contradicts the direction of its metric. @param prefix of the field's path. */
 export const guardrailRefused = (
   { index, message }: { index: number; message: string },
   prefix = '',
@@ -68,7 +69,10 @@ export const guardrailRefused = (
   return { code: 'invalid_request', message: `Invalid value for '${param}': ${message}.`, param };
 };
 
-/** The document's webhook is no address that this edge may call; null = it is, or there is none. */
+/**
+ * An error if the document's webhook is an address that this edge may not call; null = it may, or there is
+ * none.
+ */
 export function webhookRefused(webhook: string | undefined, loopback: boolean, prefix = ''): ApiError | null {
   const problem = webhook === undefined ? null : webhookProblem(webhook, loopback);
   const param = `${prefix}webhook`;
@@ -78,9 +82,9 @@ export function webhookRefused(webhook: string | undefined, loopback: boolean, p
 }
 
 /**
- * All adapters that the document names are there, not retired, for a base that is served, and such as the owner of the
- * name may use. An edge that is not told which bases its origins serve has one, which is that of the name's own versions.
- * Errors: `model_not_found`, also for what may not be used; `version_conflict`; `adapter_invalid`.
+ * Checks that all adapters in the document exist, are not retired, have a served base, and may be used by the
+ * owner of the name. An edge that does not know its origins' bases uses that of the name's own versions.
+ * Errors: `model_not_found`, also for adapters that may not be used; `version_conflict`; `adapter_invalid`.
  */
 export async function checkAdapters(
   deps: Pick<LifeDeps, 'registry' | 'bases' | 'mayUseChain'>,
@@ -110,7 +114,7 @@ export async function checkAdapters(
     if (!usable(row)) return err(adapterNotFound(adapter));
     if (row.retiredAt !== null || row.withdrawnAt !== null)
       return err(
-        conflict(`'${adapter}' is retired, or stands on what is. Name a version that is in use.`, param),
+        conflict(`'${adapter}' is retired, or depends on an adapter that is. Use another version.`, param),
       );
     base ??= row.base;
     const { declared } = deps.bases;
@@ -118,7 +122,7 @@ export async function checkAdapters(
       return err(
         adapterInvalid(
           'base_mismatch',
-          `'${adapter}' is for the base '${row.base.id}'; this edge serves ${declared.join(', ')}.`,
+          `'${adapter}' is for the base '${row.base.id}', but this edge serves ${declared.join(', ')}.`,
           param,
         ),
       );
@@ -126,7 +130,8 @@ export async function checkAdapters(
       return err(
         adapterInvalid(
           'base_mismatch',
-          `'${adapter}' is for the base '${row.base.id}', the others are for '${base.id}'. Compare adapters of one base.`,
+          `'${adapter}' is for the base '${row.base.id}', but the others are for '${base.id}'. Compare ` +
+            'adapters of one base.',
           param,
         ),
       );
@@ -145,7 +150,7 @@ export function checkJudge({ judge }: Experiment, loopback: boolean): Result<nul
   });
 }
 
-/** Where nobody is in the experiment, users get the live version: pairs need that to be control. */
+/** If nobody is in the experiment, users get the live version, so pairs need that to be control. */
 export async function checkControlAnswers(
   registry: Pick<Registry, 'live' | 'version'>,
   { judge, coverage, ramp, name, variants }: Experiment,
@@ -157,8 +162,9 @@ export async function checkControlAnswers(
   if (live === null || live.chainId === row?.chainId) return ok(null);
   return err(
     conflict(
-      `'${name}@${live.version}' is live, and control is '${control.adapter}': with a coverage of 0 no answer is control's, so that there would be no pairs. ` +
-        'Make the live version control, or give a coverage.',
+      `'${name}@${live.version}' is live, but control is '${control.adapter}'. With a coverage of 0 ` +
+        'control answers nothing, so there would be no pairs. Make the live version control, or set a ' +
+        'coverage.',
       'variants.0.adapter',
     ),
   );

@@ -47,7 +47,7 @@ const SaidTally = z.object({
   tokensToday: z.number(),
 });
 
-/** Pairs in a Durable Object (`PairTally`), one an experiment: a pair takes seconds, so that one is enough. */
+/** Pairs in a Durable Object (`PairTally`), one an experiment: a pair takes seconds, so one object is enough. */
 export function createDoPairs(params: { namespace: DurableNamespace; timeoutMs: number }): PairTallies {
   const ask = <T>(name: string, call: PairCall, schema: z.ZodType<T>): Promise<T> =>
     askObject({ ...params, name, what: 'pair tally', call, parse: (answer) => schema.parse(answer) });
@@ -136,8 +136,8 @@ const DIGITS = 12;
 const DELETED_AT_ONCE = 128;
 
 /**
- * Counts the pairs of one experiment, and keeps the last ones where that is asked for. One call runs at a time: between
- * the reads and writes of one, the object takes no other.
+ * Counts the pairs of one experiment, and keeps the last ones if requested. One call runs at a time: between
+ * the reads and writes of one, the object accepts no other.
  */
 export class PairTally {
   readonly #storage: PairStorage;
@@ -194,7 +194,7 @@ export class PairTally {
     }
   }
 
-  /** Pairs that were being judged are thrown away. */
+  /** Pairs being judged are discarded. */
   async #isErased(): Promise<boolean> {
     return (await this.#storage.get<boolean>(ERASED)) === true;
   }
@@ -203,9 +203,9 @@ export class PairTally {
     if (await this.#isErased()) return null;
     const [counts, spent] = [await this.#counts(seed), await this.#spent()];
     const judged = await this.#judgedOf({ seed, user });
-    // Several may have been begun at once.
+    // Several may have started at once.
     const counted = judged < MAX_PAIRS_OF_USER;
-    // One that was still judged while the others were deleted counts, and its texts go too.
+    // A pair still being judged during the deletion counts, and its texts are deleted too.
     const forgotten = (await this.#storage.get<boolean>(FORGOTTEN)) === true;
     const keep = forgotten ? 0 : kept.keep;
     const pair = counted && !forgotten ? kept.pair : null;
@@ -238,7 +238,7 @@ export class PairTally {
     return (await this.#storage.get<PairCounts>(COUNTS + seed)) ?? NO_PAIRS;
   }
 
-  /** Of nobody there is none. */
+  /** There is none without a user. */
   async #judgedOf({ seed, user }: { seed: string; user: string | null }): Promise<number> {
     return user === null ? 0 : ((await this.#storage.get<number>(userKey(seed, user))) ?? 0);
   }

@@ -1,16 +1,16 @@
-/** Ports of judged pairs: what judges two answers to one conversation, and where that is counted. */
+/** Ports of judged pairs: judging two answers to one conversation, and counting the verdicts. */
 import type { ExperimentJudge, KeptPair, PairFailure } from '../../../protocol/experiment.ts';
 import { z } from 'zod';
 
-/** What a judge said of one pair; `win` is the treatment's. */
+/** A judge's verdict on one pair; `win` is the treatment's. */
 export interface Judged {
   result: 'win' | 'tie' | 'loss';
-  /** The same to the letter: nobody was asked. */
+  /** Identical answers: nobody was asked. */
   same: boolean;
-  /** How often one answer was chosen, and how often of these the one shown first. */
+  /** How often an answer was chosen, and how often the one shown first. */
   choices: number;
   first: number;
-  /** A model was asked in both orders: whether it said the same. null = asked once, or not at all. */
+  /** Whether a model asked in both orders agreed with itself. null = asked once, or not at all. */
   agreed: boolean | null;
 }
 
@@ -23,27 +23,27 @@ export interface PairTally {
   same: number;
   choices: number;
   first: number;
-  /** Pairs that a model was asked about in both orders, and those of them in which it said the same. */
+  /** Pairs judged in both orders, and those with the same verdict. */
   asked: number;
   agreed: number;
   failures: Partial<Record<PairFailure, number>>;
-  /** Of judge and shadow on the day (UTC) of the question. */
+  /** Of judge and shadow on the day (UTC) of the pair. */
   tokensToday: number;
 }
 
-/** Counts pairs, and keeps some where that is asked for. Throws StoreUnavailable. */
+/** Counts pairs, and keeps some if requested. Throws StoreUnavailable. */
 export interface PairTallies {
   /**
-   * May another pair be begun? Of one user at most `MAX_PAIRS_OF_USER` that are judged are; null = nobody is named. What is under way when the day's tokens are used up comes to its end.
+   * May another pair start? At most `MAX_PAIRS_OF_USER` judged pairs per user; null = no user is named. Running
+   * pairs end even after the day's tokens are used up.
    */
   mayBegin(
     experiment: string,
     ask: { at: number; tokensPerDay: number; seed: string; user: string | null },
   ): Promise<boolean>;
   /**
-   * Counts a pair, and of one that its user has no more room for the tokens alone; sent once, so that one which is lost
-   * is lost.
-   * @param ask.keep the last ones that are kept. @param ask.pair the texts, if they are to be.
+   * Counts a pair, or only its tokens if its user has too many. Sent once: a lost one is lost.
+   * @param ask.keep number of kept pairs. @param ask.pair the texts to keep, if any.
    */
   record(
     experiment: string,
@@ -58,42 +58,42 @@ export interface PairTallies {
     },
   ): Promise<void>;
   snapshot(experiment: string, ask: { seed: string; at: number }): Promise<PairTally>;
-  /** The newest first; none that is too old. */
+  /** Newest first, without expired ones. */
   kept(experiment: string, ask: { at: number; keep: number }): Promise<KeptPair[]>;
-  /** Deletes the pairs that are kept, not the tally; of what comes from here on no texts are kept. */
+  /** Deletes the kept pairs, not the tally; from here on no texts are kept. */
   forget(experiment: string): Promise<void>;
-  /** Forgets all of it, for good: what comes for it from here on is thrown away. */
+  /** Deletes everything permanently: later data for it is discarded. */
   erase(experiment: string): Promise<void>;
 }
 
-/** What one request's pair is made of. */
+/** The pair of one request. */
 export interface PairParams {
   experiment: string;
   seed: string;
-  /** Hash of the unit, where it is a user; null = nobody is named. */
+  /** Hash of the unit, if it is a user; null = no user is named. */
   user: string | null;
-  /** That the experiment is on. */
+  /** The experiment's name. */
   name: string;
   judge: ExperimentJudge;
-  /** Asks the model that judges, where one does. */
+  /** Calls the judging model, if there is one. */
   ask: AskJudge;
-  /** null = it is not one text. */
+  /** null = it is not a single text. */
   prompt: readonly Turn[] | null;
 }
 
-/** Sends a chat request to the judging model. Never throws. @returns what it said; null = nothing. */
+/** Sends a chat request to the judging model. Never throws. @returns its reply; null = none. */
 export type AskJudge = (
   request: Record<string, unknown>,
   signal: AbortSignal,
 ) => Promise<{ text: string | null; tokens: number }>;
 
-/** One pair, from its beginning to its end. */
+/** One pair, from start to end. */
 export interface PairInWork {
-  /** false = nothing is to be run. */
+  /** false = run nothing. */
   begin(): Promise<boolean>;
   /**
-   * @param params.control what the user got, @param params.treatment what the shadow said: the texts of all choices;
-   * null = nothing of use. @param params.tokens what the shadow used. @param params.signal ends the judging.
+   * @param params.control the user's answer, @param params.treatment the shadow's: the texts of all choices;
+   * null = unusable. @param params.tokens used by the shadow. @param params.signal aborts the judging.
    */
   end(params: {
     control: readonly string[] | null;
@@ -107,7 +107,7 @@ export interface PairJudges {
   open(params: PairParams): PairInWork;
 }
 
-/** One message of a prompt, whatever API it came by. */
+/** One message of a prompt, from any API. */
 export interface Turn {
   role: string;
   content: string;
@@ -117,7 +117,7 @@ const Parts = z.array(z.object({ text: z.string() }));
 const Content = z.union([z.string(), Parts.transform((parts) => parts.map(({ text }) => text).join(''))]);
 const Turns = z.array(z.object({ role: z.string(), content: Content }));
 
-/** Chats, text completions, responses and messages, as far as they are text alone and ask for one answer. */
+/** Chats, text completions, responses and messages, if they are text only and ask for one answer. */
 const Prompt = z.union([
   z
     .object({
@@ -140,7 +140,7 @@ const Prompt = z.union([
 const withSystem = (system: string | null | undefined, turns: Turn[]): Turn[] =>
   system == null || system === '' ? turns : [{ role: 'system', content: system }, ...turns];
 
-/** @param request as the client API takes it, checked. @returns null for what is not one text to one answer. */
+/** @param request validated by the client API. @returns null unless it is one text for one answer. */
 export function conversationOf(request: unknown): Turn[] | null {
   return Prompt.safeParse(request).data ?? null;
 }

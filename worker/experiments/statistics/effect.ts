@@ -38,8 +38,9 @@ export interface Difference {
 }
 
 /**
- * Units of an experiment with equal arms that would know as much: 4 n_c n_t / (n_c + n_t). With equal arms all of them;
- * with 95 and 5 of a hundred, 19: what a large arm has more than a small one says nothing of the small one.
+ * Units of an equal-arm experiment with the same precision: 4 n_c n_t / (n_c + n_t). With equal arms all of
+ * them; with 95 and 5 of a hundred, 19: what a large arm has more than a small one says nothing of the small
+ * one.
  */
 export const effectiveUnits = (control: number, treatment: number): number =>
   control + treatment === 0 ? 0 : (4 * control * treatment) / (control + treatment);

@@ -1,12 +1,12 @@
-/** What an experiment will be able to tell, and when: for its plan and for how far it has come. Decides nothing. */
+/** What an experiment will be able to find, and when: for its plan and its progress. Decides nothing. */
 import { absoluteEffect, cautiousArms, differenceOf } from './effect.ts';
 import { normalCdf } from './gamma.ts';
 import type { MetricKind } from './moments.ts';
 import { cautiousLevel, sequentialMultiplier } from './sequential.ts';
 
-/** A lift counts as one that is found when it is in this share of experiments. */
+/** A lift counts as found when it is found in this share of experiments. */
 export const PLANNED_POWER = 0.8;
-/** Beyond these nobody waits: units of both arms, and lifts (a hundred times as much). */
+/** Limits beyond which nobody waits: units of both arms, and lifts (a hundred times as much). */
 const MOST_UNITS = 1e9;
 const MOST_LIFT = 100;
 const STEPS = 60;
@@ -100,7 +100,7 @@ export function unitsToFind(params: {
   );
 }
 
-/** The least that can be called: so many wins in a row. */
+/** The minimum that can be called: this many wins in a row. */
 const LEAST_PAIRS = 24;
 
 /**
@@ -116,7 +116,7 @@ export function pairsToFind(winRate: number, alpha: number, tuning: number): num
 
 /**
  * Days until then. @param params.unitsADay new units with a value, of both arms together.
- * @returns null as {@link unitsToFind}, and when nobody comes.
+ * @returns null like {@link unitsToFind}, and when there are no new units.
  */
 export function daysToFind(params: Parameters<typeof unitsToFind>[0] & { unitsADay: number }): number | null {
   const units = unitsToFind(params);
@@ -124,8 +124,8 @@ export function daysToFind(params: Parameters<typeof unitsToFind>[0] & { unitsAD
 }
 
 /**
- * The least lift that is found by these units in {@link PLANNED_POWER} of experiments.
- * @param params.better where it would lie. @returns above 0 for `up`, below for `down`; null when there is none.
+ * The smallest lift found with these units in {@link PLANNED_POWER} of experiments.
+ * @param params.better its direction. @returns above 0 for `up`, below for `down`; null when there is none.
  */
 export function liftToFind(params: {
   baseline: Baseline;
@@ -141,12 +141,12 @@ export function liftToFind(params: {
   const most = kind === 'proportion' && better === 'up' ? (1 - mean) / mean : room;
   const enough = (size: number): boolean =>
     powerOf({ baseline, units, lift: sign * size, alpha }) >= PLANNED_POWER;
-  // At the very end a proportion does not vary any more.
+  // At the extreme a proportion no longer varies.
   const end = most * (1 - 1e-9);
   return enough(end) ? sign * halve(0, end, enough) : null;
 }
 
-/** The border between what is not enough and what is. @param high is enough. */
+/** Binary search for the smallest sufficient value. @param high suffices. */
 function halve(low: number, high: number, enough: (at: number) => boolean): number {
   let [below, above] = [low, high];
   for (let step = 0; step < STEPS; step++) {

@@ -1,35 +1,35 @@
-/** Do the units lie in the arms as they should, at every look? */
+/** Tests whether the units are distributed as intended, valid at every look. */
 import { lnGamma } from './gamma.ts';
 
 /**
- * The split is not the one that was asked for when evidence says so at this level: an experiment that is dealt as it
- * should be alarms at some look, however many there are, with at most this probability.
+ * Level of the alarm: a healthy experiment alarms at any look, however many there are, with at most this
+ * probability.
  */
 export const SAMPLE_RATIO_ALARM = 0.01;
-/** Units that each arm should have before the test means something; GrowthBook's number. */
+/** Units that each arm should have before the test is meaningful; GrowthBook's number. */
 export const SAMPLE_RATIO_MIN_UNITS = 8;
 /**
  * Concentration of the Dirichlet prior around what is expected: how many units' worth it is. A hundred finds an arm that
  * nobody reaches after 36 units, and one that loses one in 25 after 29,000; ten thousand after 312 and 30,000.
  */
 const CONCENTRATION = 100;
-/** Of the search in {@link logLikelihood}: between two ways of dealing one is enough. */
+/** Of the search in {@link logLikelihood}: between two distributions one suffices. */
 const MOST_STEPS = 20;
 const HALVINGS = 50;
-/** Of the prior, for an arm that nobody should be in: whoever is in it is evidence. */
+/** Of the prior, for an arm that should be empty: any unit in it is evidence. */
 const LEAST_SHARE = 1e-9;
 
-/** A time in which units were dealt in one way. */
+/** A time with one way of assigning units. */
 export interface DealtPhase {
   /** New units of each arm. */
   units: readonly number[];
-  /** Shares of the arms, in any unit, not all 0; the first is what is expected, and any mixture of them is right. */
+  /** Shares of the arms, in any unit, not all 0; the first is expected, and any mixture of them is correct. */
   dealt: readonly [readonly number[], ...(readonly number[])[]];
 }
 
 export interface SampleRatio {
   state: 'ok' | 'alarm' | 'too_few_units';
-  /** Always valid: below alpha at some look with probability alpha at most. */
+  /** Always valid: below alpha at any look with probability alpha at most. */
   pValue: number;
 }
 

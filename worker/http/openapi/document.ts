@@ -1,4 +1,4 @@
-/** The API as an OpenAPI 3.1 document, made from the operations and schemas that the routes are made from. */
+/** The API as an OpenAPI 3.1 document, generated from the operations and schemas that the routes use. */
 import { z } from 'zod';
 import type { AdminAnswer, AdminOperation } from '../../../protocol/admin-api/operation.ts';
 import { ADMIN_ROUTES, adminOperation, type AdminRoute } from '../../../protocol/admin-api/operations.ts';
@@ -13,7 +13,7 @@ type JsonSchema = Record<string, unknown>;
 
 const how = {
   unrepresentable: 'any',
-  /** zod says a date's format twice, the second time in half a kilobyte of pattern. */
+  /** zod emits a date's format twice, the second time as half a kilobyte of pattern. */
   override({ jsonSchema }) {
     if (jsonSchema.format !== undefined) delete jsonSchema.pattern;
   },
@@ -22,8 +22,8 @@ const how = {
 const uri = (id: string): string => `#/components/schemas/${id}`;
 
 /**
- * Checks that JSON Schema has no words for (a name's syntax, weights that sum to 1) are left out: what the schema refuses
- * the route refuses, and the route refuses more.
+ * Checks that JSON Schema cannot express (a name's syntax, weights that sum to 1) are left out: the route
+ * refuses everything that the schema refuses, and more.
  */
 function schemasOf(named: Record<string, z.ZodType>, io: 'input' | 'output'): Record<string, JsonSchema> {
   const registry = z.registry<{ id: string }>();
@@ -40,7 +40,7 @@ const componentSchemas = (): Record<string, JsonSchema> => ({
   ...schemasOf(ANSWERS, 'output'),
 });
 
-/** One schema as it is sent, in place. */
+/** One schema, inlined. */
 function inlineSchema(schema: z.ZodType): JsonSchema {
   const { $schema: _, ...json } = z.toJSONSchema(schema, { io: 'input', ...how });
   return json;
@@ -53,7 +53,7 @@ type Json = Record<string, unknown>;
 
 const named = (name: string): JsonSchema => ({ $ref: `#/components/schemas/${name}` });
 
-/** For whoever has an admin key; it tells nothing of what is stored. */
+/** For any admin key; it reveals nothing of what is stored. */
 export function openApiDocument(): Json {
   const paths: Record<string, Json> = {};
   const add = (route: string, describe: (path: ParsedPath) => Json): void => {
@@ -71,7 +71,7 @@ export function openApiDocument(): Json {
     info: {
       title: 'graft',
       version: API_VERSION,
-      description: 'What the edge takes and answers.',
+      description: 'The API of the edge.',
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],
@@ -80,7 +80,7 @@ export function openApiDocument(): Json {
       schemas: componentSchemas(),
       responses: {
         Error: {
-          description: 'What went wrong.',
+          description: 'The error.',
           content: { 'application/json': { schema: named('Error') } },
         },
       },
@@ -146,7 +146,7 @@ const jsonContent = (schema: JsonSchema): Json => ({ 'application/json': { schem
 const bodyContent = (request: NonNullable<AdminOperation['request']>): Json =>
   request === 'bytes' ? { 'application/octet-stream': {} } : jsonContent(schemaObject(request, BODIES));
 
-/** By its name, where it has one. */
+/** By its name, if it has one. */
 function schemaObject(schema: z.ZodType, names: Readonly<Record<string, z.ZodType>>): JsonSchema {
   const name = Object.keys(names).find((one) => names[one] === schema);
   return name === undefined ? inlineSchema(schema) : named(name);
@@ -176,7 +176,7 @@ const clientAnswer = ({ description, schema, body, bytes, headers }: OperationAn
 
 interface PathParameter {
   name: string;
-  /** What the route takes, where it says so. */
+  /** The route's input, if it declares one. */
   pattern: string | null;
 }
 
@@ -231,7 +231,7 @@ const headerParameters = (headers: Record<string, string>): Record<string, unkno
     schema: { type: 'string' },
   }));
 
-/** A query has no null: it is how the route says that the parameter was not there. */
+/** A query has no null: in routes it means that the parameter is absent. */
 function asSent({ default: preset, anyOf, ...schema }: JsonSchema): JsonSchema {
   const choices = (anyOf as JsonSchema[] | undefined)?.filter(({ type }) => type !== 'null');
   return {
@@ -244,7 +244,7 @@ function asSent({ default: preset, anyOf, ...schema }: JsonSchema): JsonSchema {
 /** `GET /admin/openapi.json` -> the API as an OpenAPI 3.1 document. */
 export function adminOpenApiRoutes(): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
-  // Made once, when somebody asks: it takes tens of milliseconds.
+  // Built once, on demand: it takes tens of milliseconds.
   let document: object | undefined;
   adminRoute(routes, 'GET /admin/openapi.json', ({ context }) =>
     context.json((document ??= openApiDocument())),
@@ -252,26 +252,26 @@ export function adminOpenApiRoutes(): Hono<AppEnv> {
   return routes;
 }
 
-/** What one answer is; without a schema it is an object that others describe: OpenAI. */
+/** Content of one answer; without a schema it is an object described elsewhere: OpenAI's. */
 interface OperationAnswer {
   description: string;
   schema?: AnswerName;
-  /** That as well as JSON, as the request asks. */
+  /** As well as JSON, depending on the request. */
   body?: 'text/event-stream';
-  /** It is no JSON at all. */
+  /** It is not JSON. */
   bytes?: true;
-  /** Beside those that every answer has: name -> description. */
+  /** In addition to those of every answer: name -> description. */
   headers?: Record<string, string>;
 }
 
 /** One of the client API. */
 interface Operation {
-  /** `operationId`: what generated clients call it. */
+  /** `operationId`: the name in generated clients. */
   id: string;
   tag: string;
   summary: string;
   description?: string;
-  /** Which kind of key it takes. */
+  /** The kind of key that it needs. */
   key: 'api' | 'download' | 'none';
   query?: z.ZodObject;
   /** Name -> description. */
@@ -284,9 +284,9 @@ interface Operation {
 type Operations = Readonly<Record<string, Operation>>;
 
 const COMPLETION_HEADERS = {
-  'x-graft-adapter': 'What served: `name@version`, or `base`.',
-  'x-graft-experiment': 'Id of the experiment that the request was in.',
-  'x-graft-variant': 'Key of the variant that served.',
+  'x-graft-adapter': 'What answered: `name@version`, or `base`.',
+  'x-graft-experiment': 'The experiment that the request was part of.',
+  'x-graft-variant': 'The variant that answered.',
   'x-graft-exposure': 'Of counted requests: what feedback on this answer is given with.',
 };
 
@@ -295,18 +295,18 @@ const completion = (id: string, summary: string, body: BodyName, answer: string)
   tag: 'completions',
   key: 'api',
   summary,
-  headers: { [USER_HEADER]: 'The end user, for experiments, where the body names none.' },
+  headers: { [USER_HEADER]: 'The end user, for experiments, if the body names none.' },
   body,
   answers: {
     200: {
-      description: `${answer} of OpenAI's API; events of it with \`stream\`.`,
+      description: `${answer} of OpenAI's API; with \`stream\`, its events.`,
       body: 'text/event-stream',
       headers: COMPLETION_HEADERS,
     },
   },
 });
 
-/** What applications call. */
+/** The client API's operations. */
 const CLIENT_OPERATIONS: Operations = {
   'POST /v1/chat/completions': completion(
     'createChatCompletion',
@@ -335,7 +335,7 @@ const CLIENT_OPERATIONS: Operations = {
     ),
     answers: {
       200: {
-        description: 'The message of Anthropic’s API; events of it with `stream`.',
+        description: 'The message of Anthropic’s API; with `stream`, its events.',
         body: 'text/event-stream',
         headers: COMPLETION_HEADERS,
       },
@@ -345,17 +345,17 @@ const CLIENT_OPERATIONS: Operations = {
     id: 'countMessageTokens',
     tag: 'models',
     key: 'api',
-    summary: 'How many tokens a message’s prompt has.',
+    summary: 'Counts the tokens of a message’s prompt.',
     body: 'CountTokensRequest',
-    answers: { 200: { description: 'Their number.', schema: 'CountTokensAnswer' } },
+    answers: { 200: { description: 'The number of tokens.', schema: 'CountTokensAnswer' } },
   },
   'POST /v1/responses/input_tokens': {
     id: 'countResponseTokens',
     tag: 'models',
     key: 'api',
-    summary: 'How many tokens a response’s prompt has.',
+    summary: 'Counts the tokens of a response’s prompt.',
     body: 'ResponseRequest',
-    answers: { 200: { description: 'Their number.', schema: 'InputTokensAnswer' } },
+    answers: { 200: { description: 'The number of tokens.', schema: 'InputTokensAnswer' } },
   },
   'POST /v1/embeddings': {
     id: 'createEmbedding',
@@ -363,7 +363,8 @@ const CLIENT_OPERATIONS: Operations = {
     key: 'api',
     summary: 'A vector for each text, by the adapter that `model` names.',
     description:
-      'The hidden states of the tokens, pooled and brought to length 1. No experiment is joined: vectors of two versions cannot be compared.',
+      'The hidden states of the tokens, pooled and normalized to length 1. Never part of an ' +
+      'experiment, because vectors of two versions cannot be compared.',
     body: 'EmbeddingRequest',
     answers: { 200: { description: 'The vectors, in the order of the texts.', schema: 'EmbeddingList' } },
   },
@@ -371,15 +372,15 @@ const CLIENT_OPERATIONS: Operations = {
     id: 'tokenize',
     tag: 'models',
     key: 'api',
-    summary: 'A text, or a conversation in the chat template, as token ids.',
+    summary: 'Converts a text, or a conversation in the chat template, to token ids.',
     body: 'TokenizeRequest',
-    answers: { 200: { description: 'Their ids and number.', schema: 'TokenizeAnswer' } },
+    answers: { 200: { description: 'The token ids and their number.', schema: 'TokenizeAnswer' } },
   },
   'POST /detokenize': {
     id: 'detokenize',
     tag: 'models',
     key: 'api',
-    summary: 'The text of token ids.',
+    summary: 'Converts token ids to text.',
     body: 'DetokenizeRequest',
     answers: { 200: { description: 'The text.', schema: 'DetokenizeAnswer' } },
   },
@@ -387,15 +388,16 @@ const CLIENT_OPERATIONS: Operations = {
     id: 'giveFeedback',
     tag: 'experiments',
     key: 'api',
-    summary: 'What an application, or its user, thinks of an answer that belongs to an experiment.',
+    summary: 'Records what a user or application thinks of an answer that belongs to an experiment.',
     body: 'FeedbackRequest',
-    answers: { 200: { description: 'It is counted, or was before.', schema: 'FeedbackAnswer' } },
+    answers: { 200: { description: 'The feedback is counted, or was already.', schema: 'FeedbackAnswer' } },
   },
   'POST /v1/download-tokens': {
     id: 'makeDownloadToken',
     tag: 'adapters',
     key: 'api',
-    summary: 'A short-lived token with which a page fetches adapters. Keys with the right to download only.',
+    summary:
+      'Creates a short-lived token that lets a page download adapters. Keys with the right to download only.',
     body: 'DownloadTokenRequest',
     answers: { 200: { description: 'The token, and what it opens.', schema: 'DownloadToken' } },
   },
@@ -403,7 +405,8 @@ const CLIENT_OPERATIONS: Operations = {
     id: 'readDownloadChain',
     tag: 'adapters',
     key: 'download',
-    summary: 'The live version of a name, and the parts of its chain’s files. Takes a download token.',
+    summary:
+      'Describes the live version of a name, and the parts of its chain’s files. Needs a download token.',
     query: z.strictObject({ name: AdapterName }),
     answers: { 200: { description: 'The chain, root first.', schema: 'DownloadChain' } },
   },
@@ -411,44 +414,44 @@ const CLIENT_OPERATIONS: Operations = {
     id: 'readDownloadPart',
     tag: 'adapters',
     key: 'download',
-    summary: 'One part of a file of a version’s chain. Takes a download token.',
+    summary: 'Reads one part of a file of a version’s chain. Needs a download token.',
     query: z.strictObject({ name: AdapterName, version: z.string(), digest: Digest }),
-    answers: { 200: { description: 'Its bytes.', bytes: true } },
+    answers: { 200: { description: "The part's bytes.", bytes: true } },
   },
   'GET /v1/models': {
     id: 'listModels',
     tag: 'models',
     key: 'api',
-    summary: 'What the key may use.',
+    summary: 'Lists the models that the key may use.',
     query: z.strictObject({ prefix: z.string().optional(), after: z.string().optional() }),
-    answers: { 200: { description: 'Models of OpenAI’s API, at most 1,000.', schema: 'ModelList' } },
+    answers: { 200: { description: "Models in OpenAI's format, at most 1,000.", schema: 'ModelList' } },
   },
   'GET /v1/models/*': {
     id: 'readModel',
     tag: 'models',
     key: 'api',
-    summary: 'One name; its slashes raw or encoded.',
-    answers: { 200: { description: 'A model of OpenAI’s API.', schema: 'Model' } },
+    summary: 'Shows one name; its slashes may be raw or encoded.',
+    answers: { 200: { description: "A model in OpenAI's format.", schema: 'Model' } },
   },
   'GET /health': {
     id: 'readHealthAsVllm',
     tag: 'models',
     key: 'none',
-    summary: 'The same as `/healthz`, where clients of vLLM look.',
-    answers: { 200: { description: 'It lives.', schema: 'Health' } },
+    summary: 'The same as `/healthz`, at the path that clients of vLLM use.',
+    answers: { 200: { description: 'The edge runs.', schema: 'Health' } },
   },
   'GET /healthz': {
     id: 'readHealth',
     tag: 'models',
     key: 'none',
-    summary: 'Whether the edge lives.',
-    answers: { 200: { description: 'It does.', schema: 'Health' } },
+    summary: 'Shows whether the edge runs.',
+    answers: { 200: { description: 'The edge runs.', schema: 'Health' } },
   },
   'GET /readyz': {
     id: 'readReadiness',
     tag: 'models',
     key: 'none',
-    summary: 'Whether the edge can serve: its registry and an origin answer. 503 when not.',
-    answers: { 200: { description: 'It can.', schema: 'Health' } },
+    summary: 'Shows whether the edge can serve: its registry and at least one origin answer. 503 otherwise.',
+    answers: { 200: { description: 'The edge can serve.', schema: 'Health' } },
   },
 };

@@ -1,4 +1,4 @@
-/** The schemas that the OpenAPI document has under a name: answers, and bodies of requests. */
+/** The named schemas of the OpenAPI document: answers, and bodies of requests. */
 import { z } from 'zod';
 import { BlobRecord } from '../../../protocol/adapter-manifest.ts';
 import {
@@ -141,7 +141,7 @@ const ErrorAnswer = z.strictObject({
   error: z.strictObject({
     message: z.string(),
     type: z.string(),
-    /** The place in the request. */
+    /** The path in the request. */
     param: z.string().nullable(),
     code: z.enum(API_ERROR_CODES),
     missing: z.array(z.string()).optional(),
@@ -152,8 +152,8 @@ const ErrorAnswer = z.strictObject({
 const HealthAnswer = z.object({ status: z.literal('ok') });
 
 /**
- * As they are answered: every field is there that has a default, and no other. Clients that parse with these schemas
- * leave out what they do not know.
+ * As answered: every field with a default is present, and no others. Clients that parse with these schemas drop
+ * unknown fields.
  */
 export const ANSWERS = {
   AliasAnswer,
@@ -252,10 +252,10 @@ export const ANSWERS = {
 
 export type AnswerName = keyof typeof ANSWERS;
 
-/** The edge takes its own fields out before the rest is parsed. */
+/** The edge removes its own fields before the rest is parsed. */
 const edge = EdgeFields.shape;
 
-/** As they are sent: what has a default may be left out. */
+/** As sent: fields with a default may be omitted. */
 export const BODIES = {
   AliasRequest,
   BeginRestore,

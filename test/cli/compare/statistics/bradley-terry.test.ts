@@ -138,7 +138,7 @@ describe('bradleyTerry', () => {
     );
   });
 
-  it('a win more never makes weaker', () => {
+  it('one more win never makes a player weaker', () => {
     fc.assert(
       fc.property(comparisons, comparison, (all, { a, b }) => {
         const more = estimates([...all, { a, b, score: 1, group: 99 }]);

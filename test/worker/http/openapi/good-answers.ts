@@ -282,7 +282,7 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
         place: '',
         touchedAt: 0,
       };
-      // Left by an earlier one: a file of an origin that is not there any more.
+      // Left by an earlier one: a file of an origin that no longer exists.
       Object.assign(graft.stores.erasures, {
         ownerOfBegun: async () => 'clinic',
         plan: async () => ({ ...NO_PLAN, begun: true }),
