@@ -10,23 +10,28 @@ import {
 } from './operation.ts';
 import { KeepHours } from './prompts.ts';
 
+/** A count that is limited. */
 const limit = z.int().positive();
 
-/** What one key may use; what is not there is not limited. */
-export const KeyLimitsView = z.object({
+const LIMITS = {
   /** In any minute. */
-  requests_per_minute: limit.optional(),
+  requests_per_minute: limit,
   /** Prompt and completion, in any minute. */
-  tokens_per_minute: limit.optional(),
+  tokens_per_minute: limit,
   /** Requests under way at the same time. */
-  concurrent: limit.optional(),
+  concurrent: limit,
   /** Budgets, by the calendar in UTC. */
-  tokens_per_day: limit.optional(),
-  tokens_per_month: limit.optional(),
-  /** When the counter does not answer. */
-  on_outage: z.enum(['allow', 'refuse']).optional(),
-});
-export type KeyLimitsView = z.infer<typeof KeyLimitsView>;
+  tokens_per_day: limit,
+  tokens_per_month: limit,
+  /** When the counter does not answer; `allow` unless said. */
+  on_outage: z.enum(['allow', 'refuse']),
+};
+
+/** What one key, or all keys of one tenant, may use; what is not there is not limited. */
+export const KeyLimitsView = z.object(LIMITS).partial();
+/** The same as it is requested and stored: an unknown limit is an error. */
+export const KeyLimits = KeyLimitsView.strict();
+export type KeyLimits = z.infer<typeof KeyLimits>;
 
 /**
  * What may stand in for an adapter that cannot be had (KV does not answer, or no origin can load it): the version last
@@ -34,6 +39,73 @@ export type KeyLimitsView = z.infer<typeof KeyLimitsView>;
  */
 export const DegradePolicy = z.enum(['stale', 'ancestor', 'base', 'refuse']);
 export type DegradePolicy = z.infer<typeof DegradePolicy>;
+
+/**
+ * What a key may do beside its scopes, and how much. A field here is a field of requests and views, of the record in KV
+ * and of column `rights` in D1. A key without it has false or null.
+ */
+const RIGHTS = {
+  limits: KeyLimitsView,
+  /** Names are never resolved to an ancestor. */
+  strict: z.boolean(),
+  /** Requests with unknown fields are refused. */
+  strict_fields: z.boolean(),
+  degrade: DegradePolicy,
+  /** It may fetch the bytes of its tenant's adapters; an API key makes download tokens for pages. */
+  download: z.boolean(),
+  /** Hours for which the prompts and answers of an API key are kept. */
+  keep_prompts: KeepHours,
+  /** An admin key that may read what is kept of its tenant's requests. */
+  prompts: z.boolean(),
+};
+
+/** Which kind of key a right is for. */
+export const KIND_OF_RIGHT = {
+  limits: 'api',
+  strict: 'api',
+  strict_fields: 'api',
+  degrade: 'api',
+  download: 'both',
+  keep_prompts: 'api',
+  prompts: 'admin',
+} as const satisfies Record<keyof typeof RIGHTS, 'api' | 'admin' | 'both'>;
+
+/** Rights that differ from what a key has unless said: as they are requested, and as KV and D1 hold them. */
+export const KeyRights = z.strictObject({ ...RIGHTS, limits: KeyLimits }).partial();
+export type KeyRights = z.infer<typeof KeyRights>;
+
+type Values = Record<string, z.ZodType>;
+type Whole<Shape extends Values> = {
+  [Field in keyof Shape]: Shape[Field] extends z.ZodBoolean ? z.ZodBoolean : z.ZodNullable<Shape[Field]>;
+};
+type Changed<Shape extends Values> = {
+  [Field in keyof Shape]: z.ZodOptional<
+    Shape[Field] extends z.ZodBoolean ? z.ZodBoolean : z.ZodNullable<Shape[Field]>
+  >;
+};
+
+const whole = <Shape extends Values>(shape: Shape): Whole<Shape> =>
+  Object.fromEntries(
+    Object.entries(shape).map(([field, value]) => [
+      field,
+      value instanceof z.ZodBoolean ? value : value.nullable(),
+    ]),
+  ) as Whole<Shape>;
+
+/** What is not given stays; null takes a value away. */
+const changed = <Shape extends Values>(shape: Shape): Changed<Shape> =>
+  Object.fromEntries(
+    Object.entries(whole(shape)).map(([field, value]) => [field, (value as z.ZodType).optional()]),
+  ) as Changed<Shape>;
+
+const AllRights = z.object(whole(RIGHTS));
+/** All of them, given or not. */
+export type AllRights = z.infer<typeof AllRights>;
+
+/** What a key has unless said. */
+export const NO_RIGHTS = Object.fromEntries(
+  Object.entries(RIGHTS).map(([field, value]) => [field, value instanceof z.ZodBoolean ? false : null]),
+) as AllRights;
 
 /** `POST /admin/keys/change`, and one of `GET /admin/keys`. */
 export const KeyView = z.object({
@@ -55,20 +127,7 @@ export const KeyView = z.object({
   revoked_at: z.int().nullable(),
   /** null = never. */
   expires_at: z.int().nullable(),
-  limits: KeyLimitsView.nullable(),
-  /** Names are never resolved to an ancestor. */
-  strict: z.boolean(),
-  /** Fields that nobody knows are refused. */
-  strict_fields: z.boolean(),
-  degrade: DegradePolicy.nullable(),
-  /**
-   * It may fetch the bytes of its tenant's adapters; an API key makes tokens with which pages do.
-   */
-  download: z.boolean(),
-  /** An API key's prompts and answers are kept for so many hours; null = they are not. */
-  keep_prompts: KeepHours.nullable(),
-  /** An admin key that may read what is kept of its tenant's requests. */
-  prompts: z.boolean(),
+  ...AllRights.shape,
   /** Id of the key that took its place, the last one where several did. */
   replaced_by: z.string().nullable(),
   /** Id of the key whose place it took. */
@@ -121,16 +180,7 @@ export const KeyRequest = z.strictObject({
   /** sha256 of a key that the caller made itself, and keeps. */
   hash: Digest.optional(),
   expires_in: Life.optional(),
-  limits: KeyLimitsView.strict().optional(),
-  strict: z.boolean().optional(),
-  strict_fields: z.boolean().optional(),
-  degrade: DegradePolicy.optional(),
-  /** It may fetch the bytes of its tenant's adapters. Off unless said, and only given by who has it. */
-  download: z.boolean().optional(),
-  /** What it asks and is answered is kept for so many hours; not at all unless said. For API keys. */
-  keep_prompts: KeepHours.optional(),
-  /** It may read what is kept. Off unless said; for admin keys. */
-  prompts: z.boolean().optional(),
+  ...KeyRights.shape,
 });
 export type KeyRequest = z.infer<typeof KeyRequest>;
 
@@ -143,32 +193,20 @@ export const RotateKeyRequest = z.strictObject({
   expires_in: Life.optional(),
 });
 
-const changed = limit.max(Number.MAX_SAFE_INTEGER).nullish();
-
 /** What is not given stays; null takes a limit away. */
-export const LimitsChange = z.strictObject({
-  requests_per_minute: changed,
-  tokens_per_minute: changed,
-  concurrent: changed,
-  tokens_per_day: changed,
-  tokens_per_month: changed,
-  on_outage: z.enum(['allow', 'refuse']).nullish(),
-});
+export const LimitsChange = z.strictObject(changed(LIMITS));
 export type LimitsChange = z.infer<typeof LimitsChange>;
 
-/** `POST /admin/keys/change`: what is not given stays; null takes a limit, all of them, or the policy away. */
+/**
+ * `POST /admin/keys/change`: what is not given stays; null takes a limit, all of them, or the policy away. With
+ * `keep_prompts: null` what is kept is deleted, with a smaller number it expires earlier.
+ */
 export const ChangeKeyRequest = z.strictObject({
   id: z.string().max(64),
   scopes: Scopes.optional(),
   label: Label.optional(),
+  ...changed(RIGHTS),
   limits: LimitsChange.nullish(),
-  strict: z.boolean().optional(),
-  strict_fields: z.boolean().optional(),
-  degrade: DegradePolicy.nullish(),
-  download: z.boolean().optional(),
-  /** null: from now on nothing, and what is kept is deleted. Less: what is kept ends earlier, too. */
-  keep_prompts: KeepHours.nullish(),
-  prompts: z.boolean().optional(),
 });
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>;
 

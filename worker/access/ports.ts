@@ -1,36 +1,29 @@
 /** Ports of keys, admin keys and grants, and the callers made from them. */
 import { z } from 'zod';
-import { DegradePolicy } from '../../protocol/admin-api/keys.ts';
-import { KeyLimits, type LimitedCaller } from '../metering/ports.ts';
+import {
+  KeyLimits,
+  KeyRights,
+  NO_RIGHTS,
+  type AllRights,
+  type KeyView,
+} from '../../protocol/admin-api/keys.ts';
+import type { LimitedCaller } from '../metering/ports.ts';
 import type { Page, Index } from '../platform/ports.ts';
 
-/**
- * Whose adapters each scope of a key opens, in the scopes' order; null = whoever owns them. Shorter ones, as of keys from
- * before there were any, are filled up with null.
- */
+/** Whose adapters each scope of a key opens, in the scopes' order; null = whoever owns them. */
 export type ScopeOwners = readonly (string | null)[];
 
 /** What KV holds of an inference key. Admin rights are never among it: whoever can write KV would mint admins. */
-export const KeyRecord = z.strictObject({
+export const KeyRecord = KeyRights.extend({
   id: z.string(),
   tenant: z.string().min(1),
   scopes: z.array(z.string()),
   /** {@link ScopeOwners}, where a scope has one. */
-  owners: z.array(z.string().min(1).nullable()).optional(),
-  /** Names are never resolved to an ancestor. */
-  strict: z.literal(true).optional(),
-  /** Fields that nobody knows are refused, unless the request says otherwise. */
-  strictFields: z.literal(true).optional(),
-  degrade: DegradePolicy.optional(),
-  /** It may make download tokens: pages then fetch the bytes of its tenant's adapters. */
-  download: z.literal(true).optional(),
-  /** What it asks and is answered is kept for so many hours. */
-  keepPrompts: z.int().positive().optional(),
+  scope_owners: z.array(z.string().min(1).nullable()).optional(),
   /** Unix ms; from then on it is refused. */
-  expiresAt: z.int().optional(),
-  limits: KeyLimits.optional(),
+  expires_at: z.int().optional(),
   /** Of all keys of its tenant together: here, so that the hot path reads nothing more. */
-  tenantLimits: KeyLimits.optional(),
+  tenant_limits: KeyLimits.optional(),
   /** Whose quota it counts against, when not its own: that of the key it replaced. */
   counter: z.string().optional(),
 });
@@ -45,18 +38,9 @@ export interface KeyIndex extends Index<KeyRecord> {
 }
 
 /** Who asks. */
-export interface Caller extends LimitedCaller {
-  scopes: readonly string[];
-  owners?: ScopeOwners | undefined;
+export interface Caller extends Omit<KeyRecord, 'id' | 'expires_at' | keyof LimitedCaller>, LimitedCaller {
   /** The caller's record is the last known one, because the registry does not answer. */
   stale: boolean;
-  strict?: boolean | undefined;
-  strictFields?: boolean | undefined;
-  degrade?: DegradePolicy | undefined;
-  /** It may make download tokens. */
-  download?: boolean | undefined;
-  /** Its prompts and answers are kept for so many hours. */
-  keepPrompts?: number | undefined;
 }
 
 /** Owner of what the bootstrap key publishes without saying for whom. */
@@ -65,92 +49,67 @@ export const BOOTSTRAP_TENANT = 'default';
 export const BOOTSTRAP_KEY_ID = 'bootstrap';
 
 /** `root` is the bootstrap key: it may act for every tenant. */
-export interface AdminCaller {
+export interface AdminCaller extends KeyRights {
   keyId: string;
   tenant: string;
   scopes: readonly string[];
-  owners?: ScopeOwners | undefined;
+  scope_owners?: ScopeOwners | undefined;
   /** What was given to the tenant and to everybody; the bootstrap key needs none. */
   grants?: readonly Grant[];
-  /** It may fetch the bytes of its tenant's adapters. */
-  download?: boolean;
-  /** It may read prompts and answers that are kept of its tenant's requests. */
-  prompts?: boolean;
   root: boolean;
 }
 
-export interface KeyRow {
-  id: string;
+/** A key as the system of record has it: the view, and what nobody is shown. */
+export interface KeyRow extends KeyView {
   hash: string;
-  kind: 'api' | 'admin';
-  tenant: string;
-  scopes: string[];
-  owners: ScopeOwners;
-  label: string;
-  createdAt: number;
-  createdBy: string;
-  revokedAt: number | null;
-  /** Unix ms; null = never. */
-  expiresAt: number | null;
-  strict: boolean;
-  strictFields: boolean;
-  degrade: DegradePolicy | null;
-  /** It may fetch the bytes of its tenant's adapters; an API key makes tokens with which pages do. */
-  download: boolean;
-  /** Of an API key: prompts and answers are kept for so many hours; null = they are not. */
-  keepPrompts: number | null;
-  /** An admin key that may read what is kept of its tenant's requests. */
-  prompts: boolean;
-  limits: KeyLimits | null;
-  /** The bootstrap key set them: an admin key of the tenant may only lower them. */
-  limitsFixed: boolean;
+  /** The bootstrap key set the limits: an admin key of the tenant may only lower them. */
+  limits_fixed: boolean;
   /** Of its tenant, as they are now; they are not written with the key. */
-  tenantLimits: KeyLimits | null;
+  tenant_limits: KeyLimits | null;
   /** Id of the key whose quota it counts against; its own, or that of the first of a row of rotations. */
   counter: string;
-  /** The key that took its place, the last one where it was rotated several times. */
-  replacedBy: string | null;
-  /** The key whose place it took. */
-  replaces: string | null;
 }
 
 /** @param hash sha256 of the key, hex. @returns the id under which the key is known. */
 export const keyIdOf = (hash: string): string => `key_${hash.slice(0, 16)}`;
 
+/** @returns the others, too: what a key has unless said. */
+export const allRights = (given: {
+  [Field in keyof AllRights]?: AllRights[Field] | undefined;
+}): AllRights =>
+  Object.fromEntries(
+    Object.entries(NO_RIGHTS).map(([field, none]) => [field, given[field as keyof AllRights] ?? none]),
+  ) as AllRights;
+
+/** @returns what differs from a key without rights. */
+export const rightsOf = (row: AllRights): KeyRights =>
+  Object.fromEntries(
+    Object.entries(NO_RIGHTS).flatMap(([field, none]) => {
+      const value = row[field as keyof AllRights];
+      return value === none ? [] : [[field, value]];
+    }),
+  );
+
 /** What KV has to hold of a key that is not revoked. */
 export function keyRecordOf(row: KeyRow): KeyRecord {
+  const { id, tenant, scopes, scope_owners, expires_at, tenant_limits, counter } = row;
   return {
-    id: row.id,
-    tenant: row.tenant,
-    scopes: row.scopes,
-    ...(row.owners.some((owner) => owner !== null) ? { owners: [...row.owners] } : {}),
-    ...(row.strict ? { strict: true } : {}),
-    ...(row.strictFields ? { strictFields: true } : {}),
-    ...(row.degrade === null ? {} : { degrade: row.degrade }),
-    ...(row.download ? { download: true } : {}),
-    ...(row.keepPrompts === null ? {} : { keepPrompts: row.keepPrompts }),
-    ...(row.expiresAt === null ? {} : { expiresAt: row.expiresAt }),
-    ...(row.limits === null ? {} : { limits: row.limits }),
-    ...(row.tenantLimits === null ? {} : { tenantLimits: row.tenantLimits }),
-    ...(row.counter === row.id ? {} : { counter: row.counter }),
+    id,
+    tenant,
+    scopes,
+    ...(scope_owners.some((owner) => owner !== null) ? { scope_owners } : {}),
+    ...rightsOf(row),
+    ...(expires_at === null ? {} : { expires_at }),
+    ...(tenant_limits === null ? {} : { tenant_limits }),
+    ...(counter === id ? {} : { counter }),
   };
 }
 
-type ChangeableOfKey =
-  | 'id'
-  | 'scopes'
-  | 'owners'
-  | 'label'
-  | 'limits'
-  | 'limitsFixed'
-  | 'strict'
-  | 'strictFields'
-  | 'degrade'
-  | 'download'
-  | 'keepPrompts'
-  | 'prompts';
-/** What can be changed of a key. */
-export type ChangeableKey = Pick<KeyRow, ChangeableOfKey>;
+/** What can be changed of a key: column `rights`. */
+export type ChangeableKey = Pick<
+  KeyRow,
+  'id' | 'label' | 'scopes' | 'scope_owners' | 'limits_fixed' | keyof AllRights
+>;
 
 /** System of record of keys. Throws StoreUnavailable. */
 export interface KeyLedger extends KeyLineage<KeyRow> {

@@ -14,6 +14,7 @@ import {
   type GrantLedger,
   BOOTSTRAP_KEY_ID,
   BOOTSTRAP_TENANT,
+  rightsOf,
   type AdminCaller,
   type KeyLedger,
   type KeyRecord,
@@ -68,10 +69,10 @@ export async function authenticateAdmin(
     });
   const row = await deps.keyLedger.admin(hash);
   if (row === null) return refused('The API key is not known.');
-  const late = expired(row.expiresAt, deps.now());
+  const late = expired(row.expires_at, deps.now());
   if (late !== null) return late;
-  const { id, tenant, scopes, owners, download, prompts } = row;
-  return ok({ keyId: id, tenant, scopes, owners, download, prompts, root: false });
+  const { id, tenant, scopes, scope_owners } = row;
+  return ok({ ...rightsOf(row), keyId: id, tenant, scopes, scope_owners, root: false });
 }
 
 const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);

@@ -135,7 +135,7 @@ const requireToken = (deps: DownloadDeps) =>
     const key = await deps.keys.get(keyHash);
     if (key.state === 'trouble') return fail(registryUnavailable(key.retryAfterMs));
     const record = key.state === 'found' ? key.value : null;
-    const late = record?.expiresAt !== undefined && deps.now() >= record.expiresAt;
+    const late = record?.expires_at !== undefined && deps.now() >= record.expires_at;
     if (record === null || late || record.download !== true)
       return fail(
         refused('The key that this download token was made with has ended, or lost its right to download.'),

@@ -48,8 +48,8 @@ export function createPromptKeeper(params: {
   }
 
   return {
-    open({ keepPrompts }, request, keepAlive): Keeping | null {
-      if (keepPrompts === undefined) return null;
+    open({ keep_prompts: hours }, request, keepAlive): Keeping | null {
+      if (hours === undefined) return null;
       const prompt = promptTurns(request);
       let gatherer: AnswerGatherer | null = null;
       /** Until all of an answer that is no stream has gone by. */

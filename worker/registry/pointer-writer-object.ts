@@ -316,7 +316,7 @@ export function createRightsSync(
     // Admin keys are never in KV.
     if (known && row.kind !== 'api') return false;
     marks.delete(hash);
-    if (known && row.revokedAt === null) await keys.put(hash, keyRecordOf(row));
+    if (known && row.revoked_at === null) await keys.put(hash, keyRecordOf(row));
     else await keys.revoke(hash);
     return true;
   }

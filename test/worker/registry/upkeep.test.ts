@@ -214,7 +214,7 @@ describe('repair', () => {
     await graft.services.keyIndex.revoke(otherHash);
     await mends([`key ${key.id}: outdated, removed`, `key ${other.id}: outdated, revoked`].sort());
     for (const one of [key, other]) expect(await ask(one.key, 'notes')).toBe(401);
-    expect((await graft.services.keyLedger.get(other.id))?.revokedAt).not.toBeNull();
+    expect((await graft.services.keyLedger.get(other.id))?.revoked_at).not.toBeNull();
   });
 
   it('takes away keys that the system of record does not have: nobody could revoke them', async () => {
