@@ -45,13 +45,15 @@ export type NameAlias = z.infer<typeof NameAlias>;
 export type NameEntry = AdapterManifest | NameAlias;
 
 /** Parts of a canonical file, in order; what `blob:<digest>` holds and what an origin is told before the bytes. */
-export const BlobRecord = z.strictObject({
-  bytes: z.int().positive(),
-  parts: z
-    .array(z.strictObject({ bytes: z.int().positive().max(MAX_PART_BYTES), sha256: Digest }))
-    .min(1)
-    .max(MAX_PARTS),
-});
+export const BlobRecord = z
+  .strictObject({
+    bytes: z.int().positive(),
+    parts: z
+      .array(z.strictObject({ bytes: z.int().positive().max(MAX_PART_BYTES), sha256: Digest }))
+      .min(1)
+      .max(MAX_PARTS),
+  })
+  .meta({ id: 'BlobRecord' });
 export type BlobRecord = z.infer<typeof BlobRecord>;
 
 /** @returns views of `bytes`, at most `partBytes` each. */

@@ -179,14 +179,16 @@ export const KeptPair = z.object({
 export type KeptPair = z.infer<typeof KeptPair>;
 
 /** `GET /admin/experiments/<id>/pairs`: the newest first. */
-export const KeptPairList = z.object({ pairs: z.array(KeptPair) });
+export const KeptPairList = z.object({ pairs: z.array(KeptPair) }).meta({ id: 'KeptPairList' });
 export type KeptPairList = z.infer<typeof KeptPairList>;
 
 /** `GET /admin/experiments/<id>/judge-secret`: what the application checks the judge's calls with. */
-export const JudgeSecret = z.object({
-  /** `whsec_` and base64, as Standard Webhooks has it. Another URL has another one. */
-  secret: z.string(),
-});
+export const JudgeSecret = z
+  .object({
+    /** `whsec_` and base64, as Standard Webhooks has it. Another URL has another one. */
+    secret: z.string(),
+  })
+  .meta({ id: 'JudgeSecret' });
 export type JudgeSecret = z.infer<typeof JudgeSecret>;
 
 /** How values are spread; decides nothing. */
@@ -442,7 +444,7 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
     issue(['winner'], 'there is no such variant');
   if (experiment.winner !== null && experiment.status !== 'decided' && experiment.status !== 'archived')
     issue(['winner'], 'only a decided experiment has a winner');
-});
+}).meta({ id: 'Experiment' });
 export type Experiment = z.infer<typeof Experiment>;
 
 /** The metric of this key, with the direction that the experiment gives it. Parsed documents have all they name. */

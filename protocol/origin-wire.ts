@@ -34,56 +34,60 @@ export const BaseModule = z.object({
 export type BaseModule = z.infer<typeof BaseModule>;
 
 /** Answer of `GET /base`. */
-export const BaseInfo = z.object({
-  id: z.string(),
-  /** sha256 of the base's file(s). */
-  digest: Digest,
-  /** Weight format that is served: `int8`, `f32`, … */
-  weights: z.string(),
-  /**
-   * What runs the graphs: `cpu`, ONNX Runtime's native library, or `web`, its WebAssembly. Absent where another engine
-   * runs the model.
-   */
-  provider: z.string().optional(),
-  /** What a GPU's activations, keys and values are in; absent = float32, or another engine runs the model. */
-  precision: z.literal('f16').optional(),
-  /**
-   * Of a row alone and in any batch, on one machine with one count of threads: the same `bits`, or the same within a
-   * `tolerance`.
-   */
-  promise: z.enum(['bits', 'tolerance']).optional(),
-  /** Context length, tokens. */
-  context: z.int().positive(),
-  /** Largest sum of ranks over a chain that a row may have. */
-  max_rank_sum: z.int().positive(),
-  /** llama.cpp's name of the model's architecture, `llama` or `qwen2`; with `attention` what GGUF adapters need. */
-  architecture: z.string().optional(),
-  attention: z
-    .strictObject({
-      heads: z.int().positive(),
-      /** Heads of k and v. */
-      kv_heads: z.int().positive(),
-    })
-    .optional(),
-  modules: z.array(BaseModule),
-});
+export const BaseInfo = z
+  .object({
+    id: z.string(),
+    /** sha256 of the base's file(s). */
+    digest: Digest,
+    /** Weight format that is served: `int8`, `f32`, … */
+    weights: z.string(),
+    /**
+     * What runs the graphs: `cpu`, ONNX Runtime's native library, or `web`, its WebAssembly. Absent where another engine
+     * runs the model.
+     */
+    provider: z.string().optional(),
+    /** What a GPU's activations, keys and values are in; absent = float32, or another engine runs the model. */
+    precision: z.literal('f16').optional(),
+    /**
+     * Of a row alone and in any batch, on one machine with one count of threads: the same `bits`, or the same within a
+     * `tolerance`.
+     */
+    promise: z.enum(['bits', 'tolerance']).optional(),
+    /** Context length, tokens. */
+    context: z.int().positive(),
+    /** Largest sum of ranks over a chain that a row may have. */
+    max_rank_sum: z.int().positive(),
+    /** llama.cpp's name of the model's architecture, `llama` or `qwen2`; with `attention` what GGUF adapters need. */
+    architecture: z.string().optional(),
+    attention: z
+      .strictObject({
+        heads: z.int().positive(),
+        /** Heads of k and v. */
+        kv_heads: z.int().positive(),
+      })
+      .optional(),
+    modules: z.array(BaseModule),
+  })
+  .meta({ id: 'BaseInfo' });
 export type BaseInfo = z.infer<typeof BaseInfo>;
 
 /** Answer of `GET /adapters`: what the origin holds. */
-export const ResidentList = z.object({
-  budget_bytes: z.int(),
-  used_bytes: z.int(),
-  adapters: z.array(
-    z.object({
-      digest: Digest,
-      state: z.enum(['loading', 'ready', 'failed']),
-      bytes: z.int(),
-      rank: z.int(),
-      references: z.int(),
-      pinned: z.boolean(),
-    }),
-  ),
-});
+export const ResidentList = z
+  .object({
+    budget_bytes: z.int(),
+    used_bytes: z.int(),
+    adapters: z.array(
+      z.object({
+        digest: Digest,
+        state: z.enum(['loading', 'ready', 'failed']),
+        bytes: z.int(),
+        rank: z.int(),
+        references: z.int(),
+        pinned: z.boolean(),
+      }),
+    ),
+  })
+  .meta({ id: 'ResidentList' });
 export type ResidentList = z.infer<typeof ResidentList>;
 
 /** `POST /adapters/pins` of an origin: one chain to keep in memory. */
@@ -132,36 +136,38 @@ const count = z.int().min(0);
 const timed = z.object({ count, seconds: z.number().min(0) });
 
 /** How busy an origin is and has been, now or since its start: two answers give what happened between them. */
-export const OriginFigures = z.object({
-  /** Unix ms. */
-  started_at: z.number(),
-  rows_running: count,
-  requests_waiting: count,
-  /** Requests that wait for an adapter. */
-  requests_loading: count,
-  /** Rows that fit at once. */
-  slots: count,
-  kv_tokens: count,
-  kv_capacity_tokens: count,
-  /** Resident memory of the process. */
-  memory_bytes: count,
-  adapters_resident: count,
-  /** Memory of resident adapters, and what they may use. */
-  adapter_bytes: count,
-  adapter_budget_bytes: count,
-  /** Since the start, like all that follow. Of finished requests. */
-  prompt_tokens: count,
-  completion_tokens: count,
-  requests_finished: count,
-  adapter_loads: count,
-  adapter_evictions: count,
-  /** Time to first token. */
-  first_token: timed,
-  /** Time between two tokens of one request. */
-  next_token: timed,
-  /** Steps that decode, and their rows together. */
-  decode: z.object({ steps: count, rows: count }),
-});
+export const OriginFigures = z
+  .object({
+    /** Unix ms. */
+    started_at: z.number(),
+    rows_running: count,
+    requests_waiting: count,
+    /** Requests that wait for an adapter. */
+    requests_loading: count,
+    /** Rows that fit at once. */
+    slots: count,
+    kv_tokens: count,
+    kv_capacity_tokens: count,
+    /** Resident memory of the process. */
+    memory_bytes: count,
+    adapters_resident: count,
+    /** Memory of resident adapters, and what they may use. */
+    adapter_bytes: count,
+    adapter_budget_bytes: count,
+    /** Since the start, like all that follow. Of finished requests. */
+    prompt_tokens: count,
+    completion_tokens: count,
+    requests_finished: count,
+    adapter_loads: count,
+    adapter_evictions: count,
+    /** Time to first token. */
+    first_token: timed,
+    /** Time between two tokens of one request. */
+    next_token: timed,
+    /** Steps that decode, and their rows together. */
+    decode: z.object({ steps: count, rows: count }),
+  })
+  .meta({ id: 'OriginFigures' });
 export type OriginFigures = z.infer<typeof OriginFigures>;
 
 /** Probe prompts are short; this only bounds what a damaged row can ask for. */
@@ -267,7 +273,9 @@ export const RowScore = z.union([
 ]);
 export type RowScore = z.infer<typeof RowScore>;
 
-export const EvaluateAnswer = z.object({ rows: z.array(RowScore).max(MAX_EVALUATION_ROWS) });
+export const EvaluateAnswer = z
+  .object({ rows: z.array(RowScore).max(MAX_EVALUATION_ROWS) })
+  .meta({ id: 'EvaluateAnswer' });
 export type EvaluateAnswer = z.infer<typeof EvaluateAnswer>;
 
 /** What a publisher says its evaluation came to. Nobody but the publisher has checked it. */

@@ -211,10 +211,12 @@ export const parseInputTokens = (
 ): Result<Parsed<ResponseRequest>, ApiError> =>
   parseResponse(isMap(body) && body['model'] == null ? { ...body, model: 'base' } : body, options);
 
-export const InputTokensAnswer = z.object({
-  object: z.literal('response.input_tokens'),
-  input_tokens: z.int(),
-});
+export const InputTokensAnswer = z
+  .object({
+    object: z.literal('response.input_tokens'),
+    input_tokens: z.int(),
+  })
+  .meta({ id: 'InputTokensAnswer' });
 export type InputTokensAnswer = z.infer<typeof InputTokensAnswer>;
 
 /** Log-probabilities are given only when `include` asks for them. */

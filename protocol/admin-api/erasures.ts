@@ -49,42 +49,47 @@ export const EraseRequest = z
   .refine(({ tenant, name }) => (tenant == null) !== (name == null), {
     message: 'give a tenant or a name, one of them',
     path: ['name'],
-  });
+  })
+  .meta({ id: 'EraseRequest' });
 export type EraseRequest = z.infer<typeof EraseRequest>;
 
 const count = z.int().min(0);
 
 /** What is erased, in numbers. */
-export const EraseCounts = z.object({
-  ...{ names: count, versions: count, aliases: count, pins: count, experiments: count },
-  ...{ keys: count, grants: count, rooms: count },
-  /** Adapters' files that nobody else has, and their bytes. */
-  ...{ files: count, bytes: count },
-  /** Sums of traffic, single requests, and hours of usage. */
-  ...{ traffic: count, requests: count, usage: count },
-});
+export const EraseCounts = z
+  .object({
+    ...{ names: count, versions: count, aliases: count, pins: count, experiments: count },
+    ...{ keys: count, grants: count, rooms: count },
+    /** Adapters' files that nobody else has, and their bytes. */
+    ...{ files: count, bytes: count },
+    /** Sums of traffic, single requests, and hours of usage. */
+    ...{ traffic: count, requests: count, usage: count },
+  })
+  .meta({ id: 'EraseCounts' });
 export type EraseCounts = z.infer<typeof EraseCounts>;
 
-export const EraseAnswer = z.object({
-  /** Tenant whose things these are; null = there is nothing. */
-  owner: z.string().nullable(),
-  /** What there is, with the first answer: none of `traffic`, `requests` and, but on request, `usage` is counted yet. */
-  plan: EraseCounts.nullable(),
-  /** Files that stay, since another version or tenant has the same bytes. */
-  kept: z.object({ files: count, bytes: count }),
-  /** What other owners have made on top of it, and is not served any more. */
-  stops: z.object({ versions: count, experiments: count }),
-  /** What this request has erased of it. */
-  erased: EraseCounts,
-  /** Origins that have not dropped all that they may hold: it is tried again each minute, and when this is repeated. */
-  unreached: z.array(z.object({ origin: z.string(), files: count, reason: z.string() })),
-  /** Where it is; null = at its end, or nothing is done. */
-  step: z.string().nullable(),
-  /** Goes on; null at the end. */
-  cursor: z.string().nullable(),
-  /** Unix ms: what was noted of requests that were under way is taken away then; null = nothing is to come. */
-  settles_at: z.int().nullable(),
-});
+export const EraseAnswer = z
+  .object({
+    /** Tenant whose things these are; null = there is nothing. */
+    owner: z.string().nullable(),
+    /** What there is, with the first answer: none of `traffic`, `requests` and, but on request, `usage` is counted yet. */
+    plan: EraseCounts.nullable(),
+    /** Files that stay, since another version or tenant has the same bytes. */
+    kept: z.object({ files: count, bytes: count }),
+    /** What other owners have made on top of it, and is not served any more. */
+    stops: z.object({ versions: count, experiments: count }),
+    /** What this request has erased of it. */
+    erased: EraseCounts,
+    /** Origins that have not dropped all that they may hold: it is tried again each minute, and when this is repeated. */
+    unreached: z.array(z.object({ origin: z.string(), files: count, reason: z.string() })),
+    /** Where it is; null = at its end, or nothing is done. */
+    step: z.string().nullable(),
+    /** Goes on; null at the end. */
+    cursor: z.string().nullable(),
+    /** Unix ms: what was noted of requests that were under way is taken away then; null = nothing is to come. */
+    settles_at: z.int().nullable(),
+  })
+  .meta({ id: 'EraseAnswer' });
 export type EraseAnswer = z.infer<typeof EraseAnswer>;
 
 export const ERASE_OPERATIONS = {

@@ -54,27 +54,29 @@ export const PairsPlan = z.object({
 export type PairsPlan = z.infer<typeof PairsPlan>;
 
 /** `POST /admin/experiments/plan`. */
-export const ExperimentPlan = z.object({
-  name: z.string(),
-  /** A day, of the owner's keys, over so many of the last seven days. */
-  requests: z.object({ per_day: z.number(), days: z.int() }),
-  /** New units a day, all of the name's. `null`: nobody knows; the edge keeps no list of users. */
-  units: z.object({
-    per_day: z.number().nullable(),
-    from: z.enum(['expected', 'experiment', 'unknown']),
-  }),
-  /** Share of the units that have a value of the metric that decides. */
-  values: z.object({ share: z.number(), from: z.enum(['experiment', 'edge', 'assumed']) }),
-  /** Of that metric, before; null: nobody knows. */
-  baseline: z.object({ mean: z.number(), from: z.enum(['experiment', 'assumed']) }).nullable(),
-  /** Share of the name's units that are in the experiment at last. */
-  coverage: z.number(),
-  /** Level of one comparison. */
-  alpha: z.number(),
-  finds: z.array(ExperimentFinding),
-  /** Where answers are judged. With a coverage of 0 it is all that the plan has to say: nobody rates. */
-  pairs: PairsPlan.optional(),
-});
+export const ExperimentPlan = z
+  .object({
+    name: z.string(),
+    /** A day, of the owner's keys, over so many of the last seven days. */
+    requests: z.object({ per_day: z.number(), days: z.int() }),
+    /** New units a day, all of the name's. `null`: nobody knows; the edge keeps no list of users. */
+    units: z.object({
+      per_day: z.number().nullable(),
+      from: z.enum(['expected', 'experiment', 'unknown']),
+    }),
+    /** Share of the units that have a value of the metric that decides. */
+    values: z.object({ share: z.number(), from: z.enum(['experiment', 'edge', 'assumed']) }),
+    /** Of that metric, before; null: nobody knows. */
+    baseline: z.object({ mean: z.number(), from: z.enum(['experiment', 'assumed']) }).nullable(),
+    /** Share of the name's units that are in the experiment at last. */
+    coverage: z.number(),
+    /** Level of one comparison. */
+    alpha: z.number(),
+    finds: z.array(ExperimentFinding),
+    /** Where answers are judged. With a coverage of 0 it is all that the plan has to say: nobody rates. */
+    pairs: PairsPlan.optional(),
+  })
+  .meta({ id: 'ExperimentPlan' });
 export type ExperimentPlan = z.infer<typeof ExperimentPlan>;
 
 /** How far one that runs has come, by the metric that decides and the treatment with the fewest values. */
@@ -110,7 +112,8 @@ export const CreateExperiment = ExperimentShape.omit({
   .extend({
     guardrails: z.array(ExperimentGuardrail).max(MAX_EXPERIMENT_METRICS).optional(),
     why: Why,
-  });
+  })
+  .meta({ id: 'CreateExperiment' });
 export type CreateExperiment = z.input<typeof CreateExperiment>;
 
 /** `POST /admin/experiments/plan`: as `create`, and nothing is made. */
@@ -121,27 +124,36 @@ export const PlanExperiment = CreateExperiment.extend({
 export type PlanExperiment = z.input<typeof PlanExperiment>;
 
 /** `PUT /admin/experiments/<id>`: the whole document, its version one higher than the one that was read. */
-export const ChangeExperiment = z.strictObject({
-  document: Experiment,
-  why: Why,
-  dry_run: z.boolean().nullish(),
-});
+export const ChangeExperiment = z
+  .strictObject({
+    /** Under a name of its own: in a request, unlike an answer, what has a default may be left out. */
+    document: Experiment.clone(Experiment.def).meta({ id: 'ExperimentDocument' }),
+    why: Why,
+    dry_run: z.boolean().nullish(),
+  })
+  .meta({ id: 'ChangeExperiment' });
 export type ChangeExperiment = z.input<typeof ChangeExperiment>;
 
 /** Body of `POST /admin/experiments/<id>/<step>`; all of it may be left out. */
-export const ExperimentStepRequest = z.strictObject({
-  /** Version of the document that the caller knows of; another one is a conflict. */
-  expect: z.int().positive().nullish(),
-  why: Why,
-});
+export const ExperimentStepRequest = z
+  .strictObject({
+    /** Version of the document that the caller knows of; another one is a conflict. */
+    expect: z.int().positive().nullish(),
+    why: Why,
+  })
+  .meta({ id: 'ExperimentStepRequest' });
 /** `start`: a draft goes live: ramping, at the first step, when it has a ramp; else running. */
 export const StartExperiment = ExperimentStepRequest;
 /** `ramp`: more coverage, now: the next step, or this one. Of an experiment without a ramp `coverage` is needed. */
-export const RampExperiment = ExperimentStepRequest.extend({ coverage: z.number().gt(0).max(1).nullish() });
+export const RampExperiment = ExperimentStepRequest.extend({
+  coverage: z.number().gt(0).max(1).nullish(),
+}).meta({ id: 'RampExperiment' });
 /** `stop`: decided, and nobody won: everybody gets the name's live version. */
 export const StopExperiment = ExperimentStepRequest;
 /** `kill`: the kill switch; `killed: false` takes it back. */
-export const KillExperiment = ExperimentStepRequest.extend({ killed: z.boolean() });
+export const KillExperiment = ExperimentStepRequest.extend({ killed: z.boolean() }).meta({
+  id: 'KillExperiment',
+});
 /** `promote`: decided; the variant's version becomes the name's live version. The one proposed unless given. */
 export const PromoteExperiment = ExperimentStepRequest.extend({
   variant: z.string().min(1).max(32).nullish(),
@@ -150,28 +162,32 @@ export const PromoteExperiment = ExperimentStepRequest.extend({
    * published meanwhile, and nobody has compared it. 409, `param: "over"`, names it.
    */
   over: z.int().positive().nullish(),
-});
+}).meta({ id: 'PromoteExperiment' });
 /** `archive`: a draft or a decided experiment is put away; its name is free for another. */
 export const ArchiveExperiment = ExperimentStepRequest;
 
 /** `POST /v1/feedback`. */
-export const FeedbackRequest = z.strictObject({
-  /** The `id` of the answer that is rated; either this or `exposure`. */
-  id: z.string().min(1).optional(),
-  /** What `x-graft-exposure` said with it. */
-  exposure: z.string().min(1).optional(),
-  metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
-  /** 0 to 1 for a proportion. */
-  value: z.number(),
-  /** The same metric of this user from before the experiment, where it is known: it makes results surer (CUPED). */
-  before: z.number().nullish(),
-});
+export const FeedbackRequest = z
+  .strictObject({
+    /** The `id` of the answer that is rated; either this or `exposure`. */
+    id: z.string().min(1).optional(),
+    /** What `x-graft-exposure` said with it. */
+    exposure: z.string().min(1).optional(),
+    metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
+    /** 0 to 1 for a proportion. */
+    value: z.number(),
+    /** The same metric of this user from before the experiment, where it is known: it makes results surer (CUPED). */
+    before: z.number().nullish(),
+  })
+  .meta({ id: 'FeedbackRequest' });
 export type FeedbackRequest = z.infer<typeof FeedbackRequest>;
 /** Its answer. `repeated`: this answer had been rated with this metric; the first value stays. */
-export const FeedbackAnswer = z.object({
-  object: z.literal('graft.feedback'),
-  status: z.enum(['counted', 'repeated']),
-});
+export const FeedbackAnswer = z
+  .object({
+    object: z.literal('graft.feedback'),
+    status: z.enum(['counted', 'repeated']),
+  })
+  .meta({ id: 'FeedbackAnswer' });
 export type FeedbackAnswer = z.infer<typeof FeedbackAnswer>;
 
 const Estimate = z.object({ low: z.number(), estimate: z.number(), high: z.number() });
@@ -278,74 +294,76 @@ export const ExperimentHealth = z.object({
 export type ExperimentHealth = z.infer<typeof ExperimentHealth>;
 
 /** One look at an experiment. */
-export const ExperimentEvaluation = z.object({
-  /** Unix ms. */
-  at: z.int(),
-  seed: z.string(),
-  /** The last one of an experiment that has ended, when no feedback comes any more. */
-  last: z.boolean().optional(),
-  coverage: z.number(),
-  /** Units by variant's key. */
-  units: z.record(z.string(), z.int().min(0)),
-  /** `alarm`: something is wrong with who is counted; `comparisons` is empty then. */
-  sample_ratio: z.object({
-    state: z.enum(['ok', 'alarm', 'too_few_units']),
-    /** Below 0.01 at some look, however many there are, in at most one of a hundred healthy experiments. */
-    p_value: z.number(),
-    /** New units, by variant's key, while each coverage was set, oldest first; 0 = before this was written down. */
-    phases: z
-      .array(z.object({ coverage: z.number(), units: z.record(z.string(), z.int().min(0)) }))
-      .optional(),
-  }),
-  /** Empty = nothing is lacking. */
-  health: z.array(ExperimentHealth),
-  /**
-   * By variant's key: answers that have ended; those that waited for an adapter, and whose times are left out; units that
-   * have a value of the first reported metric (null = there is none).
-   */
-  arms: z
-    .record(
-      z.string(),
-      z.object({ answers: z.int().min(0), cold_starts: z.int().min(0), rated: z.int().min(0).nullable() }),
-    )
-    .default({}),
-  /** Level of one comparison. */
-  alpha: z.number(),
-  comparisons: z.array(ExperimentComparison),
-  guardrails: z.array(
-    z.object({
-      metric: z.string(),
-      variant: z.string(),
-      action: z.enum(['rollback', 'hold']),
-      state: z.enum(['kept', 'lost', 'too_few_units', 'unknown']),
-      /** All limits are kept with certainty: what a step of the ramp asks for. */
-      inside: z.boolean().default(false),
-      control: z.number(),
-      treatment: z.number(),
-      lost: z
-        .object({
-          limit: z.enum(['relative', 'absolute']),
-          direction: z.enum(['increase', 'decrease']).default('increase'),
-          allowed: z.number(),
-        })
-        .nullable(),
+export const ExperimentEvaluation = z
+  .object({
+    /** Unix ms. */
+    at: z.int(),
+    seed: z.string(),
+    /** The last one of an experiment that has ended, when no feedback comes any more. */
+    last: z.boolean().optional(),
+    coverage: z.number(),
+    /** Units by variant's key. */
+    units: z.record(z.string(), z.int().min(0)),
+    /** `alarm`: something is wrong with who is counted; `comparisons` is empty then. */
+    sample_ratio: z.object({
+      state: z.enum(['ok', 'alarm', 'too_few_units']),
+      /** Below 0.01 at some look, however many there are, in at most one of a hundred healthy experiments. */
+      p_value: z.number(),
+      /** New units, by variant's key, while each coverage was set, oldest first; 0 = before this was written down. */
+      phases: z
+        .array(z.object({ coverage: z.number(), units: z.record(z.string(), z.int().min(0)) }))
+        .optional(),
     }),
-  ),
-  /** How far it has come; null where nothing can be said. */
-  progress: ExperimentProgress.nullable().default(null),
-  /** Requests of the shadow, by metric. */
-  shadow: z.record(z.string(), ShadowArm),
-  /**
-   * By metric's key, by variant's key, where it is known: times, and the listed metrics that are no rates. Not while
-   * results are hidden.
-   */
-  spread: z.record(z.string(), z.record(z.string(), ExperimentSpread)).optional(),
-  /** Where the document says `segment_by`; of the latest look alone, and not while results are hidden. */
-  segments: ExperimentSegments.optional(),
-  /** Judged pairs; none without a judge. */
-  pairs: ExperimentPairs.optional(),
-  decision: ExperimentDecision,
-});
+    /** Empty = nothing is lacking. */
+    health: z.array(ExperimentHealth),
+    /**
+     * By variant's key: answers that have ended; those that waited for an adapter, and whose times are left out; units that
+     * have a value of the first reported metric (null = there is none).
+     */
+    arms: z
+      .record(
+        z.string(),
+        z.object({ answers: z.int().min(0), cold_starts: z.int().min(0), rated: z.int().min(0).nullable() }),
+      )
+      .default({}),
+    /** Level of one comparison. */
+    alpha: z.number(),
+    comparisons: z.array(ExperimentComparison),
+    guardrails: z.array(
+      z.object({
+        metric: z.string(),
+        variant: z.string(),
+        action: z.enum(['rollback', 'hold']),
+        state: z.enum(['kept', 'lost', 'too_few_units', 'unknown']),
+        /** All limits are kept with certainty: what a step of the ramp asks for. */
+        inside: z.boolean().default(false),
+        control: z.number(),
+        treatment: z.number(),
+        lost: z
+          .object({
+            limit: z.enum(['relative', 'absolute']),
+            direction: z.enum(['increase', 'decrease']).default('increase'),
+            allowed: z.number(),
+          })
+          .nullable(),
+      }),
+    ),
+    /** How far it has come; null where nothing can be said. */
+    progress: ExperimentProgress.nullable().default(null),
+    /** Requests of the shadow, by metric. */
+    shadow: z.record(z.string(), ShadowArm),
+    /**
+     * By metric's key, by variant's key, where it is known: times, and the listed metrics that are no rates. Not while
+     * results are hidden.
+     */
+    spread: z.record(z.string(), z.record(z.string(), ExperimentSpread)).optional(),
+    /** Where the document says `segment_by`; of the latest look alone, and not while results are hidden. */
+    segments: ExperimentSegments.optional(),
+    /** Judged pairs; none without a judge. */
+    pairs: ExperimentPairs.optional(),
+    decision: ExperimentDecision,
+  })
+  .meta({ id: 'ExperimentEvaluation' });
 export type ExperimentEvaluation = z.infer<typeof ExperimentEvaluation>;
 
 /** A winner that was proposed. It stands until another seed begins, whatever later looks say. */
@@ -362,44 +380,50 @@ export type ExperimentProposal = z.infer<typeof ExperimentProposal>;
  * An experiment as the admin API shows it. Whoever changes it sends its whole document back: one that has fields which
  * the client does not know, and would drop, is refused.
  */
-export const ExperimentView = z.object({
-  id: ExperimentId,
-  /** Tenant that owns the name. */
-  owner: z.string(),
-  document: Experiment,
-  /** All seeds that it has had, the present one last. */
-  seeds: z.array(z.string()),
-  /** Unix ms. */
-  created_at: z.int(),
-  /** Id of the admin key. */
-  created_by: z.string(),
-  /** When the present seed went live, unix ms; null = it never did. */
-  started_at: z.int().nullable(),
-  /** When the present coverage was set, unix ms. */
-  coverage_at: z.int().nullable(),
-  /** Units of the present seed when the present coverage was set. */
-  step_units: z.int().min(0).default(0),
-  /** When it was decided, unix ms; feedback is taken for seven days more, and then it is looked at for the last time. */
-  ended_at: z.int().nullable().default(null),
-  /** The winner that was proposed, with the present seed. */
-  proposal: ExperimentProposal.nullable().default(null),
-  /**
-   * With the answer that sets its webhook, and never again: what the receiver checks messages by (Standard Webhooks).
-   */
-  webhook_secret: z.string().optional(),
-  /** The latest look; null before the first. */
-  evaluation: ExperimentEvaluation.nullable(),
-});
+export const ExperimentView = z
+  .object({
+    id: ExperimentId,
+    /** Tenant that owns the name. */
+    owner: z.string(),
+    document: Experiment,
+    /** All seeds that it has had, the present one last. */
+    seeds: z.array(z.string()),
+    /** Unix ms. */
+    created_at: z.int(),
+    /** Id of the admin key. */
+    created_by: z.string(),
+    /** When the present seed went live, unix ms; null = it never did. */
+    started_at: z.int().nullable(),
+    /** When the present coverage was set, unix ms. */
+    coverage_at: z.int().nullable(),
+    /** Units of the present seed when the present coverage was set. */
+    step_units: z.int().min(0).default(0),
+    /** When it was decided, unix ms; feedback is taken for seven days more, and then it is looked at for the last time. */
+    ended_at: z.int().nullable().default(null),
+    /** The winner that was proposed, with the present seed. */
+    proposal: ExperimentProposal.nullable().default(null),
+    /**
+     * With the answer that sets its webhook, and never again: what the receiver checks messages by (Standard Webhooks).
+     */
+    webhook_secret: z.string().optional(),
+    /** The latest look; null before the first. */
+    evaluation: ExperimentEvaluation.nullable(),
+  })
+  .meta({ id: 'ExperimentView' });
 export type ExperimentView = z.infer<typeof ExperimentView>;
 
 /** `GET /admin/experiments?name=&status=&cursor=&limit=`. */
-export const ExperimentList = z.object({
-  experiments: z.array(ExperimentView),
-  cursor: z.string().nullable(),
-});
+export const ExperimentList = z
+  .object({
+    experiments: z.array(ExperimentView),
+    cursor: z.string().nullable(),
+  })
+  .meta({ id: 'ExperimentList' });
 export type ExperimentList = z.infer<typeof ExperimentList>;
 /** `GET /admin/experiments/<id>/looks`: of the present seed, oldest first, thinned. */
-export const ExperimentLooks = z.object({ looks: z.array(ExperimentEvaluation) });
+export const ExperimentLooks = z
+  .object({ looks: z.array(ExperimentEvaluation) })
+  .meta({ id: 'ExperimentLooks' });
 export type ExperimentLooks = z.infer<typeof ExperimentLooks>;
 export const ExperimentFilter = z.strictObject({
   name: AdapterName.optional(),

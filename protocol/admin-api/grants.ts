@@ -4,55 +4,65 @@ import { isHolder, Scope, Tenant } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** `POST /admin/grants`, and the query of `DELETE /admin/grants`. */
-export const GrantRequest = z.strictObject({
-  scope: Scope,
-  tenant: z
-    .string()
-    .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
-});
+export const GrantRequest = z
+  .strictObject({
+    scope: Scope,
+    tenant: z
+      .string()
+      .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
+  })
+  .meta({ id: 'GrantRequest' });
 export type GrantRequest = z.infer<typeof GrantRequest>;
 
 /** `POST /admin/grants`, and one of `GET /admin/grants`. */
-export const GrantView = z.object({
-  scope: z.string(),
-  /** Who may use it; `*` = everybody. */
-  tenant: z.string(),
-  /** Whose adapters it opens; null = whoever owns them. */
-  owner: z.string().nullable(),
-  /** Unix ms. */
-  created_at: z.int(),
-  /** Id of the key. */
-  created_by: z.string(),
-  /** Of what the caller's tenant was given: it refuses its giver, so that it opens nothing. */
-  refused: z.boolean().optional(),
-  /** To the bootstrap key, of a tenant that has no API key and can use nothing yet. */
-  notice: z.string().optional(),
-});
+export const GrantView = z
+  .object({
+    scope: z.string(),
+    /** Who may use it; `*` = everybody. */
+    tenant: z.string(),
+    /** Whose adapters it opens; null = whoever owns them. */
+    owner: z.string().nullable(),
+    /** Unix ms. */
+    created_at: z.int(),
+    /** Id of the key. */
+    created_by: z.string(),
+    /** Of what the caller's tenant was given: it refuses its giver, so that it opens nothing. */
+    refused: z.boolean().optional(),
+    /** To the bootstrap key, of a tenant that has no API key and can use nothing yet. */
+    notice: z.string().optional(),
+  })
+  .meta({ id: 'GrantView' });
 export type GrantView = z.infer<typeof GrantView>;
 
 /** `GET /admin/grants?held=&cursor=`. */
-export const GrantList = z.object({ grants: z.array(GrantView), cursor: z.string().nullable() });
+export const GrantList = z
+  .object({ grants: z.array(GrantView), cursor: z.string().nullable() })
+  .meta({ id: 'GrantList' });
 export type GrantList = z.infer<typeof GrantList>;
 
 /** `POST /admin/grants/refuse`, and the query of `DELETE`: whose grants are refused, or accepted again. */
-export const RefusalInput = z.strictObject({
-  from: Tenant,
-});
+export const RefusalInput = z
+  .strictObject({
+    from: Tenant,
+  })
+  .meta({ id: 'RefusalInput' });
 export type RefusalInput = z.infer<typeof RefusalInput>;
 
 /** `POST /admin/grants/refuse`, and one of `GET /admin/grants/refuse`. */
-export const RefusalView = z.object({
-  /** Tenant whose grants open nothing for the caller's, those to everybody neither. */
-  from: z.string(),
-  /** Unix ms. */
-  created_at: z.int(),
-  /** Id of the key. */
-  created_by: z.string(),
-});
+export const RefusalView = z
+  .object({
+    /** Tenant whose grants open nothing for the caller's, those to everybody neither. */
+    from: z.string(),
+    /** Unix ms. */
+    created_at: z.int(),
+    /** Id of the key. */
+    created_by: z.string(),
+  })
+  .meta({ id: 'RefusalView' });
 export type RefusalView = z.infer<typeof RefusalView>;
 
 /** `GET /admin/grants/refuse`: by tenant. */
-export const RefusalList = z.object({ refusals: z.array(RefusalView) });
+export const RefusalList = z.object({ refusals: z.array(RefusalView) }).meta({ id: 'RefusalList' });
 export type RefusalList = z.infer<typeof RefusalList>;
 
 export const GRANT_OPERATIONS = {

@@ -28,7 +28,7 @@ const LIMITS = {
 };
 
 /** What one key, or all keys of one tenant, may use; what is not there is not limited. */
-export const KeyLimitsView = z.object(LIMITS).partial();
+export const KeyLimitsView = z.object(LIMITS).partial().meta({ id: 'KeyLimits' });
 /** The same as it is requested and stored: an unknown limit is an error. */
 export const KeyLimits = KeyLimitsView.strict();
 export type KeyLimits = z.infer<typeof KeyLimits>;
@@ -108,58 +108,66 @@ export const NO_RIGHTS = Object.fromEntries(
 ) as AllRights;
 
 /** `POST /admin/keys/change`, and one of `GET /admin/keys`. */
-export const KeyView = z.object({
-  id: z.string(),
-  kind: z.enum(['api', 'admin']),
-  tenant: z.string(),
-  /** Names of others that it may use. */
-  scopes: z.array(z.string()),
-  /**
-   * Whose adapters each scope opens, in their order; null = whoever owns them, which
-   * only `**` has.
-   */
-  scope_owners: z.array(z.string().nullable()),
-  label: z.string(),
-  /** Unix ms, as the others. */
-  created_at: z.int(),
-  /** Id of the key that made it. */
-  created_by: z.string(),
-  revoked_at: z.int().nullable(),
-  /** null = never. */
-  expires_at: z.int().nullable(),
-  ...AllRights.shape,
-  /** Id of the key that took its place, the last one where several did. */
-  replaced_by: z.string().nullable(),
-  /** Id of the key whose place it took. */
-  replaces: z.string().nullable(),
-});
+export const KeyView = z
+  .object({
+    id: z.string(),
+    kind: z.enum(['api', 'admin']),
+    tenant: z.string(),
+    /** Names of others that it may use. */
+    scopes: z.array(z.string()),
+    /**
+     * Whose adapters each scope opens, in their order; null = whoever owns them, which
+     * only `**` has.
+     */
+    scope_owners: z.array(z.string().nullable()),
+    label: z.string(),
+    /** Unix ms, as the others. */
+    created_at: z.int(),
+    /** Id of the key that made it. */
+    created_by: z.string(),
+    revoked_at: z.int().nullable(),
+    /** null = never. */
+    expires_at: z.int().nullable(),
+    ...AllRights.shape,
+    /** Id of the key that took its place, the last one where several did. */
+    replaced_by: z.string().nullable(),
+    /** Id of the key whose place it took. */
+    replaces: z.string().nullable(),
+  })
+  .meta({ id: 'KeyView' });
 export type KeyView = z.infer<typeof KeyView>;
 
 /** `GET /admin/keys`: newest first. */
-export const KeyList = z.object({ keys: z.array(KeyView) });
+export const KeyList = z.object({ keys: z.array(KeyView) }).meta({ id: 'KeyList' });
 export type KeyList = z.infer<typeof KeyList>;
 
 /** `POST /admin/keys`: with the key itself, which is shown this once, unless the caller brought a hash. */
-export const NewKey = KeyView.extend({ key: z.string().optional() });
+export const NewKey = KeyView.extend({ key: z.string().optional() }).meta({ id: 'NewKey' });
 export type NewKey = z.infer<typeof NewKey>;
 
 /** `POST /admin/keys/rotate`: the new key, and when the one ends whose place it takes. */
-export const RotatedKey = KeyView.extend({ key: z.string(), replaces: z.string(), old_expires_at: z.int() });
+export const RotatedKey = KeyView.extend({
+  key: z.string(),
+  replaces: z.string(),
+  old_expires_at: z.int(),
+}).meta({ id: 'RotatedKey' });
 export type RotatedKey = z.infer<typeof RotatedKey>;
 
 /** `DELETE /admin/keys/<id>?report=true`: what ended, in the order of their ids, a page at a time. */
-export const RevocationView = z.object({
-  /** The key that was asked for. */
-  id: z.string(),
-  /** It and those that it was rotated into; with `made=true` also those that these made. */
-  revoked: z.array(KeyView),
-  /** Keys that these have made and that are still good; at most 100. */
-  made: z.array(KeyView),
-  /** There are more of those. */
-  more_made: z.boolean(),
-  /** Pass it back to go on; null at the end. */
-  cursor: z.string().nullable(),
-});
+export const RevocationView = z
+  .object({
+    /** The key that was asked for. */
+    id: z.string(),
+    /** It and those that it was rotated into; with `made=true` also those that these made. */
+    revoked: z.array(KeyView),
+    /** Keys that these have made and that are still good; at most 100. */
+    made: z.array(KeyView),
+    /** There are more of those. */
+    more_made: z.boolean(),
+    /** Pass it back to go on; null at the end. */
+    cursor: z.string().nullable(),
+  })
+  .meta({ id: 'RevocationView' });
 export type RevocationView = z.infer<typeof RevocationView>;
 
 const Label = z
@@ -172,26 +180,30 @@ const Scopes = z.array(Scope).max(MAX_SCOPES);
 const Life = z.int().positive().max(MAX_KEY_LIFE_MS);
 
 /** `POST /admin/keys`. */
-export const KeyRequest = z.strictObject({
-  kind: z.enum(['api', 'admin']).default('api'),
-  tenant: Tenant.optional(),
-  scopes: Scopes.default([]),
-  label: Label.default(''),
-  /** sha256 of a key that the caller made itself, and keeps. */
-  hash: Digest.optional(),
-  expires_in: Life.optional(),
-  ...KeyRights.shape,
-});
+export const KeyRequest = z
+  .strictObject({
+    kind: z.enum(['api', 'admin']).default('api'),
+    tenant: Tenant.optional(),
+    scopes: Scopes.default([]),
+    label: Label.default(''),
+    /** sha256 of a key that the caller made itself, and keeps. */
+    hash: Digest.optional(),
+    expires_in: Life.optional(),
+    ...KeyRights.shape,
+  })
+  .meta({ id: 'KeyRequest' });
 export type KeyRequest = z.infer<typeof KeyRequest>;
 
 /** `POST /admin/keys/rotate`. */
-export const RotateKeyRequest = z.strictObject({
-  id: z.string().max(64),
-  /** How long the old key stays good, ms. */
-  grace: z.int().min(0).max(MAX_KEY_GRACE_MS).default(DEFAULT_KEY_GRACE_MS),
-  /** Of the new one; as long as the old one was given unless said. */
-  expires_in: Life.optional(),
-});
+export const RotateKeyRequest = z
+  .strictObject({
+    id: z.string().max(64),
+    /** How long the old key stays good, ms. */
+    grace: z.int().min(0).max(MAX_KEY_GRACE_MS).default(DEFAULT_KEY_GRACE_MS),
+    /** Of the new one; as long as the old one was given unless said. */
+    expires_in: Life.optional(),
+  })
+  .meta({ id: 'RotateKeyRequest' });
 
 /** What is not given stays; null takes a limit away. */
 export const LimitsChange = z.strictObject(changed(LIMITS));
@@ -201,13 +213,15 @@ export type LimitsChange = z.infer<typeof LimitsChange>;
  * `POST /admin/keys/change`: what is not given stays; null takes a limit, all of them, or the policy away. With
  * `keep_prompts: null` what is kept is deleted, with a smaller number it expires earlier.
  */
-export const ChangeKeyRequest = z.strictObject({
-  id: z.string().max(64),
-  scopes: Scopes.optional(),
-  label: Label.optional(),
-  ...changed(RIGHTS),
-  limits: LimitsChange.nullish(),
-});
+export const ChangeKeyRequest = z
+  .strictObject({
+    id: z.string().max(64),
+    scopes: Scopes.optional(),
+    label: Label.optional(),
+    ...changed(RIGHTS),
+    limits: LimitsChange.nullish(),
+  })
+  .meta({ id: 'ChangeKeyRequest' });
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>;
 
 const flag = z.enum(['true', 'false']);

@@ -3,27 +3,31 @@ import { z } from 'zod';
 import { type AdminOperationTable, MAX_HISTORY_PAGE } from './operation.ts';
 import { AdapterName } from '../identity.ts';
 
-export const NameView = z.object({
-  name: z.string(),
-  /** Tenant. */
-  owner: z.string(),
-  /** Live version; null = all are staged. */
-  version: z.int().nullable(),
-  /** Highest version; 0 when it has none, as an alias. */
-  latest: z.int().min(0),
-  /** The name that it stands for. */
-  alias: z.string().nullable(),
-  /** A missing name below it is answered neither by it nor by what is above it. */
-  strict: z.boolean(),
-  /** What its owner says of it; null = nothing. */
-  description: z.string().nullable(),
-  /** In their order. */
-  tags: z.array(z.string()),
-});
+export const NameView = z
+  .object({
+    name: z.string(),
+    /** Tenant. */
+    owner: z.string(),
+    /** Live version; null = all are staged. */
+    version: z.int().nullable(),
+    /** Highest version; 0 when it has none, as an alias. */
+    latest: z.int().min(0),
+    /** The name that it stands for. */
+    alias: z.string().nullable(),
+    /** A missing name below it is answered neither by it nor by what is above it. */
+    strict: z.boolean(),
+    /** What its owner says of it; null = nothing. */
+    description: z.string().nullable(),
+    /** In their order. */
+    tags: z.array(z.string()),
+  })
+  .meta({ id: 'NameView' });
 export type NameView = z.infer<typeof NameView>;
 
 /** `GET /admin/names?prefix=&cursor=`: a page, in the names' order. */
-export const NameList = z.object({ names: z.array(NameView), cursor: z.string().nullable() });
+export const NameList = z
+  .object({ names: z.array(NameView), cursor: z.string().nullable() })
+  .meta({ id: 'NameList' });
 export type NameList = z.infer<typeof NameList>;
 
 export const NAME_OPERATIONS = {
@@ -112,15 +116,18 @@ export const EditRequest = z
     ({ tags, add_tags: added, remove_tags: taken }) =>
       tags === undefined || (added === undefined && taken === undefined),
     { path: ['tags'], message: 'goes with neither add_tags nor remove_tags' },
-  );
+  )
+  .meta({ id: 'EditRequest' });
 export type EditRequest = z.infer<typeof EditRequest>;
 
-export const EditAnswer = z.object({
-  name: z.string(),
-  ...AboutName.shape,
-  /** What it was before. */
-  from: AboutName,
-});
+export const EditAnswer = z
+  .object({
+    name: z.string(),
+    ...AboutName.shape,
+    /** What it was before. */
+    from: AboutName,
+  })
+  .meta({ id: 'EditAnswer' });
 export type EditAnswer = z.infer<typeof EditAnswer>;
 
 export const ABOUT_OPERATIONS = {
@@ -144,87 +151,105 @@ const changeFields = {
 };
 
 /** `POST /admin/promote`. */
-export const PromoteRequest = z.strictObject({
-  ...changeFields,
-  /** The newest staged one above the live one unless given. */
-  version: z.int().positive().nullish(),
-});
+export const PromoteRequest = z
+  .strictObject({
+    ...changeFields,
+    /** The newest staged one above the live one unless given. */
+    version: z.int().positive().nullish(),
+  })
+  .meta({ id: 'PromoteRequest' });
 export type PromoteRequest = z.infer<typeof PromoteRequest>;
 
 /** `POST /admin/rollback`. */
-export const RollbackRequest = z.strictObject({
-  ...changeFields,
-  /** The one that was live before unless given. */
-  to: z.int().positive().nullish(),
-});
+export const RollbackRequest = z
+  .strictObject({
+    ...changeFields,
+    /** The one that was live before unless given. */
+    to: z.int().positive().nullish(),
+  })
+  .meta({ id: 'RollbackRequest' });
 export type RollbackRequest = z.infer<typeof RollbackRequest>;
 
 /** `POST /admin/promote` and `rollback`. */
-export const LiveAnswer = z.object({
-  name: z.string(),
-  /** What is live now. */
-  version: z.int().positive(),
-  /** What was before; null = nothing. */
-  from: z.int().nullable(),
-});
+export const LiveAnswer = z
+  .object({
+    name: z.string(),
+    /** What is live now. */
+    version: z.int().positive(),
+    /** What was before; null = nothing. */
+    from: z.int().nullable(),
+  })
+  .meta({ id: 'LiveAnswer' });
 export type LiveAnswer = z.infer<typeof LiveAnswer>;
 
 /** `POST /admin/retire`. */
-export const RetireRequest = z.strictObject({
-  name: AdapterName,
-  version: z.int().positive(),
-  ...noteFields,
-});
+export const RetireRequest = z
+  .strictObject({
+    name: AdapterName,
+    version: z.int().positive(),
+    ...noteFields,
+  })
+  .meta({ id: 'RetireRequest' });
 export type RetireRequest = z.infer<typeof RetireRequest>;
 
-export const RetireAnswer = z.object({
-  name: z.string(),
-  version: z.int().positive(),
-  /** Unix ms. */
-  retired_at: z.int(),
-  /**
-   * What other owners have made with it, and is not served any more: versions on top of it, and experiments that name it
-   * or one of these.
-   */
-  stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
-});
+export const RetireAnswer = z
+  .object({
+    name: z.string(),
+    version: z.int().positive(),
+    /** Unix ms. */
+    retired_at: z.int(),
+    /**
+     * What other owners have made with it, and is not served any more: versions on top of it, and experiments that name it
+     * or one of these.
+     */
+    stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
+  })
+  .meta({ id: 'RetireAnswer' });
 export type RetireAnswer = z.infer<typeof RetireAnswer>;
 
 /** `POST /admin/alias`. */
-export const AliasRequest = z.strictObject({
-  name: AdapterName,
-  /** Name that it is to stand for; null takes the alias away. */
-  target: AdapterName.nullable(),
-  ...noteFields,
-});
+export const AliasRequest = z
+  .strictObject({
+    name: AdapterName,
+    /** Name that it is to stand for; null takes the alias away. */
+    target: AdapterName.nullable(),
+    ...noteFields,
+  })
+  .meta({ id: 'AliasRequest' });
 export type AliasRequest = z.infer<typeof AliasRequest>;
 
-export const AliasAnswer = z.object({
-  name: z.string(),
-  /** What it stands for now; null = nothing. */
-  target: z.string().nullable(),
-  /** What it stood for before; null = nothing. */
-  from: z.string().nullable(),
-  /** To the bootstrap key, of a new name among other tenants' names. */
-  notice: z.string().optional(),
-});
+export const AliasAnswer = z
+  .object({
+    name: z.string(),
+    /** What it stands for now; null = nothing. */
+    target: z.string().nullable(),
+    /** What it stood for before; null = nothing. */
+    from: z.string().nullable(),
+    /** To the bootstrap key, of a new name among other tenants' names. */
+    notice: z.string().optional(),
+  })
+  .meta({ id: 'AliasAnswer' });
 export type AliasAnswer = z.infer<typeof AliasAnswer>;
 
 /** `POST /admin/strict`. */
-export const StrictRequest = z.strictObject({
-  name: AdapterName,
-  /** false takes the mark away. */
-  strict: z.boolean(),
-  ...noteFields,
-});
+export const StrictRequest = z
+  .strictObject({
+    name: AdapterName,
+    /** false takes the mark away. */
+    strict: z.boolean(),
+    ...noteFields,
+  })
+  .meta({ id: 'StrictRequest' });
 export type StrictRequest = z.infer<typeof StrictRequest>;
 
-export const StrictAnswer = z.object({
-  name: z.string(),
-  strict: z.boolean(),
-  /** What it was before. */
-  from: z.boolean(),
-});
+export const StrictAnswer = z
+  .object({
+    name: z.string(),
+    strict: z.boolean(),
+    /** What it was before. */
+    from: z.boolean(),
+  })
+  .meta({ id: 'StrictAnswer' });
 export type StrictAnswer = z.infer<typeof StrictAnswer>;
 
 const WENT_LIVE = {
@@ -292,69 +317,81 @@ const removalFields = {
 };
 
 /** `POST /admin/remove`. */
-export const RemoveRequest = z.strictObject({
-  ...removalFields,
-  /** Also what of the same owner was made on top of it, and aliases and pins of what goes. */
-  cascade: z.boolean().nullish(),
-});
+export const RemoveRequest = z
+  .strictObject({
+    ...removalFields,
+    /** Also what of the same owner was made on top of it, and aliases and pins of what goes. */
+    cascade: z.boolean().nullish(),
+  })
+  .meta({ id: 'RemoveRequest' });
 export type RemoveRequest = z.infer<typeof RemoveRequest>;
 
 /** A name, or some of its versions, that is removed or brought back. */
-export const ChangedName = z.object({
-  name: z.string(),
-  /** The name itself: it was there, and is not any more; or the other way round. */
-  whole: z.boolean(),
-  /** In their order. */
-  versions: z.array(z.int().positive()),
-  /** The live one, before it was removed and again when it is restored; null = none, or not of the name's whole. */
-  live: z.int().positive().nullable(),
-  /** Of an alias: what it stood for, and stands for again. */
-  alias: z.string().nullable(),
-});
+export const ChangedName = z
+  .object({
+    name: z.string(),
+    /** The name itself: it was there, and is not any more; or the other way round. */
+    whole: z.boolean(),
+    /** In their order. */
+    versions: z.array(z.int().positive()),
+    /** The live one, before it was removed and again when it is restored; null = none, or not of the name's whole. */
+    live: z.int().positive().nullable(),
+    /** Of an alias: what it stood for, and stands for again. */
+    alias: z.string().nullable(),
+  })
+  .meta({ id: 'ChangedName' });
 export type ChangedName = z.infer<typeof ChangedName>;
 
-export const RemoveAnswer = z.object({
-  /** The one that was named comes first. */
-  removed: z.array(ChangedName),
-  /** Names that were pinned in the origins' memory, and are not any more. */
-  unpinned: z.array(z.string()),
-  /** What other owners have made with it, and is not served any more: versions on top of it, and experiments. */
-  stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
-  /** Unix ms. */
-  removed_at: z.int(),
-  /** Unix ms: until then `POST /admin/restore` brings it back. */
-  restorable_until: z.int(),
-});
+export const RemoveAnswer = z
+  .object({
+    /** The one that was named comes first. */
+    removed: z.array(ChangedName),
+    /** Names that were pinned in the origins' memory, and are not any more. */
+    unpinned: z.array(z.string()),
+    /** What other owners have made with it, and is not served any more: versions on top of it, and experiments. */
+    stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
+    /** Unix ms. */
+    removed_at: z.int(),
+    /** Unix ms: until then `POST /admin/restore` brings it back. */
+    restorable_until: z.int(),
+  })
+  .meta({ id: 'RemoveAnswer' });
 export type RemoveAnswer = z.infer<typeof RemoveAnswer>;
 
 /** `POST /admin/restore`. */
-export const RestoreRequest = z.strictObject({
-  ...removalFields,
-  /** Also all that was removed together with it. */
-  cascade: z.boolean().nullish(),
-});
+export const RestoreRequest = z
+  .strictObject({
+    ...removalFields,
+    /** Also all that was removed together with it. */
+    cascade: z.boolean().nullish(),
+  })
+  .meta({ id: 'RestoreRequest' });
 export type RestoreRequest = z.infer<typeof RestoreRequest>;
 
-export const RestoreAnswer = z.object({ restored: z.array(ChangedName) });
+export const RestoreAnswer = z.object({ restored: z.array(ChangedName) }).meta({ id: 'RestoreAnswer' });
 export type RestoreAnswer = z.infer<typeof RestoreAnswer>;
 
 /** A name of which something can be restored. */
-export const RemovedName = z.object({
-  name: z.string(),
-  owner: z.string(),
-  /** The name itself is removed, not only versions of it. */
-  whole: z.boolean(),
-  /** That are removed and can be restored, in their order; none of an alias. */
-  versions: z.array(z.int().positive()),
-  /** Unix ms: when the first of them was removed … */
-  removed_at: z.int(),
-  /** … and until when that one can be restored. */
-  restorable_until: z.int(),
-});
+export const RemovedName = z
+  .object({
+    name: z.string(),
+    owner: z.string(),
+    /** The name itself is removed, not only versions of it. */
+    whole: z.boolean(),
+    /** That are removed and can be restored, in their order; none of an alias. */
+    versions: z.array(z.int().positive()),
+    /** Unix ms: when the first of them was removed … */
+    removed_at: z.int(),
+    /** … and until when that one can be restored. */
+    restorable_until: z.int(),
+  })
+  .meta({ id: 'RemovedName' });
 export type RemovedName = z.infer<typeof RemovedName>;
 
 /** `GET /admin/removed?prefix=&cursor=`: a page, in the names' order. */
-export const RemovedList = z.object({ removed: z.array(RemovedName), cursor: z.string().nullable() });
+export const RemovedList = z
+  .object({ removed: z.array(RemovedName), cursor: z.string().nullable() })
+  .meta({ id: 'RemovedList' });
 export type RemovedList = z.infer<typeof RemovedList>;
 
 export const REMOVAL_OPERATIONS = {
@@ -393,35 +430,39 @@ export const REMOVAL_OPERATIONS = {
 } as const satisfies AdminOperationTable;
 
 /** One change of a name. */
-export const ChangeView = z.object({
-  /** Grows with every change of any name. */
-  id: z.int(),
-  name: z.string(),
-  /** Tenant. */
-  owner: z.string(),
-  /** Unix ms. */
-  at: z.int(),
-  /** Id of the key. */
-  actor: z.string(),
-  /** `publish`, `promote`, `retire` and so on. Any text: there will be others, and a history is only read. */
-  action: z.string(),
-  /** Live version before; null = none. */
-  from: z.int().nullable(),
-  /** Version that the change is about. */
-  to: z.int().nullable(),
-  /** Of an alias; id of an experiment. */
-  target: z.string().nullable(),
-  why: z.string().nullable(),
-});
+export const ChangeView = z
+  .object({
+    /** Grows with every change of any name. */
+    id: z.int(),
+    name: z.string(),
+    /** Tenant. */
+    owner: z.string(),
+    /** Unix ms. */
+    at: z.int(),
+    /** Id of the key. */
+    actor: z.string(),
+    /** `publish`, `promote`, `retire` and so on. Any text: there will be others, and a history is only read. */
+    action: z.string(),
+    /** Live version before; null = none. */
+    from: z.int().nullable(),
+    /** Version that the change is about. */
+    to: z.int().nullable(),
+    /** Of an alias; id of an experiment. */
+    target: z.string().nullable(),
+    why: z.string().nullable(),
+  })
+  .meta({ id: 'ChangeView' });
 export type ChangeView = z.infer<typeof ChangeView>;
 
 /** `GET /admin/history?name=&tenant=&before=&limit=`. */
-export const ChangeList = z.object({
-  /** Newest first. */
-  changes: z.array(ChangeView),
-  /** Goes on where the answer ends; null at the end. */
-  before: z.int().nullable(),
-});
+export const ChangeList = z
+  .object({
+    /** Newest first. */
+    changes: z.array(ChangeView),
+    /** Goes on where the answer ends; null at the end. */
+    before: z.int().nullable(),
+  })
+  .meta({ id: 'ChangeList' });
 export type ChangeList = z.infer<typeof ChangeList>;
 
 const number = (most: number) =>

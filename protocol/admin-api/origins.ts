@@ -4,64 +4,72 @@ import { OriginFigures, BaseInfo, ResidentList } from '../origin-wire.ts';
 import { Digest, AdapterName } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
-export const OriginView = z.object({
-  id: z.string(),
-  /** Id of the base that the edge's configuration has it serve; absent where it does not say. */
-  configured_base: z.string().optional(),
-  /** null when it does not answer. */
-  base: BaseInfo.nullable(),
-  /** Why it has none, in the origin's words or those of the connection; to the bootstrap key, where it is known. */
-  reason: z.string().optional(),
-  /** null also for all but the bootstrap key, as the figures. */
-  residents: ResidentList.nullable(),
-  /** Only where they were asked for. */
-  figures: OriginFigures.nullable().optional(),
-});
+export const OriginView = z
+  .object({
+    id: z.string(),
+    /** Id of the base that the edge's configuration has it serve; absent where it does not say. */
+    configured_base: z.string().optional(),
+    /** null when it does not answer. */
+    base: BaseInfo.nullable(),
+    /** Why it has none, in the origin's words or those of the connection; to the bootstrap key, where it is known. */
+    reason: z.string().optional(),
+    /** null also for all but the bootstrap key, as the figures. */
+    residents: ResidentList.nullable(),
+    /** Only where they were asked for. */
+    figures: OriginFigures.nullable().optional(),
+  })
+  .meta({ id: 'OriginView' });
 export type OriginView = z.infer<typeof OriginView>;
 
 /** A version that the registry knows a file by. */
-export const NamedFile = z.object({
-  digest: Digest,
-  name: z.string(),
-  version: z.int(),
-  /** Tenant. */
-  owner: z.string(),
-});
+export const NamedFile = z
+  .object({
+    digest: Digest,
+    name: z.string(),
+    version: z.int(),
+    /** Tenant. */
+    owner: z.string(),
+  })
+  .meta({ id: 'NamedFile' });
 export type NamedFile = z.infer<typeof NamedFile>;
 
 /** `GET /admin/origins?figures=&names=`. */
-export const OriginList = z.object({
-  origins: z.array(OriginView),
-  /** What the adapters are that the origins hold, to the bootstrap key where it was asked for; not of all if many. */
-  names: z.array(NamedFile).optional(),
-});
+export const OriginList = z
+  .object({
+    origins: z.array(OriginView),
+    /** What the adapters are that the origins hold, to the bootstrap key where it was asked for; not of all if many. */
+    names: z.array(NamedFile).optional(),
+  })
+  .meta({ id: 'OriginList' });
 export type OriginList = z.infer<typeof OriginList>;
 
 const count = z.int().min(0);
 
 /** `GET /admin/origins/history?origin=&step=`. */
-export const OriginHistory = z.object({
-  origin: z.string(),
-  from: z.iso.datetime(),
-  to: z.iso.datetime(),
-  /** Seconds. */
-  step: z.int(),
-  /** The most of each step; a minute in which it did not answer has none. Oldest first. */
-  points: z.array(
-    z.object({
-      /** Where the step begins, unix ms. */
-      at: z.int(),
-      rows_running: count,
-      /** For a row, or for an adapter. */
-      requests_waiting: count,
-      slots: count,
-      adapters_resident: count,
-      adapter_bytes: count,
-      /** Resident memory of the process. */
-      memory_bytes: count,
-    }),
-  ),
-});
+export const OriginHistory = z
+  .object({
+    origin: z.string(),
+    from: z.iso.datetime(),
+    to: z.iso.datetime(),
+    /** Seconds. */
+    step: z.int(),
+    /** The most of each step; a minute in which it did not answer has none. Oldest first. */
+    points: z.array(
+      z.object({
+        /** Where the step begins, unix ms. */
+        at: z.int(),
+        rows_running: count,
+        /** For a row, or for an adapter. */
+        requests_waiting: count,
+        slots: count,
+        adapters_resident: count,
+        adapter_bytes: count,
+        /** Resident memory of the process. */
+        memory_bytes: count,
+      }),
+    ),
+  })
+  .meta({ id: 'OriginHistory' });
 export type OriginHistory = z.infer<typeof OriginHistory>;
 
 export const ORIGIN_OPERATIONS = {
@@ -95,64 +103,74 @@ export const ORIGIN_OPERATIONS = {
 } as const satisfies AdminOperationTable;
 
 /** `POST /admin/pins`, and the query of `DELETE /admin/pins`. */
-export const PinInput = z.strictObject({ name: AdapterName });
+export const PinInput = z.strictObject({ name: AdapterName }).meta({ id: 'PinRequest' });
 export type PinInput = z.infer<typeof PinInput>;
 
 /** One origin's word on one chain. */
-export const OriginPin = z.object({
-  /** Of the origin. */
-  id: z.string(),
-  ok: z.boolean(),
-  /** Why not. */
-  reason: z.string().nullable(),
-});
+export const OriginPin = z
+  .object({
+    /** Of the origin. */
+    id: z.string(),
+    ok: z.boolean(),
+    /** Why not. */
+    reason: z.string().nullable(),
+  })
+  .meta({ id: 'OriginPin' });
 export type OriginPin = z.infer<typeof OriginPin>;
 
-export const PinView = z.object({
-  name: z.string(),
-  /** Unix ms. */
-  pinned_at: z.int(),
-  /** Id of the key. */
-  pinned_by: z.string(),
-  /** `name@version`; null = nothing of it is live, and nothing is held. */
-  live: z.string().nullable(),
-  origins: z.array(OriginPin),
-});
+export const PinView = z
+  .object({
+    name: z.string(),
+    /** Unix ms. */
+    pinned_at: z.int(),
+    /** Id of the key. */
+    pinned_by: z.string(),
+    /** `name@version`; null = nothing of it is live, and nothing is held. */
+    live: z.string().nullable(),
+    origins: z.array(OriginPin),
+  })
+  .meta({ id: 'PinView' });
 export type PinView = z.infer<typeof PinView>;
 
 /** `GET`, `POST` and `DELETE /admin/pins`: all of them, as they are after it. */
-export const PinList = z.object({ pins: z.array(PinView) });
+export const PinList = z.object({ pins: z.array(PinView) }).meta({ id: 'PinList' });
 export type PinList = z.infer<typeof PinList>;
 
 /** `POST /admin/warm`. */
-export const WarmRequest = z.strictObject({
-  name: AdapterName,
-  /** The live one unless given. */
-  version: z.int().positive().nullish(),
-});
+export const WarmRequest = z
+  .strictObject({
+    name: AdapterName,
+    /** The live one unless given. */
+    version: z.int().positive().nullish(),
+  })
+  .meta({ id: 'WarmRequest' });
 export type WarmRequest = z.infer<typeof WarmRequest>;
 
 /** What one origin did to have a chain in memory. */
-export const WarmedOrigin = z.object({
-  /** Of the origin. */
-  id: z.string(),
-  ok: z.boolean(),
-  /** Why not. */
-  reason: z.string().nullable(),
-  /** Files that it lacked; bytes that were sent now, which are fewer where it had some of the parts. */
-  brought: z.array(z.object({ digest: Digest, bytes: z.int().min(0), ms: z.number().min(0) })),
-  /** All of it: what was brought, and loading. */
-  ms: z.number().min(0),
-});
+export const WarmedOrigin = z
+  .object({
+    /** Of the origin. */
+    id: z.string(),
+    ok: z.boolean(),
+    /** Why not. */
+    reason: z.string().nullable(),
+    /** Files that it lacked; bytes that were sent now, which are fewer where it had some of the parts. */
+    brought: z.array(z.object({ digest: Digest, bytes: z.int().min(0), ms: z.number().min(0) })),
+    /** All of it: what was brought, and loading. */
+    ms: z.number().min(0),
+  })
+  .meta({ id: 'WarmedOrigin' });
 export type WarmedOrigin = z.infer<typeof WarmedOrigin>;
 
 /** `POST /admin/warm`. */
-export const WarmAnswer = z.object({
-  name: z.string(),
-  version: z.int().positive(),
-  /** In the order in which they were asked; the last one has it when its `ok` is true. */
-  origins: z.array(WarmedOrigin),
-});
+export const WarmAnswer = z
+  .object({
+    name: z.string(),
+    version: z.int().positive(),
+    /** In the order in which they were asked; the last one has it when its `ok` is true. */
+    origins: z.array(WarmedOrigin),
+  })
+  .meta({ id: 'WarmAnswer' });
 export type WarmAnswer = z.infer<typeof WarmAnswer>;
 
 const PINS = {

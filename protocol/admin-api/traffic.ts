@@ -24,85 +24,91 @@ const Counted = {
 };
 
 /** `GET /admin/traffic?from=&to=&step=&name=&key=&tenant=`. */
-export const TrafficReport = z.object({
-  from: z.iso.datetime(),
-  /** First moment that does not count any more. */
-  to: z.iso.datetime(),
-  /** Seconds. */
-  step: z.int(),
-  /** In their order; a step without a request has none. */
-  points: z.array(
-    z.object({
-      /** Where the step begins, unix ms. */
-      at: z.int(),
-      ...Counted,
-    }),
-  ),
-  total: z.object({
-    ...Counted,
-    /** Most frequent first; 499: the client left; 502 without a code: the stream broke off. */
-    outcomes: z.array(
+export const TrafficReport = z
+  .object({
+    from: z.iso.datetime(),
+    /** First moment that does not count any more. */
+    to: z.iso.datetime(),
+    /** Seconds. */
+    step: z.int(),
+    /** In their order; a step without a request has none. */
+    points: z.array(
       z.object({
-        status: z.int(),
-        /** Of the error; empty where there was none, or nobody said it. */
-        code: z.string(),
-        requests: count,
+        /** Where the step begins, unix ms. */
+        at: z.int(),
+        ...Counted,
       }),
     ),
-  }),
-  /** Of a name or a key: requests of the same time whose name and key were not kept, for there were too many of them. */
-  unnamed: count,
-});
+    total: z.object({
+      ...Counted,
+      /** Most frequent first; 499: the client left; 502 without a code: the stream broke off. */
+      outcomes: z.array(
+        z.object({
+          status: z.int(),
+          /** Of the error; empty where there was none, or nobody said it. */
+          code: z.string(),
+          requests: count,
+        }),
+      ),
+    }),
+    /** Of a name or a key: requests of the same time whose name and key were not kept, for there were too many of them. */
+    unnamed: count,
+  })
+  .meta({ id: 'TrafficReport' });
 export type TrafficReport = z.infer<typeof TrafficReport>;
 
 /** A completion that has ended, without prompt and answer: those are kept for keys that ask for it, and read one by one. */
-export const RequestView = z.object({
-  /** The edge's own; the answer's `x-request-id` where the client sent none. */
-  id: z.string(),
-  /** The `x-request-id` that the client sent: several requests may have the same. */
-  request_id: z.string().optional(),
-  /** When it ended, unix ms. */
-  at: z.int(),
-  tenant: z.string(),
-  key_id: z.string(),
-  /** As published; `base` for the base model; empty when none was found. */
-  name: z.string(),
-  /** What was asked for, where there is no such name; its first 100 characters, in printable ASCII. Untrusted. */
-  unknown_name: z.string().optional(),
-  version: z.int(),
-  route: z.string(),
-  /** 499: the client left; 502 without a code: the stream broke off. */
-  status: z.int(),
-  code: z.string(),
-  stream: z.boolean(),
-  experiment: z.string(),
-  variant: z.string(),
-  origin: z.string(),
-  /** Ancestor, base or stale, where the name itself did not serve. */
-  degraded: z.string(),
-  /** It waited for its adapter to be brought or loaded. */
-  cold: z.boolean(),
-  /** Prompt and answer are kept for a time: `GET /admin/requests/<id>/prompt`. */
-  kept: z.literal(true).optional(),
-  ...tokens,
-  /** ms, to the last byte. */
-  duration_ms: count,
-  /** To the first token of a stream; null for what is no stream. */
-  ttft_ms: count.nullable(),
-  /** What it waited for, ms, in the words of `Server-Timing`: `key`, `name`, `origin`, `origin-prompt`, `origin-first`, within it `origin-queue` … */
-  phases: z.array(z.object({ name: z.string(), ms: z.number() })),
-});
+export const RequestView = z
+  .object({
+    /** The edge's own; the answer's `x-request-id` where the client sent none. */
+    id: z.string(),
+    /** The `x-request-id` that the client sent: several requests may have the same. */
+    request_id: z.string().optional(),
+    /** When it ended, unix ms. */
+    at: z.int(),
+    tenant: z.string(),
+    key_id: z.string(),
+    /** As published; `base` for the base model; empty when none was found. */
+    name: z.string(),
+    /** What was asked for, where there is no such name; its first 100 characters, in printable ASCII. Untrusted. */
+    unknown_name: z.string().optional(),
+    version: z.int(),
+    route: z.string(),
+    /** 499: the client left; 502 without a code: the stream broke off. */
+    status: z.int(),
+    code: z.string(),
+    stream: z.boolean(),
+    experiment: z.string(),
+    variant: z.string(),
+    origin: z.string(),
+    /** Ancestor, base or stale, where the name itself did not serve. */
+    degraded: z.string(),
+    /** It waited for its adapter to be brought or loaded. */
+    cold: z.boolean(),
+    /** Prompt and answer are kept for a time: `GET /admin/requests/<id>/prompt`. */
+    kept: z.literal(true).optional(),
+    ...tokens,
+    /** ms, to the last byte. */
+    duration_ms: count,
+    /** To the first token of a stream; null for what is no stream. */
+    ttft_ms: count.nullable(),
+    /** What it waited for, ms, in the words of `Server-Timing`: `key`, `name`, `origin`, `origin-prompt`, `origin-first`, within it `origin-queue` … */
+    phases: z.array(z.object({ name: z.string(), ms: z.number() })),
+  })
+  .meta({ id: 'RequestView' });
 export type RequestView = z.infer<typeof RequestView>;
 
 /** `GET /admin/requests?name=&status=&variant=&key=&id=&limit=&tenant=`. */
-export const RequestList = z.object({
-  /** Newest first. */
-  requests: z.array(RequestView),
-  /** There are more of these. */
-  truncated: z.boolean(),
-  /** Requests of the listed time that were left out, for there were too many at once. */
-  left_out: count,
-});
+export const RequestList = z
+  .object({
+    /** Newest first. */
+    requests: z.array(RequestView),
+    /** There are more of these. */
+    truncated: z.boolean(),
+    /** Requests of the listed time that were left out, for there were too many at once. */
+    left_out: count,
+  })
+  .meta({ id: 'RequestList' });
 export type RequestList = z.infer<typeof RequestList>;
 
 /** The last requests of a tenant that are kept. */
