@@ -8,14 +8,7 @@ import {
   readColumn,
 } from '../platform/d1-database.ts';
 import { DamagedRow, type Page } from '../platform/ports.ts';
-import {
-  allRights,
-  rightsOf,
-  type ChangeableKey,
-  type KeyLedger,
-  type KeyRow,
-  type RevokedLine,
-} from './ports.ts';
+import { allRights, rightsOf, type ChangeableKey, type KeyRow } from './ports.ts';
 
 /** Column `rights`: all that can be changed of a key. */
 const StoredRights = KeyRights.extend({
@@ -112,7 +105,7 @@ const COLUMNS = 'k.*, (SELECT t.limits FROM tenant_limits t WHERE t.tenant = k.t
 const SUCCESSORS = lineOf({ successors: true, made: false });
 const NEWEST_FIRST = 'ORDER BY created_at DESC, id';
 
-export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
+export function createD1KeyLedger(db: SqlDatabase) {
   /**
    * Nothing when the key that makes it, or the one that it replaces, is revoked: decided as it is added.
    * @param also what else has to be so.
@@ -142,7 +135,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         storedRights(row),
       );
   return {
-    async add(row) {
+    /** @returns false when the key that makes it was revoked meanwhile, or the key is there already. */
+    async add(row: KeyRow): Promise<boolean> {
       try {
         return (await insert(row).first()) !== null;
       } catch (error) {
@@ -150,7 +144,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         return false;
       }
     },
-    async list(tenant) {
+    /** Newest first. @param tenant null = all. */
+    async list(tenant: string | null): Promise<KeyRow[]> {
       const { results } = await (
         tenant === null
           ? db.prepare(`SELECT ${COLUMNS} FROM keys k ${NEWEST_FIRST}`)
@@ -158,21 +153,34 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       ).all<KeyRecordRow>();
       return readable(results, toKey);
     },
-    async get(id, { toRevoke } = {}) {
+    /** @param reading.toRevoke a damaged row is read as a key that may nothing, which can be revoked. */
+    async get(id: string, { toRevoke }: { toRevoke?: boolean } = {}): Promise<KeyRow | null> {
       const row = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE id = ?`)
         .bind(id)
         .first<KeyRecordRow>();
       return row && toKey(row, toRevoke);
     },
-    async admin(hash) {
+    /** An admin key that is not revoked; whether it has expired is the asker's to see. */
+    async admin(hash: string): Promise<KeyRow | null> {
       const row = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE hash = ? AND kind = 'admin' AND revoked_at IS NULL`)
         .bind(hash)
         .first<KeyRecordRow>();
       return row && toKey(row);
     },
-    async rotate({ row, expiresAt }) {
+    /**
+     * Adds `row` in the place of the key that it replaces, which ends at `expiresAt` unless it ends earlier: both or
+     * nothing. @returns false when that one, or the key that makes it, was revoked meanwhile, or when what can be changed
+     * of that one is not what `row` has of it: a right that was taken from it does not live on in its successor.
+     */
+    async rotate({
+      row,
+      expiresAt,
+    }: {
+      row: KeyRow & { replaces: string };
+      expiresAt: number;
+    }): Promise<boolean> {
       const [added] = await db.batch([
         insert(row, REPLACED_AS_READ),
         db
@@ -184,7 +192,11 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       ]);
       return gaveRow(added);
     },
-    async change(row, was) {
+    /**
+     * Changes what can be changed of a key. @param was as it was read. @returns false when it is not so any more, or
+     * revoked, and nothing was written: whoever takes a right away is not overwritten by one who read before.
+     */
+    async change(row: ChangeableKey, was: ChangeableKey): Promise<boolean> {
       const changed = await db
         .prepare(
           `UPDATE keys SET rights = ?2
@@ -194,7 +206,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         .first();
       return changed !== null;
     },
-    async revoke({ id, at, ...line }) {
+    /** Ends all of the line at once, and from then on none of them can be rotated or make a key. */
+    async revoke({ id, at, ...line }: RevokedLine & { at: number }): Promise<void> {
       await db
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
@@ -204,7 +217,13 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         .bind(id, at)
         .run();
     },
-    async line({ id, after, limit, ...line }) {
+    /** Which those are, the first included, in the order of their ids. @param params.after the last id of the page before. */
+    async line({
+      id,
+      after,
+      limit,
+      ...line
+    }: RevokedLine & { after: string | null; limit: number }): Promise<KeyRow[]> {
       const { results } = await db
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
@@ -215,7 +234,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         .all<KeyRecordRow>();
       return readable(results, toKey);
     },
-    async madeBy({ id, at, limit }) {
+    /** Keys made by the key or its successors, which are none themselves, and neither revoked nor expired at `at`. */
+    async madeBy({ id, at, limit }: { id: string; at: number; limit: number }): Promise<KeyRow[]> {
       const { results } = await db
         .prepare(
           `${SUCCESSORS} SELECT ${COLUMNS} FROM line CROSS JOIN keys k ON k.created_by = line.id
@@ -226,14 +246,24 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         .all<KeyRecordRow>();
       return readable(results, toKey);
     },
-    async page({ cursor, limit }) {
+    /** All keys, in the order of their ids. */
+    async page({ cursor, limit }: { cursor: string | null; limit: number }): Promise<Page<KeyRow>> {
       const { results } = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE id > ? ORDER BY id LIMIT ?`)
         .bind(cursor ?? '', limit)
         .all<KeyRecordRow>();
       return pageOf(results, limit);
     },
-    async ofTenant({ tenant, cursor, limit }) {
+    /** The API keys of a tenant that are not revoked, in the order of their ids. */
+    async ofTenant({
+      tenant,
+      cursor,
+      limit,
+    }: {
+      tenant: string;
+      cursor: string | null;
+      limit: number;
+    }): Promise<Page<KeyRow>> {
       const { results } = await db
         .prepare(
           `SELECT ${COLUMNS} FROM keys k
@@ -244,4 +274,16 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       return pageOf(results, limit);
     },
   };
+}
+
+/** System of record of keys. Throws StoreUnavailable. */
+export type KeyLedger = ReturnType<typeof createD1KeyLedger>;
+
+/** Which keys end with one of them. */
+export interface RevokedLine {
+  id: string;
+  /** Those that it was rotated into, and theirs. */
+  successors: boolean;
+  /** Those that it, or one of these, has made. */
+  made: boolean;
 }

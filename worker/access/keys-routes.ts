@@ -23,12 +23,11 @@ import {
   allRights,
   keyIdOf,
   type AdminCaller,
-  type KeyLedger,
   type KeyRow,
   type RightsWriter,
   type ScopeOwners,
-  type RevokedLine,
 } from './ports.ts';
+import type { KeyLedger, RevokedLine } from './d1-key-ledger.ts';
 import type { KeptPrompts } from '../prompts/ports.ts';
 import type { Registry } from '../registry/ports.ts';
 import { scopeOwner } from '../registry/claims.ts';

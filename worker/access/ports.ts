@@ -1,5 +1,6 @@
 /** Ports of keys, admin keys and grants, and the callers made from them. */
 import { z } from 'zod';
+import type { GrantView } from '../../protocol/admin-api/grants.ts';
 import {
   KeyLimits,
   KeyRights,
@@ -8,7 +9,6 @@ import {
   type KeyView,
 } from '../../protocol/admin-api/keys.ts';
 import type { LimitedCaller } from '../metering/ports.ts';
-import type { Page, Index } from '../platform/ports.ts';
 
 /** Whose adapters each scope of a key opens, in the scopes' order; null = whoever owns them. */
 export type ScopeOwners = readonly (string | null)[];
@@ -29,13 +29,6 @@ export const KeyRecord = KeyRights.extend({
 });
 
 export type KeyRecord = z.infer<typeof KeyRecord>;
-
-/** By sha256 of the key. */
-export interface KeyIndex extends Index<KeyRecord> {
-  put(hash: string, record: KeyRecord): Promise<void>;
-  /** Leaves a signed mark, so that a missing value can never stand for a revocation. */
-  revoke(hash: string): Promise<void>;
-}
 
 /** Who asks. */
 export interface Caller extends Omit<KeyRecord, 'id' | 'expires_at' | keyof LimitedCaller>, LimitedCaller {
@@ -111,52 +104,6 @@ export type ChangeableKey = Pick<
   'id' | 'label' | 'scopes' | 'scope_owners' | 'limits_fixed' | keyof AllRights
 >;
 
-/** System of record of keys. Throws StoreUnavailable. */
-export interface KeyLedger extends KeyLineage<KeyRow> {
-  /** @returns false when the key that makes it was revoked meanwhile, or the key is there already. */
-  add(row: KeyRow): Promise<boolean>;
-  /** Newest first. @param tenant null = all. */
-  list(tenant: string | null): Promise<KeyRow[]>;
-  /** @param reading.toRevoke a damaged row is read as a key that may nothing, which can be revoked. */
-  get(id: string, reading?: { toRevoke?: boolean }): Promise<KeyRow | null>;
-  /** An admin key that is not revoked; whether it has expired is the asker's to see. */
-  admin(hash: string): Promise<KeyRow | null>;
-  /**
-   * Adds `row` in the place of the key that it replaces, which ends at `expiresAt` unless it ends earlier: both or
-   * nothing. @returns false when that one, or the key that makes it, was revoked meanwhile, or when what can be changed
-   * of that one is not what `row` has of it: a right that was taken from it does not live on in its successor.
-   */
-  rotate(params: { row: KeyRow & { replaces: string }; expiresAt: number }): Promise<boolean>;
-  /**
-   * Changes what can be changed of a key. @param was as it was read. @returns false when it is not so any more, or
-   * revoked, and nothing was written: whoever takes a right away is not overwritten by one who read before.
-   */
-  change(row: ChangeableKey, was: ChangeableKey): Promise<boolean>;
-  /** All keys, in the order of their ids. */
-  page(params: { cursor: string | null; limit: number }): Promise<Page<KeyRow>>;
-  /** The API keys of a tenant that are not revoked, in the order of their ids. */
-  ofTenant(params: { tenant: string; cursor: string | null; limit: number }): Promise<Page<KeyRow>>;
-}
-
-/** Which keys end with one of them. */
-export interface RevokedLine {
-  id: string;
-  /** Those that it was rotated into, and theirs. */
-  successors: boolean;
-  /** Those that it, or one of these, has made. */
-  made: boolean;
-}
-
-/** Keys that were made of others; part of `KeyLedger`. */
-export interface KeyLineage<Row> {
-  /** Ends all of the line at once, and from then on none of them can be rotated or make a key. */
-  revoke(line: RevokedLine & { at: number }): Promise<void>;
-  /** Which those are, the first included, in the order of their ids. @param params.after the last id of the page before. */
-  line(params: RevokedLine & { after: string | null; limit: number }): Promise<Row[]>;
-  /** Keys made by the key or its successors, which are none themselves, and neither revoked nor expired at `at`. */
-  madeBy(params: { id: string; at: number; limit: number }): Promise<Row[]>;
-}
-
 /** The one writer of keys and grants in KV: a change that was made later can never be overwritten by an earlier one. */
 export interface RightsWriter {
   /**
@@ -173,41 +120,8 @@ export interface RightsWriter {
 /** Tenant of grants that everybody has. No tenant can be called so. */
 export const PUBLIC = '*';
 
-/** What was granted to each tenant, and to {@link PUBLIC}. */
-export interface GrantIndex extends Index<HeldGrants> {
-  /** All of the tenant's grants; an empty list when the last one is taken away. @throws StoreUnavailable */
-  put(tenant: string, held: HeldGrants): Promise<void>;
-}
-
-export interface GrantRow extends Grant {
-  /** Who has it, or {@link PUBLIC}. */
-  tenant: string;
-  createdAt: number;
-  createdBy: string;
-}
-
-/** System of record of grants. Throws StoreUnavailable. */
-export interface GrantLedger {
-  /** Which of the caps would be passed is decided in the statement that adds it. */
-  add(row: GrantRow, caps: GrantCaps): Promise<'added' | 'known' | 'full'>;
-  get(grant: Pick<GrantRow, 'tenant' | 'scope' | 'owner'>): Promise<GrantRow | null>;
-  /** What counts against {@link GrantCaps}. */
-  counts(params: Pick<GrantRow, 'tenant' | 'owner'>): Promise<GrantCaps>;
-  /** @returns how many there were. @param params.owner only this owner's; undefined = everyone's. */
-  remove(params: { scope: string; tenant: string; owner?: string }): Promise<number>;
-  /** Given to the tenants, refused or not, by tenant and scope. */
-  heldBy(tenants: readonly string[]): Promise<GrantRow[]>;
-  /** What opens something for the tenant: given to it or to {@link PUBLIC}, and not refused by it. */
-  usableBy(tenant: string): Promise<GrantRow[]>;
-  /** A page in the order of tenant, scope and owner. @param params.owner null = everyone's. */
-  list(params: { owner: string | null; cursor: string | null; limit: number }): Promise<Page<GrantRow>>;
-  /** @returns `full` when the tenant refuses `max` others. */
-  refuse(row: RefusalRow, max: number): Promise<'added' | 'known' | 'full'>;
-  /** @returns false when it was not refused. */
-  accept(refusal: Pick<RefusalRow, 'tenant' | 'owner'>): Promise<boolean>;
-  /** By owner. */
-  refusedBy(tenant: string): Promise<RefusalRow[]>;
-}
+/** `tenant` has it, or {@link PUBLIC}. */
+export type GrantRow = Omit<GrantView, 'refused' | 'notice'>;
 
 /** A right that was given away: to use what `owner` has published under names that `scope` covers. */
 export const Grant = z.strictObject({
@@ -248,8 +162,8 @@ export interface RefusalRow {
   tenant: string;
   /** Whose adapters are not opened by grants. */
   owner: string;
-  createdAt: number;
-  createdBy: string;
+  created_at: number;
+  created_by: string;
 }
 
 /** Most grants that are kept: of one receiver, of those that are not refused; from one giver to it; of one giver. */

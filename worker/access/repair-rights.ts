@@ -5,16 +5,9 @@ import { REPAIR_PAGE } from '../limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
 import { unlessDamaged, type RepairDeps, type RepairStep } from '../registry/repair-names.ts';
-import {
-  heldGrants,
-  type GrantLedger,
-  type HeldGrants,
-  keyIdOf,
-  keyRecordOf,
-  type KeyLedger,
-  type KeyRecord,
-  type KeyRow,
-} from './ports.ts';
+import { heldGrants, type HeldGrants, keyIdOf, keyRecordOf, type KeyRecord, type KeyRow } from './ports.ts';
+import type { GrantLedger } from './d1-grants.ts';
+import type { KeyLedger } from './d1-key-ledger.ts';
 
 const found = <T>(value: T): Lookup<T> => ({ state: 'found', value, stale: false });
 

@@ -10,15 +10,9 @@ import type { Index } from '../platform/ports.ts';
 import { authenticate, bearer, expired, refused } from './authenticate.ts';
 import { enterGate, type AdminGates, type Gates, type Gate } from './rate-limits.ts';
 import { GATE_ENTRIES } from './limits.ts';
-import {
-  type GrantLedger,
-  BOOTSTRAP_KEY_ID,
-  BOOTSTRAP_TENANT,
-  rightsOf,
-  type AdminCaller,
-  type KeyLedger,
-  type KeyRecord,
-} from './ports.ts';
+import { BOOTSTRAP_KEY_ID, BOOTSTRAP_TENANT, rightsOf, type AdminCaller, type KeyRecord } from './ports.ts';
+import type { GrantLedger } from './d1-grants.ts';
+import type { KeyLedger } from './d1-key-ledger.ts';
 
 /** Both are hashes in hex. Takes the same time wherever they differ. */
 function equalHashes(a: string, b: string): boolean {

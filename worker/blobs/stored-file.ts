@@ -8,7 +8,8 @@ import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts
 import { sameJson, sha256Hex } from '../../protocol/identity.ts';
 import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
 import { StoreUnavailable, type Sha256 } from '../platform/ports.ts';
-import type { BlobReading, BlobStore, SentPart } from './ports.ts';
+import type { BlobReading, BlobStore } from './ports.ts';
+import type { SentPart } from './d1-blob-ledger.ts';
 import { beingDeleted, adapterInvalid, registryUnavailable } from '../errors.ts';
 import type { IntakeDeps } from '../registry/ports.ts';
 import { PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from './limits.ts';

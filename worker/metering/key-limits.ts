@@ -3,7 +3,8 @@ import { KeyLimits, type LimitsChange } from '../../protocol/admin-api/keys.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import { TENANT_LIMIT_PAGES } from './limits.ts';
 import type { TenantLimits, TenantLimitsRow } from './ports.ts';
-import type { KeyLedger, RightsWriter } from '../access/ports.ts';
+import type { RightsWriter } from '../access/ports.ts';
+import type { KeyLedger } from '../access/d1-key-ledger.ts';
 
 export interface TenantLimitsDeps {
   tenantLimits: TenantLimits;

@@ -13,7 +13,7 @@ import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import { tenantCounter } from './quota-state.ts';
 import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum, PriceList } from './ports.ts';
-import type { KeyLedger } from '../access/ports.ts';
+import type { KeyLedger } from '../access/d1-key-ledger.ts';
 import { LIMITS_TRIES, MAX_USAGE_SUMS } from './limits.ts';
 
 interface TenantLimitsRouteDeps extends TenantLimitsDeps {

@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { openDatabase } from '../platform/database.ts';
-import type { KeyLedger, KeyRow } from '../../../worker/access/ports.ts';
+import type { KeyRow } from '../../../worker/access/ports.ts';
+import type { KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 
 /** A key, and no other with it. */

@@ -3,7 +3,7 @@ import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.ts';
 import { openDatabase } from '../platform/database.ts';
 import type { TenantLimits, TenantLimitsRow } from '../../../worker/metering/ports.ts';
-import type { KeyLedger } from '../../../worker/access/ports.ts';
+import type { KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 
 const make = async () => {

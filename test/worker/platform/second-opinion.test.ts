@@ -81,7 +81,7 @@ describe('what the system of record says', () => {
 
   it('of grants: all that the tenant has, and no more of them than is needed', async () => {
     const ledger = createD1GrantLedger(await openDatabase());
-    const at = { createdAt: 1, createdBy: 'x' };
+    const at = { created_at: 1, created_by: 'x' };
     for (const [tenant, scope, owner] of [
       ['guest', 'a/**', 'clinic'],
       ['guest', 'e/**', 'eve'],

@@ -3,7 +3,7 @@ import { createD1KeptPrompts } from '../../../worker/prompts/d1-kept-prompts.ts'
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { KeyLedger } from '../../../worker/access/ports.ts';
+import type { KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { MAX_KEPT_BYTES, MAX_KEPT_PROMPTS } from '../../../worker/prompts/limits.ts';
 import type { KeptPrompts, PromptRow } from '../../../worker/prompts/ports.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';

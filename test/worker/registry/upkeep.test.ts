@@ -225,7 +225,7 @@ describe('repair', () => {
   });
 
   it('writes grants that are missing or behind, and takes away those that were not given', async () => {
-    const at = { createdAt: 1, createdBy: 'x' };
+    const at = { created_at: 1, created_by: 'x' };
     const row = { tenant: 'guest', scope: 'notes', owner: 'default', ...at };
     await graft.services.grantLedger.add(row, NO_CAPS);
     await graft.services.grantIndex.put('other', { grants: [{ scope: '**', owner: null }], refused: [] });
