@@ -76,7 +76,7 @@ export async function authenticate(
 
 export interface AuthDeps {
   keys: Index<KeyRecord>;
-  gates: Pick<Gates, 'largeBodies' | 'composing' | 'refusals'>;
+  gates: Gates;
   /** Unix ms. */
   now: () => number;
 }

@@ -23,9 +23,9 @@ import type { Registry } from '../registry/ports.ts';
 export interface GrantDeps {
   registry: Registry;
   grantLedger: GrantLedger;
-  grantIndex: Pick<GrantIndex, 'get'>;
+  grantIndex: GrantIndex;
   rights: RightsWriter;
-  keyLedger: Pick<KeyLedger, 'ofTenant'>;
+  keyLedger: KeyLedger;
   now: () => number;
 }
 

@@ -33,10 +33,10 @@ import type { Registry } from '../registry/ports.ts';
 import { scopeOwner } from '../registry/claims.ts';
 
 export interface KeyDeps {
-  registry: Pick<Registry, 'around'>;
+  registry: Registry;
   keyLedger: KeyLedger;
   rights: RightsWriter;
-  keptPrompts: Pick<KeptPrompts, 'limit'>;
+  keptPrompts: KeptPrompts;
   now: () => number;
 }
 
@@ -269,12 +269,7 @@ async function visibleKey(
  * in one statement; in KV a page after the other.
  */
 const revokeKeyRoute =
-  (deps: {
-    keyLedger: KeyLedger;
-    rights: RightsWriter;
-    keptPrompts: Pick<KeptPrompts, 'limit'>;
-    now: () => number;
-  }) =>
+  (deps: { keyLedger: KeyLedger; rights: RightsWriter; keptPrompts: KeptPrompts; now: () => number }) =>
   async ({ context, caller, params, query }: AdminInput<'DELETE /admin/keys/:id'>): Promise<Response> => {
     const row = await visibleKey(deps.keyLedger, caller, params.id, { toRevoke: true });
     if (row === null) return fail(NO_SUCH_KEY);
@@ -341,7 +336,7 @@ const keyJson = (row: KeyRow): KeyView => KeyView.parse(row);
  * Error: `invalid_request` for a room in which several have names.
  */
 async function bindScopes(
-  { registry }: { registry: Pick<Registry, 'around'> },
+  { registry }: { registry: Registry },
   params: { caller: AdminCaller; tenant: string; scopes: readonly string[] },
 ): Promise<Result<ScopeOwners, ApiError>> {
   const { caller, tenant, scopes } = params;

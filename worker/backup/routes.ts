@@ -16,8 +16,8 @@ import type { BackupLedger } from './d1-backup.ts';
 
 interface BackupDeps {
   backups: BackupLedger;
-  blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putPart' | 'putRecord'>;
-  blobLedger: Pick<BlobLedger, 'record'>;
+  blobs: BlobStore;
+  blobLedger: BlobLedger;
   uploadMemory: UploadMemoryLimit;
   now: () => number;
 }

@@ -11,8 +11,8 @@ import { writeRecordAnew } from './stored-file.ts';
 
 export interface GarbageDeps {
   garbage: GarbageLedger;
-  blobs: Pick<BlobStore, 'delete' | 'deleteParts' | 'getRecord' | 'putRecord'>;
-  blobLedger: Pick<BlobLedger, 'record'>;
+  blobs: BlobStore;
+  blobLedger: BlobLedger;
   /** Unix ms. */
   now: () => number;
 }

@@ -164,7 +164,7 @@ export interface BadPart {
  * @returns whether it was; false when the file ends before, or a part is not there. @throws StoreUnavailable
  */
 export async function readBeginning(
-  deps: { blobs: Pick<BlobStore, 'getPart'> },
+  deps: { blobs: BlobStore },
   params: { digest: string; record: BlobRecord },
   onChunk: (chunk: Uint8Array) => boolean,
 ): Promise<boolean> {
@@ -200,7 +200,7 @@ async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uin
  * @returns null when it is good. @throws StoreUnavailable
  */
 export async function readPart(
-  deps: { blobs: Pick<BlobStore, 'getPart'>; createSha256: () => Sha256 },
+  deps: { blobs: BlobStore; createSha256: () => Sha256 },
   params: { digest: string; index: number; part: BlobRecord['parts'][number] },
   onChunk: (chunk: Uint8Array) => void | Promise<void>,
   reading: BlobReading = {},
@@ -226,7 +226,7 @@ export async function readPart(
  * @returns what was wrong, or null. @throws StoreUnavailable
  */
 export async function writeRecordAnew(
-  blobs: Pick<BlobStore, 'getRecord' | 'putRecord'>,
+  blobs: BlobStore,
   params: { digest: string; record: BlobRecord; dryRun?: boolean },
 ): Promise<Extract<Mended['was'], 'missing' | 'outdated' | 'unreadable'> | null> {
   const { digest, record, dryRun = false } = params;
@@ -235,7 +235,7 @@ export async function writeRecordAnew(
   return was;
 }
 
-async function problemOf(blobs: Pick<BlobStore, 'getRecord'>, digest: string, record: BlobRecord) {
+async function problemOf(blobs: BlobStore, digest: string, record: BlobRecord) {
   try {
     const found = await blobs.getRecord(digest, { fresh: true });
     if (found === null) return 'missing';

@@ -24,10 +24,10 @@ import { MAX_TOKEN_BODY_BYTES } from './limits.ts';
 
 export interface DownloadDeps {
   keys: Index<KeyRecord>;
-  gates: Pick<Gates, 'downloads'>;
-  registry: Pick<Registry, 'name' | 'version'>;
-  blobLedger: Pick<BlobLedger, 'record'>;
-  blobs: Pick<BlobStore, 'getPart'>;
+  gates: Gates;
+  registry: Registry;
+  blobLedger: BlobLedger;
+  blobs: BlobStore;
   downloadTokens: DownloadTokens;
   /** Pages of other origins that may call this edge; `*` = all. */
   corsOrigins?: readonly string[];

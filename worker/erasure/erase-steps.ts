@@ -40,17 +40,17 @@ import {
 
 export interface EraseDeps {
   erasures: ErasureLedger;
-  registry: Pick<Registry, 'stalePointers'>;
+  registry: Registry;
   pointers: PointerWriter;
   rights: RightsWriter;
-  experimentIndex: Pick<ExperimentIndex, 'remove'>;
-  tallies: Pick<ExperimentTallies, 'erase'>;
-  pairTallies: Pick<PairTallies, 'erase'>;
-  blobs: Pick<BlobStore, 'delete' | 'deleteParts' | 'getRecord' | 'putRecord'>;
+  experimentIndex: ExperimentIndex;
+  tallies: ExperimentTallies;
+  pairTallies: PairTallies;
+  blobs: BlobStore;
   garbage: GarbageLedger;
   /** null = this edge has no counters. */
-  quotas: Pick<Quotas, 'reset'> | null;
-  kvInbox: Pick<KvInbox, 'remove' | 'clearError'>;
+  quotas: Quotas | null;
+  kvInbox: KvInbox;
   originDrops: OriginDrops;
   /** Unix ms. */
   now: () => number;

@@ -29,16 +29,16 @@ export interface RepairDeps {
   pointers: PointerWriter;
   keyLedger: KeyLedger;
   grantLedger: GrantLedger;
-  experimentLedger: Pick<ExperimentLedger, 'get'>;
+  experimentLedger: ExperimentLedger;
   /** As KV has them, without a memory. */
-  nameIndex: Pick<NameIndex, 'get' | 'getMany'>;
-  experimentIndex: Pick<ExperimentIndex, 'get' | 'remove'>;
-  keyIndex: Pick<KeyIndex, 'get'>;
-  grantIndex: Pick<GrantIndex, 'get'>;
+  nameIndex: NameIndex;
+  experimentIndex: ExperimentIndex;
+  keyIndex: KeyIndex;
+  grantIndex: GrantIndex;
   /** Writes both. */
   rights: RightsWriter;
-  blobs: Pick<BlobStore, 'getPart' | 'putPart' | 'getRecord' | 'putRecord' | 'delete'>;
-  blobLedger: Pick<BlobLedger, 'record' | 'records' | 'storing' | 'mended' | 'markDamaged'>;
+  blobs: BlobStore;
+  blobLedger: BlobLedger;
   /** What the origins still have of what the store has lost. */
   heldFiles: HeldFiles;
   /** What the isolate has room for. */

@@ -36,7 +36,7 @@ export function adminRoomRoutes(deps: { registry: Registry; now: () => number })
 }
 
 interface Deps {
-  registry: Pick<Registry, 'around' | 'reserve' | 'release'>;
+  registry: Registry;
   now: () => number;
 }
 
