@@ -2,7 +2,8 @@ import type { ArgsDef } from 'citty';
 import {
   DegradePolicy,
   type ChangeKeyRequest,
-  type KeyLimitsView,
+  type KeyLimits,
+  type KeyRights,
   type LimitsChange,
 } from '../protocol/admin-api/keys.ts';
 import type { RequestOf } from '../protocol/admin-api/operations.ts';
@@ -23,21 +24,13 @@ export const limitFlags = {
   },
 } as const satisfies ArgsDef;
 
-/** Flags for creating a key. */
-export const createFlags = {
-  tenant: {
-    type: 'string',
-    description: 'Tenant of the key; default: your own',
-    valueHint: 'tenant',
-  },
-  scopes: {
-    type: 'string',
-    description: 'Names of others that it may use: medicine/**,support/intent',
-    valueHint: 'list',
-  },
-  label: { type: 'string', description: 'A note, such as "staging"', valueHint: 'text' },
-  admin: { type: 'boolean', description: 'An admin key of the tenant instead of an API key' },
-  ...limitFlags,
+/** A field as a flag: `strict_fields` is `--strict-fields`. */
+type FlagOf<Field extends string> = Field extends `${infer Head}_${infer Rest}`
+  ? `${Head}-${FlagOf<Rest>}`
+  : Field;
+
+/** Rights of a key, limits apart: each is given to a new key and changed by the same flag. */
+const rightFlags = {
   strict: { type: 'boolean', description: 'Never answer with an ancestor of a missing name' },
   'strict-fields': {
     type: 'boolean',
@@ -63,6 +56,24 @@ export const createFlags = {
     description: 'Fallback for an adapter that is unavailable: stale, ancestor, base or refuse',
     valueHint: 'what',
   },
+} as const satisfies Record<FlagOf<Exclude<keyof KeyRights, 'limits'>>, ArgsDef[string]>;
+
+/** Flags for creating a key. */
+export const createFlags = {
+  tenant: {
+    type: 'string',
+    description: 'Tenant of the key; default: your own',
+    valueHint: 'tenant',
+  },
+  scopes: {
+    type: 'string',
+    description: 'Names of others that it may use: medicine/**,support/intent',
+    valueHint: 'list',
+  },
+  label: { type: 'string', description: 'A note, such as "staging"', valueHint: 'text' },
+  admin: { type: 'boolean', description: 'An admin key of the tenant instead of an API key' },
+  ...limitFlags,
+  ...rightFlags,
 } as const satisfies ArgsDef;
 
 const LIMIT_FLAGS = [
@@ -116,6 +127,17 @@ export const CHANGE_FLAGS = Object.keys(createFlags).filter((flag) => flag !== '
 /** Removes a limit or the policy of an existing key. */
 const NONE = 'none';
 
+/** Values of {@link rightFlags} that are no booleans. */
+const VALUES: Readonly<Record<string, (args: KeyArgs) => unknown>> = {
+  'keep-prompts': keepHours,
+  degrade: (args) => oneOf(args, 'degrade', DegradePolicy.options),
+};
+
+/** @param read a flag's value; undefined = it is not given. @returns the rights by their fields. */
+const rightsBy = (read: (flag: string) => unknown): Record<string, unknown> =>
+  Object.fromEntries(Object.keys(rightFlags).map((flag) => [flag.replaceAll('-', '_'), read(flag)]));
+const rightOf = (args: KeyArgs, flag: string): unknown => VALUES[flag]?.(args) ?? switched(args, flag);
+
 /** @returns limits to change, null for those to remove; undefined when none is given. @throws CliError */
 export function limitsChange(args: KeyArgs): LimitsChange | undefined {
   const taken = (flag: string): boolean => args[flag] === NONE;
@@ -136,12 +158,7 @@ export function changeRequest(id: string, args: KeyArgs): ChangeKeyRequest {
     scopes: taken('scopes') ? [] : scopesOf(args),
     label: taken('label') ? '' : text(args, 'label'),
     limits: limitsChange(args),
-    strict: switched(args, 'strict'),
-    strict_fields: switched(args, 'strict-fields'),
-    download: switched(args, 'download'),
-    keep_prompts: taken('keep-prompts') ? null : keepHours(args),
-    prompts: switched(args, 'prompts'),
-    degrade: taken('degrade') ? null : oneOf(args, 'degrade', DegradePolicy.options),
+    ...rightsBy((flag) => (taken(flag) ? null : rightOf(args, flag))),
   };
   if (Object.values(change).every((value) => value === undefined))
     throw usageError('What should change? For example --rpm 100, --scopes "a/**,b", --tpm none.');
@@ -150,7 +167,7 @@ export function changeRequest(id: string, args: KeyArgs): ChangeKeyRequest {
 
 /** @returns the body of `POST /admin/keys`. @throws CliError for an invalid flag. */
 export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
-  const limits: KeyLimitsView = {};
+  const limits: KeyLimits = {};
   for (const [flag, field] of LIMIT_FLAGS) {
     const value = text(args, flag);
     if (value !== undefined) limits[field] = parseCount(value, `--${flag}`);
@@ -169,12 +186,7 @@ export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
       Object.keys(limits).length === 0
         ? undefined
         : { ...limits, ...(outage === undefined ? {} : { on_outage: outage }) },
-    strict: args['strict'] === true ? true : undefined,
-    strict_fields: args['strict-fields'] === true ? true : undefined,
-    download: args['download'] === true ? true : undefined,
-    keep_prompts: keepHours(args),
-    prompts: args['prompts'] === true ? true : undefined,
-    degrade: oneOf(args, 'degrade', DegradePolicy.options),
+    ...rightsBy((flag) => rightOf(args, flag) || undefined),
   };
 }
 
@@ -184,7 +196,7 @@ const count = (value: number): string => {
 };
 
 /** @returns such as `60 req/min, 100k tok/min, 4 at once`. */
-export function limitsText(limits: KeyLimitsView | null): string {
+export function limitsText(limits: KeyLimits | null): string {
   if (limits === null) return '-';
   const parts: [number | undefined, string][] = [
     [limits.requests_per_minute, ' req/min'],

@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('1625ddf934165e526c8ac6effb7122e23e389e249984e976927997a9e5483b36');
+INSERT INTO schema_hash VALUES ('b42cb6e280e7febc47cd83d0527d96d37945fd3288964f52a91f601c1f8dfb7d');
 
 -- Names, versions, and what became of them
 
@@ -180,24 +180,14 @@ CREATE TABLE keys (
   hash TEXT NOT NULL UNIQUE,   -- sha256; the key itself is shown once and kept nowhere
   kind TEXT NOT NULL CHECK (kind IN ('api', 'admin')),
   tenant TEXT NOT NULL,
-  scopes TEXT NOT NULL,        -- JSON
-  label TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   created_by TEXT NOT NULL,
   revoked_at INTEGER,
   expires_at INTEGER,          -- NULL = never
-  strict INTEGER NOT NULL DEFAULT 0,
-  degrade TEXT,
-  limits TEXT,                 -- JSON, KeyLimits of worker/metering
   counter TEXT,                -- id of the key whose quota it counts against; NULL = its own
   replaced_by TEXT,            -- the last key that took its place alone
-  owners TEXT,                 -- JSON, whose adapters each scope opens, in the order of `scopes`; NULL = whoever owns them
   replaces TEXT,               -- the key whose place it took
-  limits_fixed INTEGER NOT NULL DEFAULT 0,  -- 1: the bootstrap key set them
-  strict_fields INTEGER NOT NULL DEFAULT 0, -- 1: requests with unknown fields are refused
-  download INTEGER NOT NULL DEFAULT 0,      -- 1: an admin key that may fetch its tenant's adapters back
-  keep_prompts INTEGER,        -- hours that an API key's prompts and answers are kept; NULL = they are not
-  prompts INTEGER NOT NULL DEFAULT 0        -- 1: an admin key that may read what is kept
+  rights TEXT NOT NULL         -- JSON, all that can be changed: label, scopes, rights and limits; what is off is left out
 ) WITHOUT ROWID;
 CREATE INDEX keys_by_tenant ON keys (tenant, created_at);
 CREATE INDEX keys_of_tenant ON keys (tenant, id);
@@ -227,9 +217,9 @@ CREATE TABLE grant_refusals (
 -- What all keys of a tenant may use together.
 CREATE TABLE tenant_limits (
   tenant TEXT PRIMARY KEY,
-  limits TEXT,                 -- JSON, KeyLimits of worker/metering; NULL = lifted
-  at INTEGER NOT NULL,
-  actor TEXT NOT NULL,
+  limits TEXT,                 -- JSON, KeyLimits of protocol/admin-api; NULL = lifted
+  changed_at INTEGER NOT NULL,
+  changed_by TEXT NOT NULL,
   revision INTEGER NOT NULL,   -- grows with each change
   written_to TEXT              -- keys up to this id have them in KV; NULL = all have
 ) WITHOUT ROWID;

@@ -51,13 +51,15 @@ export type NameEntry = AdapterManifest | NameAlias;
  * Parts of a canonical file, in order; the value of `blob:<digest>`, and what an origin is told before the
  * bytes.
  */
-export const BlobRecord = z.strictObject({
-  bytes: z.int().positive(),
-  parts: z
-    .array(z.strictObject({ bytes: z.int().positive().max(MAX_PART_BYTES), sha256: Digest }))
-    .min(1)
-    .max(MAX_PARTS),
-});
+export const BlobRecord = z
+  .strictObject({
+    bytes: z.int().positive(),
+    parts: z
+      .array(z.strictObject({ bytes: z.int().positive().max(MAX_PART_BYTES), sha256: Digest }))
+      .min(1)
+      .max(MAX_PARTS),
+  })
+  .meta({ id: 'BlobRecord' });
 export type BlobRecord = z.infer<typeof BlobRecord>;
 
 /** @returns views of `bytes`, at most `partBytes` each. */

@@ -30,47 +30,53 @@ export const PageOrigin = z
   .refine((text) => isPageOrigin(text), 'must be an origin such as https://app.example.com');
 
 /** `POST /v1/download-tokens`. */
-export const DownloadTokenRequest = z.strictObject({
-  names: z.array(AdapterName).min(1).max(MAX_DOWNLOAD_NAMES),
-  /** Of the page that may use it. */
-  origin: PageOrigin,
-  /** Lifetime, ms. */
-  expires_in: z
-    .int()
-    .min(MIN_DOWNLOAD_TOKEN_MS)
-    .max(MAX_DOWNLOAD_TOKEN_MS)
-    .default(DEFAULT_DOWNLOAD_TOKEN_MS),
-});
+export const DownloadTokenRequest = z
+  .strictObject({
+    names: z.array(AdapterName).min(1).max(MAX_DOWNLOAD_NAMES),
+    /** Of the page that may use it. */
+    origin: PageOrigin,
+    /** Lifetime, ms. */
+    expires_in: z
+      .int()
+      .min(MIN_DOWNLOAD_TOKEN_MS)
+      .max(MAX_DOWNLOAD_TOKEN_MS)
+      .default(DEFAULT_DOWNLOAD_TOKEN_MS),
+  })
+  .meta({ id: 'DownloadTokenRequest' });
 export type DownloadTokenRequest = z.infer<typeof DownloadTokenRequest>;
 
-export const DownloadToken = z.object({
-  object: z.literal('graft.download_token'),
-  token: z.string(),
-  /** Unix ms. */
-  expires_at: z.int(),
-  names: z.array(AdapterName),
-  origin: z.string(),
-});
+export const DownloadToken = z
+  .object({
+    object: z.literal('graft.download_token'),
+    token: z.string(),
+    /** Unix ms. */
+    expires_at: z.int(),
+    names: z.array(AdapterName),
+    origin: z.string(),
+  })
+  .meta({ id: 'DownloadToken' });
 export type DownloadToken = z.infer<typeof DownloadToken>;
 
 /** `GET /v1/downloads?name=`: the live version of a name. */
-export const DownloadChain = z.object({
-  name: AdapterName,
-  version: z.int().positive(),
-  chain_id: Digest,
-  base: z.object({ id: z.string(), digest: Digest }),
-  /** Root first. */
-  chain: z
-    .array(
-      z.object({
-        digest: Digest,
-        scale: z.number(),
-        bytes: z.int().positive(),
-        parts: z.array(BlobRecord.shape.parts.element.strip()).min(1),
-      }),
-    )
-    .min(1),
-});
+export const DownloadChain = z
+  .object({
+    name: AdapterName,
+    version: z.int().positive(),
+    chain_id: Digest,
+    base: z.object({ id: z.string(), digest: Digest }),
+    /** Root first. */
+    chain: z
+      .array(
+        z.object({
+          digest: Digest,
+          scale: z.number(),
+          bytes: z.int().positive(),
+          parts: z.array(BlobRecord.shape.parts.element.strip()).min(1),
+        }),
+      )
+      .min(1),
+  })
+  .meta({ id: 'DownloadChain' });
 export type DownloadChain = z.infer<typeof DownloadChain>;
 
 /** Name of the manifest beside the parts. */

@@ -101,28 +101,32 @@ export interface TextCompletion {
 }
 
 /** `GET /v1/models/<name>`. */
-export const Model = z.object({
-  id: z.string(),
-  object: z.literal('model'),
-  /** Unix seconds. */
-  created: z.int(),
-  owned_by: z.string(),
-  /** graft's extension: the base model or the parent adapter's name. */
-  parent: z.string().nullable().optional(),
-  /** graft's extension: the base model. */
-  root: z.string().optional(),
-});
+export const Model = z
+  .object({
+    id: z.string(),
+    object: z.literal('model'),
+    /** Unix seconds. */
+    created: z.int(),
+    owned_by: z.string(),
+    /** graft's extension: the base model or the parent adapter's name. */
+    parent: z.string().nullable().optional(),
+    /** graft's extension: the base model. */
+    root: z.string().optional(),
+  })
+  .meta({ id: 'Model' });
 export type Model = z.infer<typeof Model>;
 
 /** `GET /v1/models?prefix=&after=` of the edge. */
-export const ModelList = z.object({
-  object: z.literal('list'),
-  data: z.array(Model),
-  /** graft's extension: there are, or may be, more: one answer asks the registry only a few times. */
-  has_more: z.boolean(),
-  /** graft's extension: pass it as `after` for the next page; a page can be empty and still have a next one. */
-  after: z.string().optional(),
-});
+export const ModelList = z
+  .object({
+    object: z.literal('list'),
+    data: z.array(Model),
+    /** graft's extension: there are, or may be, more: one answer asks the registry only a few times. */
+    has_more: z.boolean(),
+    /** graft's extension: pass it as `after` for the next page; a page can be empty and still have a next one. */
+    after: z.string().optional(),
+  })
+  .meta({ id: 'ModelList' });
 export type ModelList = z.infer<typeof ModelList>;
 
 /** Whether an answer with these headers is a stream of server-sent events. */

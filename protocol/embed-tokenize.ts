@@ -77,19 +77,21 @@ export function parseEmbedding(
   return parseRequest(EmbeddingRequest, body, options);
 }
 
-export const EmbeddingList = z.object({
-  object: z.literal('list'),
-  data: z.array(
-    z.object({
-      object: z.literal('embedding'),
-      index: z.int(),
-      /** Numbers, or the base64 of their little-endian float32. */
-      embedding: z.union([z.array(z.number()), z.string()]),
-    }),
-  ),
-  model: z.string(),
-  usage: z.object({ prompt_tokens: z.int(), total_tokens: z.int() }),
-});
+export const EmbeddingList = z
+  .object({
+    object: z.literal('list'),
+    data: z.array(
+      z.object({
+        object: z.literal('embedding'),
+        index: z.int(),
+        /** Numbers, or the base64 of their little-endian float32. */
+        embedding: z.union([z.array(z.number()), z.string()]),
+      }),
+    ),
+    model: z.string(),
+    usage: z.object({ prompt_tokens: z.int(), total_tokens: z.int() }),
+  })
+  .meta({ id: 'EmbeddingList' });
 export type EmbeddingList = z.infer<typeof EmbeddingList>;
 
 const common = {
@@ -97,42 +99,48 @@ const common = {
   model: z.string().min(1).max(512).nullish(),
 };
 
-export const TokenizeRequest = z.strictObject({
-  ...common,
-  /** A raw text, in which control strings become their tokens; or `messages`. */
-  prompt: z.string().nullish(),
-  /** A conversation, rendered with the base's chat template. */
-  messages: z.array(ChatMessage).min(1).max(MAX_MESSAGES).nullish(),
-  /** Whether to prepend the tokens that start every raw prompt; default true. */
-  add_special_tokens: z.boolean().nullish(),
-  /** Whether to return the tokens' texts too. */
-  return_token_strs: z.boolean().nullish(),
-});
+export const TokenizeRequest = z
+  .strictObject({
+    ...common,
+    /** A raw text, in which control strings become their tokens; or `messages`. */
+    prompt: z.string().nullish(),
+    /** A conversation, rendered with the base's chat template. */
+    messages: z.array(ChatMessage).min(1).max(MAX_MESSAGES).nullish(),
+    /** Whether to prepend the tokens that start every raw prompt; default true. */
+    add_special_tokens: z.boolean().nullish(),
+    /** Whether to return the tokens' texts too. */
+    return_token_strs: z.boolean().nullish(),
+  })
+  .meta({ id: 'TokenizeRequest' });
 export type TokenizeRequest = z.infer<typeof TokenizeRequest> &
   Partial<Omit<ChatCompletionRequest, 'model' | 'messages'>>;
 
-export const TokenizeAnswer = z.object({
-  count: z.int(),
-  /** The base's context, tokens. */
-  max_model_len: z.int(),
-  tokens: z.array(z.int()),
-  token_strs: z.array(z.string()).nullable(),
-});
+export const TokenizeAnswer = z
+  .object({
+    count: z.int(),
+    /** The base's context, tokens. */
+    max_model_len: z.int(),
+    tokens: z.array(z.int()),
+    token_strs: z.array(z.string()).nullable(),
+  })
+  .meta({ id: 'TokenizeAnswer' });
 export type TokenizeAnswer = z.infer<typeof TokenizeAnswer>;
 
-export const DetokenizeRequest = z.strictObject({
-  ...common,
-  tokens: z
-    .custom<number[]>(Array.isArray, 'must be a list of token ids')
-    .superRefine((ids, context) => {
-      const at = ids.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
-      if (at !== -1) context.addIssue({ code: 'custom', message: 'is not a token id', path: [at] });
-    })
-    .meta({ type: 'array', items: { type: 'integer', minimum: 0 } }),
-});
+export const DetokenizeRequest = z
+  .strictObject({
+    ...common,
+    tokens: z
+      .custom<number[]>(Array.isArray, 'must be a list of token ids')
+      .superRefine((ids, context) => {
+        const at = ids.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
+        if (at !== -1) context.addIssue({ code: 'custom', message: 'is not a token id', path: [at] });
+      })
+      .meta({ type: 'array', items: { type: 'integer', minimum: 0 } }),
+  })
+  .meta({ id: 'DetokenizeRequest' });
 export type DetokenizeRequest = z.infer<typeof DetokenizeRequest>;
 
-export const DetokenizeAnswer = z.object({ prompt: z.string() });
+export const DetokenizeAnswer = z.object({ prompt: z.string() }).meta({ id: 'DetokenizeAnswer' });
 export type DetokenizeAnswer = z.infer<typeof DetokenizeAnswer>;
 
 const OWN = ['model', 'prompt', 'add_special_tokens', 'return_token_strs'] as const;

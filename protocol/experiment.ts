@@ -183,14 +183,16 @@ export const KeptPair = z.object({
 export type KeptPair = z.infer<typeof KeptPair>;
 
 /** `GET /admin/experiments/<id>/pairs`: newest first. */
-export const KeptPairList = z.object({ pairs: z.array(KeptPair) });
+export const KeptPairList = z.object({ pairs: z.array(KeptPair) }).meta({ id: 'KeptPairList' });
 export type KeptPairList = z.infer<typeof KeptPairList>;
 
 /** `GET /admin/experiments/<id>/judge-secret`: the secret that verifies the judge's calls. */
-export const JudgeSecret = z.object({
-  /** `whsec_` and base64, as in Standard Webhooks. Another URL has another secret. */
-  secret: z.string(),
-});
+export const JudgeSecret = z
+  .object({
+    /** `whsec_` and base64, as in Standard Webhooks. Another URL has another secret. */
+    secret: z.string(),
+  })
+  .meta({ id: 'JudgeSecret' });
 export type JudgeSecret = z.infer<typeof JudgeSecret>;
 
 /** Spread of values; decides nothing. */
@@ -459,7 +461,7 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
   if (experiment.winner !== null && !keys.includes(experiment.winner)) issue(['winner'], 'no such variant');
   if (experiment.winner !== null && experiment.status !== 'decided' && experiment.status !== 'archived')
     issue(['winner'], 'only a decided experiment has a winner');
-});
+}).meta({ id: 'Experiment' });
 export type Experiment = z.infer<typeof Experiment>;
 
 /**

@@ -96,10 +96,10 @@ export const CountTokensRequest = MessagesRequest.pick({
   system: true,
   tools: true,
   tool_choice: true,
-});
+}).meta({ id: 'CountTokensRequest' });
 export type CountTokensRequest = z.infer<typeof CountTokensRequest>;
 
-export const CountTokensAnswer = z.object({ input_tokens: z.int() });
+export const CountTokensAnswer = z.object({ input_tokens: z.int() }).meta({ id: 'CountTokensAnswer' });
 export type CountTokensAnswer = z.infer<typeof CountTokensAnswer>;
 
 export interface MessagesUsage {

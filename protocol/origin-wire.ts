@@ -34,56 +34,60 @@ export const BaseModule = z.object({
 export type BaseModule = z.infer<typeof BaseModule>;
 
 /** Answer of `GET /base`. */
-export const BaseInfo = z.object({
-  id: z.string(),
-  /** sha256 of the base's file(s). */
-  digest: Digest,
-  /** Weight format, such as `int8` or `f32`. */
-  weights: z.string(),
-  /**
-   * Runtime of the graphs: `cpu`, ONNX Runtime's native library, or `web`, its WebAssembly. Absent if another
-   * engine runs the model.
-   */
-  provider: z.string().optional(),
-  /** Precision of a GPU's activations, keys and values; absent = float32, or another engine runs the model. */
-  precision: z.literal('f16').optional(),
-  /**
-   * How a row alone compares with the same row in any batch, on one machine with one thread count: identical
-   * `bits`, or equal within a `tolerance`.
-   */
-  promise: z.enum(['bits', 'tolerance']).optional(),
-  /** Context length, tokens. */
-  context: z.int().positive(),
-  /** Largest sum of ranks over a row's chain. */
-  max_rank_sum: z.int().positive(),
-  /** llama.cpp's architecture name, such as `llama` or `qwen2`; GGUF adapters need it, and `attention`. */
-  architecture: z.string().optional(),
-  attention: z
-    .strictObject({
-      heads: z.int().positive(),
-      /** Heads of k and v. */
-      kv_heads: z.int().positive(),
-    })
-    .optional(),
-  modules: z.array(BaseModule),
-});
+export const BaseInfo = z
+  .object({
+    id: z.string(),
+    /** sha256 of the base's file(s). */
+    digest: Digest,
+    /** Weight format, such as `int8` or `f32`. */
+    weights: z.string(),
+    /**
+     * Runtime of the graphs: `cpu`, ONNX Runtime's native library, or `web`, its WebAssembly. Absent if another
+     * engine runs the model.
+     */
+    provider: z.string().optional(),
+    /** Precision of a GPU's activations, keys and values; absent = float32, or another engine runs the model. */
+    precision: z.literal('f16').optional(),
+    /**
+     * How a row alone compares with the same row in any batch, on one machine with one thread count: identical
+     * `bits`, or equal within a `tolerance`.
+     */
+    promise: z.enum(['bits', 'tolerance']).optional(),
+    /** Context length, tokens. */
+    context: z.int().positive(),
+    /** Largest sum of ranks over a row's chain. */
+    max_rank_sum: z.int().positive(),
+    /** llama.cpp's architecture name, such as `llama` or `qwen2`; GGUF adapters need it, and `attention`. */
+    architecture: z.string().optional(),
+    attention: z
+      .strictObject({
+        heads: z.int().positive(),
+        /** Heads of k and v. */
+        kv_heads: z.int().positive(),
+      })
+      .optional(),
+    modules: z.array(BaseModule),
+  })
+  .meta({ id: 'BaseInfo' });
 export type BaseInfo = z.infer<typeof BaseInfo>;
 
 /** Answer of `GET /adapters`: what the origin holds. */
-export const ResidentList = z.object({
-  budget_bytes: z.int(),
-  used_bytes: z.int(),
-  adapters: z.array(
-    z.object({
-      digest: Digest,
-      state: z.enum(['loading', 'ready', 'failed']),
-      bytes: z.int(),
-      rank: z.int(),
-      references: z.int(),
-      pinned: z.boolean(),
-    }),
-  ),
-});
+export const ResidentList = z
+  .object({
+    budget_bytes: z.int(),
+    used_bytes: z.int(),
+    adapters: z.array(
+      z.object({
+        digest: Digest,
+        state: z.enum(['loading', 'ready', 'failed']),
+        bytes: z.int(),
+        rank: z.int(),
+        references: z.int(),
+        pinned: z.boolean(),
+      }),
+    ),
+  })
+  .meta({ id: 'ResidentList' });
 export type ResidentList = z.infer<typeof ResidentList>;
 
 /** `POST /adapters/pins` of an origin: one chain to keep in memory. */
@@ -135,36 +139,38 @@ const timed = z.object({ count, seconds: z.number().min(0) });
  * How busy an origin is, and totals since its start: the difference of two answers covers the time between
  * them.
  */
-export const OriginFigures = z.object({
-  /** Unix ms. */
-  started_at: z.number(),
-  rows_running: count,
-  requests_waiting: count,
-  /** Requests that wait for an adapter. */
-  requests_loading: count,
-  /** Rows that fit at once. */
-  slots: count,
-  kv_tokens: count,
-  kv_capacity_tokens: count,
-  /** Resident memory of the process. */
-  memory_bytes: count,
-  adapters_resident: count,
-  /** Memory of resident adapters, and what they may use. */
-  adapter_bytes: count,
-  adapter_budget_bytes: count,
-  /** Since the start, like all that follow. Of finished requests. */
-  prompt_tokens: count,
-  completion_tokens: count,
-  requests_finished: count,
-  adapter_loads: count,
-  adapter_evictions: count,
-  /** Time to first token. */
-  first_token: timed,
-  /** Time between two tokens of one request. */
-  next_token: timed,
-  /** Decode steps, and the sum of their rows. */
-  decode: z.object({ steps: count, rows: count }),
-});
+export const OriginFigures = z
+  .object({
+    /** Unix ms. */
+    started_at: z.number(),
+    rows_running: count,
+    requests_waiting: count,
+    /** Requests that wait for an adapter. */
+    requests_loading: count,
+    /** Rows that fit at once. */
+    slots: count,
+    kv_tokens: count,
+    kv_capacity_tokens: count,
+    /** Resident memory of the process. */
+    memory_bytes: count,
+    adapters_resident: count,
+    /** Memory of resident adapters, and what they may use. */
+    adapter_bytes: count,
+    adapter_budget_bytes: count,
+    /** Since the start, like all that follow. Of finished requests. */
+    prompt_tokens: count,
+    completion_tokens: count,
+    requests_finished: count,
+    adapter_loads: count,
+    adapter_evictions: count,
+    /** Time to first token. */
+    first_token: timed,
+    /** Time between two tokens of one request. */
+    next_token: timed,
+    /** Decode steps, and the sum of their rows. */
+    decode: z.object({ steps: count, rows: count }),
+  })
+  .meta({ id: 'OriginFigures' });
 export type OriginFigures = z.infer<typeof OriginFigures>;
 
 /** Probe prompts are short; this only bounds a corrupted row. */
@@ -280,7 +286,9 @@ export const RowScore = z.union([
 ]);
 export type RowScore = z.infer<typeof RowScore>;
 
-export const EvaluateAnswer = z.object({ rows: z.array(RowScore).max(MAX_EVALUATION_ROWS) });
+export const EvaluateAnswer = z
+  .object({ rows: z.array(RowScore).max(MAX_EVALUATION_ROWS) })
+  .meta({ id: 'EvaluateAnswer' });
 export type EvaluateAnswer = z.infer<typeof EvaluateAnswer>;
 
 /** An evaluation as reported by the publisher. Nobody else has checked it. */

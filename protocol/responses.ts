@@ -216,10 +216,12 @@ export const parseInputTokens = (
 ): Result<Parsed<ResponseRequest>, ApiError> =>
   parseResponse(isMap(body) && body['model'] == null ? { ...body, model: 'base' } : body, options);
 
-export const InputTokensAnswer = z.object({
-  object: z.literal('response.input_tokens'),
-  input_tokens: z.int(),
-});
+export const InputTokensAnswer = z
+  .object({
+    object: z.literal('response.input_tokens'),
+    input_tokens: z.int(),
+  })
+  .meta({ id: 'InputTokensAnswer' });
 export type InputTokensAnswer = z.infer<typeof InputTokensAnswer>;
 
 /** Log-probabilities are returned only if `include` asks for them. */

@@ -24,7 +24,9 @@ import {
 import { recordedGrants, recordedKey } from './access/repair-rights.ts';
 import type { ExperimentIndex } from './experiments/ports.ts';
 import { type Index, type Lookup, StoreUnavailable } from './platform/ports.ts';
-import type { GrantLedger, KeyLedger, RightsWriter } from './access/ports.ts';
+import type { RightsWriter } from './access/ports.ts';
+import type { GrantLedger } from './access/d1-grants.ts';
+import type { KeyLedger } from './access/d1-key-ledger.ts';
 import type { PointerWriter, NegativeCache, Pointer, Registry } from './registry/ports.ts';
 import { logLine } from './log.ts';
 

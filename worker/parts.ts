@@ -2,9 +2,11 @@
  * The composition of the edge, and the only one: what keeps things, and what time it is, come in; what an app and its
  * schedule need goes out. `index.ts` gives it Cloudflare's stores, tests give it fakes of them.
  */
-import type { GrantLedger, KeyLedger, RightsWriter } from './access/ports.ts';
+import type { RightsWriter } from './access/ports.ts';
+import type { GrantLedger } from './access/d1-grants.ts';
+import type { KeyLedger } from './access/d1-key-ledger.ts';
 import { createSignIn } from './access/require-admin.ts';
-import type { BackupLedger } from './backup/ports.ts';
+import type { BackupLedger } from './backup/d1-backup.ts';
 import { createUploadMemoryLimit } from './blobs/upload-memory-limit.ts';
 import {
   HELD_BYTES,
@@ -16,12 +18,12 @@ import {
   TENANT_HELD_BYTES,
 } from './blobs/limits.ts';
 import { createBlobs, type ObjectBucket } from './blobs/parts.ts';
-import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
+import type { BlobLedger, GarbageLedger } from './blobs/d1-blob-ledger.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
 import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
 import { createInbox, createDrops } from './kv-inbox/take-drops.ts';
-import type { DropLedger } from './kv-inbox/ports.ts';
+import type { DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import type { Config } from './env.ts';
 import type { ErasureLedger } from './erasure/ports.ts';
 import { createCounting } from './experiments/parts.ts';

@@ -1,5 +1,5 @@
 /** Keys as text. */
-import type { KeyLimitsView, KeyView } from '../../protocol/admin-api/keys.ts';
+import type { KeyLimits, KeyRights, KeyView } from '../../protocol/admin-api/keys.ts';
 import { number } from './words.ts';
 
 /** Limits of a key, with their labels in the form and the table. */
@@ -9,10 +9,17 @@ export const LIMITS = [
   ['concurrent', 'Requests at the same time', 'at once'],
   ['tokens_per_day', 'Tokens a day', 'tokens/day'],
   ['tokens_per_month', 'Tokens a month', 'tokens/month'],
-] as const satisfies readonly (readonly [keyof KeyLimitsView, string, string])[];
+] as const satisfies readonly (readonly [keyof KeyLimits, string, string])[];
+
+/** Rights that are on or off, as the form offers them to a kind of key. */
+export const RIGHTS = [
+  ['strict', 'api', 'Strict: a name that is missing is an error, and no ancestor answers for it'],
+  ['download', 'admin', 'It may download the tenant’s adapters'],
+  ['prompts', 'admin', 'It may read the prompts and answers that the tenant’s keys have kept'],
+] as const satisfies readonly (readonly [keyof KeyRights, KeyView['kind'], string])[];
 
 /** @returns such as `60 requests/min, 4 at once`; null = there are none. */
-export function limitsWords(limits: KeyLimitsView | null): string | null {
+export function limitsWords(limits: KeyLimits | null): string | null {
   const parts = LIMITS.flatMap(([field, , unit]) => {
     const value = limits?.[field];
     return value === undefined ? [] : [`${number(value)} ${unit}`];

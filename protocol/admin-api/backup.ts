@@ -23,56 +23,68 @@ export type BackupRow = z.infer<typeof Row>;
 const TableRows = z.object({ name: TableName, rows: z.int().min(0) });
 
 /** `GET /admin/backup`. */
-export const BackupPlan = z.object({
-  /** Hash of the schema that the tables have (`migrations/`). */
-  schema: z.string(),
-  /** Changes whenever names, versions or keys change. */
-  mark: z.string(),
-  /** In the order in which they must be restored. */
-  tables: z.array(TableRows),
-});
+export const BackupPlan = z
+  .object({
+    /** Hash of the schema that the tables have (`migrations/`). */
+    schema: z.string(),
+    /** Changes whenever names, versions or keys change. */
+    mark: z.string(),
+    /** In the order in which they must be restored. */
+    tables: z.array(TableRows),
+  })
+  .meta({ id: 'BackupPlan' });
 export type BackupPlan = z.infer<typeof BackupPlan>;
 
 /** `GET /admin/backup/rows?table=&cursor=`. */
-export const BackupRows = z.object({
-  columns: z.array(z.string()),
-  rows: z.array(Row),
-  /** Cursor of the next page; null at the end. */
-  cursor: z.string().nullable(),
-});
+export const BackupRows = z
+  .object({
+    columns: z.array(z.string()),
+    rows: z.array(Row),
+    /** Cursor of the next page; null at the end. */
+    cursor: z.string().nullable(),
+  })
+  .meta({ id: 'BackupRows' });
 export type BackupRows = z.infer<typeof BackupRows>;
 
 /** `POST /admin/backup/restore`. */
-export const BeginRestore = z.strictObject({
-  /** Identifies the backup, so that its restore can continue. */
-  id: RestoreId,
-  dry_run: z.boolean().nullish(),
-});
-export const BegunRestore = z.object({
-  /** An earlier restore of this backup continues. */
-  resumed: z.boolean(),
-});
+export const BeginRestore = z
+  .strictObject({
+    /** Identifies the backup, so that its restore can continue. */
+    id: RestoreId,
+    dry_run: z.boolean().nullish(),
+  })
+  .meta({ id: 'BeginRestore' });
+export const BegunRestore = z
+  .object({
+    /** An earlier restore of this backup continues. */
+    resumed: z.boolean(),
+  })
+  .meta({ id: 'BegunRestore' });
 
 /** `POST /admin/backup/rows`. */
-export const RestoreRows = z.strictObject({
-  id: RestoreId,
-  table: TableName,
-  columns: z.array(ColumnName).min(1).max(100),
-  rows: z.array(Row).min(1).max(MAX_BACKUP_ROWS),
-});
-export const RestoredRows = z.object({ rows: z.int().min(0) });
+export const RestoreRows = z
+  .strictObject({
+    id: RestoreId,
+    table: TableName,
+    columns: z.array(ColumnName).min(1).max(100),
+    rows: z.array(Row).min(1).max(MAX_BACKUP_ROWS),
+  })
+  .meta({ id: 'RestoreRows' });
+export const RestoredRows = z.object({ rows: z.int().min(0) }).meta({ id: 'RestoredRows' });
 
 /** `POST /admin/backup/files`. */
-export const RestoreFiles = z.strictObject({
-  id: RestoreId,
-  digests: z.array(Digest).min(1).max(MAX_BACKUP_FILES),
-});
+export const RestoreFiles = z
+  .strictObject({
+    id: RestoreId,
+    digests: z.array(Digest).min(1).max(MAX_BACKUP_FILES),
+  })
+  .meta({ id: 'RestoreFiles' });
 /** Files that are not complete in the store. */
-export const MissingFiles = z.object({ missing: z.array(z.string()) });
+export const MissingFiles = z.object({ missing: z.array(z.string()) }).meta({ id: 'MissingFiles' });
 
 /** `POST /admin/backup/end`. */
-export const EndRestore = z.strictObject({ id: RestoreId });
-export const EndedRestore = z.object({ tables: z.array(TableRows) });
+export const EndRestore = z.strictObject({ id: RestoreId }).meta({ id: 'EndRestore' });
+export const EndedRestore = z.object({ tables: z.array(TableRows) }).meta({ id: 'EndedRestore' });
 
 const params = { digest: Digest };
 const index = z.string().regex(/^\d{1,4}$/, 'must be the number of a part');

@@ -5,7 +5,9 @@ import { Digest, AdapterName } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** `PUT /admin/blobs/<digest>/parts/<index>`: an accepted part. */
-export const BlobPart = z.object({ index: z.int().min(0), bytes: z.int().positive(), sha256: Digest });
+export const BlobPart = z
+  .object({ index: z.int().min(0), bytes: z.int().positive(), sha256: Digest })
+  .meta({ id: 'BlobPart' });
 export type BlobPart = z.infer<typeof BlobPart>;
 
 /** Limits of one file, so that nobody sends in vain what would be refused in the end. */
@@ -20,23 +22,27 @@ export const BlobLimits = z.object({
 export type BlobLimits = z.infer<typeof BlobLimits>;
 
 /** `GET /admin/blobs/<digest>`: what the caller's tenant has sent of a file. */
-export const BlobState = z.object({
-  digest: Digest,
-  /** The file is complete: nothing more needs to be sent. */
-  complete: z.boolean(),
-  /** By index. */
-  parts: z.array(BlobPart),
-  limits: BlobLimits,
-});
+export const BlobState = z
+  .object({
+    digest: Digest,
+    /** The file is complete: nothing more needs to be sent. */
+    complete: z.boolean(),
+    /** By index. */
+    parts: z.array(BlobPart),
+    limits: BlobLimits,
+  })
+  .meta({ id: 'BlobState' });
 export type BlobState = z.infer<typeof BlobState>;
 
 /** `POST /admin/blobs/<digest>`: a completed file. */
-export const FinishedBlob = z.object({
-  digest: Digest,
-  bytes: z.int().positive(),
-  /** In order. */
-  parts: z.array(z.object({ bytes: z.int().positive(), sha256: Digest })),
-});
+export const FinishedBlob = z
+  .object({
+    digest: Digest,
+    bytes: z.int().positive(),
+    /** In order. */
+    parts: z.array(z.object({ bytes: z.int().positive(), sha256: Digest })),
+  })
+  .meta({ id: 'FinishedBlob' });
 export type FinishedBlob = z.infer<typeof FinishedBlob>;
 
 const params = { digest: Digest };
@@ -84,26 +90,28 @@ const version = z
   .transform(Number);
 
 /** `GET /admin/downloads?name=&version=`: what a version consists of, and where its bytes are. */
-export const DownloadView = z.object({
-  name: z.string(),
-  version: z.int().positive(),
-  /** Of its own file. */
-  digest: Digest,
-  /** Id of the base. */
-  base: z.string(),
-  /** Root first, ending with the version itself. */
-  chain: z.array(
-    z.object({
-      name: z.string(),
-      digest: Digest,
-      scale: z.number(),
-      /** Its parts; null = it belongs to another owner, and the key may not download its bytes. */
-      file: z
-        .object({ bytes: z.int().positive(), parts: z.array(BlobRecord.shape.parts.element.strip()) })
-        .nullable(),
-    }),
-  ),
-});
+export const DownloadView = z
+  .object({
+    name: z.string(),
+    version: z.int().positive(),
+    /** Of its own file. */
+    digest: Digest,
+    /** Id of the base. */
+    base: z.string(),
+    /** Root first, ending with the version itself. */
+    chain: z.array(
+      z.object({
+        name: z.string(),
+        digest: Digest,
+        scale: z.number(),
+        /** Its parts; null = it belongs to another owner, and the key may not download its bytes. */
+        file: z
+          .object({ bytes: z.int().positive(), parts: z.array(BlobRecord.shape.parts.element.strip()) })
+          .nullable(),
+      }),
+    ),
+  })
+  .meta({ id: 'DownloadView' });
 export type DownloadView = z.infer<typeof DownloadView>;
 
 export const DOWNLOAD_OPERATIONS = {

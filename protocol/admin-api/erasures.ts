@@ -49,48 +49,53 @@ export const EraseRequest = z
   .refine(({ tenant, name }) => (tenant == null) !== (name == null), {
     message: 'give either a tenant or a name',
     path: ['name'],
-  });
+  })
+  .meta({ id: 'EraseRequest' });
 export type EraseRequest = z.infer<typeof EraseRequest>;
 
 const count = z.int().min(0);
 
 /** What is erased, in numbers. */
-export const EraseCounts = z.object({
-  ...{ names: count, versions: count, aliases: count, pins: count, experiments: count },
-  ...{ keys: count, grants: count, rooms: count },
-  /** Adapter files that nobody else has, and their bytes. */
-  ...{ files: count, bytes: count },
-  /** Traffic sums, single requests, and hours of usage. */
-  ...{ traffic: count, requests: count, usage: count },
-});
+export const EraseCounts = z
+  .object({
+    ...{ names: count, versions: count, aliases: count, pins: count, experiments: count },
+    ...{ keys: count, grants: count, rooms: count },
+    /** Adapter files that nobody else has, and their bytes. */
+    ...{ files: count, bytes: count },
+    /** Traffic sums, single requests, and hours of usage. */
+    ...{ traffic: count, requests: count, usage: count },
+  })
+  .meta({ id: 'EraseCounts' });
 export type EraseCounts = z.infer<typeof EraseCounts>;
 
-export const EraseAnswer = z.object({
-  /** Owner of what is erased; null = there is nothing. */
-  owner: z.string().nullable(),
-  /**
-   * What exists, in the first answer only. `traffic` and `requests` are not counted yet, nor is `usage` unless
-   * requested.
-   */
-  plan: EraseCounts.nullable(),
-  /** Files that stay because another version or tenant has the same bytes. */
-  kept: z.object({ files: count, bytes: count }),
-  /** What other owners built on it, and is no longer served. */
-  stops: z.object({ versions: count, experiments: count }),
-  /** What this request erased of it. */
-  erased: EraseCounts,
-  /**
-   * Origins that have not dropped everything yet: the edge retries each minute, and when the request is
-   * repeated.
-   */
-  unreached: z.array(z.object({ origin: z.string(), files: count, reason: z.string() })),
-  /** Current step; null = finished, or dry run. */
-  step: z.string().nullable(),
-  /** Cursor of the next page; null at the end. */
-  cursor: z.string().nullable(),
-  /** Unix ms: when records of requests in progress are erased; null = none are left. */
-  settles_at: z.int().nullable(),
-});
+export const EraseAnswer = z
+  .object({
+    /** Owner of what is erased; null = there is nothing. */
+    owner: z.string().nullable(),
+    /**
+     * What exists, in the first answer only. `traffic` and `requests` are not counted yet, nor is `usage` unless
+     * requested.
+     */
+    plan: EraseCounts.nullable(),
+    /** Files that stay because another version or tenant has the same bytes. */
+    kept: z.object({ files: count, bytes: count }),
+    /** What other owners built on it, and is no longer served. */
+    stops: z.object({ versions: count, experiments: count }),
+    /** What this request erased of it. */
+    erased: EraseCounts,
+    /**
+     * Origins that have not dropped everything yet: the edge retries each minute, and when the request is
+     * repeated.
+     */
+    unreached: z.array(z.object({ origin: z.string(), files: count, reason: z.string() })),
+    /** Current step; null = finished, or dry run. */
+    step: z.string().nullable(),
+    /** Cursor of the next page; null at the end. */
+    cursor: z.string().nullable(),
+    /** Unix ms: when records of requests in progress are erased; null = none are left. */
+    settles_at: z.int().nullable(),
+  })
+  .meta({ id: 'EraseAnswer' });
 export type EraseAnswer = z.infer<typeof EraseAnswer>;
 
 export const ERASE_OPERATIONS = {

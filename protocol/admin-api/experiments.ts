@@ -57,27 +57,29 @@ export const PairsPlan = z.object({
 export type PairsPlan = z.infer<typeof PairsPlan>;
 
 /** `POST /admin/experiments/plan`. */
-export const ExperimentPlan = z.object({
-  name: z.string(),
-  /** Per day, of the owner's keys, over this many of the last seven days. */
-  requests: z.object({ per_day: z.number(), days: z.int() }),
-  /** New units a day of the whole name. `null`: unknown, as the edge keeps no list of users. */
-  units: z.object({
-    per_day: z.number().nullable(),
-    from: z.enum(['expected', 'experiment', 'unknown']),
-  }),
-  /** Share of units with a value of the deciding metric. */
-  values: z.object({ share: z.number(), from: z.enum(['experiment', 'edge', 'assumed']) }),
-  /** Of that metric, from earlier data; null: unknown. */
-  baseline: z.object({ mean: z.number(), from: z.enum(['experiment', 'assumed']) }).nullable(),
-  /** Final share of the name's units in the experiment. */
-  coverage: z.number(),
-  /** Level of one comparison. */
-  alpha: z.number(),
-  finds: z.array(ExperimentFinding),
-  /** If answers are judged. With a coverage of 0 the plan has nothing else, as nobody rates. */
-  pairs: PairsPlan.optional(),
-});
+export const ExperimentPlan = z
+  .object({
+    name: z.string(),
+    /** Per day, of the owner's keys, over this many of the last seven days. */
+    requests: z.object({ per_day: z.number(), days: z.int() }),
+    /** New units a day of the whole name. `null`: unknown, as the edge keeps no list of users. */
+    units: z.object({
+      per_day: z.number().nullable(),
+      from: z.enum(['expected', 'experiment', 'unknown']),
+    }),
+    /** Share of units with a value of the deciding metric. */
+    values: z.object({ share: z.number(), from: z.enum(['experiment', 'edge', 'assumed']) }),
+    /** Of that metric, from earlier data; null: unknown. */
+    baseline: z.object({ mean: z.number(), from: z.enum(['experiment', 'assumed']) }).nullable(),
+    /** Final share of the name's units in the experiment. */
+    coverage: z.number(),
+    /** Level of one comparison. */
+    alpha: z.number(),
+    finds: z.array(ExperimentFinding),
+    /** If answers are judged. With a coverage of 0 the plan has nothing else, as nobody rates. */
+    pairs: PairsPlan.optional(),
+  })
+  .meta({ id: 'ExperimentPlan' });
 export type ExperimentPlan = z.infer<typeof ExperimentPlan>;
 
 /** Progress of a running experiment, by the deciding metric and the treatment with the fewest values. */
@@ -113,7 +115,8 @@ export const CreateExperiment = ExperimentShape.omit({
   .extend({
     guardrails: z.array(ExperimentGuardrail).max(MAX_EXPERIMENT_METRICS).optional(),
     why: Why,
-  });
+  })
+  .meta({ id: 'CreateExperiment' });
 export type CreateExperiment = z.input<typeof CreateExperiment>;
 
 /** `POST /admin/experiments/plan`: like `create`, but creates nothing. */
@@ -124,27 +127,36 @@ export const PlanExperiment = CreateExperiment.extend({
 export type PlanExperiment = z.input<typeof PlanExperiment>;
 
 /** `PUT /admin/experiments/<id>`: the whole document, with the next version number. */
-export const ChangeExperiment = z.strictObject({
-  document: Experiment,
-  why: Why,
-  dry_run: z.boolean().nullish(),
-});
+export const ChangeExperiment = z
+  .strictObject({
+    /** Under a name of its own: in a request, unlike an answer, what has a default may be left out. */
+    document: Experiment.clone(Experiment.def).meta({ id: 'ExperimentDocument' }),
+    why: Why,
+    dry_run: z.boolean().nullish(),
+  })
+  .meta({ id: 'ChangeExperiment' });
 export type ChangeExperiment = z.input<typeof ChangeExperiment>;
 
 /** Optional body of `POST /admin/experiments/<id>/<step>`. */
-export const ExperimentStepRequest = z.strictObject({
-  /** Version of the document that the caller knows; any other is a conflict. */
-  expect: z.int().positive().nullish(),
-  why: Why,
-});
+export const ExperimentStepRequest = z
+  .strictObject({
+    /** Version of the document that the caller knows; any other is a conflict. */
+    expect: z.int().positive().nullish(),
+    why: Why,
+  })
+  .meta({ id: 'ExperimentStepRequest' });
 /** `start`: starts a draft: ramping at the first step if it has a ramp, otherwise running. */
 export const StartExperiment = ExperimentStepRequest;
 /** `ramp`: raises the coverage now, to the next step or to this value. Required without a ramp. */
-export const RampExperiment = ExperimentStepRequest.extend({ coverage: z.number().gt(0).max(1).nullish() });
+export const RampExperiment = ExperimentStepRequest.extend({
+  coverage: z.number().gt(0).max(1).nullish(),
+}).meta({ id: 'RampExperiment' });
 /** `stop`: ends it without a winner; everybody gets the name's live version. */
 export const StopExperiment = ExperimentStepRequest;
 /** `kill`: the kill switch; `killed: false` turns it off. */
-export const KillExperiment = ExperimentStepRequest.extend({ killed: z.boolean() });
+export const KillExperiment = ExperimentStepRequest.extend({ killed: z.boolean() }).meta({
+  id: 'KillExperiment',
+});
 /** `promote`: ends it; the variant's version becomes the name's live version. Default: the proposed one. */
 export const PromoteExperiment = ExperimentStepRequest.extend({
   variant: z.string().min(1).max(32).nullish(),
@@ -153,28 +165,32 @@ export const PromoteExperiment = ExperimentStepRequest.extend({
    * meantime, and was never compared. The 409 with `param: "over"` names it.
    */
   over: z.int().positive().nullish(),
-});
+}).meta({ id: 'PromoteExperiment' });
 /** `archive`: archives a draft or a decided experiment; its name is free for another. */
 export const ArchiveExperiment = ExperimentStepRequest;
 
 /** `POST /v1/feedback`. */
-export const FeedbackRequest = z.strictObject({
-  /** The `id` of the rated answer; either this or `exposure`. */
-  id: z.string().min(1).optional(),
-  /** The answer's `x-graft-exposure`. */
-  exposure: z.string().min(1).optional(),
-  metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
-  /** 0 to 1 for a proportion. */
-  value: z.number(),
-  /** The same metric of this user from before the experiment, if known: it makes results more precise (CUPED). */
-  before: z.number().nullish(),
-});
+export const FeedbackRequest = z
+  .strictObject({
+    /** The `id` of the rated answer; either this or `exposure`. */
+    id: z.string().min(1).optional(),
+    /** The answer's `x-graft-exposure`. */
+    exposure: z.string().min(1).optional(),
+    metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
+    /** 0 to 1 for a proportion. */
+    value: z.number(),
+    /** The same metric of this user from before the experiment, if known: it makes results more precise (CUPED). */
+    before: z.number().nullish(),
+  })
+  .meta({ id: 'FeedbackRequest' });
 export type FeedbackRequest = z.infer<typeof FeedbackRequest>;
 /** `repeated`: this answer was rated with this metric before; the first value stays. */
-export const FeedbackAnswer = z.object({
-  object: z.literal('graft.feedback'),
-  status: z.enum(['counted', 'repeated']),
-});
+export const FeedbackAnswer = z
+  .object({
+    object: z.literal('graft.feedback'),
+    status: z.enum(['counted', 'repeated']),
+  })
+  .meta({ id: 'FeedbackAnswer' });
 export type FeedbackAnswer = z.infer<typeof FeedbackAnswer>;
 
 const Estimate = z.object({ low: z.number(), estimate: z.number(), high: z.number() });
@@ -284,74 +300,76 @@ export const ExperimentHealth = z.object({
 export type ExperimentHealth = z.infer<typeof ExperimentHealth>;
 
 /** One look at an experiment. */
-export const ExperimentEvaluation = z.object({
-  /** Unix ms. */
-  at: z.int(),
-  seed: z.string(),
-  /** The last look at an ended experiment, when feedback has closed. */
-  last: z.boolean().optional(),
-  coverage: z.number(),
-  /** Units by variant's key. */
-  units: z.record(z.string(), z.int().min(0)),
-  /** `alarm`: the counts are wrong; `comparisons` is empty then. */
-  sample_ratio: z.object({
-    state: z.enum(['ok', 'alarm', 'too_few_units']),
-    /** Below 0.01 at any look, however many there are, in at most one of a hundred healthy experiments. */
-    p_value: z.number(),
-    /** New units by variant's key at each coverage, oldest first; 0 = before this was recorded. */
-    phases: z
-      .array(z.object({ coverage: z.number(), units: z.record(z.string(), z.int().min(0)) }))
-      .optional(),
-  }),
-  /** Empty = no problem. */
-  health: z.array(ExperimentHealth),
-  /**
-   * By variant's key: finished answers; answers that waited for an adapter, whose times are left out; units
-   * with a value of the first reported metric (null = there is no such metric).
-   */
-  arms: z
-    .record(
-      z.string(),
-      z.object({ answers: z.int().min(0), cold_starts: z.int().min(0), rated: z.int().min(0).nullable() }),
-    )
-    .default({}),
-  /** Level of one comparison. */
-  alpha: z.number(),
-  comparisons: z.array(ExperimentComparison),
-  guardrails: z.array(
-    z.object({
-      metric: z.string(),
-      variant: z.string(),
-      action: z.enum(['rollback', 'hold']),
-      state: z.enum(['kept', 'lost', 'too_few_units', 'unknown']),
-      /** Whether all limits are kept with certainty, which the next ramp step requires. */
-      inside: z.boolean().default(false),
-      control: z.number(),
-      treatment: z.number(),
-      lost: z
-        .object({
-          limit: z.enum(['relative', 'absolute']),
-          direction: z.enum(['increase', 'decrease']).default('increase'),
-          allowed: z.number(),
-        })
-        .nullable(),
+export const ExperimentEvaluation = z
+  .object({
+    /** Unix ms. */
+    at: z.int(),
+    seed: z.string(),
+    /** The last look at an ended experiment, when feedback has closed. */
+    last: z.boolean().optional(),
+    coverage: z.number(),
+    /** Units by variant's key. */
+    units: z.record(z.string(), z.int().min(0)),
+    /** `alarm`: the counts are wrong; `comparisons` is empty then. */
+    sample_ratio: z.object({
+      state: z.enum(['ok', 'alarm', 'too_few_units']),
+      /** Below 0.01 at any look, however many there are, in at most one of a hundred healthy experiments. */
+      p_value: z.number(),
+      /** New units by variant's key at each coverage, oldest first; 0 = before this was recorded. */
+      phases: z
+        .array(z.object({ coverage: z.number(), units: z.record(z.string(), z.int().min(0)) }))
+        .optional(),
     }),
-  ),
-  /** Progress; null if nothing can be computed. */
-  progress: ExperimentProgress.nullable().default(null),
-  /** Requests of the shadow, by metric. */
-  shadow: z.record(z.string(), ShadowArm),
-  /**
-   * By metric's key, by variant's key, if known: times, and the listed metrics that are not rates. Hidden along
-   * with results.
-   */
-  spread: z.record(z.string(), z.record(z.string(), ExperimentSpread)).optional(),
-  /** If the document has `segment_by`; of the latest look only, and hidden along with results. */
-  segments: ExperimentSegments.optional(),
-  /** Judged pairs; none without a judge. */
-  pairs: ExperimentPairs.optional(),
-  decision: ExperimentDecision,
-});
+    /** Empty = no problem. */
+    health: z.array(ExperimentHealth),
+    /**
+     * By variant's key: finished answers; answers that waited for an adapter, whose times are left out; units
+     * with a value of the first reported metric (null = there is no such metric).
+     */
+    arms: z
+      .record(
+        z.string(),
+        z.object({ answers: z.int().min(0), cold_starts: z.int().min(0), rated: z.int().min(0).nullable() }),
+      )
+      .default({}),
+    /** Level of one comparison. */
+    alpha: z.number(),
+    comparisons: z.array(ExperimentComparison),
+    guardrails: z.array(
+      z.object({
+        metric: z.string(),
+        variant: z.string(),
+        action: z.enum(['rollback', 'hold']),
+        state: z.enum(['kept', 'lost', 'too_few_units', 'unknown']),
+        /** Whether all limits are kept with certainty, which the next ramp step requires. */
+        inside: z.boolean().default(false),
+        control: z.number(),
+        treatment: z.number(),
+        lost: z
+          .object({
+            limit: z.enum(['relative', 'absolute']),
+            direction: z.enum(['increase', 'decrease']).default('increase'),
+            allowed: z.number(),
+          })
+          .nullable(),
+      }),
+    ),
+    /** Progress; null if nothing can be computed. */
+    progress: ExperimentProgress.nullable().default(null),
+    /** Requests of the shadow, by metric. */
+    shadow: z.record(z.string(), ShadowArm),
+    /**
+     * By metric's key, by variant's key, if known: times, and the listed metrics that are not rates. Hidden along
+     * with results.
+     */
+    spread: z.record(z.string(), z.record(z.string(), ExperimentSpread)).optional(),
+    /** If the document has `segment_by`; of the latest look only, and hidden along with results. */
+    segments: ExperimentSegments.optional(),
+    /** Judged pairs; none without a judge. */
+    pairs: ExperimentPairs.optional(),
+    decision: ExperimentDecision,
+  })
+  .meta({ id: 'ExperimentEvaluation' });
 export type ExperimentEvaluation = z.infer<typeof ExperimentEvaluation>;
 
 /** A proposed winner. It stands until another seed starts, whatever later looks show. */
@@ -368,42 +386,48 @@ export type ExperimentProposal = z.infer<typeof ExperimentProposal>;
  * An experiment as the admin API shows it. A change sends the whole document back, so a client refuses
  * documents with fields that it does not know and would drop.
  */
-export const ExperimentView = z.object({
-  id: ExperimentId,
-  /** Tenant that owns the name. */
-  owner: z.string(),
-  document: Experiment,
-  /** All its seeds, the current one last. */
-  seeds: z.array(z.string()),
-  /** Unix ms. */
-  created_at: z.int(),
-  /** Id of the admin key. */
-  created_by: z.string(),
-  /** When the current seed went live, unix ms; null = never. */
-  started_at: z.int().nullable(),
-  /** When the current coverage was set, unix ms. */
-  coverage_at: z.int().nullable(),
-  /** Units of the current seed when the current coverage was set. */
-  step_units: z.int().min(0).default(0),
-  /** When it was decided, unix ms; feedback is accepted for seven more days, followed by a last look. */
-  ended_at: z.int().nullable().default(null),
-  /** The proposed winner of the current seed. */
-  proposal: ExperimentProposal.nullable().default(null),
-  /** Only in the answer that sets its webhook: the secret that verifies messages (Standard Webhooks). */
-  webhook_secret: z.string().optional(),
-  /** The latest look; null before the first. */
-  evaluation: ExperimentEvaluation.nullable(),
-});
+export const ExperimentView = z
+  .object({
+    id: ExperimentId,
+    /** Tenant that owns the name. */
+    owner: z.string(),
+    document: Experiment,
+    /** All its seeds, the current one last. */
+    seeds: z.array(z.string()),
+    /** Unix ms. */
+    created_at: z.int(),
+    /** Id of the admin key. */
+    created_by: z.string(),
+    /** When the current seed went live, unix ms; null = never. */
+    started_at: z.int().nullable(),
+    /** When the current coverage was set, unix ms. */
+    coverage_at: z.int().nullable(),
+    /** Units of the current seed when the current coverage was set. */
+    step_units: z.int().min(0).default(0),
+    /** When it was decided, unix ms; feedback is accepted for seven more days, followed by a last look. */
+    ended_at: z.int().nullable().default(null),
+    /** The proposed winner of the current seed. */
+    proposal: ExperimentProposal.nullable().default(null),
+    /** Only in the answer that sets its webhook: the secret that verifies messages (Standard Webhooks). */
+    webhook_secret: z.string().optional(),
+    /** The latest look; null before the first. */
+    evaluation: ExperimentEvaluation.nullable(),
+  })
+  .meta({ id: 'ExperimentView' });
 export type ExperimentView = z.infer<typeof ExperimentView>;
 
 /** `GET /admin/experiments?name=&status=&cursor=&limit=`. */
-export const ExperimentList = z.object({
-  experiments: z.array(ExperimentView),
-  cursor: z.string().nullable(),
-});
+export const ExperimentList = z
+  .object({
+    experiments: z.array(ExperimentView),
+    cursor: z.string().nullable(),
+  })
+  .meta({ id: 'ExperimentList' });
 export type ExperimentList = z.infer<typeof ExperimentList>;
 /** `GET /admin/experiments/<id>/looks`: of the current seed, oldest first, thinned out. */
-export const ExperimentLooks = z.object({ looks: z.array(ExperimentEvaluation) });
+export const ExperimentLooks = z
+  .object({ looks: z.array(ExperimentEvaluation) })
+  .meta({ id: 'ExperimentLooks' });
 export type ExperimentLooks = z.infer<typeof ExperimentLooks>;
 export const ExperimentFilter = z.strictObject({
   name: AdapterName.optional(),

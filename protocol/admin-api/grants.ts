@@ -4,58 +4,68 @@ import { isHolder, Scope, Tenant } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** `POST /admin/grants`, and the query of `DELETE /admin/grants`. */
-export const GrantRequest = z.strictObject({
-  scope: Scope,
-  tenant: z
-    .string()
-    .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
-});
+export const GrantRequest = z
+  .strictObject({
+    scope: Scope,
+    tenant: z
+      .string()
+      .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
+  })
+  .meta({ id: 'GrantRequest' });
 export type GrantRequest = z.infer<typeof GrantRequest>;
 
 /** `POST /admin/grants`, and one of `GET /admin/grants`. */
-export const GrantView = z.object({
-  scope: z.string(),
-  /** Who may use it; `*` = everybody. */
-  tenant: z.string(),
-  /** Owner of the opened adapters; null = any owner. */
-  owner: z.string().nullable(),
-  /** Unix ms. */
-  created_at: z.int(),
-  /** Id of the key. */
-  created_by: z.string(),
-  /** In the list of held grants: the caller's tenant refuses the giver, so the grant has no effect. */
-  refused: z.boolean().optional(),
-  /** For the bootstrap key, if the tenant has no API key and cannot use anything yet. */
-  notice: z.string().optional(),
-});
+export const GrantView = z
+  .object({
+    scope: z.string(),
+    /** Who may use it; `*` = everybody. */
+    tenant: z.string(),
+    /** Owner of the opened adapters; null = any owner. */
+    owner: z.string().nullable(),
+    /** Unix ms. */
+    created_at: z.int(),
+    /** Id of the key. */
+    created_by: z.string(),
+    /** In the list of held grants: the caller's tenant refuses the giver, so the grant has no effect. */
+    refused: z.boolean().optional(),
+    /** For the bootstrap key, if the tenant has no API key and cannot use anything yet. */
+    notice: z.string().optional(),
+  })
+  .meta({ id: 'GrantView' });
 export type GrantView = z.infer<typeof GrantView>;
 
 /** `GET /admin/grants?held=&cursor=`. */
-export const GrantList = z.object({ grants: z.array(GrantView), cursor: z.string().nullable() });
+export const GrantList = z
+  .object({ grants: z.array(GrantView), cursor: z.string().nullable() })
+  .meta({ id: 'GrantList' });
 export type GrantList = z.infer<typeof GrantList>;
 
 /**
  * `POST /admin/grants/refuse`, and the query of `DELETE`: the tenant whose grants are refused, or accepted
  * again.
  */
-export const RefusalInput = z.strictObject({
-  from: Tenant,
-});
+export const RefusalInput = z
+  .strictObject({
+    from: Tenant,
+  })
+  .meta({ id: 'RefusalInput' });
 export type RefusalInput = z.infer<typeof RefusalInput>;
 
 /** `POST /admin/grants/refuse`, and one of `GET /admin/grants/refuse`. */
-export const RefusalView = z.object({
-  /** Tenant whose grants have no effect for the caller's, including its grants to everybody. */
-  from: z.string(),
-  /** Unix ms. */
-  created_at: z.int(),
-  /** Id of the key. */
-  created_by: z.string(),
-});
+export const RefusalView = z
+  .object({
+    /** Tenant whose grants have no effect for the caller's, including its grants to everybody. */
+    from: z.string(),
+    /** Unix ms. */
+    created_at: z.int(),
+    /** Id of the key. */
+    created_by: z.string(),
+  })
+  .meta({ id: 'RefusalView' });
 export type RefusalView = z.infer<typeof RefusalView>;
 
 /** `GET /admin/grants/refuse`: by tenant. */
-export const RefusalList = z.object({ refusals: z.array(RefusalView) });
+export const RefusalList = z.object({ refusals: z.array(RefusalView) }).meta({ id: 'RefusalList' });
 export type RefusalList = z.infer<typeof RefusalList>;
 
 export const GRANT_OPERATIONS = {

@@ -3,27 +3,31 @@ import { z } from 'zod';
 import { type AdminOperationTable, MAX_HISTORY_PAGE } from './operation.ts';
 import { AdapterName } from '../identity.ts';
 
-export const NameView = z.object({
-  name: z.string(),
-  /** Tenant. */
-  owner: z.string(),
-  /** Live version; null = all are staged. */
-  version: z.int().nullable(),
-  /** Highest version; 0 without versions, as for an alias. */
-  latest: z.int().min(0),
-  /** The name that it stands for. */
-  alias: z.string().nullable(),
-  /** Neither it nor a name above it answers for a missing name below it. */
-  strict: z.boolean(),
-  /** Its description; null = none. */
-  description: z.string().nullable(),
-  /** In their order. */
-  tags: z.array(z.string()),
-});
+export const NameView = z
+  .object({
+    name: z.string(),
+    /** Tenant. */
+    owner: z.string(),
+    /** Live version; null = all are staged. */
+    version: z.int().nullable(),
+    /** Highest version; 0 without versions, as for an alias. */
+    latest: z.int().min(0),
+    /** The name that it stands for. */
+    alias: z.string().nullable(),
+    /** Neither it nor a name above it answers for a missing name below it. */
+    strict: z.boolean(),
+    /** Its description; null = none. */
+    description: z.string().nullable(),
+    /** In their order. */
+    tags: z.array(z.string()),
+  })
+  .meta({ id: 'NameView' });
 export type NameView = z.infer<typeof NameView>;
 
 /** `GET /admin/names?prefix=&cursor=`: a page, in alphabetical order. */
-export const NameList = z.object({ names: z.array(NameView), cursor: z.string().nullable() });
+export const NameList = z
+  .object({ names: z.array(NameView), cursor: z.string().nullable() })
+  .meta({ id: 'NameList' });
 export type NameList = z.infer<typeof NameList>;
 
 export const NAME_OPERATIONS = {
@@ -113,15 +117,18 @@ export const EditRequest = z
     ({ tags, add_tags: added, remove_tags: taken }) =>
       tags === undefined || (added === undefined && taken === undefined),
     { path: ['tags'], message: 'cannot be combined with add_tags or remove_tags' },
-  );
+  )
+  .meta({ id: 'EditRequest' });
 export type EditRequest = z.infer<typeof EditRequest>;
 
-export const EditAnswer = z.object({
-  name: z.string(),
-  ...AboutName.shape,
-  /** What it was before. */
-  from: AboutName,
-});
+export const EditAnswer = z
+  .object({
+    name: z.string(),
+    ...AboutName.shape,
+    /** What it was before. */
+    from: AboutName,
+  })
+  .meta({ id: 'EditAnswer' });
 export type EditAnswer = z.infer<typeof EditAnswer>;
 
 export const ABOUT_OPERATIONS = {
@@ -145,87 +152,105 @@ const changeFields = {
 };
 
 /** `POST /admin/promote`. */
-export const PromoteRequest = z.strictObject({
-  ...changeFields,
-  /** Default: the newest staged version above the live one. */
-  version: z.int().positive().nullish(),
-});
+export const PromoteRequest = z
+  .strictObject({
+    ...changeFields,
+    /** Default: the newest staged version above the live one. */
+    version: z.int().positive().nullish(),
+  })
+  .meta({ id: 'PromoteRequest' });
 export type PromoteRequest = z.infer<typeof PromoteRequest>;
 
 /** `POST /admin/rollback`. */
-export const RollbackRequest = z.strictObject({
-  ...changeFields,
-  /** Default: the version that was live before. */
-  to: z.int().positive().nullish(),
-});
+export const RollbackRequest = z
+  .strictObject({
+    ...changeFields,
+    /** Default: the version that was live before. */
+    to: z.int().positive().nullish(),
+  })
+  .meta({ id: 'RollbackRequest' });
 export type RollbackRequest = z.infer<typeof RollbackRequest>;
 
 /** `POST /admin/promote` and `rollback`. */
-export const LiveAnswer = z.object({
-  name: z.string(),
-  /** What is live now. */
-  version: z.int().positive(),
-  /** What was before; null = nothing. */
-  from: z.int().nullable(),
-});
+export const LiveAnswer = z
+  .object({
+    name: z.string(),
+    /** What is live now. */
+    version: z.int().positive(),
+    /** What was before; null = nothing. */
+    from: z.int().nullable(),
+  })
+  .meta({ id: 'LiveAnswer' });
 export type LiveAnswer = z.infer<typeof LiveAnswer>;
 
 /** `POST /admin/retire`. */
-export const RetireRequest = z.strictObject({
-  name: AdapterName,
-  version: z.int().positive(),
-  ...noteFields,
-});
+export const RetireRequest = z
+  .strictObject({
+    name: AdapterName,
+    version: z.int().positive(),
+    ...noteFields,
+  })
+  .meta({ id: 'RetireRequest' });
 export type RetireRequest = z.infer<typeof RetireRequest>;
 
-export const RetireAnswer = z.object({
-  name: z.string(),
-  version: z.int().positive(),
-  /** Unix ms. */
-  retired_at: z.int(),
-  /**
-   * What other owners built with it, and is no longer served: versions on top of it, and experiments that use
-   * any of these.
-   */
-  stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
-});
+export const RetireAnswer = z
+  .object({
+    name: z.string(),
+    version: z.int().positive(),
+    /** Unix ms. */
+    retired_at: z.int(),
+    /**
+     * What other owners built with it, and is no longer served: versions on top of it, and experiments that use
+     * any of these.
+     */
+    stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
+  })
+  .meta({ id: 'RetireAnswer' });
 export type RetireAnswer = z.infer<typeof RetireAnswer>;
 
 /** `POST /admin/alias`. */
-export const AliasRequest = z.strictObject({
-  name: AdapterName,
-  /** Target of the alias; null removes the alias. */
-  target: AdapterName.nullable(),
-  ...noteFields,
-});
+export const AliasRequest = z
+  .strictObject({
+    name: AdapterName,
+    /** Target of the alias; null removes the alias. */
+    target: AdapterName.nullable(),
+    ...noteFields,
+  })
+  .meta({ id: 'AliasRequest' });
 export type AliasRequest = z.infer<typeof AliasRequest>;
 
-export const AliasAnswer = z.object({
-  name: z.string(),
-  /** Its target now; null = none. */
-  target: z.string().nullable(),
-  /** Its previous target; null = none. */
-  from: z.string().nullable(),
-  /** For the bootstrap key, if a new name lies between names of other tenants. */
-  notice: z.string().optional(),
-});
+export const AliasAnswer = z
+  .object({
+    name: z.string(),
+    /** Its target now; null = none. */
+    target: z.string().nullable(),
+    /** Its previous target; null = none. */
+    from: z.string().nullable(),
+    /** For the bootstrap key, if a new name lies between names of other tenants. */
+    notice: z.string().optional(),
+  })
+  .meta({ id: 'AliasAnswer' });
 export type AliasAnswer = z.infer<typeof AliasAnswer>;
 
 /** `POST /admin/strict`. */
-export const StrictRequest = z.strictObject({
-  name: AdapterName,
-  /** false makes the name inheritable again. */
-  strict: z.boolean(),
-  ...noteFields,
-});
+export const StrictRequest = z
+  .strictObject({
+    name: AdapterName,
+    /** false makes the name inheritable again. */
+    strict: z.boolean(),
+    ...noteFields,
+  })
+  .meta({ id: 'StrictRequest' });
 export type StrictRequest = z.infer<typeof StrictRequest>;
 
-export const StrictAnswer = z.object({
-  name: z.string(),
-  strict: z.boolean(),
-  /** What it was before. */
-  from: z.boolean(),
-});
+export const StrictAnswer = z
+  .object({
+    name: z.string(),
+    strict: z.boolean(),
+    /** What it was before. */
+    from: z.boolean(),
+  })
+  .meta({ id: 'StrictAnswer' });
 export type StrictAnswer = z.infer<typeof StrictAnswer>;
 
 const WENT_LIVE = {
@@ -295,72 +320,84 @@ const removalFields = {
 };
 
 /** `POST /admin/remove`. */
-export const RemoveRequest = z.strictObject({
-  ...removalFields,
-  /** Also what the same owner built on it, its aliases and its pins. */
-  cascade: z.boolean().nullish(),
-});
+export const RemoveRequest = z
+  .strictObject({
+    ...removalFields,
+    /** Also what the same owner built on it, its aliases and its pins. */
+    cascade: z.boolean().nullish(),
+  })
+  .meta({ id: 'RemoveRequest' });
 export type RemoveRequest = z.infer<typeof RemoveRequest>;
 
 /** A name, or some of its versions, that is removed or restored. */
-export const ChangedName = z.object({
-  name: z.string(),
-  /** Whether the name itself disappears, or reappears. */
-  whole: z.boolean(),
-  /** In their order. */
-  versions: z.array(z.int().positive()),
-  /**
-   * The live version before the removal, and again after a restore; null = none, or only other versions are
-   * affected.
-   */
-  live: z.int().positive().nullable(),
-  /** Of an alias: its target, before and after. */
-  alias: z.string().nullable(),
-});
+export const ChangedName = z
+  .object({
+    name: z.string(),
+    /** Whether the name itself disappears, or reappears. */
+    whole: z.boolean(),
+    /** In their order. */
+    versions: z.array(z.int().positive()),
+    /**
+     * The live version before the removal, and again after a restore; null = none, or only other versions are
+     * affected.
+     */
+    live: z.int().positive().nullable(),
+    /** Of an alias: its target, before and after. */
+    alias: z.string().nullable(),
+  })
+  .meta({ id: 'ChangedName' });
 export type ChangedName = z.infer<typeof ChangedName>;
 
-export const RemoveAnswer = z.object({
-  /** The named one comes first. */
-  removed: z.array(ChangedName),
-  /** Names whose pins in the origins' memory were removed. */
-  unpinned: z.array(z.string()),
-  /** What other owners built with it, and is no longer served: versions on top of it, and experiments. */
-  stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
-  /** Unix ms. */
-  removed_at: z.int(),
-  /** Unix ms: until then `POST /admin/restore` brings it back. */
-  restorable_until: z.int(),
-});
+export const RemoveAnswer = z
+  .object({
+    /** The named one comes first. */
+    removed: z.array(ChangedName),
+    /** Names whose pins in the origins' memory were removed. */
+    unpinned: z.array(z.string()),
+    /** What other owners built with it, and is no longer served: versions on top of it, and experiments. */
+    stops: z.object({ versions: z.int().min(0), experiments: z.int().min(0) }),
+    /** Unix ms. */
+    removed_at: z.int(),
+    /** Unix ms: until then `POST /admin/restore` brings it back. */
+    restorable_until: z.int(),
+  })
+  .meta({ id: 'RemoveAnswer' });
 export type RemoveAnswer = z.infer<typeof RemoveAnswer>;
 
 /** `POST /admin/restore`. */
-export const RestoreRequest = z.strictObject({
-  ...removalFields,
-  /** Also everything that was removed together with it. */
-  cascade: z.boolean().nullish(),
-});
+export const RestoreRequest = z
+  .strictObject({
+    ...removalFields,
+    /** Also everything that was removed together with it. */
+    cascade: z.boolean().nullish(),
+  })
+  .meta({ id: 'RestoreRequest' });
 export type RestoreRequest = z.infer<typeof RestoreRequest>;
 
-export const RestoreAnswer = z.object({ restored: z.array(ChangedName) });
+export const RestoreAnswer = z.object({ restored: z.array(ChangedName) }).meta({ id: 'RestoreAnswer' });
 export type RestoreAnswer = z.infer<typeof RestoreAnswer>;
 
 /** A name that can be restored, wholly or partly. */
-export const RemovedName = z.object({
-  name: z.string(),
-  owner: z.string(),
-  /** The name itself is removed, not only some of its versions. */
-  whole: z.boolean(),
-  /** Versions that can be restored, in order; none for an alias. */
-  versions: z.array(z.int().positive()),
-  /** Unix ms: when the first of them was removed … */
-  removed_at: z.int(),
-  /** … and until when that one can be restored. */
-  restorable_until: z.int(),
-});
+export const RemovedName = z
+  .object({
+    name: z.string(),
+    owner: z.string(),
+    /** The name itself is removed, not only some of its versions. */
+    whole: z.boolean(),
+    /** Versions that can be restored, in order; none for an alias. */
+    versions: z.array(z.int().positive()),
+    /** Unix ms: when the first of them was removed … */
+    removed_at: z.int(),
+    /** … and until when that one can be restored. */
+    restorable_until: z.int(),
+  })
+  .meta({ id: 'RemovedName' });
 export type RemovedName = z.infer<typeof RemovedName>;
 
 /** `GET /admin/removed?prefix=&cursor=`: a page, in alphabetical order. */
-export const RemovedList = z.object({ removed: z.array(RemovedName), cursor: z.string().nullable() });
+export const RemovedList = z
+  .object({ removed: z.array(RemovedName), cursor: z.string().nullable() })
+  .meta({ id: 'RemovedList' });
 export type RemovedList = z.infer<typeof RemovedList>;
 
 export const REMOVAL_OPERATIONS = {
@@ -399,38 +436,42 @@ export const REMOVAL_OPERATIONS = {
 } as const satisfies AdminOperationTable;
 
 /** One change of a name. */
-export const ChangeView = z.object({
-  /** Increases with every change of any name. */
-  id: z.int(),
-  name: z.string(),
-  /** Tenant. */
-  owner: z.string(),
-  /** Unix ms. */
-  at: z.int(),
-  /** Id of the key. */
-  actor: z.string(),
-  /**
-   * `publish`, `promote`, `retire` and so on. Any text is accepted: there will be more, and a history is only
-   * read.
-   */
-  action: z.string(),
-  /** Live version before; null = none. */
-  from: z.int().nullable(),
-  /** Version that was changed. */
-  to: z.int().nullable(),
-  /** Target of an alias, or id of an experiment. */
-  target: z.string().nullable(),
-  why: z.string().nullable(),
-});
+export const ChangeView = z
+  .object({
+    /** Increases with every change of any name. */
+    id: z.int(),
+    name: z.string(),
+    /** Tenant. */
+    owner: z.string(),
+    /** Unix ms. */
+    at: z.int(),
+    /** Id of the key. */
+    actor: z.string(),
+    /**
+     * `publish`, `promote`, `retire` and so on. Any text is accepted: there will be more, and a history is only
+     * read.
+     */
+    action: z.string(),
+    /** Live version before; null = none. */
+    from: z.int().nullable(),
+    /** Version that was changed. */
+    to: z.int().nullable(),
+    /** Target of an alias, or id of an experiment. */
+    target: z.string().nullable(),
+    why: z.string().nullable(),
+  })
+  .meta({ id: 'ChangeView' });
 export type ChangeView = z.infer<typeof ChangeView>;
 
 /** `GET /admin/history?name=&tenant=&before=&limit=`. */
-export const ChangeList = z.object({
-  /** Newest first. */
-  changes: z.array(ChangeView),
-  /** Cursor of the next page; null at the end. */
-  before: z.int().nullable(),
-});
+export const ChangeList = z
+  .object({
+    /** Newest first. */
+    changes: z.array(ChangeView),
+    /** Cursor of the next page; null at the end. */
+    before: z.int().nullable(),
+  })
+  .meta({ id: 'ChangeList' });
 export type ChangeList = z.infer<typeof ChangeList>;
 
 const number = (most: number) =>

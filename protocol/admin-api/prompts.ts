@@ -34,7 +34,7 @@ export const KeptPrompt = KeptText.extend({
   name: z.string(),
   /** It is deleted then, unix ms. */
   expires_at: z.int(),
-});
+}).meta({ id: 'KeptPrompt' });
 export type KeptPrompt = z.infer<typeof KeptPrompt>;
 
 export const PROMPT_OPERATIONS = {

@@ -5,41 +5,49 @@ import { Why } from './names.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** `POST /admin/rooms`. */
-export const ReserveRequest = z.strictObject({
-  name: AdapterName,
-  /** Who may create names at or below the name. */
-  tenant: Tenant,
-  /** For the history. */
-  why: Why.nullish(),
-  /** Check everything, but change nothing. */
-  dry_run: z.boolean().nullish(),
-});
+export const ReserveRequest = z
+  .strictObject({
+    name: AdapterName,
+    /** Who may create names at or below the name. */
+    tenant: Tenant,
+    /** For the history. */
+    why: Why.nullish(),
+    /** Check everything, but change nothing. */
+    dry_run: z.boolean().nullish(),
+  })
+  .meta({ id: 'ReserveRequest' });
 export type ReserveRequest = z.infer<typeof ReserveRequest>;
 
 /** One of `GET /admin/rooms`: only the tenant may create names at or below `name`. */
-export const RoomView = z.object({
-  name: z.string(),
-  tenant: z.string(),
-  /** Unix ms. */
-  created_at: z.int(),
-  /** Id of the key. */
-  created_by: z.string(),
-});
+export const RoomView = z
+  .object({
+    name: z.string(),
+    tenant: z.string(),
+    /** Unix ms. */
+    created_at: z.int(),
+    /** Id of the key. */
+    created_by: z.string(),
+  })
+  .meta({ id: 'RoomView' });
 export type RoomView = z.infer<typeof RoomView>;
 
 /** `GET /admin/rooms?cursor=`: a page, in alphabetical order. */
-export const RoomList = z.object({ rooms: z.array(RoomView), cursor: z.string().nullable() });
+export const RoomList = z
+  .object({ rooms: z.array(RoomView), cursor: z.string().nullable() })
+  .meta({ id: 'RoomList' });
 export type RoomList = z.infer<typeof RoomList>;
 
 /** `POST /admin/rooms`. */
-export const ReservedRoom = z.object({
-  name: z.string(),
-  tenant: z.string(),
-  /** Previous holder; null = nobody. */
-  from: z.string().nullable(),
-  /** Existing names there that still belong to other tenants. */
-  notice: z.string().optional(),
-});
+export const ReservedRoom = z
+  .object({
+    name: z.string(),
+    tenant: z.string(),
+    /** Previous holder; null = nobody. */
+    from: z.string().nullable(),
+    /** Existing names there that still belong to other tenants. */
+    notice: z.string().optional(),
+  })
+  .meta({ id: 'ReservedRoom' });
 export type ReservedRoom = z.infer<typeof ReservedRoom>;
 
 export const ROOM_OPERATIONS = {

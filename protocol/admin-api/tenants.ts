@@ -5,42 +5,48 @@ import { KeyLimitsView, LimitsChange } from './keys.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** `POST /admin/tenants/limits`: omitted fields stay; null removes a limit, or all of them. */
-export const TenantLimitsRequest = z.strictObject({ tenant: Tenant, limits: LimitsChange.nullable() });
+export const TenantLimitsRequest = z
+  .strictObject({ tenant: Tenant, limits: LimitsChange.nullable() })
+  .meta({ id: 'TenantLimitsRequest' });
 export type TenantLimitsRequest = z.infer<typeof TenantLimitsRequest>;
 
 /** `POST /admin/limits/reset`. */
 export const ResetLimitsRequest = z
   .strictObject({ tenant: Tenant.optional(), key: z.string().max(64).optional() })
-  .refine(
-    ({ tenant, key }) => (tenant === undefined) !== (key === undefined),
-    'give either a tenant or a key',
-  );
+  .refine(({ tenant, key }) => (tenant === undefined) !== (key === undefined), 'give a tenant or a key')
+  .meta({ id: 'ResetLimitsRequest' });
 export type ResetLimitsRequest = z.infer<typeof ResetLimitsRequest>;
 
 /** `POST /admin/tenants/limits`, and one of `GET /admin/tenants/limits`. */
-export const TenantLimitsView = z.object({
-  tenant: z.string(),
-  /** Shared by all keys of the tenant, in addition to each key's own; null = none. */
-  limits: KeyLimitsView.nullable(),
-  /** Unix ms. */
-  changed_at: z.int(),
-  /** Id of the key that changed them. */
-  changed_by: z.string(),
-  /** Some keys do not know the last change yet; the schedule continues. */
-  pending: z.boolean(),
-});
+export const TenantLimitsView = z
+  .object({
+    tenant: z.string(),
+    /** Shared by all keys of the tenant, in addition to each key's own; null = none. */
+    limits: KeyLimitsView.nullable(),
+    /** Unix ms. */
+    changed_at: z.int(),
+    /** Id of the key that changed them. */
+    changed_by: z.string(),
+    /** Some keys do not know the last change yet; the schedule continues. */
+    pending: z.boolean(),
+  })
+  .meta({ id: 'TenantLimitsView' });
 export type TenantLimitsView = z.infer<typeof TenantLimitsView>;
 
 /** `GET /admin/tenants/limits`, by tenant; a tenant's admin key sees its own. */
-export const TenantLimitsList = z.object({
-  tenants: z.array(TenantLimitsView),
-  /** Cursor of the next page; null at the end. */
-  cursor: z.string().nullable(),
-});
+export const TenantLimitsList = z
+  .object({
+    tenants: z.array(TenantLimitsView),
+    /** Cursor of the next page; null at the end. */
+    cursor: z.string().nullable(),
+  })
+  .meta({ id: 'TenantLimitsList' });
 export type TenantLimitsList = z.infer<typeof TenantLimitsList>;
 
 /** `POST /admin/limits/reset`: whose counter is reset; one of the two. */
-export const ResetLimitsAnswer = z.object({ tenant: z.string().nullable(), key: z.string().nullable() });
+export const ResetLimitsAnswer = z
+  .object({ tenant: z.string().nullable(), key: z.string().nullable() })
+  .meta({ id: 'ResetLimitsAnswer' });
 export type ResetLimitsAnswer = z.infer<typeof ResetLimitsAnswer>;
 
 export const TENANT_OPERATIONS = {
@@ -79,33 +85,35 @@ export type UsageGroup = (typeof USAGE_GROUPS)[number];
 const count = z.int().min(0);
 
 /** `GET /admin/usage?by=&from=&to=&tenant=`. */
-export const UsageReport = z.object({
-  by: z.enum(USAGE_GROUPS),
-  /** Whole hours, UTC; `to` is the first that no longer counts. */
-  from: z.iso.datetime(),
-  to: z.iso.datetime(),
-  /** ISO 4217; only if the edge has a price list. */
-  currency: z.string().optional(),
-  /** Sorted by tokens, most first; days and hours in order. */
-  rows: z.array(
-    z.object({
-      /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
-      group: z.string(),
-      /** In `currency`; only if the edge has a price list. */
-      cost: z.number().optional(),
-      requests: count,
-      /** Requests that were refused or failed. */
-      errors: count,
-      prompt_tokens: count,
-      completion_tokens: count,
-      total_tokens: count,
-      /** Start of the last hour with usage. */
-      last_hour: z.iso.datetime().optional(),
-    }),
-  ),
-  /** There are more. */
-  truncated: z.boolean(),
-});
+export const UsageReport = z
+  .object({
+    by: z.enum(USAGE_GROUPS),
+    /** Whole hours, UTC; `to` is the first that no longer counts. */
+    from: z.iso.datetime(),
+    to: z.iso.datetime(),
+    /** ISO 4217; only if the edge has a price list. */
+    currency: z.string().optional(),
+    /** Sorted by tokens, most first; days and hours in order. */
+    rows: z.array(
+      z.object({
+        /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
+        group: z.string(),
+        /** In `currency`; only if the edge has a price list. */
+        cost: z.number().optional(),
+        requests: count,
+        /** Requests that were refused or failed. */
+        errors: count,
+        prompt_tokens: count,
+        completion_tokens: count,
+        total_tokens: count,
+        /** Start of the last hour with usage. */
+        last_hour: z.iso.datetime().optional(),
+      }),
+    ),
+    /** There are more. */
+    truncated: z.boolean(),
+  })
+  .meta({ id: 'UsageReport' });
 export type UsageReport = z.infer<typeof UsageReport>;
 
 /** A day, which starts at midnight UTC, or a moment in ISO 8601 with its zone; parsed to unix ms. */

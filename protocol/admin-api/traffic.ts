@@ -24,94 +24,100 @@ const Counted = {
 };
 
 /** `GET /admin/traffic?from=&to=&step=&name=&key=&tenant=`. */
-export const TrafficReport = z.object({
-  from: z.iso.datetime(),
-  /** First moment that no longer counts. */
-  to: z.iso.datetime(),
-  /** Seconds. */
-  step: z.int(),
-  /** In order; steps without requests are omitted. */
-  points: z.array(
-    z.object({
-      /** Start of the step, unix ms. */
-      at: z.int(),
-      ...Counted,
-    }),
-  ),
-  total: z.object({
-    ...Counted,
-    /** Most frequent first; 499: the client disconnected; 502 without a code: the stream was cut off. */
-    outcomes: z.array(
+export const TrafficReport = z
+  .object({
+    from: z.iso.datetime(),
+    /** First moment that no longer counts. */
+    to: z.iso.datetime(),
+    /** Seconds. */
+    step: z.int(),
+    /** In order; steps without requests are omitted. */
+    points: z.array(
       z.object({
-        status: z.int(),
-        /** Error code; empty if there was none, or it is unknown. */
-        code: z.string(),
-        requests: count,
+        /** Start of the step, unix ms. */
+        at: z.int(),
+        ...Counted,
       }),
     ),
-  }),
-  /**
-   * Of a name or key: requests of the same time whose name and key were not recorded, because there were too
-   * many.
-   */
-  unnamed: count,
-});
+    total: z.object({
+      ...Counted,
+      /** Most frequent first; 499: the client disconnected; 502 without a code: the stream was cut off. */
+      outcomes: z.array(
+        z.object({
+          status: z.int(),
+          /** Error code; empty if there was none, or it is unknown. */
+          code: z.string(),
+          requests: count,
+        }),
+      ),
+    }),
+    /**
+     * Of a name or key: requests of the same time whose name and key were not recorded, because there were too
+     * many.
+     */
+    unnamed: count,
+  })
+  .meta({ id: 'TrafficReport' });
 export type TrafficReport = z.infer<typeof TrafficReport>;
 
 /**
  * A finished completion, without prompt and answer: those are kept only for keys that ask for it, and read one
  * by one.
  */
-export const RequestView = z.object({
-  /** The edge's own id; the answer's `x-request-id` if the client sent none. */
-  id: z.string(),
-  /** The client's `x-request-id`: several requests may have the same. */
-  request_id: z.string().optional(),
-  /** When it ended, unix ms. */
-  at: z.int(),
-  tenant: z.string(),
-  key_id: z.string(),
-  /** As published; `base` for the base model; empty if no name was found. */
-  name: z.string(),
-  /** The requested name, if it does not exist; its first 100 characters, in printable ASCII. Untrusted. */
-  unknown_name: z.string().optional(),
-  version: z.int(),
-  route: z.string(),
-  /** 499: the client disconnected; 502 without a code: the stream was cut off. */
-  status: z.int(),
-  code: z.string(),
-  stream: z.boolean(),
-  experiment: z.string(),
-  variant: z.string(),
-  origin: z.string(),
-  /** Ancestor, base or stale, if the name itself did not answer. */
-  degraded: z.string(),
-  /** It waited for its adapter to be sent or loaded. */
-  cold: z.boolean(),
-  /** Prompt and answer are kept for a time: `GET /admin/requests/<id>/prompt`. */
-  kept: z.literal(true).optional(),
-  ...tokens,
-  /** ms, to the last byte. */
-  duration_ms: count,
-  /** To the first token of a stream; null if it was not streamed. */
-  ttft_ms: count.nullable(),
-  /**
-   * Where the time went, ms, in the terms of `Server-Timing`: `key`, `name`, `origin`, `origin-prompt`,
-   * `origin-first`, which includes `origin-queue` …
-   */
-  phases: z.array(z.object({ name: z.string(), ms: z.number() })),
-});
+export const RequestView = z
+  .object({
+    /** The edge's own id; the answer's `x-request-id` if the client sent none. */
+    id: z.string(),
+    /** The client's `x-request-id`: several requests may have the same. */
+    request_id: z.string().optional(),
+    /** When it ended, unix ms. */
+    at: z.int(),
+    tenant: z.string(),
+    key_id: z.string(),
+    /** As published; `base` for the base model; empty if no name was found. */
+    name: z.string(),
+    /** The requested name, if it does not exist; its first 100 characters, in printable ASCII. Untrusted. */
+    unknown_name: z.string().optional(),
+    version: z.int(),
+    route: z.string(),
+    /** 499: the client disconnected; 502 without a code: the stream was cut off. */
+    status: z.int(),
+    code: z.string(),
+    stream: z.boolean(),
+    experiment: z.string(),
+    variant: z.string(),
+    origin: z.string(),
+    /** Ancestor, base or stale, if the name itself did not answer. */
+    degraded: z.string(),
+    /** It waited for its adapter to be sent or loaded. */
+    cold: z.boolean(),
+    /** Prompt and answer are kept for a time: `GET /admin/requests/<id>/prompt`. */
+    kept: z.literal(true).optional(),
+    ...tokens,
+    /** ms, to the last byte. */
+    duration_ms: count,
+    /** To the first token of a stream; null if it was not streamed. */
+    ttft_ms: count.nullable(),
+    /**
+     * Where the time went, ms, in the terms of `Server-Timing`: `key`, `name`, `origin`, `origin-prompt`,
+     * `origin-first`, which includes `origin-queue` …
+     */
+    phases: z.array(z.object({ name: z.string(), ms: z.number() })),
+  })
+  .meta({ id: 'RequestView' });
 export type RequestView = z.infer<typeof RequestView>;
 
 /** `GET /admin/requests?name=&status=&variant=&key=&id=&limit=&tenant=`. */
-export const RequestList = z.object({
-  /** Newest first. */
-  requests: z.array(RequestView),
-  /** There are more of these. */
-  truncated: z.boolean(),
-  /** Requests of the listed time that were not recorded, because there were too many at once. */
-  left_out: count,
-});
+export const RequestList = z
+  .object({
+    /** Newest first. */
+    requests: z.array(RequestView),
+    /** There are more of these. */
+    truncated: z.boolean(),
+    /** Requests of the listed time that were not recorded, because there were too many at once. */
+    left_out: count,
+  })
+  .meta({ id: 'RequestList' });
 export type RequestList = z.infer<typeof RequestList>;
 
 /** Newest requests of a tenant that the list keeps. */

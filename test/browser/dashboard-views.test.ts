@@ -2,7 +2,7 @@
 import type { Route } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ChangeList, NameList } from '../../protocol/admin-api/names.ts';
-import type { KeyList, KeyView } from '../../protocol/admin-api/keys.ts';
+import { NO_RIGHTS, type KeyList, type KeyView } from '../../protocol/admin-api/keys.ts';
 import { useDashboard } from './dashboard-rig.ts';
 import { sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
 
@@ -58,26 +58,23 @@ describe('with nothing', () => {
 
 describe('with much of everything', () => {
   const key = (i: number): KeyView => ({
-    ...{
-      id: `key_${String(i).padStart(16, '0')}`,
-      kind: i % 9 === 0 ? 'admin' : 'api',
-      tenant: `tenant-${i % 7}`,
-    },
-    ...{ scopes: i % 3 === 0 ? [`${nameOf(i)}/**`, 'shared/tone'] : [], scope_owners: [] },
-    ...{
-      label: i % 2 === 0 ? `${nameOf(i)} in production` : '',
-      created_at: 1_760_000_000_000,
-      created_by: 'bootstrap',
-    },
-    ...{
-      revoked_at: null,
-      expires_at: i % 4 === 0 ? 4_000_000_000_000 : null,
-      strict: false,
-      strict_fields: false,
-    },
+    id: `key_${String(i).padStart(16, '0')}`,
+    kind: i % 9 === 0 ? 'admin' : 'api',
+    tenant: `tenant-${i % 7}`,
+    scopes: i % 3 === 0 ? [`${nameOf(i)}/**`, 'shared/tone'] : [],
+    scope_owners: [],
+    label: i % 2 === 0 ? `${nameOf(i)} in production` : '',
+    created_at: 1_760_000_000_000,
+    created_by: 'bootstrap',
+    revoked_at: null,
+    expires_at: i % 4 === 0 ? 4_000_000_000_000 : null,
+    ...NO_RIGHTS,
     limits: i % 9 === 0 ? null : { requests_per_minute: 60, tokens_per_day: 1_000_000, concurrent: 4 },
-    ...{ degrade: null, download: i % 9 === 0, keep_prompts: i % 9 !== 0 && i % 5 === 0 ? 168 : null },
-    ...{ prompts: i % 18 === 0, replaced_by: null, replaces: null },
+    download: i % 9 === 0,
+    keep_prompts: i % 9 !== 0 && i % 5 === 0 ? 168 : null,
+    prompts: i % 18 === 0,
+    replaced_by: null,
+    replaces: null,
   });
   beforeAll(async () => {
     await answering({

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { KvInbox } from '../../worker/kv-inbox/ports.ts';
+import type { KvInbox } from '../../worker/kv-inbox/take-drops.ts';
 import type { Page } from '../../worker/platform/ports.ts';
 
 /** @param make an empty box; `drop` and `error` are what a person does with `wrangler kv key`. */

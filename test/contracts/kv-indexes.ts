@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';
-import { PUBLIC, type GrantIndex, type KeyIndex } from '../../worker/access/ports.ts';
+import { PUBLIC } from '../../worker/access/ports.ts';
+import type { GrantIndex, KeyIndex } from '../../worker/registry/kv-indexes.ts';
 import type { NameIndex } from '../../worker/registry/ports.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
 

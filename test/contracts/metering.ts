@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { KeyLimits, Quotas } from '../../worker/metering/ports.ts';
+import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
+import type { Quotas } from '../../worker/metering/ports.ts';
 
 /** 2026-03-31T23:59:30Z: half a minute before a day and a month end. */
 const START = Date.UTC(2026, 2, 31, 23, 59, 30);
@@ -22,21 +23,21 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     });
 
     it('lets exactly as many pass as the limit says, however many ask at once', async () => {
-      const limits = { requestsPerMinute: 50 };
+      const limits = { requests_per_minute: 50 };
       const asked = await Promise.all(Array.from({ length: 200 }, () => ask(limits, START)));
       expect(asked.filter(({ refused }) => refused === null)).toHaveLength(50);
       expect(asked.filter(({ refused }) => refused?.reason === 'requests')).toHaveLength(150);
     });
 
     it('keeps counters apart', async () => {
-      const limits = { requestsPerMinute: 1 };
+      const limits = { requests_per_minute: 1 };
       expect(await passes(limits, START, 'key_1')).toBe(true);
       expect(await passes(limits, START, 'key_1')).toBe(false);
       expect(await passes(limits, START, 'key_2')).toBe(true);
     });
 
     it('says what is left and when it comes back', async () => {
-      const limits = { requestsPerMinute: 2, tokensPerMinute: 100 };
+      const limits = { requests_per_minute: 2, tokens_per_minute: 100 };
       const first = await ask(limits, START + 200);
       expect(first).toMatchObject({
         refused: null,
@@ -55,7 +56,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     });
 
     it('never lets more than the limit pass in any 60 s', async () => {
-      const limits = { requestsPerMinute: 4 };
+      const limits = { requests_per_minute: 4 };
       const passed: number[] = [];
       for (let at = START; at < START + 400 * SECOND; at += 2_100)
         if (await passes(limits, at)) passed.push(at);
@@ -65,7 +66,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     });
 
     it('refuses once the tokens of a minute are used, and no sooner', async () => {
-      const limits = { tokensPerMinute: 100 };
+      const limits = { tokens_per_minute: 100 };
       const first = await ask(limits, START);
       await quotas.settle('key_1', { lease: first.lease, tokens: 99, at: START });
       const second = await ask(limits, START);
@@ -79,7 +80,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     });
 
     it('counts the tokens of a lease once', async () => {
-      const limits = { tokensPerMinute: 100 };
+      const limits = { tokens_per_minute: 100 };
       const { lease } = await ask(limits, START);
       for (let i = 0; i < 3; i += 1) await quotas.settle('key_1', { lease, tokens: 40, at: START });
       await quotas.settle('key_1', { lease: 'another', tokens: 40, at: START });
@@ -87,7 +88,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     });
 
     it('does not count a lease that is asked for twice', async () => {
-      const limits = { requestsPerMinute: 5, concurrent: 1 };
+      const limits = { requests_per_minute: 5, concurrent: 1 };
       const again = { limits, lease: 'same', at: START };
       await quotas.admit('key_1', again);
       expect(await quotas.admit('key_1', again)).toMatchObject({ refused: null, requests: { remaining: 4 } });
@@ -111,12 +112,12 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       expect(await passes(limits, START + 60 * SECOND)).toBe(false);
       // What comes late is counted all the same.
       await quotas.settle('key_1', { lease: second.lease, tokens: 7, at: START + 200 * SECOND });
-      const both = { tokensPerMinute: 10 };
+      const both = { tokens_per_minute: 10 };
       expect((await ask(both, START + 200 * SECOND)).tokens).toMatchObject({ remaining: 3 });
     });
 
     it('renews a budget with the day and the month', async () => {
-      const limits = { tokensPerDay: 100, tokensPerMonth: 150 };
+      const limits = { tokens_per_day: 100, tokens_per_month: 150 };
       const spend = async (tokens: number, at: number) => {
         const { lease, refused } = await ask(limits, at);
         expect(refused).toBeNull();
@@ -133,7 +134,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     });
 
     it('takes an admission back, with its place and its request, and no other', async () => {
-      const limits = { requestsPerMinute: 2, concurrent: 2 };
+      const limits = { requests_per_minute: 2, concurrent: 2 };
       const first = await ask(limits, START);
       const second = await ask(limits, START + 5 * SECOND);
       expect(await passes(limits, START + 5 * SECOND)).toBe(false);
@@ -147,13 +148,13 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       await quotas.settle('key_1', { lease: first.lease, tokens: 5, at: START + 6 * SECOND });
       // What was taken back has no tokens.
       await quotas.settle('key_1', { lease: second.lease, tokens: 5, at: START + 6 * SECOND });
-      expect(await ask({ tokensPerMinute: 9 }, START + 6 * SECOND)).toMatchObject({
+      expect(await ask({ tokens_per_minute: 9 }, START + 6 * SECOND)).toMatchObject({
         tokens: { remaining: 4 },
       });
     });
 
     it('forgets what was used when it is reset', async () => {
-      const limits = { tokensPerMonth: 5, concurrent: 1 };
+      const limits = { tokens_per_month: 5, concurrent: 1 };
       const first = await ask(limits, START);
       await quotas.settle('key_1', { lease: first.lease, tokens: 9, at: START });
       expect((await ask(limits, START)).refused).toMatchObject({ reason: 'month' });
@@ -162,7 +163,7 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
     });
 
     it('does not go back in time with a clock that is behind', async () => {
-      const limits = { requestsPerMinute: 1 };
+      const limits = { requests_per_minute: 1 };
       expect(await passes(limits, START + 10 * SECOND)).toBe(true);
       expect(await passes(limits, START)).toBe(false);
       expect(await passes(limits, START + 69 * SECOND)).toBe(false);

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { NO_RIGHTS } from '../../protocol/admin-api/keys.ts';
 import type { RequestView } from '../../protocol/admin-api/traffic.ts';
 import type { KeyRow } from '../../worker/access/ports.ts';
 import type { ExperimentRow } from '../../worker/experiments/ports.ts';
@@ -42,23 +43,17 @@ export function keyRow(id: string, more: Partial<KeyRow> = {}): KeyRow {
     kind: 'api',
     tenant: 'default',
     scopes: ['medicine/**'],
-    owners: ['clinic'],
+    scope_owners: ['clinic'],
     label: "it's; DROP TABLE keys --",
-    createdAt: 1_700_000_000_000,
-    createdBy: 'bootstrap',
-    revokedAt: null,
-    expiresAt: null,
-    strict: false,
-    strictFields: false,
-    download: false,
-    keepPrompts: null,
-    prompts: false,
-    degrade: null,
-    limits: null,
-    limitsFixed: false,
-    tenantLimits: null,
+    created_at: 1_700_000_000_000,
+    created_by: 'bootstrap',
+    revoked_at: null,
+    expires_at: null,
+    ...NO_RIGHTS,
+    limits_fixed: false,
+    tenant_limits: null,
     counter: id,
-    replacedBy: null,
+    replaced_by: null,
     replaces: null,
     ...more,
   };

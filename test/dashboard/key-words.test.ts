@@ -1,25 +1,21 @@
 import { expect, it } from 'vitest';
 import { hoursWords, keyState, limitsWords } from '../../dashboard/model/key-words.ts';
-import type { KeyView } from '../../protocol/admin-api/keys.ts';
+import { NO_RIGHTS, type KeyView } from '../../protocol/admin-api/keys.ts';
 
 const KEY: KeyView = {
-  ...{ id: 'key_1', kind: 'api', tenant: 't', scopes: [], scope_owners: [], label: '', created_at: 0 },
-  ...{
-    created_by: 'k',
-    revoked_at: null,
-    expires_at: null,
-    limits: null,
-    strict: false,
-    strict_fields: false,
-  },
-  ...{
-    degrade: null,
-    download: false,
-    keep_prompts: null,
-    prompts: false,
-    replaced_by: null,
-    replaces: null,
-  },
+  id: 'key_1',
+  kind: 'api',
+  tenant: 't',
+  scopes: [],
+  scope_owners: [],
+  label: '',
+  created_at: 0,
+  created_by: 'k',
+  revoked_at: null,
+  expires_at: null,
+  ...NO_RIGHTS,
+  replaced_by: null,
+  replaces: null,
 };
 
 it.each<[string, Partial<KeyView>]>([

@@ -34,7 +34,7 @@ beforeAll(async () => {
   for (const column of ['chain', 'proof', 'evaluation'])
     await run(`UPDATE versions SET ${column} = ? WHERE name = ? AND version = 2`, JUNK, column);
   damagedKey = ((await post('/admin/keys', { tenant: 'default' })).body as unknown as { id: string }).id;
-  await run('UPDATE keys SET scopes = ? WHERE id = ?', JUNK, damagedKey);
+  await run('UPDATE keys SET rights = ? WHERE id = ?', JUNK, damagedKey);
   const variants = [1, 2].map((version) => ({ key: `v${version}`, adapter: `good@${version}`, weight: 0.5 }));
   const made = await post('/admin/experiments', { name: 'good', variants });
   expect(made.status).toBe(201);
@@ -91,7 +91,7 @@ describe('a damaged row', () => {
       { table: 'versions', id: 'chain@2', column: 'chain' },
       { table: 'versions', id: 'evaluation@2', column: 'evaluation' },
       { table: 'versions', id: 'proof@2', column: 'proof' },
-      { table: 'keys', id: damagedKey, column: 'scopes' },
+      { table: 'keys', id: damagedKey, column: 'rights' },
       { table: 'experiments', id: expect.stringMatching(/^exp_/) as string, column: 'document' },
     ]);
     const logs = graft.logs.join('\n');

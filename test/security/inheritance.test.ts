@@ -121,7 +121,8 @@ it('nobody is answered by weights of an owner who has nothing to do with what wa
         const entries = world(tree);
         const caller: Caller = {
           ...{ keyId: 'key_1', tenant: who.tenant, stale: false, degrade: who.degrade },
-          ...{ scopes: who.bound.map((one) => one.scope), owners: who.bound.map((one) => one.owner) },
+          scopes: who.bound.map((one) => one.scope),
+          scope_owners: who.bound.map((one) => one.owner),
         };
         const rights = { ...caller, grants: held };
         const deps = depsOf(entries, held, sick ? model : null);

@@ -62,7 +62,7 @@ async function flood(tenant: string): Promise<void> {
   const ledger = createD1GrantLedger(db);
   for (let i = 0; i < MAX_GRANTS; i += 1) {
     const scope = i % 3 === 0 ? `eve/g${i}` : i % 3 === 1 ? `eve/g${i}/**` : `room/${i % 7}/**`;
-    const row = { tenant, scope, owner: `eve${i % 20}`, createdAt: 1, createdBy: 'x' };
+    const row = { tenant, scope, owner: `eve${i % 20}`, created_at: 1, created_by: 'x' };
     await ledger.add(row, caps);
   }
 }
@@ -151,7 +151,7 @@ describe('GET /v1/models', () => {
       { digest: 'a'.repeat(64), scale: 1, name: 'eve/g', owner: 'eve' },
     ]);
     await db.prepare("UPDATE versions SET chain = ? WHERE name < 'eve/g003900'").bind(stands).run();
-    const grant = { tenant: 'carol', scope: 'eve/**', owner: 'eve', createdAt: 1, createdBy: 'x' };
+    const grant = { tenant: 'carol', scope: 'eve/**', owner: 'eve', created_at: 1, created_by: 'x' };
     await createD1GrantLedger(db).add(grant, NO_CAPS);
     const found: string[] = [];
     let pages = 0;

@@ -83,8 +83,8 @@ describe('a scope', () => {
     const ledger = graft.services.keyLedger;
     const old = await ledger.get(id);
     if (old === null) throw new Error('no key');
-    expect(await ledger.change({ ...old, owners: [] }, old)).toBe(true);
-    const { owners: _, ...record } = { owners: null, id, tenant: 'carol', scopes: ['lab/**'] };
+    expect(await ledger.change({ ...old, scope_owners: [null] }, old)).toBe(true);
+    const record = { id, tenant: 'carol', scopes: ['lab/**'] };
     graft.clock.advance(LATER_MS);
     await graft.services.keyIndex.put(old.hash, record);
     await publish('lab/two', 'bob');

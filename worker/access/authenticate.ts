@@ -64,8 +64,8 @@ export async function authenticate(
   const lookup = await keys.get(await hashApiKey(key.value));
   switch (lookup.state) {
     case 'found': {
-      const { id, expiresAt, ...rest } = lookup.value;
-      return expired(expiresAt, now()) ?? ok({ keyId: id, ...rest, stale: lookup.stale });
+      const { id, expires_at, ...rest } = lookup.value;
+      return expired(expires_at, now()) ?? ok({ keyId: id, ...rest, stale: lookup.stale });
     }
     case 'absent':
     case 'gone':
@@ -78,7 +78,7 @@ export async function authenticate(
 
 export interface AuthDeps {
   keys: Index<KeyRecord>;
-  gates: Pick<Gates, 'largeBodies' | 'composing' | 'refusals'>;
+  gates: Gates;
   /** Unix ms. */
   now: () => number;
 }
@@ -141,9 +141,12 @@ export function admitRequest({ keys, gates, now }: AuthDeps, request: Request): 
  * Whether fields that nobody knows are refused: as the request's header says, else as its key does.
  * @param caller null where the key is not known yet.
  */
-export function refusesUnknownFields(request: Request, caller: Pick<Caller, 'strictFields'> | null): boolean {
+export function refusesUnknownFields(
+  request: Request,
+  caller: Pick<Caller, 'strict_fields'> | null,
+): boolean {
   const asked = request.headers.get(STRICT_FIELDS_HEADER);
-  return asked === 'true' || (asked !== 'false' && caller?.strictFields === true);
+  return asked === 'true' || (asked !== 'false' && caller?.strict_fields === true);
 }
 
 type Chain = Pick<AdapterManifest, 'name' | 'owner' | 'chain'>;
@@ -223,7 +226,7 @@ export interface Rights {
   tenant: string;
   /** Of the key itself. */
   scopes: readonly string[];
-  owners?: ScopeOwners | undefined;
+  scope_owners?: ScopeOwners | undefined;
   /** What others gave to the tenant or to everybody. */
   grants?: readonly Grant[] | undefined;
 }
@@ -238,8 +241,8 @@ export const grantCovers = (grant: Grant, member: Published): boolean =>
   (grant.owner === null || grant.owner === member.owner) && scopeCovers(grant.scope, member.name);
 
 /** A key's scopes, each with the owner whose adapters it opens. */
-export const scopesHeld = ({ scopes, owners = [] }: Pick<Rights, 'scopes' | 'owners'>): Grant[] =>
-  scopes.map((scope, i) => ({ scope, owner: owners[i] ?? null }));
+export const scopesHeld = ({ scopes, scope_owners = [] }: Pick<Rights, 'scopes' | 'scope_owners'>): Grant[] =>
+  scopes.map((scope, i) => ({ scope, owner: scope_owners[i] ?? null }));
 
 /** May the caller use what `owner` published under `name`? */
 export function mayUse(rights: Rights, member: Published): boolean {

@@ -1,31 +1,16 @@
+import type { GrantCaps } from './ports.ts';
+import type { Page } from '../platform/ports.ts';
 import { isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
-import { PUBLIC, type GrantLedger, type GrantRow, type RefusalRow } from './ports.ts';
+import { PUBLIC, type GrantRow, type RefusalRow } from './ports.ts';
 
-interface GrantRecord {
-  tenant: string;
-  scope: string;
-  owner: string;
-  created_at: number;
-  created_by: string;
-}
-type RefusalRecord = Omit<GrantRecord, 'scope'>;
+type GrantRecord = Omit<GrantRow, 'owner'> & { owner: string };
 
 /** How the table says "whoever owns them": no tenant can be called so. */
 const EVERY_OWNER = '*';
 
 const toGrant = (record: GrantRecord): GrantRow => ({
-  tenant: record.tenant,
-  scope: record.scope,
+  ...record,
   owner: record.owner === EVERY_OWNER ? null : record.owner,
-  createdAt: record.created_at,
-  createdBy: record.created_by,
-});
-
-const toRefusal = (record: RefusalRecord): RefusalRow => ({
-  tenant: record.tenant,
-  owner: record.owner,
-  createdAt: record.created_at,
-  createdBy: record.created_by,
 });
 
 /** Neither tenants nor scopes can hold a line break. */
@@ -39,9 +24,13 @@ const GIVER = 'SELECT COUNT(*) FROM grants WHERE owner = ?2';
 
 const TAKEN_BACK = 'DELETE FROM grants WHERE tenant = ? AND scope = ?';
 
-export function createD1GrantLedger(db: SqlDatabase): GrantLedger {
+export function createD1GrantLedger(db: SqlDatabase) {
   return {
-    async add({ tenant, scope, owner, createdAt, createdBy }, caps) {
+    /** Which of the caps would be passed is decided in the statement that adds it. */
+    async add(
+      { tenant, scope, owner, created_at, created_by }: GrantRow,
+      caps: GrantCaps,
+    ): Promise<'added' | 'known' | 'full'> {
       try {
         const added = await db
           .prepare(
@@ -49,7 +38,16 @@ export function createD1GrantLedger(db: SqlDatabase): GrantLedger {
              WHERE EXISTS (SELECT 1 FROM grants WHERE tenant = ?1 AND scope = ?3 AND owner = ?2)
                OR ((${HOLDER}) < ?6 AND (${PAIR}) < ?7 AND (${GIVER}) < ?8) RETURNING scope`,
           )
-          .bind(tenant, owner ?? EVERY_OWNER, scope, createdAt, createdBy, caps.holder, caps.pair, caps.giver)
+          .bind(
+            tenant,
+            owner ?? EVERY_OWNER,
+            scope,
+            created_at,
+            created_by,
+            caps.holder,
+            caps.pair,
+            caps.giver,
+          )
           .first();
         return added === null ? 'full' : 'added';
       } catch (error) {
@@ -57,21 +55,35 @@ export function createD1GrantLedger(db: SqlDatabase): GrantLedger {
         return 'known';
       }
     },
-    async get({ tenant, scope, owner }) {
+    async get({
+      tenant,
+      scope,
+      owner,
+    }: Pick<GrantRow, 'tenant' | 'scope' | 'owner'>): Promise<GrantRow | null> {
       const record = await db
         .prepare('SELECT * FROM grants WHERE tenant = ? AND scope = ? AND owner = ?')
         .bind(tenant, scope, owner ?? EVERY_OWNER)
         .first<GrantRecord>();
       return record && toGrant(record);
     },
-    async counts({ tenant, owner }) {
+    /** What counts against {@link GrantCaps}. */
+    async counts({ tenant, owner }: Pick<GrantRow, 'tenant' | 'owner'>): Promise<GrantCaps> {
       const counts = await db
         .prepare(`SELECT (${HOLDER}) AS holder, (${PAIR}) AS pair, (${GIVER}) AS giver`)
         .bind(tenant, owner ?? EVERY_OWNER)
         .first<{ holder: number; pair: number; giver: number }>();
       return counts ?? { holder: 0, pair: 0, giver: 0 };
     },
-    async remove({ tenant, scope, owner }) {
+    /** @returns how many there were. @param params.owner only this owner's; undefined = everyone's. */
+    async remove({
+      tenant,
+      scope,
+      owner,
+    }: {
+      scope: string;
+      tenant: string;
+      owner?: string;
+    }): Promise<number> {
       const { results } = await (
         owner === undefined
           ? db.prepare(`${TAKEN_BACK} RETURNING owner`).bind(tenant, scope)
@@ -79,7 +91,8 @@ export function createD1GrantLedger(db: SqlDatabase): GrantLedger {
       ).all();
       return results.length;
     },
-    async heldBy(tenants) {
+    /** Given to the tenants, refused or not, by tenant and scope. */
+    async heldBy(tenants: readonly string[]): Promise<GrantRow[]> {
       const { results } = await db
         .prepare(
           `SELECT * FROM grants WHERE tenant IN (SELECT value FROM json_each(?))
@@ -89,7 +102,8 @@ export function createD1GrantLedger(db: SqlDatabase): GrantLedger {
         .all<GrantRecord>();
       return results.map(toGrant);
     },
-    async usableBy(tenant) {
+    /** What opens something for the tenant: given to it or to {@link PUBLIC}, and not refused by it. */
+    async usableBy(tenant: string): Promise<GrantRow[]> {
       const { results } = await db
         .prepare(
           `SELECT * FROM grants g WHERE g.tenant IN (?1, '${PUBLIC}') AND NOT EXISTS (
@@ -100,7 +114,16 @@ export function createD1GrantLedger(db: SqlDatabase): GrantLedger {
         .all<GrantRecord>();
       return results.map(toGrant);
     },
-    async list({ owner, cursor, limit }) {
+    /** A page in the order of tenant, scope and owner. @param params.owner null = everyone's. */
+    async list({
+      owner,
+      cursor,
+      limit,
+    }: {
+      owner: string | null;
+      cursor: string | null;
+      limit: number;
+    }): Promise<Page<GrantRow>> {
       const [tenant = '', scope = '', after = ''] = (cursor ?? '').split(CURSOR_SEPARATOR);
       const { results } = await (
         owner === null
@@ -123,7 +146,11 @@ export function createD1GrantLedger(db: SqlDatabase): GrantLedger {
         cursor: last === undefined ? null : [last.tenant, last.scope, last.owner].join(CURSOR_SEPARATOR),
       };
     },
-    async refuse({ tenant, owner, createdAt, createdBy }, max) {
+    /** @returns `full` when the tenant refuses `max` others. */
+    async refuse(
+      { tenant, owner, created_at, created_by }: RefusalRow,
+      max: number,
+    ): Promise<'added' | 'known' | 'full'> {
       try {
         const added = await db
           .prepare(
@@ -131,7 +158,7 @@ export function createD1GrantLedger(db: SqlDatabase): GrantLedger {
              WHERE EXISTS (SELECT 1 FROM grant_refusals WHERE tenant = ?1 AND owner = ?2)
                OR (SELECT COUNT(*) FROM grant_refusals WHERE tenant = ?1) < ?5 RETURNING owner`,
           )
-          .bind(tenant, owner, createdAt, createdBy, max)
+          .bind(tenant, owner, created_at, created_by, max)
           .first();
         return added === null ? 'full' : 'added';
       } catch (error) {
@@ -139,19 +166,24 @@ export function createD1GrantLedger(db: SqlDatabase): GrantLedger {
         return 'known';
       }
     },
-    async accept({ tenant, owner }) {
+    /** @returns false when it was not refused. */
+    async accept({ tenant, owner }: Pick<RefusalRow, 'tenant' | 'owner'>): Promise<boolean> {
       const removed = await db
         .prepare('DELETE FROM grant_refusals WHERE tenant = ? AND owner = ? RETURNING owner')
         .bind(tenant, owner)
         .first();
       return removed !== null;
     },
-    async refusedBy(tenant) {
+    /** By owner. */
+    async refusedBy(tenant: string): Promise<RefusalRow[]> {
       const { results } = await db
         .prepare('SELECT * FROM grant_refusals WHERE tenant = ? ORDER BY owner')
         .bind(tenant)
-        .all<RefusalRecord>();
-      return results.map(toRefusal);
+        .all<RefusalRow>();
+      return results;
     },
   };
 }
+
+/** System of record of grants. Throws StoreUnavailable. */
+export type GrantLedger = ReturnType<typeof createD1GrantLedger>;

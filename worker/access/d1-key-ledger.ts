@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DegradePolicy } from '../../protocol/admin-api/keys.ts';
+import { KeyLimits, KeyRights } from '../../protocol/admin-api/keys.ts';
 import {
   type SqlDatabase,
   type SqlStatement,
@@ -7,35 +7,42 @@ import {
   readable,
   readColumn,
 } from '../platform/d1-database.ts';
-import { KeyLimits } from '../metering/ports.ts';
 import { DamagedRow, type Page } from '../platform/ports.ts';
-import type { ChangeableKey, KeyLedger, KeyRow, RevokedLine } from './ports.ts';
+import { allRights, rightsOf, type ChangeableKey, type KeyRow } from './ports.ts';
 
-export interface KeyRecordRow {
-  id: string;
-  hash: string;
-  kind: 'api' | 'admin';
-  tenant: string;
-  scopes: string;
-  owners: string | null;
-  label: string;
-  created_at: number;
-  created_by: string;
-  revoked_at: number | null;
-  expires_at: number | null;
-  strict: number;
-  strict_fields: number;
-  download: number;
-  keep_prompts: number | null;
-  prompts: number;
-  degrade: string | null;
-  limits: string | null;
-  limits_fixed: number;
-  tenant_limits: string | null;
+/** Column `rights`: all that can be changed of a key. */
+const StoredRights = KeyRights.extend({
+  label: z.string(),
+  scopes: z.array(z.string()),
+  scope_owners: z.array(z.string().nullable()),
+  limits_fixed: z.literal(true).optional(),
+});
+
+const storedRights = (row: ChangeableKey): string => {
+  const { label, scopes, scope_owners, limits_fixed } = row;
+  const fixed = limits_fixed ? { limits_fixed } : {};
+  return JSON.stringify({ label, scopes, scope_owners, ...fixed, ...rightsOf(row) });
+};
+
+export interface KeyRecordRow extends Pick<
+  KeyRow,
+  | 'id'
+  | 'hash'
+  | 'kind'
+  | 'tenant'
+  | 'created_at'
+  | 'created_by'
+  | 'revoked_at'
+  | 'expires_at'
+  | 'replaced_by'
+  | 'replaces'
+> {
+  rights: string;
   counter: string | null;
-  replaced_by: string | null;
-  replaces: string | null;
+  tenant_limits: string | null;
 }
+
+const NOTHING = JSON.stringify({ label: '', scopes: [], scope_owners: [] });
 
 /** Of a key that is revoked nothing counts but that: what is damaged of it is left out. @throws DamagedRow */
 export function toKey(row: KeyRecordRow, toRevoke = false): KeyRow {
@@ -43,45 +50,25 @@ export function toKey(row: KeyRecordRow, toRevoke = false): KeyRow {
     return readKey(row);
   } catch (error) {
     if (!(error instanceof DamagedRow) || (!toRevoke && row.revoked_at === null)) throw error;
-    return readKey({ ...row, scopes: '[]', owners: null, limits: null, tenant_limits: null, degrade: null });
+    return readKey({ ...row, rights: NOTHING, tenant_limits: null });
   }
 }
 
-const column = <T>(schema: z.ZodType<T>, text: string, { id }: KeyRecordRow, column: string): T =>
-  readColumn(schema, text, { table: 'keys', id, column });
-
-const readKey = (row: KeyRecordRow): KeyRow => ({
-  id: row.id,
-  hash: row.hash,
-  kind: row.kind,
-  tenant: row.tenant,
-  scopes: column(z.array(z.string()), row.scopes, row, 'scopes'),
-  owners: row.owners === null ? [] : column(z.array(z.string().nullable()), row.owners, row, 'owners'),
-  label: row.label,
-  createdAt: row.created_at,
-  createdBy: row.created_by,
-  revokedAt: row.revoked_at,
-  expiresAt: row.expires_at,
-  strict: row.strict !== 0,
-  strictFields: row.strict_fields !== 0,
-  download: row.download !== 0,
-  keepPrompts: row.keep_prompts,
-  prompts: row.prompts !== 0,
-  degrade: row.degrade === null ? null : column(DegradePolicy, JSON.stringify(row.degrade), row, 'degrade'),
-  limits: row.limits === null ? null : column(KeyLimits, row.limits, row, 'limits'),
-  limitsFixed: row.limits_fixed !== 0,
-  tenantLimits:
-    row.tenant_limits === null
-      ? null
-      : readColumn(KeyLimits, row.tenant_limits, {
-          table: 'tenant_limits',
-          id: row.tenant,
-          column: 'limits',
-        }),
-  counter: row.counter ?? row.id,
-  replacedBy: row.replaced_by,
-  replaces: row.replaces,
-});
+function readKey({ rights, tenant_limits: tenantLimits, ...row }: KeyRecordRow): KeyRow {
+  const stored = readColumn(StoredRights, rights, { table: 'keys', id: row.id, column: 'rights' });
+  const { label, scopes, scope_owners, limits_fixed = false, ...given } = stored;
+  const place = { table: 'tenant_limits', id: row.tenant, column: 'limits' };
+  return {
+    ...row,
+    label,
+    scopes,
+    scope_owners,
+    limits_fixed,
+    ...allRights(given),
+    tenant_limits: tenantLimits === null ? null : readColumn(KeyLimits, tenantLimits, place),
+    counter: row.counter ?? row.id,
+  };
+}
 
 /** @returns whether the statement's `RETURNING` gave a row. */
 const gaveRow = (answer: { results: unknown[] } | undefined): boolean => (answer?.results.length ?? 0) > 0;
@@ -103,49 +90,22 @@ const pageOf = (rows: readonly KeyRecordRow[], limit: number): Page<KeyRow> => (
   cursor: rows.length === limit ? (rows.at(-1)?.id ?? null) : null,
 });
 
-const same = (sql: string): string => sql;
-const inJson = (sql: string): string => `json(${sql})`;
-/** Limits in whichever order they were written. */
-const inOrder = (sql: string): string =>
-  `(SELECT group_concat(found.pair) FROM (SELECT key || '=' || value AS pair FROM json_each(${sql}) ORDER BY key) found)`;
-
-/** What can be changed of a key: column, its value, and what two of them are compared as. */
-const CHANGEABLE: readonly [
-  column: string,
-  valueOf: (row: ChangeableKey) => string | number | null,
-  comparedAs: (sql: string) => string,
-][] = [
-  ['scopes', ({ scopes }) => JSON.stringify(scopes), inJson],
-  ['owners', ({ owners }) => JSON.stringify(owners), inJson],
-  ['label', ({ label }) => label, same],
-  ['limits', ({ limits }) => (limits === null ? null : JSON.stringify(limits)), inOrder],
-  ['limits_fixed', ({ limitsFixed }) => (limitsFixed ? 1 : 0), same],
-  ['strict', ({ strict }) => (strict ? 1 : 0), same],
-  ['strict_fields', ({ strictFields }) => (strictFields ? 1 : 0), same],
-  ['degrade', ({ degrade }) => degrade, same],
-  ['download', ({ download }) => (download ? 1 : 0), same],
-  ['keep_prompts', ({ keepPrompts }) => keepPrompts, same],
-  ['prompts', ({ prompts }) => (prompts ? 1 : 0), same],
-];
-const changeable = (row: ChangeableKey) => CHANGEABLE.map(([, valueOf]) => valueOf(row));
-/** @param first the number that the first of the values is bound by. */
-const listed = (first: number): string[] => CHANGEABLE.map((_, at) => `?${first + at}`);
-const assigned = (first: number): string =>
-  CHANGEABLE.map(([column], at) => `${column} = ?${first + at}`).join(', ');
-/** The row is as it was read. */
-const asRead = (first: number): string =>
-  CHANGEABLE.map(
-    ([column, , comparedAs], at) => `${comparedAs(column)} IS ${comparedAs(`?${first + at}`)}`,
-  ).join(' AND ');
+/** The fields of column `rights`, in whichever order they were written. */
+const fields = (sql: string): string =>
+  `(SELECT json_group_array(field) FROM
+     (SELECT fullkey || '=' || type || ':' || COALESCE(atom, '') AS field FROM json_tree(${sql}) ORDER BY 1))`;
+/** @param value that the column had when it was read. */
+const asRead = (value: string): string => `${fields('rights')} = ${fields(value)}`;
+const RIGHTS_AS_READ = asRead('?3');
 /** Of an added key, ?11 replaces the one that it is a copy of. */
-const REPLACED_AS_READ = ` AND EXISTS (SELECT 1 FROM keys WHERE id = ?11 AND ${asRead(12)})`;
+const REPLACED_AS_READ = ` AND EXISTS (SELECT 1 FROM keys WHERE id = ?11 AND ${asRead('?12')})`;
 
 /** A key `k` with the limits of its tenant. */
 const COLUMNS = 'k.*, (SELECT t.limits FROM tenant_limits t WHERE t.tenant = k.tenant) AS tenant_limits';
 const SUCCESSORS = lineOf({ successors: true, made: false });
 const NEWEST_FIRST = 'ORDER BY created_at DESC, id';
 
-export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
+export function createD1KeyLedger(db: SqlDatabase) {
   /**
    * Nothing when the key that makes it, or the one that it replaces, is revoked: decided as it is added.
    * @param also what else has to be so.
@@ -155,8 +115,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       .prepare(
         // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
         `INSERT INTO keys (id, hash, kind, tenant, created_at, created_by, revoked_at, expires_at, counter,
-           replaced_by, replaces, ${CHANGEABLE.map(([column]) => column).join(', ')})
-         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ${listed(12).join(', ')}
+           replaced_by, replaces, rights)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
          WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?6, ?11) AND revoked_at IS NOT NULL)${also}
          RETURNING id`,
       )
@@ -165,17 +125,18 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         row.hash,
         row.kind,
         row.tenant,
-        row.createdAt,
-        row.createdBy,
-        row.revokedAt,
-        row.expiresAt,
+        row.created_at,
+        row.created_by,
+        row.revoked_at,
+        row.expires_at,
         row.counter === row.id ? null : row.counter,
-        row.replacedBy,
+        row.replaced_by,
         row.replaces,
-        ...changeable(row),
+        storedRights(row),
       );
   return {
-    async add(row) {
+    /** @returns false when the key that makes it was revoked meanwhile, or the key is there already. */
+    async add(row: KeyRow): Promise<boolean> {
       try {
         return (await insert(row).first()) !== null;
       } catch (error) {
@@ -183,7 +144,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         return false;
       }
     },
-    async list(tenant) {
+    /** Newest first. @param tenant null = all. */
+    async list(tenant: string | null): Promise<KeyRow[]> {
       const { results } = await (
         tenant === null
           ? db.prepare(`SELECT ${COLUMNS} FROM keys k ${NEWEST_FIRST}`)
@@ -191,21 +153,34 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       ).all<KeyRecordRow>();
       return readable(results, toKey);
     },
-    async get(id, { toRevoke } = {}) {
+    /** @param reading.toRevoke a damaged row is read as a key that may nothing, which can be revoked. */
+    async get(id: string, { toRevoke }: { toRevoke?: boolean } = {}): Promise<KeyRow | null> {
       const row = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE id = ?`)
         .bind(id)
         .first<KeyRecordRow>();
       return row && toKey(row, toRevoke);
     },
-    async admin(hash) {
+    /** An admin key that is not revoked; whether it has expired is the asker's to see. */
+    async admin(hash: string): Promise<KeyRow | null> {
       const row = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE hash = ? AND kind = 'admin' AND revoked_at IS NULL`)
         .bind(hash)
         .first<KeyRecordRow>();
       return row && toKey(row);
     },
-    async rotate({ row, expiresAt }) {
+    /**
+     * Adds `row` in the place of the key that it replaces, which ends at `expiresAt` unless it ends earlier: both or
+     * nothing. @returns false when that one, or the key that makes it, was revoked meanwhile, or when what can be changed
+     * of that one is not what `row` has of it: a right that was taken from it does not live on in its successor.
+     */
+    async rotate({
+      row,
+      expiresAt,
+    }: {
+      row: KeyRow & { replaces: string };
+      expiresAt: number;
+    }): Promise<boolean> {
       const [added] = await db.batch([
         insert(row, REPLACED_AS_READ),
         db
@@ -217,18 +192,22 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       ]);
       return gaveRow(added);
     },
-    async change(row, was) {
+    /**
+     * Changes what can be changed of a key. @param was as it was read. @returns false when it is not so any more, or
+     * revoked, and nothing was written: whoever takes a right away is not overwritten by one who read before.
+     */
+    async change(row: ChangeableKey, was: ChangeableKey): Promise<boolean> {
       const changed = await db
         .prepare(
-          // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
-          `UPDATE keys SET ${assigned(2)}
-           WHERE id = ?1 AND revoked_at IS NULL AND ${asRead(2 + CHANGEABLE.length)} RETURNING id`,
+          `UPDATE keys SET rights = ?2
+           WHERE id = ?1 AND revoked_at IS NULL AND ${RIGHTS_AS_READ} RETURNING id`,
         )
-        .bind(row.id, ...changeable(row), ...changeable(was))
+        .bind(row.id, storedRights(row), storedRights(was))
         .first();
       return changed !== null;
     },
-    async revoke({ id, at, ...line }) {
+    /** Ends all of the line at once, and from then on none of them can be rotated or make a key. */
+    async revoke({ id, at, ...line }: RevokedLine & { at: number }): Promise<void> {
       await db
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
@@ -238,7 +217,13 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         .bind(id, at)
         .run();
     },
-    async line({ id, after, limit, ...line }) {
+    /** Which those are, the first included, in the order of their ids. @param params.after the last id of the page before. */
+    async line({
+      id,
+      after,
+      limit,
+      ...line
+    }: RevokedLine & { after: string | null; limit: number }): Promise<KeyRow[]> {
       const { results } = await db
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
@@ -249,7 +234,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         .all<KeyRecordRow>();
       return readable(results, toKey);
     },
-    async madeBy({ id, at, limit }) {
+    /** Keys made by the key or its successors, which are none themselves, and neither revoked nor expired at `at`. */
+    async madeBy({ id, at, limit }: { id: string; at: number; limit: number }): Promise<KeyRow[]> {
       const { results } = await db
         .prepare(
           `${SUCCESSORS} SELECT ${COLUMNS} FROM line CROSS JOIN keys k ON k.created_by = line.id
@@ -260,14 +246,24 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         .all<KeyRecordRow>();
       return readable(results, toKey);
     },
-    async page({ cursor, limit }) {
+    /** All keys, in the order of their ids. */
+    async page({ cursor, limit }: { cursor: string | null; limit: number }): Promise<Page<KeyRow>> {
       const { results } = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE id > ? ORDER BY id LIMIT ?`)
         .bind(cursor ?? '', limit)
         .all<KeyRecordRow>();
       return pageOf(results, limit);
     },
-    async ofTenant({ tenant, cursor, limit }) {
+    /** The API keys of a tenant that are not revoked, in the order of their ids. */
+    async ofTenant({
+      tenant,
+      cursor,
+      limit,
+    }: {
+      tenant: string;
+      cursor: string | null;
+      limit: number;
+    }): Promise<Page<KeyRow>> {
       const { results } = await db
         .prepare(
           `SELECT ${COLUMNS} FROM keys k
@@ -278,4 +274,16 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       return pageOf(results, limit);
     },
   };
+}
+
+/** System of record of keys. Throws StoreUnavailable. */
+export type KeyLedger = ReturnType<typeof createD1KeyLedger>;
+
+/** Which keys end with one of them. */
+export interface RevokedLine {
+  id: string;
+  /** Those that it was rotated into, and theirs. */
+  successors: boolean;
+  /** Those that it, or one of these, has made. */
+  made: boolean;
 }

@@ -10,22 +10,22 @@ import { ancestorsOf } from '../registry/claims.ts';
 import {
   PUBLIC,
   type GrantCaps,
-  type GrantIndex,
-  type GrantLedger,
   type GrantRow,
   type RefusalRow,
   type AdminCaller,
-  type KeyLedger,
   type RightsWriter,
 } from './ports.ts';
+import type { GrantIndex } from '../registry/kv-indexes.ts';
+import type { GrantLedger } from './d1-grants.ts';
+import type { KeyLedger } from './d1-key-ledger.ts';
 import type { Registry } from '../registry/ports.ts';
 
 export interface GrantDeps {
   registry: Registry;
   grantLedger: GrantLedger;
-  grantIndex: Pick<GrantIndex, 'get'>;
+  grantIndex: GrantIndex;
   rights: RightsWriter;
-  keyLedger: Pick<KeyLedger, 'ofTenant'>;
+  keyLedger: KeyLedger;
   now: () => number;
 }
 
@@ -33,14 +33,6 @@ export interface GrantDeps {
 const CAPS: GrantCaps = { holder: MAX_GRANTS, pair: MAX_GRANTS_FROM_ONE, giver: MAX_GRANTS_GIVEN };
 /** The bootstrap key may give all that a tenant can have. */
 const ROOT_CAPS: GrantCaps = { ...CAPS, pair: MAX_GRANTS, giver: Number.MAX_SAFE_INTEGER };
-
-const grantJson = ({ scope, tenant, owner, createdAt, createdBy }: GrantRow): GrantView => ({
-  scope,
-  tenant,
-  owner,
-  created_at: createdAt,
-  created_by: createdBy,
-});
 
 /** Grants. `tenant` `*` is everybody. `owner` is whose adapters a grant opens; null = whoever owns them. */
 export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
@@ -56,12 +48,12 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
         grantLedger.refusedBy(tenant),
       ]);
       const refused = new Set<string | null>(refusals.map(({ owner }) => owner));
-      const grants = rows.map((row) => ({ ...grantJson(row), refused: refused.has(row.owner) }));
+      const grants = rows.map((row) => ({ ...row, refused: refused.has(row.owner) }));
       return context.json({ grants, cursor: null } satisfies GrantList);
     }
     const page = await grantLedger.list({ owner: root ? null : tenant, cursor, limit: ADMIN_PAGE });
     return context.json({
-      grants: page.items.map(grantJson),
+      grants: page.items,
       cursor: page.cursor,
     } satisfies GrantList);
   });
@@ -76,7 +68,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
         message: `'${tenant}' owns '${scope}' and may use it without a grant.`,
         param: 'tenant',
       });
-    const row = { scope, tenant, owner: owner.value, createdAt: now(), createdBy: caller.keyId };
+    const row = { scope, tenant, owner: owner.value, created_at: now(), created_by: caller.keyId };
     const caps = caller.root ? ROOT_CAPS : CAPS;
     const outcome = await carryThrough(context, async () => {
       const added = await grantLedger.add(row, caps);
@@ -92,7 +84,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
       });
     const known = outcome === 'known' ? await grantLedger.get(row) : null;
     const notice = caller.root ? await keyless(deps, tenant) : null;
-    const answer: GrantView = { ...grantJson(known ?? row), ...(notice === null ? {} : { notice }) };
+    const answer: GrantView = { ...(known ?? row), ...(notice === null ? {} : { notice }) };
     return context.json(answer, outcome === 'added' ? 201 : 200);
   });
 
@@ -163,10 +155,10 @@ async function giverOf(
   return below !== null && below.items.length > 0 ? ok(caller.tenant) : err(modelNotFound(path, []));
 }
 
-const refusalJson = ({ owner, createdAt, createdBy }: RefusalRow): RefusalView => ({
-  from: owner,
-  created_at: createdAt,
-  created_by: createdBy,
+const refusalJson = ({ owner: from, created_at, created_by }: RefusalRow): RefusalView => ({
+  from,
+  created_at,
+  created_by,
 });
 
 /** What a tenant refuses are grants of another's adapters, to it or to everybody. The other is not told. */
@@ -188,7 +180,7 @@ export function adminRefusalRoutes(deps: {
     const { from } = request;
     if (from === tenant)
       return fail({ code: 'invalid_request', message: 'A tenant has no grants of its own.', param: 'from' });
-    const row = { tenant, owner: from, createdAt: now(), createdBy: keyId };
+    const row = { tenant, owner: from, created_at: now(), created_by: keyId };
     const outcome = await carryThrough(context, async () => {
       const refused = await grantLedger.refuse(row, MAX_REFUSALS);
       // Also when it was there: an earlier attempt may have ended between the two stores.

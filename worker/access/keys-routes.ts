@@ -1,13 +1,15 @@
 /** The admin API's keys: create, list, change, rotate, revoke. */
 import { Hono } from 'hono';
-import type {
-  KeyList,
-  KeyRequest,
-  NewKey,
-  RotatedKey,
-  RevocationView,
-  ChangeKeyRequest,
+import {
   KeyView,
+  KIND_OF_RIGHT,
+  NO_RIGHTS,
+  type AllRights,
+  type KeyLimits,
+  type KeyList,
+  type NewKey,
+  type RevocationView,
+  type RotatedKey,
 } from '../../protocol/admin-api/keys.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
@@ -16,26 +18,25 @@ import { adminRoute, type AdminInput } from '../http/admin-route.ts';
 import { fail, type AppEnv, carryThrough } from '../http/request.ts';
 import { MIN_SELF_GRACE_MS, MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
 import { grantWithin, scopesHeld, scopeWithin } from './authenticate.ts';
-import { changedLimits, limitsOf, relaxedLimit, limitsJson } from '../metering/key-limits.ts';
-import type { KeyLimits } from '../metering/ports.ts';
+import { changedLimits, isRelaxed, limitsOf } from '../metering/key-limits.ts';
 import {
+  allRights,
   keyIdOf,
   type AdminCaller,
-  type KeyLedger,
   type KeyRow,
   type RightsWriter,
   type ScopeOwners,
-  type RevokedLine,
 } from './ports.ts';
+import type { KeyLedger, RevokedLine } from './d1-key-ledger.ts';
 import type { KeptPrompts } from '../prompts/ports.ts';
 import type { Registry } from '../registry/ports.ts';
 import { scopeOwner } from '../registry/claims.ts';
 
 export interface KeyDeps {
-  registry: Pick<Registry, 'around'>;
+  registry: Registry;
   keyLedger: KeyLedger;
   rights: RightsWriter;
-  keptPrompts: Pick<KeptPrompts, 'limit'>;
+  keptPrompts: KeptPrompts;
   now: () => number;
 }
 
@@ -47,32 +48,24 @@ const CHANGED_MEANWHILE = conflict(
 
 /** Keys: made, rotated, changed, listed and revoked ({@link revokeKeyRoute}). */
 export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
-  const { keyLedger, rights, now } = deps;
+  const { keyLedger, now } = deps;
   const routes = new Hono<AppEnv>();
   /** Again on a repeat: an earlier attempt may have ended between the two stores. */
   const index = async (row: KeyRow) => {
-    if (row.kind === 'api') await rights.syncKey(row.hash);
+    if (row.kind === 'api') await deps.rights.syncKey(row.hash);
   };
 
   adminRoute(routes, 'POST /admin/keys', async ({ context, caller, request }) => {
-    const { kind, label, scopes, limits, strict, degrade, expires_in: life } = request;
-    const { strict_fields: strictFields, download, keep_prompts: keepPrompts, prompts } = request;
-    const tenant = request.tenant ?? caller.tenant;
+    const { kind, label, scopes, hash: ownHash, expires_in: life, ...rest } = request;
+    const { tenant = caller.tenant, ...rights } = rest;
     const problem =
-      grantProblem(caller, {
-        kind,
-        tenant,
-        scopes,
-        download,
-        prompts,
-        ownHash: request.hash !== undefined,
-      }) ?? irrelevantField(request);
+      grantProblem(caller, { kind, tenant, scopes, rights, ownHash: ownHash !== undefined }) ??
+      irrelevantRight(kind, rights);
     if (problem !== null) return fail(problem);
-    const key = request.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
-    const hash = key === null ? (request.hash as string) : await hashApiKey(key);
+    const { hash, ...key } = ownHash === undefined ? await newKey(kind) : { hash: ownHash };
     const id = keyIdOf(hash);
     const registered = async (known: KeyRow): Promise<Response> => {
-      if (known.revokedAt !== null || known.hash !== hash)
+      if (known.revoked_at !== null || known.hash !== hash)
         return fail(conflict('This key was revoked. Create another.'));
       await index(known);
       return context.json(keyJson(known));
@@ -81,29 +74,24 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     if (known !== null) return registered(known);
     const bound = await bindScopes(deps, { caller, tenant, scopes });
     if (!bound.ok) return fail(bound.error);
+    const limits = limitsOf(rights.limits);
     const row: KeyRow = {
       id,
       hash,
       kind,
       tenant,
       scopes,
-      owners: bound.value,
+      scope_owners: [...bound.value],
       label,
-      createdAt: now(),
-      createdBy: caller.keyId,
-      revokedAt: null,
-      expiresAt: life === undefined ? null : now() + life,
-      strict: strict ?? false,
-      strictFields: strictFields ?? false,
-      degrade: degrade ?? null,
-      download: download ?? false,
-      keepPrompts: keepPrompts ?? null,
-      prompts: prompts ?? false,
-      limits: limitsOf(limits),
-      limitsFixed: caller.root && limitsOf(limits) !== null,
-      tenantLimits: null,
+      created_at: now(),
+      created_by: caller.keyId,
+      revoked_at: null,
+      expires_at: life === undefined ? null : now() + life,
+      ...allRights({ ...rights, limits }),
+      limits_fixed: caller.root && limits !== null,
+      tenant_limits: null,
       counter: id,
-      replacedBy: null,
+      replaced_by: null,
       replaces: null,
     };
     if (!(await keyLedger.add(row))) {
@@ -112,8 +100,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       return meanwhile === null ? fail(REVOKED_MEANWHILE) : registered(meanwhile);
     }
     await index(row);
-    const made: NewKey = { ...keyJson(row), ...(key === null ? {} : { key }) };
-    return context.json(made, 201);
+    return context.json({ ...keyJson(row), ...key } satisfies NewKey, 201);
   });
 
   adminRoute(routes, 'POST /admin/keys/rotate', async ({ context, caller, request }) => {
@@ -121,27 +108,35 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const old = await visibleKey(keyLedger, caller, oldId);
     if (old === null) return fail(NO_SUCH_KEY);
     // A key may always have itself replaced: the new one has no other rights.
-    const problem = caller.keyId === old.id ? null : grantProblem(caller, { ...old, ownHash: false });
+    const problem =
+      caller.keyId === old.id ? null : grantProblem(caller, { ...old, rights: old, ownHash: false });
     if (problem !== null) return fail(problem);
     const at = now();
-    if (old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= at)) {
+    if (old.revoked_at !== null || (old.expires_at !== null && old.expires_at <= at)) {
       // By a rotation perhaps of which KV was not told: the old key would be good there without end.
       await index(old);
       return fail(conflict('This key was revoked or has expired. Create a new one with POST /admin/keys.'));
     }
-    const key = generateApiKey(old.kind === 'api' ? 'gk' : 'ga');
-    const hash = await hashApiKey(key);
+    const { key, hash } = await newKey(old.kind);
     const id = keyIdOf(hash);
-    const life = asked ?? (old.expiresAt === null ? null : old.expiresAt - old.createdAt);
+    const life = asked ?? (old.expires_at === null ? null : old.expires_at - old.created_at);
     const wished = life === null ? null : at + life;
     // An admin key does not prolong its own life.
-    const cap = caller.root || old.kind === 'api' ? null : old.expiresAt;
+    const cap = caller.root || old.kind === 'api' ? null : old.expires_at;
     const expiresAt = cap === null ? wished : Math.min(wished ?? Infinity, cap);
-    const fresh = { createdAt: at, createdBy: caller.keyId, expiresAt, replacedBy: null };
-    const row = { ...old, id, hash, ...fresh, replaces: old.id };
+    const row = {
+      ...old,
+      id,
+      hash,
+      created_at: at,
+      created_by: caller.keyId,
+      expires_at: expiresAt,
+      replaced_by: null,
+      replaces: old.id,
+    };
     // Whoever stole an admin key cannot lock its owner out with it at once.
     const least = old.kind === 'admin' && !caller.root ? MIN_SELF_GRACE_MS : 0;
-    const until = Math.min(old.expiresAt ?? Infinity, at + Math.max(grace, least));
+    const until = Math.min(old.expires_at ?? Infinity, at + Math.max(grace, least));
     if (!(await keyLedger.rotate({ row, expiresAt: until }))) return fail(CHANGED_MEANWHILE);
     await Promise.all([index(row), index(old)]);
     const rotated: RotatedKey = { ...keyJson(row), key, replaces: old.id, old_expires_at: until };
@@ -151,24 +146,30 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   adminRoute(routes, 'POST /admin/keys/change', async ({ context, caller, request }) => {
     const old = await visibleKey(keyLedger, caller, request.id);
     if (old === null) return fail(NO_SUCH_KEY);
-    const { scopes, limits, strict, degrade, strict_fields, download, keep_prompts, prompts } = request;
-    const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
+    const { id: _, scopes, label, ...rights } = request;
+    const wanted = scopes === undefined ? old : { ...old, scopes, scope_owners: undefined };
+    const limits = changedLimits(old.limits, rights.limits);
     const problem =
-      grantProblem(caller, { ...wanted, download, prompts, ownHash: false }) ??
-      fixedProblem(caller, old, changedLimits(old.limits, limits)) ??
-      irrelevantField({ kind: old.kind, limits, strict, strict_fields, degrade, keep_prompts, prompts });
+      grantProblem(caller, { ...wanted, rights, ownHash: false }) ??
+      fixedProblem(caller, old, limits) ??
+      irrelevantRight(old.kind, rights);
     if (problem !== null) return fail(problem);
-    if (old.revokedAt !== null) return fail(conflict('This key was revoked.'));
+    if (old.revoked_at !== null) return fail(conflict('This key was revoked.'));
     const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
     if (!bound.ok) return fail(bound.error);
-    const changed = changedKey(old, request, bound.value);
-    const limitsFixed = limits !== undefined && caller.root ? changed.limits !== null : old.limitsFixed;
-    const row = { ...changed, limitsFixed };
+    const row: KeyRow = {
+      ...old,
+      ...(scopes === undefined ? {} : { scopes, scope_owners: [...bound.value] }),
+      label: label ?? old.label,
+      ...changedRights(old, rights),
+      limits,
+      limits_fixed: rights.limits !== undefined && caller.root ? limits !== null : old.limits_fixed,
+    };
     if (!(await keyLedger.change(row, old))) return fail(CHANGED_MEANWHILE);
     await index(row);
     // Also on a repeat: an earlier attempt may have ended between the two.
-    if (keep_prompts !== undefined)
-      await deps.keptPrompts.limit({ tenant: row.tenant, keyIds: [row.id], hours: keep_prompts });
+    if (rights.keep_prompts !== undefined)
+      await deps.keptPrompts.limit({ tenant: row.tenant, keyIds: [row.id], hours: rights.keep_prompts });
     return context.json(keyJson(row));
   });
 
@@ -181,52 +182,57 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   return routes;
 }
 
-/** Fields that mean nothing for a key of this kind are mistakes. */
-function irrelevantField({
-  kind,
-  limits,
-  strict,
-  strict_fields,
-  degrade,
-  keep_prompts,
-  prompts,
-}: Pick<KeyRequest, 'kind'> & {
-  limits?: unknown;
-  strict?: unknown;
-  strict_fields?: unknown;
-  degrade?: unknown;
-  keep_prompts?: unknown;
-  prompts?: unknown;
-}): ApiError | null {
-  const fields = kind === 'api' ? { prompts } : { limits, strict, strict_fields, degrade, keep_prompts };
-  const param = Object.entries(fields).find(([, value]) => value !== undefined)?.[0];
-  if (param === undefined) return null;
-  const message =
-    kind === 'api'
-      ? `'${param}' is for admin keys; API keys cannot have it.`
-      : `'${param}' is for API keys; admin keys cannot have it.`;
-  return { code: 'invalid_request', message, param };
+async function newKey(kind: KeyRow['kind']): Promise<{ key: string; hash: string }> {
+  const key = generateApiKey(kind === 'api' ? 'gk' : 'ga');
+  return { key, hash: await hashApiKey(key) };
 }
+
+/** Rights that mean nothing for a key of this kind are mistakes. */
+function irrelevantRight(kind: KeyRow['kind'], rights: Partial<Record<keyof AllRights, unknown>>) {
+  for (const [param, of] of Object.entries(KIND_OF_RIGHT)) {
+    if (of === 'both' || of === kind || rights[param as keyof AllRights] === undefined) continue;
+    const message =
+      kind === 'api'
+        ? `'${param}' is for admin keys; API keys cannot have it.`
+        : `'${param}' is for API keys; admin keys cannot have it.`;
+    return { code: 'invalid_request', message, param } satisfies ApiError;
+  }
+  return null;
+}
+
+/** @returns the rights of a key as a change has them. */
+const changedRights = (old: AllRights, change: Partial<Record<keyof AllRights, unknown>>): AllRights =>
+  Object.fromEntries(
+    Object.keys(NO_RIGHTS).map((field) => {
+      const value = change[field as keyof AllRights];
+      return [field, value === undefined ? old[field as keyof AllRights] : value];
+    }),
+  ) as AllRights;
 
 /** Limits that the operator gave to a key are not the tenant's to raise. */
 function fixedProblem(caller: AdminCaller, old: KeyRow, limits: KeyLimits | null): ApiError | null {
-  if (caller.root || !old.limitsFixed || relaxedLimit(old.limits, limits) === null) return null;
+  if (caller.root || !old.limits_fixed || !isRelaxed(old.limits, limits)) return null;
   return {
     code: 'insufficient_scope',
     message: "The operator set the limits of this key. The tenant's admin keys may only lower them.",
   };
 }
 
-/** A key grants no more than its maker has. @param wanted.owners of scopes that are bound; those to come will be. */
+/** What a key may do that has the right, which only such a key gives. */
+const HELD_TO_GIVE = { download: 'download', prompts: 'read prompts' } as const satisfies Partial<
+  Record<keyof AllRights, string>
+>;
+
+/** A key grants no more than its maker has. @param wanted.scope_owners of scopes that are bound; those to come will be. */
 function grantProblem(
   caller: AdminCaller,
   wanted: {
     kind: 'api' | 'admin';
     tenant: string;
     scopes: readonly string[];
-    owners?: ScopeOwners | undefined;
-    download?: boolean | undefined;
-    prompts?: boolean | undefined;
+    scope_owners?: ScopeOwners | undefined;
+    /** That are asked for. */
+    rights: { [Right in keyof typeof HELD_TO_GIVE]?: boolean | undefined };
     ownHash: boolean;
   },
 ): ApiError | null {
@@ -235,14 +241,13 @@ function grantProblem(
   if (wanted.kind === 'admin') return refuse('Only the bootstrap key may create admin keys.');
   if (wanted.ownHash) return refuse('Only the bootstrap key may register keys by hash.');
   if (wanted.tenant !== caller.tenant) return refuse('This key may create keys for its own tenant only.');
-  if (wanted.download === true && caller.download !== true)
-    return refuse('This key may not download, so it cannot give that right.');
-  if (wanted.prompts === true && caller.prompts !== true)
-    return refuse('This key may not read prompts, so it cannot give that right.');
+  for (const [right, what] of Object.entries(HELD_TO_GIVE) as [keyof typeof HELD_TO_GIVE, string][])
+    if (wanted.rights[right] === true && caller[right] !== true)
+      return refuse(`This key has no right to ${what}, and gives none.`);
   const wider = scopesHeld(wanted).find(
     (scope) =>
       !scopesHeld(caller).some((own) =>
-        wanted.owners === undefined ? scopeWithin(scope.scope, own.scope) : grantWithin(scope, own),
+        wanted.scope_owners === undefined ? scopeWithin(scope.scope, own.scope) : grantWithin(scope, own),
       ),
   );
   return wider === undefined ? null : refuse(`This key does not have the scope '${wider.scope}'.`);
@@ -265,12 +270,7 @@ async function visibleKey(
  * in one statement; in KV a page after the other.
  */
 const revokeKeyRoute =
-  (deps: {
-    keyLedger: KeyLedger;
-    rights: RightsWriter;
-    keptPrompts: Pick<KeptPrompts, 'limit'>;
-    now: () => number;
-  }) =>
+  (deps: { keyLedger: KeyLedger; rights: RightsWriter; keptPrompts: KeptPrompts; now: () => number }) =>
   async ({ context, caller, params, query }: AdminInput<'DELETE /admin/keys/:id'>): Promise<Response> => {
     const row = await visibleKey(deps.keyLedger, caller, params.id, { toRevoke: true });
     if (row === null) return fail(NO_SUCH_KEY);
@@ -327,48 +327,8 @@ async function revokePage(
   };
 }
 
-/** @param owners of the scopes that are asked for. @returns the row as it is to be. */
-function changedKey(row: KeyRow, change: ChangeKeyRequest, owners: ScopeOwners): KeyRow {
-  const { scopes = row.scopes, label = row.label, strict = row.strict, degrade, limits } = change;
-  const { strict_fields: strictFields = row.strictFields, download = row.download } = change;
-  const { keep_prompts: keepPrompts = row.keepPrompts, prompts = row.prompts } = change;
-  return {
-    ...row,
-    scopes,
-    owners: change.scopes === undefined ? row.owners : owners,
-    label,
-    strict,
-    strictFields,
-    degrade: degrade === undefined ? row.degrade : degrade,
-    download,
-    keepPrompts,
-    prompts,
-    limits: changedLimits(row.limits, limits),
-  };
-}
-
 /** Never the key nor its hash. */
-const keyJson = (row: KeyRow): KeyView => ({
-  id: row.id,
-  kind: row.kind,
-  tenant: row.tenant,
-  scopes: row.scopes,
-  scope_owners: row.scopes.map((_, i) => row.owners[i] ?? null),
-  label: row.label,
-  created_at: row.createdAt,
-  created_by: row.createdBy,
-  revoked_at: row.revokedAt,
-  expires_at: row.expiresAt,
-  limits: row.limits === null ? null : limitsJson(row.limits),
-  strict: row.strict,
-  strict_fields: row.strictFields,
-  degrade: row.degrade,
-  download: row.download,
-  keep_prompts: row.keepPrompts,
-  prompts: row.prompts,
-  replaced_by: row.replacedBy,
-  replaces: row.replaces,
-});
+const keyJson = (row: KeyRow): KeyView => KeyView.parse(row);
 
 /**
  * Whose adapters the scopes of a key open, in their order: whoever has the name or room now, so that nobody who comes to
@@ -377,7 +337,7 @@ const keyJson = (row: KeyRow): KeyView => ({
  * Error: `invalid_request` for a room in which several have names.
  */
 async function bindScopes(
-  { registry }: { registry: Pick<Registry, 'around'> },
+  { registry }: { registry: Registry },
   params: { caller: AdminCaller; tenant: string; scopes: readonly string[] },
 ): Promise<Result<ScopeOwners, ApiError>> {
   const { caller, tenant, scopes } = params;

@@ -5,16 +5,9 @@ import { REPAIR_PAGE } from '../limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
 import { unlessDamaged, type RepairDeps, type RepairStep } from '../registry/repair-names.ts';
-import {
-  heldGrants,
-  type GrantLedger,
-  type HeldGrants,
-  keyIdOf,
-  keyRecordOf,
-  type KeyLedger,
-  type KeyRecord,
-  type KeyRow,
-} from './ports.ts';
+import { heldGrants, type HeldGrants, keyIdOf, keyRecordOf, type KeyRecord, type KeyRow } from './ports.ts';
+import type { GrantLedger } from './d1-grants.ts';
+import type { KeyLedger } from './d1-key-ledger.ts';
 
 const found = <T>(value: T): Lookup<T> => ({ state: 'found', value, stale: false });
 
@@ -22,7 +15,7 @@ const found = <T>(value: T): Lookup<T> => ({ state: 'found', value, stale: false
 export async function recordedKey(ledger: Pick<KeyLedger, 'get'>, hash: string): Promise<Lookup<KeyRecord>> {
   const row = await ledger.get(keyIdOf(hash));
   if (row === null || row.hash !== hash || row.kind !== 'api') return { state: 'absent' };
-  return row.revokedAt === null ? found(keyRecordOf(row)) : { state: 'gone' };
+  return row.revoked_at === null ? found(keyRecordOf(row)) : { state: 'gone' };
 }
 
 /** @throws StoreUnavailable */
@@ -60,7 +53,7 @@ export const repairKeys: RepairStep = async (deps, { cursor, dryRun }) => {
 };
 
 function problemOfKey(key: KeyRow, lookup: Lookup<KeyRecord>): Pick<Mended, 'was' | 'did'> | null {
-  if (key.revokedAt !== null) {
+  if (key.revoked_at !== null) {
     const usable = lookup.state === 'found' || lookup.state === 'trouble';
     return usable ? { was: lookup.state === 'found' ? 'outdated' : 'unreadable', did: 'removed' } : null;
   }

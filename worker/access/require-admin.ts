@@ -10,14 +10,9 @@ import type { Index } from '../platform/ports.ts';
 import { authenticate, bearer, expired, refused } from './authenticate.ts';
 import { enterGate, type AdminGates, type Gates, type Gate } from './rate-limits.ts';
 import { GATE_ENTRIES } from './limits.ts';
-import {
-  type GrantLedger,
-  BOOTSTRAP_KEY_ID,
-  BOOTSTRAP_TENANT,
-  type AdminCaller,
-  type KeyLedger,
-  type KeyRecord,
-} from './ports.ts';
+import { BOOTSTRAP_KEY_ID, BOOTSTRAP_TENANT, rightsOf, type AdminCaller, type KeyRecord } from './ports.ts';
+import type { GrantLedger } from './d1-grants.ts';
+import type { KeyLedger } from './d1-key-ledger.ts';
 
 /** Both are hashes in hex. Takes the same time wherever they differ. */
 function equalHashes(a: string, b: string): boolean {
@@ -68,10 +63,10 @@ export async function authenticateAdmin(
     });
   const row = await deps.keyLedger.admin(hash);
   if (row === null) return refused('Unknown API key.');
-  const late = expired(row.expiresAt, deps.now());
+  const late = expired(row.expires_at, deps.now());
   if (late !== null) return late;
-  const { id, tenant, scopes, owners, download, prompts } = row;
-  return ok({ keyId: id, tenant, scopes, owners, download, prompts, root: false });
+  const { id, tenant, scopes, scope_owners } = row;
+  return ok({ ...rightsOf(row), keyId: id, tenant, scopes, scope_owners, root: false });
 }
 
 const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);

@@ -1,7 +1,12 @@
 import { z } from 'zod';
-import { BACKUP_PAGE_BYTES, MAX_BACKUP_ROWS, type BackupRow } from '../../protocol/admin-api/backup.ts';
+import {
+  BACKUP_PAGE_BYTES,
+  MAX_BACKUP_ROWS,
+  type BackupRow,
+  type BackupPlan,
+  type BackupRows,
+} from '../../protocol/admin-api/backup.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
-import type { BackupLedger } from './ports.ts';
 
 /** Part of `upkeep`: its cursor is the id of the backup being restored. */
 const JOB = 'restore';
@@ -24,7 +29,7 @@ interface Column {
  * Names of tables and columns come from the schema only, never from a request: requested ones are looked up
  * among them.
  */
-export function createD1Backup(db: SqlDatabase): BackupLedger {
+export function createD1Backup(db: SqlDatabase) {
   async function tables(): Promise<string[]> {
     const { results } = await db
       .prepare(
@@ -78,7 +83,7 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
   };
 
   return {
-    async plan() {
+    async plan(): Promise<BackupPlan> {
       const names = await tables();
       const [schema, mark, ...counts] = await db.batch([
         db.prepare('SELECT hash FROM schema_hash'),
@@ -99,7 +104,8 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
       };
     },
 
-    async rows({ table, cursor }) {
+    /** @returns null when there is no such table, or the cursor is none of it. */
+    async rows({ table, cursor }: { table: string; cursor: string | null }): Promise<BackupRows | null> {
       const columns = await columnsOf(table);
       if (columns === null) return null;
       const key = columns
@@ -128,7 +134,17 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
       };
     },
 
-    async begin({ id, dryRun }) {
+    /**
+     * Notes that the backup is being brought back.
+     * @returns `full` when the registry has names, versions or files; `other` when another backup is being brought back.
+     */
+    async begin({
+      id,
+      dryRun,
+    }: {
+      id: string;
+      dryRun: boolean;
+    }): Promise<'begun' | 'resumed' | 'full' | 'other'> {
       const other = await begun();
       if (other !== null) return other === id ? 'resumed' : 'other';
       if (await isFull()) return 'full';
@@ -140,9 +156,21 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
       return dryRun || (await begun()) === id ? 'begun' : 'other';
     },
 
-    isBegun: async (id) => (await begun()) === id,
+    isBegun: async (id: string): Promise<boolean> => (await begun()) === id,
 
-    async write({ table, columns: given, rows }) {
+    /**
+     * A row that is there already is replaced.
+     * @returns why not, when the table, or a column, is none of this registry's.
+     */
+    async write({
+      table,
+      columns: given,
+      rows,
+    }: {
+      table: string;
+      columns: readonly string[];
+      rows: readonly BackupRow[];
+    }): Promise<string | null> {
       const columns = await columnsOf(table);
       if (columns === null)
         return `Table '${table}' does not exist here. Restore with the version of graft that made the backup.`;
@@ -166,11 +194,14 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
       return null;
     },
 
-    async end(id) {
+    async end(id: string): Promise<void> {
       await db.prepare('DELETE FROM upkeep WHERE job = ? AND cursor = ?').bind(JOB, id).run();
     },
   };
 }
+
+/** Throws StoreUnavailable. */
+export type BackupLedger = ReturnType<typeof createD1Backup>;
 
 /** @returns undefined when it is invalid. */
 function readCursor(cursor: string, length: number): (string | number)[] | undefined {

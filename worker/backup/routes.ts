@@ -6,17 +6,18 @@ import { sha256Hex } from '../../protocol/identity.ts';
 import { MAX_PART_BYTES } from '../../protocol/limits.ts';
 import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import { PART_DEADLINE_MS, PART_STALL_MS } from '../blobs/limits.ts';
-import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import type { BlobStore } from '../blobs/ports.ts';
+import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { parseInput, readBody } from '../http/read-body.ts';
 import { fail, type AppEnv } from '../http/request.ts';
-import type { BackupLedger } from './ports.ts';
+import type { BackupLedger } from './d1-backup.ts';
 
 interface BackupDeps {
   backups: BackupLedger;
-  blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putPart' | 'putRecord'>;
-  blobLedger: Pick<BlobLedger, 'record'>;
+  blobs: BlobStore;
+  blobLedger: BlobLedger;
   uploadMemory: UploadMemoryLimit;
   now: () => number;
 }

@@ -5,13 +5,14 @@ import {
   GARBAGE_SCAN,
   SURPLUS_KEPT_MS,
 } from './limits.ts';
-import type { BlobLedger, BlobStore, GarbageLedger, UnusedFile } from './ports.ts';
+import type { BlobStore } from './ports.ts';
+import type { BlobLedger, GarbageLedger, UnusedFile } from './d1-blob-ledger.ts';
 import { writeRecordAnew } from './stored-file.ts';
 
 export interface GarbageDeps {
   garbage: GarbageLedger;
-  blobs: Pick<BlobStore, 'delete' | 'deleteParts' | 'getRecord' | 'putRecord'>;
-  blobLedger: Pick<BlobLedger, 'record'>;
+  blobs: BlobStore;
+  blobLedger: BlobLedger;
   /** Unix ms. */
   now: () => number;
 }

@@ -1,7 +1,8 @@
 /** Files in D1: their parts and records, their senders, and which of them are unused. */
+import type { BlobPart } from '../../protocol/admin-api/blobs.ts';
+import type { Page } from '../platform/ports.ts';
 import { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { type SqlDatabase, readable, readColumn } from '../platform/d1-database.ts';
-import type { BlobLedger, SentPart, GarbageLedger, SurplusPart, UnusedFile } from './ports.ts';
 
 type SentRecord = Omit<SentPart, 'stored'> & { stored: number };
 
@@ -21,8 +22,8 @@ export const toRecord = ({ digest, bytes, parts }: BlobRow): BlobRecord => ({
   parts: readColumn(BlobRecord.shape.parts, parts, { table: 'blobs', id: digest, column: 'parts' }),
 });
 
-export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
-  const record: BlobLedger['record'] = async (digest) => {
+export function createD1BlobLedger(db: SqlDatabase) {
+  const record = async (digest: string): Promise<BlobRecord | null> => {
     const row = await db
       .prepare('SELECT digest, bytes, parts FROM blobs WHERE digest = ?')
       .bind(digest)
@@ -30,8 +31,14 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
     return row && toRecord(row);
   };
   return {
+    /** The finished file's record, whoever sent it. */
     record,
-    async touch({ digest, at }) {
+    /**
+     * Somebody is about to store a part of the file, or relies on it. Takes the mark of garbage away, and keeps it away
+     * for as long as the collector waits.
+     * @returns false while the file is being deleted: nobody may add to it or rely on it before that has ended.
+     */
+    async touch({ digest, at }: { digest: string; at: number }): Promise<boolean> {
       const touched = await db
         .prepare(
           `INSERT INTO stored_files (digest, touched_at) VALUES (?, ?)
@@ -43,7 +50,16 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         .first();
       return touched !== null;
     },
-    async storing({ digest, part, at }) {
+    /** The bytes of a part are about to be stored. @returns false while they are being deleted. */
+    async storing({
+      digest,
+      part,
+      at,
+    }: {
+      digest: string;
+      part: BlobRecord['parts'][number];
+      at: number;
+    }): Promise<boolean> {
       const noted = await db
         .prepare(
           `INSERT INTO stored_parts (digest, sha256, bytes, kept_at) VALUES (?, ?, ?, ?)
@@ -55,7 +71,17 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         .first();
       return noted !== null;
     },
-    async addPart({ digest, tenant, part, at }) {
+    async addPart({
+      digest,
+      tenant,
+      part,
+      at,
+    }: {
+      digest: string;
+      tenant: string;
+      part: BlobPart;
+      at: number;
+    }): Promise<void> {
       await db
         .prepare(
           `INSERT INTO blob_parts (digest, tenant, part, bytes, sha256, at) VALUES (?, ?, ?, ?, ?, ?)
@@ -65,7 +91,8 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         .bind(digest, tenant, part.index, part.bytes, part.sha256, at)
         .run();
     },
-    async sent(digest, tenant) {
+    /** All parts that this tenant sent, by index. */
+    async sent(digest: string, tenant: string): Promise<SentPart[]> {
       const { results } = await db
         .prepare(
           `SELECT p.part AS "index", p.bytes, p.sha256, p.at,
@@ -77,13 +104,31 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         .all<SentRecord>();
       return results.map((part) => ({ ...part, stored: part.stored === 1 }));
     },
-    async forgetPart({ digest, tenant, index }) {
+    /** The tenant's part has to be sent again. */
+    async forgetPart({
+      digest,
+      tenant,
+      index,
+    }: {
+      digest: string;
+      tenant: string;
+      index: number;
+    }): Promise<void> {
       await db
         .prepare('DELETE FROM blob_parts WHERE digest = ? AND tenant = ? AND part = ?')
         .bind(digest, tenant, index)
         .run();
     },
-    async keep({ digest, sha256s, at }) {
+    /** Keeps the parts from the collector. @returns false when one is not stored or is being deleted. */
+    async keep({
+      digest,
+      sha256s,
+      at,
+    }: {
+      digest: string;
+      sha256s: readonly string[];
+      at: number;
+    }): Promise<boolean> {
       const wanted = [...new Set(sha256s)];
       const { results } = await db
         .prepare(
@@ -95,7 +140,20 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         .all<{ sha256: string }>();
       return results.length === wanted.length;
     },
-    async finish({ digest, record: made, at }) {
+    /**
+     * The parts have been read and make the file. They become its record when it has none, when its bytes were found
+     * damaged, or when they are fewer.
+     * @returns the file's record from here on.
+     */
+    async finish({
+      digest,
+      record: made,
+      at,
+    }: {
+      digest: string;
+      record: BlobRecord;
+      at: number;
+    }): Promise<BlobRecord> {
       await db.batch([
         db
           .prepare(
@@ -120,7 +178,8 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
       ]);
       return (await record(digest)) ?? made;
     },
-    async hold({ digest, tenant, at }) {
+    /** Marks the tenant as holder of the whole file. @returns false when there is none, or none any more. */
+    async hold({ digest, tenant, at }: { digest: string; tenant: string; at: number }): Promise<boolean> {
       const held = await db
         .prepare(
           `INSERT INTO blob_holders (digest, tenant, at)
@@ -131,7 +190,14 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         .first();
       return held !== null;
     },
-    async records({ cursor, limit }) {
+    /** All finished files, by digest. */
+    async records({
+      cursor,
+      limit,
+    }: {
+      cursor: string | null;
+      limit: number;
+    }): Promise<Page<{ digest: string; record: BlobRecord }>> {
       const { results } = await db
         .prepare('SELECT digest, bytes, parts FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?')
         .bind(cursor ?? '', limit)
@@ -141,7 +207,7 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         cursor: results.length === limit ? (results.at(-1)?.digest ?? null) : null,
       };
     },
-    async holds(digest, tenant) {
+    async holds(digest: string, tenant: string): Promise<boolean> {
       const row = await db
         .prepare(
           `SELECT 1 AS held FROM blob_holders h JOIN blobs b ON b.digest = h.digest
@@ -151,20 +217,26 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         .first();
       return row !== null;
     },
-    async readBackAt(digest) {
+    /** Unix ms when the parts of its record were last read whole and made the file; null = not known. */
+    async readBackAt(digest: string): Promise<number | null> {
       const row = await db
         .prepare('SELECT touched_at FROM blobs WHERE digest = ?')
         .bind(digest)
         .first<{ touched_at: number }>();
       return row?.touched_at ?? null;
     },
-    async noteReadBack({ digest, at }) {
+    /** They were just now. */
+    async noteReadBack({ digest, at }: { digest: string; at: number }): Promise<void> {
       await db
         .prepare('UPDATE blobs SET touched_at = MAX(touched_at, ?) WHERE digest = ?')
         .bind(at, digest)
         .run();
     },
-    async markDamaged({ digest, at }) {
+    /**
+     * Its bytes cannot be read: nobody holds it until somebody has sent it again, and parts of its record that were sent
+     * before, however lately, count as not sent.
+     */
+    async markDamaged({ digest, at }: { digest: string; at: number }): Promise<void> {
       await db.batch([
         db.prepare('UPDATE blobs SET damaged_at = ? WHERE digest = ?').bind(at, digest),
         db
@@ -177,7 +249,11 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
           .bind(digest),
       ]);
     },
-    async mended({ digest, at }) {
+    /**
+     * The parts of its record are all there again, and make the file: whoever held it holds it.
+     * @returns false when there is no such file any more.
+     */
+    async mended({ digest, at }: { digest: string; at: number }): Promise<boolean> {
       const [mended] = await db.batch([
         db
           .prepare(
@@ -190,6 +266,12 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
     },
   };
 }
+
+/**
+ * Who sent which bytes. A digest is no capability: having sent them is. What one tenant sent is kept apart from what
+ * others did, so that no answer depends on them. Throws StoreUnavailable.
+ */
+export type BlobLedger = ReturnType<typeof createD1BlobLedger>;
 
 /** A row of `stored_files`, with the total of its parts. */
 interface FileRecord {
@@ -207,9 +289,23 @@ const FINISHED = 'EXISTS (SELECT 1 FROM blobs b WHERE b.digest = stored_files.di
 /** In `upkeep`. */
 const JOB = 'garbage';
 
-export function createD1Garbage(db: SqlDatabase): GarbageLedger {
+export function createD1Garbage(db: SqlDatabase) {
   return {
-    async unused({ touchedBefore, cursor, scan, limit }) {
+    /**
+     * Files that are not in use and were last touched before `touchedBefore`, by digest.
+     * @param params.scan files looked at, at most; a page may therefore be empty and have a cursor.
+     */
+    async unused({
+      touchedBefore,
+      cursor,
+      scan,
+      limit,
+    }: {
+      touchedBefore: number;
+      cursor: string | null;
+      scan: number;
+      limit: number;
+    }): Promise<Page<UnusedFile>> {
       const [{ results }, last] = await Promise.all([
         db
           .prepare(
@@ -231,7 +327,16 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
       const full = results.length === limit ? results.at(-1) : undefined;
       return { items: results.map(toFile), cursor: (full ?? last)?.digest ?? null };
     },
-    async mark({ digest, touchedBefore, at }) {
+    /** @returns false when it was touched or published meanwhile, or is marked. */
+    async mark({
+      digest,
+      touchedBefore,
+      at,
+    }: {
+      digest: string;
+      touchedBefore: number;
+      at: number;
+    }): Promise<boolean> {
       const marked = await db
         .prepare(
           `UPDATE stored_files SET deleting_at = ?
@@ -242,7 +347,19 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
         .first();
       return marked !== null;
     },
-    async beginCollecting({ digest, markedBefore, at }) {
+    /**
+     * From here on the file cannot be used, and everybody who sent it has to send it again.
+     * @returns false when it was touched or published meanwhile, or its mark is not that old.
+     */
+    async beginCollecting({
+      digest,
+      markedBefore,
+      at,
+    }: {
+      digest: string;
+      markedBefore: number;
+      at: number;
+    }): Promise<boolean> {
       const began = await db
         .prepare(
           `UPDATE stored_files SET collecting_at = ?
@@ -255,7 +372,16 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
       await forgetSenders(digest);
       return true;
     },
-    async beginDropping({ digest, touchedBefore, at }) {
+    /** The same for a file that was never finished, marked or not. */
+    async beginDropping({
+      digest,
+      touchedBefore,
+      at,
+    }: {
+      digest: string;
+      touchedBefore: number;
+      at: number;
+    }): Promise<boolean> {
       const began = await db
         .prepare(
           `UPDATE stored_files SET collecting_at = ?
@@ -268,14 +394,16 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
       await forgetSenders(digest);
       return true;
     },
-    async storedParts(digest, limit) {
+    /** Parts of a file that is being deleted, by hash. */
+    async storedParts(digest: string, limit: number): Promise<string[]> {
       const { results } = await db
         .prepare('SELECT sha256 FROM stored_parts WHERE digest = ? ORDER BY sha256 LIMIT ?')
         .bind(digest, limit)
         .all<{ sha256: string }>();
       return results.map(({ sha256 }) => sha256);
     },
-    async partsCollected(digest, sha256s) {
+    /** Those parts are gone. */
+    async partsCollected(digest: string, sha256s: readonly string[]): Promise<void> {
       const gone = JSON.stringify(sha256s);
       await db.batch([
         // Its holders sent the parts long ago, and are not asked for them again.
@@ -290,14 +418,16 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
           .bind(digest, gone),
       ]);
     },
-    async collected(digest) {
+    /** All of its bytes are gone. */
+    async collected(digest: string): Promise<void> {
       await forgetSenders(digest);
       await db
         .prepare('DELETE FROM stored_files WHERE digest = ? AND collecting_at IS NOT NULL')
         .bind(digest)
         .run();
     },
-    async surplus({ keptBefore, limit }) {
+    /** Parts beside records that nobody has kept since, the oldest first. */
+    async surplus({ keptBefore, limit }: { keptBefore: number; limit: number }): Promise<SurplusPart[]> {
       const { results } = await db
         .prepare(
           `SELECT digest, sha256, bytes FROM stored_parts WHERE recorded = 0 AND kept_at < ?
@@ -307,7 +437,18 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
         .all<SurplusPart>();
       return results;
     },
-    async beginPart({ digest, sha256, keptBefore, at }) {
+    /** @returns whether the part is still surplus, and from here on being deleted. */
+    async beginPart({
+      digest,
+      sha256,
+      keptBefore,
+      at,
+    }: {
+      digest: string;
+      sha256: string;
+      keptBefore: number;
+      at: number;
+    }): Promise<boolean> {
       const began = await db
         .prepare(
           `UPDATE stored_parts SET collecting_at = COALESCE(collecting_at, ?)
@@ -317,7 +458,8 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
         .first();
       return began !== null;
     },
-    async postpone({ digest, at }) {
+    /** Keeps the surplus parts of a file for another while. */
+    async postpone({ digest, at }: { digest: string; at: number }): Promise<void> {
       await db
         .prepare(
           `UPDATE stored_parts SET kept_at = ? WHERE digest = ? AND recorded = 0 AND collecting_at IS NULL`,
@@ -325,14 +467,15 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
         .bind(at, digest)
         .run();
     },
-    async position() {
+    /** Where the schedule goes on; null = at the beginning. */
+    async position(): Promise<string | null> {
       const row = await db
         .prepare('SELECT cursor FROM upkeep WHERE job = ?')
         .bind(JOB)
         .first<{ cursor: string }>();
       return row?.cursor || null;
     },
-    async setPosition(cursor) {
+    async setPosition(cursor: string | null): Promise<void> {
       await db
         .prepare(
           `INSERT INTO upkeep (job, cursor) VALUES (?, ?)
@@ -355,6 +498,9 @@ export function createD1Garbage(db: SqlDatabase): GarbageLedger {
   }
 }
 
+/** What collecting garbage needs. A file is in use while any version, staged or retired, has it in its chain. Throws StoreUnavailable. */
+export type GarbageLedger = ReturnType<typeof createD1Garbage>;
+
 const toFile = (record: FileRecord): UnusedFile => ({
   digest: record.digest,
   bytes: record.bytes,
@@ -363,3 +509,33 @@ const toFile = (record: FileRecord): UnusedFile => ({
   deletingAt: record.deleting_at,
   collectingAt: record.collecting_at,
 });
+
+/** A part that a tenant sent. */
+export interface SentPart extends BlobPart {
+  /** Unix ms. */
+  at: number;
+  /** Its bytes may be read: they were not deleted since, and lie under their hash. */
+  stored: boolean;
+}
+
+/** A file of which bytes may be stored, and that no version's chain contains. */
+export interface UnusedFile {
+  digest: string;
+  /** Of the whole file, or of what was sent of it. */
+  bytes: number;
+  /** It has a record. */
+  finished: boolean;
+  /** Unix ms. */
+  touchedAt: number;
+  /** When it was marked as garbage. */
+  deletingAt: number | null;
+  /** When its deletion began, which has not ended. */
+  collectingAt: number | null;
+}
+
+/** A stored part that is none of its file's record. */
+export interface SurplusPart {
+  digest: string;
+  sha256: string;
+  bytes: number;
+}

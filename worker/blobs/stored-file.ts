@@ -6,7 +6,8 @@ import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts
 import { sameJson, sha256Hex } from '../../protocol/identity.ts';
 import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
 import { StoreUnavailable, type Sha256 } from '../platform/ports.ts';
-import type { BlobReading, BlobStore, SentPart } from './ports.ts';
+import type { BlobReading, BlobStore } from './ports.ts';
+import type { SentPart } from './d1-blob-ledger.ts';
 import { beingDeleted, adapterInvalid, registryUnavailable } from '../errors.ts';
 import type { IntakeDeps } from '../registry/ports.ts';
 import { PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from './limits.ts';
@@ -158,7 +159,7 @@ export interface BadPart {
  * @returns whether it was; false when the file ends before, or a part is missing. @throws StoreUnavailable
  */
 export async function readBeginning(
-  deps: { blobs: Pick<BlobStore, 'getPart'> },
+  deps: { blobs: BlobStore },
   params: { digest: string; record: BlobRecord },
   onChunk: (chunk: Uint8Array) => boolean,
 ): Promise<boolean> {
@@ -194,7 +195,7 @@ async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uin
  * @returns null when it is valid. @throws StoreUnavailable
  */
 export async function readPart(
-  deps: { blobs: Pick<BlobStore, 'getPart'>; createSha256: () => Sha256 },
+  deps: { blobs: BlobStore; createSha256: () => Sha256 },
   params: { digest: string; index: number; part: BlobRecord['parts'][number] },
   onChunk: (chunk: Uint8Array) => void | Promise<void>,
   reading: BlobReading = {},
@@ -220,7 +221,7 @@ export async function readPart(
  * @returns what was wrong, or null. @throws StoreUnavailable
  */
 export async function writeRecordAnew(
-  blobs: Pick<BlobStore, 'getRecord' | 'putRecord'>,
+  blobs: BlobStore,
   params: { digest: string; record: BlobRecord; dryRun?: boolean },
 ): Promise<Extract<Mended['was'], 'missing' | 'outdated' | 'unreadable'> | null> {
   const { digest, record, dryRun = false } = params;
@@ -229,7 +230,7 @@ export async function writeRecordAnew(
   return was;
 }
 
-async function problemOf(blobs: Pick<BlobStore, 'getRecord'>, digest: string, record: BlobRecord) {
+async function problemOf(blobs: BlobStore, digest: string, record: BlobRecord) {
   try {
     const found = await blobs.getRecord(digest, { fresh: true });
     if (found === null) return 'missing';

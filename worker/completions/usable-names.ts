@@ -1,7 +1,8 @@
 /** Names that a caller may use: lists of them, and those that resemble a missing one. */
 import type { ApiError } from '../../protocol/api-error.ts';
 import { mayUse, mayUseChain, type Rights, usableRanges } from '../access/authenticate.ts';
-import type { GrantLedger, Caller } from '../access/ports.ts';
+import type { Caller } from '../access/ports.ts';
+import type { GrantLedger } from '../access/d1-grants.ts';
 import { modelNotFound } from '../errors.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { NameWindow, Registry, UsableName } from '../registry/ports.ts';

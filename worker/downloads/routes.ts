@@ -12,7 +12,8 @@ import { AdapterName, Digest } from '../../protocol/identity.ts';
 import { enterGate, type Gates } from '../access/rate-limits.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import { requireKey } from '../access/require-admin.ts';
-import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import type { BlobStore } from '../blobs/ports.ts';
+import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
 import { adapterUnavailable, modelNotFound, registryUnavailable } from '../errors.ts';
 import { parseInput, readInput } from '../http/read-body.ts';
 import { fail, methodNotAllowed, type AppContext, type AppEnv } from '../http/request.ts';
@@ -23,10 +24,10 @@ import { MAX_TOKEN_BODY_BYTES } from './limits.ts';
 
 export interface DownloadDeps {
   keys: Index<KeyRecord>;
-  gates: Pick<Gates, 'downloads'>;
-  registry: Pick<Registry, 'name' | 'version'>;
-  blobLedger: Pick<BlobLedger, 'record'>;
-  blobs: Pick<BlobStore, 'getPart'>;
+  gates: Gates;
+  registry: Registry;
+  blobLedger: BlobLedger;
+  blobs: BlobStore;
   downloadTokens: DownloadTokens;
   /** Pages of other origins that may call this edge; `*` = all. */
   corsOrigins?: readonly string[];
@@ -135,7 +136,7 @@ const requireToken = (deps: DownloadDeps) =>
     const key = await deps.keys.get(keyHash);
     if (key.state === 'trouble') return fail(registryUnavailable(key.retryAfterMs));
     const record = key.state === 'found' ? key.value : null;
-    const late = record?.expiresAt !== undefined && deps.now() >= record.expiresAt;
+    const late = record?.expires_at !== undefined && deps.now() >= record.expires_at;
     if (record === null || late || record.download !== true)
       return fail(refused('The key that made this download token has ended or may no longer download.'));
     const { id: keyId, ...rest } = record;

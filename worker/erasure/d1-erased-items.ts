@@ -101,7 +101,8 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
     async keys({ owner }, after, limit) {
       const { results } = await db
         .prepare(
-          `SELECT id, hash, kind, CASE WHEN limits IS NOT NULL THEN COALESCE(counter, id) END AS counter
+          `SELECT id, hash, kind, 
+             CASE WHEN NOT json_valid(rights) OR rights ->> '$.limits' IS NOT NULL THEN COALESCE(counter, id) END AS counter
            FROM keys WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?`,
         )
         .bind(owner, after, limit)

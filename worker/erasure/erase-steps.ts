@@ -4,8 +4,9 @@ import { type EraseCounts, ERASE_SETTLE_MS, ERASE_STEPS } from '../../protocol/a
 import { MAX_DROPPED_AT_ONCE } from '../../protocol/origin-wire.ts';
 import type { RightsWriter } from '../access/ports.ts';
 import { deleteFile } from '../blobs/collect-garbage.ts';
-import type { BlobStore, GarbageLedger } from '../blobs/ports.ts';
-import type { KvInbox } from '../kv-inbox/ports.ts';
+import type { BlobStore } from '../blobs/ports.ts';
+import type { GarbageLedger } from '../blobs/d1-blob-ledger.ts';
+import type { KvInbox } from '../kv-inbox/take-drops.ts';
 import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
 import { tenantCounter } from '../metering/quota-state.ts';
@@ -39,17 +40,17 @@ import {
 
 export interface EraseDeps {
   erasures: ErasureLedger;
-  registry: Pick<Registry, 'stalePointers'>;
+  registry: Registry;
   pointers: PointerWriter;
   rights: RightsWriter;
-  experimentIndex: Pick<ExperimentIndex, 'remove'>;
-  tallies: Pick<ExperimentTallies, 'erase'>;
-  pairTallies: Pick<PairTallies, 'erase'>;
-  blobs: Pick<BlobStore, 'delete' | 'deleteParts' | 'getRecord' | 'putRecord'>;
+  experimentIndex: ExperimentIndex;
+  tallies: ExperimentTallies;
+  pairTallies: PairTallies;
+  blobs: BlobStore;
   garbage: GarbageLedger;
   /** null = this edge has no counters. */
-  quotas: Pick<Quotas, 'reset'> | null;
-  kvInbox: Pick<KvInbox, 'remove' | 'clearError'>;
+  quotas: Quotas | null;
+  kvInbox: KvInbox;
   originDrops: OriginDrops;
   /** Unix ms. */
   now: () => number;

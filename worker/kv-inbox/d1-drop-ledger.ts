@@ -1,5 +1,5 @@
 import type { SqlDatabase } from '../platform/d1-database.ts';
-import { DROPS_REMEMBERED, type DropLedger, type DropRow } from './ports.ts';
+import { DROPS_REMEMBERED } from './limits.ts';
 
 interface DropRecord {
   name: string;
@@ -9,9 +9,10 @@ interface DropRecord {
   removed_at: number | null;
 }
 
-export function createD1DropLedger(db: SqlDatabase): DropLedger {
+export function createD1DropLedger(db: SqlDatabase) {
   return {
-    async recent(name) {
+    /** The last {@link DROPS_REMEMBERED} of the name at most, newest first. */
+    async recent(name: string): Promise<DropRow[]> {
       const { results } = await db
         .prepare('SELECT * FROM drops WHERE name = ? ORDER BY at DESC, sha256 LIMIT ?')
         .bind(name, DROPS_REMEMBERED)
@@ -24,7 +25,8 @@ export function createD1DropLedger(db: SqlDatabase): DropLedger {
         removedAt,
       }));
     },
-    async put({ name, sha256, version, at, removedAt }) {
+    /** Takes the place of what was known of the same file under the same name. */
+    async put({ name, sha256, version, at, removedAt }: DropRow): Promise<void> {
       await db.batch([
         db
           .prepare(
@@ -42,4 +44,19 @@ export function createD1DropLedger(db: SqlDatabase): DropLedger {
       ]);
     },
   };
+}
+
+/** What became of each name's last files, so that none is taken twice. Throws StoreUnavailable. */
+export type DropLedger = ReturnType<typeof createD1DropLedger>;
+
+export interface DropRow {
+  name: string;
+  /** Of the file, hex. */
+  sha256: string;
+  /** That it became; null when it was refused. */
+  version: number | null;
+  /** Unix ms when that was decided. */
+  at: number;
+  /** Unix ms when the file was removed; null while it lies there. */
+  removedAt: number | null;
 }

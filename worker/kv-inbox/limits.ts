@@ -32,3 +32,9 @@ export const MAX_QUIET_DROPS = 10_000;
 export const DROP_POLL_MS = 50;
 /** An intake that has not ended after this long counts as dead. */
 export const DROP_STALL_MS = 60 * SECOND;
+
+/**
+ * Files of one name that are known at once. More than one, because KV may show an earlier file elsewhere when a later one
+ * has been taken already; so many within the minutes that this can last are improbable.
+ */
+export const DROPS_REMEMBERED = 8;

@@ -26,11 +26,13 @@ import {
   DROP_CACHE_TTL_S,
   DROP_TIMEOUT_MS,
 } from './limits.ts';
-import type { KvInbox, DropLedger, DropRow } from './ports.ts';
+
+import type { DropLedger, DropRow } from './d1-drop-ledger.ts';
 import type { MayUseChain } from '../registry/assemble-chain.ts';
 import { publishVersion } from '../registry/publish-version.ts';
 import { AdapterFormatError, createHeadReader } from '../../adapters/read-head.ts';
-import type { AdminCaller, GrantLedger } from '../access/ports.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import type { GrantLedger } from '../access/d1-grants.ts';
 import { finishBlob, receivePart } from '../blobs/stored-file.ts';
 import { MAX_CHECKED_HEADER_BYTES } from '../blobs/limits.ts';
 import { mayUseChain } from '../access/authenticate.ts';
@@ -96,7 +98,7 @@ export function createKvInbox(params: {
   /** Until a file has arrived. */
   timeoutMs: number;
   pacing: WritePacing;
-}): KvInbox {
+}) {
   const { kv, cacheTtl, timeoutMs, pacing } = params;
   const guard = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
@@ -110,7 +112,8 @@ export function createKvInbox(params: {
     return stream === null ? null : new Uint8Array(await new Response(stream).arrayBuffer());
   };
   return {
-    list: (cursor) =>
+    /** A page of names, in the keys' order: parents before their children. */
+    list: (cursor: string | null): Promise<Page<string>> =>
       guard(async () => {
         const page = await withTimeout(kv.list({ prefix: PREFIX, cursor }), timeoutMs);
         return {
@@ -118,12 +121,18 @@ export function createKvInbox(params: {
           cursor: page.list_complete ? null : (page.cursor ?? null),
         };
       }),
-    read: (name) => guard(() => withTimeout(readWhole(name), timeoutMs)),
-    remove: (name) => deletePaced(kv, PREFIX + name, pacing),
-    putError: (name, error) => putPaced(kv, errorKey(name), JSON.stringify(error), pacing),
-    clearError: (name) => deletePaced(kv, errorKey(name), pacing),
+    /** @returns null when there is nothing (any more); what was read lately may be read so again. */
+    read: (name: string): Promise<Uint8Array<ArrayBuffer> | null> =>
+      guard(() => withTimeout(readWhole(name), timeoutMs)),
+    remove: (name: string): Promise<void> => deletePaced(kv, PREFIX + name, pacing),
+    putError: (name: string, error: DropError): Promise<void> =>
+      putPaced(kv, errorKey(name), JSON.stringify(error), pacing),
+    clearError: (name: string): Promise<void> => deletePaced(kv, errorKey(name), pacing),
   };
 }
+
+/** Where dropped files lie. Nothing of it is trusted: names may be illegal, bytes anything. Throws StoreUnavailable. */
+export type KvInbox = ReturnType<typeof createKvInbox>;
 
 export interface DropPass {
   taken: number;
@@ -494,4 +503,15 @@ async function roomOf(
     if ((await deps.registry.name(path))?.version != null) return { owner, above: path };
   }
   return { owner, above: null };
+}
+
+/** Why a file was not taken, as `drop-error:<name>` tells it. */
+export interface DropError {
+  code: string;
+  reason?: string;
+  message: string;
+  /** Unix ms. */
+  at: number;
+  /** It will be tried again as it is. */
+  retrying: boolean;
 }

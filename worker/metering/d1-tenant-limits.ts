@@ -1,31 +1,16 @@
+import { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { type SqlDatabase, readable, readColumn } from '../platform/d1-database.ts';
-import { KeyLimits, type TenantLimits, type TenantLimitsRow } from './ports.ts';
+import type { TenantLimits, TenantLimitsRow } from './ports.ts';
 
-export interface TenantLimitsRecord {
-  tenant: string;
+export interface TenantLimitsRecord extends Omit<TenantLimitsRow, 'limits'> {
   limits: string | null;
-  at: number;
-  actor: string;
-  revision: number;
-  written_to: string | null;
 }
 
 /** @throws DamagedRow */
-export const toRow = (record: TenantLimitsRecord): TenantLimitsRow => ({
-  tenant: record.tenant,
-  limits:
-    record.limits === null
-      ? null
-      : readColumn(KeyLimits, record.limits, {
-          table: 'tenant_limits',
-          id: record.tenant,
-          column: 'limits',
-        }),
-  at: record.at,
-  actor: record.actor,
-  revision: record.revision,
-  writtenTo: record.written_to,
-});
+export function toRow(record: TenantLimitsRecord): TenantLimitsRow {
+  const place = { table: 'tenant_limits', id: record.tenant, column: 'limits' };
+  return { ...record, limits: record.limits === null ? null : readColumn(KeyLimits, record.limits, place) };
+}
 
 export function createD1TenantLimits(db: SqlDatabase): TenantLimits {
   return {
@@ -36,24 +21,24 @@ export function createD1TenantLimits(db: SqlDatabase): TenantLimits {
         .first<TenantLimitsRecord>();
       return record && toRow(record);
     },
-    async set({ tenant, limits, at, actor, was }) {
+    async set({ tenant, limits, changed_at, changed_by, was }) {
       const record = await db
         .prepare(
-          `INSERT INTO tenant_limits (tenant, limits, at, actor, revision, written_to)
+          `INSERT INTO tenant_limits (tenant, limits, changed_at, changed_by, revision, written_to)
            SELECT ?1, ?2, ?3, ?4, 1, ''
            WHERE ?5 = COALESCE((SELECT t.revision FROM tenant_limits t WHERE t.tenant = ?1), 0)
-           ON CONFLICT (tenant) DO UPDATE SET limits = excluded.limits, at = excluded.at,
-             actor = excluded.actor, revision = revision + 1, written_to = ''
+           ON CONFLICT (tenant) DO UPDATE SET limits = excluded.limits, changed_at = excluded.changed_at,
+             changed_by = excluded.changed_by, revision = revision + 1, written_to = ''
            RETURNING *`,
         )
-        .bind(tenant, limits === null ? null : JSON.stringify(limits), at, actor, was)
+        .bind(tenant, limits === null ? null : JSON.stringify(limits), changed_at, changed_by, was)
         .first<TenantLimitsRecord>();
       return record && toRow(record);
     },
-    async wrote({ tenant, revision, writtenTo }) {
+    async wrote({ tenant, revision, written_to }) {
       await db
         .prepare('UPDATE tenant_limits SET written_to = ? WHERE tenant = ? AND revision = ?')
-        .bind(writtenTo, tenant, revision)
+        .bind(written_to, tenant, revision)
         .run();
     },
     async list({ cursor, limit }) {

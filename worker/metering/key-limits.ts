@@ -1,9 +1,10 @@
-/** Limits of keys: between the admin API's words and ours, and how a tenant's are brought to the records of its keys. */
-import { KeyLimitsView, type LimitsChange } from '../../protocol/admin-api/keys.ts';
+/** Limits of keys: how they are changed, and how a tenant's are brought to the records of its keys. */
+import { KeyLimits, type LimitsChange } from '../../protocol/admin-api/keys.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import { TENANT_LIMIT_PAGES } from './limits.ts';
-import type { KeyLimits, TenantLimits, TenantLimitsRow } from './ports.ts';
-import type { KeyLedger, RightsWriter } from '../access/ports.ts';
+import type { TenantLimits, TenantLimitsRow } from './ports.ts';
+import type { RightsWriter } from '../access/ports.ts';
+import type { KeyLedger } from '../access/d1-key-ledger.ts';
 
 export interface TenantLimitsDeps {
   tenantLimits: TenantLimits;
@@ -16,11 +17,11 @@ export async function syncTenantLimits(
   deps: TenantLimitsDeps,
   row: TenantLimitsRow,
 ): Promise<TenantLimitsRow> {
-  const { tenant, writtenTo } = row;
-  if (writtenTo === null) return row;
-  const page = await deps.keyLedger.ofTenant({ tenant, cursor: writtenTo, limit: REPAIR_PAGE });
+  const { tenant, written_to } = row;
+  if (written_to === null) return row;
+  const page = await deps.keyLedger.ofTenant({ tenant, cursor: written_to, limit: REPAIR_PAGE });
   for (const { hash } of page.items) await deps.rights.syncKey(hash);
-  const after = { ...row, writtenTo: page.cursor };
+  const after = { ...row, written_to: page.cursor };
   await deps.tenantLimits.wrote(after);
   return after;
 }
@@ -29,61 +30,28 @@ export async function syncTenantLimits(
 export async function syncUnwrittenLimits(deps: TenantLimitsDeps): Promise<void> {
   let pages = TENANT_LIMIT_PAGES;
   for (const unwritten of await deps.tenantLimits.unwritten(TENANT_LIMIT_PAGES))
-    for (let row = unwritten; row.writtenTo !== null && pages > 0; pages -= 1)
+    for (let row = unwritten; row.written_to !== null && pages > 0; pages -= 1)
       row = await syncTenantLimits(deps, row);
 }
 
-const Limits = KeyLimitsView.strict();
-
 /** @param change null takes all of them away. */
-export function changedLimits(
+export const changedLimits = (
   old: KeyLimits | null,
   change: LimitsChange | null | undefined,
-): KeyLimits | null {
-  if (change === null) return null;
-  const merged = { ...(old === null ? {} : limitsJson(old)), ...change };
-  const given = Object.entries(merged).filter(([, value]) => value != null);
-  return limitsOf(Limits.parse(Object.fromEntries(given)));
-}
+): KeyLimits | null => (change === null ? null : limitsOf({ ...old, ...change }));
 
-export function limitsOf(input: KeyLimitsView | undefined): KeyLimits | null {
-  if (input === undefined) return null;
-  const entries: [keyof KeyLimits, unknown][] = [
-    ['requestsPerMinute', input.requests_per_minute],
-    ['tokensPerMinute', input.tokens_per_minute],
-    ['concurrent', input.concurrent],
-    ['tokensPerDay', input.tokens_per_day],
-    ['tokensPerMonth', input.tokens_per_month],
-    ['onOutage', input.on_outage],
-  ];
-  const given = entries.filter(([, value]) => value !== undefined);
+/** @returns what is given; null without any. */
+export function limitsOf(input: LimitsChange | undefined): KeyLimits | null {
+  const given = Object.entries(input ?? {}).filter(([, value]) => value != null);
   // What happens when limits cannot be checked is no limit.
-  if (given.every(([field]) => field === 'onOutage')) return null;
-  return Object.fromEntries(given) as KeyLimits;
+  return given.every(([field]) => field === 'on_outage') ? null : KeyLimits.parse(Object.fromEntries(given));
 }
 
-export const limitsJson = (limits: KeyLimits): KeyLimitsView => ({
-  ...(limits.requestsPerMinute === undefined ? {} : { requests_per_minute: limits.requestsPerMinute }),
-  ...(limits.tokensPerMinute === undefined ? {} : { tokens_per_minute: limits.tokensPerMinute }),
-  ...(limits.concurrent === undefined ? {} : { concurrent: limits.concurrent }),
-  ...(limits.tokensPerDay === undefined ? {} : { tokens_per_day: limits.tokensPerDay }),
-  ...(limits.tokensPerMonth === undefined ? {} : { tokens_per_month: limits.tokensPerMonth }),
-  ...(limits.onOutage === undefined ? {} : { on_outage: limits.onOutage }),
-});
+const COUNTS = KeyLimits.omit({ on_outage: true }).keyof().options;
 
-const COUNTS = [
-  'requestsPerMinute',
-  'tokensPerMinute',
-  'concurrent',
-  'tokensPerDay',
-  'tokensPerMonth',
-] as const satisfies readonly (keyof KeyLimits)[];
-
-/** @returns a limit of `before` that `after` raises or lifts; null when each is at most as wide as it was. */
-export function relaxedLimit(before: KeyLimits | null, after: KeyLimits | null): keyof KeyLimits | null {
-  for (const field of COUNTS) {
-    const was = before?.[field];
-    if (was !== undefined && (after?.[field] ?? Infinity) > was) return field;
-  }
-  return before?.onOutage === 'refuse' && after?.onOutage !== 'refuse' ? 'onOutage' : null;
+/** @returns whether `after` raises or lifts a limit of `before`. */
+export function isRelaxed(before: KeyLimits | null, after: KeyLimits | null): boolean {
+  const { on_outage: outage, ...counts } = before ?? {};
+  if (outage === 'refuse' && after?.on_outage !== 'refuse') return true;
+  return COUNTS.some((field) => (after?.[field] ?? Infinity) > (counts[field] ?? Infinity));
 }

@@ -1,5 +1,6 @@
 /** Counts completions: asks the limits of their key, sees how each ended, notes its usage. */
 import { BoundedMap } from '../platform/bounded-map.ts';
+import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { errorResponse, err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { isEventStream } from '../../protocol/completion-answers.ts';
 import { finishOf, readUsageNote } from '../../protocol/origin-wire.ts';
@@ -26,7 +27,6 @@ import type {
   MeteredAnswer,
   StreamEnd,
   TokenCounts,
-  KeyLimits,
   LimitedCaller,
   QuotaDecision,
   LimitOf,
@@ -170,7 +170,7 @@ export function createCompletionMeter(params: {
       // What a client leaves is counted after it has gone, which ends all work that is not kept alive.
       if (gone.aborted) keepAlive(counted);
       else gone.addEventListener('abort', () => keepAlive(counted), { once: true });
-      const limited = caller.limits !== undefined || caller.tenantLimits !== undefined;
+      const limited = caller.limits !== undefined || caller.tenant_limits !== undefined;
       const asking = askQuota(caller);
       // A refusal that is known already costs nobody anything.
       if ('ok' in asking && !asking.ok) {
@@ -383,7 +383,7 @@ export function createAskQuota(params: {
 
   const trouble = (keyId: string, { counter, limits }: Counted, reason: string) => {
     logLine('quota_unavailable', {
-      ...{ key_id: keyId, counter, open: limits.onOutage !== 'refuse', reason },
+      ...{ key_id: keyId, counter, open: limits.on_outage !== 'refuse', reason },
     });
   };
 
@@ -396,7 +396,7 @@ export function createAskQuota(params: {
       return say(one, decision);
     } catch (error) {
       trouble(keyId, one, error instanceof Error ? error.message : 'unknown error');
-      if (limits.onOutage !== 'refuse') return ok(null);
+      if (limits.on_outage !== 'refuse') return ok(null);
       const message = "This key's limits cannot be checked now. Retry in a few seconds.";
       const refused = registryUnavailable(retryAfterMs, message);
       return err({ error: refused, headers: [], afterMs: retryAfterMs });

@@ -1,6 +1,7 @@
 /** Ports of what is counted: quotas of keys, and who used what. One contract suite a port (test/contracts). */
 import { z } from 'zod';
-import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
+import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
+import type { TenantLimitsView, UsageGroup } from '../../protocol/admin-api/tenants.ts';
 import type { ApiError } from '../../protocol/api-error.ts';
 import { BaseId } from '../../protocol/identity.ts';
 import type { Page } from '../platform/ports.ts';
@@ -23,22 +24,6 @@ export function withDefaultBase(prices: PriceList, defaultBase: string | null): 
   const own = defaultBase === null ? undefined : prices.bases[defaultBase];
   return own === undefined ? prices : { ...prices, bases: { ...prices.bases, base: own } };
 }
-
-/** What one key, or all keys of one tenant, may use. Absent = no limit; who has none is never asked about. */
-export const KeyLimits = z.strictObject({
-  /** In any 60 s. */
-  requestsPerMinute: z.int().positive().optional(),
-  /** Prompt and completion, in any 60 s. */
-  tokensPerMinute: z.int().positive().optional(),
-  /** Requests under way at the same time. */
-  concurrent: z.int().positive().optional(),
-  /** Budgets, by the calendar in UTC. */
-  tokensPerDay: z.int().positive().optional(),
-  tokensPerMonth: z.int().positive().optional(),
-  /** When the counter does not answer; `allow` unless said. */
-  onOutage: z.enum(['allow', 'refuse']).optional(),
-});
-export type KeyLimits = z.infer<typeof KeyLimits>;
 
 /** As `x-ratelimit-*` say it. */
 export interface QuotaMeter {
@@ -87,22 +72,15 @@ export interface LimitedCaller {
   /** Whose quota it counts against; the key's own unless given. */
   counter?: string | undefined;
   /** Of all keys of the tenant together. */
-  tenantLimits?: KeyLimits | undefined;
+  tenant_limits?: KeyLimits | undefined;
 }
 
 /** What all keys of a tenant may use together, as the system of record has it. */
-export interface TenantLimitsRow {
-  tenant: string;
-  /** null = lifted. */
-  limits: KeyLimits | null;
-  /** Unix ms. */
-  at: number;
-  /** Id of the key that changed them. */
-  actor: string;
+export interface TenantLimitsRow extends Omit<TenantLimitsView, 'pending'> {
   /** Grows with each change. */
   revision: number;
   /** Keys up to this id have them in the index that the hot path reads; null = all have. */
-  writtenTo: string | null;
+  written_to: string | null;
 }
 
 /** System of record of tenants' limits; a key's row brings its tenant's with it. Throws StoreUnavailable. */
@@ -113,10 +91,10 @@ export interface TenantLimits {
    * @returns the row, of which no key has been written; null when it has changed since it was read.
    */
   set(
-    change: Pick<TenantLimitsRow, 'tenant' | 'limits' | 'at' | 'actor'> & { was: number },
+    change: Pick<TenantLimitsRow, 'tenant' | 'limits' | 'changed_at' | 'changed_by'> & { was: number },
   ): Promise<TenantLimitsRow | null>;
-  /** Keys were written up to `writtenTo`; nothing happens when the limits were changed meanwhile. */
-  wrote(row: Pick<TenantLimitsRow, 'tenant' | 'revision' | 'writtenTo'>): Promise<void>;
+  /** Keys were written up to `written_to`; nothing happens when the limits were changed meanwhile. */
+  wrote(row: Pick<TenantLimitsRow, 'tenant' | 'revision' | 'written_to'>): Promise<void>;
   /** Those that have limits, or of which not every key was written, by tenant. @param params.cursor a tenant. */
   list(params: { cursor: string | null; limit: number }): Promise<Page<TenantLimitsRow>>;
   /** Those of which not every key was written. */

@@ -1,8 +1,9 @@
 import { z } from 'zod';
+import { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { logLine } from '../log.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
 import { DAMAGED_QUOTA_RETRY_MS } from './limits.ts';
-import { KeyLimits, type QuotaDecision, type Quotas } from './ports.ts';
+import type { QuotaDecision, Quotas } from './ports.ts';
 import { admit, emptyQuota, QuotaState, renew, settle, undo } from './quota-state.ts';
 
 const Meter = z.object({ limit: z.number(), remaining: z.number(), resetMs: z.number() }).nullable();

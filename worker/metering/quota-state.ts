@@ -7,7 +7,8 @@
  */
 import { z } from 'zod';
 import { LEASE_KEPT_MS, LEASE_MS } from './limits.ts';
-import type { KeyLimits, QuotaDecision, QuotaMeter, QuotaReason, LimitedCaller, LimitOf } from './ports.ts';
+import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
+import type { QuotaDecision, QuotaMeter, QuotaReason, LimitedCaller, LimitOf } from './ports.ts';
 
 const Total = z.object({ period: z.int(), tokens: z.number() });
 
@@ -123,15 +124,15 @@ function refusal(state: QuotaState, limits: KeyLimits): QuotaDecision['refused']
     limit,
     retryAfterMs,
   });
-  const { tokensPerMonth, tokensPerDay, tokensPerMinute, requestsPerMinute, concurrent } = limits;
-  if (tokensPerMonth !== undefined && state.month.tokens >= tokensPerMonth)
-    return refuse('month', tokensPerMonth, monthStart(state.month.period + 1) - state.at);
-  if (tokensPerDay !== undefined && state.day.tokens >= tokensPerDay)
-    return refuse('day', tokensPerDay, (state.day.period + 1) * DAY_MS - state.at);
-  if (requestsPerMinute !== undefined && used(state, REQUESTS) >= requestsPerMinute)
-    return refuse('requests', requestsPerMinute, untilBelow(state, REQUESTS, requestsPerMinute));
-  if (tokensPerMinute !== undefined && used(state, TOKENS) >= tokensPerMinute)
-    return refuse('tokens', tokensPerMinute, untilBelow(state, TOKENS, tokensPerMinute));
+  const { tokens_per_month, tokens_per_day, tokens_per_minute, requests_per_minute, concurrent } = limits;
+  if (tokens_per_month !== undefined && state.month.tokens >= tokens_per_month)
+    return refuse('month', tokens_per_month, monthStart(state.month.period + 1) - state.at);
+  if (tokens_per_day !== undefined && state.day.tokens >= tokens_per_day)
+    return refuse('day', tokens_per_day, (state.day.period + 1) * DAY_MS - state.at);
+  if (requests_per_minute !== undefined && used(state, REQUESTS) >= requests_per_minute)
+    return refuse('requests', requests_per_minute, untilBelow(state, REQUESTS, requests_per_minute));
+  if (tokens_per_minute !== undefined && used(state, TOKENS) >= tokens_per_minute)
+    return refuse('tokens', tokens_per_minute, untilBelow(state, TOKENS, tokens_per_minute));
   if (concurrent !== undefined) {
     const held = [...state.leases.values()].filter((until) => until > state.at).length;
     if (held >= concurrent) return refuse('concurrent', concurrent, untilOneEnds(state));
@@ -156,8 +157,8 @@ export function admit(
   }
   return {
     refused,
-    requests: meter(state, REQUESTS, limits.requestsPerMinute),
-    tokens: meter(state, TOKENS, limits.tokensPerMinute),
+    requests: meter(state, REQUESTS, limits.requests_per_minute),
+    tokens: meter(state, TOKENS, limits.tokens_per_minute),
   };
 }
 
@@ -199,11 +200,11 @@ export interface Counted {
 export const tenantCounter = (tenant: string): string => `tenant:${tenant}`;
 
 /** @returns none for a caller without limits. */
-export function countersOf({ keyId, tenant, limits, counter, tenantLimits }: LimitedCaller): Counted[] {
+export function countersOf({ keyId, tenant, limits, counter, tenant_limits }: LimitedCaller): Counted[] {
   return [
     ...(limits === undefined ? [] : [{ of: 'key' as const, counter: counter ?? keyId, limits }]),
-    ...(tenantLimits === undefined
+    ...(tenant_limits === undefined
       ? []
-      : [{ of: 'tenant' as const, counter: tenantCounter(tenant), limits: tenantLimits }]),
+      : [{ of: 'tenant' as const, counter: tenantCounter(tenant), limits: tenant_limits }]),
   ];
 }

@@ -1,19 +1,19 @@
 import { Hono } from 'hono';
-import type {
-  ResetLimitsAnswer,
-  TenantLimitsList,
+import {
   TenantLimitsView,
-  UsageReport,
+  type ResetLimitsAnswer,
+  type TenantLimitsList,
+  type UsageReport,
 } from '../../protocol/admin-api/tenants.ts';
 import type { ApiError } from '../../protocol/api-error.ts';
 import { conflict, NO_SUCH_KEY } from '../errors.ts';
-import { changedLimits, limitsJson, syncTenantLimits, type TenantLimitsDeps } from './key-limits.ts';
+import { changedLimits, syncTenantLimits, type TenantLimitsDeps } from './key-limits.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import { tenantCounter } from './quota-state.ts';
 import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum, PriceList } from './ports.ts';
-import type { KeyLedger } from '../access/ports.ts';
+import type { KeyLedger } from '../access/d1-key-ledger.ts';
 import { LIMITS_TRIES, MAX_USAGE_SUMS } from './limits.ts';
 
 interface TenantLimitsRouteDeps extends TenantLimitsDeps {
@@ -23,13 +23,8 @@ interface TenantLimitsRouteDeps extends TenantLimitsDeps {
   now: () => number;
 }
 
-const view = ({ tenant, limits, at, actor, writtenTo }: TenantLimitsRow): TenantLimitsView => ({
-  tenant,
-  limits: limits === null ? null : limitsJson(limits),
-  changed_at: at,
-  changed_by: actor,
-  pending: writtenTo !== null,
-});
+const view = (row: TenantLimitsRow): TenantLimitsView =>
+  TenantLimitsView.parse({ ...row, pending: row.written_to !== null });
 
 const ROOT_ONLY: ApiError = {
   code: 'insufficient_scope',
@@ -47,8 +42,13 @@ export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEn
     for (let attempt = 1; attempt <= LIMITS_TRIES; attempt += 1) {
       const old = await tenantLimits.get(tenant);
       const limits = changedLimits(old?.limits ?? null, request.limits);
-      const change = { tenant, limits, at: now(), actor: caller.keyId, was: old?.revision ?? 0 };
-      const row = await tenantLimits.set(change);
+      const row = await tenantLimits.set({
+        tenant,
+        limits,
+        changed_at: now(),
+        changed_by: caller.keyId,
+        was: old?.revision ?? 0,
+      });
       // What others set meanwhile stays set.
       if (row !== null) return context.json(view(await syncTenantLimits(deps, row)));
     }

@@ -4,9 +4,12 @@ import type { KeptPrompts } from './ports.ts';
 
 const HOUR_MS = 3_600_000;
 
+/** Hours; NULL also where the row cannot be read: what others asked is kept all the same. */
+const KEEP_HOURS = "CASE WHEN json_valid(k.rights) THEN k.rights ->> '$.keep_prompts' END";
+
 const ADD = `INSERT INTO kept_prompts (tenant, at, id, key_id, name, expires_at, bytes, sealed)
-  SELECT ?1, ?2, ?3, ?4, ?5, ?2 + ${HOUR_MS} * k.keep_prompts, length(?6), ?6 FROM keys k
-  WHERE k.id = ?4 AND k.tenant = ?1 AND k.keep_prompts IS NOT NULL
+  SELECT ?1, ?2, ?3, ?4, ?5, ?2 + ${HOUR_MS} * ${KEEP_HOURS}, length(?6), ?6 FROM keys k
+  WHERE k.id = ?4 AND k.tenant = ?1 AND ${KEEP_HOURS} IS NOT NULL
   ON CONFLICT DO NOTHING`;
 
 /** Those beyond the newest of each tenant in this batch. */
@@ -69,7 +72,8 @@ export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
           ? [
               db
                 .prepare(
-                  'UPDATE keys SET keep_prompts = NULL WHERE tenant = ?1 AND id IN (SELECT value FROM json_each(?2))',
+                  `UPDATE keys SET rights = json_remove(rights, '$.keep_prompts')
+                   WHERE tenant = ?1 AND id IN (SELECT value FROM json_each(?2)) AND json_valid(rights)`,
                 )
                 .bind(tenant, list),
               db.prepare(`DELETE ${OF_KEYS}`).bind(tenant, list),

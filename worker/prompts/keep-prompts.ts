@@ -46,8 +46,8 @@ export function createPromptKeeper(params: {
   }
 
   return {
-    open({ keepPrompts }, request, keepAlive): Keeping | null {
-      if (keepPrompts === undefined) return null;
+    open({ keep_prompts: hours }, request, keepAlive): Keeping | null {
+      if (hours === undefined) return null;
       const prompt = promptTurns(request);
       let gatherer: AnswerGatherer | null = null;
       /** Until a whole answer has passed. */

@@ -24,7 +24,7 @@ export type MayUseChain = (
   caller: {
     tenant: string;
     scopes: readonly string[];
-    owners?: ScopeOwners | undefined;
+    scope_owners?: ScopeOwners | undefined;
     grants?: readonly Grant[] | undefined;
   },
   row: VersionRow,

@@ -1,4 +1,5 @@
 /** Changes of names in D1: each writes its line of history first, and the name as it is from then on. */
+import type { RoomView } from '../../protocol/admin-api/rooms.ts';
 import { NOTHING_SAID } from '../../protocol/admin-api/names.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { sameJson } from '../../protocol/identity.ts';
@@ -18,7 +19,6 @@ import {
   type VersionRow,
   MAX_OWNERS_BELOW,
   type Claim,
-  type RoomRow,
   type Rooms,
   type Stopped,
 } from './ports.ts';
@@ -293,20 +293,6 @@ function insertVersion(db: SqlDatabase, row: VersionRow): SqlStatement[] {
   ];
 }
 
-interface RoomRecord {
-  name: string;
-  tenant: string;
-  created_at: number;
-  created_by: string;
-}
-
-const toRoom = (record: RoomRecord): RoomRow => ({
-  name: record.name,
-  tenant: record.tenant,
-  createdAt: record.created_at,
-  createdBy: record.created_by,
-});
-
 /** @returns the names above `name`, as JSON. */
 function above(name: string): string {
   const parts = name.split('/');
@@ -375,9 +361,9 @@ export function createD1Rooms(db: SqlDatabase): Rooms {
       const { results } = await db
         .prepare('SELECT * FROM rooms WHERE name > ? AND (? IS NULL OR tenant = ?) ORDER BY name LIMIT ?')
         .bind(cursor ?? '', tenant, tenant, limit)
-        .all<RoomRecord>();
+        .all<RoomView>();
       return {
-        items: results.map(toRoom),
+        items: results,
         cursor: results.length === limit ? (results.at(-1)?.name ?? null) : null,
       };
     },

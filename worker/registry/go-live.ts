@@ -67,7 +67,7 @@ async function goLive(
  * the same again repeats it.
  */
 export async function notServedYet(
-  registry: Pick<Registry, 'pointerToWrite' | 'history'>,
+  registry: Registry,
   params: { before: NameRow; caller: AdminCaller; action: 'publish' | 'drop' | 'promote' | 'rollback' },
 ): Promise<HistoryRow | null> {
   const { before, caller, action } = params;

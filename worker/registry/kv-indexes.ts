@@ -1,9 +1,10 @@
 /** What lies in KV for the hot path, each value sealed: names, keys, grants, experiments. */
+import type { HeldGrants } from '../access/ports.ts';
 import { z } from 'zod';
 import { AdapterManifest, NameAlias, type NameEntry } from '../../protocol/adapter-manifest.ts';
 import { createSealedIndex, type SealedIndexParams } from '../platform/kv-cache.ts';
 import type { NameIndex } from './ports.ts';
-import { KeyRecord, type KeyIndex, Grant, type GrantIndex } from '../access/ports.ts';
+import { KeyRecord, Grant } from '../access/ports.ts';
 import { GONE_MARK_TTL_S } from '../limits.ts';
 import { ExperimentEntry, type ExperimentIndex } from '../experiments/ports.ts';
 
@@ -16,10 +17,17 @@ export function createKvNameIndex(params: SealedIndexParams): NameIndex {
 }
 
 /** `key:<sha256 of the API key>` -> sealed record, or a sealed tombstone once it is revoked. */
-export function createKvKeyIndex(params: SealedIndexParams): KeyIndex {
+export function createKvKeyIndex(params: SealedIndexParams) {
   const { get, put, remove } = createSealedIndex({ ...params, prefix: 'key:', schema: KeyRecord });
-  return { get, put, revoke: remove };
+  return {
+    get,
+    put,
+    /** Leaves a signed mark, so that a missing value can never stand for a revocation. */
+    revoke: (hash: string) => remove(hash),
+  };
 }
+/** By sha256 of the key. */
+export type KeyIndex = ReturnType<typeof createKvKeyIndex>;
 
 const Grants = z.strictObject({
   grants: z.array(Grant),
@@ -31,12 +39,13 @@ const Grants = z.strictObject({
  * `grant:<tenant>` and `grant:*` -> sealed `{grants: [{scope, owner}], refused?: [owner]}`: all that the tenant, or
  * everybody, has, and whose grants it refuses.
  */
-export function createKvGrantIndex(params: SealedIndexParams): GrantIndex {
+export function createKvGrantIndex(params: SealedIndexParams) {
   const schema = Grants.transform(({ grants, refused = [] }) => ({ grants, refused }));
   const { get, put } = createSealedIndex({ ...params, prefix: 'grant:', schema });
   return {
     get,
-    put: (tenant, { grants, refused }) =>
+    /** All of the tenant's grants; an empty list when the last one is taken away. @throws StoreUnavailable */
+    put: (tenant: string, { grants, refused }: HeldGrants): Promise<void> =>
       put(
         tenant,
         {
@@ -48,6 +57,8 @@ export function createKvGrantIndex(params: SealedIndexParams): GrantIndex {
       ),
   };
 }
+/** What was granted to each tenant, and to {@link PUBLIC}. */
+export type GrantIndex = ReturnType<typeof createKvGrantIndex>;
 
 /** `experiment:<id>` -> sealed document and manifests of an experiment that is live, or was; or a sealed tombstone. */
 export function createKvExperimentIndex(params: SealedIndexParams): ExperimentIndex {

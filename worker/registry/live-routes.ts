@@ -46,7 +46,7 @@ export type Retired = VersionRow & { retiredAt: number; stops: Stopped };
  */
 export async function retireVersion(
   deps: Pick<IntakeDeps, 'registry' | 'pointers' | 'now'> & {
-    experimentLedger: Pick<ExperimentLedger, 'using'>;
+    experimentLedger: ExperimentLedger;
   },
   params: { request: RetireRequest; caller: AdminCaller },
 ): Promise<Result<Retired, ApiError>> {
@@ -98,7 +98,7 @@ function inUse(what: string, children: readonly { name: string; version: number 
  * it; 503 `registry_unavailable` when the change is recorded, but its pointer could not be written.
  */
 export function adminLifeCycleRoutes(
-  deps: IntakeDeps & { experimentLedger: Pick<ExperimentLedger, 'using'> },
+  deps: IntakeDeps & { experimentLedger: ExperimentLedger },
 ): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 

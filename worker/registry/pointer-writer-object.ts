@@ -6,16 +6,10 @@ import { z } from 'zod';
 import { AdapterName, Digest, fnv1a, isHolder } from '../../protocol/identity.ts';
 import { createD1GrantLedger } from '../access/d1-grants.ts';
 import { createD1KeyLedger } from '../access/d1-key-ledger.ts';
-import {
-  type RightsWriter,
-  type GrantLedger,
-  heldGrants,
-  type GrantIndex,
-  type KeyLedger,
-  keyIdOf,
-  keyRecordOf,
-  type KeyIndex,
-} from '../access/ports.ts';
+import { type RightsWriter, heldGrants, keyIdOf, keyRecordOf } from '../access/ports.ts';
+import type { GrantIndex, KeyIndex } from './kv-indexes.ts';
+import type { GrantLedger } from '../access/d1-grants.ts';
+import type { KeyLedger } from '../access/d1-key-ledger.ts';
 import { parseEnv, type RawEnv } from '../env.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { askObject, type DurableNamespace, type KvNamespace, withTimeout } from '../platform/store-calls.ts';
@@ -316,7 +310,7 @@ export function createRightsSync(
     // Admin keys are never in KV.
     if (known && row.kind !== 'api') return false;
     marks.delete(hash);
-    if (known && row.revokedAt === null) await keys.put(hash, keyRecordOf(row));
+    if (known && row.revoked_at === null) await keys.put(hash, keyRecordOf(row));
     else await keys.revoke(hash);
     return true;
   }

@@ -4,6 +4,7 @@
 import type { Page, Lookup, BulkIndex, Sha256 } from '../platform/ports.ts';
 import type { ManifestChainEntry, NameEntry } from '../../protocol/adapter-manifest.ts';
 import type { AboutName, ChangeView } from '../../protocol/admin-api/names.ts';
+import type { RoomView } from '../../protocol/admin-api/rooms.ts';
 import type { Result, ApiError } from '../../protocol/api-error.ts';
 import type { Experiment } from '../../protocol/experiment.ts';
 import type {
@@ -14,7 +15,8 @@ import type {
   VerifyAnswer,
   VerifyRequest,
 } from '../../protocol/origin-wire.ts';
-import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import type { BlobStore } from '../blobs/ports.ts';
+import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
 import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
 import type { Bases, BasedChain, OriginWarmth } from '../origins/ports.ts';
 
@@ -419,15 +421,6 @@ export interface Removals {
   forgetRemoved(params: { before: number; limit: number }): Promise<number>;
 }
 
-/** What does not exist yet at or below `name` is the tenant's to take. */
-export interface RoomRow {
-  name: string;
-  tenant: string;
-  /** Unix ms. */
-  createdAt: number;
-  createdBy: string;
-}
-
 /** A name or a reserved room. */
 export interface Claim {
   path: string;
@@ -452,7 +445,7 @@ export interface Rooms {
   /** From one read. */
   around(name: string): Promise<Surroundings>;
   /** In the names' order. @param tenant null = everybody's. */
-  rooms(params: { tenant: string | null; cursor: string | null; limit: number }): Promise<Page<RoomRow>>;
+  rooms(params: { tenant: string | null; cursor: string | null; limit: number }): Promise<Page<RoomView>>;
   /** Gives the room to the tenant, whoever had it, and writes history. @returns false when it was so already. */
   reserve(params: ChangeNote & { name: string; tenant: string }): Promise<boolean>;
   /** @returns false when nobody had it. */

@@ -253,7 +253,7 @@ async function proveAdapter(
 
 /** The proof of the same chain for the same base and weights, whatever its name; null = it has to be tried. */
 export async function earlierProof(
-  registry: Pick<Registry, 'versionsOfChain'>,
+  registry: Registry,
   { chainId, base }: { chainId: string; base: BaseInfo },
 ): Promise<AdapterProof | null> {
   const earlier = await registry.versionsOfChain({ chainId, limit: MAX_PROOFS_READ });

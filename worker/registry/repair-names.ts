@@ -2,9 +2,13 @@
 import type { NameEntry } from '../../protocol/adapter-manifest.ts';
 import type { Mended } from '../../protocol/admin-api/upkeep.ts';
 import { nameProblem, sameJson } from '../../protocol/identity.ts';
-import type { GrantIndex, GrantLedger, KeyIndex, KeyLedger, RightsWriter } from '../access/ports.ts';
+import type { RightsWriter } from '../access/ports.ts';
+import type { GrantIndex, KeyIndex } from './kv-indexes.ts';
+import type { GrantLedger } from '../access/d1-grants.ts';
+import type { KeyLedger } from '../access/d1-key-ledger.ts';
 import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
-import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import type { BlobStore } from '../blobs/ports.ts';
+import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
 import type { ExperimentIndex, ExperimentLedger, ExperimentEntry } from '../experiments/ports.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import type { HeldFiles } from '../origins/ports.ts';
@@ -25,16 +29,16 @@ export interface RepairDeps {
   pointers: PointerWriter;
   keyLedger: KeyLedger;
   grantLedger: GrantLedger;
-  experimentLedger: Pick<ExperimentLedger, 'get'>;
+  experimentLedger: ExperimentLedger;
   /** As KV has them, without a memory. */
-  nameIndex: Pick<NameIndex, 'get' | 'getMany'>;
-  experimentIndex: Pick<ExperimentIndex, 'get' | 'remove'>;
-  keyIndex: Pick<KeyIndex, 'get'>;
-  grantIndex: Pick<GrantIndex, 'get'>;
+  nameIndex: NameIndex;
+  experimentIndex: ExperimentIndex;
+  keyIndex: KeyIndex;
+  grantIndex: GrantIndex;
   /** Writes both. */
   rights: RightsWriter;
-  blobs: Pick<BlobStore, 'getPart' | 'putPart' | 'getRecord' | 'putRecord' | 'delete'>;
-  blobLedger: Pick<BlobLedger, 'record' | 'records' | 'storing' | 'mended' | 'markDamaged'>;
+  blobs: BlobStore;
+  blobLedger: BlobLedger;
   /** What the origins still have of what the store has lost. */
   heldFiles: HeldFiles;
   /** What the isolate has room for. */

@@ -1,18 +1,11 @@
 import { Hono } from 'hono';
-import type { ReservedRoom, RoomList, RoomView, ReserveRequest } from '../../protocol/admin-api/rooms.ts';
+import type { ReservedRoom, RoomList, ReserveRequest } from '../../protocol/admin-api/rooms.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
-import type { Registry, RoomRow } from './ports.ts';
+import type { Registry } from './ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
-
-const roomJson = ({ name, tenant, createdAt, createdBy }: RoomRow): RoomView => ({
-  name,
-  tenant,
-  created_at: createdAt,
-  created_by: createdBy,
-});
 
 /** Rooms: those of the tenant, or all of them for the bootstrap key, which alone changes them. */
 export function adminRoomRoutes(deps: { registry: Registry; now: () => number }): Hono<AppEnv> {
@@ -25,7 +18,7 @@ export function adminRoomRoutes(deps: { registry: Registry; now: () => number })
       tenant: root ? null : tenant,
       limit: ADMIN_PAGE,
     });
-    return context.json({ rooms: page.items.map(roomJson), cursor: page.cursor } satisfies RoomList);
+    return context.json({ rooms: page.items, cursor: page.cursor } satisfies RoomList);
   });
 
   adminRoute(routes, 'POST /admin/rooms', async ({ context, caller, request }) => {
@@ -43,7 +36,7 @@ export function adminRoomRoutes(deps: { registry: Registry; now: () => number })
 }
 
 interface Deps {
-  registry: Pick<Registry, 'around' | 'reserve' | 'release'>;
+  registry: Registry;
   now: () => number;
 }
 

@@ -90,7 +90,7 @@ export async function writePointer(
  * @throws StoreUnavailable when the system of record does not answer.
  */
 export async function syncStalePointers(
-  deps: { registry: Pick<Registry, 'stalePointers'>; pointers: PointerWriter },
+  deps: { registry: Registry; pointers: PointerWriter },
   params: { limit: number; newest: boolean },
 ): Promise<void> {
   const stale = await deps.registry.stalePointers(params);
@@ -105,7 +105,7 @@ export async function syncStalePointers(
  * @param params.name whose pointer changes; null = of single versions, which are never live. @returns the answer.
  */
 export async function servedAnew<T>(
-  deps: { registry: Pick<Registry, 'stalePointers'>; pointers: PointerWriter },
+  deps: { registry: Registry; pointers: PointerWriter },
   { name, what }: { name: string | null; what: string },
   answer: T,
 ): Promise<Result<T, ApiError>> {

@@ -1,13 +1,13 @@
 import { useState, useEffect, useRef } from 'preact/hooks';
 import {
   NewKey,
-  type KeyLimitsView,
+  type KeyLimits,
   RevocationView,
   type KeyView,
   type LimitsChange,
 } from '../../../protocol/admin-api/keys.ts';
 import type { Client } from '../../api/client.ts';
-import { LIMITS, LIVES, hoursWords, KEEPS } from '../../model/key-words.ts';
+import { LIMITS, LIVES, RIGHTS, hoursWords, KEEPS } from '../../model/key-words.ts';
 import { CheckField, SelectField, TextField } from '../../parts/fields.tsx';
 import type { Question } from '../../parts/dialog.tsx';
 import type { Result } from '../../../protocol/api-error.ts';
@@ -26,17 +26,20 @@ interface Wanted {
   tenant: string;
   scopes: string;
   life: number | null;
-  strict: boolean;
-  download: boolean;
   keep: number | null;
-  prompts: boolean;
+  rights: Partial<Record<(typeof RIGHTS)[number][0], boolean>>;
 }
 
 /** @param onMade called with the key itself, once. */
 export function createQuestion(client: Client, onMade: (made: MadeKey) => void): Question {
   const wanted: Wanted = {
-    ...{ kind: 'api', label: '', tenant: '', scopes: '', life: null, strict: false, download: false },
-    ...{ keep: null, prompts: false },
+    kind: 'api',
+    label: '',
+    tenant: '',
+    scopes: '',
+    life: null,
+    keep: null,
+    rights: {},
   };
   const texts = limitTexts(null);
   return {
@@ -50,7 +53,7 @@ export function createQuestion(client: Client, onMade: (made: MadeKey) => void):
       const isApi = wanted.kind === 'api';
       const limits = Object.fromEntries(
         LIMITS.flatMap(([field]) => (texts[field] === '' ? [] : [[field, Number(texts[field])]])),
-      ) as KeyLimitsView;
+      ) as KeyLimits;
       const body = {
         kind: wanted.kind,
         label: wanted.label,
@@ -58,10 +61,12 @@ export function createQuestion(client: Client, onMade: (made: MadeKey) => void):
         ...(wanted.tenant === '' ? {} : { tenant: wanted.tenant }),
         ...(wanted.life === null ? {} : { expires_in: wanted.life }),
         ...(isApi && Object.keys(limits).length > 0 ? { limits } : {}),
-        ...(isApi && wanted.strict ? { strict: true } : {}),
         ...(isApi && wanted.keep !== null ? { keep_prompts: wanted.keep } : {}),
-        ...(!isApi && wanted.download ? { download: true } : {}),
-        ...(!isApi && wanted.prompts ? { prompts: true } : {}),
+        ...Object.fromEntries(
+          RIGHTS.flatMap(([field, kind]) =>
+            kind === wanted.kind && wanted.rights[field] === true ? [[field, true]] : [],
+          ),
+        ),
       };
       const answer = await client.call('POST /admin/keys', { body, as: NewKey.required({ key: true }) });
       if (!answer.ok) return answer.error;
@@ -98,25 +103,13 @@ function Fields({ wanted, texts }: { wanted: Wanted; texts: ReturnType<typeof li
         hint="Names of other tenants that it may use; ** = everything."
         onChange={(text) => (wanted.scopes = text)}
       />
-      {kind === 'api' ? (
+      {RIGHTS.filter(([, of]) => of === kind).map(([field, , label]) => (
+        <CheckField key={field} label={label} onChange={(on) => (wanted.rights[field] = on)} />
+      ))}
+      {kind === 'api' && (
         <>
-          <CheckField
-            label="Strict: a missing name is an error, and no ancestor answers for it"
-            onChange={(strict) => (wanted.strict = strict)}
-          />
           <KeepField begin={null} onChange={(hours) => (wanted.keep = hours)} />
           <LimitFields texts={texts} />
-        </>
-      ) : (
-        <>
-          <CheckField
-            label="It may download the tenant’s adapters"
-            onChange={(download) => (wanted.download = download)}
-          />
-          <CheckField
-            label="It may read the kept prompts and answers of the tenant’s keys"
-            onChange={(prompts) => (wanted.prompts = prompts)}
-          />
         </>
       )}
     </>
@@ -250,7 +243,7 @@ function KeepField(props: { begin: number | null; onChange: (hours: number | nul
 type LimitTexts = Record<(typeof LIMITS)[number][0], string>;
 
 /** Initial values. */
-function limitTexts(limits: KeyLimitsView | null): LimitTexts {
+function limitTexts(limits: KeyLimits | null): LimitTexts {
   const text = (field: (typeof LIMITS)[number][0]): string => String(limits?.[field] ?? '');
   return Object.fromEntries(LIMITS.map(([field]) => [field, text(field)])) as LimitTexts;
 }

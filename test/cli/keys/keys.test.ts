@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { changeRequest, keyRequest, limitsText } from '../../../cli/key-flags.ts';
 import { isOver, keyState, keyTable, scopesText } from '../../../cli/commands/keys.ts';
-import type { KeyView } from '../../../protocol/admin-api/keys.ts';
+import { NO_RIGHTS, type KeyView } from '../../../protocol/admin-api/keys.ts';
 
 const plain = (args: Record<string, unknown>) => JSON.parse(JSON.stringify(keyRequest(args))) as unknown;
 
@@ -115,13 +115,7 @@ describe('a key as it is listed', () => {
     created_by: 'bootstrap',
     revoked_at: null,
     expires_at: null,
-    limits: null,
-    strict: false,
-    strict_fields: false,
-    download: false,
-    keep_prompts: null,
-    prompts: false,
-    degrade: null,
+    ...NO_RIGHTS,
     replaced_by: null,
     replaces: null,
     ...more,

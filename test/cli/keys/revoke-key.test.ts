@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { ApiClient } from '../../../cli/api-client.ts';
 import { revokeKey } from '../../../cli/commands/keys.ts';
 import type { Output } from '../../../cli/output.ts';
-import type { KeyView } from '../../../protocol/admin-api/keys.ts';
+import { NO_RIGHTS, type KeyView } from '../../../protocol/admin-api/keys.ts';
 
 const key = (id: string): KeyView => ({
   id,
@@ -16,13 +16,7 @@ const key = (id: string): KeyView => ({
   created_by: 'key_1',
   revoked_at: null,
   expires_at: null,
-  limits: null,
-  strict: false,
-  strict_fields: false,
-  download: false,
-  keep_prompts: null,
-  prompts: false,
-  degrade: null,
+  ...NO_RIGHTS,
   replaced_by: null,
   replaces: null,
 });

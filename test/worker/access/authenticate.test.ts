@@ -4,7 +4,8 @@ import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { authenticate } from '../../../worker/access/authenticate.ts';
 import { authenticateAdmin, presentedAdminKey } from '../../../worker/access/require-admin.ts';
 import type { Index, Lookup } from '../../../worker/platform/ports.ts';
-import type { KeyRecord, KeyRow } from '../../../worker/access/ports.ts';
+import type { KeyRecord } from '../../../worker/access/ports.ts';
+import { keyRow } from '../../contracts/sample-rows.ts';
 import { openDatabase } from '../platform/database.ts';
 
 const NOW = 1_800_000_000_000;
@@ -27,7 +28,7 @@ describe('authenticate', () => {
     authenticate(request(header), index(lookup), () => NOW);
 
   it('says who it is and what is agreed with them', async () => {
-    const limits = { requestsPerMinute: 5 };
+    const limits = { requests_per_minute: 5 };
     expect(await ask(found({ strict: true, limits }))).toEqual({
       ok: true,
       value: { keyId: 'key_1', tenant: 'alice', scopes: ['alice/**'], strict: true, limits, stale: false },
@@ -41,9 +42,9 @@ describe('authenticate', () => {
   });
 
   it('ends a key at its time, also when only the last known good is left of it', async () => {
-    expect(await ask(found({ expiresAt: NOW + 1 }))).toMatchObject({ ok: true });
+    expect(await ask(found({ expires_at: NOW + 1 }))).toMatchObject({ ok: true });
     for (const stale of [false, true])
-      expect(await ask({ state: 'found', value: { ...RECORD, expiresAt: NOW }, stale })).toMatchObject({
+      expect(await ask({ state: 'found', value: { ...RECORD, expires_at: NOW }, stale })).toMatchObject({
         ok: false,
         error: { code: 'invalid_api_key', message: expect.stringContaining('expired') },
       });
@@ -77,30 +78,7 @@ describe('authenticate', () => {
 });
 
 describe('authenticateAdmin', () => {
-  const row: Omit<KeyRow, 'hash'> = {
-    id: 'key_9',
-    kind: 'admin',
-    tenant: 'alice',
-    scopes: [],
-    owners: [],
-    label: '',
-    createdAt: 1,
-    createdBy: 'bootstrap',
-    revokedAt: null,
-    expiresAt: null,
-    strict: false,
-    strictFields: false,
-    download: false,
-    keepPrompts: null,
-    prompts: false,
-    degrade: null,
-    limits: null,
-    limitsFixed: false,
-    tenantLimits: null,
-    counter: 'key_9',
-    replacedBy: null,
-    replaces: null,
-  };
+  const row = keyRow('key_9', { kind: 'admin', tenant: 'alice', scopes: [], scope_owners: [] });
 
   it('knows the bootstrap key by its hash, and the others from the system of record', async () => {
     const [bootstrap, hers, late, nobodys] = Array.from({ length: 4 }, () => generateApiKey('ga')) as [
@@ -111,7 +89,7 @@ describe('authenticateAdmin', () => {
     ];
     const keyLedger = createD1KeyLedger(await openDatabase());
     await keyLedger.add({ ...row, hash: await hashApiKey(hers) });
-    await keyLedger.add({ ...row, id: 'key_8', expiresAt: NOW, hash: await hashApiKey(late) });
+    await keyLedger.add({ ...row, id: 'key_8', expires_at: NOW, hash: await hashApiKey(late) });
     const ask = async (key: string, adminKeyHash: string | null = null) => {
       const presented = await presentedAdminKey(request(`Bearer ${key}`), adminKeyHash);
       return presented.ok ? authenticateAdmin(presented.value, { keyLedger, now: () => NOW }) : presented;

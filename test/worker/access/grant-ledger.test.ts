@@ -1,14 +1,15 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1GrantLedger } from '../../../worker/access/d1-grants.ts';
 import { openDatabase } from '../platform/database.ts';
-import { PUBLIC, type GrantLedger, type GrantRow } from '../../../worker/access/ports.ts';
+import { PUBLIC, type GrantRow } from '../../../worker/access/ports.ts';
+import type { GrantLedger } from '../../../worker/access/d1-grants.ts';
 
 const grant = (tenant: string, scope: string, owner: string | null = 'clinic'): GrantRow => ({
   tenant,
   scope,
   owner,
-  createdAt: 1_700_000_000_000,
-  createdBy: 'key_1',
+  created_at: 1_700_000_000_000,
+  created_by: 'key_1',
 });
 
 import { NO_CAPS } from '../../contracts/sample-rows.ts';
@@ -23,7 +24,7 @@ describe('GrantLedger', () => {
 
   it('keeps a grant once, and one a giver', async () => {
     expect(await add(grant('guest', 'a/**'))).toBe('added');
-    expect(await add({ ...grant('guest', 'a/**'), createdBy: 'key_2' })).toBe('known');
+    expect(await add({ ...grant('guest', 'a/**'), created_by: 'key_2' })).toBe('known');
     expect(await add(grant('guest', 'a/**', null))).toBe('added');
     expect(await add(grant('guest', 'a/**', 'other'))).toBe('added');
     expect(await ledger.get(grant('guest', 'a/**', null))).toEqual(grant('guest', 'a/**', null));
@@ -105,9 +106,9 @@ describe('GrantLedger', () => {
       grant('other', 'e', 'eve'),
     ])
       await add(row);
-    const refusal = (owner: string) => ({ tenant: 'guest', owner, createdAt: 5, createdBy: 'key_2' });
+    const refusal = (owner: string) => ({ tenant: 'guest', owner, created_at: 5, created_by: 'key_2' });
     expect(await ledger.refuse(refusal('eve'), 2)).toBe('added');
-    expect(await ledger.refuse({ ...refusal('eve'), createdAt: 6 }, 2)).toBe('known');
+    expect(await ledger.refuse({ ...refusal('eve'), created_at: 6 }, 2)).toBe('known');
     expect(await ledger.refuse(refusal('mallory'), 2)).toBe('added');
     expect(await ledger.refuse(refusal('trudy'), 2)).toBe('full');
     expect(await ledger.refuse(refusal('eve'), 2)).toBe('known');

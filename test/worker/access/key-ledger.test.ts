@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { openDatabase } from '../platform/database.ts';
-import type { KeyLedger, KeyRow } from '../../../worker/access/ports.ts';
+import type { KeyRow } from '../../../worker/access/ports.ts';
+import type { KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 
 /** A key, and no other with it. */
@@ -17,7 +18,7 @@ describe('KeyLedger', () => {
 
   it('gives keys back as written, newest first, by tenant', async () => {
     const first = keyRow('key_1');
-    const second = keyRow('key_2', { tenant: 'other', createdAt: first.createdAt + 1, scopes: [] });
+    const second = keyRow('key_2', { tenant: 'other', created_at: first.created_at + 1, scopes: [] });
     await ledger.add(first);
     await ledger.add(second);
     expect(await ledger.get('key_1')).toEqual(first);
@@ -29,55 +30,55 @@ describe('KeyLedger', () => {
   });
 
   it('keeps what limits and ends a key', async () => {
-    const limits = { requestsPerMinute: 50, tokensPerDay: 1e9, onOutage: 'refuse' } as const;
+    const limits = { requests_per_minute: 50, tokens_per_day: 1e9, on_outage: 'refuse' } as const;
     const more = {
-      expiresAt: 9,
+      expires_at: 9,
       strict: true,
-      strictFields: true,
+      strict_fields: true,
       download: true,
-      keepPrompts: 24,
+      keep_prompts: 24,
       prompts: true,
       degrade: 'base',
       limits,
       counter: 'key_0',
     } as const;
-    const row = keyRow('key_1', { ...more, replacedBy: 'key_2' });
+    const row = keyRow('key_1', { ...more, replaced_by: 'key_2' });
     await ledger.add(row);
     expect(await ledger.get('key_1')).toEqual(row);
     expect(await ledger.list(null)).toEqual([row]);
   });
 
   it('replaces a key by another, both or nothing', async () => {
-    const old = keyRow('key_1', { expiresAt: 1_000 });
+    const old = keyRow('key_1', { expires_at: 1_000 });
     const row = { ...keyRow('key_2', { counter: 'key_1' }), replaces: 'key_1' };
     await ledger.add(old);
     expect(await ledger.rotate({ row, expiresAt: 2_000 })).toBe(true);
     expect(await ledger.get('key_2')).toEqual(row);
-    expect(await ledger.get('key_1')).toEqual({ ...old, replacedBy: 'key_2' });
+    expect(await ledger.get('key_1')).toEqual({ ...old, replaced_by: 'key_2' });
     const third = { ...keyRow('key_3'), replaces: 'key_2' };
     await ledger.rotate({ row: third, expiresAt: 500 });
-    expect(await ledger.get('key_2')).toMatchObject({ expiresAt: 500, replacedBy: 'key_3' });
+    expect(await ledger.get('key_2')).toMatchObject({ expires_at: 500, replaced_by: 'key_3' });
     const taken = { ...keyRow('key_4', { hash: row.hash }), replaces: 'key_3' };
     await expect(ledger.rotate({ row: taken, expiresAt: 1 })).rejects.toThrow('UNIQUE');
     expect(await ledger.get('key_3')).toEqual(third);
   });
 
   it('changes what can be changed, until a key is revoked', async () => {
-    const row = keyRow('key_1', { expiresAt: 9 });
+    const row = keyRow('key_1', { expires_at: 9 });
     await ledger.add(row);
     await ledger.add(keyRow('key_2'));
     const change = {
       id: 'key_1',
       scopes: ['a/**'],
-      owners: ['clinic'],
+      scope_owners: ['clinic'],
       label: 'new',
       limits: { concurrent: 2 },
-      limitsFixed: true,
+      limits_fixed: true,
       strict: true,
-      strictFields: true,
+      strict_fields: true,
       degrade: 'stale' as const,
       download: true,
-      keepPrompts: 720,
+      keep_prompts: 720,
       prompts: true,
     };
     expect(await ledger.change(change, row)).toBe(true);
@@ -87,14 +88,14 @@ describe('KeyLedger', () => {
     const readBefore = { ...row, label: 'mine' };
     expect(await ledger.change(readBefore, row)).toBe(false);
     expect(await ledger.rotate({ row: { ...keyRow('key_3'), replaces: 'key_1' }, expiresAt: 9 })).toBe(false);
-    const limits = { tokensPerDay: 9, concurrent: 1, requestsPerMinute: 5 };
+    const limits = { tokens_per_day: 9, concurrent: 1, requests_per_minute: 5 };
     const limited = { ...change, limits };
     expect(await ledger.change(limited, change)).toBe(true);
-    const otherOrder = { ...limited, limits: { requestsPerMinute: 5, concurrent: 1, tokensPerDay: 9 } };
+    const otherOrder = { ...limited, limits: { requests_per_minute: 5, concurrent: 1, tokens_per_day: 9 } };
     expect(await ledger.change(change, otherOrder)).toBe(true);
     await ledger.revoke({ ...alone('key_1'), at: 5 });
     expect(await ledger.change({ ...change, label: 'later' }, change)).toBe(false);
-    expect(await ledger.get('key_1')).toMatchObject({ label: 'new', revokedAt: 5 });
+    expect(await ledger.get('key_1')).toMatchObject({ label: 'new', revoked_at: 5 });
   });
 
   it('finds admin keys until they are revoked, and never API keys', async () => {
@@ -107,7 +108,7 @@ describe('KeyLedger', () => {
     await ledger.revoke({ ...alone('key_a'), at: 7 });
     await ledger.revoke({ ...alone('key_a'), at: 8 });
     expect(await ledger.admin(admin.hash)).toBeNull();
-    expect((await ledger.get('key_a'))?.revokedAt).toBe(7);
+    expect((await ledger.get('key_a'))?.revoked_at).toBe(7);
   });
 
   /** 1 was rotated into 2 and again into 3, and 3 into 4; 2 made 5, which 6 took the place of, and 1 made 7. */
@@ -118,14 +119,14 @@ describe('KeyLedger', () => {
       ['key_3', 'key_1'],
       ['key_4', 'key_3'],
     ] as const)
-      await ledger.rotate({ row: { ...keyRow(id, { createdBy: replaces }), replaces }, expiresAt: 9_000 });
-    await ledger.add(keyRow('key_5', { createdBy: 'key_2' }));
+      await ledger.rotate({ row: { ...keyRow(id, { created_by: replaces }), replaces }, expiresAt: 9_000 });
+    await ledger.add(keyRow('key_5', { created_by: 'key_2' }));
     await ledger.rotate({ row: { ...keyRow('key_6'), replaces: 'key_5' }, expiresAt: 9_000 });
-    await ledger.add(keyRow('key_7', { createdBy: 'key_1', expiresAt: 50 }));
+    await ledger.add(keyRow('key_7', { created_by: 'key_1', expires_at: 50 }));
     await ledger.add(keyRow('key_8'));
   };
   const revoked = async () =>
-    (await ledger.list(null)).flatMap(({ id, revokedAt }) => (revokedAt === null ? [] : [id])).sort();
+    (await ledger.list(null)).flatMap(({ id, revoked_at }) => (revoked_at === null ? [] : [id])).sort();
   const idsOf = (rows: KeyRow[]) => rows.map(({ id }) => id);
 
   it.each([
@@ -158,11 +159,11 @@ describe('KeyLedger', () => {
     await ledger.add(keyRow('key_1'));
     await ledger.add(keyRow('key_2'));
     await ledger.revoke({ ...alone('key_1'), at: 5 });
-    expect(await ledger.add(keyRow('key_3', { createdBy: 'key_1' }))).toBe(false);
+    expect(await ledger.add(keyRow('key_3', { created_by: 'key_1' }))).toBe(false);
     const rotate = (more: Partial<KeyRow>, replaces: string) =>
       ledger.rotate({ row: { ...keyRow('key_4', more), replaces }, expiresAt: 7 });
     expect(await rotate({}, 'key_1')).toBe(false);
-    expect(await rotate({ createdBy: 'key_1' }, 'key_2')).toBe(false);
+    expect(await rotate({ created_by: 'key_1' }, 'key_2')).toBe(false);
     expect(await ledger.get('key_2')).toEqual(keyRow('key_2'));
     expect(await ledger.list(null)).toHaveLength(2);
   });

@@ -14,7 +14,7 @@ const grant = fc.record({ scope, owner: fc.option(owner, { nil: null, freq: 4 })
 const rights = fc.record({
   tenant: fc.constant('me'),
   scopes: fc.array(scope, { maxLength: 3 }),
-  owners: fc.array(fc.option(owner, { nil: null }), { maxLength: 3 }),
+  scope_owners: fc.array(fc.option(owner, { nil: null }), { maxLength: 3 }),
   grants: fc.array(grant, { maxLength: 8 }),
 });
 

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1BlobLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { openDatabase } from '../platform/database.ts';
-import type { BlobLedger } from '../../../worker/blobs/ports.ts';
+import type { BlobLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { digestOf } from '../../contracts/sample-rows.ts';
 
 const make = async () => createD1BlobLedger(await openDatabase());

@@ -4,7 +4,7 @@ import { createD1BlobLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { createD1Garbage } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
-import type { BlobLedger, GarbageLedger } from '../../../worker/blobs/ports.ts';
+import type { BlobLedger, GarbageLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
 import type { NameRow, Registry } from '../../../worker/registry/ports.ts';
 import { digestOf, versionRow } from '../../contracts/sample-rows.ts';
 

@@ -1,5 +1,5 @@
 import type { DropPass } from '../../../worker/kv-inbox/take-drops.ts';
-import type { KvInbox, DropError } from '../../../worker/kv-inbox/ports.ts';
+import type { KvInbox, DropError } from '../../../worker/kv-inbox/take-drops.ts';
 import type { TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createD1DropLedger } from '../../../worker/kv-inbox/d1-drop-ledger.ts';
-import { DROPS_REMEMBERED, type DropRow } from '../../../worker/kv-inbox/ports.ts';
+import { DROPS_REMEMBERED } from '../../../worker/kv-inbox/limits.ts';
+import type { DropRow } from '../../../worker/kv-inbox/d1-drop-ledger.ts';
 import { digestOf } from '../../contracts/sample-rows.ts';
 import { openDatabase } from '../platform/database.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { recallDrop } from '../../../worker/kv-inbox/take-drops.ts';
 import { DROP_SETTLE_MS, DROP_STALE_MS } from '../../../worker/kv-inbox/limits.ts';
-import type { DropRow } from '../../../worker/kv-inbox/ports.ts';
+import type { DropRow } from '../../../worker/kv-inbox/d1-drop-ledger.ts';
 
 const row = (sha256: string, more: Partial<DropRow> = {}): DropRow => ({
   name: 'a',

@@ -177,7 +177,7 @@ describe('a bad file', () => {
 
   it("cannot be laid on another's adapter without a grant", async () => {
     await graft.publish('lab', first, { owner: 'lab' });
-    const grant = { tenant: 'guest', scope: 'lab/**', owner: 'lab', createdAt: 0, createdBy: 'x' };
+    const grant = { tenant: 'guest', scope: 'lab/**', owner: 'lab', created_at: 0, created_by: 'x' };
     await graft.services.grantLedger.add(grant, NO_CAPS);
     // The bootstrap key may give a name below another's to somebody else.
     for (const [name, owner] of [

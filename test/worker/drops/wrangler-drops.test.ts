@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { DropError } from '../../../worker/kv-inbox/ports.ts';
+import type { DropError } from '../../../worker/kv-inbox/take-drops.ts';
 import { wranglerKvKey } from '../../e2e/run-wrangler.ts';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chainOf, chat, startTestEdge, type TestEdge } from '../edge-harness.ts';

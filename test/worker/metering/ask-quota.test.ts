@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createAskQuota, type AskQuota, duration } from '../../../worker/metering/meter.ts';
-import type { KeyLimits, Quotas } from '../../../worker/metering/ports.ts';
+import type { KeyLimits } from '../../../protocol/admin-api/keys.ts';
+import type { Quotas } from '../../../worker/metering/ports.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { createFakeQuotas, type FakeQuotas } from '../../fakes/fake-metering.ts';
 
@@ -44,7 +45,7 @@ describe('asking a quota', () => {
   });
 
   it('says what is left, as OpenAI does', async () => {
-    const asked = await asking({ requestsPerMinute: 3, tokensPerMinute: 50 });
+    const asked = await asking({ requests_per_minute: 3, tokens_per_minute: 50 });
     expect(asked.ok && Object.fromEntries(asked.value.headers)).toEqual({
       'x-ratelimit-limit-requests': '3',
       'x-ratelimit-remaining-requests': '2',
@@ -56,7 +57,7 @@ describe('asking a quota', () => {
   });
 
   it('repeats a refusal without asking for a moment, with the time that is left', async () => {
-    const limits = { requestsPerMinute: 1 };
+    const limits = { requests_per_minute: 1 };
     await asking(limits);
     const first = await refusal(limits);
     expect(first?.error).toMatchObject({ code: 'rate_limit_exceeded' });
@@ -68,7 +69,7 @@ describe('asking a quota', () => {
     expect(quotas.calls).toEqual(['admit key_1', 'admit key_1']);
     // Another's refusal is not this key's, and raised limits act at once.
     expect(await refusal(limits, 'key_2')).toBeNull();
-    expect(await refusal({ requestsPerMinute: 2 })).toBeNull();
+    expect(await refusal({ requests_per_minute: 2 })).toBeNull();
     clock.advance(700);
     await refusal(limits);
     expect(quotas.calls).toHaveLength(5);
@@ -83,7 +84,7 @@ describe('asking a quota', () => {
   });
 
   it('tells a budget that is spent from a limit that comes back', async () => {
-    const limits = { tokensPerDay: 10 };
+    const limits = { tokens_per_day: 10 };
     const held = await asking(limits);
     if (held.ok) await held.value.settle(10);
     const spent = await refusal(limits);
@@ -94,7 +95,7 @@ describe('asking a quota', () => {
   });
 
   it('counts a rotated key against the first one’s counter', async () => {
-    const limits = { requestsPerMinute: 2 };
+    const limits = { requests_per_minute: 2 };
     expect((await asking(limits, 'key_1')).ok).toBe(true);
     expect((await asking(limits, 'key_2', 'key_1')).ok).toBe(true);
     expect((await asking(limits, 'key_3', 'key_1')).ok).toBe(false);
@@ -104,9 +105,9 @@ describe('asking a quota', () => {
     ['lets pass', undefined, true],
     ['lets pass', 'allow', true],
     ['refuses', 'refuse', false],
-  ] as const)('%s when the counter does not answer and the key says %s', async (_, onOutage, passes) => {
+  ] as const)('%s when the counter does not answer and the key says %s', async (_, on_outage, passes) => {
     quotas.down = true;
-    const limits = { requestsPerMinute: 1, ...(onOutage === undefined ? {} : { onOutage }) };
+    const limits = { requests_per_minute: 1, ...(on_outage === undefined ? {} : { on_outage }) };
     for (const from of [quotas, null]) {
       ask = create(from);
       const asked = await asking(limits);
@@ -118,7 +119,7 @@ describe('asking a quota', () => {
   });
 
   it('tells the counter once more what was used, when it did not hear', async () => {
-    const limits = { tokensPerMinute: 100 };
+    const limits = { tokens_per_minute: 100 };
     const held = await asking(limits);
     quotas.down = true;
     const fails = vi.spyOn(quotas, 'settle').mockImplementationOnce(async () => {
@@ -135,13 +136,13 @@ describe('asking a quota', () => {
 });
 
 describe('asking the quotas of a key and its tenant', () => {
-  const both = async (limits: KeyLimits | undefined, tenantLimits: KeyLimits, keyId = 'key_1') =>
-    ask({ keyId, tenant: 'acme', limits, tenantLimits });
+  const both = async (limits: KeyLimits | undefined, tenant_limits: KeyLimits, keyId = 'key_1') =>
+    ask({ keyId, tenant: 'acme', limits, tenant_limits });
   const headersOf = (asked: Awaited<ReturnType<typeof both>>) =>
     Object.fromEntries(asked.ok ? asked.value.headers : asked.error.headers);
 
   it('lets pass what both let pass, and tells of which less is left', async () => {
-    const asked = await both({ requestsPerMinute: 9, tokensPerMinute: 50 }, { requestsPerMinute: 3 });
+    const asked = await both({ requests_per_minute: 9, tokens_per_minute: 50 }, { requests_per_minute: 3 });
     expect(headersOf(asked)).toMatchObject({
       'x-ratelimit-limit-requests': '3',
       'x-ratelimit-remaining-requests': '2',
@@ -153,31 +154,31 @@ describe('asking the quotas of a key and its tenant', () => {
   });
 
   it('counts all keys of the tenant together, and none of another', async () => {
-    const tenantLimits = { requestsPerMinute: 2 };
+    const tenant_limits = { requests_per_minute: 2 };
     const passed = [];
     for (const keyId of ['key_1', 'key_2', 'key_3'])
-      passed.push((await both(undefined, tenantLimits, keyId)).ok);
+      passed.push((await both(undefined, tenant_limits, keyId)).ok);
     expect(passed).toEqual([true, true, false]);
-    expect((await ask({ keyId: 'key_1', tenant: 'other', tenantLimits })).ok).toBe(true);
+    expect((await ask({ keyId: 'key_1', tenant: 'other', tenant_limits })).ok).toBe(true);
   });
 
   it('says whose limits refused, and takes the other one’s word back', async () => {
-    const limits = { requestsPerMinute: 5, concurrent: 1 };
-    const refused = await both(limits, { tokensPerDay: 1, concurrent: 1 });
+    const limits = { requests_per_minute: 5, concurrent: 1 };
+    const refused = await both(limits, { tokens_per_day: 1, concurrent: 1 });
     if (refused.ok) await refused.value.settle(1);
-    const spent = await both(limits, { tokensPerDay: 1, concurrent: 1 });
+    const spent = await both(limits, { tokens_per_day: 1, concurrent: 1 });
     expect(headersOf(spent)).toMatchObject({ 'x-graft-limited-by': 'tenant' });
     expect(spent.ok ? null : spent.error.error).toMatchObject({
       code: 'insufficient_quota',
       message: expect.stringContaining('for all of its keys') as string,
     });
     // Its place and its request are free again.
-    const next = await both(limits, { requestsPerMinute: 100 });
+    const next = await both(limits, { requests_per_minute: 100 });
     expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '3' });
-    const own = await both(limits, { requestsPerMinute: 100 });
+    const own = await both(limits, { requests_per_minute: 100 });
     expect(headersOf(own)).toMatchObject({ 'x-graft-limited-by': 'key' });
     expect(own.ok ? null : own.error.error.message).toMatch(/^This key is limited to 1 requests at the same/);
-    const left = await both(undefined, { requestsPerMinute: 100 });
+    const left = await both(undefined, { requests_per_minute: 100 });
     expect(headersOf(left)).toMatchObject({ 'x-ratelimit-remaining-requests': '97' });
   });
 
@@ -187,14 +188,14 @@ describe('asking the quotas of a key and its tenant', () => {
       if (counter === 'key_1') throw new Error('down');
       return admit(counter, asked);
     };
-    const tenantLimits = { requestsPerMinute: 1 };
-    expect((await both({ concurrent: 1 }, tenantLimits)).ok).toBe(true);
-    const second = await both({ concurrent: 1 }, tenantLimits);
+    const tenant_limits = { requests_per_minute: 1 };
+    expect((await both({ concurrent: 1 }, tenant_limits)).ok).toBe(true);
+    const second = await both({ concurrent: 1 }, tenant_limits);
     expect(headersOf(second)).toMatchObject({ 'x-graft-limited-by': 'tenant' });
-    const closed = await both({ concurrent: 1, onOutage: 'refuse' }, { requestsPerMinute: 9 });
+    const closed = await both({ concurrent: 1, on_outage: 'refuse' }, { requests_per_minute: 9 });
     expect(closed.ok ? null : closed.error.error.code).toBe('registry_unavailable');
     // What that refusal had counted for the tenant was taken back.
-    const next = await both({ concurrent: 1 }, { requestsPerMinute: 9 });
+    const next = await both({ concurrent: 1 }, { requests_per_minute: 9 });
     expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '7' });
   });
 });

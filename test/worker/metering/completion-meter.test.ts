@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { USAGE_COMMENT } from '../../../protocol/origin-wire.ts';
 import { createAskQuota, createCompletionMeter } from '../../../worker/metering/meter.ts';
+import type { KeyLimits } from '../../../protocol/admin-api/keys.ts';
 import type {
   CompletionEnding,
-  KeyLimits,
   MeteredAnswer,
   StreamEnd,
   UsageEvent,

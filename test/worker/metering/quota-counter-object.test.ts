@@ -9,7 +9,7 @@ import type { Quotas } from '../../../worker/metering/ports.ts';
 import { WAIT_MS } from '../../setup/slow.ts';
 
 const AT = Date.UTC(2026, 2, 31);
-const limits = { tokensPerMonth: 10 };
+const limits = { tokens_per_month: 10 };
 
 /** Storage of one object, and a way to start it anew. */
 function rig(stored: unknown): { quotas: Quotas; disk: Map<string, unknown>; restart: () => void } {

@@ -3,7 +3,7 @@ import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.ts';
 import { openDatabase } from '../platform/database.ts';
 import type { TenantLimits, TenantLimitsRow } from '../../../worker/metering/ports.ts';
-import type { KeyLedger } from '../../../worker/access/ports.ts';
+import type { KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 
 const make = async () => {
@@ -14,9 +14,15 @@ const make = async () => {
 describe('TenantLimits', () => {
   let limits: TenantLimits;
   let keys: KeyLedger;
-  const set = async (tenant: string, of: { requestsPerMinute: number } | null, at = 1) => {
+  const set = async (tenant: string, of: { requests_per_minute: number } | null, changed_at = 1) => {
     const was = (await limits.get(tenant))?.revision ?? 0;
-    return (await limits.set({ tenant, limits: of, at, actor: 'bootstrap', was })) as TenantLimitsRow;
+    return (await limits.set({
+      tenant,
+      limits: of,
+      changed_at,
+      changed_by: 'bootstrap',
+      was,
+    })) as TenantLimitsRow;
   };
   beforeEach(async () => {
     ({ tenantLimits: limits, keyLedger: keys } = await make());
@@ -24,45 +30,45 @@ describe('TenantLimits', () => {
 
   it('keeps the last word, and counts its changes', async () => {
     expect(await limits.get('a')).toBeNull();
-    const first = await set('a', { requestsPerMinute: 5 });
+    const first = await set('a', { requests_per_minute: 5 });
     expect(first).toEqual({
-      ...{ tenant: 'a', limits: { requestsPerMinute: 5 }, at: 1, actor: 'bootstrap' },
-      ...{ revision: 1, writtenTo: '' },
+      ...{ tenant: 'a', limits: { requests_per_minute: 5 }, changed_at: 1, changed_by: 'bootstrap' },
+      ...{ revision: 1, written_to: '' },
     });
-    const second = await set('a', { requestsPerMinute: 6 }, 2);
-    expect(second).toMatchObject({ limits: { requestsPerMinute: 6 }, at: 2, revision: 2 });
+    const second = await set('a', { requests_per_minute: 6 }, 2);
+    expect(second).toMatchObject({ limits: { requests_per_minute: 6 }, changed_at: 2, revision: 2 });
     expect(await limits.get('a')).toEqual(second);
   });
 
   it('takes nothing from who has read an older state', async () => {
-    const change = { tenant: 'a', limits: null, at: 1, actor: 'bootstrap' };
+    const change = { tenant: 'a', limits: null, changed_at: 1, changed_by: 'bootstrap' };
     expect(await limits.set({ ...change, was: 1 })).toBeNull();
     expect(await limits.get('a')).toBeNull();
-    const first = await set('a', { requestsPerMinute: 5 });
+    const first = await set('a', { requests_per_minute: 5 });
     for (const was of [0, 2]) expect(await limits.set({ ...change, was })).toBeNull();
     expect(await limits.get('a')).toEqual(first);
   });
 
   it('knows which keys were written, and not of those before the last change', async () => {
-    const first = await set('a', { requestsPerMinute: 5 });
-    await limits.wrote({ ...first, writtenTo: 'key_1' });
-    expect(await limits.unwritten(10)).toEqual([{ ...first, writtenTo: 'key_1' }]);
+    const first = await set('a', { requests_per_minute: 5 });
+    await limits.wrote({ ...first, written_to: 'key_1' });
+    expect(await limits.unwritten(10)).toEqual([{ ...first, written_to: 'key_1' }]);
     const second = await set('a', null);
-    await limits.wrote({ ...first, writtenTo: null });
+    await limits.wrote({ ...first, written_to: null });
     expect(await limits.unwritten(10)).toEqual([second]);
-    await limits.wrote({ ...second, writtenTo: null });
+    await limits.wrote({ ...second, written_to: null });
     expect(await limits.unwritten(10)).toEqual([]);
   });
 
   it('lists who has limits, or still had', async () => {
-    for (const tenant of ['c', 'a', 'b', 'd']) await set(tenant, { requestsPerMinute: 5 });
+    for (const tenant of ['c', 'a', 'b', 'd']) await set(tenant, { requests_per_minute: 5 });
     const lifted = await set('b', null);
     const page = await limits.list({ cursor: null, limit: 3 });
     expect(page.items.map(({ tenant }) => tenant)).toEqual(['a', 'b', 'c']);
     const rest = await limits.list({ cursor: page.cursor, limit: 3 });
     expect(rest.items.map(({ tenant }) => tenant)).toEqual(['d']);
     expect(rest.cursor).toBeNull();
-    await limits.wrote({ ...lifted, writtenTo: null });
+    await limits.wrote({ ...lifted, written_to: null });
     const all = await limits.list({ cursor: null, limit: 10 });
     expect(all.items.map(({ tenant }) => tenant)).toEqual(['a', 'c', 'd']);
   });
@@ -73,13 +79,13 @@ describe('TenantLimits', () => {
     await keys.add(hers);
     await keys.add(admin);
     await keys.add(keyRow('key_3', { tenant: 'b' }));
-    await set('a', { requestsPerMinute: 5 });
-    const tenantLimits = { requestsPerMinute: 5 };
-    expect(await keys.get('key_1')).toEqual({ ...hers, tenantLimits });
-    expect(await keys.get('key_3')).toMatchObject({ tenantLimits: null });
-    expect(await keys.admin(admin.hash)).toMatchObject({ tenantLimits });
-    expect((await keys.page({ cursor: null, limit: 9 })).items[0]).toMatchObject({ tenantLimits });
-    expect(await keys.list('a')).toMatchObject([{ tenantLimits }, { tenantLimits }]);
+    await set('a', { requests_per_minute: 5 });
+    const tenant_limits = { requests_per_minute: 5 };
+    expect(await keys.get('key_1')).toEqual({ ...hers, tenant_limits });
+    expect(await keys.get('key_3')).toMatchObject({ tenant_limits: null });
+    expect(await keys.admin(admin.hash)).toMatchObject({ tenant_limits });
+    expect((await keys.page({ cursor: null, limit: 9 })).items[0]).toMatchObject({ tenant_limits });
+    expect(await keys.list('a')).toMatchObject([{ tenant_limits }, { tenant_limits }]);
   });
 
   it('finds the API keys of a tenant that are good, page by page', async () => {

@@ -39,7 +39,7 @@ const windows = [
   { from: '', to: '\u007f', limit: 9 },
   { from: 'a/', to: 'a/\u007f', limit: 9 },
 ];
-const row = { tenant: 'me', scope: 'a', owner: 'you', createdAt: 1, createdBy: 'x' };
+const row = { tenant: 'me', scope: 'a', owner: 'you', created_at: 1, created_by: 'x' };
 const line = { id: 'key_1', successors: true, made: true };
 
 const prices = { currency: 'EUR', prompt: 1, completion: 2, bases: { b: { prompt: 3, completion: 4 } } };

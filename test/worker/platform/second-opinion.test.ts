@@ -68,7 +68,7 @@ describe('what the system of record says', () => {
     await ledger.add(row);
     expect(await recordedKey(ledger, hash)).toEqual({
       state: 'found',
-      value: { id: row.id, tenant: row.tenant, scopes: row.scopes, owners: ['clinic'], strict: true },
+      value: { id: row.id, tenant: row.tenant, scopes: row.scopes, scope_owners: ['clinic'], strict: true },
       stale: false,
     });
     expect(await recordedKey(ledger, hash.slice(0, 16).padEnd(64, '0'))).toEqual({ state: 'absent' });
@@ -81,7 +81,7 @@ describe('what the system of record says', () => {
 
   it('of grants: all that the tenant has, and no more of them than is needed', async () => {
     const ledger = createD1GrantLedger(await openDatabase());
-    const at = { createdAt: 1, createdBy: 'x' };
+    const at = { created_at: 1, created_by: 'x' };
     for (const [tenant, scope, owner] of [
       ['guest', 'a/**', 'clinic'],
       ['guest', 'e/**', 'eve'],

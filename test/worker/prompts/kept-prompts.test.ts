@@ -3,7 +3,7 @@ import { createD1KeptPrompts } from '../../../worker/prompts/d1-kept-prompts.ts'
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { KeyLedger } from '../../../worker/access/ports.ts';
+import type { KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { MAX_KEPT_BYTES, MAX_KEPT_PROMPTS } from '../../../worker/prompts/limits.ts';
 import type { KeptPrompts, PromptRow } from '../../../worker/prompts/ports.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
@@ -28,10 +28,10 @@ describe('KeptPrompts', () => {
     prompts.read({ tenant: 'me', id, at: null, now: START, ...more });
   beforeEach(async () => {
     ({ prompts, keys } = await make());
-    await keys.add(keyRow('key_1', { tenant: 'me', keepPrompts: 2 }));
-    await keys.add(keyRow('key_2', { tenant: 'me', keepPrompts: 24 }));
+    await keys.add(keyRow('key_1', { tenant: 'me', keep_prompts: 2 }));
+    await keys.add(keyRow('key_2', { tenant: 'me', keep_prompts: 24 }));
     await keys.add(keyRow('key_3', { tenant: 'me' }));
-    await keys.add(keyRow('key_4', { tenant: 'you', keepPrompts: 24 }));
+    await keys.add(keyRow('key_4', { tenant: 'you', keep_prompts: 24 }));
   });
 
   it('keeps what keys ask that have it kept, for as long as they say', async () => {
@@ -81,7 +81,7 @@ describe('KeptPrompts', () => {
     expect(await read('r1')).toBeNull();
     expect(await read('late')).toBeNull();
     expect(await read('r2')).not.toBeNull();
-    expect(await keys.get('key_1')).toMatchObject({ keepPrompts: null });
+    expect(await keys.get('key_1')).toMatchObject({ keep_prompts: null });
   });
 
   it('keeps the newest of each tenant, in number and in size', async () => {
@@ -104,7 +104,7 @@ describe('KeptPrompts', () => {
 it('notes who has read, each time, in the history of the tenant', async () => {
   const db = await openDatabase();
   const prompts = createD1KeptPrompts(db);
-  await createD1KeyLedger(db).add(keyRow('key_1', { tenant: 'me', keepPrompts: 2 }));
+  await createD1KeyLedger(db).add(keyRow('key_1', { tenant: 'me', keep_prompts: 2 }));
   await prompts.add([promptRow()]);
   const reading = { tenant: 'me', id: 'r1', actor: 'key_7', at: 5 };
   await Promise.all([prompts.noteReading(reading), prompts.noteReading({ ...reading, at: 6 })]);

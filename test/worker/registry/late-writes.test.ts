@@ -1,7 +1,7 @@
 /** Writes to KV that land long after they were given up. */
 import { expect, it, vi } from 'vitest';
-import type { KeyRow } from '../../../worker/access/ports.ts';
 import { createPointerSync, createRightsSync } from '../../../worker/registry/pointer-writer-object.ts';
+import { keyRow } from '../../contracts/sample-rows.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 
 it('marks what was erased once more when a write from before lands on the mark', async () => {
@@ -27,11 +27,7 @@ it('marks what was erased once more when a write from before lands on the mark',
     names: { put: () => late('name'), remove: async (_, ttl) => void inKv.push(`no name, ${ttl} s`) },
     experiments: { put: async () => undefined },
   });
-  const none = { owners: [], degrade: null, keepPrompts: null, expiresAt: null, limits: null };
-  const row = {
-    ...{ ...none, kind: 'api', hash: 'f'.repeat(64), id: 'k', counter: 'k', tenant: 'acme' },
-    ...{ scopes: [] as string[], tenantLimits: null, revokedAt: null },
-  } as unknown as KeyRow;
+  const row = keyRow('k', { hash: 'f'.repeat(64), tenant: 'acme' });
   const rights = createRightsSync({
     ...lanes,
     keyLedger: { get: async () => (erased ? null : row) },

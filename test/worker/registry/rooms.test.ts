@@ -25,8 +25,8 @@ describe('rooms in the Registry', () => {
     expect(await registry.reserve({ name: 'a', tenant: 'you', ...note })).toBe(true);
     const all = { tenant: null, cursor: null, limit: 9 };
     expect((await registry.rooms(all)).items).toEqual([
-      { name: 'a', tenant: 'you', createdAt: 5, createdBy: 'key_1' },
-      { name: 'a/b', tenant: 'me', createdAt: 5, createdBy: 'key_1' },
+      { name: 'a', tenant: 'you', created_at: 5, created_by: 'key_1' },
+      { name: 'a/b', tenant: 'me', created_at: 5, created_by: 'key_1' },
     ]);
     expect((await registry.rooms({ ...all, tenant: 'me' })).items.map(({ name }) => name)).toEqual(['a/b']);
     const { items, cursor } = await registry.rooms({ ...all, limit: 1 });

@@ -214,7 +214,7 @@ describe('repair', () => {
     await graft.services.keyIndex.revoke(otherHash);
     await mends([`key ${key.id}: outdated, removed`, `key ${other.id}: outdated, revoked`].sort());
     for (const one of [key, other]) expect(await ask(one.key, 'notes')).toBe(401);
-    expect((await graft.services.keyLedger.get(other.id))?.revokedAt).not.toBeNull();
+    expect((await graft.services.keyLedger.get(other.id))?.revoked_at).not.toBeNull();
   });
 
   it('takes away keys that the system of record does not have: nobody could revoke them', async () => {
@@ -225,7 +225,7 @@ describe('repair', () => {
   });
 
   it('writes grants that are missing or behind, and takes away those that were not given', async () => {
-    const at = { createdAt: 1, createdBy: 'x' };
+    const at = { created_at: 1, created_by: 'x' };
     const row = { tenant: 'guest', scope: 'notes', owner: 'default', ...at };
     await graft.services.grantLedger.add(row, NO_CAPS);
     await graft.services.grantIndex.put('other', { grants: [{ scope: '**', owner: null }], refused: [] });

@@ -2,14 +2,45 @@
 import { z } from 'zod';
 import type { AdminAnswer, AdminOperation } from '../../../protocol/admin-api/operation.ts';
 import { ADMIN_ROUTES, adminOperation, type AdminRoute } from '../../../protocol/admin-api/operations.ts';
+import { FeedbackAnswer, FeedbackRequest } from '../../../protocol/admin-api/experiments.ts';
+import { API_ERROR_CODES } from '../../../protocol/api-error.ts';
+import { DownloadChain, DownloadToken, DownloadTokenRequest } from '../../../protocol/browser-downloads.ts';
+import { Model, ModelList } from '../../../protocol/completion-answers.ts';
+import { ChatCompletionRequest, EdgeFields, TextCompletionRequest } from '../../../protocol/completion.ts';
+import {
+  DetokenizeAnswer,
+  DetokenizeRequest,
+  EmbeddingList,
+  EmbeddingRequest,
+  TokenizeAnswer,
+  TokenizeRequest,
+} from '../../../protocol/embed-tokenize.ts';
 import { AdapterName, Digest } from '../../../protocol/identity.ts';
+import { CountTokensAnswer, CountTokensRequest, MessagesRequest } from '../../../protocol/messages.ts';
+import { InputTokensAnswer, ResponseRequest } from '../../../protocol/responses.ts';
 import { routePath, adminRoute } from '../admin-route.ts';
-import { ANSWERS, BODIES, type AnswerName, type BodyName } from './schemas.ts';
 import { Hono } from 'hono';
 import type { AppEnv } from '../request.ts';
 import { USER_HEADER } from '../../experiments/assign.ts';
 
 type JsonSchema = Record<string, unknown>;
+
+/** Error of every route; `ErrorBody` of protocol/api-error.ts. */
+const ErrorAnswer = z
+  .strictObject({
+    error: z.strictObject({
+      message: z.string(),
+      type: z.string(),
+      /** The place in the request. */
+      param: z.string().nullable(),
+      code: z.enum(API_ERROR_CODES),
+      missing: z.array(z.string()).optional(),
+      reason: z.string().optional(),
+    }),
+  })
+  .meta({ id: 'Error' });
+
+const HealthAnswer = z.object({ status: z.literal('ok') }).meta({ id: 'Health' });
 
 const how = {
   unrepresentable: 'any',
@@ -19,30 +50,51 @@ const how = {
   },
 } satisfies z.core.ToJSONSchemaParams;
 
-const uri = (id: string): string => `#/components/schemas/${id}`;
+const REFERENCES = '#/components/schemas/';
 
 /**
  * Checks that JSON Schema cannot express (a name's syntax, weights that sum to 1) are left out: the route
  * refuses everything that the schema refuses, and more.
  */
-function schemasOf(named: Record<string, z.ZodType>, io: 'input' | 'output'): Record<string, JsonSchema> {
-  const registry = z.registry<{ id: string }>();
-  for (const [id, schema] of Object.entries(named)) registry.add(schema, { id });
-  const { schemas } = z.toJSONSchema(registry, { uri, io, ...how });
-  return Object.fromEntries(
-    Object.entries(schemas).map(([id, { $schema: _, $id: __, ...schema }]) => [id, schema]),
+function namedIn(schemas: readonly z.ZodType[], io: 'input' | 'output'): Record<string, JsonSchema> {
+  const all = z.toJSONSchema(z.tuple([...new Set(schemas)] as [z.ZodType]), { io, ...how });
+  const named = JSON.stringify(all.$defs).replaceAll('"#/$defs/', `"${REFERENCES}`);
+  const sorted = Object.entries(JSON.parse(named) as Record<string, JsonSchema>).sort(([a], [b]) =>
+    a < b ? -1 : 1,
   );
+  return Object.fromEntries(sorted);
 }
 
-/** `components.schemas` of the document. */
-const componentSchemas = (): Record<string, JsonSchema> => ({
-  ...schemasOf(BODIES, 'input'),
-  ...schemasOf(ANSWERS, 'output'),
-});
+const isSchema = (value: unknown): value is z.ZodType => value instanceof z.ZodType;
+
+/** Bodies of all operations. */
+const sent = (): z.ZodType[] =>
+  [
+    ...ADMIN_ROUTES.map((route) => adminOperation(route).request),
+    ...Object.values(CLIENT_OPERATIONS).map(({ body }) => body),
+  ].filter(isSchema);
+
+/** Answers of all operations. */
+export const answered = (): z.ZodType[] =>
+  [
+    { 400: { schema: ErrorAnswer } },
+    ...ADMIN_ROUTES.map((route) => adminOperation(route).answers),
+    ...Object.values(CLIENT_OPERATIONS).map(({ answers }) => answers),
+  ]
+    .flatMap((answers) => Object.values(answers).map(({ schema }) => schema))
+    .filter(isSchema);
+
+/** As they are sent: what has a default may be left out. */
+export const bodySchemas = () => namedIn(sent(), 'input');
+/**
+ * As they are answered: every field is there that has a default, and no other. Clients that parse with these schemas
+ * leave out what they do not know.
+ */
+export const answerSchemas = () => namedIn(answered(), 'output');
 
 /** One schema, inlined. */
 function inlineSchema(schema: z.ZodType): JsonSchema {
-  const { $schema: _, ...json } = z.toJSONSchema(schema, { io: 'input', ...how });
+  const { $schema: _, ...json } = z.toJSONSchema(schema, { io: 'input', metadata: z.registry(), ...how });
   return json;
 }
 
@@ -51,7 +103,7 @@ export const API_VERSION = '0.1.0';
 
 type Json = Record<string, unknown>;
 
-const named = (name: string): JsonSchema => ({ $ref: `#/components/schemas/${name}` });
+const named = (id: string): JsonSchema => ({ $ref: `${REFERENCES}${id}` });
 
 /** For any admin key; it reveals nothing of what is stored. */
 export function openApiDocument(): Json {
@@ -77,11 +129,11 @@ export function openApiDocument(): Json {
     servers: [{ url: '/' }],
     paths,
     components: {
-      schemas: componentSchemas(),
+      schemas: { ...bodySchemas(), ...answerSchemas() },
       responses: {
         Error: {
           description: 'The error.',
-          content: { 'application/json': { schema: named('Error') } },
+          content: { 'application/json': { schema: schemaObject(ErrorAnswer) } },
         },
       },
       securitySchemes: {
@@ -102,7 +154,7 @@ function clientOperation(operation: Operation, path: ParsedPath): Json {
       ...(query === undefined ? [] : queryParameters(query)),
       ...headerParameters(headers),
     ],
-    body: body === undefined ? null : jsonContent(named(body)),
+    body: body === undefined ? null : jsonContent(schemaObject(body)),
     answers: mapValues(answers, clientAnswer),
   });
 }
@@ -144,17 +196,17 @@ const mapValues = <T>(values: Readonly<Record<string, T>>, map: (value: T) => Js
 const jsonContent = (schema: JsonSchema): Json => ({ 'application/json': { schema } });
 
 const bodyContent = (request: NonNullable<AdminOperation['request']>): Json =>
-  request === 'bytes' ? { 'application/octet-stream': {} } : jsonContent(schemaObject(request, BODIES));
+  request === 'bytes' ? { 'application/octet-stream': {} } : jsonContent(schemaObject(request));
 
 /** By its name, if it has one. */
-function schemaObject(schema: z.ZodType, names: Readonly<Record<string, z.ZodType>>): JsonSchema {
-  const name = Object.keys(names).find((one) => names[one] === schema);
-  return name === undefined ? inlineSchema(schema) : named(name);
+function schemaObject(schema: z.ZodType): JsonSchema {
+  const id = schema.meta()?.id;
+  return id === undefined ? inlineSchema(schema) : named(id);
 }
 
 function answerContent(schema: NonNullable<AdminAnswer['schema']>): Json {
   if (schema === 'bytes') return { 'application/octet-stream': {} };
-  return jsonContent(schema === 'object' ? { type: 'object' } : schemaObject(schema, ANSWERS));
+  return jsonContent(schema === 'object' ? { type: 'object' } : schemaObject(schema));
 }
 
 const adminAnswer = ({ description, schema }: AdminAnswer): Json => ({
@@ -169,7 +221,7 @@ const clientAnswer = ({ description, schema, body, bytes, headers }: OperationAn
     : { headers: mapValues(headers, (text) => ({ description: text, schema: { type: 'string' } })) }),
   content: {
     ...(bytes === true ? { 'application/octet-stream': {} } : {}),
-    ...(bytes === true ? {} : jsonContent(schema === undefined ? { type: 'object' } : named(schema))),
+    ...(bytes === true ? {} : jsonContent(schema === undefined ? { type: 'object' } : schemaObject(schema))),
     ...(body === undefined ? {} : { [body]: { schema: { type: 'string' } } }),
   },
 });
@@ -255,7 +307,7 @@ export function adminOpenApiRoutes(): Hono<AppEnv> {
 /** Content of one answer; without a schema it is an object described elsewhere: OpenAI's. */
 interface OperationAnswer {
   description: string;
-  schema?: AnswerName;
+  schema?: z.ZodType;
   /** As well as JSON, depending on the request. */
   body?: 'text/event-stream';
   /** It is not JSON. */
@@ -276,7 +328,7 @@ interface Operation {
   query?: z.ZodObject;
   /** Name -> description. */
   headers?: Record<string, string>;
-  body?: BodyName;
+  body?: z.ZodType;
   answers: Record<number, OperationAnswer>;
 }
 
@@ -290,7 +342,7 @@ const COMPLETION_HEADERS = {
   'x-graft-exposure': 'Of counted requests: what feedback on this answer is given with.',
 };
 
-const completion = (id: string, summary: string, body: BodyName, answer: string): Operation => ({
+const completion = (id: string, summary: string, body: z.ZodType, answer: string): Operation => ({
   id,
   tag: 'completions',
   key: 'api',
@@ -306,31 +358,41 @@ const completion = (id: string, summary: string, body: BodyName, answer: string)
   },
 });
 
+/** The edge takes its own fields out before the rest is parsed. */
+const edge = EdgeFields.shape;
+const BODIES = {
+  ChatCompletionRequest: ChatCompletionRequest.extend(edge).meta({ id: 'ChatCompletionRequest' }),
+  EmbeddingRequest: EmbeddingRequest.extend(edge).meta({ id: 'EmbeddingRequest' }),
+  MessagesRequest: MessagesRequest.extend(edge).meta({ id: 'MessagesRequest' }),
+  ResponseRequest: ResponseRequest.extend(edge).meta({ id: 'ResponseRequest' }),
+  TextCompletionRequest: TextCompletionRequest.extend(edge).meta({ id: 'TextCompletionRequest' }),
+};
+
 /** The client API's operations. */
 const CLIENT_OPERATIONS: Operations = {
   'POST /v1/chat/completions': completion(
     'createChatCompletion',
     'A chat completion by the adapter that `model` names.',
-    'ChatCompletionRequest',
+    BODIES.ChatCompletionRequest,
     'The chat completion',
   ),
   'POST /v1/completions': completion(
     'createCompletion',
     'A text completion by the adapter that `model` names.',
-    'TextCompletionRequest',
+    BODIES.TextCompletionRequest,
     'The completion',
   ),
   'POST /v1/responses': completion(
     'createResponse',
     'A response by the adapter that `model` names.',
-    'ResponseRequest',
+    BODIES.ResponseRequest,
     'The response',
   ),
   'POST /v1/messages': {
     ...completion(
       'createMessage',
       'A message of Anthropic’s API by the adapter that `model` names.',
-      'MessagesRequest',
+      BODIES.MessagesRequest,
       'The message',
     ),
     answers: {
@@ -346,16 +408,16 @@ const CLIENT_OPERATIONS: Operations = {
     tag: 'models',
     key: 'api',
     summary: 'Counts the tokens of a message’s prompt.',
-    body: 'CountTokensRequest',
-    answers: { 200: { description: 'The number of tokens.', schema: 'CountTokensAnswer' } },
+    body: CountTokensRequest,
+    answers: { 200: { description: 'Their number.', schema: CountTokensAnswer } },
   },
   'POST /v1/responses/input_tokens': {
     id: 'countResponseTokens',
     tag: 'models',
     key: 'api',
     summary: 'Counts the tokens of a response’s prompt.',
-    body: 'ResponseRequest',
-    answers: { 200: { description: 'The number of tokens.', schema: 'InputTokensAnswer' } },
+    body: BODIES.ResponseRequest,
+    answers: { 200: { description: 'Their number.', schema: InputTokensAnswer } },
   },
   'POST /v1/embeddings': {
     id: 'createEmbedding',
@@ -365,32 +427,32 @@ const CLIENT_OPERATIONS: Operations = {
     description:
       'The hidden states of the tokens, pooled and normalized to length 1. Never part of an ' +
       'experiment, because vectors of two versions cannot be compared.',
-    body: 'EmbeddingRequest',
-    answers: { 200: { description: 'The vectors, in the order of the texts.', schema: 'EmbeddingList' } },
+    body: BODIES.EmbeddingRequest,
+    answers: { 200: { description: 'The vectors, in the order of the texts.', schema: EmbeddingList } },
   },
   'POST /tokenize': {
     id: 'tokenize',
     tag: 'models',
     key: 'api',
     summary: 'Converts a text, or a conversation in the chat template, to token ids.',
-    body: 'TokenizeRequest',
-    answers: { 200: { description: 'The token ids and their number.', schema: 'TokenizeAnswer' } },
+    body: TokenizeRequest,
+    answers: { 200: { description: 'Their ids and number.', schema: TokenizeAnswer } },
   },
   'POST /detokenize': {
     id: 'detokenize',
     tag: 'models',
     key: 'api',
     summary: 'Converts token ids to text.',
-    body: 'DetokenizeRequest',
-    answers: { 200: { description: 'The text.', schema: 'DetokenizeAnswer' } },
+    body: DetokenizeRequest,
+    answers: { 200: { description: 'The text.', schema: DetokenizeAnswer } },
   },
   'POST /v1/feedback': {
     id: 'giveFeedback',
     tag: 'experiments',
     key: 'api',
     summary: 'Records what a user or application thinks of an answer that belongs to an experiment.',
-    body: 'FeedbackRequest',
-    answers: { 200: { description: 'The feedback is counted, or was already.', schema: 'FeedbackAnswer' } },
+    body: FeedbackRequest,
+    answers: { 200: { description: 'It is counted, or was before.', schema: FeedbackAnswer } },
   },
   'POST /v1/download-tokens': {
     id: 'makeDownloadToken',
@@ -398,8 +460,8 @@ const CLIENT_OPERATIONS: Operations = {
     key: 'api',
     summary:
       'Creates a short-lived token that lets a page download adapters. Keys with the right to download only.',
-    body: 'DownloadTokenRequest',
-    answers: { 200: { description: 'The token, and what it opens.', schema: 'DownloadToken' } },
+    body: DownloadTokenRequest,
+    answers: { 200: { description: 'The token, and what it opens.', schema: DownloadToken } },
   },
   'GET /v1/downloads': {
     id: 'readDownloadChain',
@@ -408,7 +470,7 @@ const CLIENT_OPERATIONS: Operations = {
     summary:
       'Describes the live version of a name, and the parts of its chain’s files. Needs a download token.',
     query: z.strictObject({ name: AdapterName }),
-    answers: { 200: { description: 'The chain, root first.', schema: 'DownloadChain' } },
+    answers: { 200: { description: 'The chain, root first.', schema: DownloadChain } },
   },
   'GET /v1/downloads/parts/:index{[0-9]{1,4}}': {
     id: 'readDownloadPart',
@@ -424,34 +486,34 @@ const CLIENT_OPERATIONS: Operations = {
     key: 'api',
     summary: 'Lists the models that the key may use.',
     query: z.strictObject({ prefix: z.string().optional(), after: z.string().optional() }),
-    answers: { 200: { description: "Models in OpenAI's format, at most 1,000.", schema: 'ModelList' } },
+    answers: { 200: { description: 'Models of OpenAI’s API, at most 1,000.', schema: ModelList } },
   },
   'GET /v1/models/*': {
     id: 'readModel',
     tag: 'models',
     key: 'api',
     summary: 'Shows one name; its slashes may be raw or encoded.',
-    answers: { 200: { description: "A model in OpenAI's format.", schema: 'Model' } },
+    answers: { 200: { description: 'A model of OpenAI’s API.', schema: Model } },
   },
   'GET /health': {
     id: 'readHealthAsVllm',
     tag: 'models',
     key: 'none',
     summary: 'The same as `/healthz`, at the path that clients of vLLM use.',
-    answers: { 200: { description: 'The edge runs.', schema: 'Health' } },
+    answers: { 200: { description: 'It lives.', schema: HealthAnswer } },
   },
   'GET /healthz': {
     id: 'readHealth',
     tag: 'models',
     key: 'none',
     summary: 'Shows whether the edge runs.',
-    answers: { 200: { description: 'The edge runs.', schema: 'Health' } },
+    answers: { 200: { description: 'It does.', schema: HealthAnswer } },
   },
   'GET /readyz': {
     id: 'readReadiness',
     tag: 'models',
     key: 'none',
     summary: 'Shows whether the edge can serve: its registry and at least one origin answer. 503 otherwise.',
-    answers: { 200: { description: 'The edge can serve.', schema: 'Health' } },
+    answers: { 200: { description: 'It can.', schema: HealthAnswer } },
   },
 };
