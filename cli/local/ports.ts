@@ -1,9 +1,15 @@
+import { randomInt } from 'node:crypto';
 import net from 'node:net';
 import { CliError } from '../cli-error.ts';
 
 export const LOOPBACK = '127.0.0.1';
 
 const HIGHEST_PORT = 65_535;
+/**
+ * Any free port is one of these. Systems give ports from 32,768 up to whoever asks for any, so until its server
+ * listens, a second later, nobody else gets it.
+ */
+const ANY_PORT = { lowest: 20_000, highest: 32_000 };
 
 /**
  * @param port 0 = any free one.
@@ -28,26 +34,23 @@ export async function needFreePort(params: {
   if (port > HIGHEST_PORT) throw unusable(`is above ${HIGHEST_PORT}`);
   if (given.includes(port)) throw unusable('is used by another part of this start');
   for (;;) {
-    const free = await tryPort({ port, host }, unusable);
-    if (!given.includes(free)) return free;
+    const tried = port === 0 ? randomInt(ANY_PORT.lowest, ANY_PORT.highest) : port;
+    if (given.includes(tried)) continue;
+    const error = await listenOnce({ port: tried, host });
+    if (error === null) return tried;
+    const isTaken = error.code === 'EADDRINUSE';
+    if (port === 0 && isTaken) continue;
+    throw unusable(
+      isTaken ? 'is taken (is another `graft dev` running?)' : `cannot be used: ${error.message}`,
+    );
   }
 }
 
-function tryPort(
-  at: { port: number; host: string },
-  unusable: (reason: string) => CliError,
-): Promise<number> {
-  return new Promise((resolve, reject) => {
+/** @returns why nobody can listen there; null = it is free. */
+function listenOnce(at: { port: number; host: string }): Promise<NodeJS.ErrnoException | null> {
+  return new Promise((resolve) => {
     const server = net.createServer();
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      const isTaken = error.code === 'EADDRINUSE';
-      reject(
-        unusable(isTaken ? 'is taken (is another `graft dev` running?)' : `cannot be used: ${error.message}`),
-      );
-    });
-    server.listen({ ...at, exclusive: true }, () => {
-      const { port: free } = server.address() as net.AddressInfo;
-      server.close(() => resolve(free));
-    });
+    server.once('error', resolve);
+    server.listen({ ...at, exclusive: true }, () => server.close(() => resolve(null)));
   });
 }

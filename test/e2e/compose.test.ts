@@ -4,14 +4,13 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { writeTinyBase } from '../fixtures/tiny-base.ts';
-import { runGraft, startGraft, type GraftProcess } from './graft-process.ts';
+import { freePort, runGraft, startGraft, type GraftProcess } from './graft-process.ts';
 
 const ROOT = path.join(import.meta.dirname, '../..');
 const FOLDER = path.join(ROOT, 'deploy/compose');
@@ -78,14 +77,6 @@ describe('the Dockerfile', () => {
     expect(dockerfile).toMatch(/graft-lora-origin-\*\.tgz/);
   });
 });
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve) => {
-    const server = net.createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as net.AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 
 describe('its services as processes', () => {
   let folder: string;

@@ -1,7 +1,7 @@
 /** Runs the real command line, in a folder of its own. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { createServer, type AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { needFreePort } from '../../cli/local/ports.ts';
 
 const GRAFT = fileURLToPath(new URL('../../bin/graft.mjs', import.meta.url));
 
@@ -85,10 +85,4 @@ export const runGraft = (args: readonly string[], options: GraftOptions): Promis
   startGraft(args, options).finished;
 
 /** One that nothing listens on now. */
-export const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-};
+export const freePort = (): Promise<number> => needFreePort({ port: 0, what: 'test', flag: '--port' });
