@@ -3,7 +3,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
 import { CliError } from '../cli-error.ts';
-import { harmless } from '../output.ts';
+import { stripControlChars } from '../output.ts';
 import { hangUpOn, keepSignalsOurs, listenForWorkerd, waitForChange } from './keep-process-ours.ts';
 import { builtFile, fromSources, ROOT } from './origin-process.ts';
 import { LOOPBACK } from './ports.ts';
@@ -184,7 +184,7 @@ const ADDRESSES = /^stack: .*\b[0-9a-f]{5,}\s*$/i;
 /** Reads workerd's output line by line, without address stacks and empty lines. */
 function readWorkerdLog(stream: NodeJS.ReadableStream, onLine: (line: string) => void): void {
   createInterface({ input: stream, crlfDelay: Infinity }).on('line', (line) => {
-    if (line.trim() !== '' && !ADDRESSES.test(line)) onLine(harmless(line));
+    if (line.trim() !== '' && !ADDRESSES.test(line)) onLine(stripControlChars(line));
   });
 }
 
