@@ -63,7 +63,7 @@ export const query = (context: AppContext, name: string): string | null => conte
 /** For known paths with an unknown method. */
 export const methodNotAllowed =
   (allow: string) =>
-  (context: AppContext): Response =>
+  (): Response =>
     errorResponse({ code: 'method_not_allowed', message: `Method not allowed. Use ${allow}.` }, { allow });
 
 /** Phases of a request: the key's record, the name's manifest, the origin's headers. */
