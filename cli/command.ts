@@ -82,7 +82,9 @@ export function pickAction<Name extends string>(params: {
   const names = Object.keys(actions) as Name[];
   const name = names.find((one) => one === word);
   if (name === undefined)
-    throw usageError(`'${word}' is none of ${names.join(', ')}.${didYouMean(word, names, `graft ${verb} `)}`);
+    throw usageError(
+      `'${word}' is not one of ${names.join(', ')}.${didYouMean(word, names, `graft ${verb} `)}`,
+    );
   const own = new Set(actions[name].flags);
   const stray = Object.values<Action>(actions)
     .flatMap(({ flags }) => flags)

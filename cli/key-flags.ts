@@ -98,7 +98,7 @@ function oneOf<Word extends string>(args: KeyArgs, flag: string, known: readonly
   const value = text(args, flag);
   const word = known.find((one) => one === value);
   if (value === undefined || word !== undefined) return word;
-  throw usageError(`--${flag} ${value} is none of ${known.join(', ')}.`);
+  throw usageError(`--${flag} ${value} is not one of ${known.join(', ')}.`);
 }
 
 const switched = (args: KeyArgs, flag: string): boolean | undefined => {

@@ -5,7 +5,7 @@ import packageJson from '../package.json' with { type: 'json' };
 import { CliError, EXIT, INTERRUPTED, type ExitCode } from './cli-error.ts';
 import { COMMAND_GROUPS, commandNames, findCommand } from './command-list.ts';
 import { didYouMean, refuseUnknownFlags, usageError } from './flags.ts';
-import { harmless, harmlessJson, colors, terminalWidth } from './output.ts';
+import { stripControlChars, stripControlCharsJson, colors, terminalWidth } from './output.ts';
 import { describeAction, describeCommand, HELP_WIDTH, renderCommandHelp, renderRootHelp } from './help.ts';
 
 /** Time for pipes to drain once a command is done. */
@@ -52,15 +52,15 @@ function report(error: unknown, argv: readonly string[]): ExitCode {
   const json = argv.includes('--json');
   const failure = asCliError(error);
   if (failure === null) {
-    console.error(harmless(inspect(error)));
+    console.error(stripControlChars(inspect(error)));
     console.error('This is a bug in graft. Please report it with the lines above.');
     return EXIT.error;
   }
   if (failure.message === INTERRUPTED) return failure.exitCode;
   const hint = failure.code === 'usage' ? ` See \`${helpFor(argv)}\`.` : '';
   const message = `${failure.message}${hint}`;
-  if (json) console.error(harmlessJson({ error: { code: failure.code, message } }));
-  else console.error(`${colors.red('error:')} ${harmless(message, { colours: true })}`);
+  if (json) console.error(stripControlCharsJson({ error: { code: failure.code, message } }));
+  else console.error(`${colors.red('error:')} ${stripControlChars(message, { colours: true })}`);
   return failure.exitCode;
 }
 

@@ -65,11 +65,11 @@ export function createOutput(params: {
   return {
     json,
     result(value, text) {
-      const body = json ? harmlessJson(value) : harmless(text(), { colours: true });
+      const body = json ? stripControlCharsJson(value) : stripControlChars(text(), { colours: true });
       if (body !== '') stdout.write(`${body}\n`);
     },
     note(line) {
-      if (!json) stderr.write(`${harmless(line, { colours: true })}\n`);
+      if (!json) stderr.write(`${stripControlChars(line, { colours: true })}\n`);
     },
     progress(label, unit) {
       let drawn = 0;
@@ -82,7 +82,7 @@ export function createOutput(params: {
         },
         end(line) {
           if (terminal && drawn > 0) stderr.write('\r\u001b[2K');
-          if (line !== undefined && !json) stderr.write(`${harmless(line, { colours: true })}\n`);
+          if (line !== undefined && !json) stderr.write(`${stripControlChars(line, { colours: true })}\n`);
         },
       };
     },
@@ -241,7 +241,7 @@ const COLOUR = /(\u001b\[(?:[012]|22|3[1-79]|9[0-7])m)/;
  * could rewrite earlier output, set the clipboard or type on the user's behalf.
  * @param options.colours keeps colour sequences, which our own text has too.
  */
-export function harmless(text: string, options: { colours?: boolean } = {}): string {
+export function stripControlChars(text: string, options: { colours?: boolean } = {}): string {
   if (options.colours !== true) return text.replace(CONTROLS, '');
   return text
     .split(COLOUR)
@@ -253,7 +253,7 @@ export function harmless(text: string, options: { colours?: boolean } = {}): str
  * @returns the same JSON, printable: terminals interpret U+009B as the start of a command, and JSON does not
  * escape it.
  */
-export const harmlessJson = (value: unknown, indent?: number): string =>
+export const stripControlCharsJson = (value: unknown, indent?: number): string =>
   JSON.stringify(value, null, indent).replace(
     UNESCAPED,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,

@@ -12,12 +12,12 @@ import {
   clamp,
   isMap,
   keysOf,
-  takeFields,
+  selectFields,
   unsupported,
   type Fields,
   type Parsed,
   type ParseOptions,
-  type Taking,
+  type ParseState,
 } from './parse-body.ts';
 import {
   DEFAULT_TEXT_TOKENS,
@@ -32,7 +32,7 @@ import {
 import {
   refuseCrowd,
   refuseTemplateFields,
-  takeContent,
+  readContent,
   templateFields,
   TextPrompts,
   refuseLimits,
@@ -118,7 +118,7 @@ const MESSAGE: Fields = { known: new Set([...keysOf(ChatMessage), 'refusal']), r
 const STREAM: Fields = { known: keysOf(StreamOptions), rules: STREAM_RULES };
 
 /** A message as the schema has it; anything else is left to the schema. */
-function takeMessage(message: unknown, at: number, taking: Taking): Result<unknown, ApiError> {
+function readMessage(message: unknown, at: number, state: ParseState): Result<unknown, ApiError> {
   if (!isMap(message)) return ok(message);
   const { role } = message;
   const path = ['messages', at];
@@ -126,32 +126,32 @@ function takeMessage(message: unknown, at: number, taking: Taking): Result<unkno
     return err(
       unsupported(`messages[${at}].role`, "OpenAI replaced it with 'tool'", "A message of role 'function'"),
     );
-  const taken = takeFields(message, MESSAGE, taking, path);
-  if (!taken.ok) return taken;
-  const { refusal, ...fields } = taken.value;
+  const selected = selectFields(message, MESSAGE, state, path);
+  if (!selected.ok) return selected;
+  const { refusal, ...fields } = selected.value;
   // An assistant's message may have a refusal or calls instead of content; a user's must have content.
   const said =
     message['content'] ?? refusal ?? ('content' in message || role === 'assistant' ? '' : undefined);
-  if (refusal !== undefined && said !== refusal) taking.ignored.add([...path, 'refusal']);
+  if (refusal !== undefined && said !== refusal) state.ignored.add([...path, 'refusal']);
   if (said === undefined) return ok(fields);
-  const content = takeContent(said, 'text', taking, [...path, 'content']);
+  const content = readContent(said, 'text', state, [...path, 'content']);
   return content.ok ? ok({ ...fields, content: content.value }) : content;
 }
 
-function takeMessages(messages: unknown, taking: Taking): Result<unknown, ApiError> {
+function readMessages(messages: unknown, state: ParseState): Result<unknown, ApiError> {
   // The schema counts them.
   if (!Array.isArray(messages) || messages.length > MAX_MESSAGES) return ok(messages);
   const all: unknown[] = [];
   for (const [at, message] of messages.entries()) {
-    const taken = takeMessage(message, at, taking);
-    if (!taken.ok) return taken;
-    all.push(taken.value);
+    const selected = readMessage(message, at, state);
+    if (!selected.ok) return selected;
+    all.push(selected.value);
   }
   return ok(all);
 }
 
-const takeStreamOptions = (options: unknown, taking: Taking): Result<unknown, ApiError> =>
-  isMap(options) ? takeFields(options, STREAM, taking, ['stream_options']) : ok(options);
+const readStreamOptions = (options: unknown, state: ParseState): Result<unknown, ApiError> =>
+  isMap(options) ? selectFields(options, STREAM, state, ['stream_options']) : ok(options);
 
 /** Not available in a stream. */
 function refuseStreamed(request: {
@@ -172,19 +172,19 @@ export function parseChatCompletion(
   if (!fields.ok) return fields;
   const crowd = refuseCrowd(fields.value['messages'], 'messages');
   if (crowd !== null) return err(crowd);
-  const taking = { strict, ignored: new IgnoredPaths() };
-  const taken = takeFields(fields.value, CHAT, taking);
-  if (!taken.ok) return taken;
-  const foreign = refuseTools(taken.value['tools']);
+  const state = { strict, ignored: new IgnoredPaths() };
+  const selected = selectFields(fields.value, CHAT, state);
+  if (!selected.ok) return selected;
+  const foreign = refuseTools(selected.value['tools']);
   if (foreign !== null) return err(foreign);
-  const messages = takeMessages(taken.value['messages'], taking);
+  const messages = readMessages(selected.value['messages'], state);
   if (!messages.ok) return messages;
-  const options = takeStreamOptions(taken.value['stream_options'], taking);
+  const options = readStreamOptions(selected.value['stream_options'], state);
   if (!options.ok) return options;
-  clamp(taken.value, 'top_logprobs', MAX_TOP_LOGPROBS, taking);
-  clamp(taken.value, 'prompt_logprobs', MAX_TOP_LOGPROBS, taking);
+  clamp(selected.value, 'top_logprobs', MAX_TOP_LOGPROBS, state);
+  clamp(selected.value, 'prompt_logprobs', MAX_TOP_LOGPROBS, state);
   const request = checkBody(ChatCompletionRequest, {
-    ...taken.value,
+    ...selected.value,
     messages: messages.value,
     stream_options: options.value,
   });
@@ -196,8 +196,8 @@ export function parseChatCompletion(
     refuseTemplateFields(request.value) ??
     refuseStreamed(request.value);
   if (refusal !== null) return err(refusal);
-  if (logprobs !== true && top != null) taking.ignored.add(['top_logprobs']);
-  return ok({ request: request.value, ignored: taking.ignored.list() });
+  if (logprobs !== true && top != null) state.ignored.add(['top_logprobs']);
+  return ok({ request: request.value, ignored: state.ignored.list() });
 }
 
 /** @param body parsed JSON. */
@@ -207,18 +207,18 @@ export function parseTextCompletion(
 ): Result<Parsed<TextCompletionRequest>, ApiError> {
   const fields = asFields(body);
   if (!fields.ok) return fields;
-  const taking = { strict, ignored: new IgnoredPaths() };
-  const taken = takeFields(fields.value, TEXT, taking);
-  if (!taken.ok) return taken;
-  const options = takeStreamOptions(taken.value['stream_options'], taking);
+  const state = { strict, ignored: new IgnoredPaths() };
+  const selected = selectFields(fields.value, TEXT, state);
+  if (!selected.ok) return selected;
+  const options = readStreamOptions(selected.value['stream_options'], state);
   if (!options.ok) return options;
-  clamp(taken.value, 'logprobs', MAX_TOP_LOGPROBS, taking);
-  clamp(taken.value, 'prompt_logprobs', MAX_TOP_LOGPROBS, taking);
-  const request = checkBody(TextCompletionRequest, { ...taken.value, stream_options: options.value });
+  clamp(selected.value, 'logprobs', MAX_TOP_LOGPROBS, state);
+  clamp(selected.value, 'prompt_logprobs', MAX_TOP_LOGPROBS, state);
+  const request = checkBody(TextCompletionRequest, { ...selected.value, stream_options: options.value });
   if (!request.ok) return request;
   const limit = { name: 'max_tokens', value: request.value.max_tokens ?? DEFAULT_TEXT_TOKENS };
   const refusal = refuseLimits(request.value, limit) ?? refuseStreamed(request.value);
-  return refusal === null ? ok({ request: request.value, ignored: taking.ignored.list() }) : err(refusal);
+  return refusal === null ? ok({ request: request.value, ignored: state.ignored.list() }) : err(refusal);
 }
 
 const ComposedAdapter = z.strictObject({

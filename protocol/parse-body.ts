@@ -43,7 +43,7 @@ export interface Parsed<T> {
 }
 
 /** Options of one parse, and the fields dropped so far. */
-export interface Taking {
+export interface ParseState {
   readonly strict: boolean;
   readonly ignored: IgnoredPaths;
 }
@@ -67,28 +67,33 @@ export interface Fields {
  * Drops fields that have no effect or are unknown. `null` means "not given" everywhere.
  * @returns the fields for the schema, or `unsupported_parameter` for unsupported ones.
  */
-export function takeFields(
+export function selectFields(
   body: Record<string, unknown>,
   { known, rules }: Fields,
-  { strict, ignored }: Taking,
+  { strict, ignored }: ParseState,
   path: readonly PropertyKey[] = [],
 ): Result<Record<string, unknown>, ApiError> {
-  const taken: [string, unknown][] = [];
+  const selected: [string, unknown][] = [];
   for (const [key, value] of Object.entries(body)) {
     if (value === null) continue;
     const rule = rules.get(key);
     if (rule?.idle(value, body) === true) ignored.add([...path, key]);
-    else if (known.has(key)) taken.push([key, value]);
+    else if (known.has(key)) selected.push([key, value]);
     else if (rule !== undefined) return err(unsupported(issuePath([...path, key]), rule.why));
     // The schema refuses it by its name.
-    else if (strict) taken.push([key, value]);
+    else if (strict) selected.push([key, value]);
     else ignored.add([...path, key]);
   }
-  return ok(Object.fromEntries(taken));
+  return ok(Object.fromEntries(selected));
 }
 
 /** Lowers a whole number that exceeds its limit, as OpenAI-compatible servers do. */
-export function clamp(body: Record<string, unknown>, field: string, most: number, { ignored }: Taking): void {
+export function clamp(
+  body: Record<string, unknown>,
+  field: string,
+  most: number,
+  { ignored }: ParseState,
+): void {
   const value = body[field];
   if (typeof value !== 'number' || !Number.isInteger(value) || value <= most) return;
   body[field] = most;
@@ -129,9 +134,13 @@ export function parseRequest<T>(
   const fields = asFields(body);
   if (!fields.ok) return fields;
   const ignored = new IgnoredPaths();
-  const taken = takeFields(fields.value, { known: keysOf(schema), rules: new Map() }, { strict, ignored });
-  if (!taken.ok) return taken;
-  const checked = checkBody(schema, taken.value);
+  const selected = selectFields(
+    fields.value,
+    { known: keysOf(schema), rules: new Map() },
+    { strict, ignored },
+  );
+  if (!selected.ok) return selected;
+  const checked = checkBody(schema, selected.value);
   return checked.ok ? ok({ request: checked.value, ignored: ignored.list() }) : checked;
 }
 

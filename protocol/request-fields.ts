@@ -16,7 +16,15 @@ import {
   MAX_TEMPLATE_KWARGS_DEPTH,
   MAX_PROMPTS,
 } from './limits.ts';
-import { isMap, issuePath, short, takeFields, unsupported, type Fields, type Taking } from './parse-body.ts';
+import {
+  isMap,
+  issuePath,
+  short,
+  selectFields,
+  unsupported,
+  type Fields,
+  type ParseState,
+} from './parse-body.ts';
 
 const stop = z.union([
   z.string().min(1).max(MAX_STOP_CHARACTERS),
@@ -295,33 +303,33 @@ export function refuseCrowd(messages: unknown, field: string): ApiError | null {
  * @param type of a part, as the API names it.
  * @returns `unsupported_parameter` for parts that are not text.
  */
-export function takeContent(
+export function readContent(
   content: unknown,
   type: 'text' | 'input_text',
-  taking: Taking,
+  state: ParseState,
   path: readonly PropertyKey[],
 ): Result<unknown, ApiError> {
   if (content === null || (Array.isArray(content) && content.length === 0)) return ok('');
   if (!Array.isArray(content)) return ok(content);
   const parts: unknown[] = [];
   for (const [at, part] of content.entries()) {
-    const taken = isMap(part) ? takePart(part, type, taking, [...path, at]) : ok(part as unknown);
-    if (!taken.ok) return taken;
-    parts.push(taken.value);
+    const selected = isMap(part) ? readPart(part, type, state, [...path, at]) : ok(part as unknown);
+    if (!selected.ok) return selected;
+    parts.push(selected.value);
   }
   return ok(parts);
 }
 
-function takePart(
+function readPart(
   part: Record<string, unknown>,
   type: 'text' | 'input_text',
-  taking: Taking,
+  state: ParseState,
   path: readonly PropertyKey[],
 ): Result<unknown, ApiError> {
   const { type: own } = part;
   if (typeof own !== 'string') return ok(part);
   if (THOUGHTS.has(own)) {
-    taking.ignored.add([...path, own]);
+    state.ignored.add([...path, own]);
     return ok({ type, text: '' });
   }
   const field = TEXT_PARTS.get(own);
@@ -329,9 +337,9 @@ function takePart(
     const what = `A part of type '${short(own)}'`;
     return err(unsupported(issuePath([...path, 'type']), 'this server reads and writes text only', what));
   }
-  const taken = takeFields(part, partFields(field), taking, path);
-  if (!taken.ok) return taken;
-  const { type: _type, [field]: text, ...unknown } = taken.value;
+  const selected = selectFields(part, partFields(field), state, path);
+  if (!selected.ok) return selected;
+  const { type: _type, [field]: text, ...unknown } = selected.value;
   return ok({ type, ...unknown, ...(text === undefined ? {} : { text }) });
 }
 

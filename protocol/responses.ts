@@ -17,12 +17,12 @@ import {
   issuePath,
   keysOf,
   short,
-  takeFields,
+  selectFields,
   unsupported,
   type Fields,
   type Parsed,
   type ParseOptions,
-  type Taking,
+  type ParseState,
 } from './parse-body.ts';
 import {
   DEFAULT_TEXT_TOKENS,
@@ -34,7 +34,7 @@ import {
 } from './limits.ts';
 import {
   refuseCrowd,
-  takeContent,
+  readContent,
   refuseLimits,
   samplingFields,
   refuseSecondConstraint,
@@ -120,12 +120,12 @@ const NO_REFERENCES =
   'providerOptions.openai';
 
 /** An item as the schema has it. */
-function takeItem(item: unknown, at: number, taking: Taking): Result<unknown, ApiError> {
+function readItem(item: unknown, at: number, state: ParseState): Result<unknown, ApiError> {
   if (!isMap(item)) return ok(item);
   const { type } = item;
   const path = ['input', at];
   if (isReasoning(item)) {
-    taking.ignored.add([...path, REASONING]);
+    state.ignored.add([...path, REASONING]);
     return ok(NOTHING);
   }
   if (CALLS.has(type)) return ok(item);
@@ -133,29 +133,29 @@ function takeItem(item: unknown, at: number, taking: Taking): Result<unknown, Ap
     const why = type === 'item_reference' ? NO_REFERENCES : undefined;
     return err(unsupported(issuePath([...path, 'type']), why, `An input item of type '${short(type)}'`));
   }
-  const taken = takeFields(item, ITEM, taking, path);
-  if (!taken.ok || !('content' in item)) return taken;
-  const content = takeContent(item['content'], 'input_text', taking, [...path, 'content']);
-  return content.ok ? ok({ ...taken.value, content: content.value }) : content;
+  const selected = selectFields(item, ITEM, state, path);
+  if (!selected.ok || !('content' in item)) return selected;
+  const content = readContent(item['content'], 'input_text', state, [...path, 'content']);
+  return content.ok ? ok({ ...selected.value, content: content.value }) : content;
 }
 
-function takeInput(input: unknown, taking: Taking): Result<unknown, ApiError> {
+function readInput(input: unknown, state: ParseState): Result<unknown, ApiError> {
   // The schema counts them.
   if (!Array.isArray(input) || input.length > MAX_MESSAGES) return ok(input);
   const items: unknown[] = [];
   for (const [at, item] of input.entries()) {
-    const taken = takeItem(item, at, taking);
-    if (!taken.ok) return taken;
-    items.push(taken.value);
+    const selected = readItem(item, at, state);
+    if (!selected.ok) return selected;
+    items.push(selected.value);
   }
   return ok(items);
 }
 
 /** Other values of `include` never apply here. */
-function takeInclude(include: unknown, taking: Taking): unknown {
+function readInclude(include: unknown, state: ParseState): unknown {
   if (!Array.isArray(include)) return include;
   const wanted = include.filter((one) => typeof one !== 'string' || one === LOGPROBS);
-  if (wanted.length < include.length) taking.ignored.add(['include', 0]);
+  if (wanted.length < include.length) state.ignored.add(['include', 0]);
   return wanted;
 }
 
@@ -168,27 +168,27 @@ export function parseResponse(
   if (!fields.ok) return fields;
   const crowd = refuseCrowd(fields.value['input'], 'input');
   if (crowd !== null) return err(crowd);
-  const taking = { strict, ignored: new IgnoredPaths() };
-  const taken = takeFields(fields.value, RESPONSE, taking);
-  if (!taken.ok) return taken;
-  const foreign = refuseTools(taken.value['tools']);
+  const state = { strict, ignored: new IgnoredPaths() };
+  const selected = selectFields(fields.value, RESPONSE, state);
+  if (!selected.ok) return selected;
+  const foreign = refuseTools(selected.value['tools']);
   if (foreign !== null) return err(foreign);
-  const input = takeInput(taken.value['input'], taking);
+  const input = readInput(selected.value['input'], state);
   if (!input.ok) return input;
-  const { text } = taken.value;
-  const format = isMap(text) ? takeFields(text, TEXT, taking, ['text']) : ok(text);
+  const { text } = selected.value;
+  const format = isMap(text) ? selectFields(text, TEXT, state, ['text']) : ok(text);
   if (!format.ok) return format;
-  clamp(taken.value, 'top_logprobs', MAX_TOP_LOGPROBS, taking);
-  const include = takeInclude(taken.value['include'], taking);
+  clamp(selected.value, 'top_logprobs', MAX_TOP_LOGPROBS, state);
+  const include = readInclude(selected.value['include'], state);
   const request = checkBody(ResponseRequest, {
-    ...taken.value,
+    ...selected.value,
     include,
     input: input.value,
     text: format.value,
   });
   if (!request.ok) return request;
   if (typeof request.value.input !== 'string') {
-    const sent = taken.value['input'] as readonly unknown[];
+    const sent = selected.value['input'] as readonly unknown[];
     request.value.input = request.value.input.filter((_, at) => !isReasoning(sent[at]));
     if (request.value.input.length === 0)
       return err({
@@ -201,8 +201,8 @@ export function parseResponse(
   const refusal = refuseLimits(request.value, limit);
   if (refusal !== null) return err(refusal);
   if (!wantsLogprobs(request.value) && request.value.top_logprobs != null)
-    taking.ignored.add(['top_logprobs']);
-  return ok({ request: request.value, ignored: taking.ignored.list() });
+    state.ignored.add(['top_logprobs']);
+  return ok({ request: request.value, ignored: state.ignored.list() });
 }
 
 /**

@@ -13,7 +13,7 @@ import type { ChatCompletion, ChatCompletionChunk } from '../../protocol/complet
 import { type ChatCompletionRequest, parseChatCompletion } from '../../protocol/completion.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import { GraftError } from '../messages.ts';
-import type { EngineHere } from './engine-here.ts';
+import type { EngineHere } from './in-browser-engine.ts';
 
 /** The engine shares itself among tenants; a page is one. */
 const TENANT = 'page';

@@ -12,7 +12,7 @@ import {
 } from '../messages.ts';
 import { answerChat } from './answer-chat.ts';
 import { Chains, type Served, type UseParams } from './chains.ts';
-import { openEngineHere, type EngineHere } from './engine-here.ts';
+import { openEngineHere, type EngineHere } from './in-browser-engine.ts';
 import { fetchBase } from './fetch-base.ts';
 
 // zod tests once whether it may compile code, which a page's policy reports.

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { ChatMessage } from '../../protocol/completion.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import { harmless, colors, type Output, terminalWidth } from '../output.ts';
+import { stripControlChars, colors, type Output, terminalWidth } from '../output.ts';
 
 /** Fields of the request besides its messages. */
 export type Settings = { model: string } & Record<string, unknown>;
@@ -41,7 +41,7 @@ export async function ask(params: {
   try {
     const { text, usage } = await readChatStream(response.body, (piece) => {
       first ??= performance.now();
-      write(flow === null ? piece : flow.push(harmless(piece)));
+      write(flow === null ? piece : flow.push(stripControlChars(piece)));
     });
     write(`${flow?.end() ?? ''}\n`);
     if (tellSpeed && flow !== null && usage !== null && first !== null)

@@ -6,7 +6,7 @@ import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { credentialsPath } from '../connection.ts';
 import { didYouMean } from '../flags.ts';
-import { harmless, colors, type Output } from '../output.ts';
+import { stripControlChars, colors, type Output } from '../output.ts';
 import { writePrivateFile } from '../local/private-files.ts';
 import { ask, type Settings } from './ask.ts';
 import { Transform, type TransformCallback } from 'node:stream';
@@ -56,7 +56,7 @@ export async function converse(params: {
     } catch (error) {
       if (answering.signal.aborted) return;
       if (!(error instanceof CliError) || error.exitCode === EXIT.auth) throw error;
-      console.error(`${colors.red('error:')} ${harmless(error.message)}`);
+      console.error(`${colors.red('error:')} ${stripControlChars(error.message)}`);
     } finally {
       answering = null;
     }
@@ -131,7 +131,7 @@ export function readTurn(line: string): Turn {
       return {
         kind: 'unknown',
         message:
-          `${word} is none of ${COMMANDS.join(', ')}.${didYouMean(word, COMMANDS)} To send it as text, ` +
+          `${word} is not one of ${COMMANDS.join(', ')}.${didYouMean(word, COMMANDS)} To send it as text, ` +
           'put a space before it.',
       };
   }

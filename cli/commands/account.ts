@@ -10,7 +10,7 @@ import { readSecret } from '../ask-at-terminal.ts';
 import { spawn } from 'node:child_process';
 import { z } from 'zod';
 import { adminClient } from '../admin/admin-client.ts';
-import { harmlessJson } from '../output.ts';
+import { stripControlCharsJson } from '../output.ts';
 
 export const loginCommand = command({
   verb: 'login',
@@ -194,7 +194,7 @@ export const openapiCommand = command({
   args: {},
   async run({ output }) {
     const document = await readOpenApi(await adminClient());
-    output.result(document, () => harmlessJson(document, 2));
+    output.result(document, () => stripControlCharsJson(document, 2));
   },
 });
 

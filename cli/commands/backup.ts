@@ -108,7 +108,7 @@ export async function readTable(
   const text = await readFile(file, 'utf8').catch(() => null);
   if (text === null || bytesSha256(text) !== table.sha256)
     throw new CliError({
-      message: `${file} ${text === null ? 'is missing' : 'is damaged: its sha256 is another than the manifest says'}.`,
+      message: `${file} ${text === null ? 'is missing' : 'is corrupted: its sha256 is not the one in the manifest'}.`,
       code: 'backup_damaged',
     });
   const lines = text.split('\n').filter((line) => line !== '');

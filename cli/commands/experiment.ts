@@ -41,7 +41,7 @@ import { glyphsFor } from '../experiment/draw-interval.ts';
 import { outlookText, planText } from '../experiment/plan-text.ts';
 import { keptPairsText, type Screen, statusText, watchStatus } from '../experiment/status-text.ts';
 import { isFlagGiven, parseCount, repeatedFlag, usageError } from '../flags.ts';
-import { harmless, harmlessJson, terminalWidth, type Output } from '../output.ts';
+import { stripControlChars, stripControlCharsJson, terminalWidth, type Output } from '../output.ts';
 import { interruptible, CliError, EXIT } from '../cli-error.ts';
 import { parseName, parseReference, parseVersion } from '../admin/operation-command.ts';
 
@@ -87,7 +87,7 @@ export interface Flags extends Omit<
 }
 
 /** Dependencies of actions besides their flags. */
-export interface Surroundings {
+export interface Runtime {
   output: Output;
   /** Called once the flags are known to be valid. */
   connect: () => Promise<ApiClient>;
@@ -95,23 +95,19 @@ export interface Surroundings {
   ask: (question: string) => Promise<boolean | null>;
 }
 
-export async function runAction(
-  action: ExperimentAction,
-  flags: Flags,
-  surroundings: Surroundings,
-): Promise<void> {
-  const { output, connect } = surroundings;
+export async function runAction(action: ExperimentAction, flags: Flags, runtime: Runtime): Promise<void> {
+  const { output, connect } = runtime;
   const { name = '' } = flags;
   switch (action) {
     case 'create':
-      return create(flags, surroundings);
+      return create(flags, runtime);
     case 'change':
       return change(flags, output, connect);
     case 'list':
       return list(await connect(), output, flags.all === true);
     case 'show': {
       const view = await findExperiment(await connect(), name);
-      return output.result(view, () => harmlessJson(view.document, 2));
+      return output.result(view, () => stripControlCharsJson(view.document, 2));
     }
     case 'status':
       if (flags.watch === true && output.json) throw usageError('--watch shows text. Remove --json.');
@@ -143,7 +139,7 @@ export async function runAction(
       return output.result(answer, () => answer.secret);
     }
     default:
-      return step(action, flags, surroundings);
+      return step(action, flags, runtime);
   }
 }
 
@@ -183,7 +179,7 @@ async function designOf(flags: Flags, variants?: readonly string[]): Promise<Ret
   return checkDesign(why === undefined ? design : { ...design, why });
 }
 
-async function create(flags: Flags, { output, connect }: Surroundings): Promise<void> {
+async function create(flags: Flags, { output, connect }: Runtime): Promise<void> {
   const { name = '', which, rawArgs, file } = flags;
   const treatment = which === undefined ? undefined : treatmentOf(which, name);
   if (treatment !== undefined && (file !== undefined || isFlagGiven(rawArgs, 'variant')))
@@ -259,7 +255,7 @@ async function change(flags: Flags, output: Output, connect: () => Promise<ApiCl
   if (!dryRun) noteNext(view, output);
 }
 
-async function step(action: Step, flags: Flags, { output, connect, ask }: Surroundings): Promise<void> {
+async function step(action: Step, flags: Flags, { output, connect, ask }: Runtime): Promise<void> {
   const { name = '', which } = flags;
   const body = stepRequest(action, { ...flags, variant: which });
   const client = await connect();
@@ -295,7 +291,8 @@ function showStatus(view: ExperimentView, output: Output): void {
 const watch = (client: ApiClient, name: string): Promise<void> =>
   interruptible((signal) =>
     watchStatus({
-      look: async () => harmless(statusText(await findExperiment(client, name), screen()), { colours: true }),
+      look: async () =>
+        stripControlChars(statusText(await findExperiment(client, name), screen()), { colours: true }),
       screen: process.stdout,
       signal,
       sleep: (ms) => delay(ms, undefined, { signal }).catch(() => undefined),

@@ -6,7 +6,7 @@ import { adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';
-import { plainTable, when, harmless } from '../output.ts';
+import { plainTable, when, stripControlChars } from '../output.ts';
 
 export const usageCommand = command({
   verb: 'usage',
@@ -28,7 +28,7 @@ export const usageCommand = command({
   },
   async run({ args, output }) {
     const by = USAGE_GROUPS.find((one) => one === args.by);
-    if (by === undefined) throw usageError(`--by ${args.by} is none of ${USAGE_GROUPS.join(', ')}.`);
+    if (by === undefined) throw usageError(`--by ${args.by} is not one of ${USAGE_GROUPS.join(', ')}.`);
     if (args.csv === true && output.json) throw usageError('Give --csv or --json, not both.');
     const client = await adminClient();
     const { from, to, tenant } = args;
@@ -155,7 +155,8 @@ export const requestsCommand = command({
 /** Text of models and users goes to a terminal, which must not interpret it. */
 export function keptText(kept: KeptPrompt): string {
   const { id, at, tenant, key_id: key, name, expires_at: end, answers } = kept;
-  const said = (of: string, text: string): string => `${of}\n${harmless(text).replaceAll(/^/gm, '  ')}`;
+  const said = (of: string, text: string): string =>
+    `${of}\n${stripControlChars(text).replaceAll(/^/gm, '  ')}`;
   return [
     `${id}: ${name || 'no adapter'}, ended ${when(at)}, by ${key} of ${tenant}; deleted ${when(end)}`,
     ...(kept.prompt_cut ? ['[the prompt was longer; these are its last messages]'] : []),
@@ -188,7 +189,7 @@ export function requestsText({ requests }: RequestList): string {
 }
 
 const nameOf = ({ name, version, variant, unknown_name: unknown }: RequestView): string => {
-  if (unknown !== undefined) return `unknown: ${harmless(unknown)}`;
+  if (unknown !== undefined) return `unknown: ${stripControlChars(unknown)}`;
   const served = version === 0 ? name || '-' : `${name}@${version}`;
   return variant === '' ? served : `${served} (${variant})`;
 };

@@ -2,7 +2,7 @@
 import { type Rows, type ComparisonRow, type Asking, complete, questionOf } from './ask-answers.ts';
 import type { Answer, Results, Verdict, Asked } from './results-file.ts';
 import { fnv1aMixed } from '../../protocol/identity.ts';
-import { harmless, colors } from '../output.ts';
+import { stripControlChars, colors } from '../output.ts';
 
 /** Two answers to one prompt. */
 export interface Pairing {
@@ -80,7 +80,7 @@ export function judgeQuestion(row: ComparisonRow, first: string, second: string)
   ].join('\n');
 }
 
-/** @returns null when the reply is none of the three. */
+/** @returns null when the reply is not one of the three. */
 export function readChoice(reply: string): 'first' | 'second' | 'tie' | null {
   const match = /^[^a-z]*(?:answer\b[^a-z]*)?(?:a )?(tie|[abt])(?![a-z])/i.exec(reply);
   switch (match?.[1]?.toUpperCase()) {
@@ -170,7 +170,7 @@ const TOLD: Readonly<Record<Choice, string>> = {
 
 /** An answer, and dimmed remarks: that it is empty, or was truncated. */
 function shownAnswer({ text, ended }: Answer): string {
-  const shown = text.trim() === '' ? colors.dim('(nothing)') : harmless(text);
+  const shown = text.trim() === '' ? colors.dim('(nothing)') : stripControlChars(text);
   return ended ? shown : `${shown} ${colors.dim('(cut off at its length)')}`;
 }
 
@@ -197,7 +197,7 @@ export async function judgeByPerson(params: {
           '',
           colors.dim(`${index + 1} of ${pairings.length}, line ${line}`),
           colors.bold('Prompt'),
-          harmless(questionOf(pairing.row)),
+          stripControlChars(questionOf(pairing.row)),
           '',
           colors.bold('1'),
           shownAnswer(first),

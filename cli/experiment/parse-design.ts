@@ -98,7 +98,7 @@ const judgedAlone = (
 
 function oneOf<const T extends string>(text: string, known: readonly T[], flag: string): T {
   const found = known.find((one) => one === text);
-  if (found === undefined) throw usageError(`${flag}: '${text}' is none of ${known.join(', ')}.`);
+  if (found === undefined) throw usageError(`${flag}: '${text}' is not one of ${known.join(', ')}.`);
   return found;
 }
 

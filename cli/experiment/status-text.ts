@@ -21,7 +21,7 @@ import {
   VERDICT_WORDS,
 } from '../../protocol/state-words.ts';
 import { facts } from '../adapter-files/module-table.ts';
-import { colors, plainTable, when, harmless } from '../output.ts';
+import { colors, plainTable, when, stripControlChars } from '../output.ts';
 import { type Glyphs, drawAxis, drawInterval, scaleOf } from './draw-interval.ts';
 import {
   meanText,
@@ -460,9 +460,11 @@ export function keptPairsText(pairs: readonly KeptPair[]): string {
     .map(({ at, prompt, control, treatment, result, cut }) =>
       [
         colors.bold(`${when(at)}  ${RESULTS[result]}${cut ? ' (texts are cut)' : ''}`),
-        ...prompt.map(({ role, content }) => `${colors.dim(`${harmless(role)}:`)} ${harmless(content)}`),
-        `${colors.dim('control:')} ${harmless(control)}`,
-        `${colors.dim('treatment:')} ${harmless(treatment)}`,
+        ...prompt.map(
+          ({ role, content }) => `${colors.dim(`${stripControlChars(role)}:`)} ${stripControlChars(content)}`,
+        ),
+        `${colors.dim('control:')} ${stripControlChars(control)}`,
+        `${colors.dim('treatment:')} ${stripControlChars(treatment)}`,
       ].join('\n'),
     )
     .join('\n\n');

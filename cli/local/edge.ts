@@ -7,7 +7,7 @@ import { parse as parseToml } from 'smol-toml';
 import { z } from 'zod';
 import { workerBuild } from '../../bin/worker-build.mjs';
 import { CliError } from '../cli-error.ts';
-import { harmless } from '../output.ts';
+import { stripControlChars } from '../output.ts';
 import { hangUpOn, keepSignalsOurs, listenForWorkerd, waitForChange } from './keep-process-ours.ts';
 import { builtFile, fromSources, ROOT } from './origin-process.ts';
 import { LOOPBACK } from './ports.ts';
@@ -222,7 +222,7 @@ const ADDRESSES = /^stack: .*\b[0-9a-f]{5,}\s*$/i;
 /** Reads workerd's output line by line, without address stacks and empty lines. */
 function readWorkerdLog(stream: NodeJS.ReadableStream, onLine: (line: string) => void): void {
   createInterface({ input: stream, crlfDelay: Infinity }).on('line', (line) => {
-    if (line.trim() !== '' && !ADDRESSES.test(line)) onLine(harmless(line));
+    if (line.trim() !== '' && !ADDRESSES.test(line)) onLine(stripControlChars(line));
   });
 }
 

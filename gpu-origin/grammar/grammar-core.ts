@@ -208,20 +208,20 @@ function textOf({ constraint, tools }: AskedForm): Result<string, ApiError> {
 export const startLocalWorker: StartGrammarWorker = async ({ tokens }) => {
   const core = await WorkerCore.create(tokens, null);
   let turn: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(work: () => T | Promise<T>): Promise<T> => {
+  const enqueue = <T>(work: () => T | Promise<T>): Promise<T> => {
     const done = turn.then(work);
     turn = done.catch(() => undefined);
     return done;
   };
-  const tell = (work: () => void): void => void inTurn(work);
+  const tell = (work: () => void): void => void enqueue(work);
   const worker: GrammarWorker = {
     words: wordsOf(tokens?.bytes.length ?? 0),
-    compile: (grammar, asked) => inTurn(() => core.compile(grammar, asked)),
+    compile: (grammar, asked) => enqueue(() => core.compile(grammar, asked)),
     forget: (grammar) => tell(() => core.forget(grammar)),
     open: (row, grammar) => tell(() => core.open(row, grammar)),
     close: (row) => tell(() => core.close(row)),
     step: (rows) =>
-      inTurn(() => core.step(rows)).catch((error: unknown) => {
+      enqueue(() => core.step(rows)).catch((error: unknown) => {
         throw error instanceof CoreFailed ? new GrammarWorkerLost(error.message, 'failed') : error;
       }),
     giveWay: () => undefined,

@@ -146,7 +146,10 @@ it('says what to run where the key may not download, and takes one that may', as
 it('says what goes wrong with a name, and asks the origin all the same', async () => {
   const { page } = rig;
   await ask(`${NAME}/nobody`);
-  await side(HERE).getByRole('alert').getByText('In the browser, a name needs a live version of its own').waitFor();
+  await side(HERE)
+    .getByRole('alert')
+    .getByText('In the browser, a name needs a live version of its own')
+    .waitFor();
   // The origin's answer is inherited.
   await side(ORIGIN).getByText('(inherited)').waitFor();
   await side(ORIGIN).getByText('done', { exact: true }).waitFor();

@@ -177,7 +177,7 @@ it('says what is in the way: no base, other bytes, no room', async () => {
   await session.send('Storage.overrideQuotaForOrigin', { origin: rig.url, quotaSize: 150_000 });
   expect(await refusal()).toMatchObject({
     code: 'storage_full',
-    message: expect.stringContaining('storage for this page is full: 1 MB more are needed. Free space'),
+    message: expect.stringContaining('storage for this page is full: 1 MB more are needed. Free disk space'),
   });
 });
 

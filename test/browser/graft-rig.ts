@@ -9,7 +9,7 @@ import { exportWebBase } from '../../gpu-origin/export-web-base.ts';
 import type { WebBaseManifest } from '../../protocol/browser-downloads.ts';
 import { TINY_LLAMA, writeTinyBase } from '../fixtures/tiny-base.ts';
 import { openNative } from './native-engine.ts';
-import type { EngineHere } from '../../browser/worker/engine-here.ts';
+import type { EngineHere } from '../../browser/worker/in-browser-engine.ts';
 
 /** What a page needs that runs graft-lora/browser, and nothing else. */
 const POLICY =

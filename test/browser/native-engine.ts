@@ -14,7 +14,7 @@ import { openDevice } from '../../gpu-origin/runtime/open-device.ts';
 import { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
 import { chooseExactInt8 } from '../../gpu-origin/runtime/self-test.ts';
 import { openGrammars, prepareGrammar } from '../../browser/worker/grammar-chunk.ts';
-import type { EngineHere } from '../../browser/worker/engine-here.ts';
+import type { EngineHere } from '../../browser/worker/in-browser-engine.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 
 /**

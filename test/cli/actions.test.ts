@@ -18,7 +18,7 @@ describe('pickAction', () => {
   });
 
   it.each([
-    ['crate', {}, "'crate' is none of list, create, change. Did you mean graft keys create?"],
+    ['crate', {}, "'crate' is not one of list, create, change. Did you mean graft keys create?"],
     [
       'list',
       { rpm: '3' },

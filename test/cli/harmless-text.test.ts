@@ -1,6 +1,6 @@
 import { Ansis } from 'ansis';
 import { describe, expect, it } from 'vitest';
-import { harmless, harmlessJson } from '../../cli/output.ts';
+import { stripControlChars, stripControlCharsJson } from '../../cli/output.ts';
 
 const ESC = '\u001b';
 const HOSTILE: readonly string[] = [
@@ -27,30 +27,30 @@ const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2
 
 describe('harmless', () => {
   it.each(HOSTILE.map((text) => [JSON.stringify(text), text]))('takes %s apart', (_shown, text) => {
-    expect(harmless(`a${text}b`)).not.toMatch(CONTROL);
-    const coloured = harmless(`a${text}b`, { colours: true });
+    expect(stripControlChars(`a${text}b`)).not.toMatch(CONTROL);
+    const coloured = stripControlChars(`a${text}b`, { colours: true });
     expect(coloured.replaceAll(`${ESC}[31m`, '')).not.toMatch(CONTROL);
   });
 
   it('leaves text, tabs and line breaks as they are', () => {
     const text = 'für Ärzte:\t日本語 👩‍⚕️\n\n- שלום [31m';
-    expect(harmless(text)).toBe(text);
-    expect(harmless(text, { colours: true })).toBe(text);
+    expect(stripControlChars(text)).toBe(text);
+    expect(stripControlChars(text, { colours: true })).toBe(text);
   });
 
   it('keeps the colours of our own text where allowed', () => {
     const colors = new Ansis(1);
     for (const line of [colors.red('a'), colors.bold('a'), colors.dim(`a ${colors.cyan('b')}`)]) {
-      expect(harmless(line, { colours: true })).toBe(line);
-      expect(harmless(line)).not.toMatch(CONTROL);
+      expect(stripControlChars(line, { colours: true })).toBe(line);
+      expect(stripControlChars(line)).not.toMatch(CONTROL);
     }
   });
 });
 
-describe('harmlessJson', () => {
+describe('stripControlCharsJson', () => {
   it('returns the same value without control characters', () => {
     for (const text of HOSTILE) {
-      const json = harmlessJson({ [text]: [text] });
+      const json = stripControlCharsJson({ [text]: [text] });
       expect(json).not.toMatch(CONTROL);
       expect(JSON.parse(json)).toEqual({ [text]: [text] });
     }

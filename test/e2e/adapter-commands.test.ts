@@ -153,7 +153,7 @@ describe('graft pack', () => {
     );
     await refused(['pack', at('nameless'), '-o', at('x')], 2, /does not record its base.*--base-id/);
     const { code, stderr } = await graft('pack', at('nameless'), '-o', at('n'), '--base-id', 'Tiny/Base');
-    expect([code, stderr]).toEqual([0, expect.stringMatching(/^warning: .*taken as base\.$/m)]);
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/^warning: .*assuming base\.$/m)]);
     await refused(['pack', at('attention'), '-o', at('x'), '--base-id', 'other'], 5, /\(base_mismatch\)/);
   });
 });
@@ -223,7 +223,7 @@ describe('graft compose', () => {
       ...['compose', MEDICINE, example('dr-lee'), '--rank', '8', '--to', 'peft', '-o', at('cut')],
     );
     expect(code, stderr).toBe(0);
-    expect(stderr).toMatch(/^warning: .*medicine does not say what it was trained on/m);
+    expect(stderr).toMatch(/^warning: .*medicine does not record what it was trained on/m);
     expect(stdout).toMatch(/^rank +8 of \d+, 210 modules$/m);
     expect(stdout).toMatch(/^error +\d+\.\d+ % of the sum's norm$/m);
     expect(stdout).toMatch(/^worst +model\.layers\.\d+\.\S+, \d+\.\d+ %$/m);
@@ -251,7 +251,7 @@ describe('graft compose', () => {
 
   it('refuses scales and ranks that make no sense', async () => {
     await Promise.all([
-      refused(['compose', `${MEDICINE}:0`, '-o', at('x')], 2, /a scale is a number other than 0/),
+      refused(['compose', `${MEDICINE}:0`, '-o', at('x')], 2, /a scale must be a number other than 0/),
       refused(['compose', MEDICINE, '-o', at('x'), '--rank', '0'], 2, /--rank 0 is not a rank/),
     ]);
     expect(await readdir(folder)).not.toContain('x');

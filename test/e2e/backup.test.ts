@@ -99,15 +99,15 @@ it('is written with its sha256s, and again without fetching what is there', asyn
 
 it('is not brought back where there is something, nor when it is damaged or was cut off', async () => {
   const full = await before.graft('restore-backup', folder);
-  expect([full.code, full.stderr]).toEqual([5, expect.stringContaining('into an empty one only')]);
+  expect([full.code, full.stderr]).toEqual([5, expect.stringContaining('into an empty registry')]);
   const names = path.join(folder, 'tables', 'names.ndjson');
   const good = await readFile(names);
   await appendFile(names, '\n');
   const damaged = await before.graft('restore-backup', folder);
-  expect([damaged.code, damaged.stderr]).toEqual([1, expect.stringContaining('names.ndjson is damaged')]);
+  expect([damaged.code, damaged.stderr]).toEqual([1, expect.stringContaining('names.ndjson is corrupted')]);
   await writeFile(names, good);
   const none = await before.graft('restore-backup', before.folder);
-  expect([none.code, none.stderr]).toEqual([3, expect.stringContaining('this is no backup')]);
+  expect([none.code, none.stderr]).toEqual([3, expect.stringContaining('this is not a backup')]);
 });
 
 it('serves what was served before, with the keys of before, behind other secrets', async () => {

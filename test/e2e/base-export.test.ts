@@ -51,7 +51,7 @@ it('says what is wrong before it starts anything, and why a base cannot be expor
     [['export', '--web', '-o', 'x'], '-o is for --to folder'],
     [['export', '--web', '--to', 'r2'], '--to r2 needs --bucket <name>.'],
     [['export', '--web', '--bucket', 'x'], '--bucket is for --to r2.'],
-    [['import', '--web'], "'import' is none of export."],
+    [['import', '--web'], "'import' is not one of export."],
   ] as const) {
     const { code, stderr } = await graft(...args);
     expect([code, stderr]).toEqual([2, expect.stringContaining(complaint)]);

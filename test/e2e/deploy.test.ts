@@ -83,8 +83,8 @@ describe('graft deploy', () => {
     expect([code, stderr]).toEqual([0, '']);
     expect(madeBy('POST /storage')).toEqual([]);
     expect(madeBy('POST /d1/database').filter((line) => !line.endsWith('/query'))).toEqual([]);
-    expect(stdout).toContain('graft-adapters is there');
-    expect(stdout).toContain('graft is there');
+    expect(stdout).toContain('graft-adapters exists');
+    expect(stdout).toContain('graft exists');
     expect(stdout).toContain('https://graft-production.acme.workers.dev');
     expect(stdout).toContain('graft origin --origin-id origin-1 --keys origin.env');
     expect(cloudflare.migrations).toEqual(['0001_schema.sql']);
@@ -148,7 +148,7 @@ describe('graft deploy', () => {
     expect(error.code).toBe('cloudflare_denied');
     expect(error.message).toMatch(/`npx wrangler d1 list --json` failed: .*Authentication error/);
     expect(error.message).toContain('CLOUDFLARE_API_TOKEN');
-    expect(error.message).toContain('goes on from here');
+    expect(error.message).toContain('run the same command again');
   });
 
   it('refuses to make a second database where the account is another one', async () => {

@@ -32,7 +32,7 @@ it.each([
   });
   expect([code, stderr]).toEqual([
     1,
-    expect.stringMatching(/^starting .*\nerror: .*; choose one with --origin-port <port>\.\n$/),
+    expect.stringMatching(/^starting .*\nerror: .*\. Choose another with --origin-port <port>\.\n$/),
   ]);
   expect(stderr).toContain(`Port ${port} for the origin`);
   // No part has said anything.

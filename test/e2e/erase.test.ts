@@ -47,7 +47,7 @@ it('says what is in the way, what would go, and asks', async () => {
     /^dry run: would be erased, of default\n {2}2 names, 2 versions\n {2}2 files, \d+ kB\nkept: usage records, for bills\n/,
   );
   const unasked = await graft('erase', 'team/root', '--cascade');
-  expect([unasked.code, unasked.stderr]).toEqual([5, expect.stringContaining('Nobody is at a terminal')]);
+  expect([unasked.code, unasked.stderr]).toEqual([5, expect.stringContaining('No terminal to confirm')]);
   for (const args of [[], ['a', '--tenant', 'b'], ['**'], ['--tenant', 'A B']])
     expect([args, (await graft('erase', ...args)).code]).toEqual([args, 2]);
   expect((await graft('ls')).stdout).toContain('team/root');

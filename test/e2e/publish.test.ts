@@ -161,7 +161,7 @@ describe('graft publish', () => {
     cuts = () => false;
     expect([code, stderr]).toEqual([
       130,
-      expect.stringMatching(/Interrupted\. The server has .*goes on from there\.\n$/),
+      expect.stringMatching(/Interrupted\. The server has .*continue from there\.\n$/),
     ]);
     expect(await names()).not.toContainEqual(expect.objectContaining({ name: 'interrupted' }));
     expect((await throughProxy('publish', folder, '--name', 'interrupted')).code).toBe(0);

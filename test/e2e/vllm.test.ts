@@ -8,7 +8,7 @@ import { startTinyStack, type TinyStack } from './tiny-stack.ts';
 let vllm: FakeVllm;
 let stack: TinyStack;
 beforeAll(async () => {
-  // As in a container: the path is none of this machine's.
+  // As in a container: the path is not on this machine.
   vllm = new FakeVllm({ vocabSize: TINY_VOCAB, root: '/models/tiny', maxLoraRank: 8 });
   await vllm.start();
   stack = await startTinyStack(

@@ -39,7 +39,12 @@ describe('what is refused', () => {
     ['runs that may begin anywhere', regex('(\\w?){256}(\\d?){256}(\\s?){256}'), STATES, LIMIT],
     ['three repetitions in one another', regex('(([a-z]{0,250}){0,250}){0,25}'), STATES, 6_000],
     ['repetitions of nothing', regex('((((){256}){256}){256}){256}'), TOO_MUCH, LIMIT],
-    ['a class of 600 characters', regex(`[${apart(600)}]{256}`), 'a class of 600 separate ranges', 2_000],
+    [
+      'a class of 600 characters',
+      regex(`[${apart(600)}]{256}`),
+      'a class of 600 separate character ranges',
+      2_000,
+    ],
     ['two choices of what was long ago', regex('[ab]*a[ab]{250}'), STATES, LIMIT],
     [
       'many of those',
@@ -179,7 +184,7 @@ describe('what is accepted', () => {
     const results = Object.keys($defs).map((name) => made(ofSchema({ $defs, $ref: `#/$defs/${name}` })));
     expect(results.filter(({ result }) => result.ok)).toHaveLength(57);
     for (const { result, work } of results) {
-      if (!result.ok) expect(result.error.message).toMatch(/not' is a keyword|allOf' is understood with one/);
+      if (!result.ok) expect(result.error.message).toMatch(/not' is a keyword|allOf' is supported with one/);
       expect(work).toBeLessThanOrEqual(MAX_WORK / 60);
     }
   });

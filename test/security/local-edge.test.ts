@@ -149,7 +149,7 @@ describe('headers that Miniflare obeys', () => {
     expect([statuses, bodyOf(0)]).toEqual([[200], '{"status":"ok"}']);
   });
 
-  it('what is none of a client: 400', async () => {
+  it('what no client may send: 400', async () => {
     expect(
       (await send(edgePort(), ['GET /healthz HTTP/1.1', 'Host: a', 'MF-CF-Blob: nonsense'])).statuses,
     ).toEqual([400]);

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { ExperimentView } from '../../protocol/admin-api/experiments.ts';
 import { OriginRequest, USAGE_HEADER } from '../../protocol/origin-wire.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
-import { DROP_TENANT, dropHarnessOf, type DropHarness } from './drops/drop-harness.ts';
+import { DROP_TENANT, dropHarnessOf, type DropHarness } from './kv-inbox/drop-harness.ts';
 import { LATER_MS, makeKey } from './experiments/experiment-rig.ts';
 import { createTwoPools, LARGE_BASE, type TwoPools } from './two-pools.ts';
 

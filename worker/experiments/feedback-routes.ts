@@ -170,7 +170,7 @@ const ONE_OF_BOTH: ApiError = {
 
 const WHAT = {
   exposure: {
-    none: 'This is no exposure token.',
+    none: 'This is not an exposure token.',
     forged: 'This exposure token was not made here, or was changed since.',
     send: "Send the header 'x-graft-exposure' of the answer that is rated, as it came.",
   },

@@ -61,10 +61,8 @@ export const requestLife = (
 export const query = (context: AppContext, name: string): string | null => context.req.query(name) ?? null;
 
 /** For known paths with an unknown method. */
-export const methodNotAllowed =
-  (allow: string) =>
-  (context: AppContext): Response =>
-    errorResponse({ code: 'method_not_allowed', message: `Method not allowed. Use ${allow}.` }, { allow });
+export const methodNotAllowed = (allow: string) => (): Response =>
+  errorResponse({ code: 'method_not_allowed', message: `Method not allowed. Use ${allow}.` }, { allow });
 
 /** Phases of a request: the key's record, the name's manifest, the origin's headers. */
 type Phase = 'key' | 'name' | 'origin';

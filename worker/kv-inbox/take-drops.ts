@@ -161,7 +161,7 @@ async function takeAllDrops(deps: DropDeps, life: RequestLife): Promise<DropPass
   const pass: DropPass = { taken: 0, refused: 0, postponed: 0 };
   const waiting: string[] = [];
   let looked = 0;
-  for (const name of inTurn(await listDrops(deps.drops), Math.floor(deps.now() / DROP_TURN_MS))) {
+  for (const name of rotateByFamily(await listDrops(deps.drops), Math.floor(deps.now() / DROP_TURN_MS))) {
     const decided = pass.taken + pass.refused + pass.postponed;
     if (decided >= DROPS_PER_PASS || looked >= DROP_READS_PER_PASS) return pass;
     // Below an undecided name nothing can be decided: its parent may be about to arrive.
@@ -190,7 +190,7 @@ async function listDrops(drops: KvInbox): Promise<string[]> {
  * @param names parents before their children.
  * @returns the same, grouped by topmost name; each pass starts with another group.
  */
-export function inTurn(names: readonly string[], turn: number): string[] {
+export function rotateByFamily(names: readonly string[], turn: number): string[] {
   const trees = new Map<string, string[]>();
   for (const name of names) {
     let root = name;

@@ -24,7 +24,7 @@ describe('parseLimits', () => {
   ])('%j', (args, wanted) => expect(parseLimits(args)).toEqual(wanted));
 
   it.each([
-    [{ action: 'drop' }, /none of list, set, lift, reset/],
+    [{ action: 'drop' }, /not one of list, set, lift, reset/],
     [{ action: 'list', tenant: 'alice' }, /takes no 'alice'/],
     [{ action: 'set', rpm: '6' }, /Which tenant\?/],
     [{ action: 'set', tenant: 'alice' }, /Which limits\?/],

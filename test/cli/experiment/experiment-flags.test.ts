@@ -13,7 +13,7 @@ describe('actionOf', () => {
   ])('%j', (args, action) => expect(actionOf(args)).toBe(action));
 
   it.each([
-    [{ action: 'begin' }, /'begin' is none of create, list/],
+    [{ action: 'begin' }, /'begin' is not one of create, list/],
     [{ action: 'start' }, /Which one/],
     [{ action: 'list', name: 'a' }, /takes no 'a'/],
     [{ action: 'stop', name: 'a', which: 'b' }, /takes no 'b'/],

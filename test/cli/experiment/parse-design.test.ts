@@ -48,7 +48,7 @@ describe('parseDesign', () => {
       { key: 'revenue', kind: 'mean', better: 'up', cap: 'p99' },
       { key: 'thumbs', kind: 'proportion', better: 'up' },
     ]);
-    expect(() => parse({ metrics, cap: 'p95' })).toThrow(/--cap: 'p95' is none of p99/);
+    expect(() => parse({ metrics, cap: 'p95' })).toThrow(/--cap: 'p95' is not one of p99/);
     expect(() => parse({ cap: 'p99' })).toThrow(/--cap: 'thumbs' is a proportion/);
   });
 
@@ -124,13 +124,13 @@ describe('parseDesign', () => {
     [{ variants: ['control=@3', 'treatment=@0'] }, /must name a version/],
     [{ variants: ['control=@3:50', 'treatment=@4'] }, /not a share/],
     [{ variants: ['control=@3:100%', 'treatment=@4'] }, /leave nothing/],
-    [{ metrics: ['thumbs'] }, /^--metric: '' is none of proportion, mean/],
+    [{ metrics: ['thumbs'] }, /^--metric: '' is not one of proportion, mean/],
     [{ metrics: ['thumbs:proportion:down:x'] }, /^--metric/],
-    [{ metrics: ['thumbs:rate:up'] }, /'rate' is none of proportion, mean/],
+    [{ metrics: ['thumbs:rate:up'] }, /'rate' is not one of proportion, mean/],
     [{ guardrails: ['error_rate'] }, /^--guardrail: ''/],
     [{ guardrails: ['error_rate:50%'] }, /^--guardrail: '50%'/],
     [{ guardrails: ['error_rate:+1%|+2%'] }, /^--guardrail: '\+1%\|\+2%'/],
-    [{ guardrails: ['error_rate:+1%:panic'] }, /'panic' is none of rollback, hold/],
+    [{ guardrails: ['error_rate:+1%:panic'] }, /'panic' is not one of rollback, hold/],
     [{ ramp: '1%,5' }, /^--ramp: '5'/],
     [{ ramp: '1%', hold: '90s' }, /whole minutes/],
     [{ ramp: '1%', hold: 'long' }, /^--hold long/],

@@ -268,7 +268,7 @@ describe('completions', () => {
     });
   });
 
-  it('leaves out what nobody knows, and refuses it when that is asked for', async () => {
+  it('drops unknown fields, and refuses them if asked to', async () => {
     const fields = { ...ask, colour: 1, graft: {}, prediction: { type: 'content' }, tools: [], audio: [] };
     const loose = await post('/v1/chat/completions', fields);
     expect(loose.status).toBe(200);
@@ -284,7 +284,7 @@ describe('completions', () => {
     ['/v1/completions', { prompt: 'a', max_tokens: 512 }, 'max_tokens'],
     ['/v1/responses', { input: 'a', max_output_tokens: 512 }, 'max_output_tokens'],
   ])(
-    '%s lowers a limit that does not fit, and names it as the client did: %j',
+    "%s lowers a limit that does not fit, and reports it under the client's name: %j",
     async (path, fields, param) => {
       for (const stream of [false, true]) {
         const response = await post(path, { model: 'fake', ignore_eos: true, stream, ...fields });
@@ -299,7 +299,7 @@ describe('completions', () => {
     },
   );
 
-  it('says what fits when the prompt is too long, however long', async () => {
+  it('reports what fits when the prompt is too long, however long', async () => {
     const messageOf = async (content: string) =>
       (
         (await (await chat({ messages: [{ role: 'user', content }] })).json()) as {
@@ -355,7 +355,7 @@ describe('completions', () => {
     }
   });
 
-  it('gives the request id back when it is plain, else one of its own', async () => {
+  it('returns the request id if it is plain, otherwise its own', async () => {
     expect((await chat()).headers.get('x-request-id')).toMatch(/^req_[0-9a-f]{32}$/);
     const idOf = async (id: string) =>
       (await post('/v1/chat/completions', ask, { 'x-request-id': id })).headers.get('x-request-id');
@@ -369,7 +369,7 @@ describe('completions', () => {
     ).toBe('me');
   });
 
-  it('still answers after all that', async () => {
+  it('still answers afterwards', async () => {
     expect((await chat()).status).toBe(200);
     expect(origin.faults).toEqual([]);
     expect(origin.runner.misuses).toEqual([]);

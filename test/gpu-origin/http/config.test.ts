@@ -83,7 +83,7 @@ describe('readConfig', () => {
 });
 
 describe('progressReporter', () => {
-  it('writes a line per ten per cent, and tells every per cent once', () => {
+  it('writes a line per ten per cent, and reports every per cent once', () => {
     const lines: string[] = [];
     const told: string[] = [];
     const report = progressReporter({

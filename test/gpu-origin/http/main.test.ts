@@ -28,7 +28,7 @@ async function ready(child: ChildProcess): Promise<{ url: string; base: string }
 }
 
 describe('main', () => {
-  it('says on stdout when it is ready, serves, and ends at SIGTERM', async () => {
+  it('reports on stdout when it is ready, serves, and ends at SIGTERM', async () => {
     const child = start([...standalone, '--port', '0']);
     const exited = once(child, 'exit');
     const { url } = await ready(child);
@@ -51,7 +51,7 @@ describe('main', () => {
     expect(await exited).toEqual([0, null]);
   });
 
-  it('says in one line what is wrong with its flags or its base', async () => {
+  it('reports wrong flags or a wrong base in one line', async () => {
     const flags = start(['--port', 'x', '--base', base, '--dev']);
     const none = join(base, 'none');
     writeTinyBase(none);

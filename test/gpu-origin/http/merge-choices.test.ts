@@ -22,7 +22,7 @@ function handles(count: number): { channels: EventChannel[]; handles: EngineHand
 }
 
 describe('mergeChoices', () => {
-  it('gives events as they come, one of each choice in turn when all are there', async () => {
+  it('returns events as they arrive, one of each choice in turn when all are there', async () => {
     const { channels, handles: all } = handles(3);
     for (const [choice, channel] of channels.entries()) {
       channel.push(piece(`${choice}a`));
@@ -35,7 +35,7 @@ describe('mergeChoices', () => {
     expect(seen).toEqual(['0a', '1a', '2a', '0b', '1b', '2b', '0 end', '1 end', '2 end']);
   });
 
-  it('does not wait for a choice that is silent', async () => {
+  it('does not wait for a silent choice', async () => {
     const { channels, handles: all } = handles(2);
     const merged = mergeChoices(all);
     channels[1]!.push(piece('x'));

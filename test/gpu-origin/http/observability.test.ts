@@ -14,7 +14,7 @@ const ask = (request: object, options: { headers?: Record<string, string> } = {}
 const loadOf = (response: Response) => readLoad(response.headers.get('x-graft-load'));
 
 describe('x-graft-load', () => {
-  it('counts the rows that run, and says when the origin is going away', async () => {
+  it('counts running rows, and reports when the origin is shutting down', async () => {
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
     origin = await startTestOrigin({
@@ -32,7 +32,7 @@ describe('x-graft-load', () => {
     expect(loadOf(await signedFetch(origin, '/base'))?.rows).toBe(0);
   });
 
-  it('is told to the edge alone', async () => {
+  it('is sent to the edge only', async () => {
     origin = await startTestOrigin({ signed: true });
     for (const path of ['/base', '/healthz', '/readyz'])
       expect((await fetch(origin.url + path)).headers.get('x-graft-load')).toBeNull();
@@ -40,7 +40,7 @@ describe('x-graft-load', () => {
 });
 
 describe('server-timing', () => {
-  it('says what an answer waited for', async () => {
+  it('reports the phases of an answer', async () => {
     origin = await startTestOrigin({ signed: true });
     const whole = await ask({});
     expect(whole.headers.get('server-timing')).toMatch(
@@ -52,7 +52,7 @@ describe('server-timing', () => {
     await streamed.text();
   });
 
-  it('says what of it was the queue, also when headers go before a row is free', async () => {
+  it('reports the queue, also when headers are sent before a row is free', async () => {
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
     let clock = Date.now();
@@ -98,7 +98,7 @@ describe('request ids', () => {
 });
 
 describe('/metrics', () => {
-  it('has what the alerts of docs/run/alerts.md are made of, and no tenant or adapter', async () => {
+  it('has what the alerts of docs/run/alerts.md need, and no tenant or adapter', async () => {
     origin = await startTestOrigin({ signed: true });
     await (await ask({})).text();
     const text = await (await fetch(`${origin.url}/metrics`)).text();

@@ -26,7 +26,7 @@ describe('pins over HTTP, signed', () => {
     return list.adapters.flatMap((adapter) => (adapter.pinned ? adapter.digest : []));
   };
 
-  it('asks for what it lacks before it does anything, then holds all of it', async () => {
+  it('asks for missing files before it does anything, then holds all of them', async () => {
     await bring(FILES[0]!);
     const lacking = await pins('POST', [ONE, TWO]);
     expect(lacking.status).toBe(409);
@@ -44,7 +44,7 @@ describe('pins over HTTP, signed', () => {
     expect((await pinned()).sort()).toEqual([ONE, TWO].sort());
   });
 
-  it('loads without a pin, asks for what it lacks first, and only in the place of what is in memory', async () => {
+  it('loads without a pin, asks for missing files first, and only in place of what is in memory', async () => {
     await bring(FILES[0]!);
     const prefetch = (body: object) =>
       signedFetch(origin, '/adapters/prefetch', { method: 'POST', body: JSON.stringify(body) });
@@ -64,7 +64,7 @@ describe('pins over HTTP, signed', () => {
     expect(await pinned()).toEqual([]);
   });
 
-  it('lets go of all but the ones that are named', async () => {
+  it('unpins all but the named ones', async () => {
     for (const one of FILES) await bring(one);
     await pins('POST', [ONE, TWO]);
     expect(await (await pins('PUT', [TWO])).json()).toEqual({ unpinned: 1 });
@@ -83,7 +83,7 @@ describe('pins over HTTP, signed', () => {
     expect((await pins(method, digests)).status).toBe(400);
   });
 
-  it('is for signed requests alone', async () => {
+  it('is for signed requests only', async () => {
     const response = await fetch(`${origin.url}/adapters/pins`, { method: 'PUT', body: '{"digests":[]}' });
     expect(response.status).toBe(401);
   });

@@ -79,7 +79,7 @@ describe('lists of prompts', () => {
     expect(stream.chunks.at(-1)).toMatchObject({ choices: [], usage: all.usage });
   });
 
-  it('128 of them, though four rows and eight places are all there is', async () => {
+  it('accepts 128 of them with only four rows and eight places', async () => {
     const all = await complete({ prompt: numbered(128), max_tokens: 2 });
     expect(all.choices).toHaveLength(128);
     const last = await complete({ prompt: 'prompt 127', max_tokens: 2 });
@@ -88,7 +88,7 @@ describe('lists of prompts', () => {
     expect(stream.texts).toEqual(all.choices.map(({ text }) => text));
   });
 
-  it('two such requests at once, which need more than the queue has', async () => {
+  it('accepts two such requests at once, which need more than the queue has', async () => {
     const [one, two] = await Promise.all([
       complete({ prompt: numbered(40) }),
       complete({ prompt: numbered(40) }),
@@ -134,19 +134,19 @@ describe('lists of prompts', () => {
     expect(origin.runner.steps).toBe(before);
   });
 
-  it('has 16 tokens unless it says how many', async () => {
+  it('has 16 tokens by default', async () => {
     const { usage } = await complete({ prompt: ['a', 'b'], max_tokens: null });
     expect(usage?.completion_tokens).toBe(32);
   });
 
-  it('left nothing behind', () => {
+  it('leaves nothing behind', () => {
     expect(origin.faults).toEqual([]);
     expect(origin.runner.misuses).toEqual([]);
     expect(origin.engine.stats()).toMatchObject({ running: 0, waiting: 0 });
   });
 });
 
-it('texts to embed wait for room in the queue as prompts do, once the first has found some', async () => {
+it('texts to embed wait for room in the queue like prompts, once the first has found some', async () => {
   const origin = await startTestOrigin({ maxQueue: 0, runner: { slots: 1 } });
   const embed = (input: string[]) =>
     fetch(`${origin.url}/v1/embeddings`, { method: 'POST', body: JSON.stringify({ model: 'fake', input }) });

@@ -17,7 +17,7 @@ describe('prompt_logprobs', () => {
   const text = async (fields: object) => (await (await post('completions', fields)).json()) as TextCompletion;
   const prompt = [5, 6, 7, 8];
 
-  it('are those that an echo has, with ranks, and nothing is echoed', async () => {
+  it('equal those of an echo, with ranks, without an echo', async () => {
     const plain = await text({ prompt });
     const echoed = await text({ prompt, echo: true, logprobs: 2 });
     const scored = await text({ prompt, prompt_logprobs: 2 });
@@ -40,7 +40,7 @@ describe('prompt_logprobs', () => {
     }
   });
 
-  it('go beside an echo that wants others, each with its own number', async () => {
+  it('work along with an echo that wants others, each with its own number', async () => {
     const alone = await text({ prompt, echo: true, logprobs: 1 });
     const both = await text({ prompt, echo: true, logprobs: 1, prompt_logprobs: 5 });
     expect(both.choices[0]!.logprobs).toEqual(alone.choices[0]!.logprobs);
@@ -49,7 +49,7 @@ describe('prompt_logprobs', () => {
     expect(Object.keys(few.choices[0]!.prompt_logprobs![1]!)).toEqual([String(prompt[1])]);
   });
 
-  it('of each prompt of a list, and of a chat', async () => {
+  it('work for each prompt of a list, and for a chat', async () => {
     const list = await text({ prompt: [prompt, [9, 5]], prompt_logprobs: 1, n: 2 });
     expect(list.choices.map(({ prompt_logprobs: scores }) => scores!.length)).toEqual([4, 4, 2, 2]);
     const messages = [{ role: 'user', content: 'hello' }];
@@ -77,7 +77,7 @@ describe('prompt_logprobs', () => {
     expect(await response.json()).toMatchObject({ error: { code, param: 'prompt_logprobs' } });
   });
 
-  it('lowers what is beyond 20', async () => {
+  it('lowers values beyond 20', async () => {
     const response = await post('completions', { prompt, prompt_logprobs: 50 });
     expect(response.headers.get('x-graft-ignored')).toBe('prompt_logprobs=20');
   });

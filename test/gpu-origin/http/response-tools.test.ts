@@ -51,7 +51,7 @@ describe('a call that a stop text cuts', () => {
     expect([whole.status, last.response.status]).toEqual(['completed', 'completed']);
   });
 
-  it('is none to run for a chat', async () => {
+  it('is not to be run for a chat', async () => {
     origin = await startTestOrigin({ runner: saying([['Weather?', cut]]) });
     const finishOf = async (stop: string[]) => {
       const response = await fetch(`${origin.url}/v1/chat/completions`, {
@@ -69,7 +69,7 @@ describe('a call that a stop text cuts', () => {
   });
 });
 
-it('a call that is whole is completed, where its answer is cut behind it', async () => {
+it('a whole call is completed, even if its answer is cut after it', async () => {
   const { whole, last } = await ask(CALL, { max_output_tokens: CALL.length - 5 });
   for (const response of [whole, last.response])
     expect(response).toMatchObject({
@@ -96,7 +96,7 @@ describe('a response with tools, streamed as it is whole', () => {
     ['text whose blanks wait for what follows them', 'One.\n\nTwo <\u{1F44D} ', 'One.\n\nTwo <\u{1F44D} '],
     ['text before a call', `One.\n\n${CALL}`, 'One.'],
     ['text on both sides of a call', `One.${CALL}Two.`, 'One.Two.'],
-  ])('has the log-probabilities of its text, and of no call: %s', async (_name, answer, said) => {
+  ])('has log-probabilities of its text, but not of calls: %s', async (_name, answer, said) => {
     const { whole, last } = await ask(answer, { include: ['message.output_text.logprobs'] });
     expect(
       saidBy(whole)

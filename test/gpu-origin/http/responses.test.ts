@@ -37,7 +37,7 @@ describe('responses', () => {
     item?.type === 'message' ? item.content[0] : undefined;
   const textOf = (response: ModelResponse) => partOf(response)?.text;
 
-  it('answers with the text that a chat gets, and says that nothing is stored', async () => {
+  it('answers with the text of a chat, and reports that nothing is stored', async () => {
     const chat = (await (
       await fetch(`${origin.url}/v1/chat/completions`, {
         method: 'POST',
@@ -76,7 +76,7 @@ describe('responses', () => {
     expect(response.output[0]?.status).toBe('incomplete');
   });
 
-  it('takes items of every role, an answer sent back among them', async () => {
+  it('accepts items of every role, including an answer sent back', async () => {
     const first = await whole();
     const response = await whole({
       input: [
@@ -125,7 +125,7 @@ describe('responses', () => {
     expect(textOf(final)).toBe(textOf(answer));
   });
 
-  it('ends with completed where the model stops by itself', async () => {
+  it('ends with completed if the model stops by itself', async () => {
     // A bias makes the end-of-sequence token the likeliest.
     const fields = { ignore_eos: false, logit_bias: { [String(origin.tokenizer.eosIds[0])]: 100 } };
     expect(await whole(fields)).toMatchObject({
@@ -139,7 +139,7 @@ describe('responses', () => {
     expect(all.some(({ type }) => type === 'response.output_text.delta')).toBe(false);
   });
 
-  it('gives log-probabilities when include asks for them', async () => {
+  it('returns log-probabilities if include asks for them', async () => {
     const fields = { include: ['message.output_text.logprobs'], top_logprobs: 2 };
     const answer = await whole(fields);
     const logprobs = partOf(answer)?.logprobs ?? [];
@@ -152,7 +152,7 @@ describe('responses', () => {
     expect(partOf(await whole({ top_logprobs: 2 }))?.logprobs).toEqual([]);
   });
 
-  it('says in the stream that it failed, with what there was', async () => {
+  it('reports a failure in the stream, with the text so far', async () => {
     let steps = 0;
     const failing = await startTestOrigin({
       runner: {
@@ -205,7 +205,7 @@ describe('responses', () => {
     expect(await response.json()).toMatchObject({ error: { code } });
   });
 
-  it('left nothing behind', () => {
+  it('leaves nothing behind', () => {
     expect(origin.faults).toEqual([]);
     expect(origin.runner.misuses).toEqual([]);
   });

@@ -18,7 +18,7 @@ const ahead = (timing: Timing): void => timing.first(false);
 const wait = (): void => undefined;
 
 describe('the wait for the first token', () => {
-  it('is the queue until a row began, and all of it', () => {
+  it('is the queue until a row starts, and the total', () => {
     expect(said([wait, 3], [prompt, 20], [begin, 50], [first, 9])).toBe(
       'prompt;dur=3, queue;dur=20, first;dur=70',
     );
@@ -30,14 +30,14 @@ describe('the wait for the first token', () => {
     );
   });
 
-  it('has only been in the queue where headers go before a row began', () => {
+  it('is only queue time if headers are sent before a row starts', () => {
     expect(said([prompt, 3000], [ahead, 0])).toBe('prompt;dur=0, queue;dur=3000');
     expect(said([prompt, 1000], [begin, 2000], [ahead, 0])).toBe(
       'prompt;dur=0, queue;dur=1000, first;dur=3000',
     );
   });
 
-  it('has no queue where nothing had to be run', () => {
+  it('has no queue if nothing had to be run', () => {
     expect(said([prompt, 2], [first, 0])).toBe('prompt;dur=0, first;dur=2');
   });
 });

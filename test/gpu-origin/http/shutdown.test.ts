@@ -7,8 +7,8 @@ import { drain, Serving, ListenError, listen } from '../../../gpu-origin/http/se
 import type { OriginEnv } from '../../../gpu-origin/http/origin-context.ts';
 import { events, startTestOrigin } from './harness.ts';
 
-describe('the origin’s life', () => {
-  it('is not ready while it loads, and says 503 with a time to come back', async () => {
+describe('the origin’s life cycle', () => {
+  it('is not ready while it loads, and answers 503 with a retry time', async () => {
     const origin = await startTestOrigin({ context: { serving: new Serving(), services: null } });
     try {
       expect((await fetch(`${origin.url}/healthz`)).status).toBe(200);
@@ -22,7 +22,7 @@ describe('the origin’s life', () => {
     }
   });
 
-  it('says in /readyz and in metrics that its disk is full, and goes on serving', async () => {
+  it('reports a full disk in /readyz and in metrics, and continues serving', async () => {
     const origin = await startTestOrigin();
     try {
       const { services } = origin.context;
@@ -123,7 +123,7 @@ describe('the origin’s life', () => {
     expect(server.listening).toBe(false);
   });
 
-  it('says in one line that a port is taken', async () => {
+  it('reports a taken port in one line', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');
     const { port } = other.address() as AddressInfo;

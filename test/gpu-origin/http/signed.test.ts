@@ -26,7 +26,7 @@ describe('signed mode', () => {
   const codeOf = async (response: Response) =>
     ((await response.json()) as { error: { code: string } }).error.code;
 
-  it('serves what was signed and answers under the name that was asked for', async () => {
+  it('serves signed requests and answers under the requested name', async () => {
     const response = await chat({ body: envelope(ask, { chain: [{ digest: origin.adapter, scale: 0.5 }] }) });
     expect(response.status).toBe(200);
     expect(await response.json()).toMatchObject({
@@ -100,7 +100,7 @@ describe('signed mode', () => {
     expect((await signedFetch(origin, '/base?a=%2F')).status).toBe(200);
   });
 
-  it('refuses an edge that takes it to serve another base', async () => {
+  it('refuses an edge that expects another base', async () => {
     const { id } = (await (await signedFetch(origin, '/base')).json()) as { id: string };
     expect((await signedFetch(origin, `/base?base=${id}`)).status).toBe(200);
     for (const path of ['/base?base=large', '/adapters?base=large', '/adapters?a=b&base=large']) {
@@ -110,7 +110,7 @@ describe('signed mode', () => {
     }
   });
 
-  it('refuses an envelope that is none, and names the adapters that are missing', async () => {
+  it('refuses an invalid envelope, and names missing adapters', async () => {
     expect(await codeOf(await chat({ body: JSON.stringify(ask) }))).toBe('invalid_request');
     expect(await codeOf(await chat({ body: envelope({ ...ask, temperature: 3 }) }))).toBe('invalid_request');
     const digest = 'c'.repeat(64);
@@ -121,7 +121,7 @@ describe('signed mode', () => {
     expect(await codeOf(await chat({ body: envelope(ask, { chain: long }) }))).toBe('invalid_request');
   });
 
-  it('says 503 when a deadline is over', async () => {
+  it('answers 503 when a deadline is over', async () => {
     const body = envelope({ ...ask, max_tokens: 400, ignore_eos: true }, { budget_ms: 1 });
     const response = await chat({ body });
     expect(response.status).toBe(503);
@@ -158,13 +158,13 @@ describe('a refused signature', () => {
     [{ key: { kid: 'k1', secret: OLD_KEY.secret } }, 'unknown_key', /the secret/],
     [{ originId: 'origin-2' }, 'unknown_key', /the key id, the secret, the origin id or the request differs/],
     [{ bodyHash: sha256('else') }, 'mismatch', /body is not the one/],
-  ])('%j says why: %s', async (signed, reason, message) => {
+  ])('%j explains why: %s', async (signed, reason, message) => {
     const { status, error } = await ask(signed);
     expect([status, error?.code, error?.reason]).toEqual([401, 'invalid_signature', reason]);
     expect(error?.message).toMatch(message);
   });
 
-  it('does not use its nonce up, and none is accepted that could not be kept', async () => {
+  it('does not use up its nonce, and no request is accepted whose nonce cannot be stored', async () => {
     const full = await startTestOrigin({ signed: true, now: () => NOW, context: { maxNonces: 1 } });
     const from = (signed: Parameters<typeof signedFetch>[3]) =>
       signedFetch(full, '/base', {}, { now: NOW, ...signed });
@@ -185,7 +185,7 @@ describe('a refused signature', () => {
 });
 
 describe('NonceStore', () => {
-  it('remembers until expiry, is bounded, and says when it is full', () => {
+  it('remembers until expiry, is bounded, and reports when it is full', () => {
     let now = 0;
     const store = new NonceStore(() => now, 2);
     expect(store.remember('a', 10)).toBe('new');

@@ -28,7 +28,7 @@ describe('sseResponse', () => {
     return { response, seen, writer: writer!, finish: () => finish(), fail: (error: Error) => fail(error) };
   }
 
-  it('writes events, a sign of life while it is quiet, and ends', async () => {
+  it('writes events, heartbeats while it is quiet, and ends', async () => {
     const { response, seen, writer, finish } = open();
     writer.send({ text: 'data: [DONE]\n\n' });
     await vi.advanceTimersByTimeAsync(61_000);
@@ -45,7 +45,7 @@ describe('sseResponse', () => {
     expect(seen).toEqual({ gone: 0, ended: 1 });
   });
 
-  it('is never silent for longer than a heartbeat, whenever it last said something', async () => {
+  it('is never silent for longer than a heartbeat, after any event', async () => {
     const { response, writer, finish } = open();
     const reader = response.body!.getReader();
     const at: number[] = [];
@@ -69,7 +69,7 @@ describe('sseResponse', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('gives a reader up that lets more than 256 KB pile up, and tells it so', async () => {
+  it('gives up a reader that lets more than 256 KB pile up, and tells it so', async () => {
     const { response, seen, writer, finish } = open();
     const kilobyte = 'x'.repeat(1_000);
     for (let i = 0; i < 250; i += 1) writer.send(kilobyte);
@@ -83,7 +83,7 @@ describe('sseResponse', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('does not hold a few large events against it, which nobody could have read yet', async () => {
+  it('tolerates a few large events that nobody could have read yet', async () => {
     const { response, seen, writer, finish } = open();
     const large = 'x'.repeat(1_000_000);
     for (let i = 0; i < 7; i += 1) writer.send(large);
@@ -93,7 +93,7 @@ describe('sseResponse', () => {
     expect(seen).toEqual({ gone: 0, ended: 1 });
   });
 
-  it('says so when the reader goes away, and when the producer fails', async () => {
+  it('reports when the reader leaves, and when the producer fails', async () => {
     const first = open();
     await first.response.body!.cancel();
     first.writer.send(1);

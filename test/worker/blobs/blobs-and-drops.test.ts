@@ -12,7 +12,7 @@ import type { KvNamespace } from '../../../worker/platform/store-calls.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { BlobStore } from '../../../worker/blobs/ports.ts';
 import { blobStoreContract, blobTroubleContract } from '../../contracts/blob-store.ts';
-import { dropBoxContract } from '../../contracts/drops.ts';
+import { dropBoxContract } from '../../contracts/kv-inbox.ts';
 import { digestOf } from '../../contracts/sample-rows.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';

@@ -90,7 +90,7 @@ describe('decide', () => {
       decision({ ...ramping, ...changes }, { metrics: seen }, now);
     expect(step({})).toEqual({ action: 'advance', coverage: 0.25, last: false });
     expect(step({ coverage: 0.25 })).toEqual({ action: 'advance', coverage: 1, last: true });
-    // A coverage that is none of the steps: the next higher one.
+    // A coverage that is not one of the steps: the next higher one.
     expect(step({ coverage: 0.1 })).toMatchObject({ coverage: 0.25 });
     expect(step({}, START + HOUR)).toMatchObject({ action: 'advance' });
   });

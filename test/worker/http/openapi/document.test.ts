@@ -6,7 +6,7 @@ import { answerSchemas, bodySchemas } from '../../../../worker/http/openapi/docu
 import { createAppHarness } from '../../app-harness.ts';
 import { apiDocument, documentedOperations } from './api-document.ts';
 
-/** The page is none of the API. */
+/** The page is not part of the API. */
 const isApi = (path: string) => path !== '/' && !/^\/(dashboard|base)(\/|$)/.test(path);
 
 /** `/admin/keys/:id`, `:index{[0-9]{1,4}}` and `*` as OpenAPI writes them. */

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { chainId } from '../../../protocol/identity.ts';
 import { DROPS_PER_PASS } from '../../../worker/kv-inbox/limits.ts';
-import { inTurn } from '../../../worker/kv-inbox/take-drops.ts';
+import { rotateByFamily } from '../../../worker/kv-inbox/take-drops.ts';
 import { NO_CAPS } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createDropHarness, DROP_TENANT, type DropHarness } from './drop-harness.ts';
@@ -257,14 +257,14 @@ describe('what cannot be decided now', () => {
     const all = [...names, 'n05/x', 'n05/x/y', 'n05-b', 'other/z'].sort();
     const firsts = new Set<string>();
     for (let turn = 0; turn < all.length; turn += 1) {
-      const order = inTurn(all, turn);
+      const order = rotateByFamily(all, turn);
       firsts.add(order[0]!);
       expect([...order].sort()).toEqual(all);
       const at = order.indexOf('n05');
       expect(order.slice(at, at + 3)).toEqual(['n05', 'n05/x', 'n05/x/y']);
     }
     expect([...firsts].sort()).toEqual(all.filter((name) => !name.startsWith('n05/')));
-    expect(inTurn([], 3)).toEqual([]);
+    expect(rotateByFamily([], 3)).toEqual([]);
   });
 
   it('comes in one of the next passes when there is much', async () => {
