@@ -1,7 +1,7 @@
 /**
  * What the edge asks of an origin, and what that answers: completions, its base, its adapters, its figures, trials of
  * adapters; and what the two tell each other of a completion beside its bodies: in headers, a stream's comments,
- * parameters of its path, and one question after it.
+ * parameters of its path, and when the edge cancels it.
  */
 import { z } from 'zod';
 import { ChainEntry, Digest, toHex } from './identity.ts';
@@ -344,23 +344,21 @@ export const pathForBase = (path: string, base: string | null): string =>
     : `${path}${path.includes('?') ? '&' : '?'}${BASE_PARAMETER}=${encodeURIComponent(base)}`;
 
 /**
- * What the edge may ask an origin about a completion whose end it has not seen, because the client left it: the usage
- * note is in the header of a whole answer and at the end of a stream, and neither comes any more.
+ * Parameter of a completion's path, `?cancel=<uuid>`: the id under which the edge may cancel it. A request's own id may
+ * be its client's choice, and so the same for two of them.
  */
+export const CANCEL_PARAMETER = 'cancel';
+export const CancelId = z.uuid();
 
 /**
- * Parameter of a completion's path, `?ask=<uuid>`: the id under which the edge may ask. A request's own id may be its
- * client's choice, and so the same for two of them.
+ * The edge POSTs to it when a client leaves a completion: the usage note is in the header of a whole answer and at the
+ * end of a stream, and neither comes any more.
  */
-export const ASK_PARAMETER = 'ask';
-export const AskId = z.uuid();
+export const cancelPath = (id: string): string => `/cancel/${id}`;
 
-/** Path of the question. */
-export const usagePath = (askId: string): string => `/usage/${askId}`;
-
-/** Answer of `GET /usage/<ask id>`; tokens are those that the model has really run. */
+/** Answer of `POST /cancel/<id>`; tokens are those that the model has really run. */
 export const RequestUsage = z.object({
-  /** `unknown`: no such request came, or it ended long ago. */
+  /** `running`: it has not ended yet. `unknown`: no such request came, and none will be run, or it ended long ago. */
   state: z.enum(['running', 'ended', 'unknown']),
   prompt_tokens: z.int().min(0),
   completion_tokens: z.int().min(0),

@@ -6,8 +6,8 @@ import { STREAM_HEARTBEAT_MS } from '../../protocol/limits.ts';
 import {
   ANSWER_PARAMETER,
   AnswerText,
-  ASK_PARAMETER,
-  AskId,
+  CANCEL_PARAMETER,
+  CancelId,
   COLD_HEADER,
   USAGE_HEADER,
   writeUsageNote,
@@ -48,8 +48,8 @@ export async function handleCompletion(
   const arrivedAt = context.now();
   const perPrompt = 'n' in request ? (request.n ?? 1) : 1;
   const choices = answersTo(request);
-  // From before the prompts are encoded, which takes a while: the edge may ask already.
-  const tracked = trackUsage(c, context, choices);
+  // From before the prompts are encoded, which takes a while: the edge may cancel it already.
+  const tracked = trackUsage(c, context, choices, () => gone.abort());
   const digests = directive.chain.map(({ digest }) => digest);
   const letGo = services.files.keep(digests);
   const refuse = (error: ApiError): Response => {
@@ -174,15 +174,16 @@ function loweredLimit(request: GenerationRequest, maxTokens: number | null, room
   return maxTokens === null || maxTokens <= room ? null : `${limitField(request)}=${room}`;
 }
 
-/** Remembers what the request uses when an edge may ask about it. */
+/** Remembers what the request uses when an edge may cancel it. @param cancel ends it. */
 export function trackUsage(
   c: Context<OriginEnv>,
   context: OriginContext,
   choices: number,
+  cancel: () => void,
 ): TrackedUsage | null {
-  const askId = AskId.safeParse(c.req.query(ASK_PARAMETER));
+  const id = CancelId.safeParse(c.req.query(CANCEL_PARAMETER));
   const { kid } = c.var;
-  return kid === null || !askId.success ? null : context.usage.begin(askId.data, kid, choices);
+  return kid === null || !id.success ? null : context.usage.begin(id.data, kid, choices, cancel);
 }
 
 /** What an edge wants the answer's id to end with, or something of its own. */

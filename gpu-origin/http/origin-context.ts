@@ -46,7 +46,7 @@ export interface OriginContext {
   now: () => number;
   /** Hears of bugs; must not throw. */
   onFault: (where: string, error: unknown) => void;
-  /** Of completions; the edge asks about those that were left. */
+  /** Of completions; the edge cancels those that were left. */
   usage: UsageMemory;
   /** Hears of signatures that are not good. */
   onRefusedSignature?: (problem: SignatureProblem) => void;

@@ -2,16 +2,14 @@
 import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { RequestUsage, UsageNote } from '../../protocol/origin-wire.ts';
 
-/** The edge asks within seconds of a client's leaving; work after a response has 30 s there. */
+/** The edge cancels within seconds of a client's leaving; work after a response has 30 s there. */
 const KEPT_MS = 60_000;
 /** Requests that are remembered, each about 200 bytes: far more than end in that time. */
 const MAX_ENTRIES = 16_384;
-/** A row ends at the next step after its client has gone, and a step takes less. */
-const WAIT_MS = 2_000;
+/** A row ends at the step after its cancellation, and a step takes less; the edge waits for 5 s. */
+const WAIT_MS = 4_000;
 
 interface Entry {
-  /** Only who signs with this key may ask. */
-  readonly kid: string;
   /** Answers that have not ended. */
   open: number;
   /** Of each of its prompts. */
@@ -19,8 +17,14 @@ interface Entry {
   completionTokens: number;
   /** Unix ms; null while it runs. */
   endedAt: number | null;
+  /** Ends its answers. */
+  cancel: () => void;
+  /** What comes under its id from now on is not run. */
+  cancelled: boolean;
   waiting: (() => void)[];
 }
+
+const nothing = (): void => undefined;
 
 /** One request's entry, while it runs. */
 export interface TrackedUsage {
@@ -30,9 +34,9 @@ export interface TrackedUsage {
   refused(): void;
 }
 
-/** What requests have used, for the edge, which does not see the end of those that its clients leave. */
+/** The requests of edges, which cancel those that their clients leave, and are told what they used. */
 export class UsageMemory {
-  /** Those that began first come first. */
+  /** By id and signing key: nobody cancels another edge's. Those that began first come first. */
   readonly #entries = new Map<string, Entry>();
   readonly #now: () => number;
   readonly #limits: { keptMs: number; entries: number; waitMs: number };
@@ -43,16 +47,20 @@ export class UsageMemory {
     this.#limits = limits;
   }
 
-  /** @param askId under which it will be asked about. @param answers to all of its prompts. */
-  begin(askId: string, kid: string, answers: number): TrackedUsage {
-    this.#forget();
-    const none = { promptTokens: new Map<number, number>(), completionTokens: 0, endedAt: null, waiting: [] };
-    const entry: Entry = { kid, open: answers, ...none };
-    this.#entries.set(askId, entry);
+  /**
+   * @param id under which it may be cancelled. @param kid whose signature it has. @param answers to all of its prompts.
+   * @param cancel ends them; called at once when the cancellation has overtaken the request.
+   */
+  begin(id: string, kid: string, answers: number, cancel: () => void): TrackedUsage {
+    const cancelled = this.#entries.get(keyOf(id, kid))?.cancelled === true;
+    const entry = this.#note(id, kid, { open: answers, cancel, cancelled });
     const close = (): void => {
       entry.endedAt = this.#now();
+      // It leads to all that was made for the request.
+      entry.cancel = nothing;
       for (const wake of entry.waiting.splice(0)) wake();
     };
+    if (cancelled) cancel();
     return {
       ended: ({ promptTokens, completionTokens }, prompt = 0) => {
         entry.open -= 1;
@@ -65,10 +73,15 @@ export class UsageMemory {
     };
   }
 
-  /** Waits a moment for the end of one that runs. */
-  async find(askId: string, kid: string): Promise<RequestUsage> {
-    const entry = this.#entries.get(askId);
-    if (entry?.kid !== kid) return { state: 'unknown', prompt_tokens: 0, completion_tokens: 0 };
+  /** Ends a request, or sees to it that it never begins. @returns what it used, at its end or after a moment. */
+  async cancel(id: string, kid: string): Promise<RequestUsage> {
+    const entry = this.#entries.get(keyOf(id, kid));
+    if (entry === undefined) {
+      this.#note(id, kid, { open: 0, cancel: nothing, cancelled: true }).endedAt = this.#now();
+      return { state: 'unknown', prompt_tokens: 0, completion_tokens: 0 };
+    }
+    entry.cancelled = true;
+    entry.cancel();
     if (entry.endedAt === null) await this.#endOf(entry);
     return {
       state: entry.endedAt === null ? 'running' : 'ended',
@@ -87,16 +100,34 @@ export class UsageMemory {
     });
   }
 
+  #note(id: string, kid: string, begun: Pick<Entry, 'open' | 'cancel' | 'cancelled'>): Entry {
+    this.#forget();
+    const entry: Entry = {
+      ...begun,
+      promptTokens: new Map(),
+      completionTokens: 0,
+      endedAt: null,
+      waiting: [],
+    };
+    const key = keyOf(id, kid);
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    return entry;
+  }
+
   /** What ended long ago, and the oldest of too many. Running ones are bounded by the engine's queue. */
   #forget(): void {
     const until = this.#now() - this.#limits.keptMs;
-    for (const [askId, { endedAt }] of this.#entries) {
+    for (const [key, { endedAt }] of this.#entries) {
       const old = endedAt !== null && endedAt <= until;
       if (!old && this.#entries.size < this.#limits.entries) break;
-      if (endedAt !== null) this.#entries.delete(askId);
+      if (endedAt !== null) this.#entries.delete(key);
     }
   }
 }
+
+/** Ids are UUIDs, all of one length. */
+const keyOf = (id: string, kid: string): string => `${id} ${kid}`;
 
 /**
  * What a request used: a prompt counts once, what was generated for every choice.

@@ -230,7 +230,7 @@ async function serve<T extends CompletionBody>(
       }),
     ),
   );
-  const used = usedBy(deps, resolution.base, (room) => kind.mostTokens(body, room), asked);
+  const left = whenLeft(deps, resolution.base, (room) => kind.mostTokens(body, room), asked);
   outcome.stoodIn = resolution !== resolved.resolution;
   const { declared } = deps.origins.bases;
   const served = usageName(resolution, declared);
@@ -239,7 +239,7 @@ async function serve<T extends CompletionBody>(
     // No origin is left that could say what it used: the most that its prompt can have.
     const { promptTokens } = kind.mostTokens(body, UNKNOWN_CONTEXT_TOKENS);
     const note = silenced ? writeUsageNote({ promptTokens, completionTokens: 0 }) : null;
-    return { ...unserved(answer.error), served, ...used, note };
+    return { ...unserved(answer.error), served, ...left, note };
   }
   const { response, ended, origin, tried, refused } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
@@ -277,24 +277,25 @@ async function serve<T extends CompletionBody>(
     note,
     ended,
     served,
-    ...used,
+    ...left,
   };
 }
 
 /**
+ * Ends a completion that its client has left.
  * @param baseId the base that it was asked of. @param most that it can use, with so much room.
  * @param asked the origin that was asked last, and so the one that may have run it.
  */
-function usedBy(
+function whenLeft(
   deps: CompletionDeps,
   baseId: string | null,
   most: (room: number) => TokenCounts,
   asked: AskedOrigin | null,
-): Pick<MeteredAnswer, 'used'> {
+): Pick<MeteredAnswer, 'cancel'> {
   if (asked === null) return {};
   return {
-    async used() {
-      const tokens = await asked.used();
+    async cancel() {
+      const tokens = await asked.cancel();
       if (tokens !== null) return { exact: true, tokens };
       const base = await deps.origins.bases.info(baseId);
       return {

@@ -215,14 +215,14 @@ export function createCompletionMeter(params: {
         end(null, { ...UNBEGUN, status, endedAt: now() });
         throw error;
       }
-      const { response, served, used } = answer;
+      const { response, served, cancel } = answer;
       for (const [name, value] of ticket.headers) response.headers.set(name, value);
       const note = readUsageNote(answer.note);
       const promptTokens = note?.promptTokens ?? 0;
       const body = response.body as ReadableStream<Uint8Array> | null;
       if (body === null || !isEventStream(response.headers)) {
         const endedAt = now();
-        const left = gone.aborted && note === null ? await used?.() : undefined;
+        const left = gone.aborted && note === null ? await cancel?.() : undefined;
         end(served, {
           promptTokens: left?.tokens.promptTokens ?? promptTokens,
           completionTokens: left?.tokens.completionTokens ?? note?.completionTokens ?? 0,
@@ -251,9 +251,9 @@ export function createCompletionMeter(params: {
           finish: finishOf(last),
           ...{ firstAt, endedAt, stalled: how === 'stalled' },
         });
-        if (status !== CLIENT_LEFT || last !== null || used === undefined) end(served, seen());
+        if (status !== CLIENT_LEFT || last !== null || cancel === undefined) end(served, seen());
         // What its client has got is known in any case.
-        else keepAlive(used().then((left) => end(served, seen(left.exact ? left.tokens : undefined))));
+        else keepAlive(cancel().then((left) => end(served, seen(left.exact ? left.tokens : undefined))));
       };
       const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
         start(controller) {

@@ -219,8 +219,8 @@ export interface MeteredAnswer {
   ended?: Promise<StreamEnd> | null;
   /** What served; null = nothing was resolved, and nothing is recorded. */
   served: { name: string; version: number } | null;
-  /** Asks what it used, when its end is not seen; absent when no origin was asked to run it. Never throws. */
-  used?: () => Promise<LeftUsage>;
+  /** Ends it where it runs, when its client has left; absent when no origin was asked to run it. Never throws. */
+  cancel?: () => Promise<LeftUsage>;
 }
 
 /** How a completion ended. */

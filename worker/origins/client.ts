@@ -38,7 +38,7 @@ import {
   type Exchanged,
 } from './send.ts';
 import { createOriginFetch, type Fetch, readOriginText } from './signed-fetch.ts';
-import { readOriginFigures, createUsageQuestion, createHeldFiles, createOriginDrops } from './ask-origins.ts';
+import { readOriginFigures, createCancellation, createHeldFiles, createOriginDrops } from './ask-origins.ts';
 import { createOriginHealth, createRouting } from './routing.ts';
 import { createOriginPins, createPrefetch } from './pins.ts';
 import { createTransfers } from './transfers.ts';
@@ -155,7 +155,7 @@ export function createOriginClient(params: {
       ...{ pools, health, now },
       routing: createRouting({ health, prefetchAt: warmth.at, now }),
       hangDetector,
-      askUsage: createUsageQuestion({ ...params, send }),
+      cancel: createCancellation({ ...params, send }),
       budgetMs: params.budgetMs ?? REQUEST_BUDGET_MS,
     }),
     ...createTrials({

@@ -67,10 +67,10 @@ export const CONNECTION_BYTES = 16 * 1024;
 /** Before so much was passed on, a stream of which nothing is taken for this long has lost its client. */
 export const UNREAD_MS = 5 * SECOND;
 /**
- * Between the two questions to an origin what a request used whose client left it. With their waits they fit the 30 s
- * that work after a response has.
+ * A cancellation that an origin did not answer is sent once more after this pause. Both together fit the 30 s that work
+ * after a response has.
  */
-export const USAGE_QUESTION_PAUSE_MS = 1 * SECOND;
+export const CANCEL_RETRY_MS = 1 * SECOND;
 /** How long an origin may take to load a pinned chain, which it has to read from its disk; and to be brought it. */
 export const PIN_TIMEOUT_MS = 60 * SECOND;
 /**
