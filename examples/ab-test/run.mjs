@@ -79,10 +79,9 @@ const questionsOf = (i) =>
 async function playUser(i) {
   for (const row of questionsOf(i)) {
     const { answer, headers } = await ask(row, `user-${i}`);
-    const exposure = headers.get('x-graft-exposure');
-    if (exposure === null) stop(`user-${i} is not in the experiment`);
+    if (!headers.has('x-graft-variant')) stop(`user-${i} is not in the experiment`);
     const value = score(answer.choices[0].message.content, row.expected);
-    await send('POST', '/v1/feedback', local.key, { exposure, metric: 'fields', value });
+    await send('POST', '/v1/feedback', local.key, { id: answer.id, metric: 'fields', value });
   }
 }
 

@@ -156,10 +156,8 @@ export const ArchiveExperiment = ExperimentStepRequest;
 
 /** `POST /v1/feedback`. */
 export const FeedbackRequest = z.strictObject({
-  /** The `id` of the answer that is rated; either this or `exposure`. */
-  id: z.string().min(1).optional(),
-  /** What `x-graft-exposure` said with it. */
-  exposure: z.string().min(1).optional(),
+  /** Of the answer that is rated. */
+  id: z.string().min(1),
   metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
   /** 0 to 1 for a proportion. */
   value: z.number(),

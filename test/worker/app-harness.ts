@@ -2,7 +2,7 @@ import type { ExecutionContext } from 'hono';
 import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
 import type { DetokenizeAnswer, EmbeddingList, TokenizeAnswer } from '../../protocol/embed-tokenize.ts';
 import type { CountTokensAnswer } from '../../protocol/messages.ts';
-import { VerifyRequest, type VerifyAnswer } from '../../protocol/origin-wire.ts';
+import { ANSWER_PARAMETER, VerifyRequest, type VerifyAnswer } from '../../protocol/origin-wire.ts';
 import type { InputTokensAnswer } from '../../protocol/responses.ts';
 import { parseSigningKeys } from '../../protocol/signature.ts';
 import type { GrantLedger } from '../../worker/access/ports.ts';
@@ -151,12 +151,14 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const { now, sleep } = clock;
   const asked: string[] = [];
   const origin: AppHarness['origin'] = {
-    answer: (_, path, init) => {
+    answer: (_, path, init, url) => {
       if (path === '/base') return Response.json(TINY_BASE);
       const said = ORIGIN_ANSWERS[path];
       if (said !== undefined) return Response.json(said);
       if (path === '/adapters/prefetch') return Response.json({ results: [] });
-      return Response.json(path.endsWith('/verify') ? verification(init) : { ok: true });
+      if (path.endsWith('/verify')) return Response.json(verification(init));
+      const wanted = url === undefined ? null : new URL(url).searchParams.get(ANSWER_PARAMETER);
+      return Response.json({ ok: true, ...(wanted === null ? {} : { id: `chatcmpl-${wanted}` }) });
     },
   };
   const theOrigin: { fetch: Fetch } = {

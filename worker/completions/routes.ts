@@ -30,7 +30,7 @@ import {
   type OriginPhase,
   type RequestTrace,
 } from '../http/request.ts';
-import type { AnswerTokens, Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
+import { newExposureId, type AnswerTokens, type Exposure } from '../experiments/answer-token.ts';
 import {
   endUser,
   USER_HEADER,
@@ -78,7 +78,6 @@ export interface CompletionDeps extends ResolveDeps, AssignDeps, AuthDeps, Shado
   meter: CompletionMeter;
   trafficSink: TrafficSink;
   promptKeeper: PromptKeeper;
-  exposureTokens: ExposureTokens;
   answerTokens: AnswerTokens;
   experimentSink: ExperimentSink;
 }
@@ -208,8 +207,8 @@ async function serve<T extends CompletionBody>(
   };
   let asked: AskedOrigin | null = null;
   let silenced = false;
-  const exposure = assignment?.counted === true ? exposureOf(deps, caller, assignment) : null;
-  const answerText = exposure === null ? null : await deps.answerTokens.issue(exposure);
+  const answerText =
+    assignment?.counted === true ? await deps.answerTokens.issue(exposureOf(deps, caller, assignment)) : null;
   const { resolution, answer } = await completeWithFallback(resolved, (asks) =>
     trace.time(
       'origin',
@@ -259,8 +258,6 @@ async function serve<T extends CompletionBody>(
   if (assignment !== null) {
     headers.set('x-graft-experiment', assignment.experiment);
     headers.set('x-graft-variant', assignment.variant);
-    if (exposure !== null && response.ok && !outcome.stoodIn)
-      headers.set('x-graft-exposure', await deps.exposureTokens.issue(exposure));
   }
   headers.set('x-graft-origin', origin.id);
   const originPhases = readOriginPhases(response.headers.get('server-timing'));
@@ -311,8 +308,7 @@ const shownName = (model: string): string => model.slice(0, MAX_UNKNOWN_NAME).re
 
 const exposureOf = (deps: CompletionDeps, { tenant }: Caller, assignment: Assignment): Exposure => {
   const { experiment, version, variant, unit } = assignment;
-  const id = deps.exposureTokens.newId();
-  return { id, tenant, experiment, version, variant, unit, at: deps.now() };
+  return { id: newExposureId(), tenant, experiment, version, variant, unit, at: deps.now() };
 };
 
 async function prepare<T extends CompletionBody>(

@@ -56,8 +56,6 @@ export const LOOKS_KEPT = 300;
 export const EXPOSURE_LIFE_MS = 7 * 86_400 * SECOND;
 /** Clocks of two isolates differ by no more; a token from further ahead was not made by us. */
 export const EXPOSURE_SKEW_MS = 60 * SECOND;
-/** Characters of a token: its longest fields take less than half. */
-export const MAX_EXPOSURE_CHARACTERS = 4_096;
 
 /** Messages of one run of the schedule; each is a call out and one of D1. */
 export const WEBHOOKS_PER_RUN = 20;

@@ -1,5 +1,5 @@
 /** What experiments count: what requests of this isolate send to the tallies, and shadow requests. */
-import { createAnswerTokens, createExposureTokens } from './exposure-token.ts';
+import { createAnswerTokens } from './answer-token.ts';
 import { createUnitHasher } from './assign.ts';
 import {
   EXPOSURE_FLUSH_MS,
@@ -56,7 +56,6 @@ export function createCounting(
       budgetMs: SHADOW_BUDGET_MS,
       maxComparedBytes: MAX_COMPARED_BYTES,
     }),
-    exposureTokens: createExposureTokens(params.macKey, params.acceptedMacKeys),
     answerTokens: createAnswerTokens(params.macKey, params.acceptedMacKeys),
     unitHash: createUnitHasher(params.macKey),
     webhookSigner: createWebhookSigner(params.macKey, 'graft-webhook-v1'),

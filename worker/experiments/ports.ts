@@ -195,7 +195,7 @@ export interface ShadowRunner {
 
 /** A value that an application reported for an answer. */
 export interface FeedbackValue {
-  /** Id of the exposure token. */
+  /** Id of the exposure, in the answer's id. */
   token: string;
   /** Unix ms: until then the token is remembered. */
   expiresAt: number;

@@ -262,7 +262,6 @@ export const EXPOSED_HEADERS = [
   'x-graft-composed',
   'x-graft-degraded',
   'x-graft-experiment',
-  'x-graft-exposure',
   'x-graft-ignored',
   'x-graft-inherited',
   'x-graft-limited-by',

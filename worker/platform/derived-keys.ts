@@ -7,7 +7,6 @@ import { base64url } from '../../protocol/signature.ts';
 /** What a key is for. A label is never used for two things, nor for the same thing in two formats. */
 export type KeyLabel =
   | 'graft-download-v1'
-  | 'graft-exposure-v1'
   | 'graft-answer-v1'
   | 'graft-unit-v1'
   | 'graft-webhook-v1'

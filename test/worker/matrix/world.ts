@@ -68,11 +68,11 @@ export interface World {
 export async function createWorld(): Promise<World> {
   const graft = await createAppHarness();
   const { answer } = graft.origin;
-  graft.origin.answer = (method, path, init) => {
+  graft.origin.answer = (method, path, init, url) => {
     if (path.endsWith('/evaluate')) return Response.json({ rows: [{ exact: true, nll: 0.5, tokens: 3 }] });
     if (method === 'GET' && path === '/adapters')
       return Response.json({ budget_bytes: 1, used_bytes: 0, adapters: [] });
-    return answer(method, path, init);
+    return answer(method, path, init, url);
   };
 
   const must = async (answered: Promise<Response>): Promise<Record<string, string>> => {

@@ -287,7 +287,6 @@ const COMPLETION_HEADERS = {
   'x-graft-adapter': 'What served: `name@version`, or `base`.',
   'x-graft-experiment': 'Id of the experiment that the request was in.',
   'x-graft-variant': 'Key of the variant that served.',
-  'x-graft-exposure': 'Of counted requests: what feedback on this answer is given with.',
 };
 
 const completion = (id: string, summary: string, body: BodyName, answer: string): Operation => ({
