@@ -126,7 +126,6 @@ async function complete<T extends CompletionBody>(
     caller: caller.value,
     requestId: context.get('requestId'),
     gone: request.signal,
-    takesComments: takesComments(request.headers),
     keepAlive: (work) => keepAlive(context, work),
     run: (signal) =>
       serve(deps, context, {
@@ -204,6 +203,7 @@ async function serve<T extends CompletionBody>(
     ...{ path: kind.path, request: body, model: body.model, requestId: context.get('requestId') },
     parent: trace.parent,
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
+    takesComments: takesComments(context.req.raw.headers),
   };
   let asked: AskedOrigin | null = null;
   let silenced = false;
@@ -248,7 +248,7 @@ async function serve<T extends CompletionBody>(
     shadow === null
       ? response.body
       : runShadow(deps, common, {
-          ...{ ...shadow, compare, answer: { response, note } },
+          ...{ ...shadow, compare, answer: { response, note, ended } },
           judged: response.ok && !outcome.stoodIn ? shadow.judged : null,
         });
   const stream = isEventStream(response.headers);

@@ -172,6 +172,9 @@ export interface ExperimentSink {
   record(event: ExperimentEvent, keepAlive: (work: Promise<unknown>) => void): void;
 }
 
+/** An answer that is compared with another one. */
+export type ShadowedAnswer = Pick<MeteredAnswer, 'response' | 'note' | 'ended'>;
+
 /** Runs a shadow beside an answer, and records what it was like. */
 export interface ShadowRunner {
   /**
@@ -184,8 +187,8 @@ export interface ShadowRunner {
    */
   run(params: {
     event: Pick<ExperimentEvent, 'experiment' | 'seed' | 'unit'>;
-    ask: (signal: AbortSignal) => Promise<Pick<MeteredAnswer, 'response' | 'note'> & { cold?: boolean }>;
-    answer: Pick<MeteredAnswer, 'response' | 'note'>;
+    ask: (signal: AbortSignal) => Promise<ShadowedAnswer & { cold?: boolean }>;
+    answer: ShadowedAnswer;
     compare: boolean;
     pair?: PairInWork | null;
     base: string;

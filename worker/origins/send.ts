@@ -34,7 +34,7 @@ import type { OriginHealth, Routing } from './routing.ts';
 import { createDeliver } from './stream.ts';
 import type { Pools, Origin } from './choose-origin.ts';
 import type { Cancellation } from './ask-origins.ts';
-import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
+import type { StreamOutcome, TokenCounts } from '../metering/ports.ts';
 import { z } from 'zod';
 import { type OriginFetch, readOriginText } from './signed-fetch.ts';
 import type { Transfers } from './transfers.ts';
@@ -67,6 +67,8 @@ export interface CompletionCall {
   signal: AbortSignal;
   /** Lets work go on after the response. */
   keepAlive: (work: Promise<unknown>) => void;
+  /** false = its client fails at comments in a stream; true unless given. */
+  takesComments?: boolean;
   /** What the answer's id is to end with; the origin's own choice unless given. */
   answerText?: string;
   /** Hears that the request waits for an adapter which is brought to the origin, or read into its memory. */
@@ -86,7 +88,7 @@ export interface Served {
   /** Its body has not been read; also when the origin refuses the request. */
   response: Response;
   /** Of a stream: how it ended, when it has; null for anything else. */
-  ended: Promise<StreamEnd> | null;
+  ended: Promise<StreamOutcome> | null;
   origin: Origin;
   /** Of the error that the origin refuses the request with; null when it does not. */
   refused: string | null;

@@ -7,17 +7,18 @@ import { isEventStream } from '../../protocol/completion-answers.ts';
 import { STREAM_STALL_MS } from '../../protocol/limits.ts';
 import { messagesError } from '../../protocol/messages.ts';
 import { readUsageNote, USAGE_COMMENT, type UsageNote } from '../../protocol/origin-wire.ts';
-import type { StreamEnd } from '../metering/ports.ts';
+import type { StreamEnd, StreamOutcome } from '../metering/ports.ts';
 import { CONNECTION_BYTES, STREAM_STALL_CHECK_MS, UNREAD_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import type { Lease, OriginHealth } from './routing.ts';
 import type { Origin } from './choose-origin.ts';
 import { z } from 'zod';
 
-/** Cuts what an origin streams into whole events, and knows how the last of them ends the answer. */
-
 const LF = 10;
 const COLON = 58;
+const D = 100;
+/** An event that is not complete after this many bytes is passed on as it is. */
+const MAX_HELD_BYTES = 4 * 1024 * 1024;
 /** Bytes of an event's beginning that tell what it is: the longest name of an ending has 26. */
 const HEAD_BYTES = 32;
 
@@ -36,30 +37,51 @@ interface Endings {
   told: RegExp;
 }
 
-class OriginFrames {
+/** A comment longer than this is not ours, and goes on as it is. */
+const MAX_COMMENT_BYTES = 128;
+const PREFIX = new TextEncoder().encode(USAGE_COMMENT);
+
+/**
+ * Cuts what an origin streams into whole events, takes its note of usage out, byte for byte as if it had not been there,
+ * and knows how the last event ends the answer. Lines are told apart by their first byte alone (JSON has no bare
+ * newline), so that an event costs a search for each newline.
+ */
+export class EventFilter {
+  note: UsageNote | null = null;
+  /** Lines of data that went by: an upper bound of an answer's tokens when its end was never seen. */
+  events = 0;
   readonly #endings: Endings;
+  readonly #takesComments: boolean;
   readonly #maxHeldBytes: number;
+  /** Of an event that is not complete. */
   #held: Uint8Array | null = null;
   /** The beginning of the last event that went by. */
   #head = '';
-  /** What went by ends with a whole event. */
-  #atEventStart = true;
+  /** What went by ends within an event, or even within a line: it was too long to be held. */
+  #midEvent = false;
+  #midLine = false;
+  /** After a comment that was taken out: its empty line goes too. */
+  #skipEmptyLine = false;
 
-  /** @param maxHeldBytes an event that is not complete by then is passed on as it is. */
-  constructor(path: string, maxHeldBytes: number) {
+  /**
+   * @param path of the request. @param takesComments whether other comments go on to the client.
+   * @param maxHeldBytes an event that is not complete by then is passed on as it is.
+   */
+  constructor(path: string, { takesComments = true, maxHeldBytes = MAX_HELD_BYTES } = {}) {
     this.#endings = ENDINGS[path] ?? OTHER_ENDINGS;
+    this.#takesComments = takesComments;
     this.#maxHeldBytes = maxHeldBytes;
   }
 
-  /** @returns what goes on: whole events; null when none is complete. */
-  push(value: Uint8Array): Uint8Array | null {
+  /** @returns whole events, as they came (`seen`) and as they go on (`pieces`, possibly none); null when none is complete. */
+  push(value: Uint8Array): { seen: Uint8Array; pieces: Uint8Array[] } | null {
+    const known = this.#held?.length ?? 0;
     const bytes = this.#held === null ? value : join(this.#held, value);
-    const whole = bytes.length > this.#maxHeldBytes ? bytes.length : endOfEvents(bytes, bytes.length);
-    this.#held = whole === bytes.length ? null : bytes.subarray(whole);
-    if (whole === 0) return null;
-    const passed = whole === bytes.length ? bytes : bytes.subarray(0, whole);
-    this.#noteHead(passed);
-    return passed;
+    const border = bytes.length > this.#maxHeldBytes ? bytes.length : endOfEvents(bytes, known);
+    this.#held = border === bytes.length ? null : bytes.subarray(border);
+    if (border === 0) return null;
+    const seen = border === bytes.length ? bytes : bytes.subarray(0, border);
+    return { seen, pieces: this.#passOn(seen) };
   }
 
   /** The origin has closed its stream, or it broke: what came last decides. */
@@ -69,20 +91,61 @@ class OriginFrames {
     return this.#endings.told.test(this.#head) ? 'told' : 'cut';
   }
 
-  #noteHead(passed: Uint8Array): void {
-    const isWhole = endOfEvents(passed, passed.length) === passed.length;
-    const from = endOfEvents(passed, isWhole ? passed.length - 1 : passed.length);
-    if (from > 0 || this.#atEventStart)
-      this.#head = new TextDecoder().decode(passed.subarray(from, from + HEAD_BYTES));
-    this.#atEventStart = isWhole;
+  #passOn(seen: Uint8Array): Uint8Array[] {
+    const pieces: Uint8Array[] = [];
+    /** Where what goes on in one piece begins. */
+    let from = 0;
+    const drop = (begin: number, end: number): void => {
+      if (begin > from) pieces.push(seen.subarray(from, begin));
+      from = end;
+    };
+    /** Where the last whole event begins, and the one after it; -1 = in what went by before. */
+    let last = -1;
+    let next = this.#midEvent ? -1 : 0;
+    const rest = seen.indexOf(LF);
+    for (let at = this.#midLine ? (rest === -1 ? seen.length : rest + 1) : 0; at < seen.length;) {
+      const found = seen.indexOf(LF, at);
+      const end = found === -1 ? seen.length : found;
+      const skips = this.#skipEmptyLine;
+      this.#skipEmptyLine = false;
+      if (end === at) {
+        [last, next] = [next, at + 1];
+        if (skips) drop(at, at + 1);
+      } else if (seen[at] === COLON && found !== -1 && this.#take(seen.subarray(at, end))) {
+        drop(at, end + 1);
+        this.#skipEmptyLine = true;
+      } else if (seen[at] === D) this.events += 1;
+      at = end + 1;
+    }
+    this.#midEvent = next !== seen.length;
+    this.#midLine = seen.at(-1) !== LF;
+    const head = this.#midEvent ? next : last;
+    if (head !== -1) this.#head = new TextDecoder().decode(seen.subarray(head, head + HEAD_BYTES));
+    if (from === 0) return [seen];
+    drop(seen.length, seen.length);
+    return pieces;
+  }
+
+  /** @returns whether the comment goes no further. */
+  #take(line: Uint8Array): boolean {
+    if (line.length > MAX_COMMENT_BYTES) return false;
+    if (PREFIX.some((byte, i) => line[i] !== byte)) return !this.#takesComments;
+    const note = readUsageNote(new TextDecoder().decode(line.subarray(PREFIX.length)));
+    if (note === null) return false;
+    this.note = note;
+    return true;
   }
 }
 
-/** Index behind the last blank line before `to`, 0 when there is none. */
-function endOfEvents(bytes: Uint8Array, to: number): number {
-  for (let i = to - 1; i > 0; i -= 1) if (bytes[i] === LF && bytes[i - 1] === LF) return i + 1;
+/** Index behind the last blank line whose end is at `from` or later, 0 when there is none. */
+function endOfEvents(bytes: Uint8Array, from: number): number {
+  for (let i = bytes.length - 1; i >= Math.max(from, 1); i -= 1)
+    if (bytes[i] === LF && bytes[i - 1] === LF) return i + 1;
   return 0;
 }
+
+/** @param events whole ones. */
+const isOneEvent = (events: Uint8Array): boolean => endOfEvents(events.subarray(0, -1), 0) === 0;
 
 function join(a: Uint8Array, b: Uint8Array): Uint8Array {
   const joined = new Uint8Array(a.length + b.length);
@@ -90,9 +153,6 @@ function join(a: Uint8Array, b: Uint8Array): Uint8Array {
   joined.set(b, a.length);
   return joined;
 }
-
-/** A frame that is not complete after this many bytes is passed on as it is. */
-const MAX_HELD_BYTES = 4 * 1024 * 1024;
 
 const BROKEN: ApiError = {
   code: 'origin_unavailable',
@@ -120,18 +180,21 @@ function errorEvent(path: string, error: ApiError, last: Uint8Array | null): Uin
 }
 
 /**
- * Passes an origin's event stream on in whole events, and is the one place that watches it. When the origin breaks off,
- * is silent, or ends before the answer does, the client gets an error event: what it already has cannot be taken back,
- * so no other origin is asked. When nobody reads, the origin is let go.
+ * Passes an origin's event stream on in whole events, without its note of usage, and is the one place that watches it.
+ * When the origin breaks off, is silent, or ends before the answer does, the client gets an error event: what it already
+ * has cannot be taken back, so no other origin is asked. When nobody reads, the origin is let go.
  * @param gone aborts when the client has gone.
  */
-export function guardStream(
+export function passStream(
   body: ReadableStream<Uint8Array>,
   params: {
     path: string;
     gone: AbortSignal;
+    /** false = a client that fails at comments in a stream. */
+    takesComments: boolean;
     /** Unix ms. */
     now: () => number;
+    keepAlive: (work: Promise<unknown>) => void;
     onProgress: () => void;
     /** A stream in which nothing moves for this long is ended, ms … */
     stallMs: number;
@@ -141,13 +204,19 @@ export function guardStream(
     /** … and so often it is looked at. One timer a stream: one a chunk would cost the edge's CPU. */
     checkMs: number;
     /** Once. */
-    onEnd: (end: StreamEnd) => void;
+    onEnd: (outcome: StreamOutcome) => void;
   },
 ): ReadableStream<Uint8Array> {
   const { path, now } = params;
   const reader = body.getReader();
-  const frames = new OriginFrames(path, MAX_HELD_BYTES);
+  const filter = new EventFilter(path, params);
+  let controller!: TransformStreamDefaultController<Uint8Array>;
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
+    start: (started) => void (controller = started),
+  });
+  const writer = writable.getWriter();
   let last: Uint8Array | null = null;
+  let firstAt: number | null = null;
   let ended = false;
   /** Somebody waits for the origin. */
   let reading = false;
@@ -161,102 +230,115 @@ export function guardStream(
     ended = true;
     clearInterval(watch);
     params.gone.removeEventListener('abort', leave);
-    params.onEnd(how);
+    params.onEnd({ how, note: filter.note, events: filter.events, firstAt });
   };
   // workerd does not always cancel the stream of a client that has gone.
   const leave = (): void => {
     end('gone');
     void letGo();
+    // What waits for a client that does not read would hold the stream for ever.
+    if (params.gone.aborted) controller.terminate();
+    else controller.error(new Error('nobody reads'));
   };
 
-  let controller: ReadableStreamDefaultController<Uint8Array>;
   // A machine that loses its power says no goodbye, and neither does each client (workerd#6832): of those who left before
   // their first token, workerd told of 7 in 100.
   const watch = setInterval(() => {
     const left = !reading && passedBytes < params.connectionBytes;
     if (now() - movedAt < (left ? params.unreadMs : params.stallMs)) return;
-    if (reading) {
-      silent = true;
-      void letGo();
-    } else {
-      leave();
-      controller.error(new Error('nobody reads'));
-    }
+    if (!reading) return leave();
+    silent = true;
+    void letGo();
   }, params.checkMs);
   if (params.gone.aborted) leave();
   else params.gone.addEventListener('abort', leave, { once: true });
+  writer.closed.catch(leave);
 
-  /** @returns what the origin said, in whole frames; null at its end. @throws when it breaks off or is silent. */
-  async function next(): Promise<Uint8Array | null> {
+  /** @returns what the origin said, in whole events; null at its end, when it breaks off or is silent. */
+  async function next(): ReturnType<typeof readWhole> {
+    movedAt = now();
+    reading = true;
+    const said = await readWhole().catch(() => null);
+    reading = false;
+    return said;
+  }
+
+  async function readWhole(): Promise<ReturnType<EventFilter['push']>> {
     for (;;) {
       const { done, value } = await reader.read();
-      if (silent) throw new Error('the origin is silent');
-      if (done) return null;
+      if (done || silent) return null;
       movedAt = now();
       params.onProgress();
-      const whole = frames.push(value);
+      const whole = filter.push(value);
       if (whole !== null) return whole;
     }
   }
 
-  return new ReadableStream<Uint8Array>({
-    start: (started) => void (controller = started),
-    async pull() {
-      movedAt = now();
-      reading = true;
-      const said = await next().catch(() => null);
-      reading = false;
-      if (ended) return controller.close();
-      if (said !== null) {
-        passedBytes += said.length;
-        // A heartbeat says nothing of how far the answer is.
-        if (said[0] !== COLON || endOfEvents(said, said.length - 1) > 0) last = said;
-        return controller.enqueue(said);
-      }
-      const how = silent ? 'stalled' : frames.end();
-      if (how === 'cut' || how === 'stalled') controller.enqueue(errorEvent(path, BROKEN, last));
-      end(how);
-      controller.close();
-    },
-    cancel: leave,
-  });
+  async function pass(): Promise<void> {
+    for (let said = await next(); said !== null; said = await next()) {
+      const { seen, pieces } = said;
+      passedBytes += seen.length;
+      // A heartbeat says nothing of how far the answer is.
+      if (seen[0] !== COLON || !isOneEvent(seen)) last = seen;
+      if (firstAt === null && hasToken(seen)) firstAt = now();
+      for (const piece of pieces) await writer.write(piece);
+    }
+    if (ended) return;
+    const how = silent ? 'stalled' : filter.end();
+    // Its reader may never take it.
+    if (how === 'cut' || how === 'stalled')
+      writer.write(errorEvent(path, BROKEN, last)).catch(() => undefined);
+    end(how);
+    await writer.close();
+  }
+
+  params.keepAlive(pass().catch(leave));
+  return readable;
 }
 
-/** Hands an origin's answer on, streams under guard; what becomes of them counts for or against the origin. */
+/** Hands an origin's answer on, streams in whole events; what becomes of them counts for or against the origin. */
 export function createDeliver({ health, now }: { health: OriginHealth; now: () => number }) {
   /** The lease ends with the body of a stream; headers of a whole answer come when the work is done. */
   return (params: {
     origin: Origin;
     response: Response;
     lease: Lease;
-    call: { path: string; requestId: string; signal: AbortSignal };
-  }): { response: Response; ended: Promise<StreamEnd> | null } => {
+    call: {
+      path: string;
+      requestId: string;
+      signal: AbortSignal;
+      keepAlive: (work: Promise<unknown>) => void;
+      takesComments?: boolean;
+    };
+  }): { response: Response; ended: Promise<StreamOutcome> | null } => {
     const { origin, response, lease, call } = params;
     const { body, status, headers } = response;
     if (body === null || !isEventStream(headers)) {
       lease.end();
       return { response, ended: null };
     }
-    let tell: (end: StreamEnd) => void = () => undefined;
-    const ended = new Promise<StreamEnd>((resolve) => (tell = resolve));
-    const guarded = guardStream(body, {
+    let tell: (outcome: StreamOutcome) => void = () => undefined;
+    const ended = new Promise<StreamOutcome>((resolve) => (tell = resolve));
+    const passed = passStream(body, {
       path: call.path,
       gone: call.signal,
+      takesComments: call.takesComments ?? true,
       now,
+      keepAlive: call.keepAlive,
       onProgress: lease.renew,
       stallMs: STREAM_STALL_MS,
       checkMs: STREAM_STALL_CHECK_MS,
       unreadMs: UNREAD_MS,
       connectionBytes: CONNECTION_BYTES,
-      onEnd(end) {
+      onEnd(outcome) {
         lease.end();
-        tell(end);
-        if (end !== 'cut' && end !== 'stalled') return;
+        tell(outcome);
+        if (outcome.how !== 'cut' && outcome.how !== 'stalled') return;
         logLine('stream_cut', { origin: origin.id, request_id: call.requestId });
         health.failed(origin);
       },
     });
-    return { response: new Response(guarded, { status, headers }), ended };
+    return { response: new Response(passed, { status, headers }), ended };
   };
 }
 
@@ -306,100 +388,4 @@ function says(data: string): boolean {
   return 'choices' in event.data
     ? event.data.choices.some((choice) => Choice.safeParse(choice).success)
     : true;
-}
-
-const NEWLINE = 0x0a;
-const D = 0x64;
-/** A comment longer than this is not ours, and goes on as it is; it bounds what is held back. */
-const MAX_COMMENT_BYTES = 128;
-const NOTHING = new Uint8Array(0);
-const PREFIX = new TextEncoder().encode(USAGE_COMMENT);
-
-/**
- * Reads the origin's note of usage out of a stream of server-sent events and takes it away, byte for byte as if it had
- * not been there. Lines are told apart by their first byte alone (JSON has no bare newline), so that an event costs two
- * searches for a newline; only comments are held back until their end.
- */
-export class UsageStripper {
-  note: UsageNote | null = null;
-  /** Lines of data that went by: an upper bound of an answer's tokens when its end was never seen. */
-  events = 0;
-  #atLineStart = true;
-  /** Of a comment whose end has not come. */
-  #held = NOTHING;
-  /** After our comment: its empty line goes too. */
-  #skipEmptyLine = false;
-  readonly #takesComments: boolean;
-
-  /** @param takesComments whether other comments go on to the client. */
-  constructor(takesComments = true) {
-    this.#takesComments = takesComments;
-  }
-
-  /** @returns what goes on; possibly nothing. */
-  push(chunk: Uint8Array): Uint8Array[] {
-    const out: Uint8Array[] = [];
-    const data = this.#held.length === 0 ? chunk : concat(this.#held, chunk);
-    this.#held = NOTHING;
-    let from = 0;
-    let at = 0;
-    while (at < data.length) {
-      if (this.#atLineStart) {
-        if (this.#skipEmptyLine) {
-          this.#skipEmptyLine = false;
-          if (data[at] === NEWLINE) {
-            if (at > from) out.push(data.subarray(from, at));
-            at += 1;
-            from = at;
-            continue;
-          }
-        }
-        if (data[at] === COLON) {
-          const end = data.indexOf(NEWLINE, at);
-          if (end === -1 && data.length - at < MAX_COMMENT_BYTES) {
-            if (at > from) out.push(data.subarray(from, at));
-            this.#held = data.slice(at);
-            return out;
-          }
-          if (end !== -1 && this.#take(data.subarray(at, end))) {
-            if (at > from) out.push(data.subarray(from, at));
-            at = end + 1;
-            from = at;
-            this.#skipEmptyLine = true;
-            continue;
-          }
-        } else if (data[at] === D) this.events += 1;
-      }
-      const end = data.indexOf(NEWLINE, at);
-      this.#atLineStart = end !== -1;
-      at = end === -1 ? data.length : end + 1;
-    }
-    if (from === 0) out.push(data);
-    else if (from < data.length) out.push(data.subarray(from));
-    return out;
-  }
-
-  /** @returns what was still held back. */
-  end(): Uint8Array[] {
-    const rest = this.#held;
-    this.#held = NOTHING;
-    return rest.length === 0 ? [] : [rest];
-  }
-
-  /** @returns whether the comment goes no further. */
-  #take(line: Uint8Array): boolean {
-    if (line.length > MAX_COMMENT_BYTES) return false;
-    if (PREFIX.some((byte, i) => line[i] !== byte)) return !this.#takesComments;
-    const note = readUsageNote(new TextDecoder().decode(line.subarray(PREFIX.length)));
-    if (note === null) return false;
-    this.note = note;
-    return true;
-  }
-}
-
-function concat(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
 }

@@ -52,7 +52,7 @@ export function createPromptKeeper(params: {
       if (keepPrompts === undefined) return null;
       const prompt = promptTurns(request);
       let gatherer: AnswerGatherer | null = null;
-      /** Until all of an answer that is no stream has gone by. */
+      /** Until all of an answer has gone by. */
       let passed: Promise<unknown> | null = null;
 
       async function keep(place: Omit<PromptRow, 'sealed'>): Promise<void> {
@@ -78,8 +78,7 @@ export function createPromptKeeper(params: {
           // A client that leaves, or an origin that breaks off: what went by until then is kept.
           const piped = body.pipeTo(writable).catch(() => undefined);
           keepAlive(piped);
-          // Of a stream, all has gone by when it is counted.
-          if (!stream) passed = piped;
+          passed = piped;
           return readable;
         },
         end({ tenant, at, id, key_id: keyId, name }) {
