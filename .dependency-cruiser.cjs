@@ -59,7 +59,7 @@ module.exports = {
           '^gpu-origin/runtime/$1/',
           '^gpu-origin/runtime/device\\.ts$',
           '^gpu-origin/runtime/gpu-parts\\.ts$',
-          '^gpu-origin/model/(graph-form|onnx-proto|read-file)\\.ts$',
+          '^gpu-origin/model/(base-model|onnx-proto|read-file)\\.ts$',
         ],
       },
     },
@@ -72,7 +72,7 @@ module.exports = {
     },
     only('gpu-origin/backends', [
       ENGINE,
-      'gpu-origin/engine/(sequence|adapters/(adapter-memory|eviction-policy))\\.ts$',
+      'gpu-origin/engine/(sequence|adapters/adapter-memory)\\.ts$',
       'gpu-origin/generation/',
       'gpu-origin/grammar/(ports|constraint-grammar)',
       'gpu-origin/model/(base-model|read-file)',
@@ -182,7 +182,7 @@ module.exports = {
         // What an origin is made of, less its files, threads and HTTP. The bundle's test sees that no more comes along.
         'gpu-origin/(engine|generation|model|prompts)/',
         'gpu-origin/grammar/(ebnf|grammar-core|grammar-service|ports)\\.ts$',
-        'gpu-origin/http/(answer-form|completion-formats|run-prompts|usage)\\.ts$',
+        'gpu-origin/http/(completion-formats|run-prompts)\\.ts$',
         'gpu-origin/runtime/(adapter-batch|bindings|device|kv-cache|ort-runner|self-test)\\.ts$',
         'gpu-origin/runtime/web/(wasm-api|wasm-module|web-device)\\.ts$',
       ]),

@@ -327,6 +327,10 @@ export function readUsageNote(text: string | null): UsageNote | null {
   };
 }
 
+/** Whether an answer with these headers is a stream of server-sent events. */
+export const isEventStream = (headers: Headers): boolean =>
+  headers.get('content-type')?.startsWith('text/event-stream') ?? false;
+
 /** @returns how an answer ended that came to its end; null for what did not, or when nobody says. */
 export const finishOf = (note: UsageNote | null): 'stop' | 'length' | null =>
   note?.finish === undefined || note.finish === 'left' ? null : note.finish;

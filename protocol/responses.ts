@@ -1,7 +1,6 @@
 /** Requests, answers and stream events of OpenAI's Responses, without state: nothing is stored, tools are refused. */
 import { z } from 'zod';
 import { type ApiError, err, ok, type Result } from './api-error.ts';
-import type { ChatCompletionRequest, TextCompletionRequest } from './completion.ts';
 import {
   ITEM_RULES,
   RESPONSE_RULES,
@@ -22,7 +21,6 @@ import {
   type Taking,
 } from './parse-body.ts';
 import {
-  DEFAULT_TEXT_TOKENS,
   MAX_CLIENT_KEY,
   MAX_MESSAGES,
   MAX_METADATA,
@@ -220,12 +218,3 @@ export type InputTokensAnswer = z.infer<typeof InputTokensAnswer>;
 /** Log-probabilities are given only when `include` asks for them. */
 export const wantsLogprobs = (request: ResponseRequest): boolean =>
   request.include?.includes(LOGPROBS) ?? false;
-
-/** @returns the most tokens that one answer may have; null = as many as the context leaves. */
-export function maxTokensOf(
-  request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest,
-): number | null {
-  if ('input' in request) return request.max_output_tokens ?? null;
-  if ('prompt' in request) return request.max_tokens ?? DEFAULT_TEXT_TOKENS;
-  return request.max_completion_tokens ?? request.max_tokens ?? null;
-}

@@ -62,10 +62,6 @@ export interface RawEnv {
   SIGN_IN?: string;
 }
 
-/** How long what was noted waits, ms. @param usual its own time. */
-export const flushMs = (env: Pick<RawEnv, 'FLUSH_MS'>, usual: number): number =>
-  Math.min(usual, Number(env.FLUSH_MS ?? usual));
-
 export interface Config {
   origins: Origin[];
   /** null = the first origin's. */

@@ -8,7 +8,7 @@ import type {
   MaskUpdate,
   RowGrammar,
 } from '../../gpu-origin/engine/ports.ts';
-import type { GenerationRequest } from '../../gpu-origin/generation/sampling-params.ts';
+import type { GenerationRequest } from '../../gpu-origin/generation/sampler.ts';
 import type { GrammarCaller, Grammars } from '../../gpu-origin/grammar/ports.ts';
 import { type ChatTemplate, createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { createTokenizer, type Tokenizer, engineTokens } from '../../gpu-origin/model/tokenizer.ts';

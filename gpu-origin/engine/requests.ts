@@ -3,7 +3,7 @@ import { type ApiError, type Result, err, ok } from '../../protocol/api-error.ts
 import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { ResidentList, Traceparent } from '../../protocol/origin-wire.ts';
-import type { SamplingParams } from '../generation/sampling-params.ts';
+import type { SamplingParams } from '../generation/sampler.ts';
 import type { EngineObserver, Grammar, ModelRunner } from './ports.ts';
 
 export interface EngineRequest {

@@ -24,11 +24,10 @@ import {
   prefetchAdapters,
   receiveAdapterPart,
 } from './adapters.ts';
-import { authenticate, mayScrape, NonceStore } from './authenticate.ts';
+import { authenticate, mayScrape, NonceStore, readBody, requestIdOf } from './read-request.ts';
 import { handleCompletion } from './completions.ts';
 import { handleEmbeddings } from './embeddings.ts';
 import type { OriginContext, OriginEnv, Services, Mode } from './origin-context.ts';
-import { readBody, requestIdOf } from './read-request.ts';
 import { handleCountTokens, handleDetokenize, handleInputTokens, handleTokenize } from './tokenize.ts';
 
 /** What the worker wraps around a client's body: a chain of eight digests, ids and names. */

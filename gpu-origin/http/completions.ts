@@ -14,22 +14,29 @@ import {
   USAGE_COMMENT,
 } from '../../protocol/origin-wire.ts';
 import { answersTo } from '../../protocol/request-fields.ts';
-import { prepareGrammar, callSyntaxOf } from './answer-form.ts';
-import { deadlineExceeded, type EngineEvent, type ScoredToken } from '../engine/engine.ts';
-import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
 import {
+  prepareGrammar,
+  callSyntaxOf,
   chatFormat,
   type CompletionFormat,
   textFormat,
   messagesFormat,
   type AnswerTokens,
 } from './completion-formats.ts';
+import { deadlineExceeded, type EngineEvent, type ScoredToken } from '../engine/engine.ts';
+import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampler.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { type CompletionKind, type Directive, ignoredHeaders, readCompletion } from './read-request.ts';
 import { type Prompt, promptsOf } from '../prompts/prompt.ts';
 import { responsesFormat } from './responses-format.ts';
-import { runPrompts, type ChoiceEvent } from './run-prompts.ts';
-import { startTiming, type TrackedUsage, type Timing, usageCounter } from './usage.ts';
+import {
+  runPrompts,
+  type ChoiceEvent,
+  startTiming,
+  type TrackedUsage,
+  type Timing,
+  usageCounter,
+} from './run-prompts.ts';
 
 /** `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`. */
 export async function handleCompletion(

@@ -8,7 +8,7 @@ import {
 } from '../../protocol/embed-tokenize.ts';
 import { USAGE_HEADER, writeUsageNote } from '../../protocol/origin-wire.ts';
 import { deadlineExceeded, type EngineHandle } from '../engine/engine.ts';
-import { GREEDY } from '../generation/sampling-params.ts';
+import { GREEDY } from '../generation/sampler.ts';
 import {
   unknownToken,
   encodeCooperatively,

@@ -9,7 +9,7 @@ import type { Grammars } from '../grammar/ports.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
 import type { Metrics } from './metrics.ts';
 import type { ConnectionEnv, Serving } from './serve.ts';
-import type { UsageMemory } from './usage.ts';
+import type { UsageMemory } from './run-prompts.ts';
 
 /** What there is once the base is loaded. */
 export interface Services extends PromptServices {

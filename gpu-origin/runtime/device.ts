@@ -3,7 +3,7 @@
  * onnxruntime-node, on the processor or on a GPU by WebGPU; `web/` is onnxruntime-web's WebAssembly in a thread. Neither
  * the runner nor the engine knows which one it has.
  */
-import type { DataType, GraphFlavour, Numbers, Precision, WeightEntry } from '../model/graph-form.ts';
+import type { DataType, GraphFlavour, Numbers, Precision, WeightEntry } from '../model/base-model.ts';
 
 /** `cpu`: the native library. `webgpu`: the same on a GPU. `web`: WebAssembly. */
 export const PROVIDERS = ['cpu', 'webgpu', 'web'] as const;

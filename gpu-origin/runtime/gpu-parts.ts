@@ -1,6 +1,6 @@
 /** What both devices on a GPU are made of: memory that it gets a copy of, and a graph to try it with. */
 import { GraphBuilder } from '../model/onnx-proto.ts';
-import { DataType, type Numbers, type Precision } from '../model/graph-form.ts';
+import { DataType, type Numbers, type Precision } from '../model/base-model.ts';
 import type { HostMemory } from './device.ts';
 
 /** Memory of this machine that the GPU gets a copy of when it is bound; knows when it was written last. */

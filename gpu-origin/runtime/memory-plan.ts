@@ -3,14 +3,17 @@
  * then run at once where nobody says, and how many tokens they may hold, also on a device that addresses less than the
  * machine has. Pure.
  */
-import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import {
+  BaseModelError,
+  LINEAR_KINDS,
+  linearShape,
+  type LlamaConfig,
   GRAPH_KINDS,
   type GraphKind,
   type GraphFlavour,
   NUMBER_BYTES,
   type Precision,
-} from '../model/graph-form.ts';
+} from '../model/base-model.ts';
 import { PREFILL_CHUNK } from './ort-runner.ts';
 import { formatOf, HEAD_PRODUCT, type WeightFormat, BLOCK } from '../model/prepare-weights.ts';
 

@@ -1,6 +1,6 @@
 /** What a person would do with the page, in the order they would: from the key to a promoted winner. */
 import { expect, it } from 'vitest';
-import { generateApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey } from '../../protocol/identity.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 
 /** Enough for a verdict: 50 values an arm are the least. */

@@ -1,10 +1,10 @@
 /** Clients that leave before the end pay for what was run, through the real edge and a real origin. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { mostTokens } from '../../worker/completions/endpoints.ts';
+import { mostTokens } from '../../worker/completions/routes.ts';
 import type { FakeStep } from '../gpu-origin/fake-runner.ts';
 import { startConformanceStack, type ConformanceStack } from '../conformance/stack.ts';
 import { KEY, signedFetch } from '../gpu-origin/http/harness.ts';
-import { UsageMemory } from '../../gpu-origin/http/usage.ts';
+import { UsageMemory } from '../../gpu-origin/http/run-prompts.ts';
 import { TINY_BASE } from '../fakes/tiny-adapters.ts';
 
 const BUDGET = 100_000;

@@ -1,14 +1,13 @@
 import type { ExecutionContext } from 'hono';
-import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import type { DetokenizeAnswer, EmbeddingList, TokenizeAnswer } from '../../protocol/embed-tokenize.ts';
 import type { CountTokensAnswer } from '../../protocol/messages.ts';
 import { ANSWER_PARAMETER, VerifyRequest, type VerifyAnswer } from '../../protocol/origin-wire.ts';
 import type { InputTokensAnswer } from '../../protocol/responses.ts';
 import { parseSigningKeys } from '../../protocol/signature.ts';
-import type { GrantLedger } from '../../worker/access/ports.ts';
-import type { KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
+import type { GrantLedger, KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
 import { createApp } from '../../worker/app.ts';
-import type { Services } from '../../worker/parts.ts';
+import { type Services, createParts, type Stores } from '../../worker/parts.ts';
 import type { BlobLedger } from '../../worker/blobs/ports.ts';
 import type { Drops } from '../../worker/kv-inbox/take-drops.ts';
 import type { Config } from '../../worker/env.ts';
@@ -16,7 +15,6 @@ import type { ExperimentLedger, ExperimentTallies } from '../../worker/experimen
 import type { Observer } from '../../worker/http/request.ts';
 import type { Origin } from '../../worker/origins/choose-origin.ts';
 import type { Fetch } from '../../worker/origins/signed-fetch.ts';
-import { createParts, type Stores } from '../../worker/parts.ts';
 import { createD1Stores } from '../../worker/d1-stores.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import type { KvNamespace } from '../../worker/platform/store-calls.ts';

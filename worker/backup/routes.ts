@@ -9,8 +9,7 @@ import { PART_DEADLINE_MS, PART_STALL_MS } from '../blobs/limits.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { parseInput, readBody } from '../http/read-body.ts';
-import { fail, type AppEnv } from '../http/request.ts';
+import { parseInput, readBody, fail, type AppEnv } from '../http/request.ts';
 import type { BackupLedger } from './ports.ts';
 
 interface BackupDeps {

@@ -1,17 +1,31 @@
 /** The client API where a model is asked: completions, and what a base's tokenizer alone answers. */
-import type { AskedOrigin } from '../origins/send.ts';
+import type { AskedOrigin, CompletionCall } from '../origins/send.ts';
 import { Hono } from 'hono';
 import { errorStatus, ok, type ApiError, type Result, err } from '../../protocol/api-error.ts';
-import { isEventStream } from '../../protocol/completion-answers.ts';
-import { takeEdgeFields, type EdgeRequest } from '../../protocol/completion.ts';
+import { isEventStream, writeUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
+import {
+  takeEdgeFields,
+  type EdgeRequest,
+  parseChatCompletion,
+  parseTextCompletion,
+  type ChatCompletionRequest,
+  type TextCompletionRequest,
+} from '../../protocol/completion.ts';
 import {
   parseDetokenize,
   parseTokenize,
   type DetokenizeRequest,
   type TokenizeRequest,
+  embeddingInputs,
+  parseEmbedding,
+  type EmbeddingRequest,
 } from '../../protocol/embed-tokenize.ts';
-import { parseCountTokens, type CountTokensRequest } from '../../protocol/messages.ts';
-import { writeUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
+import {
+  parseCountTokens,
+  type CountTokensRequest,
+  parseMessagesRequest,
+  type MessagesRequest,
+} from '../../protocol/messages.ts';
 import {
   type Parsed,
   type ParseOptions,
@@ -19,7 +33,7 @@ import {
   readIgnored,
   writeIgnored,
 } from '../../protocol/parse-body.ts';
-import { parseInputTokens, type ResponseRequest } from '../../protocol/responses.ts';
+import { parseInputTokens, type ResponseRequest, parseResponse } from '../../protocol/responses.ts';
 import {
   fail,
   keepAlive,
@@ -46,15 +60,6 @@ import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/po
 import type { Caller } from '../access/ports.ts';
 import type { Keeping, PromptKeeper } from '../prompts/ports.ts';
 import { MAX_UNKNOWN_NAME, UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
-import {
-  CHAT,
-  EMBEDDING,
-  MESSAGES,
-  RESPONSE,
-  TEXT,
-  type CompletionBody,
-  type Endpoint,
-} from './endpoints.ts';
 import { enterGate } from '../access/rate-limits.ts';
 import { recordEnded } from '../traffic/parts.ts';
 import type { TrafficSink } from '../traffic/ports.ts';
@@ -73,6 +78,103 @@ import {
   type Resolved,
 } from './resolve.ts';
 import type { OriginClient } from '../origins/client.ts';
+import { promptsIn, maxTokensOf } from '../../protocol/request-fields.ts';
+
+type CompletionBody =
+  ChatCompletionRequest | TextCompletionRequest | ResponseRequest | MessagesRequest | EmbeddingRequest;
+
+interface Endpoint<T extends CompletionBody = CompletionBody> {
+  path: CompletionCall['path'];
+  /** @param body parsed JSON. */
+  parse(body: unknown, options: ParseOptions): Result<Parsed<T>, ApiError>;
+  streams(body: T): boolean;
+  /** Whom it names as its end user. */
+  endUser(body: T): { user?: string | null | undefined; safetyIdentifier?: string | null | undefined };
+  /** The most tokens that it can use. @param room the context of the base, tokens. */
+  mostTokens(body: T, room: number): TokenCounts;
+  /** Whether it may take part in an experiment. */
+  inExperiments: boolean;
+  /** Whether two answers to it differ only where adapters do. */
+  isRepeatable(body: T): boolean;
+  /** Whether answers say something in words. */
+  returnsText: boolean;
+}
+
+/**
+ * Whether two answers to the request differ only where adapters do: it is greedy, or its chance is seeded. Any other
+ * answer differs from itself.
+ */
+export const isRepeatable = (request: {
+  temperature?: number | null | undefined;
+  seed?: number | null | undefined;
+}): boolean => request.temperature === 0 || (request.seed ?? null) !== null;
+
+const namedUser = (body: {
+  user?: string | null | undefined;
+  safety_identifier?: string | null | undefined;
+}) => ({ user: body.user, safetyIdentifier: body.safety_identifier });
+
+const answered = <T extends ChatCompletionRequest | TextCompletionRequest | ResponseRequest>(
+  path: CompletionCall['path'],
+  parse: Endpoint<T>['parse'],
+): Endpoint<T> => ({
+  ...{ path, parse, mostTokens, isRepeatable, endUser: namedUser },
+  streams: ({ stream }) => stream === true,
+  inExperiments: true,
+  returnsText: true,
+});
+
+const CHAT = answered('/v1/chat/completions', parseChatCompletion);
+const TEXT = answered('/v1/completions', parseTextCompletion);
+const RESPONSE = answered('/v1/responses', parseResponse);
+
+const MESSAGES: Endpoint<MessagesRequest> = {
+  path: '/v1/messages',
+  parse: parseMessagesRequest,
+  streams: ({ stream }) => stream === true,
+  endUser: ({ metadata }) => ({ user: metadata?.user_id }),
+  inExperiments: true,
+  returnsText: true,
+  isRepeatable,
+  mostTokens: (body, room) =>
+    mostTokens({ model: body.model, prompt: JSON.stringify(body), max_tokens: body.max_tokens }, room),
+};
+
+const EMBEDDING: Endpoint<EmbeddingRequest> = {
+  path: '/v1/embeddings',
+  parse: parseEmbedding,
+  streams: () => false,
+  endUser: namedUser,
+  // Vectors of two versions cannot be compared: those of an index must all come from one.
+  inExperiments: false,
+  returnsText: false,
+  isRepeatable: () => true,
+  mostTokens(body, room) {
+    const bytes = new TextEncoder().encode(JSON.stringify(body.input)).length;
+    return { promptTokens: Math.min(bytes, embeddingInputs(body.input).length * room), completionTokens: 0 };
+  },
+};
+
+/**
+ * The most tokens that a request can use: what is counted for one whose client left it when its origin does not say what
+ * it used, so that leaving is never cheaper than staying. A token of a prompt is a byte of the body at least, a prompt
+ * and each of its answers fit the context together, and an answer ends at its limit or with the context.
+ * @param room the context of the base, tokens.
+ */
+export function mostTokens(
+  request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest,
+  room: number,
+): TokenCounts {
+  const bytes = new TextEncoder().encode(JSON.stringify(request)).length;
+  const asked = maxTokensOf(request);
+  const limit = asked === null || asked >= room ? null : asked;
+  const prompts = 'prompt' in request ? promptsIn(request.prompt).length : 1;
+  const promptTokens = Math.min(bytes, prompts * (room - (limit ?? 0)));
+  const answers = prompts * ('n' in request ? (request.n ?? 1) : 1);
+  // Without a limit each answer fills what its prompt leaves of the context.
+  const completionTokens = limit === null ? answers * room - promptTokens : answers * limit;
+  return { promptTokens, completionTokens };
+}
 
 export interface CompletionDeps extends ResolveDeps, AssignDeps, AuthDeps, ShadowDeps {
   meter: CompletionMeter;
@@ -120,7 +222,10 @@ async function complete<T extends CompletionBody>(
     return refusal;
   }
   const { body } = prepared.value;
-  const keeping = deps.promptKeeper.open(caller.value, body, (work) => keepAlive(context, work));
+  const keeping =
+    caller.value.keepPrompts === undefined
+      ? null
+      : deps.promptKeeper.open(body, (work) => keepAlive(context, work));
   const outcome: RequestOutcome = { assignment: null, stoodIn: false, cold: false };
   const response = await deps.meter.measure({
     caller: caller.value,

@@ -8,7 +8,7 @@ import type { BlobStore, GarbageLedger } from '../blobs/ports.ts';
 import type { KvInbox } from '../kv-inbox/ports.ts';
 import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
-import { tenantCounter } from '../metering/quota-state.ts';
+import { tenantCounter } from '../metering/meter.ts';
 import type { Quotas } from '../metering/ports.ts';
 import type { PointerWriter, Registry } from '../registry/ports.ts';
 import { syncStalePointers } from '../registry/write-pointer.ts';

@@ -5,7 +5,7 @@
 import { ExperimentId } from '../../protocol/admin-api/experiments.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { fnv1a } from '../../protocol/identity.ts';
-import { base64url } from '../../protocol/signature.ts';
+import { base64url } from '../../protocol/identity.ts';
 import { derivedKey, fromBase64url, type DerivedKey } from '../platform/derived-keys.ts';
 import { EXPOSURE_LIFE_MS, EXPOSURE_SKEW_MS } from './limits.ts';
 

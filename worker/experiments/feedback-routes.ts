@@ -7,13 +7,12 @@ import { registryUnavailable } from '../errors.ts';
 import { type AnswerTokens, variantTag, type Exposure, type ExposureProblem } from './answer-token.ts';
 import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
 import { requireKey } from '../access/require-admin.ts';
-import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request.ts';
+import { fail, keepAlive, methodNotAllowed, type AppEnv, readInput } from '../http/request.ts';
 import { logLine } from '../log.ts';
 import type { Gates } from '../access/rate-limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import type { ExperimentEntry, ExperimentTallies } from './ports.ts';
-import { readInput } from '../http/read-body.ts';
 
 export interface FeedbackDeps {
   keys: Index<KeyRecord>;

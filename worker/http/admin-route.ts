@@ -12,8 +12,7 @@ import {
 } from '../../protocol/admin-api/operations.ts';
 import { ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { parseInput, readInput } from './read-body.ts';
-import { fail, methodNotAllowed, type AppContext, type AppEnv } from './request.ts';
+import { parseInput, readInput, fail, methodNotAllowed, type AppContext, type AppEnv } from './request.ts';
 
 /** What a handler is given of a request: all that its operation takes, parsed. */
 export interface AdminInput<Route extends AdminRoute, OwnQuery extends boolean = false> {

@@ -32,7 +32,6 @@ import type {
   QuotaReason,
 } from './ports.ts';
 import { registryUnavailable } from '../errors.ts';
-import { countersOf, type Counted } from './quota-state.ts';
 
 export interface Clock {
   /** Unix ms. */
@@ -263,6 +262,27 @@ const refused = ({ error, headers }: Refused): Response => errorResponse(error, 
 function renewEach(ticket: Ticket, ms: number): () => void {
   const timer = setInterval(() => void ticket.renew(), ms);
   return () => clearInterval(timer);
+}
+
+/** A counter that a request is counted by. */
+interface Counted {
+  of: LimitOf;
+  /** Name of the counter; ids of keys begin otherwise than those of tenants. */
+  counter: string;
+  limits: KeyLimits;
+}
+
+/** @param tenant whose. @returns the name of the counter of all of its keys together. */
+export const tenantCounter = (tenant: string): string => `tenant:${tenant}`;
+
+/** @returns none for a caller without limits. */
+function countersOf({ keyId, tenant, limits, counter, tenantLimits }: LimitedCaller): Counted[] {
+  return [
+    ...(limits === undefined ? [] : [{ of: 'key' as const, counter: counter ?? keyId, limits }]),
+    ...(tenantLimits === undefined
+      ? []
+      : [{ of: 'tenant' as const, counter: tenantCounter(tenant), limits: tenantLimits }]),
+  ];
 }
 
 interface Refused {

@@ -3,7 +3,7 @@
  * out.
  */
 import { errorBody, type ApiError } from '../../protocol/api-error.ts';
-import { isEventStream } from '../../protocol/completion-answers.ts';
+import { isEventStream } from '../../protocol/origin-wire.ts';
 import { STREAM_STALL_MS } from '../../protocol/limits.ts';
 import { messagesError } from '../../protocol/messages.ts';
 import { readUsageNote, USAGE_COMMENT, type UsageNote } from '../../protocol/origin-wire.ts';

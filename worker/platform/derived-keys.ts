@@ -2,7 +2,7 @@
  * Keys that are made from the edge's secret, each by HKDF (RFC 5869, SHA-256, no salt) under a label of its own: whoever
  * learned one of them would know none of the others.
  */
-import { base64url } from '../../protocol/signature.ts';
+import { base64url } from '../../protocol/identity.ts';
 
 /** What a key is for. A label is never used for two things, nor for the same thing in two formats. */
 export type KeyLabel =

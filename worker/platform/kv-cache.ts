@@ -293,16 +293,16 @@ interface SealedIndex<T> extends BulkIndex<T> {
 
 /**
  * @param params.prefix what stands before the id in KV's keys, such as `name:`.
- * @param params.idOf where a value says whose it is. The seal is over the key, so another's can only be our own mistake;
+ * @param params.idField where a value says whose it is. The seal is over the key, so another's can only be our own mistake;
  * it is trouble, lest it serve another's weights.
  */
 export function createSealedIndex<T>(
-  params: SealedIndexParams & { prefix: string; schema: z.ZodType<T>; idOf?: (value: T) => string },
+  params: SealedIndexParams & { prefix: string; schema: z.ZodType<T>; idField?: keyof T },
 ): SealedIndex<T> {
-  const { kv, sealer, pacing, prefix, retryAfterMs, idOf } = params;
+  const { kv, sealer, pacing, prefix, retryAfterMs, idField } = params;
   const keyOf = (id: string) => prefix + id;
   const own = (id: string, found: Lookup<T>): Lookup<T> =>
-    found.state === 'found' && idOf !== undefined && idOf(found.value) !== id
+    found.state === 'found' && idField !== undefined && found.value[idField] !== id
       ? { state: 'trouble', reason: `an entry in KV under ${prefix} is that of another`, retryAfterMs }
       : found;
   const put = async (id: string, value: unknown, ttl?: number) => {

@@ -67,6 +67,10 @@ interface BatchedWrites<Batch> {
   flushSoon(keepAlive: (work: Promise<unknown>) => void): void;
 }
 
+/** How long what was noted waits, ms. @param env tests shorten it there. @param usual its own time. */
+export const flushMs = (env: { FLUSH_MS?: string | undefined }, usual: number): number =>
+  Math.min(usual, Number(env.FLUSH_MS ?? usual));
+
 /**
  * Sends what an isolate notes in batches, beside and after the responses: one flush for all that came within `flushMs`. A
  * batch is tried again as it is, so that with an id of its own it counts once. What is noted and not yet written is lost

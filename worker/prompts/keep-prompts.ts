@@ -14,7 +14,7 @@ import {
 } from './limits.ts';
 import type { KeptPrompts, Keeping, PromptKeeper, PromptRow, PromptPlace } from './ports.ts';
 import { z } from 'zod';
-import { base64url } from '../../protocol/signature.ts';
+import { base64url } from '../../protocol/identity.ts';
 import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 
 const NO_ANSWER = { answers: null, answers_cut: false };
@@ -48,8 +48,7 @@ export function createPromptKeeper(params: {
   }
 
   return {
-    open({ keepPrompts }, request, keepAlive): Keeping | null {
-      if (keepPrompts === undefined) return null;
+    open(request, keepAlive): Keeping {
       const prompt = promptTurns(request);
       let gatherer: AnswerGatherer | null = null;
       /** Until all of an answer has gone by. */

@@ -1,5 +1,4 @@
 /** Prompts and answers that are kept for keys that ask for it. */
-import type { Caller } from '../access/ports.ts';
 import type { EndedCompletion } from '../traffic/ports.ts';
 
 /** What is said of a request beside its text. */
@@ -59,6 +58,6 @@ export interface Keeping {
 }
 
 export interface PromptKeeper {
-  /** @param request as the client API takes it, checked. @returns null for a key whose prompts are not kept. */
-  open(caller: Caller, request: unknown, keepAlive: (work: Promise<unknown>) => void): Keeping | null;
+  /** Of a key whose prompts are kept. @param request as the client API takes it, checked. */
+  open(request: unknown, keepAlive: (work: Promise<unknown>) => void): Keeping;
 }

@@ -1,5 +1,5 @@
 import { vi } from 'vitest';
-import { hashApiKey } from '../../../protocol/api-key.ts';
+import { hashApiKey } from '../../../protocol/identity.ts';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
