@@ -19,7 +19,7 @@ const PURE = [
   'experiments/(analyze|pick-variant|decide|health|legal-change|segments)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
-  'origins/choose-origin',
+  'origins/routing',
   'platform/bounded-map',
   'registry/claims',
   'traffic/sum-traffic',

@@ -5,7 +5,7 @@ import { BOOTSTRAP_TENANT } from './access/ports.ts';
 import { SignInLink } from './access/require-admin.ts';
 import type { AnalyticsDataset } from './http/request.ts';
 import { PriceList, withDefaultBase } from './metering/ports.ts';
-import type { Origin } from './origins/choose-origin.ts';
+import type { Origin } from './origins/routing.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
 import type { DurableNamespace, KvNamespace } from './platform/store-calls.ts';
 import type { ObjectBucket } from './blobs/parts.ts';

@@ -3,6 +3,7 @@
  * onnxruntime-node, on the processor or on a GPU by WebGPU; `web/` is onnxruntime-web's WebAssembly in a thread. Neither
  * the runner nor the engine knows which one it has.
  */
+import type { Clock } from '../engine/ports.ts';
 import type { DataType, GraphFlavour, Numbers, Precision, WeightEntry } from '../model/base-model.ts';
 
 /** `cpu`: the native library. `webgpu`: the same on a GPU. `web`: WebAssembly. */
@@ -182,3 +183,13 @@ export const nextTurn = (): Promise<void> =>
     port1.start();
     port2.postMessage(null);
   });
+
+/** The engine's clock, in Node and in browsers. */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  timer(ms, callback) {
+    const timer = setTimeout(callback, ms);
+    return () => clearTimeout(timer);
+  },
+  yield: nextTurn,
+};

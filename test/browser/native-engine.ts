@@ -1,5 +1,5 @@
 import { Engine } from '../../gpu-origin/engine/engine.ts';
-import { systemClock } from '../../gpu-origin/load-services.ts';
+import { systemClock } from '../../gpu-origin/runtime/device.ts';
 import { buildGraphs } from '../../gpu-origin/model/build-graphs.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { GRAPH_KINDS } from '../../gpu-origin/model/base-model.ts';

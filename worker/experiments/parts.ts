@@ -12,7 +12,7 @@ import {
 } from './limits.ts';
 import type { Clock } from '../metering/meter.ts';
 import type { ExperimentSink, ExperimentTallies, ExperimentEvent } from './ports.ts';
-import type { Fetch } from '../origins/signed-fetch.ts';
+import type { Fetch } from '../origins/connection.ts';
 import { createPairJudges } from './pairs/judge-pair.ts';
 import type { PairTallies } from './pairs/ports.ts';
 import { createWebhookSigner } from './webhooks.ts';

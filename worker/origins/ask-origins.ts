@@ -9,8 +9,8 @@ import {
 } from '../../protocol/origin-wire.ts';
 import { ORIGIN_QUESTION_MS, CANCEL_RETRY_MS, ORIGIN_FILE_MS, DROP_TIMEOUT_MS } from './limits.ts';
 import { logLine } from '../log.ts';
-import { type OriginFetch, readOriginText } from './signed-fetch.ts';
-import type { Origin } from './choose-origin.ts';
+import { type OriginFetch, readOriginText } from './connection.ts';
+import type { Origin } from './routing.ts';
 import type { TokenCounts } from '../metering/ports.ts';
 import type { HeldFiles } from './ports.ts';
 import type { OriginDrops } from '../erasure/ports.ts';

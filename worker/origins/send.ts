@@ -30,13 +30,11 @@ import {
 } from './limits.ts';
 import { logLine } from '../log.ts';
 import { withTimeout } from '../platform/store-calls.ts';
-import type { OriginHealth, Routing } from './routing.ts';
-import { createDeliver } from './stream.ts';
-import type { Pools, Origin } from './choose-origin.ts';
+import type { OriginHealth, Routing, Pools, Origin } from './routing.ts';
+import { createDeliver, type OriginFetch, readOriginText } from './connection.ts';
 import type { Cancellation } from './ask-origins.ts';
 import type { StreamOutcome, TokenCounts } from '../metering/ports.ts';
 import { z } from 'zod';
-import { type OriginFetch, readOriginText } from './signed-fetch.ts';
 import type { Transfers } from './transfers.ts';
 
 export interface CompletionCall {

@@ -13,7 +13,7 @@ import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
 import { listen, Serving } from '../../../gpu-origin/http/serve.ts';
 import { UsageMemory } from '../../../gpu-origin/http/run-prompts.ts';
-import { systemClock } from '../../../gpu-origin/load-services.ts';
+import { systemClock } from '../../../gpu-origin/runtime/device.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';

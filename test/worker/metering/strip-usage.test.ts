@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { USAGE_COMMENT } from '../../../protocol/origin-wire.ts';
-import { EventFilter } from '../../../worker/origins/stream.ts';
+import { EventFilter } from '../../../worker/origins/connection.ts';
 
 const encode = (text: string) => new TextEncoder().encode(text);
 

@@ -1,7 +1,7 @@
 import { STREAM_STALL_MS } from '../../../protocol/limits.ts';
 import type { StreamOutcome } from '../../../worker/metering/ports.ts';
 import { CONNECTION_BYTES, STREAM_STALL_CHECK_MS, UNREAD_MS } from '../../../worker/origins/limits.ts';
-import { passStream } from '../../../worker/origins/stream.ts';
+import { passStream } from '../../../worker/origins/connection.ts';
 
 /** An origin's stream as the edge passes it on, with its real limits. */
 export function passedStream(
