@@ -5,7 +5,7 @@
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { Experiment } from '../protocol/experiment.ts';
-import { createExposureTokens } from '../worker/experiments/exposure-token.ts';
+import { createAnswerTokens, newExposureId } from '../worker/experiments/answer-token.ts';
 import { createUnitHasher } from '../worker/experiments/assign.ts';
 import { pickVariant } from '../worker/experiments/pick-variant.ts';
 import { describeMachine } from './machine.ts';
@@ -62,12 +62,13 @@ const assign = (experiment: Experiment, padding: string) => (i: number) =>
 
 const secret = new Uint8Array(32).fill(1);
 const hash = createUnitHasher(secret);
-const tokens = createExposureTokens(secret);
+const tokens = createAnswerTokens(secret);
 const expose = async (i: number) => {
   const unit = await hash({ experiment: usual.name, seed: usual.seed, unit: `acme/user/${i}` });
   await tokens.issue({
+    id: newExposureId(),
     tenant: 'acme',
-    experiment: usual.name,
+    experiment: 'exp_00000000000000aa',
     version: 1,
     variant: 'control',
     unit,

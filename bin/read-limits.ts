@@ -134,7 +134,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
         'EXPERIMENTS_SHOWN',
         'MAX_EXPERIMENTS_SHOWN',
       ],
-      'protocol/api-key.ts': ['SIGN_IN_LINK_MS'],
+      'protocol/identity.ts': ['SIGN_IN_LINK_MS'],
       'protocol/browser-downloads.ts': [
         'MAX_DOWNLOAD_NAMES',
         'DEFAULT_DOWNLOAD_TOKEN_MS',

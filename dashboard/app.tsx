@@ -12,7 +12,7 @@ import { useModal } from './parts/dialog.tsx';
 import { useLoad } from './parts/hooks.ts';
 import { NewKey } from '../protocol/admin-api/keys.ts';
 import { ok, type Result } from '../protocol/api-error.ts';
-import { SignInAnswer } from '../protocol/api-key.ts';
+import { SignInAnswer } from '../protocol/identity.ts';
 import { apiKeyInstead, linkProblem, type Problem } from './model/problem.ts';
 import { KeyForm } from './parts/key-form.tsx';
 

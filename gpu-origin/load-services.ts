@@ -3,12 +3,13 @@ import { Engine, type EngineObserver } from './engine/engine.ts';
 import { GrammarService } from './grammar/grammar-service.ts';
 import { grammarTokens } from './grammar/ebnf.ts';
 import { startThreadWorker } from './grammar/thread-worker.ts';
-import type { ModelRunner, Clock } from './engine/ports.ts';
+import type { ModelRunner } from './engine/ports.ts';
 import { PromptQueue } from './prompts/prompt.ts';
 import { engineTokens, type Tokenizer } from './model/tokenizer.ts';
 import { createChatTemplate } from './model/chat-template.ts';
 import { loadTokenizer } from './model/load-tokenizer.ts';
 import { createRunner } from './runtime/create-runner.ts';
+import { systemClock } from './runtime/device.ts';
 import { createHmac, randomBytes } from 'node:crypto';
 import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
@@ -225,15 +226,6 @@ async function checkRuntimeLoading(client: VllmClient): Promise<void> {
         '--enable-lora and --api-server-count 1',
     );
 }
-
-export const systemClock: Clock = {
-  now: () => performance.now(),
-  timer(ms, callback) {
-    const timer = setTimeout(callback, ms);
-    return () => clearTimeout(timer);
-  },
-  yield: () => new Promise((resolve) => setImmediate(resolve)),
-};
 
 /** The store of adapter files, including those of `--adapter`. */
 async function openFiles(

@@ -5,7 +5,7 @@ import { createApp, standaloneMode } from './http/app.ts';
 import { drain, Serving, listen } from './http/serve.ts';
 import { createMetrics } from './http/metrics.ts';
 import type { OriginContext } from './http/origin-context.ts';
-import { UsageMemory } from './http/usage.ts';
+import { UsageMemory } from './http/run-prompts.ts';
 import { loadServices } from './load-services.ts';
 import {
   both,

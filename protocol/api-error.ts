@@ -17,13 +17,13 @@ export type ApiError =
   | { code: 'context_length_exceeded'; message: string; param: string | null; promptTokens?: number }
   | { code: 'request_too_large'; message: string }
   | { code: 'version_conflict'; message: string; param?: string }
-  /** Of an exposure token, which feedback is given with. */
-  | { code: 'exposure_malformed'; message: string; param: 'exposure' | 'id' }
-  | { code: 'exposure_forged'; message: string; param: 'exposure' | 'id' }
-  | { code: 'exposure_of_another_tenant'; message: string; param: 'exposure' | 'id' }
-  | { code: 'exposure_expired'; message: string; param: 'exposure' | 'id' }
+  /** Of an answer's id, which feedback is given with. */
+  | { code: 'exposure_malformed'; message: string; param: 'id' }
+  | { code: 'exposure_forged'; message: string; param: 'id' }
+  | { code: 'exposure_of_another_tenant'; message: string; param: 'id' }
+  | { code: 'exposure_expired'; message: string; param: 'id' }
   /** Its experiment is archived: feedback is no longer counted. */
-  | { code: 'experiment_over'; message: string; param: 'exposure' | 'id' }
+  | { code: 'experiment_over'; message: string; param: 'id' }
   | { code: 'adapter_invalid'; message: string; reason?: string; param?: string }
   | { code: 'adapter_missing'; message: string; missing: string[] }
   | { code: 'adapter_loading'; message: string; retryAfterMs: number }

@@ -129,10 +129,6 @@ export const ModelList = z
   .meta({ id: 'ModelList' });
 export type ModelList = z.infer<typeof ModelList>;
 
-/** Whether an answer with these headers is a stream of server-sent events. */
-export const isEventStream = (headers: Headers): boolean =>
-  headers.get('content-type')?.startsWith('text/event-stream') ?? false;
-
 /** A call that the model asks for. */
 export interface OutputFunctionCall {
   id: string;

@@ -16,7 +16,6 @@ export * from './admin-api/traffic.ts';
 export * from './admin-api/upkeep.ts';
 export * from './admin-api/versions.ts';
 export * from './api-error.ts';
-export * from './api-key.ts';
 export * from './browser-downloads.ts';
 export * from './completion-answers.ts';
 export * from './completion.ts';

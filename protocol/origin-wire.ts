@@ -348,6 +348,10 @@ export function readUsageNote(text: string | null): UsageNote | null {
   };
 }
 
+/** Whether an answer with these headers is a stream of server-sent events. */
+export const isEventStream = (headers: Headers): boolean =>
+  headers.get('content-type')?.startsWith('text/event-stream') ?? false;
+
 /** @returns how a completed answer ended; null if it did not complete, or the origin does not report it. */
 export const finishOf = (note: UsageNote | null): 'stop' | 'length' | null =>
   note?.finish === undefined || note.finish === 'left' ? null : note.finish;
@@ -368,16 +372,14 @@ export const pathForBase = (path: string, base: string | null): string =>
  * The edge's question about a completion whose end it did not see because the client disconnected: the usage
  * note is in the header of a whole answer or at the end of a stream, and neither arrives then.
  */
+export const CANCEL_PARAMETER = 'cancel';
+export const CancelId = z.uuid();
 
 /**
  * Parameter of a completion's path, `?ask=<uuid>`: the id for that question. A request's own id may be its
  * client's choice, and so the same for two requests.
  */
-export const ASK_PARAMETER = 'ask';
-export const AskId = z.uuid();
-
-/** Path of the question. */
-export const usagePath = (askId: string): string => `/usage/${askId}`;
+export const cancelPath = (id: string): string => `/cancel/${id}`;
 
 /** Answer of `GET /usage/<ask id>`; tokens are those that the model has actually processed. */
 export const RequestUsage = z.object({

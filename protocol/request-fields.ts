@@ -14,6 +14,7 @@ import {
   MAX_CONTENT_PARTS,
   MAX_TEMPLATE_KWARGS_BYTES,
   MAX_TEMPLATE_KWARGS_DEPTH,
+  DEFAULT_TEXT_TOKENS,
   MAX_PROMPTS,
 } from './limits.ts';
 import {
@@ -610,4 +611,18 @@ export function refuseTools(tools: unknown): ApiError | null {
       );
   }
   return null;
+}
+
+/**
+ * @param request chat, text completion or response, checked.
+ * @returns the most tokens that one answer may have; null = as many as the context leaves.
+ */
+export function maxTokensOf(request: {
+  max_tokens?: number | null | undefined;
+  max_completion_tokens?: number | null | undefined;
+  max_output_tokens?: number | null | undefined;
+}): number | null {
+  if ('input' in request) return request.max_output_tokens ?? null;
+  if ('prompt' in request) return request.max_tokens ?? DEFAULT_TEXT_TOKENS;
+  return request.max_completion_tokens ?? request.max_tokens ?? null;
 }

@@ -4,7 +4,6 @@
  */
 import { z } from 'zod';
 import { type ApiError, err, ok, type Result } from './api-error.ts';
-import type { ChatCompletionRequest, TextCompletionRequest } from './completion.ts';
 import {
   ITEM_RULES,
   RESPONSE_RULES,
@@ -25,7 +24,6 @@ import {
   type ParseState,
 } from './parse-body.ts';
 import {
-  DEFAULT_TEXT_TOKENS,
   MAX_CLIENT_KEY,
   MAX_MESSAGES,
   MAX_METADATA,
@@ -227,12 +225,3 @@ export type InputTokensAnswer = z.infer<typeof InputTokensAnswer>;
 /** Log-probabilities are returned only if `include` asks for them. */
 export const wantsLogprobs = (request: ResponseRequest): boolean =>
   request.include?.includes(LOGPROBS) ?? false;
-
-/** @returns the token limit of one answer; null = as many as the context allows. */
-export function maxTokensOf(
-  request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest,
-): number | null {
-  if ('input' in request) return request.max_output_tokens ?? null;
-  if ('prompt' in request) return request.max_tokens ?? DEFAULT_TEXT_TOKENS;
-  return request.max_completion_tokens ?? request.max_tokens ?? null;
-}

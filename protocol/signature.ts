@@ -6,7 +6,7 @@
  * Crypto only, so that both ends share this file.
  */
 import { z } from 'zod';
-import { toHex } from './identity.ts';
+import { base64url, toHex } from './identity.ts';
 import { SIGNATURE_WINDOW_MS } from './limits.ts';
 import { err, ok, type Result } from './api-error.ts';
 
@@ -117,16 +117,6 @@ const canonical = (parts: SignedParts, kid: string, t: number, n: string): Uint8
     ].join('\n'),
     // workerd's types leave the kind of buffer open.
   ) as Uint8Array<ArrayBuffer>;
-
-/** A call accepts about ten thousand arguments. */
-const AT_ONCE = 8_192;
-
-export function base64url(bytes: Uint8Array): string {
-  let text = '';
-  for (let from = 0; from < bytes.length; from += AT_ONCE)
-    text += String.fromCharCode(...bytes.subarray(from, from + AT_ONCE));
-  return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
-}
 
 /** @returns the id of a start of an origin: 16 random bytes. */
 export const newStartId = (): string => base64url(crypto.getRandomValues(new Uint8Array(16)));

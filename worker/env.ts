@@ -5,7 +5,7 @@ import { BOOTSTRAP_TENANT } from './access/ports.ts';
 import { SignInLink } from './access/require-admin.ts';
 import type { AnalyticsDataset } from './http/request.ts';
 import { PriceList, withDefaultBase } from './metering/ports.ts';
-import type { Origin } from './origins/choose-origin.ts';
+import type { Origin } from './origins/routing.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
 import type { DurableNamespace, KvNamespace } from './platform/store-calls.ts';
 import type { ObjectBucket } from './blobs/parts.ts';
@@ -69,10 +69,6 @@ export interface RawEnv {
   /** JSON, {@link SignInLink}: signs in to the console by a link. Only `graft dev` sets it. */
   SIGN_IN?: string;
 }
-
-/** How long records are buffered, ms. @param usual the default. */
-export const flushMs = (env: Pick<RawEnv, 'FLUSH_MS'>, usual: number): number =>
-  Math.min(usual, Number(env.FLUSH_MS ?? usual));
 
 export interface Config {
   origins: Origin[];

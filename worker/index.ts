@@ -1,7 +1,7 @@
 /** The worker: from Cloudflare's bindings to one app per isolate. Only this file chooses where data is stored. */
 import { createApp } from './app.ts';
 import { createD1Stores } from './d1-stores.ts';
-import { flushMs, parseEnv, type RawEnv } from './env.ts';
+import { parseEnv, type RawEnv } from './env.ts';
 import { createDoTallies } from './experiments/tally-object.ts';
 import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
 import { createDoPairs } from './experiments/pairs/pairs-object.ts';
@@ -10,6 +10,7 @@ import { loggingFailure } from './log.ts';
 import { createDoQuotas } from './metering/quota-counter-object.ts';
 import { QUOTA_TIMEOUT_MS } from './metering/limits.ts';
 import { createParts, type Parts, type Stores } from './parts.ts';
+import { flushMs } from './platform/store-calls.ts';
 import { guardDatabase } from './platform/d1-database.ts';
 import { createDoTraffic } from './traffic/traffic-gatherer-object.ts';
 import { COLLECTOR_TIMEOUT_MS } from './traffic/limits.ts';

@@ -52,7 +52,7 @@ import { createOriginClient } from './origins/client.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 import { createTraffic } from './traffic/parts.ts';
 import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
-import type { Fetch } from './origins/signed-fetch.ts';
+import type { Fetch } from './origins/connection.ts';
 import { watchPointers, createPinSync } from './origins/pins.ts';
 import { createKvListing, type KvNamespace } from './platform/store-calls.ts';
 import { createSealer, withLastKnownGood } from './platform/kv-cache.ts';

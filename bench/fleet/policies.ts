@@ -1,6 +1,10 @@
 /** Ways to choose an origin; `replicas` and `bounded` are the edge's own code, in virtual time. */
-import { chooseOrigins, rankOrigins, createReplicaSets } from '../../worker/origins/choose-origin.ts';
-import { createOriginHealth } from '../../worker/origins/routing.ts';
+import {
+  chooseOrigins,
+  rankOrigins,
+  createReplicaSets,
+  createOriginHealth,
+} from '../../worker/origins/routing.ts';
 import type { SimulatedOrigin } from './simulated-origin.ts';
 
 export const POLICIES = ['random', 'least-loaded', 'single-home', 'bounded', 'replicas'] as const;

@@ -1,4 +1,4 @@
-import { EvictionPolicy } from '../../gpu-origin/engine/adapters/eviction-policy.ts';
+import { EvictionPolicy } from '../../gpu-origin/engine/adapters/adapter-memory.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
 /** Who makes room: the one with the fewest uses, by an origin's own code, or the least recently used. */

@@ -4,7 +4,7 @@ import {
   type VllmClient,
   failureText,
 } from '../../gpu-origin/backends/vllm/vllm-client.ts';
-import { systemClock } from '../../gpu-origin/load-services.ts';
+import { systemClock } from '../../gpu-origin/runtime/device.ts';
 import { readBaseShape } from '../adapters/read-base-shape.ts';
 import { QV, writeRandomAdapter } from '../adapters/write-random-adapter.ts';
 import type { WaveResult } from '../load/run-wave.ts';

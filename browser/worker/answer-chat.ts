@@ -1,13 +1,12 @@
 /** Runs a chat completion's body in this worker's engine, to OpenAI's chunks or to one answer. */
-import { choiceSeeds, samplingParamsOf } from '../../gpu-origin/generation/sampling-params.ts';
+import { choiceSeeds, samplingParamsOf } from '../../gpu-origin/generation/sampler.ts';
 import {
   chatFormat,
   type CompletionFormat,
   type WholeAnswer,
+  callSyntaxOf,
 } from '../../gpu-origin/http/completion-formats.ts';
-import { usageCounter } from '../../gpu-origin/http/usage.ts';
-import { mergeChoices } from '../../gpu-origin/http/run-prompts.ts';
-import { callSyntaxOf } from '../../gpu-origin/http/answer-form.ts';
+import { usageCounter, mergeChoices } from '../../gpu-origin/http/run-prompts.ts';
 import { promptsOf } from '../../gpu-origin/prompts/prompt.ts';
 import type { ChatCompletion, ChatCompletionChunk } from '../../protocol/completion-answers.ts';
 import { type ChatCompletionRequest, parseChatCompletion } from '../../protocol/completion.ts';

@@ -7,7 +7,7 @@ import { grammarTokens } from '../../gpu-origin/grammar/ebnf.ts';
 import { startLocalWorker } from '../../gpu-origin/grammar/grammar-core.ts';
 import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 
-export { prepareGrammar } from '../../gpu-origin/http/answer-form.ts';
+export { prepareGrammar } from '../../gpu-origin/http/completion-formats.ts';
 
 export const openGrammars = (params: {
   tokenizer: Parameters<typeof grammarTokens>[0];

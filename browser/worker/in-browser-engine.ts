@@ -2,19 +2,18 @@
 import { Engine } from '../../gpu-origin/engine/engine.ts';
 import type {
   AdapterSource,
-  Clock,
   Grammar,
   GrammarMasks,
   MaskUpdate,
   RowGrammar,
 } from '../../gpu-origin/engine/ports.ts';
-import type { GenerationRequest } from '../../gpu-origin/generation/sampling-params.ts';
+import type { GenerationRequest } from '../../gpu-origin/generation/sampler.ts';
 import type { GrammarCaller, Grammars } from '../../gpu-origin/grammar/ports.ts';
 import { type ChatTemplate, createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { createTokenizer, type Tokenizer, engineTokens } from '../../gpu-origin/model/tokenizer.ts';
 import { TokenizerDefinitionJson } from '../../gpu-origin/model/tokenizer-definition.ts';
 import { PromptQueue, type PromptServices } from '../../gpu-origin/prompts/prompt.ts';
-import { nextTurn } from '../../gpu-origin/runtime/device.ts';
+import { systemClock as clock } from '../../gpu-origin/runtime/device.ts';
 import { constraintsOf, toolUseOf } from '../../protocol/request-fields.ts';
 import { GraftError } from '../messages.ts';
 import type * as Chunk from './grammar-chunk.ts';
@@ -37,15 +36,6 @@ interface EngineHereParams extends RunnerHereParams {
   /** Of adapters' files. */
   source: AdapterSource;
 }
-
-const clock: Clock = {
-  now: () => performance.now(),
-  timer(ms, callback) {
-    const timer = setTimeout(callback, ms);
-    return () => clearTimeout(timer);
-  },
-  yield: nextTurn,
-};
 
 /** @throws GraftError `runtime_unavailable` */
 export async function openEngineHere(params: EngineHereParams): Promise<EngineHere> {

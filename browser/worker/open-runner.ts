@@ -1,7 +1,6 @@
 /** The runner over a stored base, in this worker: on the GPU if wanted and possible, otherwise in WebAssembly. */
-import type { LlamaConfig } from '../../gpu-origin/model/base-model.ts';
+import type { LlamaConfig, GraphKind, Precision } from '../../gpu-origin/model/base-model.ts';
 import type { BuiltGraphs } from '../../gpu-origin/model/build-graphs.ts';
-import type { GraphKind, Precision } from '../../gpu-origin/model/graph-form.ts';
 import {
   readConfigJson,
   readFoldedGains,

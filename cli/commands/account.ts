@@ -1,6 +1,6 @@
 /** Signing in: keys of servers, the console, the server's API document. */
 import { operationPath } from '../../protocol/admin-api/operations.ts';
-import { checkApiKey, makeSignInToken, SIGN_IN_LINK_MS } from '../../protocol/api-key.ts';
+import { checkApiKey, makeSignInToken, SIGN_IN_LINK_MS } from '../../protocol/identity.ts';
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { command } from '../command.ts';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { command } from '../command.ts';
 import { isLeftDraft, writePrivateFiles } from '../local/private-files.ts';

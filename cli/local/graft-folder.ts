@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile, stat, copyFile, link, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import { generateApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey } from '../../protocol/identity.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { writePrivateFile } from './private-files.ts';
 import {

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { MAX_HISTORY_PAGE } from '../../protocol/admin-api/operation.ts';
-import { hashApiKey } from '../../protocol/api-key.ts';
+import { hashApiKey } from '../../protocol/identity.ts';
 import { lookUpBases, lookUpVersions, readHistory } from '../admin/admin-client.ts';
 import { type ApiClient, createApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';

@@ -5,13 +5,12 @@ import type { TokenBytes } from '../generation/answer-text.ts';
 import { AdapterCache } from './adapters/adapter-cache.ts';
 import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';
 import {
-  anyNeeds,
-  checkRequest,
   deadlineExceeded,
-  guardObserver,
   neverFits,
+  noSuchBias,
   queueFull,
   shuttingDown,
+  type ContextLengthExceeded,
   type EngineHandle,
   type EngineRequest,
   type EngineStats,
@@ -23,7 +22,7 @@ import { ModelExecutor, SequenceLifecycle } from './model-executor.ts';
 import { Scheduler, type CanSchedule, type Step, type Swap } from './scheduler.ts';
 import { handleOf, newSequence, type Sequence } from './sequence.ts';
 
-export { contextFull, deadlineExceeded, NOT_FINITE, noSuchBias } from './requests.ts';
+export { deadlineExceeded, NOT_FINITE, noSuchBias } from './requests.ts';
 export type * from './requests.ts';
 export type { EngineObserver, Outcome } from './ports.ts';
 
@@ -288,3 +287,95 @@ const NO_GRAMMARS: GrammarMasks = {
 };
 
 const isSwap = (step: Step | Swap): step is Swap => step.kind === 'preempt' || step.kind === 'resume';
+
+/** Checks of a request that do not depend on the queue. @returns the effective limit of tokens: what fits. */
+export function checkRequest(
+  request: EngineRequest,
+  runner: Pick<ModelRunner, 'base' | 'vocabSize'>,
+): Result<{ maxTokens: number }, ApiError> {
+  const { prompt, sampling } = request;
+  const { context } = runner.base;
+  if (prompt.length === 0)
+    return err({ code: 'invalid_request', message: 'The prompt is empty.', param: 'prompt' });
+  const unknown = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= runner.vocabSize);
+  if (unknown !== undefined)
+    return err({
+      code: 'invalid_request',
+      message: `Token ${unknown} is not in the vocabulary of ${runner.vocabSize} tokens.`,
+      param: 'prompt',
+    });
+  const beyond = sampling.adjustments?.bias.find(([id]) => id >= runner.vocabSize);
+  if (beyond !== undefined) return err(noSuchBias(beyond[0]));
+  const full = contextFull({ context, prompt: prompt.length, maxTokens: sampling.maxTokens, param: null });
+  if (full !== null) return err(full);
+  const room = context - prompt.length;
+  return ok({ maxTokens: Math.min(sampling.maxTokens ?? room, room) });
+}
+
+/** Of requests that wait or run. */
+export function anyNeeds(requests: Iterable<Pick<EngineRequest, 'chain'>>, digest: string): boolean {
+  for (const { chain } of requests) if (chain.some((member) => member.digest === digest)) return true;
+  return false;
+}
+
+/**
+ * Why a prompt of this many tokens does not fit: there must be room for one generated token, if one is wanted.
+ */
+export function contextFull(params: {
+  context: number;
+  prompt: number;
+  maxTokens: number | null;
+  param: string | null;
+}): ContextLengthExceeded | null {
+  const { context, prompt, maxTokens, param } = params;
+  if (context - prompt >= Math.min(1, maxTokens ?? 1)) return null;
+  const message =
+    `This model's maximum context length is ${context} tokens. However, the prompt has ${prompt}, ` +
+    'which leaves no room for an answer. The prompt is too long: please reduce its length.';
+  return { code: 'context_length_exceeded', message, param, promptTokens: prompt };
+}
+
+type Notice = (event: never) => void;
+
+/**
+ * Protects the loop from an observer: the first error of its methods goes to its own `onFault`; later ones are
+ * dropped, because a broken method fails for every token. Errors of `onFault` are dropped.
+ */
+export function guardObserver(observer: EngineObserver): EngineObserver {
+  const told = new Set<string>();
+  const onFault: NonNullable<EngineObserver['onFault']> = (fault) => {
+    try {
+      observer.onFault?.(fault);
+    } catch {
+      // Nobody is left to report to.
+    }
+  };
+  const guard = <T extends Notice>(name: string, notice: T | undefined): T | undefined => {
+    if (notice === undefined) return undefined;
+    const guarded: Notice = (event) => {
+      try {
+        notice.call(observer, event);
+      } catch (error) {
+        if (told.has(name)) return;
+        told.add(name);
+        onFault({ where: `observer ${name}`, error, requestIds: [] });
+      }
+    };
+    return guarded as T;
+  };
+  const names = [
+    'onStep',
+    'onPreempt',
+    'onFirstToken',
+    'onToken',
+    'onFinish',
+    'onRefuse',
+    'onAdapterLoad',
+    'onAdapterEvict',
+  ];
+  const entries = (names as (keyof EngineObserver)[]).map((name) => [
+    name,
+    guard(name, observer[name] as Notice | undefined),
+  ]);
+  return { ...(Object.fromEntries(entries) as EngineObserver), onFault };
+}

@@ -1,10 +1,10 @@
 /** The engine's interface: a request in, events out, or why it is refused. */
-import { type ApiError, type Result, err, ok } from '../../protocol/api-error.ts';
+import type { ApiError, Result } from '../../protocol/api-error.ts';
 import type { FinishReason, Usage } from '../../protocol/completion-answers.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { ResidentList, Traceparent } from '../../protocol/origin-wire.ts';
-import type { SamplingParams } from '../generation/sampling-params.ts';
-import type { EngineObserver, Grammar, ModelRunner } from './ports.ts';
+import type { SamplingParams } from '../generation/sampler.ts';
+import type { Grammar } from './ports.ts';
 
 export interface EngineRequest {
   /** For logs and the observer; need not be unique. */
@@ -156,54 +156,7 @@ export interface ServingEngine {
   close(): Promise<void>;
 }
 
-/** Checks of a request that do not depend on the queue. @returns the effective limit of tokens: what fits. */
-export function checkRequest(
-  request: EngineRequest,
-  runner: Pick<ModelRunner, 'base' | 'vocabSize'>,
-): Result<{ maxTokens: number }, ApiError> {
-  const { prompt, sampling } = request;
-  const { context } = runner.base;
-  if (prompt.length === 0)
-    return err({ code: 'invalid_request', message: 'The prompt is empty.', param: 'prompt' });
-  const unknown = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= runner.vocabSize);
-  if (unknown !== undefined)
-    return err({
-      code: 'invalid_request',
-      message: `Token ${unknown} is not in the vocabulary of ${runner.vocabSize} tokens.`,
-      param: 'prompt',
-    });
-  const beyond = sampling.adjustments?.bias.find(([id]) => id >= runner.vocabSize);
-  if (beyond !== undefined) return err(noSuchBias(beyond[0]));
-  const full = contextFull({ context, prompt: prompt.length, maxTokens: sampling.maxTokens, param: null });
-  if (full !== null) return err(full);
-  const room = context - prompt.length;
-  return ok({ maxTokens: Math.min(sampling.maxTokens ?? room, room) });
-}
-
-/** Of requests that wait or run. */
-export function anyNeeds(requests: Iterable<Pick<EngineRequest, 'chain'>>, digest: string): boolean {
-  for (const { chain } of requests) if (chain.some((member) => member.digest === digest)) return true;
-  return false;
-}
-
 export type ContextLengthExceeded = Extract<ApiError, { code: 'context_length_exceeded' }>;
-
-/**
- * Why a prompt of this many tokens does not fit: there must be room for one generated token, if one is wanted.
- */
-export function contextFull(params: {
-  context: number;
-  prompt: number;
-  maxTokens: number | null;
-  param: string | null;
-}): ContextLengthExceeded | null {
-  const { context, prompt, maxTokens, param } = params;
-  if (context - prompt >= Math.min(1, maxTokens ?? 1)) return null;
-  const message =
-    `This model's maximum context length is ${context} tokens. However, the prompt has ${prompt}, ` +
-    'which leaves no room for an answer. The prompt is too long: please reduce its length.';
-  return { code: 'context_length_exceeded', message, param, promptTokens: prompt };
-}
 
 /** `logit_bias` names a token that the base does not have. */
 export const noSuchBias = (id: number): ApiError => ({
@@ -242,48 +195,3 @@ export const NOT_FINITE = 'The model produced no finite output for this request.
 export const MODEL_FAILED = 'The model failed while answering this request.';
 
 export const rowFault = (message: string): ApiError => ({ code: 'internal_error', message });
-
-type Notice = (event: never) => void;
-
-/**
- * Protects the loop from an observer: the first error of its methods goes to its own `onFault`; later ones are
- * dropped, because a broken method fails for every token. Errors of `onFault` are dropped.
- */
-export function guardObserver(observer: EngineObserver): EngineObserver {
-  const told = new Set<string>();
-  const onFault: NonNullable<EngineObserver['onFault']> = (fault) => {
-    try {
-      observer.onFault?.(fault);
-    } catch {
-      // Nobody is left to report to.
-    }
-  };
-  const guard = <T extends Notice>(name: string, notice: T | undefined): T | undefined => {
-    if (notice === undefined) return undefined;
-    const guarded: Notice = (event) => {
-      try {
-        notice.call(observer, event);
-      } catch (error) {
-        if (told.has(name)) return;
-        told.add(name);
-        onFault({ where: `observer ${name}`, error, requestIds: [] });
-      }
-    };
-    return guarded as T;
-  };
-  const names = [
-    'onStep',
-    'onPreempt',
-    'onFirstToken',
-    'onToken',
-    'onFinish',
-    'onRefuse',
-    'onAdapterLoad',
-    'onAdapterEvict',
-  ];
-  const entries = (names as (keyof EngineObserver)[]).map((name) => [
-    name,
-    guard(name, observer[name] as Notice | undefined),
-  ]);
-  return { ...(Object.fromEntries(entries) as EngineObserver), onFault };
-}

@@ -5,8 +5,7 @@ import type { ChainEntry } from '../../protocol/identity.ts';
 import type { AdapterLease } from './adapters/adapter-memory.ts';
 import type { EngineHandle, EngineRequest, ScoredToken, EngineEvent, Pooling } from './requests.ts';
 import type { Clock, RowDelta, RowGrammar } from './ports.ts';
-import { Sampler } from '../generation/sampler.ts';
-import type { SamplingParams } from '../generation/sampling-params.ts';
+import { Sampler, type SamplingParams } from '../generation/sampler.ts';
 
 /**
  * waiting -> loading -> ready -> prefill -> decode -> finished. A request of the base model has nothing to

@@ -5,8 +5,8 @@ import { sha256Hex, type ChainEntry, Digest } from '../../protocol/identity.ts';
 import { MAX_BODY_BYTES } from '../../protocol/limits.ts';
 import { asMessagesError } from '../../protocol/messages.ts';
 import {
-  AskId,
   BASE_PARAMETER,
+  CancelId,
   LOAD_HEADER,
   parseTraceparent,
   TRACEPARENT_HEADER,
@@ -24,11 +24,10 @@ import {
   prefetchAdapters,
   receiveAdapterPart,
 } from './adapters.ts';
-import { authenticate, mayScrape, NonceStore } from './authenticate.ts';
+import { authenticate, mayScrape, NonceStore, readBody, requestIdOf } from './read-request.ts';
 import { handleCompletion } from './completions.ts';
 import { handleEmbeddings } from './embeddings.ts';
 import type { OriginContext, OriginEnv, Services, Mode } from './origin-context.ts';
-import { readBody, requestIdOf } from './read-request.ts';
 import { handleCountTokens, handleDetokenize, handleInputTokens, handleTokenize } from './tokenize.ts';
 
 /** What the worker wraps around a client's body: a chain of eight digests, ids and names. */
@@ -63,17 +62,17 @@ function loadOf({ engine }: Services, { state }: OriginContext['serving']): stri
   return writeLoad({ rows: running + waiting + loading + preempted, slots, draining: state === 'draining' });
 }
 
-/** `GET /usage/<ask id>` -> `RequestUsage`; waits a moment for the end of a request that runs. */
-async function tellUsage(c: Context<OriginEnv>, { usage }: OriginContext): Promise<Response> {
-  const askId = AskId.safeParse(c.req.param('ask'));
+/** `POST /cancel/<id>` -> `RequestUsage`: ends a request, and waits a moment for its end. */
+async function cancelRequest(c: Context<OriginEnv>, { usage }: OriginContext): Promise<Response> {
+  const id = CancelId.safeParse(c.req.param('id'));
   const { kid } = c.var;
-  if (kid === null || !askId.success)
+  if (kid === null || !id.success)
     return errorResponse({
       code: 'invalid_request',
-      message: 'An id must be a UUID, and only an edge may send one.',
-      param: 'ask',
+      message: 'An id is a UUID, and only an edge cancels.',
+      param: 'id',
     });
-  return Response.json(await usage.find(askId.data, kid));
+  return Response.json(await usage.cancel(id.data, kid));
 }
 
 type Handler = (c: Context<OriginEnv>, services: Services) => Response | Promise<Response>;
@@ -187,8 +186,8 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/detokenize', (c, services) => handleDetokenize(c, context, services));
   route('GET', '/v1/models', (_c, services) => listModels(mode, services));
   route('GET', '/v1/models/:id{.+}', (c, services) => getModel(c, mode, services));
-  // Also while it drains: what was left then is asked about too.
-  app.get('/usage/:ask', (c) => tellUsage(c, context));
+  // Also while it drains: clients leave then too.
+  app.post('/cancel/:id', (c) => cancelRequest(c, context));
   route('GET', '/base', (_c, services) => Response.json(services.base));
   route('GET', '/adapters', (_c, services) => listAdapters(services));
   route('POST', '/adapters/prefetch', prefetchAdapters);

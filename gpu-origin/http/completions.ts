@@ -6,30 +6,37 @@ import { STREAM_HEARTBEAT_MS } from '../../protocol/limits.ts';
 import {
   ANSWER_PARAMETER,
   AnswerText,
-  ASK_PARAMETER,
-  AskId,
+  CANCEL_PARAMETER,
+  CancelId,
   COLD_HEADER,
   USAGE_HEADER,
   writeUsageNote,
   USAGE_COMMENT,
 } from '../../protocol/origin-wire.ts';
 import { answersTo } from '../../protocol/request-fields.ts';
-import { prepareGrammar, callSyntaxOf } from './answer-form.ts';
-import { deadlineExceeded, type EngineEvent, type ScoredToken } from '../engine/engine.ts';
-import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
 import {
+  prepareGrammar,
+  callSyntaxOf,
   chatFormat,
   type CompletionFormat,
   textFormat,
   messagesFormat,
   type AnswerTokens,
 } from './completion-formats.ts';
+import { deadlineExceeded, type EngineEvent, type ScoredToken } from '../engine/engine.ts';
+import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampler.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { type CompletionKind, type Directive, ignoredHeaders, readCompletion } from './read-request.ts';
 import { type Prompt, promptsOf } from '../prompts/prompt.ts';
 import { responsesFormat } from './responses-format.ts';
-import { runPrompts, type ChoiceEvent } from './run-prompts.ts';
-import { startTiming, type TrackedUsage, type Timing, usageCounter } from './usage.ts';
+import {
+  runPrompts,
+  type ChoiceEvent,
+  startTiming,
+  type TrackedUsage,
+  type Timing,
+  usageCounter,
+} from './run-prompts.ts';
 
 /** `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`. */
 export async function handleCompletion(
@@ -48,8 +55,8 @@ export async function handleCompletion(
   const arrivedAt = context.now();
   const perPrompt = 'n' in request ? (request.n ?? 1) : 1;
   const choices = answersTo(request);
-  // From before the prompts are encoded, which takes a while: the edge may ask already.
-  const tracked = trackUsage(c, context, choices);
+  // From before the prompts are encoded, which takes a while: the edge may cancel it already.
+  const tracked = trackUsage(c, context, choices, () => gone.abort());
   const digests = directive.chain.map(({ digest }) => digest);
   const letGo = services.files.keep(digests);
   const refuse = (error: ApiError): Response => {
@@ -174,15 +181,16 @@ function loweredLimit(request: GenerationRequest, maxTokens: number | null, room
   return maxTokens === null || maxTokens <= room ? null : `${limitField(request)}=${room}`;
 }
 
-/** Remembers what the request uses when an edge may ask about it. */
+/** Remembers what the request uses when an edge may cancel it. @param cancel ends it. */
 export function trackUsage(
   c: Context<OriginEnv>,
   context: OriginContext,
   choices: number,
+  cancel: () => void,
 ): TrackedUsage | null {
-  const askId = AskId.safeParse(c.req.query(ASK_PARAMETER));
+  const id = CancelId.safeParse(c.req.query(CANCEL_PARAMETER));
   const { kid } = c.var;
-  return kid === null || !askId.success ? null : context.usage.begin(askId.data, kid, choices);
+  return kid === null || !id.success ? null : context.usage.begin(id.data, kid, choices, cancel);
 }
 
 /** What an edge wants the answer's id to end with, or something of its own. */

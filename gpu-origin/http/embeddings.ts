@@ -8,7 +8,7 @@ import {
 } from '../../protocol/embed-tokenize.ts';
 import { USAGE_HEADER, writeUsageNote } from '../../protocol/origin-wire.ts';
 import { deadlineExceeded, type EngineHandle } from '../engine/engine.ts';
-import { GREEDY } from '../generation/sampling-params.ts';
+import { GREEDY } from '../generation/sampler.ts';
 import {
   unknownToken,
   encodeCooperatively,
@@ -42,7 +42,7 @@ export async function handleEmbeddings(
   const arrivedAt = context.now();
   const failed = new AbortController();
   const signal = AbortSignal.any([c.req.raw.signal, failed.signal]);
-  const tracked = trackUsage(c, context, inputs.length);
+  const tracked = trackUsage(c, context, inputs.length, () => failed.abort());
   let promptTokens = 0;
   /** Any of them is with the engine, or was. */
   let begun = false;

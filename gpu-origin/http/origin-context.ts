@@ -9,7 +9,7 @@ import type { Grammars } from '../grammar/ports.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
 import type { Metrics } from './metrics.ts';
 import type { ConnectionEnv, Serving } from './serve.ts';
-import type { UsageMemory } from './usage.ts';
+import type { UsageMemory } from './run-prompts.ts';
 
 /** What there is once the base is loaded. */
 export interface Services extends PromptServices {
@@ -46,7 +46,7 @@ export interface OriginContext {
   now: () => number;
   /** Hears of bugs; must not throw. */
   onFault: (where: string, error: unknown) => void;
-  /** Of completions; the edge asks about those that were left. */
+  /** Of completions; the edge cancels those that were left. */
   usage: UsageMemory;
   /** Hears of signatures that are not good. */
   onRefusedSignature?: (problem: SignatureProblem) => void;

@@ -19,9 +19,9 @@ import {
   chatLogprob,
   type CompletionFormat,
   type FormatParams,
+  type AnswerPiece,
+  ToolCallReader,
 } from './completion-formats.ts';
-
-import { type AnswerPiece, ToolCallReader } from './answer-form.ts';
 
 type State = Pick<ModelResponse, 'status' | 'output'> & {
   usage?: Usage;

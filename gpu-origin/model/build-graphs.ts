@@ -16,10 +16,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { BaseModel } from './base-model.ts';
-import { WeightEntries } from './web-base.ts';
-import { fileDigest } from './read-file.ts';
 import {
+  type BaseModel,
   GRAPH_FILE_ALIGNMENT,
   GRAPH_KINDS,
   type GraphFlavour,
@@ -28,7 +26,9 @@ import {
   type Layers,
   PRECISIONS,
   type WeightEntry,
-} from './graph-form.ts';
+} from './base-model.ts';
+import { WeightEntries } from './web-base.ts';
+import { fileDigest } from './read-file.ts';
 import { buildLlamaGraph } from './llama-graph.ts';
 import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';

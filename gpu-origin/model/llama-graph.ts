@@ -3,8 +3,10 @@
  * Three graphs share the same weights and differ in the linears that take a delta: none, q and v, or all seven. Each is
  * there whole, and in parts of its layers.
  */
-import { type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
 import {
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
   DataType,
   DELTA_KINDS,
   deltaNames,
@@ -16,7 +18,7 @@ import {
   streamNames,
   type WeightEntry,
   inPrecision,
-} from './graph-form.ts';
+} from './base-model.ts';
 import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
   EMBEDDING_SCALES,

@@ -2,7 +2,7 @@
  * ONNX models: a small builder over the messages that these graphs use, field numbers from onnx/onnx.proto, IR
  * version 8. It compiles no schema to code, which a page's policy forbids.
  */
-import { DataType } from './graph-form.ts';
+import { DataType } from './base-model.ts';
 
 /** A float attribute; a plain number is an integer attribute. */
 interface FloatAttribute {

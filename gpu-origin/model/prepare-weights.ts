@@ -13,8 +13,9 @@ import {
   type LlamaConfig,
   moduleName,
   type Rope,
+  type GraphFlavour,
+  type WeightEntry,
 } from './base-model.ts';
-import type { GraphFlavour, WeightEntry } from './graph-form.ts';
 import { rotateColumns, rotateRows, type RotationSet } from './rotation.ts';
 
 /** Formats that a base can be served in; `weights` of `/base`. */

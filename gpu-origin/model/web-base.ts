@@ -4,9 +4,16 @@
  */
 import { z } from 'zod';
 import { parseSafetensors, toFloat32, writeSafetensors, elementsOf } from '../../adapters/index.ts';
-import { type BaseModel, BaseModelError, checkConfig, type LlamaConfig } from './base-model.ts';
+import {
+  type BaseModel,
+  BaseModelError,
+  checkConfig,
+  type LlamaConfig,
+  GRAPH_FILE_ALIGNMENT,
+  WEIGHT_TYPES,
+  type WeightEntry,
+} from './base-model.ts';
 import { FINAL_NORM, foldsGains, mlpNorm, BLOCK } from './prepare-weights.ts';
-import { GRAPH_FILE_ALIGNMENT, WEIGHT_TYPES, type WeightEntry } from './graph-form.ts';
 
 const Rope = z.strictObject({
   theta: z.number(),

@@ -10,7 +10,7 @@ import { isMap } from '../../protocol/parse-body.ts';
 import { isPromptList, promptsIn, type TextPrompt, toolUseOf } from '../../protocol/request-fields.ts';
 import type { ResponseRequest } from '../../protocol/responses.ts';
 import { contextFull, type ContextLengthExceeded, noSuchBias } from '../engine/engine.ts';
-import { type GenerationRequest, samplingParamsOf } from '../generation/sampling-params.ts';
+import { type GenerationRequest, samplingParamsOf } from '../generation/sampler.ts';
 import {
   ChatTemplateError,
   type TemplateCall,

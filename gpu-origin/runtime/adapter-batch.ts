@@ -9,15 +9,13 @@ import {
   type LlamaConfig,
   type BaseModel,
   storedLinears,
-} from '../model/base-model.ts';
-import {
   blockOfA,
   inPrecision,
   NUMBER_BYTES,
   type Precision,
   DELTA_KINDS,
   type GraphKind,
-} from '../model/graph-form.ts';
+} from '../model/base-model.ts';
 import { type Device, type DeviceMemory, nextTurn } from './device.ts';
 import {
   type LoraModule,

@@ -1,6 +1,9 @@
 /** A step's bindings: its own tensors, and its rows' deltas in memory that the device reads. */
-import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import {
+  LINEAR_KINDS,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
   blockOfA,
   DELTA_KINDS,
   deltaNames,
@@ -13,7 +16,7 @@ import {
   type Numbers,
   type Precision,
   GRAPH_KINDS,
-} from '../model/graph-form.ts';
+} from '../model/base-model.ts';
 import { type DeltaMemory, moduleKey, type OrtRowDelta, type RankByKind, noRanks } from './adapter-batch.ts';
 import {
   type Binding,

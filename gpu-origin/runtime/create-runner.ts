@@ -2,9 +2,14 @@
 import { constants } from 'node:buffer';
 import { totalmem } from 'node:os';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
-import { type BaseModel, storedLinears, storedShape } from '../model/base-model.ts';
+import {
+  type BaseModel,
+  storedLinears,
+  storedShape,
+  type Precision,
+  PRECISIONS,
+} from '../model/base-model.ts';
 import { buildGraphs, type Progress } from '../model/build-graphs.ts';
-import { type Precision, PRECISIONS } from '../model/graph-form.ts';
 import { loadBase } from '../model/load-base.ts';
 import type { TokenizerSource } from '../model/load-tokenizer.ts';
 import {

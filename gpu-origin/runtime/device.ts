@@ -3,7 +3,8 @@
  * onnxruntime-node, on the processor or on a GPU by WebGPU; `web/` is onnxruntime-web's WebAssembly in a thread. Neither
  * the runner nor the engine knows which one it has.
  */
-import type { DataType, GraphFlavour, Numbers, Precision, WeightEntry } from '../model/graph-form.ts';
+import type { Clock } from '../engine/ports.ts';
+import type { DataType, GraphFlavour, Numbers, Precision, WeightEntry } from '../model/base-model.ts';
 
 /** `cpu`: the native library. `webgpu`: the same on a GPU. `web`: WebAssembly. */
 export const PROVIDERS = ['cpu', 'webgpu', 'web'] as const;
@@ -180,3 +181,13 @@ export const nextTurn = (): Promise<void> =>
     port1.start();
     port2.postMessage(null);
   });
+
+/** The engine's clock, in Node and in browsers. */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  timer(ms, callback) {
+    const timer = setTimeout(callback, ms);
+    return () => clearTimeout(timer);
+  },
+  yield: nextTurn,
+};

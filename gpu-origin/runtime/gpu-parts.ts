@@ -1,6 +1,6 @@
 /** Shared by both GPU devices: memory that is copied to the GPU, and a graph to test it. */
 import { GraphBuilder } from '../model/onnx-proto.ts';
-import { DataType, type Numbers, type Precision } from '../model/graph-form.ts';
+import { DataType, type Numbers, type Precision } from '../model/base-model.ts';
 import type { HostMemory } from './device.ts';
 
 /** Memory of this machine that is copied to the GPU when it is bound; tracks its last write. */

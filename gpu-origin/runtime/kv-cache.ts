@@ -2,7 +2,7 @@
  * Keys and values of all rows: per layer `[slots, kvHeads, capacity, headDim]`, in place for the whole life of a row; and
  * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
  */
-import type { LlamaConfig } from '../model/base-model.ts';
+import type { LlamaConfig, Precision } from '../model/base-model.ts';
 import type {
   Device,
   DeviceMemory,
@@ -12,7 +12,6 @@ import type {
   OwnMemory,
   Session,
 } from './device.ts';
-import type { Precision } from '../model/graph-form.ts';
 import { GraphBuilder } from '../model/onnx-proto.ts';
 
 const F32 = Float32Array.BYTES_PER_ELEMENT;

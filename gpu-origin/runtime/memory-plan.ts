@@ -2,14 +2,17 @@
  * Memory of a base, estimated from its shape before anything is prepared; the default number of rows, and
  * tokens per row, also on a device that addresses less than the machine has. Pure.
  */
-import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import {
+  BaseModelError,
+  LINEAR_KINDS,
+  linearShape,
+  type LlamaConfig,
   GRAPH_KINDS,
   type GraphKind,
   type GraphFlavour,
   NUMBER_BYTES,
   type Precision,
-} from '../model/graph-form.ts';
+} from '../model/base-model.ts';
 import { PREFILL_CHUNK } from './ort-runner.ts';
 import { formatOf, HEAD_PRODUCT, type WeightFormat, BLOCK } from '../model/prepare-weights.ts';
 

@@ -8,8 +8,14 @@ import type {
   ResidentAdapter,
   RowDelta,
 } from '../engine/ports.ts';
-import { LINEAR_KINDS, linearShape, type LlamaConfig, type LinearKind } from '../model/base-model.ts';
-import { type Precision, streamNames } from '../model/graph-form.ts';
+import {
+  LINEAR_KINDS,
+  linearShape,
+  type LlamaConfig,
+  type LinearKind,
+  type Precision,
+  streamNames,
+} from '../model/base-model.ts';
 import { undoRotation } from '../model/rotation.ts';
 import {
   noDelta,

@@ -1,5 +1,5 @@
 /** Whether kernels are right and exact on this processor or GPU, tried at the start. */
-import { DataType, type Precision } from '../model/graph-form.ts';
+import { DataType, type Precision } from '../model/base-model.ts';
 import { Int4Products } from '../model/llama-graph.ts';
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { BLOCK, quantizeBlocks } from '../model/prepare-weights.ts';

@@ -9,7 +9,7 @@ import {
   type ScoredToken,
   type ServingEngine,
 } from '../engine/engine.ts';
-import { GREEDY } from '../generation/sampling-params.ts';
+import { GREEDY } from '../generation/sampler.ts';
 import { encodeCooperatively, promptOf, type PromptServices } from '../prompts/prompt.ts';
 import { tokenText } from '../model/tokenizer.ts';
 

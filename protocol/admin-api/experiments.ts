@@ -172,10 +172,8 @@ export const ArchiveExperiment = ExperimentStepRequest;
 /** `POST /v1/feedback`. */
 export const FeedbackRequest = z
   .strictObject({
-    /** The `id` of the rated answer; either this or `exposure`. */
-    id: z.string().min(1).optional(),
-    /** The answer's `x-graft-exposure`. */
-    exposure: z.string().min(1).optional(),
+    /** The `id` of the rated answer. */
+    id: z.string().min(1),
     metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
     /** 0 to 1 for a proportion. */
     value: z.number(),

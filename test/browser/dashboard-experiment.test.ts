@@ -24,10 +24,9 @@ async function play(user: number): Promise<boolean> {
     { model: NAME, user: `u${user}`, max_tokens: 2, messages },
     plan,
   );
-  await answer.text();
-  const exposure = answer.headers.get('x-graft-exposure');
-  if (exposure === null) return false;
-  const fed = await send('/v1/feedback', { exposure, metric: 'minutes', value: 1 + (user % 7) });
+  const { id } = (await answer.json()) as { id: string };
+  if (!answer.headers.has('x-graft-variant')) return false;
+  const fed = await send('/v1/feedback', { id, metric: 'minutes', value: 1 + (user % 7) });
   expect(fed.status).toBe(200);
   return true;
 }

@@ -24,7 +24,7 @@ it('says what is lacking, each with what to do', async () => {
       body: JSON.stringify({ model: NAME, max_tokens: 2, messages: [{ role: 'user', content: 'hi' }] }),
     });
     await answer.text();
-    return answer.headers.has('x-graft-exposure');
+    return answer.headers.has('x-graft-variant');
   };
   await expect.poll(ask, { interval: 1_000 }).toBe(true);
   for (let i = 0; i < 120; i += 1) await ask();

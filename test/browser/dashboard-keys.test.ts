@@ -1,6 +1,6 @@
 /** Keys: made, limited, used, rotated and revoked by clicks. */
 import { expect, it } from 'vitest';
-import { checkApiKey } from '../../protocol/api-key.ts';
+import { checkApiKey } from '../../protocol/identity.ts';
 import { useDashboard } from './dashboard-rig.ts';
 
 const rig = useDashboard();

@@ -1,6 +1,6 @@
 /** What a person would do with the page, in the order they would: from the key to a promoted winner. */
 import { expect, it } from 'vitest';
-import { generateApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey } from '../../protocol/identity.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 
 /** Enough for a verdict: 50 values an arm are the least. */
@@ -184,11 +184,11 @@ it('makes and starts an experiment, shows its interval, and promotes the winner'
       ...{ model: NAME, user: `user-${user}`, max_tokens: 1 },
       messages: [{ role: 'user', content: 'hi' }],
     });
-    await answer.text();
-    const exposure = answer.headers.get('x-graft-exposure');
-    if (exposure === null) return false;
-    const good = answer.headers.get('x-graft-variant') === 'treatment' || user % 3 === 0;
-    await rig.post('/v1/feedback', { exposure, metric: 'thumbs', value: Number(good) });
+    const { id } = (await answer.json()) as { id: string };
+    const variant = answer.headers.get('x-graft-variant');
+    if (variant === null) return false;
+    const good = variant === 'treatment' || user % 3 === 0;
+    await rig.post('/v1/feedback', { id, metric: 'thumbs', value: Number(good) });
     return true;
   };
   // The names in KV are remembered for a while.

@@ -1,8 +1,8 @@
 import { Engine } from '../../gpu-origin/engine/engine.ts';
-import { systemClock } from '../../gpu-origin/load-services.ts';
+import { systemClock } from '../../gpu-origin/runtime/device.ts';
 import { buildGraphs } from '../../gpu-origin/model/build-graphs.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { GRAPH_KINDS } from '../../gpu-origin/model/graph-form.ts';
+import { GRAPH_KINDS } from '../../gpu-origin/model/base-model.ts';
 import { loadBase } from '../../gpu-origin/model/load-base.ts';
 import { FINAL_NORM } from '../../gpu-origin/model/prepare-weights.ts';
 import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';

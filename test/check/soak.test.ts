@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineEvent, EngineRequest } from '../../gpu-origin/engine/engine.ts';
-import { seededRandom } from '../../gpu-origin/generation/sampler.ts';
-import { GREEDY, type SamplingParams } from '../../gpu-origin/generation/sampling-params.ts';
+import { seededRandom, GREEDY, type SamplingParams } from '../../gpu-origin/generation/sampler.ts';
 import { taskRows } from './real-base.ts';
 import type { RowRecord } from './recording-runner.ts';
 import { generate, makeSoakRig, type SoakRig } from './soak-rig.ts';

@@ -4,7 +4,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { startEdge } from '../../cli/local/edge.ts';
-import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import { MAX_BODY_BYTES } from '../../protocol/limits.ts';
 import { parseSigningKeys, sign, SIGNATURE_HEADER, type SigningKey } from '../../protocol/signature.ts';
 import { TINY_LLAMA } from '../fixtures/tiny-base.ts';

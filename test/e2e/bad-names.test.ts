@@ -1,7 +1,7 @@
 /** Keys and names that are wrong, on every route of a running stack. */
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { generateApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey } from '../../protocol/identity.ts';
 import { bearer, CHAT, chatBody, textOf, useCanaryStack } from './canary-stack.ts';
 import { send, type Answer } from './tiny-stack.ts';
 

@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { hashApiKey } from '../../protocol/api-key.ts';
+import { hashApiKey } from '../../protocol/identity.ts';
 import { startFakeCloudflare, type FakeCloudflare } from '../fakes/fake-cloudflare.ts';
 import { runGraft, startGraft, type GraftOptions } from './graft-process.ts';
 

@@ -16,6 +16,7 @@ import {
   VerifyRequest,
   writeUsageNote,
   type BaseInfo,
+  ANSWER_PARAMETER,
 } from '../../protocol/origin-wire.ts';
 import { SIGNATURE_HEADER, verifySignature, type SigningKey } from '../../protocol/signature.ts';
 import { fakeScores, fakeVerification } from './fake-trials.ts';
@@ -143,6 +144,8 @@ export async function startFakeOrigin(params: {
     const missing = missingOf(call.graft.chain);
     if (missing.length > 0) return fail(response, { code: 'adapter_missing', message: 'missing', missing });
     const { model } = call.graft;
+    const wanted = new URL(request.url ?? '', 'http://origin').searchParams.get(ANSWER_PARAMETER);
+    const id = `chatcmpl-${wanted ?? '1'}`;
     const text = JSON.stringify(call.graft.chain.map(({ digest }) => digest.slice(0, 8)));
     const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
     const streaming = call.request['stream'] === true;
@@ -150,7 +153,7 @@ export async function startFakeOrigin(params: {
     response.setHeader(USAGE_HEADER, writeUsageNote(streaming ? { ...note, completionTokens: null } : note));
     if (!streaming)
       return json(response, 200, {
-        id: 'chatcmpl-1',
+        id,
         object: 'chat.completion',
         created: 1,
         model,
@@ -175,7 +178,7 @@ export async function startFakeOrigin(params: {
     const chunk = (delta: object, finish: string | null) =>
       response.write(
         `data: ${JSON.stringify({
-          id: 'chatcmpl-1',
+          id,
           object: 'chat.completion.chunk',
           created: 1,
           model,
@@ -286,6 +289,8 @@ export async function startFakeOrigin(params: {
       log.dropped.push(...digests);
       return json(response, 200, { files: digests.filter((one) => adapters.delete(one)).length, in_use: 0 });
     }
+    if (path.startsWith('/cancel/'))
+      return json(response, 200, { state: 'unknown', prompt_tokens: 0, completion_tokens: 0 });
     const [, , digest = '', what = '', index] = path.split('/');
     if (what === 'file') return fail(response, { code: 'not_found', message: 'not held' });
     if (what === 'verify' || what === 'evaluate') return tryAdapter(response, digest, what, body);

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { afterAll, expect, it } from 'vitest';
 import { packAdapter } from '../../adapters/index.ts';
 import { readConfig } from '../../gpu-origin/config.ts';
-import { GREEDY } from '../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../gpu-origin/generation/sampler.ts';
 import { loadServices } from '../../gpu-origin/load-services.ts';
 import { TINY_ADAPTERS, TINY_LLAMA, writeTinyAdapter, writeTinyBase } from '../fixtures/tiny-base.ts';
 import { collect, request, until } from './engine/harness.ts';

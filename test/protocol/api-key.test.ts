@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkApiKey, generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { checkApiKey, generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 
 fc.configureGlobal({ seed: 20 });
 

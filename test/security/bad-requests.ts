@@ -63,11 +63,7 @@ export function badRequest(random: Random, own: string, routes: readonly Route[]
     () => ({ method: 'GET', path: `/${own}/${'a'.repeat(random.below(500))}?q=${own}`, headers }),
     () => ({ method: 'GET', path: `/v1/models/lost%2F${own}`, headers }),
     () => ({ ...route, headers: { ...headers, [`x-${own}`]: 'v'.repeat(random.below(8_000)) } }),
-    () =>
-      withBody(
-        JSON.stringify({ exposure: `${own}${'y'.repeat(400)}`, metric: own, value: 1 }),
-        '/v1/feedback',
-      ),
+    () => withBody(JSON.stringify({ id: `${own}${'y'.repeat(400)}`, metric: own, value: 1 }), '/v1/feedback'),
   ];
   return random.pick(kinds)();
 }

@@ -1,7 +1,7 @@
 /** One tenant wants all rows of an origin, or its whole queue: what the others get meanwhile. */
 import { describe, expect, it } from 'vitest';
 import type { EngineHandle } from '../../gpu-origin/engine/engine.ts';
-import { GREEDY } from '../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../gpu-origin/generation/sampler.ts';
 import { collect, gate, request, rig, start, until, type Rig } from '../gpu-origin/engine/harness.ts';
 
 const SLOTS = 16;

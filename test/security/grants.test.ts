@@ -1,6 +1,6 @@
 /** Grants need no consent: what a tenant can do to another with them, and what that one can do about it. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { hashApiKey } from '../../protocol/api-key.ts';
+import { hashApiKey } from '../../protocol/identity.ts';
 import { MAX_GRANTS_FROM_ONE } from '../../worker/access/limits.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';

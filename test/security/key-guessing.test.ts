@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import { authenticate } from '../../worker/access/authenticate.ts';
 import { authenticateAdmin, presentedAdminKey } from '../../worker/access/require-admin.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';

@@ -1,10 +1,10 @@
 /** Clients that leave before the end pay for what was run, through the real edge and a real origin. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { mostTokens } from '../../worker/completions/endpoints.ts';
+import { mostTokens } from '../../worker/completions/routes.ts';
 import type { FakeStep } from '../gpu-origin/fake-runner.ts';
 import { startConformanceStack, type ConformanceStack } from '../conformance/stack.ts';
 import { KEY, signedFetch } from '../gpu-origin/http/harness.ts';
-import { UsageMemory } from '../../gpu-origin/http/usage.ts';
+import { UsageMemory } from '../../gpu-origin/http/run-prompts.ts';
 import { TINY_BASE } from '../fakes/tiny-adapters.ts';
 
 const BUDGET = 100_000;
@@ -51,7 +51,7 @@ async function start(options: Parameters<typeof startConformanceStack>[0] = {}):
   const answer = stack.edge.origin.answer;
   stack.edge.origin.answer = (method, path, init, url) => {
     // The answer waits for the end of the row, which is in the middle of a step.
-    if (path.startsWith('/usage/')) setTimeout(release, 20);
+    if (path.startsWith('/cancel/')) setTimeout(release, 20);
     return answer(method, path, init, url);
   };
 }
@@ -184,7 +184,7 @@ describe('an answer that is left before its end', () => {
     const made = await makeKey();
     const { answer } = stack.edge.origin;
     stack.edge.origin.answer = (method, path, init, url) => {
-      if (!path.startsWith('/usage/')) return answer(method, path, init, url);
+      if (!path.startsWith('/cancel/')) return answer(method, path, init, url);
       release();
       return Response.json({ error: { message: 'No such path.', code: 'not_found' } }, { status: 404 });
     };
@@ -199,48 +199,89 @@ describe('an answer that is left before its end', () => {
   });
 });
 
-describe('questions about usage', () => {
+describe('a cancellation', () => {
   const other = '00000000-0000-4000-8000-000000000000';
+  const nothing = () => undefined;
 
-  it('are for the edge that sent the request, by an id of its own making', async () => {
+  it('is for the edge that sent the request, by an id of its own making', async () => {
     await start();
-    for (const path of [`/usage/${other}`, '/usage/x'])
-      expect((await fetch(stack.origin.url + path)).status).toBe(401);
-    const asked = async (askId: string, key = KEY) => {
+    for (const path of [`/cancel/${other}`, '/cancel/x'])
+      expect((await fetch(stack.origin.url + path, { method: 'POST' })).status).toBe(401);
+    const cancelled = async (id: string, key = KEY) => {
       const signed = { key, originId: 'o1', now: stack.edge.clock.now() };
-      const answer = await signedFetch(stack.origin, `/usage/${askId}`, {}, signed);
+      const answer = await signedFetch(stack.origin, `/cancel/${id}`, { method: 'POST' }, signed);
       return (await answer.json()) as { state?: string };
     };
     const { usage } = stack.origin.context;
-    usage.begin(other, KEY.kid, 1).ended({ promptTokens: 3, completionTokens: 4 });
-    expect(await asked(other)).toEqual({ state: 'ended', prompt_tokens: 3, completion_tokens: 4 });
-    expect(await asked('11111111-1111-4111-8111-111111111111')).toMatchObject({ state: 'unknown' });
-    expect(await usage.find(other, 'k9')).toMatchObject({ state: 'unknown', prompt_tokens: 0 });
+    let ends = 0;
+    const running = usage.begin(other, KEY.kid, 1, () => {
+      ends += 1;
+      running.ended({ promptTokens: 3, completionTokens: 4 });
+    });
+    expect(await usage.cancel(other, 'k9')).toMatchObject({ state: 'unknown', prompt_tokens: 0 });
+    expect(ends).toBe(0);
+    for (let times = 0; times < 2; times += 1)
+      expect(await cancelled(other)).toEqual({ state: 'ended', prompt_tokens: 3, completion_tokens: 4 });
+    expect(ends).toBe(1);
+    expect(await cancelled('11111111-1111-4111-8111-111111111111')).toMatchObject({ state: 'unknown' });
+    expect(await cancelled('x')).toMatchObject({ error: { code: 'invalid_request' } });
   });
 
-  it('are bounded in what they cost: a minute, and a number of requests', async () => {
+  it('ends a request whose connection stays open, at the next step', async () => {
+    await start();
+    const id = '22222222-2222-4222-8222-222222222222';
+    const signed = { key: KEY, originId: 'o1', now: stack.edge.clock.now() };
+    const body = JSON.stringify({
+      request: { model: 'base', ...chat },
+      graft: { chain: [], tenant: 'alice', request_id: 'r1', model: 'base' },
+    });
+    let cancelled: Promise<Response> | null = null;
+    atStep = (now) => {
+      if (now < STEPS) return;
+      atStep = null;
+      cancelled = signedFetch(stack.origin, `/cancel/${id}`, { method: 'POST' }, signed);
+    };
+    const path = `/v1/chat/completions?cancel=${id}`;
+    const answer = await signedFetch(stack.origin, path, { method: 'POST', body }, signed);
+    expect(answer.status).toBe(503);
+    await vi.waitUntil(() => cancelled !== null);
+    const usage = (await (await cancelled!).json()) as { prompt_tokens: number; completion_tokens: number };
+    expect(usage).toMatchObject({ state: 'ended' });
+    // The last token was chosen and not fed.
+    expect(usage.prompt_tokens + usage.completion_tokens).toBe(ran + 1);
+    expect(steps).toBeLessThan(400);
+  });
+
+  it('that overtakes its request keeps it from being run, and so do those of its tries that are over', () => {
+    const memory = new UsageMemory(() => 0);
+    const begun = (id: string) => {
+      let stopped = false;
+      const running = memory.begin(id, 'k', 1, () => (stopped = true));
+      running.refused();
+      return stopped;
+    };
+    void memory.cancel('a', 'k');
+    void memory.cancel('b', 'k9');
+    expect([begun('a'), begun('a'), begun('b'), begun('c')]).toEqual([true, true, false, false]);
+    void memory.cancel('c', 'k');
+    expect(begun('c')).toBe(true);
+  });
+
+  it('is bounded in what it costs: a minute, and a number of requests', async () => {
     let now = 0;
     const memory = new UsageMemory(() => now, { keptMs: 60_000, entries: 3, waitMs: 1 });
-    const begin = (askId: string) => memory.begin(askId, 'k', 1);
-    const state = async (askId: string) => (await memory.find(askId, 'k')).state;
+    const begin = (id: string) => memory.begin(id, 'k', 1, nothing);
+    const state = async (id: string) => (await memory.cancel(id, 'k')).state;
     const running = begin('a');
-    for (const askId of ['b', 'c', 'd', 'e']) begin(askId).ended({ promptTokens: 1, completionTokens: 1 });
-    expect(await Promise.all(['a', 'b', 'c', 'd', 'e'].map(state))).toEqual([
-      'running',
-      'unknown',
-      'unknown',
-      'ended',
-      'ended',
-    ]);
+    for (const id of ['b', 'c', 'd', 'e']) begin(id).ended({ promptTokens: 1, completionTokens: 1 });
+    expect([await state('a'), await state('d'), await state('e')]).toEqual(['running', 'ended', 'ended']);
+    expect(await state('b')).toBe('unknown');
+    // What never came is remembered as well, in the place of the oldest.
+    expect([await state('d'), await state('b'), await state('e')]).toEqual(['unknown', 'ended', 'unknown']);
     running.refused();
     now = 60_000;
     begin('f').refused();
-    expect(await Promise.all(['a', 'd', 'e', 'f'].map(state))).toEqual([
-      'unknown',
-      'unknown',
-      'unknown',
-      'ended',
-    ]);
+    expect([await state('a'), await state('f')]).toEqual(['unknown', 'ended']);
   });
 });
 

@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApp as createOrigin } from '../../gpu-origin/http/app.ts';
-import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import { sign } from '../../protocol/signature.ts';
 import type { RawEnv } from '../../worker/env.ts';
 import type { KvNamespace } from '../../worker/platform/store-calls.ts';

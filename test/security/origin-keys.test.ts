@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { SIGNATURE_HEADER, verifySignature, type SigningKey } from '../../protocol/signature.ts';
-import { createOriginFetch } from '../../worker/origins/signed-fetch.ts';
+import { createOriginFetch } from '../../worker/origins/connection.ts';
 
 const NOW = 1_700_000_000_000;
 const keyOf = (kid: string, byte: number): SigningKey => ({ kid, secret: new Uint8Array(32).fill(byte) });

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { createApp } from '../../gpu-origin/http/app.ts';
 import { newStartId, SIGNATURE_HEADER, START_HEADER } from '../../protocol/signature.ts';
-import { createOriginFetch } from '../../worker/origins/signed-fetch.ts';
+import { createOriginFetch } from '../../worker/origins/connection.ts';
 import { KEY, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 import { createAppHarness } from '../worker/app-harness.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';

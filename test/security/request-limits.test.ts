@@ -1,6 +1,6 @@
 /** No route can be asked without end: one tenant must not keep the registry from the others. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { generateApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey } from '../../protocol/identity.ts';
 import { createApp } from '../../worker/app.ts';
 import { ADMIN_CHANGES, UNKNOWN_ADMIN_KEYS } from '../../worker/access/limits.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';

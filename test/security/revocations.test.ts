@@ -3,7 +3,7 @@
  * writer, a Durable Object, is called as the platform calls it, over a disk that outlives it.
  */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { hashApiKey } from '../../protocol/api-key.ts';
+import { hashApiKey } from '../../protocol/identity.ts';
 import {
   PointerWriter,
   createDoPointers,

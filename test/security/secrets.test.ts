@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { generateApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey } from '../../protocol/identity.ts';
 import { ATTENTION, bearer, CHAT, chatBody } from '../e2e/canary-stack.ts';
 import { send, startTinyStack, type TinyStack } from '../e2e/tiny-stack.ts';
 import { writeTinyAdapter } from '../fixtures/tiny-base.ts';

@@ -1,8 +1,8 @@
 /** One tenant's grammar is made so that it takes long: what the others get meanwhile. */
 import { expect, it } from 'vitest';
 import type { Services } from '../../gpu-origin/http/origin-context.ts';
-import { prepareGrammar } from '../../gpu-origin/http/answer-form.ts';
-import { GREEDY } from '../../gpu-origin/generation/sampling-params.ts';
+import { prepareGrammar } from '../../gpu-origin/http/completion-formats.ts';
+import { GREEDY } from '../../gpu-origin/generation/sampler.ts';
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
 import type { AskedForm, StartGrammarWorker } from '../../gpu-origin/grammar/ports.ts';
 import { startThreadWorker } from '../../gpu-origin/grammar/thread-worker.ts';

@@ -1,6 +1,6 @@
 /** Text that is SQL where it is not bound, in every parameter of every admin route, on the real D1 in workerd. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { hashApiKey } from '../../protocol/api-key.ts';
+import { hashApiKey } from '../../protocol/identity.ts';
 import { createApp } from '../../worker/app.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../worker/app-harness.ts';

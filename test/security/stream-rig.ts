@@ -10,7 +10,7 @@ import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 import { createApp } from '../../gpu-origin/http/app.ts';
 import { Serving } from '../../gpu-origin/http/serve.ts';
 import { createMetrics } from '../../gpu-origin/http/metrics.ts';
-import { UsageMemory } from '../../gpu-origin/http/usage.ts';
+import { UsageMemory } from '../../gpu-origin/http/run-prompts.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { FakeRunner, type FakeStep } from '../gpu-origin/fake-runner.ts';

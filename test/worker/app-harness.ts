@@ -1,23 +1,22 @@
 import type { ExecutionContext } from 'hono';
-import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import type { DetokenizeAnswer, EmbeddingList, TokenizeAnswer } from '../../protocol/embed-tokenize.ts';
 import type { CountTokensAnswer } from '../../protocol/messages.ts';
-import { VerifyRequest, type VerifyAnswer } from '../../protocol/origin-wire.ts';
+import { ANSWER_PARAMETER, VerifyRequest, type VerifyAnswer } from '../../protocol/origin-wire.ts';
 import type { InputTokensAnswer } from '../../protocol/responses.ts';
 import { parseSigningKeys } from '../../protocol/signature.ts';
 import type { GrantLedger } from '../../worker/access/d1-grants.ts';
 import type { RightsWriter } from '../../worker/access/ports.ts';
 import type { KeyLedger } from '../../worker/access/d1-key-ledger.ts';
 import { createApp } from '../../worker/app.ts';
-import type { Services } from '../../worker/parts.ts';
+import { type Services, createParts, type Stores } from '../../worker/parts.ts';
 import type { BlobLedger } from '../../worker/blobs/d1-blob-ledger.ts';
 import type { Drops } from '../../worker/kv-inbox/take-drops.ts';
 import type { Config } from '../../worker/env.ts';
 import type { ExperimentLedger, ExperimentTallies } from '../../worker/experiments/ports.ts';
 import type { Observer } from '../../worker/http/request.ts';
-import type { Origin } from '../../worker/origins/choose-origin.ts';
-import type { Fetch } from '../../worker/origins/signed-fetch.ts';
-import { createParts, type Stores } from '../../worker/parts.ts';
+import type { Origin } from '../../worker/origins/routing.ts';
+import type { Fetch } from '../../worker/origins/connection.ts';
 import { createD1Stores } from '../../worker/d1-stores.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import type { KvNamespace } from '../../worker/platform/store-calls.ts';
@@ -154,12 +153,14 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const { now, sleep } = clock;
   const asked: string[] = [];
   const origin: AppHarness['origin'] = {
-    answer: (_, path, init) => {
+    answer: (_, path, init, url) => {
       if (path === '/base') return Response.json(TINY_BASE);
       const said = ORIGIN_ANSWERS[path];
       if (said !== undefined) return Response.json(said);
       if (path === '/adapters/prefetch') return Response.json({ results: [] });
-      return Response.json(path.endsWith('/verify') ? verification(init) : { ok: true });
+      if (path.endsWith('/verify')) return Response.json(verification(init));
+      const wanted = url === undefined ? null : new URL(url).searchParams.get(ANSWER_PARAMETER);
+      return Response.json({ ok: true, ...(wanted === null ? {} : { id: `chatcmpl-${wanted}` }) });
     },
   };
   const theOrigin: { fetch: Fetch } = {

@@ -1,4 +1,5 @@
 /** An experiment from its draft to its archive in real workerd: KV, D1, the tallies' Durable Objects, `waitUntil`. */
+import { ratableId } from './experiments/experiment-rig.ts';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { ExperimentLooks, ExperimentView, FeedbackAnswer } from '../../protocol/admin-api/experiments.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
@@ -32,17 +33,17 @@ const experiment = async (path: string, body: unknown = {}) => {
 const ask = async (user: string) => {
   const body = { model: NAME, messages: [{ role: 'user', content: 'hi' }], user };
   const response = await graft.request('/v1/chat/completions', { ...json(body), key });
-  await response.text();
+  const id = ratableId(await response.text());
   expect(response.status).toBe(200);
   const { headers } = response;
   return {
     adapter: headers.get('x-graft-adapter'),
     variant: headers.get('x-graft-variant'),
-    exposure: headers.get('x-graft-exposure'),
+    id,
   };
 };
-const rate = async (exposure: string | null, value: number) => {
-  const body = { exposure, metric: 'thumbs', value };
+const rate = async (id: string | null, value: number) => {
+  const body = { id, metric: 'thumbs', value };
   return FeedbackAnswer.parse(await (await graft.request('/v1/feedback', { ...json(body), key })).json());
 };
 async function eachUser<T>(work: (i: number) => Promise<T>): Promise<T[]> {
@@ -68,7 +69,7 @@ describe('an experiment', () => {
       guardrails: [{ metric: 'error_rate' }, { metric: 'left_rate' }, { metric: 'ttft_ms' }],
     });
     const path = `/${draft.id}`;
-    expect(await ask('before')).toEqual({ adapter: `${NAME}@1`, variant: null, exposure: null });
+    expect(await ask('before')).toEqual({ adapter: `${NAME}@1`, variant: null, id: null });
     expect((await experiment(`${path}/start`)).document.status).toBe('running');
 
     const answers = await eachUser((i) => ask(`user-${i}`));
@@ -84,9 +85,9 @@ describe('an experiment', () => {
     // Three of ten like control's answers, eight of ten treatment's.
     const liked = ({ variant }: { variant: string | null }, i: number) =>
       i % 10 < (variant === 'control' ? 3 : 8) ? 1 : 0;
-    const said = await eachUser((i) => rate(answers[i]!.exposure, liked(answers[i]!, i)));
+    const said = await eachUser((i) => rate(answers[i]!.id, liked(answers[i]!, i)));
     expect(said.every(({ status }) => status === 'counted')).toBe(true);
-    expect((await rate(answers[0]!.exposure, 1)).status).toBe('repeated');
+    expect((await rate(answers[0]!.id, 1)).status).toBe('repeated');
 
     // What the isolate has noted is sent within a second.
     const looked = await vi.waitFor(
@@ -116,10 +117,10 @@ describe('an experiment', () => {
 
     const promoted = await experiment(`${path}/promote`, { why: 'better' });
     expect(promoted.document).toMatchObject({ status: 'decided', winner: 'treatment' });
-    expect(await ask('user-0')).toEqual({ adapter: `${NAME}@2`, variant: null, exposure: null });
+    expect(await ask('user-0')).toEqual({ adapter: `${NAME}@2`, variant: null, id: null });
     expect((await experiment(`${path}/archive`)).document.status).toBe('archived');
     const refused = await graft.request('/v1/feedback', {
-      ...json({ exposure: answers[1]!.exposure, metric: 'thumbs', value: 1 }),
+      ...json({ id: answers[1]!.id, metric: 'thumbs', value: 1 }),
       key,
     });
     expect([refused.status, await refused.json()]).toMatchObject([
@@ -140,7 +141,7 @@ describe('an experiment', () => {
     });
     await experiment(`/${draft.id}/start`);
     const answers = await eachUser((i) => ask(`user-${i}`));
-    await eachUser((i) => rate(answers[i]!.exposure, answers[i]!.variant === 'treatment' ? 0 : 1));
+    await eachUser((i) => rate(answers[i]!.id, answers[i]!.variant === 'treatment' ? 0 : 1));
     await graft.edge.runSchedule();
     const after = ExperimentView.parse(await (await graft.admin(`/admin/experiments/${draft.id}`)).json());
     expect(after.document).toMatchObject({ status: 'decided', winner: null });
@@ -149,7 +150,7 @@ describe('an experiment', () => {
       reason: 'guardrail',
       metric: 'thumbs',
     });
-    expect(await ask('user-1')).toEqual({ adapter: `${NAME}@2`, variant: null, exposure: null });
+    expect(await ask('user-1')).toEqual({ adapter: `${NAME}@2`, variant: null, id: null });
     const history = await graft.admin(`/admin/history?name=${encodeURIComponent(NAME)}&limit=1`);
     expect(await history.json()).toMatchObject({
       changes: [{ action: 'experiment_rollback', actor: 'schedule' }],

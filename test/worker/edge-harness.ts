@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { startEdge, type Edge } from '../../cli/local/edge.ts';
-import { generateApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey } from '../../protocol/identity.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { parseSigningKeys } from '../../protocol/signature.ts';
 import { startFakeOrigin, type FakeOrigin } from '../fakes/fake-origin.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { chainOf, chat, startTestEdge, type TestEdge } from './edge-harness.ts';
 

@@ -1,7 +1,7 @@
 /** KV throws, hangs, or answers null, garbage, an older value or another key's, for each thing that is read of it. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
-import { hashApiKey } from '../../protocol/api-key.ts';
+import { hashApiKey } from '../../protocol/identity.ts';
 import type { KvFault } from '../fakes/fake-kv.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createRandom } from '../security/random.ts';

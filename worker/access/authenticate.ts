@@ -4,11 +4,11 @@
  */
 import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
-import { checkApiKey, hashApiKey, type ApiKeyKind } from '../../protocol/api-key.ts';
+import { checkApiKey, hashApiKey, type ApiKeyKind } from '../../protocol/identity.ts';
 import { MAX_BODY_BYTES } from '../../protocol/limits.ts';
 import { STRICT_FIELDS_HEADER } from '../../protocol/parse-body.ts';
 import { registryUnavailable } from '../errors.ts';
-import { readJson } from '../http/read-body.ts';
+import { readJson } from '../http/request.ts';
 import { logLine } from '../log.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import { enterGate, type Gates, refusalCost } from './rate-limits.ts';

@@ -12,7 +12,7 @@ import {
   type RotatedKey,
 } from '../../protocol/admin-api/keys.ts';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
-import { generateApiKey, hashApiKey } from '../../protocol/api-key.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/identity.ts';
 import { conflict, NO_SUCH_KEY } from '../errors.ts';
 import { adminRoute, type AdminInput } from '../http/admin-route.ts';
 import { fail, type AppEnv, carryThrough } from '../http/request.ts';

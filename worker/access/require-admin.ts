@@ -3,8 +3,13 @@ import { BoundedMap } from '../platform/bounded-map.ts';
 import { createMiddleware } from 'hono/factory';
 import { z } from 'zod';
 import { ok, type ApiError, type Result } from '../../protocol/api-error.ts';
-import { hashApiKey, SIGN_IN_LINK_MS, type SignInAnswer, signInTokenEnd } from '../../protocol/api-key.ts';
-import { Digest } from '../../protocol/identity.ts';
+import {
+  hashApiKey,
+  SIGN_IN_LINK_MS,
+  type SignInAnswer,
+  signInTokenEnd,
+  Digest,
+} from '../../protocol/identity.ts';
 import { fail, carryThrough, type AppEnv } from '../http/request.ts';
 import type { Index } from '../platform/ports.ts';
 import { authenticate, bearer, expired, refused } from './authenticate.ts';

@@ -10,8 +10,7 @@ import type { BlobStore } from '../blobs/ports.ts';
 import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { parseInput, readBody } from '../http/read-body.ts';
-import { fail, type AppEnv } from '../http/request.ts';
+import { parseInput, readBody, fail, type AppEnv } from '../http/request.ts';
 import type { BackupLedger } from './d1-backup.ts';
 
 interface BackupDeps {

@@ -5,13 +5,12 @@
 import type { AdapterManifest, ManifestChainEntry, NameEntry } from '../../protocol/adapter-manifest.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import type { EdgeRequest } from '../../protocol/completion.ts';
-import { chainId } from '../../protocol/identity.ts';
+import { chainId, nameProblem } from '../../protocol/identity.ts';
 import { MAX_CHAIN } from '../../protocol/limits.ts';
 import { registryUnavailable, modelWithdrawn } from '../errors.ts';
 import type { RequestLife, VersionRow, NegativeCache } from '../registry/ports.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import type { OriginClient } from '../origins/client.ts';
-import { parseModelReference, type ModelReference } from './endpoints.ts';
 import { StoreUnavailable, type Lookup, type BulkIndex, type Index } from '../platform/ports.ts';
 import type { Caller, HeldGrants } from '../access/ports.ts';
 import { type CallerRights, createCallerRights } from '../access/authenticate.ts';
@@ -562,4 +561,24 @@ export function composeChain(
         `${maxRankSum}. Use fewer adapters, or adapters of lower rank.`,
     );
   return ok(chain);
+}
+
+/** What a client's `model` asks for. */
+export type ModelReference =
+  | { kind: 'base'; /** null = the default one. */ id: string | null }
+  | { kind: 'name'; name: string }
+  | { kind: 'version'; name: string; version: number }
+  | { kind: 'illegal' };
+
+/** @param baseIds ids of the bases, as far as they are known. */
+export function parseModelReference(model: string, baseIds: readonly string[]): ModelReference {
+  if (model === 'base') return { kind: 'base', id: null };
+  if (baseIds.includes(model)) return { kind: 'base', id: model };
+  const at = model.lastIndexOf('@');
+  const name = at < 0 ? model : model.slice(0, at);
+  if (nameProblem(name) !== null) return { kind: 'illegal' };
+  if (at < 0) return { kind: 'name', name };
+  const version = model.slice(at + 1);
+  if (!/^[1-9]\d{0,8}$/.test(version)) return { kind: 'illegal' };
+  return { kind: 'version', name, version: Number(version) };
 }

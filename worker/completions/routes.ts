@@ -1,17 +1,31 @@
 /** The client API where a model is asked: completions, and what a base's tokenizer alone answers. */
-import type { AskedOrigin } from '../origins/send.ts';
+import type { AskedOrigin, CompletionCall } from '../origins/send.ts';
 import { Hono } from 'hono';
 import { errorStatus, ok, type ApiError, type Result, err } from '../../protocol/api-error.ts';
-import { isEventStream } from '../../protocol/completion-answers.ts';
-import { takeEdgeFields, type EdgeRequest } from '../../protocol/completion.ts';
+import { isEventStream, writeUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
+import {
+  takeEdgeFields,
+  type EdgeRequest,
+  parseChatCompletion,
+  parseTextCompletion,
+  type ChatCompletionRequest,
+  type TextCompletionRequest,
+} from '../../protocol/completion.ts';
 import {
   parseDetokenize,
   parseTokenize,
   type DetokenizeRequest,
   type TokenizeRequest,
+  embeddingInputs,
+  parseEmbedding,
+  type EmbeddingRequest,
 } from '../../protocol/embed-tokenize.ts';
-import { parseCountTokens, type CountTokensRequest } from '../../protocol/messages.ts';
-import { writeUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
+import {
+  parseCountTokens,
+  type CountTokensRequest,
+  parseMessagesRequest,
+  type MessagesRequest,
+} from '../../protocol/messages.ts';
 import {
   type Parsed,
   type ParseOptions,
@@ -19,7 +33,7 @@ import {
   readIgnored,
   writeIgnored,
 } from '../../protocol/parse-body.ts';
-import { parseInputTokens, type ResponseRequest } from '../../protocol/responses.ts';
+import { parseInputTokens, type ResponseRequest, parseResponse } from '../../protocol/responses.ts';
 import {
   fail,
   keepAlive,
@@ -30,7 +44,7 @@ import {
   type OriginPhase,
   type RequestTrace,
 } from '../http/request.ts';
-import type { AnswerTokens, Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
+import { newExposureId, type AnswerTokens, type Exposure } from '../experiments/answer-token.ts';
 import {
   endUser,
   USER_HEADER,
@@ -46,15 +60,6 @@ import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/po
 import type { Caller } from '../access/ports.ts';
 import type { Keeping, PromptKeeper } from '../prompts/ports.ts';
 import { MAX_UNKNOWN_NAME, UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
-import {
-  CHAT,
-  EMBEDDING,
-  MESSAGES,
-  RESPONSE,
-  TEXT,
-  type CompletionBody,
-  type Endpoint,
-} from './endpoints.ts';
 import { enterGate } from '../access/rate-limits.ts';
 import { recordEnded } from '../traffic/parts.ts';
 import type { TrafficSink } from '../traffic/ports.ts';
@@ -73,12 +78,108 @@ import {
   type Resolved,
 } from './resolve.ts';
 import type { OriginClient } from '../origins/client.ts';
+import { promptsIn, maxTokensOf } from '../../protocol/request-fields.ts';
+
+type CompletionBody =
+  ChatCompletionRequest | TextCompletionRequest | ResponseRequest | MessagesRequest | EmbeddingRequest;
+
+interface Endpoint<T extends CompletionBody = CompletionBody> {
+  path: CompletionCall['path'];
+  /** @param body parsed JSON. */
+  parse(body: unknown, options: ParseOptions): Result<Parsed<T>, ApiError>;
+  streams(body: T): boolean;
+  /** Whom it names as its end user. */
+  endUser(body: T): { user?: string | null | undefined; safetyIdentifier?: string | null | undefined };
+  /** The most tokens that it can use. @param room the context of the base, tokens. */
+  mostTokens(body: T, room: number): TokenCounts;
+  /** Whether it may take part in an experiment. */
+  inExperiments: boolean;
+  /** Whether two answers to it differ only where adapters do. */
+  isRepeatable(body: T): boolean;
+  /** Whether answers say something in words. */
+  returnsText: boolean;
+}
+
+/**
+ * Whether two answers to the request differ only where adapters do: it is greedy, or its chance is seeded. Any other
+ * answer differs from itself.
+ */
+export const isRepeatable = (request: {
+  temperature?: number | null | undefined;
+  seed?: number | null | undefined;
+}): boolean => request.temperature === 0 || (request.seed ?? null) !== null;
+
+const namedUser = (body: {
+  user?: string | null | undefined;
+  safety_identifier?: string | null | undefined;
+}) => ({ user: body.user, safetyIdentifier: body.safety_identifier });
+
+const answered = <T extends ChatCompletionRequest | TextCompletionRequest | ResponseRequest>(
+  path: CompletionCall['path'],
+  parse: Endpoint<T>['parse'],
+): Endpoint<T> => ({
+  ...{ path, parse, mostTokens, isRepeatable, endUser: namedUser },
+  streams: ({ stream }) => stream === true,
+  inExperiments: true,
+  returnsText: true,
+});
+
+const CHAT = answered('/v1/chat/completions', parseChatCompletion);
+const TEXT = answered('/v1/completions', parseTextCompletion);
+const RESPONSE = answered('/v1/responses', parseResponse);
+
+const MESSAGES: Endpoint<MessagesRequest> = {
+  path: '/v1/messages',
+  parse: parseMessagesRequest,
+  streams: ({ stream }) => stream === true,
+  endUser: ({ metadata }) => ({ user: metadata?.user_id }),
+  inExperiments: true,
+  returnsText: true,
+  isRepeatable,
+  mostTokens: (body, room) =>
+    mostTokens({ model: body.model, prompt: JSON.stringify(body), max_tokens: body.max_tokens }, room),
+};
+
+const EMBEDDING: Endpoint<EmbeddingRequest> = {
+  path: '/v1/embeddings',
+  parse: parseEmbedding,
+  streams: () => false,
+  endUser: namedUser,
+  // Vectors of two versions cannot be compared: those of an index must all come from one.
+  inExperiments: false,
+  returnsText: false,
+  isRepeatable: () => true,
+  mostTokens(body, room) {
+    const bytes = new TextEncoder().encode(JSON.stringify(body.input)).length;
+    return { promptTokens: Math.min(bytes, embeddingInputs(body.input).length * room), completionTokens: 0 };
+  },
+};
+
+/**
+ * The most tokens that a request can use: what is counted for one whose client left it when its origin does not say what
+ * it used, so that leaving is never cheaper than staying. A token of a prompt is a byte of the body at least, a prompt
+ * and each of its answers fit the context together, and an answer ends at its limit or with the context.
+ * @param room the context of the base, tokens.
+ */
+export function mostTokens(
+  request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest,
+  room: number,
+): TokenCounts {
+  const bytes = new TextEncoder().encode(JSON.stringify(request)).length;
+  const asked = maxTokensOf(request);
+  const limit = asked === null || asked >= room ? null : asked;
+  const prompts = 'prompt' in request ? promptsIn(request.prompt).length : 1;
+  const promptTokens = Math.min(bytes, prompts * (room - (limit ?? 0)));
+  const answers = prompts * ('n' in request ? (request.n ?? 1) : 1);
+  // Without a limit each answer fills what its prompt leaves of the context.
+  const completionTokens = limit === null ? answers * room - promptTokens : answers * limit;
+  return { promptTokens, completionTokens };
+}
 
 export interface CompletionDeps extends ResolveDeps, AssignDeps, AuthDeps, ShadowDeps {
   meter: CompletionMeter;
   trafficSink: TrafficSink;
   promptKeeper: PromptKeeper;
-  exposureTokens: ExposureTokens;
   answerTokens: AnswerTokens;
   experimentSink: ExperimentSink;
 }
@@ -121,13 +222,15 @@ async function complete<T extends CompletionBody>(
     return refusal;
   }
   const { body } = prepared.value;
-  const keeping = deps.promptKeeper.open(caller.value, body, (work) => keepAlive(context, work));
+  const keeping =
+    caller.value.keep_prompts === undefined
+      ? null
+      : deps.promptKeeper.open(body, (work) => keepAlive(context, work));
   const outcome: RequestOutcome = { assignment: null, stoodIn: false, cold: false };
   const response = await deps.meter.measure({
     caller: caller.value,
     requestId: context.get('requestId'),
     gone: request.signal,
-    takesComments: takesComments(request.headers),
     keepAlive: (work) => keepAlive(context, work),
     run: (signal) =>
       serve(deps, context, {
@@ -205,11 +308,12 @@ async function serve<T extends CompletionBody>(
     ...{ path: kind.path, request: body, model: body.model, requestId: context.get('requestId') },
     parent: trace.parent,
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
+    takesComments: takesComments(context.req.raw.headers),
   };
   let asked: AskedOrigin | null = null;
   let silenced = false;
-  const exposure = assignment?.counted === true ? exposureOf(deps, caller, assignment) : null;
-  const answerText = exposure === null ? null : await deps.answerTokens.issue(exposure);
+  const answerText =
+    assignment?.counted === true ? await deps.answerTokens.issue(exposureOf(deps, caller, assignment)) : null;
   const { resolution, answer } = await completeWithFallback(resolved, (asks) =>
     trace.time(
       'origin',
@@ -230,7 +334,7 @@ async function serve<T extends CompletionBody>(
       }),
     ),
   );
-  const used = usedBy(deps, resolution.base, (room) => kind.mostTokens(body, room), asked);
+  const left = whenLeft(deps, resolution.base, (room) => kind.mostTokens(body, room), asked);
   outcome.stoodIn = resolution !== resolved.resolution;
   const { declared } = deps.origins.bases;
   const served = usageName(resolution, declared);
@@ -239,7 +343,7 @@ async function serve<T extends CompletionBody>(
     // No origin is left that could say what it used: the most that its prompt can have.
     const { promptTokens } = kind.mostTokens(body, UNKNOWN_CONTEXT_TOKENS);
     const note = silenced ? writeUsageNote({ promptTokens, completionTokens: 0 }) : null;
-    return { ...unserved(answer.error), served, ...used, note };
+    return { ...unserved(answer.error), served, ...left, note };
   }
   const { response, ended, origin, tried, refused } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
@@ -249,7 +353,7 @@ async function serve<T extends CompletionBody>(
     shadow === null
       ? response.body
       : runShadow(deps, common, {
-          ...{ ...shadow, compare, answer: { response, note } },
+          ...{ ...shadow, compare, answer: { response, note, ended } },
           judged: response.ok && !outcome.stoodIn ? shadow.judged : null,
         });
   const stream = isEventStream(response.headers);
@@ -259,8 +363,6 @@ async function serve<T extends CompletionBody>(
   if (assignment !== null) {
     headers.set('x-graft-experiment', assignment.experiment);
     headers.set('x-graft-variant', assignment.variant);
-    if (exposure !== null && response.ok && !outcome.stoodIn)
-      headers.set('x-graft-exposure', await deps.exposureTokens.issue(exposure));
   }
   headers.set('x-graft-origin', origin.id);
   const originPhases = readOriginPhases(response.headers.get('server-timing'));
@@ -277,24 +379,25 @@ async function serve<T extends CompletionBody>(
     note,
     ended,
     served,
-    ...used,
+    ...left,
   };
 }
 
 /**
+ * Ends a completion that its client has left.
  * @param baseId the base that it was asked of. @param most that it can use, with so much room.
  * @param asked the origin that was asked last, and so the one that may have run it.
  */
-function usedBy(
+function whenLeft(
   deps: CompletionDeps,
   baseId: string | null,
   most: (room: number) => TokenCounts,
   asked: AskedOrigin | null,
-): Pick<MeteredAnswer, 'used'> {
+): Pick<MeteredAnswer, 'cancel'> {
   if (asked === null) return {};
   return {
-    async used() {
-      const tokens = await asked.used();
+    async cancel() {
+      const tokens = await asked.cancel();
       if (tokens !== null) return { exact: true, tokens };
       const base = await deps.origins.bases.info(baseId);
       return {
@@ -310,8 +413,7 @@ const shownName = (model: string): string => model.slice(0, MAX_UNKNOWN_NAME).re
 
 const exposureOf = (deps: CompletionDeps, { tenant }: Caller, assignment: Assignment): Exposure => {
   const { experiment, version, variant, unit } = assignment;
-  const id = deps.exposureTokens.newId();
-  return { id, tenant, experiment, version, variant, unit, at: deps.now() };
+  return { id: newExposureId(), tenant, experiment, version, variant, unit, at: deps.now() };
 };
 
 async function prepare<T extends CompletionBody>(

@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
-import { base64url } from '../../protocol/signature.ts';
+import { base64url } from '../../protocol/identity.ts';
 import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 import { MAX_TOKEN_CHARACTERS } from './limits.ts';
 

@@ -2,21 +2,26 @@ import { Hono } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import { z } from 'zod';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
-import { hashApiKey } from '../../protocol/api-key.ts';
+import { hashApiKey, AdapterName, Digest } from '../../protocol/identity.ts';
 import {
   DownloadTokenRequest,
   type DownloadChain,
   type DownloadToken,
 } from '../../protocol/browser-downloads.ts';
-import { AdapterName, Digest } from '../../protocol/identity.ts';
 import { enterGate, type Gates } from '../access/rate-limits.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import { requireKey } from '../access/require-admin.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
 import { adapterUnavailable, modelNotFound, registryUnavailable } from '../errors.ts';
-import { parseInput, readInput } from '../http/read-body.ts';
-import { fail, methodNotAllowed, type AppContext, type AppEnv } from '../http/request.ts';
+import {
+  parseInput,
+  readInput,
+  fail,
+  methodNotAllowed,
+  type AppContext,
+  type AppEnv,
+} from '../http/request.ts';
 import type { Index } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
 import type { DownloadTokens } from './download-token.ts';

@@ -9,7 +9,7 @@ import type { GarbageLedger } from '../blobs/d1-blob-ledger.ts';
 import type { KvInbox } from '../kv-inbox/take-drops.ts';
 import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
-import { tenantCounter } from '../metering/quota-state.ts';
+import { tenantCounter } from '../metering/meter.ts';
 import type { Quotas } from '../metering/ports.ts';
 import type { PointerWriter, Registry } from '../registry/ports.ts';
 import { syncStalePointers } from '../registry/write-pointer.ts';

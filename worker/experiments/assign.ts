@@ -10,7 +10,7 @@ import type { ExperimentEntry, EventMark, ExperimentSink } from './ports.ts';
 import type { Resolution, Resolved } from '../completions/resolve.ts';
 import { keepAlive, type AppContext } from '../http/request.ts';
 import type { CompletionEnding } from '../metering/ports.ts';
-import { base64url } from '../../protocol/signature.ts';
+import { base64url } from '../../protocol/identity.ts';
 import { derivedKey } from '../platform/derived-keys.ts';
 
 export interface AssignDeps {

@@ -4,28 +4,20 @@ import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts
 import { AUTOMATIC_METRICS, metricOf, type Experiment } from '../../protocol/experiment.ts';
 import { answerTextOf } from '../../protocol/origin-wire.ts';
 import { registryUnavailable } from '../errors.ts';
-import {
-  type AnswerTokens,
-  variantTag,
-  type ExposureTokens,
-  type Exposure,
-  type ExposureProblem,
-} from './exposure-token.ts';
+import { type AnswerTokens, variantTag, type Exposure, type ExposureProblem } from './answer-token.ts';
 import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
 import { requireKey } from '../access/require-admin.ts';
-import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request.ts';
+import { fail, keepAlive, methodNotAllowed, type AppEnv, readInput } from '../http/request.ts';
 import { logLine } from '../log.ts';
 import type { Gates } from '../access/rate-limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import type { ExperimentEntry, ExperimentTallies } from './ports.ts';
-import { readInput } from '../http/read-body.ts';
 
 export interface FeedbackDeps {
   keys: Index<KeyRecord>;
   gates: Pick<Gates, 'feedback'>;
   experiments: Index<ExperimentEntry>;
-  exposureTokens: ExposureTokens;
   answerTokens: AnswerTokens;
   tallies: Pick<ExperimentTallies, 'feedback' | 'refused'>;
   /** Unix ms. */
@@ -43,13 +35,13 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
     const input = await readInput(context.req.raw, FeedbackRequest, { maxBytes: MAX_FEEDBACK_BODY_BYTES });
     if (!input.ok) return fail(input.error);
     const at = now();
-    const opened = await ratedAnswer(deps, input.value, { tenant, now: at });
+    const opened = await ratedAnswer(deps, input.value.id, { tenant, now: at });
     if (!opened.ok) return fail(opened.error);
     const rated = opened.value;
     const document = documentOf(await experiments.get(rated.experiment), rated);
     if (!document.ok) return fail(document.error);
     const variant = rated.variantIn(document.value);
-    if (variant === null) return fail(dealtAnew(rated));
+    if (variant === null) return fail(DEALT_ANEW);
     const { metric, value } = input.value;
     const before = input.value.before ?? null;
     const problem = valueProblem(document.value, { metric, value, before });
@@ -76,26 +68,28 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
   return routes;
 }
 
-const over = ({ param }: RatedAnswer): ApiError => ({
+const OVER: ApiError = {
   code: 'experiment_over',
   message: 'The experiment of the rated answer is archived; feedback is no longer counted.',
-  param,
-});
+  param: 'id',
+};
 
-const dealtAnew = ({ param }: RatedAnswer): ApiError => ({
+const DEALT_ANEW: ApiError = {
   code: 'experiment_over',
-  message:
-    "The rated answer's variant is called otherwise since; send its header 'x-graft-exposure' as 'exposure'.",
-  param,
-});
+  message: "The rated answer's variant was renamed since; feedback on it is not counted any more.",
+  param: 'id',
+};
 
 /** Feedback on a decided experiment counts too: it rates earlier answers. */
-function documentOf(found: Lookup<ExperimentEntry>, rated: RatedAnswer): Result<Experiment, ApiError> {
+function documentOf(
+  found: Lookup<ExperimentEntry>,
+  rated: Pick<RatedAnswer, 'experiment'>,
+): Result<Experiment, ApiError> {
   if (found.state === 'trouble') {
     logLine('experiment_lookup_trouble', { experiment: rated.experiment, reason: found.reason });
     return err(registryUnavailable(found.retryAfterMs));
   }
-  if (found.state !== 'found' || found.value.document.status === 'archived') return err(over(rated));
+  if (found.state !== 'found' || found.value.document.status === 'archived') return err(OVER);
   return ok(found.value.document);
 }
 
@@ -130,64 +124,43 @@ function valueProblem(
   return null;
 }
 
-/** The answer that is rated, as its token or its id says. */
+/** The answer that is rated, as its id says. */
 interface RatedAnswer extends Pick<Exposure, 'id' | 'experiment' | 'version' | 'unit' | 'at'> {
-  /** The field that named it. */
-  param: 'exposure' | 'id';
   /** @returns null when the document no longer has it, and its name cannot be found elsewhere. */
   variantIn(document: Experiment): string | null;
 }
 
-type Asked = Parameters<ExposureTokens['open']>[1];
-
-/** Opens whichever of the two the request has. */
 async function ratedAnswer(
-  tokens: { exposureTokens: ExposureTokens; answerTokens: AnswerTokens },
-  { id, exposure }: Pick<FeedbackRequest, 'id' | 'exposure'>,
-  asked: Asked,
+  { answerTokens }: Pick<FeedbackDeps, 'answerTokens'>,
+  id: string,
+  asked: Parameters<AnswerTokens['open']>[1],
 ): Promise<Result<RatedAnswer, ApiError>> {
-  if ((id === undefined) === (exposure === undefined)) return err(ONE_OF_BOTH);
-  if (exposure !== undefined) {
-    const opened = await tokens.exposureTokens.open(exposure, asked);
-    if (!opened.ok) return err(problemOf('exposure', opened.error));
-    const { variant } = opened.value;
-    return ok({ ...opened.value, param: 'exposure', variantIn: () => variant });
-  }
-  const opened = await tokens.answerTokens.open(answerTextOf(id ?? '') ?? '', asked);
-  if (!opened.ok) return err(problemOf('id', opened.error));
+  const opened = await answerTokens.open(answerTextOf(id) ?? '', asked);
+  if (!opened.ok) return err(problemOf(opened.error));
   const { variantTag: tag, ...rated } = opened.value;
   return ok({
-    ...{ ...rated, param: 'id' },
+    ...rated,
     variantIn: ({ variants }) => variants.find(({ key }) => variantTag(key) === tag)?.key ?? null,
   });
 }
 
-const ONE_OF_BOTH: ApiError = {
-  code: 'invalid_request',
-  message: "Send either 'id', the id of the rated answer, or 'exposure', its header 'x-graft-exposure'.",
-  param: 'id',
-};
+const SEND_THE_ID = "Send the answer's id as it came.";
 
-const WHAT = {
-  exposure: {
-    none: 'This is not an exposure token.',
-    forged: 'This exposure token was not made here, or was changed since.',
-    send: "Send the header 'x-graft-exposure' of the answer that is rated, as it came.",
-  },
-  id: {
-    none: 'No rated answer has this id: it belongs to no experiment, or an older model server created it.',
-    forged: 'This id was not created here, or was changed.',
-    send: "Send the answer's id as it came, or its header 'x-graft-exposure' as 'exposure'.",
-  },
-};
-
-function problemOf(param: 'exposure' | 'id', problem: ExposureProblem): ApiError {
-  const { none, forged, send } = WHAT[param];
+function problemOf(problem: ExposureProblem): ApiError {
+  const param = 'id';
   switch (problem.kind) {
     case 'malformed':
-      return { code: 'exposure_malformed', message: `${none} ${send}`, param };
+      return {
+        code: 'exposure_malformed',
+        message: `This is the id of no answer that can be rated: it belongs to no experiment. ${SEND_THE_ID}`,
+        param,
+      };
     case 'forged':
-      return { code: 'exposure_forged', message: `${forged} ${send}`, param };
+      return {
+        code: 'exposure_forged',
+        message: `This id was not made here, or was changed since. ${SEND_THE_ID}`,
+        param,
+      };
     case 'other_tenant':
       return {
         code: 'exposure_of_another_tenant',

@@ -52,8 +52,6 @@ export const LOOKS_KEPT = 300;
 export const EXPOSURE_LIFE_MS = 7 * 86_400 * SECOND;
 /** Maximum clock difference of two isolates; a token from further ahead was not made here. */
 export const EXPOSURE_SKEW_MS = 60 * SECOND;
-/** Characters of a token: its longest fields take less than half. */
-export const MAX_EXPOSURE_CHARACTERS = 4_096;
 
 /** Messages per run of the schedule; each is a call out and one of D1. */
 export const WEBHOOKS_PER_RUN = 20;

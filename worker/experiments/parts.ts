@@ -1,5 +1,5 @@
 /** Counting of experiments: this isolate's writes to the tallies, and shadow requests. */
-import { createAnswerTokens, createExposureTokens } from './exposure-token.ts';
+import { createAnswerTokens } from './answer-token.ts';
 import { createUnitHasher } from './assign.ts';
 import {
   EXPOSURE_FLUSH_MS,
@@ -12,7 +12,7 @@ import {
 } from './limits.ts';
 import type { Clock } from '../metering/meter.ts';
 import type { ExperimentSink, ExperimentTallies, ExperimentEvent } from './ports.ts';
-import type { Fetch } from '../origins/signed-fetch.ts';
+import type { Fetch } from '../origins/connection.ts';
 import { createPairJudges } from './pairs/judge-pair.ts';
 import type { PairTallies } from './pairs/ports.ts';
 import { createWebhookSigner } from './webhooks.ts';
@@ -56,7 +56,6 @@ export function createCounting(
       budgetMs: SHADOW_BUDGET_MS,
       maxComparedBytes: MAX_COMPARED_BYTES,
     }),
-    exposureTokens: createExposureTokens(params.macKey, params.acceptedMacKeys),
     answerTokens: createAnswerTokens(params.macKey, params.acceptedMacKeys),
     unitHash: createUnitHasher(params.macKey),
     webhookSigner: createWebhookSigner(params.macKey, 'graft-webhook-v1'),

@@ -171,6 +171,9 @@ export interface ExperimentSink {
   record(event: ExperimentEvent, keepAlive: (work: Promise<unknown>) => void): void;
 }
 
+/** An answer that is compared with another one. */
+export type ShadowedAnswer = Pick<MeteredAnswer, 'response' | 'note' | 'ended'>;
+
 /** Runs a shadow in parallel to an answer, and records its outcome. */
 export interface ShadowRunner {
   /**
@@ -184,8 +187,8 @@ export interface ShadowRunner {
    */
   run(params: {
     event: Pick<ExperimentEvent, 'experiment' | 'seed' | 'unit'>;
-    ask: (signal: AbortSignal) => Promise<Pick<MeteredAnswer, 'response' | 'note'> & { cold?: boolean }>;
-    answer: Pick<MeteredAnswer, 'response' | 'note'>;
+    ask: (signal: AbortSignal) => Promise<ShadowedAnswer & { cold?: boolean }>;
+    answer: ShadowedAnswer;
     compare: boolean;
     pair?: PairInWork | null;
     base: string;
@@ -195,7 +198,7 @@ export interface ShadowRunner {
 
 /** A value reported by an application for an answer. */
 export interface FeedbackValue {
-  /** Id of the exposure token. */
+  /** Id of the exposure, in the answer's id. */
   token: string;
   /** Unix ms: until then the token is remembered. */
   expiresAt: number;

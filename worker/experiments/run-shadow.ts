@@ -1,16 +1,14 @@
 /** Shadows of experiments: requests in parallel to a user's answer, and their counts. */
 import type { CompletionCall } from '../origins/send.ts';
 import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
-import { isEventStream } from '../../protocol/completion-answers.ts';
 import { finishOf, readUsageNote, USAGE_HEADER } from '../../protocol/origin-wire.ts';
 import { fail } from '../http/request.ts';
 import { logLine, reasonOf } from '../log.ts';
-import { hasToken, UsageStripper } from '../origins/stream.ts';
-import type { CompletionEnding, MeteredAnswer } from '../metering/ports.ts';
+import type { CompletionEnding } from '../metering/ports.ts';
 import type { OriginClient } from '../origins/client.ts';
 import { disagreement, outcomeValues, type Shadow } from './assign.ts';
 import { conversationOf, type PairJudges, type AskJudge } from './pairs/ports.ts';
-import type { ExperimentSink, ShadowRunner } from './ports.ts';
+import type { ExperimentSink, ShadowedAnswer, ShadowRunner } from './ports.ts';
 import { z } from 'zod';
 
 /** A shadow's events belong to no variant. */
@@ -53,7 +51,7 @@ export function createShadowRunner(params: {
         if (pair !== null && !(await pair.begin())) return;
         const startedAt = now();
         const heard = await ask(signal)
-          .then(async ({ cold = false, ...own }) => ({ ...(await readToTheEnd(own, { now, copy })), cold }))
+          .then(async ({ cold = false, ...own }) => ({ ...(await readToTheEnd(own, copy)), cold }))
           .catch(async (error: unknown) => {
             await pair?.end({ control: null, treatment: null, tokens: 0, signal });
             throw error;
@@ -99,34 +97,30 @@ const BROKE_OFF = 502;
 
 /** Reads an answer that no user gets. @param params.copy gets its bytes. */
 async function readToTheEnd(
-  { response, note: header }: Pick<MeteredAnswer, 'response' | 'note'>,
-  { now, copy }: { now: () => number; copy: AnswerCopy | null },
+  { response, note: header, ended = null }: ShadowedAnswer,
+  copy: AnswerCopy | null,
 ): Promise<Omit<CompletionEnding, 'endedAt'> & { stream: boolean }> {
-  const stripper = new UsageStripper();
-  const stream = isEventStream(response.headers);
-  let firstAt: number | null = null;
   let { status } = response;
   try {
     for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
       copy?.push(chunk);
-      if (!stream) continue;
-      stripper.push(chunk);
-      if (firstAt === null && hasToken(chunk)) firstAt = now();
     }
   } catch {
     status = BROKE_OFF;
   }
   const begun = readUsageNote(header);
-  const ended = stream ? stripper.note : begun;
+  const outcome = await ended;
+  const note = outcome === null ? begun : outcome.note;
   // An origin that reports usage does so before the end of every complete stream.
-  if (stream && header !== null && (ended === null || ended.finish === 'left')) status = BROKE_OFF;
+  if (outcome !== null && header !== null && (note === null || note.finish === 'left')) status = BROKE_OFF;
   return {
-    stream,
+    stream: outcome !== null,
     status,
-    promptTokens: (ended ?? begun)?.promptTokens ?? 0,
-    completionTokens: ended?.completionTokens ?? stripper.events,
-    finish: finishOf(ended),
-    ...{ firstAt, stalled: false },
+    promptTokens: (note ?? begun)?.promptTokens ?? 0,
+    completionTokens: note?.completionTokens ?? outcome?.events ?? 0,
+    finish: finishOf(note),
+    firstAt: outcome?.firstAt ?? null,
+    stalled: false,
   };
 }
 
@@ -138,13 +132,12 @@ async function readToTheEnd(
  * abandoned by its client, or not complete in time.
  */
 export function listenIn(
-  { response, note }: Pick<MeteredAnswer, 'response' | 'note'>,
+  { response, note, ended = null }: ShadowedAnswer,
   params: { signal: AbortSignal; maxBytes: number; keepAlive: (work: Promise<unknown>) => void },
 ): { body: ReadableStream<Uint8Array> | null; texts: Promise<string[] | null> } {
   const { signal, maxBytes, keepAlive } = params;
   const body = response.body as ReadableStream<Uint8Array> | null;
   if (body === null || !response.ok || signal.aborted) return { body, texts: Promise.resolve(null) };
-  const stream = isEventStream(response.headers);
   const copy = new AnswerCopy(maxBytes);
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
@@ -153,7 +146,13 @@ export function listenIn(
     },
   });
   const passed = body.pipeTo(writable).then(
-    () => (stream && note !== null && !hasNote(copy) ? null : textsOf(copy, stream)),
+    async () => {
+      const outcome = await ended;
+      // An origin that reports usage does so before the end of every complete stream.
+      return outcome !== null && note !== null && outcome.note === null
+        ? null
+        : textsOf(copy, outcome !== null);
+    },
     () => null,
   );
   keepAlive(passed);
@@ -170,13 +169,6 @@ export function listenIn(
   return { body: readable, texts: Promise.race([passed, late]) };
 }
 
-/** An origin that reports usage does so before the end of every complete stream. */
-function hasNote(copy: AnswerCopy): boolean {
-  const stripper = new UsageStripper();
-  stripper.push(copy.bytes() ?? new Uint8Array(0));
-  return stripper.note !== null;
-}
-
 export interface ShadowDeps {
   origins: OriginClient;
   shadows: ShadowRunner;
@@ -190,7 +182,7 @@ export interface ShadowDeps {
 export function runShadow(
   deps: ShadowDeps,
   common: Pick<CompletionCall, 'path' | 'request' | 'model' | 'requestId' | 'keepAlive'>,
-  shadow: Shadow & { answer: Pick<MeteredAnswer, 'response' | 'note'> },
+  shadow: Shadow & { answer: ShadowedAnswer },
 ): Response['body'] {
   const { manifest, owner, compare, answer, judged, ...event } = shadow;
   const pair =
@@ -208,8 +200,8 @@ export function runShadow(
       const onCold = () => void (cold = true);
       const own = await deps.origins.complete({ ...common, manifest, tenant: owner, signal, onCold });
       if (!own.ok) return { response: fail(own.error), note: null };
-      const { response } = own.value;
-      return { response, note: response.headers.get(USAGE_HEADER), cold };
+      const { response, ended } = own.value;
+      return { response, ended, note: response.headers.get(USAGE_HEADER), cold };
     },
   });
 }

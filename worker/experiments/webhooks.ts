@@ -4,7 +4,7 @@ import type { ExperimentDecision, ExperimentEvaluation } from '../../protocol/ad
 import type { Experiment } from '../../protocol/experiment.ts';
 import type { WebhookMessageRow, WebhookOutbox } from './ports.ts';
 import { logLine } from '../log.ts';
-import type { Fetch } from '../origins/signed-fetch.ts';
+import type { Fetch } from '../origins/connection.ts';
 import { withTimeout } from '../platform/store-calls.ts';
 import {
   WEBHOOK_FIRST_PAUSE_MS,

@@ -12,8 +12,7 @@ import {
 } from '../../protocol/admin-api/operations.ts';
 import { ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { parseInput, readInput } from './read-body.ts';
-import { fail, methodNotAllowed, type AppContext, type AppEnv } from './request.ts';
+import { parseInput, readInput, fail, methodNotAllowed, type AppContext, type AppEnv } from './request.ts';
 
 /** A handler's view of a request: everything that its operation accepts, parsed. */
 export interface AdminInput<Route extends AdminRoute, OwnQuery extends boolean = false> {

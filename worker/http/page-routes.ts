@@ -1,11 +1,10 @@
 /** Built files of this edge: the console, and a base for browsers. */
 import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
-import { SignInRequest } from '../../protocol/api-key.ts';
+import { SignInRequest } from '../../protocol/identity.ts';
 import { WEB_BASE_MANIFEST } from '../../protocol/browser-downloads.ts';
-import { fail, methodNotAllowed, type AppEnv } from './request.ts';
+import { fail, methodNotAllowed, type AppEnv, readInput } from './request.ts';
 import type { SignIn } from '../access/require-admin.ts';
-import { readInput } from './read-body.ts';
 
 /** Built files by path, such as `/dashboard/index.html`; 404 for missing ones. */
 export type PageFiles = (path: string) => Promise<Response>;

@@ -2,12 +2,10 @@
 import { BoundedMap } from '../platform/bounded-map.ts';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { errorResponse, err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
-import { isEventStream } from '../../protocol/completion-answers.ts';
 import { finishOf, readUsageNote } from '../../protocol/origin-wire.ts';
 import { RETRY_AFTER_MS, LAST_KNOWN_GOOD_ENTRIES } from '../limits.ts';
 import { logLine } from '../log.ts';
 import { createBatchedWrites } from '../platform/store-calls.ts';
-import { hasToken, UsageStripper } from '../origins/stream.ts';
 import {
   REFUSAL_MEMORY_MS,
   USAGE_FLUSH_MS,
@@ -25,7 +23,7 @@ import type {
   UsageSink,
   CompletionEnding,
   MeteredAnswer,
-  StreamEnd,
+  StreamOutcome,
   TokenCounts,
   LimitedCaller,
   QuotaDecision,
@@ -34,7 +32,6 @@ import type {
   QuotaReason,
 } from './ports.ts';
 import { registryUnavailable } from '../errors.ts';
-import { countersOf, type Counted } from './quota-state.ts';
 
 export interface Clock {
   /** Unix ms. */
@@ -163,7 +160,7 @@ export function createCompletionMeter(params: {
   const { askQuota, usage, now, renewMs } = params;
 
   return {
-    async measure({ caller, requestId, gone, takesComments, keepAlive, run, onEnd, onRefused }) {
+    async measure({ caller, requestId, gone, keepAlive, run, onEnd, onRefused }) {
       const refusal = new AbortController();
       let over: () => void = () => undefined;
       const counted = new Promise<void>((resolve) => (over = resolve));
@@ -215,14 +212,13 @@ export function createCompletionMeter(params: {
         end(null, { ...UNBEGUN, status, endedAt: now() });
         throw error;
       }
-      const { response, served, used } = answer;
+      const { response, served, cancel } = answer;
       for (const [name, value] of ticket.headers) response.headers.set(name, value);
       const note = readUsageNote(answer.note);
       const promptTokens = note?.promptTokens ?? 0;
-      const body = response.body as ReadableStream<Uint8Array> | null;
-      if (body === null || !isEventStream(response.headers)) {
+      if (answer.ended == null) {
         const endedAt = now();
-        const left = gone.aborted && note === null ? await used?.() : undefined;
+        const left = gone.aborted && note === null ? await cancel?.() : undefined;
         end(served, {
           promptTokens: left?.tokens.promptTokens ?? promptTokens,
           completionTokens: left?.tokens.completionTokens ?? note?.completionTokens ?? 0,
@@ -233,59 +229,29 @@ export function createCompletionMeter(params: {
         return response;
       }
 
-      const stripper = new UsageStripper(takesComments);
-      let firstAt: number | null = null;
-      let cut: (reason: Error) => void = () => undefined;
-      let how: StreamEnd = 'whole';
-      let ending = false;
-      const endStream = (status: number) => {
-        if (ending) return;
-        ending = true;
+      const endStream = async ({ how, note: last, events, firstAt }: StreamOutcome) => {
         const endedAt = now();
-        const last = stripper.note;
-        const seen = (tokens?: TokenCounts): CompletionEnding => ({
-          promptTokens: last?.promptTokens ?? promptTokens,
-          completionTokens: last?.completionTokens ?? stripper.events,
-          ...tokens,
-          status: last?.finish === 'left' ? CLIENT_LEFT : status,
+        const left = how === 'gone' && last === null ? await cancel?.() : undefined;
+        // An origin that notes usage does so before the end of every stream that it brings to its end.
+        const isWhole = how === 'whole' && (note === null || last !== null);
+        // What its client has got is known in any case.
+        const counts: TokenCounts =
+          left?.exact === true
+            ? left.tokens
+            : {
+                promptTokens: last?.promptTokens ?? promptTokens,
+                completionTokens: last?.completionTokens ?? events,
+              };
+        const clientLeft = how === 'gone' || last?.finish === 'left';
+        end(served, {
+          ...counts,
+          status: clientLeft ? CLIENT_LEFT : isWhole ? response.status : BROKE_OFF,
           finish: finishOf(last),
           ...{ firstAt, endedAt, stalled: how === 'stalled' },
         });
-        if (status !== CLIENT_LEFT || last !== null || used === undefined) end(served, seen());
-        // What its client has got is known in any case.
-        else keepAlive(used().then((left) => end(served, seen(left.exact ? left.tokens : undefined))));
       };
-      const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
-        start(controller) {
-          cut = (reason) => controller.error(reason);
-        },
-        transform(chunk, controller) {
-          if (firstAt === null && hasToken(chunk)) firstAt = now();
-          for (const piece of stripper.push(chunk)) if (piece.length > 0) controller.enqueue(piece);
-        },
-        flush(controller) {
-          for (const piece of stripper.end()) controller.enqueue(piece);
-        },
-      });
-      // Not every end of a client's connection reaches the pipe (workerd#6832).
-      if (gone.aborted) endStream(CLIENT_LEFT);
-      else gone.addEventListener('abort', () => endStream(CLIENT_LEFT), { once: true });
-      void answer.ended?.then((ended) => {
-        how = ended;
-        if (how !== 'gone') return;
-        endStream(CLIENT_LEFT);
-        // What waits in the pipe for a client that does not read would hold it for ever.
-        cut(new Error('client disconnected'));
-      });
-      // An origin that notes usage does so before the end of every stream that it brings to its end.
-      const isWhole = () => how === 'whole' && (note === null || stripper.note !== null);
-      keepAlive(
-        body.pipeTo(writable).then(
-          () => endStream(isWhole() ? response.status : BROKE_OFF),
-          () => endStream(gone.aborted || stripper.note !== null ? CLIENT_LEFT : BROKE_OFF),
-        ),
-      );
-      return new Response(readable, response);
+      keepAlive(answer.ended.then(endStream));
+      return response;
     },
   };
 }
@@ -296,6 +262,27 @@ const refused = ({ error, headers }: Refused): Response => errorResponse(error, 
 function renewEach(ticket: Ticket, ms: number): () => void {
   const timer = setInterval(() => void ticket.renew(), ms);
   return () => clearInterval(timer);
+}
+
+/** A counter that a request is counted by. */
+interface Counted {
+  of: LimitOf;
+  /** Name of the counter; ids of keys begin otherwise than those of tenants. */
+  counter: string;
+  limits: KeyLimits;
+}
+
+/** @param tenant whose. @returns the name of the counter of all of its keys together. */
+export const tenantCounter = (tenant: string): string => `tenant:${tenant}`;
+
+/** @returns none for a caller without limits. */
+function countersOf({ keyId, tenant, limits, counter, tenant_limits }: LimitedCaller): Counted[] {
+  return [
+    ...(limits === undefined ? [] : [{ of: 'key' as const, counter: counter ?? keyId, limits }]),
+    ...(tenant_limits === undefined
+      ? []
+      : [{ of: 'tenant' as const, counter: tenantCounter(tenant), limits: tenant_limits }]),
+  ];
 }
 
 interface Refused {

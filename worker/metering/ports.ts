@@ -4,6 +4,7 @@ import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import type { TenantLimitsView, UsageGroup } from '../../protocol/admin-api/tenants.ts';
 import type { ApiError } from '../../protocol/api-error.ts';
 import { BaseId } from '../../protocol/identity.ts';
+import type { UsageNote } from '../../protocol/origin-wire.ts';
 import type { Page } from '../platform/ports.ts';
 
 /** Of a million tokens, in the list's currency. */
@@ -188,17 +189,28 @@ export type LeftUsage =
  */
 export type StreamEnd = 'whole' | 'told' | 'cut' | 'stalled' | 'gone';
 
+/** What a stream came to. */
+export interface StreamOutcome {
+  how: StreamEnd;
+  /** The origin's note of usage; null when it did not come. */
+  note: UsageNote | null;
+  /** Lines of data that went by: an upper bound of the answer's tokens when its end was never seen. */
+  events: number;
+  /** When the first token went by, unix ms; null when none did. */
+  firstAt: number | null;
+}
+
 /** What a completion's route has when the origin has begun to answer, or when it never will. */
 export interface MeteredAnswer {
   response: Response;
   /** The origin's note (`x-graft-usage`), as it came. */
   note: string | null;
   /** Of a stream: how it ended, when it has. */
-  ended?: Promise<StreamEnd> | null;
+  ended?: Promise<StreamOutcome> | null;
   /** What served; null = nothing was resolved, and nothing is recorded. */
   served: { name: string; version: number } | null;
-  /** Asks what it used, when its end is not seen; absent when no origin was asked to run it. Never throws. */
-  used?: () => Promise<LeftUsage>;
+  /** Ends it where it runs, when its client has left; absent when no origin was asked to run it. Never throws. */
+  cancel?: () => Promise<LeftUsage>;
 }
 
 /** How a completion ended. */
@@ -224,8 +236,6 @@ export interface CompletionMeter {
     requestId: string;
     /** Aborts when the client has gone. */
     gone: AbortSignal;
-    /** false = a client that fails at comments in a stream; true unless given. */
-    takesComments?: boolean;
     keepAlive: (work: Promise<unknown>) => void;
     run: (signal: AbortSignal) => Promise<MeteredAnswer>;
     /** Hears how it ended, once, before `measure` returns when it is not a stream; not when the quota refuses. */

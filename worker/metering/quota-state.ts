@@ -8,7 +8,7 @@
 import { z } from 'zod';
 import { LEASE_KEPT_MS, LEASE_MS } from './limits.ts';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
-import type { QuotaDecision, QuotaMeter, QuotaReason, LimitedCaller, LimitOf } from './ports.ts';
+import type { QuotaDecision, QuotaMeter, QuotaReason } from './ports.ts';
 
 const Total = z.object({ period: z.int(), tokens: z.number() });
 
@@ -186,25 +186,4 @@ export function settle(state: QuotaState, ask: { lease: string; tokens: number; 
   if (begun !== undefined)
     state.took = state.took === 0 ? state.at - begun : 0.75 * state.took + 0.25 * (state.at - begun);
   use(state, 0, ask.tokens);
-}
-
-/** A counter that a request is counted by. */
-export interface Counted {
-  of: LimitOf;
-  /** Name of the counter; ids of keys begin otherwise than those of tenants. */
-  counter: string;
-  limits: KeyLimits;
-}
-
-/** @param tenant whose. @returns the name of the counter of all of its keys together. */
-export const tenantCounter = (tenant: string): string => `tenant:${tenant}`;
-
-/** @returns none for a caller without limits. */
-export function countersOf({ keyId, tenant, limits, counter, tenant_limits }: LimitedCaller): Counted[] {
-  return [
-    ...(limits === undefined ? [] : [{ of: 'key' as const, counter: counter ?? keyId, limits }]),
-    ...(tenant_limits === undefined
-      ? []
-      : [{ of: 'tenant' as const, counter: tenantCounter(tenant), limits: tenant_limits }]),
-  ];
 }

@@ -11,7 +11,7 @@ import { changedLimits, syncTenantLimits, type TenantLimitsDeps } from './key-li
 import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
-import { tenantCounter } from './quota-state.ts';
+import { tenantCounter } from './meter.ts';
 import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum, PriceList } from './ports.ts';
 import type { KeyLedger } from '../access/d1-key-ledger.ts';
 import { LIMITS_TRIES, MAX_USAGE_SUMS } from './limits.ts';

@@ -1,29 +1,27 @@
-/** Small questions to origins: what a left request has used, what they hold, how busy they are, and what they are to let go of. */
+/** Small questions to origins: to end a request that was left, what they hold, how busy they are, and what they are to let go of. */
 import { sha256Hex } from '../../protocol/identity.ts';
 import {
   RequestUsage,
-  usagePath,
+  cancelPath,
   OriginFigures,
   DropAnswer,
   type DropRequest,
 } from '../../protocol/origin-wire.ts';
-import { ORIGIN_QUESTION_MS, USAGE_QUESTION_PAUSE_MS, ORIGIN_FILE_MS, DROP_TIMEOUT_MS } from './limits.ts';
+import { ORIGIN_QUESTION_MS, CANCEL_RETRY_MS, ORIGIN_FILE_MS, DROP_TIMEOUT_MS } from './limits.ts';
 import { logLine } from '../log.ts';
-import { type OriginFetch, readOriginText } from './signed-fetch.ts';
-import type { Origin } from './choose-origin.ts';
+import { type OriginFetch, readOriginText } from './connection.ts';
+import type { Origin } from './routing.ts';
 import type { TokenCounts } from '../metering/ports.ts';
 import type { HeldFiles } from './ports.ts';
 import type { OriginDrops } from '../erasure/ports.ts';
 
-const TRIES = 2;
-
-/** Asks an origin what a request has used whose client left it; origins never say so by themselves. */
-export function createUsageQuestion(params: { send: OriginFetch; sleep: (ms: number) => Promise<void> }) {
+/** Ends requests that clients have left, each at the origin that runs it. */
+export function createCancellation(params: { send: OriginFetch; sleep: (ms: number) => Promise<void> }) {
   const { send, sleep } = params;
 
-  async function askOnce(origin: Origin, askId: string): Promise<RequestUsage | null> {
+  async function cancel(origin: Origin, id: string): Promise<RequestUsage | null> {
     const signal = AbortSignal.timeout(ORIGIN_QUESTION_MS);
-    const sent = await send(origin, { method: 'GET', path: usagePath(askId), signal });
+    const sent = await send(origin, { method: 'POST', path: cancelPath(id), signal });
     try {
       const text = sent.ok ? await readOriginText(sent.value) : null;
       return sent.ok && sent.value.ok && text !== null ? RequestUsage.parse(JSON.parse(text)) : null;
@@ -32,29 +30,29 @@ export function createUsageQuestion(params: { send: OriginFetch; sleep: (ms: num
     }
   }
 
+  async function again(origin: Origin, id: string): Promise<RequestUsage | null> {
+    await sleep(CANCEL_RETRY_MS);
+    return cancel(origin, id);
+  }
+
   /**
-   * @returns null when it does not say: it is not there, or goes on running the request. Never throws.
+   * @param id the edge's own, in the request's path.
+   * @returns what it used; null when the origin does not say: it is not there, or goes on running it. Never throws.
    */
-  return async (origin: Origin, askId: string, requestId: string): Promise<TokenCounts | null> => {
-    for (let tries = 1; ; tries += 1) {
-      const usage = await askOnce(origin, askId);
-      // The question may overtake the request: what is unknown twice never came.
-      const known = usage?.state === 'ended' || (usage?.state === 'unknown' && tries === TRIES);
-      if (known) return { promptTokens: usage.prompt_tokens, completionTokens: usage.completion_tokens };
-      if (tries === TRIES) {
-        logLine('usage_unknown', {
-          origin: origin.id,
-          request_id: requestId,
-          reason: usage === null ? 'no answer' : 'still running',
-        });
-        return null;
-      }
-      await sleep(USAGE_QUESTION_PAUSE_MS);
-    }
+  return async (origin: Origin, id: string, requestId: string): Promise<TokenCounts | null> => {
+    const usage = (await cancel(origin, id)) ?? (await again(origin, id));
+    if (usage !== null && usage.state !== 'running')
+      return { promptTokens: usage.prompt_tokens, completionTokens: usage.completion_tokens };
+    logLine('usage_unknown', {
+      origin: origin.id,
+      request_id: requestId,
+      reason: usage === null ? 'no answer' : 'still running',
+    });
+    return null;
   };
 }
 
-export type UsageQuestion = ReturnType<typeof createUsageQuestion>;
+export type Cancellation = ReturnType<typeof createCancellation>;
 
 /** Asks one origin after the other for bytes that the store has lost. */
 export function createHeldFiles(params: { origins: readonly Origin[]; send: OriginFetch }): HeldFiles {

@@ -37,12 +37,18 @@ import {
   type Exchange,
   type Exchanged,
 } from './send.ts';
-import { createOriginFetch, type Fetch, readOriginText } from './signed-fetch.ts';
-import { readOriginFigures, createUsageQuestion, createHeldFiles, createOriginDrops } from './ask-origins.ts';
-import { createOriginHealth, createRouting } from './routing.ts';
+import { createOriginFetch, type Fetch, readOriginText } from './connection.ts';
+import { readOriginFigures, createCancellation, createHeldFiles, createOriginDrops } from './ask-origins.ts';
+import {
+  createOriginHealth,
+  createRouting,
+  chooseOrigins,
+  type Origin,
+  createPools,
+  type Pools,
+} from './routing.ts';
 import { createOriginPins, createPrefetch } from './pins.ts';
 import { createTransfers } from './transfers.ts';
-import { chooseOrigins, type Origin, createPools, type Pools } from './choose-origin.ts';
 import type { Bases, HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 import type { OriginDrops } from '../erasure/ports.ts';
@@ -153,9 +159,14 @@ export function createOriginClient(params: {
     }),
     complete: createComplete({
       ...{ pools, health, now },
-      routing: createRouting({ health, prefetchAt: warmth.at, now }),
+      routing: createRouting({
+        health,
+        prefetchAt: warmth.at,
+        now,
+        log: (event, fields) => logLine(event, fields, 'info'),
+      }),
       hangDetector,
-      askUsage: createUsageQuestion({ ...params, send }),
+      cancel: createCancellation({ ...params, send }),
       budgetMs: params.budgetMs ?? REQUEST_BUDGET_MS,
     }),
     ...createTrials({

@@ -64,10 +64,10 @@ export const CONNECTION_BYTES = 16 * 1024;
 /** A stream that the client does not read at all for this long has lost its client. */
 export const UNREAD_MS = 5 * SECOND;
 /**
- * Between the two questions to an origin what a request used whose client left it. With their waits they fit the 30 s
- * that work after a response has.
+ * A cancellation that an origin did not answer is sent once more after this pause. Both together fit the 30 s that work
+ * after a response has.
  */
-export const USAGE_QUESTION_PAUSE_MS = 1 * SECOND;
+export const CANCEL_RETRY_MS = 1 * SECOND;
 /** Time for an origin to load a pinned chain. */
 export const PIN_TIMEOUT_MS = 60 * SECOND;
 /**

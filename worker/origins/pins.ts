@@ -12,12 +12,11 @@ import { keepAlive, type AppEnv } from '../http/request.ts';
 import { originUnavailable } from '../errors.ts';
 import { logLine } from '../log.ts';
 import type { PointerWriter, Registry, VersionRow } from '../registry/ports.ts';
-import type { Pools, Origin } from './choose-origin.ts';
+import type { Pools, Origin, PrefetchAt } from './routing.ts';
 import type { Exchange, Exchanged, PushedFile } from './send.ts';
-import type { PrefetchAt } from './routing.ts';
 import { MAX_PIN_QUESTIONS, ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS, FOLLOW_TIMEOUT_MS } from './limits.ts';
 import type { OriginPins, OriginWarmth, PinLedger, PinReport, PinSync } from './ports.ts';
-import { type OriginFetch, readOriginText } from './signed-fetch.ts';
+import { type OriginFetch, readOriginText } from './connection.ts';
 
 /** Asks origins to keep adapters in memory. All of a base: any may have to serve a name when another is busy or lost. */
 export function createOriginPins(params: {

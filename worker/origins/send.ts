@@ -8,7 +8,7 @@ import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts
 import { sha256Hex, type ChainEntry } from '../../protocol/identity.ts';
 import {
   ANSWER_PARAMETER,
-  ASK_PARAMETER,
+  CANCEL_PARAMETER,
   COLD_HEADER,
   LOAD_HEADER,
   type OriginRequest,
@@ -30,13 +30,11 @@ import {
 } from './limits.ts';
 import { logLine } from '../log.ts';
 import { withTimeout } from '../platform/store-calls.ts';
-import type { OriginHealth, Routing } from './routing.ts';
-import { createDeliver } from './stream.ts';
-import type { Pools, Origin } from './choose-origin.ts';
-import type { UsageQuestion } from './ask-origins.ts';
-import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
+import type { OriginHealth, Routing, Pools, Origin } from './routing.ts';
+import { createDeliver, type OriginFetch, readOriginText } from './connection.ts';
+import type { Cancellation } from './ask-origins.ts';
+import type { StreamOutcome, TokenCounts } from '../metering/ports.ts';
 import { z } from 'zod';
-import { type OriginFetch, readOriginText } from './signed-fetch.ts';
 import type { Transfers } from './transfers.ts';
 
 export interface CompletionCall {
@@ -67,6 +65,8 @@ export interface CompletionCall {
   signal: AbortSignal;
   /** Lets work go on after the response. */
   keepAlive: (work: Promise<unknown>) => void;
+  /** false = its client fails at comments in a stream; true unless given. */
+  takesComments?: boolean;
   /** What the answer's id is to end with; the origin's own choice unless given. */
   answerText?: string;
   /** Hears that the request waits for an adapter which is brought to the origin, or read into its memory. */
@@ -78,15 +78,15 @@ export interface CompletionCall {
 }
 
 export interface AskedOrigin {
-  /** What the request used there, once its client has left it; null when the origin does not say. Never throws. */
-  used(): Promise<TokenCounts | null>;
+  /** Ends the request there. @returns what it used; null when the origin does not say. Never throws. */
+  cancel(): Promise<TokenCounts | null>;
 }
 
 export interface Served {
   /** Its body has not been read; also when the origin refuses the request. */
   response: Response;
   /** Of a stream: how it ended, when it has; null for anything else. */
-  ended: Promise<StreamEnd> | null;
+  ended: Promise<StreamOutcome> | null;
   origin: Origin;
   /** Of the error that the origin refuses the request with; null when it does not. */
   refused: string | null;
@@ -164,11 +164,11 @@ export function createComplete(params: {
   routing: Routing;
   hangDetector: HangDetector;
   now: () => number;
-  askUsage: UsageQuestion;
+  cancel: Cancellation;
   /** How long an origin may take for a request. */
   budgetMs: number;
 }) {
-  const { pools, health, routing, hangDetector, now, askUsage, budgetMs } = params;
+  const { pools, health, routing, hangDetector, now, cancel, budgetMs } = params;
   const deliver = createDeliver({ health, now });
   const silences = createSilences(now);
 
@@ -262,9 +262,9 @@ export function createComplete(params: {
     if (await silences.isKnown(call)) return err(stopped());
     const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
     const budget = AbortSignal.any([call.signal, AbortSignal.timeout(budgetMs + DEADLINE_GRACE_MS)]);
-    const askId = crypto.randomUUID();
+    const cancelId = crypto.randomUUID();
     const exchangeCall: ExchangeCall = {
-      path: pathOf(call, askId),
+      path: pathOf(call, cancelId),
       chain,
       requestId: call.requestId,
       parent: call.parent ?? null,
@@ -295,7 +295,7 @@ export function createComplete(params: {
     let refusal: Served | null = null;
     for (const origin of route.order) {
       const lease = route.start(origin);
-      call.onAsked?.({ used: () => askUsage(origin, askId, call.requestId) });
+      call.onAsked?.({ cancel: () => cancel(origin, cancelId, call.requestId) });
       const exchanged = await hangDetector.exchange(origin, exchangeCall);
       const decision = decideRetry(origin, exchanged, call);
       if (decision.kind === 'serve' && silenced) await silences.clear(call);
@@ -329,9 +329,9 @@ export function createComplete(params: {
 }
 
 /** In the path, which is signed. */
-function pathOf({ path, onAsked, answerText }: CompletionCall, askId: string): string {
+function pathOf({ path, onAsked, answerText }: CompletionCall, cancelId: string): string {
   const parameters = [
-    ...(onAsked === undefined ? [] : [`${ASK_PARAMETER}=${askId}`]),
+    ...(onAsked === undefined ? [] : [`${CANCEL_PARAMETER}=${cancelId}`]),
     ...(answerText === undefined ? [] : [`${ANSWER_PARAMETER}=${answerText}`]),
   ];
   return parameters.length === 0 ? path : `${path}?${parameters.join('&')}`;

@@ -4,8 +4,8 @@ import { registryUnavailable, adapterUnavailable } from '../errors.ts';
 import { LOAD_POLL_MS, TRANSFER_STALL_MS } from './limits.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
-import { type OriginFetch, readOriginText } from './signed-fetch.ts';
-import type { Origin } from './choose-origin.ts';
+import { type OriginFetch, readOriginText } from './connection.ts';
+import type { Origin } from './routing.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 

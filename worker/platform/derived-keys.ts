@@ -2,12 +2,11 @@
  * Keys derived from the edge's secret, each by HKDF (RFC 5869, SHA-256, no salt) under its own label: knowing
  * one of them reveals none of the others.
  */
-import { base64url } from '../../protocol/signature.ts';
+import { base64url } from '../../protocol/identity.ts';
 
 /** Purpose of a key. A label is never used for two purposes, nor for two formats of one. */
 export type KeyLabel =
   | 'graft-download-v1'
-  | 'graft-exposure-v1'
   | 'graft-answer-v1'
   | 'graft-unit-v1'
   | 'graft-webhook-v1'

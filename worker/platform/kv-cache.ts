@@ -296,12 +296,12 @@ interface SealedIndex<T> extends BulkIndex<T> {
  * it is an error, because it could serve another adapter's weights.
  */
 export function createSealedIndex<T>(
-  params: SealedIndexParams & { prefix: string; schema: z.ZodType<T>; idOf?: (value: T) => string },
+  params: SealedIndexParams & { prefix: string; schema: z.ZodType<T>; idField?: keyof T },
 ): SealedIndex<T> {
-  const { kv, sealer, pacing, prefix, retryAfterMs, idOf } = params;
+  const { kv, sealer, pacing, prefix, retryAfterMs, idField } = params;
   const keyOf = (id: string) => prefix + id;
   const own = (id: string, found: Lookup<T>): Lookup<T> =>
-    found.state === 'found' && idOf !== undefined && idOf(found.value) !== id
+    found.state === 'found' && idField !== undefined && found.value[idField] !== id
       ? { state: 'trouble', reason: `an entry in KV under ${prefix} belongs to another key`, retryAfterMs }
       : found;
   const put = async (id: string, value: unknown, ttl?: number) => {

@@ -62,6 +62,10 @@ interface BatchedWrites<Batch> {
   flushSoon(keepAlive: (work: Promise<unknown>) => void): void;
 }
 
+/** How long what was noted waits, ms. @param env tests shorten it there. @param usual its own time. */
+export const flushMs = (env: { FLUSH_MS?: string | undefined }, usual: number): number =>
+  Math.min(usual, Number(env.FLUSH_MS ?? usual));
+
 /**
  * Sends an isolate's records in batches, during and after responses: one flush for everything within `flushMs`.
  * A batch is retried unchanged, so that with its own id it counts once. Unwritten records are lost if the

@@ -12,7 +12,7 @@ import {
 } from './limits.ts';
 import type { KeptPrompts, Keeping, PromptKeeper, PromptRow, PromptPlace } from './ports.ts';
 import { z } from 'zod';
-import { base64url } from '../../protocol/signature.ts';
+import { base64url } from '../../protocol/identity.ts';
 import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 
 const NO_ANSWER = { answers: null, answers_cut: false };
@@ -46,8 +46,7 @@ export function createPromptKeeper(params: {
   }
 
   return {
-    open({ keep_prompts: hours }, request, keepAlive): Keeping | null {
-      if (hours === undefined) return null;
+    open(request, keepAlive): Keeping {
       const prompt = promptTurns(request);
       let gatherer: AnswerGatherer | null = null;
       /** Until a whole answer has passed. */
@@ -76,8 +75,7 @@ export function createPromptKeeper(params: {
           // If the client disconnects, or the origin fails, the part until then is kept.
           const piped = body.pipeTo(writable).catch(() => undefined);
           keepAlive(piped);
-          // A stream has passed when it is counted.
-          if (!stream) passed = piped;
+          passed = piped;
           return readable;
         },
         end({ tenant, at, id, key_id: keyId, name }) {

@@ -1,5 +1,4 @@
 /** Prompts and answers that are kept for keys that ask for it. */
-import type { Caller } from '../access/ports.ts';
 import type { EndedCompletion } from '../traffic/ports.ts';
 
 /** Metadata of a request. */
@@ -63,5 +62,5 @@ export interface Keeping {
 
 export interface PromptKeeper {
   /** @param request validated by the client API. @returns null for a key whose prompts are not kept. */
-  open(caller: Caller, request: unknown, keepAlive: (work: Promise<unknown>) => void): Keeping | null;
+  open(request: unknown, keepAlive: (work: Promise<unknown>) => void): Keeping;
 }

@@ -12,7 +12,7 @@ const schema: z.ZodType<NameEntry> = z.union([AdapterManifest, NameAlias]);
 
 /** `name:<name>` -> sealed manifest of the live version, or sealed alias, or a sealed tombstone of an alias. */
 export function createKvNameIndex(params: SealedIndexParams): NameIndex {
-  const index = createSealedIndex({ ...params, prefix: 'name:', schema, idOf: ({ name }) => name });
+  const index = createSealedIndex({ ...params, prefix: 'name:', schema, idField: 'name' });
   return { ...index, put: (entry) => index.put(entry.name, entry) };
 }
 
@@ -64,7 +64,7 @@ export type GrantIndex = ReturnType<typeof createKvGrantIndex>;
 export function createKvExperimentIndex(params: SealedIndexParams): ExperimentIndex {
   const { get, put, remove } = createSealedIndex({
     ...{ ...params, prefix: 'experiment:', schema: ExperimentEntry },
-    idOf: ({ id }) => id,
+    idField: 'id',
   });
   return { get, remove, put: (entry) => put(entry.id, entry) };
 }

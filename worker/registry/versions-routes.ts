@@ -27,8 +27,7 @@ import { publishVersion, removedNotice, settle, earlierProof } from './publish-v
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_VERSIONS_OF_FILE } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { parseInput } from '../http/read-body.ts';
-import { fail, query, requestLife, type AppContext, type AppEnv } from '../http/request.ts';
+import { parseInput, fail, query, requestLife, type AppContext, type AppEnv } from '../http/request.ts';
 import { mayUse, mayUseChain } from '../access/authenticate.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { ownVersion, mayName } from './own-name.ts';

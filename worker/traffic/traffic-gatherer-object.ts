@@ -1,8 +1,7 @@
 import { z } from 'zod';
-import { flushMs } from '../env.ts';
 import { RequestView } from '../../protocol/admin-api/traffic.ts';
 import { logLine, reasonOf } from '../log.ts';
-import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
+import { askObject, flushMs, type DurableNamespace } from '../platform/store-calls.ts';
 import { guardDatabase, type SqlDatabase } from '../platform/d1-database.ts';
 import { createD1Traffic } from './d1-traffic.ts';
 import { COLLECT_FULL, COLLECT_MOST_MS, COLLECT_QUIET_MS, MAX_UNSENT_TRAFFIC } from './limits.ts';

@@ -2,7 +2,7 @@
 import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { ResidentList } from '../../../protocol/origin-wire.ts';
-import { EvictionPolicy } from '../../engine/adapters/eviction-policy.ts';
+import { EvictionPolicy, missingAdapters } from '../../engine/adapters/adapter-memory.ts';
 import type { EngineObserver } from '../../engine/engine.ts';
 import type { Clock, AdapterSource } from '../../engine/ports.ts';
 import type { ChainProofs } from './prove-vllm.ts';
@@ -15,7 +15,6 @@ import {
   sumAdapters,
   writePeftAdapter,
 } from '../../../adapters/index.ts';
-import { missingAdapters } from '../../engine/adapters/adapter-memory.ts';
 
 /** When a chain that vLLM refused may be tried again, ms. */
 const RETRY_MS = 1_000;

@@ -10,7 +10,7 @@ import { err, ok, type Result } from '../../../protocol/api-error.ts';
 import { baseIdOf } from '../../../protocol/identity.ts';
 import type { BaseInfo } from '../../../protocol/origin-wire.ts';
 import type { TokenScore } from '../../engine/engine.ts';
-import { GREEDY } from '../../generation/sampling-params.ts';
+import { GREEDY } from '../../generation/sampler.ts';
 import { completionBody, MAX_LOGPROBS, tokensOf } from './completion-body.ts';
 import { failureText, type VllmClient } from './vllm-client.ts';
 import {

@@ -6,15 +6,8 @@
 import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import { chainId, type ChainEntry } from '../../../protocol/identity.ts';
 import type { BaseInfo, ResidentList } from '../../../protocol/origin-wire.ts';
-import {
-  anyNeeds,
-  deadlineExceeded,
-  guardObserver,
-  shuttingDown,
-  checkRequest,
-  neverFits,
-  queueFull,
-} from '../../engine/requests.ts';
+import { anyNeeds, checkRequest, guardObserver } from '../../engine/engine.ts';
+import { deadlineExceeded, shuttingDown, neverFits, queueFull } from '../../engine/requests.ts';
 import type {
   EngineHandle,
   EngineObserver,

@@ -14,8 +14,8 @@ import {
   AdapterLoads,
   AdapterMemory,
   ChainDeltas,
+  EvictionPolicy,
 } from './adapter-memory.ts';
-import { EvictionPolicy } from './eviction-policy.ts';
 import type {
   EngineObserver,
   AdapterSource,

@@ -1,6 +1,6 @@
 /** The runtime's port over ONNX Runtime's C API; everything made here has a `close` that releases it. */
 import { closeSync, openSync, existsSync } from 'node:fs';
-import { DataType, type Numbers, type WeightEntry } from '../../model/graph-form.ts';
+import { DataType, type Numbers, type WeightEntry } from '../../model/base-model.ts';
 import { readFully } from '../../model/read-file.ts';
 import {
   type Binding,

@@ -2,7 +2,7 @@
  * The runtime's port on a GPU: the WebGPU provider inside the same native library. Tensors in the GPU's memory have no
  * offsets; what lies in this machine's is copied there when it is bound, so it is bound again when it has changed.
  */
-import { DataType, type Numbers, type Precision } from '../../model/graph-form.ts';
+import { DataType, type Numbers, type Precision } from '../../model/base-model.ts';
 import {
   type Binding,
   bytesOf,

@@ -1,5 +1,5 @@
 /** The runtime's port over ONNX Runtime in WebAssembly, on the processor or, in browsers, on a GPU. */
-import { DataType, type Numbers, type Precision, type WeightEntry } from '../../model/graph-form.ts';
+import { DataType, type Numbers, type Precision, type WeightEntry } from '../../model/base-model.ts';
 import {
   type Binding,
   bytesOf,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { makeSecrets } from '../../../cli/commands/secrets.ts';
 import { readConfig } from '../../../gpu-origin/config.ts';
-import { checkApiKey, hashApiKey } from '../../../protocol/api-key.ts';
+import { checkApiKey, hashApiKey } from '../../../protocol/identity.ts';
 import { parseEnv } from '../../../worker/env.ts';
 
 const ORIGINS = '[{"id":"origin-1","url":"https://origin.example.com"}]';

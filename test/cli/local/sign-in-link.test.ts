@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createSignInLink } from '../../../cli/local/stack.ts';
-import { makeSignInToken, SIGN_IN_LINK_MS, SignInRequest } from '../../../protocol/api-key.ts';
+import { makeSignInToken, SIGN_IN_LINK_MS, SignInRequest } from '../../../protocol/identity.ts';
 import { createSignIn, SignInLink } from '../../../worker/access/require-admin.ts';
 
 it('keeps its token away from servers, and gives the edge what it needs to recognise it', async () => {

@@ -6,7 +6,7 @@ import { createApp, standaloneMode } from '../../../gpu-origin/http/app.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
 import { listen, Serving } from '../../../gpu-origin/http/serve.ts';
-import { UsageMemory } from '../../../gpu-origin/http/usage.ts';
+import { UsageMemory } from '../../../gpu-origin/http/run-prompts.ts';
 import { type LoadedServices, loadServices } from '../../../gpu-origin/load-services.ts';
 import { FakeVllm, type FakeVllmOptions } from '../../fakes/fake-vllm.ts';
 import {

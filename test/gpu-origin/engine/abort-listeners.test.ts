@@ -1,7 +1,7 @@
 import { getEventListeners } from 'node:events';
 import { expect, it } from 'vitest';
 import { MAX_CHOICES } from '../../../protocol/limits.ts';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { collect, request, rig } from './harness.ts';
 
 /** Node takes more than so many listeners on one signal for a leak, and warns. */

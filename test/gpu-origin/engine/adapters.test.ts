@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { collect, gate, generate, rig, start, until } from './harness.ts';
 
 const sampling = (maxTokens: number) => ({ ...GREEDY, maxTokens, ignoreEos: true });

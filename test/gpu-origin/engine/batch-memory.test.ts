@@ -1,7 +1,7 @@
 /** The memory that a decode batch takes for its rows' deltas counts in the budget for adapters. */
 import { describe, expect, it } from 'vitest';
 import { Engine, type EngineStats } from '../../../gpu-origin/engine/engine.ts';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { FAKE_RANK_BYTES, type FakeRunnerOptions, type FakeStep } from '../fake-runner.ts';
 import { TINY_LLAMA, tinyModules } from '../../fixtures/tiny-base.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { EngineHandle, EngineRequest } from '../../../gpu-origin/engine/engine.ts';
-import { choiceSeeds, GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { choiceSeeds, GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { collect, gate, generate, request, rig, start, until, type Rig } from './harness.ts';
 
 const drawn = { ...GREEDY, temperature: 1, maxTokens: 12, ignoreEos: true };

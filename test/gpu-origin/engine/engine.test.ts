@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { MAX_UNREAD_EVENTS } from '../../../gpu-origin/engine/sequence.ts';
 import { wantedPositions } from '../../../gpu-origin/engine/model-executor.ts';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { collect, gate, generate, letterOf, request, rig, start, until } from './harness.ts';
 
 const sampling = (changes: object) => ({ ...GREEDY, maxTokens: 8, ignoreEos: true, ...changes });

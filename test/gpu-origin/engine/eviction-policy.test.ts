@@ -1,7 +1,7 @@
 /** Who goes first when memory is needed, and what is kept of the rest. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { EvictionPolicy } from '../../../gpu-origin/engine/adapters/eviction-policy.ts';
+import { EvictionPolicy } from '../../../gpu-origin/engine/adapters/adapter-memory.ts';
 
 const kept = (order: EvictionPolicy<string>, ...names: string[]): void => {
   for (const name of names) {

@@ -1,8 +1,7 @@
 /** An engine over the fake runner, with time and files in the test's hands. */
 import { sha256Hex, type ChainEntry } from '../../../protocol/identity.ts';
 import type { TokenBytes } from '../../../gpu-origin/generation/answer-text.ts';
-import { seededRandom } from '../../../gpu-origin/generation/sampler.ts';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { seededRandom, GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import {
   Engine,
   type EngineEvent,

@@ -1,6 +1,6 @@
 /** Rows are let in as there is memory for their keys and values. */
 import { expect, it } from 'vitest';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { collect, generate, rig, start, until } from './harness.ts';
 
 const prompt = (length: number): number[] => Array.from({ length }, (_, index) => 1 + (index % 20));

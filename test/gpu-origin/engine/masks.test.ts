@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { EngineHandle } from '../../../gpu-origin/engine/engine.ts';
 import type { Grammar, GrammarMasks, RowGrammar } from '../../../gpu-origin/engine/ports.ts';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import type { FakeStep } from '../fake-runner.ts';
 import { collect, gate, generate, request, rig, start, until } from './harness.ts';
 

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
-import { seededRandom } from '../../../gpu-origin/generation/sampler.ts';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { seededRandom, GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { collect, generate, letterOf, rig, start, type Rig } from './harness.ts';
 
 const RUNNER = { slots: 16, chunk: 8, context: 128 };

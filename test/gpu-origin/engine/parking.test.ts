@@ -2,8 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
-import { seededRandom } from '../../../gpu-origin/generation/sampler.ts';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { seededRandom, GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { collect, generate, request, rig, start, until, type Rig } from './harness.ts';
 
 const sampling = (maxTokens: number) => ({ ...GREEDY, maxTokens, ignoreEos: true });

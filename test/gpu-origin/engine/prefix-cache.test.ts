@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { PrefixCache } from '../../../gpu-origin/engine/kv-cache-manager.ts';
 import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
 import { collect, generate, request, rig, type Rig } from './harness.ts';

@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { LogitAdjustments } from '../../../gpu-origin/generation/sampling-params.ts';
-import { AdjustedLogits } from '../../../gpu-origin/generation/sampler.ts';
+import { type LogitAdjustments, AdjustedLogits } from '../../../gpu-origin/generation/sampler.ts';
 
 const NEUTRAL: LogitAdjustments = { bias: [], repetition: 1, frequency: 0, presence: 0 };
 const row = (...logits: number[]): Float32Array => Float32Array.from(logits);

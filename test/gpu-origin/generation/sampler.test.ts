@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { peak, topIds, Sampler, scoreToken, seededRandom } from '../../../gpu-origin/generation/sampler.ts';
-import { GREEDY, type SamplingParams } from '../../../gpu-origin/generation/sampling-params.ts';
+import {
+  peak,
+  topIds,
+  Sampler,
+  scoreToken,
+  seededRandom,
+  GREEDY,
+  type SamplingParams,
+} from '../../../gpu-origin/generation/sampler.ts';
 
 const never = (): number => {
   throw new Error('must not draw');

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { choiceSeeds, GREEDY, samplingParamsOf } from '../../../gpu-origin/generation/sampling-params.ts';
+import { choiceSeeds, GREEDY, samplingParamsOf } from '../../../gpu-origin/generation/sampler.ts';
 
 const chat = { model: 'm', messages: [{ role: 'user' as const, content: 'hi' }] };
 const text = { model: 'm', prompt: 'hi' };

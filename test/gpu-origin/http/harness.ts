@@ -13,7 +13,7 @@ import { startLocalWorker } from '../../../gpu-origin/grammar/grammar-core.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
 import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';
-import { UsageMemory } from '../../../gpu-origin/http/usage.ts';
+import { UsageMemory } from '../../../gpu-origin/http/run-prompts.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { FakeRunner, type FakeRunnerOptions } from '../fake-runner.ts';

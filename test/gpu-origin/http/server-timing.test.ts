@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { startTiming, type Timing } from '../../../gpu-origin/http/usage.ts';
+import { startTiming, type Timing } from '../../../gpu-origin/http/run-prompts.ts';
 
 /** @param steps after each of which so many ms go by. */
 function said(...steps: [does: (timing: Timing) => void, ms: number][]): string {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { NonceStore } from '../../../gpu-origin/http/authenticate.ts';
+import { NonceStore } from '../../../gpu-origin/http/read-request.ts';
 import {
   envelope,
   KEY,

@@ -1,8 +1,11 @@
 import { Template } from '@huggingface/jinja';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ChatTemplateError, createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
-import { renderChunked } from '../../../gpu-origin/model/chat-template-render.ts';
+import {
+  ChatTemplateError,
+  createChatTemplate,
+  renderChunked,
+} from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { finish, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { CHATML, SPECIALS, tinyMetadata } from './tiny-tokenizer.ts';

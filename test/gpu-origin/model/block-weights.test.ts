@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { BlockWeights } from '../../../gpu-origin/model/web-base.ts';
-import type { WeightEntry } from '../../../gpu-origin/model/graph-form.ts';
+import type { WeightEntry } from '../../../gpu-origin/model/base-model.ts';
 import { quantizeByteBlocks, quantizeLinear } from '../../../gpu-origin/model/prepare-weights.ts';
 
 /** Neither a multiple of a block nor of the other. */

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { BuiltGraphs } from '../../../gpu-origin/model/build-graphs.ts';
-import { GRAPH_KINDS, type GraphKind } from '../../../gpu-origin/model/graph-form.ts';
+import { GRAPH_KINDS, type GraphKind } from '../../../gpu-origin/model/base-model.ts';
 import type { Device, Session } from '../../../gpu-origin/runtime/device.ts';
 import { GraphSessions } from '../../../gpu-origin/runtime/bindings.ts';
 

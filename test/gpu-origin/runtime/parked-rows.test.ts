@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { Engine, type EngineRequest } from '../../../gpu-origin/engine/engine.ts';
-import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { GREEDY } from '../../../gpu-origin/generation/sampler.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 import { collect, letters, MemorySource, request, TestClock, until } from '../engine/harness.ts';
 

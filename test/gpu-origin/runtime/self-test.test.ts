@@ -1,5 +1,5 @@
 import { afterAll, expect, it } from 'vitest';
-import { PRECISIONS } from '../../../gpu-origin/model/graph-form.ts';
+import { PRECISIONS } from '../../../gpu-origin/model/base-model.ts';
 import { chooseExactInt8, mostTokens } from '../../../gpu-origin/runtime/self-test.ts';
 import {
   type Binding,

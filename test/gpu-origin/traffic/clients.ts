@@ -83,8 +83,8 @@ export async function ask(
   { fate, id, asks = [] }: { fate: Fate; id: string; asks?: string[] },
 ): Promise<Outcome> {
   for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt += 1) {
-    const askId = randomUUID();
-    asks.push(askId);
+    const cancelId = randomUUID();
+    asks.push(cancelId);
     const body = JSON.stringify({
       request: { ...asked.request, ...(fate.stream ? streamed(asked) : {}) },
       graft: {
@@ -97,9 +97,9 @@ export async function ask(
     const leaving = new AbortController();
     const timer =
       !fate.stream && fate.leaves !== null ? setTimeout(() => leaving.abort(), fate.leaves) : undefined;
-    const left = async (): Promise<Outcome> => ({ kind: 'left', usage: await usageOf(origin, askId) });
+    const left = async (): Promise<Outcome> => ({ kind: 'left', usage: await usageOf(origin, cancelId) });
     try {
-      const response = await origin.send(`${asked.path}?ask=${askId}&answer=${id}`, {
+      const response = await origin.send(`${asked.path}?cancel=${cancelId}&answer=${id}`, {
         method: 'POST',
         body,
         signal: leaving.signal,
@@ -122,7 +122,7 @@ export async function ask(
       const note = response.headers.get('x-graft-usage');
       if (!fate.stream) {
         const whole = timeless(await response.json());
-        return { kind: 'whole', body: whole, usage: await usageOf(origin, askId), note };
+        return { kind: 'whole', body: whole, usage: await usageOf(origin, cancelId), note };
       }
       const read = await readSlowly(response, fate, leaving);
       if (read === null) return await left();
@@ -132,7 +132,7 @@ export async function ask(
         return { kind: 'failed', code: `stream:${code}`, error: whole };
       }
       const told = /^: graft-usage (.*)$/m.exec(read)?.[1] ?? null;
-      return { kind: 'whole', body: timeless(whole), usage: await usageOf(origin, askId), note: told };
+      return { kind: 'whole', body: timeless(whole), usage: await usageOf(origin, cancelId), note: told };
     } catch (error) {
       if (leaving.signal.aborted) return await left();
       throw error;
@@ -164,8 +164,8 @@ async function readSlowly(response: Response, fate: Fate, leaving: AbortControll
   return text;
 }
 
-export async function usageOf(origin: TrafficOrigin, askId: string): Promise<RequestUsage> {
-  const response = await origin.send(`/usage/${askId}`, { method: 'GET' });
+export async function usageOf(origin: TrafficOrigin, cancelId: string): Promise<RequestUsage> {
+  const response = await origin.send(`/cancel/${cancelId}`, { method: 'POST' });
   return (await response.json()) as RequestUsage;
 }
 

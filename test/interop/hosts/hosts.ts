@@ -9,7 +9,7 @@ import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadBase } from '../../../gpu-origin/model/load-base.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
-import type { Precision } from '../../../gpu-origin/model/graph-form.ts';
+import type { Precision } from '../../../gpu-origin/model/base-model.ts';
 import type { Provider } from '../../../gpu-origin/runtime/device.ts';
 import { exampleFiles, taskRows } from '../../check/real-base.ts';
 import { useSoftwareVulkan } from '../../fixtures/software-vulkan.ts';

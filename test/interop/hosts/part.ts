@@ -1,5 +1,5 @@
 /** What each host does, wherever it is: Node, Deno, Bun or a page. Nothing here is any of theirs. */
-import type { Precision } from '../../../gpu-origin/model/graph-form.ts';
+import type { Precision } from '../../../gpu-origin/model/base-model.ts';
 import type { OrtRunner } from '../../../gpu-origin/runtime/ort-runner.ts';
 
 export interface Task {

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { generateApiKey, hashApiKey } from '../../../protocol/api-key.ts';
+import { generateApiKey, hashApiKey } from '../../../protocol/identity.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { authenticate } from '../../../worker/access/authenticate.ts';
 import { authenticateAdmin, presentedAdminKey } from '../../../worker/access/require-admin.ts';

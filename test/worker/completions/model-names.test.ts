@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { nameProblem } from '../../../protocol/identity.ts';
 import { ancestorsOf } from '../../../worker/registry/claims.ts';
-import { parseModelReference } from '../../../worker/completions/endpoints.ts';
+import { parseModelReference } from '../../../worker/completions/resolve.ts';
 
 fc.configureGlobal({ seed: 20 });
 

@@ -1,7 +1,7 @@
 /** Feedback by an answer's `id`: through the edge and an origin, as each API and the official client show it. */
 import OpenAI from 'openai';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createAnswerTokens } from '../../../worker/experiments/exposure-token.ts';
+import { createAnswerTokens } from '../../../worker/experiments/answer-token.ts';
 import { NAME, startExperimentPath, type ExperimentPath } from './experiment-path.ts';
 import { makeKey } from './experiment-rig.ts';
 
@@ -76,11 +76,11 @@ describe('the id of an answer', () => {
     }
   });
 
-  it('and its header are one answer', async () => {
-    const { id, exposure } = await path.answer({ user: 'alice' });
+  it('is counted once, and is the only way to name the answer', async () => {
+    const { id } = await path.answer({ user: 'alice' });
     expect(await rate({ id })).toBe('counted');
-    expect(await rate({ exposure, value: 0 })).toBe('repeated');
-    expect(await rate({ id, exposure })).toEqual([400, 'invalid_request', 'id']);
+    expect(await rate({ id, value: 0 })).toBe('repeated');
+    expect(await rate({ id, exposure: id })).toEqual([400, 'invalid_request', 'exposure']);
     expect(await rate({})).toEqual([400, 'invalid_request', 'id']);
   });
 
@@ -130,8 +130,8 @@ describe('the id of an answer', () => {
   });
 });
 
-describe('an origin of before', () => {
-  it('makes ids of its own, and answers are rated by their header', async () => {
+describe('an origin that does not know the field', () => {
+  it('makes ids of its own, which rate nothing', async () => {
     const { answer } = path.edge.origin;
     path.edge.origin.answer = async (method, at, init, url) => {
       const response = await answer(method, at, init, url);
@@ -139,10 +139,9 @@ describe('an origin of before', () => {
       const body = await response.text();
       return new Response(body.replace(/chatcmpl-[\w-]+/g, 'chatcmpl-1'), response);
     };
-    const { id, exposure } = await path.answer({ user: 'alice' });
+    const { id } = await path.answer({ user: 'alice' });
     expect(id).toBe('chatcmpl-1');
     expect(await rate({ id })).toEqual([400, 'exposure_malformed', 'id']);
-    expect(await rate({ exposure })).toBe('counted');
   });
 
   it('is not disturbed: what it does not know is in the path, and signed', async () => {

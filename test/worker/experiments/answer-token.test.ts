@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createAnswerTokens, variantTag } from '../../../worker/experiments/exposure-token.ts';
+import { createAnswerTokens, newExposureId, variantTag } from '../../../worker/experiments/answer-token.ts';
 import { EXPOSURE_LIFE_MS } from '../../../worker/experiments/limits.ts';
 
 const SECRET = new Uint8Array(32).fill(7);
@@ -78,6 +78,36 @@ describe("the token in an answer's id", () => {
     }
     for (const text of ['', 'x', '0123456789abcdef0123456789abcdef', `${await issue()}A`, 'ä'.repeat(102)])
       expect(await open(text)).toEqual({ ok: false, error: { kind: 'malformed' } });
+  });
+
+  it('cannot have a character more or less', async () => {
+    const token = await issue();
+    for (let at = 0; at < token.length; at += 1)
+      for (const changed of [
+        token.slice(0, at) + token.slice(at + 1),
+        `${token.slice(0, at)}A${token.slice(at)}`,
+        `${token.slice(0, at)}.${token.slice(at + 1)}`,
+      ])
+        if ((await open(changed)).ok) expect.unreachable(`${at}: ${changed}`);
+    expect(await open('A'.repeat(10_000))).toEqual({ ok: false, error: { kind: 'malformed' } });
+  });
+
+  it('is forged when the secret itself has made it', async () => {
+    const bytes = Buffer.from(await issue(), 'base64url');
+    const key = await crypto.subtle.importKey('raw', SECRET, { name: 'HMAC', hash: 'SHA-256' }, false, [
+      'sign',
+    ]);
+    const mac = await crypto.subtle.sign('HMAC', key, bytes.subarray(0, 60));
+    bytes.set(new Uint8Array(mac, 0, 16), 60);
+    expect(await open(bytes.toString('base64url'))).toEqual({ ok: false, error: { kind: 'forged' } });
+  });
+
+  it('is another one for each answer, so that each can be rated once', async () => {
+    expect(newExposureId()).toMatch(/^[A-Za-z0-9_-]{16}$/);
+    const [one, other] = [await issue({ id: newExposureId() }), await issue({ id: newExposureId() })];
+    expect(one).not.toBe(other);
+    const ids = [await open(one), await open(other)].map((opened) => opened.ok && opened.value.id);
+    expect(new Set(ids).size).toBe(2);
   });
 
   it('is opened with a secret that was changed, and with no other', async () => {

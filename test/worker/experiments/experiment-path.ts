@@ -16,7 +16,7 @@ export interface ExperimentPath extends EdgeAndOrigin {
   /** A chat completion; its body has not been read. */
   chat(asking?: Partial<Asking>): Promise<Response>;
   /** One that is read to its end. */
-  answer(asking?: Partial<Asking>): Promise<{ variant: string | null; exposure: string | null; id: string }>;
+  answer(asking?: Partial<Asking>): Promise<{ variant: string | null; id: string }>;
   /** The experiment's admin API: `POST /admin/experiments/<id>/<step>`. */
   step(name: string, body?: object): Promise<ExperimentView>;
   /** What a look finds, when all that was noted is written. */
@@ -58,9 +58,8 @@ export async function startExperimentPath(
       const response = await chat(asking);
       const text = await response.text();
       expect(response.status, text).toBe(200);
-      const of = (label: string) => response.headers.get(`x-graft-${label}`);
       const id = /"id":"([^"]+)"/.exec(text)?.[1] ?? '';
-      return { variant: of('variant'), exposure: of('exposure'), id };
+      return { variant: response.headers.get('x-graft-variant'), id };
     },
     async look() {
       await edge.settled();

@@ -83,16 +83,20 @@ export const askAs = (
     },
   });
 
+/** @returns the id of an answer that counts; null of any other, whose id the origin makes up. */
+export const ratableId = (text: string): string | null =>
+  /"id":"(chatcmpl-[\w-]{102})"/.exec(text)?.[1] ?? null;
+
 /** The labels of an answer, after the prefix. */
 export async function labelsOf(response: Response) {
-  await response.arrayBuffer();
+  const id = ratableId(await response.text());
   const of = (label: string) => response.headers.get(`x-graft-${label}`);
   return {
     status: response.status,
     adapter: of('adapter'),
     experiment: of('experiment'),
     variant: of('variant'),
-    exposure: of('exposure'),
+    id,
     degraded: of('degraded'),
   };
 }

@@ -1,9 +1,11 @@
+import { answerTextOf } from '../../../protocol/origin-wire.ts';
+import { newExposureId } from '../../../worker/experiments/answer-token.ts';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { type AnalyticsDataset, createObserver } from '../../../worker/http/request.ts';
 import type { ExperimentEntry } from '../../../worker/experiments/ports.ts';
 import type { FakeTallies } from '../../fakes/fake-tallies.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
-import { askAs, EXPERIMENT, makeKey, startExperiment, writeExperiment } from './experiment-rig.ts';
+import { askAs, EXPERIMENT, makeKey, ratableId, startExperiment, writeExperiment } from './experiment-rig.ts';
 import { experimentOf } from './sample-experiment.ts';
 
 const SEED = 'support-intent-2';
@@ -13,17 +15,17 @@ let graft: AppHarness;
 let key: string;
 let keyId: string;
 let entry: ExperimentEntry;
-let exposure: string;
+let id: string;
 let points: Parameters<AnalyticsDataset['writeDataPoint']>[0][];
 
 const expose = async (user: string): Promise<string> => {
   const answer = await askAs(graft, { key, user });
-  const token = answer.headers.get('x-graft-exposure');
-  if (token === null) throw new Error('the answer has no token');
-  return token;
+  const rated = ratableId(await answer.text());
+  if (rated === null) throw new Error('the answer has no token');
+  return rated;
 };
 const rate = (body: object, withKey = key) =>
-  graft.request('/v1/feedback', { key: withKey, body: { exposure, metric: 'thumbs', value: 1, ...body } });
+  graft.request('/v1/feedback', { key: withKey, body: { id, metric: 'thumbs', value: 1, ...body } });
 const errorOf = async (response: Response) => ({
   status: response.status,
   ...((await response.json()) as { error: { code: string; param: string; message: string } }).error,
@@ -37,7 +39,7 @@ beforeEach(async () => {
   graft = await createAppHarness({ observer: createObserver({ dataset, logSample: 0 }) });
   ({ key, id: keyId } = await makeKey(graft, { tenant: 'acme' }));
   entry = await startExperiment(graft);
-  exposure = await expose('alice');
+  id = await expose('alice');
 });
 
 describe('feedback', () => {
@@ -54,8 +56,9 @@ describe('feedback', () => {
   it('is a data point when it was counted, which names no user and has no token', async () => {
     points.length = 0;
     expect((await rate({ value: 0.25 })).status).toBe(200);
-    const opened = await graft.services.exposureTokens.open(exposure, {
-      ...{ tenant: 'acme', now: graft.clock.now() },
+    const opened = await graft.services.answerTokens.open(answerTextOf(id) ?? '', {
+      tenant: 'acme',
+      now: graft.clock.now(),
     });
     if (!opened.ok) throw new Error(opened.error.kind);
     const { unit } = opened.value;
@@ -69,18 +72,18 @@ describe('feedback', () => {
         doubles: [0, 0, 0, 0, 0, 0, 0, 0.25, 1],
       },
     ]);
-    expect(JSON.stringify(points)).not.toMatch(/alice|v1\./);
+    expect(JSON.stringify(points)).not.toMatch(/alice|chatcmpl/);
     for (const [body, status] of [
       [{}, 200],
       [{ value: 2 }, 400],
       [{ metric: 'stars' }, 400],
-      [{ exposure: 'x' }, 400],
+      [{ id: 'x' }, 400],
     ] as const)
       expect((await rate(body)).status).toBe(status);
     expect((await rate({}, 'gk_none')).status).toBe(401);
     expect(points).toHaveLength(1);
     (graft.services.tallies as FakeTallies).down = true;
-    exposure = await expose('bob');
+    id = await expose('bob');
     points.length = 0;
     expect((await rate({})).status).toBe(503);
     expect(points).toEqual([]);
@@ -88,7 +91,7 @@ describe('feedback', () => {
 
   it('averages the answers of a user, and keeps what was before', async () => {
     await rate({ before: 0.25 });
-    exposure = await expose('alice');
+    id = await expose('alice');
     await rate({ value: 0 });
     expect(await thumbs()).toEqual({
       treatment: {
@@ -108,7 +111,7 @@ describe('feedback', () => {
   it('needs a key of the tenant that was answered', async () => {
     const { key: other } = await makeKey(graft, { tenant: 'rival' });
     expect(await errorOf(await rate({}, other))).toMatchObject({
-      ...{ status: 403, code: 'exposure_of_another_tenant', param: 'exposure' },
+      ...{ status: 403, code: 'exposure_of_another_tenant', param: 'id' },
     });
     const { key: sibling } = await makeKey(graft, { tenant: 'acme' });
     expect((await rate({}, sibling)).status).toBe(200);
@@ -116,28 +119,34 @@ describe('feedback', () => {
   });
 
   it('refuses tokens that were not made here', async () => {
-    const [version, payload, mac] = exposure.split('.') as [string, string, string];
-    const other = await graft.services.exposureTokens.issue({
-      ...{ tenant: 'acme', experiment: 'exp_00000000000000bb', version: 1, variant: 'control', unit: 'u' },
+    const token = Buffer.from(answerTextOf(id) ?? '', 'base64url');
+    const other = await graft.services.answerTokens.issue({
+      ...{ tenant: 'acme', experiment: 'exp_00000000000000bb', version: 1, variant: 'control' },
+      id: newExposureId(),
+      unit: 'A'.repeat(22),
       at: graft.clock.now(),
     });
-    for (const wrong of ['x', 'v1', `${exposure}.x`, `v2.${payload}.${mac}`, 'v'.repeat(5_000)])
-      expect(await errorOf(await rate({ exposure: wrong }))).toMatchObject({
-        ...{ status: 400, code: 'exposure_malformed', param: 'exposure' },
+    const idOf = (...parts: Uint8Array[]) => `chatcmpl-${Buffer.concat(parts).toString('base64url')}`;
+    const [said, mac] = [token.subarray(0, 60), token.subarray(60)];
+    const nextVersion = idOf(Uint8Array.of(2), token.subarray(1));
+    for (const wrong of ['x', 'chatcmpl-', `${id}A`, id.slice(1), nextVersion, 'v'.repeat(5_000)])
+      expect(await errorOf(await rate({ id: wrong }))).toMatchObject({
+        ...{ status: 400, code: 'exposure_malformed', param: 'id' },
       });
     for (const wrong of [
-      `${version}.${payload}.${'A'.repeat(mac.length)}`,
-      `v1.${other.split('.')[1]}.${mac}`,
+      idOf(said, new Uint8Array(mac.length)),
+      idOf(Buffer.from(other ?? '', 'base64url').subarray(0, 60), mac),
     ])
-      expect(await errorOf(await rate({ exposure: wrong }))).toMatchObject({
-        ...{ status: 400, code: 'exposure_forged', param: 'exposure' },
+      expect(await errorOf(await rate({ id: wrong }))).toMatchObject({
+        ...{ status: 400, code: 'exposure_forged', param: 'id' },
       });
     expect(await thumbs()).toBeUndefined();
   });
 
   it('is taken for seven days, to the millisecond', async () => {
-    const issued = graft.clock.now();
-    graft.clock.advance(WEEK_MS - 1);
+    // Ids have whole seconds.
+    const issued = Math.floor(graft.clock.now() / 1_000) * 1_000;
+    graft.clock.advance(issued + WEEK_MS - 1 - graft.clock.now());
     expect((await rate({})).status).toBe(200);
     graft.clock.advance(1);
     expect(await errorOf(await rate({ metric: 'thumbs' }))).toMatchObject({
@@ -166,7 +175,8 @@ describe('feedback', () => {
     [{ value: null }, 'value'],
     [{ more: 1 }, 'more'],
     [{ metric: 'Thumbs' }, 'metric'],
-    [{ exposure: '' }, 'exposure'],
+    [{ id: '' }, 'id'],
+    [{ exposure: 'v1.x.y' }, 'exposure'],
   ])('refuses %j', async (body, param) => {
     expect(await errorOf(await rate(body))).toMatchObject({ status: 400, code: 'invalid_request', param });
     expect(await thumbs()).toBeUndefined();
@@ -198,7 +208,7 @@ describe('feedback', () => {
   });
 
   it('is a small body', async () => {
-    expect((await rate({ exposure: 'v'.repeat(20_000) })).status).toBe(413);
+    expect((await rate({ id: 'v'.repeat(20_000) })).status).toBe(413);
     expect((await graft.request('/v1/feedback', { method: 'GET', key })).status).toBe(405);
   });
 });

@@ -2,7 +2,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ExperimentEvent } from '../../../worker/experiments/ports.ts';
 import { MIN_ANSWERS } from '../../../worker/experiments/health.ts';
-import type { FakeTallies } from '../../fakes/fake-tallies.ts';
 import { startExperimentPath, type ExperimentPath } from './experiment-path.ts';
 
 const thumbs = { key: 'thumbs', kind: 'proportion', better: 'up' };
@@ -15,10 +14,10 @@ beforeEach(() => {
 });
 afterEach(() => path.stop());
 
-const rate = (exposure: string | null, body: object = {}) =>
+const rate = (id: string | null, body: object = {}) =>
   path.edge.request('/v1/feedback', {
     key: path.key,
-    body: { exposure, metric: 'thumbs', value: 1, ...body },
+    body: { id, metric: 'thumbs', value: 1, ...body },
   });
 const answers = async (n: number, userOf = (i: number): string | null => `user-${i}`) => {
   const all = [];
@@ -43,7 +42,7 @@ describe('an experiment says', () => {
       },
     ]);
     expect(decision).toMatchObject({ action: 'wait', reason: 'units' });
-    await rate(first!.exposure);
+    await rate(first!.id);
     expect(await issues()).toEqual([]);
   });
 
@@ -52,7 +51,7 @@ describe('an experiment says', () => {
     path = await startExperimentPath({ metrics: [thumbs, resolved] });
     const [first] = await answers(MIN_ANSWERS);
     expect(await issues()).toEqual([['no_feedback', '']]);
-    await rate(first!.exposure);
+    await rate(first!.id);
     expect(await issues()).toEqual([['metric_missing', 'resolved']]);
   });
 
@@ -60,7 +59,7 @@ describe('an experiment says', () => {
     path = await startExperimentPath();
     const [first] = await answers(1);
     for (const metric of ['thumb', 'thumb', 'latency_ms'])
-      expect((await rate(first!.exposure, { metric })).status).toBe(400);
+      expect((await rate(first!.id, { metric })).status).toBe(400);
     const { health } = await path.look();
     expect(health.map(({ message }) => message)).toEqual([
       "2 ratings with 'thumb' refused in the last day: the experiment has 'thumbs'.",
@@ -96,7 +95,7 @@ describe('an experiment says', () => {
 
   it('that one variant is rated by more of its units than the other', async () => {
     path = await startExperimentPath();
-    for (const { variant, exposure } of await answers(96)) if (variant === 'treatment') await rate(exposure);
+    for (const { variant, id } of await answers(96)) if (variant === 'treatment') await rate(id);
     const { health, arms } = await path.look();
     expect(health).toMatchObject([{ issue: 'raters_unequal', metric: 'thumbs' }]);
     expect(health[0]?.message).toContain('(control 0 %, treatment 100 %)');
@@ -109,18 +108,6 @@ describe('an experiment says', () => {
 
   it('that it has units of a variant which is not one of its own', async () => {
     path = await startExperimentPath();
-    const tallies = path.edge.services.tallies as FakeTallies;
-    // Its exposure is lost; the answer is rated when the experiment has begun anew with other variants.
-    tallies.down = true;
-    const { exposure } = await path.answer({ user: 'alice' });
-    await path.edge.settled();
-    for (let i = 0; i < 5_001; i += 1)
-      path.edge.services.experimentSink.record(
-        { ...lost, experiment: path.view.id, unit: `u${i}` },
-        () => undefined,
-      );
-    await path.edge.settled();
-    tallies.down = false;
     const { document } = path.view;
     const variants = document.variants.map((one) => ({ ...one, key: `new-${one.key}` }));
     const changed = await path.edge.request(`/admin/experiments/${path.view.id}`, {
@@ -128,8 +115,10 @@ describe('an experiment says', () => {
       body: { document: { ...document, version: document.version + 1, seed: 'anew', variants } },
     });
     expect(changed.status, await changed.text()).toBe(200);
+    // An isolate that has not seen the new document yet.
+    const late = { ...lost, experiment: path.view.id, seed: 'anew', unit: 'u1', at: path.edge.clock.now() };
+    path.edge.services.experimentSink.record(late, () => undefined);
     path.edge.clock.advance(61_000);
-    expect((await rate(exposure)).status).toBe(200);
     expect((await path.look()).health).toMatchObject([{ issue: 'unknown_variant' }]);
   });
 });

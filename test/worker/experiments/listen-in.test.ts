@@ -15,14 +15,21 @@ function source() {
 
 function listen(
   body: string | ReadableStream<Uint8Array> | null,
-  { stream = true, note = 'prompt=1' as string | null, status = 200, maxBytes = 1_000 } = {},
+  { stream = true, note = 'prompt=1' as string | null, status = 200, maxBytes = 1_000, noted = true } = {},
 ) {
   const ending = new AbortController();
   const response = new Response(body, {
     status,
     headers: { 'content-type': stream ? 'text/event-stream' : 'application/json' },
   });
-  const heard = listenIn({ response, note }, { signal: ending.signal, maxBytes, keepAlive: () => undefined });
+  const last = noted ? { promptTokens: 1, completionTokens: 1, finish: 'stop' as const } : null;
+  const ended = stream
+    ? Promise.resolve({ how: 'whole' as const, note: last, events: 1, firstAt: null })
+    : null;
+  const heard = listenIn(
+    { response, note, ended },
+    { signal: ending.signal, maxBytes, keepAlive: () => undefined },
+  );
   return { ...heard, sent: () => new Response(heard.body).text(), end: () => ending.abort() };
 }
 
@@ -50,10 +57,10 @@ describe('listening to an answer', () => {
   });
 
   it('takes an origin that notes nothing at its word, and one that does not', async () => {
-    const { sent, texts } = listen(EVENT, { note: null });
+    const { sent, texts } = listen(EVENT, { note: null, noted: false });
     await sent();
     expect(await texts).toEqual(['hi']);
-    const cut = listen(EVENT);
+    const cut = listen(EVENT, { noted: false });
     await cut.sent();
     expect(await cut.texts).toBeNull();
   });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { AUTOMATIC_METRICS } from '../../../protocol/experiment.ts';
-import { isRepeatable } from '../../../worker/completions/endpoints.ts';
+import { isRepeatable } from '../../../worker/completions/routes.ts';
 import { outcomeValues, type Outcome, disagreement } from '../../../worker/experiments/assign.ts';
 
 const outcome = (more: Partial<Outcome> = {}): Outcome => ({

@@ -1,3 +1,5 @@
+import { answerTextOf } from '../../../protocol/origin-wire.ts';
+import { variantTag } from '../../../worker/experiments/answer-token.ts';
 import { SHORT_MEMORY_MS } from '../../../worker/limits.ts';
 import { beforeEach, describe, expect, it, vi, type MockInstance } from 'vitest';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -41,10 +43,10 @@ const events = () =>
 async function breakAdapter(version: number): Promise<void> {
   const { digest } = await versionOf(graft, version);
   const { answer } = graft.origin;
-  graft.origin.answer = (method, path, init) => {
-    if (!path.startsWith('/v1/')) return answer(method, path, init);
+  graft.origin.answer = (method, path, init, url) => {
+    if (!path.startsWith('/v1/')) return answer(method, path, init, url);
     const { graft: asked } = JSON.parse(init.body as string) as { graft: { chain: { digest: string }[] } };
-    if (asked.chain.at(-1)?.digest !== digest) return answer(method, path, init);
+    if (asked.chain.at(-1)?.digest !== digest) return answer(method, path, init, url);
     return Response.json(
       { error: { code: 'adapter_unavailable', message: 'm', type: 'server_error', param: null } },
       { status: 503, headers: { 'retry-after-ms': '10' } },
@@ -57,8 +59,10 @@ beforeEach(async () => {
   vi.spyOn(console, 'log').mockImplementation(() => undefined);
   graft = await createAppHarness();
   const { answer } = graft.origin;
-  graft.origin.answer = (method, path, init) =>
-    path.startsWith('/v1/') ? Response.json({ ok: true }, { headers: NOTE }) : answer(method, path, init);
+  graft.origin.answer = async (method, path, init, url) => {
+    const response = await answer(method, path, init, url);
+    return path.startsWith('/v1/') ? Response.json(await response.json(), { headers: NOTE }) : response;
+  };
   ({ key, id: keyId } = await makeKey(graft, { tenant: 'acme' }));
   await startExperiment(graft);
 });
@@ -69,13 +73,13 @@ describe('a request by a name that has an experiment', () => {
     expect(answer).toMatchObject({
       ...{ status: 200, adapter: `${NAME}@4`, experiment: EXPERIMENT, variant: 'treatment', degraded: null },
     });
-    const opened = await graft.services.exposureTokens.open(answer.exposure ?? '', {
+    const opened = await graft.services.answerTokens.open(answerTextOf(answer.id ?? '') ?? '', {
       tenant: 'acme',
       now: graft.clock.now(),
     });
     expect(opened).toMatchObject({
       ok: true,
-      value: { tenant: 'acme', experiment: EXPERIMENT, version: 1, variant: 'treatment' },
+      value: { experiment: EXPERIMENT, version: 1, variantTag: variantTag('treatment') },
     });
   });
 
@@ -96,9 +100,9 @@ describe('a request by a name that has an experiment', () => {
 
   it('records what the answer was like when it has ended', async () => {
     const { answer } = graft.origin;
-    graft.origin.answer = (method, path, init) => {
+    graft.origin.answer = (method, path, init, url) => {
       if (path.startsWith('/v1/')) graft.clock.advance(120);
-      return answer(method, path, init);
+      return answer(method, path, init, url);
     };
     await ask();
     await ask();
@@ -130,8 +134,8 @@ describe('a request by a name that has an experiment', () => {
     const { key: next } = (await rotated.json()) as { key: string };
     graft.clock.advance(LATER_MS);
     for (const user of [ALICE, 'bob', 'zoë', null]) {
-      const { variant, exposure } = await labelsOf(await ask({ user }));
-      expect(exposure).not.toBeNull();
+      const { variant, id } = await labelsOf(await ask({ user }));
+      expect(id).not.toBeNull();
       for (const other of [
         { model: 'helpdesk' },
         { model: `${NAME}/deeper/still` },
@@ -180,7 +184,7 @@ describe('a request by a name that has an experiment', () => {
     ['the base with adapters', { model: 'base', more: { adapters: [{ name: NAME }] } }, 'base'],
   ])('is not: %s', async (_what, asking, adapter) => {
     expect(await labelsOf(await ask(asking))).toMatchObject({
-      ...{ status: 200, adapter, experiment: null, variant: null, exposure: null },
+      ...{ status: 200, adapter, experiment: null, variant: null, id: null },
     });
     expect((await snapshot()).units).toEqual({});
   });
@@ -189,7 +193,7 @@ describe('a request by a name that has an experiment', () => {
     for (const user of [ALICE, 'bob', 'carol', 'dave']) {
       const body = { model: NAME, input: 'hi', user };
       const answer = await labelsOf(await graft.request('/v1/embeddings', { key, body }));
-      expect(answer).toMatchObject({ status: 200, adapter: `${NAME}@6`, experiment: null, exposure: null });
+      expect(answer).toMatchObject({ status: 200, adapter: `${NAME}@6`, experiment: null, id: null });
     }
     expect((await snapshot()).units).toEqual({});
   });
@@ -208,7 +212,7 @@ describe('a request by a name that has an experiment', () => {
     const tester = { unit: `acme/user/${ALICE}`, variant: 'control' };
     await startAgain({ overrides: [tester], coverage: 0 });
     expect(await labelsOf(await ask())).toMatchObject({
-      ...{ adapter: `${NAME}@3`, variant: 'control', exposure: null },
+      ...{ adapter: `${NAME}@3`, variant: 'control', id: null },
     });
     expect((await snapshot()).units).toEqual({});
   });
@@ -304,12 +308,12 @@ describe('what goes wrong', () => {
 
   it('with the variant counts against it, and what stands in gets no token', async () => {
     await breakAdapter(4);
-    expect(await labelsOf(await ask())).toMatchObject({ status: 503, exposure: null });
+    expect(await labelsOf(await ask())).toMatchObject({ status: 503, id: null });
     const { key: lenient } = await makeKey(graft, { tenant: 'acme', degrade: 'base' });
     graft.clock.advance(LATER_MS);
     expect(await labelsOf(await ask({ key: lenient, user: 'alice' }))).toEqual({
       ...{ status: 200, adapter: 'base', degraded: 'base' },
-      ...{ experiment: EXPERIMENT, variant: 'treatment', exposure: null },
+      ...{ experiment: EXPERIMENT, variant: 'treatment', id: null },
     });
     const { units, metrics } = await snapshot();
     expect(units).toEqual({ treatment: 1 });
@@ -321,14 +325,14 @@ describe('what goes wrong', () => {
 
   it('with the request itself says nothing of the variant', async () => {
     const { answer } = graft.origin;
-    graft.origin.answer = (method, path, init) =>
+    graft.origin.answer = (method, path, init, url) =>
       path.startsWith('/v1/')
         ? Response.json(
             { error: { code: 'context_length_exceeded', message: 'm', type: 't', param: null } },
             { status: 400 },
           )
-        : answer(method, path, init);
-    expect(await labelsOf(await ask())).toMatchObject({ status: 400, exposure: null });
+        : answer(method, path, init, url);
+    expect(await labelsOf(await ask())).toMatchObject({ status: 400, id: null });
     expect(await snapshot()).toMatchObject({ units: { treatment: 1 }, metrics: {} });
   });
 
@@ -414,8 +418,8 @@ describe('a shadow', () => {
       for (const [version, text] of Object.entries(texts))
         byDigest.set((await versionOf(graft, Number(version))).digest, text);
       const { answer } = graft.origin;
-      graft.origin.answer = (method, path, init) => {
-        if (!path.startsWith('/v1/')) return answer(method, path, init);
+      graft.origin.answer = (method, path, init, url) => {
+        if (!path.startsWith('/v1/')) return answer(method, path, init, url);
         const { graft: asked, request } = JSON.parse(init.body as string) as {
           graft: { chain: { digest: string }[] };
           request: { stream?: boolean };
@@ -478,8 +482,8 @@ describe('a shadow', () => {
       await saying({ 4: 'a', 5: 'b' });
       const { answer } = graft.origin;
       let answers = 0;
-      graft.origin.answer = async (method, path, init) => {
-        const response = await answer(method, path, init);
+      graft.origin.answer = async (method, path, init, url) => {
+        const response = await answer(method, path, init, url);
         if (!path.startsWith('/v1/') || (answers += 1) > 1) return response;
         // The user's own, which is asked for first, is still under way when its client leaves.
         const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();

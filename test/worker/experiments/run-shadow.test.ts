@@ -1,11 +1,13 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { USAGE_COMMENT } from '../../../protocol/origin-wire.ts';
-import type { ExperimentEvent, ShadowRunner } from '../../../worker/experiments/ports.ts';
-import type { MeteredAnswer } from '../../../worker/metering/ports.ts';
+import type {
+  ExperimentEvent,
+  ShadowedAnswer as Answer,
+  ShadowRunner,
+} from '../../../worker/experiments/ports.ts';
 import { createShadowRunner } from '../../../worker/experiments/run-shadow.ts';
+import { passedStream } from '../origins/passed-stream.ts';
 import { HANG_MS } from '../../setup/slow.ts';
-
-type Answer = Pick<MeteredAnswer, 'response' | 'note'>;
 
 let events: ExperimentEvent[];
 let work: Promise<unknown>[];
@@ -27,10 +29,14 @@ const whole = (note: string | null, status = 200): Answer => ({
   response: Response.json({}, { status }),
   note,
 });
-const stream = (text: string): Answer => ({
-  response: new Response(text, { headers: { 'content-type': 'text/event-stream' } }),
-  note: 'prompt=10',
-});
+const stream = (text: string): Answer => {
+  const { body, ended } = passedStream(new Response(text).body!, { now: () => now });
+  return {
+    response: new Response(body, { headers: { 'content-type': 'text/event-stream' } }),
+    note: 'prompt=10',
+    ended,
+  };
+};
 
 beforeEach(() => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
@@ -123,7 +129,8 @@ describe('a shadow that is compared', () => {
     note: NOTE,
   });
   const EVENT = 'data: {"choices":[{"index":0,"text":"yes"}]}\n\n';
-  const END = `${USAGE_COMMENT}${NOTE}\n\n`;
+  const DONE = 'data: [DONE]\n\n';
+  const END = `${USAGE_COMMENT}${NOTE}\n\n${DONE}`;
   const compared = async (own: Answer, told: Answer) => {
     await new Response(run(() => Promise.resolve(own), told)).text();
     await Promise.all(work);
@@ -140,7 +147,7 @@ describe('a shadow that is compared', () => {
 
   it('changes nothing of what the user gets', async () => {
     const told = stream(EVENT + END);
-    expect(await new Response(run(() => Promise.resolve(saying('yes')), told)).text()).toBe(EVENT + END);
+    expect(await new Response(run(() => Promise.resolve(saying('yes')), told)).text()).toBe(EVENT + DONE);
   });
 
   it.each<[string, Answer, Answer]>([
@@ -161,7 +168,8 @@ describe('a shadow that is compared', () => {
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
     const writer = writable.getWriter();
     const headers = { 'content-type': 'text/event-stream' };
-    const told = { response: new Response(readable, { headers }), note: 'prompt=1' };
+    const { body, ended } = passedStream(readable, { now: () => now });
+    const told = { response: new Response(body, { headers }), note: 'prompt=1', ended };
     const reading = new Response(run(() => Promise.resolve(saying('yes')), told)).text();
     await writer.write(new TextEncoder().encode(EVENT));
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -170,7 +178,7 @@ describe('a shadow that is compared', () => {
     await writer.write(new TextEncoder().encode(END));
     await writer.close();
     await Promise.all(work);
-    expect(await reading).toBe(EVENT + END);
+    expect(await reading).toBe(EVENT + DONE);
     expect(events).toMatchObject([{ values: { latency_ms: 0, disagreement: 0 } }]);
   });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MAX_JSON_DEPTH } from '../../../protocol/limits.ts';
-import { readBody, readJson } from '../../../worker/http/read-body.ts';
+import { readBody, readJson } from '../../../worker/http/request.ts';
 
 /** A body of chunks; counts how many were taken. */
 function chunked(count: number, bytes: number) {

@@ -1,3 +1,4 @@
+import { newExposureId } from '../../../worker/experiments/answer-token.ts';
 import type { Experiment } from '../../../protocol/experiment.ts';
 import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
 import { sameTwice, TENANT_OF, type Role, type World } from './world.ts';
@@ -302,10 +303,10 @@ export const TABLE: Record<string, Case[]> = {
     {
       does: "rates clinic's answer of an experiment that is over",
       ask: async ({ graft }) => {
-        const { exposureTokens } = graft.services;
         const of = { tenant: 'clinic', experiment: 'exp_0123456789abcdef', version: 1, variant: 'control' };
-        const exposure = await exposureTokens.issue({ ...of, unit: 'u', at: graft.clock.now() });
-        return { path: '/v1/feedback', body: { exposure, metric: 'thumbs', value: 1 } };
+        const answer = { ...of, id: newExposureId(), unit: 'A'.repeat(22), at: graft.clock.now() };
+        const id = `chatcmpl-${await graft.services.answerTokens.issue(answer)}`;
+        return { path: '/v1/feedback', body: { id, metric: 'thumbs', value: 1 } };
       },
       gets: '401 403 403 403 409 401 401 401 401',
     },

@@ -1,5 +1,5 @@
 import { vi } from 'vitest';
-import { hashApiKey } from '../../../protocol/api-key.ts';
+import { hashApiKey } from '../../../protocol/identity.ts';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createCopies, type AppHarness } from '../app-harness.ts';
 
@@ -78,11 +78,11 @@ const copy = createCopies({}, (graft) => {
 
 function answerAtOrigin(graft: AppHarness): void {
   const { answer } = graft.origin;
-  graft.origin.answer = (method, path, init) => {
+  graft.origin.answer = (method, path, init, url) => {
     if (path.endsWith('/evaluate')) return Response.json({ rows: [{ exact: true, nll: 0.5, tokens: 3 }] });
     if (method === 'GET' && path === '/adapters')
       return Response.json({ budget_bytes: 1, used_bytes: 0, adapters: [] });
-    return answer(method, path, init);
+    return answer(method, path, init, url);
   };
 }
 

@@ -2,12 +2,10 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { USAGE_COMMENT } from '../../../protocol/origin-wire.ts';
 import { createAskQuota, createCompletionMeter } from '../../../worker/metering/meter.ts';
 import type { KeyLimits } from '../../../protocol/admin-api/keys.ts';
-import type {
-  CompletionEnding,
-  MeteredAnswer,
-  StreamEnd,
-  UsageEvent,
-} from '../../../worker/metering/ports.ts';
+import type { CompletionEnding, MeteredAnswer, UsageEvent } from '../../../worker/metering/ports.ts';
+import { STREAM_STALL_MS } from '../../../protocol/limits.ts';
+import { STREAM_STALL_CHECK_MS, UNREAD_MS } from '../../../worker/origins/limits.ts';
+import { passedStream } from '../origins/passed-stream.ts';
 import { createFakeQuotas, type FakeQuotas } from '../../fakes/fake-metering.ts';
 
 const RENEW_MS = 15_000;
@@ -47,19 +45,17 @@ function stream() {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const writer = writable.getWriter();
   const headers = { 'content-type': 'text/event-stream' };
-  let tell: (end: StreamEnd) => void = () => undefined;
-  const answer: MeteredAnswer = {
-    response: new Response(readable, { headers }),
-    note: 'prompt=10',
-    ended: new Promise((resolve) => (tell = resolve)),
-    served: SERVED,
-  };
   return {
-    answer: async () => answer,
+    async answer(): Promise<MeteredAnswer> {
+      const { body, ended } = passedStream(readable, {
+        gone: gone.signal,
+        keepAlive: (promise) => void work.push(promise),
+      });
+      return { response: new Response(body, { headers }), note: 'prompt=10', ended, served: SERVED };
+    },
     send: (text: string) => writer.write(new TextEncoder().encode(text)),
     close: () => writer.close(),
     cut: () => writer.abort(new Error('reset')),
-    ends: (end: StreamEnd) => tell(end),
   };
 }
 const calls = (what: string) => quotas.calls.filter((call) => call.startsWith(what)).length;
@@ -70,7 +66,10 @@ beforeEach(() => {
   work = [];
   gone = new AbortController();
 });
-afterEach(() => vi.useRealTimers());
+afterEach(() => {
+  gone.abort();
+  vi.useRealTimers();
+});
 
 describe('measuring a completion', () => {
   it('counts a whole answer, and settles its lease once', async () => {
@@ -101,6 +100,7 @@ describe('measuring a completion', () => {
     const reader = response.body?.getReader();
     await Promise.all([send('data: {}\n\n'), reader?.read()]);
     gone.abort();
+    await vi.waitUntil(() => events.length > 0);
     expect(events).toMatchObject([{ promptTokens: 10, completionTokens: 1, status: 499 }]);
     await vi.waitUntil(() => calls('settle') === 1);
   });
@@ -142,12 +142,12 @@ describe('measuring a completion', () => {
   it.each([[{ concurrent: 1 }], [undefined]])(
     'ends and counts a stream that nobody reads, whose client nobody saw leave; limits %j',
     async (limits) => {
-      const { answer, send, ends } = stream();
+      vi.useFakeTimers();
+      const { answer, send } = stream();
       const reader = (await measure(answer, limits)).body?.getReader();
       await Promise.all([send('data: {}\n\n'), reader?.read()]);
-      void send('data: {}\n\n').catch(() => undefined);
-      ends('gone');
-      await vi.waitUntil(() => events.length > 0);
+      void send('event: x\n\n').catch(() => undefined);
+      await vi.advanceTimersByTimeAsync(UNREAD_MS + STREAM_STALL_CHECK_MS);
       expect(events).toMatchObject([{ promptTokens: 10, completionTokens: 1, status: 499 }]);
       // The origin is told, so that it frees the row.
       await expect(send('data: {}\n\n')).rejects.toThrow();
@@ -156,17 +156,20 @@ describe('measuring a completion', () => {
   );
 
   it.each([
-    ['data: [DONE]\n\n', 'whole', 200],
-    ['data: {"error":{}}\n\n', 'cut', 502],
-    ['data: {"error":{}}\n\n', 'stalled', 502],
+    [`${USAGE_COMMENT}prompt=10,completion=7\n\ndata: [DONE]\n\n`, 'whole', 200],
+    ['data: [DONE]\n\n', 'whole without a note', 502],
+    ['data: {"error":{}}\n\n', 'told', 502],
+    ['data: {}\n\n', 'cut', 502],
+    ['data: {}\n\n', 'stalled', 502],
     [`${USAGE_COMMENT}prompt=10,completion=7,finish=left\n\ndata: {"error":{}}\n\n`, 'told', 499],
   ] as const)('counts a stream that ends with %j and is %s as %i', async (last, how, status) => {
-    const { answer, send, close, ends } = stream();
+    if (how === 'stalled') vi.useFakeTimers();
+    const { answer, send, close } = stream();
     const endings: CompletionEnding[] = [];
     const text = (await measure(answer, undefined, (ending) => endings.push(ending))).text();
-    await send(how === 'whole' ? `${USAGE_COMMENT}prompt=10,completion=7\n\n${last}` : last);
-    ends(how);
-    await close();
+    await send(last);
+    if (how === 'stalled') await vi.advanceTimersByTimeAsync(STREAM_STALL_MS + STREAM_STALL_CHECK_MS);
+    else await close();
     await text;
     await Promise.all(work);
     expect(events).toMatchObject([{ promptTokens: 10, status }]);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { hasToken } from '../../../worker/origins/stream.ts';
+import { hasToken } from '../../../worker/origins/connection.ts';
 
 const frames = (...events: object[]) =>
   new TextEncoder().encode(events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join(''));

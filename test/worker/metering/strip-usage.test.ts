@@ -1,21 +1,24 @@
 import { describe, expect, it } from 'vitest';
 import { USAGE_COMMENT } from '../../../protocol/origin-wire.ts';
-import { UsageStripper } from '../../../worker/origins/stream.ts';
+import { EventFilter } from '../../../worker/origins/connection.ts';
 
 const encode = (text: string) => new TextEncoder().encode(text);
 
 /** @param sizes lengths of the pieces, again and again. */
-function strip(text: string, sizes: readonly number[]) {
-  const stripper = new UsageStripper();
+function strip(
+  text: string,
+  sizes: readonly number[],
+  options?: ConstructorParameters<typeof EventFilter>[1],
+) {
+  const filter = new EventFilter('/v1/chat/completions', options);
   const bytes = encode(text);
   const out: Uint8Array[] = [];
   for (let at = 0, i = 0; at < bytes.length; i += 1) {
     const size = sizes[i % sizes.length] as number;
-    out.push(...stripper.push(bytes.slice(at, at + size)));
+    out.push(...(filter.push(bytes.slice(at, at + size))?.pieces ?? []));
     at += size;
   }
-  out.push(...stripper.end());
-  return { text: Buffer.concat(out).toString(), note: stripper.note, events: stripper.events };
+  return { text: Buffer.concat(out).toString(), note: filter.note, events: filter.events };
 }
 
 const data = (content: string) => `data: ${JSON.stringify({ content })}\n\n`;
@@ -45,9 +48,12 @@ describe('taking the note of usage out of a stream', () => {
   it('leaves a stream without one as it is', () => {
     for (const size of [1, 3, 1_000]) {
       expect(strip(head + tail, [size])).toEqual({ text: head + tail, note: null, events: 4 });
-      // Cut off anywhere.
-      for (let end = 0; end <= head.length; end += 5)
-        expect(strip(head.slice(0, end), [size]).text).toBe(head.slice(0, end));
+      // Cut off anywhere: whole events go on, and of what cannot be held, all.
+      for (let end = 0; end <= head.length; end += 5) {
+        const cut = head.slice(0, end);
+        expect(strip(cut, [size]).text).toBe(/^.*\n\n/s.exec(cut)?.[0] ?? '');
+        expect(strip(cut, [size], { maxHeldBytes: 0 }).text).toBe(cut);
+      }
     }
   });
 
@@ -60,7 +66,6 @@ describe('taking the note of usage out of a stream', () => {
     `: graft-usage ${'9'.repeat(500)}\n\n`,
     ` : graft-usage prompt=1,completion=2\n\n`,
     ':\n\n',
-    ':',
   ])('passes on what only looks like one: %j', (odd) => {
     for (const size of [1, 9, 1_000]) {
       const { text, note: found } = strip(data('a') + odd, [size]);
@@ -71,17 +76,15 @@ describe('taking the note of usage out of a stream', () => {
   it('takes all comments out for a client that fails at them', () => {
     const spoken = (text: string) => text.replaceAll(': ping\n\n', '');
     for (const size of [1, 3, 7, 1_000]) {
-      const stripper = new UsageStripper(false);
-      const out: Uint8Array[] = [];
-      const bytes = encode(head + note + tail);
-      for (let at = 0; at < bytes.length; at += size) out.push(...stripper.push(bytes.slice(at, at + size)));
-      expect(Buffer.concat([...out, ...stripper.end()]).toString()).toBe(spoken(head + tail));
-      expect(stripper.note).toEqual({ promptTokens: 12, completionTokens: 34 });
+      const { text, note: found } = strip(head + note + tail, [size], { takesComments: false });
+      expect(text).toBe(spoken(head + tail));
+      expect(found).toEqual({ promptTokens: 12, completionTokens: 34 });
     }
   });
 
   it('hands a chunk without comments on as it came', () => {
     const chunk = encode(data('a'));
-    expect(new UsageStripper().push(chunk)[0]).toBe(chunk);
+    expect(new EventFilter('/v1/completions').push(chunk)?.pieces).toEqual([chunk]);
+    expect(new EventFilter('/v1/completions').push(chunk)?.pieces[0]).toBe(chunk);
   });
 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { chooseOrigins, rankOrigins, type OriginState } from '../../../worker/origins/choose-origin.ts';
+import { chooseOrigins, rankOrigins, type OriginState } from '../../../worker/origins/routing.ts';
 
 fc.configureGlobal({ seed: 20 });
 

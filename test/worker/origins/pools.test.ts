@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createPools } from '../../../worker/origins/choose-origin.ts';
+import { createPools } from '../../../worker/origins/routing.ts';
 
 const origin = (id: string, base?: string) => ({ id, url: `http://${id}.test`, base });
 const ids = (origins: readonly { id: string }[]) => origins.map(({ id }) => id);

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { readOriginText } from '../../../worker/origins/signed-fetch.ts';
+import { readOriginText } from '../../../worker/origins/connection.ts';
 
 function body(...chunks: Uint8Array[]) {
   let cancelled = false;

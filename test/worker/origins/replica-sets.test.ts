@@ -12,7 +12,7 @@ import {
   chainKey,
   createReplicaSets,
   type ReplicaSets,
-} from '../../../worker/origins/choose-origin.ts';
+} from '../../../worker/origins/routing.ts';
 import {
   DEMAND_WINDOW_MS,
   FOLLOW_TIMEOUT_MS,

@@ -1,6 +1,6 @@
 /** A hot name before the edge's app and five origins that say what they lack, in virtual time. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { rankOrigins } from '../../../worker/origins/choose-origin.ts';
+import { rankOrigins } from '../../../worker/origins/routing.ts';
 import { REPLICA_RETRY_MS, REPLICA_SHRINK_AFTER_MS } from '../../../worker/origins/limits.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';

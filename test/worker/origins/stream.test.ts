@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { STREAM_STALL_MS } from '../../../protocol/limits.ts';
 import { CONNECTION_BYTES, STREAM_STALL_CHECK_MS, UNREAD_MS } from '../../../worker/origins/limits.ts';
-import { guardStream } from '../../../worker/origins/stream.ts';
 import type { StreamEnd } from '../../../worker/metering/ports.ts';
+import { passedStream } from './passed-stream.ts';
 
 const text = new TextEncoder();
 /** An event that fills a connection. */
@@ -30,21 +30,16 @@ function guard(pieces: readonly string[], end: 'close' | 'break' | 'hang', path 
   const ends: StreamEnd[] = [];
   let progress = 0;
   const { body, wasCancelled } = scripted(pieces, end);
-  const stream = guardStream(body, {
+  const { body: stream } = passedStream(body, {
     path,
     gone: gone.signal,
     onProgress: () => (progress += 1),
-    now: Date.now,
-    stallMs: STREAM_STALL_MS,
-    checkMs: STREAM_STALL_CHECK_MS,
-    unreadMs: UNREAD_MS,
-    connectionBytes: CONNECTION_BYTES,
-    onEnd: (how) => ends.push(how),
+    onEnd: ({ how }) => ends.push(how),
   });
   return { stream, gone, ends, progress: () => progress, wasCancelled };
 }
 
-describe('guardStream', () => {
+describe('passing a stream on', () => {
   it.each([
     [['data: 1\n\n', 'data: 2\n\ndata: 3\n\n', 'data: [DONE]\n\n']],
     [['da', 'ta: 1\n', '\nda', 'ta: [DONE]\n\n']],

@@ -1,6 +1,6 @@
 /** Mending KV from the system of record, through the admin API on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { hashApiKey } from '../../../protocol/api-key.ts';
+import { hashApiKey } from '../../../protocol/identity.ts';
 import { NO_CAPS } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';

@@ -19,7 +19,7 @@ import {
   MAX_CALL_ANSWER_BYTES,
 } from '../limits.ts';
 import { z } from 'zod';
-import type { Fetch } from '../../origins/signed-fetch.ts';
+import type { Fetch } from '../../origins/connection.ts';
 import { webhookProblem, type WebhookSigner } from '../webhooks.ts';
 
 export interface JudgeDeps extends CallDeps {

@@ -339,7 +339,6 @@ const COMPLETION_HEADERS = {
   'x-graft-adapter': 'What answered: `name@version`, or `base`.',
   'x-graft-experiment': 'The experiment that the request was part of.',
   'x-graft-variant': 'The variant that answered.',
-  'x-graft-exposure': 'Of counted requests: what feedback on this answer is given with.',
 };
 
 const completion = (id: string, summary: string, body: z.ZodType, answer: string): Operation => ({

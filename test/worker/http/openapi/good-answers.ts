@@ -1,4 +1,5 @@
 /** What the matrix does not ask for: good answers that it has no row of, and those that hold something. */
+import { ratableId } from '../../experiments/experiment-rig.ts';
 import { createMetrics } from '../../../../gpu-origin/http/metrics.ts';
 import type { ResidentList } from '../../../../protocol/origin-wire.ts';
 import type { ErasurePlan } from '../../../../worker/erasure/ports.ts';
@@ -80,8 +81,8 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
     async (world) => {
       await world.startExperiment();
       world.graft.clock.advance(LATER_MS);
-      const exposure = (await chat(world, 'clinic/open', 'alice')).headers.get('x-graft-exposure');
-      return { path: '/v1/feedback', body: { exposure, metric: 'thumbs', value: 1, before: null } };
+      const id = ratableId(await (await chat(world, 'clinic/open', 'alice')).text());
+      return { path: '/v1/feedback', body: { id, metric: 'thumbs', value: 1, before: null } };
     },
   ],
   'POST /admin/warm': [
