@@ -4,7 +4,8 @@
  */
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
-import type { ErasedExperiment, ErasedKey, ErasedName, ErasureLedger } from './ports.ts';
+import type { EraseCounts } from '../../protocol/admin-api/erasures.ts';
+import type { Erasure, ErasedExperiment, ErasedKey, ErasedName, FileAtOrigins } from './ports.ts';
 import { z } from 'zod';
 
 /** Binds the values whose numbers the statement has; D1 takes no more. */
@@ -67,11 +68,6 @@ export const STAYS = `EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON v
   OR EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = f.digest AND h.tenant <> ?2)
   OR EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = f.digest AND p.tenant <> ?2)`;
 
-type NamePages = Pick<
-  ErasureLedger,
-  'keys' | 'experiments' | 'forgetExperiments' | 'names' | 'forgetNames' | 'others' | 'endAliases'
->;
-
 /** Versions of the list ?1 that nobody has brought back. */
 const GOING = `FROM json_each(?1) item CROSS JOIN versions own ON own.name = item.value ->> 'name'
   AND item.value ->> 'version' IN (0, own.version) WHERE own.removed_at = 0`;
@@ -90,9 +86,9 @@ const OF_EXPERIMENTS = ['experiment_versions', 'experiment_looks', 'webhook_mess
 );
 
 /** Names, versions, experiments and keys of an erasure, page by page. */
-export function createD1ErasedNames(db: SqlDatabase): NamePages {
+export function createD1ErasedNames(db: SqlDatabase) {
   return {
-    async keys({ owner }, after, limit) {
+    async keys({ owner }: Erasure, after: string, limit: number): Promise<ErasedKey[]> {
       const { results } = await db
         .prepare(
           `SELECT id, hash, kind, 
@@ -104,7 +100,7 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       return results;
     },
 
-    async experiments({ id, owner }, limit) {
+    async experiments({ id, owner }: Erasure, limit: number): Promise<ErasedExperiment[]> {
       const { results } = await db
         .prepare(`SELECT e.id, e.name ${EXPERIMENTS} ORDER BY e.id LIMIT ?3`)
         .bind(id, owner, limit)
@@ -112,7 +108,7 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       return results;
     },
 
-    async forgetExperiments(_, ids) {
+    async forgetExperiments(_: Erasure, ids: readonly string[]): Promise<void> {
       const list = JSON.stringify(ids);
       await db.batch([
         ...OF_EXPERIMENTS.map((sql) => db.prepare(sql).bind(list)),
@@ -126,7 +122,7 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       ]);
     },
 
-    async names({ id }, limit) {
+    async names({ id }: Erasure, limit: number): Promise<ErasedName[]> {
       const { results } = await db
         .prepare(
           'SELECT name, version FROM erasure_items WHERE erasure = ? AND gone = 0 ORDER BY name DESC, version LIMIT ?',
@@ -136,7 +132,11 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       return results;
     },
 
-    async forgetNames({ id }, names) {
+    /** Their rows, whose pointers have been taken away; a name that was published anew meanwhile stays. */
+    async forgetNames(
+      { id }: Erasure,
+      names: readonly ErasedName[],
+    ): Promise<Pick<EraseCounts, 'names' | 'aliases' | 'versions'>> {
       const list = JSON.stringify(names);
       const run = (sql: string) => db.prepare(sql).bind(list);
       const [, versions, , , , , gone] = await db.batch([
@@ -171,7 +171,12 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       return { names: latest.length - aliases, aliases, versions: versions?.results.length ?? 0 };
     },
 
-    async others({ id, owner }, after, limit) {
+    /** Experiments of others that name what goes, by their ids; and aliases of others that stand for it. */
+    async others(
+      { id, owner }: Erasure,
+      after: string,
+      limit: number,
+    ): Promise<{ experiments: ErasedExperiment[]; aliases: string[] }> {
       const [experiments, aliases] = await db.batch([
         db
           .prepare(
@@ -191,7 +196,7 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       };
     },
 
-    async endAliases(names) {
+    async endAliases(names: readonly string[]): Promise<void> {
       await db
         .prepare('UPDATE names SET alias = NULL WHERE name IN (SELECT value FROM json_each(?))')
         .bind(JSON.stringify(names))
@@ -199,8 +204,6 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
     },
   };
 }
-
-type FilePages = Pick<ErasureLedger, 'files' | 'releaseFile' | 'fileLeftTo' | 'atOrigins' | 'unused'>;
 
 const Ids = z.array(z.string());
 
@@ -214,9 +217,10 @@ const UNSENT = `NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ?1)
   AND NOT EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = ?1)`;
 
 /** Files of an erasure: in the store, and at the origins. */
-export function createD1ErasedFiles(db: SqlDatabase): FilePages {
+export function createD1ErasedFiles(db: SqlDatabase) {
   return {
-    async files({ id }, limit) {
+    /** Digests of files whose bytes may be in the store still. */
+    async files({ id }: Erasure, limit: number): Promise<string[]> {
       const { results } = await db
         .prepare(
           'SELECT digest FROM erasure_files WHERE erasure = ? AND origins IS NULL ORDER BY digest LIMIT ?',
@@ -226,7 +230,11 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
       return results.map(({ digest }) => digest);
     },
 
-    async releaseFile({ owner }, digest, at) {
+    /**
+     * Its owner does not hold it any more, and where nobody else does, nobody can from here on.
+     * @returns null when it stays; else its size.
+     */
+    async releaseFile({ owner }: Erasure, digest: string, at: number): Promise<{ bytes: number } | null> {
       const [, , size, , began] = await db.batch([
         db
           .prepare(`DELETE FROM blob_parts WHERE digest = ?1 AND tenant = ?2 AND ${UNUSED_BY}`)
@@ -263,7 +271,8 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
       return held === null ? { bytes: 0 } : null;
     },
 
-    async fileLeftTo({ id }, digest, origins) {
+    /** @param origins that are to drop it; none = it is done with. */
+    async fileLeftTo({ id }: Erasure, digest: string, origins: readonly string[]): Promise<void> {
       await (
         origins.length === 0
           ? db.prepare('DELETE FROM erasure_files WHERE erasure = ? AND digest = ?').bind(id, digest)
@@ -273,7 +282,7 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
       ).run();
     },
 
-    async atOrigins({ id }, after, limit) {
+    async atOrigins({ id }: Erasure, after: string, limit: number): Promise<FileAtOrigins[]> {
       const { results } = await db
         .prepare(
           `SELECT digest, origins FROM erasure_files WHERE erasure = ? AND origins IS NOT NULL AND digest > ?
@@ -284,7 +293,8 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
       return results.map(({ digest, origins }) => ({ digest, origins: Ids.parse(JSON.parse(origins)) }));
     },
 
-    async unused(digests) {
+    /** @returns those of them that no version has: others were published anew. */
+    async unused(digests: readonly string[]): Promise<string[]> {
       const { results } = await db
         .prepare(
           `SELECT value AS digest FROM json_each(?) WHERE NOT EXISTS (
@@ -296,17 +306,6 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
     },
   };
 }
-
-type TracePages = Pick<
-  ErasureLedger,
-  | 'forgetTraffic'
-  | 'forgetRequests'
-  | 'forgetUsage'
-  | 'holders'
-  | 'forgetGrantsFrom'
-  | 'forgetHistory'
-  | 'forgetTenant'
->;
 
 const HOURS = `SELECT tenant, hour, key_id, name, version FROM usage u
   WHERE u.tenant = ?2 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
@@ -326,9 +325,13 @@ const counted = (answer: { results: unknown[] } | undefined): number =>
   (answer?.results[0] as { count: number | null } | undefined)?.count ?? 0;
 
 /** What was noted of requests, and what else a tenant leaves behind. */
-export function createD1ErasedTraces(db: SqlDatabase): TracePages {
+export function createD1ErasedTraces(db: SqlDatabase) {
   return {
-    async forgetTraffic({ id, owner, kind }, { step, from, to }) {
+    /** @returns how many sums of traffic went: of the tenant, and of its names by whomever they were asked. */
+    async forgetTraffic(
+      { id, owner, kind }: Erasure,
+      { step, from, to }: { step: number; from: number; to: number },
+    ): Promise<number> {
       // Sums of all tenants together stay: they name nobody.
       const meant = `FROM traffic WHERE step = ?3 AND at >= ?4 AND at < ?5
         AND (tenant = ?2 AND ?6 = 'tenant' OR name IN (${WHOLE}))`;
@@ -337,7 +340,12 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return counted(found);
     },
 
-    async forgetRequests({ id, owner, kind }, after, limit) {
+    /** @returns how many requests went, and where it goes on; null at the end. */
+    async forgetRequests(
+      { id, owner, kind }: Erasure,
+      after: string,
+      limit: number,
+    ): Promise<{ requests: number; after: string | null }> {
       const [tenant = '', at = '0', chunk = ''] = after.split(SEPARATOR);
       const page = [id, owner, tenant, Number(at), chunk, limit];
       const run = (sql: string) => numbered(db, sql, page);
@@ -373,7 +381,8 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       };
     },
 
-    async forgetUsage({ id, owner }, limit) {
+    /** Of the owner alone: what others used of it is on their bills. @returns how many went; fewer than `limit` at the end. */
+    async forgetUsage({ id, owner }: Erasure, limit: number): Promise<number> {
       const [went] = await db.batch([
         db
           .prepare(
@@ -384,7 +393,8 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return gone(went);
     },
 
-    async holders({ owner }, limit) {
+    /** Tenants that have grants from it, or have refused them. */
+    async holders({ owner }: Erasure, limit: number): Promise<string[]> {
       const { results } = await db
         .prepare(
           `SELECT tenant FROM grants WHERE owner = ?1 UNION SELECT tenant FROM grant_refusals WHERE owner = ?1
@@ -395,7 +405,8 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return results.map(({ tenant }) => tenant);
     },
 
-    async forgetGrantsFrom({ owner }, tenants) {
+    /** Takes these tenants' grants from it back, and their refusals. @returns how many grants. */
+    async forgetGrantsFrom({ owner }: Erasure, tenants: readonly string[]): Promise<number> {
       const list = JSON.stringify(tenants);
       const [went] = await db.batch([
         db
@@ -412,7 +423,8 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return gone(went);
     },
 
-    async forgetHistory({ id, owner, kind }, limit) {
+    /** Of a tenant; of names, where the history of others names them. @returns how many went; fewer than `limit` at the end. */
+    async forgetHistory({ id, owner, kind }: Erasure, limit: number): Promise<number> {
       if (kind !== 'tenant') {
         const of = db.prepare(`UPDATE history SET target = NULL WHERE owner = ?2 AND target IN (${WHOLE})`);
         await of.bind(id, owner).run();
@@ -428,7 +440,8 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return results.length;
     },
 
-    async forgetTenant({ owner }) {
+    /** Of a tenant: its revoked keys, limits, rooms and what it was granted. */
+    async forgetTenant({ owner }: Erasure): Promise<Pick<EraseCounts, 'keys' | 'rooms' | 'grants'>> {
       const run = (sql: string) => db.prepare(sql).bind(owner);
       const [keys, rooms, grants] = await db.batch([
         // One that was made meanwhile is good, and has to be found to be revoked.

@@ -26,7 +26,7 @@ import {
   WITH_CHAIN,
 } from './d1-erased-items.ts';
 import { MAX_IN_THE_WAY } from './limits.ts';
-import type { Erasure, ErasureLedger, ErasureStep, ErasureTarget } from './ports.ts';
+import type { Erasure, ErasureKind, ErasurePlan, ErasureStep, ErasureTarget } from './ports.ts';
 import type { ChangeNote } from '../registry/ports.ts';
 
 interface ErasureRecord extends ErasureTarget {
@@ -71,7 +71,7 @@ const COUNTS = [
 const OF_FILES = `SELECT ${STAYS} AS stays, COUNT(*) AS files, COALESCE(SUM(${SIZE}), 0) AS bytes
   FROM (${FILES}) f GROUP BY stays`;
 
-export function createD1Erasures(db: SqlDatabase): ErasureLedger {
+export function createD1Erasures(db: SqlDatabase) {
   const all = async <Row>(sql: string, ...values: (string | number)[]): Promise<Row[]> =>
     (
       await db
@@ -104,23 +104,33 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
     return (await db.batch(added)).some(({ results }) => results.length > 0);
   }
 
-  const ledger: ErasureLedger = {
+  const ledger = {
     ...createD1ErasedNames(db),
     ...createD1ErasedFiles(db),
     ...createD1ErasedTraces(db),
 
-    async owners(kind, name) {
+    /** Owners of the names that are meant, a few of them. */
+    async owners(kind: 'name' | 'below', name: string): Promise<string[]> {
       const sql = `SELECT DISTINCT owner ${meant(kind, 1)} ORDER BY owner LIMIT 3`;
       const rows = await all<{ owner: string }>(sql, ...meantValues(kind, name));
       return rows.map(({ owner }) => owner);
     },
 
-    async ownerOfBegun(kind, target) {
+    /** Owner of an erasure of it that has not ended; null = there is none. */
+    async ownerOfBegun(kind: ErasureKind, target: string): Promise<string | null> {
       const sql = "SELECT owner FROM erasures WHERE kind = ? AND target = ? AND step <> 'planned' LIMIT 1";
       return (await all<{ owner: string }>(sql, kind, target))[0]?.owner ?? null;
     },
 
-    async plan({ kind, target, owner, cascade, usage, at }) {
+    /** Notes all that would go, with `cascade` also what of the owner stands on it; begin it or discard it. */
+    async plan({
+      kind,
+      target,
+      owner,
+      cascade,
+      usage,
+      at,
+    }: ErasureTarget & { cascade: boolean; usage: boolean; at: number }): Promise<ErasurePlan> {
       const [made] = await all<{ id: number }>(
         `INSERT INTO erasures (kind, target, owner, cascade, usage, step, place, touched_at)
          VALUES (?, ?, ?, ?, ?, 'planned', '', ?) RETURNING id`,
@@ -169,7 +179,16 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
       };
     },
 
-    async begin({ id, cascade, record, ...note }) {
+    /**
+     * Takes all of it out of service, in one transaction, and takes over what an earlier one of the same target left.
+     * @param params.record it leaves a row of history. @returns false when something came in its way since it was planned.
+     */
+    async begin({
+      id,
+      cascade,
+      record,
+      ...note
+    }: ChangeNote & { id: number; cascade: boolean; record: boolean }): Promise<boolean> {
       const row = await ledger.get(id);
       if (row === null) return false;
       try {
@@ -181,16 +200,26 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
       }
     },
 
-    async get(id) {
+    async get(id: number): Promise<Erasure | null> {
       const [row] = await all<ErasureRecord>(`${ROW} WHERE id = ?`, id);
       return row === undefined ? null : toErasure(row);
     },
 
-    async move(id, { step, place, at }) {
+    async move(
+      id: number,
+      { step, place, at }: { step: ErasureStep; place: string; at: number },
+    ): Promise<void> {
       await all('UPDATE erasures SET step = ?, place = ?, touched_at = ? WHERE id = ?', step, place, at, id);
     },
 
-    async next({ steps, touchedBefore }) {
+    /** One that is at one of these steps and was not touched since; the one that waits longest. */
+    async next({
+      steps,
+      touchedBefore,
+    }: {
+      steps: readonly ErasureStep[];
+      touchedBefore: number;
+    }): Promise<Erasure | null> {
       const [row] = await all<ErasureRecord>(
         `${ROW} WHERE step IN (SELECT value FROM json_each(?)) AND touched_at < ? ORDER BY touched_at LIMIT 1`,
         ...[JSON.stringify(steps), touchedBefore],
@@ -198,7 +227,8 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
       return row === undefined ? null : toErasure(row);
     },
 
-    async end(id) {
+    /** Nothing is left of it here. */
+    async end(id: number): Promise<void> {
       await db.batch(
         ['erasure_items WHERE erasure', 'erasure_files WHERE erasure', 'erasures WHERE id'].map((from) =>
           // eslint-disable-next-line no-restricted-syntax -- made of constants
@@ -207,10 +237,13 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
       );
     },
 
-    discard: (id) => ledger.end(id),
+    discard: (id: number): Promise<void> => ledger.end(id),
   };
   return ledger;
 }
+
+/** System of record of erasures. Throws StoreUnavailable. Everything may be repeated. */
+export type ErasureLedger = ReturnType<typeof createD1Erasures>;
 
 /** Stands in others' chains in the place of what was erased; such versions are never served. */
 const ERASED = { name: 'erased', owner: 'erased', digest: '0'.repeat(64) };
