@@ -10,13 +10,33 @@ import type { RequestOf } from '../protocol/admin-api/operations.ts';
 import { KeepHours, MAX_KEEP_HOURS } from '../protocol/admin-api/prompts.ts';
 import { parseCount, parseDuration, usageError } from './flags.ts';
 
+/** Limits that are counts, by their flags; `unit` follows the count where limits are listed. */
+const LIMITS = {
+  rpm: { field: 'requests_per_minute', description: 'Requests in any minute', unit: ' req/min' },
+  tpm: {
+    field: 'tokens_per_minute',
+    description: 'Tokens, prompt and answer, in any minute',
+    unit: ' tok/min',
+  },
+  concurrent: { field: 'concurrent', description: 'Requests at the same time', unit: ' at once' },
+  'tokens-per-day': { field: 'tokens_per_day', description: 'Budget of a day, UTC', unit: ' tok/day' },
+  'tokens-per-month': {
+    field: 'tokens_per_month',
+    description: 'Budget of a month, UTC',
+    unit: ' tok/month',
+  },
+} as const satisfies Record<string, { field: keyof KeyLimits; description: string; unit: string }>;
+
+const counts = Object.fromEntries(
+  Object.entries(LIMITS).map(([flag, { description }]) => [
+    flag,
+    { type: 'string', description, valueHint: 'count' },
+  ]),
+) as Record<keyof typeof LIMITS, { type: 'string'; description: string; valueHint: string }>;
+
 /** Flags for the limits of a key or a tenant. */
 export const limitFlags = {
-  rpm: { type: 'string', description: 'Requests per minute', valueHint: 'count' },
-  tpm: { type: 'string', description: 'Tokens per minute, prompt and answer', valueHint: 'count' },
-  concurrent: { type: 'string', description: 'Requests at the same time', valueHint: 'count' },
-  'tokens-per-day': { type: 'string', description: 'Token budget of a day, UTC', valueHint: 'count' },
-  'tokens-per-month': { type: 'string', description: 'Token budget of a month, UTC', valueHint: 'count' },
+  ...counts,
   'on-outage': {
     type: 'string',
     description: 'When limits cannot be checked: allow or refuse',
@@ -76,14 +96,6 @@ export const createFlags = {
   ...rightFlags,
 } as const satisfies ArgsDef;
 
-const LIMIT_FLAGS = [
-  ['rpm', 'requests_per_minute'],
-  ['tpm', 'tokens_per_minute'],
-  ['concurrent', 'concurrent'],
-  ['tokens-per-day', 'tokens_per_day'],
-  ['tokens-per-month', 'tokens_per_month'],
-] as const;
-
 const OUTAGE = ['allow', 'refuse'] as const;
 
 /** Flags as citty parsed them. */
@@ -142,7 +154,7 @@ const rightOf = (args: KeyArgs, flag: string): unknown => VALUES[flag]?.(args) ?
 export function limitsChange(args: KeyArgs): LimitsChange | undefined {
   const taken = (flag: string): boolean => args[flag] === NONE;
   const limits: LimitsChange = {};
-  for (const [flag, field] of LIMIT_FLAGS) {
+  for (const [flag, { field }] of Object.entries(LIMITS)) {
     const value = text(args, flag);
     if (value !== undefined) limits[field] = taken(flag) ? null : parseCount(value, `--${flag}`);
   }
@@ -168,7 +180,7 @@ export function changeRequest(id: string, args: KeyArgs): ChangeKeyRequest {
 /** @returns the body of `POST /admin/keys`. @throws CliError for an invalid flag. */
 export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
   const limits: KeyLimits = {};
-  for (const [flag, field] of LIMIT_FLAGS) {
+  for (const [flag, { field }] of Object.entries(LIMITS)) {
     const value = text(args, flag);
     if (value !== undefined) limits[field] = parseCount(value, `--${flag}`);
   }
@@ -198,12 +210,10 @@ const count = (value: number): string => {
 /** @returns such as `60 req/min, 100k tok/min, 4 at once`. */
 export function limitsText(limits: KeyLimits | null): string {
   if (limits === null) return '-';
-  const parts: [number | undefined, string][] = [
-    [limits.requests_per_minute, ' req/min'],
-    [limits.tokens_per_minute, ' tok/min'],
-    [limits.concurrent, ' at once'],
-    [limits.tokens_per_day, ' tok/day'],
-    [limits.tokens_per_month, ' tok/month'],
-  ];
-  return parts.flatMap(([value, unit]) => (value === undefined ? [] : `${count(value)}${unit}`)).join(', ');
+  return Object.values(LIMITS)
+    .flatMap(({ field, unit }) => {
+      const value = limits[field];
+      return value === undefined ? [] : `${count(value)}${unit}`;
+    })
+    .join(', ');
 }

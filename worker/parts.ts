@@ -25,7 +25,7 @@ import { createDownloadTokens } from './downloads/download-token.ts';
 import { createInbox, createDrops } from './kv-inbox/take-drops.ts';
 import type { DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import type { Config } from './env.ts';
-import type { ErasureLedger } from './erasure/ports.ts';
+import type { ErasureLedger } from './erasure/d1-erasures.ts';
 import { createCounting } from './experiments/parts.ts';
 import type { WebhookOutbox, ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';

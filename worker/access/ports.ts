@@ -14,7 +14,7 @@ import type { LimitedCaller } from '../metering/ports.ts';
 export type ScopeOwners = readonly (string | null)[];
 
 /** What KV holds of an inference key. Admin rights are never among it: whoever can write KV would mint admins. */
-export const KeyRecord = KeyRights.extend({
+export const KeyRecord = KeyRights.omit({ prompts: true }).extend({
   id: z.string(),
   tenant: z.string().min(1),
   scopes: z.array(z.string()),
@@ -86,12 +86,13 @@ export const rightsOf = (row: AllRights): KeyRights =>
 /** What KV has to hold of a key that is not revoked. */
 export function keyRecordOf(row: KeyRow): KeyRecord {
   const { id, tenant, scopes, scope_owners, expires_at, tenant_limits, counter } = row;
+  const { prompts: _, ...rights } = rightsOf(row);
   return {
     id,
     tenant,
     scopes,
     ...(scope_owners.some((owner) => owner !== null) ? { scope_owners } : {}),
-    ...rightsOf(row),
+    ...rights,
     ...(expires_at === null ? {} : { expires_at }),
     ...(tenant_limits === null ? {} : { tenant_limits }),
     ...(counter === id ? {} : { counter }),

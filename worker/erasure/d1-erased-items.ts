@@ -4,7 +4,8 @@
  */
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
-import type { ErasedExperiment, ErasedKey, ErasedName, ErasureLedger } from './ports.ts';
+import type { EraseCounts } from '../../protocol/admin-api/erasures.ts';
+import type { Erasure, ErasedExperiment, ErasedKey, ErasedName, FileAtOrigins } from './ports.ts';
 import { z } from 'zod';
 
 /** Binds only the values whose numbers the statement has; D1 accepts no more. */
@@ -70,11 +71,6 @@ export const STAYS = `EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON v
   OR EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = f.digest AND h.tenant <> ?2)
   OR EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = f.digest AND p.tenant <> ?2)`;
 
-type NamePages = Pick<
-  ErasureLedger,
-  'keys' | 'experiments' | 'forgetExperiments' | 'names' | 'forgetNames' | 'others' | 'endAliases'
->;
-
 /** Versions of the list ?1 that nobody has restored. */
 const GOING = `FROM json_each(?1) item CROSS JOIN versions own ON own.name = item.value ->> 'name'
   AND item.value ->> 'version' IN (0, own.version) WHERE own.removed_at = 0`;
@@ -96,9 +92,9 @@ const OF_EXPERIMENTS = ['experiment_versions', 'experiment_looks', 'webhook_mess
 );
 
 /** Names, versions, experiments and keys of an erasure, page by page. */
-export function createD1ErasedNames(db: SqlDatabase): NamePages {
+export function createD1ErasedNames(db: SqlDatabase) {
   return {
-    async keys({ owner }, after, limit) {
+    async keys({ owner }: Erasure, after: string, limit: number): Promise<ErasedKey[]> {
       const { results } = await db
         .prepare(
           `SELECT id, hash, kind, 
@@ -110,7 +106,7 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       return results;
     },
 
-    async experiments({ id, owner }, limit) {
+    async experiments({ id, owner }: Erasure, limit: number): Promise<ErasedExperiment[]> {
       const { results } = await db
         .prepare(`SELECT e.id, e.name ${EXPERIMENTS} ORDER BY e.id LIMIT ?3`)
         .bind(id, owner, limit)
@@ -118,7 +114,7 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       return results;
     },
 
-    async forgetExperiments(_, ids) {
+    async forgetExperiments(_: Erasure, ids: readonly string[]): Promise<void> {
       const list = JSON.stringify(ids);
       await db.batch([
         ...OF_EXPERIMENTS.map((sql) => db.prepare(sql).bind(list)),
@@ -132,7 +128,7 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       ]);
     },
 
-    async names({ id }, limit) {
+    async names({ id }: Erasure, limit: number): Promise<ErasedName[]> {
       const { results } = await db
         .prepare(
           'SELECT name, version FROM erasure_items WHERE erasure = ? AND gone = 0 ORDER BY name DESC, version LIMIT ?',
@@ -142,7 +138,11 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       return results;
     },
 
-    async forgetNames({ id }, names) {
+    /** Their rows, whose pointers have been removed; a name that was published again in the meantime stays. */
+    async forgetNames(
+      { id }: Erasure,
+      names: readonly ErasedName[],
+    ): Promise<Pick<EraseCounts, 'names' | 'aliases' | 'versions'>> {
       const list = JSON.stringify(names);
       const run = (sql: string) => db.prepare(sql).bind(list);
       const [, versions, , , , , gone] = await db.batch([
@@ -177,7 +177,12 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       return { names: latest.length - aliases, aliases, versions: versions?.results.length ?? 0 };
     },
 
-    async others({ id, owner }, after, limit) {
+    /** Others' experiments that use what is erased, by id; and others' aliases of it. */
+    async others(
+      { id, owner }: Erasure,
+      after: string,
+      limit: number,
+    ): Promise<{ experiments: ErasedExperiment[]; aliases: string[] }> {
       const [experiments, aliases] = await db.batch([
         db
           .prepare(
@@ -197,7 +202,7 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
       };
     },
 
-    async endAliases(names) {
+    async endAliases(names: readonly string[]): Promise<void> {
       await db
         .prepare('UPDATE names SET alias = NULL WHERE name IN (SELECT value FROM json_each(?))')
         .bind(JSON.stringify(names))
@@ -205,8 +210,6 @@ export function createD1ErasedNames(db: SqlDatabase): NamePages {
     },
   };
 }
-
-type FilePages = Pick<ErasureLedger, 'files' | 'releaseFile' | 'fileLeftTo' | 'atOrigins' | 'unused'>;
 
 const Ids = z.array(z.string());
 
@@ -220,9 +223,10 @@ const UNSENT = `NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ?1)
   AND NOT EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = ?1)`;
 
 /** Files of an erasure: in the store, and at the origins. */
-export function createD1ErasedFiles(db: SqlDatabase): FilePages {
+export function createD1ErasedFiles(db: SqlDatabase) {
   return {
-    async files({ id }, limit) {
+    /** Digests of files whose bytes may still be in the store. */
+    async files({ id }: Erasure, limit: number): Promise<string[]> {
       const { results } = await db
         .prepare(
           'SELECT digest FROM erasure_files WHERE erasure = ? AND origins IS NULL ORDER BY digest LIMIT ?',
@@ -232,7 +236,11 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
       return results.map(({ digest }) => digest);
     },
 
-    async releaseFile({ owner }, digest, at) {
+    /**
+     * Its owner no longer holds it, and if nobody else does, nobody can from here on.
+     * @returns null when it stays; otherwise its size.
+     */
+    async releaseFile({ owner }: Erasure, digest: string, at: number): Promise<{ bytes: number } | null> {
       const [, , size, , began] = await db.batch([
         db
           .prepare(`DELETE FROM blob_parts WHERE digest = ?1 AND tenant = ?2 AND ${UNUSED_BY}`)
@@ -269,7 +277,8 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
       return held === null ? { bytes: 0 } : null;
     },
 
-    async fileLeftTo({ id }, digest, origins) {
+    /** @param origins that must drop it; empty = done. */
+    async fileLeftTo({ id }: Erasure, digest: string, origins: readonly string[]): Promise<void> {
       await (
         origins.length === 0
           ? db.prepare('DELETE FROM erasure_files WHERE erasure = ? AND digest = ?').bind(id, digest)
@@ -279,7 +288,7 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
       ).run();
     },
 
-    async atOrigins({ id }, after, limit) {
+    async atOrigins({ id }: Erasure, after: string, limit: number): Promise<FileAtOrigins[]> {
       const { results } = await db
         .prepare(
           `SELECT digest, origins FROM erasure_files WHERE erasure = ? AND origins IS NOT NULL AND digest > ?
@@ -290,7 +299,8 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
       return results.map(({ digest, origins }) => ({ digest, origins: Ids.parse(JSON.parse(origins)) }));
     },
 
-    async unused(digests) {
+    /** @returns those that no version uses: others were published again. */
+    async unused(digests: readonly string[]): Promise<string[]> {
       const { results } = await db
         .prepare(
           `SELECT value AS digest FROM json_each(?) WHERE NOT EXISTS (
@@ -302,17 +312,6 @@ export function createD1ErasedFiles(db: SqlDatabase): FilePages {
     },
   };
 }
-
-type TracePages = Pick<
-  ErasureLedger,
-  | 'forgetTraffic'
-  | 'forgetRequests'
-  | 'forgetUsage'
-  | 'holders'
-  | 'forgetGrantsFrom'
-  | 'forgetHistory'
-  | 'forgetTenant'
->;
 
 const HOURS = `SELECT tenant, hour, key_id, name, version FROM usage u
   WHERE u.tenant = ?2 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
@@ -332,9 +331,13 @@ const counted = (answer: { results: unknown[] } | undefined): number =>
   (answer?.results[0] as { count: number | null } | undefined)?.count ?? 0;
 
 /** Records of requests, and what else a tenant leaves behind. */
-export function createD1ErasedTraces(db: SqlDatabase): TracePages {
+export function createD1ErasedTraces(db: SqlDatabase) {
   return {
-    async forgetTraffic({ id, owner, kind }, { step, from, to }) {
+    /** @returns how many sums of traffic were deleted: of the tenant, and of its names, whoever requested them. */
+    async forgetTraffic(
+      { id, owner, kind }: Erasure,
+      { step, from, to }: { step: number; from: number; to: number },
+    ): Promise<number> {
       // Sums over all tenants stay: they name nobody.
       const meant = `FROM traffic WHERE step = ?3 AND at >= ?4 AND at < ?5
         AND (tenant = ?2 AND ?6 = 'tenant' OR name IN (${WHOLE}))`;
@@ -343,7 +346,12 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return counted(found);
     },
 
-    async forgetRequests({ id, owner, kind }, after, limit) {
+    /** @returns how many requests were deleted, and where it continues; null at the end. */
+    async forgetRequests(
+      { id, owner, kind }: Erasure,
+      after: string,
+      limit: number,
+    ): Promise<{ requests: number; after: string | null }> {
       const [tenant = '', at = '0', chunk = ''] = after.split(SEPARATOR);
       const page = [id, owner, tenant, Number(at), chunk, limit];
       const run = (sql: string) => numbered(db, sql, page);
@@ -379,7 +387,11 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       };
     },
 
-    async forgetUsage({ id, owner }, limit) {
+    /**
+    * Of the owner only: others' use is on their bills. @returns how many were deleted; fewer than `limit` at the
+    * end.
+    */
+    async forgetUsage({ id, owner }: Erasure, limit: number): Promise<number> {
       const [went] = await db.batch([
         db
           .prepare(
@@ -390,7 +402,8 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return gone(went);
     },
 
-    async holders({ owner }, limit) {
+    /** Tenants that have grants from it, or refuse them. */
+    async holders({ owner }: Erasure, limit: number): Promise<string[]> {
       const { results } = await db
         .prepare(
           `SELECT tenant FROM grants WHERE owner = ?1 UNION SELECT tenant FROM grant_refusals WHERE owner = ?1
@@ -401,7 +414,8 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return results.map(({ tenant }) => tenant);
     },
 
-    async forgetGrantsFrom({ owner }, tenants) {
+    /** Revokes these tenants' grants from it, and their refusals. @returns how many grants. */
+    async forgetGrantsFrom({ owner }: Erasure, tenants: readonly string[]): Promise<number> {
       const list = JSON.stringify(tenants);
       const [went] = await db.batch([
         db
@@ -418,7 +432,11 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return gone(went);
     },
 
-    async forgetHistory({ id, owner, kind }, limit) {
+    /**
+    * Of a tenant; of names, if others' history names them. @returns how many were deleted; fewer than `limit` at
+    * the end.
+    */
+    async forgetHistory({ id, owner, kind }: Erasure, limit: number): Promise<number> {
       if (kind !== 'tenant') {
         const of = db.prepare(`UPDATE history SET target = NULL WHERE owner = ?2 AND target IN (${WHOLE})`);
         await of.bind(id, owner).run();
@@ -434,7 +452,8 @@ export function createD1ErasedTraces(db: SqlDatabase): TracePages {
       return results.length;
     },
 
-    async forgetTenant({ owner }) {
+    /** Of a tenant: its revoked keys, limits, reservations and received grants. */
+    async forgetTenant({ owner }: Erasure): Promise<Pick<EraseCounts, 'keys' | 'rooms' | 'grants'>> {
       const run = (sql: string) => db.prepare(sql).bind(owner);
       const [keys, rooms, grants] = await db.batch([
         // A key created in the meantime is valid, and must be found to be revoked.

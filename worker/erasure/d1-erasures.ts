@@ -26,7 +26,7 @@ import {
   WITH_CHAIN,
 } from './d1-erased-items.ts';
 import { MAX_IN_THE_WAY } from './limits.ts';
-import type { Erasure, ErasureLedger, ErasureStep, ErasureTarget } from './ports.ts';
+import type { Erasure, ErasureKind, ErasurePlan, ErasureStep, ErasureTarget } from './ports.ts';
 import type { ChangeNote } from '../registry/ports.ts';
 
 interface ErasureRecord extends ErasureTarget {
@@ -71,7 +71,7 @@ const COUNTS = [
 const OF_FILES = `SELECT ${STAYS} AS stays, COUNT(*) AS files, COALESCE(SUM(${SIZE}), 0) AS bytes
   FROM (${FILES}) f GROUP BY stays`;
 
-export function createD1Erasures(db: SqlDatabase): ErasureLedger {
+export function createD1Erasures(db: SqlDatabase) {
   const all = async <Row>(sql: string, ...values: (string | number)[]): Promise<Row[]> =>
     (
       await db
@@ -104,23 +104,36 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
     return (await db.batch(added)).some(({ results }) => results.length > 0);
   }
 
-  const ledger: ErasureLedger = {
+  const ledger = {
     ...createD1ErasedNames(db),
     ...createD1ErasedFiles(db),
     ...createD1ErasedTraces(db),
 
-    async owners(kind, name) {
+    /** Owners of the names in scope, at most a few. */
+    async owners(kind: 'name' | 'below', name: string): Promise<string[]> {
       const sql = `SELECT DISTINCT owner ${meant(kind, 1)} ORDER BY owner LIMIT 3`;
       const rows = await all<{ owner: string }>(sql, ...meantValues(kind, name));
       return rows.map(({ owner }) => owner);
     },
 
-    async ownerOfBegun(kind, target) {
+    /** Owner of an unfinished erasure of it; null = there is none. */
+    async ownerOfBegun(kind: ErasureKind, target: string): Promise<string | null> {
       const sql = "SELECT owner FROM erasures WHERE kind = ? AND target = ? AND step <> 'planned' LIMIT 1";
       return (await all<{ owner: string }>(sql, kind, target))[0]?.owner ?? null;
     },
 
-    async plan({ kind, target, owner, cascade, usage, at }) {
+    /**
+    * Records everything that would be erased, with `cascade` also what the owner built on it; then begin or
+    * discard it.
+    */
+    async plan({
+      kind,
+      target,
+      owner,
+      cascade,
+      usage,
+      at,
+    }: ErasureTarget & { cascade: boolean; usage: boolean; at: number }): Promise<ErasurePlan> {
       const [made] = await all<{ id: number }>(
         `INSERT INTO erasures (kind, target, owner, cascade, usage, step, place, touched_at)
          VALUES (?, ?, ?, ?, ?, 'planned', '', ?) RETURNING id`,
@@ -169,7 +182,16 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
       };
     },
 
-    async begin({ id, cascade, record, ...note }) {
+    /**
+     * Takes all of it out of service, in one transaction, and takes over what an earlier one of the same target left.
+     * @param params.record it leaves a row of history. @returns false when something came in its way since it was planned.
+     */
+    async begin({
+      id,
+      cascade,
+      record,
+      ...note
+    }: ChangeNote & { id: number; cascade: boolean; record: boolean }): Promise<boolean> {
       const row = await ledger.get(id);
       if (row === null) return false;
       try {
@@ -181,16 +203,26 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
       }
     },
 
-    async get(id) {
+    async get(id: number): Promise<Erasure | null> {
       const [row] = await all<ErasureRecord>(`${ROW} WHERE id = ?`, id);
       return row === undefined ? null : toErasure(row);
     },
 
-    async move(id, { step, place, at }) {
+    async move(
+      id: number,
+      { step, place, at }: { step: ErasureStep; place: string; at: number },
+    ): Promise<void> {
       await all('UPDATE erasures SET step = ?, place = ?, touched_at = ? WHERE id = ?', step, place, at, id);
     },
 
-    async next({ steps, touchedBefore }) {
+    /** One at one of these steps and untouched since; the one that waits longest. */
+    async next({
+      steps,
+      touchedBefore,
+    }: {
+      steps: readonly ErasureStep[];
+      touchedBefore: number;
+    }): Promise<Erasure | null> {
       const [row] = await all<ErasureRecord>(
         `${ROW} WHERE step IN (SELECT value FROM json_each(?)) AND touched_at < ? ORDER BY touched_at LIMIT 1`,
         ...[JSON.stringify(steps), touchedBefore],
@@ -198,7 +230,8 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
       return row === undefined ? null : toErasure(row);
     },
 
-    async end(id) {
+    /** Nothing of it is left here. */
+    async end(id: number): Promise<void> {
       await db.batch(
         ['erasure_items WHERE erasure', 'erasure_files WHERE erasure', 'erasures WHERE id'].map((from) =>
           // eslint-disable-next-line no-restricted-syntax -- made of constants
@@ -207,10 +240,13 @@ export function createD1Erasures(db: SqlDatabase): ErasureLedger {
       );
     },
 
-    discard: (id) => ledger.end(id),
+    discard: (id: number): Promise<void> => ledger.end(id),
   };
   return ledger;
 }
+
+/** D1's record of erasures. Throws StoreUnavailable. Everything may be repeated. */
+export type ErasureLedger = ReturnType<typeof createD1Erasures>;
 
 /** Placeholder in others' chains for what was erased; such versions are never served. */
 const ERASED = { name: 'erased', owner: 'erased', digest: '0'.repeat(64) };

@@ -29,14 +29,8 @@ import {
   SCHEDULED_PAGES,
   WAITING_MS,
 } from './limits.ts';
-import {
-  type Erasure,
-  type ErasureLedger,
-  type OriginDrops,
-  type WorkStep,
-  ERASURE_STEPS,
-  type ErasureStep,
-} from './ports.ts';
+import type { ErasureLedger } from './d1-erasures.ts';
+import { type Erasure, type OriginDrops, type WorkStep, ERASURE_STEPS, type ErasureStep } from './ports.ts';
 
 export interface EraseDeps {
   erasures: ErasureLedger;

@@ -4,7 +4,7 @@ import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { authenticate } from '../../../worker/access/authenticate.ts';
 import { authenticateAdmin, presentedAdminKey } from '../../../worker/access/require-admin.ts';
 import type { Index, Lookup } from '../../../worker/platform/ports.ts';
-import type { KeyRecord } from '../../../worker/access/ports.ts';
+import { KeyRecord, keyRecordOf } from '../../../worker/access/ports.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 import { openDatabase } from '../platform/database.ts';
 
@@ -104,5 +104,21 @@ describe('authenticateAdmin', () => {
       error: { message: expect.stringContaining('expired') },
     });
     expect(await ask(generateApiKey('gk'), hash)).toMatchObject({ ok: false });
+  });
+});
+
+describe('a key as KV holds it', () => {
+  it('has only what differs from a key without rights', () =>
+    expect(keyRecordOf(keyRow('key_1', { scope_owners: [null], strict_fields: true }))).toEqual({
+      id: 'key_1',
+      tenant: 'default',
+      scopes: ['medicine/**'],
+      strict_fields: true,
+    }));
+
+  it('has no right of admin keys, whatever the row or the record says', () => {
+    expect(keyRecordOf(keyRow('key_1', { prompts: true }))).not.toHaveProperty('prompts');
+    expect(KeyRecord.safeParse(RECORD).success).toBe(true);
+    expect(KeyRecord.safeParse({ ...RECORD, prompts: true }).success).toBe(false);
   });
 });

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { NO_RIGHTS } from '../../../protocol/admin-api/keys.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { openDatabase } from '../platform/database.ts';
 import type { KeyRow } from '../../../worker/access/ports.ts';
@@ -69,6 +70,7 @@ describe('KeyLedger', () => {
     await ledger.add(keyRow('key_2'));
     const change = {
       id: 'key_1',
+      ...NO_RIGHTS,
       scopes: ['a/**'],
       scope_owners: ['clinic'],
       label: 'new',
