@@ -12,17 +12,17 @@ import { parseCount, parseDuration, usageError } from './flags.ts';
 
 /** Limits that are counts, by their flags; `unit` follows the count where limits are listed. */
 const LIMITS = {
-  rpm: { field: 'requests_per_minute', description: 'Requests in any minute', unit: ' req/min' },
+  rpm: { field: 'requests_per_minute', description: 'Requests per minute', unit: ' req/min' },
   tpm: {
     field: 'tokens_per_minute',
-    description: 'Tokens, prompt and answer, in any minute',
+    description: 'Tokens per minute, prompt and answer',
     unit: ' tok/min',
   },
   concurrent: { field: 'concurrent', description: 'Requests at the same time', unit: ' at once' },
-  'tokens-per-day': { field: 'tokens_per_day', description: 'Budget of a day, UTC', unit: ' tok/day' },
+  'tokens-per-day': { field: 'tokens_per_day', description: 'Token budget of a day, UTC', unit: ' tok/day' },
   'tokens-per-month': {
     field: 'tokens_per_month',
-    description: 'Budget of a month, UTC',
+    description: 'Token budget of a month, UTC',
     unit: ' tok/month',
   },
 } as const satisfies Record<string, { field: keyof KeyLimits; description: string; unit: string }>;

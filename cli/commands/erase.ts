@@ -40,7 +40,8 @@ export const eraseCommand = command({
       ...{ ...meant, cascade: args.cascade === true, usage: args.usage === true, why: args.why },
     };
     const parsed = EraseRequest.safeParse(body);
-    if (!parsed.success) throw usageError(`'${what}': ${parsed.error.issues[0]?.message ?? 'is not a name'}.`);
+    if (!parsed.success)
+      throw usageError(`'${what}': ${parsed.error.issues[0]?.message ?? 'is not a name'}.`);
     const client = await adminClient();
     const planned = await callOperation(client, `erase ${what}`, 'POST /admin/erase', {
       body: { ...body, dry_run: true },

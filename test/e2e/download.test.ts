@@ -71,7 +71,9 @@ it('goes on where it broke off, and begins anew what was damaged', async () => {
 it('writes PEFT, and says what a part of a chain is', async () => {
   const { code, stderr } = await graft('download', 'team/root/deep', '-o', 'peft');
   expect([code, stderr]).toEqual([0, expect.stringMatching(/only what team\/root\/deep@1 adds .* --merged/)]);
-  expect(stderr).toMatch(/^converted: the weights are float32, with the scale folded in\. Use --as canonical/m);
+  expect(stderr).toMatch(
+    /^converted: the weights are float32, with the scale folded in\. Use --as canonical/m,
+  );
   const config = JSON.parse(await readFile(at('peft', 'adapter_config.json'), 'utf8')) as Record<
     string,
     unknown

@@ -388,9 +388,9 @@ export function createD1ErasedTraces(db: SqlDatabase) {
     },
 
     /**
-    * Of the owner only: others' use is on their bills. @returns how many were deleted; fewer than `limit` at the
-    * end.
-    */
+     * Of the owner only: others' use is on their bills. @returns how many were deleted; fewer than `limit` at the
+     * end.
+     */
     async forgetUsage({ id, owner }: Erasure, limit: number): Promise<number> {
       const [went] = await db.batch([
         db
@@ -433,9 +433,9 @@ export function createD1ErasedTraces(db: SqlDatabase) {
     },
 
     /**
-    * Of a tenant; of names, if others' history names them. @returns how many were deleted; fewer than `limit` at
-    * the end.
-    */
+     * Of a tenant; of names, if others' history names them. @returns how many were deleted; fewer than `limit` at
+     * the end.
+     */
     async forgetHistory({ id, owner, kind }: Erasure, limit: number): Promise<number> {
       if (kind !== 'tenant') {
         const of = db.prepare(`UPDATE history SET target = NULL WHERE owner = ?2 AND target IN (${WHOLE})`);

@@ -123,9 +123,9 @@ export function createD1Erasures(db: SqlDatabase) {
     },
 
     /**
-    * Records everything that would be erased, with `cascade` also what the owner built on it; then begin or
-    * discard it.
-    */
+     * Records everything that would be erased, with `cascade` also what the owner built on it; then begin or
+     * discard it.
+     */
     async plan({
       kind,
       target,
