@@ -282,9 +282,10 @@ function explain(problem: Exclude<SignatureProblem, { kind: 'store_full' }>): st
       );
     case 'clock_skew':
       return (
-        `The edge's clock and this origin's differ by ${Math.round(Math.abs(problem.skewMs) / 1000)} s ` +
-        `(the edge's is ${problem.skewMs < 0 ? 'behind' : 'ahead'}); at most ${SIGNATURE_WINDOW_MS / 1000} s are allowed. ` +
-        'Set this origin’s clock by NTP; the edge’s is Cloudflare’s.'
+        'The clocks of the edge and this origin differ by ' +
+        `${Math.round(Math.abs(problem.skewMs) / 1000)} s (the edge is ` +
+        `${problem.skewMs < 0 ? 'behind' : 'ahead'}); at most ${SIGNATURE_WINDOW_MS / 1000} s are ` +
+        'allowed. Synchronize this origin’s clock with NTP; the edge’s is Cloudflare’s.'
       );
     case 'before_start':
       return "The signature is older than this origin's last start. Retry with a new one.";

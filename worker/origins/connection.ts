@@ -388,7 +388,7 @@ export function passStream(
     void letGo();
     // What waits for a client that does not read would hold the stream for ever.
     if (params.gone.aborted) controller.terminate();
-    else controller.error(new Error('nobody reads'));
+    else controller.error(new Error('client disconnected'));
   };
 
   // A machine that loses its power says no goodbye, and neither does each client (workerd#6832): of those who left before
@@ -430,8 +430,10 @@ export function passStream(
       passedBytes += seen.length;
       // A heartbeat says nothing of how far the answer is.
       if (seen[0] !== COLON || !isOneEvent(seen)) last = seen;
-      if (firstAt === null && hasToken(seen)) firstAt = now();
+      const hasFirst = firstAt === null && hasToken(seen);
       for (const piece of pieces) await writer.write(piece);
+      // Once it is taken: a client that leaves before has seen no token.
+      if (hasFirst) firstAt = now();
     }
     if (ended) return;
     const how = silent ? 'stalled' : filter.end();
