@@ -442,7 +442,7 @@ function partError(i: number, bytes: number, problem: PartProblem): ApiError {
     too_long: `Part ${i} is longer than the ${bytes} bytes announced.`,
     too_short: `Part ${i} ended after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
     cut: `Part ${i} was cut off after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
-    wrong_hash: `The sha256 of part ${i} is not the one announced.`,
+    wrong_hash: `Part ${i} does not have the announced sha256.`,
   }[problem.kind];
   return { code: 'adapter_invalid', message, reason: `part_${problem.kind}`, param: String(i) };
 }

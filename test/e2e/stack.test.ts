@@ -291,7 +291,7 @@ describe('publish, run, ls, ps', () => {
     expect((await graft('ls')).stdout).toMatch(/^NAME +LIVE +NEWEST +OWNER\n.*alice\/notes +2 +2 +default/s);
     const { stdout } = await graft('ps');
     expect(stdout).toMatch(
-      /^local-[0-9a-f]{8}: tiny-base \(int8, provider cpu, rows to the bit\), \d+ of \d+ rows, adapters .*\nDIGEST +NAME/,
+      /^local-[0-9a-f]{8}: tiny-base \(int8, provider cpu, batch-independent to the bit\), \d+ of \d+ rows, adapters .*\nDIGEST +NAME/,
     );
     for (const name of ['alice/notes@1', 'alice/notes@2', 'alice/notes/bob@1', 'alone@1'])
       expect(stdout).toMatch(new RegExp(`^[0-9a-f]{12} +${name} +ready`, 'm'));

@@ -80,7 +80,7 @@ describe('openAdapterStore', () => {
     [
       'tampered',
       (part: Uint8Array) => chunks(part.map((byte, i) => (i === 5 ? byte ^ 1 : byte))),
-      /The sha256 of part 1 is not/,
+      /Part 1 does not have the announced sha256/,
     ],
     ['truncated', (part: Uint8Array) => chunks(part.slice(0, -1)), /Part 1 ended after 29 of 30/],
     ['longer', (part: Uint8Array) => chunks(Uint8Array.from([...part, 0])), /Part 1 is longer than the 30/],
