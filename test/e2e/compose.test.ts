@@ -136,7 +136,7 @@ describe('its services as processes', () => {
       ]);
     }
     const edge = start('edge');
-    await edge.sees(/the edge is on .* before origin-1, origin-2/);
+    await edge.sees(/the edge is on .* in front of origin-1, origin-2/);
     const url = `http://127.0.0.1:${ports.get('edge')}`;
     const adminKey = (await readFile(path.join(folder, 'secrets/made/admin-key'), 'utf8')).trim();
     const admin = { cwd: folder, env: { ...options().env, GRAFT_URL: url, GRAFT_ADMIN_KEY: adminKey } };
