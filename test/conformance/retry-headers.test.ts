@@ -134,7 +134,7 @@ describe('every 429 and 503 says whether to come back, and when', () => {
         expect(await ask(stack)).toEqual(later(503, 'origin_unavailable'));
         const lines = log.mock.calls.map(([line]) => String(line));
         expect(lines.find((line) => line.includes('origin_refused_signature'))).toMatch(
-          /"reason":"clock_skew".*differ by 90 s \(the edge's is behind\)/,
+          /"reason":"clock_skew".*differ by 90 s \(the edge is behind\)/,
         );
       } finally {
         log.mockRestore();
