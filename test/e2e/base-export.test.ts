@@ -48,9 +48,9 @@ it('says what is wrong before it starts anything, and why a base cannot be expor
   for (const [args, complaint] of [
     [['export'], 'Add --web'],
     [['export', '--web', '--to', 'folder'], '--to folder needs -o <path>.'],
-    [['export', '--web', '-o', 'x'], '-o is for --to folder'],
+    [['export', '--web', '-o', 'x'], '-o needs --to folder'],
     [['export', '--web', '--to', 'r2'], '--to r2 needs --bucket <name>.'],
-    [['export', '--web', '--bucket', 'x'], '--bucket is for --to r2.'],
+    [['export', '--web', '--bucket', 'x'], '--bucket needs --to r2.'],
     [['import', '--web'], "'import' is not one of export."],
   ] as const) {
     const { code, stderr } = await graft(...args);
