@@ -134,7 +134,7 @@ interface Where {
 
 /** @param cache for the parts that go to a bucket. @throws CliError (usage) */
 export function folderOf({ to, out, bucket }: Where, cache: string): string {
-  if (bucket !== undefined && to !== 'r2') throw usageError('--bucket is for --to r2.');
+  if (bucket !== undefined && to !== 'r2') throw usageError('--bucket needs --to r2.');
   if (to === 'folder') {
     if (out === undefined) throw usageError('--to folder needs -o <path>.');
     return path.resolve(out);

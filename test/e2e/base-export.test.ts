@@ -46,11 +46,11 @@ it('writes the parts and their manifest into a folder, and says what they are', 
 
 it('says what is wrong before it starts anything, and why a base cannot be exported', async () => {
   for (const [args, complaint] of [
-    [['export'], 'Say --web'],
+    [['export'], 'Add --web'],
     [['export', '--web', '--to', 'folder'], '--to folder needs -o <path>.'],
-    [['export', '--web', '-o', 'x'], '-o is for --to folder'],
+    [['export', '--web', '-o', 'x'], '-o needs --to folder'],
     [['export', '--web', '--to', 'r2'], '--to r2 needs --bucket <name>.'],
-    [['export', '--web', '--bucket', 'x'], '--bucket is for --to r2.'],
+    [['export', '--web', '--bucket', 'x'], '--bucket needs --to r2.'],
     [['import', '--web'], "'import' is not one of export."],
   ] as const) {
     const { code, stderr } = await graft(...args);

@@ -84,7 +84,7 @@ describe('the life of versions', () => {
     expect(said(await graft('alias', 'best', 'team/notes'))).toBe('0 best is an alias of team/notes');
     expect((await graft('ls')).stdout).toMatch(/^best +-> team\/notes +- /m);
     expect((await graft('run', 'best', 'hi', '--max-tokens', '2')).code).toBe(0);
-    expect(said(await graft('alias', 'best', '--remove'))).toBe('0 best is no alias any more');
+    expect(said(await graft('alias', 'best', '--remove'))).toBe('0 best is no longer an alias');
     expect(failed(await graft('run', 'best', 'hi', '--json'))).toMatchObject({ exit: 3 });
     expect(failed(await graft('alias', 'best', 'absent', '--json'))).toMatchObject({ exit: 3 });
   });
