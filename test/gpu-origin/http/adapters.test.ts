@@ -83,7 +83,7 @@ describe('adapters over HTTP, signed', () => {
     const bad = await put(1, tampered, { bodyHash: sha256(PARTS[1]!) });
     expect(bad.status).toBe(422);
     expect(await bad.json()).toMatchObject({
-      error: { code: 'adapter_invalid', param: '1', message: expect.stringContaining('part 1') },
+      error: { code: 'adapter_invalid', param: '1', message: expect.stringContaining('Part 1') },
     });
     const short = await put(1, PARTS[1]!.slice(1), { bodyHash: sha256(PARTS[1]!) });
     expect(short.status).toBe(422);

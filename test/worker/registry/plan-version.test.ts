@@ -60,6 +60,8 @@ describe('a dry run', () => {
     const parent = (await graft.services.registry.live('team'))!.chainId;
     const child = tinyAdapter({ seed: 2, parent });
     const before = await state();
+    // Publishing goes on with the pins after its answer.
+    await graft.settled();
     const asked = graft.asked.length;
     const plan = await planPublish(wish('team/alice', child, { parent: 'team' }));
     expect(plan).toMatchObject({
