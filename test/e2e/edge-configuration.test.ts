@@ -70,7 +70,7 @@ it('takes no origin and no default base that the worker would not', async () => 
   const ftp = await edge('--origin', 'o2=ftp://o2.example.com');
   expect([ftp.code, ftp.stderr]).toEqual([
     2,
-    expect.stringContaining('--origin o2=ftp://o2.example.com: say'),
+    expect.stringContaining('--origin o2=ftp://o2.example.com: use'),
   ]);
   const other = await edge('--var', 'DEFAULT_BASE=llama');
   expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('DEFAULT_BASE is llama')]);

@@ -163,7 +163,7 @@ describe('the life of versions', () => {
       onTerminal(['rm', 'team/notes'], {
         cwd: stack.folder,
         env: {},
-        steps: [{ see: "Type 'team/notes' to go on: " }, { type: `${typed}\r` }],
+        steps: [{ see: "Type 'team/notes' to confirm: " }, { type: `${typed}\r` }],
       });
     const wrong = await asked('y');
     expect(wrong).toMatchObject({ stuck: null, code: 5 });
@@ -175,7 +175,7 @@ describe('the life of versions', () => {
   });
 
   it('what KV has lost is found and written again', async () => {
-    const right = /^\d+ names?, \d+ keys?, \d+ grants?, \d+ files?: KV is as D1 says$/;
+    const right = /^\d+ names?, \d+ keys?, \d+ grants?, \d+ files?: KV matches D1$/;
     expect((await graft('repair')).stdout.trim()).toMatch(right);
     expect(await json('repair', '--dry-run')).toMatchObject({ dry_run: true, mended: [] });
     expect(said(await graft('gc', '--dry-run'))).toBe('0 no garbage');
