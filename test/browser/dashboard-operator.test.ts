@@ -65,7 +65,7 @@ it('signs in, promotes and rolls back by keyboard alone', async () => {
   await tabTo('Promote version 2');
   await keyboard.press('Enter');
   await page.getByRole('dialog').waitFor();
-  expect(await focused()).toBe('Reason, recorded in the history (optional)');
+  expect(await focused()).toBe('Reason, for the history (optional)');
   // Called off, the focus is where it was.
   await keyboard.press('Escape');
   await page.getByRole('dialog').waitFor({ state: 'detached' });

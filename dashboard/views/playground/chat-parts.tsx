@@ -142,8 +142,12 @@ export function Conversations({ turns, children }: { turns: number; children: Co
     const element = place.current;
     const { documentElement: page } = document;
     if (element === null) return;
+    let last = scrollY;
     const look = () => {
-      isAtEnd.current = page.scrollHeight - page.clientHeight - scrollY <= NEAR_END;
+      // Only a scroll upwards leaves the end: the event of our own scroll may come after the page has grown again.
+      if (page.scrollHeight - page.clientHeight - scrollY <= NEAR_END) isAtEnd.current = true;
+      else if (scrollY < last) isAtEnd.current = false;
+      last = scrollY;
     };
     const follow = new ResizeObserver(() => {
       if (isAtEnd.current) scrollTo(0, page.scrollHeight);
