@@ -188,7 +188,7 @@ it('is in the list as what became of it, whatever the last look was', async () =
   for (const row of [
     /^running running .* Wait: no significant difference yet\.$/,
     /^won decided .* treatment won, and its version is live\.$/,
-    /^lost decided .* Rolled back: treatment lost the guardrail error_rate\.$/,
+    /^lost decided .* Rolled back: treatment failed the guardrail error_rate\.$/,
     /^stopped archived .* Stopped without a winner\.$/,
     /^killed killed .* Killed: everybody gets the live version\.$/,
     /^drafted draft .* Not started\.$/,

@@ -142,17 +142,21 @@ export function Conversations({ turns, children }: { turns: number; children: Co
     const element = place.current;
     const { documentElement: page } = document;
     if (element === null) return;
-    let last = scrollY;
+    let height = page.scrollHeight;
     const look = () => {
-      // Only a scroll upwards leaves the end: the event of our own scroll may come after the page has grown again.
-      if (page.scrollHeight - page.clientHeight - scrollY <= NEAR_END) isAtEnd.current = true;
-      else if (scrollY < last) isAtEnd.current = false;
-      last = scrollY;
+      // A page that grows or shrinks scrolls by itself, too: only a scroll of a page as it was is the reader's.
+      const same = page.scrollHeight === height;
+      height = page.scrollHeight;
+      const isNear = height - page.clientHeight - scrollY <= NEAR_END;
+      if (same || isNear) isAtEnd.current = isNear;
     };
     const follow = new ResizeObserver(() => {
-      if (isAtEnd.current) scrollTo(0, page.scrollHeight);
+      height = page.scrollHeight;
+      if (isAtEnd.current) scrollTo(0, height);
     });
     follow.observe(element);
+    // The composer below grows and shrinks as well.
+    if (element.parentElement !== null) follow.observe(element.parentElement);
     addEventListener('scroll', look, { passive: true });
     return () => {
       follow.disconnect();
