@@ -90,7 +90,7 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
 
   it.skipIf(halves)('says that the driver has no float16 where it has none', async () => {
     await expect(makeTinyRunner({ provider: 'webgpu', precision: 'f16' })).rejects.toThrow(
-      /^--precision f16: this GPU or its driver has no float16/,
+      /^--precision f16: this GPU or its driver does not support float16/,
     );
     const tiny = await makeTinyRunner({ provider: 'webgpu' });
     expect(tiny.runner.base.precision).toBeUndefined();
