@@ -193,7 +193,7 @@ function welcome(local: LocalFile, shown: { examples: boolean; signInLink: strin
     ...(shown.signInLink === null
       ? []
       : [
-          `dashboard        ${shown.signInLink}`,
+          `console          ${shown.signInLink}`,
           colors.dim('                 (signs in once; `npx graft open` makes another link)'),
         ]),
     '',
