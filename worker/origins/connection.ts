@@ -431,9 +431,11 @@ export function passStream(
       // A heartbeat says nothing of how far the answer is.
       if (seen[0] !== COLON || !isOneEvent(seen)) last = seen;
       const hasFirst = firstAt === null && hasToken(seen);
-      for (const piece of pieces) await writer.write(piece);
-      // Once it is taken: a client that leaves before has seen no token.
-      if (hasFirst) firstAt = now();
+      for (const piece of pieces) {
+        await writer.write(piece);
+        // Once it is taken: a client that leaves before has seen no token.
+        if (hasFirst) firstAt ??= now();
+      }
     }
     if (ended) return;
     const how = silent ? 'stalled' : filter.end();
