@@ -11,7 +11,7 @@ let miniflare: Miniflare | undefined;
 /** @returns one with the schema of `migrations/` and no rows. On D1 there is one at a time: the last that was opened. */
 export async function openDatabase(): Promise<SqlDatabase> {
   if (!ON_D1) return guarded(openSqlite());
-  // Loads wrangler, which takes seconds.
+  // Loads Miniflare.
   const { openRealDatabase, startDatabases } = await import('./real-database.ts');
   return openRealDatabase((miniflare ??= startDatabases()));
 }

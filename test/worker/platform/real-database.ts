@@ -1,10 +1,9 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Miniflare } from 'miniflare';
-import { unstable_splitSqlQuery } from 'wrangler';
+import { splitSql } from '../../../cli/local/edge.ts';
+import { MIGRATIONS, migrationFiles } from '../../../cli/local/schema.ts';
 import { guardDatabase, type SqlDatabase } from '../../../worker/platform/d1-database.ts';
-
-const MIGRATIONS = path.join(import.meta.dirname, '../../../migrations');
 
 /** Tables of each Miniflare's database, once it has the schema. */
 const tables = new WeakMap<Miniflare, string[]>();
@@ -31,8 +30,8 @@ export async function openRealDatabase(miniflare: Miniflare): Promise<SqlDatabas
 /** Applies the migrations in their order. */
 export async function migrate(db: SqlDatabase): Promise<void> {
   const statements: string[] = [];
-  for (const file of (await readdir(MIGRATIONS)).sort())
-    statements.push(...unstable_splitSqlQuery(await readFile(path.join(MIGRATIONS, file), 'utf8')));
+  for (const file of await migrationFiles())
+    statements.push(...splitSql(await readFile(path.join(MIGRATIONS, file), 'utf8')));
   await db.batch(statements.map((statement) => db.prepare(statement)));
 }
 
