@@ -23,7 +23,7 @@ const GENERATED = '<!-- `npm run docs` writes this page. -->';
 const code = (text: string): string => `\`${text}\``;
 const list = (lines: readonly string[]): string => lines.map((line) => `- ${line}`).join('\n');
 
-/** Flags that so many commands have, with the same meaning, are explained once. */
+/** Flags that at least this many commands share are explained once. */
 const OFTEN = 3;
 const NOTES = '<!--notes-->';
 const COMMANDS = '<!--commands-->';

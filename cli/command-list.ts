@@ -1,4 +1,7 @@
-/** Every command of `graft`, in the groups and the order of `graft --help`; help, completion and docs/reference/commands.md read it. */
+/**
+ * Every command of `graft`, in the groups and the order of `graft --help`. Help, completion and
+ * docs/reference/commands.md read it.
+ */
 import type { Command, CommandGroup } from './command.ts';
 
 export const COMMAND_GROUPS: readonly CommandGroup[] = [

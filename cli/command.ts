@@ -3,7 +3,7 @@ import { type ArgsDef, type CommandContext, type CommandDef, defineCommand } fro
 import { commonFlags, usageError, didYouMean } from './flags.ts';
 import { createOutput, type Output } from './output.ts';
 
-/** What `--help` and docs/reference/commands.md say beyond the definition itself; more is said in docs/reference/commands.md alone. */
+/** What `--help` shows beyond the definition itself. */
 export interface CommandHelp {
   /** Complete command lines, each with its effect. */
   readonly examples: readonly { readonly line: string; readonly does: string }[];

@@ -1,4 +1,4 @@
-/** citty's definition of a command, as help, completion and docs/reference/commands.md say it. */
+/** citty's definition of a command, in the form that help, completion and docs/reference/commands.md use. */
 import type { ArgDef, ArgsDef } from 'citty';
 import type { Action, Command, CommandGroup, CommandHelp, CommandModule } from './command.ts';
 import { kebab } from './flags.ts';

@@ -243,6 +243,7 @@ export const SignInAnswer = z.object({ admin_key: z.string() });
 export type SignInAnswer = z.infer<typeof SignInAnswer>;
 
 /** How long the link of `graft open` signs in. */
+// Time to carry it from a terminal to a browser.
 export const SIGN_IN_LINK_MS = 5 * 60_000;
 /** Of a token made with a key: its end and 8 random bytes, followed by as many bytes of their HMAC-SHA-256. */
 const TOKEN_HEAD_BYTES = 16;

@@ -13,6 +13,7 @@ export const MAX_FIELDS = 128;
 /** Messages of a chat, or items of a response's `input`. */
 export const MAX_MESSAGES = 2_048;
 /** Content parts in all messages of a request. Checking one takes 5 us. */
+// Four a message.
 export const MAX_CONTENT_PARTS = 8_192;
 /** Variables for the chat template, as JSON. */
 export const MAX_TEMPLATE_KWARGS_BYTES = 8_192;
@@ -93,6 +94,7 @@ export const MIN_VARIANT_WEIGHT = 0.001;
 /** Weights may differ from a sum of 1 by this much, so that thirds can be written with six digits. */
 export const WEIGHT_TOLERANCE = 1e-5;
 /** Longest `min_days`: a quarter. */
+// Feedback on the first units is long over by then.
 export const MAX_MIN_DAYS = 90;
 /** Metrics, and guardrails, of one experiment. */
 export const MAX_EXPERIMENT_METRICS = 20;
@@ -101,8 +103,10 @@ export const MAX_RAMP_STEPS = 20;
 /** Longest time that a ramp holds a step. */
 export const MAX_HOLD_MINUTES = 43_200;
 /** Testers, tenants or header values that an experiment lists. They are read with every request. */
+// The experiment is one value in KV.
 export const MAX_EXPERIMENT_LIST = 200;
 /** Name of an end user, and seed of an experiment. */
+// OpenAI's `safety_identifier` ends at 64.
 export const MAX_UNIT_CHARACTERS = 256;
 /** Largest daily budget of a judge and its shadow. */
 export const MAX_JUDGE_TOKENS = 1_000_000_000;

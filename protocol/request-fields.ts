@@ -109,6 +109,7 @@ export const MAX_SCHEMA_BYTES = 65_536;
 /** Texts of a `choice`. */
 export const MAX_GUIDED_CHOICES = 1_000;
 /** All texts of a `choice` together. */
+// As many bytes as a schema that lists them.
 export const MAX_GUIDED_CHOICES_BYTES = 65_536;
 /** A regular expression, or one text of a `choice`. */
 export const MAX_GUIDED_CHARACTERS = 2_048;

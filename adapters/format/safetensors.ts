@@ -9,10 +9,12 @@ import { DTYPE_BITS, type Dtype, type Tensor } from './dtype.ts';
 import { parseStrictJson, StrictJsonError, type JsonObject, type JsonValue } from './strict-json.ts';
 
 /** Header of a safetensors file. */
+// The format allows 100,000,000 bytes; at about 132 bytes a tensor this is far above any model.
 export const MAX_HEADER_BYTES = 16 * 1024 * 1024;
 /** More than any checkpoint shard has. */
 export const MAX_TENSORS = 100_000;
 /** Tensors of an adapter. */
+// 126 layers with seven linears have 1,764. Parsing this many takes a few megabytes, which an edge isolate can spare.
 export const MAX_ADAPTER_TENSORS = 16_384;
 /** JSON values per tensor: its entry, dtype, shape, offsets and their numbers are eight for a matrix. */
 const VALUES_PER_TENSOR = 16;

@@ -5,6 +5,7 @@ import type { AskedForm, GrammarCaller, GrammarWorker } from './ports.ts';
 /** Schemas and grammars that wait to be compiled. */
 const MAX_WAITING = 256;
 /** The same of one tenant, those being compiled included. Tenants take turns. */
+// Turns keep other tenants from waiting for all of them; users of one application may each bring their own tools.
 export const MAX_TENANT_WAITING = 64;
 /** A grammar takes some tens of milliseconds: a second is enough for most of them. */
 const RETRY_AFTER_MS = 1_000;
@@ -158,6 +159,7 @@ export const tooManyAtOnce = (): Result<never, ApiError> =>
   });
 
 /** Compiled grammars that are kept. One with texts in it takes 2 to 5 MB. */
+// On a vocabulary of 49,152.
 const MAX_GRAMMARS = 64;
 /** Their texts together, and what was asked for, characters: what they hold grows with it. */
 const MAX_GRAMMARS_CHARACTERS = 2_000_000;

@@ -40,6 +40,9 @@ export const unsupportedConstraint = (path: readonly PropertyKey[]): GrammarErro
  * Steps of work for the grammar of one request, all schemas, patterns and functions together: a tenth of a second.
  * Our own test schemas need 2,700 at most, `format: uri` 12,100, 100 numbers with bounds 75,000.
  */
+// A step: a part visited, a range cut, a pair of states, eight characters read or written. OpenAI's own schemas need
+// 4,100, a tool of ours in 128 variants 16,000, an object of 500 properties with additional ones 22,000, six texts with
+// a `maxLength` of 200 to 206 45,000.
 export const MAX_WORK = 300_000;
 
 /** Counts the work of one request, and ends it. */

@@ -46,6 +46,7 @@ export type ThreadReply =
  * CPU time to compile the grammar of one request. A schema of a hundred properties takes 0.2 s; bounded lengths take
  * longest.
  */
+// On one core of an EPYC; a bounded length takes 20 ms a character.
 export const COMPILE_LIMIT_MS = 10_000;
 /** CPU time for the masks of one step, ms; 0.1 ms a row is usual. */
 export const STEP_LIMIT_MS = 5_000;

@@ -310,6 +310,7 @@ export const CHANGE_OPERATIONS = {
 } as const satisfies AdminOperationTable;
 
 /** How long a removed name or version can be restored. */
+// A week's holiday and no more.
 export const REMOVAL_GRACE_MS = 7 * 86_400_000;
 
 const removalFields = {

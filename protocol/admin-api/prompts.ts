@@ -7,6 +7,7 @@ export const MAX_KEEP_HOURS = 720;
 export const KeepHours = z.int().min(1).max(MAX_KEEP_HOURS);
 
 /** Characters kept of a prompt, and of an answer. */
+// All messages of the prompt together, and all choices of the answer.
 export const MAX_KEPT_TEXT = 16 * 1024;
 
 /** Prompt and answer, as far as they are kept. */

@@ -35,14 +35,17 @@ export const FEEDBACK_REQUESTS = { perSecond: 200, burst: 1_000, atOnce: 64 };
  * about 2 ms, a missing name or 64 kB of body as much again. A tenant beyond it waits. Successful requests cost
  * nothing.
  */
+// In units of `refusalCost`.
 export const REFUSED_COMPLETIONS = { perSecond: 100, burst: 400 };
 /** A completion’s body from this size on is read only after its key is checked. */
 export const LARGE_BODY_BYTES = 64 * 1024;
 /** Such bodies of one tenant in one isolate: 4 MB of its 128, and as much again when parsed. */
+// A prompt of 16,000 tokens is about as large.
 export const LARGE_BODIES = { perSecond: 20, burst: 8, atOnce: 4 };
 /**
  * Requests of one tenant that add adapters, while their names are looked up. Each asks KV and D1 up to seven times.
  */
+// A lookup takes some milliseconds, so sixteen at a time are a thousand a second.
 export const COMPOSED_REQUESTS = { perSecond: 200, burst: 200, atOnce: 16 };
 /** Tenants, or keys, that a gate remembers, each about 200 bytes. */
 export const GATE_ENTRIES = 10_000;

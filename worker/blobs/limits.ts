@@ -58,8 +58,10 @@ export const READ_BACK_RETRY_MS = 12 * SECOND;
  */
 export const READ_BACK_FRESH_MS = 60 * SECOND;
 /** Parts and checks in memory at once, in one isolate of 128 MB: three of the largest parts. */
+// The app itself takes about 25 MB.
 export const HELD_BYTES = 72 * MiB;
 /** The same of one tenant: two parts, as many as `graft publish` sends at once. */
+// The third part is another tenant's.
 export const TENANT_HELD_BYTES = 48 * MiB;
 /**
  * A check's share of it: a header of {@link MAX_CHECKED_HEADER_BYTES} as bytes, as text, parsed, and rewritten.
@@ -69,6 +71,7 @@ export const CHECK_HELD_BYTES = 24 * MiB;
 export const MAX_WAITING = 64;
 export const MAX_WAITING_OF_TENANT = 16;
 /** How long an upload waits for that memory before it gets `edge_busy`. */
+// As long as one part takes on a slow line.
 export const MAX_ROOM_WAIT_MS = 30 * SECOND;
 /** Pause before a waiting request checks again. */
 export const ROOM_POLL_MS = 25;

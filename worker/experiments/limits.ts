@@ -22,6 +22,7 @@ export const TALLY_KEPT_MS = 180 * 86_400 * SECOND;
 /** Segments counted apart, the first ones seen. The others are counted together. */
 export const MAX_SEGMENTS_HELD = 40;
 /** Segments shown, those with most units. */
+// A longer table is not readable.
 export const MAX_SHOWN_SEGMENTS = 20;
 /** Characters of a segment’s value; the rest is cut off. */
 export const MAX_SEGMENT_CHARACTERS = 64;
@@ -40,6 +41,7 @@ export const MAX_COMPARED_BYTES = 1024 * 1024;
  * Live experiments that the scheduler evaluates in one run. With more, each is evaluated every second run, every
  * third, and so on. Cloudflare allows 1,000 calls a run.
  */
+// Each asks its eight tallies and at most five times D1 and the pointer writer; other jobs need calls too.
 export const EXPERIMENTS_PER_RUN = 50;
 /** Ended experiments that one run evaluates for the last time. */
 export const LAST_LOOKS_PER_RUN = 10;
@@ -49,6 +51,7 @@ export const UNTOLD_EXPERIMENTS_PER_RUN = 50;
 export const LOOKS_KEPT = 300;
 
 /** How long feedback on an answer is accepted. */
+// Used ids are remembered as long.
 export const EXPOSURE_LIFE_MS = 7 * 86_400 * SECOND;
 /** Maximum clock difference of two isolates; a token from further ahead was not made here. */
 export const EXPOSURE_SKEW_MS = 60 * SECOND;
@@ -70,6 +73,7 @@ export const MAX_CALL_ANSWER_BYTES = 4 * 1024;
 /** Judged pairs counted for one user, so that nobody decides the win rate alone. */
 export const MAX_PAIRS_OF_USER = 5;
 /** Prompt and answers of a judged pair, together. */
+// Four times what a base of 8,192 tokens has room for.
 export const MAX_PAIR_CHARACTERS = 128 * 1024;
 /** Room for `tie` in any tokenizer. */
 export const CHOICE_TOKENS = 8;

@@ -18,8 +18,10 @@ export const DROP_TIMEOUT_MS = 30 * SECOND;
  * A published or rejected drop is deleted after this time if it has not changed, so that a newer file under the same
  * key is not lost.
  */
+// By then no read comes from the 30 s cache of the first one.
 export const DROP_SETTLE_MS = 45 * SECOND;
 /** How long other locations may still show a deleted drop. */
+// KV's delay and cache, twice.
 export const DROP_STALE_MS = 180 * SECOND;
 /**
  * After finding no acceptable file, requests for a name do not look again for this long, only the schedule

@@ -9,6 +9,7 @@ export const PULSE_MS = 5 * SECOND;
 /** Origins that may fall silent under one request before it gets `origin_stopped`. */
 export const MAX_SILENCED_ORIGINS = 2;
 /** How long that request is then kept from the other origins. */
+// Long enough for somebody to look, short enough for a request that was only unlucky.
 export const SILENCE_MEMORY_MS = 5 * 60 * SECOND;
 /** Such requests that an isolate remembers, about 200 bytes each; the oldest is forgotten. */
 export const MAX_SILENCING_REQUESTS = 1_000;
@@ -51,6 +52,7 @@ export const BASE_INFO_TTL_MS = 60 * SECOND;
 /** Time for an origin to answer what needs no model. */
 export const ORIGIN_QUESTION_MS = 5 * SECOND;
 /** Time for an origin to try an adapter. Cloudflare allows 100 s in front of an origin. */
+// A trial is a few prefills of a short prompt, behind whatever the origin is doing.
 export const ORIGIN_VERIFY_MS = 60 * SECOND;
 /** Description or list of an origin, bytes: 1,000 modules or 10,000 adapters. */
 export const MAX_ORIGIN_ANSWER_BYTES = 4 * MiB;
@@ -69,6 +71,7 @@ export const UNREAD_MS = 5 * SECOND;
  */
 export const CANCEL_RETRY_MS = 1 * SECOND;
 /** Time for an origin to load a pinned chain. */
+// The origin reads the chain from its disk, or the edge brings it first.
 export const PIN_TIMEOUT_MS = 60 * SECOND;
 /**
  * Chains that origins are asked to pin in one round, of all pins and origins: an invocation may ask for 1,000 things, and
@@ -90,10 +93,12 @@ export const DEMAND_WINDOW_MS = 10 * SECOND;
  * Share of an origin’s rows that one name may take before it gets another origin. More fills origins unevenly; less
  * fills memories with copies.
  */
+// Measured in virtual time: bench/LOG.md, the fleet.
 export const REPLICA_FILL = 0.25;
 /** An origin is given up when the rest would have no more than this share of what they may have … */
 export const REPLICA_SHRINK_FILL = 0.7;
 /** An origin that a name needs no longer is given up after this time. */
+// Bringing an adapter costs more than keeping one that nobody requests.
 export const REPLICA_SHRINK_AFTER_MS = 60 * SECOND;
 /** Requests of the window below which an isolate cannot tell a hot name from chance: 6 are known to two fifths. */
 export const MIN_DEMAND_SEEN = 6;
@@ -109,6 +114,7 @@ export const RESIDENT_FRESH_MS = 120 * SECOND;
 export const REPLICA_RETRY_MS = 10 * SECOND;
 
 /** How long an origin’s load is kept, minute by minute. */
+// A day, with a margin for charts.
 export const ORIGIN_HISTORY_KEPT_S = 26 * 3_600;
 /** Names of resident adapters in one answer of `GET /admin/origins`. */
 export const MAX_RESIDENT_NAMES = 2_000;

@@ -20,11 +20,13 @@ export const MAX_TRIES = 4;
 /** Children named when a version cannot be retired because of them. */
 export const MAX_DEPENDENTS_TOLD = 10;
 /** Names and versions that one removal takes. They are one transaction of D1, which ends after 30 s. */
+// Two statements each.
 export const MAX_REMOVED_AT_ONCE = 100;
 /** Removed versions that one run of the schedule forgets: rows of D1, of which most runs find none. */
 export const FORGOTTEN_PER_RUN = 100;
 
 /** How long an isolate remembers that a name does not exist. */
+// As long as KV may go on reporting the absence. Until then a name that inherits costs one D1 query per isolate.
 export const NEGATIVE_CACHE_MS = 30 * SECOND;
 /** Versions of one file in an answer of `GET /admin/versions`. The same file may be published under any number of names. */
 export const MAX_VERSIONS_OF_FILE = 100;

@@ -23,6 +23,7 @@ export const COLLECT_QUIET_MS = 4 * SECOND;
 /** … or when it has so many rows and requests: what comes until the next time must find room. */
 export const COLLECT_FULL = MAX_UNSENT_TRAFFIC / 2;
 /** Longest delay before traffic and requests are written. */
+// All isolates together then cause one write per row.
 export const COLLECT_MOST_MS = 30 * SECOND;
 /** Of one value in a statement, bytes; D1 takes 2,000,000, and a minute of many tenants has several times that. */
 export const MAX_VALUE_BYTES = 1_000_000;
@@ -37,6 +38,7 @@ export const TRAFFIC_BATCH_MEMORY_MS = HOUR_S * SECOND;
 /** An hour is summed up this long after its end: what is tried again comes before. */
 export const ROLL_UP_AFTER_S = 5 * MINUTE_S;
 /** How long traffic is kept by the minute, by the hour and by the day. */
+// A day, a month and a year, with a margin for charts.
 export const KEPT_S = { 60: 26 * HOUR_S, 3600: 35 * DAY_S, 86400: 400 * DAY_S } as const;
 /** Steps that one run of the schedule takes away of what is too old, so that no run is long. */
 export const PRUNED_STEPS = 30;

@@ -28,6 +28,7 @@ import type {
 /** Failures that are remembered: for `residents()`, and so that a bad file is not loaded at each request. */
 const MAX_FAILED = 256;
 /** Share of the memory for adapters that pinned ones may take. */
+// The other half stays for unpinned ones.
 const PINNED_SHARE = 0.5;
 
 /**
