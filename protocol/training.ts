@@ -1,0 +1,158 @@
+/**
+ * Training: its settings, what the program that trains reports line by line, and the card that a trained version
+ * carries.
+ */
+import { z } from 'zod';
+import { ChainEntry, Digest } from './identity.ts';
+
+/** Linears of a layer that can be trained, by their short names. */
+export const TRAINABLE = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'] as const;
+export type Trainable = (typeof TRAINABLE)[number];
+
+/** Supervised fine-tuning, or direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290). */
+export const TRAINING_METHODS = ['sft', 'dpo'] as const;
+export type TrainingMethod = (typeof TRAINING_METHODS)[number];
+
+/** Largest rank of a trained adapter: the largest rank sum of a chain. */
+export const MAX_TRAINED_RANK = 256;
+export const MAX_EPOCHS = 100;
+export const MAX_BATCH_ROWS = 256;
+/** Tokens of a row; attention is computed in one piece. */
+export const MAX_ROW_TOKENS = 4_096;
+
+export const TrainingSettings = z.strictObject({
+  method: z.enum(TRAINING_METHODS),
+  rank: z.int().min(1).max(MAX_TRAINED_RANK),
+  /** The delta's factor is alpha / rank. */
+  alpha: z.number().positive().max(10_000),
+  targets: z.array(z.enum(TRAINABLE)).min(1),
+  epochs: z.number().positive().max(MAX_EPOCHS),
+  /** Steps at least, however few rows there are. */
+  least_steps: z.int().min(1).max(1_000_000),
+  /** Largest learning rate; it rises over the first steps, then falls by a cosine. */
+  rate: z.number().positive().max(1),
+  /** Rows of a step; a pair counts once. */
+  batch: z.int().min(1).max(MAX_BATCH_ROWS),
+  /** Longest row in tokens; longer ones are left out. */
+  max_length: z.int().min(16).max(MAX_ROW_TOKENS),
+  /** Share of rows that are held out. */
+  validation: z.number().min(0).max(0.5),
+  seed: z.int().min(0).max(0xffff_ffff),
+  /** Of `dpo`: how far from the untrained chain the answers may go. */
+  beta: z.number().positive().max(10),
+});
+export type TrainingSettings = z.infer<typeof TrainingSettings>;
+
+/** Loss over the training, thinned out: `[step, training loss, held-out loss or null]`. */
+export const TrainingCurve = z.array(z.tuple([z.int().min(0), z.number(), z.number().nullable()])).max(256);
+export type TrainingCurve = z.infer<typeof TrainingCurve>;
+
+/** How a version was made; stored with it as its publisher reports it. */
+export const TrainingCard = z
+  .strictObject({
+    /** sha256 of the rows' file, its rows, and how many of them were held out. */
+    rows: z.strictObject({
+      sha256: Digest,
+      trained: z.int().min(1),
+      held_out: z.int().min(0),
+      /** Left out because they are too long. */
+      left_out: z.int().min(0),
+    }),
+    base: z.strictObject({ id: z.string().min(1).max(128), digest: Digest, weights: z.string().max(16) }),
+    /** The frozen chain that it was trained on, root first; empty = the base. */
+    chain: z.array(ChainEntry).max(16),
+    settings: TrainingSettings,
+    steps: z.int().min(1),
+    /** Labelled tokens of all steps. */
+    tokens: z.int().min(1),
+    curve: TrainingCurve,
+    /** Over the held-out rows, before and after; null = none were held out. */
+    scores: z
+      .strictObject({
+        loss_before: z.number(),
+        loss: z.number(),
+        /** Rows of which each token of the answer is the likeliest one. */
+        exact: z.int().min(0),
+        rows: z.int().min(1),
+      })
+      .nullable(),
+    /** Of training, without the preparation. */
+    seconds: z.number().min(0),
+    /** Unix ms. */
+    finished_at: z.int(),
+  })
+  .meta({ id: 'TrainingCard' });
+export type TrainingCard = z.infer<typeof TrainingCard>;
+
+/** Why a training ended without an adapter. The checkpoint stays, if there is one. */
+export const TRAINING_FAILURES = [
+  'rows_invalid',
+  'no_rows',
+  'settings_invalid',
+  'base_mismatch',
+  'checkpoint_mismatch',
+  'checkpoint_damaged',
+  'loss_not_finite',
+  'out_of_memory',
+  'disk_full',
+  'training_failed',
+] as const;
+export type TrainingFailure = (typeof TRAINING_FAILURES)[number];
+
+/** A line that the training program writes; its preparation reports `progress` like an origin. */
+export const TrainingEvent = z.discriminatedUnion('event', [
+  z.object({
+    event: z.literal('rows'),
+    trained: z.int(),
+    held_out: z.int(),
+    left_out: z.int(),
+    /** Tokens of the longest row, and of all rows that are trained on. */
+    longest: z.int(),
+    tokens: z.int(),
+  }),
+  z.object({
+    event: z.literal('plan'),
+    steps: z.int(),
+    /** Steps that an earlier run has done. */
+    done: z.int(),
+    /** Numbers that are trained. */
+    parameters: z.int(),
+    /** Of a step that was measured. */
+    seconds_per_step: z.number(),
+    /** Of all that is left. */
+    seconds: z.number(),
+    /** Largest memory of the process so far, bytes. */
+    memory_bytes: z.number(),
+    /** Whether layers are computed again on the way back, which needs less memory. */
+    recompute: z.boolean(),
+  }),
+  z.object({
+    event: z.literal('step'),
+    step: z.int(),
+    steps: z.int(),
+    loss: z.number(),
+    rate: z.number(),
+    tokens_per_second: z.number(),
+    seconds_left: z.number(),
+  }),
+  z.object({
+    event: z.literal('held_out'),
+    step: z.int(),
+    loss: z.number(),
+    exact: z.int(),
+    rows: z.int(),
+  }),
+  z.object({ event: z.literal('saved'), step: z.int() }),
+  /** Interrupted; the checkpoint has all steps. */
+  z.object({ event: z.literal('stopped'), step: z.int(), steps: z.int() }),
+  z.object({
+    event: z.literal('failed'),
+    code: z.enum(TRAINING_FAILURES),
+    message: z.string(),
+    /** Step of the checkpoint that is left; null = none. */
+    kept_step: z.int().nullable(),
+  }),
+  /** The adapter is in `folder`, in PEFT's format. */
+  z.object({ event: z.literal('ready'), folder: z.string(), card: TrainingCard }),
+]);
+export type TrainingEvent = z.infer<typeof TrainingEvent>;
