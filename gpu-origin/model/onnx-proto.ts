@@ -8,7 +8,7 @@ import { DataType } from './base-model.ts';
 interface FloatAttribute {
   float: number;
 }
-type Attribute = string | number | number[] | FloatAttribute;
+export type Attribute = string | number | number[] | FloatAttribute;
 
 /** AttributeProto's types. */
 const ATTRIBUTE = { float: 1, int: 2, string: 3, ints: 7 } as const;
@@ -171,7 +171,7 @@ export class ProtobufWriter {
   message(field: number, value: ProtobufWriter): this {
     this.tag(field, BYTES);
     this.varint(value.length);
-    this.chunks.push(...value.chunks);
+    for (const chunk of value.chunks) this.chunks.push(chunk);
     this.length += value.length;
     return this;
   }

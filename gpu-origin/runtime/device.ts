@@ -4,17 +4,20 @@
  * the runner nor the engine knows which one it has.
  */
 import type { Clock } from '../engine/ports.ts';
-import type { DataType, GraphFlavour, Numbers, Precision, WeightEntry } from '../model/base-model.ts';
+import type { DataType, GraphFlavour, Precision, WeightEntry } from '../model/base-model.ts';
 
 /** `cpu`: the native library. `webgpu`: the same on a GPU. `web`: WebAssembly. */
 export const PROVIDERS = ['cpu', 'webgpu', 'web'] as const;
 export type Provider = (typeof PROVIDERS)[number];
 
+/** Elements of any type. */
+export type Elements = ArrayBufferView<ArrayBuffer>;
+
 /** Memory that runs read and write; its content is initially undefined. Nothing else accesses it during a run. */
 export interface DeviceMemory {
   readonly bytes: number;
   /** Copies values to byte `at`. */
-  write(at: number, values: Numbers): void;
+  write(at: number, values: Elements): void;
   /** Zeros `bytes` from byte `at` on. */
   clear(at: number, bytes: number): void;
   /** Copies within it, bytes. */
@@ -107,7 +110,7 @@ export interface Device {
   /** @throws OrtError when there is not enough. */
   host(bytes: number): Promise<HostMemory>;
   /** @param arrays constant content. Read in place if possible, otherwise copied. */
-  share(arrays: readonly Numbers[]): Promise<SharedArrays>;
+  share(arrays: readonly Elements[]): Promise<SharedArrays>;
   /** A view of the memory from byte `at` on. */
   tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor;
   weights(path: string, entries: readonly WeightEntry[]): Promise<Weights>;

@@ -1,7 +1,7 @@
 /** Shared by both GPU devices: memory that is copied to the GPU, and a graph to test it. */
 import { GraphBuilder } from '../model/onnx-proto.ts';
-import { DataType, type Numbers, type Precision } from '../model/base-model.ts';
-import type { HostMemory } from './device.ts';
+import { DataType, type Precision } from '../model/base-model.ts';
+import type { Elements, HostMemory } from './device.ts';
 
 /** Memory of this machine that is copied to the GPU when it is bound; tracks its last write. */
 export class UploadedMemory implements HostMemory {
@@ -25,7 +25,7 @@ export class UploadedMemory implements HostMemory {
   get bytes(): number {
     return this.inner.bytes;
   }
-  write(at: number, values: Numbers): void {
+  write(at: number, values: Elements): void {
     this.writes++;
     this.inner.write(at, values);
   }

@@ -1,12 +1,13 @@
 /** The runtime's port over ONNX Runtime's C API; everything made here has a `close` that releases it. */
 import { closeSync, openSync, existsSync } from 'node:fs';
-import { DataType, type Numbers, type WeightEntry } from '../../model/base-model.ts';
+import { DataType, type WeightEntry } from '../../model/base-model.ts';
 import { readFully } from '../../model/read-file.ts';
 import {
   type Binding,
   type Device,
   type DeviceMemory,
   type DeviceTensor,
+  type Elements,
   type HostMemory,
   OrtError,
   own,
@@ -76,7 +77,7 @@ export class NativeMemory implements HostMemory {
   get offset(): number {
     return this.view.byteOffset;
   }
-  write(at: number, values: Numbers): void {
+  write(at: number, values: Elements): void {
     this.view.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), at);
   }
   clear(at: number, bytes: number): void {
@@ -229,8 +230,8 @@ export class NativeDevice implements Device {
     return NativeMemory.allocate(bytes);
   }
 
-  async share(arrays: readonly Numbers[]): Promise<SharedArrays> {
-    const bytesOf = (array: Numbers): Uint8Array<ArrayBuffer> =>
+  async share(arrays: readonly Elements[]): Promise<SharedArrays> {
+    const bytesOf = (array: Elements): Uint8Array<ArrayBuffer> =>
       new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
     return { memories: arrays.map((array) => new NativeMemory(bytesOf(array))), close: () => {} };
   }

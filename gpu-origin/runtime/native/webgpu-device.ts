@@ -2,13 +2,14 @@
  * The runtime's port on a GPU: the WebGPU provider inside the same native library. Tensors in the GPU's memory have no
  * offsets; what lies in this machine's is copied there when it is bound, so it is bound again when it has changed.
  */
-import { DataType, type Numbers, type Precision } from '../../model/base-model.ts';
+import { DataType, type Precision } from '../../model/base-model.ts';
 import {
   type Binding,
   bytesOf,
   type Device,
   type DeviceMemory,
   type DeviceTensor,
+  type Elements,
   type HostMemory,
   OrtError,
   own,
@@ -206,7 +207,7 @@ export class WebgpuDevice implements Device, OwnMemory {
     return new UploadedMemory(NativeMemory.allocate(bytes), true);
   }
 
-  async share(arrays: readonly Numbers[]): Promise<SharedArrays> {
+  async share(arrays: readonly Elements[]): Promise<SharedArrays> {
     const memories = arrays.map(
       ({ buffer, byteOffset, byteLength }) =>
         new UploadedMemory(new NativeMemory(new Uint8Array(buffer, byteOffset, byteLength)), false),

@@ -1,11 +1,12 @@
 /** The runtime's port over ONNX Runtime in WebAssembly, on the processor or, in browsers, on a GPU. */
-import { DataType, type Numbers, type Precision, type WeightEntry } from '../../model/base-model.ts';
+import { DataType, type Precision, type WeightEntry } from '../../model/base-model.ts';
 import {
   type Binding,
   bytesOf,
   type Device,
   type DeviceMemory,
   type DeviceTensor,
+  type Elements,
   type HostMemory,
   own,
   type OwnMemory,
@@ -33,7 +34,7 @@ class WebMemory implements HostMemory {
   ) {
     this.view = new Uint8Array(buffer, offset, bytes);
   }
-  write(at: number, values: Numbers): void {
+  write(at: number, values: Elements): void {
     this.view.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), at);
   }
   clear(at: number, bytes: number): void {
@@ -125,7 +126,7 @@ async function takeMemory(host: WasmHost, bytes: number): Promise<WebMemory> {
 /** Copies of the arrays, side by side in one allocation. */
 async function shareArrays(
   host: WasmHost,
-  arrays: readonly Numbers[],
+  arrays: readonly Elements[],
 ): Promise<{ memories: readonly WebMemory[]; close(): void }> {
   const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
   const whole = await takeMemory(
@@ -195,7 +196,7 @@ export class WebDevice extends WasmDevice implements Device {
     return takeMemory(this.wasm, bytes);
   }
 
-  share(arrays: readonly Numbers[]): Promise<SharedArrays> {
+  share(arrays: readonly Elements[]): Promise<SharedArrays> {
     return shareArrays(this.wasm, arrays);
   }
 
@@ -255,7 +256,7 @@ export class WebGpuDevice extends WasmDevice implements Device, OwnMemory {
     return new UploadedMemory(await takeMemory(this.wasm, bytes), open);
   }
 
-  async share(arrays: readonly Numbers[]): Promise<SharedArrays> {
+  async share(arrays: readonly Elements[]): Promise<SharedArrays> {
     const { memories, close } = await shareArrays(this.wasm, arrays);
     return { memories: memories.map((memory) => new UploadedMemory(memory, false)), close };
   }

@@ -1,0 +1,225 @@
+/** The base that is trained on, as the origin has it on disk: weights as tensors, tables, the embedding, the basis. */
+import { elementsOf } from '../../adapters/index.ts';
+import {
+  LINEAR_KINDS,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
+  type Precision,
+  type StoredLinear,
+  storedLinears,
+  type WeightEntry,
+} from '../model/base-model.ts';
+import { EMBEDDING_SCALES, foldGain, ROTATED, rotaryNames } from '../model/prepare-weights.ts';
+import { rotateColumns, undoRotation } from '../model/rotation.ts';
+import { moduleKey, type OrtRowDelta, type WeightTransform } from '../runtime/adapter-batch.ts';
+import { deltaInput, type FrozenForm } from './graphs.ts';
+import type { Tensor, TensorRuntime } from './tensors.ts';
+
+/** The file of a base's weights (`buildGraphs` of the `cpu` flavour, or a browser's base). */
+export interface WeightFile {
+  readonly entries: readonly WeightEntry[];
+  /** Whole tensors, or a part: bytes from `begin` on. */
+  read(entry: WeightEntry, begin?: number, bytes?: number): Uint8Array<ArrayBuffer>;
+}
+
+export interface ServedBase extends WeightTransform {
+  readonly config: LlamaConfig;
+  readonly weights: WeightFile;
+}
+
+/** Weights as inputs of the graphs. */
+export interface FrozenWeights {
+  readonly form: FrozenForm;
+  readonly layers: readonly Readonly<Record<string, Tensor>>[];
+  readonly head: Readonly<Record<string, Tensor>>;
+  /** Bytes that they take. */
+  readonly bytes: number;
+}
+
+const LAYER = /^l(\d+)\.(.+)$/;
+
+/** Tensors of the file that no product reads: they are looked up here. */
+const isLookedUp = (name: string): boolean => /^(embed|cos|sin)(\.|$)/.test(name);
+
+const float32 = (bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> =>
+  elementsOf(bytes, Float32Array);
+
+/**
+ * Places all weights, one after the other.
+ * @throws OrtError when there is not enough memory. @throws Error when the base is in another format than int8 or f32.
+ */
+export async function placeWeights(
+  runtime: TensorRuntime,
+  base: ServedBase,
+  onProgress: (done: number, total: number) => void,
+): Promise<FrozenWeights> {
+  const { own } = runtime.device;
+  const isInt8 = base.weights.entries.some(({ name, type }) => name.endsWith('.w') && type === 'i8');
+  if (base.weights.entries.some(({ type }) => type === 'u8'))
+    throw new Error('a base in 4 bit cannot be trained on');
+  const halves = own !== null && isInt8 && (await own.hasFp16());
+  const precision: Precision = halves ? 'f16' : 'f32';
+  const layers: Record<string, Tensor>[] = Array.from({ length: base.config.layers }, () => ({}));
+  const head: Record<string, Tensor> = {};
+  let bytes = 0;
+  const wanted = base.weights.entries.filter(({ name }) => !isLookedUp(name));
+  for (const [index, entry] of wanted.entries()) {
+    const { name, type, dims } = entry;
+    const content = base.weights.read(entry);
+    bytes += entry.bytes;
+    const placed =
+      type === 'i8' && own !== null
+        ? await runtime.place('f32', dims, Float32Array.from(elementsOf(content, Int8Array)), precision)
+        : await runtime.place(type, dims, content);
+    const [, layer, rest] = LAYER.exec(name) ?? [];
+    if (layer === undefined) head[name] = placed;
+    else layers[Number(layer)]![rest!] = placed;
+    onProgress(index + 1, wanted.length);
+  }
+  const form = !isInt8 ? 'f32' : own === null ? 'int8' : halves ? 'scaled-f16' : 'scaled-f32';
+  return { form, layers, head, bytes };
+}
+
+/** Rows of the embedding, `[tokens, hidden]`, float32. */
+export function embed(base: ServedBase, tokens: Int32Array): Float32Array<ArrayBuffer> {
+  const { hidden, vocab } = base.config;
+  const out = new Float32Array(tokens.length * hidden);
+  const entry = find(base, 'embed');
+  const scales = base.weights.entries.find(({ name }) => name === EMBEDDING_SCALES);
+  const size = entry.bytes / vocab;
+  tokens.forEach((token, at) => {
+    const bytes = base.weights.read(entry, token * size, size);
+    if (entry.type !== 'i8') return void out.set(float32(bytes), at * hidden);
+    const [scale] = float32(base.weights.read(scales!, token * 4, 4));
+    const values = elementsOf(bytes, Int8Array);
+    for (let i = 0; i < hidden; i++) out[at * hidden + i] = values[i]! * scale!;
+  });
+  return out;
+}
+
+function find(base: ServedBase, name: string): WeightEntry {
+  const entry = base.weights.entries.find((one) => one.name === name);
+  if (entry === undefined) throw new Error(`the base's weights have no ${name}`);
+  return entry;
+}
+
+/** The first `length` rows of a rotary table. */
+export function rotaryTable(
+  base: ServedBase,
+  which: 'rope' | 'localRope',
+  side: 'cos' | 'sin',
+  length: number,
+): Float32Array<ArrayBuffer> {
+  const entry = find(base, rotaryNames(which)[side]);
+  return float32(base.weights.read(entry, 0, (entry.bytes / entry.dims[0]!) * length));
+}
+
+/** The chain below, as inputs of the graphs by layer, and the kinds that it has. */
+export async function placeChain(
+  runtime: TensorRuntime,
+  config: LlamaConfig,
+  chain: OrtRowDelta | null,
+): Promise<{ kinds: readonly LinearKind[]; layers: readonly Record<string, Tensor>[] }> {
+  const kinds = LINEAR_KINDS.filter((kind) => chain !== null && chain.ranks[kind] > 0);
+  const layers: Record<string, Tensor>[] = [];
+  for (let layer = 0; layer < config.layers; layer++) {
+    const inputs: Record<string, Tensor> = {};
+    for (const kind of kinds) {
+      const shape = linearShape(config, kind);
+      const rank = chain!.ranks[kind];
+      const module = chain!.modules.get(moduleKey(layer, kind))!;
+      inputs[deltaInput(kind, 'A', 'frozen')] = await runtime.place('f32', [rank, shape.in], module.a);
+      inputs[deltaInput(kind, 'B', 'frozen')] = await runtime.place('f32', [rank, shape.out], module.b);
+    }
+    layers.push(inputs);
+  }
+  return { kinds, layers };
+}
+
+/** One trained matrix of a stored linear, in the basis of PEFT: A `[rank, in]`; B transposed, `[rank, out]`. */
+export interface Parameter {
+  readonly layer: number;
+  readonly linear: StoredLinear;
+  readonly side: 'A' | 'B';
+  readonly rank: number;
+  readonly width: number;
+  readonly values: Float32Array<ArrayBuffer>;
+  /** Sum of what the batches gave; the same shape. */
+  readonly gradient: Float32Array<ArrayBuffer>;
+}
+
+export const emptyParameter = (parameter: Omit<Parameter, 'values' | 'gradient'>): Parameter => ({
+  ...parameter,
+  values: new Float32Array(parameter.rank * parameter.width),
+  gradient: new Float32Array(parameter.rank * parameter.width),
+});
+
+/** Linears whose kinds are all wanted. A fused linear is trained whole. */
+export const trainedLinears = (
+  config: LlamaConfig,
+  layer: number,
+  targets: readonly LinearKind[],
+): StoredLinear[] =>
+  storedLinears(config, layer).filter(({ kinds }) => kinds.every((kind) => targets.includes(kind)));
+
+/** A parameter as an input of the graphs for one kind: on the served base, A' = A diag(gain) R and B' = B R. */
+export function toServed(
+  base: WeightTransform & Pick<ServedBase, 'config'>,
+  parameter: Parameter,
+  kind: LinearKind,
+): Float32Array<ArrayBuffer> {
+  const { layer, side, width, values } = parameter;
+  const { columns, rows } = ROTATED[kind];
+  if (side === 'A') {
+    const own = values.slice();
+    const gain = base.gains(layer, kind);
+    if (gain !== null) foldGain(own, gain);
+    if (base.rotations !== null) rotateColumns(own, width, base.rotations[columns]);
+    return own;
+  }
+  const own = columnsOf(base.config, parameter, kind);
+  const rotation = rows === null ? null : (base.rotations?.[rows] ?? null);
+  if (rotation !== null) rotateColumns(own, own.length / parameter.rank, rotation);
+  return own;
+}
+
+/** Adds the gradient of what `toServed` gives to the parameter's own. @param gradient overwritten */
+export function addGradient(
+  base: WeightTransform & Pick<ServedBase, 'config'>,
+  parameter: Parameter,
+  kind: LinearKind,
+  gradient: Float32Array,
+): void {
+  const { layer, side, rank, width, gradient: sum } = parameter;
+  const { columns, rows } = ROTATED[kind];
+  if (side === 'A') {
+    if (base.rotations !== null) undoRotation(gradient, base.rotations[columns]);
+    const gain = base.gains(layer, kind);
+    if (gain !== null) foldGain(gradient, gain);
+    for (let i = 0; i < sum.length; i++) sum[i]! += gradient[i]!;
+    return;
+  }
+  const rotation = rows === null ? null : (base.rotations?.[rows] ?? null);
+  if (rotation !== null) undoRotation(gradient, rotation);
+  const own = gradient.length / rank;
+  const from = columnOf(base.config, parameter.linear, kind);
+  for (let r = 0; r < rank; r++)
+    for (let i = 0; i < own; i++) sum[r * width + from + i]! += gradient[r * own + i]!;
+}
+
+/** Where a kind's outputs begin among those of its stored linear. */
+function columnOf(config: LlamaConfig, { kinds }: StoredLinear, kind: LinearKind): number {
+  return kinds
+    .slice(0, kinds.indexOf(kind))
+    .reduce((sum, before) => sum + linearShape(config, before).out, 0);
+}
+
+function columnsOf(config: LlamaConfig, parameter: Parameter, kind: LinearKind): Float32Array<ArrayBuffer> {
+  const { linear, rank, width, values } = parameter;
+  const own = linearShape(config, kind).out;
+  const from = columnOf(config, linear, kind);
+  const part = new Float32Array(rank * own);
+  for (let r = 0; r < rank; r++) part.set(values.subarray(r * width + from, r * width + from + own), r * own);
+  return part;
+}

@@ -1,0 +1,265 @@
+/**
+ * Graphs to train low-rank deltas over a served base: forward and backward of one layer, with weights as inputs, so that
+ * one pair of models serves all layers that are alike; and the head with its loss. T = sequences of the batch times
+ * `length` tokens, padded on the right; N = T / length * kvHeads groups of heads.
+ *
+ * Weights are those that the origin has on disk (`prepareWeights`): linears with the same input side by side, gains
+ * folded, rotated, int8 or float32. A delta on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
+ */
+import { type LinearKind, linearShape, type LlamaConfig, type Rope } from '../model/base-model.ts';
+import { FINAL_NORM, foldsGains, HEAD_PRODUCT, type LinearGroup, mlpNorm } from '../model/prepare-weights.ts';
+import { denseRotation, type Rotation, type RotationSet } from '../model/rotation.ts';
+import { type Dims, type Model, type Output, Tape } from './tape.ts';
+
+/**
+ * How frozen weights lie in memory. `int8`: values and a scale for each output, unpacked by DequantizeLinear while their
+ * layer runs. `scaled`: the same in float16 or float32, which hold int8 exactly, for GPUs: WebGPU has no int8 inputs
+ * that stay in its memory.
+ */
+export type FrozenForm = 'f32' | 'int8' | 'scaled-f32' | 'scaled-f16';
+
+export interface GraphParams {
+  config: LlamaConfig;
+  rotations: RotationSet | null;
+  form: FrozenForm;
+  /** Linears with a trained delta, and its factor. */
+  trained: readonly LinearKind[];
+  scale: number;
+  /** Linears with a frozen delta of the chain below, its scale in its B. */
+  frozen: readonly LinearKind[];
+  /** The backward model computes the layer again from its input. */
+  recompute: boolean;
+}
+
+export interface LayerGraphs {
+  forward: Model;
+  backward: Model;
+  /** What forward hands to backward. */
+  kept: ReadonlyMap<string, Output>;
+}
+
+/** Names of inputs of a layer's graphs. */
+export const deltaInput = (kind: LinearKind, side: 'A' | 'B', which: 'trained' | 'frozen'): string =>
+  `${kind}.${side}${which === 'frozen' ? '.frozen' : ''}`;
+
+/** Symbolic ranks of a kind's trained and frozen delta. */
+const trainedRank = 'R';
+const frozenRank = (kind: LinearKind): string => `F_${kind}`;
+
+/** Frozen weights of the base on a tape. */
+class FrozenWeights {
+  constructor(
+    private readonly t: Tape,
+    private readonly form: FrozenForm,
+  ) {}
+
+  /** Float32 `[in, out]`. */
+  weight(name: string, dims: readonly [number, number]): string {
+    const { t, form } = this;
+    if (form === 'f32') return t.input(`${name}.w`, 'f32', dims);
+    const scales = t.input(`${name}.s`, 'f32', [dims[1]]);
+    if (form === 'int8')
+      return t.emit('DequantizeLinear', [t.input(`${name}.w`, 'i8', dims), scales], { axis: 1 })[0]!;
+    const values =
+      form === 'scaled-f16'
+        ? t.emit('Cast', [t.input(`${name}.w`, 'f16', dims)], { to: 1 })[0]!
+        : t.input(`${name}.w`, 'f32', dims);
+    return t.emit('Mul', [values, scales])[0]!;
+  }
+}
+
+/** x times a block-diagonal rotation. */
+function rotateBlocks(t: Tape, x: string, rotation: Rotation | undefined, width: number): string {
+  if (rotation === undefined || rotation.size === 1) return x;
+  const { size } = rotation;
+  const matrix = t.floats(`rotation.${size}`, [size, size], denseRotation(rotation));
+  return t.reshape(t.gemm(t.reshape(x, [-1, size], [-1, width]), matrix), [-1, width], [-1, size]);
+}
+
+/** The linears' view of a normed stream: itself, or rotated here if the stream is not. */
+function linearInput(t: Tape, h: string, { config, rotations }: GraphParams): string {
+  if (rotations === null || rotations.stream !== null) return h;
+  return rotateBlocks(t, h, rotations.input, config.hidden);
+}
+
+class LayerTape {
+  readonly t = new Tape();
+  private readonly weights: FrozenWeights;
+
+  constructor(
+    private readonly params: GraphParams,
+    private readonly length: number,
+    private readonly rope: Rope | null,
+  ) {
+    this.weights = new FrozenWeights(this.t, params.form);
+  }
+
+  /** A group's outputs, one by one, with their deltas. */
+  private linears(x: string, group: LinearGroup, kept: boolean): string[] {
+    const { t } = this;
+    const { config, trained, frozen, scale } = this.params;
+    const name = group.join('-');
+    const shapes = group.map((kind) => linearShape(config, kind));
+    const [inputs, outputs] = [shapes[0]!.in, shapes.reduce((sum, { out }) => sum + out, 0)];
+    let y = t.gemm(x, this.weights.weight(name, [inputs, outputs]));
+    if (config.qkvBias && group[0] === 'q') y = t.add(y, t.input(`${name}.b`, 'f32', [outputs]));
+    const widths = shapes.map(({ out }) => out);
+    return t.split(y, widths).map((part, index) => {
+      const kind = group[index]!;
+      let all = part;
+      for (const which of ['frozen', 'trained'] as const) {
+        if (!(which === 'frozen' ? frozen : trained).includes(kind)) continue;
+        const rank = which === 'frozen' ? frozenRank(kind) : trainedRank;
+        const take = (side: 'A' | 'B', width: number): string => {
+          const input = deltaInput(kind, side, which);
+          return which === 'trained'
+            ? t.variable(input, [rank, width])
+            : t.input(input, 'f32', [rank, width]);
+        };
+        const low = t.gemm(x, take('A', inputs), { transB: true });
+        if (which === 'trained') t.keep(low, ['T', rank]);
+        const b = take('B', widths[index]!);
+        all = t.gemm(low, b, { alpha: which === 'trained' ? scale : 1, c: all });
+      }
+      return kept ? t.keep(all, ['T', widths[index]!]) : all;
+    });
+  }
+
+  private gain(path: string, size: number): string {
+    return this.t.input(`${path}.gain`, 'f32', [size]);
+  }
+
+  private norm(x: string, path: string): string {
+    const { config } = this.params;
+    const gain = foldsGains(config) ? null : this.gain(path, config.hidden);
+    return linearInput(this.t, this.t.rmsNorm(x, gain, config.rmsEpsilon, ['T']), this.params);
+  }
+
+  /** Behind attention or the MLP, where the family has a norm there. */
+  private after(y: string, path: string): string {
+    const { config } = this.params;
+    if (!config.postNorms) return y;
+    return this.t.rmsNorm(
+      this.t.keep(y, ['T', config.hidden]),
+      this.gain(path, config.hidden),
+      config.rmsEpsilon,
+      ['T'],
+    );
+  }
+
+  /** `[T, n headDim]` to `[N, n / kvHeads * length, headDim]`: normed, rotated. */
+  private heads(y: string, kind: 'q' | 'k' | 'v', n: number): string {
+    const { t, length, params } = this;
+    const { rope } = this;
+    const { kvHeads, headDim, qkNorm, rmsEpsilon, attentionScale } = params.config;
+    let x = t.reshape(y, [-1, length, n, headDim], [-1, n * headDim]);
+    if (kind !== 'v' && qkNorm)
+      x = t.rmsNorm(
+        t.keep(x, ['S', length, n, headDim]),
+        this.gain(`self_attn.${kind}_norm`, headDim),
+        rmsEpsilon,
+        ['S', length, n],
+      );
+    x = t.transpose(x, [0, 2, 1, 3]);
+    if (kind !== 'v' && rope !== null) {
+      const half = rope.dim / 2;
+      const table = (name: string): string => t.input(name, 'f32', [length, half]);
+      x = t.rope(x, table('cos'), table('sin'), { half, rest: headDim - rope.dim });
+    }
+    if (kind === 'q') x = t.scale(x, attentionScale ?? headDim ** -0.5);
+    const grouped = [(n / kvHeads) * length, headDim];
+    return t.keep(t.reshape(x, [-1, ...grouped], [-1, n, length, headDim]), ['N', ...grouped]);
+  }
+
+  private attention(x: string): string {
+    const { t, length, params } = this;
+    const { heads, kvHeads, headDim } = params.config;
+    const rows = (heads / kvHeads) * length;
+    const [q, k, v] = this.linears(x, ['q', 'k', 'v'], false) as [string, string, string];
+    const [queries, keys, values] = [
+      this.heads(q, 'q', heads),
+      this.heads(k, 'k', kvHeads),
+      this.heads(v, 'v', kvHeads),
+    ];
+    const scores = t.add(t.matmul(queries, keys, true), t.input('mask', 'f32', [rows, length]));
+    const mixed = t.matmul(t.softmax(scores), values);
+    const apart = t.reshape(mixed, [-1, heads, length, headDim], [-1, rows, headDim]);
+    const width = heads * headDim;
+    const together = t.reshape(t.transpose(apart, [0, 2, 1, 3]), [-1, width], [-1, length, heads, headDim]);
+    return this.linears(t.keep(together, ['T', width]), ['o'], false)[0]!;
+  }
+
+  private mlp(x: string): string {
+    const { t, params } = this;
+    const { config, rotations } = params;
+    const [gate, up] = this.linears(x, ['gate', 'up'], true) as [string, string];
+    const active = config.activation === 'silu' ? t.silu(gate) : t.gelu(gate);
+    const inner = rotateBlocks(t, t.mul(active, up), rotations?.down, config.ffn);
+    return this.linears(inner, ['down'], false)[0]!;
+  }
+
+  build(): LayerGraphs {
+    const { t, params } = this;
+    const { config, trained, recompute } = params;
+    const stream: Dims = ['T', config.hidden];
+    const x = t.variable('x', stream);
+    const middle = t.keep(
+      t.add(x, this.after(this.attention(this.norm(x, 'input_layernorm')), 'post_attention_layernorm')),
+      stream,
+    );
+    const y = t.add(
+      middle,
+      this.after(this.mlp(this.norm(middle, mlpNorm(config))), 'post_feedforward_layernorm'),
+    );
+    const wanted = new Map<string, Dims>([['x', stream]]);
+    for (const kind of trained) {
+      const shape = linearShape(config, kind);
+      wanted.set(deltaInput(kind, 'A', 'trained'), [trainedRank, shape.in]);
+      wanted.set(deltaInput(kind, 'B', 'trained'), [trainedRank, shape.out]);
+    }
+    const found = t.gradients(y, t.input('dy', 'f32', stream), [...wanted.keys()]);
+    const gradients = [...wanted].map(([name, dims], index): [string, Output] => [
+      gradientOf(name),
+      { value: found[index]!, type: 'f32', dims },
+    ]);
+    return t.cut({
+      outputs: new Map([['y', { value: y, type: 'f32', dims: stream }]]),
+      gradients: new Map(gradients),
+      recompute,
+    });
+  }
+}
+
+/** The backward model's output for an input of the forward one. */
+export const gradientOf = (input: string): string => `d.${input}`;
+
+/** @param rope of the layers; null = none. Windows and tables are inputs. */
+export const buildLayerGraphs = (params: GraphParams, length: number, rope: Rope | null): LayerGraphs =>
+  new LayerTape(params, length, rope).build();
+
+/**
+ * The head over some rows of the stream, chosen by `rows` `[N]`, with their `target` and `weight`.
+ * @returns `score`: `nll` and `gap` of each; `loss`: these, and `d` `[N, hidden]`, the gradient of the rows.
+ */
+export function buildHeadGraphs(params: GraphParams): { loss: Model; score: Model } {
+  const { config, form } = params;
+  const { hidden, vocab, rmsEpsilon } = config;
+  const t = new Tape();
+  const x = t.input('x', 'f32', ['T', hidden]);
+  const rows = t.leaf(t.emit('Gather', [x, t.input('rows', 'i32', ['N'])], { axis: 0 })[0]!);
+  const gain = foldsGains(config) ? null : t.input(FINAL_NORM, 'f32', [hidden]);
+  const h = linearInput(t, t.rmsNorm(rows, gain, rmsEpsilon, ['N']), params);
+  const w = new FrozenWeights(t, form).weight(HEAD_PRODUCT, [hidden, vocab]);
+  const target = t.input('target', 'i32', ['N']);
+  const { nll, gap, loss } = t.crossEntropy(h, w, target, t.input('weight', 'f32', ['N', 1]));
+  const d = t.gradients(loss, loss, [rows])[0]!;
+  const each = (value: string): Output => ({ value, type: 'f32', dims: ['N', 1] });
+  const scores: [string, Output][] = [
+    ['nll', each(nll)],
+    ['gap', each(gap)],
+  ];
+  return {
+    score: t.model(new Map(scores)),
+    loss: t.model(new Map([...scores, ['d', { value: d, type: 'f32', dims: ['N', hidden] }]])),
+  };
+}

@@ -1,0 +1,402 @@
+/** Gradients of a low-rank delta over a frozen base and chain, layer by layer. */
+import { type LinearKind, LINEAR_KINDS, type Rope } from '../model/base-model.ts';
+import type { OrtRowDelta } from '../runtime/adapter-batch.ts';
+import type { Device } from '../runtime/device.ts';
+import type { Batch } from './batches.ts';
+import {
+  addGradient,
+  embed,
+  type FrozenWeights,
+  type Parameter,
+  placeChain,
+  placeWeights,
+  rotaryTable,
+  type ServedBase,
+  toServed,
+} from './frozen-base.ts';
+import {
+  buildHeadGraphs,
+  buildLayerGraphs,
+  deltaInput,
+  gradientOf,
+  type GraphParams,
+  type LayerGraphs,
+} from './graphs.ts';
+import { type OpenModel, type Sizes, type Tensor, TensorRuntime } from './tensors.ts';
+
+/** Rows whose logits lie in memory at once: 50 MB of SmolLM2's, twice. */
+const HEAD_ROWS = 256;
+/** Scores of attention in memory at once, bytes; a longer sequence goes alone. */
+const SCORE_BYTES = 256 * 1024 ** 2;
+/** Tokens of a micro-batch: enough to keep the cores busy, and few enough that memory stays flat. */
+const BATCH_TOKENS = 2_048;
+/** Above this, kept values are computed again instead, bytes of a micro-batch. */
+const KEPT_BYTES = 1024 ** 3;
+/** A target counts as the likeliest token if its logit is at most this far below the largest: sums round differently. */
+const TIE = 1e-4;
+/** Masked scores: their exponential is zero in float32. */
+const MASKED = -1e30;
+
+/** The layers of a length that have the same graphs. */
+interface OpenLayers {
+  forward: OpenModel;
+  backward: OpenModel;
+  kept: LayerGraphs['kept'];
+}
+
+export interface TrainerParams {
+  device: Device;
+  base: ServedBase;
+  /** Of all trained linears, both sides, layers in order. */
+  parameters: readonly Parameter[];
+  /** alpha / rank. */
+  scale: number;
+  /** The frozen chain below; null = the base. */
+  chain: OrtRowDelta | null;
+  /** The longest padded sequence, tokens. */
+  longest: number;
+  /** Default: whether kept values would take more than 1 GiB. */
+  recompute?: boolean;
+  onProgress?: (done: number, total: number) => void;
+}
+
+/** Of each position of a batch; 0 without a label. */
+export interface Scores {
+  /** -log p of the label, nats. */
+  nll: Float32Array;
+  /** 1 where the label is not the likeliest token. */
+  missed: Uint8Array;
+}
+
+/** Limits of micro-batches for `makeBatches`. */
+export const batchLimits = (heads: number): { mostTokens: number; mostScores: number } => ({
+  mostTokens: BATCH_TOKENS,
+  mostScores: Math.floor(SCORE_BYTES / (Float32Array.BYTES_PER_ELEMENT * heads)),
+});
+
+/** Bytes that a micro-batch's forward pass would keep for the backward pass. */
+export function keptBytes(base: Pick<ServedBase, 'config'>, tokens: number): number {
+  const { hidden, heads, kvHeads, headDim, ffn, layers, qkNorm, postNorms } = base.config;
+  const attention = (heads + kvHeads) * headDim;
+  const floats =
+    attention * 2 + 2 * hidden + 2 * ffn + (qkNorm ? attention : 0) + (postNorms ? 2 * hidden : 0);
+  return tokens * layers * floats * Float32Array.BYTES_PER_ELEMENT;
+}
+
+export class Trainer {
+  private readonly layers = new Map<string, OpenLayers>();
+  private readonly tables = new Map<string, Tensor>();
+  private readonly byLayer: readonly (readonly Parameter[])[];
+  /** Trained matrices as the graphs read them, by layer; empty = they have changed. */
+  private served: Record<string, Tensor>[] = [];
+  private length = 0;
+
+  private constructor(
+    private readonly runtime: TensorRuntime,
+    private readonly params: TrainerParams,
+    private readonly weights: FrozenWeights,
+    private readonly chain: Awaited<ReturnType<typeof placeChain>>,
+    private readonly graphs: GraphParams,
+    private readonly head: { loss: OpenModel; score: OpenModel },
+  ) {
+    this.byLayer = params.base.config.attention.map((_, layer) =>
+      params.parameters.filter((parameter) => parameter.layer === layer),
+    );
+  }
+
+  /** @throws OrtError when there is not enough memory. */
+  static async open(params: TrainerParams): Promise<Trainer> {
+    const { base, device, scale, parameters, longest } = params;
+    const { config, rotations } = base;
+    const runtime = new TensorRuntime(device);
+    try {
+      const weights = await placeWeights(runtime, base, params.onProgress ?? (() => {}));
+      const chain = await placeChain(runtime, config, params.chain);
+      const kinds = new Set(parameters.flatMap(({ linear }) => linear.kinds));
+      const { mostTokens } = batchLimits(config.heads);
+      const graphs: GraphParams = {
+        config,
+        rotations,
+        form: weights.form,
+        trained: LINEAR_KINDS.filter((kind) => kinds.has(kind)),
+        scale,
+        frozen: chain.kinds,
+        recompute: params.recompute ?? keptBytes(base, Math.max(mostTokens, longest)) > KEPT_BYTES,
+      };
+      const { loss, score } = buildHeadGraphs(graphs);
+      const head = { loss: await runtime.open(loss), score: await runtime.open(score) };
+      return new Trainer(runtime, params, weights, chain, graphs, head);
+    } catch (error) {
+      runtime.close();
+      throw error;
+    }
+  }
+
+  get recompute(): boolean {
+    return this.graphs.recompute;
+  }
+
+  /** Bytes of weights, and of everything else at most so far. */
+  get memory(): { weights: number; most: number } {
+    return { weights: this.weights.bytes, most: this.runtime.mostBytes };
+  }
+
+  /** The parameters' values have changed. */
+  changed(): void {
+    for (const layer of this.served) for (const value of Object.values(layer)) this.runtime.free(value);
+    this.served = [];
+  }
+
+  /**
+   * Adds a batch's gradients to those of the parameters: of the sum over its labels of weight * -log p.
+   * @param weigh given every position's -log p, returns the weights to use instead of the batch's; for losses that are
+   * not a sum over tokens.
+   * @returns -log p of every label.
+   */
+  async accumulate(batch: Batch, weigh?: (scores: Scores) => Float32Array): Promise<Scores> {
+    const { runtime } = this;
+    const { hidden } = this.params.base.config;
+    const { x, kept, sizes } = await this.forward(batch, true);
+    let input = x;
+    try {
+      const weights = weigh === undefined ? batch.weights : weigh(await this.heads(batch, x, 'score'));
+      const gradient = new Float32Array(batch.tokens.length * hidden);
+      const scores = await this.heads(batch, x, 'loss', { weights, gradient });
+      runtime.free(x);
+      input = await runtime.upload('f32', [batch.tokens.length, hidden], gradient);
+      for (let layer = kept.length - 1; layer >= 0; layer--) {
+        const next = await this.backward(layer, input, kept[layer]!, batch.length, sizes);
+        runtime.free(input);
+        input = next;
+        for (const value of Object.values(kept[layer]!)) runtime.free(value);
+        kept.pop();
+      }
+      return scores;
+    } finally {
+      runtime.free(input);
+      for (const values of kept) for (const value of Object.values(values)) runtime.free(value);
+    }
+  }
+
+  /** @param options.withDelta false: of the frozen chain alone, without what is trained. */
+  async score(batch: Batch, options: { withDelta: boolean } = { withDelta: true }): Promise<Scores> {
+    const { x } = await this.forward(batch, false, options.withDelta);
+    try {
+      return await this.heads(batch, x, 'score');
+    } finally {
+      this.runtime.free(x);
+    }
+  }
+
+  close(): void {
+    this.runtime.close();
+  }
+
+  private async forward(
+    batch: Batch,
+    keeps: boolean,
+    withDelta = true,
+  ): Promise<{ x: Tensor; kept: Record<string, Tensor>[]; sizes: Sizes }> {
+    const { runtime } = this;
+    const { base } = this.params;
+    const { hidden, kvHeads } = base.config;
+    if (batch.length !== this.length) runtime.trim();
+    this.length = batch.length;
+    const sizes = {
+      T: batch.tokens.length,
+      S: batch.rows,
+      N: batch.rows * kvHeads,
+      ...(this.params.parameters[0] === undefined ? {} : { R: this.params.parameters[0].rank }),
+    };
+    let x = await runtime.upload('f32', [batch.tokens.length, hidden], embed(base, batch.tokens));
+    const kept: Record<string, Tensor>[] = [];
+    try {
+      for (let layer = 0; layer < base.config.layers; layer++) {
+        const { forward } = await this.graphsOf(layer, batch.length);
+        const inputs = await this.inputs(layer, batch.length, withDelta);
+        const { y, ...values } = await runtime.run(forward, { ...inputs, x }, sizes, () => false);
+        if (keeps) kept.push({ ...values, x });
+        else for (const value of [x, ...Object.values(values)]) runtime.free(value);
+        x = y!;
+      }
+      return { x, kept, sizes };
+    } catch (error) {
+      runtime.free(x);
+      for (const values of kept) for (const value of Object.values(values)) runtime.free(value);
+      throw error;
+    }
+  }
+
+  /** @returns the gradient of the layer's input. */
+  private async backward(
+    layer: number,
+    dy: Tensor,
+    kept: Record<string, Tensor>,
+    length: number,
+    sizes: Sizes,
+  ): Promise<Tensor> {
+    const { runtime } = this;
+    const { backward } = await this.graphsOf(layer, length);
+    const inputs = { ...(await this.inputs(layer, length, true)), ...kept, dy };
+    const dx = gradientOf('x');
+    const made = await runtime.run(backward, inputs, sizes, (name) => name !== dx);
+    for (const parameter of this.byLayer[layer]!)
+      for (const kind of parameter.linear.kinds) {
+        const value = made[gradientOf(deltaInput(kind, parameter.side, 'trained'))]!;
+        addGradient(this.params.base, parameter, kind, runtime.read(value));
+      }
+    for (const [name, value] of Object.entries(made)) if (name !== dx) runtime.free(value);
+    return made[dx]!;
+  }
+
+  /** Labelled positions through the head, some at a time. */
+  private async heads(
+    batch: Batch,
+    x: Tensor,
+    which: 'score' | 'loss',
+    wanted?: { weights: Float32Array; gradient: Float32Array },
+  ): Promise<Scores> {
+    const { runtime, weights } = this;
+    const { hidden } = this.params.base.config;
+    const scores: Scores = {
+      nll: new Float32Array(batch.tokens.length),
+      missed: new Uint8Array(batch.tokens.length),
+    };
+    const all: number[] = [];
+    batch.labels.forEach((label, at) => {
+      if (label >= 0) all.push(at);
+    });
+    for (let from = 0; from < all.length; from += HEAD_ROWS) {
+      const some = all.slice(from, from + HEAD_ROWS);
+      const N = some.length;
+      const own = {
+        rows: await runtime.upload('i32', [N], Int32Array.from(some)),
+        target: await runtime.upload(
+          'i32',
+          [N],
+          Int32Array.from(some, (at) => batch.labels[at]!),
+        ),
+        weight: await runtime.upload(
+          'f32',
+          [N, 1],
+          Float32Array.from(some, (at) => wanted?.weights[at] ?? 0),
+        ),
+      };
+      const made = await runtime.run(
+        this.head[which],
+        { ...weights.head, ...own, x },
+        { N, T: batch.tokens.length },
+        () => true,
+      );
+      const read = (name: string): Float32Array => runtime.read(made[name]!);
+      some.forEach((at, index) => {
+        scores.nll[at] = read('nll')[index]!;
+        scores.missed[at] = read('gap')[index]! > TIE ? 1 : 0;
+      });
+      if (wanted !== undefined) {
+        const d = read('d');
+        some.forEach((at, index) =>
+          wanted.gradient.set(d.subarray(index * hidden, (index + 1) * hidden), at * hidden),
+        );
+      }
+      for (const value of [...Object.values(own), ...Object.values(made)]) runtime.free(value);
+    }
+    return scores;
+  }
+
+  private ropeOf(layer: number): { name: 'rope' | 'localRope' | null; rope: Rope | null } {
+    const { config } = this.params.base;
+    const name = config.attention[layer]!.rope;
+    return { name, rope: name === null ? null : config[name] };
+  }
+
+  private async graphsOf(layer: number, length: number): Promise<OpenLayers> {
+    const { name, rope } = this.ropeOf(layer);
+    const key = `${length}.${name}`;
+    const known = this.layers.get(key);
+    if (known !== undefined) return known;
+    const { forward, backward, kept } = buildLayerGraphs(this.graphs, length, rope);
+    const opened = {
+      forward: await this.runtime.open(forward),
+      backward: await this.runtime.open(backward),
+      kept,
+    };
+    this.layers.set(key, opened);
+    return opened;
+  }
+
+  private async inputs(layer: number, length: number, withDelta: boolean): Promise<Record<string, Tensor>> {
+    const { config } = this.params.base;
+    const { name } = this.ropeOf(layer);
+    const { window } = config.attention[layer]!;
+    const group = config.heads / config.kvHeads;
+    const tables =
+      name === null
+        ? {}
+        : { cos: await this.rotary(name, 'cos', length), sin: await this.rotary(name, 'sin', length) };
+    return {
+      ...tables,
+      mask: await this.table(`mask.${window}.${length}`, [group * length, length], () =>
+        causalMask(group, length, window ?? length),
+      ),
+      ...this.weights.layers[layer],
+      ...this.chain.layers[layer],
+      ...(withDelta ? await this.servedOf(layer) : await this.nothingOf(layer)),
+    };
+  }
+
+  private rotary(which: 'rope' | 'localRope', side: 'cos' | 'sin', length: number): Promise<Tensor> {
+    const half = this.params.base.config[which]!.dim / 2;
+    return this.table(`${which}.${side}.${length}`, [length, half], () =>
+      rotaryTable(this.params.base, which, side, length),
+    );
+  }
+
+  private async table(
+    key: string,
+    dims: readonly number[],
+    make: () => Float32Array<ArrayBuffer>,
+  ): Promise<Tensor> {
+    const known = this.tables.get(key) ?? (await this.runtime.place('f32', dims, make()));
+    this.tables.set(key, known);
+    return known;
+  }
+
+  private async servedOf(layer: number): Promise<Record<string, Tensor>> {
+    const known = this.served[layer];
+    if (known !== undefined) return known;
+    const made: Record<string, Tensor> = {};
+    for (const parameter of this.byLayer[layer]!)
+      for (const kind of parameter.linear.kinds) {
+        const values = toServed(this.params.base, parameter, kind);
+        const dims = [parameter.rank, values.length / parameter.rank];
+        made[deltaInput(kind, parameter.side, 'trained')] = await this.runtime.upload('f32', dims, values);
+      }
+    this.served[layer] = made;
+    return made;
+  }
+
+  /** Zeros instead of the trained matrices: the frozen chain alone. */
+  private async nothingOf(layer: number): Promise<Record<string, Tensor>> {
+    const made: Record<string, Tensor> = {};
+    for (const [name, { dims }] of Object.entries(await this.servedOf(layer)))
+      made[name] = await this.table(
+        `zeros.${dims.join()}`,
+        dims,
+        () => new Float32Array(dims[0]! * dims[1]!),
+      );
+    return made;
+  }
+}
+
+/** @returns `[group * length, length]`: 0 where a query sees a key, otherwise far below any score. */
+function causalMask(group: number, length: number, window: number): Float32Array<ArrayBuffer> {
+  const mask = new Float32Array(group * length * length).fill(MASKED);
+  for (let row = 0; row < group * length; row++) {
+    const at = row % length;
+    mask.fill(0, row * length + Math.max(0, at - window + 1), row * length + at + 1);
+  }
+  return mask;
+}
+
+export type { LinearKind };
