@@ -43,8 +43,17 @@ export const TrainingSettings = z.strictObject({
 });
 export type TrainingSettings = z.infer<typeof TrainingSettings>;
 
-/** Loss over the training, thinned out: `[step, training loss, held-out loss or null]`. */
-export const TrainingCurve = z.array(z.tuple([z.int().min(0), z.number(), z.number().nullable()])).max(256);
+/** What a training is asked for. The program chooses a rate of null by the base's width, a batch of null by the rows. */
+export const TrainingRequest = TrainingSettings.extend({
+  rate: TrainingSettings.shape.rate.nullable(),
+  batch: TrainingSettings.shape.batch.nullable(),
+});
+export type TrainingRequest = z.infer<typeof TrainingRequest>;
+
+/** `[step, training loss, held-out loss or null]` */
+export const CurvePoint = z.tuple([z.int().min(0), z.number(), z.number().nullable()]);
+/** Loss over the training, thinned out. */
+export const TrainingCurve = z.array(CurvePoint).max(256);
 export type TrainingCurve = z.infer<typeof TrainingCurve>;
 
 /** How a version was made; stored with it as its publisher reports it. */

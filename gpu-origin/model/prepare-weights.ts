@@ -16,7 +16,7 @@ import {
   type GraphFlavour,
   type WeightEntry,
 } from './base-model.ts';
-import { rotateColumns, rotateRows, type RotationSet } from './rotation.ts';
+import { rotateColumns, rotateRows, type Rotation, type RotationSet, undoRotation } from './rotation.ts';
 
 /** Formats that a base can be served in; `weights` of `/base`. */
 export const WEIGHT_FORMATS = ['int8', 'int4', 'f32'] as const;
@@ -40,7 +40,7 @@ interface PreparedTensor {
 }
 
 /** The rotations of a linear's columns (its input) and rows (its output). */
-export const ROTATED: Record<
+const ROTATED: Record<
   LinearKind,
   { columns: Exclude<keyof RotationSet, 'stream'>; rows: 'stream' | 'head' | null }
 > = {
@@ -113,6 +113,44 @@ export function foldGain(weight: Float32Array | Float64Array, gain: Float32Array
 export function gainBefore(base: BaseModel, layer: number, kind: LinearKind): Float32Array | null {
   const norm = foldsGains(base.config) ? normBefore(base.config, kind) : null;
   return norm === null ? null : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
+}
+
+/** How a linear's weight was transformed, which its deltas must follow. */
+export interface LinearTransform {
+  kind: LinearKind;
+  /** Gain of the norm before it, folded in; null if there is none. */
+  gain: Float32Array | null;
+  /** null = not rotated. */
+  rotations: RotationSet | null;
+}
+
+/** The rotation of a delta's side: of A's columns, or of B's rows. */
+function rotationOf(side: 'A' | 'B', { kind, rotations }: LinearTransform): Rotation | null {
+  const { columns, rows } = ROTATED[kind];
+  const which = side === 'A' ? columns : rows;
+  return rotations === null || which === null ? null : rotations[which];
+}
+
+/**
+ * A delta onto transformed weights, in place: A' = A diag(gain) R, and (R^T B)^T = B^T R, whose rows are contiguous.
+ * @param values A `[rank, in]`, or B transposed, `[rank, out]` with `width` numbers a row.
+ */
+export function transformDelta(
+  values: Float32Array,
+  width: number,
+  side: 'A' | 'B',
+  transform: LinearTransform,
+): void {
+  if (side === 'A' && transform.gain !== null) foldGain(values, transform.gain);
+  const rotation = rotationOf(side, transform);
+  if (rotation !== null) rotateColumns(values, width, rotation);
+}
+
+/** The gradient of what {@link transformDelta} was given from that of what it made, in place. */
+export function transformGradient(gradient: Float32Array, side: 'A' | 'B', transform: LinearTransform): void {
+  const rotation = rotationOf(side, transform);
+  if (rotation !== null) undoRotation(gradient, rotation);
+  if (side === 'A' && transform.gain !== null) foldGain(gradient, transform.gain);
 }
 
 /** What products are made for. */

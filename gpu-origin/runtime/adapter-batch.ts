@@ -26,8 +26,8 @@ import {
 } from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import type { ChainMember, ResidentAdapter, RowDelta } from '../engine/ports.ts';
-import { foldGain, gainBefore, ROTATED, transpose } from '../model/prepare-weights.ts';
-import { rotateColumns, type RotationSet } from '../model/rotation.ts';
+import { gainBefore, type LinearTransform, transformDelta, transpose } from '../model/prepare-weights.ts';
+import type { RotationSet } from '../model/rotation.ts';
 
 /** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */
 const RANK_BUCKETS = [4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
@@ -183,23 +183,17 @@ export function readGains(base: BaseModel): (layer: number, kind: LinearKind) =>
 function rotateModule(
   { a, rank, scale }: Pick<LoraModule, 'a' | 'rank' | 'scale'>,
   b: Float32Array,
-  params: { kind: LinearKind; padded: number; gain: Float32Array | null; rotations: RotationSet | null },
+  padded: number,
+  transform: LinearTransform,
 ): RotatedModule {
-  const { kind, padded, gain, rotations } = params;
   const [inputs, outputs] = [a.shape[1]!, b.length / rank];
   const module = { rank, a: new Float32Array(padded * inputs), b: new Float32Array(padded * outputs) };
   const ownA = module.a.subarray(0, rank * inputs);
   const ownB = module.b.subarray(0, rank * outputs);
   readFloat32(a, ownA);
   transpose(b, outputs, rank, ownB);
-  if (gain !== null) foldGain(ownA, gain);
-  if (rotations !== null) {
-    const rotated = ROTATED[kind];
-    rotateColumns(ownA, inputs, rotations[rotated.columns]);
-    const rows = rotated.rows === null ? null : rotations[rotated.rows];
-    // (R^T B)^T is B^T R, whose rows are contiguous.
-    if (rows !== null) rotateColumns(ownB, outputs, rows);
-  }
+  transformDelta(ownA, inputs, 'A', transform);
+  transformDelta(ownB, outputs, 'B', transform);
   for (let i = 0; i < ownB.length; i++) ownB[i]! *= scale;
   return module;
 }
@@ -237,7 +231,7 @@ export async function loadResidentAdapter(
         row += rows;
         modules.set(
           moduleKey(layer, kind),
-          rotateModule(module, part, { kind, padded: padded[kind], gain: gains(layer, kind), rotations }),
+          rotateModule(module, part, padded[kind], { kind, gain: gains(layer, kind), rotations }),
         );
       }
     }

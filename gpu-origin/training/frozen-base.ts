@@ -10,8 +10,13 @@ import {
   storedLinears,
   type WeightEntry,
 } from '../model/base-model.ts';
-import { EMBEDDING_SCALES, foldGain, ROTATED, rotaryNames } from '../model/prepare-weights.ts';
-import { rotateColumns, undoRotation } from '../model/rotation.ts';
+import {
+  EMBEDDING_SCALES,
+  type LinearTransform,
+  rotaryNames,
+  transformDelta,
+  transformGradient,
+} from '../model/prepare-weights.ts';
 import { moduleKey, type OrtRowDelta, type WeightTransform } from '../runtime/adapter-batch.ts';
 import { deltaInput, type FrozenForm } from './graphs.ts';
 import type { Tensor, TensorRuntime } from './tensors.ts';
@@ -163,24 +168,15 @@ export const trainedLinears = (
 ): StoredLinear[] =>
   storedLinears(config, layer).filter(({ kinds }) => kinds.every((kind) => targets.includes(kind)));
 
-/** A parameter as an input of the graphs for one kind: on the served base, A' = A diag(gain) R and B' = B R. */
+/** A parameter as an input of the graphs, for one kind. */
 export function toServed(
   base: WeightTransform & Pick<ServedBase, 'config'>,
   parameter: Parameter,
   kind: LinearKind,
 ): Float32Array<ArrayBuffer> {
-  const { layer, side, width, values } = parameter;
-  const { columns, rows } = ROTATED[kind];
-  if (side === 'A') {
-    const own = values.slice();
-    const gain = base.gains(layer, kind);
-    if (gain !== null) foldGain(own, gain);
-    if (base.rotations !== null) rotateColumns(own, width, base.rotations[columns]);
-    return own;
-  }
-  const own = columnsOf(base.config, parameter, kind);
-  const rotation = rows === null ? null : (base.rotations?.[rows] ?? null);
-  if (rotation !== null) rotateColumns(own, own.length / parameter.rank, rotation);
+  const { side, rank, values } = parameter;
+  const own = side === 'A' ? values.slice() : columnsOf(base.config, parameter, kind);
+  transformDelta(own, own.length / rank, side, transformOf(base, parameter, kind));
   return own;
 }
 
@@ -191,22 +187,20 @@ export function addGradient(
   kind: LinearKind,
   gradient: Float32Array,
 ): void {
-  const { layer, side, rank, width, gradient: sum } = parameter;
-  const { columns, rows } = ROTATED[kind];
-  if (side === 'A') {
-    if (base.rotations !== null) undoRotation(gradient, base.rotations[columns]);
-    const gain = base.gains(layer, kind);
-    if (gain !== null) foldGain(gradient, gain);
-    for (let i = 0; i < sum.length; i++) sum[i]! += gradient[i]!;
-    return;
-  }
-  const rotation = rows === null ? null : (base.rotations?.[rows] ?? null);
-  if (rotation !== null) undoRotation(gradient, rotation);
+  const { linear, side, rank, width, gradient: sum } = parameter;
+  transformGradient(gradient, side, transformOf(base, parameter, kind));
   const own = gradient.length / rank;
-  const from = columnOf(base.config, parameter.linear, kind);
+  // Kinds of a fused linear share A, and each has its own outputs of B.
+  const from = side === 'A' ? 0 : columnOf(base.config, linear, kind);
   for (let r = 0; r < rank; r++)
     for (let i = 0; i < own; i++) sum[r * width + from + i]! += gradient[r * own + i]!;
 }
+
+const transformOf = (base: WeightTransform, { layer }: Parameter, kind: LinearKind): LinearTransform => ({
+  kind,
+  gain: base.gains(layer, kind),
+  rotations: base.rotations,
+});
 
 /** Where a kind's outputs begin among those of its stored linear. */
 function columnOf(config: LlamaConfig, { kinds }: StoredLinear, kind: LinearKind): number {

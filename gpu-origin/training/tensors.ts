@@ -121,11 +121,23 @@ export class TensorRuntime {
     const at = this.spareHost.findIndex((one) => one.bytes >= bytes && bytes >= one.bytes * LEAST_USE);
     let block = at === -1 ? undefined : this.spareHost.splice(at, 1)[0];
     if (block === undefined) {
+      this.release(bytes);
       block = { memory: await this.device.host(bytes), bytes };
       this.grow(bytes);
     }
     const tensor = this.device.tensor(type, block.memory, 0, dims);
     return new Tensor(dims, tensor, { kind: 'host', ...block });
+  }
+
+  /** Closes spare blocks, largest first, until as many bytes are free as will be taken: sizes change with lengths. */
+  private release(bytes: number): void {
+    for (let freed = 0; freed < bytes;) {
+      const block = this.spareHost.pop();
+      if (block === undefined) return;
+      block.memory.close();
+      this.bytes -= block.bytes;
+      freed += block.bytes;
+    }
   }
 
   private grow(bytes: number): void {
@@ -209,8 +221,8 @@ export class TensorRuntime {
     this.spareHost.splice(at === -1 ? this.spareHost.length : at, 0, { memory, bytes });
   }
 
-  /** Returns spare memory to the system, for example before batches of another length. */
-  trim(): void {
+  /** Closes all spare memory. */
+  private trim(): void {
     for (const { memory, bytes } of this.spareHost.splice(0)) {
       memory.close();
       this.bytes -= bytes;

@@ -1,5 +1,5 @@
 /** Gradients of a low-rank delta over a frozen base and chain, layer by layer. */
-import { type LinearKind, LINEAR_KINDS, type Rope } from '../model/base-model.ts';
+import { LINEAR_KINDS, type Rope } from '../model/base-model.ts';
 import type { OrtRowDelta } from '../runtime/adapter-batch.ts';
 import type { Device } from '../runtime/device.ts';
 import type { Batch } from './batches.ts';
@@ -89,7 +89,6 @@ export class Trainer {
   private readonly byLayer: readonly (readonly Parameter[])[];
   /** Trained matrices as the graphs read them, by layer; empty = they have changed. */
   private served: Record<string, Tensor>[] = [];
-  private length = 0;
 
   private constructor(
     private readonly runtime: TensorRuntime,
@@ -200,8 +199,6 @@ export class Trainer {
     const { runtime } = this;
     const { base } = this.params;
     const { hidden, kvHeads } = base.config;
-    if (batch.length !== this.length) runtime.trim();
-    this.length = batch.length;
     const sizes = {
       T: batch.tokens.length,
       S: batch.rows,
@@ -398,5 +395,3 @@ function causalMask(group: number, length: number, window: number): Float32Array
   }
   return mask;
 }
-
-export type { LinearKind };

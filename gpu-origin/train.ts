@@ -1,0 +1,463 @@
+/**
+ * Run by `graft train`: rows and a base to an adapter, in a process of its own. Reports JSON lines on stdout
+ * (protocol/training.ts). Ends after SIGTERM with a checkpoint of all finished steps.
+ */
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { constants, setPriority } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { AdapterFormatError, writePeftAdapter } from '../adapters/index.ts';
+import { ChainEntry } from '../protocol/identity.ts';
+import {
+  type TrainingCard,
+  type TrainingEvent,
+  type TrainingFailure,
+  TrainingRequest,
+  type TrainingSettings,
+} from '../protocol/training.ts';
+import { progressReporter } from './log.ts';
+import { BaseModelError } from './model/base-model.ts';
+import { buildGraphs } from './model/build-graphs.ts';
+import { createChatTemplate } from './model/chat-template.ts';
+import { loadBase } from './model/load-base.ts';
+import { loadTokenizer } from './model/load-tokenizer.ts';
+import { readFully } from './model/read-file.ts';
+import { composeDelta, loadResidentAdapter, type OrtRowDelta, readGains } from './runtime/adapter-batch.ts';
+import { describeBase } from './runtime/create-runner.ts';
+import { OrtError } from './runtime/device.ts';
+import { openDevice, WANTED_PROVIDERS } from './runtime/open-device.ts';
+import { AdamW, defaultRate } from './training/adamw.ts';
+import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
+import type { ServedBase } from './training/frozen-base.ts';
+import { encodeRows, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
+import {
+  bucketsOf,
+  type HeldOutScore,
+  newParameters,
+  trainedModules,
+  TrainingRun,
+} from './training/training-run.ts';
+import { Trainer } from './training/trainer.ts';
+
+/** Between checkpoints: what a power cut costs at most, ms. */
+const SAVE_EVERY_MS = 60_000;
+/** Of rows that are left out or wrong, named in a message. */
+const LINES_TOLD = 3;
+/** Rate of preference optimization: it starts from answers that are good already. */
+const DPO_RATE = 1e-5;
+/** Rows from which a step has the larger batch. */
+const MANY_ROWS = 200;
+
+const CHECKPOINT = 'checkpoint.safetensors';
+const RESULT = 'adapter';
+
+const ChainFiles = z.array(ChainEntry.extend({ path: z.string().min(1) }));
+
+export interface TrainParams {
+  basePath: string;
+  baseId?: string | undefined;
+  /** Written into the adapter's configuration; default: the base's id. */
+  baseName?: string | undefined;
+  cacheDir: string;
+  weights: 'int8' | 'f32';
+  provider: (typeof WANTED_PROVIDERS)[number];
+  threads?: number | undefined;
+  rowsPath: string;
+  /** Has the checkpoint, and the result at the end. */
+  work: string;
+  request: TrainingRequest;
+  chain: z.infer<typeof ChainFiles>;
+  resume: boolean;
+  tell: (event: TrainingEvent) => void;
+  onProgress: (stage: string, done: number, total: number) => void;
+  /** Ends it after the next checkpoint. */
+  signal: AbortSignal;
+}
+
+/** Why it ends without an adapter; the message is for the user. */
+class TrainingEnd extends Error {
+  override readonly name = 'TrainingEnd';
+  constructor(
+    readonly code: TrainingFailure,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Trains, and tells how it ends; never rejects. @returns whether there is a result or a checkpoint as asked. */
+export async function train(params: TrainParams): Promise<boolean> {
+  let step: number | null = null;
+  try {
+    const end = await trainRows(params, (saved) => (step = saved));
+    params.tell(end);
+    return true;
+  } catch (error) {
+    params.tell({ event: 'failed', ...failureOf(error), kept_step: step });
+    return false;
+  }
+}
+
+function failureOf(error: unknown): { code: TrainingFailure; message: string } {
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof TrainingEnd) return { code: error.code, message };
+  if (error instanceof BaseModelError || error instanceof AdapterFormatError)
+    return { code: 'base_mismatch', message };
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'ENOSPC' || code === 'EDQUOT') return { code: 'disk_full', message };
+  // ORT_FAIL says so in words only.
+  if ((error instanceof OrtError && /alloc|memory/i.test(message)) || error instanceof RangeError)
+    return { code: 'out_of_memory', message };
+  return { code: 'training_failed', message };
+}
+
+async function trainRows(
+  params: TrainParams,
+  onSaved: (step: number) => void,
+): Promise<Extract<TrainingEvent, { event: 'ready' | 'stopped' }>> {
+  const { tell, signal, work, request, weights: format } = params;
+  const file = readFileSync(params.rowsPath);
+  const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
+  const tokenizer = loadTokenizer(tokenizerSource);
+  const { rows, leftOut } = readRows(params, file, tokenizer);
+  const settings: TrainingSettings = {
+    ...request,
+    targets: request.targets,
+    batch: request.batch ?? (rows.trained.length < MANY_ROWS ? 4 : 8),
+    rate: request.rate ?? (request.method === 'dpo' ? DPO_RATE : defaultRate(base.config.hidden)),
+  };
+  const { config } = base;
+  const built = await buildGraphs({
+    base,
+    format,
+    context: config.context,
+    rotate: format !== 'f32',
+    cacheDir: params.cacheDir,
+    onProgress: params.onProgress,
+  });
+  const gains = readGains(base);
+  const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });
+  base.close();
+  const fd = openSync(built.weightsPath, 'r');
+  const served: ServedBase = {
+    config,
+    gains,
+    rotations: built.rotations,
+    weights: {
+      entries: built.weights,
+      read({ offset, bytes: all }, begin = 0, bytes = all) {
+        const content = new Uint8Array(bytes);
+        if (!readFully(fd, content, offset + begin)) throw new Error(`${built.weightsPath} is truncated`);
+        return content;
+      },
+    },
+  };
+  const chain = await readChain(params.chain, { base: info, ...served });
+  const { device } = await openDevice({ provider: params.provider, threads: params.threads });
+  const parameters = newParameters(config, settings);
+  if (parameters.length === 0)
+    throw new TrainingEnd(
+      'settings_invalid',
+      `this base stores some linears as one, so that ${settings.targets.join(', ')} cannot be trained ` +
+        'alone. Use --targets all',
+    );
+  const optimizer = new AdamW(parameters);
+  const identity: TrainingIdentity = {
+    rows: createHash('sha256').update(file).digest('hex'),
+    base: info.digest,
+    weights: format,
+    chain: params.chain.map(({ digest, scale }) => ({ digest, scale })),
+    settings,
+  };
+  const path = join(work, CHECKPOINT);
+  let known;
+  if (params.resume) {
+    if (!existsSync(path)) throw new TrainingEnd('checkpoint_damaged', `there is no ${path}`);
+    known = readCheckpoint(path, identity, { parameters, optimizer });
+    if (!known.ok) throw new TrainingEnd(known.code, `${path} cannot be used: ${known.problem}`);
+    onSaved(known.state.step);
+  }
+  const trainer = await Trainer.open({
+    device,
+    base: served,
+    parameters,
+    scale: settings.alpha / settings.rank,
+    chain,
+    longest: bucketsOf(rows).at(-1)!,
+    onProgress: (done, total) => params.onProgress('Loading the base model', done, total),
+  });
+  let savedStep: number | null = null;
+  /** The steps, which uses what is closed at the end. */
+  let running: Promise<unknown> = Promise.resolve();
+  const close = async (): Promise<void> => {
+    await running.catch(() => undefined);
+    trainer.close();
+    await device.close();
+    closeSync(fd);
+  };
+  try {
+    const run = new TrainingRun({
+      trainer,
+      config,
+      parameters,
+      optimizer,
+      rows,
+      settings,
+      now: () => performance.now(),
+      ...(known === undefined ? {} : { state: known.state }),
+    });
+    const save = (): void => {
+      writeCheckpoint(path, { identity, state: run.state, parameters, optimizer });
+      savedStep = run.state.step;
+      onSaved(savedStep);
+      tell({ event: 'saved', step: savedStep });
+    };
+    const stopped = new Promise<'stopped'>((resolve) => {
+      // Gradients and activations are apart from what is saved, so that this need not wait for the step.
+      const stop = (): void => {
+        save();
+        resolve('stopped');
+      };
+      if (signal.aborted) stop();
+      signal.addEventListener('abort', stop, { once: true });
+    });
+    const step = run.state.step;
+    const steps = runSteps(run, { tell, signal, save, parameters, recompute: trainer.recompute });
+    running = steps;
+    const heldOut = await Promise.race([steps, stopped]);
+    if (heldOut === 'stopped') {
+      void close();
+      return { event: 'stopped', step: savedStep ?? step, steps: run.steps };
+    }
+    const card: TrainingCard = {
+      rows: {
+        sha256: identity.rows,
+        trained: rows.trained.length,
+        held_out: rows.heldOut.length,
+        left_out: leftOut,
+      },
+      base: { id: info.id, digest: info.digest, weights: format },
+      chain: identity.chain,
+      ...run.summary(heldOut),
+      finished_at: Date.now(),
+    };
+    const folder = writeResult(work, {
+      modules: trainedModules(parameters, settings.alpha),
+      baseModel: params.baseName ?? info.id,
+      card,
+    });
+    await close();
+    return { event: 'ready', folder, card };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Until the last one, or until it is told to end. @returns the last score of the held-out rows, null without any. */
+async function runSteps(
+  run: TrainingRun,
+  params: Pick<TrainParams, 'tell' | 'signal'> & {
+    save: () => void;
+    parameters: readonly { values: { length: number } }[];
+    recompute: boolean;
+  },
+): Promise<HeldOutScore | null> {
+  const { tell, signal, save } = params;
+  const evaluate = async (): Promise<HeldOutScore> => {
+    const score = await run.evaluate();
+    tell({ event: 'held_out', step: run.state.step, ...score });
+    return score;
+  };
+  let heldOut: HeldOutScore | null = null;
+  if (run.state.step === 0 && run.hasHeldOut) await evaluate();
+  if (run.finished && run.hasHeldOut) heldOut = await evaluate();
+  const [begin, first] = [performance.now(), run.state.step];
+  let saved = begin;
+  let warm = begin;
+  while (!run.finished) {
+    const result = await run.next();
+    if (signal.aborted) break;
+    if (!result.ok)
+      throw new TrainingEnd(
+        'loss_not_finite',
+        `the loss of step ${run.state.step + 1} is not a number (rows at lines ${listed(result.lines)}). ` +
+          'Use a lower --rate, or look at these rows',
+      );
+    const { report } = result;
+    const now = performance.now();
+    const done = report.step - first;
+    // The first step also builds the graphs.
+    const each = done < 2 ? now - begin : (now - warm) / (done - 1);
+    if (done === 1) {
+      warm = now;
+      tell({
+        event: 'plan',
+        steps: run.steps,
+        done: first,
+        parameters: params.parameters.reduce((sum, { values }) => sum + values.length, 0),
+        seconds_per_step: each / 1_000,
+        seconds: (each * (run.steps - report.step)) / 1_000,
+        memory_bytes: process.resourceUsage().maxRSS * 1_024,
+        recompute: params.recompute,
+      });
+    }
+    tell({
+      event: 'step',
+      step: report.step,
+      steps: run.steps,
+      loss: report.loss,
+      rate: report.rate,
+      tokens_per_second: (report.tokens * 1_000) / each,
+      seconds_left: (each * (run.steps - report.step)) / 1_000,
+    });
+    if (run.scoresNow) heldOut = await evaluate();
+    if (!signal.aborted && (now - saved > SAVE_EVERY_MS || run.finished)) {
+      save();
+      saved = performance.now();
+    }
+  }
+  return heldOut;
+}
+
+const listed = (lines: readonly number[]): string =>
+  `${lines.slice(0, LINES_TOLD).join(', ')}${lines.length > LINES_TOLD ? ', …' : ''}`;
+
+/** Rows as tokens, divided; told. */
+function readRows(
+  { request, rowsPath, tell }: TrainParams,
+  bytes: Uint8Array,
+  tokenizer: ReturnType<typeof loadTokenizer>,
+): { rows: { trained: TrainingRow[]; heldOut: TrainingRow[] }; leftOut: number } {
+  const { method } = request;
+  const parsed = parseRows({ bytes, format: rowsPath.endsWith('.csv') ? 'csv' : 'jsonl', method });
+  const more = parsed.problemCount - LINES_TOLD;
+  if (parsed.problemCount > 0)
+    throw new TrainingEnd(
+      'rows_invalid',
+      parsed.problems
+        .slice(0, LINES_TOLD)
+        .map(({ line, problem }) => `line ${line}: ${problem}`)
+        .join('; ') + (more > 0 ? `; and ${more} more` : ''),
+    );
+  const template = createChatTemplate(tokenizer);
+  const encoded = encodeRows(parsed.rows, { tokenizer, template, maxLength: request.max_length });
+  const rows = splitRows(encoded.rows, request.validation);
+  if (rows.trained.length === 0) {
+    const why = encoded.leftOut[0];
+    throw new TrainingEnd(
+      'no_rows',
+      why === undefined ? 'the file has no rows' : `no row can be used; line ${why.line}: ${why.why}`,
+    );
+  }
+  const lengths = rows.trained.map(({ sequences }) => sequences.map(({ tokens }) => tokens.length));
+  tell({
+    event: 'rows',
+    trained: rows.trained.length,
+    held_out: rows.heldOut.length,
+    left_out: encoded.leftOut.length,
+    longest: Math.max(...lengths.map((each) => Math.max(...each))),
+    tokens: lengths.flat().reduce((sum, length) => sum + length, 0),
+  });
+  return { rows, leftOut: encoded.leftOut.length };
+}
+
+/** @throws TrainingEnd | AdapterFormatError */
+async function readChain(
+  chain: TrainParams['chain'],
+  base: Omit<Parameters<typeof loadResidentAdapter>[0], 'file' | 'digest'>,
+): Promise<OrtRowDelta | null> {
+  if (chain.length === 0) return null;
+  const members = [];
+  for (const { digest, scale, path } of chain) {
+    const file = new Uint8Array(readFileSync(path));
+    if (createHash('sha256').update(file).digest('hex') !== digest)
+      throw new TrainingEnd('base_mismatch', `${path} is not the file ${digest.slice(0, 12)} of the chain`);
+    members.push({ adapter: await loadResidentAdapter({ ...base, file, digest }), scale });
+  }
+  return composeDelta(base.config, members);
+}
+
+/** A PEFT folder and the card, whole or not at all. @returns its path. */
+function writeResult(
+  work: string,
+  { card, ...adapter }: Parameters<typeof writePeftAdapter>[0] & { card: TrainingCard },
+): string {
+  const { configJson, safetensors } = writePeftAdapter(adapter);
+  const folder = join(work, RESULT);
+  const temporary = `${folder}.${process.pid}.tmp`;
+  rmSync(temporary, { recursive: true, force: true });
+  mkdirSync(temporary, { mode: 0o700 });
+  writeFileSync(join(temporary, 'adapter_config.json'), configJson);
+  writeFileSync(join(temporary, 'adapter_model.safetensors'), safetensors);
+  writeFileSync(join(temporary, 'training.json'), `${JSON.stringify(card, null, 2)}\n`);
+  rmSync(folder, { recursive: true, force: true });
+  renameSync(temporary, folder);
+  return folder;
+}
+
+// Last, because it uses the functions above.
+if (process.argv[1] === import.meta.filename) {
+  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+  const option = { type: 'string' } as const;
+  const { values } = parseArgs({
+    options: {
+      base: option,
+      'base-id': option,
+      'base-name': option,
+      cache: option,
+      weights: option,
+      provider: option,
+      threads: option,
+      rows: option,
+      work: option,
+      settings: option,
+      chain: option,
+      resume: { type: 'boolean' },
+    },
+  });
+  const write = (event: object): boolean => process.stdout.write(`${JSON.stringify(event)}\n`);
+  const ending = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.abort());
+  const request = TrainingRequest.safeParse(JSON.parse(values.settings ?? '{}'));
+  const fine = request.success
+    ? await train({
+        basePath: values.base ?? '',
+        baseId: values['base-id'],
+        baseName: values['base-name'],
+        cacheDir: values.cache ?? '',
+        weights: z.enum(['int8', 'f32']).parse(values.weights ?? 'int8'),
+        provider: z.enum(WANTED_PROVIDERS).parse(values.provider ?? 'auto'),
+        threads: values.threads === undefined ? undefined : Number(values.threads),
+        rowsPath: values.rows ?? '',
+        work: values.work ?? '',
+        request: request.data,
+        chain: ChainFiles.parse(JSON.parse(values.chain ?? '[]')),
+        resume: values.resume === true,
+        tell: write,
+        onProgress: progressReporter({
+          stderr: process.stderr,
+          onPercent: (what, percent) => write({ event: 'progress', what, percent }),
+        }),
+        signal: ending.signal,
+      })
+    : (write({
+        event: 'failed',
+        code: 'settings_invalid',
+        message: z.prettifyError(request.error),
+        kept_step: null,
+      }),
+      false);
+  process.exit(fine ? 0 : 1);
+}

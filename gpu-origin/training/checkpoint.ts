@@ -1,0 +1,119 @@
+/**
+ * A training's state between two steps, in one file: safetensors, and behind them the sha256 of all before. A and B as
+ * they are trained, without the scale, so that nothing is rounded on the way.
+ */
+import { createHash } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { z } from 'zod';
+import { elementsOf, parseSafetensors, writeSafetensors } from '../../adapters/index.ts';
+import { ChainEntry } from '../../protocol/identity.ts';
+import { CurvePoint, TrainingSettings } from '../../protocol/training.ts';
+import type { AdamW } from './adamw.ts';
+import type { Parameter } from './frozen-base.ts';
+import type { RunState } from './training-run.ts';
+
+/** What a training is about. A checkpoint of another one is refused. */
+export const TrainingIdentity = z.strictObject({
+  rows: z.string(),
+  base: z.string(),
+  weights: z.string(),
+  chain: z.array(ChainEntry),
+  settings: TrainingSettings,
+});
+export type TrainingIdentity = z.infer<typeof TrainingIdentity>;
+
+const HeldOut = z.strictObject({ loss: z.number(), exact: z.int(), rows: z.int() });
+
+const Metadata = z.strictObject({
+  version: z.literal(1),
+  identity: TrainingIdentity,
+  state: z.strictObject({
+    step: z.int().min(0),
+    tokens: z.int().min(0),
+    seconds: z.number().min(0),
+    // Not thinned out yet.
+    curve: z.array(CurvePoint),
+    before: HeldOut.nullable(),
+  }),
+});
+
+const KEY = 'graft.training';
+const DIGEST_BYTES = 32;
+
+const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
+
+interface Trained {
+  parameters: readonly Parameter[];
+  optimizer: AdamW;
+}
+
+/** The arrays of a parameter, by their names in the file. */
+const arraysOf = ({ parameters, optimizer }: Trained): [string, Float32Array<ArrayBuffer>][] =>
+  parameters.flatMap(({ linear, side, values }, index): [string, Float32Array<ArrayBuffer>][] => {
+    const name = `${linear.name}.${side}`;
+    return [
+      [name, values],
+      [`${name}.m`, optimizer.m[index]!],
+      [`${name}.v`, optimizer.v[index]!],
+    ];
+  });
+
+/**
+ * Writes it whole or not at all: to another name, then renamed; the one before stays until then.
+ * @throws NodeJS.ErrnoException such as ENOSPC.
+ */
+export function writeCheckpoint(
+  path: string,
+  { identity, state, ...trained }: Trained & { identity: TrainingIdentity; state: RunState },
+): void {
+  const metadata = new Map([[KEY, JSON.stringify({ version: 1, identity, state })]]);
+  const tensors = new Map(
+    arraysOf(trained).map(([name, values]) => {
+      const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+      return [name, { dtype: 'F32' as const, shape: [values.length], data }];
+    }),
+  );
+  const bytes = writeSafetensors({ tensors, metadata });
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    const fd = openSync(temporary, 'w', 0o600);
+    try {
+      for (const part of [bytes, sha256(bytes)])
+        for (let done = 0; done < part.length;) done += writeSync(fd, part, done);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+export type ReadCheckpoint =
+  | { ok: true; state: RunState }
+  | { ok: false; code: 'checkpoint_damaged' | 'checkpoint_mismatch'; problem: string };
+
+/** Reads it into parameters and optimizer, if it belongs to the training. */
+export function readCheckpoint(path: string, identity: TrainingIdentity, trained: Trained): ReadCheckpoint {
+  const damaged = (problem: string): ReadCheckpoint => ({ ok: false, code: 'checkpoint_damaged', problem });
+  const file = new Uint8Array(readFileSync(path));
+  const bytes = file.subarray(0, Math.max(0, file.length - DIGEST_BYTES));
+  if (!sha256(bytes).equals(file.subarray(bytes.length))) return damaged('its sha256 is another');
+  const { metadata, tensors } = parseSafetensors(bytes);
+  const parsed = Metadata.safeParse(JSON.parse(metadata.get(KEY) ?? 'null'));
+  if (!parsed.success) return damaged('it was written by another version of graft');
+  const other = Object.entries(identity).find(
+    ([key, value]) => JSON.stringify(parsed.data.identity[key as 'rows']) !== JSON.stringify(value),
+  );
+  if (other !== undefined)
+    return { ok: false, code: 'checkpoint_mismatch', problem: `its ${other[0]} is another one` };
+  const arrays = arraysOf(trained);
+  for (const [name, values] of arrays)
+    if (tensors.get(name)?.data.byteLength !== values.byteLength)
+      return { ok: false, code: 'checkpoint_mismatch', problem: `${name} has another shape` };
+  for (const [name, values] of arrays) values.set(elementsOf(tensors.get(name)!.data, Float32Array));
+  trained.optimizer.step = parsed.data.state.step;
+  return { ok: true, state: parsed.data.state };
+}
