@@ -93,6 +93,13 @@ module.exports = {
       'gpu-origin/model/tokenizer',
       'protocol/',
     ]),
+    only('gpu-origin/training', [
+      'gpu-origin/model/',
+      'gpu-origin/runtime/(device|adapter-batch)',
+      'gpu-origin/trials/',
+      'adapters/',
+      'protocol/',
+    ]),
     only('gpu-origin/http', [
       ENGINE,
       'gpu-origin/adapter-files/(adapter-store|disk-room)',
