@@ -10,7 +10,7 @@ const DEPTH = 512;
 const COLUMNS = 96;
 
 /**
- * One row, a few, a multiple of every tile of the blocked kernels, and one row more than they take at once.
+ * One row, a few, enough to fill every tile of the blocked kernels, and one row more than they take at once.
  */
 const ROWS = [1, 3, 16, 33, 128, 129];
 

@@ -296,7 +296,7 @@ const revokeKeyRoute =
 
 type Deps = Parameters<typeof revokeKeyRoute>[0];
 
-type Wanted = RevokedLine & { /** What is kept of them is deleted, too. */ forget: boolean };
+type Wanted = RevokedLine & { /** Also deletes their stored prompts. */ forget: boolean };
 
 async function revokeAll(deps: Deps, line: Wanted): Promise<null> {
   for (let cursor: string | null = null; ;) {

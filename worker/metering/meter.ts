@@ -317,7 +317,7 @@ interface Refusal {
 }
 
 /** One counter's answer. */
-type Said = Result<QuotaDecision | null, Refused & { /** When asking again is worth it. */ afterMs: number }>;
+type Said = Result<QuotaDecision | null, Refused & { /** When to retry. */ afterMs: number }>;
 
 /**
  * Asks the counters of a key and of its tenant concurrently whether to admit a request. Callers without

@@ -236,7 +236,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
    * it. Others' versions built on it are withdrawn in the same transaction.
    */
   retire(
-    params: ChangeNote & { before: NameRow; version: number; /** Of its file. */ digest: string },
+    params: ChangeNote & { before: NameRow; version: number; /** Its file's. */ digest: string },
   ): Promise<Result<NameRow, Conflict>>;
   /** Makes the name, which must have no versions, an alias of `target`; null ends that. */
   alias(
@@ -395,10 +395,7 @@ export interface RemovedName {
 }
 
 export interface Removals {
-  /**
-   * The owner's versions in use that are built on what is removed, but are not to be removed themselves, in
-   * order.
-   */
+  /** The owner's versions in use that are built on removed items without being among them, in order. */
   descendants(params: { items: readonly Doomed[]; owner: string; limit: number }): Promise<Descendant[]>;
   holders(params: { items: readonly Doomed[]; owner: string }): Promise<Holders>;
   /**

@@ -29,9 +29,9 @@ export interface ArmWeights {
 
 /**
  * Share of experiments with this lift whose interval excludes 0 at some look, up to this many units. The
- * interval's bound is concave in the units, so it lies below its tangent at the end, and whoever crosses the
- * tangent has crossed it. The probability that a drift reaches a line is known (Bachelier and Lévy); it is
- * slightly below the true one.
+ * interval's bound is concave in the units, so it lies below its tangent at the end: crossing the tangent
+ * implies crossing the bound. The probability that a drift reaches a line is known (Bachelier and Lévy); it
+ * is slightly below the true one.
  * @param params.units per arm, with a value.
  * @param params.alpha level of one comparison.
  * @param params.lift 0.1 = treatment's mean is 10 % higher; a mean keeps its variance.
