@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { createRefusalBudget, refusalCost } from '../../../worker/access/rate-limits.ts';
 
-it('counts what a refusal costs', () => {
+it('charges refusals by cost', () => {
   const cost = (status: number, names = 1, bytes = 0) => refusalCost({ status, names, bytes });
   expect([cost(200), cost(503), cost(500)]).toEqual([0, 0, 0]);
   expect([cost(429), cost(400), cost(400, 1, 983_040)]).toEqual([1, 1, 16]);
@@ -9,7 +9,7 @@ it('counts what a refusal costs', () => {
   expect([cost(404), cost(404, 8), cost(413, 8)]).toEqual([3, 17, 1]);
 });
 
-it('lets each spend so much at once, and so much a second', () => {
+it('allows each caller a burst, and a rate per second', () => {
   let now = 0;
   const budget = createRefusalBudget({ perSecond: 10, burst: 20, maxEntries: 10, now: () => now });
   budget.spend('a', 19);
@@ -30,7 +30,7 @@ it('lets each spend so much at once, and so much a second', () => {
   expect(budget.size).toBe(1);
 });
 
-it('remembers a bounded number, those that spent last', () => {
+it('remembers a bounded number of callers, the latest to spend', () => {
   const budget = createRefusalBudget({ perSecond: 1, burst: 1, maxEntries: 2, now: () => 0 });
   for (const who of ['a', 'b', 'a', 'c']) budget.spend(who, 1);
   expect(budget.size).toBe(2);

@@ -49,7 +49,7 @@ beforeEach(async () => {
 });
 
 describe('admission', () => {
-  it('keeps what the origin saw with the version', async () => {
+  it('stores what the origin measured with the version', async () => {
     const published = (await (await publish()).json()) as { proof: object; chain: { digest: string }[] };
     expect(published.proof).toEqual({
       base_digest: TINY_BASE.digest,
@@ -75,7 +75,7 @@ describe('admission', () => {
     expect(chain).toEqual([first, child].map(({ digest }) => ({ digest, scale: 1 })));
   });
 
-  it('repeats without another trial, and takes over the proof of the same chain', async () => {
+  it('skips the trial on a repeat, and reuses the proof of the same chain', async () => {
     await publish();
     expect(verifies()).toBe(1);
     graft.clock.advance(LATER_MS);
@@ -87,7 +87,7 @@ describe('admission', () => {
     expect(verifies()).toBe(1);
   });
 
-  it('does not take over the proof of another base or weight format', async () => {
+  it('does not reuse the proof of another base or weight format', async () => {
     await publish();
     expect(verifies()).toBe(1);
     for (const [i, other] of [{ digest: 'a'.repeat(64) }, { weights: 'int8' }].entries()) {
@@ -157,7 +157,7 @@ describe('admission', () => {
     expect(await (await publish()).json()).toMatchObject({ version: 2, live: true });
   });
 
-  it('passes on that the origin is busy', async () => {
+  it('reports that the origin is busy', async () => {
     tryWith(() =>
       Response.json(
         { error: { message: 'full', code: 'queue_full' } },
@@ -170,7 +170,7 @@ describe('admission', () => {
     });
   });
 
-  it('refuses before the trial what is a conflict anyway', async () => {
+  it('refuses conflicts before the trial', async () => {
     const response = await publish(second, { expect: 7 });
     expect([response.status, verifies()]).toEqual([409, 0]);
   });
@@ -195,7 +195,7 @@ describe('admission', () => {
 describe('an evaluation', () => {
   const evaluation = { rows: 12, exact_match: 0.75, mean_nll: 0.31, sha256: 'e'.repeat(64) };
 
-  it('is kept with the version', async () => {
+  it('is stored with the version', async () => {
     const at = graft.clock.time;
     const published = await publish(second, { evaluation });
     expect(await published.json()).toMatchObject({ evaluation: { ...evaluation, at } });

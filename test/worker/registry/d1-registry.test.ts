@@ -4,11 +4,11 @@ import { GOES_LIVE, type HistoryRow } from '../../../worker/registry/ports.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
-describe('two publishers at once', () => {
+describe('two concurrent publishers', () => {
   const ROUNDS = 50;
   const LATER_MS = 61_000;
 
-  it('lose nothing that was acknowledged, and the pointer ends on the last flip', async () => {
+  it('lose nothing that was acknowledged, and the pointer shows the last flip', async () => {
     const one = await createAppHarness();
     const { registry } = one.stores;
     const two = await createAppHarness({ beside: one });

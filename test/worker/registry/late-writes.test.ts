@@ -4,7 +4,7 @@ import { createPointerSync, createRightsSync } from '../../../worker/registry/po
 import { keyRow } from '../../contracts/sample-rows.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 
-it('marks what was erased once more when a write from before lands on the mark', async () => {
+it('marks an erased name again if an older write lands on the mark', async () => {
   const clock = new FakeClock();
   const lanes = { intervalMs: 1_000, timeoutMs: 20, now: clock.now, sleep: clock.sleep };
   const inKv: string[] = [];

@@ -54,7 +54,7 @@ const state = async () => [
 ];
 
 describe('a dry run', () => {
-  it('says what publishing then does', async () => {
+  it('predicts what publishing then does', async () => {
     await graft.publish('team', first);
     graft.clock.advance(LATER_MS);
     const parent = (await graft.services.registry.live('team'))!.chainId;
@@ -121,7 +121,7 @@ describe('a dry run', () => {
     }
   });
 
-  it('counts what was sent already, and says it of this tenant alone', async () => {
+  it('counts uploaded parts, but only this tenant’s', async () => {
     const wide = tinyAdapter({ seed: 6, wide: true });
     await graft.request(`/admin/blobs/${wide.digest}/parts/0`, {
       method: 'PUT',

@@ -81,7 +81,7 @@ async function cutAt(at: number, end: End) {
 }
 
 describe('a publication', () => {
-  it('makes the calls that the cuts below go through', async () => {
+  it('makes the calls that the crashes below interrupt', async () => {
     const { calls, status } = await cutAt(0, 'fails');
     expect(status).toBe(201);
     expect(calls).toEqual(expect.arrayContaining(['kv.put', 'registry.publish']));
@@ -98,7 +98,7 @@ describe('a publication', () => {
   });
 
   it.each(ENDS)(
-    'that is cut off leaves the old version or the new one, and is repeated cleanly: %s',
+    'that is interrupted leaves the old version or the new one, and can be repeated: %s',
     async (end) => {
       const total = (await cutAt(0, end)).calls.length;
       const seen = new Set<string>();

@@ -19,7 +19,7 @@ describe('rooms in the Registry', () => {
       ...(claimant === undefined ? {} : { claimant }),
     });
 
-  it('are given, given to another, taken back, and told in the history of whoever has them', async () => {
+  it('are given, reassigned and released, with history for every holder', async () => {
     expect(await registry.reserve({ name: 'a/b', tenant: 'me', ...note, why: 'so' })).toBe(true);
     expect(await registry.reserve({ name: 'a/b', tenant: 'me', ...note, at: 6 })).toBe(false);
     expect(await registry.reserve({ name: 'a', tenant: 'you', ...note })).toBe(true);
@@ -48,7 +48,7 @@ describe('rooms in the Registry', () => {
     });
   });
 
-  it('tells what is around a name', async () => {
+  it('returns what is around a name', async () => {
     expect(await registry.around('a/b')).toEqual({ own: null, above: null, below: [] });
     await publish('a', 'bob');
     await publish('a/b/c', 'alice');
@@ -72,7 +72,7 @@ describe('rooms in the Registry', () => {
     expect((await registry.around('a/b/x')).above).toEqual({ path: 'a/b', owner: 'dan', by: 'room' });
   });
 
-  it('takes no name that is not free by then', async () => {
+  it('refuses a name that is no longer free', async () => {
     await publish('a/b', 'alice');
     const alias = { name: 'a', owner: 'bob', target: 'x', before: null, claimant: 'bob', ...note };
     expect((await publish('a', 'bob', 'bob')).ok).toBe(false);

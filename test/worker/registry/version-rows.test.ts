@@ -42,7 +42,7 @@ function realistic(i: number): VersionRow {
   return row;
 }
 
-it('takes at most 2 kB a version, with all indexes', async () => {
+it('takes at most 2 kB per version, with all indexes', async () => {
   const db = await databaseOf('SIZE');
   await migrate(db);
   const registry = createD1Registry(db);
