@@ -102,7 +102,7 @@ describe('the origin’s life cycle', () => {
     await origin.stop();
   });
 
-  it('lets an answer be read to its end, however slowly, while there is time', async () => {
+  it('lets a slow client read its answer to the end while there is time', async () => {
     // More than the sockets hold.
     const answer = new Uint8Array(64 * 1024 ** 2);
     const app = new Hono<OriginEnv>().get('/answer', () => new Response(answer));
@@ -133,7 +133,7 @@ describe('the origin’s life cycle', () => {
     other.close();
   });
 
-  it('answers only to loopback names when it is standalone', async () => {
+  it('answers only to loopback names if it is standalone', async () => {
     const origin = await startTestOrigin();
     try {
       const { request } = await import('node:http');

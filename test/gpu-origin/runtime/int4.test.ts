@@ -20,7 +20,7 @@ const CASES = WIDTHS.flatMap((K) =>
 );
 
 it.each(CASES)(
-  'is the product that its values stand for: $K columns, $rows rows, padded $padsLoneRow',
+  'equals the product of the values that the weights represent: $K columns, $rows rows, padded $padsLoneRow',
   async (each) => {
     const { K, padsLoneRow, rows } = each;
     const N = 24;
@@ -64,7 +64,7 @@ it.each(CASES)(
   },
 );
 
-it('a row in 4 bit has its bits alone and among others, padded only where it has not otherwise', async () => {
+it('a 4-bit row has the same bits alone and in a batch, padded only if needed', async () => {
   expect(await int4RowsStandAlone(device, true)).toBe(true);
   expect(await chooseInt4Padding(device)).toBe(!(await int4RowsStandAlone(device, false)));
 });

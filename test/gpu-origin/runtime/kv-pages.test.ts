@@ -61,7 +61,7 @@ function pageCounter() {
 }
 
 describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
-  it('take the pages that are written, and no more', async () => {
+  it('use only the pages that are written', async () => {
     const { cache, memories } = await opened();
     const { size, resident, touched } = pageCounter();
     const rows = Array.from({ length: 64 }, (_, slot) => ({ slot, tokens: 1 + ((slot * 37) % 300) }));
@@ -76,7 +76,7 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
     cache.close();
   });
 
-  it('take none where there was other memory before', async () => {
+  it('use none where other memory was mapped before', async () => {
     const { giveBack } = freeHeap();
     const { cache, memories } = await opened();
     const { resident } = pageCounter();
@@ -88,7 +88,7 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
     giveBack();
   });
 
-  it('give back what is beyond the first tokens of a long one, and nothing of a short one or of its neighbours', async () => {
+  it('release what is beyond the first tokens of a long row, and nothing of short rows or neighbours', async () => {
     const { cache, memories } = await opened();
     const { size, resident, touched } = pageCounter();
     const [keys] = memories as [NativeMemory];
@@ -126,7 +126,7 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
   });
 });
 
-it('a row whose slot was a long one’s has the bits that it has elsewhere', async () => {
+it('a row in a long row’s former slot has the same bits as elsewhere', async () => {
   // So little memory that a slot keeps 32 tokens.
   const tiny = await makeTinyRunner({ slots: 8, adapterBytes: 1e15 });
   const { runner } = tiny;
@@ -155,7 +155,7 @@ it('a row whose slot was a long one’s has the bits that it has elsewhere', asy
   await tiny.close();
 });
 
-it('more than there can be is refused with what to change', async () => {
+it('more than possible is refused, with a suggestion', async () => {
   const device = new NativeDevice(ortLibrary(), 1);
   await expect(device.memory(2 ** 50)).rejects.toThrow(
     /^memory: 1125899\.9 GB cannot be allocated at once. Use fewer --slots or a shorter --context$/,

@@ -94,7 +94,7 @@ const CRASH = `
   setInterval(() => {}, 1_000);
 `;
 
-it('ends the process when the thread of WebAssembly does', async () => {
+it('ends the process if the thread of WebAssembly ends', async () => {
   const args = ['--import', 'tsx', '--input-type=module', '-e', CRASH];
   const ended = promisify(execFile)(process.execPath, args, { cwd: process.cwd() });
   await expect(ended).rejects.toMatchObject({

@@ -18,7 +18,7 @@ const SCRIPT = `
   console.log('closed');
 `;
 
-it('the library stays loaded for as long as its functions can be called', async () => {
+it('the library stays loaded as long as its functions can be called', async () => {
   const args = ['--expose-gc', '--import', 'tsx', '--input-type=module', '-e', SCRIPT];
   const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: process.cwd() });
   expect(stdout.trim()).toBe('closed');
@@ -29,7 +29,7 @@ it('the library stays loaded for as long as its functions can be called', async 
  * expression that overflows the stack from about 10 kB on: a run that reported would leave files, or end by SIGSEGV.
  */
 it.each(['the main thread', 'a worker thread'])(
-  'the library reports to nobody, opened by %s, however long the command line is',
+  'the library sends no telemetry, opened by %s, however long the command line is',
   async (thread) => {
     const home = await mkdtemp(path.join(os.tmpdir(), 'graft-home-'));
     const open = `

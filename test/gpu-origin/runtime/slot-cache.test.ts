@@ -61,7 +61,7 @@ async function open(slots: number) {
   };
 }
 
-it('puts rows into their slots as others are read, and when they decode', async () => {
+it('moves rows into their slots when others are read, and when they decode', async () => {
   const { cache, read, all } = await open(3);
   await read(0, 0, 1);
   await read(1, 0, 2);
@@ -71,7 +71,7 @@ it('puts rows into their slots as others are read, and when they decode', async 
   cache.close();
 });
 
-it('reads on in a row whose beginning lies in its slot, or still beside', async () => {
+it('continues reading a row whose start is in its slot, or still beside it', async () => {
   const { cache, read, seen, all } = await open(3);
   await read(0, 0, 1);
   await read(1, 0, 2);
@@ -83,7 +83,7 @@ it('reads on in a row whose beginning lies in its slot, or still beside', async 
   cache.close();
 });
 
-it('moves rows in order, from the slots and from beside, before the next step', async () => {
+it('moves rows in order, within the slots and from beside them, before the next step', async () => {
   const { cache, read, all, seen } = await open(4);
   for (const slot of [0, 1, 2]) await read(slot, 0, slot + 1);
   expect(await all(3)).toEqual([1.3, 2.3, 3.3]);
@@ -100,7 +100,7 @@ it('moves rows in order, from the slots and from beside, before the next step', 
   cache.close();
 });
 
-it('forgets a row that is given up while it is read, or whose slot another one takes', async () => {
+it('forgets a row that is dropped while it is read, or whose slot is taken over', async () => {
   const { cache, read, all } = await open(3);
   await read(0, 0, 1);
   await read(1, 0, 2);

@@ -39,7 +39,7 @@ class Host implements WasmHost {
   }
 }
 
-it('binds everything anew behind a run that failed', async () => {
+it('binds everything again after a failed run', async () => {
   const host = new Host();
   const device = await WebGpuDevice.open(host, 'a GPU', () => false);
   const session = await device.session('graph', null);

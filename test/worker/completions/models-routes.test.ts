@@ -21,7 +21,7 @@ beforeEach(async () => {
 });
 
 describe('GET /v1/models', () => {
-  it('has aliases as each of them is answered alone', async () => {
+  it('lists aliases exactly as it answers for each alone', async () => {
     const body = { name: 'best', target: 'medicine' };
     const admin = await graft.request('/admin/keys', { body: { kind: 'admin', tenant: 'clinic' } });
     const { key: adminKey } = (await admin.json()) as { key: string };
@@ -37,7 +37,7 @@ describe('GET /v1/models', () => {
     expect(idsOf(await list('after=best'))).toEqual(['medicine']);
   });
 
-  it('goes on where it ended, whether that is an alias or not', async () => {
+  it('continues after the last id, whether that is an alias or not', async () => {
     const { registry } = graft.services;
     const names = Array.from({ length: 2 * MAX_LISTED_MODELS }, (_, i) => `n${String(10_000 + i)}`);
     for (const [i, name] of names.entries())

@@ -22,7 +22,7 @@ function served(state: State, durations: readonly number[]): number {
   return at;
 }
 
-it('says when the oldest request will have taken as long as requests do', () => {
+it('is when the oldest request will have taken the average time', () => {
   const state = emptyQuota();
   const at = served(state, [20_000, 20_000]);
   admit(state, { limits, lease: 'a', at });
@@ -33,7 +33,7 @@ it('says when the oldest request will have taken as long as requests do', () => 
   expect(retryAt(state, at + 25_000)).toBe(5_000);
 });
 
-it('is a second when nothing is known, and half a minute at most', () => {
+it('is a second if nothing is known, and half a minute at most', () => {
   const state = emptyQuota();
   admit(state, { limits, lease: 'a', at: 5 });
   expect(retryAt(state, 6)).toBe(1_000);
@@ -43,7 +43,7 @@ it('is a second when nothing is known, and half a minute at most', () => {
   expect(retryAt(slow, at)).toBe(30_000);
 });
 
-it('reads what was stored before it counted that', () => {
+it('reads states stored before durations were recorded', () => {
   const { begun: _begun, took: _took, ...before } = emptyQuota();
   const state = QuotaState.parse({ ...before, leases: new Map([['a', 2_000_000]]) });
   expect(retryAt(state, 1_000_000)).toBe(1_000);

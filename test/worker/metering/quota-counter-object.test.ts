@@ -45,7 +45,7 @@ const DAMAGED: [string, unknown][] = [
 ];
 
 describe('a counter', () => {
-  it('goes on with what was used after a restart', async () => {
+  it('keeps its usage across a restart', async () => {
     const { quotas, restart } = rig(undefined);
     await quotas.admit('key_1', { limits, lease: 'a', at: AT });
     await quotas.settle('key_1', { lease: 'a', tokens: 20, at: AT });
@@ -56,7 +56,7 @@ describe('a counter', () => {
   });
 
   it.each(DAMAGED)(
-    'whose state is %s lets nothing pass, says so, and is good after a reset',
+    'whose state is %s refuses everything, says so, and works after a reset',
     async (_, stored) => {
       const { quotas, disk, restart } = rig(stored);
       const admit = async (lease: string) => (await quotas.admit('key_1', { limits, lease, at: AT })).refused;

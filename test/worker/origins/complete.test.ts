@@ -143,18 +143,21 @@ describe('failing over', () => {
     ],
     ['closes the connection', (origin) => origin.answerWith((response) => response.destroy())],
   ];
-  it.each(breaks)('asks the next one when one %s, and leaves it alone after that', async (_what, breakIt) => {
-    const { ask } = await clientOf(['o1', 'o2', 'o3']);
-    const first = await serverOf(ask('a/b'));
-    expect(first.tried).toEqual([]);
-    await breakIt(byId(first.id));
-    const second = await serverOf(ask('a/b'));
-    expect([second.status, second.tried]).toEqual([200, [first.id]]);
-    const third = await serverOf(ask('a/b'));
-    expect([third.id, third.tried]).toEqual([second.id, []]);
-  });
+  it.each(breaks)(
+    'asks the next origin if one %s, and then avoids the first for a while',
+    async (_what, breakIt) => {
+      const { ask } = await clientOf(['o1', 'o2', 'o3']);
+      const first = await serverOf(ask('a/b'));
+      expect(first.tried).toEqual([]);
+      await breakIt(byId(first.id));
+      const second = await serverOf(ask('a/b'));
+      expect([second.status, second.tried]).toEqual([200, [first.id]]);
+      const third = await serverOf(ask('a/b'));
+      expect([third.id, third.tried]).toEqual([second.id, []]);
+    },
+  );
 
-  it('finds out by a question that one hangs, and asks the next one', async () => {
+  it('detects an origin that hangs by a probe, and asks the next one', async () => {
     let later = 0;
     const { ask } = await clientOf(['o1', 'o2', 'o3'], { patienceMs: IMPATIENT_MS, later: () => later });
     const first = await serverOf(ask('a/b'));
@@ -167,7 +170,7 @@ describe('failing over', () => {
     expect(await serverOf(ask('a/b'))).toMatchObject({ id: second.id, tried: [] });
   });
 
-  it('finds that out of one that is to score rows too, for which it may take ten minutes', async () => {
+  it('also detects that when scoring rows, which may take ten minutes', async () => {
     let later = 0;
     const { client } = await clientOf(['o1', 'o2', 'o3'], {
       patienceMs: IMPATIENT_MS,
@@ -191,7 +194,7 @@ describe('failing over', () => {
     expect(hung).toHaveLength(1);
   });
 
-  it('waits for one that takes long and gives signs of life', async () => {
+  it('waits for a slow origin that answers probes', async () => {
     const { ask } = await clientOf(['o1', 'o2'], { patienceMs: IMPATIENT_MS });
     for (const { answerWith } of origins)
       answerWith((response) => {
@@ -204,7 +207,7 @@ describe('failing over', () => {
     expect(asked()).toBe(1);
   });
 
-  it('says 503 only when none is left, and tries all of them then', async () => {
+  it('returns 503 only if none is left, after trying all of them', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     await Promise.all(origins.map((origin) => origin.stop()));
     for (let i = 0; i < 3; i += 1)
@@ -212,7 +215,7 @@ describe('failing over', () => {
     expect(events().filter((event) => event === 'origin_unreachable')).toHaveLength(6);
   });
 
-  it('does not send what one origin refuses to another', async () => {
+  it('does not resend what one origin rejects', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     for (const [code, status] of [
       ['invalid_request', 400],
@@ -232,7 +235,7 @@ describe('failing over', () => {
   });
 
   it.each([false, true])(
-    'lets an origin say itself that the time is up, and does not take it for one that is lost: stream %s',
+    'lets an origin report an expired deadline itself, and does not count it as lost: stream %s',
     async (stream) => {
       const { ask } = await clientOf(['o1', 'o2'], { budgetMs: 100 });
       // As an origin does: when the time that it was given is over, by its own clock.
@@ -257,7 +260,7 @@ describe('failing over', () => {
     },
   );
 
-  it('does not begin anew elsewhere what took too long for the proxy before an origin', async () => {
+  it('does not restart elsewhere what took too long for the proxy before an origin', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     for (const origin of origins)
       origin.answerWith((response) => response.writeHead(524).end('<html>a timeout occurred'));
@@ -268,7 +271,7 @@ describe('failing over', () => {
     expect(asked()).toBe(1);
   });
 
-  it('asks elsewhere when a queue is full, and says so when all are', async () => {
+  it('asks another origin if a queue is full, and says so if all are', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     const { id } = await serverOf(ask('a/b'));
     const full = errorOf('queue_full', 429, { 'retry-after': '1', 'retry-after-ms': '700' });
@@ -301,7 +304,7 @@ describe('failing over', () => {
     expect(asked() - before).toBe(3);
   });
 
-  it('never asks another after the first byte: the client hears that the stream broke', async () => {
+  it('never asks another after the first byte: the client gets an error that the stream broke', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     for (const origin of origins) origin.hold();
     const served = await ask('a/b', { request: { stream: true } });
@@ -321,7 +324,7 @@ describe('failing over', () => {
     expect((await serverOf(ask('a/b'))).id).not.toBe(served.value.origin.id);
   });
 
-  it('stops when the client has gone', async () => {
+  it('stops when the client disconnects', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     for (const origin of origins) origin.hang();
     const gone = new AbortController();
@@ -333,7 +336,7 @@ describe('failing over', () => {
     expect(events()).not.toContain('origin_unreachable');
   });
 
-  it('takes an origin back after a question, not after a request of somebody', async () => {
+  it('uses an origin again after a probe, not after a client’s request', async () => {
     const since = Date.now();
     let later = 0;
     const { ask, settled } = await clientOf(['o1', 'o2'], { later: () => later });
@@ -352,7 +355,7 @@ describe('failing over', () => {
 });
 
 describe('load', () => {
-  it('spreads a name that is asked for more than its origin has rows', async () => {
+  it('spreads a name with more requests than its origin has rows', async () => {
     const { ask } = await clientOf(['o1', 'o2', 'o3']);
     for (const origin of origins) origin.hold();
     const answers = [];
@@ -371,7 +374,7 @@ describe('load', () => {
     expect(first.id).toBe(second.id);
   });
 
-  it('asks origins for the base as they say they have room', async () => {
+  it('distributes requests for the base by the origins’ free rows', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     origins[0]?.sayLoad('9/16');
     origins[1]?.sayLoad('2/16');
@@ -379,7 +382,7 @@ describe('load', () => {
     expect(origins[0]?.log.completions.length).toBeLessThanOrEqual(1);
   });
 
-  it('avoids an origin that says it is going away', async () => {
+  it('avoids an origin that announces its shutdown', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     const { id } = await serverOf(ask('a/b'));
     byId(id).sayLoad('1/16;draining');
@@ -402,7 +405,7 @@ describe('signatures', () => {
     expect(lines).toEqual([]);
   });
 
-  it('tells the operator which origin refuses it and why, and asks another', async () => {
+  it('tells the operator which origin rejects it and why, and asks another', async () => {
     const skew = 75_000;
     let client: Awaited<ReturnType<typeof clientOf>>;
     client = await clientOf(['o1', 'o2'], { now: () => Date.now() + skew });
@@ -419,7 +422,7 @@ describe('signatures', () => {
 });
 
 describe('identity', () => {
-  it('sends what to run, under the same id in header and body', async () => {
+  it('sends the chain to run, under the same id in header and body', async () => {
     const { ask } = await clientOf(['o1']);
     await serverOf(ask('a/b', { requestId: 'abc-1' }));
     expect(origins[0]?.log.headers['x-request-id']).toBe('abc-1');

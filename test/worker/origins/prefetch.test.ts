@@ -71,7 +71,7 @@ describe('a version that goes live', () => {
     await asksAndIsAnsweredAtOnce();
   });
 
-  it('is loaded nowhere where nobody asked for the one before', async () => {
+  it('is loaded nowhere if nobody requested the previous one', async () => {
     await rig.edge.publish('notes', first);
     await rig.edge.publish('notes', second, { stage: true });
     await restart();
@@ -81,7 +81,7 @@ describe('a version that goes live', () => {
     expect(rig.sent.filter((line) => line.includes('/parts/'))).toEqual([]);
   });
 
-  it('goes live although no origin answers', async () => {
+  it('goes live even if no origin responds', async () => {
     await rig.edge.publish('notes', first);
     await rig.edge.publish('notes', second, { stage: true });
     rig.edge.origin.answer = async () => {
@@ -92,7 +92,7 @@ describe('a version that goes live', () => {
     await rig.edge.settled();
   });
 
-  it('asks nobody on a dry run', async () => {
+  it('asks no origin in a dry run', async () => {
     await rig.edge.publish('notes', first);
     await rig.edge.publish('notes', second, { stage: true });
     const before = rig.sent.length;
@@ -103,7 +103,7 @@ describe('a version that goes live', () => {
 });
 
 describe('POST /admin/warm', () => {
-  it('brings what is missing and loads it where it will be asked for', async () => {
+  it('copies missing files and loads the version where it will be requested', async () => {
     await rig.edge.publish('notes', first);
     await restart();
     const warm = (await (await post('/admin/warm', { name: 'notes' })).json()) as WarmAnswer;
@@ -118,7 +118,7 @@ describe('POST /admin/warm', () => {
     expect(again.origins).toMatchObject([{ ok: true, brought: [] }]);
   });
 
-  it('asks the next origin where the first cannot, and says so', async () => {
+  it('asks the next origin if the first fails, and says so', async () => {
     await rig.edge.publish('notes', first);
     await restart();
     const { answer } = rig.edge.origin;
@@ -137,7 +137,7 @@ describe('POST /admin/warm', () => {
     expect(holders(first)).toEqual([origins[1]?.id]);
   });
 
-  it('takes a version by its number, and none that is out of use', async () => {
+  it('accepts a version by number, but none that is retired', async () => {
     await rig.edge.publish('notes', first);
     await rig.edge.publish('notes', second, { stage: true });
     await restart();

@@ -123,7 +123,7 @@ describe('a hot name', () => {
     expect([...machines.values()].map(({ prefetched }) => prefetched)).toEqual([0, 0, 0, 0, 0]);
   });
 
-  it('spreads over the next ones of its order when these have it, and no request waits for that', async () => {
+  it('spreads to the next origins in its order once they have it, without delaying any request', async () => {
     await waves(20, 1);
     expect([...waited]).toEqual([ranked[0]]);
     servers();
@@ -140,7 +140,7 @@ describe('a hot name', () => {
     expect([...waited]).toEqual([ranked[0]]);
   });
 
-  it('goes back to one, the last one first, some time after the crowd has left', async () => {
+  it('goes back to one, removing the last one first, some time after the crowd has left', async () => {
     await waves(5, 1);
     await waves(20, 4);
     expect(servers().length).toBeGreaterThan(1);
@@ -165,7 +165,7 @@ describe('a hot name', () => {
     expect([...waited]).toEqual([ranked[0]]);
   });
 
-  it('is brought anew to an origin that was lost, which gets nothing before', async () => {
+  it('is copied again to an origin that was lost, which gets no requests before', async () => {
     await waves(5, 1);
     await waves(20, 3);
     expect(servers()).toEqual(ranked.slice(0, 2));

@@ -87,7 +87,7 @@ it('counts each request once, with its tokens, times and errors, and lists it', 
   expect(await ids('limit=2')).toHaveLength(2);
 });
 
-it('shows each tenant its own, and survives the schedule', async () => {
+it('shows each tenant its own traffic, and keeps the sums after the schedule', async () => {
   const other = await graft.makeAdminKey('other');
   const acme = await graft.makeAdminKey('acme');
   expect((await traffic('', other)).total.requests).toBe(0);

@@ -69,7 +69,7 @@ describe('frequentist/test_tests.py', () => {
     expect([five(effect.estimate), five(effect.standardError)]).toEqual([0.06667, 0.2717]);
   });
 
-  it('TestTwoSidedTTest, missing_variance: sums that no values have', () => {
+  it('TestTwoSidedTTest, missing_variance: impossible sums', () => {
     expect(differenceOf(meanOf(2, 1396.87, 52377.9767), B)).toEqual({ ok: false, error: 'no_variance' });
   });
 
@@ -130,7 +130,7 @@ describe('frequentist/test_tests.py', () => {
     expect(five(effect.estimate + half)).toBe(1.43029);
   });
 
-  it('a p-value between nought and one, run with 300 and 380 of 1,000', () => {
+  it('a p-value between zero and one, run with 300 and 380 of 1,000', () => {
     const effect = relativeEffect(proportionOf(1000, 300), proportionOf(1000, 380));
     expect(sequentialPValue(effect, ALPHA)).toBeCloseTo(0.02913544632978948, 12);
     expect(interval(sequentialInterval(effect, ALPHA))).toEqual([0.01752, 0.51582]);

@@ -74,7 +74,7 @@ function errors(draw: Draw, kind: MetricKind, treatmentShare: number): number[] 
   return found.map((n) => Number(((100 * n) / EXPERIMENTS).toFixed(1)));
 }
 
-describe('300 experiments without a difference, looked at all the time, to 15,000 units', () => {
+describe('300 experiments without a difference, with continuous looks, to 15,000 units', () => {
   it.each<[string, Draw, MetricKind, treatment: number, figures: number[]]>([
     ['binary, 1 %; treatment 50 %', bernoulli(0.01), 'proportion', 0.5, [2, 2, 0.3, 0.3]],
     ['binary, 1 %; treatment 5 %', bernoulli(0.01), 'proportion', 0.05, [9.3, 0, 0, 0]],
