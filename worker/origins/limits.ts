@@ -101,9 +101,9 @@ export const DEMAND_WINDOW_MS = 10 * SECOND;
  */
 // Measured in virtual time: bench/LOG.md, the fleet.
 export const REPLICA_FILL = 0.25;
-/** An origin is released once the rest would use at most this share of their limit … */
+/** A name no longer needs an origin if the rest would use at most this share of their limit. */
 export const REPLICA_SHRINK_FILL = 0.7;
-/** … and the name has not needed it for this time. */
+/** An origin that a name no longer needs is released after this time. */
 // Copying an adapter costs more than keeping one that nobody requests.
 export const REPLICA_SHRINK_AFTER_MS = 60 * SECOND;
 /**
