@@ -66,7 +66,7 @@ describe('adapters over HTTP, signed', () => {
     expect(origin.engine.residents().adapters).toEqual([]);
     expect(await (await drop([DIGEST])).json()).toEqual({ files: 0, in_use: 0 });
     await bring();
-    // What is still being received goes too.
+    // Also drops a file that is still being received.
     await drop([DIGEST]);
     await declare();
     await put(0);
@@ -79,7 +79,7 @@ describe('adapters over HTTP, signed', () => {
   it('rejects manipulated, truncated or wrongly signed parts, and continues', async () => {
     await declare();
     const tampered = PARTS[1]!.map((byte, i) => (i === 3 ? byte ^ 1 : byte));
-    // The header vouches for the part's hash, the bytes are others.
+    // The header has the part's true hash, but the bytes differ.
     const bad = await put(1, tampered, { bodyHash: sha256(PARTS[1]!) });
     expect(bad.status).toBe(422);
     expect(await bad.json()).toMatchObject({
@@ -203,7 +203,7 @@ describe('adapters that do not load', () => {
 describe('a file on a small disk', () => {
   const inputs = Array.from({ length: 6 }, (_, at) => `text ${at}`);
   it.each<[string, (digest: string) => string, object, number]>([
-    // The third is in nobody's queue while the first one runs.
+    // The third prompt is not queued yet while the first runs.
     ['prompts', () => '/v1/completions', { model: 'alice/notes', prompt: inputs, max_tokens: 2 }, 0],
     ['texts to embed', () => '/v1/embeddings', { model: 'alice/notes', input: inputs }, 16],
     [

@@ -16,7 +16,7 @@ const ask = async (path: string, body: object): Promise<Response> =>
 const usageOf = async <T = Usage>(path: string, body: object): Promise<T> =>
   ((await (await ask(path, body)).json()) as { usage: T }).usage;
 const long = (start: string): string => `${start} ${'and so on '.repeat(8)}`;
-/** Whole chunks, of which the last token is read in any case. */
+/** Whole chunks; the last token is always read. */
 const wholeChunks = (tokens: number): number => Math.floor((tokens - 1) / 8) * 8;
 
 it('usage reports reused prompt tokens, both whole and streamed', async () => {

@@ -94,7 +94,7 @@ describe('completions', () => {
     for (const token of content) {
       expect(token.top_logprobs).toHaveLength(3);
       expect(token.logprob).toBeLessThanOrEqual(0);
-      // Greedy: the chosen token is the likeliest.
+      // Greedy: the chosen token is the most likely.
       expect(token.top_logprobs[0]?.logprob).toBe(token.logprob);
       expect(Array.isArray(token.bytes)).toBe(true);
     }
@@ -293,7 +293,7 @@ describe('completions', () => {
         expect(response.headers.get('x-graft-ignored')).toBe(`${param}=${limit}`);
         const text = await response.text();
         const [, used] = /"(?:completion|output)_tokens":(\d+)/.exec(text) ?? [];
-        // A stream of completions does not say what it used.
+        // A stream of completions does not report usage here.
         if (used !== undefined) expect(used).toBe(limit);
       }
     },
@@ -321,7 +321,7 @@ describe('completions', () => {
     ['temperature x 1000', (n) => ({ temperature: n / 1000 }), 2_000],
     ['n', (n) => ({ n }), 8],
   ])('holds the limit of %s at its boundary', async (_what, fields, limit) => {
-    // The context is too short for 2,048 messages: what counts is that they are not refused as a field.
+    // The context is too short for 2,048 messages: it only matters that the field is accepted.
     const codeOf = async (n: number) => {
       const body = (await (await chat(fields(n))).json()) as { error?: { code: string } };
       return body.error?.code ?? 'ok';

@@ -5,7 +5,7 @@ import { startTestOrigin, type Origin } from './harness.ts';
 /** Fields that the client's types do not know are passed on. */
 const OWN_FIELDS: object = { ignore_eos: true };
 
-/** The official client against the origin: what it demands of streams, errors and lists. */
+/** The official client against the origin: its requirements for streams, errors and lists. */
 describe('openai', () => {
   let origin: Origin;
   let client: OpenAI;

@@ -11,7 +11,7 @@ afterEach(async () => {
 
 const CALL = '<tool_call>\n{"name": "get", "arguments": {}}\n</tool_call>';
 
-/** A response that may call a function, whole, and the last event of it as a stream. */
+/** A whole response that may call a function, and the last event of the same as a stream. */
 async function ask(answer: string, body: object) {
   origin = await startTestOrigin({ runner: saying([['Weather?', answer]]) });
   const post = (stream: boolean) =>
@@ -30,7 +30,7 @@ async function ask(answer: string, body: object) {
   return { whole, last };
 }
 
-/** The text of a response's messages, and the tokens that its log-probabilities are of. */
+/** The text of a response's messages, and the tokens of its log-probabilities. */
 const saidBy = ({ output }: ModelResponse) =>
   output.flatMap((item) => (item.type === 'message' ? item.content : []));
 const scoredOf = (response: ModelResponse): string =>

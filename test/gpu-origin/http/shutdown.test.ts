@@ -113,7 +113,7 @@ describe('the origin’s life cycle', () => {
       ...{ serving: new Serving(), server, connections, graceMs: 0, abortAll: () => Promise.resolve() },
       sleep: (ms) => (ms > 1_000 ? new Promise(() => undefined) : Promise.resolve()),
     }).then(() => (late = true));
-    // A connection that is closed meanwhile is closed by now.
+    // Connections that should be closed are closed by now.
     for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
     expect(late).toBe(false);
     let read = 0;

@@ -1,11 +1,11 @@
-/** What an origin tells the edge of an answer's tokens and its end, beside the answer. */
+/** An origin's report to the edge of an answer's tokens and its end, beside the answer. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ChatCompletion } from '../../../protocol/completion-answers.ts';
 import { readUsageNote, USAGE_COMMENT, USAGE_HEADER, type UsageNote } from '../../../protocol/origin-wire.ts';
 import { envelope, events, signedFetch, startTestOrigin, type Origin } from './harness.ts';
 
 let origin: Origin;
-/** Ends the answer when it is drawn. */
+/** Ends the answer when it is sampled. */
 let end: string;
 beforeAll(async () => {
   origin = await startTestOrigin({ signed: true, runner: { logit: () => 0 } });
@@ -44,7 +44,7 @@ describe('the usage note', () => {
     expect(readUsageNote(whole.headers.get(USAGE_HEADER))).toEqual(expected);
 
     const streamed = await ask({ ...request, stream: true });
-    // Before the first token nobody knows how it ends.
+    // Before the first token its end is unknown.
     expect(readUsageNote(streamed.headers.get(USAGE_HEADER))).toEqual({
       promptTokens: usage.prompt_tokens,
       completionTokens: null,
@@ -68,7 +68,7 @@ describe('the usage note', () => {
   it('reports `length` if any of several choices was cut', async () => {
     const orders = new Set<string>();
     for (let seed = 0; seed < 8; seed += 1) {
-      // Each choice draws one token, the end or another, both as likely.
+      // Each choice samples one token, the end or another, with equal probability.
       const request = { messages, n: 2, seed, max_tokens: 1, logit_bias: { [end]: 100, '5': 100 } };
       const whole = await ask(request);
       const reasons = ((await whole.json()) as ChatCompletion).choices.map((choice) => choice.finish_reason);

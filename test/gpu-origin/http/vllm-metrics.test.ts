@@ -1,4 +1,4 @@
-/** The gauges that endpoint pickers read, on a whole origin. */
+/** The gauges for endpoint pickers, on a whole origin. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { createMetrics, MAX_LISTED_ADAPTERS } from '../../../gpu-origin/http/metrics.ts';
 import type { ServingEngine } from '../../../gpu-origin/engine/engine.ts';
@@ -81,7 +81,7 @@ describe('gauges under vLLM’s names', () => {
     for (const answer of await Promise.all(answers)) expect(answer.status).toBe(200);
     const idle = await scrape();
     expect(value(idle, 'vllm:num_requests_running')).toBe(0);
-    // Idle, and in memory all the same.
+    // Idle, but still in memory.
     expect(labels(idle)['running_lora_adapters']).toBe(origin.adapter);
     expect(idle.match(/^vllm:lora_requests_info\{/gm)).toHaveLength(1);
     expect(value(idle, 'vllm:lora_requests_info')).toBeGreaterThan(1.6e9);

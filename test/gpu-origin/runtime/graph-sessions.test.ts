@@ -14,7 +14,10 @@ const built = {
   })),
 } as unknown as BuiltGraphs;
 
-/** @param log hears every session that is opened or closed. @param failures of the next sessions. */
+/**
+ * @param log gets every session that is opened or closed.
+ * @param failures of the next sessions.
+ */
 async function open(
   sharesWeights: boolean,
   kinds: readonly GraphKind[] = GRAPH_KINDS,

@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => device.close());
 
-// A block, several, an odd number of them, and a last one that is shorter.
+// One block, several, an odd number of them, and a shorter last one.
 const WIDTHS = [32, 128, 96, 48, 100];
 const CASES = WIDTHS.flatMap((K) =>
   [false, true].flatMap((padsLoneRow) => [1, 5].map((rows) => ({ K, padsLoneRow, rows }))),
@@ -57,7 +57,8 @@ it.each(CASES)(
           sum +=
             x[row * K + k]! * scales[n * blocks + (k >> 5)]! * (half(values, n * blocks * 32 + k) - zero);
         }
-        // x is rounded to 1/127 of its block's largest, at most 1: an error of at most 0.004 a number, of either sign.
+        // x is rounded to 1/127 of its block's largest value, at most 1: an error of at most 0.004 per
+        // number, of either sign.
         expect(Math.abs(y[row * N + n]! - sum)).toBeLessThan(0.004 * Math.sqrt(K) * 2);
       }
     for (const memory of memories) memory.close();

@@ -72,7 +72,7 @@ it('uses only what was requested, and names the alternative', async () => {
   );
 });
 
-/** What a process has loaded of native code. */
+/** Native code that a process has loaded. */
 const SCRIPT = `
   import { readFileSync } from 'node:fs';
   import { openDevice } from './gpu-origin/runtime/open-device.ts';

@@ -1,4 +1,7 @@
-/** A GPU's graphs in float16, on the processor, which casts where it has no kernel: their numbers, not a GPU's. */
+/**
+ * A GPU's float16 graphs on the processor, which casts where it has no kernel: the graphs' accuracy, not a
+ * GPU's.
+ */
 import { describe, expect, it } from 'vitest';
 import type { CreateRunnerParams } from '../../../gpu-origin/runtime/create-runner.ts';
 import { gpuOnProcessor, type GpuOnProcessor } from '../../fixtures/gpu-on-processor.ts';
@@ -6,7 +9,8 @@ import { logitsOf, meanDivergence, worstDifference } from '../../fixtures/provid
 import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 
-// Between them every operator of the graphs: windows, biases, norms of heads, fused linears, both activations.
+// Together they use every operator of the graphs: windows, biases, norms of heads, fused linears, both
+// activations.
 it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)('float16 matches float32: %s', async (name) => {
   const shape = TINY_SHAPES[name]!;
   const wanted = await logitsOf(shape, 'cpu', 'f32');
@@ -34,7 +38,7 @@ describe('the served precision', () => {
       onMemory: (message) => (memory = message),
     });
     const { precision } = tiny.runner.base;
-    // Whichever it is, it answers.
+    // It answers in either case.
     const logits = await tiny.runner.prefill({ slot: 0, tokens: [1, 2, 3], past: 0, positions: [2] });
     expect(logits.every(Number.isFinite)).toBe(true);
     await tiny.close();

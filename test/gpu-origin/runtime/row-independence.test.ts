@@ -15,7 +15,9 @@ const WAYS: Record<Ways, (step: number) => boolean> = {
   'by turns': (step) => step % 2 === 0,
 };
 
-/** Rows run together on all cores, in groups with a core each, or now so and now so; in three groups for one base. */
+/**
+ * Rows run together on all cores, in groups with a core each, or alternating; in three groups for one base.
+ */
 const CASES = (['int8', 'int4'] as const).flatMap((weights) =>
   Object.entries(TINY_SHAPES).flatMap(([name, shape], index) =>
     (index === 0 ? (['in groups', 'by turns', 'together'] as const) : (['by turns'] as const)).map(
@@ -58,7 +60,10 @@ describe.each(CASES)('a row in a batch ($weights), $name, $ways', ({ weights, sh
   });
   afterAll(() => tiny.close());
 
-  /** Greedy decode of the given rows together. @returns per row the logits of every step. */
+  /**
+   * Decodes the given rows together, greedily.
+   * @returns per row the logits of every step.
+   */
   async function together(rows: readonly number[], steps: number): Promise<Map<number, Float32Array[]>> {
     const { runner } = tiny;
     const seen = new Map<number, Float32Array[]>();

@@ -22,7 +22,7 @@ const own: OwnMemory = {
   hasFp16: () => expect.unreachable(),
 };
 
-/** The processor, but for what a binding does after a run. */
+/** The processor, with outputs that a binding changes after a run. */
 const broken = (harm: (tokens: number, output: Float32Array) => void): Device => {
   const bound = (binding: Binding): Binding => {
     let output: { values: Float32Array; tokens: number };

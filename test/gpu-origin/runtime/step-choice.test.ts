@@ -36,7 +36,7 @@ describe('whether rows run in groups', () => {
   it('ignores steps with other numbers of rows', () => {
     const choice = new FasterLately();
     for (let step = 1; step <= 640; step++) {
-      // Each trial is smaller than the step before it, and faster for that.
+      // Each trial is smaller than the step before it, and therefore faster.
       const rows = step % 32 === 0 ? 4 : 16;
       expect(choice.takesLanes(rows)).toBe(step % 32 === 0);
       choice.took(rows);

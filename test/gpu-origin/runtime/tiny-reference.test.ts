@@ -17,7 +17,7 @@ interface Row {
   chain: string[];
   logprobs: Record<string, number[]>;
   likeliest: number[];
-  /** Hidden states behind the final norm. */
+  /** Hidden states after the final norm. */
   pooled: Record<Pooling, number[]>;
 }
 const read = (name: string): unknown =>

@@ -6,7 +6,7 @@ import type { KeyRow } from '../../../worker/access/ports.ts';
 import type { KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 
-/** A key, and no other with it. */
+/** Only the key itself. */
 const alone = (id: string) => ({ id, successors: false, made: false });
 
 const make = async () => createD1KeyLedger(await openDatabase());
@@ -86,7 +86,7 @@ describe('KeyLedger', () => {
     expect(await ledger.change(change, row)).toBe(true);
     expect(await ledger.get('key_1')).toEqual({ ...row, ...change });
     expect(await ledger.get('key_2')).toEqual(keyRow('key_2'));
-    // Whoever read it before does not write over that.
+    // A change based on an older read does not overwrite that.
     const readBefore = { ...row, label: 'mine' };
     expect(await ledger.change(readBefore, row)).toBe(false);
     expect(await ledger.rotate({ row: { ...keyRow('key_3'), replaces: 'key_1' }, expiresAt: 9 })).toBe(false);
@@ -113,7 +113,9 @@ describe('KeyLedger', () => {
     expect((await ledger.get('key_a'))?.revoked_at).toBe(7);
   });
 
-  /** 1 was rotated into 2 and again into 3, and 3 into 4; 2 made 5, which 6 took the place of, and 1 made 7. */
+  /**
+   * 1 was rotated into 2, then into 3, and 3 into 4; 2 created 5, which was replaced by 6, and 1 created 7.
+   */
   const family = async () => {
     await ledger.add(keyRow('key_1'));
     for (const [id, replaces] of [

@@ -162,7 +162,7 @@ describe('changing keys', () => {
     const { id } = await make({ tenant: 'acme', scopes: ['**'], limits: { tokens_per_day: 1_000 } });
     const ledger = graft.services.keyLedger;
     const narrowed = { scopes: ['a'], limits: { tokens_per_day: 1 } };
-    // The operator is quicker, after the tenant's request has read the key.
+    // The operator's change comes first, after the tenant's request has read the key.
     for (const method of ['change', 'rotate'] as const) {
       const write = ledger[method].bind(ledger) as (...given: unknown[]) => Promise<boolean>;
       vi.spyOn(ledger, method).mockImplementationOnce(async (...given: unknown[]) => {
@@ -235,7 +235,7 @@ describe('rotating keys', () => {
     graft.clock.advance(HOUR_MS + LATER_MS);
     expect((await ask(old.key)).status).toBe(401);
     expect((await ask(fresh.key)).status).toBe(200);
-    // What has ended cannot be begun again by rotating it.
+    // Rotating an ended key does not revive it.
     expect((await rotate({ id: old.id })).status).toBe(409);
   });
 
@@ -357,7 +357,7 @@ describe('usage', () => {
     const day = new Date(graft.clock.now()).toISOString().slice(0, 10);
     expect((await usage('by=day')).rows).toEqual([row(day, 3)]);
     expect((await usage('by=key&tenant=acme')).rows).toEqual([row(theirs.id, 1)]);
-    // A tenant's admin sees its own, and is refused the others'.
+    // A tenant's admin sees its own usage, and is refused others'.
     const { key: admin } = await make({ kind: 'admin', tenant: 'acme' });
     expect((await usage('by=key', admin)).rows).toEqual([row(theirs.id, 1)]);
     expect((await usage('by=key&tenant=default', admin)).status).toBe(403);

@@ -13,7 +13,7 @@ function rig(more: Partial<Parameters<typeof createGate>[0]> = {}) {
     now: () => at,
     ...more,
   });
-  /** @returns how many of `count` requests pass; each ends at once. */
+  /** @returns how many of `count` requests are admitted; each ends at once. */
   const passing = (who: string, count: number): number => {
     let passed = 0;
     for (let i = 0; i < count; i += 1) {

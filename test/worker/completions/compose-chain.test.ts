@@ -54,7 +54,7 @@ describe('composeChain', () => {
     const nine = composeChain(seven, [{ manifest: part('hi'), scale: 1 }], null);
     expect(nine).toMatchObject({ error: { code: 'invalid_request', param: 'adapters' } });
     expect(!nine.ok && nine.error.message).toContain('chain of 9 adapters');
-    // Named twice is not twice there.
+    // A name given twice is added once.
     expect(composeChain(part('abcdefgh'), [{ manifest: part('ah'), scale: 1 }], null).ok).toBe(true);
   });
 

@@ -1,4 +1,4 @@
-/** The list of models, on the fakes. */
+/** The list of models, with fakes. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Model, ModelList } from '../../../protocol/completion-answers.ts';
 import { MAX_LISTED_MODELS } from '../../../worker/completions/limits.ts';
@@ -26,7 +26,7 @@ describe('GET /v1/models', () => {
     const admin = await graft.request('/admin/keys', { body: { kind: 'admin', tenant: 'clinic' } });
     const { key: adminKey } = (await admin.json()) as { key: string };
     expect((await graft.request('/admin/alias', { key: adminKey, body })).status).toBe(200);
-    // Another's, which can be asked for, but not found.
+    // Another tenant's alias works if its name is known, but is not listed.
     expect((await graft.request('/admin/alias', { body: { ...body, name: 'theirs' } })).status).toBe(200);
     const models = await list();
     expect(idsOf(models)).toEqual(['tiny-base', 'best', 'medicine']);

@@ -4,7 +4,7 @@ import { MAX_COMPOSED } from '../../../protocol/limits.ts';
 import { TINY_BASE, tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 
 const adapters = {
@@ -28,7 +28,7 @@ const ask = (model: string, more: object = {}, withKey = key) =>
     body: { model, messages: [{ role: 'user', content: 'hi' }], ...more },
   });
 
-/** Status, and what the headers say of what served. */
+/** The status, and what the headers say about what served it. */
 async function served(response: Response) {
   await response.arrayBuffer();
   const labels = Object.fromEntries(
@@ -43,7 +43,7 @@ async function served(response: Response) {
 const errorOf = async (response: Response) =>
   ((await response.json()) as { error: { code: string; message: string; param?: string } }).error;
 
-/** Digests and scales that the origin was asked for last. */
+/** Digests and scales of the origin's last request. */
 let ran: { digest: string; scale: number }[];
 
 beforeEach(async () => {
@@ -325,7 +325,7 @@ describe('adapters of the request', () => {
 });
 
 describe('an unavailable adapter', () => {
-  /** The origin cannot run anything that holds cardiology. */
+  /** The origin cannot run any chain with cardiology. */
   const breakCardiology = () => {
     const { answer } = graft.origin;
     graft.origin.answer = (method, path, init) =>

@@ -1,4 +1,4 @@
-/** Whose fields that nobody knows are left out, and whose are refused. */
+/** Which requests drop unknown fields, and which are refused because of them. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 

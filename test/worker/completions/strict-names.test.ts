@@ -1,9 +1,9 @@
-/** What a name that is strict keeps from the names below it. */
+/** What names below a strict name do not inherit. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 const owner = 'clinic';
 const medicine = tinyAdapter({ seed: 1 });
@@ -22,7 +22,7 @@ const ask = (model: string, more: object = {}, withKey = key) =>
     body: { model, messages: [{ role: 'user', content: 'hi' }], ...more },
   });
 
-/** `name@version` with `^` when it was inherited and `!<why>` when it stands in, or the status. */
+/** `name@version` with `^` if inherited and `!<why>` for a fallback, or the status. */
 async function served(model: string, more: object = {}, withKey = key): Promise<string | number> {
   const { status, headers } = await ask(model, more, withKey);
   if (status !== 200) return status;
@@ -41,7 +41,7 @@ const alias = async (name: string, target: string) => {
   graft.clock.advance(LATER_MS);
 };
 
-/** The origin cannot run anything that holds the file. */
+/** The origin cannot run any chain with the file. */
 const breakAt = ({ digest }: TinyAdapter) => {
   const { answer } = graft.origin;
   graft.origin.answer = (method, path, init) =>
@@ -155,7 +155,7 @@ describe('an unavailable adapter of a key that falls back to ancestors', () => {
   it('has no fallback above a name that is unreadable and may be strict', async () => {
     graft.kv.tamper('name:medicine/cardiology/lee', () => 'odd');
     expect(await served('medicine/cardiology/lee', {}, taker)).toBe('medicine/cardiology@1^!ancestor');
-    // Another isolate, which remembers nothing.
+    // Another isolate, with empty caches.
     graft = await createAppHarness({ beside: graft });
     graft.kv.tamper('name:medicine/cardiology', () => 'odd');
     graft.clock.advance(LATER_MS);

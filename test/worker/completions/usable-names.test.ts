@@ -78,7 +78,7 @@ describe('usableNames', () => {
     const first = await usableNames({ registry }, rights, one);
     expect([first.names.map(({ name }) => name), first.more]).toEqual([['room/a'], 'room/a']);
     expect(usable.mock.calls.length).toBeLessThanOrEqual(MAX_LIST_READS);
-    // What stands on another's, which cannot be used: more of it than is read at once.
+    // More aliases of another tenant's unusable name than one read returns.
     for (let i = 0; i < 20; i += 1) await alias(`many/${100 + i}`, 'me', 'secret');
     await publish('many/last', 'me');
     const found: string[] = [];

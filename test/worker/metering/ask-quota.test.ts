@@ -67,7 +67,7 @@ describe('asking a quota', () => {
     expect(msOf(first)).toBeGreaterThan(0);
     expect(msOf(second)).toBe((msOf(first) ?? 0) - 400);
     expect(quotas.calls).toEqual(['admit key_1', 'admit key_1']);
-    // Another's refusal is not this key's, and raised limits act at once.
+    // Another key's refusal does not affect this one, and raised limits apply at once.
     expect(await refusal(limits, 'key_2')).toBeNull();
     expect(await refusal({ requests_per_minute: 2 })).toBeNull();
     clock.advance(700);
@@ -172,7 +172,7 @@ describe('asking the quotas of a key and its tenant', () => {
       code: 'insufficient_quota',
       message: expect.stringContaining('for all of its keys') as string,
     });
-    // Its place and its request are free again.
+    // Its slot and its request are free again.
     const next = await both(limits, { requests_per_minute: 100 });
     expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '3' });
     const own = await both(limits, { requests_per_minute: 100 });
@@ -194,7 +194,7 @@ describe('asking the quotas of a key and its tenant', () => {
     expect(headersOf(second)).toMatchObject({ 'x-graft-limited-by': 'tenant' });
     const closed = await both({ concurrent: 1, on_outage: 'refuse' }, { requests_per_minute: 9 });
     expect(closed.ok ? null : closed.error.error.code).toBe('registry_unavailable');
-    // What that refusal had counted for the tenant was taken back.
+    // The tenant's count of the refused request was undone.
     const next = await both({ concurrent: 1 }, { requests_per_minute: 9 });
     expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '7' });
   });

@@ -40,7 +40,7 @@ const measure = (
     onEnd,
   });
 };
-/** A stream that the test writes. */
+/** A stream controlled by the test. */
 function stream() {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const writer = writable.getWriter();
@@ -149,7 +149,7 @@ describe('measuring a completion', () => {
       void send('event: x\n\n').catch(() => undefined);
       await vi.advanceTimersByTimeAsync(UNREAD_MS + STREAM_STALL_CHECK_MS);
       expect(events).toMatchObject([{ promptTokens: 10, completionTokens: 1, status: 499 }]);
-      // The origin is told, so that it frees the row.
+      // The origin is cancelled, so that it frees the row.
       await expect(send('data: {}\n\n')).rejects.toThrow();
       expect(calls('settle')).toBe(limits === undefined ? 0 : 1);
     },

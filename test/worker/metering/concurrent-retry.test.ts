@@ -11,7 +11,10 @@ const limits = { concurrent: 1 };
 const retryAt = (state: State, at: number): number | undefined =>
   admit(state, { limits, lease: `r${at}`, at }).refused?.retryAfterMs;
 
-/** Requests one after the other, each of so many ms. @returns when the last ended. */
+/**
+ * Consecutive requests of these durations, ms.
+ * @returns when the last one ended.
+ */
 function served(state: State, durations: readonly number[]): number {
   let at = 1_000_000;
   for (const [number, ms] of durations.entries()) {
@@ -28,7 +31,7 @@ it('is when the oldest request will have taken the average time', () => {
   admit(state, { limits, lease: 'a', at });
   expect(retryAt(state, at)).toBe(20_000);
   expect(retryAt(state, at + 12_000)).toBe(8_000);
-  // Nearly over, and longer than the others.
+  // Nearly over, and one that takes longer than average.
   expect(retryAt(state, at + 19_900)).toBe(1_000);
   expect(retryAt(state, at + 25_000)).toBe(5_000);
 });

@@ -26,7 +26,7 @@ const statuses = (answers: Response[]) =>
   );
 const errorOf = async (response: Response) =>
   ((await response.json()) as { error: { code: string; type: string; message: string } }).error;
-/** Repeats until it is so; what is waited for is written after a response. */
+/** Polls until the condition holds: some writes follow after the response. */
 async function eventually<T>(read: () => Promise<T>, isSo: (value: T) => boolean): Promise<T> {
   const until = Date.now() + WAIT_MS;
   let last: T;
@@ -92,8 +92,8 @@ describe('limits of a key, in workerd', () => {
   it('frees the slot of a stream whose client has disconnected', async () => {
     const seen = () => graft.origin.log.aborted.filter((model) => model === 'notes@1').length;
     graft.origin.hold();
-    // workerd overlooks some clients that leave as the headers arrive (workerd#6832); those streams end when they stand
-    // still, which is tested with a clock of its own.
+    // workerd misses some clients that disconnect as the headers arrive (workerd#6832); those streams end
+    // when they stall, which is tested with a fake clock.
     for (let tries = 0; tries < 8; tries += 1) {
       const { key } = await makeKey({ limits: { concurrent: 1 } });
       const stream = await ask(key, { model: 'notes@1', stream: true });

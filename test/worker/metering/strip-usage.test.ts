@@ -4,7 +4,7 @@ import { EventFilter } from '../../../worker/origins/connection.ts';
 
 const encode = (text: string) => new TextEncoder().encode(text);
 
-/** @param sizes lengths of the pieces, again and again. */
+/** @param sizes lengths of the pieces, repeated. */
 function strip(
   text: string,
   sizes: readonly number[],
@@ -48,7 +48,7 @@ describe('removing the usage note from a stream', () => {
   it('leaves a stream without a note as it is', () => {
     for (const size of [1, 3, 1_000]) {
       expect(strip(head + tail, [size])).toEqual({ text: head + tail, note: null, events: 4 });
-      // Cut off anywhere: whole events go on, and of what cannot be held, all.
+      // Cut anywhere: whole events are passed on, and everything that is too long to hold.
       for (let end = 0; end <= head.length; end += 5) {
         const cut = head.slice(0, end);
         expect(strip(cut, [size]).text).toBe(/^.*\n\n/s.exec(cut)?.[0] ?? '');

@@ -10,7 +10,7 @@ const AT = Date.UTC(2026, 4, 1, 12, 30);
 let ledger: UsageLedger;
 let add: MockInstance<UsageLedger['add']>;
 let now: number;
-/** Wakes what sleeps. */
+/** Ends the current sleep. */
 let wake: () => void;
 let work: Promise<unknown>[];
 

@@ -56,7 +56,7 @@ describe('chooseOrigins', () => {
     const [first = '', second = '', third = '', fourth = ''] = rankOrigins('a/b', origins).map(
       ({ id }) => id,
     );
-    // Half as many again as there are rows wait a moment, rather than load their adapter elsewhere.
+    // Up to half as many requests as rows wait a moment, rather than load their adapter elsewhere.
     expect(choose('a/b', { [first]: { load: 23 } })[0]).toBe(first);
     expect(choose('a/b', { [first]: { load: 24 } })[0]).toBe(second);
     expect(choose('a/b', { [first]: { load: 24 }, [second]: { load: 24 } })[0]).toBe(third);
@@ -66,7 +66,7 @@ describe('chooseOrigins', () => {
       [third]: { load: 32 },
       [fourth]: { load: 32 },
     };
-    // Each has its share: below 1.25 times it, the name's own origin is asked again.
+    // With equal loads, below 1.25 times the share, the name's own origin is asked again.
     expect(choose('a/b', all)[0]).toBe(first);
     // 52 of 148 in four origins is above 1.25 x 37.25.
     expect(choose('a/b', { ...all, [first]: { load: 52 } })[0]).toBe(second);

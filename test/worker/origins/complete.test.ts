@@ -1,4 +1,4 @@
-/** The origin client against fake origins over HTTP: who is asked, who is asked next, and what the client gets. */
+/** The origin client against fake origins over HTTP: the order of origins, and what the client gets. */
 import type { CompletionCall } from '../../../worker/origins/send.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { AdapterManifest } from '../../../protocol/adapter-manifest.ts';
@@ -14,15 +14,15 @@ const keys = (...kids: string[]): SigningKey[] =>
     kids.map((kid) => `${kid}:${Buffer.alloc(32, kid.charCodeAt(0)).toString('base64')}`).join(','),
   );
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
-/** No adapter is brought anywhere here. */
+/** No adapter is copied in these tests. */
 const noBlobs = {
   getRecord: () => Promise.resolve(null),
   getPart: () => Promise.resolve(null),
 } as Partial<BlobStore> as BlobStore;
 
-/** Longer than any test: no origin is asked for a sign of life … */
+/** Longer than any test: no origin is probed … */
 const PATIENT_MS = TEST_MS;
-/** … but where this is the point. */
+/** … except where the test is about that. */
 const IMPATIENT_MS = 50;
 
 let origins: FakeOrigin[];
@@ -49,7 +49,7 @@ async function clientOf(
   options: {
     kids?: string[];
     originKids?: string[];
-    /** ms since the origins were there: what was signed before is refused by them. */
+    /** ms since the origins started: they reject signatures from before. */
     later?: () => number;
     now?: () => number;
     patienceMs?: number;
@@ -57,7 +57,7 @@ async function clientOf(
   } = {},
 ) {
   origins = await Promise.all(ids.map((id) => start(id, options.originKids)));
-  // Stands still, so that a busy machine does not let ejections end.
+  // Fixed, so that ejections do not end on a busy machine.
   const begun = Date.now();
   const client = createOriginClient({
     origins: ids.map((id, i) => ({ id, url: origins[i]?.url ?? '' })),
@@ -108,7 +108,7 @@ const serverOf = async (asking: ReturnType<Awaited<ReturnType<typeof clientOf>>[
   };
 };
 const byId = (id: string) => origins[Number(id.slice(1)) - 1] as FakeOrigin;
-/** Completions that the origins have seen. */
+/** Completions that the origins have received. */
 const asked = () => origins.reduce((sum, { log }) => sum + log.completions.length, 0);
 const errorOf = (code: string, status: number, headers: Record<string, string> = {}, reason?: string) =>
   ((response) => {
@@ -162,7 +162,7 @@ describe('failing over', () => {
     const { ask } = await clientOf(['o1', 'o2', 'o3'], { patienceMs: IMPATIENT_MS, later: () => later });
     const first = await serverOf(ask('a/b'));
     byId(first.id).hang();
-    // What it said last is no sign of life any more.
+    // Its last response no longer counts as a sign of life.
     later += 2 * IMPATIENT_MS;
     const second = await serverOf(ask('a/b'));
     expect([second.status, second.tried]).toEqual([200, [first.id]]);
@@ -189,7 +189,7 @@ describe('failing over', () => {
     later += 2 * IMPATIENT_MS;
     for (let i = 0; i < 2; i += 1) expect(await evaluate()).toMatchObject({ ok: true });
     expect(tried().sort()).toEqual([0, 1, 2]);
-    // Whoever comes second does not wait for it.
+    // The second request does not wait for it.
     const hung = lines.filter(({ event, reason }) => event === 'origin_unreachable' && reason !== undefined);
     expect(hung).toHaveLength(1);
   });
@@ -238,7 +238,7 @@ describe('failing over', () => {
     'lets an origin report an expired deadline itself, and does not count it as lost: stream %s',
     async (stream) => {
       const { ask } = await clientOf(['o1', 'o2'], { budgetMs: 100 });
-      // As an origin does: when the time that it was given is over, by its own clock.
+      // Like an origin whose time for the request is over by its own clock.
       const late = errorOf('deadline_exceeded', 503);
       for (const origin of origins)
         origin.answerWith((response) => {
@@ -254,7 +254,7 @@ describe('failing over', () => {
       expect(asked()).toBe(1);
       expect(events()).not.toContain('origin_unreachable');
       expect(events()).not.toContain('stream_cut');
-      // It is the first choice still.
+      // It is still the first choice.
       for (const origin of origins) origin.answerWith(null);
       expect((await serverOf(ask('a/b'))).id).toBe(served.id);
     },
@@ -282,7 +282,7 @@ describe('failing over', () => {
     const refused = await ask('a/b');
     expect(refused.ok && refused.value.response.status).toBe(429);
     expect(refused.ok && refused.value.response.headers.get('retry-after-ms')).toBe('700');
-    // As the client is told, for those who count what went wrong.
+    // The code that the client gets, for error counts.
     expect(refused.ok && refused.value.refused).toBe('queue_full');
   });
 
@@ -295,7 +295,7 @@ describe('failing over', () => {
     byId(id).answerWith(refusal);
     const other = await serverOf(ask('a/b'));
     expect([other.status, other.tried]).toEqual([200, [id]]);
-    // It is as good as it was for what fits.
+    // It keeps its rank for requests that fit.
     byId(id).answerWith(null);
     expect(await serverOf(ask('a/b'))).toMatchObject({ id, tried: [] });
     for (const origin of origins) origin.answerWith(refusal);
@@ -319,7 +319,7 @@ describe('failing over', () => {
     });
     expect(asked()).toBe(before);
     expect(events()).toContain('stream_cut');
-    // It is not the first choice any more.
+    // It is no longer the first choice.
     for (const origin of origins) origin.release();
     expect((await serverOf(ask('a/b'))).id).not.toBe(served.value.origin.id);
   });
@@ -365,7 +365,7 @@ describe('load', () => {
       answers.push(served.value.response.text());
     }
     const counts = origins.map(({ log }) => log.completions.length);
-    // Its own origin runs 16, and half as many again wait there.
+    // Its own origin runs 16, and half as many wait there.
     expect([...counts].sort((a, b) => b - a)).toEqual([24, 24, 0]);
     for (const origin of origins) origin.release();
     await Promise.all(answers);

@@ -65,7 +65,7 @@ describe('origin health', () => {
 
   it('adds its own requests to others’, which count less over time without reports', () => {
     const leases = [health.start(a), health.start(a)];
-    // Of the ten that it runs, two are ours.
+    // It runs ten, two of which are ours.
     health.answered(a, '10/16');
     expect(health.stateOf(a)).toMatchObject({ load: 10, own: 2 });
     leases.push(health.start(a));
@@ -85,7 +85,7 @@ describe('origin health', () => {
       now += 1;
       expect(health.stateOf(a).ejected).toBe(true);
       expect(health.toProbe([a, b])).toEqual([a]);
-      // Nobody else asks meanwhile.
+      // No other request probes them in the meantime.
       expect(health.toProbe([a, b])).toEqual([]);
       now += PULSE_MS;
     }

@@ -13,7 +13,7 @@ it('stores origins’ minutes, and returns the maximum of a step', async () => {
   await ledger.note([MINUTE, { ...MINUTE, origin: 'o2', rowsRunning: 7 }]);
   await ledger.note([{ ...MINUTE, at: 660, rowsRunning: 5, requestsWaiting: 0 }]);
   await ledger.note([{ ...MINUTE, at: 900, rowsRunning: 1 }]);
-  // The last of a minute stays.
+  // The last note of a minute wins.
   await ledger.note([{ ...MINUTE, at: 900, rowsRunning: 0 }]);
   const read = (step: number, more: object = {}) =>
     ledger.read({ origin: 'o1', from: 0, to: 1_200, step, ...more });

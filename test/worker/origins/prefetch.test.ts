@@ -1,4 +1,6 @@
-/** What is live, or will be, is in the origins' memory before anybody asks for it. The edge's app and whole origins. */
+/**
+ * Loading versions into the origins' memory before they are requested, with the edge's app and whole origins.
+ */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { WarmAnswer } from '../../../protocol/admin-api/origins.ts';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -21,18 +23,18 @@ const ready = (id: string) =>
     .engine.residents()
     .adapters.flatMap((one) => (one.state === 'ready' ? one.digest : []));
 const holders = ({ digest }: TinyAdapter) => IDS.filter((id) => ready(id).includes(digest));
-/** The origin that requests by `notes` are sent to. */
+/** The origin that gets requests for `notes`. */
 const home = async () => {
   expect(await rig.ask('notes')).toBe(200);
   return rig.sent.at(-1)!.slice(0, 2);
 };
-/** As an eviction and a new disk leave it. */
+/** Like an eviction and a new disk. */
 const restart = async () => {
   await rig.stop();
   const { edge } = rig;
   rig = await createEdgeAndOrigin({ ids: IDS, edge: { beside: edge } });
 };
-/** Neither a refusal nor a part: the request found all that it needed. */
+/** Neither a refusal nor a part: the request found everything it needed. */
 const asksAndIsAnsweredAtOnce = async () => {
   const before = rig.sent.length;
   expect(await rig.ask('notes')).toBe(200);

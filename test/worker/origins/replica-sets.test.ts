@@ -1,4 +1,4 @@
-/** From how many origins a name is served, in virtual time. */
+/** How many origins serve a name, in virtual time. */
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -42,7 +42,10 @@ const stateOf = ({ id }: { id: string }): OriginState => ({
   ...states[id],
 });
 const arrive = (name = 'a/b') => sets.arrived(name, { name, origins, stateOf, now });
-/** So many requests a second, for so long. @returns the sizes that it had, each once. */
+/**
+ * Sends requests at a constant rate.
+ * @returns the distinct sizes of its set.
+ */
 function ask(perSecond: number, seconds: number): number[] {
   const seen: number[] = [];
   for (let i = 0; i < perSecond * seconds; i += 1) {
@@ -58,7 +61,7 @@ describe('demand', () => {
   it('is arrivals times the time per row, by Little’s law', () => {
     let demand = newDemand(0);
     for (let i = 1; i <= 3_000; i += 1) demand = noteArrival(demand, { now: i * 20, factor: 1 });
-    // 50 a second for 2 s each; what is counted of the last window is half a request too much.
+    // 50 a second for 2 s each; the window's last request is counted half too much.
     expect(rowsOf(demand)).toBeCloseTo(100, 0);
     for (let i = 0; i < 200; i += 1) demand = noteHeld(demand, 500);
     expect(rowsOf(demand)).toBeCloseTo(25, 0);
@@ -113,7 +116,7 @@ describe('replica sets', () => {
   it('also grow by load that origins report from others', () => {
     for (const { id } of origins) states[id] = { load: 12, own: 3 };
     ask(5, 30);
-    // Four times 5 a second, but for the request that is under way.
+    // Four times 5 a second, minus the running request.
     expect(arrive().set.count).toBeGreaterThanOrEqual(4);
   });
 
@@ -132,7 +135,7 @@ describe('replica sets', () => {
   });
 
   it('do not oscillate at the threshold', () => {
-    // 4 rows are what one origin gives, and 2 s each make that 2 a second.
+    // 4 rows are one origin's limit, which at 2 s each is 2 requests a second.
     const sizes = ask(2.1, 600);
     expect(sizes.length).toBeLessThanOrEqual(2);
   });

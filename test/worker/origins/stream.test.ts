@@ -8,7 +8,7 @@ const text = new TextEncoder();
 /** An event that fills a connection. */
 const FULL = `data: ${'1'.repeat(CONNECTION_BYTES)}\n\n`;
 
-/** A body whose pieces and end the test decides. */
+/** A body with pieces and end controlled by the test. */
 function scripted(pieces: readonly string[], end: 'close' | 'break' | 'hang') {
   let cancelled = false;
   const left = [...pieces];

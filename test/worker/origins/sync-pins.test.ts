@@ -7,9 +7,9 @@ const first = tinyAdapter({ seed: 41 });
 const second = tinyAdapter({ seed: 42 });
 
 let graft: AppHarness;
-/** What the origin keeps pinned. */
+/** Digests that the origin has pinned. */
 let held: Set<string>;
-/** Says no to these. */
+/** Digests that it refuses. */
 let refused: Set<string>;
 
 interface Pin {
@@ -119,7 +119,7 @@ describe('pinned names', () => {
         { id: 'o1', ok: true, reason: null },
         { id: 'silent', ok: false, reason },
       ]);
-    // What comes behind the pins has its turn, and the next run asks again.
+    // Other jobs get their turn, and the next run asks again.
     asked.length = 0;
     await graft.schedule(() => undefined);
     expect(asked).toEqual(['GET /adapters']);
@@ -156,9 +156,9 @@ describe('pinned names', () => {
       questions.push(graft.asked.length);
     }
     for (const here of pinned.values()) expect(here.size).toBe(MAX_PINNED_NAMES);
-    // Cloudflare's limit is 1,000 of all that a run does.
+    // Cloudflare's limit is 1,000 for everything in a run.
     expect(Math.max(...questions)).toBeLessThan(300);
-    // What it has, what it may keep, and its figures.
+    // Its pins, the digests to keep, and its figures.
     expect(questions.at(-1)).toBe(3 * origins.length);
   });
 
@@ -168,7 +168,7 @@ describe('pinned names', () => {
       method === 'PUT' && path === '/adapters/pins'
         ? Response.json({}, { status: 502 })
         : graft.origin.answer(method, path, init);
-    // Nothing is pinned, and this isolate has said so.
+    // Nothing is pinned, and this isolate has told the origin.
     await graft.schedule(() => undefined);
     const body = { name: 'notes' };
     expect((await other.request('/admin/pins', { body })).status).toBe(200);

@@ -7,7 +7,7 @@ import { HANG_MS } from '../../setup/slow.ts';
 
 const first = tinyAdapter({ seed: 1 });
 const second = tinyAdapter({ seed: 2 });
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 
 let graft: AppHarness;
@@ -16,7 +16,7 @@ const errorOf = async (response: Response) =>
   ((await response.json()) as { error: { code: string; reason?: string; message: string } }).error;
 const publish = (adapter = second, more: object = {}) => graft.publish('notes', adapter, more);
 const verifies = () => graft.asked.filter((call) => call.endsWith('/verify')).length;
-/** The origin's answer when it tries an adapter; the base is as it was. */
+/** Sets the origin's response to a trial; the base stays. */
 const tryWith = (answer: (init: RequestInit) => Response | Promise<Response>) => {
   graft.origin.answer = (_, path, init) => (path === '/base' ? Response.json(TINY_BASE) : answer(init));
 };
@@ -27,7 +27,7 @@ const untilAborted = ({ signal }: RequestInit) =>
     signal?.addEventListener('abort', () => reject(new Error('aborted')), { once: true }),
   );
 
-/** What D1 and KV say of the name, and whether anything was written to either. */
+/** Checks that D1 and KV are unchanged, and nothing was written to either. */
 async function unchanged(work: () => Promise<void>): Promise<void> {
   const { registry } = graft.services;
   const before = [await registry.name('notes'), await registry.versions('notes')];
@@ -151,7 +151,7 @@ describe('admission', () => {
       expect([response.status, response.headers.get('retry-after')]).toEqual([503, '2']);
       expect((await errorOf(response)).code).toBe('origin_unavailable');
     });
-    // The next attempt, with the origin back, is as if there had been none before.
+    // The next attempt, with the origin back, works like a first one.
     tryWith((init) => Response.json(verification(init)));
     graft.clock.advance(LATER_MS);
     expect(await (await publish()).json()).toMatchObject({ version: 2, live: true });

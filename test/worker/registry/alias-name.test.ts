@@ -1,4 +1,4 @@
-/** Names that stand for others, through the admin API on the fakes. */
+/** Aliases through the admin API, with fakes. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { AppHarness } from '../app-harness.ts';
 import { createLifeCycleRig, file, type LifeCycleRig } from './life-cycle-rig.ts';

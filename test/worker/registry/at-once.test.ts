@@ -1,4 +1,4 @@
-/** Two changes at the same time, and changes that meet another half way: the real app on D1's real statements. */
+/** Concurrent and interleaved changes: the real app on D1's real statements. */
 import { describe, expect, it, vi } from 'vitest';
 import { chainId } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';

@@ -1,4 +1,4 @@
-/** What is said of a name, through the admin API on the fakes. */
+/** Descriptions of names through the admin API, with fakes. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { AppHarness } from '../app-harness.ts';
 import { createLifeCycleRig, file, type LifeCycleRig } from './life-cycle-rig.ts';

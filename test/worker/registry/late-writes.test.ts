@@ -1,4 +1,4 @@
-/** Writes to KV that land long after they were given up. */
+/** Writes to KV that land long after their timeout. */
 import { expect, it, vi } from 'vitest';
 import { createPointerSync, createRightsSync } from '../../../worker/registry/pointer-writer-object.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
@@ -9,7 +9,7 @@ it('marks an erased name again if an older write lands on the mark', async () =>
   const lanes = { intervalMs: 1_000, timeoutMs: 20, now: clock.now, sleep: clock.sleep };
   const inKv: string[] = [];
   const releases: (() => void)[] = [];
-  /** Lands when it is released, long after it was given up. */
+  /** Lands when released, long after its timeout. */
   const late = async (what: string) => {
     await new Promise<void>((resolve) => releases.push(resolve));
     inKv.push(what);

@@ -1,4 +1,4 @@
-/** History, aliases, retired versions, and what KV is derived from. */
+/** History, aliases, retired versions, and the source of what is in KV. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
@@ -159,7 +159,7 @@ describe('life cycle in the Registry', () => {
     expect(late).toEqual({ ok: false, error: { kind: 'conflict', name: null } });
     expect(await registry.versions('a/c')).toEqual([]);
     expect((await publish('a/c', 1, { parents: [['a', 3]] })).ok).toBe(true);
-    // The same file is in use as another version again.
+    // The same file is used by another version again.
     const digest = digestOf('a@2');
     await registry.publish({
       row: versionRow('a', 4, { digest }),
@@ -233,7 +233,7 @@ describe('life cycle in the Registry', () => {
       await registry.pointersWritten([{ name, change: last?.id ?? 0 }]);
       expect(await noted()).toEqual([]);
     }
-    // What changes nothing, or is refused, is not noted.
+    // Changes without an effect, and refused ones, are not noted.
     await registry.repaired({ before: await nameOf('a'), ...note });
     const outdated = { ...(await nameOf('a')), sequence: 1 };
     expect((await registry.flip({ before: outdated, to: 1, ...note })).ok).toBe(false);

@@ -1,4 +1,4 @@
-/** What an owner does with the versions of a name, through the admin API on the fakes. */
+/** An owner's changes of a name's versions through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import type { AppHarness } from '../app-harness.ts';

@@ -26,7 +26,7 @@ import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.
 const SOURCE = objectSource('registry/pointer-writer-object.ts');
 const MAC_KEY = Buffer.alloc(32, 9);
 const BROKEN = 'test:broken';
-/** The class as it is, with a KV that can be broken and an alarm clock that is fast. */
+/** The real class, with a KV that can fail and a fast alarm clock. */
 const SCRIPT = `
 import { PointerWriter as Real } from ${JSON.stringify(SOURCE)};
 export class PointerWriter extends Real {
@@ -280,7 +280,7 @@ describe('the pointer writer', () => {
     }
     expect(counts.size).toBe(POINTER_SHARDS);
     expect(Math.max(...counts.values())).toBeLessThan(200);
-    // Two versions of the worker must agree while one takes over from the other.
+    // Two versions of the worker must agree during a deployment.
     expect([shardOf('alice/notes'), shardOf('medicine')]).toEqual(['names-5', 'names-29']);
     const room = (kind: 'keys' | 'grants', record: string) => shardOf(record, kind);
     expect([room('grants', 'alice'), room('keys', 'a'.repeat(64))]).toEqual(['grants-39', 'keys-5']);

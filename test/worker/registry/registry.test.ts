@@ -12,7 +12,7 @@ import type {
 } from '../../../worker/registry/ports.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
 
-/** What `me` finds in a window of all names unless said. */
+/** What `me` finds, by default in a window of all names. */
 async function usableOf(
   registry: Registry,
   scopes: string[],

@@ -1,4 +1,4 @@
-/** What is removed, brought back and forgotten. */
+/** Removed, restored and forgotten names and versions. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
@@ -201,7 +201,7 @@ describe('removals from the Registry', () => {
     expect(await remove([whole('a')])).toBe(true);
     const row = versionRow('a', 3);
     expect((await registry.publish({ row, stage: false, before })).ok).toBe(false);
-    // A child of what is gone is none, though its own name has not changed.
+    // No version can be built on a removed one, though its own name has not changed.
     expect((await publish('b', 1, { on: [['a', 2]] })).ok).toBe(false);
     expect(await registry.name('b')).toBeNull();
   });
@@ -217,7 +217,7 @@ describe('removals from the Registry', () => {
     expect(await registry.forgetRemoved({ before: 11, limit: 9 })).toBe(1);
     expect(await registry.removedVersions({ name: 'a' }, 0)).toEqual([]);
     expect((await restore('b')).ok).toBe(true);
-    // The numbers are not given twice.
+    // Numbers are never reused.
     expect((await publish('a', 3)).ok).toBe(true);
     expect((await registry.versions('a')).map(({ version }) => version)).toEqual([3]);
   });

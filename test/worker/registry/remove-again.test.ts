@@ -1,4 +1,4 @@
-/** Removals and restorations that are recorded while KV does not take writes, through the admin API on the fakes. */
+/** Removals and restorations recorded while KV rejects writes, through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { AppHarness } from '../app-harness.ts';
 import { createLifeCycleRig, file, type LifeCycleRig } from './life-cycle-rig.ts';

@@ -1,4 +1,4 @@
-/** Names and versions that their owner removes and brings back, through the admin API on the fakes. */
+/** Removing and restoring names and versions through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { REMOVAL_GRACE_MS, RemoveAnswer } from '../../../protocol/admin-api/names.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -265,7 +265,7 @@ describe('a name that is in use', () => {
     await graft.upload(child);
     let removal: Promise<unknown> | undefined;
     const { answer } = graft.origin;
-    // While an origin tries the child, its parent goes.
+    // The parent is removed while an origin tries the child.
     graft.origin.answer = async (method, path, init, url) => {
       if (path.endsWith('/verify')) await (removal ??= remove({ name: 'notes' }));
       return answer(method, path, init, url);

@@ -1,4 +1,4 @@
-/** Rooms that are reserved, and what claims a name. */
+/** Reserved rooms, and the claims around a name. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
@@ -41,7 +41,7 @@ describe('rooms in the Registry', () => {
       [-2, 'unreserve', 'me', 'me', null],
       [-1, 'reserve', 'me', 'me', 'so'],
     ]);
-    // Its own changes are counted apart.
+    // The name's own changes are counted separately.
     expect((await publish('a/b', 'me')).ok).toBe(true);
     expect((await registry.history({ name: 'a/b', owner: null, before: null, limit: 1 }))[0]).toMatchObject({
       sequence: 1,

@@ -1,4 +1,4 @@
-/** Marking names as strict, through the admin API on the fakes. */
+/** Strict names through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { AppHarness } from '../app-harness.ts';
@@ -11,7 +11,7 @@ let history: LifeCycleRig['history'];
 
 const mark = (more: object = {}, key?: string) =>
   post('/admin/strict', { name: 'notes', strict: true, ...more }, key);
-/** What KV holds of it a minute later. */
+/** The name's value in KV a minute later. */
 const markInKv = async (name = 'notes') => {
   graft.clock.advance(61_000);
   const lookup = await graft.services.nameIndex.get(name);

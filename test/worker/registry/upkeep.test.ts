@@ -1,4 +1,4 @@
-/** Mending KV from the system of record, through the admin API on the fakes. */
+/** Repairing KV from the system of record through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../../protocol/identity.ts';
 import { NO_CAPS } from '../../contracts/sample-rows.ts';
@@ -6,11 +6,11 @@ import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 import { EXPERIMENT, startExperiment } from '../experiments/experiment-rig.ts';
 
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 const first = tinyAdapter({ seed: 1 });
 const second = tinyAdapter({ seed: 2 });
-/** An experiment that only KV has. */
+/** An experiment that exists only in KV. */
 const LOST = 'exp_000000000000000b';
 
 let graft: AppHarness;
@@ -53,7 +53,7 @@ describe('repair', () => {
     const mended = pages.flatMap((page) => page.mended);
     return { pages, mended: mended.map(({ kind, id, was, did }) => `${kind} ${id}: ${was}, ${did}`) };
   }
-  /** Mended in one go, told before by a dry run; nothing is left. */
+  /** Repaired at once, and predicted by a dry run; nothing is left. */
   async function mends(expected: string[]): Promise<void> {
     expect((await repair({ dry_run: true })).mended).toEqual(expected);
     expect((await repair()).mended).toEqual(expected);
@@ -164,7 +164,7 @@ describe('repair', () => {
     if (live.state !== 'found') throw new Error(live.state);
     await step(old, 'stop');
     await step(old, 'archive');
-    // The name has another one now, so that it does not bring the old one up to date.
+    // The name has a newer one, so it does not update the old one.
     const next = await create();
     await step(next, 'start');
     await step(next, 'stop');
@@ -210,7 +210,7 @@ describe('repair', () => {
     expect((await graft.request(`/admin/keys/${key.id}`, { method: 'DELETE' })).status).toBe(204);
     graft.kv.tamper(`key:${hash}`, () => genuine);
     graft.clock.advance(LATER_MS);
-    // D1 was put back to before this one was revoked.
+    // D1 was restored to a state before this revocation.
     await graft.services.keyIndex.revoke(otherHash);
     await mends([`key ${key.id}: outdated, removed`, `key ${other.id}: outdated, revoked`].sort());
     for (const one of [key, other]) expect(await ask(one.key, 'notes')).toBe(401);

@@ -37,7 +37,7 @@ const send = async (batch: TrafficBatch) =>
       new Request('https://object.invalid/', { method: 'POST', body: JSON.stringify(batch) }),
     )
   ).status;
-/** The alarm goes off so long after it was set. */
+/** Fires the alarm after this time. */
 const alarm = async (ms = COLLECT_QUIET_MS) => {
   now += ms;
   await gatherer.alarm();
@@ -48,7 +48,7 @@ const requests = ({ rows }: TrafficBatch) =>
 it('writes what isolates sent in one go, once, and then sleeps', async () => {
   await send(trafficBatch('a', [ended(), ended()]));
   await send(trafficBatch('b', [ended()]));
-  // The answer was lost.
+  // The response was lost.
   await send(trafficBatch('b', [ended()]));
   expect(alarms).toEqual([COLLECT_QUIET_MS]);
   await alarm();
@@ -73,7 +73,7 @@ it('waits while more arrives, but not too long', async () => {
   now = COLLECT_MOST_MS;
   await gatherer.alarm();
   expect(written.map(requests)).toEqual([COLLECT_MOST_MS / 1_000]);
-  // An object that nobody called for 10 s is put away.
+  // An object that was not called for 10 s is evicted.
   expect(Math.max(...alarms)).toBeLessThan(10_000);
 });
 

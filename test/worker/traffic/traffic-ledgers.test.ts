@@ -114,7 +114,7 @@ describe('TrafficLedger', () => {
   });
 
   it('includes late traffic in hours and days that were summed before', async () => {
-    // Half an hour before midnight; the database is away over it, and the collector keeps what comes.
+    // Half an hour before midnight; the database is down at midnight, and the collector keeps what arrives.
     const midnight = 1000 * seconds(START + 24 * HOUR_MS, 86400);
     const at = midnight - HOUR_MS / 2;
     await ledger.add(trafficBatch('a', [ended({ at })]));
@@ -185,7 +185,7 @@ it('keeps minutes for a day, hours for a month, and only the busiest names', asy
         Array.from({ length: Math.min(210, names - from) }, (_, i) => ended({ name: `n${from + i}` })),
       ),
     );
-  // The busiest is named, however late it comes.
+  // The busiest is named, however late it arrives.
   await traffic.add(trafficBatch('z', [ended({ name: 'zz' }), ended({ name: 'zz' })]));
   const minutes = await count(60);
   expect(minutes).toBe(names + 3);
@@ -209,7 +209,7 @@ it('keeps minutes for a day, hours for a month, and only the busiest names', asy
   );
 });
 
-/** Of each a hundred requests, as one object of all isolates has them when many ask. */
+/** A hundred requests per tenant, as in a busy time with one object for all isolates. */
 const busyTenants = (tenants: number) =>
   trafficBatch(
     `of ${tenants}`,
@@ -228,7 +228,7 @@ it('writes the traffic of many tenants, however much it is', async () => {
   db = await openDatabase();
   const recorded = recordStatements(db);
   const batch = busyTenants(45);
-  // What D1 takes as one value.
+  // D1's limit for one value.
   expect(JSON.stringify(batch.chunks).length).toBeGreaterThan(2_000_000);
   await createD1Traffic(recorded.db).add(batch);
   const values = recorded.asked.flatMap(({ values }) => values).filter((value) => typeof value === 'string');
@@ -239,7 +239,7 @@ it('writes the traffic of many tenants, however much it is', async () => {
     (await createD1Traffic(db).read({ ...all, tenant })).map(({ requests }) => requests);
   expect(await read(null)).toEqual([4_500]);
   expect(await read('tenant-44')).toEqual([100]);
-  // Sent again it is not counted again.
+  // A repeat is not counted again.
   await createD1Traffic(db).add(batch);
   expect(await read(null)).toEqual([4_500]);
 });

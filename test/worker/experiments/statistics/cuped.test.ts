@@ -46,7 +46,7 @@ describe('CUPED', () => {
     };
     const half = absoluteEffect(plain).standardError * sequentialMultiplier(1_000, 0.05);
     expect(width(0)).toBeCloseTo(2 * half, 12);
-    // What is left of the variance is 1 - correlation^2.
+    // The remaining variance is 1 - correlation^2.
     expect(width(0.8) / width(0)).toBeCloseTo(0.6, 2);
   });
 
@@ -89,7 +89,7 @@ describe('CUPED', () => {
       const [a, b] = imputed(control, treatment);
       const theta = cupedTheta(a, b, 'mean');
       expect(theta).toBeGreaterThan(0);
-      // Known before: 1, 3, 2 and 2, 4, 1; 13/6 on average.
+      // Known earlier values: 1, 3, 2 and 2, 4, 1; 13/6 on average.
       const off = (befores: number[]) => befores.reduce((sum, one) => sum + theta * (one - 13 / 6), 0);
       const adjusted = [11 - off([1, 3, 2]), 16 - off([2, 4, 1])].map((sum) => sum / 4 - theta * (13 / 6));
       expect(adjustedArm(a, theta, 'mean').mean).toBeCloseTo(adjusted[0]!, 12);

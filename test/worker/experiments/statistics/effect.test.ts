@@ -47,7 +47,7 @@ describe('liftInterval', () => {
         const lift = liftInterval(difference, times);
         if (lift === null) return;
         const { estimate, standardError } = absoluteEffect(difference);
-        // Up to rounding: not when 0 lies on the border.
+        // Up to rounding: skips cases with 0 at the border.
         fc.pre(Math.abs(Math.abs(estimate) / standardError / times - 1) > 1e-6);
         expect(lift.low > 0 || lift.high < 0).toBe(Math.abs(estimate) > times * standardError);
         expect(lift.low).toBeLessThanOrEqual(lift.high);
@@ -109,7 +109,7 @@ describe('unequal arms', () => {
     ];
     expect(varianceOf(varied, steady)).toBe(own(varied, steady));
     expect(varianceOf(steady, varied)).toBe(own(varied, steady));
-    // The large arm's own variance is what it is.
+    // The large arm keeps its own variance.
     expect(cautiousArms(large, small)[0]).toEqual(large);
   });
 

@@ -1,7 +1,7 @@
 /**
  * Values that GrowthBook publishes in the tests of its statistics engine (MIT): growthbook at 8f1db44,
- * `packages/stats/tests`, rounded there to five places, and `packages/back-end/test/stats.test.ts`. Each test names the
- * one it takes its numbers from. What follows `run with` was computed by gbstats itself from our input.
+ * `packages/stats/tests`, rounded there to five places, and `packages/back-end/test/stats.test.ts`. Each test
+ * names its source. Values after `run with` were computed by gbstats from our input.
  */
 import { describe, expect, it } from 'vitest';
 import {
@@ -37,7 +37,7 @@ const liftOf = (difference: Difference) => {
   if (effect === null) throw new Error('control is nought');
   return effect;
 };
-/** gbstats counts all units; what decides here counts them as `effectiveUnits` does, which is the same for equal arms. */
+/** gbstats counts all units; decisions use `effectiveUnits`, which is the same for equal arms. */
 const plainly = (difference: ReturnType<typeof differenceOf>, a: { n: number }, b: { n: number }) => ({
   ...valueOf(difference),
   n: a.n + b.n,

@@ -8,7 +8,8 @@ const once = (units: readonly number[], shares: readonly number[]) =>
 
 describe('sampleRatio', () => {
   it('is the inverse Bayes factor: the product of each unit’s prediction from those before it', () => {
-    // A Dirichlet prior of 100 units' worth foretells arm i with (100 share + seen of it) / (100 + seen).
+    // A Dirichlet prior of 100 units predicts arm i with (100 share + its units so far) / (100 + all units so
+    // far).
     const order = [0, 0, 1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
     const shares = [0.5, 0.3, 0.2];
     const seen = [0, 0, 0];
@@ -46,7 +47,7 @@ describe('sampleRatio', () => {
       [14, 2],
       [135, 15],
     ] as const;
-    // 12.5 % and 10 %: both, and all between, are right.
+    // 12.5 % and 10 %: both, and everything between, are correct.
     for (const share of [0.125, 0.11, 0.1])
       expect(sampleRatio([{ units: [100_000 * (1 - share), 100_000 * share], dealt }]).state).toBe('ok');
     expect(sampleRatio([{ units: [91_500, 8_500], dealt }]).state).toBe('alarm');

@@ -20,14 +20,14 @@ const value = fc.double({ min: -2, max: 7, noNaN: true }).map((power) => 10 ** p
 const values = fc.array(value, { minLength: 1, maxLength: 200 });
 const share = fc.constantFrom(0.01, 0.25, 0.5, 0.9, 0.95, 0.99, 1);
 
-/** One value a unit. */
+/** One value per unit. */
 function sketchOf(told: readonly number[]): OpenSketch {
   const sketch: OpenSketch = new Map();
   for (const is of told) moveInSketch(sketch, { was: null, is, told: is });
   return sketch;
 }
 const momentsOf = (told: readonly number[]) => told.reduce(addValue, NO_MOMENTS);
-/** The smallest value at or below which a share `at` lie. */
+/** The smallest value at or below which a share `at` of all values lies. */
 const exactly = (told: readonly number[], at: number): number =>
   [...told].sort((a, b) => a - b)[Math.ceil(at * told.length - 1e-9 * told.length) - 1]!;
 

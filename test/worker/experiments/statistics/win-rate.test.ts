@@ -1,4 +1,4 @@
-/** Judged pairs, looked at after every one. The seeds are fixed, so the figures are too. */
+/** Judged pairs, with a look after each. The seeds are fixed, so the figures are too. */
 import { describe, expect, it } from 'vitest';
 import { PAIR_TUNING } from '../../../../worker/experiments/limits.ts';
 import { pairsToFind } from '../../../../worker/experiments/statistics/power.ts';
@@ -9,7 +9,7 @@ const ALPHA = 0.05;
 const RUNS = 400;
 const PAIRS = 1_000;
 
-/** After how many pairs each run was called; Infinity = not at all. */
+/** The number of pairs after which each run had a result; Infinity = never. */
 function calledAfter(wins: number, ties: number): number[] {
   const random = seeded(7);
   return Array.from({ length: RUNS }, () => {
@@ -65,7 +65,7 @@ describe('pairsToFind', () => {
     // bench/judged-pairs.ts: 720 in the median, 1,638 for nine of ten.
     expect(pairsToFind(0.55, ALPHA, PAIR_TUNING)).toBeGreaterThan(720);
     expect(pairsToFind(0.55, ALPHA, PAIR_TUNING)).toBeLessThan(1_638);
-    // Fewer than 24 wins in a row are never called.
+    // Fewer than 24 wins in a row never give a result.
     expect(pairsToFind(1, ALPHA, PAIR_TUNING)).toBeGreaterThanOrEqual(24);
   });
 });
