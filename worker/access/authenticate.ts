@@ -299,7 +299,7 @@ function rangesOf(scope: string, owner: string | null): NameRange[] {
 }
 
 /**
- * Overlapping ranges are always nested: the wider one sorts first. If both are equal, the one with any owner
+ * Overlapping ranges are always nested: the wider one sorts first. If both are equal, the one for any owner
  * does.
  */
 function widestFirst(a: NameRange, b: NameRange): number {

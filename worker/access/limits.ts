@@ -65,6 +65,6 @@ export const MIN_SELF_GRACE_MS = 3_600 * SECOND;
 /** Keys that one request revokes in KV; each is a call of a Durable Object, and a request may make 1,000. */
 export const REVOKED_PAGE = 200;
 /**
- * Keys created by a revoked one that its revocation lists: all of them can be revoked without seeing them.
+ * Keys created by a revoked one that its revocation lists; the others can be revoked without being listed.
  */
 export const MAX_MADE_LISTED = 100;

@@ -84,8 +84,8 @@ const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
 /**
  * Authenticates an admin key and applies its tenant's rate limits. The limits are checked before D1 is asked:
- * by the key's last known tenant, or by the key itself if it is new here. All new keys share {@link
- * Gates.strangers}. Work that a client abandons counts until it has ended.
+ * by the key's last known tenant, or by the key itself if it is new here. All new keys share
+ * {@link Gates.strangers}. Work that a client abandons counts until it has ended.
  */
 export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates: Gates }) => {
   const { gates, grantLedger } = deps;

@@ -384,7 +384,7 @@ interface FindDeps extends SeeDeps {
 
 /**
  * Which ancestors a name may inherit from: those of the caller's tenant or of the owner of the nearest
- * existing name above, and only with that name's base. null = a name exists, but its owner or base is
+ * existing name on the way up, and only with that name's base. null = a name exists, but its owner or base is
  * unknown; undefined = no name was found yet.
  */
 interface InheritanceScope {

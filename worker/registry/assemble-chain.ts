@@ -44,7 +44,7 @@ export interface AssembledChain {
 }
 
 /**
- * Checks that the caller may use the file and its parent, that the file is valid, and that both fit.
+ * Checks that the caller may use the file and its parent, that the file is valid, and that they fit.
  * @param params.owner tenant that will own the chain, and must be allowed to use the parent.
  */
 export async function assembleChain(
@@ -219,7 +219,8 @@ const headReader = ({ bytes }: BlobRecord) =>
 type Reader = ReturnType<typeof headReader>;
 
 /**
- * Reads the file once, up to a part whose header is rejected, which is worthless if damaged.
+ * Reads the file once. Stops after a part with a rejected header, once that part is verified: a damaged
+ * header proves nothing.
  * @returns also whether all parts were read.
  */
 async function readWhole(

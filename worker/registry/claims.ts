@@ -7,8 +7,8 @@ import type { Surroundings } from './ports.ts';
 
 /**
  * May the tenant take this name? An existing name belongs to its owner. A new one is free if its nearest
- * claim is the tenant's own, or if it has none and nobody else has names below it, which would inherit from
- * it. In a room reserved for the tenant, others' older names do not matter: the operator has decided.
+ * claim is the tenant's own or absent, and nobody else has names below it, which would inherit from it. In a
+ * room reserved for the tenant, others' older names do not matter: the operator has decided.
  */
 export function mayTake(tenant: string, { own, above, below }: Surroundings): boolean {
   if (own !== null) return own === tenant;

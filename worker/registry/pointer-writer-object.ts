@@ -236,9 +236,9 @@ export function createKvWriters(params: {
 }
 
 /**
- * Writes pointers, and the experiments of their names, in the order of their changes ({@link
- * createWriteLanes}), and then clears their notes of stale pointers. All calls for a name must reach the same
- * instance.
+ * Writes pointers, and the experiments of their names, in the order of their changes
+ * ({@link createWriteLanes}), and then clears their notes of stale pointers. All calls for a name must reach
+ * the same instance.
  */
 export function createPointerSync(
   params: {

@@ -161,8 +161,8 @@ export interface Registry extends Rooms, Withdrawals, Removals {
   }): Promise<Page<NameRow>>;
   /**
    * Names in the windows that the tenant owns or a layer covers: names with a live version, and their
-   * aliases. The caller must check whether each chain may be used. One read with at most `windows.length * (1
-   * + layers.length)` statements, each of which scans `limit` names.
+   * aliases. The caller must check whether each chain may be used. One read with at most
+   * `windows.length * (1 + layers.length)` statements, each of which scans `limit` names.
    * @param params.layers each has sorted, disjoint ranges, either all with an owner or all without.
    * @returns one result per window.
    */

@@ -110,8 +110,8 @@ export function unitsToFind(params: {
 const LEAST_PAIRS = 24;
 
 /**
- * Judged pairs with a winner until a treatment that wins this share of them is called better in {@link
- * PLANNED_POWER} of experiments.
+ * Judged pairs with a winner until a treatment that wins this share of them is called better in
+ * {@link PLANNED_POWER} of experiments.
  * @param winRate above 0.5.
  * @param tuning as for `winRate` of sequential.ts.
  */
