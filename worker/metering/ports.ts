@@ -171,8 +171,8 @@ export interface UsageLedger {
    * Ordered by tokens, most first; days and hours chronologically.
    * @param tenant null = all.
    * @param name as published; default: all.
-   * @param from first hour, inclusive.
-   * @param to last hour, exclusive.
+   * @param from first hour.
+   * @param to exclusive.
    */
   sum(params: {
     by: UsageGroup;
