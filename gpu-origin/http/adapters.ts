@@ -22,7 +22,7 @@ import { OWN_TENANT, parseJson } from './read-request.ts';
 /** `GET /adapters` */
 export const listAdapters = (services: Services): Response => Response.json(services.engine.residents());
 
-/** `PUT /adapters/<digest>`: 201 when parts are wanted (the answer says which), 200 when the file is here already. */
+/** `PUT /adapters/<digest>`: 201 if parts are missing (the body lists them), 200 if the file is complete. */
 export async function declareAdapter(c: Context<OriginEnv>, services: Services): Promise<Response> {
   const digest = digestOf(c);
   if (digest === null) return errorResponse(BAD_DIGEST);
@@ -34,7 +34,9 @@ export async function declareAdapter(c: Context<OriginEnv>, services: Services):
   return Response.json({ digest, held, missing_parts: missingParts }, { status: held ? 200 : 201 });
 }
 
-/** `PUT /adapters/<digest>/parts/<i>`: 204 stored, 200 held already, 202 being received from somebody else. */
+/**
+ * `PUT /adapters/<digest>/parts/<i>`: 204 stored, 200 stored before, 202 being received from another request.
+ */
 export async function receiveAdapterPart(c: Context<OriginEnv>, services: Services): Promise<Response> {
   const digest = digestOf(c);
   if (digest === null) return errorResponse(BAD_DIGEST);
@@ -74,8 +76,8 @@ const Slice = z
   .refine(({ begin, end }) => begin < end && end - begin <= MAX_PART_BYTES);
 
 /**
- * `GET /adapters/<digest>/file?begin=&end=`: at most a part of a file that is held, for an edge whose store has lost it;
- * who asks compares it with the part's hash. 404 when it is not held.
+ * `GET /adapters/<digest>/file?begin=&end=`: at most one part of a stored file, for an edge whose store has
+ * lost it, and which verifies the part's hash. 404 if the file is not stored.
  */
 export async function giveFile(c: Context<OriginEnv>, services: Services): Promise<Response> {
   const digest = digestOf(c);
@@ -93,19 +95,24 @@ export async function giveFile(c: Context<OriginEnv>, services: Services): Promi
   return new Response(bytes, { headers: { 'content-type': 'application/octet-stream' } });
 }
 
-/** `POST /adapters/drop` {@link DropRequest} -> {@link DropAnswer}: they are on no disk then, and are not asked for. */
+/**
+ * `POST /adapters/drop` {@link DropRequest} -> {@link DropAnswer}: deletes files from disk and unloads their
+ * adapters.
+ */
 export async function dropAdapters(c: Context<OriginEnv>, { files, engine }: Services): Promise<Response> {
   const body = parseBody(c, DropRequest);
   if (!body.ok) return errorResponse(body.error);
   const digests = new Set(body.value.digests);
   let held = 0;
-  // The files first: what is loaded again meanwhile is missing.
+  // Files first, so that a concurrent load cannot find them.
   for (const digest of digests) if (await files.drop(digest)) held += 1;
   const inUse = await engine.drop(digests);
   return Response.json({ files: held, in_use: inUse } satisfies DropAnswer);
 }
 
-/** `POST /adapters/<digest>/verify?tenant=<whose share it takes>`, body empty or {@link VerifyRequest}. */
+/**
+ * `POST /adapters/<digest>/verify?tenant=<tenant whose share it uses>`, body empty or {@link VerifyRequest}.
+ */
 export async function handleVerify(c: Context<OriginEnv>, services: Services): Promise<Response> {
   const digest = digestOf(c);
   if (digest === null) return errorResponse(BAD_DIGEST);
@@ -165,7 +172,7 @@ const OTHER_CHAIN: ApiError = {
   param: 'chain',
 };
 
-/** @returns the chain to run, or null when it is not the adapter's. */
+/** @returns the chain to run; null if it does not end with the adapter. */
 function chainOf(digest: string, chain: readonly ChainEntry[] | undefined): readonly ChainEntry[] | null {
   if (chain === undefined) return [{ digest, scale: 1 }];
   return chain.at(-1)?.digest === digest ? chain : null;
@@ -193,9 +200,9 @@ function parseBody<T>(
 }
 
 /**
- * `POST /adapters/pins` {@link PinRequest}: loads adapters and keeps them in memory until they are left out of a `PUT`.
- * 409 `adapter_missing` or `adapter_loading` before anything is done, so that the edge brings them, as for a completion;
- * then 200 `{results: [{digest, ok, error?}]}` when all are ready or have failed.
+ * `POST /adapters/pins` {@link PinRequest}: loads adapters and keeps them in memory until a `PUT` omits them.
+ * 409 `adapter_missing` or `adapter_loading` before anything happens, so that the edge copies them as for a
+ * completion; then 200 `{results: [{digest, ok, error?}]}` when each is ready or has failed.
  */
 export async function pinAdapters(c: Context<OriginEnv>, services: Services): Promise<Response> {
   const body = parseBody(c, PinRequest);
@@ -204,8 +211,8 @@ export async function pinAdapters(c: Context<OriginEnv>, services: Services): Pr
 }
 
 /**
- * `POST /adapters/prefetch` {@link PrefetchRequest}: the same without a pin. `{results: []}` when it is for an adapter's
- * place and that one is not in memory.
+ * `POST /adapters/prefetch` {@link PrefetchRequest}: the same without a pin. `{results: []}` if it should
+ * replace an adapter that is not in memory.
  */
 export async function prefetchAdapters(c: Context<OriginEnv>, services: Services): Promise<Response> {
   const body = parseBody(c, PrefetchRequest);
@@ -230,7 +237,10 @@ async function load({ engine }: Services, digests: readonly string[], pinned: bo
   return Response.json({ results } satisfies LoadAnswer);
 }
 
-/** `PUT /adapters/pins` {@link KeepPinsRequest} -> `{unpinned}`: how many others lost their pin. Loads nothing. */
+/**
+ * `PUT /adapters/pins` {@link KeepPinsRequest} -> `{unpinned}`: how many other adapters were unpinned. Loads
+ * nothing.
+ */
 export function keepPins(c: Context<OriginEnv>, services: Services): Response {
   const body = parseBody(c, KeepPinsRequest);
   if (!body.ok) return errorResponse(body.error);

@@ -30,7 +30,7 @@ import { handleEmbeddings } from './embeddings.ts';
 import type { OriginContext, OriginEnv, Services, Mode } from './origin-context.ts';
 import { handleCountTokens, handleDetokenize, handleInputTokens, handleTokenize } from './tokenize.ts';
 
-/** What the worker wraps around a client's body: a chain of eight digests, ids and names. */
+/** The worker's envelope around a client's body: a chain of eight digests, ids and names. */
 const ENVELOPE_BYTES = 8_192;
 
 const PART_ROUTE = /^\/adapters\/[^/]+\/parts\/[^/]+$/;
@@ -41,10 +41,10 @@ const LOADING: ApiError = {
   retryAfterMs: 2_000,
 };
 
-/** Not soon: another base comes with another start, or another configuration of the edge. */
+/** Long: the base changes only with a restart, or with the edge's configuration. */
 const WRONG_BASE_RETRY_MS = 30_000;
 
-/** An edge takes it for an origin of another base; null = it does not, or does not say. */
+/** An edge takes this for an origin of another base; null = it does not, or does not say. */
 function wrongBase(c: Context<OriginEnv>, { base }: Services): ApiError | null {
   const wanted = c.var.kid === null ? undefined : c.req.query(BASE_PARAMETER);
   if (wanted === undefined || wanted === base.id) return null;
@@ -62,7 +62,7 @@ function loadOf({ engine }: Services, { state }: OriginContext['serving']): stri
   return writeLoad({ rows: running + waiting + loading + preempted, slots, draining: state === 'draining' });
 }
 
-/** `POST /cancel/<id>` -> `RequestUsage`: ends a request, and waits a moment for its end. */
+/** `POST /cancel/<id>` -> `RequestUsage`: cancels a request, and waits briefly for its end. */
 async function cancelRequest(c: Context<OriginEnv>, { usage }: OriginContext): Promise<Response> {
   const id = CancelId.safeParse(c.req.param('id'));
   const { kid } = c.var;
@@ -104,7 +104,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
     });
   });
 
-  // An edge tells its clients in its own way.
+  // An edge formats errors itself.
   if (mode.kind === 'dev')
     app.use('/v1/messages/*', async (c, next) => {
       await next();
@@ -114,10 +114,10 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
       c.res = await asMessagesError(res);
     });
 
-  // The second is what vLLM's clients ask.
+  // vLLM's clients use the second one.
   for (const path of ['/healthz', '/health']) app.get(path, () => Response.json({ status: 'ok' }));
   app.get('/readyz', () => {
-    // An origin whose disk is full goes on serving what it holds.
+    // An origin whose disk is full still serves the adapters that it has.
     const disk = context.services?.files.disk().refusing === true ? { disk: 'full' } : {};
     return Response.json(
       { status: serving.state, ...disk },
@@ -135,7 +135,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
         if (problem !== null) context.onRefusedSignature?.(problem);
         return errorResponse(error, headers);
       }
-      // In dev mode everybody on this machine may ask everything: whoever asks more than for its health is proved.
+      // In dev mode all local callers may send any request; one beyond health checks counts as proof.
       (c.env as OriginEnv['Bindings'] | undefined)?.proved?.();
       if (sender.value !== null) {
         c.set('bodyHash', sender.value.bodyHash);
@@ -186,7 +186,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/detokenize', (c, services) => handleDetokenize(c, context, services));
   route('GET', '/v1/models', (_c, services) => listModels(mode, services));
   route('GET', '/v1/models/:id{.+}', (c, services) => getModel(c, mode, services));
-  // Also while it drains: clients leave then too.
+  // Also while draining: clients disconnect then too.
   app.post('/cancel/:id', (c) => cancelRequest(c, context));
   route('GET', '/base', (_c, services) => Response.json(services.base));
   route('GET', '/adapters', (_c, services) => listAdapters(services));
@@ -211,7 +211,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   return app;
 }
 
-/** The base and, standalone, the adapters that have a name here. */
+/** The base and, standalone, the adapters with a name here. */
 function modelsOf(mode: Mode, services: Services): Model[] {
   const { id } = services.base;
   return [
@@ -224,7 +224,7 @@ function modelsOf(mode: Mode, services: Services): Model[] {
 const listModels = (mode: Mode, services: Services): Response =>
   Response.json({ object: 'list', data: modelsOf(mode, services) });
 
-/** `GET /v1/models/<id>`; an id with slashes works raw and percent-encoded. */
+/** `GET /v1/models/<id>`; slashes of an id may be percent-encoded. */
 function getModel(c: Context<OriginEnv>, mode: Mode, services: Services): Response {
   const id = c.req.param('id') ?? '';
   const model = modelsOf(mode, services).find((candidate) => candidate.id === id);
@@ -234,7 +234,7 @@ function getModel(c: Context<OriginEnv>, mode: Mode, services: Services): Respon
 }
 
 /**
- * What `model` means without an edge: the base's id or `base`, a name, or a digest.
+ * Resolves `model` without an edge: the base's id or `base`, a name, or a digest.
  * @param chains names and their chains, root first; may grow.
  */
 export function standaloneMode(

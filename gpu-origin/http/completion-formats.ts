@@ -1,6 +1,6 @@
 /**
- * The form of answers: what constrains them, the calls in them, and how they are written as OpenAI's chat and text
- * completions and as Anthropic's messages.
+ * The form of answers: their constraints, tool calls, and serialization as OpenAI's chat and text completions
+ * and as Anthropic's messages.
  */
 import { type ApiError, errorBody, ok, type Result } from '../../protocol/api-error.ts';
 import type {
@@ -35,55 +35,58 @@ import type { Services } from './origin-context.ts';
 
 type PieceEvent = Extract<EngineEvent, { kind: 'prompt' | 'tokens' }>;
 
-/** What an event of the engine says of an answer. */
+/** Tokens and text of an engine event. */
 export type AnswerTokens = Pick<PieceEvent, 'tokens'> & { readonly text: string };
 
-/** Everything of one choice. */
+/** A complete choice. */
 export interface WholeAnswer {
   text: string;
-  /** Text and tokens again, as they came. */
+  /** Text and tokens again, event by event. */
   parts: readonly AnswerTokens[];
   prompt: readonly ScoredToken[];
   tokens: readonly ScoredToken[];
   finishReason: FinishReason;
-  /** The stop string that has ended it, where one has. */
+  /** The stop string that ended it, if one did. */
   stop?: string | undefined;
 }
 
-/** How an answer is written: each API has its own. One instance serves one request; `choice` counts from 0. */
+/** Serializes an answer for one API. One instance serves one request; `choice` counts from 0. */
 export interface CompletionFormat {
-  /** Whether events carry their `type` as the event's name and no `[DONE]` follows, as Responses have it. */
+  /** Whether events have their `type` as the event's name and no `[DONE]` follows, as in Responses. */
   readonly named: boolean;
   /** Before the first token. */
   opening(): unknown[];
-  /** What an event of the engine says; may be nothing. */
+  /** Events for an event of the engine; may be empty. */
   piece(choice: number, event: PieceEvent): unknown[];
-  /** The API's own event for a stream that has been quiet for long; a comment unless given. */
+  /** The API's own event for a quiet stream; default: a comment. */
   readonly heartbeat?: object;
-  /** After a choice's last token. @param stop the stop string that has ended it, where one has. */
+  /**
+   * After a choice's last token.
+   * @param stop the stop string that ended it, if one did.
+   */
   closing(choice: number, finishReason: FinishReason, stop?: string): unknown[];
   /** After the last choice. */
   ending(usage: Usage): unknown[];
-  /** Instead of everything that would still come. */
+  /** Replaces all remaining events. */
   failure(error: ApiError): unknown;
   whole(answers: readonly WholeAnswer[], usage: Usage): unknown;
 }
 
 export interface FormatParams {
-  /** 32 hex digits, for the ids that the format makes. */
+  /** 32 hex digits, for ids. */
   id: string;
   /** Unix seconds. */
   created: number;
-  /** As the client asked for it. */
+  /** As the client sent it. */
   model: string;
   choices: number;
   includeUsage: boolean;
   tokenizer: Tokenizer;
   /** Whether the client asked for log-probabilities. */
   logprobs: boolean;
-  /** Calls that are to be found in the answer; null = there are none. */
+  /** Tool calls to look for in the answer; null = none. */
   calls: CallSyntax | null;
-  /** … of the prompt, and of how many others at each place; null = none. */
+  /** … for the prompt: alternatives per position; null = none. */
   promptLogprobs?: number | null;
 }
 
@@ -109,9 +112,9 @@ export function chatFormat(params: FormatParams): CompletionFormat {
     { length: calls === null ? 0 : params.choices },
     () => new ToolCallReader(calls!),
   );
-  /** Calls of each choice that have begun. */
+  /** Started calls of each choice. */
   const begun = new Array<number>(params.choices).fill(0);
-  /** OpenAI's ids have 24 letters behind the mark. */
+  /** OpenAI's ids have 24 letters after the prefix. */
   const callId = (choice: number, call: number): string =>
     `call_${params.id.slice(0, 20)}${choice.toString(36)}${call.toString(36).padStart(3, '0')}`;
   const finishOf = (choice: number, reason: FinishReason): ChatFinishReason =>
@@ -213,18 +216,19 @@ export function chatFormat(params: FormatParams): CompletionFormat {
 type TextChoice = TextCompletion['choices'][number];
 
 /**
- * @param params.echoes each prompt's text, where the client wants it before the answers (with its tokens'
- * log-probabilities). @param params.topLogprobs how many others at each place the client wants of those.
- * @param params.showSpecial whether answers' texts have their control tokens.
+ * @param params.echoes each prompt's text, if the client wants it before the answers (with its
+ * log-probabilities).
+ * @param params.topLogprobs alternatives per position that the client wants for those.
+ * @param params.showSpecial whether answers' texts contain control tokens.
  */
 export function textFormat(
   params: FormatParams & { echoes: readonly (Echo | null)[]; topLogprobs: number; showSpecial: boolean },
 ): CompletionFormat {
   const { created, model, includeUsage, tokenizer } = params;
   const id = `cmpl-${params.id}`;
-  /** Characters before each choice's next token, as `text_offset` counts. */
+  /** Characters before each choice's next token, for `text_offset`. */
   const offsets = new Array<number>(params.choices).fill(0);
-  /** A character may lie in several tokens: it counts once, with the last of them. */
+  /** A character may span several tokens: it counts once, with the last of them. */
   const decoders = offsets.map(() => new TextDecoder('utf-8', { ignoreBOM: true }));
   const logprobsOf = (
     index: number,
@@ -239,7 +243,7 @@ export function textFormat(
       const ofAnswer = place >= prompt.length;
       const hidden = ofAnswer ? !params.showSpecial && tokenizer.isSpecial(id) : echo?.leavesOut(id, place);
       const bytes = hidden === true ? undefined : (tokenizer.tokenBytes(id) ?? undefined);
-      // The answer begins with a character of its own, as its text does.
+      // The answer starts with a new character, like its text.
       const stream = place !== prompt.length - 1;
       offsets[index] = at + decoders[index]!.decode(bytes, { stream }).length;
       return at;
@@ -259,10 +263,12 @@ export function textFormat(
     choices,
     ...(includeUsage ? { usage: null } : {}),
   });
-  /** Of a choice. Each prompt has as many, in its turn. */
+  /** The choice's prompt. All prompts have the same number of consecutive choices. */
   const promptAt = (index: number): number => Math.floor((index * params.echoes.length) / params.choices);
   const echoOf = (index: number): string => params.echoes[promptAt(index)]?.text ?? '';
-  /** The prompt's scores, where it is echoed, as many as the client wants of an answer's tokens. */
+  /**
+   * The scores of an echoed prompt, with as many alternatives as the client wants for the answer's tokens.
+   */
   const echoed = (index: number, prompt: readonly ScoredToken[]): readonly ScoredToken[] => {
     if (params.echoes[promptAt(index)] === null) return [];
     const most = params.topLogprobs;
@@ -273,7 +279,7 @@ export function textFormat(
   return {
     named: false,
     opening: () =>
-      // With log-probabilities the prompt comes as an event, and its text goes out with it.
+      // With log-probabilities, the prompt's text is sent later, with the event that has its scores.
       Array.from({ length: params.logprobs ? 0 : params.choices }, (_, index) => index)
         .filter((index) => echoOf(index) !== '')
         .map((index) => chunk([{ index, text: echoOf(index), logprobs: null, finish_reason: null }])),
@@ -308,8 +314,8 @@ export function textFormat(
 }
 
 /**
- * An answer as Anthropic's Messages API writes it: one choice, whose text and calls are blocks.
- * @param prompted tokens of the prompt, which its first event says.
+ * An answer in the form of Anthropic's Messages API: one choice, with its text and calls as blocks.
+ * @param prompted tokens of the prompt, for the first event.
  */
 export function messagesFormat(
   params: Pick<FormatParams, 'id' | 'model' | 'calls'> & { prompted: number },
@@ -344,7 +350,7 @@ export function messagesFormat(
     return { stop_reason, stop_sequence: stop ?? null };
   };
   let ended = endOf('stop');
-  /** Blocks that have begun, and what the last one is, if it is open. */
+  /** Started blocks, and the kind of the last one if it is open. */
   let blocks = 0;
   let open: 'text' | 'tool_use' | null = null;
 
@@ -382,7 +388,7 @@ export function messagesFormat(
       const rest = reader?.flush() ?? [];
       ended = endOf(finishReason, stop);
       const events = rest.flatMap(said);
-      // An answer has a block, if an empty one.
+      // An answer has at least one block, if only an empty one.
       if (blocks === 0) events.push(...begin({ type: 'text', text: '' }));
       return [...events, ...close()];
     },
@@ -399,7 +405,7 @@ export function messagesFormat(
   };
 }
 
-/** @param callId of the block at a place. */
+/** @param callId of the block at an index. */
 function contentOf(pieces: readonly AnswerPiece[], callId: (at: number) => string): MessagesContent[] {
   const blocks: ({ kind: 'text'; text: string } | { kind: 'call'; name: string; json: string })[] = [];
   for (const piece of pieces) {
@@ -418,7 +424,7 @@ function contentOf(pieces: readonly AnswerPiece[], callId: (at: number) => strin
   );
 }
 
-/** An answer that was cut has a part of it: there is no object then. */
+/** A truncated answer may have incomplete JSON, and so no object. */
 function inputOf(json: string): Record<string, unknown> {
   try {
     return JSON.parse(json) as Record<string, unknown>;
@@ -427,7 +433,7 @@ function inputOf(json: string): Record<string, unknown> {
   }
 }
 
-/** As Anthropic counts: what was kept is not among the input's tokens. */
+/** Anthropic does not count cached tokens as input tokens. */
 const usageOf = (usage: Omit<Usage, 'total_tokens'>): MessagesUsage => ({
   input_tokens: usage.prompt_tokens - (usage.prompt_tokens_details?.cached_tokens ?? 0),
   output_tokens: usage.completion_tokens,
@@ -435,12 +441,12 @@ const usageOf = (usage: Omit<Usage, 'total_tokens'>): MessagesUsage => ({
   cache_read_input_tokens: usage.prompt_tokens_details?.cached_tokens ?? 0,
 });
 
-/** JSON has no infinities; OpenAI's clients know this value as "never". */
+/** JSON has no infinities; OpenAI's clients understand this value as "never". */
 const LOWEST_LOGPROB = -9999;
 
 const finite = (logprob: number): number => (Number.isFinite(logprob) ? logprob : LOWEST_LOGPROB);
 
-/** One token in chat completions' form. */
+/** One token in the form of chat completions. */
 export function chatLogprob(tokenizer: Tokenizer, scored: ScoredToken): TokenLogprob {
   const one = ({ id, logprob }: TokenScore) => ({
     token: tokenText(tokenizer, id),
@@ -453,7 +459,7 @@ export function chatLogprob(tokenizer: Tokenizer, scored: ScoredToken): TokenLog
   };
 }
 
-/** The likeliest tokens at one place in text completions' form, the chosen one among them. */
+/** The most likely tokens at one position in the form of text completions, including the chosen one. */
 function topLogprobs(tokenizer: Tokenizer, scored: ScoredToken): Record<string, number> | null {
   if (scored.logprob === null) return null;
   const entries = [...scored.top, { id: scored.id, logprob: scored.logprob }];
@@ -463,7 +469,10 @@ function topLogprobs(tokenizer: Tokenizer, scored: ScoredToken): Record<string, 
 const textLogprob = (scored: ScoredToken): number | null =>
   scored.logprob === null ? null : finite(scored.logprob);
 
-/** A prompt's tokens as vLLM writes them. @param count others at each place, at most. */
+/**
+ * A prompt's tokens in vLLM's form.
+ * @param count maximum alternatives per position.
+ */
 const promptLogprobs = (
   tokenizer: Tokenizer,
   tokens: readonly ScoredToken[],
@@ -477,7 +486,7 @@ const promptLogprobs = (
     return Object.fromEntries([...likeliest, entry(id, logprob, rank ?? 1)]);
   });
 
-/** The functions that the answers to a request may call, and how calls are written; null when there are none. */
+/** The functions that answers may call, and the syntax of calls; null if there are none. */
 function toolsOf(
   request: GenerationRequest,
   { chatTemplate }: Pick<Services, 'chatTemplate'>,
@@ -489,8 +498,8 @@ function toolsOf(
 }
 
 /**
- * What constrains the answers to a request, compiled before anything is queued; nothing of it in this thread.
- * @returns null when there is nothing.
+ * Compiles the constraints of a request's answers before anything is queued; never in this thread.
+ * @returns null if there are none.
  */
 export async function prepareGrammar(
   request: GenerationRequest,
@@ -506,18 +515,18 @@ export async function prepareGrammar(
 export type AnswerPiece =
   | { readonly kind: 'text'; readonly text: string }
   | { readonly kind: 'call'; readonly name: string }
-  /** Of the call that began last; JSON. */
+  /** Of the latest call; JSON. */
   | { readonly kind: 'arguments'; readonly text: string };
 
-/** What calls look like in the answers to one request. */
+/** Syntax of the calls in a request's answers. */
 interface CallSyntax {
   readonly format: CallFormat;
   readonly names: readonly string[];
-  /** Whether there is nothing but calls in them. */
+  /** Whether answers consist only of calls. */
   readonly only: boolean;
 }
 
-/** How the calls in the answers to a request are written; null when there are none. */
+/** The syntax of calls in a request's answers; null if there are none. */
 export function callSyntaxOf(
   request: GenerationRequest,
   services: Pick<Services, 'chatTemplate'>,
@@ -530,17 +539,20 @@ export function callSyntaxOf(
 
 type Place = 'text' | 'arguments' | 'end' | 'plain';
 
-/** Finds the calls in an answer that comes in pieces. Its grammar has seen to it that what begins as a call is one. */
+/**
+ * Finds calls in an answer that arrives in pieces. The grammar guarantees that whatever starts like a call is
+ * one.
+ */
 export class ToolCallReader {
   readonly #heads: { text: string; name: string }[];
-  /** What nothing but a call begins with: an answer may well end in a part of it. */
+  /** Only calls start with this; an answer may end with a part of it. */
   readonly #mark: string;
   readonly #end: string;
   readonly #longest: number;
-  /** A call may begin anywhere, and not only where the answer does. */
+  /** A call may start anywhere, not only at the answer's start. */
   readonly #anywhere: boolean;
   readonly #only: boolean;
-  /** Calls that are whole. */
+  /** Complete calls. */
   #whole = 0;
   #place: Place = 'text';
   #held = '';
@@ -558,22 +570,25 @@ export class ToolCallReader {
     this.#mark = this.#anywhere ? begin.slice(0, begin.indexOf('>') + 1) : begin.slice(0, 1);
   }
 
-  /** Whether what comes next is a call's, if only its end. */
+  /** Whether the next characters belong to a call. */
   get inCall(): boolean {
     return this.#place === 'arguments' || this.#place === 'end';
   }
 
-  /** Whether the last call's arguments have not ended: where the answer has, as at a stop text, they were cut. */
+  /**
+   * Whether the last call's arguments are incomplete; if the answer has ended, such as at a stop string, they
+   * were cut.
+   */
   get isCut(): boolean {
     return this.#place === 'arguments';
   }
 
-  /** Whether there are calls, and all of them whole. */
+  /** Whether there are calls, and all of them are complete. */
   get called(): boolean {
     return this.#whole > 0 && !this.isCut;
   }
 
-  /** @returns what is certain by now. */
+  /** @returns what is certain so far. */
   push(text: string): AnswerPiece[] {
     this.#held += text;
     const pieces: AnswerPiece[] = [];
@@ -581,18 +596,21 @@ export class ToolCallReader {
     return pieces;
   }
 
-  /** The answer has ended. @returns the text that was held back; none of a call that has no name yet. */
+  /**
+   * Call when the answer has ended.
+   * @returns the text that was held back, without a call that has no name yet.
+   */
   flush(): AnswerPiece[] {
     const begun = this.#held.trimStart();
-    // Behind a call it is another one, cut before its mark was whole.
+    // After a call this is another one, cut within its mark.
     const isCall = begun.startsWith(this.#mark) || (this.#whole > 0 && this.#isBegun(begun));
     const rest = this.#place === 'text' && !isCall && !this.#only ? this.#held : '';
     this.#held = '';
-    // Blanks between calls are no text.
+    // Whitespace between calls is not text.
     return rest === '' || (this.#whole > 0 && rest.trim() === '') ? [] : [{ kind: 'text', text: rest }];
   }
 
-  /** @returns whether there may be more in what is held. */
+  /** @returns whether the held text may contain more. */
   #step(pieces: AnswerPiece[]): boolean {
     switch (this.#place) {
       case 'plain':
@@ -631,7 +649,7 @@ export class ToolCallReader {
     return false;
   }
 
-  /** Of the calls that begin in what is held: a whole answer may come in one piece. */
+  /** Among the calls that start in the held text: a whole answer may arrive in one piece. */
   #firstCall(): { at: number; text: string; name: string } | null {
     let first: { at: number; text: string; name: string } | null = null;
     for (const head of this.#heads) {
@@ -641,7 +659,7 @@ export class ToolCallReader {
     return first;
   }
 
-  /** Up to where no call begins, and no blanks that one may follow. */
+  /** Length of the held text before any possible start of a call, without trailing whitespace. */
   #certain(): number {
     const held = this.#held;
     let length = Math.min(this.#longest - 1, held.length);
@@ -649,7 +667,7 @@ export class ToolCallReader {
     return held.slice(0, held.length - length).trimEnd().length;
   }
 
-  /** Whether a call may come of it. */
+  /** Whether it may become a call. */
   #isBegun(text: string): boolean {
     return text !== '' && this.#heads.some((head) => head.text.startsWith(text));
   }
@@ -666,7 +684,10 @@ export class ToolCallReader {
     return true;
   }
 
-  /** Takes in one character of the arguments. @returns whether the object is closed by it. */
+  /**
+   * Consumes one character of the arguments.
+   * @returns whether it closes the object.
+   */
   #ends(character: string): boolean {
     if (this.#inString) {
       if (this.#escaped) this.#escaped = false;

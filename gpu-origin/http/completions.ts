@@ -55,7 +55,7 @@ export async function handleCompletion(
   const arrivedAt = context.now();
   const perPrompt = 'n' in request ? (request.n ?? 1) : 1;
   const choices = answersTo(request);
-  // From before the prompts are encoded, which takes a while: the edge may cancel it already.
+  // Before the prompts are encoded, which takes a while: the edge may cancel it already.
   const tracked = trackUsage(c, context, choices, () => gone.abort());
   const digests = directive.chain.map(({ digest }) => digest);
   const letGo = services.files.keep(digests);
@@ -68,7 +68,7 @@ export async function handleCompletion(
   if (!encoded.ok) return refuse(encoded.error);
   const prompts = encoded.value;
   timing.lap('prompt');
-  // Between two prompts its adapters may leave the memory, and by then nobody can bring them.
+  // Adapters could be evicted between two prompts, when the edge can no longer send them.
   const missing = prompts.length > 1 ? await services.engine.check(digests, true) : null;
   if (missing !== null) return refuse(missing);
 
@@ -77,7 +77,8 @@ export async function handleCompletion(
   if (grammar.value !== null) timing.lap('grammar');
   const sampling = samplingParamsOf(request);
   const ofPrompt = 'input' in request ? null : (request.prompt_logprobs ?? null);
-  // Each answer opens the grammar and reads the adapters; nothing does once every prompt is queued or given up.
+  // Each answer opens the grammar and reads the adapters; neither is needed once every prompt is queued or
+  // dropped.
   const unqueued = new Set(prompts.keys());
   const queued = (at: number): void => {
     unqueued.delete(at);
@@ -93,7 +94,7 @@ export async function handleCompletion(
     signal: gone.signal,
     async add({ ids, echo }, at) {
       const leftMs = budgetMs === null ? null : budgetMs - (context.now() - arrivedAt);
-      // The first has at least a moment, for what is wrong with it.
+      // The first one gets at least a moment, so that its own errors are reported.
       if (leftMs !== null && leftMs <= 0 && at > 0) return err(deadlineExceeded());
       const added = await services.engine.addChoices(
         {
@@ -159,8 +160,9 @@ export async function handleCompletion(
 }
 
 /**
- * Aborts when the client has gone. The signal of a request must not lead to what was made for it: Node keeps a signal that
- * a Request follows for as long as that Request lives (undici's finalizer of Request), so both would stay for ever.
+ * Aborts when the client disconnects. Unlike the request's own signal: Node keeps a signal that a Request
+ * follows as long as the Request (undici's finalizer), so if it led to objects made for the request, both
+ * would leak.
  */
 function following(signal: AbortSignal): AbortController {
   const follower = new AbortController();
@@ -176,12 +178,18 @@ function following(signal: AbortSignal): AbortController {
 const most = (a: number | null, b: number | null): number | null =>
   a === null || b === null ? (a ?? b) : Math.max(a, b);
 
-/** The limit of tokens that holds, when the one that was asked for has no room. @param room what is left, tokens. */
+/**
+ * The effective limit of tokens if the requested one does not fit.
+ * @param room tokens left.
+ */
 function loweredLimit(request: GenerationRequest, maxTokens: number | null, room: number): string | null {
   return maxTokens === null || maxTokens <= room ? null : `${limitField(request)}=${room}`;
 }
 
-/** Remembers what the request uses when an edge may cancel it. @param cancel ends it. */
+/**
+ * Tracks the usage of a request that an edge may cancel.
+ * @param cancel ends it.
+ */
 export function trackUsage(
   c: Context<OriginEnv>,
   context: OriginContext,
@@ -193,13 +201,13 @@ export function trackUsage(
   return kid === null || !id.success ? null : context.usage.begin(id.data, kid, choices, cancel);
 }
 
-/** What an edge wants the answer's id to end with, or something of its own. */
+/** The end of the answer's id: the edge's choice, or a new one. */
 function answerText(c: Context<OriginEnv>): string {
   const wanted = AnswerText.safeParse(c.req.query(ANSWER_PARAMETER));
   return c.var.kid !== null && wanted.success ? wanted.data : randomUUID().replaceAll('-', '');
 }
 
-/** What was encoded of a prompt before its length was refused is work done, and the edge counts it. */
+/** Encoding a prompt that turns out too long is work, and the edge counts it. */
 function refusal(error: ApiError, { mode }: OriginContext): Response {
   const counted = error.code === 'context_length_exceeded' ? (error.promptTokens ?? 0) : 0;
   const note = writeUsageNote({ promptTokens: counted, completionTokens: 0 });
@@ -208,15 +216,15 @@ function refusal(error: ApiError, { mode }: OriginContext): Response {
 
 function formatOf(params: {
   kind: CompletionKind;
-  /** Behind what stands before an id of this API. */
+  /** Without the API's prefix. */
   id: string;
-  /** Tokens of the prompts. */
+  /** Tokens of all prompts. */
   prompted: number;
   request: GenerationRequest;
   directive: Directive;
   prompts: readonly Prompt[];
   choices: number;
-  /** Log-probabilities of the answers, and of the prompts: of how many others at each place; null = none. */
+  /** Alternatives per position with log-probabilities, of the answers and of the prompts; null = none. */
   logprobs: number | null;
   ofPrompt: number | null;
   context: OriginContext;
@@ -237,7 +245,7 @@ function formatOf(params: {
     promptLogprobs: params.ofPrompt,
   };
   if (params.kind === 'messages') return messagesFormat({ ...common, prompted: params.prompted });
-  // The edge may have been asked by another name than the body's.
+  // The edge may have received another name than the one in the body.
   if ('input' in request) return responsesFormat({ ...common, request: { ...request, model }, now });
   const includeUsage = request.stream === true && request.stream_options?.include_usage === true;
   return 'messages' in request
@@ -258,7 +266,7 @@ function limitField(request: GenerationRequest): string {
     : 'max_tokens';
 }
 
-/** Long enough that most failures before the first token still get an HTTP status of their own. */
+/** Long enough for most failures before the first token to get their own HTTP status. */
 const HEADERS_AFTER_MS = 3_000;
 
 const GOING_DOWN: ApiError = {
@@ -274,18 +282,21 @@ const TOO_SLOW: ApiError = {
 
 interface Answering {
   events: AsyncGenerator<ChoiceEvent, undefined>;
-  /** Of all prompts. */
+  /** Of all prompts together. */
   choices: number;
   /** Of each prompt. */
   perPrompt: number;
-  /** Tokens of the prompts, which count once each. */
+  /** Tokens of all prompts, each counted once. */
   prompted: number;
   format: CompletionFormat;
   /** Ends all choices. */
   abort: () => void;
-  /** Laps: `prompt`, `first` (queue and prefill, to the first event), `rest` (of an answer that is not streamed); `queue` lies within `first`. */
+  /**
+   * Laps: `prompt`, `first` (queue and prefill, until the first event), `rest` (of an answer that is not
+   * streamed); `queue` is part of `first`.
+   */
   timing: Timing;
-  /** Whether the edge is told what was used, beside the answer. */
+  /** Whether to report usage to the edge, beside the answer. */
   notesUsage: boolean;
 }
 
@@ -330,8 +341,8 @@ async function collect(params: Answering): Promise<Response> {
 }
 
 /**
- * Waits for the first event, so that a failure before it is an HTTP error and the role goes out with the first token;
- * not for long, because proxies in between want to see headers.
+ * Waits for the first event, so that an earlier failure is an HTTP error and the role is sent with the first
+ * token. Not for long, because proxies expect headers.
  */
 async function stream(params: Answering & { context: OriginContext }): Promise<Response> {
   const { events, choices, prompted, format, context, abort, timing, notesUsage } = params;
@@ -390,7 +401,7 @@ function failureOf(event: EngineEvent | undefined): ApiError | null {
   return event?.kind === 'aborted' ? GOING_DOWN : null;
 }
 
-/** @returns null when it takes longer. */
+/** @returns null if it takes longer. */
 async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<null>((resolve) => {
@@ -403,36 +414,37 @@ async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
   }
 }
 
-/** A reader that lets so much pile up is cut off; its row is worth more to others. */
+/** A client that lets this much pile up is disconnected: others need its row. */
 const MAX_BUFFERED_BYTES = 256 * 1024;
 /**
- * An event counts at most so much of that, bytes. What is larger repeats the request or the whole answer: a stream has
- * seven such events at most, written one behind the other before anybody can have read the first.
+ * An event counts as at most this many bytes. Larger ones repeat the request or the whole answer: a stream
+ * has at most seven of them, written in a row before any client can read the first.
  */
 const MAX_COUNTED_BYTES = 4 * 1024;
 
 /**
- * What a stream says that has been quiet for long. No chunk with an empty text: clients take that for the first token.
- * The blank line behind it belongs to it, since clients that cut a stream at blank lines would miss the event behind.
+ * Sent in a quiet stream. Not a chunk with empty text: clients take that for the first token. The blank line
+ * after it belongs to it, since clients that split a stream at blank lines would lose the next event.
  */
 const WAITING_COMMENT = ': waiting';
 
 export interface SseWriter {
-  /** @param value sent as one event's JSON, with its `type` as the event's name when `named`. */
+  /** @param value one event's JSON, with its `type` as the event's name if `named`. */
   send(value: unknown, named?: boolean): void;
-  /** A line that begins with a colon. */
+  /** A line that starts with a colon. */
   comment(line: string): void;
-  /** The last event, as OpenAI's clients expect it. */
+  /** The last event that OpenAI's clients expect. */
   done(): void;
 }
 
 /**
  * A response of server-sent events.
- * @param produce writes events until it returns; an exception cuts the connection, so that no client takes the answer
- * for a whole one.
- * @param heartbeat writes something; called when nothing was written for `heartbeatMs`.
- * @param tooSlow writes the last events for a reader that is too far behind: it reads what it has not read, and these.
- * @param onGone called once when nobody reads any more (client gone, or too slow).
+ * @param produce writes events until it returns; an exception cuts the connection, so that no client takes
+ * the answer for complete.
+ * @param heartbeat writes something; called if nothing was written for `heartbeatMs`.
+ * @param tooSlow writes the last events for a client that is too slow: it still gets what it has not read,
+ * and these.
+ * @param onGone called once when nobody reads any more (client disconnected, or too slow).
  */
 export function sseResponse(params: {
   produce: (writer: SseWriter) => Promise<void>;

@@ -20,10 +20,10 @@ import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { ignoredHeaders, readAsked } from './read-request.ts';
 import { pause } from './run-prompts.ts';
 
-/** Inputs of one request that are with the engine at once: one is read while the next is encoded. */
+/** Inputs of one request in the engine at once: one is read while the next is encoded. */
 const AT_ONCE = 2;
 
-/** `POST /v1/embeddings`: each input is read as a prompt, and its hidden states are pooled. */
+/** `POST /v1/embeddings`: each input is prefilled like a prompt, and its hidden states are pooled. */
 export async function handleEmbeddings(
   c: Context<OriginEnv>,
   context: OriginContext,
@@ -44,7 +44,7 @@ export async function handleEmbeddings(
   const signal = AbortSignal.any([c.req.raw.signal, failed.signal]);
   const tracked = trackUsage(c, context, inputs.length, () => failed.abort());
   let promptTokens = 0;
-  /** Any of them is with the engine, or was. */
+  /** Whether any input has reached the engine. */
   let begun = false;
 
   const embed = async (at: number): Promise<Result<Float64Array, ApiError>> => {
@@ -91,7 +91,7 @@ export async function handleEmbeddings(
         failed.abort();
         break;
       }
-      // Once it has begun it waits for room: what it has read so far would be for nothing.
+      // Once started, it waits for space in the queue: otherwise its work so far would be lost.
       waiting.unshift(at);
       if (open > 1) break;
       await pause(full, signal);
@@ -113,7 +113,7 @@ export async function handleEmbeddings(
   });
 }
 
-/** Control strings in a text are text. */
+/** Control strings in a text are plain text. */
 async function idsOf(
   input: string | readonly number[],
   services: PromptServices,

@@ -9,8 +9,9 @@ const ROWS = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64];
 export type Metrics = ReturnType<typeof createMetrics>;
 
 /**
- * No metric has a tenant or an adapter as a label, since there may be a million of them, but for one series that lists
- * the adapters in memory ({@link addVllmMetrics}). @param registry gets them.
+ * No metric has a tenant or an adapter as a label, since there may be a million of them. The exception is one
+ * series that lists the adapters in memory ({@link addVllmMetrics}).
+ * @param registry gets the metrics.
  */
 export function createMetrics(registry = new Registry()) {
   const registers = [registry];
@@ -95,7 +96,7 @@ export function createMetrics(registry = new Registry()) {
     /** Prometheus' text format. */
     text: (): Promise<string> => registry.metrics(),
     contentType: registry.contentType,
-    /** Gauges are read from it when `text` is called. */
+    /** Gauges are read from these when `text` is called. */
     watch(watched: ServingEngine, watchedDisk: () => DiskState): void {
       engine = watched;
       disk = watchedDisk;
@@ -131,15 +132,16 @@ export function createMetrics(registry = new Registry()) {
   };
 }
 
-/** Adapters that one label lists, of 64 characters each; the least recently used are left out. */
+/** Adapters listed in one label, 64 characters each; the least recently used are omitted. */
 export const MAX_LISTED_ADAPTERS = 256;
 
 /**
- * Adds the gauges that pickers of Kubernetes read to choose a server, by vLLM's names: llm-d's, and that of the Gateway
- * API Inference Extension (its "Model Server Protocol"). Adapters are digests here, as everywhere in an origin: a label
- * of one series lists them, those with requests first. Ready ones are "running" whether they have requests or not: the
- * protocol wants what is in memory and ready to serve.
- * @param read the engine; null while there is none. @param now unix ms.
+ * Adds the gauges that Kubernetes' endpoint pickers use to choose a server, under vLLM's names: for llm-d and
+ * for the Gateway API Inference Extension (its "Model Server Protocol"). Adapters are digests, as everywhere
+ * in an origin. A label of one series lists them, those with requests first. All ready adapters are
+ * "running", even without requests: the protocol wants what is in memory and ready to serve.
+ * @param read the engine; null while there is none.
+ * @param now unix ms.
  */
 function addVllmMetrics(params: {
   registry: Registry;

@@ -11,21 +11,21 @@ import type { Metrics } from './metrics.ts';
 import type { ConnectionEnv, Serving } from './serve.ts';
 import type { UsageMemory } from './run-prompts.ts';
 
-/** What there is once the base is loaded. */
+/** Available once the base is loaded. */
 export interface Services extends PromptServices {
   engine: ServingEngine;
   files: AdapterFileStore;
   grammars: Grammars;
 }
 
-/** Who may call, and what `model` means. */
+/** Who may call, and how `model` is resolved. */
 export type Mode =
   | {
       kind: 'signed';
       originId: string;
       keys: readonly SigningKey[];
       startedAt: number;
-      /** New at each start; told to edges whose clock is behind. */
+      /** New at each start; sent to edges whose clock is behind. */
       startId?: string;
     }
   /** Loopback only, unsigned, plain OpenAI bodies. */
@@ -44,34 +44,34 @@ export interface OriginContext {
   services: Services | null;
   /** Wall clock, unix ms. */
   now: () => number;
-  /** Hears of bugs; must not throw. */
+  /** Called with bugs; must not throw. */
   onFault: (where: string, error: unknown) => void;
-  /** Of completions; the edge cancels those that were left. */
+  /** Usage of completions that the edge may cancel. */
   usage: UsageMemory;
-  /** Hears of signatures that are not good. */
+  /** Called with invalid signatures. */
   onRefusedSignature?: (problem: SignatureProblem) => void;
-  /** Who has it may read the metrics. */
+  /** Whoever has it may read the metrics. */
   metricsToken?: string | undefined;
-  /** It listens on loopback alone. */
+  /** It only listens on loopback. */
   loopbackOnly?: boolean;
-  /** A stream says something when it was quiet for this long, ms; {@link STREAM_HEARTBEAT_MS} unless given. */
+  /** A stream sends a heartbeat after being quiet for this long, ms; default {@link STREAM_HEARTBEAT_MS}. */
   heartbeatMs?: number;
-  /** Without a first token until then, headers are sent and errors come inside the stream, ms. */
+  /** Without a first token by then, headers are sent and errors become events of the stream, ms. */
   headersAfterMs?: number;
-  /** Signatures that may be kept in mind at once. */
+  /** Maximum signatures remembered at once. */
   maxNonces?: number;
 }
 
-/** What the middleware leaves for the handlers. */
+/** Set by the middleware for the handlers. */
 interface RequestVariables {
   requestId: string;
-  /** The trace that it belongs to. */
+  /** The request's parent trace. */
   parent: Traceparent | null;
   /** Empty for a part, whose body is streamed. */
   body: Uint8Array<ArrayBuffer>;
   /** The signature's `h`; null in dev mode. */
   bodyHash: string | null;
-  /** Whose signature it is; null in dev mode. */
+  /** Id of the signing key; null in dev mode. */
   kid: string | null;
 }
 /** hono's `Env`. */

@@ -1,6 +1,6 @@
 /**
- * Who sent a request, proved by its signature, and from its bytes to what the engine is asked: one shape for chat and
- * text, signed and standalone.
+ * Authenticates a request by its signature, and parses its body into the engine's request: one shape for chat
+ * and text, signed and standalone.
  */
 import { randomUUID, createHash, timingSafeEqual } from 'node:crypto';
 import type { Context } from 'hono';
@@ -31,22 +31,24 @@ import {
 } from '../../protocol/signature.ts';
 
 /**
- * Whose share of the machine work takes that no tenant asked for: everything in `--dev`, and trials of an edge that does
- * not say for whom. Tenants' names are made of [a-z0-9._-], so that none of them can be called so.
+ * Tenant for work that no tenant requested: everything in `--dev`, and trials of an edge that names no
+ * tenant. Tenants' names consist of [a-z0-9._-], so none can be called this.
  */
 export const OWN_TENANT = ':origin';
 
 const SAFE = new RegExp(`^[A-Za-z0-9._:=-]{1,${MAX_REQUEST_ID}}$`);
 
-/** The edge's or client's id when it is short and plain (it goes into logs and headers), else a new one. */
+/**
+ * The edge's or client's id if it is short and plain (it goes into logs and headers), otherwise a new one.
+ */
 export function requestIdOf(header: string | null | undefined): string {
   return header != null && SAFE.test(header) ? header : `req_${randomUUID().replaceAll('-', '')}`;
 }
 
-/** The worker's envelope is one level around a client's body. */
+/** The worker's envelope adds one level around a client's body. */
 const MAX_DEPTH = MAX_JSON_DEPTH + 1;
 
-/** @returns the whole body; reading stops at `limit`, whatever the length header says or does not say. */
+/** @returns the whole body; stops reading at `limit`, whatever the length header says. */
 export async function readBody(
   request: Request,
   limit: number,
@@ -96,12 +98,12 @@ const PARSERS: Record<CompletionKind, Parse<GenerationRequest>> = {
 };
 
 export interface Directive {
-  /** As the client asked for it. */
+  /** As the client sent it. */
   model: string;
   chain: readonly ChainEntry[];
   tenant: string;
   budgetMs: number | null;
-  /** The edge's, which its client knows; null without an edge. */
+  /** The edge's id, which its client knows; null without an edge. */
   requestId: string | null;
 }
 
@@ -109,7 +111,7 @@ interface Asked<T> extends Parsed<T> {
   directive: Directive;
 }
 
-/** A body of chat, text completions, responses or messages. */
+/** Reads a body of chat, text completions, responses or messages. */
 export const readCompletion = (
   kind: CompletionKind,
   c: Context<OriginEnv>,
@@ -117,7 +119,7 @@ export const readCompletion = (
   services: Pick<Services, 'base'>,
 ): Result<Asked<GenerationRequest>, ApiError> => readAsked(PARSERS[kind], c, context, services);
 
-/** Reads a request's body: the client's own where there is no edge, else in its envelope. */
+/** Reads a request's body: the client's own without an edge, otherwise from its envelope. */
 export function readAsked<T extends { model?: string | null | undefined }>(
   parse: Parse<T>,
   c: Context<OriginEnv>,
@@ -127,7 +129,7 @@ export function readAsked<T extends { model?: string | null | undefined }>(
   const body = parseJson(c.var.body);
   if (!body.ok) return body;
   if (mode.kind === 'dev') {
-    // With an edge in front, it has refused what is unknown.
+    // An edge has already refused unknown fields.
     const parsed = parse(body.value, { strict: c.req.header(STRICT_FIELDS_HEADER) === 'true' });
     if (!parsed.ok) return parsed;
     const model = parsed.value.request.model ?? base.id;
@@ -163,7 +165,7 @@ export function readAsked<T extends { model?: string | null | undefined }>(
   });
 }
 
-/** The header that says what of a request was left out; none where there is nothing to say. */
+/** The header that lists dropped fields; none if nothing was dropped. */
 export function ignoredHeaders(ignored: readonly string[]): Record<string, string> {
   const told = writeIgnored(ignored);
   return told === null ? {} : { [IGNORED_HEADER]: told };
@@ -171,7 +173,7 @@ export function ignoredHeaders(ignored: readonly string[]): Record<string, strin
 
 const LOOPBACK_NAMES = new Set(['localhost', '127.0.0.1', '[::1]']);
 
-/** Path and query as on the request line; in-process requests have only their parsed URL. */
+/** Path and query exactly as on the request line; in-process requests only have their parsed URL. */
 function rawTarget(c: Context<OriginEnv>): string {
   const raw = (c.env as OriginEnv['Bindings'] | undefined)?.incoming?.url;
   if (raw !== undefined) return raw;
@@ -184,7 +186,7 @@ function isLoopback(c: Context<OriginEnv>): boolean {
   return address !== undefined && /^(127\.|::1$|::ffff:127\.)/.test(address);
 }
 
-/** Who sent a request, of which all but the body has been checked. */
+/** The sender of a request that is authenticated except for its body. */
 interface Sender {
   /** The hash that the body must have. */
   bodyHash: string;
@@ -194,11 +196,11 @@ interface Sender {
 interface Refused {
   error: ApiError;
   headers: Record<string, string>;
-  /** What is wrong with the signature, for the log: strangers are not told all of it. */
+  /** The exact problem, for the log: callers are not told all of it. */
   problem: SignatureProblem | null;
 }
 
-/** @returns null when nothing is signed. */
+/** @returns null in dev mode. */
 export async function authenticate(
   c: Context<OriginEnv>,
   mode: Mode,
@@ -230,7 +232,7 @@ const LOOPBACK_ONLY: ApiError = {
   message: 'With --dev, only this machine may call, by a loopback name.',
 };
 
-/** A page on the web can make a browser call loopback, under a name of its own; its Host or Origin gives it away. */
+/** A web page can make a browser call loopback under a name of its own; Host or Origin reveals that. */
 function checkLoopbackNames(c: Context<OriginEnv>): boolean {
   const host = c.req.header('host') ?? new URL(c.req.url).host;
   const origin = c.req.header('origin');
@@ -249,8 +251,8 @@ function nameOf(url: string): string {
 }
 
 /**
- * A caller without a good key learns nothing secret: the clock is in every answer's `date`, and a key id that there is
- * not is answered as a wrong secret is. `unknown_key` makes the edge try its next key.
+ * A caller without a valid key learns nothing secret: the clock is in every response's `date`, and an unknown
+ * key id gets the same answer as a wrong secret. `unknown_key` makes the edge try its next key.
  */
 function refusal(problem: SignatureProblem): ApiError {
   if (problem.kind === 'store_full')
@@ -294,10 +296,13 @@ function explain(problem: Exclude<SignatureProblem, { kind: 'store_full' }>): st
   }
 }
 
-/** A worker that sends 1,000 requests a second leaves 180,000 nonces in the longest time that one may live (180 s). */
+/** A worker with 1,000 requests a second leaves 180,000 nonces during the longest lifetime of one (180 s). */
 const MAX_NONCES = 262_144;
 
-/** Nonces that were used already, until their signature would be too old anyway. Bounded: when full it remembers nothing new and says so. */
+/**
+ * Used nonces, kept until their signatures expire. Bounded: when full, it reports that instead of
+ * remembering.
+ */
 export class NonceStore {
   private readonly expiries = new Map<string, number>();
 
@@ -306,10 +311,12 @@ export class NonceStore {
     private readonly capacity: number = MAX_NONCES,
   ) {}
 
-  /** @returns 'full' when the nonce cannot be remembered: the request must then be refused, as a repeated one is. */
+  /**
+   * @returns 'full' if the nonce cannot be remembered: the request must then be refused, like a repeated one.
+   */
   readonly remember = (nonce: string, expiresAt: number): NonceMemory => {
     const now = this.now();
-    // Insertion order is about the order of expiry (stamps differ by at most two windows).
+    // Insertion order is roughly the order of expiry (stamps differ by at most two windows).
     for (const [old, expiry] of this.expiries) {
       if (expiry > now) break;
       this.expiries.delete(old);
@@ -322,8 +329,8 @@ export class NonceStore {
 }
 
 /**
- * What Prometheus, curl and Node's `fetch` send. A tunnel or proxy on this machine calls from loopback for anybody on the
- * internet, and adds headers of its own, under more names than anybody can list.
+ * Headers of Prometheus, curl and Node's `fetch`. A local tunnel or proxy calls from loopback for anybody on
+ * the internet, and adds headers of its own, with too many possible names to list.
  */
 const SCRAPER_HEADERS: ReadonlySet<string> = new Set([
   'host',
@@ -334,13 +341,14 @@ const SCRAPER_HEADERS: ReadonlySet<string> = new Set([
   'connection',
   'sec-fetch-mode',
   'x-prometheus-scrape-timeout-seconds',
-  // Ours: it goes into the answer.
+  // Our own: it goes into the response.
   'x-request-id',
 ]);
 
 /**
- * May this request have the metrics without a signature? With the configured token, from anywhere; without one only at
- * an origin that listens on loopback, by somebody on this machine, by a loopback name, and not through a proxy.
+ * May this request read the metrics without a signature? With the configured token, from anywhere. Without a
+ * token, only if the origin listens on loopback, the caller is on this machine, uses a loopback name, and
+ * there is no proxy in between.
  */
 export function mayScrape(
   c: Context<OriginEnv>,
@@ -357,7 +365,7 @@ export function mayScrape(
   );
 }
 
-/** In constant time, whatever their lengths are. */
+/** In constant time, for any lengths. */
 const isSame = (a: string, b: string): boolean => timingSafeEqual(hash(a), hash(b));
 
 const hash = (text: string): Buffer => createHash('sha256').update(text).digest();

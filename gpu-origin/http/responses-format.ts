@@ -29,9 +29,9 @@ type State = Pick<ModelResponse, 'status' | 'output'> & {
 };
 
 /**
- * Responses have one choice: a message with one part, and calls where there are tools. An item begins with its first
- * piece; without tools the message begins at once.
- * @param now unix seconds, for when the answer was complete.
+ * Responses have one choice: a message with one part, and calls if there are tools. An item starts with its
+ * first piece; without tools the message starts at once.
+ * @param now unix seconds, for the time of completion.
  */
 export function responsesFormat(
   params: FormatParams & { request: ResponseRequest; now: () => number },
@@ -40,7 +40,7 @@ export function responsesFormat(
   const reader = params.calls === null ? null : new ToolCallReader(params.calls);
   const items = new ResponseItems(params.id);
   let sent = 0;
-  /** How the answer has ended: one that was cut before its first item has none that could say it. */
+  /** How the answer ended: if it was cut before its first item, no item can say so. */
   let ended: ReturnType<typeof statusOf> = 'completed';
 
   const logprobsOf = (tokens: readonly ScoredToken[]): TokenLogprob[] =>
@@ -53,9 +53,9 @@ export function responsesFormat(
     });
   const response = (state: State): ModelResponse =>
     responseObject({ id: `resp_${params.id}`, created: params.created, now: params.now, request }, state);
-  /** Of tokens whose text may yet be the message's, or the beginning of a call. */
+  /** Tokens whose text may become the message's, or the start of a call. */
   let waiting: TokenLogprob[] = [];
-  /** Log-probabilities are the message's: those of calls have no place in a response. */
+  /** Log-probabilities belong to the message: a response has no place for those of calls. */
   const take = (pieces: readonly AnswerPiece[]): UnnumberedEvent[] =>
     pieces.flatMap((piece) => {
       const scores = piece.kind === 'text' ? waiting : [];
@@ -75,7 +75,7 @@ export function responsesFormat(
   const close = (finishReason: FinishReason): UnnumberedEvent[] => {
     ended = statusOf(finishReason);
     const last = take(reader?.flush() ?? []);
-    // A call is whole or not, whatever has ended the answer.
+    // A call is complete or not, however the answer ended.
     const ofCall = reader?.isCut === true ? 'incomplete' : 'completed';
     return [...last, ...items.end(items.inCall ? ofCall : ended)];
   };
@@ -107,7 +107,7 @@ export function responsesFormat(
     whole(answers, usage) {
       const { parts, finishReason } = answers[0]!;
       if (reader === null) items.begin();
-      // As a stream has it: which tokens are the message's shows in what comes together.
+      // Event by event as in a stream, because that shows which tokens belong to the message.
       for (const part of parts) takeTokens(part);
       close(finishReason);
       return response({ status: ended, output: items.output, usage });
@@ -159,7 +159,7 @@ function responseObject(
   };
 }
 
-/** As OpenAI gives it back: with all of its fields. */
+/** Like OpenAI's responses, with all fields. */
 const toolOf = (tool: ResponseTool): ResponseTool => ({
   ...tool,
   description: tool.description ?? null,
@@ -178,11 +178,11 @@ const usageOf = (usage: Usage): ResponseUsage => ({
   total_tokens: usage.total_tokens,
 });
 
-/** OpenAI's list of codes has two that fit what can happen in the middle of a stream. */
+/** Only two of OpenAI's codes fit failures in the middle of a stream. */
 const errorCode = (error: ApiError): 'server_error' | 'rate_limit_exceeded' =>
   errorStatus(error) === 429 ? 'rate_limit_exceeded' : 'server_error';
 
-/** `Omit` that keeps the members of a union apart. */
+/** `Omit` that distributes over a union. */
 type WithoutNumber<T> = T extends unknown ? Omit<T, 'sequence_number'> : never;
 type UnnumberedEvent = WithoutNumber<ResponseEvent>;
 
@@ -190,28 +190,28 @@ type Status = 'in_progress' | 'completed' | 'incomplete';
 
 class ResponseItems {
   readonly #id: string;
-  /** Those that have ended. */
+  /** Items that have ended. */
   readonly output: OutputItem[] = [];
   #open: OutputItem | null = null;
   #text = '';
   #logprobs: TokenLogprob[] = [];
 
-  /** @param id 32 hex digits, for the ids of items. */
+  /** @param id 32 hex digits, for the items' ids. */
   constructor(id: string) {
     this.#id = id;
   }
 
-  /** Whether there is any text in a message. */
+  /** Whether a message has any text. */
   get hasText(): boolean {
     return this.#text !== '';
   }
 
-  /** Whether the item that has not ended is a call. */
+  /** Whether the open item is a call. */
   get inCall(): boolean {
     return this.#open?.type === 'function_call';
   }
 
-  /** The message, which pieces of text go on with. */
+  /** Starts the message that the following text belongs to. */
   begin(): UnnumberedEvent[] {
     const item = this.#message('in_progress', []);
     this.#open = item;
@@ -244,7 +244,7 @@ class ResponseItems {
           arguments: '',
         };
         this.#open = item;
-        // What was told of it stays as it was.
+        // A copy, so that the event does not change with the item.
         return [
           ...ended,
           { type: 'response.output_item.added', output_index: this.output.length, item: { ...item } },
@@ -265,7 +265,7 @@ class ResponseItems {
     }
   }
 
-  /** The last item ends so; nothing when none is open. */
+  /** Ends the open item with this status; does nothing if there is none. */
   end(status: Exclude<Status, 'in_progress'>): UnnumberedEvent[] {
     const item = this.#open;
     if (item === null) return [];
@@ -295,7 +295,7 @@ class ResponseItems {
     return { item_id: this.#messageId, output_index: this.output.length, content_index: 0 };
   }
 
-  /** The first message has the response's own number. */
+  /** The first message has the response's number. */
   get #messageId(): string {
     return `msg_${this.#id}${this.output.length === 0 ? '' : this.output.length.toString(36)}`;
   }

@@ -1,6 +1,6 @@
 /**
- * Runs the prompts of a request, some at a time, and counts what it uses: tokens, which the edge is told, and time, which
- * the client is.
+ * Runs a request's prompts, some at a time, and measures what it uses: tokens for the edge, times for the
+ * client.
  */
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import { MAX_CHOICES } from '../../protocol/limits.ts';
@@ -12,16 +12,17 @@ import type { RequestUsage, UsageNote } from '../../protocol/origin-wire.ts';
 const NOTHING_USED = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
 
 /**
- * Queues the first prompt, or says why not. The others follow as rows end: a list of prompts never has more rows than a
- * request for the most answers to one prompt, and so no more of the queue. Choice i of prompt p is p * choices + i.
- * Whatever is in the way of a later prompt is an event of its first choice; it waits for room in the queue.
+ * Queues the first prompt, or returns why it cannot. The others follow as rows end, so a list of prompts
+ * never has more rows, or space in the queue, than a request for the most answers to one prompt. Choice i of
+ * prompt p is p * choices + i. An error of a later prompt is an event of its first choice; a later prompt
+ * waits for space in the queue.
  */
 export async function runPrompts(params: {
   prompts: readonly Prompt[];
-  /** Of each prompt. */
+  /** Per prompt. */
   choices: number;
   add: (prompt: Prompt, at: number) => Promise<Result<readonly EngineHandle[], ApiError>>;
-  /** Hears of each prompt that is not run after all. */
+  /** Called for each prompt that is not run after all. */
   onDrop: (at: number) => void;
   /** Aborts when nobody wants the answer any more. */
   signal: AbortSignal;
@@ -42,7 +43,7 @@ export async function runPrompts(params: {
       yield { choice: at * choices + choice, event };
   }
 
-  /** One prompt after the other. */
+  /** Runs prompts one after the other. */
   async function* lane(handles: readonly EngineHandle[] | null): AsyncGenerator<ChoiceEvent, undefined> {
     if (handles !== null) yield* run(handles, 0);
     for (let at = waiting.shift(); at !== undefined; at = waiting.shift()) {
@@ -60,7 +61,7 @@ export async function runPrompts(params: {
         return;
       }
       waiting.unshift(at);
-      // Its other rows will end, and go on with this one.
+      // Other rows of this request will end, and their lanes continue with this prompt.
       if (open > 1) break;
       await pause(full, signal);
     }
@@ -77,7 +78,7 @@ async function* valuesOf(
   for await (const { value } of merge(sources)) yield value;
 }
 
-/** @returns earlier when it is called off. */
+/** @returns earlier if the signal aborts. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(over, ms);
@@ -95,7 +96,7 @@ export interface ChoiceEvent {
   readonly event: EngineEvent;
 }
 
-/** Events of several answers as they come, each choice's own in order. */
+/** Events of several answers as they arrive; each choice's own are in order. */
 export async function* mergeChoices(
   handles: readonly EngineHandle[],
 ): AsyncGenerator<ChoiceEvent, undefined> {
@@ -106,8 +107,8 @@ export async function* mergeChoices(
 }
 
 /**
- * What several sources give, as it comes. Reads no further ahead than one value a source, so that a reader who is too
- * slow is noticed where it always is: in the engine's channel.
+ * Merges several sources. Reads at most one value ahead per source, so that a slow client is still noticed in
+ * one place: the engine's channel.
  */
 async function* merge<T>(
   sources: readonly AsyncIterator<T, undefined>[],
@@ -145,41 +146,47 @@ async function* merge<T>(
   }
 }
 
-/** The edge cancels within seconds of a client's leaving; work after a response has 30 s there. */
+/**
+ * The edge cancels within seconds after a client disconnects: its work after a response is limited to 30 s.
+ */
 const KEPT_MS = 60_000;
-/** Requests that are remembered, each about 200 bytes: far more than end in that time. */
+/** Remembered requests, about 200 bytes each: far more than end in that time. */
 const MAX_ENTRIES = 16_384;
-/** A row ends at the step after its cancellation, and a step takes less; the edge waits for 5 s. */
+/** A cancelled row ends at the next step, which takes less; the edge waits for 5 s. */
 const WAIT_MS = 4_000;
 
 interface Entry {
-  /** Answers that have not ended. */
+  /** Running answers. */
   open: number;
-  /** Of each of its prompts. */
+  /** Per prompt. */
   readonly promptTokens: Map<number, number>;
   completionTokens: number;
   /** Unix ms; null while it runs. */
   endedAt: number | null;
   /** Ends its answers. */
   cancel: () => void;
-  /** What comes under its id from now on is not run. */
+  /** Answers that start under this id later are not run. */
   cancelled: boolean;
   waiting: (() => void)[];
 }
 
 const nothing = (): void => undefined;
 
-/** One request's entry, while it runs. */
+/** One running request. */
 export interface TrackedUsage {
-  /** One of its answers has ended. @param ran tokens that the model has run for it. @param prompt which, from 0. */
+  /**
+   * One of its answers has ended.
+   * @param ran tokens that the model has processed for it.
+   * @param prompt index from 0.
+   */
   ended(ran: { promptTokens: number; completionTokens: number }, prompt?: number): void;
-  /** Nothing of it was run. */
+  /** None of it was run. */
   refused(): void;
 }
 
-/** The requests of edges, which cancel those that their clients leave, and are told what they used. */
+/** Requests from edges, which can cancel those that clients abandon, and get their usage. */
 export class UsageMemory {
-  /** By id and signing key: nobody cancels another edge's. Those that began first come first. */
+  /** By id and signing key: no edge can cancel another's request. Oldest first. */
   readonly #entries = new Map<string, Entry>();
   readonly #now: () => number;
   readonly #limits: { keptMs: number; entries: number; waitMs: number };
@@ -191,15 +198,17 @@ export class UsageMemory {
   }
 
   /**
-   * @param id under which it may be cancelled. @param kid whose signature it has. @param answers to all of its prompts.
-   * @param cancel ends them; called at once when the cancellation has overtaken the request.
+   * @param id for cancelling it.
+   * @param kid the signing key.
+   * @param answers to all of its prompts.
+   * @param cancel ends them; called at once if the cancellation arrived before the request.
    */
   begin(id: string, kid: string, answers: number, cancel: () => void): TrackedUsage {
     const cancelled = this.#entries.get(keyOf(id, kid))?.cancelled === true;
     const entry = this.#note(id, kid, { open: answers, cancel, cancelled });
     const close = (): void => {
       entry.endedAt = this.#now();
-      // It leads to all that was made for the request.
+      // It references everything made for the request.
       entry.cancel = nothing;
       for (const wake of entry.waiting.splice(0)) wake();
     };
@@ -216,7 +225,10 @@ export class UsageMemory {
     };
   }
 
-  /** Ends a request, or sees to it that it never begins. @returns what it used, at its end or after a moment. */
+  /**
+   * Cancels a request, or keeps it from starting.
+   * @returns its usage, at its end or after a moment.
+   */
   async cancel(id: string, kid: string): Promise<RequestUsage> {
     const entry = this.#entries.get(keyOf(id, kid));
     if (entry === undefined) {
@@ -258,7 +270,10 @@ export class UsageMemory {
     return entry;
   }
 
-  /** What ended long ago, and the oldest of too many. Running ones are bounded by the engine's queue. */
+  /**
+   * Removes entries that ended long ago, and the oldest if there are too many. The engine's queue bounds
+   * running ones.
+   */
   #forget(): void {
     const until = this.#now() - this.#limits.keptMs;
     for (const [key, { endedAt }] of this.#entries) {
@@ -269,18 +284,22 @@ export class UsageMemory {
   }
 }
 
-/** Ids are UUIDs, all of one length. */
+/** Ids are UUIDs, all of the same length. */
 const keyOf = (id: string, kid: string): string => `${id} ${kid}`;
 
 /**
- * What a request used: a prompt counts once, what was generated for every choice.
- * @param prompted tokens of the prompts. @param perPrompt choices of each.
+ * Usage of a request: each prompt counts once, and the generated tokens of every choice.
+ * @param prompted tokens of the prompts.
+ * @param perPrompt choices per prompt.
  */
 export function usageCounter(prompted: number, perPrompt: number) {
   let generated = 0;
   let shown = 0;
   let ended = 0;
-  /** By prompt, of the choice that found least of it kept: the first one, which then keeps it for the others. */
+  /**
+   * Cached tokens of each prompt, from the choice with the fewest: the first one, which then caches it for
+   * the others.
+   */
   const cached: number[] = [];
   let finish: NonNullable<UsageNote['finish']> = 'stop';
   return {
@@ -294,7 +313,7 @@ export function usageCounter(prompted: number, perPrompt: number) {
       cached[prompt] = Math.min(cached[prompt] ?? Infinity, usage.prompt_tokens_details?.cached_tokens ?? 0);
       if (finishReason === 'length') finish = 'length';
     },
-    /** Tokens of an answer that has not ended. */
+    /** Generated tokens of a running answer. */
     shown(tokens: number) {
       shown += tokens;
     },
@@ -317,7 +336,10 @@ export function usageCounter(prompted: number, perPrompt: number) {
 
 export type Timing = ReturnType<typeof startTiming>;
 
-/** `Server-Timing` of one answer: what followed what, in ms; see docs/run/alerts.md. @param now ms. */
+/**
+ * `Server-Timing` of one answer: consecutive phases, ms; see docs/run/alerts.md.
+ * @param now ms.
+ */
 export function startTiming(now: () => number) {
   const laps: string[] = [];
   let last = now();
@@ -325,7 +347,10 @@ export function startTiming(now: () => number) {
   const say = (name: string, until: number): void => {
     laps.push(`${name};dur=${Math.max(0, Math.round(until - last))}`);
   };
-  /** The time since the last lap, or the beginning, went into this. @param name lower-case letters. */
+  /**
+   * Ends a phase that began with the previous lap, or the start.
+   * @param name lower-case letters.
+   */
   const lap = (name: string): void => {
     const at = now();
     say(name, at);
@@ -333,12 +358,13 @@ export function startTiming(now: () => number) {
   };
   return {
     lap,
-    /** A row begins to read the prompt. Of several the first one counts. */
+    /** A row starts to read the prompt. With several, the first one counts. */
     begin: (): void => void (begunAt ??= now()),
     /**
-     * The lap `first`, to the first event, and before it `queue`: the part of it until a row began. No `queue` where an
-     * answer needed none.
-     * @param isOver false: there is no event yet, but headers go now. While no row has begun there is `queue` alone, so far.
+     * Ends the lap `first`, at the first event; `queue` is its part before a row started, if an answer needs
+     * a row.
+     * @param isOver false: there is no event yet, but headers are sent now. If no row has started, there is
+     * only `queue` so far.
      */
     first(isOver: boolean): void {
       if (begunAt === null && !isOver) return lap('queue');

@@ -3,37 +3,37 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { serve } from '@hono/node-server';
 
-/** How many connections there may be, and for how long one that does nothing stays; see limits.ts. */
+/** Maximum connections, and how long idle ones stay open; see limits.ts. */
 export interface ConnectionLimits {
-  /** Open at once; the rest of the server's own limit is where a new one stands until another is closed for it. */
+  /** Open at once; the rest of the server's own limit lets a new one wait until another is closed for it. */
   held: number;
-  /** … of them those of one address that have not proved themselves. */
+  /** … of which unproved ones from one address. */
   unprovedOfAddress: number;
-  /** Between two requests of one that has proved itself, ms. */
+  /** Between two requests of a proved connection, ms. */
   keepAliveMs: number;
-  /** … and of one that has not, ms. */
+  /** … and of an unproved one, ms. */
   unprovedKeepAliveMs: number;
 }
 
-/** What handlers know of a request's connection. */
+/** What handlers need of a request's connection. */
 export interface ConnectionEnv {
   incoming?: { url?: string | undefined; socket?: { remoteAddress?: string | undefined } };
-  /** The request's connection is one of the edge's, whose signature was good. */
+  /** Marks the connection as the edge's: a signature was valid. */
   proved?: () => void;
 }
 
 interface Unproved {
   readonly address: string;
-  /** Requests under way. */
+  /** Running requests. */
   busy: number;
 }
 
 /**
- * Who may hold a connection. One on which a request came that only the edge can send (its signature was good) has
- * proved itself, stays long and is never closed for another. All others are strangers': they are kept for a moment only,
- * a bounded number of them for an address, and the oldest is closed when there is no room for a new one, so that no
- * number of them keeps the edge out. All callers may come from one address (a proxy or tunnel on this machine): a new
- * connection is therefore never the one that is refused.
+ * Decides who may hold a connection. A connection with a validly signed request has proved itself: it is the
+ * edge's, stays open long and is never closed for another. All others are unproved: they stay open briefly,
+ * their number is bounded per address, and the oldest is closed if there is no space for a new one, so no
+ * number of them keeps the edge out. All callers may share one address (a local proxy or tunnel), so a new
+ * connection is never the one to be refused.
  */
 export class Connections {
   readonly #limits: ConnectionLimits;
@@ -41,7 +41,7 @@ export class Connections {
   readonly #unproved = new Map<Socket, Unproved>();
   readonly #perAddress = new Map<string, number>();
   #open = 0;
-  /** Answers that are not sent to their last byte. */
+  /** Responses that are not completely sent. */
   #answering = 0;
   #sent: (() => void)[] = [];
 
@@ -49,12 +49,12 @@ export class Connections {
     this.#limits = limits;
   }
 
-  /** Open ones, and those among them that have not proved themselves. */
+  /** All open connections, and the unproved ones. */
   get counts(): { open: number; unproved: number } {
     return { open: this.#open, unproved: this.#unproved.size };
   }
 
-  /** The server's `connection`. */
+  /** Handler of the server's `connection`. */
   readonly opened = (socket: Socket): void => {
     const address = socket.remoteAddress ?? '';
     this.#open += 1;
@@ -69,7 +69,7 @@ export class Connections {
     this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1);
   };
 
-  /** The server's `request`; to be called before anybody answers it. */
+  /** Handler of the server's `request`; must run before any response. */
   readonly requested = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
     this.#answering += 1;
@@ -80,19 +80,19 @@ export class Connections {
     const unproved = this.#unproved.get(socket);
     if (unproved === undefined) return;
     unproved.busy += 1;
-    // Node has just set its own time, which is the long one.
+    // Node has just set its own timeout, which is the long one.
     response.once('finish', () => {
       if (this.#unproved.has(socket)) socket.setTimeout(this.#limits.unprovedKeepAliveMs);
     });
     response.once('close', () => (unproved.busy -= 1));
   };
 
-  /** Resolves when no answer is being sent: Node closes a connection as idle before what was written has gone out. */
+  /** Resolves when all responses are sent: Node may close a connection as idle before that. */
   whenSent(): Promise<void> {
     return this.#answering === 0 ? Promise.resolve() : new Promise((resolve) => this.#sent.push(resolve));
   }
 
-  /** A request on it was one that only the edge can send. */
+  /** A request on it had a valid signature. */
   prove(socket: Socket): void {
     this.#forget(socket);
   }
@@ -106,7 +106,10 @@ export class Connections {
     else this.#perAddress.set(unproved.address, left);
   }
 
-  /** One without a request under way if there is one: a signature may just be looked at. @param address null = any. */
+  /**
+   * Prefers one without a running request: a signature may be being verified.
+   * @param address null = any.
+   */
   #closeOldest(address: string | null): void {
     let oldest: Socket | null = null;
     for (const [socket, unproved] of this.#unproved) {
@@ -122,29 +125,32 @@ export class Connections {
   }
 }
 
-/** Time that a client has to send its headers, ms. */
+/** Time for a client to send its headers, ms. */
 const HEADERS_TIMEOUT_MS = 10_000;
 /** … and a whole request; a 24 MiB part at 1 Mbit/s takes 200 s. */
 const REQUEST_TIMEOUT_MS = 300_000;
 /**
- * An idle connection of the edge is kept for longer than a proxy in front keeps it (cloudflared: 90 s): a request on one
- * that Node is closing just then (after 5 s, unless told otherwise) would fail.
+ * The edge's idle connections stay open longer than a proxy in front keeps them (cloudflared: 90 s): a
+ * request fails if Node closes its connection at that moment (by default after 5 s).
  */
 const KEEP_ALIVE_TIMEOUT_MS = 95_000;
-/** One on which nobody has shown a good signature yet, such as a health check's, is kept for a moment only. */
+/** Connections without a valid signature so far, such as a health check's, stay open only briefly. */
 const UNPROVED_KEEP_ALIVE_MS = 5_000;
-/** How often connections are looked at for these two; Node's own 30 s would treble the first. */
+/** How often connections are checked for these timeouts; Node's default of 30 s would triple the first. */
 const CHECK_MS = 5_000;
 const MAX_HEADER_BYTES = 16 * 1024;
-/** Far above slots plus queue, far below what file descriptors allow. */
+/** Far more than slots plus queue, far fewer than file descriptors allow. */
 const MAX_CONNECTIONS = 4_096;
-/** Connections that the kernel hands over in one go (Node's backlog). */
+/** Connections that the kernel delivers at once (Node's backlog). */
 const BACKLOG = 511;
-/** So many can arrive before the first of those that are closed for them has gone. */
+/** As many can arrive before the first one that is closed for them has gone. */
 const SPARE_CONNECTIONS = BACKLOG + 1;
-/** Two turns' worth: a connection whose head has come with it is read before so many newer ones can push it out. */
+/**
+ * Two turns' worth: a connection whose headers arrive with it is read before that many newer ones can
+ * displace it.
+ */
 const MAX_UNPROVED_OF_ADDRESS = 2 * BACKLOG;
-/** Of the origin; others are for tests. */
+/** An origin's limits; tests use others. */
 export const CONNECTION_LIMITS: ConnectionLimits = {
   held: MAX_CONNECTIONS - SPARE_CONNECTIONS,
   unprovedOfAddress: MAX_UNPROVED_OF_ADDRESS,
@@ -152,7 +158,7 @@ export const CONNECTION_LIMITS: ConnectionLimits = {
   unprovedKeepAliveMs: UNPROVED_KEEP_ALIVE_MS,
 };
 
-/** The address cannot be listened on; the message is for the operator. */
+/** Cannot listen on the address; the message is for the operator. */
 export class ListenError extends Error {
   override readonly name = 'ListenError';
 }
@@ -168,7 +174,7 @@ export async function listen(params: {
   app: { fetch(request: Request, env: ConnectionEnv): Response | Promise<Response> };
   host: string;
   port: number;
-  /** {@link CONNECTION_LIMITS} unless given. */
+  /** Default {@link CONNECTION_LIMITS}. */
   limits?: ConnectionLimits;
 }): Promise<Listening> {
   const { app, host, port, limits = CONNECTION_LIMITS } = params;
@@ -180,7 +186,7 @@ export async function listen(params: {
     },
     hostname: host,
     port,
-    // The response classes of Node itself are what other code in this process expects.
+    // Other code in this process expects Node's own response classes.
     overrideGlobalObjects: false,
     serverOptions: {
       maxHeaderSize: MAX_HEADER_BYTES,
@@ -209,7 +215,7 @@ export async function listen(params: {
 
 type ServingState = 'loading' | 'ready' | 'draining';
 
-/** Where the origin is between its start and its end, and how many requests it is answering. */
+/** The origin's state between start and end, and its number of running requests. */
 export class Serving {
   private current: ServingState = 'loading';
   private refusing = false;
@@ -220,7 +226,7 @@ export class Serving {
     return this.current;
   }
 
-  /** New requests are refused: nothing is loaded yet, or the end is near. */
+  /** New requests are refused: nothing is loaded yet, or it is about to end. */
   get refuses(): boolean {
     return this.current === 'loading' || this.refusing;
   }
@@ -233,7 +239,7 @@ export class Serving {
     if (this.current === 'loading') this.current = 'ready';
   }
 
-  /** Not ready any more, but still serving: whoever balances the load needs a moment to notice. */
+  /** No longer ready, but still serving: load balancers take a moment to notice. */
   drain(): void {
     this.current = 'draining';
   }
@@ -242,7 +248,7 @@ export class Serving {
     this.refusing = true;
   }
 
-  /** @returns a function to call once, when the request has been answered to its last byte. */
+  /** @returns a function to call once, when the response is completely sent. */
   enter(): () => void {
     this.active += 1;
     let left = false;
@@ -254,21 +260,21 @@ export class Serving {
     };
   }
 
-  /** Resolves when no request is being answered. */
+  /** Resolves when no request is running. */
   whenIdle(): Promise<void> {
     return this.active === 0 ? Promise.resolve() : new Promise((resolve) => this.idle.push(resolve));
   }
 }
 
-/** How long streams may go on after SIGTERM. Orchestrators commonly kill after 60 s. */
+/** How long streams may continue after SIGTERM. Orchestrators usually kill after 60 s. */
 export const DRAIN_MS = 55_000;
 const LAST_WORDS_MS = 1_000;
 
 /**
- * Ends the origin without cutting anybody off if it can be helped: not ready any more, but serving for `graceMs` so
- * that balancers notice; then new requests get 503; running ones may finish until 55 s after the beginning; the rest
- * is aborted (streams end with an error event). Who reads an answer slowly has as long.
- * @param abortAll ends every running request.
+ * Shuts the origin down with as few interruptions as possible. It becomes unready, but serves for `graceMs`
+ * so that balancers notice; then new requests get 503. Running ones may finish until 55 s after the start,
+ * also if clients read slowly; the rest is aborted (streams end with an error event).
+ * @param abortAll aborts every running request.
  * @param sleep injected, ms.
  */
 export async function drain(params: {
@@ -286,7 +292,7 @@ export async function drain(params: {
   const end = sleep(DRAIN_MS - graceMs);
   await Promise.race([serving.whenIdle().then(() => connections.whenSent()), end]);
   await abortAll();
-  // Aborted streams still have their last event to write.
+  // Aborted streams still have to write their last event.
   await Promise.race([serving.whenIdle().then(() => connections.whenSent()), sleep(LAST_WORDS_MS)]);
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();

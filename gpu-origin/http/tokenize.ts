@@ -15,7 +15,7 @@ import { tokenText } from '../model/tokenizer.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { type Directive, ignoredHeaders, readAsked } from './read-request.ts';
 
-/** Tokens whose texts are put together in one step. */
+/** Tokens decoded per step. */
 const TOKENS_A_STEP = 4_096;
 
 /** `POST /tokenize` */
@@ -40,7 +40,7 @@ export async function handleTokenize(
   return Response.json(answer, { headers: ignoredHeaders(ignored) });
 }
 
-/** A raw text may be longer than the context: who asks wants to know by how much. */
+/** A raw text may exceed the context: callers want to know by how much. */
 async function tokensOf(
   request: TokenizeRequest,
   services: PromptServices,
@@ -93,7 +93,7 @@ export async function handleInputTokens(
   });
 }
 
-/** Encodes a prompt in its tenant's turn, for its length. */
+/** Encodes a prompt to count its tokens, when it is its tenant's turn. */
 async function countPrompt(
   request: SinglePrompt,
   asked: { c: Context<OriginEnv>; services: Services; directive: Pick<Directive, 'tenant'> },
@@ -124,7 +124,7 @@ export async function handleDetokenize(
   return Response.json(answer, { headers: ignoredHeaders(ignored) });
 }
 
-/** Bytes are put together before they are read: a character may lie in several tokens. */
+/** Joins bytes before decoding them: a character may span several tokens. */
 function* textOf(ids: readonly number[], { tokenizer }: PromptServices): Chunked<Result<string, ApiError>> {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let text = '';

@@ -3,11 +3,11 @@ import { GraphBuilder } from '../model/onnx-proto.ts';
 import { DataType, type Precision } from '../model/base-model.ts';
 import type { Elements, HostMemory } from './device.ts';
 
-/** Memory of this machine that is copied to the GPU when it is bound; tracks its last write. */
+/** Host memory that is copied to the GPU when it is bound; tracks its last write. */
 export class UploadedMemory implements HostMemory {
   private writes = 0;
   constructor(
-    /** Where it lies. */
+    /** The memory itself. */
     readonly inner: HostMemory,
     /** It is also written through its buffer, where writes are not tracked. */
     private readonly open: boolean,
@@ -42,7 +42,7 @@ export class UploadedMemory implements HostMemory {
   }
 }
 
-/** Inputs of a binding that lie in {@link UploadedMemory}. */
+/** Inputs of a binding in {@link UploadedMemory}. */
 export class Uploads<Input> {
   private readonly all: { input: Input; memory: UploadedMemory; version: number }[] = [];
 
@@ -50,7 +50,7 @@ export class Uploads<Input> {
     this.all.push({ input, memory, version: -1 });
   }
 
-  /** @returns those that may have been written since the last time; initially all. */
+  /** @returns inputs that may have changed since the last call; initially all. */
   takeChanged(): Input[] {
     const changed: Input[] = [];
     for (const one of this.all) {
@@ -61,13 +61,13 @@ export class Uploads<Input> {
     return changed;
   }
 
-  /** The taken ones may not have been bound: all of them count as written. */
+  /** The returned inputs may not have been bound, so all count as changed. */
   forget(): void {
     for (const one of this.all) one.version = -1;
   }
 }
 
-/** `y` = `x` + `x`, of any length; float32, added in a precision. */
+/** `y` = `x` + `x`, of any length; float32, added in the given precision. */
 export function buildSumGraph(precision: Precision): Uint8Array {
   const g = new GraphBuilder();
   g.input('x', 'f32', ['N']);

@@ -2,26 +2,29 @@ import { availableParallelism } from 'node:os';
 import { GraphBuilder } from '../model/onnx-proto.ts';
 import { type Device, OrtError, type Provider, PROVIDERS } from './device.ts';
 
-/** `auto`: a GPU that is faster than the processor, else the native library where it loads, else WebAssembly. */
+/**
+ * `auto`: a GPU if it is faster than the processor, otherwise the native library if it loads, otherwise
+ * WebAssembly.
+ */
 export const WANTED_PROVIDERS = ['auto', ...PROVIDERS] as const;
 export type WantedProvider = (typeof WANTED_PROVIDERS)[number];
 
-/** 270 million multiplications and additions: milliseconds of a processor, less than one of a small GPU. */
+/** 270 million multiply-adds: milliseconds on a processor, less than one on a small GPU. */
 const ROWS = 128;
 const WIDTH = 512;
 const PRODUCTS = 8;
-/** The first one compiles shaders; of the others the fastest counts. */
+/** The first run compiles shaders; the fastest of the others counts. */
 const RUNS = 3;
 
-/** Given by tests. */
+/** Replaced by tests. */
 export interface OpenProvider extends Record<Provider, (threads: number) => Promise<Device>> {
-  /** Whose GPU this machine has, such as "NVIDIA"; null = none. Called once `cpu` has opened. */
+  /** The vendor of this machine's GPU, such as "NVIDIA"; null = none. Called after `cpu` has opened. */
   findGpu: () => Promise<string | null>;
-  /** Milliseconds of the same work on any device. */
+  /** Milliseconds for the same work on any device. */
   measure: (device: Device) => Promise<number>;
 }
 
-/** Each is loaded when it is asked for: neither koffi nor onnxruntime-web need be there where the other one runs. */
+/** Each is loaded on demand, so koffi and onnxruntime-web need not both be installed. */
 const OPEN: OpenProvider = {
   async cpu(threads) {
     const { ortLibrary } = await import('./native/native-device.ts');
@@ -45,7 +48,7 @@ const OPEN: OpenProvider = {
   measure: measureDevice,
 };
 
-/** What an operator can do where a provider does not start. */
+/** What an operator can do if a provider does not start. */
 const INSTEAD: Record<Provider, string> = {
   cpu: '--provider web needs no native library',
   webgpu:
@@ -55,9 +58,9 @@ const INSTEAD: Record<Provider, string> = {
 };
 
 /**
- * @param params.threads of a run; all cores by default.
- * @returns the device, and a sentence for the operator: what runs and, where it was not asked for, why.
- * @throws OrtError that says what else can be done.
+ * @param params.threads per run; default: all cores.
+ * @returns the device, and a sentence for the operator: what runs and, if it was not requested, why.
+ * @throws OrtError with alternatives.
  */
 export async function openDevice(params: {
   provider: WantedProvider;
@@ -104,7 +107,7 @@ async function openBest(open: OpenProvider, threads: number): Promise<{ device: 
   return { device: gpu, message: `provider webgpu: ${gpu.description}, ${why}` };
 }
 
-/** Whatever Vulkan names a GPU: one that is drawn by the processor's own cores is never faster than they are. */
+/** Vulkan may call a software renderer a GPU, but that is never faster than the processor it runs on. */
 async function fasterGpu(open: OpenProvider, cpu: Device, threads: number): Promise<Device | string> {
   let gpu: Device | undefined;
   try {
@@ -119,17 +122,20 @@ async function fasterGpu(open: OpenProvider, cpu: Device, threads: number): Prom
   }
 }
 
-/** The first line, without the place in ONNX Runtime's source that it begins with. */
+/** The first line, without ONNX Runtime's source location. */
 function inShort(error: unknown): string {
   const line = (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
   return line.replace(/^(\w+: )?\/\S+\.(cc|h):\d+ .* was false\. /, '');
 }
 
-/** @returns milliseconds of some float32 products, one after the other, input and output included. @throws OrtError */
+/**
+ * @returns milliseconds of some consecutive float32 products, including input and output.
+ * @throws OrtError
+ */
 async function measureDevice(device: Device): Promise<number> {
   const g = new GraphBuilder();
   g.input('x', 'f32', [1, ROWS, WIDTH]);
-  // Keeps what comes out in the range of what goes in.
+  // Keeps outputs in the range of the inputs.
   g.constant('w', 'f32', [WIDTH, WIDTH], new Float32Array(WIDTH * WIDTH).fill(1 / WIDTH));
   let at = 'x';
   for (let product = 1; product < PRODUCTS; product++) at = g.node('MatMul', [at, 'w'], `x.${product}`);

@@ -1,21 +1,23 @@
-/** Whether kernels are right and exact on this processor or GPU, tried at the start. */
+/** Checks at the start whether kernels are correct and exact on this processor or GPU. */
 import { DataType, type Precision } from '../model/base-model.ts';
 import { Int4Products } from '../model/llama-graph.ts';
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { BLOCK, quantizeBlocks } from '../model/prepare-weights.ts';
 import { type Device, OrtError, type OwnMemory, type Session, type SessionCores } from './device.ts';
 
-/** Long enough that saturating 16-bit pairs (255 * 127 * 2 > 32,767) would show. */
+/** Long enough to reveal saturating 16-bit pairs (255 * 127 * 2 > 32,767). */
 const DEPTH = 512;
 const COLUMNS = 96;
 
-/** One row, a few, enough for every tile of the blocked kernels, and one row more than they take at once. */
+/**
+ * One row, a few, enough to fill every tile of the blocked kernels, and one row more than they take at once.
+ */
 const ROWS = [1, 3, 16, 33, 128, 129];
 
-/** How rows may run on this device. */
+/** The ways in which this device can run rows. */
 const coresOf = ({ lanes = 1 }: Device): readonly SessionCores[] => (lanes > 1 ? ['all', 'one'] : ['all']);
 
-/** @returns what the graph's `y` `[1, rows, COLUMNS]` is for its input `x` `[1, rows, DEPTH]`. */
+/** @returns the graph's `y` `[1, rows, COLUMNS]` for its input `x` `[1, rows, DEPTH]`. */
 async function product(
   device: Device,
   session: Session,
@@ -44,8 +46,8 @@ async function product(
 }
 
 /**
- * Finds the int8 kernel that is exact on this processor, the fast one first, and sets the device accordingly.
- * @returns false when none is; int8 weights would then be silently wrong.
+ * Finds an int8 kernel that is exact on this processor, the fast one first, and configures the device.
+ * @returns false if there is none; int8 weights would then be silently wrong.
  */
 export async function chooseExactInt8(device: Device): Promise<boolean> {
   for (const precise of [false, true]) {
@@ -83,8 +85,8 @@ async function int8IsExact(device: Device): Promise<boolean> {
 }
 
 /**
- * Finds products with 4 bit weights that give a row the same bits alone and among others, the fast ones first.
- * @returns whether a row that is alone needs padding, as `Int4Products` takes it; null when its bits differ either way.
+ * Finds products with 4-bit weights that give a row the same bits alone and in a batch, the fast ones first.
+ * @returns whether a lone row needs padding, for `Int4Products`; null if its bits differ either way.
  */
 export async function chooseInt4Padding(device: Device): Promise<boolean | null> {
   for (const padsLoneRow of [false, true])
@@ -93,8 +95,8 @@ export async function chooseInt4Padding(device: Device): Promise<boolean | null>
 }
 
 /**
- * Multiplies rows by 4 bit weights, alone and among others: ONNX Runtime has kernels of its own for one row, for tiles
- * and for what is left over, and nobody promises that they round alike.
+ * Multiplies rows by 4-bit weights, alone and in batches: ONNX Runtime has different kernels for one row, for
+ * tiles and for the remainder, and does not promise that they round alike.
  * @returns whether each row has the same bits in all of them, on all cores and on one.
  */
 export async function int4RowsStandAlone(device: Device, padsLoneRow: boolean): Promise<boolean> {
@@ -131,18 +133,18 @@ export async function int4RowsStandAlone(device: Device, padsLoneRow: boolean): 
 }
 
 /**
- * From 32 tokens on ONNX Runtime 1.30 takes a kernel that reads eight lanes of a subgroup at least
- * (FlashAttention in flash_attention.wgsl.template, except on NVIDIA's and Apple's). SwiftShader's subgroups
- * have four: its sums are wrong.
+ * From 32 tokens on ONNX Runtime 1.30 uses a kernel that reads at least eight lanes of a subgroup
+ * (FlashAttention in flash_attention.wgsl.template, except on NVIDIA's and Apple's GPUs). SwiftShader's
+ * subgroups have four, so its sums are wrong.
  */
 const FEW_TOKENS = 31;
 /**
- * Tolerance of an output, whose values are at most 1. Kernels were within 1e-6 and 2e-3, a wrong one differed
- * by 0.5.
+ * Tolerance of outputs, whose values are at most 1. Correct kernels were within 1e-6 and 2e-3; a wrong one
+ * differed by 0.5.
  */
 const TOLERANCE: Record<Precision, number> = { f32: 1e-3, f16: 2e-2 };
 
-/** Of the base. */
+/** Of the base model. */
 interface Heads {
   heads: number;
   kvHeads: number;
@@ -150,10 +152,11 @@ interface Heads {
 }
 
 /**
- * Whether a GPU's attention is right, and for how many tokens at once: drivers and their kernels differ.
- * @param most tokens that a run should read. @param precision of q, k, v and what is kept.
+ * Whether a GPU's attention is correct, and for how many tokens at once: drivers and their kernels differ.
+ * @param most tokens that a run should read.
+ * @param precision of q, k, v and the cache.
  * @returns how many tokens a run may read: `most`, or fewer.
- * @throws OrtError when attention is wrong for few tokens, too.
+ * @throws OrtError if attention is wrong even for few tokens.
  */
 export async function mostTokens(
   device: Device,
@@ -171,15 +174,15 @@ export async function mostTokens(
   );
 }
 
-/** Between -1 and 1, never twice the same. */
+/** Deterministic values between -1 and 1 that do not repeat. */
 const noise = (count: number, seed: number): Float32Array<ArrayBuffer> =>
   Float32Array.from({ length: count }, (_, at) =>
     Math.sin((at + 1) * 12.9898 + seed * 78.233 + 1e-3 * at * at),
   );
 
 /**
- * Two pieces of a prompt, one after the other, in place. @returns the largest difference from the same sums
- * computed here.
+ * Runs two consecutive pieces of a prompt, appending in place.
+ * @returns the largest difference from sums computed here.
  */
 async function worstError(
   where: { device: Device; own: OwnMemory; heads: Heads; precision: Precision },
@@ -225,7 +228,7 @@ async function worstError(
     await binding.run();
     new Float32Array(output.buffer, output.offset, tokens * widths.q).forEach((value, at) => {
       const error = Math.abs(value - wanted[piece * tokens * widths.q + at]!);
-      // NaN compares as not close.
+      // NaN must not count as close.
       worst = error <= worst ? worst : Number.isNaN(error) ? Infinity : error;
     });
     binding.close();
@@ -237,7 +240,7 @@ async function worstError(
   return worst;
 }
 
-/** float32 in and out, whatever is between. */
+/** float32 inputs and outputs, whatever the precision between. */
 function attentionGraph({ heads, kvHeads, headDim }: Heads, precision: Precision): Uint8Array {
   const g = new GraphBuilder();
   const cast = (from: string, to: string, type: Precision): string =>

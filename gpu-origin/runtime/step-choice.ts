@@ -1,4 +1,4 @@
-/** How the rows of a decode step run: in groups or together, and which of them separately. */
+/** Decides how the rows of a decode step run: in groups or together, and which of them separately. */
 import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import { layoutBytes, widestRanks, type RankByKind } from './adapter-batch.ts';
 
@@ -6,29 +6,30 @@ import { layoutBytes, widestRanks, type RankByKind } from './adapter-batch.ts';
 export interface LaneChoice {
   /** @param rows of the step. */
   takesLanes(rows: number): boolean;
-  /** Duration of the step of the last question, ms. */
+  /** Reports the duration of the step that was asked about last, ms. */
   took(ms: number): void;
 }
 
-/** Every so many steps one runs the other way. If that is slower by a tenth, it costs 0.3 % in total. */
+/** One step in this many runs the other way. If that is slower by a tenth, it costs 0.3 % in total. */
 const STEPS_A_TRIAL = 32;
 /** Weight of the newest trial in the moving average. */
 const TRIAL_WEIGHT = 0.25;
 /**
- * Groups are taken when they are faster by so much, and left when by less than so much; logarithms of the ratio. A single
- * trial is off by a tenth where nothing else runs: with 0.03 for both, groups were taken by mistake, which cost 5 %.
+ * Groups are used once they are faster by this much, and left once they are faster by less than that;
+ * logarithms of the ratio. A single trial is off by a tenth on an idle machine: with 0.03 for both, groups
+ * were chosen by mistake, which cost 5 %.
  */
 const TAKEN_AT = 0.15;
 const LEFT_AT = 0.05;
 
 /**
- * Takes whichever was faster lately. Threads that share a step meet after each of its nodes, some 600 times, and wait
- * for the one whose core something else has; groups meet once, but each of them reads all weights. On two cores with 16
- * rows groups are slower by a tenth when nothing else runs there, and faster by a quarter beside another process that
- * keeps a core busy.
+ * Chooses whichever was faster lately. Threads that share a step synchronize after each of its nodes, some
+ * 600 times, and wait for a thread whose core is busy with something else. Groups synchronize once, but each
+ * of them reads all weights. On two cores with 16 rows, groups are slower by a tenth on an idle machine, and
+ * faster by a quarter beside another process that keeps a core busy.
  */
 export class FasterLately implements LaneChoice {
-  /** Of a step in groups to the one before or after it that was not; logarithm. */
+  /** Ratio of a grouped step to the ungrouped one before or after it; logarithm. */
   #ratio = 0;
   #lanes = false;
   #sinceTrial = 0;
@@ -59,8 +60,8 @@ export class FasterLately implements LaneChoice {
 }
 
 /**
- * Rows whose ranks are so much larger than their neighbours' that they decode separately, each in a step of its
- * own.
+ * Maximum rows that decode separately, each in a step of its own, because their ranks are so much larger than
+ * the others'.
  */
 export const MOST_ALONE = 2;
 
@@ -84,10 +85,12 @@ export function stepBytes(config: LlamaConfig, weights: string): number {
 }
 
 /**
- * All rows of a step are padded to its largest ranks: one of rank 256 beside 15 of rank 8 makes them read 16 times 59
- * MB instead of 30 MB in all. By itself it reads the weights once more instead. Whichever reads less is taken.
- * @param params.rows ranks of each row of the step; null = no delta.
- * @param params.bytesOfRank as `rankBytes` gives them. @param params.weights as {@link stepBytes} gives them.
+ * All rows of a step are padded to its largest rank: one of rank 256 beside 15 of rank 8 makes them read 16
+ * times 59 MB instead of 30 MB in total. Alone, it reads the weights once more instead. Chooses whichever
+ * reads less.
+ * @param params.rows each row's ranks; null = no delta.
+ * @param params.bytesOfRank from `rankBytes`.
+ * @param params.weights from {@link stepBytes}.
  * @returns at most {@link MOST_ALONE} of them, ascending.
  */
 export function rowsAlone(params: {

@@ -1,7 +1,4 @@
-/**
- * Who sends an inference request and what its key may use: the key's form, its record, rate limits at the door, and the
- * scopes and grants that cover a name.
- */
+/** Authenticates and admits inference requests, and decides which names a key may use. */
 import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { checkApiKey, hashApiKey, type ApiKeyKind } from '../../protocol/identity.ts';
@@ -24,13 +21,13 @@ import {
 } from './ports.ts';
 import type { NameRange } from '../registry/ports.ts';
 
-/** Where clients of Anthropic's API send their key. */
+/** Anthropic's clients send their key in this header. */
 const ANTHROPIC_KEY_HEADER = 'x-api-key';
 
 export const refused = (message: string): Result<never, ApiError> =>
   err({ code: 'invalid_api_key', message });
 
-/** @returns the well-formed key of the header, without any I/O. */
+/** @returns the header's key, if it is well-formed. No I/O. */
 export function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiError> {
   const own = request.headers.get(ANTHROPIC_KEY_HEADER);
   const header = request.headers.get('authorization') ?? (own === null ? null : `Bearer ${own}`);
@@ -47,13 +44,16 @@ export function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiEr
   return ok(key);
 }
 
-/** @returns why a key that is known is not good any more, or null. */
+/** @returns an error if a known key has expired, otherwise null. */
 export function expired(expiresAt: number | null | undefined, now: number): Result<never, ApiError> | null {
   if (expiresAt == null || now < expiresAt) return null;
   return refused(`The API key expired on ${new Date(expiresAt).toISOString()}. Request a new one.`);
 }
 
-/** Who sends an inference request. Never throws; one KV read. @param now unix ms. */
+/**
+ * Authenticates an inference request with one KV read. Never throws.
+ * @param now unix ms.
+ */
 export async function authenticate(
   request: Request,
   keys: Index<KeyRecord>,
@@ -83,20 +83,23 @@ export interface AuthDeps {
   now: () => number;
 }
 
-/** One request at the door. */
+/** An inference request during admission. */
 export interface AdmittedRequest {
-  /** Who asks, unless its tenant has had too many requests refused. Never rejects. */
+  /** The caller, unless too many of its tenant's requests were refused. Never rejects. */
   asking: Promise<Result<Caller, ApiError>>;
-  /** The body, read while the key is looked up; a large one only when its sender is known. */
+  /** The body, read while the key is looked up. A large body is read only after its key is checked. */
   read: () => Promise<Result<unknown, ApiError>>;
-  /** It was refused. @param names that it asked for; 0 where it could not be read. */
+  /**
+   * Charges a refused request to its tenant.
+   * @param names that it asked for; 0 if it could not be read.
+   */
   refused: (by: { tenant: string; status: number; names: number }) => void;
 }
 
-/** Who may ask for a completion now, and send how much: what a tenant's refused requests may cost the others. */
+/** Admits a completion. Limits what a tenant's refused requests and large bodies may cost the others. */
 export function admitRequest({ keys, gates, now }: AuthDeps, request: Request): AdmittedRequest {
   const asking = admit();
-  /** Of a large body. */
+  /** Set only for a large body. */
   let bytes = 0;
 
   async function admit(): Promise<Result<Caller, ApiError>> {
@@ -119,7 +122,7 @@ export function admitRequest({ keys, gates, now }: AuthDeps, request: Request): 
     });
   }
 
-  /** Settles only when the key is refused: a stranger's body is not waited for. */
+  /** Settles only if the key is refused, so that nobody waits for an unauthenticated body. */
   async function refusal(): Promise<Result<never, ApiError>> {
     const caller = await asking;
     return caller.ok ? new Promise(() => undefined) : caller;
@@ -138,8 +141,8 @@ export function admitRequest({ keys, gates, now }: AuthDeps, request: Request): 
 }
 
 /**
- * Whether fields that nobody knows are refused: as the request's header says, else as its key does.
- * @param caller null where the key is not known yet.
+ * Whether to refuse unknown fields: the request's header decides, then its key.
+ * @param caller null if the key is not known yet.
  */
 export function refusesUnknownFields(
   request: Request,
@@ -153,19 +156,26 @@ type Chain = Pick<AdapterManifest, 'name' | 'owner' | 'chain'>;
 
 export interface CallerRights {
   /**
-   * May the caller use the whole chain? Grants are read only when its own scopes do not cover it.
-   * Error: `registry_unavailable` when what decides cannot be read; that is no refusal.
+   * May the caller use the whole chain? Reads the grants only if the caller's own scopes do not cover it.
+   * Error: `registry_unavailable` when the grants cannot be read; this does not mean forbidden.
    */
   allow(manifest: Chain): Promise<Result<{ allowed: boolean; stale: boolean }, ApiError>>;
   /**
-   * Reads the grants for a name that is missing, as for one that is forbidden: both take as long and fail alike.
+   * Reads the grants for a missing name too, so that it takes as long and fails the same way as a forbidden
+   * name.
    */
   asIfForbidden(): Promise<Result<null, ApiError>>;
-  /** May the caller know that there is this name, whether or not it may use the whole chain? No, where nobody can say. */
+  /**
+   * May the caller know that this name exists, even if it may not use the whole chain? False if the grants
+   * cannot be read.
+   */
   knows(manifest: Chain): Promise<boolean>;
 }
 
-/** What one caller may use, for one request: grants are read at most once, the tenant's and everybody's together. */
+/**
+ * A caller's rights during one request. Reads the grants at most once: the tenant's and the public ones
+ * together.
+ */
 export function createCallerRights(grants: Index<HeldGrants>, caller: Caller): CallerRights {
   let reading: { everyone: Promise<Lookup<HeldGrants>>; own: Promise<Lookup<HeldGrants>> } | undefined;
   const read = () => (reading ??= { everyone: grants.get(PUBLIC), own: grants.get(caller.tenant) });
@@ -176,7 +186,7 @@ export function createCallerRights(grants: Index<HeldGrants>, caller: Caller): C
     let refused: readonly string[] = [];
     let stale = false;
     let trouble: ApiError | null = null;
-    // The tenant's own first: it says whose grants to everybody are to open nothing.
+    // The tenant's own first: they say whose public grants it refuses.
     for (const answer of [own, everyone]) {
       const lookup = await answer;
       if (lookup.state === 'found') {
@@ -186,7 +196,7 @@ export function createCallerRights(grants: Index<HeldGrants>, caller: Caller): C
       } else if (lookup.state === 'trouble') {
         logLine('grant_lookup_trouble', { reason: lookup.reason });
         trouble = registryUnavailable(lookup.retryAfterMs);
-        // What is public may be refused.
+        // Without them, we don't know which public grants the tenant refuses.
         if (answer === own) break;
       }
       if (manifest !== null && mayUseChain({ ...caller, grants: held }, manifest))
@@ -221,13 +231,13 @@ export function scopeCovers(scope: string, name: string): boolean {
   return name === path || name.startsWith(`${path}/`);
 }
 
-/** What decides who may use what. */
+/** Everything that decides what a caller may use. */
 export interface Rights {
   tenant: string;
-  /** Of the key itself. */
+  /** The key's own. */
   scopes: readonly string[];
   scope_owners?: ScopeOwners | undefined;
-  /** What others gave to the tenant or to everybody. */
+  /** Given to the tenant or to everybody. */
   grants?: readonly Grant[] | undefined;
 }
 
@@ -236,11 +246,11 @@ interface Published {
   owner: string;
 }
 
-/** A grant is worth no more than what its giver owns, whoever publishes below the same name. */
+/** A grant covers only what its giver owns, even if others publish below the same name. */
 export const grantCovers = (grant: Grant, member: Published): boolean =>
   (grant.owner === null || grant.owner === member.owner) && scopeCovers(grant.scope, member.name);
 
-/** A key's scopes, each with the owner whose adapters it opens. */
+/** A key's scopes, each with the owner whose adapters it covers. */
 export const scopesHeld = ({ scopes, scope_owners = [] }: Pick<Rights, 'scopes' | 'scope_owners'>): Grant[] =>
   scopes.map((scope, i) => ({ scope, owner: scope_owners[i] ?? null }));
 
@@ -252,7 +262,10 @@ export function mayUse(rights: Rights, member: Published): boolean {
   );
 }
 
-/** A chain may be used when every member may be. The version's own name counts too: a chain can be shared. */
+/**
+ * A chain may be used if every member may be used. The version's own name counts too, because chains can be
+ * shared.
+ */
 export function mayUseChain(
   caller: Rights,
   manifest: Pick<AdapterManifest, 'name' | 'owner' | 'chain'>,
@@ -268,24 +281,27 @@ export function scopeWithin(inner: string, outer: string): boolean {
   return outer.endsWith('/**') && scopeCovers(outer, inner.slice(0, -3));
 }
 
-/** Does `outer` open everything that `inner` opens? */
+/** Does `outer` cover everything that `inner` covers? */
 export const grantWithin = (inner: Grant, outer: Grant): boolean =>
   (outer.owner === null || outer.owner === inner.owner) && scopeWithin(inner.scope, outer.scope);
 
-/** Above all names that begin with `path`; names are ASCII. */
+/** Sorts after all names that begin with `path`; names are ASCII. */
 const after = (path: string): string => `${path}\u007f`;
 
-/** A scope as ranges of names: a room is not one, since `a-b` lies between `a` and `a/b`. */
+/** A scope as ranges of names. A prefix takes two, since `a-b` sorts between `a` and `a/b`. */
 function rangesOf(scope: string, owner: string | null): NameRange[] {
   if (scope === '**') return [{ from: '', to: after(''), owner }];
-  // No name has a blank, and all of their characters come after it.
+  // Names contain no space, and all of their characters sort after it.
   const alone = (name: string): NameRange => ({ from: name, to: `${name} `, owner });
   if (!scope.endsWith('/**')) return [alone(scope)];
   const path = scope.slice(0, -3);
   return [alone(path), { from: `${path}/`, to: after(`${path}/`), owner }];
 }
 
-/** Two ranges overlap only where one lies in the other, which comes first; of two that are the same, anybody's. */
+/**
+ * Overlapping ranges are always nested: the wider one sorts first. If both are equal, the one for any owner
+ * does.
+ */
 function widestFirst(a: NameRange, b: NameRange): number {
   if (a.from !== b.from) return a.from < b.from ? -1 : 1;
   if (a.to !== b.to) return a.to > b.to ? -1 : 1;
@@ -293,12 +309,11 @@ function widestFirst(a: NameRange, b: NameRange): number {
 }
 
 /**
- * Where the names lie that scopes and grants open, besides the tenant's own, as layers of ranges that are sorted and do
- * not overlap: each can be read in the order of names. What a wider range covers is left out.
- * O(n log n).
- * @param maxOwned layers of ranges that have an owner. Rooms overlap when several tenants have granted them; what is
- * more than that is left out.
- * @returns first the layer of what anybody may own, then the others; none is empty.
+ * The ranges of names that scopes and grants cover, except the tenant's own, as layers of sorted, disjoint
+ * ranges. So each layer can be read in the order of names. Drops ranges that a wider one covers. O(n log n).
+ * @param maxOwned layers of ranges with an owner; ranges that do not fit are dropped. Prefixes overlap when
+ * several tenants have granted them.
+ * @returns first the layer for any owner, then the others; none is empty.
  */
 export function usableRanges(rights: Rights, maxOwned: number): NameRange[][] {
   const { tenant, grants = [] } = rights;
@@ -309,7 +324,7 @@ export function usableRanges(rights: Rights, maxOwned: number): NameRange[][] {
   ].sort(widestFirst);
   const anybody: NameRange[] = [];
   const owned: NameRange[][] = [];
-  /** Where the last range of each owner ends. */
+  /** End of each owner's last range. */
   const ends = new Map<string | null, string>();
   for (const range of ranges) {
     const covered = (owner: string | null) => range.from < (ends.get(owner) ?? '');

@@ -5,7 +5,7 @@ import { PUBLIC, type GrantRow, type RefusalRow } from './ports.ts';
 
 type GrantRecord = Omit<GrantRow, 'owner'> & { owner: string };
 
-/** How the table says "whoever owns them": no tenant can be called so. */
+/** "Any owner" in the table: no tenant can have this name. */
 const EVERY_OWNER = '*';
 
 const toGrant = (record: GrantRecord): GrantRow => ({
@@ -13,10 +13,10 @@ const toGrant = (record: GrantRecord): GrantRow => ({
   owner: record.owner === EVERY_OWNER ? null : record.owner,
 });
 
-/** Neither tenants nor scopes can hold a line break. */
+/** Neither tenants nor scopes contain line breaks. */
 const CURSOR_SEPARATOR = '\n';
 
-/** ?1 the receiver, ?2 the giver. What is refused takes nobody's room. */
+/** ?1 the receiver, ?2 the giver. Refused grants don't count. */
 const HOLDER = `SELECT COUNT(*) FROM grants g WHERE g.tenant = ?1 AND NOT EXISTS (
   SELECT 1 FROM grant_refusals r WHERE r.tenant = g.tenant AND r.owner = g.owner)`;
 const PAIR = 'SELECT COUNT(*) FROM grants WHERE owner = ?2 AND tenant = ?1';
@@ -26,7 +26,7 @@ const TAKEN_BACK = 'DELETE FROM grants WHERE tenant = ? AND scope = ?';
 
 export function createD1GrantLedger(db: SqlDatabase) {
   return {
-    /** Which of the caps would be passed is decided in the statement that adds it. */
+    /** The statement that adds the grant also checks the caps. */
     async add(
       { tenant, scope, owner, created_at, created_by }: GrantRow,
       caps: GrantCaps,
@@ -66,7 +66,7 @@ export function createD1GrantLedger(db: SqlDatabase) {
         .first<GrantRecord>();
       return record && toGrant(record);
     },
-    /** What counts against {@link GrantCaps}. */
+    /** The counts that {@link GrantCaps} limits. */
     async counts({ tenant, owner }: Pick<GrantRow, 'tenant' | 'owner'>): Promise<GrantCaps> {
       const counts = await db
         .prepare(`SELECT (${HOLDER}) AS holder, (${PAIR}) AS pair, (${GIVER}) AS giver`)
@@ -74,7 +74,10 @@ export function createD1GrantLedger(db: SqlDatabase) {
         .first<{ holder: number; pair: number; giver: number }>();
       return counts ?? { holder: 0, pair: 0, giver: 0 };
     },
-    /** @returns how many there were. @param params.owner only this owner's; undefined = everyone's. */
+    /**
+     * @returns how many were removed.
+     * @param params.owner only this owner's; undefined = every owner's.
+     */
     async remove({
       tenant,
       scope,
@@ -91,7 +94,7 @@ export function createD1GrantLedger(db: SqlDatabase) {
       ).all();
       return results.length;
     },
-    /** Given to the tenants, refused or not, by tenant and scope. */
+    /** Grants to these tenants, including refused ones, by tenant and scope. */
     async heldBy(tenants: readonly string[]): Promise<GrantRow[]> {
       const { results } = await db
         .prepare(
@@ -102,7 +105,7 @@ export function createD1GrantLedger(db: SqlDatabase) {
         .all<GrantRecord>();
       return results.map(toGrant);
     },
-    /** What opens something for the tenant: given to it or to {@link PUBLIC}, and not refused by it. */
+    /** The tenant's effective grants: given to it or to {@link PUBLIC}, and not refused by it. */
     async usableBy(tenant: string): Promise<GrantRow[]> {
       const { results } = await db
         .prepare(
@@ -114,7 +117,10 @@ export function createD1GrantLedger(db: SqlDatabase) {
         .all<GrantRecord>();
       return results.map(toGrant);
     },
-    /** A page in the order of tenant, scope and owner. @param params.owner null = everyone's. */
+    /**
+     * A page, ordered by tenant, scope and owner.
+     * @param params.owner null = every owner's.
+     */
     async list({
       owner,
       cursor,
@@ -146,7 +152,7 @@ export function createD1GrantLedger(db: SqlDatabase) {
         cursor: last === undefined ? null : [last.tenant, last.scope, last.owner].join(CURSOR_SEPARATOR),
       };
     },
-    /** @returns `full` when the tenant refuses `max` others. */
+    /** @returns `full` if the tenant already refuses `max` others. */
     async refuse(
       { tenant, owner, created_at, created_by }: RefusalRow,
       max: number,
@@ -166,7 +172,7 @@ export function createD1GrantLedger(db: SqlDatabase) {
         return 'known';
       }
     },
-    /** @returns false when it was not refused. */
+    /** @returns false if it was not refused. */
     async accept({ tenant, owner }: Pick<RefusalRow, 'tenant' | 'owner'>): Promise<boolean> {
       const removed = await db
         .prepare('DELETE FROM grant_refusals WHERE tenant = ? AND owner = ? RETURNING owner')
@@ -174,7 +180,7 @@ export function createD1GrantLedger(db: SqlDatabase) {
         .first();
       return removed !== null;
     },
-    /** By owner. */
+    /** Ordered by owner. */
     async refusedBy(tenant: string): Promise<RefusalRow[]> {
       const { results } = await db
         .prepare('SELECT * FROM grant_refusals WHERE tenant = ? ORDER BY owner')

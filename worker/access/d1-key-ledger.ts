@@ -10,7 +10,7 @@ import {
 import { DamagedRow, type Page } from '../platform/ports.ts';
 import { allRights, rightsOf, type ChangeableKey, type KeyRow } from './ports.ts';
 
-/** Column `rights`: all that can be changed of a key. */
+/** Column `rights`: everything that can be changed about a key. */
 const StoredRights = KeyRights.extend({
   label: z.string(),
   scopes: z.array(z.string()),
@@ -44,7 +44,11 @@ export interface KeyRecordRow extends Pick<
 
 const NOTHING = JSON.stringify({ label: '', scopes: [], scope_owners: [] });
 
-/** Of a key that is revoked nothing counts but that: what is damaged of it is left out. @throws DamagedRow */
+/**
+ * Reads a row. Damaged columns of a revoked key are ignored: only its revocation matters.
+ * @param toRevoke ignores them in any key.
+ * @throws DamagedRow
+ */
 export function toKey(row: KeyRecordRow, toRevoke = false): KeyRow {
   try {
     return readKey(row);
@@ -70,12 +74,12 @@ function readKey({ rights, tenant_limits: tenantLimits, ...row }: KeyRecordRow):
   };
 }
 
-/** @returns whether the statement's `RETURNING` gave a row. */
+/** @returns whether the statement's `RETURNING` produced a row. */
 const gaveRow = (answer: { results: unknown[] } | undefined): boolean => (answer?.results.length ?? 0) > 0;
 
 /**
- * The line of ?1 as a table `line (id)`. Each step follows an index (CROSS JOIN keeps the line outside), and what is
- * there already is not followed again, so that it costs what the line is long.
+ * The descendants of key ?1, itself included, as a table `line (id)`. Each step uses an index (CROSS JOIN
+ * keeps `line` as the outer loop), and UNION skips known keys, so the cost is linear in their number.
  */
 function lineOf({ successors, made }: Pick<RevokedLine, 'successors' | 'made'>): string {
   const steps = [
@@ -90,25 +94,29 @@ const pageOf = (rows: readonly KeyRecordRow[], limit: number): Page<KeyRow> => (
   cursor: rows.length === limit ? (rows.at(-1)?.id ?? null) : null,
 });
 
-/** The fields of column `rights`, in whichever order they were written. */
+/** The fields of column `rights`, regardless of their order. */
 const fields = (sql: string): string =>
   `(SELECT json_group_array(field) FROM
      (SELECT fullkey || '=' || type || ':' || COALESCE(atom, '') AS field FROM json_tree(${sql}) ORDER BY 1))`;
-/** @param value that the column had when it was read. */
+/**
+ * Whether column `rights` is unchanged.
+ * @param value as it was read.
+ */
 const asRead = (value: string): string => `${fields('rights')} = ${fields(value)}`;
 const RIGHTS_AS_READ = asRead('?3');
-/** Of an added key, ?11 replaces the one that it is a copy of. */
+/** The added key replaces ?11, and ?12 are the rights that it copied. */
 const REPLACED_AS_READ = ` AND EXISTS (SELECT 1 FROM keys WHERE id = ?11 AND ${asRead('?12')})`;
 
-/** A key `k` with the limits of its tenant. */
+/** A key `k` with its tenant's limits. */
 const COLUMNS = 'k.*, (SELECT t.limits FROM tenant_limits t WHERE t.tenant = k.tenant) AS tenant_limits';
 const SUCCESSORS = lineOf({ successors: true, made: false });
 const NEWEST_FIRST = 'ORDER BY created_at DESC, id';
 
 export function createD1KeyLedger(db: SqlDatabase) {
   /**
-   * Nothing when the key that makes it, or the one that it replaces, is revoked: decided as it is added.
-   * @param also what else has to be so.
+   * Inserts nothing if the key that creates it, or the one that it replaces, is revoked. The statement checks
+   * both.
+   * @param also a further condition.
    */
   const insert = (row: KeyRow, also = ''): SqlStatement =>
     db
@@ -135,7 +143,7 @@ export function createD1KeyLedger(db: SqlDatabase) {
         storedRights(row),
       );
   return {
-    /** @returns false when the key that makes it was revoked meanwhile, or the key is there already. */
+    /** @returns false if the key that creates it has been revoked, or the key exists already. */
     async add(row: KeyRow): Promise<boolean> {
       try {
         return (await insert(row).first()) !== null;
@@ -144,7 +152,10 @@ export function createD1KeyLedger(db: SqlDatabase) {
         return false;
       }
     },
-    /** Newest first. @param tenant null = all. */
+    /**
+     * Newest first.
+     * @param tenant null = all.
+     */
     async list(tenant: string | null): Promise<KeyRow[]> {
       const { results } = await (
         tenant === null
@@ -153,7 +164,7 @@ export function createD1KeyLedger(db: SqlDatabase) {
       ).all<KeyRecordRow>();
       return readable(results, toKey);
     },
-    /** @param reading.toRevoke a damaged row is read as a key that may nothing, which can be revoked. */
+    /** @param reading.toRevoke reads a damaged row as a key without rights, so that it can be revoked. */
     async get(id: string, { toRevoke }: { toRevoke?: boolean } = {}): Promise<KeyRow | null> {
       const row = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE id = ?`)
@@ -161,7 +172,7 @@ export function createD1KeyLedger(db: SqlDatabase) {
         .first<KeyRecordRow>();
       return row && toKey(row, toRevoke);
     },
-    /** An admin key that is not revoked; whether it has expired is the asker's to see. */
+    /** An admin key that is not revoked. The caller checks whether it has expired. */
     async admin(hash: string): Promise<KeyRow | null> {
       const row = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE hash = ? AND kind = 'admin' AND revoked_at IS NULL`)
@@ -170,9 +181,10 @@ export function createD1KeyLedger(db: SqlDatabase) {
       return row && toKey(row);
     },
     /**
-     * Adds `row` in the place of the key that it replaces, which ends at `expiresAt` unless it ends earlier: both or
-     * nothing. @returns false when that one, or the key that makes it, was revoked meanwhile, or when what can be changed
-     * of that one is not what `row` has of it: a right that was taken from it does not live on in its successor.
+     * Adds `row` as the successor of the key that it replaces, which expires at `expiresAt` or earlier.
+     * Atomic.
+     * @returns false if the replaced key or the key that creates `row` has been revoked, or if the replaced
+     * key's rights have changed: otherwise its successor would keep a right that was removed.
      */
     async rotate({
       row,
@@ -193,8 +205,10 @@ export function createD1KeyLedger(db: SqlDatabase) {
       return gaveRow(added);
     },
     /**
-     * Changes what can be changed of a key. @param was as it was read. @returns false when it is not so any more, or
-     * revoked, and nothing was written: whoever takes a right away is not overwritten by one who read before.
+     * Changes a key.
+     * @param was as it was read.
+     * @returns false, without writing, if the key has changed since or is revoked: otherwise a stale change
+     * could restore a right that was removed.
      */
     async change(row: ChangeableKey, was: ChangeableKey): Promise<boolean> {
       const changed = await db
@@ -206,7 +220,9 @@ export function createD1KeyLedger(db: SqlDatabase) {
         .first();
       return changed !== null;
     },
-    /** Ends all of the line at once, and from then on none of them can be rotated or make a key. */
+    /**
+     * Revokes the key and its descendants at once. After that, none of them can be rotated or create a key.
+     */
     async revoke({ id, at, ...line }: RevokedLine & { at: number }): Promise<void> {
       await db
         .prepare(
@@ -217,7 +233,10 @@ export function createD1KeyLedger(db: SqlDatabase) {
         .bind(id, at)
         .run();
     },
-    /** Which those are, the first included, in the order of their ids. @param params.after the last id of the page before. */
+    /**
+     * The keys that {@link KeyLedger.revoke} ends, the first included, ordered by id.
+     * @param params.after the previous page's last id.
+     */
     async line({
       id,
       after,
@@ -234,7 +253,10 @@ export function createD1KeyLedger(db: SqlDatabase) {
         .all<KeyRecordRow>();
       return readable(results, toKey);
     },
-    /** Keys made by the key or its successors, which are none themselves, and neither revoked nor expired at `at`. */
+    /**
+     * Keys created by the key or its successors that are not successors, and neither revoked nor expired at
+     * `at`.
+     */
     async madeBy({ id, at, limit }: { id: string; at: number; limit: number }): Promise<KeyRow[]> {
       const { results } = await db
         .prepare(
@@ -246,7 +268,7 @@ export function createD1KeyLedger(db: SqlDatabase) {
         .all<KeyRecordRow>();
       return readable(results, toKey);
     },
-    /** All keys, in the order of their ids. */
+    /** All keys, ordered by id. */
     async page({ cursor, limit }: { cursor: string | null; limit: number }): Promise<Page<KeyRow>> {
       const { results } = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE id > ? ORDER BY id LIMIT ?`)
@@ -254,7 +276,7 @@ export function createD1KeyLedger(db: SqlDatabase) {
         .all<KeyRecordRow>();
       return pageOf(results, limit);
     },
-    /** The API keys of a tenant that are not revoked, in the order of their ids. */
+    /** The tenant's API keys that are not revoked, ordered by id. */
     async ofTenant({
       tenant,
       cursor,
@@ -279,11 +301,11 @@ export function createD1KeyLedger(db: SqlDatabase) {
 /** System of record of keys. Throws StoreUnavailable. */
 export type KeyLedger = ReturnType<typeof createD1KeyLedger>;
 
-/** Which keys end with one of them. */
+/** Which keys a revocation ends. */
 export interface RevokedLine {
   id: string;
-  /** Those that it was rotated into, and theirs. */
+  /** The keys that replaced it by rotation, directly or not. */
   successors: boolean;
-  /** Those that it, or one of these, has made. */
+  /** The keys that it or one of these created. */
   made: boolean;
 }

@@ -29,12 +29,14 @@ export interface GrantDeps {
   now: () => number;
 }
 
-/** How many grants one tenant can have of all givers, and of one, and how many one can give. */
+/** Maximum grants that a tenant holds in all and from one giver, and that it gives. */
 const CAPS: GrantCaps = { holder: MAX_GRANTS, pair: MAX_GRANTS_FROM_ONE, giver: MAX_GRANTS_GIVEN };
-/** The bootstrap key may give all that a tenant can have. */
+/** The bootstrap key may give a tenant as many as it can hold. */
 const ROOT_CAPS: GrantCaps = { ...CAPS, pair: MAX_GRANTS, giver: Number.MAX_SAFE_INTEGER };
 
-/** Grants. `tenant` `*` is everybody. `owner` is whose adapters a grant opens; null = whoever owns them. */
+/**
+ * Grants. `tenant` `*` is everybody. `owner` is the tenant whose adapters a grant covers; null = any owner.
+ */
 export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
   const { grantLedger, grantIndex, rights, now } = deps;
   const routes = new Hono<AppEnv>();
@@ -72,7 +74,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
     const caps = caller.root ? ROOT_CAPS : CAPS;
     const outcome = await carryThrough(context, async () => {
       const added = await grantLedger.add(row, caps);
-      // Also when it was there: an earlier attempt may have ended between the two stores.
+      // Also if it existed: an earlier attempt may have failed before KV.
       if (added !== 'full') await rights.syncGrants(tenant);
       return added;
     });
@@ -96,7 +98,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
         tenant,
         ...(caller.root ? {} : { owner: caller.tenant }),
       });
-      // Also when there was none, but KV has some: an earlier attempt may have ended between the two stores.
+      // Also if there was none, but KV has some: an earlier attempt may have failed before KV.
       if (count > 0 || (await grantIndex.get(tenant)).state !== 'absent') await rights.syncGrants(tenant);
       return count;
     });
@@ -106,7 +108,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
   return routes;
 }
 
-/** Told to the operator alone: which tenants there are is nobody else's to find out. */
+/** Only the operator is told: nobody else may find out which tenants exist. */
 async function keyless({ keyLedger }: Pick<GrantDeps, 'keyLedger'>, tenant: string): Promise<string | null> {
   if (tenant === PUBLIC) return null;
   const { items } = await keyLedger.ofTenant({ tenant, cursor: null, limit: 1 });
@@ -125,8 +127,8 @@ function whyFull({ tenant }: GrantRow, counts: GrantCaps, caps: GrantCaps): stri
 }
 
 /**
- * @returns whose adapters a grant of `scope` by the caller opens; null = everyone's.
- * Errors: `model_not_found` when the name or room is another's, or nobody's; `insufficient_scope`.
+ * @returns the tenant whose adapters a grant of `scope` by the caller covers; null = every owner's.
+ * Errors: `model_not_found` if the name or prefix has another owner, or none; `insufficient_scope`.
  */
 async function giverOf(
   { registry }: Pick<GrantDeps, 'registry'>,
@@ -161,7 +163,7 @@ const refusalJson = ({ owner: from, created_at, created_by }: RefusalRow): Refus
   created_by,
 });
 
-/** What a tenant refuses are grants of another's adapters, to it or to everybody. The other is not told. */
+/** A tenant can refuse all grants of another one's adapters, to it or to everybody. The other is not told. */
 export function adminRefusalRoutes(deps: {
   grantLedger: GrantLedger;
   rights: RightsWriter;
@@ -183,7 +185,7 @@ export function adminRefusalRoutes(deps: {
     const row = { tenant, owner: from, created_at: now(), created_by: keyId };
     const outcome = await carryThrough(context, async () => {
       const refused = await grantLedger.refuse(row, MAX_REFUSALS);
-      // Also when it was there: an earlier attempt may have ended between the two stores.
+      // Also if it was refused before: an earlier attempt may have failed before KV.
       if (refused !== 'full') await rights.syncGrants(tenant);
       return refused;
     });

@@ -46,11 +46,11 @@ const CHANGED_MEANWHILE = conflict(
     '`graft keys`, and try again.',
 );
 
-/** Keys: made, rotated, changed, listed and revoked ({@link revokeKeyRoute}). */
+/** Create, rotate, change, list and revoke ({@link revokeKeyRoute}) keys. */
 export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   const { keyLedger, now } = deps;
   const routes = new Hono<AppEnv>();
-  /** Again on a repeat: an earlier attempt may have ended between the two stores. */
+  /** Also on a repeat: an earlier attempt may have failed before KV. */
   const index = async (row: KeyRow) => {
     if (row.kind === 'api') await deps.rights.syncKey(row.hash);
   };
@@ -95,7 +95,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       replaces: null,
     };
     if (!(await keyLedger.add(row))) {
-      // Whoever gives a key's hash may be registering it twice at once.
+      // A client may register the same hash twice at once.
       const meanwhile = await keyLedger.get(id);
       return meanwhile === null ? fail(REVOKED_MEANWHILE) : registered(meanwhile);
     }
@@ -107,13 +107,13 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const { id: oldId, grace, expires_in: asked } = request;
     const old = await visibleKey(keyLedger, caller, oldId);
     if (old === null) return fail(NO_SUCH_KEY);
-    // A key may always have itself replaced: the new one has no other rights.
+    // A key may always be rotated with itself: the new one has the same rights.
     const problem =
       caller.keyId === old.id ? null : grantProblem(caller, { ...old, rights: old, ownHash: false });
     if (problem !== null) return fail(problem);
     const at = now();
     if (old.revoked_at !== null || (old.expires_at !== null && old.expires_at <= at)) {
-      // By a rotation perhaps of which KV was not told: the old key would be good there without end.
+      // An earlier rotation may have failed before KV, where the old key would stay valid forever.
       await index(old);
       return fail(conflict('This key was revoked or has expired. Create a new one with POST /admin/keys.'));
     }
@@ -121,7 +121,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const id = keyIdOf(hash);
     const life = asked ?? (old.expires_at === null ? null : old.expires_at - old.created_at);
     const wished = life === null ? null : at + life;
-    // An admin key does not prolong its own life.
+    // An admin key cannot extend its own life.
     const cap = caller.root || old.kind === 'api' ? null : old.expires_at;
     const expiresAt = cap === null ? wished : Math.min(wished ?? Infinity, cap);
     const row = {
@@ -134,7 +134,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       replaced_by: null,
       replaces: old.id,
     };
-    // Whoever stole an admin key cannot lock its owner out with it at once.
+    // A stolen admin key cannot lock its owner out at once.
     const least = old.kind === 'admin' && !caller.root ? MIN_SELF_GRACE_MS : 0;
     const until = Math.min(old.expires_at ?? Infinity, at + Math.max(grace, least));
     if (!(await keyLedger.rotate({ row, expiresAt: until }))) return fail(CHANGED_MEANWHILE);
@@ -167,7 +167,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     };
     if (!(await keyLedger.change(row, old))) return fail(CHANGED_MEANWHILE);
     await index(row);
-    // Also on a repeat: an earlier attempt may have ended between the two.
+    // Also on a repeat: an earlier attempt may have failed before this.
     if (rights.keep_prompts !== undefined)
       await deps.keptPrompts.limit({ tenant: row.tenant, keyIds: [row.id], hours: rights.keep_prompts });
     return context.json(keyJson(row));
@@ -187,7 +187,7 @@ async function newKey(kind: KeyRow['kind']): Promise<{ key: string; hash: string
   return { key, hash: await hashApiKey(key) };
 }
 
-/** Rights that mean nothing for a key of this kind are mistakes. */
+/** Rights that have no meaning for this kind of key are mistakes. */
 function irrelevantRight(kind: KeyRow['kind'], rights: Partial<Record<keyof AllRights, unknown>>) {
   for (const [param, of] of Object.entries(KIND_OF_RIGHT)) {
     if (of === 'both' || of === kind || rights[param as keyof AllRights] === undefined) continue;
@@ -200,7 +200,7 @@ function irrelevantRight(kind: KeyRow['kind'], rights: Partial<Record<keyof AllR
   return null;
 }
 
-/** @returns the rights of a key as a change has them. */
+/** @returns the key's rights after the change. */
 const changedRights = (old: AllRights, change: Partial<Record<keyof AllRights, unknown>>): AllRights =>
   Object.fromEntries(
     Object.keys(NO_RIGHTS).map((field) => {
@@ -209,7 +209,7 @@ const changedRights = (old: AllRights, change: Partial<Record<keyof AllRights, u
     }),
   ) as AllRights;
 
-/** Limits that the operator gave to a key are not the tenant's to raise. */
+/** A tenant may not raise limits that the operator set. */
 function fixedProblem(caller: AdminCaller, old: KeyRow, limits: KeyLimits | null): ApiError | null {
   if (caller.root || !old.limits_fixed || !isRelaxed(old.limits, limits)) return null;
   return {
@@ -218,12 +218,15 @@ function fixedProblem(caller: AdminCaller, old: KeyRow, limits: KeyLimits | null
   };
 }
 
-/** What a key may do that has the right, which only such a key gives. */
+/** Rights that only a key with the same right can give, and how messages describe them. */
 const HELD_TO_GIVE = { download: 'download', prompts: 'read prompts' } as const satisfies Partial<
   Record<keyof AllRights, string>
 >;
 
-/** A key grants no more than its maker has. @param wanted.scope_owners of scopes that are bound; those to come will be. */
+/**
+ * A key cannot give more than its creator has.
+ * @param wanted.scope_owners the scopes' owners; undefined if they are not bound yet.
+ */
 function grantProblem(
   caller: AdminCaller,
   wanted: {
@@ -231,7 +234,7 @@ function grantProblem(
     tenant: string;
     scopes: readonly string[];
     scope_owners?: ScopeOwners | undefined;
-    /** That are asked for. */
+    /** The requested ones. */
     rights: { [Right in keyof typeof HELD_TO_GIVE]?: boolean | undefined };
     ownHash: boolean;
   },
@@ -253,7 +256,7 @@ function grantProblem(
   return wider === undefined ? null : refuse(`This key does not have the scope '${wider.scope}'.`);
 }
 
-/** Keys of other tenants do not exist. */
+/** To the caller, other tenants' keys do not exist. */
 async function visibleKey(
   ledger: KeyLedger,
   caller: AdminCaller,
@@ -265,9 +268,8 @@ async function visibleKey(
 }
 
 /**
- * Revokes a key: 204, or with `report=true` 200 {@link RevocationView}.
- * Whoever stole a key may have rotated it: those that it was rotated into end with it. All end in the system of record
- * in one statement; in KV a page after the other.
+ * Revokes a key: 204, or with `report=true` 200 {@link RevocationView}. A thief may have rotated a stolen
+ * key, so its successors end too. One statement revokes all of them in D1; KV follows page by page.
  */
 const revokeKeyRoute =
   (deps: { keyLedger: KeyLedger; rights: RightsWriter; keptPrompts: KeptPrompts; now: () => number }) =>
@@ -294,7 +296,7 @@ const revokeKeyRoute =
 
 type Deps = Parameters<typeof revokeKeyRoute>[0];
 
-type Wanted = RevokedLine & { /** What is kept of them is deleted, too. */ forget: boolean };
+type Wanted = RevokedLine & { /** Also deletes their stored prompts. */ forget: boolean };
 
 async function revokeAll(deps: Deps, line: Wanted): Promise<null> {
   for (let cursor: string | null = null; ;) {
@@ -313,7 +315,7 @@ async function revokePage(
     keyLedger.line({ ...line, after, limit: REVOKED_PAGE }),
     line.made ? [] : keyLedger.madeBy({ id: line.id, at: now(), limit: MAX_MADE_LISTED + 1 }),
   ]);
-  // Also those that were revoked before: an earlier attempt may have ended between the two stores.
+  // Also those that were revoked before: an earlier attempt may have failed before KV.
   await Promise.all(rows.map(({ kind, hash }) => (kind === 'api' ? rights.syncKey(hash) : undefined)));
   const [{ tenant } = { tenant: '' }] = rows;
   if (forget && rows.length > 0)
@@ -327,14 +329,15 @@ async function revokePage(
   };
 }
 
-/** Never the key nor its hash. */
+/** Never contains the key or its hash. */
 const keyJson = (row: KeyRow): KeyView => KeyView.parse(row);
 
 /**
- * Whose adapters the scopes of a key open, in their order: whoever has the name or room now, so that nobody who comes to
- * own a name there later answers for it. A scope that the maker has for one owner is given on for that owner.
- * @param params.scopes such as the caller may give. @param params.tenant whose key it is: what nobody has is its own.
- * Error: `invalid_request` for a room in which several have names.
+ * The owner that each scope is bound to: whoever owns the name or prefix now, so that later owners of
+ * names in it are not covered. A scope that the creator has for one owner is passed on for that owner.
+ * @param params.scopes must be ones that the caller may give.
+ * @param params.tenant the key's; it owns names that have no owner yet.
+ * Error: `invalid_request` for a prefix in which several tenants have names.
  */
 async function bindScopes(
   { registry }: { registry: Registry },
@@ -343,7 +346,7 @@ async function bindScopes(
   const { caller, tenant, scopes } = params;
   const bound: (string | null)[] = [];
   for (const [i, scope] of scopes.entries()) {
-    // The bootstrap key has one scope, `**`, of whoever owns what it covers.
+    // The bootstrap key has one scope: `**`, of any owner.
     const held = scopesHeld(caller).filter((own) => scopeWithin(scope, own.scope));
     const limits = held.some(({ owner }) => owner === null) ? [] : held.map(({ owner }) => owner);
     if (scope === '**') {

@@ -1,4 +1,4 @@
-/** Numbers of keys, grants and who asks how often, with unit and reason. */
+/** Limits of keys and grants, and rate limits of callers, with unit and reason. */
 
 const SECOND = 1_000;
 
@@ -47,14 +47,14 @@ export const LARGE_BODIES = { perSecond: 20, burst: 8, atOnce: 4 };
  */
 // A lookup takes some milliseconds, so sixteen at a time are a thousand a second.
 export const COMPOSED_REQUESTS = { perSecond: 200, burst: 200, atOnce: 16 };
-/** Tenants, or keys, that a gate remembers, each about 200 bytes. */
+/** Tenants or keys that a gate remembers, about 200 bytes each. */
 export const GATE_ENTRIES = 10_000;
 /**
- * A request under way that has not said that it ended does not count any more: the platform ends what a client leaves
- * behind 30 s later without a word, and a check of an adapter takes up to 60.
+ * A running request that has not reported its end stops counting after this time. The platform ends abandoned
+ * work after 30 s without notice, and the check of an adapter takes up to 60.
  */
 export const GATE_PLACE_MS = 60 * SECOND;
-/** When one who has everything under way that it may have should ask again: admin requests take 10 ms to a second. */
+/** When a caller with too many concurrent requests should retry: admin requests take 10 ms to a second. */
 export const GATE_AT_ONCE_RETRY_MS = 1 * SECOND;
 
 /**
@@ -62,7 +62,9 @@ export const GATE_AT_ONCE_RETRY_MS = 1 * SECOND;
  * both.
  */
 export const MIN_SELF_GRACE_MS = 3_600 * SECOND;
-/** Keys that one request ends in KV; each is a call of a Durable Object, of which a request has 1,000. */
+/** Keys that one request revokes in KV; each is a call of a Durable Object, and a request may make 1,000. */
 export const REVOKED_PAGE = 200;
-/** Keys told that a revoked one has made: all of them can be revoked unseen. */
+/**
+ * Keys created by a revoked one that its revocation lists; the others can be revoked without being listed.
+ */
 export const MAX_MADE_LISTED = 100;

@@ -1,4 +1,4 @@
-/** Ports of keys, admin keys and grants, and the callers made from them. */
+/** Types of keys, admin keys, grants and callers, and how they are stored in KV. */
 import { z } from 'zod';
 import type { GrantView } from '../../protocol/admin-api/grants.ts';
 import {
@@ -10,63 +10,66 @@ import {
 } from '../../protocol/admin-api/keys.ts';
 import type { LimitedCaller } from '../metering/ports.ts';
 
-/** Whose adapters each scope of a key opens, in the scopes' order; null = whoever owns them. */
+/** The owner whose adapters each scope covers, in the scopes' order; null = any owner. */
 export type ScopeOwners = readonly (string | null)[];
 
-/** What KV holds of an inference key. Admin rights are never among it: whoever can write KV would mint admins. */
+/** An inference key in KV. Never has admin rights: anybody with write access to KV could create admins. */
 export const KeyRecord = KeyRights.omit({ prompts: true }).extend({
   id: z.string(),
   tenant: z.string().min(1),
   scopes: z.array(z.string()),
-  /** {@link ScopeOwners}, where a scope has one. */
+  /** {@link ScopeOwners}, if a scope is bound to an owner. */
   scope_owners: z.array(z.string().min(1).nullable()).optional(),
-  /** Unix ms; from then on it is refused. */
+  /** Unix ms; the key is refused from then on. */
   expires_at: z.int().optional(),
-  /** Of all keys of its tenant together: here, so that the hot path reads nothing more. */
+  /** Limits of all of the tenant's keys together. Stored here to save the hot path a read. */
   tenant_limits: KeyLimits.optional(),
-  /** Whose quota it counts against, when not its own: that of the key it replaced. */
+  /** Key whose quota it shares, if not its own: that of the key it replaced. */
   counter: z.string().optional(),
 });
 
 export type KeyRecord = z.infer<typeof KeyRecord>;
 
-/** Who asks. */
+/** An authenticated caller. */
 export interface Caller extends Omit<KeyRecord, 'id' | 'expires_at' | keyof LimitedCaller>, LimitedCaller {
-  /** The caller's record is the last known one, because the registry does not answer. */
+  /** The registry does not respond, so this is the last known record. */
   stale: boolean;
 }
 
-/** Owner of what the bootstrap key publishes without saying for whom. */
+/** Owner of what the bootstrap key publishes without naming a tenant. */
 export const BOOTSTRAP_TENANT = 'default';
-/** As the bootstrap key is called where a key's id stands. */
+/** Id of the bootstrap key. */
 export const BOOTSTRAP_KEY_ID = 'bootstrap';
 
-/** `root` is the bootstrap key: it may act for every tenant. */
+/** `root`: the bootstrap key, which may act for every tenant. */
 export interface AdminCaller extends KeyRights {
   keyId: string;
   tenant: string;
   scopes: readonly string[];
   scope_owners?: ScopeOwners | undefined;
-  /** What was given to the tenant and to everybody; the bootstrap key needs none. */
+  /** Given to the tenant and to everybody; the bootstrap key needs none. */
   grants?: readonly Grant[];
   root: boolean;
 }
 
-/** A key as the system of record has it: the view, and what nobody is shown. */
+/** A key in the system of record: the view, and what is never shown. */
 export interface KeyRow extends KeyView {
   hash: string;
-  /** The bootstrap key set the limits: an admin key of the tenant may only lower them. */
+  /** The operator set the limits, so the tenant's admin keys may only lower them. */
   limits_fixed: boolean;
-  /** Of its tenant, as they are now; they are not written with the key. */
+  /** The tenant's current limits; not stored with the key. */
   tenant_limits: KeyLimits | null;
-  /** Id of the key whose quota it counts against; its own, or that of the first of a row of rotations. */
+  /** Id of the key whose quota it shares: its own, or that of the first key in a series of rotations. */
   counter: string;
 }
 
-/** @param hash sha256 of the key, hex. @returns the id under which the key is known. */
+/**
+ * @param hash sha256 of the key, hex.
+ * @returns the key's id.
+ */
 export const keyIdOf = (hash: string): string => `key_${hash.slice(0, 16)}`;
 
-/** @returns the others, too: what a key has unless said. */
+/** @returns all rights, with defaults for those not given. */
 export const allRights = (given: {
   [Field in keyof AllRights]?: AllRights[Field] | undefined;
 }): AllRights =>
@@ -74,7 +77,7 @@ export const allRights = (given: {
     Object.entries(NO_RIGHTS).map(([field, none]) => [field, given[field as keyof AllRights] ?? none]),
   ) as AllRights;
 
-/** @returns what differs from a key without rights. */
+/** @returns the rights that differ from the defaults. */
 export const rightsOf = (row: AllRights): KeyRights =>
   Object.fromEntries(
     Object.entries(NO_RIGHTS).flatMap(([field, none]) => {
@@ -83,7 +86,7 @@ export const rightsOf = (row: AllRights): KeyRights =>
     }),
   );
 
-/** What KV has to hold of a key that is not revoked. */
+/** What KV should contain for a key that is not revoked. */
 export function keyRecordOf(row: KeyRow): KeyRecord {
   const { id, tenant, scopes, scope_owners, expires_at, tenant_limits, counter } = row;
   const { prompts: _, ...rights } = rightsOf(row);
@@ -99,49 +102,51 @@ export function keyRecordOf(row: KeyRow): KeyRecord {
   };
 }
 
-/** What can be changed of a key: column `rights`. */
+/** Everything that can be changed about a key: column `rights`. */
 export type ChangeableKey = Pick<
   KeyRow,
   'id' | 'label' | 'scopes' | 'scope_owners' | 'limits_fixed' | keyof AllRights
 >;
 
-/** The one writer of keys and grants in KV: a change that was made later can never be overwritten by an earlier one. */
+/** The only writer of keys and grants in KV, so that an older state never overwrites a newer one. */
 export interface RightsWriter {
   /**
-   * Copies what the ledger says of the key to KV, at most one write a second a key; calls that come meanwhile share the
-   * next write. What fails is tried again later by itself.
-   * @param options.mark where the ledger has no such key, leaves a signed mark; otherwise nothing is written then.
-   * @returns once a state is in KV that was read after the call. @throws StoreUnavailable
+   * Copies the key from the ledger to KV, at most once a second per key; calls in the meantime share the next
+   * write. Failed writes are retried in the background.
+   * @param options.mark leaves a signed mark if the ledger has no such key; otherwise nothing is written
+   * then.
+   * @returns once KV has a state that was read after the call.
+   * @throws StoreUnavailable
    */
   syncKey(hash: string, options?: { mark?: boolean }): Promise<void>;
-  /** The same for all that a tenant, or everybody, was given. */
+  /** Does the same for all grants to a tenant, or to everybody. */
   syncGrants(tenant: string): Promise<void>;
 }
 
-/** Tenant of grants that everybody has. No tenant can be called so. */
+/** Tenant of grants to everybody. No tenant can have this name. */
 export const PUBLIC = '*';
 
-/** `tenant` has it, or {@link PUBLIC}. */
+/** `tenant` holds it: a tenant or {@link PUBLIC}. */
 export type GrantRow = Omit<GrantView, 'refused' | 'notice'>;
 
-/** A right that was given away: to use what `owner` has published under names that `scope` covers. */
+/** A right given to others: to use what `owner` has published under names that `scope` covers. */
 export const Grant = z.strictObject({
   scope: z.string().min(1),
-  /** null: whoever owns them; only the bootstrap key gives so much. */
+  /** null: any owner; only the bootstrap key can give this. */
   owner: z.string().min(1).nullable(),
 });
 
 export type Grant = z.infer<typeof Grant>;
 
-/** What opens something for a tenant. */
+/** A tenant's grants and refusals. */
 export interface HeldGrants {
-  /** Given to it, without what givers gave whom it refuses. */
+  /** Given to it, without those of givers that the receiver refuses. */
   grants: readonly Grant[];
-  /** Tenants whose grants open nothing for it, those to everybody neither. */
+  /** Tenants whose grants it refuses, including public ones. */
   refused: readonly string[];
 }
 
-/** What KV has to hold of the grants of a tenant, or of everybody. */
+/** What KV should contain for the grants of a tenant, or of everybody. */
 export function heldGrants(
   rows: readonly Grant[],
   refusals: readonly Pick<RefusalRow, 'owner'>[],
@@ -151,23 +156,25 @@ export function heldGrants(
   return { grants: unrefused(grants, refused), refused };
 }
 
-/** @returns the grants less those of refused givers; what the bootstrap key gave of everybody's stays. */
+/** @returns the grants without those of refused givers; the operator's grants for any owner stay. */
 export function unrefused(grants: readonly Grant[], refused: readonly string[]): readonly Grant[] {
   if (refused.length === 0) return grants;
   const without = new Set(refused);
   return grants.filter(({ owner }) => owner === null || !without.has(owner));
 }
 
-/** That a tenant wants no grants of another. */
+/** A tenant refuses another's grants. */
 export interface RefusalRow {
   tenant: string;
-  /** Whose adapters are not opened by grants. */
+  /** Grants of this tenant's adapters have no effect. */
   owner: string;
   created_at: number;
   created_by: string;
 }
 
-/** Most grants that are kept: of one receiver, of those that are not refused; from one giver to it; of one giver. */
+/**
+ * Maximum grants: held by one receiver (refused ones don't count), from one giver to it, and of one giver.
+ */
 export interface GrantCaps {
   holder: number;
   pair: number;

@@ -1,6 +1,6 @@
 /**
- * How often, and how many at once, a caller may ask for what costs the registry something, and how much refused work it
- * may cause. No I/O, no clock.
+ * Rate limits of callers: requests a second, requests at once, and the cost of refused ones. No I/O, no
+ * clock.
  */
 import { BoundedMap } from '../platform/bounded-map.ts';
 import { err, ok, type Result, type ApiError } from '../../protocol/api-error.ts';
@@ -20,18 +20,18 @@ import {
   REFUSED_COMPLETIONS,
 } from './limits.ts';
 
-/** Of one kind of caller of the admin API. */
+/** For one kind of caller of the admin API. */
 export interface AdminGates {
   reads: Gate;
   changes: Gate;
 }
 
 export interface Gates {
-  /** By tenant, and by key until its tenant is known. */
+  /** By tenant, or by key until its tenant is known. */
   tenants: AdminGates;
   /** The bootstrap key. */
   operator: AdminGates;
-  /** Admin keys that this isolate has not seen to be good, all together. */
+  /** Shared by all admin keys that this isolate has not authenticated yet. */
   strangers: Gate;
   /** `/v1/models`, by tenant. */
   models: Gate;
@@ -41,9 +41,9 @@ export interface Gates {
   feedback: Gate;
   /** Large bodies of completions while they are read, by tenant. */
   largeBodies: Gate;
-  /** Completions that add adapters, while these are looked up, by tenant. */
+  /** Completions with composed adapters while these are looked up, by tenant. */
   composing: Gate;
-  /** Completions that were refused, by tenant. */
+  /** Refused completions, by tenant. */
   refusals: RefusalBudget;
 }
 
@@ -71,8 +71,8 @@ export function createGates(now: () => number): Gates {
 }
 
 /**
- * @param whose in the refusal, such as `This tenant`, which it is unless given.
- * @returns what says that the request has ended.
+ * @param whose the subject of the error message.
+ * @returns a function that ends the request.
  */
 export function enterGate(gate: Gate, who: string, whose = 'This tenant'): Result<() => void, ApiError> {
   const entered = gate.enter(who);
@@ -90,22 +90,25 @@ function gateError(whose: string, { why, limits: of, retryAfterMs }: GateRefusal
 }
 
 interface GateLimits {
-  /** Requests a second that can go on for ever … */
+  /** Sustained requests a second. */
   perSecond: number;
-  /** … and at once after a pause. */
+  /** Requests at once after a pause. */
   burst: number;
-  /** Requests under way at the same time. */
+  /** Concurrent requests. */
   atOnce: number;
 }
 
-/** Tokens come back at an even pace, up to the burst. @param tokens as they were `passedMs` ago. */
+/**
+ * Tokens return at a steady rate, up to the burst.
+ * @param tokens `passedMs` ago.
+ */
 const refilled = (
   tokens: number,
   passedMs: number,
   { perSecond, burst }: Pick<GateLimits, 'perSecond' | 'burst'>,
 ): number => Math.min(burst, tokens + (Math.max(0, passedMs) * perSecond) / 1_000);
 
-/** @returns ms until there is a whole token again. */
+/** @returns ms until a whole token is available. */
 const untilToken = (tokens: number, perSecond: number): number =>
   Math.ceil(((1 - tokens) / perSecond) * 1_000);
 
@@ -116,26 +119,27 @@ interface GateRefusal {
 }
 
 export interface Gate {
-  /** @returns what says that the request has ended; more than once changes nothing. A refusal costs nothing. */
+  /** @returns a function that ends the request; repeating it does nothing. A refusal costs nothing. */
   enter(who: string): Result<() => void, GateRefusal>;
-  /** Those it remembers. */
+  /** Remembered callers. */
   readonly size: number;
 }
 
 interface Asker {
-  /** Requests that may come at once, up to `burst`. */
+  /** Requests that may start at once, up to `burst`. */
   tokens: number;
-  /** When that was so, unix ms. */
+  /** Time of `tokens`, unix ms. */
   at: number;
-  /** Place -> unix ms at which it is free by itself. */
+  /** Slot -> when it expires, unix ms. */
   places: Map<symbol, number>;
 }
 
 /**
- * A token bucket and a number of places for each asker.
- * @param params.placeMs a place is free after this time: a request that the platform ended says so to nobody.
- * @param params.atOnceRetryMs when one who has all places taken may ask again.
- * @param params.maxEntries askers remembered beyond those with requests under way; who is forgotten begins anew.
+ * A token bucket and a number of slots per caller.
+ * @param params.placeMs after this time a slot expires: requests that the platform ended are never reported.
+ * @param params.atOnceRetryMs when a caller without free slots may retry.
+ * @param params.maxEntries remembered callers, not counting those with running requests; a forgotten one
+ * starts afresh.
  */
 export function createGate(params: {
   limits: GateLimits;
@@ -146,7 +150,7 @@ export function createGate(params: {
 }): Gate {
   const { limits, placeMs, atOnceRetryMs, maxEntries, now } = params;
   const { burst, atOnce } = limits;
-  /** The one that asked last is the last. */
+  /** Least recently active first. */
   const askers = new Map<string, Asker>();
 
   function askerOf(who: string, at: number): Asker {
@@ -161,7 +165,7 @@ export function createGate(params: {
     return asker;
   }
 
-  /** The one that has been quiet for longest, and has nothing under way. */
+  /** Forgets the least recently active caller without running requests. */
   function forgetOne(): void {
     for (const [who, { places }] of askers) {
       if (places.size > 0) continue;
@@ -189,40 +193,40 @@ export function createGate(params: {
 }
 
 interface RefusalBudget {
-  /** @returns when `who` may ask again, ms; null = now. */
+  /** @returns when `who` may ask again, in ms; null = now. */
   waitMs(who: string): number | null;
   spend(who: string, cost: number): void;
-  /** Those it remembers. */
+  /** Remembered callers. */
   readonly size: number;
 }
 
 interface Account {
-  /** Left, at most `burst`; below zero after something dear. */
+  /** At most `burst`; negative after an expensive refusal. */
   left: number;
-  /** When that was so, unix ms. */
+  /** Time of `left`, unix ms. */
   at: number;
 }
 
-/** A body of so many bytes, read and parsed for nothing, costs one more. */
+/** Reading and parsing this many bytes in vain costs one unit. */
 const BYTES_A_UNIT = 64 * 1024;
-/** A name that is not there is looked for in KV and in the system of record. */
+/** A missing name is looked up in KV and in the system of record. */
 const NAME_UNITS = 2;
 
 /**
- * What a refusal cost: 1 for any, more for a large body, and for each name that was looked up in vain.
- * @param refused.names that the request asked for.
- * @param refused.bytes of its body; 0 where they are not known.
+ * Cost of a refusal: 1, plus more for a large body and for each name that was looked up in vain.
+ * @param refused.names requested.
+ * @param refused.bytes of its body; 0 if unknown.
  */
 export function refusalCost(refused: { status: number; names: number; bytes: number }): number {
   const { status, names, bytes } = refused;
-  // Faults of ours are nobody's budget.
+  // Our own errors are not charged.
   if (status < 400 || status >= 500) return 0;
   return 1 + bytes / BYTES_A_UNIT + (status === 404 ? names * NAME_UNITS : 0);
 }
 
 /**
- * A token bucket for each asker, from which refusals are taken when they have happened.
- * @param params.maxEntries askers remembered; who is forgotten begins anew.
+ * A token bucket per caller that is charged after each refusal.
+ * @param params.maxEntries remembered callers; a forgotten one starts afresh.
  */
 export function createRefusalBudget(params: {
   perSecond: number;
@@ -231,7 +235,7 @@ export function createRefusalBudget(params: {
   now: () => number;
 }): RefusalBudget {
   const { perSecond, burst, maxEntries, now } = params;
-  /** Only of those who have spent something; the one that did so last is the last. */
+  /** Only callers that have spent something, least recently active first. */
   const accounts = new BoundedMap<string, Account>(maxEntries);
 
   const leftOf = ({ left, at }: Account, time: number): number => refilled(left, time - at, params);
@@ -249,7 +253,7 @@ export function createRefusalBudget(params: {
       if (cost <= 0) return;
       const time = now();
       const account = accounts.get(who) ?? { left: burst, at: time };
-      // A pause of twice the burst's time makes good for anything.
+      // A pause of twice the burst's time makes up for anything.
       accounts.set(who, { left: Math.max(-burst, leftOf(account, time) - cost), at: time });
     },
   };

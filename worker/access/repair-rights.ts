@@ -1,4 +1,4 @@
-/** Keys and grants as the system of record has them, in the form in which the hot path reads indexes, and what of them in KV is not so. */
+/** Repairs keys and grants in KV from the system of record, and reads them in the same form. */
 import type { Mended } from '../../protocol/admin-api/upkeep.ts';
 import { Digest, sameJson, isHolder } from '../../protocol/identity.ts';
 import { REPAIR_PAGE } from '../limits.ts';
@@ -26,19 +26,19 @@ export async function recordedGrants(
   return found(heldGrants(...(await Promise.all([ledger.heldBy([tenant]), ledger.refusedBy(tenant)]))));
 }
 
-/** By `name@version`. Pins are read from the system of record: a version's row is not in KV unless it is live. */
+/** By `name@version`. Pins are read from the system of record: KV only has rows of live versions. */
 export function createVersionIndex(registry: Pick<Registry, 'version'>): Index<VersionRow> {
   return {
     async get(pin) {
       const at = pin.lastIndexOf('@');
       const row = await registry.version(pin.slice(0, at), Number(pin.slice(at + 1)));
-      // This is the system of record: what it does not have was removed, and no memory of it is to be served.
+      // A version missing from the system of record was removed, so no cached copy may be served.
       return row === null ? { state: 'gone' } : found(row);
     },
   };
 }
 
-/** Every inference key that the system of record has. */
+/** Rewrites every inference key of the system of record. */
 export const repairKeys: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.keyLedger.page({ cursor, limit: REPAIR_PAGE });
   const keys = page.items.filter(({ kind }) => kind === 'api');
@@ -59,7 +59,7 @@ function problemOfKey(key: KeyRow, lookup: Lookup<KeyRecord>): Pick<Mended, 'was
   }
   switch (lookup.state) {
     case 'gone':
-      // Only a revocation leaves that mark: the system of record was put back to before it.
+      // Only a revocation leaves this mark: the system of record was restored to an earlier state.
       return { was: 'outdated', did: 'revoked' };
     case 'trouble':
       return { was: 'unreadable', did: 'written' };
@@ -75,11 +75,11 @@ async function mend({ keyLedger, rights, now }: RepairDeps, key: KeyRow, did: Me
   else await rights.syncKey(key.hash);
 }
 
-/** Every key in KV that the system of record does not have: nobody could list or revoke it. */
+/** Removes keys from KV that the system of record does not have: nobody could list or revoke them. */
 export const removeUnknownKeys: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.listing.list({ prefix: 'key:', cursor, limit: REPAIR_PAGE });
   const mended: Mended[] = [];
-  // What is not the hash of a key is read by nobody.
+  // Entries that are not the hash of a key are never read.
   for (const hash of page.items.filter((item) => Digest.safeParse(item).success)) {
     const id = keyIdOf(hash);
     const row = await unlessDamaged(deps.keyLedger.get(id));
@@ -92,7 +92,7 @@ export const removeUnknownKeys: RepairStep = async (deps, { cursor, dryRun }) =>
   return { checked: page.items.length, mended, cursor: page.cursor };
 };
 
-/** What every tenant was granted. A tenant at the border of two pages is looked at twice. */
+/** Rewrites every tenant's grants. A tenant at the border of two pages is checked twice. */
 export const repairGrants: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.grantLedger.list({ owner: null, cursor, limit: REPAIR_PAGE });
   const tenants = [...new Set(page.items.map(({ tenant }) => tenant))];
@@ -104,11 +104,11 @@ export const repairGrants: RepairStep = async (deps, { cursor, dryRun }) => {
   return { checked: tenants.length, mended, cursor: page.cursor };
 };
 
-/** Every tenant in KV, of whom the system of record may know of no grant. */
+/** Checks every tenant in KV, because the system of record may have no grants for it. */
 export const removeUnknownGrants: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.listing.list({ prefix: 'grant:', cursor, limit: REPAIR_PAGE });
   const mended: Mended[] = [];
-  // What nobody can be called is read by nobody.
+  // Entries that cannot be a tenant's name are never read.
   for (const tenant of page.items.filter(isHolder)) {
     if ((await deps.grantLedger.heldBy([tenant])).length > 0) continue;
     const found = await mendTenant(deps, tenant, dryRun);

@@ -1,4 +1,7 @@
-/** Who may use the admin API, and the client API beside completions; the link that signs in to a local edge. */
+/**
+ * Authenticates callers of the admin API and of the client API except completions; the sign-in link of a
+ * local edge.
+ */
 import { BoundedMap } from '../platform/bounded-map.ts';
 import { createMiddleware } from 'hono/factory';
 import { z } from 'zod';
@@ -19,7 +22,7 @@ import { BOOTSTRAP_KEY_ID, BOOTSTRAP_TENANT, rightsOf, type AdminCaller, type Ke
 import type { GrantLedger } from './d1-grants.ts';
 import type { KeyLedger } from './d1-key-ledger.ts';
 
-/** Both are hashes in hex. Takes the same time wherever they differ. */
+/** Compares two hex hashes in constant time. */
 function equalHashes(a: string, b: string): boolean {
   let difference = a.length ^ b.length;
   for (let i = 0; i < a.length; i += 1) difference |= a.charCodeAt(i) ^ b.charCodeAt(i % b.length);
@@ -33,7 +36,7 @@ export interface AdminKeys {
   now: () => number;
 }
 
-/** An admin key as a request brings it. */
+/** The admin key that a request presents. */
 export interface PresentedKey {
   /** sha256, hex. */
   hash: string;
@@ -41,7 +44,7 @@ export interface PresentedKey {
   root: boolean;
 }
 
-/** @returns the well-formed admin key of a request, without any I/O: nobody has said yet that it is good. */
+/** @returns the request's well-formed admin key, which is not authenticated yet. No I/O. */
 export async function presentedAdminKey(
   request: Request,
   adminKeyHash: string | null,
@@ -52,7 +55,10 @@ export async function presentedAdminKey(
   return ok({ hash, root: adminKeyHash !== null && equalHashes(adminKeyHash, hash) });
 }
 
-/** Whose key that is: the bootstrap secret or a key in D1, never one in KV. @throws StoreUnavailable */
+/**
+ * Authenticates an admin key against the bootstrap secret or D1, never KV.
+ * @throws StoreUnavailable
+ */
 export async function authenticateAdmin(
   { hash, root }: PresentedKey,
   deps: Pick<AdminKeys, 'keyLedger' | 'now'>,
@@ -77,13 +83,13 @@ export async function authenticateAdmin(
 const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
 /**
- * The key is good, and its tenant neither asks too often nor has too much under way. That is looked at before the system
- * of record is asked about the key: by the tenant that the key had when it was last good here, else by the key itself,
- * and all such keys share {@link Gates.strangers}. What a client leaves behind counts until it has ended.
+ * Authenticates an admin key and applies its tenant's rate limits. The limits are checked before D1 is asked:
+ * by the key's last known tenant, or by the key itself if it is new here. All new keys share
+ * {@link Gates.strangers}. Work that a client abandons counts until it has ended.
  */
 export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates: Gates }) => {
   const { gates, grantLedger } = deps;
-  /** Hash of a key -> its tenant, when it was last good here. */
+  /** Hash of a key -> its last known tenant. */
   const tenants = new BoundedMap<string, string>(GATE_ENTRIES);
 
   return createMiddleware<AppEnv>(async (context, next) => {
@@ -122,7 +128,7 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
       await next();
       return undefined;
     };
-    // A client that hangs up ends neither the work nor its place.
+    // A client that disconnects neither stops the work nor frees its slot.
     return carryThrough(context, () =>
       serve().finally(() => {
         for (const leave of left) leave();
@@ -131,7 +137,7 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
   });
 };
 
-/** For what a client asks beside completions: its key is good, and its tenant does not ask too often. */
+/** Authenticates a key for requests other than completions, and applies its tenant's rate limit. */
 export const requireKey = (deps: { keys: Index<KeyRecord>; now: () => number }, gate: Gate) =>
   createMiddleware<AppEnv>(async (context, next) => {
     const caller = await authenticate(context.req.raw, deps.keys, deps.now);
@@ -148,24 +154,27 @@ export const requireKey = (deps: { keys: Index<KeyRecord>; now: () => number }, 
     }
   });
 
-/** What `graft dev` gives its own edge, of the link that it prints. */
+/** `graft dev` gives this to its own edge, for the link that it prints. */
 export const SignInLink = z.strictObject({ token_sha256: Digest, admin_key: z.string() });
 export type SignInLink = z.infer<typeof SignInLink>;
 
-/** Exchanges a token, once, for a key. @returns null when it is none, or was used. */
+/**
+ * Exchanges a token for a key, once.
+ * @returns null if the token is invalid or was used.
+ */
 export type SignIn = (token: string) => Promise<SignInAnswer | null>;
 
 /**
- * The token of the printed link is good once in the life of this isolate, the only one of a local stack, which has a new
- * link at each start. One that `graft open` made with the admin key is good once until it ends.
+ * A printed link's token is valid once in this isolate's life: a local stack has only one, and prints a new
+ * link at each start. A token that `graft open` signs with the admin key is valid once, until it expires.
  */
 export function createSignIn({ token_sha256, admin_key }: SignInLink, now: () => number = Date.now): SignIn {
   let used = false;
-  /** Tokens of `graft open`, and when they end. */
+  /** Used tokens of `graft open`, and when they expire. */
   const spent = new Map<string, number>();
   return async (token) => {
     if ((await hashApiKey(token)) === token_sha256) {
-      // Two at once: the first whose hash is made.
+      // Two requests at once: the first with a computed hash wins.
       if (used) return null;
       used = true;
       return { admin_key };

@@ -32,7 +32,7 @@ const baseModel = (id: string): Model => ({
 
 const adapterModel = (
   adapter: Pick<AdapterManifest, 'owner' | 'createdAt' | 'chain' | 'base'>,
-  /** The name, or an alias of it. */
+  /** The name, which may be an alias. */
   id: string,
 ): Model => ({
   id,
@@ -43,7 +43,7 @@ const adapterModel = (
   root: adapter.base.id,
 });
 
-/** `GET /v1/models?prefix=&after=` and `GET /v1/models/<name>`, the slashes of a name raw or encoded. */
+/** `GET /v1/models?prefix=&after=` and `GET /v1/models/<name>`; slashes of a name may be encoded. */
 export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const known = requireKey(deps, deps.gates.models);
@@ -54,7 +54,7 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
     const after = query(context, 'after') ?? '';
     const found = await deps.origins.bases.ids();
     const bases = found.ok ? found.value : [];
-    // They come first; an id is none of the names, which begin anew behind the last of them.
+    // Bases come first. Their ids are not names, so names start from the beginning after the last base.
     const afterBase = bases.indexOf(after);
     const data: Model[] =
       after === '' || afterBase >= 0

@@ -1,6 +1,5 @@
 /**
- * Which adapter a request's `model` and `adapters` mean: pins, aliases, inheritance, rights, and the chain that they
- * make together.
+ * Resolves a request's `model` and `adapters`: pins, aliases, inheritance, rights, and the resulting chain.
  */
 import type { AdapterManifest, ManifestChainEntry, NameEntry } from '../../protocol/adapter-manifest.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
@@ -24,53 +23,53 @@ export interface ResolveDeps extends FindDeps, ExplainDeps {
   origins: OriginClient;
 }
 
-/** What a request is answered with. */
+/** What serves a request. */
 export interface Resolution {
   /** null = the base model. */
   manifest: AdapterManifest | null;
-  /** Id of the base that runs it; null = the default one. */
+  /** Id of the base; null = the default one. */
   base: string | null;
-  /** What is run: the manifest's own chain, or with what the request adds. */
+  /** The manifest's chain, plus the adapters that the request adds. */
   chain: readonly ManifestChainEntry[];
   chainId: string;
   /** `name@version=scale` of each adapter that the request adds. */
   composed: readonly string[];
-  /** The asked name, when it only points at the manifest's. */
+  /** The requested name, if it is an alias. */
   alias: string | null;
-  /** The manifest is that of an ancestor. */
+  /** The manifest is an ancestor's. */
   inherited: boolean;
-  /** Read from memory, because the registry does not answer. */
+  /** From a cache, because the registry does not respond. */
   stale: boolean;
-  /** The fallback that serves in place of an adapter that cannot be had. */
+  /** Set if a fallback serves instead of an unavailable adapter. */
   degraded: 'ancestor' | 'base' | null;
 }
 
 export interface Resolved {
   resolution: Resolution;
-  /** What may be tried, in this order, when no origin can run the resolution; by the key's policy. */
+  /** Alternatives if no origin can run the resolution, in order; the key's policy decides. */
   fallbacks(): Promise<Resolution[]>;
   /**
-   * The name that was asked for, where that means whatever is live; null for `name@n`, for the base, and for a request
-   * that makes a mixture of its own.
+   * The requested name, if it means the live version; null for `name@n`, for the base, and if the request
+   * adds adapters.
    */
   liveName: string | null;
   /** May the caller use another chain? */
   allows: CallerRights['allow'];
 }
 
-/** Looked up, not yet decided: the caller may still be unknown. */
+/** Looked up, but not decided: the caller may still be unknown. */
 export type PendingModel = (
   caller: Caller,
   edge: EdgeRequest,
   life: RequestLife,
 ) => Promise<Result<Resolved, ApiError>>;
 
-/** The name itself or nothing, and nothing added: what asking about a model means. */
+/** Looking up a single model: exactly this name, without additions. */
 export const EXACTLY: EdgeRequest = { strict: true, adapters: [] };
 
 /**
- * Starts every read that `model` needs, beside the key's. On the plain path that is one KV read.
- * @returns what decides once the caller is known.
+ * Starts all reads that `model` needs, concurrently with the key's. Usually that is one KV read.
+ * @returns a function that decides once the caller is known.
  */
 export async function lookUpModel(deps: ResolveDeps, model: string): Promise<PendingModel> {
   const guess = parseModelReference(model, []);
@@ -83,7 +82,7 @@ export async function lookUpModel(deps: ResolveDeps, model: string): Promise<Pen
     const finder = createFinder(deps, caller, life);
     const asked: Asked = { deps, caller, edge, model, reference, finder };
     const main = await resolveMain(asked, lookup);
-    // It could be the base's id, which nobody could tell us; that has no slash.
+    // The bases are unknown now, and it could be the id of one, which has no slash.
     const mayBeBase = guess.kind === 'name' && !guess.name.includes('/');
     if (!main.ok && main.error.code === 'model_not_found' && bases?.ok === false && mayBeBase) return bases;
     if (!main.ok) return main;
@@ -134,7 +133,7 @@ const baseAlone = async (base: string | null, degraded: 'base' | null = null): P
   degraded,
 });
 
-/** What `model` means alone. */
+/** Resolves `model` alone. */
 async function resolveMain(
   asked: Asked,
   lookup: Lookup<NameEntry> | null,
@@ -160,7 +159,7 @@ async function resolveMain(
   return !ancestors.ok && ancestors.error.kind === 'trouble' ? err(ancestors.error.error) : notFound();
 }
 
-/** Adds the request's own adapters, each exactly as it is named. */
+/** Adds the request's own adapters, each by its exact name. */
 async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resolution, ApiError>> {
   const { deps, caller, edge, finder } = asked;
   if (edge.adapters.length === 0) return ok(main);
@@ -178,7 +177,7 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
   ]);
   const failed = parts.find((part) => !part.ok);
   if (failed !== undefined && !failed.ok)
-    // One explanation, of the first that is missing, however many are.
+    // Only the first missing name is explained.
     return err(
       typeof failed.error === 'string' ? await explainNotFound(deps, caller, failed.error) : failed.error,
     );
@@ -207,25 +206,25 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
   });
 }
 
-/** How many ancestors are tried one after the other when an origin cannot run an adapter. */
+/** Ancestors to try one after the other if an origin cannot run an adapter. */
 const MAX_FALLBACKS = 3;
 
-/** The fallbacks that the key's policy allows for the adapter that was asked for. */
+/** The fallbacks for the requested adapter that the key's policy allows. */
 async function policyFallbacks(
   asked: Asked,
   name: string,
   scopeOf: () => Promise<InheritanceScope>,
 ): Promise<Resolution[]> {
   const { caller, edge, reference, finder } = asked;
-  // What asks for one adapter and no other, or for a mixture of its own, is not answered with something else.
+  // A request for exactly one adapter, or for a mixture, has no fallback.
   if (edge.strict || caller.strict === true || edge.adapters.length > 0) return [];
   if (reference.kind !== 'name') return [];
   const toBase = caller.degrade === 'base';
   if (!toBase && caller.degrade !== 'ancestor') return [];
-  // Where there is one base, it need not be asked which.
+  // With a single base there is nothing to look up.
   if (toBase && !hasSeveralBases(asked.deps)) return [await baseAlone(null, 'base')];
   const inheritance = await scopeOf();
-  // Without the name's own base there is no fallback.
+  // The fallback must run on the name's own base.
   if (toBase) return inheritance.base == null ? [] : [await baseAlone(inheritance.base, 'base')];
   const found = await finder.ancestors(name, { limit: MAX_FALLBACKS, skipTrouble: true, inheritance });
   return found.ok ? found.value.map((one) => adapter(one, { inherited: true, degraded: 'ancestor' })) : [];
@@ -237,7 +236,7 @@ const fallbacksOf = async (asked: Asked, { manifest }: Resolution): Promise<Reso
 const hasSeveralBases = ({ origins }: Pick<ResolveDeps, 'origins'>): boolean =>
   (origins.bases.declared?.length ?? 1) > 1;
 
-/** What the system of record says of a name that the index cannot tell now. */
+/** What the system of record knows of a name that the index cannot read now. */
 async function recordedScope({ registry, origins }: ResolveDeps, name: string): Promise<InheritanceScope> {
   try {
     const row = await registry.name(name);
@@ -255,27 +254,27 @@ async function recordedScope({ registry, origins }: ResolveDeps, name: string): 
 
 interface SeeDeps {
   absence: NegativeCache;
-  /** Takes in what was dropped for a name that does not exist. */
+  /** Publishes what was dropped in the KV inbox for a missing name. */
   takeDropOnMiss?: TakeDropOnMiss | undefined;
 }
 
-/** An adapter that the caller may use, with the whole chain. */
+/** An adapter whose whole chain the caller may use. */
 interface FoundAdapter {
   manifest: AdapterManifest;
-  /** The name that was asked for, when it only points at the adapter's. */
+  /** The requested name, if it is an alias. */
   alias: string | null;
-  /** Read from memory, because the registry does not answer. */
+  /** From a cache, because the registry does not respond. */
   stale: boolean;
 }
 
 /**
- * What a name is to the caller. `unusable`: unknown and forbidden come out alike; `known` is of a name which the caller may
- * know of, though it may not use the whole chain.
+ * A name from the caller's view. `unusable`: missing or forbidden, indistinguishably. `known`: the caller may
+ * know the name, but not use the whole chain.
  */
 type Seen =
   | { kind: 'usable'; adapter: FoundAdapter }
   | { kind: 'unusable'; known: Pick<AdapterManifest, 'owner' | 'base'> | null }
-  /** `unread`: it is not even known what the name means. `manifest`: what the caller might be allowed to use. */
+  /** `unread`: even the name's entry could not be read. `manifest`: what the caller may be allowed to use. */
   | { kind: 'trouble'; error: ApiError; unread: boolean; manifest: AdapterManifest | null };
 
 const unread = (lookup: Extract<Lookup<never>, { state: 'trouble' }>): Seen => {
@@ -284,21 +283,21 @@ const unread = (lookup: Extract<Lookup<never>, { state: 'trouble' }>): Seen => {
 };
 
 /**
- * Finds out what a name is to the caller. What the caller may use is settled by the first reads. Else the same is asked
- * in the same order whether the name is missing or forbidden, an alias or not: the name, the grants, what an alias
- * stands for, the system of record, what was dropped; in place of what there is no cause to ask, a name that nobody can
- * have. So nobody can time which it is.
+ * Looks a name up for the caller. If it is usable, the first reads decide. Otherwise the reads are the same,
+ * in the same order, for missing and forbidden names, aliases or not: the name, the grants, the alias's
+ * target, the system of record, the KV inbox. Unneeded lookups use a decoy name, so timing does not reveal
+ * whether a name exists.
  */
 async function seeName(
   deps: SeeDeps,
   params: {
     name: string;
-    /** What the index says of it. */
+    /** The name's entry in the index. */
     lookup: Lookup<NameEntry>;
     rights: CallerRights;
-    /** What the index says of the name that an alias stands for, or of the decoy; read when it is called. */
+    /** Reads the entry of the alias's target, or of the decoy. */
     second: () => Promise<Lookup<NameEntry>>;
-    /** null = nothing that was dropped is taken in for this name. */
+    /** null = the KV inbox is not checked. */
     life: RequestLife | null;
   },
 ): Promise<Seen> {
@@ -348,15 +347,15 @@ async function judge(rights: CallerRights, adapter: FoundAdapter): Promise<Seen>
 }
 
 /**
- * @returns null also for an alias of an alias: it cannot be made, so one that is read is out of date, and the system of
- * record knows better.
+ * @returns null also for an alias of an alias: these cannot be created, so the entry is outdated, and the
+ * system of record is asked.
  */
 const behindAlias = (alias: string, target: Lookup<NameEntry>, stale: boolean): FoundAdapter | null =>
   target.state === 'found' && !('alias' in target.value)
     ? { manifest: target.value, alias, stale: stale || target.stale }
     : null;
 
-/** What the system of record says of a name that the index does not have, or of what the alias stands for. */
+/** Looks up a name, or an alias's target, in the system of record if the index does not have it. */
 async function fromRecord(
   absence: NegativeCache,
   name: string,
@@ -384,16 +383,16 @@ interface FindDeps extends SeeDeps {
 }
 
 /**
- * Which ancestors may answer for a name: besides the caller's own tenant's, those of the owner of the nearest name that
- * exists on the way up; and those for that name's base. null = there is a name, of an owner or a base that nobody can
- * tell; undefined = no name was met yet.
+ * Which ancestors a name may inherit from: those of the caller's tenant or of the owner of the nearest
+ * existing name on the way up, and only with that name's base. null = a name exists, but its owner or base is
+ * unknown; undefined = no name was found yet.
  */
 interface InheritanceScope {
   owner: string | null | undefined;
   base: string | null | undefined;
 }
 
-/** Of a name that does not exist, as far as the caller may know. */
+/** For a name that does not exist, as far as the caller may know. */
 const UNKNOWN: InheritanceScope = { owner: undefined, base: undefined };
 
 const scopeOf = ({ owner, base }: Pick<AdapterManifest, 'owner' | 'base'>): InheritanceScope => ({
@@ -401,7 +400,10 @@ const scopeOf = ({ owner, base }: Pick<AdapterManifest, 'owner' | 'base'>): Inhe
   base: base.id,
 });
 
-/** `unusable`: unknown and forbidden come out alike. `trouble` is never taken for either. `withdrawn`: the caller may use it, but nobody is served it. */
+/**
+ * `unusable`: missing or forbidden, indistinguishably. `trouble` means neither. `withdrawn`: the caller may
+ * use it, but it is not served.
+ */
 type NotFound =
   | { kind: 'unusable'; inheritance: InheritanceScope }
   | { kind: 'trouble'; error: ApiError }
@@ -411,15 +413,17 @@ type Named = Extract<ModelReference, { kind: 'name' | 'version' }>;
 type Found = Result<FoundAdapter, NotFound>;
 
 interface Finder {
-  /** The very adapter that is named. @param lookup what `names` said of it, when it has been asked. */
+  /**
+   * Exactly the named adapter.
+   * @param lookup its entry in `names`, if that was read already.
+   */
   exact(reference: Named, lookup?: Lookup<NameEntry> | null): Promise<Found>;
   /**
-   * The nearest ancestors of the name that the caller may use, nearest first, at most `limit`; not empty. They end below
-   * one that is strict, below one that cannot be read now, which may be, and below one that is neither the caller's own
-   * nor in scope, and below one for another base: nobody's adapter answers for a name among somebody else's, and no
-   * base for another.
+   * The nearest ancestors that the caller may use, nearest first, between 1 and `limit`. The search stops at
+   * an ancestor that is strict, that is unreadable and may be strict, that is neither the caller's own nor in
+   * scope, or that has another base: a name never inherits from unrelated owners, or from another base.
    * @param options.inheritance of the name itself.
-   * @param options.skipTrouble goes past ancestors of which nobody can tell now whether the caller may use them.
+   * @param options.skipTrouble skips ancestors for which the caller's rights cannot be read now.
    */
   ancestors(
     name: string,
@@ -433,15 +437,15 @@ const unusable = (inheritance: InheritanceScope): Result<never, NotFound> =>
   err({ kind: 'unusable', inheritance });
 const trouble = (error: ApiError): Result<never, NotFound> => err({ kind: 'trouble', error });
 
-/** The name whose entry is read second: what an alias stands for, or one that nobody can have. */
+/** The name that is read second: the alias's target, or a decoy. */
 const behind = (name: string, lookup: Lookup<NameEntry>): string =>
   lookup.state === 'found' && 'alias' in lookup.value ? lookup.value.alias : decoyOf(name);
 
-/** Looks adapters up for one caller and one request. */
+/** Looks up adapters for one caller and one request. */
 function createFinder(deps: FindDeps, caller: Caller, life: RequestLife): Finder {
   const rights = createCallerRights(deps.grants, caller);
 
-  /** All ancestors in one read, and, only when it is needed, all that is behind them in one more. */
+  /** Reads all ancestors at once and, only if needed, everything behind them in one more read. */
   async function* readAncestors(name: string): AsyncGenerator<Seen> {
     const paths = ancestorsOf(name);
     const lookups = await deps.names.getMany(paths);
@@ -484,7 +488,7 @@ function createFinder(deps: FindDeps, caller: Caller, life: RequestLife): Finder
       let { owner, base } = inheritance;
       const found: FoundAdapter[] = [];
       for await (const seen of readAncestors(name)) {
-        // It may be the caller's nearest, or strict: a farther one must not be its fallback.
+        // It may be the nearest usable one, or strict, so a farther one must not replace it.
         if (seen.kind === 'trouble' && (seen.unread || seen.manifest?.strict === true || !skipTrouble))
           return found.length > 0 ? ok(found) : trouble(seen.error);
         const met = knownOf(seen);
@@ -514,7 +518,7 @@ function foundOf(seen: Seen): Found {
   return unusable(seen.known === null ? UNKNOWN : scopeOf(seen.known));
 }
 
-/** What a name holds that the caller may know of; null = of none. */
+/** What the caller may know of a name; null = nothing. */
 function knownOf(seen: Seen): Pick<AdapterManifest, 'owner' | 'base'> | null {
   if (seen.kind === 'unusable') return seen.known;
   return seen.kind === 'usable' ? seen.adapter.manifest : seen.manifest;
@@ -522,7 +526,7 @@ function knownOf(seen: Seen): Pick<AdapterManifest, 'owner' | 'base'> | null {
 
 type Part = Pick<AdapterManifest, 'chain' | 'rank'>;
 
-/** Ranks of a part's members; `rank` of the manifest is that of its last one. */
+/** Chain members with ranks; the manifest's `rank` is the last member's. */
 const ranked = ({ chain, rank }: Part): ManifestChainEntry[] =>
   chain.map((entry, i) => (i === chain.length - 1 && entry.rank === undefined ? { ...entry, rank } : entry));
 
@@ -530,10 +534,10 @@ const refuse = (message: string): Result<never, ApiError> =>
   err({ code: 'invalid_request', message, param: 'adapters' });
 
 /**
- * Adds further adapters to a chain for one request. What an adapter was trained on comes along, once: a member that is
- * there already keeps its scale; others are appended with `scale` times their own.
+ * Adds adapters to a chain for one request. Each one's bases come along, once: members that exist already
+ * keep their scale; new ones are appended with `scale` times their own.
  * @param main null = the base model.
- * @param maxRankSum what the base takes, or null when it is not known here: the origin checks it again.
+ * @param maxRankSum the base's limit; null if unknown here: the origin checks it again.
  */
 export function composeChain(
   main: Part | null,
@@ -546,7 +550,7 @@ export function composeChain(
     for (const entry of ranked(manifest)) {
       if (there.has(entry.digest)) continue;
       there.add(entry.digest);
-      // + 0: a scale of -0 is 0, also in the chain's id.
+      // + 0 turns -0 into 0, also in the chain's id.
       chain.push({ ...entry, scale: entry.scale * scale + 0 });
     }
   if (chain.length > MAX_CHAIN)
@@ -563,14 +567,14 @@ export function composeChain(
   return ok(chain);
 }
 
-/** What a client's `model` asks for. */
+/** A parsed `model`. */
 export type ModelReference =
   | { kind: 'base'; /** null = the default one. */ id: string | null }
   | { kind: 'name'; name: string }
   | { kind: 'version'; name: string; version: number }
   | { kind: 'illegal' };
 
-/** @param baseIds ids of the bases, as far as they are known. */
+/** @param baseIds ids of the known bases. */
 export function parseModelReference(model: string, baseIds: readonly string[]): ModelReference {
   if (model === 'base') return { kind: 'base', id: null };
   if (baseIds.includes(model)) return { kind: 'base', id: model };

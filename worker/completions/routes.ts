@@ -1,4 +1,4 @@
-/** The client API where a model is asked: completions, and what a base's tokenizer alone answers. */
+/** The client API that runs models: completions, and requests that only need a base's tokenizer. */
 import type { AskedOrigin, CompletionCall } from '../origins/send.ts';
 import { Hono } from 'hono';
 import { errorStatus, ok, type ApiError, type Result, err } from '../../protocol/api-error.ts';
@@ -88,22 +88,22 @@ interface Endpoint<T extends CompletionBody = CompletionBody> {
   /** @param body parsed JSON. */
   parse(body: unknown, options: ParseOptions): Result<Parsed<T>, ApiError>;
   streams(body: T): boolean;
-  /** Whom it names as its end user. */
+  /** The end user that it names. */
   endUser(body: T): { user?: string | null | undefined; safetyIdentifier?: string | null | undefined };
-  /** The most tokens that it can use. @param room the context of the base, tokens. */
+  /**
+   * An upper bound of the tokens that it can use.
+   * @param room the base's context, tokens.
+   */
   mostTokens(body: T, room: number): TokenCounts;
   /** Whether it may take part in an experiment. */
   inExperiments: boolean;
-  /** Whether two answers to it differ only where adapters do. */
+  /** Whether two of its answers differ only if the adapters do. */
   isRepeatable(body: T): boolean;
-  /** Whether answers say something in words. */
+  /** Whether answers contain text. */
   returnsText: boolean;
 }
 
-/**
- * Whether two answers to the request differ only where adapters do: it is greedy, or its chance is seeded. Any other
- * answer differs from itself.
- */
+/** Whether two answers to the request differ only if the adapters do: it is greedy or has a seed. */
 export const isRepeatable = (request: {
   temperature?: number | null | undefined;
   seed?: number | null | undefined;
@@ -145,7 +145,7 @@ const EMBEDDING: Endpoint<EmbeddingRequest> = {
   parse: parseEmbedding,
   streams: () => false,
   endUser: namedUser,
-  // Vectors of two versions cannot be compared: those of an index must all come from one.
+  // Vectors of different versions cannot be compared, so an index needs all of them from one.
   inExperiments: false,
   returnsText: false,
   isRepeatable: () => true,
@@ -156,10 +156,11 @@ const EMBEDDING: Endpoint<EmbeddingRequest> = {
 };
 
 /**
- * The most tokens that a request can use: what is counted for one whose client left it when its origin does not say what
- * it used, so that leaving is never cheaper than staying. A token of a prompt is a byte of the body at least, a prompt
- * and each of its answers fit the context together, and an answer ends at its limit or with the context.
- * @param room the context of the base, tokens.
+ * An upper bound of a request's tokens. Charged when a client disconnects and the origin does not report its
+ * usage, so that disconnecting is never cheaper than staying. Each token of a prompt takes at least one byte
+ * of the body; a prompt and each of its answers fit the context together; an answer ends at its limit or with
+ * the context.
+ * @param room the base's context, tokens.
  */
 export function mostTokens(
   request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest,
@@ -171,7 +172,7 @@ export function mostTokens(
   const prompts = 'prompt' in request ? promptsIn(request.prompt).length : 1;
   const promptTokens = Math.min(bytes, prompts * (room - (limit ?? 0)));
   const answers = prompts * ('n' in request ? (request.n ?? 1) : 1);
-  // Without a limit each answer fills what its prompt leaves of the context.
+  // Without a limit, each answer fills the rest of the context.
   const completionTokens = limit === null ? answers * room - promptTokens : answers * limit;
   return { promptTokens, completionTokens };
 }
@@ -206,7 +207,7 @@ async function complete<T extends CompletionBody>(
 ): Promise<Response> {
   const request = context.req.raw;
   const trace = context.get('trace');
-  // The key is looked up while the body arrives and the name is looked up; it speaks first all the same.
+  // The key is looked up while the body arrives and the name is resolved, but its error takes precedence.
   const admitted = admitRequest(deps, request);
   const asking = trace.time('key', admitted.asking);
   const lenient = await prepare(deps, admitted, kind, { strict: refusesUnknownFields(request, null) });
@@ -256,7 +257,7 @@ async function complete<T extends CompletionBody>(
   return response;
 }
 
-/** Beside the question to the caller's quota, which may abort `signal`. */
+/** Runs while the caller's quota is checked, which may abort `signal`. */
 async function serve<T extends CompletionBody>(
   deps: CompletionDeps,
   context: AppContext,
@@ -269,7 +270,7 @@ async function serve<T extends CompletionBody>(
     resolve: PendingModel;
     signal: AbortSignal;
     outcome: RequestOutcome;
-    /** null = nothing of it is kept. */
+    /** null = nothing is stored. */
     keeping: Keeping | null;
   },
 ): Promise<MeteredAnswer> {
@@ -326,7 +327,7 @@ async function serve<T extends CompletionBody>(
           tenant: caller.tenant,
           signal,
         },
-        // A fallback is not what would be rated.
+        // A fallback's answer is not rated.
         ...(answerText !== null && asks === resolved.resolution ? { answerText } : {}),
         onAsked: (last) => (asked = last),
         onCold: () => (outcome.cold = true),
@@ -340,14 +341,14 @@ async function serve<T extends CompletionBody>(
   const served = usageName(resolution, declared);
   trace.note({ ...served, chainId: resolution.chainId, stream: kind.streams(body) });
   if (!answer.ok) {
-    // No origin is left that could say what it used: the most that its prompt can have.
+    // No origin can report its usage any more: an upper bound of its prompt.
     const { promptTokens } = kind.mostTokens(body, UNKNOWN_CONTEXT_TOKENS);
     const note = silenced ? writeUsageNote({ promptTokens, completionTokens: 0 }) : null;
     return { ...unserved(answer.error), served, ...left, note };
   }
   const { response, ended, origin, tried, refused } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
-  // A fallback says nothing of how another adapter agrees with the one that was asked for.
+  // A fallback's answer says nothing about how the shadow agrees with the requested adapter.
   const compare = shadow?.compare === true && !outcome.stoodIn && kind.isRepeatable(body);
   const sent =
     shadow === null
@@ -384,9 +385,10 @@ async function serve<T extends CompletionBody>(
 }
 
 /**
- * Ends a completion that its client has left.
- * @param baseId the base that it was asked of. @param most that it can use, with so much room.
- * @param asked the origin that was asked last, and so the one that may have run it.
+ * Ends a completion whose client has disconnected.
+ * @param baseId the base that was requested.
+ * @param most upper bound of its tokens for a given context.
+ * @param asked the last origin that was asked, which may have run it.
  */
 function whenLeft(
   deps: CompletionDeps,
@@ -408,7 +410,7 @@ function whenLeft(
   };
 }
 
-/** Anybody may write anything there. */
+/** Clients can send any text as a name. */
 const shownName = (model: string): string => model.slice(0, MAX_UNKNOWN_NAME).replace(/[^\x20-\x7e]/g, '?');
 
 const exposureOf = (deps: CompletionDeps, { tenant }: Caller, assignment: Assignment): Exposure => {
@@ -433,7 +435,10 @@ async function prepare<T extends CompletionBody>(
   return ok({ body, ignored, edge, rest, resolve: await lookUpModel(deps, body.model) });
 }
 
-/** Of a key that wants it, which is known only when the body has been read: where anything was left out, once more. */
+/**
+ * With strict fields, refuses a request with dropped fields. A key's setting is known only after the body has
+ * been parsed, so such a request is parsed again.
+ */
 function strictly<T, Prepared extends { rest: unknown; ignored: readonly string[] }>(
   prepared: Result<Prepared, ApiError>,
   { parse }: { parse: (body: unknown, options: ParseOptions) => Result<Parsed<T>, ApiError> },
@@ -445,12 +450,12 @@ function strictly<T, Prepared extends { rest: unknown; ignored: readonly string[
 
 type Answer = Awaited<ReturnType<OriginClient['complete']>>;
 
-/** Nobody can run the adapter now; another adapter, or none, could be run. */
+/** Errors of the adapter only: another adapter, or none, could run. */
 const ABOUT_THE_ADAPTER = new Set(['adapter_unavailable', 'adapter_invalid', 'registry_unavailable']);
 
 /**
- * Completes with the resolution, or, when its adapters cannot be had, with a fallback that the key's policy allows.
- * @returns the first answer when nothing else did better.
+ * Runs the resolution or, if its adapters are unavailable, a fallback that the key's policy allows.
+ * @returns the first response if no fallback did better.
  */
 async function completeWithFallback(
   resolved: Resolved,
@@ -475,7 +480,7 @@ async function lacksAdapter(answer: Answer): Promise<boolean> {
   return !error.ok && ABOUT_THE_ADAPTER.has(error.error.code);
 }
 
-/** An origin's refusal, read from a copy: its body is small, and has been read before. */
+/** An origin's refusal, read from a copy of the response: its body is small and already received. */
 async function refusalOf(response: Response): Promise<Result<null, Pick<ApiError, 'code'>>> {
   const none = { ok: true, value: null } as const;
   if (response.status !== 503 && response.status !== 422) return none;
@@ -491,7 +496,10 @@ async function discard(answer: Answer): Promise<void> {
   if (answer.ok) await answer.value.response.body?.cancel();
 }
 
-/** What the client is told of what served it. @param declared ids of the bases, where the configuration says them. */
+/**
+ * Headers that say what served the request.
+ * @param declared ids of the bases, if they are configured.
+ */
 function responseHeaders(
   caller: Caller,
   resolution: Resolution,
@@ -512,19 +520,19 @@ function responseHeaders(
   return headers;
 }
 
-/** A base model, as usage has it: the default one under the name that means it. */
+/** A base model's name in usage; the default base is called `base`. */
 function usageName({ manifest, base }: Resolution, declared: readonly string[] | null) {
   if (manifest !== null) return { name: manifest.name, version: manifest.version };
   const isDefault = base === null || declared === null || base === declared[0];
   return { name: isDefault ? 'base' : base, version: 0 };
 }
 
-/** An origin's headers that are the client's to see. */
+/** The origin's headers that clients get. */
 const PASSED_ON = ['content-type', 'retry-after', 'retry-after-ms', 'x-should-retry'];
 
 /**
- * What the client is told of its answer itself.
- * @param ignored what the edge has left out of the request; the origin says what it has.
+ * Headers about the answer itself.
+ * @param ignored what the edge dropped from the request; the origin reports its own.
  */
 function addAnswerHeaders(headers: Headers, origin: Headers, ignored: readonly string[]): void {
   for (const name of PASSED_ON) {
@@ -533,15 +541,18 @@ function addAnswerHeaders(headers: Headers, origin: Headers, ignored: readonly s
   }
   const all = writeIgnored([...ignored, ...readIgnored(origin.get(IGNORED_HEADER))]);
   if (all !== null) headers.set(IGNORED_HEADER, all);
-  // Caches and proxies must neither keep nor collect a stream.
+  // Caches and proxies must neither store nor buffer a stream.
   headers.set('cache-control', 'no-store');
   headers.set('x-accel-buffering', 'no');
 }
 
-/** The first version of OpenAI's client for Go that does not take the blank line behind a comment for an event. */
+/** First version of OpenAI's Go client that does not take the blank line after a comment for an event. */
 const GO_TAKES_COMMENTS = [3, 43] as const;
 
-/** @param headers of the request. @returns whether its client reads a stream with comments. */
+/**
+ * @param headers of the request.
+ * @returns whether its client can parse a stream with comments.
+ */
 function takesComments(headers: Headers): boolean {
   if (headers.get('x-stainless-lang') !== 'go') return true;
   const version = /^(\d{1,6})\.(\d{1,6})/.exec(headers.get('x-stainless-package-version') ?? '');
@@ -550,13 +561,13 @@ function takesComments(headers: Headers): boolean {
   return has > major || (has === major && Number(version?.[2]) >= minor);
 }
 
-/** An origin's own phases: short names and milliseconds, nothing else is passed on. */
+/** An origin's phases: only short names and milliseconds are passed on. */
 const ORIGIN_PHASE = /^([a-z]{1,20});dur=(\d{1,7}(?:\.\d{1,3})?)$/;
 const MAX_ORIGIN_PHASES = 8;
 
 /**
- * `Server-Timing`: what the answer waited for, ms. Phases of the edge overlap (the key is read beside the name);
- * those of the origin lie within `origin`.
+ * `Server-Timing`: what the answer waited for, ms. Phases of the edge overlap (the key is read while the name
+ * is); the origin's are within `origin`.
  */
 export function serverTiming(trace: RequestTrace, ofOrigin: readonly OriginPhase[]): string {
   const own = [...trace.phases()].map(([name, ms]) => `${name};dur=${ms}`);
@@ -564,7 +575,7 @@ export function serverTiming(trace: RequestTrace, ofOrigin: readonly OriginPhase
   return [...own, ...inner].join(', ');
 }
 
-/** @param header an origin's `Server-Timing`. */
+/** @param header the origin's `Server-Timing`. */
 export const readOriginPhases = (header: string | null): OriginPhase[] =>
   (header ?? '')
     .split(/, */)
@@ -583,7 +594,7 @@ type Parse = (
   options: ParseOptions,
 ) => Result<Parsed<TokenizeRequest | DetokenizeRequest | CountTokensRequest | ResponseRequest>, ApiError>;
 
-/** What a base's tokenizer alone answers: an origin does it, and no tokens are counted for it. */
+/** Requests that only need a base's tokenizer: an origin answers them, and no tokens are counted. */
 export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const add = (path: Path, parse: Parse) => {
@@ -597,7 +608,7 @@ export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
   return routes;
 }
 
-/** Of what a completion takes as well: its fields for the edge have no tokens. */
+/** For a request that is parsed like a completion, whose fields for the edge use no tokens. */
 const withoutEdgeFields =
   (parse: Parse): Parse =>
   (body, options) => {
@@ -640,7 +651,7 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
   });
 }
 
-/** The base that `model` runs on; null = the default one. Where there is only one, the model is not looked up. */
+/** The base that runs `model`; null = the default one. With a single base, the model is not looked up. */
 async function baseOf(
   deps: TokenizerDeps,
   context: AppContext,

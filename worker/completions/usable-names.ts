@@ -1,4 +1,4 @@
-/** Names that a caller may use: lists of them, and those that resemble a missing one. */
+/** Names that a caller may use: lists, and suggestions for a missing one. */
 import type { ApiError } from '../../protocol/api-error.ts';
 import { mayUse, mayUseChain, type Rights, usableRanges } from '../access/authenticate.ts';
 import type { Caller } from '../access/ports.ts';
@@ -13,10 +13,13 @@ export interface ListDeps {
   grantLedger: GrantLedger;
 }
 
-/** Above all names that begin with `prefix`; names are ASCII. */
+/** Sorts after all names that begin with `prefix`; names are ASCII. */
 const endOf = (prefix: string): string => `${prefix}\u007f`;
 
-/** All names that begin with `prefix`. @param limit names that are looked at. */
+/**
+ * All names that begin with `prefix`.
+ * @param limit names to scan.
+ */
 export const windowOf = (prefix: string, limit: number): NameWindow => ({
   from: prefix,
   to: endOf(prefix),
@@ -27,8 +30,8 @@ const usable = (rights: Rights) => (row: UsableName) =>
   mayUse(rights, row) && mayUseChain(rights, row.version);
 
 /**
- * Names in windows whose whole chain may be used; one read of the registry. An alias is one of them when it lies within
- * the rights as well as what it stands for: more can be asked for by those who know their names.
+ * Names in the windows whose whole chain may be used; one read of the registry. An alias is listed only if it
+ * and its target are within the caller's rights: others work too, for those who know their names.
  * @throws StoreUnavailable
  */
 export async function usableIn(
@@ -44,7 +47,8 @@ export async function usableIn(
 
 /**
  * The first `wanted` of them after `after`, or as many as {@link MAX_LIST_READS} reads find.
- * @returns `more`: where to go on, when there are, or may be, more of them. @throws StoreUnavailable
+ * @returns `more`: where to continue if there are, or may be, more.
+ * @throws StoreUnavailable
  */
 export async function usableNames(
   { registry }: Pick<ListDeps, 'registry'>,
@@ -57,9 +61,9 @@ export async function usableNames(
   const found: UsableName[] = [];
   let after: string | null = params.after;
   for (let read = 0; read < MAX_LIST_READS && found.length <= wanted && after !== null; read += 1) {
-    // A blank comes before what names have in them.
+    // A space sorts before all characters of names.
     const from: string = after < prefix ? prefix : `${after} `;
-    // One more than wanted tells whether there is more.
+    // One more than wanted, to see whether there are more.
     const window = { from: after === '' ? prefix : from, to: endOf(prefix), limit: wanted + 1 };
     const [page] = await registry.usable({ tenant, layers, windows: [window] });
     found.push(...(page?.names ?? []).filter(usable(rights)));
@@ -67,28 +71,28 @@ export async function usableNames(
   }
   const names = found.slice(0, wanted);
   if (found.length > wanted) return { names, more: names.at(-1)?.name ?? null };
-  // A name that can be used, where there is one, rather than one that was only looked at.
+  // The cursor is a usable name if there is one, otherwise one that was only scanned.
   return { names, more: after === null ? null : (names.at(-1)?.name ?? after) };
 }
 
 export interface ExplainDeps extends ListDeps {
-  /** May this key be given suggestions now? */
+  /** May this key get suggestions now? */
   maySuggest: (keyId: string) => boolean;
 }
 
 /**
- * The same answer for unknown and forbidden names: suggestions come only from what the caller may use, and cost two
- * reads of the system of record, however many names there are.
+ * The same error for missing and forbidden names. Suggestions contain only what the caller may use, and take
+ * two reads of the system of record, however many names there are.
  */
 export async function explainNotFound(deps: ExplainDeps, caller: Caller, model: string): Promise<ApiError> {
   const names = deps.maySuggest(caller.keyId) ? await candidates(deps, caller, model) : [];
   return modelNotFound(model, nearestNames(model, names, MAX_SUGGESTIONS));
 }
 
-/** What is mistyped at the end of a name lies this near, characters, … */
+/** Typos are looked for among names that differ only in this many last characters, … */
 const MISTYPED_END = 3;
 
-/** … or else in the room of the name, or among the first names that the caller may use at all. */
+/** … then in the name's parent, or else among the first names that the caller may use at all. */
 function prefixesOf(model: string): string[] {
   if (!/^[a-z0-9._/-]+$/.test(model)) return [''];
   const room = model.slice(0, model.lastIndexOf('/') + 1);
@@ -102,15 +106,15 @@ async function candidates(deps: ExplainDeps, caller: Caller, model: string): Pro
     const windows = prefixesOf(model).map((prefix) => windowOf(prefix, SUGGESTION_CANDIDATES));
     return [...new Set((await usableIn(deps, rights, windows)).map(({ name }) => name))];
   } catch (error) {
-    // Suggestions are a courtesy: without the database the answer is the same, less them.
+    // Suggestions are optional: without the database, the error has none.
     if (error instanceof StoreUnavailable) return [];
     throw error;
   }
 }
 
-/** Edits farther than this share of the longer name are no likeness. */
+/** Names whose distance exceeds this share of the longer one are not similar. */
 const MAX_DISTANCE_SHARE = 0.5;
-/** Longer ones are not compared: a path has any length, and comparing takes the product of both. */
+/** Longer ones are not compared: a path has any length, and the cost is the product of both. */
 const MAX_COMPARED = 128;
 
 /** Levenshtein distance; O(a*b), names have at most 256 characters. */
@@ -127,7 +131,10 @@ export function editDistance(a: string, b: string): number {
   return previous[b.length]!;
 }
 
-/** @returns at most `limit` of `candidates` that resemble `name`, neither longer than {@link MAX_COMPARED}, nearest first, ties by the alphabet. */
+/**
+ * @returns at most `limit` similar `candidates`, neither they nor `name` longer than {@link MAX_COMPARED},
+ * nearest first, ties in alphabetical order.
+ */
 export function nearestNames(name: string, candidates: readonly string[], limit: number): string[] {
   if (name.length > MAX_COMPARED) return [];
   return candidates
@@ -144,9 +151,9 @@ export function nearestNames(name: string, candidates: readonly string[], limit:
 const SECOND_MS = 1_000;
 
 /**
- * Counts how often each key was given suggestions in this second.
- * @param params.maxKeys that are counted in a second; further ones get none, so that memory has an end.
- * @returns whether the key may be given some now.
+ * Limits how often each key gets suggestions in a second.
+ * @param params.maxKeys counted in a second; further ones get none, which bounds memory.
+ * @returns whether the key may get some now.
  */
 export function createSuggestionBudget(params: {
   perSecond: number;

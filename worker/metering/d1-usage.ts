@@ -3,7 +3,7 @@ import { isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts'
 import type { UsageLedger } from './ports.ts';
 
 const BY_TOKENS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
-/** What a group is called in SQL, and how groups are ordered. */
+/** SQL expression and order of each grouping. */
 const GROUPS: Record<UsageGroup, { expression: string; order: string }> = {
   key: { expression: 'u.key_id', order: BY_TOKENS },
   tenant: { expression: 'u.tenant', order: BY_TOKENS },
@@ -16,7 +16,7 @@ const GROUPS: Record<UsageGroup, { expression: string; order: string }> = {
   hour: { expression: "strftime('%Y-%m-%dT%H', u.hour * 3600, 'unixepoch')", order: 'grouped' },
 };
 
-/** Statements of constants alone; of one tenant, and of all. */
+/** Statements made of constants only; for one tenant, and for all. */
 type Statements = Record<UsageGroup, { one: string; all: string }>;
 const statements = (of: (expression: string, order: string, tenant: string) => string): Statements =>
   Object.fromEntries(
@@ -35,7 +35,7 @@ const SUMS = statements(
      GROUP BY grouped ORDER BY ${order} LIMIT ?`,
 );
 
-/** A version's base has its price, and so has a base that was asked itself, which usage has under its own name. */
+/** A version is priced by its base. Usage lists requests to a base under the base's own name. */
 const COSTS = statements(
   (expression, order, tenant) =>
     `SELECT ${expression} AS grouped,
@@ -56,11 +56,11 @@ interface SumRow {
   last_hour: number;
 }
 
-/** @param memoryMs how long a batch is known, and not added again. */
+/** @param memoryMs how long a batch's id is remembered, so that it is not added twice. */
 export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
   return {
     async add({ id, at, rows }) {
-      // One statement for all rows, whose number D1 would limit otherwise.
+      // One statement, so that D1's limits do not bound the number of rows.
       const json = JSON.stringify(
         rows.map((row) => [
           row.tenant,
@@ -91,7 +91,7 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
           db.prepare('DELETE FROM usage_batches WHERE at < ?').bind(at - memoryMs),
         ]);
       } catch (error) {
-        // The batch's id is the one key that can be there already: it was added, and the answer was lost.
+        // Only the batch's id can exist already: it was added, but the response was lost.
         if (!isUniqueViolation(error)) throw error;
       }
     },

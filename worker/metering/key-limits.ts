@@ -1,4 +1,4 @@
-/** Limits of keys: how they are changed, and how a tenant's are brought to the records of its keys. */
+/** How limits of keys change, and how a tenant's limits reach the records of its keys. */
 import { KeyLimits, type LimitsChange } from '../../protocol/admin-api/keys.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import { TENANT_LIMIT_PAGES } from './limits.ts';
@@ -12,7 +12,11 @@ export interface TenantLimitsDeps {
   rights: Pick<RightsWriter, 'syncKey'>;
 }
 
-/** Writes the next page of a tenant's keys. @returns the row as it is then. @throws StoreUnavailable */
+/**
+ * Writes the next page of a tenant's keys.
+ * @returns the row after that.
+ * @throws StoreUnavailable
+ */
 export async function syncTenantLimits(
   deps: TenantLimitsDeps,
   row: TenantLimitsRow,
@@ -26,7 +30,10 @@ export async function syncTenantLimits(
   return after;
 }
 
-/** What one run of the schedule does of those that a request left unfinished. @throws StoreUnavailable */
+/**
+ * One scheduled run: continues what requests left unfinished.
+ * @throws StoreUnavailable
+ */
 export async function syncUnwrittenLimits(deps: TenantLimitsDeps): Promise<void> {
   let pages = TENANT_LIMIT_PAGES;
   for (const unwritten of await deps.tenantLimits.unwritten(TENANT_LIMIT_PAGES))
@@ -34,22 +41,22 @@ export async function syncUnwrittenLimits(deps: TenantLimitsDeps): Promise<void>
       row = await syncTenantLimits(deps, row);
 }
 
-/** @param change null takes all of them away. */
+/** @param change null removes all of them. */
 export const changedLimits = (
   old: KeyLimits | null,
   change: LimitsChange | null | undefined,
 ): KeyLimits | null => (change === null ? null : limitsOf({ ...old, ...change }));
 
-/** @returns what is given; null without any. */
+/** @returns the limits that are set; null without any. */
 export function limitsOf(input: LimitsChange | undefined): KeyLimits | null {
   const given = Object.entries(input ?? {}).filter(([, value]) => value != null);
-  // What happens when limits cannot be checked is no limit.
+  // `on_outage` alone limits nothing.
   return given.every(([field]) => field === 'on_outage') ? null : KeyLimits.parse(Object.fromEntries(given));
 }
 
 const COUNTS = KeyLimits.omit({ on_outage: true }).keyof().options;
 
-/** @returns whether `after` raises or lifts a limit of `before`. */
+/** @returns whether `after` raises or removes a limit of `before`. */
 export function isRelaxed(before: KeyLimits | null, after: KeyLimits | null): boolean {
   const { on_outage: outage, ...counts } = before ?? {};
   if (outage === 'refuse' && after?.on_outage !== 'refuse') return true;

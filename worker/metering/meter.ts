@@ -1,4 +1,4 @@
-/** Counts completions: asks the limits of their key, sees how each ended, notes its usage. */
+/** Meters completions: checks the key's limits, observes how each request ends, records its usage. */
 import { BoundedMap } from '../platform/bounded-map.ts';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { errorResponse, err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
@@ -39,7 +39,7 @@ export interface Clock {
   sleep: (ms: number) => Promise<void>;
 }
 
-/** @param quotas null = no key's limits are counted. */
+/** @param quotas null = limits are not enforced. */
 export function createMeter(params: Clock & { quotas: Quotas | null; usage: UsageLedger }): CompletionMeter {
   const newId = () => crypto.randomUUID();
   const askQuota = createAskQuota({
@@ -74,14 +74,14 @@ interface Batch {
 
 const HOUR_MS = 3_600_000;
 
-/** Sums up what this isolate serves and writes it in batches; see {@link createBatchedWrites}. */
+/** Sums usage in this isolate and writes it in batches; see {@link createBatchedWrites}. */
 export function createUsageRecorder(params: {
   ledger: UsageLedger;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
   newId: () => string;
   flushMs: number;
-  /** Of one batch. */
+  /** Per batch. */
   maxRows: number;
   /** Waiting for the database. */
   maxUnsentRows: number;
@@ -124,7 +124,7 @@ export function createUsageRecorder(params: {
       open.set(key, row);
     }
     row.requests += 1;
-    // 499: the client left, which is no failure.
+    // 499: the client disconnected, which is not an error.
     if (event.status >= 400 && event.status !== 499) row.errors += 1;
     row.promptTokens += event.promptTokens;
     row.completionTokens += event.completionTokens;
@@ -145,7 +145,7 @@ export function createUsageRecorder(params: {
   };
 }
 
-/** Statuses of what did not come to its end; see {@link UsageEvent}. */
+/** Statuses of requests that did not complete; see {@link UsageEvent}. */
 const CLIENT_LEFT = 499;
 const BROKE_OFF = 502;
 
@@ -164,25 +164,25 @@ export function createCompletionMeter(params: {
       const refusal = new AbortController();
       let over: () => void = () => undefined;
       const counted = new Promise<void>((resolve) => (over = resolve));
-      // What a client leaves is counted after it has gone, which ends all work that is not kept alive.
+      // After a client disconnects, only work that is kept alive continues.
       if (gone.aborted) keepAlive(counted);
       else gone.addEventListener('abort', () => keepAlive(counted), { once: true });
       const limited = caller.limits !== undefined || caller.tenant_limits !== undefined;
       const asking = askQuota(caller);
-      // A refusal that is known already costs nobody anything.
+      // A cached refusal causes no work.
       if ('ok' in asking && !asking.ok) {
         over();
         onRefused?.(asking.error.error);
         return refused(asking.error);
       }
       const running = run(limited ? AbortSignal.any([gone, refusal.signal]) : gone);
-      // A failure of the work is its own, but not before the quota has spoken.
+      // A failure of the work counts, but only after the quota's answer.
       running.catch(() => undefined);
       const asked = await asking;
       if (!asked.ok) {
         over();
         refusal.abort();
-        // A body that was called off with the request is none to cancel.
+        // An aborted request has no body to cancel.
         keepAlive(running.then(({ response }) => response.body?.cancel().catch(() => undefined)));
         onRefused?.(asked.error.error);
         return refused(asked.error);
@@ -232,9 +232,9 @@ export function createCompletionMeter(params: {
       const endStream = async ({ how, note: last, events, firstAt }: StreamOutcome) => {
         const endedAt = now();
         const left = how === 'gone' && last === null ? await cancel?.() : undefined;
-        // An origin that notes usage does so before the end of every stream that it brings to its end.
+        // An origin that reports usage does so before the end of every stream that it completes.
         const isWhole = how === 'whole' && (note === null || last !== null);
-        // What its client has got is known in any case.
+        // What the client has received is known in any case.
         const counts: TokenCounts =
           left?.exact === true
             ? left.tokens
@@ -258,21 +258,21 @@ export function createCompletionMeter(params: {
 
 const refused = ({ error, headers }: Refused): Response => errorResponse(error, Object.fromEntries(headers));
 
-/** @returns what ends it. */
+/** @returns a function that stops it. */
 function renewEach(ticket: Ticket, ms: number): () => void {
   const timer = setInterval(() => void ticket.renew(), ms);
   return () => clearInterval(timer);
 }
 
-/** A counter that a request is counted by. */
+/** A counter for one request. */
 interface Counted {
   of: LimitOf;
-  /** Name of the counter; ids of keys begin otherwise than those of tenants. */
+  /** The counter's name; ids of keys and names of tenants' counters have different prefixes. */
   counter: string;
   limits: KeyLimits;
 }
 
-/** @param tenant whose. @returns the name of the counter of all of its keys together. */
+/** @returns the name of the counter that all of the tenant's keys share. */
 export const tenantCounter = (tenant: string): string => `tenant:${tenant}`;
 
 /** @returns none for a caller without limits. */
@@ -290,10 +290,10 @@ interface Refused {
   headers: [string, string][];
 }
 
-/** A request that passed, or that nobody counts. */
+/** A request that was admitted, or that is not counted. */
 interface Ticket {
   headers: [string, string][];
-  /** Says that it is under way still. */
+  /** Renews its lease. */
   renew(): Promise<void>;
   /** Ends it. */
   settle(tokens: number): Promise<void>;
@@ -301,12 +301,12 @@ interface Ticket {
 
 type Asked = Result<Ticket, Refused>;
 
-/** At once when nobody has to be asked. Never throws. */
+/** Synchronous if no counter must be asked. Never throws. */
 export type AskQuota = (caller: LimitedCaller) => Asked | Promise<Asked>;
 
 const FREE: Ticket = { headers: [], renew: async () => undefined, settle: async () => undefined };
 
-/** Refusals that stay true for a moment whoever asks; places are freed at any time. */
+/** Reasons that stay valid for a moment for everybody. A concurrent slot can become free at any time. */
 const LASTING: ReadonlySet<string> = new Set(['requests', 'tokens', 'day', 'month', 'damaged']);
 
 interface Refusal {
@@ -316,14 +316,14 @@ interface Refusal {
   until: number;
 }
 
-/** What one counter said. */
-type Said = Result<QuotaDecision | null, Refused & { /** When asking again is worth it. */ afterMs: number }>;
+/** One counter's answer. */
+type Said = Result<QuotaDecision | null, Refused & { /** When to retry. */ afterMs: number }>;
 
 /**
- * Asks a key's counter and its tenant's, at the same time, whether a request may pass; who has no limits is not asked
- * about. Where one of both says no, the other one's word is taken back. A counter that does not answer lets it pass, or
- * not, as its limits say; what passes so is not counted.
- * @param params.quotas null = this deployment has no counters: as if none answered.
+ * Asks the counters of a key and of its tenant concurrently whether to admit a request. Callers without
+ * limits are not counted. If one counter refuses, the other's admission is undone. If a counter does not
+ * respond, `on_outage` decides; a request admitted that way is not counted.
+ * @param params.quotas null = this deployment has no counters: as if none responded.
  */
 export function createAskQuota(params: {
   quotas: Quotas | null;
@@ -331,12 +331,15 @@ export function createAskQuota(params: {
   sleep: (ms: number) => Promise<void>;
   newId: () => string;
   retryAfterMs: number;
-  /** How long a refusal is repeated without asking. */
+  /** How long a refusal is repeated without asking the counter. */
   memoryMs: number;
   maxEntries: number;
 }): AskQuota {
   const { quotas, now, sleep, newId, retryAfterMs, memoryMs, maxEntries } = params;
-  /** Counter -> its last refusal, for a moment: a client that goes on asking costs neither counter nor origin. */
+  /**
+   * Counter -> its last refusal, kept for a moment so that a client's quick retries reach neither counter nor
+   * origin.
+   */
   const refusals = new BoundedMap<string, Refusal>(maxEntries);
 
   function remember(counter: string, limits: KeyLimits, decision: QuotaDecision): void {
@@ -392,7 +395,7 @@ export function createAskQuota(params: {
 
   function ticketOf(keyId: string, counted: readonly Counted[], lease: string): Omit<Ticket, 'headers'> {
     const settle = async (one: Counted, tokens: number) => {
-      // Once more: it is not counted twice, and a budget should not be passed by an object that moved.
+      // One retry: a repeat is not counted twice, and a moved object should not make a budget overrun.
       for (const pause of [memoryMs, null]) {
         try {
           return await quotas?.settle(one.counter, { lease, tokens, at: now() });
@@ -445,7 +448,7 @@ export function createAskQuota(params: {
   };
 }
 
-/** As OpenAI writes durations: `120ms`, `1s`, `1m0.5s`. */
+/** A duration in OpenAI's format: `120ms`, `1s`, `1m0.5s`. */
 export function duration(ms: number): string {
   if (ms < 1_000) return `${Math.ceil(ms)}ms`;
   const seconds = Math.ceil(ms / 100) / 10;
@@ -454,14 +457,14 @@ export function duration(ms: number): string {
   return minutes === 0 ? `${rest}s` : `${minutes}m${rest}s`;
 }
 
-/** @returns the one that ends first; the key's, which comes first, where both have as much left. */
+/** @returns the one that is exhausted first; if equal, the key's, which comes first. */
 const tightest = (meters: readonly (QuotaMeter | null)[]): QuotaMeter | null =>
   meters.reduce(
     (least, one) => (one !== null && (least === null || one.remaining < least.remaining) ? one : least),
     null,
   );
 
-/** `x-ratelimit-*`: of the key's limits and the tenant's the ones of which less is left. */
+/** `x-ratelimit-*`: of the key's and the tenant's limits, those with less left. */
 function quotaHeaders(decisions: readonly QuotaDecision[]): [string, string][] {
   const of = (what: 'requests' | 'tokens'): [string, string][] => {
     const meter = tightest(decisions.map((decision) => decision[what]));
@@ -475,7 +478,7 @@ function quotaHeaders(decisions: readonly QuotaDecision[]): [string, string][] {
   return [...of('requests'), ...of('tokens')];
 }
 
-/** Those of the limits that said no, and whose they are. */
+/** Headers of the limits that refused the request, and whose they are. */
 const refusalHeaders = (of: LimitOf, decision: QuotaDecision): [string, string][] => [
   ...quotaHeaders([decision]),
   ['x-graft-limited-by', of],

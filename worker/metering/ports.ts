@@ -1,4 +1,4 @@
-/** Ports of what is counted: quotas of keys, and who used what. One contract suite a port (test/contracts). */
+/** Types of metering: quotas of keys, and usage. Each store has one contract suite (test/contracts). */
 import { z } from 'zod';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import type { TenantLimitsView, UsageGroup } from '../../protocol/admin-api/tenants.ts';
@@ -7,112 +7,120 @@ import { BaseId } from '../../protocol/identity.ts';
 import type { UsageNote } from '../../protocol/origin-wire.ts';
 import type { Page } from '../platform/ports.ts';
 
-/** Of a million tokens, in the list's currency. */
+/** Per million tokens, in the list's currency. */
 const price = z.number().min(0).max(1e6);
 const Prices = z.strictObject({ prompt: price, completion: price });
 
-/** Variable `PRICES`: what tokens cost, for the reports of usage alone; nothing is charged by it. */
+/** Variable `PRICES`: prices of tokens. Only reports of usage contain them; nothing is charged. */
 export const PriceList = Prices.extend({
   /** ISO 4217, such as `USD`. */
   currency: z.string().regex(/^[A-Z]{3}$/, 'must be three capital letters, such as USD'),
-  /** Of these bases; of all others what stands above. */
+  /** Per base; other bases use the prices above. */
   bases: z.record(BaseId, Prices).default({}),
 });
 export type PriceList = z.infer<typeof PriceList>;
 
-/** @param defaultBase what `base` means in usage; null = unknown. @returns the list that has a price for that word. */
+/**
+ * @param defaultBase base that usage calls `base`; null = unknown.
+ * @returns the list with a price for `base`.
+ */
 export function withDefaultBase(prices: PriceList, defaultBase: string | null): PriceList {
   const own = defaultBase === null ? undefined : prices.bases[defaultBase];
   return own === undefined ? prices : { ...prices, bases: { ...prices.bases, base: own } };
 }
 
-/** As `x-ratelimit-*` say it. */
+/** As in `x-ratelimit-*`. */
 export interface QuotaMeter {
   limit: number;
   remaining: number;
-  /** Until everything is free again if nobody asks any more, ms. */
+  /** Until everything is available again without further requests, ms. */
   resetMs: number;
 }
 
-/** Whose limits: those of one key, or those of all keys of its tenant together. */
+/** Limits of one key, or of all keys of its tenant together. */
 export type LimitOf = 'key' | 'tenant';
 
-/** `damaged`: the counter cannot read what was used, and lets nothing pass until it is reset. */
+/** `damaged`: the counter's state is unreadable, so it refuses everything until it is reset. */
 export type QuotaReason = 'requests' | 'tokens' | 'concurrent' | 'day' | 'month' | 'damaged';
 
 export interface QuotaDecision {
-  /** Why not; null = go on. */
+  /** Null = admitted. */
   refused: { reason: QuotaReason; limit: number; retryAfterMs: number } | null;
-  /** null = without such a limit. */
+  /** null = no such limit. */
   requests: QuotaMeter | null;
   tokens: QuotaMeter | null;
 }
 
 /**
- * Counts exactly, one counter a key or tenant that has limits. Times are the asker's clock, unix ms; a counter's own time never goes back.
- * Every method throws StoreUnavailable.
+ * Counts exactly, with one counter per key or tenant that has limits. Times are the caller's clock, unix ms;
+ * a counter's own time never goes back. Every method throws StoreUnavailable.
  */
 export interface Quotas {
-  /** Counts one request and holds a lease for it when every limit allows it, and does nothing otherwise. */
+  /** If all limits allow it, counts a request and holds a lease for it; otherwise does nothing. */
   admit(counter: string, ask: { limits: KeyLimits; lease: string; at: number }): Promise<QuotaDecision>;
-  /** Takes an admission back, as if nobody had asked. */
+  /** Undoes an admission, as if it was never requested. */
   undo(counter: string, ask: { lease: string; at: number }): Promise<void>;
-  /** Still under way. */
+  /** Keeps the lease alive. */
   renew(counter: string, ask: { lease: string; at: number }): Promise<void>;
-  /** Ends the lease and counts its tokens. A repeat counts nothing. */
+  /** Ends the lease and counts its tokens. Repeating it counts nothing. */
   settle(counter: string, ask: { lease: string; tokens: number; at: number }): Promise<void>;
-  /** Forgets all that was used, also what cannot be read. */
+  /** Forgets all usage, even if it is unreadable. */
   reset(counter: string): Promise<void>;
 }
 
-/** Who asks, as far as limits matter. */
+/** A caller, as far as limits need it. */
 export interface LimitedCaller {
   keyId: string;
   tenant: string;
   limits?: KeyLimits | undefined;
-  /** Whose quota it counts against; the key's own unless given. */
+  /** Key whose quota it shares; default: its own. */
   counter?: string | undefined;
-  /** Of all keys of the tenant together. */
+  /** Limits of all of the tenant's keys together. */
   tenant_limits?: KeyLimits | undefined;
 }
 
-/** What all keys of a tenant may use together, as the system of record has it. */
+/** Limits of all of a tenant's keys together, in the system of record. */
 export interface TenantLimitsRow extends Omit<TenantLimitsView, 'pending'> {
-  /** Grows with each change. */
+  /** Increases with each change. */
   revision: number;
-  /** Keys up to this id have them in the index that the hot path reads; null = all have. */
+  /** Keys up to this id have them in the hot path's index; null = all of them. */
   written_to: string | null;
 }
 
-/** System of record of tenants' limits; a key's row brings its tenant's with it. Throws StoreUnavailable. */
+/** System of record of tenants' limits; a key's row includes its tenant's. Throws StoreUnavailable. */
 export interface TenantLimits {
   get(tenant: string): Promise<TenantLimitsRow | null>;
   /**
-   * @param change.was revision of what was read; 0 = nothing was there.
-   * @returns the row, of which no key has been written; null when it has changed since it was read.
+   * @param change.was revision as it was read; 0 = none existed.
+   * @returns the row, with no keys written yet; null if it has changed since it was read.
    */
   set(
     change: Pick<TenantLimitsRow, 'tenant' | 'limits' | 'changed_at' | 'changed_by'> & { was: number },
   ): Promise<TenantLimitsRow | null>;
-  /** Keys were written up to `written_to`; nothing happens when the limits were changed meanwhile. */
+  /**
+   * Notes that keys up to `written_to` are written. Does nothing if the limits have changed in the meantime.
+   */
   wrote(row: Pick<TenantLimitsRow, 'tenant' | 'revision' | 'written_to'>): Promise<void>;
-  /** Those that have limits, or of which not every key was written, by tenant. @param params.cursor a tenant. */
+  /**
+   * Tenants that have limits or unwritten keys, ordered by tenant.
+   * @param params.cursor a tenant.
+   */
   list(params: { cursor: string | null; limit: number }): Promise<Page<TenantLimitsRow>>;
-  /** Those of which not every key was written. */
+  /** Those with unwritten keys. */
   unwritten(limit: number): Promise<TenantLimitsRow[]>;
 }
 
-/** One completion, when it has ended. */
+/** One completion that has ended. */
 export interface UsageEvent {
   keyId: string;
   tenant: string;
-  /** As published; `base` for the base model. */
+  /** As published; `base` = the base model. */
   name: string;
   /** 0 for the base model. */
   version: number;
   promptTokens: number;
   completionTokens: number;
-  /** HTTP status; 499 when the client left, 502 when the stream broke off. */
+  /** HTTP status; 499 if the client disconnected, 502 if the stream broke off. */
   status: number;
   /** Unix ms. */
   at: number;
@@ -120,7 +128,10 @@ export interface UsageEvent {
 }
 
 export interface UsageSink {
-  /** Never throws and never waits. @param keepAlive lets the writing go on after the response. */
+  /**
+   * Never throws or waits.
+   * @param keepAlive lets the write continue after the response.
+   */
   recordUsage(event: UsageEvent, keepAlive: (work: Promise<unknown>) => void): void;
 }
 
@@ -132,7 +143,7 @@ export interface UsageCounts {
   completionTokens: number;
 }
 
-/** Of one hour. */
+/** Counts of one hour. */
 export interface UsageRow extends UsageCounts {
   /** Hours since 1970, UTC. */
   hour: number;
@@ -145,17 +156,23 @@ export interface UsageRow extends UsageCounts {
 export interface UsageSum extends UsageCounts {
   /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
   group: string;
-  /** The last one that counts anything, in hours since 1970. */
+  /** The last hour with any counts, in hours since 1970. */
   lastHour: number;
 }
 
 /** System of record of usage. Throws StoreUnavailable. */
 export interface UsageLedger {
-  /** Adds all rows or none. @param batch.id a batch that was added already is not added again. */
+  /**
+   * Adds all rows or none.
+   * @param batch.id a batch with a known id is not added again.
+   */
   add(batch: { id: string; at: number; rows: readonly UsageRow[] }): Promise<void>;
   /**
-   * By tokens, most first; days and hours in their order.
-   * @param tenant null = all. @param name as published; all unless given. @param from first hour. @param to first hour that does not count any more.
+   * Ordered by tokens, most first; days and hours chronologically.
+   * @param tenant null = all.
+   * @param name as published; default: all.
+   * @param from first hour.
+   * @param to exclusive.
    */
   sum(params: {
     by: UsageGroup;
@@ -165,7 +182,7 @@ export interface UsageLedger {
     to: number;
     limit: number;
   }): Promise<UsageSum[]>;
-  /** @returns what the same groups cost, in the list's currency: by the base of each version, as far as it is known. */
+  /** @returns the same groups' costs in the list's currency, by the base of each version, if it is known. */
   costs(
     params: Omit<Parameters<UsageLedger['sum']>[0], 'name'> & { prices: PriceList },
   ): Promise<ReadonlyMap<string, number>>;
@@ -176,71 +193,76 @@ export interface TokenCounts {
   completionTokens: number;
 }
 
-/** What a request used whose client left it. */
+/** Usage of a request whose client disconnected. */
 export type LeftUsage =
-  /** As its origin says. */
+  /** Reported by its origin. */
   | { exact: true; tokens: TokenCounts }
-  /** Its origin does not say: the most that it can have been. */
+  /** Not reported by its origin: an upper bound. */
   | { exact: false; tokens: TokenCounts };
 
 /**
- * How a stream of an origin came to its end: `whole`; `told`: early, and the origin said why in its last event; `cut`:
- * the origin broke off, or stopped before its end; `stalled`: it fell silent; `gone`: nobody reads it any more.
+ * How an origin's stream ended: `whole`; `told`: early, with the reason in its last event; `cut`: broken off
+ * by the origin; `stalled`: it stopped sending; `gone`: the client disconnected.
  */
 export type StreamEnd = 'whole' | 'told' | 'cut' | 'stalled' | 'gone';
 
-/** What a stream came to. */
+/** Outcome of a stream. */
 export interface StreamOutcome {
   how: StreamEnd;
-  /** The origin's note of usage; null when it did not come. */
+  /** The origin's usage note; null if it did not arrive. */
   note: UsageNote | null;
-  /** Lines of data that went by: an upper bound of the answer's tokens when its end was never seen. */
+  /** Data lines received: an upper bound of the answer's tokens if its end was not seen. */
   events: number;
-  /** When the first token went by, unix ms; null when none did. */
+  /** When the first token arrived, unix ms; null without one. */
   firstAt: number | null;
 }
 
-/** What a completion's route has when the origin has begun to answer, or when it never will. */
+/** A completion once its origin has begun to respond, or never will. */
 export interface MeteredAnswer {
   response: Response;
-  /** The origin's note (`x-graft-usage`), as it came. */
+  /** The origin's note (`x-graft-usage`), unparsed. */
   note: string | null;
-  /** Of a stream: how it ended, when it has. */
+  /** For a stream: resolves when it has ended, with its outcome. */
   ended?: Promise<StreamOutcome> | null;
-  /** What served; null = nothing was resolved, and nothing is recorded. */
+  /** The version that served it; null = nothing was resolved, so nothing is recorded. */
   served: { name: string; version: number } | null;
-  /** Ends it where it runs, when its client has left; absent when no origin was asked to run it. Never throws. */
+  /**
+   * Cancels it at the origin when its client has disconnected; undefined if no origin was asked. Never
+   * throws.
+   */
   cancel?: () => Promise<LeftUsage>;
 }
 
 /** How a completion ended. */
 export interface CompletionEnding extends Pick<UsageEvent, 'status' | 'promptTokens' | 'completionTokens'> {
-  /** As the origin's note says it; null when it does not, or was never seen. */
+  /** From the origin's note; null if it is missing or does not say. */
   finish: 'stop' | 'length' | null;
-  /** When the first token of a stream went by, unix ms; null for what is no stream, or never began. */
+  /** When a stream's first token arrived, unix ms; null without one, or if it is not a stream. */
   firstAt: number | null;
-  /** When it came to its end or was left, unix ms. */
+  /** When it completed or the client disconnected, unix ms. */
   endedAt: number;
-  /** The origin fell silent in the middle of a stream. */
+  /** The origin stopped sending in the middle of a stream. */
   stalled: boolean;
 }
 
-/** Asks a key's quota beside a completion, and counts what it used. */
+/** Checks a key's quota while a completion runs, and counts its usage. */
 export interface CompletionMeter {
   /**
-   * @param run does the work meanwhile; its signal aborts when the client leaves or the quota says no.
-   * @returns its response, or the quota's refusal in its place; not before the quota has answered.
+   * @param run does the work concurrently; its signal aborts if the client disconnects or the quota refuses.
+   * @returns its response or the quota's refusal, never before the quota has answered.
    */
   measure(params: {
     caller: LimitedCaller;
     requestId: string;
-    /** Aborts when the client has gone. */
+    /** Aborts when the client disconnects. */
     gone: AbortSignal;
     keepAlive: (work: Promise<unknown>) => void;
     run: (signal: AbortSignal) => Promise<MeteredAnswer>;
-    /** Hears how it ended, once, before `measure` returns when it is not a stream; not when the quota refuses. */
+    /**
+     * Called once with the ending; before `measure` returns unless it is a stream; not if the quota refuses.
+     */
     onEnd?: (ending: CompletionEnding) => void;
-    /** Hears of the quota's refusal. */
+    /** Called if the quota refuses. */
     onRefused?: (error: ApiError) => void;
   }): Promise<Response>;
 }

@@ -19,7 +19,7 @@ const Decision: z.ZodType<QuotaDecision> = z.object({
   tokens: Meter,
 });
 
-/** Quotas in Durable Objects (`QuotaCounter`), one a counter. */
+/** Quotas in Durable Objects (`QuotaCounter`), one per counter. */
 export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs: number }): Quotas {
   const { namespace, timeoutMs } = params;
 
@@ -41,7 +41,7 @@ export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs:
   };
 }
 
-/** The part of a Durable Object's storage that counters use. */
+/** The part of a Durable Object's storage that a counter uses. */
 export interface CounterStorage {
   get(key: string): Promise<unknown>;
   put(key: string, value: unknown, options?: { allowUnconfirmed?: boolean }): Promise<void>;
@@ -58,7 +58,7 @@ export const QuotaCall = z.discriminatedUnion('call', [
 ]);
 export type QuotaCall = z.infer<typeof QuotaCall>;
 
-/** Nobody knows what was used, so nothing more is: budgets that begin anew would be worth nothing. */
+/** Past usage is unknown, so everything is refused: budgets that restart at zero would be worthless. */
 const DAMAGED: QuotaDecision = {
   refused: { reason: 'damaged', limit: 0, retryAfterMs: DAMAGED_QUOTA_RETRY_MS },
   requests: null,
@@ -66,9 +66,9 @@ const DAMAGED: QuotaDecision = {
 };
 
 /**
- * One per key that has a limit, and per tenant: a Durable Object runs in one place and one request at a time, so that it
- * counts exactly. Its state is in memory and, after every change, on disk; the answer does not wait for the disk, so that
- * a machine that fails may forget the last milliseconds. A state that cannot be read stays as it is until it is reset.
+ * One per key with limits, and per tenant. A Durable Object runs in one place and handles one request at a
+ * time, so it counts exactly. Its state is in memory and, after every change, on disk; responses do not wait
+ * for the disk, so a crash may lose the last milliseconds. An unreadable state is kept until it is reset.
  */
 export class QuotaCounter {
   readonly #storage: CounterStorage;
@@ -84,7 +84,7 @@ export class QuotaCounter {
     if (call.call === 'reset') this.#state = Promise.resolve(emptyQuota());
     const state = await this.#load();
     if (state === null) return Response.json(call.call === 'admit' ? DAMAGED : null);
-    // From here on nothing waits: no other request comes in between.
+    // No `await` from here on, so requests cannot interleave.
     const answer = this.#apply(state, call);
     this.#storage.put('quota', state, { allowUnconfirmed: true }).catch((error: unknown) => {
       logLine('quota_not_stored', { reason: String(error) });

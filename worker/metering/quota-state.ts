@@ -1,9 +1,8 @@
 /**
- * What one key has used, as plain data, and the arithmetic of its limits: no I/O, no clock.
- *
- * A minute is any 60 s: uses are summed by the second, and a second counts until all of it is 60 s old. So a limit is
- * never passed in any 60 s, wherever they begin, and what was used comes back between 60 and 61 s later. Days and
- * months are the calendar's, UTC.
+ * What one key has used, as plain data, and the arithmetic of its limits: no I/O, no clock. A minute is any
+ * 60 s. Usage is summed by the second, and a second counts until all of it is 60 s old. So no 60 s window
+ * ever exceeds a limit, and usage becomes available again after 60 to 61 s. Days and months follow the
+ * calendar, UTC.
  */
 import { z } from 'zod';
 import { LEASE_KEPT_MS, LEASE_MS } from './limits.ts';
@@ -13,19 +12,19 @@ import type { QuotaDecision, QuotaMeter, QuotaReason } from './ports.ts';
 const Total = z.object({ period: z.int(), tokens: z.number() });
 
 export const QuotaState = z.object({
-  /** Latest time that anybody told, unix ms. */
+  /** Latest time of any call, unix ms. */
   at: z.number(),
   /** [unix second, requests, tokens], oldest first; only seconds that still count. */
   seconds: z.array(z.tuple([z.int(), z.number(), z.number()])),
-  /** Lease -> unix ms at which it ends by itself. */
+  /** Lease -> unix ms at which it expires. */
   leases: z.map(z.string(), z.number()),
-  /** Lease -> unix ms at which it began. */
+  /** Lease -> unix ms at which it started. */
   begun: z.map(z.string(), z.number()).default(() => new Map()),
-  /** How long requests take, ms: a moving average, in which a new one is a quarter. 0 = none has ended. */
+  /** How long requests take, ms: a moving average in which a new one has weight 1/4. 0 = none has ended. */
   took: z.number().default(0),
-  /** Days since 1970 and its tokens. */
+  /** Days since 1970 and their tokens. */
   day: Total,
-  /** Months since 1970 and its tokens. */
+  /** Months since 1970 and their tokens. */
   month: Total,
 });
 export type QuotaState = z.infer<typeof QuotaState>;
@@ -33,8 +32,8 @@ export type QuotaState = z.infer<typeof QuotaState>;
 const DAY_MS = 86_400_000;
 const MINUTE_S = 60;
 /**
- * When a request of a key with too many at once is worth repeating, at least and at most. OpenAI's clients wait no longer
- * than a minute.
+ * Limits of `retry-after` for a key with too many concurrent requests. OpenAI's clients wait at most a
+ * minute.
  */
 const CONCURRENT_RETRY_MS = { least: 1_000, most: 30_000 };
 
@@ -53,10 +52,13 @@ const monthOf = (at: number): number => {
   return (date.getUTCFullYear() - 1970) * 12 + date.getUTCMonth();
 };
 const monthStart = (month: number): number => Date.UTC(1970 + Math.floor(month / 12), month % 12);
-/** Unix ms from which a second does not count any more. */
+/** Unix ms from which a second no longer counts. */
 const secondEnd = (second: number): number => (second + 1 + MINUTE_S) * 1_000;
 
-/** Moves time on and drops what does not count any more. @returns the state's time, unix ms. */
+/**
+ * Advances time and drops what no longer counts.
+ * @returns the state's time, unix ms.
+ */
 function advance(state: QuotaState, at: number): number {
   const now = Math.max(state.at, at);
   state.at = now;
@@ -99,7 +101,7 @@ function meter(state: QuotaState, column: Column, limit: number | undefined): Qu
   };
 }
 
-/** @returns ms until less than `limit` counts. */
+/** @returns ms until the count is below `limit`. */
 function untilBelow(state: QuotaState, column: Column, limit: number): number {
   let left = used(state, column);
   for (const second of state.seconds) {
@@ -109,11 +111,11 @@ function untilBelow(state: QuotaState, column: Column, limit: number): number {
   return 0;
 }
 
-/** @returns ms until the oldest of the requests that run has taken as long as they do. */
+/** @returns ms until the oldest running request has taken the average time. */
 function untilOneEnds({ at, begun, took }: QuotaState): number {
   const oldest = Math.min(at, ...begun.values());
   const { least, most } = CONCURRENT_RETRY_MS;
-  // One that takes longer than others ends nobody knows when.
+  // It has taken longer than average already: its end is a guess.
   const left = at - oldest < took ? took - (at - oldest) : took / 4;
   return Math.min(most, Math.max(least, left));
 }
@@ -140,7 +142,10 @@ function refusal(state: QuotaState, limits: KeyLimits): QuotaDecision['refused']
   return null;
 }
 
-/** Counts a request and holds its lease, or says why not. A lease that is held already is not counted again. */
+/**
+ * Counts a request and holds its lease, or returns the reason for refusing it. An existing lease is not
+ * counted again.
+ */
 export function admit(
   state: QuotaState,
   ask: { limits: KeyLimits; lease: string; at: number },
@@ -162,7 +167,7 @@ export function admit(
   };
 }
 
-/** Takes back what was just admitted, as if nobody had asked: another counter refused the request. */
+/** Undoes a recent admission as if it was never requested, because another counter refused the request. */
 export function undo(state: QuotaState, ask: { lease: string; at: number }): void {
   advance(state, ask.at);
   const until = state.leases.get(ask.lease);
@@ -177,7 +182,7 @@ export function renew(state: QuotaState, ask: { lease: string; at: number }): vo
   if (state.leases.has(ask.lease)) state.leases.set(ask.lease, now + LEASE_MS);
 }
 
-/** Also one whose time is over is counted, for as long as it is remembered; then only once. */
+/** An expired lease is counted too while it is remembered, but only once. */
 export function settle(state: QuotaState, ask: { lease: string; tokens: number; at: number }): void {
   advance(state, ask.at);
   if (!state.leases.delete(ask.lease)) return;

@@ -31,7 +31,7 @@ const ROOT_ONLY: ApiError = {
   message: "Only the bootstrap key may change a tenant's limits or reset counters.",
 };
 
-/** Limits of tenants, and what was counted against limits. */
+/** Limits of tenants, and resetting what was counted. */
 export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEnv> {
   const { tenantLimits, keyLedger, quotas, now } = deps;
   const routes = new Hono<AppEnv>();
@@ -49,7 +49,7 @@ export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEn
         changed_by: caller.keyId,
         was: old?.revision ?? 0,
       });
-      // What others set meanwhile stays set.
+      // Concurrent changes of other limits are kept.
       if (row !== null) return context.json(view(await syncTenantLimits(deps, row)));
     }
     return fail(
@@ -83,7 +83,7 @@ export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEn
 }
 
 const HOUR_MS = 3_600_000;
-/** Without `from`: the last thirty days. */
+/** Without `from`: the last 30 days. */
 const DEFAULT_MS = 30 * 24 * HOUR_MS;
 
 const sumJson = ({
@@ -104,12 +104,12 @@ const sumJson = ({
 });
 
 /**
- * Usage by whole hours: `from` is rounded down and `to`, which does not count itself, up. Only the bootstrap key sees
- * other tenants than its own.
+ * Usage in whole hours: `from` is rounded down; `to` is exclusive and rounded up. Only the bootstrap key sees
+ * other tenants.
  */
 export function adminUsageRoutes(deps: {
   usage: UsageLedger;
-  /** null = no costs. */
+  /** null = costs are not reported. */
   prices: PriceList | null;
   now: () => number;
 }): Hono<AppEnv> {

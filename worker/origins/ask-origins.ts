@@ -1,4 +1,4 @@
-/** Small questions to origins: to end a request that was left, what they hold, how busy they are, and what they are to let go of. */
+/** Small calls to origins: cancel a request, return a file's parts, report figures, drop adapters. */
 import { sha256Hex } from '../../protocol/identity.ts';
 import {
   RequestUsage,
@@ -15,7 +15,7 @@ import type { TokenCounts } from '../metering/ports.ts';
 import type { HeldFiles } from './ports.ts';
 import type { OriginDrops } from '../erasure/ports.ts';
 
-/** Ends requests that clients have left, each at the origin that runs it. */
+/** Cancels requests whose clients have disconnected, each at its origin. */
 export function createCancellation(params: { send: OriginFetch; sleep: (ms: number) => Promise<void> }) {
   const { send, sleep } = params;
 
@@ -36,8 +36,8 @@ export function createCancellation(params: { send: OriginFetch; sleep: (ms: numb
   }
 
   /**
-   * @param id the edge's own, in the request's path.
-   * @returns what it used; null when the origin does not say: it is not there, or goes on running it. Never throws.
+   * @param id the edge's own id, in the request's path.
+   * @returns its usage; null if the origin does not have it, or keeps running it. Never throws.
    */
   return async (origin: Origin, id: string, requestId: string): Promise<TokenCounts | null> => {
     const usage = (await cancel(origin, id)) ?? (await again(origin, id));
@@ -70,7 +70,7 @@ export function createHeldFiles(params: { origins: readonly Origin[]; send: Orig
     async part(digest, { begin, bytes, sha256 }) {
       const path = `/adapters/${digest}/file?begin=${begin}&end=${begin + bytes}`;
       for (const origin of origins) {
-        // A connection that breaks, or an answer that comes too slowly, is an origin that has it not.
+        // A broken connection or a slow response counts as not having it.
         const found = await ask(origin, path, bytes).catch(() => null);
         if (found === null) continue;
         if ((await sha256Hex(found)) === sha256) return found;
@@ -81,7 +81,7 @@ export function createHeldFiles(params: { origins: readonly Origin[]; send: Orig
   };
 }
 
-/** @returns null when there are fewer or more; what is beyond is not read. */
+/** @returns null if the length differs; does not read beyond it. */
 async function readExactly(
   body: ReadableStream<Uint8Array>,
   bytes: number,
@@ -99,9 +99,9 @@ async function readExactly(
 const SAMPLE = /^(graft_[a-z_]+)(?:\{[^}]*\})? (\S+)$/gm;
 
 /**
- * Reads what the page shows out of an origin's metrics.
- * @param text Prometheus' text format; a metric with labels counts as the sum over them.
- * @throws ZodError when one is missing or no number.
+ * Reads the figures that the console shows from an origin's metrics.
+ * @param text in Prometheus' text format; metrics with labels are summed over them.
+ * @throws ZodError if one is missing or not a number.
  */
 export function readOriginFigures(text: string): OriginFigures {
   const sums = new Map<string, number>();
@@ -132,7 +132,7 @@ export function readOriginFigures(text: string): OriginFigures {
   });
 }
 
-/** Has origins let go of adapters for good. */
+/** Has origins drop adapters for good. */
 export function createOriginDrops(params: { origins: readonly Origin[]; send: OriginFetch }): OriginDrops {
   const { origins, send } = params;
   return {

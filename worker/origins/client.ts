@@ -1,6 +1,4 @@
-/**
- * What the rest of the edge asks of origins: completions, trials of adapters, bases, figures, pins, files.
- */
+/** Everything the edge asks of origins: completions, trials of adapters, bases, figures, pins, files. */
 import { type ApiError, type Result, err, ok } from '../../protocol/api-error.ts';
 import {
   LOAD_HEADER,
@@ -57,49 +55,52 @@ import type { z } from 'zod';
 
 export interface OriginReport {
   id: string;
-  /** Id of the base that the configuration has it serve; null = it does not say. */
+  /** Id of the base that the configuration assigns to it; null = unassigned. */
   configuredBase: string | null;
-  /** null when the origin does not answer. */
+  /** null if the origin does not respond. */
   base: BaseInfo | null;
-  /** Why it does not, where that is known. */
+  /** Why it does not respond, if known. */
   reason: string | null;
   residents: ResidentList | null;
-  /** null also when they were not asked for. */
+  /** null also if they were not requested. */
   figures: OriginFigures | null;
 }
 
 export interface OriginClient extends AdapterTrials {
   readonly bases: Bases;
-  /** @param figures ask for them too. */
+  /** @param figures also requests them. */
   report(figures?: boolean): Promise<OriginReport[]>;
-  /** Figures of those that answer. */
+  /** Figures of the origins that respond. */
   measure(): Promise<{ id: string; figures: OriginFigures }[]>;
   readonly pins: OriginPins;
   readonly warmth: OriginWarmth;
   readonly files: HeldFiles;
   readonly drops: OriginDrops;
-  /** Has any origin of the base, as far as is known here, less than {@link SHADOW_MAX_FILL} of its rows taken? */
+  /**
+   * Does any origin of the base use less than {@link SHADOW_MAX_FILL} of its rows, as far as this isolate
+   * knows?
+   */
   hasRoom(base: string | null): boolean;
-  /** Asks one origin after the other until one serves, or refuses what the request says. */
+  /** Asks one origin after the other until one serves the request, or rejects its content. */
   complete(call: CompletionCall): Promise<Result<Served, ApiError>>;
 }
 
 export function createOriginClient(params: {
   origins: readonly Origin[];
-  /** Id of the base that is asked where none is named; that of the first origin unless given. */
+  /** Id of the base for requests that name none; default: the first origin's. */
   defaultBase?: string | null;
   keys: readonly SigningKey[];
   blobs: BlobStore;
   fetch: Fetch;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
-  /** {@link ORIGIN_VERIFY_MS} unless given. */
+  /** Default {@link ORIGIN_VERIFY_MS}. */
   verifyTimeoutMs?: number;
-  /** {@link HEADERS_PATIENCE_MS} unless given. */
+  /** Default {@link HEADERS_PATIENCE_MS}. */
   patienceMs?: number;
-  /** {@link PULSE_MS} unless given. */
+  /** Default {@link PULSE_MS}. */
   pulseMs?: number;
-  /** {@link REQUEST_BUDGET_MS} unless given. */
+  /** Default {@link REQUEST_BUDGET_MS}. */
   budgetMs?: number;
 }): OriginClient {
   const { origins, now, patienceMs = HEADERS_PATIENCE_MS, pulseMs = PULSE_MS } = params;
@@ -110,7 +111,7 @@ export function createOriginClient(params: {
   const order = (name: string, base: string) =>
     chooseOrigins({ name, spread: name, origins: pools.of(base), stateOf: health.stateOf });
   const hangDetector = createHangDetector({ health, exchange, send, now, patienceMs, pulseMs });
-  /** For what may take minutes and is nobody's completion: one that hangs is passed over, also by who comes next. */
+  /** For long calls that are not completions: an origin that hangs is skipped, also by later requests. */
   const watched: Exchange = async (origin, call) => {
     const exchanged = await hangDetector.exchange(origin, call);
     if (exchanged.kind === 'unreachable' && exchanged.hangs === true) health.failed(origin);
@@ -215,10 +216,10 @@ export function createOriginClient(params: {
 
 const readBase = (text: string): BaseInfo => BaseInfo.parse(JSON.parse(text));
 
-/** What the origins of each pool say of their base, remembered for a while. */
+/** Caches each pool's description of its base for a while. */
 function createBases(params: {
   pools: Pools;
-  /** @returns null when the origin does not answer. */
+  /** @returns null if the origin does not respond. */
   ask: (origin: Origin) => Promise<BaseInfo | null>;
   isEjected: (origin: Origin) => boolean;
   now: () => number;
@@ -247,7 +248,7 @@ function createBases(params: {
     if (origins.length === 0) return err(baseUnserved(id ?? '', declared ?? []));
     const key = declared === null ? '' : (id ?? declared[0] ?? '');
     const before = known.get(key);
-    // When it is old, one request asks; the others go on with what is known.
+    // When it expires, one request asks; the others use the old one.
     if (before !== undefined && (now() - before.at < BASE_INFO_TTL_MS || now() < (askingUntil.get(key) ?? 0)))
       return ok(before.base);
     askingUntil.set(key, now() + ORIGIN_QUESTION_MS);
@@ -266,13 +267,13 @@ function createBases(params: {
   };
 }
 
-/** Asks origins about adapters before anybody uses them. */
+/** Tries adapters at origins before they are used. */
 function createTrials(params: {
   pools: Pools;
-  /** In which order to ask those of a base for an adapter of this name. */
+  /** Order in which to ask the base's origins for an adapter of this name. */
   order: (name: string, base: string) => readonly Origin[];
   exchange: Exchange;
-  /** For one question to one origin. */
+  /** For one call to one origin. */
   verifyTimeoutMs: number;
 }): AdapterTrials {
   const { pools, order, exchange, verifyTimeoutMs } = params;
@@ -301,7 +302,7 @@ function createTrials(params: {
       let failure = originUnavailable();
       for (const origin of order(trial.name, trial.base)) {
         const answer = await verifyAt(origin, trial);
-        // A store that does not answer would not answer for the next origin either.
+        // If the store does not respond, other origins cannot get the file either.
         if (answer.ok || answer.error.code === 'registry_unavailable' || trial.signal.aborted) return answer;
         failure = answer.error;
       }
@@ -343,7 +344,9 @@ function createTrials(params: {
 const pathOf = ({ chain }: AdapterTrial, what: string): string =>
   `/adapters/${chain.at(-1)?.digest ?? ''}/${what}`;
 
-/** Whatever is not the answer or the origin's word about the adapter or its load is an origin that is not there. */
+/**
+ * Anything except a valid answer, or an error about the adapter or the load, counts as origin unavailable.
+ */
 async function answerOf<T>(
   origin: Origin,
   exchanged: Exchanged,

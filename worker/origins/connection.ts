@@ -1,4 +1,4 @@
-/** The connection to an origin: requests signed on their way out, and streams watched on their way back. */
+/** The connection to an origin: signs requests, and watches streams. */
 import { err, ok, type Result, errorBody, type ApiError } from '../../protocol/api-error.ts';
 import { sha256Hex } from '../../protocol/identity.ts';
 import {
@@ -25,7 +25,7 @@ import { z } from 'zod';
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
-/** The origin cannot be reached, or something in front of it answered instead. */
+/** The origin is unreachable, or something in front of it responded instead. */
 interface Unreachable {
   kind: 'unreachable';
   reason: string;
@@ -33,30 +33,31 @@ interface Unreachable {
 
 interface OriginCall {
   method: 'GET' | 'POST' | 'PUT';
-  /** Below the origin's URL, as it will stand on the request line. */
+  /** Below the origin's URL, exactly as on the request line. */
   path: string;
   body?: string | ReadableStream<Uint8Array>;
-  /** sha256 of the body, hex; needed for a stream. */
+  /** sha256 of the body, hex; required for a stream. */
   bodyHash?: string;
   contentType?: string;
   /** For the origin's log. */
   requestId?: string;
-  /** For its log and its engine's trace. */
+  /** For the origin's log and its engine's trace. */
   traceparent?: string;
   signal?: AbortSignal;
 }
 
 /**
- * Sends signed requests to origins, which come from configuration alone; never follows a redirect. The first key signs;
- * an origin that does not have it yet, or not any more, gets the next ones, so that keys can be rotated in any order. One
- * that started a moment ago by a clock that is ahead of ours says which start it is, and gets a signature for that.
+ * Sends signed requests to origins, which come only from the configuration; never follows redirects. Signs
+ * with the first key. An origin that does not have this key gets the next ones, so keys can be rotated in any
+ * order. An origin that has just started, and whose clock is ahead of ours, returns the id of its start, and
+ * gets a signature for it.
  */
 export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: Fetch; now: () => number }) {
   const { keys } = params;
   if (keys.length === 0) throw new Error('no origin key');
-  /** Origin's id -> index of the key that it has. */
+  /** Origin's id -> index of the key that it accepts. */
   const accepted = new Map<string, number>();
-  /** Origin's id -> the start that signatures for it are for. */
+  /** Origin's id -> the start for which to sign. */
   const starts = new Map<string, string>();
 
   async function sendOnce(
@@ -93,7 +94,7 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
     }
   }
 
-  /** Signs for the origin's present start, once more when that is another one than we thought. */
+  /** Signs for the origin's current start; retries once if that turns out to be a different one. */
   async function sendForStart(
     key: SigningKey,
     origin: Origin,
@@ -126,9 +127,12 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
   };
 }
 
-/** Why an origin refuses a signature; null when it does not say. @returns also the refusal, to be read once more. */
+/**
+ * Why an origin rejects a signature; null if it does not say.
+ * @returns also the response, readable again.
+ */
 async function readRefusal(refused: Response): Promise<{ reason: string | null; response: Response }> {
-  // Not from a clone: one of two readers that stops does not stop the other.
+  // Not from a clone: cancelling one of two branches does not cancel the source.
   const text = (await readOriginText(refused).catch(() => null)) ?? '';
   const headers = { 'content-type': refused.headers.get('content-type') ?? 'text/plain' };
   const response = new Response(text, { status: refused.status, headers });
@@ -143,9 +147,10 @@ async function readRefusal(refused: Response): Promise<{ reason: string | null; 
 export type OriginFetch = ReturnType<typeof createOriginFetch>;
 
 /**
- * Reads what an origin says beside completions, which is small. An origin that was taken over may go on without an end:
- * the memory of an isolate is everybody's.
- * @returns null when there is more than `limit` bytes; the rest is not read. @throws when the connection breaks.
+ * Reads an origin's response other than a completion; these are small. A compromised origin could send an
+ * endless one, and all requests share the isolate's memory.
+ * @returns null if there are more than `limit` bytes; the rest is not read.
+ * @throws if the connection breaks.
  */
 export async function readOriginText(
   response: Response,
@@ -167,12 +172,12 @@ export async function readOriginText(
 const LF = 10;
 const COLON = 58;
 const D = 100;
-/** An event that is not complete after this many bytes is passed on as it is. */
+/** An incomplete event of this size is passed on as it is. */
 const MAX_HELD_BYTES = 4 * 1024 * 1024;
-/** Bytes of an event's beginning that tell what it is: the longest name of an ending has 26. */
+/** Bytes at an event's start that identify it: the longest name of a final event has 26. */
 const HEAD_BYTES = 32;
 
-/** How the last event of each API says that the answer is whole, or why it is not. */
+/** How the last event of each API says that the answer is complete, or why it is not. */
 const ENDINGS: Record<string, Endings | undefined> = {
   '/v1/responses': {
     whole: /^event: response\.(completed|incomplete)\n/,
@@ -187,35 +192,36 @@ interface Endings {
   told: RegExp;
 }
 
-/** A comment longer than this is not ours, and goes on as it is. */
+/** Longer comments are not ours, and are passed on. */
 const MAX_COMMENT_BYTES = 128;
 const PREFIX = new TextEncoder().encode(USAGE_COMMENT);
 
 /**
- * Cuts what an origin streams into whole events, takes its note of usage out, byte for byte as if it had not been there,
- * and knows how the last event ends the answer. Lines are told apart by their first byte alone (JSON has no bare
- * newline), so that an event costs a search for each newline.
+ * Splits an origin's stream into whole events, removes its usage note without a trace, and recognizes the
+ * event that ends the answer. The first byte alone tells kinds of lines apart (JSON has no bare newline), so
+ * an event costs one search per newline.
  */
 export class EventFilter {
   note: UsageNote | null = null;
-  /** Lines of data that went by: an upper bound of an answer's tokens when its end was never seen. */
+  /** Data lines received: an upper bound of the answer's tokens if its end was not seen. */
   events = 0;
   readonly #endings: Endings;
   readonly #takesComments: boolean;
   readonly #maxHeldBytes: number;
-  /** Of an event that is not complete. */
+  /** An incomplete event. */
   #held: Uint8Array | null = null;
-  /** The beginning of the last event that went by. */
+  /** Start of the last event that was passed on. */
   #head = '';
-  /** What went by ends within an event, or even within a line: it was too long to be held. */
+  /** The part passed on ends within an event, or even within a line, because it was too long to hold. */
   #midEvent = false;
   #midLine = false;
-  /** After a comment that was taken out: its empty line goes too. */
+  /** After a removed comment: its empty line is removed too. */
   #skipEmptyLine = false;
 
   /**
-   * @param path of the request. @param takesComments whether other comments go on to the client.
-   * @param maxHeldBytes an event that is not complete by then is passed on as it is.
+   * @param path the request's.
+   * @param takesComments passes other comments on to the client.
+   * @param maxHeldBytes limit of an incomplete event, which is then passed on as it is.
    */
   constructor(path: string, { takesComments = true, maxHeldBytes = MAX_HELD_BYTES } = {}) {
     this.#endings = ENDINGS[path] ?? OTHER_ENDINGS;
@@ -223,7 +229,10 @@ export class EventFilter {
     this.#maxHeldBytes = maxHeldBytes;
   }
 
-  /** @returns whole events, as they came (`seen`) and as they go on (`pieces`, possibly none); null when none is complete. */
+  /**
+   * @returns whole events, as received (`seen`) and as passed on (`pieces`, may be empty); null if none is
+   * complete.
+   */
   push(value: Uint8Array): { seen: Uint8Array; pieces: Uint8Array[] } | null {
     const known = this.#held?.length ?? 0;
     const bytes = this.#held === null ? value : join(this.#held, value);
@@ -234,7 +243,7 @@ export class EventFilter {
     return { seen, pieces: this.#passOn(seen) };
   }
 
-  /** The origin has closed its stream, or it broke: what came last decides. */
+  /** Call when the origin has closed its stream, or it broke: the last event decides. */
   end(): 'whole' | 'told' | 'cut' {
     if (this.#held !== null) return 'cut';
     if (this.#endings.whole.test(this.#head)) return 'whole';
@@ -243,13 +252,13 @@ export class EventFilter {
 
   #passOn(seen: Uint8Array): Uint8Array[] {
     const pieces: Uint8Array[] = [];
-    /** Where what goes on in one piece begins. */
+    /** Start of the next piece to pass on. */
     let from = 0;
     const drop = (begin: number, end: number): void => {
       if (begin > from) pieces.push(seen.subarray(from, begin));
       from = end;
     };
-    /** Where the last whole event begins, and the one after it; -1 = in what went by before. */
+    /** Starts of the last whole event and of the one after it; -1 = in what was passed on before. */
     let last = -1;
     let next = this.#midEvent ? -1 : 0;
     const rest = seen.indexOf(LF);
@@ -276,7 +285,7 @@ export class EventFilter {
     return pieces;
   }
 
-  /** @returns whether the comment goes no further. */
+  /** @returns whether the comment is removed. */
   #take(line: Uint8Array): boolean {
     if (line.length > MAX_COMMENT_BYTES) return false;
     if (PREFIX.some((byte, i) => line[i] !== byte)) return !this.#takesComments;
@@ -287,14 +296,14 @@ export class EventFilter {
   }
 }
 
-/** Index behind the last blank line whose end is at `from` or later, 0 when there is none. */
+/** Index after the last blank line that ends at `from` or later; 0 if there is none. */
 function endOfEvents(bytes: Uint8Array, from: number): number {
   for (let i = bytes.length - 1; i >= Math.max(from, 1); i -= 1)
     if (bytes[i] === LF && bytes[i - 1] === LF) return i + 1;
   return 0;
 }
 
-/** @param events whole ones. */
+/** @param events whole events. */
 const isOneEvent = (events: Uint8Array): boolean => endOfEvents(events.subarray(0, -1), 0) === 0;
 
 function join(a: Uint8Array, b: Uint8Array): Uint8Array {
@@ -310,7 +319,7 @@ const BROKEN: ApiError = {
   retryAfterMs: 0,
 };
 
-/** The event that clients of this path take for an error. */
+/** The event that this path's clients understand as an error. */
 function errorEvent(path: string, error: ApiError, last: Uint8Array | null): Uint8Array {
   const { code, message } = error;
   if (path === '/v1/messages')
@@ -330,30 +339,30 @@ function errorEvent(path: string, error: ApiError, last: Uint8Array | null): Uin
 }
 
 /**
- * Passes an origin's event stream on in whole events, without its note of usage, and is the one place that watches it.
- * When the origin breaks off, is silent, or ends before the answer does, the client gets an error event: what it already
- * has cannot be taken back, so no other origin is asked. When nobody reads, the origin is let go.
- * @param gone aborts when the client has gone.
+ * Passes an origin's event stream on in whole events, without its usage note; the only place that watches it.
+ * If the origin breaks off, stalls, or ends early, the client gets an error event: what it already has cannot
+ * be taken back, so no other origin is asked. If nobody reads, the origin's stream is cancelled.
+ * @param gone aborts when the client disconnects.
  */
 export function passStream(
   body: ReadableStream<Uint8Array>,
   params: {
     path: string;
     gone: AbortSignal;
-    /** false = a client that fails at comments in a stream. */
+    /** false = the client cannot parse comments in a stream. */
     takesComments: boolean;
     /** Unix ms. */
     now: () => number;
     keepAlive: (work: Promise<unknown>) => void;
     onProgress: () => void;
-    /** A stream in which nothing moves for this long is ended, ms … */
+    /** A stream without any progress for this long is ended, ms … */
     stallMs: number;
-    /** … or for this long, when nobody reads and less than `connectionBytes` have been read … */
+    /** … or for this long, if nobody reads it and less than `connectionBytes` have been read … */
     unreadMs: number;
     connectionBytes: number;
-    /** … and so often it is looked at. One timer a stream: one a chunk would cost the edge's CPU. */
+    /** … checked at this interval. One timer per stream: one per chunk would cost too much CPU. */
     checkMs: number;
-    /** Once. */
+    /** Called once. */
     onEnd: (outcome: StreamOutcome) => void;
   },
 ): ReadableStream<Uint8Array> {
@@ -368,7 +377,7 @@ export function passStream(
   let last: Uint8Array | null = null;
   let firstAt: number | null = null;
   let ended = false;
-  /** Somebody waits for the origin. */
+  /** A read from the origin is pending. */
   let reading = false;
   let silent = false;
   let movedAt = now();
@@ -382,17 +391,17 @@ export function passStream(
     params.gone.removeEventListener('abort', leave);
     params.onEnd({ how, note: filter.note, events: filter.events, firstAt });
   };
-  // workerd does not always cancel the stream of a client that has gone.
+  // workerd does not always cancel the stream of a client that has disconnected.
   const leave = (): void => {
     end('gone');
     void letGo();
-    // What waits for a client that does not read would hold the stream for ever.
+    // Data queued for a client that does not read would hold the stream forever.
     if (params.gone.aborted) controller.terminate();
     else controller.error(new Error('client disconnected'));
   };
 
-  // A machine that loses its power says no goodbye, and neither does each client (workerd#6832): of those who left before
-  // their first token, workerd told of 7 in 100.
+  // A machine that loses power closes nothing, and workerd does not report all disconnects (workerd#6832): of
+  // clients that left before their first token, it reported 7 in 100.
   const watch = setInterval(() => {
     const left = !reading && passedBytes < params.connectionBytes;
     if (now() - movedAt < (left ? params.unreadMs : params.stallMs)) return;
@@ -404,7 +413,7 @@ export function passStream(
   else params.gone.addEventListener('abort', leave, { once: true });
   writer.closed.catch(leave);
 
-  /** @returns what the origin said, in whole events; null at its end, when it breaks off or is silent. */
+  /** @returns the origin's next whole events; null at its end, or if it breaks off or stalls. */
   async function next(): ReturnType<typeof readWhole> {
     movedAt = now();
     reading = true;
@@ -428,18 +437,18 @@ export function passStream(
     for (let said = await next(); said !== null; said = await next()) {
       const { seen, pieces } = said;
       passedBytes += seen.length;
-      // A heartbeat says nothing of how far the answer is.
+      // A heartbeat says nothing about the answer's progress.
       if (seen[0] !== COLON || !isOneEvent(seen)) last = seen;
       const hasFirst = firstAt === null && hasToken(seen);
       for (const piece of pieces) {
         await writer.write(piece);
-        // Once it is taken: a client that leaves before has seen no token.
+        // Only once it is read: a client that disconnects before has seen no token.
         if (hasFirst) firstAt ??= now();
       }
     }
     if (ended) return;
     const how = silent ? 'stalled' : filter.end();
-    // Its reader may never take it.
+    // The stream's reader may never take it.
     if (how === 'cut' || how === 'stalled')
       writer.write(errorEvent(path, BROKEN, last)).catch(() => undefined);
     end(how);
@@ -450,9 +459,14 @@ export function passStream(
   return readable;
 }
 
-/** Hands an origin's answer on, streams in whole events; what becomes of them counts for or against the origin. */
+/**
+ * Passes an origin's response on, streams in whole events. Their outcome counts for or against the origin's
+ * health.
+ */
 export function createDeliver({ health, now }: { health: OriginHealth; now: () => number }) {
-  /** The lease ends with the body of a stream; headers of a whole answer come when the work is done. */
+  /**
+   * For a stream the lease ends with its body; the headers of a whole answer arrive when the work is done.
+   */
   return (params: {
     origin: Origin;
     response: Response;
@@ -496,12 +510,12 @@ export function createDeliver({ health, now }: { health: OriginHealth; now: () =
   };
 }
 
-/** A token with its 20 likeliest others is about 5 kB; what is longer repeats the request. */
+/** A token with its 20 alternatives is about 5 kB; longer lines repeat the request. */
 const MAX_LINE_CHARACTERS = 64 * 1024;
 const DATA = 'data: ';
 
 const Spoken = z.string().min(1);
-/** What the first event of each API has that says something: text, a call, log-probabilities, or the end. */
+/** Parts of each API's events that have content: text, a call, log-probabilities, or the end. */
 const Choice = z.union([
   z.object({ delta: z.object({ content: Spoken }) }),
   z.object({ delta: z.object({ tool_calls: z.array(z.unknown()).min(1) }) }),
@@ -518,8 +532,8 @@ const Event = z.union([
 ]);
 
 /**
- * Whether one of these whole events of a stream says something: neither the role, nor the request over again, nor a
- * heartbeat. Asked until it is so; an opening and its heartbeats are a few events.
+ * Whether one of these whole events has content: not just the role, a copy of the request, or a heartbeat.
+ * Only called until the first one: a stream's start has a few such events.
  */
 export function hasToken(frames: Uint8Array): boolean {
   return new TextDecoder()

@@ -1,9 +1,9 @@
-/** What D1 keeps of origins: what they were seen to be, what is pinned, and what the files are that they hold. */
+/** Origins in D1: their load over time, pins, and names of the files that they hold. */
 import type { SqlDatabase } from '../platform/d1-database.ts';
 import type { OriginHistoryLedger, OriginMinute, PinLedger, PinRow, FileNames } from './ports.ts';
 import type { NamedFile } from '../../protocol/admin-api/origins.ts';
 
-/** Columns, and what they are called elsewhere. */
+/** Columns and their names elsewhere. */
 const FIGURES = {
   rows_running: 'rowsRunning',
   requests_waiting: 'requestsWaiting',

@@ -18,7 +18,10 @@ import { MAX_PIN_QUESTIONS, ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS, FOLLOW_TIMEOUT_M
 import type { OriginPins, OriginWarmth, PinLedger, PinReport, PinSync } from './ports.ts';
 import { type OriginFetch, readOriginText } from './connection.ts';
 
-/** Asks origins to keep adapters in memory. All of a base: any may have to serve a name when another is busy or lost. */
+/**
+ * Asks origins to keep adapters in memory: all of a base, because any may have to serve a name when another
+ * is busy or lost.
+ */
 export function createOriginPins(params: {
   pools: Pools;
   exchange: Exchange;
@@ -27,12 +30,12 @@ export function createOriginPins(params: {
   const { pools, exchange, send } = params;
   return {
     round({ signal, keepAlive }) {
-      /** Origin's id -> why it could not be reached. */
+      /** Origin's id -> why it was unreachable. */
       const silent = new Map<string, string>();
       const held = new Map<string, Promise<Set<string>>>();
       let questions = 0;
 
-      /** @returns digests that it has pinned; none where it does not say. */
+      /** @returns digests that it has pinned; empty if it does not say. */
       async function askHeld(origin: Origin): Promise<Set<string>> {
         const until = AbortSignal.any([signal, AbortSignal.timeout(ORIGIN_QUESTION_MS)]);
         const sent = await send(origin, { method: 'GET', path: '/adapters', signal: until });
@@ -106,7 +109,7 @@ export function createOriginPins(params: {
   };
 }
 
-/** @returns null when all adapters are in memory. */
+/** @returns null if all adapters are in memory. */
 export async function whyNotLoaded(exchanged: Exchanged): Promise<string | null> {
   switch (exchanged.kind) {
     case 'failed':
@@ -128,10 +131,10 @@ export async function whyNotLoaded(exchanged: Exchanged): Promise<string | null>
   }
 }
 
-/** Has origins load adapters before anybody asks for them. */
+/** Has origins load adapters before they are requested. */
 export function createPrefetch(params: {
   pools: Pools;
-  /** In which order requests for this name would ask those of its base. */
+  /** Order in which requests for this name would ask its base's origins. */
   order: (name: string, base: string) => readonly Origin[];
   exchange: Exchange;
   now: () => number;
@@ -180,17 +183,17 @@ export function createPrefetch(params: {
 
 type Names = Pick<Registry, 'pointer'>;
 
-/** What a request for the name would be served by, an alias being followed once, as requests do. */
+/** The version that would serve a request for the name; follows one alias, like requests. */
 async function liveVersion(registry: Names, name: string): Promise<VersionRow | null> {
   let pointer = await registry.pointer(name);
   if (pointer.kind === 'alias') pointer = await registry.pointer(pointer.target);
   return pointer.kind === 'version' && pointer.row.withdrawnAt === null ? pointer.row : null;
 }
 
-/** Asks no origin anything while there are no pins, once they have all let go. */
+/** Asks origins nothing while there are no pins, once all of them have released theirs. */
 export function createPinSync(deps: { pins: PinLedger; registry: Names; origins: OriginPins }): PinSync {
   const { pins, registry, origins } = deps;
-  /** There is nothing to hold, and the origins know it. */
+  /** Nothing is pinned, and all origins know it. */
   let idle = false;
   return {
     async sync(life) {
@@ -198,7 +201,7 @@ export function createPinSync(deps: { pins: PinLedger; registry: Names; origins:
         (await pins.list()).map(async (pin) => ({ pin, row: await liveVersion(registry, pin.name) })),
       );
       if (idle && wanted.length === 0) return [];
-      // One after the other: an origin loads two files at a time, and serves meanwhile.
+      // One after the other: an origin loads two files at a time while it serves.
       const reports: PinReport[] = [];
       const round = origins.round(life);
       for (const { pin, row } of wanted) {
@@ -220,8 +223,8 @@ export function createPinSync(deps: { pins: PinLedger; registry: Names; origins:
 const chainOf = (row: VersionRow): ChainEntry[] => row.chain.map(({ digest, scale }) => ({ digest, scale }));
 
 /**
- * Notices that a name has changed, so that what is pinned can follow it.
- * @returns the writer to use, and whether there was a change since it was last asked.
+ * Notices changes of names, so that pins can follow them.
+ * @returns the writer to use, and whether a name has changed since the last call.
  */
 export function watchPointers(pointers: PointerWriter): { pointers: PointerWriter; changed: () => boolean } {
   let dirty = false;
@@ -241,8 +244,9 @@ export function watchPointers(pointers: PointerWriter): { pointers: PointerWrite
 }
 
 /**
- * Once a request has changed names: has the origins keep the new chains of pinned ones, and let go of the old. The
- * response does not wait for it; `GET /admin/pins` does, and the schedule makes up for what is cut off.
+ * After a request that changed names, has origins load and pin the new chains of pinned names, and release
+ * the old ones. The response does not wait for it, but `GET /admin/pins` does; the schedule completes what is
+ * cut off.
  */
 export const repinAfterChange = (deps: { pointersChanged: () => boolean; pinSync: PinSync }) =>
   createMiddleware<AppEnv>(async (context, next) => {

@@ -1,4 +1,4 @@
-/** Ports of what origins have in memory before anybody asks for it. */
+/** Types for what origins keep in memory. */
 import type { NamedFile, OriginPin, WarmedOrigin } from '../../protocol/admin-api/origins.ts';
 import type { ApiError, Result } from '../../protocol/api-error.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
@@ -14,15 +14,15 @@ export interface PinRow {
 
 /** System of record of pins. Throws StoreUnavailable. */
 export interface PinLedger {
-  /** @returns false when it would be one more than `max`; a name that is pinned already stays as it is. */
+  /** @returns false if this would be more than `max`; does nothing for a name that is already pinned. */
   add(row: PinRow, max: number): Promise<boolean>;
   /** @returns whether it was pinned. */
   remove(name: string): Promise<boolean>;
-  /** By name. */
+  /** Ordered by name. */
   list(): Promise<PinRow[]>;
 }
 
-/** What work at the origins needs of what asked for it. */
+/** Lifetime of work at the origins. */
 export interface PinLife {
   signal: AbortSignal;
   keepAlive: (work: Promise<unknown>) => void;
@@ -30,72 +30,84 @@ export interface PinLife {
 
 /** The bases that the origins serve. */
 export interface Bases {
-  /** Their ids, the default one first, where the configuration says them; else there is one, which the origins tell. */
+  /**
+   * Their ids, the default one first, if the configuration names them; otherwise there is one, which the
+   * origins report.
+   */
   readonly declared: readonly string[] | null;
-  /** Their ids, the default one first; asks an origin only where the configuration does not say them. */
+  /** Their ids, the default one first; asks an origin only if the configuration does not name them. */
   ids(): Promise<Result<readonly string[], ApiError>>;
   /**
-   * What the origins of a base say of it; known from earlier for a while, also when they do not answer.
-   * @param id null = the default one. Where the configuration does not say it, there is one base, whatever is asked for.
+   * A base's description from its origins, cached for a while, also if they do not respond.
+   * @param id null = the default one. Ignored if the configuration names no bases: then there is only one.
    */
   info(id: string | null): Promise<Result<BaseInfo, ApiError>>;
 }
 
-/** A chain, and the base that it is for. */
+/** A chain and its base. */
 export interface BasedChain {
   /** Id of the base. */
   base: string;
   chain: readonly ChainEntry[];
 }
 
-/** The origins' memory, as far as pins go. Never throws. */
+/** Pins in the origins' memory. Never throws. */
 export interface OriginPins {
   /**
-   * An origin is asked once what it has, and for what it lacks; where it cannot be reached, for nothing more in the same
-   * round, since each question may wait for a minute.
+   * Asks each origin once for its pins, and for what is missing. An unreachable origin is skipped for the
+   * rest of the round, since each call may take a minute.
    */
   round(life: PinLife): {
-    /** Has each origin of the base load the chain, brought to it if need be, and keep it. */
+    /** Has each origin of the base load and keep the chain; copies missing files to it. */
     pin(wanted: BasedChain): Promise<OriginPin[]>;
-    /** Has each origin let go of every other pinned adapter. @returns whether all of them have. */
+    /**
+     * Has each origin release all other pinned adapters.
+     * @returns whether all of them did.
+     */
     keepPinned(digests: readonly string[]): Promise<boolean>;
   };
 }
 
-/** Adapters that origins load before they are asked for. Never throws. */
+/** Loads adapters before they are requested. Never throws. */
 export interface OriginWarmth {
-  /** Has the origin that would serve the name load the chain, brought to it if need be; the next one where it cannot. */
+  /**
+   * Has the origin that would serve the name load the chain, copying missing files to it; tries the next one
+   * if it fails.
+   */
   warm(call: PinLife & BasedChain & { name: string }): Promise<WarmedOrigin[]>;
-  /** Has every origin of the base that holds the adapter `was` in memory load the chain that now takes its place. */
+  /** Has every origin of the base that has the adapter `was` in memory load the chain that replaces it. */
   follow(call: PinLife & BasedChain & { was: string }): Promise<void>;
 }
 
-/** Files that origins hold on their disks. Never throws. */
+/** Files on the origins' disks. Never throws. */
 export interface HeldFiles {
-  /** @returns the part's bytes, compared with its hash, from whichever origin has them; null when none does. */
+  /** @returns the part's bytes, with a verified hash, from any origin that has them; null if none does. */
   part(
     digest: string,
     part: { /** In the file, bytes. */ begin: number; bytes: number; sha256: string },
   ): Promise<Uint8Array<ArrayBuffer> | null>;
 }
 
-/** A pinned name and what became of it. */
+/** A pinned name and its state. */
 export interface PinReport extends PinRow {
-  /** What is live; null = nothing, and nothing is held. */
+  /** The live version; null = none, so nothing is held. */
   live: { name: string; version: number } | null;
   origins: OriginPin[];
 }
 
-/** Brings what the origins hold in line with the pins. */
+/** Updates the origins' memory to match the pins. */
 export interface PinSync {
-  /** New chains are loaded before old ones are let go. Repeating it changes nothing. @throws StoreUnavailable */
+  /**
+   * Loads new chains before it releases old ones. Repeating it is harmless.
+   * @throws StoreUnavailable
+   */
   sync(life: PinLife): Promise<PinReport[]>;
 }
 
-/** An origin in one minute. */
+/** An origin's load in one minute. */
 export interface OriginMinute {
   origin: string;
-  /** Where the minute begins, unix s. */
+  /** Start of the minute, unix s. */
   at: number;
   rowsRunning: number;
   requestsWaiting: number;
@@ -107,15 +119,19 @@ export interface OriginMinute {
 
 /** How busy origins were. Throws StoreUnavailable. */
 export interface OriginHistoryLedger {
-  /** The last of a minute stays. */
+  /** The last note of a minute wins. */
   note(minutes: readonly OriginMinute[]): Promise<void>;
-  /** The most of each step, oldest first. @param from unix s, a multiple of `step`. @param to first that is not read. */
+  /**
+   * The maximum of each step, oldest first.
+   * @param params.from unix s, a multiple of `step`.
+   * @param params.to exclusive.
+   */
   read(params: { origin: string; from: number; to: number; step: number }): Promise<OriginMinute[]>;
   /** @param before unix s. */
   forget(before: number): Promise<void>;
 }
 
-/** What files are, as the registry knows them; by digest, name and version. Throws StoreUnavailable. */
+/** What the registry knows about files, ordered by digest, name and version. Throws StoreUnavailable. */
 export interface FileNames {
   of(digests: readonly string[], limit: number): Promise<NamedFile[]>;
 }

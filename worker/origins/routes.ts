@@ -29,7 +29,10 @@ const operatorOnly = {
   message: 'Only the bootstrap key may see how busy origins were.',
 } as const;
 
-/** What origins are; null when one does not answer. `residents` and `figures` are null for all but the bootstrap key. */
+/**
+ * The origins' state; null if one does not respond. Only the bootstrap key gets `residents` and `figures`;
+ * they are null for others.
+ */
 export function adminOriginRoutes(deps: {
   origins: OriginClient;
   originHistory: OriginHistoryLedger;
@@ -65,7 +68,7 @@ export function adminOriginRoutes(deps: {
   );
   adminRoute(routes, 'GET /admin/origins', async ({ context, caller, query }) => {
     const measured = query.figures === 'true';
-    // Residents tell who uses what, and figures how much: for the operator alone.
+    // Only for the operator: residents reveal who uses what, and figures how much.
     const { root } = caller;
     const reports = await deps.origins.report(measured && root);
     const shown = ({ id, configuredBase, base, reason, residents, figures }: OriginReport): OriginView => ({
@@ -103,8 +106,8 @@ const NOT_YOURS: ApiError = {
 };
 
 /**
- * Pinned names: each answer has every one, after the origins were asked. 404 for a name that does not exist or is not
- * pinned, 409 when there are too many.
+ * Pinned names. Each response lists all of them, after asking the origins. 404 for a name that does not exist
+ * or is not pinned, 409 if there are too many.
  */
 export function adminPinRoutes(deps: {
   pins: PinLedger;
@@ -142,8 +145,8 @@ export function adminPinRoutes(deps: {
 }
 
 /**
- * Loads a version where it would be served. 404 for what is not the caller's, 409 for what is not served any more, 503
- * when there is no origin to ask.
+ * Loads a version where it would be served. 404 if the caller does not own it, 409 if it is no longer served,
+ * 503 if there is no origin to ask.
  */
 export function adminWarmRoutes(deps: Pick<IntakeDeps, 'registry' | 'warmth'>): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -170,7 +173,7 @@ export function adminWarmRoutes(deps: Pick<IntakeDeps, 'registry' | 'warmth'>): 
   return routes;
 }
 
-/** Scores a file that the caller has uploaded, published or not, as it would be on top of its parent. */
+/** Scores an uploaded file, published or not, on top of its parent. */
 async function evaluateFile(
   deps: IntakeDeps & { mayUseChain: MayUseChain },
   params: { request: EvaluateFileRequest; caller: AdminCaller; life: RequestLife },

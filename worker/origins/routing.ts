@@ -1,6 +1,6 @@
 /**
- * What one isolate knows of its origins: how busy they are, which are better left alone for a while, and so to which a
- * completion goes: by rendezvous hashing with bounded load, and by replica sets for names in demand. No I/O, no clock.
+ * One isolate's view of its origins' load and health, and the choice of origins for a completion: rendezvous
+ * hashing with bounded load, and replica sets for hot names. No I/O, no clock.
  */
 import type { WarmedOrigin } from '../../protocol/admin-api/origins.ts';
 import { type ChainEntry, fnv1aMixed } from '../../protocol/identity.ts';
@@ -28,48 +28,49 @@ import {
 import type { PinLife } from './ports.ts';
 import { BoundedMap } from '../platform/bounded-map.ts';
 
-/** An origin as the configuration names it. */
+/** An origin from the configuration. */
 export interface Origin {
   id: string;
   url: string;
-  /** Id of the base that it serves; either all origins of an edge say it or none. */
+  /** Id of its base; set for all of an edge's origins or for none. */
   base?: string | undefined;
 }
 
-/** What this isolate knows of an origin at the moment. */
+/** This isolate's current view of an origin. */
 export interface OriginState {
-  /** Requests that it is thought to be answering. */
+  /** Estimated running requests. */
   load: number;
-  /** Those of them that this isolate has sent. */
+  /** Those sent by this isolate. */
   own: number;
-  /** Rows that it runs at once. */
+  /** Rows that it can run at once. */
   slots: number;
-  /** It failed lately, or is going away: only asked when no other can serve. */
+  /** It failed recently, or is shutting down: asked only if no other origin can serve. */
   ejected: boolean;
 }
 
-/** Where a name is served from. */
+/** The origins that serve a name. */
 interface ReplicaSet {
-  /** Origins that the name may be served from, in its rendezvous order; at least 1. */
+  /** The first so many origins in the name's rendezvous order; at least 1. */
   readonly count: number;
-  /** Has the origin shown lately that it has the chain in memory? */
+  /** Has the origin recently shown that it has the chain in memory? */
   isResident(origin: Origin): boolean;
 }
 
-/** An origin may have this many times its share of the load before its names go to others … */
+/** An origin may have this many times its share of the load before its names move to others … */
 const LOAD_FACTOR = 1.25;
 /**
- * … and this many requests a row: elsewhere they would have to load their adapters, which takes as long as waiting for
- * a row does, and puts out what others need (bench/LOG.md, a fleet in virtual time).
+ * … and this many requests per row: other origins would have to load the adapters, which takes as long as
+ * waiting for a row and evicts what others need (bench/LOG.md, a fleet in virtual time).
  */
 const CROWDED_FILL = 1.5;
-/** Of those that hold a hot adapter, so many are compared: of two that chance picks, both may be the busy ones. */
+/** Origins of a hot adapter that are compared. Two random ones could both be busy. */
 const PICKED = 4;
 
 /**
- * Rendezvous hashing (Thaler and Ravishankar 1998): each name ranks the origins in an order of its own, so that an
- * origin that leaves moves only its own names.
- * @param origins not empty. @returns all of them, the preferred one first.
+ * Rendezvous hashing (Thaler and Ravishankar 1998): each name ranks the origins in its own order, so a lost
+ * origin moves only its own names.
+ * @param origins not empty.
+ * @returns all of them, best first.
  */
 export function rankOrigins(name: string, origins: readonly Origin[]): Origin[] {
   return origins
@@ -79,18 +80,19 @@ export function rankOrigins(name: string, origins: readonly Origin[]): Origin[] 
 }
 
 /**
- * In which order to ask the origins for one request. A cold adapter stays at the origin that its name ranks first until
- * {@link CROWDED_FILL} requests a row are there. A hot one has a set of origins, of which those that have it in memory share its requests: of
- * {@link PICKED} by chance the least loaded (Mitzenmacher 2001: what an isolate knows of loads is old). After that with bounded load
- * (Mirrokni, Thorup and Zadimoghaddam 2016): an origin with more than {@link LOAD_FACTOR} times its share comes after
- * those with less. The base is everywhere, so its requests go to the least loaded. Ejected origins come last, but they
- * come: when all have failed, one may be back.
+ * The order in which to ask origins for one request. A cold adapter stays at its first-ranked origin until
+ * that has {@link CROWDED_FILL} requests per row. A hot adapter's requests are shared by the origins of its
+ * set that have it in memory: the least loaded of {@link PICKED} random ones gets the request (Mitzenmacher
+ * 2001: an isolate's view of loads is old). Then load is bounded (Mirrokni, Thorup and Zadimoghaddam 2016):
+ * an origin with more than {@link LOAD_FACTOR} times its share comes after those with less. Every origin has
+ * the base, so its requests go to the least loaded one. Ejected origins come last, but are not left out: if
+ * all have failed, one may be back.
  * @param origins those of the pool that may serve the request.
- * @param spread breaks ties for the base, and picks among a set; another value for each request.
- * @param replicas of the name; one origin, of which nothing is known, unless given.
+ * @param spread different for each request; breaks ties for the base, and picks from a set.
+ * @param replicas the name's; default: one origin, with nothing known to be in memory.
  */
 export function chooseOrigins(params: {
-  /** null = the base alone. */
+  /** null = only the base. */
   name: string | null;
   spread: string;
   origins: readonly Origin[];
@@ -106,7 +108,7 @@ export function chooseOrigins(params: {
   const ejected = ranked.filter(({ state }) => state.ejected);
   const ordered =
     name === null
-      ? // A stable sort: equal ones keep the order that `spread` gave them.
+      ? // The sort is stable: ties keep the order that `spread` gave them.
         [...well].sort((a, b) => fill(a) - fill(b))
       : orderForName(well, { spread, replicas });
   return [...ordered, ...ejected].map(({ origin }) => origin);
@@ -132,21 +134,21 @@ function orderForName(
     one.state.load >= Math.max(one.state.slots * CROWDED_FILL, share(one));
   const holds = (one: Candidate): boolean => replicas?.isResident(one.origin) === true;
   const ofSet = well.slice(0, replicas?.count ?? 1);
-  // Requests never wait for what is only being brought to an origin of the set.
+  // Requests never wait for an origin of the set that is still loading.
   const warm = ofSet.length === 1 ? ofSet : ofSet.filter(holds);
   const others = well.filter((one) => !warm.includes(one) && !isCrowded(one));
   const byFill = (a: Candidate, b: Candidate): number => fill(a) - fill(b);
   return [
     ...leastLoadedOfSome(warm.filter(isFree), spread),
     ...warm.filter((one) => !isFree(one) && !isCrowded(one)).sort(byFill),
-    // One that has it from before, or for others that did not fit, before one that would have to load it.
+    // An origin that still has it in memory comes before one that would have to load it.
     ...others.filter(holds),
     ...others.filter((one) => !holds(one)),
     ...well.filter(isCrowded).sort(byFill),
   ];
 }
 
-/** The least loaded of those that chance picks first, the others by load. */
+/** The least loaded of some random ones first, then the others by load. */
 function leastLoadedOfSome(among: readonly Candidate[], spread: string): Candidate[] {
   const byLoad = [...among].sort((a, b) => fill(a) - fill(b));
   const start = fnv1aMixed(spread) % Math.max(1, among.length);
@@ -155,21 +157,21 @@ function leastLoadedOfSome(among: readonly Candidate[], spread: string): Candida
   return picked === undefined ? byLoad : [picked, ...byLoad.filter((one) => one !== picked)];
 }
 
-/** The origins by the base that they serve; those of one base are a pool. */
+/** Origins grouped by base: all origins of one base are a pool. */
 export interface Pools {
   readonly all: readonly Origin[];
-  /** Ids of the bases, the default one first; null = the origins do not name their base, and are all of one. */
+  /** Ids of the bases, the default one first; null = the origins name no base, and share one. */
   readonly declared: readonly string[] | null;
   /**
    * @param base its id; null = the default one.
-   * @returns empty where no origin serves it. Of origins that do not name their base: all, whatever is asked for.
+   * @returns empty if no origin serves it. If the origins name no base: all of them, whatever the id.
    */
   of(base: string | null): readonly Origin[];
 }
 
 /**
- * @param origins as the configuration has them: all name their base, or none does.
- * @param defaultBase one of theirs; that of the first origin unless given.
+ * @param origins from the configuration: all name their base, or none does.
+ * @param defaultBase one of theirs; default: the first origin's.
  */
 export function createPools(origins: readonly Origin[], defaultBase: string | null = null): Pools {
   const ids = [...new Set(origins.flatMap(({ base }) => base ?? []))];
@@ -180,19 +182,19 @@ export function createPools(origins: readonly Origin[], defaultBase: string | nu
   return { all: origins, declared, of: (base) => pools.get(base ?? declared[0] ?? '') ?? [] };
 }
 
-/** What is known of one name's demand. All of it decays: nothing here has to be ended by a request that is cut off. */
+/** A name's demand. All of it decays, so an interrupted request leaves nothing to clean up. */
 interface Demand {
-  /** Requests of this isolate in the last {@link DEMAND_WINDOW_MS}, the older the less; at `at`. */
+  /** This isolate's requests in the last {@link DEMAND_WINDOW_MS}, decayed to the time `at`. */
   seen: number;
-  /** The same for all isolates together, as far as the origins' load tells. */
+  /** An estimate of the same for all isolates, from the origins' load. */
   estimated: number;
   /** Unix ms. */
   at: number;
-  /** How long a request of it takes a row, ms, as a moving average over {@link HELD_SAMPLES} requests. */
+  /** How long its requests occupy a row, ms: a moving average over {@link HELD_SAMPLES} requests. */
   heldMs: number;
-  /** Origins that it is served from; at least 1. */
+  /** Origins that serve it; at least 1. */
   replicas: number;
-  /** When that many were needed last, unix ms. */
+  /** When that many were last needed, unix ms. */
   neededAt: number;
 }
 
@@ -203,8 +205,8 @@ export const newDemand = (now: number): Demand => ({
 });
 
 /**
- * How many times this isolate's requests the origins run: they answer other isolates too. Assumes that these ask for
- * the same names.
+ * The ratio of all requests at the origins to this isolate's. Assumes that other isolates serve the same
+ * names.
  */
 function shareFactor(origins: readonly Origin[], stateOf: (origin: Origin) => OriginState): number {
   let own = 1;
@@ -217,7 +219,10 @@ function shareFactor(origins: readonly Origin[], stateOf: (origin: Origin) => Or
   return Math.min(MAX_SHARE_FACTOR, all / own);
 }
 
-/** A request for the name comes. @param factor {@link shareFactor} now. */
+/**
+ * Counts a request for the name.
+ * @param factor current {@link shareFactor}.
+ */
 export function noteArrival(demand: Demand, { now, factor }: { now: number; factor: number }): Demand {
   const kept = Math.exp(-Math.max(0, now - demand.at) / DEMAND_WINDOW_MS);
   return {
@@ -228,19 +233,22 @@ export function noteArrival(demand: Demand, { now, factor }: { now: number; fact
   };
 }
 
-/** A request for the name has ended, or was handed on. @param ms how long it took a row. */
+/**
+ * Counts the end of a request for the name, or its move to another origin.
+ * @param ms how long it occupied a row.
+ */
 export const noteHeld = (demand: Demand, ms: number): Demand => ({
   ...demand,
   heldMs: demand.heldMs + (Math.max(0, ms) - demand.heldMs) / HELD_SAMPLES,
 });
 
-/** Rows that the name takes at once, by Little's law: arrivals a ms times ms that each holds one. */
+/** Rows that the name occupies at once, by Little's law: arrivals per ms times ms per row. */
 export const rowsOf = ({ estimated, heldMs }: Demand): number => (estimated / DEMAND_WINDOW_MS) * heldMs;
 
 /**
- * As many replicas as keep the name to {@link REPLICA_FILL} of the rows of each. Grows at once to what is needed, when
- * enough was seen to tell; shrinks by one at a time, when {@link REPLICA_SHRINK_FILL} of what one fewer may give was
- * enough for {@link REPLICA_SHRINK_AFTER_MS}.
+ * Sets the replicas so that the name takes at most {@link REPLICA_FILL} of each one's rows. Grows at once to
+ * what is needed, if enough requests were seen. Shrinks by one when {@link REPLICA_SHRINK_FILL} of the
+ * smaller set's share was enough for {@link REPLICA_SHRINK_AFTER_MS}.
  * @param slots rows of each origin that may serve it, in its order; not empty.
  */
 export function resize(demand: Demand, { now, slots }: { now: number; slots: readonly number[] }): Demand {
@@ -254,7 +262,7 @@ export function resize(demand: Demand, { now, slots }: { now: number; slots: rea
   return { ...demand, replicas: replicas - 1, neededAt: now - REPLICA_SHRINK_AFTER_MS / 2 };
 }
 
-/** The first so many of them give that many rows, or all do. */
+/** How many origins, in order, it takes to provide these rows; at most all. */
 function howMany(rows: number, slots: readonly number[]): number {
   let room = 0;
   for (const [index, each] of slots.entries()) {
@@ -264,31 +272,34 @@ function howMany(rows: number, slots: readonly number[]): number {
   return slots.length;
 }
 
-/** A request for an adapter has arrived. */
+/** Result of a request's arrival. */
 interface ReplicaVisit {
   set: ReplicaSet;
-  /** What {@link ReplicaSet.count} was before, when this request has changed it. */
+  /** The previous {@link ReplicaSet.count}, if this request changed it. */
   before: number | null;
-  /** Origins of the set that are to load the chain now, in the background. Each is named once in a while. */
+  /**
+   * Origins of the set that should load the chain now, in the background. Each is listed only once in a
+   * while.
+   */
   toWarm: readonly Origin[];
 }
 
 interface Followed {
   demand: Demand;
-  /** Origin's id -> until when it is taken to have the chain, unix ms. */
+  /** Origin's id -> until when we assume that it has the chain in memory, unix ms. */
   resident: Map<string, number>;
-  /** Origin's id -> until when it is not asked to load it, since it was a moment ago, unix ms. */
+  /** Origin's id -> unix ms until which it is not asked again to load it. */
   asked: Map<string, number>;
 }
 
 /**
- * Sets for the names that are asked for: sticky, since growing adds the next origin in the name's rendezvous order and
- * shrinking takes the last one off. A chain is followed by what it consists of, so a name's new version is one of its
- * own. Names that are not followed have one origin, as cold ones.
- * @param maxNames bounds the memory; the least recently asked for is forgotten.
+ * Replica sets of requested names. They are sticky: growing adds the next origin in the name's rendezvous
+ * order, and shrinking removes the last. A set belongs to a chain, so a new version gets a new one. Untracked
+ * names have one origin, like cold ones.
+ * @param maxNames bounds the memory; the least recently requested is forgotten.
  */
 export function createReplicaSets({ maxNames = MAX_FOLLOWED_NAMES }: { maxNames?: number } = {}) {
-  /** By {@link chainKey}, the least recently asked for first. */
+  /** By {@link chainKey}, least recently requested first. */
   const followed = new BoundedMap<string, Followed>(maxNames);
 
   const residentIn = (one: Followed | undefined, origin: Origin, now: number): boolean =>
@@ -302,7 +313,7 @@ export function createReplicaSets({ maxNames = MAX_FOLLOWED_NAMES }: { maxNames?
   }
 
   return {
-    /** @param origins of the name's pool, not empty. */
+    /** @param origins the name's pool, not empty. */
     arrived(
       key: string,
       call: {
@@ -317,7 +328,7 @@ export function createReplicaSets({ maxNames = MAX_FOLLOWED_NAMES }: { maxNames?
       const before = one.demand.replicas;
       const well = origins.filter((origin) => !stateOf(origin).ejected);
       const demand = noteArrival(one.demand, { now, factor: shareFactor(well, stateOf) });
-      // Ranking costs a hash an origin, and cold names need none.
+      // Ranking costs one hash per origin, and cold names don't need it.
       const isCold =
         before === 1 &&
         rowsOf(demand) <= Math.min(...well.map((origin) => stateOf(origin).slots)) * REPLICA_FILL;
@@ -345,12 +356,12 @@ export function createReplicaSets({ maxNames = MAX_FOLLOWED_NAMES }: { maxNames?
       one?.asked.delete(origin.id);
     },
 
-    /** The origin was asked to load the chain, and has not. */
+    /** The origin was asked to load the chain, but did not. */
     didNotLoad(key: string, origin: Origin, now: number): void {
       followed.get(key)?.asked.set(origin.id, now + REPLICA_RETRY_MS);
     },
 
-    /** A request for it has given its row back. */
+    /** A request for it has released its row. */
     held(key: string, ms: number): void {
       const one = followed.get(key);
       if (one !== undefined) one.demand = noteHeld(one.demand, ms);
@@ -361,34 +372,34 @@ export function createReplicaSets({ maxNames = MAX_FOLLOWED_NAMES }: { maxNames?
       for (const { resident } of followed.values()) resident.delete(origin.id);
     },
 
-    /** Names that are followed. */
+    /** Tracked names. */
     size: () => followed.size,
   };
 }
 
 export type ReplicaSets = ReturnType<typeof createReplicaSets>;
 
-/** What a chain is followed by: one that differs in its adapters is not in memory where the other is. */
+/** Key of a chain: one with different adapters is not in memory at the same origins. */
 export const chainKey = (name: string, chain: readonly { digest: string }[]): string =>
   [name, ...chain.map(({ digest }) => digest)].join('\n');
 
-/** A request that an origin is answering. */
+/** A request running at an origin. */
 export interface Lease {
-  /** It still is: a part of the answer came. */
+  /** Keeps it alive: a part of the answer has arrived. */
   renew(): void;
-  /** Once or more often. */
+  /** May be called more than once. */
   end(): void;
 }
 
 interface Known {
-  /** Each ends by itself `until`, unix ms: the work of a request that is cut off never comes to its `finally`. */
+  /** Each expires at `until`, unix ms, because a request that is cut off never runs its `finally`. */
   leases: Set<{ until: number }>;
-  /** What the origin last said, and when: rows of others than this isolate, and all of its slots. */
+  /** The origin's last report and its time: rows of other isolates, and all of its slots. */
   said: { others: number; slots: number; at: number } | null;
   /** Failures since its last good answer. */
   failures: number;
   ejectedUntil: number;
-  /** When anything of it last came here, unix ms. */
+  /** When anything last arrived from it, unix ms. */
   heardAt: number;
 }
 
@@ -410,7 +421,7 @@ export function createOriginHealth(params: { now: () => number }) {
     return of.leases.size;
   }
 
-  /** Others go on sending as they did, the less surely the longer nothing was heard of it. */
+  /** Others' load probably continues, but the last report counts less the older it is. */
   const othersNow = ({ said }: Known): number => {
     if (said === null) return 0;
     return said.others * Math.max(0, 1 - (now() - said.at) / LOAD_ANSWER_FRESH_MS);
@@ -432,7 +443,7 @@ export function createOriginHealth(params: { now: () => number }) {
       };
     },
 
-    /** A request goes to the origin. */
+    /** A request is sent to the origin. */
     start(origin: Origin): Lease {
       const of = known(origin);
       const lease = { until: now() + REQUEST_BUDGET_MS };
@@ -446,12 +457,15 @@ export function createOriginHealth(params: { now: () => number }) {
       };
     },
 
-    /** Has anything of it come since then, an answer or a part of a stream? @param at unix ms. */
+    /**
+     * Has anything arrived from it since then: an answer, or a part of a stream?
+     * @param at unix ms.
+     */
     heardSince: (origin: Origin, at: number): boolean => known(origin).heardAt > at,
 
     /**
-     * Half-open: those that failed and whose time is up. They stay ejected until they answer a question, which is for
-     * the caller to ask; nobody else is told to for a while.
+     * Half-open: failed origins whose pause is over. They stay ejected until they answer a probe, which the
+     * caller must send; no other caller gets them for a while.
      */
     toProbe(among: readonly Origin[]): Origin[] {
       return among.filter((origin) => {
@@ -462,7 +476,10 @@ export function createOriginHealth(params: { now: () => number }) {
       });
     },
 
-    /** It answered as an origin does, whatever it said. @param header its `x-graft-load`. */
+    /**
+     * It responded like an origin, whatever the status.
+     * @param header its `x-graft-load`.
+     */
     answered(origin: Origin, header: string | null): void {
       const of = known(origin);
       of.failures = 0;
@@ -481,7 +498,10 @@ export function createOriginHealth(params: { now: () => number }) {
       of.said = { others: Math.max(othersNow(of), 2 * slots - inFlight(of)), slots, at: now() };
     },
 
-    /** It did not answer, or not as an origin that serves. @param forMs at least this long, when it said so. */
+    /**
+     * It did not respond, or not like a serving origin.
+     * @param forMs minimum pause, if it asked for one.
+     */
     failed(origin: Origin, forMs = 0): void {
       const of = known(origin);
       of.failures += 1;
@@ -492,17 +512,17 @@ export function createOriginHealth(params: { now: () => number }) {
 
 export type OriginHealth = ReturnType<typeof createOriginHealth>;
 
-/** The way of one completion. */
+/** The path of one completion. */
 export interface Route {
-  /** In which to ask the origins. */
+  /** Order in which to ask the origins. */
   order: readonly Origin[];
-  /** It goes to this one. */
+  /** It is sent to this one. */
   start(origin: Origin): Lease;
-  /** It was answered by this one, with its chain. */
+  /** This one answered it, with its chain. */
   served(origin: Origin): void;
 }
 
-/** Paths that run no rows and need no adapter in memory: they say nothing of demand or of what is there. */
+/** Paths that use no rows and no adapters in memory, so they say nothing about demand. */
 const COUNTING = new Set([
   '/tokenize',
   '/detokenize',
@@ -510,20 +530,20 @@ const COUNTING = new Set([
   '/v1/responses/input_tokens',
 ]);
 
-/** Has one origin load a chain, brought to it if need be. Never throws. */
+/** Has one origin load a chain, copying missing files to it. Never throws. */
 export type PrefetchAt = (
   origin: Origin,
   call: PinLife & {
     chain: readonly ChainEntry[];
-    /** Only where it has this adapter in memory. */
+    /** Only if it has this adapter in memory. */
     instead?: string;
     timeoutMs: number;
   },
 ) => Promise<WarmedOrigin>;
 
 /**
- * Says to which origins a completion goes, and follows what names are asked for: hot ones get more origins, which load
- * the chain behind the answer to the request that made it so, and get requests when they have it.
+ * Chooses origins for completions and tracks the demand for names. Hot names get more origins: each loads the
+ * chain in the background, and gets requests once it has it.
  */
 export function createRouting(params: {
   health: OriginHealth;
@@ -544,7 +564,7 @@ export function createRouting(params: {
     },
   ): Promise<WarmedOrigin> {
     const { key, name, chain, keepAlive } = call;
-    // Not the request's own: whoever leaves does not stop what is for all.
+    // Not the request's own signal: a client that disconnects must not stop this.
     const { signal } = new AbortController();
     const warmed = await prefetchAt(origin, { chain, timeoutMs: FOLLOW_TIMEOUT_MS, signal, keepAlive });
     if (warmed.ok) sets.showed(key, origin, now());
@@ -554,7 +574,7 @@ export function createRouting(params: {
   }
 
   return {
-    /** @param origins of the pool that may serve it, not empty. */
+    /** @param origins those of the pool that may serve it, not empty. */
     choose(
       call: {
         path: string;
@@ -569,7 +589,7 @@ export function createRouting(params: {
       const states = new Map(origins.map((origin) => [origin.id, health.stateOf(origin)]));
       const stateOf = (origin: Origin) => states.get(origin.id) ?? health.stateOf(origin);
       const choice = { name, spread: call.requestId, origins, stateOf };
-      // With one origin there is nothing to choose.
+      // A single origin leaves no choice.
       if (name === null || chain.length === 0 || origins.length < 2 || COUNTING.has(path))
         return {
           order: chooseOrigins(choice),

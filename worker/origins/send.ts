@@ -1,6 +1,6 @@
 /**
- * Sends a completion to origins until one begins to answer, brings it the adapters it lacks, and notices one that
- * hangs.
+ * Sends a completion to origins until one starts to answer, copies missing adapters to it, and detects
+ * origins that hang.
  */
 import { BoundedMap } from '../platform/bounded-map.ts';
 import type { AdapterManifest } from '../../protocol/adapter-manifest.ts';
@@ -53,42 +53,45 @@ export interface CompletionCall {
   model: string;
   /** null = the base model. */
   manifest: AdapterManifest | null;
-  /** Id of the base, where there is no manifest; null or absent = the default one. */
+  /** Id of the base if there is no manifest; null or undefined = the default one. */
   base?: string | null;
-  /** What is run, when it is not the manifest's chain alone. */
+  /** The chain to run, if not the manifest's. */
   chain?: readonly ChainEntry[];
   tenant: string;
   requestId: string;
-  /** The trace that the client says it belongs to. */
+  /** The client's trace. */
   parent?: Traceparent | null;
-  /** Aborts when the client has gone. */
+  /** Aborts when the client disconnects. */
   signal: AbortSignal;
-  /** Lets work go on after the response. */
+  /** Lets work continue after the response. */
   keepAlive: (work: Promise<unknown>) => void;
-  /** false = its client fails at comments in a stream; true unless given. */
+  /** false = its client cannot parse comments in a stream; default true. */
   takesComments?: boolean;
-  /** What the answer's id is to end with; the origin's own choice unless given. */
+  /** End of the answer's id; default: the origin chooses. */
   answerText?: string;
-  /** Hears that the request waits for an adapter which is brought to the origin, or read into its memory. */
+  /** Called when the request has to wait for an adapter to be copied or loaded. */
   onCold?: () => void;
-  /** Hears that an origin fell silent under it. */
+  /** Called when an origin stopped responding during this request. */
   onSilenced?: () => void;
-  /** Hears of each origin that it is sent to, the next one only after the one before. */
+  /** Called for each origin that it is sent to, one after the other. */
   onAsked?: (asked: AskedOrigin) => void;
 }
 
 export interface AskedOrigin {
-  /** Ends the request there. @returns what it used; null when the origin does not say. Never throws. */
+  /**
+   * Cancels the request there.
+   * @returns its usage; null if the origin does not say. Never throws.
+   */
   cancel(): Promise<TokenCounts | null>;
 }
 
 export interface Served {
-  /** Its body has not been read; also when the origin refuses the request. */
+  /** Its body is unread; may also be the origin's refusal. */
   response: Response;
-  /** Of a stream: how it ended, when it has; null for anything else. */
+  /** For a stream: resolves with its outcome when it ends; null otherwise. */
   ended: Promise<StreamOutcome> | null;
   origin: Origin;
-  /** Of the error that the origin refuses the request with; null when it does not. */
+  /** Error code of the origin's refusal; null if it serves the request. */
   refused: string | null;
   /** Ids of the origins that were asked before and could not serve. */
   tried: string[];
@@ -100,18 +103,20 @@ type RetryDecision =
   | {
       kind: 'next';
       error: ApiError;
-      /** Told to the client when no other does better. */
+      /** For the client if no other origin does better. */
       clientError?: { response: Response; refused: string };
-      /** It has too little for the request, and others may have more. */
+      /** The origin is too small for the request; others may be larger. */
       tooSmall?: boolean;
     }
   | { kind: 'stop'; error: ApiError };
 
-/** Statuses of an origin that are about the client's request, and so are the client's to see. */
+/** An origin's statuses that concern the client's request, and are passed on to it. */
 const PASSED_ON = new Set([400, 404, 413, 422, 429, 500, 503]);
-/** Of Cloudflare, when an origin behind it has said nothing for 100 s: a whole answer that takes longer. */
+/**
+ * Cloudflare's status when an origin behind it has sent nothing for 100 s: a whole answer that takes longer.
+ */
 const PROXY_TIMEOUT = 524;
-/** When to come back, and what was counted before the refusal. */
+/** When to retry, and the usage before the refusal. */
 const RETOLD_HEADERS = ['retry-after', 'retry-after-ms', 'x-should-retry', USAGE_HEADER];
 
 const deadline = (budgetMs: number): ApiError => ({
@@ -127,8 +132,8 @@ const stopped = (): ApiError => ({
 });
 
 /**
- * The requests under which origins fell silent: what stops one would stop them all, one after the other. A request is
- * its tenant, its path and its body.
+ * Requests during which origins stopped responding: a request that stops one could stop all of them, one
+ * after the other. Identified by tenant, path and body.
  */
 function createSilences(now: () => number) {
   const found = new BoundedMap<string, { origins: number; until: number }>(MAX_SILENCING_REQUESTS);
@@ -140,24 +145,27 @@ function createSilences(now: () => number) {
   };
   return {
     async isKnown(call: CompletionCall): Promise<boolean> {
-      // Nothing is hashed while every origin answers.
+      // No hashing while every origin responds.
       return found.size > 0 && timesOf(await keyOf(call)) >= MAX_SILENCED_ORIGINS;
     },
-    /** @returns how many origins fell silent under it, this one too. */
+    /** @returns how many origins it has silenced, including this one. */
     async note(call: CompletionCall): Promise<number> {
       const key = await keyOf(call);
       const origins = timesOf(key) + 1;
       found.set(key, { origins, until: now() + SILENCE_MEMORY_MS });
       return origins;
     },
-    /** An origin answered it: the one before was lost by itself. */
+    /** An origin has answered it, so the earlier one failed for another reason. */
     async clear(call: CompletionCall): Promise<void> {
       found.delete(await keyOf(call));
     },
   };
 }
 
-/** Sends completions to the origins of their base: to the next one when one cannot serve, before the first byte. */
+/**
+ * Sends completions to the origins of their base, and moves to the next one if one fails before the first
+ * byte.
+ */
 export function createComplete(params: {
   pools: Pools;
   health: OriginHealth;
@@ -165,7 +173,7 @@ export function createComplete(params: {
   hangDetector: HangDetector;
   now: () => number;
   cancel: Cancellation;
-  /** How long an origin may take for a request. */
+  /** An origin's time limit for a request. */
   budgetMs: number;
 }) {
   const { pools, health, routing, hangDetector, now, cancel, budgetMs } = params;
@@ -189,7 +197,7 @@ export function createComplete(params: {
         return judgeRefusal(origin, exchanged);
       case 'failed': {
         const { error } = exchanged;
-        // A store that does not answer would not answer for the next origin either.
+        // If the store does not respond, other origins cannot get the file either.
         return { kind: error.code === 'registry_unavailable' ? 'stop' : 'next', error };
       }
       case 'unreachable':
@@ -200,7 +208,10 @@ export function createComplete(params: {
     }
   }
 
-  /** The origin's own words about the request go to the client; its quarrels with us (401, a proxy's page) do not. */
+  /**
+   * Decides about an origin's refusal: errors about the request go to the client; others (401, a proxy's
+   * page) do not.
+   */
   function judgeRefusal(origin: Origin, refused: Extract<Exchanged, { kind: 'refused' }>): RetryDecision {
     const { response, text, refusal } = refused;
     const { status } = response;
@@ -215,7 +226,8 @@ export function createComplete(params: {
     if (!PASSED_ON.has(status)) return unexpectedResponse(origin, { status, reason: refusal.code });
     health.answered(origin, response.headers.get(LOAD_HEADER));
     const told = retold(response, text);
-    // Without a time to come back it never fits this origin: it has fewer rows than others, or takes lower ranks.
+    // Without a time to retry it will never fit this origin, which has fewer rows than others or a lower
+    // maximum rank.
     const tooSmall =
       (refusal.code === 'queue_full' && !response.headers.has('retry-after')) ||
       refusal.reason === 'rank_sum_exceeded';
@@ -236,7 +248,7 @@ export function createComplete(params: {
     return { kind: 'next', error: originUnavailable() };
   }
 
-  /** It would take as long elsewhere. */
+  /** It would take as long at another origin. */
   function tooLongForProxy(origin: Origin): RetryDecision {
     logLine('odd_origin_answer', {
       origin: origin.id,
@@ -249,7 +261,7 @@ export function createComplete(params: {
 
   function refusedSignature(origin: Origin, { message, reason }: Refusal): RetryDecision {
     logLine('origin_refused_signature', { origin: origin.id, reason, message });
-    // A stamp from before its start is over in a moment; keys, ids and clocks need somebody.
+    // A stamp from before its start resolves itself in a moment; keys, ids and clocks need an operator.
     health.failed(origin, reason === 'before_start' ? 0 : SIGNATURE_EJECT_MS);
     return { kind: 'next', error: originUnavailable() };
   }
@@ -284,7 +296,7 @@ export function createComplete(params: {
       keepAlive: call.keepAlive,
       ...(call.onCold === undefined ? {} : { onCold: call.onCold }),
     };
-    // With one origin there is nothing to choose: it gets every request.
+    // A single origin gets every request anyway.
     if (origins.length > 1)
       for (const origin of health.toProbe(origins)) call.keepAlive(hangDetector.probe(origin));
     const route = routing.choose({ ...call, name: call.manifest?.name ?? null }, { origins, chain });
@@ -328,7 +340,7 @@ export function createComplete(params: {
   };
 }
 
-/** In the path, which is signed. */
+/** In the path, because that is signed. */
 function pathOf({ path, onAsked, answerText }: CompletionCall, cancelId: string): string {
   const parameters = [
     ...(onAsked === undefined ? [] : [`${CANCEL_PARAMETER}=${cancelId}`]),
@@ -346,7 +358,7 @@ function retold(response: Response, text: string): Response {
   return new Response(text, { status: response.status, headers });
 }
 
-/** How often one request brings the same adapter to an origin that loses it again at once. */
+/** How often one request copies an adapter to an origin that loses it again at once. */
 const MAX_TRANSFERS = 2;
 
 const OriginError = z.object({
@@ -358,47 +370,47 @@ const OriginError = z.object({
     missing: z.array(z.string()).optional(),
   }),
 });
-/** An origin's own words about a request. */
+/** An origin's error about a request. */
 type Refusal = z.infer<typeof OriginError>['error'];
 
 /** An adapter that the origin lacked. */
 export interface PushedFile {
   digest: string;
-  /** Sent for it here; 0 when another request of this isolate sent it. */
+  /** Bytes sent; 0 if another request of this isolate sent it. */
   bytes: number;
   ms: number;
 }
 
 interface ExchangeCall {
   path: string;
-  /** All that the origin needs for it; only these are brought to it. */
+  /** Everything that it needs on the origin; only these files are copied. */
   chain: readonly ChainEntry[];
   requestId?: string;
-  /** The trace that it belongs to; each try is a span of its own. */
+  /** Parent trace; each attempt is a span of its own. */
   parent?: Traceparent | null;
-  /** Until when adapters may be on their way, unix ms; {@link LOAD_BUDGET_MS} from now unless given. */
+  /** Deadline for copying adapters, unix ms; default: {@link LOAD_BUDGET_MS} from now. */
   loadUntil?: number;
-  /** Hears of each adapter that was brought. */
+  /** Called for each adapter that was copied. */
   onBrought?: (brought: PushedFile) => void;
-  /** Hears, before it does, that the request waits for an adapter that the origin lacks or is being sent. */
+  /** Called before the request waits for an adapter that the origin lacks or is receiving. */
   onCold?: () => void;
-  /** Made anew for each try. */
+  /** Created for each attempt. */
   body: () => object;
-  /** For each try. */
+  /** For each attempt. */
   signal: () => AbortSignal;
-  /** Aborts when the client has gone. */
+  /** Aborts when the client disconnects. */
   gone: AbortSignal;
   keepAlive: (work: Promise<unknown>) => void;
 }
 
 export type Exchanged =
-  /** The body has not been read. */
+  /** The body is unread. */
   | { kind: 'answered'; response: Response }
-  /** `refusal` is null when something else than an origin seems to have answered. */
+  /** `refusal` is null if the response seems to come from something other than an origin. */
   | { kind: 'refused'; response: Response; text: string; refusal: Refusal | null }
-  /** What it lacks cannot be brought to it. */
+  /** A missing file cannot be copied. */
   | { kind: 'failed'; error: ApiError }
-  /** It is not there. */
+  /** It is unreachable. */
   | {
       kind: 'unreachable';
       error: ApiError;
@@ -409,7 +421,9 @@ export type Exchanged =
 const cannotLoad = (): ApiError =>
   adapterUnavailable('The adapter could not be loaded in time. Retry in a few seconds.');
 
-/** Sends a request to one origin, and what it needs of the chain when it says so, until it answers. */
+/**
+ * Sends a request to one origin until it answers, and copies files of the chain that it reports as missing.
+ */
 export function createExchange(params: {
   send: OriginFetch;
   transfers: Transfers;
@@ -426,7 +440,7 @@ export function createExchange(params: {
       loadUntil: number;
     },
   ): Promise<Result<null, ApiError>> {
-    // Only what the request named and its sender may use: an origin cannot ask for others' adapters.
+    // Only files that the request needs and its sender may use: an origin cannot ask for others' adapters.
     const wanted = [...new Set(missing)].filter((digest) =>
       state.chain.some((member) => member.digest === digest),
     );
@@ -492,11 +506,11 @@ export function createExchange(params: {
 
 export type Exchange = ReturnType<typeof createExchange>;
 
-/** @returns '' when the connection breaks, or the answer does not end. */
+/** @returns '' if the connection breaks, or the response does not end. */
 export const textOf = async (response: Response): Promise<string> =>
   (await readOriginText(response).catch(() => null)) ?? '';
 
-/** @returns null for what is no origin's. */
+/** @returns null if it is not an origin's error. */
 export function parseRefusal(text: string): Refusal | null {
   try {
     const parsed = OriginError.safeParse(JSON.parse(text));
@@ -506,13 +520,13 @@ export function parseRefusal(text: string): Refusal | null {
   }
 }
 
-/** Finds out by small questions which origins live, so that no request has to hang to tell. */
+/** Probes origins that seem to hang, so that requests need not hang to find out. */
 export function createHangDetector(params: {
   health: OriginHealth;
   exchange: Exchange;
   send: OriginFetch;
   now: () => number;
-  /** After this long without headers an origin must give a sign of life within `pulseMs`. */
+  /** An origin without headers for this long must answer a probe within `pulseMs`. */
   patienceMs: number;
   pulseMs: number;
 }) {
@@ -526,8 +540,8 @@ export function createHangDetector(params: {
     });
 
   /**
-   * An origin that is overloaded answers others, or goes on with their streams, and needs no more questions.
-   * @param since unix ms, from when on anything that came counts.
+   * An overloaded origin still answers others, or continues their streams, and needs no probe.
+   * @param since unix ms; anything that arrived since then counts.
    */
   async function isAlive(origin: Origin, since: number): Promise<boolean> {
     if (health.heardSince(origin, since)) return true;
@@ -537,7 +551,7 @@ export function createHangDetector(params: {
   }
 
   return {
-    /** Half-open: a question decides whether the origin gets requests again, not somebody's request. */
+    /** Half-open: a probe decides whether the origin gets requests again, not a client's request. */
     async probe(origin: Origin): Promise<void> {
       const answer = await ask(origin);
       const response = answer.ok ? answer.value : null;
@@ -546,7 +560,7 @@ export function createHangDetector(params: {
       else health.failed(origin, response?.status === 401 ? SIGNATURE_EJECT_MS : 0);
     },
 
-    /** An origin that hangs is found out by a question, since a whole answer may take minutes. */
+    /** A probe detects an origin that hangs, since a whole answer may take minutes. */
     async exchange(origin: Origin, call: ExchangeCall): Promise<Exchanged> {
       const dead = new AbortController();
       const signal = () => AbortSignal.any([call.signal(), dead.signal]);

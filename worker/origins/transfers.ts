@@ -11,7 +11,7 @@ import type { BlobStore } from '../blobs/ports.ts';
 
 const Announced = z.object({ missing_parts: z.array(z.int()) });
 
-/** @returns the parts that the origin says it still wants, or null when it does not say. */
+/** @returns the parts that the origin still needs; null if it does not say. */
 async function missingParts(response: Response): Promise<Set<number> | null> {
   try {
     const parsed = Announced.safeParse(JSON.parse((await readOriginText(response)) ?? ''));
@@ -21,13 +21,13 @@ async function missingParts(response: Response): Promise<Set<number> | null> {
   }
 }
 
-/** Tries of one part; sending it again is harmless, and the second reads past the caches. */
+/** Attempts per part. Resending is harmless, and the second attempt bypasses the caches. */
 const PART_TRIES = 2;
 
 /**
- * Streams adapters from the blob store to origins, one transfer at a time per origin and digest in this isolate.
- * Those who come second watch a note of the first one's progress rather than its promise: a promise of another request
- * never settles when that request is cut off.
+ * Streams adapters from the blob store to origins, one transfer per origin and digest at a time in this
+ * isolate. Later requests watch the first one's progress instead of its promise, which never settles if its
+ * request is cut off.
  */
 export function createTransfers(params: {
   blobs: BlobStore;
@@ -47,7 +47,7 @@ export function createTransfers(params: {
   ): Promise<Result<null, ApiError>> {
     let reason = '';
     for (let attempt = 0; attempt < PART_TRIES; attempt += 1) {
-      // A copy in a cache may be older than what mended it.
+      // A cached copy may be older than a repair.
       const body = await (attempt === 0 && begun !== null
         ? begun
         : blobs.getPart(digest, part.sha256, { fresh: attempt > 0 }));
@@ -79,7 +79,7 @@ export function createTransfers(params: {
   ): Promise<Result<number, ApiError>> {
     const record = await blobs.getRecord(digest);
     if (record === null) return err(adapterUnavailable('The adapter is not in the store yet.'));
-    // The store is asked for the first part while the origin makes room for it.
+    // The store reads the first part while the origin allocates space.
     const first = record.parts[0];
     const begun = first === undefined ? null : blobs.getPart(digest, first.sha256);
     const unused = () => begun?.then((body) => body?.cancel()).catch(() => undefined);
@@ -112,8 +112,8 @@ export function createTransfers(params: {
 
   return {
     /**
-     * @returns when the origin has it, or when another transfer of it ended or stalled (then: ask the origin again); how
-     * many bytes were sent for it here.
+     * @returns when the origin has it, with the bytes sent here; or when another transfer of it ended or
+     * stalled: ask the origin again.
      */
     async pushAdapter(
       origin: Origin,
@@ -135,7 +135,8 @@ export function createTransfers(params: {
           return err(registryUnavailable(RETRY_AFTER_MS, message));
         })
         .finally(() => moving.delete(key));
-      // The bytes are useful to the next request even if this one's client has gone. Who waits for them tells of a failure.
+      // The bytes help the next request even if this client has disconnected. Those who wait for them report
+      // a failure.
       options.keepAlive(work.catch(() => undefined));
       return work;
     },

@@ -1,4 +1,4 @@
-/** A version's chain: its file, checked against the base, on top of its parent's chain. */
+/** A version's chain: its file, checked against the base, stacked on its parent's chain. */
 import type { BlobRecord } from '../../protocol/adapter-manifest.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { MAX_CHAIN } from '../../protocol/limits.ts';
@@ -19,7 +19,7 @@ import type { Bases } from '../origins/ports.ts';
 import { readBeginning, readPart, type BadPart, writeRecordAnew } from '../blobs/stored-file.ts';
 import { logLine } from '../log.ts';
 
-/** Decides who may use what; comes from policy. */
+/** Decides who may use a chain. */
 export type MayUseChain = (
   caller: {
     tenant: string;
@@ -30,7 +30,7 @@ export type MayUseChain = (
   row: VersionRow,
 ) => boolean;
 
-/** A file that fits on top of its parent. */
+/** A file that fits its parent. */
 export interface AssembledChain {
   /** null = the base. */
   parent: VersionRow | null;
@@ -39,13 +39,13 @@ export interface AssembledChain {
   rank: number;
   /** Ranks of the whole chain, summed. */
   rankSum: number;
-  /** The base that all of it is for. */
+  /** The chain's base. */
   base: BaseInfo;
 }
 
 /**
- * Checks that the caller may use the file and its parent, that the file is good, and that both go together.
- * @param params.owner tenant that will own the chain, and must have the right to the parent.
+ * Checks that the caller may use the file and its parent, that the file is valid, and that they fit.
+ * @param params.owner tenant that will own the chain, and must be allowed to use the parent.
  */
 export async function assembleChain(
   deps: Pick<
@@ -70,7 +70,10 @@ export async function assembleChain(
   return fits.ok ? ok({ ...fits.value, record: record.value }) : fits;
 }
 
-/** Whether what a file says of itself goes together with its parent. @param params.asked the parent's name. */
+/**
+ * Whether what a file declares fits its parent.
+ * @param params.asked the parent's name.
+ */
 export function fitChain(params: {
   asked: string | null;
   parent: VersionRow | null;
@@ -106,7 +109,7 @@ export function fitChain(params: {
   return ok({ parent, rank, rankSum, base });
 }
 
-/** The file's record, which is kept from the collector of garbage from here on. */
+/** The file's record. Garbage collection spares the file from now on. */
 async function recordOf(
   { blobLedger, now }: Pick<IntakeDeps, 'blobLedger' | 'now'>,
   { digest, tenant }: { digest: string; tenant: string },
@@ -119,7 +122,10 @@ async function recordOf(
     : ok(record);
 }
 
-/** The parent's live version, when its chain may be built upon. @param params.owner tenant that would own the result. */
+/**
+ * The parent's live version, if it may be built on.
+ * @param params.owner tenant that would own the result.
+ */
 export async function parentOf(
   deps: Pick<IntakeDeps, 'registry'> & { mayUseChain: MayUseChain },
   params: { parent: string | null; caller: AdminCaller; owner: string },
@@ -146,15 +152,15 @@ function parentMismatch(trainedOn: string | null, asked: string | null, parent: 
   return `The adapter was packed to be used ${is}, but ${should}. Pack it with its parent's chain id.`;
 }
 
-/** Problems told in one answer. */
+/** Problems listed in one response. */
 const MAX_TOLD = 3;
 
 interface CheckedAdapter {
-  /** Chain id that it was trained on; null = the base. */
+  /** Id of the chain that it was trained on; null = the base. */
   parentChainId: string | null;
   /** Largest rank of its modules. */
   rank: number;
-  /** The base that it is for. */
+  /** The file's base. */
   base: BaseInfo;
 }
 
@@ -162,19 +168,17 @@ interface CheckParams {
   digest: string;
   record: BlobRecord;
   bases: Bases;
-  /** Called whenever the check gets on. */
+  /** Called on every progress of the check. */
   alive: () => void;
 }
 
 type CheckDeps = Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'createSha256' | 'now'>;
 
 /**
- * Reads the file's header as it lies in the store and checks it against the base that it names. What its tensors hold is
- * found out by the origin that tries it.
- *
- * Unless the file was read back a moment ago, all of it is read and compared with its hashes: bytes that are not there or
- * not the record's are found here, and then nobody holds the file until it is sent again. A record that the store has
- * lost is written anew.
+ * Reads the file's header from the store and checks it against the base that it names; its tensors are
+ * checked by the origin that tries it. Unless the file was read back a moment ago, all of it is read and its
+ * hashes are verified. If bytes are missing or damaged, nobody holds the file any more until it is uploaded
+ * again. A lost record is rewritten.
  */
 async function checkAdapter(deps: CheckDeps, params: CheckParams): Promise<Result<CheckedAdapter, ApiError>> {
   const { digest, record } = params;
@@ -191,7 +195,7 @@ async function checkAdapter(deps: CheckDeps, params: CheckParams): Promise<Resul
     }
   }
   let whole = await readWhole(deps, params, false);
-  // A cache may hold what was mended since.
+  // A cache may still have parts from before a repair.
   if (whole.bad !== null) whole = await readWhole(deps, params, true);
   if (whole.bad !== null) {
     const { index, was } = whole.bad;
@@ -215,7 +219,8 @@ const headReader = ({ bytes }: BlobRecord) =>
 type Reader = ReturnType<typeof headReader>;
 
 /**
- * One pass over the file. It ends with the part whose header is refused: were that damaged, it would say nothing.
+ * Reads the file once. Stops after a part with a rejected header, once that part is verified: a damaged
+ * header proves nothing.
  * @returns also whether all parts were read.
  */
 async function readWhole(
@@ -249,7 +254,10 @@ async function judge(reader: Reader, bases: Bases): Promise<Result<CheckedAdapte
   return judgeHead(head, bases);
 }
 
-/** Whether a head fits the base that it names, and what of it a chain is assembled from. */
+/**
+ * Checks a header against its base.
+ * @returns what a chain is assembled from.
+ */
 export async function judgeHead(
   head: { config: Pick<CanonicalHead['config'], 'base' | 'parent'>; modules: readonly ShapedModule[] },
   bases: Bases,
@@ -268,7 +276,7 @@ export async function judgeHead(
   return ok({ parentChainId: head.config.parent, rank, base });
 }
 
-/** The base to compare with: that of the id, or the only one there is, which then says why it does not fit. */
+/** The base with this id; otherwise the only one, so that the error can say why the file does not fit. */
 async function baseOf(id: string, bases: Bases): Promise<Result<BaseInfo, ApiError>> {
   const { declared } = bases;
   if (declared === null || declared.length === 1) return bases.info(null);

@@ -1,14 +1,14 @@
 /**
- * What lies above a name, and whose it is to take. Names, and rooms that the operator reserved, claim all that lies below them and does not
- * exist yet; the nearest claim decides.
+ * Who may take a name. Existing names, and rooms that the operator reserved, claim everything below them that
+ * does not exist yet; the nearest claim decides.
  */
 import { MAX_NAME_LENGTH } from '../../protocol/limits.ts';
 import type { Surroundings } from './ports.ts';
 
 /**
- * May the tenant have this name? It is the owner's once it exists. Until then it is free when what is nearest above it is
- * the tenant's own, or nothing, and nobody else has anything below it, for whom it would come to answer. In a room that
- * was reserved for the tenant what others have below from before is no obstacle: the operator has decided.
+ * May the tenant take this name? An existing name belongs to its owner. A new one is free if its nearest
+ * claim is the tenant's own or absent, and nobody else has names below it, which would inherit from it. In a
+ * room reserved for the tenant, others' older names do not matter: the operator has decided.
  */
 export function mayTake(tenant: string, { own, above, below }: Surroundings): boolean {
   if (own !== null) return own === tenant;
@@ -16,7 +16,9 @@ export function mayTake(tenant: string, { own, above, below }: Surroundings): bo
   return above?.by === 'room' || below.every((owner) => owner === tenant);
 }
 
-/** What the operator, who may do it, is told when `owner` gets a name among others' names; null = nothing. */
+/**
+ * A notice for the operator, who may take any name, when `owner` gets one among others' names; null = none.
+ */
 export function takenAmong(name: string, owner: string, { own, above, below }: Surroundings): string | null {
   if (own !== null) return null;
   const others = below.filter((other) => other !== owner);
@@ -29,13 +31,14 @@ export function takenAmong(name: string, owner: string, { own, above, below }: S
     : `'${name}' of '${owner}' lies between names of others: ${parts.join('; ')}.`;
 }
 
-/** `several`: no single owner; `nobody`: nothing is there. */
+/** `several`: no single owner; `nobody`: nothing exists there. */
 export type ScopeOwner = { kind: 'owner'; owner: string } | { kind: 'several' } | { kind: 'nobody' };
 
 /**
- * Whose adapters a scope means: the nearest name or room at or above its path decides, else whoever has all that lies
- * below.
- * @param scope not `**`. @param around of its path.
+ * Whose adapters a scope covers: the nearest name or room at or above its path decides, otherwise the owner
+ * of all names below, if there is only one.
+ * @param scope not `**`.
+ * @param around of its path.
  */
 export function scopeOwner(scope: string, { own, above, below }: Surroundings): ScopeOwner {
   const isRoom = scope.endsWith('/**');
@@ -46,7 +49,7 @@ export function scopeOwner(scope: string, { own, above, below }: Surroundings): 
   return first === undefined ? { kind: 'nobody' } : { kind: 'several' };
 }
 
-/** @returns the names above `name`, the nearest first. */
+/** @returns the names above `name`, nearest first. */
 export function ancestorsOf(name: string): string[] {
   const ancestors: string[] = [];
   for (let end = name.lastIndexOf('/'); end > 0; end = name.lastIndexOf('/', end - 1))
@@ -55,7 +58,7 @@ export function ancestorsOf(name: string): string[] {
 }
 
 /**
- * @returns a name that nobody can have: to ask about it takes what it takes to ask about a missing one. What is asked
- * when a name is missing is asked of this one when the caller may not use the name, so that nobody can time which it is.
+ * @returns an impossible name that takes as long to look up as a missing one. Lookups that only a missing
+ * name needs are made with it for a forbidden name, so timing does not reveal which it is.
  */
 export const decoyOf = (name: string): string => `base/${name}`.slice(0, MAX_NAME_LENGTH);

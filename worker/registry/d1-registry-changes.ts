@@ -1,4 +1,4 @@
-/** Changes of names in D1: each writes its line of history first, and the name as it is from then on. */
+/** Changes of names in D1: each inserts its history row first, then updates the name. */
 import type { RoomView } from '../../protocol/admin-api/rooms.ts';
 import { NOTHING_SAID } from '../../protocol/admin-api/names.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
@@ -23,7 +23,7 @@ import {
   type Stopped,
 } from './ports.ts';
 
-/** What a change leaves in history. */
+/** What a change records in history. */
 export interface Entry extends ChangeNote {
   action: ChangeAction;
   from: number | null;
@@ -31,13 +31,16 @@ export interface Entry extends ChangeNote {
   target?: string | null;
 }
 
-/** What must not be true when the change is made, for what the sequence number of one name does not guard. */
+/**
+ * A condition that must be false when the change is made, for what one name's sequence number does not
+ * protect.
+ */
 export interface Guard {
   sql: string;
   values: (string | number | null)[];
 }
 
-/** Where a guard holds the actor is NULL, which the column does not take: the whole transaction fails. */
+/** If a guard is true, the actor is NULL, which the column rejects: the whole transaction fails. */
 export const historyRow = (
   db: SqlDatabase,
   name: Pick<NameRow, 'name' | 'owner' | 'sequence'>,
@@ -64,7 +67,7 @@ export const historyRow = (
       entry.why ?? null,
     );
 
-/** What was removed of a name stays noted only while the name is. */
+/** The columns about the removal are kept only while the name is removed. */
 export const nameRow = (db: SqlDatabase, name: NameRow): SqlStatement =>
   db
     .prepare(
@@ -89,7 +92,9 @@ export const nameRow = (db: SqlDatabase, name: NameRow): SqlStatement =>
       sameJson(name.about, NOTHING_SAID) ? null : JSON.stringify(name.about),
     );
 
-/** A name that did not exist when it was read is not free any more, or the key that takes it has been revoked. */
+/**
+ * True if a name that did not exist when it was read is no longer free, or the creating key has been revoked.
+ */
 const taken = (name: string, claimant: string | null | undefined, actor: string): Guard[] =>
   claimant == null
     ? []
@@ -98,21 +103,21 @@ const taken = (name: string, claimant: string | null | undefined, actor: string)
         { sql: 'EXISTS (SELECT 1 FROM keys k WHERE k.id = ? AND k.revoked_at IS NOT NULL)', values: [actor] },
       ];
 
-/** An erasure takes a name's history with it, so that its next sequence number is free again. */
+/** An erasure deletes a name's history, so its next sequence number would be free again. */
 export const isGone = ({ name, sequence }: Pick<NameRow, 'name' | 'sequence'>): Guard => ({
   sql: 'NOT EXISTS (SELECT 1 FROM names c WHERE c.name = ? AND c.sequence = ?)',
   values: [name, sequence],
 });
 
 /**
- * The registry's writes. Each is one transaction that begins with its row of history, and notes the name where what it
- * points at changes: whoever dies before KV is told leaves that to the schedule.
+ * The registry's writes. Each is one transaction that starts with its history row. It also notes the name if
+ * its pointer changes: if the request dies before KV is updated, the schedule does it.
  */
 export function createD1Changes(
   db: SqlDatabase,
   readName: Registry['name'],
 ): Pick<Registry, 'publish' | 'flip' | 'retire' | 'alias' | 'setStrict' | 'setAbout' | 'repaired'> {
-  /** Two changes that read the same state want the same sequence number: one of them violates the key. */
+  /** Two changes based on the same state use the same sequence number: one of them violates the key. */
   async function change(
     next: NameRow,
     entry: Entry,
@@ -231,7 +236,7 @@ export function createD1Changes(
   };
 }
 
-/** An adapter that this one was made on top of was retired or removed while it was being tried. */
+/** True if an adapter of the chain was retired or removed during the trial. */
 const standsOnRetired = ({ chain }: VersionRow): Guard => ({
   sql: `EXISTS (
     SELECT 1 FROM json_each(?) below WHERE NOT EXISTS (
@@ -240,7 +245,7 @@ const standsOnRetired = ({ chain }: VersionRow): Guard => ({
   values: [JSON.stringify(chain.slice(0, -1))],
 });
 
-/** An erasure of the tenant, or of another name with this file, has let go of it meanwhile. */
+/** True if an erasure of the tenant, or of another name with this file, has released it in the meantime. */
 const isReleased = (digest: string, tenant: string): Guard => ({
   sql: 'NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ? AND h.tenant = ?)',
   values: [digest, tenant],
@@ -299,7 +304,7 @@ function above(name: string): string {
   return JSON.stringify(parts.slice(1).map((_, i) => parts.slice(0, i + 1).join('/')));
 }
 
-/** Takes {@link nearestValues}. A room comes before a name of the same path: 'room' sorts behind 'name'. */
+/** Takes {@link nearestValues}. On the same path a room wins: 'room' sorts after 'name'. */
 const NEAREST = `SELECT * FROM (
     SELECT name AS path, tenant AS owner, 'room' AS kind FROM rooms
     WHERE name = ? OR name IN (SELECT value FROM json_each(?))
@@ -315,7 +320,9 @@ const belowValues = (name: string): string[] => {
   return [...range, ...range];
 };
 
-/** What must not be true when a name that does not exist is taken: as `mayTake` of policy/claims decides, then. */
+/**
+ * Must be false when a new name is taken. Same rule as `mayTake` in claims.ts, checked in the transaction.
+ */
 const notFreeFor = (tenant: string, name: string): { sql: string; values: string[] } => ({
   sql: `CASE (SELECT CASE WHEN owner <> ? THEN 'other' ELSE kind END FROM (${NEAREST}))
     WHEN 'other' THEN 1 WHEN 'room' THEN 0
@@ -327,7 +334,7 @@ const CHANGE = `INSERT INTO history (name, sequence, at, actor, owner, action, f
   SELECT ?, (SELECT MIN(0, COALESCE(MIN(sequence), 0)) - 1 FROM history WHERE name = ?), ?, ?, `;
 
 export function createD1Rooms(db: SqlDatabase): Rooms {
-  /** What its tenant until now hears of it, when that is not `but`. */
+  /** Records in its current tenant's history that it loses the room, unless that is `but`. */
   const taken = (change: Parameters<Rooms['release']>[0], but: string): SqlStatement =>
     db
       .prepare(
@@ -392,7 +399,7 @@ export function createD1Rooms(db: SqlDatabase): Rooms {
 
     async release(change) {
       const before = await tenantOf(change.name);
-      // No tenant is called so.
+      // No tenant can have this name.
       await db.batch([taken(change, ''), db.prepare('DELETE FROM rooms WHERE name = ?').bind(change.name)]);
       return before !== null;
     },
@@ -401,11 +408,11 @@ export function createD1Rooms(db: SqlDatabase): Rooms {
 
 type Retiring = Pick<VersionRow, 'name' | 'version' | 'digest' | 'owner'>;
 
-/** Versions in use that stand on it; takes digest and name. */
+/** Versions in use that are built on it; takes digest and name. */
 const STANDING = `FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
   WHERE m.digest = ? AND ${DEPENDS}`;
 
-/** Those of others that stop when it is retired; takes {@link stoppingValues}. */
+/** Others' versions that stop working when it is retired; takes {@link stoppingValues}. */
 const STOPPING = `SELECT v.name, v.version ${STANDING} AND v.owner <> ? AND v.withdrawn_at IS NULL
   AND NOT EXISTS (
     SELECT 1 FROM versions o WHERE o.name = ? AND o.digest = ? AND o.version <> ? AND o.retired_at IS NULL
@@ -415,15 +422,15 @@ const stoppingValues = ({ name, version, digest, owner }: Retiring): (string | n
   ...[name, digest, version],
 ];
 
-/** Experiments that name it, or what was withdrawn because of its file; takes name, version and digest. */
+/** Experiments that use it, or versions that were withdrawn with its file; takes name, version and digest. */
 const CONCERNED = `FROM experiment_versions u JOIN experiments e ON e.id = u.experiment
   WHERE e.status <> 'archived' AND ((u.name = ? AND u.version = ?) OR EXISTS (
     SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
     WHERE m.digest = ? AND m.name = u.name AND m.version = u.version AND v.withdrawn_at IS NOT NULL))`;
 
 /**
- * A version in use of the same owner was made on top of this one, or an experiment of the same owner names it; asked
- * beforehand too, but it may come to be in between.
+ * True if a version in use of the same owner is built on this one, or the owner's experiment uses it. Also
+ * checked earlier, but it may change in the meantime.
  */
 const isInUse = ({ name, version, owner }: Omit<Retiring, 'digest'>) => ({
   sql: `(EXISTS (
@@ -436,7 +443,10 @@ const isInUse = ({ name, version, owner }: Omit<Retiring, 'digest'>) => ({
   values: [name, version, owner, name, name, version, owner],
 });
 
-/** Marks what stops, and notes the pointers that lead to it; behind the statement that retires the version. */
+/**
+ * Withdraws others' versions, and notes the pointers that lead to them. Runs after the statement that retires
+ * the version.
+ */
 function withdrawals(db: SqlDatabase, row: Retiring, at: number): SqlStatement[] {
   const { name, version, digest } = row;
   return [

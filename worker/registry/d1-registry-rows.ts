@@ -50,20 +50,20 @@ export type NameRecord = Omit<NameRow, 'strict' | 'about' | 'removedAt'> & {
 export const NAME =
   'SELECT name, owner, version, latest, sequence, alias, strict, about, removed_at FROM names';
 
-/** `v` is in use and was made on top of `own`, which it pins by digest and name. */
+/** `v` is in use and built on `own`: its chain contains that digest and name. */
 export const STANDS_ON = `v.retired_at IS NULL AND v.removed_at IS NULL AND EXISTS (
   SELECT 1 FROM json_each(v.chain) below WHERE below.key < json_array_length(v.chain) - 1
     AND below.value ->> 'digest' = own.digest AND below.value ->> 'name' = own.name)`;
 
-/** A version under the name that means it. */
+/** A version, with the name that points to it. */
 export type UsableRecord = VersionRecord & { own_name: string; name_owner: string };
 
-/** A row of `names` with its live version, whose fields are null when there is none. */
+/** A row of `names` with its live version, whose fields are null if there is none. */
 type NameAndLive = Omit<VersionRecord, 'version'> & {
   version: number | null;
   own_name: string;
   name_owner: string;
-  /** As the name says it. */
+  /** From the name's row. */
   live: number | null;
   latest: number;
   sequence: number;
@@ -88,18 +88,18 @@ export interface HistoryRecord {
   why: string | null;
 }
 
-/** `v` is in use, and has the adapter `m.digest` of the name that is bound below its own. */
+/** `v` is in use, and its chain contains the adapter `m.digest` below its own, under the bound name. */
 export const DEPENDS = `v.retired_at IS NULL AND v.removed_at IS NULL AND EXISTS (
   SELECT 1 FROM json_each(v.chain) member
   WHERE member.key < json_array_length(v.chain) - 1
     AND json_extract(member.value, '$.digest') = m.digest
     AND json_extract(member.value, '$.name') = ?)`;
 
-/** A proof as the column has it, to the last bit: as objects with decimals its twenty tokens would be half of the row. */
+/** A proof as stored, bit-exact: as JSON objects with decimals its twenty tokens would be half of the row. */
 const StoredProof = z.strictObject({
   ...AdapterProof.omit({ tokens: true }).shape,
   ids: z.array(z.number()),
-  /** As many little-endian doubles. */
+  /** Little-endian doubles. */
   logprobs: z.base64(),
 });
 const ReadProof = StoredProof.transform(({ ids, logprobs, ...proof }) => ({
@@ -107,7 +107,7 @@ const ReadProof = StoredProof.transform(({ ids, logprobs, ...proof }) => ({
   tokens: tokensOf(ids, logprobs),
 })).pipe(AdapterProof);
 
-/** Where there are not as many, a logarithm is missing, and the schema behind refuses the row. */
+/** If a logarithm is missing, the schema rejects the row. */
 function tokensOf(ids: readonly number[], logprobs: string): { id: number; logprob: number | undefined }[] {
   const bytes = Uint8Array.from(atob(logprobs), (character) => character.charCodeAt(0));
   const view = new DataView(bytes.buffer);
@@ -149,7 +149,7 @@ export const toVersion = (record: VersionRecord): VersionRow => ({
   proof: record.proof === null ? null : column(ReadProof, record.proof, record, 'proof'),
   evaluation:
     record.evaluation === null ? null : column(StoredEvaluation, record.evaluation, record, 'evaluation'),
-  // Whoever sees one that was removed treats it alike.
+  // Callers treat removed versions like retired ones.
   retiredAt: record.retired_at ?? record.removed_at,
   withdrawnAt: record.withdrawn_at,
 });
@@ -201,12 +201,12 @@ function toPointer(record: NameAndLive): Pointer {
   return { kind: record.latest === 0 || record.name_removed_at !== null ? 'gone' : 'none' };
 }
 
-/** With the latest experiment that was ever live; null fields when there is none. */
+/** With its latest experiment that was ever live; null fields if there is none. */
 type PointerRecord = NameAndLive & {
   experiment_id: string | null;
   experiment_owner: string;
   experiment_document: string;
-  /** That KV is still to be told of. */
+  /** The change that KV does not have yet. */
   unwritten: number | null;
 };
 
@@ -233,16 +233,16 @@ const readName = (record: PointerRecord): ReadName => ({
     record.experiment_id === null ? null : toDocument(record.experiment_document, record.experiment_id),
 });
 
-/** What KV is derived from. */
+/** The source of what is in KV. */
 export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'pointerToWrite' | 'pointers'> {
-  /** Versions never change, so that a second read sees what the first one meant. */
+  /** Versions never change, so a second read returns what the first one referred to. */
   async function withExperiments(names: readonly ReadName[]): Promise<Pointer[]> {
     const adapters = names.map(({ document }) => (document === null ? [] : adaptersOf(document)));
     const versions = await versionsOf(adapters.flat());
     return names.map(({ record, pointer, document }, i) => {
       if (pointer.kind !== 'version' || record.experiment_id === null || document === null) return pointer;
       const rows = (adapters[i] ?? []).flatMap((adapter) => versions.get(adapter) ?? []);
-      // Of one whose adapters are gone for good nothing is left to be told.
+      // If its adapters are gone for good, KV needs nothing.
       if (rows.length < (adapters[i] ?? []).length) return pointer;
       return {
         ...pointer,
@@ -294,13 +294,13 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
   };
 }
 
-/**
- * Id of the change whose transaction this stands in. The newest row of history is never deleted, so that no two changes
- * have the same.
- */
+/** Id of the change that this transaction makes. Unique, because the newest history row is never deleted. */
 export const THIS_CHANGE = '(SELECT MAX(id) FROM history)';
 
-/** Notes that KV is to be told of a name; stands behind the change's row of history. @param at unix ms. */
+/**
+ * Notes that KV needs an update of the name. Must come after the change's history row.
+ * @param at unix ms.
+ */
 export const notePointer = (db: SqlDatabase, name: string, at: number): SqlStatement =>
   db
     .prepare(

@@ -52,7 +52,8 @@ export function createD1Registry(db: SqlDatabase): Registry {
     },
 
     async names({ prefix, cursor, limit, owner }) {
-      // One bound from below, or SQLite reads each page from the beginning; a blank comes before what names have in them.
+      // Only one lower bound: with two, SQLite reads each page from the beginning. A space sorts before all
+      // characters of names.
       const from = cursor === null || cursor < prefix ? prefix : `${cursor} `;
       const values = [from, prefixEnd(prefix), limit];
       const { results } = await (
@@ -93,7 +94,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
     },
 
     async history({ name: wanted, owner, before, limit }) {
-      // Only what is asked for stands in the query, so that SQLite finds the index.
+      // The query only contains the requested conditions, so that SQLite finds the index.
       const conditions: [sql: string, value: string | number | null][] = [
         ['name = ?', wanted],
         ['owner = ?', owner],
@@ -125,10 +126,10 @@ export function createD1Registry(db: SqlDatabase): Registry {
   };
 }
 
-/** A name with the version that it, or what it stands for, means; null fields where none is live. */
+/** A name with the live version of it or of its target; null fields if there is none. */
 type Looked = UsableRecord | (Pick<UsableRecord, 'own_name' | 'name_owner'> & { version: null });
 
-/** @param inner `name`, `owner` and `alias` of at most `limit` names, each found by an index. */
+/** @param inner selects `name`, `owner` and `alias` of at most `limit` names, each by an index. */
 const withVersions = (inner: string): string =>
   `SELECT v.*, found.name AS own_name, found.owner AS name_owner FROM (${inner}) found
    LEFT JOIN names t ON t.name = COALESCE(found.alias, found.name)
@@ -138,8 +139,8 @@ const OWN = withVersions(
   `SELECT name, owner, alias FROM names INDEXED BY names_by_owner
    WHERE owner = ?1 AND name >= ?2 AND name < ?3 ORDER BY name LIMIT ?4`,
 );
-// CROSS JOIN keeps the ranges outside. They are sorted and do not overlap, so that what is found first comes first, and
-// the limit ends the search: an ORDER BY would read all of them to sort them.
+// CROSS JOIN keeps the ranges as the outer loop. They are sorted and disjoint, so rows come in order and the
+// limit ends the search. An ORDER BY would read and sort all of them.
 const OWNED_RANGES = withVersions(
   `SELECT n.name, n.owner, n.alias FROM json_each(?1) r CROSS JOIN names n INDEXED BY names_by_owner
    WHERE n.owner = r.value ->> 2 AND n.name >= r.value ->> 0 AND n.name < r.value ->> 1 LIMIT ?2`,
@@ -165,7 +166,7 @@ const createD1UsableNames = (db: SqlDatabase): Pick<Registry, 'usable'> => ({
   },
 });
 
-/** @returns null where no range reaches into the window. */
+/** @returns null if no range overlaps the window. */
 function statement(db: SqlDatabase, layer: readonly NameRange[], window: NameWindow): SqlStatement | null {
   const owned = layer[0]?.owner != null;
   const clipped = layer
@@ -179,7 +180,7 @@ function statement(db: SqlDatabase, layer: readonly NameRange[], window: NameWin
   return db.prepare(owned ? OWNED_RANGES : RANGES).bind(JSON.stringify(clipped), window.limit);
 }
 
-/** @param streams each in the order of names, and complete unless it is as long as the limit. */
+/** @param streams each ordered by name, and complete unless it is as long as the limit. */
 function merge(streams: readonly (readonly Looked[])[], limit: number): UsableNames {
   const ends = streams.flatMap((stream) => (stream.length < limit ? [] : [stream.at(-1)?.own_name ?? '']));
   const end = ends.length === 0 ? null : ends.reduce((least, name) => (name < least ? name : least));

@@ -1,4 +1,4 @@
-/** Names and versions in D1 that are removed, restored, and forgotten. */
+/** Removes, restores and forgets names and versions in D1. */
 import { err, ok } from '../../protocol/api-error.ts';
 import {
   isUniqueViolation,
@@ -11,32 +11,32 @@ import { THIS_CHANGE, STANDS_ON, NAME, toName, type NameRecord } from './d1-regi
 import type { Descendant, Doomed, Removals, Registry, RemovedName, RemovedVersion } from './ports.ts';
 import { z } from 'zod';
 
-/** Whether an item of a list is the version, or its name; the list is in `json_each`. */
+/** Whether the version or its name is an item of a list; the list is in `json_each`. */
 const isItem = (item: string, version: string): string =>
   `${item}.value ->> 'name' = ${version}.name AND (${item}.value ->> 'version' IS NULL OR ${item}.value ->> 'version' = ${version}.version)`;
 
-/** Versions in use that stand on items of the list ?1 and are none of them. */
+/** Versions in use that are built on items of the list ?1, but not in it. */
 const STANDING = `FROM json_each(?1) item CROSS JOIN versions own ON ${isItem('item', 'own')} AND own.removed_at IS NULL
   JOIN chain_members m ON m.digest = own.digest JOIN versions v ON v.name = m.name AND v.version = m.version
   WHERE ${STANDS_ON} AND NOT EXISTS (SELECT 1 FROM json_each(?1) other WHERE ${isItem('other', 'v')})`;
-/** Names of the list ?1 that go as a whole. */
+/** Names in the list ?1 that are removed entirely. */
 const WHOLE = "SELECT value ->> 'name' AS name FROM json_each(?1) WHERE value ->> 'version' IS NULL";
 const ALIASES = `FROM names a WHERE a.alias IN (${WHOLE}) AND a.owner = ?2
   AND NOT EXISTS (SELECT 1 FROM json_each(?1) other WHERE other.value ->> 'name' = a.name)`;
 const PINS = `FROM pins p WHERE p.name IN (${WHOLE})`;
-/** Experiments on names of the list ?1, or that name one of its versions. */
+/** Experiments on names of the list ?1, or that use one of its versions. */
 const EXPERIMENTS = `FROM experiments e WHERE e.status <> 'archived' AND e.id IN (
     SELECT x.id FROM json_each(?1) item CROSS JOIN experiments x ON x.name = item.value ->> 'name'
       WHERE item.value ->> 'version' IS NULL
     UNION ALL SELECT u.experiment FROM json_each(?1) item CROSS JOIN experiment_versions u ON ${isItem('item', 'u')})`;
 
-/** Rows of the list ?1 with the versions that they mean. */
+/** Rows of the list ?1 with their versions. */
 const DOOMED = `FROM json_each(?1) item CROSS JOIN versions own ON ${isItem('item', 'own')}`;
 
 const listOf = (items: readonly Doomed[]): string =>
   JSON.stringify(items.map(({ name, version }) => ({ name, version })));
 
-/** What stands in the way, asked once more where the change is made. */
+/** What prevents the removal. The transaction checks it again. */
 const heldBy = (items: readonly Doomed[], owner: string, cascade: boolean): Guard => {
   const list = listOf(items);
   const parts: [sql: string, values: string[]][] = [
@@ -51,7 +51,7 @@ const heldBy = (items: readonly Doomed[], owner: string, cascade: boolean): Guar
   return inOrder(parts);
 };
 
-/** The numbered values of several parts, as those of a guard, which has them in order. */
+/** Turns the numbered values of several parts into the positional ones of a guard. */
 function inOrder(parts: readonly (readonly [sql: string, values: readonly string[]])[]): Guard {
   const values: string[] = [];
   const sql = parts.map(([text, given]) =>
@@ -63,22 +63,25 @@ function inOrder(parts: readonly (readonly [sql: string, values: readonly string
   return { sql: sql.join(' OR '), values };
 }
 
-/** @param taken by name: of its last row in history. */
+/** @param taken each name's last sequence number in history. */
 const sequencesTo = (db: SqlDatabase, taken: ReadonlyMap<string, number>): SqlStatement[] =>
   [...taken].map(([name, sequence]) =>
     db.prepare('UPDATE names SET sequence = ? WHERE name = ?').bind(sequence, name),
   );
 
-/** Versions of this change, which `removal` says, and those that have them in their chain. */
+/** Versions that this change removes (by `removal`), and those with one of them in their chain. */
 const ofThisChange = (joins = ''): string =>
   `FROM versions own INDEXED BY versions_of_removal JOIN chain_members m ON m.digest = own.digest
    JOIN versions v ON v.name = m.name AND v.version = m.version ${joins} WHERE own.removal = ${THIS_CHANGE}`;
 
-/** Experiments that name `v`. */
+/** Experiments that use `v`. */
 const NAMED_BY = `JOIN experiment_versions u ON u.name = v.name AND u.version = v.version
   JOIN experiments e ON e.id = u.experiment`;
 
-/** Takes a time and a number. Rows with `removed_at = 0` belong to an erasure, which deletes and counts them itself. */
+/**
+ * Takes a time and a limit. Rows with `removed_at = 0` belong to an erasure, which deletes and counts them
+ * itself.
+ */
 const OLDEST = `SELECT name, version FROM versions WHERE removed_at > 0 AND removed_at < ? ORDER BY removed_at, name, version LIMIT ?`;
 const THEIRS = ofThisChange();
 const THEIR_NAMES = ofThisChange('JOIN names n ON n.name = v.name AND n.version = v.version');
@@ -178,7 +181,7 @@ export function createD1Removals(db: SqlDatabase, readName: Registry['name']): R
         )
         .bind(list, at),
       db.prepare(`DELETE FROM pins WHERE name IN (${WHOLE})`).bind(list),
-      // Others' versions, unless another one of the name, of the same file, is still in use.
+      // Others' versions, unless the name has another version in use with the same file.
       db
         .prepare(
           `UPDATE versions SET withdrawn_at = ? WHERE withdrawn_at IS NULL AND (name, version) IN (
@@ -209,30 +212,33 @@ interface RemovedRecord extends NameRecord {
   removed_alias: string | null;
 }
 
-/** Names of adapters that `v` stands on and that are not in use, but for what `among` says; `owners` compares the owner. */
+/**
+ * Names of adapters that `v` is built on and that are not in use; `among` adds exceptions, `owners` compares
+ * the owner.
+ */
 const lacks = (owners: '=' | '<>', among: string): string => `SELECT below.value ->> 'name' AS name
   FROM json_each(v.chain) below WHERE below.key < json_array_length(v.chain) - 1
     AND below.value ->> 'owner' ${owners} v.owner AND NOT EXISTS (
       SELECT 1 FROM versions o WHERE o.name = below.value ->> 'name' AND o.digest = below.value ->> 'digest'
         AND o.retired_at IS NULL AND (o.removed_at IS NULL OR ${among}))`;
 
-/** Versions of the list ?1, called `v`. */
+/** Versions of the list ?1, as `v`. */
 const listed = (v: string): string => `FROM json_each(?1) pin JOIN versions ${v}
   ON ${v}.name = pin.value ->> 'name' AND ${v}.version = pin.value ->> 'version'`;
-/** Versions of others, `v`, that have one of the list ?1 in their chain. */
+/** Others' versions `v` with one of the list ?1 in their chain. */
 const above = (joins = ''): string => `${listed('own')} JOIN chain_members m ON m.digest = own.digest
   JOIN versions v ON v.name = m.name AND v.version = m.version ${joins} WHERE v.owner <> own.owner`;
 const IN_LIST = `(name, version) IN (
   SELECT pin.value ->> 'name', pin.value ->> 'version' FROM json_each(?1) pin)`;
-/** Whether `v` lacks an adapter of another owner. */
+/** Whether an adapter of another owner that `v` needs is missing. */
 const LACKS_OTHERS = `EXISTS (${lacks('<>', '0')})`;
 const AMONG_LISTED = `EXISTS (SELECT 1 FROM json_each(?1) other
   WHERE other.value ->> 'name' = o.name AND other.value ->> 'version' = o.version)`;
 
-/** Experiments that name `v`, and were ever live. */
+/** Experiments that use `v` and were ever live. */
 const IS_ON = "e.status <> 'archived' AND e.started_at IS NOT NULL";
 
-/** Changes that restore take the same list several times; a guard has its values in order. */
+/** A guard that binds the same list several times: its values are positional. */
 const repeatedList = (sql: string, list: string): Guard => ({
   sql: sql.replaceAll('?1', '?'),
   values: Array.from(sql.matchAll(/\?1/g), () => list),
@@ -259,7 +265,7 @@ function createD1Restorals(
     },
 
     async withRemoved({ prefix, owner, since, cursor, limit }) {
-      // Removed versions and removed names are few, and have indexes of their own.
+      // Removed versions and names are few, and have their own indexes.
       const { results } = await db
         .prepare(
           `SELECT n.name, n.owner, COALESCE(n.removed_at >= ?1, 0) AS whole, v.versions,
@@ -348,13 +354,13 @@ function createD1Restorals(
            removed_version = NULL, removed_alias = NULL WHERE name IN (SELECT value FROM json_each(?))`,
         whole,
       ),
-      // Meanwhile others may have retired what these stand on …
+      // Others may have retired their bases in the meantime …
       one(
         `UPDATE versions SET withdrawn_at = COALESCE(withdrawn_at, ?2) WHERE (name, version) IN (
            SELECT v.name, v.version ${listed('v')} WHERE ${LACKS_OTHERS})`,
         ...[list, at],
       ),
-      // … and what others made on top of these is served again, unless it lacks something else.
+      // … and what others built on these is served again, unless it lacks something else.
       one(
         `UPDATE versions SET withdrawn_at = NULL WHERE withdrawn_at IS NOT NULL AND (name, version) IN (
            SELECT v.name, v.version ${above()} AND NOT ${LACKS_OTHERS})`,

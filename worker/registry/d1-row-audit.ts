@@ -8,9 +8,9 @@ import { DamagedRow, type DamagedPlace, type RowAudit } from '../platform/ports.
 
 interface Table {
   name: string;
-  /** Rows after a key, in its order. */
+  /** Rows after a key, ordered by it. */
   query: string;
-  /** Values of `query` before its limit, from a key; null = the first rows. */
+  /** Values of `query` before its limit; null = from the first row. */
   after: (key: readonly string[] | null) => (string | number)[];
   keyOf: (record: never) => string[];
   read: (record: never) => unknown;
@@ -66,7 +66,7 @@ const TABLES: readonly Table[] = [
   ),
 ];
 
-/** Neither names nor ids can hold a line break. */
+/** Neither names nor ids contain line breaks. */
 const SEPARATOR = '\n';
 
 export const createD1RowAudit = (db: SqlDatabase): RowAudit => ({

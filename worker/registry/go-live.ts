@@ -19,8 +19,8 @@ import { HISTORY_PAGE } from './limits.ts';
 export type GoLiveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'warmth' | 'now'>;
 
 /**
- * Makes another version of a name that has been read live: whatever changed since then is a conflict. Requests that run
- * end on the version they began with.
+ * Makes another version live; any change since the name was read is a conflict. Running requests finish on
+ * the version they started with.
  */
 async function goLive(
   deps: GoLiveDeps,
@@ -54,7 +54,7 @@ async function goLive(
     if (!flipped.ok) return err(changed(name, flipped.error.name));
   }
   if (!dryRun) {
-    // Also when it was live already: an earlier attempt may have ended before its pointer.
+    // Also if it was live already: an earlier attempt may have failed before its pointer.
     const written = await writePointer(deps, { name, what: action });
     if (!written.ok) return written;
     followResidents(deps, { from: before.version, to: row, life: params.life });
@@ -63,8 +63,8 @@ async function goLive(
 }
 
 /**
- * The caller's last change of the name, when KV is still to be told of it: it was answered with 503, and whoever asks for
- * the same again repeats it.
+ * The caller's last change, if KV does not have it yet: it was answered with 503, and this request repeats
+ * it.
  */
 export async function notServedYet(
   registry: Registry,
@@ -79,9 +79,9 @@ export async function notServedYet(
 }
 
 /**
- * After another version of a name went live: wherever the one before is in memory, the new one is brought and loaded, so
- * that the next request need not wait for it. The answer does not wait, and nothing of it can fail the change.
- * @param params.from the version that was live; null = none.
+ * When another version has gone live, loads it wherever the previous one is in memory, so that the next
+ * request need not wait. The response does not wait for it, and its failure has no effect on the change.
+ * @param params.from the previous live version; null = none.
  */
 export function followResidents(
   deps: Pick<IntakeDeps, 'registry' | 'warmth'>,
@@ -93,17 +93,17 @@ export function followResidents(
     const before = await unlessDamaged(deps.registry.version(to.name, from));
     if (before === null || before === 'damaged' || before.chainId === to.chainId) return;
     const chain = to.chain.map(({ digest, scale }) => ({ digest, scale }));
-    // The publisher may hang up: this is for those who ask next.
+    // Not cancelled if the publisher disconnects: it helps the next requests.
     const { signal } = new AbortController();
     const next = { base: to.base.id, chain, signal, keepAlive: life.keepAlive };
-    // No origin of another base holds the one before: it is loaded where it will be asked for.
+    // No origin of another base has the previous version, so it is loaded where requests will be routed.
     if (before.base.id !== to.base.id) await deps.warmth.warm({ ...next, name: to.name });
     else await deps.warmth.follow({ ...next, was: before.digest });
   };
   life.keepAlive(follow());
 }
 
-/** Makes a staged version live. Repeating it is harmless: what has been promoted is live. */
+/** Makes a staged version live. Repeating it is harmless. */
 export async function promoteVersion(
   deps: GoLiveDeps,
   params: { request: PromoteRequest; caller: AdminCaller; life: Pick<RequestLife, 'keepAlive'> },
@@ -115,7 +115,7 @@ export async function promoteVersion(
   if (!before.ok) return before;
   const live = before.value.version ?? 0;
   const staged = version ?? (await deps.registry.newestStaged(request.name))?.version ?? 0;
-  // One that is older than the live version was passed over; to take it now is a choice to be made by its number.
+  // A staged version older than the live one was skipped, so it must be chosen by number.
   const to = version ?? (staged > live ? staged : before.value.latest === live ? live : 0);
   if (to === 0)
     return err(
@@ -127,7 +127,7 @@ export async function promoteVersion(
   return goLive(deps, { request: { ...request, to }, caller, life, before: before.value, action: 'promote' });
 }
 
-/** Makes the version live that was live before, or any other one. Repeated because it was not served, it goes back once. */
+/** Makes the previous live version live, or any other one. A retry after 503 does not go back twice. */
 export async function rollbackVersion(
   deps: GoLiveDeps,
   params: { request: RollbackRequest; caller: AdminCaller; life: Pick<RequestLife, 'keepAlive'> },
@@ -156,11 +156,14 @@ export async function rollbackVersion(
 }
 
 /**
- * The version that was live when `live` became so by something else than a rollback: two rollbacks in a row go two
- * steps back, not back and forth.
+ * The version before `live`, ignoring rollbacks: two rollbacks in a row go two steps back, not back and
+ * forth.
  */
 async function liveBefore(registry: Registry, name: string, live: number): Promise<number | null> {
-  /** Version -> what was live before it; of rollbacks only for versions that nothing else made live. */
+  /**
+   * Version -> the one that was live before it. Rollbacks count only for versions that nothing else made
+   * live.
+   */
   const forward = new Map<number, number | null>();
   const back = new Map<number, number | null>();
   for await (const { action, from, to } of changesOf(registry, name)) {

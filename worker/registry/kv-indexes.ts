@@ -1,4 +1,4 @@
-/** What lies in KV for the hot path, each value sealed: names, keys, grants, experiments. */
+/** The hot path's data in KV, all sealed: names, keys, grants, experiments. */
 import type { HeldGrants } from '../access/ports.ts';
 import { z } from 'zod';
 import { AdapterManifest, NameAlias, type NameEntry } from '../../protocol/adapter-manifest.ts';
@@ -10,7 +10,7 @@ import { ExperimentEntry, type ExperimentIndex } from '../experiments/ports.ts';
 
 const schema: z.ZodType<NameEntry> = z.union([AdapterManifest, NameAlias]);
 
-/** `name:<name>` -> sealed manifest of the live version, or sealed alias, or a sealed tombstone of an alias. */
+/** `name:<name>` -> the live version's sealed manifest, a sealed alias, or a sealed tombstone. */
 export function createKvNameIndex(params: SealedIndexParams): NameIndex {
   const index = createSealedIndex({ ...params, prefix: 'name:', schema, idField: 'name' });
   return { ...index, put: (entry) => index.put(entry.name, entry) };
@@ -22,7 +22,7 @@ export function createKvKeyIndex(params: SealedIndexParams) {
   return {
     get,
     put,
-    /** Leaves a signed mark, so that a missing value can never stand for a revocation. */
+    /** Leaves a signed mark, so a missing value never means revocation. */
     revoke: (hash: string) => remove(hash),
   };
 }
@@ -36,15 +36,18 @@ const Grants = z.strictObject({
 });
 
 /**
- * `grant:<tenant>` and `grant:*` -> sealed `{grants: [{scope, owner}], refused?: [owner]}`: all that the tenant, or
- * everybody, has, and whose grants it refuses.
+ * `grant:<tenant>` and `grant:*` -> sealed `{grants: [{scope, owner}], refused?: [owner]}`: all grants to the
+ * tenant, or to everybody, and whose grants it refuses.
  */
 export function createKvGrantIndex(params: SealedIndexParams) {
   const schema = Grants.transform(({ grants, refused = [] }) => ({ grants, refused }));
   const { get, put } = createSealedIndex({ ...params, prefix: 'grant:', schema });
   return {
     get,
-    /** All of the tenant's grants; an empty list when the last one is taken away. @throws StoreUnavailable */
+    /**
+     * Replaces all of the tenant's grants; an empty list if none are left.
+     * @throws StoreUnavailable
+     */
     put: (tenant: string, { grants, refused }: HeldGrants): Promise<void> =>
       put(
         tenant,
@@ -52,15 +55,18 @@ export function createKvGrantIndex(params: SealedIndexParams) {
           grants: grants.map(({ scope, owner }) => ({ scope, owner })),
           ...(refused.length === 0 ? {} : { refused }),
         },
-        // D1 says the same of a tenant that has nothing, once nobody remembers that it had.
+        // For a tenant without grants an absent entry means the same, once no cache has the old one.
         grants.length + refused.length === 0 ? GONE_MARK_TTL_S : undefined,
       ),
   };
 }
-/** What was granted to each tenant, and to {@link PUBLIC}. */
+/** Grants to each tenant, and to {@link PUBLIC}. */
 export type GrantIndex = ReturnType<typeof createKvGrantIndex>;
 
-/** `experiment:<id>` -> sealed document and manifests of an experiment that is live, or was; or a sealed tombstone. */
+/**
+ * `experiment:<id>` -> sealed document and manifests of an experiment that is or was live, or a sealed
+ * tombstone.
+ */
 export function createKvExperimentIndex(params: SealedIndexParams): ExperimentIndex {
   const { get, put, remove } = createSealedIndex({
     ...{ ...params, prefix: 'experiment:', schema: ExperimentEntry },

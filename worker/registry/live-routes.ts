@@ -1,6 +1,6 @@
 /**
- * The admin API's changes of a name: promote, roll back, retire, remove and restore, aliases, notes, strictness; and
- * its history.
+ * The admin API's changes of a name: promote, roll back, retire, remove and restore, aliases, notes, strict
+ * mode; and its history.
  */
 import { Hono } from 'hono';
 import {
@@ -39,10 +39,10 @@ import type { MayUseChain } from './assemble-chain.ts';
 export type Retired = VersionRow & { retiredAt: number; stops: Stopped };
 
 /**
- * Takes a version out of use: it can neither be asked for nor made live any more, and stays in the history. Not the
- * live one, none that another version in use of the same owner was made on top of, and none that an experiment of theirs
- * names. What others have made with it does not stand in the way, as it does not when a grant is taken back: it is not
- * served any more, and counted here, never named.
+ * Retires a version: it can no longer be requested or made live, but stays in the history. Refused for the
+ * live version, for one that the owner's other versions in use are built on, and for one that the owner's
+ * experiments use. Others' versions built on it do not prevent it, just as for revoked grants: they are
+ * withdrawn and counted in the response, but never named.
  */
 export async function retireVersion(
   deps: Pick<IntakeDeps, 'registry' | 'pointers' | 'now'> & {
@@ -57,7 +57,7 @@ export async function retireVersion(
   if (!before.ok) return before;
   const row = await deps.registry.version(name, version);
   if (row === null) return err(adapterNotFound(what));
-  // Also of one that is retired: an earlier attempt may have ended before its pointers.
+  // Also if it was retired before: an earlier attempt may have failed before its pointers.
   const limit = STALE_POINTERS_OF_RETIREMENT;
   if (row.retiredAt !== null) {
     if (request.dry_run !== true) await syncStalePointers(deps, { limit, newest: true });
@@ -94,8 +94,9 @@ function inUse(what: string, children: readonly { name: string; version: number 
 }
 
 /**
- * Changes of names. 404 when the name or version is not there or another's; 409 when it has changed or its state forbids
- * it; 503 `registry_unavailable` when the change is recorded, but its pointer could not be written.
+ * Changes of names. 404 if the name or version does not exist or belongs to another tenant; 409 if it has
+ * changed or its state forbids the change; 503 `registry_unavailable` if the change is recorded, but its
+ * pointer could not be written.
  */
 export function adminLifeCycleRoutes(
   deps: IntakeDeps & { experimentLedger: ExperimentLedger },
@@ -160,7 +161,10 @@ const changeJson = (row: HistoryRow): ChangeView => ({
   why: row.why,
 });
 
-/** Changes of one name, or of all of the tenant's (all at all, or any tenant's, for the bootstrap key), newest first. */
+/**
+ * Changes of one name, or of all of the tenant's names, newest first. The bootstrap key sees all tenants' or
+ * any one's.
+ */
 export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'GET /admin/history', async ({ context, caller, query }) => {
@@ -190,7 +194,7 @@ export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
 
 type AliasDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'bases' | 'now'> & { mayUseChain: MayUseChain };
 
-/** Makes a name that has no versions stand for another, or ends that. It gives nobody a right to the other. */
+/** Makes a name without versions an alias of another, or ends that. An alias gives no right to its target. */
 async function aliasName(
   deps: AliasDeps,
   params: { request: AliasRequest; caller: AdminCaller },
@@ -211,7 +215,7 @@ async function aliasName(
     const made = await deps.registry.alias({ before, name, owner, target, claimant, ...note });
     if (!made.ok) return err(changed(name, made.error.name));
   }
-  // Also when it was so already: an earlier attempt may have ended before its pointer.
+  // Also if nothing changed: an earlier attempt may have failed before its pointer.
   const written = await writePointer(deps, { name, what: 'alias' });
   return written.ok ? ok(answer) : written;
 }
@@ -252,7 +256,7 @@ async function checkAlias(
   });
 }
 
-/** What is said of a name, once the request is done; an error where that is too much. */
+/** The description after the request; an error if it is too large. */
 function aboutAfter(
   { description, tags, add_tags: added = [], remove_tags: taken = [] }: EditRequest,
   from: AboutName,
@@ -269,8 +273,8 @@ function aboutAfter(
 }
 
 /**
- * Changes what is said of a name. Nothing that is served depends on it, so that no pointer is written. What it leaves as
- * it is may change meanwhile: then it is done again, on top of that.
+ * Changes a name's description. It is not served, so no pointer is written. Concurrent changes of other
+ * fields are kept: the change is retried on top of them.
  */
 async function editName(
   deps: Pick<IntakeDeps, 'registry' | 'now'>,
@@ -294,8 +298,8 @@ async function editName(
 }
 
 /**
- * Marks a name as strict, whichever version is live, or ends that: a missing name below it is then answered neither by
- * it nor by what is above it. An alias has no mark of its own: it does as its target does.
+ * Makes a name strict, whichever version is live, or ends that: a missing name below it then inherits neither
+ * from it nor from above. An alias follows its target instead.
  */
 async function strictName(
   deps: Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>,
@@ -317,7 +321,7 @@ async function strictName(
     const made = await deps.registry.setStrict({ before: before.value, strict, ...note });
     if (!made.ok) return err(changed(name, made.error.name));
   }
-  // Also when it was so already: an earlier attempt may have ended before its pointer.
+  // Also if nothing changed: an earlier attempt may have failed before its pointer.
   const written = await writePointer(deps, { name, what: 'change' });
   return written.ok ? ok({ name, strict, from }) : written;
 }

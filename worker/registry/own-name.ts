@@ -5,9 +5,9 @@ import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow, Registry, VersionRow } from './ports.ts';
 
 /**
- * The name as it is now, when it is the caller's to change; unknown and another's come out alike.
- * @param params.what as the error names it; the name unless given.
- * @param params.removed also one that was removed.
+ * The current name, if the caller may change it. Unknown names and others' give the same error.
+ * @param params.what how the error names it; default: the name.
+ * @param params.removed also finds a removed name.
  */
 export async function ownName(
   deps: { registry: Registry },
@@ -20,19 +20,20 @@ export async function ownName(
 }
 
 export interface Taken {
-  /** Who owns the name, or will. */
+  /** The name's owner, now or after the request. */
   owner: string;
-  /** For the registry: tenant for which a new name must still be free when it is taken; null = it need not be. */
+  /** For the registry: tenant for which a new name must still be free when it is taken; null = no check. */
   claimant: string | null;
-  /** What the operator is told, who may take any name. */
+  /** For the operator, who may take any name. */
   notice: string | null;
 }
 
 /**
- * May the caller publish under this name, or make it an alias? It is asked before anything else of a request is looked
- * at, and every reason why not has one answer: whose the name is, or the room, or a name below, is not told.
- * @param params.owner tenant that is to own the name; null = the caller's. Only the bootstrap key may name another.
- * @param params.before the name as it is.
+ * May the caller publish under this name, or make it an alias? Checked before anything else in a request. All
+ * refusals get the same error, which does not reveal who owns the name, the room or a name below.
+ * @param params.owner tenant that will own the name; null = the caller's. Only the bootstrap key may name
+ * another.
+ * @param params.before the current name.
  */
 export async function mayName(
   deps: { registry: Registry },
@@ -55,7 +56,10 @@ const notFree = (name: string): ApiError => ({
   message: `This key may not publish '${name}': the name is not available.`,
 });
 
-/** A version, the live one unless named, of a name that is the caller's; unknown and another's come out alike. */
+/**
+ * A version of a name that the caller owns, by default the live one. Unknown names and others' give the same
+ * error.
+ */
 export async function ownVersion(
   registry: Registry,
   params: { request: { name: string; version?: number | null | undefined }; caller: AdminCaller },
@@ -70,7 +74,7 @@ export async function ownVersion(
     : ok(row);
 }
 
-/** Somebody else changed the name, or the caller knows an older state of it. */
+/** Somebody else changed the name, or the caller has an outdated state. */
 export const changed = (name: string, now: NameRow | null): ApiError =>
   conflict(
     `'${name}' has changed: its live version is ${now?.version ?? 'none'}, its newest ` +

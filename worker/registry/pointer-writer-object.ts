@@ -1,6 +1,6 @@
 /**
- * The Durable Object that alone writes names, keys and grants to KV, one change of a record after the other, and its
- * client.
+ * The only writer of names, keys and grants in KV: a Durable Object that writes each record's changes in
+ * order, and its client.
  */
 import { z } from 'zod';
 import { AdapterName, Digest, fnv1a, isHolder } from '../../protocol/identity.ts';
@@ -40,7 +40,7 @@ import {
 import { experimentEntryOf, nameEntryOf } from './write-pointer.ts';
 import type { ExperimentIndex } from '../experiments/ports.ts';
 
-/** What the Durable Object is asked to write. */
+/** What the Durable Object can write. */
 const PointerCall = z.union([
   z.strictObject({
     name: AdapterName,
@@ -53,10 +53,13 @@ const PointerCall = z.union([
 type PointerCall = z.input<typeof PointerCall>;
 const Answer = z.object({ ok: z.boolean(), reason: z.string().optional() });
 
-/** Objects that share the records of a kind among them: each writes a record's changes in order, all of them at once. */
+/**
+ * Durable Objects per kind of record. Each writes one record's changes in order, and different records
+ * concurrently.
+ */
 export const POINTER_SHARDS = 64;
 
-/** The number of a record's shard must never change while two versions of the worker run. */
+/** A record's shard must not change while two versions of the worker run. */
 export const shardOf = (record: string, kind: 'names' | 'keys' | 'grants' = 'names'): string =>
   `${kind}-${fnv1a(record) % POINTER_SHARDS}`;
 
@@ -93,32 +96,32 @@ export interface PointerStorage {
 
 const PENDING = 'pending:';
 const Pending = z.object({ since: z.number(), mark: z.boolean(), erased: z.boolean().default(false) });
-/** How a record is written. */
+/** Options of a record's next write. */
 type Manner = Pick<z.infer<typeof Pending>, 'mark' | 'erased'>;
 const PLAIN: Manner = { mark: false, erased: false };
 const FAILURES = 'failures';
-/** Records of one alarm; the rest has to wait for the next. */
+/** Records per alarm; the rest waits for the next. */
 const PAGE = 100;
 
-/** How an object notes a record: a name as it is, which has no colon. */
+/** How a record is stored: names as they are (they contain no colon), others with a prefix. */
 const KEY = 'key:';
 const GRANTS = 'grants:';
 const recordOf = (call: z.output<typeof PointerCall>): string =>
   'name' in call ? call.name : 'key' in call ? KEY + call.key : GRANTS + call.grants;
 
 /**
- * Writes what KV holds of one shard of the names, the keys or the tenants' grants: a Durable Object runs in one place,
- * so that of two changes the later one's value stays. A record is noted on disk before it is written and struck off
- * afterwards; an alarm goes through what is left, so that a write that failed, or was cut off, is made up for by itself.
+ * Writes one shard of the names, keys or grants to KV. A Durable Object runs in one place, so the later of
+ * two changes wins. A record is noted on disk before it is written and removed afterwards; an alarm retries
+ * what is left, so failed or interrupted writes are made up for.
  */
 export class PointerWriter {
   readonly #storage: PointerStorage;
   readonly #writers: Pointers & RightsWriter;
   readonly #now: () => number;
-  /** Calls under way, by record: only the last one may strike it off. */
+  /** Running calls by record: only the last one may remove the note. */
   readonly #active = new Map<string, number>();
 
-  /** @param parts given by tests. */
+  /** @param parts replaced by tests. */
   constructor(
     context: { storage: PointerStorage },
     env: RawEnv,
@@ -233,8 +236,9 @@ export function createKvWriters(params: {
 }
 
 /**
- * Writes pointers, and the experiments of their names, in the order of their changes ({@link createWriteLanes}), and
- * strikes them off the names that KV is still to be told of. All calls for a name must come to the same instance.
+ * Writes pointers, and the experiments of their names, in the order of their changes
+ * ({@link createWriteLanes}), and then clears their notes of stale pointers. All calls for a name must reach
+ * the same instance.
  */
 export function createPointerSync(
   params: {
@@ -244,12 +248,12 @@ export function createPointerSync(
   } & Omit<Parameters<typeof createWriteLanes>[0], 'write'>,
 ): Pointers {
   const { registry, names, experiments } = params;
-  /** Names of which the next write leaves a mark when there is nothing to point at, and how long, s. */
+  /** Names for which the next write leaves a mark if there is nothing to point at -> its TTL, s. */
   const marks = new Map<string, number | undefined>();
 
   async function write(name: string, afterLate: boolean): Promise<boolean> {
     const { pointer, change } = await registry.pointerToWrite(name);
-    // It was erased since.
+    // It was erased in the meantime.
     if (afterLate && pointer.kind === 'none' && !marks.has(name)) marks.set(name, GONE_MARK_TTL_S);
     const written = await writeEntry(name, pointer);
     if (change !== null) strikeOff({ name, change });
@@ -260,7 +264,8 @@ export function createPointerSync(
     if (pointer.kind === 'none' && !marks.has(name)) return false;
     const ttl = marks.get(name);
     marks.delete(name);
-    // Before the manifest that leads to it; and after an end first of all, for those who have the old manifest.
+    // Before the manifest that refers to it. When an experiment has ended, this also reaches readers of the
+    // old manifest first.
     if (pointer.kind === 'version' && pointer.experiment !== undefined)
       await experiments.put(experimentEntryOf(pointer.experiment));
     const entry = nameEntryOf(name, pointer);
@@ -269,7 +274,7 @@ export function createPointerSync(
     return true;
   }
 
-  /** Nobody waits for it: a name that stays noted is written once more, which does no harm. */
+  /** Not awaited: a note that remains only causes another write, which is harmless. */
   function strikeOff(written: { name: string; change: number }): void {
     registry.pointersWritten([written]).catch((error: unknown) => {
       const reason = reasonOf(error);
@@ -288,8 +293,8 @@ export function createPointerSync(
 }
 
 /**
- * Writes keys and grants in the order of their changes ({@link createWriteLanes}): what was revoked cannot come back by
- * a write that began before. All calls for a key, or for a tenant's grants, must come to the same instance.
+ * Writes keys and grants in the order of their changes ({@link createWriteLanes}), so an older write cannot
+ * restore what was revoked. All calls for a key, or for a tenant's grants, must reach the same instance.
  */
 export function createRightsSync(
   params: {
@@ -300,7 +305,7 @@ export function createRightsSync(
   } & Omit<Parameters<typeof createWriteLanes>[0], 'write'>,
 ): RightsWriter {
   const { keyLedger, keys, grantLedger, grants } = params;
-  /** Hashes of which the next write leaves a mark when there is no such key. */
+  /** Hashes for which the next write leaves a mark if there is no such key. */
   const marks = new Set<string>();
 
   async function writeKey(hash: string, afterLate: boolean): Promise<boolean> {
@@ -333,21 +338,22 @@ export function createRightsSync(
 }
 
 interface Lane {
-  /** The write that is under way; it may have read the system of record before the latest change. */
+  /** The running write; it may have read the system of record before the latest change. */
   running: Promise<void> | null;
-  /** The write after it, which reads anew; everybody who comes meanwhile waits for this one. */
+  /** The next write, which reads again; all later calls share it. */
   queued: Promise<void> | null;
 }
 
 /**
- * Copies records from the system of record to KV, one write at a time a record, each from what is read when the write
- * begins: the last write carries the last state. All calls for a record must come to the same instance.
- * @param params.write reads the record and writes it; `afterLate`: over what one that was given up has written since,
- * so that where nothing is to be written any more, a mark is. @returns whether there was something to write.
+ * Copies records from the system of record to KV, one write per record at a time. Each write reads when it
+ * starts, so the last one has the latest state. All calls for a record must reach the same instance.
+ * @param params.write reads and writes the record. With `afterLate`, a write that had timed out has landed
+ * since: if there is nothing to write any more, leave a mark. Returns whether it wrote.
  * @param params.intervalMs between two writes of a record.
- * @param params.timeoutMs after which a write counts as failed, so that one that hangs does not keep later ones waiting.
- * When it ends all the same, the record is written once more, since it may have landed on top of a later one.
- * @returns what writes a record: done once a state is in KV that was read after the call. @throws StoreUnavailable
+ * @param params.timeoutMs after which a write counts as failed, so that later ones need not wait. If it
+ * completes after all, it may have overwritten a later one, so the record is written again.
+ * @returns a function that writes a record, and resolves when KV has a state that was read after the call.
+ * @throws StoreUnavailable
  */
 function createWriteLanes(params: {
   write: (record: string, afterLate: boolean) => Promise<boolean>;
@@ -358,9 +364,9 @@ function createWriteLanes(params: {
 }): (record: string) => Promise<void> {
   const { intervalMs, timeoutMs, now, sleep } = params;
   const lanes = new Map<string, Lane>();
-  /** Unix ms of the last write of each record, as long as it matters. */
+  /** Unix ms of each record's last write, as long as it matters. */
   const writtenAt = new Map<string, number>();
-  /** Records that a write has landed on which was given up before, until they are written over it. */
+  /** Records that a write has changed after its timeout, until they are rewritten. */
   const landed = new Set<string>();
 
   async function write(record: string): Promise<void> {
@@ -397,7 +403,7 @@ function createWriteLanes(params: {
     }
   }
 
-  /** @returns the write's own promise; the lane goes on to the queued one whatever became of it. */
+  /** @returns the write's own promise; the queued write starts even if it fails. */
   function start(record: string, lane: Lane): Promise<void> {
     const running = writeInTime(record).finally(() => {
       lane.running = null;

@@ -1,5 +1,6 @@
 /**
- * Ports of the registry: the system of record of names and versions, what KV says of a name, and what publishing needs.
+ * Types of the registry: the system of record of names and versions, their form in KV, and the needs of
+ * publishing.
  */
 import type { Page, Lookup, BulkIndex, Sha256 } from '../platform/ports.ts';
 import type { ManifestChainEntry, NameEntry } from '../../protocol/adapter-manifest.ts';
@@ -40,22 +41,24 @@ export interface VersionRow {
   /** Unix ms. */
   createdAt: number;
   createdBy: string;
-  /** What an origin saw when it was admitted; null where no origin was asked. */
+  /** What an origin measured when it was published; null if no origin was asked. */
   proof: AdapterProof | null;
-  /** What its publisher says it scored. */
+  /** Scores that its publisher reported. */
   evaluation: StoredEvaluation | null;
-  /** Unix ms; from then on it is neither served nor made live. null = in use. */
+  /** Unix ms; from then on it is neither served nor can be made live. null = in use. */
   retiredAt: number | null;
-  /** Unix ms; from then on it is not served, because another owner's adapter that it stands on is retired. */
+  /**
+   * Unix ms; from then on it is not served, because another owner's adapter that it is built on is retired.
+   */
   withdrawnAt: number | null;
 }
 
-/** A name that can be asked for, and what it means. */
+/** A name that can be requested, and its version. */
 export interface UsableName {
   name: string;
-  /** Of the name: an alias can be another's than what it stands for. */
+  /** The name's owner; an alias and its target can have different ones. */
   owner: string;
-  /** The live one, of an alias its target's. */
+  /** The live version; for an alias, its target's. */
   version: VersionRow;
 }
 
@@ -63,25 +66,25 @@ export interface UsableName {
 export interface NameRange {
   from: string;
   to: string;
-  /** Only those of this tenant; null = of anybody. */
+  /** Only this tenant's; null = anybody's. */
   owner: string | null;
 }
 
 export interface NameWindow {
   from: string;
   to: string;
-  /** Names that are looked at. */
+  /** Names to scan. */
   limit: number;
 }
 
 export interface UsableNames {
-  /** In the order of names, all there are up to `end`. */
+  /** Ordered by name; complete up to `end`. */
   names: UsableName[];
-  /** The name after which there may be more in the window; null = there are no more. */
+  /** The window may contain more after this name; null = no more. */
   end: string | null;
 }
 
-/** What is done to an experiment of a name; `drop`, `rollback` and most of `ramp` by the schedule. */
+/** Actions on an experiment of a name; `drop`, `rollback` and most of `ramp` come from the schedule. */
 export type ExperimentAction =
   | 'experiment_create'
   | 'experiment_start'
@@ -109,15 +112,18 @@ export type ChangeAction =
   | 'edit'
   | 'remove'
   | 'restore'
-  /** For good; a sequence below 0, since the name is forgotten. Of a tenant the name is `**`, of a name with all below it `<name>/**`. */
+  /**
+   * For good; the sequence is below 0, since the name is forgotten. The name is `**` for a tenant,
+   * `<name>/**` for a name with everything below it.
+   */
   | 'erase'
   | 'repair'
-  /** Of a room; `target` is its tenant. */
+  /** For rooms; `target` is the tenant. */
   | 'reserve'
   | 'unreserve'
   | ExperimentAction;
 
-/** Changes after which the version that they are about is live. */
+/** Changes that make their version live. */
 export const GOES_LIVE: readonly ChangeAction[] = [
   'publish',
   'drop',
@@ -128,22 +134,25 @@ export const GOES_LIVE: readonly ChangeAction[] = [
 
 /** One change of a name. */
 export interface HistoryRow extends ChangeView {
-  /** Of the changes of this name; below 0 those of the room of that name, which need not exist as a name. */
+  /** Counts the name's changes; below 0 for the room of that name, which need not exist as a name. */
   sequence: number;
   action: ChangeAction;
 }
 
 /**
- * System of record of names, versions and rooms. A version that was removed is not there, but for {@link Removals}.
- * Every method throws StoreUnavailable.
+ * System of record of names, versions and rooms. Only {@link Removals} return removed versions. Every method
+ * throws StoreUnavailable.
  */
 export interface Registry extends Rooms, Withdrawals, Removals {
-  /** Also one that was removed. */
+  /** Also returns a removed name. */
   name(name: string): Promise<NameRow | null>;
   version(name: string, version: number): Promise<VersionRow | null>;
   /** The live version's row. */
   live(name: string): Promise<VersionRow | null>;
-  /** Names that have versions or are aliases, in their order. @param owner only names of this owner. */
+  /**
+   * Names with versions, and aliases, ordered by name.
+   * @param owner only names of this owner.
+   */
   names(params: {
     prefix: string;
     cursor: string | null;
@@ -151,11 +160,11 @@ export interface Registry extends Rooms, Withdrawals, Removals {
     owner: string | null;
   }): Promise<Page<NameRow>>;
   /**
-   * What lies in windows of the names that the tenant owns or a layer covers: names with a live version, and aliases of
-   * such. Whether the chain may be used is the caller's to check. One read, of at most
-   * `windows.length * (1 + layers.length)` statements, each of which looks at `limit` names.
-   * @param params.layers each of ranges with an owner, or without, in the order of names; they do not overlap in a layer.
-   * @returns one answer a window.
+   * Names in the windows that the tenant owns or a layer covers: names with a live version, and their
+   * aliases. The caller must check whether each chain may be used. One read with at most
+   * `windows.length * (1 + layers.length)` statements, each of which scans `limit` names.
+   * @param params.layers each has sorted, disjoint ranges, either all with an owner or all without.
+   * @returns one result per window.
    */
   usable(params: {
     tenant: string;
@@ -164,20 +173,24 @@ export interface Registry extends Rooms, Withdrawals, Removals {
   }): Promise<UsableNames[]>;
   /** Newest first. */
   versions(name: string): Promise<VersionRow[]>;
-  /** Versions whose own file this is, in the names' order, a name's newest first. */
+  /** Versions with this file as their own, ordered by name, newest first. */
   versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
-  /** Versions of this chain, of whatever names, the newest first. */
+  /** Versions of this chain under any name, newest first. */
   versionsOfChain(params: { chainId: string; limit: number }): Promise<VersionRow[]>;
-  /** What belongs in KV for the name, from one read. */
+  /** What KV should contain for the name, from one read. */
   pointer(name: string): Promise<Pointer>;
-  /** The same, and the change that KV is told of by writing it; null when it has been told of all. */
+  /** The same, with the change that KV gets by writing it; null if KV is up to date. */
   pointerToWrite(name: string): Promise<{ pointer: Pointer; change: number | null }>;
-  /** The same for all names, in their order. */
+  /** The same for all names, ordered by name. */
   pointers(params: {
     cursor: string | null;
     limit: number;
   }): Promise<Page<{ name: NameRow; pointer: Pointer }>>;
-  /** Newest first. @param name null = of all names. @param owner null = of all owners. */
+  /**
+   * Newest first.
+   * @param name null = all names.
+   * @param owner null = all owners.
+   */
   history(params: {
     name: string | null;
     owner: string | null;
@@ -185,31 +198,32 @@ export interface Registry extends Rooms, Withdrawals, Removals {
     before: number | null;
     limit: number;
   }): Promise<HistoryRow[]>;
-  /** Newest version that has never been live and is neither retired nor withdrawn. */
+  /** Newest version that was never live and is neither retired nor withdrawn. */
   newestStaged(name: string): Promise<VersionRow | null>;
-  /** Versions in use, of the same owner, that were made on top of this one. */
+  /** Versions in use, of the same owner, that are built on this one. */
   dependents(
     row: Pick<VersionRow, 'name' | 'digest' | 'owner'>,
     limit: number,
   ): Promise<{ name: string; version: number }[]>;
   /**
-   * Adds a version, makes it live unless `stage`, and writes history: all of it or nothing. The other changes likewise.
-   * @param before the name as it was read; another change since then is a conflict, and so is a chain that stands on a
-   * version that was retired.
-   * @param params.claimant tenant for which a new name must be free, by what is around it then; else it is a conflict.
-   * @param params.sentBy tenant that must have sent the file, and hold it then; else it is a conflict.
+   * Adds a version, makes it live unless `stage`, and writes history, in one transaction like all changes.
+   * @param before the name as it was read. Any change since is a conflict, and so is a chain with a retired
+   * version.
+   * @param params.claimant tenant for which a new name must be free at that time; otherwise it is a conflict.
+   * @param params.sentBy tenant that must have uploaded the file and still hold it; otherwise it is a
+   * conflict.
    */
   publish(params: {
     row: VersionRow;
     stage: boolean;
     before: NameRow | null;
-    /** For history; `publish` unless given. A staged version is always `stage`. */
+    /** For history; default `publish`. A staged version always has `stage`. */
     action?: 'publish' | 'drop';
     why?: string | null;
     claimant?: string | null;
     sentBy?: string | null;
   }): Promise<Result<NameRow, Conflict>>;
-  /** Makes `to`, which must exist, the live version. */
+  /** Makes `to` live, which must exist. */
   flip(
     params: ChangeNote & {
       before: NameRow;
@@ -218,13 +232,13 @@ export interface Registry extends Rooms, Withdrawals, Removals {
     },
   ): Promise<Result<NameRow, Conflict>>;
   /**
-   * A conflict as well when another version in use of the same owner stands on this one, or an experiment of theirs names
-   * it. Those of others are withdrawn in the same transaction.
+   * Also a conflict if the owner's other version in use is built on this one, or the owner's experiment uses
+   * it. Others' versions built on it are withdrawn in the same transaction.
    */
   retire(
-    params: ChangeNote & { before: NameRow; version: number; /** Of its file. */ digest: string },
+    params: ChangeNote & { before: NameRow; version: number; /** Its file's. */ digest: string },
   ): Promise<Result<NameRow, Conflict>>;
-  /** Makes the name, which must have no versions, stand for `target`; null ends that. */
+  /** Makes the name, which must have no versions, an alias of `target`; null ends that. */
   alias(
     params: ChangeNote & {
       before: NameRow | null;
@@ -235,63 +249,66 @@ export interface Registry extends Rooms, Withdrawals, Removals {
       claimant?: string | null;
     },
   ): Promise<Result<NameRow, Conflict>>;
-  /** Marks a name that has versions as strict, or ends that; publishing and flipping leave it so. */
+  /** Makes a name with versions strict, or ends that; publishing and flipping don't change it. */
   setStrict(params: ChangeNote & { before: NameRow; strict: boolean }): Promise<Result<NameRow, Conflict>>;
-  /** Changes what is said of a name; whatever else changes leaves it so. */
+  /** Changes a name's description; other changes keep it. */
   setAbout(params: ChangeNote & { before: NameRow; about: AboutName }): Promise<Result<NameRow, Conflict>>;
-  /** Writes into history that KV was mended; changes nothing. */
+  /** Records in history that KV was repaired; changes nothing. */
   repaired(params: ChangeNote & { before: NameRow }): Promise<Result<NameRow, Conflict>>;
 }
 
-/** The latest experiment of a name that was ever live, whatever became of it. */
+/** A name's latest experiment that was ever live, whatever its status. */
 export interface PointedExperiment {
   id: string;
   owner: string;
   document: Experiment;
-  /** Those that its variants and its shadow stand for. */
+  /** Versions of its variants and its shadow. */
   versions: VersionRow[];
 }
 
-/** What belongs in KV for a name. */
+/** What KV should contain for a name. */
 export type Pointer =
   | { kind: 'version'; row: VersionRow; strict: boolean; experiment?: PointedExperiment }
   | { kind: 'alias'; target: string }
-  /** It was an alias, or it was removed: a signed mark. */
+  /** It was an alias or was removed: KV has a signed mark. */
   | { kind: 'gone' }
-  /** There is no such name, or none of its versions is live: nothing. */
+  /** The name does not exist or has no live version: KV has nothing. */
   | { kind: 'none' };
 
-/** What each name points at, a live version or another name, as the hot path reads it. */
+/** A name's live version or target, as read by the hot path. */
 export interface NameIndex extends BulkIndex<NameEntry> {
   /** A manifest or `{name, alias}`. @throws StoreUnavailable */
   put(entry: NameEntry): Promise<void>;
   /**
-   * Leaves a signed mark: the name points at nothing any more.
-   * @param ttl seconds that the mark stays; for good unless given. @throws StoreUnavailable
+   * Leaves a signed mark: the name no longer points at anything.
+   * @param ttl of the mark, seconds; default: for good.
+   * @throws StoreUnavailable
    */
   remove(name: string, ttl?: number): Promise<void>;
 }
 
-/** The one writer of names in KV: two changes at once can never leave a pointer in inverted order. */
+/** The only writer of names in KV, so that concurrent changes cannot leave an outdated pointer. */
 export interface PointerWriter {
   /**
-   * Copies what the registry says of the name now to KV, at most one write a second a name; calls that come meanwhile
-   * share the next write. What fails is tried again later by itself.
-   * @param options.mark where the registry knows of nothing to point at, leaves a signed mark; otherwise nothing is
-   * written then.
-   * @param options.erased the name is being forgotten: the mark goes by itself when no isolate can remember the name.
-   * @returns once a state is in KV that was read after the call. @throws StoreUnavailable
+   * Copies the name's current state to KV, at most once a second per name; calls in the meantime share the
+   * next write. Failed writes are retried in the background.
+   * @param options.mark leaves a signed mark if there is nothing to point at; otherwise nothing is written
+   * then.
+   * @param options.erased the name is being forgotten: its mark expires once no isolate can remember the
+   * name.
+   * @returns once KV has a state that was read after the call.
+   * @throws StoreUnavailable
    */
   sync(name: string, options?: { mark?: boolean; erased?: boolean }): Promise<void>;
 }
 
-/** Asks the system of record about names that the index does not have. */
+/** Looks up names in the system of record that the index does not have. */
 export interface NegativeCache {
-  /** What a name points at after all; `absent` when it does not exist, or nobody can say. Never throws. */
+  /** The name's pointer; `absent` if it does not exist or cannot be read. Never throws. */
   confirm(name: string): Promise<Lookup<Pointer>>;
   /**
-   * For a name that is there, but not for who asks: asks as much as `confirm` does, about a name that nobody can have.
-   * Never throws.
+   * For a name that exists, but not for this caller: makes the same lookups as `confirm`, with an impossible
+   * name. Never throws.
    */
   dummyLookup(name: string): Promise<void>;
 }
@@ -299,77 +316,77 @@ export interface NegativeCache {
 interface NameRow {
   name: string;
   owner: string;
-  /** Live version; null when all are staged. */
+  /** Live version; null if all are staged. */
   version: number | null;
-  /** Highest version; 0 when it has none, as an alias. */
+  /** Highest version; 0 if it has none, like an alias. */
   latest: number;
-  /** Counts the changes of this name; guards against two at once. */
+  /** Counts the name's changes; detects concurrent ones. */
   sequence: number;
-  /** The name that it stands for. */
+  /** The alias's target. */
   alias: string | null;
-  /** A missing name below it is answered neither by it nor by what is above it. Never so of an alias. */
+  /** Missing names below it inherit neither from it nor from above. Always false for an alias. */
   strict: boolean;
-  /** What its owner says of it. */
+  /** Its owner's description. */
   about: AboutName;
-  /** Unix ms; it was removed, and has neither a live version nor a target. null = it is there. */
+  /** Unix ms; it was removed, and has neither a live version nor a target. null = it exists. */
   removedAt: number | null;
 }
 
-/** The name has changed since it was read, or what the change rests on has. */
+/** The name, or something that the change depends on, has changed since it was read. */
 interface Conflict {
   kind: 'conflict';
   name: NameRow | null;
 }
 
-/** What is to go: a name, or one version of it. */
+/** What to remove: a name, or one of its versions. */
 export interface Doomed {
   name: string;
   /** null = the whole name. */
   version: number | null;
 }
 
-/** A version in use that stands on what is to go. */
+/** A version in use that is built on what is removed. */
 export interface Descendant {
   name: string;
   version: number;
   live: boolean;
-  /** Versions that the name has, removed ones not among them. */
+  /** The name's versions, except removed ones. */
   versions: number;
 }
 
-/** What keeps names and versions from being removed, beside what stands on them. */
+/** What prevents a removal, besides descendants. */
 export interface Holders {
-  /** Names of the same owner that stand for one that is to go. */
+  /** The owner's aliases of a name to remove. */
   aliases: string[];
-  /** Names to go that are pinned in the origins' memory. */
+  /** Names to remove that are pinned in the origins' memory. */
   pins: string[];
-  /** Of the same owner, not archived: they test a name that is to go, or name a version. */
+  /** The owner's experiments that are not archived and test a name to remove, or use a version. */
   experiments: string[];
-  /** What other owners made with it. */
+  /** Other owners' versions built on it. */
   others: Stopped;
 }
 
-/** A version that was removed and can be restored. */
+/** A removed version that can be restored. */
 export interface RemovedVersion {
   name: string;
   version: number;
-  /** Of all that went at once. */
+  /** Id of the removal, shared by everything removed with it. */
   removal: number;
-  /** Names of adapters of the same owner that it stands on and that are not in use now. */
+  /** Names of the owner's adapters that it is built on and that are not in use now. */
   lacks: string[];
 }
 
-/** A name of which something was removed and can be restored. */
+/** A name with something that can be restored. */
 interface NameWithRemoved {
   name: string;
   owner: string;
   whole: boolean;
   versions: number[];
-  /** Unix ms: the first. */
+  /** Unix ms of the first removal. */
   removedAt: number;
 }
 
-/** A name that was removed and can be restored, as it was. */
+/** A removed name that can be restored, in its earlier state. */
 export interface RemovedName {
   row: NameRow;
   removal: number;
@@ -378,14 +395,14 @@ export interface RemovedName {
 }
 
 export interface Removals {
-  /** Versions of the same owner in use that stand on what is to go, and are not to go themselves, in their order. */
+  /** The owner's versions in use that are built on removed items without being among them, in order. */
   descendants(params: { items: readonly Doomed[]; owner: string; limit: number }): Promise<Descendant[]>;
   holders(params: { items: readonly Doomed[]; owner: string }): Promise<Holders>;
   /**
-   * Removes them, all of them or nothing, and the pins. The versions of others that stand on them are withdrawn.
-   * @param params.items a name's own rows are as they were read; the one that is named comes first.
-   * @param params.cascade others' versions and pins are no obstacle.
-   * @returns a conflict as well when something of {@link Holders} or {@link descendants} came to be in between.
+   * Removes the items and their pins in one transaction. Others' versions built on them are withdrawn.
+   * @param params.items with each name's row as it was read; the requested one comes first.
+   * @param params.cascade ignores others' versions and pins.
+   * @returns a conflict also if {@link Holders} or {@link descendants} have appeared in the meantime.
    */
   remove(
     params: ChangeNote & {
@@ -394,22 +411,26 @@ export interface Removals {
       cascade: boolean;
     },
   ): Promise<Result<null, Conflict>>;
-  /** Versions of the name, or of the removal, that were removed since `since` (unix ms), in their order. */
+  /** Versions of the name or the removal that were removed since `since` (unix ms), in order. */
   removedVersions(of: { name: string } | { removal: number }, since: number): Promise<RemovedVersion[]>;
-  /** Names that are removed, by their name or the removal, in their order. */
+  /** Removed names, by name or removal, in order. */
   removedNames(of: { name: string } | { removal: number }, since: number): Promise<RemovedName[]>;
   /**
-   * Brings them back. A conflict as well when one of the versions cannot be restored any more, or stands on one of the
-   * same owner that is not there.
+   * Restores them. Also a conflict if one of the versions can no longer be restored, or an adapter of the
+   * same owner that it is built on is missing.
    */
   restore(
     params: ChangeNote & {
       names: readonly RemovedName[];
-      /** With the names that they are of, as they were read: those in `names`, and others. */
+      /** With the names' rows as they were read, both those in `names` and others. */
       versions: readonly (Pick<RemovedVersion, 'name' | 'version'> & { before: NameRow })[];
     },
   ): Promise<Result<null, Conflict>>;
-  /** In the names' order. @param params.owner null = everybody's. @param params.since unix ms. */
+  /**
+   * Ordered by name.
+   * @param params.owner null = everybody's.
+   * @param params.since unix ms.
+   */
   withRemoved(params: {
     prefix: string;
     owner: string | null;
@@ -417,7 +438,10 @@ export interface Removals {
     cursor: string | null;
     limit: number;
   }): Promise<Page<NameWithRemoved>>;
-  /** Forgets versions that were removed before `before` (unix ms), the oldest first. @returns how many. */
+  /**
+   * Forgets versions that were removed before `before` (unix ms), oldest first.
+   * @returns how many.
+   */
   forgetRemoved(params: { before: number; limit: number }): Promise<number>;
 }
 
@@ -428,64 +452,72 @@ export interface Claim {
   by: 'name' | 'room';
 }
 
-/** What exists around a name. */
+/** What exists above, at and below a name. */
 export interface Surroundings {
-  /** Who owns the name itself; null = it does not exist. */
+  /** The name's owner; null = it does not exist. */
   own: string | null;
-  /** The nearest reserved room at or above the name, or name above it; of one path the room. */
+  /** The nearest room at or above the name, or the nearest name above; on the same path, the room. */
   above: Claim | null;
-  /** Owners of names and rooms below it, in their order, each once; at most {@link MAX_OWNERS_BELOW} of them. */
+  /** Owners of names and rooms below it, sorted and unique; at most {@link MAX_OWNERS_BELOW}. */
   below: readonly string[];
 }
 
-/** Two decide everything; the others are told to the operator. */
+/** Two are enough to decide; the others are reported to the operator. */
 export const MAX_OWNERS_BELOW = 5;
 
 export interface Rooms {
-  /** From one read. */
+  /** In one read. */
   around(name: string): Promise<Surroundings>;
-  /** In the names' order. @param tenant null = everybody's. */
+  /**
+   * Ordered by name.
+   * @param tenant null = everybody's.
+   */
   rooms(params: { tenant: string | null; cursor: string | null; limit: number }): Promise<Page<RoomView>>;
-  /** Gives the room to the tenant, whoever had it, and writes history. @returns false when it was so already. */
+  /**
+   * Gives the room to the tenant, whoever had it, and writes history.
+   * @returns false if it already had it.
+   */
   reserve(params: ChangeNote & { name: string; tenant: string }): Promise<boolean>;
-  /** @returns false when nobody had it. */
+  /** @returns false if it was not reserved. */
   release(params: ChangeNote & { name: string }): Promise<boolean>;
 }
 
-/** What the retirement of a version does to others' versions and experiments; part of the port Registry. */
+/** How retiring a version affects others' versions and experiments; part of `Registry`. */
 
-/** What stops being served when a version is retired, because it is another owner's. */
+/** What is no longer served when a version is retired, because it belongs to other owners. */
 export interface Stopped {
-  /** Versions in use that stand on it. */
+  /** Versions in use that are built on it. */
   versions: number;
-  /** Experiments that are not archived and name it, or one of these. */
+  /** Experiments that are not archived and use it, or one of these. */
   experiments: number;
 }
 
-/** A name of a change that KV is still to be told of. */
+/** A name whose latest change KV does not have yet. */
 export interface StalePointer {
   name: string;
   /** Unix ms of the change. */
   since: number;
-  /** Id of the latest such change, in the order of all changes of all names. */
+  /** Id of its latest such change; ids are ordered across all names. */
   change: number;
 }
 
 interface Withdrawals {
   /**
-   * What would stop if the version were retired: nothing while another version of the name, of the same file, is in use.
+   * What would stop if the version were retired; nothing while the name has another version in use with the
+   * same file.
    */
   stops(row: { name: string; version: number; digest: string; owner: string }): Promise<Stopped>;
   /**
-   * Names that KV is still to be told of: every change of what a name points at notes it in its own transaction, and so
-   * does a withdrawal the names that lead to what was withdrawn. @param newest first, else the oldest.
+   * Names that KV does not have the latest state of. Every change of a pointer notes its name in the same
+   * transaction; a withdrawal notes all names that lead to the withdrawn versions.
+   * @param newest first; otherwise the oldest.
    */
   stalePointers(params: { limit: number; newest: boolean }): Promise<StalePointer[]>;
-  /** KV has been told of these; a name that has changed since then stays to be told. */
+  /** KV has been updated with these changes; a name that has changed since remains stale. */
   pointersWritten(pointers: readonly Pick<StalePointer, 'name' | 'change'>[]): Promise<void>;
 }
 
-/** Who changes something, when and why. */
+/** Who makes a change, when and why. */
 export interface ChangeNote {
   actor: string;
   /** Unix ms. */
@@ -493,47 +525,50 @@ export interface ChangeNote {
   why?: string | null;
 }
 
-/** What work on behalf of a request needs of it. */
+/** Lifetime of work on behalf of a request. */
 export interface RequestLife {
-  /** Aborts when the client has gone. */
+  /** Aborts when the client disconnects. */
   signal: AbortSignal;
-  /** Lets work go on after the response. */
+  /** Lets work continue after the response. */
   keepAlive: (work: Promise<unknown>) => void;
 }
 
-/** The last adapter of the chain is the one in question. What an origin lacks of it is brought there. */
+/** The chain's last adapter is on trial. Files that an origin lacks are copied to it. */
 export interface AdapterTrial extends RequestLife, BasedChain {
   /** Prefers the origin that serves this name. */
   name: string;
-  /** Whose share of the machine it takes. */
+  /** Tenant whose share of the origin it uses. */
   tenant: string;
 }
 
-/** Trying adapters at the origins of their base. Every one fails with `origin_unavailable` when none answers sensibly. */
+/**
+ * Tries adapters at the origins of their base. Each method fails with `origin_unavailable` if no origin gives
+ * a valid response.
+ */
 export interface AdapterTrials {
-  /** Asks one origin after the other, until one answers. */
+  /** Asks one origin after the other until one responds. */
   verify(trial: AdapterTrial): Promise<Result<VerifyAnswer, ApiError>>;
-  /** Asks all of them, each what it says now against what is expected. */
+  /** Asks all origins, and compares each one's result with the expected one. */
   verifyEverywhere(
     trial: AdapterTrial,
     expected: VerifyRequest['expected'],
   ): Promise<{ id: string; answer: Result<VerifyAnswer, ApiError> }[]>;
-  /** @returns one score a row, in order. */
+  /** @returns one score per row, in order. */
   evaluate(trial: AdapterTrial, rows: EvaluationRow[]): Promise<Result<EvaluateAnswer, ApiError>>;
 }
 
-/** What intake needs from the outside. */
+/** Dependencies of publishing. */
 export interface IntakeDeps {
   blobs: BlobStore;
   blobLedger: BlobLedger;
   registry: Registry;
-  /** The only way in which a name's change reaches KV. */
+  /** The only path of a name's change to KV. */
   pointers: PointerWriter;
   bases: Bases;
   trials: AdapterTrials;
   warmth: OriginWarmth;
   createSha256: () => Sha256;
-  /** What the isolate has room for. */
+  /** The isolate's memory limit. */
   uploadMemory: UploadMemoryLimit;
   /** Unix ms. */
   now: () => number;

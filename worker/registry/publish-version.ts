@@ -1,4 +1,4 @@
-/** Publishes a version: its chain, its proof by an origin, its row, its pointer. */
+/** Publishes a version: its chain, its proof from an origin, its row, its pointer. */
 import type { ManifestChainEntry } from '../../protocol/adapter-manifest.ts';
 import { REMOVAL_GRACE_MS } from '../../protocol/admin-api/names.ts';
 import type { PublishRequest } from '../../protocol/admin-api/versions.ts';
@@ -18,33 +18,33 @@ import { unlessDamaged } from './repair-names.ts';
 export interface Published {
   row: VersionRow;
   name: NameRow;
-  /** False when this very version was there already. */
+  /** False if this version existed already. */
   created: boolean;
-  /** What is told of a name that was removed before, and to the operator of one among others' names. */
+  /** For a name that was removed before; for the operator, a name among others' names. */
   notice?: string | null;
 }
 
-/** What is said of a name that was removed: its old versions stay apart. */
+/** Notice for a removed name: its old versions stay separate. */
 export const removedNotice = (before: NameRow | null): string | null =>
   before?.removedAt == null
     ? null
     : `'${before.name}' was removed earlier; its old versions can be restored until ` +
       `${new Date(before.removedAt + REMOVAL_GRACE_MS).toISOString().slice(0, 10)}.`;
 
-/** Not yet numbered, not yet tried. */
+/** Without a number and a proof. */
 type NewVersion = Omit<VersionRow, 'version' | 'proof'>;
 
 interface PublishParams {
   request: PublishRequest;
   caller: AdminCaller;
   life: RequestLife;
-  /** For the history; `publish` unless given. */
+  /** For history; default `publish`. */
   action?: 'publish' | 'drop';
 }
 
 /**
- * Publishes a file that is complete: checks it, has an origin try it, records the version, makes it live. Repeating it
- * is harmless.
+ * Publishes a complete file: checks it, has an origin try it, records the version, makes it live. Repeating
+ * it is harmless.
  */
 export async function publishVersion(
   deps: IntakeDeps & { mayUseChain: MayUseChain },
@@ -61,11 +61,11 @@ export async function publishVersion(
   const made = await makeRow(deps, { request, caller, owner });
   if (!made.ok) return made;
   const { row, base } = made.value;
-  // A repeat is answered from the row, and a lost race is known: neither needs an origin.
+  // Neither a repeat nor a lost race needs an origin.
   const settled = await settle(deps, { request, row, before });
   if (!settled.ok) return settled;
   if (settled.value !== null) {
-    // The first attempt was answered with 503: it is told what it has made.
+    // The first attempt was answered with 503, so it gets the result that it created.
     const told = await notServedYet(deps.registry, { before: settled.value.name, caller, action });
     return served(deps, { ...settled.value, created: told?.to === settled.value.row.version });
   }
@@ -145,7 +145,7 @@ async function commit(
   }
 }
 
-/** Why a chain cannot be published any more; null when its parent is in use. */
+/** Why a chain can no longer be published; null if its parent is in use. */
 async function parentLost(
   registry: Registry,
   { parent }: Pick<VersionRow, 'parent'>,
@@ -160,7 +160,7 @@ async function parentLost(
   );
 }
 
-/** A version is published when its name's pointer is written, not before. */
+/** A version counts as published only once its name's pointer is written. */
 async function served(deps: IntakeDeps, published: Published): Promise<Result<Published, ApiError>> {
   const written = await writePointer(deps, { name: published.row.name, what: 'publication' });
   return written.ok ? ok(published) : written;
@@ -170,8 +170,8 @@ type Wish = Pick<PublishRequest, 'name' | 'stage' | 'expect'>;
 type Wanted = Pick<VersionRow, 'name' | 'digest' | 'chainId'>;
 
 /**
- * What need not be tried: a repeat, or what cannot follow on the name as it is.
- * @returns the version that is there already, or null when it would be a new one.
+ * Decides what needs no trial: a repeat, or a version that cannot follow the name's current state.
+ * @returns the existing version, or null for a new one.
  */
 export async function settle(
   deps: { registry: Registry },
@@ -192,7 +192,7 @@ export async function settle(
   return expect !== null && expect !== (before?.version ?? 0) ? err(changed(request.name, before)) : ok(null);
 }
 
-/** The newest version, when publishing again would only repeat it. */
+/** The newest version, if publishing would only repeat it. */
 async function sameVersion(
   deps: { registry: Registry },
   row: Wanted,
@@ -200,14 +200,14 @@ async function sameVersion(
   stage: boolean,
 ): Promise<VersionRow | null> {
   if (!stage && before.version !== before.latest) return null;
-  // One that cannot be read is not repeated, but followed.
+  // An unreadable version is not repeated: a new one follows it.
   const latest = await unlessDamaged(deps.registry.version(row.name, before.latest));
   if (latest === null || latest === 'damaged' || latest.retiredAt !== null || latest.withdrawnAt !== null)
     return null;
   return latest.digest === row.digest && latest.chainId === row.chainId ? latest : null;
 }
 
-/** Reasons of an origin, and what a publisher is told. */
+/** An origin's reasons, and what publishers are told. */
 const REFUSALS: Record<string, { reason: string; message: string }> = {
   no_change: {
     reason: 'no_op',
@@ -224,16 +224,16 @@ const REFUSALS: Record<string, { reason: string; message: string }> = {
 };
 
 /**
- * Has an origin try a chain before it is published. Proofs of the same chain for the same base and weights, whatever
- * their names, are taken over.
- * Errors: `adapter_invalid` when it does nothing or does not work; `origin_unavailable` when nobody can try it.
+ * Has an origin try a chain before it is published. A proof of the same chain on the same base and weights is
+ * reused, whatever its name. Errors: `adapter_invalid` if it has no effect or does not work;
+ * `origin_unavailable` if no origin can try it.
  */
 async function proveAdapter(
   deps: Pick<IntakeDeps, 'registry' | 'trials' | 'now'>,
   params: {
     row: Pick<VersionRow, 'name' | 'digest' | 'chain' | 'chainId'>;
     base: BaseInfo;
-    /** Who publishes it. */
+    /** The publisher. */
     tenant: string;
     life: RequestLife;
   },
@@ -251,7 +251,7 @@ async function proveAdapter(
   return ok({ base_digest, weights, prompt, tokens, at: deps.now() });
 }
 
-/** The proof of the same chain for the same base and weights, whatever its name; null = it has to be tried. */
+/** The proof of the same chain on the same base and weights, whatever its name; null = it needs a trial. */
 export async function earlierProof(
   registry: Registry,
   { chainId, base }: { chainId: string; base: BaseInfo },

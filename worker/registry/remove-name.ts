@@ -29,10 +29,11 @@ type RemoveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
 type Item = Doomed & { before: NameRow };
 
 /**
- * Removes a name, or one version that is not live, for as long as it can be restored out of everybody's sight, and then
- * for good. What the same owner has on it stands in the way, and with `cascade` goes as well: names of which the live
- * version stands on it, single versions of others, aliases, pins. Experiments of theirs always do. What others have made
- * with it is only counted; with `cascade` it is not served any more.
+ * Removes a name, or one version that is not live. It is invisible until it can no longer be restored, and
+ * then gone for good. What the same owner has built on it prevents the removal. With `cascade`, it is removed
+ * too: names whose live version is built on it, single versions of other names, aliases, pins. The owner's
+ * experiments always prevent it. Others' versions built on it are only counted; with `cascade` they are no
+ * longer served.
  */
 export async function removeName(
   deps: RemoveDeps,
@@ -85,8 +86,8 @@ export async function removeName(
 }
 
 /**
- * What is removed already, where KV is still to be told of it: the removal was answered with 503, and is repeated.
- * @returns null when that is not so.
+ * The result of an earlier removal that KV does not have yet: it was answered with 503 and is repeated.
+ * @returns null otherwise.
  */
 async function removedBefore(
   { registry, now }: RemoveDeps,
@@ -109,7 +110,7 @@ async function removedBefore(
   };
 }
 
-/** What of the owner stands on the first item, and on that, until nothing is found; then the aliases of all of it. */
+/** Everything of the owner built on the first item, directly or not, then all aliases of these. */
 async function withAllBelow({ registry }: RemoveDeps, first: Item): Promise<Result<Item[], ApiError>> {
   const { owner } = first.before;
   const items = [first];
@@ -123,7 +124,7 @@ async function withAllBelow({ registry }: RemoveDeps, first: Item): Promise<Resu
     if (found.length === 0) break;
     for (const name of namesOf(found)) {
       const versions = found.filter((one) => one.name === name);
-      // What is left without a live version, or with none, is gone as a name.
+      // A name that loses its live version, or all versions, is removed.
       const gone = versions.some(({ live, versions: all }) => live || all === versions.length);
       if (gone) await add(name, null);
       else for (const { version } of versions) await add(name, version);
@@ -143,7 +144,7 @@ const tooMany = (name: string): ApiError =>
       'at once. Remove what is below it first.',
   );
 
-/** One entry a name, in the items' order. */
+/** One entry per name, in the items' order. */
 async function changedNames({ registry }: RemoveDeps, items: readonly Item[]): Promise<ChangedName[]> {
   const found: ChangedName[] = [];
   for (const name of namesOf(items)) {
@@ -164,7 +165,7 @@ function endingOf([first = '', ...others]: readonly string[]): string {
   return `End ${what} first: \`graft experiment stop ${id}\`, then \`graft experiment archive ${id}\`.`;
 }
 
-/** @returns null when nothing stands in the way. */
+/** @returns null if nothing prevents it. */
 function refusalOf(
   what: string,
   { aliases, pins, experiments, others }: Holders,
@@ -204,16 +205,16 @@ type RestoreDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
 
 const DAY_MS = 86_400_000;
 
-/** What comes back at once. */
+/** What is restored together. */
 interface Restorable {
   names: RemovedName[];
   versions: RemovedVersion[];
 }
 
 /**
- * Brings back what was removed, as it was. Of a name that was removed, with all that went with it: the live version is
- * live again. Of one that is there, its removed versions, which then are not live. What an owner's version stands on must
- * be there, or come back with it.
+ * Restores what was removed. A removed name returns with everything removed along with it, and its live
+ * version is live again. Removed versions of an existing name return, but not as live. Versions of the same
+ * owner that a version is built on must exist or be restored with it.
  */
 export async function restoreName(
   deps: RestoreDeps,
@@ -272,7 +273,7 @@ export async function restoreName(
   return servedAnew(deps, { name: whole ? name : null, what: 'restoration' }, answer);
 }
 
-/** An alias is never made of a name that is removed, and does not come back as one. */
+/** A removed name cannot become an alias's target, so such an alias cannot be restored either. */
 async function standsForRemoved(registry: Registry, names: readonly RemovedName[]): Promise<ApiError | null> {
   const back = new Set(names.map(({ row }) => row.name));
   for (const { row, alias } of names) {
@@ -288,8 +289,8 @@ async function standsForRemoved(registry: Registry, names: readonly RemovedName[
 }
 
 /**
- * What has come back already, where KV is still to be told of it: the restoration was answered with 503, and is repeated.
- * @returns null when that is not so.
+ * The result of an earlier restoration that KV does not have yet: it was answered with 503 and is repeated.
+ * @returns null otherwise.
  */
 async function restoredBefore(
   { registry }: RestoreDeps,
@@ -298,7 +299,7 @@ async function restoredBefore(
   const { change } = await registry.pointerToWrite(name);
   if (change === null) return null;
   const rows = await registry.history({ name: null, owner, before: change + 1, limit: HISTORY_PAGE });
-  // One transaction: its rows follow one another, and `change` is the last.
+  // One transaction's rows are consecutive, and `change` is its last.
   const end = rows.findIndex(({ action, at }) => action !== 'restore' || at !== rows[0]?.at);
   const back = (end === -1 ? rows : rows.slice(0, end)).toReversed();
   if (!back.some((row) => row.name === name)) return null;
@@ -306,7 +307,7 @@ async function restoredBefore(
   for (const one of new Set(back.map((row) => row.name))) {
     const own = back.filter((row) => row.name === one);
     const { to, target } = own[0] as HistoryRow;
-    // A single version is never live when it comes back.
+    // Restoring a single version never makes it live.
     const whole = own.length === 1 && to === ((await registry.name(one))?.version ?? null);
     const versions = whole
       ? (await registry.versions(one)).map((row) => row.version)
@@ -351,7 +352,7 @@ async function restorable(
   return ok({ names, versions });
 }
 
-/** One entry a name. */
+/** One entry per name. */
 function removedTogether({ names, versions }: Restorable): ChangedName[] {
   const whole = new Map(names.map((one) => [one.row.name, one]));
   return [...new Set([...whole.keys(), ...versions.map(({ name }) => name)])].map((name) => ({

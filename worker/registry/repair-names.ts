@@ -1,4 +1,4 @@
-/** What is mended where KV is not as the system of record has it: the steps' common ground, and names. */
+/** Repairs KV from the system of record: names, and what the steps share. */
 import type { NameEntry } from '../../protocol/adapter-manifest.ts';
 import type { Mended } from '../../protocol/admin-api/upkeep.ts';
 import { nameProblem, sameJson } from '../../protocol/identity.ts';
@@ -30,22 +30,22 @@ export interface RepairDeps {
   keyLedger: KeyLedger;
   grantLedger: GrantLedger;
   experimentLedger: ExperimentLedger;
-  /** As KV has them, without a memory. */
+  /** KV's names, without a cache. */
   nameIndex: NameIndex;
   experimentIndex: ExperimentIndex;
   keyIndex: KeyIndex;
   grantIndex: GrantIndex;
-  /** Writes both. */
+  /** Writes keys and grants. */
   rights: RightsWriter;
   blobs: BlobStore;
   blobLedger: BlobLedger;
-  /** What the origins still have of what the store has lost. */
+  /** Files that origins still have, but the store has lost. */
   heldFiles: HeldFiles;
-  /** What the isolate has room for. */
+  /** The isolate's memory limit. */
   uploadMemory: UploadMemoryLimit;
   createSha256: () => Sha256;
   rowAudit: RowAudit;
-  /** What lies in KV at all. */
+  /** Lists KV's keys. */
   listing: KeyListing;
   now: () => number;
 }
@@ -59,22 +59,24 @@ export interface RepairedPage {
   cursor: string | null;
 }
 
-/** @param page.dryRun says what would be mended, and changes nothing. */
+/** @param page.dryRun reports what would be repaired, and changes nothing. */
 export type RepairStep = (
   deps: RepairDeps,
   page: { cursor: string | null; dryRun: boolean; actor: string },
 ) => Promise<RepairedPage>;
 
-/** Rows of the system of record itself that nobody can read. They are told, not mended: nothing says what they were. */
+/**
+ * Reports unreadable rows of the system of record. They cannot be repaired: nothing says what they contained.
+ */
 export const reportRows: RepairStep = async (deps, { cursor }) => {
   const { checked, damaged, cursor: next } = await deps.rowAudit.page({ cursor, limit: ROW_PAGE });
   return { checked, mended: [], damaged, cursor: next };
 };
 
-/** Rows of one request, about a kilobyte each. */
+/** Rows per request, about a kilobyte each. */
 const ROW_PAGE = 200;
 
-/** @returns what was read; `damaged` when the row is there and cannot be read, which another step tells. */
+/** @returns what was read; `damaged` if the row exists but is unreadable, which another step reports. */
 export async function unlessDamaged<T>(read: Promise<T>): Promise<T | 'damaged'> {
   try {
     return await read;
@@ -84,7 +86,7 @@ export async function unlessDamaged<T>(read: Promise<T>): Promise<T | 'damaged'>
   }
 }
 
-/** Every name that the system of record has: its pointer, and the experiment that it has or had, are as they ought to be. */
+/** Repairs the pointer and the current or last experiment of every name in the system of record. */
 export const repairNames: RepairStep = async (deps, { cursor, dryRun, actor }) => {
   const page = await deps.registry.pointers({ cursor, limit: REPAIR_PAGE });
   const names = page.items.map(({ name }) => name.name);
@@ -101,7 +103,7 @@ export const repairNames: RepairStep = async (deps, { cursor, dryRun, actor }) =
       const was = experimentProblem(experiment, await deps.experimentIndex.get(experiment.id));
       if (was !== null) found.push({ kind: 'experiment', id: experiment.id, was, did: 'written' });
     }
-    // One write of the pointer brings both.
+    // Writing the pointer writes both.
     if (found.length > 0 && !dryRun) await mend(deps, name, actor);
     mended.push(...found);
   }
@@ -110,7 +112,7 @@ export const repairNames: RepairStep = async (deps, { cursor, dryRun, actor }) =
 
 async function mend({ registry, pointers, now }: RepairDeps, name: NameRow, actor: string): Promise<void> {
   await pointers.sync(name.name, { mark: true });
-  // Somebody who changed the name meanwhile has written its pointer too: then there is nothing to tell.
+  // If somebody has changed the name in the meantime, they wrote its pointer too: nothing to report.
   await registry.repaired({ before: name, actor, at: now() });
 }
 
@@ -147,12 +149,12 @@ function experimentProblem(
   }
 }
 
-/** Every name in KV that the system of record does not have: it gets a mark. */
+/** Marks every name in KV that the system of record does not have. */
 export const removeUnknownNames: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.listing.list({ prefix: 'name:', cursor, limit: REPAIR_PAGE });
   const mended: Mended[] = [];
   for (const name of page.items) {
-    // One that is no legal name is never read.
+    // Invalid names are never read.
     if (nameProblem(name) !== null || (await unlessDamaged(deps.registry.name(name))) !== null) continue;
     const { state } = await deps.nameIndex.get(name);
     if (state === 'gone' || state === 'absent') continue;

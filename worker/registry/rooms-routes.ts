@@ -7,7 +7,7 @@ import { fail, type AppEnv } from '../http/request.ts';
 import type { Registry } from './ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 
-/** Rooms: those of the tenant, or all of them for the bootstrap key, which alone changes them. */
+/** Reserved rooms: the tenant's, or all of them for the bootstrap key, which alone may change them. */
 export function adminRoomRoutes(deps: { registry: Registry; now: () => number }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
@@ -46,8 +46,8 @@ const operatorOnly = (caller: AdminCaller): Result<null, ApiError> =>
     : err({ code: 'insufficient_scope', message: 'Only the bootstrap key may reserve names for tenants.' });
 
 /**
- * Reserves a name and all below it. What exists there stays its owners', and so does what they publish below it: the
- * nearest name or room decides.
+ * Reserves a name and everything below it. Existing names stay with their owners, including what they publish
+ * below them: the nearest name or room decides.
  */
 async function reserveRoom(
   deps: Deps,
@@ -70,7 +70,7 @@ async function reserveRoom(
   return ok({ ...answer, created: await deps.registry.reserve({ name, tenant, ...note }) });
 }
 
-/** Ends a reservation. Error: `not_found` when there is none. */
+/** Ends a reservation. Error: `not_found` if there is none. */
 async function releaseRoom(
   deps: Deps,
   params: { name: string; caller: AdminCaller },

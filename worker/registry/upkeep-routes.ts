@@ -39,7 +39,7 @@ const rootOnly: ApiError = {
   message: 'Only the bootstrap key may do this: it concerns every tenant.',
 };
 
-/** For the bootstrap key alone, a page a request; the answer's `cursor` goes on, null at the end. */
+/** Only for the bootstrap key, one page per request: repeat with the response's `cursor` until it is null. */
 export function adminUpkeepRoutes(deps: RepairDeps & GarbageDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
@@ -75,9 +75,8 @@ export function adminUpkeepRoutes(deps: RepairDeps & GarbageDeps): Hono<AppEnv> 
 }
 
 /**
- * Compares a page of what KV holds of names, experiments, keys and grants, or of adapters' bytes, with the system of
- * record, and writes what is otherwise.
- * Reads may be half a minute old, so what was changed just now can be written once more.
+ * Compares a page of names, experiments, keys and grants in KV, or of adapters' bytes, with the system of
+ * record, and rewrites what differs. Reads may be half a minute old, so recent changes may be written again.
  * @throws StoreUnavailable; the call may be repeated.
  */
 async function repair(
@@ -96,21 +95,21 @@ async function repair(
   return { ...page, step, cursor: page.cursor === null ? startAfter(step) : `${step}:${page.cursor}` };
 }
 
-/** @returns the cursor of the step after; null at the end. */
+/** @returns the cursor of the next step; null at the end. */
 function startAfter(step: RepairStepName): string | null {
   const next = step === REPAIR_OF_BLOBS ? undefined : REPAIR_STEPS[REPAIR_STEPS.indexOf(step) + 1];
   return next === undefined ? null : `${next}:`;
 }
 
 /**
- * Every experiment in KV that the system of record does not have, or that nobody is in and no name brings up to date:
- * drafts, and archived ones that KV has in use. It gets a mark. Others are written with their names.
+ * Marks experiments in KV that the system of record does not have, and those that no name's pointer keeps up
+ * to date: drafts, and archived ones that are live in KV. The others are written with their names.
  */
 const removeUnknownExperiments: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.listing.list({ prefix: 'experiment:', cursor, limit: REPAIR_PAGE });
   const mended: Mended[] = [];
   for (const id of page.items) {
-    // What is no id of an experiment is never read.
+    // Invalid ids are never read.
     if (!ExperimentId.safeParse(id).success) continue;
     const row = await unlessDamaged(deps.experimentLedger.get(id));
     if (row === 'damaged' || (row !== null && (await unlessDamaged(isKept(deps, row))))) continue;
@@ -123,16 +122,16 @@ const removeUnknownExperiments: RepairStep = async (deps, { cursor, dryRun }) =>
   return { checked: page.items.length, mended, cursor: page.cursor };
 };
 
-/** Whether its name's pointer has it, so that the names' step has seen to it. */
+/** Whether its name's pointer contains it, so that the names' step has repaired it. */
 async function isKept({ registry }: RepairDeps, { id, document }: ExperimentRow): Promise<boolean> {
   const pointer = await registry.pointer(document.name);
   return pointer.kind === 'version' && pointer.experiment?.id === id;
 }
 
 /**
- * Every finished file, read whole as it lies in the store: its record is written again where it is otherwise. Parts that
- * are lost or damaged are taken back from an origin that still has the file, and written again; a file of which none has
- * them is marked, so that who publishes it again sends it again. Told by the versions.
+ * Reads every finished file from the store and rewrites its record if it differs. Lost or damaged parts are
+ * restored from an origin that still has the file. If none has, the file is marked, so that publishing it
+ * again uploads it again. Reported by version.
  */
 const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.blobLedger.records({ cursor, limit: REPAIR_PAGE });
@@ -152,7 +151,7 @@ const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
     const bad = await badParts(deps, digest, record);
     if (bad[0] === undefined || (await isGone(deps, digest))) continue;
     const restored = await restoreParts(deps, { digest, record, bad, dryRun });
-    // What comes from an origin counts like what is read here.
+    // Bytes from an origin count like bytes read here.
     bytes += restored.bytes;
     if (restored.gone) continue;
     if (!restored.all && !dryRun) await deps.blobLedger.markDamaged({ digest, at: deps.now() });
@@ -162,7 +161,7 @@ const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
   return { checked, mended, cursor: page.cursor };
 };
 
-/** Looks whether the parts of every finished file are there, and reads none of them; what is lost is told, and left. */
+/** Checks that all parts of every finished file exist, without reading them. Lost ones are only reported. */
 const findLostFiles: RepairStep = async (deps, { cursor }) => {
   const page = await deps.blobLedger.records({ cursor, limit: REPAIR_PAGE });
   const mended: Mended[] = [];
@@ -187,7 +186,7 @@ async function hasAllParts({ blobs }: RepairDeps, digest: string, record: BlobRe
   return true;
 }
 
-/** The file was erased, or deleted as garbage, since its record was read: nothing of it is to come back. */
+/** The file was erased or collected as garbage since its record was read, so it must not return. */
 const isGone = async ({ blobLedger }: Pick<RepairDeps, 'blobLedger'>, digest: string): Promise<boolean> =>
   (await blobLedger.record(digest)) === null;
 
@@ -200,7 +199,7 @@ async function badParts(deps: RepairDeps, digest: string, record: BlobRecord): P
   return bad;
 }
 
-/** One entry for each version whose own file it is; for one that is none's yet, its digest. */
+/** One entry per version with this file as its own; if there is none yet, the digest. */
 async function told(
   { registry }: RepairDeps,
   digest: string,
@@ -211,15 +210,16 @@ async function told(
   return (ids.length === 0 ? [digest] : ids).map((id) => ({ kind: 'blob', id, ...what }));
 }
 
-/** No tenant's: it is the operator who has files repaired. */
+/** Belongs to no tenant: the operator repairs files. */
 const REPAIR = '';
 
 /**
- * Takes lost parts of a file back from an origin that holds it, each compared with its hash before it is written. When
- * all of them are there again, so is the file, for everybody who held it. Of one that is gone meanwhile, what was written
- * is left to the collector of garbage.
- * @param params.dryRun asks for them, and writes nothing.
- * @returns whether all are there again, or would be, and how many bytes came. @throws StoreUnavailable
+ * Restores lost parts of a file from an origin that has it; verifies each part's hash before writing it. Once
+ * all parts exist, the file is available to all its holders again. If the file is deleted in the meantime,
+ * garbage collection removes the written parts.
+ * @param params.dryRun requests them, but writes nothing.
+ * @returns whether all parts exist again, or would, and the bytes received.
+ * @throws StoreUnavailable
  */
 async function restoreParts(
   deps: Pick<RepairDeps, 'blobs' | 'blobLedger' | 'heldFiles' | 'uploadMemory' | 'now'>,
@@ -248,7 +248,7 @@ async function restoreParts(
   }
   const gone =
     all && !dryRun ? !(await deps.blobLedger.mended({ digest, at: deps.now() })) : await isGone(deps, digest);
-  // Whoever deleted it may have done so before they were written.
+  // Whoever deleted the file may have missed the parts written since.
   if (gone) for (const part of written) await deps.blobLedger.storing({ digest, part, at: 0 });
   return { all, gone, bytes };
 }

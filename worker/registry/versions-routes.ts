@@ -65,7 +65,7 @@ const nameJson = ({ name, owner, version, latest, alias, strict, about }: NameRo
   ...about,
 });
 
-/** Versions and names. Publishing answers 409, 422, or 503 when no origin can try the adapter. */
+/** Versions and names. Publishing returns 409, 422, or 503 if no origin can try the adapter. */
 export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
@@ -97,7 +97,7 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
       const name = parseInput(AdapterName, query(context, 'name') ?? '');
       if (!name.ok) return fail(name.error);
       const row = await deps.registry.name(name.value);
-      // Who may build on a name may see its chain ids; changing it is its owner's.
+      // Whoever may build on a name may see its chain ids; only its owner may change it.
       if (row === null || row.removedAt !== null || !mayUse(caller, row))
         return fail(modelNotFound(name.value, []));
       const versions = await deps.registry.versions(name.value);
@@ -143,7 +143,7 @@ async function versionsOf(deps: IntakeDeps, context: AppContext, file: string): 
   return context.json({ versions } satisfies FileVersions);
 }
 
-/** Has every origin try a published version again and compare it with the proof that the version keeps. */
+/** Has every origin try a published version again, and compares the results with the version's proof. */
 async function verifyVersion(
   deps: Pick<IntakeDeps, 'registry' | 'trials'>,
   params: { request: VerifyVersionRequest; caller: AdminCaller; life: RequestLife },
@@ -177,7 +177,7 @@ function verdictOf(answer: VerifyAnswer, proof: AdapterProof | null): Omit<Origi
   return { ok: false, reason: own ?? 'no proof for this base', kl: null, max_difference };
 }
 
-/** Has every origin verify a version; 503 when none answers. */
+/** Has every origin verify a version; 503 if none responds. */
 export function adminVerifyRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'POST /admin/verify', async ({ context, caller, request }) => {
@@ -197,8 +197,8 @@ export function adminVerifyRoutes(deps: IntakeDeps): Hono<AppEnv> {
 type PlanDeps = Pick<IntakeDeps, 'registry' | 'blobLedger' | 'bases' | 'now'>;
 
 /**
- * What `publishVersion` would do with a file of which only the header is told; it asks the same questions in the same
- * order, and changes nothing. What only the bytes can tell, an origin's trial included, is not known yet.
+ * What `publishVersion` would do with a file, given only its header. Makes the same checks in the same order,
+ * and changes nothing. Leaves out what needs the file's bytes, such as an origin's trial.
  */
 async function planVersion(
   deps: PlanDeps & { mayUseChain: MayUseChain },
@@ -265,7 +265,7 @@ const headOf = ({ base, parent, modules }: PlanRequest['file']) => ({
   })),
 });
 
-/** The owner's nearest live name above, unless a strict one of theirs is met before. */
+/** The owner's nearest live name above, unless a strict one of theirs is nearer. */
 async function nearestAbove(registry: Registry, name: string, owner: string): Promise<string | null> {
   for (let path = name; path.includes('/');) {
     path = path.slice(0, path.lastIndexOf('/'));

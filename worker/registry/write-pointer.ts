@@ -25,7 +25,7 @@ export function manifestOf(row: VersionRow): AdapterManifest {
   };
 }
 
-/** What KV holds of a name; null where it is to hold nothing. An experiment is part of it only while it is live. */
+/** A name's value in KV; null if it has none. Contains an experiment only while it is live. */
 export function nameEntryOf(name: string, pointer: Pointer): NameEntry | null {
   if (pointer.kind === 'alias') return { name, alias: pointer.target };
   if (pointer.kind !== 'version') return null;
@@ -38,7 +38,7 @@ export function nameEntryOf(name: string, pointer: Pointer): NameEntry | null {
   };
 }
 
-/** What KV holds of an experiment, of one that has ended too: whoever has an old manifest learns it from here. */
+/** An experiment's value in KV, also when it has ended: readers with an old manifest learn that from it. */
 export function experimentEntryOf({ id, owner, document, versions }: PointedExperiment): ExperimentEntry {
   const manifests = new Map(versions.map((row) => [`${row.name}@${row.version}`, manifestOf(row)]));
   const of = (adapter: string): AdapterManifest => {
@@ -58,8 +58,8 @@ export function experimentEntryOf({ id, owner, document, versions }: PointedExpe
 }
 
 /**
- * Brings a change that the registry has to the index that the hot path reads.
- * @param params.what to repeat, such as `publish`, when that fails now; it is made up for later in any case.
+ * Writes a change of the registry to the hot path's index.
+ * @param params.what to retry, such as `publish`, if that fails now; it is retried in the background anyway.
  */
 export async function writePointer(
   deps: { pointers: PointerWriter },
@@ -83,11 +83,10 @@ export async function writePointer(
 }
 
 /**
- * Writes a page of the pointers that KV is still to be told of, because whoever changed their names died before that, or
- * because what they lead to was withdrawn. The writer strikes off what it has written; what fails is left for the next
- * time.
- * @param params.newest what changed last comes first, else the oldest.
- * @throws StoreUnavailable when the system of record does not answer.
+ * Writes a page of stale pointers: a request died before writing them, or their target was withdrawn. The
+ * writer clears the notes of what it has written; failures are left for the next run.
+ * @param params.newest starts with the latest changes, otherwise with the oldest.
+ * @throws StoreUnavailable if the system of record does not respond.
  */
 export async function syncStalePointers(
   deps: { registry: Registry; pointers: PointerWriter },
@@ -101,8 +100,10 @@ export async function syncStalePointers(
 }
 
 /**
- * Brings what a name's removal or restoration has changed to the index: its own pointer, and those of what stands on it.
- * @param params.name whose pointer changes; null = of single versions, which are never live. @returns the answer.
+ * Writes the pointers that a removal or restoration has changed: the name's own, and those of what is built
+ * on it.
+ * @param params.name whose pointer changes; null = single versions, which are never live.
+ * @returns the response.
  */
 export async function servedAnew<T>(
   deps: { registry: Registry; pointers: PointerWriter },

@@ -17,7 +17,7 @@ import { z } from 'zod';
 const buckets = (letter: string): string[] => Array.from({ length: BUCKETS }, (_, i) => `${letter}${i}`);
 const TTFT = buckets('t');
 const DURATION = buckets('d');
-/** Columns that are added up. */
+/** Columns that are summed. */
 const SUMS = ['requests', 'prompt_tokens', 'completion_tokens', ...TTFT, ...DURATION];
 
 interface ChunkRow {
@@ -29,7 +29,7 @@ interface ChunkRow {
 
 const ChunkRequests = z.array(RequestView);
 
-/** With the sums beside it, by the names of their columns. */
+/** Also has the sums, under their columns' names. */
 type PointRow = Record<string, number> & { begins: number; status: number } & { code: unknown };
 
 const readPoint = (row: PointRow): TrafficPoint => ({
@@ -62,13 +62,13 @@ const ADD_REQUESTS = `INSERT INTO request_chunks (tenant, at, id, count, left_ou
   SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?)`;
 
 /**
- * What comes after its hour and day were summed up, as when the database was away, has them summed up once more: from the
- * minutes, which are there for a day, and the hours.
+ * Late traffic, such as after an outage of the database, makes its hour and day be summed again, from the
+ * minutes, which are kept for a day, and from the hours.
  */
 const SUM_UP_AGAIN = `UPDATE traffic_marks SET until = CASE step WHEN 3600 THEN ?1 ELSE ?2 END
   WHERE (step = 3600 AND until > ?1 AND until <= ?1 + 86400) OR (step = 86400 AND until > ?2)`;
 
-/** Those beyond the newest of each tenant that this batch is of. */
+/** Deletes requests of the batch's tenants beyond each one's newest. */
 const FORGET_REQUESTS = `WITH found AS (
     SELECT c.tenant, c.at, c.id,
       SUM(c.count) OVER (PARTITION BY c.tenant ORDER BY c.at DESC, c.id DESC) - c.count AS newer
@@ -77,14 +77,17 @@ const FORGET_REQUESTS = `WITH found AS (
 
 const LAST_OF_TENANT = `SELECT tenant, count, left_out, requests FROM request_chunks
   WHERE tenant = ? ORDER BY at DESC, id DESC LIMIT ?`;
-/** How many are in each is added up before any of their texts is read: a thousand rows can be 70 MB. */
+/** The counts are summed before any of the requests are read: a thousand rows can be 70 MB. */
 const LAST_OF_ALL = `SELECT c.tenant, c.count, c.left_out, c.requests FROM (
     SELECT tenant, at, id, SUM(count) OVER (ORDER BY at DESC, tenant, id) - count AS newer FROM (
       SELECT tenant, at, id, count FROM request_chunks WHERE at > 0 ORDER BY at DESC LIMIT ?1)) found
   CROSS JOIN request_chunks c ON c.tenant = found.tenant AND c.at = found.at AND c.id = found.id
   WHERE found.newer < ?1 ORDER BY found.at DESC, found.tenant, found.id`;
 
-/** Statements of constants alone: sums of what is meant of each time. */
+/**
+ * Statements made of constants only.
+ * @param meant condition.
+ */
 const sumsOf = (meant: string): string =>
   `SELECT at / CAST(? AS INTEGER) * CAST(? AS INTEGER) AS begins, status, code,
      ${SUMS.map((column) => `SUM(${column}) AS ${column}`).join(', ')}
@@ -94,10 +97,10 @@ const sumsOf = (meant: string): string =>
 const ONE = sumsOf('tenant = ? AND name = ? AND key_id = ?');
 const OF_NAME = sumsOf('tenant = ? AND name = ?');
 const OF_KEY = sumsOf('tenant = ? AND key_id = ?');
-/** Of whichever tenant. */
+/** For any tenant. */
 const ANY = sumsOf('COALESCE(?, name) = name AND COALESCE(?, key_id) = key_id');
 
-/** @returns the statement, and what its last question marks are. */
+/** @returns the statement and its last values. */
 function readingOf({ tenant, name, keyId }: Pick<Asked, 'tenant' | 'name' | 'keyId'>) {
   if (name === null && keyId === null) return { query: ONE, values: [tenant ?? '', '', ''] };
   if (tenant === null) return { query: ANY, values: [name, keyId] };
@@ -112,7 +115,7 @@ const times = (from: number, to: number, step: number): string =>
     Array.from({ length: Math.max(0, Math.ceil((to - from) / step)) }, (_, i) => from + i * step),
   );
 
-/** The items in order, in as many JSON arrays as it takes for each to be a value that D1 takes. */
+/** Packs the items in order into JSON arrays small enough for D1. */
 function jsonLists(items: readonly unknown[]): string[] {
   const encoder = new TextEncoder();
   const lists: string[][] = [];
@@ -131,7 +134,7 @@ function jsonLists(items: readonly unknown[]): string[] {
 }
 
 export function createD1Traffic(db: SqlDatabase): TrafficLedger {
-  /** Unix s; what begins there is not summed up by this step yet. */
+  /** Unix s from which each step still has to be summed. */
   async function marks(): Promise<ReadonlyMap<number, number>> {
     const { results } = await db
       .prepare('SELECT step, until FROM traffic_marks WHERE step IN (3600, 86400)')
@@ -164,7 +167,7 @@ export function createD1Traffic(db: SqlDatabase): TrafficLedger {
       try {
         await db.batch(statements);
       } catch (error) {
-        // The batch's id is the one key that can be there already: it was added, and the answer was lost.
+        // Only the batch's id can exist already: it was added, but the response was lost.
         if (!isUniqueViolation(error)) throw error;
       }
     },
@@ -177,7 +180,7 @@ export function createD1Traffic(db: SqlDatabase): TrafficLedger {
       const parts = [
         { source: 86400, from, to: days },
         { source: 3600, from: days, to: hours },
-        // Minutes that are gone are not looked for.
+        // Minutes older than that are deleted already.
         { source: 60, from: Math.max(hours, to - KEPT_S[60]), to },
       ].filter((part) => part.from < part.to);
       const answers = await db.batch(
@@ -226,8 +229,8 @@ export function createD1Traffic(db: SqlDatabase): TrafficLedger {
 const sums = SUMS.map((column) => `SUM(${column})`).join(', ');
 
 /**
- * Names and keys beyond the busiest become one row without. The total of a tenant, whose name and key are empty, is
- * none of them. Summed up again it is the same.
+ * Merges names and keys beyond the busiest into one row without them. A tenant's total, which has no name and
+ * key, is kept apart. Repeating it gives the same result.
  */
 const SUM_UP = `WITH line AS (
     SELECT tenant, name, key_id, ROW_NUMBER() OVER (ORDER BY SUM(requests) DESC, tenant, name, key_id) AS place
@@ -245,7 +248,10 @@ const SUM_UP = `WITH line AS (
   GROUP BY tenant, named, keyed, status, code
   ON CONFLICT DO UPDATE SET ${SUMS.map((column) => `${column} = excluded.${column}`).join(', ')}`;
 
-/** Sums up the first step that is over and not summed up yet, if there is one. @param params.seconds unix s, now. */
+/**
+ * Sums the first step that has ended and is not summed yet, if any.
+ * @param params.seconds now, unix s.
+ */
 async function rollUp(
   db: SqlDatabase,
   params: { into: 3600 | 86400; outOf: 60 | 3600; seconds: number },
@@ -259,7 +265,7 @@ async function rollUp(
     .prepare('SELECT MIN(at) AS at FROM traffic WHERE step = ? AND at >= ?')
     .bind(outOf, known?.until ?? 0)
     .first<{ at: number | null }>();
-  // A time without a request is passed over at once.
+  // Skips times without requests.
   const from = Math.floor((first?.at ?? seconds) / into) * into;
   const until = from + into;
   if (seconds < until + ROLL_UP_AFTER_S) return;
@@ -274,7 +280,7 @@ async function rollUp(
   ]);
 }
 
-/** Unix s, of those that no hour has yet; a day waits for them. */
+/** Unix s of the first minute that is in no hour yet; days wait for it. */
 async function firstMinute(db: SqlDatabase): Promise<number> {
   const first = await db
     .prepare(
@@ -285,7 +291,7 @@ async function firstMinute(db: SqlDatabase): Promise<number> {
   return first?.at ?? Infinity;
 }
 
-/** Takes away what is too old, at most {@link PRUNED_STEPS} steps of it. */
+/** Deletes at most {@link PRUNED_STEPS} steps that are too old. */
 const pruneStep = (db: SqlDatabase, step: keyof typeof KEPT_S, seconds: number): SqlStatement =>
   db
     .prepare(

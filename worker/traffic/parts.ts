@@ -1,4 +1,4 @@
-/** What counts completions by time: what is noted of each, and what sends it in batches. */
+/** Records traffic: what is noted of each completion, and how it is sent in batches. */
 import { keepAlive, type AppContext } from '../http/request.ts';
 import { MAX_TRAFFIC_ROWS, MAX_UNSENT_TRAFFIC, TRAFFIC_FLUSH_MS, TRAFFIC_TRIES } from './limits.ts';
 import type { EndedCompletion, TrafficCollector, TrafficSink, TrafficBatch } from './ports.ts';
@@ -20,16 +20,16 @@ export const createTraffic = (params: {
     tries: TRAFFIC_TRIES,
   });
 
-/** Sums up what this isolate serves and sends it in batches; see {@link createBatchedWrites}. */
+/** Sums traffic in this isolate and sends it in batches; see {@link createBatchedWrites}. */
 function createTrafficRecorder(params: {
   collector: TrafficCollector;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
   newId: () => string;
   flushMs: number;
-  /** Of one batch, in rows and requests. */
+  /** Rows and requests per batch. */
   maxSize: number;
-  /** Waiting for the collector. */
+  /** Rows and requests that may wait for the collector. */
   maxUnsent: number;
   tries: number;
 }): TrafficSink {
@@ -61,8 +61,10 @@ function createTrafficRecorder(params: {
 }
 
 /**
- * Notes a completion that has ended, for the traffic over time and the list of requests: what it was, never what was said.
- * @param how.kept prompt and answer are kept. @param how.code of the error, where the trace does not know it. @param how.endedAt unix ms; now unless given.
+ * Records a completion that has ended, in the traffic and in the list of requests; never its text.
+ * @param how.kept its prompt and answer are stored.
+ * @param how.code the error's, if the trace does not know it.
+ * @param how.endedAt unix ms; default: now.
  */
 export function recordEnded(
   deps: { trafficSink: TrafficSink; now: () => number },

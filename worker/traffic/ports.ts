@@ -1,11 +1,16 @@
-/** Completions by time, and the last of them one by one. */
+/** Types of traffic: completions over time, and a list of the latest ones. */
 import type { RequestView } from '../../protocol/admin-api/traffic.ts';
 
-/** A completion that has ended, however it did; not one without a good key, which belongs to nobody. */
+/**
+ * A completion that has ended in any way. Excludes requests without a valid key, which belong to no tenant.
+ */
 export type EndedCompletion = RequestView;
 
 export interface TrafficSink {
-  /** Never throws and never waits. @param keepAlive lets the sending go on after the response. */
+  /**
+   * Never throws or waits.
+   * @param keepAlive lets the sending continue after the response.
+   */
   record(ended: EndedCompletion, keepAlive: (work: Promise<unknown>) => void): void;
 }
 
@@ -13,26 +18,26 @@ export interface TrafficSums {
   requests: number;
   promptTokens: number;
   completionTokens: number;
-  /** Requests by time to first token, and by duration; buckets of sum-traffic.ts. */
+  /** Histograms of time to first token and of duration; buckets as in sum-traffic.ts. */
   ttft: number[];
   duration: number[];
 }
 
-/** What a row is about, beside its time. */
+/** What a row counts, besides its time. */
 export interface Series {
   /** '' = all tenants together. */
   tenant: string;
-  /** '' with keyId '' = all of the tenant's; `*` = names and keys that were too many. */
+  /** '' with keyId '' = the tenant's total; `*` = names and keys beyond the limit. */
   name: string;
   keyId: string;
   status: number;
-  /** Of the error; '' = none. */
+  /** The error's; '' = none. */
   code: string;
 }
 
 /** Of one minute. */
 export interface TrafficRow extends Series, TrafficSums {
-  /** Where the minute begins, unix s. */
+  /** Start of the minute, unix s. */
   at: number;
 }
 
@@ -40,7 +45,7 @@ export interface TrafficRow extends Series, TrafficSums {
 export interface RequestChunk {
   tenant: string;
   requests: EndedCompletion[];
-  /** Requests of the same time that are not among them. */
+  /** Requests of the same time that were dropped. */
   leftOut: number;
 }
 
@@ -52,9 +57,9 @@ export interface TrafficBatch {
   chunks: RequestChunk[];
 }
 
-/** Takes batches of isolates. Throws StoreUnavailable. */
+/** Collects batches from isolates. Throws StoreUnavailable. */
 export interface TrafficCollector {
-  /** @param batch.id a batch that was added already is not added again. */
+  /** @param batch.id a batch with a known id is not added again. */
   add(batch: TrafficBatch): Promise<void>;
 }
 
@@ -69,8 +74,12 @@ export interface TrafficPoint extends TrafficSums {
 export interface TrafficLedger extends TrafficCollector {
   /**
    * Sums by step, status and code, oldest first.
-   * @param tenant null = all together. @param name @param keyId of these alone; null = whichever.
-   * @param from unix s, a multiple of `step`. @param to first that does not count any more. @param step seconds.
+   * @param tenant null = the sum of all.
+   * @param name null = any.
+   * @param keyId null = any.
+   * @param from unix s, a multiple of `step`.
+   * @param to exclusive.
+   * @param step seconds.
    */
   read(params: {
     tenant: string | null;
@@ -80,8 +89,14 @@ export interface TrafficLedger extends TrafficCollector {
     to: number;
     step: number;
   }): Promise<TrafficPoint[]>;
-  /** Newest first, at most as many as are kept of a tenant. @param tenant null = of all. */
+  /**
+   * Newest first, at most as many as are kept per tenant.
+   * @param tenant null = all.
+   */
   requests(params: { tenant: string | null; limit: number }): Promise<RequestChunk[]>;
-  /** Sums up one hour and one day that are over, and takes away some of what is too old. @param now unix ms. */
+  /**
+   * Sums one hour and one day that have ended, and deletes some of what is too old.
+   * @param now unix ms.
+   */
   tend(now: number): Promise<void>;
 }

@@ -13,7 +13,10 @@ import { KEPT_S } from './limits.ts';
 import { UNNAMED, sumOf, summedPoints, isError } from './sum-traffic.ts';
 import type { TrafficLedger } from './ports.ts';
 
-/** @param asked a tenant. @returns whose traffic a caller sees; null = that of all. */
+/**
+ * @param asked a tenant.
+ * @returns the tenant whose traffic the caller sees; null = all.
+ */
 export function whoseTraffic(
   caller: AdminCaller,
   asked: string | undefined,
@@ -29,17 +32,17 @@ export function whoseTraffic(
 const MINUTE_S = 60;
 const HOUR_S = 3_600;
 const DAY_S = 86_400;
-/** A chart has some hundred points. */
+/** Keeps a chart at some hundred points. */
 const STEP_UP_TO: readonly [seconds: number, step: number][] = [
   [3 * HOUR_S, MINUTE_S],
   [KEPT_S[60], 5 * MINUTE_S],
   [8 * DAY_S, HOUR_S],
   [KEPT_S[3600], 3 * HOUR_S],
 ];
-/** Points of one answer, with gaps. */
+/** Points per response, including gaps. */
 const MAX_POINTS = 2_000;
 
-/** Completions over time; only the bootstrap key sees other tenants than its own, and all together. */
+/** Completions over time; only the bootstrap key sees other tenants, and all of them together. */
 export function adminTrafficRoutes(deps: { traffic: TrafficLedger; now: () => number }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'GET /admin/traffic', async ({ context, caller, query }) => {
@@ -66,7 +69,7 @@ export function adminTrafficRoutes(deps: { traffic: TrafficLedger; now: () => nu
   return routes;
 }
 
-/** @returns unix s, whole steps; the last 24 hours unless told otherwise. */
+/** @returns unix s, in whole steps; default: the last 24 hours. */
 function rangeOf(
   query: { from?: number | undefined; to?: number | undefined; step?: string | undefined },
   now: number,
@@ -86,10 +89,10 @@ const wrong = (message: string, param: string): Result<never, ApiError> => ({
   error: { code: 'invalid_request', message, param },
 });
 
-/** Requests of one answer, unless told otherwise. */
+/** Requests per response by default. */
 const PAGE = 100;
 
-/** The last completions, one by one; only the bootstrap key sees those of other tenants than its own. */
+/** A list of the latest completions; only the bootstrap key sees those of other tenants. */
 export function adminRequestRoutes(deps: { traffic: TrafficLedger }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'GET /admin/requests', async ({ context, caller, query }) => {
@@ -99,7 +102,7 @@ export function adminRequestRoutes(deps: { traffic: TrafficLedger }): Hono<AppEn
     const chunks = await deps.traffic.requests({ tenant: tenant.value, limit: MAX_KEPT_REQUESTS });
     const found = chunks
       .flatMap(({ requests }) => requests)
-      // Chunks of isolates overlap.
+      // Chunks from different isolates overlap.
       .sort((a, b) => b.at - a.at)
       .slice(0, MAX_KEPT_REQUESTS)
       .filter(

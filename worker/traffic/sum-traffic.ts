@@ -1,4 +1,4 @@
-/** How counts of completions add up: in fixed buckets of time, over batches, and over the points of a report. */
+/** Sums completions: in fixed buckets of time, over batches, and over the points of a report. */
 import { MAX_BATCH_REQUESTS, MAX_NAMED_ROWS, MAX_OUTCOMES } from './limits.ts';
 import type {
   EndedCompletion,
@@ -11,9 +11,8 @@ import type {
 import type { TrafficReport } from '../../protocol/admin-api/traffic.ts';
 
 /**
- * Times in fixed buckets: counts of two histograms add up, so that percentiles can be taken of any sum of them. Upper
- * bounds, ms, each at most two thirds above the one before until 30 s; what is longer than the last is
- * beyond.
+ * Upper bounds of the buckets, ms. Fixed, so histograms can be added and percentiles taken of any sum. Up to
+ * 30 s each bound is at most two thirds above the one before. One more bucket counts longer times.
  */
 export const BOUNDS_MS: readonly number[] = [
   ...[5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700],
@@ -25,7 +24,7 @@ export const BUCKETS = BOUNDS_MS.length + 1;
 
 export const emptyHistogram = (): number[] => new Array<number>(BUCKETS).fill(0);
 
-/** @param ms a value on a bound belongs below it. */
+/** @param ms a value equal to a bound belongs to the bucket below it. */
 export function bucketOf(ms: number): number {
   const at = BOUNDS_MS.findIndex((bound) => ms <= bound);
   return at === -1 ? BUCKETS - 1 : at;
@@ -37,7 +36,8 @@ export function addHistogram(sum: number[], more: readonly number[]): void {
 
 /**
  * @param share 0.5 = the median.
- * @returns ms, as if values were spread evenly within their bucket; null of none. Beyond the last bound it is that bound.
+ * @returns ms, assuming that values are spread evenly within their bucket; at most the last bound; null if
+ * there are none.
  */
 export function quantile(counts: readonly number[], share: number): number | null {
   const total = counts.reduce((sum, count) => sum + count, 0);
@@ -57,10 +57,10 @@ export function quantile(counts: readonly number[], share: number): number | nul
 
 const MINUTE_MS = 60_000;
 
-/** Name of what had too many names. */
+/** Name of the row for names beyond the limit. */
 export const UNNAMED = '*';
 
-/** @returns of all tenants, of its own, and of its name and key. */
+/** @returns rows for all tenants, for its tenant, and for its name and key. */
 export function rowsOf(ended: EndedCompletion): TrafficRow[] {
   const ttft = emptyHistogram();
   const duration = emptyHistogram();
@@ -81,12 +81,12 @@ export function rowsOf(ended: EndedCompletion): TrafficRow[] {
 
 const hasName = ({ name, keyId }: Series): boolean => name !== UNNAMED && (name !== '' || keyId !== '');
 
-/** What has come since the last {@link Gathered.take}. */
+/** What has arrived since the last {@link Gathered.take}. */
 interface Gathered {
-  /** Of rows and requests. */
+  /** Rows and requests. */
   readonly size: number;
   add(rows: readonly TrafficRow[], chunks: readonly RequestChunk[]): void;
-  /** @returns all of it, at most {@link MAX_NAMED_ROWS} of them by name and key, and forgets it. */
+  /** @returns and forgets everything, with at most {@link MAX_NAMED_ROWS} rows by name and key. */
   take(): Pick<TrafficBatch, 'rows' | 'chunks'>;
 }
 
@@ -124,7 +124,7 @@ function addRow(rows: Map<string, TrafficRow>, row: TrafficRow): void {
   addHistogram(sum.duration, row.duration);
 }
 
-/** @returns how many requests more there are. */
+/** @returns the number of added requests. */
 function addChunk(chunks: Map<string, RequestChunk>, chunk: RequestChunk): number {
   const { tenant } = chunk;
   const before = chunks.get(tenant) ?? { tenant, requests: [], leftOut: 0 };
@@ -135,7 +135,7 @@ function addChunk(chunks: Map<string, RequestChunk>, chunk: RequestChunk): numbe
   return requests.length - before.requests.length;
 }
 
-/** Those by name and key that have the fewest requests become rows without. */
+/** Merges the names and keys with the fewest requests into rows without them. */
 function bounded(rows: readonly TrafficRow[]): TrafficRow[] {
   const named = rows.filter(hasName).sort((a, b) => b.requests - a.requests);
   const sums = new Map<string, TrafficRow>();
@@ -144,7 +144,7 @@ function bounded(rows: readonly TrafficRow[]): TrafficRow[] {
   return [...sums.values(), ...named.slice(0, MAX_NAMED_ROWS)];
 }
 
-/** The client left, which is no failure. */
+/** The client disconnected, which is not an error. */
 const CLIENT_LEFT = 499;
 export const isError = (status: number): boolean => status >= 400 && status !== CLIENT_LEFT;
 

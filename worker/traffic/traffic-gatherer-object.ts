@@ -11,7 +11,7 @@ import { BUCKETS, gather } from './sum-traffic.ts';
 const count = z.int().min(0);
 const histogram = z.array(count).length(BUCKETS);
 
-/** What a collector is sent. */
+/** A batch sent to the collector. */
 const CollectedBatch: z.ZodType<TrafficBatch> = z.object({
   id: z.string(),
   at: z.int(),
@@ -33,10 +33,10 @@ const CollectedBatch: z.ZodType<TrafficBatch> = z.object({
   chunks: z.array(z.object({ tenant: z.string(), requests: z.array(RequestView), leftOut: count })),
 });
 
-/** One for all: it takes a call an isolate and flush, some hundred bytes a row. */
+/** A single one: it gets one call per isolate and flush, with some hundred bytes per row. */
 const COLLECTOR = 'traffic';
 
-/** Collects in a Durable Object (`TrafficGatherer`), which writes what all isolates sent together. */
+/** A collector in a Durable Object (`TrafficGatherer`), which combines the writes of all isolates. */
 export const createDoTraffic = (params: {
   namespace: DurableNamespace;
   timeoutMs: number;
@@ -51,18 +51,18 @@ export const createDoTraffic = (params: {
     }),
 });
 
-/** The part of a Durable Object's storage that this one uses. */
+/** The part of a Durable Object's storage that it uses. */
 export interface GathererStorage {
   setAlarm(at: number): Promise<void>;
 }
 
-/** Ids of batches that came lately, so that one whose answer was lost counts once. */
+/** Recent batches' ids, so that a batch whose response was lost counts once. */
 const KNOWN_BATCHES = 1_000;
 
 /**
- * Adds up what isolates send and writes it to D1 together, at the latest {@link COLLECT_MOST_MS} after the first: a hot
- * name is then one row a write however many isolates serve it. It keeps nothing: when it dies, what came since its last
- * write is lost.
+ * Sums what isolates send and writes it to D1 at most {@link COLLECT_MOST_MS} after the first batch, so a
+ * busy name costs one row per write, however many isolates serve it. Nothing is on disk: if it crashes,
+ * everything since its last write is lost.
  */
 export class TrafficGatherer {
   readonly #storage: GathererStorage;
@@ -71,14 +71,14 @@ export class TrafficGatherer {
   readonly #quietMs: number;
   readonly #open = gather();
   readonly #known = new Set<string>();
-  /** What D1 refused; sent again as it was, before all that came later. */
+  /** A batch that D1 rejected; resent unchanged, before later ones. */
   #refused: TrafficBatch | null = null;
   #waking = false;
-  /** Unix ms, of the batches that wait. */
+  /** Unix ms of the first waiting batch. */
   #first = 0;
   #last = 0;
 
-  /** @param parts given by tests. */
+  /** @param parts replaced by tests. */
   constructor(
     context: { storage: GathererStorage },
     env: { DB: SqlDatabase; FLUSH_MS?: string },
@@ -93,7 +93,7 @@ export class TrafficGatherer {
   async fetch(request: Request): Promise<Response> {
     const { id, rows, chunks } = CollectedBatch.parse(await request.json());
     if (this.#known.has(id)) return Response.json(null);
-    // Its sender keeps it and tries again.
+    // The sender keeps the batch and retries.
     if (this.#open.size > MAX_UNSENT_TRAFFIC) return new Response(null, { status: 503 });
     this.#remember(id);
     this.#last = this.#now();
@@ -128,7 +128,7 @@ export class TrafficGatherer {
     try {
       await this.#storage.setAlarm(this.#now() + this.#quietMs);
     } catch (error) {
-      // Whoever comes next sets it.
+      // The next call sets it again.
       this.#waking = false;
       throw error;
     }

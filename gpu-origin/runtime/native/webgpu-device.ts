@@ -1,6 +1,6 @@
 /**
- * The runtime's port on a GPU: the WebGPU provider inside the same native library. Tensors in the GPU's memory have no
- * offsets; what lies in this machine's is copied there when it is bound, so it is bound again when it has changed.
+ * The runtime's port on a GPU: the WebGPU provider in the same native library. Tensors in GPU memory have no
+ * offsets. Host memory is copied to the GPU when it is bound, so it is bound again after each change.
  */
 import { DataType, type Precision } from '../../model/base-model.ts';
 import {
@@ -30,10 +30,10 @@ import {
   type Pointer,
 } from './native-device.ts';
 
-/** ONNX Runtime's names of the provider and of its memory. */
+/** ONNX Runtime's name for the provider and its memory. */
 const PROVIDER = 'WebGPU';
 const MEMORY = 'WebGPU_Buf';
-/** OrtHardwareDeviceType of a GPU, and ONNX Runtime's name of the provider. */
+/** OrtHardwareDeviceType of a GPU, and ONNX Runtime's name for the provider. */
 const GPU = 1;
 const WEBGPU = 'WebGpuExecutionProvider';
 /** OrtLoggingLevel: 4 = fatal. */
@@ -113,7 +113,7 @@ class GpuSession implements Session {
   }
 }
 
-/** Sessions read the weights' file beside their graph, each for itself. */
+/** Each session reads the weights' file beside its graph by itself. */
 const WEIGHTS: Weights = { close: () => {} };
 
 export class WebgpuDevice implements Device, OwnMemory {
@@ -122,9 +122,9 @@ export class WebgpuDevice implements Device, OwnMemory {
   readonly own = this;
   readonly sharesWeights = false;
   readonly addressableBytes = null;
-  /** Of the processor's kernels, which are not used. */
+  /** For the processor's kernels, which are not used. */
   preciseInt8 = false;
-  /** Where the GPU's memory is taken from; an allocator belongs to a session. */
+  /** Allocates GPU memory; an allocator belongs to a session. */
   private gpu: { session: GpuSession; memory: Pointer; allocator: Pointer } | null = null;
   private readonly env: Pointer;
   private readonly host_: Pointer;
@@ -138,8 +138,8 @@ export class WebgpuDevice implements Device, OwnMemory {
   }
 
   /**
-   * @param threads of what runs on the processor beside.
-   * @throws OrtError when there is no GPU that WebGPU can use, or it does not add right.
+   * @param threads for the parts that run on the processor.
+   * @throws OrtError if WebGPU finds no usable GPU, or it adds incorrectly.
    */
   static async open(ort: OrtLibrary, threads: number): Promise<WebgpuDevice> {
     const device = new WebgpuDevice(ort, threads);
@@ -166,7 +166,7 @@ export class WebgpuDevice implements Device, OwnMemory {
   }
 
   async hasFp16(): Promise<boolean> {
-    // Where it cannot, the run fails, and ONNX Runtime would log it as an error.
+    // On a GPU without float16 the run fails, and ONNX Runtime would log that as an error.
     const session = this.open(buildSumGraph('f16'), LOG_NOTHING);
     try {
       await this.add(session);
@@ -179,7 +179,10 @@ export class WebgpuDevice implements Device, OwnMemory {
     }
   }
 
-  /** Two sums on the GPU. @throws OrtError when they are wrong. */
+  /**
+   * Computes two sums on the GPU.
+   * @throws OrtError if they are wrong.
+   */
   private async add(session: GpuSession): Promise<void> {
     const values = await this.host(16);
     const x = this.tensor('f32', values, 0, [2]);
@@ -288,9 +291,8 @@ export class WebgpuDevice implements Device, OwnMemory {
 }
 
 /**
- * Hardware that ONNX Runtime finds by the operating system and has its WebGPU provider for; Vulkan's software devices
- * are none.
- * @returns whose GPU, such as "NVIDIA"; null = there is none.
+ * Finds a GPU that ONNX Runtime's WebGPU provider can use; Vulkan's software devices don't count.
+ * @returns its vendor, such as "NVIDIA"; null = none.
  */
 export function findGpu(ort: OrtLibrary): string | null {
   const env = createEnv(ort, 1);

@@ -1,4 +1,4 @@
-/** The module beside the compiled origin, as packaged, or in node_modules. */
+/** The module from beside the compiled, packaged origin, or from node_modules. */
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
@@ -7,14 +7,14 @@ import type { WasmFactory } from './wasm-module.ts';
 
 const FILE = 'ort-wasm-simd-threaded.mjs';
 
-/** @throws Error when the package is not there. */
+/** @throws Error if the package is missing. */
 function moduleUrl(): URL {
   const packed = new URL(`./onnxruntime-web/dist/${FILE}`, import.meta.url);
   if (existsSync(packed)) return packed;
   return pathToFileURL(createRequire(import.meta.url).resolve(`onnxruntime-web/${FILE}`));
 }
 
-/** @throws Error when the package is not there. */
+/** @throws Error if the package is missing. */
 export async function installedModule(): Promise<WasmFactory> {
   const { default: factory } = (await import(moduleUrl().href)) as {
     default: WasmFactory;
@@ -24,9 +24,12 @@ export async function installedModule(): Promise<WasmFactory> {
 
 const Package = z.object({ version: z.string() });
 
-/** Of onnxruntime-web. @throws Error when the package is not there. */
+/**
+ * Version of onnxruntime-web.
+ * @throws Error if the package is missing.
+ */
 export function wasmVersion(): string {
-  // Its package.json is not among its exports.
+  // The package does not export its package.json.
   const path = new URL('../package.json', moduleUrl());
   return Package.parse(JSON.parse(readFileSync(path, 'utf8'))).version;
 }

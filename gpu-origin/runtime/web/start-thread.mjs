@@ -1,4 +1,4 @@
-// A thread of Node's has no loader of TypeScript unless it registers one; Deno and Bun need none.
+// A Node thread has no TypeScript loader unless it registers one; Deno and Bun need none.
 if (globalThis.Deno === undefined && globalThis.Bun === undefined) {
   const { register } = await import('tsx/esm/api');
   register();

@@ -1,6 +1,6 @@
 /**
- * What the thread that WebAssembly runs in is told and what it answers (pointers are byte offsets into its memory); and
- * ONNX Runtime's calls there, checked, with the tensors of a binding kept as long as it.
+ * Messages to and from the thread that runs WebAssembly (pointers are byte offsets into its memory); and
+ * checked calls of ONNX Runtime in it, which keep a binding's tensors as long as the binding.
  */
 import { OrtError, nextTurn } from '../device.ts';
 import {
@@ -12,16 +12,16 @@ import {
 } from './wasm-module.ts';
 
 export interface WasmStart {
-  /** That a run uses, the module's own included. */
+  /** Threads per run, including the module's own. */
   threads: number;
 }
 
-/** Place of memory: WebAssembly's own, or a buffer of the GPU's. */
+/** Kind of memory: WebAssembly's, or a GPU buffer. */
 type Place = 'heap' | 'gpu';
 
 export interface BoundTensor {
   name: string;
-  /** Offset in it; of the GPU's, where the buffer begins. */
+  /** Offset in WebAssembly's memory, or the start of the GPU buffer. */
   place: Place;
   /** onnx.TensorProto.DataType */
   type: number;
@@ -36,7 +36,7 @@ interface Bindings {
   outputs: readonly BoundTensor[];
 }
 
-/** The thread of WebAssembly, as the device sees it. */
+/** The thread of WebAssembly, seen from the device. */
 export interface WasmHost {
   /** Contains all allocations. */
   readonly memory: SharedArrayBuffer;
@@ -66,7 +66,7 @@ export type WasmReply =
   | { job: number; error: { call: string; code: number; message: string } };
 
 export type WasmAnswer = Extract<WasmReply, { pointer: number }>;
-/** One that is answered, without its number. */
+/** A request with an answer, without its number. */
 export type WasmQuestion = WasmRequest extends infer R
   ? R extends { job: number }
     ? Omit<R, 'job'>
@@ -78,19 +78,19 @@ export type WasmOrder = Exclude<WasmRequest, { job: number }>;
 const LOG_ERRORS = 3;
 /** GraphOptimizationLevel: 99 = all. */
 const OPTIMIZE_ALL = 99;
-/** Where a tensor's data lies, of api.cc's DataLocation. */
+/** DataLocation in api.cc of a tensor's data. */
 const LOCATIONS: Record<BoundTensor['place'], number> = { heap: 1, gpu: 4 };
 /** ORT_FAIL and ORT_INVALID_ARGUMENT of OrtErrorCode. */
 const FAIL = 1;
 const INVALID_ARGUMENT = 2;
 
-/** ONNX Runtime's name of it. */
+/** ONNX Runtime's name for the provider. */
 const PROVIDER = 'WebGPU';
 
 interface Binding {
   session: number;
   pointer: number;
-  /** Made so far, by what they are of. */
+  /** Tensors created so far, by their memory, type and shape. */
   tensors: Map<string, number>;
   outputs: number;
 }
@@ -98,7 +98,10 @@ interface Binding {
 export class WasmApi {
   private readonly sessions = new Map<number, number>();
   private readonly bindings = new Map<number, Binding>();
-  /** Names of inputs and outputs: a call that waits for the GPU reads them when its stack is gone. */
+  /**
+   * Names of inputs and outputs, kept because a call that waits for the GPU reads them after its stack is
+   * gone.
+   */
   private readonly names = new Map<string, number>();
 
   private constructor(
@@ -112,7 +115,10 @@ export class WasmApi {
     return new WasmApi(await factory({ numThreads: threads }), null).started(threads);
   }
 
-  /** With the WebGPU provider. @throws OrtError */
+  /**
+   * Loads the module with the WebGPU provider.
+   * @throws OrtError
+   */
   static async loadWithGpu(factory: WebgpuFactory, threads: number): Promise<WasmApi> {
     const module = await factory({ numThreads: threads });
     return new WasmApi(module, new WasmGpu(module)).started(threads);
@@ -128,7 +134,10 @@ export class WasmApi {
     return this.module.HEAPU8.buffer;
   }
 
-  /** @param bytes at least 64 are allocated, so that an empty tensor has an address as well. @throws OrtError */
+  /**
+   * @param bytes at least 64 are allocated, so that an empty tensor has an address too.
+   * @throws OrtError
+   */
   allocate(bytes: number): number {
     const pointer = this.module._malloc(Math.max(64, bytes));
     if (pointer === 0)
@@ -144,7 +153,10 @@ export class WasmApi {
     this.module._free(pointer);
   }
 
-  /** Once a session is open. @throws OrtError */
+  /**
+   * Requires an open session.
+   * @throws OrtError
+   */
   allocateOnGpu(bytes: number): Promise<number> {
     return this.ownGpu.allocate(bytes);
   }
@@ -158,12 +170,12 @@ export class WasmApi {
     return this.gpu;
   }
 
-  /** Why the GPU was lost, once it is. */
+  /** Resolves with the reason if the GPU is lost. */
   get gpuLost(): Promise<string> {
     return this.ownGpu.lost;
   }
 
-  /** Whether the GPU supports float16; once a session is open. */
+  /** Whether the GPU supports float16; requires an open session. */
   get gpuHasFp16(): boolean {
     return this.ownGpu.hasFp16;
   }
@@ -194,15 +206,15 @@ export class WasmApi {
   private async options(): Promise<number> {
     const { module } = this;
     const options = this.withStack((text) => {
-      // No memory pattern: shapes change from step to step, and one would be kept for each of them.
+      // No memory pattern: shapes change from step to step, and one would be kept for each.
       const options = module._OrtCreateSessionOptions(
         ...([OPTIMIZE_ALL, true, false, 0, false, 0, text('graft'), LOG_ERRORS, 0, 0] as const),
       );
       if (options === 0) this.check('OrtCreateSessionOptions', FAIL);
       for (const [key, value] of [
-        // Between steps the core is needed by sampling, HTTP and the edge.
+        // Between steps, sampling, HTTP and the edge need the core.
         ['session.force_spinning_stop', '1'],
-        // The arena allocates powers of two: of 4 GiB that is too much for weights.
+        // The arena allocates powers of two, which wastes too much of 4 GiB for weights.
         ['session.use_device_allocator_for_initializers', '1'],
       ] as const)
         this.check(key, module._OrtAddSessionConfigEntry(options, text(key), text(value)));
@@ -252,7 +264,10 @@ export class WasmApi {
     }
   }
 
-  /** A GPU copies anything outside of its memory when it is bound. @throws OrtError */
+  /**
+   * A GPU copies host memory only when it is bound.
+   * @throws OrtError
+   */
   async bindAgain(id: number, inputs: readonly BoundTensor[]): Promise<void> {
     const binding = this.bindings.get(id);
     if (binding !== undefined) for (const tensor of inputs) await this.bindInput(binding, tensor);
@@ -290,7 +305,7 @@ export class WasmApi {
     try {
       const code = await module._OrtRunWithBinding(session, pointer, outputs, values, 0);
       this.check('OrtRunWithBinding', code);
-      // Further references to the outputs that were bound.
+      // Releases the additional references to the bound outputs.
       for (let index = 0; index < outputs; index++)
         module._OrtReleaseTensor(module.getValue(values + 4 * index, '*'));
     } finally {
@@ -339,11 +354,14 @@ export class WasmApi {
 /** Models and weights, by the device's names. */
 export interface WasmFiles {
   model(name: string): Uint8Array;
-  /** @param open called with the file, which is closed when it ends. */
+  /** @param open called with the file, which is closed afterwards. */
   weights<T>(name: string, open: (file: { name: string; data: ExternalData }) => Promise<T>): Promise<T>;
 }
 
-/** @returns the answer; null for a request without one. @throws the error of a request without an answer. */
+/**
+ * @returns the answer; null for a request without one.
+ * @throws errors of a request without an answer.
+ */
 export async function answerRequest(
   api: WasmApi,
   files: WasmFiles,
@@ -354,7 +372,7 @@ export async function answerRequest(
     const pointer = await handle(api, files, request);
     return job === null ? null : { job, pointer, memory: api.memory };
   } catch (error) {
-    // Requests without a job do not fail; if one does, the module is unusable.
+    // Requests without a job should not fail; if one does, the module is unusable.
     if (job === null) throw error;
     return { job, error: said(error) };
   }
@@ -395,7 +413,7 @@ function said(error: unknown): { call: string; code: number; message: string } {
   return { call: 'WebAssembly', code: -1, message: error instanceof Error ? error.message : String(error) };
 }
 
-/** WebAssembly in the calling thread, for a browser's worker: it needs no shared memory. */
+/** WebAssembly in the calling thread, for a browser's worker; needs no shared memory. */
 export class SameThread implements WasmHost {
   #turn: Promise<void> = Promise.resolve();
   #ids = 0;
@@ -418,7 +436,7 @@ export class SameThread implements WasmHost {
   async ask(question: WasmQuestion): Promise<WasmAnswer> {
     this.#jobs += 1;
     const answer = await this.#do({ ...question, job: this.#jobs } as WasmRequest);
-    // A run blocks the thread; between two of them it handles aborts and new requests.
+    // A run blocks the thread, so aborts and new requests are handled between two runs.
     if (question.kind === 'run') await nextTurn();
     if (answer !== null && 'error' in answer)
       throw new OrtError(answer.error.call, answer.error.code, answer.error.message);

@@ -12,7 +12,7 @@ import type {
 } from './wasm-api.ts';
 import { WebDevice } from './web-device.ts';
 
-/** The job of the thread's start. */
+/** Job number of the thread's start. */
 const STARTED = 0;
 const GONE = -1;
 
@@ -22,8 +22,9 @@ interface Waiting {
 }
 
 /**
- * WebAssembly in a thread of Node's. @throws Error when onnxruntime-web is missing. @throws OrtError when it
- * does not start.
+ * WebAssembly in a Node thread.
+ * @throws Error if onnxruntime-web is missing.
+ * @throws OrtError if it does not start.
  */
 export async function openWebDevice(threads: number): Promise<WebDevice> {
   const version = wasmVersion();
@@ -31,7 +32,10 @@ export async function openWebDevice(threads: number): Promise<WebDevice> {
   return new WebDevice(await startWasmThread(threads), `ONNX Runtime ${version} in WebAssembly, ${count}`);
 }
 
-/** @param threads that a run uses. @throws OrtError when it does not start. */
+/**
+ * @param threads per run.
+ * @throws OrtError if it does not start.
+ */
 export async function startWasmThread(threads: number): Promise<WasmThread> {
   const thread = new WasmThread({ threads });
   await thread.started;
@@ -49,7 +53,7 @@ export class WasmThread implements WasmHost {
   #ids = 0;
 
   constructor(workerData: WasmStart) {
-    // The thread gets none of this process's flags.
+    // The thread must not inherit this process's flags.
     this.#worker = new Worker(new URL('./start-thread.mjs', import.meta.url), { workerData, execArgv: [] });
     this.#worker.on('message', (reply: WasmReply) => this.#settle(reply));
     this.#worker.on('error', (error) => this.#end(error.message));
@@ -86,7 +90,9 @@ export class WasmThread implements WasmHost {
     await this.#worker.terminate();
   }
 
-  /** All rows were in it: like a crash of the native library, this ends the process, and its parent sees why. */
+  /**
+   * All rows were in it. Like a crash of the native library, this ends the process, and its parent sees why.
+   */
   #end(message: string): void {
     if (this.#lost !== null) return;
     const running = this.#memory !== null;
@@ -100,7 +106,7 @@ export class WasmThread implements WasmHost {
 
   #wait(job: number): Promise<WasmAnswer> {
     if (this.#lost !== null) return Promise.reject(this.#lost);
-    // A process that waits for it stays; one that has nothing else to do may end.
+    // A pending request keeps the process alive; without one it may exit.
     if (this.#waiting.size === 0) this.#worker.ref();
     return new Promise((resolve, reject) => this.#waiting.set(job, { resolve, reject }));
   }

@@ -1,11 +1,12 @@
 /**
- * onnxruntime-web's raw WebAssembly module: the only file that knows its exports. They are ONNX Runtime's, but not
- * documented (js/web/lib/wasm/wasm-types.ts and onnxruntime/wasm/api.cc of the same release), so the version is exact in
- * package.json. The JavaScript API over it has no I/O binding and copies keys and values at every step.
+ * onnxruntime-web's raw WebAssembly module: the only file that knows its exports. They are ONNX Runtime's,
+ * but undocumented (js/web/lib/wasm/wasm-types.ts and onnxruntime/wasm/api.cc of the same release), so
+ * package.json pins the exact version. The JavaScript API on top has no I/O binding and copies keys and
+ * values at every step.
  */
 import { OrtError } from '../device.ts';
 
-/** The used part of WebGPU; TypeScript's own types are the page's. */
+/** The part of WebGPU that we use; TypeScript's own types need the DOM library. */
 export interface GpuBuffer {
   destroy(): void;
 }
@@ -17,14 +18,14 @@ export interface GpuDevice {
   readonly lost: Promise<{ reason: string; message: string }>;
 }
 
-/** Source of external data; the used part of a Uint8Array. */
+/** Source of external data; the part of Uint8Array that is used. */
 export interface ExternalData {
   readonly byteLength: number;
   subarray(begin: number, end: number): Uint8Array;
 }
 
 export interface WasmModule {
-  /** All memory at its last growth in this thread; `getValue` refreshes it. */
+  /** All memory as of its last growth in this thread; `getValue` refreshes it. */
   readonly HEAPU8: Uint8Array<SharedArrayBuffer>;
   getValue(pointer: number, type: 'i8' | 'i32' | '*'): number;
   setValue(pointer: number, value: number, type: 'i32' | '*'): void;
@@ -34,7 +35,7 @@ export interface WasmModule {
   stackSave(): number;
   stackRestore(stack: number): void;
   stackAlloc(bytes: number): number;
-  /** @returns 0 when there is no memory left. */
+  /** @returns 0 if there is no memory left. */
   _malloc(bytes: number): number;
   _free(pointer: number): void;
   mountExternalData(path: string, data: ExternalData): void;
@@ -87,15 +88,15 @@ export interface WasmModule {
   ): number | Promise<number>;
 }
 
-/** In addition, for a module with the WebGPU provider. */
+/** Additional exports of a module with the WebGPU provider. */
 export interface WebgpuModule extends WasmModule {
-  /** Called first: calls that wait for the GPU return promises from then on. */
+  /** Call first: from then on, calls that wait for the GPU return promises. */
   asyncInit?(): void;
   /** @param onDevice called with the device that the first session opened. */
   webgpuInit(onDevice: (device: GpuDevice) => void): void;
-  /** Called before the options of each session. */
+  /** Call before creating the options of each session. */
   webgpuRegisterDevice(): unknown;
-  /** Called after each session's opening, 0 if it failed. */
+  /** Call after opening each session; 0 if that failed. */
   webgpuOnCreateSession(session: number): void;
   webgpuOnReleaseSession(session: number): void;
   /** @returns the tensor's data pointer. */
@@ -103,25 +104,28 @@ export interface WebgpuModule extends WasmModule {
   webgpuUnregisterBuffer(buffer: GpuBuffer): void;
 }
 
-/** The module's export. @param module.numThreads workers of its own are started for all but one. */
+/**
+ * The module's export.
+ * @param module.numThreads it starts workers of its own for all but one.
+ */
 export type WasmFactory = (module: { numThreads: number }) => Promise<WasmModule>;
 export type WebgpuFactory = (module: { numThreads: number }) => Promise<WebgpuModule>;
 
-/** GPUBufferUsage: STORAGE, COPY_SRC and COPY_DST, as ONNX Runtime's own. */
+/** GPUBufferUsage: STORAGE, COPY_SRC and COPY_DST, like ONNX Runtime's own buffers. */
 const USAGE = 0x80 | 0x04 | 0x08;
 /** Sizes are multiples of this, bytes: the unit of ONNX Runtime's copies. */
 const ALIGNMENT = 16;
 /** ORT_FAIL of OrtErrorCode. */
 const FAIL = 1;
 
-/** The GPU of a module with the WebGPU provider: its device, and buffers that tensors lie in. */
+/** The GPU of a module with the WebGPU provider: its device, and buffers for tensors. */
 export class WasmGpu {
   /** null = no session has opened one yet. */
   private device: GpuDevice | null = null;
-  /** Any open session: buffers are registered through one, and all of them share the device. */
+  /** Open sessions. Buffers are registered through any of them; all share the device. */
   private readonly sessions = new Set<number>();
   private readonly buffers = new Map<number, GpuBuffer>();
-  /** Why the device was lost, once it is: calls that wait for it may then wait forever. */
+  /** Resolves with the reason if the device is lost; calls that wait for it may then never return. */
   readonly lost: Promise<string>;
 
   constructor(private readonly module: WebgpuModule) {
@@ -136,12 +140,15 @@ export class WasmGpu {
     );
   }
 
-  /** Once a session is open. */
+  /** Requires an open session. */
   get hasFp16(): boolean {
     return this.device?.features.has('shader-f16') ?? false;
   }
 
-  /** Names the provider in a session's options. @returns ONNX Runtime's code. */
+  /**
+   * Adds the provider to a session's options.
+   * @returns ONNX Runtime's code.
+   */
   provide(options: number, name: number): number | Promise<number> {
     this.module.webgpuRegisterDevice();
     return this.module._OrtAppendExecutionProvider(options, name, 0, 0, 0);
@@ -158,7 +165,10 @@ export class WasmGpu {
     this.sessions.delete(session);
   }
 
-  /** @returns the data pointer of a tensor over all of it. @throws OrtError */
+  /**
+   * @returns the data pointer of a tensor over the whole buffer.
+   * @throws OrtError
+   */
   async allocate(bytes: number): Promise<number> {
     const [session] = this.sessions;
     if (this.device === null || session === undefined) throw new Error('no session is open');

@@ -1,4 +1,4 @@
-/** The thread of WebAssembly, blocked by a run. Messages are handled in order. */
+/** The thread of WebAssembly; a run blocks it. Messages are handled in order. */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -40,7 +40,7 @@ parentPort!.on('message', (request: WasmRequest) => {
 });
 reply({ job: 0, pointer: 0, memory: api.memory });
 
-/** Read tensor by tensor: the whole would be in memory twice. */
+/** Reads tensor by tensor: otherwise the whole file would be in memory twice. */
 function fileData(fd: number): ExternalData {
   return {
     byteLength: fstatSync(fd).size,

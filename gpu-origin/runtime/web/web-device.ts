@@ -18,12 +18,12 @@ import {
 import { buildSumGraph, UploadedMemory, Uploads } from '../gpu-parts.ts';
 import type { BoundTensor, WasmHost } from './wasm-api.ts';
 
-/** Of 32-bit WebAssembly; onnxruntime-web is built to grow to all of it. */
+/** Limit of 32-bit WebAssembly; onnxruntime-web may grow to it. */
 const ADDRESSABLE = 4 * 1024 ** 3;
 /** Alignment of parts of one allocation, bytes. */
 const ALIGNMENT = 64;
 
-/** `bytes` from `offset` on in the module's memory. */
+/** `bytes` from `offset` in the module's memory. */
 class WebMemory implements HostMemory {
   private readonly view: Uint8Array<SharedArrayBuffer>;
   constructor(
@@ -48,11 +48,11 @@ class WebMemory implements HostMemory {
   }
 }
 
-/** A tensor's place: the thread creates it for each binding. */
+/** Describes a tensor: the thread creates it for each binding. */
 class WebTensor implements DeviceTensor {
   constructor(
     readonly bound: Omit<BoundTensor, 'name'>,
-    /** A GPU gets a copy of it; null = it is read in place. */
+    /** Memory that is copied to a GPU; null = it is read in place. */
     readonly uploaded: UploadedMemory | null = null,
     /** Frees its own memory. */
     private readonly free: () => void = () => {},
@@ -116,7 +116,10 @@ class WebSession implements Session {
   }
 }
 
-/** Room in WebAssembly's memory. @throws OrtError when there is not enough. */
+/**
+ * Allocates WebAssembly's memory.
+ * @throws OrtError if there is not enough.
+ */
 async function takeMemory(host: WasmHost, bytes: number): Promise<WebMemory> {
   const place = 'heap';
   const { pointer, memory } = await host.ask({ kind: 'allocate', place, bytes });
@@ -150,7 +153,7 @@ class WebWeights implements Weights {
   }
 }
 
-/** Common to both: sessions read the weights' file beside their graph, each separately. */
+/** Shared by both devices: each session reads the weights' file beside its graph by itself. */
 abstract class WasmDevice {
   constructor(protected readonly wasm: WasmHost) {}
 
@@ -208,9 +211,9 @@ export class WebDevice extends WasmDevice implements Device {
 }
 
 /**
- * The runtime's port on a GPU through WebAssembly, in browsers: ONNX Runtime's WebGPU provider. Keys and values lie in
- * buffers of the GPU that are bound as input and output at once; what lies in WebAssembly's memory is copied to the GPU
- * when it is bound, so it is bound again when it has changed.
+ * The runtime's port on a GPU through WebAssembly, in browsers: ONNX Runtime's WebGPU provider. Keys and
+ * values are in GPU buffers that are bound both as input and as output. WebAssembly's memory is copied to the
+ * GPU when it is bound, so it is bound again after each change.
  */
 export class WebGpuDevice extends WasmDevice implements Device, OwnMemory {
   readonly provider = 'webgpu';
@@ -218,7 +221,7 @@ export class WebGpuDevice extends WasmDevice implements Device, OwnMemory {
   readonly own = this;
   readonly sharesWeights = false;
   readonly addressableBytes = null;
-  /** Of the processor's kernels, which are not used. */
+  /** For the processor's kernels, which are not used. */
   preciseInt8 = false;
 
   private constructor(
@@ -230,12 +233,12 @@ export class WebGpuDevice extends WasmDevice implements Device, OwnMemory {
   }
 
   /**
-   * @param fp16 whether the GPU supports float16; asked once it is open.
-   * @throws OrtError when WebGPU can use no GPU.
+   * @param fp16 whether the GPU supports float16; called once it is open.
+   * @throws OrtError if WebGPU finds no usable GPU.
    */
   static async open(host: WasmHost, description: string, fp16: () => boolean): Promise<WebGpuDevice> {
     const device = new WebGpuDevice(host, description, fp16);
-    // Never closed: the GPU's device ends with the last session, and all buffers with it.
+    // Never closed: the GPU's device, and all its buffers, end with the last session.
     await device.session(buildSumGraph('f32'), null);
     return device;
   }

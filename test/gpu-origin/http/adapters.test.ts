@@ -33,7 +33,7 @@ describe('adapters over HTTP, signed', () => {
       ),
     });
 
-  it('brings an adapter in parts, then serves it', async () => {
+  it('receives an adapter in parts, then serves it', async () => {
     expect((await ask()).status).toBe(409);
     const declared = await declare();
     expect(declared.status).toBe(201);
@@ -50,7 +50,7 @@ describe('adapters over HTTP, signed', () => {
     expect(list.adapters).toMatchObject([{ digest: DIGEST, state: 'ready', references: 0, pinned: false }]);
   });
 
-  it('lets go of an adapter, in memory and on disk, and takes it again', async () => {
+  it('drops an adapter from memory and disk, and accepts it again', async () => {
     const drop = (digests: unknown) =>
       signedFetch(origin, '/adapters/drop', { method: 'POST', body: JSON.stringify({ digests }) });
     const bring = async () => {
@@ -66,7 +66,7 @@ describe('adapters over HTTP, signed', () => {
     expect(origin.engine.residents().adapters).toEqual([]);
     expect(await (await drop([DIGEST])).json()).toEqual({ files: 0, in_use: 0 });
     await bring();
-    // What is still being received goes too.
+    // Also drops a file that is still being received.
     await drop([DIGEST]);
     await declare();
     await put(0);
@@ -76,10 +76,10 @@ describe('adapters over HTTP, signed', () => {
       expect((await drop(bad)).status).toBe(400);
   });
 
-  it('refuses what is tampered with, cut short or signed for something else, and goes on', async () => {
+  it('rejects manipulated, truncated or wrongly signed parts, and continues', async () => {
     await declare();
     const tampered = PARTS[1]!.map((byte, i) => (i === 3 ? byte ^ 1 : byte));
-    // The header vouches for the part's hash, the bytes are others.
+    // The header has the part's true hash, but the bytes differ.
     const bad = await put(1, tampered, { bodyHash: sha256(PARTS[1]!) });
     expect(bad.status).toBe(422);
     expect(await bad.json()).toMatchObject({
@@ -124,7 +124,7 @@ describe('adapters over HTTP, signed', () => {
     expect((await declare(digest, body)).status).toBe(status);
   });
 
-  it('gives a file back in slices, and nothing that it does not hold', async () => {
+  it('returns slices of a stored file only', async () => {
     const give = (query: string, digest = DIGEST) => signedFetch(origin, `/adapters/${digest}/file${query}`);
     expect((await give('?begin=0&end=5')).status).toBe(404);
     await declare();
@@ -147,7 +147,7 @@ describe('adapters over HTTP, signed', () => {
     expect((await fetch(`${origin.url}/adapters/${DIGEST}/file?begin=0&end=5`)).status).toBe(401);
   });
 
-  it('verifies what it holds', async () => {
+  it('verifies a stored adapter', async () => {
     await declare();
     for (const i of [0, 1, 2]) await put(i);
     const missing = 'd'.repeat(64);
@@ -160,7 +160,7 @@ describe('adapters over HTTP, signed', () => {
     ).toBe(409);
   });
 
-  it('names the allowed methods of a path', async () => {
+  it('lists a path’s allowed methods', async () => {
     for (const [method, path] of [
       ['POST', '/base'],
       ['PATCH', '/adapters'],
@@ -174,7 +174,7 @@ describe('adapters over HTTP, signed', () => {
 });
 
 describe('adapters that do not load', () => {
-  it('are reported by verify, and fail their own request with a reason', async () => {
+  it('are reported by verify, and fail their own requests with a reason', async () => {
     const origin = await startTestOrigin();
     try {
       await origin.store.put(sha256(''), new Uint8Array(0));
@@ -203,7 +203,7 @@ describe('adapters that do not load', () => {
 describe('a file on a small disk', () => {
   const inputs = Array.from({ length: 6 }, (_, at) => `text ${at}`);
   it.each<[string, (digest: string) => string, object, number]>([
-    // The third is in nobody's queue while the first one runs.
+    // The third prompt is not queued yet while the first runs.
     ['prompts', () => '/v1/completions', { model: 'alice/notes', prompt: inputs, max_tokens: 2 }, 0],
     ['texts to embed', () => '/v1/embeddings', { model: 'alice/notes', input: inputs }, 16],
     [
@@ -241,7 +241,7 @@ describe('a file on a small disk', () => {
     await origin.stop();
   });
 
-  it('is asked for anew before a list begins that its adapter may leave the memory amid', async () => {
+  it('is requested again before a list starts, if its adapter might be evicted in between', async () => {
     let atStep = (): void => undefined;
     const origin = await startTestOrigin({ maxQueue: 0, runner: { slots: 1, duringStep: () => atStep() } });
     const ask = (prompt: unknown) =>
@@ -261,7 +261,7 @@ describe('a file on a small disk', () => {
     await origin.stop();
   });
 
-  it('makes room for others last when requests use its adapter, though it has long been in memory', async () => {
+  it('is the last to be deleted while requests use its adapter, even if that was loaded long ago', async () => {
     const origin = await startTestOrigin({ diskBytes: 100 });
     const { adapter, store, url } = origin;
     const ask = async () => {

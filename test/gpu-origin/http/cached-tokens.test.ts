@@ -16,10 +16,10 @@ const ask = async (path: string, body: object): Promise<Response> =>
 const usageOf = async <T = Usage>(path: string, body: object): Promise<T> =>
   ((await (await ask(path, body)).json()) as { usage: T }).usage;
 const long = (start: string): string => `${start} ${'and so on '.repeat(8)}`;
-/** Whole chunks, of which the last token is read in any case. */
+/** Whole chunks; the last token is always read. */
 const wholeChunks = (tokens: number): number => Math.floor((tokens - 1) / 8) * 8;
 
-it('usage reports reused prompt tokens, whole and streamed', async () => {
+it('usage reports reused prompt tokens, both whole and streamed', async () => {
   const prompt = long('one');
   const first = await usageOf('/v1/completions', { prompt });
   expect(first).not.toHaveProperty('prompt_tokens_details');
@@ -36,7 +36,7 @@ it('usage reports reused prompt tokens, whole and streamed', async () => {
   expect((JSON.parse(last) as { usage: Usage }).usage).toEqual(expected);
 });
 
-it('choices count as the first one, prompts of a list are summed', async () => {
+it('choices count like the first one, and a list’s prompts are summed', async () => {
   const [two, three] = [long('two'), long('three')];
   const once = await usageOf('/v1/completions', { prompt: two, n: 3 });
   expect(once).not.toHaveProperty('prompt_tokens_details');
@@ -44,7 +44,7 @@ it('choices count as the first one, prompts of a list are summed', async () => {
   expect(both.prompt_tokens_details).toEqual({ cached_tokens: 2 * wholeChunks(once.prompt_tokens) });
 });
 
-it('Responses and Messages say it in their own fields', async () => {
+it('Responses and Messages report it in their own fields', async () => {
   const input = long('four');
   const path = '/v1/responses';
   const body = { input, max_tokens: undefined, max_output_tokens: 2, store: false };

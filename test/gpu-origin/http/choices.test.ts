@@ -34,7 +34,7 @@ describe('n', () => {
     return data.map((one) => JSON.parse(one) as T);
   };
 
-  it('gives as many choices, each as its seed gives it alone; the prompt counts once', async () => {
+  it('returns as many choices, each equal to its seed’s own answer; the prompt counts once', async () => {
     const one = await chat({});
     const four = await chat({ n: 4, logprobs: true });
     expect(four.choices.map((choice) => choice.index)).toEqual([0, 1, 2, 3]);
@@ -48,7 +48,7 @@ describe('n', () => {
   });
 
   it.each([{}, { logprobs: true, top_logprobs: 2 }])(
-    'streams chats as it answers them: %j',
+    'streams chats with the same text as whole answers: %j',
     async (fields) => {
       const whole = await chat({ n: 3, ...fields });
       const chunks = await chunksOf<ChatCompletionChunk>('/v1/chat/completions', {
@@ -73,7 +73,7 @@ describe('n', () => {
   );
 
   it.each([{}, { echo: true }, { echo: true, logprobs: 1 }, { logprobs: 2 }])(
-    'streams texts as it answers them: %j',
+    'streams texts with the same text as whole answers: %j',
     async (fields) => {
       const body = { ...text, n: 3, ...fields };
       const whole = (await (await post('/v1/completions', body)).json()) as TextCompletion;
@@ -90,7 +90,7 @@ describe('n', () => {
     },
   );
 
-  it('ends all rows when the client goes', async () => {
+  it('ends all rows when the client disconnects', async () => {
     const roomy = await startTestOrigin({ runner: { context: 100_000 } });
     try {
       const gone = new AbortController();
@@ -110,7 +110,7 @@ describe('n', () => {
     }
   });
 
-  it('fails as a whole when one row does', async () => {
+  it('fails as a whole if one row does', async () => {
     let steps = 0;
     const failing = await startTestOrigin({
       runner: {
@@ -137,7 +137,7 @@ describe('n', () => {
     }
   });
 
-  it('is refused for good where it never fits, without a time to come back', async () => {
+  it('is refused without a time to retry if it can never fit', async () => {
     const small = await startTestOrigin({ maxQueue: 2, runner: { slots: 2 } });
     try {
       const refused = await post('/v1/completions', { ...text, n: 5 }, small);
@@ -152,7 +152,7 @@ describe('n', () => {
   });
 
   it.each(['/v1/chat/completions', '/v1/completions', '/v1/responses'])(
-    '%s names a token of logit_bias that the model does not have',
+    '%s rejects a token of logit_bias that the model does not have',
     async (path) => {
       const ask = { model: 'fake', messages: [{ role: 'user', content: 'a' }], prompt: 'a', input: 'a' };
       const [field] = path.includes('chat') ? ['messages'] : path.includes('resp') ? ['input'] : ['prompt'];
@@ -168,13 +168,13 @@ describe('n', () => {
     },
   );
 
-  it('says with a bias what the bias wants', async () => {
+  it('follows logit_bias', async () => {
     const bias = { max_tokens: 3, temperature: 0, logit_bias: { '5': 100 }, logprobs: 0 };
     const body = (await (await post('/v1/completions', { ...text, ...bias })).json()) as TextCompletion;
     expect(new Set(body.choices[0]?.logprobs?.tokens).size).toBe(1);
   });
 
-  it('left nothing behind', () => {
+  it('leaves nothing behind', () => {
     expect(origin.faults).toEqual([]);
     expect(origin.runner.misuses).toEqual([]);
     expect(origin.engine.stats().running).toBe(0);

@@ -39,7 +39,7 @@ describe('completions', () => {
       ...fields,
     });
 
-  it('answers a chat with every field that the specification needs', async () => {
+  it('answers a chat with every field that the specification requires', async () => {
     const response = await chat();
     expect(response.status).toBe(200);
     const body = (await response.json()) as ChatCompletion;
@@ -78,7 +78,7 @@ describe('completions', () => {
     expect(chunks.some((chunk) => 'usage' in chunk)).toBe(false);
   });
 
-  it('sends usage only when it was asked for: null before, then a chunk without choices', async () => {
+  it('sends usage only if requested: null at first, then in a chunk without choices', async () => {
     const data = events(await (await chat({ stream: true, stream_options: { include_usage: true } })).text());
     const chunks = data.slice(0, -1).map((one) => JSON.parse(one) as ChatCompletionChunk);
     const last = chunks.pop();
@@ -86,7 +86,7 @@ describe('completions', () => {
     expect(chunks.every((chunk) => chunk.usage === null)).toBe(true);
   });
 
-  it('gives log-probabilities of chats, streamed or not', async () => {
+  it('returns log-probabilities of chats, streamed or not', async () => {
     const fields = { logprobs: true, top_logprobs: 3 };
     const whole = (await (await chat(fields)).json()) as ChatCompletion;
     const content = whole.choices[0]?.logprobs?.content ?? [];
@@ -94,7 +94,7 @@ describe('completions', () => {
     for (const token of content) {
       expect(token.top_logprobs).toHaveLength(3);
       expect(token.logprob).toBeLessThanOrEqual(0);
-      // Greedy: the chosen token is the likeliest.
+      // Greedy: the chosen token is the most likely.
       expect(token.top_logprobs[0]?.logprob).toBe(token.logprob);
       expect(Array.isArray(token.bytes)).toBe(true);
     }
@@ -118,7 +118,7 @@ describe('completions', () => {
     expect(body.usage).toEqual({ prompt_tokens: 2, completion_tokens: 0, total_tokens: 2 });
   });
 
-  it('counts a character of several tokens once in text_offset', async () => {
+  it('counts a character that spans tokens once in text_offset', async () => {
     const prompt = 'né 🙂!';
     const body = (await (
       await text({ prompt, echo: true, logprobs: 0, max_tokens: 0 })
@@ -130,7 +130,7 @@ describe('completions', () => {
     expect(offsets).toEqual([...offsets].sort((a, b) => a - b));
   });
 
-  it('echoes token ids as their text, whose characters may lie in several, and counts in that', async () => {
+  it('echoes token ids as text, with characters that span tokens, and counts them in text_offset', async () => {
     const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });
     const prompt = tokenizer.encode('<|im_start|>né 🙂!<|im_end|> ok', { allowSpecial: true });
     const echoed = { prompt, echo: true, max_tokens: 0 };
@@ -146,7 +146,7 @@ describe('completions', () => {
     expect(list.choices[0]!.text).toBe(said);
   });
 
-  it('counts no token in text_offset that stands before every text', async () => {
+  it('does not count tokens before the text in text_offset', async () => {
     const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });
     const prefixIds = [tokenizer.controlTokens.get('<|im_start|>')!];
     const other = await startTestOrigin({ services: { tokenizer: { ...tokenizer, prefixIds } } });
@@ -177,7 +177,7 @@ describe('completions', () => {
   });
 
   it.each([{}, { echo: true }, { echo: true, logprobs: 1 }, { logprobs: 0 }])(
-    'streams texts as it answers them: %j',
+    'streams texts with the same text as whole answers: %j',
     async (fields) => {
       const whole = ((await (await text(fields)).json()) as TextCompletion).choices[0]!;
       const data = events(await (await text({ ...fields, stream: true })).text());
@@ -194,7 +194,7 @@ describe('completions', () => {
     },
   );
 
-  it('takes token ids, and special strings in raw prompts as their tokens', async () => {
+  it('accepts token ids, and reads special strings in raw prompts as tokens', async () => {
     const usage = async (prompt: unknown) =>
       ((await (await text({ prompt })).json()) as TextCompletion).usage?.prompt_tokens;
     expect(await usage('<|im_start|>hello<|im_end|>')).toBe(3);
@@ -203,7 +203,7 @@ describe('completions', () => {
     expect(await bad.json()).toMatchObject({ error: { code: 'invalid_request', param: 'prompt[1]' } });
   });
 
-  it('does not take special strings in messages as tokens', async () => {
+  it('does not read special strings in messages as tokens', async () => {
     const tokens = async (content: string) => {
       const response = await chat({ messages: [{ role: 'user', content }] });
       return ((await response.json()) as ChatCompletion).usage.prompt_tokens;
@@ -293,13 +293,13 @@ describe('completions', () => {
         expect(response.headers.get('x-graft-ignored')).toBe(`${param}=${limit}`);
         const text = await response.text();
         const [, used] = /"(?:completion|output)_tokens":(\d+)/.exec(text) ?? [];
-        // A stream of completions does not say what it used.
+        // A stream of completions does not report usage here.
         if (used !== undefined) expect(used).toBe(limit);
       }
     },
   );
 
-  it('reports what fits when the prompt is too long, however long', async () => {
+  it('reports what fits if the prompt is too long, however long', async () => {
     const messageOf = async (content: string) =>
       (
         (await (await chat({ messages: [{ role: 'user', content }] })).json()) as {
@@ -321,7 +321,7 @@ describe('completions', () => {
     ['temperature x 1000', (n) => ({ temperature: n / 1000 }), 2_000],
     ['n', (n) => ({ n }), 8],
   ])('holds the limit of %s at its boundary', async (_what, fields, limit) => {
-    // The context is too short for 2,048 messages: what counts is that they are not refused as a field.
+    // The context is too short for 2,048 messages: it only matters that the field is accepted.
     const codeOf = async (n: number) => {
       const body = (await (await chat(fields(n))).json()) as { error?: { code: string } };
       return body.error?.code ?? 'ok';

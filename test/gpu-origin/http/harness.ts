@@ -64,7 +64,7 @@ export async function startTestOrigin(
     now?: () => number;
     context?: Partial<OriginContext>;
     services?: Partial<Services>;
-    /** Of connections; the origin's own unless given. */
+    /** Connection limits; default: the origin's own. */
     limits?: ConnectionLimits;
     port?: number;
   } = {},
@@ -201,7 +201,7 @@ export const envelope = (request: Record<string, unknown>, graft: Record<string,
     graft: { chain: [], tenant: 't1', request_id: 'r1', model: 'alice/notes', ...graft },
   });
 
-/** Data of each event of a stream; the last is `[DONE]` when all went well. */
+/** Data of each event of a stream; the last is `[DONE]` if nothing failed. */
 export function events(text: string): string[] {
   return text
     .split('\n\n')

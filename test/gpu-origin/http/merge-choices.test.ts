@@ -55,7 +55,7 @@ describe('mergeChoices', () => {
     const first = merged.next();
     channels[0]!.push(piece('0'));
     await first;
-    // Nobody reads: the channel notices who is too far behind.
+    // Nobody reads: the channel detects a reader that is too slow.
     let accepted = 0;
     while (channels[0]!.push(piece('x'))) accepted += 1;
     expect(accepted).toBeGreaterThan(1_000);

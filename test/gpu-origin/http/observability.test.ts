@@ -1,4 +1,4 @@
-/** What an origin says of itself: its load with every answer, where the time went, and /metrics. */
+/** What an origin reports: its load in every response, timing, and /metrics. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { readLoad } from '../../../protocol/origin-wire.ts';
 import { envelope, signedFetch, startTestOrigin, type Origin } from './harness.ts';
@@ -69,7 +69,7 @@ describe('server-timing', () => {
       },
     });
     const first = ask({ stream: true });
-    // Its prefill is under way.
+    // Its prefill is running.
     expect((await first).headers.get('server-timing')).toBe('prompt;dur=0, queue;dur=0, first;dur=40');
     const second = ask({ stream: true });
     await expect.poll(() => origin.engine.stats().waiting).toBe(1);

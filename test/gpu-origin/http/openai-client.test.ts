@@ -5,7 +5,7 @@ import { startTestOrigin, type Origin } from './harness.ts';
 /** Fields that the client's types do not know are passed on. */
 const OWN_FIELDS: object = { ignore_eos: true };
 
-/** The official client against the origin: what it demands of streams, errors and lists. */
+/** The official client against the origin: its requirements for streams, errors and lists. */
 describe('openai', () => {
   let origin: Origin;
   let client: OpenAI;
@@ -80,7 +80,7 @@ describe('openai', () => {
     await expect(client.moderations.create({ input: 'x' })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
   });
 
-  it('throws at an error in the middle of a stream', async () => {
+  it('throws on an error in the middle of a stream', async () => {
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
     let steps = 0;
@@ -108,7 +108,7 @@ describe('openai', () => {
     }
   });
 
-  it('is told to try again when the queue is full', async () => {
+  it('is told to retry when the queue is full', async () => {
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
     const busy = await startTestOrigin({ maxQueue: 1, runner: { slots: 1, duringStep: () => held } });
@@ -134,7 +134,7 @@ describe('openai', () => {
     }
   });
 
-  it('frees the row when it goes away', async () => {
+  it('frees the row when it disconnects', async () => {
     const origin = await startTestOrigin({ runner: { context: 100_000 } });
     try {
       const other = new OpenAI({ baseURL: `${origin.url}/v1`, apiKey: 'none', maxRetries: 0 });

@@ -26,7 +26,7 @@ describe('pins over HTTP, signed', () => {
     return list.adapters.flatMap((adapter) => (adapter.pinned ? adapter.digest : []));
   };
 
-  it('asks for missing files before it does anything, then holds all of them', async () => {
+  it('asks for missing files before it loads anything, then pins all of them', async () => {
     await bring(FILES[0]!);
     const lacking = await pins('POST', [ONE, TWO]);
     expect(lacking.status).toBe(409);
@@ -44,7 +44,7 @@ describe('pins over HTTP, signed', () => {
     expect((await pinned()).sort()).toEqual([ONE, TWO].sort());
   });
 
-  it('loads without a pin, asks for missing files first, and only in place of what is in memory', async () => {
+  it('loads without a pin, asks for missing files first, and only replaces what is in memory', async () => {
     await bring(FILES[0]!);
     const prefetch = (body: object) =>
       signedFetch(origin, '/adapters/prefetch', { method: 'POST', body: JSON.stringify(body) });

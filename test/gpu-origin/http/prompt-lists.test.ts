@@ -62,7 +62,7 @@ describe('lists of prompts', () => {
     });
   });
 
-  it('n answers to each: index is prompt * n + choice, each drawn as alone', async () => {
+  it('return n answers to each prompt: index is prompt * n + choice, each equal to its own answer', async () => {
     const drawn = { temperature: 1, seed: 7, n: 3, max_tokens: 8 };
     const prompts = ['hello', 'good day', 'x', 'y'];
     const all = await complete({ ...drawn, prompt: prompts });
@@ -79,7 +79,7 @@ describe('lists of prompts', () => {
     expect(stream.chunks.at(-1)).toMatchObject({ choices: [], usage: all.usage });
   });
 
-  it('accepts 128 of them with only four rows and eight places', async () => {
+  it('may have 128 prompts with only four rows and eight places in the queue', async () => {
     const all = await complete({ prompt: numbered(128), max_tokens: 2 });
     expect(all.choices).toHaveLength(128);
     const last = await complete({ prompt: 'prompt 127', max_tokens: 2 });
@@ -88,7 +88,7 @@ describe('lists of prompts', () => {
     expect(stream.texts).toEqual(all.choices.map(({ text }) => text));
   });
 
-  it('accepts two such requests at once, which need more than the queue has', async () => {
+  it('may be two such requests at once, which need more than the queue has', async () => {
     const [one, two] = await Promise.all([
       complete({ prompt: numbered(40) }),
       complete({ prompt: numbered(40) }),
@@ -96,7 +96,7 @@ describe('lists of prompts', () => {
     expect(one.choices).toEqual(two.choices);
   });
 
-  it('scores each of them, as lm-eval asks', async () => {
+  it('score each prompt, as lm-eval requires', async () => {
     const scored = { echo: true, logprobs: 1, max_tokens: 0 };
     const prompts = [
       [5, 6, 7],
@@ -134,19 +134,19 @@ describe('lists of prompts', () => {
     expect(origin.runner.steps).toBe(before);
   });
 
-  it('has 16 tokens by default', async () => {
+  it('default to 16 tokens', async () => {
     const { usage } = await complete({ prompt: ['a', 'b'], max_tokens: null });
     expect(usage?.completion_tokens).toBe(32);
   });
 
-  it('leaves nothing behind', () => {
+  it('leave nothing behind', () => {
     expect(origin.faults).toEqual([]);
     expect(origin.runner.misuses).toEqual([]);
     expect(origin.engine.stats()).toMatchObject({ running: 0, waiting: 0 });
   });
 });
 
-it('texts to embed wait for room in the queue like prompts, once the first has found some', async () => {
+it('texts to embed wait for space in the queue like prompts, once the first has some', async () => {
   const origin = await startTestOrigin({ maxQueue: 0, runner: { slots: 1 } });
   const embed = (input: string[]) =>
     fetch(`${origin.url}/v1/embeddings`, { method: 'POST', body: JSON.stringify({ model: 'fake', input }) });
@@ -157,7 +157,7 @@ it('texts to embed wait for room in the queue like prompts, once the first has f
   await origin.stop();
 });
 
-describe('many tokens in a list', () => {
+describe('long lists of tokens', () => {
   let origin: Origin;
   beforeAll(async () => {
     origin = await startTestOrigin({ runner: { context: 40_000, chunk: 8_192 } });

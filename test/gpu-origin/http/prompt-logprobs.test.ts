@@ -17,7 +17,7 @@ describe('prompt_logprobs', () => {
   const text = async (fields: object) => (await (await post('completions', fields)).json()) as TextCompletion;
   const prompt = [5, 6, 7, 8];
 
-  it('equal those of an echo, with ranks, without an echo', async () => {
+  it('equal those of an echo, and have ranks', async () => {
     const plain = await text({ prompt });
     const echoed = await text({ prompt, echo: true, logprobs: 2 });
     const scored = await text({ prompt, prompt_logprobs: 2 });
@@ -40,7 +40,7 @@ describe('prompt_logprobs', () => {
     }
   });
 
-  it('work along with an echo that wants others, each with its own number', async () => {
+  it('work along with an echo, each with its own number of alternatives', async () => {
     const alone = await text({ prompt, echo: true, logprobs: 1 });
     const both = await text({ prompt, echo: true, logprobs: 1, prompt_logprobs: 5 });
     expect(both.choices[0]!.logprobs).toEqual(alone.choices[0]!.logprobs);

@@ -11,7 +11,7 @@ afterEach(async () => {
 
 const CALL = '<tool_call>\n{"name": "get", "arguments": {}}\n</tool_call>';
 
-/** A response that may call a function, whole, and the last event of it as a stream. */
+/** A whole response that may call a function, and the last event of the same as a stream. */
 async function ask(answer: string, body: object) {
   origin = await startTestOrigin({ runner: saying([['Weather?', answer]]) });
   const post = (stream: boolean) =>
@@ -30,7 +30,7 @@ async function ask(answer: string, body: object) {
   return { whole, last };
 }
 
-/** The text of a response's messages, and the tokens that its log-probabilities are of. */
+/** The text of a response's messages, and the tokens of its log-probabilities. */
 const saidBy = ({ output }: ModelResponse) =>
   output.flatMap((item) => (item.type === 'message' ? item.content : []));
 const scoredOf = (response: ModelResponse): string =>
@@ -38,10 +38,10 @@ const scoredOf = (response: ModelResponse): string =>
     Uint8Array.from(saidBy(response).flatMap(({ logprobs }) => logprobs.flatMap(({ bytes }) => bytes ?? []))),
   );
 
-describe('a call that a stop text cuts', () => {
+describe('a call cut by a stop string', () => {
   const cut = `${CALL}\n${CALL.replace('{}', '{ }')}`;
 
-  it('is incomplete in a response, and those before it are not', async () => {
+  it('is incomplete in a response, unlike those before it', async () => {
     const { whole, last } = await ask(cut, { stop: ['{ '] });
     expect(whole.output).toMatchObject([
       { type: 'function_call', status: 'completed', arguments: '{}' },
@@ -51,7 +51,7 @@ describe('a call that a stop text cuts', () => {
     expect([whole.status, last.response.status]).toEqual(['completed', 'completed']);
   });
 
-  it('is not to be run for a chat', async () => {
+  it('must not be run by a chat client', async () => {
     origin = await startTestOrigin({ runner: saying([['Weather?', cut]]) });
     const finishOf = async (stop: string[]) => {
       const response = await fetch(`${origin.url}/v1/chat/completions`, {
@@ -79,7 +79,7 @@ it('a whole call is completed, even if its answer is cut after it', async () => 
 });
 
 describe('a response with tools, streamed as it is whole', () => {
-  it.each([5, 15])('is incomplete where it is cut before its first item: at %i', async (tokens) => {
+  it.each([5, 15])('is incomplete if it is cut before its first item: at %i', async (tokens) => {
     const { whole, last } = await ask('', { tool_choice: 'required', max_output_tokens: tokens });
     expect(whole).toMatchObject({
       ...{ status: 'incomplete', output: [] },

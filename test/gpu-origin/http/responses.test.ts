@@ -126,7 +126,7 @@ describe('responses', () => {
   });
 
   it('ends with completed if the model stops by itself', async () => {
-    // A bias makes the end-of-sequence token the likeliest.
+    // A bias makes the end-of-sequence token the most likely.
     const fields = { ignore_eos: false, logit_bias: { [String(origin.tokenizer.eosIds[0])]: 100 } };
     expect(await whole(fields)).toMatchObject({
       status: 'completed',

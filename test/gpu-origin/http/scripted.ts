@@ -1,4 +1,4 @@
-/** A model that would say a certain text: what it is held to may make it say another. */
+/** A model that wants to say a given text; constraints may make it say another. */
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import type { FakeRunnerOptions } from '../fake-runner.ts';
 import { tinyMetadata } from '../model-tokenizer/tiny-tokenizer.ts';
@@ -8,9 +8,7 @@ const START = tokenizer.controlTokens.get('<|im_start|>')!;
 const END = tokenizer.eosIds[0]!;
 const ROLE = tokenizer.encode('assistant\n', { allowSpecial: false });
 
-/**
- * @param answers by what a prompt contains; the first that fits is said.
- */
+/** @param answers by a part of the prompt; the first match is used. */
 export function saying(answers: readonly (readonly [prompt: string, answer: string])[]): FakeRunnerOptions {
   const scripts = answers.map(([prompt, answer]) => ({
     prompt,

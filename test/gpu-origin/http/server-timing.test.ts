@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { startTiming, type Timing } from '../../../gpu-origin/http/run-prompts.ts';
 
-/** @param steps after each of which so many ms go by. */
+/** @param steps each followed by the time that passes, ms. */
 function said(...steps: [does: (timing: Timing) => void, ms: number][]): string {
   let now = 0;
   const timing = startTiming(() => now);

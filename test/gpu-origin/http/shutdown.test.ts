@@ -102,7 +102,7 @@ describe('the origin’s life cycle', () => {
     await origin.stop();
   });
 
-  it('lets an answer be read to its end, however slowly, while there is time', async () => {
+  it('lets a slow client read its answer to the end while there is time', async () => {
     // More than the sockets hold.
     const answer = new Uint8Array(64 * 1024 ** 2);
     const app = new Hono<OriginEnv>().get('/answer', () => new Response(answer));
@@ -113,7 +113,7 @@ describe('the origin’s life cycle', () => {
       ...{ serving: new Serving(), server, connections, graceMs: 0, abortAll: () => Promise.resolve() },
       sleep: (ms) => (ms > 1_000 ? new Promise(() => undefined) : Promise.resolve()),
     }).then(() => (late = true));
-    // A connection that is closed meanwhile is closed by now.
+    // Connections that should be closed are closed by now.
     for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
     expect(late).toBe(false);
     let read = 0;
@@ -133,7 +133,7 @@ describe('the origin’s life cycle', () => {
     other.close();
   });
 
-  it('answers only to loopback names when it is standalone', async () => {
+  it('answers only to loopback names if it is standalone', async () => {
     const origin = await startTestOrigin();
     try {
       const { request } = await import('node:http');

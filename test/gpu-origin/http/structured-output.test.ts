@@ -57,24 +57,24 @@ describe('chat completions', () => {
     expect(['s', 'm', 'l']).toContain(answer.size);
   });
 
-  it('answers by an expression, a choice, a grammar', async () => {
+  it('follow an expression, a choice, or a grammar', async () => {
     expect(await text({ guided_regex: '[0-9]{3}-[a-c]+z' })).toMatch(/^\d{3}-[abc]+z?$/);
     expect(await text({ structured_outputs: { choice: ['yes', 'no'] } })).toMatch(/^(yes|no)$/);
     expect(await text({ guided_grammar: 'root ::= "1" ("+" "1")?' })).toMatch(/^1(\+1)?$/);
     expect(await text({ response_format: { type: 'text' }, max_tokens: 3 })).not.toBe('');
   });
 
-  it('says length where an answer is cut', async () => {
+  it('report length if an answer is cut', async () => {
     const { choices } = await chat({ response_format: { type: 'json_schema', json_schema }, max_tokens: 3 });
     expect(choices[0]!.finish_reason).toBe('length');
   });
 
-  it('holds each of several choices', async () => {
+  it('constrain each of several choices', async () => {
     const { choices } = await chat({ guided_choice: ['yes', 'no', 'never'], n: 4, seed: 1 });
     for (const { message } of choices) expect(['yes', 'no', 'never']).toContain(message.content);
   });
 
-  it('leaves the tokens of neighbours and the log-probabilities as they are', async () => {
+  it('do not affect the tokens of other rows, nor log-probabilities', async () => {
     const free = { max_tokens: 20, temperature: 1, seed: 3, logprobs: true, top_logprobs: 2 };
     const alone = (await chat(free)).choices;
     const together = await Promise.all([
@@ -85,7 +85,7 @@ describe('chat completions', () => {
     expect(together[0].choices).toEqual(alone);
   });
 
-  it('ends at a stop text inside', async () => {
+  it('end at a stop string inside', async () => {
     expect(await text({ guided_choice: ['abcdef'], stop: 'cd' })).toBe('ab');
   });
 
@@ -125,7 +125,7 @@ describe('chat completions', () => {
 });
 
 describe('other routes', () => {
-  it('holds text completions and responses as well', async () => {
+  it('constrain text completions and responses too', async () => {
     const completion = await post('/v1/completions', { prompt: 'a', guided_choice: ['x', 'y'] });
     expect(await completion.json()).toMatchObject({
       choices: [{ text: expect.stringMatching(/^[xy]$/) as string }],

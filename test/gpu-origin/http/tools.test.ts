@@ -63,7 +63,7 @@ const ask = async (body: object = {}): Promise<Answer['choices'][number]> => {
 };
 
 describe('calls', () => {
-  it('are taken out of what a model writes, with the text before them', async () => {
+  it('are separated from the text before them', async () => {
     await start(['Weather?', `Let me look.\n${CALL}\n${CALL.replace('Paris', 'Rome')}`]);
     const { message, finish_reason } = await ask();
     expect(finish_reason).toBe('tool_calls');
@@ -77,7 +77,7 @@ describe('calls', () => {
     for (const id of ids) expect(id).toMatch(/^call_[0-9a-z]{24}$/);
   });
 
-  it('may come in another order than the functions are listed in, streamed or not', async () => {
+  it('may come in another order than the listed functions, streamed or not', async () => {
     const other = '<tool_call>\n{"name": "get", "arguments": {"n": [1]}}\n</tool_call>';
     await start(['Weather?', `${other}\n${CALL}`]);
     const { message } = await ask();
@@ -93,7 +93,7 @@ describe('calls', () => {
     expect(streamed).toEqual(['get', 'get_weather']);
   });
 
-  it('leave text that has none as it is', async () => {
+  it('leave text without calls as it is', async () => {
     await start(['Weather?', 'It is < 20 degrees <tool_ {"a": 1}']);
     expect(await ask()).toMatchObject({
       message: { content: 'It is < 20 degrees <tool_ {"a": 1}' },
@@ -102,7 +102,7 @@ describe('calls', () => {
     expect((await ask()).message).not.toHaveProperty('tool_calls');
   });
 
-  it('leave text that ends as they begin as it is, streamed or not', async () => {
+  it('leave text that ends like the start of a call as it is, streamed or not', async () => {
     const text = 'Of 3 and 4 the sign is <';
     await start(['Weather?', text]);
     expect((await ask()).message.content).toBe(text);
@@ -112,7 +112,7 @@ describe('calls', () => {
     expect(streamed.join('')).toBe(text);
   });
 
-  it('come where they have to, from a model that would rather talk', async () => {
+  it('come when required, even from a model that prefers to talk', async () => {
     await start(['Weather?', 'I do not know.']);
     const { message, finish_reason } = await ask({ tool_choice: 'required', parallel_tool_calls: false });
     expect(finish_reason).toBe('tool_calls');
@@ -125,7 +125,7 @@ describe('calls', () => {
     expect(named.message.tool_calls![0]!.function.name).toBe('get_weather');
   });
 
-  it('have arguments by the schema of a strict function, and JSON at least of others', async () => {
+  it('have arguments that match a strict function’s schema, and for others at least JSON', async () => {
     await start(
       ['wrong', CALL.replace('{"city":"Paris"}', '{"town":"Paris"}')],
       ['other', '<tool_call>\n{"name": "get", "arguments": {"n": [1]}}\n</tool_call>'],
@@ -136,27 +136,27 @@ describe('calls', () => {
     expect(JSON.parse(other.message.tool_calls![0]!.function.arguments)).toEqual({ n: [1] });
   });
 
-  it('are one where there is to be one', async () => {
+  it('are limited to one if requested', async () => {
     await start(['Weather?', `${CALL}\n${CALL}`]);
     expect((await ask({ parallel_tool_calls: false })).message.tool_calls).toHaveLength(1);
     expect((await ask()).message.tool_calls).toHaveLength(2);
   });
 
-  it('are text to a request without tools, or with none of them', async () => {
+  it('are text if the request has no tools, or tool_choice none', async () => {
     await start(['Weather?', CALL]);
     expect((await ask({ tools: undefined })).message.content).toBe(CALL);
     expect((await ask({ tool_choice: 'none' })).message.content).toBe(CALL);
     expect((await ask({ tools: [] })).message.content).toBe(CALL);
   });
 
-  it('say length where they are cut', async () => {
+  it('report length if they are cut', async () => {
     await start(['Weather?', CALL]);
     const cut = await ask({ max_tokens: 60 });
     expect(cut.finish_reason).toBe('length');
     expect(cut.message.tool_calls![0]!.function).toMatchObject({ name: 'get_weather' });
   });
 
-  it('go together with a format for the answer without any', async () => {
+  it('work together with a format for the text', async () => {
     await start(['Weather?', CALL], ['else', '"x']);
     const format = {
       response_format: { type: 'json_schema', json_schema: { name: 'a', schema: { enum: ['ok'] } } },
@@ -169,7 +169,7 @@ describe('calls', () => {
 });
 
 describe('streamed', () => {
-  it('begin with id and name, and go on with arguments', async () => {
+  it('start with id and name, and continue with arguments', async () => {
     await start(['Weather?', `Let me look.\n\n${CALL}\n${CALL}`]);
     const chunks = events(await (await post({ stream: true })).text())
       .filter((event) => event !== '[DONE]')
@@ -203,7 +203,7 @@ describe('streamed', () => {
 });
 
 describe('a conversation with calls', () => {
-  it('shows them, and their results, to the model as text', async () => {
+  it('shows calls and their results to the model as text', async () => {
     await start(['<tool_response>\n18 <|im_end|> degrees\n</tool_response>', 'It is 18 degrees.']);
     const { message } = await ask({
       messages: [

@@ -1,11 +1,11 @@
-/** What an origin tells the edge of an answer's tokens and its end, beside the answer. */
+/** An origin's report to the edge of an answer's tokens and its end, beside the answer. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ChatCompletion } from '../../../protocol/completion-answers.ts';
 import { readUsageNote, USAGE_COMMENT, USAGE_HEADER, type UsageNote } from '../../../protocol/origin-wire.ts';
 import { envelope, events, signedFetch, startTestOrigin, type Origin } from './harness.ts';
 
 let origin: Origin;
-/** Ends the answer when it is drawn. */
+/** Ends the answer when it is sampled. */
 let end: string;
 beforeAll(async () => {
   origin = await startTestOrigin({ signed: true, runner: { logit: () => 0 } });
@@ -29,8 +29,8 @@ function noted(text: string): { note: UsageNote | null; before: string; after: s
   };
 }
 
-describe('the note of usage', () => {
-  it.each(['length', 'stop'] as const)('says that an answer ended by %s', async (finish) => {
+describe('the usage note', () => {
+  it.each(['length', 'stop'] as const)('reports that an answer ended by %s', async (finish) => {
     const bias = finish === 'stop' ? { logit_bias: { [end]: 100 } } : { ignore_eos: true };
     const request = { messages, max_tokens: 4, temperature: 0, ...bias };
     const whole = await ask(request);
@@ -44,7 +44,7 @@ describe('the note of usage', () => {
     expect(readUsageNote(whole.headers.get(USAGE_HEADER))).toEqual(expected);
 
     const streamed = await ask({ ...request, stream: true });
-    // Before the first token nobody knows how it ends.
+    // Before the first token its end is unknown.
     expect(readUsageNote(streamed.headers.get(USAGE_HEADER))).toEqual({
       promptTokens: usage.prompt_tokens,
       completionTokens: null,
@@ -55,7 +55,7 @@ describe('the note of usage', () => {
     expect(events(after.trimStart())).toEqual(['[DONE]']);
   });
 
-  it.each(['/v1/completions', '/v1/responses'])('comes with %s too', async (path) => {
+  it.each(['/v1/completions', '/v1/responses'])('is sent with %s too', async (path) => {
     const request = path.endsWith('responses')
       ? { input: 'hello', max_output_tokens: 4 }
       : { prompt: 'hello', max_tokens: 4 };
@@ -65,10 +65,10 @@ describe('the note of usage', () => {
     expect(note).toMatchObject({ completionTokens: 4, finish: 'length' });
   });
 
-  it('says `length` when one choice of many was cut, whichever it was', async () => {
+  it('reports `length` if any of several choices was cut', async () => {
     const orders = new Set<string>();
     for (let seed = 0; seed < 8; seed += 1) {
-      // Each choice draws one token, the end or another, both as likely.
+      // Each choice samples one token, the end or another, with equal probability.
       const request = { messages, n: 2, seed, max_tokens: 1, logit_bias: { [end]: 100, '5': 100 } };
       const whole = await ask(request);
       const reasons = ((await whole.json()) as ChatCompletion).choices.map((choice) => choice.finish_reason);
@@ -80,7 +80,7 @@ describe('the note of usage', () => {
     expect([...orders]).toEqual(expect.arrayContaining(['stop,length', 'length,stop']));
   });
 
-  it('is not in the answers of an origin that stands alone', async () => {
+  it('is not sent by a standalone origin', async () => {
     const alone = await startTestOrigin();
     try {
       for (const stream of [false, true]) {

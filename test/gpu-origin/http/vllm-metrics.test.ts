@@ -1,4 +1,4 @@
-/** The gauges that endpoint pickers read, on a whole origin. */
+/** The gauges for endpoint pickers, on a whole origin. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { createMetrics, MAX_LISTED_ADAPTERS } from '../../../gpu-origin/http/metrics.ts';
 import type { ServingEngine } from '../../../gpu-origin/engine/engine.ts';
@@ -44,8 +44,8 @@ const textOf = (stats: object, adapters: object[]) => {
 };
 const adapter = (digest: string, state: string, references = 0) => ({ digest, state, references });
 
-describe('gauges by vLLM’s names', () => {
-  it('say what runs, waits and is in memory', async () => {
+describe('gauges under vLLM’s names', () => {
+  it('show what runs, waits and is in memory', async () => {
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
     origin = await startTestOrigin({
@@ -81,13 +81,13 @@ describe('gauges by vLLM’s names', () => {
     for (const answer of await Promise.all(answers)) expect(answer.status).toBe(200);
     const idle = await scrape();
     expect(value(idle, 'vllm:num_requests_running')).toBe(0);
-    // Idle, and in memory all the same.
+    // Idle, but still in memory.
     expect(labels(idle)['running_lora_adapters']).toBe(origin.adapter);
     expect(idle.match(/^vllm:lora_requests_info\{/gm)).toHaveLength(1);
     expect(value(idle, 'vllm:lora_requests_info')).toBeGreaterThan(1.6e9);
   });
 
-  it('list those with requests first, then the last used, and what is being loaded apart', async () => {
+  it('list adapters with requests first, then the most recently used; loading ones are separate', async () => {
     const text = await textOf({ maxChains: 2 }, [
       ...[adapter('a', 'ready'), adapter('b', 'ready', 1), adapter('c', 'ready')],
       ...[adapter('d', 'loading', 2), adapter('e', 'failed')],
@@ -107,7 +107,7 @@ describe('gauges by vLLM’s names', () => {
     expect(labels(text)['running_lora_adapters']?.split(',')).toHaveLength(MAX_LISTED_ADAPTERS);
   });
 
-  it('are there before there is an engine', async () => {
+  it('exist before the engine does', async () => {
     const text = await createMetrics().text();
     expect(value(text, 'vllm:num_requests_running')).toBe(0);
     expect(text).toContain('# TYPE vllm:lora_requests_info gauge');

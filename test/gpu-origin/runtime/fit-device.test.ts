@@ -9,7 +9,7 @@ import {
 } from '../../../gpu-origin/runtime/memory-plan.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 
-/** SmolLM2-135M: 383 MB a session in int8, 1.2 GB in float32; 46,080 bytes a token and row. */
+/** SmolLM2-135M: 383 MB per session in int8, 1.2 GB in float32; 46,080 bytes per token and row. */
 const WASM: FitParams = {
   addressableBytes: 2 ** 32,
   sharesWeights: false,
@@ -89,11 +89,11 @@ it('never exceeds what the device addresses, nor the requested context', () => {
 });
 
 const GB = 1e9;
-/** Bytes of a token's keys and values, and what the base takes in int8. */
+/** Bytes of a token's keys and values, and of the base in int8. */
 const SMOLLM2 = { tokenBytes: 46_080, serving: 1.0 * GB };
 const LLAMA_1B = { tokenBytes: 65_536, serving: 4.3 * GB };
 const QWEN3_4B = { tokenBytes: 294_912, serving: 10.4 * GB };
-/** `--adapter-ram-bytes` and `--prefix-cache-bytes` as they are by default. */
+/** Defaults of `--adapter-ram-bytes` and `--prefix-cache-bytes`. */
 const BUDGETS = 1.25 * 2 ** 30;
 
 it.each([
@@ -138,7 +138,7 @@ it("is a runner's default, and the operator is told", async () => {
   const scarce = await makeTinyRunner({ slots: undefined, memoryBytes: 8e9, adapterBytes: 8e9, onMemory });
   const asked = await makeTinyRunner({ slots: 3, memoryBytes: 8e9, adapterBytes: 8e9, onMemory });
   const had = [roomy, scarce, asked].map(({ runner }) => [runner.slots, runner.swapSlots, runner.kvTokens]);
-  // The tiny base has 512 tokens a row.
+  // The tiny base has 512 tokens per row.
   expect(had).toEqual([
     [64, 64, 128 * 512],
     [4, 4, 4 * 512],

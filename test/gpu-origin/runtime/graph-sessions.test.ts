@@ -14,7 +14,10 @@ const built = {
   })),
 } as unknown as BuiltGraphs;
 
-/** @param log hears every session that is opened or closed. @param failures of the next sessions. */
+/**
+ * @param log gets every session that is opened or closed.
+ * @param failures of the next sessions.
+ */
 async function open(
   sharesWeights: boolean,
   kinds: readonly GraphKind[] = GRAPH_KINDS,
@@ -34,7 +37,7 @@ async function open(
   return { sessions: await GraphSessions.open({ device, built, kinds, onProgress: () => {} }), log };
 }
 
-it('opens all at once where they share weights, else the smallest, and the others once each', async () => {
+it('opens all graphs at once if they share weights, otherwise the smallest first, and the others on demand', async () => {
   const shared = await open(true);
   expect(shared.log).toEqual(
     ['none', 'qv', 'all'].flatMap((kind) => [`${kind}.onnx`, `${kind}.0.onnx`, `${kind}.1.onnx`]),
@@ -49,7 +52,7 @@ it('opens all at once where they share weights, else the smallest, and the other
   expect(log.slice(2)).toEqual(['none.onnx closed', 'all.onnx closed', 'weights closed']);
 });
 
-it('serves all rows by one graph where only that may be opened', async () => {
+it('serves all rows by one graph if only that may be opened', async () => {
   const { sessions, log } = await open(false, ['all']);
   expect(log).toEqual(['all.onnx']);
   expect(GRAPH_KINDS.map((kind) => sessions.covering(kind))).toEqual(['all', 'all', 'all']);
@@ -57,7 +60,7 @@ it('serves all rows by one graph where only that may be opened', async () => {
   expect(GRAPH_KINDS.map((kind) => three.sessions.covering(kind))).toEqual(['none', 'qv', 'all']);
 });
 
-it('tries a session again that could not be opened', async () => {
+it('retries a session that could not be opened', async () => {
   const { sessions, log } = await open(false, GRAPH_KINDS, ['', 'no memory left']);
   await expect(sessions.get('qv')).rejects.toThrow('no memory left');
   await sessions.get('qv');

@@ -13,14 +13,14 @@ beforeAll(async () => {
 });
 afterAll(() => device.close());
 
-// A block, several, an odd number of them, and a last one that is shorter.
+// One block, several, an odd number of them, and a shorter last one.
 const WIDTHS = [32, 128, 96, 48, 100];
 const CASES = WIDTHS.flatMap((K) =>
   [false, true].flatMap((padsLoneRow) => [1, 5].map((rows) => ({ K, padsLoneRow, rows }))),
 );
 
 it.each(CASES)(
-  'is the product that its values stand for: $K columns, $rows rows, padded $padsLoneRow',
+  'equals the product of the values that the weights represent: $K columns, $rows rows, padded $padsLoneRow',
   async (each) => {
     const { K, padsLoneRow, rows } = each;
     const N = 24;
@@ -57,14 +57,15 @@ it.each(CASES)(
           sum +=
             x[row * K + k]! * scales[n * blocks + (k >> 5)]! * (half(values, n * blocks * 32 + k) - zero);
         }
-        // x is rounded to 1/127 of its block's largest, at most 1: an error of at most 0.004 a number, of either sign.
+        // x is rounded to 1/127 of its block's largest value, at most 1: an error of at most 0.004 per
+        // number, of either sign.
         expect(Math.abs(y[row * N + n]! - sum)).toBeLessThan(0.004 * Math.sqrt(K) * 2);
       }
     for (const memory of memories) memory.close();
   },
 );
 
-it('a row in 4 bit has its bits alone and among others, padded only where it has not otherwise', async () => {
+it('a 4-bit row has the same bits alone and in a batch, padded only if needed', async () => {
   expect(await int4RowsStandAlone(device, true)).toBe(true);
   expect(await chooseInt4Padding(device)).toBe(!(await int4RowsStandAlone(device, false)));
 });

@@ -1,4 +1,4 @@
-/** Memory of keys and values is resident where it is written, and goes back when a long row ends. */
+/** Keys' and values' memory is resident where it is written, and released when a long row ends. */
 import { describe, expect, it } from 'vitest';
 import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
 import type { DeviceMemory } from '../../../gpu-origin/runtime/device.ts';
@@ -13,12 +13,12 @@ import { makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
 
 const LINUX = process.platform === 'linux';
 const SHAPE = { slots: 64, capacity: 8_192, blocks: 2, chunk: 128, kept: 1_024 };
-/** One layer, so that the test writes little; more than 32 MB, so that it is the system's own and not malloc's. */
+/** One layer, so that the test writes little; more than 32 MB, so that it is mapped and not malloc's. */
 const CONFIG = { layers: 1, kvHeads: 2, headDim: 32 } as LlamaConfig;
 const TOKEN_BYTES = CONFIG.headDim * 4;
 const HEAD_BYTES = SHAPE.capacity * TOKEN_BYTES;
 
-/** A cache and the memory it has: of keys, then of values. */
+/** A cache and its memory: keys, then values. */
 async function opened() {
   const device = new NativeDevice(ortLibrary(), 1);
   const memories: NativeMemory[] = [];
@@ -34,7 +34,7 @@ async function opened() {
 
 const headAt = (slot: number, head: number): number => (slot * CONFIG.kvHeads + head) * HEAD_BYTES;
 
-/** As attention does. */
+/** Like attention. */
 function write(memory: NativeMemory, slot: number, tokens: number, value = slot + 1): void {
   const values = new Float32Array(tokens * CONFIG.headDim).fill(value);
   for (let head = 0; head < CONFIG.kvHeads; head++) memory.write(headAt(slot, head), values);
@@ -61,7 +61,7 @@ function pageCounter() {
 }
 
 describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
-  it('take the pages that are written, and no more', async () => {
+  it('use only the pages that are written', async () => {
     const { cache, memories } = await opened();
     const { size, resident, touched } = pageCounter();
     const rows = Array.from({ length: 64 }, (_, slot) => ({ slot, tokens: 1 + ((slot * 37) % 300) }));
@@ -70,13 +70,13 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
       expect(resident(memory)).toBe(0);
       for (const { slot, tokens } of rows) write(memory, slot, tokens);
       expect(resident(memory)).toBe(touched(memory, rows));
-      // A fortieth of what is reserved, in pages of 4 kB.
+      // A fortieth of the reserved memory, in pages of 4 kB.
       expect(resident(memory) * size).toBeLessThan(memory.bytes / 10);
     }
     cache.close();
   });
 
-  it('take none where there was other memory before', async () => {
+  it('use none where other memory was mapped before', async () => {
     const { giveBack } = freeHeap();
     const { cache, memories } = await opened();
     const { resident } = pageCounter();
@@ -88,7 +88,7 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
     giveBack();
   });
 
-  it('give back what is beyond the first tokens of a long one, and nothing of a short one or of its neighbours', async () => {
+  it('release what is beyond the first tokens of a long row, and nothing of short rows or neighbours', async () => {
     const { cache, memories } = await opened();
     const { size, resident, touched } = pageCounter();
     const [keys] = memories as [NativeMemory];
@@ -103,7 +103,7 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
     cache.release(5, 1_000);
     expect(resident(keys)).toBe(before);
     cache.release(3, 8_192);
-    // Its last page is shared with the row behind it, its first with the one before.
+    // Its last page is shared with the next row, its first with the previous one.
     const gone = CONFIG.kvHeads * ((8_192 - SHAPE.kept) * TOKEN_BYTES - size);
     expect(before - resident(keys)).toBeGreaterThanOrEqual(gone / size - CONFIG.kvHeads);
     expect(before - resident(keys)).toBeLessThan(
@@ -126,7 +126,7 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
   });
 });
 
-it('a row whose slot was a long one’s has the bits that it has elsewhere', async () => {
+it('a row in a long row’s former slot has the same bits as elsewhere', async () => {
   // So little memory that a slot keeps 32 tokens.
   const tiny = await makeTinyRunner({ slots: 8, adapterBytes: 1e15 });
   const { runner } = tiny;
@@ -145,7 +145,7 @@ it('a row whose slot was a long one’s has the bits that it has elsewhere', asy
   await prefillAll(runner, 0, tokens(500, 3));
   runner.release(0);
   expect(await answer(0)).toEqual(first);
-  // By a long row that moved away.
+  // Used by a long row that moved away.
   runner.assign(1, null);
   await prefillAll(runner, 1, tokens(400, 5));
   runner.move(1, 0, 400);
@@ -155,7 +155,7 @@ it('a row whose slot was a long one’s has the bits that it has elsewhere', asy
   await tiny.close();
 });
 
-it('more than there can be is refused with what to change', async () => {
+it('more than possible is refused, with a suggestion', async () => {
   const device = new NativeDevice(ortLibrary(), 1);
   await expect(device.memory(2 ** 50)).rejects.toThrow(
     /^memory: 1125899\.9 GB cannot be allocated at once. Use fewer --slots or a shorter --context$/,

@@ -72,7 +72,7 @@ it('uses only what was requested, and names the alternative', async () => {
   );
 });
 
-/** What a process has loaded of native code. */
+/** Native code that a process has loaded. */
 const SCRIPT = `
   import { readFileSync } from 'node:fs';
   import { openDevice } from './gpu-origin/runtime/open-device.ts';
@@ -94,7 +94,7 @@ const CRASH = `
   setInterval(() => {}, 1_000);
 `;
 
-it('ends the process when the thread of WebAssembly does', async () => {
+it('ends the process if the thread of WebAssembly ends', async () => {
   const args = ['--import', 'tsx', '--input-type=module', '-e', CRASH];
   const ended = promisify(execFile)(process.execPath, args, { cwd: process.cwd() });
   await expect(ended).rejects.toMatchObject({

@@ -1,4 +1,7 @@
-/** A GPU's graphs in float16, on the processor, which casts where it has no kernel: their numbers, not a GPU's. */
+/**
+ * A GPU's float16 graphs on the processor, which casts where it has no kernel: the graphs' accuracy, not a
+ * GPU's.
+ */
 import { describe, expect, it } from 'vitest';
 import type { CreateRunnerParams } from '../../../gpu-origin/runtime/create-runner.ts';
 import { gpuOnProcessor, type GpuOnProcessor } from '../../fixtures/gpu-on-processor.ts';
@@ -6,25 +9,23 @@ import { logitsOf, meanDivergence, worstDifference } from '../../fixtures/provid
 import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 
-// Between them every operator of the graphs: windows, biases, norms of heads, fused linears, both activations.
-it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
-  'says in float16 what float32 says: %s',
-  async (name) => {
-    const shape = TINY_SHAPES[name]!;
-    const wanted = await logitsOf(shape, 'cpu', 'f32');
-    const halves = { open: gpuOnProcessor(), precision: 'f16' } as const;
-    const floats = await logitsOf(shape, 'webgpu', 'f32', halves);
-    expect(worstDifference(wanted, floats)).toBeLessThan(0.15);
-    expect(meanDivergence(wanted, floats)).toBeLessThan(1e-3);
-    const int8 = await logitsOf(shape, 'webgpu', 'int8', halves);
-    // What docs/internals/engine.md promises of a GPU.
-    expect(meanDivergence(wanted, int8)).toBeLessThan(0.02);
-    // It is float16: not the bits of float32.
-    expect(worstDifference(wanted, floats)).toBeGreaterThan(1e-4);
-  },
-);
+// Together they use every operator of the graphs: windows, biases, norms of heads, fused linears, both
+// activations.
+it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)('float16 matches float32: %s', async (name) => {
+  const shape = TINY_SHAPES[name]!;
+  const wanted = await logitsOf(shape, 'cpu', 'f32');
+  const halves = { open: gpuOnProcessor(), precision: 'f16' } as const;
+  const floats = await logitsOf(shape, 'webgpu', 'f32', halves);
+  expect(worstDifference(wanted, floats)).toBeLessThan(0.15);
+  expect(meanDivergence(wanted, floats)).toBeLessThan(1e-3);
+  const int8 = await logitsOf(shape, 'webgpu', 'int8', halves);
+  // What docs/internals/engine.md promises of a GPU.
+  expect(meanDivergence(wanted, int8)).toBeLessThan(0.02);
+  // It is float16: not the bits of float32.
+  expect(worstDifference(wanted, floats)).toBeGreaterThan(1e-4);
+});
 
-describe('what is served', () => {
+describe('the served precision', () => {
   const served = async (
     gpu: GpuOnProcessor,
     params: Partial<CreateRunnerParams> = {},
@@ -37,14 +38,14 @@ describe('what is served', () => {
       onMemory: (message) => (memory = message),
     });
     const { precision } = tiny.runner.base;
-    // Whichever it is, it answers.
+    // It answers in either case.
     const logits = await tiny.runner.prefill({ slot: 0, tokens: [1, 2, 3], past: 0, positions: [2] });
     expect(logits.every(Number.isFinite)).toBe(true);
     await tiny.close();
     return { precision, notices, memory };
   };
 
-  it('float16 of int8 and int4 where the GPU has it, of float32 only where it is asked for', async () => {
+  it('is float16 for int8 and int4 if the GPU has it, for float32 only if requested', async () => {
     expect(await served({})).toMatchObject({
       ...{ precision: 'f16', notices: [], memory: expect.stringContaining('keys and values in float16') },
     });
@@ -54,7 +55,7 @@ describe('what is served', () => {
     expect(await served({ fp16: false })).toMatchObject({ precision: undefined, notices: [] });
   });
 
-  it('float32 where float16 says something else, or nothing', async () => {
+  it('is float32 if float16 differs, or fails', async () => {
     const far = await served({ harm: (logits) => logits.forEach((_, at) => (logits[at]! *= at % 2)) });
     expect(far).toMatchObject({
       ...{ precision: undefined, memory: expect.stringContaining('keys and values in float32') },
@@ -70,7 +71,7 @@ describe('what is served', () => {
     });
   });
 
-  it('nothing if float16 is requested and missing', async () => {
+  it('is none if float16 is requested and missing', async () => {
     const refused =
       /--precision f16: this GPU or its driver does not support float16 .*\. Remove --precision/;
     await expect(served({ fp16: false }, { precision: 'f16' })).rejects.toThrow(refused);

@@ -18,18 +18,19 @@ const SCRIPT = `
   console.log('closed');
 `;
 
-it('the library stays loaded for as long as its functions can be called', async () => {
+it('the library stays loaded as long as its functions can be called', async () => {
   const args = ['--expose-gc', '--import', 'tsx', '--input-type=module', '-e', SCRIPT];
   const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: process.cwd() });
   expect(stdout.trim()).toBe('closed');
 });
 
 /**
- * Its reporting keeps an identifier and a database in the home folder, and searches the command line with a regular
- * expression that overflows the stack from about 10 kB on: a run that reported would leave files, or end by SIGSEGV.
+ * Its telemetry stores an identifier and a database in the home folder, and searches the command line with a
+ * regular expression that overflows the stack from about 10 kB on: a run with telemetry would leave files, or
+ * end by SIGSEGV.
  */
 it.each(['the main thread', 'a worker thread'])(
-  'the library reports to nobody, opened by %s, however long the command line is',
+  'the library sends no telemetry, opened by %s, however long the command line is',
   async (thread) => {
     const home = await mkdtemp(path.join(os.tmpdir(), 'graft-home-'));
     const open = `
@@ -54,7 +55,7 @@ it.each(['the main thread', 'a worker thread'])(
     ];
     const { stdout } = await promisify(execFile)(process.execPath, args, {
       cwd: process.cwd(),
-      // Without CI, which the library takes as a wish not to report.
+      // Without CI, which the library takes as an opt-out from telemetry.
       env: { PATH: process.env['PATH'], HOME: home, XDG_CACHE_HOME: path.join(home, 'cache') },
     });
     expect(stdout.trim()).toBe('ended');

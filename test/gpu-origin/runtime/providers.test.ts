@@ -1,4 +1,4 @@
-/** Other providers than the native library against it, on a tiny base of each family. */
+/** Compares other providers with the native library, on a tiny base of each family. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { logitsOf, meanDivergence, worstDifference } from '../../fixtures/provider-logits.ts';
 import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
@@ -7,7 +7,7 @@ describe.each(Object.entries(TINY_SHAPES))('WebAssembly beside the native librar
   let wanted: Float32Array[];
   beforeAll(async () => {
     wanted = await logitsOf(shape, 'cpu', 'f32');
-    // Deltas make a difference: nothing here compares the base with itself.
+    // Deltas have an effect: nothing here compares the base with itself.
     expect(new Set(wanted.slice(0, 4).map((logits) => logits.join())).size).toBe(4);
   });
 

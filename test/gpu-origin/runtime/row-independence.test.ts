@@ -15,7 +15,9 @@ const WAYS: Record<Ways, (step: number) => boolean> = {
   'by turns': (step) => step % 2 === 0,
 };
 
-/** Rows run together on all cores, in groups with a core each, or now so and now so; in three groups for one base. */
+/**
+ * Rows run together on all cores, in groups with a core each, or alternating; in three groups for one base.
+ */
 const CASES = (['int8', 'int4'] as const).flatMap((weights) =>
   Object.entries(TINY_SHAPES).flatMap(([name, shape], index) =>
     (index === 0 ? (['in groups', 'by turns', 'together'] as const) : (['by turns'] as const)).map(
@@ -27,7 +29,7 @@ const CASES = (['int8', 'int4'] as const).flatMap((weights) =>
   ),
 );
 
-describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, shape, ways, threads }) => {
+describe.each(CASES)('a row in a batch ($weights), $name, $ways', ({ weights, shape, ways, threads }) => {
   let tiny: TinyRunner;
   /** By rank: base, q and v of ranks 3, 8 and 40, everything of rank 20, a chain. */
   let deltas: (RowDelta | null)[];
@@ -58,7 +60,10 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
   });
   afterAll(() => tiny.close());
 
-  /** Greedy decode of the given rows together. @returns per row the logits of every step. */
+  /**
+   * Decodes the given rows together, greedily.
+   * @returns per row the logits of every step.
+   */
   async function together(rows: readonly number[], steps: number): Promise<Map<number, Float32Array[]>> {
     const { runner } = tiny;
     const seen = new Map<number, Float32Array[]>();
@@ -85,7 +90,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     return seen;
   }
 
-  it('gives the same bits alone, among all others, in any order and with any neighbours', async () => {
+  it('has the same bits alone and with all others, in any order and with any neighbours', async () => {
     const all = [0, 1, 2, 3, 4, 5, 6, 7];
     const alone = new Map<number, Float32Array[]>();
     for (const row of all) alone.set(row, (await together([row], 6)).get(row)!);
@@ -96,7 +101,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     }
   });
 
-  it('keeps its bits when those beside it leave, one a step, and it comes into other groups', async () => {
+  it('keeps its bits when its neighbours leave, one per step, and it moves to other groups', async () => {
     const { runner } = tiny;
     const all = [0, 1, 2, 3, 4, 5, 6, 7];
     const expected = new Map<number, Float32Array[]>();
@@ -125,7 +130,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     }
   });
 
-  it('keeps its bits when it sits steps out, and those beside it theirs', async () => {
+  it('keeps its bits when it sits out steps, and so do its neighbours', async () => {
     const { runner } = tiny;
     const all = [0, 1, 2, 3, 4, 5, 6, 7];
     const steps = 6;
@@ -154,7 +159,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     for (const row of all) runner.release(row);
   });
 
-  it('keeps its bits when it is moved to another slot between steps', async () => {
+  it('keeps its bits when it moves to another slot between steps', async () => {
     const { runner } = tiny;
     const expected = (await together([2], 4)).get(2)!;
     runner.assign(5, deltas[2]!);
@@ -172,7 +177,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     runner.release(0);
   });
 
-  it('has the bits of a prompt that is read, behind chunks that were kept of another row', async () => {
+  it('has the same bits as a fully read prompt after reusing another row’s chunks', async () => {
     const { runner } = tiny;
     expect(runner.blocks).toBeGreaterThanOrEqual(2);
     for (const row of [0, 2, 5]) {
@@ -199,7 +204,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     }
   });
 
-  it('has the bits of a chunk that is read at once when it is read in parts, with steps between them', async () => {
+  it('has the same bits if a chunk is read in parts, with steps in between', async () => {
     const { runner } = tiny;
     expect(runner.parts).toBeGreaterThan(1);
     for (const row of [0, 2, 3, 5]) {
@@ -232,7 +237,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     }
   });
 
-  it('keeps its bits when it is preempted while others go on in its slot, and comes back elsewhere', async () => {
+  it('keeps its bits when it is preempted while others use its slot, and returns in another one', async () => {
     const { runner } = tiny;
     const [mine, other] = [4, 3];
     const expected = (await together([mine], 6)).get(mine)!;
@@ -266,7 +271,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     runner.release(1);
   });
 
-  it('changes with its delta: base and adapters answer differently', async () => {
+  it('depends on its delta: base and adapters answer differently', async () => {
     const [base, eight, everything] = [null, deltas[2]!, deltas[4]!];
     const answers = [];
     for (const delta of [base, eight, everything]) {

@@ -22,7 +22,7 @@ const own: OwnMemory = {
   hasFp16: () => expect.unreachable(),
 };
 
-/** The processor, but for what a binding does after a run. */
+/** The processor, with outputs that a binding changes after a run. */
 const broken = (harm: (tokens: number, output: Float32Array) => void): Device => {
   const bound = (binding: Binding): Binding => {
     let output: { values: Float32Array; tokens: number };
@@ -60,7 +60,7 @@ const broken = (harm: (tokens: number, output: Float32Array) => void): Device =>
 };
 
 it.each(PRECISIONS)(
-  'lets a device whose attention is right read as many tokens as it would: %s',
+  'lets a device with correct attention read as many tokens as it wants: %s',
   async (precision) => {
     expect(await mostTokens(device, own, heads, 128, precision)).toBe(128);
   },
@@ -74,7 +74,7 @@ it.each([
   expect(await mostTokens(many, own, heads, 128, precision)).toBe(31);
 });
 
-it('refuses one whose attention is always wrong, or no number', async () => {
+it('rejects a device whose attention is always wrong, or NaN', async () => {
   const refusal = /attention over 31 tokens is wrong on this GPU or in its driver\. Use --provider cpu/;
   const wrong = broken((_, output) => (output[0]! += 0.01));
   await expect(mostTokens(wrong, own, heads, 128, 'f32')).rejects.toThrow(refusal);
@@ -83,7 +83,7 @@ it('refuses one whose attention is always wrong, or no number', async () => {
 });
 
 it.each([false, true])(
-  'the start says whether it takes the slower int8 kernel: without the faster one %s',
+  'the start reports whether it uses the slower int8 kernel: without the faster one %s',
   async (forced) => {
     await chooseExactInt8(device);
     const unwanted = (): never => expect.unreachable();

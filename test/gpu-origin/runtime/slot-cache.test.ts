@@ -1,4 +1,4 @@
-/** Rows that change their places by runs, on the processor in the place of a GPU. */
+/** Moving rows between slots by runs, on the processor instead of a GPU. */
 import { afterAll, expect, it } from 'vitest';
 import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
 import {
@@ -17,7 +17,7 @@ const CONFIG = { layers: 2, kvHeads: 1, headDim: 8 } as LlamaConfig;
 const CAPACITY = 4;
 const ROW = CAPACITY * CONFIG.headDim;
 
-/** @returns a cache, and what its tensors hold: one number for all of a row's keys and values. */
+/** @returns a cache, and its tensors' content: one number for all of a row's keys and values. */
 async function open(slots: number) {
   const places = new Map<DeviceTensor, { memory: HostMemory; dims: readonly number[] }>();
   const own: OwnMemory = {
@@ -45,15 +45,15 @@ async function open(slots: number) {
   };
   return {
     cache,
-    /** As a step does that reads a piece of a prompt. */
+    /** Like a step that reads a piece of a prompt. */
     async read(slot: number, past: number, value: number): Promise<void> {
       (await cache.rowOf(slot, past)).forEach((tensor, index) => floats(tensor).fill(value + index / 10));
     },
-    /** What a step sees that begins at `past`. */
+    /** What a step that starts at `past` sees. */
     async seen(slot: number, past: number): Promise<number[]> {
       return (await cache.rowOf(slot, past)).map((tensor) => Number(floats(tensor).at(-1)!.toFixed(1)));
     },
-    /** What a step over all of the first rows sees, of the last layer's values. */
+    /** What a step over the first rows sees of the last layer's values. */
     async all(count: number): Promise<number[]> {
       const last = floats((await cache.rowsFrom(0, count)).at(-1)!);
       return Array.from({ length: count }, (_, row) => Number(last[row * ROW]!.toFixed(1)));
@@ -61,7 +61,7 @@ async function open(slots: number) {
   };
 }
 
-it('puts rows into their slots as others are read, and when they decode', async () => {
+it('moves rows into their slots when others are read, and when they decode', async () => {
   const { cache, read, all } = await open(3);
   await read(0, 0, 1);
   await read(1, 0, 2);
@@ -71,7 +71,7 @@ it('puts rows into their slots as others are read, and when they decode', async 
   cache.close();
 });
 
-it('reads on in a row whose beginning lies in its slot, or still beside', async () => {
+it('continues reading a row whose start is in its slot, or still beside it', async () => {
   const { cache, read, seen, all } = await open(3);
   await read(0, 0, 1);
   await read(1, 0, 2);
@@ -83,7 +83,7 @@ it('reads on in a row whose beginning lies in its slot, or still beside', async 
   cache.close();
 });
 
-it('moves rows in order, from the slots and from beside, before the next step', async () => {
+it('moves rows in order, within the slots and from beside them, before the next step', async () => {
   const { cache, read, all, seen } = await open(4);
   for (const slot of [0, 1, 2]) await read(slot, 0, slot + 1);
   expect(await all(3)).toEqual([1.3, 2.3, 3.3]);
@@ -92,7 +92,7 @@ it('moves rows in order, from the slots and from beside, before the next step', 
   cache.release(2);
   expect(await all(2)).toEqual([3.3, 2.3]);
   expect(await seen(3, 1)).toEqual([1, 1.1, 1.2, 1.3]);
-  // A row that was only just read, to where another one was.
+  // A row that was just read moves to another one's former slot.
   await read(2, 0, 9);
   cache.move(2, 1);
   cache.release(2);
@@ -100,7 +100,7 @@ it('moves rows in order, from the slots and from beside, before the next step', 
   cache.close();
 });
 
-it('forgets a row that is given up while it is read, or whose slot another one takes', async () => {
+it('forgets a row that is dropped while it is read, or whose slot is taken over', async () => {
   const { cache, read, all } = await open(3);
   await read(0, 0, 1);
   await read(1, 0, 2);

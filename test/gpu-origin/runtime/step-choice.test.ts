@@ -14,12 +14,12 @@ function steps(choice: FasterLately, count: number, ms: (lanes: boolean, rows: n
 const share = (lanes: readonly boolean[]): number => lanes.filter(Boolean).length / lanes.length;
 
 describe('whether rows run in groups', () => {
-  it('is no where that is slower or a little faster, and is tried in one step of 32', () => {
+  it('is no if groups are slower or only a little faster, with a trial in one of 32 steps', () => {
     for (const grouped of [22, 18])
       expect(share(steps(new FasterLately(), 640, (lanes) => (lanes ? grouped : 20)))).toBe(1 / 32);
   });
 
-  it('is yes where that is faster, and again no when it is not any more', () => {
+  it('is yes if groups are faster, and no once they no longer are', () => {
     const choice = new FasterLately();
     steps(choice, 640, (lanes) => (lanes ? 40 : 50));
     expect(share(steps(choice, 640, (lanes) => (lanes ? 40 : 50)))).toBe(1 - 1 / 32);
@@ -29,14 +29,14 @@ describe('whether rows run in groups', () => {
     expect(share(steps(choice, 640, (lanes) => (lanes ? 22 : 20)))).toBe(1 / 32);
   });
 
-  it('does not change where both take as long, or no time at all', () => {
+  it('does not change if both take as long, or no time at all', () => {
     for (const ms of [20, 0]) expect(share(steps(new FasterLately(), 640, () => ms))).toBe(1 / 32);
   });
 
-  it('is not told by steps over other rows', () => {
+  it('ignores steps with other numbers of rows', () => {
     const choice = new FasterLately();
     for (let step = 1; step <= 640; step++) {
-      // Each trial is smaller than the step before it, and faster for that.
+      // Each trial is smaller than the step before it, and therefore faster.
       const rows = step % 32 === 0 ? 4 : 16;
       expect(choice.takesLanes(rows)).toBe(step % 32 === 0);
       choice.took(rows);
@@ -54,8 +54,8 @@ const alone = (rows: readonly (RankByKind | null)[], of = weights): number[] =>
   rowsAlone({ rows, bytesOfRank, weights: of });
 const many = (count: number, rank: number): RankByKind[] => Array.from({ length: count }, () => qv(rank));
 
-describe('rows that decode by themselves', () => {
-  it('reads the weights of SmolLM2-135M once a step', () => {
+describe('rows that decode separately', () => {
+  it('read the weights of SmolLM2-135M once per step', () => {
     expect(weights).toBe(134_479_872);
     expect(stepBytes(SMOLLM2_CONFIG, 'f32')).toBe(4 * weights);
   });
@@ -75,7 +75,7 @@ describe('rows that decode by themselves', () => {
     expect(alone(rows)).toEqual(expected);
   });
 
-  it('is never dearer than padding, and never more than is allowed', () => {
+  it('are never more expensive than padding, and never more than allowed', () => {
     const rank = fc.constantFrom(null, 4, 8, 16, 64, 256, 1_024);
     fc.assert(
       fc.property(fc.array(rank, { maxLength: 20 }), (ranks) => {

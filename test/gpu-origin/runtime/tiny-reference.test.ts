@@ -17,7 +17,7 @@ interface Row {
   chain: string[];
   logprobs: Record<string, number[]>;
   likeliest: number[];
-  /** Hidden states behind the final norm. */
+  /** Hidden states after the final norm. */
   pooled: Record<Pooling, number[]>;
 }
 const read = (name: string): unknown =>
@@ -98,7 +98,7 @@ describe.each(Object.entries(TINY_SHAPES).map(([family, shape]) => ({ family, sh
     });
     afterAll(() => Promise.all(made.map((tiny) => tiny.close())));
 
-    it('says its architecture and heads', () => {
+    it('reports its architecture and heads', () => {
       expect(plain.tiny.runner.base).toMatchObject({
         architecture: ARCHITECTURES[family] ?? family,
         attention: { heads: shape.heads, kv_heads: shape.kvHeads },
@@ -125,7 +125,7 @@ describe.each(Object.entries(TINY_SHAPES).map(([family, shape]) => ({ family, sh
     });
 
     it.each(reference[family]!)(
-      'hidden states in int8 point the same way, chain $chain',
+      'hidden states in int8 point in the same direction, chain $chain',
       async ({ chain, pooled }) => {
         for (const pooling of ['mean', 'last'] as const) {
           const got = await pooledOf(int8.tiny, int8.adapters, chain, pooling);
@@ -134,7 +134,7 @@ describe.each(Object.entries(TINY_SHAPES).map(([family, shape]) => ({ family, sh
       },
     );
 
-    it.each(reference[family]!)('4 bit is coarse, and the same model, chain $chain', async ({ chain }) => {
+    it.each(reference[family]!)('4 bit is coarse, but the same model, chain $chain', async ({ chain }) => {
       const exact = await logitsOf(plain.tiny, plain.adapters, chain);
       const coarse = await logitsOf(int4.tiny, int4.adapters, chain);
       const mean = exact.reduce((sum, row, i) => sum + divergence(row, coarse[i]!), 0) / exact.length;

@@ -1,4 +1,4 @@
-/** A run that fails before all of its inputs are bound leaves nothing that the next one takes for bound. */
+/** After a run that fails before all of its inputs are bound, the next run binds all of them. */
 import { expect, it } from 'vitest';
 import { OrtError } from '../../../gpu-origin/runtime/device.ts';
 import { WebGpuDevice } from '../../../gpu-origin/runtime/web/web-device.ts';
@@ -39,7 +39,7 @@ class Host implements WasmHost {
   }
 }
 
-it('binds everything anew behind a run that failed', async () => {
+it('binds everything again after a failed run', async () => {
   const host = new Host();
   const device = await WebGpuDevice.open(host, 'a GPU', () => false);
   const session = await device.session('graph', null);

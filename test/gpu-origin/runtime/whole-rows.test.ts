@@ -6,7 +6,7 @@ import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
 const HEADS = 3;
 const SIZE = 64;
 const CAPACITY = 2_048;
-/** More than a block of keys, whatever the processor's cache. */
+/** More than one block of keys, for any processor's cache. */
 const LENGTH = 2_000;
 
 /** One token's attention in each of several rows: queries, keys and values from a seed. */
@@ -53,7 +53,7 @@ it('attention of a row has the same bits alone and in a batch, on more threads t
       binding.input(`past.${name}`, kept);
       binding.output(`present.${name}`, kept);
     }
-    // Each of the others has another length.
+    // Each of the others has a different length.
     const last = Int32Array.from({ length: rows }, (_, row) => LENGTH - 1 - 7 * row);
     binding.input('last_position', await tensor([rows], last));
     binding.input('total_length', await tensor([1], Int32Array.of(LENGTH)));

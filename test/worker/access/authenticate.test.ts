@@ -27,7 +27,7 @@ describe('authenticate', () => {
   const ask = (lookup: Lookup<KeyRecord>, header = `Bearer ${key}`) =>
     authenticate(request(header), index(lookup), () => NOW);
 
-  it('says who it is and what is agreed with them', async () => {
+  it('returns the caller with its agreed rights and limits', async () => {
     const limits = { requests_per_minute: 5 };
     expect(await ask(found({ strict: true, limits }))).toEqual({
       ok: true,
@@ -35,13 +35,13 @@ describe('authenticate', () => {
     });
   });
 
-  it('looks keys up by their hash, once', async () => {
+  it('looks up keys by their hash, once', async () => {
     const keys = index(found());
     await authenticate(request(`bearer   ${key} `), keys, () => NOW);
     expect(keys.get.mock.calls).toEqual([[await hashApiKey(key)]]);
   });
 
-  it('ends a key at its time, also when only the last known good is left of it', async () => {
+  it('refuses a key that has expired, even from the last known record', async () => {
     expect(await ask(found({ expires_at: NOW + 1 }))).toMatchObject({ ok: true });
     for (const stale of [false, true])
       expect(await ask({ state: 'found', value: { ...RECORD, expires_at: NOW }, stale })).toMatchObject({
@@ -50,7 +50,7 @@ describe('authenticate', () => {
       });
   });
 
-  it('refuses what is absent or revoked, and says trouble for trouble', async () => {
+  it('refuses missing and revoked keys, and reports failures as failures', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => undefined);
     for (const state of ['absent', 'gone'] as const)
       expect(await ask({ state })).toMatchObject({ ok: false, error: { code: 'invalid_api_key' } });
@@ -80,7 +80,7 @@ describe('authenticate', () => {
 describe('authenticateAdmin', () => {
   const row = keyRow('key_9', { kind: 'admin', tenant: 'alice', scopes: [], scope_owners: [] });
 
-  it('knows the bootstrap key by its hash, and the others from the system of record', async () => {
+  it('knows the bootstrap key by its hash, and other keys from the system of record', async () => {
     const [bootstrap, hers, late, nobodys] = Array.from({ length: 4 }, () => generateApiKey('ga')) as [
       string,
       string,
@@ -107,8 +107,8 @@ describe('authenticateAdmin', () => {
   });
 });
 
-describe('a key as KV holds it', () => {
-  it('has only what differs from a key without rights', () =>
+describe('a key in KV', () => {
+  it('contains only what differs from a key without rights', () =>
     expect(keyRecordOf(keyRow('key_1', { scope_owners: [null], strict_fields: true }))).toEqual({
       id: 'key_1',
       tenant: 'default',
@@ -116,7 +116,7 @@ describe('a key as KV holds it', () => {
       strict_fields: true,
     }));
 
-  it('has no right of admin keys, whatever the row or the record says', () => {
+  it('never has admin rights, whatever the row or the record contains', () => {
     expect(keyRecordOf(keyRow('key_1', { prompts: true }))).not.toHaveProperty('prompts');
     expect(KeyRecord.safeParse(RECORD).success).toBe(true);
     expect(KeyRecord.safeParse({ ...RECORD, prompts: true }).success).toBe(false);

@@ -38,17 +38,17 @@ describe('scopes', () => {
   });
 
   it.each(['', '*', 'a/*', '/**', 'a//b', 'A', 'a/**/b', '**/a', 'a/../b', 'base/**', '***'])(
-    'refuses %j as a scope',
+    'rejects the scope %j',
     (given) => {
       expect(scopeProblem(given)).not.toBeNull();
     },
   );
 
-  it('accepts names and rooms', () => {
+  it('accepts names and prefixes', () => {
     for (const given of ['**', 'a', 'a/b', 'a/b/**']) expect(scopeProblem(given)).toBeNull();
   });
 
-  it('is within another exactly when it covers no name that the other does not', () => {
+  it('is within another exactly if it covers no name that the other does not cover', () => {
     fc.assert(
       fc.property(scope, scope, name, (inner, outer, path) => {
         if (scopeWithin(inner, outer) && scopeCovers(inner, path))
@@ -81,7 +81,7 @@ describe('chains', () => {
     expect(mayUseChain({ tenant, scopes }, manifest(...chain))).toBe(allowed);
   });
 
-  it('is allowed only if every member is', () => {
+  it('may be used only if every member may be', () => {
     const owner = fc.constantFrom('me', 'you', 'him');
     const caller = fc.record({ tenant: owner, scopes: fc.array(scope, { maxLength: 2 }) });
     fc.assert(
@@ -106,7 +106,7 @@ describe('grants', () => {
     expect(grantCovers(grant, { name, owner })).toBe(covers);
   });
 
-  it('open a chain only when they, scopes and ownership together cover every member', () => {
+  it('open a chain only if grants, scopes and ownership together cover every member', () => {
     const chain = [
       { digest: 'd'.repeat(64), scale: 1, name: 'medicine', owner: 'clinic' },
       { digest: 'e'.repeat(64), scale: 1, name: 'medicine/lab', owner: 'lab' },
@@ -120,13 +120,13 @@ describe('grants', () => {
     expect(mayUseChain({ ...guest, tenant: 'other' }, manifest)).toBe(false);
   });
 
-  it("count for the version's own name too, not for its members alone", () => {
+  it('must cover the version’s own name too, not only its members', () => {
     const chain = [{ digest: 'd'.repeat(64), scale: 1, name: 'medicine', owner: 'clinic' }];
     const guest = { tenant: 'guest', scopes: [], grants: [clinic] };
     expect(mayUseChain(guest, { name: 'secret', owner: 'clinic', chain })).toBe(false);
   });
 
-  it('never take away, and the more there are the more may be used', () => {
+  it('never remove rights: more grants never allow less', () => {
     const owner = fc.constantFrom('me', 'you', 'him');
     const grant = fc.record({ scope, owner: fc.oneof(owner, fc.constant(null)) });
     const rights = fc.record({

@@ -22,7 +22,7 @@ describe('GrantLedger', () => {
   });
   const add = (row: GrantRow) => ledger.add(row, NO_CAPS);
 
-  it('keeps a grant once, and one a giver', async () => {
+  it('stores a grant once, and one per giver', async () => {
     expect(await add(grant('guest', 'a/**'))).toBe('added');
     expect(await add({ ...grant('guest', 'a/**'), created_by: 'key_2' })).toBe('known');
     expect(await add(grant('guest', 'a/**', null))).toBe('added');
@@ -36,14 +36,14 @@ describe('GrantLedger', () => {
     ]);
   });
 
-  it('tells what tenants hold, and nothing of others', async () => {
+  it('returns what tenants hold, and nothing of others', async () => {
     for (const row of [grant('guest', 'b'), grant(PUBLIC, 'c'), grant('other', 'd')]) await add(row);
     expect(await ledger.heldBy(['guest', PUBLIC])).toEqual([grant(PUBLIC, 'c'), grant('guest', 'b')]);
     expect(await ledger.heldBy(["guest' OR '1'='1"])).toEqual([]);
     expect(await ledger.heldBy([])).toEqual([]);
   });
 
-  it('takes away what one giver gave, or what all did', async () => {
+  it('removes one giver’s grant, or everyone’s', async () => {
     for (const owner of ['clinic', 'other', null]) await add(grant('guest', 'a', owner));
     expect(await ledger.remove({ scope: 'a', tenant: 'guest', owner: 'other' })).toBe(1);
     expect(await ledger.remove({ scope: 'a', tenant: 'guest', owner: 'other' })).toBe(0);
@@ -53,7 +53,7 @@ describe('GrantLedger', () => {
     expect(await ledger.heldBy(['guest'])).toEqual([]);
   });
 
-  it('lists by giver, in pages', async () => {
+  it('lists a giver’s grants, in pages', async () => {
     const all = [grant('a', 'x'), grant('a', 'x', 'other'), grant('a', 'y'), grant('b', 'x')];
     for (const row of [...all].reverse()) await add(row);
     const first = await ledger.list({ owner: null, cursor: null, limit: 3 });
@@ -64,7 +64,7 @@ describe('GrantLedger', () => {
     expect(own.items).toEqual([all[1]]);
   });
 
-  it('goes through the pages of one giver', async () => {
+  it('pages through one giver’s grants', async () => {
     const all = [grant('a', 'x'), grant('a', 'y'), grant('b', 'x')];
     for (const row of [...all, grant('a', 'z', 'other')]) await add(row);
     const found: GrantRow[] = [];
@@ -77,7 +77,7 @@ describe('GrantLedger', () => {
     expect(found).toEqual(all);
   });
 
-  it('takes no more than one can have, have of one giver, or give', async () => {
+  it('limits what a tenant holds, holds from one giver, and gives', async () => {
     const caps = { holder: 3, pair: 2, giver: 4 };
     const give = (tenant: string, scope: string, owner: string | null = 'clinic') =>
       ledger.add(grant(tenant, scope, owner), caps);
@@ -97,7 +97,7 @@ describe('GrantLedger', () => {
     expect(await ledger.counts(grant('a', '', null))).toEqual({ holder: 3, pair: 0, giver: 0 });
   });
 
-  it('lets a tenant refuse a giver: nothing of it opens or counts for that one, and for others as before', async () => {
+  it('lets a tenant refuse a giver: its grants neither apply nor count there, and stay for others', async () => {
     for (const row of [
       grant('guest', 'a'),
       grant('guest', 'b', 'eve'),

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../app-harness.ts';
 
-it('tells the operator, and nobody else, that a tenant has no API key', async () => {
+it('tells only the operator that a tenant has no API key', async () => {
   const graft = await createAppHarness();
   const make = async (body: object) =>
     ((await (await graft.request('/admin/keys', { body })).json()) as { key: string }).key;

@@ -6,7 +6,7 @@ import type { KeyRow } from '../../../worker/access/ports.ts';
 import type { KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 
-/** A key, and no other with it. */
+/** Only the key itself. */
 const alone = (id: string) => ({ id, successors: false, made: false });
 
 const make = async () => createD1KeyLedger(await openDatabase());
@@ -17,7 +17,7 @@ describe('KeyLedger', () => {
     ledger = await make();
   });
 
-  it('gives keys back as written, newest first, by tenant', async () => {
+  it('returns keys as written, newest first, by tenant', async () => {
     const first = keyRow('key_1');
     const second = keyRow('key_2', { tenant: 'other', created_at: first.created_at + 1, scopes: [] });
     await ledger.add(first);
@@ -30,7 +30,7 @@ describe('KeyLedger', () => {
     expect(await ledger.get('key_3')).toBeNull();
   });
 
-  it('keeps what limits and ends a key', async () => {
+  it('stores a key’s limits and expiry', async () => {
     const limits = { requests_per_minute: 50, tokens_per_day: 1e9, on_outage: 'refuse' } as const;
     const more = {
       expires_at: 9,
@@ -49,7 +49,7 @@ describe('KeyLedger', () => {
     expect(await ledger.list(null)).toEqual([row]);
   });
 
-  it('replaces a key by another, both or nothing', async () => {
+  it('replaces a key atomically', async () => {
     const old = keyRow('key_1', { expires_at: 1_000 });
     const row = { ...keyRow('key_2', { counter: 'key_1' }), replaces: 'key_1' };
     await ledger.add(old);
@@ -64,7 +64,7 @@ describe('KeyLedger', () => {
     expect(await ledger.get('key_3')).toEqual(third);
   });
 
-  it('changes what can be changed, until a key is revoked', async () => {
+  it('changes a key until it is revoked', async () => {
     const row = keyRow('key_1', { expires_at: 9 });
     await ledger.add(row);
     await ledger.add(keyRow('key_2'));
@@ -86,7 +86,7 @@ describe('KeyLedger', () => {
     expect(await ledger.change(change, row)).toBe(true);
     expect(await ledger.get('key_1')).toEqual({ ...row, ...change });
     expect(await ledger.get('key_2')).toEqual(keyRow('key_2'));
-    // Whoever read it before does not write over that.
+    // A change based on an older read does not overwrite that.
     const readBefore = { ...row, label: 'mine' };
     expect(await ledger.change(readBefore, row)).toBe(false);
     expect(await ledger.rotate({ row: { ...keyRow('key_3'), replaces: 'key_1' }, expiresAt: 9 })).toBe(false);
@@ -113,7 +113,9 @@ describe('KeyLedger', () => {
     expect((await ledger.get('key_a'))?.revoked_at).toBe(7);
   });
 
-  /** 1 was rotated into 2 and again into 3, and 3 into 4; 2 made 5, which 6 took the place of, and 1 made 7. */
+  /**
+   * 1 was rotated into 2, then into 3, and 3 into 4; 2 created 5, which was replaced by 6, and 1 created 7.
+   */
   const family = async () => {
     await ledger.add(keyRow('key_1'));
     for (const [id, replaces] of [
@@ -146,7 +148,7 @@ describe('KeyLedger', () => {
     expect(idsOf([...first, ...rest])).toEqual(ids);
   });
 
-  it('tells what a key and its successors made and what is still good of it', async () => {
+  it('lists the keys that a key and its successors created and that are still valid', async () => {
     await family();
     const made = async (id: string, at = 1) => idsOf(await ledger.madeBy({ id, at, limit: 9 })).sort();
     expect(await made('key_1')).toEqual(['key_5', 'key_7']);
@@ -157,7 +159,7 @@ describe('KeyLedger', () => {
     expect(await made('key_2')).toEqual([]);
   });
 
-  it('makes no key by one that is revoked, nor in the place of one', async () => {
+  it('adds no key created by, or replacing, a revoked one', async () => {
     await ledger.add(keyRow('key_1'));
     await ledger.add(keyRow('key_2'));
     await ledger.revoke({ ...alone('key_1'), at: 5 });

@@ -50,7 +50,7 @@ beforeEach(async () => {
 afterEach(() => vi.restoreAllMocks());
 
 describe('creating keys', () => {
-  it('shows what it made, and the key this once; the ledger and KV have its hash only', async () => {
+  it('shows the new key this once; the ledger and KV only have its hash', async () => {
     const made = await make({
       tenant: 'acme',
       scopes: ['medicine/**'],
@@ -99,7 +99,7 @@ describe('creating keys', () => {
     expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param });
   });
 
-  it('lets a tenant’s admin key give no more than it has', async () => {
+  it('lets a tenant’s admin key give only rights that it has', async () => {
     const { key: admin } = await make({ kind: 'admin', tenant: 'acme', scopes: ['medicine/**'] });
     const made = await make({ scopes: ['medicine/cardiology'] }, admin);
     expect(made['tenant']).toBe('acme');
@@ -112,7 +112,7 @@ describe('changing keys', () => {
   const change = (body: object, key?: string) =>
     graft.request('/admin/keys/change', { body, ...(key === undefined ? {} : { key }) });
 
-  it('changes what is given, takes away what is null, and leaves the rest', async () => {
+  it('changes given fields, removes those that are null, and keeps the rest', async () => {
     const { id, key } = await make({
       label: 'old',
       scopes: ['a'],
@@ -144,7 +144,7 @@ describe('changing keys', () => {
     expect((await listed(id))?.['limits']).toBeNull();
   });
 
-  it('is refused where making the key would be', async () => {
+  it('is refused if creating the key would be', async () => {
     const { key: admin } = await make({ kind: 'admin', tenant: 'acme', scopes: ['a/**'] });
     const mine = await make({ tenant: 'acme' });
     const other = await make({ tenant: 'other' });
@@ -157,12 +157,12 @@ describe('changing keys', () => {
     expect((await change({ id: mine.id, label: 'x' })).status).toBe(409);
   });
 
-  it('brings nothing back that was taken from the key while it was asked for', async () => {
+  it('restores nothing that was removed from the key during the request', async () => {
     const { key: admin } = await make({ kind: 'admin', tenant: 'acme', scopes: ['**'] });
     const { id } = await make({ tenant: 'acme', scopes: ['**'], limits: { tokens_per_day: 1_000 } });
     const ledger = graft.services.keyLedger;
     const narrowed = { scopes: ['a'], limits: { tokens_per_day: 1 } };
-    // The operator is quicker, after the tenant's request has read the key.
+    // The operator's change comes first, after the tenant's request has read the key.
     for (const method of ['change', 'rotate'] as const) {
       const write = ledger[method].bind(ledger) as (...given: unknown[]) => Promise<boolean>;
       vi.spyOn(ledger, method).mockImplementationOnce(async (...given: unknown[]) => {
@@ -184,7 +184,7 @@ describe('changing keys', () => {
 const later = (method: string) => `operator, ${method}`;
 
 describe('keys that end', () => {
-  it('expire at their hour, with a word on it', async () => {
+  it('expire on time, with their own error', async () => {
     const { key } = await make({ expires_in: HOUR_MS });
     expect((await ask(key)).status).toBe(200);
     graft.clock.advance(HOUR_MS - 1);
@@ -195,7 +195,7 @@ describe('keys that end', () => {
     expect((await errorOf(late)).message).toContain('expired on');
   });
 
-  it('expire as admin keys, too', async () => {
+  it('also expire if they are admin keys', async () => {
     const { key } = await make({ kind: 'admin', tenant: 'acme', expires_in: HOUR_MS });
     expect((await graft.request('/admin/keys', { key })).status).toBe(200);
     graft.clock.advance(HOUR_MS);
@@ -215,7 +215,7 @@ describe('keys that end', () => {
 });
 
 describe('rotating keys', () => {
-  it('makes another with the same rights; the old one lasts for its grace', async () => {
+  it('creates one with the same rights; the old one lasts for the grace period', async () => {
     const old = await make({ tenant: 'acme', scopes: ['a/**'], limits: { requests_per_minute: 9 } });
     const until = graft.clock.now() + HOUR_MS;
     const response = await rotate({ id: old.id, grace: HOUR_MS });
@@ -235,11 +235,11 @@ describe('rotating keys', () => {
     graft.clock.advance(HOUR_MS + LATER_MS);
     expect((await ask(old.key)).status).toBe(401);
     expect((await ask(fresh.key)).status).toBe(200);
-    // What has ended cannot be begun again by rotating it.
+    // Rotating an ended key does not revive it.
     expect((await rotate({ id: old.id })).status).toBe(409);
   });
 
-  it('counts both against one counter, however often it is rotated', async () => {
+  it('counts both against one counter, however often it is repeated', async () => {
     let { id, key } = await make({ limits: { requests_per_minute: 3 } });
     const keys = [key];
     for (let i = 0; i < 3; i += 1) {
@@ -251,7 +251,7 @@ describe('rotating keys', () => {
     expect(codes).toEqual([200, 200, 200, 429]);
   });
 
-  it('gives the new one as long as the old one was given, and ends the old one no later', async () => {
+  it('gives the new key the old one’s lifetime, and never extends the old one', async () => {
     const old = await make({ expires_in: 10 * HOUR_MS });
     graft.clock.advance(9 * HOUR_MS);
     const fresh = (await (await rotate({ id: old.id, grace: 5 * HOUR_MS })).json()) as Key;
@@ -259,14 +259,14 @@ describe('rotating keys', () => {
     expect(fresh.old_expires_at).toBe(old.expires_at);
   });
 
-  it('ends the old one at once without a grace', async () => {
+  it('ends the old key at once without a grace period', async () => {
     const old = await make();
     const fresh = (await (await rotate({ id: old.id, grace: 0 })).json()) as Key;
     expect((await ask(old.key)).status).toBe(401);
     expect((await ask(fresh.key)).status).toBe(200);
   });
 
-  it('ends the old one when it is asked for again, though KV was not told the first time', async () => {
+  it('ends the old key on a retry, if KV was not updated the first time', async () => {
     let away = false;
     graft = await createAppHarness({
       wrap: (port, name) => {
@@ -288,7 +288,7 @@ describe('rotating keys', () => {
     expect((await ask(old.key)).status).toBe(401);
   });
 
-  it('lets an admin key replace itself, and does not prolong its life', async () => {
+  it('lets an admin key replace itself without extending its life', async () => {
     const old = await make({ kind: 'admin', tenant: 'acme', expires_in: 10 * HOUR_MS });
     graft.clock.advance(HOUR_MS);
     const response = await rotate({ id: old.id, expires_in: 100 * HOUR_MS }, old.key);
@@ -298,7 +298,7 @@ describe('rotating keys', () => {
     expect((await graft.request('/admin/keys', { key: fresh.key })).status).toBe(200);
   });
 
-  it('knows no keys of other tenants', async () => {
+  it('does not find keys of other tenants', async () => {
     const { key: admin } = await make({ kind: 'admin', tenant: 'acme' });
     const other = await make({ tenant: 'other' });
     expect((await rotate({ id: other.id }, admin)).status).toBe(404);
@@ -309,7 +309,7 @@ describe('rotating keys', () => {
   });
 });
 
-describe('what a key used', () => {
+describe('usage', () => {
   const notes = tinyAdapter({ seed: 31 });
   const answerWith = (prompt: number, completion: number) => {
     const { answer } = graft.origin;
@@ -357,13 +357,13 @@ describe('what a key used', () => {
     const day = new Date(graft.clock.now()).toISOString().slice(0, 10);
     expect((await usage('by=day')).rows).toEqual([row(day, 3)]);
     expect((await usage('by=key&tenant=acme')).rows).toEqual([row(theirs.id, 1)]);
-    // A tenant's admin sees its own, and is refused the others'.
+    // A tenant's admin sees its own usage, and is refused others'.
     const { key: admin } = await make({ kind: 'admin', tenant: 'acme' });
     expect((await usage('by=key', admin)).rows).toEqual([row(theirs.id, 1)]);
     expect((await usage('by=key&tenant=default', admin)).status).toBe(403);
   });
 
-  it('counts what an origin encoded of a prompt before its length was refused, in usage and budgets', async () => {
+  it('includes what an origin encoded of a prompt that was too long, also in budgets', async () => {
     const { key, id } = await make({ limits: { tokens_per_day: 8_000 } });
     const { answer } = graft.origin;
     const error = { message: 'm', type: 't', param: 'messages', code: 'context_length_exceeded' };
@@ -378,7 +378,7 @@ describe('what a key used', () => {
     expect([spent.status, await spent.text()]).toEqual([429, expect.stringContaining('insufficient_quota')]);
   });
 
-  it('is asked for by whole hours', async () => {
+  it('is requested in whole hours', async () => {
     const { key } = await make();
     answerWith(1, 1);
     await ask(key);
@@ -390,7 +390,7 @@ describe('what a key used', () => {
       expect((await usage(bad)).status).toBe(400);
   });
 
-  it('does not ask the origin once a refusal is known', async () => {
+  it('is limited without asking the origin, once a refusal is cached', async () => {
     const { key } = await make({ limits: { requests_per_minute: 1 } });
     await ask(key);
     expect((await ask(key)).status).toBe(429);

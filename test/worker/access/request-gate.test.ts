@@ -13,7 +13,7 @@ function rig(more: Partial<Parameters<typeof createGate>[0]> = {}) {
     now: () => at,
     ...more,
   });
-  /** @returns how many of `count` requests pass; each ends at once. */
+  /** @returns how many of `count` requests are admitted; each ends at once. */
   const passing = (who: string, count: number): number => {
     let passed = 0;
     for (let i = 0; i < count; i += 1) {
@@ -27,7 +27,7 @@ function rig(more: Partial<Parameters<typeof createGate>[0]> = {}) {
 }
 
 describe('a gate', () => {
-  it('lets a burst pass, then so many a second, for each asker apart', () => {
+  it('allows a burst, then a rate per second, for each caller separately', () => {
     const { gate, passing, advance } = rig();
     expect(passing('a', 50)).toBe(20);
     expect(gate.enter('a')).toMatchObject({ ok: false, error: { why: 'often', retryAfterMs: 100 } });
@@ -40,7 +40,7 @@ describe('a gate', () => {
     expect(passing('a', 50)).toBe(20);
   });
 
-  it('takes a clock that goes back for one that stands still', () => {
+  it('treats a clock that goes back as standing still', () => {
     const { passing, advance } = rig();
     expect(passing('a', 50)).toBe(20);
     advance(-60 * SECOND);
@@ -49,7 +49,7 @@ describe('a gate', () => {
     expect(passing('a', 50)).toBe(0);
   });
 
-  it('holds places until they are given back, or for their time', () => {
+  it('holds slots until they are released or expire', () => {
     const { gate, advance } = rig({ limits: { perSecond: 10, burst: 20, atOnce: 2 } });
     const [first, second] = [gate.enter('a'), gate.enter('a')];
     expect([first.ok, second.ok]).toEqual([true, true]);
@@ -63,7 +63,7 @@ describe('a gate', () => {
     expect([gate.enter('a').ok, gate.enter('a').ok, gate.enter('a').ok]).toEqual([true, true, false]);
   });
 
-  it('remembers a bounded number of askers, and all that have something under way', () => {
+  it('remembers a bounded number of callers, plus all with running requests', () => {
     const { gate, passing } = rig({ limits: { perSecond: 10, burst: 20, atOnce: 1 } });
     const held = gate.enter('busy');
     for (let i = 0; i < 1_000; i += 1) passing(`asker ${i}`, 1);

@@ -19,7 +19,7 @@ const rights = fc.record({
 });
 
 describe('usableRanges', () => {
-  it('covers what may be used and is not the tenant’s own, and nothing else', () =>
+  it('cover exactly what may be used and is not the tenant’s own', () =>
     fc.assert(
       fc.property(rights, name, owner, (given, asked, whose) => {
         const covered = usableRanges(given, 9)
@@ -32,7 +32,7 @@ describe('usableRanges', () => {
       }),
     ));
 
-  it('has layers that can be read in the order of names', () =>
+  it('form layers that can be read in the order of names', () =>
     fc.assert(
       fc.property(rights, (given) => {
         const layers = usableRanges(given, 2);
@@ -45,7 +45,7 @@ describe('usableRanges', () => {
       }),
     ));
 
-  it('leaves out what a wider one covers', () => {
+  it('omit what a wider one covers', () => {
     const scopes = ['a/b', 'a/**', 'a/b/**', 'a', 'a-b'];
     expect(usableRanges({ tenant: 'me', scopes }, 1)).toEqual([
       [

@@ -22,7 +22,7 @@ const shape = (result: ReturnType<typeof composeChain>) =>
   result.ok ? result.value.map(({ digest, scale }) => `${digest[0]}*${scale}`).join(' ') : result.error.code;
 
 describe('composeChain', () => {
-  it('appends what an adapter was trained on, and the adapter, with its scale', () => {
+  it('appends an adapter and what it was trained on, with its scale', () => {
     expect(shape(composeChain(part('ab'), [{ manifest: part('cd'), scale: 0.5 }], null))).toBe(
       'a*1 b*1 c*0.5 d*0.5',
     );
@@ -30,12 +30,12 @@ describe('composeChain', () => {
     expect(shape(composeChain(part('ab'), [], null))).toBe('a*1 b*1');
   });
 
-  it('multiplies scales that a chain has already', () => {
+  it('multiplies existing scales of a chain', () => {
     const scaled = part('c', { scale: 0.5 });
     expect(shape(composeChain(null, [{ manifest: scaled, scale: 3 }], null))).toBe('c*1.5');
   });
 
-  it('has a shared parent once, with the scale that it had first', () => {
+  it('contains a shared parent once, with its first scale', () => {
     const parts = [
       { manifest: part('ac'), scale: 0.5 },
       { manifest: part('cd'), scale: 2 },
@@ -43,22 +43,22 @@ describe('composeChain', () => {
     expect(shape(composeChain(part('ab'), parts, null))).toBe('a*1 b*1 c*0.5 d*2');
   });
 
-  it('writes a scale of zero in one way: the chain id is made from it', () => {
+  it('always writes a scale of zero the same way, because the chain id depends on it', () => {
     const composed = composeChain(null, [{ manifest: part('a'), scale: -0 }], null);
     expect(composed.ok && Object.is(composed.value[0]?.scale, 0)).toBe(true);
   });
 
-  it('ends at eight adapters, parents included', () => {
+  it('allows at most eight adapters, including parents', () => {
     const seven = part('abcdefg');
     expect(composeChain(seven, [{ manifest: part('h'), scale: 1 }], null).ok).toBe(true);
     const nine = composeChain(seven, [{ manifest: part('hi'), scale: 1 }], null);
     expect(nine).toMatchObject({ error: { code: 'invalid_request', param: 'adapters' } });
     expect(!nine.ok && nine.error.message).toContain('chain of 9 adapters');
-    // Named twice is not twice there.
+    // A name given twice is added once.
     expect(composeChain(part('abcdefgh'), [{ manifest: part('ah'), scale: 1 }], null).ok).toBe(true);
   });
 
-  it("ends at the base's sum of ranks", () => {
+  it('allows at most the base’s sum of ranks', () => {
     const parts = [{ manifest: part('b', { rank: 60 }), scale: 1 }];
     expect(composeChain(part('a'), parts, 64).ok).toBe(true);
     expect(composeChain(part('a'), parts, 63)).toMatchObject({
@@ -66,14 +66,14 @@ describe('composeChain', () => {
     });
   });
 
-  it("takes the manifest's rank for a last member from before ranks were kept", () => {
+  it('uses the manifest’s rank for a last member without one', () => {
     const { rank: _, ...old } = entry('b');
     const manifest = { chain: [old], rank: 60 };
     expect(composeChain(part('a'), [{ manifest, scale: 1 }], 63).ok).toBe(false);
     expect(composeChain(manifest, [], 59).ok).toBe(false);
   });
 
-  it('never holds an adapter twice and never loses one', () => {
+  it('never contains an adapter twice and never loses one', () => {
     const ids = fc
       .uniqueArray(fc.constantFrom(...'abcdef'), { minLength: 1 })
       .map((letters) => letters.join(''));

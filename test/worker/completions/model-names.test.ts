@@ -29,7 +29,7 @@ describe('parseModelReference', () => {
     expect(parseModelReference(model, ['tiny', 'large'])).toEqual(reference);
   });
 
-  it('never lets an illegal name through', () => {
+  it('never accepts an illegal name', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.string({ unit: 'binary' })), (model) => {
         const reference = parseModelReference(model, []);
@@ -48,7 +48,7 @@ describe('ancestorsOf', () => {
     expect(ancestorsOf(name)).toEqual(ancestors);
   });
 
-  it('are names, nearest first, and never more than seven', () => {
+  it('returns the names above, nearest first, at most seven', () => {
     const segment = fc.string({ unit: fc.constantFrom('a', 'b', '-', '.'), minLength: 1, maxLength: 4 });
     const name = fc.array(segment, { minLength: 1, maxLength: 8 }).map((segments) => segments.join('/'));
     fc.assert(

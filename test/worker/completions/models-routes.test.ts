@@ -1,4 +1,4 @@
-/** The list of models, on the fakes. */
+/** The list of models, with fakes. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Model, ModelList } from '../../../protocol/completion-answers.ts';
 import { MAX_LISTED_MODELS } from '../../../worker/completions/limits.ts';
@@ -21,12 +21,12 @@ beforeEach(async () => {
 });
 
 describe('GET /v1/models', () => {
-  it('has aliases as each of them is answered alone', async () => {
+  it('lists aliases exactly as it answers for each alone', async () => {
     const body = { name: 'best', target: 'medicine' };
     const admin = await graft.request('/admin/keys', { body: { kind: 'admin', tenant: 'clinic' } });
     const { key: adminKey } = (await admin.json()) as { key: string };
     expect((await graft.request('/admin/alias', { key: adminKey, body })).status).toBe(200);
-    // Another's, which can be asked for, but not found.
+    // Another tenant's alias works if its name is known, but is not listed.
     expect((await graft.request('/admin/alias', { body: { ...body, name: 'theirs' } })).status).toBe(200);
     const models = await list();
     expect(idsOf(models)).toEqual(['tiny-base', 'best', 'medicine']);
@@ -37,7 +37,7 @@ describe('GET /v1/models', () => {
     expect(idsOf(await list('after=best'))).toEqual(['medicine']);
   });
 
-  it('goes on where it ended, whether that is an alias or not', async () => {
+  it('continues after the last id, whether that is an alias or not', async () => {
     const { registry } = graft.services;
     const names = Array.from({ length: 2 * MAX_LISTED_MODELS }, (_, i) => `n${String(10_000 + i)}`);
     for (const [i, name] of names.entries())

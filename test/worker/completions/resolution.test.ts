@@ -4,7 +4,7 @@ import { MAX_COMPOSED } from '../../../protocol/limits.ts';
 import { TINY_BASE, tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 
 const adapters = {
@@ -28,7 +28,7 @@ const ask = (model: string, more: object = {}, withKey = key) =>
     body: { model, messages: [{ role: 'user', content: 'hi' }], ...more },
   });
 
-/** Status, and what the headers say of what served. */
+/** The status, and what the headers say about what served it. */
 async function served(response: Response) {
   await response.arrayBuffer();
   const labels = Object.fromEntries(
@@ -43,7 +43,7 @@ async function served(response: Response) {
 const errorOf = async (response: Response) =>
   ((await response.json()) as { error: { code: string; message: string; param?: string } }).error;
 
-/** Digests and scales that the origin was asked for last. */
+/** Digests and scales of the origin's last request. */
 let ran: { digest: string; scale: number }[];
 
 beforeEach(async () => {
@@ -68,8 +68,8 @@ beforeEach(async () => {
   graft.clock.advance(LATER_MS);
 });
 
-describe('a name that is not there', () => {
-  it('is served by its nearest ancestor, labelled so', async () => {
+describe('a missing name', () => {
+  it('is served by its nearest ancestor, and the headers say so', async () => {
     expect(await served(await ask('medicine/cardiology/dr-lee/night'))).toEqual({
       status: 200,
       adapter: 'medicine/cardiology@1',
@@ -100,7 +100,7 @@ describe('a name that is not there', () => {
     expect(graft.kv.reads).toBe(2);
   });
 
-  it('is not inherited when the request, or the key, is strict, or a version is meant', async () => {
+  it('does not inherit if the request or the key is strict, or a version is given', async () => {
     expect((await ask('medicine/lungs', { strict: true })).status).toBe(404);
     expect((await ask('medicine/lungs@1')).status).toBe(404);
     const strict = await makeKey({ tenant: 'clinic', strict: true });
@@ -117,7 +117,7 @@ describe('a name that is not there', () => {
     expect(other).not.toContain('rival');
   });
 
-  it('is found at once when it is published here, whatever KV remembers', async () => {
+  it('is found as soon as it is published here, whatever KV remembers', async () => {
     expect((await ask('medicine/lungs')).headers.get('x-graft-inherited')).toBe('true');
     await graft.publish('medicine/lungs', adapters.second, { owner: 'clinic' });
     expect(await served(await ask('medicine/lungs'))).toEqual({ status: 200, adapter: 'medicine/lungs@1' });
@@ -130,8 +130,8 @@ describe('a name that is not there', () => {
   });
 });
 
-describe("a name that is another's", () => {
-  it('is inherited past, like one that is not there', async () => {
+describe('a name of another tenant', () => {
+  it('is skipped by inheritance, like a missing one', async () => {
     await graft.publish('medicine/cardiology', adapters.second, { owner: 'clinic' });
     const guest = await makeKey({ tenant: 'guest', scopes: ['medicine'] });
     const expected = { status: 200, adapter: 'medicine@1', inherited: 'true' };
@@ -139,7 +139,7 @@ describe("a name that is another's", () => {
     expect(await served(await ask('medicine/nowhere', {}, guest))).toEqual(expected);
   });
 
-  it('gives the same answer as one that is not there, word for word but for the name', async () => {
+  it('gets the same answer as a missing one, word for word except for the name', async () => {
     for (const [theirs, nobodys] of [
       ['rival', 'rivax'],
       ['rival@1', 'rivax@1'],
@@ -163,7 +163,7 @@ describe('an alias', () => {
       body: { name, target },
     });
 
-  it('is followed once, and said', async () => {
+  it('is followed once, and the headers say so', async () => {
     expect((await alias('best', 'medicine/cardiology')).status).toBe(200);
     graft.clock.advance(LATER_MS);
     expect(await served(await ask('best'))).toEqual({
@@ -177,7 +177,7 @@ describe('an alias', () => {
     });
   });
 
-  it('gives no right to what it points at', async () => {
+  it('gives no right to its target', async () => {
     const { registry, pointers } = graft.services;
     const note = { actor: 'x', at: graft.clock.now() };
     await registry.alias({ ...note, before: null, name: 'qqqq', owner: 'clinic', target: 'rival' });
@@ -188,7 +188,7 @@ describe('an alias', () => {
     expect((await forbidden.text()).replaceAll('qqqq', 'qqqx')).toBe(await (await ask('qqqx')).text());
   });
 
-  it('that points at an alias ends there', async () => {
+  it('of an alias is not followed', async () => {
     const { registry, pointers } = graft.services;
     const note = { actor: 'x', at: graft.clock.now(), owner: 'clinic' };
     await registry.alias({ ...note, before: null, name: 'one', target: 'two' });
@@ -199,7 +199,7 @@ describe('an alias', () => {
     expect((await ask('one')).status).toBe(404);
   });
 
-  it('that has ended is not there', async () => {
+  it('that has ended is missing', async () => {
     await alias('medicine/best', 'style');
     graft.clock.advance(LATER_MS);
     expect((await ask('medicine/best')).headers.get('x-graft-adapter')).toBe('style@1');
@@ -219,14 +219,14 @@ describe('a pinned version', () => {
     graft.clock.advance(LATER_MS);
   });
 
-  it('is served whatever is live', async () => {
+  it('is served whatever version is live', async () => {
     expect(await served(await ask('style'))).toEqual({ status: 200, adapter: 'style@2' });
     expect(await served(await ask('style@1'))).toEqual({ status: 200, adapter: 'style@1' });
     expect(ran.map(({ digest }) => digest)).toEqual([adapters.style.digest]);
     expect((await ask('style@3')).status).toBe(404);
   });
 
-  it('is not, once it is retired', async () => {
+  it('is refused once it is retired', async () => {
     await ask('style@1');
     const retired = await graft.request('/admin/retire', { body: { name: 'style', version: 1 } });
     expect(retired.status).toBe(200);
@@ -247,7 +247,7 @@ describe('a pinned version', () => {
 });
 
 describe('adapters of the request', () => {
-  it('are added to the chain, and everything that they stand on with them', async () => {
+  it('are appended to the chain, along with everything that they are built on', async () => {
     const response = await ask('style', {
       adapters: [{ name: 'medicine/cardiology', scale: 0.5 }],
     });
@@ -264,7 +264,7 @@ describe('adapters of the request', () => {
     ]);
   });
 
-  it('go with the base, and share parents', async () => {
+  it('work with the base, and share parents', async () => {
     expect(await served(await ask('base', { adapters: [{ name: 'style@1', scale: -1 }] }))).toEqual({
       status: 200,
       adapter: 'base',
@@ -287,7 +287,7 @@ describe('adapters of the request', () => {
     expect(Object.keys(sent).sort()).toEqual(['messages', 'model']);
   });
 
-  it("are exactly those that are named: no ancestor's, no other tenant's", async () => {
+  it('are exactly those named: no ancestor’s, no other tenant’s', async () => {
     for (const name of ['medicine/lungs', 'rival', 'rival@1', 'nobody', 'UPPER', 'base', TINY_BASE.id]) {
       const response = await ask('style', { adapters: [{ name }] });
       expect([name, response.status]).toEqual([name, 404]);
@@ -298,7 +298,7 @@ describe('adapters of the request', () => {
     expect((await rival.text()).replaceAll("'rival'", "'rivax'")).toBe(await nobody.text());
   });
 
-  it('end where the base ends', async () => {
+  it('are limited by the base', async () => {
     const wide = tinyAdapter({ seed: 6, rank: 253 });
     expect((await graft.publish('wide', wide, { owner: 'clinic' })).status).toBe(201);
     graft.clock.advance(LATER_MS);
@@ -310,7 +310,7 @@ describe('adapters of the request', () => {
     expect((await ask('style', { adapters: many })).status).toBe(400);
   });
 
-  it('are for text completions and responses too', async () => {
+  it('work for text completions and responses too', async () => {
     for (const [path, body] of [
       ['/v1/completions', { prompt: 'hi' }],
       ['/v1/responses', { input: 'hi' }],
@@ -324,8 +324,8 @@ describe('adapters of the request', () => {
   });
 });
 
-describe('when the adapter cannot be had', () => {
-  /** The origin cannot run anything that holds cardiology. */
+describe('an unavailable adapter', () => {
+  /** The origin cannot run any chain with cardiology. */
   const breakCardiology = () => {
     const { answer } = graft.origin;
     graft.origin.answer = (method, path, init) =>
@@ -363,7 +363,7 @@ describe('when the adapter cannot be had', () => {
     expect(await served(await ask('medicine/cardiology', {}, policyKey))).toMatchObject(expected);
   });
 
-  it.each(['stale', 'ancestor', 'base'])('policy %s: the version last known comes first', async (degrade) => {
+  it.each(['stale', 'ancestor', 'base'])('policy %s: the last known version comes first', async (degrade) => {
     const policyKey = await keyWith(degrade);
     await ask('medicine/cardiology', {}, policyKey);
     graft.clock.advance(LATER_MS);
@@ -375,7 +375,7 @@ describe('when the adapter cannot be had', () => {
     });
   });
 
-  it('policy refuse: nothing but what is known now', async () => {
+  it('policy refuse: only a version that is known now', async () => {
     const policyKey = await keyWith('refuse');
     await ask('medicine/cardiology', {}, policyKey);
     graft.clock.advance(LATER_MS);
@@ -384,7 +384,7 @@ describe('when the adapter cannot be had', () => {
     expect([response.status, response.headers.get('retry-after')]).toEqual([503, '2']);
   });
 
-  it('nothing stands in for what was asked for strictly, pinned or composed', async () => {
+  it('a strict, pinned or composed request has no fallback', async () => {
     breakCardiology();
     for (const degrade of ['ancestor', 'base']) {
       const policyKey = await keyWith(degrade);
@@ -397,7 +397,7 @@ describe('when the adapter cannot be had', () => {
 });
 
 describe('GET /v1/models', () => {
-  it('knows the name itself or nothing', async () => {
+  it('finds exactly the name or nothing', async () => {
     const get = (path: string) => graft.request(`/v1/models${path}`, { key });
     expect((await get('/medicine/cardiology')).status).toBe(200);
     expect((await get('/medicine%2Fcardiology')).status).toBe(200);

@@ -1,4 +1,4 @@
-/** Whose fields that nobody knows are left out, and whose are refused. */
+/** Which requests drop unknown fields, and which are refused because of them. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
@@ -40,13 +40,13 @@ describe.each(Object.keys(BODIES) as (keyof typeof BODIES)[])('%s', (path) => {
     else expect(await response.json()).toMatchObject({ error: { message: "Unknown field 'colour'." } });
   });
 
-  it('a strict key’s request without such fields is answered, and its idle fields are left out', async () => {
+  it('serves a strict key’s request without unknown fields, and drops those without effect', async () => {
     const idle = path === '/v1/messages' ? { stop_sequences: null } : { service_tier: 'auto' };
     expect((await ask(path, strict.key, idle)).status).toBe(200);
   });
 });
 
-it('is given and taken away by a change', async () => {
+it('can be set and removed by a change', async () => {
   const change = (strict_fields: boolean) =>
     graft.request('/admin/keys/change', { body: { id: strict.id, strict_fields } });
   expect(await (await change(false)).json()).toMatchObject({ strict_fields: false });

@@ -1,9 +1,9 @@
-/** What a name that is strict keeps from the names below it. */
+/** What names below a strict name do not inherit. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 const owner = 'clinic';
 const medicine = tinyAdapter({ seed: 1 });
@@ -22,7 +22,7 @@ const ask = (model: string, more: object = {}, withKey = key) =>
     body: { model, messages: [{ role: 'user', content: 'hi' }], ...more },
   });
 
-/** `name@version` with `^` when it was inherited and `!<why>` when it stands in, or the status. */
+/** `name@version` with `^` if inherited and `!<why>` for a fallback, or the status. */
 async function served(model: string, more: object = {}, withKey = key): Promise<string | number> {
   const { status, headers } = await ask(model, more, withKey);
   if (status !== 200) return status;
@@ -41,7 +41,7 @@ const alias = async (name: string, target: string) => {
   graft.clock.advance(LATER_MS);
 };
 
-/** The origin cannot run anything that holds the file. */
+/** The origin cannot run any chain with the file. */
 const breakAt = ({ digest }: TinyAdapter) => {
   const { answer } = graft.origin;
   graft.origin.answer = (method, path, init) =>
@@ -72,7 +72,7 @@ beforeEach(async () => {
 });
 
 describe('a strict name', () => {
-  it('answers for no missing name below it, and lets nothing from above through', async () => {
+  it('serves no missing name below it, nor does anything above it', async () => {
     expect(await served('medicine/cardiology/none')).toBe('medicine/cardiology@1^');
     await mark('medicine/cardiology');
     expect(await served('medicine/cardiology/none')).toBe(404);
@@ -83,7 +83,7 @@ describe('a strict name', () => {
     expect(await served('medicine/cardiology/none')).toBe('medicine/cardiology@1^');
   });
 
-  it('answers as a strict request does, word for word', async () => {
+  it('is like a strict request, word for word', async () => {
     const strictly = await ask('medicine/cardiology/none', { strict: true });
     await mark('medicine/cardiology');
     const fenced = await ask('medicine/cardiology/none');
@@ -91,7 +91,7 @@ describe('a strict name', () => {
     expect(await fenced.text()).toBe(await strictly.text());
   });
 
-  it('is used as before: itself, pinned, by an alias, as a parent, as an adapter of the request', async () => {
+  it('otherwise works as before: itself, pinned, by an alias, as a parent, as an adapter of the request', async () => {
     await mark('medicine/cardiology');
     await alias('best', 'medicine/cardiology');
     expect(await served('best')).toBe('medicine/cardiology@1');
@@ -107,7 +107,7 @@ describe('a strict name', () => {
     expect(published.status).toBe(201);
   });
 
-  it('that the caller may not use is like one that is not there', async () => {
+  it('that the caller may not use is like a missing one', async () => {
     const guest = await makeKey({ tenant: 'guest', scopes: ['medicine'] });
     await mark('medicine/cardiology');
     expect(await served('medicine/cardiology/none', {}, guest)).toBe('medicine@1^');
@@ -116,7 +116,7 @@ describe('a strict name', () => {
     expect(await served('medicine/cardiology/none', {}, friend)).toBe(404);
   });
 
-  it('makes its aliases as strict, for what is below them', async () => {
+  it('makes its aliases equally strict for names below them', async () => {
     await alias('best', 'medicine/cardiology');
     expect(await served('best/none')).toBe('medicine/cardiology@1^');
     await mark('medicine/cardiology');
@@ -125,20 +125,20 @@ describe('a strict name', () => {
   });
 });
 
-describe('when an adapter cannot be had, and the key takes an ancestor', () => {
+describe('an unavailable adapter of a key that falls back to ancestors', () => {
   let taker: string;
   beforeEach(async () => {
     taker = await makeKey({ degrade: 'ancestor' });
   });
 
-  it('a strict name does not stand in, nor what is above it', async () => {
+  it('has neither a strict name nor anything above it as a fallback', async () => {
     breakAt(files.lee);
     expect(await served('medicine/cardiology/lee', {}, taker)).toBe('medicine/cardiology@1^!ancestor');
     await mark('medicine/cardiology');
     expect(await served('medicine/cardiology/lee', {}, taker)).toBe(503);
   });
 
-  it('those below a strict name stand in, and no others', async () => {
+  it('has only those below a strict name as fallbacks', async () => {
     breakAt(files.lee);
     breakAt(files.cardiology);
     expect(await served('medicine/cardiology/lee', {}, taker)).toBe('medicine@1^!ancestor');
@@ -146,16 +146,16 @@ describe('when an adapter cannot be had, and the key takes an ancestor', () => {
     expect(await served('medicine/cardiology/lee', {}, taker)).toBe(503);
   });
 
-  it('a strict name itself is stood in for as before', async () => {
+  it('of a strict name itself has fallbacks as before', async () => {
     await mark('medicine/cardiology');
     breakAt(files.cardiology);
     expect(await served('medicine/cardiology', {}, taker)).toBe('medicine@1^!ancestor');
   });
 
-  it('nothing stands in from above a name that cannot be read, which may be strict', async () => {
+  it('has no fallback above a name that is unreadable and may be strict', async () => {
     graft.kv.tamper('name:medicine/cardiology/lee', () => 'odd');
     expect(await served('medicine/cardiology/lee', {}, taker)).toBe('medicine/cardiology@1^!ancestor');
-    // Another isolate, which remembers nothing.
+    // Another isolate, with empty caches.
     graft = await createAppHarness({ beside: graft });
     graft.kv.tamper('name:medicine/cardiology', () => 'odd');
     graft.clock.advance(LATER_MS);
@@ -163,7 +163,7 @@ describe('when an adapter cannot be had, and the key takes an ancestor', () => {
     expect(await served('medicine/cardiology/none', {}, taker)).toBe(503);
   });
 
-  it('one that is read stands in although another might have been nearer', async () => {
+  it('has a readable fallback even if another one might be nearer', async () => {
     const guest = await makeKey({ tenant: 'guest', scopes: ['medicine'], degrade: 'ancestor' });
     await served('medicine', {}, guest);
     graft.clock.advance(LATER_MS);

@@ -42,7 +42,7 @@ beforeEach(async () => {
 });
 
 describe('usableNames', () => {
-  it('has aliases in their place, of what may be used, and none of which the name itself may not be', async () => {
+  it('includes usable aliases in order, and none whose own name may not be used', async () => {
     expect(await namesOf()).toEqual([
       'best -> room/a',
       'mine',
@@ -53,7 +53,7 @@ describe('usableNames', () => {
     ]);
   });
 
-  it('has an alias that was granted by its owner, and not by another', async () => {
+  it('includes an alias granted by its owner, but not by another', async () => {
     const granted = (owner: string | null) => namesOf({ scopes: [], grants: [{ scope: 'yours', owner }] });
     const own = ['mine', 'next -> mine'];
     expect(await granted('you')).toEqual([...own, 'yours -> mine']);
@@ -61,7 +61,7 @@ describe('usableNames', () => {
     expect(await granted('they')).toEqual(own);
   });
 
-  it.each([1, 2, 3, 4])('goes on after a page of %i where it ended', async (wanted) => {
+  it.each([1, 2, 3, 4])('continues after a page of %i', async (wanted) => {
     const found: string[] = [];
     for (let after = '', page: string[] = ['']; page.length > 0;) {
       page = await namesOf({}, { ...ALL, after, wanted });
@@ -72,13 +72,13 @@ describe('usableNames', () => {
     expect(found).toEqual(await namesOf());
   });
 
-  it('reads a few times at most, and says where to go on', async () => {
+  it('reads a few times at most, and says where to continue', async () => {
     const usable = vi.spyOn(registry, 'usable');
     const one = { ...ALL, prefix: 'room/', wanted: 1 };
     const first = await usableNames({ registry }, rights, one);
     expect([first.names.map(({ name }) => name), first.more]).toEqual([['room/a'], 'room/a']);
     expect(usable.mock.calls.length).toBeLessThanOrEqual(MAX_LIST_READS);
-    // What stands on another's, which cannot be used: more of it than is read at once.
+    // More aliases of another tenant's unusable name than one read returns.
     for (let i = 0; i < 20; i += 1) await alias(`many/${100 + i}`, 'me', 'secret');
     await publish('many/last', 'me');
     const found: string[] = [];
@@ -121,13 +121,13 @@ describe('editDistance', () => {
 });
 
 describe('nearestNames', () => {
-  it('orders by likeness and leaves out what is unlike', () => {
+  it('orders by similarity and omits what is not similar', () => {
     const candidates = ['support/intent', 'medicine/cardiology', 'medicine', 'medicin'];
     expect(nearestNames('medicne', candidates, 2)).toEqual(['medicine', 'medicin']);
     expect(nearestNames('zzz', candidates, 3)).toEqual([]);
   });
 
-  it('compares nothing that is longer than 128 characters', () => {
+  it('compares nothing longer than 128 characters', () => {
     const long = 'm'.repeat(129);
     expect(nearestNames(long, [long, 'medicine'], 3)).toEqual([]);
     expect(nearestNames(long.slice(1), [long, long.slice(1)], 3)).toEqual([long.slice(1)]);

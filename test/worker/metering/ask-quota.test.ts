@@ -37,14 +37,14 @@ beforeEach(() => {
 afterEach(() => vi.restoreAllMocks());
 
 describe('asking a quota', () => {
-  it('does not ask for a key without limits', async () => {
+  it('does nothing for a key without limits', async () => {
     const asked = await asking(undefined);
     expect(asked.ok && asked.value.headers).toEqual([]);
     if (asked.ok) await asked.value.settle(5);
     expect(quotas.calls).toEqual([]);
   });
 
-  it('says what is left, as OpenAI does', async () => {
+  it('returns what is left in OpenAI’s headers', async () => {
     const asked = await asking({ requests_per_minute: 3, tokens_per_minute: 50 });
     expect(asked.ok && Object.fromEntries(asked.value.headers)).toEqual({
       'x-ratelimit-limit-requests': '3',
@@ -56,7 +56,7 @@ describe('asking a quota', () => {
     });
   });
 
-  it('repeats a refusal without asking for a moment, with the time that is left', async () => {
+  it('repeats a refusal for a moment without asking, with the remaining time', async () => {
     const limits = { requests_per_minute: 1 };
     await asking(limits);
     const first = await refusal(limits);
@@ -67,7 +67,7 @@ describe('asking a quota', () => {
     expect(msOf(first)).toBeGreaterThan(0);
     expect(msOf(second)).toBe((msOf(first) ?? 0) - 400);
     expect(quotas.calls).toEqual(['admit key_1', 'admit key_1']);
-    // Another's refusal is not this key's, and raised limits act at once.
+    // Another key's refusal does not affect this one, and raised limits apply at once.
     expect(await refusal(limits, 'key_2')).toBeNull();
     expect(await refusal({ requests_per_minute: 2 })).toBeNull();
     clock.advance(700);
@@ -75,7 +75,7 @@ describe('asking a quota', () => {
     expect(quotas.calls).toHaveLength(5);
   });
 
-  it('never repeats a refusal of places, which are freed at any time', async () => {
+  it('never repeats a refusal of concurrency, since slots can become free at any time', async () => {
     const limits = { concurrent: 1 };
     const held = await asking(limits);
     expect((await refusal(limits))?.error.code).toBe('rate_limit_exceeded');
@@ -83,7 +83,7 @@ describe('asking a quota', () => {
     expect(await refusal(limits)).toBeNull();
   });
 
-  it('tells a budget that is spent from a limit that comes back', async () => {
+  it('distinguishes an exhausted budget from a limit that resets', async () => {
     const limits = { tokens_per_day: 10 };
     const held = await asking(limits);
     if (held.ok) await held.value.settle(10);
@@ -94,7 +94,7 @@ describe('asking a quota', () => {
     });
   });
 
-  it('counts a rotated key against the first one’s counter', async () => {
+  it('counts a rotated key against the first key’s counter', async () => {
     const limits = { requests_per_minute: 2 };
     expect((await asking(limits, 'key_1')).ok).toBe(true);
     expect((await asking(limits, 'key_2', 'key_1')).ok).toBe(true);
@@ -118,7 +118,7 @@ describe('asking a quota', () => {
     expect(console.error).toHaveBeenCalledWith(expect.stringContaining('quota_unavailable'));
   });
 
-  it('tells the counter once more what was used, when it did not hear', async () => {
+  it('retries when the counter did not receive the usage', async () => {
     const limits = { tokens_per_minute: 100 };
     const held = await asking(limits);
     quotas.down = true;
@@ -141,7 +141,7 @@ describe('asking the quotas of a key and its tenant', () => {
   const headersOf = (asked: Awaited<ReturnType<typeof both>>) =>
     Object.fromEntries(asked.ok ? asked.value.headers : asked.error.headers);
 
-  it('lets pass what both let pass, and tells of which less is left', async () => {
+  it('admits what both admit, and reports the one with less left', async () => {
     const asked = await both({ requests_per_minute: 9, tokens_per_minute: 50 }, { requests_per_minute: 3 });
     expect(headersOf(asked)).toMatchObject({
       'x-ratelimit-limit-requests': '3',
@@ -162,7 +162,7 @@ describe('asking the quotas of a key and its tenant', () => {
     expect((await ask({ keyId: 'key_1', tenant: 'other', tenant_limits })).ok).toBe(true);
   });
 
-  it('says whose limits refused, and takes the other one’s word back', async () => {
+  it('says whose limits refused, and undoes the other’s admission', async () => {
     const limits = { requests_per_minute: 5, concurrent: 1 };
     const refused = await both(limits, { tokens_per_day: 1, concurrent: 1 });
     if (refused.ok) await refused.value.settle(1);
@@ -172,7 +172,7 @@ describe('asking the quotas of a key and its tenant', () => {
       code: 'insufficient_quota',
       message: expect.stringContaining('for all of its keys') as string,
     });
-    // Its place and its request are free again.
+    // Its slot and its request are free again.
     const next = await both(limits, { requests_per_minute: 100 });
     expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '3' });
     const own = await both(limits, { requests_per_minute: 100 });
@@ -182,7 +182,7 @@ describe('asking the quotas of a key and its tenant', () => {
     expect(headersOf(left)).toMatchObject({ 'x-ratelimit-remaining-requests': '97' });
   });
 
-  it('holds to one when the other does not answer', async () => {
+  it('applies one if the other does not respond', async () => {
     const admit = quotas.admit;
     quotas.admit = async (counter, asked) => {
       if (counter === 'key_1') throw new Error('down');
@@ -194,7 +194,7 @@ describe('asking the quotas of a key and its tenant', () => {
     expect(headersOf(second)).toMatchObject({ 'x-graft-limited-by': 'tenant' });
     const closed = await both({ concurrent: 1, on_outage: 'refuse' }, { requests_per_minute: 9 });
     expect(closed.ok ? null : closed.error.error.code).toBe('registry_unavailable');
-    // What that refusal had counted for the tenant was taken back.
+    // The tenant's count of the refused request was undone.
     const next = await both({ concurrent: 1 }, { requests_per_minute: 9 });
     expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '7' });
   });

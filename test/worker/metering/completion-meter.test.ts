@@ -40,7 +40,7 @@ const measure = (
     onEnd,
   });
 };
-/** A stream that the test writes. */
+/** A stream controlled by the test. */
 function stream() {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const writer = writable.getWriter();
@@ -81,7 +81,7 @@ describe('measuring a completion', () => {
     expect([calls('admit'), calls('settle')]).toEqual([1, 1]);
   });
 
-  it('counts a stream by its note, and takes that out', async () => {
+  it('counts a stream by its usage note, and removes the note', async () => {
     const { answer, send, close } = stream();
     const response = await measure(answer, { concurrent: 1 });
     const text = response.text();
@@ -94,7 +94,7 @@ describe('measuring a completion', () => {
     expect(calls('settle')).toBe(1);
   });
 
-  it('counts what went by when the client leaves, and frees its place then', async () => {
+  it('counts what was sent when the client disconnects, and then frees its slot', async () => {
     const { answer, send } = stream();
     const response = await measure(answer, { concurrent: 1 });
     const reader = response.body?.getReader();
@@ -105,7 +105,7 @@ describe('measuring a completion', () => {
     await vi.waitUntil(() => calls('settle') === 1);
   });
 
-  it('says when a stream broke off', async () => {
+  it('reports a stream that broke off', async () => {
     const { answer, send, cut } = stream();
     const response = await measure(answer, { concurrent: 1 });
     const reader = response.body?.getReader();
@@ -116,7 +116,7 @@ describe('measuring a completion', () => {
     expect(calls('settle')).toBe(1);
   });
 
-  it('gives signs of life while it works and while the stream moves', async () => {
+  it('renews leases while it works and while the stream progresses', async () => {
     vi.useFakeTimers();
     const { answer, send, close } = stream();
     let begin: () => void = () => undefined;
@@ -140,7 +140,7 @@ describe('measuring a completion', () => {
   });
 
   it.each([[{ concurrent: 1 }], [undefined]])(
-    'ends and counts a stream that nobody reads, whose client nobody saw leave; limits %j',
+    'ends and counts an unread stream whose client’s disconnect nobody noticed; limits %j',
     async (limits) => {
       vi.useFakeTimers();
       const { answer, send } = stream();
@@ -149,7 +149,7 @@ describe('measuring a completion', () => {
       void send('event: x\n\n').catch(() => undefined);
       await vi.advanceTimersByTimeAsync(UNREAD_MS + STREAM_STALL_CHECK_MS);
       expect(events).toMatchObject([{ promptTokens: 10, completionTokens: 1, status: 499 }]);
-      // The origin is told, so that it frees the row.
+      // The origin is cancelled, so that it frees the row.
       await expect(send('data: {}\n\n')).rejects.toThrow();
       expect(calls('settle')).toBe(limits === undefined ? 0 : 1);
     },
@@ -176,7 +176,7 @@ describe('measuring a completion', () => {
     expect(endings).toMatchObject([{ status, stalled: how === 'stalled' }]);
   });
 
-  it('notes when the first token went by, not the role, the request or a sign of life', async () => {
+  it('records the time of the first token, not of the role, the request or a heartbeat', async () => {
     vi.useFakeTimers();
     const endings: CompletionEnding[] = [];
     const { answer, send, close } = stream();
@@ -199,7 +199,7 @@ describe('measuring a completion', () => {
     expect(Date.now() - (endings[0]?.firstAt ?? 0)).toBe(2_000);
   });
 
-  it('calls the work off when the quota says no', async () => {
+  it('aborts the work if the quota refuses', async () => {
     await measure(stream().answer, { concurrent: 1 });
     let signal: AbortSignal | undefined;
     const refused = await measure(
@@ -214,7 +214,7 @@ describe('measuring a completion', () => {
     expect(events).toEqual([]);
   });
 
-  it('settles when the work throws', async () => {
+  it('settles if the work throws', async () => {
     const failing = measure(() => Promise.reject(new Error('bug')), { concurrent: 1 });
     await expect(failing).rejects.toThrow('bug');
     await Promise.all(work);

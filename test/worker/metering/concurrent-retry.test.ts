@@ -11,7 +11,10 @@ const limits = { concurrent: 1 };
 const retryAt = (state: State, at: number): number | undefined =>
   admit(state, { limits, lease: `r${at}`, at }).refused?.retryAfterMs;
 
-/** Requests one after the other, each of so many ms. @returns when the last ended. */
+/**
+ * Consecutive requests of these durations, ms.
+ * @returns when the last one ended.
+ */
 function served(state: State, durations: readonly number[]): number {
   let at = 1_000_000;
   for (const [number, ms] of durations.entries()) {
@@ -22,18 +25,18 @@ function served(state: State, durations: readonly number[]): number {
   return at;
 }
 
-it('says when the oldest request will have taken as long as requests do', () => {
+it('is when the oldest request will have taken the average time', () => {
   const state = emptyQuota();
   const at = served(state, [20_000, 20_000]);
   admit(state, { limits, lease: 'a', at });
   expect(retryAt(state, at)).toBe(20_000);
   expect(retryAt(state, at + 12_000)).toBe(8_000);
-  // Nearly over, and longer than the others.
+  // Nearly over, and one that takes longer than average.
   expect(retryAt(state, at + 19_900)).toBe(1_000);
   expect(retryAt(state, at + 25_000)).toBe(5_000);
 });
 
-it('is a second when nothing is known, and half a minute at most', () => {
+it('is a second if nothing is known, and half a minute at most', () => {
   const state = emptyQuota();
   admit(state, { limits, lease: 'a', at: 5 });
   expect(retryAt(state, 6)).toBe(1_000);
@@ -43,7 +46,7 @@ it('is a second when nothing is known, and half a minute at most', () => {
   expect(retryAt(slow, at)).toBe(30_000);
 });
 
-it('reads what was stored before it counted that', () => {
+it('reads states stored before durations were recorded', () => {
   const { begun: _begun, took: _took, ...before } = emptyQuota();
   const state = QuotaState.parse({ ...before, leases: new Map([['a', 2_000_000]]) });
   expect(retryAt(state, 1_000_000)).toBe(1_000);

@@ -4,7 +4,7 @@ import { hasToken } from '../../../worker/origins/connection.ts';
 const frames = (...events: object[]) =>
   new TextEncoder().encode(events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join(''));
 
-describe('the first event that says something', () => {
+describe('the first event with content', () => {
   it.each<[string, object, object]>([
     [
       'chat',

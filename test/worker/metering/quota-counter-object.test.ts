@@ -11,7 +11,7 @@ import { WAIT_MS } from '../../setup/slow.ts';
 const AT = Date.UTC(2026, 2, 31);
 const limits = { tokens_per_month: 10 };
 
-/** Storage of one object, and a way to start it anew. */
+/** Storage of one object, and a way to restart it. */
 function rig(stored: unknown): { quotas: Quotas; disk: Map<string, unknown>; restart: () => void } {
   const disk = new Map<string, unknown>(stored === undefined ? [] : [['quota', stored]]);
   const storage: CounterStorage = {
@@ -45,7 +45,7 @@ const DAMAGED: [string, unknown][] = [
 ];
 
 describe('a counter', () => {
-  it('goes on with what was used after a restart', async () => {
+  it('keeps its usage across a restart', async () => {
     const { quotas, restart } = rig(undefined);
     await quotas.admit('key_1', { limits, lease: 'a', at: AT });
     await quotas.settle('key_1', { lease: 'a', tokens: 20, at: AT });
@@ -56,7 +56,7 @@ describe('a counter', () => {
   });
 
   it.each(DAMAGED)(
-    'whose state is %s lets nothing pass, says so, and is good after a reset',
+    'whose state is %s refuses everything, says so, and works after a reset',
     async (_, stored) => {
       const { quotas, disk, restart } = rig(stored);
       const admit = async (lease: string) => (await quotas.admit('key_1', { limits, lease, at: AT })).refused;
@@ -64,7 +64,7 @@ describe('a counter', () => {
       expect(logged.filter((line) => line.includes('quota_damaged'))).toHaveLength(1);
       const others: Exclude<QuotaCall['call'], 'admit' | 'reset'>[] = ['undo', 'renew', 'settle'];
       for (const call of others) await quotas[call]('key_1', { lease: 'a', tokens: 1, at: AT });
-      // What is there may still be of use to whoever looks at it.
+      // The damaged state may still help whoever investigates.
       expect(disk.get('quota')).toEqual(stored);
       restart();
       expect(await admit('b')).toMatchObject({ reason: 'damaged' });

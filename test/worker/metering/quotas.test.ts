@@ -26,7 +26,7 @@ const statuses = (answers: Response[]) =>
   );
 const errorOf = async (response: Response) =>
   ((await response.json()) as { error: { code: string; type: string; message: string } }).error;
-/** Repeats until it is so; what is waited for is written after a response. */
+/** Polls until the condition holds: some writes follow after the response. */
 async function eventually<T>(read: () => Promise<T>, isSo: (value: T) => boolean): Promise<T> {
   const until = Date.now() + WAIT_MS;
   let last: T;
@@ -47,7 +47,7 @@ afterEach(() => graft.origin.release());
 afterAll(() => graft.stop());
 
 describe('limits of a key, in workerd', () => {
-  it('lets exactly as many requests pass as it allows, however many come at once', async () => {
+  it('admits exactly as many requests as allowed, however many arrive at once', async () => {
     const { key } = await makeKey({ limits: { requests_per_minute: 17 } });
     const answers = await Promise.all(Array.from({ length: 60 }, () => ask(key)));
     expect(statuses(answers)).toEqual({ 200: 17, 429: 43 });
@@ -70,7 +70,7 @@ describe('limits of a key, in workerd', () => {
     await Promise.all(passed.map((response) => response.arrayBuffer()));
   });
 
-  it('counts streams at the same time, exactly, and frees their places when they end', async () => {
+  it('counts concurrent streams exactly, and frees their slots when they end', async () => {
     const { key } = await makeKey({ limits: { concurrent: 3 } });
     graft.origin.hold();
     const streams = await Promise.all(Array.from({ length: 9 }, () => ask(key, { stream: true })));
@@ -89,11 +89,11 @@ describe('limits of a key, in workerd', () => {
     await again.arrayBuffer();
   });
 
-  it('frees the place of a stream whose client has gone', async () => {
+  it('frees the slot of a stream whose client has disconnected', async () => {
     const seen = () => graft.origin.log.aborted.filter((model) => model === 'notes@1').length;
     graft.origin.hold();
-    // workerd overlooks some clients that leave as the headers arrive (workerd#6832); those streams end when they stand
-    // still, which is tested with a clock of its own.
+    // workerd misses some clients that disconnect as the headers arrive (workerd#6832); those streams end
+    // when they stall, which is tested with a fake clock.
     for (let tries = 0; tries < 8; tries += 1) {
       const { key } = await makeKey({ limits: { concurrent: 1 } });
       const stream = await ask(key, { model: 'notes@1', stream: true });
@@ -113,7 +113,7 @@ describe('limits of a key, in workerd', () => {
     throw new Error('no end of a connection was ever noticed');
   });
 
-  it('ends a budget of tokens for good, and says so', async () => {
+  it('refuses requests once a token budget is exhausted, and says so', async () => {
     const { key } = await makeKey({ limits: { tokens_per_day: 3 } });
     // Two tokens each.
     for (const more of [{}, { stream: true }]) {
@@ -134,7 +134,7 @@ describe('limits of a key, in workerd', () => {
     });
   });
 
-  it('counts a rotated key with the one it replaces', async () => {
+  it('counts a rotated key together with the one it replaces', async () => {
     const old = await makeKey({ limits: { requests_per_minute: 2 } });
     const fresh = await makeKey({ id: old.id, grace: 60_000 }, '/admin/keys/rotate');
     const codes = [];
@@ -154,7 +154,7 @@ describe('limits of a tenant, in workerd', () => {
     expect([response.status, await response.json()]).toMatchObject([200, { tenant, pending: false }]);
   };
 
-  it('lets exactly as many requests of all its keys pass as it allows, however many come at once', async () => {
+  it('admits exactly as many requests of all keys as allowed, however many arrive at once', async () => {
     const old = await makeKey({ tenant: 'clinic' });
     await limit('clinic', { requests_per_minute: 17 });
     const keys = [old, await makeKey({ tenant: 'clinic' }), await makeKey({ tenant: 'clinic' })];
@@ -190,7 +190,7 @@ describe('usage, in workerd', () => {
     return rows.find(({ group }) => group === id);
   };
 
-  it('is written down key by key, streams and whole answers alike, and clients see no trace of it', async () => {
+  it('is recorded by key for streams and whole answers, and invisible to clients', async () => {
     const { key, id } = await makeKey({ label: 'counted' });
     expect(await (await ask(key)).json()).toMatchObject({ usage: { total_tokens: 2 } });
     const stream = await ask(key, { stream: true });

@@ -4,7 +4,7 @@ import { EventFilter } from '../../../worker/origins/connection.ts';
 
 const encode = (text: string) => new TextEncoder().encode(text);
 
-/** @param sizes lengths of the pieces, again and again. */
+/** @param sizes lengths of the pieces, repeated. */
 function strip(
   text: string,
   sizes: readonly number[],
@@ -26,8 +26,8 @@ const note = `${USAGE_COMMENT}prompt=12,completion=34\n\n`;
 const head = `: ping\n\n${data('a')}event: x\n${data(': graft-usage prompt=1,completion=1')}`;
 const tail = `${data('ü')}: ping\n\ndata: [DONE]\n\n`;
 
-describe('taking the note of usage out of a stream', () => {
-  it.each([[[1]], [[2, 3]], [[7]], [[64, 1, 5]], [[10_000]]])('whole, in pieces of %j bytes', (sizes) => {
+describe('removing the usage note from a stream', () => {
+  it.each([[[1]], [[2, 3]], [[7]], [[64, 1, 5]], [[10_000]]])('works in pieces of %j bytes', (sizes) => {
     expect(strip(head + note + tail, sizes)).toEqual({
       text: head + tail,
       note: { promptTokens: 12, completionTokens: 34 },
@@ -35,7 +35,7 @@ describe('taking the note of usage out of a stream', () => {
     });
   });
 
-  it.each(['stop', 'length'] as const)('with how the answer ended: %s', (finish) => {
+  it.each(['stop', 'length'] as const)('keeps how the answer ended: %s', (finish) => {
     const ended = `${USAGE_COMMENT}prompt=12,completion=34,finish=${finish}\n\n`;
     for (const size of [1, 5, 10_000])
       expect(strip(head + ended + tail, [size])).toEqual({
@@ -45,10 +45,10 @@ describe('taking the note of usage out of a stream', () => {
       });
   });
 
-  it('leaves a stream without one as it is', () => {
+  it('leaves a stream without a note as it is', () => {
     for (const size of [1, 3, 1_000]) {
       expect(strip(head + tail, [size])).toEqual({ text: head + tail, note: null, events: 4 });
-      // Cut off anywhere: whole events go on, and of what cannot be held, all.
+      // Cut anywhere: whole events are passed on, and everything that is too long to hold.
       for (let end = 0; end <= head.length; end += 5) {
         const cut = head.slice(0, end);
         expect(strip(cut, [size]).text).toBe(/^.*\n\n/s.exec(cut)?.[0] ?? '');
@@ -73,7 +73,7 @@ describe('taking the note of usage out of a stream', () => {
     }
   });
 
-  it('takes all comments out for a client that fails at them', () => {
+  it('removes all comments for a client that cannot parse them', () => {
     const spoken = (text: string) => text.replaceAll(': ping\n\n', '');
     for (const size of [1, 3, 7, 1_000]) {
       const { text, note: found } = strip(head + note + tail, [size], { takesComments: false });
@@ -82,7 +82,7 @@ describe('taking the note of usage out of a stream', () => {
     }
   });
 
-  it('hands a chunk without comments on as it came', () => {
+  it('returns a chunk without comments as it is', () => {
     const chunk = encode(data('a'));
     expect(new EventFilter('/v1/completions').push(chunk)?.pieces).toEqual([chunk]);
     expect(new EventFilter('/v1/completions').push(chunk)?.pieces[0]).toBe(chunk);

@@ -28,7 +28,7 @@ describe('TenantLimits', () => {
     ({ tenantLimits: limits, keyLedger: keys } = await make());
   });
 
-  it('keeps the last word, and counts its changes', async () => {
+  it('keeps the last change, and counts changes', async () => {
     expect(await limits.get('a')).toBeNull();
     const first = await set('a', { requests_per_minute: 5 });
     expect(first).toEqual({
@@ -40,7 +40,7 @@ describe('TenantLimits', () => {
     expect(await limits.get('a')).toEqual(second);
   });
 
-  it('takes nothing from who has read an older state', async () => {
+  it('rejects changes based on an older state', async () => {
     const change = { tenant: 'a', limits: null, changed_at: 1, changed_by: 'bootstrap' };
     expect(await limits.set({ ...change, was: 1 })).toBeNull();
     expect(await limits.get('a')).toBeNull();
@@ -49,7 +49,7 @@ describe('TenantLimits', () => {
     expect(await limits.get('a')).toEqual(first);
   });
 
-  it('knows which keys were written, and not of those before the last change', async () => {
+  it('knows which keys were written since the last change', async () => {
     const first = await set('a', { requests_per_minute: 5 });
     await limits.wrote({ ...first, written_to: 'key_1' });
     expect(await limits.unwritten(10)).toEqual([{ ...first, written_to: 'key_1' }]);
@@ -60,7 +60,7 @@ describe('TenantLimits', () => {
     expect(await limits.unwritten(10)).toEqual([]);
   });
 
-  it('lists who has limits, or still had', async () => {
+  it('lists tenants with limits, or with keys that still have them', async () => {
     for (const tenant of ['c', 'a', 'b', 'd']) await set(tenant, { requests_per_minute: 5 });
     const lifted = await set('b', null);
     const page = await limits.list({ cursor: null, limit: 3 });
@@ -73,7 +73,7 @@ describe('TenantLimits', () => {
     expect(all.items.map(({ tenant }) => tenant)).toEqual(['a', 'c', 'd']);
   });
 
-  it('come with the rows of the tenant’s keys, from wherever these are read', async () => {
+  it('come with the rows of the tenant’s keys, however these are read', async () => {
     const hers = keyRow('key_1', { tenant: 'a' });
     const admin = keyRow('key_2', { tenant: 'a', kind: 'admin' });
     await keys.add(hers);
@@ -88,7 +88,7 @@ describe('TenantLimits', () => {
     expect(await keys.list('a')).toMatchObject([{ tenant_limits }, { tenant_limits }]);
   });
 
-  it('finds the API keys of a tenant that are good, page by page', async () => {
+  it('finds the tenant’s valid API keys, page by page', async () => {
     for (const i of [4, 2, 1, 3]) await keys.add(keyRow(`key_${i}`, { tenant: 'a' }));
     await keys.add(keyRow('key_5', { tenant: 'a', kind: 'admin' }));
     await keys.add(keyRow('key_6', { tenant: 'b' }));

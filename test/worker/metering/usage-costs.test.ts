@@ -4,7 +4,7 @@ import { createAppHarness } from '../app-harness.ts';
 
 const hour = Math.floor(Date.UTC(2026, 2, 31) / 3_600_000);
 
-it('says what tokens cost where there is a price list, and nothing of it elsewhere', async () => {
+it('reports costs only if there is a price list', async () => {
   const read = async (prices?: object): Promise<UsageReport> => {
     const graft = await createAppHarness(prices === undefined ? {} : { prices: prices as never });
     const rows = [

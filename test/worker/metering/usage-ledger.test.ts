@@ -30,7 +30,7 @@ describe('UsageLedger', () => {
     ledger = await make();
   });
 
-  it('adds up what belongs together', async () => {
+  it('sums rows with the same key', async () => {
     await ledger.add({ id: 'a', at: START, rows: [usageRow(), usageRow({ version: 2, errors: 1 })] });
     await ledger.add({ id: 'b', at: START, rows: [usageRow({ requests: 3, promptTokens: 100 })] });
     expect(await sum('name')).toEqual([
@@ -47,7 +47,7 @@ describe('UsageLedger', () => {
     expect((await sum('key')).map(({ requests }) => requests)).toEqual([1]);
   });
 
-  it('groups, most tokens first, and times in their order', async () => {
+  it('groups, most tokens first, and times chronologically', async () => {
     const rows = [
       usageRow({ hour: HOUR + 1, keyId: 'key_2', tenant: 'other', name: 'base', version: 0 }),
       usageRow({ hour: HOUR, completionTokens: 50 }),
@@ -68,7 +68,7 @@ describe('UsageLedger', () => {
     expect(await groups('name', { tenant: 'nobody' })).toEqual([]);
   });
 
-  it('says what the same groups cost', async () => {
+  it('returns the same groups’ costs', async () => {
     const rows = [
       usageRow({ promptTokens: 1_000_000, completionTokens: 500_000 }),
       usageRow({ name: 'large', version: 0, promptTokens: 1_000_000, completionTokens: 0 }),
@@ -91,7 +91,7 @@ describe('UsageLedger', () => {
     expect(Object.keys(await costs('hour'))).toEqual((await sum('hour')).map(({ group }) => group));
   });
 
-  it('says when a group was counted last, of the hours that were asked for', async () => {
+  it('returns each group’s last hour within the range', async () => {
     const rows = [usageRow({ hour: HOUR + 2 }), usageRow({ hour: HOUR }), usageRow({ keyId: 'key_2' })];
     await ledger.add({ id: 'a', at: START, rows });
     const last = async (more?: object) =>
@@ -100,7 +100,7 @@ describe('UsageLedger', () => {
     expect(await last({ to: HOUR + 2 })).toEqual({ key_1: HOUR, key_2: HOUR });
   });
 
-  it('takes hundreds of rows at once', async () => {
+  it('accepts hundreds of rows at once', async () => {
     const rows = Array.from({ length: 500 }, (_, i) => usageRow({ keyId: `key_${i}` }));
     await ledger.add({ id: 'a', at: START, rows });
     expect((await sum('tenant'))[0]).toMatchObject({ requests: 500, promptTokens: 5_000 });

@@ -10,7 +10,7 @@ const AT = Date.UTC(2026, 4, 1, 12, 30);
 let ledger: UsageLedger;
 let add: MockInstance<UsageLedger['add']>;
 let now: number;
-/** Wakes what sleeps. */
+/** Ends the current sleep. */
 let wake: () => void;
 let work: Promise<unknown>[];
 
@@ -72,7 +72,7 @@ beforeEach(async () => {
 afterEach(() => vi.restoreAllMocks());
 
 describe('recording usage', () => {
-  it('writes once what comes within the pause, one row a key, name, version and hour', async () => {
+  it('writes everything within the delay at once, one row per key, name, version and hour', async () => {
     const record = recorder();
     for (let i = 0; i < 20; i += 1) record();
     record({ status: 502 });
@@ -91,7 +91,7 @@ describe('recording usage', () => {
     });
   });
 
-  it('begins a new write for what comes while one is under way', async () => {
+  it('starts a new write for what arrives during one', async () => {
     const record = recorder();
     record();
     await settleAll();
@@ -101,7 +101,7 @@ describe('recording usage', () => {
     expect(await total()).toMatchObject({ requests: 2 });
   });
 
-  it('sends a batch again with its id, so that a lost answer counts nothing twice', async () => {
+  it('resends a batch with its id, so that a lost response counts nothing twice', async () => {
     const record = recorder();
     const real = createD1Usage(await openDatabase(), 86_400_000);
     add.mockImplementation(async (batch) => {
@@ -115,7 +115,7 @@ describe('recording usage', () => {
     expect(await total()).toMatchObject({ requests: 1 });
   });
 
-  it('keeps what the database refuses for the next write', async () => {
+  it('keeps what the database rejects for the next write', async () => {
     const record = recorder();
     add.mockRejectedValueOnce(new Error('down'));
     add.mockRejectedValueOnce(new Error('down'));
@@ -129,7 +129,7 @@ describe('recording usage', () => {
     expect(await total()).toMatchObject({ requests: 2 });
   });
 
-  it('gives up the oldest when too much waits, and says how much', async () => {
+  it('drops the oldest if too much waits, and reports how much', async () => {
     const record = recorder({ maxRows: 2, maxUnsentRows: 4 });
     add.mockRejectedValue(new Error('down'));
     for (let i = 0; i < 9; i += 1) record({ name: `n${i}` });

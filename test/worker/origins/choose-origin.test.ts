@@ -8,7 +8,7 @@ const origins = Array.from({ length: 4 }, (_, i) => ({ id: `o${i}`, url: `http:/
 const names = Array.from({ length: 4_000 }, (_, i) => `tenant-${i}/notes`);
 
 describe('rankOrigins', () => {
-  it('ranks all, in an order that does not depend on the order given', () => {
+  it('ranks all origins, independently of their given order', () => {
     fc.assert(
       fc.property(fc.string(), fc.shuffledSubarray(origins, { minLength: 4 }), (name, shuffled) => {
         const ranked = rankOrigins(name, shuffled);
@@ -18,7 +18,7 @@ describe('rankOrigins', () => {
     );
   });
 
-  it('moves only the names of an origin that leaves', () => {
+  it('moves only the names of a removed origin', () => {
     const [gone, ...rest] = origins;
     for (const name of names.slice(0, 500)) {
       const before = rankOrigins(name, origins)[0];
@@ -44,7 +44,7 @@ describe('chooseOrigins', () => {
       ({ id }) => id,
     );
 
-  it('asks the origin of the name while it has a free row, however idle the others are', () => {
+  it('asks the name’s origin while it has a free row, however idle the others are', () => {
     for (const name of names.slice(0, 200)) {
       const ranked = rankOrigins(name, origins).map(({ id }) => id);
       expect(choose(name)).toEqual(ranked);
@@ -52,11 +52,11 @@ describe('chooseOrigins', () => {
     }
   });
 
-  it('goes on to the next one when it is crowded, and back when all are', () => {
+  it('moves to the next origin when it is crowded, and back when all are', () => {
     const [first = '', second = '', third = '', fourth = ''] = rankOrigins('a/b', origins).map(
       ({ id }) => id,
     );
-    // Half as many again as there are rows wait a moment, rather than load their adapter elsewhere.
+    // Up to half as many requests as rows wait a moment, rather than load their adapter elsewhere.
     expect(choose('a/b', { [first]: { load: 23 } })[0]).toBe(first);
     expect(choose('a/b', { [first]: { load: 24 } })[0]).toBe(second);
     expect(choose('a/b', { [first]: { load: 24 }, [second]: { load: 24 } })[0]).toBe(third);
@@ -66,13 +66,13 @@ describe('chooseOrigins', () => {
       [third]: { load: 32 },
       [fourth]: { load: 32 },
     };
-    // Each has its share: below 1.25 times it, the name's own origin is asked again.
+    // With equal loads, below 1.25 times the share, the name's own origin is asked again.
     expect(choose('a/b', all)[0]).toBe(first);
     // 52 of 148 in four origins is above 1.25 x 37.25.
     expect(choose('a/b', { ...all, [first]: { load: 52 } })[0]).toBe(second);
   });
 
-  it('never gives an origin more than 1.25 times its share once rows are taken, and moves few names', () => {
+  it('never gives an origin more than 1.25 times its share once rows are busy, and moves few names', () => {
     const load: Record<string, { load: number }> = {
       o0: { load: 0 },
       o1: { load: 0 },
@@ -87,7 +87,7 @@ describe('chooseOrigins', () => {
     for (const { load: one } of Object.values(load)) expect(one).toBeLessThanOrEqual(Math.ceil(1.25 * 250));
   });
 
-  it('leaves ejected ones for the end, and has them when there are no others', () => {
+  it('asks ejected origins last, but does not omit them', () => {
     const ranked = rankOrigins('a/b', origins).map(({ id }) => id);
     const [first = '', ...rest] = ranked;
     expect(choose('a/b', { [first]: { ejected: true } })).toEqual([...rest, first]);
@@ -95,7 +95,7 @@ describe('chooseOrigins', () => {
     expect(choose('a/b', none)).toEqual(ranked);
   });
 
-  it('sends the base to the least loaded, and spreads it when all are alike', () => {
+  it('sends the base to the least loaded origin, and spreads it over equal ones', () => {
     const busy = {
       o0: { load: 3 },
       o1: { load: 1 },
@@ -122,7 +122,7 @@ describe('chooseOrigins', () => {
         replicas: { count, isResident: ({ id }) => resident.includes(id) },
       }).map(({ id }) => id);
 
-    it('shares the load among those that have it in memory, and goes to no other', () => {
+    it('shares the load among origins that have it in memory, and uses no other', () => {
       expect(hot(3, [first])).toEqual(ranked);
       expect(hot(3, [first, third], { [first]: { load: 5 }, [third]: { load: 4 } })).toEqual([
         ...[third, first, second, fourth],
@@ -139,7 +139,7 @@ describe('chooseOrigins', () => {
       for (let i = 0; i < 50; i += 1) expect(hot(3, ranked, states, `request-${i}`)[0]).not.toBe(first);
     });
 
-    it('goes where it has been before when all of them are full, and else on in its order', () => {
+    it('prefers an origin that had it before if all are full, and then follows its order', () => {
       const full = { [first]: { load: 24 }, [second]: { load: 25 } };
       const busy = { [first]: { load: 18 }, [second]: { load: 17 } };
       expect(hot(2, [first, second, third], busy).slice(0, 2)).toEqual([second, first]);
@@ -147,7 +147,7 @@ describe('chooseOrigins', () => {
       expect(hot(2, [first, second, fourth], full).slice(0, 2)).toEqual([fourth, third]);
     });
 
-    it('goes to one that is in memory when the first is back empty, or fails', () => {
+    it('uses one that has it in memory if the first came back empty, or fails', () => {
       expect(hot(2, [second])[0]).toBe(second);
       expect(hot(2, [first, second], { [first]: { ejected: true } })).toEqual([second, third, fourth, first]);
     });

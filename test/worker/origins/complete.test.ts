@@ -1,4 +1,4 @@
-/** The origin client against fake origins over HTTP: who is asked, who is asked next, and what the client gets. */
+/** The origin client against fake origins over HTTP: the order of origins, and what the client gets. */
 import type { CompletionCall } from '../../../worker/origins/send.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { AdapterManifest } from '../../../protocol/adapter-manifest.ts';
@@ -14,15 +14,15 @@ const keys = (...kids: string[]): SigningKey[] =>
     kids.map((kid) => `${kid}:${Buffer.alloc(32, kid.charCodeAt(0)).toString('base64')}`).join(','),
   );
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
-/** No adapter is brought anywhere here. */
+/** No adapter is copied in these tests. */
 const noBlobs = {
   getRecord: () => Promise.resolve(null),
   getPart: () => Promise.resolve(null),
 } as Partial<BlobStore> as BlobStore;
 
-/** Longer than any test: no origin is asked for a sign of life … */
+/** Longer than any test: no origin is probed … */
 const PATIENT_MS = TEST_MS;
-/** … but where this is the point. */
+/** … except where the test is about that. */
 const IMPATIENT_MS = 50;
 
 let origins: FakeOrigin[];
@@ -49,7 +49,7 @@ async function clientOf(
   options: {
     kids?: string[];
     originKids?: string[];
-    /** ms since the origins were there: what was signed before is refused by them. */
+    /** ms since the origins started: they reject signatures from before. */
     later?: () => number;
     now?: () => number;
     patienceMs?: number;
@@ -57,7 +57,7 @@ async function clientOf(
   } = {},
 ) {
   origins = await Promise.all(ids.map((id) => start(id, options.originKids)));
-  // Stands still, so that a busy machine does not let ejections end.
+  // Fixed, so that ejections do not end on a busy machine.
   const begun = Date.now();
   const client = createOriginClient({
     origins: ids.map((id, i) => ({ id, url: origins[i]?.url ?? '' })),
@@ -108,7 +108,7 @@ const serverOf = async (asking: ReturnType<Awaited<ReturnType<typeof clientOf>>[
   };
 };
 const byId = (id: string) => origins[Number(id.slice(1)) - 1] as FakeOrigin;
-/** Completions that the origins have seen. */
+/** Completions that the origins have received. */
 const asked = () => origins.reduce((sum, { log }) => sum + log.completions.length, 0);
 const errorOf = (code: string, status: number, headers: Record<string, string> = {}, reason?: string) =>
   ((response) => {
@@ -143,23 +143,26 @@ describe('failing over', () => {
     ],
     ['closes the connection', (origin) => origin.answerWith((response) => response.destroy())],
   ];
-  it.each(breaks)('asks the next one when one %s, and leaves it alone after that', async (_what, breakIt) => {
-    const { ask } = await clientOf(['o1', 'o2', 'o3']);
-    const first = await serverOf(ask('a/b'));
-    expect(first.tried).toEqual([]);
-    await breakIt(byId(first.id));
-    const second = await serverOf(ask('a/b'));
-    expect([second.status, second.tried]).toEqual([200, [first.id]]);
-    const third = await serverOf(ask('a/b'));
-    expect([third.id, third.tried]).toEqual([second.id, []]);
-  });
+  it.each(breaks)(
+    'asks the next origin if one %s, and then avoids the first for a while',
+    async (_what, breakIt) => {
+      const { ask } = await clientOf(['o1', 'o2', 'o3']);
+      const first = await serverOf(ask('a/b'));
+      expect(first.tried).toEqual([]);
+      await breakIt(byId(first.id));
+      const second = await serverOf(ask('a/b'));
+      expect([second.status, second.tried]).toEqual([200, [first.id]]);
+      const third = await serverOf(ask('a/b'));
+      expect([third.id, third.tried]).toEqual([second.id, []]);
+    },
+  );
 
-  it('finds out by a question that one hangs, and asks the next one', async () => {
+  it('detects an origin that hangs by a probe, and asks the next one', async () => {
     let later = 0;
     const { ask } = await clientOf(['o1', 'o2', 'o3'], { patienceMs: IMPATIENT_MS, later: () => later });
     const first = await serverOf(ask('a/b'));
     byId(first.id).hang();
-    // What it said last is no sign of life any more.
+    // Its last response no longer counts as a sign of life.
     later += 2 * IMPATIENT_MS;
     const second = await serverOf(ask('a/b'));
     expect([second.status, second.tried]).toEqual([200, [first.id]]);
@@ -167,7 +170,7 @@ describe('failing over', () => {
     expect(await serverOf(ask('a/b'))).toMatchObject({ id: second.id, tried: [] });
   });
 
-  it('finds that out of one that is to score rows too, for which it may take ten minutes', async () => {
+  it('also detects that when scoring rows, which may take ten minutes', async () => {
     let later = 0;
     const { client } = await clientOf(['o1', 'o2', 'o3'], {
       patienceMs: IMPATIENT_MS,
@@ -186,12 +189,12 @@ describe('failing over', () => {
     later += 2 * IMPATIENT_MS;
     for (let i = 0; i < 2; i += 1) expect(await evaluate()).toMatchObject({ ok: true });
     expect(tried().sort()).toEqual([0, 1, 2]);
-    // Whoever comes second does not wait for it.
+    // The second request does not wait for it.
     const hung = lines.filter(({ event, reason }) => event === 'origin_unreachable' && reason !== undefined);
     expect(hung).toHaveLength(1);
   });
 
-  it('waits for one that takes long and gives signs of life', async () => {
+  it('waits for a slow origin that answers probes', async () => {
     const { ask } = await clientOf(['o1', 'o2'], { patienceMs: IMPATIENT_MS });
     for (const { answerWith } of origins)
       answerWith((response) => {
@@ -204,7 +207,7 @@ describe('failing over', () => {
     expect(asked()).toBe(1);
   });
 
-  it('says 503 only when none is left, and tries all of them then', async () => {
+  it('returns 503 only if none is left, after trying all of them', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     await Promise.all(origins.map((origin) => origin.stop()));
     for (let i = 0; i < 3; i += 1)
@@ -212,7 +215,7 @@ describe('failing over', () => {
     expect(events().filter((event) => event === 'origin_unreachable')).toHaveLength(6);
   });
 
-  it('does not send what one origin refuses to another', async () => {
+  it('does not resend what one origin rejects', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     for (const [code, status] of [
       ['invalid_request', 400],
@@ -232,10 +235,10 @@ describe('failing over', () => {
   });
 
   it.each([false, true])(
-    'lets an origin say itself that the time is up, and does not take it for one that is lost: stream %s',
+    'lets an origin report an expired deadline itself, and does not count it as lost: stream %s',
     async (stream) => {
       const { ask } = await clientOf(['o1', 'o2'], { budgetMs: 100 });
-      // As an origin does: when the time that it was given is over, by its own clock.
+      // Like an origin whose time for the request is over by its own clock.
       const late = errorOf('deadline_exceeded', 503);
       for (const origin of origins)
         origin.answerWith((response) => {
@@ -251,13 +254,13 @@ describe('failing over', () => {
       expect(asked()).toBe(1);
       expect(events()).not.toContain('origin_unreachable');
       expect(events()).not.toContain('stream_cut');
-      // It is the first choice still.
+      // It is still the first choice.
       for (const origin of origins) origin.answerWith(null);
       expect((await serverOf(ask('a/b'))).id).toBe(served.id);
     },
   );
 
-  it('does not begin anew elsewhere what took too long for the proxy before an origin', async () => {
+  it('does not restart elsewhere what took too long for the proxy before an origin', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     for (const origin of origins)
       origin.answerWith((response) => response.writeHead(524).end('<html>a timeout occurred'));
@@ -268,7 +271,7 @@ describe('failing over', () => {
     expect(asked()).toBe(1);
   });
 
-  it('asks elsewhere when a queue is full, and says so when all are', async () => {
+  it('asks another origin if a queue is full, and says so if all are', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     const { id } = await serverOf(ask('a/b'));
     const full = errorOf('queue_full', 429, { 'retry-after': '1', 'retry-after-ms': '700' });
@@ -279,7 +282,7 @@ describe('failing over', () => {
     const refused = await ask('a/b');
     expect(refused.ok && refused.value.response.status).toBe(429);
     expect(refused.ok && refused.value.response.headers.get('retry-after-ms')).toBe('700');
-    // As the client is told, for those who count what went wrong.
+    // The code that the client gets, for error counts.
     expect(refused.ok && refused.value.refused).toBe('queue_full');
   });
 
@@ -292,7 +295,7 @@ describe('failing over', () => {
     byId(id).answerWith(refusal);
     const other = await serverOf(ask('a/b'));
     expect([other.status, other.tried]).toEqual([200, [id]]);
-    // It is as good as it was for what fits.
+    // It keeps its rank for requests that fit.
     byId(id).answerWith(null);
     expect(await serverOf(ask('a/b'))).toMatchObject({ id, tried: [] });
     for (const origin of origins) origin.answerWith(refusal);
@@ -301,7 +304,7 @@ describe('failing over', () => {
     expect(asked() - before).toBe(3);
   });
 
-  it('never asks another after the first byte: the client hears that the stream broke', async () => {
+  it('never asks another after the first byte: the client gets an error that the stream broke', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     for (const origin of origins) origin.hold();
     const served = await ask('a/b', { request: { stream: true } });
@@ -316,12 +319,12 @@ describe('failing over', () => {
     });
     expect(asked()).toBe(before);
     expect(events()).toContain('stream_cut');
-    // It is not the first choice any more.
+    // It is no longer the first choice.
     for (const origin of origins) origin.release();
     expect((await serverOf(ask('a/b'))).id).not.toBe(served.value.origin.id);
   });
 
-  it('stops when the client has gone', async () => {
+  it('stops when the client disconnects', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     for (const origin of origins) origin.hang();
     const gone = new AbortController();
@@ -333,7 +336,7 @@ describe('failing over', () => {
     expect(events()).not.toContain('origin_unreachable');
   });
 
-  it('takes an origin back after a question, not after a request of somebody', async () => {
+  it('uses an origin again after a probe, not after a client’s request', async () => {
     const since = Date.now();
     let later = 0;
     const { ask, settled } = await clientOf(['o1', 'o2'], { later: () => later });
@@ -352,7 +355,7 @@ describe('failing over', () => {
 });
 
 describe('load', () => {
-  it('spreads a name that is asked for more than its origin has rows', async () => {
+  it('spreads a name with more requests than its origin has rows', async () => {
     const { ask } = await clientOf(['o1', 'o2', 'o3']);
     for (const origin of origins) origin.hold();
     const answers = [];
@@ -362,7 +365,7 @@ describe('load', () => {
       answers.push(served.value.response.text());
     }
     const counts = origins.map(({ log }) => log.completions.length);
-    // Its own origin runs 16, and half as many again wait there.
+    // Its own origin runs 16, and half as many wait there.
     expect([...counts].sort((a, b) => b - a)).toEqual([24, 24, 0]);
     for (const origin of origins) origin.release();
     await Promise.all(answers);
@@ -371,7 +374,7 @@ describe('load', () => {
     expect(first.id).toBe(second.id);
   });
 
-  it('asks origins for the base as they say they have room', async () => {
+  it('distributes requests for the base by the origins’ free rows', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     origins[0]?.sayLoad('9/16');
     origins[1]?.sayLoad('2/16');
@@ -379,7 +382,7 @@ describe('load', () => {
     expect(origins[0]?.log.completions.length).toBeLessThanOrEqual(1);
   });
 
-  it('avoids an origin that says it is going away', async () => {
+  it('avoids an origin that announces its shutdown', async () => {
     const { ask } = await clientOf(['o1', 'o2']);
     const { id } = await serverOf(ask('a/b'));
     byId(id).sayLoad('1/16;draining');
@@ -402,7 +405,7 @@ describe('signatures', () => {
     expect(lines).toEqual([]);
   });
 
-  it('tells the operator which origin refuses it and why, and asks another', async () => {
+  it('tells the operator which origin rejects it and why, and asks another', async () => {
     const skew = 75_000;
     let client: Awaited<ReturnType<typeof clientOf>>;
     client = await clientOf(['o1', 'o2'], { now: () => Date.now() + skew });
@@ -419,7 +422,7 @@ describe('signatures', () => {
 });
 
 describe('identity', () => {
-  it('sends what to run, under the same id in header and body', async () => {
+  it('sends the chain to run, under the same id in header and body', async () => {
     const { ask } = await clientOf(['o1']);
     await serverOf(ask('a/b', { requestId: 'abc-1' }));
     expect(origins[0]?.log.headers['x-request-id']).toBe('abc-1');

@@ -39,7 +39,7 @@ const withValue = (name: string, value: string): string =>
   TEXT.replace(new RegExp(`^(graft_${name}) .*$`, 'm'), `$1 ${value}`);
 
 describe('figures of an origin', () => {
-  it('are read out of its metrics', () => {
+  it('are read from its metrics', () => {
     expect(readOriginFigures(TEXT)).toEqual({
       started_at: 1_764_000_000_250,
       rows_running: 2,
@@ -63,7 +63,7 @@ describe('figures of an origin', () => {
     });
   });
 
-  it('are 0 where a metric with labels has had no event yet', () => {
+  it('are 0 if a metric with labels has had no event yet', () => {
     const text = TEXT.replace(/^graft_(requests_finished|adapter_loads)_total.*\n/gm, '');
     expect(readOriginFigures(text)).toMatchObject({ requests_finished: 0, adapter_loads: 0 });
   });
@@ -90,11 +90,11 @@ describe('figures of an origin', () => {
     expect(() => readOriginFigures(withValue(name, value))).toThrow(ZodError);
   });
 
-  it.each(['', '<html></html>', '{"graft_slots": 8}'])('are not in %j', (text) => {
+  it.each(['', '<html></html>', '{"graft_slots": 8}'])('are missing in %j', (text) => {
     expect(() => readOriginFigures(text)).toThrow(ZodError);
   });
 
-  it('are in what an origin really writes', async () => {
+  it('are in a real origin’s metrics', async () => {
     const metrics = createMetrics();
     const idle = readOriginFigures(await metrics.text());
     expect(idle).toMatchObject({ rows_running: 0, requests_finished: 0, adapter_loads: 0 });

@@ -20,7 +20,7 @@ beforeEach(() => {
 });
 
 describe('origin health', () => {
-  it('counts what is in flight, once', () => {
+  it('counts running requests, once', () => {
     const leases = [health.start(a), health.start(a), health.start(b)];
     expect([health.stateOf(a).load, health.stateOf(b).load]).toEqual([2, 1]);
     leases[0]?.end();
@@ -37,7 +37,7 @@ describe('origin health', () => {
     expect(health.stateOf(a).load).toBe(0);
   });
 
-  it('takes an answer, and each part of a stream, as a sign of life', () => {
+  it('treats an answer, and each part of a stream, as a sign of life', () => {
     expect(health.heardSince(a, 0)).toBe(false);
     const lease = health.start(a);
     expect(health.heardSince(a, now - 1)).toBe(false);
@@ -52,7 +52,7 @@ describe('origin health', () => {
     ]);
   });
 
-  it('believes what an origin says of its load for a while', () => {
+  it('trusts an origin’s reported load for a while', () => {
     health.answered(a, '12/32');
     expect(health.stateOf(a)).toEqual({ load: 12, own: 0, slots: 32, ejected: false });
     now += LOAD_ANSWER_FRESH_MS;
@@ -63,9 +63,9 @@ describe('origin health', () => {
     expect(health.stateOf(a).load).toBeGreaterThanOrEqual(64);
   });
 
-  it('adds its own requests to those of others, which count for less the longer nothing is heard', () => {
+  it('adds its own requests to others’, which count less over time without reports', () => {
     const leases = [health.start(a), health.start(a)];
-    // Of the ten that it runs, two are ours.
+    // It runs ten, two of which are ours.
     health.answered(a, '10/16');
     expect(health.stateOf(a)).toMatchObject({ load: 10, own: 2 });
     leases.push(health.start(a));
@@ -76,7 +76,7 @@ describe('origin health', () => {
     expect(health.stateOf(a)).toMatchObject({ load: 4, own: 0 });
   });
 
-  it('ejects longer with each failure, up to a bound, until a question is answered', () => {
+  it('ejects longer with each failure, up to a limit, until a probe is answered', () => {
     for (const expected of [1, 2, 4, 8, 16, 30, 30].map((seconds) => seconds * 1_000)) {
       health.failed(a);
       expect(health.toProbe([a, b])).toEqual([]);
@@ -85,7 +85,7 @@ describe('origin health', () => {
       now += 1;
       expect(health.stateOf(a).ejected).toBe(true);
       expect(health.toProbe([a, b])).toEqual([a]);
-      // Nobody else asks meanwhile.
+      // No other request probes them in the meantime.
       expect(health.toProbe([a, b])).toEqual([]);
       now += PULSE_MS;
     }
@@ -97,7 +97,7 @@ describe('origin health', () => {
     expect(health.toProbe([a])).toEqual([a]);
   });
 
-  it('leaves an origin alone for as long as it asks, within bounds', () => {
+  it('pauses an origin for as long as it asks, within limits', () => {
     health.failed(a, 5_000);
     now += 4_999;
     expect(health.toProbe([a])).toEqual([]);
@@ -108,7 +108,7 @@ describe('origin health', () => {
     expect(health.toProbe([b])).toEqual([b]);
   });
 
-  it('avoids an origin that says it is going away, without calling that a failure', () => {
+  it('avoids an origin that announces its shutdown, without counting that as a failure', () => {
     health.answered(a, '3/16;draining');
     expect(health.stateOf(a)).toEqual({ load: 3, own: 0, slots: 16, ejected: true });
     now += EJECT_MS;

@@ -8,12 +8,12 @@ import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../app-harness.ts';
 import { openDatabase } from '../platform/database.ts';
 
-it('keeps minutes of origins, and gives the most of a step', async () => {
+it('stores origins’ minutes, and returns the maximum of a step', async () => {
   const ledger = createD1OriginHistory(await openDatabase());
   await ledger.note([MINUTE, { ...MINUTE, origin: 'o2', rowsRunning: 7 }]);
   await ledger.note([{ ...MINUTE, at: 660, rowsRunning: 5, requestsWaiting: 0 }]);
   await ledger.note([{ ...MINUTE, at: 900, rowsRunning: 1 }]);
-  // The last of a minute stays.
+  // The last note of a minute wins.
   await ledger.note([{ ...MINUTE, at: 900, rowsRunning: 0 }]);
   const read = (step: number, more: object = {}) =>
     ledger.read({ origin: 'o1', from: 0, to: 1_200, step, ...more });
@@ -33,7 +33,7 @@ it('keeps minutes of origins, and gives the most of a step', async () => {
   expect(await read(60, { origin: 'o2' })).toEqual([]);
 });
 
-it('notes each minute how busy the origins are, and says whose adapters they hold', async () => {
+it('records each minute how busy the origins are, and whose adapters they hold', async () => {
   const graft = await createAppHarness();
   const adapter = tinyAdapter({ seed: 1 });
   expect((await graft.publish('notes', adapter)).status).toBe(201);

@@ -3,7 +3,7 @@ import type { StreamOutcome } from '../../../worker/metering/ports.ts';
 import { CONNECTION_BYTES, STREAM_STALL_CHECK_MS, UNREAD_MS } from '../../../worker/origins/limits.ts';
 import { passStream } from '../../../worker/origins/connection.ts';
 
-/** An origin's stream as the edge passes it on, with its real limits. */
+/** An origin's stream as passed on by the edge, with its real limits. */
 export function passedStream(
   body: ReadableStream<Uint8Array>,
   options: Partial<Parameters<typeof passStream>[1]> = {},

@@ -12,7 +12,7 @@ describe('PinLedger', () => {
     pins = await make();
   });
 
-  it('keeps names once, in their order', async () => {
+  it('stores names once, in order', async () => {
     expect(await add('b')).toBe(true);
     expect(await add('a/b')).toBe(true);
     expect(await add('b', 2)).toBe(true);
@@ -22,14 +22,14 @@ describe('PinLedger', () => {
     ]);
   });
 
-  it('has at most so many', async () => {
+  it('limits the number of names', async () => {
     for (const name of ['a', 'b', 'c']) expect(await add(name)).toBe(true);
     expect(await add('d')).toBe(false);
     expect(await add('c')).toBe(true);
     expect(await pins.list()).toHaveLength(3);
   });
 
-  it('lets go of what it has', async () => {
+  it('removes names', async () => {
     await add('a');
     expect(await pins.remove('a')).toBe(true);
     expect(await pins.remove('a')).toBe(false);

@@ -5,7 +5,7 @@ const origin = (id: string, base?: string) => ({ id, url: `http://${id}.test`, b
 const ids = (origins: readonly { id: string }[]) => origins.map(({ id }) => id);
 
 describe('pools', () => {
-  it('are one, whatever is asked for, while no origin says its base', () => {
+  it('are a single one for any base while origins name none', () => {
     const pools = createPools([origin('a'), origin('b')]);
     expect(pools.declared).toBeNull();
     for (const base of [null, 'tiny', 'large']) expect(ids(pools.of(base))).toEqual(['a', 'b']);
@@ -21,7 +21,7 @@ describe('pools', () => {
     expect(pools.of('')).toEqual([]);
   });
 
-  it('have the default one first that is configured', () => {
+  it('list the configured default first', () => {
     const pools = createPools([origin('a', 'tiny'), origin('b', 'mid'), origin('c', 'large')], 'large');
     expect(pools.declared).toEqual(['large', 'tiny', 'mid']);
     expect(ids(pools.of(null))).toEqual(['c']);

@@ -1,4 +1,6 @@
-/** What is live, or will be, is in the origins' memory before anybody asks for it. The edge's app and whole origins. */
+/**
+ * Loading versions into the origins' memory before they are requested, with the edge's app and whole origins.
+ */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { WarmAnswer } from '../../../protocol/admin-api/origins.ts';
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -21,18 +23,18 @@ const ready = (id: string) =>
     .engine.residents()
     .adapters.flatMap((one) => (one.state === 'ready' ? one.digest : []));
 const holders = ({ digest }: TinyAdapter) => IDS.filter((id) => ready(id).includes(digest));
-/** The origin that requests by `notes` are sent to. */
+/** The origin that gets requests for `notes`. */
 const home = async () => {
   expect(await rig.ask('notes')).toBe(200);
   return rig.sent.at(-1)!.slice(0, 2);
 };
-/** As an eviction and a new disk leave it. */
+/** Like an eviction and a new disk. */
 const restart = async () => {
   await rig.stop();
   const { edge } = rig;
   rig = await createEdgeAndOrigin({ ids: IDS, edge: { beside: edge } });
 };
-/** Neither a refusal nor a part: the request found all that it needed. */
+/** Neither a refusal nor a part: the request found everything it needed. */
 const asksAndIsAnsweredAtOnce = async () => {
   const before = rig.sent.length;
   expect(await rig.ask('notes')).toBe(200);
@@ -71,7 +73,7 @@ describe('a version that goes live', () => {
     await asksAndIsAnsweredAtOnce();
   });
 
-  it('is loaded nowhere where nobody asked for the one before', async () => {
+  it('is loaded nowhere if nobody requested the previous one', async () => {
     await rig.edge.publish('notes', first);
     await rig.edge.publish('notes', second, { stage: true });
     await restart();
@@ -81,7 +83,7 @@ describe('a version that goes live', () => {
     expect(rig.sent.filter((line) => line.includes('/parts/'))).toEqual([]);
   });
 
-  it('goes live although no origin answers', async () => {
+  it('goes live even if no origin responds', async () => {
     await rig.edge.publish('notes', first);
     await rig.edge.publish('notes', second, { stage: true });
     rig.edge.origin.answer = async () => {
@@ -92,7 +94,7 @@ describe('a version that goes live', () => {
     await rig.edge.settled();
   });
 
-  it('asks nobody on a dry run', async () => {
+  it('asks no origin in a dry run', async () => {
     await rig.edge.publish('notes', first);
     await rig.edge.publish('notes', second, { stage: true });
     const before = rig.sent.length;
@@ -103,7 +105,7 @@ describe('a version that goes live', () => {
 });
 
 describe('POST /admin/warm', () => {
-  it('brings what is missing and loads it where it will be asked for', async () => {
+  it('copies missing files and loads the version where it will be requested', async () => {
     await rig.edge.publish('notes', first);
     await restart();
     const warm = (await (await post('/admin/warm', { name: 'notes' })).json()) as WarmAnswer;
@@ -118,7 +120,7 @@ describe('POST /admin/warm', () => {
     expect(again.origins).toMatchObject([{ ok: true, brought: [] }]);
   });
 
-  it('asks the next origin where the first cannot, and says so', async () => {
+  it('asks the next origin if the first fails, and says so', async () => {
     await rig.edge.publish('notes', first);
     await restart();
     const { answer } = rig.edge.origin;
@@ -137,7 +139,7 @@ describe('POST /admin/warm', () => {
     expect(holders(first)).toEqual([origins[1]?.id]);
   });
 
-  it('takes a version by its number, and none that is out of use', async () => {
+  it('accepts a version by number, but none that is retired', async () => {
     await rig.edge.publish('notes', first);
     await rig.edge.publish('notes', second, { stage: true });
     await restart();

@@ -17,14 +17,14 @@ function body(...chunks: Uint8Array[]) {
   return { response: new Response(stream), left: () => chunks.length, cancelled: () => cancelled };
 }
 
-it('puts characters together that chunks have cut', async () => {
+it('joins characters that span chunks', async () => {
   const bytes = new TextEncoder().encode('{"a":"日本語"}');
   const { response } = body(...Array.from(bytes, (byte) => Uint8Array.of(byte)));
   expect(await readOriginText(response)).toBe('{"a":"日本語"}');
   expect(await readOriginText(new Response(null))).toBe('');
 });
 
-it('takes the limit, and stops at one byte more', async () => {
+it('accepts the limit, and stops one byte after it', async () => {
   expect(await readOriginText(body(new Uint8Array(10), new Uint8Array(10)).response, 20)).toHaveLength(20);
   const long = body(new Uint8Array(10), new Uint8Array(11), new Uint8Array(10));
   expect(await readOriginText(long.response, 20)).toBeNull();

@@ -1,4 +1,4 @@
-/** From how many origins a name is served, in virtual time. */
+/** How many origins serve a name, in virtual time. */
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -42,7 +42,10 @@ const stateOf = ({ id }: { id: string }): OriginState => ({
   ...states[id],
 });
 const arrive = (name = 'a/b') => sets.arrived(name, { name, origins, stateOf, now });
-/** So many requests a second, for so long. @returns the sizes that it had, each once. */
+/**
+ * Sends requests at a constant rate.
+ * @returns the distinct sizes of its set.
+ */
 function ask(perSecond: number, seconds: number): number[] {
   const seen: number[] = [];
   for (let i = 0; i < perSecond * seconds; i += 1) {
@@ -55,10 +58,10 @@ function ask(perSecond: number, seconds: number): number[] {
 }
 
 describe('demand', () => {
-  it('is arrivals times the time that each holds a row, by Little’s law', () => {
+  it('is arrivals times the time per row, by Little’s law', () => {
     let demand = newDemand(0);
     for (let i = 1; i <= 3_000; i += 1) demand = noteArrival(demand, { now: i * 20, factor: 1 });
-    // 50 a second for 2 s each; what is counted of the last window is half a request too much.
+    // 50 a second for 2 s each; the window's last request is counted half too much.
     expect(rowsOf(demand)).toBeCloseTo(100, 0);
     for (let i = 0; i < 200; i += 1) demand = noteHeld(demand, 500);
     expect(rowsOf(demand)).toBeCloseTo(25, 0);
@@ -66,7 +69,7 @@ describe('demand', () => {
     expect(rowsOf(later)).toBeLessThan(0.1);
   });
 
-  it('never has fewer than one origin, or more than there are, whatever comes', () => {
+  it('never has fewer than one origin, or more than there are, for any input', () => {
     const event = fc.record({
       after: fc.nat(20_000),
       held: fc.nat(60_000),
@@ -99,7 +102,7 @@ describe('replica sets', () => {
     }
   });
 
-  it('grow within a window of a crowd to a quarter of each origin’s rows, in the name’s order', () => {
+  it('grow within one window of a crowd to a quarter of each origin’s rows, in the name’s order', () => {
     // 10 a second for 2 s are 20 rows: five times a quarter of 16.
     const sizes = ask(10, 30);
     expect(sizes.slice(0, 5)).toEqual([1, 2, 3, 4, 5]);
@@ -110,14 +113,14 @@ describe('replica sets', () => {
     expect(resident).toEqual(ids.slice(0, set.count));
   });
 
-  it('grow by what the origins say that others send, too', () => {
+  it('also grow by load that origins report from others', () => {
     for (const { id } of origins) states[id] = { load: 12, own: 3 };
     ask(5, 30);
-    // Four times 5 a second, but for the request that is under way.
+    // Four times 5 a second, minus the running request.
     expect(arrive().set.count).toBeGreaterThanOrEqual(4);
   });
 
-  it('do not grow by a single request of an isolate that sees little', () => {
+  it('do not grow by a single request in a quiet isolate', () => {
     for (const { id } of origins) states[id] = { load: 16, own: 0 };
     for (let i = 0; i < 5; i += 1) expect(arrive().set.count).toBe(1);
   });
@@ -131,13 +134,13 @@ describe('replica sets', () => {
     expect(after).toEqual(Array.from({ length: most }, (_, i) => most - i));
   });
 
-  it('do not swing at the edge', () => {
-    // 4 rows are what one origin gives, and 2 s each make that 2 a second.
+  it('do not oscillate at the threshold', () => {
+    // 4 rows are one origin's limit, which at 2 s each is 2 requests a second.
     const sizes = ask(2.1, 600);
     expect(sizes.length).toBeLessThanOrEqual(2);
   });
 
-  it('ask each origin once to load the chain, again when it could not, and again when it was not heard of', () => {
+  it('ask each origin once to load the chain, and again after a failure or a long silence', () => {
     for (let i = 0; i < 2_000; i += 1) arrive();
     expect(arrive().set.count).toBe(origins.length);
     const asked = () => arrive().toWarm.map(({ id }) => id);
@@ -154,7 +157,7 @@ describe('replica sets', () => {
     expect(asked()).toContain(first);
   });
 
-  it('forget what was in memory after a while, and at once when the origin fails', () => {
+  it('forget what was in memory after a while, and at once if the origin fails', () => {
     const { set } = arrive();
     const [first, second] = ids.map(byId);
     sets.showed('a/b', first!, now);
@@ -165,7 +168,7 @@ describe('replica sets', () => {
     expect(arrive().set.isResident(first!)).toBe(false);
   });
 
-  it('leave out origins that are ejected, and take the next ones', () => {
+  it('skip ejected origins, and use the next ones', () => {
     states[ids[0]!] = { ejected: true };
     ask(20, 30);
     const { set } = arrive();
@@ -173,7 +176,7 @@ describe('replica sets', () => {
     expect(set.isResident(byId(ids[set.count]!))).toBe(true);
   });
 
-  it('are bounded: the name that was not asked for longest is forgotten', () => {
+  it('are bounded: the least recently requested name is forgotten', () => {
     sets = createReplicaSets({ maxNames: 3 });
     for (let i = 0; i < 100; i += 1) arrive('hot');
     expect(arrive('hot').set.count).toBeGreaterThan(1);
@@ -184,13 +187,13 @@ describe('replica sets', () => {
     expect(arrive('hot').set.count).toBe(1);
   });
 
-  it('follow each version by itself', () => {
+  it('track each version separately', () => {
     const chain = (digest: string) => [{ digest }];
     expect(chainKey('a', chain('x'))).not.toBe(chainKey('a', chain('y')));
     expect(chainKey('a', chain('x'))).not.toBe(chainKey('b', chain('x')));
   });
 
-  it('take a request for as long as requests of the name have been', () => {
+  it('assume that a request takes as long as the name’s earlier ones', () => {
     for (let i = 0; i < 100; i += 1) sets.held('a/b', USUAL_HELD_MS);
     arrive();
     for (let i = 0; i < 100; i += 1) sets.held('a/b', 10);

@@ -1,4 +1,4 @@
-/** A hot name before the edge's app and five origins that say what they lack, in virtual time. */
+/** A hot name with the edge's app and five origins that report missing files, in virtual time. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { rankOrigins } from '../../../worker/origins/routing.ts';
 import { REPLICA_RETRY_MS, REPLICA_SHRINK_AFTER_MS } from '../../../worker/origins/limits.ts';
@@ -10,7 +10,7 @@ const SLOTS = 8;
 const ORIGINS = Array.from({ length: 5 }, (_, i) => ({ id: `o${i}`, url: `http://o${i}.test` }));
 const ranked = rankOrigins('hot', ORIGINS).map(({ id }) => id);
 
-/** What one origin has, and did. */
+/** Files and requests of one origin. */
 interface Machine {
   onDisk: boolean;
   inMemory: boolean;
@@ -22,9 +22,9 @@ interface Machine {
 let edge: AppHarness;
 let key: string;
 let machines: Map<string, Machine>;
-/** Origins where a request had to wait for its adapter. */
+/** Origins at which a request had to wait for its adapter. */
 let waited: Set<string>;
-/** What lets the running requests end. */
+/** Ends the running requests. */
 let running: (() => void)[];
 /** What prefetching waits for. */
 let loading: Promise<void>;
@@ -92,7 +92,7 @@ const turns = async (count = 20) => {
   for (let i = 0; i < count; i += 1) await new Promise((resolve) => setImmediate(resolve));
 };
 
-/** So many requests at once, each of which takes a second. */
+/** Concurrent requests, each of which takes a second. */
 async function wave(requests: number): Promise<void> {
   const answers = Array.from({ length: requests }, () =>
     edge.request('/v1/chat/completions', {
@@ -109,7 +109,7 @@ async function wave(requests: number): Promise<void> {
 const waves = async (count: number, requests: number) => {
   for (let i = 0; i < count; i += 1) await wave(requests);
 };
-/** Who served since the last look, in the name's order. */
+/** Origins that have served since the last call, in the name's order. */
 function servers(): string[] {
   const served = ranked.filter((id) => machines.get(id)!.served > 0);
   for (const machine of machines.values()) machine.served = 0;
@@ -123,11 +123,11 @@ describe('a hot name', () => {
     expect([...machines.values()].map(({ prefetched }) => prefetched)).toEqual([0, 0, 0, 0, 0]);
   });
 
-  it('spreads over the next ones of its order when these have it, and no request waits for that', async () => {
+  it('spreads to the next origins in its order once they have it, without delaying any request', async () => {
     await waves(20, 1);
     expect([...waited]).toEqual([ranked[0]]);
     servers();
-    // Three at once are more than half of an origin's four rows, and fit it.
+    // Three at once are more than half of an origin's four rows, but fit.
     let loaded: () => void = () => undefined;
     loading = new Promise((resolve) => (loaded = resolve));
     await waves(20, 3);
@@ -140,7 +140,7 @@ describe('a hot name', () => {
     expect([...waited]).toEqual([ranked[0]]);
   });
 
-  it('goes back to one, the last one first, some time after the crowd has left', async () => {
+  it('goes back to one, removing the last one first, some time after the crowd has left', async () => {
     await waves(5, 1);
     await waves(20, 4);
     expect(servers().length).toBeGreaterThan(1);
@@ -165,7 +165,7 @@ describe('a hot name', () => {
     expect([...waited]).toEqual([ranked[0]]);
   });
 
-  it('is brought anew to an origin that was lost, which gets nothing before', async () => {
+  it('is copied again to an origin that was lost, which gets no requests before', async () => {
     await waves(5, 1);
     await waves(20, 3);
     expect(servers()).toEqual(ranked.slice(0, 2));
@@ -178,7 +178,7 @@ describe('a hot name', () => {
     Object.assign(machines.get(ranked[1]!)!, { onDisk: false, inMemory: false });
     servers();
     edge.origin.answer = answer;
-    // Two probes fit in this time.
+    // Time for two probes.
     await waves(10, 3);
     await edge.settled();
     await waves(3, 3);

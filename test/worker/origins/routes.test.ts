@@ -33,7 +33,7 @@ const origins = async (query = '', key?: string) => {
 };
 
 describe('GET /admin/origins', () => {
-  it.each(['', '?figures=false'])('asks for no figures and says nothing of them with %j', async (query) => {
+  it.each(['', '?figures=false'])('neither requests nor returns figures with %j', async (query) => {
     const [origin] = await origins(query);
     expect(origin).toEqual({
       id: 'o1',
@@ -43,7 +43,7 @@ describe('GET /admin/origins', () => {
     expect(graft.asked.sort()).toEqual(['GET /adapters', 'GET /base']);
   });
 
-  it('has the figures for the bootstrap key', async () => {
+  it('returns the figures to the bootstrap key', async () => {
     const [origin] = await origins('?figures=true');
     expect(origin).toMatchObject({
       residents: RESIDENTS,
@@ -52,14 +52,14 @@ describe('GET /admin/origins', () => {
     expect(graft.asked).toContain('GET /metrics');
   });
 
-  it('has null for the key of a tenant, and does not even ask', async () => {
+  it('returns null to a tenant’s key, without asking', async () => {
     const [origin] = await origins('?figures=true', tenant);
     expect(origin).toMatchObject({ id: 'o1', residents: null, figures: null });
     expect(origin?.['base']).not.toBeNull();
     expect(graft.asked).not.toContain('GET /metrics');
   });
 
-  it('says why an origin has no base, to the bootstrap key, and logs it', async () => {
+  it('tells the bootstrap key why an origin has no base, and logs it', async () => {
     const said = vi.spyOn(console, 'error').mockReturnValue();
     const message = 'The edge’s clock and this origin’s differ by 300 s.';
     const error = { code: 'invalid_signature', message, reason: 'clock_skew', type: 't', param: null };

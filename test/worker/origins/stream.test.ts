@@ -8,7 +8,7 @@ const text = new TextEncoder();
 /** An event that fills a connection. */
 const FULL = `data: ${'1'.repeat(CONNECTION_BYTES)}\n\n`;
 
-/** A body whose pieces and end the test decides. */
+/** A body with pieces and end controlled by the test. */
 function scripted(pieces: readonly string[], end: 'close' | 'break' | 'hang') {
   let cancelled = false;
   const left = [...pieces];
@@ -76,13 +76,13 @@ describe('passing a stream on', () => {
     }
   });
 
-  it('holds nothing back that is a whole event', async () => {
+  it('holds back no complete event', async () => {
     const { stream } = guard(['data: 1\n\ndata: 2'], 'hang');
     const { value } = await stream.getReader().read();
     expect(new TextDecoder().decode(value)).toBe('data: 1\n\n');
   });
 
-  it('says in an event of its own that the origin broke off, and drops the half event', async () => {
+  it('sends an error event when the origin breaks off, and drops the incomplete event', async () => {
     const { stream, ends } = guard(['data: {"a":1}\n\n', 'data: {"b'], 'break');
     const events = (await new Response(stream).text()).split('\n\n').filter(Boolean);
     expect(events).toHaveLength(2);
@@ -92,7 +92,7 @@ describe('passing a stream on', () => {
     expect(ends).toEqual(['cut']);
   });
 
-  it('says it in the form of the responses API', async () => {
+  it('sends it in the form of the Responses API', async () => {
     const { stream } = guard(
       [
         'event: response.created\ndata: {"type":"response.created","sequence_number":0}\n\n',
@@ -115,7 +115,7 @@ describe('passing a stream on', () => {
     beforeEach(() => void vi.useFakeTimers());
     afterEach(() => void vi.useRealTimers());
 
-    it('says in an event that the origin has fallen silent', async () => {
+    it('sends an error event when the origin stalls', async () => {
       const silent = guard(['data: 1\n\n'], 'hang');
       const whole = new Response(silent.stream).text();
       await vi.advanceTimersByTimeAsync(STREAM_STALL_MS - 1);
@@ -145,7 +145,7 @@ describe('passing a stream on', () => {
       expect(vi.getTimerCount()).toBe(0);
     });
 
-    it('waits for a reader that is slow, but reads', async () => {
+    it('waits for a client that reads slowly', async () => {
       const slow = guard([FULL, 'data: 2\n\n', 'data: [DONE]\n\n'], 'close');
       const reader = slow.stream.getReader();
       let text = '';
@@ -160,7 +160,7 @@ describe('passing a stream on', () => {
     });
   });
 
-  it('lets the origin go when the client has gone, by either sign', async () => {
+  it('cancels the origin’s stream when the client disconnects, by either signal', async () => {
     const aborted = guard(['data: 1\n\n'], 'hang');
     await aborted.stream.getReader().read();
     aborted.gone.abort();

@@ -7,9 +7,9 @@ const first = tinyAdapter({ seed: 41 });
 const second = tinyAdapter({ seed: 42 });
 
 let graft: AppHarness;
-/** What the origin keeps pinned. */
+/** Digests that the origin has pinned. */
 let held: Set<string>;
-/** Says no to these. */
+/** Digests that it refuses. */
 let refused: Set<string>;
 
 interface Pin {
@@ -59,7 +59,7 @@ describe('pinned names', () => {
     expect((await unpin('notes')).status).toBe(404);
   });
 
-  it('follow a flip: the new chain is held, the old one let go', async () => {
+  it('follow a flip: the new chain is loaded, the old one released', async () => {
     await pin('notes');
     expect((await graft.publish('notes', second)).status).toBe(201);
     await vi.waitUntil(() => held.has(second.digest) && !held.has(first.digest));
@@ -69,14 +69,14 @@ describe('pinned names', () => {
     expect(await pinsOf(await graft.request('/admin/pins'))).toMatchObject([{ live: 'notes@1' }]);
   });
 
-  it('are brought again to an origin that has forgotten them', async () => {
+  it('are copied again to an origin that has lost them', async () => {
     await pin('notes');
     held.clear();
     await graft.request('/admin/pins');
     expect([...held]).toEqual([first.digest]);
   });
 
-  it('say which origin does not hold them, and why; the others are held all the same', async () => {
+  it('report which origin does not hold them, and why; the others still do', async () => {
     expect((await graft.publish('letters', second)).status).toBe(201);
     refused.add(first.digest);
     await pin('notes');
@@ -87,7 +87,7 @@ describe('pinned names', () => {
     expect([...held]).toEqual([second.digest]);
   });
 
-  it('are asked for of an origin that is silent by one question, since each may take a minute', async () => {
+  it('cost an unreachable origin one question, since each may take a minute', async () => {
     graft = await createAppHarness({
       origins: [
         { id: 'o1', url: 'http://origin.test' },
@@ -119,7 +119,7 @@ describe('pinned names', () => {
         { id: 'o1', ok: true, reason: null },
         { id: 'silent', ok: false, reason },
       ]);
-    // What comes behind the pins has its turn, and the next run asks again.
+    // Other jobs get their turn, and the next run asks again.
     asked.length = 0;
     await graft.schedule(() => undefined);
     expect(asked).toEqual(['GET /adapters']);
@@ -156,19 +156,19 @@ describe('pinned names', () => {
       questions.push(graft.asked.length);
     }
     for (const here of pinned.values()) expect(here.size).toBe(MAX_PINNED_NAMES);
-    // Cloudflare's limit is 1,000 of all that a run does.
+    // Cloudflare's limit is 1,000 for everything in a run.
     expect(Math.max(...questions)).toBeLessThan(300);
-    // What it has, what it may keep, and its figures.
+    // Its pins, the digests to keep, and its figures.
     expect(questions.at(-1)).toBe(3 * origins.length);
   });
 
-  it('are let go by the schedule where another isolate’s word did not get through', async () => {
+  it('are released by the schedule if another isolate’s call failed', async () => {
     const other = await createAppHarness({ beside: graft });
     other.origin.answer = (method, path, init) =>
       method === 'PUT' && path === '/adapters/pins'
         ? Response.json({}, { status: 502 })
         : graft.origin.answer(method, path, init);
-    // Nothing is pinned, and this isolate has said so.
+    // Nothing is pinned, and this isolate has told the origin.
     await graft.schedule(() => undefined);
     const body = { name: 'notes' };
     expect((await other.request('/admin/pins', { body })).status).toBe(200);
@@ -178,13 +178,13 @@ describe('pinned names', () => {
     expect([...held]).toEqual([]);
   });
 
-  it('hold nothing while nothing of them is live', async () => {
+  it('hold nothing while they have no live version', async () => {
     expect((await graft.publish('draft', second, { stage: true })).status).toBe(201);
     expect(await pinsOf(await pin('draft'))).toMatchObject([{ name: 'draft', live: null, origins: [] }]);
     expect([...held]).toEqual([]);
   });
 
-  it('are the operator’s to choose, must exist, and are not too many', async () => {
+  it('are chosen by the operator, must exist, and are limited', async () => {
     const made = await graft.request('/admin/keys', { body: { kind: 'admin', tenant: 'default' } });
     const { key } = (await made.json()) as { key: string };
     expect((await pin('notes', key)).status).toBe(403);

@@ -43,7 +43,7 @@ afterEach(() => graft.origin.tryWith(null));
 afterAll(() => graft.stop());
 
 describe('publishing', () => {
-  it('brings the whole chain to an origin that answers, whichever it would prefer', async () => {
+  it('copies the whole chain to an origin that responds, whichever is preferred', async () => {
     const chainId = await chainIdOf('medicine');
     graft.origin.forget(root.digest);
     for (const seed of [2, 3, 4]) {
@@ -55,7 +55,7 @@ describe('publishing', () => {
     expect(graft.origin.log.parts.filter((part) => part === `${short(root.digest)}:0`)).toHaveLength(2);
   });
 
-  it('keeps an old database: versions from before have no proof', async () => {
+  it('accepts versions without a proof', async () => {
     await rewrite('medicine', () => null);
     const { versions } = (await (await graft.admin('/admin/versions?name=medicine')).json()) as {
       versions: object[];
@@ -78,7 +78,7 @@ describe('POST /admin/verify', () => {
     expect((await graft.publish({ name: 'alice/notes', adapter })).status).toBe(201);
   });
 
-  it('asks every origin, and brings it what it has lost', async () => {
+  it('asks every origin, and copies what it has lost', async () => {
     graft.origin.forget(adapter.digest);
     const response = await verify({ name: 'alice/notes' });
     expect(response.status).toBe(200);
@@ -94,7 +94,7 @@ describe('POST /admin/verify', () => {
     expect((await verify({ name: 'alice/notes', version: 1 })).status).toBe(200);
   });
 
-  it('tells a proof that was tampered with, and one of another base', async () => {
+  it('detects a manipulated proof, and one of another base', async () => {
     let original = '';
     await rewrite('alice/notes', (text) => {
       original = text;
@@ -109,7 +109,7 @@ describe('POST /admin/verify', () => {
     expect(await first()).toMatchObject({ ok: true });
   });
 
-  it('is for the owner alone, and the same 404 for all others', async () => {
+  it('is only for the owner, with the same 404 for everybody else', async () => {
     const other = await graft.makeAdminKey('other');
     const message = async (name: string) => {
       const response = await verify({ name }, other);
@@ -123,7 +123,7 @@ describe('POST /admin/verify', () => {
     expect((await verify({ name: 'alice/notes', version: 0 })).status).toBe(400);
   });
 
-  it('is 503 when none answers', async () => {
+  it('returns 503 if none responds', async () => {
     graft.origin.tryWith((response) => response.destroy());
     const response = await verify({ name: 'alice/notes' });
     expect(response.status).toBe(503);
@@ -147,7 +147,7 @@ describe('POST /admin/evaluate', () => {
     expect((await graft.upload(adapter)).status).toBe(201);
   });
 
-  it('scores what is uploaded and not published, one score a row', async () => {
+  it('scores an uploaded, unpublished file, one score per row', async () => {
     const response = await evaluate({ digest: adapter.digest, rows });
     expect(response.status).toBe(200);
     expect(await response.json()).toEqual({ rows: scores });
@@ -155,7 +155,7 @@ describe('POST /admin/evaluate', () => {
     expect((await graft.admin(`/admin/versions?digest=${adapter.digest}`)).status).toBe(200);
   });
 
-  it('scores a child on top of its parent, and on no other', async () => {
+  it('scores a child only on top of its parent', async () => {
     const child = tinyAdapter({ seed: 21, parent: await chainIdOf('medicine') });
     await graft.upload(child);
     expect((await evaluate({ digest: child.digest, parent: 'medicine', rows })).status).toBe(200);
@@ -164,7 +164,7 @@ describe('POST /admin/evaluate', () => {
     expect(await alone.json()).toMatchObject({ error: { reason: 'parent_mismatch' } });
   });
 
-  it('takes a digest as no right to anything, nor a parent that is not granted', async () => {
+  it('gives no access to a digest, or to a parent without a grant', async () => {
     const thief = await graft.makeAdminKey('thief');
     const stolen = await evaluate({ digest: adapter.digest, rows }, thief);
     expect([stolen.status, await stolen.json()]).toMatchObject([422, { error: { reason: 'blob_missing' } }]);
@@ -178,7 +178,7 @@ describe('POST /admin/evaluate', () => {
     );
   });
 
-  it('holds its limits', async () => {
+  it('enforces its limits', async () => {
     const body = (count: number, pad = 0) =>
       JSON.stringify({
         digest: adapter.digest,
@@ -192,7 +192,7 @@ describe('POST /admin/evaluate', () => {
     expect((await verify(' '.repeat(64 * 1024 + 1))).status).toBe(413);
   });
 
-  it('goes on to the next origin, and is 503 when none answers sensibly', async () => {
+  it('asks the next origin, and returns 503 if none gives a valid response', async () => {
     for (const answer of ['<html>', '{"rows":[]}', '{"rows":[{"exact":true}]}']) {
       graft.origin.tryWith((response) => response.end(answer));
       const response = await evaluate({ digest: adapter.digest, rows });
@@ -201,7 +201,7 @@ describe('POST /admin/evaluate', () => {
     }
   });
 
-  it("passes the origin's word about the adapter on", async () => {
+  it('returns the origin’s error about the adapter', async () => {
     graft.origin.tryWith((response) => {
       response.writeHead(422, { 'content-type': 'application/json' });
       response.end('{"error":{"message":"too large","code":"adapter_invalid","reason":"rank_sum"}}');
@@ -212,7 +212,7 @@ describe('POST /admin/evaluate', () => {
   });
 });
 
-it('leaves requests as they were while nothing can be tried', async () => {
+it('leaves requests unaffected while nothing can be tried', async () => {
   graft.origin.tryWith((response) => response.destroy());
   const key = await graft.makeKey({ tenant: 'default' });
   const adapter = tinyAdapter({ seed: 30 });

@@ -7,7 +7,7 @@ import { HANG_MS } from '../../setup/slow.ts';
 
 const first = tinyAdapter({ seed: 1 });
 const second = tinyAdapter({ seed: 2 });
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 
 let graft: AppHarness;
@@ -16,7 +16,7 @@ const errorOf = async (response: Response) =>
   ((await response.json()) as { error: { code: string; reason?: string; message: string } }).error;
 const publish = (adapter = second, more: object = {}) => graft.publish('notes', adapter, more);
 const verifies = () => graft.asked.filter((call) => call.endsWith('/verify')).length;
-/** The origin's answer when it tries an adapter; the base is as it was. */
+/** Sets the origin's response to a trial; the base stays. */
 const tryWith = (answer: (init: RequestInit) => Response | Promise<Response>) => {
   graft.origin.answer = (_, path, init) => (path === '/base' ? Response.json(TINY_BASE) : answer(init));
 };
@@ -27,7 +27,7 @@ const untilAborted = ({ signal }: RequestInit) =>
     signal?.addEventListener('abort', () => reject(new Error('aborted')), { once: true }),
   );
 
-/** What D1 and KV say of the name, and whether anything was written to either. */
+/** Checks that D1 and KV are unchanged, and nothing was written to either. */
 async function unchanged(work: () => Promise<void>): Promise<void> {
   const { registry } = graft.services;
   const before = [await registry.name('notes'), await registry.versions('notes')];
@@ -49,7 +49,7 @@ beforeEach(async () => {
 });
 
 describe('admission', () => {
-  it('keeps what the origin saw with the version', async () => {
+  it('stores what the origin measured with the version', async () => {
     const published = (await (await publish()).json()) as { proof: object; chain: { digest: string }[] };
     expect(published.proof).toEqual({
       base_digest: TINY_BASE.digest,
@@ -75,7 +75,7 @@ describe('admission', () => {
     expect(chain).toEqual([first, child].map(({ digest }) => ({ digest, scale: 1 })));
   });
 
-  it('repeats without another trial, and takes over the proof of the same chain', async () => {
+  it('skips the trial on a repeat, and reuses the proof of the same chain', async () => {
     await publish();
     expect(verifies()).toBe(1);
     graft.clock.advance(LATER_MS);
@@ -87,7 +87,7 @@ describe('admission', () => {
     expect(verifies()).toBe(1);
   });
 
-  it('does not take over the proof of another base or weight format', async () => {
+  it('does not reuse the proof of another base or weight format', async () => {
     await publish();
     expect(verifies()).toBe(1);
     for (const [i, other] of [{ digest: 'a'.repeat(64) }, { weights: 'int8' }].entries()) {
@@ -151,13 +151,13 @@ describe('admission', () => {
       expect([response.status, response.headers.get('retry-after')]).toEqual([503, '2']);
       expect((await errorOf(response)).code).toBe('origin_unavailable');
     });
-    // The next attempt, with the origin back, is as if there had been none before.
+    // The next attempt, with the origin back, works like a first one.
     tryWith((init) => Response.json(verification(init)));
     graft.clock.advance(LATER_MS);
     expect(await (await publish()).json()).toMatchObject({ version: 2, live: true });
   });
 
-  it('passes on that the origin is busy', async () => {
+  it('reports that the origin is busy', async () => {
     tryWith(() =>
       Response.json(
         { error: { message: 'full', code: 'queue_full' } },
@@ -170,7 +170,7 @@ describe('admission', () => {
     });
   });
 
-  it('refuses before the trial what is a conflict anyway', async () => {
+  it('refuses conflicts before the trial', async () => {
     const response = await publish(second, { expect: 7 });
     expect([response.status, verifies()]).toEqual([409, 0]);
   });
@@ -195,7 +195,7 @@ describe('admission', () => {
 describe('an evaluation', () => {
   const evaluation = { rows: 12, exact_match: 0.75, mean_nll: 0.31, sha256: 'e'.repeat(64) };
 
-  it('is kept with the version', async () => {
+  it('is stored with the version', async () => {
     const at = graft.clock.time;
     const published = await publish(second, { evaluation });
     expect(await published.json()).toMatchObject({ evaluation: { ...evaluation, at } });

@@ -1,4 +1,4 @@
-/** Names that stand for others, through the admin API on the fakes. */
+/** Aliases through the admin API, with fakes. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { AppHarness } from '../app-harness.ts';
 import { createLifeCycleRig, file, type LifeCycleRig } from './life-cycle-rig.ts';
@@ -15,7 +15,7 @@ beforeEach(async () => {
 });
 
 describe('alias', () => {
-  it('makes a name stand for another, moves, and ends', async () => {
+  it('makes a name an alias, changes its target, and ends it', async () => {
     await graft.publish('papers', file(2));
     const made = await post('/admin/alias', { name: 'best', target: 'notes', why: 'stable' });
     expect(made).toEqual({ status: 200, body: { name: 'best', target: 'notes', from: null } });
@@ -83,7 +83,7 @@ describe('alias', () => {
     expect((await post('/admin/alias', body)).status).toBe(status);
   });
 
-  it('is not published over by mistake', async () => {
+  it('is not overwritten by publishing', async () => {
     await post('/admin/alias', { name: 'best', target: 'notes' });
     const refused = await graft.publish('best', file(2));
     expect(refused.status).toBe(422);

@@ -1,4 +1,4 @@
-/** Two changes at the same time, and changes that meet another half way: the real app on D1's real statements. */
+/** Concurrent and interleaved changes: the real app on D1's real statements. */
 import { describe, expect, it, vi } from 'vitest';
 import { chainId } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -11,8 +11,8 @@ const app = useD1App();
 const { ask } = app;
 const get = async (path: string) => (await (await app.graft.request(path)).json()) as Record<string, unknown>;
 
-describe('two at once', () => {
-  it('that add and take away tags are both done', async () => {
+describe('concurrent requests', () => {
+  it('that add and remove tags both succeed', async () => {
     await app.graft.publish('notes', first);
     await ask('/admin/edit', { name: 'notes', tags: ['old'] });
     const answers = await Promise.all([
@@ -26,7 +26,7 @@ describe('two at once', () => {
     expect(names[0]?.tags.filter((tag) => tag !== 'old')).toEqual(['a', 'b']);
   });
 
-  it('that change different limits of a tenant are both done', async () => {
+  it('that change different limits of a tenant both succeed', async () => {
     const answers = await Promise.all([
       ask('/admin/tenants/limits', { tenant: 'acme', limits: { requests_per_minute: 60 } }),
       ask('/admin/tenants/limits', { tenant: 'acme', limits: { tokens_per_day: 1_000 } }),
@@ -45,7 +45,7 @@ describe('two at once', () => {
 });
 
 describe('a publication', () => {
-  it('that was not served at first is told to be new when it is repeated', async () => {
+  it('that was not served at first is reported as new on a retry', async () => {
     await app.graft.publish('notes', first);
     app.graft.clock.advance(MINUTE_MS);
     const put = app.graft.kv.put.bind(app.graft.kv);
@@ -89,8 +89,8 @@ describe('a publication', () => {
   });
 });
 
-describe('a row whose description cannot be read', () => {
-  it('is told by repair, left out of lists, and keeps nothing else from its turn', async () => {
+describe('an unreadable row', () => {
+  it('is reported by repair, omitted from lists, and delays nothing else', async () => {
     await app.graft.publish('bad', first);
     await app.graft.publish('good', second);
     app.graft.clock.advance(MINUTE_MS);

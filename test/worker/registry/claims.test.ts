@@ -25,7 +25,7 @@ describe('a name', () => {
     ["in an own room, above another's", { above: room('me'), below: ['you'] }, true],
   ])('with %s', (_, more, free) => expect(mayTake('me', around(more))).toBe(free));
 
-  it('that the operator takes is told of whom it lies among', () => {
+  it('comes with a notice of the other owners around it for the operator', () => {
     expect(takenAmong('a/b', 'me', around({ above: name('me'), below: ['me'] }))).toBeNull();
     expect(takenAmong('a/b', 'me', around({ own: 'me', above: name('you') }))).toBeNull();
     expect(takenAmong('a/b', 'me', around({ above: name('you'), below: ['me', 'she'] }))).toBe(

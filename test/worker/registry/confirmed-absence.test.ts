@@ -20,12 +20,12 @@ function rig(maxEntries = 2) {
   return { absence, pointer, pointers, state };
 }
 
-describe('the check of an absence', () => {
+describe('the check of a missing name', () => {
   beforeEach(() => {
     vi.spyOn(console, 'error').mockImplementation(() => undefined);
   });
 
-  it('is remembered for its time', async () => {
+  it('is remembered for a while', async () => {
     const { absence, pointer, state } = rig();
     for (const time of [0, 1, TTL_MS - 1]) {
       state.time = time;
@@ -48,13 +48,13 @@ describe('the check of an absence', () => {
     expect(pointer).toHaveBeenCalledTimes(2);
   });
 
-  it('takes an alias that has ended for nothing', async () => {
+  it('treats an ended alias as missing', async () => {
     const { absence, pointers } = rig();
     pointers.set('a', { kind: 'gone' });
     expect(await absence.confirm('a')).toEqual({ state: 'absent' });
   });
 
-  it("leaves KV's word standing, unremembered, while the system of record is down; a bug is no answer", async () => {
+  it('keeps KV’s answer, uncached, while the system of record is down, but not for a bug', async () => {
     const { absence, pointer, pointers } = rig();
     pointer.mockRejectedValueOnce(new StoreUnavailable('D1', new Error('down')));
     expect(await absence.confirm('a')).toEqual({ state: 'absent' });
@@ -64,7 +64,7 @@ describe('the check of an absence', () => {
     await expect(absence.confirm('a')).rejects.toThrow('bug');
   });
 
-  it('is made again after the name was written here, also when the write failed', async () => {
+  it('is repeated after the name was written here, even if the write failed', async () => {
     const { absence, pointers } = rig();
     const sync = vi.fn(async () => undefined);
     const writer = invalidatingNegativeCache({ sync }, absence);
@@ -79,7 +79,7 @@ describe('the check of an absence', () => {
     expect((await absence.confirm('c')).state).toBe('found');
   });
 
-  it('forgets the oldest when there are too many', async () => {
+  it('forgets the oldest if there are too many', async () => {
     const { absence, pointer } = rig();
     for (const name of ['a', 'b', 'c', 'a']) await absence.confirm(name);
     expect(pointer).toHaveBeenCalledTimes(4);

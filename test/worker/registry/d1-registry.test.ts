@@ -1,14 +1,14 @@
-/** Two publishers at once with a KV that is behind. */
+/** Two concurrent publishers, with a stale KV. */
 import { describe, expect, it } from 'vitest';
 import { GOES_LIVE, type HistoryRow } from '../../../worker/registry/ports.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
-describe('two publishers at once', () => {
+describe('two concurrent publishers', () => {
   const ROUNDS = 50;
   const LATER_MS = 61_000;
 
-  it('lose nothing that was acknowledged, and the pointer ends on the last flip', async () => {
+  it('lose nothing that was acknowledged, and the pointer shows the last flip', async () => {
     const one = await createAppHarness();
     const { registry } = one.stores;
     const two = await createAppHarness({ beside: one });
@@ -20,7 +20,7 @@ describe('two publishers at once', () => {
     const acknowledged: number[] = [];
     const refused: number[] = [];
     for (let round = 0; round < ROUNDS; round += 1) {
-      // Every fifth round both say what they expect, so that one of them has to lose.
+      // In every fifth round both give an expectation, so one of them must lose.
       const expecting = round % 5 === 4 ? { expect: (await registry.name('notes'))?.version ?? 0 } : {};
       const answers = await Promise.all(
         publishers.map((publisher, i) => {

@@ -1,4 +1,4 @@
-/** What is said of a name, through the admin API on the fakes. */
+/** Descriptions of names through the admin API, with fakes. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { AppHarness } from '../app-harness.ts';
 import { createLifeCycleRig, file, type LifeCycleRig } from './life-cycle-rig.ts';
@@ -19,7 +19,7 @@ beforeEach(async () => {
 });
 
 describe('edit', () => {
-  it('says what a name is for, keeps what is not given, and takes it away', async () => {
+  it('sets a name’s description, keeps fields that are not given, and removes them', async () => {
     expect(await edit({ description: ' For the clinic ', tags: ['b', 'a', 'b'], why: 'asked for' })).toEqual({
       status: 200,
       body: {
@@ -41,13 +41,13 @@ describe('edit', () => {
     expect(changes.at(-2)).toMatchObject({ action: 'edit', from: 1, to: null, why: 'asked for' });
   });
 
-  it('changes nothing in a dry run, or where it is so already', async () => {
+  it('changes nothing in a dry run, or if nothing differs', async () => {
     expect(await edit({ tags: ['a'], dry_run: true })).toMatchObject({ status: 200, body: { tags: ['a'] } });
     expect(await edit({ tags: [] })).toMatchObject({ status: 200 });
     expect((await history()).changes.filter(({ action }) => action === 'edit')).toEqual([]);
   });
 
-  it("is the owner's alone", async () => {
+  it('is only for the owner', async () => {
     const other = await newKey({ kind: 'admin', tenant: 'other' });
     expect(await edit({ tags: ['a'] }, other)).toMatchObject({ status: 404 });
     expect(await post('/admin/edit', { name: 'missing', tags: [] })).toMatchObject({ status: 404 });

@@ -1,15 +1,15 @@
-/** Writes to KV that land long after they were given up. */
+/** Writes to KV that land long after their timeout. */
 import { expect, it, vi } from 'vitest';
 import { createPointerSync, createRightsSync } from '../../../worker/registry/pointer-writer-object.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 
-it('marks what was erased once more when a write from before lands on the mark', async () => {
+it('marks an erased name again if an older write lands on the mark', async () => {
   const clock = new FakeClock();
   const lanes = { intervalMs: 1_000, timeoutMs: 20, now: clock.now, sleep: clock.sleep };
   const inKv: string[] = [];
   const releases: (() => void)[] = [];
-  /** Lands when it is released, long after it was given up. */
+  /** Lands when released, long after its timeout. */
   const late = async (what: string) => {
     await new Promise<void>((resolve) => releases.push(resolve));
     inKv.push(what);

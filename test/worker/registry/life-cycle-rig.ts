@@ -1,7 +1,7 @@
 import { tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 const files = [1, 2, 3, 4].map((seed) => tinyAdapter({ seed }));
 /** @param n 1 to 4. */
@@ -27,12 +27,12 @@ export interface LifeCycleRig {
   graft: AppHarness;
   post(path: string, body: object, key?: string): Promise<Answer>;
   newKey(body: object): Promise<string>;
-  /** `name@version` that answers for the model a minute later, or the status. */
+  /** `name@version` that serves the model a minute later, or the status. */
   served(model: string): Promise<string | number | null>;
   history(query?: string): Promise<{ changes: Change[]; before: number | null }>;
 }
 
-/** The app on fakes with one owner, whose `notes` has its first version. */
+/** The app on fakes with one owner and the first version of `notes`. */
 export async function createLifeCycleRig(): Promise<LifeCycleRig> {
   const graft = await createAppHarness();
   const post: LifeCycleRig['post'] = async (path, body, key) => {

@@ -1,4 +1,4 @@
-/** History, aliases, retired versions, and what KV is derived from. */
+/** History, aliases, retired versions, and the source of what is in KV. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
@@ -28,7 +28,7 @@ describe('life cycle in the Registry', () => {
   };
   const all = { name: null, owner: null, before: null, limit: 99 };
 
-  it('keeps every change with who, when, from, to and why, newest first', async () => {
+  it('records every change with who, when, from, to and why, newest first', async () => {
     await publish('a', 1);
     await publish('b', 1, { owner: 'other' });
     await publish('a', 2, { stage: true });
@@ -74,7 +74,7 @@ describe('life cycle in the Registry', () => {
     expect([...first, ...rest]).toHaveLength(7);
   });
 
-  it('tells the newest version that was never live', async () => {
+  it('finds the newest version that was never live', async () => {
     expect(await registry.newestStaged('a')).toBeNull();
     await publish('a', 1);
     await publish('a', 2, { stage: true });
@@ -87,7 +87,7 @@ describe('life cycle in the Registry', () => {
     expect(await registry.newestStaged('a')).toBeNull();
   });
 
-  it('retires a version, whose row stays', async () => {
+  it('retires a version, but keeps its row', async () => {
     await publish('a', 1);
     await publish('a', 2);
     await registry.retire({
@@ -109,7 +109,7 @@ describe('life cycle in the Registry', () => {
     expect(await registry.name('a')).toMatchObject({ version: 2, latest: 2 });
   });
 
-  it('finds what stands on a version, however far above, and is in use', async () => {
+  it('finds versions in use that are built on a version, directly or not', async () => {
     await publish('a', 1);
     await publish('a/b', 1, { parents: [['a', 1]] });
     await publish('a/b/c', 1, {
@@ -138,7 +138,7 @@ describe('life cycle in the Registry', () => {
     expect(await registry.dependents(a, 9)).toEqual([{ name: 'a/b', version: 1 }]);
   });
 
-  it('retires nothing that another version stands on, and builds on nothing retired, whoever comes first', async () => {
+  it('retires no version that another is built on, and builds on no retired one, whoever comes first', async () => {
     await publish('a', 1);
     await publish('a', 2);
     await publish('a/b', 1, { parents: [['a', 1]] });
@@ -159,7 +159,7 @@ describe('life cycle in the Registry', () => {
     expect(late).toEqual({ ok: false, error: { kind: 'conflict', name: null } });
     expect(await registry.versions('a/c')).toEqual([]);
     expect((await publish('a/c', 1, { parents: [['a', 3]] })).ok).toBe(true);
-    // The same file is in use as another version again.
+    // The same file is used by another version again.
     const digest = digestOf('a@2');
     await registry.publish({
       row: versionRow('a', 4, { digest }),
@@ -169,7 +169,7 @@ describe('life cycle in the Registry', () => {
     expect((await publish('a/d', 1, { parents: [['a', 2]] })).ok).toBe(true);
   });
 
-  it('withdraws what others have on top of a retired version, and notes the pointers that lead there', async () => {
+  it('withdraws others’ versions built on a retired one, and notes the pointers that lead to them', async () => {
     await publish('a', 1);
     await publish('a', 2);
     const others = { owner: 'bob', parents: [['a', 1]] as [string, number][] };
@@ -205,7 +205,7 @@ describe('life cycle in the Registry', () => {
     expect(await registry.stops(row)).toEqual({ versions: 0, experiments: 0 });
   });
 
-  it('notes each change of what a name points at, until KV has been told of that very change', async () => {
+  it('notes each change of a pointer until KV has that very change', async () => {
     const noted = () => registry.stalePointers({ limit: 9, newest: false });
     const note = { actor: 'x', at: 5 };
     await publish('a', 1, { stage: true });
@@ -233,14 +233,14 @@ describe('life cycle in the Registry', () => {
       await registry.pointersWritten([{ name, change: last?.id ?? 0 }]);
       expect(await noted()).toEqual([]);
     }
-    // What changes nothing, or is refused, is not noted.
+    // Changes without an effect, and refused ones, are not noted.
     await registry.repaired({ before: await nameOf('a'), ...note });
     const outdated = { ...(await nameOf('a')), sequence: 1 };
     expect((await registry.flip({ before: outdated, to: 1, ...note })).ok).toBe(false);
     expect(await noted()).toEqual([]);
   });
 
-  it('withdraws nothing while the same file is in use as another version of the name', async () => {
+  it('withdraws nothing while the name has another version in use with the same file', async () => {
     await publish('a', 1);
     const digest = digestOf('a@1');
     for (const version of [2, 3])
@@ -259,7 +259,7 @@ describe('life cycle in the Registry', () => {
     expect(await registry.version('b', 1)).toMatchObject({ withdrawnAt: 12 });
   });
 
-  it('makes a name stand for another, and ends it', async () => {
+  it('makes a name an alias, and ends that', async () => {
     await publish('a', 1);
     const note = { actor: 'key_1', at: 3, why: 'short' };
     const alias = { before: null, name: 'latest', owner: 'default', target: 'a', ...note };
@@ -298,7 +298,7 @@ describe('life cycle in the Registry', () => {
     });
   });
 
-  it('keeps a name strict, whatever goes live, until it is said otherwise', async () => {
+  it('keeps a name strict, whatever goes live, until that is changed', async () => {
     await publish('a', 1);
     await publish('b', 1, { stage: true });
     const note = { actor: 'key_1', at: 5, why: 'must not be guessed' };
@@ -336,7 +336,7 @@ describe('life cycle in the Registry', () => {
     ]);
   });
 
-  it('keeps what is said of a name, whatever becomes of it, and tells KV nothing of it', async () => {
+  it('keeps a description across other changes, and never writes it to KV', async () => {
     await publish('a', 1);
     const note = { actor: 'key_1', at: 5, why: null };
     const before = await nameOf('a');
@@ -366,7 +366,7 @@ describe('life cycle in the Registry', () => {
     ]);
   });
 
-  it('says what belongs in KV, for one name and for all of them', async () => {
+  it('returns what KV should contain, for one name and for all', async () => {
     await publish('a', 1);
     await publish('a', 2);
     await publish('b', 1, { stage: true });

@@ -1,4 +1,4 @@
-/** What an owner does with the versions of a name, through the admin API on the fakes. */
+/** An owner's changes of a name's versions through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import type { AppHarness } from '../app-harness.ts';
@@ -21,7 +21,7 @@ beforeEach(async () => {
 });
 
 describe('promote', () => {
-  it('makes the newest staged version live, and is harmless to repeat', async () => {
+  it('makes the newest staged version live, and may be repeated', async () => {
     await publish(2, { stage: true });
     await publish(3, { stage: true, why: 'candidate' });
     expect(await served('notes')).toBe('notes@1');
@@ -33,7 +33,7 @@ describe('promote', () => {
     expect((await history()).changes.map(({ why }) => why)).toEqual(['looks good', 'candidate', null, null]);
   });
 
-  it('takes the version that is named, also one that was passed over', async () => {
+  it('takes a version by number, even a skipped one', async () => {
     await publish(2, { stage: true });
     await publish(3);
     expect(await post('/admin/promote', { name: 'notes' })).toMatchObject({ body: { version: 3, from: 3 } });
@@ -46,7 +46,7 @@ describe('promote', () => {
     expect((await post('/admin/promote', { name: 'notes', version: 9 })).status).toBe(404);
   });
 
-  it('can be tried, and knows what it expects', async () => {
+  it('supports dry runs and expectations', async () => {
     await publish(2, { stage: true });
     const trial = await post('/admin/promote', { name: 'notes', dry_run: true });
     expect(trial.body).toEqual({ name: 'notes', version: 2, from: 1 });
@@ -57,7 +57,7 @@ describe('promote', () => {
 });
 
 describe('rollback', () => {
-  it('goes back step by step, and to any version that is named', async () => {
+  it('goes back step by step, or to any given version', async () => {
     await publish(2);
     await publish(3);
     expect(await post('/admin/rollback', { name: 'notes' })).toMatchObject({ body: { version: 2, from: 3 } });
@@ -77,7 +77,7 @@ describe('rollback', () => {
     ]);
   });
 
-  it('undoes a flip, also one backwards, and passes over what is retired', async () => {
+  it('undoes any flip, and skips retired versions', async () => {
     await publish(2);
     await publish(3);
     await post('/admin/promote', { name: 'notes', version: 1 });
@@ -86,7 +86,7 @@ describe('rollback', () => {
     expect(await post('/admin/rollback', { name: 'notes' })).toMatchObject({ body: { version: 1, from: 3 } });
   });
 
-  it('finds its way through a history of more than a page', async () => {
+  it('searches a history of more than a page', async () => {
     await publish(2);
     for (let i = 0; i < 60; i += 1)
       for (const to of [1, 2]) await post('/admin/rollback', { name: 'notes', to });
@@ -129,7 +129,7 @@ describe('retire', () => {
     expect(await served('notes')).toBe('notes@3');
   });
 
-  it('refuses the live version, and one that another was made on top of', async () => {
+  it('refuses the live version, and one that another is built on', async () => {
     const live = await post('/admin/retire', { name: 'notes', version: 1 });
     expect([live.status, live.body.error?.message]).toEqual([409, expect.stringContaining('is live')]);
     const { chain_id } = (
@@ -148,7 +148,7 @@ describe('retire', () => {
     expect(await served('notes/child')).toBe('notes/child@1');
   });
 
-  it('can be tried', async () => {
+  it('supports dry runs', async () => {
     await publish(2);
     expect((await post('/admin/retire', { name: 'notes', version: 1, dry_run: true })).status).toBe(200);
     expect(await served('notes@1')).toBe('notes@1');
@@ -156,7 +156,7 @@ describe('retire', () => {
 });
 
 describe('history', () => {
-  it('tells who, when, from, to and why, in pages, newest first', async () => {
+  it('returns who, when, from, to and why, in pages, newest first', async () => {
     await publish(2, { why: 'better' });
     const all = await history('');
     expect(all.before).toBeNull();
@@ -178,7 +178,7 @@ describe('history', () => {
     expect(rest.changes).toEqual(all.changes.slice(1));
   });
 
-  it('tells a tenant its own only', async () => {
+  it('shows a tenant only its own changes', async () => {
     const other = await newKey({ kind: 'admin', tenant: 'other' });
     const mine = await graft.request('/admin/history', { key: other });
     expect(await mine.json()).toEqual({ changes: [], before: null });
@@ -186,7 +186,7 @@ describe('history', () => {
     expect((await graft.request('/admin/history?name=none', { key: other })).status).toBe(404);
   });
 
-  it('tells of one tenant where it is asked to', async () => {
+  it('can be limited to one tenant', async () => {
     const other = await newKey({ kind: 'admin', tenant: 'other' });
     await graft.publish('theirs', file(3), { owner: 'other' });
     const namesOf = async (tenant: string, key?: string) => {
@@ -214,7 +214,7 @@ describe('history', () => {
 });
 
 describe('another tenant', () => {
-  it('can change nothing, and cannot tell a name that exists from one that does not', async () => {
+  it('can change nothing, and cannot tell whether a name exists', async () => {
     await publish(2, { stage: true });
     const other = await newKey({ kind: 'admin', tenant: 'other', scopes: ['**'] });
     const attempts: [string, object][] = [
@@ -235,7 +235,7 @@ describe('another tenant', () => {
   });
 });
 
-describe('a change that is recorded while KV does not take writes', () => {
+describe('a change recorded while KV rejects writes', () => {
   const cutOff = async (path: string, body: object) => {
     const put = vi.spyOn(graft.kv, 'put').mockRejectedValue(new Error('KV PUT failed: 500'));
     const cut = await post(path, body);
@@ -243,7 +243,7 @@ describe('a change that is recorded while KV does not take writes', () => {
     put.mockRestore();
   };
 
-  it('says so, and is done by repeating it', async () => {
+  it('says so, and a retry completes it', async () => {
     await publish(2, { stage: true });
     await cutOff('/admin/promote', { name: 'notes' });
     expect(await served('notes')).toBe('notes@1');
@@ -252,7 +252,7 @@ describe('a change that is recorded while KV does not take writes', () => {
     expect(await steps()).toEqual(['promote 1 2', 'stage 1 2', 'publish - 1']);
   });
 
-  it('is done by repeating it with what was expected then', async () => {
+  it('is completed by a retry with the original expectation', async () => {
     await publish(2, { stage: true });
     const wish = { name: 'notes', version: 2, expect: 1 };
     await cutOff('/admin/promote', wish);
@@ -261,7 +261,7 @@ describe('a change that is recorded while KV does not take writes', () => {
     expect((await post('/admin/promote', wish)).status).toBe(409);
   });
 
-  it('goes back once, however often the rollback is repeated because of it', async () => {
+  it('goes back only once, however often the rollback is retried', async () => {
     await publish(2);
     await publish(3);
     await cutOff('/admin/rollback', { name: 'notes' });
@@ -273,7 +273,7 @@ describe('a change that is recorded while KV does not take writes', () => {
     expect(await post('/admin/rollback', { name: 'notes' })).toMatchObject({ body: { version: 1, from: 2 } });
   });
 
-  it('goes back further for who knows where it stands, or has another key', async () => {
+  it('goes back further for a caller that knows the state, or has another key', async () => {
     for (const n of [2, 3, 4]) await publish(n);
     await cutOff('/admin/rollback', { name: 'notes' });
     await cutOff('/admin/rollback', { name: 'notes', expect: 3 });

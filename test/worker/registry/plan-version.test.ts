@@ -1,4 +1,4 @@
-/** `graft publish --dry-run` and the edge: what is said beforehand is what then happens, and saying it changes nothing. */
+/** `graft publish --dry-run` and the edge: the prediction equals what then happens, and changes nothing. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -35,7 +35,7 @@ const clientOf = (key: string) =>
           : { body: typeof init.body === 'string' ? (JSON.parse(init.body) as unknown) : init.body }),
       }),
   });
-/** A name and what is published under it, as the command line has it. */
+/** A name and what is published under it, as given on the command line. */
 const wish = (
   name: string,
   adapter: TinyAdapter,
@@ -46,7 +46,7 @@ const wish = (
   const { parent = null, stage = false, key = graft.adminKey } = more;
   return { given, name, parent, stage, client: clientOf(key), output: createOutput({ json: true }) };
 };
-/** What D1 and KV have of names and files. */
+/** Names and files in D1 and KV. */
 const state = async () => [
   await (await graft.request('/admin/names')).json(),
   await (await graft.request('/admin/history')).json(),
@@ -54,13 +54,13 @@ const state = async () => [
 ];
 
 describe('a dry run', () => {
-  it('says what publishing then does', async () => {
+  it('predicts what publishing then does', async () => {
     await graft.publish('team', first);
     graft.clock.advance(LATER_MS);
     const parent = (await graft.services.registry.live('team'))!.chainId;
     const child = tinyAdapter({ seed: 2, parent });
     const before = await state();
-    // Publishing goes on with the pins after its answer.
+    // Publishing continues with the pins after its response.
     await graft.settled();
     const asked = graft.asked.length;
     const plan = await planPublish(wish('team/alice', child, { parent: 'team' }));
@@ -121,7 +121,7 @@ describe('a dry run', () => {
     }
   });
 
-  it('counts what was sent already, and says it of this tenant alone', async () => {
+  it('counts uploaded parts, but only this tenant’s', async () => {
     const wide = tinyAdapter({ seed: 6, wide: true });
     await graft.request(`/admin/blobs/${wide.digest}/parts/0`, {
       method: 'PUT',

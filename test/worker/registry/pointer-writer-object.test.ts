@@ -26,7 +26,7 @@ import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.
 const SOURCE = objectSource('registry/pointer-writer-object.ts');
 const MAC_KEY = Buffer.alloc(32, 9);
 const BROKEN = 'test:broken';
-/** The class as it is, with a KV that can be broken and an alarm clock that is fast. */
+/** The real class, with a KV that can fail and a fast alarm clock. */
 const SCRIPT = `
 import { PointerWriter as Real } from ${JSON.stringify(SOURCE)};
 export class PointerWriter extends Real {
@@ -177,7 +177,7 @@ describe('the pointer writer', () => {
       at: 1,
     });
 
-  it('writes a name at most once a second, and what comes meanwhile in one go', async () => {
+  it('writes a name at most once a second, and combines calls in between', async () => {
     const rig = await fakeRig();
     const writtenAt: number[] = [];
     for (let i = 0; i < 10; i += 1) {
@@ -193,7 +193,7 @@ describe('the pointer writer', () => {
     expect(await rig.names.get('a')).toMatchObject({ value: { alias: 'target/9' } });
   });
 
-  it('keeps different names apart: they do not wait for one another', async () => {
+  it('writes different names concurrently', async () => {
     const rig = await fakeRig();
     const before = rig.clock.time;
     for (const name of ['a', 'b', 'c']) {
@@ -203,7 +203,7 @@ describe('the pointer writer', () => {
     expect(rig.clock.time).toBe(before);
   });
 
-  it('leaves a mark for what the registry does not know, only when it is told to', async () => {
+  it('leaves a mark for an unknown name only if told to', async () => {
     const rig = await fakeRig();
     await rig.pointers.sync('unknown');
     expect(rig.puts()).toBe(0);
@@ -211,7 +211,7 @@ describe('the pointer writer', () => {
     expect(await rig.names.get('unknown')).toEqual({ state: 'gone' });
   });
 
-  it('makes up for what was cut off with the object, marks included', async () => {
+  it('catches up on what was cut off with the object, including marks', async () => {
     const rig = await fakeRig();
     await publish(rig, 'a', 'x');
     const hung = rig.start({ sync: () => new Promise(() => undefined) });
@@ -229,7 +229,7 @@ describe('the pointer writer', () => {
     expect(rig.storage.values.size).toBe(0);
   });
 
-  it('tries again later and later while KV fails, and forgets that when it is over', async () => {
+  it('retries with growing delays while KV fails, and resets them afterwards', async () => {
     const rig = await fakeRig();
     await publish(rig, 'a', 'x');
     rig.breakKv();
@@ -246,7 +246,7 @@ describe('the pointer writer', () => {
     expect(rig.storage.values.size).toBe(0);
   });
 
-  it('gives a write up that hangs, and goes on with the next one', async () => {
+  it('gives up on a write that hangs, and continues with the next', async () => {
     const clock = new FakeClock();
     const registry = createD1Registry(await openDatabase());
     const written: string[] = [];
@@ -272,7 +272,7 @@ describe('the pointer writer', () => {
     expect(written).toEqual(['a']);
   });
 
-  it('spreads the names over all its objects, each always to the same', () => {
+  it('spreads names over all its objects, and always uses the same one for a name', () => {
     const counts = new Map<string, number>();
     for (let i = 0; i < 6_400; i += 1) {
       const shard = shardOf(`tenant-${i % 80}/adapter-${i}`);
@@ -280,7 +280,7 @@ describe('the pointer writer', () => {
     }
     expect(counts.size).toBe(POINTER_SHARDS);
     expect(Math.max(...counts.values())).toBeLessThan(200);
-    // Two versions of the worker must agree while one takes over from the other.
+    // Two versions of the worker must agree during a deployment.
     expect([shardOf('alice/notes'), shardOf('medicine')]).toEqual(['names-5', 'names-29']);
     const room = (kind: 'keys' | 'grants', record: string) => shardOf(record, kind);
     expect([room('grants', 'alice'), room('keys', 'a'.repeat(64))]).toEqual(['grants-39', 'keys-5']);

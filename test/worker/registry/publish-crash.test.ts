@@ -1,4 +1,4 @@
-/** A publication that is cut off at every single call that it makes of a store or an origin, one after the other. */
+/** A publication that is interrupted at each of its calls of a store or an origin, one after the other. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { chainId } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -6,14 +6,14 @@ import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
 const first = tinyAdapter({ seed: 1 });
 const second = tinyAdapter({ seed: 2 });
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 
-/** How a call ends: refused; done, and nobody hears of it; or, done or not, the isolate is gone. */
+/** How a call ends: refused; done, but the response is lost; or, done or not, the isolate is gone. */
 const ENDS = ['fails', 'fails afterwards', 'never returns', 'never returns afterwards'] as const;
 type End = (typeof ENDS)[number];
 
-/** Counts the calls of every port, and ends the one with the number `at` as it is told. */
+/** Counts the calls of every port, and ends call number `at` in this way. */
 function createCutter(at: number, end: End) {
   const calls: string[] = [];
   let gone = (): void => undefined;
@@ -41,7 +41,7 @@ function createCutter(at: number, end: End) {
 let store: AppHarness;
 let key: string;
 
-/** What a reader who knows nothing yet is served, in another isolate: the version, and whether the chain is its own. */
+/** What a new reader in another isolate is served: the version, and whether the chain is its own. */
 async function served(): Promise<string> {
   const reader = await createAppHarness({ beside: store });
   const response = await reader.request('/v1/chat/completions', {
@@ -55,7 +55,7 @@ async function served(): Promise<string> {
   return `${response.status} ${name} with another chain`;
 }
 
-/** One run of the schedule, in yet another isolate. */
+/** One scheduled run, in yet another isolate. */
 async function runSchedule(): Promise<void> {
   const { schedule } = await createAppHarness({ beside: store });
   await schedule(() => undefined);
@@ -81,12 +81,12 @@ async function cutAt(at: number, end: End) {
 }
 
 describe('a publication', () => {
-  it('makes the calls that the cuts below go through', async () => {
+  it('makes the calls that the crashes below interrupt', async () => {
     const { calls, status } = await cutAt(0, 'fails');
     expect(status).toBe(201);
     expect(calls).toEqual(expect.arrayContaining(['kv.put', 'registry.publish']));
-    // The pointer comes last: what is served is complete. Nobody waits for its name to be struck off, nor for what the
-    // origins that hold the version before are then told.
+    // The pointer comes last, so whatever is served is complete. Clearing its note, and calls to origins with
+    // the previous version, are not awaited.
     expect(calls.slice(-5)).toEqual([
       'registry.publish',
       'registry.pointerToWrite',
@@ -98,7 +98,7 @@ describe('a publication', () => {
   });
 
   it.each(ENDS)(
-    'that is cut off leaves the old version or the new one, and is repeated cleanly: %s',
+    'that is interrupted leaves the old version or the new one, and can be repeated: %s',
     async (end) => {
       const total = (await cutAt(0, end)).calls.length;
       const seen = new Set<string>();
@@ -112,15 +112,15 @@ describe('a publication', () => {
         const where = `call ${at} of ${total}, ${calls[at - 1]}`;
         store.clock.advance(LATER_MS);
         const between = await served();
-        // Nobody waits for what comes after the pointer; it is served by then.
+        // Calls after the pointer are not awaited; it is served by then.
         const written = calls.indexOf('kv.put', calls.indexOf('registry.pointerToWrite'));
         if (written > 0 && at - 1 > written) expect(between, where).toBe(NEW);
         else seen.add(between);
         expect([OLD, NEW], where).toContain(between);
-        // What was acknowledged is served; what is not served was not acknowledged.
+        // What was acknowledged is served, and what is not served was not acknowledged.
         if (status !== null && status < 300) expect(between, where).toBe(NEW);
 
-        // What was recorded is served once the schedule has come, whoever died before saying so.
+        // What was recorded is served after the schedule has run, wherever the request died.
         const { registry } = store.services;
         const recorded = (await registry.name('notes'))?.version === 2;
         await runSchedule();
@@ -145,7 +145,7 @@ describe('a publication', () => {
           where,
         ).toEqual([2, 1]);
       }
-      // A read that fails is made up for where it can be: then the publication goes on.
+      // Some failed reads can be worked around: then the publication continues.
       const goesOn = end === 'fails' || end.endsWith('afterwards');
       expect(seen).toEqual(new Set(goesOn ? [OLD, NEW] : [OLD]));
     },

@@ -12,7 +12,7 @@ import type {
 } from '../../../worker/registry/ports.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
 
-/** What `me` finds in a window of all names unless said. */
+/** What `me` finds, by default in a window of all names. */
 async function usableOf(
   registry: Registry,
   scopes: string[],
@@ -37,14 +37,14 @@ describe('Registry', () => {
     return registry.publish({ row: versionRow(name, version, fields), stage, before });
   };
 
-  it('knows nothing at first', async () => {
+  it('is empty at first', async () => {
     expect(await registry.name('a')).toBeNull();
     expect(await registry.version('a', 1)).toBeNull();
     expect(await registry.live('a')).toBeNull();
     expect(await registry.versions('a')).toEqual([]);
   });
 
-  it('gives versions back as they were written', async () => {
+  it('returns versions as they were written', async () => {
     const below = versionRow('a', 3, { owner: 'other' });
     await registry.publish({ row: below, stage: false, before: null });
     const row = versionRow('a/b', 1, {
@@ -93,7 +93,7 @@ describe('Registry', () => {
     });
   });
 
-  it('keeps versions that have neither proof nor evaluation', async () => {
+  it('accepts versions without a proof or an evaluation', async () => {
     await publish('a', 1);
     expect(await registry.version('a', 1)).toMatchObject({ proof: null, evaluation: null });
   });
@@ -144,7 +144,7 @@ describe('Registry', () => {
     ]);
   });
 
-  it('lets one of two changes through that saw the same state, and changes nothing by the other', async () => {
+  it('accepts one of two changes based on the same state, and ignores the other entirely', async () => {
     await publish('a', 1);
     const before = (await registry.name('a')) as NameRow;
     const results = await Promise.all(
@@ -200,7 +200,7 @@ describe('Registry', () => {
     expect(await usable(["x' OR '1'='1"])).toEqual(['mine']);
   });
 
-  it('finds aliases among them, by their own name and owner, with what they stand for', async () => {
+  it('finds aliases among them, by their own name and owner, with their targets', async () => {
     await publish('med', 1, { owner: 'x' });
     await publish('med/heart', 1, { owner: 'x' });
     await publish('staged', 1, { owner: 'me', stage: true });
@@ -239,7 +239,7 @@ describe('Registry', () => {
     expect(await names({ from: 'med/', to: 'med/\u007f' })).toEqual(['med/best', 'med/heart']);
   });
 
-  it('says where a window goes on, whatever lies in it, and answers each window', async () => {
+  it('returns where a window continues, whatever it contains, and answers each window', async () => {
     for (const [name, owner] of [
       ['a', 'you'],
       ['b', 'me'],

@@ -1,4 +1,4 @@
-/** What is removed, brought back and forgotten. */
+/** Removed, restored and forgotten names and versions. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
@@ -47,7 +47,7 @@ describe('removals from the Registry', () => {
   const told = async () =>
     registry.pointersWritten(await registry.stalePointers({ limit: 9, newest: false }));
 
-  it('lists names of which something is removed, page by page, while it can be restored', async () => {
+  it('lists names with something to restore, page by page', async () => {
     for (const name of ['a', 'b', 'b/c', 'd']) for (const version of [1, 2]) await publish(name, version);
     await publish('x', 1, { owner: 'other' });
     await registry.alias({ before: null, name: 'e', target: 'd', owner, ...note(5) });
@@ -70,7 +70,7 @@ describe('removals from the Registry', () => {
     expect((await list({ since: 40 })).items.map(({ name }) => name)).toEqual(['a', 'b', 'b/c', 'e']);
   });
 
-  it('takes a name away with all its versions, and brings the very same back', async () => {
+  it('removes a name with all its versions, and restores exactly these', async () => {
     await publish('a', 1);
     await publish('a', 2);
     await publish('a', 3, { stage: true });
@@ -105,7 +105,7 @@ describe('removals from the Registry', () => {
     expect(await registry.removedNames({ name: 'a' }, 0)).toEqual([]);
   });
 
-  it('takes one version away and brings it back', async () => {
+  it('removes and restores a single version', async () => {
     await publish('a', 1);
     await publish('a', 2);
     expect(await remove([{ name: 'a', version: 1 }])).toBe(true);
@@ -118,7 +118,7 @@ describe('removals from the Registry', () => {
     expect((await registry.live('a'))?.version).toBe(2);
   });
 
-  it('goes on counting when a removed name is published again, and keeps what was removed apart', async () => {
+  it('continues the numbers when a removed name is published again, and keeps the removed versions apart', async () => {
     await publish('a', 1);
     await remove([whole('a')]);
     expect((await publish('a', 2)).ok).toBe(true);
@@ -129,7 +129,7 @@ describe('removals from the Registry', () => {
     expect(await registry.versions('a')).toHaveLength(2);
   });
 
-  it('tells what stands on it, and takes nothing away from under it', async () => {
+  it('reports what is built on it, and removes nothing that other versions need', async () => {
     await publish('a', 1);
     await publish('a/b', 1, { on: [['a', 1]] });
     await publish('a/b', 2);
@@ -176,7 +176,7 @@ describe('removals from the Registry', () => {
     expect((await registry.live('a/b/c'))?.version).toBe(1);
   });
 
-  it('has an alias stand in the way, or go too', async () => {
+  it('is blocked by an alias, or removes it too', async () => {
     await publish('a', 1);
     await registry.alias({ before: null, name: 'short', owner, target: 'a', ...note(1) });
     await registry.alias({ before: null, name: 'theirs', owner: 'other', target: 'a', ...note(1) });
@@ -190,7 +190,7 @@ describe('removals from the Registry', () => {
     expect(await registry.pointer('short')).toEqual({ kind: 'alias', target: 'a' });
   });
 
-  it('lets one of two changes through, whatever they are', async () => {
+  it('accepts one of two concurrent changes, whatever they are', async () => {
     await publish('a', 1);
     await publish('a', 2, { stage: true });
     const before = await nameOf('a');
@@ -201,12 +201,12 @@ describe('removals from the Registry', () => {
     expect(await remove([whole('a')])).toBe(true);
     const row = versionRow('a', 3);
     expect((await registry.publish({ row, stage: false, before })).ok).toBe(false);
-    // A child of what is gone is none, though its own name has not changed.
+    // No version can be built on a removed one, though its own name has not changed.
     expect((await publish('b', 1, { on: [['a', 2]] })).ok).toBe(false);
     expect(await registry.name('b')).toBeNull();
   });
 
-  it('forgets what was removed long ago, the oldest first, and its files with it', async () => {
+  it('forgets what was removed long ago, oldest first, along with its files', async () => {
     await publish('a', 1);
     await publish('a', 2);
     await publish('b', 1);
@@ -217,7 +217,7 @@ describe('removals from the Registry', () => {
     expect(await registry.forgetRemoved({ before: 11, limit: 9 })).toBe(1);
     expect(await registry.removedVersions({ name: 'a' }, 0)).toEqual([]);
     expect((await restore('b')).ok).toBe(true);
-    // The numbers are not given twice.
+    // Numbers are never reused.
     expect((await publish('a', 3)).ok).toBe(true);
     expect((await registry.versions('a')).map(({ version }) => version)).toEqual([3]);
   });

@@ -1,4 +1,4 @@
-/** Removals and restorations that are recorded while KV does not take writes, through the admin API on the fakes. */
+/** Removals and restorations recorded while KV rejects writes, through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { AppHarness } from '../app-harness.ts';
 import { createLifeCycleRig, file, type LifeCycleRig } from './life-cycle-rig.ts';
@@ -14,14 +14,14 @@ beforeEach(async () => {
   ({ graft, post, served } = await createLifeCycleRig());
 });
 
-describe('what is recorded while KV does not take writes', () => {
+describe('a change recorded while KV rejects writes', () => {
   const cutOff = async (path: string, body: object) => {
     const put = vi.spyOn(graft.kv, 'put').mockRejectedValue(new Error('KV PUT failed: 500'));
     expect((await post(path, body)).status).toBe(503);
     put.mockRestore();
   };
 
-  it('is removed and brought back by repeating it, with all that went and came with it', async () => {
+  it('is completed by retrying the removal or restoration, with everything that belongs to it', async () => {
     await graft.publish('notes', file(2));
     await post('/admin/alias', { name: 'n', target: 'notes' });
     const wish = { name: 'notes', cascade: true };
@@ -52,7 +52,7 @@ describe('what is recorded while KV does not take writes', () => {
     expect((await restore(wish)).status).toBe(404);
   });
 
-  it('brings back single versions, which no pointer leads to', async () => {
+  it('restores single versions, which have no pointer', async () => {
     await graft.publish('notes', file(2));
     await remove({ name: 'notes', version: 1 });
     vi.spyOn(graft.kv, 'put').mockRejectedValue(new Error('KV PUT failed: 500'));

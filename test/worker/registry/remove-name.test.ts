@@ -1,4 +1,4 @@
-/** Names and versions that their owner removes and brings back, through the admin API on the fakes. */
+/** Removing and restoring names and versions through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { REMOVAL_GRACE_MS, RemoveAnswer } from '../../../protocol/admin-api/names.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
@@ -42,8 +42,8 @@ beforeEach(async () => {
   ({ graft, post, newKey, served, history } = await createLifeCycleRig());
 });
 
-describe('a name that nobody holds', () => {
-  it('is gone at once, is restored as it was, and both are in the history', async () => {
+describe('an unused name', () => {
+  it('is gone at once, is restored as it was, and history has both', async () => {
     expect((await graft.publish('notes', file(2))).status).toBe(201);
     expect(await served('notes')).toBe('notes@2');
     const removed = await remove({ name: 'notes', why: 'a mistake' });
@@ -81,7 +81,7 @@ describe('a name that nobody holds', () => {
     ]);
   });
 
-  it('changes nothing when it is only tried', async () => {
+  it('changes nothing in a dry run', async () => {
     const tried = await remove({ name: 'notes', dry_run: true });
     expect(tried.body).toMatchObject({ removed: [{ name: 'notes' }] });
     expect(await served('notes')).toBe('notes@1');
@@ -90,7 +90,7 @@ describe('a name that nobody holds', () => {
     expect(await served('notes')).toBe(404);
   });
 
-  it('is not served from an isolate’s memory while KV or D1 is in trouble', async () => {
+  it('is not served from an isolate’s cache while KV or D1 fails', async () => {
     const other = await createAppHarness({ beside: graft });
     const key = await newKey({ tenant: 'default' });
     const ask = async (model: string) => {
@@ -106,7 +106,7 @@ describe('a name that nobody holds', () => {
     expect([await ask('notes'), await ask('notes@1')]).toEqual([404, 404]);
   });
 
-  it('is its parent’s from then on, where it has one', async () => {
+  it('inherits from its parent afterwards, if it has one', async () => {
     expect((await graft.publish('notes/deep', file(2))).status).toBe(201);
     await remove({ name: 'notes/deep' });
     graft.clock.advance(61_000);
@@ -119,7 +119,7 @@ describe('a name that nobody holds', () => {
     ]);
   });
 
-  it('can be published anew: its numbers go on, and what it had comes back beside that', async () => {
+  it('can be published again: numbers continue, and the old versions can be restored beside the new ones', async () => {
     await remove({ name: 'notes' });
     const published = await graft.publish('notes', file(2));
     expect(await published.json()).toMatchObject({
@@ -136,7 +136,7 @@ describe('a name that nobody holds', () => {
     expect([await served('notes'), await served('notes@1')]).toEqual(['notes@2', 'notes@1']);
   });
 
-  it('is forgotten after seven days, and then is still its owner’s', async () => {
+  it('is forgotten after seven days, and still belongs to its owner', async () => {
     await remove({ name: 'notes' });
     graft.clock.advance(REMOVAL_GRACE_MS + 1);
     await graft.schedule(() => undefined);
@@ -152,7 +152,7 @@ describe('a name that nobody holds', () => {
   });
 });
 
-describe('the file of what was removed', () => {
+describe('a removed version’s file', () => {
   const { digest } = file(1);
   const run = () => graft.schedule(() => undefined);
   const stored = () => graft.stores.blobLedger.record(digest);
@@ -163,7 +163,7 @@ describe('the file of what was removed', () => {
   const GARBAGE_MS = 30 * 86_400_000;
   const MINUTE_MS = 60_000;
 
-  it('is kept while it can be restored, and is collected as garbage then', async () => {
+  it('is kept while it can be restored, and then collected as garbage', async () => {
     await remove({ name: 'notes' });
     await later(REMOVAL_GRACE_MS - MINUTE_MS);
     expect(await stored()).not.toBeNull();
@@ -188,7 +188,7 @@ describe('the file of what was removed', () => {
 });
 
 describe('a version', () => {
-  it('is removed unless it is live, and restored by its number', async () => {
+  it('is removed unless it is live, and restored by number', async () => {
     expect((await graft.publish('notes', file(2))).status).toBe(201);
     expect(await refusal({ name: 'notes', version: 2 })).toBe(
       "'notes@2' is live. Promote another version before you remove it, or remove 'notes' as a whole.",
@@ -205,7 +205,7 @@ describe('a version', () => {
 });
 
 describe('a name that is in use', () => {
-  it('is refused with who uses it, and goes with them by cascade', async () => {
+  it('is refused with its users, and removed along with them by cascade', async () => {
     await publishChild('notes/a', 'notes', 11);
     await publishChild('notes/a/b', 'notes/a', 12);
     await post('/admin/alias', { name: 'short', target: 'notes' });
@@ -226,7 +226,7 @@ describe('a name that is in use', () => {
     expect([await served('notes/a/b'), await served('short')]).toEqual(['notes/a/b@1', 'notes@1']);
   });
 
-  it('is refused while an experiment tests it, whatever else is said', async () => {
+  it('is refused while an experiment tests it, in any case', async () => {
     expect((await graft.publish('notes', file(2))).status).toBe(201);
     const variants = [1, 2].map((version, i) => ({
       ...{ key: i === 0 ? 'control' : 'treatment', adapter: `notes@${version}`, weight: 0.5 },
@@ -243,7 +243,7 @@ describe('a name that is in use', () => {
     expect(await served('notes')).toBe('notes@2');
   });
 
-  it('counts what other tenants made, never names it, and serves it again when it is restored', async () => {
+  it('counts other tenants’ versions, never names them, and serves them again when restored', async () => {
     const theirs = await newKey({ kind: 'admin', tenant: 'other' });
     await post('/admin/grants', { scope: 'notes/**', tenant: 'other' });
     graft.clock.advance(61_000);
@@ -258,14 +258,14 @@ describe('a name that is in use', () => {
     expect((await row())?.withdrawnAt).toBeNull();
   });
 
-  it('lets a removal and what would come to stand on it not both through', async () => {
+  it('never succeeds together with a change that would be built on the name', async () => {
     const listed = await graft.request('/admin/versions?name=notes');
     const { versions } = (await listed.json()) as { versions: { chain_id: string }[] };
     const child = tinyAdapter({ seed: 21, parent: versions[0]?.chain_id ?? '' });
     await graft.upload(child);
     let removal: Promise<unknown> | undefined;
     const { answer } = graft.origin;
-    // While an origin tries the child, its parent goes.
+    // The parent is removed while an origin tries the child.
     graft.origin.answer = async (method, path, init, url) => {
       if (path.endsWith('/verify')) await (removal ??= remove({ name: 'notes' }));
       return answer(method, path, init, url);
@@ -281,8 +281,8 @@ describe('a name that is in use', () => {
   });
 });
 
-describe('an alias that went with its name', () => {
-  it('comes back with it or after it', async () => {
+describe('an alias removed with its name', () => {
+  it('returns with it or after it', async () => {
     await post('/admin/alias', { name: 'n', target: 'notes' });
     await remove({ name: 'notes', cascade: true });
     const alone = await restore({ name: 'n' });

@@ -1,4 +1,4 @@
-/** Rooms that are reserved, and what claims a name. */
+/** Reserved rooms, and the claims around a name. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { openDatabase } from '../platform/database.ts';
@@ -19,7 +19,7 @@ describe('rooms in the Registry', () => {
       ...(claimant === undefined ? {} : { claimant }),
     });
 
-  it('are given, given to another, taken back, and told in the history of whoever has them', async () => {
+  it('are given, reassigned and released, with history for every holder', async () => {
     expect(await registry.reserve({ name: 'a/b', tenant: 'me', ...note, why: 'so' })).toBe(true);
     expect(await registry.reserve({ name: 'a/b', tenant: 'me', ...note, at: 6 })).toBe(false);
     expect(await registry.reserve({ name: 'a', tenant: 'you', ...note })).toBe(true);
@@ -41,14 +41,14 @@ describe('rooms in the Registry', () => {
       [-2, 'unreserve', 'me', 'me', null],
       [-1, 'reserve', 'me', 'me', 'so'],
     ]);
-    // Its own changes are counted apart.
+    // The name's own changes are counted separately.
     expect((await publish('a/b', 'me')).ok).toBe(true);
     expect((await registry.history({ name: 'a/b', owner: null, before: null, limit: 1 }))[0]).toMatchObject({
       sequence: 1,
     });
   });
 
-  it('tells what is around a name', async () => {
+  it('returns what is around a name', async () => {
     expect(await registry.around('a/b')).toEqual({ own: null, above: null, below: [] });
     await publish('a', 'bob');
     await publish('a/b/c', 'alice');
@@ -72,7 +72,7 @@ describe('rooms in the Registry', () => {
     expect((await registry.around('a/b/x')).above).toEqual({ path: 'a/b', owner: 'dan', by: 'room' });
   });
 
-  it('takes no name that is not free by then', async () => {
+  it('refuses a name that is no longer free', async () => {
     await publish('a/b', 'alice');
     const alias = { name: 'a', owner: 'bob', target: 'x', before: null, claimant: 'bob', ...note };
     expect((await publish('a', 'bob', 'bob')).ok).toBe(false);

@@ -1,4 +1,4 @@
-/** Marking names as strict, through the admin API on the fakes. */
+/** Strict names through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { AppHarness } from '../app-harness.ts';
@@ -11,7 +11,7 @@ let history: LifeCycleRig['history'];
 
 const mark = (more: object = {}, key?: string) =>
   post('/admin/strict', { name: 'notes', strict: true, ...more }, key);
-/** What KV holds of it a minute later. */
+/** The name's value in KV a minute later. */
 const markInKv = async (name = 'notes') => {
   graft.clock.advance(61_000);
   const lookup = await graft.services.nameIndex.get(name);
@@ -23,7 +23,7 @@ beforeEach(async () => {
 });
 
 describe('strict', () => {
-  it('marks a name, says so, and ends', async () => {
+  it('marks a name, reports it, and ends', async () => {
     expect(await mark({ why: 'must not be guessed' })).toEqual({
       status: 200,
       body: { name: 'notes', strict: true, from: false },
@@ -57,7 +57,7 @@ describe('strict', () => {
     ]);
   });
 
-  it('stays when other versions go live, and does not come in the way of a rollback', async () => {
+  it('survives other versions going live, and does not affect a rollback', async () => {
     expect((await graft.publish('notes', file(2))).status).toBe(201);
     await mark();
     expect(await post('/admin/rollback', { name: 'notes' })).toMatchObject({ body: { version: 1 } });
@@ -73,7 +73,7 @@ describe('strict', () => {
     expect(await markInKv('waits')).toMatchObject({ version: 1, strict: true });
   });
 
-  it('changes nothing in a dry run', async () => {
+  it('changes nothing in a dry run, or if nothing differs', async () => {
     expect(await mark({ dry_run: true })).toEqual({
       status: 200,
       body: { name: 'notes', strict: true, from: false },
@@ -95,7 +95,7 @@ describe('strict', () => {
     expect((await history()).changes).toHaveLength(2);
   });
 
-  it('is not for names that have no versions', async () => {
+  it('is refused for names without versions', async () => {
     await post('/admin/alias', { name: 'best', target: 'notes' });
     const alias = await mark({ name: 'best' });
     expect(alias).toMatchObject({ status: 409, body: { error: { code: 'version_conflict' } } });
@@ -114,7 +114,7 @@ describe('strict', () => {
     expect((await mark(more)).status).toBe(400);
   });
 
-  it('loses against another change, whole', async () => {
+  it('loses entirely against a concurrent change', async () => {
     const { registry } = graft.services;
     const { name } = registry;
     const seen = await name('notes');
@@ -124,7 +124,7 @@ describe('strict', () => {
     expect(await name('notes')).toMatchObject({ version: 2, strict: false });
   });
 
-  it('is recorded when KV cannot be written, and written when it is said again', async () => {
+  it('is recorded if KV cannot be written, and written on a retry', async () => {
     vi.spyOn(console, 'error').mockImplementation(() => undefined);
     const { pointers } = graft.services;
     vi.spyOn(pointers, 'sync').mockRejectedValueOnce(new StoreUnavailable('KV', new Error('down')));

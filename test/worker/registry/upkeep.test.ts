@@ -1,4 +1,4 @@
-/** Mending KV from the system of record, through the admin API on the fakes. */
+/** Repairing KV from the system of record through the admin API, with fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../../protocol/identity.ts';
 import { NO_CAPS } from '../../contracts/sample-rows.ts';
@@ -6,11 +6,11 @@ import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 import { EXPERIMENT, startExperiment } from '../experiments/experiment-rig.ts';
 
-/** Longer than what KV may be behind. */
+/** Longer than KV can be stale. */
 const LATER_MS = 61_000;
 const first = tinyAdapter({ seed: 1 });
 const second = tinyAdapter({ seed: 2 });
-/** An experiment that only KV has. */
+/** An experiment that exists only in KV. */
 const LOST = 'exp_000000000000000b';
 
 let graft: AppHarness;
@@ -53,7 +53,7 @@ describe('repair', () => {
     const mended = pages.flatMap((page) => page.mended);
     return { pages, mended: mended.map(({ kind, id, was, did }) => `${kind} ${id}: ${was}, ${did}`) };
   }
-  /** Mended in one go, told before by a dry run; nothing is left. */
+  /** Repaired at once, and predicted by a dry run; nothing is left. */
   async function mends(expected: string[]): Promise<void> {
     expect((await repair({ dry_run: true })).mended).toEqual(expected);
     expect((await repair()).mended).toEqual(expected);
@@ -70,7 +70,7 @@ describe('repair', () => {
     await post('/admin/alias', { name: 'best', target: 'notes' });
   });
 
-  it('finds nothing where everything is right, and goes through every kind', async () => {
+  it('finds nothing if everything is right, and checks every kind', async () => {
     const { mended, pages } = await repair();
     expect(mended).toEqual([]);
     expect(pages.map(({ step, checked }) => `${step} ${checked}`)).toEqual([
@@ -91,7 +91,7 @@ describe('repair', () => {
     ]);
   });
 
-  it('writes names that are missing, forged, or behind, and tells the history', async () => {
+  it('writes names that are missing, forged or outdated, and records that in history', async () => {
     let behind: string | null = null;
     graft.kv.tamper('name:notes', (value) => (behind = value));
     await post('/admin/rollback', { name: 'notes' });
@@ -113,7 +113,7 @@ describe('repair', () => {
     ]);
   });
 
-  it('takes away names that the system of record does not have', async () => {
+  it('removes names that the system of record does not have', async () => {
     const { registry } = graft.services;
     const row = await registry.live('notes');
     await graft.services.nameIndex.put({ name: 'lost', alias: 'notes' });
@@ -123,7 +123,7 @@ describe('repair', () => {
     expect(await ask(key.key, 'lost')).toBe(404);
   });
 
-  it('takes away experiments that the system of record does not have, whatever KV holds of them', async () => {
+  it('removes experiments that the system of record does not have, whatever KV contains', async () => {
     const made = await post('/admin/experiments', {
       name: 'notes',
       variants: [
@@ -146,7 +146,7 @@ describe('repair', () => {
     expect(await graft.services.experimentIndex.get(id)).toEqual(known);
   });
 
-  it('takes away what KV has of drafts, and of archived experiments that it has in use', async () => {
+  it('removes drafts from KV, and archived experiments that are live there', async () => {
     const variants = [
       { key: 'control', adapter: 'notes@1', weight: 0.5 },
       { key: 'treatment', adapter: 'notes@2', weight: 0.5 },
@@ -164,7 +164,7 @@ describe('repair', () => {
     if (live.state !== 'found') throw new Error(live.state);
     await step(old, 'stop');
     await step(old, 'archive');
-    // The name has another one now, so that it does not bring the old one up to date.
+    // The name has a newer one, so it does not update the old one.
     const next = await create();
     await step(next, 'start');
     await step(next, 'stop');
@@ -177,7 +177,7 @@ describe('repair', () => {
     for (const id of [old, draft]) expect(await experimentIndex.get(id)).toEqual({ state: 'gone' });
   });
 
-  it('ends the part of requests in an experiment that it has taken away', async () => {
+  it('ends requests’ part in an experiment that it removed', async () => {
     await startExperiment(graft);
     const { key: acme } = await newKey({ tenant: 'acme', scopes: [] });
     const asked = async () => {
@@ -191,7 +191,7 @@ describe('repair', () => {
     expect(await asked()).toEqual([200, 'support/intent@6', null]);
   });
 
-  it('writes keys that are missing, forged or behind', async () => {
+  it('writes keys that are missing, forged or outdated', async () => {
     graft.kv.tamper(`key:${hash}`, () => null);
     await mends([`key ${key.id}: missing, written`]);
     graft.kv.tamper(`key:${hash}`, () => 'forged');
@@ -201,7 +201,7 @@ describe('repair', () => {
     expect(await ask(key.key, 'notes')).toBe('notes@2');
   });
 
-  it('never brings a revoked key back, on whichever side the revocation is', async () => {
+  it('never restores a revoked key, whichever store has the revocation', async () => {
     let genuine: string | null = null;
     graft.kv.tamper(`key:${hash}`, (value) => (genuine = value));
     graft.clock.advance(LATER_MS);
@@ -210,21 +210,21 @@ describe('repair', () => {
     expect((await graft.request(`/admin/keys/${key.id}`, { method: 'DELETE' })).status).toBe(204);
     graft.kv.tamper(`key:${hash}`, () => genuine);
     graft.clock.advance(LATER_MS);
-    // D1 was put back to before this one was revoked.
+    // D1 was restored to a state before this revocation.
     await graft.services.keyIndex.revoke(otherHash);
     await mends([`key ${key.id}: outdated, removed`, `key ${other.id}: outdated, revoked`].sort());
     for (const one of [key, other]) expect(await ask(one.key, 'notes')).toBe(401);
     expect((await graft.services.keyLedger.get(other.id))?.revoked_at).not.toBeNull();
   });
 
-  it('takes away keys that the system of record does not have: nobody could revoke them', async () => {
+  it('removes keys that the system of record does not have: nobody could revoke them', async () => {
     const unknown = 'f'.repeat(64);
     await graft.services.keyIndex.put(unknown, { id: 'key_x', tenant: 'default', scopes: ['**'] });
     await mends([`key key_${'f'.repeat(16)}: unknown, removed`]);
     expect(await graft.services.keyIndex.get(unknown)).toEqual({ state: 'gone' });
   });
 
-  it('writes grants that are missing or behind, and takes away those that were not given', async () => {
+  it('writes grants that are missing or outdated, and removes those that were not given', async () => {
     const at = { created_at: 1, created_by: 'x' };
     const row = { tenant: 'guest', scope: 'notes', owner: 'default', ...at };
     await graft.services.grantLedger.add(row, NO_CAPS);
@@ -237,7 +237,7 @@ describe('repair', () => {
     await mends(['grant guest: outdated, written']);
   });
 
-  it('goes through more than a page', async () => {
+  it('continues over several pages', async () => {
     for (let i = 0; i < 60; i += 1) await post('/admin/alias', { name: `many/${100 + i}`, target: 'notes' });
     graft.kv.tamper('name:many/159', () => null);
     const { mended, pages } = await repair();
@@ -245,7 +245,7 @@ describe('repair', () => {
     expect(pages.filter(({ step }) => step === 'names').map(({ checked }) => checked)).toEqual([48, 14]);
   });
 
-  it('is for the bootstrap key alone, and takes no cursor of its own making', async () => {
+  it('is for the bootstrap key alone, and rejects made-up cursors', async () => {
     const { key: tenant } = await newKey({ kind: 'admin', tenant: 'default' });
     for (const path of ['/admin/repair', '/admin/gc'])
       expect((await post(path, {}, tenant)).status).toBe(403);

@@ -1,4 +1,4 @@
-/** How much room a version takes in D1. */
+/** Space of a version in D1. */
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
@@ -21,7 +21,7 @@ afterAll(() => miniflare.dispose());
 
 const databaseOf = async (name: string) => (await miniflare.getD1Database(name)) as unknown as SqlDatabase;
 
-/** As the edge writes them: on top of one other, tried with 20 tokens, evaluated. */
+/** Like the edge's rows: built on one other, tried with 20 tokens, evaluated. */
 function realistic(i: number): VersionRow {
   const owner = `tenant-${i % 50}`;
   const name = `${owner}/support/customer-${String(i).padStart(5, '0')}`;
@@ -42,7 +42,7 @@ function realistic(i: number): VersionRow {
   return row;
 }
 
-it('takes at most 2 kB a version, with all indexes', async () => {
+it('takes at most 2 kB per version, with all indexes', async () => {
   const db = await databaseOf('SIZE');
   await migrate(db);
   const registry = createD1Registry(db);
@@ -72,7 +72,7 @@ it('takes at most 2 kB a version, with all indexes', async () => {
          proof, evaluation, retired_at, withdrawn_at, removed_at, removal`,
       'FROM (SELECT * FROM versions WHERE proof IS NOT NULL)',
     ),
-    // Its own file and the one below it, which eighty others stand on.
+    // Its own file and the one below it, on which eighty others are built.
     copy(`INSERT INTO chain_members SELECT lower(hex(randomblob(32))), ${other}, 1`, 'FROM (SELECT 1)'),
     copy(`INSERT INTO chain_members SELECT printf('%064d', i % 50), ${other}, 1`, 'FROM (SELECT 1)'),
   ]);

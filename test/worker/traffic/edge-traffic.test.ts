@@ -1,4 +1,4 @@
-/** From a completion at the real edge to what the admin API says of it. */
+/** From a completion at the real edge to the admin API's report. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { UsageReport } from '../../../protocol/admin-api/tenants.ts';
 import type { RequestList, TrafficReport } from '../../../protocol/admin-api/traffic.ts';
@@ -54,7 +54,7 @@ it('counts each request once, with its tokens, times and errors, and lists it', 
   expect((await traffic('?name=notes')).unnamed).toBe(0);
   expect((await traffic('?tenant=other')).total.requests).toBe(0);
 
-  // What usage says, which `graft usage` shows, is the same.
+  // The usage report, which `graft usage` shows, is the same.
   const usage = await read<UsageReport>('/admin/usage?by=name');
   const sum = (count: 'prompt_tokens' | 'completion_tokens') =>
     usage.rows.reduce((before, row) => before + row[count], 0);
@@ -87,7 +87,7 @@ it('counts each request once, with its tokens, times and errors, and lists it', 
   expect(await ids('limit=2')).toHaveLength(2);
 });
 
-it('shows each tenant its own, and survives the schedule', async () => {
+it('shows each tenant its own traffic, and keeps the sums after the schedule', async () => {
   const other = await graft.makeAdminKey('other');
   const acme = await graft.makeAdminKey('acme');
   expect((await traffic('', other)).total.requests).toBe(0);

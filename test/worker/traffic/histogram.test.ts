@@ -16,7 +16,7 @@ const of = (values: readonly number[]): number[] => {
 };
 
 describe('histograms of times', () => {
-  it('has growing bounds, none two thirds above the one before until 30 s', () => {
+  it('have increasing bounds, none two thirds above the one before until 30 s', () => {
     for (const [i, bound] of BOUNDS_MS.entries()) {
       if (i === 0) continue;
       expect(bound).toBeGreaterThan(BOUNDS_MS[i - 1]!);
@@ -24,20 +24,20 @@ describe('histograms of times', () => {
     }
   });
 
-  it('puts a value at a bound below it, and what is beyond all of them in the last', () => {
+  it('count a value equal to a bound below it, and values beyond all bounds in the last bucket', () => {
     expect(bucketOf(0)).toBe(0);
     expect(bucketOf(5)).toBe(0);
     expect(bucketOf(5.1)).toBe(1);
     expect(bucketOf(1e9)).toBe(BUCKETS - 1);
   });
 
-  it('knows no percentile of nothing, and none beyond the last bound', () => {
+  it('have no percentile without values, and none beyond the last bound', () => {
     expect(quantile(emptyHistogram(), 0.5)).toBeNull();
     expect(quantile(of([1e9]), 0.95)).toBe(600_000);
     expect(quantile(of([1, 2, 3, 4]), 0.5)).toBe(2.5);
   });
 
-  it('gives, of the sum of two, a percentile in the bucket of the true one', () => {
+  it('return, for the sum of two, a percentile in the bucket of the true one', () => {
     const values = fc.array(fc.integer({ min: 0, max: 599_999 }), { minLength: 1, maxLength: 50 });
     fc.assert(
       fc.property(values, values, fc.constantFrom(0.5, 0.95), (a, b, share) => {

@@ -8,7 +8,7 @@ it('keeps the busiest names, and the totals exactly', () => {
   const names = Array.from({ length: MAX_NAMED_ROWS + 7 }, (_, i) => `n${i}`);
   for (const name of names) all.add(rowsOf(ended({ name })), []);
   all.add(rowsOf(ended({ name: 'n503' })), []);
-  // Of another isolate, which had too many names itself.
+  // From another isolate, which had too many names too.
   all.add([{ ...rowsOf(ended())[2]!, name: UNNAMED, keyId: '', requests: 4 }], []);
   const { rows } = all.take();
   const requests = (name: string, tenant = 'me') =>

@@ -37,7 +37,7 @@ const send = async (batch: TrafficBatch) =>
       new Request('https://object.invalid/', { method: 'POST', body: JSON.stringify(batch) }),
     )
   ).status;
-/** The alarm goes off so long after it was set. */
+/** Fires the alarm after this time. */
 const alarm = async (ms = COLLECT_QUIET_MS) => {
   now += ms;
   await gatherer.alarm();
@@ -45,10 +45,10 @@ const alarm = async (ms = COLLECT_QUIET_MS) => {
 const requests = ({ rows }: TrafficBatch) =>
   rows.filter(({ tenant }) => tenant === '').reduce((sum, row) => sum + row.requests, 0);
 
-it('writes what isolates sent together, once, and then sleeps', async () => {
+it('writes what isolates sent in one go, once, and then sleeps', async () => {
   await send(trafficBatch('a', [ended(), ended()]));
   await send(trafficBatch('b', [ended()]));
-  // The answer was lost.
+  // The response was lost.
   await send(trafficBatch('b', [ended()]));
   expect(alarms).toEqual([COLLECT_QUIET_MS]);
   await alarm();
@@ -62,7 +62,7 @@ it('writes what isolates sent together, once, and then sleeps', async () => {
   expect(alarms).toHaveLength(2);
 });
 
-it('waits for more while more comes, and not too long', async () => {
+it('waits while more arrives, but not too long', async () => {
   await send(trafficBatch('a', [ended()]));
   for (let at = 1_000; at < COLLECT_MOST_MS; at += 1_000) {
     now = at;
@@ -73,11 +73,11 @@ it('waits for more while more comes, and not too long', async () => {
   now = COLLECT_MOST_MS;
   await gatherer.alarm();
   expect(written.map(requests)).toEqual([COLLECT_MOST_MS / 1_000]);
-  // An object that nobody called for 10 s is put away.
+  // An object that was not called for 10 s is evicted.
   expect(Math.max(...alarms)).toBeLessThan(10_000);
 });
 
-it('writes a batch that D1 refused again as it was, and what came meanwhile after it', async () => {
+it('resends a batch that D1 rejected unchanged, and then what arrived since', async () => {
   await send(trafficBatch('a', [ended()]));
   down = true;
   await alarm();
@@ -91,7 +91,7 @@ it('writes a batch that D1 refused again as it was, and what came meanwhile afte
   expect(new Set(written.map(({ id }) => id)).size).toBe(2);
 });
 
-it('takes no more than it can hold; the isolate then keeps it', async () => {
+it('rejects what it cannot hold; the isolate then keeps it', async () => {
   const status = async (i: number) =>
     send(
       trafficBatch(
@@ -105,7 +105,7 @@ it('takes no more than it can hold; the isolate then keeps it', async () => {
   expect(statuses.at(-1)).toBe(503);
 });
 
-it('loses nothing of many tenants who ask all the time: what is full is written before it is refused', async () => {
+it('loses nothing of many busy tenants: what is full is written before anything is rejected', async () => {
   const TENANTS = 60;
   const statuses = new Set<number>();
   let sent = 0;
@@ -124,7 +124,7 @@ it('loses nothing of many tenants who ask all the time: what is full is written 
   expect(written.map(requests).reduce((sum, one) => sum + one, 0)).toBe(sent);
 });
 
-it('sets its alarm at the next batch when it could not', async () => {
+it('sets its alarm with the next batch if that failed before', async () => {
   stuck = true;
   await expect(send(trafficBatch('a', [ended()]))).rejects.toThrow('away');
   stuck = false;

@@ -30,7 +30,7 @@ describe('TrafficLedger', () => {
     ledger = await make();
   });
 
-  it('adds up what belongs together, with its times', async () => {
+  it('sums rows with the same key, and their times', async () => {
     await ledger.add(trafficBatch('a', [ended(), ended({ ttft_ms: 2_000, prompt_tokens: 1 })]));
     await ledger.add(trafficBatch('b', [ended({ ttft_ms: null })]));
     const [point, ...more] = await read();
@@ -84,7 +84,7 @@ describe('TrafficLedger', () => {
     ]);
   });
 
-  it('reads steps of any length, summed up by the schedule or not', async () => {
+  it('returns steps of any length, summed by the schedule or not', async () => {
     const later = START + 2 * HOUR_MS;
     await ledger.add(trafficBatch('a', [ended(), ended({ at: START + 60_000 }), ended({ at: later })]));
     const expected = {
@@ -113,8 +113,8 @@ describe('TrafficLedger', () => {
     }
   });
 
-  it('counts in hours and days what comes when these were summed up', async () => {
-    // Half an hour before midnight; the database is away over it, and the collector keeps what comes.
+  it('includes late traffic in hours and days that were summed before', async () => {
+    // Half an hour before midnight; the database is down at midnight, and the collector keeps what arrives.
     const midnight = 1000 * seconds(START + 24 * HOUR_MS, 86400);
     const at = midnight - HOUR_MS / 2;
     await ledger.add(trafficBatch('a', [ended({ at })]));
@@ -139,7 +139,7 @@ describe('TrafficLedger', () => {
     ]);
   });
 
-  it('gives the last requests, newest first, and no more than are kept of a tenant', async () => {
+  it('returns the latest requests, newest first, and no more than are kept per tenant', async () => {
     const many = (from: number) =>
       Array.from({ length: 90 }, (_, i) => ended({ id: `r${from + i}`, at: START + from + i }));
     for (let i = 0; i < 15; i += 1) await ledger.add(trafficBatch(`b${i}`, many(90 * i)));
@@ -173,7 +173,7 @@ describe('TrafficLedger', () => {
 const count = async (step: number): Promise<number> =>
   (await db.prepare('SELECT COUNT(*) AS n FROM traffic WHERE step = ?').bind(step).first<{ n: number }>())!.n;
 
-it('keeps minutes for a day, hours for a month, and the busiest names alone', async () => {
+it('keeps minutes for a day, hours for a month, and only the busiest names', async () => {
   db = await openDatabase();
   const traffic = createD1Traffic(db);
   const { at } = ended();
@@ -185,7 +185,7 @@ it('keeps minutes for a day, hours for a month, and the busiest names alone', as
         Array.from({ length: Math.min(210, names - from) }, (_, i) => ended({ name: `n${from + i}` })),
       ),
     );
-  // The busiest is named, however late it comes.
+  // The busiest is named, however late it arrives.
   await traffic.add(trafficBatch('z', [ended({ name: 'zz' }), ended({ name: 'zz' })]));
   const minutes = await count(60);
   expect(minutes).toBe(names + 3);
@@ -209,7 +209,7 @@ it('keeps minutes for a day, hours for a month, and the busiest names alone', as
   );
 });
 
-/** Of each a hundred requests, as one object of all isolates has them when many ask. */
+/** A hundred requests per tenant, as in a busy time with one object for all isolates. */
 const busyTenants = (tenants: number) =>
   trafficBatch(
     `of ${tenants}`,
@@ -224,11 +224,11 @@ const busyTenants = (tenants: number) =>
     ),
   );
 
-it('writes what many tenants have asked, however much it is', async () => {
+it('writes the traffic of many tenants, however much it is', async () => {
   db = await openDatabase();
   const recorded = recordStatements(db);
   const batch = busyTenants(45);
-  // What D1 takes as one value.
+  // D1's limit for one value.
   expect(JSON.stringify(batch.chunks).length).toBeGreaterThan(2_000_000);
   await createD1Traffic(recorded.db).add(batch);
   const values = recorded.asked.flatMap(({ values }) => values).filter((value) => typeof value === 'string');
@@ -239,12 +239,12 @@ it('writes what many tenants have asked, however much it is', async () => {
     (await createD1Traffic(db).read({ ...all, tenant })).map(({ requests }) => requests);
   expect(await read(null)).toEqual([4_500]);
   expect(await read('tenant-44')).toEqual([100]);
-  // Sent again it is not counted again.
+  // A repeat is not counted again.
   await createD1Traffic(db).add(batch);
   expect(await read(null)).toEqual([4_500]);
 });
 
-it('reads no more of all tenants’ last requests than are asked for', async () => {
+it('reads only as many of all tenants’ requests as are asked for', async () => {
   db = await openDatabase();
   await createD1Traffic(db).add(busyTenants(30));
   let texts = 0;

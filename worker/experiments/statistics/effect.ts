@@ -1,12 +1,12 @@
 /**
- * The difference between two arms: as it is, and by CUPED (Deng, Xu, Kohavi and Walker 2013), where what units did
- * before the experiment explains a part of what they do in it, so that the rest varies less. Formulas of CUPED as in
- * gbstats (`RegressionAdjustedStatistic`).
+ * The difference between two arms, plain or with CUPED (Deng, Xu, Kohavi and Walker 2013): values from before
+ * the experiment explain part of those in it, which reduces the variance. CUPED's formulas follow gbstats
+ * (`RegressionAdjustedStatistic`).
  */
 import { err, ok, type Result } from '../../../protocol/api-error.ts';
 import { type Arm, armOf, type GappedMoments, type MetricKind, type PairedMoments } from './moments.ts';
 
-/** An estimate that is close to normal. */
+/** An approximately normal estimate. */
 export interface Effect {
   estimate: number;
   standardError: number;
@@ -19,37 +19,39 @@ export interface Interval {
   high: number;
 }
 
-/** Why there is no effect to tell. */
+/** Why an effect cannot be estimated. */
 export type NoEffect = 'too_few_values' | 'no_variance';
 
-/** Treatment's mean less control's, and what is needed to say it as a share of control's. */
+/** Treatment's mean minus control's, and what is needed to express it relative to control's. */
 export interface Difference {
   estimate: number;
-  /** Of the plain means, where {@link estimate} is adjusted: the delta method's derivative is taken here, as in gbstats. */
+  /**
+   * The difference of the plain means if {@link estimate} is adjusted: like gbstats, the delta method takes
+   * its derivative here.
+   */
   plain: number;
   variance: number;
-  /** Size of control's mean, and its variance. */
+  /** Absolute value of control's mean, and its variance. */
   base: number;
   baseVariance: number;
-  /** Of what control contributes to the difference with {@link base}. */
+  /** Covariance of the difference with {@link base}, from control's part of it. */
   covariance: number;
   /** {@link effectiveUnits} of the two arms. */
   n: number;
 }
 
 /**
- * Units of an equal-arm experiment with the same precision: 4 n_c n_t / (n_c + n_t). With equal arms all of
- * them; with 95 and 5 of a hundred, 19: what a large arm has more than a small one says nothing of the small
- * one.
+ * Units of an equal-arm experiment with the same precision: 4 n_c n_t / (n_c + n_t). With equal arms that is
+ * all of them; with arms of 95 and 5, it is 19: more units in the large arm say nothing about the small one.
  */
 export const effectiveUnits = (control: number, treatment: number): number =>
   control + treatment === 0 ? 0 : (4 * control * treatment) / (control + treatment);
 
 /**
- * How much of what varies in the other arm is taken for each arm's own. A small arm in which nothing rare has happened
- * yet has a small mean and a small variance at the same time, and by its own looks sure: where the large arm varies
- * more, 1 - n_small / n_large of that is borrowed. The variance of the difference is then the larger one of that with
- * each arm's own and that with one pooled variance, the score test's; with equal arms they are the same.
+ * How much of the other arm's variance each arm borrows. While nothing rare has happened in a small arm, its
+ * mean and variance are both small, so it looks certain. If the large arm varies more, the small one borrows
+ * 1 - n_small / n_large of that variance. The difference then has the larger of two variances: with separate
+ * arms, or pooled as in the score test. With equal arms they are the same.
  */
 function borrowedShares(control: Arm, treatment: Arm): { control: number; treatment: number } {
   const [small, large] = control.n < treatment.n ? [control, treatment] : [treatment, control];
@@ -60,7 +62,7 @@ function borrowedShares(control: Arm, treatment: Arm): { control: number; treatm
 /** @param share of `other`. */
 const mixed = (own: number, other: number, share: number): number => own + share * (other - own);
 
-/** The arms with the variances that they are compared by: see {@link borrowedShares}. */
+/** The arms with the variances that are used to compare them: see {@link borrowedShares}. */
 export function cautiousArms(control: Arm, treatment: Arm): [Arm, Arm] {
   const shares = borrowedShares(control, treatment);
   return [
@@ -70,8 +72,8 @@ export function cautiousArms(control: Arm, treatment: Arm): [Arm, Arm] {
 }
 
 /**
- * Formulas as in gbstats, of the arms as they are: what decides gets them from {@link cautiousArms}. An arm that does not
- * vary cannot be judged: `no_variance`.
+ * Formulas as in gbstats, for the plain arms; decisions use {@link cautiousArms} instead. Error:
+ * `no_variance` for an arm that does not vary.
  */
 export function differenceOf(control: Arm, treatment: Arm): Result<Difference, NoEffect> {
   if (Math.min(control.n, treatment.n) < 2) return err('too_few_values');
@@ -93,9 +95,9 @@ export function absoluteEffect({ estimate, variance, n }: Difference): Effect {
 }
 
 /**
- * Lift: the difference as a share of control's mean, 0.1 = 10 % more, with the variance of a ratio to first order, the
- * delta method (gbstats `variance_of_ratios`). Only as good as control's mean is certain.
- * @returns null when control's mean is 0.
+ * Lift: the difference relative to control's mean, 0.1 = 10 % more. Its variance is a ratio's to first order,
+ * by the delta method (gbstats `variance_of_ratios`), so control's mean must be well known.
+ * @returns null if control's mean is 0.
  */
 export function liftEffect(difference: Difference): Effect | null {
   const { base, covariance, baseVariance, n } = difference;
@@ -106,10 +108,11 @@ export function liftEffect(difference: Difference): Effect | null {
 }
 
 /**
- * Fieller's interval for the lift (1954): all lifts `t` for which the difference less `t` times the base is within
- * `multiplier` standard errors of 0. It leaves 0 out exactly when the interval of the difference does, and tends to the
- * delta method's as control's mean becomes certain.
- * @param multiplier standard errors on each side. @returns null while control's mean itself may be 0: any lift may be.
+ * Fieller's interval for the lift (1954): all lifts `t` for which the difference minus `t` times the base is
+ * within `multiplier` standard errors of 0. It excludes 0 exactly when the difference's interval does, and
+ * converges to the delta method's as control's mean becomes certain.
+ * @param multiplier standard errors on each side.
+ * @returns null while control's mean may be 0: then no lift can be excluded.
  */
 export function liftInterval(difference: Difference, multiplier: number): Interval | null {
   const { estimate, variance, base, baseVariance, covariance } = difference;
@@ -123,9 +126,9 @@ export function liftInterval(difference: Difference, multiplier: number): Interv
 }
 
 /**
- * Treatment's mean less `factor` times control's: above 0 when treatment is more than that many times control. Unlike
- * the lift it needs no division, so that it holds for rare events too. Where there is no excess, treatment is control
- * `factor` times as large: so the variances are compared on that scale.
+ * Treatment's mean minus `factor` times control's: above 0 if treatment is more than `factor` times control.
+ * Needs no division, unlike the lift, so it works for rare events too. Variances are compared on the scale
+ * where treatment is exactly `factor` times control.
  */
 export function contrast(control: Arm, treatment: Arm, factor: number): Effect {
   const scaled = { n: control.n, mean: factor * control.mean, variance: factor ** 2 * control.variance };
@@ -138,9 +141,10 @@ export function contrast(control: Arm, treatment: Arm, factor: number): Effect {
 }
 
 /**
- * Both arms with the mean of `pre`, over both, in the place of those that are not known. Whether one is known is settled
- * before the experiment, so that the arms stay alike; a unit without one is then adjusted by nothing.
- * @param control, @param treatment at least one unit has one.
+ * Replaces missing `pre` values in both arms by their common mean. Whether one is missing is determined
+ * before the experiment, so the arms stay comparable, and such a unit is not adjusted.
+ * @param control
+ * @param treatment at least one unit has a value.
  */
 export function imputed(control: GappedMoments, treatment: GappedMoments): [PairedMoments, PairedMoments] {
   const mean = (control.preSum + treatment.preSum) / (control.paired + treatment.paired);
@@ -175,7 +179,7 @@ function both(a: PairedMoments, b: PairedMoments): PairedMoments {
   };
 }
 
-/** How much of `pre` to take off, from both arms together; 0 when one of the two does not vary. */
+/** The coefficient of `pre`, from both arms together; 0 if one of the two does not vary. */
 export function cupedTheta(control: PairedMoments, treatment: PairedMoments, kind: MetricKind): number {
   const joint = both(control, treatment);
   const pre = armOf(preOf(joint), kind).variance;
@@ -183,7 +187,7 @@ export function cupedTheta(control: PairedMoments, treatment: PairedMoments, kin
   return covariance(joint, kind) / pre;
 }
 
-/** An arm with `theta` times the pre-period taken off each value. */
+/** An arm with `theta` times the pre-period value subtracted from each value. */
 export function adjustedArm(moments: PairedMoments, theta: number, kind: MetricKind): Arm {
   const post = armOf(moments, kind);
   const pre = armOf(preOf(moments), kind);
@@ -192,9 +196,9 @@ export function adjustedArm(moments: PairedMoments, theta: number, kind: MetricK
 }
 
 /**
- * The difference of adjusted means. Lift stays relative to control's plain mean, which is what a reader knows. What a
- * small arm borrows of the large one it borrows of all that varies.
- * @param borrowed nothing of either gives gbstats' formula.
+ * The difference of adjusted means. The lift stays relative to control's plain mean, which readers know. A
+ * small arm borrows from the large arm's full variance.
+ * @param borrowed zero for both gives gbstats' formula.
  */
 export function cupedDifference(
   control: PairedMoments,

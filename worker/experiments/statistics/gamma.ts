@@ -1,4 +1,4 @@
-/** The incomplete gamma function and what follows from it: tails of the normal and of the chi-square distribution. */
+/** The incomplete gamma function, and tails of the normal and the chi-square distribution. */
 
 /** Lanczos' series with g = 7 and nine terms (Godfrey 2001): 15 digits for positive arguments. */
 const LANCZOS = [
@@ -7,13 +7,16 @@ const LANCZOS = [
 ];
 const LANCZOS_G = 7;
 
-/** Terms of a series or fraction; they end by themselves far earlier for the arguments that occur. */
+/** Terms of a series or fraction; for arguments in practice they converge far earlier. */
 const MAX_TERMS = 10_000;
 const PRECISION = 1e-16;
-/** What Lentz' method takes for nought. */
+/** Replaces zero in Lentz' method. */
 const TINY = 1e-300;
 
-/** Natural logarithm of the gamma function. @param x > 0. */
+/**
+ * Natural logarithm of the gamma function.
+ * @param x > 0.
+ */
 export function lnGamma(x: number): number {
   const z = x - 1;
   const base = z + LANCZOS_G + 0.5;
@@ -23,9 +26,10 @@ export function lnGamma(x: number): number {
 }
 
 /**
- * Q(a, x), the upper incomplete gamma function divided by the whole: by its series below a + 1, above by Legendre's
+ * Q(a, x), the regularized upper incomplete gamma function: its series below a + 1, above that Legendre's
  * continued fraction, evaluated with Lentz' method (Abramowitz and Stegun 6.5.29, 6.5.31).
- * @param a > 0. @param x >= 0.
+ * @param a > 0.
+ * @param x >= 0.
  */
 export function upperGamma(a: number, x: number): number {
   if (x <= 0) return 1;
@@ -58,12 +62,12 @@ export function upperGamma(a: number, x: number): number {
 
 const nonZero = (value: number): number => (Math.abs(value) < TINY ? TINY : value);
 
-/** Chance that a chi-square variable with this many degrees of freedom exceeds `x`. */
+/** Probability that a chi-square variable with this many degrees of freedom exceeds `x`. */
 export function chiSquareTail(x: number, degrees: number): number {
   return upperGamma(degrees / 2, x / 2);
 }
 
-/** Chance that a standard normal variable is at most `z`. */
+/** Probability that a standard normal variable is at most `z`. */
 export function normalCdf(z: number): number {
   const tail = upperGamma(0.5, (z * z) / 2) / 2;
   return z < 0 ? tail : 1 - tail;

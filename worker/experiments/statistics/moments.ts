@@ -1,13 +1,13 @@
-/** Sufficient statistics: all that is kept of the units of one variant for one metric. One value a unit. */
+/** Sufficient statistics of a variant's units for one metric; one value per unit. */
 
 export interface Moments {
-  /** Units that have a value. */
+  /** Units with a value. */
   n: number;
   sum: number;
   sumSquares: number;
 }
 
-/** With what the same units did before the experiment (`pre`), for CUPED. */
+/** Includes the same units' values from before the experiment (`pre`), for CUPED. */
 export interface PairedMoments extends Moments {
   preSum: number;
   preSumSquares: number;
@@ -18,19 +18,21 @@ export interface PairedMoments extends Moments {
 /** `proportion`: values between 0 and 1. */
 export type MetricKind = 'proportion' | 'mean';
 
-/** An arm as the formulas see it. */
+/** An arm in the form that the formulas use. */
 export interface Arm {
   n: number;
   mean: number;
-  /** Of one unit's value. */
+  /** Of a unit's value. */
   variance: number;
 }
 
 export const NO_MOMENTS: Moments = { n: 0, sum: 0, sumSquares: 0 };
 
-/** Some units have no value from before: what is after {@link Moments} is of those alone that have one. */
+/**
+ * Some units have no earlier value. The fields that {@link Moments} does not have cover only units with one.
+ */
 export interface GappedMoments extends PairedMoments {
-  /** Units that have one, and the sum of their values. */
+  /** Units with an earlier value, and the sum of their values. */
   paired: number;
   pairedSum: number;
 }
@@ -41,7 +43,7 @@ export function addValue(moments: Moments, value: number): Moments {
   return { n: moments.n + 1, sum: moments.sum + value, sumSquares: moments.sumSquares + value * value };
 }
 
-/** Takes one unit's value out and puts another one in: its mean has moved with a further request. */
+/** Replaces one unit's value: its mean has changed with another request. */
 export function replaceValue(moments: Moments, before: number, after: number): Moments {
   return {
     n: moments.n,
@@ -55,8 +57,8 @@ export function addMoments(a: Moments, b: Moments): Moments {
 }
 
 /**
- * The mean, and the variance as gbstats has it: divided by n for proportions, which is p(1 - p) when values are 0 and 1,
- * by n - 1 for means. Rounding may leave a difference of large squares below nought: that is no variance.
+ * The mean, and the variance as in gbstats: divided by n for proportions, which is p(1 - p) if values are 0
+ * and 1, and by n - 1 for means. Rounding can make a difference of large squares negative: that counts as 0.
  */
 export function armOf({ n, sum, sumSquares }: Moments, kind: MetricKind): Arm {
   if (n === 0) return { n, mean: 0, variance: 0 };
@@ -66,15 +68,15 @@ export function armOf({ n, sum, sumSquares }: Moments, kind: MetricKind): Arm {
 }
 
 /**
- * A proportion with two units more, one with and one without (Agresti and Caffo 2000): its variance is never nought, so
- * that an arm in which everything fails can be told from one in which nothing does.
+ * A proportion with two added units, one success and one failure (Agresti and Caffo 2000). Its variance is
+ * never 0, so an arm where everything fails can be compared with one where nothing does.
  */
 export function cautiousProportion({ n, sum }: Moments): Arm {
   const mean = (sum + 1) / (n + 2);
   return { n: n + 2, mean, variance: mean * (1 - mean) };
 }
 
-/** {@link armOf}; a proportion of exactly 0 or 1 gets the variance that {@link cautiousProportion} gives it. */
+/** {@link armOf}, but a proportion of exactly 0 or 1 gets the variance of {@link cautiousProportion}. */
 export function variedArm(moments: Moments, kind: MetricKind): Arm {
   const arm = armOf(moments, kind);
   const sure = kind === 'proportion' && arm.n > 0 && (arm.mean === 0 || arm.mean === 1);
@@ -82,13 +84,13 @@ export function variedArm(moments: Moments, kind: MetricKind): Arm {
 }
 
 /**
- * One unit's requests on one metric. Its value is the mean over its requests; what it was before the experiment
- * (`before`) is the first that was told of it.
+ * One unit's requests for one metric. Its value is the mean over its requests; `before` is the first reported
+ * value from before the experiment.
  */
 export interface UnitValue {
   n: number;
   sum: number;
-  /** From before the experiment; null while nobody has told it. */
+  /** From before the experiment; null if none was reported. */
   before: number | null;
 }
 
@@ -114,7 +116,7 @@ export function withRequest(was: UnitValue | null, value: number, before: number
 
 export const meanOf = ({ n, sum }: UnitValue): number => sum / n;
 
-/** The sums once a unit that `was` so `is` so: a snapshot reads sums and no units. */
+/** Updates the sums when a unit changes from `was` to `is`: snapshots read only sums, not units. */
 export function moveUnit(moments: RunningMoments, was: UnitValue | null, is: UnitValue): RunningMoments {
   const after = meanOf(is);
   const values = was === null ? addValue(moments, after) : replaceValue(moments, meanOf(was), after);

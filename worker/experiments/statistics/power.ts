@@ -1,37 +1,39 @@
-/** What an experiment will be able to find, and when: for its plan and its progress. Decides nothing. */
+/** What an experiment can find, and when: for plans and progress. Decides nothing. */
 import { absoluteEffect, cautiousArms, differenceOf } from './effect.ts';
 import { normalCdf } from './gamma.ts';
 import type { MetricKind } from './moments.ts';
 import { cautiousLevel, sequentialMultiplier } from './sequential.ts';
 
-/** A lift counts as found when it is found in this share of experiments. */
+/** A lift counts as detectable if this share of experiments finds it. */
 export const PLANNED_POWER = 0.8;
-/** Limits beyond which nobody waits: units of both arms, and lifts (a hundred times as much). */
+/** Search limits beyond which nobody waits: units of both arms, and lifts (a hundred times as much). */
 const MOST_UNITS = 1e9;
 const MOST_LIFT = 100;
 const STEPS = 60;
-/** For a slope, as a share of the units. */
+/** Step for a numeric slope, as a share of the units. */
 const NUDGE = 1e-4;
 
-/** What is known of the metric before, or of control by now. */
+/** What is known about the metric so far. */
 export interface Baseline {
   kind: MetricKind;
   mean: number;
-  /** Of one unit's value; p(1 - p) for a proportion of which each unit is 0 or 1. */
+  /** Of a unit's value; p(1 - p) if each unit is 0 or 1. */
   variance: number;
 }
 
-/** Weights of the two arms that are compared, in any unit: their shares, or what each gets a day. */
+/** Relative weights of the two compared arms, in any unit: their shares, or units a day. */
 export interface ArmWeights {
   control: number;
   treatment: number;
 }
 
 /**
- * The share of experiments with this lift whose interval leaves 0 out at some look, until these units have come. The
- * interval's bound is concave in the units, so that crossing the line that touches it at the end is crossing it: a drift
- * reaches a line with a probability that is known (Bachelier and Lévy), a little below the true one.
- * @param params.units of each arm that have a value. @param params.alpha level of one comparison.
+ * Share of experiments with this lift whose interval excludes 0 at some look, up to this many units. The
+ * interval's bound is concave in the units, so it lies below its tangent at the end: crossing the tangent
+ * implies crossing the bound. The probability that a drift reaches a line is known (Bachelier and Lévy); it
+ * is slightly below the true one.
+ * @param params.units per arm, with a value.
+ * @param params.alpha level of one comparison.
  * @param params.lift 0.1 = treatment's mean is 10 % higher; a mean keeps its variance.
  */
 export function powerOf(params: {
@@ -43,7 +45,7 @@ export function powerOf(params: {
   const { baseline, units, lift, alpha } = params;
   const mean = baseline.mean + Math.abs(baseline.mean) * lift;
   if (baseline.kind === 'proportion' && (mean < 0 || mean > 1)) return 0;
-  // The share of p(1 - p) that the baseline has stays: less than all where units have values between 0 and 1.
+  // Keeps the baseline's ratio to p(1 - p), which is below 1 if units have values between 0 and 1.
   const spread = baseline.mean * (1 - baseline.mean);
   const variance =
     baseline.kind === 'proportion' && spread > 0
@@ -61,7 +63,11 @@ export function powerOf(params: {
   return crossed(n, Math.abs(estimate) / (standardError * Math.sqrt(n)), bound);
 }
 
-/** @param signal of one unit, in its standard deviations. @param bound of their sum. @returns the probability. */
+/**
+ * @param signal of one unit, in standard deviations.
+ * @param bound of the sum.
+ * @returns the probability.
+ */
 function crossed(n: number, signal: number, bound: (at: number) => number): number {
   const slope = (bound(n * (1 + NUDGE)) - bound(n)) / (n * NUDGE);
   const level = bound(n) - slope * n;
@@ -72,9 +78,9 @@ function crossed(n: number, signal: number, bound: (at: number) => number): numb
 }
 
 /**
- * Units with a value, of both arms together, until a lift is found in {@link PLANNED_POWER} of experiments.
- * @param params.least of each arm, before anything is called. @returns null when there is no such number, or none that
- * anybody would wait for: no lift, nothing to vary, a mean of 0.
+ * Units with a value, in both arms together, until {@link PLANNED_POWER} of experiments find a lift.
+ * @param params.least minimum per arm.
+ * @returns null if no practical number of units is enough: the lift or the mean is 0, or nothing varies.
  */
 export function unitsToFind(params: {
   baseline: Baseline;
@@ -100,23 +106,26 @@ export function unitsToFind(params: {
   );
 }
 
-/** The minimum that can be called: this many wins in a row. */
+/** The minimum for a result: this many wins in a row. */
 const LEAST_PAIRS = 24;
 
 /**
- * Judged pairs with a winner until a treatment that wins this share of them is called better in {@link PLANNED_POWER}
- * of experiments. @param winRate above 0.5. @param tuning as `winRate` of sequential.ts has it.
+ * Judged pairs with a winner until a treatment that wins this share of them is called better in
+ * {@link PLANNED_POWER} of experiments.
+ * @param winRate above 0.5.
+ * @param tuning as for `winRate` of sequential.ts.
  */
 export function pairsToFind(winRate: number, alpha: number, tuning: number): number {
   const bound = (at: number): number => sequentialMultiplier(at, alpha, tuning) * Math.sqrt(at);
-  // A pair's score has a standard deviation of 0.5 at most.
+  // A pair's score has a standard deviation of at most 0.5.
   const enough = (pairs: number): boolean => crossed(pairs, (winRate - 0.5) / 0.5, bound) >= PLANNED_POWER;
   return enough(LEAST_PAIRS) ? LEAST_PAIRS : Math.ceil(halve(LEAST_PAIRS, MOST_UNITS, enough));
 }
 
 /**
- * Days until then. @param params.unitsADay new units with a value, of both arms together.
- * @returns null like {@link unitsToFind}, and when there are no new units.
+ * Days until a lift is found.
+ * @param params.unitsADay new units with a value, in both arms together.
+ * @returns null like {@link unitsToFind}, and if there are no new units.
  */
 export function daysToFind(params: Parameters<typeof unitsToFind>[0] & { unitsADay: number }): number | null {
   const units = unitsToFind(params);
@@ -124,8 +133,9 @@ export function daysToFind(params: Parameters<typeof unitsToFind>[0] & { unitsAD
 }
 
 /**
- * The smallest lift found with these units in {@link PLANNED_POWER} of experiments.
- * @param params.better its direction. @returns above 0 for `up`, below for `down`; null when there is none.
+ * The smallest lift that {@link PLANNED_POWER} of experiments find with these units.
+ * @param params.better its direction.
+ * @returns above 0 for `up`, below 0 for `down`; null if there is none.
  */
 export function liftToFind(params: {
   baseline: Baseline;

@@ -2,41 +2,41 @@
 import { lnGamma } from './gamma.ts';
 
 /**
- * Level of the alarm: a healthy experiment alarms at any look, however many there are, with at most this
- * probability.
+ * Level of the alarm: the probability that a healthy experiment ever alarms is at most this, however many
+ * looks there are.
  */
 export const SAMPLE_RATIO_ALARM = 0.01;
 /** Units that each arm should have before the test is meaningful; GrowthBook's number. */
 export const SAMPLE_RATIO_MIN_UNITS = 8;
 /**
- * Concentration of the Dirichlet prior around what is expected: how many units' worth it is. A hundred finds an arm that
- * nobody reaches after 36 units, and one that loses one in 25 after 29,000; ten thousand after 312 and 30,000.
+ * Concentration of the Dirichlet prior around the expected shares, in units. 100 detects an arm that nobody
+ * reaches after 36 units, and one that loses 4 % of its units after 29,000; 10,000 would take 312 and 30,000.
  */
 const CONCENTRATION = 100;
-/** Of the search in {@link logLikelihood}: between two distributions one suffices. */
+/** Steps of the search in {@link logLikelihood}; between two distributions one is enough. */
 const MOST_STEPS = 20;
 const HALVINGS = 50;
-/** Of the prior, for an arm that should be empty: any unit in it is evidence. */
+/** Minimum share in the prior, for an arm that should be empty: any unit in it is evidence. */
 const LEAST_SHARE = 1e-9;
 
-/** A time with one way of assigning units. */
+/** A period with constant assignment. */
 export interface DealtPhase {
   /** New units of each arm. */
   units: readonly number[];
-  /** Shares of the arms, in any unit, not all 0; the first is expected, and any mixture of them is correct. */
+  /** Shares of the arms, in any unit, not all 0. The first is expected; any mixture of them is correct. */
   dealt: readonly [readonly number[], ...(readonly number[])[]];
 }
 
 export interface SampleRatio {
   state: 'ok' | 'alarm' | 'too_few_units';
-  /** Always valid: below alpha at any look with probability alpha at most. */
+  /** Always valid: the probability that it is below alpha at any look is at most alpha. */
   pValue: number;
 }
 
 /**
- * The sequential multinomial test of Lindon and Malek (arXiv 2011.03567): one over the Bayes factor of a Dirichlet prior
- * against the shares that are expected. Phases multiply. Where several shares are right, the likeliest of their mixtures
- * stands for all.
+ * The sequential multinomial test of Lindon and Malek (arXiv 2011.03567): the inverse Bayes factor of a
+ * Dirichlet prior against the expected shares. Phases multiply. If several distributions are correct, their
+ * most likely mixture is used.
  */
 export function sampleRatio(phases: readonly DealtPhase[]): SampleRatio {
   let evidence = 0;
@@ -59,10 +59,10 @@ const normalized = (shares: readonly number[]): number[] => {
   const whole = sumOf(shares);
   return shares.map((share) => share / whole);
 };
-/** 0 ln 0 = 0: nobody in an arm that nobody should be in. */
+/** 0 ln 0 = 0: no units in an arm that should be empty. */
 const timesLog = (count: number, share: number): number => (count === 0 ? 0 : count * Math.log(share));
 
-/** Of the counts, up to the number of orders that they may have come in. */
+/** Of the counts, up to the number of their possible orders. */
 function logMarginal(units: readonly number[], shares: readonly number[]): number {
   let sum = lnGamma(CONCENTRATION) - lnGamma(CONCENTRATION + sumOf(units));
   for (const [arm, share] of shares.entries()) {
@@ -73,8 +73,8 @@ function logMarginal(units: readonly number[], shares: readonly number[]): numbe
 }
 
 /**
- * Of the likeliest mixture, never too small: what further steps could add (by concavity) is added. Frank and Wolfe's
- * steps, each to the best point on the way to one corner.
+ * Log-likelihood of the best mixture, never underestimated: the maximum gain of further steps (by concavity)
+ * is added. Uses the Frank-Wolfe algorithm: each step goes to the best point towards one corner.
  */
 function logLikelihood(units: readonly number[], corners: readonly number[][]): number {
   const of = (shares: readonly number[]): number =>

@@ -1,7 +1,7 @@
 /**
- * Intervals that may be looked at as often as one likes: an asymptotic confidence sequence covers the truth at all times
- * together with probability 1 - alpha (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, arXiv 2103.06476v7), as
- * gbstats uses them. Numbers of equations are those of the paper.
+ * Intervals that remain valid at any number of looks: an asymptotic confidence sequence covers the truth at
+ * all times simultaneously with probability 1 - alpha (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, arXiv
+ * 2103.06476v7), as in gbstats. Numbers of equations refer to that paper.
  */
 import { type Effect, type Interval, contrast } from './effect.ts';
 import {
@@ -11,28 +11,34 @@ import {
 } from '../../../protocol/experiment.ts';
 import { armOf, cautiousProportion, type Arm, type MetricKind, type Moments } from './moments.ts';
 
-/** Units at which the interval is narrowest, compared with a single look; gbstats' default. */
+/** Units at which the interval is narrowest relative to a single look; gbstats' default. */
 export const TUNING_UNITS = 5_000;
 
 /**
- * What bounds are computed for so that they are wrong in at most `alpha`: a unit is the mean over its requests so far, and
- * with users who come back that swings more often than the theory's new units do, 1.4 times as often called something in
- * simulations (docs/internals/statistics.md).
+ * The level for bounds whose actual error should be at most `alpha`. A unit's value is the mean over its
+ * requests so far. With returning users it fluctuates more than the theory's independent units: simulations
+ * had 1.4 times as many false positives (docs/internals/statistics.md).
  */
 export const cautiousLevel = (alpha: number): number => 0.75 * alpha;
 
-/** Equation 161. @param tuning N*, units. */
+/**
+ * Equation 161.
+ * @param tuning N*, units.
+ */
 export function sequentialRho(alpha: number, tuning = TUNING_UNITS): number {
   return Math.sqrt((-2 * Math.log(alpha) + Math.log(-2 * Math.log(alpha) + 1)) / tuning);
 }
 
-/** Equation 9: standard errors on each side, at n units. The 1.96 of a single look is 3.0 here at its least. */
+/**
+ * Equation 9: standard errors on each side, at n units. At its minimum it is 3.0, against 1.96 for a single
+ * look.
+ */
 export function sequentialMultiplier(n: number, alpha: number, tuning = TUNING_UNITS): number {
   const spread = n * sequentialRho(alpha, tuning) ** 2;
   return Math.sqrt((2 * (spread + 1) * Math.log(Math.sqrt(spread + 1) / alpha)) / spread);
 }
 
-/** Equation 134: the same for a bound on one side only. */
+/** Equation 134: the same for a one-sided bound. */
 export function oneSidedMultiplier(n: number, alpha: number, tuning = TUNING_UNITS): number {
   const spread = n * sequentialRho(2 * alpha, tuning) ** 2;
   return Math.sqrt((2 * (spread + 1) * Math.log(1 + Math.sqrt(spread + 1) / (2 * alpha))) / spread);
@@ -43,12 +49,15 @@ export function sequentialInterval(effect: Effect, alpha: number, tuning = TUNIN
   return { low: effect.estimate - half, high: effect.estimate + half };
 }
 
-/** What the effect is at least, at all times together with probability 1 - alpha. */
+/** Lower bound of the effect, at all times simultaneously with probability 1 - alpha. */
 export function sequentialLowerBound(effect: Effect, alpha: number, tuning = TUNING_UNITS): number {
   return effect.estimate - effect.standardError * oneSidedMultiplier(effect.n, alpha, tuning);
 }
 
-/** Equation 155: one over the evidence against "no effect"; below alpha at some look has probability alpha at most. */
+/**
+ * Equation 155: the inverse of the evidence against "no effect". The probability that it is below alpha at
+ * any look is at most alpha.
+ */
 export function sequentialPValue(effect: Effect, alpha: number, tuning = TUNING_UNITS): number {
   const { estimate, standardError, n } = effect;
   const spread = n * sequentialRho(alpha, tuning) ** 2;
@@ -57,21 +66,25 @@ export function sequentialPValue(effect: Effect, alpha: number, tuning = TUNING_
   return Math.min(1, Math.exp(-logEvidence));
 }
 
-/** How often one of two answers to the same request is preferred, with an interval that holds at every look. */
+/**
+ * How often one of two answers to the same request is preferred, with an interval that is valid at every
+ * look.
+ */
 
 export interface WinRate {
-  /** Mean of the pairs' scores: 1 a win, 0.5 a tie, 0 a loss. */
+  /** Mean of the pairs' scores: 1 for a win, 0.5 for a tie, 0 for a loss. */
   estimate: number;
   interval: Interval;
   pValue: number;
 }
 
 /**
- * A pair's score lies between 0 and 1, so that its distance from 0.5 is sub-Gaussian with a variance of 1/4 (Hoeffding),
- * and the normal mixture of 2103.06476 (equation 9) is no approximation: where wins and losses are equally likely, the
- * interval leaves 0.5 out at some look with probability `alpha` at most, from the first pair on. Ties say nothing of who
- * is better and count only as distance: the interval is that of the decided pairs, drawn together by their share.
- * @param tuning N*, decided pairs. @returns null before anybody won.
+ * A pair's score is between 0 and 1, so its distance from 0.5 is sub-Gaussian with variance 1/4 (Hoeffding),
+ * and the normal mixture of 2103.06476 (equation 9) is exact: if wins and losses are equally likely, the
+ * interval excludes 0.5 at some look with probability at most `alpha`, from the first pair on. Ties say
+ * nothing about which is better; they only shrink the decided pairs' interval by the share of decided pairs.
+ * @param tuning N*, decided pairs.
+ * @returns null without a decided pair.
  */
 export function winRate(
   { wins, ties, losses }: { wins: number; ties: number; losses: number },
@@ -92,31 +105,33 @@ export function winRate(
   };
 }
 
-/** Units of each arm before a guardrail can be lost. */
+/** Units per arm before a guardrail can be lost. */
 export const GUARDRAIL_MIN_UNITS = 8;
-/** N* of guardrails: harm is to be seen early, a tenth of what is meant for the decision. */
+/** N* of guardrails: a tenth of the decision's, to detect harm early. */
 export const GUARDRAIL_TUNING_UNITS = 500;
-/** Each limit of each variant is lost by mistake with at most this probability, over all looks together. */
+/** The probability that a variant ever loses a limit by mistake is at most this, over all looks together. */
 export const GUARDRAIL_ALPHA = 0.05;
 
 export interface GuardrailResult {
   metric: string;
   variant: string;
   action: ExperimentGuardrail['action'];
-  /** `unknown`: the values do not vary, so that nothing is certain. */
+  /** `unknown`: the values do not vary, so nothing is certain. */
   state: 'kept' | 'lost' | 'too_few_units' | 'unknown';
-  /** All limits are kept with certainty, by the bound on the other side; `kept` is only that none is passed. */
+  /**
+   * All limits hold with certainty, by the opposite bound; `kept` only means that none is certainly exceeded.
+   */
   inside: boolean;
   /** Means of the units. */
   control: number;
   treatment: number;
-  /** The limit that was lost, and how much it allows. */
+  /** The lost limit, and what it allows. */
   lost: GuardrailLimit | null;
 }
 
 /**
- * A guardrail is lost when a limit is passed with certainty: what the treatment is worse by, less what the limit allows,
- * is above 0 by its one-sided sequential bound. An estimate beyond the limit is not enough.
+ * A guardrail is lost when a limit is certainly exceeded: the one-sided sequential bound of how much worse
+ * the treatment is, minus what the limit allows, is above 0. An estimate beyond the limit is not enough.
  */
 export function checkGuardrail(params: {
   rail: ExperimentGuardrail;
@@ -147,14 +162,14 @@ export function checkGuardrail(params: {
   return { ...result, inside, state: 'kept' };
 }
 
-/** What the treatment is worse by than the limit allows, with its bounds, each on its side; in the metric's unit. */
+/** By how much the treatment exceeds a limit, with one-sided bounds, in the metric's unit. */
 function excessOf(
   control: Arm,
   treatment: Arm,
   { limit, direction, allowed }: GuardrailLimit,
 ): { least: number; most: number } {
   const worse = direction === 'increase' ? 1 : -1;
-  // A share of a negative mean is less of it.
+  // For a negative mean, a share of it has the opposite sign.
   const factor = limit === 'relative' ? 1 + worse * Math.sign(control.mean) * allowed : 1;
   const effect = contrast(control, treatment, factor);
   const excess = worse * effect.estimate - (limit === 'absolute' ? allowed : 0);

@@ -1,38 +1,38 @@
 /**
- * How the values of one variant on one metric are spread, in buckets whose borders grow by a constant factor: DDSketch
- * (Masson, Rim and Lee, "DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees", VLDB
- * 2019, 1908.10693). Sketches of shards are added bucket by bucket, and nothing is lost by that.
+ * Distribution of a variant's values for one metric, in buckets whose borders grow by a constant factor:
+ * DDSketch (Masson, Rim and Lee, "DDSketch: a fast and fully-mergeable quantile sketch with relative-error
+ * guarantees", VLDB 2019, 1908.10693). Shards' sketches merge bucket by bucket without loss.
  */
 import type { Moments } from './moments.ts';
 
-/** A percentile of positive values is told with at most this relative error. */
+/** Maximum relative error of a percentile of positive values. */
 export const SKETCH_ERROR = 0.02;
-/** Upper border of a bucket over its lower one. */
+/** Ratio of a bucket's borders. */
 const GROWTH = (1 + SKETCH_ERROR) / (1 - SKETCH_ERROR);
 const LOG_GROWTH = Math.log(GROWTH);
-/** Smaller ones are all taken for 0: a thousandth of what anybody counts in (ms, tokens, cents). */
+/** Smaller values count as 0: a thousandth of any usual unit (ms, tokens, cents). */
 const LEAST = 1e-3;
-/** The bucket of what is below {@link LEAST}, and that of all that is below 0: of these no percentile is told. */
+/** The bucket below {@link LEAST}, and the one for all values below 0, which get no percentiles. */
 const ZERO = indexOf(LEAST) - 1;
 const NEGATIVE = ZERO - 1;
-/** Larger ones than this share the last bucket: 692 buckets and these two at most. */
+/** Larger values share the last bucket: 692 buckets and these two at most. */
 const LAST = indexOf(1e9);
 
-/** What lies in one bucket. Units lie where their value is, the mean of their own; answers each where they are. */
+/** Contents of one bucket. Units are in the bucket of their mean; answers are in their own. */
 export interface SketchBucket {
-  /** Units, and the sum of their values and of the squares of these. */
+  /** Units, and the sums of their values and squared values. */
   n: number;
   sum: number;
   sumSquares: number;
-  /** Values as they were told, one an answer. */
+  /** Reported values, one per answer. */
   told: number;
 }
 
-/** By the bucket's index; borders of index i are {@link GROWTH} to the power of i - 1 and of i. */
+/** By the bucket's index; bucket i has the borders {@link GROWTH}^(i - 1) and {@link GROWTH}^i. */
 export type Sketch = ReadonlyMap<number, SketchBucket>;
 export type OpenSketch = Map<number, SketchBucket>;
 
-/** A sketch as it is written and sent: index, n, sum, sumSquares, told. */
+/** A sketch's stored form: index, n, sum, sumSquares, told. */
 export type SketchRow = [index: number, n: number, sum: number, sumSquares: number, told: number];
 
 function indexOf(value: number): number {
@@ -51,7 +51,7 @@ export const fromRows = (rows: readonly SketchRow[]): OpenSketch =>
   new Map(rows.map(([index, n, sum, sumSquares, told]) => [index, { n, sum, sumSquares, told }]));
 
 /**
- * A unit's value moves, because it was told one more.
+ * Moves a unit's value, because it reported another one.
  * @param was null = the unit is new.
  */
 export function moveInSketch(
@@ -63,7 +63,7 @@ export function moveInSketch(
   add(sketch, bucketOf(told), { n: 0, sum: 0, sumSquares: 0, told: 1 });
 }
 
-/** Adds another one to `sketch`. */
+/** Adds another sketch to `sketch`. */
 export function joinSketch(sketch: OpenSketch, other: Sketch): void {
   for (const [index, bucket] of other) add(sketch, index, bucket);
 }
@@ -73,12 +73,15 @@ function add(sketch: OpenSketch, index: number, more: SketchBucket): void {
   const n = has.n + more.n;
   const told = has.told + more.told;
   if (n === 0 && told === 0) sketch.delete(index);
-  // Without units nothing is left of their sums but rounding.
+  // Without units, their sums are only rounding errors.
   else if (n === 0) sketch.set(index, { n, sum: 0, sumSquares: 0, told });
   else sketch.set(index, { n, sum: has.sum + more.sum, sumSquares: has.sumSquares + more.sumSquares, told });
 }
 
-/** Whether it is of the same units as `moments`: one that was begun late, or not kept up, is of no use. */
+/**
+ * Whether it covers the same units as `moments`: a sketch that started late, or was not kept up to date, is
+ * useless.
+ */
 export function isSketchOf(sketch: Sketch, moments: Moments): boolean {
   let [n, sum] = [0, 0];
   for (const bucket of sketch.values()) {
@@ -90,13 +93,13 @@ export function isSketchOf(sketch: Sketch, moments: Moments): boolean {
   return n === moments.n && Math.abs(sum - moments.sum) <= rounding;
 }
 
-/** Values that were told, one an answer. */
+/** Reported values, one per answer. */
 export const toldIn = (sketch: Sketch): number =>
   [...sketch.values()].reduce((sum, { told }) => sum + told, 0);
 
 /**
- * The value below or at which a share `at` of all that were told lie, one an answer, to {@link SKETCH_ERROR} of it.
- * @returns null when there are none, and where it is below 0.
+ * The value below or at which a share `at` of all reported values lies, within {@link SKETCH_ERROR}.
+ * @returns null if there are none, or if it is below 0.
  */
 export function percentile(sketch: Sketch, at: number): number | null {
   const index = reached(sketch, at, ({ told }) => told);
@@ -104,7 +107,7 @@ export function percentile(sketch: Sketch, at: number): number | null {
   return index === ZERO ? 0 : (2 * GROWTH ** index) / (GROWTH + 1);
 }
 
-/** A limit that lies on the border of a bucket, so that what is above it is known exactly. */
+/** A limit at a bucket's border, so that what is above it is known exactly. */
 export interface Cap {
   value: number;
   /** The last bucket below it. */
@@ -112,8 +115,9 @@ export interface Cap {
 }
 
 /**
- * The upper border of the bucket in which the percentile of the units' values lies: at least the percentile, and at most
- * {@link GROWTH} times it (4.1 % more). @returns null when there are none, and where it is below 0.
+ * The upper border of the bucket with the percentile of the units' values: at least the percentile, and at
+ * most {@link GROWTH} times it (4.1 % more).
+ * @returns null if there are none, or if it is below 0.
  */
 export function capAt(sketch: Sketch, at: number): Cap | null {
   const index = reached(sketch, at, ({ n }) => n);
@@ -121,7 +125,7 @@ export function capAt(sketch: Sketch, at: number): Cap | null {
   return { index, value: index === ZERO ? LEAST : GROWTH ** index };
 }
 
-/** The units' values with `cap` in the place of all that are larger: exactly, since it is a border. */
+/** The units' moments with all larger values replaced by `cap`. Exact, since it is a border. */
 export function cappedMoments(sketch: Sketch, cap: Cap): Moments {
   const capped = { n: 0, sum: 0, sumSquares: 0 };
   for (const [index, { n, sum, sumSquares }] of sketch) {
@@ -133,14 +137,14 @@ export function cappedMoments(sketch: Sketch, cap: Cap): Moments {
   return capped;
 }
 
-/** The bucket in which a share `at` of what `count` counts is reached; null = there is nothing. */
+/** The bucket in which a share `at` of the total of `count` is reached; null = the total is 0. */
 function reached(sketch: Sketch, at: number, count: (bucket: SketchBucket) => number): number | null {
   const buckets = [...sketch].sort(([a], [b]) => a - b);
   const all = buckets.reduce((sum, [, bucket]) => sum + count(bucket), 0);
   let below = 0;
   for (const [index, bucket] of buckets) {
     below += count(bucket);
-    // 0.99 of 100 is the 99th, whatever rounding makes of the product.
+    // 0.99 of 100 is the 99th, despite rounding errors of the product.
     if (count(bucket) > 0 && below >= at * all - 1e-9 * all) return index;
   }
   return null;

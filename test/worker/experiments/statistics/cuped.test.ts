@@ -28,7 +28,7 @@ const differenceBetween = (a: Parameters<typeof differenceOf>[0], b: typeof a) =
 };
 
 describe('CUPED', () => {
-  it('changes nothing without a connection, and narrows with one', () => {
+  it('changes nothing without a correlation, and narrows with one', () => {
     const paired = (n: number, mean: number, correlation: number) => ({
       n,
       sum: n * mean,
@@ -46,11 +46,11 @@ describe('CUPED', () => {
     };
     const half = absoluteEffect(plain).standardError * sequentialMultiplier(1_000, 0.05);
     expect(width(0)).toBeCloseTo(2 * half, 12);
-    // What is left of the variance is 1 - correlation^2.
+    // The remaining variance is 1 - correlation^2.
     expect(width(0.8) / width(0)).toBeCloseTo(0.6, 2);
   });
 
-  describe('with gaps', () => {
+  describe('with missing values', () => {
     const units = fc.array(
       fc.record({
         value: fc.double({ min: -100, max: 100, noNaN: true }),
@@ -65,7 +65,7 @@ describe('CUPED', () => {
         NO_RUNNING_MOMENTS,
       );
 
-    it('is what it would be with the mean of both arms where a value from before is missing', () => {
+    it('equals imputation with both arms’ common mean', () => {
       fc.assert(
         fc.property(units, units, (a, b) => {
           const there = [...a, ...b].filter(known);
@@ -82,21 +82,21 @@ describe('CUPED', () => {
       );
     });
 
-    it('takes from those alone that have one', () => {
+    it('is estimated only from units that have a value', () => {
       const unit = (value: number, before: number | null) => ({ value, before });
       const control = momentsOf([unit(1, 1), unit(3, 3), unit(5, null), unit(2, 2)]);
       const treatment = momentsOf([unit(2, 2), unit(4, 4), unit(9, null), unit(1, 1)]);
       const [a, b] = imputed(control, treatment);
       const theta = cupedTheta(a, b, 'mean');
       expect(theta).toBeGreaterThan(0);
-      // Known before: 1, 3, 2 and 2, 4, 1; 13/6 on average.
+      // Known earlier values: 1, 3, 2 and 2, 4, 1; 13/6 on average.
       const off = (befores: number[]) => befores.reduce((sum, one) => sum + theta * (one - 13 / 6), 0);
       const adjusted = [11 - off([1, 3, 2]), 16 - off([2, 4, 1])].map((sum) => sum / 4 - theta * (13 / 6));
       expect(adjustedArm(a, theta, 'mean').mean).toBeCloseTo(adjusted[0]!, 12);
       expect(adjustedArm(b, theta, 'mean').mean).toBeCloseTo(adjusted[1]!, 12);
     });
 
-    it('follows a unit whose mean moves, and whose value from before is told late', () => {
+    it('follows a unit whose mean changes, and whose earlier value is reported late', () => {
       const one = { n: 1, sum: 1, before: null };
       const two = { n: 2, sum: 1, before: 3 };
       const three = { n: 3, sum: 3, before: 3 };

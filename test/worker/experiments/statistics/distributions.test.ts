@@ -7,7 +7,7 @@ const closeTo = (actual: number, expected: number, relative = 1e-11): void => {
 
 /** Expected values: scipy 1.x, `chi2.sf`, `norm.cdf`. */
 describe('gamma', () => {
-  it('has the factorials', () => {
+  it('equals the factorials', () => {
     let factorial = 1;
     for (let n = 1; n <= 20; n++) {
       expect(Math.exp(lnGamma(n)) / factorial).toBeCloseTo(1, 11);
@@ -39,7 +39,7 @@ describe('gamma', () => {
     closeTo(normalCdf(z), p);
   });
 
-  it('ends in nought and one', () => {
+  it('ends at zero and one', () => {
     expect(normalCdf(-40)).toBeLessThan(1e-300);
     expect(normalCdf(40)).toBe(1);
     expect(normalCdf(-Infinity)).toBe(0);

@@ -25,12 +25,12 @@ const differenceBetween = (a: Parameters<typeof differenceOf>[0], b: typeof a) =
 
 describe('differenceOf', () => {
   const good = { n: 10, mean: 1, variance: 1 };
-  it('says why there is none', () => {
+  it('returns why there is none', () => {
     expect(differenceOf(good, { ...good, n: 1 })).toEqual({ ok: false, error: 'too_few_values' });
     expect(differenceOf({ ...good, variance: 0 }, good)).toEqual({ ok: false, error: 'no_variance' });
   });
 
-  it('has no lift over nought', () => {
+  it('has no lift relative to zero', () => {
     const difference = differenceBetween({ ...good, mean: 0 }, good);
     expect(liftEffect(difference)).toBeNull();
     expect(liftInterval(difference, 2)).toBeNull();
@@ -40,14 +40,14 @@ describe('differenceOf', () => {
 describe('liftInterval', () => {
   const multiplier = fc.double({ min: 0.5, max: 5, noNaN: true });
 
-  it('leaves 0 out exactly when the interval of the difference does', () => {
+  it('excludes 0 exactly if the interval of the difference does', () => {
     fc.assert(
       fc.property(arm, arm, multiplier, (a, b, times) => {
         const difference = differenceBetween(a, b);
         const lift = liftInterval(difference, times);
         if (lift === null) return;
         const { estimate, standardError } = absoluteEffect(difference);
-        // Up to rounding: not when 0 lies on the border.
+        // Up to rounding: skips cases with 0 at the border.
         fc.pre(Math.abs(Math.abs(estimate) / standardError / times - 1) > 1e-6);
         expect(lift.low > 0 || lift.high < 0).toBe(Math.abs(estimate) > times * standardError);
         expect(lift.low).toBeLessThanOrEqual(lift.high);
@@ -55,7 +55,7 @@ describe('liftInterval', () => {
     );
   });
 
-  it('is the delta method where control is certain', () => {
+  it('equals the delta method if control’s mean is certain', () => {
     const difference = differenceBetween(
       { n: 1_000_000, mean: 10, variance: 4 },
       { n: 1_000, mean: 11, variance: 4 },
@@ -66,7 +66,7 @@ describe('liftInterval', () => {
     expect(interval.high).toBeCloseTo(lift.estimate + 1.96 * lift.standardError, 5);
   });
 
-  it('holds exactly the lifts that the contrast does not rule out, of equal arms', () => {
+  it('contains exactly the lifts that the contrast does not exclude, for equal arms', () => {
     const [a, b] = [
       { n: 500, mean: 0.1, variance: 0.09 },
       { n: 500, mean: 0.15, variance: 0.1275 },
@@ -92,13 +92,13 @@ describe('unequal arms', () => {
   const own = (a: typeof small, b: typeof small) => a.variance / a.n + b.variance / b.n;
   const varianceOf = (a: typeof small, b: typeof small) => differenceBetween(...cautiousArms(a, b)).variance;
 
-  it('count as many equal ones would', () => {
+  it('count as many units as equally precise equal arms', () => {
     expect(effectiveUnits(500, 500)).toBe(1_000);
     expect(effectiveUnits(950, 50)).toBe(190);
     expect(effectiveUnits(0, 0)).toBe(0);
   });
 
-  it('are judged by the larger of the own and of the pooled variance, whichever of them is control', () => {
+  it('use the larger of the separate and the pooled variance, whichever arm is control', () => {
     const shared = (50 * small.variance + 950 * large.variance) / 1_000;
     const pooled = shared / 50 + shared / 950;
     expect(varianceOf(small, large)).toBeCloseTo(pooled, 12);
@@ -109,11 +109,11 @@ describe('unequal arms', () => {
     ];
     expect(varianceOf(varied, steady)).toBe(own(varied, steady));
     expect(varianceOf(steady, varied)).toBe(own(varied, steady));
-    // The large arm's own variance is what it is.
+    // The large arm keeps its own variance.
     expect(cautiousArms(large, small)[0]).toEqual(large);
   });
 
-  it('change nothing when they are equal', () => {
+  it('change nothing if they are equal', () => {
     fc.assert(
       fc.property(arm, arm, (a, b) => {
         const equal = { ...b, n: a.n };
@@ -123,7 +123,7 @@ describe('unequal arms', () => {
     );
   });
 
-  it('say the same of everything in another unit', () => {
+  it('give the same result in any unit', () => {
     fc.assert(
       fc.property(arm, arm, fc.double({ min: 0.01, max: 100, noNaN: true }), (a, b, unit) => {
         const scaled = (one: typeof a) => ({

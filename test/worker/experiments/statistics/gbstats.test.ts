@@ -1,7 +1,7 @@
 /**
  * Values that GrowthBook publishes in the tests of its statistics engine (MIT): growthbook at 8f1db44,
- * `packages/stats/tests`, rounded there to five places, and `packages/back-end/test/stats.test.ts`. Each test names the
- * one it takes its numbers from. What follows `run with` was computed by gbstats itself from our input.
+ * `packages/stats/tests`, rounded there to five places, and `packages/back-end/test/stats.test.ts`. Each test
+ * names its source. Values after `run with` were computed by gbstats from our input.
  */
 import { describe, expect, it } from 'vitest';
 import {
@@ -37,7 +37,7 @@ const liftOf = (difference: Difference) => {
   if (effect === null) throw new Error('control is nought');
   return effect;
 };
-/** gbstats counts all units; what decides here counts them as `effectiveUnits` does, which is the same for equal arms. */
+/** gbstats counts all units; decisions use `effectiveUnits`, which is the same for equal arms. */
 const plainly = (difference: ReturnType<typeof differenceOf>, a: { n: number }, b: { n: number }) => ({
   ...valueOf(difference),
   n: a.n + b.n,
@@ -69,7 +69,7 @@ describe('frequentist/test_tests.py', () => {
     expect([five(effect.estimate), five(effect.standardError)]).toEqual([0.06667, 0.2717]);
   });
 
-  it('TestTwoSidedTTest, missing_variance: sums that no values have', () => {
+  it('TestTwoSidedTTest, missing_variance: impossible sums', () => {
     expect(differenceOf(meanOf(2, 1396.87, 52377.9767), B)).toEqual({ ok: false, error: 'no_variance' });
   });
 
@@ -130,7 +130,7 @@ describe('frequentist/test_tests.py', () => {
     expect(five(effect.estimate + half)).toBe(1.43029);
   });
 
-  it('a p-value between nought and one, run with 300 and 380 of 1,000', () => {
+  it('a p-value between zero and one, run with 300 and 380 of 1,000', () => {
     const effect = relativeEffect(proportionOf(1000, 300), proportionOf(1000, 380));
     expect(sequentialPValue(effect, ALPHA)).toBeCloseTo(0.02913544632978948, 12);
     expect(interval(sequentialInterval(effect, ALPHA))).toEqual([0.01752, 0.51582]);

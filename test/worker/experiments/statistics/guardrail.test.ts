@@ -26,13 +26,13 @@ describe('checkGuardrail', () => {
     expect(check([7, 0], [100, 100]).state).toBe('too_few_units');
   });
 
-  it('is kept by chance, by less harm than it allows, and by an improvement', () => {
+  it('is kept with chance fluctuations, with less harm than it allows, and with an improvement', () => {
     expect(check([100, 2], [100, 5]).state).toBe('kept');
     expect(check([5_000, 100], [5_000, 150]).state).toBe('kept');
     expect(check([5_000, 500], [5_000, 100]).state).toBe('kept');
   });
 
-  it('is lost by either limit', () => {
+  it('is lost if either limit is', () => {
     const [control, treatment]: [number, number][] = [
       [20_000, 200],
       [20_000, 500],
@@ -46,7 +46,7 @@ describe('checkGuardrail', () => {
     });
   });
 
-  it('watches means too, and says when nothing is certain', () => {
+  it('supports means too, and reports when nothing is certain', () => {
     const latency = (n: number, mean: number, variance = 400) => ({
       n,
       sum: n * mean,

@@ -1,4 +1,7 @@
-/** What looking often does: the claims of docs/internals/statistics.md, simulated. The seeds are fixed, so the figures are too. */
+/**
+ * Effects of repeated looks: simulates the claims of docs/internals/statistics.md. The seeds are fixed, so
+ * the figures are too.
+ */
 import { describe, expect, it } from 'vitest';
 import { ALPHA } from '../../../../worker/experiments/analyze.ts';
 import {
@@ -28,7 +31,7 @@ const LOOKS = 50;
 /** Standard errors on each side of an interval for one look. */
 const Z_95 = 1.96;
 
-/** What an evaluation says, without what it shows besides. `once`: would a test for one look call the difference real? */
+/** An evaluation's decision. `once`: would a single-look test call the difference real? */
 function judge(control: Moments, treatment: Moments, kind: MetricKind, alpha = ALPHA) {
   const arms = cautiousArms(variedArm(control, kind), variedArm(treatment, kind));
   const difference = differenceOf(...arms);
@@ -50,7 +53,7 @@ function excludesZero(effect: Effect | null, alpha: number): boolean {
   return low > 0 || high < 0;
 }
 
-/** Shares of experiments in which some look, or the last one, found a difference. */
+/** Shares of experiments in which any look, or the last one, found a difference. */
 interface Figures {
   sequential: number;
   /** The delta method's lift with the same multiplier. */
@@ -91,7 +94,7 @@ function falsePositives(draw: Draw, kind: MetricKind, unitsPerLook: number): Fig
 }
 
 describe('2,000 experiments without a difference, 50 looks each', () => {
-  // The figures stand in docs/internals/statistics.md.
+  // The figures are in docs/internals/statistics.md.
   it.each<[string, Draw, MetricKind, units: number, Figures]>([
     [
       'proportions of 30 %',
@@ -117,9 +120,9 @@ describe('2,000 experiments without a difference, 50 looks each', () => {
   ])('%s: at most one in twenty is called different at any look', (_what, draw, kind, units, documented) => {
     const figures = falsePositives(draw, kind, units);
     expect(figures.sequential).toBeLessThanOrEqual(0.05);
-    // The test for one look: right when it is taken once (5 % give or take three standard deviations) …
+    // The single-look test: correct if used once (5 % plus or minus three standard deviations) …
     expect(Math.abs(figures.lastOnly - 0.05)).toBeLessThan(0.0147);
-    // … and far off when it is taken fifty times.
+    // … and far off if used fifty times.
     expect(figures.once).toBeGreaterThan(0.25);
     for (const key of ['sequential', 'delta', 'once', 'lastOnly'] as const)
       expect(figures[key], key).toBeCloseTo(documented[key], 2);
@@ -211,7 +214,7 @@ describe('500 experiments with a lift, 200 units a look up to 10,000', () => {
     found.sort((a, b) => a - b);
     expect(found.length / 500).toBeCloseTo(power, 2);
     expect(found[found.length >> 1]).toBe(medianUnits);
-    // The interval of the lift holds the truth at all looks together.
+    // The lift's interval covers the truth at all looks simultaneously.
     expect(missedTruth / 500).toBeLessThanOrEqual(0.05);
   });
 });

@@ -31,7 +31,7 @@ describe('moments', () => {
     );
   });
 
-  it('of two parts are those of the whole, and a replaced value is as if it had been the other one', () => {
+  it('of two parts add up to those of the whole, and a value can be replaced exactly', () => {
     fc.assert(
       fc.property(values, values, fc.integer({ min: -1_000, max: 1_000 }), (a, b, other) => {
         const parts = addMoments(collect(a), collect(b));
@@ -46,20 +46,20 @@ describe('moments', () => {
     );
   });
 
-  it('never have a variance below nought, whatever rounding does', () => {
+  it('never have a negative variance, despite rounding', () => {
     const far = Array.from({ length: 10 }, () => 1e8 + 0.1);
     expect(armOf(collect(far), 'mean').variance).toBeGreaterThanOrEqual(0);
     expect(armOf(NO_MOMENTS, 'mean')).toEqual({ n: 0, mean: 0, variance: 0 });
     expect(armOf(collect([3]), 'mean').variance).toBe(0);
   });
 
-  it('say whether there is a pre-period', () => {
+  it('report whether there is a pre-period', () => {
     expect(isPaired(NO_MOMENTS)).toBe(false);
     expect(isPaired(NO_RUNNING_MOMENTS)).toBe(true);
   });
 });
 
-describe('a proportion of nought or one', () => {
+describe('a proportion of zero or one', () => {
   it('keeps its mean and gets a variance', () => {
     const sure = collect([1, 1, 1, 1]);
     expect(cautiousProportion(sure)).toEqual({ n: 6, mean: 5 / 6, variance: (5 / 6) * (1 - 5 / 6) });

@@ -22,7 +22,7 @@ describe('powerOf', () => {
     expect(of(2_400, 0.2)).toBeGreaterThan(0.5);
   });
 
-  it('is nought for what cannot be', () => {
+  it('is zero for impossible values', () => {
     const units = { control: 500, treatment: 500 };
     expect(powerOf({ baseline: THUMBS, units, lift: 3, alpha: 0.05 })).toBe(0);
     expect(powerOf({ baseline: { ...THUMBS, variance: 0 }, units, lift: 0.1, alpha: 0.05 })).toBe(0);
@@ -30,7 +30,7 @@ describe('powerOf', () => {
 });
 
 describe('a plan', () => {
-  it('needs four times the units for half the lift, and more with a small arm or a further treatment', () => {
+  it('needs four times the units for half the lift, and more with a small arm or another treatment', () => {
     const units = unitsToFind(plan)!;
     expect(units).toBe(13_422);
     const half = unitsToFind({ ...plan, lift: 0.05 })!;
@@ -41,11 +41,11 @@ describe('a plan', () => {
     expect(unitsToFind({ ...plan, alpha: 0.025 })!).toBeGreaterThan(units);
   });
 
-  it('never promises anything before each arm has its least', () => {
+  it('never promises a result before each arm has its minimum', () => {
     expect(unitsToFind({ ...plan, lift: 2.3, weights: { control: 9, treatment: 1 } })).toBe(500);
   });
 
-  it('says how many days that is, and when there is no such day', () => {
+  it('returns the days it takes, or null if it never ends', () => {
     expect(daysToFind({ ...plan, unitsADay: 1_342.2 })).toBeCloseTo(10, 12);
     expect(daysToFind({ ...plan, unitsADay: 0 })).toBeNull();
     expect(unitsToFind({ ...plan, lift: 0 })).toBeNull();
@@ -55,7 +55,7 @@ describe('a plan', () => {
 });
 
 describe('liftToFind', () => {
-  it('turns the plan round, in either direction', () => {
+  it('inverts the plan, in either direction', () => {
     const units = { control: 13_422 / 2, treatment: 13_422 / 2 };
     expect(liftToFind({ baseline: THUMBS, units, alpha: 0.05, better: 'up' })).toBeCloseTo(0.1, 4);
     const down = liftToFind({ baseline: LATENCY, units, alpha: 0.05, better: 'down' })!;
@@ -63,7 +63,7 @@ describe('liftToFind', () => {
     expect(powerOf({ baseline: LATENCY, units, lift: down, alpha: 0.05 })).toBeCloseTo(0.8, 6);
   });
 
-  it('is null where nothing could be found', () => {
+  it('is null if nothing could be found', () => {
     const units = { control: 5, treatment: 5 };
     expect(liftToFind({ baseline: THUMBS, units, alpha: 0.05, better: 'up' })).toBeNull();
     const nought = { ...LATENCY, mean: 0 };

@@ -7,8 +7,9 @@ const once = (units: readonly number[], shares: readonly number[]) =>
   sampleRatio([{ units, dealt: [shares] }]);
 
 describe('sampleRatio', () => {
-  it('is one over the Bayes factor: what each unit said, given those before it', () => {
-    // A Dirichlet prior of 100 units' worth foretells arm i with (100 share + seen of it) / (100 + seen).
+  it('is the inverse Bayes factor: the product of each unit’s prediction from those before it', () => {
+    // A Dirichlet prior of 100 units predicts arm i with (100 share + its units so far) / (100 + all units so
+    // far).
     const order = [0, 0, 1, 0, 2, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
     const shares = [0.5, 0.3, 0.2];
     const seen = [0, 0, 0];
@@ -27,7 +28,7 @@ describe('sampleRatio', () => {
     expect(once([70, 9], [0.9, 0.1]).state).toBe('too_few_units');
   });
 
-  it('alarms for an arm that nobody reaches, from 36 units on, and for whoever is where nobody should be', () => {
+  it('alarms for an arm that nobody reaches, from 36 units on, and for any unit in an arm that should be empty', () => {
     expect(once([32, 0], [1, 1]).state).toBe('ok');
     expect(once([36, 0], [1, 1]).state).toBe('alarm');
     expect(once([500, 500, 0], [1, 1, 0.1]).state).toBe('alarm');
@@ -35,18 +36,18 @@ describe('sampleRatio', () => {
     expect(once([500, 500, 0], [1, 1, 0]).pValue).toBe(1);
   });
 
-  it('does not alarm for what chance does', () => {
+  it('does not alarm for chance fluctuations', () => {
     expect(once([505, 495], [1, 1]).state).toBe('ok');
     expect(once([340, 330, 335], [34, 33, 33]).state).toBe('ok');
     expect(once([1000, 1200], [1, 1]).state).toBe('alarm');
   });
 
-  it('takes any mixture of what a phase may have dealt by, and adds what its phases say', () => {
+  it('accepts any mixture of a phase’s distributions, and adds the phases’ evidence', () => {
     const dealt = [
       [14, 2],
       [135, 15],
     ] as const;
-    // 12.5 % and 10 %: both, and all between, are right.
+    // 12.5 % and 10 %: both, and everything between, are correct.
     for (const share of [0.125, 0.11, 0.1])
       expect(sampleRatio([{ units: [100_000 * (1 - share), 100_000 * share], dealt }]).state).toBe('ok');
     expect(sampleRatio([{ units: [91_500, 8_500], dealt }]).state).toBe('alarm');
@@ -56,8 +57,8 @@ describe('sampleRatio', () => {
   });
 });
 
-describe('300 healthy experiments to 100,000 units, looked at all the time', () => {
-  it('alarm in at most one of a hundred; a chi-square of 0.001 at each look does in more', () => {
+describe('300 healthy experiments to 100,000 units, with continuous looks', () => {
+  it('alarm in at most one of a hundred; a chi-square test at 0.001 at each look does in more', () => {
     const random = seeded(12);
     const alarms = { sequential: 0, looking: 0 };
     for (let i = 0; i < 300; i++) {

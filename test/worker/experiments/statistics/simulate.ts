@@ -1,7 +1,7 @@
-/** Experiments with made-up units, the same ones every time. */
+/** Experiments with simulated units, reproducible by seed. */
 import { NO_MOMENTS, type Moments } from '../../../../worker/experiments/statistics/moments.ts';
 
-/** Evenly distributed in [0, 1). */
+/** Uniform in [0, 1). */
 export type Random = () => number;
 
 /** sfc32 (Doty-Humphrey, PractRand): small, fast, and long enough for a few billion draws. */
@@ -26,13 +26,16 @@ export const bernoulli =
   (random) =>
     random() < rate ? 1 : 0;
 
-/** Skewed as latencies are: median 1, and with sigma 1 a mean of 1.65. */
+/** Skewed like latencies: median 1, and with sigma 1 a mean of 1.65. */
 export const logNormal =
   (sigma: number): Draw =>
   (random) =>
     Math.exp(sigma * Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random()));
 
-/** Calls `look` after each batch of units; stops when it says so. @returns looks that were taken. */
+/**
+ * Calls `look` after each batch of units; ends early if it returns 'stop'.
+ * @returns the number of looks.
+ */
 export function simulate(params: {
   random: Random;
   /** One for each arm. */

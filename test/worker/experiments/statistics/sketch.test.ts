@@ -20,19 +20,19 @@ const value = fc.double({ min: -2, max: 7, noNaN: true }).map((power) => 10 ** p
 const values = fc.array(value, { minLength: 1, maxLength: 200 });
 const share = fc.constantFrom(0.01, 0.25, 0.5, 0.9, 0.95, 0.99, 1);
 
-/** One value a unit. */
+/** One value per unit. */
 function sketchOf(told: readonly number[]): OpenSketch {
   const sketch: OpenSketch = new Map();
   for (const is of told) moveInSketch(sketch, { was: null, is, told: is });
   return sketch;
 }
 const momentsOf = (told: readonly number[]) => told.reduce(addValue, NO_MOMENTS);
-/** The smallest value at or below which a share `at` lie. */
+/** The smallest value at or below which a share `at` of all values lies. */
 const exactly = (told: readonly number[], at: number): number =>
   [...told].sort((a, b) => a - b)[Math.ceil(at * told.length - 1e-9 * told.length) - 1]!;
 
 describe('a sketch', () => {
-  it('tells percentiles to 2 % of them', () =>
+  it('returns percentiles within 2 %', () =>
     fc.assert(
       fc.property(values, share, (told, at) => {
         const exact = exactly(told, at);
@@ -41,7 +41,7 @@ describe('a sketch', () => {
       }),
     ));
 
-  it('joined from parts is that of all', () =>
+  it('merged from parts equals that of the whole', () =>
     fc.assert(
       fc.property(values, values, (some, others) => {
         const joined = sketchOf(some);
@@ -68,7 +68,7 @@ describe('a sketch', () => {
       }),
     ));
 
-  it('has units where their mean is, and answers where they are', () => {
+  it('has units at their mean, and answers at their own values', () => {
     const sketch = sketchOf([100]);
     moveInSketch(sketch, { was: 100, is: 5_050, told: 10_000 });
     expect(toldIn(sketch)).toBe(2);
@@ -80,7 +80,7 @@ describe('a sketch', () => {
     expect(cap.value).toBeLessThan(5_300);
   });
 
-  it('takes what is nearly 0 for 0, and tells no percentile below it', () => {
+  it('counts nearly 0 as 0, and returns no percentile below it', () => {
     const sketch = sketchOf([0, 0.0001, -5, 8]);
     expect(percentile(sketch, 0.75)).toBe(0);
     expect(percentile(sketch, 0.25)).toBeNull();
@@ -89,12 +89,12 @@ describe('a sketch', () => {
     expect(percentile(new Map(), 0.5)).toBeNull();
   });
 
-  it('has at most 694 buckets, whatever comes', () => {
+  it('has at most 694 buckets, for any input', () => {
     const sketch = sketchOf(Array.from({ length: 4_000 }, (_, i) => 10 ** (i / 100 - 20)));
     expect(sketch.size).toBeLessThanOrEqual(694);
   });
 
-  it('is none of units that it has not seen from the first on', () => {
+  it('is rejected if it has not covered its units from the start', () => {
     const sketch = sketchOf([1, 2, 3]);
     expect(isSketchOf(sketch, momentsOf([1, 2, 3, 4]))).toBe(false);
     expect(isSketchOf(sketch, momentsOf([1, 2, 4]))).toBe(false);

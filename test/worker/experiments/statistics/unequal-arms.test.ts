@@ -1,6 +1,7 @@
 /**
- * Unequal arms without a difference, as they were judged before and as they are now; the whole table is made by
- * bench/experiment-errors.ts. The seeds are fixed, so the figures are too; they stand in bench/LOG.md.
+ * Unequal arms without a difference, judged with plain and with cautious variances;
+ * bench/experiment-errors.ts produces the whole table. The seeds are fixed, so the figures are too; they are
+ * in bench/LOG.md.
  */
 import { describe, expect, it } from 'vitest';
 import { ALPHA, compare, MIN_VALUES } from '../../../../worker/experiments/analyze.ts';
@@ -25,7 +26,7 @@ const UNITS = 15_000;
 const LOOK_GROWTH = 1.02;
 const RAIL = { metric: 'm', max_absolute_increase: 0, action: 'rollback' } as const;
 
-/** Each arm's own variance, and all units counted alike. */
+/** Each arm's own variance, counting all units equally. */
 const before = {
   verdict(control: Moments, treatment: Moments, kind: MetricKind): boolean {
     if (Math.min(control.n, treatment.n) < MIN_VALUES) return false;
@@ -51,7 +52,7 @@ const now = {
     checkGuardrail({ rail: RAIL, variant: 't', kind, control, treatment }).state === 'lost',
 };
 
-/** @returns shares of experiments in percent: verdicts before and now, guardrails before and now. */
+/** @returns shares of experiments in percent: plain and cautious verdicts, plain and cautious guardrails. */
 function errors(draw: Draw, kind: MetricKind, treatmentShare: number): number[] {
   const random = seeded(21);
   const found = [0, 0, 0, 0];
@@ -74,7 +75,7 @@ function errors(draw: Draw, kind: MetricKind, treatmentShare: number): number[] 
   return found.map((n) => Number(((100 * n) / EXPERIMENTS).toFixed(1)));
 }
 
-describe('300 experiments without a difference, looked at all the time, to 15,000 units', () => {
+describe('300 experiments without a difference, with continuous looks, to 15,000 units', () => {
   it.each<[string, Draw, MetricKind, treatment: number, figures: number[]]>([
     ['binary, 1 %; treatment 50 %', bernoulli(0.01), 'proportion', 0.5, [2, 2, 0.3, 0.3]],
     ['binary, 1 %; treatment 5 %', bernoulli(0.01), 'proportion', 0.05, [9.3, 0, 0, 0]],
