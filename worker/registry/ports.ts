@@ -16,6 +16,7 @@ import type {
   VerifyAnswer,
   VerifyRequest,
 } from '../../protocol/origin-wire.ts';
+import type { TrainingCard } from '../../protocol/training.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
 import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
@@ -51,6 +52,12 @@ export interface VersionRow {
    * Unix ms; from then on it is not served, because another owner's adapter that it is built on is retired.
    */
   withdrawnAt: number | null;
+}
+
+/** A version with its training card, which is up to 16 KiB and nothing that serves the version reads. */
+export interface DescribedVersion extends VersionRow {
+  /** How its publisher says that it was trained. */
+  training: TrainingCard | null;
 }
 
 /** A name that can be requested, and its version. */
@@ -147,6 +154,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
   /** Also returns a removed name. */
   name(name: string): Promise<NameRow | null>;
   version(name: string, version: number): Promise<VersionRow | null>;
+  describedVersion(name: string, version: number): Promise<DescribedVersion | null>;
   /** The live version's row. */
   live(name: string): Promise<VersionRow | null>;
   /**
@@ -172,8 +180,13 @@ export interface Registry extends Rooms, Withdrawals, Removals {
     windows: readonly NameWindow[];
   }): Promise<UsableNames[]>;
   /** Newest first. */
+<<<<<<< HEAD
   versions(name: string): Promise<VersionRow[]>;
   /** Versions with this file as their own, ordered by name, newest first. */
+=======
+  versions(name: string): Promise<DescribedVersion[]>;
+  /** Versions whose own file this is, in the names' order, a name's newest first. */
+>>>>>>> h-card
   versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
   /** Versions of this chain under any name, newest first. */
   versionsOfChain(params: { chainId: string; limit: number }): Promise<VersionRow[]>;
@@ -214,7 +227,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
    * conflict.
    */
   publish(params: {
-    row: VersionRow;
+    row: VersionRow & Partial<Pick<DescribedVersion, 'training'>>;
     stage: boolean;
     before: NameRow | null;
     /** For history; default `publish`. A staged version always has `stage`. */
