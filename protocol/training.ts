@@ -43,6 +43,13 @@ export const TrainingSettings = z.strictObject({
 });
 export type TrainingSettings = z.infer<typeof TrainingSettings>;
 
+/** What a training is asked for. The program chooses a rate of null by the base's width, a batch of null by the rows. */
+export const TrainingRequest = TrainingSettings.extend({
+  rate: TrainingSettings.shape.rate.nullable(),
+  batch: TrainingSettings.shape.batch.nullable(),
+});
+export type TrainingRequest = z.infer<typeof TrainingRequest>;
+
 /** Loss over the training, thinned out: `[step, training loss, held-out loss or null]`. */
 export const TrainingCurve = z.array(z.tuple([z.int().min(0), z.number(), z.number().nullable()])).max(256);
 export type TrainingCurve = z.infer<typeof TrainingCurve>;
