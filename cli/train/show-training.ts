@@ -8,21 +8,21 @@ import { drawLossCurve, lossText } from './loss-curve.ts';
 type EventOf<Name extends TrainingEvent['event']> = Extract<TrainingEvent, { event: Name }>;
 
 const MINUTE = 60;
-const HOUR = 3_600;
 /** Below, a time is told in seconds. */
 const SHORT = 100;
 
 /** @returns such as `40 s`, `4 min`, `2 h 10 min`. */
 export function timeText(seconds: number): string {
-  if (seconds < SHORT) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < SHORT) return `${Math.round(seconds)} s`;
   if (seconds < SHORT * MINUTE) return `${Math.round(seconds / MINUTE)} min`;
   const minutes = Math.round(seconds / MINUTE);
   return `${Math.floor(minutes / MINUTE)} h ${minutes % MINUTE} min`;
 }
 
 const GB = 1e9;
-const MILLION = 1e6;
 const count = (value: number): string => value.toLocaleString('en-US');
+/** Such as 2.44M. */
+const compact = new Intl.NumberFormat('en-US', { notation: 'compact', maximumSignificantDigits: 3 });
 
 export function rowsText(event: EventOf<'rows'>, maxLength: number): string {
   const { trained, held_out: heldOut, left_out: leftOut, longest, tokens } = event;
@@ -44,7 +44,7 @@ export function planText(event: EventOf<'plan'>): string {
   return [
     `${left}, about ${timeText(seconds)} (${step} s a step)`,
     `${(memory / GB).toFixed(1)} GB memory${recompute ? ', saved by computing layers twice' : ''}`,
-    `${(parameters / MILLION).toFixed(parameters < 10 * MILLION ? 2 : 0)} M numbers to train`,
+    `${compact.format(parameters)} numbers to train`,
   ].join(', ');
 }
 
