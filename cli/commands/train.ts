@@ -57,13 +57,14 @@ export const trainCommand = command({
     why: { type: 'string', description: 'Reason, recorded in the history', valueHint: 'text' },
     base: {
       type: 'string',
-      description: 'A .gguf file, a Hugging Face folder or hf:<owner>/<name>; default: the default base',
+      description:
+        'Base to train on: a .gguf file, a Hugging Face folder or hf:<owner>/<name>; default: the default base',
       valueHint: 'base',
     },
     weights: {
       type: 'enum',
       options: ['int8', 'f32'],
-      description: "Precision of the base; default: the server's, otherwise int8",
+      description: "Precision of the base; default: int8, or f32 if the server's weights are not rounded",
     },
     provider: {
       type: 'enum',

@@ -31,7 +31,7 @@ export function rowsText(event: EventOf<'rows'>, maxLength: number): string {
     ...(heldOut === 0 ? [] : [`${count(heldOut)} held out`]),
     ...(leftOut === 0
       ? []
-      : [`${count(leftOut)} left out: longer than ${count(maxLength)} tokens (--max-length)`]),
+      : [`${count(leftOut)} left out: too long for --max-length ${maxLength}, or without an answer`]),
   ];
   return parts.join(', ');
 }
@@ -114,7 +114,8 @@ export function trainingProgress(output: Output, maxLength: number): TrainingPro
         told = part;
       } else if (event.event === 'held_out') {
         heldOut = event;
-        if (step === null) output.note(`before training: ${heldOutText(event)}`);
+        if (step === null)
+          output.note(`${event.step === 0 ? 'before training' : 'so far'}: ${heldOutText(event)}`);
         else if (output.terminal) draw();
         else tell();
       }

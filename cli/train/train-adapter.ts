@@ -35,7 +35,7 @@ export interface TrainWish {
   readonly request: TrainingRequest;
   /** The value of `--base`; undefined = the default base. */
   readonly base: string | undefined;
-  /** null = as the server's. */
+  /** null = int8 if the server's are rounded too, or without a server; otherwise f32. */
   readonly weights: TrainedWeights | null;
   readonly provider: string;
   /** null = all cores. */
@@ -78,7 +78,9 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
   if (client !== null && served !== null && wish.name !== null && wish.out === null)
     await checkRights({ client, wish, served, parent: server?.parent ?? null, output });
   const chain = await fetchChain(client, server?.parent ?? null, output);
-  const weights = wish.weights ?? (served?.weights === 'f32' ? 'f32' : 'int8');
+  // A delta that was trained on rounded weights fits the same rounding best.
+  const isRounded = served === null || served.weights.startsWith('int');
+  const weights = wish.weights ?? (isRounded ? 'int8' : 'f32');
   const runtime = await nativeRuntime({
     ...{ cache, output, signal, wanted: runsNatively(['--provider', wish.provider]) },
   });
@@ -99,7 +101,8 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
   let keep = true;
   try {
     const progress = trainingProgress(output, wish.request.max_length);
-    const onAbort = (): void => output.note('stopping after this step; Ctrl-C again ends it at once');
+    const onAbort = (): void =>
+      output.note('stopping, and saving a checkpoint; Ctrl-C again ends it at once');
     signal.addEventListener('abort', onAbort, { once: true });
     const end = await runTraining({
       program,

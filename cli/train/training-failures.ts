@@ -28,14 +28,12 @@ const REMEDIES: Readonly<Record<TrainingFailure, Remedy>> = {
   settings_invalid: { exitCode: EXIT.usage, text: () => 'See `graft train --help`.' },
   base_mismatch: {
     exitCode: EXIT.refused,
-    text: () => 'Give the base that the parent was trained on with --base.',
+    text: () => 'Check --base and --parent.',
   },
   checkpoint_mismatch: { exitCode: EXIT.error, text: startOver },
   checkpoint_damaged: { exitCode: EXIT.error, text: startOver },
-  loss_not_finite: {
-    exitCode: EXIT.error,
-    text: () => 'Train with a lower --rate. If that fails too, look for a faulty row.',
-  },
+  // Its message says what to do.
+  loss_not_finite: { exitCode: EXIT.error, text: () => '' },
   out_of_memory: {
     exitCode: EXIT.error,
     text: (params) =>
@@ -46,9 +44,8 @@ const REMEDIES: Readonly<Record<TrainingFailure, Remedy>> = {
   training_failed: { exitCode: EXIT.error, text: (params) => sentence(goOn(params)) },
 };
 
-const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
-const ended = (text: string): string =>
-  /[.!?]$/.test(text.trimEnd()) ? text.trimEnd() : `${text.trimEnd()}.`;
+const sentence = (text: string): string =>
+  `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
 
 /** V8's and the C++ library's words. */
 const NO_MEMORY = /heap out of memory|bad_alloc|Array buffer allocation failed/i;
@@ -75,7 +72,7 @@ export function trainingError(
     const { exitCode, text } = REMEDIES[end.code];
     const kept = end.kept_step === null ? '' : ` The checkpoint of step ${end.kept_step} is kept.`;
     return new CliError({
-      message: `${ended(end.message)}${kept} ${text({ go, isKept, again })}`,
+      message: `${sentence(end.message.trim())}${kept} ${text({ go, isKept, again })}`.trimEnd(),
       exitCode,
       code: end.code,
     });

@@ -47,7 +47,7 @@ if (plays === 'crashes') {
 }
 if (plays === 'is-killed') process.kill(process.pid, 'SIGKILL');
 if (plays === 'has-no-rows') {
-  tell('failed', { code: 'rows_invalid', message: 'Line 3: no assistant message', kept_step: null });
+  tell('failed', { code: 'rows_invalid', message: 'line 3: no assistant message', kept_step: null });
   process.exit(1);
 }
 tell('rows', { trained: 9, held_out: 1, left_out: 2, longest: 31, tokens: 120 });

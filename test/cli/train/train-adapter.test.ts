@@ -152,7 +152,7 @@ describe('a training', () => {
         'training alice/notes@1 on tiny-base',
         'provider cpu: a fake',
         'Preparing',
-        '9 rows to train on (120 tokens, the longest 31), 1 held out, 2 left out: longer than 1,024 tokens (--max-length)',
+        '9 rows to train on (120 tokens, the longest 31), 1 held out, 2 left out: too long for --max-length 1024, or without an answer',
         '6 steps, about 16 s (2.7 s a step), 1.4 GB memory, 28 numbers to train',
         'before training: held out 2.5 (0 of 1 exact)',
         'step 2 of 6: loss 1.5, held out 2 (0 of 1 exact), 11 s left, 310 tok/s',
@@ -264,7 +264,7 @@ describe('a stopped training', () => {
     expect(error?.message).toBe(
       'Stopped at step 2 of 6. Continue with `graft train rows.jsonl --name alice/notes --resume`.',
     );
-    expect(shown).toContain('stopping after this step');
+    expect(shown).toContain('stopping, and saving a checkpoint');
     const [work] = await workFolders();
     const place = path.join(folder, 'cache/training', work!);
     expect((await stat(place)).mode & 0o777).toBe(0o700);
