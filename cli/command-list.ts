@@ -97,6 +97,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Compare two adapters, module by module',
         load: async () => (await import('./commands/inspect.ts')).diffCommand,
       },
+      train: {
+        summary: 'Train an adapter on rows, on this machine, and stage it',
+        load: async () => (await import('./commands/train.ts')).trainCommand,
+      },
       publish: {
         summary: 'Check, pack and upload an adapter, and make it live',
         load: async () => (await import('./commands/publish.ts')).publishCommand,

@@ -5,6 +5,8 @@ import stringWidth from 'string-width';
 export interface Output {
   /** `--json`: results are one JSON document, and errors too. */
   readonly json: boolean;
+  /** Whether progress bars are drawn. */
+  readonly terminal: boolean;
   result(value: unknown, text: () => string): void;
   /** A line about progress; not part of the result. */
   note(line: string): void;
@@ -12,11 +14,11 @@ export interface Output {
   progress(label: string, unit?: Unit): Progress;
 }
 
-export type Unit = 'bytes' | 'percent' | 'rows';
+export type Unit = 'bytes' | 'percent' | 'rows' | 'steps';
 
 export interface Progress {
-  /** @param done and @param total in the same unit. */
-  update(done: number, total: number): void;
+  /** @param done and @param total in the same unit. @param detail follows the bar, which is then shorter. */
+  update(done: number, total: number, detail?: string): void;
   /** Removes the bar; `line` replaces it. */
   end(line?: string): void;
 }
@@ -30,6 +32,8 @@ export const colors =
 
 const MB = 1e6;
 const BAR_WIDTH = 24;
+/** Beside details, so that both fit 80 columns. */
+const SHORT_BAR_WIDTH = 10;
 /** Redraws a second: more flickers over ssh. */
 const REDRAW_MS = 100;
 
@@ -43,27 +47,36 @@ export const fileSize = (bytes: number): string =>
 export const when = (ms: number): string => `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')}Z`;
 
 /** @returns one line, such as `base  ████░░░░  41 of 93 MB`. */
-export function progressLine(label: string, done: number, total: number, unit: Unit = 'bytes'): string {
+export function progressLine(
+  label: string,
+  done: number,
+  total: number,
+  unit: Unit = 'bytes',
+  detail = '',
+): string {
   const share = total > 0 ? Math.min(1, done / total) : 0;
-  const full = Math.round(share * BAR_WIDTH);
-  const bar = '█'.repeat(full) + '░'.repeat(BAR_WIDTH - full);
+  const width = detail === '' ? BAR_WIDTH : SHORT_BAR_WIDTH;
+  const full = Math.round(share * width);
+  const bar = '█'.repeat(full) + '░'.repeat(width - full);
   const amount = {
     bytes: `${megabytes(done)} of ${megabytes(total)}`,
     percent: `${Math.floor(100 * share)} %`,
     rows: `${done} of ${total} rows`,
+    steps: `${done} of ${total}`,
   }[unit];
-  return `${label}  ${bar}  ${amount}`;
+  return `${label}  ${bar}  ${amount}${detail === '' ? '' : `  ${detail}`}`;
 }
 
 export function createOutput(params: {
   json: boolean;
   stdout?: NodeJS.WritableStream;
-  stderr?: NodeJS.WritableStream & { isTTY?: boolean };
+  stderr?: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
 }): Output {
   const { json, stdout = process.stdout, stderr = process.stderr } = params;
   const terminal = stderr.isTTY === true;
   return {
     json,
+    terminal,
     result(value, text) {
       const body = json ? stripControlCharsJson(value) : stripControlChars(text(), { colours: true });
       if (body !== '') stdout.write(`${body}\n`);
@@ -74,11 +87,13 @@ export function createOutput(params: {
     progress(label, unit) {
       let drawn = 0;
       return {
-        update(done, total) {
+        update(done, total, detail) {
           const now = Date.now();
           if (!terminal || (now - drawn < REDRAW_MS && done < total)) return;
           drawn = now;
-          stderr.write(`\r\u001b[2K${progressLine(label, done, total, unit)}`);
+          const line = progressLine(label, done, total, unit, detail);
+          // A line that wraps could not be cleared.
+          stderr.write(`\r\u001b[2K${line.slice(0, Math.max(0, (stderr.columns ?? Infinity) - 1))}`);
         },
         end(line) {
           if (terminal && drawn > 0) stderr.write('\r\u001b[2K');

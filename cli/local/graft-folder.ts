@@ -127,15 +127,21 @@ async function nameAlso(file: string, name: string): Promise<boolean> {
 
 const pidIn = async (file: string): Promise<string> => readFile(file, 'utf8').catch(() => '');
 
+/** The lock of `graft dev`, and its error. */
+const DEV_LOCK = { name: 'dev.pid', taken: alreadyRunning };
+
 /**
  * One stack per folder: two would write the same databases. The lock appears with its process id in it; of
  * several processes that find a dead one's, only the one that creates the hard link replaces it.
- * @param graftFolder exists.
+ * @param folder exists. @param lock of another command than `graft dev`: its file, and the error for its holder.
  * @returns a function that releases the lock; synchronous, so that an exit handler may call it.
  * @throws CliError with the other's process id.
  */
-export async function takeStartLock(graftFolder: string): Promise<() => void> {
-  const file = path.join(graftFolder, 'dev.pid');
+export async function takeStartLock(
+  folder: string,
+  lock: { readonly name: string; readonly taken: (pid: number) => CliError } = DEV_LOCK,
+): Promise<() => void> {
+  const file = path.join(folder, lock.name);
   const mine = `${file}.${process.pid}`;
   const until = performance.now() + TAKEOVER_MS;
   await writeFile(mine, String(process.pid), { mode: 0o600 });
@@ -143,7 +149,7 @@ export async function takeStartLock(graftFolder: string): Promise<() => void> {
     while (!(await nameAlso(mine, file))) {
       const text = await pidIn(file);
       const pid = Number(text);
-      if (pid > 0 && holds(pid)) throw alreadyRunning(pid);
+      if (pid > 0 && holds(pid)) throw lock.taken(pid);
       const dead = `${file}.dead`;
       if (!(await nameAlso(file, dead).catch(isGone))) {
         // The replacing process must have died, if it takes so long.
@@ -168,11 +174,12 @@ function isGone(error: unknown): false {
   throw error;
 }
 
-const alreadyRunning = (pid: number): CliError =>
-  new CliError({
+function alreadyRunning(pid: number): CliError {
+  return new CliError({
     message: `\`graft dev\` already runs in this folder (process ${pid}). End it with Ctrl-C there first.`,
     code: 'already_running',
   });
+}
 
 /** Bytes of one file: days of ordinary work, and searched in a moment. Two files at most. */
 const MAX_LOG_BYTES = 10_000_000;

@@ -17,7 +17,7 @@ import type { Output, Progress } from '../output.ts';
 export const ROOT = packageRoot(import.meta.dirname);
 
 /** Files of `gpu-origin/` that are programs. */
-type OriginProgram = 'main' | 'export-web-base';
+type OriginProgram = 'main' | 'export-web-base' | 'train';
 
 /** Output of `bin/build-origin.mjs`; a test run builds it once for all processes of a checkout. */
 export const builtFile = (file: string): string =>
@@ -80,7 +80,7 @@ export const endsWithUs = (): string[] => [
 
 /** JSON lines on the origin's stdout. Unknown events are ignored. */
 const OriginEvent = z.looseObject({ event: z.string() });
-type OriginEvent = z.infer<typeof OriginEvent>;
+export type OriginEvent = z.infer<typeof OriginEvent>;
 
 export interface OriginProcess {
   readonly pid: number;
@@ -171,7 +171,8 @@ async function stopChild(child: ChildProcess, exited: Promise<unknown>): Promise
   clearTimeout(timer);
 }
 
-function parseEvent(line: string): OriginEvent | null {
+/** @returns null when the line is no event. */
+export function parseEvent(line: string): OriginEvent | null {
   if (!line.startsWith('{')) return null;
   try {
     return OriginEvent.parse(JSON.parse(line));

@@ -18,6 +18,8 @@ export interface PublishWish {
   readonly name: string;
   /** Name whose live version the adapter was trained on; null = on the base. */
   readonly parent: string | null;
+  /** Refuse to publish if the parent's live version has another chain by now. */
+  readonly parentChainId?: string;
   /** Keep the live version as it is. */
   readonly stage: boolean;
   /** For the history. */
@@ -51,17 +53,26 @@ export interface Packed extends PackedForBase {
   readonly training: TrainingCard | null;
 }
 
+/** Code of the error for a parent that is not the one it was trained on. */
+export const PARENT_CHANGED = 'parent_changed';
+
 /**
  * Reads, packs and checks against the server's base that the adapter is for. @throws CliError `adapter_invalid`
  * (refused), `training_invalid` (usage)
  */
 export async function packForServer(
   client: ApiClient,
-  wish: Pick<PublishWish, 'given' | 'parent' | 'bf16' | 'training'>,
+  wish: Pick<PublishWish, 'given' | 'parent' | 'parentChainId' | 'bf16' | 'training'>,
   output: Output,
 ): Promise<Packed> {
   const bases = await lookUpBases(client);
   const parent = wish.parent === null ? null : await liveVersion(client, wish.parent);
+  if (parent !== null && wish.parentChainId !== undefined && parent.chain_id !== wish.parentChainId)
+    throw new CliError({
+      message: `The live version of '${parent.name}' is ${parent.version} now, not the one it was trained on.`,
+      exitCode: EXIT.refused,
+      code: PARENT_CHANGED,
+    });
   const input = await readInput(wish.given);
   for (const note of input.notes) output.note(note);
   const training = await cardOf(wish, input);

@@ -180,13 +180,8 @@ export interface Registry extends Rooms, Withdrawals, Removals {
     windows: readonly NameWindow[];
   }): Promise<UsableNames[]>;
   /** Newest first. */
-<<<<<<< HEAD
-  versions(name: string): Promise<VersionRow[]>;
-  /** Versions with this file as their own, ordered by name, newest first. */
-=======
   versions(name: string): Promise<DescribedVersion[]>;
-  /** Versions whose own file this is, in the names' order, a name's newest first. */
->>>>>>> h-card
+  /** Versions with this file as their own, ordered by name, newest first. */
   versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
   /** Versions of this chain under any name, newest first. */
   versionsOfChain(params: { chainId: string; limit: number }): Promise<VersionRow[]>;

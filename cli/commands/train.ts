@@ -1,0 +1,145 @@
+import { nameProblem } from '../../protocol/identity.ts';
+import type { TrainingCard } from '../../protocol/training.ts';
+import { checkOutput } from '../adapter-files/write-output.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { interruptible } from '../cli-error.ts';
+import { command } from '../command.ts';
+import { parseCount, usageError } from '../flags.ts';
+import { originProgram } from '../local/origin-process.ts';
+import { cardText } from '../train/show-training.ts';
+import { trainAdapter, type Trained, type TrainWish } from '../train/train-adapter.ts';
+import { readTrainingRequest, sameCommand, trainingFlags } from '../train/training-flags.ts';
+import { publishedText } from './publish.ts';
+
+export const trainCommand = command({
+  verb: 'train',
+  examples: [
+    {
+      line: 'graft train rows.jsonl --name alice/notes',
+      does: 'trains on the base, and stages the result as a version of alice/notes',
+    },
+    {
+      line: 'graft train rows.jsonl --name medicine/trials --parent medicine',
+      does: 'on top of the live version of medicine',
+    },
+    {
+      line: 'graft train rows.csv --out notes --rank 16 --targets q,v --epochs 5',
+      does: 'writes a PEFT folder, and publishes nothing',
+    },
+  ],
+  args: {
+    rows: {
+      type: 'positional',
+      description: "File of rows: OpenAI's chat format, prompt and completion, or CSV",
+      valueHint: 'rows.jsonl',
+      required: true,
+    },
+    name: {
+      type: 'string',
+      description: 'Name to stage the result under, such as alice/notes',
+      valueHint: 'name',
+    },
+    parent: {
+      type: 'string',
+      description: 'Name to train on top of: its live version; default: the base',
+      valueHint: 'name',
+    },
+    out: {
+      type: 'string',
+      alias: 'o',
+      description: 'Write a PEFT folder instead of publishing',
+      valueHint: 'path',
+    },
+    force: { type: 'boolean', description: 'With --out: overwrite existing files' },
+    ...trainingFlags,
+    resume: { type: 'boolean', description: 'Continue from the checkpoint of an earlier run' },
+    restart: { type: 'boolean', description: 'Start over, without the checkpoint of an earlier run' },
+    why: { type: 'string', description: 'Reason, recorded in the history', valueHint: 'text' },
+    base: {
+      type: 'string',
+      description:
+        'Base to train on: a .gguf file, a Hugging Face folder or hf:<owner>/<name>; default: the default base',
+      valueHint: 'base',
+    },
+    weights: {
+      type: 'enum',
+      options: ['int8', 'f32'],
+      description: "Precision of the base; default: int8, or f32 if the server's weights are not rounded",
+    },
+    provider: {
+      type: 'enum',
+      options: ['auto', 'cpu', 'webgpu', 'web'],
+      description: 'What computes, as with graft dev',
+      default: 'auto',
+    },
+    threads: { type: 'string', description: 'Default: all cores', valueHint: 'count' },
+  },
+  async run({ args, rawArgs, output }) {
+    const wish: TrainWish = {
+      rows: args.rows,
+      name: args.name ?? null,
+      parent: args.parent ?? null,
+      out: args.out ?? null,
+      request: readTrainingRequest(args),
+      base: args.base,
+      weights: args.weights ?? null,
+      provider: args.provider,
+      threads: args.threads === undefined ? null : parseCount(args.threads, '--threads'),
+      start: args.resume === true ? 'resume' : args.restart === true ? 'restart' : 'new',
+      why: args.why ?? null,
+    };
+    checkWish(wish);
+    if (args.resume === true && args.restart === true)
+      throw usageError('Give either --resume or --restart, not both.');
+    if (args.force === true && wish.out === null) throw usageError('--force needs --out <path>.');
+    const program = originProgram('train');
+    if (wish.out !== null) await checkOutput(wish.out, 'folder', args.force === true);
+    const client = wish.out === null || wish.parent !== null ? await adminClient() : null;
+    const trained = await interruptible((signal) =>
+      trainAdapter({
+        wish,
+        ...{ client, output, signal, program, env: process.env },
+        again: (flag) => sameCommand(rawArgs, flag),
+      }),
+    );
+    output.result(trainedJson(wish, trained), () => trainedText(wish, trained, output.terminal));
+  },
+});
+
+/** @throws CliError (usage) */
+export function checkWish({ name, parent, out }: TrainWish): void {
+  if (name === null && out === null)
+    throw usageError('Give --name <name> to publish the result, or --out <path> to write a folder.');
+  for (const [flag, given] of [
+    ['--name', name],
+    ['--parent', parent],
+  ] as const) {
+    const problem = given === null ? null : nameProblem(given);
+    if (problem !== null) throw usageError(`${flag} ${given}: ${problem}.`);
+  }
+}
+
+export function trainedJson(
+  wish: TrainWish,
+  { card, published }: Trained,
+): Record<string, unknown> & { training: TrainingCard } {
+  if (published === null) return { out: wish.out, training: card };
+  const { version, created, sent } = published;
+  return { ...version, created, sent_bytes: sent, training: card };
+}
+
+/** @param terminal draws the curve. */
+export function trainedText(wish: TrainWish, { card, published }: Trained, terminal: boolean): string {
+  const scores = cardText(card, terminal);
+  if (published === null) {
+    const parent = wish.parent === null ? '' : ` --parent ${wish.parent}`;
+    const publish = `graft publish ${wish.out} --name ${wish.name ?? '<name>'}${parent} --stage`;
+    return [scores, `wrote ${wish.out}`, `publish it:   ${publish}`].join('\n');
+  }
+  const { version } = published;
+  const what = `${version.name}@${version.version}`;
+  const next = version.live
+    ? []
+    : [`try it:       graft run ${what} "…"`, `make it live: graft promote ${what}`];
+  return [scores, publishedText(published), ...next].join('\n');
+}

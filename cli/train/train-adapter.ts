@@ -1,0 +1,313 @@
+/** From rows to a staged version, or to a folder. What can fail at the end is checked before the training begins. */
+import { readdir, readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import type { VersionView } from '../../protocol/admin-api/versions.ts';
+import { type ChainEntry } from '../../protocol/identity.ts';
+import type { BaseInfo } from '../../protocol/origin-wire.ts';
+import type { TrainingCard, TrainingRequest } from '../../protocol/training.ts';
+import { writeOutput } from '../adapter-files/write-output.ts';
+import { lookUpBases } from '../admin/admin-client.ts';
+import { type ApiClient, callOperation } from '../api-client.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import { fetchVersion } from '../download/fetch-version.ts';
+import { bytesSha256, fileSha256, findBase, usableCacheFolder } from '../local/find-base.ts';
+import { type BaseIdentity, identifyBase } from '../local/identify-base.ts';
+import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
+import { parseRepositoryBase } from '../local/repository-base.ts';
+import type { Output } from '../output.ts';
+import { liveVersion, PARENT_CHANGED, publishAdapter, type Published } from '../publish/publish-adapter.ts';
+import { runTraining } from './run-program.ts';
+import { trainingProgress } from './show-training.ts';
+import { trainingError } from './training-failures.ts';
+import { openWorkFolder } from './work-folder.ts';
+
+export type TrainedWeights = 'int8' | 'f32';
+
+export interface TrainWish {
+  /** File. */
+  readonly rows: string;
+  /** Of the version to publish; null = `out` alone. */
+  readonly name: string | null;
+  /** Folder to write instead of publishing; null = publish. */
+  readonly out: string | null;
+  /** Name whose live version it is trained on; null = the base. */
+  readonly parent: string | null;
+  readonly request: TrainingRequest;
+  /** The value of `--base`; undefined = the default base. */
+  readonly base: string | undefined;
+  /** null = int8 if the server's are rounded too, or without a server; otherwise f32. */
+  readonly weights: TrainedWeights | null;
+  readonly provider: string;
+  /** null = all cores. */
+  readonly threads: number | null;
+  /** From the checkpoint, or without it. */
+  readonly start: 'new' | 'resume' | 'restart';
+  /** For the history. */
+  readonly why: string | null;
+}
+
+export interface Trained {
+  readonly card: TrainingCard;
+  /** null with `out`. */
+  readonly published: Published | null;
+}
+
+export interface TrainParams {
+  readonly wish: TrainWish;
+  /** null = neither a name to publish nor a parent. */
+  readonly client: ApiClient | null;
+  readonly output: Output;
+  readonly signal: AbortSignal;
+  /** Arguments for Node. */
+  readonly program: readonly string[];
+  readonly env: Record<string, string | undefined>;
+  /** The same command with a flag, for messages. */
+  readonly again: (flag: '' | '--resume' | '--restart') => string;
+}
+
+/** @throws CliError; `interrupted` after Ctrl-C, with the command that continues. */
+export async function trainAdapter(params: TrainParams): Promise<Trained> {
+  const { wish, client, output, signal, program, env, again } = params;
+  const rowsSha256 = await rowsDigest(wish.rows);
+  const server = client === null ? null : await lookAtServer(client, wish.parent);
+  const cache = await usableCacheFolder(env);
+  const base = await findBase({ base: wish.base, cache, env, output, signal });
+  const repository = wish.base === undefined ? null : parseRepositoryBase(wish.base)?.repository;
+  const identity = await identifyBase({ base, repository: repository ?? null, output, signal });
+  const served = server === null ? null : checkBase(identity, server);
+  if (client !== null && served !== null && wish.name !== null && wish.out === null)
+    await checkRights({ client, wish, served, parent: server?.parent ?? null, output });
+  const chain = await fetchChain(client, server?.parent ?? null, output);
+  // A delta that was trained on rounded weights fits the same rounding best.
+  const isRounded = served === null || served.weights.startsWith('int');
+  const weights = wish.weights ?? (isRounded ? 'int8' : 'f32');
+  const runtime = await nativeRuntime({
+    ...{ cache, output, signal, wanted: runsNatively(['--provider', wish.provider]) },
+  });
+  const work = await openWorkFolder({
+    cache,
+    key: {
+      name: wish.name,
+      out: wish.out === null ? null : path.resolve(wish.out),
+      rows: rowsSha256,
+      settings: wish.request,
+      base: identity.digest,
+      weights,
+      chain: chain.map(({ digest, scale }) => ({ digest, scale })),
+    },
+    start: wish.start,
+    again,
+  });
+  let keep = true;
+  try {
+    const progress = trainingProgress(output, wish.request.max_length);
+    const onAbort = (): void =>
+      output.note('stopping, and saving a checkpoint; Ctrl-C again ends it at once');
+    signal.addEventListener('abort', onAbort, { once: true });
+    const end = await runTraining({
+      program,
+      args: [
+        ...['--base', base, '--base-id', served?.id ?? identity.id],
+        ...['--base-name', served === null || served.id === identity.id ? identity.name : served.id],
+        ...['--cache', cache, '--weights', weights, '--provider', wish.provider],
+        ...(wish.threads === null ? [] : ['--threads', String(wish.threads)]),
+        ...['--rows', path.resolve(wish.rows), '--work', work.path],
+        ...['--settings', JSON.stringify(wish.request), '--chain', JSON.stringify(chain)],
+        ...(wish.start === 'resume' ? ['--resume'] : []),
+      ],
+      env: runtime,
+      onEvent: progress.hear,
+      onOther: progress.hearOther,
+      signal,
+    }).finally(() => {
+      progress.end();
+      signal.removeEventListener('abort', onAbort);
+    });
+    if (end.event !== 'ready') {
+      keep = work.hasCheckpoint();
+      throw trainingError(end, { again, hasCheckpoint: keep, isStopping: signal.aborted });
+    }
+    const { folder, card } = end;
+    if (wish.out !== null) await copyFolder(folder, wish.out);
+    const published =
+      client === null || wish.name === null || wish.out !== null
+        ? null
+        : await publishTrained({
+            ...params,
+            client,
+            name: wish.name,
+            folder,
+            parent: server?.parent ?? null,
+          });
+    keep = false;
+    return { card, published };
+  } finally {
+    await work.close(keep);
+  }
+}
+
+/** @returns sha256 of the file. @throws CliError `rows_missing` (usage) */
+async function rowsDigest(file: string): Promise<string> {
+  const unusable = (problem: string): CliError =>
+    new CliError({
+      message: `${file}: ${problem}. Give a file of rows: JSON Lines in OpenAI's chat format or with prompt and completion, or CSV.`,
+      exitCode: EXIT.usage,
+      code: 'rows_missing',
+    });
+  const entry = await stat(file).catch(() => null);
+  if (entry === null) throw unusable('no such file');
+  if (entry.isDirectory()) throw unusable('this is a folder');
+  if (entry.isFile() && entry.size === 0) throw unusable('the file is empty');
+  return fileSha256(file).catch((error: NodeJS.ErrnoException) => {
+    throw unusable(`it cannot be read (${error.code ?? error.message})`);
+  });
+}
+
+interface Server {
+  readonly bases: readonly BaseInfo[];
+  readonly parent: VersionView | null;
+}
+
+async function lookAtServer(client: ApiClient, parent: string | null): Promise<Server> {
+  const bases = await lookUpBases(client);
+  return { bases, parent: parent === null ? null : await liveVersion(client, parent) };
+}
+
+/** Digits of a digest that tell two bases apart. */
+const SHORT = 12;
+const baseText = ({ id, digest }: { id: string; digest: string }): string =>
+  `${id} (${digest.slice(0, SHORT)})`;
+
+/** @returns the server's base that has the same bytes. @throws CliError `base_mismatch` (refused) */
+function checkBase(ours: BaseIdentity, { bases, parent }: Server): BaseInfo {
+  const mismatch = (message: string): CliError =>
+    new CliError({ message, exitCode: EXIT.refused, code: 'base_mismatch' });
+  if (parent !== null && parent.base.digest !== ours.digest)
+    throw mismatch(
+      `The parent ${parent.name}@${parent.version} is for the base ${baseText(parent.base)}, but this would ` +
+        `train on ${baseText(ours)}. A chain has one base: give the parent's with --base.`,
+    );
+  const same = bases.find(({ digest }) => digest === ours.digest);
+  if (same !== undefined) return same;
+  const alike = bases.some(({ id }) => id === ours.id)
+    ? ' They have the same id, but not the same bytes: they may be two quantizations.'
+    : '';
+  throw mismatch(
+    `This would train on the base ${baseText(ours)}, but the server has ${bases.map(baseText).join(', ')}.` +
+      `${alike} Give the server's base with --base, or write the adapter to a folder with --out.`,
+  );
+}
+
+/** Of one module in a file's header, about; the plan only compares it with a limit. */
+const HEADER_BYTES = 200;
+
+/**
+ * Asks what publishing would do, with the modules that will be trained in place of a file: who owns the name, whether
+ * the parent may be used, and whether the chain stays within the base's limits.
+ * @throws CliError in the server's words.
+ */
+async function checkRights(params: {
+  client: ApiClient;
+  wish: TrainWish;
+  served: BaseInfo;
+  parent: VersionView | null;
+  output: Output;
+}): Promise<void> {
+  const { client, wish, served, parent, output } = params;
+  const { rank, targets } = wish.request;
+  const names = targets.map((target) => `.${target}_proj`);
+  const modules = served.modules.filter(({ name }) => names.some((end) => name.endsWith(end)));
+  if (modules.length === 0) return;
+  const digest = bytesSha256(JSON.stringify([wish.name, wish.request, served.digest, Date.now()]));
+  const plan = await callOperation(client, `publish ${wish.name}`, 'POST /admin/versions/plan', {
+    body: {
+      name: wish.name ?? '',
+      digest,
+      parent: wish.parent,
+      stage: true,
+      file: {
+        record: { bytes: 1, parts: [{ bytes: 1, sha256: digest }] },
+        header_bytes: HEADER_BYTES * modules.length,
+        base: served.id,
+        parent: parent?.chain_id ?? null,
+        modules: modules.map((module) => ({ ...module, rank })),
+      },
+    },
+  });
+  if (plan.notice !== undefined) output.note(plan.notice);
+  const on = parent === null ? served.id : `${parent.name}@${parent.version}`;
+  output.note(`training ${plan.name}@${plan.version} on ${on}`);
+}
+
+type ChainFile = ChainEntry & { readonly path: string };
+
+/** Downloads the parent's chain. @returns root first. */
+async function fetchChain(
+  client: ApiClient | null,
+  parent: VersionView | null,
+  output: Output,
+): Promise<ChainFile[]> {
+  if (client === null || parent === null) return [];
+  const { name, version } = parent;
+  const fetched = await fetchVersion({ client, name, version, chain: true, output });
+  return fetched.members.map(({ digest, scale, path: file }) => ({ digest, scale, path: file }));
+}
+
+/** The adapter's files, completely or not at all. @throws CliError `output_invalid` */
+async function copyFolder(folder: string, out: string): Promise<void> {
+  const names = await readdir(folder);
+  const files = await Promise.all(
+    names.map(async (name) => [name, await readFile(path.join(folder, name))] as const),
+  );
+  await writeOutput(out, new Map(files)).catch((error: unknown) => {
+    throw keptIn(error, `The adapter is in ${folder}.`);
+  });
+}
+
+/** @throws CliError that says where the adapter is, and how to publish it. */
+async function publishTrained(
+  params: Omit<TrainParams, 'client'> & {
+    client: ApiClient;
+    name: string;
+    folder: string;
+    parent: VersionView | null;
+  },
+): Promise<Published> {
+  const { wish, client, output, signal, name, folder, parent, again } = params;
+  const flag = parent === null ? '' : ` --parent ${parent.name}`;
+  const byHand = `graft publish ${folder} --name ${name}${flag} --stage`;
+  try {
+    return await publishAdapter({
+      given: folder,
+      name,
+      parent: wish.parent,
+      stage: true,
+      why: wish.why,
+      ...(parent === null ? {} : { parentChainId: parent.chain_id }),
+      client,
+      output,
+      signal,
+    });
+  } catch (error) {
+    if (parent === null || !(error instanceof CliError) || !isGone(error))
+      throw keptIn(error, `The adapter is in ${folder}; publish it with \`${byHand}\`.`);
+    const trainedOn = `${parent.name}@${parent.version}`;
+    throw new CliError({
+      message:
+        `${trainedOn}, on which this was trained, is no longer live, so nothing was published. The adapter is in ` +
+        `${folder}. To publish it, make that version live again with \`graft promote ${trainedOn}\`, then run ` +
+        `\`${byHand}\`. To train on the version that is live now, run \`${again('')}\`.`,
+      exitCode: EXIT.refused,
+      code: PARENT_CHANGED,
+    });
+  }
+}
+
+/** The parent has another live version now, or none. */
+const isGone = ({ code }: CliError): boolean => code === PARENT_CHANGED || code === 'model_not_found';
+
+function keptIn(error: unknown, where: string): unknown {
+  if (!(error instanceof CliError)) return error;
+  const { message, exitCode, code, reason } = error;
+  return new CliError({ message: `${message} ${where}`, exitCode, code, reason });
+}

@@ -1,0 +1,159 @@
+/** Flags that say how to train, and the request that they make. */
+import type { ArgsDef } from 'citty';
+import {
+  MAX_BATCH_ROWS,
+  MAX_EPOCHS,
+  MAX_ROW_TOKENS,
+  MAX_TRAINED_RANK,
+  TRAINABLE,
+  type Trainable,
+  type TrainingMethod,
+  type TrainingRequest,
+  TrainingSettings,
+} from '../../protocol/training.ts';
+import { didYouMean, usageError } from '../flags.ts';
+
+/** Of `dpo`: the published recipes lie around it, far below those of `sft`. */
+const DPO_RATE = 1e-5;
+/** With a factor of 2, one rate fits every rank. */
+const ALPHA_PER_RANK = 2;
+
+export const trainingFlags = {
+  method: {
+    type: 'enum',
+    options: ['sft', 'dpo'],
+    description: 'sft: learn the answers; dpo: prefer the chosen answer to the rejected one',
+    default: 'sft',
+  },
+  rank: { type: 'string', description: 'Rank of the adapter', default: '8', valueHint: 'count' },
+  alpha: {
+    type: 'string',
+    description: 'The adapter is multiplied by alpha / rank; default: twice the rank',
+    valueHint: 'number',
+  },
+  targets: {
+    type: 'string',
+    description: `Linear layers to train: all, or a list of ${TRAINABLE.join(', ')}`,
+    default: 'all',
+    valueHint: 'list',
+  },
+  epochs: { type: 'string', description: 'Passes over the rows', default: '3', valueHint: 'count' },
+  'least-steps': {
+    type: 'string',
+    description: 'Steps at least, however few rows there are',
+    default: '60',
+    valueHint: 'count',
+  },
+  rate: {
+    type: 'string',
+    description: 'Largest learning rate; default: by the width of the base, 1e-5 with dpo',
+    valueHint: 'number',
+  },
+  batch: {
+    type: 'string',
+    description: 'Rows of a step; default: 4 below 200 rows, otherwise 8',
+    valueHint: 'count',
+  },
+  'max-length': {
+    type: 'string',
+    description: 'Leave out rows that have more tokens',
+    default: '1024',
+    valueHint: 'tokens',
+  },
+  val: {
+    type: 'string',
+    description: 'Share of the rows to hold out and score, 0 to 0.5',
+    default: '0.1',
+    valueHint: 'share',
+  },
+  seed: {
+    type: 'string',
+    description: 'Seed of the start values and the order',
+    default: '0',
+    valueHint: 'number',
+  },
+  beta: {
+    type: 'string',
+    description: 'With dpo: larger values keep answers closer to those before training',
+    default: '0.1',
+    valueHint: 'number',
+  },
+} as const satisfies ArgsDef;
+
+type NumberField = {
+  [Field in keyof TrainingSettings]: TrainingSettings[Field] extends number ? Field : never;
+}[keyof TrainingSettings];
+
+type Args = Readonly<Record<string, unknown>>;
+
+/** @param form what the value must be, for the error. @returns null when the flag is not given. @throws CliError (usage) */
+function readNumber(args: Args, flag: string, field: NumberField, form: string): number | null {
+  const text = args[flag];
+  if (typeof text !== 'string') return null;
+  const parsed = TrainingSettings.shape[field].safeParse(text.trim() === '' ? null : Number(text));
+  if (parsed.success) return parsed.data;
+  throw usageError(`--${flag} ${text} is not ${form}.`);
+}
+
+/** @returns in the order of {@link TRAINABLE}, so that the same layers are the same training. @throws CliError (usage) */
+export function parseTargets(text: string): Trainable[] {
+  const words = text
+    .split(',')
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
+  if (words.length === 1 && words[0] === 'all') return [...TRAINABLE];
+  const wanted = new Set<Trainable>();
+  for (const word of words) {
+    // PEFT's names are these and `_proj`.
+    const target = TRAINABLE.find((one) => one === word || `${one}_proj` === word);
+    if (target === undefined)
+      throw usageError(
+        `--targets ${text}: '${word}' is not a linear layer that can be trained. Use all, or a list of ` +
+          `${TRAINABLE.join(', ')}.${didYouMean(word, TRAINABLE)}`,
+      );
+    wanted.add(target);
+  }
+  if (wanted.size === 0)
+    throw usageError(`--targets names no layer. Use all, or a list of ${TRAINABLE.join(', ')}.`);
+  return TRAINABLE.filter((one) => wanted.has(one));
+}
+
+/** @param args of {@link trainingFlags}, as citty parsed them. @throws CliError (usage) */
+export function readTrainingRequest(args: Args): TrainingRequest {
+  const whole = (most: number): string => `a whole number from 1 to ${most}`;
+  const needed = (flag: string, field: NumberField, form: string): number => {
+    const value = readNumber(args, flag, field, form);
+    if (value === null) throw usageError(`--${flag} needs a value.`);
+    return value;
+  };
+  const method: TrainingMethod = args['method'] === 'dpo' ? 'dpo' : 'sft';
+  const rank = needed('rank', 'rank', whole(MAX_TRAINED_RANK));
+  return {
+    method,
+    rank,
+    alpha: readNumber(args, 'alpha', 'alpha', 'a number above 0, at most 10000') ?? ALPHA_PER_RANK * rank,
+    targets: parseTargets(String(args['targets'])),
+    epochs: needed('epochs', 'epochs', `a number above 0, at most ${MAX_EPOCHS}`),
+    least_steps: needed('least-steps', 'least_steps', whole(1_000_000)),
+    rate:
+      readNumber(args, 'rate', 'rate', 'a number above 0, at most 1, such as 1e-4') ??
+      (method === 'dpo' ? DPO_RATE : null),
+    batch: readNumber(args, 'batch', 'batch', whole(MAX_BATCH_ROWS)),
+    max_length: needed('max-length', 'max_length', `a whole number from 16 to ${MAX_ROW_TOKENS}`),
+    validation: needed('val', 'validation', 'a share from 0 to 0.5, such as 0.1'),
+    seed: needed('seed', 'seed', 'a whole number from 0 to 4294967295'),
+    beta: needed('beta', 'beta', 'a number above 0, at most 10'),
+  };
+}
+
+/** Words that a shell takes as they are. */
+const PLAIN = /^[\w@%+=:,./-]+$/;
+
+const quoted = (word: string): string =>
+  PLAIN.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
+
+/** @returns the command again, for a message. @param flag `--resume`, `--restart`, or '' for neither. */
+export function sameCommand(rawArgs: readonly string[], flag: '' | '--resume' | '--restart'): string {
+  const words = rawArgs.filter((word) => word !== '--resume' && word !== '--restart');
+  return ['graft train', ...words.map(quoted), ...(flag === '' ? [] : [flag])].join(' ');
+}

@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import {
+  parseTargets,
+  readTrainingRequest,
+  sameCommand,
+  trainingFlags,
+} from '../../../cli/train/training-flags.ts';
+import { TrainingRequest } from '../../../protocol/training.ts';
+
+const defaults = Object.fromEntries(
+  Object.entries(trainingFlags).map(([name, flag]) => [name, 'default' in flag ? flag.default : undefined]),
+);
+const read = (flags: Record<string, string> = {}) => readTrainingRequest({ ...defaults, ...flags });
+
+describe('readTrainingRequest', () => {
+  it('leaves rate and batch to the program', () => {
+    expect(read()).toEqual({
+      ...{
+        method: 'sft',
+        rank: 8,
+        alpha: 16,
+        targets: ['q', 'k', 'v', 'o', 'gate', 'up', 'down'],
+        epochs: 3,
+      },
+      ...{ least_steps: 60, rate: null, batch: null, max_length: 1_024, validation: 0.1, seed: 0, beta: 0.1 },
+    });
+    expect(TrainingRequest.safeParse(read()).success).toBe(true);
+  });
+
+  it('has a lower rate for dpo, and twice the rank for alpha', () => {
+    expect(read({ method: 'dpo' })).toMatchObject({ method: 'dpo', rate: 1e-5 });
+    expect(read({ method: 'dpo', rate: '2e-6', rank: '4' })).toMatchObject({ rate: 2e-6, rank: 4, alpha: 8 });
+    expect(read({ epochs: '0.5', alpha: '1' })).toMatchObject({ epochs: 0.5, alpha: 1 });
+  });
+
+  it.each([
+    ['rank', '257', 'is not a whole number from 1 to 256'],
+    ['rank', '', 'is not a whole number'],
+    ['rank', '1.5', 'is not a whole number'],
+    ['rate', '2', 'is not a number above 0, at most 1'],
+    ['epochs', 'many', 'is not a number above 0, at most 100'],
+    ['max-length', '8', 'is not a whole number from 16 to 4096'],
+    ['val', '0.9', 'is not a share from 0 to 0.5'],
+    ['seed', '-1', 'is not a whole number from 0'],
+    ['batch', '300', 'is not a whole number from 1 to 256'],
+  ])('refuses --%s %s', (flag, value, message) => {
+    expect(() => read({ [flag]: value })).toThrow(message);
+  });
+});
+
+describe('parseTargets', () => {
+  it.each([
+    ['all', ['q', 'k', 'v', 'o', 'gate', 'up', 'down']],
+    ['v,q', ['q', 'v']],
+    ['q_proj, v_proj,q', ['q', 'v']],
+  ])('%s', (text, targets) => {
+    expect(parseTargets(text)).toEqual(targets);
+  });
+
+  it.each(['', ',', 'q,all', 'lm_head', 'constructor'])('refuses %j with the right ones', (text) => {
+    expect(() => parseTargets(text)).toThrow(/Use all, or a list of q, k, v, o, gate, up, down\./);
+  });
+});
+
+it('repeats a command so that a shell reads the same words', () => {
+  const rawArgs = ['my rows.jsonl', '--why', "it's late", '--resume', '--rank=4'];
+  expect(sameCommand(rawArgs, '--restart')).toBe(
+    String.raw`graft train 'my rows.jsonl' --why 'it'\''s late' --rank=4 --restart`,
+  );
+  expect(sameCommand(['a', '--restart'], '')).toBe('graft train a');
+});
