@@ -103,6 +103,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
       'adapters/format/safetensors.ts': ['MAX_HEADER_BYTES', 'MAX_ADAPTER_TENSORS'],
       'protocol/admin-api/names.ts': ['MAX_WHY', 'MAX_DESCRIPTION', 'MAX_TAGS', 'REMOVAL_GRACE_MS'],
       'protocol/origin-wire.ts': ['MAX_EVALUATION_ROWS'],
+      'protocol/training.ts': ['MAX_TRAINING_CARD_BYTES', 'MAX_CURVE_POINTS'],
       'worker/registry/limits.ts': ['MAX_REMOVED_AT_ONCE'],
       'worker/blobs/limits.ts': [
         'HELD_BYTES',

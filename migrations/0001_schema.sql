@@ -24,7 +24,8 @@ CREATE INDEX names_by_owner ON names (owner, name);
 CREATE INDEX names_of_removal ON names (removal, name) WHERE removal IS NOT NULL;
 CREATE INDEX names_by_alias ON names (alias, name) WHERE alias IS NOT NULL;
 
--- A row is 1 to 2 kB. WITHOUT ROWID each would take a page of its own for what does not fit beside its key.
+-- A row is 1 to 2 kB, and up to 16 kB more with a training card. WITHOUT ROWID each would take a page of its own for
+-- what does not fit beside its key.
 CREATE TABLE versions (
   name TEXT NOT NULL,
   version INTEGER NOT NULL,
@@ -46,6 +47,7 @@ CREATE TABLE versions (
   withdrawn_at INTEGER,        -- since when an adapter below, another owner's, is retired; NULL = never
   removed_at INTEGER,          -- NULL = not removed
   removal INTEGER,             -- id in history
+  training TEXT,               -- JSON, TrainingCard of protocol/training.ts; last, so that reading the others skips it
   PRIMARY KEY (name, version)
 );
 CREATE INDEX versions_by_digest ON versions (digest, name, version DESC);

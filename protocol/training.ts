@@ -3,6 +3,7 @@
  * carries.
  */
 import { z } from 'zod';
+import { err, ok, type Result } from './api-error.ts';
 import { ChainEntry, Digest } from './identity.ts';
 
 /** Linears of a layer that can be trained, by their short names. */
@@ -19,6 +20,10 @@ export const MAX_EPOCHS = 100;
 export const MAX_BATCH_ROWS = 256;
 /** Tokens of a row; attention is computed in one piece. */
 export const MAX_ROW_TOKENS = 4_096;
+/** Points of a card's loss curve. */
+export const MAX_CURVE_POINTS = 256;
+/** Bytes of a training card as JSON: room for a full curve of unrounded losses and the longest chain. */
+export const MAX_TRAINING_CARD_BYTES = 16 * 1024;
 
 export const TrainingSettings = z.strictObject({
   method: z.enum(TRAINING_METHODS),
@@ -51,13 +56,15 @@ export const TrainingRequest = TrainingSettings.extend({
 export type TrainingRequest = z.infer<typeof TrainingRequest>;
 
 /** Loss over the training, thinned out: `[step, training loss, held-out loss or null]`. */
-export const TrainingCurve = z.array(z.tuple([z.int().min(0), z.number(), z.number().nullable()])).max(256);
+export const TrainingCurve = z
+  .array(z.tuple([z.int().min(0), z.number(), z.number().nullable()]))
+  .max(MAX_CURVE_POINTS);
 export type TrainingCurve = z.infer<typeof TrainingCurve>;
 
-/** How a version was made; stored with it as its publisher reports it. */
+/** How a version was made, as its publisher reports it. Nobody else has checked it. */
 export const TrainingCard = z
   .strictObject({
-    /** sha256 of the rows' file, its rows, and how many of them were held out. */
+    /** sha256 of the rows' file, and how its rows were used. */
     rows: z.strictObject({
       sha256: Digest,
       trained: z.int().min(1),
@@ -90,6 +97,45 @@ export const TrainingCard = z
   })
   .meta({ id: 'TrainingCard' });
 export type TrainingCard = z.infer<typeof TrainingCard>;
+
+/** As a publication sends it, and as it is stored: at most {@link MAX_TRAINING_CARD_BYTES} of JSON. */
+export const SentTrainingCard = TrainingCard.refine(
+  (card) => new TextEncoder().encode(JSON.stringify(card)).length <= MAX_TRAINING_CARD_BYTES,
+  `must have at most ${MAX_TRAINING_CARD_BYTES} bytes as JSON`,
+);
+
+/** File beside an adapter that has its card. */
+export const TRAINING_FILE = 'training.json';
+/** A card's file may be indented. */
+export const MAX_TRAINING_FILE_BYTES = 4 * MAX_TRAINING_CARD_BYTES;
+
+/** @returns the card in the text of a {@link TRAINING_FILE}, or what is wrong and what to do about it. */
+export function readTrainingText(text: string): Result<TrainingCard, string> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return err(notACard('it is not JSON'));
+  }
+  const parsed = SentTrainingCard.safeParse(value);
+  if (parsed.success) return ok(parsed.data);
+  const [issue] = parsed.error.issues;
+  const where = issue?.path.length ? `"${issue.path.join('.')}": ` : '';
+  return err(notACard(`${where}${issue?.message ?? ''}`));
+}
+
+/** @param problem such as `it is not JSON`. */
+export const notACard = (problem: string): string =>
+  `${TRAINING_FILE} is not a training card: ${problem}. Remove it to publish without a card, or repair it.`;
+
+/** As an edge returns it; fields that a newer edge adds are dropped. */
+export const TrainingCardView = TrainingCard.extend({
+  rows: TrainingCard.shape.rows.strip(),
+  base: TrainingCard.shape.base.strip(),
+  chain: z.array(ChainEntry.strip()),
+  settings: TrainingSettings.strip(),
+  scores: TrainingCard.shape.scores.unwrap().strip().nullable(),
+}).strip();
 
 /** Why a training ended without an adapter. The checkpoint stays, if there is one. */
 export const TRAINING_FAILURES = [

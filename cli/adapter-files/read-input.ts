@@ -11,6 +11,8 @@ export interface AdapterInput {
   readonly files: AdapterFiles;
   /** The folder or file that was read, for messages. */
   readonly where: string;
+  /** The adapter's folder; null when one file was given. */
+  readonly folder: string | null;
   /** Size of the weights file. */
   readonly bytes: number;
   /** Decisions made for the user, each a sentence. */
@@ -48,7 +50,7 @@ export async function readInput(given: string): Promise<AdapterInput> {
   const entry = await statOf(given);
   if (entry.isDirectory()) return readFolder(given);
   if (path.basename(given) === CONFIG) return readFolder(path.dirname(given));
-  return readWeights(given, given, []);
+  return readWeights(given, null, []);
 }
 
 async function readFolder(given: string): Promise<AdapterInput> {
@@ -119,7 +121,7 @@ function oldFormat(folder: string, names: readonly string[]): CliError {
   );
 }
 
-async function readWeights(file: string, where: string, notes: string[]): Promise<AdapterInput> {
+async function readWeights(file: string, folder: string | null, notes: string[]): Promise<AdapterInput> {
   const weights = await readCapped(file, MAX_WEIGHTS_BYTES);
   const configPath = path.join(path.dirname(file), CONFIG);
   const hasConfig = await stat(configPath).then(
@@ -134,7 +136,8 @@ async function readWeights(file: string, where: string, notes: string[]): Promis
       weightsPath: file,
       configPath,
     },
-    where,
+    where: folder ?? file,
+    folder,
     bytes: weights.length,
     notes,
   };

@@ -1,5 +1,6 @@
 import { nameProblem } from '../../protocol/identity.ts';
 import { versionState } from '../../protocol/state-words.ts';
+import type { TrainingCard } from '../../protocol/training.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { createApiClient, type ApiClient, callOperation } from '../api-client.ts';
 import { command } from '../command.ts';
@@ -9,6 +10,7 @@ import { interruptible, CliError, EXIT } from '../cli-error.ts';
 import { fileSize, type Output } from '../output.ts';
 import { failedText, readEvalRows, scoreText } from '../publish/evaluate-upload.ts';
 import {
+  cardOf,
   publishAdapter,
   type Published,
   type PublishWish,
@@ -19,6 +21,7 @@ import { fileFacts, readAdapter } from '../../adapters/index.ts';
 import { adapterBaseId } from '../adapter-files/adapter-base.ts';
 import { type AdapterInput, asRefusal, readInput } from '../adapter-files/read-input.ts';
 import { packInput } from '../publish/pack-input.ts';
+import { sameCard, trainingText } from '../publish/training-card.ts';
 import { planUpload } from '../publish/upload-blob.ts';
 
 export const publishCommand = command({
@@ -104,7 +107,8 @@ async function dryRun(wish: PublishWish, output: Output): Promise<void> {
   output.result({ dry_run: true, ...plan }, () => planText(plan));
 }
 
-export function publishedText({ version, created, repeated, evaluation, failed }: Published): string {
+export function publishedText(published: Published): string {
+  const { version, created, repeated, evaluation, failed, training } = published;
   const what = `${version.name}@${version.version}`;
   const size = `rank ${version.rank}, ${fileSize(version.bytes)}, ${version.digest.slice(0, 12)}`;
   const first =
@@ -112,15 +116,21 @@ export function publishedText({ version, created, repeated, evaluation, failed }
       ? `${what} is ${versionState(version, null)} ` +
         `(${size})${created ? '' : '; an earlier attempt of this request may have created it'}`
       : `${what} is this adapter already; nothing changed`;
-  if (evaluation === null) return first;
-  const kept = version.evaluation?.sha256 === evaluation.sha256;
-  const score = `${scoreText(evaluation)}${kept ? '' : ' (not kept: the version was there before)'}`;
-  return [first, score, ...(failed.length === 0 ? [] : [failedText(failed)])].join('\n');
+  const card =
+    training === null ? [] : [`${trainingText(training)}${notKept(sameCard(version.training, training))}`];
+  if (evaluation === null) return [first, ...card].join('\n');
+  const score = `${scoreText(evaluation)}${notKept(version.evaluation?.sha256 === evaluation.sha256)}`;
+  return [first, ...card, score, ...(failed.length === 0 ? [] : [failedText(failed)])].join('\n');
 }
+
+const notKept = (isKept: boolean): string => (isKept ? '' : ' (not kept: the version was there before)');
 
 function planText(plan: PublishPlan): string {
   const size = `rank ${plan.rank}, ${plan.modules} modules, ${fileSize(plan.bytes)}`;
-  const rows = plan.evaluation_rows === 0 ? [] : [`${plan.evaluation_rows} rows would be answered first`];
+  const rows = [
+    ...(plan.training === null ? [] : [trainingText(plan.training)]),
+    ...(plan.evaluation_rows === 0 ? [] : [`${plan.evaluation_rows} rows would be answered first`]),
+  ];
   if (!plan.checked)
     return [
       `dry run: the adapter can be read (${size})`,
@@ -181,6 +191,8 @@ interface PublishPlan {
   readonly modules: number;
   readonly bytes_to_send: number | null;
   readonly evaluation_rows: number;
+  /** The card that would be sent. */
+  readonly training: TrainingCard | null;
 }
 
 /** Placeholder for an unknown base; this file is not kept. */
@@ -225,6 +237,7 @@ export async function planPublish(
     modules: packed.modules.length,
     bytes_to_send: plan.bytes_to_send,
     evaluation_rows: wish.rows?.rows.length ?? 0,
+    training: found.training,
   };
 }
 
@@ -232,6 +245,7 @@ export async function planPublish(
 async function planAlone(wish: PublishWish & { output: Output }, because: string): Promise<PublishPlan> {
   const input = await readInput(wish.given);
   for (const note of input.notes) wish.output.note(note);
+  const training = await cardOf(wish, input);
   const { baseId, parentChainId } = ownWord(input);
   const packed = await packInput({
     input,
@@ -257,6 +271,7 @@ async function planAlone(wish: PublishWish & { output: Output }, because: string
     modules: packed.modules.length,
     bytes_to_send: null,
     evaluation_rows: wish.rows?.rows.length ?? 0,
+    training,
   };
 }
 

@@ -9,6 +9,7 @@ import { CliError, EXIT } from '../cli-error.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';
 import { fileSize, plainTable, when } from '../output.ts';
+import { trainingText } from '../publish/training-card.ts';
 import {
   parseName,
   changeFlags,
@@ -68,7 +69,7 @@ export function versionTable(
 ): string {
   if (versions.length === 0) return 'no versions';
   const scored = versions.some(({ evaluation }) => evaluation !== null);
-  return plainTable(
+  const table = plainTable(
     [
       'VERSION',
       'STATE',
@@ -94,6 +95,10 @@ export function versionTable(
       one.digest.slice(0, 12),
     ]),
   );
+  const cards = versions.flatMap(({ version, training }) =>
+    training === null ? [] : [`@${version} ${trainingText(training)}`],
+  );
+  return [table, ...(cards.length === 0 ? [] : ['', ...cards])].join('\n');
 }
 
 const score = ({ evaluation }: VersionView): string =>

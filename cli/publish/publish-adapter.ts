@@ -1,12 +1,14 @@
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import type { Evaluation } from '../../protocol/origin-wire.ts';
-import { readInput } from '../adapter-files/read-input.ts';
+import type { TrainingCard } from '../../protocol/training.ts';
+import { type AdapterInput, readInput } from '../adapter-files/read-input.ts';
 import { lookUpBases, lookUpVersions } from '../admin/admin-client.ts';
 import { type ApiClient, type Retrying, callWithStatus } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { fileSize, type Output, type Unit } from '../output.ts';
 import { type EvalRows, evaluateUpload, type FailedRow, refuseLowScore } from './evaluate-upload.ts';
 import { type PackedForBase, packForBase, refuseUnfit } from './pack-input.ts';
+import { readTrainingCard } from './training-card.ts';
 import { uploadBlob } from './upload-blob.ts';
 
 /** The user's request. */
@@ -27,6 +29,8 @@ export interface PublishWish {
   readonly rows?: EvalRows | null;
   /** Minimum share of exact answers for publishing. */
   readonly minScore?: number | null;
+  /** How it was trained; null = nothing is said. Default: what the folder's `training.json` says. */
+  readonly training?: TrainingCard | null;
 }
 
 export interface Published {
@@ -40,10 +44,13 @@ export interface Published {
   evaluation: Evaluation | null;
   /** Rows with another answer than expected. */
   failed: readonly FailedRow[];
+  /** The card that was sent. */
+  training: TrainingCard | null;
 }
 
 export interface Packed extends PackedForBase {
   readonly parent: VersionView | null;
+  readonly training: TrainingCard | null;
 }
 
 /** Code of the error for a parent that is not the one it was trained on. */
@@ -51,11 +58,11 @@ export const PARENT_CHANGED = 'parent_changed';
 
 /**
  * Reads, packs and checks against the server's base that the adapter is for. @throws CliError `adapter_invalid`
- * (refused)
+ * (refused), `training_invalid` (usage)
  */
 export async function packForServer(
   client: ApiClient,
-  wish: Pick<PublishWish, 'given' | 'parent' | 'parentChainId' | 'bf16'>,
+  wish: Pick<PublishWish, 'given' | 'parent' | 'parentChainId' | 'bf16' | 'training'>,
   output: Output,
 ): Promise<Packed> {
   const bases = await lookUpBases(client);
@@ -68,6 +75,7 @@ export async function packForServer(
     });
   const input = await readInput(wish.given);
   for (const note of input.notes) output.note(note);
+  const training = await cardOf(wish, input);
   const progress = output.progress('packing');
   let found: PackedForBase;
   try {
@@ -92,7 +100,16 @@ export async function packForServer(
     });
   for (const warning of packed.warnings) output.note(`warning: ${warning}`);
   refuseUnfit(packed, base, input.where);
-  return { base, parent, packed };
+  return { base, parent, packed, training };
+}
+
+/** @throws CliError `training_invalid` (usage) */
+export async function cardOf(
+  { training }: Pick<PublishWish, 'training'>,
+  { folder }: Pick<AdapterInput, 'folder'>,
+): Promise<TrainingCard | null> {
+  if (training !== undefined) return training;
+  return folder === null ? null : readTrainingCard(folder);
 }
 
 /**
@@ -104,7 +121,7 @@ export async function publishAdapter(
   params: PublishWish & { client: ApiClient; output: Output; signal?: AbortSignal },
 ): Promise<Published> {
   const { client, output, signal, name, parent, stage, why = null, rows = null } = params;
-  const { packed } = await packForServer(client, params, output);
+  const { packed, training } = await packForServer(client, params, output);
   const { digest, bytes } = packed;
   let uploaded = 0;
   const attempt = async (): Promise<Published> => {
@@ -132,7 +149,15 @@ export async function publishAdapter(
           );
     if (evaluated !== null) refuseLowScore(evaluated, params.minScore ?? null);
     const evaluation = evaluated?.evaluation ?? null;
-    const body = { name, digest, parent, stage, why, ...(evaluation === null ? {} : { evaluation }) };
+    const body = {
+      name,
+      digest,
+      parent,
+      stage,
+      why,
+      ...(evaluation === null ? {} : { evaluation }),
+      ...(training === null ? {} : { training }),
+    };
     let repeated = false;
     const onWait: Retrying['onWait'] = (ms, reason) => {
       repeated = true;
@@ -143,7 +168,7 @@ export async function publishAdapter(
     const { answer: version, status } = published;
     if (version.notice !== undefined) output.note(version.notice);
     const created = status === 201;
-    return { version, created, repeated, sent, evaluation, failed: evaluated?.failed ?? [] };
+    return { version, created, repeated, sent, evaluation, failed: evaluated?.failed ?? [], training };
   };
   try {
     return await attempt().catch((error: unknown) => {

@@ -4,6 +4,13 @@
  */
 import { type PublishPlan, VersionList, type PublishedVersion } from '../../protocol/admin-api/versions.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
+import {
+  MAX_TRAINING_FILE_BYTES,
+  notACard,
+  readTrainingText,
+  TRAINING_FILE,
+  type TrainingCard,
+} from '../../protocol/training.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Client } from './client.ts';
 import type { PackedFile } from './pack-file.ts';
@@ -24,6 +31,8 @@ export interface PublishWish {
 export interface Checked {
   readonly file: PackedFile;
   readonly plan: PublishPlan;
+  /** From the chosen files; null = they have none. */
+  readonly training: TrainingCard | null;
 }
 
 const refused = (message: string, param: string | null = null): Problem => ({
@@ -36,6 +45,8 @@ export async function checkFile(client: Client, wish: PublishWish): Promise<Resu
     return err(refused('Browsers cannot compute digests on pages without https. Use graft publish instead.'));
   const picked = pickAdapterFiles(wish.files);
   if (!picked.ok) return err(refused(picked.error, 'files'));
+  const training = await cardIn(wish.files);
+  if (!training.ok) return err(refused(training.error, 'files'));
   const origins = await client.call('GET /admin/origins', {});
   if (!origins.ok) return origins;
   const bases = new Map(
@@ -56,7 +67,21 @@ export async function checkFile(client: Client, wish: PublishWish): Promise<Resu
   const plan = await client.call('POST /admin/versions/plan', {
     body: { ...requestOf(wish, packed.value), file: packed.value.facts },
   });
-  return plan.ok ? ok({ file: packed.value, plan: plan.value }) : plan;
+  return plan.ok ? ok({ file: packed.value, plan: plan.value, training: training.value }) : plan;
+}
+
+/** @returns the training card among the files; null without one. */
+export async function cardIn(
+  files: readonly Pick<File, 'name' | 'size' | 'text'>[],
+): Promise<Result<TrainingCard | null, string>> {
+  const found = files.filter(({ name }) => name === TRAINING_FILE);
+  const [file] = found;
+  if (file === undefined) return ok(null);
+  if (found.length > 1)
+    return err(`These files contain more than one ${TRAINING_FILE}. Choose the adapter's own files.`);
+  if (file.size > MAX_TRAINING_FILE_BYTES)
+    return err(notACard(`it has ${file.size} bytes; at most ${MAX_TRAINING_FILE_BYTES} are read`));
+  return readTrainingText(await file.text());
 }
 
 const requestOf = ({ name, parent, stage }: PublishWish, { packed }: PackedFile) => ({
@@ -88,7 +113,7 @@ const MAX_UPLOADS = 4;
 export async function publishFile(
   client: Client,
   wish: PublishWish,
-  { file }: Checked,
+  { file, training }: Checked,
   onProgress: (bytes: number) => void,
 ): Promise<Result<PublishedVersion, Problem>> {
   for (let tries = 1; ; tries += 1) {
@@ -98,7 +123,11 @@ export async function publishFile(
   }
   const why = wish.why.trim();
   return client.call('POST /admin/versions', {
-    body: { ...requestOf(wish, file), ...(why === '' ? {} : { why }) },
+    body: {
+      ...requestOf(wish, file),
+      ...(training === null ? {} : { training }),
+      ...(why === '' ? {} : { why }),
+    },
   });
 }
 

@@ -1,7 +1,8 @@
-/** Charts over time, with one style and engine for traffic, origins and experiment intervals. */
+/** Charts, with one style and engine for traffic, origins, experiment intervals and loss curves. */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
+import { lossRange, lossText, type LossColumns } from '../model/training-card.ts';
 import { pointedAt, valueRange, type IntervalColumns, type Scale } from '../model/interval-series.ts';
 import { TICK_SECONDS, tickWords, timeRange, timeTicks, roundedUp, type Grid } from '../model/time-series.ts';
 import { moment, number, percent, signed } from '../model/words.ts';
@@ -255,6 +256,92 @@ function timeWords(title: string, series: readonly ChartSeries[], write: (value:
   });
   return `${title} over time; ${parts.join(', ')}`;
 }
+
+/** Losses over the steps of a training; those under the pointer are shown above. */
+export function LossChart({ columns }: { columns: LossColumns }) {
+  const latest = useRef(columns);
+  latest.current = columns;
+  const { steps, training, heldOut } = columns;
+  const isHeldOut = heldOut.some((loss) => loss !== null);
+  const { place, pointed } = usePlot({
+    about: steps.length === 0 ? null : String(isHeldOut),
+    height: TIME_HEIGHT,
+    data: useMemo((): uPlot.AlignedData => [[...steps], [...training], [...heldOut]], [columns]),
+    options: (style) => lossOptions(() => latest.current, style),
+  });
+  if (steps.length === 0) return null;
+  const at = pointed !== null && pointed < steps.length ? pointed : null;
+  const series = [
+    { name: 'training', color: 1, values: training },
+    ...(isHeldOut ? [{ name: 'held out', color: 2, values: heldOut }] : []),
+  ] as const;
+  return (
+    <figure class="time-chart">
+      <figcaption>
+        <h4>Loss, nats a token</h4>
+        <p class="legend">
+          {series.map(({ name, color, values }) => (
+            <span key={name}>
+              <i class={`swatch color-${color}`} /> {name}
+              {at !== null && <strong> {values[at] == null ? '–' : lossText(values[at])}</strong>}
+            </span>
+          ))}
+          {at !== null && <span class="push">step {steps[at]}</span>}
+        </p>
+      </figcaption>
+      <div
+        ref={place}
+        role="img"
+        aria-label={`Loss over ${steps.at(-1)} steps; ${series.map(({ name, values }) => `${name}: ${fromTo(values)}`).join(', ')}`}
+      />
+    </figure>
+  );
+}
+
+function fromTo(values: readonly (number | null)[]): string {
+  const known = values.filter((value) => value !== null);
+  return `from ${lossText(known[0] ?? 0)} to ${lossText(known.at(-1) ?? 0)}`;
+}
+
+function lossOptions(latest: () => LossColumns, { color, axis }: PlotStyle): PlotOptions {
+  const line = (nth: number): uPlot.Series => {
+    const stroke = color(`--series-${nth}`);
+    return {
+      stroke,
+      width: 2,
+      spanGaps: true,
+      points: { show: false, filter: alone, size: 6, fill: stroke },
+    };
+  };
+  return {
+    padding: [FRAME.top, FRAME.right, 0, 0],
+    scales: {
+      x: {
+        time: false,
+        // A single point would have no width.
+        range: () => [
+          latest().steps[0] ?? 0,
+          Math.max(latest().steps.at(-1) ?? 0, (latest().steps[0] ?? 0) + 1),
+        ],
+      },
+      y: { range: () => lossRange(latest()) },
+    },
+    axes: [
+      { ...axis, grid: { show: false }, size: STEP_AXIS, values: (_, ticks) => ticks.map(stepWord) },
+      {
+        ...axis,
+        size: FRAME.left,
+        splits: (_, __, from, to) => [from, from / 2 + to / 2, to],
+        values: (_, ticks) => ticks.map(lossText),
+      },
+    ],
+    series: [{}, line(1), line(2)],
+  };
+}
+
+const STEP_AXIS = 24;
+/** Only whole steps have a label. */
+const stepWord = (step: number): string => (Number.isInteger(step) ? String(step) : '');
 
 const INTERVAL_HEIGHT = 260;
 

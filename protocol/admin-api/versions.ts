@@ -12,6 +12,7 @@ import {
   EvaluationRows,
 } from '../origin-wire.ts';
 import { Digest, AdapterName, Tenant } from '../identity.ts';
+import { SentTrainingCard, TrainingCardView } from '../training.ts';
 import { Why } from './names.ts';
 import { type AdminOperationTable, MAX_PLAN_BODY_BYTES, MAX_EVALUATION_BODY_BYTES } from './operation.ts';
 import { BlobRecord } from '../adapter-manifest.ts';
@@ -31,6 +32,8 @@ export const PublishRequest = z
     owner: Tenant.nullish(),
     /** Stored with the version as the publisher sends it. */
     evaluation: Evaluation.nullish(),
+    /** How it was trained; stored likewise. */
+    training: SentTrainingCard.nullish(),
     /** For the history. */
     why: Why.nullish(),
   })
@@ -75,6 +78,8 @@ export const VersionView = z
       .nullable(),
     /** Score reported by its publisher. */
     evaluation: StoredEvaluation.strip().nullable(),
+    /** How it was trained, as its publisher reports it. */
+    training: TrainingCardView.nullable(),
     /** Unix ms; null = in use. */
     retired_at: z.int().nullable(),
     /**
@@ -175,7 +180,7 @@ export type FileFacts = z.infer<typeof FileFacts>;
 /** `POST /admin/versions/plan`. */
 export const PlanRequest = z
   .strictObject({
-    ...PublishRequest.omit({ evaluation: true, why: true }).shape,
+    ...PublishRequest.omit({ evaluation: true, training: true, why: true }).shape,
     file: FileFacts,
   })
   .meta({ id: 'PlanRequest' });

@@ -6,6 +6,7 @@ import type { VersionView } from '../../protocol/admin-api/versions.ts';
 const version = (name: string, number: number, more: Partial<VersionView> = {}): VersionView => ({
   ...{ name, version: number, digest: 'd', parent: null, bytes: 1, rank: 8, created_at: 0, created_by: 'k' },
   ...{ chain_id: 'c', owner: 'o', base: { id: 'b', digest: 'd' }, proof: null, evaluation: null },
+  training: null,
   retired_at: null,
   withdrawn_at: null,
   chain: [{ digest: 'd', scale: 1, name, owner: 'o' }],

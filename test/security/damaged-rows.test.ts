@@ -26,12 +26,12 @@ const damaged = { status: 500, body: { error: { code: 'registry_damaged' } } };
 beforeAll(async () => {
   graft = await startTestEdge();
   key = await graft.makeKey({ tenant: 'default' });
-  for (const [i, name] of ['good', 'chain', 'proof', 'evaluation'].entries())
+  for (const [i, name] of ['good', 'chain', 'proof', 'evaluation', 'training'].entries())
     for (const version of [1, 2]) {
       const adapter = tinyAdapter({ seed: 2 * i + version });
       expect((await graft.publish({ name, adapter })).status).toBe(201);
     }
-  for (const column of ['chain', 'proof', 'evaluation'])
+  for (const column of ['chain', 'proof', 'evaluation', 'training'])
     await run(`UPDATE versions SET ${column} = ? WHERE name = ? AND version = 2`, JUNK, column);
   damagedKey = ((await post('/admin/keys', { tenant: 'default' })).body as unknown as { id: string }).id;
   await run('UPDATE keys SET rights = ? WHERE id = ?', JUNK, damagedKey);
@@ -46,15 +46,17 @@ describe('a damaged row', () => {
   it('is left out of lists, which go on', async () => {
     const models = await graft.request('/v1/models', { key });
     const { data } = (await models.json()) as { data: { id: string }[] };
-    expect(data.map(({ id }) => id).slice(1)).toEqual(['good']);
+    // Nothing that serves a version reads its training card.
+    expect(data.map(({ id }) => id).slice(1)).toEqual(['good', 'training']);
     const body = JSON.stringify({ model: 'goof', messages: [{ role: 'user', content: 'hi' }] });
     const missing = await graft.request('/v1/chat/completions', { method: 'POST', key, body });
     expect([missing.status, await missing.text()]).toEqual([404, expect.stringContaining('good')]);
     const { versions } = (await json('/admin/versions?name=chain')).body;
     expect(versions).toMatchObject([{ version: 1 }]);
+    expect((await json('/admin/versions?name=training')).body['versions']).toMatchObject([{ version: 1 }]);
     const { digest } = tinyAdapter({ seed: 4 });
     expect(await json(`/admin/versions?digest=${digest}`)).toEqual({ status: 200, body: { versions: [] } });
-    expect((await json('/admin/names')).body['names']).toHaveLength(4);
+    expect((await json('/admin/names')).body['names']).toHaveLength(5);
     const { keys } = (await json('/admin/keys')).body;
     expect(JSON.stringify(keys)).not.toContain(damagedKey);
     expect(keys).toHaveLength(1);
@@ -91,6 +93,7 @@ describe('a damaged row', () => {
       { table: 'versions', id: 'chain@2', column: 'chain' },
       { table: 'versions', id: 'evaluation@2', column: 'evaluation' },
       { table: 'versions', id: 'proof@2', column: 'proof' },
+      { table: 'versions', id: 'training@2', column: 'training' },
       { table: 'keys', id: damagedKey, column: 'rights' },
       { table: 'experiments', id: expect.stringMatching(/^exp_/) as string, column: 'document' },
     ]);

@@ -251,14 +251,14 @@ const isRemoved = (name: string): Guard => ({
   values: [name],
 });
 
-function insertVersion(db: SqlDatabase, row: VersionRow): SqlStatement[] {
+function insertVersion(db: SqlDatabase, row: Parameters<Registry['publish']>[0]['row']): SqlStatement[] {
   const chain = JSON.stringify(row.chain);
   return [
     db
       .prepare(
         `INSERT INTO versions (name, version, digest, owner, chain, chain_id, parent, base_id, base_digest, bytes,
-          rank, rank_sum, created_at, created_by, proof, evaluation, retired_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+          rank, rank_sum, created_at, created_by, proof, evaluation, retired_at, training)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       )
       .bind(
         row.name,
@@ -278,6 +278,7 @@ function insertVersion(db: SqlDatabase, row: VersionRow): SqlStatement[] {
         proofToJson(row.proof),
         toJson(row.evaluation),
         row.retiredAt,
+        toJson(row.training ?? null),
       ),
     db
       .prepare(

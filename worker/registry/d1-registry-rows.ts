@@ -5,9 +5,11 @@ import { AboutName, NOTHING_SAID } from '../../protocol/admin-api/names.ts';
 import { adaptersOf, type Experiment } from '../../protocol/experiment.ts';
 import { pinOf } from '../../protocol/identity.ts';
 import { AdapterProof, StoredEvaluation } from '../../protocol/origin-wire.ts';
+import { TrainingCard } from '../../protocol/training.ts';
 import { readColumn, type SqlDatabase, readable, type SqlStatement } from '../platform/d1-database.ts';
 import type {
   ChangeAction,
+  DescribedVersion,
   HistoryRow,
   NameRow,
   UsableName,
@@ -18,7 +20,7 @@ import type {
 } from './ports.ts';
 import { toDocument } from '../experiments/d1-experiment-rows.ts';
 
-/** A row of `versions`. */
+/** A row of `versions`, without its training card. */
 export interface VersionRecord {
   name: string;
   version: number;
@@ -40,6 +42,10 @@ export interface VersionRecord {
   withdrawn_at: number | null;
   removed_at: number | null;
 }
+
+/** The columns of {@link VersionRecord}. A page of names is read with their versions: cards would be megabytes of it. */
+export const VERSION = `v.name, v.version, v.digest, v.owner, v.chain, v.chain_id, v.parent, v.base_id, v.base_digest, v.bytes,
+  v.rank, v.rank_sum, v.created_at, v.created_by, v.proof, v.evaluation, v.retired_at, v.withdrawn_at, v.removed_at`;
 
 /** A row of `names`. */
 export type NameRecord = Omit<NameRow, 'strict' | 'about' | 'removedAt'> & {
@@ -154,6 +160,12 @@ export const toVersion = (record: VersionRecord): VersionRow => ({
   withdrawnAt: record.withdrawn_at,
 });
 
+/** @throws DamagedRow */
+export const toDescribed = (record: VersionRecord & { training: string | null }): DescribedVersion => ({
+  ...toVersion(record),
+  training: record.training === null ? null : column(TrainingCard, record.training, record, 'training'),
+});
+
 export const toHistory = ({ from_version, to_version, ...rest }: HistoryRecord): HistoryRow => ({
   ...rest,
   from: from_version,
@@ -210,7 +222,7 @@ type PointerRecord = NameAndLive & {
   unwritten: number | null;
 };
 
-const NAMES = `SELECT v.*, n.name AS own_name, n.owner AS name_owner, n.version AS live, n.latest, n.sequence,
+const NAMES = `SELECT ${VERSION}, n.name AS own_name, n.owner AS name_owner, n.version AS live, n.latest, n.sequence,
     n.alias, n.strict, n.about, n.removed_at AS name_removed_at, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document,
     s.change AS unwritten
   FROM names n LEFT JOIN versions v ON v.name = n.name AND v.version = n.version
@@ -261,7 +273,7 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
     if (adapters.length === 0) return new Map();
     const { results } = await db
       .prepare(
-        `SELECT v.* FROM versions v WHERE (v.name, v.version) IN (
+        `SELECT ${VERSION} FROM versions v WHERE (v.name, v.version) IN (
            SELECT json_extract(value, '$.name'), json_extract(value, '$.version') FROM json_each(?))`,
       )
       .bind(JSON.stringify(adapters.map(pinOf)))

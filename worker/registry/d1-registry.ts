@@ -6,7 +6,9 @@ import {
   NAME,
   toHistory,
   toName,
+  toDescribed,
   toVersion,
+  VERSION,
   type HistoryRecord,
   type NameRecord,
   type VersionRecord,
@@ -16,7 +18,8 @@ import {
 import { createD1Removals } from './d1-removals.ts';
 import { GOES_LIVE, type Registry, type NameRange, type NameWindow, type UsableNames } from './ports.ts';
 
-const LIVE = 'SELECT v.* FROM names n JOIN versions v ON v.name = n.name AND v.version = n.version';
+const LIVE = `SELECT ${VERSION} FROM names n JOIN versions v ON v.name = n.name AND v.version = n.version`;
+const DESCRIBED = `SELECT ${VERSION}, v.training FROM versions v`;
 const WENT_LIVE = GOES_LIVE.map((action) => `'${action}'`).join(', ');
 
 const PAGE =
@@ -40,10 +43,18 @@ export function createD1Registry(db: SqlDatabase): Registry {
 
     async version(name, version) {
       const record = await db
-        .prepare('SELECT * FROM versions WHERE name = ? AND version = ? AND removed_at IS NULL')
+        .prepare(`SELECT ${VERSION} FROM versions v WHERE name = ? AND version = ? AND removed_at IS NULL`)
         .bind(name, version)
         .first<VersionRecord>();
       return record && toVersion(record);
+    },
+
+    async describedVersion(name, version) {
+      const record = await db
+        .prepare(`${DESCRIBED} WHERE name = ? AND version = ? AND removed_at IS NULL`)
+        .bind(name, version)
+        .first<Parameters<typeof toDescribed>[0]>();
+      return record && toDescribed(record);
     },
 
     async live(name) {
@@ -68,16 +79,16 @@ export function createD1Registry(db: SqlDatabase): Registry {
 
     async versions(name) {
       const { results } = await db
-        .prepare('SELECT * FROM versions WHERE name = ? AND removed_at IS NULL ORDER BY version DESC')
+        .prepare(`${DESCRIBED} WHERE name = ? AND removed_at IS NULL ORDER BY version DESC`)
         .bind(name)
-        .all<VersionRecord>();
-      return readable(results, toVersion);
+        .all<Parameters<typeof toDescribed>[0]>();
+      return readable(results, toDescribed);
     },
 
     async versionsOf({ digest, limit }) {
       const { results } = await db
         .prepare(
-          'SELECT * FROM versions WHERE digest = ? AND removed_at IS NULL ORDER BY name, version DESC LIMIT ?',
+          `SELECT ${VERSION} FROM versions v WHERE digest = ? AND removed_at IS NULL ORDER BY name, version DESC LIMIT ?`,
         )
         .bind(digest, limit)
         .all<VersionRecord>();
@@ -86,7 +97,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
 
     async versionsOfChain({ chainId, limit }) {
       const { results } = await db
-        .prepare('SELECT * FROM versions WHERE chain_id = ? ORDER BY created_at DESC LIMIT ?')
+        .prepare(`SELECT ${VERSION} FROM versions v WHERE chain_id = ? ORDER BY created_at DESC LIMIT ?`)
         .bind(chainId, limit)
         .all<VersionRecord>();
       return readable(results, toVersion);
@@ -112,7 +123,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
     async newestStaged(wanted) {
       const record = await db
         .prepare(
-          `SELECT * FROM versions v WHERE name = ? AND retired_at IS NULL AND withdrawn_at IS NULL
+          `SELECT ${VERSION} FROM versions v WHERE name = ? AND retired_at IS NULL AND withdrawn_at IS NULL
              AND removed_at IS NULL AND NOT EXISTS (
              SELECT 1 FROM history h
              WHERE h.name = v.name AND h.to_version = v.version AND h.action IN (${WENT_LIVE}))
@@ -130,7 +141,7 @@ type Looked = UsableRecord | (Pick<UsableRecord, 'own_name' | 'name_owner'> & { 
 
 /** @param inner `name`, `owner` and `alias` of at most `limit` names, each found by an index. */
 const withVersions = (inner: string): string =>
-  `SELECT v.*, found.name AS own_name, found.owner AS name_owner FROM (${inner}) found
+  `SELECT ${VERSION}, found.name AS own_name, found.owner AS name_owner FROM (${inner}) found
    LEFT JOIN names t ON t.name = COALESCE(found.alias, found.name)
    LEFT JOIN versions v ON v.name = t.name AND v.version = t.version AND v.withdrawn_at IS NULL`;
 

@@ -2,7 +2,7 @@ import { toRecord, type BlobRow } from '../blobs/d1-blob-ledger.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
 import { toExperiment, type ExperimentRecord } from '../experiments/d1-experiment-rows.ts';
 import { toKey, type KeyRecordRow } from '../access/d1-key-ledger.ts';
-import { NAME, toName, toVersion, type NameRecord, type VersionRecord } from './d1-registry-rows.ts';
+import { NAME, toDescribed, toName, type NameRecord, type VersionRecord } from './d1-registry-rows.ts';
 import { toRow as toLimits, type TenantLimitsRecord } from '../metering/d1-tenant-limits.ts';
 import { DamagedRow, type DamagedPlace, type RowAudit } from '../platform/ports.ts';
 
@@ -35,7 +35,7 @@ const TABLES: readonly Table[] = [
     query: 'SELECT * FROM versions WHERE (name, version) > (?, ?) ORDER BY name, version LIMIT ?',
     after: (key) => [key?.[0] ?? '', Number(key?.[1] ?? 0)],
     keyOf: ({ name, version }: VersionRecord) => [name, String(version)],
-    read: (record: VersionRecord) => toVersion(record),
+    read: toDescribed,
   },
   byId('names', 'name', `${NAME} WHERE name > ? ORDER BY name LIMIT ?`, (record: NameRecord) =>
     toName(record),

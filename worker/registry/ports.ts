@@ -15,6 +15,7 @@ import type {
   VerifyAnswer,
   VerifyRequest,
 } from '../../protocol/origin-wire.ts';
+import type { TrainingCard } from '../../protocol/training.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 import type { BlobLedger } from '../blobs/d1-blob-ledger.ts';
 import type { UploadMemoryLimit } from '../blobs/upload-memory-limit.ts';
@@ -48,6 +49,12 @@ export interface VersionRow {
   retiredAt: number | null;
   /** Unix ms; from then on it is not served, because another owner's adapter that it stands on is retired. */
   withdrawnAt: number | null;
+}
+
+/** A version with its training card, which is up to 16 KiB and nothing that serves the version reads. */
+export interface DescribedVersion extends VersionRow {
+  /** How its publisher says that it was trained. */
+  training: TrainingCard | null;
 }
 
 /** A name that can be asked for, and what it means. */
@@ -141,6 +148,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
   /** Also one that was removed. */
   name(name: string): Promise<NameRow | null>;
   version(name: string, version: number): Promise<VersionRow | null>;
+  describedVersion(name: string, version: number): Promise<DescribedVersion | null>;
   /** The live version's row. */
   live(name: string): Promise<VersionRow | null>;
   /** Names that have versions or are aliases, in their order. @param owner only names of this owner. */
@@ -163,7 +171,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
     windows: readonly NameWindow[];
   }): Promise<UsableNames[]>;
   /** Newest first. */
-  versions(name: string): Promise<VersionRow[]>;
+  versions(name: string): Promise<DescribedVersion[]>;
   /** Versions whose own file this is, in the names' order, a name's newest first. */
   versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
   /** Versions of this chain, of whatever names, the newest first. */
@@ -200,7 +208,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
    * @param params.sentBy tenant that must have sent the file, and hold it then; else it is a conflict.
    */
   publish(params: {
-    row: VersionRow;
+    row: VersionRow & Partial<Pick<DescribedVersion, 'training'>>;
     stage: boolean;
     before: NameRow | null;
     /** For history; `publish` unless given. A staged version is always `stage`. */

@@ -7,7 +7,7 @@ import { chainId, pinOf } from '../../protocol/identity.ts';
 import type { BaseInfo, AdapterProof, VerifyAnswer } from '../../protocol/origin-wire.ts';
 import { ownNameOfBase, adapterInvalid, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import type { NameRow, VersionRow, Registry, IntakeDeps, RequestLife } from './ports.ts';
+import type { DescribedVersion, NameRow, VersionRow, Registry, IntakeDeps, RequestLife } from './ports.ts';
 import { assembleChain, type MayUseChain } from './assemble-chain.ts';
 import { MAX_TRIES, MAX_PROOFS_READ } from './limits.ts';
 import { changed, mayName } from './own-name.ts';
@@ -16,7 +16,7 @@ import { writePointer } from './write-pointer.ts';
 import { unlessDamaged } from './repair-names.ts';
 
 export interface Published {
-  row: VersionRow;
+  row: DescribedVersion;
   name: NameRow;
   /** False when this very version was there already. */
   created: boolean;
@@ -32,7 +32,7 @@ export const removedNotice = (before: NameRow | null): string | null =>
       `${new Date(before.removedAt + REMOVAL_GRACE_MS).toISOString().slice(0, 10)}.`;
 
 /** Not yet numbered, not yet tried. */
-type NewVersion = Omit<VersionRow, 'version' | 'proof'>;
+type NewVersion = Omit<DescribedVersion, 'version' | 'proof'>;
 
 interface PublishParams {
   request: PublishRequest;
@@ -85,7 +85,7 @@ async function makeRow(
   params: { request: PublishRequest; caller: AdminCaller; owner: string },
 ): Promise<Result<{ row: NewVersion; base: BaseInfo }, ApiError>> {
   const { request, caller, owner } = params;
-  const { name, digest, evaluation } = request;
+  const { name, digest, evaluation, training } = request;
   const assembled = await assembleChain(deps, { ...params, digest, parent: request.parent ?? null });
   if (!assembled.ok) return assembled;
   const { parent, record, rank, rankSum, base } = assembled.value;
@@ -105,6 +105,7 @@ async function makeRow(
     createdAt: at,
     createdBy: caller.keyId,
     evaluation: evaluation ? { ...evaluation, at } : null,
+    training: training ?? null,
     retiredAt: null,
     withdrawnAt: null,
   };
@@ -115,7 +116,7 @@ async function commit(
   deps: IntakeDeps,
   params: {
     request: PublishRequest;
-    row: Omit<VersionRow, 'version'>;
+    row: Omit<DescribedVersion, 'version'>;
     before: NameRow | null;
     action: 'publish' | 'drop';
     claimant: string | null;
@@ -127,7 +128,7 @@ async function commit(
   const expect = request.expect ?? null;
   let before = params.before;
   for (let attempt = 1; ; attempt += 1) {
-    const row: VersionRow = { ...params.row, version: (before?.latest ?? 0) + 1 };
+    const row: DescribedVersion = { ...params.row, version: (before?.latest ?? 0) + 1 };
     const why = request.why ?? null;
     const committed = await deps.registry.publish({ row, stage, before, action, why, claimant, sentBy });
     if (committed.ok) {
@@ -176,7 +177,7 @@ type Wanted = Pick<VersionRow, 'name' | 'digest' | 'chainId'>;
 export async function settle(
   deps: { registry: Registry },
   params: { request: Wish; row: Wanted; before: NameRow | null },
-): Promise<Result<{ row: VersionRow; name: NameRow } | null, ApiError>> {
+): Promise<Result<{ row: DescribedVersion; name: NameRow } | null, ApiError>> {
   const { request, row, before } = params;
   if (before?.alias != null)
     return err(
@@ -198,10 +199,10 @@ async function sameVersion(
   row: Wanted,
   before: NameRow,
   stage: boolean,
-): Promise<VersionRow | null> {
+): Promise<DescribedVersion | null> {
   if (!stage && before.version !== before.latest) return null;
   // One that cannot be read is not repeated, but followed.
-  const latest = await unlessDamaged(deps.registry.version(row.name, before.latest));
+  const latest = await unlessDamaged(deps.registry.describedVersion(row.name, before.latest));
   if (latest === null || latest === 'damaged' || latest.retiredAt !== null || latest.withdrawnAt !== null)
     return null;
   return latest.digest === row.digest && latest.chainId === row.chainId ? latest : null;

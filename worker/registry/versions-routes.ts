@@ -22,7 +22,7 @@ import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts
 import { AdapterName, Digest, chainId } from '../../protocol/identity.ts';
 import type { AdapterProof, VerifyAnswer } from '../../protocol/origin-wire.ts';
 import { modelNotFound, originUnavailable, adapterInvalid, ownNameOfBase } from '../errors.ts';
-import type { IntakeDeps, RequestLife, NameRow, VersionRow, Registry } from './ports.ts';
+import type { DescribedVersion, IntakeDeps, RequestLife, NameRow, VersionRow, Registry } from './ports.ts';
 import { publishVersion, removedNotice, settle, earlierProof } from './publish-version.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_VERSIONS_OF_FILE } from './limits.ts';
@@ -35,7 +35,7 @@ import { judgeHead, fitChain, parentOf, type MayUseChain } from './assemble-chai
 import { isThere } from '../blobs/stored-file.ts';
 import { MAX_CHECKED_HEADER_BYTES } from '../blobs/limits.ts';
 
-const versionJson = (row: VersionRow, live: boolean): VersionView => ({
+const versionJson = (row: DescribedVersion, live: boolean): VersionView => ({
   name: row.name,
   version: row.version,
   digest: row.digest,
@@ -50,6 +50,7 @@ const versionJson = (row: VersionRow, live: boolean): VersionView => ({
   created_by: row.createdBy,
   proof: row.proof,
   evaluation: row.evaluation,
+  training: row.training,
   retired_at: row.retiredAt,
   withdrawn_at: row.withdrawnAt,
   live,

@@ -180,7 +180,7 @@ const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${tex
 
 /** The plan of publishing. */
 function PublishPlanNote({ checked }: { checked: Checked }) {
-  const { plan, file } = checked;
+  const { plan, file, training } = checked;
   const { packed, base } = file;
   const becomes = plan.exists
     ? `This is ${plan.name}@${plan.version}, which exists already.`
@@ -196,6 +196,8 @@ function PublishPlanNote({ checked }: { checked: Checked }) {
         {plan.trial && ', then an origin tests it'}.
         {plan.instead_of !== null &&
           ` So far ${plan.instead_of} answers requests for this name; from then on this version does.`}
+        {training !== null &&
+          ` Its training card goes with it: ${training.rows.trained} rows, ${training.steps} steps.`}
         {plan.notice !== undefined && ` ${plan.notice}`}
         {packed.warnings.map((warning) => ` Warning: ${warning}`)}
       </p>

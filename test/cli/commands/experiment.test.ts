@@ -70,7 +70,7 @@ function serverOf(view: ExperimentView = viewOf()) {
         versions: [4, 3, 2].map((version) => ({
           ...{ name: 'support/intent', version, digest: DIGEST, chain: [], chain_id: DIGEST, parent: null },
           ...{ owner: 'default', base: { id: 'b', digest: DIGEST }, bytes: 1, rank: 8, live: version === 3 },
-          ...{ created_at: 1, created_by: 'k', proof: null, evaluation: null },
+          ...{ created_at: 1, created_by: 'k', proof: null, evaluation: null, training: null },
           retired_at: version === 2 ? 5 : null,
         })),
       });

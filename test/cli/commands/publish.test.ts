@@ -1,13 +1,15 @@
-/** What is told of a publication whose request had to be sent again, through the real command's parts and the real app. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+/** What is told of a publication, through the real command's parts and the real app. */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
-import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
+import { EXIT } from '../../../cli/cli-error.ts';
 import { publishedText } from '../../../cli/commands/publish.ts';
 import { createOutput } from '../../../cli/output.ts';
-import { publishAdapter } from '../../../cli/publish/publish-adapter.ts';
+import { publishAdapter, type PublishWish } from '../../../cli/publish/publish-adapter.ts';
+import { trainingCard } from '../../contracts/sample-training.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../../worker/app-harness.ts';
 
@@ -25,7 +27,10 @@ beforeEach(async () => {
 });
 
 /** @param meet what becomes of an answer to `POST /admin/versions`, the first one first. */
-async function publish(meet: (answer: Response) => Response | Promise<Response>) {
+async function publish(
+  meet: (answer: Response) => Response | Promise<Response>,
+  more: Partial<PublishWish> = {},
+) {
   let first = true;
   const fetchFn: typeof fetch = async (input, init) => {
     const { pathname, search } = new URL(String(input));
@@ -43,7 +48,7 @@ async function publish(meet: (answer: Response) => Response | Promise<Response>)
   const client = createApiClient({ url: 'http://edge.test', key: graft.adminKey, fetchFn });
   const output = createOutput({ json: false, stdout: new PassThrough(), stderr: new PassThrough() });
   const wish = { given: path.join(folder, 'a.safetensors'), name: 'notes', parent: null, stage: false };
-  return publishedText(await publishAdapter({ ...wish, client, output }));
+  return publishedText(await publishAdapter({ ...wish, ...more, client, output }));
 }
 
 it('reports what is live if nothing was repeated, and that nothing changed if it existed', async () => {
@@ -68,4 +73,58 @@ it('reports that it was created when the first attempt was recorded but not serv
   });
   expect(await publish((answer) => answer)).toMatch(/^notes@1 is live \(rank 2, [^)]*\)$/);
   expect(failed).toBe(true);
+});
+
+describe('a training card', () => {
+  const asItIs = (answer: Response) => answer;
+  const card = trainingCard();
+  const LINE =
+    'trained on 60 rows (sha256 abababababab), 90 steps, loss 2.31 → 0.0421, held out 38 of 40 exact ' +
+    '(loss 2.4 → 0.09)';
+  const stored = async () => (await graft.services.registry.versions('notes'))[0]?.training;
+  const withFile = async (name: string, text: string): Promise<string> => {
+    const given = path.join(folder, name);
+    await mkdir(given);
+    // A canonical file under PEFT's name is read by its contents.
+    await writeFile(path.join(given, 'adapter_model.safetensors'), tinyAdapter({ seed: 1 }).bytes);
+    await writeFile(path.join(given, 'training.json'), text);
+    return given;
+  };
+
+  it('in the folder is sent, stored and told', async () => {
+    const given = await withFile('good', JSON.stringify(card, null, 2));
+    const [first, line, ...rest] = (await publish(asItIs, { given })).split('\n');
+    expect(first).toMatch(/^notes@1 is live/);
+    expect([line, rest]).toEqual([LINE, []]);
+    expect(await stored()).toEqual(card);
+    // The same card once more is no news.
+    expect(await publish(asItIs, { given })).toBe(
+      `notes@1 is this adapter already; nothing changed\n${LINE}`,
+    );
+    const other = { ...card, scores: null, curve: [], steps: 1 };
+    expect(await publish(asItIs, { given, training: other })).toBe(
+      'notes@1 is this adapter already; nothing changed\ntrained on 60 rows (sha256 abababababab), 1 step ' +
+        '(not kept: the version was there before)',
+    );
+    expect(await stored()).toEqual(card);
+  });
+
+  it('given by the caller stands for the file, also where it is none', async () => {
+    const given = await withFile('replaced', 'not read');
+    expect(await publish(asItIs, { given, training: null })).not.toContain('trained on');
+    expect(await stored()).toBeNull();
+  });
+
+  it.each([
+    ['not JSON', '{', 'it is not JSON'],
+    ['of another shape', '{"epochs":3}', '"rows"'],
+    ['too long', ' '.repeat(70_000), 'it has 70000 bytes'],
+  ])('that is %s is refused before anything is sent', async (kind, text, problem) => {
+    const given = await withFile(kind, text);
+    const failed = publish(asItIs, { given });
+    await expect(failed).rejects.toMatchObject({ exitCode: EXIT.usage, code: 'training_invalid' });
+    await expect(failed).rejects.toThrow(`${given}: training.json is not a training card: ${problem}`);
+    await expect(failed).rejects.toThrow('Remove it to publish without a card, or repair it.');
+    expect(await graft.services.registry.name('notes')).toBeNull();
+  });
 });

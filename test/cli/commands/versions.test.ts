@@ -2,12 +2,13 @@ import { expect, it } from 'vitest';
 import { versionTable } from '../../../cli/commands/versions.ts';
 import type { VersionView } from '../../../protocol/admin-api/versions.ts';
 import { liveOnce } from '../../../protocol/state-words.ts';
+import { trainingCard } from '../../contracts/sample-training.ts';
 
 const view = (version: number, more: Partial<VersionView> = {}): VersionView => ({
   ...{ name: 'a/b', version, digest: String(version).repeat(64), chain: [], chain_id: 'c'.repeat(64) },
   ...{ parent: 'a@1', owner: 'me', base: { id: 'tiny', digest: 'b'.repeat(64) }, bytes: 2_000_000, rank: 8 },
   ...{ created_at: Date.UTC(2026, 0, 2, 3, 4), created_by: 'key_1', proof: null, evaluation: null },
-  ...{ retired_at: null, withdrawn_at: null, live: false },
+  ...{ training: null, retired_at: null, withdrawn_at: null, live: false },
   ...more,
 });
 const rows = (versions: VersionView[], version: number | null) =>
@@ -30,6 +31,18 @@ it('shows contents, author and date of each version', () => {
 it('has no column of scores without scores', () => {
   expect(rows([view(1, { live: true })], 1)[0]).not.toContain('SCORE');
   expect(rows([], null)).toEqual([['no versions']]);
+});
+
+it('has a line for each version with a training card', () => {
+  const table = versionTable({
+    ...{ name: 'a/b', owner: 'me', version: 2 },
+    versions: [view(2, { live: true, training: trainingCard() }), view(1)],
+  });
+  expect(table.split('\n').slice(3)).toEqual([
+    '',
+    '@2 trained on 60 rows (sha256 abababababab), 90 steps, loss 2.31 → 0.0421, held out 38 of 40 exact ' +
+      '(loss 2.4 → 0.09)',
+  ]);
 });
 
 it('labels a version that was live, and is newer than the live one, as rolled back', () => {

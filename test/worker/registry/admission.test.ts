@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { VerifyAnswer } from '../../../protocol/origin-wire.ts';
 import { FAKE_PROBE, fakeTokens } from '../../fakes/fake-trials.ts';
+import { BAD_CARDS, trainingCard } from '../../contracts/sample-training.ts';
 import { TINY_BASE, tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, verification, type AppHarness } from '../app-harness.ts';
 import { HANG_MS } from '../../setup/slow.ts';
@@ -189,6 +190,38 @@ describe('admission', () => {
       [2, true],
       [1, true],
     ]);
+  });
+});
+
+describe('a training card', () => {
+  const training = trainingCard();
+
+  it('is kept with the version, and is no part of what KV has', async () => {
+    const published = await publish(second, { training });
+    expect(await published.json()).toMatchObject({ version: 2, training });
+    const listed = await (await graft.request('/admin/versions?name=notes')).json();
+    expect(listed).toMatchObject({ versions: [{ training }, { training: null }] });
+    expect(await graft.services.registry.live('notes')).not.toHaveProperty('training');
+    const kept = (await graft.kv.get('name:notes', { type: 'text', cacheTtl: 60 })) ?? '';
+    expect(kept).toContain(second.digest);
+    expect(kept).not.toContain('curve');
+  });
+
+  it('stays as it is when the publication is repeated with another one, or with none', async () => {
+    await publish(second, { training });
+    for (const other of [{ ...training, steps: 91 }, null]) {
+      graft.clock.advance(LATER_MS);
+      const again = await publish(second, { training: other });
+      expect(again.status).toBe(200);
+      expect(await again.json()).toMatchObject({ version: 2, training });
+    }
+    expect(await graft.services.registry.versions('notes')).toMatchObject([{ training }, { training: null }]);
+  });
+
+  it.each(BAD_CARDS)('is refused with %s', async (_, wrong) => {
+    const response = await publish(second, { training: { ...training, ...wrong } });
+    expect([response.status, (await errorOf(response)).code]).toEqual([400, 'invalid_request']);
+    expect(verifies()).toBe(0);
   });
 });
 

@@ -11,6 +11,7 @@ import type {
   VersionRow,
 } from '../../../worker/registry/ports.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
+import { trainingCard } from '../../contracts/sample-training.ts';
 
 /** What `me` finds in a window of all names unless said. */
 async function usableOf(
@@ -96,6 +97,21 @@ describe('Registry', () => {
   it('keeps versions that have neither proof nor evaluation', async () => {
     await publish('a', 1);
     expect(await registry.version('a', 1)).toMatchObject({ proof: null, evaluation: null });
+  });
+
+  it('gives a training card back to who asks for it, and to nobody else', async () => {
+    const training = trainingCard();
+    const row = versionRow('a', 1);
+    await registry.publish({ row: { ...row, training }, stage: false, before: null });
+    await publish('a', 2);
+    expect(await registry.describedVersion('a', 1)).toEqual({ ...row, training });
+    expect(await registry.describedVersion('a', 3)).toBeNull();
+    expect(await registry.versions('a')).toEqual([
+      { ...versionRow('a', 2), training: null },
+      { ...row, training },
+    ]);
+    expect(await registry.version('a', 1)).toEqual(row);
+    expect(await registry.versionsOf({ digest: row.digest, limit: 1 })).toEqual([row]);
   });
 
   it('stages, flips and lists newest first', async () => {

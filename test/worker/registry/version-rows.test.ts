@@ -69,7 +69,7 @@ it('takes at most 2 kB a version, with all indexes', async () => {
     copy(
       `INSERT INTO versions SELECT ${other}, version, lower(hex(randomblob(32))), owner, chain,
          lower(hex(randomblob(32))), parent, base_id, base_digest, bytes, rank, rank_sum, created_at + i, created_by,
-         proof, evaluation, retired_at, withdrawn_at, removed_at, removal`,
+         proof, evaluation, retired_at, withdrawn_at, removed_at, removal, training`,
       'FROM (SELECT * FROM versions WHERE proof IS NOT NULL)',
     ),
     // Its own file and the one below it, which eighty others stand on.

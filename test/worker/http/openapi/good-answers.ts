@@ -4,6 +4,7 @@ import { createMetrics } from '../../../../gpu-origin/http/metrics.ts';
 import type { ResidentList } from '../../../../protocol/origin-wire.ts';
 import type { ErasurePlan } from '../../../../worker/erasure/ports.ts';
 import { NOTHING } from '../../../../worker/erasure/erase-steps.ts';
+import { trainingCard } from '../../../contracts/sample-training.ts';
 import type { Case } from '../../matrix/table.ts';
 import type { World } from '../../matrix/world.ts';
 
@@ -116,7 +117,7 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
     async (world, role) => {
       await world.upload(role, world.fresh);
       const evaluation = { rows: 1, exact_match: 1, mean_nll: 0.5, sha256: HASH };
-      const body = { name: 'default/new', digest: world.fresh.digest, evaluation };
+      const body = { name: 'default/new', digest: world.fresh.digest, evaluation, training: trainingCard() };
       return again('/admin/versions', body)(world, role);
     },
   ],
