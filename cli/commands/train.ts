@@ -6,7 +6,8 @@ import { interruptible } from '../cli-error.ts';
 import { command } from '../command.ts';
 import { parseCount, usageError } from '../flags.ts';
 import { originProgram } from '../local/origin-process.ts';
-import { cardText } from '../train/show-training.ts';
+import { trainingText } from '../publish/training-card.ts';
+import { drawLossCurve } from '../train/loss-curve.ts';
 import { trainAdapter, type Trained, type TrainWish } from '../train/train-adapter.ts';
 import { readTrainingRequest, sameCommand, trainingFlags } from '../train/training-flags.ts';
 import { publishedText } from './publish.ts';
@@ -130,16 +131,16 @@ export function trainedJson(
 
 /** @param terminal draws the curve. */
 export function trainedText(wish: TrainWish, { card, published }: Trained, terminal: boolean): string {
-  const scores = cardText(card, terminal);
+  const picture = terminal ? drawLossCurve(card.curve) : [];
   if (published === null) {
     const parent = wish.parent === null ? '' : ` --parent ${wish.parent}`;
     const publish = `graft publish ${wish.out} --name ${wish.name ?? '<name>'}${parent} --stage`;
-    return [scores, `wrote ${wish.out}`, `publish it:   ${publish}`].join('\n');
+    return [...picture, `wrote ${wish.out}`, trainingText(card), `publish it: ${publish}`].join('\n');
   }
   const { version } = published;
   const what = `${version.name}@${version.version}`;
   const next = version.live
     ? []
     : [`try it:       graft run ${what} "…"`, `make it live: graft promote ${what}`];
-  return [scores, publishedText(published), ...next].join('\n');
+  return [...picture, publishedText(published), ...next].join('\n');
 }

@@ -1,9 +1,9 @@
 /** What a training shows while it runs: notes, one bar on a terminal, and lines where there is none. */
-import type { TrainingCard, TrainingEvent } from '../../protocol/training.ts';
+import type { TrainingEvent } from '../../protocol/training.ts';
 import type { OriginEvent } from '../local/origin-process.ts';
 import { originProgress } from '../local/origin-process.ts';
 import type { Output, Progress } from '../output.ts';
-import { drawLossCurve, lossText } from './loss-curve.ts';
+import { lossText } from './loss-curve.ts';
 
 type EventOf<Name extends TrainingEvent['event']> = Extract<TrainingEvent, { event: Name }>;
 
@@ -123,16 +123,4 @@ export function trainingProgress(output: Output, maxLength: number): TrainingPro
     hearOther: preparation.hear,
     end,
   };
-}
-
-/** @returns the scores, and on a terminal the curve above them. */
-export function cardText({ scores, curve, steps, seconds, tokens }: TrainingCard, terminal: boolean): string {
-  const what = `${count(steps)} steps in ${timeText(seconds)}, ${count(tokens)} tokens of answers`;
-  const score =
-    scores === null
-      ? `no rows were held out; training loss ${lossText(curve.at(-1)?.[1] ?? 0)}`
-      : `held out: loss ${lossText(scores.loss_before)} before, ${lossText(scores.loss)} after; ` +
-        `${scores.exact} of ${scores.rows} rows exact`;
-  const picture = terminal ? drawLossCurve(curve) : [];
-  return [...picture, what, score].join('\n');
 }

@@ -139,7 +139,10 @@ describe('a training', () => {
   it('ends as a staged version, and leaves nothing in the cache', async () => {
     const { trained, wish, shown, given } = await train();
     expect(trained?.published?.version).toMatchObject({ name: 'alice/notes', version: 1, live: false });
-    expect((await versions('alice/notes')).version).toBeNull();
+    expect(await versions('alice/notes')).toMatchObject({
+      version: null,
+      versions: [{ training: trained?.card }],
+    });
     expect(await workFolders()).toEqual([]);
     expect(given).toMatchObject({
       ...{ base: path.join(folder, 'Tiny-Base.gguf'), 'base-id': 'tiny-base', 'base-name': 'tiny-base' },
@@ -162,7 +165,7 @@ describe('a training', () => {
       ].join('\n'),
     );
     expect(trainedText(wish, trained!, false)).toMatch(
-      /^6 steps in 16 s[^]*held out: loss 2\.5 before, 1 after; 1 of 1 rows exact\nalice\/notes@1 is staged \(rank 2, [^)]*\)[^]*graft run alice\/notes@1 "…"\nmake it live: graft promote alice\/notes@1$/,
+      /^alice\/notes@1 is staged \(rank 2, [^)]*\)\ntrained on 9 rows [^\n]*held out 1 of 1 exact \(loss 2\.5 → 1\)\n[^\n]*graft run alice\/notes@1 "…"\nmake it live: graft promote alice\/notes@1$/,
     );
     expect(trainedText(wish, trained!, true).split('\n')[0]).toMatch(/^ {2}3 ┤/);
     expect(trainedJson(wish, trained!)).toMatchObject({
