@@ -1,9 +1,11 @@
 /** Names and their versions: found among many, published, flipped, granted, removed and brought back by clicks. */
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
 import { sha256Hex } from '../../protocol/identity.ts';
+import type { TrainingCurve } from '../../protocol/training.ts';
+import { trainingCard } from '../contracts/sample-training.ts';
 import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 
@@ -81,8 +83,18 @@ it('publishes files that are dropped, after the checks of the command line', asy
   await rig.open('#/adapters');
   const folder = path.join(stack.folder, 'dropped');
   writeTinyAdapter(folder, TINY_ADAPTERS['everything'] as TinyAdapter);
+  // As long as curves get.
+  const curve = Array.from({ length: 200 }, (_, i): TrainingCurve[number] => [
+    5 * i + 1,
+    2.3 * Math.exp(-i / 40) + 0.05 + 0.1 * Math.abs(Math.sin(i)),
+    i % 20 === 19 ? 2.4 * Math.exp(-i / 50) + 0.09 : null,
+  ]);
+  await writeFile(
+    path.join(folder, 'training.json'),
+    JSON.stringify(trainingCard({ curve, steps: 996 }), null, 2),
+  );
   const files = await Promise.all(
-    ['adapter_model.safetensors', 'adapter_config.json'].map(async (name) => ({
+    ['adapter_model.safetensors', 'adapter_config.json', 'training.json'].map(async (name) => ({
       name,
       base64: (await readFile(path.join(folder, name))).toString('base64'),
     })),
@@ -114,6 +126,7 @@ it('publishes files that are dropped, after the checks of the command line', asy
   await dialog.getByLabel('Name').fill('drops/first');
   await dialog.getByRole('button', { name: 'Check' }).click();
   await dialog.getByText('It becomes drops/first@1, live at once.').waitFor();
+  await dialog.getByText('Its training card goes with it: 60 rows, 996 steps.').waitFor();
   await rig.look('publish');
   await dialog.getByRole('button', { name: 'Publish' }).click();
   await page.getByText('drops/first@1 is live.').waitFor();
@@ -122,6 +135,16 @@ it('publishes files that are dropped, after the checks of the command line', asy
   const packed = await stack.graft('pack', 'dropped', '-o', 'packed.safetensors', '--json');
   const { digest } = JSON.parse(packed.stdout) as { digest: string };
   expect(published.stdout).toContain(digest);
+
+  const training = page.getByRole('region', { name: 'Training' });
+  for (const text of ['60 trained on, 40 held out, 1 too long', 'q, v', '38 of 40', '2.4 → 0.09'])
+    await training.getByText(text, { exact: true }).waitFor();
+  const plot = training.getByRole('img', {
+    name: /^Loss over 996 steps; training: from 2\.35 to 0\.\d+, held out: /,
+  });
+  await plot.hover();
+  await training.getByText(/^step \d+$/).waitFor();
+  await rig.look('adapter-training');
 });
 
 it('downloads a version as the file that its digest names', async () => {

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BackupManifest } from '../../cli/commands/backup.ts';
+import { trainingCard } from '../contracts/sample-training.ts';
 import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
 import { runGraft } from './graft-process.ts';
 import { startTinyStack, type TinyStack } from './tiny-stack.ts';
@@ -57,6 +58,7 @@ beforeAll(async () => {
   const kinds = Object.keys(TINY_ADAPTERS).slice(0, 2);
   for (const [i, kind] of kinds.entries())
     writeTinyAdapter(path.join(before.folder, `adapter-${i}`), TINY_ADAPTERS[kind] as TinyAdapter);
+  await writeFile(path.join(before.folder, 'adapter-1', 'training.json'), JSON.stringify(trainingCard()));
   for (const args of [
     ['publish', 'adapter-0', '--name', 'team/root'],
     ['publish', 'adapter-1', '--name', 'team/root'],
@@ -157,6 +159,7 @@ it('serves what was served before, with the keys of before, behind other secrets
   );
   const versions = await graft('versions', 'team/root');
   expect(versions.stdout).toMatch(/^2 +rolled back .*\n1 +live/m);
+  expect(versions.stdout).toMatch(/\n@2 trained on 60 rows .*\n$/);
   expect((await graft('repair', '--dry-run', '--json')).stdout).toContain('"mended":[]');
   expect((await graft('repair', '--blobs', '--dry-run', '--json')).stdout).toContain('"mended":[]');
   // It has ended: what is there now is somebody's.

@@ -20,19 +20,21 @@ export function Training({ versions }: { versions: readonly VersionView[] }) {
     <section aria-label="Training" class="training">
       <div class="title">
         <h3>Training</h3>
-        <label class="inline">
-          <span>Version</span>{' '}
-          <select value={chosen.version} onChange={(event) => setWanted(Number(event.currentTarget.value))}>
-            {carded.map(({ version, live }) => (
-              <option key={version} value={version}>
-                {version}
-                {live && ' (live)'}
-              </option>
-            ))}
-          </select>
-        </label>
+        {carded.length > 1 && (
+          <label class="inline">
+            <span>Version</span>{' '}
+            <select value={chosen.version} onChange={(event) => setWanted(Number(event.currentTarget.value))}>
+              {carded.map(({ version, live }) => (
+                <option key={version} value={version}>
+                  {version}
+                  {live && ' (live)'}
+                </option>
+              ))}
+            </select>
+          </label>
+        )}
       </div>
-      <p class="hint">As its publisher reports it.</p>
+      <p class="hint">Of version {chosen.version}, as its publisher reports it.</p>
       <dl class="figures">
         {trainingFacts(chosen.training, chosen.chain).map(({ name, value, whole }) => (
           <div key={name}>
