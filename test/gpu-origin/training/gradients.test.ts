@@ -1,9 +1,14 @@
 /** Losses and gradients of every family against PyTorch and PEFT (test/fixtures/make-training-reference.py). */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TRAINABLE, type TrainingSettings } from '../../../protocol/training.ts';
+import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
 import type { Device, Provider } from '../../../gpu-origin/runtime/device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
+import { AdamW } from '../../../gpu-origin/training/adamw.ts';
 import type { Parameter } from '../../../gpu-origin/training/frozen-base.ts';
+import type { TrainingRow } from '../../../gpu-origin/training/rows.ts';
 import { type Scores, Trainer } from '../../../gpu-origin/training/trainer.ts';
+import { TrainingRun } from '../../../gpu-origin/training/training-run.ts';
 import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import {
   asBatch,
@@ -14,12 +19,14 @@ import {
   trainingReference,
 } from '../../fixtures/training-references.ts';
 
-const { adapter, alpha, beta, batch, pairs, cases } = trainingReference;
+const { adapter, alpha, beta, batch, pairs, steps, cases } = trainingReference;
 
 /** Share of a tensor's norm by which its gradient may differ. */
 const GRADIENT = 1e-4;
 /** Share of a loss. */
 const LOSS = 1e-5;
+/** Share of a loss after some updates: AdamW makes large steps of small gradients, and of their rounding. */
+const STEPS = 1e-4;
 
 const named = (kind: TrainingCase['kind']): (TrainingCase & { chain: string })[] =>
   cases
@@ -37,7 +44,7 @@ const weighted = (provider: Provider): (TrainingCase & { chain: string; form: Fo
 const withTrainer = async (
   { family, below }: TrainingCase,
   { form, device, recompute = false }: { form: Form; device: Device; recompute?: boolean },
-  work: (trainer: Trainer, parameters: Parameter[]) => Promise<void>,
+  work: (trainer: Trainer, parameters: Parameter[], config: LlamaConfig) => Promise<void>,
 ): Promise<void> => {
   const tiny = await openTinyTrainable(TINY_SHAPES[family]!, form);
   try {
@@ -52,7 +59,7 @@ const withTrainer = async (
       recompute,
     });
     try {
-      await work(trainer, parameters);
+      await work(trainer, parameters, tiny.base.config);
     } finally {
       trainer.close();
     }
@@ -116,33 +123,89 @@ describe.each(['cpu', 'web'] as const satisfies Provider[])('gradients by provid
   });
 
   it.each(named('dpo'))('match DPO in PyTorch: $family on $chain', async (wanted) => {
-    await withTrainer(wanted, { form: 'f32', device }, async (trainer, parameters) => {
-      const own = asBatch(pairs);
-      const reference = await trainer.score(own, { withDelta: false });
-      let loss = 0;
-      await trainer.accumulate(own, (policy) => {
-        const weights = new Float32Array(own.tokens.length);
-        for (let pair = 0; pair < own.rows; pair += 2) {
-          const [chosen, rejected] = [pair, pair + 1].map((row) => {
-            const [from, to] = [row * own.length, (row + 1) * own.length];
-            return sumOf(reference.nll.subarray(from, to)) - sumOf(policy.nll.subarray(from, to));
-          }) as [number, number];
-          const margin = beta * (chosen - rejected);
-          const share = 2 / own.rows;
-          loss += share * Math.log1p(Math.exp(-margin));
-          for (const [row, sign] of [
-            [pair, 1],
-            [pair + 1, -1],
-          ] as const)
-            for (let at = row * own.length; at < (row + 1) * own.length; at++)
-              weights[at] = own.labels[at]! < 0 ? 0 : (sign * share * beta) / (1 + Math.exp(margin));
-        }
-        return weights;
+    await withTrainer(wanted, { form: 'f32', device }, async (trainer, parameters, config) => {
+      const optimizer = new KeepingAdamW(parameters);
+      const rows = { trained: pairsAsRows(), heldOut: [] };
+      const run = new TrainingRun({
+        trainer,
+        config,
+        parameters,
+        optimizer,
+        rows,
+        settings: DPO,
+        now: () => 0,
       });
-      expect(Math.abs(loss - wanted.loss)).toBeLessThan(LOSS * wanted.loss);
-      expectGradients(parameters, wanted);
+      const result = await run.next();
+      expect(result.ok && Math.abs(result.report.loss - wanted.loss)).toBeLessThan(LOSS * wanted.loss);
+      expectGradients(optimizer.kept, wanted);
+    });
+  });
+
+  it('lower the loss as AdamW in PyTorch does, step by step', async () => {
+    const llama = named('weighted').find(({ family, below }) => family === 'llama' && below.length === 0)!;
+    await withTrainer(llama, { form: 'f32', device }, async (trainer, parameters) => {
+      const own = asBatch(pairs);
+      const labels = sumOf(own.weights);
+      own.weights = own.weights.map((weight) => weight / labels);
+      const optimizer = new AdamW(parameters);
+      for (const [step, wanted] of steps.losses.entries()) {
+        const { nll } = await trainer.accumulate(own);
+        const loss = nll.reduce((sum, one, at) => sum + one * own.weights[at]!, 0);
+        expect(Math.abs(loss - wanted), `step ${step}`).toBeLessThan(STEPS * wanted);
+        optimizer.update(steps.rates[step] ?? 0);
+        trainer.changed();
+      }
     });
   });
 });
+
+/** Every pair in one step. */
+const DPO: TrainingSettings = {
+  method: 'dpo',
+  rank: 4,
+  alpha,
+  targets: [...TRAINABLE],
+  epochs: 1,
+  least_steps: 1,
+  rate: 0.001,
+  batch: pairs.rows / 2,
+  max_length: pairs.length,
+  validation: 0,
+  seed: 1,
+  beta,
+};
+
+function pairsAsRows(): TrainingRow[] {
+  const { rows, length, tokens, labels } = pairs;
+  const sequence = (row: number): TrainingRow['sequences'][number] => {
+    const own = labels.slice(row * length, (row + 1) * length);
+    const end = own.findLastIndex((label) => label >= 0) + 2;
+    return {
+      tokens: Int32Array.from(tokens.slice(row * length, row * length + end)),
+      labels: Int32Array.from(own.slice(0, end)),
+    };
+  };
+  return Array.from({ length: rows / 2 }, (_, pair) => ({
+    line: pair + 1,
+    sequences: [sequence(2 * pair), sequence(2 * pair + 1)],
+    hash: pair,
+  }));
+}
+
+/** Keeps the gradients, which an update uses up. */
+class KeepingAdamW extends AdamW {
+  kept: Parameter[] = [];
+  readonly #own: readonly Parameter[];
+
+  constructor(parameters: readonly Parameter[]) {
+    super(parameters);
+    this.#own = parameters;
+  }
+
+  override update(rate: number): number {
+    this.kept = this.#own.map((parameter) => ({ ...parameter, gradient: parameter.gradient.slice() }));
+    return super.update(rate);
+  }
+}
 
 const sumOf = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0);
