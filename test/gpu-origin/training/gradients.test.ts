@@ -2,13 +2,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TRAINABLE, type TrainingSettings } from '../../../protocol/training.ts';
 import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
-import type { Device, Provider } from '../../../gpu-origin/runtime/device.ts';
+import type { Device } from '../../../gpu-origin/runtime/device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
 import { AdamW } from '../../../gpu-origin/training/adamw.ts';
 import type { Parameter } from '../../../gpu-origin/training/frozen-base.ts';
 import type { TrainingRow } from '../../../gpu-origin/training/rows.ts';
 import { type Scores, Trainer } from '../../../gpu-origin/training/trainer.ts';
 import { TrainingRun } from '../../../gpu-origin/training/training-run.ts';
+import { gpuOnProcessor } from '../../fixtures/gpu-on-processor.ts';
 import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import {
   asBatch,
@@ -33,13 +34,28 @@ const named = (kind: TrainingCase['kind']): (TrainingCase & { chain: string })[]
     .filter((one) => one.kind === kind)
     .map((one) => ({ ...one, chain: one.below.length === 0 ? 'the base' : one.below.join('/') }));
 
-/** The rotation is the same arithmetic in WebAssembly, and int8 has it there. */
-const formsOf = ({ base }: TrainingCase, provider: Provider): Form[] => {
-  if (base === 'int8') return ['int8'];
-  return provider === 'cpu' ? ['f32', 'rotated'] : ['f32'];
+/** Where gradients are computed. `gpu`: as on one, by the processor; weights in int8 become float32 or float16 there. */
+const PLACES = {
+  cpu: () => openDevice({ provider: 'cpu', threads: 2 }),
+  web: () => openDevice({ provider: 'web', threads: 2 }),
+  gpu: () => openDevice({ provider: 'webgpu', threads: 2, open: gpuOnProcessor({ fp16: false }) }),
+  'gpu with float16': () => openDevice({ provider: 'webgpu', threads: 2, open: gpuOnProcessor() }),
 };
-const weighted = (provider: Provider): (TrainingCase & { chain: string; form: Form })[] =>
-  named('weighted').flatMap((one) => formsOf(one, provider).map((form) => ({ ...one, form })));
+type Place = keyof typeof PLACES;
+
+/** Forms of the base that are something else there. */
+const FORMS: Record<Place, readonly Form[]> = {
+  cpu: ['f32', 'rotated', 'int8'],
+  web: ['f32', 'int8'],
+  gpu: ['f32', 'int8'],
+  'gpu with float16': ['int8'],
+};
+const weighted = (place: Place): (TrainingCase & { chain: string; form: Form })[] =>
+  FORMS[place].flatMap((form) =>
+    named('weighted')
+      .filter(({ base }) => (base === 'int8') === (form === 'int8'))
+      .map((one) => ({ ...one, form })),
+  );
 
 const withTrainer = async (
   { family, below }: TrainingCase,
@@ -78,10 +94,10 @@ function lossOf({ nll }: Scores): [sum: number, magnitude: number] {
   return [sum, magnitude];
 }
 
-describe.each(['cpu', 'web'] as const satisfies Provider[])('gradients by provider %s', (provider) => {
+describe.each(Object.keys(PLACES) as Place[])('gradients by %s', (place) => {
   let device: Device;
   beforeAll(async () => {
-    ({ device } = await openDevice({ provider, threads: 2 }));
+    ({ device } = await PLACES[place]());
   });
   afterAll(() => device.close());
 
@@ -91,7 +107,7 @@ describe.each(['cpu', 'web'] as const satisfies Provider[])('gradients by provid
     for (const [name, difference] of differences) expect(difference, name).toBeLessThan(GRADIENT);
   };
 
-  it.each(weighted(provider))('match PEFT: $family in $form on $chain', async ({ form, ...wanted }) => {
+  it.each(weighted(place))('match PEFT: $family in $form on $chain', async ({ form, ...wanted }) => {
     await withTrainer(wanted, { form, device }, async (trainer, parameters) => {
       const scores = await trainer.accumulate(asBatch(batch));
       const [loss, magnitude] = lossOf(scores);
