@@ -121,7 +121,7 @@ module.exports = {
       severity: 'error',
       from: {
         path: '^gpu-origin/[^/]+\\.ts$',
-        pathNot: '^gpu-origin/(main|load-[a-z-]+|export-web-base)\\.ts$',
+        pathNot: '^gpu-origin/(main|load-[a-z-]+|export-web-base|train)\\.ts$',
       },
       to: { path: '^gpu-origin/[^/]+/', pathNot: `^${ENGINE}` },
     },

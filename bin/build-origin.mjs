@@ -25,6 +25,7 @@ export async function buildOrigin(dist) {
     entryPoints: {
       main: 'gpu-origin/main.ts',
       'export-web-base': 'gpu-origin/export-web-base.ts',
+      train: 'gpu-origin/train.ts',
       // Under the names that the sources start their threads by, beside the chunks that do.
       'start-thread': 'gpu-origin/runtime/web/wasm-thread.ts',
       'start-grammar-thread': 'gpu-origin/grammar/grammar-thread.ts',

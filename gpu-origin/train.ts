@@ -42,8 +42,8 @@ import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './traini
 import type { ServedBase } from './training/frozen-base.ts';
 import { encodeRows, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
 import {
-  bucketsOf,
   type HeldOutScore,
+  mostTokensOf,
   newParameters,
   trainedModules,
   TrainingRun,
@@ -194,7 +194,7 @@ async function trainRows(
     parameters,
     scale: settings.alpha / settings.rank,
     chain,
-    longest: bucketsOf(rows).at(-1)!,
+    mostTokens: mostTokensOf(rows, settings.batch),
     onProgress: (done, total) => params.onProgress('Loading the base model', done, total),
   });
   let savedStep: number | null = null;

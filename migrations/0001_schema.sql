@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('b42cb6e280e7febc47cd83d0527d96d37945fd3288964f52a91f601c1f8dfb7d');
+INSERT INTO schema_hash VALUES ('db8d3cc4d842b952c4a0bd3735665999621af1ef2e4669f7f7be5380b07dc0ec');
 
 -- Names, versions, and what became of them
 

@@ -72,3 +72,4 @@ export {
 export * from './responses.ts';
 export * from './signature.ts';
 export * from './state-words.ts';
+export * from './training.ts';

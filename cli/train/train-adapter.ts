@@ -156,8 +156,9 @@ async function rowsDigest(file: string): Promise<string> {
     });
   const entry = await stat(file).catch(() => null);
   if (entry === null) throw unusable('no such file');
-  if (entry.isDirectory()) throw unusable('this is a folder');
-  if (entry.isFile() && entry.size === 0) throw unusable('the file is empty');
+  // A pipe could be read only once, and the training reads it again.
+  if (!entry.isFile()) throw unusable(entry.isDirectory() ? 'this is a folder' : 'this is not a file');
+  if (entry.size === 0) throw unusable('the file is empty');
   return fileSha256(file).catch((error: NodeJS.ErrnoException) => {
     throw unusable(`it cannot be read (${error.code ?? error.message})`);
   });

@@ -278,7 +278,7 @@ export function LossChart({ columns }: { columns: LossColumns }) {
   return (
     <figure class="time-chart">
       <figcaption>
-        <h4>Loss, nats a token</h4>
+        <h4>Loss</h4>
         <p class="legend">
           {series.map(({ name, color, values }) => (
             <span key={name}>

@@ -40,7 +40,7 @@ interface PreparedTensor {
 }
 
 /** The rotations of a linear's columns (its input) and rows (its output). */
-const ROTATED: Record<
+export const ROTATED: Record<
   LinearKind,
   { columns: Exclude<keyof RotationSet, 'stream'>; rows: 'stream' | 'head' | null }
 > = {

@@ -29,7 +29,7 @@ const HEAD_ROWS = 256;
 /** Scores of attention in memory at once, bytes; a longer sequence goes alone. */
 const SCORE_BYTES = 256 * 1024 ** 2;
 /** Tokens of a micro-batch: enough to keep the cores busy, and few enough that memory stays flat. */
-const BATCH_TOKENS = 2_048;
+export const MAX_BATCH_TOKENS = 2_048;
 /** Above this, kept values are computed again instead, bytes of a micro-batch. */
 const KEPT_BYTES = 1024 ** 3;
 /** A target counts as the likeliest token if its logit is at most this far below the largest: sums round differently. */
@@ -53,8 +53,8 @@ export interface TrainerParams {
   scale: number;
   /** The frozen chain below; null = the base. */
   chain: OrtRowDelta | null;
-  /** The longest padded sequence, tokens. */
-  longest: number;
+  /** Of the largest micro-batch, padding included. */
+  mostTokens: number;
   /** Default: whether kept values would take more than 1 GiB. */
   recompute?: boolean;
   onProgress?: (done: number, total: number) => void;
@@ -70,7 +70,7 @@ export interface Scores {
 
 /** Limits of micro-batches for `makeBatches`. */
 export const batchLimits = (heads: number): { mostTokens: number; mostScores: number } => ({
-  mostTokens: BATCH_TOKENS,
+  mostTokens: MAX_BATCH_TOKENS,
   mostScores: Math.floor(SCORE_BYTES / (Float32Array.BYTES_PER_ELEMENT * heads)),
 });
 
@@ -105,14 +105,13 @@ export class Trainer {
 
   /** @throws OrtError when there is not enough memory. */
   static async open(params: TrainerParams): Promise<Trainer> {
-    const { base, device, scale, parameters, longest } = params;
+    const { base, device, scale, parameters, mostTokens } = params;
     const { config, rotations } = base;
     const runtime = new TensorRuntime(device);
     try {
       const weights = await placeWeights(runtime, base, params.onProgress ?? (() => {}));
       const chain = await placeChain(runtime, config, params.chain);
       const kinds = new Set(parameters.flatMap(({ linear }) => linear.kinds));
-      const { mostTokens } = batchLimits(config.heads);
       const graphs: GraphParams = {
         config,
         rotations,
@@ -120,7 +119,7 @@ export class Trainer {
         trained: LINEAR_KINDS.filter((kind) => kinds.has(kind)),
         scale,
         frozen: chain.kinds,
-        recompute: params.recompute ?? keptBytes(base, Math.max(mostTokens, longest)) > KEPT_BYTES,
+        recompute: params.recompute ?? keptBytes(base, mostTokens) > KEPT_BYTES,
       };
       const { loss, score } = buildHeadGraphs(graphs);
       const head = { loss: await runtime.open(loss), score: await runtime.open(score) };

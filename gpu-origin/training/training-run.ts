@@ -18,7 +18,7 @@ import {
 } from './batches.ts';
 import { emptyParameter, type Parameter, trainedLinears } from './frozen-base.ts';
 import type { TrainingRow } from './rows.ts';
-import { batchLimits, type Scores, type Trainer } from './trainer.ts';
+import { batchLimits, MAX_BATCH_TOKENS, type Scores, type Trainer } from './trainer.ts';
 
 /** Times that the held-out rows are scored, evenly over the steps. */
 const EVALUATIONS = 10;
@@ -120,6 +120,13 @@ export interface RunParams {
 /** Padded lengths for all rows. */
 export const bucketsOf = (rows: RunParams['rows']): number[] =>
   lengthBuckets([...rows.trained, ...rows.heldOut].map(rowLength));
+
+/** Padded tokens of a step's largest micro-batch. */
+export function mostTokensOf(rows: RunParams['rows'], batch: number): number {
+  const longest = bucketsOf(rows).at(-1) ?? 0;
+  const sequences = Math.max(1, ...rows.trained.map((row) => row.sequences.length));
+  return Math.max(longest * sequences, Math.min(MAX_BATCH_TOKENS, longest * sequences * batch));
+}
 
 const isLabelled = (label: number): boolean => label >= 0;
 const labelsOf = (rows: readonly TrainingRow[]): number =>

@@ -71,7 +71,7 @@ const withTrainer = async (
       parameters,
       scale: alpha / parameters[0]!.rank,
       chain: await tiny.chain(below),
-      longest: batch.length,
+      mostTokens: batch.tokens.length,
       recompute,
     });
     try {
