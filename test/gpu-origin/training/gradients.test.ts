@@ -1,26 +1,25 @@
 /** Losses and gradients of every family against PyTorch and PEFT (test/fixtures/make-training-reference.py). */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TRAINABLE, type TrainingSettings } from '../../../protocol/training.ts';
-import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
 import type { Device } from '../../../gpu-origin/runtime/device.ts';
+import { ortLibrary } from '../../../gpu-origin/runtime/native/native-device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
 import { AdamW } from '../../../gpu-origin/training/adamw.ts';
 import type { Parameter } from '../../../gpu-origin/training/frozen-base.ts';
 import type { TrainingRow } from '../../../gpu-origin/training/rows.ts';
-import { type Scores, Trainer } from '../../../gpu-origin/training/trainer.ts';
+import type { Scores } from '../../../gpu-origin/training/trainer.ts';
 import { TrainingRun } from '../../../gpu-origin/training/training-run.ts';
 import { gpuOnProcessor } from '../../fixtures/gpu-on-processor.ts';
-import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import {
   asBatch,
   gradientDifferences,
-  openTinyTrainable,
   type Form,
   type TrainingCase,
   trainingReference,
+  withTinyTrainer,
 } from '../../fixtures/training-references.ts';
 
-const { adapter, alpha, beta, batch, pairs, steps, cases } = trainingReference;
+const { alpha, beta, batch, pairs, steps, cases } = trainingReference;
 
 /** Share of a tensor's norm by which its gradient may differ. */
 const GRADIENT = 1e-4;
@@ -57,33 +56,6 @@ const weighted = (place: Place): (TrainingCase & { chain: string; form: Form })[
       .map((one) => ({ ...one, form })),
   );
 
-const withTrainer = async (
-  { family, below }: TrainingCase,
-  { form, device, recompute = false }: { form: Form; device: Device; recompute?: boolean },
-  work: (trainer: Trainer, parameters: Parameter[], config: LlamaConfig) => Promise<void>,
-): Promise<void> => {
-  const tiny = await openTinyTrainable(TINY_SHAPES[family]!, form);
-  try {
-    const parameters = tiny.parameters(adapter);
-    const trainer = await Trainer.open({
-      device,
-      base: tiny.base,
-      parameters,
-      scale: alpha / parameters[0]!.rank,
-      chain: await tiny.chain(below),
-      mostTokens: batch.tokens.length,
-      recompute,
-    });
-    try {
-      await work(trainer, parameters, tiny.base.config);
-    } finally {
-      trainer.close();
-    }
-  } finally {
-    tiny.close();
-  }
-};
-
 /** Weighted sum, and the sum of its magnitudes, which is what rounding is a share of. */
 function lossOf({ nll }: Scores): [sum: number, magnitude: number] {
   let [sum, magnitude] = [0, 0];
@@ -108,7 +80,7 @@ describe.each(Object.keys(PLACES) as Place[])('gradients by %s', (place) => {
   };
 
   it.each(weighted(place))('match PEFT: $family in $form on $chain', async ({ form, ...wanted }) => {
-    await withTrainer(wanted, { form, device }, async (trainer, parameters) => {
+    await withTinyTrainer(wanted, { form, device }, async (trainer, parameters) => {
       const scores = await trainer.accumulate(asBatch(batch));
       const [loss, magnitude] = lossOf(scores);
       expect(Math.abs(loss - wanted.loss) / magnitude).toBeLessThan(LOSS);
@@ -123,7 +95,7 @@ describe.each(Object.keys(PLACES) as Place[])('gradients by %s', (place) => {
     const [wanted, other] = named('weighted').filter(
       ({ family, base }) => family === 'llama' && base === 'base',
     );
-    await withTrainer(wanted!, { form: 'f32', device }, async (trainer, parameters) => {
+    await withTinyTrainer(wanted!, { form: 'f32', device }, async (trainer, parameters) => {
       await trainer.accumulate(asBatch(batch));
       const differences = [...gradientDifferences(parameters, other!.gradients).values()];
       expect(Math.min(...differences)).toBeGreaterThan(100 * GRADIENT);
@@ -132,14 +104,14 @@ describe.each(Object.keys(PLACES) as Place[])('gradients by %s', (place) => {
 
   it('match PEFT when the backward pass computes the forward pass again', async () => {
     const wanted = named('weighted').find(({ family, below }) => family === 'gemma3' && below.length > 0)!;
-    await withTrainer(wanted, { form: 'f32', device, recompute: true }, async (trainer, parameters) => {
+    await withTinyTrainer(wanted, { form: 'f32', device, recompute: true }, async (trainer, parameters) => {
       await trainer.accumulate(asBatch(batch));
       expectGradients(parameters, wanted);
     });
   });
 
   it.each(named('dpo'))('match DPO in PyTorch: $family on $chain', async (wanted) => {
-    await withTrainer(wanted, { form: 'f32', device }, async (trainer, parameters, config) => {
+    await withTinyTrainer(wanted, { form: 'f32', device }, async (trainer, parameters, config) => {
       const optimizer = new KeepingAdamW(parameters);
       const rows = { trained: pairsAsRows(), heldOut: [] };
       const run = new TrainingRun({
@@ -159,7 +131,7 @@ describe.each(Object.keys(PLACES) as Place[])('gradients by %s', (place) => {
 
   it('lower the loss as AdamW in PyTorch does, step by step', async () => {
     const llama = named('weighted').find(({ family, below }) => family === 'llama' && below.length === 0)!;
-    await withTrainer(llama, { form: 'f32', device }, async (trainer, parameters) => {
+    await withTinyTrainer(llama, { form: 'f32', device }, async (trainer, parameters) => {
       const own = asBatch(pairs);
       const labels = sumOf(own.weights);
       own.weights = own.weights.map((weight) => weight / labels);
@@ -173,6 +145,19 @@ describe.each(Object.keys(PLACES) as Place[])('gradients by %s', (place) => {
       }
     });
   });
+});
+
+it('gives back everything that a trainer took of its device', async () => {
+  const { device } = await PLACES.cpu();
+  const { alive } = ortLibrary();
+  const before = Object.fromEntries(alive);
+  await withTinyTrainer(named('weighted')[1]!, { form: 'int8', device }, async (trainer) => {
+    await trainer.accumulate(asBatch(batch));
+    await trainer.score(asBatch(pairs), { withDelta: false });
+    expect(alive.get('session')).toBeGreaterThan(before['session'] ?? 0);
+  });
+  for (const [kind, count] of alive) expect(`${kind}: ${count}`).toBe(`${kind}: ${before[kind] ?? 0}`);
+  await device.close();
 });
 
 /** Every pair in one step. */
