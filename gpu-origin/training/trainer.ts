@@ -187,6 +187,7 @@ export class Trainer {
   }
 
   close(): void {
+    this.changed();
     this.runtime.close();
   }
 

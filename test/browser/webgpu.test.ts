@@ -11,6 +11,12 @@ import { logitsOf, meanDivergence, worstDifference } from '../fixtures/provider-
 import { useSoftwareVulkan } from '../fixtures/software-vulkan.ts';
 import { TINY_SHAPES } from '../fixtures/tiny-base.ts';
 import { forContract, makeTinyRunner } from '../fixtures/tiny-runner.ts';
+import {
+  asBatch,
+  gradientDifferences,
+  trainingReference,
+  withTinyTrainer,
+} from '../fixtures/training-references.ts';
 
 const missing = useSoftwareVulkan();
 // Where it is needed, as in .ci/run, nothing is skipped.
@@ -54,6 +60,27 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
     expect(alive.get('session')).toBeGreaterThan(before['session'] ?? 0);
     await tiny.close();
     for (const [kind, count] of alive) expect(`${kind}: ${count}`).toBe(`${kind}: ${before[kind] ?? 0}`);
+  });
+
+  it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)('trains as PyTorch does: %s', async (name) => {
+    const device = await WebgpuDevice.open(ortLibrary(), 1);
+    try {
+      const own = trainingReference.cases.filter(
+        ({ family, kind }) => family === name && kind === 'weighted',
+      );
+      for (const wanted of own.filter(({ below }) => below.length > 0)) {
+        const form = wanted.base === 'int8' ? 'int8' : 'f32';
+        await withTinyTrainer(wanted, { form, device }, async (trainer, parameters) => {
+          await trainer.accumulate(asBatch(trainingReference.batch));
+          const worst = Math.max(...gradientDifferences(parameters, wanted.gradients).values());
+          console.log(`${name} in ${form}: gradients within ${worst.toExponential(1)} of a tensor's norm`);
+          // As for logits: products on GPUs sum in other orders, some with less than float32.
+          expect(worst).toBeLessThan(1e-2);
+        });
+      }
+    } finally {
+      await device.close();
+    }
   });
 
   // Between them every operator of the graphs: windows, biases, norms of heads, fused linears, both activations.
