@@ -43,6 +43,9 @@ const KeptRecord = z.object({
 });
 type KeptRecord = z.infer<typeof KeptRecord>;
 
+/** Name of the file that takes room. */
+const RESERVED = 'reserved';
+
 const fileName = (digest: string): string => `${digest}.safetensors`;
 
 export class Chains implements AdapterSource {
@@ -160,6 +163,26 @@ export class Chains implements AdapterSource {
   }
 
   /**
+   * Takes room for a result before the work for it begins; `release` gives it back.
+   * @throws GraftError `storage_full`
+   */
+  async reserve(bytes: number): Promise<void> {
+    try {
+      await this.trained.write(RESERVED, new Uint8Array(bytes));
+    } catch (error) {
+      if (!(error instanceof GraftError) || error.code !== 'storage_full') throw error;
+      const message =
+        `The browser's storage for this page has no ${Math.ceil(bytes / 1e6)} MB left for the adapter. Free disk ` +
+        'space, use a smaller rank, or remove what this site stores.';
+      throw new GraftError({ code: error.code, message });
+    }
+  }
+
+  release(): Promise<void> {
+    return this.trained.remove(RESERVED);
+  }
+
+  /**
    * Keeps a trained adapter, in place of another one of this name.
    * @param params.chain root first, with their files; the last one is the adapter. @throws GraftError `storage_full`
    */
@@ -199,6 +222,7 @@ export class Chains implements AdapterSource {
   async #records(): Promise<KeptRecord[]> {
     const records: KeptRecord[] = [];
     for (const key of await this.trained.names()) {
+      if (key === RESERVED) continue;
       const record = await storedRecord(await this.trained.file(key));
       if (record !== null) records.push(record);
     }

@@ -95,12 +95,16 @@ async function train(
   const chain: (ChainEntry & { file: Uint8Array<ArrayBuffer> })[] = [];
   for (const entry of below.chain) chain.push({ ...entry, file: await readFile(chains, entry.digest) });
   const { rows, settings, keep, job } = message;
-  const { canonical, digest, card } = await trainings.train({
+  return trainings.train({
     ...{ rows, settings, chain, signal },
+    reserve: (bytes) => chains.reserve(bytes),
     onProgress: progressOf(job),
+    async keep({ canonical, digest, card }) {
+      await chains.release();
+      return chains.keep({ name: keep, chain: [...chain, { digest, scale: 1, file: canonical }], card });
+    },
+    release: () => chains.release(),
   });
-  signal.throwIfAborted();
-  return chains.keep({ name: keep, chain: [...chain, { digest, scale: 1, file: canonical }], card });
 }
 
 /** Its runs may wait forever for a lost GPU. */

@@ -1,13 +1,32 @@
 /** Trainings of this worker, one after the other; their code is fetched when the first one begins. */
 import type { ChainEntry } from '../../protocol/identity.ts';
-import { GraftError, type RowsText, type TrainedFiles, type TrainingProgress } from '../messages.ts';
+import {
+  GraftError,
+  type Kept,
+  type RowsText,
+  type TrainedFiles,
+  type TrainingProgress,
+} from '../messages.ts';
 import type { EngineHere } from './in-browser-engine.ts';
 import type { BaseToTrain } from './open-runner.ts';
-import { storageLeft } from './stored-files.ts';
 import type * as Chunk from './training-chunk.ts';
 
 /** In the runtime's folder. */
 const CHUNK = 'graft-training.js';
+
+interface TrainParams {
+  rows: RowsText;
+  settings: unknown;
+  /** To train on top of. */
+  chain: readonly (ChainEntry & { file: Uint8Array<ArrayBuffer> })[];
+  /** Takes bytes of storage for the result. @throws GraftError `storage_full` */
+  reserve: (bytes: number) => Promise<void>;
+  onProgress: (progress: TrainingProgress) => void;
+  keep: (trained: Chunk.TrainedHere) => Promise<Kept>;
+  /** Gives back what `reserve` took. */
+  release: () => Promise<void>;
+  signal: AbortSignal;
+}
 
 export class Trainings {
   #chunk: Promise<typeof Chunk> | null = null;
@@ -20,31 +39,32 @@ export class Trainings {
   ) {}
 
   /** @throws GraftError, or the signal's reason; nothing is left of a training that did not end. */
-  train(params: {
-    rows: RowsText;
-    settings: unknown;
-    chain: readonly (ChainEntry & { file: Uint8Array<ArrayBuffer> })[];
-    onProgress: (progress: TrainingProgress) => void;
-    signal: AbortSignal;
-  }): Promise<Chunk.TrainedHere> {
-    const trained = this.#last.then(async () => {
-      params.signal.throwIfAborted();
-      const { text, unit } = params.rows;
-      const { trainHere } = await this.#load();
-      const { here } = this;
+  train(params: TrainParams): Promise<Kept> {
+    const kept = this.#last.then(() => this.#trainAlone(params));
+    this.#last = kept.catch(() => undefined);
+    return kept;
+  }
+
+  async #trainAlone({ rows, settings, chain, signal, ...params }: TrainParams): Promise<Kept> {
+    signal.throwIfAborted();
+    const { trainHere } = await this.#load();
+    const { here } = this;
+    try {
       const outcome = await trainHere({
-        ...params,
+        ...{ settings, chain, signal },
         base: here.toTrain,
         tokenizer: here.tokenizer,
         template: here.chatTemplate,
-        rows: { bytes: new Uint8Array(await new Blob([text]).arrayBuffer()), unit },
-        storageLeft: await storageLeft(),
+        rows: { bytes: new Uint8Array(await new Blob([rows.text]).arrayBuffer()), unit: rows.unit },
+        reserve: params.reserve,
+        onProgress: params.onProgress,
       });
       if (!outcome.ok) throw new GraftError(outcome.problem);
-      return outcome;
-    });
-    this.#last = trained.catch(() => undefined);
-    return trained;
+      signal.throwIfAborted();
+      return await params.keep(outcome);
+    } finally {
+      await params.release();
+    }
   }
 
   async files(canonical: Uint8Array<ArrayBuffer>): Promise<TrainedFiles> {

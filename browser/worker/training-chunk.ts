@@ -48,8 +48,8 @@ export interface TrainHereParams {
   settings: unknown;
   /** The frozen chain to train on, root first; empty = the base. */
   chain: readonly (ChainEntry & { file: Uint8Array<ArrayBuffer> })[];
-  /** Bytes that may be stored; null = unknown. */
-  storageLeft: number | null;
+  /** Takes bytes of storage for the result, so that no training is lost at its end. */
+  reserve: (bytes: number) => Promise<void>;
   onProgress: (progress: TrainingProgress) => void;
   signal: AbortSignal;
 }
@@ -116,14 +116,7 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
         'Leave out targets to train all.',
       param: 'targets',
     });
-  const needed = FILE_OVERHEAD + 4 * parameters.reduce((sum, { values }) => sum + values.length, 0);
-  if (params.storageLeft !== null && needed > params.storageLeft)
-    throw new TrainingEnd({
-      code: 'storage_full',
-      message:
-        `The browser's storage for this page has no ${Math.ceil(needed / 1e6)} MB left for the adapter. ` +
-        'Free disk space, or use a smaller rank.',
-    });
+  await params.reserve(FILE_OVERHEAD + 4 * parameters.reduce((sum, { values }) => sum + values.length, 0));
   const served: ServedBase = { config, gains, rotations, weights: weightFile(parts) };
   const optimizer = new AdamW(parameters);
   const trainer = await Trainer.open({

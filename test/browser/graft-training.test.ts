@@ -253,3 +253,60 @@ it('ends with the reason of the signal, keeps nothing, and can train again', asy
   );
   expect(left).toEqual({ reason: 'enough', tokens: 2, name: null, kept: [], steps: 2 });
 });
+
+it('refuses to begin when the browser has no room for the result', async () => {
+  const session = await page.context().newCDPSession(page);
+  await page.evaluate(async () => {
+    Object.assign(globalThis, { model: await graft.open({ base: '/base/', device: 'wasm' }) });
+  });
+  await session.send('Storage.overrideQuotaForOrigin', { origin: rig.url, quotaSize: 150_000 });
+  const { code, message } = await page.evaluate(
+    async ([rows, plan]) => {
+      const { model } = globalThis as unknown as { model: Graft.Model };
+      const error = await model.train(rows, plan).catch((caught: unknown) => caught as Graft.GraftError);
+      model.close();
+      const { code, message } = error as Graft.GraftError;
+      return { code, message };
+    },
+    [CHAT_ROWS, PLAN] as const,
+  );
+  expect(code).toBe('storage_full');
+  expect(message).toMatch(/has no 1 MB left for the adapter/);
+});
+
+it('trains on the GPU, which SwiftShader draws here, with the losses of WebAssembly', async () => {
+  const gpu = await startChromium({ webgpu: true });
+  try {
+    const own = await gpu.newPage();
+    await own.goto(rig.url);
+    await own.waitForFunction(() => 'graft' in globalThis);
+    const [webgpu, wasm] = await own.evaluate(
+      async ([rows, chat, plan]) => {
+        const train = async (device: Graft.WantedDevice): Promise<{ losses: number[]; answer: string }> => {
+          const model = await graft.open({ base: '/base/', device });
+          const losses: number[] = [];
+          await model.train(rows, {
+            ...{ ...plan, leastSteps: 5, epochs: 0.1 },
+            onProgress: (step) => step.stage === 'train' && losses.push(step.loss),
+          });
+          const answer = await model.answer(chat, { max_tokens: 4, temperature: 0 });
+          model.close();
+          return { losses, answer: answer.choices[0]!.message.content! };
+        };
+        return [await train('webgpu'), await train('wasm')] as const;
+      },
+      [CHAT_ROWS, CHAT, PLAN] as const,
+    );
+    const apart = webgpu.losses.map((loss, step) => Math.abs(loss - wasm.losses[step]!) / wasm.losses[0]!);
+    console.log(
+      `losses apart: first ${apart[0]!.toExponential(1)}, most ${Math.max(...apart).toExponential(1)}`,
+    );
+    expect(webgpu.losses).toHaveLength(5);
+    expect(apart[0]).toBeLessThan(1e-4);
+    expect(Math.max(...apart)).toBeLessThan(1e-2);
+    expect(webgpu.losses[4]).toBeLessThan(webgpu.losses[0]!);
+    expect(webgpu.answer).toBe(wasm.answer);
+  } finally {
+    await gpu.close();
+  }
+});
