@@ -40,6 +40,68 @@ async function ask(model, question) {
     `${tokens} tokens, the first after ${((first - began) / 1000).toFixed(2)} s, then ${((tokens - 1) / seconds).toFixed(1)} a second; ${model.runtime}.`;
 }
 
+/** Name under which this browser keeps what it trains. */
+const MINE = 'mine';
+const ROWS = [
+  ['I was charged twice.', 'billing'],
+  ['My invoice has the wrong address.', 'billing'],
+  ['When will I get my refund?', 'billing'],
+  ['The app closes when I open it.', 'fault'],
+  ['I cannot sign in any more.', 'fault'],
+  ['The page stays blank.', 'fault'],
+  ['Where is my parcel?', 'delivery'],
+  ['It arrived at my old address.', 'delivery'],
+  ['Can you deliver on Monday?', 'delivery'],
+].map(([content, label]) => ({
+  messages: [
+    { role: 'user', content },
+    { role: 'assistant', content: label },
+  ],
+}));
+
+/** Loss by step; the dashed line is of the rows that are held out. */
+function draw(points, steps) {
+  const most = Math.max(...points.flatMap(([, loss, heldOut]) => [loss, heldOut ?? 0]));
+  const line = (which, name) => {
+    const drawn = document.createElementNS('http://www.w3.org/2000/svg', 'polyline');
+    const own = points.filter((point) => point[which] !== null);
+    drawn.setAttribute(
+      'points',
+      own.map((point) => `${(600 * point[0]) / steps},${155 - (150 * point[which]) / most}`).join(' '),
+    );
+    drawn.setAttribute('class', name);
+    return drawn;
+  };
+  at('curve').replaceChildren(line(1, 'loss'), line(2, 'held-out'));
+  at('curve').removeAttribute('hidden');
+}
+
+async function train(model, rows, signal) {
+  const points = [];
+  const trained = await model.train(rows, {
+    ...{ name: MINE, rank: 8, leastSteps: 40, signal },
+    onProgress(progress) {
+      if (progress.stage !== 'train') return;
+      const { step, steps, loss, heldOutLoss, tokensPerSecond, secondsLeft } = progress;
+      points.push([step, loss, heldOutLoss]);
+      draw(points, steps);
+      at('training').textContent =
+        `Step ${step} of ${steps}: loss ${loss.toFixed(3)}, ${tokensPerSecond.toFixed(0)} tokens a second, ${secondsLeft.toFixed(0)} s left.`;
+    },
+  });
+  const { card, digest } = trained;
+  at('training').textContent =
+    `Trained on ${card.rows.trained} rows in ${card.seconds.toFixed(0)} s (${digest.slice(0, 12)}); kept in this browser.`;
+  const links = Object.entries(await trained.export()).map(([name, blob]) =>
+    Object.assign(document.createElement('a'), {
+      download: name,
+      href: URL.createObjectURL(blob),
+      textContent: name,
+    }),
+  );
+  at('export').replaceChildren(...links);
+}
+
 function fail(error) {
   say(`${error.message}${error.code === undefined ? '' : ` (${error.code})`}`);
 }
@@ -51,11 +113,16 @@ try {
   const ready = () => {
     at('progress').value = 1;
     say(
-      `${model.name}@${model.version} on ${model.base}${model.offline ? ', as it is stored: the edge cannot be reached' : ''}.`,
+      `${model.version === null ? `${model.name}, trained here,` : `${model.name}@${model.version}`} on ${model.base}${model.offline ? ', as it is stored: the edge cannot be reached' : ''}.`,
     );
   };
   ready();
-  at('name').addEventListener('change', () => model.use(at('name').value).then(ready, fail));
+  const trainedHere = new Option(`${MINE} (trained here)`, MINE);
+  if ((await model.trained()).some(({ trained }) => trained === MINE)) at('name').append(trainedHere);
+  at('name').addEventListener('change', () => {
+    const name = at('name').value;
+    model.use(name === MINE ? { trained: MINE } : name).then(ready, fail);
+  });
   const button = at('ask').querySelector('button');
   at('ask').addEventListener('submit', (event) => {
     event.preventDefault();
@@ -65,6 +132,28 @@ try {
       .finally(() => (button.disabled = false));
   });
   button.disabled = false;
+
+  at('rows').value = ROWS.map((row) => JSON.stringify(row)).join('\n');
+  const [trainButton, stop] = at('train').querySelectorAll('button');
+  at('train').addEventListener('submit', (event) => {
+    event.preventDefault();
+    const ending = new AbortController();
+    stop.onclick = () => ending.abort(new Error('Training was stopped.'));
+    [trainButton.disabled, stop.hidden] = [true, false];
+    at('training').textContent = 'Preparing …';
+    train(model, at('rows').value, ending.signal)
+      .then(() => {
+        at('name').append(trainedHere);
+        at('name').value = MINE;
+        at('question').value = 'Why was I charged twice?';
+        ready();
+      })
+      .catch((error) => {
+        at('training').textContent = error.message;
+      })
+      .finally(() => ([trainButton.disabled, stop.hidden] = [false, true]));
+  });
+  trainButton.disabled = false;
 } catch (error) {
   fail(error);
 }

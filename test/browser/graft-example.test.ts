@@ -84,3 +84,32 @@ it('answers by name, swaps, and breaks no policy of its own', async () => {
   expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
   expect(complaints).toEqual([]);
 });
+
+it('trains on the rows of its text, draws the curve, and answers with the result', async () => {
+  const page = await (await browser.newContext()).newPage();
+  const complaints: string[] = [];
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('console', (message) => complaints.push(message.text()));
+  await page.goto(url);
+  await page.getByRole('button', { name: 'Train' }).click();
+  await expect
+    .poll(() => page.textContent('#training'))
+    .toMatch(/^Trained on 8 rows in \d+ s \([0-9a-f]{12}\); kept in this browser\.$/);
+  expect(await page.textContent('#state')).toBe('mine, trained here, on tiny-base.');
+  expect((await page.locator('polyline.loss').getAttribute('points'))!.split(' ')).toHaveLength(40);
+  await page.getByRole('button', { name: 'Ask' }).click();
+  await expect.poll(() => page.textContent('#speed')).toMatch(/^\d+ tokens?, /);
+  const files = page.locator('#export a');
+  expect(await files.allTextContents()).toEqual([
+    ...['adapter_config.json', 'adapter_model.safetensors', 'training.json'],
+  ]);
+  const download = page.waitForEvent('download');
+  await files.nth(2).click();
+  expect((await download).suggestedFilename()).toBe('training.json');
+  // Another day.
+  await page.reload();
+  await expect.poll(() => page.textContent('#state')).toBe(`${NAMES[0]}@1 on tiny-base.`);
+  await page.getByLabel('Adapter').selectOption('mine (trained here)');
+  await expect.poll(() => page.textContent('#state')).toBe('mine, trained here, on tiny-base.');
+  expect(complaints).toEqual([]);
+});
