@@ -36,6 +36,17 @@ export class PrivateFolder {
   }
 
   async names(): Promise<string[]> {
+    try {
+      return await this.#list();
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      // Another page of this site has removed the storage, including this folder.
+      this.handle = await folderOf(this.name);
+      return this.#list();
+    }
+  }
+
+  async #list(): Promise<string[]> {
     const names: string[] = [];
     for await (const name of this.handle.keys()) names.push(name);
     return names;

@@ -52,12 +52,7 @@ const ROWS = [
   ['Where is my parcel?', 'delivery'],
   ['It arrived at my old address.', 'delivery'],
   ['Can you deliver on Monday?', 'delivery'],
-].map(([content, label]) => ({
-  messages: [
-    { role: 'user', content },
-    { role: 'assistant', content: label },
-  ],
-}));
+].map(([user, expected]) => ({ user, expected }));
 
 /** Loss by step; the dashed line is of the rows that are held out. */
 function draw(points, steps) {
@@ -79,7 +74,7 @@ function draw(points, steps) {
 async function train(model, rows, signal) {
   const points = [];
   const trained = await model.train(rows, {
-    ...{ name: MINE, rank: 8, leastSteps: 40, signal },
+    ...{ name: MINE, rank: 8, leastSteps: 20, signal },
     onProgress(progress) {
       if (progress.stage !== 'train') return;
       const { step, steps, loss, heldOutLoss, tokensPerSecond, secondsLeft } = progress;

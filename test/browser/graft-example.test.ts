@@ -96,7 +96,7 @@ it('trains on the rows of its text, draws the curve, and answers with the result
     .poll(() => page.textContent('#training'))
     .toMatch(/^Trained on 8 rows in \d+ s \([0-9a-f]{12}\); kept in this browser\.$/);
   expect(await page.textContent('#state')).toBe('mine, trained here, on tiny-base.');
-  expect((await page.locator('polyline.loss').getAttribute('points'))!.split(' ')).toHaveLength(40);
+  expect((await page.locator('polyline.loss').getAttribute('points'))!.split(' ')).toHaveLength(20);
   await page.getByRole('button', { name: 'Ask' }).click();
   await expect.poll(() => page.textContent('#speed')).toMatch(/^\d+ tokens?, /);
   const files = page.locator('#export a');
