@@ -95,6 +95,19 @@ export type ReadCheckpoint =
   | { ok: true; state: RunState }
   | { ok: false; code: 'checkpoint_damaged' | 'checkpoint_mismatch'; problem: string };
 
+/** @returns such as `other rows` and `other settings (rank, seed)`. */
+function differences(found: TrainingIdentity, wanted: TrainingIdentity): string[] {
+  const differing = <T extends object>(a: T, b: T): string[] =>
+    Object.keys(b).filter((key) => JSON.stringify(a[key as keyof T]) !== JSON.stringify(b[key as keyof T]));
+  return differing(found, wanted).map((key) =>
+    key === 'settings'
+      ? `other settings (${differing(found.settings, wanted.settings).join(', ')})`
+      : key === 'rows' || key === 'weights'
+        ? `other ${key}`
+        : `another ${key}`,
+  );
+}
+
 /** Reads it into parameters and optimizer, if it belongs to the training. */
 export function readCheckpoint(path: string, identity: TrainingIdentity, trained: Trained): ReadCheckpoint {
   const damaged = (problem: string): ReadCheckpoint => ({ ok: false, code: 'checkpoint_damaged', problem });
@@ -104,15 +117,13 @@ export function readCheckpoint(path: string, identity: TrainingIdentity, trained
   const { metadata, tensors } = parseSafetensors(bytes);
   const parsed = Metadata.safeParse(JSON.parse(metadata.get(KEY) ?? 'null'));
   if (!parsed.success) return damaged('it was written by another version of graft');
-  const other = Object.entries(identity).find(
-    ([key, value]) => JSON.stringify(parsed.data.identity[key as 'rows']) !== JSON.stringify(value),
-  );
-  if (other !== undefined)
-    return { ok: false, code: 'checkpoint_mismatch', problem: `its ${other[0]} is another one` };
+  const mismatch = (problem: string): ReadCheckpoint => ({ ok: false, code: 'checkpoint_mismatch', problem });
+  const other = differences(parsed.data.identity, identity);
+  if (other.length > 0) return mismatch(`it belongs to a training with ${other.join(' and ')}`);
   const arrays = arraysOf(trained);
   for (const [name, values] of arrays)
     if (tensors.get(name)?.data.byteLength !== values.byteLength)
-      return { ok: false, code: 'checkpoint_mismatch', problem: `${name} has another shape` };
+      return mismatch(`its ${name} has another shape`);
   for (const [name, values] of arrays) values.set(elementsOf(tensors.get(name)!.data, Float32Array));
   trained.optimizer.step = parsed.data.state.step;
   return { ok: true, state: parsed.data.state };
