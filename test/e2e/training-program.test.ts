@@ -1,5 +1,4 @@
 /** The program that trains, as `graft train` starts it: its events, its failures, and its end by a signal. */
-import { createHash } from 'node:crypto';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
