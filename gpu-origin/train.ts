@@ -375,7 +375,7 @@ const listed = (lines: readonly number[]): string =>
 
 /** Rows as tokens, divided; told. */
 async function readRows(
-  { request, rowsPath, tell }: TrainParams,
+  { request, rowsPath, tell, onProgress }: TrainParams,
   bytes: Uint8Array,
   tokenizer: ReturnType<typeof loadTokenizer>,
 ): Promise<{ rows: { trained: TrainingRow[]; heldOut: TrainingRow[] }; leftOut: number }> {
@@ -398,6 +398,8 @@ async function readRows(
     const encoded = encodeRows(some, { tokenizer, template, maxLength: request.max_length });
     all.push(...encoded.rows);
     leftOut.push(...encoded.leftOut);
+    const done = Math.min(from + ROWS_AT_ONCE, parsed.rows.length);
+    if (parsed.rows.length > ROWS_AT_ONCE) onProgress('Reading the rows', done, parsed.rows.length);
     await nextTurn();
   }
   const rows = splitRows(all, request.validation);
