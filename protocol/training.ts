@@ -196,7 +196,7 @@ export const TrainingEvent = z.discriminatedUnion('event', [
     rows: z.int(),
   }),
   z.object({ event: z.literal('saved'), step: z.int() }),
-  /** Interrupted; the checkpoint has all steps. */
+  /** Interrupted; the checkpoint has all steps. Of 0 steps: it was still preparing, and saved nothing. */
   z.object({ event: z.literal('stopped'), step: z.int(), steps: z.int() }),
   z.object({
     event: z.literal('failed'),
