@@ -239,7 +239,7 @@ export const buildLayerGraphs = (params: GraphParams, length: number, rope: Rope
 
 /**
  * The head over some rows of the stream, chosen by `rows` `[N]`, with their `target` and `weight`.
- * @returns `score`: `nll` and `gap` of each; `loss`: these, and `d` `[N, hidden]`, the gradient of the rows.
+ * @returns `score`: `gap` and `sure` of each (`crossEntropy`); `loss`: these, and `d` `[N, hidden]`, the gradient of the rows.
  */
 export function buildHeadGraphs(params: GraphParams): { loss: Model; score: Model } {
   const { config, form } = params;
@@ -251,12 +251,12 @@ export function buildHeadGraphs(params: GraphParams): { loss: Model; score: Mode
   const h = linearInput(t, t.rmsNorm(rows, gain, rmsEpsilon, ['N']), params);
   const w = new FrozenWeights(t, form).weight(HEAD_PRODUCT, [hidden, vocab]);
   const target = t.input('target', 'i32', ['N']);
-  const { nll, gap, loss } = t.crossEntropy(h, w, target, t.input('weight', 'f32', ['N', 1]));
+  const { gap, sure, loss } = t.crossEntropy(h, w, target, t.input('weight', 'f32', ['N', 1]));
   const d = t.gradients(loss, loss, [rows])[0]!;
   const each = (value: string): Output => ({ value, type: 'f32', dims: ['N', 1] });
   const scores: [string, Output][] = [
-    ['nll', each(nll)],
     ['gap', each(gap)],
+    ['sure', each(sure)],
   ];
   return {
     score: t.model(new Map(scores)),

@@ -336,27 +336,26 @@ export class Tape {
   }
 
   /**
-   * -log softmax(h W)[target] of each row, without a one-hot: d h = weight * (softmax(h W) W^T - W[target]).
+   * -log softmax(h W)[target] of each row, without a one-hot: d h = weight * (softmax(h W) W^T - W[target]). The caller
+   * takes the logarithm, gap - log(sure): ONNX Runtime's last bits depend on where in a batch a row is.
    * @param h `[N, hidden]` @param w `[hidden, vocab]` @param target `[N]` int32 @param weight `[N, 1]` of each row's loss
-   * @returns `nll` `[N, 1]`; `gap` `[N, 1]`: how far the target's logit is below the largest one; and the weighted sum,
-   * only for its gradient.
+   * @returns `gap` `[N, 1]`: how far the target's logit is below the largest one; `sure` `[N, 1]`: the largest
+   * probability; and `loss`, only for its gradient.
    */
   crossEntropy(
     h: string,
     w: string,
     target: string,
     weight: string,
-  ): { nll: string; gap: string; loss: string } {
+  ): { gap: string; sure: string; loss: string } {
     const logits = this.product(h, w, {});
     const p = this.one('Softmax', [logits], { axis: -1 });
     const most = this.one('ReduceMax', [logits], { axes: [-1], keepdims: 1 });
-    // Logarithm of the sum: the largest logit less its log-probability.
     const sure = this.one('ReduceMax', [p], { axes: [-1], keepdims: 1 });
-    const logSum = this.one('Sub', [most, this.one('Log', [sure])]);
     const wanted = this.one('Transpose', [this.one('Gather', [w, target], { axis: 1 })], { perm: [1, 0] });
     const logit = this.one('ReduceSum', [this.one('Mul', [h, wanted]), this.sizes([-1])], { keepdims: 1 });
-    const nll = this.one('Sub', [logSum, logit]);
-    const loss = this.one('Mul', [nll, weight]);
+    const gap = this.one('Sub', [most, logit]);
+    const loss = this.one('Mul', [gap, weight]);
     this.passes(loss, [h], (_dy, give) =>
       give(
         h,
@@ -366,7 +365,7 @@ export class Tape {
         }),
       ),
     );
-    return { nll, gap: this.one('Sub', [most, logit]), loss };
+    return { gap, sure, loss };
   }
 
   /**

@@ -61,7 +61,7 @@ describe('training SmolLM2-135M in float32', () => {
       parameters,
       scale: alpha / rank,
       chain: null,
-      longest: batch.length,
+      mostTokens: batch.tokens.length,
     });
     try {
       const { nll } = await trainer.accumulate(asBatch(batch));
