@@ -91,6 +91,7 @@ const OPERATORS: Record<string, Operator> = {
   'mul of a variable': (s, x) => of(s.t.mul(x.name, s.variable(x.dims).name), x.dims),
   square: (s, x) => of(s.t.mul(x.name, x.name), x.dims),
   scale: (s, x) => of(s.t.scale(x.name, -0.7), x.dims),
+  columns: (s, x) => of(s.t.columns(x.name, s.frozen([x.dims.at(-1)!]).name), x.dims),
   'reshape and transpose': (s, x) => {
     const [rows, width] = x.dims as [number, number];
     const turned = s.t.transpose(s.t.reshape(x.name, [rows, width / 2, 2], x.dims), [2, 0, 1]);
@@ -263,10 +264,11 @@ describe('gradients match finite differences', () => {
     const [rows, hidden, vocab] = [5, 6, 9];
     const s = new Sketch(11);
     const h = s.variable([rows, hidden]);
-    const [w, weight] = [s.frozen([hidden, vocab]), s.frozen([rows, 1])];
+    const [w, scales, weight] = [s.frozen([hidden, vocab]), s.frozen([vocab]), s.frozen([rows, 1])];
     const target = Int32Array.from({ length: rows }, (_, row) => (row * 4) % vocab);
     s.t.input('target', 'i32', [rows]);
-    const { gap, sure, loss } = s.t.crossEntropy(h.name, w.name, 'target', weight.name);
+    const head = { values: w.name, scales: scales.name };
+    const { gap, sure, loss } = s.t.crossEntropy(h.name, head, 'target', weight.name);
     const [d] = s.t.gradients(loss, loss, [h.name]) as [string];
     const output = (value: string, dims: readonly number[]): Output => ({ value, type: 'f32', dims });
     const each = [rows, 1];
@@ -299,7 +301,7 @@ describe('gradients match finite differences', () => {
         let sum = 0;
         for (let i = 0; i < hidden; i++)
           sum += values(h.name)[row * hidden + i]! * values(w.name)[i * vocab + token]!;
-        return sum;
+        return sum * values(scales.name)[token]!;
       });
       const all = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0));
       wanted += values(weight.name)[row]! * (all - logits[target[row]!]!);
