@@ -138,7 +138,8 @@ function failureOf(error: unknown): { code: TrainingFailure; message: string } {
   if (code === 'ENOSPC' || code === 'EDQUOT') return { code: 'disk_full', message };
   // ORT_FAIL says so in words only.
   if ((error instanceof OrtError && /alloc|memory/i.test(message)) || error instanceof RangeError)
-    return { code: 'out_of_memory', message };
+    // What its second sentence advises is for an origin.
+    return { code: 'out_of_memory', message: `there is not enough memory (${message.split(/\. |\n/)[0]})` };
   return { code: 'training_failed', message };
 }
 

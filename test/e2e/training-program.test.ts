@@ -115,6 +115,23 @@ describe('ends with a failure that the command understands', () => {
     await fails({ base: 'qwen', chain: [{ digest, scale: 1, path }] }, 'base_mismatch', /./);
   });
 
+  it('out_of_memory, where a step gets none', async () => {
+    const code = `
+      const Real = ArrayBuffer;
+      globalThis.ArrayBuffer = class extends Real {
+        constructor(bytes, ...rest) {
+          if (bytes === 12288) throw new RangeError('Array buffer allocation failed');
+          super(bytes, ...rest);
+        }
+      };`;
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` };
+    await fails(
+      { env },
+      'out_of_memory',
+      /^there is not enough memory \(memory: 0\.0 GB cannot be allocated at once\)$/,
+    );
+  });
+
   it('training_failed, where the rows are gone', async () => {
     await fails({ rows: 'nowhere.jsonl' }, 'training_failed', /ENOENT.*nowhere\.jsonl/);
   });
