@@ -192,6 +192,9 @@ module.exports = {
         'gpu-origin/http/(completion-formats|run-prompts)\\.ts$',
         'gpu-origin/runtime/(adapter-batch|bindings|device|kv-cache|ort-runner|self-test)\\.ts$',
         'gpu-origin/runtime/web/(wasm-api|wasm-module|web-device)\\.ts$',
+        // Of the chunk for training alone.
+        'adapters/index',
+        'gpu-origin/training/(adamw|frozen-base|rows|trainer|training-run)\\.ts$',
       ]),
       comment: 'No second sampler, template, tokenizer or chain.',
     },

@@ -74,6 +74,7 @@ export async function buildBrowser(outdir, { page = false, runtime = true } = {}
     entryPoints: {
       worker: 'browser/worker/main.ts',
       'ort/graft-grammar': 'browser/worker/grammar-chunk.ts',
+      'ort/graft-training': 'browser/worker/training-chunk.ts',
       ...(page ? { index: 'browser/index.ts' } : {}),
     },
     outdir,

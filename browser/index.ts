@@ -14,7 +14,8 @@ import {
 
 export { GraftError, type BrowserErrorCode, type Progress, type Serving } from './messages.ts';
 export type { WantedDevice, WantedPrecision } from './messages.ts';
-export type { AskOptions, Message, Model } from './model.ts';
+export type { Target, TrainingProgress } from './messages.ts';
+export type { AskOptions, Message, Model, TrainedAdapter, TrainingRows, TrainOptions } from './model.ts';
 
 /** Default number of rows that run at once. */
 const ROWS = 4;

@@ -1,6 +1,7 @@
 /** Messages between the page and its worker, and their errors. */
 import type { ApiErrorCode } from '../protocol/api-error.ts';
 import type { ChatCompletion, ChatCompletionChunk } from '../protocol/completion-answers.ts';
+import type { TrainingCard } from '../protocol/training.ts';
 
 /** In addition to the API's own codes. */
 export type BrowserErrorCode =
@@ -18,6 +19,14 @@ export type BrowserErrorCode =
   | 'edge_unreachable'
   /** The edge's data does not match its digest, or does not fit the base. */
   | 'adapter_damaged'
+  /** A training row cannot be read. */
+  | 'rows_invalid'
+  /** No training row is left to learn from. */
+  | 'no_rows'
+  /** The device has too little memory to train. */
+  | 'out_of_memory'
+  /** Training diverged. */
+  | 'loss_not_finite'
   | 'closed';
 
 export interface Problem {
@@ -48,6 +57,19 @@ export interface Progress {
   readonly total: number;
 }
 
+export interface TrainingProgress {
+  readonly stage: 'train';
+  /** Finished steps. */
+  readonly step: number;
+  readonly steps: number;
+  /** Of this step's rows, nats a token. */
+  readonly loss: number;
+  /** Of the rows that are held out; null = not scored after this step. */
+  readonly heldOutLoss: number | null;
+  readonly tokensPerSecond: number;
+  readonly secondsLeft: number;
+}
+
 /**
  * Where to run the base: the GPU with WebGPU, WebAssembly, or the first if available and otherwise the second.
  */
@@ -70,11 +92,17 @@ export interface WorkerOptions {
   readonly context: number | null;
 }
 
-/** What answers: the base, or the version of a name last returned by the edge. */
+/** What can answer: a name of the edge, an adapter that was trained in this browser, or null for the base itself. */
+export type Target = string | null | { readonly trained: string };
+
+/** What answers: the base, the version of a name last returned by the edge, or an adapter trained here. */
 export interface Serving {
   /** null = the base itself. */
   readonly name: string | null;
+  /** null = of the base, and of an adapter trained here. */
   readonly version: number | null;
+  /** Present if the adapter was trained in this browser. */
+  readonly trained?: true;
   /** The edge could not be asked, so the stored version is used. */
   readonly offline: boolean;
 }
@@ -88,8 +116,31 @@ export interface Opened extends Serving {
   readonly context: number;
 }
 
+/** An adapter that was trained in this browser, as it is kept. */
+export interface Kept {
+  readonly name: string;
+  /** sha256 of its canonical file. */
+  readonly digest: string;
+  readonly card: TrainingCard;
+}
+
+/** Its canonical file, and the same adapter in PEFT's format. */
+export interface TrainedFiles {
+  readonly canonical: Uint8Array<ArrayBuffer>;
+  readonly configJson: string;
+  readonly safetensors: Uint8Array<ArrayBuffer>;
+}
+
+/** Training rows as text. */
+export interface RowsText {
+  /** JSON Lines or CSV. */
+  readonly text: string | Blob;
+  /** What messages call a line: rows that came as objects have no lines. */
+  readonly unit: 'row' | 'line';
+}
+
 interface Named {
-  readonly name: string | null;
+  readonly name: Target;
   /** Short-lived, from the edge; null = none. */
   readonly token: string | null;
 }
@@ -99,10 +150,17 @@ export type ToWorker =
   | ({ kind: 'use'; job: number } & Named)
   /** @property body of a chat completion. */
   | ({ kind: 'ask'; job: number; body: Record<string, unknown> } & Named)
+  /** @property settings a TrainingRequest. @property name of what is trained on. @property keep name of the result. */
+  | ({ kind: 'train'; job: number; rows: RowsText; settings: Record<string, unknown>; keep: string } & Named)
+  | { kind: 'trained'; job: number }
+  | { kind: 'files' | 'forget'; job: number; keep: string }
   | { kind: 'abort'; job: number };
 
+/** Of a job. */
+export type Answered = Opened | Serving | ChatCompletion | Kept | readonly Kept[] | TrainedFiles | null;
+
 export type FromWorker =
-  | { kind: 'progress'; job: number; progress: Progress }
+  | { kind: 'progress'; job: number; progress: Progress | TrainingProgress }
   | { kind: 'part'; job: number; part: ChatCompletionChunk }
-  | { kind: 'done'; job: number; value: Opened | Serving | ChatCompletion | null }
+  | { kind: 'done'; job: number; value: Answered }
   | { kind: 'failed'; job: number; problem: Problem };

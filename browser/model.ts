@@ -1,22 +1,138 @@
 import type { ChatCompletion, ChatCompletionChunk } from '../protocol/completion-answers.ts';
 import type { ChatCompletionRequest } from '../protocol/completion.ts';
+import type { Trainable, TrainingCard, TrainingMethod, TrainingRequest } from '../protocol/training.ts';
 import {
+  type Answered,
   GraftError,
+  type Kept,
   type Opened,
   type Progress,
+  type RowsText,
   type Serving,
   type FromWorker,
+  type Target,
   type ToWorker,
+  type TrainedFiles,
+  type TrainingProgress,
 } from './messages.ts';
 
 export type Message = ChatCompletionRequest['messages'][number];
 
 /** OpenAI's fields of a chat completion, and: */
 export interface AskOptions extends Omit<Partial<ChatCompletionRequest>, 'messages' | 'model' | 'stream'> {
-  /** Another name than the current one, for this answer; null = the base itself. Rows of one batch may differ. */
-  model?: string | null;
+  /** Another adapter than the current one, for this answer; null = the base itself. Rows of one batch may differ. */
+  model?: Target;
   /** Aborts the answer; the call rejects with its reason. */
   signal?: AbortSignal;
+}
+
+/** Rows to train on: objects, or JSON Lines or CSV as text. */
+export type TrainingRows = readonly object[] | string | Blob;
+
+export interface TrainOptions {
+  /** Name that the adapter is kept under in this browser, in place of another one; default `trained`. */
+  name?: string;
+  /** What to train on top of; default: the base itself. */
+  on?: Target;
+  /** `sft` (default), or `dpo` for rows with a chosen and a rejected answer. */
+  method?: TrainingMethod;
+  /** Default 8. */
+  rank?: number;
+  /** Default: twice the rank. */
+  alpha?: number;
+  /** Linears to train; default: all. */
+  targets?: readonly Trainable[];
+  /** Passes over the rows; default 3. */
+  epochs?: number;
+  /** Steps at least, however few rows there are; default 60. */
+  leastSteps?: number;
+  /** Largest learning rate; default: by the width of the base, 1e-5 with `dpo`. */
+  rate?: number;
+  /** Rows of a step; default: 4 below 200 rows, otherwise 8. */
+  batch?: number;
+  /** Longest row in tokens; longer ones are left out. Default 512. */
+  maxLength?: number;
+  /** Share of the rows that is held out and scored, 0 to 0.5; default 0.1. */
+  validation?: number;
+  /** Of the start values and the order; default 0. */
+  seed?: number;
+  /** With `dpo`: larger values keep answers closer to those before training; default 0.1. */
+  beta?: number;
+  /** Called after each step, and with the bytes of an adapter to train on top of that is downloaded. */
+  onProgress?: (progress: Progress | TrainingProgress) => void;
+  /** Ends the training after the current step, and keeps nothing of it. */
+  signal?: AbortSignal;
+}
+
+/** Tokens of a row: attention's scores grow with the square. */
+const MAX_LENGTH = 512;
+const DEFAULT_NAME = 'trained';
+
+function requestOf(options: TrainOptions): TrainingRequest {
+  const rank = options.rank ?? 8;
+  return {
+    method: options.method ?? 'sft',
+    rank,
+    alpha: options.alpha ?? 2 * rank,
+    targets: [...(options.targets ?? ['q', 'k', 'v', 'o', 'gate', 'up', 'down'])],
+    epochs: options.epochs ?? 3,
+    least_steps: options.leastSteps ?? 60,
+    rate: options.rate ?? null,
+    batch: options.batch ?? null,
+    max_length: options.maxLength ?? MAX_LENGTH,
+    validation: options.validation ?? 0.1,
+    seed: options.seed ?? 0,
+    beta: options.beta ?? 0.1,
+  };
+}
+
+const rowsText = (rows: TrainingRows): RowsText =>
+  typeof rows === 'string' || rows instanceof Blob
+    ? { text: rows, unit: 'line' }
+    : { text: rows.map((row) => JSON.stringify(row) ?? 'null').join('\n'), unit: 'row' };
+
+/** An adapter that was trained in this browser and is kept in its private storage. */
+export class TrainedAdapter {
+  /** @internal */
+  constructor(
+    private readonly jobs: Jobs,
+    private readonly kept: Kept,
+  ) {}
+
+  /** Name that it is kept under: `model.use(adapter)` and `model.use({ trained: name })` are the same. */
+  get trained(): string {
+    return this.kept.name;
+  }
+  /** sha256 of its canonical file; the same once it is published. */
+  get digest(): string {
+    return this.kept.digest;
+  }
+  /** Rows, settings, loss curve and scores. */
+  get card(): TrainingCard {
+    return this.kept.card;
+  }
+
+  /** The canonical file. @throws GraftError */
+  async bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return (await this.#files()).canonical;
+  }
+
+  /** PEFT's files and the card, as `graft publish` takes them. @throws GraftError */
+  async export(): Promise<
+    Record<'adapter_config.json' | 'adapter_model.safetensors' | 'training.json', Blob>
+  > {
+    const { configJson, safetensors } = await this.#files();
+    const type = 'application/json';
+    return {
+      'adapter_config.json': new Blob([configJson], { type }),
+      'adapter_model.safetensors': new Blob([safetensors]),
+      'training.json': new Blob([`${JSON.stringify(this.card, null, 2)}\n`], { type }),
+    };
+  }
+
+  #files(): Promise<TrainedFiles> {
+    return this.jobs.run<TrainedFiles>({ kind: 'files', keep: this.trained });
+  }
 }
 
 /** An open base with the current adapter. */
@@ -58,7 +174,7 @@ export class Model {
   get name(): string | null {
     return this.#serving.name;
   }
-  /** Its version; null = the base itself. */
+  /** Its version; null = the base itself, or an adapter that was trained here. */
   get version(): number | null {
     return this.#serving.version;
   }
@@ -70,22 +186,62 @@ export class Model {
   /**
    * Switches to another adapter, or to a newer version of the same; the base stays. Running answers keep their
    * adapter.
-   * @param name null = the base itself.
+   * @param target a name; an adapter that was trained here; null = the base itself.
    * @param options.onProgress called with the downloaded bytes (stage `adapter`).
    * @throws GraftError
    */
   async use(
-    name: string | null,
+    target: Target,
     options: { signal?: AbortSignal; onProgress?: (progress: Progress) => void } = {},
   ): Promise<Serving> {
     const turn = ++this.#uses;
-    const serving = await withToken(name === null ? noToken : this.findToken, (token) =>
+    const name = sent(target);
+    const serving = await withToken(typeof name === 'string' ? this.findToken : noToken, (token) =>
       this.jobs.run<Serving>({ kind: 'use', name, token }, options),
     );
-    if (name !== null) this.#known.add(name);
+    if (typeof name === 'string') this.#known.add(name);
     // An earlier request may take longer: the latest call counts.
     if (turn > this.#servingUse) [this.#serving, this.#servingUse] = [serving, turn];
     return serving;
+  }
+
+  /**
+   * Trains an adapter on the rows, on this device: they never leave it. The adapter is kept in private storage, and
+   * answers from then on. Answers go on meanwhile, more slowly.
+   * @throws GraftError, or the signal's reason; then nothing is kept, and what answers stays.
+   */
+  async train(rows: TrainingRows, options: TrainOptions = {}): Promise<TrainedAdapter> {
+    const { onProgress, signal } = options;
+    const name = sent(options.on ?? null);
+    const find = typeof name === 'string' && !this.#known.has(name) ? this.findToken : noToken;
+    const kept = await withToken(find, (token) =>
+      this.jobs.run<Kept>(
+        {
+          kind: 'train',
+          rows: rowsText(rows),
+          settings: requestOf(options),
+          keep: options.name ?? DEFAULT_NAME,
+          name,
+          token,
+        },
+        { onProgress, signal },
+      ),
+    );
+    const trained = new TrainedAdapter(this.jobs, kept);
+    await this.use(trained);
+    return trained;
+  }
+
+  /** Adapters that were trained in this browser on this base, by name. @throws GraftError */
+  async trained(): Promise<TrainedAdapter[]> {
+    const kept = await this.jobs.run<readonly Kept[]>({ kind: 'trained' });
+    return kept.map((one) => new TrainedAdapter(this.jobs, one));
+  }
+
+  /** Deletes an adapter that was trained here; if it is in use, the base itself answers. @throws GraftError */
+  async forget(name: string): Promise<void> {
+    await this.jobs.run<null>({ kind: 'forget', keep: name });
+    if (this.#serving.trained === true && this.#serving.name === name) await this.use(null);
   }
 
   /**
@@ -133,21 +289,22 @@ export class Model {
   }
 
   async #ask(
-    { model, ...fields }: Record<string, unknown> & { model?: string | null },
+    { model, ...fields }: Record<string, unknown> & { model?: Target },
     signal: AbortSignal | undefined,
     left: AbortSignal | undefined,
     onPart: (part: ChatCompletionChunk) => void,
   ): Promise<ChatCompletion | null> {
-    const name = model === undefined ? this.name : model;
+    const { name: current, trained } = this.#serving;
+    const name = model !== undefined ? sent(model) : trained === true ? { trained: current! } : current;
     const either = [signal, left].filter((one) => one !== undefined);
-    const find = name === null || this.#known.has(name) ? noToken : this.findToken;
+    const find = typeof name !== 'string' || this.#known.has(name) ? noToken : this.findToken;
     const answer = await withToken(find, (token) =>
       this.jobs.run<ChatCompletion | null>(
         { kind: 'ask', body: fields, name, token },
         { onPart, signal: either.length > 1 ? AbortSignal.any(either) : either[0] },
       ),
     );
-    if (name !== null) this.#known.add(name);
+    if (typeof name === 'string') this.#known.add(name);
     return answer;
   }
 
@@ -156,6 +313,10 @@ export class Model {
     this.jobs.end(new GraftError({ code: 'closed', message: 'The model was closed.' }));
   }
 }
+
+/** A `TrainedAdapter` is no data that a worker can get. */
+const sent = (target: Target): Target =>
+  typeof target === 'object' && target !== null ? { trained: target.trained } : target;
 
 /** @returns a download token of the edge; null = none. May reject with an error of the application's own code. */
 export type FindToken = () => Promise<string | null>;
@@ -183,9 +344,10 @@ export async function withToken<T>(find: FindToken, run: (token: string | null) 
 export const noToken: FindToken = () => Promise.resolve(null);
 
 interface Job {
-  onProgress?: ((progress: Progress) => void) | undefined;
+  /** Each kind of job has its own. */
+  onProgress?: ((progress: never) => void) | undefined;
   onPart?: (part: Extract<FromWorker, { kind: 'part' }>['part']) => void;
-  resolve: (value: Extract<FromWorker, { kind: 'done' }>['value']) => void;
+  resolve: (value: Answered) => void;
   reject: (error: unknown) => void;
 }
 
@@ -247,7 +409,7 @@ export class Jobs {
 
   #hear(message: FromWorker): void {
     const { job } = message;
-    if (message.kind === 'progress') return this.#jobs.get(job)?.onProgress?.(message.progress);
+    if (message.kind === 'progress') return this.#jobs.get(job)?.onProgress?.(message.progress as never);
     if (message.kind === 'part') return this.#jobs.get(job)?.onPart?.(message.part);
     const known = this.#take(job);
     if (message.kind === 'done') known?.resolve(message.value);

@@ -25,7 +25,6 @@ import {
   type TrainingEvent,
   type TrainingFailure,
   TrainingRequest,
-  type TrainingSettings,
 } from '../protocol/training.ts';
 import { progressReporter } from './log.ts';
 import { BaseModelError } from './model/base-model.ts';
@@ -38,7 +37,7 @@ import { composeDelta, loadResidentAdapter, type OrtRowDelta, readGains } from '
 import { describeBase } from './runtime/create-runner.ts';
 import { nextTurn, OrtError } from './runtime/device.ts';
 import { openDevice, WANTED_PROVIDERS } from './runtime/open-device.ts';
-import { AdamW, defaultRate } from './training/adamw.ts';
+import { AdamW } from './training/adamw.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
 import type { ServedBase } from './training/frozen-base.ts';
 import { encodeRows, type LeftOut, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
@@ -46,6 +45,7 @@ import {
   type HeldOutScore,
   mostTokensOf,
   newParameters,
+  settingsOf,
   trainedModules,
   TrainingRun,
 } from './training/training-run.ts';
@@ -55,10 +55,6 @@ import { Trainer } from './training/trainer.ts';
 const SAVE_EVERY_MS = 60_000;
 /** Of rows that are left out or wrong, named in a message. */
 const LINES_TOLD = 3;
-/** Rate of preference optimization: it starts from answers that are good already. */
-const DPO_RATE = 1e-5;
-/** Rows from which a step has the larger batch. */
-const MANY_ROWS = 200;
 /** Rows that become tokens between two looks at the signal. */
 const ROWS_AT_ONCE = 256;
 
@@ -154,12 +150,7 @@ async function trainRows(
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
   const tokenizer = loadTokenizer(tokenizerSource);
   const { rows, leftOut } = await readRows(params, file, tokenizer);
-  const settings: TrainingSettings = {
-    ...request,
-    targets: request.targets,
-    batch: request.batch ?? (rows.trained.length < MANY_ROWS ? 4 : 8),
-    rate: request.rate ?? (request.method === 'dpo' ? DPO_RATE : defaultRate(base.config.hidden)),
-  };
+  const settings = settingsOf(request, { rows: rows.trained.length, hidden: base.config.hidden });
   const { config } = base;
   const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });
   const parameters = newParameters(config, settings);

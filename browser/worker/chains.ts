@@ -1,14 +1,14 @@
 /**
- * Adapters by name: the edge's live version if it can be asked, otherwise the stored one; files by their
- * digest.
+ * Adapters by name: the edge's live version if it can be asked, otherwise the stored one; those that were trained here;
+ * files by their digest.
  */
 import { z } from 'zod';
 import type { AdapterSource } from '../../gpu-origin/engine/ports.ts';
 import { API_ERROR_CODES } from '../../protocol/api-error.ts';
 import { DownloadChain } from '../../protocol/browser-downloads.ts';
-import type { ChainEntry } from '../../protocol/identity.ts';
+import { ChainEntry } from '../../protocol/identity.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
-import { GraftError, type Problem, type Progress, type Serving } from '../messages.ts';
+import { GraftError, type Kept, type Problem, type Progress, type Serving } from '../messages.ts';
 import { fetchBytes, Refused, PrivateFolder, sha256 } from './stored-files.ts';
 
 /** The chain behind a name, root first. */
@@ -32,6 +32,20 @@ const ErrorAnswer = z.object({
   error: z.object({ code: z.enum(API_ERROR_CODES), message: z.string(), param: z.string().nullish() }),
 });
 
+/** An adapter that was trained here. */
+const KeptRecord = z.object({
+  name: z.string(),
+  /** Digest of the base. */
+  base: z.string(),
+  /** Root first; the last one is the adapter itself. */
+  chain: z.array(ChainEntry).min(1),
+  card: z.custom<Kept['card']>((card) => typeof card === 'object' && card !== null),
+});
+type KeptRecord = z.infer<typeof KeptRecord>;
+
+/** Name of the file that takes room. */
+const RESERVED = 'reserved';
+
 const fileName = (digest: string): string => `${digest}.safetensors`;
 
 export class Chains implements AdapterSource {
@@ -43,11 +57,14 @@ export class Chains implements AdapterSource {
     private readonly base: Pick<BaseInfo, 'id' | 'digest'>,
     private readonly files: PrivateFolder,
     private readonly names: PrivateFolder,
+    private readonly trained: PrivateFolder,
   ) {}
 
   /** @param edge null = adapters are unavailable. @throws GraftError */
   static async open(edge: string | null, base: Pick<BaseInfo, 'id' | 'digest'>): Promise<Chains> {
-    return new Chains(edge, base, await PrivateFolder.open('adapters'), await PrivateFolder.open('names'));
+    const folders = ['adapters', 'names', 'trained'] as const;
+    const [files, names, trained] = await Promise.all(folders.map((name) => PrivateFolder.open(name)));
+    return new Chains(edge, base, files!, names!, trained!);
   }
 
   async status(digest: string): Promise<'held' | 'missing'> {
@@ -127,9 +144,95 @@ export class Chains implements AdapterSource {
     }
   }
 
+  /** The adapters that were trained here for this base, by name. */
+  async kept(): Promise<Kept[]> {
+    const kept = (await this.#records()).filter(({ base }) => base === this.base.digest);
+    return kept
+      .map(({ name, chain, card }) => ({ name, digest: chain.at(-1)!.digest, card }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** @throws GraftError `model_not_found` */
+  async findKept(name: string): Promise<Served> {
+    const record = await storedRecord(await this.trained.file(await this.#keyOf(name)));
+    if (record !== null) return { name, version: null, offline: false, trained: true, chain: record.chain };
+    throw new GraftError({
+      code: 'model_not_found',
+      message: `No adapter '${name}' was trained in this browser on ${this.base.id}. model.trained() lists those that were.`,
+    });
+  }
+
+  /**
+   * Takes room for a result before the work for it begins; `release` gives it back.
+   * @throws GraftError `storage_full`
+   */
+  async reserve(bytes: number): Promise<void> {
+    try {
+      await this.trained.write(RESERVED, new Uint8Array(bytes));
+    } catch (error) {
+      if (!(error instanceof GraftError) || error.code !== 'storage_full') throw error;
+      const message =
+        `The browser's storage for this page has no ${Math.ceil(bytes / 1e6)} MB left for the adapter. Free disk ` +
+        'space, use a smaller rank, or remove what this site stores.';
+      throw new GraftError({ code: error.code, message });
+    }
+  }
+
+  release(): Promise<void> {
+    return this.trained.remove(RESERVED);
+  }
+
+  /**
+   * Keeps a trained adapter, in place of another one of this name.
+   * @param params.chain root first, with their files; the last one is the adapter. @throws GraftError `storage_full`
+   */
+  async keep(params: {
+    name: string;
+    chain: readonly (ChainEntry & { file: Uint8Array<ArrayBuffer> })[];
+    card: Kept['card'];
+  }): Promise<Kept> {
+    const { name, card } = params;
+    const chain = params.chain.map(({ digest, scale }) => ({ digest, scale }));
+    const record: KeptRecord = { name, base: this.base.digest, chain, card };
+    const key = await this.#keyOf(name);
+    await navigator.locks.request('graft-adapters', async () => {
+      // An update of the edge may have removed files below it meanwhile.
+      for (const { digest, file } of params.chain)
+        if ((await this.read(digest)) === null) await this.files.write(fileName(digest), file);
+      await this.trained.write(key, new TextEncoder().encode(JSON.stringify(record)));
+      await this.#removeOthers();
+    });
+    return { name, digest: chain.at(-1)!.digest, card };
+  }
+
+  /** Removes a trained adapter; a name that is not kept stays so. */
+  async forget(name: string): Promise<void> {
+    const key = await this.#keyOf(name);
+    await navigator.locks.request('graft-adapters', async () => {
+      await this.trained.remove(key);
+      await this.#removeOthers();
+    });
+  }
+
+  /** Names are of any form, and those of another base are others. */
+  async #keyOf(name: string): Promise<string> {
+    return `${await sha256(new TextEncoder().encode(`${this.base.digest}\n${name}`))}.json`;
+  }
+
+  async #records(): Promise<KeptRecord[]> {
+    const records: KeptRecord[] = [];
+    for (const key of await this.trained.names()) {
+      if (key === RESERVED) continue;
+      const record = await storedRecord(await this.trained.file(key));
+      if (record !== null) records.push(record);
+    }
+    return records;
+  }
+
   /** Files that no stored name uses: of older versions. Those of running rows are in memory. */
   async #removeOthers(): Promise<void> {
     const kept = new Set<string>();
+    for (const { chain } of await this.#records()) for (const { digest } of chain) kept.add(fileName(digest));
     for (const name of await this.names.names())
       for (const { digest } of (await storedChain(await this.names.file(name)))?.chain ?? [])
         kept.add(fileName(digest));
@@ -169,10 +272,13 @@ async function refusalOf(response: Response): Promise<Problem> {
   return { code: 'edge_unreachable', message: `The edge answered ${response.status}.` };
 }
 
-async function storedChain(file: File | null): Promise<DownloadChain | null> {
+const storedChain = (file: File | null): Promise<DownloadChain | null> => stored(file, DownloadChain);
+const storedRecord = (file: File | null): Promise<KeptRecord | null> => stored(file, KeptRecord);
+
+async function stored<T>(file: File | null, schema: z.ZodType<T>): Promise<T | null> {
   if (file === null) return null;
   try {
-    return DownloadChain.parse(JSON.parse(await file.text()));
+    return schema.parse(JSON.parse(await file.text()));
   } catch {
     return null;
   }

@@ -8,7 +8,6 @@ import {
 } from '../../protocol/browser-downloads.ts';
 import { GraftError, type Progress } from '../messages.ts';
 import { fetchBytes, Refused, PrivateFolder, sha256, storageFull, storageLeft } from './stored-files.ts';
-import type { ExternalData } from '../../gpu-origin/runtime/web/wasm-module.ts';
 
 const EXPORT = 'write one with `graft base export --web`';
 
@@ -59,6 +58,12 @@ async function fetchAlone({ url, onProgress, signal }: FetchBaseParams): Promise
     manifest,
     manifest.parts.map(({ sha256: digest }) => files.get(digest)!),
   );
+}
+
+/** Bytes of a stored file, read on demand. */
+export interface StoredBytes {
+  readonly byteLength: number;
+  subarray(begin: number, end: number): Uint8Array<ArrayBuffer>;
 }
 
 /** The stored one if the network is unavailable. @throws GraftError */
@@ -172,7 +177,7 @@ export class WebBase {
   }
 
   /** For the runtime, which reads tensor by tensor: the whole would be in memory twice. */
-  external(name: WebBaseFile): ExternalData {
+  external(name: WebBaseFile): StoredBytes {
     const { offset, bytes } = this.#place(name);
     return { byteLength: bytes, subarray: (begin, end) => this.#read(offset + begin, offset + end) };
   }

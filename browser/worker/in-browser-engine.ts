@@ -24,7 +24,7 @@ const ADAPTER_BYTES = 256e6;
 /** Answers that may wait for a row. */
 const MAX_QUEUE = 64;
 
-export interface EngineHere extends PromptServices, Omit<RunnerHere, 'runner'> {
+export interface EngineHere extends PromptServices, Omit<RunnerHere, 'runner' | 'toTrain'> {
   engine: Engine;
   tokenizer: Tokenizer;
   /** The grammar compiler. */
@@ -38,7 +38,9 @@ interface EngineHereParams extends RunnerHereParams {
 }
 
 /** @throws GraftError `runtime_unavailable` */
-export async function openEngineHere(params: EngineHereParams): Promise<EngineHere> {
+export async function openEngineHere(
+  params: EngineHereParams,
+): Promise<EngineHere & Pick<RunnerHere, 'toTrain'>> {
   const { base, source, onProgress } = params;
   const step = (done: number): void => onProgress({ stage: 'runtime', done, total: 3 });
   step(0);

@@ -1,26 +1,30 @@
 /** The worker: one engine, one base, any adapters that the page names. */
 import { config } from 'zod';
-import type { ChatCompletion } from '../../protocol/completion-answers.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import {
+  type Answered,
   GraftError,
   type Problem,
   type FromWorker,
   type Opened,
   type Progress,
   type Serving,
+  type Target,
   type ToWorker,
+  type TrainingProgress,
 } from '../messages.ts';
 import { answerChat } from './answer-chat.ts';
 import { Chains, type Served, type UseParams } from './chains.ts';
 import { openEngineHere, type EngineHere } from './in-browser-engine.ts';
 import { fetchBase } from './fetch-base.ts';
+import { Trainings } from './train.ts';
 
 // zod tests once whether it may compile code, which a page's policy reports.
 config({ jitless: true });
 
 const say = (message: FromWorker): void => postMessage(message);
 const aborts = new Map<number, AbortController>();
-let opened: { here: EngineHere; chains: Chains } | null = null;
+let opened: { here: EngineHere; chains: Chains; trainings: Trainings } | null = null;
 /** Why nothing is answered any more; null = answers work. */
 let gone: Problem | null = null;
 
@@ -37,21 +41,69 @@ addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
     .finally(() => aborts.delete(job));
 });
 
-async function handle(
-  message: Exclude<ToWorker, { kind: 'abort' }>,
-  signal: AbortSignal,
-): Promise<Opened | Serving | ChatCompletion | null> {
+async function handle(message: Exclude<ToWorker, { kind: 'abort' }>, signal: AbortSignal): Promise<Answered> {
   if (message.kind === 'open') return openHere(message, signal);
   if (gone !== null) throw new GraftError(gone);
   if (opened === null) throw new GraftError({ code: 'closed', message: 'The base is not open.' });
-  const { here, chains } = opened;
+  const { here, chains, trainings } = opened;
   const { job } = message;
-  if (message.kind === 'use') return use(opened, message, signal);
-  const { name, body } = message;
-  const served = name === null ? BASE : await chains.find(wish(message, name, signal));
-  return answerChat(here, {
-    ...{ body, model: name ?? here.base.id, chain: served.chain, signal },
-    onPart: (part) => say({ kind: 'part', job, part }),
+  switch (message.kind) {
+    case 'use':
+      return use(opened, message, signal);
+    case 'train':
+      return train(opened, message, signal);
+    case 'trained':
+      return chains.kept();
+    case 'files': {
+      const { chain } = await chains.findKept(message.keep);
+      return trainings.files(await readFile(chains, chain.at(-1)!.digest));
+    }
+    case 'forget':
+      await chains.forget(message.keep);
+      return null;
+    case 'ask': {
+      const served = await find(chains, message, signal);
+      return answerChat(here, {
+        ...{ body: message.body, model: served.name ?? here.base.id, chain: served.chain, signal },
+        onPart: (part) => say({ kind: 'part', job, part }),
+      });
+    }
+  }
+}
+
+/** The chain in use; what the page has not used yet is used. @throws GraftError */
+async function find(chains: Chains, message: Named, signal: AbortSignal): Promise<Served> {
+  const { name } = message;
+  if (name === null) return BASE;
+  return typeof name === 'object' ? chains.findKept(name.trained) : chains.find(wish(message, name, signal));
+}
+
+/** @throws GraftError */
+async function readFile(chains: Chains, digest: string): Promise<Uint8Array<ArrayBuffer>> {
+  const file = await chains.read(digest);
+  if (file !== null) return file;
+  const message = `The stored file ${digest.slice(0, 12)} is missing or damaged. Use its name again, or train again.`;
+  throw new GraftError({ code: 'adapter_damaged', message });
+}
+
+async function train(
+  { chains, trainings }: NonNullable<typeof opened>,
+  message: Extract<ToWorker, { kind: 'train' }>,
+  signal: AbortSignal,
+): Promise<Answered> {
+  const below = await find(chains, message, signal);
+  const chain: (ChainEntry & { file: Uint8Array<ArrayBuffer> })[] = [];
+  for (const entry of below.chain) chain.push({ ...entry, file: await readFile(chains, entry.digest) });
+  const { rows, settings, keep, job } = message;
+  return trainings.train({
+    ...{ rows, settings, chain, signal },
+    reserve: (bytes) => chains.reserve(bytes),
+    onProgress: progressOf(job),
+    async keep({ canonical, digest, card }) {
+      await chains.release();
+      return chains.keep({ name: keep, chain: [...chain, { digest, scale: 1, file: canonical }], card });
+    },
+    release: () => chains.release(),
   });
 }
 
@@ -70,7 +122,7 @@ async function openHere(message: Extract<ToWorker, { kind: 'open' }>, signal: Ab
   const base = await fetchBase({ url: options.baseUrl, onProgress, signal });
   const chains = await Chains.open(options.edgeUrl, base.manifest.base);
   const here = await openEngineHere({ ...options, base, source: chains, onProgress });
-  opened = { here, chains };
+  opened = { here, chains, trainings: new Trainings(options.runtimeUrl, here) };
   void here.lost.then(endAll);
   const { runtime, device } = here;
   const { id, context } = here.base;
@@ -83,8 +135,11 @@ async function use(
   message: Extract<ToWorker, { kind: 'open' | 'use' }>,
   signal: AbortSignal,
 ): Promise<Serving> {
+  const { name } = message;
   const { chain, ...serving } =
-    message.name === null ? BASE : await chains.use(wish(message, message.name, signal));
+    typeof name === 'string'
+      ? await chains.use(wish(message, name, signal))
+      : await find(chains, message, signal);
   for (const { digest } of chain) {
     const loaded = await here.engine.prefetch(digest);
     if (!loaded.ok) throw new GraftError(loaded.error);
@@ -94,15 +149,18 @@ async function use(
 
 const BASE: Served = { name: null, version: null, offline: false, chain: [] };
 
-const wish = (
-  { job, token }: Exclude<ToWorker, { kind: 'abort' }>,
-  name: string,
-  signal: AbortSignal,
-): UseParams => ({ name, token, signal, onProgress: progressOf(job) });
+type Named = Extract<ToWorker, { name: Target }>;
+
+const wish = ({ job, token }: Named, name: string, signal: AbortSignal): UseParams => ({
+  name,
+  token,
+  signal,
+  onProgress: progressOf(job),
+});
 
 const progressOf =
   (job: number) =>
-  (progress: Progress): void =>
+  (progress: Progress | TrainingProgress): void =>
     say({ kind: 'progress', job, progress });
 
 function problemOf(error: unknown): Problem {

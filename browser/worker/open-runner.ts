@@ -9,7 +9,7 @@ import {
 } from '../../gpu-origin/model/web-base.ts';
 import { FINAL_NORM, foldsGains } from '../../gpu-origin/model/prepare-weights.ts';
 import { makeRotations, type RotationSet } from '../../gpu-origin/model/rotation.ts';
-import { readGains } from '../../gpu-origin/runtime/adapter-batch.ts';
+import { readGains, type WeightTransform } from '../../gpu-origin/runtime/adapter-batch.ts';
 import { mostTokens } from '../../gpu-origin/runtime/self-test.ts';
 import type { Device } from '../../gpu-origin/runtime/device.ts';
 import { GraphSessions, openFp16 } from '../../gpu-origin/runtime/bindings.ts';
@@ -38,8 +38,16 @@ export interface RunnerHereParams {
   onProgress: (progress: Progress) => void;
 }
 
+/** The open base as a trainer reads it: the same weights, on the same device. */
+export interface BaseToTrain extends WeightTransform {
+  device: Device;
+  config: LlamaConfig;
+  base: WebBase;
+}
+
 export interface RunnerHere {
   runner: OrtRunner;
+  toTrain: BaseToTrain;
   device: Exclude<WantedDevice, 'auto'>;
   /** For people. */
   runtime: string;
@@ -60,8 +68,8 @@ export async function openRunnerHere(params: RunnerHereParams): Promise<RunnerHe
       if ('missing' in found) throw new Error(found.missing);
       const { device, lost } = await openGpu(base, { ...parts, ...found });
       const gone = lost.then((reason) => Promise.reject(new Error(`the GPU was lost: ${reason}`)));
-      const { runner, said } = await Promise.race([openOnGpu(parts, device), gone]);
-      return { runner, device: 'webgpu', runtime: `${device.description}${said}`, lost };
+      const { said, ...opened } = await Promise.race([openOnGpu(parts, device), gone]);
+      return { ...opened, device: 'webgpu', runtime: `${device.description}${said}`, lost };
     } catch (error) {
       if (wanted === 'webgpu') throw cannotRunOnGpu(error);
       // Most browsers have none, so no reason is reported.
@@ -71,9 +79,9 @@ export async function openRunnerHere(params: RunnerHereParams): Promise<RunnerHe
   try {
     const device = await openWasm(base, params);
     const sessions = await GraphSessions.open(graphsOf(parts, device));
-    const runner = await openRunner(parts, { device, sessions, chunk: PREFILL_CHUNK, precision: 'f32' });
+    const opened = await openRunner(parts, { device, sessions, chunk: PREFILL_CHUNK, precision: 'f32' });
     const runtime = `${device.description}${why}`;
-    return { runner, device: 'wasm', runtime, lost: new Promise(() => {}) };
+    return { ...opened, device: 'wasm', runtime, lost: new Promise(() => {}) };
   } catch (error) {
     throw cannotRun(error);
   }
@@ -81,13 +89,15 @@ export async function openRunnerHere(params: RunnerHereParams): Promise<RunnerHe
 
 const inFloats = (why: string): string => `; in float32, because ${why}`;
 
+type OpenRunner = Pick<RunnerHere, 'runner' | 'toTrain'>;
+
 interface Parts extends RunnerHereParams {
   config: LlamaConfig;
   rotations: RotationSet;
 }
 
 /** In float16 if wanted, supported and equal to float32. @returns also what to tell people about it. */
-async function openOnGpu(parts: Parts, device: WebGpuDevice): Promise<{ runner: OrtRunner; said: string }> {
+async function openOnGpu(parts: Parts, device: WebGpuDevice): Promise<OpenRunner & { said: string }> {
   const { own } = device;
   const { config } = parts;
   let said = '';
@@ -97,14 +107,14 @@ async function openOnGpu(parts: Parts, device: WebGpuDevice): Promise<{ runner: 
     const chunk = await mostTokens(device, own, config, PREFILL_CHUNK, 'f16');
     const sessions = await openFp16({ ...graphsOf(parts, device), own, config, chunk });
     if (typeof sessions !== 'string') {
-      const runner = await openRunner(parts, { device, sessions, chunk, precision: 'f16' });
-      return { runner, said: ', in float16' };
+      const opened = await openRunner(parts, { device, sessions, chunk, precision: 'f16' });
+      return { ...opened, said: ', in float16' };
     }
     said = inFloats(sessions);
   }
   const chunk = await mostTokens(device, own, config, PREFILL_CHUNK, 'f32');
   const sessions = await GraphSessions.open(graphsOf(parts, device));
-  return { runner: await openRunner(parts, { device, sessions, chunk, precision: 'f32' }), said };
+  return { ...(await openRunner(parts, { device, sessions, chunk, precision: 'f32' })), said };
 }
 
 /** Files of the base by name; weights are read in place. */
@@ -131,7 +141,7 @@ const STEPS = { stage: 'runtime', total: 3 } as const;
 async function openRunner(
   params: Parts,
   opened: { device: Device; sessions: GraphSessions; chunk: number; precision: Precision },
-): Promise<OrtRunner> {
+): Promise<OpenRunner> {
   const { base, config, rotations, rows } = params;
   const { device, precision } = opened;
   params.onProgress({ ...STEPS, done: 2 });
@@ -140,12 +150,14 @@ async function openRunner(
   const context = Math.min(params.context ?? CONTEXT, base.manifest.base.context);
   const info = { ...base.manifest.base, context };
   const { own } = device;
-  return OrtRunner.open({
+  const gains = readGains(norms);
+  const runner = await OrtRunner.open({
     ...{ base: info, config, rotations, slots: rows, swapSlots: 0, ...opened },
     ...(own === null ? {} : { openCache: (shape) => SlotCache.allocate({ ...shape, own, precision }) }),
-    gains: readGains(norms),
+    gains,
     finalGain: foldsGains(config) ? norms.tensor(FINAL_NORM, [config.hidden]) : null,
   });
+  return { runner, toTrain: { device, config, base, gains, rotations } };
 }
 
 const inShort = (error: unknown): string => (error instanceof Error ? error.message : String(error));

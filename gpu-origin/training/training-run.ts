@@ -3,11 +3,16 @@
  * the same ones give the same bytes on one machine with the same threads, also after a resume.
  */
 import { makeLoraModule, type LoraModule, type Tensor as AdapterTensor } from '../../adapters/index.ts';
-import type { TrainingCard, TrainingCurve, TrainingSettings } from '../../protocol/training.ts';
+import type {
+  TrainingCard,
+  TrainingCurve,
+  TrainingRequest,
+  TrainingSettings,
+} from '../../protocol/training.ts';
 import { type LlamaConfig, storedShape } from '../model/base-model.ts';
 import { transpose } from '../model/prepare-weights.ts';
 import type { AdamW } from './adamw.ts';
-import { rateOf } from './adamw.ts';
+import { defaultRate, rateOf } from './adamw.ts';
 import {
   type Batch,
   DataOrder,
@@ -25,6 +30,20 @@ import { batchLimits, MAX_BATCH_TOKENS, type Scores, type Trainer } from './trai
 const EVALUATIONS = 10;
 /** Points of the curve that a card keeps. */
 const CURVE_POINTS = 200;
+/** Rate of preference optimization: it starts from answers that are good already. */
+const DPO_RATE = 1e-5;
+/** Rows from which a step has the larger batch. */
+const MANY_ROWS = 200;
+
+/** Chooses what the request leaves open. @param params.rows that are trained on. */
+export const settingsOf = (
+  request: TrainingRequest,
+  { rows, hidden }: { rows: number; hidden: number },
+): TrainingSettings => ({
+  ...request,
+  batch: request.batch ?? (rows < MANY_ROWS ? 4 : 8),
+  rate: request.rate ?? (request.method === 'dpo' ? DPO_RATE : defaultRate(hidden)),
+});
 
 /** Parameters in the order of layers, linears and sides; none if each target is only a part of a fused linear. */
 export function newParameters(

@@ -40,4 +40,6 @@ it('is made of the engine’s own rooms, with a writer of graphs and no compiler
   for (const own of ['engine/engine', 'generation/sampler', 'model/chat-template', 'runtime/ort-runner'])
     expect(inputs).toContain(`gpu-origin/${own}.ts`);
   expect(inputs.filter((file) => /protobufjs|koffi|web-xgrammar/.test(file))).toEqual([]);
+  // Pages that train fetch the trainer.
+  expect(inputs.filter((file) => file.startsWith('gpu-origin/training/'))).toEqual([]);
 });

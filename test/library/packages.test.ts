@@ -67,6 +67,7 @@ describe('graft-lora', () => {
       'LICENSE',
       'NOTICE',
       'graft-grammar.js',
+      'graft-training.js',
       'ort-wasm-simd-threaded.jspi.mjs',
       'ort-wasm-simd-threaded.jspi.wasm',
       'ort-wasm-simd-threaded.mjs',
