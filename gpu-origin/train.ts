@@ -162,6 +162,11 @@ async function trainRows(
   };
   const { config } = base;
   const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });
+  if (Math.fround(settings.alpha / settings.rank) === 0)
+    throw new TrainingEnd(
+      'settings_invalid',
+      `alpha ${settings.alpha} over rank ${settings.rank} is 0 in float32. Use a larger --alpha`,
+    );
   const parameters = newParameters(config, settings);
   if (parameters.length === 0)
     throw new TrainingEnd(
