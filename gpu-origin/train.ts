@@ -269,7 +269,11 @@ async function trainRows(
     });
     const step = run.state.step;
     const steps = runSteps(run, {
-      ...{ tell, signal, save, parameters, recompute: trainer.recompute },
+      tell,
+      signal,
+      save,
+      parameters,
+      recompute: trainer.recompute,
       saveEvery: params.saveEvery ?? SAVE_EVERY_MS,
     });
     running = steps;
