@@ -6,8 +6,7 @@ import { makeLoraModule, type LoraModule, type Tensor as AdapterTensor } from '.
 import type { TrainingCard, TrainingCurve, TrainingSettings } from '../../protocol/training.ts';
 import { type LlamaConfig, storedShape } from '../model/base-model.ts';
 import { transpose } from '../model/prepare-weights.ts';
-import type { AdamW } from './adamw.ts';
-import { rateOf } from './adamw.ts';
+import { type AdamW, rateOf } from './adamw.ts';
 import {
   type Batch,
   DataOrder,
