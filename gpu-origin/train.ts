@@ -153,6 +153,11 @@ async function trainRows(
   const settings = settingsOf(request, { rows: rows.trained.length, hidden: base.config.hidden });
   const { config } = base;
   const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });
+  if (Math.fround(settings.alpha / settings.rank) === 0)
+    throw new TrainingEnd(
+      'settings_invalid',
+      `alpha ${settings.alpha} over rank ${settings.rank} is 0 in float32. Use a larger --alpha`,
+    );
   const parameters = newParameters(config, settings);
   if (parameters.length === 0)
     throw new TrainingEnd(
@@ -255,7 +260,11 @@ async function trainRows(
     });
     const step = run.state.step;
     const steps = runSteps(run, {
-      ...{ tell, signal, save, parameters, recompute: trainer.recompute },
+      tell,
+      signal,
+      save,
+      parameters,
+      recompute: trainer.recompute,
       saveEvery: params.saveEvery ?? SAVE_EVERY_MS,
     });
     running = steps;

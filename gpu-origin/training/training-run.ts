@@ -11,8 +11,7 @@ import type {
 } from '../../protocol/training.ts';
 import { type LlamaConfig, storedShape } from '../model/base-model.ts';
 import { transpose } from '../model/prepare-weights.ts';
-import type { AdamW } from './adamw.ts';
-import { defaultRate, rateOf } from './adamw.ts';
+import { type AdamW, defaultRate, rateOf } from './adamw.ts';
 import {
   type Batch,
   DataOrder,

@@ -97,6 +97,7 @@ describe('ends with a failure that the command understands', () => {
 
   it('settings_invalid', async () => {
     await fails({ request: { rank: 0 } }, 'settings_invalid', /rank/);
+    await fails({ request: { alpha: 1e-300 } }, 'settings_invalid', /alpha 1e-300 over rank 4 is 0/);
     writeTinyBase(join(folder, 'phi3'), TINY_PHI3);
     await fails({ base: 'phi3', request: { targets: ['q'] } }, 'settings_invalid', /--targets all/);
   });
@@ -222,45 +223,42 @@ describe('ends with a failure that the command understands', () => {
 });
 
 describe('after SIGTERM', () => {
-  /** Long enough to be stopped ten times. */
-  const request = { least_steps: 150 };
+  /** Long enough to be stopped five times. */
+  const request = { least_steps: 300 };
 
-  it.each(['sft', 'dpo'] as const)(
-    'ends within a second, and goes on to the same bytes: %s',
-    async (method) => {
-      const [rows, work] = [`${method}.jsonl`, `stops-${method}`];
-      writeRows(
-        join(folder, rows),
-        method === 'sft'
-          ? TINY_ROWS
-          : TINY_ROWS.map(({ prompt, completion }) => ({ prompt, chosen: completion, rejected: 'no' })),
-      );
-      const options = { rows, request: { ...request, method } };
-      expect(await run({ ...options, work: `whole-${method}` })).toMatchObject({ code: 0 });
-      const wanted = readResult(workOf(`whole-${method}`));
-      const begun = new Set<string>();
-      for (let stop = 0; stop < 5; stop += 1) {
-        const resumes = readdirSync(folder).includes(work) && readdirSync(workOf(work)).includes(CHECKPOINT);
-        const program = start({ ...options, work, more: resumes ? ['--resume'] : [] });
-        // At first while it prepares.
-        await program.sees(stop === 0 ? 'rows' : 'plan');
-        await sleep(Math.random() * 200);
-        const told = performance.now();
-        program.child.kill('SIGTERM');
-        const end = await program.end;
-        expect(performance.now() - told).toBeLessThan(HANG_MS);
-        const last = end.events.at(-1);
-        begun.add(last!.event);
-        expect(end).toMatchObject({ code: 0, signal: null });
-        expect(last).toMatchObject({ event: 'stopped' });
-        if (last?.event === 'stopped' && last.steps > 0)
-          expect(end.events.at(-2)).toEqual({ event: 'saved', step: last.step });
-        expect(readResult(workOf(work))).toBeNull();
-      }
-      expect(await run({ ...options, work, more: ['--resume'] })).toMatchObject({ code: 0 });
-      expect(readResult(workOf(work))).toEqual(wanted);
-    },
-  );
+  it.each(['sft', 'dpo'] as const)('ends soon, and goes on to the same bytes: %s', async (method) => {
+    const [rows, work] = [`${method}.jsonl`, `stops-${method}`];
+    writeRows(
+      join(folder, rows),
+      method === 'sft'
+        ? TINY_ROWS
+        : TINY_ROWS.map(({ prompt, completion }) => ({ prompt, chosen: completion, rejected: 'no' })),
+    );
+    const options = { rows, request: { ...request, method } };
+    expect(await run({ ...options, work: `whole-${method}` })).toMatchObject({ code: 0 });
+    const wanted = readResult(workOf(`whole-${method}`));
+    for (let stop = 0; stop < 5; stop += 1) {
+      const resumes = readdirSync(folder).includes(work) && readdirSync(workOf(work)).includes(CHECKPOINT);
+      const program = start({ ...options, work, more: resumes ? ['--resume'] : [] });
+      // At first while it prepares.
+      await program.sees(stop === 0 ? 'rows' : 'plan');
+      await sleep(Math.random() * 100);
+      const told = performance.now();
+      program.child.kill('SIGTERM');
+      const end = await program.end;
+      expect(performance.now() - told).toBeLessThan(HANG_MS);
+      const last = end.events.at(-1);
+      expect(end).toMatchObject({ code: 0, signal: null });
+      // On a machine that is fast enough.
+      if (last?.event === 'ready') break;
+      expect(last).toMatchObject({ event: 'stopped' });
+      if (last?.event === 'stopped' && last.steps > 0)
+        expect(end.events.at(-2)).toEqual({ event: 'saved', step: last.step });
+      expect(readResult(workOf(work))).toBeNull();
+    }
+    expect(await run({ ...options, work, more: ['--resume'] })).toMatchObject({ code: 0 });
+    expect(readResult(workOf(work))).toEqual(wanted);
+  });
 
   it('ends while it reads very many rows, whose memory stays bounded', async () => {
     const rows = 'many.jsonl';
