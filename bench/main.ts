@@ -14,6 +14,7 @@ import { formatReport } from './report.ts';
 import { benchProfile } from './profile.ts';
 import { benchProxies } from './proxies.ts';
 import { runBench } from './run-bench.ts';
+import { benchTrain } from './train.ts';
 import { benchVllm } from './vllm.ts';
 import { benchWalk } from './walk.ts';
 
@@ -29,6 +30,7 @@ const others = {
   neighbours: benchNeighbours,
   profile: benchProfile,
   proxies: benchProxies,
+  train: benchTrain,
   vllm: benchVllm,
   walk: benchWalk,
 };

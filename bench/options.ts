@@ -26,6 +26,7 @@ npm run bench -- hostile                what requests made to be expensive cost 
 npm run bench -- neighbours [--short]   what one tenant does to another's time to the first token (--help says more)
 npm run bench -- profile                what a wave's time goes into (--help says more)
 npm run bench -- proxies --litellm FILE  requests a second beside LiteLLM's proxy (--help says more)
+npm run bench -- train                  a training step's time and memory, and losses, beside PEFT (--help says more)
 npm run bench -- vllm --url URL --base FOLDER   what graft adds to a vLLM that runs (--help says more)
 npm run bench -- walk                   the files that one chat completion enters (--help says more)
   --only a,b           scenarios: ${SCENARIOS.join(', ')} (default: all)

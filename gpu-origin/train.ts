@@ -8,6 +8,7 @@ import {
   existsSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -34,12 +35,12 @@ import { loadTokenizer } from './model/load-tokenizer.ts';
 import { readFully } from './model/read-file.ts';
 import { composeDelta, loadResidentAdapter, type OrtRowDelta, readGains } from './runtime/adapter-batch.ts';
 import { describeBase } from './runtime/create-runner.ts';
-import { OrtError } from './runtime/device.ts';
+import { nextTurn, OrtError } from './runtime/device.ts';
 import { openDevice, WANTED_PROVIDERS } from './runtime/open-device.ts';
 import { AdamW } from './training/adamw.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
 import type { ServedBase } from './training/frozen-base.ts';
-import { encodeRows, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
+import { encodeRows, type LeftOut, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
 import {
   type HeldOutScore,
   mostTokensOf,
@@ -54,6 +55,8 @@ import { Trainer } from './training/trainer.ts';
 const SAVE_EVERY_MS = 60_000;
 /** Of rows that are left out or wrong, named in a message. */
 const LINES_TOLD = 3;
+/** Rows that become tokens between two looks at the signal. */
+const ROWS_AT_ONCE = 256;
 
 const CHECKPOINT = 'checkpoint.safetensors';
 const RESULT = 'adapter';
@@ -75,6 +78,8 @@ export interface TrainParams {
   request: TrainingRequest;
   chain: z.infer<typeof ChainFiles>;
   resume: boolean;
+  /** Between checkpoints, ms; default: a minute. */
+  saveEvery?: number | undefined;
   tell: (event: TrainingEvent) => void;
   onProgress: (stage: string, done: number, total: number) => void;
   /** Ends it after the next checkpoint. */
@@ -94,16 +99,31 @@ class TrainingEnd extends Error {
 
 /** Trains, and tells how it ends; never rejects. @returns whether there is a result or a checkpoint as asked. */
 export async function train(params: TrainParams): Promise<boolean> {
+  const { signal } = params;
   let step: number | null = null;
+  let trains = false;
+  // Preparing changes nothing that an end could leave half done.
+  const stopped = new Promise<EndOf<'stopped'>>((resolve) => {
+    const stop = (): void => {
+      if (!trains) resolve({ event: 'stopped', step: step ?? 0, steps: 0 });
+    };
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop, { once: true });
+  });
   try {
-    const end = await trainRows(params, (saved) => (step = saved));
-    params.tell(end);
+    const work = trainRows(params, {
+      onSaved: (saved) => (step = saved),
+      onTrains: () => (trains = true),
+    });
+    params.tell(await Promise.race([stopped, work]));
     return true;
   } catch (error) {
     params.tell({ event: 'failed', ...failureOf(error), kept_step: step });
     return false;
   }
 }
+
+type EndOf<Event extends 'ready' | 'stopped'> = Extract<TrainingEvent, { event: Event }>;
 
 function failureOf(error: unknown): { code: TrainingFailure; message: string } {
   const message = error instanceof Error ? error.message : String(error);
@@ -114,48 +134,30 @@ function failureOf(error: unknown): { code: TrainingFailure; message: string } {
   if (code === 'ENOSPC' || code === 'EDQUOT') return { code: 'disk_full', message };
   // ORT_FAIL says so in words only.
   if ((error instanceof OrtError && /alloc|memory/i.test(message)) || error instanceof RangeError)
-    return { code: 'out_of_memory', message };
+    // What its second sentence advises is for an origin.
+    return { code: 'out_of_memory', message: `there is not enough memory (${message.split(/\. |\n/)[0]})` };
   return { code: 'training_failed', message };
 }
 
+/** @param hooks.onTrains called when it takes over the signal, after the preparation. */
 async function trainRows(
   params: TrainParams,
-  onSaved: (step: number) => void,
-): Promise<Extract<TrainingEvent, { event: 'ready' | 'stopped' }>> {
+  { onSaved, onTrains }: { onSaved: (step: number) => void; onTrains: () => void },
+): Promise<EndOf<'ready' | 'stopped'>> {
   const { tell, signal, work, request, weights: format } = params;
+  removeRemains(work);
   const file = readFileSync(params.rowsPath);
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
   const tokenizer = loadTokenizer(tokenizerSource);
-  const { rows, leftOut } = readRows(params, file, tokenizer);
+  const { rows, leftOut } = await readRows(params, file, tokenizer);
   const settings = settingsOf(request, { rows: rows.trained.length, hidden: base.config.hidden });
   const { config } = base;
-  const built = await buildGraphs({
-    base,
-    format,
-    context: config.context,
-    rotate: format !== 'f32',
-    cacheDir: params.cacheDir,
-    onProgress: params.onProgress,
-  });
-  const gains = readGains(base);
   const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });
-  base.close();
-  const fd = openSync(built.weightsPath, 'r');
-  const served: ServedBase = {
-    config,
-    gains,
-    rotations: built.rotations,
-    weights: {
-      entries: built.weights,
-      read({ offset, bytes: all }, begin = 0, bytes = all) {
-        const content = new Uint8Array(bytes);
-        if (!readFully(fd, content, offset + begin)) throw new Error(`${built.weightsPath} is truncated`);
-        return content;
-      },
-    },
-  };
-  const chain = await readChain(params.chain, { base: info, ...served });
-  const { device } = await openDevice({ provider: params.provider, threads: params.threads });
+  if (Math.fround(settings.alpha / settings.rank) === 0)
+    throw new TrainingEnd(
+      'settings_invalid',
+      `alpha ${settings.alpha} over rank ${settings.rank} is 0 in float32. Use a larger --alpha`,
+    );
   const parameters = newParameters(config, settings);
   if (parameters.length === 0)
     throw new TrainingEnd(
@@ -179,6 +181,32 @@ async function trainRows(
     if (!known.ok) throw new TrainingEnd(known.code, `${path} cannot be used: ${known.problem}`);
     onSaved(known.state.step);
   }
+  const built = await buildGraphs({
+    base,
+    format,
+    context: config.context,
+    rotate: format !== 'f32',
+    cacheDir: params.cacheDir,
+    onProgress: params.onProgress,
+  });
+  const gains = readGains(base);
+  base.close();
+  const fd = openSync(built.weightsPath, 'r');
+  const served: ServedBase = {
+    config,
+    gains,
+    rotations: built.rotations,
+    weights: {
+      entries: built.weights,
+      read({ offset, bytes: all }, begin = 0, bytes = all) {
+        const content = new Uint8Array(bytes);
+        if (!readFully(fd, content, offset + begin)) throw new Error(`${built.weightsPath} is truncated`);
+        return content;
+      },
+    },
+  };
+  const chain = await readChain(params.chain, { base: info, ...served });
+  const { device } = await openDevice({ provider: params.provider, threads: params.threads });
   const trainer = await Trainer.open({
     device,
     base: served,
@@ -197,6 +225,8 @@ async function trainRows(
     await device.close();
     closeSync(fd);
   };
+  // After the signal nobody waits for the step under way: the process ends.
+  const closeInTime = async (): Promise<void> => (signal.aborted ? void close() : close());
   try {
     const run = new TrainingRun({
       trainer,
@@ -214,21 +244,33 @@ async function trainRows(
       onSaved(savedStep);
       tell({ event: 'saved', step: savedStep });
     };
-    const stopped = new Promise<'stopped'>((resolve) => {
+    onTrains();
+    const stopped = new Promise<'stopped'>((resolve, reject) => {
       // Gradients and activations are apart from what is saved, so that this need not wait for the step.
       const stop = (): void => {
-        save();
-        resolve('stopped');
+        try {
+          save();
+          resolve('stopped');
+        } catch (error) {
+          reject(error as Error);
+        }
       };
       if (signal.aborted) stop();
       signal.addEventListener('abort', stop, { once: true });
     });
     const step = run.state.step;
-    const steps = runSteps(run, { tell, signal, save, parameters, recompute: trainer.recompute });
+    const steps = runSteps(run, {
+      tell,
+      signal,
+      save,
+      parameters,
+      recompute: trainer.recompute,
+      saveEvery: params.saveEvery ?? SAVE_EVERY_MS,
+    });
     running = steps;
-    const heldOut = await Promise.race([steps, stopped]);
+    const heldOut = await Promise.race([stopped, steps]);
     if (heldOut === 'stopped') {
-      void close();
+      await closeInTime();
       return { event: 'stopped', step: savedStep ?? step, steps: run.steps };
     }
     const card: TrainingCard = {
@@ -248,10 +290,10 @@ async function trainRows(
       baseModel: params.baseName ?? info.id,
       card,
     });
-    await close();
+    await closeInTime();
     return { event: 'ready', folder, card };
   } catch (error) {
-    await close();
+    await closeInTime();
     throw error;
   }
 }
@@ -263,17 +305,24 @@ async function runSteps(
     save: () => void;
     parameters: readonly { values: { length: number } }[];
     recompute: boolean;
+    saveEvery: number;
   },
 ): Promise<HeldOutScore | null> {
-  const { tell, signal, save } = params;
+  const { tell, signal, save, saveEvery } = params;
   const evaluate = async (): Promise<HeldOutScore> => {
     const score = await run.evaluate();
+    if (!Number.isFinite(score.loss))
+      throw new TrainingEnd(
+        'loss_not_finite',
+        `the loss of the held-out rows after step ${run.state.step} is not a number. ` +
+          (run.state.step === 0 ? 'Look at the base' : 'Use a lower --rate'),
+      );
     tell({ event: 'held_out', step: run.state.step, ...score });
     return score;
   };
   let heldOut: HeldOutScore | null = null;
-  if (run.state.step === 0 && run.hasHeldOut) await evaluate();
-  if (run.finished && run.hasHeldOut) heldOut = await evaluate();
+  // An earlier run may have ended between a step and its score.
+  if (run.owesScore) heldOut = await evaluate();
   const [begin, first] = [performance.now(), run.state.step];
   let saved = begin;
   let warm = begin;
@@ -314,7 +363,7 @@ async function runSteps(
       seconds_left: (each * (run.steps - report.step)) / 1_000,
     });
     if (run.scoresNow) heldOut = await evaluate();
-    if (!signal.aborted && (now - saved > SAVE_EVERY_MS || run.finished)) {
+    if (!signal.aborted && (now - saved > saveEvery || run.finished)) {
       save();
       saved = performance.now();
     }
@@ -326,11 +375,11 @@ const listed = (lines: readonly number[]): string =>
   `${lines.slice(0, LINES_TOLD).join(', ')}${lines.length > LINES_TOLD ? ', …' : ''}`;
 
 /** Rows as tokens, divided; told. */
-function readRows(
-  { request, rowsPath, tell }: TrainParams,
+async function readRows(
+  { request, rowsPath, tell, onProgress }: TrainParams,
   bytes: Uint8Array,
   tokenizer: ReturnType<typeof loadTokenizer>,
-): { rows: { trained: TrainingRow[]; heldOut: TrainingRow[] }; leftOut: number } {
+): Promise<{ rows: { trained: TrainingRow[]; heldOut: TrainingRow[] }; leftOut: number }> {
   const { method } = request;
   const parsed = parseRows({ bytes, format: rowsPath.endsWith('.csv') ? 'csv' : 'jsonl', method });
   const more = parsed.problemCount - LINES_TOLD;
@@ -343,25 +392,36 @@ function readRows(
         .join('; ') + (more > 0 ? `; and ${more} more` : ''),
     );
   const template = createChatTemplate(tokenizer);
-  const encoded = encodeRows(parsed.rows, { tokenizer, template, maxLength: request.max_length });
-  const rows = splitRows(encoded.rows, request.validation);
+  const all: TrainingRow[] = [];
+  const leftOut: LeftOut[] = [];
+  for (let from = 0; from < parsed.rows.length; from += ROWS_AT_ONCE) {
+    const some = parsed.rows.slice(from, from + ROWS_AT_ONCE);
+    const encoded = encodeRows(some, { tokenizer, template, maxLength: request.max_length });
+    all.push(...encoded.rows);
+    leftOut.push(...encoded.leftOut);
+    const done = Math.min(from + ROWS_AT_ONCE, parsed.rows.length);
+    if (parsed.rows.length > ROWS_AT_ONCE) onProgress('Reading the rows', done, parsed.rows.length);
+    await nextTurn();
+  }
+  const rows = splitRows(all, request.validation);
   if (rows.trained.length === 0) {
-    const why = encoded.leftOut[0];
+    const why = leftOut[0];
     throw new TrainingEnd(
       'no_rows',
       why === undefined ? 'the file has no rows' : `no row can be used; line ${why.line}: ${why.why}`,
     );
   }
-  const lengths = rows.trained.map(({ sequences }) => sequences.map(({ tokens }) => tokens.length));
+  const lengths = rows.trained.flatMap(({ sequences }) => sequences.map(({ tokens }) => tokens.length));
   tell({
     event: 'rows',
     trained: rows.trained.length,
     held_out: rows.heldOut.length,
-    left_out: encoded.leftOut.length,
-    longest: Math.max(...lengths.map((each) => Math.max(...each))),
-    tokens: lengths.flat().reduce((sum, length) => sum + length, 0),
+    left_out: leftOut.length,
+    // Not Math.max: there may be more rows than a call has arguments.
+    longest: lengths.reduce((most, length) => Math.max(most, length), 0),
+    tokens: lengths.reduce((sum, length) => sum + length, 0),
   });
-  return { rows, leftOut: encoded.leftOut.length };
+  return { rows, leftOut: leftOut.length };
 }
 
 /** @throws TrainingEnd | AdapterFormatError */
@@ -389,13 +449,24 @@ function writeResult(
   const folder = join(work, RESULT);
   const temporary = `${folder}.${process.pid}.tmp`;
   rmSync(temporary, { recursive: true, force: true });
-  mkdirSync(temporary, { mode: 0o700 });
-  writeFileSync(join(temporary, 'adapter_config.json'), configJson);
-  writeFileSync(join(temporary, 'adapter_model.safetensors'), safetensors);
-  writeFileSync(join(temporary, 'training.json'), `${JSON.stringify(card, null, 2)}\n`);
-  rmSync(folder, { recursive: true, force: true });
-  renameSync(temporary, folder);
+  try {
+    mkdirSync(temporary, { mode: 0o700 });
+    writeFileSync(join(temporary, 'adapter_config.json'), configJson);
+    writeFileSync(join(temporary, 'adapter_model.safetensors'), safetensors);
+    writeFileSync(join(temporary, 'training.json'), `${JSON.stringify(card, null, 2)}\n`);
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(temporary, folder);
+  } catch (error) {
+    rmSync(temporary, { recursive: true, force: true });
+    throw error;
+  }
   return folder;
+}
+
+/** What a run that was killed had begun to write. */
+function removeRemains(work: string): void {
+  for (const name of readdirSync(work))
+    if (name.endsWith('.tmp')) rmSync(join(work, name), { recursive: true, force: true });
 }
 
 // Last, because it uses the functions above.
@@ -415,6 +486,7 @@ if (process.argv[1] === import.meta.filename) {
       work: option,
       settings: option,
       chain: option,
+      'save-every': option,
       resume: { type: 'boolean' },
     },
   });
@@ -436,6 +508,7 @@ if (process.argv[1] === import.meta.filename) {
         request: request.data,
         chain: ChainFiles.parse(JSON.parse(values.chain ?? '[]')),
         resume: values.resume === true,
+        saveEvery: values['save-every'] === undefined ? undefined : Number(values['save-every']),
         tell: write,
         onProgress: progressReporter({
           stderr: process.stderr,

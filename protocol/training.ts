@@ -55,6 +55,25 @@ export const TrainingRequest = TrainingSettings.extend({
 });
 export type TrainingRequest = z.infer<typeof TrainingRequest>;
 
+/** With a factor of 2, one rate fits every rank. */
+export const ALPHA_PER_RANK = 2;
+
+/** For a few hundred rows. */
+export const TRAINING_DEFAULTS = {
+  method: 'sft',
+  rank: 8,
+  alpha: 8 * ALPHA_PER_RANK,
+  targets: [...TRAINABLE],
+  epochs: 3,
+  least_steps: 60,
+  rate: null,
+  batch: null,
+  max_length: 1_024,
+  validation: 0.1,
+  seed: 0,
+  beta: 0.1,
+} as const satisfies TrainingRequest;
+
 /** `[step, training loss, held-out loss or null]` */
 export const CurvePoint = z.tuple([z.int().min(0), z.number(), z.number().nullable()]);
 /** Loss over the training, thinned out. */
@@ -196,7 +215,7 @@ export const TrainingEvent = z.discriminatedUnion('event', [
     rows: z.int(),
   }),
   z.object({ event: z.literal('saved'), step: z.int() }),
-  /** Interrupted; the checkpoint has all steps. */
+  /** Interrupted; the checkpoint has all steps. Of 0 steps: it was still preparing, and saved nothing. */
   z.object({ event: z.literal('stopped'), step: z.int(), steps: z.int() }),
   z.object({
     event: z.literal('failed'),

@@ -63,7 +63,7 @@ export function trainingError(
   if (end.event === 'stopped')
     return new CliError({
       message: isKept
-        ? `Stopped at step ${end.step} of ${end.steps}. Continue with \`${go}\`.`
+        ? `${end.steps === 0 ? 'Stopped while preparing' : `Stopped at step ${end.step} of ${end.steps}`}. Continue with \`${go}\`.`
         : `Stopped before the first checkpoint. Start again with \`${go}\`.`,
       exitCode: EXIT.interrupted,
       code: 'interrupted',

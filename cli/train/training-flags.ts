@@ -1,31 +1,35 @@
 /** Flags that say how to train, and the request that they make. */
 import type { ArgsDef } from 'citty';
 import {
+  ALPHA_PER_RANK,
   MAX_BATCH_ROWS,
   MAX_EPOCHS,
   MAX_ROW_TOKENS,
   MAX_TRAINED_RANK,
   TRAINABLE,
   type Trainable,
+  TRAINING_DEFAULTS,
   type TrainingMethod,
   type TrainingRequest,
   TrainingSettings,
 } from '../../protocol/training.ts';
 import { didYouMean, usageError } from '../flags.ts';
 
-/** Of `dpo`: the published recipes lie around it, far below those of `sft`. */
-const DPO_RATE = 1e-5;
-/** With a factor of 2, one rate fits every rank. */
-const ALPHA_PER_RANK = 2;
+const defaults = TRAINING_DEFAULTS;
 
 export const trainingFlags = {
   method: {
     type: 'enum',
     options: ['sft', 'dpo'],
     description: 'sft: learn the answers; dpo: prefer the chosen answer to the rejected one',
-    default: 'sft',
+    default: defaults.method,
   },
-  rank: { type: 'string', description: 'Rank of the adapter', default: '8', valueHint: 'count' },
+  rank: {
+    type: 'string',
+    description: 'Rank of the adapter',
+    default: String(defaults.rank),
+    valueHint: 'count',
+  },
   alpha: {
     type: 'string',
     description: 'The adapter is multiplied by alpha / rank; default: twice the rank',
@@ -37,11 +41,16 @@ export const trainingFlags = {
     default: 'all',
     valueHint: 'list',
   },
-  epochs: { type: 'string', description: 'Passes over the rows', default: '3', valueHint: 'count' },
+  epochs: {
+    type: 'string',
+    description: 'Passes over the rows',
+    default: String(defaults.epochs),
+    valueHint: 'count',
+  },
   'least-steps': {
     type: 'string',
     description: 'Steps at least, however few rows there are',
-    default: '60',
+    default: String(defaults.least_steps),
     valueHint: 'count',
   },
   rate: {
@@ -57,25 +66,25 @@ export const trainingFlags = {
   'max-length': {
     type: 'string',
     description: 'Leave out rows that have more tokens',
-    default: '1024',
+    default: String(defaults.max_length),
     valueHint: 'tokens',
   },
   val: {
     type: 'string',
     description: 'Share of the rows to hold out and score, 0 to 0.5',
-    default: '0.1',
+    default: String(defaults.validation),
     valueHint: 'share',
   },
   seed: {
     type: 'string',
     description: 'Seed of the start values and the order',
-    default: '0',
+    default: String(defaults.seed),
     valueHint: 'number',
   },
   beta: {
     type: 'string',
     description: 'With dpo: larger values keep answers closer to those before training',
-    default: '0.1',
+    default: String(defaults.beta),
     valueHint: 'number',
   },
 } as const satisfies ArgsDef;
@@ -135,9 +144,7 @@ export function readTrainingRequest(args: Args): TrainingRequest {
     targets: parseTargets(String(args['targets'])),
     epochs: needed('epochs', 'epochs', `a number above 0, at most ${MAX_EPOCHS}`),
     least_steps: needed('least-steps', 'least_steps', whole(1_000_000)),
-    rate:
-      readNumber(args, 'rate', 'rate', 'a number above 0, at most 1, such as 1e-4') ??
-      (method === 'dpo' ? DPO_RATE : null),
+    rate: readNumber(args, 'rate', 'rate', 'a number above 0, at most 1, such as 1e-4'),
     batch: readNumber(args, 'batch', 'batch', whole(MAX_BATCH_ROWS)),
     max_length: needed('max-length', 'max_length', `a whole number from 16 to ${MAX_ROW_TOKENS}`),
     validation: needed('val', 'validation', 'a share from 0 to 0.5, such as 0.1'),

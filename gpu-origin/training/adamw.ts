@@ -2,8 +2,8 @@
 import type { Parameter } from './frozen-base.ts';
 
 /** As Tinker's cookbook and others train low-rank deltas: no decay, and a shorter memory than PyTorch's 0.999. */
-const BETA_1 = 0.9;
-const BETA_2 = 0.95;
+export const BETAS = [0.9, 0.95] as const;
+const [BETA_1, BETA_2] = BETAS;
 const EPSILON = 1e-8;
 /** Gradients are scaled down to this norm, over all parameters together. */
 export const CLIP_NORM = 1;

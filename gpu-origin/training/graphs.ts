@@ -6,15 +6,15 @@
  * Weights are those that the origin has on disk (`prepareWeights`): linears with the same input side by side, gains
  * folded, rotated, int8 or float32. A delta on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
  */
-import { type LinearKind, linearShape, type LlamaConfig, type Rope } from '../model/base-model.ts';
+import { DataType, type LinearKind, linearShape, type LlamaConfig, type Rope } from '../model/base-model.ts';
 import { FINAL_NORM, foldsGains, HEAD_PRODUCT, type LinearGroup, mlpNorm } from '../model/prepare-weights.ts';
 import { denseRotation, type Rotation, type RotationSet } from '../model/rotation.ts';
-import { type Dims, type Model, type Output, Tape } from './tape.ts';
+import { type Dims, type FrozenMatrix, type Model, type Output, Tape } from './tape.ts';
 
 /**
- * How frozen weights lie in memory. `int8`: values and a scale for each output, unpacked by DequantizeLinear while their
- * layer runs. `scaled`: the same in float16 or float32, which hold int8 exactly, for GPUs: WebGPU has no int8 inputs
- * that stay in its memory.
+ * How frozen weights lie in memory. `int8`: values and a scale for each output, cast to float32 while their layer runs.
+ * `scaled`: the same in float16 or float32, which hold int8 exactly, for GPUs: WebGPU has no int8 inputs that stay in
+ * its memory.
  */
 export type FrozenForm = 'f32' | 'int8' | 'scaled-f32' | 'scaled-f16';
 
@@ -46,6 +46,13 @@ export const deltaInput = (kind: LinearKind, side: 'A' | 'B', which: 'trained' |
 const trainedRank = 'R';
 const frozenRank = (kind: LinearKind): string => `F_${kind}`;
 
+const FROZEN_TYPE: Readonly<Record<FrozenForm, DataType>> = {
+  f32: 'f32',
+  int8: 'i8',
+  'scaled-f32': 'f32',
+  'scaled-f16': 'f16',
+};
+
 /** Frozen weights of the base on a tape. */
 class FrozenWeights {
   constructor(
@@ -53,18 +60,18 @@ class FrozenWeights {
     private readonly form: FrozenForm,
   ) {}
 
-  /** Float32 `[in, out]`. */
-  weight(name: string, dims: readonly [number, number]): string {
+  /**
+   * A weight `[in, out]`. Scales stay apart, for activations: DequantizeLinear with a scale for each column takes sixteen
+   * times as long as a cast on processors.
+   */
+  weight(name: string, dims: readonly [number, number]): FrozenMatrix {
     const { t, form } = this;
-    if (form === 'f32') return t.input(`${name}.w`, 'f32', dims);
-    const scales = t.input(`${name}.s`, 'f32', [dims[1]]);
-    if (form === 'int8')
-      return t.emit('DequantizeLinear', [t.input(`${name}.w`, 'i8', dims), scales], { axis: 1 })[0]!;
-    const values =
-      form === 'scaled-f16'
-        ? t.emit('Cast', [t.input(`${name}.w`, 'f16', dims)], { to: 1 })[0]!
-        : t.input(`${name}.w`, 'f32', dims);
-    return t.emit('Mul', [values, scales])[0]!;
+    const type = FROZEN_TYPE[form];
+    const w = t.input(`${name}.w`, type, dims);
+    return {
+      values: type === 'f32' ? w : t.emit('Cast', [w], { to: DataType.f32 })[0]!,
+      scales: form === 'f32' ? null : t.input(`${name}.s`, 'f32', [dims[1]]),
+    };
   }
 }
 
@@ -101,7 +108,8 @@ class LayerTape {
     const name = group.join('-');
     const shapes = group.map((kind) => linearShape(config, kind));
     const [inputs, outputs] = [shapes[0]!.in, shapes.reduce((sum, { out }) => sum + out, 0)];
-    let y = t.gemm(x, this.weights.weight(name, [inputs, outputs]));
+    const { values, scales } = this.weights.weight(name, [inputs, outputs]);
+    let y = t.columns(t.gemm(x, values), scales);
     if (config.qkvBias && group[0] === 'q') y = t.add(y, t.input(`${name}.b`, 'f32', [outputs]));
     const widths = shapes.map(({ out }) => out);
     return t.split(y, widths).map((part, index) => {
@@ -239,7 +247,7 @@ export const buildLayerGraphs = (params: GraphParams, length: number, rope: Rope
 
 /**
  * The head over some rows of the stream, chosen by `rows` `[N]`, with their `target` and `weight`.
- * @returns `score`: `nll` and `gap` of each; `loss`: these, and `d` `[N, hidden]`, the gradient of the rows.
+ * @returns `score`: `gap` and `sure` of each (`crossEntropy`); `loss`: these, and `d` `[N, hidden]`, the gradient of the rows.
  */
 export function buildHeadGraphs(params: GraphParams): { loss: Model; score: Model } {
   const { config, form } = params;
@@ -251,12 +259,12 @@ export function buildHeadGraphs(params: GraphParams): { loss: Model; score: Mode
   const h = linearInput(t, t.rmsNorm(rows, gain, rmsEpsilon, ['N']), params);
   const w = new FrozenWeights(t, form).weight(HEAD_PRODUCT, [hidden, vocab]);
   const target = t.input('target', 'i32', ['N']);
-  const { nll, gap, loss } = t.crossEntropy(h, w, target, t.input('weight', 'f32', ['N', 1]));
+  const { gap, sure, loss } = t.crossEntropy(h, w, target, t.input('weight', 'f32', ['N', 1]));
   const d = t.gradients(loss, loss, [rows])[0]!;
   const each = (value: string): Output => ({ value, type: 'f32', dims: ['N', 1] });
   const scores: [string, Output][] = [
-    ['nll', each(nll)],
     ['gap', each(gap)],
+    ['sure', each(sure)],
   ];
   return {
     score: t.model(new Map(scores)),

@@ -35,6 +35,12 @@ export interface Output extends Port {
   value: string;
 }
 
+/** A weight that is not trained: float32 values, and a scale for each column; null = 1. */
+export interface FrozenMatrix {
+  values: string;
+  scales: string | null;
+}
+
 export interface Model {
   bytes: Uint8Array<ArrayBuffer>;
   inputs: readonly string[];
@@ -204,6 +210,17 @@ export class Tape {
     );
   }
 
+  /** Times a frozen factor for each number of the last axis. @param factors null = 1. */
+  columns(x: string, factors: string | null): string {
+    if (factors === null) return x;
+    return this.passes(this.one('Mul', [x, factors]), [x], (dy, give) =>
+      give(
+        x,
+        this.added(() => this.one('Mul', [dy, factors])),
+      ),
+    );
+  }
+
   reshape(x: string, to: readonly number[], from: readonly number[]): string {
     return this.passes(this.one('Reshape', [x, this.sizes(to)]), [x], (dy, give) =>
       give(
@@ -336,37 +353,41 @@ export class Tape {
   }
 
   /**
-   * -log softmax(h W)[target] of each row, without a one-hot: d h = weight * (softmax(h W) W^T - W[target]).
-   * @param h `[N, hidden]` @param w `[hidden, vocab]` @param target `[N]` int32 @param weight `[N, 1]` of each row's loss
-   * @returns `nll` `[N, 1]`; `gap` `[N, 1]`: how far the target's logit is below the largest one; and the weighted sum,
-   * only for its gradient.
+   * -log softmax(h W)[target] of each row, without a one-hot: d h = weight * (softmax(h W) W^T - W[target]). The caller
+   * takes the logarithm, gap - log(sure): ONNX Runtime's last bits depend on where in a batch a row is.
+   * @param h `[N, hidden]` @param w W, `[hidden, vocab]`, the product of its values and, if there are any, a scale for each
+   * column @param target `[N]` int32 @param weight `[N, 1]` of each row's loss
+   * @returns `gap` `[N, 1]`: how far the target's logit is below the largest one; `sure` `[N, 1]`: the largest
+   * probability; and `loss`, only for its gradient.
    */
   crossEntropy(
     h: string,
-    w: string,
+    w: FrozenMatrix,
     target: string,
     weight: string,
-  ): { nll: string; gap: string; loss: string } {
-    const logits = this.product(h, w, {});
+  ): { gap: string; sure: string; loss: string } {
+    const { values, scales } = w;
+    const scaled = (x: string, by: string | null): string => (by === null ? x : this.one('Mul', [x, by]));
+    const logits = scaled(this.product(h, values, {}), scales);
     const p = this.one('Softmax', [logits], { axis: -1 });
     const most = this.one('ReduceMax', [logits], { axes: [-1], keepdims: 1 });
-    // Logarithm of the sum: the largest logit less its log-probability.
     const sure = this.one('ReduceMax', [p], { axes: [-1], keepdims: 1 });
-    const logSum = this.one('Sub', [most, this.one('Log', [sure])]);
-    const wanted = this.one('Transpose', [this.one('Gather', [w, target], { axis: 1 })], { perm: [1, 0] });
+    const chosen = this.one('Gather', [values, target], { axis: 1 });
+    const scale = scales === null ? null : this.one('Gather', [scales, target], { axis: 0 });
+    const wanted = this.one('Transpose', [scaled(chosen, scale)], { perm: [1, 0] });
     const logit = this.one('ReduceSum', [this.one('Mul', [h, wanted]), this.sizes([-1])], { keepdims: 1 });
-    const nll = this.one('Sub', [logSum, logit]);
-    const loss = this.one('Mul', [nll, weight]);
+    const gap = this.one('Sub', [most, logit]);
+    const loss = this.one('Mul', [gap, weight]);
     this.passes(loss, [h], (_dy, give) =>
       give(
         h,
         this.added(() => {
-          const expected = this.product(p, w, { transB: true });
+          const expected = this.product(scaled(p, scales), values, { transB: true });
           return this.one('Mul', [this.one('Sub', [expected, wanted]), weight]);
         }),
       ),
     );
-    return { nll, gap: this.one('Sub', [most, logit]), loss };
+    return { gap, sure, loss };
   }
 
   /**

@@ -155,12 +155,13 @@ export class Trainer {
     const { runtime } = this;
     const { hidden } = this.params.base.config;
     const { x, kept, sizes } = await this.forward(batch, true);
-    let input = x;
+    let input: Tensor | undefined = x;
     try {
       const weights = weigh === undefined ? batch.weights : weigh(await this.heads(batch, x, 'score'));
       const gradient = new Float32Array(batch.tokens.length * hidden);
       const scores = await this.heads(batch, x, 'loss', { weights, gradient });
       runtime.free(x);
+      input = undefined;
       input = await runtime.upload('f32', [batch.tokens.length, hidden], gradient);
       for (let layer = kept.length - 1; layer >= 0; layer--) {
         const next = await this.backward(layer, input, kept[layer]!, batch.length, sizes);
@@ -264,7 +265,9 @@ export class Trainer {
       if (label >= 0) all.push(at);
     });
     for (let from = 0; from < all.length; from += HEAD_ROWS) {
-      const some = all.slice(from, from + HEAD_ROWS);
+      const next = all.slice(from, from + HEAD_ROWS);
+      // A row alone may go through another kernel, with other bits: a row's score must not depend on its batch.
+      const some = next.length === 1 ? [...next, ...next] : next;
       const N = some.length;
       const own = {
         rows: await runtime.upload('i32', [N], Int32Array.from(some)),
@@ -286,9 +289,10 @@ export class Trainer {
         () => true,
       );
       const read = (name: string): Float32Array => runtime.read(made[name]!);
+      const [gaps, sure] = [read('gap'), read('sure')];
       some.forEach((at, index) => {
-        scores.nll[at] = read('nll')[index]!;
-        scores.missed[at] = read('gap')[index]! > TIE ? 1 : 0;
+        scores.nll[at] = gaps[index]! - Math.log(sure[index]!);
+        scores.missed[at] = gaps[index]! > TIE ? 1 : 0;
       });
       if (wanted !== undefined) {
         const d = read('d');

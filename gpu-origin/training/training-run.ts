@@ -11,8 +11,7 @@ import type {
 } from '../../protocol/training.ts';
 import { type LlamaConfig, storedShape } from '../model/base-model.ts';
 import { transpose } from '../model/prepare-weights.ts';
-import type { AdamW } from './adamw.ts';
-import { defaultRate, rateOf } from './adamw.ts';
+import { type AdamW, defaultRate, rateOf } from './adamw.ts';
 import {
   type Batch,
   DataOrder,
@@ -45,7 +44,7 @@ export const settingsOf = (
   rate: request.rate ?? (request.method === 'dpo' ? DPO_RATE : defaultRate(hidden)),
 });
 
-/** Parameters in the order of layers, linears and sides. @throws Error when no linear is a target. */
+/** Parameters in the order of layers, linears and sides; none if each target is only a part of a fused linear. */
 export function newParameters(
   config: LlamaConfig,
   { targets, rank, seed }: Pick<TrainingSettings, 'targets' | 'rank' | 'seed'>,
@@ -195,6 +194,13 @@ export class TrainingRun {
   get scoresNow(): boolean {
     const every = Math.max(1, Math.round(this.steps / EVALUATIONS));
     return this.hasHeldOut && (this.finished || this.state.step % every === 0);
+  }
+
+  /** Whether the state lacks a score: before the first step, or because an earlier run ended before it. */
+  get owesScore(): boolean {
+    const { step, curve, before } = this.state;
+    if (step === 0) return this.hasHeldOut && before === null;
+    return this.scoresNow && (this.finished || curve.at(-1)?.[2] === null);
   }
 
   private batches(rows: readonly TrainingRow[]): Batch[] {

@@ -54,6 +54,8 @@ export const exampleFiles = (name: string): AdapterFiles => {
 export interface RealRunner {
   runner: OrtRunner;
   delta(chain: readonly string[]): RowDelta | null;
+  /** Makes an adapter available to `delta`. */
+  add(name: string, files: AdapterFiles): Promise<void>;
   /** A user turn, as the reference encodes it. */
   encodePrompt(user: string): number[];
   encodeAnswer(text: string): number[];
@@ -81,18 +83,16 @@ export async function makeRealRunner(
     },
   });
   const members = new Map<string, Awaited<ReturnType<OrtRunner['loadAdapter']>>>();
-  for (const name of EXAMPLES) {
-    const packed = await packAdapter({
-      files: exampleFiles(name),
-      baseId: runner.base.id,
-      parentChainId: null,
-    });
+  const add = async (name: string, files: AdapterFiles): Promise<void> => {
+    const packed = await packAdapter({ files, baseId: runner.base.id, parentChainId: null });
     members.set(name, await runner.loadAdapter(packed.bytes, packed.digest));
-  }
+  };
+  for (const name of EXAMPLES) await add(name, exampleFiles(name));
   const tokenizer = loadTokenizer(tokenizerSource);
   const template = createChatTemplate(tokenizer)!;
   return {
     runner,
+    add,
     delta: (chain) =>
       chain.length === 0
         ? null

@@ -27,8 +27,8 @@ describe('readTrainingRequest', () => {
     expect(TrainingRequest.safeParse(read()).success).toBe(true);
   });
 
-  it('has a lower rate for dpo, and twice the rank for alpha', () => {
-    expect(read({ method: 'dpo' })).toMatchObject({ method: 'dpo', rate: 1e-5 });
+  it('leaves the rate to the program, and has twice the rank for alpha', () => {
+    expect(read({ method: 'dpo' })).toMatchObject({ method: 'dpo', rate: null });
     expect(read({ method: 'dpo', rate: '2e-6', rank: '4' })).toMatchObject({ rate: 2e-6, rank: 4, alpha: 8 });
     expect(read({ epochs: '0.5', alpha: '1' })).toMatchObject({ epochs: 0.5, alpha: 1 });
   });

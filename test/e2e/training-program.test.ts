@@ -1,0 +1,287 @@
+/** The program that trains, as `graft train` starts it: its events, its failures, and its end by a signal. */
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseSafetensors, writeSafetensors } from '../../adapters/index.ts';
+import type { TrainingFailure } from '../../protocol/training.ts';
+import { TINY_PHI3, TINY_QWEN, writeTinyBase } from '../fixtures/tiny-base.ts';
+import {
+  type ProgramEnd,
+  type ProgramOptions,
+  readResult,
+  runProgram,
+  startProgram,
+  TINY_ROWS,
+  writeRows,
+} from '../fixtures/training-program.ts';
+import { HANG_MS } from '../setup/slow.ts';
+import { tinyAdapter } from '../fakes/tiny-adapters.ts';
+
+let folder: string;
+const CHECKPOINT = 'checkpoint.safetensors';
+const workOf = (work: string): string => join(folder, work);
+const checkpointOf = (work: string): Buffer => readFileSync(join(workOf(work), CHECKPOINT));
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'graft-program-'));
+  writeTinyBase(join(folder, 'base'));
+  writeRows(join(folder, 'rows.jsonl'), TINY_ROWS);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+
+const run = (options: Omit<ProgramOptions, 'folder'> = {}): Promise<ProgramEnd> =>
+  runProgram({ folder, ...options });
+const start = (options: Omit<ProgramOptions, 'folder'> = {}) => startProgram({ folder, ...options });
+
+const order = ({ events }: ProgramEnd): string => events.map(({ event }) => event).join(' ');
+
+it('reports rows, a plan, steps, scores and the result, in this order', async () => {
+  const end = await run({ work: 'order', request: { least_steps: 20 } });
+  expect(end).toMatchObject({ code: 0, signal: null });
+  expect(order(end)).toMatch(/^rows held_out plan( step( held_out)?)+ saved ready$/);
+  const [rows] = end.events;
+  expect(rows).toMatchObject({ event: 'rows', trained: 8, held_out: 4, left_out: 0, longest: 13 });
+  const ready = end.events.at(-1);
+  expect(ready).toMatchObject({ event: 'ready', folder: join(folder, 'order/adapter') });
+  expect(readResult(workOf('order'))).not.toBeNull();
+  expect(readdirSync(workOf('order')).sort()).toEqual(['adapter', CHECKPOINT]);
+});
+
+describe('ends with a failure that the command understands', () => {
+  const fails = async (
+    options: Omit<ProgramOptions, 'folder'>,
+    code: TrainingFailure,
+    message: RegExp,
+    kept: number | null = null,
+  ): Promise<void> => {
+    const end = await run({ work: 'failing', ...options });
+    expect(end.code).toBe(1);
+    expect(end.events.at(-1)).toEqual({
+      event: 'failed',
+      code,
+      message: expect.stringMatching(message) as string,
+      kept_step: kept,
+    });
+    expect(readdirSync(workOf(options.work ?? 'failing')).filter((name) => name !== CHECKPOINT)).toEqual([]);
+  };
+  const rowsFile = (name: string, lines: readonly string[]): string => {
+    writeFileSync(join(folder, name), lines.join('\n'));
+    return name;
+  };
+  const FINE = '{"prompt":"a","completion":"b"}';
+
+  it('rows_invalid, with the first lines', async () => {
+    const rows = rowsFile('wrong.jsonl', [FINE, '{"prompt":"a"}', FINE, 'x', '{}', '[]', '1']);
+    const first = /^line 2: .*; line 4: The line is not JSON\.; line 5: .*; and 2 more$/;
+    await fails({ rows }, 'rows_invalid', first);
+    const empty = rowsFile('empty.jsonl', [FINE, '{"prompt":"a","completion":""}']);
+    await fails(
+      { rows: empty },
+      'rows_invalid',
+      /^line 2: Invalid value for 'completion': must not be empty/,
+    );
+    const long = rowsFile('long.jsonl', [FINE, `{"prompt":"a","completion":"${'b'.repeat(2 ** 20)}"}`]);
+    await fails({ rows: long }, 'rows_invalid', /^line 2: The row has more than 1048576 bytes\.$/);
+  });
+
+  it('no_rows, where all are too long', async () => {
+    const row = `{"prompt":"a","completion":"${'b'.repeat(2 ** 20 - 100)}"}`;
+    await fails(
+      { rows: rowsFile('huge.jsonl', [row, row]) },
+      'no_rows',
+      /line 1: The row has more than 64 tokens/,
+    );
+  });
+
+  it('settings_invalid', async () => {
+    await fails({ request: { rank: 0 } }, 'settings_invalid', /rank/);
+    await fails({ request: { alpha: 1e-300 } }, 'settings_invalid', /alpha 1e-300 over rank 4 is 0/);
+    writeTinyBase(join(folder, 'phi3'), TINY_PHI3);
+    await fails({ base: 'phi3', request: { targets: ['q'] } }, 'settings_invalid', /--targets all/);
+  });
+
+  it('base_mismatch, where the base or a parent is another one', async () => {
+    await fails({ base: 'nowhere' }, 'base_mismatch', /no such file or folder/);
+    cpSync(join(folder, 'base'), join(folder, 'cut'), { recursive: true });
+    truncateSync(join(folder, 'cut/model.safetensors'), 50_000);
+    await fails({ base: 'cut' }, 'base_mismatch', /truncated|ends before|too short|bytes/);
+    const path = join(folder, 'parent.safetensors');
+    const { bytes, digest } = tinyAdapter({ seed: 5 });
+    writeFileSync(path, bytes);
+    const wrong = [{ digest: '0'.repeat(64), scale: 1, path }];
+    await fails({ chain: wrong }, 'base_mismatch', /is not the file 000000000000 of the chain/);
+    writeTinyBase(join(folder, 'qwen'), TINY_QWEN);
+    await fails({ base: 'qwen', chain: [{ digest, scale: 1, path }] }, 'base_mismatch', /./);
+  });
+
+  it('out_of_memory, where a step gets none', async () => {
+    const code = `
+      const Real = ArrayBuffer;
+      globalThis.ArrayBuffer = class extends Real {
+        constructor(bytes, ...rest) {
+          if (bytes === 12288) throw new RangeError('Array buffer allocation failed');
+          super(bytes, ...rest);
+        }
+      };`;
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` };
+    await fails(
+      { env },
+      'out_of_memory',
+      /^there is not enough memory \(memory: 0\.0 GB cannot be allocated at once\)$/,
+    );
+  });
+
+  it('training_failed, where the rows are gone', async () => {
+    await fails({ rows: 'nowhere.jsonl' }, 'training_failed', /ENOENT.*nowhere\.jsonl/);
+  });
+
+  it('loss_not_finite, where the base has infinite weights', async () => {
+    cpSync(join(folder, 'base'), join(folder, 'infinite'), { recursive: true });
+    const file = join(folder, 'infinite/model.safetensors');
+    const { tensors, metadata } = parseSafetensors(new Uint8Array(readFileSync(file)));
+    const norm = tensors.get('model.norm.weight')!;
+    const data = new Uint8Array(new Float32Array(norm.data.length / 4).fill(Infinity).buffer);
+    tensors.set('model.norm.weight', { ...norm, data });
+    writeFileSync(file, writeSafetensors({ tensors, metadata }));
+    const more = ['--weights', 'f32'];
+    await fails({ base: 'infinite', more }, 'loss_not_finite', /held-out rows after step 0 is not a number/);
+    const request = { validation: 0 };
+    await fails(
+      { base: 'infinite', more, request },
+      'loss_not_finite',
+      /step 1 is not a number \(rows at lines/,
+    );
+  });
+
+  it('checkpoint_mismatch and checkpoint_damaged', async () => {
+    const more = ['--resume'];
+    await fails({ more, work: 'none' }, 'checkpoint_damaged', /^there is no /);
+    await run({ work: 'other' });
+    rmSync(join(workOf('other'), 'adapter'), { recursive: true });
+    writeRows(join(folder, 'more.jsonl'), [...TINY_ROWS, { prompt: 'a', completion: 'b' }]);
+    await fails({ more, work: 'other', rows: 'more.jsonl' }, 'checkpoint_mismatch', /other rows$/);
+    const request = { rank: 2, seed: 3 };
+    await fails({ more, work: 'other', request }, 'checkpoint_mismatch', /other settings \(rank, seed\)$/);
+    truncateSync(join(workOf('other'), CHECKPOINT), 5_000);
+    await fails({ more, work: 'other' }, 'checkpoint_damaged', /sha256/);
+  });
+
+  /** From the call `at` on, writes of a checkpoint or a result fail after half of their bytes. */
+  const fullDisk = (at: number): Record<string, string> => {
+    const code = `
+      import fs from 'node:fs';
+      import { syncBuiltinESMExports } from 'node:module';
+      let calls = 0;
+      const full = () => { throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' }); };
+      const { openSync, writeSync, writeFileSync } = fs;
+      const ours = new Set();
+      fs.openSync = (path, ...rest) => {
+        const fd = openSync(path, ...rest);
+        if (/checkpoint.*tmp$/.test(path)) ours.add(fd);
+        return fd;
+      };
+      fs.writeSync = (fd, bytes, ...rest) => {
+        if (!ours.has(fd) || (calls += 1) < ${at}) return writeSync(fd, bytes, ...rest);
+        writeSync(fd, bytes.subarray(0, bytes.length / 2));
+        full();
+      };
+      fs.writeFileSync = (path, ...rest) => {
+        if (!/adapter.*tmp/.test(path) || (calls += 1) < ${at}) return writeFileSync(path, ...rest);
+        full();
+      };
+      syncBuiltinESMExports();`;
+    return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` };
+  };
+
+  it('disk_full, at the last checkpoint, at the result and at a signal', async () => {
+    await fails({ work: 'full', env: fullDisk(1) }, 'disk_full', /^ENOSPC/);
+    // Two writes make a checkpoint, three files a result.
+    await fails({ work: 'full', env: fullDisk(2) }, 'disk_full', /^ENOSPC/);
+    await fails({ work: 'full', env: fullDisk(4) }, 'disk_full', /^ENOSPC/, 12);
+    const kept = checkpointOf('full');
+    const more = ['--resume'];
+    // Once more from there: the earlier checkpoint stays.
+    const again = start({ work: 'full', env: fullDisk(1), request: { least_steps: 100_000 } });
+    await again.sees('step');
+    again.child.kill('SIGTERM');
+    const end = await again.end;
+    expect([end.code, end.events.at(-1)]).toMatchObject([1, { event: 'failed', code: 'disk_full' }]);
+    expect(checkpointOf('full')).toEqual(kept);
+    expect(readdirSync(workOf('full'))).toEqual([CHECKPOINT]);
+    expect((await run({ work: 'full', more })).events.at(-1)).toMatchObject({ event: 'ready' });
+  });
+
+  it('training_failed, where a checkpoint is larger than a file may be; the one before stays', async () => {
+    await run({ work: 'limit' });
+    const kept = checkpointOf('limit');
+    rmSync(join(workOf('limit'), 'adapter'), { recursive: true });
+    await fails({ work: 'limit', mostFileSize: 8 }, 'training_failed', /^EFBIG/);
+    expect(checkpointOf('limit')).toEqual(kept);
+  });
+});
+
+describe('after SIGTERM', () => {
+  /** Long enough to be stopped five times. */
+  const request = { least_steps: 300 };
+
+  it.each(['sft', 'dpo'] as const)('ends soon, and goes on to the same bytes: %s', async (method) => {
+    const [rows, work] = [`${method}.jsonl`, `stops-${method}`];
+    writeRows(
+      join(folder, rows),
+      method === 'sft'
+        ? TINY_ROWS
+        : TINY_ROWS.map(({ prompt, completion }) => ({ prompt, chosen: completion, rejected: 'no' })),
+    );
+    const options = { rows, request: { ...request, method } };
+    expect(await run({ ...options, work: `whole-${method}` })).toMatchObject({ code: 0 });
+    const wanted = readResult(workOf(`whole-${method}`));
+    for (let stop = 0; stop < 5; stop += 1) {
+      const resumes = readdirSync(folder).includes(work) && readdirSync(workOf(work)).includes(CHECKPOINT);
+      const program = start({ ...options, work, more: resumes ? ['--resume'] : [] });
+      // At first while it prepares.
+      await program.sees(stop === 0 ? 'rows' : 'plan');
+      await sleep(Math.random() * 100);
+      const told = performance.now();
+      program.child.kill('SIGTERM');
+      const end = await program.end;
+      expect(performance.now() - told).toBeLessThan(HANG_MS);
+      const last = end.events.at(-1);
+      expect(end).toMatchObject({ code: 0, signal: null });
+      // On a machine that is fast enough.
+      if (last?.event === 'ready') break;
+      expect(last).toMatchObject({ event: 'stopped' });
+      if (last?.event === 'stopped' && last.steps > 0)
+        expect(end.events.at(-2)).toEqual({ event: 'saved', step: last.step });
+      expect(readResult(workOf(work))).toBeNull();
+    }
+    expect(await run({ ...options, work, more: ['--resume'] })).toMatchObject({ code: 0 });
+    expect(readResult(workOf(work))).toEqual(wanted);
+  });
+
+  it('ends while it reads very many rows, whose memory stays bounded', async () => {
+    const rows = 'many.jsonl';
+    writeRows(
+      join(folder, rows),
+      Array.from({ length: 20_000 }, (_, at) => ({ prompt: `question ${at}`, completion: `${at}` })),
+    );
+    const reading = start({ rows, work: 'many' });
+    // It does not report before the rows are read: after its start there are a few hundred ms of it.
+    await sleep(400);
+    const told = performance.now();
+    reading.child.kill('SIGTERM');
+    const end = await reading.end;
+    expect(performance.now() - told).toBeLessThan(HANG_MS);
+    // At once, if it did not listen yet.
+    expect([0, null]).toContain(end.code);
+    const training = start({ rows, work: 'many', request: { validation: 0 } });
+    await training.sees('plan');
+    training.child.kill('SIGTERM');
+    const { events } = await training.end;
+    expect(events.at(-1)).toMatchObject({ event: 'stopped' });
+    const plan = events.find(({ event }) => event === 'plan');
+    expect(plan).toMatchObject({ steps: 5_000 });
+    expect(plan?.event === 'plan' && plan.memory_bytes).toBeLessThan(500e6);
+  });
+});

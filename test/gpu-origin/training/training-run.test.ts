@@ -1,0 +1,415 @@
+/** Whole trainings on tiny bases: the same bytes again, also after a stop; what is frozen; what is learned. */
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writePeftAdapter } from '../../../adapters/index.ts';
+import type { OrtRowDelta } from '../../../gpu-origin/runtime/adapter-batch.ts';
+import type { Device } from '../../../gpu-origin/runtime/device.ts';
+import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
+import { AdamW } from '../../../gpu-origin/training/adamw.ts';
+import { makeBatches } from '../../../gpu-origin/training/batches.ts';
+import {
+  readCheckpoint,
+  type TrainingIdentity,
+  writeCheckpoint,
+} from '../../../gpu-origin/training/checkpoint.ts';
+import type { Parameter } from '../../../gpu-origin/training/frozen-base.ts';
+import type { TrainingRow, TrainingSequence } from '../../../gpu-origin/training/rows.ts';
+import { Trainer } from '../../../gpu-origin/training/trainer.ts';
+import {
+  bucketsOf,
+  mostTokensOf,
+  newParameters,
+  type RunState,
+  thinned,
+  trainedModules,
+  TrainingRun,
+} from '../../../gpu-origin/training/training-run.ts';
+import {
+  MAX_CURVE_POINTS,
+  TRAINABLE,
+  type TrainingCurve,
+  type TrainingMethod,
+  type TrainingSettings,
+} from '../../../protocol/training.ts';
+import { seeded, TINY_PHI3, TINY_SHAPES, TINY_VOCAB } from '../../fixtures/tiny-base.ts';
+import { type Form, openTinyTrainable, type TinyTrainable } from '../../fixtures/training-references.ts';
+
+const SETTINGS: TrainingSettings = {
+  method: 'sft',
+  rank: 4,
+  alpha: 8,
+  targets: [...TRAINABLE],
+  epochs: 3,
+  least_steps: 1,
+  rate: 3e-3,
+  batch: 3,
+  max_length: 64,
+  validation: 0,
+  seed: 7,
+  beta: 0.1,
+};
+
+/** Rows of random tokens, 8 to 30 each; the answer is the last third. */
+function randomRows(count: number, method: TrainingMethod, seed = 1): TrainingRow[] {
+  const random = seeded(seed);
+  const whole = (from: number, to: number): number => from + Math.floor(((random() + 1) / 2) * (to - from));
+  const tokens = (length: number): number[] => Array.from({ length }, () => whole(3, TINY_VOCAB));
+  return Array.from({ length: count }, (_, line) => {
+    const prompt = tokens(whole(5, 20));
+    const sequence = (): TrainingSequence => {
+      const all = [...prompt, ...tokens(whole(3, 10))];
+      const labels = all.map((_, at) => (at >= prompt.length - 1 ? (all[at + 1] ?? 2) : -1));
+      return { tokens: Int32Array.from(all), labels: Int32Array.from(labels) };
+    };
+    const sequences = method === 'sft' ? [sequence()] : [sequence(), sequence()];
+    return { line: line + 1, sequences, hash: line };
+  });
+}
+
+let device: Device;
+let folder: string;
+const bases = new Map<string, Promise<TinyTrainable>>();
+beforeAll(async () => {
+  ({ device } = await openDevice({ provider: 'cpu', threads: 2 }));
+  folder = mkdtempSync(join(tmpdir(), 'graft-run-'));
+});
+afterAll(async () => {
+  for (const base of bases.values()) (await base).close();
+  await device.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const tinyBase = (family: string, form: Form): Promise<TinyTrainable> => {
+  const key = `${family} ${form}`;
+  const known = bases.get(key) ?? openTinyTrainable(TINY_SHAPES[family]!, form);
+  bases.set(key, known);
+  return known;
+};
+
+interface Options {
+  family?: string;
+  form?: Form;
+  below?: readonly string[];
+  settings?: Partial<TrainingSettings>;
+  trained?: readonly TrainingRow[];
+  heldOut?: readonly TrainingRow[];
+  recompute?: boolean;
+  /** Continues from this checkpoint. */
+  from?: string;
+}
+
+interface Training {
+  run: TrainingRun;
+  trainer: Trainer;
+  parameters: readonly Parameter[];
+  chain: OrtRowDelta | null;
+  tiny: TinyTrainable;
+  save(path: string): void;
+  finish(): Promise<void>;
+  /** sha256 of the adapter as it is written. */
+  digest(): string;
+}
+
+async function withTraining<T>(options: Options, work: (training: Training) => Promise<T>): Promise<T> {
+  const { family = 'llama', form = 'f32', below = [], heldOut = [], from } = options;
+  const settings = { ...SETTINGS, ...options.settings };
+  const rows = { trained: options.trained ?? randomRows(7, settings.method), heldOut };
+  const tiny = await tinyBase(family, form);
+  const { config } = tiny.base;
+  const parameters = newParameters(config, settings);
+  const optimizer = new AdamW(parameters);
+  const identity: TrainingIdentity = { rows: 'r', base: 'b', weights: form, chain: [], settings };
+  let state: RunState | undefined;
+  if (from !== undefined) {
+    const known = readCheckpoint(from, identity, { parameters, optimizer });
+    if (!known.ok) throw new Error(known.problem);
+    ({ state } = known);
+  }
+  const chain = await tiny.chain(below);
+  const trainer = await Trainer.open({
+    device,
+    base: tiny.base,
+    parameters,
+    scale: settings.alpha / settings.rank,
+    chain,
+    mostTokens: mostTokensOf(rows, settings.batch),
+    ...(options.recompute === undefined ? {} : { recompute: options.recompute }),
+  });
+  const run = new TrainingRun({
+    trainer,
+    config,
+    parameters,
+    optimizer,
+    rows,
+    settings,
+    now: () => 0,
+    ...(state === undefined ? {} : { state }),
+  });
+  try {
+    return await work({
+      run,
+      trainer,
+      parameters,
+      chain,
+      tiny,
+      save: (path) => writeCheckpoint(path, { identity, state: run.state, parameters, optimizer }),
+      async finish() {
+        while (!run.finished) expect(await run.next()).toMatchObject({ ok: true });
+      },
+      digest() {
+        const modules = trainedModules(parameters, settings.alpha);
+        return sha256([writePeftAdapter({ modules, baseModel: 'tiny' }).safetensors]);
+      },
+    });
+  } finally {
+    trainer.close();
+  }
+}
+
+function sha256(parts: Iterable<Uint8Array>): string {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest('hex');
+}
+
+const trainWhole = (options: Options): Promise<{ digest: string; curve: TrainingCurve }> =>
+  withTraining(options, async ({ run, finish, digest }) => {
+    await finish();
+    return { digest: digest(), curve: run.state.curve };
+  });
+
+describe('the same training', () => {
+  it.each(['f32', 'int8'] as const)('gives the same bytes again, on a base in %s', async (form) => {
+    const first = await trainWhole({ form });
+    expect(await trainWhole({ form })).toEqual(first);
+    expect((await trainWhole({ form, settings: { seed: 8 } })).digest).not.toBe(first.digest);
+  });
+
+  const stops = [
+    { method: 'sft', below: [], form: 'f32', steps: [1, 4, 8] },
+    { method: 'sft', below: ['attention', 'everything'], form: 'int8', steps: [3, 5] },
+    { method: 'dpo', below: [], form: 'f32', steps: [2, 3, 7] },
+    { method: 'dpo', below: ['everything'], form: 'int8', steps: [4] },
+  ] as const;
+  it.each(stops)(
+    'gives the same bytes after stops: $method on $below in $form, after steps $steps',
+    async ({ steps, below, method, form }) => {
+      const options = { form, below, settings: { method, batch: 2 } };
+      const whole = await trainWhole(options);
+      expect(whole.curve).toHaveLength(12);
+      for (const stop of steps) {
+        const path = join(folder, `${method}-${form}-${stop}`);
+        await withTraining(options, async ({ run, save }) => {
+          while (run.state.step < stop) await run.next();
+          save(path);
+          // What comes after a checkpoint is lost.
+          await run.next();
+        });
+        expect(await trainWhole({ ...options, from: path }), `${stop}`).toEqual(whole);
+      }
+    },
+  );
+
+  it('gives the same bytes whether or not the backward pass computes layers again', async () => {
+    const kept = await trainWhole({ recompute: false });
+    expect(await trainWhole({ recompute: true })).toEqual(kept);
+  });
+});
+
+it('leaves the base and the chain below as they are', async () => {
+  await withTraining({ below: ['attention'], form: 'int8' }, async ({ chain, tiny, finish, digest }) => {
+    const frozen = (): string =>
+      sha256([
+        ...tiny.base.weights.entries.map((entry) => tiny.base.weights.read(entry)),
+        ...[...chain!.modules.values()].flatMap(({ a, b }) =>
+          [a, b].map(({ buffer, byteOffset, byteLength }) => new Uint8Array(buffer, byteOffset, byteLength)),
+        ),
+      ]);
+    const [before, start] = [frozen(), digest()];
+    await finish();
+    expect(frozen()).toBe(before);
+    expect(digest()).not.toBe(start);
+  });
+});
+
+describe('what is learned', () => {
+  it.each(['f32', 'int8'] as const)('learns rows by heart on a base in %s', async (form) => {
+    const trained = randomRows(4, 'sft');
+    const settings = { batch: 4, epochs: 60, rate: 0.02, rank: 8, alpha: 16 };
+    await withTraining({ form, trained, heldOut: trained, settings }, async ({ run, finish }) => {
+      const before = await run.evaluate();
+      await finish();
+      const after = await run.evaluate();
+      expect(before.exact).toBe(0);
+      expect(after.loss).toBeLessThan(0.05);
+      expect(after).toMatchObject({ exact: 4, rows: 4 });
+      expect(run.summary(after).scores).toMatchObject({ loss_before: before.loss, exact: 4 });
+    });
+  });
+
+  it('prefers the chosen answers after DPO, and starts without a preference', async () => {
+    const trained = randomRows(4, 'dpo');
+    const settings = { method: 'dpo', batch: 4, epochs: 20, rate: 3e-3 } as const;
+    await withTraining({ trained, heldOut: trained, settings }, async ({ run, finish }) => {
+      expect((await run.evaluate()).loss).toBeCloseTo(Math.LN2, 4);
+      await finish();
+      const after = await run.evaluate();
+      expect(after.exact).toBe(4);
+      expect(after.loss).toBeLessThan(0.3);
+    });
+  });
+
+  it.each(Object.keys(TINY_SHAPES))('lowers the loss in one step: %s', async (family) => {
+    await withTraining({ family, settings: { batch: 7, rate: 1e-3 } }, async ({ run }) => {
+      await run.next();
+      await run.next();
+      const [first, second] = run.state.curve.map(([, loss]) => loss) as [number, number];
+      expect(second).toBeLessThan(first);
+    });
+  });
+
+  it('stops before a step whose loss is not a number, and changes nothing', async () => {
+    await withTraining({}, async ({ run, parameters, trainer, digest }) => {
+      await run.next();
+      const before = { digest: digest(), state: structuredClone(run.state) };
+      const broken = parameters[1]!.values;
+      const good = broken.slice();
+      broken.fill(Infinity);
+      trainer.changed();
+      expect(await run.next()).toEqual({ ok: false, lines: expect.any(Array) as number[] });
+      broken.set(good);
+      trainer.changed();
+      expect({ digest: digest(), state: run.state }).toEqual(before);
+      expect(parameters.every(({ gradient }) => gradient.every((one) => one === 0))).toBe(true);
+      expect(await run.next()).toMatchObject({ ok: true });
+    });
+  });
+});
+
+it('scores a row the same to the bit in any batch: a resumed DPO has the same references', async () => {
+  const trained = randomRows(40, 'sft', 77);
+  const batchOf = (rows: readonly TrainingRow[]) =>
+    makeBatches(rows, { buckets: [32], mostTokens: Infinity, mostScores: Infinity })[0]!;
+  await withTraining({ trained }, async ({ trainer }) => {
+    const alone = [];
+    for (const row of trained) alone.push((await trainer.score(batchOf([row]))).nll);
+    // 257 labels: the head takes 256 at a time, and one is left.
+    for (const count of [2, 13, 34, 35, 36, 40]) {
+      const { nll } = await trainer.score(batchOf(trained.slice(0, count)));
+      for (let at = 0; at < count; at++) expect(nll.slice(at * 32, (at + 1) * 32)).toEqual(alone[at]);
+    }
+  });
+});
+
+describe('gradients of a step', () => {
+  const gradientsOf = (options: Options & { mostTokens: number; buckets?: readonly number[] }) =>
+    withTraining(options, async ({ trainer, parameters }) => {
+      const { trained = [] } = options;
+      // B begins at zero, so that A would have no gradient.
+      const random = seeded(3);
+      for (const { values } of parameters) values.forEach((_, at) => (values[at] = 0.1 * random()));
+      const buckets = options.buckets ?? bucketsOf({ trained, heldOut: [] });
+      const batches = makeBatches(trained, { buckets, mostTokens: options.mostTokens, mostScores: Infinity });
+      for (const batch of batches) await trainer.accumulate(batch);
+      return { batches: batches.length, gradients: parameters.map(({ gradient }) => gradient.slice()) };
+    });
+
+  const trained = randomRows(6, 'sft', 5);
+  it.each([
+    { what: 'in pieces', options: { mostTokens: 32, buckets: [32] }, batches: 6 },
+    { what: 'with more padding', options: { mostTokens: 4_096, buckets: [64] }, batches: 1 },
+    { what: 'computed again', options: { mostTokens: 4_096, buckets: [32], recompute: true }, batches: 1 },
+  ])('are the same to 1e-6 $what', async ({ options, batches }) => {
+    const whole = await gradientsOf({ trained, mostTokens: 4_096, buckets: [32] });
+    const other = await gradientsOf({ trained, ...options });
+    expect([whole.batches, other.batches]).toEqual([1, batches]);
+    const norm = (values: Float32Array): number => Math.sqrt(values.reduce((sum, one) => sum + one * one, 0));
+    other.gradients.forEach((own, at) => {
+      const wanted = whole.gradients[at]!;
+      expect(norm(own.map((value, i) => value - wanted[i]!)) / norm(wanted)).toBeLessThan(1e-6);
+    });
+  });
+
+  it('come from labelled tokens alone', async () => {
+    const [row] = randomRows(1, 'sft', 9) as [TrainingRow];
+    const [{ tokens, labels }] = row.sequences as [TrainingSequence];
+    const first = labels.findIndex((label) => label >= 0);
+    // What a message of weight 0 is: tokens without labels.
+    const cut = { ...row, sequences: [{ tokens, labels: labels.map((l, at) => (at > first ? -1 : l)) }] };
+    const alone = {
+      ...row,
+      sequences: [{ tokens: tokens.slice(0, first + 1), labels: labels.slice(0, first + 1) }],
+    };
+    const [a, b] = [
+      await gradientsOf({ trained: [cut], mostTokens: 4_096, buckets: [32] }),
+      await gradientsOf({ trained: [alone], mostTokens: 4_096, buckets: [32] }),
+    ];
+    expect(a.gradients).toEqual(b.gradients);
+  });
+});
+
+describe('newParameters', () => {
+  it('begins as PEFT does: A within 1 / sqrt(in), B zero, by the seed', async () => {
+    const { config } = (await tinyBase('llama', 'f32')).base;
+    const all = newParameters(config, SETTINGS);
+    expect(all).toHaveLength(2 * TRAINABLE.length * config.layers);
+    for (const { side, values, width } of all) {
+      const most = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+      if (side === 'B') expect(most).toBe(0);
+      else expect(most * Math.sqrt(width)).toSatisfy((share: number) => share > 0.9 && share <= 1);
+    }
+    expect(newParameters(config, SETTINGS)).toEqual(all);
+    expect(newParameters(config, { ...SETTINGS, seed: 1 })).not.toEqual(all);
+  });
+
+  it('is empty where a fused linear would be trained in part', async () => {
+    const tiny = await openTinyTrainable(TINY_PHI3, 'f32');
+    const of = (targets: TrainingSettings['targets']): string[] => [
+      ...new Set(newParameters(tiny.base.config, { ...SETTINGS, targets }).map(({ linear }) => linear.name)),
+    ];
+    tiny.close();
+    expect(of(['q'])).toEqual([]);
+    expect(of(['q', 'o']).every((name) => name.endsWith('o_proj'))).toBe(true);
+    expect(of(['q', 'k', 'v']).every((name) => name.endsWith('qkv_proj'))).toBe(true);
+  });
+});
+
+it('estimates the largest micro-batch by the longest row', () => {
+  const ofLength = (length: number, sequences: number): TrainingRow => {
+    const one = { tokens: new Int32Array(length), labels: new Int32Array(length) };
+    return { line: 1, hash: 1, sequences: Array.from({ length: sequences }, () => one) };
+  };
+  const most = (length: number, sequences: number, batch: number): number =>
+    mostTokensOf({ trained: [ofLength(length, sequences)], heldOut: [] }, batch);
+  expect(most(16, 1, 4)).toBe(64);
+  expect(most(17, 2, 4)).toBe(256);
+  expect(most(1_000, 1, 8)).toBe(2_048);
+  expect(most(3_000, 2, 8)).toBe(6_016);
+});
+
+it('thins a curve of any length for a card, and keeps its end and its scores', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 5_000 }),
+      fc.array(fc.nat(4_999), { maxLength: 14 }),
+      (steps, scored) => {
+        const curve = Array.from({ length: steps }, (_, at): TrainingCurve[number] => [
+          at + 1,
+          1 / (at + 1),
+          scored.includes(at) ? 1 : null,
+        ]);
+        const thin = thinned(curve);
+        expect(thin.length).toBeLessThanOrEqual(MAX_CURVE_POINTS);
+        const kept = thin.map(([step]) => step);
+        expect(kept).toEqual([...new Set(kept)].sort((a, b) => a - b));
+        expect([kept[0], kept.at(-1)]).toEqual([1, steps]);
+        const scores = curve.filter(([, , score]) => score !== null).map(([step]) => step);
+        expect(kept).toEqual(expect.arrayContaining(scores));
+      },
+    ),
+  );
+});
