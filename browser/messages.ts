@@ -150,7 +150,7 @@ export type ToWorker =
   | ({ kind: 'use'; job: number } & Named)
   /** @property body of a chat completion. */
   | ({ kind: 'ask'; job: number; body: Record<string, unknown> } & Named)
-  /** @property settings a TrainingRequest. @property name of what is trained on. @property keep name of the result. */
+  /** @property settings fields of a TrainingRequest. @property name of what is trained on. @property keep name of the result. */
   | ({ kind: 'train'; job: number; rows: RowsText; settings: Record<string, unknown>; keep: string } & Named)
   | { kind: 'trained'; job: number }
   | { kind: 'files' | 'forget'; job: number; keep: string }

@@ -64,27 +64,23 @@ export interface TrainOptions {
   signal?: AbortSignal;
 }
 
-/** Tokens of a row: attention's scores grow with the square. */
-const MAX_LENGTH = 512;
 const DEFAULT_NAME = 'trained';
 
-function requestOf(options: TrainOptions): TrainingRequest {
-  const rank = options.rank ?? 8;
-  return {
-    method: options.method ?? 'sft',
-    rank,
-    alpha: options.alpha ?? 2 * rank,
-    targets: [...(options.targets ?? ['q', 'k', 'v', 'o', 'gate', 'up', 'down'])],
-    epochs: options.epochs ?? 3,
-    least_steps: options.leastSteps ?? 60,
-    rate: options.rate ?? null,
-    batch: options.batch ?? null,
-    max_length: options.maxLength ?? MAX_LENGTH,
-    validation: options.validation ?? 0.1,
-    seed: options.seed ?? 0,
-    beta: options.beta ?? 0.1,
-  };
-}
+/** Fields of a TrainingRequest; the trainer has the defaults. */
+const settingsOf = (options: TrainOptions): Partial<Record<keyof TrainingRequest, unknown>> => ({
+  method: options.method,
+  rank: options.rank,
+  alpha: options.alpha,
+  targets: options.targets,
+  epochs: options.epochs,
+  least_steps: options.leastSteps,
+  rate: options.rate,
+  batch: options.batch,
+  max_length: options.maxLength,
+  validation: options.validation,
+  seed: options.seed,
+  beta: options.beta,
+});
 
 const rowsText = (rows: TrainingRows): RowsText =>
   typeof rows === 'string' || rows instanceof Blob
@@ -219,7 +215,7 @@ export class Model {
         {
           kind: 'train',
           rows: rowsText(rows),
-          settings: requestOf(options),
+          settings: settingsOf(options),
           keep: options.name ?? DEFAULT_NAME,
           name,
           token,

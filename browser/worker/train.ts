@@ -16,7 +16,7 @@ const CHUNK = 'graft-training.js';
 
 interface TrainParams {
   rows: RowsText;
-  settings: unknown;
+  settings: Record<string, unknown>;
   /** To train on top of. */
   chain: readonly (ChainEntry & { file: Uint8Array<ArrayBuffer> })[];
   /** Takes bytes of storage for the result. @throws GraftError `storage_full` */

@@ -23,7 +23,12 @@ import {
   TrainingRun,
 } from '../../gpu-origin/training/training-run.ts';
 import { type ChainEntry, chainId, sha256Hex } from '../../protocol/identity.ts';
-import { type TrainingCard, TrainingRequest } from '../../protocol/training.ts';
+import {
+  ALPHA_PER_RANK,
+  TRAINING_DEFAULTS,
+  type TrainingCard,
+  TrainingRequest,
+} from '../../protocol/training.ts';
 import type { Problem, TrainedFiles, TrainingProgress } from '../messages.ts';
 import type { BaseToTrain } from './open-runner.ts';
 
@@ -32,6 +37,8 @@ configureZod({ jitless: true });
 
 /** Rows that are encoded before answers get a turn. */
 const ROWS_A_TURN = 64;
+/** Tokens of a row by default: half of what a server takes, for attention's scores grow with the square. */
+const MAX_LENGTH = 512;
 /** Rows that a message names. */
 const ROWS_TOLD = 3;
 /** Padded lengths are multiples of it, and must not exceed the rotary tables. */
@@ -44,8 +51,8 @@ export interface TrainHereParams {
   tokenizer: Tokenizer;
   template: ChatTemplate | null;
   rows: { bytes: Uint8Array<ArrayBuffer>; unit: 'row' | 'line' };
-  /** A TrainingRequest, not yet checked. */
-  settings: unknown;
+  /** Fields of a TrainingRequest, not yet checked; undefined = the default. */
+  settings: Record<string, unknown>;
   /** The frozen chain to train on, root first; empty = the base. */
   chain: readonly (ChainEntry & { file: Uint8Array<ArrayBuffer> })[];
   /** Takes bytes of storage for the result, so that no training is lost at its end. */
@@ -216,8 +223,15 @@ const told = (unit: 'row' | 'line', lines: readonly number[]): string =>
 /** Fields whose option has another name. */
 const OPTIONS: Record<string, string> = { least_steps: 'leastSteps', max_length: 'maxLength' };
 
-function readSettings(settings: unknown, context: number): TrainingRequest {
-  const parsed = TrainingRequest.safeParse(settings);
+function readSettings(settings: Record<string, unknown>, context: number): TrainingRequest {
+  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+  const { rank } = { ...TRAINING_DEFAULTS, ...given };
+  const parsed = TrainingRequest.safeParse({
+    ...TRAINING_DEFAULTS,
+    max_length: MAX_LENGTH,
+    alpha: ALPHA_PER_RANK * Number(rank),
+    ...given,
+  });
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const field = String(issue?.path[0] ?? '');
