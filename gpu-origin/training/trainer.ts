@@ -204,7 +204,7 @@ export class Trainer {
       T: batch.tokens.length,
       S: batch.rows,
       N: batch.rows * kvHeads,
-      ...(this.params.parameters[0] === undefined ? {} : { R: this.params.parameters[0].rank }),
+      R: this.params.parameters[0]?.rank ?? 0,
     };
     let x = await runtime.upload('f32', [batch.tokens.length, hidden], embed(base, batch.tokens));
     const kept: Record<string, Tensor>[] = [];
