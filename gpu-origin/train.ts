@@ -38,6 +38,7 @@ import { describeBase } from './runtime/create-runner.ts';
 import { nextTurn, OrtError } from './runtime/device.ts';
 import { openDevice, WANTED_PROVIDERS } from './runtime/open-device.ts';
 import { AdamW } from './training/adamw.ts';
+import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
 import type { ServedBase } from './training/frozen-base.ts';
 import { encodeRows, type LeftOut, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
@@ -144,12 +145,16 @@ async function trainRows(
   params: TrainParams,
   { onSaved, onTrains }: { onSaved: (step: number) => void; onTrains: () => void },
 ): Promise<EndOf<'ready' | 'stopped'>> {
-  const { tell, signal, work, request, weights: format } = params;
+  const { tell, signal, work, weights: format } = params;
   removeRemains(work);
   const file = readFileSync(params.rowsPath);
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
   const tokenizer = loadTokenizer(tokenizerSource);
-  const { rows, leftOut } = await readRows(params, file, tokenizer);
+  const request = {
+    ...params.request,
+    max_length: Math.min(params.request.max_length, longestRow(base.config.context)),
+  };
+  const { rows, leftOut } = await readRows({ ...params, request }, file, tokenizer);
   const settings = settingsOf(request, { rows: rows.trained.length, hidden: base.config.hidden });
   const { config } = base;
   const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });

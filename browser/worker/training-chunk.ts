@@ -11,6 +11,7 @@ import {
 } from '../../gpu-origin/runtime/adapter-batch.ts';
 import { nextTurn } from '../../gpu-origin/runtime/device.ts';
 import { AdamW } from '../../gpu-origin/training/adamw.ts';
+import { longestRow } from '../../gpu-origin/training/batches.ts';
 import type { ServedBase, WeightFile } from '../../gpu-origin/training/frozen-base.ts';
 import { encodeRows, parseRows, splitRows, type TrainingRow } from '../../gpu-origin/training/rows.ts';
 import { Trainer } from '../../gpu-origin/training/trainer.ts';
@@ -41,8 +42,6 @@ const ROWS_A_TURN = 64;
 const MAX_LENGTH = 512;
 /** Rows that a message names. */
 const ROWS_TOLD = 3;
-/** Padded lengths are multiples of it, and must not exceed the rotary tables. */
-const LENGTH_STEP = 16;
 /** Bytes of a trained adapter's file beside its values, at most. */
 const FILE_OVERHEAD = 256 * 1024;
 
@@ -238,8 +237,7 @@ function readSettings(settings: Record<string, unknown>, context: number): Train
     const param = OPTIONS[field] ?? field;
     throw new TrainingEnd({ code: 'invalid_request', message: `${param}: ${issue?.message}`, param });
   }
-  const most = context - (context % LENGTH_STEP);
-  return { ...parsed.data, max_length: Math.min(parsed.data.max_length, most) };
+  return { ...parsed.data, max_length: Math.min(parsed.data.max_length, longestRow(context)) };
 }
 
 async function readRows(

@@ -99,6 +99,8 @@ function shuffle<T>(items: T[], random: () => number): T[] {
 
 /** Padded lengths are multiples of this: kernels like them, and few distinct ones are left. */
 const LENGTH_STEP = 16;
+/** Longest row of a base with a context, in tokens: its padded length must not exceed the rotary tables. */
+export const longestRow = (context: number): number => context - (context % LENGTH_STEP);
 /** A graph is built for each padded length, which takes time and memory. */
 const MAX_BUCKETS = 4;
 

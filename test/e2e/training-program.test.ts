@@ -95,6 +95,15 @@ describe('ends with a failure that the command understands', () => {
     );
   });
 
+  it('no_rows, where all are longer than the context of the base, whatever is asked', async () => {
+    const row = `{"prompt":"a","completion":"${'b'.repeat(600)}"}`;
+    await fails(
+      { rows: rowsFile('context.jsonl', [row]), request: { max_length: 4_096 } },
+      'no_rows',
+      /line 1: The row has more than 512 tokens/,
+    );
+  });
+
   it('settings_invalid', async () => {
     await fails({ request: { rank: 0 } }, 'settings_invalid', /rank/);
     await fails({ request: { alpha: 1e-300 } }, 'settings_invalid', /alpha 1e-300 over rank 4 is 0/);
