@@ -14,10 +14,13 @@ const docs = readdirSync(PAGES)
   .map((page) => readFileSync(path.join(PAGES, page), 'utf8'))
   .join('\n');
 
+/** Its lines are no log: `graft train` reads them. */
+const TRAINING = 'train.ts';
+
 /** Names of events in the sources below a folder. */
 const eventsOf = (folder: string): string[] =>
   readdirSync(path.join(ROOT, folder), { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.ts'))
+    .filter((file) => file.endsWith('.ts') && file !== TRAINING)
     .flatMap((file) => {
       const source = readFileSync(path.join(ROOT, folder, file), 'utf8');
       const patterns = [
