@@ -236,6 +236,20 @@ export type VerifyAnswer = z.infer<typeof VerifyAnswer>;
  */
 export const MAX_EVALUATION_ROWS = 64;
 
+/** Refines rows that ask: a raw prompt, or a user's message, before which a system prompt may stand. */
+export function checkQuestion(
+  { prompt, user, system }: { prompt?: unknown; user?: unknown; system?: unknown },
+  context: z.RefinementCtx,
+): void {
+  if ((prompt === undefined) === (user === undefined))
+    context.addIssue({ code: 'custom', message: "a row needs either 'prompt' or 'user'" });
+  else if (system !== undefined && user === undefined)
+    context.addIssue({
+      code: 'custom',
+      message: "'system' needs 'user'; it cannot be combined with 'prompt'",
+    });
+}
+
 /** Either `prompt`, a raw text to continue, or `user` (and `system`), rendered with the base's chat template. */
 export const EvaluationRow = z
   .strictObject({
@@ -245,15 +259,7 @@ export const EvaluationRow = z
     /** The whole answer, to its end. */
     expected: z.string().min(1),
   })
-  .superRefine(({ prompt, user, system }, context) => {
-    if ((prompt === undefined) === (user === undefined))
-      context.addIssue({ code: 'custom', message: "a row needs either 'prompt' or 'user'" });
-    else if (system !== undefined && user === undefined)
-      context.addIssue({
-        code: 'custom',
-        message: "'system' needs 'user'; it cannot be combined with 'prompt'",
-      });
-  });
+  .superRefine(checkQuestion);
 export type EvaluationRow = z.infer<typeof EvaluationRow>;
 
 export const EvaluationRows = z.array(EvaluationRow).min(1).max(MAX_EVALUATION_ROWS);

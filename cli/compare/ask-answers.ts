@@ -4,6 +4,7 @@ import type { Results } from './results-file.ts';
 import { z } from 'zod';
 import { type ApiClient, sendRetrying } from '../api-client.ts';
 import { servedBy } from '../chat/ask.ts';
+import { checkQuestion } from '../../protocol/origin-wire.ts';
 
 export type Rows = JsonLines<ComparisonRow>['rows'];
 
@@ -89,15 +90,7 @@ export const ComparisonRow = z
     /** The whole answer, to its end. */
     expected: z.string().min(1).optional(),
   })
-  .superRefine(({ prompt, user, system }, context) => {
-    if ((prompt === undefined) === (user === undefined))
-      context.addIssue({ code: 'custom', message: "a row needs either 'prompt' or 'user'" });
-    else if (system !== undefined && user === undefined)
-      context.addIssue({
-        code: 'custom',
-        message: "'system' needs 'user'; it cannot be combined with 'prompt'",
-      });
-  });
+  .superRefine(checkQuestion);
 export type ComparisonRow = z.infer<typeof ComparisonRow>;
 
 /** The question as shown to a person or a model. */

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { ChatMessage } from '../../protocol/completion.ts';
-import { EvaluationRow } from '../../protocol/origin-wire.ts';
+import { checkQuestion, EvaluationRow } from '../../protocol/origin-wire.ts';
 import { isMap, issuePath, short } from '../../protocol/parse-body.ts';
 import type { TrainingMethod } from '../../protocol/training.ts';
 import {
@@ -365,15 +365,7 @@ const Pair = z
     chosen: answerText,
     rejected: answerText,
   })
-  .superRefine(({ prompt, user, system }, context) => {
-    if ((prompt === undefined) === (user === undefined))
-      context.addIssue({ code: 'custom', message: "a row needs either 'prompt' or 'user'" });
-    else if (system !== undefined && user === undefined)
-      context.addIssue({
-        code: 'custom',
-        message: "'system' needs 'user'; it cannot be combined with 'prompt'",
-      });
-  })
+  .superRefine(checkQuestion)
   .transform((row): Conversation[] => [asked(row, row.chosen), asked(row, row.rejected)]);
 
 const Preference = z
