@@ -21,6 +21,8 @@ import { z } from 'zod';
 import { AdapterFormatError, writePeftAdapter } from '../adapters/index.ts';
 import { ChainEntry } from '../protocol/identity.ts';
 import {
+  CHECKPOINT_FILE,
+  TRAINING_FILE,
   type TrainingCard,
   type TrainingEvent,
   type TrainingFailure,
@@ -33,20 +35,21 @@ import { createChatTemplate } from './model/chat-template.ts';
 import { loadBase } from './model/load-base.ts';
 import { loadTokenizer } from './model/load-tokenizer.ts';
 import { readFully } from './model/read-file.ts';
-import { composeDelta, loadResidentAdapter, type OrtRowDelta, readGains } from './runtime/adapter-batch.ts';
+import { readGains } from './runtime/adapter-batch.ts';
 import { describeBase } from './runtime/create-runner.ts';
 import { nextTurn, OrtError } from './runtime/device.ts';
 import { openDevice, WANTED_PROVIDERS } from './runtime/open-device.ts';
 import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
-import type { ServedBase } from './training/frozen-base.ts';
-import { encodeRows, type LeftOut, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
+import { loadChain, type ServedBase } from './training/frozen-base.ts';
+import { encodeInTurns, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
 import {
   type HeldOutScore,
   mostTokensOf,
   newParameters,
   settingsOf,
+  StepPace,
   trainedModules,
   TrainingRun,
 } from './training/training-run.ts';
@@ -59,7 +62,6 @@ const LINES_TOLD = 3;
 /** Rows that become tokens between two looks at the signal. */
 const ROWS_AT_ONCE = 256;
 
-const CHECKPOINT = 'checkpoint.safetensors';
 const RESULT = 'adapter';
 
 const ChainFiles = z.array(ChainEntry.extend({ path: z.string().min(1) }));
@@ -178,7 +180,7 @@ async function trainRows(
     chain: params.chain.map(({ digest, scale }) => ({ digest, scale })),
     settings,
   };
-  const path = join(work, CHECKPOINT);
+  const path = join(work, CHECKPOINT_FILE);
   let known;
   if (params.resume) {
     if (!existsSync(path)) throw new TrainingEnd('checkpoint_damaged', `there is no ${path}`);
@@ -210,7 +212,7 @@ async function trainRows(
       },
     },
   };
-  const chain = await readChain(params.chain, { base: info, ...served });
+  const chain = await loadChain({ base: info, ...served }, readChain(params.chain));
   const { device } = await openDevice({ provider: params.provider, threads: params.threads });
   const trainer = await Trainer.open({
     device,
@@ -328,9 +330,9 @@ async function runSteps(
   let heldOut: HeldOutScore | null = null;
   // An earlier run may have ended between a step and its score.
   if (run.owesScore) heldOut = await evaluate();
-  const [begin, first] = [performance.now(), run.state.step];
-  let saved = begin;
-  let warm = begin;
+  const first = run.state.step;
+  let saved = performance.now();
+  const pace = new StepPace(() => performance.now());
   while (!run.finished) {
     const result = await run.next();
     if (signal.aborted) break;
@@ -341,12 +343,9 @@ async function runSteps(
           'Use a lower --rate, or look at these rows',
       );
     const { report } = result;
+    const each = pace.next();
     const now = performance.now();
-    const done = report.step - first;
-    // The first step also builds the graphs.
-    const each = done < 2 ? now - begin : (now - warm) / (done - 1);
-    if (done === 1) {
-      warm = now;
+    if (report.step - first === 1)
       tell({
         event: 'plan',
         steps: run.steps,
@@ -357,7 +356,6 @@ async function runSteps(
         memory_bytes: process.resourceUsage().maxRSS * 1_024,
         recompute: params.recompute,
       });
-    }
     tell({
       event: 'step',
       step: report.step,
@@ -397,17 +395,12 @@ async function readRows(
         .join('; ') + (more > 0 ? `; and ${more} more` : ''),
     );
   const template = createChatTemplate(tokenizer);
-  const all: TrainingRow[] = [];
-  const leftOut: LeftOut[] = [];
-  for (let from = 0; from < parsed.rows.length; from += ROWS_AT_ONCE) {
-    const some = parsed.rows.slice(from, from + ROWS_AT_ONCE);
-    const encoded = encodeRows(some, { tokenizer, template, maxLength: request.max_length });
-    all.push(...encoded.rows);
-    leftOut.push(...encoded.leftOut);
-    const done = Math.min(from + ROWS_AT_ONCE, parsed.rows.length);
-    if (parsed.rows.length > ROWS_AT_ONCE) onProgress('Reading the rows', done, parsed.rows.length);
-    await nextTurn();
-  }
+  const total = parsed.rows.length;
+  const encoding = { tokenizer, template, maxLength: request.max_length };
+  const { rows: all, leftOut } = await encodeInTurns(parsed.rows, encoding, ROWS_AT_ONCE, (done) => {
+    if (total > ROWS_AT_ONCE) onProgress('Reading the rows', done, total);
+    return nextTurn();
+  });
   const rows = splitRows(all, request.validation);
   if (rows.trained.length === 0) {
     const why = leftOut[0];
@@ -429,21 +422,14 @@ async function readRows(
   return { rows, leftOut: leftOut.length };
 }
 
-/** @throws TrainingEnd | AdapterFormatError */
-async function readChain(
-  chain: TrainParams['chain'],
-  base: Omit<Parameters<typeof loadResidentAdapter>[0], 'file' | 'digest'>,
-): Promise<OrtRowDelta | null> {
-  if (chain.length === 0) return null;
-  const members = [];
-  for (const { digest, scale, path } of chain) {
+/** @returns the chain with its files. @throws TrainingEnd */
+const readChain = (chain: TrainParams['chain']): Parameters<typeof loadChain>[1] =>
+  chain.map(({ digest, scale, path }) => {
     const file = new Uint8Array(readFileSync(path));
     if (createHash('sha256').update(file).digest('hex') !== digest)
       throw new TrainingEnd('base_mismatch', `${path} is not the file ${digest.slice(0, 12)} of the chain`);
-    members.push({ adapter: await loadResidentAdapter({ ...base, file, digest }), scale });
-  }
-  return composeDelta(base.config, members);
-}
+    return { digest, scale, file };
+  });
 
 /** A PEFT folder and the card, whole or not at all. @returns its path. */
 function writeResult(
@@ -458,7 +444,7 @@ function writeResult(
     mkdirSync(temporary, { mode: 0o700 });
     writeFileSync(join(temporary, 'adapter_config.json'), configJson);
     writeFileSync(join(temporary, 'adapter_model.safetensors'), safetensors);
-    writeFileSync(join(temporary, 'training.json'), `${JSON.stringify(card, null, 2)}\n`);
+    writeFileSync(join(temporary, TRAINING_FILE), `${JSON.stringify(card, null, 2)}\n`);
     rmSync(folder, { recursive: true, force: true });
     renameSync(temporary, folder);
   } catch (error) {

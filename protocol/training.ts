@@ -125,6 +125,8 @@ export const SentTrainingCard = TrainingCard.refine(
 
 /** File beside an adapter that has its card. */
 export const TRAINING_FILE = 'training.json';
+/** In the work folder of `graft train`: what an interrupted training continues from. */
+export const CHECKPOINT_FILE = 'checkpoint.safetensors';
 /** A card's file may be indented. */
 export const MAX_TRAINING_FILE_BYTES = 4 * MAX_TRAINING_CARD_BYTES;
 

@@ -4,22 +4,18 @@ import { AdapterFormatError, packAdapter, parseCanonical, writePeftAdapter } fro
 import type { ChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import type { Tokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { WeightEntries } from '../../gpu-origin/model/web-base.ts';
-import {
-  composeDelta,
-  loadResidentAdapter,
-  type OrtRowDelta,
-} from '../../gpu-origin/runtime/adapter-batch.ts';
 import { nextTurn } from '../../gpu-origin/runtime/device.ts';
 import { AdamW } from '../../gpu-origin/training/adamw.ts';
 import { longestRow } from '../../gpu-origin/training/batches.ts';
-import type { ServedBase, WeightFile } from '../../gpu-origin/training/frozen-base.ts';
-import { encodeRows, parseRows, splitRows, type TrainingRow } from '../../gpu-origin/training/rows.ts';
+import { loadChain, type ServedBase, type WeightFile } from '../../gpu-origin/training/frozen-base.ts';
+import { encodeInTurns, parseRows, splitRows, type TrainingRow } from '../../gpu-origin/training/rows.ts';
 import { Trainer } from '../../gpu-origin/training/trainer.ts';
 import {
   type HeldOutScore,
   mostTokensOf,
   newParameters,
   settingsOf,
+  StepPace,
   trainedModules,
   TrainingRun,
 } from '../../gpu-origin/training/training-run.ts';
@@ -130,7 +126,7 @@ async function train(params: TrainHereParams): Promise<TrainedHere> {
     base: served,
     parameters,
     scale: settings.alpha / settings.rank,
-    chain: await readChain(params),
+    chain: await loadChain({ base, config, gains, rotations }, params.chain),
     mostTokens: mostTokensOf(rows, settings.batch),
     onProgress: () => signal.throwIfAborted(),
   });
@@ -182,8 +178,7 @@ async function runSteps(
 ): Promise<HeldOutScore | null> {
   if (run.hasHeldOut) await run.evaluate();
   let heldOut: HeldOutScore | null = null;
-  const begin = performance.now();
-  let warm = begin;
+  const pace = new StepPace(() => performance.now());
   while (!run.finished) {
     signal.throwIfAborted();
     const result = await run.next();
@@ -196,10 +191,7 @@ async function runSteps(
         param: 'rate',
       });
     const { step, loss, tokens } = result.report;
-    const now = performance.now();
-    // The first step also builds the graphs.
-    const each = step < 2 ? now - begin : (now - warm) / (step - 1);
-    if (step === 1) warm = now;
+    const each = pace.next();
     signal.throwIfAborted();
     const scored = run.scoresNow ? await run.evaluate() : null;
     heldOut = scored ?? heldOut;
@@ -253,15 +245,12 @@ async function readRows(
     const message = first.join(' ') + (more > 0 ? ` And ${more} more.` : '');
     throw new TrainingEnd({ code: 'rows_invalid', message, param: 'rows' });
   }
-  const encoded: TrainingRow[] = [];
-  const leftOut: { line: number; why: string }[] = [];
-  for (let from = 0; from < parsed.rows.length; from += ROWS_A_TURN) {
+  const turn = (): Promise<void> => {
     signal.throwIfAborted();
-    const some = encodeRows(parsed.rows.slice(from, from + ROWS_A_TURN), { tokenizer, template, maxLength });
-    encoded.push(...some.rows);
-    leftOut.push(...some.leftOut);
-    await nextTurn();
-  }
+    return nextTurn();
+  };
+  const encoding = { tokenizer, template, maxLength };
+  const { rows: encoded, leftOut } = await encodeInTurns(parsed.rows, encoding, ROWS_A_TURN, turn);
   const rows = splitRows(encoded, validation);
   if (rows.trained.length > 0) return { rows, leftOut: leftOut.length };
   const [why] = leftOut;
@@ -293,17 +282,4 @@ function weightFile({ base }: BaseToTrain): WeightFile {
       return content.slice(begin, bytes === undefined ? all : begin + bytes);
     },
   };
-}
-
-async function readChain({ chain, base: parts }: TrainHereParams): Promise<OrtRowDelta | null> {
-  if (chain.length === 0) return null;
-  const { config, gains, rotations } = parts;
-  const { base } = parts.base.manifest;
-  const members = [];
-  for (const { digest, scale, file } of chain)
-    members.push({
-      adapter: await loadResidentAdapter({ file, digest, base, config, gains, rotations }),
-      scale,
-    });
-  return composeDelta(config, members);
 }

@@ -2,12 +2,12 @@
 import { existsSync } from 'node:fs';
 import { readdir, rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
+import { CHECKPOINT_FILE } from '../../protocol/training.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { bytesSha256 } from '../local/find-base.ts';
 import { takeStartLock } from '../local/graft-folder.ts';
 import { makePrivateFolder } from '../local/private-files.ts';
 
-const CHECKPOINT = 'checkpoint.safetensors';
 const LOCK = 'train.pid';
 /** Hex digits of a folder's name. */
 const NAME_LENGTH = 24;
@@ -37,7 +37,7 @@ export async function openWorkFolder(params: {
   const folder = path.join(parent, bytesSha256(JSON.stringify(key)).slice(0, NAME_LENGTH));
   await makePrivateFolder(folder);
   const release = await takeStartLock(folder, { name: LOCK, taken: alreadyTraining });
-  const hasCheckpoint = (): boolean => existsSync(path.join(folder, CHECKPOINT));
+  const hasCheckpoint = (): boolean => existsSync(path.join(folder, CHECKPOINT_FILE));
   const close = async (keep: boolean): Promise<void> => {
     if (!keep) await empty(folder);
     release();

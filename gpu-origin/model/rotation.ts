@@ -16,8 +16,8 @@ export interface Rotation {
   readonly signs: Float64Array;
 }
 
-/** Deterministic uniform numbers in [0, 1): mulberry32. */
-function uniform(seed: number): () => number {
+/** Deterministic uniform numbers in [0, 1), the same on every machine: Tommy Ettinger's Mulberry32. */
+export function mulberry32(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -56,7 +56,7 @@ export function largestPowerOfTwo(n: number): number {
 
 /** @param randomSigns false gives the plain Hadamard, for small blocks (a head, 64 of the ffn). */
 export function makeRotation(size: number, seed: number, randomSigns: boolean): Rotation {
-  const random = uniform(seed);
+  const random = mulberry32(seed);
   const power = largestPowerOfTwo(size);
   const odd = size / power;
   const small = odd === 1 ? new Float64Array([1]) : orthogonal(odd, random);

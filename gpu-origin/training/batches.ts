@@ -1,4 +1,5 @@
 /** Which rows each step trains on, and the padded arrays that they become. */
+import { mulberry32 } from '../model/rotation.ts';
 import type { TrainingRow } from './rows.ts';
 
 /** Batches of an epoch: as even as possible, so that none of a few rows weighs as much as a full one. */
@@ -75,17 +76,6 @@ export class DataOrder {
     }
     return batches;
   }
-}
-
-/** Numbers from 0 to below 1: Tommy Ettinger's Mulberry32, the same on every machine. */
-export function mulberry32(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** Fisher and Yates's, in place. */

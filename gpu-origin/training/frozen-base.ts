@@ -1,5 +1,6 @@
 /** The base that is trained on, as the origin has it on disk: weights as tensors, tables, the embedding, the basis. */
 import { elementsOf } from '../../adapters/index.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import {
   LINEAR_KINDS,
   type LinearKind,
@@ -17,7 +18,13 @@ import {
   transformDelta,
   transformGradient,
 } from '../model/prepare-weights.ts';
-import { moduleKey, type OrtRowDelta, type WeightTransform } from '../runtime/adapter-batch.ts';
+import {
+  composeDelta,
+  loadResidentAdapter,
+  moduleKey,
+  type OrtRowDelta,
+  type WeightTransform,
+} from '../runtime/adapter-batch.ts';
 import { deltaInput, type FrozenForm } from './graphs.ts';
 import type { Tensor, TensorRuntime } from './tensors.ts';
 
@@ -118,6 +125,21 @@ export function rotaryTable(
 ): Float32Array<ArrayBuffer> {
   const entry = find(base, rotaryNames(which)[side]);
   return float32(base.weights.read(entry, 0, (entry.bytes / entry.dims[0]!) * length));
+}
+
+/**
+ * The delta of a chain of canonical files, root first; null without any.
+ * @throws AdapterFormatError when one does not fit the base.
+ */
+export async function loadChain(
+  base: Omit<Parameters<typeof loadResidentAdapter>[0], 'file' | 'digest'>,
+  chain: readonly (ChainEntry & { file: Uint8Array<ArrayBuffer> })[],
+): Promise<OrtRowDelta | null> {
+  if (chain.length === 0) return null;
+  const members = [];
+  for (const { file, digest, scale } of chain)
+    members.push({ adapter: await loadResidentAdapter({ ...base, file, digest }), scale });
+  return composeDelta(base.config, members);
 }
 
 /** The chain below, as inputs of the graphs by layer, and the kinds that it has. */

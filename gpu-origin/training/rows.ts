@@ -536,6 +536,23 @@ export function encodeRows(
   return { rows: encoded, leftOut };
 }
 
+/** The same in turns of `size` rows. @param onTurn called after each, with the rows so far; encoding waits for it. */
+export async function encodeInTurns(
+  rows: readonly Row[],
+  encoding: RowEncoding,
+  size: number,
+  onTurn: (done: number) => Promise<void>,
+): Promise<ReturnType<typeof encodeRows>> {
+  const all: ReturnType<typeof encodeRows> = { rows: [], leftOut: [] };
+  for (let from = 0; from < rows.length; from += size) {
+    const some = encodeRows(rows.slice(from, from + size), encoding);
+    all.rows.push(...some.rows);
+    all.leftOut.push(...some.leftOut);
+    await onTurn(Math.min(from + size, rows.length));
+  }
+  return all;
+}
+
 /** Tokens of a sequence, and which of them are learned: from, to. */
 interface Open {
   ids: number[];

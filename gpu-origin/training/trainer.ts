@@ -14,14 +14,7 @@ import {
   type ServedBase,
   toServed,
 } from './frozen-base.ts';
-import {
-  buildHeadGraphs,
-  buildLayerGraphs,
-  deltaInput,
-  gradientOf,
-  type GraphParams,
-  type LayerGraphs,
-} from './graphs.ts';
+import { buildHeadGraphs, buildLayerGraphs, deltaInput, gradientOf, type GraphParams } from './graphs.ts';
 import { type OpenModel, type Sizes, type Tensor, TensorRuntime } from './tensors.ts';
 
 /** Rows whose logits lie in memory at once: 50 MB of SmolLM2's, twice. */
@@ -41,7 +34,6 @@ const MASKED = -1e30;
 interface OpenLayers {
   forward: OpenModel;
   backward: OpenModel;
-  kept: LayerGraphs['kept'];
 }
 
 export interface TrainerParams {
@@ -316,11 +308,10 @@ export class Trainer {
     const key = `${length}.${name}`;
     const known = this.layers.get(key);
     if (known !== undefined) return known;
-    const { forward, backward, kept } = buildLayerGraphs(this.graphs, length, rope);
+    const { forward, backward } = buildLayerGraphs(this.graphs, length, rope);
     const opened = {
       forward: await this.runtime.open(forward),
       backward: await this.runtime.open(backward),
-      kept,
     };
     this.layers.set(key, opened);
     return opened;

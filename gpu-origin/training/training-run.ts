@@ -11,16 +11,9 @@ import type {
 } from '../../protocol/training.ts';
 import { type LlamaConfig, storedShape } from '../model/base-model.ts';
 import { transpose } from '../model/prepare-weights.ts';
+import { mulberry32 } from '../model/rotation.ts';
 import { type AdamW, defaultRate, rateOf } from './adamw.ts';
-import {
-  type Batch,
-  DataOrder,
-  lengthBuckets,
-  makeBatches,
-  mulberry32,
-  planSteps,
-  rowLength,
-} from './batches.ts';
+import { type Batch, DataOrder, lengthBuckets, makeBatches, planSteps, rowLength } from './batches.ts';
 import { emptyParameter, type Parameter, trainedLinears } from './frozen-base.ts';
 import type { TrainingRow } from './rows.ts';
 import { batchLimits, MAX_BATCH_TOKENS, type Scores, type Trainer } from './trainer.ts';
@@ -145,6 +138,25 @@ export function mostTokensOf(rows: RunParams['rows'], batch: number): number {
   const longest = bucketsOf(rows).at(-1) ?? 0;
   const sequences = Math.max(1, ...rows.trained.map((row) => row.sequences.length));
   return Math.max(longest * sequences, Math.min(MAX_BATCH_TOKENS, longest * sequences * batch));
+}
+
+/** Time that a step takes, of all but the first, which also builds the graphs. */
+export class StepPace {
+  #from: number;
+  #steps = 0;
+
+  constructor(private readonly now: () => number) {
+    this.#from = now();
+  }
+
+  /** Call it after each step. @returns milliseconds a step. */
+  next(): number {
+    const now = this.now();
+    const each = (now - this.#from) / Math.max(1, this.#steps);
+    if (this.#steps === 0) this.#from = now;
+    this.#steps += 1;
+    return each;
+  }
 }
 
 const isLabelled = (label: number): boolean => label >= 0;

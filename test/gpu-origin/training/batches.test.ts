@@ -4,10 +4,10 @@ import {
   DataOrder,
   lengthBuckets,
   makeBatches,
-  mulberry32,
   planSteps,
   rowLength,
 } from '../../../gpu-origin/training/batches.ts';
+import { mulberry32 } from '../../../gpu-origin/model/rotation.ts';
 import type { TrainingRow, TrainingSequence } from '../../../gpu-origin/training/rows.ts';
 
 /** The same cases every time. */
