@@ -29,7 +29,7 @@ export interface PublishWish {
   readonly rows?: EvalRows | null;
   /** Minimum share of exact answers for publishing. */
   readonly minScore?: number | null;
-  /** How it was trained; null = nothing is said. Default: what the folder's `training.json` says. */
+  /** How it was trained; null = no card. Default: the folder's `training.json`. */
   readonly training?: TrainingCard | null;
 }
 

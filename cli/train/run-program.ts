@@ -1,8 +1,9 @@
-/** Runs `gpu-origin/train.ts` as a process of its own, and says how it ended. */
+/** Runs `gpu-origin/train.ts` as a process of its own; how it ended, and what to do about it. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { TrainingEvent } from '../../protocol/training.ts';
+import { TrainingEvent, type TrainingFailure } from '../../protocol/training.ts';
+import { CliError, EXIT, type ExitCode, interrupted } from '../cli-error.ts';
 import {
   endsWithUs,
   originEnvironment,
@@ -84,4 +85,94 @@ export async function runTraining(params: {
   } finally {
     signal.removeEventListener('abort', stop);
   }
+}
+
+type Again = (flag: '' | '--resume' | '--restart') => string;
+
+interface Remedy {
+  readonly exitCode: ExitCode;
+  /** @param go the command that continues, or starts again without a checkpoint. */
+  readonly text: (params: { go: string; isKept: boolean; again: Again }) => string;
+}
+
+const goOn = ({ go, isKept }: { go: string; isKept: boolean }): string =>
+  isKept ? `continue with \`${go}\`` : `run \`${go}\` again`;
+
+const startOver: Remedy['text'] = ({ again }) => `Start over with \`${again('--restart')}\`.`;
+
+const REMEDIES: Readonly<Record<TrainingFailure, Remedy>> = {
+  rows_invalid: {
+    exitCode: EXIT.usage,
+    text: ({ again }) => `Correct the rows, then run \`${again('')}\` again.`,
+  },
+  no_rows: {
+    exitCode: EXIT.usage,
+    text: () => 'Add rows, or keep longer ones with a higher --max-length.',
+  },
+  settings_invalid: { exitCode: EXIT.usage, text: () => 'See `graft train --help`.' },
+  base_mismatch: {
+    exitCode: EXIT.refused,
+    text: () => 'Check --base and --parent.',
+  },
+  checkpoint_mismatch: { exitCode: EXIT.error, text: startOver },
+  checkpoint_damaged: { exitCode: EXIT.error, text: startOver },
+  // Its message says what to do.
+  loss_not_finite: { exitCode: EXIT.error, text: () => '' },
+  out_of_memory: {
+    exitCode: EXIT.error,
+    text: (params) =>
+      `End other programs and ${goOn(params)}, or train with a smaller --batch or --max-length` +
+      ' or with --weights int8.',
+  },
+  disk_full: { exitCode: EXIT.error, text: (params) => `Free some space, then ${goOn(params)}.` },
+  training_failed: { exitCode: EXIT.error, text: (params) => sentence(goOn(params)) },
+};
+
+const sentence = (text: string): string =>
+  `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
+
+/** V8's and the C++ library's words. */
+const NO_MEMORY = /heap out of memory|bad_alloc|Array buffer allocation failed/i;
+
+/**
+ * @param params.hasCheckpoint whether there is one on the disk now. @param params.isStopping it was told to end.
+ * @returns the error of the command.
+ */
+export function trainingError(
+  end: Exclude<TrainingEnd, { event: 'ready' }>,
+  params: { again: Again; hasCheckpoint: boolean; isStopping: boolean },
+): CliError {
+  const { again, hasCheckpoint: isKept, isStopping } = params;
+  const go = again(isKept ? '--resume' : '');
+  if (end.event === 'stopped')
+    return new CliError({
+      message: isKept
+        ? `${end.steps === 0 ? 'Stopped while preparing' : `Stopped at step ${end.step} of ${end.steps}`}. Continue with \`${go}\`.`
+        : `Stopped before the first checkpoint. Start again with \`${go}\`.`,
+      exitCode: EXIT.interrupted,
+      code: 'interrupted',
+    });
+  if (end.event === 'failed') {
+    const { exitCode, text } = REMEDIES[end.code];
+    const kept = end.kept_step === null ? '' : ` The checkpoint of step ${end.kept_step} is kept.`;
+    return new CliError({
+      message: `${sentence(end.message.trim())}${kept} ${text({ go, isKept, again })}`.trimEnd(),
+      exitCode,
+      code: end.code,
+    });
+  }
+  // It had not begun to listen for the signal, or the whole machine is ending.
+  if (isStopping && !isKept) return interrupted();
+  const { signal, exitCode, log } = end;
+  const how = signal === null ? `ended with code ${exitCode}` : `was ended by ${signal}`;
+  const isMemory = signal === 'SIGKILL' || NO_MEMORY.test(log.join('\n'));
+  const said = log.length === 0 ? '' : `\n${log.join('\n')}`;
+  const remedy = isMemory
+    ? `Most likely the memory was not enough. ${REMEDIES.out_of_memory.text({ go, isKept, again })}`
+    : sentence(goOn({ go, isKept }));
+  return new CliError({
+    message: `The training ${how}. ${remedy}${said}`,
+    exitCode: isStopping ? EXIT.interrupted : EXIT.error,
+    code: isStopping ? 'interrupted' : isMemory ? 'out_of_memory' : 'training_failed',
+  });
 }

@@ -16,9 +16,8 @@ import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
 import { parseRepositoryBase } from '../local/repository-base.ts';
 import type { Output } from '../output.ts';
 import { liveVersion, PARENT_CHANGED, publishAdapter, type Published } from '../publish/publish-adapter.ts';
-import { runTraining } from './run-program.ts';
+import { runTraining, trainingError } from './run-program.ts';
 import { trainingProgress } from './show-training.ts';
-import { trainingError } from './training-failures.ts';
 import { openWorkFolder } from './work-folder.ts';
 
 export type TrainedWeights = 'int8' | 'f32';

@@ -99,7 +99,7 @@ describe('Registry', () => {
     expect(await registry.version('a', 1)).toMatchObject({ proof: null, evaluation: null });
   });
 
-  it('gives a training card back to who asks for it, and to nobody else', async () => {
+  it('returns training cards with described versions and lists, and nowhere else', async () => {
     const training = trainingCard();
     const row = versionRow('a', 1);
     await registry.publish({ row: { ...row, training }, stage: false, before: null });

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { trainingError } from '../../../cli/train/training-failures.ts';
+import { trainingError } from '../../../cli/train/run-program.ts';
 
 const again = (flag: string): string => `graft train rows.jsonl ${flag}`.trim();
 
