@@ -409,7 +409,7 @@ function fillOutput(
 }
 
 /** Numbers from -8 to 8 that follow from a row's tokens and delta alone. */
-function fillWithHash(output: Float32Array, delta: string, tokens: readonly number[]): void {
+export function fillWithHash(output: Float32Array, delta: string, tokens: readonly number[]): void {
   let state = fnv(delta, 0x811c9dc5);
   for (const token of tokens) state = Math.imul(state ^ (token + 1), 0x01000193) ^ (state >>> 15);
   for (let at = 0; at < output.length; at += 1) {

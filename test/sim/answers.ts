@@ -1,0 +1,220 @@
+/** What an answer of the edge must be, whoever asked and whatever went wrong meanwhile. */
+import { type Answered, codeOf } from './client.ts';
+import type { Actor, Key, Outcome, Simulation } from './simulate.ts';
+
+export interface Completion {
+  key: Key;
+  model: string;
+  content: string;
+  maxTokens: number;
+  stream: boolean;
+  leaveAfterMs: number | null;
+  slowMs: number | null;
+}
+
+/**
+ * How long something that was changed may still be seen elsewhere, ms: KV's cache of 30 s, its staleness of up to a
+ * minute, and the memory of an isolate.
+ */
+export const STALE_MS = 65_000;
+/** A request's own budget, the edge's grace, and a client's way; ms. */
+const DEADLINE_MS = 615_000;
+
+/** No name of another tenant in what a client gets, unless it may use it. */
+export function checkPrivacy(sim: Simulation, tenant: string, answered: Answered, what: string): void {
+  if (answered.kind !== 'answer') return;
+  for (const [name] of answered.text.matchAll(/\btenant\d(?:\/[a-z]+)+/g)) {
+    const owner = name.split('/')[0] as string;
+    if (owner === tenant || what.includes(name)) continue;
+    if (!sim.truth.mightUse(tenant, { name, owner }, answered.at - 10 * STALE_MS, answered.at))
+      sim.fail(
+        "3 nothing of another tenant's",
+        `${what} told ${tenant} of ${name}: ${answered.text.slice(0, 300)}`,
+      );
+  }
+}
+
+export async function checkCompletion(sim: Simulation, actor: Actor, asked: Completion): Promise<Outcome> {
+  const { tenant } = actor;
+  const { key, model, content, maxTokens, stream, leaveAfterMs, slowMs } = asked;
+  const from = sim.world.time.now;
+  tenant.sent += 1;
+  const answered = await sim.ask(actor, {
+    path: '/v1/chat/completions',
+    key: key.text,
+    body: {
+      model,
+      messages: [{ role: 'user', content }],
+      max_tokens: maxTokens,
+      temperature: 0,
+      ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}),
+    },
+    ...(leaveAfterMs === null ? {} : { leaveAfterMs }),
+    ...(slowMs === null ? {} : { slowMs }),
+  });
+  const until = answered.at;
+  const what = `${key.id} (${tenant.id}) ${model} ${JSON.stringify(content)}, ${maxTokens} tokens${stream ? ', streamed' : ''}`;
+  if (answered.kind === 'lost') {
+    if (leaveAfterMs === null && /ten minutes/.test(answered.why))
+      sim.fail('4 every request ends within its deadline', `${what} began at ${from}`);
+    return 'lost';
+  }
+  if (until - from > DEADLINE_MS && slowMs === null)
+    sim.fail('4 every request ends within its deadline', `${what} took ${until - from} ms`);
+  checkPrivacy(sim, tenant.id, answered, model);
+  if (answered.status !== 200) return checkRefusal(sim, asked, answered, { from, what });
+  const degraded = answered.headers.get('x-graft-degraded');
+  if (key.revokedAt !== null && from > key.revokedAt + STALE_MS && degraded !== 'stale')
+    sim.fail(
+      '6 what was revoked opens nothing',
+      `${what} was answered ${from - key.revokedAt} ms after the key's revocation`,
+    );
+  const said = stream ? readStream(answered.text) : readWhole(answered.text);
+  if (said === null) {
+    sim.fail(
+      '4 an answer is whole, or says that it is not',
+      `${what}: ${JSON.stringify(answered.text.slice(-300))}`,
+    );
+    return 'refused';
+  }
+  if ('error' in said) return 'refused';
+  const adapter = answered.headers.get('x-graft-adapter') ?? '';
+  const chains = adapter === 'base' ? [[]] : sim.truth.everAs(adapter).map((row) => row.chain);
+  const answers = chains.map((chain) => ({ chain, right: sim.oracle.answer({ content, chain, maxTokens }) }));
+  const found = answers.find(({ right }) => right.text === said.text);
+  if (found === undefined) {
+    const wanted = answers.map(({ right }) => right.text).join(' or ') || 'nothing: it is no version';
+    const origin = answered.headers.get('x-graft-origin');
+    sim.fail(
+      '2 tokens are made by a chain in force',
+      `${what} by ${adapter} at ${origin}: ${said.text} instead of ${wanted}`,
+    );
+    return 'refused';
+  }
+  const { chain, right } = found;
+  if (said.completionTokens !== null && said.completionTokens !== right.tokens)
+    sim.fail(
+      '5 usage is what was received',
+      `${what}: ${said.completionTokens} tokens instead of ${right.tokens}`,
+    );
+  if (degraded === null) checkInForce(sim, { asked, adapter, answered, from, until, what });
+  for (const member of chain)
+    if (!sim.truth.mightUse(tenant.id, member, from - STALE_MS, until) && degraded === null)
+      sim.fail(
+        "3 nothing of another tenant's",
+        `${what} was answered with ${member.name} of ${member.owner}`,
+      );
+  tenant.receivedTokens += said.completionTokens ?? 0;
+  return 'done';
+}
+
+/** Codes with which a completion may be refused, and when. */
+function checkRefusal(
+  sim: Simulation,
+  { key, model }: Completion,
+  answered: Extract<Answered, { kind: 'answer' }>,
+  { from, what }: { from: number; what: string },
+): Outcome {
+  const code = codeOf(answered);
+  const since = sim.truth.keys.now(key.id);
+  if (code === null || code === 'internal_error' || answered.status === 500)
+    sim.fail('errors have a code', `${what}: ${answered.status} ${answered.text.slice(0, 300)}`);
+  if (
+    code === 'invalid_api_key' &&
+    key.revokedAt === null &&
+    since?.revoked === false &&
+    from > 0 &&
+    !sim.world.faults.on
+  )
+    sim.fail('a good key is good', `${what}: ${answered.text.slice(0, 300)}`);
+  void model;
+  return 'refused';
+}
+
+/** What answered was what the name meant for this caller at some moment between request and answer, or shortly before. */
+function checkInForce(
+  sim: Simulation,
+  given: {
+    asked: Completion;
+    adapter: string;
+    answered: Extract<Answered, { kind: 'answer' }>;
+    from: number;
+    until: number;
+    what: string;
+  },
+): void {
+  const { asked, adapter, answered, from, until, what } = given;
+  const wrong = (why: string): void =>
+    sim.fail('2 tokens are made by a chain in force', `${what} was answered by ${adapter}: ${why}`);
+  const [name = '', wanted] = asked.model.split('@');
+  if (adapter === 'base') {
+    if (name !== 'base') wrong('the base was not asked for');
+    return;
+  }
+  if (name === 'base') return wrong('the base was asked for');
+  const at = adapter.lastIndexOf('@');
+  const [served, version] = [adapter.slice(0, at), Number(adapter.slice(at + 1))];
+  const early = from - STALE_MS;
+  const retired = sim.truth.retired.get(adapter);
+  if (retired !== undefined && retired < early)
+    return wrong(`it has been retired or removed since ${retired}, asked at ${from}`);
+  if (wanted !== undefined) {
+    if (served === name && version !== Number(wanted)) wrong('another version was asked for');
+    if (served === name) return;
+  }
+  const targets = new Set([
+    name,
+    ...sim.truth.names.during(name, early, until).flatMap(({ alias }) => alias ?? []),
+  ]);
+  const inherited = answered.headers.get('x-graft-inherited') === 'true';
+  const direct = targets.has(served);
+  const above = [...targets].some((target) => target.startsWith(`${served}/`));
+  if (!direct && !(inherited && above)) return wrong(`it is neither ${[...targets].join(', ')} nor above it`);
+  const live = sim.truth.names.during(served, early, until).map((state) => state.version);
+  if (!live.includes(version)) wrong(`live were ${live.join(', ')} between ${early} and ${until}`);
+}
+
+interface Said {
+  text: string;
+  completionTokens: number | null;
+}
+
+function readWhole(text: string): Said | { error: string } | null {
+  try {
+    const body = JSON.parse(text) as {
+      choices?: { message: { content: string | null }; finish_reason: string | null }[];
+      usage?: { completion_tokens: number };
+      error?: { code: string };
+    };
+    if (body.error !== undefined) return { error: body.error.code };
+    const [choice] = body.choices ?? [];
+    if (choice === undefined || choice.finish_reason === null) return null;
+    return { text: choice.message.content ?? '', completionTokens: body.usage?.completion_tokens ?? null };
+  } catch {
+    return null;
+  }
+}
+
+/** null = it ended without saying how. */
+function readStream(text: string): Said | { error: string } | null {
+  let said = '';
+  let tokens: number | null = null;
+  let finished = false;
+  for (const event of text.split('\n\n')) {
+    const line = event.split('\n').find((one) => one.startsWith('data: '));
+    if (line === undefined) continue;
+    const data = line.slice('data: '.length);
+    if (data === '[DONE]') return finished ? { text: said, completionTokens: tokens } : null;
+    const chunk = JSON.parse(data) as {
+      choices?: { delta?: { content?: string | null }; finish_reason?: string | null }[];
+      usage?: { completion_tokens: number } | null;
+      error?: { code: string };
+    };
+    if (chunk.error !== undefined) return { error: chunk.error.code };
+    const [choice] = chunk.choices ?? [];
+    said += choice?.delta?.content ?? '';
+    if (choice?.finish_reason != null) finished = true;
+    tokens = chunk.usage?.completion_tokens ?? tokens;
+  }
+  return null;
+}

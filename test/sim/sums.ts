@@ -1,0 +1,48 @@
+/** What many seeds did together, and the floors below which a run explores nothing. */
+import { type Counts, type Report } from './simulate.ts';
+import { OPERATIONS, type OperationName } from './operations.ts';
+import { FAULT_KINDS, type FaultKind } from './world/faults.ts';
+
+export interface Sums {
+  seeds: number;
+  operations: Map<OperationName, Counts>;
+  faults: Map<FaultKind, number>;
+  marks: Map<string, number>;
+  events: number;
+}
+
+/** In so many operations, each of them must succeed so often, and each fault bite so often. */
+export const FLOOR = { of: 100_000, times: 50 };
+
+export function mergeInto(sums: Sums, report: Report): void {
+  sums.seeds += 1;
+  sums.events += report.events;
+  for (const [name, counts] of report.operations) {
+    const sum = sums.operations.get(name) ?? { done: 0, refused: 0, lost: 0 };
+    sum.done += counts.done;
+    sum.refused += counts.refused;
+    sum.lost += counts.lost;
+    sums.operations.set(name, sum);
+  }
+  for (const [kind, times] of report.faults) sums.faults.set(kind, (sums.faults.get(kind) ?? 0) + times);
+}
+
+/** @returns what is below its floor; nothing while too little ran to tell. */
+export function shortOf(sums: Sums): string[] {
+  const all = [...sums.operations.values()].reduce(
+    (sum, { done, refused, lost }) => sum + done + refused + lost,
+    0,
+  );
+  const floor = Math.floor((FLOOR.times * all) / FLOOR.of);
+  if (floor === 0) return [];
+  return [
+    ...(Object.keys(OPERATIONS) as OperationName[]).flatMap((name) => {
+      const done = sums.operations.get(name)?.done ?? 0;
+      return done < floor ? `floor: "${name}" succeeded ${done} times of ${floor} at least` : [];
+    }),
+    ...FAULT_KINDS.flatMap((kind) => {
+      const bites = sums.faults.get(kind) ?? 0;
+      return bites < floor ? `floor: ${kind} bit ${bites} times of ${floor} at least` : [];
+    }),
+  ];
+}

@@ -1,0 +1,228 @@
+/** What D1 has committed, with its past: against this answers are checked. */
+import type { ChainEntry } from '../../protocol/identity.ts';
+import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
+import type { World } from './world/world.ts';
+
+export interface NameState {
+  owner: string;
+  version: number | null;
+  alias: string | null;
+  removed: boolean;
+}
+
+export interface VersionRow {
+  name: string;
+  version: number;
+  owner: string;
+  chain: readonly (ChainEntry & { name: string; owner: string })[];
+}
+
+interface Period<T> {
+  from: number;
+  /** Infinity = still. */
+  until: number;
+  value: T;
+}
+
+interface Grant {
+  scope: string;
+  tenant: string;
+  owner: string | null;
+}
+
+/** A value of each key, from when to when. */
+class Past<T> {
+  readonly #periods = new Map<string, Period<T>[]>();
+
+  set(now: number, current: ReadonlyMap<string, T>): void {
+    for (const [key, periods] of this.#periods) {
+      const last = periods.at(-1) as Period<T>;
+      if (last.until !== Infinity) continue;
+      const value = current.get(key);
+      if (value === undefined || JSON.stringify(value) !== JSON.stringify(last.value)) last.until = now;
+    }
+    for (const [key, value] of current) {
+      const periods = this.#periods.get(key) ?? [];
+      if (periods.at(-1)?.until === Infinity) continue;
+      periods.push({ from: now, until: Infinity, value });
+      this.#periods.set(key, periods);
+    }
+  }
+
+  /** Values that were there at some moment of the time. */
+  during(key: string, from: number, until: number): T[] {
+    return (this.#periods.get(key) ?? [])
+      .filter((one) => one.from <= until && one.until >= from)
+      .map(({ value }) => value);
+  }
+
+  /** Whether it was absent at some moment of the time. */
+  absentDuring(key: string, from: number, until: number): boolean {
+    let covered = from;
+    for (const { from: begin, until: end } of this.#periods.get(key) ?? []) {
+      if (begin > covered) break;
+      covered = Math.max(covered, end);
+    }
+    return covered < until;
+  }
+
+  /** All values that were there at some moment of the time. */
+  allDuring(from: number, until: number): T[] {
+    return [...this.#periods.keys()].flatMap((key) => this.during(key, from, until));
+  }
+
+  now(key: string): T | undefined {
+    const last = this.#periods.get(key)?.at(-1);
+    return last?.until === Infinity ? last.value : undefined;
+  }
+
+  keys(): string[] {
+    return [...this.#periods.keys()].filter((key) => this.now(key) !== undefined);
+  }
+}
+
+export class Truth {
+  readonly names = new Past<NameState>();
+  readonly grants = new Past<Grant>();
+  /** By id. */
+  readonly keys = new Past<{ tenant: string; revoked: boolean; hash: string; scopes: string[] }>();
+  /** `name@version` -> the row, also of those that are gone. */
+  readonly versions = new Map<string, VersionRow>();
+  readonly #everAs = new Map<string, VersionRow[]>();
+  readonly #versionsOf = new Map<string, number[]>();
+  /** Since when a version may not be served. */
+  readonly retired = new Map<string, number>();
+  readonly #db: SqlDatabase;
+  readonly #world: World;
+  #seen = '';
+  #looking = false;
+
+  constructor(world: World) {
+    this.#world = world;
+    this.#db = world.database.truth;
+    world.database.onCommit = () => void this.#look();
+  }
+
+  /** Reads what has changed. SQLite answers within the event. */
+  async #look(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    const [mark] = await this.#rows<{ mark: string }>(
+      `SELECT (SELECT COUNT(*) || ' ' || COALESCE(MAX(id), 0) FROM history) || ' ' || (SELECT COUNT(*) || ' ' || COALESCE(SUM(created_at), 0) FROM grants)
+        || ' ' || (SELECT COUNT(*) || ' ' || COUNT(revoked_at) FROM keys) || ' ' || (SELECT COUNT(*) || ' ' || COUNT(retired_at) || ' ' || COUNT(withdrawn_at) || ' ' || COUNT(removed_at) FROM versions) AS mark`,
+    );
+    if (mark !== undefined && mark.mark !== this.#seen) {
+      this.#seen = mark.mark;
+      await this.#read();
+    }
+    this.#looking = false;
+  }
+
+  async #rows<T>(sql: string): Promise<T[]> {
+    return (await this.#db.prepare(sql).all<T>()).results;
+  }
+
+  async #read(): Promise<void> {
+    const { now } = this.#world.time;
+    const names = await this.#rows<{
+      name: string;
+      owner: string;
+      version: number | null;
+      alias: string | null;
+      removed_at: number | null;
+    }>('SELECT name, owner, version, alias, removed_at FROM names');
+    this.names.set(
+      now,
+      new Map(
+        names.map(({ name, owner, version, alias, removed_at: removed }) => [
+          name,
+          { owner, version, alias, removed: removed !== null },
+        ]),
+      ),
+    );
+    const versions = await this.#rows<{
+      name: string;
+      version: number;
+      owner: string;
+      chain: string;
+      retired_at: number | null;
+      withdrawn_at: number | null;
+      removed_at: number | null;
+    }>('SELECT name, version, owner, chain, retired_at, withdrawn_at, removed_at FROM versions');
+    for (const row of versions) {
+      const id = `${row.name}@${row.version}`;
+      if (!this.versions.has(id)) this.#versionsOf.set(row.name, [...this.versionsOf(row.name), row.version]);
+      const chain = JSON.parse(row.chain) as VersionRow['chain'];
+      const rows = this.#everAs.get(id) ?? [];
+      if (!rows.some((one) => JSON.stringify(one.chain) === row.chain))
+        this.#everAs.set(id, [...rows, { ...row, chain }]);
+      this.versions.set(id, { ...row, chain: JSON.parse(row.chain) as VersionRow['chain'] });
+      if (row.retired_at === null && row.withdrawn_at === null && row.removed_at === null)
+        this.retired.delete(id);
+      else if (!this.retired.has(id)) this.retired.set(id, now);
+    }
+    // Erased.
+    const there = new Set(versions.map(({ name, version }) => `${name}@${version}`));
+    for (const id of this.versions.keys())
+      if (!there.has(id) && !this.retired.has(id)) this.retired.set(id, now);
+    const grants = await this.#rows<{ scope: string; tenant: string; owner: string | null }>(
+      'SELECT * FROM grants',
+    );
+    this.grants.set(
+      now,
+      new Map(grants.map((grant) => [`${grant.scope} ${grant.tenant} ${grant.owner}`, grant])),
+    );
+    const keys = await this.#rows<{
+      id: string;
+      tenant: string;
+      revoked_at: number | null;
+      hash: string;
+      rights: string;
+    }>('SELECT id, tenant, revoked_at, hash, rights FROM keys');
+    this.keys.set(
+      now,
+      new Map(
+        keys.map(({ id, tenant, revoked_at: revoked, hash, rights }) => [
+          id,
+          {
+            tenant,
+            revoked: revoked !== null,
+            hash,
+            scopes: (JSON.parse(rights) as { scopes?: string[] }).scopes ?? [],
+          },
+        ]),
+      ),
+    );
+  }
+
+  /** All that `name@version` has been: after an erasure a name begins at 1 again. */
+  everAs(id: string): readonly VersionRow[] {
+    return this.#everAs.get(id) ?? [];
+  }
+
+  /** Versions of a name that D1 has or had, in their order. */
+  versionsOf(name: string): number[] {
+    return this.#versionsOf.get(name) ?? [];
+  }
+
+  /** Whether the tenant might use what the owner has under this name, at some moment of the time. */
+  mightUse(tenant: string, member: { name: string; owner: string }, from: number, until: number): boolean {
+    if (member.owner === tenant) return true;
+    return this.grants
+      .allDuring(from, until)
+      .some(
+        ({ scope, tenant: holder, owner }) =>
+          (holder === tenant || holder === '*') &&
+          (owner === null || owner === '*' || owner === member.owner) &&
+          covers(scope, member.name),
+      );
+  }
+}
+
+/** `**`, `a/**` or a name. */
+export function covers(scope: string, name: string): boolean {
+  if (scope === '**') return true;
+  if (!scope.endsWith('/**')) return scope === name;
+  const above = scope.slice(0, -3);
+  return name === above || name.startsWith(`${above}/`);
+}

@@ -1,0 +1,177 @@
+/** One origin's process in a simulated world: the product's HTTP app, engine and adapter store over the fake runner. */
+import { createHash } from 'node:crypto';
+import { openAdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
+import { Engine } from '../../../gpu-origin/engine/engine.ts';
+import type { Clock, ResidentAdapter } from '../../../gpu-origin/engine/ports.ts';
+import { GrammarService } from '../../../gpu-origin/grammar/grammar-service.ts';
+import { createApp } from '../../../gpu-origin/http/app.ts';
+import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
+import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
+import { UsageMemory } from '../../../gpu-origin/http/run-prompts.ts';
+import { Serving } from '../../../gpu-origin/http/serve.ts';
+import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
+import { engineTokens } from '../../../gpu-origin/model/tokenizer.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
+import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';
+import type { BaseInfo } from '../../../protocol/origin-wire.ts';
+import { newStartId, type SigningKey } from '../../../protocol/signature.ts';
+import { FakeRunner, type FakeRunnerOptions } from '../../gpu-origin/fake-runner.ts';
+import { tinyMetadata } from '../../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
+import { onlyLetters } from './expected-answer.ts';
+
+export interface OriginParams {
+  id: string;
+  keys: readonly SigningKey[];
+  base: BaseInfo;
+  runner: FakeRunnerOptions;
+  /** A step of the batch, and the loading of an adapter, ms. */
+  stepMs: number;
+  loadMs: number;
+  maxQueue: number;
+  adapterBytes: number;
+  diskBytes: number;
+}
+
+export interface OriginProcess {
+  fetch(request: Request): Response | Promise<Response>;
+  /** Unexpected exceptions, and breaches of the runner's contract. */
+  faults(): readonly string[];
+  /** What it still holds of requests; empty = nothing. */
+  leftOver(): string[];
+  usedBytes(): { adapters: number; disk: number };
+  /** As SIGTERM does. */
+  drain(graceMs: number): Promise<void>;
+}
+
+/** Weights are what the file says, whatever name it has: a damaged file answers as another adapter. */
+class SimRunner extends FakeRunner {
+  override readonly base: BaseInfo;
+  readonly #letters: (logits: Float32Array) => Float32Array;
+
+  constructor(base: BaseInfo, options: FakeRunnerOptions, letters: (logits: Float32Array) => Float32Array) {
+    super(options);
+    this.base = base;
+    this.#letters = letters;
+  }
+
+  override loadAdapter(file: Uint8Array<ArrayBuffer>, _digest: string): Promise<ResidentAdapter> {
+    return super.loadAdapter(file, createHash('sha256').update(file).digest('hex'));
+  }
+
+  override async prefill(params: Parameters<FakeRunner['prefill']>[0]): Promise<Float32Array> {
+    return this.#letters(await super.prefill(params));
+  }
+
+  override async decode(params: Parameters<FakeRunner['decode']>[0]): Promise<Float32Array> {
+    return this.#letters(await super.decode(params));
+  }
+}
+
+export async function startOrigin(params: OriginParams): Promise<OriginProcess> {
+  const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+  const clock: Clock = {
+    now: () => performance.now(),
+    timer(ms, callback) {
+      const timer = setTimeout(callback, ms);
+      return () => clearTimeout(timer);
+    },
+    yield: () => new Promise((resolve) => setImmediate(resolve)),
+  };
+  const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });
+  const runner = new SimRunner(
+    params.base,
+    {
+      ...params.runner,
+      vocabSize: tokenizer.size,
+      context: params.base.context,
+      duringStep: () => sleep(params.stepMs),
+      duringLoad: () => sleep(params.loadMs),
+    },
+    onlyLetters(tokenizer),
+  );
+  const faults: string[] = [];
+  const onFault = (where: string, error: unknown): void =>
+    void faults.push(`${where}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  let made: Engine | null = null;
+  const store = await openAdapterStore({
+    folder: '/adapters',
+    budgetBytes: params.diskBytes,
+    now: Date.now,
+    isInUse: (digest) => made?.needs(digest) ?? false,
+    freeBytes: undefined as never,
+  });
+  const grammars = new GrammarService({
+    startWorker: () => {
+      throw new Error('no grammar is compiled in a simulated world');
+    },
+    tokens: null,
+    now: clock.now,
+    onFault,
+  });
+  const metrics = createMetrics();
+  const engine = new Engine({
+    runner,
+    masks: grammars,
+    source: store,
+    tokens: engineTokens(tokenizer),
+    eosTokenIds: tokenizer.eosIds,
+    clock,
+    random: Math.random,
+    observer: { ...metrics.observer, onFault: ({ where, error }) => onFault(where, error) },
+    maxQueue: params.maxQueue,
+    adapterBudgetBytes: params.adapterBytes,
+  });
+  made = engine;
+  const serving = new Serving();
+  serving.ready();
+  const context: OriginContext = {
+    mode: {
+      kind: 'signed',
+      originId: params.id,
+      keys: params.keys,
+      startedAt: Date.now(),
+      startId: newStartId(),
+    },
+    serving,
+    metrics,
+    services: {
+      engine,
+      base: runner.base,
+      tokenizer,
+      chatTemplate: createChatTemplate(tokenizer),
+      prompts: new PromptQueue(clock),
+      files: store,
+      grammars,
+    },
+    now: Date.now,
+    usage: new UsageMemory(Date.now),
+    onFault,
+  };
+  const app = createApp(context);
+  return {
+    fetch: (request) => app.fetch(request, {}),
+    faults: () => [...faults, ...runner.misuses],
+    leftOver() {
+      const { running, waiting, loading, preempted, kvTokens } = engine.stats();
+      const held = engine.residents().adapters.filter(({ references }) => references > 0).length;
+      const left = {
+        running,
+        waiting,
+        loading,
+        preempted,
+        kvTokens,
+        rows: runner.occupied.length,
+        held,
+        inFlight: serving.inFlight,
+      };
+      return Object.entries(left).flatMap(([what, many]) => (many === 0 ? [] : [`${what}: ${many}`]));
+    },
+    usedBytes: () => ({ adapters: engine.residents().used_bytes, disk: store.disk().usedBytes }),
+    async drain(graceMs) {
+      serving.drain();
+      await sleep(graceMs);
+      serving.refuse();
+      await serving.whenIdle();
+    },
+  };
+}

@@ -1,0 +1,133 @@
+/**
+ * The product's own code as programs of a simulated world, bundled once. Their clock, timers, randomness, network and
+ * files are those of the life whose event runs (`life-globals.ts`, `disk.ts`); nothing reaches the machine. Evaluating
+ * the worker takes 50 ms, so its instances are used again by other isolates: their only state is the app of the last
+ * environment.
+ */
+import * as nodeCrypto from 'node:crypto';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { Script } from 'node:vm';
+import { build, type Plugin } from 'esbuild';
+import { readFile } from 'node:fs/promises';
+import { workerBuild } from '../../../bin/worker-build.mjs';
+import { mountedModules } from './disk.ts';
+import { forbidden, GLOBAL_NAMES, nodeRandom, simulatedGlobals } from './life-globals.ts';
+import type { OriginParams, OriginProcess } from './origin-program.ts';
+
+const ROOT = path.join(import.meta.dirname, '../../..');
+
+/** A change of the product's source, by file; for planted bugs. */
+export interface Change {
+  /** Below the checkout's root. */
+  file: string;
+  /** Occurs once. */
+  find: string;
+  replace: string;
+}
+
+export interface Programs {
+  /** @param at another instance for each isolate that runs at once. */
+  worker: (at: number) => Record<string, unknown>;
+  origin: { startOrigin: (params: OriginParams) => Promise<OriginProcess> };
+}
+
+export async function buildPrograms(changes: readonly Change[] = []): Promise<Programs> {
+  const plugins = [changing(changes)];
+  const [worker, origin] = await Promise.all([
+    build({ ...workerBuild(ROOT), format: 'cjs', write: false, plugins, sourcemap: 'inline', external: [] }),
+    build({
+      entryPoints: [path.join(import.meta.dirname, 'origin-program.ts')],
+      bundle: true,
+      format: 'cjs',
+      platform: 'node',
+      target: 'node20',
+      write: false,
+      plugins,
+      sourcemap: 'inline',
+      define: { 'import.meta.url': '"file:///simulated"' },
+      logLevel: 'error',
+    }),
+  ]);
+  const text = ({ outputFiles }: { outputFiles?: { text: string }[] }): string =>
+    outputFiles?.[0]?.text ?? '';
+  const evaluate = { worker: programOf('worker', text(worker)), origin: programOf('origin', text(origin)) };
+  const workers: Record<string, unknown>[] = [];
+  return {
+    worker: (at) => (workers[at] ??= evaluate.worker()),
+    origin: evaluate.origin() as unknown as Programs['origin'],
+  };
+}
+
+function changing(changes: readonly Change[]): Plugin {
+  return {
+    name: 'changes',
+    setup(bundler) {
+      for (const { file, find, replace } of changes) {
+        const where = path.join(ROOT, file);
+        bundler.onLoad(
+          { filter: new RegExp(`${path.basename(file).replaceAll('.', '\\.')}$`) },
+          async (given) => {
+            if (given.path !== where) return undefined;
+            const text = await readFile(where, 'utf8');
+            if (text.split(find).length !== 2) throw new Error(`${file} does not have this once: ${find}`);
+            return { contents: text.replace(find, () => replace), loader: 'ts' };
+          },
+        );
+      }
+    },
+  };
+}
+
+function programOf(name: string, code: string): () => Record<string, unknown> {
+  // One line before the code, as the source map expects: none.
+  const script = new Script(`(function (module, exports, require, ${GLOBAL_NAMES.join(', ')}) {${code}\n})`, {
+    filename: `simulated-${name}.js`,
+  });
+  const run = script.runInThisContext() as (...given: unknown[]) => void;
+  return () => {
+    const module = { exports: {} as Record<string, unknown> };
+    run(module, module.exports, simulatedRequire(), ...simulatedGlobals());
+    return module.exports;
+  };
+}
+
+const real = createRequire(import.meta.url);
+/** Computes only. */
+const HARMLESS = new Set(['path', 'util', 'url', 'events', 'stream', 'buffer', 'string_decoder', 'assert']);
+/** Loaded by a library, and never used in a simulated world: each use throws. */
+const UNUSED = new Set([
+  'http',
+  'https',
+  'http2',
+  'zlib',
+  'cluster',
+  'v8',
+  'net',
+  'os',
+  'module',
+  'worker_threads',
+  'stream/promises',
+  'process',
+]);
+
+/** Node's modules, as programs see them. */
+function simulatedRequire(): (name: string) => unknown {
+  const files = mountedModules();
+  const modules: Record<string, unknown> = {
+    fs: files.fs,
+    'fs/promises': files.promises,
+    crypto: { ...nodeCrypto, ...nodeRandom },
+    perf_hooks: {},
+  };
+  return (given) => {
+    const name = given.replace(/^node:/, '');
+    if (name in modules) return modules[name];
+    if (HARMLESS.has(name)) return real(given);
+    if (UNUSED.has(name)) return unused(name);
+    throw new Error(`a simulated program needs ${given}, which is not simulated`);
+  };
+}
+
+const unused = (name: string): unknown =>
+  new Proxy({}, { get: (_target, key) => (typeof key === 'string' ? forbidden(`node:${name}`) : undefined) });

@@ -1,0 +1,406 @@
+/**
+ * A whole graft in virtual time: isolates of the edge, Durable Objects, stores and origins run the product's own
+ * code; what is around them is simulated. Everything that happens follows from the seed.
+ */
+import { createHash } from 'node:crypto';
+import type { BaseInfo } from '../../../protocol/origin-wire.ts';
+import type { SigningKey } from '../../../protocol/signature.ts';
+import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
+import { openSqlite } from '../../worker/platform/sqlite.ts';
+import { mount, SimDisk } from './disk.ts';
+import { EVENTS, type FaultKind, Faults } from './faults.ts';
+import { stage } from './life-globals.ts';
+import { Network, type Server } from './network.ts';
+import type { OriginParams, OriginProcess } from './origin-program.ts';
+import type { Programs } from './programs.ts';
+import { type Random, randomOf } from './random.ts';
+import { type ObjectClass, SimBucket, SimDatabase, SimKv, SimObjects, type Surroundings } from './stores.ts';
+import { type Life, VirtualTime } from './time.ts';
+import { Trace } from './trace.ts';
+
+const base64 = (fill: number): string => Buffer.alloc(32, fill).toString('base64');
+const ORIGIN_KEY: SigningKey = { kid: 'k1', secret: new Uint8Array(32).fill(7) };
+
+/** Of no graft but this. */
+const ADMIN_KEY = 'ga_kNrWdq0uTI1c9VitU5k9iXcoyvd0bd6vc';
+
+/** Small, so that batches, queues and memories are short of room. */
+const BASE: BaseInfo = { ...TINY_BASE, context: 256, max_rank_sum: 64, attention: { heads: 1, kv_heads: 1 } };
+
+interface Context {
+  waitUntil(work: Promise<unknown>): void;
+  passThroughOnException(): void;
+}
+interface Worker {
+  fetch(request: Request, env: unknown, context: Context): Response | Promise<Response>;
+  scheduled(controller: unknown, env: unknown, context: Context): Promise<void>;
+}
+
+export interface Isolate {
+  life: Life;
+  /** Which instance of the program it runs. */
+  instance: number;
+  worker: Worker;
+  env: unknown;
+  /** Work after answers that has not ended, by what it belongs to. */
+  pending: Set<string>;
+}
+
+export interface OriginSlot {
+  id: string;
+  disk: SimDisk;
+  /** null = it is not running. */
+  running: { life: Life; process: OriginProcess } | null;
+  starts: number;
+}
+
+/** What a seed chooses once. */
+export interface Shape {
+  isolates: number;
+  origins: number;
+  bucket: boolean;
+  cryptoDelayMs: number;
+}
+
+const OBJECT_CLASSES = {
+  POINTERS: 'PointerWriter',
+  QUOTAS: 'QuotaCounter',
+  EXPERIMENTS: 'ExperimentTally',
+  PAIRS: 'PairTally',
+  TRAFFIC: 'TrafficGatherer',
+} as const;
+
+const CRON_MS = 60_000;
+const PATIENCE_MS = 3_000;
+
+export class World {
+  readonly time = new VirtualTime();
+  readonly random: Random;
+  readonly trace: Trace;
+  readonly faults: Faults;
+  readonly network: Network;
+  readonly kv: SimKv;
+  readonly database: SimDatabase;
+  readonly bucket: SimBucket;
+  readonly shape: Shape;
+  readonly base = BASE;
+  readonly adminKey = ADMIN_KEY;
+  readonly isolates: Isolate[] = [];
+  readonly origins: OriginSlot[] = [];
+  readonly objects = new Map<string, SimObjects>();
+  /** Lines of the product's logs that say that something unexpected happened. */
+  readonly bugs: string[] = [];
+  readonly #programs: Programs;
+  readonly #around: Surroundings;
+  readonly #life: Life;
+  #isolates = 0;
+
+  constructor(
+    seed: string,
+    programs: Programs,
+    options: { faults?: readonly FaultKind[]; keepTrace?: boolean } = {},
+  ) {
+    this.#programs = programs;
+    this.random = randomOf(`graft ${seed}`);
+    this.#life = this.time.life('world', this.random);
+    this.trace = new Trace(() => this.time.now, options.keepTrace ?? false);
+    this.faults = new Faults(
+      this.random.fork('faults'),
+      (kind, what) => this.trace.note('fault', `${kind} ${what}`),
+      options.faults,
+    );
+    const shaping = this.random.fork('shape');
+    this.shape = {
+      isolates: shaping.between(2, 5),
+      origins: shaping.between(1, 4),
+      bucket: shaping.chance(0.4),
+      cryptoDelayMs: shaping.pick([0, 0, 0, 2]),
+    };
+    this.#around = {
+      time: this.time,
+      random: this.random.fork('stores'),
+      faults: this.faults,
+      note: this.trace.note,
+    };
+    this.network = new Network({ ...this.#around, random: this.random.fork('network') });
+    this.kv = new SimKv(this.#around);
+    this.database = new SimDatabase(this.#around, openSqlite());
+    this.bucket = new SimBucket(this.#around);
+    for (const [binding, name] of Object.entries(OBJECT_CLASSES))
+      this.objects.set(
+        binding,
+        new SimObjects(this.#around, name, (life) => ({
+          make: this.#programs.worker(0)[name] as ObjectClass,
+          env: this.#envOf(life, 'home'),
+        })),
+      );
+  }
+
+  /** Starts origins and isolates. Nothing fails before. */
+  async start(): Promise<void> {
+    stage.time = this.time;
+    stage.cryptoDelayMs = this.shape.cryptoDelayMs;
+    this.faults.on = false;
+    for (let at = 0; at < this.shape.origins; at += 1) {
+      const id = `o${at + 1}`;
+      this.origins.push({ id, disk: new SimDisk(this.#around, id, 1_000_000), running: null, starts: 0 });
+    }
+    for (const slot of this.origins) this.startOrigin(slot);
+    await this.until(() => this.origins.every(({ running }) => running !== null), 'the origins start');
+    for (let at = 0; at < this.shape.isolates; at += 1) this.isolates.push(this.#startIsolate());
+    this.#cron();
+    this.faults.on = true;
+    for (const kind of Object.keys(EVENTS) as (keyof typeof EVENTS)[]) this.#plan(kind);
+  }
+
+  /** Runs the world until something holds. @throws when nothing happens any more before. */
+  async until(done: () => boolean, what: string, step: () => void = () => undefined): Promise<void> {
+    let reached = false;
+    await this.time.run(() => (reached ||= done()), step);
+    if (!reached) throw new Error(`nothing happens any more before this: ${what}`);
+  }
+
+  /** A life of a client. */
+  client(name: string): Life {
+    return this.time.life(name, this.random.fork(name));
+  }
+
+  /** A request to the edge: some isolate gets it. */
+  ask(life: Life, path: string, init: RequestInit, options: { reliable?: boolean } = {}): Promise<Response> {
+    const choose = this.random.fork(`isolate ${this.trace.lines} ${path}`);
+    return this.network.fetch(
+      life,
+      () => {
+        if (this.isolates.length === 0) return null;
+        return this.#serverOf(choose.pick(this.isolates));
+      },
+      `https://edge.test${path}`,
+      init,
+      { ...options, heard: true },
+    );
+  }
+
+  #serverOf(isolate: Isolate): Server {
+    return {
+      life: isolate.life,
+      handle: (request) =>
+        isolate.worker.fetch(
+          request,
+          isolate.env,
+          this.#contextOf(isolate, `${request.method} ${new URL(request.url).pathname}`),
+        ),
+    };
+  }
+
+  #contextOf(isolate: Isolate, what: string): Context {
+    return {
+      waitUntil: (work) => this.#pend(isolate, what, work),
+      passThroughOnException: () => undefined,
+    };
+  }
+
+  #pend(isolate: Isolate, what: string, work: Promise<unknown>): void {
+    const label = `${what} since ${this.time.now} (${this.time.count})`;
+    isolate.pending.add(label);
+    const end = (): void => void isolate.pending.delete(label);
+    work.then(end, end);
+  }
+
+  #startIsolate(): Isolate {
+    this.#isolates += 1;
+    const name = `isolate-${this.#isolates}`;
+    const life = this.#programLife(name, (url, init) => this.#toOrigin(life, url, init));
+    const location = this.random.pick(['here', 'there']);
+    this.trace.note(name, `starts ${location}`);
+    let instance = 0;
+    while (this.isolates.some((one) => one.instance === instance)) instance += 1;
+    return {
+      life,
+      instance,
+      worker: this.#programs.worker(instance)['default'] as Worker,
+      env: this.#envOf(life, location),
+      pending: new Set(),
+    };
+  }
+
+  #programLife(name: string, fetch: Life['fetch']): Life {
+    const life: Life = this.time.life(name, this.random.fork(name), {
+      fetch,
+      log: (line) => this.#logged(life, line),
+    });
+    return life;
+  }
+
+  /** Ends one without a word, and starts another. */
+  dropIsolate(): void {
+    const at = this.random.below(this.isolates.length);
+    const [gone] = this.isolates.splice(at, 1);
+    if (gone !== undefined) this.#end(gone.life);
+    this.isolates.push(this.#startIsolate());
+  }
+
+  #end(life: Life): void {
+    life.dead = true;
+    this.network.ended(life);
+  }
+
+  #logged(life: Life, line: string): void {
+    this.trace.note(life.name, line.slice(0, 300));
+    if (/"event":"(unexpected_error|internal_error|bug)"/.test(line)) this.bugs.push(`${life.name}: ${line}`);
+  }
+
+  #toOrigin(life: Life, url: string, init: RequestInit): Promise<Response> {
+    const { hostname } = new URL(url);
+    const slot = this.origins.find(({ id }) => hostname === `${id}.test`);
+    return this.network.fetch(life, () => this.#originServer(slot), url, init);
+  }
+
+  #originServer(slot: OriginSlot | undefined): Server | null {
+    const running = slot?.running ?? null;
+    return running === null
+      ? null
+      : { life: running.life, handle: (request) => running.process.fetch(request) };
+  }
+
+  #envOf(life: Life, location: string): Record<string, unknown> {
+    const ids = this.origins.map(({ id }) => ({ id, url: `http://${id}.test` }));
+    const objects = [...this.objects].map(([binding, kind]) => [binding, kind.binding(life)]);
+    return {
+      ADAPTERS: this.kv.binding(life, location),
+      DB: this.database.binding(life),
+      ...(this.shape.bucket ? { BLOBS: this.bucket.binding(life) } : {}),
+      ...Object.fromEntries(objects),
+      ORIGINS: JSON.stringify(ids),
+      GRAFT_ORIGIN_KEYS: `${ORIGIN_KEY.kid}:${Buffer.from(ORIGIN_KEY.secret).toString('base64')}`,
+      GRAFT_MAC_KEY: base64(9),
+      GRAFT_ADMIN_KEY_SHA256: createHash('sha256').update(this.adminKey).digest('hex'),
+      DROPS: 'on',
+    };
+  }
+
+  /** A new process on the origin's disk, ready after some seconds. */
+  startOrigin(slot: OriginSlot): void {
+    const random = this.random.fork(`${slot.id} start ${slot.starts}`);
+    slot.starts += 1;
+    const life = this.#programLife(`${slot.id}#${slot.starts}`, () =>
+      Promise.reject(new Error('an origin never calls out')),
+    );
+    const params: OriginParams = {
+      id: slot.id,
+      keys: [ORIGIN_KEY],
+      base: this.base,
+      runner: {
+        slots: random.between(2, 6),
+        kvTokens: random.between(400, 1_500),
+        chunk: 16,
+        blocks: random.pick([0, 20]),
+        rank: () => 2,
+      },
+      stepMs: random.between(5, 40),
+      loadMs: random.between(20, 400),
+      maxQueue: random.between(2, 12),
+      adapterBytes: random.between(30_000, 120_000),
+      diskBytes: random.between(3_000, 40_000),
+    };
+    slot.disk.decay();
+    mount(life, slot.disk);
+    this.time.after(life, random.between(200, 3_000), () => {
+      this.#programs.origin.startOrigin(params).then(
+        (process) => {
+          slot.running = { life, process };
+          this.trace.note(life.name, 'ready');
+        },
+        (error: unknown) => this.bugs.push(`${life.name} does not start: ${String((error as Error).stack)}`),
+      );
+    });
+  }
+
+  killOrigin(slot: OriginSlot): void {
+    if (slot.running === null) return;
+    this.#checkOrigin(slot);
+    this.#end(slot.running.life);
+    slot.running = null;
+    this.time.after(this.#life, this.random.below(20_000), () => this.startOrigin(slot));
+  }
+
+  /** Unexpected exceptions of a process, before it is forgotten. */
+  #checkOrigin(slot: OriginSlot): void {
+    for (const fault of slot.running?.process.faults() ?? [])
+      this.bugs.push(`${slot.running?.life.name}: ${fault}`);
+  }
+
+  /** Unexpected exceptions so far. */
+  allBugs(): readonly string[] {
+    return [
+      ...this.bugs,
+      ...this.origins.flatMap(({ running }) =>
+        (running?.process.faults() ?? []).map((fault) => `${running?.life.name}: ${fault}`),
+      ),
+    ];
+  }
+
+  #cron(): void {
+    this.time.after(this.#life, CRON_MS, () => {
+      this.#cron();
+      this.runSchedule();
+    });
+  }
+
+  /** As the cron trigger does, in some isolate. */
+  runSchedule(): void {
+    const isolate = this.random.pick(this.isolates);
+    this.time.after(isolate.life, 0, () => {
+      const work = isolate.worker.scheduled({}, isolate.env, this.#contextOf(isolate, 'schedule'));
+      this.#pend(isolate, 'schedule', work);
+      work.catch((error: unknown) =>
+        this.trace.note(isolate.life.name, `the schedule failed: ${String(error)}`),
+      );
+    });
+  }
+
+  #plan(kind: keyof typeof EVENTS): void {
+    const ms = this.faults.nextIn(kind);
+    if (ms === null) return;
+    this.time.after(this.#life, ms, () => {
+      this.#plan(kind);
+      if (this.faults.on) this.#happen(kind);
+    });
+  }
+
+  #happen(kind: keyof typeof EVENTS): void {
+    const { random, faults, time } = this;
+    if (kind === 'isolate-dropped') {
+      faults.count(kind, '');
+      return this.dropIsolate();
+    }
+    if (kind === 'clock-skewed') {
+      const { life } = random.pick(this.isolates);
+      life.skewMs = random.pick([-1, 1]) * random.below(40_000);
+      return faults.count(kind, `${life.name} ${life.skewMs} ms`);
+    }
+    const slot = random.pick(this.origins);
+    const { running } = slot;
+    if (running === null || running.life.stopped) return;
+    faults.count(kind, running.life.name);
+    if (kind === 'origin-killed') return this.killOrigin(slot);
+    if (kind === 'origin-drained')
+      return void time.after(running.life, 0, () =>
+        running.process
+          .drain(PATIENCE_MS)
+          .then(() =>
+            time.after(this.#life, 0, () => void (slot.running === running && this.killOrigin(slot))),
+          ),
+      );
+    running.life.stopped = true;
+    time.after(this.#life, random.below(40_000), () => time.resume(running.life));
+  }
+
+  /** No fault any more: what is stopped goes on, what has ended starts. */
+  calm(): void {
+    this.faults.on = false;
+    this.trace.note('world', 'calm');
+    for (const { life } of this.isolates) life.skewMs = 0;
+    for (const { running } of this.origins)
+      if (running?.life.stopped === true) this.time.resume(running.life);
+  }
+}
