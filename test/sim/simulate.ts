@@ -63,6 +63,10 @@ export interface Counts {
   lost: number;
 }
 
+/** All operations, however they ended. */
+export const countsOf = (operations: ReadonlyMap<OperationName, Counts>): number =>
+  [...operations.values()].reduce((sum, { done, refused, lost }) => sum + done + refused + lost, 0);
+
 export interface SimulateOptions {
   programs: Programs;
   seed: string;
