@@ -224,7 +224,7 @@ async function complete(sim: Simulation, actor: Actor, how: Partial<Completion> 
       'what is it',
       'hello '.repeat(random.between(2, 12)),
     ]),
-    maxTokens: random.between(1, 24),
+    maxTokens: random.chance(0.15) ? random.between(60, 200) : random.between(1, 24),
     stream: random.chance(0.5),
     leaveAfterMs: null,
     slowMs: null,
@@ -242,6 +242,20 @@ export const OPERATIONS = {
     weight: 6,
     possible: (_sim, { tenant }) => tenant.keys.length > 0,
     run: (sim, actor) => complete(sim, actor, { leaveAfterMs: actor.random.below(1_500) }),
+  },
+  'ask at once': {
+    weight: 3,
+    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    run: async (sim, actor) => {
+      // Often with a key that has limits: what is counted at once must be counted.
+      const limited = liveKeys(actor).filter(({ tokensADay }) => tokensADay !== null);
+      const key = limited.length > 0 && actor.random.chance(0.5) ? { key: actor.random.pick(limited) } : {};
+      const long = actor.random.chance(0.4) ? { maxTokens: actor.random.between(60, 200) } : {};
+      const ended = await Promise.all(
+        Array.from({ length: actor.random.between(3, 8) }, () => complete(sim, actor, { ...key, ...long })),
+      );
+      return ended.includes('done') ? 'done' : 'refused';
+    },
   },
   'read slowly': {
     weight: 2,

@@ -270,6 +270,8 @@ async function runActor(sim: Simulation, actor: Actor, pauseMs: number): Promise
 function step(sim: Simulation): void {
   const [bug] = sim.world.allBugs();
   if (bug !== undefined) sim.fail('no bug', bug);
+  for (const { ledger } of sim.world.origins)
+    for (const { invariant, what } of ledger.breaches) sim.fail(invariant, what);
 }
 
 export const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex');

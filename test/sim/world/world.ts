@@ -11,6 +11,7 @@ import { mount, SimDisk } from './disk.ts';
 import { EVENTS, type FaultKind, Faults } from './faults.ts';
 import { stage } from './life-globals.ts';
 import { Network, type Server } from './network.ts';
+import { newLedger, type OriginLedger } from './origin-ledger.ts';
 import type { OriginParams, OriginProcess } from './origin-program.ts';
 import type { Programs } from './programs.ts';
 import { type Random, randomOf } from './random.ts';
@@ -52,6 +53,7 @@ export interface OriginSlot {
   /** null = it is not running. */
   running: { life: Life; process: OriginProcess } | null;
   starts: number;
+  ledger: OriginLedger;
 }
 
 /** What a seed chooses once. */
@@ -143,7 +145,13 @@ export class World {
     this.faults.on = false;
     for (let at = 0; at < this.shape.origins; at += 1) {
       const id = `o${at + 1}`;
-      this.origins.push({ id, disk: new SimDisk(this.#around, id, 1_000_000), running: null, starts: 0 });
+      this.origins.push({
+        id,
+        disk: new SimDisk(this.#around, id, 1_000_000),
+        running: null,
+        starts: 0,
+        ledger: newLedger(),
+      });
     }
     for (const slot of this.origins) this.startOrigin(slot);
     await this.until(() => this.origins.every(({ running }) => running !== null), 'the origins start');
@@ -294,13 +302,15 @@ export class World {
         kvTokens: random.between(400, 1_500),
         chunk: 16,
         blocks: random.pick([0, 20]),
-        rank: () => 2,
+        // One in five is larger than the others.
+        rank: (digest) => (digest < '33' ? 8 : 2),
       },
-      stepMs: random.between(5, 40),
-      loadMs: random.between(20, 400),
+      stepMs: random.chance(0.15) ? random.between(100, 300) : random.between(5, 40),
+      loadMs: random.chance(0.1) ? random.between(5_000, 35_000) : random.between(20, 400),
       maxQueue: random.between(2, 12),
-      adapterBytes: random.between(30_000, 120_000),
+      adapterBytes: random.between(4_000, 40_000),
       diskBytes: random.between(3_000, 40_000),
+      ledger: slot.ledger,
     };
     slot.disk.decay();
     mount(life, slot.disk);
