@@ -1,5 +1,6 @@
 /** What an answer of the edge must be, whoever asked and whatever went wrong meanwhile. */
 import { type Answered, codeOf } from './client.ts';
+import { originFault } from './invariants/explained.ts';
 import type { Actor, Key, Outcome, Simulation } from './simulate.ts';
 
 export interface Completion {
@@ -17,6 +18,8 @@ export interface Completion {
  * minute, and the memory of an isolate.
  */
 export const STALE_MS = 65_000;
+/** Codes that say that an origin could not be had, or has stopped. */
+const ORIGIN_AWAY = new Set(['origin_unavailable', 'origin_stopped']);
 /** A request's own budget, the edge's grace, and a client's way; ms. */
 const DEADLINE_MS = 615_000;
 
@@ -77,7 +80,11 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
     );
     return 'refused';
   }
-  if ('error' in said) return 'refused';
+  if ('error' in said) {
+    if (ORIGIN_AWAY.has(said.error) && slowMs === null && originFault(sim.world, from) === null)
+      sim.fail('4 an answer ends whole unless something went wrong', `${what} ended with ${said.error}`);
+    return 'refused';
+  }
   const adapter = answered.headers.get('x-graft-adapter') ?? '';
   const chains = adapter === 'base' ? [[]] : sim.truth.everAs(adapter).map((row) => row.chain);
   const answers = chains.map((chain) => ({ chain, right: sim.oracle.answer({ content, chain, maxTokens }) }));
@@ -119,6 +126,8 @@ function checkRefusal(
   const since = sim.truth.keys.now(key.id);
   if (code === null || code === 'internal_error' || answered.status === 500)
     sim.fail('errors have a code', `${what}: ${answered.status} ${answered.text.slice(0, 300)}`);
+  if (code !== null && ORIGIN_AWAY.has(code) && originFault(sim.world, from) === null)
+    sim.fail('9 an origin that is up serves', `${what}: ${answered.text.slice(0, 300)}`);
   if (
     code === 'invalid_api_key' &&
     key.revokedAt === null &&

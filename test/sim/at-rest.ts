@@ -28,6 +28,7 @@ export async function checkAtRest(sim: Simulation, over: () => boolean): Promise
       sim.fail('8 nothing is left at rest', `${life.name} does not end ${[...pending].join(', ')}`);
   const open = world.network.open();
   if (open.length > 0) sim.fail('8 nothing is left at rest', `requests are open: ${open.join(', ')}`);
+  sim.quotas.atRest(world.objects.get('QUOTAS')?.stored() ?? new Map());
   for (const [binding, objects] of world.objects)
     for (const [id, disk] of objects.stored())
       for (const key of disk.keys())
@@ -59,7 +60,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   for (const key of world.kv.keys('name:')) {
     const name = key.slice('name:'.length);
     const entry = sealed(world.kv.read(key));
-    if (truth.names.now(name) === undefined && entry?.['gone'] !== true)
+    if (truth.names.now(name) === undefined && entry?.['gone'] !== true && !sim.forged.has(key))
       wrong(`KV has ${name}, which D1 does not know`);
   }
   for (const id of truth.keys.keys()) {

@@ -1,4 +1,5 @@
 /** The operations of clients, and what their answers must be. */
+import { crc32 } from 'node:zlib';
 import { codeOf, type Answered } from './client.ts';
 import { checkCompletion, checkPrivacy, type Completion } from './answers.ts';
 import type { Random } from './world/random.ts';
@@ -51,6 +52,14 @@ function pickName(sim: Simulation, actor: Actor, kind: keyof typeof KINDS): stri
   const good = actor.random.chance(0.9) ? namesOf(sim, actor, kind) : actor.tenant.names;
   return actor.random.pick(good.length > 0 ? good : namesOf(sim, actor, 'any'));
 }
+/** A key that nobody was given, well-formed. */
+function madeUpKey(random: Random): string {
+  const digit = (n: number): string => KEY_DIGITS.charAt(n % KEY_DIGITS.length);
+  const key = `gk_${Array.from({ length: 27 }, () => digit(random.below(62))).join('')}`;
+  const sum = crc32(key);
+  return key + [5, 4, 3, 2, 1, 0].map((power) => digit(Math.floor(sum / 62 ** power))).join('');
+}
+const KEY_DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 const liveKeys = ({ tenant }: Actor): Key[] => tenant.keys.filter(({ revokedAt }) => revokedAt === null);
 
 /** Codes that a correct request may get, at any time: something is short, away or changed by another. */
@@ -445,6 +454,30 @@ export const OPERATIONS = {
       );
       if (outcome !== 'lost') sim.pinned.delete(name);
       return outcome;
+    },
+  },
+  'forge a key': {
+    weight: 1,
+    possible: (_sim, actor) => liveKeys(actor).length > 0,
+    run: async (sim, actor) => {
+      // A genuine value, moved to where it opens something else; or one with a made-up seal.
+      const { kv } = sim.world;
+      const genuine = kv.read(`key:${sha256(actor.random.pick(liveKeys(actor)).text)}`);
+      if (genuine === null) return 'refused';
+      const text = madeUpKey(actor.random);
+      const place = `key:${sha256(text)}`;
+      const seal = actor.random.chance(0.5) ? new TextEncoder().encode('0'.repeat(64)) : genuine.slice(0, 64);
+      sim.forged.add(place);
+      kv.forge(place, Uint8Array.from([...seal, ...genuine.slice(64)]));
+      await sim.world.time.sleep(actor.life, actor.random.below(40 * SECOND));
+      const answered = await sim.ask(actor, { path: '/v1/models', key: text });
+      if (answered.kind === 'lost') return 'lost';
+      if (answered.status === 200)
+        sim.fail(
+          '6 nobody can write rights into KV',
+          `a forged key was answered: ${answered.text.slice(0, 200)}`,
+        );
+      return 'done';
     },
   },
   'list names': {

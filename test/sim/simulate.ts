@@ -5,6 +5,8 @@ import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
 import { checkAtRest, checkStores } from './at-rest.ts';
 import { OPERATIONS, type OperationName } from './operations.ts';
+import { watchQuotas } from './invariants/quotas.ts';
+import { watchSignatures } from './invariants/signatures.ts';
 import { Truth } from './truth.ts';
 import type { FaultKind } from './world/faults.ts';
 import { createOracle } from './world/expected-answer.ts';
@@ -102,12 +104,21 @@ export class Simulation {
   readonly operations: number;
   begun = 0;
   breach: Breach | null = null;
+  /** Keys in KV that somebody has written without the secret. */
+  readonly forged = new Set<string>();
+  readonly quotas = watchQuotas((invariant, what) => this.fail(invariant, what));
   #next = 0;
 
   constructor(options: SimulateOptions) {
     this.operations = Math.min(options.operations, options.stopAfter ?? Infinity);
     this.world = new World(options.seed, options.programs, options);
     this.truth = new Truth(this.world);
+    this.world.network.onAnswer = watchSignatures((invariant, what) => this.fail(invariant, what));
+    const counters = this.world.objects.get('QUOTAS');
+    if (counters !== undefined) {
+      counters.onAnswer = this.quotas.answered;
+      counters.onRestart = this.quotas.restarted;
+    }
     for (const name of Object.keys(OPERATIONS) as OperationName[])
       this.counts.set(name, { done: 0, refused: 0, lost: 0 });
   }

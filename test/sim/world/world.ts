@@ -108,6 +108,7 @@ export class World {
     this.trace = new Trace(() => this.time.now, options.keepTrace ?? false);
     this.faults = new Faults(
       this.random.fork('faults'),
+      () => this.time.now,
       (kind, what) => this.trace.note('fault', `${kind} ${what}`),
       options.faults,
     );
