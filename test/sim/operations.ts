@@ -1,7 +1,7 @@
 /** The operations of clients, and what their answers must be. */
 import { crc32 } from 'node:zlib';
 import { codeOf, type Answered } from './client.ts';
-import { checkCompletion, checkPrivacy, type Completion } from './answers.ts';
+import { checkCompletion, checkPrivacy, promptOf, type Completion } from './answers.ts';
 import type { Random } from './world/random.ts';
 import { type Actor, type Key, type Outcome, sha256, type Simulation } from './simulate.ts';
 import type { NameState } from './truth.ts';
@@ -114,6 +114,14 @@ async function admin(
 
 /** Sends a file in parts, and closes it. */
 async function upload(sim: Simulation, actor: Actor, bytes: Uint8Array, digest: string): Promise<Outcome> {
+  try {
+    return await sendParts(sim, actor, bytes, digest);
+  } finally {
+    sim.sentAt.set(digest, sim.world.time.now);
+  }
+}
+
+async function sendParts(sim: Simulation, actor: Actor, bytes: Uint8Array, digest: string): Promise<Outcome> {
   const parts: { bytes: number; sha256: string }[] = [];
   for (let at = 0; at < bytes.length; at += PART_BYTES) {
     const part = Uint8Array.from(bytes.subarray(at, at + PART_BYTES));
@@ -227,12 +235,8 @@ async function complete(sim: Simulation, actor: Actor, how: Partial<Completion> 
   return checkCompletion(sim, actor, {
     key,
     model: name === 'base' ? name : `${name}${version}`,
-    content: random.pick([
-      'hello world',
-      `${actor.tenant.id} asks`,
-      'what is it',
-      'hello '.repeat(random.between(2, 12)),
-    ]),
+    // No other tenant may ever see this.
+    content: `${promptOf(actor.tenant.id)} ${random.pick(['asks', 'what is it', 'hello '.repeat(random.between(2, 12))])}`,
     maxTokens: random.chance(0.15) ? random.between(60, 200) : random.between(1, 24),
     stream: random.chance(0.5),
     leaveAfterMs: null,

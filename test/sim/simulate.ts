@@ -48,6 +48,8 @@ export interface Tenant {
   receivedTokens: number;
   /** Completions sent. */
   sent: number;
+  /** … of which it did not see the end. */
+  unended: number;
 }
 
 export interface Actor {
@@ -106,6 +108,10 @@ export class Simulation {
   breach: Breach | null = null;
   /** Keys in KV that somebody has written without the secret. */
   readonly forged = new Set<string>();
+  /** When a client began to send a file, by digest. */
+  readonly sentAt = new Map<string, number>();
+  /** Tokens that origins make for no answer. */
+  unbilledTokens = 0;
   readonly quotas = watchQuotas((invariant, what) => this.fail(invariant, what));
   #next = 0;
 
@@ -243,7 +249,16 @@ async function setUp(sim: Simulation): Promise<void> {
           });
           if (room.kind !== 'answer' || room.status >= 300)
             throw new Error(`no room: ${JSON.stringify(room)}`);
-          sim.tenants.push({ id, adminKey: key, keys: [], names: [], files: [], receivedTokens: 0, sent: 0 });
+          sim.tenants.push({
+            id,
+            adminKey: key,
+            keys: [],
+            names: [],
+            files: [],
+            receivedTokens: 0,
+            sent: 0,
+            unended: 0,
+          });
         } catch (error) {
           problem = error;
         } finally {
@@ -283,6 +298,8 @@ function step(sim: Simulation): void {
   if (bug !== undefined) sim.fail('no bug', bug);
   for (const { ledger } of sim.world.origins)
     for (const { invariant, what } of ledger.breaches) sim.fail(invariant, what);
+  const [late] = sim.world.lateSchedules;
+  if (late !== undefined) sim.fail('7 the schedule ends', late);
 }
 
 export const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex');

@@ -74,6 +74,11 @@ const OBJECT_CLASSES = {
 
 const CRON_MS = 60_000;
 const PATIENCE_MS = 3_000;
+/**
+ * A run of the schedule, ms: a hanging origin costs it 5 s of pins, 5 s of measuring, 10 s of each erasure that it
+ * works on.
+ */
+const SCHEDULE_MS = 60_000;
 
 export class World {
   readonly time = new VirtualTime();
@@ -92,6 +97,8 @@ export class World {
   readonly objects = new Map<string, SimObjects>();
   /** Lines of the product's logs that say that something unexpected happened. */
   readonly bugs: string[] = [];
+  /** Runs of the schedule that took too long, though all stores answered at once. */
+  readonly lateSchedules: string[] = [];
   readonly #programs: Programs;
   readonly #around: Surroundings;
   readonly #life: Life;
@@ -357,12 +364,27 @@ export class World {
     });
   }
 
+  /** How often a store has failed or been slow. */
+  #storeFaults(): number {
+    return [...this.faults.bitten].reduce(
+      (sum, [kind, times]) => (/^(kv|d1|r2|object|net)-/.test(kind) ? sum + times : sum),
+      0,
+    );
+  }
+
   /** As the cron trigger does, in some isolate. */
   runSchedule(): void {
     const isolate = this.random.pick(this.isolates);
     this.time.after(isolate.life, 0, () => {
       const work = isolate.worker.scheduled({}, isolate.env, this.#contextOf(isolate, 'schedule'));
       this.#pend(isolate, 'schedule', work);
+      const [began, faults] = [this.time.now, this.#storeFaults()];
+      const ended = (): void => {
+        const ms = this.time.now - began;
+        if (ms > SCHEDULE_MS && this.#storeFaults() === faults)
+          this.lateSchedules.push(`a run took ${ms} ms in ${isolate.life.name}`);
+      };
+      work.then(ended, ended);
       work.catch((error: unknown) =>
         this.trace.note(isolate.life.name, `the schedule failed: ${String(error)}`),
       );
@@ -403,7 +425,9 @@ export class World {
           ),
       );
     running.life.stopped = true;
-    time.after(this.#life, random.below(40_000), () => time.resume(running.life));
+    // Mostly seconds, sometimes minutes.
+    const ms = random.chance(0.2) ? random.below(300_000) : random.below(40_000);
+    time.after(this.#life, ms, () => time.resume(running.life));
   }
 
   /** No fault any more: what is stopped goes on, what has ended starts. */
