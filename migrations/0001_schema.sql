@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('db8d3cc4d842b952c4a0bd3735665999621af1ef2e4669f7f7be5380b07dc0ec');
+INSERT INTO schema_hash VALUES ('3f9963e95426e53369a484921f730c55611564601c9a3728efe5b9e7a080c59f');
 
 -- Names, versions, and what became of them
 
@@ -215,6 +215,13 @@ CREATE TABLE grant_refusals (
   created_by TEXT NOT NULL,
   PRIMARY KEY (tenant, owner)
 ) WITHOUT ROWID;
+
+-- Every change of a key or of grants that KV must be told of notes them here, in its own transaction, until KV has been
+-- told. A later change replaces the row, and numbers are never used again: what is written strikes off its own only.
+CREATE TABLE stale_rights (
+  change INTEGER PRIMARY KEY AUTOINCREMENT,
+  record TEXT NOT NULL UNIQUE  -- key:<hash>, or grants:<tenant>
+);
 
 -- What all keys of a tenant may use together.
 CREATE TABLE tenant_limits (

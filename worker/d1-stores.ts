@@ -1,6 +1,7 @@
 /** The edge's stores in D1: each room's tables with its own backend. */
 import { createD1GrantLedger } from './access/d1-grants.ts';
 import { createD1KeyLedger } from './access/d1-key-ledger.ts';
+import { createD1StaleRights } from './access/d1-stale-rights.ts';
 import { createD1Backup } from './backup/d1-backup.ts';
 import { createD1BlobLedger, createD1Garbage } from './blobs/d1-blob-ledger.ts';
 import { createD1DropLedger } from './kv-inbox/d1-drop-ledger.ts';
@@ -27,6 +28,7 @@ export const createD1Stores = (db: SqlDatabase) =>
     backups: createD1Backup(db),
     keyLedger: createD1KeyLedger(db),
     grantLedger: createD1GrantLedger(db),
+    staleRights: createD1StaleRights(db),
     tenantLimits: createD1TenantLimits(db),
     usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS),
     traffic: createD1Traffic(db),

@@ -5,6 +5,7 @@
 import type { RightsWriter } from './access/ports.ts';
 import type { GrantLedger } from './access/d1-grants.ts';
 import type { KeyLedger } from './access/d1-key-ledger.ts';
+import type { StaleRights } from './access/d1-stale-rights.ts';
 import { createSignIn } from './access/require-admin.ts';
 import type { BackupLedger } from './backup/d1-backup.ts';
 import { createUploadMemoryLimit } from './blobs/upload-memory-limit.ts';
@@ -80,6 +81,7 @@ export interface Stores {
   backups: BackupLedger;
   keyLedger: KeyLedger;
   grantLedger: GrantLedger;
+  staleRights: StaleRights;
   tenantLimits: TenantLimits;
   usage: UsageLedger;
   traffic: TrafficLedger;

@@ -1,4 +1,5 @@
 /** The jobs of the cron trigger. */
+import { syncStaleRights } from './access/repair-rights.ts';
 import type { EvaluateDeps } from './experiments/life/life-deps.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
 import type { Registry, RequestLife } from './registry/ports.ts';
@@ -22,16 +23,20 @@ import type { OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
 type PointerDeps = Parameters<typeof syncStalePointers>[0];
+type RightsDeps = Parameters<typeof syncStaleRights>[0];
 
 /** Names that are not updated in KV, because their writer died before. */
 const writePointers = (deps: PointerDeps): Promise<void> =>
   syncStalePointers(deps, { limit: STALE_POINTERS_PER_RUN, newest: false });
 
 /** A fresh isolate's work along with its first request; failures are logged, and left to the schedule. */
-export const catchUp = (deps: PointerDeps): Promise<void> =>
-  runJobs({ pointers: () => writePointers(deps) }).catch(() => undefined);
+export const catchUp = (deps: PointerDeps & RightsDeps): Promise<void> =>
+  runJobs({ rights: () => syncStaleRights(deps), pointers: () => writePointers(deps) }).catch(
+    () => undefined,
+  );
 
 type ScheduleDeps = TenantLimitsDeps &
+  RightsDeps &
   EvaluateDeps &
   WebhookDeps &
   EraseDeps &
@@ -50,6 +55,8 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
   const pinSync = () => createPinSync({ pins, registry, origins: deps.origins.pins });
   return (keepAlive) =>
     runJobs({
+      // First: a revoked key must not be used for longer than necessary.
+      rights: () => syncStaleRights(deps),
       limits: () => syncUnwrittenLimits(deps),
       drops: async () => drops?.takeAll(keepAlive),
       pointers: () => writePointers(deps),

@@ -52,7 +52,7 @@ type Wrap = <P extends object>(port: P, name: string) => P;
 
 /** A new instance of the object over the same disk, as after a crash or a deployment. */
 function startWriter(wrap: Wrap = (port) => port): PointerWriter {
-  const { keyLedger, grantLedger } = graft.services;
+  const { keyLedger, grantLedger, staleRights } = graft.services;
   const kv = wrap<KvNamespace>(graft.kv, 'kv');
   const { now, sleep } = graft.clock;
   const pointer = {
@@ -65,6 +65,7 @@ function startWriter(wrap: Wrap = (port) => port): PointerWriter {
     keys: createKvKeyIndex(pointer),
     grantLedger: wrap(grantLedger, 'grantLedger'),
     grants: createKvGrantIndex(pointer),
+    staleRights: wrap(staleRights, 'staleRights'),
     ...{ intervalMs: 1_000, timeoutMs: WAIT_MS, now, sleep },
   });
   const writers = { ...rights, sync: () => Promise.reject(new Error('not here')) };

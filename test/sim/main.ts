@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { z } from 'zod';
+import { MARKS } from './marks.ts';
 import { PLANTED } from './planted-bugs.ts';
 import { mergeInto, shortOf, type Sums } from './sums.ts';
 import { shrink } from './shrink.ts';
@@ -152,6 +153,8 @@ function tableOf(sums: Sums): string {
   lines.push('\nfault                     bites');
   for (const kind of FAULT_KINDS)
     lines.push(kind.padEnd(22) + String(sums.faults.get(kind) ?? 0).padStart(9));
+  lines.push('\nmark                                    reached');
+  for (const { mark } of MARKS) lines.push(mark.padEnd(36) + String(sums.marks.get(mark) ?? 0).padStart(11));
   return lines.join('\n');
 }
 

@@ -88,6 +88,7 @@ export interface Report {
   operations: Map<OperationName, Counts>;
   faults: ReadonlyMap<FaultKind, number>;
   codes: ReadonlyMap<string, number>;
+  marks: ReadonlyMap<string, number>;
   virtualMinutes: number;
   events: number;
   trace: readonly string[];
@@ -212,6 +213,7 @@ export async function simulate(options: SimulateOptions): Promise<Report> {
     operations: sim.counts,
     faults: world.faults.bitten,
     codes: sim.codes,
+    marks: world.marks,
     virtualMinutes: (world.time.now - 1_790_000_000_000) / 60_000,
     events: world.time.count,
     trace: options.keepTrace === true ? world.trace.all() : world.trace.last(50),

@@ -24,6 +24,7 @@ export function mergeInto(sums: Sums, report: Report): void {
     sum.lost += counts.lost;
     sums.operations.set(name, sum);
   }
+  for (const [mark, times] of report.marks) sums.marks.set(mark, (sums.marks.get(mark) ?? 0) + times);
   for (const [kind, times] of report.faults) sums.faults.set(kind, (sums.faults.get(kind) ?? 0) + times);
 }
 

@@ -1,6 +1,7 @@
 import type { GrantCaps } from './ports.ts';
 import type { Page } from '../platform/ports.ts';
-import { isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
+import { gaveRow, isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
+import { changeOf, NOTE_GRANTS, readChange } from './d1-stale-rights.ts';
 import { PUBLIC, type GrantRow, type RefusalRow } from './ports.ts';
 
 type GrantRecord = Omit<GrantRow, 'owner'> & { owner: string };
@@ -22,7 +23,12 @@ const HOLDER = `SELECT COUNT(*) FROM grants g WHERE g.tenant = ?1 AND NOT EXISTS
 const PAIR = 'SELECT COUNT(*) FROM grants WHERE owner = ?2 AND tenant = ?1';
 const GIVER = 'SELECT COUNT(*) FROM grants WHERE owner = ?2';
 
-const TAKEN_BACK = 'DELETE FROM grants WHERE tenant = ? AND scope = ?';
+/** The grant ?1, ?2 of the giver ?3 … */
+const GRANT = 'grants WHERE tenant = ?1 AND scope = ?2 AND owner = ?3';
+/** … or of every giver. */
+const GRANT_OF_ALL = 'grants WHERE tenant = ?1 AND scope = ?2';
+const REFUSAL = 'grant_refusals WHERE tenant = ?1 AND owner = ?2';
+const REFUSED_BY = 'SELECT * FROM grant_refusals WHERE tenant = ? ORDER BY owner';
 
 export function createD1GrantLedger(db: SqlDatabase) {
   return {
@@ -32,24 +38,26 @@ export function createD1GrantLedger(db: SqlDatabase) {
       caps: GrantCaps,
     ): Promise<'added' | 'known' | 'full'> {
       try {
-        const added = await db
-          .prepare(
-            `INSERT INTO grants (tenant, owner, scope, created_at, created_by) SELECT ?1, ?2, ?3, ?4, ?5
-             WHERE EXISTS (SELECT 1 FROM grants WHERE tenant = ?1 AND scope = ?3 AND owner = ?2)
-               OR ((${HOLDER}) < ?6 AND (${PAIR}) < ?7 AND (${GIVER}) < ?8) RETURNING scope`,
-          )
-          .bind(
-            tenant,
-            owner ?? EVERY_OWNER,
-            scope,
-            created_at,
-            created_by,
-            caps.holder,
-            caps.pair,
-            caps.giver,
-          )
-          .first();
-        return added === null ? 'full' : 'added';
+        const [added] = await db.batch([
+          db
+            .prepare(
+              `INSERT INTO grants (tenant, owner, scope, created_at, created_by) SELECT ?1, ?2, ?3, ?4, ?5
+               WHERE EXISTS (SELECT 1 FROM grants WHERE tenant = ?1 AND scope = ?3 AND owner = ?2)
+                 OR ((${HOLDER}) < ?6 AND (${PAIR}) < ?7 AND (${GIVER}) < ?8) RETURNING scope`,
+            )
+            .bind(
+              tenant,
+              owner ?? EVERY_OWNER,
+              scope,
+              created_at,
+              created_by,
+              caps.holder,
+              caps.pair,
+              caps.giver,
+            ),
+          db.prepare(`${NOTE_GRANTS} ${GRANT}`).bind(tenant, scope, owner ?? EVERY_OWNER),
+        ]);
+        return gaveRow(added) ? 'added' : 'full';
       } catch (error) {
         if (!isUniqueViolation(error)) throw error;
         return 'known';
@@ -87,12 +95,30 @@ export function createD1GrantLedger(db: SqlDatabase) {
       tenant: string;
       owner?: string;
     }): Promise<number> {
-      const { results } = await (
-        owner === undefined
-          ? db.prepare(`${TAKEN_BACK} RETURNING owner`).bind(tenant, scope)
-          : db.prepare(`${TAKEN_BACK} AND owner = ? RETURNING owner`).bind(tenant, scope, owner)
-      ).all();
-      return results.length;
+      const [from, values] =
+        owner === undefined ? [GRANT_OF_ALL, [tenant, scope]] : [GRANT, [tenant, scope, owner]];
+      const [, removed] = await db.batch([
+        // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
+        db.prepare(`${NOTE_GRANTS} ${from}`).bind(...values),
+        // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
+        db.prepare(`DELETE FROM ${from} RETURNING owner`).bind(...values),
+      ]);
+      return removed?.results.length ?? 0;
+    },
+    /** The source of what is in KV. @returns `change` null = KV has all of them. */
+    async toWrite(
+      tenant: string,
+    ): Promise<{ rows: GrantRow[]; refusals: RefusalRow[]; change: number | null }> {
+      const [held, refused, noted] = await db.batch([
+        db.prepare('SELECT * FROM grants WHERE tenant = ? ORDER BY scope, owner').bind(tenant),
+        db.prepare(REFUSED_BY).bind(tenant),
+        readChange(db, { grants: tenant }),
+      ]);
+      return {
+        rows: ((held?.results ?? []) as GrantRecord[]).map(toGrant),
+        refusals: (refused?.results ?? []) as RefusalRow[],
+        change: changeOf(noted),
+      };
     },
     /** Grants to these tenants, including refused ones, by tenant and scope. */
     async heldBy(tenants: readonly string[]): Promise<GrantRow[]> {
@@ -158,15 +184,17 @@ export function createD1GrantLedger(db: SqlDatabase) {
       max: number,
     ): Promise<'added' | 'known' | 'full'> {
       try {
-        const added = await db
-          .prepare(
-            `INSERT INTO grant_refusals (tenant, owner, created_at, created_by) SELECT ?1, ?2, ?3, ?4
-             WHERE EXISTS (SELECT 1 FROM grant_refusals WHERE tenant = ?1 AND owner = ?2)
-               OR (SELECT COUNT(*) FROM grant_refusals WHERE tenant = ?1) < ?5 RETURNING owner`,
-          )
-          .bind(tenant, owner, created_at, created_by, max)
-          .first();
-        return added === null ? 'full' : 'added';
+        const [added] = await db.batch([
+          db
+            .prepare(
+              `INSERT INTO grant_refusals (tenant, owner, created_at, created_by) SELECT ?1, ?2, ?3, ?4
+               WHERE EXISTS (SELECT 1 FROM grant_refusals WHERE tenant = ?1 AND owner = ?2)
+                 OR (SELECT COUNT(*) FROM grant_refusals WHERE tenant = ?1) < ?5 RETURNING owner`,
+            )
+            .bind(tenant, owner, created_at, created_by, max),
+          db.prepare(`${NOTE_GRANTS} ${REFUSAL}`).bind(tenant, owner),
+        ]);
+        return gaveRow(added) ? 'added' : 'full';
       } catch (error) {
         if (!isUniqueViolation(error)) throw error;
         return 'known';
@@ -174,18 +202,15 @@ export function createD1GrantLedger(db: SqlDatabase) {
     },
     /** @returns false if it was not refused. */
     async accept({ tenant, owner }: Pick<RefusalRow, 'tenant' | 'owner'>): Promise<boolean> {
-      const removed = await db
-        .prepare('DELETE FROM grant_refusals WHERE tenant = ? AND owner = ? RETURNING owner')
-        .bind(tenant, owner)
-        .first();
-      return removed !== null;
+      const [, removed] = await db.batch([
+        db.prepare(`${NOTE_GRANTS} ${REFUSAL}`).bind(tenant, owner),
+        db.prepare(`DELETE FROM ${REFUSAL} RETURNING owner`).bind(tenant, owner),
+      ]);
+      return gaveRow(removed);
     },
     /** Ordered by owner. */
     async refusedBy(tenant: string): Promise<RefusalRow[]> {
-      const { results } = await db
-        .prepare('SELECT * FROM grant_refusals WHERE tenant = ? ORDER BY owner')
-        .bind(tenant)
-        .all<RefusalRow>();
+      const { results } = await db.prepare(REFUSED_BY).bind(tenant).all<RefusalRow>();
       return results;
     },
   };

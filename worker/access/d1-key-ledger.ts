@@ -3,11 +3,13 @@ import { KeyLimits, KeyRights } from '../../protocol/admin-api/keys.ts';
 import {
   type SqlDatabase,
   type SqlStatement,
+  gaveRow,
   isUniqueViolation,
   readable,
   readColumn,
 } from '../platform/d1-database.ts';
 import { DamagedRow, type Page } from '../platform/ports.ts';
+import { changeOf, NOTE_KEYS, readChange } from './d1-stale-rights.ts';
 import { allRights, rightsOf, type ChangeableKey, type KeyRow } from './ports.ts';
 
 /** Column `rights`: everything that can be changed about a key. */
@@ -74,9 +76,6 @@ function readKey({ rights, tenant_limits: tenantLimits, ...row }: KeyRecordRow):
   };
 }
 
-/** @returns whether the statement's `RETURNING` produced a row. */
-const gaveRow = (answer: { results: unknown[] } | undefined): boolean => (answer?.results.length ?? 0) > 0;
-
 /**
  * The descendants of key ?1, itself included, as a table `line (id)`. Each step uses an index (CROSS JOIN
  * keeps `line` as the outer loop), and UNION skips known keys, so the cost is linear in their number.
@@ -103,7 +102,8 @@ const fields = (sql: string): string =>
  * @param value as it was read.
  */
 const asRead = (value: string): string => `${fields('rights')} = ${fields(value)}`;
-const RIGHTS_AS_READ = asRead('?3');
+/** The key ?1 can be changed, and still has the rights ?2. */
+const UNCHANGED = `id = ?1 AND revoked_at IS NULL AND ${asRead('?2')}`;
 /** The added key replaces ?11, and ?12 are the rights that it copied. */
 const REPLACED_AS_READ = ` AND EXISTS (SELECT 1 FROM keys WHERE id = ?11 AND ${asRead('?12')})`;
 
@@ -146,7 +146,8 @@ export function createD1KeyLedger(db: SqlDatabase) {
     /** @returns false if the key that creates it has been revoked, or the key exists already. */
     async add(row: KeyRow): Promise<boolean> {
       try {
-        return (await insert(row).first()) !== null;
+        const [added] = await db.batch([insert(row), db.prepare(`${NOTE_KEYS} id = ?`).bind(row.id)]);
+        return gaveRow(added);
       } catch (error) {
         if (!isUniqueViolation(error)) throw error;
         return false;
@@ -171,6 +172,15 @@ export function createD1KeyLedger(db: SqlDatabase) {
         .bind(id)
         .first<KeyRecordRow>();
       return row && toKey(row, toRevoke);
+    },
+    /** The source of what is in KV. @returns `change` null = KV has all of them. */
+    async toWrite(hash: string): Promise<{ row: KeyRow | null; change: number | null }> {
+      const [found, noted] = await db.batch([
+        db.prepare(`SELECT ${COLUMNS} FROM keys k WHERE hash = ?`).bind(hash),
+        readChange(db, { key: hash }),
+      ]);
+      const [row] = (found?.results ?? []) as KeyRecordRow[];
+      return { row: row === undefined ? null : toKey(row), change: changeOf(noted) };
     },
     /** An admin key that is not revoked. The caller checks whether it has expired. */
     async admin(hash: string): Promise<KeyRow | null> {
@@ -201,6 +211,9 @@ export function createD1KeyLedger(db: SqlDatabase) {
              WHERE id = ?3 AND EXISTS (SELECT 1 FROM keys WHERE id = ?1)`,
           )
           .bind(row.id, expiresAt, row.replaces),
+        db
+          .prepare(`${NOTE_KEYS} id IN (?1, ?2) AND EXISTS (SELECT 1 FROM keys WHERE id = ?1)`)
+          .bind(row.id, row.replaces),
       ]);
       return gaveRow(added);
     },
@@ -211,27 +224,25 @@ export function createD1KeyLedger(db: SqlDatabase) {
      * could restore a right that was removed.
      */
     async change(row: ChangeableKey, was: ChangeableKey): Promise<boolean> {
-      const changed = await db
-        .prepare(
-          `UPDATE keys SET rights = ?2
-           WHERE id = ?1 AND revoked_at IS NULL AND ${RIGHTS_AS_READ} RETURNING id`,
-        )
-        .bind(row.id, storedRights(row), storedRights(was))
-        .first();
-      return changed !== null;
+      const [, changed] = await db.batch([
+        db.prepare(`${NOTE_KEYS} ${UNCHANGED}`).bind(row.id, storedRights(was)),
+        db
+          .prepare(`UPDATE keys SET rights = ?3 WHERE ${UNCHANGED} RETURNING id`)
+          .bind(row.id, storedRights(was), storedRights(row)),
+      ]);
+      return gaveRow(changed);
     },
     /**
      * Revokes the key and its descendants at once. After that, none of them can be rotated or create a key.
      */
     async revoke({ id, at, ...line }: RevokedLine & { at: number }): Promise<void> {
-      await db
-        .prepare(
-          // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
-          `${lineOf(line)} UPDATE keys SET revoked_at = ?2
-           WHERE id IN (SELECT id FROM line) AND revoked_at IS NULL`,
-        )
-        .bind(id, at)
-        .run();
+      const valid = `id IN (${lineOf(line)} SELECT id FROM line) AND revoked_at IS NULL`;
+      await db.batch([
+        // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
+        db.prepare(`${NOTE_KEYS} ${valid}`).bind(id),
+        // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
+        db.prepare(`UPDATE keys SET revoked_at = ?2 WHERE ${valid}`).bind(id, at),
+      ]);
     },
     /**
      * The keys that {@link KeyLedger.revoke} ends, the first included, ordered by id.

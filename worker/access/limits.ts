@@ -65,6 +65,13 @@ export const MIN_SELF_GRACE_MS = 3_600 * SECOND;
 /** Keys that one request revokes in KV; each is a call of a Durable Object, and a request may make 1,000. */
 export const REVOKED_PAGE = 200;
 /**
+ * Keys and grants that one scheduled run writes because their request could not: each is a call of a Durable Object
+ * too …
+ */
+export const STALE_RIGHTS_PER_RUN = 200;
+/** … and this many are made concurrently: an isolate has six connections. */
+export const STALE_RIGHTS_AT_ONCE = 6;
+/**
  * Keys created by a revoked one that its revocation lists; the others can be revoked without being listed.
  */
 export const MAX_MADE_LISTED = 100;

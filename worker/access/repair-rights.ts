@@ -1,13 +1,26 @@
-/** Repairs keys and grants in KV from the system of record, and reads them in the same form. */
+/**
+ * Brings keys and grants in KV up to date with the system of record, and reads them in the same form.
+ */
 import type { Mended } from '../../protocol/admin-api/upkeep.ts';
 import { Digest, sameJson, isHolder } from '../../protocol/identity.ts';
 import { REPAIR_PAGE } from '../limits.ts';
+import { logLine, reasonOf } from '../log.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
 import { unlessDamaged, type RepairDeps, type RepairStep } from '../registry/repair-names.ts';
-import { heldGrants, type HeldGrants, keyIdOf, keyRecordOf, type KeyRecord, type KeyRow } from './ports.ts';
+import {
+  heldGrants,
+  type HeldGrants,
+  keyIdOf,
+  keyRecordOf,
+  type KeyRecord,
+  type KeyRow,
+  type RightsWriter,
+} from './ports.ts';
+import { STALE_RIGHTS_AT_ONCE, STALE_RIGHTS_PER_RUN } from './limits.ts';
 import type { GrantLedger } from './d1-grants.ts';
 import type { KeyLedger } from './d1-key-ledger.ts';
+import type { StaleRight, StaleRights } from './d1-stale-rights.ts';
 
 const found = <T>(value: T): Lookup<T> => ({ state: 'found', value, stale: false });
 
@@ -36,6 +49,31 @@ export function createVersionIndex(registry: Pick<Registry, 'version'>): Index<V
       return row === null ? { state: 'gone' } : found(row);
     },
   };
+}
+
+/**
+ * One scheduled run: writes keys and grants whose request ended before it had written them, the oldest first.
+ * The writer clears their notes; failures are left for the next run.
+ * @throws StoreUnavailable if the system of record does not respond.
+ */
+export async function syncStaleRights(deps: {
+  staleRights: Pick<StaleRights, 'list'>;
+  rights: RightsWriter;
+}): Promise<void> {
+  const stale = await deps.staleRights.list(STALE_RIGHTS_PER_RUN);
+  for (let at = 0; at < stale.length; at += STALE_RIGHTS_AT_ONCE) {
+    const page = stale.slice(at, at + STALE_RIGHTS_AT_ONCE);
+    await Promise.all(page.map((one) => syncStaleRight(deps.rights, one)));
+  }
+}
+
+async function syncStaleRight(rights: RightsWriter, stale: StaleRight): Promise<void> {
+  try {
+    await ('key' in stale ? rights.syncKey(stale.key) : rights.syncGrants(stale.grants));
+  } catch (error) {
+    const record = 'key' in stale ? `key:${stale.key}` : `grants:${stale.grants}`;
+    logLine('pointer_not_written', { record, reason: reasonOf(error) });
+  }
 }
 
 /** Rewrites every inference key of the system of record. */

@@ -326,6 +326,10 @@ const CHUNKS = `SELECT c.tenant, c.at, c.id FROM request_chunks c WHERE (c.tenan
 /** A tenant's own, and others' of its names: at most a thousand rows each. */
 const KEPT_PROMPTS = `DELETE FROM kept_prompts WHERE (tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})`;
 
+const REVOKED = 'keys.revoked_at IS NOT NULL';
+/** KV may not have the key's latest change. */
+const UNWRITTEN = "EXISTS (SELECT 1 FROM stale_rights s WHERE s.record = 'key:' || keys.hash)";
+
 const gone = (answer: { results: unknown[] } | undefined): number => answer?.results.length ?? 0;
 const counted = (answer: { results: unknown[] } | undefined): number =>
   (answer?.results[0] as { count: number | null } | undefined)?.count ?? 0;
@@ -452,18 +456,47 @@ export function createD1ErasedTraces(db: SqlDatabase) {
       return results.length;
     },
 
-    /** Of a tenant: its revoked keys, limits, reservations and received grants. */
-    async forgetTenant({ owner }: Erasure): Promise<Pick<EraseCounts, 'keys' | 'rooms' | 'grants'>> {
+    /** A tenant's revoked keys whose revocation KV may not have: they were revoked in the meantime. */
+    async unwrittenKeys({ owner }: Erasure, limit: number): Promise<{ hash: string; change: number }[]> {
+      const { results } = await db
+        .prepare(
+          `SELECT keys.hash, s.change FROM keys CROSS JOIN stale_rights s ON s.record = 'key:' || keys.hash
+           WHERE keys.tenant = ? AND ${REVOKED} LIMIT ?`,
+        )
+        .bind(owner, limit)
+        .all<{ hash: string; change: number }>();
+      return results;
+    },
+
+    /**
+     * Of a tenant: its revoked keys, limits, reservations and received grants.
+     * @param written changes of keys that KV has.
+     * @returns `left`: there are revoked keys whose revocation KV may not have. Without their rows it would never
+     * get it.
+     */
+    async forgetTenant(
+      { owner }: Erasure,
+      written: readonly number[],
+    ): Promise<{ left: boolean; erased: Pick<EraseCounts, 'keys' | 'rooms' | 'grants'> }> {
       const run = (sql: string) => db.prepare(sql).bind(owner);
-      const [keys, rooms, grants] = await db.batch([
+      const [, keys, rooms, grants, , , , left] = await db.batch([
+        db
+          .prepare('DELETE FROM stale_rights WHERE change IN (SELECT value FROM json_each(?))')
+          .bind(JSON.stringify(written)),
         // A key created in the meantime is valid, and must be found to be revoked.
-        run('DELETE FROM keys WHERE tenant = ? AND revoked_at IS NOT NULL RETURNING id'),
+        run(`DELETE FROM keys WHERE tenant = ? AND ${REVOKED} AND NOT ${UNWRITTEN} RETURNING id`),
         run('DELETE FROM rooms WHERE tenant = ? RETURNING name'),
         run('DELETE FROM grants WHERE tenant = ? RETURNING scope'),
         run('DELETE FROM grant_refusals WHERE tenant = ?'),
         run('DELETE FROM tenant_limits WHERE tenant = ?'),
+        // The erasure itself writes its grants, and does so again if it is interrupted.
+        run("DELETE FROM stale_rights WHERE record = 'grants:' || ?"),
+        run(`SELECT 1 FROM keys WHERE tenant = ? AND ${REVOKED} LIMIT 1`),
       ]);
-      return { keys: gone(keys), rooms: gone(rooms), grants: gone(grants) };
+      return {
+        left: gone(left) > 0,
+        erased: { keys: gone(keys), rooms: gone(rooms), grants: gone(grants) },
+      };
     },
   };
 }

@@ -243,10 +243,13 @@ const rest: Step = async ({ erasures, rights, quotas }, erasure) => {
   }
   const holders = await erasures.holders(erasure, ERASED_HOLDERS);
   if (holders.length > 0) return { place: HOLDERS + JSON.stringify(holders), calls: 2 };
-  const erased = await erasures.forgetTenant(erasure);
+  const unwritten = await erasures.unwrittenKeys(erasure, ERASED_KEYS);
+  await each(unwritten, ({ hash }) => rights.syncKey(hash));
+  const written = unwritten.map(({ change }) => change);
+  const { left, erased } = await erasures.forgetTenant(erasure, written);
   await rights.syncGrants(erasure.target);
   await quotas?.reset(tenantCounter(erasure.target));
-  return { place: null, calls: 5, erased };
+  return { place: left ? 'more' : null, calls: unwritten.length + 6, erased };
 };
 const HOLDERS = 'holders ';
 

@@ -19,6 +19,10 @@ export interface SqlDatabase {
 export const isUniqueViolation = (error: unknown): boolean =>
   error instanceof Error && /UNIQUE constraint failed|SQLITE_CONSTRAINT/i.test(error.message);
 
+/** @returns whether a statement's `RETURNING` produced a row. */
+export const gaveRow = (answer: { results: unknown[] } | undefined): boolean =>
+  (answer?.results.length ?? 0) > 0;
+
 /** @returns the smallest string above all that begin with `prefix`; names are ASCII. */
 export const prefixEnd = (prefix: string): string => `${prefix}\u007f`;
 

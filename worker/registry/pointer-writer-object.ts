@@ -6,7 +6,8 @@ import { z } from 'zod';
 import { AdapterName, Digest, fnv1a, isHolder } from '../../protocol/identity.ts';
 import { createD1GrantLedger } from '../access/d1-grants.ts';
 import { createD1KeyLedger } from '../access/d1-key-ledger.ts';
-import { type RightsWriter, heldGrants, keyIdOf, keyRecordOf } from '../access/ports.ts';
+import { createD1StaleRights, type StaleRights } from '../access/d1-stale-rights.ts';
+import { type RightsWriter, heldGrants, keyRecordOf } from '../access/ports.ts';
 import type { GrantIndex, KeyIndex } from './kv-indexes.ts';
 import type { GrantLedger } from '../access/d1-grants.ts';
 import type { KeyLedger } from '../access/d1-key-ledger.ts';
@@ -198,6 +199,7 @@ function writersOf(env: RawEnv): Pointers & RightsWriter {
     registry: createD1Registry(db),
     keyLedger: createD1KeyLedger(db),
     grantLedger: createD1GrantLedger(db),
+    staleRights: createD1StaleRights(db),
     now: Date.now,
     sleep: (ms) => new Promise<void>((resolve) => setTimeout(resolve, ms)),
   });
@@ -209,6 +211,7 @@ export function createKvWriters(params: {
   registry: Registry;
   keyLedger: KeyLedger;
   grantLedger: GrantLedger;
+  staleRights: StaleRights;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
 }): Pointers & RightsWriter {
@@ -231,6 +234,7 @@ export function createKvWriters(params: {
       keys: createKvKeyIndex(pointer),
       grantLedger: params.grantLedger,
       grants: createKvGrantIndex(pointer),
+      staleRights: params.staleRights,
     }),
   };
 }
@@ -256,7 +260,7 @@ export function createPointerSync(
     // It was erased in the meantime.
     if (afterLate && pointer.kind === 'none' && !marks.has(name)) marks.set(name, GONE_MARK_TTL_S);
     const written = await writeEntry(name, pointer);
-    if (change !== null) strikeOff({ name, change });
+    if (change !== null) strikeOff(name, registry.pointersWritten([{ name, change }]));
     return written;
   }
 
@@ -274,14 +278,6 @@ export function createPointerSync(
     return true;
   }
 
-  /** Not awaited: a note that remains only causes another write, which is harmless. */
-  function strikeOff(written: { name: string; change: number }): void {
-    registry.pointersWritten([written]).catch((error: unknown) => {
-      const reason = reasonOf(error);
-      logLine('pointer_not_struck_off', { name: written.name, reason }, 'warning');
-    });
-  }
-
   const sync = createWriteLanes({ ...params, write });
   return {
     sync(name, options = {}) {
@@ -292,37 +288,48 @@ export function createPointerSync(
   };
 }
 
+/** Not awaited: a note that remains only causes another write, which is harmless. */
+function strikeOff(record: string, striking: Promise<void>): void {
+  striking.catch((error: unknown) => {
+    const reason = reasonOf(error);
+    logLine('pointer_not_struck_off', { record, reason }, 'warning');
+  });
+}
+
 /**
  * Writes keys and grants in the order of their changes ({@link createWriteLanes}), so an older write cannot
- * restore what was revoked. All calls for a key, or for a tenant's grants, must reach the same instance.
+ * restore what was revoked, and then clears their notes of stale rights. All calls for a key, or for a
+ * tenant's grants, must reach the same instance.
  */
 export function createRightsSync(
   params: {
-    keyLedger: Pick<KeyLedger, 'get'>;
+    keyLedger: Pick<KeyLedger, 'toWrite'>;
     keys: Pick<KeyIndex, 'put' | 'revoke'>;
-    grantLedger: Pick<GrantLedger, 'heldBy' | 'refusedBy'>;
+    grantLedger: Pick<GrantLedger, 'toWrite'>;
     grants: Pick<GrantIndex, 'put'>;
+    staleRights: Pick<StaleRights, 'written'>;
   } & Omit<Parameters<typeof createWriteLanes>[0], 'write'>,
 ): RightsWriter {
-  const { keyLedger, keys, grantLedger, grants } = params;
+  const { keyLedger, keys, grantLedger, grants, staleRights } = params;
   /** Hashes for which the next write leaves a mark if there is no such key. */
   const marks = new Set<string>();
 
   async function writeKey(hash: string, afterLate: boolean): Promise<boolean> {
-    const row = await keyLedger.get(keyIdOf(hash));
-    const known = row !== null && row.hash === hash;
-    if (!known && !marks.has(hash) && !afterLate) return false;
+    const { row, change } = await keyLedger.toWrite(hash);
+    if (row === null && change === null && !marks.has(hash) && !afterLate) return false;
     // Admin keys are never in KV.
-    if (known && row.kind !== 'api') return false;
+    if (row !== null && row.kind !== 'api') return false;
     marks.delete(hash);
-    if (known && row.revoked_at === null) await keys.put(hash, keyRecordOf(row));
+    if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row));
     else await keys.revoke(hash);
+    if (change !== null) strikeOff(KEY + hash, staleRights.written(change));
     return true;
   }
 
   async function writeGrants(tenant: string): Promise<boolean> {
-    const [rows, refusals] = await Promise.all([grantLedger.heldBy([tenant]), grantLedger.refusedBy(tenant)]);
+    const { rows, refusals, change } = await grantLedger.toWrite(tenant);
     await grants.put(tenant, heldGrants(rows, refusals));
+    if (change !== null) strikeOff(GRANTS + tenant, staleRights.written(change));
     return true;
   }
 

@@ -27,7 +27,11 @@ const FORBIDDEN = [
   'FinalizationRegistry',
 ];
 
+/** Counts a mark ({@link import('../marks.ts').MARKS}). */
+export const MARK_GLOBAL = 'graftSimulationMark';
+
 export const GLOBAL_NAMES = [
+  MARK_GLOBAL,
   'Date',
   'performance',
   'setTimeout',
@@ -47,11 +51,11 @@ export const GLOBAL_NAMES = [
 /** The world that runs in this process; one at a time. */
 export const stage: {
   time: VirtualTime | null;
-  /** Highest delay of an answer of Web Crypto, ms; 0 = at once. */ cryptoDelayMs: number;
-} = {
-  time: null,
-  cryptoDelayMs: 0,
-};
+  /** Highest delay of an answer of Web Crypto, ms; 0 = at once. */
+  cryptoDelayMs: number;
+  /** How often each mark was reached. */
+  marks: Map<string, number>;
+} = { time: null, cryptoDelayMs: 0, marks: new Map() };
 
 /** @throws when a program runs outside of its life's events: what it did would not follow from the seed. */
 function running(): { time: VirtualTime; life: Life } {
@@ -72,6 +76,7 @@ const now = (): number => {
 export function simulatedGlobals(): unknown[] {
   const write = (...parts: unknown[]): void => running().life.log(parts.map(String).join(' '));
   const values: Record<string, unknown> = {
+    [MARK_GLOBAL]: (mark: string) => void stage.marks.set(mark, (stage.marks.get(mark) ?? 0) + 1),
     Date: dateOf(),
     performance: {
       now: () => running().time.now - running().life.born,

@@ -12,7 +12,8 @@ import { build, type Plugin } from 'esbuild';
 import { readFile } from 'node:fs/promises';
 import { workerBuild } from '../../../bin/worker-build.mjs';
 import { mountedModules } from './disk.ts';
-import { forbidden, GLOBAL_NAMES, nodeRandom, simulatedGlobals } from './life-globals.ts';
+import { type Mark, MARKS } from '../marks.ts';
+import { forbidden, GLOBAL_NAMES, MARK_GLOBAL, nodeRandom, simulatedGlobals } from './life-globals.ts';
 import type { OriginParams, OriginProcess } from './origin-program.ts';
 
 const ROOT = path.join(import.meta.dirname, '../../..');
@@ -60,24 +61,32 @@ export async function buildPrograms(changes: readonly Change[] = []): Promise<Pr
 }
 
 function changing(changes: readonly Change[]): Plugin {
+  const files = new Map<string, Change[]>();
+  for (const change of [...changes, ...MARKS.map(changeOf)])
+    files.set(change.file, [...(files.get(change.file) ?? []), change]);
   return {
     name: 'changes',
     setup(bundler) {
-      for (const { file, find, replace } of changes) {
-        const where = path.join(ROOT, file);
-        bundler.onLoad(
-          { filter: new RegExp(`${path.basename(file).replaceAll('.', '\\.')}$`) },
-          async (given) => {
-            if (given.path !== where) return undefined;
-            const text = await readFile(where, 'utf8');
-            if (text.split(find).length !== 2) throw new Error(`${file} does not have this once: ${find}`);
-            return { contents: text.replace(find, () => replace), loader: 'ts' };
-          },
-        );
-      }
+      bundler.onLoad({ filter: /\.ts$/ }, async ({ path: where }) => {
+        const wanted = files.get(path.relative(ROOT, where));
+        if (wanted === undefined) return undefined;
+        let text = await readFile(where, 'utf8');
+        for (const { file, find, replace } of wanted) {
+          if (text.split(find).length !== 2) throw new Error(`${file} does not have this once: ${find}`);
+          text = text.replace(find, () => replace);
+        }
+        return { contents: text, loader: 'ts' };
+      });
     },
   };
 }
+
+/** Behind the mark's line, counts it. */
+const changeOf = ({ mark, file, after, if: condition }: Mark): Change => ({
+  file,
+  find: `\n${after}\n`,
+  replace: `\n${after} ${condition === undefined ? '' : `if (${condition}) `}${MARK_GLOBAL}('${mark}');\n`,
+});
 
 function programOf(name: string, code: string): () => Record<string, unknown> {
   // One line before the code, as the source map expects: none.

@@ -95,6 +95,8 @@ export class World {
   readonly isolates: Isolate[] = [];
   readonly origins: OriginSlot[] = [];
   readonly objects = new Map<string, SimObjects>();
+  /** How often each rare branch was reached. */
+  readonly marks = new Map<string, number>();
   /** Lines of the product's logs that say that something unexpected happened. */
   readonly bugs: string[] = [];
   /** Runs of the schedule that took too long, though all stores answered at once. */
@@ -150,6 +152,7 @@ export class World {
   async start(): Promise<void> {
     stage.time = this.time;
     stage.cryptoDelayMs = this.shape.cryptoDelayMs;
+    stage.marks = this.marks;
     this.faults.on = false;
     for (let at = 0; at < this.shape.origins; at += 1) {
       const id = `o${at + 1}`;

@@ -67,6 +67,8 @@ describe('a backup', () => {
     expect(plan.tables.map(({ name }) => name)).not.toContain('d1_migrations');
     // What is kept for a time is in no backup.
     expect(plan.tables.map(({ name }) => name)).not.toContain('kept_prompts');
+    // A restore compares all of KV.
+    expect(plan.tables.map(({ name }) => name)).not.toContain('stale_rights');
     expect((await from.admin('/admin/backup/rows?table=kept_prompts')).status).toBe(
       (await from.admin('/admin/backup/rows?table=no_such_table')).status,
     );

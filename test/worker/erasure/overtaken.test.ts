@@ -1,6 +1,7 @@
 /** Changes that began before an erasure and end behind it, on D1's real statements: nothing comes back with them. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
+import { hashApiKey } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';
 
@@ -51,7 +52,7 @@ const rows = async (sql: string) => (await app.db.prepare(sql).all()).results;
 const left = async () => ({
   names: await rows('SELECT name, about FROM names'),
   history: await rows("SELECT name, action FROM history WHERE action <> 'erase' AND sequence > 0"),
-  stale: await rows('SELECT name FROM stale_pointers'),
+  stale: await rows('SELECT name FROM stale_pointers UNION ALL SELECT record FROM stale_rights'),
 });
 const NOTHING = { names: [], history: [], stale: [] };
 
@@ -202,4 +203,49 @@ describe('a name that is being published for a tenant', () => {
     expect((await left()).names).toEqual([]);
     expect(answer.status).toBe(409);
   });
+});
+
+it('a key that is revoked during the erasure of its tenant is revoked in KV, and leaves no note', async () => {
+  const { key: admin } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
+  const path = `/admin/blobs/${first.digest}`;
+  await app.graft.request(`${path}/parts/0`, {
+    key: admin,
+    method: 'PUT',
+    body: new Uint8Array(first.bytes),
+  });
+  const parts = [{ bytes: first.bytes.length, sha256: first.digest }];
+  await done(path, { bytes: first.bytes.length, parts }, admin);
+  await done('/admin/versions', { name: 'acme/notes', digest: first.digest }, admin);
+  await done('/admin/grants', { scope: 'acme/**', tenant: 'bob' }, admin);
+  const keys: { key: string; id: string }[] = [];
+  // Behind the step that revokes keys; the requests that revoke these end before they reach KV.
+  before.set('registry.pointerToWrite', async () => {
+    for (let i = 0; i < 3; i += 1) {
+      const made = (await done('/admin/keys', { tenant: 'acme' })) as { key: string; id: string };
+      keys.push(made);
+      const revoked = { id: made.id, successors: true, made: false, at: app.graft.clock.now() };
+      await app.graft.services.keyLedger.revoke(revoked);
+    }
+  });
+  await erase({ tenant: 'acme' });
+  expect(before.size).toBe(0);
+  expect(await rows("SELECT id FROM keys WHERE tenant = 'acme'")).toEqual([]);
+  // Others' notes are struck off behind the write.
+  await vi.waitFor(async () => expect(await rows('SELECT record FROM stale_rights')).toEqual([]));
+  app.graft.clock.advance(MINUTE_MS);
+  expect(keys).toHaveLength(3);
+  for (const { key } of keys)
+    expect((await app.graft.services.keyIndex.get(await hashApiKey(key))).state).toBe('gone');
+});
+
+it('a key is not forgotten before KV has its revocation', async () => {
+  const made = (await done('/admin/keys', { tenant: 'acme' })) as { key: string; id: string };
+  const revoked = { id: made.id, successors: true, made: false, at: app.graft.clock.now() };
+  await app.graft.services.keyLedger.revoke(revoked);
+  const erasure = { id: 0, kind: 'tenant', target: 'acme', owner: 'acme', usage: false } as const;
+  const at = { ...erasure, step: 'rest', place: '', touchedAt: 0 } as const;
+  const { erasures } = app.graft.services;
+  expect(await erasures.forgetTenant(at, [])).toMatchObject({ left: true, erased: { keys: 0 } });
+  const written = (await erasures.unwrittenKeys(at, 9)).map(({ change }) => change);
+  expect(await erasures.forgetTenant(at, written)).toMatchObject({ left: false, erased: { keys: 1 } });
 });

@@ -5,6 +5,8 @@ import { usableRanges } from '../../../worker/access/authenticate.ts';
 import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { createD1GrantLedger } from '../../../worker/access/d1-grants.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
+import { createD1Erasures } from '../../../worker/erasure/d1-erasures.ts';
+import type { Erasure } from '../../../worker/erasure/ports.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.ts';
 import { createD1Traffic } from '../../../worker/traffic/d1-traffic.ts';
@@ -40,6 +42,10 @@ const windows = [
   { from: 'a/', to: 'a/\u007f', limit: 9 },
 ];
 const row = { tenant: 'me', scope: 'a', owner: 'you', created_at: 1, created_by: 'x' };
+const erasure: Erasure = {
+  ...{ id: 1, kind: 'tenant', target: 'me', owner: 'me', usage: false },
+  ...{ step: 'rest', place: '', touchedAt: 1 },
+};
 const line = { id: 'key_1', successors: true, made: true };
 
 const prices = { currency: 'EUR', prompt: 1, completion: 2, bases: { b: { prompt: 3, completion: 4 } } };
@@ -62,6 +68,7 @@ const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
   'history of one': (db) => createD1Registry(db).history({ name: null, owner: 'me', before: 9, limit: 9 }),
   'keys of one': (db) => createD1KeyLedger(db).list('me'),
   'keys, a page': (db) => createD1KeyLedger(db).page(page),
+  'a key that KV is told of': (db) => createD1KeyLedger(db).toWrite('f'.repeat(64)),
   'keys that limits are written to': (db) => createD1KeyLedger(db).ofTenant({ ...page, tenant: 'me' }),
   'limits of tenants': (db) => createD1TenantLimits(db).list(page),
   'keys that end together': (db) => createD1KeyLedger(db).line({ ...line, after: null, limit: 9 }),
@@ -76,11 +83,15 @@ const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
   'grants of all': (db) => createD1GrantLedger(db).list({ owner: null, cursor: 'a\nb\nc', limit: 9 }),
   'grants of one': (db) => createD1GrantLedger(db).list({ owner: 'me', cursor: 'a\nb\nc', limit: 9 }),
   'grants held': (db) => createD1GrantLedger(db).heldBy(['me', '*']),
+  'grants that KV is told of': (db) => createD1GrantLedger(db).toWrite('me'),
   'grants that open something': (db) => createD1GrantLedger(db).usableBy('me'),
   'a grant': (db) => createD1GrantLedger(db).add(row, NO_CAPS),
   'grants counted': (db) => createD1GrantLedger(db).counts(row),
   'a grant taken back by one': (db) => createD1GrantLedger(db).remove(row),
   'a grant taken back of all': (db) => createD1GrantLedger(db).remove({ tenant: 'me', scope: 'a' }),
+  'a refusal that ends': (db) => createD1GrantLedger(db).accept(row),
+  'revoked keys that KV is not told of': (db) => createD1Erasures(db).unwrittenKeys(erasure, 9),
+  'a tenant that is forgotten': (db) => createD1Erasures(db).forgetTenant(erasure, [1]),
   refusals: (db) => createD1GrantLedger(db).refusedBy('me'),
   'a refusal': (db) => createD1GrantLedger(db).refuse(row, 9),
   'usage of all': (db) => createD1Usage(db, 1).sum({ by: 'key', tenant: null, from: 1, to: 9, limit: 9 }),

@@ -30,10 +30,11 @@ it('marks an erased name again if an older write lands on the mark', async () =>
   const row = keyRow('k', { hash: 'f'.repeat(64), tenant: 'acme' });
   const rights = createRightsSync({
     ...lanes,
-    keyLedger: { get: async () => (erased ? null : row) },
+    keyLedger: { toWrite: async () => ({ row: erased ? null : row, change: null }) },
     keys: { put: () => late('key'), revoke: async () => void inKv.push('no key') },
-    grantLedger: { heldBy: async () => [], refusedBy: async () => [] },
+    grantLedger: { toWrite: async () => ({ rows: [], refusals: [], change: null }) },
     grants: { put: async () => undefined },
+    staleRights: { written: async () => undefined },
   });
   const given = await Promise.allSettled([pointers.sync('a'), rights.syncKey(row.hash)]);
   expect(given.map(({ status }) => status)).toEqual(['rejected', 'rejected']);

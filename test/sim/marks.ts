@@ -1,0 +1,273 @@
+/**
+ * Rare branches of the product that random exploration should reach. They are counted by a statement that is put behind
+ * a line while the product is bundled for a simulated world; the product itself does not have them.
+ */
+
+export interface Mark {
+  readonly mark: string;
+  /** What has happened there. */
+  readonly when: string;
+  /** Below the checkout's root. */
+  readonly file: string;
+  /** A whole line, with its indentation, that occurs once in the file. */
+  readonly after: string;
+  /** Condition under which it counts; always unless given. */
+  readonly if?: string;
+}
+
+export const MARKS: readonly Mark[] = [
+  {
+    mark: 'pointer-write-gave-up',
+    when: 'KV refused, or a write hung past 8 s: the caller gets 503, the alarm repeats',
+    file: 'worker/registry/pointer-writer-object.ts',
+    after: "      const reason = error instanceof Error ? error.message : 'unknown error';",
+  },
+  {
+    mark: 'pointer-alarm-repeats',
+    when: 'an object makes up for a write that failed or was cut off with it',
+    file: 'worker/registry/pointer-writer-object.ts',
+    after: '      const record = key.slice(PENDING.length);',
+  },
+  {
+    mark: 'late-write-landed',
+    when: 'a write that had been given up landed after all, and the record is written again',
+    file: 'worker/registry/pointer-writer-object.ts',
+    after: '            landed.add(record);',
+  },
+  {
+    mark: 'overtaken-erasure',
+    when: '… and meanwhile the name was erased: a mark is written over it',
+    file: 'worker/registry/pointer-writer-object.ts',
+    after: '    const { pointer, change } = await registry.pointerToWrite(name);',
+    if: "afterLate && pointer.kind === 'none'",
+  },
+  {
+    mark: 'stale-pointer-written',
+    when: 'the schedule or a fresh isolate writes what a dead one left',
+    file: 'worker/registry/write-pointer.ts',
+    after: '    const page = stale.slice(at, at + STALE_POINTERS_AT_ONCE);',
+  },
+  {
+    mark: 'change-repeated-before-served',
+    when: 'a client repeats a change that KV has not been told of',
+    file: 'worker/registry/go-live.ts',
+    after: '  if (change === null) return null;',
+  },
+  {
+    mark: 'parent-lost-during-trial',
+    when: 'the parent was retired or removed while an origin tried the chain',
+    file: 'worker/registry/publish-version.ts',
+    after: '  if (row !== null && row.retiredAt === null && row.withdrawnAt === null) return null;',
+  },
+  {
+    mark: 'change-overtaken',
+    when: 'a transaction failed on its history row or a guard: a concurrent change, or an erasure, was first',
+    file: 'worker/registry/d1-registry-changes.ts',
+    after: '      if (!isUniqueViolation(error)) throw error;',
+  },
+  {
+    mark: 'last-known-good-served',
+    when: 'an isolate answers from what it knew',
+    file: 'worker/platform/kv-cache.ts',
+    after: '      const last = known.get(key);',
+    if: 'last !== undefined',
+  },
+  {
+    mark: 'read-overtaken-by-a-write',
+    when: 'a read that began before a write here came back after it, and is not cached',
+    file: 'worker/platform/kv-cache.ts',
+    after: '    missing.delete(key);',
+    if: 'writes !== before',
+  },
+  {
+    mark: 'rotation-repeated-after-its-end',
+    when: 'a rotation is asked for again when the old key is over: KV is told once more',
+    file: 'worker/access/keys-routes.ts',
+    after: '      await index(old);',
+  },
+  {
+    mark: 'erased-origins-asked-again',
+    when: 'an origin was away when its files were to be dropped',
+    file: 'worker/erasure/erase-steps.ts',
+    after:
+      '  const asked: Worked = { erasure, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [] };',
+  },
+  {
+    mark: 'erasure-continued-by-the-schedule',
+    when: 'the client of an erasure has gone in the middle',
+    file: 'worker/erasure/erase-steps.ts',
+    after: '  // As if it had been abandoned before: the next run continues.',
+    if: 'next !== null',
+  },
+  {
+    mark: 'upload-closed-into-an-erasure',
+    when: 'a file was erased between its record and its holder',
+    file: 'worker/blobs/stored-file.ts',
+    after: '    await blobs.delete(digest);',
+  },
+  {
+    mark: 'failover-before-first-byte',
+    when: 'the next origin is asked',
+    file: 'worker/origins/send.ts',
+    after: '      tried.push(origin.id);',
+  },
+  {
+    mark: 'hanging-origin-given-up',
+    when: 'no sign of life for 10 s',
+    file: 'worker/origins/send.ts',
+    after: '        if (await isAlive(origin, since)) continue;',
+  },
+  {
+    mark: 'refused-by-a-full-origin',
+    when: '429 of one origin, and another is asked',
+    file: 'worker/origins/send.ts',
+    after: '    if (!tooSmall) health.full(origin);',
+  },
+  {
+    mark: 'signed-for-this-start',
+    when: 'an origin with a clock ahead was started anew',
+    file: 'worker/origins/connection.ts',
+    after: '      starts.set(origin.id, told);',
+  },
+  {
+    mark: 'stream-stalled',
+    when: 'no byte for 25 s in the middle of a stream',
+    file: 'worker/origins/connection.ts',
+    after: '    silent = true;',
+  },
+  {
+    mark: 'stream-broke-off',
+    when: 'the client gets an error event',
+    file: 'worker/origins/connection.ts',
+    after: "        logLine('stream_cut', { origin: origin.id, request_id: call.requestId });",
+  },
+  {
+    mark: 'transfer-shared',
+    when: 'two requests of an isolate wait for one transfer',
+    file: 'worker/origins/transfers.ts',
+    after: '        while (isMoving() && now() < options.until) await sleep(LOAD_POLL_MS);',
+  },
+  {
+    mark: 'transfer-resumed',
+    when: 'an origin has some of the parts already',
+    file: 'worker/origins/transfers.ts',
+    after: '    const wanted = await missingParts(announced.value);',
+    if: 'wanted !== null && wanted.size > 0 && wanted.size < record.parts.length',
+  },
+  {
+    mark: 'unpinning-unheard',
+    when: 'an origin was not told what to unpin',
+    file: 'worker/origins/pins.ts',
+    after: "        logLine('not_unpinned', { origin: origin.id, reason });",
+  },
+  {
+    mark: 'admission-undone',
+    when: 'key and tenant disagree: one admission is taken back',
+    file: 'worker/metering/meter.ts',
+    after: '    const passed = counted.filter((_, i) => said[i]?.ok);',
+    if: 'passed.length > 0',
+  },
+  {
+    mark: 'usage-batch-known',
+    when: 'D1 had committed a batch whose answer was lost',
+    file: 'worker/metering/d1-usage.ts',
+    after: '        if (!isUniqueViolation(error)) throw error;',
+  },
+  {
+    mark: 'upload-started-over',
+    when: 'the same file is announced in other parts, and the first sender is gone',
+    file: 'gpu-origin/adapter-files/adapter-store.ts',
+    after: '      const place = join(incoming, `${Digest.parse(digest)}.${random()}`);',
+    if: 'current !== undefined',
+  },
+  {
+    mark: 'part-taken-from-the-next-sender',
+    when: 'a sender has been silent for 5 s',
+    file: 'gpu-origin/adapter-files/adapter-store.ts',
+    after: "    if (this.state(index) === 'receiving' && this.isBusy(now)) return null;",
+    if: "this.state(index) === 'receiving'",
+  },
+  {
+    mark: 'upload-dropped-under-way',
+    when: 'an adapter was dropped (erased) while a part came',
+    file: 'gpu-origin/adapter-files/adapter-store.ts',
+    after: "      upload.end(i, attempt, received.ok ? 'held' : 'missing', now());",
+    if: '!isCurrent()',
+  },
+  {
+    mark: 'damaged-file-discarded',
+    when: 'a flipped bit on the disk: the file is sent again',
+    file: 'gpu-origin/adapter-files/adapter-store.ts',
+    after: '        await discard(digest);',
+  },
+  {
+    mark: 'upload-resumed-after-restart',
+    when: 'an origin was killed in the middle of an upload',
+    file: 'gpu-origin/adapter-files/adapter-store.ts',
+    after: '    else uploads.set(digest, upload);',
+    if: '!useless',
+  },
+  {
+    mark: 'disk-refused',
+    when: 'a full disk',
+    file: 'gpu-origin/adapter-files/disk-room.ts',
+    after: '    this.#refusals += 1;',
+  },
+  {
+    mark: 'row-preempted',
+    when: 'a row makes room for another tenant',
+    file: 'gpu-origin/engine/model-executor.ts',
+    after: "      sequence.become('preempted');",
+  },
+  {
+    mark: 'preempted-row-restored',
+    when: '… and returns',
+    file: 'gpu-origin/engine/model-executor.ts',
+    after: '      this.#scheduler.drop(sequence);',
+  },
+  {
+    mark: 'preempted-row-ended',
+    when: '… or is aborted, or passes its deadline, while it is out',
+    file: 'gpu-origin/engine/kv-cache-manager.ts',
+    after: '      this.#runner.release(place);',
+  },
+  {
+    mark: 'adapters-wait-for-memory',
+    when: 'a request finds no room for its adapters and is overtaken',
+    file: 'gpu-origin/engine/model-executor.ts',
+    after: '        blocked ??= sequence;',
+  },
+  {
+    mark: 'row-waits-for-memory',
+    when: 'a row finds no memory in the batch',
+    file: 'gpu-origin/engine/scheduler.ts',
+    after: '      passed ??= sequence;',
+  },
+  {
+    mark: 'aborted-while-loading',
+    when: 'a client leaves while its adapters load',
+    file: 'gpu-origin/engine/engine.ts',
+    after: "      const outcome = sequence.state === 'loading' ? sequence.lease?.outcome : undefined;",
+    if: "sequence.abortWanted && sequence.state === 'loading'",
+  },
+  {
+    mark: 'adapter-dropped-in-use',
+    when: 'an erasure meets a row that uses the adapter',
+    file: 'gpu-origin/engine/adapters/adapter-cache.ts',
+    after: '      this.#dropped.add(entry);',
+    if: 'isHeld(entry)',
+  },
+  {
+    mark: 'cancel-overtook-its-request',
+    when: "the edge's cancellation arrives first",
+    file: 'gpu-origin/http/run-prompts.ts',
+    after: '      this.#note(id, kid, { open: 0, cancel: nothing, cancelled: true }).endedAt = this.#now();',
+  },
+  {
+    mark: 'replay-refused',
+    when: 'a request arrived twice',
+    file: 'gpu-origin/http/read-request.ts',
+    after: '  const problem = checked.error;',
+    if: "problem.kind === 'replayed'",
+  },
+];
