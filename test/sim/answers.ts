@@ -1,5 +1,6 @@
 /** What an answer of the edge must be, whoever asked and whatever went wrong meanwhile. */
 import { type Answered, codeOf } from './client.ts';
+import { originFault } from './invariants/explained.ts';
 import type { Actor, Key, Outcome, Simulation } from './simulate.ts';
 
 export interface Completion {
@@ -17,12 +18,24 @@ export interface Completion {
  * minute, and the memory of an isolate.
  */
 export const STALE_MS = 65_000;
+/** Codes that say that an origin could not be had, or has stopped. */
+const ORIGIN_AWAY = new Set(['origin_unavailable', 'origin_stopped']);
 /** A request's own budget, the edge's grace, and a client's way; ms. */
 const DEADLINE_MS = 615_000;
 
-/** No name of another tenant in what a client gets, unless it may use it. */
+/** In each prompt of a tenant, and in nobody else's. */
+export const promptOf = (tenant: string): string => `whispers of ${tenant}`;
+
+/** No name or prompt of another tenant in what a client gets, unless it may use it. */
 export function checkPrivacy(sim: Simulation, tenant: string, answered: Answered, what: string): void {
   if (answered.kind !== 'answer') return;
+  const [whispers, owner] = /whispers of (tenant\d)/.exec(answered.text) ?? [];
+  if (whispers !== undefined && owner !== tenant)
+    sim.fail("3 nothing of another tenant's", `${what} told ${tenant} what ${owner} asked`);
+  if (what.startsWith('/admin/usage'))
+    for (const [, other] of answered.text.matchAll(/"tenant":"(\w+)"/g))
+      if (other !== tenant)
+        sim.fail("3 nothing of another tenant's", `${what} told ${tenant} of ${other}'s usage`);
   for (const [name] of answered.text.matchAll(/\btenant\d(?:\/[a-z]+)+/g)) {
     const owner = name.split('/')[0] as string;
     if (owner === tenant || what.includes(name)) continue;
@@ -55,6 +68,7 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
   const until = answered.at;
   const what = `${key.id} (${tenant.id}) ${model} ${JSON.stringify(content)}, ${maxTokens} tokens${stream ? ', streamed' : ''}`;
   if (answered.kind === 'lost') {
+    tenant.unended += 1;
     if (leaveAfterMs === null && /ten minutes/.test(answered.why))
       sim.fail('4 every request ends within its deadline', `${what} began at ${from}`);
     return 'lost';
@@ -77,7 +91,12 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
     );
     return 'refused';
   }
-  if ('error' in said) return 'refused';
+  if ('error' in said) {
+    tenant.unended += 1;
+    if (ORIGIN_AWAY.has(said.error) && slowMs === null && originFault(sim.world, from) === null)
+      sim.fail('4 an answer ends whole unless something went wrong', `${what} ended with ${said.error}`);
+    return 'refused';
+  }
   const adapter = answered.headers.get('x-graft-adapter') ?? '';
   const chains = adapter === 'base' ? [[]] : sim.truth.everAs(adapter).map((row) => row.chain);
   const answers = chains.map((chain) => ({ chain, right: sim.oracle.answer({ content, chain, maxTokens }) }));
@@ -119,6 +138,8 @@ function checkRefusal(
   const since = sim.truth.keys.now(key.id);
   if (code === null || code === 'internal_error' || answered.status === 500)
     sim.fail('errors have a code', `${what}: ${answered.status} ${answered.text.slice(0, 300)}`);
+  if (code !== null && ORIGIN_AWAY.has(code) && originFault(sim.world, from) === null)
+    sim.fail('9 an origin that is up serves', `${what}: ${answered.text.slice(0, 300)}`);
   if (
     code === 'invalid_api_key' &&
     key.revokedAt === null &&

@@ -1,5 +1,9 @@
 /** After the faults have stopped: everything comes to rest, and D1, KV, blobs and origins agree without help. */
+import { ERASE_SETTLE_MS } from '../../protocol/admin-api/erasures.ts';
 import { ask } from './client.ts';
+import { checkErased, unendedErasures } from './invariants/erased.ts';
+import { checkPins } from './invariants/pins.ts';
+import { checkUsage } from './invariants/usage.ts';
 import type { Simulation } from './simulate.ts';
 
 const MINUTE = 60_000;
@@ -19,6 +23,8 @@ export async function checkAtRest(sim: Simulation, over: () => boolean): Promise
     'everything has settled',
   );
   if (over()) return;
+  await endErasures(sim, over);
+  if (over()) return;
   for (const { running } of world.origins) {
     const left = running?.process.leftOver() ?? [];
     if (left.length > 0) sim.fail('8 nothing is left at rest', `${running?.life.name}: ${left.join(', ')}`);
@@ -28,10 +34,36 @@ export async function checkAtRest(sim: Simulation, over: () => boolean): Promise
       sim.fail('8 nothing is left at rest', `${life.name} does not end ${[...pending].join(', ')}`);
   const open = world.network.open();
   if (open.length > 0) sim.fail('8 nothing is left at rest', `requests are open: ${open.join(', ')}`);
+  sim.quotas.atRest(world.objects.get('QUOTAS')?.stored() ?? new Map());
   for (const [binding, objects] of world.objects)
     for (const [id, disk] of objects.stored())
       for (const key of disk.keys())
         if (key.startsWith('pending:')) sim.fail('9 the stores agree', `${binding}/${id} still has ${key}`);
+}
+
+/** Records of requests that ran beside an erasure are searched once more a quarter of an hour after it. */
+async function endErasures(sim: Simulation, over: () => boolean): Promise<void> {
+  const { world } = sim;
+  const many = await unendedErasures(sim);
+  if (many === 0) return;
+  // The schedule takes one of them each minute through each step.
+  const until = world.time.now + ERASE_SETTLE_MS + (3 + 3 * many) * MINUTE;
+  let left = many;
+  let next = 0;
+  await world.until(
+    () => over() || left === 0 || world.time.now >= until,
+    'the erasures end',
+    () => {
+      if (world.time.now < next) return;
+      next = world.time.now + MINUTE;
+      void unendedErasures(sim).then((now) => (left = now));
+    },
+  );
+  if (left > 0) sim.fail('6 an erasure ends', `${left} of ${many} have not ended`);
+  // Its last run may go on.
+  const settled = world.time.now + 10_000;
+  world.time.after(world.client('after erasures'), 10_000, () => undefined);
+  await world.until(() => over() || world.time.now >= settled, 'the last erasure has ended');
 }
 
 const sealed = (bytes: Uint8Array | null): Record<string, unknown> | null => {
@@ -59,7 +91,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   for (const key of world.kv.keys('name:')) {
     const name = key.slice('name:'.length);
     const entry = sealed(world.kv.read(key));
-    if (truth.names.now(name) === undefined && entry?.['gone'] !== true)
+    if (truth.names.now(name) === undefined && entry?.['gone'] !== true && !sim.forged.has(key))
       wrong(`KV has ${name}, which D1 does not know`);
   }
   for (const id of truth.keys.keys()) {
@@ -68,6 +100,10 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
     const entry = sealed(world.kv.read(`key:${row.hash}`));
     if (row.revoked && entry !== null && entry['gone'] !== true) wrong(`key ${id} is revoked, and KV has it`);
   }
+  if (over()) return;
+  await checkErased(sim);
+  await checkPins(sim);
+  await checkUsage(sim);
   if (over()) return;
   await probe(sim, over);
 }

@@ -1,6 +1,7 @@
 /** The operations of clients, and what their answers must be. */
+import { crc32 } from 'node:zlib';
 import { codeOf, type Answered } from './client.ts';
-import { checkCompletion, checkPrivacy, type Completion } from './answers.ts';
+import { checkCompletion, checkPrivacy, promptOf, type Completion } from './answers.ts';
 import type { Random } from './world/random.ts';
 import { type Actor, type Key, type Outcome, sha256, type Simulation } from './simulate.ts';
 import type { NameState } from './truth.ts';
@@ -51,6 +52,14 @@ function pickName(sim: Simulation, actor: Actor, kind: keyof typeof KINDS): stri
   const good = actor.random.chance(0.9) ? namesOf(sim, actor, kind) : actor.tenant.names;
   return actor.random.pick(good.length > 0 ? good : namesOf(sim, actor, 'any'));
 }
+/** A key that nobody was given, well-formed. */
+function madeUpKey(random: Random): string {
+  const digit = (n: number): string => KEY_DIGITS.charAt(n % KEY_DIGITS.length);
+  const key = `gk_${Array.from({ length: 27 }, () => digit(random.below(62))).join('')}`;
+  const sum = crc32(key);
+  return key + [5, 4, 3, 2, 1, 0].map((power) => digit(Math.floor(sum / 62 ** power))).join('');
+}
+const KEY_DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 const liveKeys = ({ tenant }: Actor): Key[] => tenant.keys.filter(({ revokedAt }) => revokedAt === null);
 
 /** Codes that a correct request may get, at any time: something is short, away or changed by another. */
@@ -105,6 +114,14 @@ async function admin(
 
 /** Sends a file in parts, and closes it. */
 async function upload(sim: Simulation, actor: Actor, bytes: Uint8Array, digest: string): Promise<Outcome> {
+  try {
+    return await sendParts(sim, actor, bytes, digest);
+  } finally {
+    sim.sentAt.set(digest, sim.world.time.now);
+  }
+}
+
+async function sendParts(sim: Simulation, actor: Actor, bytes: Uint8Array, digest: string): Promise<Outcome> {
   const parts: { bytes: number; sha256: string }[] = [];
   for (let at = 0; at < bytes.length; at += PART_BYTES) {
     const part = Uint8Array.from(bytes.subarray(at, at + PART_BYTES));
@@ -218,13 +235,9 @@ async function complete(sim: Simulation, actor: Actor, how: Partial<Completion> 
   return checkCompletion(sim, actor, {
     key,
     model: name === 'base' ? name : `${name}${version}`,
-    content: random.pick([
-      'hello world',
-      `${actor.tenant.id} asks`,
-      'what is it',
-      'hello '.repeat(random.between(2, 12)),
-    ]),
-    maxTokens: random.between(1, 24),
+    // No other tenant may ever see this.
+    content: `${promptOf(actor.tenant.id)} ${random.pick(['asks', 'what is it', 'hello '.repeat(random.between(2, 12))])}`,
+    maxTokens: random.chance(0.15) ? random.between(60, 200) : random.between(1, 24),
     stream: random.chance(0.5),
     leaveAfterMs: null,
     slowMs: null,
@@ -242,6 +255,20 @@ export const OPERATIONS = {
     weight: 6,
     possible: (_sim, { tenant }) => tenant.keys.length > 0,
     run: (sim, actor) => complete(sim, actor, { leaveAfterMs: actor.random.below(1_500) }),
+  },
+  'ask at once': {
+    weight: 3,
+    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    run: async (sim, actor) => {
+      // Often with a key that has limits: what is counted at once must be counted.
+      const limited = liveKeys(actor).filter(({ tokensADay }) => tokensADay !== null);
+      const key = limited.length > 0 && actor.random.chance(0.5) ? { key: actor.random.pick(limited) } : {};
+      const long = actor.random.chance(0.4) ? { maxTokens: actor.random.between(60, 200) } : {};
+      const ended = await Promise.all(
+        Array.from({ length: actor.random.between(3, 8) }, () => complete(sim, actor, { ...key, ...long })),
+      );
+      return ended.includes('done') ? 'done' : 'refused';
+    },
   },
   'read slowly': {
     weight: 2,
@@ -431,6 +458,30 @@ export const OPERATIONS = {
       );
       if (outcome !== 'lost') sim.pinned.delete(name);
       return outcome;
+    },
+  },
+  'forge a key': {
+    weight: 1,
+    possible: (_sim, actor) => liveKeys(actor).length > 0,
+    run: async (sim, actor) => {
+      // A genuine value, moved to where it opens something else; or one with a made-up seal.
+      const { kv } = sim.world;
+      const genuine = kv.read(`key:${sha256(actor.random.pick(liveKeys(actor)).text)}`);
+      if (genuine === null) return 'refused';
+      const text = madeUpKey(actor.random);
+      const place = `key:${sha256(text)}`;
+      const seal = actor.random.chance(0.5) ? new TextEncoder().encode('0'.repeat(64)) : genuine.slice(0, 64);
+      sim.forged.add(place);
+      kv.forge(place, Uint8Array.from([...seal, ...genuine.slice(64)]));
+      await sim.world.time.sleep(actor.life, actor.random.below(40 * SECOND));
+      const answered = await sim.ask(actor, { path: '/v1/models', key: text });
+      if (answered.kind === 'lost') return 'lost';
+      if (answered.status === 200)
+        sim.fail(
+          '6 nobody can write rights into KV',
+          `a forged key was answered: ${answered.text.slice(0, 200)}`,
+        );
+      return 'done';
     },
   },
   'list names': {

@@ -5,6 +5,8 @@ import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
 import { checkAtRest, checkStores } from './at-rest.ts';
 import { OPERATIONS, type OperationName } from './operations.ts';
+import { watchQuotas } from './invariants/quotas.ts';
+import { watchSignatures } from './invariants/signatures.ts';
 import { Truth } from './truth.ts';
 import type { FaultKind } from './world/faults.ts';
 import { createOracle } from './world/expected-answer.ts';
@@ -46,6 +48,8 @@ export interface Tenant {
   receivedTokens: number;
   /** Completions sent. */
   sent: number;
+  /** … of which it did not see the end. */
+  unended: number;
 }
 
 export interface Actor {
@@ -107,12 +111,25 @@ export class Simulation {
   readonly operations: number;
   begun = 0;
   breach: Breach | null = null;
+  /** Keys in KV that somebody has written without the secret. */
+  readonly forged = new Set<string>();
+  /** When a client began to send a file, by digest. */
+  readonly sentAt = new Map<string, number>();
+  /** Tokens that origins make for no answer. */
+  unbilledTokens = 0;
+  readonly quotas = watchQuotas((invariant, what) => this.fail(invariant, what));
   #next = 0;
 
   constructor(options: SimulateOptions) {
     this.operations = Math.min(options.operations, options.stopAfter ?? Infinity);
     this.world = new World(options.seed, options.programs, options);
     this.truth = new Truth(this.world);
+    this.world.network.onAnswer = watchSignatures((invariant, what) => this.fail(invariant, what));
+    const counters = this.world.objects.get('QUOTAS');
+    if (counters !== undefined) {
+      counters.onAnswer = this.quotas.answered;
+      counters.onRestart = this.quotas.restarted;
+    }
     for (const name of Object.keys(OPERATIONS) as OperationName[])
       this.counts.set(name, { done: 0, refused: 0, lost: 0 });
   }
@@ -238,7 +255,16 @@ async function setUp(sim: Simulation): Promise<void> {
           });
           if (room.kind !== 'answer' || room.status >= 300)
             throw new Error(`no room: ${JSON.stringify(room)}`);
-          sim.tenants.push({ id, adminKey: key, keys: [], names: [], files: [], receivedTokens: 0, sent: 0 });
+          sim.tenants.push({
+            id,
+            adminKey: key,
+            keys: [],
+            names: [],
+            files: [],
+            receivedTokens: 0,
+            sent: 0,
+            unended: 0,
+          });
         } catch (error) {
           problem = error;
         } finally {
@@ -276,6 +302,10 @@ async function runActor(sim: Simulation, actor: Actor, pauseMs: number): Promise
 function step(sim: Simulation): void {
   const [bug] = sim.world.allBugs();
   if (bug !== undefined) sim.fail('no bug', bug);
+  for (const { ledger } of sim.world.origins)
+    for (const { invariant, what } of ledger.breaches) sim.fail(invariant, what);
+  const [late] = sim.world.lateSchedules;
+  if (late !== undefined) sim.fail('7 the schedule ends', late);
 }
 
 export const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex');

@@ -76,6 +76,11 @@ class Past<T> {
     return last?.until === Infinity ? last.value : undefined;
   }
 
+  /** All that have been there. */
+  ever(): string[] {
+    return [...this.#periods.keys()];
+  }
+
   keys(): string[] {
     return [...this.#periods.keys()].filter((key) => this.now(key) !== undefined);
   }
@@ -90,6 +95,10 @@ export class Truth {
   readonly versions = new Map<string, VersionRow>();
   readonly #everAs = new Map<string, VersionRow[]>();
   readonly #versionsOf = new Map<string, number[]>();
+  /** Digests of versions that are no more, and when the last one went. */
+  readonly #vanished = new Map<string, number>();
+  /** Digests of versions that D1 has. */
+  #live = new Set<string>();
   /** Since when a version may not be served. */
   readonly retired = new Map<string, number>();
   readonly #db: SqlDatabase;
@@ -165,6 +174,11 @@ export class Truth {
     const there = new Set(versions.map(({ name, version }) => `${name}@${version}`));
     for (const id of this.versions.keys())
       if (!there.has(id) && !this.retired.has(id)) this.retired.set(id, now);
+    const live = new Set(
+      versions.flatMap(({ chain }) => (JSON.parse(chain) as VersionRow['chain']).map(({ digest }) => digest)),
+    );
+    for (const digest of this.#live) if (!live.has(digest)) this.#vanished.set(digest, now);
+    this.#live = live;
     const grants = await this.#rows<{ scope: string; tenant: string; owner: string | null }>(
       'SELECT * FROM grants',
     );
@@ -193,6 +207,13 @@ export class Truth {
         ]),
       ),
     );
+  }
+
+  /** Digests of versions that D1 has no more, and since when. */
+  vanished(): Map<string, number> {
+    const found = new Map<string, number>();
+    for (const [digest, at] of this.#vanished) if (!this.#live.has(digest)) found.set(digest, at);
+    return found;
   }
 
   /** All that `name@version` has been: after an erasure a name begins at 1 again. */

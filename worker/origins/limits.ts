@@ -47,6 +47,8 @@ export const LOAD_BUDGET_MS = 60 * SECOND;
 export const LOAD_POLL_MS = 25;
 /** A transfer that has not sent a part for this long counts as dead. */
 export const TRANSFER_STALL_MS = 30 * SECOND;
+/** Slowest way to an origin on which a part may still arrive, bytes a ms: 24 MiB in four minutes. */
+export const SLOWEST_TRANSFER = 100;
 /** Longest single wait that an origin can request. */
 export const MAX_LOAD_WAIT_MS = 2 * SECOND;
 /** How old an origin’s description may be. Then the edge asks whether it serves another base. */

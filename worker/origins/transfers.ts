@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { registryUnavailable, adapterUnavailable } from '../errors.ts';
-import { LOAD_POLL_MS, TRANSFER_STALL_MS } from './limits.ts';
+import { LOAD_POLL_MS, SLOWEST_TRANSFER, TRANSFER_STALL_MS } from './limits.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import { type OriginFetch, readOriginText } from './connection.ts';
@@ -42,7 +42,7 @@ export function createTransfers(params: {
   async function sendPart(
     origin: Origin,
     digest: string,
-    part: { index: number; sha256: string },
+    part: { index: number; sha256: string; bytes: number },
     begun: Promise<ReadableStream<Uint8Array> | null> | null,
   ): Promise<Result<null, ApiError>> {
     let reason = '';
@@ -61,6 +61,7 @@ export function createTransfers(params: {
         body,
         bodyHash: part.sha256,
         contentType: 'application/octet-stream',
+        signal: AbortSignal.timeout(TRANSFER_STALL_MS + Math.ceil(part.bytes / SLOWEST_TRANSFER)),
       });
       if (sent.ok) {
         await sent.value.body?.cancel();
@@ -88,6 +89,7 @@ export function createTransfers(params: {
       method: 'PUT',
       path: `/adapters/${digest}`,
       body: JSON.stringify(record),
+      signal: AbortSignal.timeout(TRANSFER_STALL_MS),
     });
     if (!announced.ok) {
       void unused();
@@ -103,7 +105,7 @@ export function createTransfers(params: {
     for (const [index, { bytes, sha256 }] of record.parts.entries()) {
       if (wanted?.has(index) === false) continue;
       progress();
-      const sent = await sendPart(origin, digest, { index, sha256 }, index === 0 ? begun : null);
+      const sent = await sendPart(origin, digest, { index, sha256, bytes }, index === 0 ? begun : null);
       if (!sent.ok) return sent;
       sentBytes += bytes;
     }

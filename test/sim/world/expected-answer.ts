@@ -7,6 +7,8 @@ import { fillWithHash } from '../../gpu-origin/fake-runner.ts';
 import { tinyMetadata } from '../../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
 
 const FORBIDDEN = -100;
+/** So much less likely is the end, so that answers take some hundred tokens unless they are limited. */
+const END_LATER = 0.7;
 
 /** Leaves only letters and the end to choose from, so that answers are text. @returns the same array, changed. */
 export function onlyLetters(tokenizer: Tokenizer): (logits: Float32Array) => Float32Array {
@@ -20,6 +22,8 @@ export function onlyLetters(tokenizer: Tokenizer): (logits: Float32Array) => Flo
   return (logits) => {
     for (let at = 0; at < logits.length; at += 1)
       if (!(allowed[at % tokenizer.size] as boolean)) logits[at] = FORBIDDEN;
+      else if (tokenizer.eosIds.includes(at % tokenizer.size))
+        logits[at] = (logits[at] as number) - END_LATER;
     return logits;
   };
 }

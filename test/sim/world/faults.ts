@@ -64,10 +64,18 @@ export class Faults {
   /** One for each kind, so that leaving one out does not change when the others bite. */
   readonly #random = new Map<FaultKind, Random>();
   readonly #note: (kind: FaultKind, what: string) => void;
+  readonly #lastAt = new Map<FaultKind, number>();
+  readonly #now: () => number;
 
   /** @param only these kinds; all that the seed chooses unless given. */
-  constructor(random: Random, note: (kind: FaultKind, what: string) => void, only?: readonly FaultKind[]) {
+  constructor(
+    random: Random,
+    now: () => number,
+    note: (kind: FaultKind, what: string) => void,
+    only?: readonly FaultKind[],
+  ) {
     this.#note = note;
+    this.#now = now;
     // Chosen for all kinds, so that a shorter list does not change what the others do.
     for (const kind of FAULT_KINDS) {
       this.#random.set(kind, random.fork(kind));
@@ -102,6 +110,12 @@ export class Faults {
 
   count(kind: FaultKind, what: string): void {
     this.bitten.set(kind, (this.bitten.get(kind) ?? 0) + 1);
+    this.#lastAt.set(kind, this.#now());
     this.#note(kind, what);
+  }
+
+  /** When it last bit, ms; -Infinity = never. */
+  lastAt(kind: FaultKind): number {
+    return this.#lastAt.get(kind) ?? -Infinity;
   }
 }

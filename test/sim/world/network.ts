@@ -16,6 +16,19 @@ const ROUTINE = /(GET \S+\/metrics|GET \S+\/adapters|PUT \S+\/adapters\/pins)$/;
 /** Bytes on their way before the sender waits: a socket's buffers. */
 const WINDOW_BYTES = 64 * 1024;
 
+/** A request that a server has answered. */
+export interface Exchange {
+  from: Life;
+  to: Life;
+  what: string;
+  headers: Headers;
+  status: number;
+  /** It was sent once and arrives twice; this is one of the two. */
+  isCopied: boolean;
+  sentAt: number;
+  at: number;
+}
+
 type Break = 'cut' | 'silent';
 
 /** One connection, for one request. */
@@ -47,6 +60,8 @@ export class Network {
   readonly #links = new Map<Life, Set<Link>>();
   /** Requests that a life works on. */
   readonly #open = new Map<object, { life: Life; what: string }>();
+  /** Called for each answer, where it is made. */
+  onAnswer: (exchange: Exchange) => void = () => undefined;
 
   constructor(around: Surroundings) {
     this.#around = around;
@@ -81,6 +96,7 @@ export class Network {
     const signal = init.signal ?? undefined;
     if (signal?.aborted === true) throw signal.reason as Error;
     const faulty = params.reliable !== true;
+    const sentAt = time.now;
     const what = `${init.method ?? 'GET'} ${url}`;
     const way = (): number => 1 + random.below(15);
     const { promise, resolve, reject } = deferred<Response>();
@@ -157,6 +173,16 @@ export class Network {
         }
         answered.then(
           (response) => {
+            this.onAnswer({
+              from,
+              to: to.life,
+              what,
+              headers: request.headers,
+              status: response.status,
+              isCopied: twice,
+              sentAt,
+              at: time.now,
+            });
             const end = (): void => {
               this.#open.delete(request);
               leave();

@@ -18,6 +18,7 @@ import { newStartId, type SigningKey } from '../../../protocol/signature.ts';
 import { FakeRunner, type FakeRunnerOptions } from '../../gpu-origin/fake-runner.ts';
 import { tinyMetadata } from '../../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
 import { onlyLetters } from './expected-answer.ts';
+import { EngineWatch, type OriginLedger } from './origin-ledger.ts';
 
 export interface OriginParams {
   id: string;
@@ -30,6 +31,7 @@ export interface OriginParams {
   maxQueue: number;
   adapterBytes: number;
   diskBytes: number;
+  ledger: OriginLedger;
 }
 
 export interface OriginProcess {
@@ -38,9 +40,33 @@ export interface OriginProcess {
   faults(): readonly string[];
   /** What it still holds of requests; empty = nothing. */
   leftOver(): string[];
+  budgets: { adapters: number; disk: number };
   usedBytes(): { adapters: number; disk: number };
+  /** Digests of adapters in its memory. */
+  residents(): { digest: string; pinned: boolean; ready: boolean }[];
   /** As SIGTERM does. */
   drain(graceMs: number): Promise<void>;
+}
+
+/** The product's engine, watched. */
+class WatchedEngine extends Engine {
+  readonly #watch: EngineWatch;
+
+  constructor(options: ConstructorParameters<typeof Engine>[0], watch: EngineWatch) {
+    super(options);
+    this.#watch = watch;
+    watch.watch(this);
+  }
+
+  override async addChoices(
+    request: Parameters<Engine['addChoices']>[0],
+    seeds: Parameters<Engine['addChoices']>[1],
+  ): ReturnType<Engine['addChoices']> {
+    const begun = this.#watch.begin(request, seeds.length);
+    const added = await super.addChoices(begun.request, seeds);
+    if (added.ok) begun.added();
+    return added;
+  }
 }
 
 /** Weights are what the file says, whatever name it has: a damaged file answers as another adapter. */
@@ -109,18 +135,35 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
     onFault,
   });
   const metrics = createMetrics();
-  const engine = new Engine({
-    runner,
-    masks: grammars,
-    source: store,
-    tokens: engineTokens(tokenizer),
-    eosTokenIds: tokenizer.eosIds,
-    clock,
-    random: Math.random,
-    observer: { ...metrics.observer, onFault: ({ where, error }) => onFault(where, error) },
+  const watch = new EngineWatch(params.ledger, clock, runner, {
+    stepMs: params.stepMs,
     maxQueue: params.maxQueue,
-    adapterBudgetBytes: params.adapterBytes,
+    adapterBytes: params.adapterBytes,
+    largestAdapter: 1_000,
+    name: params.id,
   });
+  const engine = new WatchedEngine(
+    {
+      runner,
+      masks: grammars,
+      source: store,
+      tokens: engineTokens(tokenizer),
+      eosTokenIds: tokenizer.eosIds,
+      clock,
+      random: Math.random,
+      observer: {
+        ...metrics.observer,
+        onStep: (step) => {
+          metrics.observer.onStep?.(step);
+          watch.step();
+        },
+        onFault: ({ where, error }) => onFault(where, error),
+      },
+      maxQueue: params.maxQueue,
+      adapterBudgetBytes: params.adapterBytes,
+    },
+    watch,
+  );
   made = engine;
   const serving = new Serving();
   serving.ready();
@@ -166,6 +209,11 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
       };
       return Object.entries(left).flatMap(([what, many]) => (many === 0 ? [] : [`${what}: ${many}`]));
     },
+    budgets: { adapters: params.adapterBytes, disk: params.diskBytes },
+    residents: () =>
+      engine
+        .residents()
+        .adapters.map(({ digest, pinned, state }) => ({ digest, pinned, ready: state === 'ready' })),
     usedBytes: () => ({ adapters: engine.residents().used_bytes, disk: store.disk().usedBytes }),
     async drain(graceMs) {
       serving.drain();

@@ -106,6 +106,11 @@ export class SimKv {
     return this.#at(key, this.#around.time.now);
   }
 
+  /** By somebody else who may write the namespace. */
+  forge(key: string, bytes: Uint8Array<ArrayBuffer>): void {
+    this.#write(key, bytes);
+  }
+
   #at(key: string, moment: number): Uint8Array<ArrayBuffer> | null {
     const entry = this.#entries.get(key)?.findLast(({ at }) => at <= moment);
     return entry === undefined || entry.until <= moment ? null : entry.bytes;
@@ -343,6 +348,14 @@ export class SimBucket {
   }
 }
 
+/** A call that a Durable Object has answered. */
+export interface ObjectCall {
+  id: string;
+  body: string;
+  text: string;
+  at: number;
+}
+
 /** What a Durable Object's class needs. */
 export type ObjectClass = new (
   context: { storage: unknown; blockConcurrencyWhile?: unknown },
@@ -367,6 +380,9 @@ export class SimObjects {
   readonly #name: string;
   readonly #load: (life: Life) => { make: ObjectClass; env: unknown };
   readonly #objects = new Map<string, SimObject>();
+  /** Called when an answer leaves an object, and when one begins anew. */
+  onAnswer: (call: ObjectCall) => void = () => undefined;
+  onRestart: (id: string) => void = () => undefined;
 
   constructor(around: Surroundings, name: string, load: (life: Life) => { make: ObjectClass; env: unknown }) {
     this.#around = around;
@@ -389,7 +405,10 @@ export class SimObjects {
   #object(id: string): SimObject {
     let object = this.#objects.get(id);
     if (object === undefined) {
-      object = new SimObject(this.#around, `${this.#name}/${id}`, this.#load);
+      object = new SimObject(this.#around, `${this.#name}/${id}`, this.#load, {
+        answered: (body, text) => this.onAnswer({ id, body, text, at: this.#around.time.now }),
+        restarted: () => this.onRestart(id),
+      });
       this.#objects.set(id, object);
     }
     return object;
@@ -430,15 +449,23 @@ class SimObject {
   #unwritten = 0;
   #held: (() => void)[] = [];
   #failures = new Set<() => void>();
+  readonly #told: { answered: (body: string, text: string) => void; restarted: () => void };
 
-  constructor(around: Surroundings, name: string, load: (life: Life) => { make: ObjectClass; env: unknown }) {
+  constructor(
+    around: Surroundings,
+    name: string,
+    load: (life: Life) => { make: ObjectClass; env: unknown },
+    told: { answered: (body: string, text: string) => void; restarted: () => void },
+  ) {
     this.#around = around;
     this.#load = load;
+    this.#told = told;
     this.host = immortal(around, name);
     this.#life = this.host;
   }
 
   restart(): void {
+    this.#told.restarted();
     this.#life.dead = this.#life !== this.host;
     this.#instance = null;
     this.#memory = new Map(structuredClone([...this.disk]));
@@ -475,6 +502,8 @@ class SimObject {
         async (response) => {
           const text = await response.text();
           if (life.dead) return;
+          // What it has done it has done, whether or not anybody hears of it.
+          this.#told.answered(body, text);
           this.#leave(() => {
             if (settle()) answer(new Response(text, { status: response.status }));
           });

@@ -11,6 +11,7 @@ import { mount, SimDisk } from './disk.ts';
 import { EVENTS, type FaultKind, Faults } from './faults.ts';
 import { stage } from './life-globals.ts';
 import { Network, type Server } from './network.ts';
+import { newLedger, type OriginLedger } from './origin-ledger.ts';
 import type { OriginParams, OriginProcess } from './origin-program.ts';
 import type { Programs } from './programs.ts';
 import { type Random, randomOf } from './random.ts';
@@ -52,6 +53,7 @@ export interface OriginSlot {
   /** null = it is not running. */
   running: { life: Life; process: OriginProcess } | null;
   starts: number;
+  ledger: OriginLedger;
 }
 
 /** What a seed chooses once. */
@@ -72,6 +74,11 @@ const OBJECT_CLASSES = {
 
 const CRON_MS = 60_000;
 const PATIENCE_MS = 3_000;
+/**
+ * A run of the schedule, ms: a hanging origin costs it 5 s of pins, 5 s of measuring, 10 s of each erasure that it
+ * works on.
+ */
+const SCHEDULE_MS = 60_000;
 
 export class World {
   readonly time = new VirtualTime();
@@ -92,6 +99,8 @@ export class World {
   readonly marks = new Map<string, number>();
   /** Lines of the product's logs that say that something unexpected happened. */
   readonly bugs: string[] = [];
+  /** Runs of the schedule that took too long, though all stores answered at once. */
+  readonly lateSchedules: string[] = [];
   readonly #programs: Programs;
   readonly #around: Surroundings;
   readonly #life: Life;
@@ -108,6 +117,7 @@ export class World {
     this.trace = new Trace(() => this.time.now, options.keepTrace ?? false);
     this.faults = new Faults(
       this.random.fork('faults'),
+      () => this.time.now,
       (kind, what) => this.trace.note('fault', `${kind} ${what}`),
       options.faults,
     );
@@ -146,7 +156,13 @@ export class World {
     this.faults.on = false;
     for (let at = 0; at < this.shape.origins; at += 1) {
       const id = `o${at + 1}`;
-      this.origins.push({ id, disk: new SimDisk(this.#around, id, 1_000_000), running: null, starts: 0 });
+      this.origins.push({
+        id,
+        disk: new SimDisk(this.#around, id, 1_000_000),
+        running: null,
+        starts: 0,
+        ledger: newLedger(),
+      });
     }
     for (const slot of this.origins) this.startOrigin(slot);
     await this.until(() => this.origins.every(({ running }) => running !== null), 'the origins start');
@@ -297,13 +313,15 @@ export class World {
         kvTokens: random.between(400, 1_500),
         chunk: 16,
         blocks: random.pick([0, 20]),
-        rank: () => 2,
+        // One in five is larger than the others.
+        rank: (digest) => (digest < '33' ? 8 : 2),
       },
-      stepMs: random.between(5, 40),
-      loadMs: random.between(20, 400),
+      stepMs: random.chance(0.15) ? random.between(100, 300) : random.between(5, 40),
+      loadMs: random.chance(0.1) ? random.between(5_000, 35_000) : random.between(20, 400),
       maxQueue: random.between(2, 12),
-      adapterBytes: random.between(30_000, 120_000),
+      adapterBytes: random.between(4_000, 40_000),
       diskBytes: random.between(3_000, 40_000),
+      ledger: slot.ledger,
     };
     slot.disk.decay();
     mount(life, slot.disk);
@@ -349,12 +367,27 @@ export class World {
     });
   }
 
+  /** How often a store has failed or been slow. */
+  #storeFaults(): number {
+    return [...this.faults.bitten].reduce(
+      (sum, [kind, times]) => (/^(kv|d1|r2|object|net)-/.test(kind) ? sum + times : sum),
+      0,
+    );
+  }
+
   /** As the cron trigger does, in some isolate. */
   runSchedule(): void {
     const isolate = this.random.pick(this.isolates);
     this.time.after(isolate.life, 0, () => {
       const work = isolate.worker.scheduled({}, isolate.env, this.#contextOf(isolate, 'schedule'));
       this.#pend(isolate, 'schedule', work);
+      const [began, faults] = [this.time.now, this.#storeFaults()];
+      const ended = (): void => {
+        const ms = this.time.now - began;
+        if (ms > SCHEDULE_MS && this.#storeFaults() === faults)
+          this.lateSchedules.push(`a run took ${ms} ms in ${isolate.life.name}`);
+      };
+      work.then(ended, ended);
       work.catch((error: unknown) =>
         this.trace.note(isolate.life.name, `the schedule failed: ${String(error)}`),
       );
@@ -395,7 +428,9 @@ export class World {
           ),
       );
     running.life.stopped = true;
-    time.after(this.#life, random.below(40_000), () => time.resume(running.life));
+    // Mostly seconds, sometimes minutes.
+    const ms = random.chance(0.2) ? random.below(300_000) : random.below(40_000);
+    time.after(this.#life, ms, () => time.resume(running.life));
   }
 
   /** No fault any more: what is stopped goes on, what has ended starts. */

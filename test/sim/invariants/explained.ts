@@ -1,0 +1,25 @@
+/** Whether something went wrong that may have ended a request: an error without it is the product's own. */
+import type { FaultKind } from '../world/faults.ts';
+import type { World } from '../world/world.ts';
+
+/** What takes an origin away, or the way to it. */
+const OF_ORIGINS: readonly FaultKind[] = [
+  'net-cut',
+  'net-silent',
+  'net-delay',
+  'isolate-dropped',
+  'origin-killed',
+  'origin-stopped',
+  'origin-drained',
+];
+/** An origin that was away is left alone for half a minute, and may be stopped or started anew for longer, ms. */
+const LASTS_MS = 180_000;
+
+/** The kind of fault that explains why an origin could not be had, or stopped in the middle; null = nothing does. */
+export function originFault(world: World, from: number): string | null {
+  const found = OF_ORIGINS.find((kind) => world.faults.lastAt(kind) >= from - LASTS_MS);
+  if (found !== undefined) return found;
+  if (world.isolates.some(({ life }) => life.skewMs !== 0)) return 'clock-skewed';
+  const away = world.origins.find(({ running }) => running === null || running.life.stopped);
+  return away === undefined ? null : `${away.id} is away`;
+}

@@ -1,0 +1,162 @@
+/** What an origin tells the simulation beside its answers; its processes come and go, this stays. */
+import type { Engine } from '../../../gpu-origin/engine/engine.ts';
+import type { Clock } from '../../../gpu-origin/engine/ports.ts';
+import type { FakeRunner } from '../../gpu-origin/fake-runner.ts';
+
+export interface OriginLedger {
+  /** Tokens that its rows were given and made, by tenant. */
+  made: Map<string, { prompt: number; completion: number }>;
+  /** What must not be, and its invariant. */
+  breaches: { invariant: string; what: string }[];
+}
+
+export const newLedger = (): OriginLedger => ({ made: new Map(), breaches: [] });
+
+/** A row that nobody waits for ends at the next step; this many steps are enough for whatever comes between. */
+const LEFT_STEPS = 20;
+/** … and this long for what is no step, ms. */
+const LEFT_MS = 1_000;
+/** An engine with work and nothing to wait for takes a step within it, ms. */
+const IDLE_MS = 8_000;
+/** Sizes of adapters that load are estimates; so many of the largest may be wrong. */
+const ESTIMATED = 4;
+
+type Asked = Parameters<Engine['addChoices']>[0];
+
+/** Watches one engine: rows that are left, tokens that are made, memory and queue. */
+export class EngineWatch {
+  readonly #ledger: OriginLedger;
+  readonly #clock: Clock;
+  readonly #runner: FakeRunner;
+  readonly #params: {
+    stepMs: number;
+    maxQueue: number;
+    adapterBytes: number;
+    largestAdapter: number;
+    name: string;
+  };
+  #engine: Engine | null = null;
+  #open = 0;
+  #timer = false;
+  /** Steps when it was last seen to be idle with work, and since when; null = it is not. */
+  #idle: { steps: number; since: number } | null = null;
+
+  constructor(
+    ledger: OriginLedger,
+    clock: Clock,
+    runner: FakeRunner,
+    params: {
+      stepMs: number;
+      maxQueue: number;
+      adapterBytes: number;
+      largestAdapter: number;
+      name: string;
+    },
+  ) {
+    this.#ledger = ledger;
+    this.#clock = clock;
+    this.#runner = runner;
+    this.#params = params;
+  }
+
+  watch(engine: Engine): void {
+    this.#engine = engine;
+  }
+
+  #breach(invariant: string, what: string): void {
+    if (this.#ledger.breaches.length < 10)
+      this.#ledger.breaches.push({ invariant, what: `${this.#params.name}: ${what}` });
+  }
+
+  /** @returns the request as the engine is to see it. */
+  begin(request: Asked, choices: number): { request: Asked; added: () => void } {
+    let open = 0;
+    const add = (ran: { promptTokens: number; completionTokens: number }): void => {
+      const made = this.#ledger.made.get(request.tenant) ?? { prompt: 0, completion: 0 };
+      made.prompt += ran.promptTokens;
+      made.completion += ran.completionTokens;
+      this.#ledger.made.set(request.tenant, made);
+    };
+    const watched: Asked = {
+      ...request,
+      onEnd: (ran) => {
+        open -= 1;
+        this.#open -= 1;
+        add(ran);
+        request.onEnd?.(ran);
+      },
+    };
+    return {
+      request: watched,
+      added: () => {
+        open += choices;
+        this.#open += choices;
+        this.#watchIdle();
+        const { signal } = request;
+        const left = (): void => {
+          const bound = LEFT_STEPS * this.#params.stepMs + LEFT_MS;
+          // Twice: a process that was stopped meanwhile has its own turn first.
+          this.#clock.timer(bound, () => {
+            if (open > 0)
+              this.#clock.timer(bound, () => {
+                if (open > 0)
+                  this.#breach(
+                    '8 nothing is held for nobody',
+                    `a row of ${request.tenant} runs ${2 * bound} ms after its client has left`,
+                  );
+              });
+          });
+        };
+        if (signal?.aborted === true) left();
+        else signal?.addEventListener('abort', left, { once: true });
+      },
+    };
+  }
+
+  /** Looks once a second, as long as there is work. */
+  #watchIdle(): void {
+    if (this.#timer) return;
+    this.#timer = true;
+    this.#clock.timer(1_000, () => {
+      this.#timer = false;
+      this.#look();
+      if (this.#open > 0) this.#watchIdle();
+    });
+  }
+
+  #look(): void {
+    const stats = this.#engine?.stats();
+    if (stats === undefined) return;
+    const stands = stats.running === 0 && stats.loading === 0 && stats.waiting + stats.preempted > 0;
+    const now = this.#clock.now();
+    if (!stands || this.#idle?.steps !== this.#runner.steps) {
+      this.#idle = stands ? { steps: this.#runner.steps, since: now } : null;
+      return;
+    }
+    if (now - this.#idle.since > IDLE_MS)
+      this.#breach(
+        '7 everybody who waits is served',
+        `${stats.waiting} wait and ${stats.preempted} are preempted, and no step is taken`,
+      );
+  }
+
+  /** After each step. */
+  step(): void {
+    const stats = this.#engine?.stats();
+    if (stats === undefined || this.#engine === null) return;
+    if (stats.waiting + stats.loading > this.#params.maxQueue)
+      this.#breach(
+        '8 memory stays within its limits',
+        `${stats.waiting + stats.loading} wait in a queue of ${this.#params.maxQueue}`,
+      );
+    const { adapterBytes: budget, largestAdapter } = this.#params;
+    const adapters = this.#runner.loaded.reduce((sum, { bytes }) => sum + bytes, 0);
+    const used = adapters + this.#runner.batchHeldBytes;
+    // A chain that is alone may take more.
+    if (stats.running > 1 && used > budget + ESTIMATED * largestAdapter)
+      this.#breach(
+        '8 memory stays within its limits',
+        `adapters take ${adapters} bytes and the batch ${this.#runner.batchHeldBytes} of ${budget}`,
+      );
+  }
+}
