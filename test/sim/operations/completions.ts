@@ -1,0 +1,53 @@
+/** Completions: read to their end, left, or read slowly. */
+import { checkCompletion, type Completion } from '../answers.ts';
+import type { Actor, Outcome, Simulation } from '../simulate.ts';
+import { grantedNames, liveKeys, namesOf, type Operation, pickOr, SECOND, someName } from './operation.ts';
+
+async function complete(sim: Simulation, actor: Actor, how: Partial<Completion> = {}): Promise<Outcome> {
+  const { random } = actor;
+  const keys = random.chance(0.05) ? actor.tenant.keys : liveKeys(actor);
+  const key = random.pick(keys.length > 0 ? keys : actor.tenant.keys);
+  const others = sim.tenants.flatMap(({ names }) => names);
+  const name = random.weighted<string>([
+    [1, 'base'],
+    [7, pickOr(random, namesOf(sim, actor, 'live'), 'base')],
+    [1, pickOr(random, actor.tenant.names, 'base')],
+    [1, pickOr(random, others, 'base')],
+    [1, pickOr(random, grantedNames(sim, actor), 'base')],
+    [1, someName(actor, true)],
+  ]);
+  const version = random.chance(0.1) ? `@${random.between(1, 3)}` : '';
+  return checkCompletion(sim, actor, {
+    key,
+    model: name === 'base' ? name : `${name}${version}`,
+    content: random.pick([
+      'hello world',
+      `${actor.tenant.id} asks`,
+      'what is it',
+      'hello '.repeat(random.between(2, 12)),
+    ]),
+    maxTokens: random.between(1, 24),
+    stream: random.chance(0.5),
+    leaveAfterMs: null,
+    slowMs: null,
+    ...how,
+  });
+}
+
+export const COMPLETIONS = {
+  complete: {
+    weight: 40,
+    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    run: (sim, actor) => complete(sim, actor),
+  },
+  'leave a completion': {
+    weight: 6,
+    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    run: (sim, actor) => complete(sim, actor, { leaveAfterMs: actor.random.below(1_500) }),
+  },
+  'read slowly': {
+    weight: 2,
+    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    run: (sim, actor) => complete(sim, actor, { stream: true, slowMs: actor.random.below(3 * SECOND) }),
+  },
+} as const satisfies Record<string, Operation>;
