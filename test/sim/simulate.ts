@@ -5,6 +5,7 @@ import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
 import { checkAtRest, checkStores } from './at-rest.ts';
 import { OPERATIONS, type OperationName } from './operations/index.ts';
+import { Quotas } from './operations/quotas.ts';
 import { Truth } from './truth.ts';
 import type { FaultKind } from './world/faults.ts';
 import { createOracle } from './world/expected-answer.ts';
@@ -29,9 +30,17 @@ export interface Key {
   text: string;
   tenant: string;
   scopes: readonly string[];
-  /** When the revocation was acknowledged; null = it was not. */
+  /** When it ends, or ended, as was acknowledged: it was revoked, replaced, or expires; null = it does not. */
   revokedAt: number | null;
   tokensADay: number | null;
+  /** Id of the first key of its line, whose counter all of them share. */
+  counter: string;
+  /** Id of the key that it replaced. */
+  replaces: string | null;
+  /** Changes of it that have begun … */
+  changes: number;
+  /** … and not ended. */
+  changing: number;
 }
 
 /** What one client has made or learnt; others of its tenant do the same at once. */
@@ -46,6 +55,8 @@ export interface Tenant {
   receivedTokens: number;
   /** Completions sent. */
   sent: number;
+  /** Changes of its limits that have begun. */
+  limitings: number;
 }
 
 export interface Actor {
@@ -94,6 +105,7 @@ export class Simulation {
   readonly truth: Truth;
   readonly oracle = createOracle();
   readonly tenants: Tenant[] = [];
+  readonly quotas = new Quotas();
   /** Names that were pinned, and not unpinned. */
   readonly pinned = new Set<string>();
   readonly counts = new Map<OperationName, Counts>();
@@ -122,8 +134,16 @@ export class Simulation {
     return tinyAdapter({ seed: this.#next * 2 + 1, parent, rank: 2, base: this.world.base.id });
   }
 
+  /** Another text each time, by which a change is found again. */
+  nextMark(): string {
+    this.#next += 1;
+    return `change ${this.#next}`;
+  }
+
   async ask(actor: Actor, given: Ask): Promise<Answered> {
+    const from = this.world.time.now;
     const answered = await ask(this.world, actor.life, given);
+    this.quotas.note(this, given, answered, from);
     const code = codeOf(answered);
     if (code !== null) {
       const { reason } = (answered as { json: { error: { reason?: string } } }).json.error;
@@ -232,7 +252,16 @@ async function setUp(sim: Simulation): Promise<void> {
           });
           if (room.kind !== 'answer' || room.status >= 300)
             throw new Error(`no room: ${JSON.stringify(room)}`);
-          sim.tenants.push({ id, adminKey: key, keys: [], names: [], files: [], receivedTokens: 0, sent: 0 });
+          sim.tenants.push({
+            id,
+            adminKey: key,
+            keys: [],
+            names: [],
+            files: [],
+            receivedTokens: 0,
+            sent: 0,
+            limitings: 0,
+          });
         } catch (error) {
           problem = error;
         } finally {

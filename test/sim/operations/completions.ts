@@ -3,9 +3,13 @@ import { checkCompletion, type Completion } from '../answers.ts';
 import type { Actor, Outcome, Simulation } from '../simulate.ts';
 import { grantedNames, liveKeys, namesOf, type Operation, pickOr, SECOND, someName } from './operation.ts';
 
-async function complete(sim: Simulation, actor: Actor, how: Partial<Completion> = {}): Promise<Outcome> {
+export async function complete(
+  sim: Simulation,
+  actor: Actor,
+  how: Partial<Completion> = {},
+): Promise<Outcome> {
   const { random } = actor;
-  const keys = random.chance(0.05) ? actor.tenant.keys : liveKeys(actor);
+  const keys = random.chance(0.05) ? actor.tenant.keys : liveKeys(sim, actor);
   const key = random.pick(keys.length > 0 ? keys : actor.tenant.keys);
   const others = sim.tenants.flatMap(({ names }) => names);
   const name = random.weighted<string>([

@@ -1,4 +1,5 @@
 /** Names and their versions: publish, promote, roll back, retire, remove, restore, alias, erase. */
+import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { Actor, Outcome, Simulation } from '../simulate.ts';
 import { sha256 } from '../simulate.ts';
 import {
@@ -39,6 +40,10 @@ async function upload(sim: Simulation, actor: Actor, bytes: Uint8Array, digest: 
   return outcome;
 }
 
+/** As `chainId` of protocol/identity.ts, at once. */
+const chainIdOf = (chain: readonly ChainEntry[]): string =>
+  sha256(chain.map(({ digest, scale }) => `${digest} ${scale}\n`).join(''));
+
 async function publish(sim: Simulation, actor: Actor, params: { stage: boolean }): Promise<Outcome> {
   const { tenant, random } = actor;
   const name = someName(actor, random.chance(0.4));
@@ -47,9 +52,8 @@ async function publish(sim: Simulation, actor: Actor, params: { stage: boolean }
   const parent =
     again !== null ? again.parent : parents.length > 0 && random.chance(0.5) ? random.pick(parents) : null;
   const above = parent === null ? null : (sim.truth.names.now(parent) ?? null);
-  const chain =
-    above?.version == null ? null : (sim.truth.versions.get(`${parent}@${above.version}`)?.chain ?? null);
-  const adapter = again?.adapter ?? sim.newFile(chain?.at(-1)?.digest ?? null);
+  const chain = above === null ? null : (sim.truth.versions.get(`${parent}@${above.version}`)?.chain ?? null);
+  const adapter = again?.adapter ?? sim.newFile(chain === null ? null : chainIdOf(chain));
   if (again === null) tenant.files.push({ adapter, parent });
   const sent = await upload(sim, actor, adapter.bytes, adapter.digest);
   if (sent !== 'done') return sent;

@@ -49,7 +49,12 @@ export function pickName(sim: Simulation, actor: Actor, kind: keyof typeof KINDS
   const good = actor.random.chance(0.9) ? namesOf(sim, actor, kind) : actor.tenant.names;
   return actor.random.pick(good.length > 0 ? good : namesOf(sim, actor, 'any'));
 }
-export const liveKeys = ({ tenant }: Actor): Key[] =>
+/** Keys that a client would use: none of them has ended, as far as it knows. */
+export const liveKeys = (sim: Simulation, { tenant }: Actor): Key[] =>
+  tenant.keys.filter(({ revokedAt }) => revokedAt === null || revokedAt > sim.world.time.now);
+
+/** Those without an end. */
+export const lastingKeys = ({ tenant }: Actor): Key[] =>
   tenant.keys.filter(({ revokedAt }) => revokedAt === null);
 
 /** Codes that a correct request may get, at any time: something is short, away or changed by another. */
@@ -139,3 +144,35 @@ export const grantedNames = (sim: Simulation, { tenant }: Actor): string[] =>
     const mine = grant !== undefined && (grant.tenant === tenant.id || grant.tenant === '*');
     return mine ? [grant.scope.replace('/**', '')] : [];
   });
+
+/** Rows of D1 as it has committed them. */
+export async function committed<T>(
+  sim: Simulation,
+  sql: string,
+  ...values: (string | number)[]
+): Promise<T[]> {
+  const { results } = await sim.world.database.truth
+    .prepare(sql)
+    .bind(...values)
+    .all<T>();
+  return results;
+}
+
+/** As a client does that wants it done: again after 503, or when nobody knows. @returns the last answer. */
+export async function repeat(
+  sim: Simulation,
+  actor: Actor,
+  given: Parameters<typeof admin>[2],
+  refusals: readonly string[] = [],
+): Promise<Awaited<ReturnType<typeof admin>> & { lost: boolean; tries: number }> {
+  let lost = false;
+  for (let tries = 1; ; tries += 1) {
+    const last = await admin(sim, actor, given, refusals);
+    const { answered, outcome } = last;
+    lost ||= outcome === 'lost';
+    const again = answered.kind === 'lost' || answered.status === 503;
+    if (!again || tries === TRIES) return { ...last, lost, tries };
+    await sim.world.time.sleep(actor.life, actor.random.between(200, 6_000));
+  }
+}
+const TRIES = 5;

@@ -40,10 +40,10 @@ export const UPKEEP = {
   },
   'list models': {
     weight: 2,
-    possible: (_sim, actor) => liveKeys(actor).length > 0,
+    possible: (sim, actor) => liveKeys(sim, actor).length > 0,
     run: async (sim, actor) =>
       (
-        await admin(sim, actor, { path: '/v1/models', key: actor.random.pick(liveKeys(actor)).text }, [
+        await admin(sim, actor, { path: '/v1/models', key: actor.random.pick(liveKeys(sim, actor)).text }, [
           'invalid_api_key',
         ])
       ).outcome,
