@@ -1,6 +1,6 @@
 /** What many seeds did together, and the floors below which a run explores nothing. */
 import { type Counts, countsOf, type Report } from './simulate.ts';
-import { OPERATIONS, type OperationName } from './operations.ts';
+import { OPERATIONS, type OperationName } from './operations/index.ts';
 import { FAULT_KINDS, type FaultKind } from './world/faults.ts';
 
 export interface Sums {
