@@ -27,6 +27,8 @@ const NOT_NEWEST = 'id <> (SELECT MAX(id) FROM history)';
 
 /** Names that are erased as a whole … */
 export const WHOLE = 'SELECT name FROM erasure_items WHERE erasure = ?1 AND version = 0';
+/** The name `a` is an alias of one of them, or would be again if it was restored. */
+export const STANDS_FOR = `(a.alias IN (${WHOLE}) OR (a.removal IS NOT NULL AND a.removed_alias IN (${WHOLE})))`;
 /** … and those of them not erased yet. */
 export const WHOLE_YET = `${WHOLE} AND gone = 0`;
 
@@ -192,7 +194,7 @@ export function createD1ErasedNames(db: SqlDatabase) {
           .bind(id, owner, after, limit),
         db
           .prepare(
-            `SELECT a.name FROM names a WHERE a.owner <> ?2 AND a.alias IN (${WHOLE}) ORDER BY a.name LIMIT ?3`,
+            `SELECT a.name FROM names a WHERE a.owner <> ?2 AND ${STANDS_FOR} ORDER BY a.name LIMIT ?3`,
           )
           .bind(id, owner, limit),
       ]);
@@ -204,7 +206,9 @@ export function createD1ErasedNames(db: SqlDatabase) {
 
     async endAliases(names: readonly string[]): Promise<void> {
       await db
-        .prepare('UPDATE names SET alias = NULL WHERE name IN (SELECT value FROM json_each(?))')
+        .prepare(
+          `UPDATE names SET alias = NULL, removed_alias = NULL WHERE name IN (SELECT value FROM json_each(?))`,
+        )
         .bind(JSON.stringify(names))
         .run();
     },

@@ -18,6 +18,7 @@ import {
   OWN,
   STANDING,
   STAYS,
+  STANDS_FOR,
   WHOLE,
   createD1ErasedTraces,
   ITEMS,
@@ -83,7 +84,7 @@ export function createD1Erasures(db: SqlDatabase) {
   /** @returns whether there was anything to add. */
   async function addBelow(id: number, owner: string, cascade: boolean): Promise<boolean> {
     const added = [
-      `SELECT ?1, a.name, 0 FROM names a WHERE a.owner = ?2 AND a.alias IN (${WHOLE})`,
+      `SELECT ?1, a.name, 0 FROM names a WHERE a.owner = ?2 AND ${STANDS_FOR}`,
       ...(cascade
         ? [
             // A name is erased as a whole if its live version is, or if it has no other.

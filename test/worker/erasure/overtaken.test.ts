@@ -91,6 +91,14 @@ describe('a change that an erasure of its name overtakes', () => {
     expect(answer.status).toBe(409);
   });
 
+  it('a removed alias of it is erased with it, and cannot be restored', async () => {
+    await done('/admin/alias', { name: 'latest', target: 'notes' });
+    await done('/admin/remove', { name: 'latest' });
+    await erase({ name: 'notes' });
+    expect(await left()).toEqual(NOTHING);
+    expect((await ask('/admin/restore', { name: 'latest' })).status).toBe(404);
+  });
+
   it('a repair brings nothing of it back', async () => {
     app.graft.kv.tamper('name:notes', () => null);
     before.set('registry.repaired', () => erase({ name: 'notes' }));
