@@ -57,7 +57,7 @@ export interface Tenant {
   receivedTokens: number;
   /** Completions sent. */
   sent: number;
-  /** … of which it did not see the end. */
+  /** Tokens, at most, of answers of which it did not see the end. */
   unended: number;
   /** Changes of its limits that have begun. */
   limitings: number;
