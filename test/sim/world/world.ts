@@ -70,6 +70,9 @@ const OBJECT_CLASSES = {
   TRAFFIC: 'TrafficGatherer',
 } as const;
 
+/** An origin leaves 64 MiB free, and removes files until they are. */
+const DISK_BYTES = 64 * 1024 ** 2 + 1_000_000;
+
 const CRON_MS = 60_000;
 const PATIENCE_MS = 3_000;
 
@@ -143,7 +146,7 @@ export class World {
     this.faults.on = false;
     for (let at = 0; at < this.shape.origins; at += 1) {
       const id = `o${at + 1}`;
-      this.origins.push({ id, disk: new SimDisk(this.#around, id, 1_000_000), running: null, starts: 0 });
+      this.origins.push({ id, disk: new SimDisk(this.#around, id, DISK_BYTES), running: null, starts: 0 });
     }
     for (const slot of this.origins) this.startOrigin(slot);
     await this.until(() => this.origins.every(({ running }) => running !== null), 'the origins start');
