@@ -114,11 +114,11 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
   let left = 0;
   for (const tenant of sim.tenants) {
     const key = tenant.keys.find(
-      ({ revokedAt, id, scopes, tokensADay }) =>
+      ({ revokedAt, id, scopes, limited }) =>
         revokedAt === null &&
         truth.keys.now(id)?.revoked === false &&
         scopes[0] === `${tenant.id}/**` &&
-        tokensADay === null,
+        !limited,
     );
     if (key === undefined) continue;
     const names = truth.names.keys().filter((name) => {
@@ -131,6 +131,12 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
     left += 1;
     world.time.after(life, 1, () => {
       void (async () => {
+        // Others would be refused.
+        const lifted = { tenant: tenant.id, limits: null };
+        await ask(world, life, {
+          ...{ path: '/admin/tenants/limits', body: lifted, key: world.adminKey, reliable: true },
+        });
+        await world.time.sleep(life, 2 * MINUTE);
         for (const name of names) {
           const version = truth.names.now(name)?.version;
           const content = 'is it there';
