@@ -14,6 +14,7 @@ import {
   UNKNOWN_ADMIN_KEYS,
   MODEL_READS,
   DOWNLOADS,
+  PAGE_PUBLICATIONS,
   FEEDBACK_REQUESTS,
   COMPOSED_REQUESTS,
   LARGE_BODIES,
@@ -37,6 +38,8 @@ export interface Gates {
   models: Gate;
   /** Chains for browsers, by tenant. */
   downloads: Gate;
+  /** Pages that publish, by tenant. */
+  publications: Gate;
   /** `/v1/feedback`, by tenant. */
   feedback: Gate;
   /** Large bodies of completions while they are read, by tenant. */
@@ -63,6 +66,7 @@ export function createGates(now: () => number): Gates {
     strangers: gate(UNKNOWN_ADMIN_KEYS),
     models: gate(MODEL_READS),
     downloads: gate(DOWNLOADS),
+    publications: gate(PAGE_PUBLICATIONS),
     feedback: gate(FEEDBACK_REQUESTS),
     largeBodies: gate(LARGE_BODIES),
     composing: gate(COMPOSED_REQUESTS),

@@ -13,7 +13,7 @@ const JOB = 'restore';
 /** Tables that garbage collection depends on come last: it treats unreferenced files as garbage. */
 const LAST = ['stored_files', 'stored_parts'];
 /** Data that expires: a backup would outlive it, and restore it. */
-const LEFT_OUT = ['d1_migrations', 'kept_prompts', 'schema_hash'];
+const LEFT_OUT = ['d1_migrations', 'kept_prompts', 'page_uploads', 'schema_hash'];
 /** An empty registry may have keys, of whoever tries it out; a row of any of these tables means it is in use. */
 const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];
 
