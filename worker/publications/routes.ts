@@ -116,9 +116,11 @@ export function publicationRoutes(deps: PublicationDeps): Hono<AppEnv> {
     const { grant, caller } = context.get('publication');
     const { digest, sha256 } = query.value;
     const index = Number(context.req.param('index'));
-    const bytes = announcedLength(context.req.raw);
-    const problem = partProblem(grant, { index, bytes });
-    if (problem !== null || bytes === null) return fail(problem ?? NO_LENGTH);
+    const most = Math.min(PUBLISH_PART_BYTES, grant.maxBytes);
+    // A part that does not announce its length counts as the largest.
+    const bytes = announcedLength(context.req.raw) ?? most;
+    if (bytes > most) return fail(tooLarge('part', most));
+    if (index >= MAX_PARTS) return fail(beyondLast(index));
     const claim = await pageUploads.claim({
       token: grant.id,
       tenant: grant.tenant,
@@ -207,20 +209,6 @@ async function nameProblem(
   if (row !== null) return row.owner === tenant && row.removedAt === null ? null : notIts(name);
   const around = await registry.around(name);
   return around.above?.owner === tenant && mayTake(tenant, around) ? null : notIts(name);
-}
-
-function partProblem(
-  { maxBytes }: PublishGrant,
-  { index, bytes }: { index: number; bytes: number | null },
-): ApiError | null {
-  if (bytes === null) return NO_LENGTH;
-  const most = Math.min(PUBLISH_PART_BYTES, maxBytes);
-  if (bytes > most) return tooLarge('part', most);
-  if (index < MAX_PARTS) return null;
-  return adapterInvalid(
-    'too_many_parts',
-    `A file has at most ${MAX_PARTS} parts; part ${index} exceeds that.`,
-  );
 }
 
 /** Completes the file, if the page has sent all of it with this token, and makes it a staged version. */
@@ -322,11 +310,8 @@ const NOTHING_SENT = adapterInvalid(
   'digest',
 );
 
-const NO_LENGTH: ApiError = {
-  code: 'invalid_request',
-  message: 'The length of the part is missing. Send Content-Length.',
-  param: 'content-length',
-};
+const beyondLast = (index: number): ApiError =>
+  adapterInvalid('too_many_parts', `A file has at most ${MAX_PARTS} parts; part ${index} exceeds that.`);
 
 const tooLarge = (what: 'part' | 'file', most: number): ApiError => ({
   code: 'request_too_large',
