@@ -78,7 +78,7 @@ export function publicationRoutes(deps: PublicationDeps): Hono<AppEnv> {
   const { publishTokens, pageUploads, registry, now } = deps;
   const routes = new Hono<AppEnv>();
 
-  routes.post(TOKENS, requireKey(deps, deps.gates.publications), async (context) => {
+  routes.post(TOKENS, requireKey(deps, deps.gates.downloads), async (context) => {
     const input = await readInput(context.req.raw, PublishTokenRequest, {
       maxBytes: MAX_PUBLISH_TOKEN_BODY_BYTES,
     });
@@ -167,8 +167,13 @@ const requireToken = (deps: PublicationDeps) =>
     if (!grant.ok) return fail(grant.error);
     const { tenant, keyHash } = grant.value;
     context.get('trace').note({ tenant, keyId: keyIdOf(keyHash) });
+    const own = enterGate(deps.gates.publishTokens, grant.value.id, 'This publish token');
+    if (!own.ok) return fail(own.error);
     const entered = enterGate(deps.gates.publications, tenant);
-    if (!entered.ok) return fail(entered.error);
+    if (!entered.ok) {
+      own.value();
+      return fail(entered.error);
+    }
     const serve = async (): Promise<Response | undefined> => {
       const caller = await publisher(deps, grant.value);
       if (caller === null) return fail(ENDED);
@@ -177,7 +182,12 @@ const requireToken = (deps: PublicationDeps) =>
       return undefined;
     };
     // A page that is closed neither stops the work nor frees its slot.
-    return carryThrough(context, () => serve().finally(entered.value));
+    return carryThrough(context, () =>
+      serve().finally(() => {
+        own.value();
+        entered.value();
+      }),
+    );
   });
 
 /**
