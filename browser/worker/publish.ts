@@ -116,6 +116,7 @@ async function send(
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
   await new Promise<void>((resolve) => {
     const end = setTimeout(resolve, Math.min(Math.max(ms, 0), LONGEST_PAUSE_MS));
     signal.addEventListener('abort', () => (clearTimeout(end), resolve()), { once: true });
