@@ -216,7 +216,10 @@ async function nameProblem(
   { name, tenant }: { name: string; tenant: string },
 ): Promise<ApiError | null> {
   const row = await registry.name(name);
-  if (row !== null) return row.owner === tenant && row.removedAt === null ? null : notIts(name);
+  if (row !== null) {
+    if (row.owner !== tenant || row.removedAt !== null) return notIts(name);
+    return row.alias === null ? null : isAlias(name);
+  }
   const around = await registry.around(name);
   return around.above?.owner === tenant && mayTake(tenant, around) ? null : notIts(name);
 }
@@ -290,6 +293,11 @@ const notIts = (name: string): ApiError => ({
   message:
     `This key may not let pages publish '${name}'. It must be a name of the key's tenant, or a new one below ` +
     'a name or room of that tenant.',
+});
+
+const isAlias = (name: string): ApiError => ({
+  code: 'insufficient_scope',
+  message: `'${name}' is an alias. Pages publish under names that have versions of their own.`,
 });
 
 const notCovered = (name: string): ApiError => ({

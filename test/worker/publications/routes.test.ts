@@ -183,6 +183,14 @@ describe('a token is made', () => {
     expect([made.status, made.body.error.code]).toEqual([status, code]);
   });
 
+  it('not for an alias, whose target stays untold', async () => {
+    const owner = await makeKey({ kind: 'admin', tenant: 'clinic' });
+    const alias = { name: 'clinic/notes/latest', target: 'clinic/notes' };
+    expect((await admin('/admin/alias', alias, owner.key)).status).toBe(200);
+    const made = await mint({ name: alias.name });
+    expect([made.status, made.body.error.message]).toEqual([403, expect.stringContaining('is an alias.')]);
+  });
+
   it('with the same words for a free name and another tenant’s', async () => {
     const [free, taken] = [await mint({ name: 'nothing' }), await mint({ name: 'secret' })];
     expect(free.body.error.message.replace('nothing', 'secret')).toBe(taken.body.error.message);
