@@ -13,8 +13,8 @@ const DECK = {
   'skew-origin': 3,
   /** No write of an origin fits its disk for `holdMs`. */
   'fill-disk': 3,
-  /** An adapter's file of an origin is flipped, cut short or removed. */
-  'damage-file': 3,
+  /** Adapters' files of an origin are flipped, cut short or removed. */
+  'damage-files': 3,
   /** All connections to an origin break within some bytes, and none opens for `holdMs`. */
   'cut-network': 5,
   /** kill -9 of the edge, or of its workerd alone; it starts again after `holdMs`. */
@@ -35,7 +35,7 @@ const HOLD_MS: Record<BlowKind, readonly [least: number, most: number]> = {
   'end-origin': [0, 2_000],
   'skew-origin': [5_000, 20_000],
   'fill-disk': [3_000, 15_000],
-  'damage-file': [0, 0],
+  'damage-files': [0, 0],
   'cut-network': [200, 6_000],
   'kill-edge': [0, 1_500],
   'end-edge': [0, 1_000],

@@ -17,11 +17,11 @@ import type { DamageOrder, EdgeEvent, EdgeSetup } from './edge-program.ts';
 
 /** Of every origin, the undisturbed one too: logits depend on the number of threads. */
 export const SAME_LOGITS = ['--threads', '1', '--provider', 'cpu'];
-/** So little memory or disk that adapters come and go, by origin. */
+/** By origin: so little memory or disk that adapters, of 11 to 28 kB, come and go. */
 const NARROW: readonly (readonly string[])[] = [
-  [],
-  ['--adapter-ram-bytes', '400000'],
-  ['--adapter-disk-bytes', '200000'],
+  ['--adapter-ram-bytes', '300000'],
+  ['--adapter-ram-bytes', '150000', '--adapter-disk-bytes', '100000'],
+  ['--adapter-disk-bytes', '60000'],
 ];
 const PRELOAD = pathToFileURL(fileURLToPath(new URL('disturb-origin.mjs', import.meta.url))).href;
 const EDGE_PROGRAM = fileURLToPath(new URL('edge-program.ts', import.meta.url));
@@ -32,6 +32,8 @@ export interface Watcher {
   /** A process ended that nobody struck, or did not start. */
   onDeath(who: string, why: string): void;
   onRestart(): void;
+  /** A line of an edge's or origin's log tells of an event. */
+  onEvent(event: string): void;
 }
 
 /** A line each. */
@@ -40,10 +42,14 @@ interface Log {
   close(): Promise<void>;
 }
 
-function openLog(file: string): Log {
+function openLog(file: string, watcher: Watcher): Log {
   const stream: WriteStream = createWriteStream(file, { flags: 'a' });
   return {
-    write: (line) => void stream.write(`${new Date().toISOString()} ${line}\n`),
+    write(line) {
+      stream.write(`${new Date().toISOString()} ${line}\n`);
+      const event = /"event":"(\w+)"/.exec(line)?.[1];
+      if (event !== undefined) watcher.onEvent(event);
+    },
     close: () => new Promise((resolve) => stream.end(resolve)),
   };
 }
@@ -134,27 +140,27 @@ export class OriginSeat {
     else await rm(this.#fullDisk, { force: true });
   }
 
-  /** @returns what was done to which file; null = it has none. */
-  async damageFile(pick: number): Promise<string | null> {
+  /** @returns what was done to how many files; null = there were none. */
+  async damageFiles(pick: number): Promise<string | null> {
     const names = (await readdir(this.files).catch(() => [])).filter((name) => /^[0-9a-f]{64}$/.test(name));
-    if (names.length === 0) return null;
-    const name = picked(names, pick);
-    const file = path.join(this.files, name);
     const way = picked(['removed', 'cut short', 'flipped'] as const, (pick * 1_000) % 1);
-    try {
-      const bytes = await readFile(file);
-      if (way === 'removed') await rm(file);
-      else if (way === 'cut short') await truncate(file, Math.floor(bytes.length / 2));
-      else {
-        const at = Math.floor(((pick * 7_919) % 1) * bytes.length);
-        bytes[at] = (bytes[at] as number) ^ 0x10;
-        await writeFile(file, bytes);
+    let damaged = 0;
+    for (const name of names.slice(Math.floor(pick * names.length)))
+      try {
+        const file = path.join(this.files, name);
+        const bytes = await readFile(file);
+        if (way === 'removed') await rm(file);
+        else if (way === 'cut short') await truncate(file, Math.floor(bytes.length / 2));
+        else {
+          const at = Math.floor(((pick * 7_919) % 1) * bytes.length);
+          bytes[at] = (bytes[at] as number) ^ 0x10;
+          await writeFile(file, bytes);
+        }
+        damaged += 1;
+      } catch {
+        // The origin has removed it meanwhile.
       }
-    } catch {
-      // The origin has removed it meanwhile.
-      return null;
-    }
-    return `${name.slice(0, 12)} ${way}`;
+    return damaged === 0 ? null : `${damaged} of ${names.length} files ${way}`;
   }
 
   async stop(): Promise<void> {
@@ -306,7 +312,7 @@ export async function startFleet(params: {
         args: ['--port', String(port), '--base', base, ...flags],
         keys: worker.GRAFT_ORIGIN_KEYS,
         cache,
-        log: openLog(path.join(logs, `${id}.log`)),
+        log: openLog(path.join(logs, `${id}.log`), watcher),
         watcher,
       });
       stops.push(() => seat.stop());
@@ -319,7 +325,7 @@ export async function startFleet(params: {
       stateFolder: path.join(folder, '.wrangler/state'),
       bindings: { ...worker, ORIGINS: JSON.stringify(configured) },
     };
-    const edge = new EdgeSeat(setup, openLog(path.join(logs, 'edge.log')), watcher);
+    const edge = new EdgeSeat(setup, openLog(path.join(logs, 'edge.log'), watcher), watcher);
     stops.push(() => edge.stop());
     await edge.start();
     return { edge, origins, adminKey, stop };
@@ -408,9 +414,9 @@ export async function strike(
         await seat.fillDisk(true);
         await hold(holdMs);
         return await seat.fillDisk(false);
-      case 'damage-file': {
-        const what = await seat.damageFile(pick);
-        return onStruck(what === null ? null : `file of ${seat.id}: ${what}`);
+      case 'damage-files': {
+        const what = await seat.damageFiles(pick);
+        return onStruck(what === null ? null : `${seat.id}: ${what}`);
       }
       case 'cut-network': {
         const bytes = cutAfter(pick);

@@ -29,6 +29,8 @@ export class Report {
   readonly struck = new Map<BlowKind, number>();
   readonly missed = new Map<BlowKind, number>();
   readonly breaches: Breach[] = [];
+  /** Events in the processes' logs: whether blows bite. */
+  readonly heard = new Map<string, number>();
   restarts = 0;
 
   /** @returns whether it is a breach. */
@@ -50,6 +52,10 @@ export class Report {
   /** @param landed false = nobody was up to be struck. */
   blow(kind: BlowKind, landed: boolean): void {
     count(landed ? this.struck : this.missed, kind);
+  }
+
+  hear(event: string): void {
+    count(this.heard, event);
   }
 
   get killsAndHangs(): number {
@@ -107,10 +113,8 @@ export class Report {
       ['blow', 'struck', 'nobody was up'],
       BLOW_KINDS.map((kind) => [kind, this.struck.get(kind) ?? 0, this.missed.get(kind) ?? 0]),
     );
-    const answers = table(
-      ['answers', 'times'],
-      [...this.answers].sort(([, a], [, b]) => b - a).map(([label, times]) => [label, times]),
-    );
+    const answers = table(['answers', 'times'], sorted(this.answers));
+    const heard = table(['events in the logs', 'times'], sorted(this.heard));
     const changes = table(
       ['changes', 'acknowledged', 'sent again'],
       [...this.changes].map(([what, { acknowledged, repeated }]) => [what, acknowledged, repeated]),
@@ -119,11 +123,13 @@ export class Report {
       ['breaches', 'times'],
       BREACHES.map((kind) => [kind, this.breaches.filter((one) => one.kind === kind).length]),
     );
-    return [blows, answers, changes, breaches].join('\n');
+    return [blows, heard, answers, changes, breaches].join('\n');
   }
 }
 
 const count = <K>(counts: Map<K, number>, key: K): void => void counts.set(key, (counts.get(key) ?? 0) + 1);
+const sorted = (counts: ReadonlyMap<string, number>): [string, number][] =>
+  [...counts].sort(([, a], [, b]) => b - a);
 const sum = (counts: ReadonlyMap<unknown, number>): number =>
   [...counts.values()].reduce((total, times) => total + times, 0);
 

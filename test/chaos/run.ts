@@ -92,6 +92,7 @@ class Run {
   readonly watcher = {
     onDeath: (who: string, why: string) => this.breach('died', `${who}: ${why}`, {}),
     onRestart: () => void (this.report.restarts += 1),
+    onEvent: (event: string) => this.report.hear(event),
   };
 
   constructor(
