@@ -11,7 +11,7 @@ const DECK = {
   'end-origin': 4,
   /** kill -9 of an origin, which has another clock until `holdMs` later. */
   'skew-origin': 3,
-  /** No write of an origin fits its disk for `holdMs`. */
+  /** An origin's files are gone, and no write fits its disk for `holdMs`. */
   'fill-disk': 3,
   /** Adapters' files of an origin are flipped, cut short or removed. */
   'damage-files': 3,

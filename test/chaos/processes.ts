@@ -136,13 +136,20 @@ export class OriginSeat {
   }
 
   async fillDisk(full: boolean): Promise<void> {
-    if (full) await writeFile(this.#fullDisk, '');
-    else await rm(this.#fullDisk, { force: true });
+    if (!full) return rm(this.#fullDisk, { force: true });
+    await writeFile(this.#fullDisk, '');
+    // Otherwise nothing has to be written for a while.
+    for (const name of await this.#files()) await rm(path.join(this.files, name), { force: true });
+  }
+
+  async #files(): Promise<string[]> {
+    const names = await readdir(this.files).catch(() => []);
+    return names.filter((name) => /^[0-9a-f]{64}$/.test(name));
   }
 
   /** @returns what was done to how many files; null = there were none. */
   async damageFiles(pick: number): Promise<string | null> {
-    const names = (await readdir(this.files).catch(() => [])).filter((name) => /^[0-9a-f]{64}$/.test(name));
+    const names = await this.#files();
     const way = picked(['removed', 'cut short', 'flipped'] as const, (pick * 1_000) % 1);
     let damaged = 0;
     for (const name of names.slice(Math.floor(pick * names.length)))
@@ -410,7 +417,7 @@ export async function strike(
         return await seat.restart();
       }
       case 'fill-disk':
-        onStruck(`the disk of ${seat.id} is full for ${ms}`);
+        onStruck(`the disk of ${seat.id} is full for ${ms}, and its files are gone`);
         await seat.fillDisk(true);
         await hold(holdMs);
         return await seat.fillDisk(false);
