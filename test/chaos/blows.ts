@@ -39,7 +39,7 @@ const HOLD_MS: Record<BlowKind, readonly [least: number, most: number]> = {
   'cut-network': [200, 6_000],
   'kill-edge': [0, 1_500],
   'end-edge': [0, 1_000],
-  'damage-kv': [2_000, 8_000],
+  'damage-kv': [2_000, 20_000],
 };
 
 export interface Blow {
