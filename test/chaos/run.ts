@@ -66,9 +66,11 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     say(`seed ${seed}; logs are in ${path.join(folder, 'log')}`);
     const fleet = await startFleet({ folder, base, origins: options.origins, watcher: run.watcher });
     try {
-      const world = new World({
+      const world: World = new World({
         ...{ url: fleet.edge.url, adminKey: fleet.adminKey, files, report, mayWait: signal },
         onBreach: (...breach) => run.breach(...breach),
+        look: (key, name, version) =>
+          run.ask({ fleet, world, references, key, name, version, prompt: 0, stream: true }),
       });
       await world.prepare();
       if (report.breaches.length > 0) throw new Error('the run could not be prepared');
@@ -89,6 +91,8 @@ class Run {
   #start = performance.now();
   #asked = 0;
   #blowBefore: string | null = null;
+  /** When origins were struck, and until when that lasted. */
+  readonly #blown: { from: number; until: number }[] = [];
   readonly watcher = {
     onDeath: (who: string, why: string) => this.breach('died', `${who}: ${why}`, {}),
     onRestart: () => void (this.report.restarts += 1),
@@ -144,15 +148,19 @@ class Run {
     const wait = (ms: number) => sleep(ms, undefined, { signal }).catch(() => undefined);
     await wait(Math.max(0, blow.at - this.#elapsed));
     if (signal.aborted) return;
+    const blown = { from: performance.now(), until: Infinity };
+    const isOrigins = /origin|disk|files|network/.test(blow.kind);
     await strike(blow, {
       ...{ fleet, hold: wait, repair: () => world.repair() },
       onStruck: (what) => {
         this.report.blow(blow.kind, what !== null);
+        if (what !== null && isOrigins) this.#blown.push(blown);
         const at = Math.round(this.#elapsed);
         if (what !== null) this.#blowBefore = `${clock(at)} ${what}`;
         this.#log({ at, kind: blow.kind, what });
       },
     }).catch((error: unknown) => this.watcher.onDeath(blow.kind, String(error)));
+    blown.until = performance.now();
   }
 
   /** A client: one request after the other, until `going` is false. */
@@ -206,7 +214,8 @@ class Run {
       ...{ id, key: key.secret, model, prompt, stream },
       ...(leaveMs === undefined ? {} : { leaveMs }),
     });
-    const truth = truthOf({ fleet, world, key, name, version, from, answer });
+    const originStruck = this.#blown.some((one) => one.from <= answer.endedAt && one.until >= from);
+    const truth = { ...truthOf({ fleet, world, key, name, version, from, answer }), originStruck };
     const referenceOf = (chain: string) =>
       references.get(chain)?.[prompt] ?? { text: '', finish: 'no such chain' };
     const verdict = judge(answer, truth, referenceOf);
@@ -285,7 +294,7 @@ function truthOf(params: {
   version: number | null;
   from: number;
   answer: TimedAnswer;
-}): Truth {
+}): Omit<Truth, 'originStruck'> {
   const { fleet, world, key, name, version, from, answer } = params;
   const until = answer.beganAt;
   const pinned = version === null ? undefined : name?.versions.get(version)?.file;

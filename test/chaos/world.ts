@@ -73,6 +73,8 @@ export class World {
       report: Report;
       onBreach: OnBreach;
       mayWait: AbortSignal;
+      /** Asks for what has just changed, while a memory may still hold what was before. */
+      look: (key: Key, name: Name, version: number | null) => Promise<unknown>;
     },
   ) {
     this.#operator = createApiClient({ url: params.url, key: params.adminKey });
@@ -166,8 +168,19 @@ export class World {
     const { version, digest } = published.version;
     if (!name.versions.has(version)) name.versions.set(version, { file, digest, there: new Timeline(true) });
     if (stage) return;
-    name.live.settled(performance.now(), file);
+    await this.#went(name, version);
+  }
+
+  async #went(name: Name, version: number): Promise<void> {
+    name.live.settled(performance.now(), name.versions.get(version)?.file ?? '');
     name.liveVersion = version;
+    await this.#look(name, null);
+  }
+
+  /** With a key of its owner's. */
+  async #look(name: Name, version: number | null): Promise<void> {
+    const [key] = this.#validKeys(name.owner);
+    if (key !== undefined) await this.params.look(key, name, version);
   }
 
   async #goLive(name: Name, action: 'promote' | 'rollback', pick: number): Promise<void> {
@@ -181,9 +194,7 @@ export class World {
         ? callOperation(client, action, 'POST /admin/promote', { body: { name: name.name, version } })
         : callOperation(client, action, 'POST /admin/rollback', { body: { name: name.name, to: version } }),
     );
-    if (done === null) return;
-    name.live.settled(performance.now(), file);
-    name.liveVersion = version;
+    if (done !== null) await this.#went(name, version);
   }
 
   /** To whatever was live before: with what is known as `expect`, a repetition does not go back twice. */
@@ -201,9 +212,7 @@ export class World {
       // Nothing was live before, or the first attempt did it.
       async (code) => (code === 'version_conflict' ? this.#liveNow(name) : null),
     );
-    if (live === null) return;
-    name.live.settled(performance.now(), name.versions.get(live)?.file ?? '');
-    name.liveVersion = live;
+    if (live !== null) await this.#went(name, live);
   }
 
   async #remove(name: Name, pick: number): Promise<void> {
@@ -217,7 +226,9 @@ export class World {
       () => callOperation(this.#admin(name.owner), 'remove', 'POST /admin/remove', { body }),
       async () => ((await this.#listed(name)).has(version) ? null : true),
     );
-    if (done !== null) there.settled(performance.now(), false);
+    if (done === null) return;
+    there.settled(performance.now(), false);
+    await this.#look(name, version);
   }
 
   async #restore(name: Name, pick: number): Promise<void> {
@@ -231,7 +242,9 @@ export class World {
       () => callOperation(this.#admin(name.owner), 'restore', 'POST /admin/restore', { body }),
       async () => ((await this.#listed(name)).has(version) ? true : null),
     );
-    if (done !== null) there.settled(performance.now(), true);
+    if (done === null) return;
+    there.settled(performance.now(), true);
+    await this.#look(name, version);
   }
 
   async createKey(tenant: Tenant): Promise<void> {
@@ -249,6 +262,7 @@ export class World {
     key.id = made.id;
     key.valid.settled(performance.now(), true);
     this.keys.push(key);
+    if (this.names.length > 0) await this.params.look(key, this.#ownName(tenant), null);
   }
 
   async #revokeKey(tenant: Tenant, pick: number): Promise<void> {
@@ -263,7 +277,9 @@ export class World {
       });
       return true;
     });
-    if (done !== null) key.valid.settled(performance.now(), false);
+    if (done === null) return;
+    key.valid.settled(performance.now(), false);
+    await this.params.look(key, this.#ownName(tenant), null);
   }
 
   async #toggleGrant(): Promise<void> {
@@ -285,7 +301,10 @@ export class World {
       : await this.#insist('give grant', () =>
           callOperation(client, 'give a grant', 'POST /admin/grants', { body: where }),
         );
-    if (done !== null) this.granted.settled(performance.now(), !before);
+    if (done === null) return;
+    this.granted.settled(performance.now(), !before);
+    const shared = this.names.find(({ name }) => name === SHARED) as Name;
+    await this.params.look(this.#validKeys('bob')[0] as Key, shared, null);
   }
 
   /** What an operator does after KV was damaged. */
@@ -363,6 +382,10 @@ export class World {
 
   #validKeys(tenant: Tenant): Key[] {
     return this.keys.filter((key) => key.tenant === tenant && key.valid.certain === true);
+  }
+
+  #ownName(tenant: Tenant): Name {
+    return this.names.find(({ owner }) => owner === tenant) as Name;
   }
 
   #admin(tenant: Tenant): ApiClient {
