@@ -27,6 +27,9 @@ const PRELOAD = pathToFileURL(fileURLToPath(new URL('disturb-origin.mjs', import
 const EDGE_PROGRAM = fileURLToPath(new URL('edge-program.ts', import.meta.url));
 /** A process that does not end after SIGTERM. */
 const END_MS = 90_000;
+const LATE = Symbol('late');
+const isLate = () => sleep(END_MS, LATE, { ref: false });
+const didNotEnd = (signal: string): string => `it did not end ${END_MS / 1_000} s after ${signal}`;
 
 export interface Watcher {
   /** A process ended that nobody struck, or did not start. */
@@ -127,9 +130,8 @@ export class OriginSeat {
     this.#expected = true;
     this.state = 'down';
     this.signal(signal);
-    const late = sleep(END_MS, 'late' as const, { ref: false });
-    if ((await Promise.race([ended, late])) === 'late') {
-      this.setup.watcher.onDeath(this.id, `it did not end ${END_MS / 1_000} s after ${signal}`);
+    if ((await Promise.race([ended, isLate()])) === LATE) {
+      this.setup.watcher.onDeath(this.id, didNotEnd(signal));
       this.signal('SIGKILL');
       await ended;
     }
@@ -240,7 +242,11 @@ export class EdgeSeat {
     this.#outages.push({ from: performance.now(), until: Infinity });
     if (victim === 'workerd' && this.#workerd !== null) process.kill(this.#workerd, signal);
     else this.#child?.kill(signal);
-    await this.#ended;
+    if ((await Promise.race([this.#ended, isLate()])) === LATE) {
+      this.watcher.onDeath('edge', didNotEnd(signal));
+      this.#child?.kill('SIGKILL');
+      await this.#ended;
+    }
     // The shell that kills workerd with its parent needs a moment.
     for (; this.#workerd !== null && isAlive(this.#workerd);) await sleep(20);
   }
