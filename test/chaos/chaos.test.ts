@@ -1,7 +1,7 @@
 /** What `npm run chaos` decides without processes: which blows fall, what an answer is, and whether a run passes. */
 import { describe, expect, it } from 'vitest';
 import { BLOW_KINDS, planBlows, skewOf } from './blows.ts';
-import { Report, TARGETS } from './report.ts';
+import { CHANGES, Report, TARGETS } from './report.ts';
 import {
   type Answer,
   judge,
@@ -91,12 +91,22 @@ const failure = (code: string) => ({ error: { message: '', type: '', param: null
 const judged = (answer: Partial<Answer>, truth: Partial<Truth> = {}): Verdict =>
   judge(
     {
-      ...{ status: 200, stream: false, ended: 'clean', body: whole('one two'), adapter: null, stale: false },
+      status: 200,
+      stream: false,
+      ended: 'clean',
+      body: whole('one two'),
+      adapter: null,
+      stale: false,
       ...answer,
     },
     {
-      ...{ key: new Set([true]), usable: new Set([true]), chains: new Set(['old']) },
-      ...{ everChains: new Set(['old', 'new']), said: null, edgeStruck: false, originStruck: false },
+      key: new Set([true]),
+      usable: new Set([true]),
+      chains: new Set(['old']),
+      everChains: new Set(['old', 'new']),
+      said: null,
+      edgeStruck: false,
+      originStruck: false,
       ...truth,
     },
     (chain) => REFERENCES[chain] as Reference,
@@ -196,13 +206,19 @@ describe('Report', () => {
     expect(report.problems(1)).toEqual(['1 lost']);
   });
 
-  it('holds a run of 30 minutes to its targets', () => {
+  it('holds a run of 30 minutes to its targets, and one of 5 to all kinds of blows and changes', () => {
     const report = new Report();
     report.answer({ kind: 'whole' });
-    expect(report.problems(TARGETS.minutes)).toHaveLength(2);
-    for (let i = 0; i < TARGETS.killsAndHangs; i++) report.blow('kill-origin', true);
+    expect(report.problems(TARGETS.minutes)).toHaveLength(4);
+    for (const kind of BLOW_KINDS) report.blow(kind, true);
+    expect(report.problems(5)).toEqual([
+      expect.stringMatching(/^never acknowledged: publish, .*take grant$/),
+    ]);
+    for (const what of CHANGES) report.change(what, 0);
+    expect(report.problems(5)).toEqual([]);
+    while (report.killsAndHangs < TARGETS.killsAndHangs) report.blow('kill-origin', true);
     report.restarts = TARGETS.restarts;
     expect(report.problems(TARGETS.minutes)).toEqual([]);
-    expect(report.progress(61_000)).toMatch(/^1:01 \| 200 blows \(200 kills and hangs, 100 restarts\)/);
+    expect(report.progress(61_000)).toMatch(/^1:01 \| 206 blows \(200 kills and hangs, 100 restarts\)/);
   });
 });

@@ -24,8 +24,12 @@ const { values } = parseArgs({
   },
 });
 const [minutes, seed, origins, clients, everyMs] = [
-  ...[values.minutes, values.seed, values.origins, values.clients, values.every].map(Number),
-] as [number, number, number, number, number];
+  values.minutes,
+  values.seed,
+  values.origins,
+  values.clients,
+  values.every,
+].map(Number) as [number, number, number, number, number];
 
 async function main(): Promise<number> {
   if (values.help) return (console.log(USAGE), 0);
@@ -38,7 +42,13 @@ async function main(): Promise<number> {
   const removeBuilt = await buildOnce();
   try {
     const { report, folder } = await runChaos({
-      ...{ seed, minutes, origins, clients, everyMs, say: console.log, signal: interrupted.signal },
+      seed,
+      minutes,
+      origins,
+      clients,
+      everyMs,
+      say: console.log,
+      signal: interrupted.signal,
     });
     console.log(report.tables());
     const problems = report.problems(minutes);

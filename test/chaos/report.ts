@@ -20,6 +20,22 @@ const HANGS: readonly BlowKind[] = ['hang-origin'];
 
 /** Of a run of 30 minutes; a shorter one does not have to reach them. */
 export const TARGETS = { minutes: 30, killsAndHangs: 200, restarts: 100 };
+/** From so many minutes on, each kind of blow must strike and each kind of change be acknowledged. */
+const ALL_KINDS_MINUTES = 5;
+/** As the world calls them. */
+export const CHANGES = [
+  'publish',
+  'stage',
+  'promote',
+  'rollback',
+  'rollback to before',
+  'remove',
+  'restore',
+  'create key',
+  'revoke key',
+  'give grant',
+  'take grant',
+];
 /** Share of the answers that must be whole. */
 export const LEAST_WHOLE = 0.5;
 
@@ -99,6 +115,12 @@ export class Report {
     });
     if (this.whole < LEAST_WHOLE * this.answered || this.whole === 0)
       problems.push(`only ${this.whole} of ${this.answered} answers were whole: the run explores too little`);
+    if (minutes >= ALL_KINDS_MINUTES) {
+      const never = BLOW_KINDS.filter((kind) => !this.struck.has(kind));
+      if (never.length > 0) problems.push(`never struck: ${never.join(', ')}`);
+      const unchanged = CHANGES.filter((what) => !this.changes.has(what));
+      if (unchanged.length > 0) problems.push(`never acknowledged: ${unchanged.join(', ')}`);
+    }
     if (minutes >= TARGETS.minutes) {
       if (this.killsAndHangs < TARGETS.killsAndHangs)
         problems.push(`${this.killsAndHangs} kills and hangs instead of ${TARGETS.killsAndHangs}`);

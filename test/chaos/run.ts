@@ -67,7 +67,11 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     const fleet = await startFleet({ folder, base, origins: options.origins, watcher: run.watcher });
     try {
       const world: World = new World({
-        ...{ url: fleet.edge.url, adminKey: fleet.adminKey, files, report, mayWait: signal },
+        url: fleet.edge.url,
+        adminKey: fleet.adminKey,
+        files,
+        report,
+        mayWait: signal,
         onBreach: (...breach) => run.breach(...breach),
         look: (key, name, version) =>
           run.ask({ fleet, world, references, key, name, version, prompt: 0, stream: true }),
@@ -151,7 +155,9 @@ class Run {
     const blown = { from: performance.now(), until: Infinity };
     const isOrigins = /origin|disk|files|network/.test(blow.kind);
     await strike(blow, {
-      ...{ fleet, hold: wait, repair: () => world.repair() },
+      fleet,
+      hold: wait,
+      repair: () => world.repair(),
       onStruck: (what) => {
         this.report.blow(blow.kind, what !== null);
         if (what !== null && isOrigins) this.#blown.push(blown);
@@ -182,7 +188,10 @@ class Run {
       const versions = [...(name?.versions.keys() ?? [])];
       const verdict = await this.ask({
         ...client,
-        ...{ key, name, prompt: picked(PROMPT_SHARES, random()), stream: random() < 0.65 },
+        key,
+        name,
+        prompt: picked(PROMPT_SHARES, random()),
+        stream: random() < 0.65,
         version: name === null || random() < 0.8 ? null : picked(versions, random()),
         ...(random() < 0.12 ? { leaveMs: 5 + 400 * random() ** 2 } : {}),
       });
@@ -211,7 +220,11 @@ class Run {
     const model = name === null ? BASE : `${name.name}${pinned}`;
     const from = performance.now();
     const answer = await ask(fleet.edge.url, {
-      ...{ id, key: key.secret, model, prompt, stream },
+      id,
+      key: key.secret,
+      model,
+      prompt,
+      stream,
       ...(leaveMs === undefined ? {} : { leaveMs }),
     });
     const originStruck = this.#blown.some((one) => one.from <= answer.endedAt && one.until >= from);

@@ -6,7 +6,11 @@ import { runChaos } from '../chaos/run.ts';
 
 it('finds no answer cut or wrong and nothing lost under one blow of each kind', async () => {
   const { report, folder } = await runChaos({
-    ...{ seed: 1, minutes: 1 / 3, origins: 2, clients: 4, everyMs: 1_500 },
+    seed: 1,
+    minutes: 1 / 3,
+    origins: 2,
+    clients: 4,
+    everyMs: 1_500,
     say: (line) => console.log(line),
     signal: new AbortController().signal,
   });
