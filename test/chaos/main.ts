@@ -13,6 +13,9 @@ when an answer was cut or wrong, something acknowledged was lost, or too little 
   --clients N          that ask at once (default 6)
   --every MS           mean time from one blow to the next (default ${EVERY_MS})`;
 
+/** As a shell reports Ctrl-C. */
+const INTERRUPTED = 130;
+
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '5' },
@@ -51,6 +54,10 @@ async function main(): Promise<number> {
       signal: interrupted.signal,
     });
     console.log(report.tables());
+    if (interrupted.signal.aborted) {
+      console.log('interrupted: what was acknowledged is not compared');
+      return report.breaches.length > 0 ? 1 : INTERRUPTED;
+    }
     const problems = report.problems(minutes);
     console.log(`${report.killsAndHangs} kills and hangs, ${report.restarts} restarts; logs: ${folder}/log`);
     for (const problem of problems) console.log(`PROBLEM ${problem}`);
