@@ -348,6 +348,9 @@ export async function startFleet(params: {
   }
 }
 
+/** How long an edge may take to be up again, and how often that is looked at. */
+const EDGE_START_MS = 15_000;
+const EDGE_LOOK_MS = 100;
 /** Bytes after which a network breaks: most within an answer. */
 const cutAfter = (pick: number): number => Math.floor(20_000 * pick ** 3);
 
@@ -382,6 +385,9 @@ export async function strike(
     return edge.restart();
   }
   if (kind === 'damage-kv') {
+    // An edge that was struck before is waited for: what it remembers is gone, and KV is all that it has.
+    for (let waited = 0; edge.state !== 'up' && waited < EDGE_START_MS; waited += EDGE_LOOK_MS)
+      await hold(EDGE_LOOK_MS);
     const what = edge.state === 'up' ? await edge.damage({ pick }) : null;
     onStruck(what === null ? null : `${what}, repaired after ${ms}`);
     await hold(holdMs);
