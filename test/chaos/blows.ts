@@ -54,7 +54,7 @@ export interface Blow {
 }
 
 /** Of a run of minutes; mean ms from one blow to the next. */
-export const EVERY_MS = 4_000;
+export const EVERY_MS = 3_600;
 
 /** A blow of each kind comes first, then decks, each in another order. */
 export function planBlows(params: {
