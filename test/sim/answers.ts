@@ -68,7 +68,7 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
   const until = answered.at;
   const what = `${key.id} (${tenant.id}) ${model} ${JSON.stringify(content)}, ${maxTokens} tokens${stream ? ', streamed' : ''}`;
   if (answered.kind === 'lost') {
-    tenant.unended += 1;
+    tenant.unended += asked.maxTokens;
     if (leaveAfterMs === null && /ten minutes/.test(answered.why))
       sim.fail('4 every request ends within its deadline', `${what} began at ${from}`);
     return 'lost';
@@ -92,7 +92,7 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
     return 'refused';
   }
   if ('error' in said) {
-    tenant.unended += 1;
+    tenant.unended += asked.maxTokens;
     const origin = answered.headers.get('x-graft-origin') ?? '';
     if (ORIGIN_AWAY.has(said.error) && slowMs === null && streamFault(sim.world, origin, from) === null)
       sim.fail(

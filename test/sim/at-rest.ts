@@ -34,7 +34,7 @@ export async function checkAtRest(sim: Simulation, over: () => boolean): Promise
       sim.fail('8 nothing is left at rest', `${life.name} does not end ${[...pending].join(', ')}`);
   const open = world.network.open();
   if (open.length > 0) sim.fail('8 nothing is left at rest', `requests are open: ${open.join(', ')}`);
-  sim.quotas.atRest(world.objects.get('QUOTAS')?.stored() ?? new Map());
+  sim.counters.atRest(world.objects.get('QUOTAS')?.stored() ?? new Map());
   for (const [binding, objects] of world.objects)
     for (const [id, disk] of objects.stored())
       for (const key of disk.keys())

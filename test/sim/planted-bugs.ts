@@ -19,11 +19,11 @@ export const PLANTED: readonly PlantedBug[] = [
   {
     id: 'lost-invalidation',
     what:
-      'The pointer writer strikes a record off its list although KV refused the write, so its alarm repeats nothing. ' +
-      'Names are still noted in D1, keys and grants are not: a key revoked while KV fails opens everything for good.',
+      'A revocation that KV refuses counts as written: both notes of it, in D1 and in the pointer writer, are struck ' +
+      'off, and nothing repeats it. Needs a key that is revoked while KV fails; it opens everything for good.',
     file: 'worker/registry/pointer-writer-object.ts',
-    find: 'if (written && others === 0) await this.#storage.delete(PENDING + record);',
-    replace: 'if (others === 0) await this.#storage.delete(PENDING + record);',
+    find: '    else await keys.revoke(hash);\n',
+    replace: '    else await keys.revoke(hash).catch(() => undefined);\n',
   },
   {
     id: 'swapped-parts',

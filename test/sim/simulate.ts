@@ -4,9 +4,10 @@ import type { TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
 import { checkAtRest, checkStores } from './at-rest.ts';
-import { OPERATIONS, type OperationName } from './operations.ts';
 import { watchQuotas } from './invariants/quotas.ts';
 import { watchSignatures } from './invariants/signatures.ts';
+import { OPERATIONS, type OperationName } from './operations/index.ts';
+import { Quotas } from './operations/quotas.ts';
 import { Truth } from './truth.ts';
 import type { FaultKind } from './world/faults.ts';
 import { createOracle } from './world/expected-answer.ts';
@@ -31,9 +32,17 @@ export interface Key {
   text: string;
   tenant: string;
   scopes: readonly string[];
-  /** When the revocation was acknowledged; null = it was not. */
+  /** When it ends, or ended, as was acknowledged: it was revoked, replaced, or expires; null = it does not. */
   revokedAt: number | null;
   tokensADay: number | null;
+  /** Id of the first key of its line, whose counter all of them share. */
+  counter: string;
+  /** Id of the key that it replaced. */
+  replaces: string | null;
+  /** Changes of it that have begun … */
+  changes: number;
+  /** … and not ended. */
+  changing: number;
 }
 
 /** What one client has made or learnt; others of its tenant do the same at once. */
@@ -48,8 +57,10 @@ export interface Tenant {
   receivedTokens: number;
   /** Completions sent. */
   sent: number;
-  /** … of which it did not see the end. */
+  /** Tokens, at most, of answers of which it did not see the end. */
   unended: number;
+  /** Changes of its limits that have begun. */
+  limitings: number;
 }
 
 export interface Actor {
@@ -66,6 +77,10 @@ export interface Counts {
   refused: number;
   lost: number;
 }
+
+/** All operations, however they ended. */
+export const countsOf = (operations: ReadonlyMap<OperationName, Counts>): number =>
+  [...operations.values()].reduce((sum, { done, refused, lost }) => sum + done + refused + lost, 0);
 
 export interface SimulateOptions {
   programs: Programs;
@@ -99,6 +114,7 @@ export class Simulation {
   readonly truth: Truth;
   readonly oracle = createOracle();
   readonly tenants: Tenant[] = [];
+  readonly quotas = new Quotas();
   /** Names that were pinned, and not unpinned. */
   readonly pinned = new Set<string>();
   readonly counts = new Map<OperationName, Counts>();
@@ -113,7 +129,8 @@ export class Simulation {
   readonly sentAt = new Map<string, number>();
   /** Tokens that origins make for no answer. */
   unbilledTokens = 0;
-  readonly quotas = watchQuotas((invariant, what) => this.fail(invariant, what));
+  /** What the counters of keys answer. */
+  readonly counters = watchQuotas((invariant, what) => this.fail(invariant, what));
   #next = 0;
 
   constructor(options: SimulateOptions) {
@@ -121,10 +138,10 @@ export class Simulation {
     this.world = new World(options.seed, options.programs, options);
     this.truth = new Truth(this.world);
     this.world.network.onAnswer = watchSignatures((invariant, what) => this.fail(invariant, what));
-    const counters = this.world.objects.get('QUOTAS');
-    if (counters !== undefined) {
-      counters.onAnswer = this.quotas.answered;
-      counters.onRestart = this.quotas.restarted;
+    const objects = this.world.objects.get('QUOTAS');
+    if (objects !== undefined) {
+      objects.onAnswer = this.counters.answered;
+      objects.onRestart = this.counters.restarted;
     }
     for (const name of Object.keys(OPERATIONS) as OperationName[])
       this.counts.set(name, { done: 0, refused: 0, lost: 0 });
@@ -140,8 +157,16 @@ export class Simulation {
     return tinyAdapter({ seed: this.#next * 2 + 1, parent, rank: 2, base: this.world.base.id });
   }
 
+  /** Another text each time, by which a change is found again. */
+  nextMark(): string {
+    this.#next += 1;
+    return `change ${this.#next}`;
+  }
+
   async ask(actor: Actor, given: Ask): Promise<Answered> {
+    const from = this.world.time.now;
     const answered = await ask(this.world, actor.life, given);
+    this.quotas.note(this, given, answered, from);
     const code = codeOf(answered);
     if (code !== null) {
       const { reason } = (answered as { json: { error: { reason?: string } } }).json.error;
@@ -260,6 +285,7 @@ async function setUp(sim: Simulation): Promise<void> {
             receivedTokens: 0,
             sent: 0,
             unended: 0,
+            limitings: 0,
           });
         } catch (error) {
           problem = error;

@@ -1,6 +1,6 @@
 /** What many seeds did together, and the floors below which a run explores nothing. */
-import { type Counts, type Report } from './simulate.ts';
-import { OPERATIONS, type OperationName } from './operations.ts';
+import { type Counts, countsOf, type Report } from './simulate.ts';
+import { OPERATIONS, type OperationName } from './operations/index.ts';
 import { FAULT_KINDS, type FaultKind } from './world/faults.ts';
 
 export interface Sums {
@@ -10,6 +10,16 @@ export interface Sums {
   marks: Map<string, number>;
   events: number;
 }
+
+export const noSums = (): Sums => ({
+  seeds: 0,
+  operations: new Map(),
+  faults: new Map(),
+  marks: new Map(),
+  events: 0,
+});
+
+export const operationsOf = (sums: Sums): number => countsOf(sums.operations);
 
 /** In so many operations, each of them must succeed so often, and each fault bite so often. */
 export const FLOOR = { of: 100_000, times: 50 };
@@ -30,11 +40,7 @@ export function mergeInto(sums: Sums, report: Report): void {
 
 /** @returns what is below its floor; nothing while too little ran to tell. */
 export function shortOf(sums: Sums): string[] {
-  const all = [...sums.operations.values()].reduce(
-    (sum, { done, refused, lost }) => sum + done + refused + lost,
-    0,
-  );
-  const floor = Math.floor((FLOOR.times * all) / FLOOR.of);
+  const floor = Math.floor((FLOOR.times * operationsOf(sums)) / FLOOR.of);
   if (floor === 0) return [];
   return [
     ...(Object.keys(OPERATIONS) as OperationName[]).flatMap((name) => {

@@ -81,7 +81,7 @@ export class Faults {
     for (const kind of FAULT_KINDS) {
       this.#random.set(kind, random.fork(kind));
       const chosen = random.chance(0.5);
-      const share = 10 ** -random.next();
+      const share = 10 ** (-0.7 * random.next());
       const most = kind in FAULTS ? FAULTS[kind as keyof typeof FAULTS] : EVENTS[kind as keyof typeof EVENTS];
       if (only === undefined ? chosen : only.includes(kind)) this.#rates.set(kind, most * share);
     }

@@ -1,0 +1,48 @@
+/** A hundred seeds of the whole of graft, each twice; and every planted bug is found by its seed. */
+import { availableParallelism } from 'node:os';
+import { describe, expect, it } from 'vitest';
+import { PLANTED } from '../sim/planted-bugs.ts';
+import { createRunner, RunOptions, runSeeds } from '../sim/run-seeds.ts';
+import { countsOf, type Report } from '../sim/simulate.ts';
+import { mergeInto, noSums, shortOf } from '../sim/sums.ts';
+
+const SEEDS = 100;
+/** What one seed must have, so that it explores something. */
+const LEAST = { operations: 200, virtualMinutes: 30, faults: 5 };
+
+it(`holds every invariant in ${SEEDS} seeds, and does the same each time`, async () => {
+  const sums = noSums();
+  const reports: Report[] = [];
+  let next = 1;
+  await runSeeds({
+    options: RunOptions.parse({ twice: true }),
+    processes: Math.min(2, availableParallelism()),
+    more() {
+      next += 1;
+      return next > SEEDS + 1 ? null : String(next - 1);
+    },
+    take(report) {
+      mergeInto(sums, report);
+      reports.push(report);
+    },
+  });
+  expect(
+    reports.filter(({ breach }) => breach !== null).map(({ seed, breach }) => `${seed}: ${breach}`),
+  ).toEqual([]);
+  expect(reports).toHaveLength(SEEDS);
+  const poor = reports.filter(
+    (report) =>
+      countsOf(report.operations) < LEAST.operations ||
+      report.virtualMinutes < LEAST.virtualMinutes ||
+      [...report.faults.values()].reduce((sum, times) => sum + times, 0) < LEAST.faults,
+  );
+  expect(poor.map(({ seed }) => seed)).toEqual([]);
+  expect(shortOf(sums)).toEqual([]);
+});
+
+describe('a planted bug is found', () => {
+  it.each(PLANTED)('$id', async ({ id, seed }) => {
+    const { breach } = await (await createRunner(RunOptions.parse({ plant: id })))(String(seed));
+    expect(breach).not.toBeNull();
+  });
+});

@@ -1,0 +1,17 @@
+/** The operations of clients, and what their answers must be. */
+import { COMPLETIONS } from './completions.ts';
+import { GRANTS } from './grants.ts';
+import { KEYS } from './keys.ts';
+import { NAMES } from './names.ts';
+import type { Operation } from './operation.ts';
+import { UPKEEP } from './upkeep.ts';
+
+export const OPERATIONS = {
+  ...COMPLETIONS,
+  ...NAMES,
+  ...KEYS,
+  ...GRANTS,
+  ...UPKEEP,
+} as const satisfies Record<string, Operation>;
+
+export type OperationName = keyof typeof OPERATIONS;

@@ -1,0 +1,178 @@
+/** What operations of clients share: names to use, requests of the admin API, and what they may be refused with. */
+import { codeOf, type Answered } from '../client.ts';
+import { checkPrivacy } from '../answers.ts';
+import type { Random } from '../world/random.ts';
+import type { Actor, Key, Outcome, Simulation } from '../simulate.ts';
+import type { NameState } from '../truth.ts';
+
+export interface Operation {
+  weight: number;
+  /** Whether there is something to do it with. */
+  possible: (sim: Simulation, actor: Actor) => boolean;
+  run: (sim: Simulation, actor: Actor) => Promise<Outcome>;
+}
+
+export const SECOND = 1_000;
+export const always = (): boolean => true;
+
+/** Kinds of names that an operation can do something with. */
+export const KINDS = {
+  any: () => true,
+  live: ({ version, removed }) => version !== null && !removed,
+  removed: ({ removed }) => removed,
+  /** Has a version that is not live and may become it. */
+  movable: ({ version, removed, alias }, versions) =>
+    !removed && alias === null && versions.some((one) => one !== version),
+  /** Has more than one, of which the live one is not the first. */
+  returnable: ({ version, removed }, versions) =>
+    version !== null && !removed && versions.some((one) => one < version),
+} as const satisfies Record<string, (state: NameState, versions: readonly number[]) => boolean>;
+
+/** The tenant's names of a kind, as D1 has them now. */
+export function namesOf(sim: Simulation, { tenant }: Actor, kind: keyof typeof KINDS): string[] {
+  return sim.truth.names.keys().filter((name) => {
+    const state = sim.truth.names.now(name);
+    return state?.owner === tenant.id && KINDS[kind](state, usableVersions(sim, name));
+  });
+}
+
+export const usableVersions = (sim: Simulation, name: string): number[] =>
+  sim.truth.versionsOf(name).filter((version) => !sim.truth.retired.has(`${name}@${version}`));
+
+export const has =
+  (kind: keyof typeof KINDS) =>
+  (sim: Simulation, actor: Actor): boolean =>
+    namesOf(sim, actor, kind).length > 0;
+
+/** Mostly one with which the operation succeeds, sometimes any. */
+export function pickName(sim: Simulation, actor: Actor, kind: keyof typeof KINDS): string {
+  const good = actor.random.chance(0.9) ? namesOf(sim, actor, kind) : actor.tenant.names;
+  return actor.random.pick(good.length > 0 ? good : namesOf(sim, actor, 'any'));
+}
+/** Keys that a client would use: none of them has ended, as far as it knows. */
+export const liveKeys = (sim: Simulation, { tenant }: Actor): Key[] =>
+  tenant.keys.filter(({ revokedAt }) => revokedAt === null || revokedAt > sim.world.time.now);
+
+/** Those without an end. */
+export const lastingKeys = ({ tenant }: Actor): Key[] =>
+  tenant.keys.filter(({ revokedAt }) => revokedAt === null);
+
+/** Codes that a correct request may get, at any time: something is short, away or changed by another. */
+export const MAY_BE = new Set([
+  'registry_unavailable',
+  'origin_unavailable',
+  'origin_stopped',
+  'origin_overloaded',
+  'adapter_unavailable',
+  'edge_busy',
+  'rate_limited',
+  'rate_limit_exceeded',
+  'quota_exceeded',
+  'version_conflict',
+  'conflict',
+  'deadline_exceeded',
+  'queue_full',
+  'internal_error',
+]);
+
+/** One request of the admin API. `done` unless it was refused or lost. */
+export async function admin(
+  sim: Simulation,
+  actor: Actor,
+  given: { method?: string; path: string; body?: object | Uint8Array<ArrayBuffer>; key?: string },
+  refusals: readonly string[] = [],
+): Promise<{ outcome: Outcome; json: unknown; answered: Answered }> {
+  const key = given.key ?? actor.tenant.adminKey;
+  const answered = await sim.ask(actor, { ...given, key });
+  // The operator may see everything.
+  if (key !== sim.world.adminKey) checkPrivacy(sim, actor.tenant.id, answered, given.path);
+  if (answered.kind === 'lost') return { outcome: 'lost', json: undefined, answered };
+  if (answered.status < 300) return { outcome: 'done', json: answered.json, answered };
+  const code = codeOf(answered);
+  if (code === null || (answered.status >= 500 && code === 'internal_error'))
+    sim.fail(
+      'errors have a code',
+      `${given.path} answered ${answered.status}: ${answered.text.slice(0, 300)}`,
+    );
+  else if (
+    !MAY_BE.has(code) &&
+    !refusals.includes(code) &&
+    code !== 'not_found' &&
+    code !== 'model_not_found'
+  )
+    sim.fail(
+      'a correct request is not refused',
+      `${given.path} ${JSON.stringify(given.body)?.slice(0, 200)}: ${answered.text.slice(0, 300)}`,
+    );
+  return { outcome: 'refused', json: answered.json, answered };
+}
+
+/** A name of the tenant, old or new, up to four parts deep. */
+export function someName({ tenant, random }: Actor, fresh: boolean): string {
+  if (!fresh && tenant.names.length > 0) return random.pick(tenant.names);
+  const parts = Array.from({ length: random.between(1, 3) }, () => random.pick(['a', 'b', 'c', 'd', 'e']));
+  return [tenant.id, ...parts].join('/');
+}
+
+export const onName =
+  (path: string, kind: keyof typeof KINDS, body: (sim: Simulation, actor: Actor, name: string) => object) =>
+  async (sim: Simulation, actor: Actor): Promise<Outcome> => {
+    const name = pickName(sim, actor, kind);
+    const { outcome } = await admin(
+      sim,
+      actor,
+      { path, body: { name, ...body(sim, actor, name) } },
+      NAME_REFUSALS,
+    );
+    return outcome;
+  };
+
+export const NAME_REFUSALS = ['adapter_invalid', 'invalid_request', 'conflict', 'version_conflict'];
+
+export const someVersion = (sim: Simulation, actor: Actor, name: string): number => {
+  const versions = usableVersions(sim, name);
+  return versions.length === 0 ? 1 : actor.random.pick(versions);
+};
+
+export const pickOr = (random: Random, names: readonly string[], instead: string): string =>
+  names.length === 0 ? instead : random.pick(names);
+
+/** Names of others that the tenant was given. */
+export const grantedNames = (sim: Simulation, { tenant }: Actor): string[] =>
+  sim.truth.grants.keys().flatMap((key) => {
+    const grant = sim.truth.grants.now(key);
+    const mine = grant !== undefined && (grant.tenant === tenant.id || grant.tenant === '*');
+    return mine ? [grant.scope.replace('/**', '')] : [];
+  });
+
+/** Rows of D1 as it has committed them. */
+export async function committed<T>(
+  sim: Simulation,
+  sql: string,
+  ...values: (string | number)[]
+): Promise<T[]> {
+  const { results } = await sim.world.database.truth
+    .prepare(sql)
+    .bind(...values)
+    .all<T>();
+  return results;
+}
+
+/** As a client does that wants it done: again after 503, or when nobody knows. @returns the last answer. */
+export async function repeat(
+  sim: Simulation,
+  actor: Actor,
+  given: Parameters<typeof admin>[2],
+  refusals: readonly string[] = [],
+): Promise<Awaited<ReturnType<typeof admin>> & { lost: boolean; tries: number }> {
+  let lost = false;
+  for (let tries = 1; ; tries += 1) {
+    const last = await admin(sim, actor, given, refusals);
+    const { answered, outcome } = last;
+    lost ||= outcome === 'lost';
+    const again = answered.kind === 'lost' || answered.status === 503;
+    if (!again || tries === TRIES) return { ...last, lost, tries };
+    await sim.world.time.sleep(actor.life, actor.random.between(200, 6_000));
+  }
+}
+const TRIES = 5;
