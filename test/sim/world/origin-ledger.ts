@@ -127,7 +127,10 @@ export class EngineWatch {
   #look(): void {
     const stats = this.#engine?.stats();
     if (stats === undefined) return;
-    const stands = stats.running === 0 && stats.loading === 0 && stats.waiting + stats.preempted > 0;
+    // What loads for nobody in particular takes memory that others wait for.
+    const loads = this.#engine?.residents().adapters.some(({ state }) => state === 'loading') === true;
+    const stands =
+      stats.running === 0 && stats.loading === 0 && !loads && stats.waiting + stats.preempted > 0;
     const now = this.#clock.now();
     if (!stands || this.#idle?.steps !== this.#runner.steps) {
       this.#idle = stands ? { steps: this.#runner.steps, since: now } : null;
