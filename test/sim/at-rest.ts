@@ -174,6 +174,12 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
         if (made.kind !== 'answer' || made.status !== 201)
           sim.fail('9 the stores agree', `${tenant.id} cannot make a key at rest: ${JSON.stringify(made)}`);
         const key = ((made.kind === 'answer' ? made.json : {}) as { key?: string }).key ?? '';
+        // Others would be refused.
+        const lifted = { tenant: tenant.id, limits: null };
+        await ask(world, life, {
+          ...{ path: '/admin/tenants/limits', body: lifted, key: world.adminKey, reliable: true },
+        });
+        await world.time.sleep(life, 2 * MINUTE);
         for (const name of key === '' ? [] : names) {
           const version = truth.names.now(name)?.version;
           const content = 'is it there';

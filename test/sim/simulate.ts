@@ -34,7 +34,8 @@ export interface Key {
   scopes: readonly string[];
   /** When it ends, or ended, as was acknowledged: it was revoked, replaced, or expires; null = it does not. */
   revokedAt: number | null;
-  tokensADay: number | null;
+  /** Has limits, or may have. */
+  limited: boolean;
   /** Id of the first key of its line, whose counter all of them share. */
   counter: string;
   /** Id of the key that it replaced. */

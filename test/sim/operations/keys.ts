@@ -42,7 +42,7 @@ function keep(
   const { id, scopes, limits, expires_at: endsAt } = json;
   const key: Key = {
     ...{ id, text, tenant: tenant.id, scopes, revokedAt: endsAt, changes: 0, changing: 0 },
-    tokensADay: limits?.tokens_per_day ?? null,
+    limited: limits !== null,
     counter: before?.counter ?? id,
     replaces: before?.id ?? null,
   };
@@ -92,6 +92,7 @@ async function change(sim: Simulation, actor: Actor, key: Key): Promise<Outcome>
   const changes = key.changing === 0 ? key.changes : null;
   key.changing += 1;
   if (limits !== undefined) sim.quotas.changing(key.counter, sim.world.time.now);
+  key.limited ||= limits !== undefined;
   const { outcome, json } = await admin(
     sim,
     actor,
@@ -113,7 +114,6 @@ async function change(sim: Simulation, actor: Actor, key: Key): Promise<Outcome>
   const rights = JSON.parse(row?.rights ?? '{}') as { label?: string; scopes?: string[]; limits?: KeyLimits };
   if (rights.label !== label) sim.fail(LOST, `${label} of key ${key.id}: D1 has ${row?.rights}`);
   key.scopes = rights.scopes ?? [];
-  key.tokensADay = rights.limits?.tokens_per_day ?? null;
   // A key that rotated from it has limits of its own for the same counter.
   const alone = !tenant.keys.some((one) => one !== key && one.counter === key.counter);
   const told = (json as KeyJson).limits;
@@ -247,7 +247,11 @@ export const KEYS = {
         { path: '/admin/keys/rotate', body: { id: old.id, grace: random.between(30 * SECOND, 10 * MINUTE) } },
         KEY_REFUSALS,
       );
-      if (outcome !== 'done') return outcome;
+      if (outcome !== 'done') {
+        // It may end, and nobody knows when.
+        old.revokedAt ??= Infinity;
+        return outcome;
+      }
       const made = json as KeyJson & { old_expires_at: number };
       const key = keep(sim, actor, made.key as string, made, old);
       // Who rotates it twice has two successors; each has the limits that it was made with.

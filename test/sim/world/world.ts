@@ -72,6 +72,9 @@ const OBJECT_CLASSES = {
   TRAFFIC: 'TrafficGatherer',
 } as const;
 
+/** An origin leaves 64 MiB free, and removes files until they are. */
+const DISK_BYTES = 64 * 1024 ** 2 + 1_000_000;
+
 const CRON_MS = 60_000;
 const PATIENCE_MS = 3_000;
 /**
@@ -158,7 +161,7 @@ export class World {
       const id = `o${at + 1}`;
       this.origins.push({
         id,
-        disk: new SimDisk(this.#around, id, 1_000_000),
+        disk: new SimDisk(this.#around, id, DISK_BYTES),
         running: null,
         starts: 0,
         ledger: newLedger(),
