@@ -36,7 +36,9 @@ const OF_STREAMS: readonly (readonly [FaultKind, beforeMs: number])[] = [
 
 /** The kind of fault that explains why an origin stopped in the middle of a stream; null = nothing does. */
 export function streamFault(world: World, origin: string, from: number): string | null {
-  if (world.faults.lastAt('isolate-dropped') >= from) return 'isolate-dropped';
+  // A clock that jumps ahead makes a short silence a long one.
+  for (const kind of ['isolate-dropped', 'clock-skewed'] as const)
+    if (world.faults.lastAt(kind) >= from) return kind;
   const found = OF_STREAMS.find(([kind, before]) => world.faults.lastAt(kind, origin) >= from - before);
   return found?.[0] ?? null;
 }
