@@ -12,10 +12,24 @@ import {
   type WantedPrecision,
 } from './messages.ts';
 
-export { GraftError, type BrowserErrorCode, type Progress, type Serving } from './messages.ts';
+export {
+  GraftError,
+  type BrowserErrorCode,
+  type Progress,
+  type Published,
+  type Serving,
+} from './messages.ts';
 export type { WantedDevice, WantedPrecision } from './messages.ts';
-export type { Target, TrainingProgress } from './messages.ts';
-export type { AskOptions, Message, Model, TrainedAdapter, TrainingRows, TrainOptions } from './model.ts';
+export type { PublishProgress, Target, TrainingProgress } from './messages.ts';
+export type {
+  AskOptions,
+  Message,
+  Model,
+  PublishOptions,
+  TrainedAdapter,
+  TrainingRows,
+  TrainOptions,
+} from './model.ts';
 
 /** Default number of rows that run at once. */
 const ROWS = 4;

@@ -57,6 +57,14 @@ export interface Progress {
   readonly total: number;
 }
 
+/** An adapter that was trained here is sent. */
+export interface PublishProgress {
+  readonly stage: 'publish';
+  /** Bytes. Once all are sent, an origin tries the adapter. */
+  readonly done: number;
+  readonly total: number;
+}
+
 export interface TrainingProgress {
   readonly stage: 'train';
   /** Finished steps. */
@@ -124,6 +132,14 @@ export interface Kept {
   readonly card: TrainingCard;
 }
 
+/** The version that a trained adapter became. */
+export interface Published {
+  readonly name: string;
+  readonly version: number;
+  /** False: staged; users get it once it is promoted. True: the live version is this very adapter. */
+  readonly live: boolean;
+}
+
 /** Its canonical file, and the same adapter in PEFT's format. */
 export interface TrainedFiles {
   readonly canonical: Uint8Array<ArrayBuffer>;
@@ -152,15 +168,25 @@ export type ToWorker =
   | ({ kind: 'ask'; job: number; body: Record<string, unknown> } & Named)
   /** @property settings fields of a TrainingRequest. @property name of what is trained on. @property keep name of the result. */
   | ({ kind: 'train'; job: number; rows: RowsText; settings: Record<string, unknown>; keep: string } & Named)
+  /** @property name must be the token's; null = whatever it is. @property token a publish token. */
+  | {
+      kind: 'publish';
+      job: number;
+      digest: string;
+      card: TrainingCard;
+      name: string | null;
+      token: string;
+    }
   | { kind: 'trained'; job: number }
   | { kind: 'files' | 'forget'; job: number; keep: string }
   | { kind: 'abort'; job: number };
 
 /** Of a job. */
-export type Answered = Opened | Serving | ChatCompletion | Kept | readonly Kept[] | TrainedFiles | null;
+export type Answered =
+  Opened | Serving | ChatCompletion | Kept | readonly Kept[] | TrainedFiles | Published | null;
 
 export type FromWorker =
-  | { kind: 'progress'; job: number; progress: Progress | TrainingProgress }
+  | { kind: 'progress'; job: number; progress: Progress | TrainingProgress | PublishProgress }
   | { kind: 'part'; job: number; part: ChatCompletionChunk }
   | { kind: 'done'; job: number; value: Answered }
   | { kind: 'failed'; job: number; problem: Problem };

@@ -7,6 +7,8 @@ import {
   type Kept,
   type Opened,
   type Progress,
+  type Published,
+  type PublishProgress,
   type RowsText,
   type Serving,
   type FromWorker,
@@ -61,6 +63,17 @@ export interface TrainOptions {
   /** Called after each step, and with the bytes of an adapter to train on top of that is downloaded. */
   onProgress?: (progress: Progress | TrainingProgress) => void;
   /** Ends the training after the current step, and keeps nothing of it. */
+  signal?: AbortSignal;
+}
+
+export interface PublishOptions {
+  /** A publish token of the edge, or a function that gets one from the application's own server. */
+  token: string | (() => string | Promise<string>);
+  /** Name that the token must be for; default: whatever it is for. */
+  name?: string;
+  /** Called with the bytes that were sent. */
+  onProgress?: (progress: PublishProgress) => void;
+  /** Ends the publication, unless the edge is making the version already. */
   signal?: AbortSignal;
 }
 
@@ -124,6 +137,22 @@ export class TrainedAdapter {
       'adapter_model.safetensors': new Blob([safetensors]),
       'training.json': new Blob([`${JSON.stringify(this.card, null, 2)}\n`], { type }),
     };
+  }
+
+  /**
+   * Publishes it as a staged version of the name that the token is for: users get it once it is promoted. Sends the
+   * file and the card. Repeating it with the same token changes nothing.
+   * @throws GraftError, or the signal's reason.
+   */
+  async publish(options: PublishOptions): Promise<Published> {
+    const { token, name = null, onProgress, signal } = options;
+    signal?.throwIfAborted();
+    const given = typeof token === 'function' ? await token() : token;
+    const { digest, card } = this;
+    return this.jobs.run<Published>(
+      { kind: 'publish', digest, card, name, token: given },
+      { onProgress, signal },
+    );
   }
 
   #files(): Promise<TrainedFiles> {

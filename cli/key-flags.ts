@@ -62,6 +62,10 @@ const rightFlags = {
       'May download the bytes of its tenant’s adapters: an admin key with graft download, an API key ' +
       'for pages (docs/guides/browser.md)',
   },
+  publish: {
+    type: 'boolean',
+    description: 'An API key that lets pages publish staged versions (docs/guides/browser.md)',
+  },
   'keep-prompts': {
     type: 'string',
     description: `Keep its prompts and answers for this long, 1h to ${MAX_KEEP_HOURS / 24}d; default: not at all`,

@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('3f9963e95426e53369a484921f730c55611564601c9a3728efe5b9e7a080c59f');
+INSERT INTO schema_hash VALUES ('2d701a2186ca191af3f0a2802a3e10e763d603810519bfdb109919580fca6211');
 
 -- Names, versions, and what became of them
 
@@ -164,6 +164,23 @@ CREATE TABLE stored_parts (
   PRIMARY KEY (digest, sha256)
 ) WITHOUT ROWID;
 CREATE INDEX stored_parts_surplus ON stored_parts (kept_at) WHERE recorded = 0;
+
+-- What a page has sent with a publish token, until a day after the token has expired. A token has as many files as it may
+-- make versions; it exists nowhere else.
+CREATE TABLE page_uploads (
+  token TEXT NOT NULL,         -- its id
+  digest TEXT NOT NULL,
+  tenant TEXT NOT NULL,        -- of the token
+  bytes INTEGER NOT NULL,      -- announced so far, repetitions included
+  parts TEXT NOT NULL,         -- JSON {index: {bytes, sha256, at}}: what has arrived with this token
+  tries INTEGER NOT NULL DEFAULT 0, -- to publish it
+  version INTEGER,             -- that it became; NULL = none yet
+  expires_at INTEGER NOT NULL, -- of the token
+  PRIMARY KEY (token, digest)
+) WITHOUT ROWID;
+CREATE INDEX page_uploads_by_expiry ON page_uploads (expires_at);
+CREATE INDEX page_uploads_by_file ON page_uploads (digest, tenant);
+CREATE INDEX page_uploads_by_tenant ON page_uploads (tenant, digest);
 
 -- What became of the files put under KV's drop:<name>, the last few of each name.
 CREATE TABLE drops (

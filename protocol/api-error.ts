@@ -3,6 +3,8 @@
 export type ApiError =
   | { code: 'invalid_api_key'; message: string }
   | { code: 'insufficient_scope'; message: string }
+  /** It has made the versions that it allows, or sent as much for them as it may. */
+  | { code: 'publish_token_spent'; message: string }
   /** `reason`: the kind of `SignatureProblem`, for the edge. */
   | { code: 'invalid_signature'; message: string; reason?: string }
   | { code: 'model_not_found'; message: string }
@@ -52,6 +54,7 @@ export type ApiErrorCode = ApiError['code'];
 const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   invalid_api_key: [401, 'authentication_error'],
   insufficient_scope: [403, 'permission_error'],
+  publish_token_spent: [403, 'permission_error'],
   invalid_signature: [401, 'authentication_error'],
   model_not_found: [404, 'invalid_request_error'],
   model_withdrawn: [410, 'invalid_request_error'],
@@ -91,6 +94,8 @@ export const API_ERROR_HELP: Readonly<Record<ApiErrorCode, string>> = {
     'The key is missing, wrong, revoked or expired, or is of the other kind. Send `gk_…` to `/v1`, `ga_…` to `/admin`.',
   insufficient_scope:
     'The key is good but lacks this right. Ask your operator, or use the bootstrap key where the message says so.',
+  publish_token_spent:
+    'A page’s publish token has made its versions, or sent and tried as often as it may. Make another one.',
   invalid_signature:
     'An origin rejected a signed call. `reason` says why: compare `GRAFT_ORIGIN_KEYS`, the origin’s id, both clocks and both versions.',
   model_not_found:

@@ -17,6 +17,7 @@ export * from './admin-api/upkeep.ts';
 export * from './admin-api/versions.ts';
 export * from './api-error.ts';
 export * from './browser-downloads.ts';
+export * from './browser-publications.ts';
 export * from './completion-answers.ts';
 export * from './completion.ts';
 export * from './embed-tokenize.ts';

@@ -22,6 +22,7 @@ import { logLine } from './log.ts';
 import { adminOpenApiRoutes } from './http/openapi/document.ts';
 import { adminDownloadRoutes, adminBlobRoutes } from './blobs/routes.ts';
 import { downloadRoutes } from './downloads/routes.ts';
+import { publicationRoutes } from './publications/routes.ts';
 import { adminBackupRoutes } from './backup/routes.ts';
 import { adminEraseRoutes } from './erasure/routes.ts';
 import { adminEvaluateRoutes, adminOriginRoutes, adminPinRoutes, adminWarmRoutes } from './origins/routes.ts';
@@ -91,6 +92,7 @@ const CLIENT_ROUTES = [
   feedbackRoutes,
   modelRoutes,
   downloadRoutes,
+  publicationRoutes,
   baseRoutes,
   dashboardRoutes,
 ];

@@ -10,6 +10,7 @@ import { createD1ExperimentLedger, createD1WebhookOutbox } from './experiments/d
 import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
 import { createD1Usage } from './metering/d1-usage.ts';
 import { createD1FileNames, createD1OriginHistory, createD1Pins } from './origins/d1-origins.ts';
+import { createD1PageUploads } from './publications/d1-page-uploads.ts';
 import { createD1KeptPrompts } from './prompts/d1-kept-prompts.ts';
 import { createD1Registry } from './registry/d1-registry.ts';
 import { createD1RowAudit } from './registry/d1-row-audit.ts';
@@ -37,6 +38,7 @@ export const createD1Stores = (db: SqlDatabase) =>
     originHistory: createD1OriginHistory(db),
     fileNames: createD1FileNames(db),
     dropLedger: createD1DropLedger(db),
+    pageUploads: createD1PageUploads(db),
     experimentLedger: createD1ExperimentLedger(db),
     outbox: createD1WebhookOutbox(db),
   }) satisfies Partial<Stores>;

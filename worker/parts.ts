@@ -23,6 +23,8 @@ import type { BlobLedger, GarbageLedger } from './blobs/d1-blob-ledger.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
 import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
+import { createPublishTokens } from './publications/publish-token.ts';
+import type { PageUploads } from './publications/d1-page-uploads.ts';
 import { createInbox, createDrops } from './kv-inbox/take-drops.ts';
 import type { DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import type { Config } from './env.ts';
@@ -92,6 +94,7 @@ export interface Stores {
   originHistory: OriginHistoryLedger;
   fileNames: FileNames;
   dropLedger: DropLedger;
+  pageUploads: PageUploads;
   experimentLedger: ExperimentLedger;
   tallies: ExperimentTallies;
   outbox: WebhookOutbox;
@@ -191,6 +194,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     /** Whether a name was written since the last call. */
     pointersChanged: watched.changed,
     downloadTokens: createDownloadTokens(config.macKey, config.acceptedMacKeys),
+    publishTokens: createPublishTokens(config.macKey, config.acceptedMacKeys),
     listing: createKvListing(kv),
     kvInbox: createInbox({ kv, pacing }),
     /** Processes an inbox file for a missing name; undefined while the inbox is off. */

@@ -2,6 +2,7 @@
 import { syncStaleRights } from './access/repair-rights.ts';
 import type { EvaluateDeps } from './experiments/life/life-deps.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
+import type { PageUploads } from './publications/d1-page-uploads.ts';
 import type { Registry, RequestLife } from './registry/ports.ts';
 import type { TrafficLedger } from './traffic/ports.ts';
 import type { Drops } from './kv-inbox/take-drops.ts';
@@ -46,6 +47,7 @@ type ScheduleDeps = TenantLimitsDeps &
     pins: PinLedger;
     traffic: Pick<TrafficLedger, 'tend'>;
     keptPrompts: Pick<KeptPrompts, 'tend'>;
+    pageUploads: Pick<PageUploads, 'tend'>;
   };
 
 /** @param drops null while the inbox is off. @returns one run of all jobs; it throws when one of them failed. */
@@ -69,6 +71,7 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
       origins: () => noteOrigins(deps),
       traffic: () => deps.traffic.tend(now()),
       prompts: () => deps.keptPrompts.tend(now()),
+      uploads: () => deps.pageUploads.tend(now()),
       garbage: () => collectSomeGarbage(deps, SCHEDULED_DELETIONS),
     });
 }

@@ -4,11 +4,11 @@
  */
 import { z } from 'zod';
 import type { AdapterSource } from '../../gpu-origin/engine/ports.ts';
-import { API_ERROR_CODES } from '../../protocol/api-error.ts';
 import { DownloadChain } from '../../protocol/browser-downloads.ts';
 import { ChainEntry } from '../../protocol/identity.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
-import { GraftError, type Kept, type Problem, type Progress, type Serving } from '../messages.ts';
+import { GraftError, type Kept, type Progress, type Serving } from '../messages.ts';
+import { refusalOf } from './edge-refusal.ts';
 import { fetchBytes, Refused, PrivateFolder, sha256 } from './stored-files.ts';
 
 /** The chain behind a name, root first. */
@@ -27,10 +27,6 @@ export interface UseParams {
 type Member = DownloadChain['chain'][number];
 /** `token` of the request, and its purpose. */
 type Asking = UseParams & { edge: string };
-
-const ErrorAnswer = z.object({
-  error: z.object({ code: z.enum(API_ERROR_CODES), message: z.string(), param: z.string().nullish() }),
-});
 
 /** An adapter that was trained here. */
 const KeptRecord = z.object({
@@ -264,12 +260,6 @@ async function askEdge(params: Asking): Promise<DownloadChain | null> {
     code: 'adapter_damaged',
     message: `This version of graft cannot read the answer of ${edge}.`,
   });
-}
-
-async function refusalOf(response: Response): Promise<Problem> {
-  const body = ErrorAnswer.safeParse(await response.json().catch(() => null));
-  if (body.success) return { ...body.data.error, param: body.data.error.param ?? null };
-  return { code: 'edge_unreachable', message: `The edge answered ${response.status}.` };
 }
 
 const storedChain = (file: File | null): Promise<DownloadChain | null> => stored(file, DownloadChain);

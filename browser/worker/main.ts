@@ -8,6 +8,7 @@ import {
   type FromWorker,
   type Opened,
   type Progress,
+  type PublishProgress,
   type Serving,
   type Target,
   type ToWorker,
@@ -17,6 +18,7 @@ import { answerChat } from './answer-chat.ts';
 import { Chains, type Served, type UseParams } from './chains.ts';
 import { openEngineHere, type EngineHere } from './in-browser-engine.ts';
 import { fetchBase } from './fetch-base.ts';
+import { publishFile } from './publish.ts';
 import { Trainings } from './train.ts';
 
 // zod tests once whether it may compile code, which a page's policy reports.
@@ -24,7 +26,7 @@ config({ jitless: true });
 
 const say = (message: FromWorker): void => postMessage(message);
 const aborts = new Map<number, AbortController>();
-let opened: { here: EngineHere; chains: Chains; trainings: Trainings } | null = null;
+let opened: { here: EngineHere; chains: Chains; trainings: Trainings; edgeUrl: string | null } | null = null;
 /** Why nothing is answered any more; null = answers work. */
 let gone: Problem | null = null;
 
@@ -52,6 +54,8 @@ async function handle(message: Exclude<ToWorker, { kind: 'abort' }>, signal: Abo
       return use(opened, message, signal);
     case 'train':
       return train(opened, message, signal);
+    case 'publish':
+      return publish(opened, message, signal);
     case 'trained':
       return chains.kept();
     case 'files': {
@@ -107,6 +111,21 @@ async function train(
   });
 }
 
+async function publish(
+  { chains, edgeUrl }: NonNullable<typeof opened>,
+  { job, digest, card, name, token }: Extract<ToWorker, { kind: 'publish' }>,
+  signal: AbortSignal,
+): Promise<Answered> {
+  if (edgeUrl === null)
+    throw new GraftError({
+      code: 'invalid_request',
+      message: "An adapter is published at an edge. Open the model with the edge's 'url'.",
+      param: 'url',
+    });
+  const file = await readFile(chains, digest);
+  return publishFile({ edge: edgeUrl, token, name, digest, file, card, onProgress: progressOf(job), signal });
+}
+
 /** Its runs may wait forever for a lost GPU. */
 function endAll(reason: string): void {
   gone = { code: 'runtime_unavailable', message: `The GPU was lost (${reason}). Open the model again.` };
@@ -122,7 +141,8 @@ async function openHere(message: Extract<ToWorker, { kind: 'open' }>, signal: Ab
   const base = await fetchBase({ url: options.baseUrl, onProgress, signal });
   const chains = await Chains.open(options.edgeUrl, base.manifest.base);
   const here = await openEngineHere({ ...options, base, source: chains, onProgress });
-  opened = { here, chains, trainings: new Trainings(options.runtimeUrl, here) };
+  const { edgeUrl } = options;
+  opened = { here, chains, trainings: new Trainings(options.runtimeUrl, here), edgeUrl };
   void here.lost.then(endAll);
   const { runtime, device } = here;
   const { id, context } = here.base;
@@ -160,7 +180,7 @@ const wish = ({ job, token }: Named, name: string, signal: AbortSignal): UsePara
 
 const progressOf =
   (job: number) =>
-  (progress: Progress | TrainingProgress): void =>
+  (progress: Progress | TrainingProgress | PublishProgress): void =>
     say({ kind: 'progress', job, progress });
 
 function problemOf(error: unknown): Problem {

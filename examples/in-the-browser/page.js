@@ -11,9 +11,12 @@ const WORDS = {
   adapter: 'Downloading the adapter',
 };
 
-/** Our own server makes a token of some minutes with its key; the key never comes here. */
-async function token() {
-  const answer = await fetch('/token', { method: 'POST', body: JSON.stringify({ names: NAMES }) });
+/** Our own server makes tokens of some minutes with its key; the key never comes here. */
+const token = () => tokenFrom('/token', { names: NAMES });
+/** For a name that our server chooses. */
+const publishToken = () => tokenFrom('/publish-token', {});
+async function tokenFrom(path, body) {
+  const answer = await fetch(path, { method: 'POST', body: JSON.stringify(body) });
   if (!answer.ok) throw new Error(await answer.text());
   return (await answer.json()).token;
 }
@@ -97,6 +100,19 @@ async function train(model, rows, signal) {
   at('export').replaceChildren(...links);
 }
 
+/** Sends the adapter and its card; the rows stay here. */
+async function publish(trained) {
+  const { name, version } = await trained.publish({
+    token: publishToken,
+    onProgress({ done, total }) {
+      at('publication').textContent =
+        done < total ? `Sending: ${Math.round((100 * done) / total)} % …` : 'Sent. An origin tries it …';
+    },
+  });
+  at('publication').textContent =
+    `Staged as ${name}@${version}. To give it to users, run: graft promote ${name}`;
+}
+
 function fail(error) {
   say(`${error.message}${error.code === undefined ? '' : ` (${error.code})`}`);
 }
@@ -113,7 +129,18 @@ try {
   };
   ready();
   const trainedHere = new Option(`${MINE} (trained here)`, MINE);
-  if ((await model.trained()).some(({ trained }) => trained === MINE)) at('name').append(trainedHere);
+  const findMine = async () => (await model.trained()).find(({ trained }) => trained === MINE);
+  if ((await findMine()) !== undefined) {
+    at('name').append(trainedHere);
+    at('publish').disabled = false;
+  }
+  at('publish').addEventListener('click', () => {
+    at('publish').disabled = true;
+    findMine()
+      .then(publish)
+      .catch((error) => (at('publication').textContent = error.message))
+      .finally(() => (at('publish').disabled = false));
+  });
   at('name').addEventListener('change', () => {
     const name = at('name').value;
     model.use(name === MINE ? { trained: MINE } : name).then(ready, fail);
@@ -141,6 +168,7 @@ try {
         at('name').append(trainedHere);
         at('name').value = MINE;
         at('question').value = 'Why was I charged twice?';
+        at('publish').disabled = false;
         ready();
       })
       .catch((error) => {

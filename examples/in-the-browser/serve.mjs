@@ -28,14 +28,22 @@ const TYPES = {
   '.wasm': 'application/wasm',
 };
 
+/** The page publishes under this name alone; a real application has one for each user. */
+const PUBLISHED = 'support/intent/mine';
+
 /** A real application signs its user in here first. */
 async function token(request) {
   const body = JSON.parse(await text(request));
   const names = body.names.filter((name) => NAMES.has(name));
-  const answer = await fetch(`${EDGE}/v1/download-tokens`, {
+  return made('download', { names });
+}
+
+/** @param kind `download` or `publish`. */
+async function made(kind, body) {
+  const answer = await fetch(`${EDGE}/v1/${kind}-tokens`, {
     method: 'POST',
     headers: { authorization: `Bearer ${GRAFT_PAGE_KEY}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ names, origin: ORIGIN }),
+    body: JSON.stringify({ ...body, origin: ORIGIN }),
   });
   return { status: answer.status, body: await answer.text() };
 }
@@ -53,6 +61,8 @@ async function answer(request) {
   const { pathname } = new URL(request.url, ORIGIN);
   if (pathname === '/token' && request.method === 'POST')
     return { type: 'application/json', ...(await token(request)) };
+  if (pathname === '/publish-token' && request.method === 'POST')
+    return { type: 'application/json', ...(await made('publish', { name: PUBLISHED })) };
   if (pathname === '/settings')
     return {
       type: 'application/json',
@@ -69,7 +79,7 @@ async function answer(request) {
 }
 
 if (GRAFT_PAGE_KEY === undefined) {
-  console.error('Set GRAFT_PAGE_KEY to an API key with the right to download: graft keys create --download');
+  console.error('Set GRAFT_PAGE_KEY to an API key for pages: graft keys create --download --publish');
   process.exit(2);
 }
 createServer((request, response) => {

@@ -53,6 +53,8 @@ const RIGHTS = {
   degrade: DegradePolicy,
   /** May download the bytes of its tenant's adapters; with an API key, pages do so by tokens. */
   download: z.boolean(),
+  /** An API key that makes tokens with which pages publish staged versions of its tenant's names. */
+  publish: z.boolean(),
   /** Hours for which an API key's prompts and answers are kept; null = not kept. */
   keep_prompts: KeepHours,
   /** An admin key that may read its tenant's kept prompts and answers. */
@@ -66,6 +68,7 @@ export const KIND_OF_RIGHT = {
   strict_fields: 'api',
   degrade: 'api',
   download: 'both',
+  publish: 'api',
   keep_prompts: 'api',
   prompts: 'admin',
 } as const satisfies Record<keyof typeof RIGHTS, 'api' | 'admin' | 'both'>;

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { packAdapter, type PackedAdapter } from '../../adapters/index.ts';
 import type { DownloadToken } from '../../protocol/browser-downloads.ts';
+import type { PublishToken } from '../../protocol/browser-publications.ts';
 import { TINY_ADAPTERS, writeTinyAdapter } from '../fixtures/tiny-base.ts';
 import { startTestEdge, type TestEdge } from '../worker/edge-harness.ts';
 import type { GraftRig } from './graft-rig.ts';
@@ -13,7 +14,7 @@ export const DEEP = 'clinic/notes/deep';
 
 export interface Clinic {
   readonly edge: TestEdge;
-  /** May download. */
+  /** May download, and let pages publish. */
   readonly key: string;
   /** By their kind of TINY_ADAPTERS: NOTES, what DEEP has on top of it, and one that has no name. */
   readonly packed: Record<'attention' | 'patterned' | 'everything', PackedAdapter>;
@@ -24,6 +25,8 @@ export interface Clinic {
   ): Promise<string>;
   /** What the application's own server answers. @param names what the token opens. */
   mint(names: string[]): Promise<string>;
+  /** Likewise. @param body of `POST /v1/publish-tokens`, without the origin. */
+  mintPublish(body: { name: string; parent?: string }): Promise<string>;
 }
 
 /** @returns what stops with `edge.stop()`. */
@@ -53,14 +56,15 @@ export async function startClinic(rig: GraftRig): Promise<Clinic> {
   await publish(DEEP, patterned, { parent: NOTES, partBytes: 9_000 });
   const packed = { attention, patterned, everything: await pack('everything', null) };
   rmSync(folder, { recursive: true });
-  const key = await edge.makeKey({ tenant: 'default', download: true });
+  const key = await edge.makeKey({ tenant: 'default', download: true, publish: true });
+  const ask = async (path: string, body: object): Promise<unknown> => {
+    const headers = { 'content-type': 'application/json' };
+    const sent = JSON.stringify({ ...body, origin: rig.url });
+    return (await edge.request(path, { method: 'POST', key, headers, body: sent })).json();
+  };
   return {
     ...{ edge, key, packed, publish },
-    async mint(names) {
-      const body = JSON.stringify({ names, origin: rig.url });
-      const headers = { 'content-type': 'application/json' };
-      const answer = await edge.request('/v1/download-tokens', { method: 'POST', key, headers, body });
-      return ((await answer.json()) as DownloadToken).token;
-    },
+    mint: async (names) => ((await ask('/v1/download-tokens', { names })) as DownloadToken).token,
+    mintPublish: async (body) => ((await ask('/v1/publish-tokens', body)) as PublishToken).token,
   };
 }

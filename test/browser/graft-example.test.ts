@@ -39,7 +39,7 @@ beforeAll(async () => {
   url = `http://127.0.0.1:${port}`;
   edge = await startTestEdge({ base: rig.manifest.base, page, bindings: { CORS_ORIGINS: url } });
   for (const [i, name] of NAMES.entries()) await publish(name, Object.keys(TINY_ADAPTERS)[i]!);
-  const key = await edge.makeKey({ tenant: 'default', download: true });
+  const key = await edge.makeKey({ tenant: 'default', download: true, publish: true });
   server = spawn(process.execPath, [path.join(folder, 'examples/in-the-browser/serve.mjs')], {
     env: { ...process.env, GRAFT_URL: edge.edge.url, GRAFT_PAGE_KEY: key, PORT: String(port) },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -111,5 +111,16 @@ it('trains on the rows of its text, draws the curve, and answers with the result
   await expect.poll(() => page.textContent('#state')).toBe(`${NAMES[0]}@1 on tiny-base.`);
   await page.getByLabel('Adapter').selectOption('mine (trained here)');
   await expect.poll(() => page.textContent('#state')).toBe('mine, trained here, on tiny-base.');
+  for (const times of ['once', 'and once more']) {
+    await page.getByRole('button', { name: 'Publish' }).click();
+    await expect
+      .poll(() => page.textContent('#publication'), { message: times })
+      .toBe('Staged as support/intent/mine@1. To give it to users, run: graft promote support/intent/mine');
+    await page.evaluate("document.getElementById('publication').textContent = ''");
+  }
+  const { version } = (await (await edge.admin('/admin/versions?name=support/intent/mine')).json()) as {
+    version: number | null;
+  };
+  expect(version).toBeNull();
   expect(complaints).toEqual([]);
 });

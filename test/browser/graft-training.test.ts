@@ -14,6 +14,8 @@ import { startGraftRig, type GraftRig } from './graft-rig.ts';
 declare const graft: typeof Graft;
 /** The application's own server, as it were. @param names what the token opens. */
 declare const mint: (names: string[]) => Promise<string>;
+/** Likewise, to publish. */
+declare const mintPublish: (body: { name: string; parent?: string }) => Promise<string>;
 
 const ASKED = 'Say it.';
 const CHAT = [{ role: 'user' as const, content: ASKED }];
@@ -42,6 +44,7 @@ beforeEach(async () => {
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('console', (message) => complaints.push(message.text()));
   await page.exposeFunction('mint', (names: string[]) => clinic.mint(names));
+  await page.exposeFunction('mintPublish', clinic.mintPublish);
   await load();
 });
 afterEach(() => page.context().close());
@@ -157,6 +160,77 @@ it('trains on a chain of the edge and on an adapter trained here, and says so in
   expect(made).toMatchObject({ chains: [below, [...below, own]], listed: ['a', 'b'], answer: 'ok' });
   const parents = made.files.map((file) => parseCanonical(Uint8Array.from(file)).config.parent);
   expect(parents).toEqual([await chainId(below), await chainId([...below, own])]);
+});
+
+it('publishes what it trained with a token of one name, staged, and no rows', async () => {
+  const bodies: string[] = [];
+  page.context().on('request', (request) => bodies.push(request.postDataBuffer()?.toString('latin1') ?? ''));
+  const made = await page.evaluate(
+    async ([url, rows, plan, deep]) => {
+      const model = await graft.open({ url, token: () => mint([deep]), base: '/base/', device: 'wasm' });
+      const trained = await model.train(rows, { ...plan, leastSteps: 2, epochs: 0.1, name: 'a', on: deep });
+      const other = await model.train(rows, { ...plan, leastSteps: 3, epochs: 0.1, name: 'b' });
+      const sent: number[][] = [];
+      const token = await mintPublish({ name: `${deep}/mine`, parent: deep });
+      const options = {
+        token,
+        onProgress: ({ done, total }: Graft.PublishProgress) => sent.push([done, total]),
+      };
+      const published = await trained.publish({ ...options, name: `${deep}/mine` });
+      const again = await trained.publish({ token });
+      const refusal = (adapter: Graft.TrainedAdapter, options: Graft.PublishOptions): Promise<unknown> =>
+        adapter.publish(options).then(
+          () => 'published',
+          ({ code }: Graft.GraftError) => code,
+        );
+      const fresh = (): Promise<string> => mintPublish({ name: `${deep}/mine`, parent: deep });
+      const ending = new AbortController();
+      ending.abort('enough');
+      const refusals = [
+        await refusal(other, { token }),
+        await refusal(other, { token: fresh }),
+        await refusal(trained, { token: fresh, name: deep }),
+        await refusal(trained, { token: `${token}x` }),
+        await refusal(trained, {
+          token: () => Promise.reject(Object.assign(new Error('no'), { code: 'own' })),
+        }),
+        await trained.publish({ token: fresh, signal: ending.signal }).catch((error: unknown) => error),
+      ];
+      const size = (await trained.bytes()).length;
+      model.close();
+      const alone = await graft.open({ base: '/base/', device: 'wasm' });
+      const [kept] = await alone.trained();
+      refusals.push(await refusal(kept!, { token }));
+      alone.close();
+      return { published, again, sent, refusals, size, digest: trained.digest, card: trained.card };
+    },
+    [clinic.edge.edge.url, CHAT_ROWS, PLAN, DEEP] as const,
+  );
+  const name = `${DEEP}/mine`;
+  expect(made.published).toEqual({ name, version: 1, live: false });
+  expect(made.again).toEqual(made.published);
+  expect(made.sent).toEqual([
+    [0, made.size],
+    [made.size, made.size],
+  ]);
+  expect(made.refusals).toEqual([
+    'publish_token_spent',
+    // It was trained on the base.
+    'adapter_invalid',
+    'insufficient_scope',
+    'invalid_api_key',
+    'own',
+    'enough',
+    'invalid_request',
+  ]);
+  expect(bodies.map(({ length }) => length)).toContain(made.size);
+  expect(bodies.filter((body) => body.includes(ASKED))).toEqual([]);
+  const listed = await clinic.edge.admin(`/admin/versions?name=${name}`);
+  const { version, versions } = (await listed.json()) as { version: null; versions: object[] };
+  expect(version).toBeNull();
+  expect(versions).toMatchObject([
+    { digest: made.digest, parent: `${DEEP}@1`, training: made.card, live: false },
+  ]);
 });
 
 it('answers during a training as it does without one', async () => {

@@ -7,6 +7,8 @@ export interface CuttingProxy {
   passed(): number;
   /** Counts from 0 again; after `cutAt` bytes every connection breaks, at that very byte. null = never. */
   reset(cutAt: number | null): void;
+  /** Lets so many more bytes pass, then breaks every connection; null = any number. Open connections stay. */
+  cutAfter(bytes: number | null): void;
   stop(): Promise<void>;
 }
 
@@ -51,6 +53,10 @@ export async function startCuttingProxy(target: string): Promise<CuttingProxy> {
       for (const socket of open) socket.destroy();
       limit = cutAt ?? Infinity;
       count = 0;
+    },
+    cutAfter(bytes) {
+      limit = bytes === null ? Infinity : count + bytes;
+      if (count >= limit) for (const socket of open) socket.resetAndDestroy();
     },
     async stop() {
       for (const socket of open) socket.destroy();

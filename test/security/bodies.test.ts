@@ -10,13 +10,20 @@ const PIECE = new Uint8Array(64 * 1024).fill(0x20);
 let graft: AppHarness;
 let app: ReturnType<typeof createApp>;
 let key: string;
+/** Of the edge's own page. */
+let token: string;
 
 beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
   graft = await createAppHarness();
   app = createApp(graft.services);
-  const made = await graft.request('/admin/keys', { body: { scopes: ['**'] } });
+  const made = await graft.request('/admin/keys', { body: { scopes: ['**'], publish: true } });
   ({ key } = (await made.json()) as { key: string });
+  await graft.request('/admin/rooms', { body: { name: 'x', tenant: 'default' } });
+  const body = { name: 'x/y', origin: 'http://localhost', versions: 5 };
+  ({ token } = (await (await graft.request('/v1/publish-tokens', { key, body })).json()) as {
+    token: string;
+  });
 });
 
 /** Largest body that any route of this kind takes, bytes. */
@@ -38,14 +45,22 @@ function endless(bytes: number): { stream: ReadableStream<Uint8Array>; taken: ()
   return { stream, taken: () => taken };
 }
 
+const isPage = ({ path }: Route): boolean => path.startsWith('/v1/publications');
+/** What a part of a page says of itself. */
+const DIGESTS = `?digest=${'a'.repeat(64)}&sha256=${'b'.repeat(64)}`;
+
 const send = (
   route: Route,
   body: string | ReadableStream<Uint8Array>,
   headers: Record<string, string> = {},
 ) =>
-  app.request(route.path, {
+  app.request(isPage(route) && route.path.includes('/parts/') ? route.path + DIGESTS : route.path, {
     method: route.method,
-    headers: { authorization: `Bearer ${isAdmin(route) ? graft.adminKey : key}`, ...headers },
+    headers: {
+      authorization: `Bearer ${isAdmin(route) ? graft.adminKey : isPage(route) ? token : key}`,
+      'sec-fetch-site': 'same-origin',
+      ...headers,
+    },
     body,
     duplex: 'half',
   } as RequestInit);

@@ -22,7 +22,12 @@ export interface TestEdge {
   logs: string[];
   request(path: string, init?: RequestInit & { key?: string | null }): Promise<Response>;
   admin(path: string, init?: RequestInit & { key?: string }): Promise<Response>;
-  makeKey(params: { tenant: string; scopes?: string[]; download?: boolean }): Promise<string>;
+  makeKey(params: {
+    tenant: string;
+    scopes?: string[];
+    download?: boolean;
+    publish?: boolean;
+  }): Promise<string>;
   makeAdminKey(tenant: string): Promise<string>;
   /** Uploads in parts of `partBytes` and publishes. */
   publish(params: PublishParams): Promise<Response>;

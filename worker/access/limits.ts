@@ -26,8 +26,15 @@ export const OPERATOR_REQUESTS = { perSecond: 200, burst: 2_000, atOnce: 64 };
 export const UNKNOWN_ADMIN_KEYS = { perSecond: 50, burst: 200, atOnce: 64 };
 /** Reads of `/v1/models` by one tenant in one isolate. A page takes up to five queries to D1. */
 export const MODEL_READS = { perSecond: 50, burst: 200, atOnce: 16 };
-/** Downloads for browsers by one tenant in one isolate: three to five queries to D1, and the bytes. */
+/** Tokens and downloads for browsers by one tenant in one isolate: three to five queries to D1, and the bytes. */
 export const DOWNLOADS = { perSecond: 50, burst: 200, atOnce: 16 };
+/**
+ * Requests of pages that publish, by one tenant in one isolate. Six parts of pages hold half of
+ * the memory that the tenant's uploads may have: its own publications go on beside them.
+ */
+export const PAGE_PUBLICATIONS = { perSecond: 20, burst: 100, atOnce: 6 };
+/** The same with one publish token: a page that sends slowly leaves room for the tenant's others. */
+export const PAGE_TOKEN_REQUESTS = { perSecond: 5, burst: 40, atOnce: 2 };
 /** Feedback of one tenant in one isolate. It asks a Durable Object, which takes about 1,000 requests a second. */
 export const FEEDBACK_REQUESTS = { perSecond: 200, burst: 1_000, atOnce: 64 };
 /**

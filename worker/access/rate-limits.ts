@@ -14,6 +14,8 @@ import {
   UNKNOWN_ADMIN_KEYS,
   MODEL_READS,
   DOWNLOADS,
+  PAGE_PUBLICATIONS,
+  PAGE_TOKEN_REQUESTS,
   FEEDBACK_REQUESTS,
   COMPOSED_REQUESTS,
   LARGE_BODIES,
@@ -35,8 +37,12 @@ export interface Gates {
   strangers: Gate;
   /** `/v1/models`, by tenant. */
   models: Gate;
-  /** Chains for browsers, by tenant. */
+  /** Chains for browsers, and all tokens of pages, by tenant. */
   downloads: Gate;
+  /** Pages that publish, by tenant. */
+  publications: Gate;
+  /** The same, by token. */
+  publishTokens: Gate;
   /** `/v1/feedback`, by tenant. */
   feedback: Gate;
   /** Large bodies of completions while they are read, by tenant. */
@@ -63,6 +69,8 @@ export function createGates(now: () => number): Gates {
     strangers: gate(UNKNOWN_ADMIN_KEYS),
     models: gate(MODEL_READS),
     downloads: gate(DOWNLOADS),
+    publications: gate(PAGE_PUBLICATIONS),
+    publishTokens: gate(PAGE_TOKEN_REQUESTS),
     feedback: gate(FEEDBACK_REQUESTS),
     largeBodies: gate(LARGE_BODIES),
     composing: gate(COMPOSED_REQUESTS),

@@ -10,11 +10,11 @@ import type {
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { Digest } from '../../protocol/identity.ts';
 import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
-import type { Holding } from './upload-memory-limit.ts';
-import { finishBlob, isThere, receivePart } from './stored-file.ts';
+import { receiveUpload } from './receive-upload.ts';
+import { finishBlob, isThere } from './stored-file.ts';
 import type { IntakeDeps, VersionRow } from '../registry/ports.ts';
-import { MAX_CHECKED_HEADER_BYTES, PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';
-import { announcedLength, readBody, parseInput, fail, query, type AppEnv } from '../http/request.ts';
+import { MAX_CHECKED_HEADER_BYTES, PART_DEADLINE_MS } from './limits.ts';
+import { parseInput, fail, query, type AppEnv } from '../http/request.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, adapterUnavailable } from '../errors.ts';
@@ -71,20 +71,14 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
       const declared = query(context, 'sha256');
       const sha256 = declared === null ? null : parseInput(Digest, declared);
       if (sha256?.ok === false) return fail(sha256.error);
-      const request = context.req.raw;
-      const held = Math.min(announcedLength(request) ?? MAX_PART_BYTES, MAX_PART_BYTES);
-      const holding: Holding = { tenant, kind: 'part', bytes: held, signal: request.signal };
-      const part = await deps.uploadMemory.hold(holding, async (alive) => {
-        const pace = { stallMs: PART_STALL_MS, deadlineMs: PART_DEADLINE_MS, now: deps.now, onChunk: alive };
-        const bytes = await readBody(request, MAX_PART_BYTES, { pace });
-        if (!bytes.ok) return bytes;
-        return receivePart(deps, {
-          digest,
-          index: Number(index),
-          bytes: bytes.value,
-          sha256: sha256?.value ?? null,
-          tenant,
-        });
+      const part = await receiveUpload(deps, {
+        request: context.req.raw,
+        digest,
+        index: Number(index),
+        sha256: sha256?.value ?? null,
+        tenant,
+        maxBytes: MAX_PART_BYTES,
+        deadlineMs: PART_DEADLINE_MS,
       });
       return part.ok ? context.json(part.value satisfies BlobPart) : fail(part.error);
     },

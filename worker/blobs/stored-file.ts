@@ -12,10 +12,33 @@ import { beingDeleted, adapterInvalid, registryUnavailable } from '../errors.ts'
 import type { IntakeDeps } from '../registry/ports.ts';
 import { PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from './limits.ts';
 
+/** What one sender has sent of one file. */
+export interface SentFile {
+  /** The part is stored. */
+  add(part: BlobPart, at: number): Promise<void>;
+  /** All of it, by index. */
+  sent(): Promise<SentPart[]>;
+  /** The part has to be sent again. */
+  forget(index: number): Promise<void>;
+}
+
+type Ledger = Pick<IntakeDeps, 'blobLedger'>;
+
+/** What a tenant has sent by the admin API. */
+const sentBy = (
+  { blobLedger }: Ledger,
+  { digest, tenant }: { digest: string; tenant: string },
+): SentFile => ({
+  add: (part, at) => blobLedger.addPart({ digest, tenant, part, at }),
+  sent: () => blobLedger.sent(digest, tenant),
+  forget: (index) => blobLedger.forgetPart({ digest, tenant, index }),
+});
+
 /**
  * Stores part `index` of the file `digest`. The bytes go to their own key, whatever others have sent of that
  * file, so that sending them again is harmless, and repairs them. The result does not depend on other tenants.
  * @param params.sha256 the sender's claim; null without one.
+ * @param params.sender what it is added to; default: what the tenant has sent.
  */
 export async function receivePart(
   deps: Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'now'>,
@@ -25,10 +48,11 @@ export async function receivePart(
     bytes: Uint8Array<ArrayBuffer>;
     sha256: string | null;
     tenant: string;
+    sender?: SentFile;
   },
 ): Promise<Result<BlobPart, ApiError>> {
   const { blobs, blobLedger, now } = deps;
-  const { digest, index, bytes, tenant } = params;
+  const { digest, index, bytes, sender = sentBy(deps, params) } = params;
   if (index >= MAX_PARTS)
     return err(
       adapterInvalid('too_many_parts', `A file has at most ${MAX_PARTS} parts; part ${index} exceeds that.`),
@@ -54,30 +78,29 @@ export async function receivePart(
   )
     return err(beingDeleted(digest));
   await blobs.putPart(digest, part.sha256, bytes);
-  await blobLedger.addPart({ digest, tenant, part, at: now() });
+  await sender.add(part, now());
   return ok(part);
 }
 
 /**
- * Completes the file: this tenant has sent all the parts, each is stored as it was sent, and together they have
+ * Completes the file: the sender has sent all the parts, each is stored as it was sent, and together they have
  * the digest. Nothing depends on others' uploads of the same file.
+ * @param params.sender default: the tenant.
  * @returns whether the tenant held the file before.
  */
 export async function finishBlob(
   deps: Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'createSha256' | 'now'>,
-  params: { digest: string; record: BlobRecord; tenant: string },
+  params: { digest: string; record: BlobRecord; tenant: string; sender?: SentFile },
 ): Promise<Result<{ held: boolean }, ApiError>> {
   const { blobs, blobLedger, now } = deps;
-  const { digest, record, tenant } = params;
+  const { digest, record, tenant, sender = sentBy(deps, params) } = params;
   const total = record.parts.reduce((sum, part) => sum + part.bytes, 0);
   if (total !== record.bytes)
     return err(
       adapterInvalid('size_mismatch', `The parts have ${total} bytes in total, not ${record.bytes}.`),
     );
   const held = await blobLedger.holds(digest, tenant);
-  const sent = new Map(
-    (await blobLedger.sent(digest, tenant)).filter(isThere(now())).map((part) => [part.index, part]),
-  );
+  const sent = new Map((await sender.sent()).filter(isThere(now())).map((part) => [part.index, part]));
   for (const [index, part] of record.parts.entries()) {
     const found = sent.get(index);
     if (found === undefined) return err(partMissing(index));
@@ -94,7 +117,7 @@ export async function finishBlob(
   const sha256s = record.parts.map(({ sha256 }) => sha256);
   if (!(await blobLedger.keep({ digest, sha256s, at: now() }))) return err(beingDeleted(digest));
   const whole = await hashParts(deps, digest, record);
-  if (!whole.ok) return err(await cannotBeRead(deps, { digest, tenant, bad: whole.error, sent }));
+  if (!whole.ok) return err(await cannotBeRead(deps, { bad: whole.error, sent, sender }));
   if (whole.value !== digest)
     return err(
       adapterInvalid('digest_mismatch', `The parts make a file with sha256 ${whole.value}, not ${digest}.`),
@@ -121,14 +144,14 @@ const partMissing = (index: number): ApiError =>
 
 /** A new part may not be visible yet; another is lost, and must be sent again. */
 async function cannotBeRead(
-  { blobLedger, now }: Pick<IntakeDeps, 'blobLedger' | 'now'>,
-  params: { digest: string; tenant: string; bad: BadPart; sent: ReadonlyMap<number, SentPart> },
+  { now }: Pick<IntakeDeps, 'now'>,
+  params: { bad: BadPart; sent: ReadonlyMap<number, SentPart>; sender: SentFile },
 ): Promise<ApiError> {
-  const { digest, tenant, bad, sent } = params;
+  const { bad, sent, sender } = params;
   const { index, was } = bad;
   if ((sent.get(index)?.at ?? 0) > now() - PART_SETTLE_MS)
     return registryUnavailable(READ_BACK_RETRY_MS, 'A part cannot be read back yet. Retry in a few seconds.');
-  await blobLedger.forgetPart({ digest, tenant, index });
+  await sender.forget(index);
   return adapterInvalid('part_missing', `Part ${index} is ${was} in the store. Send it again.`);
 }
 

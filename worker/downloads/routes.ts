@@ -2,13 +2,20 @@ import { Hono } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import { z } from 'zod';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
-import { hashApiKey, AdapterName, Digest } from '../../protocol/identity.ts';
+import { AdapterName, Digest } from '../../protocol/identity.ts';
 import {
   DownloadTokenRequest,
   type DownloadChain,
   type DownloadToken,
 } from '../../protocol/browser-downloads.ts';
 import { enterGate, type Gates } from '../access/rate-limits.ts';
+import {
+  mayCall,
+  otherOrigin,
+  presentedGrant,
+  presentedKeyHash,
+  refusedToken,
+} from '../access/page-requests.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import { requireKey } from '../access/require-admin.ts';
 import type { BlobStore } from '../blobs/ports.ts';
@@ -67,9 +74,7 @@ export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
     const { names, origin, expires_in: life } = input.value;
     if (!mayCall(deps, context, origin)) return fail(otherOrigin(origin));
     const expiresAt = now() + life;
-    // Everything about it has been verified.
-    const key = (context.req.header('authorization') ?? '').replace(/^Bearer +/i, '').trim();
-    const keyHash = await hashApiKey(key || (context.req.header('x-api-key') ?? ''));
+    const keyHash = await presentedKeyHash(context);
     const token = await downloadTokens.issue({ keyHash, names, origin, expiresAt });
     return context.json(
       { object: 'graft.download_token', token, expires_at: expiresAt, names, origin } satisfies DownloadToken,
@@ -125,25 +130,15 @@ export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
 /** A valid token, used by the page that it is for, of a key that still has the right. */
 const requireToken = (deps: DownloadDeps) =>
   createMiddleware<AppEnv>(async (context, next) => {
-    const token = /^Bearer +(\S+)$/i.exec(context.req.header('authorization')?.trim() ?? '')?.[1];
-    const grant = token === undefined ? null : await deps.downloadTokens.open(token, deps.now());
-    if (grant === null)
-      return fail(refused('Missing download token. Get one with POST /v1/download-tokens.'));
-    if (!grant.ok)
-      return fail(
-        refused(
-          grant.error === 'expired' ? 'The download token has expired.' : 'The download token is invalid.',
-        ),
-      );
-    if (pageOrigin(context) !== grant.value.origin || !mayCall(deps, context, grant.value.origin))
-      return fail(refused('The download token is for another page origin.'));
+    const grant = await presentedGrant(context, deps, { tokens: deps.downloadTokens, what: 'download' });
+    if (!grant.ok) return fail(grant.error);
     const { keyHash } = grant.value;
     const key = await deps.keys.get(keyHash);
     if (key.state === 'trouble') return fail(registryUnavailable(key.retryAfterMs));
     const record = key.state === 'found' ? key.value : null;
     const late = record?.expires_at !== undefined && deps.now() >= record.expires_at;
     if (record === null || late || record.download !== true)
-      return fail(refused('The key that made this download token has ended or may no longer download.'));
+      return fail(refusedToken('The key that made this download token has ended or may no longer download.'));
     const { id: keyId, ...rest } = record;
     context.get('trace').note({ tenant: record.tenant, keyId });
     const entered = enterGate(deps.gates.downloads, record.tenant);
@@ -179,34 +174,12 @@ async function downloadable(
   return row.chain.every(({ owner }) => owner === tenant) ? ok(row) : err(othersWithin(asked.name));
 }
 
-/**
- * The page that asks: browsers send `Origin` with every cross-origin request, and pages of the edge's own
- * origin do not use this.
- */
-function pageOrigin(context: AppContext): string | null {
-  const own = context.req.header('sec-fetch-site') === 'same-origin';
-  return context.req.header('origin') ?? (own ? new URL(context.req.url).origin : null);
-}
-
-const mayCall = ({ corsOrigins = [] }: DownloadDeps, context: AppContext, origin: string): boolean =>
-  corsOrigins.includes('*') || corsOrigins.includes(origin) || new URL(context.req.url).origin === origin;
-
-const refused = (message: string): ApiError => ({ code: 'invalid_api_key', message });
-
 const NO_RIGHT: ApiError = {
   code: 'insufficient_scope',
   message:
     'This key may not let pages download adapters. Ask an admin whose key may download to give it that ' +
     'right: graft keys change <id> --download.',
 };
-
-const otherOrigin = (origin: string): ApiError => ({
-  code: 'invalid_request',
-  message:
-    `Invalid value for 'origin': this edge does not answer pages of ${origin}. Add it to the edge's ` +
-    'CORS_ORIGINS.',
-  param: 'origin',
-});
 
 const notAmong = (name: string): ApiError => ({
   code: 'insufficient_scope',

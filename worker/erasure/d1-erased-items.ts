@@ -61,7 +61,8 @@ export const OTHERS_EXPERIMENTS = `FROM experiments e WHERE e.owner <> ?2 AND e.
 /** Files of what is erased; of a tenant also unpublished uploads. */
 export const FILES = `SELECT own.digest ${OWN}
   UNION SELECT digest FROM blob_parts WHERE tenant = ?2 AND ${OF_TENANT}
-  UNION SELECT digest FROM blob_holders WHERE tenant = ?2 AND ${OF_TENANT}`;
+  UNION SELECT digest FROM blob_holders WHERE tenant = ?2 AND ${OF_TENANT}
+  UNION SELECT digest FROM page_uploads WHERE tenant = ?2 AND ${OF_TENANT}`;
 /**
  * Another version uses the file `f` as its own, or in its chain under another name; or another tenant has sent
  * it.
@@ -71,7 +72,8 @@ export const STAYS = `EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON v
     WHERE m.digest = f.digest AND NOT ${hasItem('v')}
       AND NOT EXISTS (SELECT 1 FROM erasure_items x WHERE x.erasure = ?1 AND x.name = c.value ->> 'name'))
   OR EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = f.digest AND h.tenant <> ?2)
-  OR EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = f.digest AND p.tenant <> ?2)`;
+  OR EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = f.digest AND p.tenant <> ?2)
+  OR EXISTS (SELECT 1 FROM page_uploads p WHERE p.digest = f.digest AND p.tenant <> ?2)`;
 
 /** Versions of the list ?1 that nobody has restored. */
 const GOING = `FROM json_each(?1) item CROSS JOIN versions own ON own.name = item.value ->> 'name'
@@ -224,7 +226,8 @@ const UNUSED_BY = `NOT EXISTS (SELECT 1 FROM chain_members m JOIN versions v ON 
   WHERE m.digest = ?1 AND v.owner = ?2)`;
 /** … and nobody has sent it. */
 const UNSENT = `NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ?1)
-  AND NOT EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = ?1)`;
+  AND NOT EXISTS (SELECT 1 FROM blob_parts p WHERE p.digest = ?1)
+  AND NOT EXISTS (SELECT 1 FROM page_uploads p WHERE p.digest = ?1)`;
 
 /** Files of an erasure: in the store, and at the origins. */
 export function createD1ErasedFiles(db: SqlDatabase) {
@@ -245,7 +248,14 @@ export function createD1ErasedFiles(db: SqlDatabase) {
      * @returns null when it stays; otherwise its size.
      */
     async releaseFile({ owner }: Erasure, digest: string, at: number): Promise<{ bytes: number } | null> {
-      const [, , size, , began] = await db.batch([
+      const [, , , size, , began] = await db.batch([
+        // The row stays: its token is spent.
+        db
+          .prepare(
+            `UPDATE page_uploads SET digest = hex(randomblob(32)), tenant = '', parts = '{}', version = 0
+             WHERE digest = ?1 AND tenant = ?2 AND ${UNUSED_BY}`,
+          )
+          .bind(digest, owner),
         db
           .prepare(`DELETE FROM blob_parts WHERE digest = ?1 AND tenant = ?2 AND ${UNUSED_BY}`)
           .bind(digest, owner),

@@ -12,6 +12,7 @@ import { isSampled } from '../../protocol/identity.ts';
 import { asMessagesError } from '../../protocol/messages.ts';
 import type { AdminCaller, Caller } from '../access/ports.ts';
 import type { DownloadGrant } from '../downloads/download-token.ts';
+import type { PageCaller } from '../publications/publish-token.ts';
 import { MAX_DRAINED_BYTES } from '../limits.ts';
 import { loggingFailure, logLine } from '../log.ts';
 import { withTimeout } from '../platform/store-calls.ts';
@@ -26,6 +27,7 @@ export interface AppEnv {
     admin: AdminCaller;
     caller: Caller;
     downloads: DownloadGrant;
+    publication: PageCaller;
     trace: RequestTrace;
   };
 }

@@ -7,6 +7,7 @@ import { base64url } from '../../protocol/identity.ts';
 /** Purpose of a key. A label is never used for two purposes, nor for two formats of one. */
 export type KeyLabel =
   | 'graft-download-v1'
+  | 'graft-publish-v1'
   | 'graft-answer-v1'
   | 'graft-unit-v1'
   | 'graft-webhook-v1'

@@ -14,6 +14,7 @@ import {
   type ChangeNote,
   type ChangeAction,
   type NameRow,
+  type PageUpload,
   type Conflict,
   type Registry,
   type VersionRow,
@@ -136,7 +137,7 @@ export function createD1Changes(
   }
 
   return {
-    publish({ row, stage, before, action = 'publish', why, claimant, sentBy }) {
+    publish({ row, stage, before, action = 'publish', why, claimant, sentBy, upload = null }) {
       const from = before?.version ?? null;
       const next: NameRow = {
         name: row.name,
@@ -161,9 +162,11 @@ export function createD1Changes(
         standsOnRetired(row),
         ...taken(row.name, before === null ? claimant : null, row.createdBy),
         ...(sentBy == null ? [] : [isReleased(row.digest, sentBy)]),
+        ...(upload === null ? [] : [isSpent(upload, row.digest), mayNotPublish(upload, row.createdAt)]),
       ];
       const noted = stage ? [] : [notePointer(db, row.name, row.createdAt)];
-      return change(next, entry, [...insertVersion(db, row), ...noted], guards);
+      const spent = upload === null ? [] : [spend(db, upload, row)];
+      return change(next, entry, [...insertVersion(db, row), ...noted, ...spent], guards);
     },
 
     flip: ({ before, to, action = 'promote', ...note }) =>
@@ -250,6 +253,28 @@ const isReleased = (digest: string, tenant: string): Guard => ({
   sql: 'NOT EXISTS (SELECT 1 FROM blob_holders h WHERE h.digest = ? AND h.tenant = ?)',
   values: [digest, tenant],
 });
+
+/** True if the page's upload has become a version already, or is not there. */
+const isSpent = ({ token }: PageUpload, digest: string): Guard => ({
+  sql: `NOT EXISTS (SELECT 1 FROM page_uploads u WHERE u.token = ? AND u.digest = ? AND u.version IS NULL)`,
+  values: [token, digest],
+});
+
+/** True if the key was revoked, has expired, or has lost the right. */
+const mayNotPublish = ({ keyId }: PageUpload, at: number): Guard => ({
+  sql: `NOT EXISTS (SELECT 1 FROM keys k WHERE k.id = ? AND k.kind = 'api' AND k.revoked_at IS NULL
+    AND (k.expires_at IS NULL OR k.expires_at > ?) AND json_extract(k.rights, '$.publish') = 1)`,
+  values: [keyId, at],
+});
+
+const spend = (
+  db: SqlDatabase,
+  { token }: PageUpload,
+  { digest, version }: Pick<VersionRow, 'digest' | 'version'>,
+): SqlStatement =>
+  db
+    .prepare('UPDATE page_uploads SET version = ? WHERE token = ? AND digest = ?')
+    .bind(version, token, digest);
 
 const isRemoved = (name: string): Guard => ({
   sql: 'EXISTS (SELECT 1 FROM names r WHERE r.name = ? AND r.removed_at IS NOT NULL)',

@@ -220,6 +220,8 @@ export interface Registry extends Rooms, Withdrawals, Removals {
    * @param params.claimant tenant for which a new name must be free at that time; otherwise it is a conflict.
    * @param params.sentBy tenant that must have uploaded the file and still hold it; otherwise it is a
    * conflict.
+   * @param params.upload the page's upload that becomes the version; a conflict if it has become one, or its key may
+   * no longer publish.
    */
   publish(params: {
     row: VersionRow & Partial<Pick<DescribedVersion, 'training'>>;
@@ -230,6 +232,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
     why?: string | null;
     claimant?: string | null;
     sentBy?: string | null;
+    upload?: PageUpload | null;
   }): Promise<Result<NameRow, Conflict>>;
   /** Makes `to` live, which must exist. */
   flip(
@@ -263,6 +266,14 @@ export interface Registry extends Rooms, Withdrawals, Removals {
   setAbout(params: ChangeNote & { before: NameRow; about: AboutName }): Promise<Result<NameRow, Conflict>>;
   /** Records in history that KV was repaired; changes nothing. */
   repaired(params: ChangeNote & { before: NameRow }): Promise<Result<NameRow, Conflict>>;
+}
+
+/** What a page has uploaded with a publish token. It becomes at most one version. */
+export interface PageUpload {
+  /** The token's id. */
+  token: string;
+  /** The API key that the token was made with. */
+  keyId: string;
 }
 
 /** A name's latest experiment that was ever live, whatever its status. */

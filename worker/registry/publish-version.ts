@@ -7,7 +7,15 @@ import { chainId, pinOf } from '../../protocol/identity.ts';
 import type { BaseInfo, AdapterProof, VerifyAnswer } from '../../protocol/origin-wire.ts';
 import { ownNameOfBase, adapterInvalid, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import type { DescribedVersion, NameRow, VersionRow, Registry, IntakeDeps, RequestLife } from './ports.ts';
+import type {
+  DescribedVersion,
+  NameRow,
+  PageUpload,
+  VersionRow,
+  Registry,
+  IntakeDeps,
+  RequestLife,
+} from './ports.ts';
 import { assembleChain, type MayUseChain } from './assemble-chain.ts';
 import { MAX_TRIES, MAX_PROOFS_READ } from './limits.ts';
 import { changed, mayName } from './own-name.ts';
@@ -40,6 +48,13 @@ interface PublishParams {
   life: RequestLife;
   /** For history; default `publish`. */
   action?: 'publish' | 'drop';
+  /** Of a page, by its token; null = of an admin. */
+  upload?: PublishedUpload | null;
+}
+
+export interface PublishedUpload extends PageUpload {
+  /** After a lost race: why it may no longer be published; null = it may. */
+  refusal: () => Promise<ApiError | null>;
 }
 
 /**
@@ -50,7 +65,7 @@ export async function publishVersion(
   deps: IntakeDeps & { mayUseChain: MayUseChain },
   params: PublishParams,
 ): Promise<Result<Published, ApiError>> {
-  const { request, caller, life, action = 'publish' } = params;
+  const { request, caller, life, action = 'publish', upload = null } = params;
   const before = await deps.registry.name(request.name);
   const taken = await mayName(deps, { name: request.name, owner: request.owner ?? null, caller, before });
   if (!taken.ok) return taken;
@@ -72,7 +87,13 @@ export async function publishVersion(
   const proof = await proveAdapter(deps, { row, base, tenant: caller.tenant, life });
   if (!proof.ok) return proof;
   const committed = await commit(deps, {
-    ...{ request, row: { ...row, proof: proof.value }, before, action, claimant, sentBy: caller.tenant },
+    request,
+    row: { ...row, proof: proof.value },
+    before,
+    action,
+    claimant,
+    sentBy: caller.tenant,
+    upload,
   });
   if (!committed.ok) return committed;
   if (committed.value.name.version === committed.value.row.version)
@@ -121,22 +142,26 @@ async function commit(
     action: 'publish' | 'drop';
     claimant: string | null;
     sentBy: string;
+    upload: PublishedUpload | null;
   },
 ): Promise<Result<Published, ApiError>> {
-  const { request, action, claimant, sentBy } = params;
+  const { request, action, claimant, sentBy, upload } = params;
   const stage = request.stage ?? false;
   const expect = request.expect ?? null;
   let before = params.before;
   for (let attempt = 1; ; attempt += 1) {
     const row: DescribedVersion = { ...params.row, version: (before?.latest ?? 0) + 1 };
     const why = request.why ?? null;
-    const committed = await deps.registry.publish({ row, stage, before, action, why, claimant, sentBy });
+    const change = { row, stage, before, action, why, claimant, sentBy, upload };
+    const committed = await deps.registry.publish(change);
     if (committed.ok) {
       const published = { row, name: committed.value, created: true };
       return stage ? ok(published) : served(deps, published);
     }
     const lost = await parentLost(deps.registry, row);
     if (lost !== null) return err(lost);
+    const refused = upload === null ? null : await upload.refusal();
+    if (refused !== null) return err(refused);
     if (expect !== null || attempt >= MAX_TRIES || committed.error.name?.owner !== row.owner)
       return err(changed(request.name, committed.error.name));
     before = committed.error.name;

@@ -26,6 +26,7 @@ describe('a key as flags say it', () => {
         'strict-fields': true,
         degrade: 'base',
         'keep-prompts': '30d',
+        publish: true,
       }),
     ).toEqual({
       tenant: 'acme',
@@ -44,6 +45,7 @@ describe('a key as flags say it', () => {
       strict_fields: true,
       degrade: 'base',
       keep_prompts: 720,
+      publish: true,
     }));
 
   it('is an admin key if requested', () =>

@@ -50,7 +50,7 @@ export const COMPLETIONS = {
     possible: (_sim, { tenant }) => tenant.keys.length > 0,
     run: async (sim, actor) => {
       // Often with a key that has limits: what is counted at once must be counted.
-      const limited = liveKeys(sim, actor).filter(({ limited: is }) => is);
+      const limited = liveKeys(sim, actor).filter((one) => one.limited);
       const key = limited.length > 0 && actor.random.chance(0.5) ? { key: actor.random.pick(limited) } : {};
       const long = actor.random.chance(0.4) ? { maxTokens: actor.random.between(60, 200) } : {};
       const ended = await Promise.all(

@@ -37,6 +37,7 @@ describe('KeyLedger', () => {
       strict: true,
       strict_fields: true,
       download: true,
+      publish: true,
       keep_prompts: 24,
       prompts: true,
       degrade: 'base',
@@ -80,6 +81,7 @@ describe('KeyLedger', () => {
       strict_fields: true,
       degrade: 'stale' as const,
       download: true,
+      publish: true,
       keep_prompts: 720,
       prompts: true,
     };

@@ -96,13 +96,26 @@ const shared = tinyAdapter({ seed: 1 });
 const own = tinyAdapter({ seed: 2 });
 const bobs = tinyAdapter({ seed: 3 });
 const unpublished = tinyAdapter({ seed: 4 });
+/** A page has sent it, and not published it. */
+const paged = tinyAdapter({ seed: 5 });
+
+async function sendFromPage(name: string, key: string) {
+  const { url } = graft.edge;
+  const made = await post('/v1/publish-tokens', { name, origin: url }, key);
+  const where = `/v1/publications/parts/0?digest=${paged.digest}&sha256=${paged.digest}`;
+  const body = new Uint8Array(paged.bytes);
+  const headers = { origin: url };
+  const sent = await graft.request(where, { method: 'PUT', key: String(made['token']), headers, body });
+  expect(sent.status).toBe(200);
+}
 
 async function fill() {
   for (const tenant of ['alice', 'bob']) {
     keys[tenant] = await graft.makeAdminKey(tenant);
-    keys[`${tenant}-api`] = await graft.makeKey({ tenant });
+    keys[`${tenant}-api`] = await graft.makeKey({ tenant, publish: true });
   }
   await post('/admin/rooms', { name: 'alice', tenant: 'alice' });
+  await sendFromPage('alice/page', keys['alice-api']!);
   await post('/admin/tenants/limits', { tenant: 'alice', limits: { requests_per_minute: 1_000 } });
   expect((await graft.publish({ name: 'alice/notes', adapter: shared, key: keys['alice']! })).status).toBe(
     201,
@@ -147,7 +160,7 @@ describe.each([
   });
   afterAll(() => graft.stop());
   const all = () => everything(graft, r2Bucket !== undefined);
-  const WORDS = ['alice', own.digest, unpublished.digest];
+  const WORDS = ['alice', own.digest, unpublished.digest, paged.digest];
 
   it('is told before: what would go, what stays, and nothing is changed', async () => {
     const before = await all();
@@ -157,7 +170,7 @@ describe.each([
       owner: 'alice',
       plan: {
         ...{ names: 1, versions: 2, aliases: 1, pins: 1, experiments: 1, keys: 2, grants: 2, rooms: 1 },
-        ...{ files: 2, usage: 0 },
+        ...{ files: 3, usage: 0 },
       },
       kept: { files: 1, bytes: shared.bytes.length },
       ...{ stops: { versions: 0, experiments: 0 }, cursor: null, settles_at: null },
@@ -191,7 +204,7 @@ describe.each([
         keys: 2,
         grants: 2,
         rooms: 1,
-        files: 2,
+        files: 3,
       },
       ...{ traffic: 6, requests: 3, usage: 1 },
     });
@@ -220,7 +233,7 @@ describe.each([
     expect(told.filter((line) => !line.startsWith('KV') && !line.startsWith('D1 history'))).toEqual([
       expect.stringMatching(/^D1 usage: {"tenant":"bob",.*"name":"alice\/notes"/),
     ]);
-    expect(graft.origin.log.dropped.sort()).toEqual([own.digest, unpublished.digest].sort());
+    expect(graft.origin.log.dropped.sort()).toEqual([own.digest, unpublished.digest, paged.digest].sort());
     // Two requests of bob's list are one now; all else of his is there.
     const after = new Set(left);
     expect(mine.filter((line) => !after.has(line) && !line.startsWith('D1 request_chunks'))).toEqual([]);

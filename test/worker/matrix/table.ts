@@ -1,5 +1,7 @@
 import { newExposureId } from '../../../worker/experiments/answer-token.ts';
 import type { Experiment } from '../../../protocol/experiment.ts';
+import { hashApiKey } from '../../../protocol/identity.ts';
+import { keyIdOf } from '../../../worker/access/ports.ts';
 import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
 import { sameTwice, TENANT_OF, type Role, type World } from './world.ts';
 
@@ -170,6 +172,43 @@ export const TABLE: Record<string, Case[]> = {
     {
       does: 'takes no key',
       ask: ({ notes }) => ({ path: `/v1/downloads/parts/0?name=${N}&version=2&digest=${notes.digest}` }),
+      gets: '401 '.repeat(9),
+    },
+  ],
+
+  'POST /v1/publish-tokens': [
+    {
+      does: 'refuses keys without the right',
+      ask: plain('/v1/publish-tokens', { name: N, origin: 'http://localhost' }),
+      gets: '401 403 403 403 403 401 401 401 401',
+    },
+    {
+      does: 'gives keys with the right tokens for their tenant’s names alone',
+      ask: async ({ graft, keys }, role) => {
+        const id = keyIdOf(await hashApiKey(keys[role]));
+        await graft.request('/admin/keys/change', { body: { id, publish: true } });
+        return { path: '/v1/publish-tokens', body: { name: N, origin: 'http://localhost' } };
+      },
+      gets: '401 403 403 403 200 401 401 401 401',
+    },
+  ],
+  'PUT /v1/publications/parts/:index{[0-9]{1,4}}': [
+    {
+      does: 'takes no key',
+      ask: ({ fresh: { digest } }) => ({
+        path: `/v1/publications/parts/0?digest=${digest}&sha256=${digest}`,
+        body: 'x',
+      }),
+      gets: '401 '.repeat(9),
+    },
+  ],
+  'POST /v1/publications': [
+    {
+      does: 'takes no key',
+      ask: ({ fresh: { digest, bytes } }) => ({
+        path: '/v1/publications',
+        body: { digest, file: { bytes: bytes.length, parts: [{ bytes: bytes.length, sha256: digest }] } },
+      }),
       gets: '401 '.repeat(9),
     },
   ],

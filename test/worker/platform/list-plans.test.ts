@@ -7,6 +7,7 @@ import { createD1GrantLedger } from '../../../worker/access/d1-grants.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1Erasures } from '../../../worker/erasure/d1-erasures.ts';
 import type { Erasure } from '../../../worker/erasure/ports.ts';
+import { createD1PageUploads } from '../../../worker/publications/d1-page-uploads.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.ts';
 import { createD1Traffic } from '../../../worker/traffic/d1-traffic.ts';
@@ -109,6 +110,18 @@ const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
     createD1OriginHistory(db).read({ origin: 'o1', from: 0, to: 600, step: 300 }),
   'minutes that come': (db) => createD1OriginHistory(db).note([MINUTE]),
   'minutes that are forgotten': (db) => createD1OriginHistory(db).forget(9),
+  'uploads of pages': async (db) => {
+    const uploads = createD1PageUploads(db);
+    const of = { token: 't', digest: 'd' };
+    await uploads.claim({ ...of, tenant: 'me', bytes: 1, most: 3, files: 1, expiresAt: 9 });
+    await uploads.claim({ ...of, tenant: 'me', bytes: 9, most: 3, files: 1, expiresAt: 9 });
+    const sent = uploads.sentWith(of);
+    await sent.add({ index: 0, bytes: 1, sha256: 'a' }, 1);
+    await sent.sent();
+    await sent.forget(0);
+    await uploads.attempt(of);
+    await uploads.tend(1);
+  },
   'names of what origins hold': (db) => createD1FileNames(db).of(['a', 'b'], 9),
   'requests of one': (db) => createD1Traffic(db).requests({ tenant: 'me', limit: 9 }),
   'requests of all': (db) => createD1Traffic(db).requests({ tenant: null, limit: 9 }),

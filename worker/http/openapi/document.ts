@@ -1,10 +1,18 @@
 /** The API as an OpenAPI 3.1 document, generated from the operations and schemas that the routes use. */
 import { z } from 'zod';
+import { BlobPart } from '../../../protocol/admin-api/blobs.ts';
 import type { AdminAnswer, AdminOperation } from '../../../protocol/admin-api/operation.ts';
 import { ADMIN_ROUTES, adminOperation, type AdminRoute } from '../../../protocol/admin-api/operations.ts';
 import { FeedbackAnswer, FeedbackRequest } from '../../../protocol/admin-api/experiments.ts';
 import { API_ERROR_CODES } from '../../../protocol/api-error.ts';
 import { DownloadChain, DownloadToken, DownloadTokenRequest } from '../../../protocol/browser-downloads.ts';
+import {
+  Publication,
+  PublicationPartQuery,
+  PublicationRequest,
+  PublishToken,
+  PublishTokenRequest,
+} from '../../../protocol/browser-publications.ts';
 import { Model, ModelList } from '../../../protocol/completion-answers.ts';
 import { ChatCompletionRequest, EdgeFields, TextCompletionRequest } from '../../../protocol/completion.ts';
 import {
@@ -140,6 +148,7 @@ export function openApiDocument(): Json {
         adminKey: bearer("An admin key, `ga_…`, or the operator's bootstrap key."),
         apiKey: bearer('An API key, `gk_…`.'),
         downloadKey: bearer('A download token, `gd_v1.…`.'),
+        publishKey: bearer('A publish token, `gp_v1.…`.'),
       },
     },
   };
@@ -154,7 +163,7 @@ function clientOperation(operation: Operation, path: ParsedPath): Json {
       ...(query === undefined ? [] : queryParameters(query)),
       ...headerParameters(headers),
     ],
-    body: body === undefined ? null : jsonContent(schemaObject(body)),
+    body: body === undefined ? null : bodyContent(body),
     answers: mapValues(answers, clientAnswer),
   });
 }
@@ -324,11 +333,11 @@ interface Operation {
   summary: string;
   description?: string;
   /** The kind of key that it needs. */
-  key: 'api' | 'download' | 'none';
+  key: 'api' | 'download' | 'publish' | 'none';
   query?: z.ZodObject;
   /** Name -> description. */
   headers?: Record<string, string>;
-  body?: z.ZodType;
+  body?: z.ZodType | 'bytes';
   answers: Record<number, OperationAnswer>;
 }
 
@@ -478,6 +487,36 @@ const CLIENT_OPERATIONS: Operations = {
     summary: 'Reads one part of a file of a version’s chain. Needs a download token.',
     query: z.strictObject({ name: AdapterName, version: z.string(), digest: Digest }),
     answers: { 200: { description: "The part's bytes.", bytes: true } },
+  },
+  'POST /v1/publish-tokens': {
+    id: 'makePublishToken',
+    tag: 'adapters',
+    key: 'api',
+    summary:
+      'Creates a short-lived token that lets a page publish a staged version of one name. Keys with the right ' +
+      'to publish only.',
+    body: PublishTokenRequest,
+    answers: { 200: { description: 'The token, and what it allows.', schema: PublishToken } },
+  },
+  'PUT /v1/publications/parts/:index{[0-9]{1,4}}': {
+    id: 'sendPublicationPart',
+    tag: 'adapters',
+    key: 'publish',
+    summary: 'Sends one part of a file to publish. Needs a publish token.',
+    query: PublicationPartQuery,
+    body: 'bytes',
+    answers: { 200: { description: 'The part, as received.', schema: BlobPart } },
+  },
+  'POST /v1/publications': {
+    id: 'publishFromPage',
+    tag: 'adapters',
+    key: 'publish',
+    summary: 'Publishes a file, whose parts were sent, as a staged version. Needs a publish token.',
+    body: PublicationRequest,
+    answers: {
+      200: { description: 'The version, which existed already.', schema: Publication },
+      201: { description: 'The new version.', schema: Publication },
+    },
   },
   'GET /v1/models': {
     id: 'listModels',

@@ -67,6 +67,43 @@ const asPage =
     return { path: path(world), key: token, headers: { 'sec-fetch-site': 'same-origin' } };
   };
 
+const PUBLISH_TOKEN = {
+  path: '/v1/publish-tokens',
+  body: { name: 'clinic/notes/page', origin: 'http://localhost' },
+};
+
+async function letPublish(world: World): Promise<void> {
+  await post(world, '/admin/keys/change', { id: world.clinicKeyId, publish: true });
+  world.graft.clock.advance(LATER_MS);
+}
+
+/** A page of the edge itself sends a file, with a token that clinic's server has made. @param times that it is published before. */
+const fromPage =
+  (step: 'part' | 'close', times = 0): Case['ask'] =>
+  async (world) => {
+    await letPublish(world);
+    const { graft, keys, fresh } = world;
+    const made = await graft.request(PUBLISH_TOKEN.path, { key: keys.clinic, body: PUBLISH_TOKEN.body });
+    const { token } = (await made.json()) as { token: string };
+    const { digest } = fresh;
+    const page = { key: token, headers: { 'sec-fetch-site': 'same-origin' } };
+    const part = {
+      path: `/v1/publications/parts/0?digest=${digest}&sha256=${digest}`,
+      body: new Uint8Array(fresh.bytes),
+      ...page,
+    };
+    if (step === 'part') return part;
+    await graft.request(part.path, { ...part, method: 'PUT' });
+    const bytes = fresh.bytes.length;
+    const close = {
+      path: '/v1/publications',
+      body: { digest, file: { bytes, parts: [{ bytes, sha256: digest }] }, training: trainingCard() },
+      ...page,
+    };
+    for (let time = 0; time < times; time += 1) await graft.request(close.path, close);
+    return close;
+  };
+
 export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
   'POST /v1/download-tokens': [
     async (world) => {
@@ -78,6 +115,14 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
   'GET /v1/downloads/parts/:index{[0-9]{1,4}}': [
     asPage(({ notes }) => `/v1/downloads/parts/0?name=${N}&version=2&digest=${notes.digest}`),
   ],
+  'POST /v1/publish-tokens': [
+    async (world) => {
+      await letPublish(world);
+      return PUBLISH_TOKEN;
+    },
+  ],
+  'PUT /v1/publications/parts/:index{[0-9]{1,4}}': [fromPage('part')],
+  'POST /v1/publications': [fromPage('close'), fromPage('close', 1)],
   'POST /v1/feedback': [
     async (world) => {
       await world.startExperiment();
