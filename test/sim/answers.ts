@@ -1,6 +1,6 @@
 /** What an answer of the edge must be, whoever asked and whatever went wrong meanwhile. */
 import { type Answered, codeOf } from './client.ts';
-import { originFault } from './invariants/explained.ts';
+import { originFault, streamFault } from './invariants/explained.ts';
 import type { Actor, Key, Outcome, Simulation } from './simulate.ts';
 
 export interface Completion {
@@ -93,8 +93,12 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
   }
   if ('error' in said) {
     tenant.unended += asked.maxTokens;
-    if (ORIGIN_AWAY.has(said.error) && slowMs === null && originFault(sim.world, from) === null)
-      sim.fail('4 an answer ends whole unless something went wrong', `${what} ended with ${said.error}`);
+    const origin = answered.headers.get('x-graft-origin') ?? '';
+    if (ORIGIN_AWAY.has(said.error) && slowMs === null && streamFault(sim.world, origin, from) === null)
+      sim.fail(
+        '4 an answer ends whole unless something went wrong',
+        `${what} ended with ${said.error}, though nothing happened to ${origin} since ${from}`,
+      );
     return 'refused';
   }
   const adapter = answered.headers.get('x-graft-adapter') ?? '';

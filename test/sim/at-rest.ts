@@ -1,6 +1,7 @@
 /** After the faults have stopped: everything comes to rest, and D1, KV, blobs and origins agree without help. */
 import { ERASE_SETTLE_MS } from '../../protocol/admin-api/erasures.ts';
 import { ask } from './client.ts';
+import type { Life } from './world/time.ts';
 import { checkErased, unendedErasures } from './invariants/erased.ts';
 import { checkPins } from './invariants/pins.ts';
 import { checkUsage } from './invariants/usage.ts';
@@ -100,6 +101,21 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
     const entry = sealed(world.kv.read(`key:${row.hash}`));
     if (row.revoked && entry !== null && entry['gone'] !== true) wrong(`key ${id} is revoked, and KV has it`);
   }
+  for (const tenant of [...sim.tenants.map(({ id }) => id), '*']) {
+    const entry = sealed(world.kv.read(`grant:${tenant}`));
+    const inKv = new Set(((entry?.['grants'] ?? []) as { scope: string }[]).map(({ scope }) => scope));
+    const inD1 = new Set(
+      truth.grants.keys().flatMap((key) => {
+        const grant = truth.grants.now(key);
+        return grant?.tenant === tenant ? [grant.scope] : [];
+      }),
+    );
+    for (const scope of inKv) if (!inD1.has(scope)) wrong(`KV gives ${scope} to ${tenant}, D1 does not`);
+    // Those of givers that it has refused are left out.
+    if ((entry?.['refused'] as string[] | undefined)?.length !== 0 && entry !== null) continue;
+    for (const scope of inD1) if (!inKv.has(scope)) wrong(`D1 gives ${scope} to ${tenant}, KV does not`);
+  }
+  await checkHistory(sim);
   if (over()) return;
   await checkErased(sim);
   await checkPins(sim);
@@ -108,19 +124,36 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await probe(sim, over);
 }
 
+/** What was acknowledged is still there; what was erased has not come back. */
+async function checkHistory(sim: Simulation): Promise<void> {
+  const { database } = sim.world;
+  const lost = (what: string): void => sim.fail('1 nothing acknowledged is lost', what);
+  const { results: versions } = await database.truth
+    .prepare('SELECT name, version FROM versions')
+    .all<{ name: string; version: number }>();
+  const there = new Set(versions.map(({ name, version }) => `${name}@${version}`));
+  for (const [id, name] of sim.acknowledged)
+    if (!there.has(id) && !sim.erased.has(name) && !sim.erased.has('**'))
+      lost(`${id} was acknowledged, nobody has erased it, and it is not in D1`);
+  // A name has versions, or is or was an alias: with neither it is what an erasure has left.
+  const known = new Set(versions.map(({ name }) => name));
+  const { results: names } = await database.truth
+    .prepare('SELECT name FROM names WHERE alias IS NULL AND removed_alias IS NULL')
+    .all<{ name: string }>();
+  for (const { name } of names)
+    if (
+      !known.has(name) &&
+      sim.erased.has(name) &&
+      !sim.truth.names.everWas(name, ({ alias }) => alias !== null)
+    )
+      sim.fail('6 nothing of it is left after an erasure', `${name} is a name without a version`);
+}
+
 /** Each name that has a live version answers, with it. */
 async function probe(sim: Simulation, over: () => boolean): Promise<void> {
   const { world, truth } = sim;
   let left = 0;
   for (const tenant of sim.tenants) {
-    const key = tenant.keys.find(
-      ({ revokedAt, id, scopes, limited }) =>
-        revokedAt === null &&
-        truth.keys.now(id)?.revoked === false &&
-        scopes[0] === `${tenant.id}/**` &&
-        !limited,
-    );
-    if (key === undefined) continue;
     const names = truth.names.keys().filter((name) => {
       const state = truth.names.now(name);
       return (
@@ -131,18 +164,28 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
     left += 1;
     world.time.after(life, 1, () => {
       void (async () => {
+        // Of its own: others have limits, or have expired.
+        const made = await ask(world, life, {
+          path: '/admin/keys',
+          key: tenant.adminKey,
+          body: { scopes: [`${tenant.id}/**`] },
+          reliable: true,
+        });
+        if (made.kind !== 'answer' || made.status !== 201)
+          sim.fail('9 the stores agree', `${tenant.id} cannot make a key at rest: ${JSON.stringify(made)}`);
+        const key = ((made.kind === 'answer' ? made.json : {}) as { key?: string }).key ?? '';
         // Others would be refused.
         const lifted = { tenant: tenant.id, limits: null };
         await ask(world, life, {
           ...{ path: '/admin/tenants/limits', body: lifted, key: world.adminKey, reliable: true },
         });
         await world.time.sleep(life, 2 * MINUTE);
-        for (const name of names) {
+        for (const name of key === '' ? [] : names) {
           const version = truth.names.now(name)?.version;
           const content = 'is it there';
           const answered = await ask(world, life, {
             path: '/v1/chat/completions',
-            key: key.text,
+            key,
             body: { model: name, messages: [{ role: 'user', content }], max_tokens: 4, temperature: 0 },
             reliable: true,
           });
@@ -168,9 +211,41 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
               `${name} at rest: ${choices[0]?.message.content} instead of ${right.text}`,
             );
         }
+        const lone = names.find((name) => chainOf(sim, name).length === 1);
+        if (lone !== undefined) await probeEverywhere(sim, life, { adminKey: tenant.adminKey, name: lone });
         left -= 1;
       })();
     });
   }
   await world.until(() => left === 0 || over(), 'the probes end');
+}
+
+const chainOf = (sim: Simulation, name: string): readonly unknown[] =>
+  sim.truth.versions.get(`${name}@${sim.truth.names.now(name)?.version}`)?.chain ?? [];
+
+/** Below it, pins and files in use may leave no room, bytes. */
+const ROOMY = { adapters: 6_000, disk: 10_000 };
+
+/** Every origin can run it, as `graft verify` asks them to. */
+async function probeEverywhere(
+  sim: Simulation,
+  life: Life,
+  { adminKey, name }: { adminKey: string; name: string },
+): Promise<void> {
+  const { world } = sim;
+  const asked = await ask(world, life, {
+    path: '/admin/verify',
+    key: adminKey,
+    body: { name },
+    reliable: true,
+  });
+  const { origins = [] } = (asked.kind === 'answer' ? asked.json : {}) as {
+    origins?: { id: string; ok: boolean; reason: string | null }[];
+  };
+  for (const { id, ok, reason } of origins) {
+    const budgets = world.origins.find((slot) => slot.id === id)?.running?.process.budgets;
+    const roomy = budgets !== undefined && budgets.adapters >= ROOMY.adapters && budgets.disk >= ROOMY.disk;
+    if (!ok && roomy)
+      sim.fail('9 an origin that is up serves', `${id} cannot run ${name} at rest: ${reason}`);
+  }
 }

@@ -13,17 +13,20 @@ export interface PlantedBug {
   /** Occurs exactly once in the file. */
   readonly find: string;
   readonly replace: string;
+  /** The first seed of 200 operations that finds it. */
+  readonly seed: number;
 }
 
 export const PLANTED: readonly PlantedBug[] = [
   {
     id: 'lost-invalidation',
     what:
-      'The pointer writer strikes a record off its list although KV refused the write, so its alarm repeats nothing. ' +
-      'Names are still noted in D1, keys and grants are not: a key revoked while KV fails opens everything for good.',
+      'A revocation that KV refuses counts as written: both notes of it, in D1 and in the pointer writer, are struck ' +
+      'off, and nothing repeats it. Needs a key that is revoked while KV fails; it opens everything for good.',
     file: 'worker/registry/pointer-writer-object.ts',
-    find: 'if (written && others === 0) await this.#storage.delete(PENDING + record);',
-    replace: 'if (others === 0) await this.#storage.delete(PENDING + record);',
+    find: '    else await keys.revoke(hash);\n',
+    replace: '    else await keys.revoke(hash).catch(() => undefined);\n',
+    seed: 23,
   },
   {
     id: 'swapped-parts',
@@ -39,6 +42,7 @@ export const PLANTED: readonly PlantedBug[] = [
       await utimes(path, seconds, seconds).catch(() => undefined);
       return shared.read;
 `,
+    seed: 4,
   },
   {
     id: 'stale-cache-after-promote',
@@ -53,6 +57,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
+    seed: 1,
   },
   {
     id: 'missing-abort',
@@ -63,6 +68,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: `    else request.signal?.addEventListener('abort', this.abort, { once: true });
 `,
     replace: '',
+    seed: 5,
   },
   {
     id: 'unsigned-value-believed',
@@ -73,6 +79,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: '  const opened = await sealer.open(key, text);\n',
     replace:
       '  const opened = (await sealer.open(key, text)) ?? { value: JSON.parse(text.slice(MAC_DIGITS + 1)) as unknown };\n',
+    seed: 1,
   },
   {
     id: 'counter-not-transactional',
@@ -85,6 +92,7 @@ export const PLANTED: readonly PlantedBug[] = [
     const state = await this.#load();
     await new Promise((resolve) => setTimeout(resolve, 1));
 `,
+    seed: 2,
   },
   {
     id: 'slow-heartbeat',
@@ -94,6 +102,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/http/completions.ts',
     find: 'heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,',
     replace: 'heartbeatMs: 3 * (context.heartbeatMs ?? STREAM_HEARTBEAT_MS),',
+    seed: 12,
   },
   {
     id: 'lease-not-given-back',
@@ -103,6 +112,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/sequence.ts',
     find: '    this.lease?.release();\n',
     replace: "    if (state !== 'aborted') this.lease?.release();\n",
+    seed: 2,
   },
   {
     id: 'replayed-nonce',
@@ -112,6 +122,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/http/read-request.ts',
     find: "    if (this.expiries.has(nonce)) return 'seen';\n",
     replace: '',
+    seed: 4,
   },
   {
     id: 'eviction-of-a-held-adapter',
@@ -121,5 +132,6 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/adapters/adapter-cache.ts',
     find: '    else if (isHeld(entry)) this.#eviction.hold(entry.digest);\n',
     replace: '    else if (entry.references > 1 || entry.pinned) this.#eviction.hold(entry.digest);\n',
+    seed: 1,
   },
 ];

@@ -126,6 +126,10 @@ export class Simulation {
   breach: Breach | null = null;
   /** Keys in KV that somebody has written without the secret. */
   readonly forged = new Set<string>();
+  /** Versions that a client was told of, `name@version`, and their names. */
+  readonly acknowledged = new Map<string, string>();
+  /** Names that somebody has asked to erase; with `cascade` others go, too. */
+  readonly erased = new Set<string>();
   /** When a client began to send a file, by digest. */
   readonly sentAt = new Map<string, number>();
   /** Tokens that origins make for no answer. */
@@ -166,6 +170,11 @@ export class Simulation {
 
   async ask(actor: Actor, given: Ask): Promise<Answered> {
     const from = this.world.time.now;
+    if (given.path === '/admin/erase') {
+      const { name, cascade } = given.body as { name?: string; cascade?: boolean };
+      this.erased.add(name === undefined || cascade === true ? '**' : name);
+      if (name !== undefined) this.erased.add(name);
+    }
     const answered = await ask(this.world, actor.life, given);
     this.quotas.note(this, given, answered, from);
     const code = codeOf(answered);

@@ -76,6 +76,11 @@ class Past<T> {
     return last?.until === Infinity ? last.value : undefined;
   }
 
+  /** Whether it ever was so. */
+  everWas(key: string, so: (value: T) => boolean): boolean {
+    return (this.#periods.get(key) ?? []).some(({ value }) => so(value));
+  }
+
   /** All that have been there. */
   ever(): string[] {
     return [...this.#periods.keys()];

@@ -23,3 +23,22 @@ export function originFault(world: World, from: number): string | null {
   const away = world.origins.find(({ running }) => running === null || running.life.stopped);
   return away === undefined ? null : `${away.id} is away`;
 }
+
+/** What breaks a stream that has begun, at its origin or on the way to it. */
+const OF_STREAMS: readonly (readonly [FaultKind, beforeMs: number])[] = [
+  ['net-cut', 0],
+  ['net-silent', 0],
+  ['net-delay', 0],
+  ['origin-killed', 0],
+  ['origin-stopped', 300_000],
+  ['origin-drained', 60_000],
+];
+
+/** The kind of fault that explains why an origin stopped in the middle of a stream; null = nothing does. */
+export function streamFault(world: World, origin: string, from: number): string | null {
+  // A clock that jumps ahead makes a short silence a long one.
+  for (const kind of ['isolate-dropped', 'clock-skewed'] as const)
+    if (world.faults.lastAt(kind) >= from) return kind;
+  const found = OF_STREAMS.find(([kind, before]) => world.faults.lastAt(kind, origin) >= from - before);
+  return found?.[0] ?? null;
+}

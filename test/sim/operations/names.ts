@@ -85,6 +85,7 @@ async function publish(sim: Simulation, actor: Actor, params: { stage: boolean }
   const row = sim.truth.versions.get(`${name}@${version}`);
   if (row === undefined || row.chain.at(-1)?.digest !== adapter.digest)
     sim.fail('1 nothing acknowledged is lost', `${name}@${version} was acknowledged and is not in D1`);
+  sim.acknowledged.set(`${name}@${version}`, name);
   return outcome;
 }
 

@@ -64,7 +64,8 @@ export class Faults {
   /** One for each kind, so that leaving one out does not change when the others bite. */
   readonly #random = new Map<FaultKind, Random>();
   readonly #note: (kind: FaultKind, what: string) => void;
-  readonly #lastAt = new Map<FaultKind, number>();
+  /** By kind, and by kind and origin. */
+  readonly #lastAt = new Map<string, number>();
   readonly #now: () => number;
 
   /** @param only these kinds; all that the seed chooses unless given. */
@@ -111,11 +112,13 @@ export class Faults {
   count(kind: FaultKind, what: string): void {
     this.bitten.set(kind, (this.bitten.get(kind) ?? 0) + 1);
     this.#lastAt.set(kind, this.#now());
+    const origin = /\b(o\d)\b/.exec(what)?.[1];
+    if (origin !== undefined) this.#lastAt.set(`${kind} ${origin}`, this.#now());
     this.#note(kind, what);
   }
 
-  /** When it last bit, ms; -Infinity = never. */
-  lastAt(kind: FaultKind): number {
-    return this.#lastAt.get(kind) ?? -Infinity;
+  /** When it last bit, or bit something of one origin, ms; -Infinity = never. */
+  lastAt(kind: FaultKind, origin?: string): number {
+    return this.#lastAt.get(origin === undefined ? kind : `${kind} ${origin}`) ?? -Infinity;
   }
 }

@@ -21,6 +21,14 @@ const IDLE_MS = 8_000;
 /** Sizes of adapters that load are estimates; so many of the largest may be wrong. */
 const ESTIMATED = 4;
 
+/**
+ * Decode steps that a tenant without a row waits, at most, while another has more than its share of them: a row runs 64
+ * before it makes room (scheduler.ts), and moving it takes some.
+ */
+const FAIR_STEPS = 100;
+/** Below this, bytes, adapters may be what a row waits for. */
+const ROOMY_BYTES = 12_000;
+
 type Asked = Parameters<Engine['addChoices']>[0];
 
 /** Watches one engine: rows that are left, tokens that are made, memory and queue. */
@@ -37,6 +45,10 @@ export class EngineWatch {
   };
   #engine: Engine | null = null;
   #open = 0;
+  /** Requests that have not ended, and how many rows of theirs have begun. */
+  readonly #requests = new Set<{ request: Asked; rows: number; begun: number }>();
+  /** Decode steps for which a tenant has had no row, though it was due one. */
+  readonly #waited = new Map<string, number>();
   #timer = false;
   /** Steps when it was last seen to be idle with work, and since when; null = it is not. */
   #idle: { steps: number; since: number } | null = null;
@@ -71,6 +83,7 @@ export class EngineWatch {
   /** @returns the request as the engine is to see it. */
   begin(request: Asked, choices: number): { request: Asked; added: () => void } {
     let open = 0;
+    const state = { request, rows: choices, begun: 0 };
     const add = (ran: { promptTokens: number; completionTokens: number }): void => {
       const made = this.#ledger.made.get(request.tenant) ?? { prompt: 0, completion: 0 };
       made.prompt += ran.promptTokens;
@@ -79,8 +92,15 @@ export class EngineWatch {
     };
     const watched: Asked = {
       ...request,
+      onBegin: () => {
+        state.begun += 1;
+        request.onBegin?.();
+      },
       onEnd: (ran) => {
         open -= 1;
+        if (state.begun > 0) state.begun -= 1;
+        state.rows -= 1;
+        if (state.rows === 0) this.#requests.delete(state);
         this.#open -= 1;
         add(ran);
         request.onEnd?.(ran);
@@ -91,6 +111,7 @@ export class EngineWatch {
       added: () => {
         open += choices;
         this.#open += choices;
+        if (state.rows > 0) this.#requests.add(state);
         this.#watchIdle();
         const { signal } = request;
         const left = (): void => {
@@ -127,7 +148,10 @@ export class EngineWatch {
   #look(): void {
     const stats = this.#engine?.stats();
     if (stats === undefined) return;
-    const stands = stats.running === 0 && stats.loading === 0 && stats.waiting + stats.preempted > 0;
+    // What loads for nobody in particular takes memory that others wait for.
+    const loads = this.#engine?.residents().adapters.some(({ state }) => state === 'loading') === true;
+    const stands =
+      stats.running === 0 && stats.loading === 0 && !loads && stats.waiting + stats.preempted > 0;
     const now = this.#clock.now();
     if (!stands || this.#idle?.steps !== this.#runner.steps) {
       this.#idle = stands ? { steps: this.#runner.steps, since: now } : null;
@@ -140,10 +164,38 @@ export class EngineWatch {
       );
   }
 
+  /** No tenant waits for a row longer than the fair share says, where nothing but rows is short. */
+  #checkShares(kind: 'prefill' | 'decode', preempted: number): void {
+    const engine = this.#engine;
+    const { slots, kvTokens, base } = this.#runner;
+    const ample = kvTokens >= slots * base.context && this.#params.adapterBytes >= ROOMY_BYTES;
+    if (kind !== 'decode' || engine === null || !ample) return;
+    const rows = new Map<string, number>();
+    const waits = new Set<string>();
+    for (const { request, begun } of this.#requests) {
+      rows.set(request.tenant, (rows.get(request.tenant) ?? 0) + begun);
+      if (begun === 0 && engine.holds(request.chain)) waits.add(request.tenant);
+    }
+    const sure = Math.floor(slots / Math.max(1, rows.size));
+    const taken = [...rows.values()].some((many) => many > sure);
+    for (const tenant of rows.keys()) {
+      const due = waits.has(tenant) && rows.get(tenant) === 0 && sure > 0 && taken && preempted === 0;
+      const waited = due ? (this.#waited.get(tenant) ?? 0) + 1 : 0;
+      this.#waited.set(tenant, waited);
+      if (waited > FAIR_STEPS)
+        this.#breach(
+          '7 nobody waits for more than the fair share',
+          `${tenant} has waited for ${waited} steps`,
+        );
+    }
+    for (const tenant of this.#waited.keys()) if (!rows.has(tenant)) this.#waited.delete(tenant);
+  }
+
   /** After each step. */
-  step(): void {
+  step(kind: 'prefill' | 'decode'): void {
     const stats = this.#engine?.stats();
     if (stats === undefined || this.#engine === null) return;
+    this.#checkShares(kind, stats.preempted);
     // A tenant that has nothing there may wait although others fill the queue (scheduler.ts).
     const { maxQueue } = this.#params;
     const most = maxQueue + Math.max(maxQueue, stats.slots);

@@ -155,7 +155,7 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
         ...metrics.observer,
         onStep: (step) => {
           metrics.observer.onStep?.(step);
-          watch.step();
+          watch.step(step.kind);
         },
         onFault: ({ where, error }) => onFault(where, error),
       },

@@ -320,7 +320,7 @@ export class World {
         rank: (digest) => (digest < '33' ? 8 : 2),
       },
       stepMs: random.chance(0.15) ? random.between(100, 300) : random.between(5, 40),
-      loadMs: random.chance(0.1) ? random.between(5_000, 35_000) : random.between(20, 400),
+      loadMs: random.chance(0.15) ? random.between(10_000, 45_000) : random.between(20, 400),
       maxQueue: random.between(2, 12),
       adapterBytes: random.between(2_000, 20_000),
       diskBytes: random.between(3_000, 40_000),
