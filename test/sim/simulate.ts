@@ -56,6 +56,10 @@ export interface Tenant {
   receivedTokens: number;
   /** Completions sent. */
   sent: number;
+  /** Everything of it is being erased … */
+  erasing: boolean;
+  /** … and was, so often. */
+  erasures: number;
   /** Changes of its limits that have begun. */
   limitings: number;
 }
@@ -107,6 +111,8 @@ export class Simulation {
   readonly oracle = createOracle();
   readonly tenants: Tenant[] = [];
   readonly quotas = new Quotas();
+  /** Values in KV that somebody damaged, and that no repair has mended since. */
+  tampered = 0;
   /** Names that were pinned, and not unpinned. */
   readonly pinned = new Set<string>();
   readonly counts = new Map<OperationName, Counts>();
@@ -132,7 +138,10 @@ export class Simulation {
   /** Another file each time, with bytes of its own. */
   newFile(parent: string | null): TinyAdapter {
     this.#next += 1;
-    return tinyAdapter({ seed: this.#next * 2 + 1, parent, rank: 2, base: this.world.base.id });
+    const { bytes } = tinyAdapter({ seed: 3, parent, rank: 2, base: this.world.base.id });
+    // The last weight; each of these is a float of its own.
+    bytes.writeFloatLE(1 + this.#next / 2 ** 20, bytes.length - 4);
+    return { bytes, digest: sha256(bytes) };
   }
 
   /** Another text each time, by which a change is found again. */
@@ -262,6 +271,8 @@ async function setUp(sim: Simulation): Promise<void> {
             receivedTokens: 0,
             sent: 0,
             limitings: 0,
+            erasing: false,
+            erasures: 0,
           });
         } catch (error) {
           problem = error;

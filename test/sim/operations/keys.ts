@@ -12,6 +12,7 @@ import {
   committed,
   lastingKeys,
   liveKeys,
+  LOST,
   type Operation,
   namesOf,
   pickOr,
@@ -20,7 +21,6 @@ import {
 } from './operation.ts';
 
 const MINUTE = 60 * SECOND;
-const LOST = '1 nothing acknowledged is lost';
 const KEY_REFUSALS = ['conflict', 'version_conflict'];
 
 interface KeyJson {

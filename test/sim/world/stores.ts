@@ -106,6 +106,16 @@ export class SimKv {
     return this.#at(key, this.#around.time.now);
   }
 
+  /** Somebody else with the right to write. @returns false when KV takes no write of this key yet. */
+  put(key: string, bytes: Uint8Array<ArrayBuffer>): boolean {
+    try {
+      this.#write(key, bytes);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   #at(key: string, moment: number): Uint8Array<ArrayBuffer> | null {
     const entry = this.#entries.get(key)?.findLast(({ at }) => at <= moment);
     return entry === undefined || entry.until <= moment ? null : entry.bytes;
