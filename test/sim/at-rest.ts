@@ -1,6 +1,7 @@
 /** After the faults have stopped: everything comes to rest, and D1, KV, blobs and origins agree without help. */
 import { ask } from './client.ts';
-import type { Simulation } from './simulate.ts';
+import { repair } from './operations/tampering.ts';
+import type { Simulation, Tenant } from './simulate.ts';
 
 const MINUTE = 60_000;
 /** Two runs of the schedule, and what a pointer writer's longest pause and KV's caches add. */
@@ -8,6 +9,7 @@ const SETTLES_MS = 14 * MINUTE;
 
 export async function checkAtRest(sim: Simulation, over: () => boolean): Promise<void> {
   const { world } = sim;
+  if (sim.tampered > 0) await mend(sim, over);
   const until = world.time.now + SETTLES_MS;
   const busy = (): boolean =>
     world.network.open().length > 0 || world.isolates.some(({ pending }) => pending.size > 0);
@@ -32,6 +34,20 @@ export async function checkAtRest(sim: Simulation, over: () => boolean): Promise
     for (const [id, disk] of objects.stored())
       for (const key of disk.keys())
         if (key.startsWith('pending:')) sim.fail('9 the stores agree', `${binding}/${id} still has ${key}`);
+}
+
+/** What somebody wrote into KV past graft stays, until the operator repairs it. */
+async function mend(sim: Simulation, over: () => boolean): Promise<void> {
+  const life = sim.world.client('operator');
+  const [tenant] = sim.tenants;
+  let ended = false;
+  sim.world.time.after(life, 2 * MINUTE, () => {
+    void repair(sim, { life, random: life.random, tenant: tenant as Tenant }).then((outcome) => {
+      ended = true;
+      if (outcome !== 'done') sim.fail('9 the stores agree', `a repair ${outcome} without faults`);
+    });
+  });
+  await sim.world.until(() => ended || over(), 'the repair ends');
 }
 
 const sealed = (bytes: Uint8Array | null): Record<string, unknown> | null => {

@@ -56,6 +56,8 @@ export interface Tenant {
   receivedTokens: number;
   /** Completions sent. */
   sent: number;
+  /** Refusals of grants, and acceptances, that have begun. */
+  refusals: number;
   /** Everything of it is being erased … */
   erasing: boolean;
   /** … and was, so often. */
@@ -111,6 +113,8 @@ export class Simulation {
   readonly oracle = createOracle();
   readonly tenants: Tenant[] = [];
   readonly quotas = new Quotas();
+  /** Prefixes that the operator has reserved. */
+  readonly reserved = new Set<string>();
   /** Values in KV that somebody damaged, and that no repair has mended since. */
   tampered = 0;
   /** Names that were pinned, and not unpinned. */
@@ -271,6 +275,7 @@ async function setUp(sim: Simulation): Promise<void> {
             receivedTokens: 0,
             sent: 0,
             limitings: 0,
+            refusals: 0,
             erasing: false,
             erasures: 0,
           });

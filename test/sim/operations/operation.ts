@@ -75,18 +75,37 @@ export const MAY_BE = new Set([
   'internal_error',
 ]);
 
+/** As {@link checkPrivacy}, of what tells the past: names that the tenant might use once, or asked for in vain. */
+function checkPastPrivacy(sim: Simulation, tenant: string, answered: Answered, what: string): void {
+  if (answered.kind !== 'answer') return;
+  const text = answered.text.replaceAll(/"unknown_name":"[^"]*"/g, '');
+  for (const [name] of text.matchAll(/\btenant\d(?:\/[a-z]+)+/g)) {
+    const owner = name.split('/')[0] as string;
+    if (owner !== tenant && !sim.truth.mightUse(tenant, { name, owner }, 0, answered.at))
+      sim.fail("3 nothing of another tenant's", `${what} told ${tenant} of ${name}: ${text.slice(0, 300)}`);
+  }
+}
+
 /** One request of the admin API. `done` unless it was refused or lost. */
 export async function admin(
   sim: Simulation,
   actor: Actor,
-  given: { method?: string; path: string; body?: object | Uint8Array<ArrayBuffer>; key?: string },
+  given: {
+    method?: string;
+    path: string;
+    body?: object | Uint8Array<ArrayBuffer>;
+    key?: string;
+    past?: boolean;
+  },
   refusals: readonly string[] = [],
 ): Promise<{ outcome: Outcome; json: unknown; answered: Answered }> {
   const { erasures } = actor.tenant;
   const key = given.key ?? actor.tenant.adminKey;
-  const answered = await sim.ask(actor, { ...given, key });
+  const { past = false, ...asked } = given;
+  const answered = await sim.ask(actor, { ...asked, key });
   // The operator may see everything.
-  if (key !== sim.world.adminKey) checkPrivacy(sim, actor.tenant.id, answered, given.path);
+  if (key !== sim.world.adminKey)
+    (past ? checkPastPrivacy : checkPrivacy)(sim, actor.tenant.id, answered, given.path);
   if (answered.kind === 'lost') return { outcome: 'lost', json: undefined, answered };
   if (answered.status < 300) return { outcome: 'done', json: answered.json, answered };
   const code = codeOf(answered);
