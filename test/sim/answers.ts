@@ -187,17 +187,24 @@ function checkInForce(
     if (served === name && version !== Number(wanted)) wrong('another version was asked for');
     if (served === name) return;
   }
-  const targets = new Set([
-    name,
-    ...sim.truth.names.during(name, early, until).flatMap(({ alias }) => alias ?? []),
-  ]);
+  // A name stands for its alias's target; a missing one for the nearest above it, which may be an alias too.
+  const aliased = (one: string): string[] =>
+    sim.truth.names.during(one, early, until).flatMap(({ alias }) => alias ?? []);
+  const targets = new Set([name, ...aliased(name)]);
   const inherited = answered.headers.get('x-graft-inherited') === 'true';
   const direct = targets.has(served);
-  const above = [...targets].some((target) => target.startsWith(`${served}/`));
+  const ancestors = [...targets].flatMap((target) => ancestorsOf(target));
+  const above = ancestors.includes(served) || ancestors.some((one) => aliased(one).includes(served));
   if (!direct && !(inherited && above)) return wrong(`it is neither ${[...targets].join(', ')} nor above it`);
   const live = sim.truth.names.during(served, early, until).map((state) => state.version);
   if (!live.includes(version)) wrong(`live were ${live.join(', ')} between ${early} and ${until}`);
 }
+
+/** `a/b/c` -> `a/b` and `a`. */
+const ancestorsOf = (name: string): string[] => {
+  const parts = name.split('/');
+  return parts.slice(1).map((_, at) => parts.slice(0, parts.length - 1 - at).join('/'));
+};
 
 interface Said {
   text: string;

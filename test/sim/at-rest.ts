@@ -86,7 +86,11 @@ async function mend(sim: Simulation, over: () => boolean): Promise<void> {
 const sealed = (bytes: Uint8Array | null): Record<string, unknown> | null => {
   if (bytes === null) return null;
   const text = new TextDecoder().decode(bytes);
-  return JSON.parse(text.slice(text.indexOf('\n') + 1)) as Record<string, unknown>;
+  try {
+    return JSON.parse(text.slice(text.indexOf('\n') + 1)) as Record<string, unknown>;
+  } catch {
+    return { damaged: text };
+  }
 };
 
 export async function checkStores(sim: Simulation, over: () => boolean): Promise<void> {

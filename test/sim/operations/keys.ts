@@ -277,30 +277,6 @@ export const KEYS = {
       return outcome === 'refused' ? 'done' : 'lost';
     },
   },
-  'forge a key': {
-    weight: 1,
-    possible: (sim, actor) => liveKeys(sim, actor).length > 0,
-    run: async (sim, actor) => {
-      // A genuine value, moved to where it opens something else; or one with a made-up seal.
-      const { kv } = sim.world;
-      const genuine = kv.read(`key:${sha256(actor.random.pick(liveKeys(sim, actor)).text)}`);
-      if (genuine === null) return 'refused';
-      const text = keyText(actor.random);
-      const place = `key:${sha256(text)}`;
-      const seal = actor.random.chance(0.5) ? new TextEncoder().encode('0'.repeat(64)) : genuine.slice(0, 64);
-      sim.forged.add(place);
-      kv.put(place, Uint8Array.from([...seal, ...genuine.slice(64)]));
-      await sim.world.time.sleep(actor.life, actor.random.below(40 * SECOND));
-      const answered = await sim.ask(actor, { path: '/v1/models', key: text });
-      if (answered.kind === 'lost') return 'lost';
-      if (answered.status === 200)
-        sim.fail(
-          '6 nobody can write rights into KV',
-          `a forged key was answered: ${answered.text.slice(0, 200)}`,
-        );
-      return 'done';
-    },
-  },
   'ask with no key': {
     weight: 1,
     possible: (sim, actor) => liveKeys(sim, actor).length > 0,
@@ -375,7 +351,8 @@ export const KEYS = {
       const whole = random.chance(0.3);
       const counter = whole ? `tenant ${tenant.id}` : key.counter;
       // What runs meanwhile may count or not.
-      sim.quotas.changing(counter, sim.world.time.now);
+      const counters = whole ? [counter, ...tenant.keys.map((one) => one.counter)] : [counter];
+      for (const one of counters) sim.quotas.changing(one, sim.world.time.now);
       const { outcome } = await admin(sim, actor, {
         path: '/admin/limits/reset',
         body: whole ? { tenant: tenant.id } : { key: key.id },
