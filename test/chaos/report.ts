@@ -94,12 +94,12 @@ export class Report {
   progress(elapsedMs: number): string {
     const refused = this.#answers(({ label }) => label.startsWith('refused'));
     const failed = this.#answers(({ label }) => label.startsWith('failed'));
-    const total = this.#answers(() => true);
+    const total = this.#answers(({ label }) => label !== 'unreachable');
     const changes = [...this.changes.values()].reduce((sum, { acknowledged }) => sum + acknowledged, 0);
     return [
       clock(elapsedMs),
       `${sum(this.struck)} blows (${this.killsAndHangs} kills and hangs, ${this.restarts} restarts)`,
-      `${((total / Math.max(1, elapsedMs)) * 1_000).toFixed(1)} requests/s`,
+      `${((total / Math.max(1, elapsedMs)) * 1_000).toFixed(1)} answers/s`,
       `${this.whole} whole, ${refused} refused, ${failed} ended by an error, ` +
         `${this.answers.get('broken') ?? 0} broken, ${this.answers.get('left') ?? 0} left`,
       `${changes} changes`,

@@ -5,7 +5,8 @@ import type { Life } from './world/time.ts';
 import { checkErased, unendedErasures } from './invariants/erased.ts';
 import { checkPins } from './invariants/pins.ts';
 import { checkUsage } from './invariants/usage.ts';
-import type { Simulation } from './simulate.ts';
+import { repair } from './operations/tampering.ts';
+import type { Simulation, Tenant } from './simulate.ts';
 
 const MINUTE = 60_000;
 /** Two runs of the schedule, and what a pointer writer's longest pause and KV's caches add. */
@@ -13,6 +14,7 @@ const SETTLES_MS = 14 * MINUTE;
 
 export async function checkAtRest(sim: Simulation, over: () => boolean): Promise<void> {
   const { world } = sim;
+  if (sim.tampered > 0) await mend(sim, over);
   const until = world.time.now + SETTLES_MS;
   const busy = (): boolean =>
     world.network.open().length > 0 || world.isolates.some(({ pending }) => pending.size > 0);
@@ -65,6 +67,20 @@ async function endErasures(sim: Simulation, over: () => boolean): Promise<void> 
   const settled = world.time.now + 10_000;
   world.time.after(world.client('after erasures'), 10_000, () => undefined);
   await world.until(() => over() || world.time.now >= settled, 'the last erasure has ended');
+}
+
+/** What somebody wrote into KV past graft stays, until the operator repairs it. */
+async function mend(sim: Simulation, over: () => boolean): Promise<void> {
+  const life = sim.world.client('operator');
+  const [tenant] = sim.tenants;
+  let ended = false;
+  sim.world.time.after(life, 2 * MINUTE, () => {
+    void repair(sim, { life, random: life.random, tenant: tenant as Tenant }).then((outcome) => {
+      ended = true;
+      if (outcome !== 'done') sim.fail('9 the stores agree', `a repair ${outcome} without faults`);
+    });
+  });
+  await sim.world.until(() => ended || over(), 'the repair ends');
 }
 
 const sealed = (bytes: Uint8Array | null): Record<string, unknown> | null => {

@@ -60,6 +60,12 @@ export interface Tenant {
   sent: number;
   /** Tokens, at most, of answers of which it did not see the end. */
   unended: number;
+  /** Refusals of grants, and acceptances, that have begun. */
+  refusals: number;
+  /** Everything of it is being erased … */
+  erasing: boolean;
+  /** … and was, so often. */
+  erasures: number;
   /** Changes of its limits that have begun. */
   limitings: number;
 }
@@ -116,6 +122,10 @@ export class Simulation {
   readonly oracle = createOracle();
   readonly tenants: Tenant[] = [];
   readonly quotas = new Quotas();
+  /** Prefixes that the operator has reserved. */
+  readonly reserved = new Set<string>();
+  /** Values in KV that somebody damaged, and that no repair has mended since. */
+  tampered = 0;
   /** Names that were pinned, and not unpinned. */
   readonly pinned = new Set<string>();
   readonly counts = new Map<OperationName, Counts>();
@@ -159,7 +169,10 @@ export class Simulation {
   /** Another file each time, with bytes of its own. */
   newFile(parent: string | null): TinyAdapter {
     this.#next += 1;
-    return tinyAdapter({ seed: this.#next * 2 + 1, parent, rank: 2, base: this.world.base.id });
+    const { bytes } = tinyAdapter({ seed: 3, parent, rank: 2, base: this.world.base.id });
+    // The last weight; each of these is a float of its own.
+    bytes.writeFloatLE(1 + this.#next / 2 ** 20, bytes.length - 4);
+    return { bytes, digest: sha256(bytes) };
   }
 
   /** Another text each time, by which a change is found again. */
@@ -296,6 +309,9 @@ async function setUp(sim: Simulation): Promise<void> {
             sent: 0,
             unended: 0,
             limitings: 0,
+            refusals: 0,
+            erasing: false,
+            erasures: 0,
           });
         } catch (error) {
           problem = error;

@@ -281,10 +281,20 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
     return new Map(readable(results, toVersion).map((row) => [`${row.name}@${row.version}`, row]));
   }
 
+  /** A name may be erased after it was noted: its note ends too, or it would be written for ever. */
+  async function noteOfNone(name: string): Promise<number | null> {
+    const note = await db
+      .prepare('SELECT change FROM stale_pointers WHERE name = ?')
+      .bind(name)
+      .first<{ change: number }>();
+    return note?.change ?? null;
+  }
+
   async function pointerToWrite(wanted: string): ReturnType<Registry['pointerToWrite']> {
     const record = await db.prepare(`${NAMES} WHERE n.name = ?`).bind(wanted).first<PointerRecord>();
-    const [pointer] = record === null ? [] : await withExperiments([readName(record)]);
-    return { pointer: pointer ?? { kind: 'none' }, change: record?.unwritten ?? null };
+    if (record === null) return { pointer: { kind: 'none' }, change: await noteOfNone(wanted) };
+    const [pointer] = await withExperiments([readName(record)]);
+    return { pointer: pointer ?? { kind: 'none' }, change: record.unwritten };
   }
 
   return {

@@ -4,6 +4,7 @@ import { GRANTS } from './grants.ts';
 import { KEYS } from './keys.ts';
 import { NAMES } from './names.ts';
 import type { Operation } from './operation.ts';
+import { TAMPERING } from './tampering.ts';
 import { UPKEEP } from './upkeep.ts';
 
 export const OPERATIONS = {
@@ -11,6 +12,7 @@ export const OPERATIONS = {
   ...NAMES,
   ...KEYS,
   ...GRANTS,
+  ...TAMPERING,
   ...UPKEEP,
 } as const satisfies Record<string, Operation>;
 

@@ -12,6 +12,7 @@ import {
   committed,
   lastingKeys,
   liveKeys,
+  LOST,
   type Operation,
   namesOf,
   pickOr,
@@ -20,7 +21,6 @@ import {
 } from './operation.ts';
 
 const MINUTE = 60 * SECOND;
-const LOST = '1 nothing acknowledged is lost';
 const KEY_REFUSALS = ['conflict', 'version_conflict'];
 
 interface KeyJson {
@@ -289,7 +289,7 @@ export const KEYS = {
       const place = `key:${sha256(text)}`;
       const seal = actor.random.chance(0.5) ? new TextEncoder().encode('0'.repeat(64)) : genuine.slice(0, 64);
       sim.forged.add(place);
-      kv.forge(place, Uint8Array.from([...seal, ...genuine.slice(64)]));
+      kv.put(place, Uint8Array.from([...seal, ...genuine.slice(64)]));
       await sim.world.time.sleep(actor.life, actor.random.below(40 * SECOND));
       const answered = await sim.ask(actor, { path: '/v1/models', key: text });
       if (answered.kind === 'lost') return 'lost';

@@ -2,8 +2,13 @@
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { Actor, Outcome, Simulation } from '../simulate.ts';
 import { sha256 } from '../simulate.ts';
+import { complete } from './completions.ts';
 import {
   admin,
+  committed,
+  LOST,
+  repeat,
+  wasOnce,
   always,
   has,
   NAME_REFUSALS,
@@ -52,21 +57,28 @@ async function sendParts(sim: Simulation, actor: Actor, bytes: Uint8Array, diges
 const chainIdOf = (chain: readonly ChainEntry[]): string =>
   sha256(chain.map(({ digest, scale }) => `${digest} ${scale}\n`).join(''));
 
-async function publish(sim: Simulation, actor: Actor, params: { stage: boolean }): Promise<Outcome> {
+async function publish(
+  sim: Simulation,
+  actor: Actor,
+  params: { stage: boolean; name?: string; file?: Actor['tenant']['files'][number] },
+): Promise<Outcome> {
   const { tenant, random } = actor;
-  const name = someName(actor, random.chance(0.4));
-  const again = random.chance(0.15) && tenant.files.length > 0 ? random.pick(tenant.files) : null;
+  const name = params.name ?? someName(actor, random.chance(0.4));
+  // Of others too: the same bytes may be theirs.
+  const files = random.chance(0.8)
+    ? tenant.files
+    : sim.tenants.flatMap((one) => one.files.filter(({ parent }) => parent === null));
+  const again = params.file ?? (random.chance(0.15) && files.length > 0 ? random.pick(files) : null);
   const parents = namesOf(sim, actor, 'live').filter((one) => one !== name);
   const parent =
     again !== null ? again.parent : parents.length > 0 && random.chance(0.5) ? random.pick(parents) : null;
   const above = parent === null ? null : (sim.truth.names.now(parent) ?? null);
   const chain = above === null ? null : (sim.truth.versions.get(`${parent}@${above.version}`)?.chain ?? null);
   const adapter = again?.adapter ?? sim.newFile(chain === null ? null : chainIdOf(chain));
-  if (again === null) tenant.files.push({ adapter, parent });
   const sent = await upload(sim, actor, adapter.bytes, adapter.digest);
   if (sent !== 'done') return sent;
   if (!tenant.names.includes(name)) tenant.names.push(name);
-  const { outcome, json } = await admin(
+  const { outcome, json } = await (random.chance(0.4) ? repeat : admin)(
     sim,
     actor,
     {
@@ -78,16 +90,128 @@ async function publish(sim: Simulation, actor: Actor, params: { stage: boolean }
         ...(params.stage ? { stage: true } : {}),
       },
     },
-    ['adapter_invalid', 'invalid_request', 'forbidden', 'name_taken', 'parent_changed', 'not_permitted'],
+    ['adapter_invalid', 'invalid_request', ...(name.startsWith(tenant.id) ? [] : ['insufficient_scope'])],
   );
+  if (again === null) {
+    await checkOneVersion(sim, name, adapter.digest);
+    // From now on others publish it, too.
+    tenant.files.push({ adapter, parent });
+  }
   if (outcome !== 'done') return outcome;
   const { version } = json as { version: number };
-  const row = sim.truth.versions.get(`${name}@${version}`);
-  if (row === undefined || row.chain.at(-1)?.digest !== adapter.digest)
-    sim.fail('1 nothing acknowledged is lost', `${name}@${version} was acknowledged and is not in D1`);
+  const rows = sim.truth.everAs(`${name}@${version}`);
+  if (!rows.some((row) => row.chain.at(-1)?.digest === adapter.digest && row.owner === tenant.id))
+    sim.fail(LOST, `${name}@${version} was acknowledged and is not in D1`);
   sim.acknowledged.set(`${name}@${version}`, name);
   return outcome;
 }
+
+/** A file that nobody else has, published once in a row, however often that was asked. */
+async function checkOneVersion(sim: Simulation, name: string, digest: string): Promise<void> {
+  const rows = await committed<{ version: number }>(
+    sim,
+    'SELECT version FROM versions WHERE name = ? AND digest = ?',
+    ...[name, digest],
+  );
+  // After another version it would be a change.
+  if (rows.some(({ version }) => rows.some((one) => one.version === version + 1)))
+    sim.fail(
+      'a repetition changes nothing',
+      `one publish made ${name}@${rows.map(({ version }) => version)}`,
+    );
+}
+
+/** The live version, as the client knows it, for one in two. */
+function expected(sim: Simulation, { random }: Actor, name: string): { expect?: number } {
+  return random.chance(0.5) ? { expect: sim.truth.names.now(name)?.version ?? 0 } : {};
+}
+
+const isLive = wasOnce(({ version }, { json }) => version === (json as { version: number }).version);
+
+/** Erases page by page. @returns done when nothing is left of it. */
+async function eraseAll(
+  sim: Simulation,
+  actor: Actor,
+  { body, key, pages }: { body: object; key?: string; pages: number },
+): Promise<Outcome> {
+  let cursor: string | null = null;
+  for (let page = 0; page < pages; page += 1) {
+    const { outcome, json } = await repeat(
+      sim,
+      actor,
+      {
+        path: '/admin/erase',
+        body: { ...body, ...(cursor === null ? {} : { cursor }) },
+        ...(key === undefined ? {} : { key }),
+      },
+      NAME_REFUSALS,
+    );
+    if (outcome !== 'done') return outcome;
+    ({ cursor } = json as { cursor: string | null });
+    if (cursor === null) return 'done';
+  }
+  return 'refused';
+}
+
+/** The operator erases a tenant, looks whether something is left, and makes it anew. */
+async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
+  const { tenant } = actor;
+  const { world } = sim;
+  tenant.erasing = true;
+  try {
+    const outcome = await eraseAll(sim, actor, {
+      body: { tenant: tenant.id, usage: true },
+      key: world.adminKey,
+      pages: 60,
+    });
+    if (outcome === 'done') {
+      for (const key of tenant.keys) key.revokedAt = Math.min(key.revokedAt ?? Infinity, world.time.now);
+      for (const table of ['names', 'versions', 'history'] as const) {
+        const column = 'owner';
+        const [row] = await committed<{ many: number }>(
+          sim,
+          // `erase` itself stays in the history.
+          `SELECT COUNT(*) AS many FROM ${table} WHERE ${column} = ? ${table === 'history' ? "AND action <> 'erase'" : ''}`,
+          tenant.id,
+        );
+        if (row?.many !== 0)
+          sim.fail('6 nothing erased is left', `${row?.many} rows of ${tenant.id} in ${table}`);
+      }
+      for (const table of ['keys', 'rooms', 'grants'] as const) {
+        const [row] = await committed<{ many: number }>(
+          sim,
+          `SELECT COUNT(*) AS many FROM ${table} WHERE tenant = ?`,
+          tenant.id,
+        );
+        if (row?.many !== 0)
+          sim.fail('6 nothing erased is left', `${row?.many} rows of ${tenant.id} in ${table}`);
+      }
+    }
+    // However far it came, the operator gives the tenant another key.
+    for (let tries = 0; tries < 20; tries += 1) {
+      const made = await repeat(sim, actor, {
+        path: '/admin/keys',
+        body: { kind: 'admin', tenant: tenant.id, scopes: [`${tenant.id}/**`] },
+        key: world.adminKey,
+      });
+      if (made.outcome !== 'done') continue;
+      tenant.adminKey = (made.json as { key: string }).key;
+      await repeat(sim, actor, {
+        path: '/admin/rooms',
+        body: { name: tenant.id, tenant: tenant.id },
+        key: world.adminKey,
+      });
+      break;
+    }
+    sim.quotas.set(`tenant ${tenant.id}`, null, world.time.now);
+    return outcome;
+  } finally {
+    tenant.erasures += 1;
+    tenant.erasing = false;
+  }
+}
+
+const WORDS = ['for notes', 'of the team', 'to be tried', 'old'];
 
 export const NAMES = {
   publish: { weight: 12, possible: always, run: (sim, actor) => publish(sim, actor, { stage: false }) },
@@ -95,14 +219,17 @@ export const NAMES = {
   promote: {
     weight: 5,
     possible: has('movable'),
-    run: onName('/admin/promote', 'movable', (sim, actor, name) => ({
-      version: someVersion(sim, actor, name),
-    })),
+    run: onName(
+      '/admin/promote',
+      'movable',
+      (sim, actor, name) => ({ version: someVersion(sim, actor, name), ...expected(sim, actor, name) }),
+      isLive,
+    ),
   },
   rollback: {
     weight: 5,
     possible: has('returnable'),
-    run: onName('/admin/rollback', 'returnable', () => ({})),
+    run: onName('/admin/rollback', 'returnable', expected, isLive, { twice: true }),
   },
   retire: {
     weight: 2,
@@ -114,12 +241,22 @@ export const NAMES = {
   remove: {
     weight: 2,
     possible: has('live'),
-    run: onName('/admin/remove', 'live', (_sim, { random }) => ({ cascade: random.chance(0.7) })),
+    run: onName(
+      '/admin/remove',
+      'live',
+      (_sim, { random }) => ({ cascade: random.chance(0.7) }),
+      wasOnce(({ removed }) => removed),
+    ),
   },
   restore: {
     weight: 4,
     possible: has('removed'),
-    run: onName('/admin/restore', 'removed', (_sim, { random }) => ({ cascade: random.chance(0.5) })),
+    run: onName(
+      '/admin/restore',
+      'removed',
+      (_sim, { random }) => ({ cascade: random.chance(0.5) }),
+      wasOnce(({ removed }) => !removed),
+    ),
   },
   'change at once': {
     weight: 4,
@@ -179,21 +316,105 @@ export const NAMES = {
   erase: {
     weight: 1,
     possible: has('any'),
+    run: (sim, actor) =>
+      eraseAll(sim, actor, { body: { name: pickName(sim, actor, 'any'), cascade: true }, pages: 20 }),
+  },
+  'erase a room': {
+    weight: 0.5,
+    possible: has('any'),
     run: async (sim, actor) => {
       const name = pickName(sim, actor, 'any');
-      let cursor: string | null = null;
-      for (let page = 0; page < 20; page += 1) {
-        const { outcome, json } = await admin(
-          sim,
-          actor,
-          { path: '/admin/erase', body: { name, cascade: true, ...(cursor === null ? {} : { cursor }) } },
-          NAME_REFUSALS,
-        );
-        if (outcome !== 'done') return outcome;
-        ({ cursor } = json as { cursor: string | null });
-        if (cursor === null) return 'done';
+      // Somebody goes on publishing there.
+      const [erased] = await Promise.all([
+        eraseAll(sim, actor, { body: { name: `${name}/**`, cascade: true }, pages: 20 }),
+        publish(sim, actor, { stage: false, name }),
+      ]);
+      return erased;
+    },
+  },
+  'erase a tenant': {
+    weight: 0.4,
+    possible: (_sim, { tenant }) => !tenant.erasing,
+    run: eraseTenant,
+  },
+  edit: {
+    weight: 2,
+    possible: has('any'),
+    run: onName('/admin/edit', 'any', (_sim, { random }) => ({
+      description: random.pick([...WORDS, null]),
+      ...(random.chance(0.5) ? { add_tags: [random.pick(['team:a', 'b'])] } : {}),
+      ...(random.chance(0.3) ? { remove_tags: [random.pick(['team:a', 'b'])] } : {}),
+    })),
+  },
+  strict: {
+    weight: 2,
+    possible: has('live'),
+    run: onName('/admin/strict', 'live', (_sim, { random }) => ({ strict: random.chance(0.4) })),
+  },
+  'publish a file twice': {
+    weight: 2,
+    possible: (_sim, { tenant }) => tenant.files.some(({ parent }) => parent === null),
+    run: async (sim, actor) => {
+      const file = actor.random.pick(actor.tenant.files.filter(({ parent }) => parent === null));
+      const both = await Promise.all([
+        publish(sim, actor, { stage: false, file }),
+        publish(sim, actor, { stage: true, file }),
+      ]);
+      return both.includes('done') ? 'done' : both[0];
+    },
+  },
+  plan: {
+    weight: 1,
+    possible: always,
+    run: async (sim, actor) => {
+      const name = someName(actor, actor.random.chance(0.5));
+      const adapter = sim.newFile(null);
+      const parts = [{ bytes: adapter.bytes.length, sha256: adapter.digest }];
+      const { outcome, json } = await admin(
+        sim,
+        actor,
+        {
+          path: '/admin/versions/plan',
+          body: {
+            name,
+            digest: adapter.digest,
+            file: {
+              record: { bytes: adapter.bytes.length, parts },
+              header_bytes: 300,
+              base: sim.world.base.id,
+              parent: null,
+              modules: [{ name: 'model.layers.0.self_attn.q_proj', rank: 2, in: 8, out: 6 }],
+            },
+          },
+        },
+        ['adapter_invalid', 'insufficient_scope'],
+      );
+      if (outcome !== 'done') return outcome;
+      const told = json as { exists: boolean; bytes_to_send: number; owner: string };
+      if (told.exists || told.bytes_to_send !== adapter.bytes.length || told.owner !== actor.tenant.id)
+        sim.fail('a plan is right', `${name}: ${JSON.stringify(json).slice(0, 300)}`);
+      return outcome;
+    },
+  },
+  drop: {
+    weight: 2,
+    possible: has('any'),
+    run: async (sim, actor) => {
+      // Somebody with the right to write KV publishes as the owner of the name above.
+      const { tenant, random } = actor;
+      const above = pickName(sim, actor, 'any');
+      const name = random.chance(0.5) || above.split('/').length > 6 ? above : `${above}/drop`;
+      const adapter = sim.newFile(null);
+      if (!sim.world.kv.put(`drop:${name}`, Uint8Array.from(adapter.bytes))) return 'refused';
+      if (!tenant.names.includes(name)) tenant.names.push(name);
+      if (random.chance(0.5) && tenant.keys.length > 0) await complete(sim, actor, { model: name });
+      for (let tries = 0; tries < 6; tries += 1) {
+        await sim.world.time.sleep(actor.life, 30_000);
+        const [row] = await committed(sim, 'SELECT version FROM versions WHERE digest = ?', adapter.digest);
+        if (row !== undefined) return 'done';
+        if (sim.world.kv.read(`drop:${name}`) === null) return 'refused';
       }
-      return 'refused';
+      return 'lost';
     },
   },
 } as const satisfies Record<string, Operation>;

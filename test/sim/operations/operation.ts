@@ -75,17 +75,37 @@ export const MAY_BE = new Set([
   'internal_error',
 ]);
 
+/** As {@link checkPrivacy}, of what tells the past: names that the tenant might use once, or asked for in vain. */
+function checkPastPrivacy(sim: Simulation, tenant: string, answered: Answered, what: string): void {
+  if (answered.kind !== 'answer') return;
+  const text = answered.text.replaceAll(/"unknown_name":"[^"]*"/g, '');
+  for (const [name] of text.matchAll(/\btenant\d(?:\/[a-z]+)+/g)) {
+    const owner = name.split('/')[0] as string;
+    if (owner !== tenant && !sim.truth.mightUse(tenant, { name, owner }, 0, answered.at))
+      sim.fail("3 nothing of another tenant's", `${what} told ${tenant} of ${name}: ${text.slice(0, 300)}`);
+  }
+}
+
 /** One request of the admin API. `done` unless it was refused or lost. */
 export async function admin(
   sim: Simulation,
   actor: Actor,
-  given: { method?: string; path: string; body?: object | Uint8Array<ArrayBuffer>; key?: string },
+  given: {
+    method?: string;
+    path: string;
+    body?: object | Uint8Array<ArrayBuffer>;
+    key?: string;
+    past?: boolean;
+  },
   refusals: readonly string[] = [],
 ): Promise<{ outcome: Outcome; json: unknown; answered: Answered }> {
+  const { erasures } = actor.tenant;
   const key = given.key ?? actor.tenant.adminKey;
-  const answered = await sim.ask(actor, { ...given, key });
+  const { past = false, ...asked } = given;
+  const answered = await sim.ask(actor, { ...asked, key });
   // The operator may see everything.
-  if (key !== sim.world.adminKey) checkPrivacy(sim, actor.tenant.id, answered, given.path);
+  if (key !== sim.world.adminKey)
+    (past ? checkPastPrivacy : checkPrivacy)(sim, actor.tenant.id, answered, given.path);
   if (answered.kind === 'lost') return { outcome: 'lost', json: undefined, answered };
   if (answered.status < 300) return { outcome: 'done', json: answered.json, answered };
   const code = codeOf(answered);
@@ -95,6 +115,9 @@ export async function admin(
       `${given.path} answered ${answered.status}: ${answered.text.slice(0, 300)}`,
     );
   else if (
+    // A tenant that is erased meanwhile is refused everything.
+    !actor.tenant.erasing &&
+    erasures === actor.tenant.erasures &&
     !MAY_BE.has(code) &&
     !refusals.includes(code) &&
     code !== 'not_found' &&
@@ -107,24 +130,77 @@ export async function admin(
   return { outcome: 'refused', json: answered.json, answered };
 }
 
+/** Prefixes that the operator reserves and releases. */
+export const ROOMS = ['hall', 'attic'];
+
 /** A name of the tenant, old or new, up to four parts deep. */
 export function someName({ tenant, random }: Actor, fresh: boolean): string {
   if (!fresh && tenant.names.length > 0) return random.pick(tenant.names);
   const parts = Array.from({ length: random.between(1, 3) }, () => random.pick(['a', 'b', 'c', 'd', 'e']));
-  return [tenant.id, ...parts].join('/');
+  // Whoever takes these first has them, unless they are reserved.
+  return [random.chance(0.04) ? random.pick(ROOMS) : tenant.id, ...parts].join('/');
 }
 
+/** What an acknowledged change of a name must mean. @returns what is wrong, or null. */
+type Meaning = (
+  sim: Simulation,
+  given: { name: string; body: Body; json: unknown; from: number },
+) => string | null;
+type Body = Record<string, unknown>;
+
+/**
+ * A request that changes a name. One in three repeats it until it is answered; then it must have been done once.
+ * @param twice whether a repetition after a lost answer may change something again.
+ */
 export const onName =
-  (path: string, kind: keyof typeof KINDS, body: (sim: Simulation, actor: Actor, name: string) => object) =>
+  (
+    path: string,
+    kind: keyof typeof KINDS,
+    body: (sim: Simulation, actor: Actor, name: string) => Body,
+    meaning: Meaning = () => null,
+    { twice = false, refusals = [] }: { twice?: boolean; refusals?: readonly string[] } = {},
+  ) =>
   async (sim: Simulation, actor: Actor): Promise<Outcome> => {
     const name = pickName(sim, actor, kind);
-    const { outcome } = await admin(
-      sim,
-      actor,
-      { path, body: { name, ...body(sim, actor, name) } },
-      NAME_REFUSALS,
-    );
-    return outcome;
+    const why = sim.nextMark();
+    const from = sim.world.time.now;
+    const given = { path, body: { name, why, ...body(sim, actor, name) } };
+    const allowed = [...NAME_REFUSALS, ...refusals];
+    const ended = actor.random.chance(0.35)
+      ? await repeat(sim, actor, given, allowed)
+      : { ...(await admin(sim, actor, given, allowed)), lost: false };
+    const { expect } = given.body as { expect?: number };
+    if (!twice || expect !== undefined || !ended.lost) await checkOnce(sim, name, why, path);
+    if (ended.outcome === 'done') {
+      const wrong = meaning(sim, { name, body: given.body, json: ended.json, from });
+      if (wrong !== null) sim.fail(LOST, `${path} ${JSON.stringify(given.body)}: ${wrong}`);
+    }
+    return ended.outcome;
+  };
+
+export const LOST = '1 nothing acknowledged is lost';
+
+/** A change that its client repeated is in the history once, unless another came between. */
+async function checkOnce(sim: Simulation, name: string, why: string, path: string): Promise<void> {
+  // A request that arrives twice may be two.
+  if (sim.world.faults.bitten.has('net-twice')) return;
+  const rows = await committed<{ id: number; why: string | null }>(
+    sim,
+    'SELECT id, why FROM history WHERE name = ? ORDER BY id',
+    name,
+  );
+  const repeated = rows.some((row, at) => row.why === why && rows[at + 1]?.why === why);
+  if (repeated) sim.fail('a repetition changes nothing', `${path} of ${name} was done twice (${why})`);
+}
+
+/** Whether the name was so at some moment since the request. */
+export const wasOnce =
+  (is: (state: NameState, given: { body: Body; json: unknown }) => boolean): Meaning =>
+  (sim, { name, body, json, from }) => {
+    const states = sim.truth.names.during(name, from, sim.world.time.now);
+    return states.some((state) => is(state, { body, json }))
+      ? null
+      : `answered ${JSON.stringify(json)}, D1 had ${JSON.stringify(states)}`;
   };
 
 export const NAME_REFUSALS = ['adapter_invalid', 'invalid_request', 'conflict', 'version_conflict'];

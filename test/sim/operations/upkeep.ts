@@ -1,5 +1,56 @@
 /** What operators do, and what shows how things stand. */
-import { admin, always, has, liveKeys, NAME_REFUSALS, type Operation, pickName } from './operation.ts';
+import type { Actor, Outcome, Simulation } from '../simulate.ts';
+import {
+  admin,
+  always,
+  has,
+  liveKeys,
+  NAME_REFUSALS,
+  type Operation,
+  pickName,
+  repeat,
+  someVersion,
+} from './operation.ts';
+
+/** A view of the tenant. */
+const view =
+  (...paths: readonly string[]) =>
+  async (sim: Simulation, actor: Actor): Promise<Outcome> =>
+    (await admin(sim, actor, { path: actor.random.pick(paths), past: true })).outcome;
+
+/** A view of the operator. */
+const asOperator =
+  (...paths: readonly string[]) =>
+  async (sim: Simulation, actor: Actor): Promise<Outcome> =>
+    (await admin(sim, actor, { path: actor.random.pick(paths), key: sim.world.adminKey })).outcome;
+
+/** All rows of all tables that a backup has; as many as its plan said, unless something changed meanwhile. */
+async function readBackup(sim: Simulation, actor: Actor): Promise<Outcome> {
+  const key = sim.world.adminKey;
+  const plan = async (): ReturnType<typeof admin> => repeat(sim, actor, { path: '/admin/backup', key });
+  const before = await plan();
+  if (before.outcome !== 'done') return before.outcome;
+  const { tables } = before.json as { tables: { name: string; rows: number }[] };
+  const read = new Map<string, number>();
+  for (const { name } of tables) {
+    let cursor: string | null = null;
+    do {
+      const query = new URLSearchParams({ table: name, ...(cursor === null ? {} : { cursor }) });
+      const page = await repeat(sim, actor, { path: `/admin/backup/rows?${query}`, key });
+      if (page.outcome !== 'done') return page.outcome;
+      const { rows, cursor: next } = page.json as { rows: unknown[]; cursor: string | null };
+      read.set(name, (read.get(name) ?? 0) + rows.length);
+      cursor = next;
+    } while (cursor !== null);
+  }
+  const after = await plan();
+  if (after.outcome !== 'done') return after.outcome;
+  const later = (after.json as typeof before.json & { tables: typeof tables }).tables;
+  for (const { name, rows } of tables)
+    if (later.find((one) => one.name === name)?.rows === rows && (read.get(name) ?? 0) < rows)
+      sim.fail('a backup has everything', `${name} has ${rows} rows, the backup ${read.get(name) ?? 0}`);
+  return 'done';
+}
 
 export const UPKEEP = {
   pin: {
@@ -33,11 +84,68 @@ export const UPKEEP = {
       return outcome;
     },
   },
-  'list names': {
-    weight: 2,
-    possible: always,
-    run: async (sim, actor) => (await admin(sim, actor, { path: '/admin/names' })).outcome,
+  warm: {
+    weight: 1,
+    possible: has('live'),
+    run: async (sim, actor) => {
+      const name = pickName(sim, actor, 'live');
+      const version = actor.random.chance(0.5) ? { version: someVersion(sim, actor, name) } : {};
+      const { outcome } = await admin(
+        sim,
+        actor,
+        { path: '/admin/warm', body: { name, ...version } },
+        NAME_REFUSALS,
+      );
+      return outcome;
+    },
   },
+  verify: {
+    weight: 1,
+    possible: has('live'),
+    run: async (sim, actor) => {
+      const name = pickName(sim, actor, 'live');
+      const { outcome, json } = await admin(
+        sim,
+        actor,
+        { path: '/admin/verify', body: { name } },
+        NAME_REFUSALS,
+      );
+      if (outcome !== 'done') return outcome;
+      const { origins } = json as { origins: { id: string; reason: string | null }[] };
+      const wrong = origins.find(({ reason }) => reason === 'proof_mismatch');
+      if (wrong !== undefined)
+        sim.fail('2 tokens are made by a chain in force', `${name} answers otherwise at ${wrong.id}`);
+      return outcome;
+    },
+  },
+  evaluate: {
+    weight: 1,
+    possible: (_sim, { tenant }) => tenant.files.some(({ parent }) => parent === null),
+    run: async (sim, actor) => {
+      const { adapter } = actor.random.pick(actor.tenant.files.filter(({ parent }) => parent === null));
+      const content = 'what is it';
+      const rows = [{ user: content, expected: 'nothing' }];
+      const { outcome, json } = await admin(
+        sim,
+        actor,
+        { path: '/admin/evaluate', body: { digest: adapter.digest, rows } },
+        NAME_REFUSALS,
+      );
+      if (outcome !== 'done') return outcome;
+      const scores = (json as { rows?: unknown[] }).rows ?? [];
+      if (scores.length !== rows.length) sim.fail('an evaluation scores each row', JSON.stringify(json));
+      return outcome;
+    },
+  },
+  'collect garbage': {
+    weight: 1,
+    possible: always,
+    run: async (sim, actor) =>
+      (await admin(sim, actor, { path: '/admin/gc', body: {}, key: sim.world.adminKey })).outcome,
+  },
+  'read a backup': { weight: 0.3, possible: always, run: readBackup },
+  'list names': { weight: 1, possible: always, run: view('/admin/names') },
+  'list removed': { weight: 1, possible: always, run: view('/admin/removed') },
   'list models': {
     weight: 2,
     possible: (sim, actor) => liveKeys(sim, actor).length > 0,
@@ -49,7 +157,7 @@ export const UPKEEP = {
       ).outcome,
   },
   'list versions': {
-    weight: 2,
+    weight: 1,
     possible: has('any'),
     run: async (sim, actor) =>
       (
@@ -58,14 +166,46 @@ export const UPKEEP = {
         })
       ).outcome,
   },
-  history: {
-    weight: 1,
-    possible: always,
-    run: async (sim, actor) => (await admin(sim, actor, { path: '/admin/history' })).outcome,
-  },
+  history: { weight: 1, possible: always, run: view('/admin/history') },
   usage: {
     weight: 1,
     possible: always,
-    run: async (sim, actor) => (await admin(sim, actor, { path: '/admin/usage' })).outcome,
+    run: view('/admin/usage', '/admin/usage?by=name', '/admin/usage?by=hour'),
+  },
+  traffic: { weight: 1, possible: always, run: view('/admin/traffic', '/admin/traffic?step=60') },
+  requests: {
+    weight: 1,
+    possible: always,
+    run: async (sim, actor) => {
+      const { outcome, json } = await admin(sim, actor, {
+        past: true,
+        path: actor.random.pick([
+          '/admin/requests',
+          '/admin/requests?status=ok',
+          '/admin/requests?status=failed',
+        ]),
+      });
+      if (outcome !== 'done') return outcome;
+      const { requests } = json as { requests: { id: string; tenant: string; at: number }[] };
+      const other = requests.find(({ tenant }) => tenant !== actor.tenant.id);
+      if (other !== undefined) sim.fail("3 nothing of another tenant's", `requests had ${other.id}`);
+      return outcome;
+    },
+  },
+  origins: {
+    weight: 1,
+    possible: always,
+    run: (sim, actor) =>
+      actor.random.chance(0.5)
+        ? view('/admin/origins')(sim, actor)
+        : asOperator('/admin/origins?figures=true&names=true', '/admin/origins/history?origin=o1')(
+            sim,
+            actor,
+          ),
+  },
+  'look at everything': {
+    weight: 1,
+    possible: always,
+    run: asOperator('/admin/pins', '/admin/names', '/admin/keys', '/admin/history', '/admin/usage?by=tenant'),
   },
 } as const satisfies Record<string, Operation>;

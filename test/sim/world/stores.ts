@@ -106,9 +106,14 @@ export class SimKv {
     return this.#at(key, this.#around.time.now);
   }
 
-  /** By somebody else who may write the namespace. */
-  forge(key: string, bytes: Uint8Array<ArrayBuffer>): void {
-    this.#write(key, bytes);
+  /** Somebody else with the right to write. @returns false when KV takes no write of this key yet. */
+  put(key: string, bytes: Uint8Array<ArrayBuffer>): boolean {
+    try {
+      this.#write(key, bytes);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   #at(key: string, moment: number): Uint8Array<ArrayBuffer> | null {

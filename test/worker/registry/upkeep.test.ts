@@ -4,6 +4,7 @@ import { hashApiKey } from '../../../protocol/identity.ts';
 import { NO_CAPS } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
+import { openDatabase } from '../platform/database.ts';
 import { EXPERIMENT, startExperiment } from '../experiments/experiment-rig.ts';
 
 /** Longer than KV can be stale. */
@@ -251,5 +252,16 @@ describe('repair', () => {
       expect((await post(path, {}, tenant)).status).toBe(403);
     expect((await post('/admin/repair', { cursor: 'x' })).status).toBe(400);
     expect((await post('/admin/gc', { cursor: 'x' })).status).toBe(400);
+  });
+});
+
+describe('the schedule', () => {
+  it('strikes off the note of a name that was erased after it was noted', async () => {
+    const db = await openDatabase();
+    graft = await createAppHarness({ db });
+    await db.prepare('INSERT INTO stale_pointers (name, since, change) VALUES (?, 1, 1)').bind('gone').run();
+    await graft.schedule(() => undefined);
+    const noted = await graft.stores.registry.stalePointers({ limit: 9, newest: false });
+    expect(noted).toEqual([]);
   });
 });
