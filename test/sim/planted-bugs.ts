@@ -21,12 +21,17 @@ export const PLANTED: readonly PlantedBug[] = [
   {
     id: 'lost-invalidation',
     what:
-      'A revocation that KV refuses counts as written: both notes of it, in D1 and in the pointer writer, are struck ' +
-      'off, and nothing repeats it. Needs a key that is revoked while KV fails; it opens everything for good.',
+      'A key that KV refuses counts as written: both notes of it, in D1 and in the pointer writer, are struck off, and ' +
+      'nothing repeats it. Needs a key that is revoked or gets an end while KV fails; it opens everything for good.',
     file: 'worker/registry/pointer-writer-object.ts',
-    find: '    else await keys.revoke(hash);\n',
-    replace: '    else await keys.revoke(hash).catch(() => undefined);\n',
-    seed: 23,
+    find: `    if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row));
+    else await keys.revoke(hash);
+`,
+    replace: `    const lost = (): undefined => undefined;
+    if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row)).catch(lost);
+    else await keys.revoke(hash).catch(lost);
+`,
+    seed: 11,
   },
   {
     id: 'swapped-parts',
@@ -42,7 +47,7 @@ export const PLANTED: readonly PlantedBug[] = [
       await utimes(path, seconds, seconds).catch(() => undefined);
       return shared.read;
 `,
-    seed: 4,
+    seed: 3,
   },
   {
     id: 'stale-cache-after-promote',
@@ -57,7 +62,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
-    seed: 1,
+    seed: 3,
   },
   {
     id: 'missing-abort',
@@ -68,7 +73,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: `    else request.signal?.addEventListener('abort', this.abort, { once: true });
 `,
     replace: '',
-    seed: 5,
+    seed: 1,
   },
   {
     id: 'unsigned-value-believed',
@@ -92,7 +97,7 @@ export const PLANTED: readonly PlantedBug[] = [
     const state = await this.#load();
     await new Promise((resolve) => setTimeout(resolve, 1));
 `,
-    seed: 2,
+    seed: 3,
   },
   {
     id: 'slow-heartbeat',
@@ -102,7 +107,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/http/completions.ts',
     find: 'heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,',
     replace: 'heartbeatMs: 3 * (context.heartbeatMs ?? STREAM_HEARTBEAT_MS),',
-    seed: 12,
+    seed: 6,
   },
   {
     id: 'lease-not-given-back',
@@ -112,7 +117,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/sequence.ts',
     find: '    this.lease?.release();\n',
     replace: "    if (state !== 'aborted') this.lease?.release();\n",
-    seed: 2,
+    seed: 1,
   },
   {
     id: 'replayed-nonce',
@@ -132,6 +137,6 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/adapters/adapter-cache.ts',
     find: '    else if (isHeld(entry)) this.#eviction.hold(entry.digest);\n',
     replace: '    else if (entry.references > 1 || entry.pinned) this.#eviction.hold(entry.digest);\n',
-    seed: 1,
+    seed: 3,
   },
 ];
