@@ -44,6 +44,21 @@ export interface Key {
   changing: number;
 }
 
+/** An experiment that a client has made. */
+export interface Trial {
+  id: string;
+  name: string;
+  /** Changes of it that have begun. */
+  changes: number;
+  /** User -> its variant, until something changes. */
+  assigned: Map<string, { variant: string; changes: number }>;
+  /** Who asked. */
+  users: Set<string>;
+  /** Ids of answers, for feedback. */
+  answers: string[];
+  over: boolean;
+}
+
 /** What one client has made or learnt; others of its tenant do the same at once. */
 export interface Tenant {
   id: string;
@@ -56,6 +71,7 @@ export interface Tenant {
   receivedTokens: number;
   /** Completions sent. */
   sent: number;
+  experiments: Trial[];
   /** Refusals of grants, and acceptances, that have begun. */
   refusals: number;
   /** Everything of it is being erased … */
@@ -113,6 +129,8 @@ export class Simulation {
   readonly oracle = createOracle();
   readonly tenants: Tenant[] = [];
   readonly quotas = new Quotas();
+  /** `name@version` that an experiment was made with. */
+  readonly variants = new Set<string>();
   /** Prefixes that the operator has reserved. */
   readonly reserved = new Set<string>();
   /** Values in KV that somebody damaged, and that no repair has mended since. */
@@ -275,6 +293,7 @@ async function setUp(sim: Simulation): Promise<void> {
             receivedTokens: 0,
             sent: 0,
             limitings: 0,
+            experiments: [],
             refusals: 0,
             erasing: false,
             erasures: 0,
