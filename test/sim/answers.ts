@@ -183,6 +183,8 @@ function checkInForce(
   const retired = sim.truth.retired.get(adapter);
   if (retired !== undefined && retired < early)
     return wrong(`it has been retired or removed since ${retired}, asked at ${from}`);
+  // An experiment serves its variants.
+  if (answered.headers.has('x-graft-experiment') && sim.variants.has(adapter)) return;
   if (wanted !== undefined) {
     if (served === name && version !== Number(wanted)) wrong('another version was asked for');
     if (served === name) return;

@@ -207,6 +207,11 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
         await ask(world, life, {
           ...{ path: '/admin/tenants/limits', body: lifted, key: world.adminKey, reliable: true },
         });
+        // Each name is served by its live version then.
+        for (const { id } of tenant.experiments)
+          await ask(world, life, {
+            ...{ path: `/admin/experiments/${id}/stop`, body: {}, key: world.adminKey, reliable: true },
+          });
         await world.time.sleep(life, 2 * MINUTE);
         for (const name of key === '' ? [] : names) {
           const version = truth.names.now(name)?.version;

@@ -46,6 +46,21 @@ export interface Key {
   changing: number;
 }
 
+/** An experiment that a client has made. */
+export interface Trial {
+  id: string;
+  name: string;
+  /** Changes of it that have begun. */
+  changes: number;
+  /** User -> its variant, until something changes. */
+  assigned: Map<string, { variant: string; changes: number }>;
+  /** Who asked. */
+  users: Set<string>;
+  /** Ids of answers, for feedback. */
+  answers: string[];
+  over: boolean;
+}
+
 /** What one client has made or learnt; others of its tenant do the same at once. */
 export interface Tenant {
   id: string;
@@ -60,6 +75,7 @@ export interface Tenant {
   sent: number;
   /** Tokens, at most, of answers of which it did not see the end. */
   unended: number;
+  experiments: Trial[];
   /** Refusals of grants, and acceptances, that have begun. */
   refusals: number;
   /** Everything of it is being erased … */
@@ -122,6 +138,8 @@ export class Simulation {
   readonly oracle = createOracle();
   readonly tenants: Tenant[] = [];
   readonly quotas = new Quotas();
+  /** `name@version` that an experiment was made with. */
+  readonly variants = new Set<string>();
   /** Prefixes that the operator has reserved. */
   readonly reserved = new Set<string>();
   /** Values in KV that somebody damaged, and that no repair has mended since. */
@@ -309,6 +327,7 @@ async function setUp(sim: Simulation): Promise<void> {
             sent: 0,
             unended: 0,
             limitings: 0,
+            experiments: [],
             refusals: 0,
             erasing: false,
             erasures: 0,

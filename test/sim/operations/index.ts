@@ -1,5 +1,6 @@
 /** The operations of clients, and what their answers must be. */
 import { COMPLETIONS } from './completions.ts';
+import { EXPERIMENTS } from './experiments.ts';
 import { GRANTS } from './grants.ts';
 import { KEYS } from './keys.ts';
 import { NAMES } from './names.ts';
@@ -12,6 +13,7 @@ export const OPERATIONS = {
   ...NAMES,
   ...KEYS,
   ...GRANTS,
+  ...EXPERIMENTS,
   ...TAMPERING,
   ...UPKEEP,
 } as const satisfies Record<string, Operation>;

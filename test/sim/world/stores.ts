@@ -5,6 +5,7 @@ import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-data
 import type { DurableNamespace, KvNamespace } from '../../../worker/platform/store-calls.ts';
 import { deferred } from './life-globals.ts';
 import type { Faults } from './faults.ts';
+import { type ObjectSql, openObjectSql } from '../../worker/platform/sqlite.ts';
 import type { Random } from './random.ts';
 import type { Life, VirtualTime } from './time.ts';
 
@@ -436,6 +437,9 @@ export class SimObjects {
   }
 }
 
+/** A statement that changes tables. */
+type SqlWrite = readonly [query: string, bindings: readonly (string | number | null)[]];
+
 class SimObject {
   /** Survives restarts. */
   readonly host: Life;
@@ -446,6 +450,9 @@ class SimObject {
   #instance: InstanceType<ObjectClass> | null = null;
   /** As its code sees it; what is in it and not on disk is lost with its life. */
   #memory = new Map<string, unknown>();
+  /** Its tables, made anew of what is on disk when it restarts. */
+  #sql: ObjectSql | null = null;
+  readonly #journal: SqlWrite[] = [];
   #alarm: number | null = null;
   #lives = 0;
   #gates = 0;
@@ -474,6 +481,7 @@ class SimObject {
     this.#life.dead = this.#life !== this.host;
     this.#instance = null;
     this.#memory = new Map(structuredClone([...this.disk]));
+    this.#sql = null;
     this.#gates = 0;
     this.#unwritten = 0;
     this.#held = [];
@@ -571,6 +579,47 @@ class SimObject {
     });
   }
 
+  #tables(): ObjectSql {
+    if (this.#sql === null) {
+      this.#sql = openObjectSql();
+      for (const [query, bindings] of this.#journal) this.#sql.exec(query, ...bindings);
+    }
+    return this.#sql;
+  }
+
+  /** SQLite's part of the storage: what is written outside of a transaction is one of its own. */
+  #sqlOf(life: Life) {
+    let open: SqlWrite[] | null = null;
+    const write = (writes: readonly SqlWrite[]): void => {
+      if (writes.length === 0) return;
+      const { disk } = this;
+      this.#write(life, (to) => void (to === disk && this.#journal.push(...writes)));
+    };
+    return {
+      sql: {
+        exec: (query: string, ...bindings: (string | number | null)[]) => {
+          const answer = this.#tables().exec(query, ...bindings);
+          if (!/^\s*(SELECT|PRAGMA|WITH)\b/i.test(query)) {
+            if (open === null) write([[query, bindings]]);
+            else open.push([query, bindings]);
+          }
+          return answer;
+        },
+      },
+      transactionSync: <T>(work: () => T): T => {
+        const writes: SqlWrite[] = [];
+        open = writes;
+        try {
+          const answer = this.#tables().transaction(work);
+          write(writes);
+          return answer;
+        } finally {
+          open = null;
+        }
+      },
+    };
+  }
+
   #setAlarm(at: number, tries: number): void {
     const { time, random, faults } = this.#around;
     this.#alarm = at;
@@ -614,6 +663,7 @@ class SimObject {
     const copy = <T>(value: T): T => structuredClone(value);
     const keysOf = (given: string | string[]): string[] => (typeof given === 'string' ? [given] : given);
     return {
+      ...this.#sqlOf(life),
       get: (key: string) => this.#gate(life, () => copy(this.#memory.get(key))),
       put: async (key: string, value: unknown) => {
         const kept = copy(value);
@@ -625,7 +675,13 @@ class SimObject {
         this.#write(life, (to) => keys.forEach((key) => to.delete(key)));
         return typeof given === 'string' ? known > 0 : known;
       },
-      deleteAll: async () => this.#write(life, (to) => to.clear()),
+      deleteAll: async () => {
+        this.#sql = openObjectSql();
+        this.#write(life, (to) => {
+          to.clear();
+          if (to === this.disk) this.#journal.splice(0);
+        });
+      },
       list: ({
         prefix,
         limit = Infinity,

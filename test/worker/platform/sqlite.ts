@@ -84,6 +84,27 @@ export function openSqlite(bytes = schemaBytes()): SqlDatabase {
   return db;
 }
 
+/** As a Durable Object has it: empty, and without D1's limits. */
+export interface ObjectSql {
+  exec(query: string, ...bindings: SqlValue[]): { toArray(): Row[] };
+  transaction<T>(work: () => T): T;
+}
+
+export function openObjectSql(): ObjectSql {
+  const handle: Handle = { database: new Sqlite(), statements: new Map() };
+  handle.database.exec('PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF');
+  forgotten.register(handle, handle.database);
+  return {
+    exec(query, ...bindings) {
+      const isScript = bindings.length === 0 && query.trim().replace(/;$/, '').includes(';');
+      if (isScript) handle.database.exec(query);
+      const rows = isScript ? [] : run(handle, query, bindings);
+      return { toArray: () => rows };
+    },
+    transaction: (work) => inTransaction(handle, work),
+  };
+}
+
 function inTransaction<T>({ database }: Handle, work: () => T): T {
   database.exec('BEGIN');
   try {
