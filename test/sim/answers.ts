@@ -187,13 +187,19 @@ function checkInForce(
     if (served === name && version !== Number(wanted)) wrong('another version was asked for');
     if (served === name) return;
   }
+  const aliased = new Set<string>();
   const targets = new Set([
     name,
     ...sim.truth.names.during(name, early, until).flatMap(({ alias }) => alias ?? []),
   ]);
+  // An ancestor that answers may be an alias itself.
+  const parts = name.split('/');
+  for (let at = parts.length - 1; at > 0; at -= 1)
+    for (const { alias } of sim.truth.names.during(parts.slice(0, at).join('/'), early, until))
+      if (alias !== null) aliased.add(alias);
   const inherited = answered.headers.get('x-graft-inherited') === 'true';
   const direct = targets.has(served);
-  const above = [...targets].some((target) => target.startsWith(`${served}/`));
+  const above = aliased.has(served) || [...targets].some((target) => target.startsWith(`${served}/`));
   if (!direct && !(inherited && above)) return wrong(`it is neither ${[...targets].join(', ')} nor above it`);
   const live = sim.truth.names.during(served, early, until).map((state) => state.version);
   if (!live.includes(version)) wrong(`live were ${live.join(', ')} between ${early} and ${until}`);
