@@ -3,7 +3,8 @@ import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { PLANTED } from '../sim/planted-bugs.ts';
 import { createRunner, RunOptions, runSeeds } from '../sim/run-seeds.ts';
-import { countsOf, type Report } from '../sim/simulate.ts';
+import type { Report } from '../sim/simulate.ts';
+import { countsOf } from '../sim/simulation.ts';
 import { mergeInto, noSums, shortOf } from '../sim/sums.ts';
 
 const SEEDS = 100;

@@ -1,7 +1,8 @@
 /** What an answer of the edge must be, whoever asked and whatever went wrong meanwhile. */
 import { type Answered, codeOf } from './client.ts';
 import { originFault, streamFault } from './invariants/explained.ts';
-import type { Actor, Key, Outcome, Simulation } from './simulate.ts';
+import { STALE_MS } from './truth.ts';
+import type { Actor, Key, Outcome, Simulation } from './simulation.ts';
 
 export interface Completion {
   key: Key;
@@ -13,11 +14,6 @@ export interface Completion {
   slowMs: number | null;
 }
 
-/**
- * How long something that was changed may still be seen elsewhere, ms: KV's cache of 30 s, its staleness of up to a
- * minute, and the memory of an isolate.
- */
-export const STALE_MS = 65_000;
 /** Codes that say that an origin could not be had, or has stopped. */
 const ORIGIN_AWAY = new Set(['origin_unavailable', 'origin_stopped']);
 /** A request's own budget, the edge's grace, and a client's way; ms. */

@@ -6,7 +6,7 @@ import { checkErased, unendedErasures } from './invariants/erased.ts';
 import { checkPins } from './invariants/pins.ts';
 import { checkUsage } from './invariants/usage.ts';
 import { repair } from './operations/tampering.ts';
-import type { Simulation, Tenant } from './simulate.ts';
+import type { Simulation, Tenant } from './simulation.ts';
 
 const MINUTE = 60_000;
 /** Two runs of the schedule, and what a pointer writer's longest pause and KV's caches add. */

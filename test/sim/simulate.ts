@@ -1,129 +1,15 @@
 /** One run: a world, its clients, the faults of its seed, and what must hold after every step and at the end. */
-import { createHash } from 'node:crypto';
-import type { TinyAdapter } from '../fakes/tiny-adapters.ts';
-import { tinyAdapter } from '../fakes/tiny-adapters.ts';
-import { ask, type Answered, type Ask, codeOf } from './client.ts';
 import { checkAtRest, checkStores } from './at-rest.ts';
-import { watchQuotas } from './invariants/quotas.ts';
-import { watchSignatures } from './invariants/signatures.ts';
+import { ask } from './client.ts';
 import { OPERATIONS, type OperationName } from './operations/index.ts';
-import { Quotas } from './operations/quotas.ts';
-import { Truth } from './truth.ts';
+import { type Actor, Breach, type Counts, type SimulateOptions, Simulation } from './simulation.ts';
 import type { FaultKind } from './world/faults.ts';
-import { createOracle } from './world/expected-answer.ts';
-import type { Programs } from './world/programs.ts';
-import type { Random } from './world/random.ts';
-import type { Life } from './world/time.ts';
-import { World } from './world/world.ts';
-
-/** An invariant of docs/internals/simulation.md does not hold. */
-export class Breach extends Error {
-  override readonly name = 'Breach';
-  constructor(
-    readonly invariant: string,
-    message: string,
-  ) {
-    super(`${invariant}: ${message}`);
-  }
-}
-
-export interface Key {
-  id: string;
-  text: string;
-  tenant: string;
-  scopes: readonly string[];
-  /** When it ends, or ended, as was acknowledged: it was revoked, replaced, or expires; null = it does not. */
-  revokedAt: number | null;
-  /** Has limits, or may have. */
-  limited: boolean;
-  /** Id of the first key of its line, whose counter all of them share. */
-  counter: string;
-  /** Id of the key that it replaced. */
-  replaces: string | null;
-  /** Changes of it that have begun … */
-  changes: number;
-  /** … and not ended. */
-  changing: number;
-}
-
-/** An experiment that a client has made. */
-export interface Trial {
-  id: string;
-  name: string;
-  /** Changes of it that have begun. */
-  changes: number;
-  /** User -> its variant, until something changes. */
-  assigned: Map<string, { variant: string; changes: number }>;
-  /** Who asked. */
-  users: Set<string>;
-  /** Ids of answers, for feedback. */
-  answers: string[];
-  over: boolean;
-}
-
-/** What one client has made or learnt; others of its tenant do the same at once. */
-export interface Tenant {
-  id: string;
-  adminKey: string;
-  keys: Key[];
-  /** Names that it has published, or tried to. */
-  names: string[];
-  files: { adapter: TinyAdapter; parent: string | null }[];
-  /** Tokens that it was told of in whole answers. */
-  receivedTokens: number;
-  /** Completions sent. */
-  sent: number;
-  /** Tokens, at most, of answers of which it did not see the end. */
-  unended: number;
-  experiments: Trial[];
-  /** Refusals of grants, and acceptances, that have begun. */
-  refusals: number;
-  /** Everything of it is being erased … */
-  erasing: boolean;
-  /** … and was, so often. */
-  erasures: number;
-  /** Changes of its limits that have begun. */
-  limitings: number;
-}
-
-export interface Actor {
-  life: Life;
-  random: Random;
-  tenant: Tenant;
-}
-
-/** How an operation ended: done; refused, as it may be; or lost on the way, so that nobody knows. */
-export type Outcome = 'done' | 'refused' | 'lost';
-
-export interface Counts {
-  done: number;
-  refused: number;
-  lost: number;
-}
-
-/** All operations, however they ended. */
-export const countsOf = (operations: ReadonlyMap<OperationName, Counts>): number =>
-  [...operations.values()].reduce((sum, { done, refused, lost }) => sum + done + refused + lost, 0);
-
-export interface SimulateOptions {
-  programs: Programs;
-  seed: string;
-  /** Of all clients together. */
-  operations: number;
-  /** Begins no more than so many of them, at the same pace. */
-  stopAfter?: number;
-  /** Virtual minutes at least. */
-  minutes: number;
-  /** Only these kinds of faults. */
-  faults?: readonly FaultKind[];
-  keepTrace?: boolean;
-}
 
 export interface Report {
   seed: string;
   breach: string | null;
   hash: string;
-  operations: Map<OperationName, Counts>;
+  operations: Map<string, Counts>;
   faults: ReadonlyMap<FaultKind, number>;
   codes: ReadonlyMap<string, number>;
   marks: ReadonlyMap<string, number>;
@@ -132,99 +18,13 @@ export interface Report {
   trace: readonly string[];
 }
 
-export class Simulation {
-  readonly world: World;
-  readonly truth: Truth;
-  readonly oracle = createOracle();
-  readonly tenants: Tenant[] = [];
-  readonly quotas = new Quotas();
-  /** `name@version` that an experiment was made with. */
-  readonly variants = new Set<string>();
-  /** Prefixes that the operator has reserved. */
-  readonly reserved = new Set<string>();
-  /** Values in KV that somebody damaged, and that no repair has mended since. */
-  tampered = 0;
-  /** Names that were pinned, and not unpinned. */
-  readonly pinned = new Set<string>();
-  readonly counts = new Map<OperationName, Counts>();
-  /** How often each code refused each operation. */
-  readonly codes = new Map<string, number>();
-  readonly operations: number;
-  begun = 0;
-  breach: Breach | null = null;
-  /** Keys in KV that somebody has written without the secret. */
-  readonly forged = new Set<string>();
-  /** Versions that a client was told of, `name@version`, and their names. */
-  readonly acknowledged = new Map<string, string>();
-  /** Names that somebody has asked to erase; with `cascade` others go, too. */
-  readonly erased = new Set<string>();
-  /** When a client began to send a file, by digest. */
-  readonly sentAt = new Map<string, number>();
-  /** Tokens that origins make for no answer. */
-  unbilledTokens = 0;
-  /** What the counters of keys answer. */
-  readonly counters = watchQuotas((invariant, what) => this.fail(invariant, what));
-  #next = 0;
-
-  constructor(options: SimulateOptions) {
-    this.operations = Math.min(options.operations, options.stopAfter ?? Infinity);
-    this.world = new World(options.seed, options.programs, options);
-    this.truth = new Truth(this.world);
-    this.world.network.onAnswer = watchSignatures((invariant, what) => this.fail(invariant, what));
-    const objects = this.world.objects.get('QUOTAS');
-    if (objects !== undefined) {
-      objects.onAnswer = this.counters.answered;
-      objects.onRestart = this.counters.restarted;
-    }
-    for (const name of Object.keys(OPERATIONS) as OperationName[])
-      this.counts.set(name, { done: 0, refused: 0, lost: 0 });
-  }
-
-  fail(invariant: string, message: string): void {
-    this.breach ??= new Breach(invariant, message);
-  }
-
-  /** Another file each time, with bytes of its own. */
-  newFile(parent: string | null): TinyAdapter {
-    this.#next += 1;
-    const { bytes } = tinyAdapter({ seed: 3, parent, rank: 2, base: this.world.base.id });
-    // The last weight; each of these is a float of its own.
-    bytes.writeFloatLE(1 + this.#next / 2 ** 20, bytes.length - 4);
-    return { bytes, digest: sha256(bytes) };
-  }
-
-  /** Another text each time, by which a change is found again. */
-  nextMark(): string {
-    this.#next += 1;
-    return `change ${this.#next}`;
-  }
-
-  async ask(actor: Actor, given: Ask): Promise<Answered> {
-    const from = this.world.time.now;
-    if (given.path === '/admin/erase') {
-      const { name, cascade } = given.body as { name?: string; cascade?: boolean };
-      this.erased.add(name === undefined || cascade === true ? '**' : name);
-      if (name !== undefined) this.erased.add(name);
-    }
-    const answered = await ask(this.world, actor.life, given);
-    this.quotas.note(this, given, answered, from);
-    const code = codeOf(answered);
-    if (code !== null) {
-      const { reason } = (answered as { json: { error: { reason?: string } } }).json.error;
-      const path = given.path.split('?')[0]?.replaceAll(/[0-9a-f]{16,}/g, '…');
-      const label = [path, code, ...(reason === undefined ? [] : [reason])].join(' ');
-      this.codes.set(label, (this.codes.get(label) ?? 0) + 1);
-    }
-    return answered;
-  }
-}
-
 /** Most operations follow soon, so that they meet each other; now and then a client pauses, so that time passes. */
 const SOON_MS = 1_500;
 const PAUSES = 0.2;
 
 export async function simulate(options: SimulateOptions): Promise<Report> {
   const sim = new Simulation(options);
+  for (const name of Object.keys(OPERATIONS)) sim.counts.set(name, { done: 0, refused: 0, lost: 0 });
   const { world } = sim;
   const minMs = options.minutes * 60_000;
   let problem: Error | null = null;
@@ -374,6 +174,3 @@ function step(sim: Simulation): void {
   const [late] = sim.world.lateSchedules;
   if (late !== undefined) sim.fail('7 the schedule ends', late);
 }
-
-export const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex');
-export { codeOf };

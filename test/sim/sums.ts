@@ -1,11 +1,12 @@
 /** What many seeds did together, and the floors below which a run explores nothing. */
-import { type Counts, countsOf, type Report } from './simulate.ts';
+import type { Report } from './simulate.ts';
+import { type Counts, countsOf } from './simulation.ts';
 import { OPERATIONS, type OperationName } from './operations/index.ts';
 import { FAULT_KINDS, type FaultKind } from './world/faults.ts';
 
 export interface Sums {
   seeds: number;
-  operations: Map<OperationName, Counts>;
+  operations: Map<string, Counts>;
   faults: Map<FaultKind, number>;
   marks: Map<string, number>;
   events: number;

@@ -3,6 +3,12 @@ import type { ChainEntry } from '../../protocol/identity.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import type { World } from './world/world.ts';
 
+/**
+ * How long something that was changed may still be seen elsewhere, ms: KV's cache of 30 s, its staleness of up to a
+ * minute, and the memory of an isolate.
+ */
+export const STALE_MS = 65_000;
+
 export interface NameState {
   owner: string;
   version: number | null;

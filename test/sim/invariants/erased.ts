@@ -1,5 +1,5 @@
 /** What was erased is nowhere: no row, no value, no object, no file, nothing in an origin's memory. */
-import type { Simulation } from '../simulate.ts';
+import type { Simulation } from '../simulation.ts';
 
 /** Tables that keep a name on purpose (docs/run/backups.md, "What stays"), or as somebody else's own words. */
 const KEEP_NAMES = new Set(['usage', 'grants', 'grant_refusals', 'keys', 'history', 'rooms']);

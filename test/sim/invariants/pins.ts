@@ -1,5 +1,5 @@
 /** At rest, origins have pinned what D1 says, and nothing else. */
-import type { Simulation } from '../simulate.ts';
+import type { Simulation } from '../simulation.ts';
 
 /** Largest adapter in a simulated origin's memory, bytes; pins have half of it. */
 const LARGEST = 1_000;

@@ -1,6 +1,6 @@
 /** What D1 bills at rest is what origins ran: never more, and less only by what may be lost. */
 import type { FaultKind } from '../world/faults.ts';
-import type { Simulation } from '../simulate.ts';
+import type { Simulation } from '../simulation.ts';
 
 /** Each may take away what an isolate has noted, or the answer to how much was run. */
 const LOSES: readonly FaultKind[] = [

@@ -1,49 +1,8 @@
 /** Completions: read to their end, left, or read slowly. */
-import { checkCompletion, checkPrivacy, type Completion, promptOf } from '../answers.ts';
-import type { Actor, Outcome, Simulation } from '../simulate.ts';
+import { checkPrivacy } from '../answers.ts';
+import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { makeKey } from './keys.ts';
-import {
-  admin,
-  grantedNames,
-  liveKeys,
-  namesOf,
-  type Operation,
-  pickOr,
-  repeat,
-  SECOND,
-  someName,
-} from './operation.ts';
-
-export async function complete(
-  sim: Simulation,
-  actor: Actor,
-  how: Partial<Completion> = {},
-): Promise<Outcome> {
-  const { random } = actor;
-  const keys = random.chance(0.05) ? actor.tenant.keys : liveKeys(sim, actor);
-  const key = random.pick(keys.length > 0 ? keys : actor.tenant.keys);
-  const others = sim.tenants.flatMap(({ names }) => names);
-  const name = random.weighted<string>([
-    [1, 'base'],
-    [7, pickOr(random, namesOf(sim, actor, 'live'), 'base')],
-    [1, pickOr(random, actor.tenant.names, 'base')],
-    [1, pickOr(random, others, 'base')],
-    [1, pickOr(random, grantedNames(sim, actor), 'base')],
-    [1, someName(actor, true)],
-  ]);
-  const version = random.chance(0.1) ? `@${random.between(1, 3)}` : '';
-  return checkCompletion(sim, actor, {
-    key,
-    model: name === 'base' ? name : `${name}${version}`,
-    // No other tenant may ever see this.
-    content: `${promptOf(actor.tenant.id)} ${random.pick(['asks', 'what is it', 'hello '.repeat(random.between(2, 12))])}`,
-    maxTokens: random.chance(0.15) ? random.between(60, 200) : random.between(1, 24),
-    stream: random.chance(0.5),
-    leaveAfterMs: null,
-    slowMs: null,
-    ...how,
-  });
-}
+import { admin, complete, liveKeys, namesOf, type Operation, pickOr, repeat, SECOND } from './operation.ts';
 
 /** The same question in the words of another API; what answers must be the same. */
 const DIALECTS = {

@@ -1,6 +1,6 @@
 /** Experiments: made, started, ramped, ended; answers with users, and feedback on them. */
 import { codeOf } from '../client.ts';
-import type { Actor, Outcome, Simulation, Trial } from '../simulate.ts';
+import type { Actor, Outcome, Simulation, Trial } from '../simulation.ts';
 import {
   admin,
   committed,

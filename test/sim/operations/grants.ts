@@ -1,5 +1,5 @@
 /** Grants, their refusal, and rooms. */
-import type { Actor, Outcome, Simulation } from '../simulate.ts';
+import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { admin, always, committed, has, LOST, type Operation, pickName, repeat, ROOMS } from './operation.ts';
 
 /** The tenant refuses grants of another, or accepts them again; D1 must have that. */

@@ -1,13 +1,13 @@
 /** Keys: make, change, limit, rotate, let expire, revoke; and keys that are none. */
 import { crc32 } from 'node:zlib';
 import type { KeyLimits } from '../../../protocol/admin-api/keys.ts';
-import { STALE_MS } from '../answers.ts';
+import { STALE_MS } from '../truth.ts';
 import { codeOf } from '../client.ts';
-import { type Actor, type Key, type Outcome, sha256, type Simulation } from '../simulate.ts';
+import { type Actor, type Key, type Outcome, sha256, type Simulation } from '../simulation.ts';
 import type { Random } from '../world/random.ts';
-import { complete } from './completions.ts';
 import {
   admin,
+  complete,
   always,
   committed,
   lastingKeys,

@@ -1,8 +1,7 @@
 /** Names and their versions: publish, promote, roll back, retire, remove, restore, alias, erase. */
 import type { ChainEntry } from '../../../protocol/identity.ts';
-import type { Actor, Outcome, Simulation } from '../simulate.ts';
-import { sha256 } from '../simulate.ts';
-import { complete } from './completions.ts';
+import type { Actor, Outcome, Simulation } from '../simulation.ts';
+import { sha256 } from '../simulation.ts';
 import {
   admin,
   committed,
@@ -18,6 +17,7 @@ import {
   pickName,
   someName,
   someVersion,
+  complete,
 } from './operation.ts';
 
 /** A part of a file; small, so that files have several. */

@@ -1,8 +1,8 @@
 /** What operations of clients share: names to use, requests of the admin API, and what they may be refused with. */
 import { codeOf, type Answered } from '../client.ts';
-import { checkPrivacy } from '../answers.ts';
+import { checkCompletion, checkPrivacy, type Completion, promptOf } from '../answers.ts';
 import type { Random } from '../world/random.ts';
-import type { Actor, Key, Outcome, Simulation } from '../simulate.ts';
+import type { Actor, Key, Outcome, Simulation } from '../simulation.ts';
 import type { NameState } from '../truth.ts';
 
 export interface Operation {
@@ -252,3 +252,35 @@ export async function repeat(
   }
 }
 const TRIES = 5;
+
+/** A completion with one of the tenant's keys. @param how what is not left to chance. */
+export async function complete(
+  sim: Simulation,
+  actor: Actor,
+  how: Partial<Completion> = {},
+): Promise<Outcome> {
+  const { random } = actor;
+  const keys = random.chance(0.05) ? actor.tenant.keys : liveKeys(sim, actor);
+  const key = random.pick(keys.length > 0 ? keys : actor.tenant.keys);
+  const others = sim.tenants.flatMap(({ names }) => names);
+  const name = random.weighted<string>([
+    [1, 'base'],
+    [7, pickOr(random, namesOf(sim, actor, 'live'), 'base')],
+    [1, pickOr(random, actor.tenant.names, 'base')],
+    [1, pickOr(random, others, 'base')],
+    [1, pickOr(random, grantedNames(sim, actor), 'base')],
+    [1, someName(actor, true)],
+  ]);
+  const version = random.chance(0.1) ? `@${random.between(1, 3)}` : '';
+  return checkCompletion(sim, actor, {
+    key,
+    model: name === 'base' ? name : `${name}${version}`,
+    // No other tenant may ever see this.
+    content: `${promptOf(actor.tenant.id)} ${random.pick(['asks', 'what is it', 'hello '.repeat(random.between(2, 12))])}`,
+    maxTokens: random.chance(0.15) ? random.between(60, 200) : random.between(1, 24),
+    stream: random.chance(0.5),
+    leaveAfterMs: null,
+    slowMs: null,
+    ...how,
+  });
+}

@@ -1,8 +1,14 @@
 /** What each key has used, as its client knows, and that limits hold. */
 import type { KeyLimits } from '../../../protocol/admin-api/keys.ts';
-import { STALE_MS } from '../answers.ts';
+import { STALE_MS } from '../truth.ts';
+import type { World } from '../world/world.ts';
 import type { Answered, Ask } from '../client.ts';
-import type { Simulation } from '../simulate.ts';
+
+/** Who is told of a breach. */
+interface Judge {
+  world: World;
+  fail: (invariant: string, what: string) => void;
+}
 
 /** One completion that was answered with 200. */
 interface Use {
@@ -54,7 +60,7 @@ export class Quotas {
     this.#uses.delete(counter);
   }
 
-  note(sim: Simulation, given: Ask, answered: Answered, from: number): void {
+  note(sim: Judge, given: Ask, answered: Answered, from: number): void {
     if (answered.kind !== 'answer' || answered.status !== 200 || given.method === 'GET') return;
     if (!/^\/v1\/(chat\/)?(completions|messages|responses|embeddings)$/.test(given.path)) return;
     const counters = this.#counters.get(given.key ?? '');
@@ -69,14 +75,14 @@ export class Quotas {
   }
 
   /** Whether something may count wrongly: a counter that ends forgets what was not yet on disk, and clocks decide. */
-  #forgets(sim: Simulation): boolean {
+  #forgets(sim: Judge): boolean {
     const { bitten } = sim.world.faults;
     return (['object-evicted', 'object-restarted', 'clock-skewed', 'isolate-dropped'] as const).some((kind) =>
       bitten.has(kind),
     );
   }
 
-  #check(sim: Simulation, counter: string, use: Use): void {
+  #check(sim: Judge, counter: string, use: Use): void {
     if (this.#forgets(sim)) return;
     const uses = this.#uses.get(counter) ?? [];
     for (const { limits, since, until } of this.#limits.get(counter) ?? []) {

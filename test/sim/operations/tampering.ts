@@ -1,7 +1,6 @@
 /** Somebody with the right to write KV writes what graft has not signed there; the operator mends it. */
-import type { Actor, Outcome, Simulation } from '../simulate.ts';
-import { complete } from './completions.ts';
-import { liveKeys, namesOf, type Operation, repeat } from './operation.ts';
+import type { Actor, Outcome, Simulation } from '../simulation.ts';
+import { liveKeys, namesOf, type Operation, repeat, complete } from './operation.ts';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();

@@ -1,5 +1,5 @@
 /** What operators do, and what shows how things stand. */
-import type { Actor, Outcome, Simulation } from '../simulate.ts';
+import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import {
   admin,
   always,
