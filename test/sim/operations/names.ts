@@ -171,8 +171,8 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
         const column = 'owner';
         const [row] = await committed<{ many: number }>(
           sim,
-          // `erase` itself stays in the history.
-          `SELECT COUNT(*) AS many FROM ${table} WHERE ${column} = ? ${table === 'history' ? "AND action <> 'erase'" : ''}`,
+          // `erase` itself stays in the history; the operator may have changed rooms since.
+          `SELECT COUNT(*) AS many FROM ${table} WHERE ${column} = ? ${table === 'history' ? "AND action NOT IN ('erase', 'reserve', 'unreserve')" : ''}`,
           tenant.id,
         );
         if (row?.many !== 0)

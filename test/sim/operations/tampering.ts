@@ -27,7 +27,6 @@ function forged(sim: Simulation, { random }: Actor, key: string): Uint8Array<Arr
 /** Page by page, until it has been through. */
 export async function repair(sim: Simulation, actor: Actor): Promise<Outcome> {
   let cursor: string | null = null;
-  const { tampered } = sim;
   for (let page = 0; page < 60; page += 1) {
     const { outcome, json } = await repeat(sim, actor, {
       path: '/admin/repair',
@@ -36,10 +35,8 @@ export async function repair(sim: Simulation, actor: Actor): Promise<Outcome> {
     });
     if (outcome !== 'done') return outcome;
     ({ cursor } = json as { cursor: string | null });
-    if (cursor === null) {
-      if (sim.tampered === tampered) sim.tampered = 0;
-      return 'done';
-    }
+    // What it has read may come from KV's cache: at rest it is done once more.
+    if (cursor === null) return 'done';
   }
   return 'refused';
 }

@@ -38,9 +38,9 @@ export const FAULTS = {
   /** A disk without room. */
   'disk-full': 0.05,
   /** A file of which a bit is another when it is read next. */
-  'disk-flip': 0.02,
+  'disk-flip': 0.1,
   /** A file that is gone. */
-  'disk-gone': 0.03,
+  'disk-gone': 0.1,
 } as const;
 
 /** Kinds that come by themselves, and how often an hour at most. */
