@@ -290,16 +290,18 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
     return note?.change ?? null;
   }
 
-  async function pointerToWrite(wanted: string): ReturnType<Registry['pointerToWrite']> {
-    const record = await db.prepare(`${NAMES} WHERE n.name = ?`).bind(wanted).first<PointerRecord>();
-    if (record === null) return { pointer: { kind: 'none' }, change: await noteOfNone(wanted) };
-    const [pointer] = await withExperiments([readName(record)]);
-    return { pointer: pointer ?? { kind: 'none' }, change: record.unwritten };
+  async function read(name: string): Promise<{ pointer: Pointer; record: PointerRecord | null }> {
+    const record = await db.prepare(`${NAMES} WHERE n.name = ?`).bind(name).first<PointerRecord>();
+    const [pointer] = record === null ? [] : await withExperiments([readName(record)]);
+    return { pointer: pointer ?? { kind: 'none' }, record };
   }
 
   return {
-    pointerToWrite,
-    pointer: async (wanted) => (await pointerToWrite(wanted)).pointer,
+    async pointerToWrite(name) {
+      const { pointer, record } = await read(name);
+      return { pointer, change: record === null ? await noteOfNone(name) : record.unwritten };
+    },
+    pointer: async (name) => (await read(name)).pointer,
 
     async pointers({ cursor, limit }) {
       const { results } = await db

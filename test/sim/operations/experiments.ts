@@ -211,7 +211,7 @@ export const EXPERIMENTS = {
     run: onTrial('promote', ({ random }) => ({ variant: random.pick(['control', 'treatment']) }), true),
   },
   'archive an experiment': {
-    weight: 1.5,
+    weight: 4,
     possible: (_sim, { tenant }) => tenant.experiments.some(({ over }) => over),
     run: async (sim, actor) => {
       const trial = actor.random.pick(actor.tenant.experiments.filter(({ over }) => over));
