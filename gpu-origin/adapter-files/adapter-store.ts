@@ -168,6 +168,8 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       return ok(undefined);
     } catch (error) {
       if (uploads.get(digest) === upload) uploads.delete(digest);
+      // A full disk takes the folder, and then not the record.
+      await upload.remove().catch(() => undefined);
       return err(await room.refused(error));
     }
   };

@@ -144,7 +144,7 @@ export class Network {
         if (first) time.after(from, way(), () => reject(fetchFailed('ECONNREFUSED')));
         return;
       }
-      join(to.life);
+      if (first) join(to.life);
       // A stopped process's kernel accepts connections; nothing is read.
       time.after(to.life, 0, () => {
         const aborts = first ? gone : new AbortController();
@@ -185,7 +185,7 @@ export class Network {
             });
             const end = (): void => {
               this.#open.delete(request);
-              leave();
+              if (first) leave();
             };
             const stream = response.body;
             if (response.status !== 200 || !ROUTINE.test(what))
