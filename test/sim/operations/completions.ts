@@ -1,5 +1,5 @@
 /** Completions: read to their end, left, or read slowly. */
-import { checkPrivacy, promptOf } from '../answers.ts';
+import { checkPrivacy } from '../answers.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { makeKey } from './keys.ts';
 import { admin, complete, liveKeys, namesOf, type Operation, pickOr, repeat, SECOND } from './operation.ts';
@@ -92,9 +92,9 @@ async function readKept(sim: Simulation, actor: Actor): Promise<Outcome> {
   const read = await sim.ask(actor, { path, key: (readers.json as { key: string }).key });
   if (read.kind === 'lost') return 'lost';
   if (read.status !== 200) return 'refused';
-  // Others of the tenant may use the key, too, and their requests may not be listed yet.
-  if (!read.text.includes(content) && !read.text.includes(promptOf(tenant.id)))
-    sim.fail('what is kept is what was asked', read.text.slice(0, 300));
+  // Others of the tenant may use the key, too: what they asked is theirs to say.
+  const { tenant: owner } = read.json as { tenant: string };
+  if (owner !== tenant.id) sim.fail("3 nothing of another tenant's", read.text.slice(0, 300));
   return 'done';
 }
 

@@ -144,7 +144,9 @@ async function rate(sim: Simulation, actor: Actor): Promise<Outcome> {
   const first = await admin(sim, actor, given, [...REFUSALS, 'invalid_api_key', 'experiment_over']);
   if (first.outcome !== 'done' || random.chance(0.5)) return first.outcome;
   const second = await admin(sim, actor, given, [...REFUSALS, 'invalid_api_key', 'experiment_over']);
-  if (second.outcome === 'done' && (second.json as { status: string }).status !== 'repeated')
+  // One that was erased meanwhile counts nothing, and says so to nobody.
+  const isThere = sim.truth.names.now(trial.name) !== undefined;
+  if (isThere && second.outcome === 'done' && (second.json as { status: string }).status !== 'repeated')
     sim.fail('5 an exposure counts once', `${id} was rated twice: ${JSON.stringify(second.json)}`);
   if (codeOf(second.answered) === 'exposure_forged') sim.fail(LOST, `${id} is no answer any more`);
   return first.outcome;
