@@ -31,7 +31,7 @@ export const PLANTED: readonly PlantedBug[] = [
     if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row)).catch(lost);
     else await keys.revoke(hash).catch(lost);
 `,
-    seed: 11,
+    seed: 7,
   },
   {
     id: 'swapped-parts',
@@ -47,7 +47,7 @@ export const PLANTED: readonly PlantedBug[] = [
       await utimes(path, seconds, seconds).catch(() => undefined);
       return shared.read;
 `,
-    seed: 3,
+    seed: 4,
   },
   {
     id: 'stale-cache-after-promote',
@@ -62,7 +62,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
-    seed: 3,
+    seed: 1,
   },
   {
     id: 'missing-abort',
@@ -84,7 +84,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: '  const opened = await sealer.open(key, text);\n',
     replace:
       '  const opened = (await sealer.open(key, text)) ?? { value: JSON.parse(text.slice(MAC_DIGITS + 1)) as unknown };\n',
-    seed: 1,
+    seed: 2,
   },
   {
     id: 'counter-not-transactional',
@@ -97,7 +97,7 @@ export const PLANTED: readonly PlantedBug[] = [
     const state = await this.#load();
     await new Promise((resolve) => setTimeout(resolve, 1));
 `,
-    seed: 3,
+    seed: 2,
   },
   {
     id: 'slow-heartbeat',
@@ -107,7 +107,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/http/completions.ts',
     find: 'heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,',
     replace: 'heartbeatMs: 3 * (context.heartbeatMs ?? STREAM_HEARTBEAT_MS),',
-    seed: 6,
+    seed: 3,
   },
   {
     id: 'lease-not-given-back',
@@ -117,7 +117,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/sequence.ts',
     find: '    this.lease?.release();\n',
     replace: "    if (state !== 'aborted') this.lease?.release();\n",
-    seed: 1,
+    seed: 2,
   },
   {
     id: 'replayed-nonce',
