@@ -91,7 +91,7 @@ export interface Asked {
   /** Index of {@link PROMPTS}. */
   readonly prompt: number;
   readonly stream: boolean;
-  /** The client goes away after so many ms; default: it stays. */
+  /** When the client goes away, ms; default: it stays. */
   readonly leaveMs?: number;
 }
 

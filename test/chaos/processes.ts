@@ -32,7 +32,7 @@ const isLate = () => sleep(END_MS, LATE, { ref: false });
 const didNotEnd = (signal: string): string => `it did not end ${END_MS / 1_000} s after ${signal}`;
 
 export interface Watcher {
-  /** A process ended that nobody struck, or did not start. */
+  /** A process ended although no blow had struck it, or did not start. */
   onDeath(who: string, why: string): void;
   onRestart(): void;
   /** A line of an edge's or origin's log tells of an event. */

@@ -20,7 +20,7 @@ const HANGS: readonly BlowKind[] = ['hang-origin'];
 
 /** Of a run of 30 minutes; a shorter one does not have to reach them. */
 export const TARGETS = { minutes: 30, killsAndHangs: 200, restarts: 100 };
-/** From so many minutes on, each kind of blow must strike and each kind of change be acknowledged. */
+/** In a run of this length or longer, each kind of blow must strike and each kind of change be acknowledged. */
 const ALL_KINDS_MINUTES = 5;
 /** As the world calls them. */
 export const CHANGES = [
@@ -37,7 +37,7 @@ export const CHANGES = [
   'take grant',
 ];
 /** Share of the answers that must be whole. */
-export const LEAST_WHOLE = 0.5;
+const LEAST_WHOLE = 0.5;
 
 export class Report {
   readonly answers = new Map<string, number>();

@@ -82,7 +82,7 @@ export interface Truth {
 
 /**
  * `cut`: an answer that ended early and does not say so. `wrong`: text or rights that were not in force. `lost`: something
- * acknowledged is missing. `stuck`: no end within the patience, or no recovery. `died`: a process that nobody struck.
+ * acknowledged is missing. `stuck`: no end within the patience, or no recovery. `died`: a process ended although no blow had struck it.
  */
 export const BREACHES = ['cut', 'wrong', 'lost', 'stuck', 'died'] as const;
 export type BreachKind = (typeof BREACHES)[number];

@@ -7,7 +7,7 @@ export interface CuttingProxy {
   passed(): number;
   /** Counts from 0 again; after `cutAt` bytes every connection breaks, at that very byte. null = never. */
   reset(cutAt: number | null): void;
-  /** Lets so many more bytes pass, then breaks every connection; null = any number. Open connections stay. */
+  /** Lets this many more bytes pass, then breaks every connection; null = no limit. Open connections stay. */
   cutAfter(bytes: number | null): void;
   stop(): Promise<void>;
 }

@@ -47,7 +47,6 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
   const { tenant } = actor;
   const { key, model, content, maxTokens, stream, leaveAfterMs, slowMs } = asked;
   const from = sim.world.time.now;
-  tenant.sent += 1;
   const answered = await sim.ask(actor, {
     path: '/v1/chat/completions',
     key: key.text,

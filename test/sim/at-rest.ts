@@ -112,7 +112,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   for (const key of world.kv.keys('name:')) {
     const name = key.slice('name:'.length);
     const entry = sealed(world.kv.read(key));
-    if (truth.names.now(name) === undefined && entry?.['gone'] !== true && !sim.forged.has(key))
+    if (truth.names.now(name) === undefined && entry?.['gone'] !== true)
       wrong(`KV has ${name}, which D1 does not know`);
   }
   for (const id of truth.keys.keys()) {

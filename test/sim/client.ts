@@ -17,7 +17,7 @@ export interface Ask {
   key?: string;
   body?: object | Uint8Array<ArrayBuffer>;
   headers?: Record<string, string>;
-  /** Gives up after so many ms. */
+  /** Gives up after this time, ms. */
   leaveAfterMs?: number;
   /** Reads nothing for so long after each piece, ms. */
   slowMs?: number;

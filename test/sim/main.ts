@@ -15,12 +15,13 @@ const HELP = `Usage: npm run sim -- [options]
 Runs the whole of graft in virtual time, with faults, from a seed; checks what must hold after every step.
 
   --seed N           this seed alone; prints its last events
-  --seeds N          so many seeds (default 100), from --from on (default 1)
-  --minutes N        as many seeds as take so long
+  --seeds N          how many seeds to run (default 100)
+  --from N           the first of them (default 1)
+  --minutes N        runs seeds for N minutes instead
   --processes N      seeds at once (default 1)
   --twice            runs each seed again, and compares the traces
   --operations N     clients' operations in each seed (default 200)
-  --stop-after N     begins no more than so many of them
+  --stop-after N     begins only the first N of them
   --virtual N        virtual minutes of each seed, at least (default 30)
   --faults A,B       only these kinds of faults; "none" = none
   --plant ID         plants a bug: ${PLANTED.map(({ id }) => id).join(', ')}

@@ -4,7 +4,7 @@
  */
 
 /** A change of one file that makes the product wrong. */
-export interface PlantedBug {
+interface PlantedBug {
   readonly id: string;
   /** What goes wrong, and what has to happen first. */
   readonly what: string;

@@ -31,7 +31,7 @@ export const RunOptions = z.object({
 });
 export type RunOptions = z.infer<typeof RunOptions>;
 
-export type RunSeed = (seed: string, keepTrace?: boolean) => Promise<Report>;
+type RunSeed = (seed: string, keepTrace?: boolean) => Promise<Report>;
 
 export async function createRunner(options: RunOptions): Promise<RunSeed> {
   const { operations, virtual: minutes, faults, plant, twice } = options;

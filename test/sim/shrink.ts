@@ -3,7 +3,7 @@ import { simulate, type Report } from './simulate.ts';
 import { FAULT_KINDS, type FaultKind } from './world/faults.ts';
 import type { Programs } from './world/programs.ts';
 
-export interface Shrunk {
+interface Shrunk {
   operations: number;
   faults: readonly FaultKind[];
   report: Report;

@@ -124,7 +124,6 @@ async function setUp(sim: Simulation): Promise<void> {
             names: [],
             files: [],
             receivedTokens: 0,
-            sent: 0,
             unended: 0,
             limitings: 0,
             experiments: [],

@@ -68,8 +68,6 @@ export interface Tenant {
   files: { adapter: TinyAdapter; parent: string | null }[];
   /** Tokens that it was told of in whole answers. */
   receivedTokens: number;
-  /** Completions sent. */
-  sent: number;
   /** Tokens, at most, of answers of which it did not see the end. */
   unended: number;
   experiments: Trial[];
@@ -107,7 +105,7 @@ export interface SimulateOptions {
   seed: string;
   /** Of all clients together. */
   operations: number;
-  /** Begins no more than so many of them, at the same pace. */
+  /** Begins at most this many of them, at the same pace. */
   stopAfter?: number;
   /** Virtual minutes at least. */
   minutes: number;
@@ -136,8 +134,6 @@ export class Simulation {
   readonly operations: number;
   begun = 0;
   breach: Breach | null = null;
-  /** Keys in KV that somebody has written without the secret. */
-  readonly forged = new Set<string>();
   /** Versions that a client was told of, `name@version`, and their names. */
   readonly acknowledged = new Map<string, string>();
   /** Names that somebody has asked to erase; with `cascade` others go, too. */

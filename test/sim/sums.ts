@@ -22,8 +22,8 @@ export const noSums = (): Sums => ({
 
 export const operationsOf = (sums: Sums): number => countsOf(sums.operations);
 
-/** In so many operations, each of them must succeed so often, and each fault bite so often. */
-export const FLOOR = { of: 100_000, times: 50 };
+/** In `of` operations, each kind must succeed, and each kind of fault bite, at least `times` times. */
+const FLOOR = { of: 100_000, times: 50 };
 
 export function mergeInto(sums: Sums, report: Report): void {
   sums.seeds += 1;

@@ -252,7 +252,7 @@ export class Truth {
 }
 
 /** `**`, `a/**` or a name. */
-export function covers(scope: string, name: string): boolean {
+function covers(scope: string, name: string): boolean {
   if (scope === '**') return true;
   if (!scope.endsWith('/**')) return scope === name;
   const above = scope.slice(0, -3);

@@ -5,7 +5,7 @@ import type { Exchange } from '../world/network.ts';
 import type { Life } from '../world/time.ts';
 
 const UNAUTHORIZED = 401;
-/** An origin that has been up so long has nothing of before its start to fear, ms. */
+/** After this an origin no longer refuses signatures from before its start, ms. */
 const STARTED_MS = 10_000;
 /** An edge signs for an origin's start after its first refusal, or after as many as are lost on the way. */
 const REFUSALS = 4;

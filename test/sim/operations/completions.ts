@@ -98,42 +98,45 @@ async function readKept(sim: Simulation, actor: Actor): Promise<Outcome> {
   return 'done';
 }
 
+const hasKey: Operation['possible'] = (_sim, { tenant }) => tenant.keys.length > 0;
+const hasLiveKey: Operation['possible'] = (sim, actor) => liveKeys(sim, actor).length > 0;
+
 export const COMPLETIONS = {
   'ask for messages': {
     weight: 2,
-    possible: (sim, actor) => liveKeys(sim, actor).length > 0,
+    possible: hasLiveKey,
     run: (sim, actor) => askOtherwise(sim, actor, '/v1/messages'),
   },
   'ask for a response': {
     weight: 2,
-    possible: (sim, actor) => liveKeys(sim, actor).length > 0,
+    possible: hasLiveKey,
     run: (sim, actor) => askOtherwise(sim, actor, '/v1/responses'),
   },
   'ask for two answers': {
     weight: 2,
-    possible: (sim, actor) => liveKeys(sim, actor).length > 0,
+    possible: hasLiveKey,
     run: (sim, actor) => askOtherwise(sim, actor, '/v1/chat/completions'),
   },
   'ask for much': {
     weight: 3,
-    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    possible: hasKey,
     run: (sim, actor) =>
       complete(sim, actor, { content: 'hello', maxTokens: actor.random.between(LONG.least, LONG.most) }),
   },
   'read what is kept': { weight: 1, possible: () => true, run: readKept },
   complete: {
     weight: 40,
-    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    possible: hasKey,
     run: (sim, actor) => complete(sim, actor),
   },
   'leave a completion': {
     weight: 6,
-    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    possible: hasKey,
     run: (sim, actor) => complete(sim, actor, { leaveAfterMs: actor.random.below(1_500) }),
   },
   'ask at once': {
     weight: 3,
-    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    possible: hasKey,
     run: async (sim, actor) => {
       // Often with a key that has limits: what is counted at once must be counted.
       const limited = liveKeys(sim, actor).filter((one) => one.limited);
@@ -147,7 +150,7 @@ export const COMPLETIONS = {
   },
   'read slowly': {
     weight: 2,
-    possible: (_sim, { tenant }) => tenant.keys.length > 0,
+    possible: hasKey,
     run: (sim, actor) => complete(sim, actor, { stream: true, slowMs: actor.random.below(3 * SECOND) }),
   },
 } as const satisfies Record<string, Operation>;

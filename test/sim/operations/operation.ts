@@ -16,7 +16,7 @@ export const SECOND = 1_000;
 export const always = (): boolean => true;
 
 /** Kinds of names that an operation can do something with. */
-export const KINDS = {
+const KINDS = {
   any: () => true,
   live: ({ version, removed }) => version !== null && !removed,
   removed: ({ removed }) => removed,
@@ -58,7 +58,7 @@ export const lastingKeys = ({ tenant }: Actor): Key[] =>
   tenant.keys.filter(({ revokedAt }) => revokedAt === null);
 
 /** Codes that a correct request may get, at any time: something is short, away or changed by another. */
-export const MAY_BE = new Set([
+const MAY_BE = new Set([
   'registry_unavailable',
   'origin_unavailable',
   'origin_stopped',
@@ -214,7 +214,7 @@ export const pickOr = (random: Random, names: readonly string[], instead: string
   names.length === 0 ? instead : random.pick(names);
 
 /** Names of others that the tenant was given. */
-export const grantedNames = (sim: Simulation, { tenant }: Actor): string[] =>
+const grantedNames = (sim: Simulation, { tenant }: Actor): string[] =>
   sim.truth.grants.keys().flatMap((key) => {
     const grant = sim.truth.grants.now(key);
     const mine = grant !== undefined && (grant.tenant === tenant.id || grant.tenant === '*');

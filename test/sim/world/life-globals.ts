@@ -321,7 +321,7 @@ export function deferred<T>(): {
 }
 
 /** Version 4. */
-export function uuidOf(random: Random): string {
+function uuidOf(random: Random): string {
   const bytes = random.bytes(16);
   bytes[6] = ((bytes[6] as number) & 0x0f) | 0x40;
   bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;

@@ -18,7 +18,7 @@ const LEFT_STEPS = 20;
 const LEFT_MS = 1_000;
 /** An engine with work and nothing to wait for takes a step within it, ms. */
 const IDLE_MS = 8_000;
-/** Sizes of adapters that load are estimates; so many of the largest may be wrong. */
+/** The size of an adapter that is loading is an estimate; this many of the largest may be wrong. */
 const ESTIMATED = 4;
 
 /**

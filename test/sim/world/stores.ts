@@ -229,7 +229,7 @@ function checkKey(method: string, key: string): void {
   if (bytes === 0 || bytes > KV_LIMITS.keyBytes) throw new Error(`KV ${method} failed: 414`);
 }
 
-export const streamOf = (bytes: Uint8Array<ArrayBuffer>): ReadableStream<Uint8Array> =>
+const streamOf = (bytes: Uint8Array<ArrayBuffer>): ReadableStream<Uint8Array> =>
   new ReadableStream({
     start(controller) {
       if (bytes.length > 0) controller.enqueue(bytes.slice());

@@ -79,7 +79,7 @@ export class VirtualTime {
     };
   }
 
-  /** Resolves in the life after so many ms; never, when the life ends before. */
+  /** Resolves in the life after `ms`; never if the life ends first. */
   sleep(life: Life, ms: number): Promise<void> {
     return new Promise((resolve) => this.after(life, ms, resolve));
   }

@@ -37,7 +37,7 @@ interface Worker {
   scheduled(controller: unknown, env: unknown, context: Context): Promise<void>;
 }
 
-export interface Isolate {
+interface Isolate {
   life: Life;
   /** Which instance of the program it runs. */
   instance: number;
@@ -47,7 +47,7 @@ export interface Isolate {
   pending: Set<string>;
 }
 
-export interface OriginSlot {
+interface OriginSlot {
   id: string;
   disk: SimDisk;
   /** null = it is not running. */
@@ -57,7 +57,7 @@ export interface OriginSlot {
 }
 
 /** What a seed chooses once. */
-export interface Shape {
+interface Shape {
   isolates: number;
   origins: number;
   bucket: boolean;
