@@ -53,6 +53,8 @@ export class AdapterCache {
   readonly #pending = new Set<Lease>();
   /** Entries to remove as soon as nothing holds them. */
   readonly #dropped = new Set<Entry>();
+  /** Pins that would have exceeded their share, and their bytes. */
+  readonly #refusedPins = new Map<string, number>();
 
   constructor(params: {
     runner: ModelRunner;
@@ -127,10 +129,12 @@ export class AdapterCache {
 
   /**
    * Loads without a request. A pinned one stays until `keepPinned`; if it would exceed the pinned share, it is
-   * loaded but not pinned.
+   * loaded but not pinned, and not loaded for that again: pins are repeated each minute, and would evict others.
    * @returns when it is ready or has failed, or `adapter_unavailable` when it could not be pinned.
    */
   async prefetch(digest: string, pinned: boolean): Promise<Result<void, ApiError>> {
+    if (pinned && !this.#usable(digest) && this.#exceedsPins(this.#refusedPins.get(digest) ?? 0))
+      return err(pinnedTooMuch(this.#pinLimit));
     const entry = this.#entryOf(digest);
     if (entry.status.kind === 'failed') return err(entry.status.error);
     if (pinned && !entry.pinned) this.#change(entry, () => (entry.pinned = true));
@@ -140,11 +144,12 @@ export class AdapterCache {
       const result = await loaded;
       if (!result.ok) return result;
     } else this.#limitPins(entry);
-    return pinned && !entry.pinned ? err(pinnedTooMuch(this.#memory.budget * PINNED_SHARE)) : ok(undefined);
+    return pinned && !entry.pinned ? err(pinnedTooMuch(this.#pinLimit)) : ok(undefined);
   }
 
   /** Unpins all others; they stay until their memory is needed. @returns how many were unpinned. */
   keepPinned(digests: ReadonlySet<string>): number {
+    for (const digest of this.#refusedPins.keys()) if (!digests.has(digest)) this.#refusedPins.delete(digest);
     const others = [...this.#entries.values()].filter((entry) => entry.pinned && !digests.has(entry.digest));
     for (const entry of others) this.#change(entry, () => (entry.pinned = false));
     if (others.length > 0) this.#wake();
@@ -249,8 +254,19 @@ export class AdapterCache {
 
   /** Unpins the newest one again if all pins together hold too much. */
   #limitPins(entry: Entry): void {
-    if (entry.pinned && pinnedBytes(this.#entries.values()) > this.#memory.budget * PINNED_SHARE)
+    if (!entry.pinned) return;
+    if (this.#exceedsPins(0)) {
+      this.#refusedPins.set(entry.digest, bytesOf(entry));
       this.#change(entry, () => (entry.pinned = false));
+    } else this.#refusedPins.delete(entry.digest);
+  }
+
+  get #pinLimit(): number {
+    return this.#memory.budget * PINNED_SHARE;
+  }
+
+  #exceedsPins(more: number): boolean {
+    return pinnedBytes(this.#entries.values()) + more > this.#pinLimit;
   }
 
   #loaded(entry: Entry, loaded: Result<ResidentAdapter, ApiError>, startedAt: number): void {

@@ -253,6 +253,27 @@ describe('adapters', () => {
     expect(engine.keepPinned(new Set())).toBe(0);
   });
 
+  it('does not load what cannot be pinned each time that it is asked to', async () => {
+    const evicted: string[] = [];
+    const { engine, adapter, source } = rig({
+      adapterBudgetBytes: 4_000,
+      observer: { onAdapterEvict: ({ digest }) => evicted.push(digest) },
+    });
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const [a, b, c, ...others] = await Promise.all(names.map((name) => adapter(name)));
+    const pin = (entry: typeof a) => engine.prefetch(entry!.digest, { pinned: true });
+    for (const entry of [a, b, c]) await pin(entry);
+    for (const entry of others) await generate(engine, { chain: [entry] });
+    expect(evicted).toContain(c!.digest);
+    const { reads } = source;
+    expect(await pin(c)).toMatchObject({ ok: false, error: { code: 'adapter_unavailable' } });
+    expect(source.reads).toBe(reads);
+
+    engine.keepPinned(new Set([a!.digest, c!.digest]));
+    expect(await pin(c)).toMatchObject({ ok: true });
+    expect(source.reads).toBe(reads + 1);
+  });
+
   it('an abort while loading lets the load end and forgets the request', async () => {
     const hold = gate();
     const { engine, adapter } = rig({ runner: { duringLoad: () => hold.opened } });
