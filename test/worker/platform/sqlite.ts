@@ -31,7 +31,8 @@ function open(bytes: Uint8Array): Handle {
   return handle;
 }
 
-const PRAGMAS = 'PRAGMA foreign_keys = ON; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF';
+const PRAGMAS =
+  'PRAGMA foreign_keys = ON; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE';
 const handles = new WeakMap<SqlDatabase, Handle>();
 
 /** @returns what is in it, for {@link openSqlite}. */
@@ -92,7 +93,9 @@ export interface ObjectSql {
 
 export function openObjectSql(): ObjectSql {
   const handle: Handle = { database: new Sqlite(), statements: new Map() };
-  handle.database.exec('PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF');
+  handle.database.exec(
+    'PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE',
+  );
   forgotten.register(handle, handle.database);
   return {
     exec(query, ...bindings) {
