@@ -42,7 +42,7 @@ import { openDevice, WANTED_PROVIDERS } from './runtime/open-device.ts';
 import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
-import { loadChain, type ServedBase } from './training/frozen-base.ts';
+import { fitsUnpacked, loadChain, type ServedBase } from './training/frozen-base.ts';
 import { encodeInTurns, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
 import {
   type HeldOutScore,
@@ -221,6 +221,7 @@ async function trainRows(
     scale: settings.alpha / settings.rank,
     chain,
     mostTokens: mostTokensOf(rows, settings.batch),
+    unpack: fitsUnpacked(served),
     onProgress: (done, total) => params.onProgress('Loading the base model', done, total),
   });
   let savedStep: number | null = null;

@@ -11,7 +11,7 @@ import { readGains, type WeightTransform } from '../../gpu-origin/runtime/adapte
 import { openDevice } from '../../gpu-origin/runtime/open-device.ts';
 import { AdamW } from '../../gpu-origin/training/adamw.ts';
 import type { Batch } from '../../gpu-origin/training/batches.ts';
-import type { ServedBase } from '../../gpu-origin/training/frozen-base.ts';
+import { fitsUnpacked, type ServedBase } from '../../gpu-origin/training/frozen-base.ts';
 import { Trainer } from '../../gpu-origin/training/trainer.ts';
 import { newParameters } from '../../gpu-origin/training/training-run.ts';
 import type { Plan, PlannedBatch } from './plan.ts';
@@ -125,6 +125,7 @@ async function runPlan(served: ServedBase, plan: Plan): Promise<void> {
     chain: null,
     mostTokens: Math.max(...plan.batches.map(({ rows, length }) => rows * length)),
     recompute: job.recompute,
+    unpack: fitsUnpacked(served),
   });
   const train = async (batch: Batch, rate: number): Promise<number> => {
     const { nll } = await trainer.accumulate(batch);

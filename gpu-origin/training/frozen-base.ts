@@ -26,6 +26,7 @@ import {
   type WeightTransform,
 } from '../runtime/adapter-batch.ts';
 import { deltaInput, type FrozenForm } from './graphs.ts';
+import { bytesOf } from '../runtime/device.ts';
 import type { Tensor, TensorRuntime } from './tensors.ts';
 
 /** The file of a base's weights (`buildGraphs` of the `cpu` flavour, or a browser's base). */
@@ -57,13 +58,58 @@ const isLookedUp = (name: string): boolean => /^(embed|cos|sin)(\.|$)/.test(name
 const float32 = (bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> =>
   elementsOf(bytes, Float32Array);
 
+/** Above this, int8 weights are cast to float32 a layer at a time, bytes of all in float32. */
+const UNPACKED_BYTES = 1024 ** 3;
+
+/** Is there room for a base's weights in float32, on a machine that serves it? */
+export const fitsUnpacked = ({ weights }: Pick<ServedBase, 'weights'>): boolean =>
+  weights.entries
+    .filter(({ name }) => !isLookedUp(name))
+    .reduce((sum, { dims }) => sum + bytesOf('f32', dims), 0) <= UNPACKED_BYTES;
+
+interface StoredTensor extends Pick<WeightEntry, 'name' | 'type' | 'dims'> {
+  content: Uint8Array<ArrayBuffer>;
+}
+
+const read = ({ weights }: ServedBase, entry: WeightEntry): StoredTensor => ({
+  ...entry,
+  content: weights.read(entry),
+});
+
+/** int8 `[in, out]` times a scale for each output. */
+function unpacked(base: ServedBase, { name, dims, ...entry }: WeightEntry): StoredTensor {
+  const scales = float32(base.weights.read(find(base, name.replace(/\.w$/, '.s'))));
+  const values = elementsOf(base.weights.read({ name, dims, ...entry }), Int8Array);
+  const out = new Float32Array(values.length);
+  for (let at = 0; at < out.length; at += scales.length)
+    for (let i = 0; i < scales.length; i++) out[at + i] = values[at + i]! * scales[i]!;
+  return { name, type: 'f32', dims, content: new Uint8Array(out.buffer) };
+}
+
+/** As the graphs take it: gate and up lie apart there. */
+function partsOf(whole: StoredTensor): StoredTensor[] {
+  const [, layer, side] = /^(l\d+)\.gate-up\.(w|s)$/.exec(whole.name) ?? [];
+  if (layer === undefined) return [whole];
+  const { type, dims, content } = whole;
+  const half = dims.at(-1)! / 2;
+  const row = bytesOf(type, [half]);
+  return ['gate', 'up'].map((kind, index) => {
+    const part = new Uint8Array(content.length / 2);
+    for (let at = 0; at < part.length; at += row)
+      part.set(content.subarray(2 * at + index * row, 2 * at + (index + 1) * row), at);
+    return { name: `${layer}.${kind}.${side}`, type, dims: [...dims.slice(0, -1), half], content: part };
+  });
+}
+
 /**
  * Places all weights, one after the other.
+ * @param unpack int8 weights lie in memory as float32, on processors.
  * @throws OrtError when there is not enough memory. @throws Error when the base is in another format than int8 or f32.
  */
 export async function placeWeights(
   runtime: TensorRuntime,
   base: ServedBase,
+  unpack: boolean,
   onProgress: (done: number, total: number) => void,
 ): Promise<FrozenWeights> {
   const { own } = runtime.device;
@@ -75,21 +121,24 @@ export async function placeWeights(
   const layers: Record<string, Tensor>[] = Array.from({ length: base.config.layers }, () => ({}));
   const head: Record<string, Tensor> = {};
   let bytes = 0;
-  const wanted = base.weights.entries.filter(({ name }) => !isLookedUp(name));
-  for (const [index, entry] of wanted.entries()) {
-    const { name, type, dims } = entry;
-    const content = base.weights.read(entry);
-    bytes += entry.bytes;
-    const placed =
-      type === 'i8' && own !== null
-        ? await runtime.place('f32', dims, Float32Array.from(elementsOf(content, Int8Array)), precision)
-        : await runtime.place(type, dims, content);
-    const [, layer, rest] = LAYER.exec(name) ?? [];
-    if (layer === undefined) head[name] = placed;
-    else layers[Number(layer)]![rest!] = placed;
+  const asFloats = isInt8 && own === null && unpack;
+  const isScale = ({ name }: WeightEntry): boolean => name.endsWith('.s');
+  const wanted = base.weights.entries.filter((one) => !isLookedUp(one.name) && !(asFloats && isScale(one)));
+  for (const [index, stored] of wanted.entries()) {
+    const whole = asFloats && stored.type === 'i8' ? unpacked(base, stored) : read(base, stored);
+    for (const { name, type, dims, content } of partsOf(whole)) {
+      bytes += content.length;
+      const placed =
+        type === 'i8' && own !== null
+          ? await runtime.place('f32', dims, Float32Array.from(elementsOf(content, Int8Array)), precision)
+          : await runtime.place(type, dims, content);
+      const [, layer, rest] = LAYER.exec(name) ?? [];
+      if (layer === undefined) head[name] = placed;
+      else layers[Number(layer)]![rest!] = placed;
+    }
     onProgress(index + 1, wanted.length);
   }
-  const form = !isInt8 ? 'f32' : own === null ? 'int8' : halves ? 'scaled-f16' : 'scaled-f32';
+  const form = !isInt8 || asFloats ? 'f32' : own === null ? 'int8' : halves ? 'scaled-f16' : 'scaled-f32';
   return { form, layers, head, bytes };
 }
 

@@ -3,8 +3,8 @@
  * one pair of models serves all layers that are alike; and the head with its loss. T = sequences of the batch times
  * `length` tokens, padded on the right; N = T / length * kvHeads groups of heads.
  *
- * Weights are those that the origin has on disk (`prepareWeights`): linears with the same input side by side, gains
- * folded, rotated, int8 or float32. A delta on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
+ * Weights are those that the origin has on disk (`prepareWeights`): q, k and v side by side, gains folded, rotated, int8
+ * or float32. Gate and up lie apart: two products cost less than to split what is as wide, and to join its gradient. A delta on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
  */
 import { DataType, type LinearKind, linearShape, type LlamaConfig, type Rope } from '../model/base-model.ts';
 import { FINAL_NORM, foldsGains, HEAD_PRODUCT, type LinearGroup, mlpNorm } from '../model/prepare-weights.ts';
@@ -200,7 +200,7 @@ class LayerTape {
   private mlp(x: string): string {
     const { t, params } = this;
     const { config, rotations } = params;
-    const [gate, up] = this.linears(x, ['gate', 'up'], true) as [string, string];
+    const [gate, up] = [this.linears(x, ['gate'], true)[0]!, this.linears(x, ['up'], true)[0]!];
     const active = config.activation === 'silu' ? t.silu(gate) : t.gelu(gate);
     const inner = rotateBlocks(t, t.mul(active, up), rotations?.down, config.ffn);
     return this.linears(inner, ['down'], false)[0]!;

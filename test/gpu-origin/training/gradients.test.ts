@@ -49,11 +49,13 @@ const FORMS: Record<Place, readonly Form[]> = {
   gpu: ['f32', 'int8'],
   'gpu with float16': ['int8'],
 };
-const weighted = (place: Place): (TrainingCase & { chain: string; form: Form })[] =>
+const weighted = (place: Place): (TrainingCase & { chain: string; form: Form; unpack: boolean })[] =>
   FORMS[place].flatMap((form) =>
-    named('weighted')
-      .filter(({ base }) => (base === 'int8') === (form === 'int8'))
-      .map((one) => ({ ...one, form })),
+    (form === 'int8' && place === 'cpu' ? [false, true] : [false]).flatMap((unpack) =>
+      named('weighted')
+        .filter(({ base }) => (base === 'int8') === (form === 'int8'))
+        .map((one) => ({ ...one, form, unpack })),
+    ),
   );
 
 /** Weighted sum, and the sum of its magnitudes, which is what rounding is a share of. */
@@ -79,8 +81,9 @@ describe.each(Object.keys(PLACES) as Place[])('gradients by %s', (place) => {
     for (const [name, difference] of differences) expect(difference, name).toBeLessThan(GRADIENT);
   };
 
-  it.each(weighted(place))('match PEFT: $family in $form on $chain', async ({ form, ...wanted }) => {
-    await withTinyTrainer(wanted, { form, device }, async (trainer, parameters) => {
+  it.each(weighted(place))('match PEFT: $family in $form (unpacked: $unpack) on $chain', async (one) => {
+    const { form, unpack, ...wanted } = one;
+    await withTinyTrainer(wanted, { form, device, unpack }, async (trainer, parameters) => {
       const scores = await trainer.accumulate(asBatch(batch));
       const [loss, magnitude] = lossOf(scores);
       expect(Math.abs(loss - wanted.loss) / magnitude).toBeLessThan(LOSS);
