@@ -195,6 +195,42 @@ it('an erasure whose name another tenant has taken meanwhile is gone on with', a
   });
 });
 
+describe('an erasure that another request for the same tenant takes over', () => {
+  const begun = async (): Promise<string> => {
+    const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+    return String(id);
+  };
+  /** Another request begins it anew, and is cut off at once. */
+  const takeOver = async (): Promise<void> => {
+    before.set('rights.syncKey', () => Promise.reject(new Error('cut off')));
+    await ask('/admin/erase', { tenant: 'acme' });
+    before.delete('rights.syncKey');
+  };
+  beforeEach(async () => {
+    await done('/admin/keys', { tenant: 'acme' });
+    await app.graft.publish('acme', first, { owner: 'acme' });
+    app.graft.clock.advance(MINUTE_MS);
+  });
+
+  it('goes on with that one before it answers that nothing is left', async () => {
+    before.set('rights.syncKey', takeOver);
+    await erase({ tenant: 'acme' });
+    expect(before.size).toBe(0);
+    expect((await left()).names).toEqual([]);
+    expect(await rows("SELECT id FROM keys WHERE tenant = 'acme'")).toEqual([]);
+    expect(await rows('SELECT step FROM erasures')).toEqual([{ step: 'settling' }]);
+  });
+
+  it('goes on with that one between two pages', async () => {
+    await takeOver();
+    const cursor = await begun();
+    await takeOver();
+    expect(await begun()).not.toBe(cursor);
+    const page = EraseAnswer.parse(await done('/admin/erase', { tenant: 'acme', cursor }));
+    expect([page.cursor, page.erased]).toMatchObject([null, { names: 1, keys: 1 }]);
+  });
+});
+
 describe('a name that is being published for a tenant', () => {
   it.each(['begins', 'ends'])('is not there when its erasure %s meanwhile', async (when) => {
     const { key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
