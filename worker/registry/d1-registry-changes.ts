@@ -7,6 +7,7 @@ import {
   type SqlDatabase,
   type SqlStatement,
   isUniqueViolation,
+  mayAct,
   prefixEnd,
 } from '../platform/d1-database.ts';
 import { notePointer, THIS_CHANGE, proofToJson, toJson, DEPENDS } from './d1-registry-rows.ts';
@@ -94,15 +95,11 @@ export const nameRow = (db: SqlDatabase, name: NameRow): SqlStatement =>
     );
 
 /**
- * True if a name that did not exist when it was read is no longer free, or the creating key has been revoked.
+ * True if a name that did not exist when it was read is no longer free, or the creating key has been revoked or
+ * erased.
  */
 const taken = (name: string, claimant: string | null | undefined, actor: string): Guard[] =>
-  claimant == null
-    ? []
-    : [
-        notFreeFor(claimant, name),
-        { sql: 'EXISTS (SELECT 1 FROM keys k WHERE k.id = ? AND k.revoked_at IS NOT NULL)', values: [actor] },
-      ];
+  claimant == null ? [] : [notFreeFor(claimant, name), { sql: `NOT ${mayAct('?')}`, values: [actor, actor] }];
 
 /** An erasure deletes a name's history, so its next sequence number would be free again. */
 export const isGone = ({ name, sequence }: Pick<NameRow, 'name' | 'sequence'>): Guard => ({

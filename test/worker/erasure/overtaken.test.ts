@@ -249,6 +249,31 @@ describe('a name that is being published for a tenant', () => {
   });
 });
 
+describe('what a tenant makes while its erasure runs from its beginning to its end', () => {
+  let key: string;
+  beforeEach(async () => {
+    ({ key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin', scopes: ['acme/**'] })) as {
+      key: string;
+    });
+    await app.graft.publish('acme/notes', first, { owner: 'acme' });
+    await done('/admin/rooms', { name: 'acme', tenant: 'acme' });
+    app.graft.clock.advance(MINUTE_MS);
+  });
+
+  it.each([
+    ['keyLedger.add', '/admin/keys', {}, 'keys'],
+    ['grantLedger.add', '/admin/grants', { scope: 'acme/**', tenant: 'bob' }, 'grants'],
+    ['grantLedger.refuse', '/admin/grants/refuse', { from: 'bob' }, 'grant_refusals'],
+    ['registry.alias', '/admin/alias', { name: 'acme/latest', target: 'acme/notes' }, 'names'],
+  ])('%s adds nothing, and says so', async (call, path, body, table) => {
+    before.set(call, () => erase({ tenant: 'acme' }));
+    const answer = await ask(path, body, key);
+    expect(before.size).toBe(0);
+    expect([answer.status, await rows(`SELECT * FROM ${table}`)]).toEqual([409, []]);
+    expect((await left()).stale).toEqual([]);
+  });
+});
+
 it('a key that is revoked during the erasure of its tenant is revoked in KV, and leaves no note', async () => {
   const { key: admin } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
   const path = `/admin/blobs/${first.digest}`;
