@@ -107,6 +107,17 @@ describe('a change that an erasure of its name overtakes', () => {
     expect(await left()).toEqual(NOTHING);
   });
 
+  it('a repair beside it leaves no row of history, though it would be the newest', async () => {
+    before.set('registry.pointerToWrite', () => Promise.reject(new Error('cut off')));
+    await ask('/admin/erase', { name: 'notes' });
+    app.graft.kv.tamper('name:notes', () => 'damaged');
+    await done('/admin/repair', {});
+    const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+    await done('/admin/erase', { name: 'notes', cursor: String(id) });
+    expect(before.size).toBe(0);
+    expect(await left()).toEqual(NOTHING);
+  });
+
   it('an experiment that is being made is not made', async () => {
     before.set('experimentLedger.create', () => erase({ name: 'notes' }));
     const variants = [1, 2].map((version) => ({
