@@ -5,7 +5,7 @@ import type { Life } from './world/time.ts';
 import { checkErased, unendedErasures } from './invariants/erased.ts';
 import { checkPins } from './invariants/pins.ts';
 import { checkUsage } from './invariants/usage.ts';
-import { repair } from './operations/tampering.ts';
+import { repairAll } from './operations/tampering.ts';
 import type { Simulation, Tenant } from './simulation.ts';
 
 const MINUTE = 60_000;
@@ -14,7 +14,6 @@ const SETTLES_MS = 14 * MINUTE;
 
 export async function checkAtRest(sim: Simulation, over: () => boolean): Promise<void> {
   const { world } = sim;
-  if (sim.tampered > 0) await mend(sim, over);
   const until = world.time.now + SETTLES_MS;
   const busy = (): boolean =>
     world.network.open().length > 0 || world.isolates.some(({ pending }) => pending.size > 0);
@@ -82,17 +81,28 @@ async function endErasures(sim: Simulation, over: () => boolean): Promise<void> 
   await world.until(() => over() || world.time.now >= settled, 'the last erasure has ended');
 }
 
-/** What somebody wrote into KV past graft stays, until the operator repairs it. */
-async function mend(sim: Simulation, over: () => boolean): Promise<void> {
+/**
+ * A repair finds nothing to mend but records that somebody has damaged past graft; these stay so until the operator
+ * repairs them.
+ */
+async function checkRepair(sim: Simulation, over: () => boolean): Promise<void> {
   const life = sim.world.client('operator');
   const [tenant] = sim.tenants;
+  const actor = { life, random: life.random, tenant: tenant as Tenant };
   let ended = false;
-  sim.world.time.after(life, 2 * MINUTE, () => {
-    void repair(sim, { life, random: life.random, tenant: tenant as Tenant }).then((outcome) => {
-      ended = true;
-      if (outcome !== 'done') sim.fail('9 the stores agree', `a repair ${outcome} without faults`);
-    });
-  });
+  const run = async (): Promise<void> => {
+    const { outcome, mended } = await repairAll(sim, actor, { dryRun: true });
+    if (outcome !== 'done') sim.fail('9 the stores agree', `a repair ${outcome} without faults`);
+    for (const one of mended)
+      if (!sim.tampered.has(`${one.kind} ${one.id}`))
+        sim.fail('9 the stores agree', `only a repair would mend this: ${JSON.stringify(one)}`);
+    if (mended.length > 0) {
+      await repairAll(sim, actor);
+      await sim.world.time.sleep(life, 2 * MINUTE);
+    }
+    ended = true;
+  };
+  sim.world.time.after(life, 1, () => void run());
   await sim.world.until(() => ended || over(), 'the repair ends');
 }
 
@@ -109,6 +119,8 @@ const sealed = (bytes: Uint8Array | null): Record<string, unknown> | null => {
 export async function checkStores(sim: Simulation, over: () => boolean): Promise<void> {
   const { world, truth } = sim;
   const wrong = (what: string): void => sim.fail('9 the stores agree', what);
+  await checkRepair(sim, over);
+  if (over()) return;
   for (const name of truth.names.keys()) {
     const state = truth.names.now(name);
     const entry = sealed(world.kv.read(`name:${name}`));

@@ -124,8 +124,8 @@ export class Simulation {
   readonly variants = new Set<string>();
   /** Prefixes that the operator has reserved. */
   readonly reserved = new Set<string>();
-  /** Values in KV that somebody damaged, and that no repair has mended since. */
-  tampered = 0;
+  /** Records in KV that somebody has damaged, `name <name>` or `key <id>`: these alone may need a repair. */
+  readonly tampered = new Set<string>();
   /** Names that were pinned, and not unpinned. */
   readonly pinned = new Set<string>();
   readonly counts = new Map<string, Counts>();

@@ -1,6 +1,6 @@
 import type { GrantCaps } from './ports.ts';
 import type { Page } from '../platform/ports.ts';
-import { gaveRow, isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
+import { gaveRow, isUniqueViolation, mayAct, type SqlDatabase } from '../platform/d1-database.ts';
 import { changeOf, NOTE_GRANTS, readChange } from './d1-stale-rights.ts';
 import { PUBLIC, type GrantRow, type RefusalRow } from './ports.ts';
 
@@ -28,22 +28,24 @@ const GRANT = 'grants WHERE tenant = ?1 AND scope = ?2 AND owner = ?3';
 /** … or of every giver. */
 const GRANT_OF_ALL = 'grants WHERE tenant = ?1 AND scope = ?2';
 const REFUSAL = 'grant_refusals WHERE tenant = ?1 AND owner = ?2';
+const ACTING = `SELECT 1 WHERE ${mayAct('?1')}`;
 const REFUSED_BY = 'SELECT * FROM grant_refusals WHERE tenant = ? ORDER BY owner';
 
 export function createD1GrantLedger(db: SqlDatabase) {
   return {
-    /** The statement that adds the grant also checks the caps. */
+    /** The statement that adds the grant also checks the caps, and that the key which gives it may still act. */
     async add(
       { tenant, scope, owner, created_at, created_by }: GrantRow,
       caps: GrantCaps,
-    ): Promise<'added' | 'known' | 'full'> {
+    ): Promise<'added' | 'known' | 'full' | 'revoked'> {
       try {
-        const [added] = await db.batch([
+        const [added, , acting] = await db.batch([
           db
             .prepare(
+              // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
               `INSERT INTO grants (tenant, owner, scope, created_at, created_by) SELECT ?1, ?2, ?3, ?4, ?5
                WHERE EXISTS (SELECT 1 FROM grants WHERE tenant = ?1 AND scope = ?3 AND owner = ?2)
-                 OR ((${HOLDER}) < ?6 AND (${PAIR}) < ?7 AND (${GIVER}) < ?8) RETURNING scope`,
+                 OR ((${HOLDER}) < ?6 AND (${PAIR}) < ?7 AND (${GIVER}) < ?8 AND ${mayAct('?5')}) RETURNING scope`,
             )
             .bind(
               tenant,
@@ -56,8 +58,10 @@ export function createD1GrantLedger(db: SqlDatabase) {
               caps.giver,
             ),
           db.prepare(`${NOTE_GRANTS} ${GRANT}`).bind(tenant, scope, owner ?? EVERY_OWNER),
+          db.prepare(ACTING).bind(created_by),
         ]);
-        return gaveRow(added) ? 'added' : 'full';
+        if (gaveRow(added)) return 'added';
+        return gaveRow(acting) ? 'full' : 'revoked';
       } catch (error) {
         if (!isUniqueViolation(error)) throw error;
         return 'known';
@@ -178,23 +182,26 @@ export function createD1GrantLedger(db: SqlDatabase) {
         cursor: last === undefined ? null : [last.tenant, last.scope, last.owner].join(CURSOR_SEPARATOR),
       };
     },
-    /** @returns `full` if the tenant already refuses `max` others. */
+    /** @returns `full` if the tenant already refuses `max` others; `revoked` if its key may no longer act. */
     async refuse(
       { tenant, owner, created_at, created_by }: RefusalRow,
       max: number,
-    ): Promise<'added' | 'known' | 'full'> {
+    ): Promise<'added' | 'known' | 'full' | 'revoked'> {
       try {
-        const [added] = await db.batch([
+        const [added, , acting] = await db.batch([
           db
             .prepare(
+              // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
               `INSERT INTO grant_refusals (tenant, owner, created_at, created_by) SELECT ?1, ?2, ?3, ?4
                WHERE EXISTS (SELECT 1 FROM grant_refusals WHERE tenant = ?1 AND owner = ?2)
-                 OR (SELECT COUNT(*) FROM grant_refusals WHERE tenant = ?1) < ?5 RETURNING owner`,
+                 OR ((SELECT COUNT(*) FROM grant_refusals WHERE tenant = ?1) < ?5 AND ${mayAct('?4')}) RETURNING owner`,
             )
             .bind(tenant, owner, created_at, created_by, max),
           db.prepare(`${NOTE_GRANTS} ${REFUSAL}`).bind(tenant, owner),
+          db.prepare(ACTING).bind(created_by),
         ]);
-        return gaveRow(added) ? 'added' : 'full';
+        if (gaveRow(added)) return 'added';
+        return gaveRow(acting) ? 'full' : 'revoked';
       } catch (error) {
         if (!isUniqueViolation(error)) throw error;
         return 'known';

@@ -5,6 +5,7 @@ import {
   type SqlStatement,
   gaveRow,
   isUniqueViolation,
+  mayAct,
   readable,
   readColumn,
 } from '../platform/d1-database.ts';
@@ -114,8 +115,8 @@ const NEWEST_FIRST = 'ORDER BY created_at DESC, id';
 
 export function createD1KeyLedger(db: SqlDatabase) {
   /**
-   * Inserts nothing if the key that creates it, or the one that it replaces, is revoked. The statement checks
-   * both.
+   * Inserts nothing if the key that creates it is revoked or erased, or the one that it replaces is revoked. The
+   * statement checks both.
    * @param also a further condition.
    */
   const insert = (row: KeyRow, also = ''): SqlStatement =>
@@ -125,7 +126,7 @@ export function createD1KeyLedger(db: SqlDatabase) {
         `INSERT INTO keys (id, hash, kind, tenant, created_at, created_by, revoked_at, expires_at, counter,
            replaced_by, replaces, rights)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
-         WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?6, ?11) AND revoked_at IS NOT NULL)${also}
+         WHERE ${mayAct('?6')} AND NOT EXISTS (SELECT 1 FROM keys WHERE id = ?11 AND revoked_at IS NOT NULL)${also}
          RETURNING id`,
       )
       .bind(
@@ -143,7 +144,7 @@ export function createD1KeyLedger(db: SqlDatabase) {
         storedRights(row),
       );
   return {
-    /** @returns false if the key that creates it has been revoked, or the key exists already. */
+    /** @returns false if the key that creates it has been revoked or erased, or the key exists already. */
     async add(row: KeyRow): Promise<boolean> {
       try {
         const [added] = await db.batch([insert(row), db.prepare(`${NOTE_KEYS} id = ?`).bind(row.id)]);

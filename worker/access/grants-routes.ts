@@ -1,7 +1,7 @@
 import { Hono } from 'hono';
 import type { GrantList, GrantView, RefusalList, RefusalView } from '../../protocol/admin-api/grants.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
-import { modelNotFound } from '../errors.ts';
+import { conflict, modelNotFound } from '../errors.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN, MAX_REFUSALS } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
@@ -33,6 +33,7 @@ export interface GrantDeps {
 const CAPS: GrantCaps = { holder: MAX_GRANTS, pair: MAX_GRANTS_FROM_ONE, giver: MAX_GRANTS_GIVEN };
 /** The bootstrap key may give a tenant as many as it can hold. */
 const ROOT_CAPS: GrantCaps = { ...CAPS, pair: MAX_GRANTS, giver: Number.MAX_SAFE_INTEGER };
+const REVOKED_MEANWHILE = conflict('The key that you used was revoked in the meantime.');
 
 /**
  * Grants. `tenant` `*` is everybody. `owner` is the tenant whose adapters a grant covers; null = any owner.
@@ -75,9 +76,10 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
     const outcome = await carryThrough(context, async () => {
       const added = await grantLedger.add(row, caps);
       // Also if it existed: an earlier attempt may have failed before KV.
-      if (added !== 'full') await rights.syncGrants(tenant);
+      if (added === 'added' || added === 'known') await rights.syncGrants(tenant);
       return added;
     });
+    if (outcome === 'revoked') return fail(REVOKED_MEANWHILE);
     if (outcome === 'full')
       return fail({
         code: 'invalid_request',
@@ -186,9 +188,10 @@ export function adminRefusalRoutes(deps: {
     const outcome = await carryThrough(context, async () => {
       const refused = await grantLedger.refuse(row, MAX_REFUSALS);
       // Also if it was refused before: an earlier attempt may have failed before KV.
-      if (refused !== 'full') await rights.syncGrants(tenant);
+      if (refused === 'added' || refused === 'known') await rights.syncGrants(tenant);
       return refused;
     });
+    if (outcome === 'revoked') return fail(REVOKED_MEANWHILE);
     if (outcome === 'full')
       return fail({
         code: 'invalid_request',

@@ -209,11 +209,25 @@ export function createD1Erasures(db: SqlDatabase) {
       return row === undefined ? null : toErasure(row);
     },
 
+    /** The one of this target that has not ended; null = there is none. */
+    async begunOf({ kind, target, owner }: ErasureTarget): Promise<Erasure | null> {
+      const [row] = await all<ErasureRecord>(
+        `${ROW} WHERE kind = ? AND target = ? AND owner = ? AND step <> 'planned' ORDER BY id DESC LIMIT 1`,
+        ...[kind, target, owner],
+      );
+      return row === undefined ? null : toErasure(row);
+    },
+
+    /** @returns false if it is not there any more: another one of the same target has taken it over, or it has ended. */
     async move(
       id: number,
       { step, place, at }: { step: ErasureStep; place: string; at: number },
-    ): Promise<void> {
-      await all('UPDATE erasures SET step = ?, place = ?, touched_at = ? WHERE id = ?', step, place, at, id);
+    ): Promise<boolean> {
+      const moved = await all(
+        'UPDATE erasures SET step = ?, place = ?, touched_at = ? WHERE id = ? RETURNING id',
+        ...[step, place, at, id],
+      );
+      return moved.length > 0;
     },
 
     /** One at one of these steps and untouched since; the one that waits longest. */

@@ -300,8 +300,10 @@ export async function workOff(
     const next = nextOf(step);
     const to = done.place === null ? { step: next, place: '', at } : { step, place: done.place, at };
     if (to.step === 'settling') to.at = deps.now();
-    await deps.erasures.move(begun.id, to);
-    worked.erasure = { ...worked.erasure, step: to.step, place: to.place, touchedAt: to.at };
+    const moved = await deps.erasures.move(worked.erasure.id, to);
+    // Of one that another request has taken over, the rest is that one's.
+    const other = moved ? null : await deps.erasures.begunOf(worked.erasure);
+    worked.erasure = other ?? { ...worked.erasure, step: to.step, place: to.place, touchedAt: to.at };
   }
   return worked;
 }

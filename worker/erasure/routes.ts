@@ -46,8 +46,13 @@ async function erase(
   const target = await targetOf(deps, request, caller);
   if (!target.ok) return target;
   if (target.value === null) return ok({ ...NO_ANSWER, plan: NOTHING });
-  // The schedule may have ended it.
-  if (request.cursor != null) return ok({ ...NO_ANSWER, owner: target.value.owner });
+  if (request.cursor != null) {
+    // Another request may have taken it over, or the schedule has ended it.
+    const other = await deps.erasures.begunOf(target.value);
+    return ok(
+      other === null ? { ...NO_ANSWER, owner: target.value.owner } : answerOf(await workOff(deps, other)),
+    );
+  }
   return begin(deps, target.value, request, caller);
 }
 

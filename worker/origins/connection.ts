@@ -19,6 +19,7 @@ import type { Origin, Lease, OriginHealth } from './routing.ts';
 import { MAX_ORIGIN_ANSWER_BYTES, CONNECTION_BYTES, STREAM_STALL_CHECK_MS, UNREAD_MS } from './limits.ts';
 import { STREAM_STALL_MS } from '../../protocol/limits.ts';
 import { messagesError } from '../../protocol/messages.ts';
+import { withTimeout } from '../platform/store-calls.ts';
 import type { StreamEnd, StreamOutcome } from '../metering/ports.ts';
 import { logLine } from '../log.ts';
 import { z } from 'zod';
@@ -169,6 +170,44 @@ export async function readOriginText(
   return text + decoder.decode();
 }
 
+/**
+ * Reads a whole answer before its status is sent: its headers arrive when the work is done, so its bytes follow at
+ * once, and if they do not, the request can still be sent elsewhere.
+ * @param limits.bytes the rest of a longer answer is read as it is passed on.
+ * @param limits.stallMs a pause after which the connection counts as broken, ms.
+ * @returns null if the connection breaks or falls silent.
+ */
+export async function readAnswer(
+  response: Response,
+  limits: { bytes: number; stallMs: number },
+): Promise<Response | null> {
+  const { body, status, headers } = response;
+  if (body === null) return response;
+  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  let held = new Uint8Array();
+  try {
+    while (held.length <= limits.bytes) {
+      const { done, value } = await withTimeout(reader.read(), limits.stallMs);
+      if (done) return new Response(held, { status, headers });
+      held = join(held, value);
+    }
+  } catch {
+    // Not awaited: a broken connection may not answer.
+    reader.cancel().catch(() => undefined);
+    return null;
+  }
+  const rest = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(held),
+    async pull(controller) {
+      const { done, value } = await reader.read();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+  return new Response(rest, { status, headers });
+}
+
 const LF = 10;
 const COLON = 58;
 const D = 100;
@@ -306,7 +345,7 @@ function endOfEvents(bytes: Uint8Array, from: number): number {
 /** @param events whole events. */
 const isOneEvent = (events: Uint8Array): boolean => endOfEvents(events.subarray(0, -1), 0) === 0;
 
-function join(a: Uint8Array, b: Uint8Array): Uint8Array {
+function join(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
   const joined = new Uint8Array(a.length + b.length);
   joined.set(a);
   joined.set(b, a.length);

@@ -60,6 +60,11 @@ export const ORIGIN_QUESTION_MS = 5 * SECOND;
 export const ORIGIN_VERIFY_MS = 60 * SECOND;
 /** Size of an origin's description or list, bytes: 1,000 modules or 10,000 adapters. */
 export const MAX_ORIGIN_ANSWER_BYTES = 4 * MiB;
+/**
+ * Bytes of a whole answer that the edge reads before it sends a status: until then another origin can be asked. 8,000
+ * tokens of text are 32 KiB; the rest of a longer answer is passed on as it comes.
+ */
+export const HELD_ANSWER_BYTES = 256 * 1024;
 /** How often a stream is checked for progress (protocol's STREAM_STALL_MS). */
 export const STREAM_STALL_CHECK_MS = 2_500;
 /**

@@ -10,6 +10,7 @@ import {
   ANSWER_PARAMETER,
   CANCEL_PARAMETER,
   COLD_HEADER,
+  isEventStream,
   LOAD_HEADER,
   type OriginRequest,
   type Traceparent,
@@ -20,6 +21,7 @@ import {
 import { baseUnserved, originUnavailable, adapterUnavailable } from '../errors.ts';
 import {
   DEADLINE_GRACE_MS,
+  HELD_ANSWER_BYTES,
   LOAD_BUDGET_MS,
   MAX_SILENCED_ORIGINS,
   MAX_SILENCING_REQUESTS,
@@ -31,9 +33,10 @@ import {
 import { logLine } from '../log.ts';
 import { withTimeout } from '../platform/store-calls.ts';
 import type { OriginHealth, Routing, Pools, Origin } from './routing.ts';
-import { createDeliver, type OriginFetch, readOriginText } from './connection.ts';
+import { createDeliver, type OriginFetch, readAnswer, readOriginText } from './connection.ts';
 import type { Cancellation } from './ask-origins.ts';
 import type { StreamOutcome, TokenCounts } from '../metering/ports.ts';
+import { STREAM_STALL_MS } from '../../protocol/limits.ts';
 import { z } from 'zod';
 import type { Transfers } from './transfers.ts';
 
@@ -163,8 +166,8 @@ function createSilences(now: () => number) {
 }
 
 /**
- * Sends completions to the origins of their base, and moves to the next one if one fails before the first
- * byte.
+ * Sends completions to the origins of their base, and moves to the next one if one fails before the client has got
+ * anything.
  */
 export function createComplete(params: {
   pools: Pools;
@@ -180,7 +183,11 @@ export function createComplete(params: {
   const deliver = createDeliver({ health, now });
   const silences = createSilences(now);
 
-  function decideRetry(origin: Origin, exchanged: Exchanged, call: CompletionCall): RetryDecision {
+  async function decideRetry(
+    origin: Origin,
+    exchanged: Exchanged,
+    call: CompletionCall,
+  ): Promise<RetryDecision> {
     switch (exchanged.kind) {
       case 'answered': {
         const { response } = exchanged;
@@ -191,7 +198,11 @@ export function createComplete(params: {
         }
         health.answered(origin, response.headers.get(LOAD_HEADER));
         if (response.headers.has(COLD_HEADER)) call.onCold?.();
-        return { kind: 'serve', response };
+        if (isEventStream(response.headers)) return { kind: 'serve', response };
+        const whole = await readAnswer(response, { bytes: HELD_ANSWER_BYTES, stallMs: STREAM_STALL_MS });
+        if (whole !== null) return { kind: 'serve', response: whole };
+        if (!call.signal.aborted) logLine('answer_cut', { origin: origin.id, request_id: call.requestId });
+        return lost(origin, originUnavailable(), call);
       }
       case 'refused':
         return judgeRefusal(origin, exchanged);
@@ -201,11 +212,16 @@ export function createComplete(params: {
         return { kind: error.code === 'registry_unavailable' ? 'stop' : 'next', error };
       }
       case 'unreachable':
-        if (call.signal.aborted) return { kind: 'stop', error: exchanged.error };
-        health.failed(origin);
-        routing.lost(origin);
-        return { kind: 'next', error: exchanged.error };
+        return lost(origin, exchanged.error, call);
     }
+  }
+
+  /** No answer came from it, or not all of one. */
+  function lost(origin: Origin, error: ApiError, call: CompletionCall): RetryDecision {
+    if (call.signal.aborted) return { kind: 'stop', error };
+    health.failed(origin);
+    routing.lost(origin);
+    return { kind: 'next', error };
   }
 
   /**
@@ -309,7 +325,7 @@ export function createComplete(params: {
       const lease = route.start(origin);
       call.onAsked?.({ cancel: () => cancel(origin, cancelId, call.requestId) });
       const exchanged = await hangDetector.exchange(origin, exchangeCall);
-      const decision = decideRetry(origin, exchanged, call);
+      const decision = await decideRetry(origin, exchanged, call);
       if (decision.kind === 'serve' && silenced) await silences.clear(call);
       if (decision.kind === 'serve' && decision.response.ok) route.served(origin);
       if (decision.kind === 'serve')

@@ -26,6 +26,14 @@ export const gaveRow = (answer: { results: unknown[] } | undefined): boolean =>
 /** @returns the smallest string above all that begin with `prefix`; names are ASCII. */
 export const prefixEnd = (prefix: string): string => `${prefix}\u007f`;
 
+/**
+ * The key with this id may still act: it has a row that is not revoked. The row of a revoked key goes with its
+ * tenant's erasure, so a missing one says the same. Others that act, such as the bootstrap key, have no such id.
+ * @param id an expression of SQL.
+ */
+export const mayAct = (id: string): string =>
+  `(${id} NOT GLOB 'key_*' OR EXISTS (SELECT 1 FROM keys actor WHERE actor.id = ${id} AND actor.revoked_at IS NULL))`;
+
 /** Turns every failure except a violated key, which is an answer, into StoreUnavailable. */
 export function guardDatabase(db: SqlDatabase): SqlDatabase {
   const guard = async <T>(answer: Promise<T>): Promise<T> => {

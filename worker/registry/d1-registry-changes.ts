@@ -7,6 +7,7 @@ import {
   type SqlDatabase,
   type SqlStatement,
   isUniqueViolation,
+  mayAct,
   prefixEnd,
 } from '../platform/d1-database.ts';
 import { notePointer, THIS_CHANGE, proofToJson, toJson, DEPENDS } from './d1-registry-rows.ts';
@@ -94,20 +95,22 @@ export const nameRow = (db: SqlDatabase, name: NameRow): SqlStatement =>
     );
 
 /**
- * True if a name that did not exist when it was read is no longer free, or the creating key has been revoked.
+ * True if a name that did not exist when it was read is no longer free, or the creating key has been revoked or
+ * erased.
  */
 const taken = (name: string, claimant: string | null | undefined, actor: string): Guard[] =>
-  claimant == null
-    ? []
-    : [
-        notFreeFor(claimant, name),
-        { sql: 'EXISTS (SELECT 1 FROM keys k WHERE k.id = ? AND k.revoked_at IS NOT NULL)', values: [actor] },
-      ];
+  claimant == null ? [] : [notFreeFor(claimant, name), { sql: `NOT ${mayAct('?')}`, values: [actor, actor] }];
 
 /** An erasure deletes a name's history, so its next sequence number would be free again. */
 export const isGone = ({ name, sequence }: Pick<NameRow, 'name' | 'sequence'>): Guard => ({
   sql: 'NOT EXISTS (SELECT 1 FROM names c WHERE c.name = ? AND c.sequence = ?)',
   values: [name, sequence],
+});
+
+/** An erasure keeps the newest row of history, whatever it is: a row for a name that is going could stay behind. */
+const isBeingErased = (name: string): Guard => ({
+  sql: 'EXISTS (SELECT 1 FROM names c WHERE c.name = ? AND c.removed_at = 0)',
+  values: [name],
 });
 
 /**
@@ -235,6 +238,8 @@ export function createD1Changes(
       change(
         { ...before, sequence: before.sequence + 1 },
         { ...note, action: 'repair', from: before.version, to: before.version, target: before.alias },
+        [],
+        [isBeingErased(before.name)],
       ),
   };
 }

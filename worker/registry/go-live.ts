@@ -55,7 +55,11 @@ async function goLive(
   }
   if (!dryRun) {
     // Also if it was live already: an earlier attempt may have failed before its pointer.
-    const written = await writePointer(deps, { name, what: action });
+    const written = await writePointer(deps, {
+      ...{ name, what: action },
+      // Once the pointer has been written in the background, a repetition without it would go back once more.
+      ...(action === 'rollback' ? { as: `with \`to: ${to}\` (\`graft rollback ${name} --to ${to}\`)` } : {}),
+    });
     if (!written.ok) return written;
     followResidents(deps, { from: before.version, to: row, life: params.life });
   }
@@ -127,7 +131,10 @@ export async function promoteVersion(
   return goLive(deps, { request: { ...request, to }, caller, life, before: before.value, action: 'promote' });
 }
 
-/** Makes the previous live version live, or any other one. A retry after 503 does not go back twice. */
+/**
+ * Makes the previous live version live, or any other one. A retry after 503 does not go back twice while the pointer is
+ * not written, and never with the version that the 503 names.
+ */
 export async function rollbackVersion(
   deps: GoLiveDeps,
   params: { request: RollbackRequest; caller: AdminCaller; life: Pick<RequestLife, 'keepAlive'> },

@@ -60,12 +60,13 @@ export function experimentEntryOf({ id, owner, document, versions }: PointedExpe
 /**
  * Writes a change of the registry to the hot path's index.
  * @param params.what to retry, such as `publish`, if that fails now; it is retried in the background anyway.
+ * @param params.as how to repeat it so that nothing is done twice; default: unchanged.
  */
 export async function writePointer(
   deps: { pointers: PointerWriter },
-  params: { name: string; what: string },
+  params: { name: string; what: string; as?: string },
 ): Promise<Result<null, ApiError>> {
-  const { name, what } = params;
+  const { name, what, as } = params;
   try {
     await deps.pointers.sync(name);
     return ok(null);
@@ -76,7 +77,7 @@ export async function writePointer(
       registryUnavailable(
         RETRY_AFTER_MS,
         `The change of '${name}' is recorded, but not served yet: its pointer could not be written. ` +
-          `Repeat the ${what}; nothing is done twice.`,
+          `Repeat the ${what}${as === undefined ? '' : ` ${as}`}; nothing is done twice.`,
       ),
     );
   }

@@ -1,10 +1,75 @@
 /** What was erased is nowhere: no row, no value, no object, no file, nothing in an origin's memory. */
+import { committed } from '../operations/operation.ts';
 import type { Simulation } from '../simulation.ts';
 
 /** Tables that keep a name on purpose (docs/run/backups.md, "What stays"), or as somebody else's own words. */
 const KEEP_NAMES = new Set(['usage', 'grants', 'grant_refusals', 'keys', 'history', 'rooms']);
 /** A client's list of requests has what it asked for in vain. */
 const IN_VAIN = /unknown_name\\*":\\*"[^"\\]*/g;
+
+/** Rows that belong to a tenant, each told from a later one of the same name; ?1 is the tenant. */
+const OF_TENANT = {
+  keys: 'SELECT id AS row FROM keys WHERE tenant = ?1',
+  rooms: "SELECT name || ' ' || created_at AS row FROM rooms WHERE tenant = ?1",
+  grants:
+    "SELECT scope || ' ' || tenant || ' ' || owner || ' ' || created_at AS row FROM grants WHERE ?1 IN (tenant, owner)",
+  grant_refusals:
+    "SELECT tenant || ' ' || owner || ' ' || created_at AS row FROM grant_refusals WHERE ?1 IN (tenant, owner)",
+  tenant_limits: "SELECT tenant || ' ' || revision AS row FROM tenant_limits WHERE tenant = ?1",
+  names: 'SELECT name AS row FROM names WHERE owner = ?1',
+  versions: "SELECT name || '@' || version AS row FROM versions WHERE owner = ?1",
+  experiments: 'SELECT id AS row FROM experiments WHERE owner = ?1',
+  history: "SELECT id AS row FROM history WHERE owner = ?1 AND action <> 'erase'",
+  kept_prompts: 'SELECT id AS row FROM kept_prompts WHERE tenant = ?1',
+  blob_holders: 'SELECT digest AS row FROM blob_holders WHERE tenant = ?1',
+} as const;
+
+type Rows = ReadonlyMap<string, ReadonlySet<string | number>>;
+
+/** What a tenant has in D1. */
+export async function rowsOfTenant(sim: Simulation, tenant: string): Promise<Rows> {
+  const rows = new Map<string, Set<string | number>>();
+  for (const [table, sql] of Object.entries(OF_TENANT)) {
+    const found = await committed<{ row: string | number }>(sim, sql, tenant);
+    rows.set(table, new Set(found.map(({ row }) => row)));
+  }
+  return rows;
+}
+
+/** Of what a tenant had before its erasure, nothing is left: what is there has been made since. */
+export async function checkTenantErased(sim: Simulation, tenant: string, before: Rows): Promise<void> {
+  for (const [table, rows] of await rowsOfTenant(sim, tenant))
+    for (const row of rows)
+      if (before.get(table)?.has(row) === true)
+        sim.fail('6 nothing of it is left after an erasure', `${tenant} still has ${row} in ${table}`);
+}
+
+/** Columns that say which key made a row. */
+const MAKERS = {
+  keys: 'created_by',
+  rooms: 'created_by',
+  grants: 'created_by',
+  grant_refusals: 'created_by',
+  versions: 'created_by',
+  pins: 'actor',
+  history: 'actor',
+} as const;
+
+/** Rows of keys are never deleted but by an erasure: nothing is there that such a key has made. */
+async function checkMakers(sim: Simulation): Promise<void> {
+  for (const [table, column] of Object.entries(MAKERS)) {
+    const left = await committed<Record<string, unknown>>(
+      sim,
+      `SELECT * FROM ${table} WHERE ${column} GLOB 'key_*' AND ${column} NOT IN (SELECT id FROM keys)
+       ${table === 'history' ? "AND action <> 'erase'" : ''}`,
+    );
+    for (const row of left)
+      sim.fail(
+        '6 nothing of it is left after an erasure',
+        `a key of an erased tenant has made this of ${table}: ${JSON.stringify(row).slice(0, 300)}`,
+      );
+  }
+}
 
 /** Erasures that have not ended. */
 export async function unendedErasures(sim: Simulation): Promise<number> {
@@ -15,6 +80,7 @@ export async function unendedErasures(sim: Simulation): Promise<number> {
 }
 
 export async function checkErased(sim: Simulation): Promise<void> {
+  await checkMakers(sim);
   const { world, truth } = sim;
   const wrong = (what: string): void => sim.fail('6 nothing of it is left after an erasure', what);
   const names = truth.names.ever().filter((name) => truth.names.now(name) === undefined);
@@ -23,9 +89,9 @@ export async function checkErased(sim: Simulation): Promise<void> {
     const said = new RegExp(`(?<![a-z0-9/])${name}(?![a-z0-9/])`);
     for (const { table, row } of rows)
       if (!KEEP_NAMES.has(table) && said.test(row)) wrong(`${name} is in ${table}: ${row.slice(0, 200)}`);
-    // Others' rows of history may name it; its own may not, but for a repair that ran meanwhile.
+    // Others' rows of history may name it; its own may not.
     for (const { table, row } of rows)
-      if (table === 'history' && row.includes(`"name":"${name}"`) && !/"action":"(erase|repair)"/.test(row))
+      if (table === 'history' && row.includes(`"name":"${name}"`) && !row.includes('"action":"erase"'))
         wrong(`${name} is in history: ${row.slice(0, 200)}`);
   }
   const kept = new Set(

@@ -1,6 +1,7 @@
 /** Names and their versions: publish, promote, roll back, retire, remove, restore, alias, erase. */
 import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
+import { checkTenantErased, rowsOfTenant } from '../invariants/erased.ts';
 import { sha256 } from '../simulation.ts';
 import {
   admin,
@@ -159,6 +160,7 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
   const { world } = sim;
   tenant.erasing = true;
   try {
+    const before = await rowsOfTenant(sim, tenant.id);
     const outcome = await eraseAll(sim, actor, {
       body: { tenant: tenant.id, usage: true },
       key: world.adminKey,
@@ -167,17 +169,7 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
     if (outcome === 'done') {
       tenant.experiments = [];
       for (const key of tenant.keys) key.revokedAt = Math.min(key.revokedAt ?? Infinity, world.time.now);
-      for (const table of ['names', 'versions', 'history'] as const) {
-        const column = 'owner';
-        const [row] = await committed<{ many: number }>(
-          sim,
-          // `erase` itself stays in the history; the operator may have changed rooms since.
-          `SELECT COUNT(*) AS many FROM ${table} WHERE ${column} = ? ${table === 'history' ? "AND action NOT IN ('erase', 'reserve', 'unreserve')" : ''}`,
-          tenant.id,
-        );
-        if (row?.many !== 0)
-          sim.fail('6 nothing erased is left', `${row?.many} rows of ${tenant.id} in ${table}`);
-      }
+      await checkTenantErased(sim, tenant.id, before);
     }
     // However far it came, the operator gives the tenant another key.
     for (let tries = 0; tries < 20; tries += 1) {

@@ -242,12 +242,16 @@ export async function repeat(
   refusals: readonly string[] = [],
 ): Promise<Awaited<ReturnType<typeof admin>> & { lost: boolean; tries: number }> {
   let lost = false;
+  let asked = given;
   for (let tries = 1; ; tries += 1) {
-    const last = await admin(sim, actor, given, refusals);
+    const last = await admin(sim, actor, asked, refusals);
     const { answered, outcome } = last;
     lost ||= outcome === 'lost';
     const again = answered.kind === 'lost' || answered.status === 503;
     if (!again || tries === TRIES) return { ...last, lost, tries };
+    // A rollback is repeated with the version that the error names.
+    const to = /with `to: (\d+)`/.exec(answered.kind === 'answer' ? answered.text : '')?.[1];
+    if (to !== undefined) asked = { ...given, body: { ...given.body, to: Number(to) } };
     await sim.world.time.sleep(actor.life, actor.random.between(200, 6_000));
   }
 }

@@ -9,7 +9,7 @@ const grant = (tenant: string, scope: string, owner: string | null = 'clinic'): 
   scope,
   owner,
   created_at: 1_700_000_000_000,
-  created_by: 'key_1',
+  created_by: 'bootstrap',
 });
 
 import { NO_CAPS } from '../../contracts/sample-rows.ts';
@@ -24,7 +24,7 @@ describe('GrantLedger', () => {
 
   it('stores a grant once, and one per giver', async () => {
     expect(await add(grant('guest', 'a/**'))).toBe('added');
-    expect(await add({ ...grant('guest', 'a/**'), created_by: 'key_2' })).toBe('known');
+    expect(await add({ ...grant('guest', 'a/**'), created_by: 'bootstrap' })).toBe('known');
     expect(await add(grant('guest', 'a/**', null))).toBe('added');
     expect(await add(grant('guest', 'a/**', 'other'))).toBe('added');
     expect(await ledger.get(grant('guest', 'a/**', null))).toEqual(grant('guest', 'a/**', null));
@@ -106,7 +106,7 @@ describe('GrantLedger', () => {
       grant('other', 'e', 'eve'),
     ])
       await add(row);
-    const refusal = (owner: string) => ({ tenant: 'guest', owner, created_at: 5, created_by: 'key_2' });
+    const refusal = (owner: string) => ({ tenant: 'guest', owner, created_at: 5, created_by: 'bootstrap' });
     expect(await ledger.refuse(refusal('eve'), 2)).toBe('added');
     expect(await ledger.refuse({ ...refusal('eve'), created_at: 6 }, 2)).toBe('known');
     expect(await ledger.refuse(refusal('mallory'), 2)).toBe('added');

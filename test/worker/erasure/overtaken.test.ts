@@ -107,6 +107,17 @@ describe('a change that an erasure of its name overtakes', () => {
     expect(await left()).toEqual(NOTHING);
   });
 
+  it('a repair beside it leaves no row of history, though it would be the newest', async () => {
+    before.set('registry.pointerToWrite', () => Promise.reject(new Error('cut off')));
+    await ask('/admin/erase', { name: 'notes' });
+    app.graft.kv.tamper('name:notes', () => 'damaged');
+    await done('/admin/repair', {});
+    const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+    await done('/admin/erase', { name: 'notes', cursor: String(id) });
+    expect(before.size).toBe(0);
+    expect(await left()).toEqual(NOTHING);
+  });
+
   it('an experiment that is being made is not made', async () => {
     before.set('experimentLedger.create', () => erase({ name: 'notes' }));
     const variants = [1, 2].map((version) => ({
@@ -195,6 +206,42 @@ it('an erasure whose name another tenant has taken meanwhile is gone on with', a
   });
 });
 
+describe('an erasure that another request for the same tenant takes over', () => {
+  const begun = async (): Promise<string> => {
+    const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+    return String(id);
+  };
+  /** Another request begins it anew, and is cut off at once. */
+  const takeOver = async (): Promise<void> => {
+    before.set('rights.syncKey', () => Promise.reject(new Error('cut off')));
+    await ask('/admin/erase', { tenant: 'acme' });
+    before.delete('rights.syncKey');
+  };
+  beforeEach(async () => {
+    await done('/admin/keys', { tenant: 'acme' });
+    await app.graft.publish('acme', first, { owner: 'acme' });
+    app.graft.clock.advance(MINUTE_MS);
+  });
+
+  it('goes on with that one before it answers that nothing is left', async () => {
+    before.set('rights.syncKey', takeOver);
+    await erase({ tenant: 'acme' });
+    expect(before.size).toBe(0);
+    expect((await left()).names).toEqual([]);
+    expect(await rows("SELECT id FROM keys WHERE tenant = 'acme'")).toEqual([]);
+    expect(await rows('SELECT step FROM erasures')).toEqual([{ step: 'settling' }]);
+  });
+
+  it('goes on with that one between two pages', async () => {
+    await takeOver();
+    const cursor = await begun();
+    await takeOver();
+    expect(await begun()).not.toBe(cursor);
+    const page = EraseAnswer.parse(await done('/admin/erase', { tenant: 'acme', cursor }));
+    expect([page.cursor, page.erased]).toMatchObject([null, { names: 1, keys: 1 }]);
+  });
+});
+
 describe('a name that is being published for a tenant', () => {
   it.each(['begins', 'ends'])('is not there when its erasure %s meanwhile', async (when) => {
     const { key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
@@ -210,6 +257,31 @@ describe('a name that is being published for a tenant', () => {
     const answer = await ask('/admin/versions', { name: 'acme/notes', digest: first.digest }, key);
     expect((await left()).names).toEqual([]);
     expect(answer.status).toBe(409);
+  });
+});
+
+describe('what a tenant makes while its erasure runs from its beginning to its end', () => {
+  let key: string;
+  beforeEach(async () => {
+    ({ key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin', scopes: ['acme/**'] })) as {
+      key: string;
+    });
+    await app.graft.publish('acme/notes', first, { owner: 'acme' });
+    await done('/admin/rooms', { name: 'acme', tenant: 'acme' });
+    app.graft.clock.advance(MINUTE_MS);
+  });
+
+  it.each([
+    ['keyLedger.add', '/admin/keys', {}, 'keys'],
+    ['grantLedger.add', '/admin/grants', { scope: 'acme/**', tenant: 'bob' }, 'grants'],
+    ['grantLedger.refuse', '/admin/grants/refuse', { from: 'bob' }, 'grant_refusals'],
+    ['registry.alias', '/admin/alias', { name: 'acme/latest', target: 'acme/notes' }, 'names'],
+  ])('%s adds nothing, and says so', async (call, path, body, table) => {
+    before.set(call, () => erase({ tenant: 'acme' }));
+    const answer = await ask(path, body, key);
+    expect(before.size).toBe(0);
+    expect([answer.status, await rows(`SELECT * FROM ${table}`)]).toEqual([409, []]);
+    expect((await left()).stale).toEqual([]);
   });
 });
 

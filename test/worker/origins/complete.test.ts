@@ -142,6 +142,14 @@ describe('failing over', () => {
         origin.answerWith((response) => response.writeHead(302, { location: 'http://evil.example' }).end()),
     ],
     ['closes the connection', (origin) => origin.answerWith((response) => response.destroy())],
+    [
+      'breaks off in an answer that is not streamed',
+      (origin) =>
+        origin.answerWith((response) => {
+          response.writeHead(200, { 'content-type': 'application/json', 'content-length': '1000' });
+          response.write('{"choices":', () => setTimeout(() => response.destroy(), 20));
+        }),
+    ],
   ];
   it.each(breaks)(
     'asks the next origin if one %s, and then avoids the first for a while',

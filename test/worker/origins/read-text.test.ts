@@ -1,5 +1,5 @@
-import { expect, it } from 'vitest';
-import { readOriginText } from '../../../worker/origins/connection.ts';
+import { describe, expect, it } from 'vitest';
+import { readAnswer, readOriginText } from '../../../worker/origins/connection.ts';
 
 function body(...chunks: Uint8Array[]) {
   let cancelled = false;
@@ -34,4 +34,33 @@ it('accepts the limit, and stops one byte after it', async () => {
 it('throws when the connection breaks', async () => {
   const broken = new ReadableStream({ start: (controller) => controller.error(new Error('reset')) });
   await expect(readOriginText(new Response(broken))).rejects.toThrow('reset');
+});
+
+describe('readAnswer', () => {
+  const limits = { bytes: 20, stallMs: 20 };
+  const tens = (count: number) => body(...Array.from({ length: count }, () => new Uint8Array(10)));
+
+  it('reads a whole answer, with its status and headers', async () => {
+    const { response } = tens(2);
+    const given = new Response(response.body, { status: 201, headers: { 'x-some': 'thing' } });
+    const answer = await readAnswer(given, limits);
+    expect([answer?.status, answer?.headers.get('x-some')]).toEqual([201, 'thing']);
+    expect((await answer?.arrayBuffer())?.byteLength).toBe(20);
+  });
+
+  it('passes the rest of a longer one on as it is read, or cancels it', async () => {
+    const long = tens(5);
+    const answer = await readAnswer(long.response, limits);
+    expect(long.left()).toBe(2);
+    expect((await answer?.arrayBuffer())?.byteLength).toBe(50);
+    const left = tens(5);
+    await (await readAnswer(left.response, limits))?.body?.cancel();
+    expect(left.cancelled()).toBe(true);
+  });
+
+  it('is null when the connection breaks or falls silent', async () => {
+    const broken = new ReadableStream({ start: (controller) => controller.error(new Error('reset')) });
+    expect(await readAnswer(new Response(broken), limits)).toBeNull();
+    expect(await readAnswer(new Response(new ReadableStream()), limits)).toBeNull();
+  });
 });

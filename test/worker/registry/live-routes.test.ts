@@ -273,6 +273,22 @@ describe('a change recorded while KV rejects writes', () => {
     expect(await post('/admin/rollback', { name: 'notes' })).toMatchObject({ body: { version: 1, from: 2 } });
   });
 
+  it('goes back only once with the version that it names, also when the pointer has been written since', async () => {
+    await publish(2);
+    await publish(3);
+    const put = vi.spyOn(graft.kv, 'put').mockRejectedValue(new Error('KV PUT failed: 500'));
+    const cut = await post('/admin/rollback', { name: 'notes' });
+    put.mockRestore();
+    expect([cut.status, cut.body.error?.message]).toEqual([503, expect.stringContaining('with `to: 2`')]);
+    await graft.schedule((work) => void work.catch(() => undefined));
+    expect(await served('notes')).toBe('notes@2');
+    const again = await post('/admin/rollback', { name: 'notes', to: 2 });
+    expect(again).toMatchObject({ status: 200, body: { version: 2, from: 2 } });
+    expect(await steps()).toEqual(['rollback 3 2', 'publish 2 3', 'publish 1 2', 'publish - 1']);
+    // Without it, it is another rollback.
+    expect(await post('/admin/rollback', { name: 'notes' })).toMatchObject({ body: { version: 1, from: 2 } });
+  });
+
   it('goes back further for a caller that knows the state, or has another key', async () => {
     for (const n of [2, 3, 4]) await publish(n);
     await cutOff('/admin/rollback', { name: 'notes' });
