@@ -2,6 +2,7 @@
 import { checkPrivacy } from '../answers.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { makeKey } from './keys.ts';
+import { CALLING, FORMS } from './forms.ts';
 import { admin, complete, liveKeys, namesOf, type Operation, pickOr, repeat, SECOND } from './operation.ts';
 
 /** The same question in the words of another API; what answers must be the same. */
@@ -61,6 +62,9 @@ async function askOtherwise(sim: Simulation, actor: Actor, path: keyof typeof DI
 
 /** Long enough that a row needs much of an origin's memory. */
 const LONG = { least: 100, most: 200 };
+
+/** Enough for most whole answers that have a form. */
+const FORM_TOKENS = 120;
 
 /** Prompts and answers of a key that keeps them: only an admin key that may reads them, of its own tenant. */
 async function readKept(sim: Simulation, actor: Actor): Promise<Outcome> {
@@ -123,9 +127,23 @@ export const COMPLETIONS = {
     run: (sim, actor) =>
       complete(sim, actor, { content: 'hello', maxTokens: actor.random.between(LONG.least, LONG.most) }),
   },
+  'ask for a form': {
+    weight: 5,
+    possible: hasKey,
+    run: (sim, actor) => complete(sim, actor, { form: actor.random.pick(FORMS), maxTokens: FORM_TOKENS }),
+  },
+  'ask for a call': {
+    weight: 5,
+    possible: hasKey,
+    run: (sim, actor) =>
+      complete(sim, actor, {
+        form: actor.random.pick(CALLING),
+        maxTokens: actor.random.chance(0.8) ? FORM_TOKENS : actor.random.between(1, 60),
+      }),
+  },
   'read what is kept': { weight: 1, possible: () => true, run: readKept },
   complete: {
-    weight: 40,
+    weight: 30,
     possible: hasKey,
     run: (sim, actor) => complete(sim, actor),
   },
