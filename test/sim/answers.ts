@@ -1,7 +1,7 @@
 /** What an answer of the edge must be, whoever asked and whatever went wrong meanwhile. */
 import { type Answered, codeOf } from './client.ts';
 import { originFault, streamFault } from './invariants/explained.ts';
-import { askedForm, type Call, type Form, readCalls } from './operations/forms.ts';
+import { askedForm, type Call, type Form, readCalls, withCalls } from './operations/forms.ts';
 import { STALE_MS } from './truth.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { Actor, Key, Outcome, Simulation } from './simulation.ts';
@@ -221,12 +221,8 @@ async function rightAnswer(
   if (form === undefined) return sim.oracle.answer({ content, chain, maxTokens });
   const right = await sim.oracle.constrained({ content, chain, maxTokens, ...askedForm(form) });
   if (form.body.tools == null) return right;
-  const { text, calls } = readCalls(right.text);
-  return { ...right, text: withCalls(text, calls) };
+  return { ...right, text: withCalls(readCalls(right.text)) };
 }
-
-const withCalls = (text: string, calls: readonly Call[]): string =>
-  [text, ...calls.map((call) => `<${call.name} ${call.arguments}>`)].join('');
 
 interface Said {
   /** With its calls. */
@@ -253,7 +249,7 @@ function readWhole(text: string): Said | { error: string } | null {
     const plain = choice.message.content ?? '';
     const calls = (choice.message.tool_calls ?? []).map((call) => call.function);
     return {
-      text: withCalls(plain, calls),
+      text: withCalls({ text: plain, calls }),
       plain,
       calls,
       finish: choice.finish_reason,
@@ -277,7 +273,7 @@ function readStream(text: string): Said | { error: string } | null {
     if (data === '[DONE]')
       return finish === null
         ? null
-        : { text: withCalls(plain, calls), plain, calls, finish, completionTokens: tokens };
+        : { text: withCalls({ text: plain, calls }), plain, calls, finish, completionTokens: tokens };
     const chunk = JSON.parse(data) as {
       choices?: {
         delta?: {

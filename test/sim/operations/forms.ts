@@ -168,3 +168,7 @@ export function readCalls(written: string): { text: string; calls: Call[] } {
   // Of a call that has no name yet nothing is shown.
   return { text: /^\s*<(t|$)/.test(text) ? '' : text, calls };
 }
+
+/** As one text, to be compared. */
+export const withCalls = ({ text, calls }: ReturnType<typeof readCalls>): string =>
+  [text, ...calls.map((call) => `<${call.name} ${call.arguments}>`)].join('');

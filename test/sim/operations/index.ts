@@ -5,11 +5,13 @@ import { GRANTS } from './grants.ts';
 import { KEYS } from './keys.ts';
 import { NAMES } from './names.ts';
 import type { Operation } from './operation.ts';
+import { OTHER_APIS } from './other-apis.ts';
 import { TAMPERING } from './tampering.ts';
 import { UPKEEP } from './upkeep.ts';
 
 export const OPERATIONS = {
   ...COMPLETIONS,
+  ...OTHER_APIS,
   ...NAMES,
   ...KEYS,
   ...GRANTS,

@@ -13,6 +13,8 @@ import { fillWithHash } from '../../gpu-origin/fake-runner.ts';
 import { simulatedXGrammar } from './grammar-compiler.ts';
 import { loadSimTokenizer } from './sim-tokenizer.ts';
 
+/** Width of a fake runner's hidden states. */
+const HIDDEN = 8;
 /** So much less likely is what is no letter, so that it comes only where a constraint leaves nothing else. */
 const NO_LETTER = 100;
 /** So much less likely is the end, so that answers take some hundred tokens unless they are limited. */
@@ -53,6 +55,8 @@ interface Oracle {
   answer(question: Question & { maxTokens: number }): Expected;
   /** The same, of an answer that is constrained. */
   constrained(question: Question & { maxTokens: number; form: AskedForm }): Promise<Expected>;
+  /** Pooled hidden states, of length 1. */
+  embed(question: { text: string; chain: readonly ChainEntry[]; pooling: 'mean' | 'last' }): number[];
   /** Tokens of a prompt. */
   encode(question: Omit<Question, 'chain'>): number[];
 }
@@ -102,6 +106,21 @@ export function createOracle(): Oracle {
 
   return {
     encode,
+    embed({ text, chain, pooling }) {
+      const tokens = [...tokenizer.prefixIds, ...tokenizer.encode(text, { allowSpecial: false })];
+      const states = tokens.map((_, at) => {
+        const state = new Float32Array(HIDDEN);
+        fillWithHash(state, deltaOf(chain), tokens.slice(0, at + 1));
+        return state;
+      });
+      const pooled = pooling === 'last' ? states.slice(-1) : states;
+      const vector = Array.from(
+        { length: HIDDEN },
+        (_, at) => pooled.reduce((sum, state) => sum + (state[at] as number), 0) / pooled.length,
+      );
+      const norm = Math.hypot(...vector);
+      return vector.map((value) => Math.fround(value / norm));
+    },
     answer(question) {
       const answering = begin(question);
       while (answering.next(null) !== null);
