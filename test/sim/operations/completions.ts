@@ -71,7 +71,7 @@ export const COMPLETIONS = {
   },
   'read what is kept': { weight: 1, possible: () => true, run: readKept },
   complete: {
-    weight: 26,
+    weight: 24,
     possible: hasKey,
     run: (sim, actor) => complete(sim, actor),
   },

@@ -1,5 +1,6 @@
 /** The operations of clients, and what their answers must be. */
 import { COMPLETIONS } from './completions.ts';
+import { COMPOSED } from './composed.ts';
 import { EXPERIMENTS } from './experiments.ts';
 import { GRANTS } from './grants.ts';
 import { KEYS } from './keys.ts';
@@ -12,6 +13,7 @@ import { UPKEEP } from './upkeep.ts';
 export const OPERATIONS = {
   ...COMPLETIONS,
   ...OTHER_APIS,
+  ...COMPOSED,
   ...NAMES,
   ...KEYS,
   ...GRANTS,
