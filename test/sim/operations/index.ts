@@ -3,6 +3,7 @@ import { COMPLETIONS } from './completions.ts';
 import { COMPOSED } from './composed.ts';
 import { EXPERIMENTS } from './experiments.ts';
 import { GRANTS } from './grants.ts';
+import { GUARDED } from './guarded.ts';
 import { KEYS } from './keys.ts';
 import { NAMES } from './names.ts';
 import type { Operation } from './operation.ts';
@@ -18,6 +19,7 @@ export const OPERATIONS = {
   ...KEYS,
   ...GRANTS,
   ...EXPERIMENTS,
+  ...GUARDED,
   ...TAMPERING,
   ...UPKEEP,
 } as const satisfies Record<string, Operation>;

@@ -165,6 +165,7 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
       pages: 60,
     });
     if (outcome === 'done') {
+      sim.receivers.erased(tenant.id);
       tenant.experiments = [];
       for (const key of tenant.keys) key.revokedAt = Math.min(key.revokedAt ?? Infinity, world.time.now);
       for (const table of ['names', 'versions', 'history'] as const) {
