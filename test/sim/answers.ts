@@ -1,8 +1,11 @@
 /** What an answer of the edge must be, whoever asked and whatever went wrong meanwhile. */
 import { type Answered, codeOf } from './client.ts';
 import { originFault, streamFault } from './invariants/explained.ts';
+import { askedForm, type Call, type Form, readCalls, withCalls } from './operations/forms.ts';
 import { STALE_MS } from './truth.ts';
+import type { ChainEntry } from '../../protocol/identity.ts';
 import type { Actor, Key, Outcome, Simulation } from './simulation.ts';
+import type { Expected } from './world/expected-answer.ts';
 
 export interface Completion {
   key: Key;
@@ -12,6 +15,8 @@ export interface Completion {
   stream: boolean;
   leaveAfterMs: number | null;
   slowMs: number | null;
+  /** What the answer is constrained to, and functions that it may call. */
+  form?: Form;
 }
 
 /** Codes that say that an origin could not be had, or has stopped. */
@@ -45,7 +50,7 @@ export function checkPrivacy(sim: Simulation, tenant: string, answered: Answered
 
 export async function checkCompletion(sim: Simulation, actor: Actor, asked: Completion): Promise<Outcome> {
   const { tenant } = actor;
-  const { key, model, content, maxTokens, stream, leaveAfterMs, slowMs } = asked;
+  const { key, model, content, maxTokens, stream, leaveAfterMs, slowMs, form } = asked;
   const from = sim.world.time.now;
   const answered = await sim.ask(actor, {
     path: '/v1/chat/completions',
@@ -55,6 +60,7 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
       messages: [{ role: 'user', content }],
       max_tokens: maxTokens,
       temperature: 0,
+      ...form?.body,
       ...(stream ? { stream: true, stream_options: { include_usage: true } } : {}),
     },
     ...(leaveAfterMs === null ? {} : { leaveAfterMs }),
@@ -98,7 +104,9 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
   }
   const adapter = answered.headers.get('x-graft-adapter') ?? '';
   const chains = adapter === 'base' ? [[]] : sim.truth.everAs(adapter).map((row) => row.chain);
-  const answers = chains.map((chain) => ({ chain, right: sim.oracle.answer({ content, chain, maxTokens }) }));
+  const answers = await Promise.all(
+    chains.map(async (chain) => ({ chain, right: await rightAnswer(sim, asked, chain) })),
+  );
   const found = answers.find(({ right }) => right.text === said.text);
   if (found === undefined) {
     const wanted = answers.map(({ right }) => right.text).join(' or ') || 'nothing: it is no version';
@@ -110,6 +118,8 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
     return 'refused';
   }
   const { chain, right } = found;
+  if (form !== undefined && said.finish !== 'length' && !form.fits(said.plain, said.calls))
+    sim.fail('an answer is what it is constrained to', `${what}: ${said.text}`);
   if (said.completionTokens !== null && said.completionTokens !== right.tokens)
     sim.fail(
       '5 usage is what was received',
@@ -203,22 +213,48 @@ const ancestorsOf = (name: string): string[] => {
   return parts.slice(1).map((_, at) => parts.slice(0, parts.length - 1 - at).join('/'));
 };
 
+async function rightAnswer(
+  sim: Simulation,
+  { content, maxTokens, form }: Completion,
+  chain: readonly ChainEntry[],
+): Promise<Expected> {
+  if (form === undefined) return sim.oracle.answer({ content, chain, maxTokens });
+  const right = await sim.oracle.constrained({ content, chain, maxTokens, ...askedForm(form) });
+  if (form.body.tools == null) return right;
+  return { ...right, text: withCalls(readCalls(right.text)) };
+}
+
 interface Said {
+  /** With its calls. */
   text: string;
+  plain: string;
+  calls: Call[];
+  finish: string;
   completionTokens: number | null;
 }
 
 function readWhole(text: string): Said | { error: string } | null {
   try {
     const body = JSON.parse(text) as {
-      choices?: { message: { content: string | null }; finish_reason: string | null }[];
+      choices?: {
+        message: { content: string | null; tool_calls?: { function: Call }[] };
+        finish_reason: string | null;
+      }[];
       usage?: { completion_tokens: number };
       error?: { code: string };
     };
     if (body.error !== undefined) return { error: body.error.code };
     const [choice] = body.choices ?? [];
     if (choice === undefined || choice.finish_reason === null) return null;
-    return { text: choice.message.content ?? '', completionTokens: body.usage?.completion_tokens ?? null };
+    const plain = choice.message.content ?? '';
+    const calls = (choice.message.tool_calls ?? []).map((call) => call.function);
+    return {
+      text: withCalls({ text: plain, calls }),
+      plain,
+      calls,
+      finish: choice.finish_reason,
+      completionTokens: body.usage?.completion_tokens ?? null,
+    };
   } catch {
     return null;
   }
@@ -226,23 +262,38 @@ function readWhole(text: string): Said | { error: string } | null {
 
 /** null = it ended without saying how. */
 function readStream(text: string): Said | { error: string } | null {
-  let said = '';
+  let plain = '';
+  const calls: Call[] = [];
   let tokens: number | null = null;
-  let finished = false;
+  let finish: string | null = null;
   for (const event of text.split('\n\n')) {
     const line = event.split('\n').find((one) => one.startsWith('data: '));
     if (line === undefined) continue;
     const data = line.slice('data: '.length);
-    if (data === '[DONE]') return finished ? { text: said, completionTokens: tokens } : null;
+    if (data === '[DONE]')
+      return finish === null
+        ? null
+        : { text: withCalls({ text: plain, calls }), plain, calls, finish, completionTokens: tokens };
     const chunk = JSON.parse(data) as {
-      choices?: { delta?: { content?: string | null }; finish_reason?: string | null }[];
+      choices?: {
+        delta?: {
+          content?: string | null;
+          tool_calls?: { index: number; function: Partial<Call> }[];
+        };
+        finish_reason?: string | null;
+      }[];
       usage?: { completion_tokens: number } | null;
       error?: { code: string };
     };
     if (chunk.error !== undefined) return { error: chunk.error.code };
     const [choice] = chunk.choices ?? [];
-    said += choice?.delta?.content ?? '';
-    if (choice?.finish_reason != null) finished = true;
+    plain += choice?.delta?.content ?? '';
+    for (const { index, function: piece } of choice?.delta?.tool_calls ?? []) {
+      const call = (calls[index] ??= { name: '', arguments: '' });
+      call.name += piece.name ?? '';
+      call.arguments += piece.arguments ?? '';
+    }
+    finish = choice?.finish_reason ?? finish;
     tokens = chunk.usage?.completion_tokens ?? tokens;
   }
   return null;

@@ -5,6 +5,7 @@ import type { Life } from './world/time.ts';
 import { checkErased, unendedErasures } from './invariants/erased.ts';
 import { checkPins } from './invariants/pins.ts';
 import { checkUsage } from './invariants/usage.ts';
+import { checkWebhooks } from './invariants/webhooks.ts';
 import { repairAll } from './operations/tampering.ts';
 import type { Simulation, Tenant } from './simulation.ts';
 
@@ -173,6 +174,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await checkErased(sim);
   await checkPins(sim);
   await checkUsage(sim);
+  await checkWebhooks(sim);
   if (over()) return;
   await probe(sim, over);
 }

@@ -5,6 +5,7 @@ import { ask, type Answered, type Ask, codeOf } from './client.ts';
 import { watchQuotas } from './invariants/quotas.ts';
 import { watchSignatures } from './invariants/signatures.ts';
 import { Quotas } from './operations/quotas.ts';
+import { Receivers } from './receivers.ts';
 import { Truth } from './truth.ts';
 import type { FaultKind } from './world/faults.ts';
 import { createOracle } from './world/expected-answer.ts';
@@ -120,6 +121,7 @@ export class Simulation {
   readonly oracle = createOracle();
   readonly tenants: Tenant[] = [];
   readonly quotas = new Quotas();
+  readonly receivers: Receivers;
   /** `name@version` that an experiment was made with. */
   readonly variants = new Set<string>();
   /** Prefixes that the operator has reserved. */
@@ -150,6 +152,7 @@ export class Simulation {
     this.operations = Math.min(options.operations, options.stopAfter ?? Infinity);
     this.world = new World(options.seed, options.programs, options);
     this.truth = new Truth(this.world);
+    this.receivers = new Receivers(this.world, (invariant, what) => this.fail(invariant, what));
     this.world.network.onAnswer = watchSignatures((invariant, what) => this.fail(invariant, what));
     const objects = this.world.objects.get('QUOTAS');
     if (objects !== undefined) {

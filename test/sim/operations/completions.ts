@@ -1,66 +1,14 @@
-/** Completions: read to their end, left, or read slowly. */
-import { checkPrivacy } from '../answers.ts';
+/** Chat completions: read to their end, left, or read slowly; with forms; and what is kept of them. */
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { makeKey } from './keys.ts';
-import { admin, complete, liveKeys, namesOf, type Operation, pickOr, repeat, SECOND } from './operation.ts';
-
-/** The same question in the words of another API; what answers must be the same. */
-const DIALECTS = {
-  '/v1/messages': {
-    body: (content: string, most: number) => ({ messages: [{ role: 'user', content }], max_tokens: most }),
-    text: (json: unknown) =>
-      (json as { content: { text?: string }[] }).content.map(({ text = '' }) => text).join(''),
-  },
-  '/v1/responses': {
-    body: (content: string, most: number) => ({ input: content, max_output_tokens: most }),
-    text: (json: unknown) =>
-      (json as { output: { content?: { text?: string }[] }[] }).output
-        .flatMap(({ content = [] }) => content.map(({ text = '' }) => text))
-        .join(''),
-  },
-  '/v1/chat/completions': {
-    body: (content: string, most: number) => ({
-      ...{ messages: [{ role: 'user', content }], max_tokens: most, n: 2 },
-    }),
-    text: (json: unknown) => {
-      const texts = (json as { choices: { message: { content: string | null } }[] }).choices.map(
-        ({ message }) => message.content ?? '',
-      );
-      return texts.length === 2 && texts[0] === texts[1] ? (texts[0] as string) : texts.join(' and ');
-    },
-  },
-} as const;
-
-async function askOtherwise(sim: Simulation, actor: Actor, path: keyof typeof DIALECTS): Promise<Outcome> {
-  const { random, tenant } = actor;
-  const model = pickOr(random, namesOf(sim, actor, 'live'), 'base');
-  const content = random.pick(['hello world', 'what is it']);
-  const maxTokens = random.between(1, 20);
-  const { body, text } = DIALECTS[path];
-  const answered = await sim.ask(actor, {
-    path,
-    key: random.pick(liveKeys(sim, actor)).text,
-    // Several requests may have the same.
-    headers: { 'x-request-id': `request ${random.below(5)}` },
-    body: { model, temperature: 0, ...body(content, maxTokens) },
-  });
-  if (answered.kind === 'lost') return 'lost';
-  checkPrivacy(sim, tenant.id, answered, model);
-  if (answered.status !== 200) return 'refused';
-  const adapter = answered.headers.get('x-graft-adapter') ?? '';
-  const chains = adapter === 'base' ? [[]] : sim.truth.everAs(adapter).map((row) => row.chain);
-  const right = chains.map((chain) => sim.oracle.answer({ content, chain, maxTokens }).text);
-  const said = text(answered.json);
-  if (!right.includes(said))
-    sim.fail(
-      '2 tokens are made by a chain in force',
-      `${path} of ${tenant.id} to ${model} by ${adapter}: ${said} instead of ${right.join(' or ')}`,
-    );
-  return 'done';
-}
+import { CALLING, FORMS } from './forms.ts';
+import { admin, complete, liveKeys, type Operation, repeat, SECOND } from './operation.ts';
 
 /** Long enough that a row needs much of an origin's memory. */
 const LONG = { least: 100, most: 200 };
+
+/** Enough for most whole answers that have a form. */
+const FORM_TOKENS = 120;
 
 /** Prompts and answers of a key that keeps them: only an admin key that may reads them, of its own tenant. */
 async function readKept(sim: Simulation, actor: Actor): Promise<Outcome> {
@@ -99,33 +47,31 @@ async function readKept(sim: Simulation, actor: Actor): Promise<Outcome> {
 }
 
 const hasKey: Operation['possible'] = (_sim, { tenant }) => tenant.keys.length > 0;
-const hasLiveKey: Operation['possible'] = (sim, actor) => liveKeys(sim, actor).length > 0;
 
 export const COMPLETIONS = {
-  'ask for messages': {
-    weight: 2,
-    possible: hasLiveKey,
-    run: (sim, actor) => askOtherwise(sim, actor, '/v1/messages'),
-  },
-  'ask for a response': {
-    weight: 2,
-    possible: hasLiveKey,
-    run: (sim, actor) => askOtherwise(sim, actor, '/v1/responses'),
-  },
-  'ask for two answers': {
-    weight: 2,
-    possible: hasLiveKey,
-    run: (sim, actor) => askOtherwise(sim, actor, '/v1/chat/completions'),
-  },
   'ask for much': {
     weight: 3,
     possible: hasKey,
     run: (sim, actor) =>
       complete(sim, actor, { content: 'hello', maxTokens: actor.random.between(LONG.least, LONG.most) }),
   },
+  'ask for a form': {
+    weight: 5,
+    possible: hasKey,
+    run: (sim, actor) => complete(sim, actor, { form: actor.random.pick(FORMS), maxTokens: FORM_TOKENS }),
+  },
+  'ask for a call': {
+    weight: 5,
+    possible: hasKey,
+    run: (sim, actor) =>
+      complete(sim, actor, {
+        form: actor.random.pick(CALLING),
+        maxTokens: actor.random.chance(0.8) ? FORM_TOKENS : actor.random.between(1, 60),
+      }),
+  },
   'read what is kept': { weight: 1, possible: () => true, run: readKept },
   complete: {
-    weight: 40,
+    weight: 24,
     possible: hasKey,
     run: (sim, actor) => complete(sim, actor),
   },

@@ -12,17 +12,29 @@ import {
   usableVersions,
 } from './operation.ts';
 
-const REFUSALS = ['version_conflict', 'conflict', 'invalid_request', 'adapter_invalid', 'experiment_over'];
+export const REFUSALS = [
+  'version_conflict',
+  'conflict',
+  'invalid_request',
+  'adapter_invalid',
+  'experiment_over',
+];
 
 const running = ({ tenant }: Actor): Trial[] => tenant.experiments.filter(({ over }) => !over);
 
 /** Names that an experiment may be about: another version than the live one may be served, too. */
-const testable = (sim: Simulation, actor: Actor): string[] =>
+export const testable = (sim: Simulation, actor: Actor): string[] =>
   namesOf(sim, actor, 'live').filter(
-    (name) => usableVersions(sim, name).length > 1 && !running(actor).some((one) => one.name === name),
+    (name) =>
+      usableVersions(sim, name).length > 1 && !actor.tenant.experiments.some((one) => one.name === name),
   );
 
-async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
+/** Two versions of a name against each other. @param design what else the experiment has. */
+export async function createTrial(
+  sim: Simulation,
+  actor: Actor,
+  design: (variants: { adapter: string }[]) => object,
+): Promise<{ outcome: Outcome; trial: Trial | null; json: unknown }> {
   const { random, tenant } = actor;
   const name = random.pick(testable(sim, actor));
   const live = sim.truth.names.now(name)?.version ?? 1;
@@ -33,36 +45,39 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
     weight: 0.5,
   }));
   for (const { adapter } of variants) sim.variants.add(adapter);
-  const { outcome, json } = await admin(
-    sim,
-    actor,
-    {
-      path: '/admin/experiments',
-      body: {
-        ...{ name, variants, metrics: [{ key: 'thumbs', kind: 'proportion', better: 'up' }] },
-        ...(random.chance(0.4)
-          ? { ramp: { steps: [0.1, 0.5, 1], hold_minutes: random.below(3), min_units: 0 } }
-          : {}),
-        ...(random.chance(0.3) ? { guardrails: [] } : {}),
-      },
-    },
-    REFUSALS,
-  );
-  if (outcome !== 'done') return outcome;
+  const metrics = [{ key: 'thumbs', kind: 'proportion', better: 'up' }];
+  const body = { name, variants, metrics, ...design(variants) };
+  const { outcome, json } = await admin(sim, actor, { path: '/admin/experiments', body }, REFUSALS);
+  if (outcome !== 'done') return { outcome, trial: null, json };
   const { id } = json as { id: string };
   const rows = await committed(sim, 'SELECT id FROM experiments WHERE id = ?', id);
   if (rows.length === 0 && !tenant.erasing) sim.fail(LOST, `experiment ${id} is not in D1`);
   const trial: Trial = {
-    ...{ id, name, changes: 0, over: false, answers: [] },
+    id,
+    name,
+    changes: 0,
+    over: false,
+    answers: [],
     assigned: new Map(),
     users: new Set(),
   };
   tenant.experiments.push(trial);
-  return step(sim, actor, trial, 'start');
+  return { outcome, trial, json };
+}
+
+async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
+  const { random } = actor;
+  const { outcome, trial } = await createTrial(sim, actor, () => ({
+    ...(random.chance(0.4)
+      ? { ramp: { steps: [0.1, 0.5, 1], hold_minutes: random.below(3), min_units: 0 } }
+      : {}),
+    ...(random.chance(0.3) ? { guardrails: [] } : {}),
+  }));
+  return trial === null ? outcome : step(sim, actor, trial, 'start');
 }
 
 /** @param over whether it has ended then. */
-async function step(
+export async function step(
   sim: Simulation,
   actor: Actor,
   trial: Trial,
@@ -76,6 +91,13 @@ async function step(
   trial.changes += 1;
   // Whatever became of it, nobody goes on with it.
   if (over && outcome !== 'lost') trial.over = true;
+  return outcome;
+}
+
+/** Frees its name. */
+export async function archiveTrial(sim: Simulation, actor: Actor, trial: Trial): Promise<Outcome> {
+  const outcome = await step(sim, actor, trial, 'archive');
+  if (outcome === 'done') actor.tenant.experiments = actor.tenant.experiments.filter((one) => one !== trial);
   return outcome;
 }
 
@@ -215,13 +237,8 @@ export const EXPERIMENTS = {
   'archive an experiment': {
     weight: 4,
     possible: (_sim, { tenant }) => tenant.experiments.some(({ over }) => over),
-    run: async (sim, actor) => {
-      const trial = actor.random.pick(actor.tenant.experiments.filter(({ over }) => over));
-      const outcome = await step(sim, actor, trial, 'archive');
-      if (outcome === 'done')
-        actor.tenant.experiments = actor.tenant.experiments.filter((one) => one !== trial);
-      return outcome;
-    },
+    run: (sim, actor) =>
+      archiveTrial(sim, actor, actor.random.pick(actor.tenant.experiments.filter(({ over }) => over))),
   },
   'list experiments': {
     weight: 1,

@@ -1,19 +1,25 @@
 /** The operations of clients, and what their answers must be. */
 import { COMPLETIONS } from './completions.ts';
+import { COMPOSED } from './composed.ts';
 import { EXPERIMENTS } from './experiments.ts';
 import { GRANTS } from './grants.ts';
+import { GUARDED } from './guarded.ts';
 import { KEYS } from './keys.ts';
 import { NAMES } from './names.ts';
 import type { Operation } from './operation.ts';
+import { OTHER_APIS } from './other-apis.ts';
 import { TAMPERING } from './tampering.ts';
 import { UPKEEP } from './upkeep.ts';
 
 export const OPERATIONS = {
   ...COMPLETIONS,
+  ...OTHER_APIS,
+  ...COMPOSED,
   ...NAMES,
   ...KEYS,
   ...GRANTS,
   ...EXPERIMENTS,
+  ...GUARDED,
   ...TAMPERING,
   ...UPKEEP,
 } as const satisfies Record<string, Operation>;

@@ -167,6 +167,7 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
       pages: 60,
     });
     if (outcome === 'done') {
+      sim.receivers.erased(tenant.id);
       tenant.experiments = [];
       for (const key of tenant.keys) key.revokedAt = Math.min(key.revokedAt ?? Infinity, world.time.now);
       await checkTenantErased(sim, tenant.id, before);

@@ -214,7 +214,7 @@ export const pickOr = (random: Random, names: readonly string[], instead: string
   names.length === 0 ? instead : random.pick(names);
 
 /** Names of others that the tenant was given. */
-const grantedNames = (sim: Simulation, { tenant }: Actor): string[] =>
+export const grantedNames = (sim: Simulation, { tenant }: Actor): string[] =>
   sim.truth.grants.keys().flatMap((key) => {
     const grant = sim.truth.grants.now(key);
     const mine = grant !== undefined && (grant.tenant === tenant.id || grant.tenant === '*');

@@ -11,14 +11,14 @@ import { UsageMemory } from '../../../gpu-origin/http/run-prompts.ts';
 import { Serving } from '../../../gpu-origin/http/serve.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { engineTokens } from '../../../gpu-origin/model/tokenizer.ts';
-import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';
 import type { BaseInfo } from '../../../protocol/origin-wire.ts';
 import { newStartId, type SigningKey } from '../../../protocol/signature.ts';
 import { FakeRunner, type FakeRunnerOptions } from '../../gpu-origin/fake-runner.ts';
-import { tinyMetadata } from '../../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
 import { onlyLetters } from './expected-answer.ts';
+import { GrammarWatch } from './grammar-watch.ts';
 import { EngineWatch, type OriginLedger } from './origin-ledger.ts';
+import { grammarTokensOf, loadSimTokenizer } from './sim-tokenizer.ts';
 
 export interface OriginParams {
   id: string;
@@ -103,7 +103,7 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
     },
     yield: () => new Promise((resolve) => setImmediate(resolve)),
   };
-  const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });
+  const tokenizer = loadSimTokenizer();
   const runner = new SimRunner(
     params.base,
     {
@@ -126,11 +126,10 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
     isInUse: (digest) => made?.needs(digest) ?? false,
     freeBytes: undefined as never,
   });
+  const constraints = new GrammarWatch(sleep);
   const grammars = new GrammarService({
-    startWorker: () => {
-      throw new Error('no grammar is compiled in a simulated world');
-    },
-    tokens: null,
+    startWorker: constraints.startWorker,
+    tokens: grammarTokensOf(tokenizer),
     now: clock.now,
     onFault,
   });
@@ -204,6 +203,7 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
         preempted,
         kvTokens,
         rows: runner.occupied.length,
+        constrained: constraints.open,
         held,
         inFlight: serving.inFlight,
       };

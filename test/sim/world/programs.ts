@@ -13,8 +13,10 @@ import { readFile } from 'node:fs/promises';
 import { workerBuild } from '../../../bin/worker-build.mjs';
 import { mountedModules } from './disk.ts';
 import { type Mark, MARKS } from '../marks.ts';
+import { COMPILER_MODULE, loadGrammarCompiler, simulatedXGrammar } from './grammar-compiler.ts';
 import { forbidden, GLOBAL_NAMES, MARK_GLOBAL, nodeRandom, simulatedGlobals } from './life-globals.ts';
 import type { OriginParams, OriginProcess } from './origin-program.ts';
+import { grammarTokensOf, loadSimTokenizer } from './sim-tokenizer.ts';
 
 const ROOT = path.join(import.meta.dirname, '../../..');
 
@@ -34,7 +36,8 @@ export interface Programs {
 }
 
 export async function buildPrograms(changes: readonly Change[] = []): Promise<Programs> {
-  const plugins = [changing(changes)];
+  const plugins = [SHARED_XGRAMMAR, changing(changes)];
+  await loadGrammarCompiler(grammarTokensOf(loadSimTokenizer()));
   const [worker, origin] = await Promise.all([
     build({ ...workerBuild(ROOT), format: 'cjs', write: false, plugins, sourcemap: 'inline', external: [] }),
     build({
@@ -47,6 +50,7 @@ export async function buildPrograms(changes: readonly Change[] = []): Promise<Pr
       plugins,
       sourcemap: 'inline',
       define: { 'import.meta.url': '"file:///simulated"' },
+      external: [COMPILER_MODULE],
       logLevel: 'error',
     }),
   ]);
@@ -59,6 +63,17 @@ export async function buildPrograms(changes: readonly Change[] = []): Promise<Pr
     origin: evaluate.origin() as unknown as Programs['origin'],
   };
 }
+
+/** As the page's build does (bin/build-browser.mjs), with an instance that is there already. */
+const SHARED_XGRAMMAR: Plugin = {
+  name: 'shared-xgrammar',
+  setup(bundler) {
+    bundler.onLoad({ filter: /gpu-origin\/grammar\/xgrammar\.ts$/ }, () => ({
+      contents: `export const loadXGrammar = () => require('${COMPILER_MODULE}');`,
+      loader: 'js',
+    }));
+  },
+};
 
 function changing(changes: readonly Change[]): Plugin {
   const files = new Map<string, Change[]>();
@@ -128,6 +143,7 @@ function simulatedRequire(): (name: string) => unknown {
     'fs/promises': files.promises,
     crypto: { ...nodeCrypto, ...nodeRandom },
     perf_hooks: {},
+    [COMPILER_MODULE]: simulatedXGrammar,
   };
   return (given) => {
     const name = given.replace(/^node:/, '');

@@ -459,6 +459,8 @@ class SimObject {
   #waiting: (() => void)[] = [];
   /** Writes that are on their way to the disk. */
   #unwritten = 0;
+  /** When the last of them is there. */
+  #diskAt = 0;
   #held: (() => void)[] = [];
   #failures = new Set<() => void>();
   readonly #told: { answered: (body: string, text: string) => void; restarted: () => void };
@@ -572,7 +574,9 @@ class SimObject {
     const { time, random } = this.#around;
     apply(this.#memory);
     this.#unwritten += 1;
-    time.after(life, random.below(DISK_MS), () => {
+    // In its order: none overtakes another.
+    this.#diskAt = Math.max(this.#diskAt, time.now + random.below(DISK_MS));
+    time.after(life, this.#diskAt - time.now, () => {
       apply(this.disk);
       this.#unwritten -= 1;
       if (this.#unwritten === 0) for (const go of this.#held.splice(0)) go();

@@ -98,6 +98,8 @@ export class World {
   readonly isolates: Isolate[] = [];
   readonly origins: OriginSlot[] = [];
   readonly objects = new Map<string, SimObjects>();
+  /** Tenants' applications, by host. */
+  readonly receivers = new Map<string, Server>();
   /** How often each rare branch was reached. */
   readonly marks = new Map<string, number>();
   /** Lines of the product's logs that say that something unexpected happened. */
@@ -292,6 +294,10 @@ export class World {
       DB: this.database.binding(life),
       ...(this.shape.bucket ? { BLOBS: this.bucket.binding(life) } : {}),
       ...Object.fromEntries(objects),
+      CALL_OUT: {
+        fetch: (url: string, init: RequestInit) =>
+          this.network.fetch(life, () => this.receivers.get(new URL(url).host) ?? null, url, init),
+      },
       ORIGINS: JSON.stringify(ids),
       GRAFT_ORIGIN_KEYS: `${ORIGIN_KEY.kid}:${Buffer.from(ORIGIN_KEY.secret).toString('base64')}`,
       GRAFT_MAC_KEY: base64(9),
