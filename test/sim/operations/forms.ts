@@ -148,10 +148,17 @@ export function askedForm({ body }: Form): { form: AskedForm; tools: TemplateToo
   };
 }
 
+/** Whether an answer has nothing but calls. */
+export const callsOnly = ({ body }: Form): boolean =>
+  body.tool_choice !== undefined && body.tool_choice !== 'auto';
+
 const HEAD = /\s*<tool_call>\n\{"name": "(\w+)", "arguments": /;
 
-/** Text and calls of what a model has written, as far as it got. No string in {@link TOOLS} has a brace. */
-export function readCalls(written: string): { text: string; calls: Call[] } {
+/**
+ * Text and calls of what a model has written, as far as it got. No string in {@link TOOLS} has a brace.
+ * @param only the answer has nothing but calls.
+ */
+export function readCalls(written: string, only: boolean): { text: string; calls: Call[] } {
   const [text = '', ...rest] = written.split(HEAD);
   const calls: Call[] = [];
   for (let at = 0; at < rest.length; at += 2) {
@@ -165,8 +172,8 @@ export function readCalls(written: string): { text: string; calls: Call[] } {
     } while (depth > 0 && end < behind.length);
     calls.push({ name, arguments: behind.slice(0, end) });
   }
-  // Of a call that has no name yet nothing is shown.
-  return { text: /^\s*<(t|$)/.test(text) ? '' : text, calls };
+  // Of a call that has no name yet nothing is shown; a part of its mark may be text.
+  return { text: only ? '' : text.replace(/\s*<tool_call>[^]*$/, ''), calls };
 }
 
 /** As one text, to be compared. */
