@@ -96,7 +96,7 @@ export const MARKS: readonly Mark[] = [
     mark: 'erasure-continued-by-the-schedule',
     when: 'the client of an erasure has gone in the middle',
     file: 'worker/erasure/erase-steps.ts',
-    after: '  // As if it had been abandoned before: the next run continues.',
+    after: '  if (next !== null) await workOff(deps, next, { pages: SCHEDULED_PAGES, at: 0 });',
     if: 'next !== null',
   },
   {

@@ -56,6 +56,9 @@ export async function buildPrograms(changes: readonly Change[] = []): Promise<Pr
   ]);
   const text = ({ outputFiles }: { outputFiles?: { text: string }[] }): string =>
     outputFiles?.[0]?.text ?? '';
+  for (const { mark } of MARKS)
+    if (![worker, origin].some((one) => text(one).includes(`${MARK_GLOBAL}("${mark}")`)))
+      throw new Error(`the mark ${mark} is in no program: its line must be code that runs there`);
   const evaluate = { worker: programOf('worker', text(worker)), origin: programOf('origin', text(origin)) };
   const workers: Record<string, unknown>[] = [];
   return {
