@@ -1,6 +1,7 @@
 /** Repairs KV from the system of record: names, and what the steps share. */
 import type { NameEntry } from '../../protocol/adapter-manifest.ts';
 import type { Mended } from '../../protocol/admin-api/upkeep.ts';
+import { isLive } from '../../protocol/experiment.ts';
 import { nameProblem, sameJson } from '../../protocol/identity.ts';
 import type { RightsWriter } from '../access/ports.ts';
 import type { GrantIndex, KeyIndex } from './kv-indexes.ts';
@@ -145,9 +146,13 @@ function experimentProblem(
     case 'gone':
       return 'missing';
     case 'found':
-      return sameJson(lookup.value, experimentEntryOf(experiment)) ? null : 'outdated';
+      return sameEntry(lookup.value, experimentEntryOf(experiment)) ? null : 'outdated';
   }
 }
+
+/** Of an ended experiment readers take its state alone: an arm that is retired later is not written into it. */
+const sameEntry = (found: ExperimentEntry, wanted: ExperimentEntry): boolean =>
+  sameJson(found, isLive(wanted.document) ? wanted : { ...found, document: wanted.document });
 
 /** Marks every name in KV that the system of record does not have. */
 export const removeUnknownNames: RepairStep = async (deps, { cursor, dryRun }) => {

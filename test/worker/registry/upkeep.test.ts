@@ -176,6 +176,9 @@ describe('repair', () => {
     await experimentIndex.put({ ...live.value, id: draft });
     await mends([old, draft].sort().map((id) => `experiment ${id}: outdated, removed`));
     for (const id of [old, draft]) expect(await experimentIndex.get(id)).toEqual({ state: 'gone' });
+    // Nobody reads an ended experiment's arms.
+    expect((await post('/admin/retire', { name: 'notes', version: 1 })).status).toBe(200);
+    await mends([]);
   });
 
   it('ends requests’ part in an experiment that it removed', async () => {
