@@ -40,10 +40,7 @@ async function askAndRate(
       user,
     },
   });
-  if (answered.kind === 'lost' || answered.status !== 200) {
-    process.stderr.write(JSON.stringify(answered).slice(0, 300) + '\n');
-    return null;
-  }
+  if (answered.kind === 'lost' || answered.status !== 200) return null;
   const variant = answered.headers.get('x-graft-variant');
   const experiment = answered.headers.get('x-graft-experiment') ?? '';
   const id = /"id":"([^"]+)"/.exec(answered.text)?.[1];

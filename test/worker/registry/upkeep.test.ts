@@ -177,6 +177,7 @@ describe('repair', () => {
     await mends([old, draft].sort().map((id) => `experiment ${id}: outdated, removed`));
     for (const id of [old, draft]) expect(await experimentIndex.get(id)).toEqual({ state: 'gone' });
     // Nobody reads an ended experiment's arms.
+    await step(draft, 'archive');
     expect((await post('/admin/retire', { name: 'notes', version: 1 })).status).toBe(200);
     await mends([]);
   });
