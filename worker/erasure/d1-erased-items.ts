@@ -291,15 +291,17 @@ export function createD1ErasedFiles(db: SqlDatabase) {
       return held === null ? { bytes: 0 } : null;
     },
 
-    /** @param origins that must drop it; empty = done. */
+    /** @param origins that must drop it; empty = all have, and are asked once more when everything has settled. */
     async fileLeftTo({ id }: Erasure, digest: string, origins: readonly string[]): Promise<void> {
-      await (
-        origins.length === 0
-          ? db.prepare('DELETE FROM erasure_files WHERE erasure = ? AND digest = ?').bind(id, digest)
-          : db
-              .prepare('UPDATE erasure_files SET origins = ?3 WHERE erasure = ?1 AND digest = ?2')
-              .bind(id, digest, JSON.stringify(origins))
-      ).run();
+      await db
+        .prepare('UPDATE erasure_files SET origins = ?3 WHERE erasure = ?1 AND digest = ?2')
+        .bind(id, digest, JSON.stringify(origins))
+        .run();
+    },
+
+    /** It is not erased: somebody else has it. */
+    async fileStays({ id }: Erasure, digest: string): Promise<void> {
+      await db.prepare('DELETE FROM erasure_files WHERE erasure = ? AND digest = ?').bind(id, digest).run();
     },
 
     async atOrigins({ id }: Erasure, after: string, limit: number): Promise<FileAtOrigins[]> {
