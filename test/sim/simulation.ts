@@ -191,7 +191,7 @@ export class Simulation {
       if (name !== undefined) this.erased.add(name);
     }
     if (given.key !== undefined && given.path.startsWith('/v1/'))
-      this.asked.set(given.key, [...(this.asked.get(given.key) ?? []), JSON.stringify(given.body)]);
+      this.asked.set(given.key, [...(this.asked.get(given.key) ?? []), JSON.stringify(given.body ?? null)]);
     const answered = await ask(this.world, actor.life, given);
     this.quotas.note(this, given, answered, from);
     const code = codeOf(answered);
