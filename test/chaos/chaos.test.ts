@@ -106,7 +106,6 @@ const judged = (answer: Partial<Answer>, truth: Partial<Truth> = {}): Verdict =>
       everChains: new Set(['old', 'new']),
       said: null,
       edgeStruck: false,
-      originStruck: false,
       ...truth,
     },
     (chain) => REFERENCES[chain] as Reference,
@@ -146,11 +145,9 @@ describe('judge', () => {
     expect(judged({ body: whole('one two', 'stop') })).toMatchObject(breach('cut'));
     expect(judged({ ...streamed(delta('one ')), ended: 'broken' })).toMatchObject(breach('cut'));
     expect(judged({ ...streamed(delta('one ')), ended: 'broken' }, struck)).toEqual({ kind: 'broken' });
-    // An edge that passes on a whole answer can only break off.
     const broken = { body: whole('one two').slice(0, 30), ended: 'broken' } as const;
     expect(judged(broken)).toMatchObject(breach('cut'));
-    expect(judged(broken, { originStruck: true })).toEqual({ kind: 'broken' });
-    expect(judged({ ...broken, stream: true }, { originStruck: true })).toMatchObject(breach('cut'));
+    expect(judged(broken, struck)).toEqual({ kind: 'broken' });
     expect(judged({ ended: 'late' })).toMatchObject(breach('stuck'));
   });
 

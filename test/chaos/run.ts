@@ -95,8 +95,6 @@ class Run {
   #start = performance.now();
   #asked = 0;
   #blowBefore: string | null = null;
-  /** When origins were struck, and until when that lasted. */
-  readonly #blown: { from: number; until: number }[] = [];
   readonly watcher = {
     onDeath: (who: string, why: string) => this.breach('died', `${who}: ${why}`, {}),
     onRestart: () => void (this.report.restarts += 1),
@@ -152,21 +150,17 @@ class Run {
     const wait = (ms: number) => sleep(ms, undefined, { signal }).catch(() => undefined);
     await wait(Math.max(0, blow.at - this.#elapsed));
     if (signal.aborted) return;
-    const blown = { from: performance.now(), until: Infinity };
-    const isOrigins = /origin|disk|files|network/.test(blow.kind);
     await strike(blow, {
       fleet,
       hold: wait,
       repair: () => world.repair(),
       onStruck: (what) => {
         this.report.blow(blow.kind, what !== null);
-        if (what !== null && isOrigins) this.#blown.push(blown);
         const at = Math.round(this.#elapsed);
         if (what !== null) this.#blowBefore = `${clock(at)} ${what}`;
         this.#log({ at, kind: blow.kind, what });
       },
     }).catch((error: unknown) => this.watcher.onDeath(blow.kind, String(error)));
-    blown.until = performance.now();
   }
 
   /** A client: one request after the other, until `going` is false. */
@@ -227,8 +221,7 @@ class Run {
       stream,
       ...(leaveMs === undefined ? {} : { leaveMs }),
     });
-    const originStruck = this.#blown.some((one) => one.from <= answer.endedAt && one.until >= from);
-    const truth = { ...truthOf({ fleet, world, key, name, version, from, answer }), originStruck };
+    const truth = truthOf({ fleet, world, key, name, version, from, answer });
     const referenceOf = (chain: string) =>
       references.get(chain)?.[prompt] ?? { text: '', finish: 'no such chain' };
     const verdict = judge(answer, truth, referenceOf);
@@ -307,7 +300,7 @@ function truthOf(params: {
   version: number | null;
   from: number;
   answer: TimedAnswer;
-}): Omit<Truth, 'originStruck'> {
+}): Truth {
   const { fleet, world, key, name, version, from, answer } = params;
   const until = answer.beganAt;
   const pinned = version === null ? undefined : name?.versions.get(version)?.file;

@@ -76,8 +76,6 @@ export interface Truth {
   readonly said: string | null;
   /** The edge was struck or down meanwhile. */
   readonly edgeStruck: boolean;
-  /** An origin, its disk or its connections were, from the request to the answer's end. */
-  readonly originStruck: boolean;
 }
 
 /**
@@ -101,9 +99,8 @@ export function judge(answer: Answer, truth: Truth, referenceOf: (chain: string)
   if (ended === 'late') return breach('stuck', 'the answer did not end');
   if (ended === 'refused')
     return truth.edgeStruck ? { kind: 'unreachable' } : breach('died', 'the edge takes no connection');
-  // The edge passes on a whole answer as it comes, and can only break off; in a stream it can say so.
-  const mayBreak = truth.edgeStruck || (truth.originStruck && !answer.stream && status === 200);
-  if (ended === 'broken' && !mayBreak)
+  // The edge has read a whole answer before it says 200; in a stream it can say that it breaks off.
+  if (ended === 'broken' && !truth.edgeStruck)
     return breach('cut', 'the connection broke, and nobody struck the edge');
   if (status === null) return { kind: ended === 'left' ? 'left' : 'broken' };
   if (status !== 200) return judgeRefusal(answer, truth);

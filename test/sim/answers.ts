@@ -70,6 +70,17 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
   const what = `${key.id} (${tenant.id}) ${model} ${JSON.stringify(content)}, ${maxTokens} tokens${stream ? ', streamed' : ''}`;
   if (answered.kind === 'lost') {
     tenant.unended += asked.maxTokens;
+    const { faults } = sim.world;
+    // A clock that jumps ahead makes a short silence a long one.
+    const isCut =
+      faults.lastAt('net-cut', 'edge') >= from ||
+      faults.lastAt('isolate-dropped') >= from ||
+      faults.lastAt('clock-skewed') >= from;
+    if (leaveAfterMs === null && slowMs === null && !isCut)
+      sim.fail(
+        '4 an answer is whole, or says that it is not',
+        `${what} broke off (${answered.why}), though nothing happened between its client and the edge`,
+      );
     if (leaveAfterMs === null && /ten minutes/.test(answered.why))
       sim.fail('4 every request ends within its deadline', `${what} began at ${from}`);
     return 'lost';
@@ -132,7 +143,7 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
         "3 nothing of another tenant's",
         `${what} was answered with ${member.name} of ${member.owner}`,
       );
-  tenant.receivedTokens += said.completionTokens ?? 0;
+  tenant.received.push({ from, until, tokens: said.completionTokens ?? 0 });
   return 'done';
 }
 
@@ -188,8 +199,16 @@ function checkInForce(
   const retired = sim.truth.retired.get(adapter);
   if (retired !== undefined && retired < early)
     return wrong(`it has been retired or removed since ${retired}, asked at ${from}`);
-  // An experiment serves its variants.
-  if (answered.headers.has('x-graft-experiment') && sim.variants.has(adapter)) return;
+  // An experiment serves its variants, while it is live.
+  const experiment = answered.headers.get('x-graft-experiment');
+  if (experiment !== null) {
+    const variant = answered.headers.get('x-graft-variant') ?? '';
+    const states = sim.truth.experiments.during(experiment, early, until);
+    const inForce = states.some(({ isLive, variants }) => isLive && variants[variant] === adapter);
+    if (!inForce)
+      wrong(`it is no ${variant} of ${experiment}, which was ${JSON.stringify(states)} since ${early}`);
+    return;
+  }
   if (wanted !== undefined) {
     if (served === name && version !== Number(wanted)) wrong('another version was asked for');
     if (served === name) return;

@@ -3,6 +3,7 @@ import { ERASE_SETTLE_MS } from '../../protocol/admin-api/erasures.ts';
 import { ask } from './client.ts';
 import type { Life } from './world/time.ts';
 import { checkErased, unendedErasures } from './invariants/erased.ts';
+import { checkKept } from './invariants/kept.ts';
 import { checkPins } from './invariants/pins.ts';
 import { checkUsage } from './invariants/usage.ts';
 import { checkWebhooks } from './invariants/webhooks.ts';
@@ -174,6 +175,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await checkErased(sim);
   await checkPins(sim);
   await checkUsage(sim);
+  await checkKept(sim);
   await checkWebhooks(sim);
   if (over()) return;
   await probe(sim, over);

@@ -123,13 +123,14 @@ async function setUp(sim: Simulation): Promise<void> {
             keys: [],
             names: [],
             files: [],
-            receivedTokens: 0,
+            received: [],
             unended: 0,
             limitings: 0,
             experiments: [],
             refusals: 0,
             erasing: false,
             erasures: 0,
+            usageErasedAt: -Infinity,
           });
         } catch (error) {
           problem = error;

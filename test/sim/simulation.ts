@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto';
 import { tinyAdapter, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
+import { Limits } from './invariants/limits.ts';
 import { watchQuotas } from './invariants/quotas.ts';
 import { watchSignatures } from './invariants/signatures.ts';
-import { Quotas } from './operations/quotas.ts';
 import { Receivers } from './receivers.ts';
 import { Truth } from './truth.ts';
 import type { FaultKind } from './world/faults.ts';
@@ -67,8 +67,8 @@ export interface Tenant {
   /** Names that it has published, or tried to. */
   names: string[];
   files: { adapter: TinyAdapter; parent: string | null }[];
-  /** Tokens that it was told of in whole answers. */
-  receivedTokens: number;
+  /** Whole answers, and the tokens that it was told of. */
+  received: { from: number; until: number; tokens: number }[];
   /** Tokens, at most, of answers of which it did not see the end. */
   unended: number;
   experiments: Trial[];
@@ -76,8 +76,10 @@ export interface Tenant {
   refusals: number;
   /** Everything of it is being erased … */
   erasing: boolean;
-  /** … and was, so often. */
+  /** … and was, so often … */
   erasures: number;
+  /** … with its usage, last at this time, ms. */
+  usageErasedAt: number;
   /** Changes of its limits that have begun. */
   limitings: number;
 }
@@ -120,10 +122,8 @@ export class Simulation {
   readonly truth: Truth;
   readonly oracle = createOracle();
   readonly tenants: Tenant[] = [];
-  readonly quotas = new Quotas();
+  readonly quotas = new Limits();
   readonly receivers: Receivers;
-  /** `name@version` that an experiment was made with. */
-  readonly variants = new Set<string>();
   /** Prefixes that the operator has reserved. */
   readonly reserved = new Set<string>();
   /** Records in KV that somebody has damaged, `name <name>` or `key <id>`: these alone may need a repair. */
@@ -142,6 +142,12 @@ export class Simulation {
   readonly erased = new Set<string>();
   /** When a client began to send a file, by digest. */
   readonly sentAt = new Map<string, number>();
+  /** What was asked with a key, as JSON, by the key's text. */
+  readonly asked = new Map<string, string[]>();
+  /** Ids of keys that keep prompts … */
+  readonly keepers = new Set<string>();
+  /** … and of those that were revoked with what they kept. */
+  readonly forgotten = new Set<string>();
   /** Tokens that origins make for no answer. */
   unbilledTokens = 0;
   /** What the counters of keys answer. */
@@ -157,7 +163,7 @@ export class Simulation {
     const objects = this.world.objects.get('QUOTAS');
     if (objects !== undefined) {
       objects.onAnswer = this.counters.answered;
-      objects.onRestart = this.counters.restarted;
+      objects.onRestart = (id) => this.counters.restarted(id, this.world.time.now);
     }
   }
 
@@ -187,6 +193,8 @@ export class Simulation {
       this.erased.add(name === undefined || cascade === true ? '**' : name);
       if (name !== undefined) this.erased.add(name);
     }
+    if (given.key !== undefined && given.path.startsWith('/v1/'))
+      this.asked.set(given.key, [...(this.asked.get(given.key) ?? []), JSON.stringify(given.body ?? null)]);
     const answered = await ask(this.world, actor.life, given);
     this.quotas.note(this, given, answered, from);
     const code = codeOf(answered);

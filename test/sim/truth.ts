@@ -30,6 +30,14 @@ interface Period<T> {
   value: T;
 }
 
+/** An experiment that a client may be assigned to. */
+interface TrialState {
+  name: string;
+  isLive: boolean;
+  /** Variant -> `name@version`. */
+  variants: Record<string, string>;
+}
+
 interface Grant {
   scope: string;
   tenant: string;
@@ -101,6 +109,8 @@ export class Truth {
   readonly names = new Past<NameState>();
   readonly grants = new Past<Grant>();
   /** By id. */
+  readonly experiments = new Past<TrialState>();
+  /** By id. */
   readonly keys = new Past<{ tenant: string; revoked: boolean; hash: string; scopes: string[] }>();
   /** `name@version` -> the row, also of those that are gone. */
   readonly versions = new Map<string, VersionRow>();
@@ -129,6 +139,7 @@ export class Truth {
     this.#looking = true;
     const [mark] = await this.#rows<{ mark: string }>(
       `SELECT (SELECT COUNT(*) || ' ' || COALESCE(MAX(id), 0) FROM history) || ' ' || (SELECT COUNT(*) || ' ' || COALESCE(SUM(created_at), 0) FROM grants)
+        || ' ' || (SELECT COUNT(*) || ' ' || COALESCE(SUM(version), 0) FROM experiments)
         || ' ' || (SELECT COUNT(*) || ' ' || COUNT(revoked_at) FROM keys) || ' ' || (SELECT COUNT(*) || ' ' || COUNT(retired_at) || ' ' || COUNT(withdrawn_at) || ' ' || COUNT(removed_at) FROM versions) AS mark`,
     );
     if (mark !== undefined && mark.mark !== this.#seen) {
@@ -196,6 +207,26 @@ export class Truth {
     this.grants.set(
       now,
       new Map(grants.map((grant) => [`${grant.scope} ${grant.tenant} ${grant.owner}`, grant])),
+    );
+    const experiments = await this.#rows<{ id: string; name: string; status: string; document: string }>(
+      'SELECT id, name, status, document FROM experiments',
+    );
+    this.experiments.set(
+      now,
+      new Map(
+        experiments.map(({ id, name, status, document }) => {
+          const { variants } = JSON.parse(document) as { variants: { key: string; adapter: string }[] };
+          const isLive = status === 'running' || status === 'ramping';
+          return [
+            id,
+            {
+              name,
+              isLive,
+              variants: Object.fromEntries(variants.map(({ key, adapter }) => [key, adapter])),
+            },
+          ];
+        }),
+      ),
     );
     const keys = await this.#rows<{
       id: string;

@@ -291,15 +291,17 @@ export function createD1ErasedFiles(db: SqlDatabase) {
       return held === null ? { bytes: 0 } : null;
     },
 
-    /** @param origins that must drop it; empty = done. */
+    /** @param origins that must drop it; empty = all have, and are asked once more when everything has settled. */
     async fileLeftTo({ id }: Erasure, digest: string, origins: readonly string[]): Promise<void> {
-      await (
-        origins.length === 0
-          ? db.prepare('DELETE FROM erasure_files WHERE erasure = ? AND digest = ?').bind(id, digest)
-          : db
-              .prepare('UPDATE erasure_files SET origins = ?3 WHERE erasure = ?1 AND digest = ?2')
-              .bind(id, digest, JSON.stringify(origins))
-      ).run();
+      await db
+        .prepare('UPDATE erasure_files SET origins = ?3 WHERE erasure = ?1 AND digest = ?2')
+        .bind(id, digest, JSON.stringify(origins))
+        .run();
+    },
+
+    /** It is not erased: somebody else has it. */
+    async fileStays({ id }: Erasure, digest: string): Promise<void> {
+      await db.prepare('DELETE FROM erasure_files WHERE erasure = ? AND digest = ?').bind(id, digest).run();
     },
 
     async atOrigins({ id }: Erasure, after: string, limit: number): Promise<FileAtOrigins[]> {
@@ -493,7 +495,7 @@ export function createD1ErasedTraces(db: SqlDatabase) {
       written: readonly number[],
     ): Promise<{ left: boolean; erased: Pick<EraseCounts, 'keys' | 'rooms' | 'grants'> }> {
       const run = (sql: string) => db.prepare(sql).bind(owner);
-      const [, keys, rooms, grants, , , , left] = await db.batch([
+      const [, keys, rooms, grants, , , , , left] = await db.batch([
         db
           .prepare('DELETE FROM stale_rights WHERE change IN (SELECT value FROM json_each(?))')
           .bind(JSON.stringify(written)),
@@ -502,6 +504,11 @@ export function createD1ErasedTraces(db: SqlDatabase) {
         run('DELETE FROM rooms WHERE tenant = ? RETURNING name'),
         run('DELETE FROM grants WHERE tenant = ? RETURNING scope'),
         run('DELETE FROM grant_refusals WHERE tenant = ?'),
+        // KV has them with each of its keys.
+        run(
+          `INSERT OR REPLACE INTO stale_rights (record) SELECT 'key:' || hash FROM keys WHERE tenant = ?1
+             AND kind = 'api' AND NOT ${REVOKED} AND EXISTS (SELECT 1 FROM tenant_limits l WHERE l.tenant = ?1)`,
+        ),
         run('DELETE FROM tenant_limits WHERE tenant = ?'),
         // The erasure itself writes its grants, and does so again if it is interrupted.
         run("DELETE FROM stale_rights WHERE record = 'grants:' || ?"),

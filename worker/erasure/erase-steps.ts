@@ -148,7 +148,7 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
     looked += 1;
     if (released === null) {
       kept.files += 1;
-      await erasures.fileLeftTo(erasure, digest, []);
+      await erasures.fileStays(erasure, digest);
       continue;
     }
     await deleteFile({ garbage, blobs }, { digest }, budget);
@@ -163,35 +163,47 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
   return { place: over ? null : 'more', calls, erased: done, kept };
 };
 
-/** Position: the last digest, and the origins that did not answer, which are not waited for again. */
-const origins: Step = async ({ erasures, originDrops }, erasure) => {
-  const [after = '', ...away] = erasure.place.split(' ');
-  const page = await erasures.atOrigins(erasure, after, MAX_DROPPED_AT_ONCE);
-  const unused = new Set(await erasures.unused(page.map(({ digest }) => digest)));
-  const left = new Map(page.map(({ digest, origins: ids }) => [digest, unused.has(digest) ? ids : []]));
-  const asked = [...new Set([...left.values()].flat())];
-  const unreached: Unreached[] = [];
-  await each(asked, async (origin) => {
-    const digests = [...left].filter(([, ids]) => ids.includes(origin)).map(([digest]) => digest);
-    const known = originDrops.ids.includes(origin);
-    const reason = !known
-      ? 'is no longer in ORIGINS; delete its adapter folder by hand'
-      : away.includes(origin)
-        ? 'did not answer'
-        : await originDrops.drop(origin, digests);
-    if (reason !== null) unreached.push({ origin, files: digests.length, reason });
-    if (reason !== null && known) return void away.push(origin);
-    for (const digest of digests) left.set(digest, left.get(digest)?.filter((id) => id !== origin) ?? []);
-  });
-  const changed = page.filter(({ digest, origins: ids }) => left.get(digest)?.length !== ids.length);
-  await each(changed, ({ digest }) => erasures.fileLeftTo(erasure, digest, left.get(digest) ?? []));
-  const last = page.length < MAX_DROPPED_AT_ONCE ? undefined : page.at(-1);
-  return {
-    place: last === undefined ? null : [last.digest, ...new Set(away)].join(' '),
-    calls: asked.length + changed.length + 2,
-    unreached,
+/**
+ * Position: the last digest, and the origins that did not answer, which are not waited for again.
+ * @param asks the origins that are to drop a file, given those that have not yet.
+ */
+const dropAt =
+  (asks: (deps: EraseDeps, left: readonly string[]) => readonly string[]): Step =>
+  async (deps, erasure) => {
+    const { erasures, originDrops } = deps;
+    const [after = '', ...away] = erasure.place.split(' ');
+    const page = await erasures.atOrigins(erasure, after, MAX_DROPPED_AT_ONCE);
+    const unused = new Set(await erasures.unused(page.map(({ digest }) => digest)));
+    const left = new Map(
+      page.map(({ digest, origins: ids }) => [digest, unused.has(digest) ? [...asks(deps, ids)] : []]),
+    );
+    const asked = [...new Set([...left.values()].flat())];
+    const unreached: Unreached[] = [];
+    await each(asked, async (origin) => {
+      const digests = [...left].filter(([, ids]) => ids.includes(origin)).map(([digest]) => digest);
+      const known = originDrops.ids.includes(origin);
+      const reason = !known
+        ? 'is no longer in ORIGINS; delete its adapter folder by hand'
+        : away.includes(origin)
+          ? 'did not answer'
+          : await originDrops.drop(origin, digests);
+      if (reason !== null) unreached.push({ origin, files: digests.length, reason });
+      if (reason !== null && known) return void away.push(origin);
+      for (const digest of digests) left.set(digest, left.get(digest)?.filter((id) => id !== origin) ?? []);
+    });
+    const changed = page.filter(({ digest, origins: ids }) => left.get(digest)?.length !== ids.length);
+    await each(changed, ({ digest }) => erasures.fileLeftTo(erasure, digest, left.get(digest) ?? []));
+    const last = page.length < MAX_DROPPED_AT_ONCE ? undefined : page.at(-1);
+    return {
+      place: last === undefined ? null : [last.digest, ...new Set(away)].join(' '),
+      calls: asked.length + changed.length + 2,
+      unreached,
+    };
   };
-};
+
+const origins = dropAt((_deps, left) => left);
+/** Again, all of them: a request under way may have sent a file to an origin that had dropped it. */
+const lateOrigins = dropAt(({ originDrops }, left) => [...new Set([...left, ...originDrops.ids])]);
 
 /** Steps that one statement scans, of minutes, hours and days. */
 function windowsOf(now: number): { step: number; from: number; to: number }[] {
@@ -255,12 +267,12 @@ const HOLDERS = 'holders ';
 
 const STEPS: Readonly<Record<WorkStep, Step>> = {
   ...{ keys, experiments, names, others, files, origins, traffic, requests, usage, rest },
-  ...{ 'late-traffic': traffic, 'late-requests': requests, 'late-usage': usage },
+  ...{ 'late-origins': lateOrigins, 'late-traffic': traffic, 'late-requests': requests, 'late-usage': usage },
 };
 
 /** External calls after which a request ends: the page that exceeds them may make some hundreds more. */
 const CALLS_OF_REQUEST = 300;
-const LATE: readonly WorkStep[] = ['late-traffic', 'late-requests', 'late-usage'];
+const LATE: readonly WorkStep[] = ['late-origins', 'late-traffic', 'late-requests', 'late-usage'];
 
 export const NOTHING: EraseCounts = {
   ...{ names: 0, versions: 0, aliases: 0, pins: 0, experiments: 0, keys: 0, grants: 0, rooms: 0 },
@@ -343,7 +355,7 @@ export async function workOffErasures(deps: EraseDeps): Promise<void> {
   if (left !== null) await erasures.discard(left.id);
 
   const settled = await erasures.next({ steps: ['settling'], touchedBefore: now() - ERASE_SETTLE_MS });
-  if (settled !== null) await erasures.move(settled.id, { step: 'late-traffic', place: '', at: 0 });
+  if (settled !== null) await erasures.move(settled.id, { step: 'late-origins', place: '', at: 0 });
   const next = await erasures.next({
     steps: [...ERASE_STEPS, ...LATE],
     touchedBefore: now() - ABANDONED_MS,

@@ -12,11 +12,12 @@ export interface ErasureTarget {
   owner: string;
 }
 
-/** `settling` waits for requests in progress; `waiting`, for origins. */
+/** `settling` waits for requests in progress, after which the late steps search once more; `waiting`, for origins. */
 export const ERASURE_STEPS = [
   'planned',
   ...ERASE_STEPS,
   'settling',
+  'late-origins',
   'late-traffic',
   'late-requests',
   'late-usage',
@@ -24,7 +25,7 @@ export const ERASURE_STEPS = [
 ] as const;
 export type ErasureStep = (typeof ERASURE_STEPS)[number];
 /** Steps that do something. */
-export type WorkStep = EraseStep | 'late-traffic' | 'late-requests' | 'late-usage';
+export type WorkStep = EraseStep | 'late-origins' | 'late-traffic' | 'late-requests' | 'late-usage';
 
 export interface Erasure extends ErasureTarget {
   id: number;

@@ -81,6 +81,7 @@ export async function unendedErasures(sim: Simulation): Promise<number> {
 
 export async function checkErased(sim: Simulation): Promise<void> {
   await checkMakers(sim);
+  checkTallies(sim);
   const { world, truth } = sim;
   const wrong = (what: string): void => sim.fail('6 nothing of it is left after an erasure', what);
   const names = truth.names.ever().filter((name) => truth.names.now(name) === undefined);
@@ -113,6 +114,26 @@ export async function checkErased(sim: Simulation): Promise<void> {
       if (file !== undefined) wrong(`${id} has ${file}, erased at ${at}`);
       if (running?.process.residents().some((one) => one.digest === digest && one.ready) === true)
         wrong(`${id} has ${digest} in its memory, erased at ${at}`);
+    }
+  }
+}
+
+/** What an erased experiment has left in its objects: the mark that it was erased, so that late ratings count nothing. */
+function checkTallies(sim: Simulation): void {
+  const { world, truth } = sim;
+  const erased = truth.experiments.ever().filter((id) => truth.experiments.now(id) === undefined);
+  for (const binding of ['EXPERIMENTS', 'PAIRS']) {
+    const objects = world.objects.get(binding);
+    for (const [object, disk] of objects?.stored() ?? []) {
+      const experiment = erased.find((id) => object.startsWith(id));
+      if (experiment === undefined) continue;
+      const keys = [...disk.keys()].filter((key) => key !== 'erased' && key !== 'schema');
+      const rows = objects?.inserted().get(object) ?? 0;
+      if (keys.length + rows > 0)
+        sim.fail(
+          '6 nothing of it is left after an erasure',
+          `${binding}/${object} has ${keys.join(', ')} and ${rows} rows of ${experiment}`,
+        );
     }
   }
 }

@@ -1,62 +1,126 @@
-/** What a counter of limits was told is what it has counted. */
+/**
+ * What a counter of limits admits is what its limits allow, by its own account of what it was told. Docs: "What
+ * counts" of docs/run/keys-and-limits.md, and worker/metering/quota-state.ts.
+ */
 import { z } from 'zod';
+import { KeyLimits } from '../../../protocol/admin-api/keys.ts';
+import { LEASE_KEPT_MS, LEASE_MS } from '../../../worker/metering/limits.ts';
 import type { ObjectCall } from '../world/stores.ts';
 import type { Fail } from './fail.ts';
 
-/** A lease is remembered for ten minutes at least after its last sign of life; here only what ends soon is compared. */
-const LEASE_MS = 120_000;
+const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
+/** "After a machine failure a counter may forget the last milliseconds": what a simulated object writes late, ms. */
+const FORGOTTEN_MS = 5;
 
 const Call = z.object({
   call: z.string(),
+  at: z.number().optional(),
   lease: z.string().optional(),
   tokens: z.number().optional(),
+  limits: KeyLimits.optional(),
 });
 const Admitted = z.object({ refused: z.unknown().nullable() });
-const Stored = z.object({ day: z.object({ tokens: z.number() }) });
+const Stored = z.object({ day: z.object({ period: z.number(), tokens: z.number() }) });
 
-interface Counter {
-  /** Leases that it has admitted, and when. */
-  leases: Map<string, number>;
+/** Something that counts: a request, or the tokens of one that has ended. */
+interface Counted {
+  lease: string;
+  /** By the counter's clock, unix ms. */
+  at: number;
+  /** When it answered, ms of the world. */
+  answeredAt: number;
+  requests: number;
   tokens: number;
 }
+
+interface Lease {
+  at: number;
+  answeredAt: number;
+}
+
+interface Counter {
+  /** The latest time that it was told, which is its own: unix ms. */
+  clock: number;
+  /** By id, with the last sign of life of each. */
+  leases: Map<string, Lease>;
+  counted: Counted[];
+}
+
+const newCounter = (): Counter => ({ clock: 0, leases: new Map(), counted: [] });
 
 export function watchQuotas(fail: Fail): {
   /** A counter has answered a call, in the life that it began in. */
   answered: (call: ObjectCall) => void;
-  /** What was not on its disk is lost. */
-  restarted: (id: string) => void;
+  /** What was not on its disk is lost. @param at ms. */
+  restarted: (id: string, at: number) => void;
   atRest: (stored: ReadonlyMap<string, ReadonlyMap<string, unknown>>) => void;
 } {
   const counters = new Map<string, Counter>();
-  /** It may have lost something, and is not compared. */
-  const doubtful = new Set<string>();
+
+  /** At least what it must have counted: a call whose answer was lost is not known here. */
+  function check(id: string, { clock, leases, counted }: Counter, limits: KeyLimits): void {
+    const since = (from: number, what: 'requests' | 'tokens'): number =>
+      counted.reduce((sum, one) => (one.at > from ? sum + one[what] : sum), 0);
+    const today = clock - (clock % DAY_MS) - 1;
+    const held = [...leases.values()].filter(({ at }) => at + LEASE_MS > clock).length;
+    const used: readonly (readonly [number, number | undefined, string])[] = [
+      [since(clock - MINUTE_MS, 'requests'), limits.requests_per_minute, 'requests in a minute'],
+      [since(clock - MINUTE_MS, 'tokens'), limits.tokens_per_minute, 'tokens in a minute'],
+      [since(today, 'tokens'), limits.tokens_per_day, 'tokens in a day'],
+      [held, limits.concurrent, 'requests at once'],
+    ];
+    for (const [many, limit, what] of used)
+      if (many >= (limit ?? Infinity))
+        fail('5 quotas are not exceeded', `counter ${id} admits another after ${many} ${what} of ${limit}`);
+  }
+
   return {
-    answered({ id, body, text, at }) {
-      const call = Call.safeParse(JSON.parse(body));
-      if (!call.success) return;
-      const { lease, tokens = 0 } = call.data;
-      if (call.data.call === 'reset') counters.delete(id);
-      const counter = counters.get(id) ?? { leases: new Map(), tokens: 0 };
+    answered({ id, body, text, at: answeredAt }) {
+      const parsed = Call.safeParse(JSON.parse(body));
+      if (!parsed.success) return;
+      const { call, at = 0, lease, tokens = 0, limits = {} } = parsed.data;
+      if (call === 'reset') counters.delete(id);
+      const counter = counters.get(id) ?? newCounter();
       counters.set(id, counter);
       if (lease === undefined) return;
-      if (call.data.call === 'undo') counter.leases.delete(lease);
-      if (call.data.call === 'admit') {
+      counter.clock = Math.max(counter.clock, at);
+      const { clock, leases, counted } = counter;
+      for (const [one, { at: last }] of leases)
+        if (last + LEASE_MS + LEASE_KEPT_MS <= clock) leases.delete(one);
+      const known = leases.has(lease);
+      if (call === 'undo' && leases.delete(lease))
+        counter.counted = counted.filter((one) => one.lease !== lease || one.requests === 0);
+      if (call === 'renew' && known) leases.set(lease, { at: clock, answeredAt });
+      if (call === 'admit') {
         const said = Admitted.safeParse(JSON.parse(text));
-        if (said.success && said.data.refused === null) counter.leases.set(lease, at);
+        if (!said.success || said.data.refused !== null) return;
+        if (!known) {
+          check(id, counter, limits);
+          counted.push({ lease, at: clock, answeredAt, requests: 1, tokens: 0 });
+        }
+        leases.set(lease, { at: clock, answeredAt });
       }
-      if (call.data.call !== 'settle') return;
-      const admitted = counter.leases.get(lease);
-      if (admitted !== undefined && at - admitted < LEASE_MS) counter.tokens += tokens;
-      counter.leases.delete(lease);
+      if (call === 'settle' && leases.delete(lease))
+        counted.push({ lease, at: clock, answeredAt, requests: 0, tokens });
     },
-    restarted: (id) => void doubtful.add(id),
+    restarted(id, at) {
+      const counter = counters.get(id);
+      if (counter === undefined) return;
+      const stays = ({ answeredAt }: Lease): boolean => answeredAt <= at - FORGOTTEN_MS;
+      counter.counted = counter.counted.filter(stays);
+      for (const [lease, one] of counter.leases) if (!stays(one)) counter.leases.delete(lease);
+    },
     atRest(stored) {
-      for (const [id, { tokens }] of counters) {
-        if (doubtful.has(id)) continue;
+      for (const [id, { counted }] of counters) {
         const state = Stored.safeParse(stored.get(id)?.get('quota'));
-        const counted = state.success ? state.data.day.tokens : 0;
-        if (counted < tokens)
-          fail('5 quotas are not exceeded', `counter ${id} has counted ${counted} tokens of ${tokens}`);
+        const day = state.success ? state.data.day : { period: 0, tokens: 0 };
+        const tokens = counted.reduce(
+          (sum, one) => (Math.floor(one.at / DAY_MS) === day.period ? sum + one.tokens : sum),
+          0,
+        );
+        if (day.tokens < tokens)
+          fail('5 quotas are not exceeded', `counter ${id} has counted ${day.tokens} tokens of ${tokens}`);
       }
     },
   };

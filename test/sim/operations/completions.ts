@@ -1,9 +1,12 @@
 /** Chat completions: read to their end, left, or read slowly; with forms; and what is kept of them. */
+import { KeptPrompt } from '../../../protocol/admin-api/prompts.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { makeKey } from './keys.ts';
 import { CALLING, FORMS } from './forms.ts';
 import { admin, complete, liveKeys, type Operation, repeat, SECOND } from './operation.ts';
 
+/** A prompt is kept for an hour. */
+const HOUR_MS = 3_600_000;
 /** Long enough that a row needs much of an origin's memory. */
 const LONG = { least: 100, most: 200 };
 
@@ -21,7 +24,9 @@ async function readKept(sim: Simulation, actor: Actor): Promise<Outcome> {
     key: operator,
   });
   const { outcome, key } = await makeKey(sim, actor, { scopes: [`${tenant.id}/**`], keep_prompts: 1 });
-  if (key === null || readers.outcome !== 'done') return outcome;
+  if (key === null) return outcome;
+  sim.keepers.add(key.id);
+  if (readers.outcome !== 'done') return outcome;
   const content = `${tenant.id} asks ${sim.nextMark()}`;
   if ((await complete(sim, actor, { key, content, model: 'base' })) !== 'done') return 'refused';
   await world.time.sleep(actor.life, random.between(5_000, 60_000));
@@ -40,9 +45,15 @@ async function readKept(sim: Simulation, actor: Actor): Promise<Outcome> {
   const read = await sim.ask(actor, { path, key: (readers.json as { key: string }).key });
   if (read.kind === 'lost') return 'lost';
   if (read.status !== 200) return 'refused';
-  // Others of the tenant may use the key, too: what they asked is theirs to say.
-  const { tenant: owner } = read.json as { tenant: string };
-  if (owner !== tenant.id) sim.fail("3 nothing of another tenant's", read.text.slice(0, 300));
+  const kept = KeptPrompt.parse(read.json);
+  const wrong = (why: string): void => sim.fail('what is kept is what was asked', `${path}: ${why}`);
+  if (kept.tenant !== tenant.id || kept.key_id !== key.id) wrong(`it is ${kept.tenant}'s, of ${kept.key_id}`);
+  // Others of the tenant may use the key, too.
+  const bodies = sim.asked.get(key.text) ?? [];
+  const isAsked = bodies.some((body) => kept.prompt.every(({ text }) => body.includes(JSON.stringify(text))));
+  if (!isAsked)
+    wrong(`nobody asked ${JSON.stringify(kept.prompt)} with this key, but ${bodies.join(' or ')}`);
+  if (kept.expires_at - kept.at !== HOUR_MS) wrong(`it is kept for ${kept.expires_at - kept.at} ms`);
   return 'done';
 }
 

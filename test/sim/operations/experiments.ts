@@ -1,6 +1,7 @@
 /** Experiments: made, started, ramped, ended; answers with users, and feedback on them. */
 import { codeOf } from '../client.ts';
 import type { Actor, Outcome, Simulation, Trial } from '../simulation.ts';
+import { STALE_MS } from '../truth.ts';
 import {
   admin,
   committed,
@@ -44,7 +45,6 @@ export async function createTrial(
     adapter: `${name}@${version}`,
     weight: 0.5,
   }));
-  for (const { adapter } of variants) sim.variants.add(adapter);
   const metrics = [{ key: 'thumbs', kind: 'proportion', better: 'up' }];
   const body = { name, variants, metrics, ...design(variants) };
   const { outcome, json } = await admin(sim, actor, { path: '/admin/experiments', body }, REFUSALS);
@@ -131,12 +131,18 @@ async function askAsUser(sim: Simulation, actor: Actor): Promise<Outcome> {
   const id = /"id":"([^"]+)"/.exec(answered.text)?.[1];
   const variant = answered.headers.get('x-graft-variant');
   // Another experiment of the name may have begun, or this one be over.
-  if (variant === null || ![trial.name, trial.id].includes(answered.headers.get('x-graft-experiment') ?? ''))
-    return 'done';
+  if (variant === null || answered.headers.get('x-graft-experiment') !== trial.id) return 'done';
   if (id !== undefined) trial.answers.push(id);
   const adapter = answered.headers.get('x-graft-adapter') ?? '';
-  if (answered.headers.get('x-graft-degraded') === null && !sim.variants.has(adapter))
-    sim.fail('2 tokens are made by a chain in force', `variant ${variant} of ${trial.name} was ${adapter}`);
+  const states = sim.truth.experiments.during(trial.id, from - STALE_MS, sim.world.time.now);
+  if (
+    answered.headers.get('x-graft-degraded') === null &&
+    !states.some(({ isLive, variants }) => isLive && variants[variant] === adapter)
+  )
+    sim.fail(
+      '2 tokens are made by a chain in force',
+      `${variant} of ${trial.id} was ${adapter}, in D1 were ${JSON.stringify(states)}`,
+    );
   const known = trial.assigned.get(user);
   // What was changed shortly before is not known everywhere.
   if (

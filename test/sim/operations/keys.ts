@@ -131,10 +131,12 @@ function ended(sim: Simulation, { tenant }: Actor, id: string): void {
 }
 
 async function revoke(sim: Simulation, actor: Actor, key: Key): Promise<Outcome> {
-  const path = `/admin/keys/${key.id}${actor.random.pick(['', '?report=true', '?forget_prompts=true'])}`;
+  const query = actor.random.pick(['', '?report=true', '?forget_prompts=true']);
+  const path = `/admin/keys/${key.id}${query}`;
   const { outcome } = await repeat(sim, actor, { method: 'DELETE', path });
   if (outcome !== 'done') return outcome;
   ended(sim, actor, key.id);
+  if (query.includes('forget')) sim.forgotten.add(key.id);
   if (sim.truth.keys.now(key.id)?.revoked !== true)
     sim.fail(LOST, `the revocation of ${key.id} is not in D1`);
   return outcome;

@@ -193,6 +193,7 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
   } finally {
     tenant.erasures += 1;
     tenant.erasing = false;
+    tenant.usageErasedAt = world.time.now;
   }
 }
 

@@ -58,13 +58,15 @@ export const FAULT_KINDS = [...Object.keys(FAULTS), ...Object.keys(EVENTS)] as F
 export class Faults {
   /** Nothing bites while it is off. */
   on = true;
+  /** When isolates were dropped, ms. */
+  readonly drops: number[] = [];
   /** How often each kind bit. */
   readonly bitten = new Map<FaultKind, number>();
   readonly #rates = new Map<FaultKind, number>();
   /** One for each kind, so that leaving one out does not change when the others bite. */
   readonly #random = new Map<FaultKind, Random>();
   readonly #note: (kind: FaultKind, what: string) => void;
-  /** By kind, and by kind and origin. */
+  /** By kind, and by kind and place: an origin, or `edge` for the way there. */
   readonly #lastAt = new Map<string, number>();
   readonly #now: () => number;
 
@@ -112,13 +114,14 @@ export class Faults {
   count(kind: FaultKind, what: string): void {
     this.bitten.set(kind, (this.bitten.get(kind) ?? 0) + 1);
     this.#lastAt.set(kind, this.#now());
-    const origin = /\b(o\d)\b/.exec(what)?.[1];
-    if (origin !== undefined) this.#lastAt.set(`${kind} ${origin}`, this.#now());
+    const place = /\b(o\d|edge)\b/.exec(what)?.[1];
+    if (place !== undefined) this.#lastAt.set(`${kind} ${place}`, this.#now());
+    if (kind === 'isolate-dropped') this.drops.push(this.#now());
     this.#note(kind, what);
   }
 
-  /** When it last bit, or bit something of one origin, ms; -Infinity = never. */
-  lastAt(kind: FaultKind, origin?: string): number {
-    return this.#lastAt.get(origin === undefined ? kind : `${kind} ${origin}`) ?? -Infinity;
+  /** When it last bit, or bit at one place, ms; -Infinity = never. */
+  lastAt(kind: FaultKind, place?: string): number {
+    return this.#lastAt.get(place === undefined ? kind : `${kind} ${place}`) ?? -Infinity;
   }
 }

@@ -408,6 +408,11 @@ export class SimObjects {
     return new Map([...this.#objects].map(([id, object]) => [id, object.disk]));
   }
 
+  /** Rows that were inserted into an object's tables, by object. */
+  inserted(): Map<string, number> {
+    return new Map([...this.#objects].map(([id, object]) => [id, object.inserted]));
+  }
+
   #object(id: string): SimObject {
     let object = this.#objects.get(id);
     if (object === undefined) {
@@ -581,6 +586,10 @@ class SimObject {
       this.#unwritten -= 1;
       if (this.#unwritten === 0) for (const go of this.#held.splice(0)) go();
     });
+  }
+
+  get inserted(): number {
+    return this.#journal.filter(([query]) => /^\s*(INSERT|REPLACE)\b/i.test(query)).length;
   }
 
   #tables(): ObjectSql {

@@ -318,6 +318,24 @@ it('a key that is revoked during the erasure of its tenant is revoked in KV, and
     expect((await app.graft.services.keyIndex.get(await hashApiKey(key))).state).toBe('gone');
 });
 
+it('a key that is made during the erasure of its tenant does not keep the limits that the tenant had', async () => {
+  await app.graft.publish('acme/notes', first, { owner: 'acme' });
+  await done('/admin/tenants/limits', { tenant: 'acme', limits: { concurrent: 2 } });
+  app.graft.clock.advance(MINUTE_MS);
+  let key = '';
+  before.set('registry.pointerToWrite', async () => {
+    ({ key } = (await done('/admin/keys', { tenant: 'acme' })) as { key: string });
+  });
+  await erase({ tenant: 'acme' });
+  expect(before.size).toBe(0);
+  await app.graft.schedule((work) => void work.catch(() => undefined));
+  app.graft.clock.advance(MINUTE_MS);
+  const found = await app.graft.services.keyIndex.get(await hashApiKey(key));
+  expect(found).toMatchObject({ state: 'found', value: { tenant: 'acme' } });
+  expect(found).not.toHaveProperty('value.tenant_limits');
+  expect(await rows('SELECT tenant FROM tenant_limits')).toEqual([]);
+});
+
 it('a key is not forgotten before KV has its revocation', async () => {
   const made = (await done('/admin/keys', { tenant: 'acme' })) as { key: string; id: string };
   const revoked = { id: made.id, successors: true, made: false, at: app.graft.clock.now() };

@@ -1,6 +1,7 @@
 /** An erasure beside what is under way while it runs: the real app on D1's real statements, with a clock of its own. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { ERASE_SETTLE_MS, EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
+import type { DropAnswer } from '../../../protocol/origin-wire.ts';
 import { REQUEST_BUDGET_MS } from '../../../worker/limits.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';
@@ -106,6 +107,58 @@ describe('a tenant that is erased', () => {
     expect(await rows('SELECT id FROM erasures')).toEqual([]);
     expect(await saying('acme')).toEqual([]);
     expect(await saying('bob')).not.toEqual([]);
+  });
+
+  describe('with a file at an origin', () => {
+    const file = tinyAdapter({ seed: 1 });
+    /** Digests that the origin was told to drop. */
+    let dropped: string[];
+    let isAway: boolean;
+    beforeEach(async () => {
+      [dropped, isAway] = [[], false];
+      const usual = app.graft.origin.answer;
+      app.graft.origin.answer = (method, path, init, url) => {
+        if (path !== '/adapters/drop') return usual(method, path, init, url);
+        if (isAway) return new Response('away', { status: 502 });
+        const { digests } = JSON.parse(String(init.body)) as { digests: string[] };
+        dropped.push(...digests);
+        return Response.json({ files: digests.length, in_use: 0 } satisfies DropAnswer);
+      };
+      await publishFor('acme');
+    });
+    const publishFor = async (tenant: string): Promise<void> => {
+      const { key } = await makeKey(tenant, 'admin');
+      const path = `/admin/blobs/${file.digest}`;
+      await app.graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(file.bytes) });
+      const parts = [{ bytes: file.bytes.length, sha256: file.digest }];
+      await post(path, { bytes: file.bytes.length, parts }, key);
+      await post('/admin/versions', { name: tenant, digest: file.digest }, key);
+      app.graft.clock.advance(MINUTE_MS);
+    };
+
+    it('has it dropped once more, when no request under way can have sent it there again', async () => {
+      await erase('acme');
+      expect(dropped).toEqual([file.digest]);
+      isAway = true;
+      app.graft.clock.advance(ERASE_SETTLE_MS + MINUTE_MS);
+      await scheduled();
+      expect(await rows('SELECT step FROM erasures')).toEqual([{ step: 'waiting' }]);
+      isAway = false;
+      app.graft.clock.advance(2 * MINUTE_MS);
+      await scheduled();
+      expect(dropped).toEqual([file.digest, file.digest]);
+      expect(await rows('SELECT id FROM erasures')).toEqual([]);
+      expect(await rows('SELECT digest FROM erasure_files')).toEqual([]);
+    });
+
+    it('leaves it there if somebody else has published it since', async () => {
+      await erase('acme');
+      await publishFor('bob');
+      app.graft.clock.advance(ERASE_SETTLE_MS + MINUTE_MS);
+      await scheduled();
+      expect(dropped).toEqual([file.digest]);
+      expect(await rows('SELECT id FROM erasures')).toEqual([]);
+    });
   });
 
   it('leaves no grant with others, wherever it was cut off', async () => {

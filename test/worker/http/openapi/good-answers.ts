@@ -339,7 +339,7 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
         unused: async () => [HASH],
         forgetTraffic: async () => 0,
         forgetRequests: async () => ({ requests: 0, after: null }),
-        ...{ forgetHistory: async () => 0, fileLeftTo: async () => undefined, move: async () => undefined },
+        ...{ forgetHistory: async () => 0, fileLeftTo: async () => undefined, move: async () => true },
       });
       return { path: '/admin/erase', body: { name: N } };
     },

@@ -1,4 +1,4 @@
-/** What each key has used, as its client knows, and that limits hold. */
+/** What each key has used, as its client knows, and that its limits hold; a counter's own account is in quotas.ts. */
 import type { KeyLimits } from '../../../protocol/admin-api/keys.ts';
 import { STALE_MS } from '../truth.ts';
 import type { World } from '../world/world.ts';
@@ -30,7 +30,7 @@ const MINUTE = 60_000;
 const COUNTED_MS = 5_000;
 
 /** Counters of keys (the id of a key; successors share it) and of tenants. */
-export class Quotas {
+export class Limits {
   readonly #uses = new Map<string, Use[]>();
   readonly #limits = new Map<string, Held[]>();
   /** Text of a key -> its counters. */
@@ -55,11 +55,6 @@ export class Quotas {
     this.#limits.set(counter, held);
   }
 
-  /** What was used before counts no longer. */
-  reset(counter: string): void {
-    this.#uses.delete(counter);
-  }
-
   note(sim: Judge, given: Ask, answered: Answered, from: number): void {
     if (answered.kind !== 'answer' || answered.status !== 200 || given.method === 'GET') return;
     if (!/^\/v1\/(chat\/)?(completions|messages|responses|embeddings)$/.test(given.path)) return;
@@ -74,7 +69,10 @@ export class Quotas {
     }
   }
 
-  /** Whether something may count wrongly: a counter that ends forgets what was not yet on disk, and clocks decide. */
+  /**
+   * Whether a client may see more than its limits allow: a counter that ends does not answer (`on_outage`) and forgets
+   * its last milliseconds, an isolate that ends does not say what its answers used, and clocks decide what a minute is.
+   */
   #forgets(sim: Judge): boolean {
     const { bitten } = sim.world.faults;
     return (['object-evicted', 'object-restarted', 'clock-skewed', 'isolate-dropped'] as const).some((kind) =>
@@ -103,7 +101,8 @@ export class Quotas {
         uses
           .filter((one) => one.until + COUNTED_MS <= use.from && one.from >= use.until - ms)
           .reduce((sum, one) => sum + one.tokens, 0);
-      // Tokens a minute come back as time passes: what was spent before is no bound of a minute.
+      if (before(MINUTE) >= (limits.tokens_per_minute ?? Infinity))
+        wrong(`a request passed after ${before(MINUTE)} tokens in a minute`);
       const today = use.from - (use.from % 86_400_000);
       if (before(use.until - today) >= (limits.tokens_per_day ?? Infinity))
         wrong(`a request passed after ${before(use.until - today)} tokens in a day`);
