@@ -115,6 +115,9 @@ export interface SimulateOptions {
   keepTrace?: boolean;
 }
 
+/** Most adapters are small; parents and children differ. */
+const RANKS = [2, 4, 2, 1, 2, 8, 2];
+
 export class Simulation {
   readonly world: World;
   readonly truth: Truth;
@@ -168,7 +171,13 @@ export class Simulation {
   /** Another file each time, with bytes of its own. */
   newFile(parent: string | null): TinyAdapter {
     this.#next += 1;
-    const { bytes } = tinyAdapter({ seed: 3, parent, rank: 2, base: this.world.base.id });
+    const { bytes } = tinyAdapter({
+      seed: 3,
+      parent,
+      rank: RANKS[this.#next % RANKS.length] as number,
+      base: this.world.base.id,
+      ...(this.#next % 3 === 0 ? { module: 'model.layers.0.self_attn.v_proj' } : {}),
+    });
     // The last weight; each of these is a float of its own.
     bytes.writeFloatLE(1 + this.#next / 2 ** 20, bytes.length - 4);
     return { bytes, digest: sha256(bytes) };
