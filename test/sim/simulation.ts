@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { tinyAdapter, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
+import { Acknowledged } from './invariants/acknowledged.ts';
 import { watchQuotas } from './invariants/quotas.ts';
 import { watchSignatures } from './invariants/signatures.ts';
 import { Quotas } from './operations/quotas.ts';
@@ -125,6 +126,8 @@ export class Simulation {
   readonly tenants: Tenant[] = [];
   readonly quotas = new Quotas();
   readonly receivers: Receivers;
+  /** Grants, refusals and removals that were acknowledged. */
+  readonly promised = new Acknowledged(() => this.world.time.now);
   /** `name@version` that an experiment was made with. */
   readonly variants = new Set<string>();
   /** Prefixes that the operator has reserved. */
@@ -196,7 +199,9 @@ export class Simulation {
       this.erased.add(name === undefined || cascade === true ? '**' : name);
       if (name !== undefined) this.erased.add(name);
     }
+    const ended = this.promised.begin(actor.tenant.id, given);
     const answered = await ask(this.world, actor.life, given);
+    ended(answered);
     this.quotas.note(this, given, answered, from);
     const code = codeOf(answered);
     if (code !== null) {
