@@ -51,11 +51,9 @@ export async function repair(sim: Simulation, actor: Actor): Promise<Outcome> {
   return 'refused';
 }
 
-/** A file that is no adapter of this base: cut, of other bytes, with a weight that is no number, or of another base. */
+/** A file that is no adapter of this base: cut, of other bytes, of another base or on a parent that nobody has. */
 function damagedFile(sim: Simulation, { random }: Actor): Buffer {
   const { bytes } = sim.newFile(null);
-  const notFinite = Buffer.from(bytes);
-  notFinite.writeFloatLE(random.pick([NaN, Infinity]), bytes.length - 4);
   const header = Buffer.from(bytes);
   // No JSON has this.
   header[8 + random.below(30)] = 1;
@@ -63,7 +61,6 @@ function damagedFile(sim: Simulation, { random }: Actor): Buffer {
     bytes.subarray(0, random.below(bytes.length)),
     Buffer.concat([bytes, Buffer.from(random.bytes(random.between(1, 9)))]),
     Buffer.from(random.bytes(random.between(0, 400))),
-    notFinite,
     header,
     tinyAdapter({ seed: random.below(100), rank: 2, base: sha256('another base') }).bytes,
     tinyAdapter({ seed: random.below(100), rank: 2, parent: sha256('a parent'), base: sim.world.base.id })
