@@ -37,6 +37,8 @@ export function tinyAdapter(params: {
   parent?: string | null;
   rank?: number;
   wide?: boolean;
+  /** Another layer of the base's. */
+  module?: string;
   shape?: { in: number; out: number };
   /** Id of its base; that of {@link TINY_BASE} unless given. */
   base?: string;
@@ -44,7 +46,7 @@ export function tinyAdapter(params: {
   const rank = params.rank ?? 2;
   const shape = params.shape ?? (params.wide ? { in: 32_768, out: 32_768 } : { in: 8, out: 6 });
   const module = makeLoraModule({
-    name: params.wide ? WIDE_MODULE : MODULE,
+    name: params.module ?? (params.wide ? WIDE_MODULE : MODULE),
     rank,
     alpha: rank,
     a: tensor(rank, shape.in, params.seed),

@@ -1,7 +1,7 @@
 /** What an answer of the edge must be, whoever asked and whatever went wrong meanwhile. */
 import { type Answered, codeOf } from './client.ts';
 import { originFault, streamFault } from './invariants/explained.ts';
-import { askedForm, type Call, callsOnly, type Form, readCalls, withCalls } from './operations/forms.ts';
+import { askedForm, type Call, type Form, shownOf, withCalls } from './operations/forms.ts';
 import { STALE_MS } from './truth.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { Actor, Key, Outcome, Simulation } from './simulation.ts';
@@ -239,8 +239,7 @@ async function rightAnswer(
 ): Promise<Expected> {
   if (form === undefined) return sim.oracle.answer({ content, chain, maxTokens });
   const right = await sim.oracle.constrained({ content, chain, maxTokens, ...askedForm(form) });
-  if (form.body.tools == null) return right;
-  return { ...right, text: withCalls(readCalls(right.text, callsOnly(form))) };
+  return { ...right, text: shownOf(form, right.text) };
 }
 
 interface Said {

@@ -47,7 +47,12 @@ function triesForEver({ world }: Simulation): boolean {
 
 function checkIdle(sim: Simulation): void {
   const { world } = sim;
-  for (const { running } of world.origins) {
+  for (const { id, running, starts } of world.origins) {
+    const { disk: used = 0 } = running?.process.usedBytes() ?? {};
+    const { disk: budget = Infinity } = running?.process.budgets ?? {};
+    // One that starts with a smaller budget keeps its files until it needs room.
+    if (starts === 1 && used > budget)
+      sim.fail('8 memory stays within its limits', `${id} has ${used} bytes on disk of ${budget}`);
     const left = running?.process.leftOver() ?? [];
     if (left.length > 0) sim.fail('8 nothing is left at rest', `${running?.life.name}: ${left.join(', ')}`);
   }
@@ -177,6 +182,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await checkUsage(sim);
   await checkKept(sim);
   await checkWebhooks(sim);
+  await sim.promised.check(sim);
   if (over()) return;
   await probe(sim, over);
 }

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { tinyAdapter, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
+import { Acknowledged } from './invariants/acknowledged.ts';
 import { Limits } from './invariants/limits.ts';
 import { watchQuotas } from './invariants/quotas.ts';
 import { watchSignatures } from './invariants/signatures.ts';
@@ -117,6 +118,9 @@ export interface SimulateOptions {
   keepTrace?: boolean;
 }
 
+/** Most adapters are small; parents and children differ. */
+const RANKS = [2, 4, 2, 1, 2, 8, 2];
+
 export class Simulation {
   readonly world: World;
   readonly truth: Truth;
@@ -124,6 +128,8 @@ export class Simulation {
   readonly tenants: Tenant[] = [];
   readonly quotas = new Limits();
   readonly receivers: Receivers;
+  /** Grants, refusals and removals that were acknowledged. */
+  readonly promised = new Acknowledged(() => this.world.time.now);
   /** Prefixes that the operator has reserved. */
   readonly reserved = new Set<string>();
   /** Records in KV that somebody has damaged, `name <name>` or `key <id>`: these alone may need a repair. */
@@ -174,7 +180,13 @@ export class Simulation {
   /** Another file each time, with bytes of its own. */
   newFile(parent: string | null): TinyAdapter {
     this.#next += 1;
-    const { bytes } = tinyAdapter({ seed: 3, parent, rank: 2, base: this.world.base.id });
+    const { bytes } = tinyAdapter({
+      seed: 3,
+      parent,
+      rank: RANKS[this.#next % RANKS.length] as number,
+      base: this.world.base.id,
+      ...(this.#next % 3 === 0 ? { module: 'model.layers.0.self_attn.v_proj' } : {}),
+    });
     // The last weight; each of these is a float of its own.
     bytes.writeFloatLE(1 + this.#next / 2 ** 20, bytes.length - 4);
     return { bytes, digest: sha256(bytes) };
@@ -195,7 +207,9 @@ export class Simulation {
     }
     if (given.key !== undefined && given.path.startsWith('/v1/'))
       this.asked.set(given.key, [...(this.asked.get(given.key) ?? []), JSON.stringify(given.body ?? null)]);
+    const ended = this.promised.begin(actor.tenant.id, given);
     const answered = await ask(this.world, actor.life, given);
+    ended(answered);
     this.quotas.note(this, given, answered, from);
     const code = codeOf(answered);
     if (code !== null) {

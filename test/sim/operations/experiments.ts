@@ -231,17 +231,17 @@ export const EXPERIMENTS = {
     run: onTrial('kill', ({ random }) => ({ killed: random.chance(0.6) })),
   },
   'stop an experiment': {
-    weight: 0.5,
+    weight: 1.5,
     possible: some,
     run: onTrial('stop', () => ({}), true),
   },
   'promote a variant': {
-    weight: 0.5,
+    weight: 1.5,
     possible: some,
     run: onTrial('promote', ({ random }) => ({ variant: random.pick(['control', 'treatment']) }), true),
   },
   'archive an experiment': {
-    weight: 4,
+    weight: 8,
     possible: (_sim, { tenant }) => tenant.experiments.some(({ over }) => over),
     run: (sim, actor) =>
       archiveTrial(sim, actor, actor.random.pick(actor.tenant.experiments.filter(({ over }) => over))),

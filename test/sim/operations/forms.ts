@@ -148,17 +148,12 @@ export function askedForm({ body }: Form): { form: AskedForm; tools: TemplateToo
   };
 }
 
-/** Whether an answer has nothing but calls. */
-export const callsOnly = ({ body }: Form): boolean =>
-  body.tool_choice !== undefined && body.tool_choice !== 'auto';
-
+const MARK = '<tool_call>';
 const HEAD = /\s*<tool_call>\n\{"name": "(\w+)", "arguments": /;
 
-/**
- * Text and calls of what a model has written, as far as it got. No string in {@link TOOLS} has a brace.
- * @param only the answer has nothing but calls.
- */
-export function readCalls(written: string, only: boolean): { text: string; calls: Call[] } {
+/** What a model has written as its client gets it, as far as it got. No string in {@link TOOLS} has a brace. */
+export function shownOf({ body }: Form, written: string): string {
+  if (body.tools == null) return written;
   const [text = '', ...rest] = written.split(HEAD);
   const calls: Call[] = [];
   for (let at = 0; at < rest.length; at += 2) {
@@ -172,10 +167,11 @@ export function readCalls(written: string, only: boolean): { text: string; calls
     } while (depth > 0 && end < behind.length);
     calls.push({ name, arguments: behind.slice(0, end) });
   }
-  // Of a call that has no name yet nothing is shown; a part of its mark may be text.
-  return { text: only ? '' : text.replace(/\s*<tool_call>[^]*$/, ''), calls };
+  // Of a call without a name nothing is shown; where there may be text, its mark alone may be a text.
+  const isCall = body.tool_choice != null || text.trimStart().startsWith(MARK);
+  return withCalls({ text: isCall ? '' : text, calls });
 }
 
 /** As one text, to be compared. */
-export const withCalls = ({ text, calls }: ReturnType<typeof readCalls>): string =>
+export const withCalls = ({ text, calls }: { text: string; calls: readonly Call[] }): string =>
   [text, ...calls.map((call) => `<${call.name} ${call.arguments}>`)].join('');

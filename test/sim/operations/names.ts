@@ -197,6 +197,8 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
   }
 }
 
+/** After this a dropped file has been taken or refused, however busy the schedule is, ms. */
+const DROP_MS = 15 * 60_000;
 const WORDS = ['for notes', 'of the team', 'to be tried', 'old'];
 
 export const NAMES = {
@@ -391,6 +393,7 @@ export const NAMES = {
       const above = pickName(sim, actor, 'any');
       const name = random.chance(0.5) || above.split('/').length > 6 ? above : `${above}/drop`;
       const adapter = sim.newFile(null);
+      sim.promised.dropped(tenant.id, name, DROP_MS);
       if (!sim.world.kv.put(`drop:${name}`, Uint8Array.from(adapter.bytes))) return 'refused';
       if (!tenant.names.includes(name)) tenant.names.push(name);
       if (random.chance(0.5) && tenant.keys.length > 0) await complete(sim, actor, { model: name });

@@ -2,7 +2,7 @@
 import type { TemplateMessage } from '../../../gpu-origin/model/chat-template.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { type Asking, askModel, eventsOf } from './asking.ts';
-import { askedForm, type Call, CALLING, callsOnly, readCalls, withCalls } from './forms.ts';
+import { askedForm, type Call, CALLING, shownOf, withCalls } from './forms.ts';
 import { liveKeys, namesOf, type Operation, pickOr } from './operation.ts';
 
 type Read = Asking['read'];
@@ -249,7 +249,7 @@ async function answerCall(sim: Simulation, actor: Actor): Promise<Outcome> {
         { role: 'tool', content: result, callId: id },
       ];
       const right = await sim.oracle.constrained({ messages, chain, maxTokens, ...askedForm(form) });
-      return withCalls(readCalls(right.text, callsOnly(form)));
+      return shownOf(form, right.text);
     },
   });
 }

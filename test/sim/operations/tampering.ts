@@ -1,7 +1,17 @@
 /** Somebody with the right to write KV writes what graft has not signed there; the operator mends it. */
 import { type Mended, RepairAnswer } from '../../../protocol/admin-api/upkeep.ts';
-import type { Actor, Outcome, Simulation } from '../simulation.ts';
-import { liveKeys, namesOf, type Operation, repeat, complete } from './operation.ts';
+import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { type Actor, type Outcome, sha256, type Simulation } from '../simulation.ts';
+import {
+  committed,
+  complete,
+  liveKeys,
+  namesOf,
+  type Operation,
+  pickName,
+  repeat,
+  SECOND,
+} from './operation.ts';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -52,7 +62,89 @@ export async function repairAll(
 const repair = async (sim: Simulation, actor: Actor): Promise<Outcome> =>
   (await repairAll(sim, actor)).outcome;
 
+/** A file that is no adapter of this base: cut, of other bytes, of another base or on a parent that nobody has. */
+function damagedFile(sim: Simulation, { random }: Actor): Buffer {
+  const { bytes } = sim.newFile(null);
+  const header = Buffer.from(bytes);
+  // No JSON has this.
+  header[8 + random.below(30)] = 1;
+  return random.pick([
+    bytes.subarray(0, random.below(bytes.length)),
+    Buffer.concat([bytes, Buffer.from(random.bytes(random.between(1, 9)))]),
+    Buffer.from(random.bytes(random.between(0, 400))),
+    header,
+    tinyAdapter({ seed: random.below(100), rank: 2, base: sha256('another base') }).bytes,
+    tinyAdapter({ seed: random.below(100), rank: 2, parent: sha256('a parent'), base: sim.world.base.id })
+      .bytes,
+  ]);
+}
+
+/** What is in KV's inbox and no adapter becomes no version; why is said beside it, and it goes. */
+async function dropDamaged(sim: Simulation, actor: Actor): Promise<Outcome> {
+  const { random, tenant } = actor;
+  const { kv, time } = sim.world;
+  const above = pickName(sim, actor, 'any');
+  const name = random.chance(0.5) || above.split('/').length > 6 ? above : `${above}/bad`;
+  const bytes = Uint8Array.from(damagedFile(sim, actor));
+  if (!kv.put(`drop:${name}`, bytes)) return 'refused';
+  if (random.chance(0.5) && liveKeys(sim, actor).length > 0) await complete(sim, actor, { model: name });
+  for (let tries = 0; tries < 10; tries += 1) {
+    await time.sleep(actor.life, 30 * SECOND);
+    const digest = sha256(bytes);
+    const rows = await committed(sim, 'SELECT version FROM versions WHERE digest = ?', digest);
+    if (rows.length > 0)
+      sim.fail('what is damaged is no version', `${tenant.id} dropped ${digest} for ${name}, and it is one`);
+    if (kv.read(`drop:${name}`) !== null) continue;
+    const said = kv.read(`drop-error:${name}`);
+    if (said === null) return 'refused';
+    const { code } = JSON.parse(decoder.decode(said)) as { code?: string };
+    return code === undefined ? 'refused' : 'done';
+  }
+  return 'lost';
+}
+
+/** Parts of files of the tenant's live versions, as KV has them. */
+function partsInKv(sim: Simulation, actor: Actor): { key: string; name: string }[] {
+  return namesOf(sim, actor, 'live').flatMap((name) => {
+    const version = sim.truth.names.now(name)?.version;
+    const chain = sim.truth.versions.get(`${name}@${version}`)?.chain ?? [];
+    return chain.flatMap(({ digest }) => sim.world.kv.keys(`blob:${digest}:`).map((key) => ({ key, name })));
+  });
+}
+
+/** A part of a file has other bytes for a while: no origin takes it, and no answer is made of it. */
+async function damagePart(sim: Simulation, actor: Actor): Promise<Outcome> {
+  const { random } = actor;
+  const { kv, time } = sim.world;
+  const { key, name } = random.pick(partsInKv(sim, actor));
+  const whole = kv.read(key);
+  if (whole === null || whole.length === 0) return 'refused';
+  const damaged = Uint8Array.from(whole);
+  const at = random.below(damaged.length);
+  damaged[at] = (damaged[at] as number) ^ (1 << random.below(8));
+  if (!kv.put(key, random.chance(0.7) ? damaged : damaged.slice(0, at))) return 'refused';
+  const is = kv.read(key);
+  // Origins that have the file already need no part of it.
+  for (let times = random.between(1, 3); times > 0; times -= 1) {
+    await complete(sim, actor, { model: name });
+    await time.sleep(actor.life, random.below(20 * SECOND));
+  }
+  // Unless somebody has erased it meanwhile.
+  while (kv.read(key) === is && !kv.put(key, whole)) await time.sleep(actor.life, SECOND);
+  return (await complete(sim, actor, { model: name })) === 'done' ? 'done' : 'refused';
+}
+
 export const TAMPERING = {
+  'drop what is damaged': {
+    weight: 2,
+    possible: (sim, actor) => namesOf(sim, actor, 'any').length > 0,
+    run: dropDamaged,
+  },
+  'damage a part': {
+    weight: 3,
+    possible: (sim, actor) => partsInKv(sim, actor).length > 0 && liveKeys(sim, actor).length > 0,
+    run: damagePart,
+  },
   'tamper with KV': {
     weight: 2,
     possible: (sim, actor) => namesOf(sim, actor, 'live').length > 0 && liveKeys(sim, actor).length > 0,

@@ -1,5 +1,6 @@
 /** One origin's process in a simulated world: the product's HTTP app, engine and adapter store over the fake runner. */
 import { createHash } from 'node:crypto';
+import { parseSafetensors } from '../../../adapters/format/safetensors.ts';
 import { openAdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
 import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import type { Clock, ResidentAdapter } from '../../../gpu-origin/engine/ports.ts';
@@ -69,19 +70,37 @@ class WatchedEngine extends Engine {
   }
 }
 
+/** The largest of its layers'. @returns 1 for what is damaged. */
+function rankOf(file: Uint8Array): number {
+  try {
+    const { tensors } = parseSafetensors(file);
+    return Math.max(
+      1,
+      ...[...tensors].map(([name, { shape }]) => (name.endsWith('.lora_A') ? (shape[0] ?? 1) : 1)),
+    );
+  } catch {
+    return 1;
+  }
+}
+
 /** Weights are what the file says, whatever name it has: a damaged file answers as another adapter. */
 class SimRunner extends FakeRunner {
   override readonly base: BaseInfo;
   readonly #letters: (logits: Float32Array) => Float32Array;
+  readonly #ranks: Map<string, number>;
 
   constructor(base: BaseInfo, options: FakeRunnerOptions, letters: (logits: Float32Array) => Float32Array) {
-    super(options);
+    const ranks = new Map<string, number>();
+    super({ ...options, rank: (digest) => ranks.get(digest) ?? 1 });
+    this.#ranks = ranks;
     this.base = base;
     this.#letters = letters;
   }
 
   override loadAdapter(file: Uint8Array<ArrayBuffer>, _digest: string): Promise<ResidentAdapter> {
-    return super.loadAdapter(file, createHash('sha256').update(file).digest('hex'));
+    const digest = createHash('sha256').update(file).digest('hex');
+    this.#ranks.set(digest, rankOf(file));
+    return super.loadAdapter(file, digest);
   }
 
   override async prefill(params: Parameters<FakeRunner['prefill']>[0]): Promise<Float32Array> {

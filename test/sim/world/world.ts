@@ -26,7 +26,13 @@ const ORIGIN_KEY: SigningKey = { kid: 'k1', secret: new Uint8Array(32).fill(7) }
 const ADMIN_KEY = 'ga_kNrWdq0uTI1c9VitU5k9iXcoyvd0bd6vc';
 
 /** Small, so that batches, queues and memories are short of room. */
-const BASE: BaseInfo = { ...TINY_BASE, context: 256, max_rank_sum: 64, attention: { heads: 1, kv_heads: 1 } };
+const BASE: BaseInfo = {
+  ...TINY_BASE,
+  context: 256,
+  max_rank_sum: 64,
+  attention: { heads: 1, kv_heads: 1 },
+  modules: [...(TINY_BASE.modules ?? []), { name: 'model.layers.0.self_attn.v_proj', in: 8, out: 6 }],
+};
 
 interface Context {
   waitUntil(work: Promise<unknown>): void;
@@ -324,8 +330,6 @@ export class World {
         kvTokens: random.between(400, 1_500),
         chunk: 16,
         blocks: random.pick([0, 20]),
-        // One in five is larger than the others.
-        rank: (digest) => (digest < '33' ? 8 : 2),
       },
       stepMs: random.chance(0.15) ? random.between(100, 300) : random.between(5, 40),
       loadMs: random.chance(0.15) ? random.between(10_000, 45_000) : random.between(20, 400),

@@ -1,0 +1,136 @@
+/** What was acknowledged and nobody has asked to change since is still so at rest: grants, their refusals, removals. */
+import type { Answered, Ask } from '../client.ts';
+import type { Simulation } from '../simulation.ts';
+import { committed } from '../operations/operation.ts';
+
+/** After a lost answer its request may still be worked on so long, ms … */
+const LOST_MS = 120_000;
+/** … and after an erasure was asked for the schedule goes on with it, ms. */
+const ERASING_MS = 20 * 60_000;
+
+/** A row of D1, and whether it must be there. */
+interface Promised {
+  sql: string;
+  values: readonly string[];
+  isThere: boolean;
+}
+
+/** Requests that may change one thing. */
+interface Changes {
+  begun: number;
+  /** Without an answer yet. */
+  open: number;
+  /** A lost one may be worked on until then. */
+  unsureUntil: number;
+}
+
+const GRANT = 'SELECT 1 FROM grants WHERE tenant = ? AND scope = ? AND owner = ?';
+const REFUSAL = 'SELECT 1 FROM grant_refusals WHERE tenant = ? AND owner = ?';
+const REMOVED = 'SELECT 1 FROM names WHERE name = ? AND removed_at IS NOT NULL';
+
+export class Acknowledged {
+  readonly #promised = new Map<string, Promised>();
+  readonly #changes = new Map<string, Changes>();
+  /** Until when what tenants have may go, though nobody asks any more. */
+  readonly #erasing = new Map<string, number>();
+  readonly #now: () => number;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** A request of the tenant has begun. @returns to be called with its answer. */
+  begin(tenant: string, given: Ask): (answered: Answered) => void {
+    const [path = ''] = given.path.split('?');
+    if (path === '/admin/erase') this.#erase(tenant);
+    const about = aboutOf(tenant, given);
+    const changesName = given.body !== undefined && (path === '/admin/versions' || NAMES.has(path));
+    if (about === null && !changesName) return () => undefined;
+    if (changesName) this.#changed(tenant, (given.body as { name?: string } | undefined)?.name);
+    if (about !== null) this.#promised.delete(about.key);
+    // Any change of a tenant's names may be one of this name: it may stand for others, or lie above it.
+    const subject = changesName ? `names of ${tenant}` : (about?.key ?? '');
+    const changes = this.#changesOf(subject);
+    const begun = (changes.begun += 1);
+    const wasOpen = changes.open;
+    changes.open += 1;
+    return (answered) => {
+      changes.open -= 1;
+      const now = this.#now();
+      if (answered.kind === 'lost') changes.unsureUntil = Math.max(changes.unsureUntil, now + LOST_MS);
+      const isAlone = wasOpen === 0 && changes.begun === begun && now > changes.unsureUntil;
+      const key = about?.key ?? '';
+      const isErasing = [...this.#erasing].some(([one, until]) => key.includes(one) && now < until);
+      if (about !== null && answered.kind === 'answer' && answered.status < 300 && isAlone && !isErasing)
+        this.#promised.set(key, about.promised);
+    };
+  }
+
+  #changesOf(subject: string): Changes {
+    const changes = this.#changes.get(subject) ?? { begun: 0, open: 0, unsureUntil: 0 };
+    this.#changes.set(subject, changes);
+    return changes;
+  }
+
+  /** A file lies in KV's inbox, and may be taken within this time. */
+  dropped(tenant: string, name: string, ms: number): void {
+    this.#changed(tenant, name);
+    const changes = this.#changesOf(`names of ${tenant}`);
+    changes.unsureUntil = Math.max(changes.unsureUntil, this.#now() + ms);
+  }
+
+  /** Somebody changes the name, or those below it. @param name absent = any. */
+  #changed(tenant: string, name = tenant): void {
+    for (const key of this.#promised.keys())
+      if (key === `removed ${name}` || key.startsWith(`removed ${name}/`)) this.#promised.delete(key);
+  }
+
+  #erase(tenant: string): void {
+    this.#erasing.set(tenant, this.#now() + ERASING_MS);
+    for (const key of this.#promised.keys()) if (key.includes(tenant)) this.#promised.delete(key);
+  }
+
+  async check(sim: Simulation): Promise<void> {
+    // What arrives twice may be done again behind what came between.
+    if (sim.world.faults.bitten.has('net-twice')) return;
+    for (const [key, promised] of this.#promised) {
+      const rows = await committed(sim, promised.sql, ...promised.values);
+      if (rows.length > 0 !== promised.isThere)
+        sim.fail('1 nothing acknowledged is lost', `${key}: D1 has ${rows.length} rows at rest`);
+    }
+  }
+}
+
+/** What changes a name, beside its versions. */
+const NAMES = new Set([
+  '/admin/promote',
+  '/admin/rollback',
+  '/admin/retire',
+  '/admin/remove',
+  '/admin/restore',
+  '/admin/alias',
+]);
+
+function aboutOf(tenant: string, given: Ask): { key: string; promised: Promised } | null {
+  const [path = '', query] = given.path.split('?');
+  const removes = given.method === 'DELETE';
+  const body = (removes ? Object.fromEntries(new URLSearchParams(query)) : (given.body ?? {})) as Record<
+    string,
+    string
+  >;
+  if (given.method === 'GET' || (!removes && given.body === undefined)) return null;
+  const { scope = '', tenant: to = '', from = '', name = '' } = body;
+  if (path === '/admin/grants')
+    return {
+      key: `grant of ${tenant} to ${to}: ${scope}`,
+      promised: { sql: GRANT, values: [to, scope, tenant], isThere: !removes },
+    };
+  if (path === '/admin/grants/refuse')
+    return {
+      key: `refusal of ${from} by ${tenant}`,
+      promised: { sql: REFUSAL, values: [tenant, from], isThere: !removes },
+    };
+  if (path === '/admin/remove')
+    return { key: `removed ${name}`, promised: { sql: REMOVED, values: [name], isThere: true } };
+  return null;
+}
