@@ -163,8 +163,12 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
   return { place: over ? null : 'more', calls, erased: done, kept };
 };
 
-/** Position: the last digest, and the origins that did not answer, which are not waited for again. */
+/**
+ * Position: the last digest, and the origins that did not answer, which are not waited for again. A request in
+ * progress may bring a file to an origin after this, so all origins are asked once more at the end (`waiting`).
+ */
 const origins: Step = async ({ erasures, originDrops }, erasure) => {
+  const isLast = erasure.step === 'waiting';
   const [after = '', ...away] = erasure.place.split(' ');
   const page = await erasures.atOrigins(erasure, after, MAX_DROPPED_AT_ONCE);
   const unused = new Set(await erasures.unused(page.map(({ digest }) => digest)));
@@ -181,7 +185,8 @@ const origins: Step = async ({ erasures, originDrops }, erasure) => {
         : await originDrops.drop(origin, digests);
     if (reason !== null) unreached.push({ origin, files: digests.length, reason });
     if (reason !== null && known) return void away.push(origin);
-    for (const digest of digests) left.set(digest, left.get(digest)?.filter((id) => id !== origin) ?? []);
+    if (isLast)
+      for (const digest of digests) left.set(digest, left.get(digest)?.filter((id) => id !== origin) ?? []);
   });
   const changed = page.filter(({ digest, origins: ids }) => left.get(digest)?.length !== ids.length);
   await each(changed, ({ digest }) => erasures.fileLeftTo(erasure, digest, left.get(digest) ?? []));
@@ -320,15 +325,18 @@ function add(worked: Worked, { erased = {}, kept, unreached = [] }: PageDone): v
   }
 }
 
-/** Asks the origins that have not dropped everything once more. @returns those that still have not. */
-async function askOriginsAgain(deps: EraseDeps, erasure: Erasure): Promise<Unreached[]> {
+/** Asks all origins once more, and again those that did not answer. @returns whether some still have to drop something. */
+async function askOriginsAgain(deps: EraseDeps, erasure: Erasure): Promise<'unreached' | 'more' | 'done'> {
   const asked: Worked = { erasure, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [] };
-  for (let place: string | null = ''; place !== null;) {
+  let place: string | null = '';
+  for (let calls = 0; place !== null && calls < CALLS_OF_REQUEST;) {
     const done: PageDone = await origins(deps, { ...erasure, place });
     add(asked, done);
+    calls += done.calls + 1;
     ({ place } = done);
   }
-  return asked.unreached;
+  if (asked.unreached.length > 0) return 'unreached';
+  return place === null ? 'done' : 'more';
 }
 
 /**
@@ -351,7 +359,7 @@ export async function workOffErasures(deps: EraseDeps): Promise<void> {
 
   const waiting = await erasures.next({ steps: ['waiting'], touchedBefore: now() - WAITING_MS });
   if (waiting === null) return;
-  const unreached = await askOriginsAgain(deps, waiting);
-  if (unreached.length === 0) await erasures.end(waiting.id);
-  else await erasures.move(waiting.id, { step: 'waiting', place: '', at: now() });
+  const how = await askOriginsAgain(deps, waiting);
+  if (how === 'done') await erasures.end(waiting.id);
+  else await erasures.move(waiting.id, { step: 'waiting', place: '', at: how === 'more' ? 0 : now() });
 }

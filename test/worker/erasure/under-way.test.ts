@@ -108,6 +108,29 @@ describe('a tenant that is erased', () => {
     expect(await saying('bob')).not.toEqual([]);
   });
 
+  it('has origins drop its files once more, as a request in progress may have sent them again', async () => {
+    const adapter = tinyAdapter({ seed: 1 });
+    expect((await app.graft.publish('notes', adapter)).status).toBe(201);
+    const { owner } = (await rows('SELECT owner FROM names'))[0] as { owner: string };
+    let dropped = 0;
+    const usual = app.graft.origin.answer;
+    app.graft.origin.answer = (method, path, init) => {
+      if (path !== '/adapters/drop') return usual(method, path, init);
+      dropped += String(init.body).includes(adapter.digest) ? 1 : 0;
+      return Response.json({ files: 1, in_use: 0 });
+    };
+    await erase(owner);
+    expect(dropped).toBe(1);
+    app.graft.clock.advance(ERASE_SETTLE_MS / 2);
+    await scheduled();
+    expect(dropped).toBe(1);
+    app.graft.clock.advance(ERASE_SETTLE_MS);
+    await scheduled();
+    expect(dropped).toBe(2);
+    expect(await rows('SELECT id FROM erasures')).toEqual([]);
+    expect(await rows('SELECT digest FROM erasure_files')).toEqual([]);
+  });
+
   it('leaves no grant with others, wherever it was cut off', async () => {
     await makeKey('acme');
     expect((await app.graft.publish('acme', tinyAdapter({ seed: 1 }), { owner: 'acme' })).status).toBe(201);
