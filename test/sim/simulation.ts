@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { tinyAdapter, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { ask, type Answered, type Ask, codeOf } from './client.ts';
 import { watchQuotas } from './invariants/quotas.ts';
+import { watchSenders } from './invariants/senders.ts';
 import { watchSignatures } from './invariants/signatures.ts';
 import { Quotas } from './operations/quotas.ts';
 import { Truth } from './truth.ts';
@@ -124,6 +125,8 @@ export class Simulation {
   readonly variants = new Set<string>();
   /** Prefixes that the operator has reserved. */
   readonly reserved = new Set<string>();
+  /** Somebody damages values in KV, and repairs it; in other seeds graft must make up for everything by itself. */
+  readonly isTampered: boolean;
   /** Values in KV that somebody damaged, and that no repair has mended since. */
   tampered = 0;
   /** Names that were pinned, and not unpinned. */
@@ -149,8 +152,13 @@ export class Simulation {
   constructor(options: SimulateOptions) {
     this.operations = Math.min(options.operations, options.stopAfter ?? Infinity);
     this.world = new World(options.seed, options.programs, options);
+    this.isTampered = this.world.random.fork('tampering').chance(0.35);
     this.truth = new Truth(this.world);
-    this.world.network.onAnswer = watchSignatures((invariant, what) => this.fail(invariant, what));
+    const fail = (invariant: string, what: string): void => this.fail(invariant, what);
+    const watches = [watchSignatures(fail, this.world.faults), watchSenders(fail)];
+    this.world.network.onAnswer = (exchange) => {
+      for (const watch of watches) watch(exchange);
+    };
     const objects = this.world.objects.get('QUOTAS');
     if (objects !== undefined) {
       objects.onAnswer = this.counters.answered;

@@ -28,6 +28,7 @@ export async function checkErased(sim: Simulation): Promise<void> {
       if (table === 'history' && row.includes(`"name":"${name}"`) && !/"action":"(erase|repair)"/.test(row))
         wrong(`${name} is in history: ${row.slice(0, 200)}`);
   }
+  await checkKeysOfRequests(sim);
   const kept = new Set(
     rows.filter(({ table }) => table === 'versions').flatMap(({ row }) => row.match(/[0-9a-f]{64}/g) ?? []),
   );
@@ -49,6 +50,23 @@ export async function checkErased(sim: Simulation): Promise<void> {
         wrong(`${id} has ${digest} in its memory, erased at ${at}`);
     }
   }
+}
+
+/** An erased tenant's keys are gone, and with them what was noted of their requests, however long these took. */
+async function checkKeysOfRequests(sim: Simulation): Promise<void> {
+  const { results } = await sim.world.database.truth
+    .prepare(
+      `SELECT 'usage' AS place, tenant, key_id FROM usage UNION SELECT 'traffic', tenant, key_id FROM traffic
+       UNION SELECT 'request_chunks', tenant, value ->> 'key_id' FROM request_chunks, json_each(requests)`,
+    )
+    .all<{ place: string; tenant: string; key_id: string }>();
+  const known = new Set(sim.truth.keys.keys());
+  for (const { place, tenant, key_id: key } of results)
+    if (key !== '' && sim.truth.keys.ever().includes(key) && !known.has(key))
+      sim.fail(
+        '6 nothing of it is left after an erasure',
+        `${place} has a request of ${tenant}, by its erased key ${key}`,
+      );
 }
 
 /** All of D1 but what a client asked for in vain. */

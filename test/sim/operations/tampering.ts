@@ -43,8 +43,9 @@ export async function repair(sim: Simulation, actor: Actor): Promise<Outcome> {
 
 export const TAMPERING = {
   'tamper with KV': {
-    weight: 2,
-    possible: (sim, actor) => namesOf(sim, actor, 'live').length > 0 && liveKeys(sim, actor).length > 0,
+    weight: 4,
+    possible: (sim, actor) =>
+      sim.isTampered && namesOf(sim, actor, 'live').length > 0 && liveKeys(sim, actor).length > 0,
     run: async (sim, actor) => {
       const { random } = actor;
       const key = random.pick(liveKeys(sim, actor));
@@ -63,5 +64,5 @@ export const TAMPERING = {
       return repair(sim, actor);
     },
   },
-  repair: { weight: 0.5, possible: () => true, run: repair },
+  repair: { weight: 1, possible: ({ isTampered }) => isTampered, run: repair },
 } as const satisfies Record<string, Operation>;

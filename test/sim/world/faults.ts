@@ -13,8 +13,8 @@ export const FAULTS = {
   'kv-stale': 0.1,
   /** A statement or transaction of D1 that fails without effect. */
   'd1-error': 0.03,
-  /** … that was committed, and is answered with an error. */
-  'd1-error-after': 0.03,
+  /** A change that was committed, and is answered with an error. */
+  'd1-error-after': 0.06,
   /** … that takes up to twelve seconds. */
   'd1-slow': 0.02,
   /** A Durable Object that loses its memory before a call. */
@@ -50,6 +50,8 @@ export const EVENTS = {
   'origin-stopped': 40,
   'origin-drained': 20,
   'clock-skewed': 20,
+  /** Some seconds, up to forty, in which KV fails or hangs at each call. */
+  'kv-away': 20,
 } as const;
 
 export type FaultKind = keyof typeof FAULTS | keyof typeof EVENTS;
@@ -58,14 +60,18 @@ export const FAULT_KINDS = [...Object.keys(FAULTS), ...Object.keys(EVENTS)] as F
 export class Faults {
   /** Nothing bites while it is off. */
   on = true;
+  /** Until then KV is away, ms. */
+  kvAwayUntil = -Infinity;
   /** How often each kind bit. */
   readonly bitten = new Map<FaultKind, number>();
+  /** UUIDs in what was bitten. */
+  readonly touched = new Set<string>();
   readonly #rates = new Map<FaultKind, number>();
   /** One for each kind, so that leaving one out does not change when the others bite. */
   readonly #random = new Map<FaultKind, Random>();
   readonly #note: (kind: FaultKind, what: string) => void;
-  /** By kind, and by kind and origin. */
-  readonly #lastAt = new Map<string, number>();
+  /** By kind, and by kind and origin: when each bit. */
+  readonly #times = new Map<string, number[]>();
   readonly #now: () => number;
 
   /** @param only these kinds; all that the seed chooses unless given. */
@@ -111,14 +117,24 @@ export class Faults {
 
   count(kind: FaultKind, what: string): void {
     this.bitten.set(kind, (this.bitten.get(kind) ?? 0) + 1);
-    this.#lastAt.set(kind, this.#now());
+    for (const [id] of what.matchAll(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g)) this.touched.add(id);
     const origin = /\b(o\d)\b/.exec(what)?.[1];
-    if (origin !== undefined) this.#lastAt.set(`${kind} ${origin}`, this.#now());
+    for (const key of origin === undefined ? [kind] : [kind, `${kind} ${origin}`]) {
+      const times = this.#times.get(key) ?? [];
+      times.push(this.#now());
+      this.#times.set(key, times);
+    }
     this.#note(kind, what);
   }
 
   /** When it last bit, or bit something of one origin, ms; -Infinity = never. */
   lastAt(kind: FaultKind, origin?: string): number {
-    return this.#lastAt.get(origin === undefined ? kind : `${kind} ${origin}`) ?? -Infinity;
+    return this.#times.get(origin === undefined ? kind : `${kind} ${origin}`)?.at(-1) ?? -Infinity;
+  }
+
+  /** Whether it bit something of an origin in that time, ms. */
+  during(kind: FaultKind, origin: string, from: number, until: number): boolean {
+    const times = this.#times.get(`${kind} ${origin}`) ?? [];
+    return times.some((at) => at >= from && at <= until);
   }
 }
