@@ -158,11 +158,15 @@ async function runActor(sim: Simulation, actor: Actor, pauseMs: number): Promise
     world.trace.note(actor.life.name, `${name} ${outcome}`);
     const counts = sim.counts.get(name) as Counts;
     counts[outcome] += 1;
-    await world.time.sleep(
-      actor.life,
-      1 + actor.random.below(actor.random.chance(PAUSES) ? 2 * pauseMs : SOON_MS),
-    );
+    const soon = 1 + actor.random.below(SOON_MS);
+    await world.time.sleep(actor.life, actor.random.chance(PAUSES) ? pauseOf(sim, actor, pauseMs) : soon);
   }
+}
+
+/** Most pauses end for all clients at the same time, so that tenants meet each other. */
+function pauseOf({ world }: Simulation, { random }: Actor, meanMs: number): number {
+  const most = Math.ceil(2 * meanMs);
+  return random.chance(0.7) ? most - (world.time.now % most) + random.below(SOON_MS) : 1 + random.below(most);
 }
 
 /** After every event: what can be seen at once. */

@@ -5,6 +5,7 @@ import { ask, type Answered, type Ask, codeOf } from './client.ts';
 import { Acknowledged } from './invariants/acknowledged.ts';
 import { Limits } from './invariants/limits.ts';
 import { watchQuotas } from './invariants/quotas.ts';
+import { watchSenders } from './invariants/senders.ts';
 import { watchSignatures } from './invariants/signatures.ts';
 import { Receivers } from './receivers.ts';
 import { Truth } from './truth.ts';
@@ -132,6 +133,8 @@ export class Simulation {
   readonly promised = new Acknowledged(() => this.world.time.now);
   /** Prefixes that the operator has reserved. */
   readonly reserved = new Set<string>();
+  /** Somebody damages values in KV, and repairs it; in other seeds graft must make up for everything by itself. */
+  readonly isTampered: boolean;
   /** Records in KV that somebody has damaged, `name <name>` or `key <id>`: these alone may need a repair. */
   readonly tampered = new Set<string>();
   /** Names that were pinned, and not unpinned. */
@@ -163,9 +166,14 @@ export class Simulation {
   constructor(options: SimulateOptions) {
     this.operations = Math.min(options.operations, options.stopAfter ?? Infinity);
     this.world = new World(options.seed, options.programs, options);
+    this.isTampered = this.world.random.fork('tampering').chance(0.35);
     this.truth = new Truth(this.world);
-    this.receivers = new Receivers(this.world, (invariant, what) => this.fail(invariant, what));
-    this.world.network.onAnswer = watchSignatures((invariant, what) => this.fail(invariant, what));
+    const fail = (invariant: string, what: string): void => this.fail(invariant, what);
+    this.receivers = new Receivers(this.world, fail);
+    const watches = [watchSignatures(fail, this.world.faults), watchSenders(fail)];
+    this.world.network.onAnswer = (exchange) => {
+      for (const watch of watches) watch(exchange);
+    };
     const objects = this.world.objects.get('QUOTAS');
     if (objects !== undefined) {
       objects.onAnswer = this.counters.answered;

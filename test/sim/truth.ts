@@ -118,8 +118,12 @@ export class Truth {
   readonly #versionsOf = new Map<string, number[]>();
   /** Digests of versions that are no more, and when the last one went. */
   readonly #vanished = new Map<string, number>();
+  /** `name@version` -> when KV was last told that it is live. */
+  readonly #servedAt = new Map<string, number>();
   /** Digests of versions that D1 has. */
   #live = new Set<string>();
+  /** First versions, other than 1, of names that D1 did not have before: an erased name begins at 1 again. */
+  readonly returned: string[] = [];
   /** Since when a version may not be served. */
   readonly retired = new Map<string, number>();
   readonly #db: SqlDatabase;
@@ -131,6 +135,19 @@ export class Truth {
     this.#world = world;
     this.#db = world.database.truth;
     world.database.onCommit = () => void this.#look();
+    world.kv.onWrite = (key, bytes) => this.#served(key, bytes);
+  }
+
+  #served(key: string, bytes: Uint8Array | null): void {
+    if (!key.startsWith('name:') || bytes === null) return;
+    const version = /"version":(\d+)/.exec(new TextDecoder().decode(bytes))?.[1];
+    if (version !== undefined)
+      this.#servedAt.set(`${key.slice('name:'.length)}@${version}`, this.#world.time.now);
+  }
+
+  /** Whether KV was told since then that the version is live. */
+  servedSince(name: string, version: number, from: number): boolean {
+    return (this.#servedAt.get(`${name}@${version}`) ?? -Infinity) >= from;
   }
 
   /** Reads what has changed. SQLite answers within the event. */
@@ -162,6 +179,7 @@ export class Truth {
       alias: string | null;
       removed_at: number | null;
     }>('SELECT name, owner, version, alias, removed_at FROM names');
+    const born = names.map(({ name }) => name).filter((name) => this.names.now(name) === undefined);
     this.names.set(
       now,
       new Map(
@@ -180,6 +198,10 @@ export class Truth {
       withdrawn_at: number | null;
       removed_at: number | null;
     }>('SELECT name, version, owner, chain, retired_at, withdrawn_at, removed_at FROM versions');
+    for (const name of born) {
+      const first = Math.min(...versions.filter((row) => row.name === name).map(({ version }) => version));
+      if (first > 1 && first < Infinity) this.returned.push(`${name}@${first}`);
+    }
     for (const row of versions) {
       const id = `${row.name}@${row.version}`;
       if (!this.versions.has(id)) this.#versionsOf.set(row.name, [...this.versionsOf(row.name), row.version]);

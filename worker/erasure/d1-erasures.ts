@@ -53,6 +53,12 @@ const meant = (kind: 'name' | 'below', at: number): string =>
 const meantValues = (kind: 'name' | 'below', name: string): string[] =>
   kind === 'name' ? [name] : [name, `${name}/`, prefixEnd(`${name}/`)];
 
+/** Names of owner ?2 in scope. @param at number of the first of {@link namesOfValues}. */
+const namesOf = (kind: ErasureKind, at: number): string =>
+  kind === 'tenant' ? 'FROM names WHERE owner = ?2' : `${meant(kind, at)} AND owner = ?2`;
+const namesOfValues = (kind: ErasureKind, target: string): string[] =>
+  kind === 'tenant' ? [] : meantValues(kind, target);
+
 const SIZE = `COALESCE((SELECT b.bytes FROM blobs b WHERE b.digest = f.digest),
   (SELECT SUM(p.bytes) FROM stored_parts p WHERE p.digest = f.digest), 0)`;
 
@@ -141,12 +147,11 @@ export function createD1Erasures(db: SqlDatabase) {
         ...[kind, target, owner, cascade ? 1 : 0, usage ? 1 : 0, at],
       );
       const id = made?.id ?? 0;
-      const names = kind === 'tenant' ? 'FROM names WHERE owner = ?2' : `${meant(kind, 3)} AND owner = ?2`;
-      await numbered(db, `INSERT INTO erasure_items (erasure, name, version) SELECT ?1, name, 0 ${names}`, [
-        id,
-        owner,
-        ...(kind === 'tenant' ? [] : meantValues(kind, target)),
-      ]).run();
+      await numbered(
+        db,
+        `INSERT INTO erasure_items (erasure, name, version) SELECT ?1, name, 0 ${namesOf(kind, 3)}`,
+        [id, owner, ...namesOfValues(kind, target)],
+      ).run();
       while (await addBelow(id, owner, cascade));
 
       const ask = (sql: string, ...more: (string | number)[]) => numbered(db, sql, [id, owner, ...more]);
@@ -289,20 +294,23 @@ const NOTED = 'ON CONFLICT (name) DO UPDATE SET since = excluded.since, change =
  */
 function beginning(
   db: SqlDatabase,
-  { id, owner, usage }: Erasure,
+  { id, kind, target, owner, usage }: Erasure,
   { cascade, record, actor, at, why }: ChangeNote & { cascade: boolean; record: boolean },
 ): SqlStatement[] {
   const run = (sql: string, ...values: (string | number | null)[]) => numbered(db, sql, [id, ...values]);
   const inTheWay = cascade
     ? `EXISTS (SELECT 1 ${STANDING} AND v.owner = ?2)`
     : `EXISTS (SELECT 1 ${STANDING}) OR EXISTS (SELECT 1 ${OUTSIDE}) OR EXISTS (SELECT 1 ${OTHERS_EXPERIMENTS})`;
+  // Published since it was planned.
+  const isNew = `EXISTS (SELECT 1 ${namesOf(kind, 6)}
+    AND name NOT IN (SELECT i.name FROM erasure_items i WHERE i.erasure = ?1))`;
   const history = run(
     `INSERT INTO history (name, sequence, at, actor, owner, action, why)
      SELECT label, (SELECT MIN(0, COALESCE(MIN(sequence), 0)) - 1 FROM history WHERE name = label), ?3,
-       CASE WHEN ${inTheWay} THEN NULL ELSE ?4 END, owner, 'erase', ?5
+       CASE WHEN ${inTheWay} OR ${isNew} THEN NULL ELSE ?4 END, owner, 'erase', ?5
      FROM (SELECT owner, CASE kind WHEN 'tenant' THEN '**' WHEN 'below' THEN target || '/**' ELSE target END AS label
        FROM erasures WHERE id = ?1)`,
-    ...[owner, at, actor, why ?? null],
+    ...[owner, at, actor, why ?? null, ...namesOfValues(kind, target)],
   );
   return [
     // A concurrent publication of one of them finds its place in history taken.

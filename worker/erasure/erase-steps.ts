@@ -334,15 +334,18 @@ function add(worked: Worked, { erased = {}, kept, unreached = [] }: PageDone): v
   }
 }
 
-/** Asks the origins that have not dropped everything once more. @returns those that still have not. */
-async function askOriginsAgain(deps: EraseDeps, erasure: Erasure): Promise<Unreached[]> {
+/** Asks all origins once more, and again those that did not answer. @returns whether some still have to drop something. */
+async function askOriginsAgain(deps: EraseDeps, erasure: Erasure): Promise<'unreached' | 'more' | 'done'> {
   const asked: Worked = { erasure, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [] };
-  for (let place: string | null = ''; place !== null;) {
+  let place: string | null = '';
+  for (let calls = 0; place !== null && calls < CALLS_OF_REQUEST;) {
     const done: PageDone = await origins(deps, { ...erasure, place });
     add(asked, done);
+    calls += done.calls + 1;
     ({ place } = done);
   }
-  return asked.unreached;
+  if (asked.unreached.length > 0) return 'unreached';
+  return place === null ? 'done' : 'more';
 }
 
 /**
@@ -365,7 +368,7 @@ export async function workOffErasures(deps: EraseDeps): Promise<void> {
 
   const waiting = await erasures.next({ steps: ['waiting'], touchedBefore: now() - WAITING_MS });
   if (waiting === null) return;
-  const unreached = await askOriginsAgain(deps, waiting);
-  if (unreached.length === 0) await erasures.end(waiting.id);
-  else await erasures.move(waiting.id, { step: 'waiting', place: '', at: now() });
+  const how = await askOriginsAgain(deps, waiting);
+  if (how === 'done') await erasures.end(waiting.id);
+  else await erasures.move(waiting.id, { step: 'waiting', place: '', at: how === 'more' ? 0 : now() });
 }

@@ -95,6 +95,7 @@ export async function checkErased(sim: Simulation): Promise<void> {
       if (table === 'history' && row.includes(`"name":"${name}"`) && !row.includes('"action":"erase"'))
         wrong(`${name} is in history: ${row.slice(0, 200)}`);
   }
+  await checkKeysOfRequests(sim);
   const kept = new Set(
     rows.filter(({ table }) => table === 'versions').flatMap(({ row }) => row.match(/[0-9a-f]{64}/g) ?? []),
   );
@@ -136,6 +137,23 @@ function checkTallies(sim: Simulation): void {
         );
     }
   }
+}
+
+/** An erased tenant's keys are gone, and with them what was noted of their requests, however long these took. */
+async function checkKeysOfRequests(sim: Simulation): Promise<void> {
+  const { results } = await sim.world.database.truth
+    .prepare(
+      `SELECT 'usage' AS place, tenant, key_id FROM usage UNION SELECT 'traffic', tenant, key_id FROM traffic
+       UNION SELECT 'request_chunks', tenant, value ->> 'key_id' FROM request_chunks, json_each(requests)`,
+    )
+    .all<{ place: string; tenant: string; key_id: string }>();
+  const known = new Set(sim.truth.keys.keys());
+  for (const { place, tenant, key_id: key } of results)
+    if (key !== '' && sim.truth.keys.ever().includes(key) && !known.has(key))
+      sim.fail(
+        '6 nothing of it is left after an erasure',
+        `${place} has a request of ${tenant}, by its erased key ${key}`,
+      );
 }
 
 /** All of D1 but what a client asked for in vain. */

@@ -1,16 +1,18 @@
 /** What origins do with signatures: one that comes again opens nothing, a good one is taken. */
 import { SIGNATURE_HEADER } from '../../../protocol/signature.ts';
 import type { Fail } from './fail.ts';
+import type { FaultKind, Faults } from '../world/faults.ts';
 import type { Exchange } from '../world/network.ts';
 import type { Life } from '../world/time.ts';
 
 const UNAUTHORIZED = 401;
-/** After this an origin no longer refuses signatures from before its start, ms. */
-const STARTED_MS = 10_000;
-/** An edge signs for an origin's start after its first refusal, or after as many as are lost on the way. */
-const REFUSALS = 4;
+/** What was sent so long after an origin's start has not been signed before it, ms. */
+const STARTED_MS = 5_000;
+/** An edge signs for an origin's start after its first refusal that is not lost on the way. */
+const REFUSALS = 2;
+const LOSES: readonly FaultKind[] = ['net-cut', 'net-silent', 'net-delay', 'net-twice'];
 
-export function watchSignatures(fail: Fail): (exchange: Exchange) => void {
+export function watchSignatures(fail: Fail, faults: Faults): (exchange: Exchange) => void {
   /** Signatures that an origin's process has taken. */
   const taken = new WeakMap<Life, Set<string>>();
   /** Refusals that an edge has had from an origin's process, one after the other. */
@@ -28,7 +30,11 @@ export function watchSignatures(fail: Fail): (exchange: Exchange) => void {
       return;
     }
     // A request that arrives twice is refused once, whichever copy comes first.
-    if (isCopied || at - to.born < STARTED_MS) return;
+    if (isCopied || sentAt - to.born < STARTED_MS) return;
+    // It was stopped meanwhile, and signatures end.
+    if (at - sentAt > STARTED_MS) return;
+    const origin = /\bo\d\b/.exec(to.name)?.[0] ?? '';
+    if (LOSES.some((kind) => faults.during(kind, origin, sentAt, sentAt))) return;
     const had = refused.get(from) ?? new Map<Life, { times: number; heardAt: number }>();
     refused.set(from, had);
     const before = had.get(to) ?? { times: 0, heardAt: -Infinity };

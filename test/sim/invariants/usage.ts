@@ -1,4 +1,5 @@
 /** What D1 bills at rest is what origins ran: never more, and less only by what may be lost. */
+import { z } from 'zod';
 import { ERASE_SETTLE_MS } from '../../../protocol/admin-api/erasures.ts';
 import type { FaultKind } from '../world/faults.ts';
 import type { Simulation, Tenant } from '../simulation.ts';
@@ -56,4 +57,64 @@ export async function checkUsage(sim: Simulation): Promise<void> {
     if (isWhole && !isLimited && usage < made - sim.unbilledTokens)
       sim.fail('5 usage is what was run', `${id} is billed ${usage} tokens, origins made ${made}`);
   }
+}
+
+/** Each may end what an origin ran for a request, or keep it from telling, from so long before it began, ms. */
+const DEAFENS: readonly (readonly [FaultKind, beforeMs: number])[] = [
+  ['origin-killed', 0],
+  ['origin-stopped', 300_000],
+  ['origin-drained', 10_000],
+];
+/** An edge goes on asking so long after a request's end, ms. */
+const ASKS_MS = 30_000;
+
+const CLIENT_LEFT = 499;
+
+const Request = z.object({
+  id: z.string(),
+  request_id: z.string().optional(),
+  tenant: z.string(),
+  status: z.number(),
+  experiment: z.string(),
+  completion_tokens: z.number(),
+});
+
+/** Each request is noted with the tokens that were run for it, also if its client left, unless something kept the edge from learning them. */
+export async function checkRequests(sim: Simulation): Promise<void> {
+  const { world } = sim;
+  const { results } = await world.database.truth
+    .prepare('SELECT requests FROM request_chunks')
+    .all<{ requests: string }>();
+  for (const { requests } of results)
+    for (const noted of z.array(Request).parse(JSON.parse(requests))) {
+      // A client's own id may be that of several; experiments ask shadows and judges with the same one.
+      if (noted.request_id !== undefined || noted.experiment !== '') continue;
+      // One that a limit refuses, or an origin in the middle, may have begun, and is not billed.
+      if (noted.status !== 200 && noted.status !== CLIENT_LEFT) continue;
+      let made = 0;
+      let began = false;
+      const calls = world.asked.get(noted.id) ?? [];
+      // The first of several was given up, and is told of to nobody.
+      if (calls.length > 1) continue;
+      // On the way there, or of the question how much was run.
+      let deafened = calls.length === 0 || calls.some((id) => world.faults.touched.has(id));
+      for (const { id: origin, ledger } of world.origins) {
+        const ran = ledger.requests.get(noted.id);
+        if (ran === undefined) continue;
+        began = true;
+        made += ran.completion;
+        const { open, from, until } = ran;
+        // The process ended with it, and told nobody.
+        deafened ||= open > 0;
+        deafened ||= DEAFENS.some(([kind, before]) =>
+          world.faults.during(kind, origin, from - before, until + ASKS_MS),
+        );
+      }
+      // What no origin has begun is estimated: it was away, and is stopped or dead.
+      if (began && !deafened && made !== noted.completion_tokens)
+        sim.fail(
+          '5 usage is what was run',
+          `request ${noted.id} of ${noted.tenant} (${noted.status}) is noted with ${noted.completion_tokens} tokens, origins made ${made}`,
+        );
+    }
 }

@@ -3,7 +3,7 @@ import { KeptPrompt } from '../../../protocol/admin-api/prompts.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { makeKey } from './keys.ts';
 import { CALLING, FORMS } from './forms.ts';
-import { admin, complete, liveKeys, type Operation, repeat, SECOND } from './operation.ts';
+import { admin, complete, liveKeys, namesOf, type Operation, pickOr, repeat, SECOND } from './operation.ts';
 
 /** A prompt is kept for an hour. */
 const HOUR_MS = 3_600_000;
@@ -92,15 +92,20 @@ export const COMPLETIONS = {
     run: (sim, actor) => complete(sim, actor, { leaveAfterMs: actor.random.below(1_500) }),
   },
   'ask at once': {
-    weight: 3,
+    weight: 5,
     possible: hasKey,
     run: async (sim, actor) => {
       // Often with a key that has limits: what is counted at once must be counted.
       const limited = liveKeys(sim, actor).filter((one) => one.limited);
       const key = limited.length > 0 && actor.random.chance(0.5) ? { key: actor.random.pick(limited) } : {};
-      const long = actor.random.chance(0.4) ? { maxTokens: actor.random.between(60, 200) } : {};
+      const long = actor.random.chance(0.6) ? { maxTokens: actor.random.between(60, 200) } : {};
+      // Mostly of one name, as a batch of prompts is.
+      const live = namesOf(sim, actor, 'live');
+      const model = actor.random.chance(0.7) ? { model: pickOr(actor.random, live, 'base') } : {};
       const ended = await Promise.all(
-        Array.from({ length: actor.random.between(3, 8) }, () => complete(sim, actor, { ...key, ...long })),
+        Array.from({ length: actor.random.between(3, 10) }, () =>
+          complete(sim, actor, { ...key, ...long, ...model }),
+        ),
       );
       return ended.includes('done') ? 'done' : 'refused';
     },

@@ -173,7 +173,13 @@ async function rate(sim: Simulation, actor: Actor): Promise<Outcome> {
   if (first.outcome !== 'done' || random.chance(0.5)) return first.outcome;
   const second = await admin(sim, actor, given, [...REFUSALS, 'invalid_api_key', 'experiment_over']);
   // One that was erased meanwhile counts nothing, and says so to nobody.
-  const isThere = sim.truth.names.now(trial.name) !== undefined;
+  const there = await committed(
+    sim,
+    `SELECT id FROM experiments WHERE id = ? AND NOT EXISTS (
+       SELECT 1 FROM erasures WHERE step IN ('planned', 'keys', 'experiments'))`,
+    trial.id,
+  );
+  const isThere = there.length > 0;
   if (isThere && second.outcome === 'done' && (second.json as { status: string }).status !== 'repeated')
     sim.fail('5 an exposure counts once', `${id} was rated twice: ${JSON.stringify(second.json)}`);
   if (codeOf(second.answered) === 'exposure_forged') sim.fail(LOST, `${id} is no answer any more`);

@@ -216,12 +216,34 @@ export const KEYS = {
     possible: (sim, actor) => liveKeys(sim, actor).length > 0,
     run: async (sim, actor) => {
       const key = actor.random.pick(liveKeys(sim, actor));
-      const both = await Promise.all([change(sim, actor, key), change(sim, actor, key)]);
-      return both.includes('done') ? 'done' : both[0];
+      const label = sim.nextMark();
+      const degrade = actor.random.pick(['stale', 'ancestor', 'base', 'refuse']);
+      key.changes += 1;
+      const changes = key.changing === 0 ? key.changes : null;
+      key.changing += 1;
+      const path = '/admin/keys/change';
+      const both = await Promise.all(
+        [{ label }, { degrade }].map((what) =>
+          admin(sim, actor, { path, body: { id: key.id, ...what } }, KEY_REFUSALS),
+        ),
+      );
+      key.changing -= 1;
+      const outcomes = both.map(({ outcome }) => outcome);
+      if (outcomes.every((one) => one === 'done') && key.changes === changes) {
+        const [row] = await committed<{ rights: string }>(
+          sim,
+          'SELECT rights FROM keys WHERE id = ?',
+          key.id,
+        );
+        const rights = JSON.parse(row?.rights ?? '{}') as { label?: string; degrade?: string };
+        if (rights.label !== label || rights.degrade !== degrade)
+          sim.fail(LOST, `${label} and ${degrade} of key ${key.id}: D1 has ${row?.rights}`);
+      }
+      return outcomes.includes('done') ? 'done' : (outcomes[0] as Outcome);
     },
   },
   'change and revoke a key': {
-    weight: 1,
+    weight: 3,
     possible: (_sim, actor) => lastingKeys(actor).length > 3,
     run: async (sim, actor) => {
       const key = actor.random.pick(lastingKeys(actor));

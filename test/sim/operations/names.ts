@@ -11,6 +11,7 @@ import {
   wasOnce,
   always,
   has,
+  liveKeys,
   NAME_REFUSALS,
   namesOf,
   onName,
@@ -19,6 +20,7 @@ import {
   someName,
   someVersion,
   complete,
+  SECOND,
 } from './operation.ts';
 
 /** A part of a file; small, so that files have several. */
@@ -201,6 +203,8 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
 const DROP_MS = 15 * 60_000;
 const WORDS = ['for notes', 'of the team', 'to be tried', 'old'];
 
+const rollBack = onName('/admin/rollback', 'returnable', expected, isLive, { twice: true });
+
 export const NAMES = {
   publish: { weight: 12, possible: always, run: (sim, actor) => publish(sim, actor, { stage: false }) },
   stage: { weight: 6, possible: always, run: (sim, actor) => publish(sim, actor, { stage: true }) },
@@ -217,7 +221,17 @@ export const NAMES = {
   rollback: {
     weight: 5,
     possible: has('returnable'),
-    run: onName('/admin/rollback', 'returnable', expected, isLive, { twice: true }),
+    run: (sim, actor) => rollBack(sim, actor),
+  },
+  'take a version back': {
+    weight: 4,
+    possible: has('live'),
+    run: async (sim, actor) => {
+      const name = pickName(sim, actor, 'live');
+      const published = await publish(sim, actor, { stage: false, name });
+      await sim.world.time.sleep(actor.life, actor.random.below(3 * SECOND));
+      return published === 'done' ? rollBack(sim, actor, name) : published;
+    },
   },
   retire: {
     weight: 2,
@@ -308,14 +322,25 @@ export const NAMES = {
       eraseAll(sim, actor, { body: { name: pickName(sim, actor, 'any'), cascade: true }, pages: 20 }),
   },
   'erase a room': {
-    weight: 0.5,
+    weight: 1.5,
     possible: has('any'),
     run: async (sim, actor) => {
+      const { random, tenant } = actor;
       const name = pickName(sim, actor, 'any');
-      // Somebody goes on publishing there.
+      const digest = sim.truth.versions
+        .get(`${name}@${sim.truth.names.now(name)?.version}`)
+        ?.chain.at(-1)?.digest;
+      const file = tenant.files.find(({ adapter, parent }) => parent === null && adapter.digest === digest);
+      // Somebody goes on publishing there, or the same file elsewhere.
+      const elsewhere = file !== undefined && random.chance(0.5);
       const [erased] = await Promise.all([
-        eraseAll(sim, actor, { body: { name: `${name}/**`, cascade: true }, pages: 20 }),
-        publish(sim, actor, { stage: false, name }),
+        sim.world.time
+          .sleep(actor.life, random.below(2 * SECOND))
+          .then(() => eraseAll(sim, actor, { body: { name: `${name}/**`, cascade: true }, pages: 20 })),
+        publish(sim, actor, {
+          stage: false,
+          ...(elsewhere ? { name: someName(actor, true), file } : { name }),
+        }),
       ]);
       return erased;
     },
@@ -324,6 +349,23 @@ export const NAMES = {
     weight: 0.4,
     possible: (_sim, { tenant }) => !tenant.erasing,
     run: eraseTenant,
+  },
+  'erase what answers': {
+    weight: 1.5,
+    possible: (sim, actor) => namesOf(sim, actor, 'live').length > 0 && liveKeys(sim, actor).length > 0,
+    run: async (sim, actor) => {
+      const { random } = actor;
+      const name = pickName(sim, actor, 'live');
+      const asked = complete(sim, actor, { model: name, stream: true, maxTokens: random.between(100, 220) });
+      // Its adapters may be on their way to an origin.
+      await sim.world.time.sleep(actor.life, random.below(random.pick([500, 5_000])));
+      const erased =
+        random.chance(0.3) && !actor.tenant.erasing
+          ? await eraseTenant(sim, actor)
+          : await eraseAll(sim, actor, { body: { name, cascade: true }, pages: 20 });
+      await asked;
+      return erased;
+    },
   },
   edit: {
     weight: 2,

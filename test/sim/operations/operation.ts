@@ -118,6 +118,7 @@ export async function admin(
     // A tenant that is erased meanwhile is refused everything.
     !actor.tenant.erasing &&
     erasures === actor.tenant.erasures &&
+    !mayBeErasedLate(sim, actor) &&
     !MAY_BE.has(code) &&
     !refusals.includes(code) &&
     code !== 'not_found' &&
@@ -129,6 +130,13 @@ export async function admin(
     );
   return { outcome: 'refused', json: answered.json, answered };
 }
+
+/** An erasure that was lost on the way, or arrives twice, may end the keys that its tenant was given since. */
+const mayBeErasedLate = ({ world }: Simulation, { tenant }: Actor): boolean =>
+  tenant.erasures > 0 &&
+  (['net-cut', 'net-silent', 'net-delay', 'net-twice'] as const).some((kind) =>
+    world.faults.bitten.has(kind),
+  );
 
 /** Prefixes that the operator reserves and releases. */
 export const ROOMS = ['hall', 'attic'];
@@ -149,7 +157,8 @@ type Meaning = (
 type Body = Record<string, unknown>;
 
 /**
- * A request that changes a name. One in three repeats it until it is answered; then it must have been done once.
+ * A request that changes a name. One in three repeats it until it is answered, and each of a name that is given; then it
+ * must have been done once.
  * @param twice whether a repetition after a lost answer may change something again.
  */
 export const onName =
@@ -160,17 +169,18 @@ export const onName =
     meaning: Meaning = () => null,
     { twice = false, refusals = [] }: { twice?: boolean; refusals?: readonly string[] } = {},
   ) =>
-  async (sim: Simulation, actor: Actor): Promise<Outcome> => {
-    const name = pickName(sim, actor, kind);
+  async (sim: Simulation, actor: Actor, one?: string): Promise<Outcome> => {
+    const name = one ?? pickName(sim, actor, kind);
     const why = sim.nextMark();
     const from = sim.world.time.now;
     const given = { path, body: { name, why, ...body(sim, actor, name) } };
     const allowed = [...NAME_REFUSALS, ...refusals];
-    const ended = actor.random.chance(0.35)
+    const ended = actor.random.chance(one === undefined ? 0.35 : 1)
       ? await repeat(sim, actor, given, allowed)
       : { ...(await admin(sim, actor, given, allowed)), lost: false };
     const { expect } = given.body as { expect?: number };
-    if (!twice || expect !== undefined || !ended.lost) await checkOnce(sim, name, why, path);
+    if (!twice || expect !== undefined || !ended.lost)
+      await checkOnce(sim, { name, why, path, from: twice && expect === undefined ? from : null });
     if (ended.outcome === 'done') {
       const wrong = meaning(sim, { name, body: given.body, json: ended.json, from });
       if (wrong !== null) sim.fail(LOST, `${path} ${JSON.stringify(given.body)}: ${wrong}`);
@@ -180,16 +190,27 @@ export const onName =
 
 export const LOST = '1 nothing acknowledged is lost';
 
-/** A change that its client repeated is in the history once, unless another came between. */
-async function checkOnce(sim: Simulation, name: string, why: string, path: string): Promise<void> {
+/**
+ * A change that its client repeated is in the history once, unless another came between.
+ * @param from when it was first asked for, ms: once it has been served since, a repetition is another change.
+ */
+async function checkOnce(
+  sim: Simulation,
+  { name, why, path, from }: { name: string; why: string; path: string; from: number | null },
+): Promise<void> {
   // A request that arrives twice may be two.
   if (sim.world.faults.bitten.has('net-twice')) return;
-  const rows = await committed<{ id: number; why: string | null }>(
+  const rows = await committed<{ id: number; why: string | null; to_version: number }>(
     sim,
-    'SELECT id, why FROM history WHERE name = ? ORDER BY id',
+    'SELECT id, why, to_version FROM history WHERE name = ? ORDER BY id',
     name,
   );
-  const repeated = rows.some((row, at) => row.why === why && rows[at + 1]?.why === why);
+  const repeated = rows.some(
+    (row, at) =>
+      row.why === why &&
+      rows[at + 1]?.why === why &&
+      (from === null || !sim.truth.servedSince(name, row.to_version, from)),
+  );
   if (repeated) sim.fail('a repetition changes nothing', `${path} of ${name} was done twice (${why})`);
 }
 

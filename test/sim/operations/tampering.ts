@@ -146,8 +146,9 @@ export const TAMPERING = {
     run: damagePart,
   },
   'tamper with KV': {
-    weight: 2,
-    possible: (sim, actor) => namesOf(sim, actor, 'live').length > 0 && liveKeys(sim, actor).length > 0,
+    weight: 4,
+    possible: (sim, actor) =>
+      sim.isTampered && namesOf(sim, actor, 'live').length > 0 && liveKeys(sim, actor).length > 0,
     run: async (sim, actor) => {
       const { random } = actor;
       const key = random.pick(liveKeys(sim, actor));
@@ -167,8 +168,8 @@ export const TAMPERING = {
     },
   },
   repair: {
-    weight: 0.5,
-    possible: () => true,
+    weight: 1,
+    possible: ({ isTampered }) => isTampered,
     // Mostly only looked at: what it mends, nobody finds any more.
     run: async (sim, actor) => (await repairAll(sim, actor, { dryRun: actor.random.chance(0.8) })).outcome,
   },

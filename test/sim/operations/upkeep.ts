@@ -59,7 +59,7 @@ async function readBackup(sim: Simulation, actor: Actor): Promise<Outcome> {
 
 export const UPKEEP = {
   pin: {
-    weight: 2,
+    weight: 3,
     possible: has('live'),
     run: async (sim, actor) => {
       const name = pickName(sim, actor, 'live');
@@ -85,6 +85,21 @@ export const UPKEEP = {
         { method: 'DELETE', path, key: sim.world.adminKey },
         NAME_REFUSALS,
       );
+      if (outcome !== 'lost') sim.pinned.delete(name);
+      return outcome;
+    },
+  },
+  'pin for a moment': {
+    weight: 2,
+    possible: has('live'),
+    run: async (sim, actor) => {
+      const name = pickName(sim, actor, 'live');
+      const key = sim.world.adminKey;
+      const pinned = await admin(sim, actor, { path: '/admin/pins', body: { name }, key }, NAME_REFUSALS);
+      if (pinned.outcome !== 'done') return pinned.outcome;
+      await sim.world.time.sleep(actor.life, actor.random.below(20_000));
+      const path = `/admin/pins?${new URLSearchParams({ name })}`;
+      const { outcome } = await admin(sim, actor, { method: 'DELETE', path, key }, NAME_REFUSALS);
       if (outcome !== 'lost') sim.pinned.delete(name);
       return outcome;
     },

@@ -13,8 +13,8 @@ export const FAULTS = {
   'kv-stale': 0.1,
   /** A statement or transaction of D1 that fails without effect. */
   'd1-error': 0.03,
-  /** … that was committed, and is answered with an error. */
-  'd1-error-after': 0.03,
+  /** A change that was committed, and is answered with an error. */
+  'd1-error-after': 0.06,
   /** … that takes up to twelve seconds. */
   'd1-slow': 0.02,
   /** A Durable Object that loses its memory before a call. */
@@ -50,6 +50,8 @@ export const EVENTS = {
   'origin-stopped': 40,
   'origin-drained': 20,
   'clock-skewed': 20,
+  /** Some seconds, up to forty, in which KV fails or hangs at each call. */
+  'kv-away': 20,
 } as const;
 
 export type FaultKind = keyof typeof FAULTS | keyof typeof EVENTS;
@@ -60,14 +62,18 @@ export class Faults {
   on = true;
   /** When isolates were dropped, ms. */
   readonly drops: number[] = [];
+  /** Until then KV is away, ms. */
+  kvAwayUntil = -Infinity;
   /** How often each kind bit. */
   readonly bitten = new Map<FaultKind, number>();
+  /** UUIDs in what was bitten. */
+  readonly touched = new Set<string>();
   readonly #rates = new Map<FaultKind, number>();
   /** One for each kind, so that leaving one out does not change when the others bite. */
   readonly #random = new Map<FaultKind, Random>();
   readonly #note: (kind: FaultKind, what: string) => void;
-  /** By kind, and by kind and place: an origin, or `edge` for the way there. */
-  readonly #lastAt = new Map<string, number>();
+  /** By kind, and by kind and place, when each bit: an origin, or `edge` for the way there. */
+  readonly #times = new Map<string, number[]>();
   readonly #now: () => number;
 
   /** @param only these kinds; all that the seed chooses unless given. */
@@ -113,15 +119,25 @@ export class Faults {
 
   count(kind: FaultKind, what: string): void {
     this.bitten.set(kind, (this.bitten.get(kind) ?? 0) + 1);
-    this.#lastAt.set(kind, this.#now());
+    for (const [id] of what.matchAll(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g)) this.touched.add(id);
     const place = /\b(o\d|edge)\b/.exec(what)?.[1];
-    if (place !== undefined) this.#lastAt.set(`${kind} ${place}`, this.#now());
+    for (const key of place === undefined ? [kind] : [kind, `${kind} ${place}`]) {
+      const times = this.#times.get(key) ?? [];
+      times.push(this.#now());
+      this.#times.set(key, times);
+    }
     if (kind === 'isolate-dropped') this.drops.push(this.#now());
     this.#note(kind, what);
   }
 
   /** When it last bit, or bit at one place, ms; -Infinity = never. */
   lastAt(kind: FaultKind, place?: string): number {
-    return this.#lastAt.get(place === undefined ? kind : `${kind} ${place}`) ?? -Infinity;
+    return this.#times.get(place === undefined ? kind : `${kind} ${place}`)?.at(-1) ?? -Infinity;
+  }
+
+  /** Whether it bit something of an origin in that time, ms. */
+  during(kind: FaultKind, origin: string, from: number, until: number): boolean {
+    const times = this.#times.get(`${kind} ${origin}`) ?? [];
+    return times.some((at) => at >= from && at <= until);
   }
 }

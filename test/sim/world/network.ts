@@ -15,6 +15,10 @@ const ROUTINE = /(GET \S+\/metrics|GET \S+\/adapters|PUT \S+\/adapters\/pins)$/;
 
 /** Bytes on their way before the sender waits: a socket's buffers. */
 const WINDOW_BYTES = 64 * 1024;
+/** After this a server ends a request whose body has not come, ms: Node's own limit. */
+const REQUEST_TIMEOUT_MS = 300_000;
+/** Breaks come somewhere in an exchange; half of them while the request is on its way. */
+const BREAKS_MS = [40, 400];
 
 /** A request that a server has answered. */
 export interface Exchange {
@@ -23,6 +27,8 @@ export interface Exchange {
   what: string;
   headers: Headers;
   status: number;
+  /** Since something came from another who was sending this file, or part of it, ms; Infinity = there was none. */
+  silentMs: number;
   /** It was sent once and arrives twice; this is one of the two. */
   isCopied: boolean;
   sentAt: number;
@@ -34,18 +40,21 @@ type Break = 'cut' | 'silent';
 /** One connection, for one request. */
 class Link {
   broken: Break | null = null;
-  readonly #ends: (() => void)[] = [];
+  #ends: { side: Life; run: () => void }[] = [];
 
-  /** @param end called when it is cut: the streams on it break. */
-  onCut(end: () => void): void {
-    if (this.broken === 'cut') end();
-    else this.#ends.push(end);
+  /** @param run called when it is cut, at this side of it: the streams on it break. */
+  onCut(side: Life, run: () => void): void {
+    if (this.broken === 'cut') run();
+    else this.#ends.push({ side, run });
   }
 
-  cut(): void {
+  /** @param by who closes it; the other side of a silent one does not hear of that. */
+  cut(by: Life | null): void {
     if (this.broken === 'cut') return;
-    this.broken = 'cut';
-    for (const end of this.#ends.splice(0)) end();
+    const hear = this.#ends.filter(({ side }) => this.broken === null || side === by);
+    this.#ends = this.#ends.filter((one) => !hear.includes(one));
+    this.broken ??= 'cut';
+    for (const { run } of hear) run();
   }
 }
 
@@ -60,6 +69,8 @@ export class Network {
   readonly #links = new Map<Life, Set<Link>>();
   /** Requests that a life works on. */
   readonly #open = new Map<object, { life: Life; what: string }>();
+  /** By server and file: who sends it, and when something of it last came. */
+  readonly #senders = new Map<string, Map<Link, number>>();
   /** Called for each answer, where it is made. */
   onAnswer: (exchange: Exchange) => void = () => undefined;
 
@@ -77,7 +88,7 @@ export class Network {
   ended(life: Life): void {
     const links = [...(this.#links.get(life) ?? [])];
     this.#links.delete(life);
-    for (const link of links) link.cut();
+    for (const link of links) link.cut(life);
   }
 
   /**
@@ -114,13 +125,15 @@ export class Network {
     join(from);
     const delay = faulty && faults.bites('net-delay', what) ? random.below(3_000) : 0;
     const twice = faulty && typeof (init.body ?? '') === 'string' && faults.bites('net-twice', what);
-    const cutAfter = faulty && faults.bites('net-cut', what) ? random.below(400) : null;
+    const cutAfter = faulty && faults.bites('net-cut', what) ? random.below(random.pick(BREAKS_MS)) : null;
     const silentAfter =
-      faulty && params.heard !== true && faults.bites('net-silent', what) ? random.below(400) : null;
+      faulty && params.heard !== true && faults.bites('net-silent', what)
+        ? random.below(random.pick(BREAKS_MS))
+        : null;
     const world = this.#life;
-    if (cutAfter !== null) time.after(world, cutAfter, () => link.cut());
+    if (cutAfter !== null) time.after(world, cutAfter, () => link.cut(null));
     if (silentAfter !== null) time.after(world, silentAfter, () => (link.broken ??= 'silent'));
-    link.onCut(() => time.after(from, way(), () => reject(fetchFailed('other side closed'))));
+    link.onCut(from, () => time.after(from, way(), () => reject(fetchFailed('other side closed'))));
     /** The client gives up, or leaves: the server learns of it, if anything still gets through. */
     const gone = new AbortController();
     const giveUp = (): void =>
@@ -132,7 +145,7 @@ export class Network {
       () => {
         reject(signal.reason as Error);
         giveUp();
-        link.cut();
+        link.cut(from);
       },
       { once: true },
     );
@@ -148,10 +161,26 @@ export class Network {
       // A stopped process's kernel accepts connections; nothing is read.
       time.after(to.life, 0, () => {
         const aborts = first ? gone : new AbortController();
+        const file = `${to.life.name} ${url.replace(/\/parts\/\d+$/, '')}`;
+        const senders = this.#senders.get(file) ?? new Map<Link, number>();
+        this.#senders.set(file, senders);
+        const silentMs = time.now - Math.max(-Infinity, ...senders.values());
+        let whole = !(init.body instanceof ReadableStream);
+        const heard = (ended: boolean): void => {
+          whole ||= ended;
+          if (senders.has(link)) senders.set(link, time.now);
+        };
+        if (!whole) senders.set(link, time.now);
         const body =
           init.body instanceof ReadableStream
-            ? this.pipe(init.body as ReadableStream<Uint8Array>, from, to.life, link, () => undefined)
+            ? this.pipe(init.body as ReadableStream<Uint8Array>, from, to.life, link, () => undefined, {
+                heard,
+              })
             : init.body;
+        if (!whole)
+          time.after(to.life, REQUEST_TIMEOUT_MS, () => {
+            if (!whole) link.cut(to.life);
+          });
         const headers = new Headers(init.headers);
         if (typeof body === 'string' || body instanceof Uint8Array)
           headers.set('content-length', String(Buffer.byteLength(body)));
@@ -163,7 +192,7 @@ export class Network {
         } as RequestInit);
         // undici's own signal holds its source weakly: garbage collection would decide whether it is heard.
         Object.defineProperty(request, 'signal', { value: aborts.signal });
-        link.onCut(() => time.after(to.life, way(), () => aborts.abort()));
+        link.onCut(to.life, () => time.after(to.life, way(), () => aborts.abort()));
         this.#open.set(request, { life: to.life, what });
         let answered: Promise<Response>;
         try {
@@ -173,12 +202,14 @@ export class Network {
         }
         answered.then(
           (response) => {
+            senders.delete(link);
             this.onAnswer({
               from,
               to: to.life,
               what,
               headers: request.headers,
               status: response.status,
+              silentMs,
               isCopied: twice,
               sentAt,
               at: time.now,
@@ -203,9 +234,9 @@ export class Network {
             const piped =
               stream === null
                 ? null
-                : this.pipe(stream as ReadableStream<Uint8Array>, to.life, from, link, end, () =>
-                    aborts.abort(),
-                  );
+                : this.pipe(stream as ReadableStream<Uint8Array>, to.life, from, link, end, {
+                    left: () => aborts.abort(),
+                  });
             if (stream === null) end();
             time.after(from, way(), () => {
               if (link.broken === null)
@@ -213,9 +244,10 @@ export class Network {
             });
           },
           (error: unknown) => {
+            senders.delete(link);
             this.#open.delete(request);
             note('net', `${what} threw ${String(error)}`);
-            link.cut();
+            link.cut(to.life);
           },
         );
       });
@@ -227,7 +259,8 @@ export class Network {
 
   /**
    * A body on its way.
-   * @param left called when the reader has cancelled, where the writer is.
+   * @param on.left called when the reader has cancelled, where the writer is.
+   * @param on.heard called where the reader is, for each piece and at the end.
    */
   pipe(
     source: ReadableStream<Uint8Array>,
@@ -235,7 +268,7 @@ export class Network {
     to: Life,
     link: Link,
     end: () => void,
-    left: () => void = () => undefined,
+    on: { left?: () => void; heard?: (ended: boolean) => void },
   ): ReadableStream<Uint8Array> {
     const { time, random } = this.#around;
     const reader = source.getReader();
@@ -270,8 +303,8 @@ export class Network {
               // It has ended already.
             }
           };
-          link.onCut(() => {
-            time.after(to, 1 + random.below(15), fail);
+          link.onCut(to, () => void time.after(to, 1 + random.below(15), fail));
+          link.onCut(from, () => {
             time.after(from, 1 + random.below(15), () => stopReading(terminated()));
             finish();
           });
@@ -283,6 +316,7 @@ export class Network {
               onWay += value.length;
               const bytes = value.slice();
               deliver(() => {
+                on.heard?.(false);
                 try {
                   controller.enqueue(bytes);
                 } catch {
@@ -294,6 +328,7 @@ export class Network {
             }
             finish();
             deliver(() => {
+              on.heard?.(true);
               try {
                 controller.close();
               } catch {
@@ -304,7 +339,7 @@ export class Network {
           // A writer that fails in the middle closes the connection.
           send().catch(() => {
             finish();
-            link.cut();
+            link.cut(from);
           });
         },
         pull() {
@@ -320,7 +355,7 @@ export class Network {
         cancel() {
           time.after(from, 1 + random.below(15), () => {
             if (link.broken !== null) return;
-            left();
+            on.left?.();
             stopReading(new Error('the reader has left'));
             link.broken = 'cut';
           });

@@ -6,11 +6,13 @@ import type { FakeRunner } from '../../gpu-origin/fake-runner.ts';
 export interface OriginLedger {
   /** Tokens that its rows were given and made, by tenant. */
   made: Map<string, { prompt: number; completion: number }>;
+  /** … and by the edge's id of the request, with its time here, unix ms. */
+  requests: Map<string, { completion: number; open: number; from: number; until: number }>;
   /** What must not be, and its invariant. */
   breaches: { invariant: string; what: string }[];
 }
 
-export const newLedger = (): OriginLedger => ({ made: new Map(), breaches: [] });
+export const newLedger = (): OriginLedger => ({ made: new Map(), requests: new Map(), breaches: [] });
 
 /** A row that nobody waits for ends at the next step; this many steps are enough for whatever comes between. */
 const LEFT_STEPS = 20;
@@ -22,10 +24,10 @@ const IDLE_MS = 8_000;
 const ESTIMATED = 4;
 
 /**
- * Decode steps that a tenant without a row waits, at most, while another has more than its share of them: a row runs 64
- * before it makes room (scheduler.ts), and moving it takes some.
+ * Decode steps that a tenant without a row waits, at most, while another has more than its share of them: a row runs a
+ * sixteenth of its length before it makes room (scheduler.ts), 16 in a context of 256, and moving it takes some.
  */
-const FAIR_STEPS = 100;
+const FAIR_STEPS = 50;
 /** Below this, bytes, adapters may be what a row waits for. */
 const ROOMY_BYTES = 12_000;
 
@@ -50,6 +52,9 @@ export class EngineWatch {
   /** Decode steps for which a tenant has had no row, though it was due one. */
   readonly #waited = new Map<string, number>();
   #timer = false;
+  /** Largest adapter so far, bytes; and whether some that run were admitted before it was known. */
+  #largest = 0;
+  #estimated = false;
   /** Steps when it was last seen to be idle with work, and since when; null = it is not. */
   #idle: { steps: number; since: number } | null = null;
 
@@ -84,11 +89,21 @@ export class EngineWatch {
   begin(request: Asked, choices: number): { request: Asked; added: () => void } {
     let open = 0;
     const state = { request, rows: choices, begun: 0 };
+    const noted = this.#ledger.requests.get(request.id) ?? {
+      completion: 0,
+      open: 0,
+      from: Date.now(),
+      until: 0,
+    };
+    this.#ledger.requests.set(request.id, noted);
     const add = (ran: { promptTokens: number; completionTokens: number }): void => {
       const made = this.#ledger.made.get(request.tenant) ?? { prompt: 0, completion: 0 };
       made.prompt += ran.promptTokens;
       made.completion += ran.completionTokens;
       this.#ledger.made.set(request.tenant, made);
+      noted.completion += ran.completionTokens;
+      noted.open -= 1;
+      noted.until = Date.now();
     };
     const watched: Asked = {
       ...request,
@@ -110,6 +125,7 @@ export class EngineWatch {
       request: watched,
       added: () => {
         open += choices;
+        noted.open += choices;
         this.#open += choices;
         if (state.rows > 0) this.#requests.add(state);
         this.#watchIdle();
@@ -191,6 +207,19 @@ export class EngineWatch {
     for (const tenant of this.#waited.keys()) if (!rows.has(tenant)) this.#waited.delete(tenant);
   }
 
+  /** What the largest of the chains that run may take alone, bytes: its adapters, their sum and a padded row. */
+  #mostAlone(): number {
+    const bytes = new Map(this.#runner.loaded.map((one) => [one.digest, one.bytes]));
+    const chains = [...this.#requests].filter(({ begun }) => begun > 0).map(({ request }) => request.chain);
+    return (
+      3 *
+      Math.max(
+        0,
+        ...chains.map((chain) => chain.reduce((sum, { digest }) => sum + (bytes.get(digest) ?? 0), 0)),
+      )
+    );
+  }
+
   /** After each step. */
   step(kind: 'prefill' | 'decode'): void {
     const stats = this.#engine?.stats();
@@ -205,8 +234,14 @@ export class EngineWatch {
     const { adapterBytes: budget, largestAdapter } = this.#params;
     const adapters = this.#runner.loaded.reduce((sum, { bytes }) => sum + bytes, 0);
     const used = adapters + this.#runner.batchHeldBytes;
-    // A chain that is alone may take more.
-    if (stats.running > 1 && used > budget + ESTIMATED * largestAdapter)
+    const largest = Math.max(0, ...this.#runner.loaded.map(({ bytes }) => bytes));
+    // What was loading meanwhile has been taken for as large as those before it.
+    if (largest > this.#largest) this.#estimated = true;
+    else if (stats.running <= 1 && stats.loading === 0) this.#estimated = false;
+    this.#largest = Math.max(this.#largest, largest);
+    const slack = this.#estimated ? ESTIMATED * largestAdapter : 0;
+    // A chain that is alone may take more, and others join it that need no more.
+    if (stats.running > 1 && used > Math.max(budget, this.#mostAlone()) + slack)
       this.#breach(
         '8 memory stays within its limits',
         `adapters take ${adapters} bytes and the batch ${this.#runner.batchHeldBytes} of ${budget}`,

@@ -41,7 +41,7 @@ export interface OriginProcess {
   faults(): readonly string[];
   /** What it still holds of requests; empty = nothing. */
   leftOver(): string[];
-  budgets: { adapters: number; disk: number; loadMs: number };
+  budgets: { adapters: number; disk: number; loadMs: number; stepMs: number };
   usedBytes(): { adapters: number; disk: number };
   /** Digests of adapters in its memory. */
   residents(): { digest: string; pinned: boolean; ready: boolean }[];
@@ -228,7 +228,12 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
       };
       return Object.entries(left).flatMap(([what, many]) => (many === 0 ? [] : [`${what}: ${many}`]));
     },
-    budgets: { adapters: params.adapterBytes, disk: params.diskBytes, loadMs: params.loadMs },
+    budgets: {
+      adapters: params.adapterBytes,
+      disk: params.diskBytes,
+      loadMs: params.loadMs,
+      stepMs: params.stepMs,
+    },
     residents: () =>
       engine
         .residents()

@@ -40,11 +40,15 @@ function call<T>(
   const { promise, resolve, reject } = deferred<T>();
   const way = (): number => 1 + random.below(how.usualMs);
   const back = (answer: () => void): void => void time.after(life, way(), answer);
-  const slow = how.slow !== undefined && faults.bites(how.slow, how.what);
-  const before = slow && random.chance(0.5) ? random.below(HANG_MS) : 0;
-  const behind = slow && before === 0 ? random.below(HANG_MS) : 0;
+  const away = how.error === 'kv-error' && faults.on && time.now < faults.kvAwayUntil;
+  if (away) faults.count('kv-away', how.what);
+  const fails = away && random.chance(0.5);
+  const slow = (away && !fails) || (how.slow !== undefined && faults.bites(how.slow, how.what));
+  const hangs = (): number => (away ? HANG_MS / 2 + random.below(HANG_MS / 2) : random.below(HANG_MS));
+  const before = slow && random.chance(0.5) ? hangs() : 0;
+  const behind = slow && before === 0 ? hangs() : 0;
   time.after(store, way() + before, () => {
-    if (faults.bites(how.error, how.what)) return back(() => reject(how.failure()));
+    if (fails || faults.bites(how.error, how.what)) return back(() => reject(how.failure()));
     let value: T;
     try {
       value = work();
@@ -263,7 +267,7 @@ export class SimDatabase {
         {
           what: what.slice(0, 60),
           error: 'd1-error',
-          after: 'd1-error-after',
+          ...(/^(batch|INSERT|UPDATE|DELETE)/.test(what) ? { after: 'd1-error-after' as const } : {}),
           slow: 'd1-slow',
           usualMs: 10,
           failure: () => new Error('D1_ERROR: Network connection lost.'),

@@ -3,7 +3,7 @@
  * code; what is around them is simulated. Everything that happens follows from the seed.
  */
 import { createHash } from 'node:crypto';
-import type { BaseInfo } from '../../../protocol/origin-wire.ts';
+import { type BaseInfo, CANCEL_PARAMETER } from '../../../protocol/origin-wire.ts';
 import type { SigningKey } from '../../../protocol/signature.ts';
 import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
 import { openSqlite } from '../../worker/platform/sqlite.ts';
@@ -84,10 +84,26 @@ const DISK_BYTES = 64 * 1024 ** 2 + 1_000_000;
 const CRON_MS = 60_000;
 const PATIENCE_MS = 3_000;
 /**
- * A run of the schedule, ms: a hanging origin costs it 5 s of pins, 5 s of measuring, 10 s of each erasure that it
- * works on.
+ * A run of the schedule, ms: the trial of a drop may take a minute; a hanging origin costs 5 s of pins, 5 s of
+ * measuring, 10 s of each erasure that it works on.
  */
-const SCHEDULE_MS = 60_000;
+const SCHEDULE_MS = 100_000;
+/** What each fault adds to that at most, if it bites the run: a hang, a pause before the next try, an alarm. */
+const WAITS_MS: Partial<Record<FaultKind, number>> = {
+  'kv-error': 2_000,
+  'kv-error-after': 2_000,
+  'kv-slow': 12_000,
+  'kv-away': 12_000,
+  'd1-error': 2_000,
+  'd1-error-after': 2_000,
+  'd1-slow': 12_000,
+  'object-evicted': 2_000,
+  'object-restarted': 2_000,
+  'r2-error': 2_000,
+  'net-delay': 3_000,
+  'net-cut': 2_000,
+  'net-silent': 30_000,
+};
 /** An origin that loads an adapter for longer may take up to a minute for each pinned one (PIN_TIMEOUT_MS), ms. */
 const QUICK_LOAD_MS = 5_000;
 
@@ -112,6 +128,8 @@ export class World {
   readonly marks = new Map<string, number>();
   /** Lines of the product's logs that say that something unexpected happened. */
   readonly bugs: string[] = [];
+  /** What an edge calls each of a request's calls of an origin, to cancel it. */
+  readonly asked = new Map<string, string[]>();
   /** Runs of the schedule that took too long, though all stores answered at once. */
   readonly lateSchedules: string[] = [];
   readonly #programs: Programs;
@@ -282,7 +300,11 @@ export class World {
   }
 
   #toOrigin(life: Life, url: string, init: RequestInit): Promise<Response> {
-    const { hostname } = new URL(url);
+    const { hostname, searchParams } = new URL(url);
+    const requestId = new Headers(init.headers).get('x-request-id');
+    const cancelId = searchParams.get(CANCEL_PARAMETER);
+    if (requestId !== null && cancelId !== null)
+      this.asked.set(requestId, [...(this.asked.get(requestId) ?? []), cancelId]);
     const slot = this.origins.find(({ id }) => hostname === `${id}.test`);
     return this.network.fetch(life, () => this.#originServer(slot), url, init);
   }
@@ -321,20 +343,27 @@ export class World {
     const life = this.#programLife(`${slot.id}#${slot.starts}`, () =>
       Promise.reject(new Error('an origin never calls out')),
     );
+    const slots = random.between(2, 6);
     const params: OriginParams = {
       id: slot.id,
       keys: [ORIGIN_KEY],
       base: this.base,
       runner: {
-        slots: random.between(2, 6),
-        kvTokens: random.between(400, 1_500),
+        slots,
+        // One in three has room for all of its rows.
+        kvTokens: random.chance(0.3) ? slots * this.base.context : random.between(400, 1_500),
         chunk: 16,
         blocks: random.pick([0, 20]),
       },
-      stepMs: random.chance(0.15) ? random.between(100, 300) : random.between(5, 40),
+      stepMs: random.weighted<() => number>([
+        [78, () => random.between(5, 40)],
+        [10, () => random.between(100, 300)],
+        // A long answer takes minutes.
+        [12, () => random.between(1_000, 2_000)],
+      ])(),
       loadMs: random.chance(0.15) ? random.between(10_000, 45_000) : random.between(20, 400),
       maxQueue: random.between(2, 12),
-      adapterBytes: random.between(2_000, 20_000),
+      adapterBytes: random.chance(0.3) ? 40_000 : random.between(2_000, 20_000),
       diskBytes: random.between(3_000, 40_000),
       ledger: slot.ledger,
     };
@@ -382,12 +411,9 @@ export class World {
     });
   }
 
-  /** How often a store has failed or been slow. */
-  #storeFaults(): number {
-    return [...this.faults.bitten].reduce(
-      (sum, [kind, times]) => (/^(kv|d1|r2|object|net)-/.test(kind) ? sum + times : sum),
-      0,
-    );
+  /** How long stores and the network may have kept a run of the schedule waiting so far, ms. */
+  #faultMs(): number {
+    return [...this.faults.bitten].reduce((sum, [kind, times]) => sum + times * (WAITS_MS[kind] ?? 0), 0);
   }
 
   /** As the cron trigger does, in some isolate. */
@@ -398,10 +424,10 @@ export class World {
       this.#pend(isolate, 'schedule', work);
       const slow = (): boolean =>
         this.origins.some(({ running }) => (running?.process.budgets.loadMs ?? 0) > QUICK_LOAD_MS);
-      const [began, faults, wasSlow] = [this.time.now, this.#storeFaults(), slow()];
+      const [began, waited, wasSlow] = [this.time.now, this.#faultMs(), slow()];
       const ended = (): void => {
         const ms = this.time.now - began;
-        if (ms > SCHEDULE_MS && this.#storeFaults() === faults && !wasSlow && !slow())
+        if (ms > SCHEDULE_MS + this.#faultMs() - waited && !wasSlow && !slow())
           this.lateSchedules.push(`a run took ${ms} ms in ${isolate.life.name}`);
       };
       work.then(ended, ended);
@@ -422,6 +448,11 @@ export class World {
 
   #happen(kind: keyof typeof EVENTS): void {
     const { random, faults, time } = this;
+    // Counted at each call that it bites.
+    if (kind === 'kv-away') {
+      faults.kvAwayUntil = time.now + random.between(5_000, 40_000);
+      return;
+    }
     if (kind === 'isolate-dropped') {
       faults.count(kind, '');
       return this.dropIsolate();

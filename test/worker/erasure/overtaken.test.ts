@@ -1,6 +1,7 @@
 /** Changes that began before an erasure and end behind it, on D1's real statements: nothing comes back with them. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
+import { createD1Erasures } from '../../../worker/erasure/d1-erasures.ts';
 import { hashApiKey } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';
@@ -177,6 +178,21 @@ it('a name that is published anew while its erasure is cut off keeps nothing of 
   expect(await rows('SELECT digest FROM versions')).toEqual([{ digest: second.digest }]);
   // Its next change goes on from there.
   await done('/admin/edit', { name: 'notes', description: 'anew' });
+});
+
+it('an erasure does not begin when a name was published since it was planned', async () => {
+  await app.graft.publish('notes', first);
+  const [{ owner } = { owner: '' }] = (await rows('SELECT owner FROM names')) as { owner: string }[];
+  const ledger = createD1Erasures(app.db);
+  const target = { kind: 'below', target: 'notes', owner, cascade: false, usage: false, at: 1 } as const;
+  const { id } = await ledger.plan(target);
+  await app.graft.publish('notes/new', second);
+  const note = { actor: 'bootstrap', at: 2, why: null };
+  expect(await ledger.begin({ id, cascade: false, record: true, ...note })).toBe(false);
+  await ledger.discard(id);
+  expect(await rows('SELECT name FROM names WHERE version IS NOT NULL')).toHaveLength(2);
+  await erase({ name: 'notes/**' });
+  expect(await left()).toEqual(NOTHING);
 });
 
 it('an erasure whose name another tenant has taken meanwhile is gone on with', async () => {
