@@ -155,7 +155,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await checkPins(sim);
   await checkUsage(sim);
   await checkWebhooks(sim);
-  await sim.promised.check(sim);
+  await sim.promised.check(world, (invariant, what) => sim.fail(invariant, what));
   if (over()) return;
   await probe(sim, over);
 }
