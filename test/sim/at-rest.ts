@@ -183,7 +183,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await checkRequests(sim);
   await checkKept(sim);
   await checkWebhooks(sim);
-  await sim.promised.check(sim);
+  await sim.promised.check(world, (invariant, what) => sim.fail(invariant, what));
   if (over()) return;
   await probe(sim, over);
 }

@@ -18,8 +18,11 @@ it('runs a seed the same way twice, with faults, and another seed in another way
 });
 
 it('finds a planted bug, and names the invariant', async () => {
-  const wrong = await createRunner(RunOptions.parse({ plant: 'missing-abort' }));
-  expect((await wrong('2')).breach).toMatch(/^8 nothing is held for nobody/);
+  const options = { operations: 60, virtual: 5 };
+  const right = await createRunner(RunOptions.parse(options));
+  const wrong = await createRunner(RunOptions.parse({ ...options, plant: 'missing-abort' }));
+  expect((await right('5')).breach).toBeNull();
+  expect((await wrong('5')).breach).toMatch(/^8 nothing is held for nobody/);
 });
 
 it('says which operations and faults a run hardly has', () => {

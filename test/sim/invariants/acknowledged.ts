@@ -1,7 +1,7 @@
 /** What was acknowledged and nobody has asked to change since is still so at rest: grants, their refusals, removals. */
 import type { Answered, Ask } from '../client.ts';
-import type { Simulation } from '../simulation.ts';
-import { committed } from '../operations/operation.ts';
+import type { Fail } from './fail.ts';
+import type { World } from '../world/world.ts';
 
 /** After a lost answer its request may still be worked on so long, ms … */
 const LOST_MS = 120_000;
@@ -90,13 +90,16 @@ export class Acknowledged {
     for (const key of this.#promised.keys()) if (key.includes(tenant)) this.#promised.delete(key);
   }
 
-  async check(sim: Simulation): Promise<void> {
+  async check(world: World, fail: Fail): Promise<void> {
     // What arrives twice may be done again behind what came between.
-    if (sim.world.faults.bitten.has('net-twice')) return;
-    for (const [key, promised] of this.#promised) {
-      const rows = await committed(sim, promised.sql, ...promised.values);
-      if (rows.length > 0 !== promised.isThere)
-        sim.fail('1 nothing acknowledged is lost', `${key}: D1 has ${rows.length} rows at rest`);
+    if (world.faults.bitten.has('net-twice')) return;
+    for (const [key, { sql, values, isThere }] of this.#promised) {
+      const { results } = await world.database.truth
+        .prepare(sql)
+        .bind(...values)
+        .all();
+      if (results.length > 0 !== isThere)
+        fail('1 nothing acknowledged is lost', `${key}: D1 has ${results.length} rows at rest`);
     }
   }
 }

@@ -50,7 +50,9 @@ async function readKept(sim: Simulation, actor: Actor): Promise<Outcome> {
   if (kept.tenant !== tenant.id || kept.key_id !== key.id) wrong(`it is ${kept.tenant}'s, of ${kept.key_id}`);
   // Others of the tenant may use the key, too.
   const bodies = sim.asked.get(key.text) ?? [];
-  const isAsked = bodies.some((body) => kept.prompt.every(({ text }) => body.includes(JSON.stringify(text))));
+  const isAsked = bodies.some((body) =>
+    kept.prompt.every(({ role, text }) => body.includes(role === 'tools' ? text : JSON.stringify(text))),
+  );
   if (!isAsked)
     wrong(`nobody asked ${JSON.stringify(kept.prompt)} with this key, but ${bodies.join(' or ')}`);
   if (kept.expires_at - kept.at !== HOUR_MS) wrong(`it is kept for ${kept.expires_at - kept.at} ms`);

@@ -242,7 +242,7 @@ export const EXPERIMENTS = {
     run: onTrial('stop', () => ({}), true),
   },
   'promote a variant': {
-    weight: 1.5,
+    weight: 2.5,
     possible: some,
     run: onTrial('promote', ({ random }) => ({ variant: random.pick(['control', 'treatment']) }), true),
   },
