@@ -363,9 +363,10 @@ export const NAMES = {
       const asked = complete(sim, actor, { model: name, stream: true, maxTokens: random.between(100, 220) });
       // Its adapters may be on their way to an origin.
       await sim.world.time.sleep(actor.life, random.below(random.pick([500, 5_000])));
-      const erased = random.chance(0.3) && !actor.tenant.erasing
-        ? await eraseTenant(sim, actor)
-        : await eraseAll(sim, actor, { body: { name, cascade: true }, pages: 20 });
+      const erased =
+        random.chance(0.3) && !actor.tenant.erasing
+          ? await eraseTenant(sim, actor)
+          : await eraseAll(sim, actor, { body: { name, cascade: true }, pages: 20 });
       await asked;
       return erased;
     },
