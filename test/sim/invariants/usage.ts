@@ -91,7 +91,7 @@ export async function checkRequests(sim: Simulation): Promise<void> {
       if (noted.request_id !== undefined || noted.experiment !== '') continue;
       // One that a limit refuses, or an origin in the middle, may have begun, and is not billed.
       if (noted.status !== 200 && noted.status !== CLIENT_LEFT) continue;
-      let made = 0;
+      let [made, runs] = [0, 0];
       let began = false;
       const calls = world.asked.get(noted.id) ?? [];
       // The first of several was given up, and is told of to nobody.
@@ -103,6 +103,7 @@ export async function checkRequests(sim: Simulation): Promise<void> {
         if (ran === undefined) continue;
         began = true;
         made += ran.completion;
+        runs += ran.runs;
         const { open, from, until } = ran;
         // The process ended with it, and told nobody.
         deafened ||= open > 0;
@@ -110,6 +111,8 @@ export async function checkRequests(sim: Simulation): Promise<void> {
           world.faults.during(kind, origin, from - before, until + ASKS_MS),
         );
       }
+      // The other answer of a judged pair has the same id.
+      if (runs > calls.length) continue;
       // What no origin has begun is estimated: it was away, and is stopped or dead.
       if (began && !deafened && made !== noted.completion_tokens)
         sim.fail(

@@ -7,7 +7,7 @@ export interface OriginLedger {
   /** Tokens that its rows were given and made, by tenant. */
   made: Map<string, { prompt: number; completion: number }>;
   /** … and by the edge's id of the request, with its time here, unix ms. */
-  requests: Map<string, { completion: number; open: number; from: number; until: number }>;
+  requests: Map<string, { runs: number; completion: number; open: number; from: number; until: number }>;
   /** What must not be, and its invariant. */
   breaches: { invariant: string; what: string }[];
 }
@@ -90,11 +90,13 @@ export class EngineWatch {
     let open = 0;
     const state = { request, rows: choices, begun: 0 };
     const noted = this.#ledger.requests.get(request.id) ?? {
+      runs: 0,
       completion: 0,
       open: 0,
       from: Date.now(),
       until: 0,
     };
+    noted.runs += 1;
     this.#ledger.requests.set(request.id, noted);
     const add = (ran: { promptTokens: number; completionTokens: number }): void => {
       const made = this.#ledger.made.get(request.tenant) ?? { prompt: 0, completion: 0 };
