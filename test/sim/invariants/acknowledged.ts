@@ -42,7 +42,7 @@ export class Acknowledged {
   /** A request of the tenant has begun. @returns to be called with its answer. */
   begin(tenant: string, given: Ask): (answered: Answered) => void {
     const [path = ''] = given.path.split('?');
-    if (path === '/admin/erase') this.#erase(tenant);
+    if (path === '/admin/erase') this.#erase(tenant, given.body as { name?: string; cascade?: boolean });
     const about = aboutOf(tenant, given);
     const changesName = given.body !== undefined && (path === '/admin/versions' || NAMES.has(path));
     if (about === null && !changesName) return () => undefined;
@@ -85,9 +85,12 @@ export class Acknowledged {
       if (key === `removed ${name}` || key.startsWith(`removed ${name}/`)) this.#promised.delete(key);
   }
 
-  #erase(tenant: string): void {
-    this.#erasing.set(tenant, this.#now() + ERASING_MS);
-    for (const key of this.#promised.keys()) if (key.includes(tenant)) this.#promised.delete(key);
+  /** @param name may be a room's, `name/**`. @param cascade also names elsewhere that stand on these. */
+  #erase(tenant: string, { name = tenant, cascade = false }: { name?: string; cascade?: boolean }): void {
+    for (const what of [tenant, cascade ? 'removed ' : name.replace(/\/\*\*$/, '')]) {
+      this.#erasing.set(what, this.#now() + ERASING_MS);
+      for (const key of this.#promised.keys()) if (key.includes(what)) this.#promised.delete(key);
+    }
   }
 
   async check(world: World, fail: Fail): Promise<void> {

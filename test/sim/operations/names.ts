@@ -113,7 +113,8 @@ async function publish(
 async function checkOneVersion(sim: Simulation, name: string, digest: string): Promise<void> {
   const rows = await committed<{ version: number }>(
     sim,
-    'SELECT version FROM versions WHERE name = ? AND digest = ?',
+    // One that an erasure is about to delete is published anew.
+    'SELECT version FROM versions WHERE name = ? AND digest = ? AND removed_at IS NULL',
     ...[name, digest],
   );
   // After another version it would be a change.
@@ -161,6 +162,11 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
   const { tenant } = actor;
   const { world } = sim;
   tenant.erasing = true;
+  // The schedule goes on with one that is given up.
+  let ended = false;
+  // Its counters begin anew, while isolates still know its keys.
+  for (const one of [`tenant ${tenant.id}`, ...tenant.keys.map(({ counter }) => counter)])
+    sim.quotas.changing(one, world.time.now);
   try {
     const before = await rowsOfTenant(sim, tenant.id);
     const outcome = await eraseAll(sim, actor, {
@@ -168,7 +174,8 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
       key: world.adminKey,
       pages: 60,
     });
-    if (outcome === 'done') {
+    ended = outcome === 'done';
+    if (ended) {
       sim.receivers.erased(tenant.id);
       tenant.experiments = [];
       for (const key of tenant.keys) key.revokedAt = Math.min(key.revokedAt ?? Infinity, world.time.now);
@@ -195,7 +202,7 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
   } finally {
     tenant.erasures += 1;
     tenant.erasing = false;
-    tenant.usageErasedAt = world.time.now;
+    tenant.usageErasedAt = ended ? world.time.now : Infinity;
   }
 }
 

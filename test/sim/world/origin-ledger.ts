@@ -52,9 +52,6 @@ export class EngineWatch {
   /** Decode steps for which a tenant has had no row, though it was due one. */
   readonly #waited = new Map<string, number>();
   #timer = false;
-  /** Largest adapter so far, bytes; and whether some that run were admitted before it was known. */
-  #largest = 0;
-  #estimated = false;
   /** Steps when it was last seen to be idle with work, and since when; null = it is not. */
   #idle: { steps: number; since: number } | null = null;
 
@@ -236,12 +233,8 @@ export class EngineWatch {
     const { adapterBytes: budget, largestAdapter } = this.#params;
     const adapters = this.#runner.loaded.reduce((sum, { bytes }) => sum + bytes, 0);
     const used = adapters + this.#runner.batchHeldBytes;
-    const largest = Math.max(0, ...this.#runner.loaded.map(({ bytes }) => bytes));
-    // What was loading meanwhile has been taken for as large as those before it.
-    if (largest > this.#largest) this.#estimated = true;
-    else if (stats.running <= 1 && stats.loading === 0) this.#estimated = false;
-    this.#largest = Math.max(this.#largest, largest);
-    const slack = this.#estimated ? ESTIMATED * largestAdapter : 0;
+    // What is loading is taken for as large as the largest one before it.
+    const slack = ESTIMATED * largestAdapter;
     // A chain that is alone may take more, and others join it that need no more.
     if (stats.running > 1 && used > Math.max(budget, this.#mostAlone()) + slack)
       this.#breach(
