@@ -24,7 +24,7 @@ import {
   POINTER_INTERVAL_MS,
   POINTER_WRITE_TIMEOUT_MS,
 } from './limits.ts';
-import type { PointerWriter as Pointers, NameIndex, Registry, Pointer } from './ports.ts';
+import type { NameIndex, PointedExperiment, Pointer, PointerWriter as Pointers, Registry } from './ports.ts';
 import {
   createKvGrantIndex,
   createKvKeyIndex,
@@ -248,10 +248,10 @@ export function createPointerSync(
   params: {
     registry: Pick<Registry, 'pointerToWrite' | 'pointersWritten'>;
     names: Pick<NameIndex, 'put' | 'remove'>;
-    experiments: Pick<ExperimentIndex, 'put'>;
+    experiments: Pick<ExperimentIndex, 'put' | 'remove'>;
   } & Omit<Parameters<typeof createWriteLanes>[0], 'write'>,
 ): Pointers {
-  const { registry, names, experiments } = params;
+  const { registry, names, experiments, now, timeoutMs } = params;
   /** Names for which the next write leaves a mark if there is nothing to point at -> its TTL, s. */
   const marks = new Map<string, number | undefined>();
 
@@ -271,11 +271,23 @@ export function createPointerSync(
     // Before the manifest that refers to it. When an experiment has ended, this also reaches readers of the
     // old manifest first.
     if (pointer.kind === 'version' && pointer.experiment !== undefined)
-      await experiments.put(experimentEntryOf(pointer.experiment));
+      await putExperiment(name, pointer.experiment);
     const entry = nameEntryOf(name, pointer);
     if (entry === null) await names.remove(name, ttl);
     else await names.put(entry);
     return true;
+  }
+
+  async function putExperiment(name: string, experiment: PointedExperiment): Promise<void> {
+    const began = now();
+    try {
+      await experiments.put(experimentEntryOf(experiment));
+    } finally {
+      // It has been given up, and landed after its name was erased, which took the entry away.
+      const late = now() - began >= timeoutMs;
+      if (late && NOTHING.has((await registry.pointerToWrite(name)).pointer.kind))
+        await experiments.remove(experiment.id);
+    }
   }
 
   const sync = createWriteLanes({ ...params, write });
@@ -287,6 +299,9 @@ export function createPointerSync(
     },
   };
 }
+
+/** A name that serves nothing: it is erased, is being erased, or was removed. */
+const NOTHING: ReadonlySet<Pointer['kind']> = new Set(['none', 'gone']);
 
 /** Not awaited: a note that remains only causes another write, which is harmless. */
 function strikeOff(record: string, striking: Promise<void>): void {

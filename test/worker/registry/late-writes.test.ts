@@ -1,7 +1,9 @@
 /** Writes to KV that land long after their timeout. */
 import { expect, it, vi } from 'vitest';
+import { adaptersOf } from '../../../protocol/experiment.ts';
 import { createPointerSync, createRightsSync } from '../../../worker/registry/pointer-writer-object.ts';
-import { keyRow } from '../../contracts/sample-rows.ts';
+import type { Pointer } from '../../../worker/registry/ports.ts';
+import { experimentRow, keyRow, versionRow } from '../../contracts/sample-rows.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 
 it('marks an erased name again if an older write lands on the mark', async () => {
@@ -25,7 +27,7 @@ it('marks an erased name again if an older write lands on the mark', async () =>
       pointersWritten: async () => undefined,
     },
     names: { put: () => late('name'), remove: async (_, ttl) => void inKv.push(`no name, ${ttl} s`) },
-    experiments: { put: async () => undefined },
+    experiments: { put: async () => undefined, remove: async () => undefined },
   });
   const row = keyRow('k', { hash: 'f'.repeat(64), tenant: 'acme' });
   const rights = createRightsSync({
@@ -47,3 +49,44 @@ it('marks an erased name again if an older write lands on the mark', async () =>
   await vi.waitFor(() => expect(inKv).toHaveLength(6));
   expect(inKv.slice(4).sort()).toEqual(marks.sort());
 });
+
+it.each(['none', 'gone', 'version'] as const)(
+  'takes an experiment away again that lands after its name has become %s',
+  async (kind) => {
+    const clock = new FakeClock();
+    const row = versionRow('a', 1);
+    const { id, owner, document } = experimentRow('a');
+    const versions = adaptersOf(document).map((adapter) => {
+      const [name = '', version] = adapter.split('@');
+      return versionRow(name, Number(version));
+    });
+    const experiment = { id, owner, document, versions };
+    const version: Pointer = { kind: 'version', row, strict: false, experiment };
+    let pointer: Pointer = version;
+    const inKv = new Set<string>();
+    let land = (): void => undefined;
+    let landed = false;
+    const pointers = createPointerSync({
+      ...{ intervalMs: 1_000, timeoutMs: 20, now: clock.now, sleep: clock.sleep },
+      registry: {
+        pointerToWrite: async () => ({ pointer, change: null }),
+        pointersWritten: async () => undefined,
+      },
+      names: { put: async () => undefined, remove: async () => undefined },
+      experiments: {
+        async put(entry) {
+          await new Promise<void>((resolve) => (land = resolve));
+          inKv.add(entry.id);
+          landed = true;
+        },
+        remove: async (gone) => void inKv.delete(gone),
+      },
+    });
+    await expect(pointers.sync('a')).rejects.toThrow('no answer within 20 ms');
+    clock.advance(20);
+    pointer = kind === 'version' ? version : { kind };
+    land();
+    await vi.waitFor(() => expect(landed).toBe(true));
+    await vi.waitFor(() => expect([...inKv]).toEqual(kind === 'version' ? [id] : []));
+  },
+);

@@ -258,7 +258,7 @@ describe('the pointer writer', () => {
           (puts += 1) === 1 ? new Promise(() => undefined) : Promise.resolve(void written.push(entry.name)),
         remove: async () => undefined,
       },
-      experiments: { put: async () => undefined },
+      experiments: { put: async () => undefined, remove: async () => undefined },
       intervalMs: 1_000,
       timeoutMs: 20,
       now: clock.now,
