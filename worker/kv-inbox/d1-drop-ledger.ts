@@ -43,6 +43,13 @@ export function createD1DropLedger(db: SqlDatabase) {
           .bind(name, name, DROPS_REMEMBERED),
       ]);
     },
+    /** Its file was taken out of KV. Nothing is noted of a name that has been erased meanwhile. */
+    async removed({ name, sha256 }: DropRow, at: number): Promise<void> {
+      await db
+        .prepare('UPDATE drops SET removed_at = ? WHERE name = ? AND sha256 = ?')
+        .bind(at, name, sha256)
+        .run();
+    },
   };
 }
 

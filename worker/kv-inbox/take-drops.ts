@@ -409,9 +409,9 @@ async function readDrop(deps: DropDeps, name: string): Promise<ReadDrop> {
       return { kind: 'known', row: recalled.row };
     case 'settled': {
       await deps.drops.remove(name);
-      const row = { ...recalled.row, removedAt: deps.now() };
-      await deps.dropLedger.put(row);
-      return { kind: 'known', row };
+      const removedAt = deps.now();
+      await deps.dropLedger.removed(recalled.row, removedAt);
+      return { kind: 'known', row: { ...recalled.row, removedAt } };
     }
     case 'new':
     case 'last': {

@@ -32,6 +32,14 @@ describe('DropLedger', () => {
     expect(await ledger.recent('b')).toEqual([row('1', 1, { name: 'b' })]);
   });
 
+  it('notes that a file was removed, and nothing of one that it has forgotten', async () => {
+    const ledger = await make();
+    await ledger.put(row('1', 1, { version: 4 }));
+    await ledger.removed(row('1', 1), 7);
+    await ledger.removed(row('2', 2), 7);
+    expect(await ledger.recent('a')).toEqual([row('1', 1, { version: 4, removedAt: 7 })]);
+  });
+
   it(`forgets all but the newest ${DROPS_REMEMBERED} of a name`, async () => {
     const ledger = await make();
     for (let at = 1; at <= DROPS_REMEMBERED + 2; at += 1) await ledger.put(row(`file ${at}`, at));
