@@ -125,7 +125,7 @@ const RANKS = [2, 4, 2, 1, 2, 8, 2];
 export class Simulation {
   readonly world: World;
   readonly truth: Truth;
-  readonly oracle = createOracle();
+  readonly oracle: ReturnType<typeof createOracle>;
   readonly tenants: Tenant[] = [];
   readonly quotas = new Limits();
   readonly receivers: Receivers;
@@ -168,6 +168,7 @@ export class Simulation {
     this.world = new World(options.seed, options.programs, options);
     this.isTampered = this.world.random.fork('tampering').chance(0.35);
     this.truth = new Truth(this.world);
+    this.oracle = createOracle(this.world.base.context);
     const fail = (invariant: string, what: string): void => this.fail(invariant, what);
     this.receivers = new Receivers(this.world, fail);
     const watches = [watchSignatures(fail, this.world.faults), watchSenders(fail)];

@@ -68,7 +68,8 @@ const deltaOf = (chain: readonly ChainEntry[]): string =>
     .map(({ digest, scale }) => `${digest}*${scale}`)
     .join('+');
 
-export function createOracle(): Oracle {
+/** @param context tokens of prompt and answer together, of the base. */
+export function createOracle(context: number): Oracle {
   const tokenizer = loadSimTokenizer();
   const template = createChatTemplate(tokenizer) as ChatTemplate;
   const letters = onlyLetters(tokenizer);
@@ -85,11 +86,12 @@ export function createOracle(): Oracle {
     const delta = deltaOf(question.chain);
     const tokens = encode(question);
     const promptTokens = tokens.length;
+    const most = Math.min(maxTokens, context - promptTokens);
     let made = 0;
     let ended = false;
     return {
       next(mask) {
-        if (ended || made === maxTokens) return null;
+        if (ended || made === most) return null;
         fillWithHash(logits, delta, tokens);
         const id = likeliest(letters(logits), mask);
         made += 1;
