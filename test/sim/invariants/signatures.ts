@@ -8,8 +8,8 @@ import type { Life } from '../world/time.ts';
 const UNAUTHORIZED = 401;
 /** What was sent so long after an origin's start has not been signed before it, ms. */
 const STARTED_MS = 5_000;
-/** An edge signs for an origin's start after its first refusal that is not lost on the way. */
-const REFUSALS = 2;
+/** An edge signs for an origin's start after its first refusal that it reads: one is lost where a limit ends the request. */
+const REFUSALS = 3;
 const LOSES: readonly FaultKind[] = ['net-cut', 'net-silent', 'net-delay', 'net-twice'];
 
 export function watchSignatures(fail: Fail, faults: Faults): (exchange: Exchange) => void {
