@@ -73,7 +73,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: `    else request.signal?.addEventListener('abort', this.abort, { once: true });
 `,
     replace: '',
-    seed: 1,
+    seed: 3,
   },
   {
     id: 'unsigned-value-believed',
