@@ -304,13 +304,17 @@ export function createD1ErasedFiles(db: SqlDatabase) {
       await db.prepare('DELETE FROM erasure_files WHERE erasure = ? AND digest = ?').bind(id, digest).run();
     },
 
-    async atOrigins({ id }: Erasure, after: string, limit: number): Promise<FileAtOrigins[]> {
+    /** @param all also files that every origin has dropped. */
+    async atOrigins(
+      { id }: Erasure,
+      { after, limit, all }: { after: string; limit: number; all: boolean },
+    ): Promise<FileAtOrigins[]> {
       const { results } = await db
         .prepare(
-          `SELECT digest, origins FROM erasure_files WHERE erasure = ? AND origins IS NOT NULL AND digest > ?
-           ORDER BY digest LIMIT ?`,
+          `SELECT digest, origins FROM erasure_files WHERE erasure = ?1 AND origins IS NOT NULL AND digest > ?2
+             AND (?4 = 1 OR origins <> '[]') ORDER BY digest LIMIT ?3`,
         )
-        .bind(id, after, limit)
+        .bind(id, after, limit, all ? 1 : 0)
         .all<{ digest: string; origins: string }>();
       return results.map(({ digest, origins }) => ({ digest, origins: Ids.parse(JSON.parse(origins)) }));
     },

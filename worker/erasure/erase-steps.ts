@@ -165,17 +165,19 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
 
 /**
  * Position: the last digest, and the origins that did not answer, which are not waited for again.
- * @param asks the origins that are to drop a file, given those that have not yet.
+ * @param again every origin drops every file, also if it has already; else what is left.
  */
 const dropAt =
-  (asks: (deps: EraseDeps, left: readonly string[]) => readonly string[]): Step =>
-  async (deps, erasure) => {
-    const { erasures, originDrops } = deps;
+  ({ again }: { again: boolean }): Step =>
+  async ({ erasures, originDrops }, erasure) => {
     const [after = '', ...away] = erasure.place.split(' ');
-    const page = await erasures.atOrigins(erasure, after, MAX_DROPPED_AT_ONCE);
+    const page = await erasures.atOrigins(erasure, { after, limit: MAX_DROPPED_AT_ONCE, all: again });
     const unused = new Set(await erasures.unused(page.map(({ digest }) => digest)));
+    const askedOf = (ids: readonly string[]): string[] => [
+      ...new Set(again ? [...ids, ...originDrops.ids] : ids),
+    ];
     const left = new Map(
-      page.map(({ digest, origins: ids }) => [digest, unused.has(digest) ? [...asks(deps, ids)] : []]),
+      page.map(({ digest, origins: ids }) => [digest, unused.has(digest) ? askedOf(ids) : []]),
     );
     const asked = [...new Set([...left.values()].flat())];
     const unreached: Unreached[] = [];
@@ -201,9 +203,9 @@ const dropAt =
     };
   };
 
-const origins = dropAt((_deps, left) => left);
-/** Again, all of them: a request under way may have sent a file to an origin that had dropped it. */
-const lateOrigins = dropAt(({ originDrops }, left) => [...new Set([...left, ...originDrops.ids])]);
+const origins = dropAt({ again: false });
+/** A request under way may have sent a file to an origin that had dropped it. */
+const lateOrigins = dropAt({ again: true });
 
 /** Steps that one statement scans, of minutes, hours and days. */
 function windowsOf(now: number): { step: number; from: number; to: number }[] {
@@ -334,18 +336,15 @@ function add(worked: Worked, { erased = {}, kept, unreached = [] }: PageDone): v
   }
 }
 
-/** Asks all origins once more, and again those that did not answer. @returns whether some still have to drop something. */
-async function askOriginsAgain(deps: EraseDeps, erasure: Erasure): Promise<'unreached' | 'more' | 'done'> {
+/** Asks the origins that have not dropped everything once more. @returns those that still have not. */
+async function askOriginsAgain(deps: EraseDeps, erasure: Erasure): Promise<Unreached[]> {
   const asked: Worked = { erasure, erased: NOTHING, kept: { files: 0, bytes: 0 }, unreached: [] };
-  let place: string | null = '';
-  for (let calls = 0; place !== null && calls < CALLS_OF_REQUEST;) {
+  for (let place: string | null = ''; place !== null;) {
     const done: PageDone = await origins(deps, { ...erasure, place });
     add(asked, done);
-    calls += done.calls + 1;
     ({ place } = done);
   }
-  if (asked.unreached.length > 0) return 'unreached';
-  return place === null ? 'done' : 'more';
+  return asked.unreached;
 }
 
 /**
@@ -368,7 +367,7 @@ export async function workOffErasures(deps: EraseDeps): Promise<void> {
 
   const waiting = await erasures.next({ steps: ['waiting'], touchedBefore: now() - WAITING_MS });
   if (waiting === null) return;
-  const how = await askOriginsAgain(deps, waiting);
-  if (how === 'done') await erasures.end(waiting.id);
-  else await erasures.move(waiting.id, { step: 'waiting', place: '', at: how === 'more' ? 0 : now() });
+  const unreached = await askOriginsAgain(deps, waiting);
+  if (unreached.length === 0) await erasures.end(waiting.id);
+  else await erasures.move(waiting.id, { step: 'waiting', place: '', at: now() });
 }

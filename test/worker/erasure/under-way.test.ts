@@ -109,6 +109,17 @@ describe('a tenant that is erased', () => {
     expect(await saying('bob')).not.toEqual([]);
   });
 
+  it('ends, however many files its origins have dropped already', async () => {
+    await rows(`INSERT INTO erasures (id, kind, target, owner, cascade, usage, step, place, touched_at)
+      VALUES (1, 'tenant', 'acme', 'acme', 0, 0, 'waiting', '', 0)`);
+    await rows(`INSERT INTO erasure_files (erasure, digest, origins)
+      WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 10100)
+      SELECT 1, printf('%064x', n), '[]' FROM many`);
+    await scheduled();
+    expect(await rows('SELECT id FROM erasures')).toEqual([]);
+    expect(await rows('SELECT digest FROM erasure_files LIMIT 1')).toEqual([]);
+  });
+
   describe('with a file at an origin', () => {
     const file = tinyAdapter({ seed: 1 });
     /** Digests that the origin was told to drop. */
