@@ -25,8 +25,8 @@ import {
   type OrtRowDelta,
   type WeightTransform,
 } from '../runtime/adapter-batch.ts';
-import { deltaInput, type FrozenForm } from './graphs.ts';
 import { bytesOf } from '../runtime/device.ts';
+import { deltaInput, type FrozenForm } from './graphs.ts';
 import type { Tensor, TensorRuntime } from './tensors.ts';
 
 /** The file of a base's weights (`buildGraphs` of the `cpu` flavour, or a browser's base). */
@@ -77,9 +77,10 @@ const read = ({ weights }: ServedBase, entry: WeightEntry): StoredTensor => ({
 });
 
 /** int8 `[in, out]` times a scale for each output. */
-function unpacked(base: ServedBase, { name, dims, ...entry }: WeightEntry): StoredTensor {
+function unpacked(base: ServedBase, entry: WeightEntry): StoredTensor {
+  const { name, dims } = entry;
   const scales = float32(base.weights.read(find(base, name.replace(/\.w$/, '.s'))));
-  const values = elementsOf(base.weights.read({ name, dims, ...entry }), Int8Array);
+  const values = elementsOf(base.weights.read(entry), Int8Array);
   const out = new Float32Array(values.length);
   for (let at = 0; at < out.length; at += scales.length)
     for (let i = 0; i < scales.length; i++) out[at + i] = values[at + i]! * scales[i]!;

@@ -4,7 +4,8 @@
  * `length` tokens, padded on the right; N = T / length * kvHeads groups of heads.
  *
  * Weights are those that the origin has on disk (`prepareWeights`): q, k and v side by side, gains folded, rotated, int8
- * or float32. Gate and up lie apart: two products cost less than to split what is as wide, and to join its gradient. A delta on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
+ * or float32. Gate and up lie apart: two products cost less than splitting one output and joining its gradients. A delta
+ * on them is A' = A diag(gain) R and B' = B R, both `[rank, width]`.
  */
 import { DataType, type LinearKind, linearShape, type LlamaConfig, type Rope } from '../model/base-model.ts';
 import { FINAL_NORM, foldsGains, HEAD_PRODUCT, type LinearGroup, mlpNorm } from '../model/prepare-weights.ts';
