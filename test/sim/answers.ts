@@ -48,6 +48,28 @@ export function checkPrivacy(sim: Simulation, tenant: string, answered: Answered
   }
 }
 
+/** Whoever was answered by a chain might use all of its members; a degraded answer says that it is older. */
+export function checkMembers(
+  sim: Simulation,
+  params: {
+    tenant: string;
+    chain: readonly { name: string; owner: string }[];
+    answered: Extract<Answered, { kind: 'answer' }>;
+    /** When it was asked, ms. */
+    from: number;
+    what: string;
+  },
+): void {
+  const { tenant, chain, answered, from, what } = params;
+  if (answered.headers.get('x-graft-degraded') !== null) return;
+  for (const member of chain)
+    if (!sim.truth.mightUse(tenant, member, from - STALE_MS, answered.at))
+      sim.fail(
+        "3 nothing of another tenant's",
+        `${what} was answered with ${member.name} of ${member.owner}`,
+      );
+}
+
 export async function checkCompletion(sim: Simulation, actor: Actor, asked: Completion): Promise<Outcome> {
   const { tenant } = actor;
   const { key, model, content, maxTokens, stream, leaveAfterMs, slowMs, form } = asked;
@@ -114,9 +136,10 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
     return 'refused';
   }
   const adapter = answered.headers.get('x-graft-adapter') ?? '';
-  const chains = adapter === 'base' ? [[]] : sim.truth.everAs(adapter).map((row) => row.chain);
   const answers = await Promise.all(
-    chains.map(async (chain) => ({ chain, right: await rightAnswer(sim, asked, chain) })),
+    sim.truth
+      .chainsAs(adapter)
+      .map(async (chain) => ({ chain, right: await rightAnswer(sim, asked, chain) })),
   );
   const found = answers.find(({ right }) => right.text === said.text);
   if (found === undefined) {
@@ -137,12 +160,7 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
       `${what}: ${said.completionTokens} tokens instead of ${right.tokens}`,
     );
   if (degraded === null) checkInForce(sim, { asked, adapter, answered, from, until, what });
-  for (const member of chain)
-    if (!sim.truth.mightUse(tenant.id, member, from - STALE_MS, until) && degraded === null)
-      sim.fail(
-        "3 nothing of another tenant's",
-        `${what} was answered with ${member.name} of ${member.owner}`,
-      );
+  checkMembers(sim, { tenant: tenant.id, chain, answered, from, what });
   tenant.received.push({ from, until, tokens: said.completionTokens ?? 0 });
   return 'done';
 }

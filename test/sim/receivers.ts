@@ -20,7 +20,6 @@ interface Place {
   erasedAt: number | null;
   /** What is wrong with a pair that is to be judged here; null = nothing. Absent: a webhook. */
   check?: (pair: Pair) => string | null;
-  calls: number;
 }
 
 export class Receivers {
@@ -47,7 +46,6 @@ export class Receivers {
       tenant,
       secret: null,
       erasedAt: null,
-      calls: 0,
       ...(check === undefined ? {} : { check }),
     });
     return url;
@@ -62,10 +60,6 @@ export class Receivers {
   erased(tenant: string): void {
     for (const place of this.#places.values())
       if (place.tenant === tenant) place.erasedAt ??= this.#world.time.now;
-  }
-
-  callsOf(url: string): number {
-    return this.#places.get(url)?.calls ?? 0;
   }
 
   async #handle(life: Life, request: Request): Promise<Response> {
@@ -87,7 +81,6 @@ export class Receivers {
       if (request.headers.get('webhook-signature') !== `v1,${mac}`)
         this.#fail('what the edge sends is signed', what);
     }
-    place.calls += 1;
     // An application may fail or be slow, as long as anything may.
     if (faults.on && life.random.chance(0.2)) {
       if (life.random.chance(0.3)) await time.sleep(life, life.random.below(SLOW_MS));

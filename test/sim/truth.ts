@@ -285,6 +285,11 @@ export class Truth {
     return this.#everAs.get(id) ?? [];
   }
 
+  /** Chains that `name@version` has had; `base` has none below it. */
+  chainsAs(id: string): readonly VersionRow['chain'][] {
+    return id === 'base' ? [[]] : this.everAs(id).map(({ chain }) => chain);
+  }
+
   /** Versions of a name that D1 has or had, in their order. */
   versionsOf(name: string): number[] {
     return this.#versionsOf.get(name) ?? [];

@@ -12,6 +12,6 @@ export const watchSenders =
     if (status === ACCEPTED && /PUT \S+\/parts\/\d+$/.test(what) && silentMs > SILENT_MS)
       fail(
         '7 everybody who waits is served',
-        `${to.name} waits for another sender of ${what}, who has sent nothing for ${silentMs} ms`,
+        `${to.name} still waits for another sender of ${what}, silent for ${silentMs} ms`,
       );
   };

@@ -28,7 +28,7 @@ const ERASED_AGAIN_MS = ERASE_SETTLE_MS + 15 * 60_000;
 
 /** Tokens that a tenant has received, and whose usage no isolate has lost. */
 function receivedOf(sim: Simulation, { received, usageErasedAt }: Tenant): number {
-  const { drops } = sim.world.faults;
+  const drops = sim.world.faults.timesOf('isolate-dropped');
   return received.reduce((sum, { from, until, tokens }) => {
     const isLost = drops.some((at) => at >= from && at <= until + WRITTEN_MS);
     return isLost || from <= usageErasedAt + ERASED_AGAIN_MS ? sum : sum + tokens;

@@ -1,8 +1,7 @@
 /** Requests that run a model otherwise than chat completions do, and the chains that may have answered them. */
 import type { ChainEntry } from '../../../protocol/identity.ts';
-import { checkPrivacy } from '../answers.ts';
+import { checkMembers, checkPrivacy } from '../answers.ts';
 import { type Answered, codeOf } from '../client.ts';
-import { STALE_MS } from '../truth.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { liveKeys } from './operation.ts';
 
@@ -64,13 +63,7 @@ export async function askModel(sim: Simulation, actor: Actor, asking: Asking): P
       `${what} by ${adapter} and ${composed ?? 'nothing'}: ${answer.said} instead of ${wanted}`,
     );
   }
-  if (answered.headers.get('x-graft-degraded') === null)
-    for (const member of found?.chain ?? [])
-      if (!sim.truth.mightUse(tenant.id, member, from - STALE_MS, answered.at))
-        sim.fail(
-          "3 nothing of another tenant's",
-          `${what} was answered with ${member.name} of ${member.owner}`,
-        );
+  checkMembers(sim, { tenant: tenant.id, chain: found?.chain ?? [], answered, from, what });
   return 'done';
 }
 
@@ -78,12 +71,13 @@ export async function askModel(sim: Simulation, actor: Actor, asking: Asking): P
  * All that an answer's headers may mean: after an erasure a name begins at 1 again.
  * @param composed `name@version=scale, …`
  */
-function chainsOf(sim: Simulation, adapter: string, composed: string | null): Chain[] {
-  const chainsAs = (id: string): Chain[] => sim.truth.everAs(id).map(({ chain }) => chain);
-  let chains: Chain[] = adapter === 'base' ? [[]] : chainsAs(adapter);
+function chainsOf(sim: Simulation, adapter: string, composed: string | null): readonly Chain[] {
+  let chains: readonly Chain[] = sim.truth.chainsAs(adapter);
   for (const part of composed?.split(', ') ?? []) {
     const [id = '', scale] = part.split('=');
-    chains = chains.flatMap((chain) => chainsAs(id).map((added) => withAdded(chain, added, Number(scale))));
+    chains = chains.flatMap((chain) =>
+      sim.truth.chainsAs(id).map((added) => withAdded(chain, added, Number(scale))),
+    );
   }
   return chains;
 }

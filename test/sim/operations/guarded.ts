@@ -16,21 +16,19 @@ const PATIENCE = 3;
 
 type Variant = 'control' | 'treatment';
 
+interface Asker {
+  trial: Trial;
+  key: Key;
+  user: string;
+}
+
 interface Rating {
   variant: Variant;
   counted: boolean;
 }
 
-/** Asks as the user, and rates the answer: all like control's and none the treatment's. */
-async function askAndRate(
-  sim: Simulation,
-  actor: Actor,
-  { trial, key, user }: { trial: Trial; key: Key; user: string },
-): Promise<Rating | null> {
-  const { time } = sim.world;
-  await time.sleep(actor.life, actor.random.below(20 * SECOND));
-  trial.users.add(user);
-  const answered = await sim.ask(actor, {
+const askAs = (sim: Simulation, actor: Actor, { trial, key, user }: Asker): ReturnType<Simulation['ask']> =>
+  sim.ask(actor, {
     path: '/v1/chat/completions',
     key: key.text,
     body: {
@@ -40,6 +38,14 @@ async function askAndRate(
       user,
     },
   });
+
+/** Asks as the user, and rates the answer: all like control's and none the treatment's. */
+async function askAndRate(sim: Simulation, actor: Actor, asker: Asker): Promise<Rating | null> {
+  const { trial, key, user } = asker;
+  const { time } = sim.world;
+  await time.sleep(actor.life, actor.random.below(20 * SECOND));
+  trial.users.add(user);
+  const answered = await askAs(sim, actor, asker);
   if (answered.kind === 'lost' || answered.status !== 200) return null;
   const variant = answered.headers.get('x-graft-variant');
   const experiment = answered.headers.get('x-graft-experiment') ?? '';
@@ -63,7 +69,7 @@ interface View {
   } | null;
 }
 
-/** A treatment that nobody likes ends with the first look after that, and its application hears of it. */
+/** A treatment that loses its guardrail is stopped at the next evaluation, and its tenant's webhook is called. */
 async function loseGuardrail(sim: Simulation, actor: Actor): Promise<Outcome> {
   const { random, tenant } = actor;
   const { time } = sim.world;
@@ -120,16 +126,7 @@ async function loseGuardrail(sim: Simulation, actor: Actor): Promise<Outcome> {
   if (webhook !== null && !messages.some(({ id }) => id.includes(':rolled_back:')))
     sim.fail(LOST, `${trial.id} was rolled back, and there is no message for ${webhook}`);
   await time.sleep(actor.life, STALE_MS);
-  const answered = await sim.ask(actor, {
-    path: '/v1/chat/completions',
-    key: key.text,
-    body: {
-      model: trial.name,
-      messages: [{ role: 'user', content: 'hello' }],
-      max_tokens: 1,
-      user: `rater-${random.below(USERS)}`,
-    },
-  });
+  const answered = await askAs(sim, actor, { trial, key, user: `rater-${random.below(USERS)}` });
   await archiveTrial(sim, actor, trial);
   if (answered.kind === 'lost' || answered.status !== 200) return 'done';
   const experiment = answered.headers.get('x-graft-experiment') ?? '';
@@ -142,7 +139,6 @@ async function loseGuardrail(sim: Simulation, actor: Actor): Promise<Outcome> {
 }
 
 const MARKED = /pair of (\d+) tokens/;
-const chainsAs = (sim: Simulation, id: string) => sim.truth.everAs(id).map(({ chain }) => chain);
 
 /** What is wrong with a pair's texts: each follows from prompt and version. */
 function wrongPair(
@@ -158,7 +154,7 @@ function wrongPair(
   // Somebody else's question, of unknown length.
   if (maxTokens === 0) return null;
   const [control = [], treatment = []] = variants.map(({ adapter }) =>
-    chainsAs(sim, adapter).map((chain) => sim.oracle.answer({ content, chain, maxTokens }).text),
+    sim.truth.chainsAs(adapter).map((chain) => sim.oracle.answer({ content, chain, maxTokens }).text),
   );
   return [
     [a, b],
@@ -183,7 +179,7 @@ async function judgePairs(sim: Simulation, actor: Actor): Promise<Outcome> {
     };
   });
   if (trial === null) return outcome;
-  // Nobody pays for what nobody sees.
+  // A shadow's tokens are not billed.
   sim.unbilledTokens = Infinity;
   const told = await repeat(sim, actor, { path: `/admin/experiments/${trial.id}/judge-secret` }, REFUSALS);
   if (told.outcome === 'done') sim.receivers.know(url, (told.json as { secret: string }).secret);

@@ -62,7 +62,7 @@ export async function repairAll(
 const repair = async (sim: Simulation, actor: Actor): Promise<Outcome> =>
   (await repairAll(sim, actor)).outcome;
 
-/** A file that is no adapter of this base: cut, of other bytes, of another base or on a parent that nobody has. */
+/** A file that is not an adapter of this base: truncated, corrupted, of another base, or on an unknown parent. */
 function damagedFile(sim: Simulation, { random }: Actor): Buffer {
   const { bytes } = sim.newFile(null);
   const header = Buffer.from(bytes);
@@ -79,7 +79,7 @@ function damagedFile(sim: Simulation, { random }: Actor): Buffer {
   ]);
 }
 
-/** What is in KV's inbox and no adapter becomes no version; why is said beside it, and it goes. */
+/** A damaged file in KV's inbox becomes no version: `drop-error:` says why, and the file is removed. */
 async function dropDamaged(sim: Simulation, actor: Actor): Promise<Outcome> {
   const { random, tenant } = actor;
   const { kv, time } = sim.world;

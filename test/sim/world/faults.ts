@@ -60,8 +60,6 @@ export const FAULT_KINDS = [...Object.keys(FAULTS), ...Object.keys(EVENTS)] as F
 export class Faults {
   /** Nothing bites while it is off. */
   on = true;
-  /** When isolates were dropped, ms. */
-  readonly drops: number[] = [];
   /** Until then KV is away, ms. */
   kvAwayUntil = -Infinity;
   /** How often each kind bit. */
@@ -126,8 +124,12 @@ export class Faults {
       times.push(this.#now());
       this.#times.set(key, times);
     }
-    if (kind === 'isolate-dropped') this.drops.push(this.#now());
     this.#note(kind, what);
+  }
+
+  /** When it bit, ms. */
+  timesOf(kind: FaultKind): readonly number[] {
+    return this.#times.get(kind) ?? [];
   }
 
   /** When it last bit, or bit at one place, ms; -Infinity = never. */
