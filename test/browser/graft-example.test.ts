@@ -95,7 +95,8 @@ it('trains on the rows of its text, draws the curve, and answers with the result
   await expect
     .poll(() => page.textContent('#training'))
     .toMatch(/^Trained on 8 rows in \d+ s \([0-9a-f]{12}\); kept in this browser\.$/);
-  expect(await page.textContent('#state')).toBe('mine, trained here, on tiny-base.');
+  // Said last: the page makes the files that it offers in between.
+  await expect.poll(() => page.textContent('#state')).toBe('mine, trained here, on tiny-base.');
   expect((await page.locator('polyline.loss').getAttribute('points'))!.split(' ')).toHaveLength(20);
   await page.getByRole('button', { name: 'Ask' }).click();
   await expect.poll(() => page.textContent('#speed')).toMatch(/^\d+ tokens?, /);
