@@ -54,25 +54,25 @@ export function createD1Backup(db: SqlDatabase) {
     return results;
   }
 
-  /** How many rows are next, and how many of them fit one answer: hundreds of long ones do not fit an isolate. */
+  /** How many of the next rows fit one answer: hundreds of long ones do not fit an isolate. */
   async function pageOf(of: {
     table: string;
     all: readonly string[];
     names: string;
     where: string;
     after: readonly (string | number)[];
-  }): Promise<{ found: number; fit: number }> {
+  }): Promise<number> {
     const length = of.all.map((name) => `COALESCE(LENGTH("${name}"), 0)`).join(' + ');
     const page = await db
       .prepare(
         // eslint-disable-next-line no-restricted-syntax -- names of the schema's own table and columns
-        `SELECT COUNT(*) AS found, COALESCE(SUM(size <= ${BACKUP_PAGE_BYTES}), 0) AS fit FROM (
+        `SELECT COALESCE(SUM(size <= ${BACKUP_PAGE_BYTES}), 0) AS fit FROM (
            SELECT SUM(length) OVER (ORDER BY ${of.names} ROWS UNBOUNDED PRECEDING) AS size FROM (
              SELECT ${of.names}, ${length} AS length FROM "${of.table}" ${of.where} ORDER BY ${of.names} LIMIT ?))`,
       )
       .bind(...of.after, MAX_BACKUP_ROWS)
-      .first<{ found: number; fit: number }>();
-    return page ?? { found: 0, fit: 0 };
+      .first<{ fit: number }>();
+    return page?.fit ?? 0;
   }
 
   const begun = async (): Promise<string | null> =>
@@ -120,16 +120,16 @@ export function createD1Backup(db: SqlDatabase) {
       const names = key.map((name) => `"${name}"`).join(', ');
       const where = after === null ? '' : `WHERE (${names}) > (${key.map(() => '?').join(', ')})`;
       const all = columns.map(({ name }) => name);
-      const page = await pageOf({ table, all, names, where, after: after ?? [] });
-      if (page.found === 0) return { columns: all, rows: [], cursor: null };
+      const limit = Math.max(1, await pageOf({ table, all, names, where, after: after ?? [] }));
+      // One more says whether there are others: some may have been added since the page was counted.
       const { results } = await db
         // eslint-disable-next-line no-restricted-syntax -- names of the schema's own table and columns
         .prepare(`SELECT * FROM "${table}" ${where} ORDER BY ${names} LIMIT ?`)
-        .bind(...(after ?? []), Math.max(1, page.fit))
+        .bind(...(after ?? []), limit + 1)
         .all<Record<string, string | number | null>>();
-      const rows = within(results.map((row) => all.map((name) => row[name] ?? null)));
+      const rows = within(results.slice(0, limit).map((row) => all.map((name) => row[name] ?? null)));
       const last = results[rows.length - 1];
-      const over = rows.length === page.found && page.found < MAX_BACKUP_ROWS;
+      const over = rows.length === results.length;
       return {
         columns: all,
         rows,
