@@ -25,14 +25,19 @@ export function createD1DropLedger(db: SqlDatabase) {
         removedAt,
       }));
     },
-    /** Takes the place of what was known of the same file under the same name. */
-    async put({ name, sha256, version, at, removedAt }: DropRow): Promise<void> {
-      await db.batch([
+    /**
+     * Takes the place of what was known of the same file under the same name. @returns false for a refused file of a
+     * name that has been erased: KV may show it for a minute longer, and nothing is noted.
+     */
+    async put({ name, sha256, version, at, removedAt }: DropRow): Promise<boolean> {
+      const [noted] = await db.batch([
         db
           .prepare(
-            `INSERT INTO drops (name, sha256, version, at, removed_at) VALUES (?, ?, ?, ?, ?)
+            `INSERT INTO drops (name, sha256, version, at, removed_at) SELECT ?1, ?2, ?3, ?4, ?5
+             WHERE ?3 IS NOT NULL OR NOT EXISTS (SELECT 1 FROM erasures e CROSS JOIN erasure_items i
+               ON i.erasure = e.id AND i.name = ?1 AND i.version = 0 WHERE e.step <> 'planned')
              ON CONFLICT (name, sha256) DO UPDATE SET version = excluded.version, at = excluded.at,
-               removed_at = excluded.removed_at`,
+               removed_at = excluded.removed_at RETURNING name`,
           )
           .bind(name, sha256, version, at, removedAt),
         db
@@ -42,6 +47,7 @@ export function createD1DropLedger(db: SqlDatabase) {
           )
           .bind(name, name, DROPS_REMEMBERED),
       ]);
+      return (noted?.results.length ?? 0) > 0;
     },
     /** Its file was taken out of KV. Nothing is noted of a name that has been erased meanwhile. */
     async removed({ name, sha256 }: DropRow, at: number): Promise<void> {

@@ -378,7 +378,14 @@ async function takeDrop(deps: DropDeps, params: { name: string; life: RequestLif
   await deps.drops.putError(name, { ...told(error), at, retrying });
   if (retrying) return { kind: 'postponed', error };
   if (last) await deps.drops.remove(name);
-  await deps.dropLedger.put({ name, sha256, version: null, at, removedAt: last ? at : null });
+  const isNoted = await deps.dropLedger.put({
+    name,
+    sha256,
+    version: null,
+    at,
+    removedAt: last ? at : null,
+  });
+  if (!isNoted) await deps.drops.clearError(name);
   return { kind: 'refused', error };
 }
 

@@ -40,6 +40,30 @@ describe('DropLedger', () => {
     expect(await ledger.recent('a')).toEqual([row('1', 1, { version: 4, removedAt: 7 })]);
   });
 
+  it('notes no refusal of a name that has been erased, but what was made of it', async () => {
+    const db = await openDatabase();
+    const ledger = createD1DropLedger(db);
+    const erasing = async (step: string) => {
+      await db
+        .prepare(
+          `INSERT OR REPLACE INTO erasures (id, kind, target, owner, cascade, usage, step, place, touched_at)
+           VALUES (1, 'name', 'a', 'acme', 0, 0, ?, '', 0)`,
+        )
+        .bind(step)
+        .run();
+      await db
+        .prepare("INSERT OR IGNORE INTO erasure_items (erasure, name, version) VALUES (1, 'a', 0)")
+        .run();
+    };
+    await erasing('planned');
+    expect(await ledger.put(row('1', 1))).toBe(true);
+    await erasing('settling');
+    expect(await ledger.put(row('2', 2))).toBe(false);
+    expect(await ledger.put(row('3', 3, { version: 1 }))).toBe(true);
+    expect(await ledger.put(row('1', 1, { name: 'b' }))).toBe(true);
+    expect((await ledger.recent('a')).map(({ at }) => at)).toEqual([3, 1]);
+  });
+
   it(`forgets all but the newest ${DROPS_REMEMBERED} of a name`, async () => {
     const ledger = await make();
     for (let at = 1; at <= DROPS_REMEMBERED + 2; at += 1) await ledger.put(row(`file ${at}`, at));
