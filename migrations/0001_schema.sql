@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('2d701a2186ca191af3f0a2802a3e10e763d603810519bfdb109919580fca6211');
+INSERT INTO schema_hash VALUES ('99038f0a6221afd1f49bb0ada928f3addf8d883a77bc5a6c91ba7fc50c9a7e6c');
 
 -- Names, versions, and what became of them
 
@@ -437,7 +437,8 @@ CREATE TABLE erasures (
   usage INTEGER NOT NULL,      -- 1 = what it used is forgotten too
   step TEXT NOT NULL,          -- protocol/admin-api/erasures.ts; planned = it may still be called off
   place TEXT NOT NULL,         -- where in the step; '' = at its beginning
-  touched_at INTEGER NOT NULL
+  touched_at INTEGER NOT NULL,
+  ended_at INTEGER             -- since when it waits for requests under way; NULL = it does not yet
 );
 CREATE INDEX erasures_by_step ON erasures (step, touched_at);
 

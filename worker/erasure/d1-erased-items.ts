@@ -4,7 +4,7 @@
  */
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import { STANDS_ON } from '../registry/d1-registry-rows.ts';
-import type { EraseCounts } from '../../protocol/admin-api/erasures.ts';
+import { ERASE_SETTLE_MS, type EraseCounts } from '../../protocol/admin-api/erasures.ts';
 import type { Erasure, ErasedExperiment, ErasedKey, ErasedName, FileAtOrigins } from './ports.ts';
 import { z } from 'zod';
 
@@ -334,17 +334,18 @@ export function createD1ErasedFiles(db: SqlDatabase) {
 }
 
 const HOURS = `SELECT tenant, hour, key_id, name, version FROM usage u
-  WHERE u.tenant = ?2 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
+  WHERE u.tenant = ?2 AND u.hour <= ?4 AND (${OF_TENANT} OR u.name IN (${WHOLE})) LIMIT ?3`;
 
 /** Neither tenants nor ids can contain a line break. */
 const SEPARATOR = '\n';
 /** Requests `r` of a chunk for one of the names. */
 const NAMED = `r.value ->> 'name' IN (${WHOLE})`;
-const CHUNKS = `SELECT c.tenant, c.at, c.id FROM request_chunks c WHERE (c.tenant, c.at, c.id) > (?3, ?4, ?5)
-  ORDER BY c.tenant, c.at, c.id LIMIT ?6`;
+const CHUNKS = `SELECT c.tenant, c.at, c.id FROM request_chunks c
+  WHERE (c.tenant, c.at, c.id) > (?3, ?4, ?5) AND c.at <= ?7 ORDER BY c.tenant, c.at, c.id LIMIT ?6`;
 
 /** A tenant's own, and others' of its names: at most a thousand rows each. */
-const KEPT_PROMPTS = `DELETE FROM kept_prompts WHERE (tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})`;
+const KEPT_PROMPTS = `DELETE FROM kept_prompts
+  WHERE ((tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})) AND at <= ?7`;
 
 const REVOKED = 'keys.revoked_at IS NOT NULL';
 /** KV may not have the key's latest change. */
@@ -354,30 +355,38 @@ const gone = (answer: { results: unknown[] } | undefined): number => answer?.res
 const counted = (answer: { results: unknown[] } | undefined): number =>
   (answer?.results[0] as { count: number | null } | undefined)?.count ?? 0;
 
+/** What is noted later is of a tenant or a name that was made anew, unix ms. */
+const untilOf = ({ endedAt }: Erasure): number =>
+  endedAt === null ? Number.MAX_SAFE_INTEGER : endedAt + ERASE_SETTLE_MS;
+const HOUR_MS = 3_600_000;
+
 /** Records of requests, and what else a tenant leaves behind. */
 export function createD1ErasedTraces(db: SqlDatabase) {
   return {
     /** @returns how many sums of traffic were deleted: of the tenant, and of its names, whoever requested them. */
     async forgetTraffic(
-      { id, owner, kind }: Erasure,
+      erasure: Erasure,
       { step, from, to }: { step: number; from: number; to: number },
     ): Promise<number> {
+      const { id, owner, kind } = erasure;
+      const end = Math.min(to, untilOf(erasure) / 1_000);
       // Sums over all tenants stay: they name nobody.
       const meant = `FROM traffic WHERE step = ?3 AND at >= ?4 AND at < ?5
         AND (tenant = ?2 AND ?6 = 'tenant' OR name IN (${WHOLE}))`;
-      const run = (sql: string) => numbered(db, sql, [id, owner, step, from, to, kind]);
+      const run = (sql: string) => numbered(db, sql, [id, owner, step, from, end, kind]);
       const [found] = await db.batch([run(`SELECT COUNT(*) AS count ${meant}`), run(`DELETE ${meant}`)]);
       return counted(found);
     },
 
     /** @returns how many requests were deleted, and where it continues; null at the end. */
     async forgetRequests(
-      { id, owner, kind }: Erasure,
+      erasure: Erasure,
       after: string,
       limit: number,
     ): Promise<{ requests: number; after: string | null }> {
+      const { id, owner, kind } = erasure;
       const [tenant = '', at = '0', chunk = ''] = after.split(SEPARATOR);
-      const page = [id, owner, tenant, Number(at), chunk, limit];
+      const page = [id, owner, tenant, Number(at), chunk, limit, untilOf(erasure)];
       const run = (sql: string) => numbered(db, sql, page);
       const whole = `DELETE FROM request_chunks WHERE (tenant, at, id) IN (${CHUNKS}) AND tenant = ?2`;
       const [last, of, named] = await db.batch([
@@ -415,13 +424,13 @@ export function createD1ErasedTraces(db: SqlDatabase) {
      * Of the owner only: others' use is on their bills. @returns how many were deleted; fewer than `limit` at the
      * end.
      */
-    async forgetUsage({ id, owner }: Erasure, limit: number): Promise<number> {
+    async forgetUsage(erasure: Erasure, limit: number): Promise<number> {
       const [went] = await db.batch([
         db
           .prepare(
             `DELETE FROM usage WHERE (tenant, hour, key_id, name, version) IN (${HOURS}) RETURNING hour`,
           )
-          .bind(id, owner, limit),
+          .bind(erasure.id, erasure.owner, limit, Math.floor(untilOf(erasure) / HOUR_MS)),
       ]);
       return gone(went);
     },

@@ -36,14 +36,16 @@ interface ErasureRecord extends ErasureTarget {
   step: ErasureStep;
   place: string;
   touched_at: number;
+  ended_at: number | null;
 }
 
-const toErasure = ({ usage, touched_at: touchedAt, ...row }: ErasureRecord): Erasure => ({
+const toErasure = ({ usage, touched_at: touchedAt, ended_at: endedAt, ...row }: ErasureRecord): Erasure => ({
   ...row,
   usage: usage !== 0,
   touchedAt,
+  endedAt,
 });
-const ROW = 'SELECT id, kind, target, owner, usage, step, place, touched_at FROM erasures';
+const ROW = 'SELECT id, kind, target, owner, usage, step, place, touched_at, ended_at FROM erasures';
 
 /** Names in scope. @param at number of the first of {@link meantValues}. */
 const meant = (kind: 'name' | 'below', at: number): string =>
@@ -229,7 +231,8 @@ export function createD1Erasures(db: SqlDatabase) {
       { step, place, at }: { step: ErasureStep; place: string; at: number },
     ): Promise<boolean> {
       const moved = await all(
-        'UPDATE erasures SET step = ?, place = ?, touched_at = ? WHERE id = ? RETURNING id',
+        `UPDATE erasures SET step = ?1, place = ?2, touched_at = ?3,
+           ended_at = CASE ?1 WHEN 'settling' THEN ?3 ELSE ended_at END WHERE id = ?4 RETURNING id`,
         ...[step, place, at, id],
       );
       return moved.length > 0;

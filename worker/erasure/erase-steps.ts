@@ -101,8 +101,10 @@ const experiments: Step = async ({ erasures, experimentIndex, tallies, pairTalli
   );
   // The manifest of a name that stays no longer says that it is tested.
   await each([...new Set(page.map(({ name }) => name))], (name) => pointers.sync(name));
+  // What was being written when the erasure began came behind the first removal.
+  await each(page, ({ id }) => experimentIndex.remove(id));
   const done = page.length < ERASED_EXPERIMENTS;
-  return { place: done ? null : 'more', calls: page.length * 11 + 2, erased: { experiments: page.length } };
+  return { place: done ? null : 'more', calls: page.length * 12 + 2, erased: { experiments: page.length } };
 };
 
 const names: Step = async ({ erasures, pointers, kvInbox }, erasure) => {
@@ -317,7 +319,13 @@ export async function workOff(
     const moved = await deps.erasures.move(worked.erasure.id, to);
     // Of one that another request has taken over, the rest is that one's.
     const other = moved ? null : await deps.erasures.begunOf(worked.erasure);
-    worked.erasure = other ?? { ...worked.erasure, step: to.step, place: to.place, touchedAt: to.at };
+    worked.erasure = other ?? {
+      ...worked.erasure,
+      step: to.step,
+      place: to.place,
+      touchedAt: to.at,
+      endedAt: to.step === 'settling' ? to.at : worked.erasure.endedAt,
+    };
   }
   return worked;
 }

@@ -35,6 +35,8 @@ export interface Erasure extends ErasureTarget {
   place: string;
   /** Unix ms. */
   touchedAt: number;
+  /** When it began to settle, unix ms; null = it has not. */
+  endedAt: number | null;
 }
 
 export interface ErasurePlan {

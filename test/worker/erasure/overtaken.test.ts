@@ -131,6 +131,24 @@ describe('a change that an erasure of its name overtakes', () => {
     expect(answer.status).toBe(409);
   });
 
+  it('the record of an experiment that is being written is no longer in KV', async () => {
+    const variants = [2, 1].map((version) => ({
+      ...{ key: version === 2 ? 'control' : 'treatment', adapter: `notes@${version}`, weight: 0.5 },
+    }));
+    const { id } = (await done('/admin/experiments', { name: 'notes', variants })) as { id: string };
+    await done(`/admin/experiments/${id}/start`, {});
+    let erasing: Promise<void> | undefined;
+    before.set('kv.put', async () => {
+      erasing = erase({ name: 'notes' });
+      for (let turns = 0; turns < 500; turns += 1) await new Promise(setImmediate);
+    });
+    await ask(`/admin/experiments/${id}/stop`, {});
+    expect(before.size).toBe(0);
+    await erasing;
+    const record = await app.graft.kv.get(`experiment:${id}`, { type: 'text', cacheTtl: 30 });
+    expect(String(record)).not.toContain('notes');
+  });
+
   it('an evaluation of an experiment notes nothing of it', async () => {
     const variants = [2, 1].map((version) => ({
       ...{ key: version === 2 ? 'control' : 'treatment', adapter: `notes@${version}`, weight: 0.5 },
@@ -357,7 +375,7 @@ it('a key is not forgotten before KV has its revocation', async () => {
   const revoked = { id: made.id, successors: true, made: false, at: app.graft.clock.now() };
   await app.graft.services.keyLedger.revoke(revoked);
   const erasure = { id: 0, kind: 'tenant', target: 'acme', owner: 'acme', usage: false } as const;
-  const at = { ...erasure, step: 'rest', place: '', touchedAt: 0 } as const;
+  const at = { ...erasure, step: 'rest', place: '', touchedAt: 0, endedAt: null } as const;
   const { erasures } = app.graft.services;
   expect(await erasures.forgetTenant(at, [])).toMatchObject({ left: true, erased: { keys: 0 } });
   const written = (await erasures.unwrittenKeys(at, 9)).map(({ change }) => change);

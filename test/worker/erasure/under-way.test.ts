@@ -109,6 +109,27 @@ describe('a tenant that is erased', () => {
     expect(await saying('bob')).not.toEqual([]);
   });
 
+  it('keeps what another of its name uses after it has settled', async () => {
+    const use = async () => {
+      const { key } = await makeKey('acme');
+      const body = { model: 'base', messages: [{ role: 'user', content: 'hi' }] };
+      expect((await app.graft.request('/v1/chat/completions', { key, body })).status).toBe(200);
+      await app.graft.settled();
+    };
+    const usage = async () => rows("SELECT requests FROM usage WHERE tenant = 'acme'");
+    await use();
+    await erase('acme');
+    expect(await usage()).toEqual([]);
+    expect(await saying('acme')).toEqual([]);
+    // The schedule is late.
+    app.graft.clock.advance(ERASE_SETTLE_MS + 61 * MINUTE_MS);
+    await use();
+    await scheduled();
+    expect(await rows('SELECT id FROM erasures')).toEqual([]);
+    expect(await usage()).toEqual([{ requests: 1 }]);
+    expect(await saying('acme')).not.toEqual([]);
+  });
+
   it('ends, however many files its origins have dropped already', async () => {
     await rows(`INSERT INTO erasures (id, kind, target, owner, cascade, usage, step, place, touched_at)
       VALUES (1, 'tenant', 'acme', 'acme', 0, 0, 'waiting', '', 0)`);

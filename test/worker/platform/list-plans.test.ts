@@ -45,7 +45,7 @@ const windows = [
 const row = { tenant: 'me', scope: 'a', owner: 'you', created_at: 1, created_by: 'x' };
 const erasure: Erasure = {
   ...{ id: 1, kind: 'tenant', target: 'me', owner: 'me', usage: false },
-  ...{ step: 'rest', place: '', touchedAt: 1 },
+  ...{ step: 'rest', place: '', touchedAt: 1, endedAt: null },
 };
 const line = { id: 'key_1', successors: true, made: true };
 

@@ -328,6 +328,7 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
         usage: false,
         place: '',
         touchedAt: 0,
+        endedAt: null,
       };
       // Left by an earlier one: a file of an origin that no longer exists.
       Object.assign(graft.stores.erasures, {
