@@ -53,21 +53,22 @@ export function checkMembers(
   sim: Simulation,
   params: {
     tenant: string;
-    chain: readonly { name: string; owner: string }[];
+    /** All that say what was answered: after an erasure a version's number is given again. */
+    chains: readonly (readonly { name: string; owner: string }[])[];
     answered: Extract<Answered, { kind: 'answer' }>;
     /** When it was asked, ms. */
     from: number;
     what: string;
   },
 ): void {
-  const { tenant, chain, answered, from, what } = params;
+  const { tenant, chains, answered, from, what } = params;
   if (answered.headers.get('x-graft-degraded') !== null) return;
-  for (const member of chain)
-    if (!sim.truth.mightUse(tenant, member, from - STALE_MS, answered.at))
-      sim.fail(
-        "3 nothing of another tenant's",
-        `${what} was answered with ${member.name} of ${member.owner}`,
-      );
+  const foreign = chains.map((chain) =>
+    chain.find((member) => !sim.truth.mightUse(tenant, member, from - STALE_MS, answered.at)),
+  );
+  const [member] = foreign;
+  if (member !== undefined && !foreign.includes(undefined))
+    sim.fail("3 nothing of another tenant's", `${what} was answered with ${member.name} of ${member.owner}`);
 }
 
 export async function checkCompletion(sim: Simulation, actor: Actor, asked: Completion): Promise<Outcome> {
@@ -151,7 +152,7 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
     );
     return 'refused';
   }
-  const { chain, right } = found;
+  const { right } = found;
   if (form !== undefined && said.finish !== 'length' && !form.fits(said.plain, said.calls))
     sim.fail('an answer is what it is constrained to', `${what}: ${said.text}`);
   if (said.completionTokens !== null && said.completionTokens !== right.tokens)
@@ -160,7 +161,8 @@ export async function checkCompletion(sim: Simulation, actor: Actor, asked: Comp
       `${what}: ${said.completionTokens} tokens instead of ${right.tokens}`,
     );
   if (degraded === null) checkInForce(sim, { asked, adapter, answered, from, until, what });
-  checkMembers(sim, { tenant: tenant.id, chain, answered, from, what });
+  const chains = answers.filter((one) => one.right.text === said.text).map(({ chain }) => chain);
+  checkMembers(sim, { tenant: tenant.id, chains, answered, from, what });
   tenant.received.push({ from, until, tokens: said.completionTokens ?? 0 });
   return 'done';
 }

@@ -183,7 +183,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await checkRequests(sim);
   await checkKept(sim);
   await checkWebhooks(sim);
-  await sim.promised.check(world, (invariant, what) => sim.fail(invariant, what));
+  await sim.promised.check(sim, (invariant, what) => sim.fail(invariant, what));
   if (over()) return;
   await probe(sim, over);
 }
@@ -233,6 +233,14 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
     left += 1;
     world.time.after(life, 1, () => {
       void (async () => {
+        // Its room went with it.
+        if (isErased)
+          await ask(world, life, {
+            path: '/admin/rooms',
+            key: world.adminKey,
+            body: { name: tenant.id, tenant: tenant.id },
+            reliable: true,
+          });
         // Of its own: others have limits, or have expired.
         const made = await ask(world, life, {
           path: '/admin/keys',
@@ -327,7 +335,8 @@ async function probeEverywhere(
       budgets.disk >= ROOMY.disk &&
       budgets.loadMs <= QUICK_MS &&
       budgets.stepMs * TRIAL_STEPS <= QUICK_MS;
-    if (!ok && roomy)
+    // Others are tried at the same time.
+    if (!ok && roomy && reason !== 'queue_full')
       sim.fail('9 an origin that is up serves', `${id} cannot run ${name} at rest: ${reason}`);
   }
 }

@@ -128,6 +128,7 @@ async function setUp(sim: Simulation): Promise<void> {
             limitings: 0,
             experiments: [],
             refusals: 0,
+            refusing: 0,
             erasing: false,
             erasures: 0,
             usageErasedAt: -Infinity,

@@ -76,6 +76,8 @@ export interface Tenant {
   experiments: Trial[];
   /** Refusals of grants, and acceptances, that have begun. */
   refusals: number;
+  /** Of them, without an answer. */
+  refusing: number;
   /** Everything of it is being erased … */
   erasing: boolean;
   /** … and was, so often … */

@@ -1,4 +1,5 @@
 /** What D1 has committed, with its past: against this answers are checked. */
+import { ERASE_STEPS } from '../../protocol/admin-api/erasures.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import type { World } from './world/world.ts';
@@ -112,6 +113,8 @@ export class Truth {
   readonly experiments = new Past<TrialState>();
   /** By id. */
   readonly keys = new Past<{ tenant: string; revoked: boolean; hash: string; scopes: string[] }>();
+  /** Owners of what is being erased, by id: until all of it is gone, and only what comes late is looked for. */
+  readonly #erasures = new Past<string>();
   /** `name@version` -> the row, also of those that are gone. */
   readonly versions = new Map<string, VersionRow>();
   readonly #everAs = new Map<string, VersionRow[]>();
@@ -157,6 +160,7 @@ export class Truth {
     const [mark] = await this.#rows<{ mark: string }>(
       `SELECT (SELECT COUNT(*) || ' ' || COALESCE(MAX(id), 0) FROM history) || ' ' || (SELECT COUNT(*) || ' ' || COALESCE(SUM(created_at), 0) FROM grants)
         || ' ' || (SELECT COUNT(*) || ' ' || COALESCE(SUM(version), 0) FROM experiments)
+        || ' ' || (SELECT COALESCE(GROUP_CONCAT(id || step), '') FROM erasures)
         || ' ' || (SELECT COUNT(*) || ' ' || COUNT(revoked_at) FROM keys) || ' ' || (SELECT COUNT(*) || ' ' || COUNT(retired_at) || ' ' || COUNT(withdrawn_at) || ' ' || COUNT(removed_at) FROM versions) AS mark`,
     );
     if (mark !== undefined && mark.mark !== this.#seen) {
@@ -250,6 +254,11 @@ export class Truth {
         }),
       ),
     );
+    const erasures = await this.#rows<{ id: number; owner: string; step: string }>(
+      'SELECT id, owner, step FROM erasures',
+    );
+    const erasing = erasures.filter(({ step }) => (ERASE_STEPS as readonly string[]).includes(step));
+    this.#erasures.set(now, new Map(erasing.map(({ id, owner }) => [String(id), owner])));
     const keys = await this.#rows<{
       id: string;
       tenant: string;
@@ -293,6 +302,11 @@ export class Truth {
   /** Versions of a name that D1 has or had, in their order. */
   versionsOf(name: string): number[] {
     return this.#versionsOf.get(name) ?? [];
+  }
+
+  /** Whether something of the tenant was being erased at some moment of the time: also what it makes meanwhile goes. */
+  erasedDuring(tenant: string, from: number, until = Infinity): boolean {
+    return this.#erasures.allDuring(from, until).includes(tenant);
   }
 
   /** Whether the tenant might use what the owner has under this name, at some moment of the time. */

@@ -1,15 +1,16 @@
 /** What was acknowledged and nobody has asked to change since is still so at rest: grants, their refusals, removals. */
 import type { Answered, Ask } from '../client.ts';
+import type { Truth } from '../truth.ts';
 import type { Fail } from './fail.ts';
 import type { World } from '../world/world.ts';
 
-/** After a lost answer its request may still be worked on so long, ms … */
+/** After a lost answer its request may still be worked on so long, ms. */
 const LOST_MS = 120_000;
-/** … and after an erasure was asked for the schedule goes on with it, ms. */
-const ERASING_MS = 20 * 60_000;
 
 /** A row of D1, and whether it must be there. */
 interface Promised {
+  /** When it was asked for, ms. */
+  askedAt: number;
   sql: string;
   values: readonly string[];
   isThere: boolean;
@@ -28,11 +29,16 @@ const GRANT = 'SELECT 1 FROM grants WHERE tenant = ? AND scope = ? AND owner = ?
 const REFUSAL = 'SELECT 1 FROM grant_refusals WHERE tenant = ? AND owner = ?';
 const REMOVED = 'SELECT 1 FROM names WHERE name = ? AND removed_at IS NOT NULL';
 
+/** What it is checked against. */
+interface Checked {
+  world: World;
+  truth: Truth;
+  tenants: readonly { id: string }[];
+}
+
 export class Acknowledged {
   readonly #promised = new Map<string, Promised>();
   readonly #changes = new Map<string, Changes>();
-  /** Until when what tenants have may go, though nobody asks any more. */
-  readonly #erasing = new Map<string, number>();
   readonly #now: () => number;
 
   constructor(now: () => number) {
@@ -42,8 +48,7 @@ export class Acknowledged {
   /** A request of the tenant has begun. @returns to be called with its answer. */
   begin(tenant: string, given: Ask): (answered: Answered) => void {
     const [path = ''] = given.path.split('?');
-    if (path === '/admin/erase') this.#erase(tenant, given.body as { name?: string; cascade?: boolean });
-    const about = aboutOf(tenant, given);
+    const about = aboutOf(tenant, given, this.#now());
     const changesName = given.body !== undefined && (path === '/admin/versions' || NAMES.has(path));
     if (about === null && !changesName) return () => undefined;
     if (changesName) this.#changed(tenant, (given.body as { name?: string } | undefined)?.name);
@@ -59,10 +64,8 @@ export class Acknowledged {
       const now = this.#now();
       if (answered.kind === 'lost') changes.unsureUntil = Math.max(changes.unsureUntil, now + LOST_MS);
       const isAlone = wasOpen === 0 && changes.begun === begun && now > changes.unsureUntil;
-      const key = about?.key ?? '';
-      const isErasing = [...this.#erasing].some(([one, until]) => key.includes(one) && now < until);
-      if (about !== null && answered.kind === 'answer' && answered.status < 300 && isAlone && !isErasing)
-        this.#promised.set(key, about.promised);
+      if (about !== null && answered.kind === 'answer' && answered.status < 300 && isAlone)
+        this.#promised.set(about.key, about.promised);
     };
   }
 
@@ -85,18 +88,15 @@ export class Acknowledged {
       if (key === `removed ${name}` || key.startsWith(`removed ${name}/`)) this.#promised.delete(key);
   }
 
-  /** @param name may be a room's, `name/**`. @param cascade also names elsewhere that stand on these. */
-  #erase(tenant: string, { name = tenant, cascade = false }: { name?: string; cascade?: boolean }): void {
-    for (const what of [tenant, cascade ? 'removed ' : name.replace(/\/\*\*$/, '')]) {
-      this.#erasing.set(what, this.#now() + ERASING_MS);
-      for (const key of this.#promised.keys()) if (key.includes(what)) this.#promised.delete(key);
-    }
-  }
-
-  async check(world: World, fail: Fail): Promise<void> {
+  async check({ world, truth, tenants }: Checked, fail: Fail): Promise<void> {
     // What arrives twice may be done again behind what came between.
     if (world.faults.bitten.has('net-twice')) return;
-    for (const [key, { sql, values, isThere }] of this.#promised) {
+    for (const [key, { askedAt, sql, values, isThere }] of this.#promised) {
+      // A grant goes with either tenant; a removed name also with another's that it stands on.
+      const isErased = tenants.some(
+        ({ id }) => (key.includes(id) || sql === REMOVED) && truth.erasedDuring(id, askedAt),
+      );
+      if (isErased) continue;
       const { results } = await world.database.truth
         .prepare(sql)
         .bind(...values)
@@ -117,7 +117,7 @@ const NAMES = new Set([
   '/admin/alias',
 ]);
 
-function aboutOf(tenant: string, given: Ask): { key: string; promised: Promised } | null {
+function aboutOf(tenant: string, given: Ask, askedAt: number): { key: string; promised: Promised } | null {
   const [path = '', query] = given.path.split('?');
   const removes = given.method === 'DELETE';
   const body = (removes ? Object.fromEntries(new URLSearchParams(query)) : (given.body ?? {})) as Record<
@@ -129,14 +129,14 @@ function aboutOf(tenant: string, given: Ask): { key: string; promised: Promised 
   if (path === '/admin/grants')
     return {
       key: `grant of ${tenant} to ${to}: ${scope}`,
-      promised: { sql: GRANT, values: [to, scope, tenant], isThere: !removes },
+      promised: { askedAt, sql: GRANT, values: [to, scope, tenant], isThere: !removes },
     };
   if (path === '/admin/grants/refuse')
     return {
       key: `refusal of ${from} by ${tenant}`,
-      promised: { sql: REFUSAL, values: [tenant, from], isThere: !removes },
+      promised: { askedAt, sql: REFUSAL, values: [tenant, from], isThere: !removes },
     };
   if (path === '/admin/remove')
-    return { key: `removed ${name}`, promised: { sql: REMOVED, values: [name], isThere: true } };
+    return { key: `removed ${name}`, promised: { askedAt, sql: REMOVED, values: [name], isThere: true } };
   return null;
 }

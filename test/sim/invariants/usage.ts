@@ -23,15 +23,20 @@ const LOSES: readonly FaultKind[] = [
  * with pauses of 2, 4 and 6 s where D1 takes 12 s each (USAGE_FLUSH_MS, USAGE_TRIES).
  */
 const WRITTEN_MS = 65_000;
-/** The schedule erases a tenant's usage once more, a quarter of an hour after the rest: whole hours of it. */
-const ERASED_AGAIN_MS = ERASE_SETTLE_MS + 15 * 60_000;
+/**
+ * The schedule erases a tenant's usage once more: hours that began until a quarter of an hour after the rest, by the
+ * clock of an isolate, which may be wrong by 40 s.
+ */
+const ERASED_AGAIN_MS = ERASE_SETTLE_MS + 2 * 40_000;
+const HOUR_MS = 3_600_000;
 
 /** Tokens that a tenant has received, and whose usage no isolate has lost. */
 function receivedOf(sim: Simulation, { received, usageErasedAt }: Tenant): number {
   const drops = sim.world.faults.timesOf('isolate-dropped');
   return received.reduce((sum, { from, until, tokens }) => {
     const isLost = drops.some((at) => at >= from && at <= until + WRITTEN_MS);
-    return isLost || from <= usageErasedAt + ERASED_AGAIN_MS ? sum : sum + tokens;
+    const erasedUntil = HOUR_MS * (1 + Math.floor((usageErasedAt + ERASED_AGAIN_MS) / HOUR_MS));
+    return isLost || from < erasedUntil ? sum : sum + tokens;
   }, 0);
 }
 

@@ -55,15 +55,15 @@ export async function askModel(sim: Simulation, actor: Actor, asking: Asking): P
   const answers = await Promise.all(
     chainsOf(sim, adapter, composed).map(async (chain) => ({ chain, right: await right(chain) })),
   );
-  const found = answers.find((one) => one.right === answer.said);
-  if (found === undefined) {
+  const chains = answers.filter((one) => one.right === answer.said).map(({ chain }) => chain);
+  if (chains.length === 0) {
     const wanted = answers.map((one) => one.right).join(' or ') || 'nothing: it is no version';
     sim.fail(
       '2 tokens are made by a chain in force',
       `${what} by ${adapter} and ${composed ?? 'nothing'}: ${answer.said} instead of ${wanted}`,
     );
   }
-  checkMembers(sim, { tenant: tenant.id, chain: found?.chain ?? [], answered, from, what });
+  checkMembers(sim, { tenant: tenant.id, chains, answered, from, what });
   return 'done';
 }
 

@@ -51,7 +51,11 @@ async function readKept(sim: Simulation, actor: Actor): Promise<Outcome> {
   // Others of the tenant may use the key, too.
   const bodies = sim.asked.get(key.text) ?? [];
   const isAsked = bodies.some((body) =>
-    kept.prompt.every(({ role, text }) => body.includes(role === 'tools' ? text : JSON.stringify(text))),
+    kept.prompt.every(({ role, text }) => {
+      // A call is the function's name and its arguments.
+      const said = role === 'assistant' ? text.slice(text.indexOf(' ') + 1) : text;
+      return body.includes(role === 'tools' ? text : JSON.stringify(said));
+    }),
   );
   if (!isAsked)
     wrong(`nobody asked ${JSON.stringify(kept.prompt)} with this key, but ${bodies.join(' or ')}`);

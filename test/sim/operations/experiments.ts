@@ -47,11 +47,13 @@ export async function createTrial(
   }));
   const metrics = [{ key: 'thumbs', kind: 'proportion', better: 'up' }];
   const body = { name, variants, metrics, ...design(variants) };
+  const from = sim.world.time.now;
   const { outcome, json } = await admin(sim, actor, { path: '/admin/experiments', body }, REFUSALS);
   if (outcome !== 'done') return { outcome, trial: null, json };
   const { id } = json as { id: string };
   const rows = await committed(sim, 'SELECT id FROM experiments WHERE id = ?', id);
-  if (rows.length === 0 && !tenant.erasing) sim.fail(LOST, `experiment ${id} is not in D1`);
+  if (rows.length === 0 && !sim.truth.erasedDuring(tenant.id, from))
+    sim.fail(LOST, `experiment ${id} is not in D1`);
   const trial: Trial = {
     id,
     name,
@@ -169,6 +171,7 @@ async function rate(sim: Simulation, actor: Actor): Promise<Outcome> {
     body: { id, metric: 'thumbs', value: random.below(2) },
     key: random.pick(lastingKeys(actor)).text,
   };
+  const from = sim.world.time.now;
   const first = await admin(sim, actor, given, [...REFUSALS, 'invalid_api_key', 'experiment_over']);
   if (first.outcome !== 'done' || random.chance(0.5)) return first.outcome;
   const second = await admin(sim, actor, given, [...REFUSALS, 'invalid_api_key', 'experiment_over']);
@@ -179,10 +182,10 @@ async function rate(sim: Simulation, actor: Actor): Promise<Outcome> {
        SELECT 1 FROM erasures WHERE step IN ('planned', 'keys', 'experiments'))`,
     trial.id,
   );
-  const isThere = there.length > 0;
+  const isThere = there.length > 0 && !sim.truth.erasedDuring(actor.tenant.id, from);
   if (isThere && second.outcome === 'done' && (second.json as { status: string }).status !== 'repeated')
     sim.fail('5 an exposure counts once', `${id} was rated twice: ${JSON.stringify(second.json)}`);
-  if (codeOf(second.answered) === 'exposure_forged') sim.fail(LOST, `${id} is no answer any more`);
+  if (isThere && codeOf(second.answered) === 'exposure_forged') sim.fail(LOST, `${id} is no answer any more`);
   return first.outcome;
 }
 

@@ -6,7 +6,10 @@ import { admin, always, committed, has, LOST, type Operation, pickName, repeat, 
 async function refuse(sim: Simulation, actor: Actor, { accept }: { accept: boolean }): Promise<Outcome> {
   const { tenant, random } = actor;
   const from = random.pick(sim.tenants.filter((one) => one !== tenant)).id;
+  const wasOpen = tenant.refusing > 0;
   const begun = (tenant.refusals += 1);
+  const begunAt = sim.world.time.now;
+  tenant.refusing += 1;
   const { outcome } = await repeat(
     sim,
     actor,
@@ -14,7 +17,15 @@ async function refuse(sim: Simulation, actor: Actor, { accept }: { accept: boole
       ? { method: 'DELETE', path: `/admin/grants/refuse?from=${from}` }
       : { path: '/admin/grants/refuse', body: { from } },
   );
-  if (outcome !== 'done' || tenant.refusals !== begun || tenant.erasing) return outcome;
+  // A lost one may be worked on later.
+  if (outcome !== 'lost') tenant.refusing -= 1;
+  if (
+    outcome !== 'done' ||
+    wasOpen ||
+    tenant.refusals !== begun ||
+    sim.truth.erasedDuring(tenant.id, begunAt)
+  )
+    return outcome;
   const rows = await committed(
     sim,
     'SELECT owner FROM grant_refusals WHERE tenant = ? AND owner = ?',

@@ -83,6 +83,7 @@ async function loseGuardrail(sim: Simulation, actor: Actor): Promise<Outcome> {
   if (webhook !== null && secret !== undefined) sim.receivers.know(webhook, secret);
   const started = await step(sim, actor, trial, 'start');
   if (started !== 'done') return started;
+  const from = time.now;
   // Until all of the edge knows.
   await time.sleep(actor.life, STALE_MS);
   const { changes } = trial;
@@ -100,7 +101,8 @@ async function loseGuardrail(sim: Simulation, actor: Actor): Promise<Outcome> {
   // Refused: somebody has ended it, perhaps the schedule.
   const { outcome: found, json: shown } =
     looked.outcome === 'done' ? looked : await repeat(sim, actor, { path }, REFUSALS);
-  if (found !== 'done' || trial.changes !== changes || tenant.erasing) return 'refused';
+  if (found !== 'done' || trial.changes !== changes || sim.truth.erasedDuring(tenant.id, from))
+    return 'refused';
   if (sim.truth.names.now(trial.name) === undefined) return 'refused';
   const { document, evaluation } = shown as View;
   for (const variant of ['control', 'treatment'] as const) {

@@ -111,14 +111,15 @@ async function publish(
 
 /** A file that nobody else has, published once in a row, however often that was asked. */
 async function checkOneVersion(sim: Simulation, name: string, digest: string): Promise<void> {
-  const rows = await committed<{ version: number }>(
+  const rows = await committed<{ version: number; sequence: number }>(
     sim,
     // One that an erasure is about to delete is published anew.
-    'SELECT version FROM versions WHERE name = ? AND digest = ? AND removed_at IS NULL',
+    `SELECT v.version, h.sequence FROM versions v JOIN history h ON h.name = v.name AND h.to_version = v.version
+     WHERE v.name = ? AND v.digest = ? AND v.removed_at IS NULL AND h.action IN ('publish', 'stage')`,
     ...[name, digest],
   );
-  // After another version it would be a change.
-  if (rows.some(({ version }) => rows.some((one) => one.version === version + 1)))
+  // After another's change it would be a change.
+  if (rows.some(({ sequence }) => rows.some((one) => one.sequence === sequence + 1)))
     sim.fail(
       'a repetition changes nothing',
       `one publish made ${name}@${rows.map(({ version }) => version)}`,

@@ -100,6 +100,7 @@ export async function admin(
   refusals: readonly string[] = [],
 ): Promise<{ outcome: Outcome; json: unknown; answered: Answered }> {
   const { erasures } = actor.tenant;
+  const from = sim.world.time.now;
   const key = given.key ?? actor.tenant.adminKey;
   const { past = false, ...asked } = given;
   const answered = await sim.ask(actor, { ...asked, key });
@@ -118,6 +119,7 @@ export async function admin(
     // A tenant that is erased meanwhile is refused everything.
     !actor.tenant.erasing &&
     erasures === actor.tenant.erasures &&
+    !sim.truth.erasedDuring(actor.tenant.id, from) &&
     !mayBeErasedLate(sim, actor) &&
     !MAY_BE.has(code) &&
     !refusals.includes(code) &&
