@@ -91,6 +91,11 @@ class Past<T> {
     return last?.until === Infinity ? last.value : undefined;
   }
 
+  /** When it was last there; Infinity = it is now. */
+  lastAt(key: string): number {
+    return this.#periods.get(key)?.at(-1)?.until ?? -Infinity;
+  }
+
   /** Whether it ever was so. */
   everWas(key: string, so: (value: T) => boolean): boolean {
     return (this.#periods.get(key) ?? []).some(({ value }) => so(value));

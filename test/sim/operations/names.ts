@@ -37,8 +37,10 @@ async function upload(sim: Simulation, actor: Actor, bytes: Uint8Array, digest: 
 
 async function sendParts(sim: Simulation, actor: Actor, bytes: Uint8Array, digest: string): Promise<Outcome> {
   const parts: { bytes: number; sha256: string }[] = [];
-  for (let at = 0; at < bytes.length; at += PART_BYTES) {
-    const part = Uint8Array.from(bytes.subarray(at, at + PART_BYTES));
+  // Another version of the command may cut a file into other parts.
+  const partBytes = actor.random.pick([PART_BYTES, PART_BYTES, 2 * PART_BYTES]);
+  for (let at = 0; at < bytes.length; at += partBytes) {
+    const part = Uint8Array.from(bytes.subarray(at, at + partBytes));
     const sent = await admin(sim, actor, {
       method: 'PUT',
       path: `/admin/blobs/${digest}/parts/${parts.length}`,

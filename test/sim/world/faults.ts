@@ -109,6 +109,11 @@ export class Faults {
     return true;
   }
 
+  /** Whether an origin is killed at this moment, beside the times at which that comes by itself. */
+  killsNow(share: number): boolean {
+    return this.on && this.#rates.has('origin-killed') && this.#of('origin-killed').chance(share);
+  }
+
   /** ms until the next one of a kind that comes by itself; null = never. */
   nextIn(kind: keyof typeof EVENTS): number | null {
     const rate = this.#rates.get(kind);

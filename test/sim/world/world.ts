@@ -81,6 +81,9 @@ const OBJECT_CLASSES = {
 /** An origin leaves 64 MiB free, and removes files until they are. */
 const DISK_BYTES = 64 * 1024 ** 2 + 1_000_000;
 
+/** Share of an upload's parts behind which the origin is killed, in seeds in which origins are killed. */
+const KILLED_BETWEEN_PARTS = 0.02;
+
 const CRON_MS = 60_000;
 const PATIENCE_MS = 3_000;
 /**
@@ -300,13 +303,26 @@ export class World {
   }
 
   #toOrigin(life: Life, url: string, init: RequestInit): Promise<Response> {
-    const { hostname, searchParams } = new URL(url);
+    const { hostname, pathname, searchParams } = new URL(url);
     const requestId = new Headers(init.headers).get('x-request-id');
     const cancelId = searchParams.get(CANCEL_PARAMETER);
     if (requestId !== null && cancelId !== null)
       this.asked.set(requestId, [...(this.asked.get(requestId) ?? []), cancelId]);
     const slot = this.origins.find(({ id }) => hostname === `${id}.test`);
-    return this.network.fetch(life, () => this.#originServer(slot), url, init);
+    const answered = this.network.fetch(life, () => this.#originServer(slot), url, init);
+    if (init.method === 'PUT' && slot !== undefined && /\/parts\/\d+$/.test(pathname))
+      answered.then(
+        () => this.#killBetweenParts(slot),
+        () => undefined,
+      );
+    return answered;
+  }
+
+  /** In the middle of an upload, which takes no time otherwise. */
+  #killBetweenParts(slot: OriginSlot): void {
+    if (slot.running === null || !this.faults.killsNow(KILLED_BETWEEN_PARTS)) return;
+    this.faults.count('origin-killed', `${slot.running.life.name} between parts`);
+    this.time.after(this.#life, 0, () => this.killOrigin(slot));
   }
 
   #originServer(slot: OriginSlot | undefined): Server | null {
