@@ -29,7 +29,7 @@ const ESTIMATED = 4;
  */
 const FAIR_STEPS = 50;
 /** Below this, bytes, adapters may be what a row waits for. */
-const ROOMY_BYTES = 12_000;
+const ROOMY_BYTES = 30_000;
 
 type Asked = Parameters<Engine['addChoices']>[0];
 
