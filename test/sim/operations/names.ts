@@ -181,7 +181,15 @@ async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
     if (ended) {
       sim.receivers.erased(tenant.id);
       tenant.experiments = [];
-      for (const key of tenant.keys) key.revokedAt = Math.min(key.revokedAt ?? Infinity, world.time.now);
+      // The operator may have made others meanwhile.
+      const live = await committed<{ id: string }>(
+        sim,
+        'SELECT id FROM keys WHERE tenant = ? AND revoked_at IS NULL',
+        tenant.id,
+      );
+      for (const key of tenant.keys)
+        if (!live.some(({ id }) => id === key.id))
+          key.revokedAt = Math.min(key.revokedAt ?? Infinity, world.time.now);
       await checkTenantErased(sim, tenant.id, before);
     }
     // However far it came, the operator gives the tenant another key.
