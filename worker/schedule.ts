@@ -59,9 +59,10 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
     runJobs({
       // First: a revoked key must not be used for longer than necessary.
       rights: () => syncStaleRights(deps),
+      // Nor a name that was erased or retired. A dropped file may take a minute to be tried.
+      pointers: () => writePointers(deps),
       limits: () => syncUnwrittenLimits(deps),
       drops: async () => drops?.takeAll(keepAlive),
-      pointers: () => writePointers(deps),
       experiments: () => evaluateAll(deps),
       webhooks: () => sendWebhooks(deps),
       // A restarted origin holds nothing.

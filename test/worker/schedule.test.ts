@@ -1,5 +1,6 @@
 import { afterEach, expect, it, vi } from 'vitest';
-import { runJobs } from '../../worker/schedule.ts';
+import type { Drops } from '../../worker/kv-inbox/take-drops.ts';
+import { createSchedule, runJobs } from '../../worker/schedule.ts';
 
 afterEach(() => void vi.restoreAllMocks());
 
@@ -19,4 +20,15 @@ it('runs all jobs in order, says which one failed, and fails with the first', as
     { level: 'error', event: 'job_failed', job: 'b', reason: 'first' },
     { level: 'error', event: 'job_failed', job: 'c', reason: 'second' },
   ]);
+});
+
+it('ends what was revoked, erased or retired before anything that may take a minute', async () => {
+  const said = vi.spyOn(console, 'error').mockReturnValue();
+  // Each job fails for want of its stores, and is named.
+  const nothing = { now: () => 0 } as unknown as Parameters<typeof createSchedule>[0];
+  const drops = { takeAll: () => Promise.reject(new Error('away')) } as unknown as Drops;
+  await expect(createSchedule(nothing, drops)(() => undefined)).rejects.toThrow();
+  const jobs = said.mock.calls.map(([line]) => (JSON.parse(line as string) as { job: string }).job);
+  expect(jobs.slice(0, 2)).toEqual(['rights', 'pointers']);
+  expect(jobs).toContain('drops');
 });
