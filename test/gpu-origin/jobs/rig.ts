@@ -17,7 +17,8 @@ import { type JobDeclaration, type JobReport, ROWS_PART_BYTES } from '../../../p
 import type { ApiError, Result } from '../../../protocol/api-error.ts';
 import { TINY_REQUEST } from '../../fixtures/training-program.ts';
 
-export const sha256 = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex');
+export const sha256 = (bytes: Uint8Array | string): string =>
+  createHash('sha256').update(bytes).digest('hex');
 
 export const idOf = (name: string): string => `ftjob-${name.padEnd(24, '0')}`;
 export const JOB = idOf('a');
