@@ -44,6 +44,7 @@ export async function loadJobs(params: {
   return new Jobs({
     ...hooks,
     store: await openJobStore({ folder }),
+    base: base.digest,
     files,
     start: trainingStarter({
       program: trainingProgram(),

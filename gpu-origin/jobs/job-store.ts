@@ -32,6 +32,8 @@ export type JobResult = z.infer<typeof JobResult>;
 
 export const JobRecord = z.strictObject({
   declaration: JobDeclaration,
+  /** Digest of the base that the origin had when it took the job. */
+  base: Digest,
   /** Unix ms of the last question about it. */
   heard_at: z.int(),
   paused: z.boolean(),

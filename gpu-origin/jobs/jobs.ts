@@ -41,6 +41,8 @@ export type JobOutcome = 'done' | 'failed' | 'deleted';
 
 export interface JobsOptions {
   store: JobStore;
+  /** Digest of the base. */
+  base: string;
   files: Pick<AdapterFileStore, 'status' | 'read' | 'keep'>;
   start: StartTraining;
   /** @returns why there is too little memory for it now; null = it fits. */
@@ -146,6 +148,7 @@ export class Jobs {
       if (problem !== null) return err({ code: 'invalid_request', message: problem, param: null });
       const record: JobRecord = {
         declaration,
+        base: this.#options.base,
         heard_at: this.#options.now(),
         paused: false,
         received: false,
@@ -362,8 +365,9 @@ export class Jobs {
   }
 
   async #start(job: Job): Promise<void> {
-    const { store, start, now, timer } = this.#options;
+    const { store, start, now, timer, base } = this.#options;
     const { declaration, ran_ms: ranMs, unfinished_starts: starts } = job.record;
+    if (job.record.base !== base) return this.#fail(job, 'base_mismatch', OTHER_BASE);
     const left = declaration.max_seconds * 1_000 - ranMs;
     if (left <= 0) return this.#fail(job, 'too_long', tooLong(declaration));
     if (starts >= MAX_UNFINISHED_STARTS)
@@ -660,6 +664,7 @@ type RowsEvent = Extract<TrainingEvent, { event: 'rows' }>;
 const NO_MEMORY = /heap out of memory|bad_alloc|Array buffer allocation failed/i;
 const NEEDS_MEMORY =
   'The origin has not enough memory for this training. Use a smaller batch, shorter rows or a lower rank.';
+const OTHER_BASE = 'The origin was started again with another base.';
 const DROPPED = 'An adapter that the job trains on was erased.';
 const FAILED = "The training failed. Its operator finds the reason in the origin's log.";
 

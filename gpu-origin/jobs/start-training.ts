@@ -78,7 +78,7 @@ export function trainingStarter(params: {
       ...(resume ? ['--resume'] : []),
     ];
     const before = process.umask(PRIVATE);
-    // The channel tells it that we are gone.
+    // The channel tells it that we are gone. Not detached: Linux weighs priorities within a session.
     const child = spawn(process.execPath, [...params.program, ...common, ...own], {
       env,
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

@@ -434,6 +434,15 @@ describe('an origin that ends', () => {
     expect(rig.trainings).toHaveLength(4);
   });
 
+  it('fails a job of another base, which it has no more', async () => {
+    await rig.bring();
+    (await rig.training(1)).saves(4);
+    rig.base = 'c'.repeat(64);
+    await rig.reopen();
+    expect(await rig.report()).toMatchObject({ state: 'failed', failure: { code: 'base_mismatch' } });
+    expect(filesWith(rig.folder, SECRET)).toEqual([]);
+  });
+
   it('has its results and its story afterwards, also a torn one', async () => {
     await rig.bring();
     (await rig.training(1)).succeeds('an adapter');

@@ -127,6 +127,8 @@ export interface Rig {
   readonly faults: unknown[];
   now: number;
   memoryProblem: string | null;
+  /** Digest of the base. */
+  base: string;
   /** Lets time pass; calls timers that are due, in order. */
   pass(ms: number): void;
   /** Until all changes so far are done. */
@@ -156,6 +158,7 @@ export async function openRig(): Promise<Rig> {
     store = await openJobStore({ folder });
     return new Jobs({
       store,
+      base: rig.base,
       files: {
         status: (digest) => Promise.resolve(rig.adapters.has(digest) ? 'held' : 'missing'),
         read: (digest) => Promise.resolve(rig.adapters.get(digest) ?? null),
@@ -196,6 +199,7 @@ export async function openRig(): Promise<Rig> {
     faults: [],
     now: 1_800_000_000_000,
     memoryProblem: null,
+    base: 'b'.repeat(64),
     pass(ms) {
       rig.now += ms;
       for (const timer of timers.filter(({ at }) => at <= rig.now)) {
