@@ -20,8 +20,8 @@ const KEPT_SHARE = 1.15;
 const DEFAULT_BATCH = 8;
 
 /**
- * Estimates the largest resident memory that the settings allow, bytes. Trainings with rows of the full length took 0.75
- * to 0.9 of it, with short ones 0.4.
+ * Estimates the largest resident memory that the settings allow, bytes. Trainings took 0.75 to 0.9 of
+ * it with rows of the full length, 0.4 to 0.6 with shorter ones.
  * @param given.modules of the base, with their layers. @param given.vocab tokens of the base.
  * @param given.heads of attention; absent = not known. @param given.rowsBytes the rows' file.
  */
