@@ -299,12 +299,16 @@ export class Jobs {
   }
 
   async #look(): Promise<void> {
-    const { now, onFault } = this.#options;
+    const { now } = this.#options;
     for (const { id, record } of [...this.#jobs.values()])
       if (now() - record.heard_at > JOB_UNHEARD_MS) await this.#remove(id);
-    // A full disk is no fault, and may have room at the next look.
+    await this.#driveIfPossible();
+  }
+
+  /** A full disk is no fault, and may have room at the next look. */
+  async #driveIfPossible(): Promise<void> {
     await this.#drive().catch((error: unknown) => {
-      if (!isOfDisk(error)) onFault(error);
+      if (!isOfDisk(error)) this.#options.onFault(error);
     });
   }
 
@@ -490,12 +494,10 @@ export class Jobs {
     this.#tellStep(running, null);
     this.#forget(running);
     job.secondsLeft = null;
-    await this.#save(job, { ran_ms: ranMs, unfinished_starts: 0 }).catch((error: unknown) => {
-      if (!isOfDisk(error)) throw error;
-    });
+    await this.#saveIfPossible(job, { ran_ms: ranMs, unfinished_starts: 0 });
     await this.#settle(job, why, end);
     // One that somebody else stopped goes on at the next look: the whole machine may be ending.
-    if (end.event !== 'stopped' || why !== null) await this.#drive();
+    if (end.event !== 'stopped' || why !== null) await this.#driveIfPossible();
   }
 
   async #settle(job: Job, why: WhyStopped | null, end: TrainingEnd): Promise<void> {
@@ -517,7 +519,7 @@ export class Jobs {
       // Only a power cut damages a checkpoint: from the start, once.
       if (end.code === 'checkpoint_damaged' && job.record.deaths === 0) {
         await store.dropCheckpoint(job.id);
-        await this.#save(job, { deaths: 1 });
+        await this.#saveIfPossible(job, { deaths: 1 });
         return this.#tell(job, 'warn', 'The checkpoint is damaged. The training starts again.');
       }
       return this.#fail(job, end.code, failureText(end));
@@ -533,7 +535,7 @@ export class Jobs {
     if (end.signal === 'SIGKILL' || NO_MEMORY.test(said))
       return this.#fail(job, 'out_of_memory', NEEDS_MEMORY);
     if (job.record.deaths > 0) return this.#fail(job, 'training_failed', FAILED);
-    await this.#save(job, { deaths: 1 });
+    await this.#saveIfPossible(job, { deaths: 1 });
     this.#tell(job, 'warn', 'The training ended unexpectedly. It is started again.');
   }
 
@@ -546,16 +548,10 @@ export class Jobs {
     const { store, onEnd } = this.#options;
     job.letGo?.();
     job.letGo = null;
-    const saved = await this.#save(job, { end }).then(
-      () => true,
-      (error: unknown) => {
-        if (isOfDisk(error)) return false;
-        throw error;
-      },
-    );
+    const isSaved = await this.#saveIfPossible(job, { end });
     await store.strip(job.id);
     // On a full disk there is room now.
-    if (!saved) await this.#save(job, {});
+    if (!isSaved) await this.#saveIfPossible(job, { end });
     onEnd(job.id, end.state);
   }
 
@@ -573,15 +569,28 @@ export class Jobs {
     job.letGo?.();
     await this.#options.store.remove(id);
     if (job.record.end === null) this.#options.onEnd(id, 'deleted');
-    await this.#drive();
+    await this.#driveIfPossible();
     return true;
   }
 
+  /** Changes the record on the disk, then here: where the disk is full, nothing has changed. */
   async #save(job: Job, change: Partial<JobRecord>): Promise<void> {
     // What was still to be written of one that is deleted would bring it back.
     if (this.#jobs.get(job.id) !== job) return;
+    await this.#options.store.save(job.id, { ...job.record, ran_ms: this.#ranMs(job), ...change });
     Object.assign(job.record, change);
-    await this.#options.store.save(job.id, { ...job.record, ran_ms: this.#ranMs(job) });
+  }
+
+  /** Where the disk is full, it is changed here alone. @returns whether it is written. */
+  async #saveIfPossible(job: Job, change: Partial<JobRecord>): Promise<boolean> {
+    Object.assign(job.record, change);
+    try {
+      await this.#save(job, change);
+      return true;
+    } catch (error) {
+      if (isOfDisk(error)) return false;
+      throw error;
+    }
   }
 
   #stateOf({ id, record }: Job): JobState {

@@ -1,5 +1,5 @@
 /** A job from its declaration to its end, with a played training and virtual time. */
-import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -224,14 +224,24 @@ describe('rows', () => {
   });
 
   it('that the disk refuses are a tagged refusal, and can be sent again', async () => {
+    const full = { error: { code: 'origin_unavailable', retryAfterMs: expect.any(Number) as number } };
+    rig.isDiskFull = true;
+    expect(await rig.jobs.declare(JOB, declarationOf())).toMatchObject(full);
+    expect([rig.files(), rig.jobs.list().jobs]).toEqual([[], []]);
+    rig.isDiskFull = false;
     await rig.jobs.declare(JOB, declarationOf());
-    // In the way of the folder of parts.
-    writeFileSync(join(rig.folder, JOB, 'parts'), '');
-    expect(await rig.jobs.putPart(JOB, 0, ROWS)).toMatchObject({
-      error: { code: 'origin_unavailable', retryAfterMs: expect.any(Number) as number },
-    });
-    rmSync(join(rig.folder, JOB, 'parts'));
+    rig.isDiskFull = true;
+    expect(await rig.jobs.putPart(JOB, 0, ROWS)).toMatchObject(full);
+    expect(await rig.report()).toMatchObject({ missing_parts: [0] });
+    rig.isDiskFull = false;
     expect(await rig.jobs.putPart(JOB, 0, ROWS)).toMatchObject({ value: { state: 'running' } });
+    const training = await rig.training(1);
+    // A full disk at the end loses nothing that is here.
+    rig.isDiskFull = true;
+    training.succeeds('an adapter');
+    await rig.settled();
+    expect(await rig.report()).toMatchObject({ state: 'done', result: { bytes: 10 } });
+    expect(filesWith(rig.folder, SECRET)).toEqual([]);
   });
 });
 

@@ -126,6 +126,8 @@ export interface Rig {
   readonly troubles: string[];
   readonly faults: unknown[];
   now: number;
+  /** Every write of the store fails. */
+  isDiskFull: boolean;
   memoryProblem: string | null;
   /** Digest of the base. */
   base: string;
@@ -155,7 +157,7 @@ export async function openRig(): Promise<Rig> {
   let timers: { at: number; callback: () => void }[] = [];
   let store: JobStore;
   const open = async (): Promise<Jobs> => {
-    store = await openJobStore({ folder });
+    store = withFullDisk(await openJobStore({ folder }), () => rig.isDiskFull);
     return new Jobs({
       store,
       base: rig.base,
@@ -198,6 +200,7 @@ export async function openRig(): Promise<Rig> {
     troubles: [],
     faults: [],
     now: 1_800_000_000_000,
+    isDiskFull: false,
     memoryProblem: null,
     base: 'b'.repeat(64),
     pass(ms) {
@@ -247,6 +250,39 @@ export async function openRig(): Promise<Rig> {
   rig.jobs = await open();
   rig.jobs.begin();
   return rig;
+}
+
+/** The store, whose writes fail while the disk is full. */
+function withFullDisk(store: JobStore, isFull: () => boolean): JobStore {
+  const check = (): void => {
+    if (isFull()) throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+  };
+  return {
+    ...store,
+    async save(...params) {
+      check();
+      await store.save(...params);
+    },
+    async putPart(...params) {
+      check();
+      await store.putPart(...params);
+    },
+    async joinParts(...params) {
+      check();
+      return store.joinParts(...params);
+    },
+    async putAdapter(...params) {
+      check();
+      await store.putAdapter(...params);
+    },
+    async prepare(...params) {
+      check();
+      return store.prepare(...params);
+    },
+    tell(...params) {
+      if (!isFull()) store.tell(...params);
+    },
+  };
 }
 
 /** Paths of all files below, relative. */
