@@ -18,7 +18,7 @@ import type { AdapterFileStore } from '../adapter-files/adapter-store.ts';
 import { type JobRecord, type JobStore, partBytes, partCount, type StoredJob } from './job-store.ts';
 import type { StartTraining, Training, TrainingEnd } from './start-training.ts';
 
-/** A job that no edge has asked about for so long is deleted: its edge is gone. */
+/** An origin deletes a job that no edge has asked about for so long: its edge is gone. */
 export const JOB_UNHEARD_MS = 24 * 60 * 60 * 1000;
 /** After a start, edges have at least this long to ask. */
 const HEARD_AGAIN_MS = 60 * 60 * 1000;
@@ -26,7 +26,7 @@ const HEARD_AGAIN_MS = 60 * 60 * 1000;
 export const JOB_TICK_MS = 2_000;
 /** From the signal to save and end until it is killed: a step of a large base takes half a minute. */
 export const STOP_PATIENCE_MS = 40_000;
-/** Jobs on the disk: the one that goes on, paused ones, and those whose result nobody has fetched. */
+/** Jobs on the disk of an origin: the one that goes on, paused ones, and those whose result nobody has fetched. */
 export const MAX_HELD_JOBS = 16;
 /** Lines of a story with a step's loss. */
 export const STORY_STEPS = 1_000;

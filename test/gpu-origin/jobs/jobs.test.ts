@@ -129,6 +129,20 @@ describe('a job', () => {
     expect(await rig.jobs.declare(OTHER, declarationOf())).toMatchObject({ ok: true });
   });
 
+  it('is one, however many requests come at once', async () => {
+    const many = <T>(ask: () => Promise<T>): Promise<T[]> => Promise.all(Array.from({ length: 5 }, ask));
+    const declared = await Promise.all([JOB, OTHER, JOB].map((id) => rig.jobs.declare(id, declarationOf())));
+    expect(declared.map(({ ok }) => ok)).toEqual([true, false, true]);
+    await many(() => rig.jobs.putPart(JOB, 0, ROWS));
+    expect(rig.trainings).toHaveLength(1);
+    await Promise.all([many(() => rig.jobs.pause(JOB)), many(() => rig.jobs.resume(JOB))]);
+    expect(rig.trainings[0]!.signals).toEqual(['SIGTERM']);
+    rig.trainings[0]!.stops(1);
+    await rig.training(2);
+    expect(await many(() => rig.jobs.remove(JOB))).toEqual([true, false, false, false, false]);
+    expect([rig.files(), rig.outcomes]).toEqual([[], [[JOB, 'deleted']]]);
+  });
+
   it('reports at most so many events, after the number that was asked for', async () => {
     await rig.bring();
     const training = await rig.training(1);
