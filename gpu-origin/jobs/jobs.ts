@@ -59,12 +59,12 @@ export interface JobsOptions {
 
 interface Job {
   readonly id: TrainingJobId;
-  record: JobRecord;
+  readonly record: JobRecord;
   readonly parts: Set<number>;
   readonly events: JobEvent[];
   /** Lets the origin evict the files of its chain again. */
   letGo: (() => void) | null;
-  /** The end of what is left, as the program said last; null = not known. */
+  /** Of what is left, as the program said last; null = not known. */
   secondsLeft: number | null;
 }
 
@@ -245,8 +245,7 @@ export class Jobs {
   dropAdapters(digests: ReadonlySet<string>): Promise<void> {
     return this.#inTurn(async () => {
       for (const job of this.#jobs.values()) {
-        const { declaration, end } = job.record;
-        if (end !== null || !declaration.chain.some(({ digest }) => digests.has(digest))) continue;
+        if (job.record.end !== null || !digestsOf(job).some((digest) => digests.has(digest))) continue;
         const running = this.#running;
         if (running?.job === job) {
           running.why = 'dropped';
@@ -337,7 +336,9 @@ export class Jobs {
         job.letGo = null;
       }
     if (this.#running !== null && this.#running.job !== current) this.#stop('paused');
-    if (current === null || !this.#isOpen || !current.record.received) return;
+    if (current === null) return;
+    if (!this.#hasChain(current)) current.letGo ??= this.#options.files.keep(digestsOf(current));
+    if (!this.#isOpen || !current.record.received) return;
     if (this.#running !== null || !(await this.#takeChain(current))) return;
     await this.#start(current);
   }
@@ -345,27 +346,30 @@ export class Jobs {
   /** Copies the adapters of the chain when all are there. @returns whether they are. */
   async #takeChain(job: Job): Promise<boolean> {
     const { store, files } = this.#options;
-    const digests = job.record.declaration.chain.map(({ digest }) => digest);
-    job.letGo ??= files.keep(digests);
     if ((await this.#missingAdapters(job)).length > 0) return false;
-    for (const digest of digests) {
+    for (const digest of digestsOf(job)) {
       if (store.hasAdapter(job.id, digest)) continue;
       const bytes = await files.read(digest);
       if (bytes === null) return false;
       await store.putAdapter(job.id, digest, bytes);
     }
-    job.letGo();
+    job.letGo?.();
     job.letGo = null;
     return true;
   }
 
-  async #missingAdapters({ id, record }: Job): Promise<string[]> {
+  async #missingAdapters(job: Job): Promise<string[]> {
     const { store, files } = this.#options;
-    if (record.end !== null) return [];
+    if (job.record.end !== null) return [];
     const missing: string[] = [];
-    for (const { digest } of record.declaration.chain)
-      if (!store.hasAdapter(id, digest) && (await files.status(digest)) !== 'held') missing.push(digest);
+    for (const digest of digestsOf(job))
+      if (!store.hasAdapter(job.id, digest) && (await files.status(digest)) !== 'held') missing.push(digest);
     return missing;
+  }
+
+  /** Its copies of the adapters are all there. */
+  #hasChain(job: Job): boolean {
+    return digestsOf(job).every((digest) => this.#options.store.hasAdapter(job.id, digest));
   }
 
   async #start(job: Job): Promise<void> {
@@ -461,9 +465,14 @@ export class Jobs {
     running.step = null;
     if (step === undefined) return;
     const { steps } = job.record;
-    const told = job.events.findLast(({ metrics }) => metrics !== null)?.metrics?.step ?? -1;
+    const told = job.events.findLast(({ metrics }) => metrics !== null)?.metrics ?? null;
+    // An earlier run may have ended between a step and its score.
+    const isNew =
+      told === null ||
+      step > told.step ||
+      (step === told.step && heldOut !== null && told.valid_loss === null);
     const isShown = heldOut !== null || step === steps || step % Math.ceil(steps / STORY_STEPS) === 0;
-    if (step <= told || !isShown) return;
+    if (!isNew || !isShown) return;
     const losses = [
       ...(trained === null ? [] : [`training loss ${shortNumber(trained.loss)}`]),
       ...(heldOut === null ? [] : [`validation loss ${shortNumber(heldOut.loss)}`]),
@@ -515,7 +524,8 @@ export class Jobs {
     }
     if (why === 'too_long') return this.#fail(job, 'too_long', tooLong(job.record.declaration));
     if (end.event === 'failed') {
-      onTrouble(job.id, end.code, end.message);
+      // What is wrong with rows may quote them, and their owner hears of it.
+      if (!OWN_WORDS.has(end.code)) onTrouble(job.id, end.code, end.message);
       // Only a power cut damages a checkpoint: from the start, once.
       if (end.code === 'checkpoint_damaged' && job.record.deaths === 0) {
         await store.dropCheckpoint(job.id);
@@ -593,14 +603,12 @@ export class Jobs {
     }
   }
 
-  #stateOf({ id, record }: Job): JobState {
-    const { store } = this.#options;
+  #stateOf(job: Job): JobState {
+    const { record } = job;
     if (record.end !== null) return record.end.state;
     if (record.paused) return 'paused';
     if (!record.received) return 'receiving';
-    return record.declaration.chain.every(({ digest }) => store.hasAdapter(id, digest))
-      ? 'running'
-      : 'waiting';
+    return this.#hasChain(job) ? 'running' : 'waiting';
   }
 
   async #reportOf(job: Job, after: number): Promise<JobReport> {
@@ -621,6 +629,8 @@ export class Jobs {
     };
   }
 }
+
+const digestsOf = ({ record }: Job): string[] => record.declaration.chain.map(({ digest }) => digest);
 
 const newJob = ({ id, record, parts, events }: StoredJob): Job => ({
   id,
@@ -675,7 +685,7 @@ const NEEDS_MEMORY =
   'The origin has not enough memory for this training. Use a smaller batch, shorter rows or a lower rank.';
 const OTHER_BASE = 'The origin was started again with another base.';
 const DROPPED = 'An adapter that the job trains on was erased.';
-const FAILED = "The training failed. Its operator finds the reason in the origin's log.";
+const FAILED = "The training failed. The origin's log has the reason.";
 
 /** Failures whose message is about rows and settings alone, and not about the origin's files. */
 const OWN_WORDS: ReadonlySet<TrainingFailure> = new Set([
