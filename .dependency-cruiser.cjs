@@ -81,6 +81,7 @@ module.exports = {
     ]),
     only('gpu-origin/grammar', ['gpu-origin/engine/ports', 'protocol/']),
     only('gpu-origin/adapter-files', ['adapters/', 'protocol/']),
+    only('gpu-origin/jobs', ['gpu-origin/adapter-files/adapter-store', 'protocol/']),
     only('gpu-origin/prompts', [
       ENGINE,
       'gpu-origin/generation/',
@@ -105,15 +106,16 @@ module.exports = {
       'gpu-origin/adapter-files/(adapter-store|disk-room)',
       'gpu-origin/grammar/(ports|constraint-grammar)',
       'gpu-origin/(generation|prompts|trials)/',
+      'gpu-origin/jobs/jobs\\.ts$',
       'gpu-origin/model/(tokenizer|chat-template)',
       'protocol/',
     ]),
     {
       name: 'gpu-origin-http-files',
-      comment: 'Handlers see the store of files by its types; the composition opens it.',
+      comment: 'Handlers see the store of files and the jobs by their types; the composition opens them.',
       severity: 'error',
       from: { path: '^gpu-origin/http/' },
-      to: { path: '^gpu-origin/adapter-files/', dependencyTypesNot: ['type-only'] },
+      to: { path: '^gpu-origin/(adapter-files|jobs)/', dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'gpu-origin-composition',

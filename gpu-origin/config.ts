@@ -58,6 +58,8 @@ export interface Config {
   prefixCacheBytes: number;
   adapterDiskBytes: number;
   cacheDir: string;
+  /** It trains jobs of its edges. */
+  train: boolean;
   /** `dev` serves plain OpenAI bodies to this machine; `signed` only what a worker signed. */
   mode: { kind: 'dev'; adapters: NamedFolder[] } | { kind: 'signed'; originId: string; keys: SigningKey[] };
   /** From SIGTERM to the first refusal, so that a load balancer can react, ms. */
@@ -114,6 +116,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     adapterDiskBytes:
       whole('adapter-disk-bytes', flags['adapter-disk-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? DEFAULTS.disk,
     cacheDir: resolve(flags.cache ?? env['GRAFT_CACHE'] ?? resolve(homedir(), '.cache/graft')),
+    train: trains(flags),
     mode: flags.dev
       ? { kind: 'dev', adapters: namedFolders(flags.adapter ?? [], flags.parent ?? []) }
       : signedMode(flags, env),
@@ -130,6 +133,12 @@ function parseFlags(args: readonly string[]) {
   } catch (error) {
     throw new ConfigError((error as Error).message.split('\n')[0] ?? 'wrong flags');
   }
+}
+
+function trains({ train = false, engine }: ReturnType<typeof parseFlags>): boolean {
+  if (train && engine === 'vllm')
+    throw new ConfigError('--train needs --engine native: beside vLLM, use `graft train`');
+  return train;
 }
 
 const slotsOf = (flags: ReturnType<typeof parseFlags>): number | undefined =>
@@ -298,7 +307,9 @@ export const HELP = `gpu-origin: serves a base model, with a different adapter i
   --adapter-ram-bytes <n>      memory for adapters and their part of the batch; default ${DEFAULTS.ram}
   --prefix-cache-bytes <n>     memory for prompts that may be reused; default ${DEFAULTS.prefix}; 0 keeps none
   --adapter-disk-bytes <n>     disk space for adapter files; default ${DEFAULTS.disk}
-  --cache <folder>             for graphs and adapter files; default: GRAFT_CACHE or ~/.cache/graft
+  --cache <folder>             for graphs, adapter files and jobs; default: GRAFT_CACHE or ~/.cache/graft
+  --train                      also trains adapters for fine-tuning jobs, one at a time, on the processor at the lowest
+                               priority, with one core less than there are; without it, jobs left here are deleted
   --origin-id <id>             signed mode: this origin's id, as in the worker's ORIGINS
   --dev                        standalone: no signatures, plain OpenAI bodies, this machine only
   --adapter <name>=<folder>    --dev: serve a PEFT folder under a name (repeatable)
@@ -336,6 +347,7 @@ const FLAGS = {
   'prefix-cache-bytes': { type: 'string' },
   'adapter-disk-bytes': { type: 'string' },
   cache: { type: 'string' },
+  train: { type: 'boolean' },
   'origin-id': { type: 'string' },
   dev: { type: 'boolean' },
   adapter: { type: 'string', multiple: true },

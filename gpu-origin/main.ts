@@ -6,6 +6,7 @@ import { drain, Serving, listen } from './http/serve.ts';
 import { createMetrics } from './http/metrics.ts';
 import type { OriginContext } from './http/origin-context.ts';
 import { UsageMemory } from './http/run-prompts.ts';
+import { loadJobs } from './load-jobs.ts';
 import { loadServices } from './load-services.ts';
 import {
   both,
@@ -64,6 +65,8 @@ async function run(config: Config): Promise<void> {
     stopping = true;
     const began = Date.now();
     log('info', 'draining', { in_flight: serving.inFlight });
+    // It saves a checkpoint while requests end; the next start goes on with it.
+    const halted = context.jobs?.halt();
     drain({
       serving,
       server,
@@ -72,6 +75,7 @@ async function run(config: Config): Promise<void> {
       abortAll: () => services.engine.close(),
       sleep,
     })
+      .then(() => halted)
       .then(() => services.close())
       .catch((error: unknown) => onFault('shutdown', error))
       .finally(() => {
@@ -104,9 +108,21 @@ async function run(config: Config): Promise<void> {
       log('error', 'disk_refused', { code, free_bytes: freeBytes, adapter_bytes: usedBytes }),
   });
   for (const [name, chain] of services.chains) chains.set(name, chain);
+  context.jobs = await loadJobs({
+    config,
+    services,
+    onEnd(id, outcome) {
+      metrics.onJobEnd(outcome);
+      log('info', 'job_ended', { job: id, outcome });
+    },
+    onTrouble: (id, code, reason) => log('error', 'training_failed', { job: id, code, reason }),
+    onFault: (error) => context.onFault('jobs', error),
+  });
   context.services = services;
   metrics.watch(services.engine, services.files.disk);
+  metrics.watchJobs(() => context.jobs?.running ?? 0);
   serving.ready();
+  context.jobs?.begin();
   // Loading blocks nothing.
   watchEventLoop(log, {
     timer: (ms, callback) => void setInterval(callback, ms).unref(),

@@ -1,6 +1,6 @@
 /**
- * Run by `graft train`: rows and a base to an adapter, in a process of its own. Reports JSON lines on stdout
- * (protocol/training.ts). Ends after SIGTERM with a checkpoint of all finished steps.
+ * Run by `graft train`, and by an origin for a job: rows and a base to an adapter, in a process of its own. Reports JSON
+ * lines on stdout (protocol/training.ts). Ends after SIGTERM with a checkpoint of all finished steps.
  */
 import { createHash } from 'node:crypto';
 import {
@@ -14,14 +14,15 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { constants, setPriority } from 'node:os';
+import { constants, getPriority, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
-import { AdapterFormatError, writePeftAdapter } from '../adapters/index.ts';
-import { ChainEntry } from '../protocol/identity.ts';
+import { AdapterFormatError, packAdapter, writePeftAdapter } from '../adapters/index.ts';
+import { ChainEntry, chainId } from '../protocol/identity.ts';
 import {
   CHECKPOINT_FILE,
+  PACKED_FILE,
   TRAINING_FILE,
   type TrainingCard,
   type TrainingEvent,
@@ -81,6 +82,8 @@ export interface TrainParams {
   request: TrainingRequest;
   chain: z.infer<typeof ChainFiles>;
   resume: boolean;
+  /** Also writes the adapter as it is published. */
+  pack?: boolean | undefined;
   /** Between checkpoints, ms; default: a minute. */
   saveEvery?: number | undefined;
   tell: (event: TrainingEvent) => void;
@@ -298,6 +301,7 @@ async function trainRows(
       baseModel: params.baseName ?? info.id,
       card,
     });
+    if (params.pack === true) await writePacked(work, { folder, baseId: info.id, chain: identity.chain });
     await closeInTime();
     return { event: 'ready', folder, card };
   } catch (error) {
@@ -455,6 +459,26 @@ function writeResult(
   return folder;
 }
 
+/** The adapter of a PEFT folder as `graft publish` packs it, whole or not at all. */
+async function writePacked(
+  work: string,
+  { folder, baseId, chain }: { folder: string; baseId: string; chain: readonly ChainEntry[] },
+): Promise<void> {
+  const path = join(folder, 'adapter_model.safetensors');
+  const { bytes } = await packAdapter({
+    files: {
+      weights: new Uint8Array(readFileSync(path)),
+      configJson: readFileSync(join(folder, 'adapter_config.json'), 'utf8'),
+      weightsPath: path,
+    },
+    baseId,
+    parentChainId: chain.length === 0 ? null : await chainId(chain),
+  });
+  const temporary = join(work, `${PACKED_FILE}.${process.pid}.tmp`);
+  writeFileSync(temporary, bytes, { mode: 0o600 });
+  renameSync(temporary, join(work, PACKED_FILE));
+}
+
 /** What a run that was killed had begun to write. */
 function removeRemains(work: string): void {
   for (const name of readdirSync(work))
@@ -463,7 +487,13 @@ function removeRemains(work: string): void {
 
 // Last, because it uses the functions above.
 if (process.argv[1] === import.meta.filename) {
-  setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+  // An origin gives it a lower one, which it may not raise.
+  setPriority(Math.max(getPriority(), constants.priority.PRIORITY_BELOW_NORMAL));
+  // Whoever started it with a channel has gone, in whatever way.
+  if (process.channel !== undefined) {
+    process.once('disconnect', () => process.exit(1));
+    process.channel.unref();
+  }
   const option = { type: 'string' } as const;
   const { values } = parseArgs({
     options: {
@@ -480,6 +510,7 @@ if (process.argv[1] === import.meta.filename) {
       chain: option,
       'save-every': option,
       resume: { type: 'boolean' },
+      pack: { type: 'boolean' },
     },
   });
   const write = (event: object): boolean => process.stdout.write(`${JSON.stringify(event)}\n`);
@@ -500,6 +531,7 @@ if (process.argv[1] === import.meta.filename) {
         request: request.data,
         chain: ChainFiles.parse(JSON.parse(values.chain ?? '[]')),
         resume: values.resume === true,
+        pack: values.pack === true,
         saveEvery: values['save-every'] === undefined ? undefined : Number(values['save-every']),
         tell: write,
         onProgress: progressReporter({

@@ -74,3 +74,4 @@ export * from './responses.ts';
 export * from './signature.ts';
 export * from './state-words.ts';
 export * from './training.ts';
+export * from './training-jobs.ts';

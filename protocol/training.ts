@@ -127,6 +127,8 @@ export const SentTrainingCard = TrainingCard.refine(
 export const TRAINING_FILE = 'training.json';
 /** In the work folder of `graft train`: what an interrupted training continues from. */
 export const CHECKPOINT_FILE = 'checkpoint.safetensors';
+/** There too, of a job on an origin: the trained adapter as graft publishes it. */
+export const PACKED_FILE = 'packed.safetensors';
 /** A card's file may be indented. */
 export const MAX_TRAINING_FILE_BYTES = 4 * MAX_TRAINING_CARD_BYTES;
 

@@ -78,6 +78,11 @@ export const devCommand = command({
         'it and its answers match f32)',
       valueHint: 'precision',
     },
+    train: {
+      type: 'boolean',
+      description: 'The origin trains adapters for fine-tuning jobs too',
+      default: false,
+    },
     'origin-arg': {
       type: 'string',
       description:
@@ -101,7 +106,11 @@ export const devCommand = command({
       port: parsePort(args.port, '--port'),
       originPort: parsePort(args['origin-port'], '--origin-port'),
       examples: args.examples,
-      originArgs: [...engineArgs(args), ...words(args['origin-arg'] ?? '')],
+      originArgs: [
+        ...engineArgs(args),
+        ...(args.train ? ['--train'] : []),
+        ...words(args['origin-arg'] ?? ''),
+      ],
       also,
       env: process.env,
       output,

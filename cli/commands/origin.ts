@@ -35,6 +35,7 @@ export const originCommand = command({
     host: { type: 'string', description: 'Address to listen on', default: '127.0.0.1', valueHint: 'host' },
     port: { type: 'string', description: 'Port to listen on', default: '8788', valueHint: 'port' },
     provider: { type: 'string', description: 'As for `graft dev`', valueHint: 'name' },
+    train: { type: 'boolean', description: 'Train adapters for fine-tuning jobs too', default: false },
     // Not --env-file: Node would take that for its own, wherever it is.
     keys: {
       type: 'string',
@@ -59,6 +60,7 @@ export const originCommand = command({
     const flags = ['--host', args.host, '--port', String(port), '--cache', cache];
     for (const name of ['origin-id', 'provider'] as const)
       if (args[name] !== undefined) flags.push(`--${name}`, args[name]);
+    if (args.train) flags.push('--train');
     const runtime = await interruptible(async (signal) => {
       if (!asksForHelp)
         flags.push('--base', await findBase({ base: args.base, cache, env: process.env, output, signal }));

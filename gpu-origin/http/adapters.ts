@@ -17,7 +17,7 @@ import {
 } from '../../protocol/origin-wire.ts';
 import { evaluateAdapter, verifyAdapter } from '../trials/verify-adapter.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { OWN_TENANT, parseJson } from './read-request.ts';
+import { OWN_TENANT, parseBody } from './read-request.ts';
 
 /** `GET /adapters` */
 export const listAdapters = (services: Services): Response => Response.json(services.engine.residents());
@@ -96,16 +96,21 @@ export async function giveFile(c: Context<OriginEnv>, services: Services): Promi
 }
 
 /**
- * `POST /adapters/drop` {@link DropRequest} -> {@link DropAnswer}: deletes files from disk and unloads their
- * adapters.
+ * `POST /adapters/drop` {@link DropRequest} -> {@link DropAnswer}: deletes files from disk, and jobs' copies of them,
+ * and unloads their adapters.
  */
-export async function dropAdapters(c: Context<OriginEnv>, { files, engine }: Services): Promise<Response> {
+export async function dropAdapters(
+  c: Context<OriginEnv>,
+  { jobs }: Pick<OriginContext, 'jobs'>,
+  { files, engine }: Services,
+): Promise<Response> {
   const body = parseBody(c, DropRequest);
   if (!body.ok) return errorResponse(body.error);
   const digests = new Set(body.value.digests);
   let held = 0;
   // Files first, so that a concurrent load cannot find them.
   for (const digest of digests) if (await files.drop(digest)) held += 1;
+  await jobs?.dropAdapters(digests);
   const inUse = await engine.drop(digests);
   return Response.json({ files: held, in_use: inUse } satisfies DropAnswer);
 }
@@ -183,20 +188,6 @@ const tenantOf = (given: string | undefined): string => Tenant.safeParse(given).
 function digestOf(c: Context<OriginEnv>): string | null {
   const parsed = Digest.safeParse(c.req.param('digest'));
   return parsed.success ? parsed.data : null;
-}
-
-function parseBody<T>(
-  c: Context<OriginEnv>,
-  schema: z.ZodType<T>,
-): { ok: true; value: T } | { ok: false; error: ApiError } {
-  const json = parseJson(c.var.body);
-  if (!json.ok) return json;
-  const parsed = schema.safeParse(json.value);
-  if (parsed.success) return { ok: true, value: parsed.data };
-  const issue = parsed.error.issues[0];
-  const param = issue?.path.join('.') || null;
-  const message = `Invalid value for '${param ?? 'body'}': ${issue?.message ?? 'not valid'}.`;
-  return { ok: false, error: { code: 'invalid_request', message, param } };
 }
 
 /**

@@ -27,6 +27,17 @@ import {
 import { authenticate, mayScrape, NonceStore, readBody, requestIdOf } from './read-request.ts';
 import { handleCompletion } from './completions.ts';
 import { handleEmbeddings } from './embeddings.ts';
+import {
+  declareJob,
+  deleteJob,
+  giveResult,
+  listJobs,
+  pauseJob,
+  receiveRows,
+  reportJob,
+  resumeJob,
+  ROWS_PART_ROUTE,
+} from './jobs.ts';
 import type { OriginContext, OriginEnv, Services, Mode } from './origin-context.ts';
 import { handleCountTokens, handleDetokenize, handleInputTokens, handleTokenize } from './tokenize.ts';
 
@@ -149,7 +160,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   app.use('*', async (c, next) => {
     const { bodyHash } = c.var;
     c.set('body', new Uint8Array(0));
-    if (PART_ROUTE.test(c.req.path)) return next();
+    if (PART_ROUTE.test(c.req.path) || ROWS_PART_ROUTE.test(c.req.path)) return next();
     const body = await readBody(c.req.raw, MAX_BODY_BYTES + (mode.kind === 'signed' ? ENVELOPE_BYTES : 0));
     if (!body.ok) return errorResponse(body.error);
     if (bodyHash !== null && (await sha256Hex(body.value)) !== bodyHash)
@@ -197,8 +208,16 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/adapters/:digest/evaluate', (c, services) => handleEvaluate(c, context, services));
   route('POST', '/adapters/pins', pinAdapters);
   route('PUT', '/adapters/pins', keepPins);
-  route('POST', '/adapters/drop', dropAdapters);
+  route('POST', '/adapters/drop', (c, services) => dropAdapters(c, context, services));
   route('PUT', '/adapters/:digest', declareAdapter);
+  route('GET', '/jobs', () => listJobs(context));
+  route('PUT', '/jobs/:id', (c) => declareJob(c, context));
+  route('GET', '/jobs/:id', (c) => reportJob(c, context));
+  route('DELETE', '/jobs/:id', (c) => deleteJob(c, context));
+  route('PUT', '/jobs/:id/parts/:part{[0-9]{1,3}}', (c) => receiveRows(c, context));
+  route('POST', '/jobs/:id/pause', (c) => pauseJob(c, context));
+  route('POST', '/jobs/:id/resume', (c) => resumeJob(c, context));
+  route('GET', '/jobs/:id/result', (c) => giveResult(c, context));
 
   const methods = new Map<string, Set<string>>();
   for (const { method, path } of app.routes)

@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { DiskState } from '../adapter-files/disk-room.ts';
 import type { EngineObserver, ServingEngine } from '../engine/engine.ts';
+import type { JobOutcome } from '../jobs/jobs.ts';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1];
@@ -16,6 +17,7 @@ export type Metrics = ReturnType<typeof createMetrics>;
 export function createMetrics(registry = new Registry()) {
   const registers = [registry];
   let engine: ServingEngine | null = null;
+  let jobsRunning: () => number = () => 0;
   let disk: () => DiskState = () => ({ usedBytes: 0, budgetBytes: 0, refusing: false, refusals: 0 });
 
   const counter = <L extends string>(name: string, help: string, labelNames: L[] = []) =>
@@ -58,6 +60,7 @@ export function createMetrics(registry = new Registry()) {
   const loads = counter('adapter_loads_total', 'Adapters loaded into memory.', ['result']);
   const loadSeconds = histogram('adapter_load_seconds', 'From the disk to ready.', SECONDS);
   const evictions = counter('adapter_evictions_total', 'Adapters evicted from memory.');
+  const jobsEnded = counter('jobs_ended_total', 'Fine-tuning jobs that ended, by outcome.', ['outcome']);
   const faults = counter('faults_total', 'Unexpected exceptions.', ['where']);
 
   gauge('rows_running', 'Rows in prefill and decode.', (e) => e.stats().running);
@@ -83,6 +86,7 @@ export function createMetrics(registry = new Registry()) {
   gauge('adapter_disk_budget_bytes', 'Disk budget for adapter files.', () => disk().budgetBytes);
   gauge('disk_full', '1 if the disk refused the last adapter.', () => Number(disk().refusing));
   gauge('disk_refusals', 'Adapters that the disk has refused since the start.', () => disk().refusals);
+  gauge('jobs_running', 'Fine-tuning jobs that train now: 0 or 1.', () => jobsRunning());
   gauge('resident_memory_bytes', 'Resident memory of the process.', () => process.memoryUsage.rss());
   new Gauge({
     name: 'graft_start_time_seconds',
@@ -101,6 +105,10 @@ export function createMetrics(registry = new Registry()) {
       engine = watched;
       disk = watchedDisk;
     },
+    watchJobs(running: () => number): void {
+      jobsRunning = running;
+    },
+    onJobEnd: (outcome: JobOutcome): void => jobsEnded.inc({ outcome }),
     onResponse(route: string, status: number): void {
       requests.inc({ route, status: String(status) });
     },

@@ -6,6 +6,7 @@ import type { SignatureProblem, SigningKey } from '../../protocol/signature.ts';
 import type { AdapterFileStore } from '../adapter-files/adapter-store.ts';
 import type { ServingEngine } from '../engine/engine.ts';
 import type { Grammars } from '../grammar/ports.ts';
+import type { Jobs } from '../jobs/jobs.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
 import type { Metrics } from './metrics.ts';
 import type { ConnectionEnv, Serving } from './serve.ts';
@@ -42,6 +43,8 @@ export interface OriginContext {
   metrics: Metrics;
   /** null while loading. */
   services: Services | null;
+  /** null or absent = it does not train. */
+  jobs?: Jobs | null;
   /** Wall clock, unix ms. */
   now: () => number;
   /** Called with bugs; must not throw. */

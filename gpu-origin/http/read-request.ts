@@ -4,6 +4,7 @@
  */
 import { randomUUID, createHash, timingSafeEqual } from 'node:crypto';
 import type { Context } from 'hono';
+import type { z } from 'zod';
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
 import { parseChatCompletion, parseTextCompletion } from '../../protocol/completion.ts';
 import type { ChainEntry } from '../../protocol/identity.ts';
@@ -84,6 +85,18 @@ export function parseJson(body: Uint8Array): Result<unknown, ApiError> {
   } catch {
     return err({ code: 'invalid_request', message: 'The body is not JSON in UTF-8.', param: null });
   }
+}
+
+/** @returns the body as the schema has it. */
+export function parseBody<T>(c: Context<OriginEnv>, schema: z.ZodType<T>): Result<T, ApiError> {
+  const json = parseJson(c.var.body);
+  if (!json.ok) return json;
+  const parsed = schema.safeParse(json.value);
+  if (parsed.success) return ok(parsed.data);
+  const issue = parsed.error.issues[0];
+  const param = issue?.path.join('.') || null;
+  const message = `Invalid value for '${param ?? 'body'}': ${issue?.message ?? 'not valid'}.`;
+  return err({ code: 'invalid_request', message, param });
 }
 
 export type CompletionKind = 'chat' | 'text' | 'response' | 'messages';

@@ -59,7 +59,7 @@ const float32 = (bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> =>
   elementsOf(bytes, Float32Array);
 
 /** Above this, int8 weights are cast to float32 a layer at a time, bytes of all in float32. */
-const UNPACKED_BYTES = 1024 ** 3;
+export const UNPACKED_BYTES = 1024 ** 3;
 
 /** Is there room for a base's weights in float32, on a machine that serves it? */
 export const fitsUnpacked = ({ weights }: Pick<ServedBase, 'weights'>): boolean =>

@@ -18,13 +18,13 @@ import { buildHeadGraphs, buildLayerGraphs, deltaInput, gradientOf, type GraphPa
 import { type OpenModel, type Sizes, type Tensor, TensorRuntime } from './tensors.ts';
 
 /** Rows whose logits lie in memory at once: 50 MB of SmolLM2's, twice. */
-const HEAD_ROWS = 256;
+export const HEAD_ROWS = 256;
 /** Scores of attention in memory at once, bytes; a longer sequence goes alone. */
-const SCORE_BYTES = 256 * 1024 ** 2;
+export const SCORE_BYTES = 256 * 1024 ** 2;
 /** Tokens of a micro-batch: enough to keep the cores busy, and few enough that memory stays flat. */
 export const MAX_BATCH_TOKENS = 2_048;
 /** Above this, kept values are computed again instead, bytes of a micro-batch. */
-const KEPT_BYTES = 1024 ** 3;
+export const KEPT_BYTES = 1024 ** 3;
 /** A target counts as the likeliest token if its logit is at most this far below the largest: sums round differently. */
 const TIE = 1e-4;
 /** Masked scores: their exponential is zero in float32. */

@@ -59,6 +59,7 @@ describe('the Grafana dashboard of origins', () => {
   it('sums by labels that metrics have', async () => {
     const metrics = createMetrics();
     metrics.onResponse('/v1/completions', 200);
+    metrics.onJobEnd('done');
     metrics.observer.onStep?.({ kind: 'decode', batch: 1, ms: 1 } as never);
     metrics.observer.onFault?.({ where: 'x' } as never);
     metrics.observer.onRefuse?.({ error: { code: 'x' } } as never);

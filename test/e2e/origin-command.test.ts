@@ -1,4 +1,5 @@
 /** `graft origin` and the process that it starts: how the two end. */
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
@@ -19,9 +20,12 @@ afterEach(() => origin.killGroup());
 afterAll(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
 
 /** @param further flags of the origin's own. @returns its port, when it is ready. */
-async function start(...further: string[]): Promise<number> {
+const start = (...further: string[]): Promise<number> => startWith([], ...further);
+
+/** @param given flags of the command. */
+async function startWith(given: readonly string[], ...further: string[]): Promise<number> {
   const flags = ['--origin-id', 'o1', '--keys', 'made/origin.env', '--port', '0', '--base', 'tiny-base'];
-  origin = startGraft(['origin', ...flags, '--', ...further], {
+  origin = startGraft(['origin', ...flags, ...given, '--', ...further], {
     cwd: folder,
     env: { GRAFT_CACHE: path.join(folder, 'cache') },
   });
@@ -42,6 +46,15 @@ it('drains when Ctrl-C reaches the whole group, though nothing types at it', asy
   const { code, stderr } = await origin.finished;
   expect([code, stderr]).toEqual([0, expect.stringContaining('"event":"ended"')]);
   expect(await answers(port)).toBe(false);
+});
+
+it('keeps jobs with --train, and removes them without', async () => {
+  const jobs = path.join(folder, 'cache/jobs-o1');
+  await startWith(['--train']);
+  expect(existsSync(jobs)).toBe(true);
+  await origin.killGroup();
+  await start();
+  expect(existsSync(jobs)).toBe(false);
 });
 
 it('takes the origin along when it is killed, so that the next one has its port', async () => {

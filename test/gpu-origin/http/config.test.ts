@@ -40,6 +40,7 @@ describe('readConfig', () => {
     expect(readConfig(['--base', 'b', '--origin-id', 'o1', '--host', '0.0.0.0'], env)?.graceMs).toBe(5_000);
     const logged = (share: string) => readConfig([...dev, '--log-sample', share], {})?.logSample;
     expect([readConfig(dev, {})?.logSample, logged('0.25'), logged('1')]).toEqual([0, 0.25, 1]);
+    expect([readConfig(dev, {})?.train, readConfig([...dev, '--train'], {})?.train]).toEqual([false, true]);
     expect(readConfig(['--help'], {})).toBeNull();
   });
 
@@ -54,6 +55,12 @@ describe('readConfig', () => {
     ['adapters without --dev', ['--base', 'b', '--origin-id', 'o', '--adapter', 'a=b'], env, /--dev/],
     ['a share above 1', [...dev, '--log-sample', '1.5'], {}, /--log-sample must be a number from 0 to 1/],
     ['a port out of range', [...dev, '--port', '65536'], {}, /0 to 65535/],
+    [
+      'training beside vLLM',
+      [...dev, '--train', '--engine', 'vllm', '--engine-url', 'http://127.0.0.1:8000'],
+      {},
+      /--train needs --engine native/,
+    ],
     ['no slots', [...dev, '--slots', '0'], {}, /--slots/],
     ['a number that is none', [...dev, '--threads', '2x'], {}, /--threads/],
     ['odd weights', [...dev, '--weights', 'q4'], {}, /--weights must be int8, int4 or f32/],
