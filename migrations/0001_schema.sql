@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('2d701a2186ca191af3f0a2802a3e10e763d603810519bfdb109919580fca6211');
+INSERT INTO schema_hash VALUES ('b6ed376383d5f60a145e0d26c28a3daee413b1c5fa1fa73ac7cbada319cb45ea');
 
 -- Names, versions, and what became of them
 
@@ -181,6 +181,24 @@ CREATE TABLE page_uploads (
 CREATE INDEX page_uploads_by_expiry ON page_uploads (expires_at);
 CREATE INDEX page_uploads_by_file ON page_uploads (digest, tenant);
 CREATE INDEX page_uploads_by_tenant ON page_uploads (tenant, digest);
+
+-- Files of rows for fine-tuning jobs; their bytes are in KV or R2, encrypted. Ids are ordered by time.
+CREATE TABLE row_files (
+  id TEXT PRIMARY KEY,
+  tenant TEXT NOT NULL,        -- '' = it was erased
+  state TEXT NOT NULL,         -- receiving | ready | going: the store may have bytes still
+  touched_at INTEGER NOT NULL, -- when it last grew, or began to go
+  filename TEXT NOT NULL,
+  bytes INTEGER NOT NULL,      -- while it arrives: at most
+  lines INTEGER NOT NULL,      -- that are not blank
+  parts INTEGER NOT NULL,      -- that may be stored
+  sha256 TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX row_files_of_tenant ON row_files (tenant, id, bytes);
+CREATE INDEX row_files_by_state ON row_files (state, touched_at);
+CREATE INDEX row_files_by_expiry ON row_files (expires_at) WHERE state = 'ready';
 
 -- What became of the files put under KV's drop:<name>, the last few of each name.
 CREATE TABLE drops (

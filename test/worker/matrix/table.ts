@@ -1,8 +1,10 @@
 import { newExposureId } from '../../../worker/experiments/answer-token.ts';
 import type { Experiment } from '../../../protocol/experiment.ts';
+import type { FileList } from '../../../protocol/files.ts';
 import { hashApiKey } from '../../../protocol/identity.ts';
 import { keyIdOf } from '../../../worker/access/ports.ts';
 import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
+import { rowsForm } from '../training/row-forms.ts';
 import { sameTwice, TENANT_OF, type Role, type World } from './world.ts';
 
 export interface Asked {
@@ -94,6 +96,27 @@ const liveStep =
   async (world, role) => {
     await world.startExperiment();
     return step(name, body)(world, role);
+  };
+
+/** The role's API key may train from now on. */
+async function letTrain({ graft, keys }: World, role: Role): Promise<void> {
+  if (!role.endsWith('Admin') && role !== 'root' && role !== 'anonymous')
+    await graft.request('/admin/keys/change', {
+      body: { id: keyIdOf(await hashApiKey(keys[role])), train: true },
+    });
+}
+/** `clinic` has a file of rows by then, and every API key may train. */
+const withRows =
+  (path: (id: string) => string): Case['ask'] =>
+  async (world, role) => {
+    await letTrain(world, 'clinic');
+    const sent = await world.graft.request('/v1/files', {
+      ...rowsForm('{"clinic":1}'),
+      key: world.keys.clinic,
+    });
+    const { id } = (await sent.json()) as { id: string };
+    await letTrain(world, role);
+    return { path: path(id) };
   };
 
 const RESTORE = '0'.repeat(32);
@@ -210,6 +233,52 @@ export const TABLE: Record<string, Case[]> = {
         body: { digest, file: { bytes: bytes.length, parts: [{ bytes: bytes.length, sha256: digest }] } },
       }),
       gets: '401 '.repeat(9),
+    },
+  ],
+
+  'POST /v1/files': [
+    {
+      does: 'refuses keys without the right',
+      ask: () => ({ path: '/v1/files', ...rowsForm('{}') }),
+      gets: '401 403 403 403 403 401 401 401 401',
+    },
+    {
+      does: 'takes files of keys with the right, for their tenant',
+      ask: async (world, role) => {
+        await letTrain(world, role);
+        return { path: '/v1/files', ...rowsForm('{}') };
+      },
+      gets: '401 200 200 200 200 401 401 401 401',
+    },
+  ],
+  'GET /v1/files': [
+    {
+      does: 'lists those of the tenant alone',
+      ask: withRows(() => '/v1/files'),
+      gets: '401 200:false 200:false 200:false 200:true 401 401 401 401',
+      shows: ({ data }: FileList) => data.length > 0,
+    },
+  ],
+  'GET /v1/files/:id': [
+    {
+      does: 'shows those of the tenant alone',
+      ask: withRows((id) => `/v1/files/${id}`),
+      gets: '401 404 404 404 200 401 401 401 401',
+    },
+  ],
+  'GET /v1/files/:id/content': [
+    {
+      does: 'reads those of the tenant alone',
+      ask: withRows((id) => `/v1/files/${id}/content`),
+      gets: '401 404 404 404 200:1 401 401 401 401',
+      shows: ({ clinic }: { clinic: number }) => clinic,
+    },
+  ],
+  'DELETE /v1/files/:id': [
+    {
+      does: 'deletes those of the tenant alone',
+      ask: withRows((id) => `/v1/files/${id}`),
+      gets: '401 404 404 404 200 401 401 401 401',
     },
   ],
 
