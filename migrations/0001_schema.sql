@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('b6ed376383d5f60a145e0d26c28a3daee413b1c5fa1fa73ac7cbada319cb45ea');
+INSERT INTO schema_hash VALUES ('1f140e054d722599de534b35c9b834b7476f95aff21fe9f13442e6a8d21f2d39');
 
 -- Names, versions, and what became of them
 
@@ -199,6 +199,48 @@ CREATE TABLE row_files (
 CREATE INDEX row_files_of_tenant ON row_files (tenant, id, bytes);
 CREATE INDEX row_files_by_state ON row_files (state, touched_at);
 CREATE INDEX row_files_by_expiry ON row_files (expires_at) WHERE state = 'ready';
+
+-- Fine-tuning jobs. One that has not ended claims its name. Of two changes of one revision, one fails.
+CREATE TABLE training_jobs (
+  id TEXT PRIMARY KEY,         -- ordered by time
+  tenant TEXT NOT NULL,
+  name TEXT NOT NULL,          -- of the result
+  parent TEXT,                 -- name that it is trained on top of; NULL = the base
+  base TEXT NOT NULL,          -- id
+  status TEXT NOT NULL,        -- protocol/fine-tuning.ts
+  origin TEXT,                 -- that has it; NULL = none
+  not_before INTEGER NOT NULL, -- when it may be given to an origin
+  began_at INTEGER,            -- when it was last given to an origin; tenants take turns by it
+  finished_at INTEGER,         -- NULL = it has not ended
+  revision INTEGER NOT NULL,
+  leased_until INTEGER NOT NULL, -- somebody attends to it until then
+  looked_at INTEGER NOT NULL,  -- when somebody last did
+  document TEXT NOT NULL       -- JSON, JobDocument of worker/training/ports.ts
+) WITHOUT ROWID;
+CREATE INDEX training_jobs_of_tenant ON training_jobs (tenant, id);
+CREATE INDEX training_jobs_turns ON training_jobs (tenant, began_at);
+CREATE INDEX training_jobs_open ON training_jobs (name, tenant) WHERE finished_at IS NULL;
+CREATE INDEX training_jobs_by_parent ON training_jobs (parent) WHERE parent IS NOT NULL;
+CREATE INDEX training_jobs_by_name ON training_jobs (name);
+CREATE INDEX training_jobs_ended ON training_jobs (finished_at) WHERE finished_at IS NOT NULL;
+
+CREATE TABLE training_events (
+  job TEXT NOT NULL,
+  number INTEGER NOT NULL,     -- from 1
+  at INTEGER NOT NULL,
+  level TEXT NOT NULL,         -- info | warn | error
+  message TEXT NOT NULL,
+  metrics TEXT,                -- JSON, of JobEvent of protocol/training-jobs.ts
+  PRIMARY KEY (job, number)
+) WITHOUT ROWID;
+
+-- Jobs that an origin is still to delete: it may be away. It says nothing of whose they were.
+CREATE TABLE training_deletions (
+  origin TEXT NOT NULL,
+  job TEXT NOT NULL,
+  asked_at INTEGER NOT NULL,   -- when it was last asked
+  PRIMARY KEY (origin, job)
+) WITHOUT ROWID;
 
 -- What became of the files put under KV's drop:<name>, the last few of each name.
 CREATE TABLE drops (

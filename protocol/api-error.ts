@@ -103,7 +103,7 @@ export const API_ERROR_HELP: Readonly<Record<ApiErrorCode, string>> = {
   model_withdrawn:
     'An adapter below this one was retired or withdrawn. Publish on top of another version, or ask for another name.',
   not_found:
-    'This admin object, file, stored response or path does not exist, or belongs to another tenant. Check its id.',
+    'This admin object, file, job, stored response or path does not exist, or belongs to another tenant. Check its id.',
   unknown_url:
     'There is no such path below `/v1`. The message lists those that exist; check the base URL of your client.',
   method_not_allowed: 'The path exists, the method does not. Use one that the message names.',
@@ -222,7 +222,7 @@ export function errorResponse(error: ApiError, headers: Record<string, string> =
 
 /** The whole client API. */
 const HAS =
-  'POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, POST /tokenize, POST /detokenize, POST /v1/feedback, GET /v1/models and GET /v1/models/<name>; for fine-tuning POST and GET /v1/files';
+  'POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, POST /tokenize, POST /detokenize, POST /v1/feedback, GET /v1/models and GET /v1/models/<name>; for fine-tuning POST and GET /v1/files and /v1/fine_tuning/jobs';
 
 /** Paths are repeated in errors if they are short and plain. */
 const PLAIN = /^[\x21-\x7e]{1,128}$/;

@@ -22,6 +22,7 @@ import { logLine } from './log.ts';
 import { adminOpenApiRoutes } from './http/openapi/document.ts';
 import { adminDownloadRoutes, adminBlobRoutes } from './blobs/routes.ts';
 import { downloadRoutes } from './downloads/routes.ts';
+import { jobRoutes } from './training/jobs-routes.ts';
 import { fileRoutes } from './training/files-routes.ts';
 import { publicationRoutes } from './publications/routes.ts';
 import { adminBackupRoutes } from './backup/routes.ts';
@@ -95,6 +96,7 @@ const CLIENT_ROUTES = [
   downloadRoutes,
   publicationRoutes,
   fileRoutes,
+  jobRoutes,
   baseRoutes,
   dashboardRoutes,
 ];

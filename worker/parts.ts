@@ -25,7 +25,7 @@ import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
 import { createPublishTokens } from './publications/publish-token.ts';
 import type { PageUploads } from './publications/d1-page-uploads.ts';
-import type { RowFiles } from './training/ports.ts';
+import type { RowFiles, TrainingJobs } from './training/ports.ts';
 import { createRowParts } from './training/row-parts.ts';
 import { createInbox, createDrops } from './kv-inbox/take-drops.ts';
 import type { DropLedger } from './kv-inbox/d1-drop-ledger.ts';
@@ -98,6 +98,7 @@ export interface Stores {
   dropLedger: DropLedger;
   pageUploads: PageUploads;
   rowFiles: RowFiles;
+  trainingJobs: TrainingJobs;
   experimentLedger: ExperimentLedger;
   tallies: ExperimentTallies;
   outbox: WebhookOutbox;
@@ -201,6 +202,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     origins,
     heldFiles: origins.files,
     originDrops: origins.drops,
+    originJobs: origins.jobs,
     pinSync: createPinSync({ pins: stores.pins, registry, origins: origins.pins }),
     /** Whether a name was written since the last call. */
     pointersChanged: watched.changed,

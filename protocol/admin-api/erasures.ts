@@ -63,8 +63,8 @@ export const EraseCounts = z
     ...{ keys: count, grants: count, rooms: count },
     /** Adapter files that nobody else has, and their bytes. */
     ...{ files: count, bytes: count },
-    /** Files of rows for fine-tuning jobs. */
-    row_files: count,
+    /** Files of rows, and fine-tuning jobs. */
+    ...{ row_files: count, jobs: count },
     /** Traffic sums, single requests, and hours of usage. */
     ...{ traffic: count, requests: count, usage: count },
   })

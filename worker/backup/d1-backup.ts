@@ -23,6 +23,9 @@ const LEFT_OUT = [
   'row_files',
   'schema_hash',
   'stale_rights',
+  'training_deletions',
+  'training_events',
+  'training_jobs',
 ];
 /** An empty registry may have keys, of whoever tries it out; a row of any of these tables means it is in use. */
 const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];

@@ -14,7 +14,7 @@ import type { Quotas } from '../metering/ports.ts';
 import type { PointerWriter, Registry } from '../registry/ports.ts';
 import { syncStalePointers } from '../registry/write-pointer.ts';
 import { KEPT_S } from '../traffic/limits.ts';
-import type { RowFiles, RowParts } from '../training/ports.ts';
+import type { RowFiles, RowParts, TrainingJobs } from '../training/ports.ts';
 import {
   ERASED_AT_ONCE,
   ERASED_CHUNKS,
@@ -25,6 +25,7 @@ import {
   ERASED_NAMES,
   ERASED_ROWS,
   ERASED_ROW_FILES,
+  ERASED_JOBS,
   ERASED_VALUES,
   TRAFFIC_WINDOW_STEPS,
   ABANDONED_MS,
@@ -50,6 +51,7 @@ export interface EraseDeps {
   originDrops: OriginDrops;
   rowFiles: Pick<RowFiles, 'erase'>;
   rowParts: Pick<RowParts, 'delete'>;
+  trainingJobs: Pick<TrainingJobs, 'erase'>;
   /** Unix ms. */
   now: () => number;
 }
@@ -167,15 +169,21 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
   return { place: over ? null : 'more', calls, erased: done, kept };
 };
 
-/** Their rows go a minute later, in case an upload under way stores one more part. */
-const training: Step = async ({ rowFiles, rowParts, now }, erasure) => {
-  if (erasure.kind !== 'tenant') return { place: null, calls: 0 };
-  const page = await rowFiles.erase({ tenant: erasure.target, limit: ERASED_ROW_FILES, at: now() });
+/**
+ * Jobs of the tenant, and of anybody on the names; their origins delete them, however long that takes. Rows of files go a
+ * minute later, in case an upload under way stores one more part.
+ */
+const training: Step = async ({ rowFiles, rowParts, trainingJobs, now }, erasure) => {
+  const tenant = erasure.kind === 'tenant' ? erasure.target : null;
+  const jobs = await trainingJobs.erase({ erasure: erasure.id, tenant, limit: ERASED_JOBS });
+  if (jobs === ERASED_JOBS) return { place: 'more', calls: 2, erased: { jobs } };
+  if (tenant === null) return { place: null, calls: 2, erased: { jobs } };
+  const page = await rowFiles.erase({ tenant, limit: ERASED_ROW_FILES, at: now() });
   await each(page, ({ id, parts }) => rowParts.delete(id, parts));
   return {
     place: page.length < ERASED_ROW_FILES ? null : 'more',
-    calls: page.reduce((calls, { parts }) => calls + parts, 1),
-    erased: { row_files: page.length },
+    calls: page.reduce((calls, { parts }) => calls + parts, 3),
+    erased: { row_files: page.length, jobs },
   };
 };
 
@@ -294,7 +302,7 @@ const LATE: readonly WorkStep[] = ['late-origins', 'late-traffic', 'late-request
 
 export const NOTHING: EraseCounts = {
   ...{ names: 0, versions: 0, aliases: 0, pins: 0, experiments: 0, keys: 0, grants: 0, rooms: 0 },
-  ...{ files: 0, bytes: 0, row_files: 0, traffic: 0, requests: 0, usage: 0 },
+  ...{ files: 0, bytes: 0, row_files: 0, jobs: 0, traffic: 0, requests: 0, usage: 0 },
 };
 
 export const sumCounts = (a: EraseCounts, b: Partial<EraseCounts>): EraseCounts => {

@@ -36,3 +36,36 @@ export const FILES_PER_RUN = 20;
 export const ROWS_CACHE_TTL_S = 30;
 /** Until a part starts to arrive: it may be in cold storage. */
 export const ROWS_TIMEOUT_MS = 10 * SECOND;
+
+/** Jobs of one tenant that have not ended; the others' turns come sooner. */
+export const MAX_OPEN_JOBS = 4;
+/** A job that has ended, and its events, are kept for this long. */
+export const JOB_KEPT_MS = 30 * 24 * 3_600 * SECOND;
+/** Jobs of one tenant that have ended; the oldest beyond are deleted. */
+export const MAX_ENDED_JOBS = 1_000;
+/** Newest events of a job; older ones are deleted. */
+export const MAX_KEPT_EVENTS = 5_000;
+/** A client that asks about its job has the origin asked when it was last asked longer ago than this. */
+export const JOB_FRESH_MS = 5 * SECOND;
+/** … and waits for the origin's answer for this long. */
+export const JOB_WAIT_MS = 2 * SECOND;
+/** Whoever attends to a job has it to itself for this long: sending rows, or fetching and trying a result. */
+export const JOB_LEASE_MS = 180 * SECOND;
+/** Jobs that one run of the schedule attends to, the longest unattended first; each is some calls of its origin. */
+export const JOBS_PER_RUN = 10;
+/** Jobs that one run deletes at their origins, and rows of ended jobs that it deletes. */
+export const JOB_DELETIONS_PER_RUN = 20;
+/** An origin that does not answer is asked for a deletion again after this time. */
+export const JOB_DELETION_RETRY_MS = 60 * SECOND;
+/** A job that an origin has no room for waits this long until it is offered again. */
+export const JOB_RETRY_MS = 30 * SECOND;
+/** An origin that is silent for longer has lost its job, which begins again elsewhere. */
+export const ORIGIN_LOST_MS = 30 * 60 * SECOND;
+/** A result that cannot be published, because a store or every origin is away, is given up after this time. */
+export const RESULT_LOST_MS = 12 * 3_600 * SECOND;
+/** Parts of a result, unless it would have too many. */
+export const RESULT_PART_BYTES = 8 * 1024 ** 2;
+/** Body of a request for a job: metadata of sixteen pairs, and short fields. */
+export const MAX_JOB_BODY_BYTES = 64 * 1024;
+/** Rotations of a key that a job outlives. */
+export const MAX_ROTATIONS = 16;
