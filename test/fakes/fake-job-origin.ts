@@ -8,6 +8,7 @@ import type { TrainingCard } from '../../protocol/training.ts';
 import {
   JobDeclaration,
   JobReport,
+  MAX_JOB_EVENTS_AT_ONCE,
   ROWS_PART_BYTES,
   TrainingJobId,
   type JobEvent,
@@ -212,7 +213,7 @@ export class FakeJobOrigin {
         state === 'done' && adapter !== null && card !== null
           ? { bytes: adapter.bytes.length, digest: adapter.digest, card }
           : null,
-      events: job.events.filter(({ number }) => number > after),
+      events: job.events.filter(({ number }) => number > after).slice(0, MAX_JOB_EVENTS_AT_ONCE),
     };
     return Response.json(JobReport.parse(report));
   }

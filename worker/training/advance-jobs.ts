@@ -5,7 +5,7 @@
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
 import { SentTrainingCard, type TrainingCard } from '../../protocol/training.ts';
-import { MAX_JOB_SECONDS, type JobReport } from '../../protocol/training-jobs.ts';
+import { MAX_JOB_EVENTS_AT_ONCE, MAX_JOB_SECONDS, type JobReport } from '../../protocol/training-jobs.ts';
 import { mayUseChain } from '../access/authenticate.ts';
 import type { GrantLedger } from '../access/d1-grants.ts';
 import type { KeyLedger } from '../access/d1-key-ledger.ts';
@@ -125,8 +125,8 @@ export async function advanceJob(deps: AdvanceDeps, id: string, keepAlive: KeepA
   }
 }
 
-/** As often as an origin can have something new to do at once: rows, adapters, a pause. */
-const ROUNDS = 4;
+/** As often as an origin can have something new at once: rows, adapters, a pause to do, and some thousand events. */
+const ROUNDS = 16;
 
 async function attend(deps: AdvanceDeps, leased: TrainingJob, keepAlive: KeepAlive): Promise<void> {
   const { originJobs } = deps;
@@ -142,6 +142,11 @@ async function attend(deps: AdvanceDeps, leased: TrainingJob, keepAlive: KeepAli
     const { report }: { report: JobReport } = answer;
     job = await note(deps, job, report);
     if (job === null) return leftBehind(deps, leased, origin);
+    if (report.events.length >= MAX_JOB_EVENTS_AT_ONCE) {
+      // Before it ends: the origin deletes what is left of its story then.
+      answer = await originJobs.report(origin, job.id, job.seen);
+      continue;
+    }
     if (report.state === 'failed') {
       const failure = report.failure ?? { code: 'training_failed', message: 'The training failed.' };
       return void (await fail(deps, job, { ...failure, param: null }));
@@ -251,7 +256,10 @@ function note(deps: AdvanceDeps, job: TrainingJob | null, report: JobReport): Pr
     status: job.wanted === 'pause' ? 'paused' : hasBegun ? 'running' : 'queued',
     startedAt: job.startedAt ?? (hasBegun ? at : null),
     doneAt: report.state === 'done' ? (job.doneAt ?? at) : null,
-    estimatedFinish: report.seconds_left === null ? null : at + Math.ceil(report.seconds_left * 1_000),
+    estimatedFinish:
+      report.seconds_left === null
+        ? null
+        : at + Math.ceil(Math.min(report.seconds_left, MAX_JOB_SECONDS) * 1_000),
   };
   return trainingJobs.save(job, change, {
     events: news.map(({ at: when, level, message, metrics }) => ({ at: when, level, message, metrics })),

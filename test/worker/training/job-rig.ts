@@ -71,7 +71,6 @@ export async function createJobRig({
       await graft.settled();
     },
     count: async (table: string): Promise<number> =>
-       
       (await graft.db.prepare(`SELECT COUNT(*) AS n FROM ${table}`).first<{ n: number }>())!.n,
     /** Tokens of a tenant's usage. */
     tokens: async (tenant: string): Promise<number> =>

@@ -192,6 +192,20 @@ describe('a job', () => {
   });
 });
 
+it('tells all of a job’s story, though it ends before anybody asks', async () => {
+  const { id } = (await rig.create(alice)).body;
+  await rig.run();
+  for (let step = 1; step <= 450; step += 1) rig.origin.step(step);
+  rig.origin.finish(first);
+  await rig.run();
+  expect((await rig.get(id, alice)).status).toBe('succeeded');
+  const { n } = (await rig.graft.db
+    .prepare('SELECT COUNT(*) AS n FROM training_events WHERE job = ? AND metrics IS NOT NULL')
+    .bind(id)
+    .first<{ n: number }>())!;
+  expect(n).toBe(450);
+});
+
 describe('a job is refused', () => {
   it.each<[why: string, more: object, status: number, param: string | null]>([
     ['with validation rows', { validation_file: 'file-x' }, 400, 'validation_file'],
@@ -498,7 +512,6 @@ describe('an erasure', () => {
     expect(await erase({ tenant: 'alice' })).toMatchObject({ jobs: 1, row_files: 1 });
     for (const table of ['training_jobs', 'training_events', 'training_deletions'])
       expect(
-         
         JSON.stringify((await rig.graft.db.prepare(`SELECT * FROM ${table}`).all()).results),
       ).not.toMatch(/alice|canary/);
     expect(await rig.count('training_deletions')).toBe(1);
