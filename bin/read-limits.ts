@@ -120,6 +120,25 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
     },
   },
   {
+    title: 'Fine-tuning',
+    limits: {
+      'protocol/training-jobs.ts': ['MAX_ROWS_FILE_BYTES', 'MAX_FILE_ROWS', 'MAX_JOB_SECONDS'],
+      'worker/training/limits.ts': [
+        'MAX_TENANT_ROWS_BYTES',
+        'MAX_TENANT_FILES',
+        'MAX_FILENAME_CHARACTERS',
+        'UPLOAD_DEADLINE_MS',
+        'MAX_OPEN_JOBS',
+        'JOB_KEPT_MS',
+        'MAX_ENDED_JOBS',
+        'MAX_KEPT_EVENTS',
+        'ORIGIN_LOST_MS',
+        'RESULT_LOST_MS',
+      ],
+      'worker/access/limits.ts': ['TRAINING_REQUESTS'],
+    },
+  },
+  {
     title: 'Keys, grants and rates',
     limits: {
       'protocol/admin-api/operation.ts': [
@@ -277,6 +296,7 @@ function withUnit(name: string, value: number): string {
     case 'MS':
       return duration(value);
     case 'S':
+    case 'SECONDS':
       return duration(value * 1_000);
     case 'MINUTES':
       return duration(value * 60_000);

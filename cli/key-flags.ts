@@ -66,6 +66,10 @@ const rightFlags = {
     type: 'boolean',
     description: 'An API key that lets pages publish staged versions (docs/guides/browser.md)',
   },
+  train: {
+    type: 'boolean',
+    description: 'An API key that may send files of rows and start fine-tuning jobs',
+  },
   'keep-prompts': {
     type: 'string',
     description: `Keep its prompts and answers for this long, 1h to ${MAX_KEEP_HOURS / 24}d; default: not at all`,

@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('99038f0a6221afd1f49bb0ada928f3addf8d883a77bc5a6c91ba7fc50c9a7e6c');
+INSERT INTO schema_hash VALUES ('e629864ed0adb7629f4b62cedee64db59e765295d1c53ffab1531f3509b6f4ac');
 
 -- Names, versions, and what became of them
 
@@ -181,6 +181,66 @@ CREATE TABLE page_uploads (
 CREATE INDEX page_uploads_by_expiry ON page_uploads (expires_at);
 CREATE INDEX page_uploads_by_file ON page_uploads (digest, tenant);
 CREATE INDEX page_uploads_by_tenant ON page_uploads (tenant, digest);
+
+-- Files of rows for fine-tuning jobs; their bytes are in KV or R2, encrypted. Ids are ordered by time.
+CREATE TABLE row_files (
+  id TEXT PRIMARY KEY,
+  tenant TEXT NOT NULL,        -- '' = it was erased
+  state TEXT NOT NULL,         -- receiving | ready | going: the store may have bytes still
+  touched_at INTEGER NOT NULL, -- when it last grew, or began to go
+  filename TEXT NOT NULL,
+  bytes INTEGER NOT NULL,      -- while it arrives: at most
+  lines INTEGER NOT NULL,      -- that are not blank
+  parts INTEGER NOT NULL,      -- that may be stored
+  sha256 TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX row_files_of_tenant ON row_files (tenant, id, bytes);
+CREATE INDEX row_files_by_state ON row_files (state, touched_at);
+CREATE INDEX row_files_by_expiry ON row_files (expires_at) WHERE state = 'ready';
+
+-- Fine-tuning jobs. One that has not ended claims its name. Of two changes of one revision, one fails.
+CREATE TABLE training_jobs (
+  id TEXT PRIMARY KEY,         -- ordered by time
+  tenant TEXT NOT NULL,
+  name TEXT NOT NULL,          -- of the result
+  parent TEXT,                 -- name that it is trained on top of; NULL = the base
+  base TEXT NOT NULL,          -- id
+  status TEXT NOT NULL,        -- protocol/fine-tuning.ts
+  origin TEXT,                 -- that has it; NULL = none
+  not_before INTEGER NOT NULL, -- when it may be given to an origin
+  began_at INTEGER,            -- when it was last given to an origin; tenants take turns by it
+  finished_at INTEGER,         -- NULL = it has not ended
+  revision INTEGER NOT NULL,
+  leased_until INTEGER NOT NULL, -- somebody attends to it until then
+  looked_at INTEGER NOT NULL,  -- when somebody last did
+  document TEXT NOT NULL       -- JSON, JobDocument of worker/training/ports.ts
+) WITHOUT ROWID;
+CREATE INDEX training_jobs_of_tenant ON training_jobs (tenant, id);
+CREATE INDEX training_jobs_turns ON training_jobs (tenant, began_at);
+CREATE INDEX training_jobs_open ON training_jobs (name, tenant) WHERE finished_at IS NULL;
+CREATE INDEX training_jobs_by_parent ON training_jobs (parent) WHERE parent IS NOT NULL;
+CREATE INDEX training_jobs_by_name ON training_jobs (name);
+CREATE INDEX training_jobs_ended ON training_jobs (finished_at) WHERE finished_at IS NOT NULL;
+
+CREATE TABLE training_events (
+  job TEXT NOT NULL,
+  number INTEGER NOT NULL,     -- from 1
+  at INTEGER NOT NULL,
+  level TEXT NOT NULL,         -- info | warn | error
+  message TEXT NOT NULL,
+  metrics TEXT,                -- JSON, of JobEvent of protocol/training-jobs.ts
+  PRIMARY KEY (job, number)
+) WITHOUT ROWID;
+
+-- Jobs that an origin is still to delete: it may be away. It says nothing of whose they were.
+CREATE TABLE training_deletions (
+  origin TEXT NOT NULL,
+  job TEXT NOT NULL,
+  asked_at INTEGER NOT NULL,   -- when it was last asked
+  PRIMARY KEY (origin, job)
+) WITHOUT ROWID;
 
 -- What became of the files put under KV's drop:<name>, the last few of each name.
 CREATE TABLE drops (

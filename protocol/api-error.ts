@@ -103,7 +103,7 @@ export const API_ERROR_HELP: Readonly<Record<ApiErrorCode, string>> = {
   model_withdrawn:
     'An adapter below this one was retired or withdrawn. Publish on top of another version, or ask for another name.',
   not_found:
-    'This admin object, stored response or path does not exist, or belongs to another tenant. Check its id.',
+    'This admin object, file, job, stored response or path does not exist, or belongs to another tenant. Check its id.',
   unknown_url:
     'There is no such path below `/v1`. The message lists those that exist; check the base URL of your client.',
   method_not_allowed: 'The path exists, the method does not. Use one that the message names.',
@@ -132,7 +132,7 @@ export const API_ERROR_HELP: Readonly<Record<ApiErrorCode, string>> = {
   rate_limit_exceeded:
     'The key or its tenant asks too often; `x-graft-limited-by` says which. Retry after `retry-after`.',
   insufficient_quota:
-    'The budget of the day or month is used up. Wait until the time in the message, or ask for a larger budget.',
+    'The budget of the day or month is used up, or there is no room for another file. Do what the message says, or ask for more.',
   quota_damaged:
     'What was used cannot be read, so nothing passes. The operator runs `graft limits reset <key id or tenant>`.',
   queue_full:
@@ -222,7 +222,7 @@ export function errorResponse(error: ApiError, headers: Record<string, string> =
 
 /** The whole client API. */
 const HAS =
-  'POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, POST /tokenize, POST /detokenize, POST /v1/feedback, GET /v1/models and GET /v1/models/<name>';
+  'POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, POST /tokenize, POST /detokenize, POST /v1/feedback, GET /v1/models and GET /v1/models/<name>; for fine-tuning POST and GET /v1/files and /v1/fine_tuning/jobs';
 
 /** Paths are repeated in errors if they are short and plain. */
 const PLAIN = /^[\x21-\x7e]{1,128}$/;

@@ -73,5 +73,7 @@ export {
 export * from './responses.ts';
 export * from './signature.ts';
 export * from './state-words.ts';
+export * from './files.ts';
+export * from './fine-tuning.ts';
 export * from './training.ts';
 export * from './training-jobs.ts';

@@ -55,6 +55,17 @@ export const TrainingRequest = TrainingSettings.extend({
 });
 export type TrainingRequest = z.infer<typeof TrainingRequest>;
 
+/** Rate of preference optimization: it starts from answers that are good already. */
+const DPO_RATE = 1e-5;
+
+/**
+ * Largest rate unless one is asked for. For supervised training 5e-5 * 10 * (2000 / hidden)^0.781, Thinking Machines' fit
+ * for low-rank deltas over Llamas (tinker-cookbook, hyperparam_utils); independent of the rank.
+ * @param hidden width of the base.
+ */
+export const usualRate = (method: TrainingMethod, hidden: number): number =>
+  method === 'dpo' ? DPO_RATE : 5e-4 * (2_000 / hidden) ** 0.781;
+
 /** With a factor of 2, one rate fits every rank. */
 export const ALPHA_PER_RANK = 2;
 

@@ -22,6 +22,8 @@ import { logLine } from './log.ts';
 import { adminOpenApiRoutes } from './http/openapi/document.ts';
 import { adminDownloadRoutes, adminBlobRoutes } from './blobs/routes.ts';
 import { downloadRoutes } from './downloads/routes.ts';
+import { jobRoutes } from './training/jobs-routes.ts';
+import { fileRoutes } from './training/files-routes.ts';
 import { publicationRoutes } from './publications/routes.ts';
 import { adminBackupRoutes } from './backup/routes.ts';
 import { adminEraseRoutes } from './erasure/routes.ts';
@@ -93,6 +95,8 @@ const CLIENT_ROUTES = [
   modelRoutes,
   downloadRoutes,
   publicationRoutes,
+  fileRoutes,
+  jobRoutes,
   baseRoutes,
   dashboardRoutes,
 ];

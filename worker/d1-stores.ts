@@ -14,6 +14,8 @@ import { createD1PageUploads } from './publications/d1-page-uploads.ts';
 import { createD1KeptPrompts } from './prompts/d1-kept-prompts.ts';
 import { createD1Registry } from './registry/d1-registry.ts';
 import { createD1RowAudit } from './registry/d1-row-audit.ts';
+import { createD1RowFiles } from './training/d1-row-files.ts';
+import { createD1TrainingJobs } from './training/d1-training-jobs.ts';
 import { createD1Traffic } from './traffic/d1-traffic.ts';
 import { USAGE_BATCH_MEMORY_MS } from './metering/limits.ts';
 import type { Stores } from './parts.ts';
@@ -39,6 +41,8 @@ export const createD1Stores = (db: SqlDatabase) =>
     fileNames: createD1FileNames(db),
     dropLedger: createD1DropLedger(db),
     pageUploads: createD1PageUploads(db),
+    rowFiles: createD1RowFiles(db),
+    trainingJobs: createD1TrainingJobs(db),
     experimentLedger: createD1ExperimentLedger(db),
     outbox: createD1WebhookOutbox(db),
   }) satisfies Partial<Stores>;

@@ -25,6 +25,8 @@ import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
 import { createPublishTokens } from './publications/publish-token.ts';
 import type { PageUploads } from './publications/d1-page-uploads.ts';
+import type { RowFiles, TrainingJobs } from './training/ports.ts';
+import { createRowParts } from './training/row-parts.ts';
 import { createInbox, createDrops } from './kv-inbox/take-drops.ts';
 import type { DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import type { Config } from './env.ts';
@@ -95,6 +97,8 @@ export interface Stores {
   fileNames: FileNames;
   dropLedger: DropLedger;
   pageUploads: PageUploads;
+  rowFiles: RowFiles;
+  trainingJobs: TrainingJobs;
   experimentLedger: ExperimentLedger;
   tallies: ExperimentTallies;
   outbox: WebhookOutbox;
@@ -167,6 +171,14 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
   const drops =
     tenant === null ? null : createDrops({ ...intake, kv, pacing, grantLedger, dropLedger, tenant });
   const textSealer = createTextSealer(config.macKey, config.acceptedMacKeys);
+  const rowParts = createRowParts({
+    kv,
+    bucket: stores.bucket,
+    pacing,
+    secret: config.macKey,
+    accepted: config.acceptedMacKeys,
+    now,
+  });
   const services = {
     ...hot,
     ...stores,
@@ -190,6 +202,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     origins,
     heldFiles: origins.files,
     originDrops: origins.drops,
+    originJobs: origins.jobs,
     pinSync: createPinSync({ pins: stores.pins, registry, origins: origins.pins }),
     /** Whether a name was written since the last call. */
     pointersChanged: watched.changed,
@@ -201,6 +214,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     takeDropOnMiss: drops?.onMiss,
     trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: flushDelay }),
     textSealer,
+    rowParts,
     promptKeeper: createPromptKeeper({
       keptPrompts: stores.keptPrompts,
       sealer: textSealer,

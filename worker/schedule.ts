@@ -4,6 +4,8 @@ import type { EvaluateDeps } from './experiments/life/life-deps.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
 import type { PageUploads } from './publications/d1-page-uploads.ts';
 import type { Registry, RequestLife } from './registry/ports.ts';
+import { type AdvanceDeps, advanceJobs } from './training/advance-jobs.ts';
+import { type DeleteDeps, tendFiles } from './training/delete-rows.ts';
 import type { TrafficLedger } from './traffic/ports.ts';
 import type { Drops } from './kv-inbox/take-drops.ts';
 import { type EraseDeps, workOffErasures } from './erasure/erase-steps.ts';
@@ -42,7 +44,9 @@ type ScheduleDeps = TenantLimitsDeps &
   WebhookDeps &
   EraseDeps &
   GarbageDeps &
-  OriginNoteDeps & {
+  OriginNoteDeps &
+  DeleteDeps &
+  AdvanceDeps & {
     registry: Registry;
     pins: PinLedger;
     traffic: Pick<TrafficLedger, 'tend'>;
@@ -73,6 +77,8 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
       traffic: () => deps.traffic.tend(now()),
       prompts: () => deps.keptPrompts.tend(now()),
       uploads: () => deps.pageUploads.tend(now()),
+      rows: () => tendFiles(deps),
+      jobs: () => advanceJobs(deps, keepAlive),
       garbage: () => collectSomeGarbage(deps, SCHEDULED_DELETIONS),
     });
 }

@@ -8,7 +8,8 @@ import {
   type LlamaConfig,
   moduleName,
 } from '../../gpu-origin/model/base-model.ts';
-import { defaultRate, rateOf, CLIP_NORM, BETAS } from '../../gpu-origin/training/adamw.ts';
+import { usualRate } from '../../protocol/training.ts';
+import { rateOf, CLIP_NORM, BETAS } from '../../gpu-origin/training/adamw.ts';
 import { DataOrder, lengthBuckets, makeBatches, rowLength } from '../../gpu-origin/training/batches.ts';
 import type { TrainingRow } from '../../gpu-origin/training/rows.ts';
 import { newParameters, trainedModules } from '../../gpu-origin/training/training-run.ts';
@@ -59,7 +60,7 @@ export function makePlan(params: {
   batches: readonly PlannedBatch[];
 }): Plan {
   const { config, base, start, threads, batches } = params;
-  const rate = defaultRate(config.hidden);
+  const rate = usualRate('sft', config.hidden);
   return {
     base,
     rank: RANK,

@@ -127,6 +127,8 @@ const WORDS: readonly [keyof EraseCounts, string, string][] = [
   ['keys', 'key', 'keys'],
   ['grants', 'grant', 'grants'],
   ['rooms', 'room', 'rooms'],
+  ['row_files', 'file of rows', 'files of rows'],
+  ['jobs', 'fine-tuning job', 'fine-tuning jobs'],
   ['traffic', 'sum of traffic', 'sums of traffic'],
   ['requests', 'request in lists', 'requests in lists'],
   ['usage', 'hour of usage', 'hours of usage'],

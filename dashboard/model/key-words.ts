@@ -16,6 +16,7 @@ export const RIGHTS = [
   ['strict', 'api', 'Strict: a name that is missing is an error, and no ancestor answers for it'],
   ['download', 'admin', 'It may download the tenant’s adapters'],
   ['publish', 'api', 'It may let web pages publish staged versions of the tenant’s names'],
+  ['train', 'api', 'It may send files of rows and start fine-tuning jobs'],
   ['prompts', 'admin', 'It may read the prompts and answers that the tenant’s keys have kept'],
 ] as const satisfies readonly (readonly [keyof KeyRights, KeyView['kind'], string])[];
 

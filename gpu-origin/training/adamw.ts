@@ -11,12 +11,6 @@ export const CLIP_NORM = 1;
 const WARM_UP = 0.05;
 const LAST_RATE = 0.1;
 
-/**
- * Largest rate by default: 5e-5 * 10 * (2000 / hidden)^0.781, Thinking Machines' fit for low-rank deltas over Llamas
- * (tinker-cookbook, hyperparam_utils); independent of the rank.
- */
-export const defaultRate = (hidden: number): number => 5e-4 * (2_000 / hidden) ** 0.781;
-
 /** The rate of a step: a linear rise, then half a cosine. @param step from 0 */
 export function rateOf(step: number, steps: number, largest: number): number {
   const rise = Math.max(1, Math.round(steps * WARM_UP));

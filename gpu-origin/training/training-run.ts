@@ -3,16 +3,17 @@
  * the same ones give the same bytes on one machine with the same threads, also after a resume.
  */
 import { makeLoraModule, type LoraModule, type Tensor as AdapterTensor } from '../../adapters/index.ts';
-import type {
-  TrainingCard,
-  TrainingCurve,
-  TrainingRequest,
-  TrainingSettings,
+import {
+  type TrainingCard,
+  type TrainingCurve,
+  type TrainingRequest,
+  type TrainingSettings,
+  usualRate,
 } from '../../protocol/training.ts';
 import { type LlamaConfig, storedShape } from '../model/base-model.ts';
 import { transpose } from '../model/prepare-weights.ts';
 import { mulberry32 } from '../model/rotation.ts';
-import { type AdamW, defaultRate, rateOf } from './adamw.ts';
+import { type AdamW, rateOf } from './adamw.ts';
 import { type Batch, DataOrder, lengthBuckets, makeBatches, planSteps, rowLength } from './batches.ts';
 import { emptyParameter, type Parameter, trainedLinears } from './frozen-base.ts';
 import type { TrainingRow } from './rows.ts';
@@ -22,8 +23,6 @@ import { batchLimits, MAX_BATCH_TOKENS, type Scores, type Trainer } from './trai
 const EVALUATIONS = 10;
 /** Points of the curve that a card keeps. */
 const CURVE_POINTS = 200;
-/** Rate of preference optimization: it starts from answers that are good already. */
-const DPO_RATE = 1e-5;
 /** Rows from which a step has the larger batch. */
 const MANY_ROWS = 200;
 
@@ -34,7 +33,7 @@ export const settingsOf = (
 ): TrainingSettings => ({
   ...request,
   batch: request.batch ?? (rows < MANY_ROWS ? 4 : 8),
-  rate: request.rate ?? (request.method === 'dpo' ? DPO_RATE : defaultRate(hidden)),
+  rate: request.rate ?? usualRate(request.method, hidden),
 });
 
 /** Parameters in the order of layers, linears and sides; none if each target is only a part of a fused linear. */

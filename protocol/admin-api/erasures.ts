@@ -11,6 +11,7 @@ export const ERASE_STEPS = [
   'names',
   'others',
   'files',
+  'training',
   'origins',
   'traffic',
   'requests',
@@ -62,6 +63,8 @@ export const EraseCounts = z
     ...{ keys: count, grants: count, rooms: count },
     /** Adapter files that nobody else has, and their bytes. */
     ...{ files: count, bytes: count },
+    /** Files of rows, and fine-tuning jobs. */
+    ...{ row_files: count, jobs: count },
     /** Traffic sums, single requests, and hours of usage. */
     ...{ traffic: count, requests: count, usage: count },
   })

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { MAX_EVALUATION_BODY_BYTES } from '../../protocol/admin-api/operation.ts';
 import { MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_PART_BYTES } from '../../protocol/limits.ts';
+import { MAX_FORM_BYTES } from '../../worker/training/limits.ts';
 import { createApp } from '../../worker/app.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 import { isAdmin, routesOf, type Route } from './routes.ts';
@@ -17,7 +18,7 @@ beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
   graft = await createAppHarness();
   app = createApp(graft.services);
-  const made = await graft.request('/admin/keys', { body: { scopes: ['**'], publish: true } });
+  const made = await graft.request('/admin/keys', { body: { scopes: ['**'], publish: true, train: true } });
   ({ key } = (await made.json()) as { key: string });
   await graft.request('/admin/rooms', { body: { name: 'x', tenant: 'default' } });
   const body = { name: 'x/y', origin: 'http://localhost', versions: 5 };
@@ -27,8 +28,13 @@ beforeEach(async () => {
 });
 
 /** Largest body that any route of this kind takes, bytes. */
-const limitOf = ({ path }: Route): number =>
-  path.includes('/parts/') ? MAX_PART_BYTES : Math.max(MAX_BODY_BYTES, MAX_EVALUATION_BODY_BYTES);
+const limitOf = ({ path }: Pick<Route, 'path'>): number =>
+  isForm({ path })
+    ? MAX_FORM_BYTES
+    : path.includes('/parts/')
+      ? MAX_PART_BYTES
+      : Math.max(MAX_BODY_BYTES, MAX_EVALUATION_BODY_BYTES);
+const isForm = ({ path }: Pick<Route, 'path'>): boolean => path === '/v1/files';
 
 const withBody = (): Route[] => routesOf(app).filter(({ method }) => method === 'POST' || method === 'PUT');
 
@@ -59,6 +65,7 @@ const send = (
     headers: {
       authorization: `Bearer ${isAdmin(route) ? graft.adminKey : isPage(route) ? token : key}`,
       'sec-fetch-site': 'same-origin',
+      ...(isForm(route) ? { 'content-type': 'multipart/form-data; boundary=x' } : {}),
       ...headers,
     },
     body,

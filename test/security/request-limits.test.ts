@@ -74,7 +74,7 @@ describe('every route', () => {
       graft.clock.advance(3_600_000);
       const kind = isAdmin(route) ? 'admin' : 'api';
       const rpm = COMPLETIONS.has(route.path) ? { limits: { requests_per_minute: 9 } } : {};
-      const more = kind === 'api' ? { download: true, publish: true } : {};
+      const more = kind === 'api' ? { download: true, publish: true, train: true } : {};
       const greedy = await makeKey({ kind, tenant: 'greedy', ...more, ...rpm });
       const modest = await makeKey({ kind, tenant: 'modest', ...more });
       // What a page asks is let in by a token of the key's.

@@ -35,6 +35,8 @@ export const DOWNLOADS = { perSecond: 50, burst: 200, atOnce: 16 };
 export const PAGE_PUBLICATIONS = { perSecond: 20, burst: 100, atOnce: 6 };
 /** The same with one publish token: a page that sends slowly leaves room for the tenant's others. */
 export const PAGE_TOKEN_REQUESTS = { perSecond: 5, burst: 40, atOnce: 2 };
+/** Requests about files of rows and fine-tuning jobs by one tenant in one isolate: one to four queries to D1. */
+export const TRAINING_REQUESTS = { perSecond: 20, burst: 100, atOnce: 8 };
 /** Feedback of one tenant in one isolate. It asks a Durable Object, which takes about 1,000 requests a second. */
 export const FEEDBACK_REQUESTS = { perSecond: 200, burst: 1_000, atOnce: 64 };
 /**

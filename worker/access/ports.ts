@@ -14,10 +14,10 @@ import type { LimitedCaller } from '../metering/ports.ts';
 export type ScopeOwners = readonly (string | null)[];
 
 /**
- * An inference key in KV. Never has admin rights, nor that of publishing: anybody with write access to KV could
- * create them.
+ * An inference key in KV. Never has admin rights, nor those of publishing and training: anybody with write access to KV
+ * could create them.
  */
-export const KeyRecord = KeyRights.omit({ prompts: true, publish: true }).extend({
+export const KeyRecord = KeyRights.omit({ prompts: true, publish: true, train: true }).extend({
   id: z.string(),
   tenant: z.string().min(1),
   scopes: z.array(z.string()),
@@ -92,7 +92,7 @@ export const rightsOf = (row: AllRights): KeyRights =>
 /** What KV should contain for a key that is not revoked. */
 export function keyRecordOf(row: KeyRow): KeyRecord {
   const { id, tenant, scopes, scope_owners, expires_at, tenant_limits, counter } = row;
-  const { prompts: _prompts, publish: _publish, ...rights } = rightsOf(row);
+  const { prompts: _prompts, publish: _publish, train: _train, ...rights } = rightsOf(row);
   return {
     id,
     tenant,

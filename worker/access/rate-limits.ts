@@ -20,6 +20,7 @@ import {
   COMPOSED_REQUESTS,
   LARGE_BODIES,
   REFUSED_COMPLETIONS,
+  TRAINING_REQUESTS,
 } from './limits.ts';
 
 /** For one kind of caller of the admin API. */
@@ -43,6 +44,8 @@ export interface Gates {
   publications: Gate;
   /** The same, by token. */
   publishTokens: Gate;
+  /** Files of rows and fine-tuning jobs, by tenant. */
+  training: Gate;
   /** `/v1/feedback`, by tenant. */
   feedback: Gate;
   /** Large bodies of completions while they are read, by tenant. */
@@ -71,6 +74,7 @@ export function createGates(now: () => number): Gates {
     downloads: gate(DOWNLOADS),
     publications: gate(PAGE_PUBLICATIONS),
     publishTokens: gate(PAGE_TOKEN_REQUESTS),
+    training: gate(TRAINING_REQUESTS),
     feedback: gate(FEEDBACK_REQUESTS),
     largeBodies: gate(LARGE_BODIES),
     composing: gate(COMPOSED_REQUESTS),

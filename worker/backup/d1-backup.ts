@@ -16,7 +16,17 @@ const LAST = ['stored_files', 'stored_parts'];
  * Data that expires: a backup would outlive it, and restore it. Notes of what KV lacks are of no use either: a
  * restore compares all of KV, and a note would write a key that was revoked since before it does.
  */
-const LEFT_OUT = ['d1_migrations', 'kept_prompts', 'page_uploads', 'schema_hash', 'stale_rights'];
+const LEFT_OUT = [
+  'd1_migrations',
+  'kept_prompts',
+  'page_uploads',
+  'row_files',
+  'schema_hash',
+  'stale_rights',
+  'training_deletions',
+  'training_events',
+  'training_jobs',
+];
 /** An empty registry may have keys, of whoever tries it out; a row of any of these tables means it is in use. */
 const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];
 

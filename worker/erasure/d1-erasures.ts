@@ -74,6 +74,9 @@ const COUNTS = [
   `SELECT COUNT(*) AS keys FROM keys WHERE tenant = ?2 AND ${OF_TENANT}`,
   `SELECT COUNT(*) AS grants FROM grants WHERE (owner = ?2 OR tenant = ?2) AND ${OF_TENANT}`,
   `SELECT COUNT(*) AS rooms FROM rooms WHERE tenant = ?2 AND ${OF_TENANT}`,
+  `SELECT COUNT(*) AS row_files FROM row_files WHERE tenant = ?2 AND ${OF_TENANT}`,
+  `SELECT COUNT(*) AS jobs FROM training_jobs WHERE (tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})
+     OR parent IN (${WHOLE})`,
   `SELECT COUNT(*) AS usage FROM usage u WHERE u.tenant = ?2 AND (${OF_TENANT} OR u.name IN (${WHOLE}))
      AND EXISTS (SELECT 1 FROM erasures t WHERE t.id = ?1 AND t.usage = 1)`,
 ];

@@ -14,6 +14,7 @@ import type { Quotas } from '../metering/ports.ts';
 import type { PointerWriter, Registry } from '../registry/ports.ts';
 import { syncStalePointers } from '../registry/write-pointer.ts';
 import { KEPT_S } from '../traffic/limits.ts';
+import type { RowFiles, RowParts, TrainingJobs } from '../training/ports.ts';
 import {
   ERASED_AT_ONCE,
   ERASED_CHUNKS,
@@ -23,6 +24,8 @@ import {
   ERASED_KEYS,
   ERASED_NAMES,
   ERASED_ROWS,
+  ERASED_ROW_FILES,
+  ERASED_JOBS,
   ERASED_VALUES,
   TRAFFIC_WINDOW_STEPS,
   ABANDONED_MS,
@@ -46,6 +49,9 @@ export interface EraseDeps {
   quotas: Quotas | null;
   kvInbox: KvInbox;
   originDrops: OriginDrops;
+  rowFiles: Pick<RowFiles, 'erase'>;
+  rowParts: Pick<RowParts, 'delete'>;
+  trainingJobs: Pick<TrainingJobs, 'erase'>;
   /** Unix ms. */
   now: () => number;
 }
@@ -166,6 +172,24 @@ const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasu
 };
 
 /**
+ * Jobs of the tenant, and of anybody on the names; their origins delete them, however long that takes. Rows of files go a
+ * minute later, in case an upload under way stores one more part.
+ */
+const training: Step = async ({ rowFiles, rowParts, trainingJobs, now }, erasure) => {
+  const tenant = erasure.kind === 'tenant' ? erasure.target : null;
+  const jobs = await trainingJobs.erase({ erasure: erasure.id, tenant, limit: ERASED_JOBS });
+  if (jobs === ERASED_JOBS) return { place: 'more', calls: 2, erased: { jobs } };
+  if (tenant === null) return { place: null, calls: 2, erased: { jobs } };
+  const page = await rowFiles.erase({ tenant, limit: ERASED_ROW_FILES, at: now() });
+  await each(page, ({ id, parts }) => rowParts.delete(id, parts));
+  return {
+    place: page.length < ERASED_ROW_FILES ? null : 'more',
+    calls: page.reduce((calls, { parts }) => calls + parts, 3),
+    erased: { row_files: page.length, jobs },
+  };
+};
+
+/**
  * Position: the last digest, and the origins that did not answer, which are not waited for again.
  * @param again every origin drops every file, also if it has already; else what is left.
  */
@@ -270,7 +294,7 @@ const rest: Step = async ({ erasures, rights, quotas }, erasure) => {
 const HOLDERS = 'holders ';
 
 const STEPS: Readonly<Record<WorkStep, Step>> = {
-  ...{ keys, experiments, names, others, files, origins, traffic, requests, usage, rest },
+  ...{ keys, experiments, names, others, files, training, origins, traffic, requests, usage, rest },
   ...{ 'late-origins': lateOrigins, 'late-traffic': traffic, 'late-requests': requests, 'late-usage': usage },
 };
 
@@ -280,7 +304,7 @@ const LATE: readonly WorkStep[] = ['late-origins', 'late-traffic', 'late-request
 
 export const NOTHING: EraseCounts = {
   ...{ names: 0, versions: 0, aliases: 0, pins: 0, experiments: 0, keys: 0, grants: 0, rooms: 0 },
-  ...{ files: 0, bytes: 0, traffic: 0, requests: 0, usage: 0 },
+  ...{ files: 0, bytes: 0, row_files: 0, jobs: 0, traffic: 0, requests: 0, usage: 0 },
 };
 
 export const sumCounts = (a: EraseCounts, b: Partial<EraseCounts>): EraseCounts => {

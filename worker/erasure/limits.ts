@@ -14,6 +14,10 @@ export const ERASED_EXPERIMENTS = 20;
 /** Files per request, and values deleted for them. */
 export const ERASED_FILES = 20;
 export const ERASED_VALUES = 400;
+/** Fine-tuning jobs per request. */
+export const ERASED_JOBS = 100;
+/** Files of rows per request: each is up to eight values. */
+export const ERASED_ROW_FILES = 20;
 /** In parallel: an isolate has six connections at once. */
 export const ERASED_AT_ONCE = 6;
 /** Steps of traffic that one statement scans. */

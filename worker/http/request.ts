@@ -28,6 +28,8 @@ export interface AppEnv {
     caller: Caller;
     downloads: DownloadGrant;
     publication: PageCaller;
+    /** Whom a key with the right to train acts for. */
+    trainer: AdminCaller;
     trace: RequestTrace;
   };
 }

@@ -82,7 +82,7 @@ export function createHeldFiles(params: { origins: readonly Origin[]; send: Orig
 }
 
 /** @returns null if the length differs; does not read beyond it. */
-async function readExactly(
+export async function readExactly(
   body: ReadableStream<Uint8Array>,
   bytes: number,
 ): Promise<Uint8Array<ArrayBuffer> | null> {

@@ -45,6 +45,7 @@ import {
   createPools,
   type Pools,
 } from './routing.ts';
+import { createOriginJobs, type OriginJobs } from './jobs.ts';
 import { createOriginPins, createPrefetch } from './pins.ts';
 import { createTransfers } from './transfers.ts';
 import type { Bases, HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
@@ -76,6 +77,7 @@ export interface OriginClient extends AdapterTrials {
   readonly warmth: OriginWarmth;
   readonly files: HeldFiles;
   readonly drops: OriginDrops;
+  readonly jobs: OriginJobs;
   /**
    * Does any origin of the base use less than {@link SHADOW_MAX_FILL} of its rows, as far as this isolate
    * knows?
@@ -106,7 +108,8 @@ export function createOriginClient(params: {
   const { origins, now, patienceMs = HEADERS_PATIENCE_MS, pulseMs = PULSE_MS } = params;
   const send = createOriginFetch(params);
   const health = createOriginHealth({ now });
-  const exchange = createExchange({ ...params, send, transfers: createTransfers({ ...params, send }) });
+  const transfers = createTransfers({ ...params, send });
+  const exchange = createExchange({ ...params, send, transfers });
   const pools = createPools(origins, params.defaultBase);
   const order = (name: string, base: string) =>
     chooseOrigins({ name, spread: name, origins: pools.of(base), stateOf: health.stateOf });
@@ -183,6 +186,7 @@ export function createOriginClient(params: {
     warmth,
     files: createHeldFiles({ origins, send }),
     drops: createOriginDrops({ origins, send }),
+    jobs: createOriginJobs({ pools, send, transfers, now }),
     async measure() {
       const asked = await Promise.all(
         origins.map(async (origin) => ({

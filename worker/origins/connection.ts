@@ -33,10 +33,10 @@ interface Unreachable {
 }
 
 interface OriginCall {
-  method: 'GET' | 'POST' | 'PUT';
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** Below the origin's URL, exactly as on the request line. */
   path: string;
-  body?: string | ReadableStream<Uint8Array>;
+  body?: string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
   /** sha256 of the body, hex; required for a stream. */
   bodyHash?: string;
   contentType?: string;
@@ -68,7 +68,8 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
     startId: string | undefined,
   ): Promise<Result<Response, Unreachable>> {
     const url = new URL(origin.url + call.path);
-    const bodyHash = call.bodyHash ?? (await sha256Hex(typeof call.body === 'string' ? call.body : ''));
+    const bodyHash =
+      call.bodyHash ?? (await sha256Hex(call.body instanceof ReadableStream ? '' : (call.body ?? '')));
     const pathAndQuery = url.pathname + url.search;
     const signature = await sign(
       key,
@@ -116,7 +117,7 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
 
   return async (origin: Origin, call: OriginCall): Promise<Result<Response, Unreachable>> => {
     const first = accepted.get(origin.id) ?? 0;
-    const isRepeatable = typeof (call.body ?? '') === 'string';
+    const isRepeatable = !(call.body instanceof ReadableStream);
     for (let turn = 0; ; turn += 1) {
       const index = (first + turn) % keys.length;
       const { sent, reason } = await sendForStart(keys[index] as SigningKey, origin, call, isRepeatable);

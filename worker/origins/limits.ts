@@ -142,3 +142,6 @@ export const MAX_RESIDENT_NAMES = 2_000;
  * later.
  */
 export const DROP_TIMEOUT_MS = 10 * SECOND;
+/** Longest time of a call about a fine-tuning job, and of one with bytes. */
+export const JOB_CALL_MS = 10 * SECOND;
+export const JOB_BYTES_MS = 60 * SECOND;

@@ -12,7 +12,8 @@ export type KeyLabel =
   | 'graft-unit-v1'
   | 'graft-webhook-v1'
   | 'graft-judge-v1'
-  | 'graft-prompt-v1';
+  | 'graft-prompt-v1'
+  | 'graft-rows-v1';
 
 /** Of Web Crypto. */
 export type DerivedKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;

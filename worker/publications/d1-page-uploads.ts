@@ -104,6 +104,15 @@ export function createD1PageUploads(db: SqlDatabase) {
       return row.version === null && row.tries > MAX_PAGE_TRIES ? 'spent' : { version: row.version };
     },
 
+    /** The version that a token has made; null = none. For tokens that make one. */
+    async versionOf(token: string): Promise<number | null> {
+      const row = await db
+        .prepare('SELECT version FROM page_uploads WHERE token = ? AND version > 0')
+        .bind(token)
+        .first<{ version: number }>();
+      return row?.version ?? null;
+    },
+
     /**
      * Deletes some of those whose token has expired, once their parts are gone too: erasing a tenant finds these here.
      * @param now unix ms.

@@ -6,7 +6,8 @@ import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import { beingDeleted, adapterInvalid, conflict } from '../errors.ts';
 import { CHECK_HELD_BYTES, MAX_CHECKED_HEADER_BYTES, READ_BACK_FRESH_MS } from '../blobs/limits.ts';
 import type { AdminCaller, ScopeOwners, Grant } from '../access/ports.ts';
-import type { VersionRow, IntakeDeps } from './ports.ts';
+import type { VersionRow, IntakeDeps, Registry } from './ports.ts';
+import { pinOf } from '../../protocol/identity.ts';
 import {
   AdapterFormatError,
   checkBase,
@@ -124,6 +125,7 @@ async function recordOf(
 
 /**
  * The parent's live version, if it may be built on.
+ * @param params.parent a fine-tuning job's is `name@version`: it was trained on exactly that one, live or not.
  * @param params.owner tenant that would own the result.
  */
 export async function parentOf(
@@ -132,8 +134,11 @@ export async function parentOf(
 ): Promise<Result<VersionRow | null, ApiError>> {
   const { parent, caller, owner } = params;
   if (parent === null) return ok(null);
-  const row = await deps.registry.live(parent);
-  const usable = row !== null && (caller.root || deps.mayUseChain({ ...caller, tenant: owner }, row));
+  const row = await (parent.includes('@') ? pinned(deps.registry, parent) : deps.registry.live(parent));
+  const usable =
+    row !== null &&
+    row.retiredAt === null &&
+    (caller.root || deps.mayUseChain({ ...caller, tenant: owner }, row));
   if (usable && row.withdrawnAt !== null)
     return err(conflict(`The parent '${parent}' depends on an adapter that its owner has retired.`));
   if (usable) return ok(row);
@@ -141,6 +146,11 @@ export async function parentOf(
     code: 'model_not_found',
     message: `The parent '${parent}' does not exist or you do not have access to it.`,
   });
+}
+
+function pinned(registry: Registry, parent: string): Promise<VersionRow | null> {
+  const { name, version } = pinOf(parent);
+  return registry.version(name, version);
 }
 
 function parentMismatch(trainedOn: string | null, asked: string | null, parent: VersionRow | null): string {

@@ -1,15 +1,10 @@
 /** Changes of names in D1: each inserts its history row first, then updates the name. */
+import { BELOW, belowValues, NEAREST, nearestValues, notFreeFor } from './d1-claim-rows.ts';
 import type { RoomView } from '../../protocol/admin-api/rooms.ts';
 import { NOTHING_SAID } from '../../protocol/admin-api/names.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { sameJson } from '../../protocol/identity.ts';
-import {
-  type SqlDatabase,
-  type SqlStatement,
-  isUniqueViolation,
-  mayAct,
-  prefixEnd,
-} from '../platform/d1-database.ts';
+import { type SqlDatabase, type SqlStatement, isUniqueViolation, mayAct } from '../platform/d1-database.ts';
 import { notePointer, THIS_CHANGE, proofToJson, toJson, DEPENDS } from './d1-registry-rows.ts';
 import {
   type ChangeNote,
@@ -165,7 +160,13 @@ export function createD1Changes(
         standsOnRetired(row),
         ...taken(row.name, before === null ? claimant : null, row.createdBy),
         ...(sentBy == null ? [] : [isReleased(row.digest, sentBy)]),
-        ...(upload === null ? [] : [isSpent(upload, row.digest), mayNotPublish(upload, row.createdAt)]),
+        ...(upload === null
+          ? []
+          : [
+              isSpent(upload, row.digest),
+              mayNotPublish(upload, row.createdAt),
+              ...(upload.right === 'train' ? [jobHasEnded(upload)] : []),
+            ]),
       ];
       const noted = stage ? [] : [notePointer(db, row.name, row.createdAt)];
       const spent = upload === null ? [] : [spend(db, upload, row)];
@@ -266,10 +267,16 @@ const isSpent = ({ token }: PageUpload, digest: string): Guard => ({
 });
 
 /** True if the key was revoked, has expired, or has lost the right. */
-const mayNotPublish = ({ keyId }: PageUpload, at: number): Guard => ({
+const mayNotPublish = ({ keyId, right = 'publish' }: PageUpload, at: number): Guard => ({
   sql: `NOT EXISTS (SELECT 1 FROM keys k WHERE k.id = ? AND k.kind = 'api' AND k.revoked_at IS NULL
-    AND (k.expires_at IS NULL OR k.expires_at > ?) AND json_extract(k.rights, '$.publish') = 1)`,
-  values: [keyId, at],
+    AND (k.expires_at IS NULL OR k.expires_at > ?) AND json_extract(k.rights, '$.' || ?) = 1)`,
+  values: [keyId, at, right],
+});
+
+/** True if the fine-tuning job was cancelled or erased meanwhile. */
+const jobHasEnded = ({ token }: PageUpload): Guard => ({
+  sql: 'NOT EXISTS (SELECT 1 FROM training_jobs j WHERE j.id = ? AND j.finished_at IS NULL)',
+  values: [token],
 });
 
 const spend = (
@@ -328,38 +335,6 @@ function insertVersion(db: SqlDatabase, row: Parameters<Registry['publish']>[0][
       .bind(row.createdAt, row.digest),
   ];
 }
-
-/** @returns the names above `name`, as JSON. */
-function above(name: string): string {
-  const parts = name.split('/');
-  return JSON.stringify(parts.slice(1).map((_, i) => parts.slice(0, i + 1).join('/')));
-}
-
-/** Takes {@link nearestValues}. On the same path a room wins: 'room' sorts after 'name'. */
-const NEAREST = `SELECT * FROM (
-    SELECT name AS path, tenant AS owner, 'room' AS kind FROM rooms
-    WHERE name = ? OR name IN (SELECT value FROM json_each(?))
-    UNION ALL SELECT name, owner, 'name' FROM names WHERE name IN (SELECT value FROM json_each(?)))
-  ORDER BY length(path) DESC, kind DESC LIMIT 1`;
-const nearestValues = (name: string): string[] => [name, above(name), above(name)];
-
-/** Takes {@link belowValues}. */
-const BELOW = `SELECT owner FROM names WHERE name > ? AND name < ?
-  UNION SELECT tenant FROM rooms WHERE name > ? AND name < ?`;
-const belowValues = (name: string): string[] => {
-  const range = [`${name}/`, prefixEnd(`${name}/`)];
-  return [...range, ...range];
-};
-
-/**
- * Must be false when a new name is taken. Same rule as `mayTake` in claims.ts, checked in the transaction.
- */
-const notFreeFor = (tenant: string, name: string): { sql: string; values: string[] } => ({
-  sql: `CASE (SELECT CASE WHEN owner <> ? THEN 'other' ELSE kind END FROM (${NEAREST}))
-    WHEN 'other' THEN 1 WHEN 'room' THEN 0
-    ELSE EXISTS (SELECT 1 FROM (${BELOW}) WHERE owner <> ?) END`,
-  values: [tenant, ...nearestValues(name), ...belowValues(name), tenant],
-});
 
 const CHANGE = `INSERT INTO history (name, sequence, at, actor, owner, action, from_version, to_version, target, why)
   SELECT ?, (SELECT MIN(0, COALESCE(MIN(sequence), 0)) - 1 FROM history WHERE name = ?), ?, ?, `;

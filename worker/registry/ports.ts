@@ -270,10 +270,12 @@ export interface Registry extends Rooms, Withdrawals, Removals {
 
 /** What a page has uploaded with a publish token. It becomes at most one version. */
 export interface PageUpload {
-  /** The token's id. */
+  /** The token's id; of a fine-tuning job, the job's. */
   token: string;
   /** The API key that the token was made with. */
   keyId: string;
+  /** That the key must have; default: `publish`. */
+  right?: 'publish' | 'train';
 }
 
 /** A name's latest experiment that was ever live, whatever its status. */

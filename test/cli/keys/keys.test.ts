@@ -27,6 +27,7 @@ describe('a key as flags say it', () => {
         degrade: 'base',
         'keep-prompts': '30d',
         publish: true,
+        train: true,
       }),
     ).toEqual({
       tenant: 'acme',
@@ -46,6 +47,7 @@ describe('a key as flags say it', () => {
       degrade: 'base',
       keep_prompts: 720,
       publish: true,
+      train: true,
     }));
 
   it('is an admin key if requested', () =>

@@ -38,6 +38,7 @@ describe('KeyLedger', () => {
       strict_fields: true,
       download: true,
       publish: true,
+      train: true,
       keep_prompts: 24,
       prompts: true,
       degrade: 'base',
@@ -82,6 +83,7 @@ describe('KeyLedger', () => {
       degrade: 'stale' as const,
       download: true,
       publish: true,
+      train: true,
       keep_prompts: 720,
       prompts: true,
     };

@@ -67,6 +67,7 @@ describe('a backup', () => {
     expect(plan.tables.map(({ name }) => name)).not.toContain('d1_migrations');
     // What is kept for a time is in no backup.
     expect(plan.tables.map(({ name }) => name)).not.toContain('kept_prompts');
+    expect(plan.tables.map(({ name }) => name)).not.toContain('row_files');
     // A restore compares all of KV.
     expect(plan.tables.map(({ name }) => name)).not.toContain('stale_rights');
     expect((await from.admin('/admin/backup/rows?table=kept_prompts')).status).toBe(

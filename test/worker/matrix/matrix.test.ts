@@ -41,11 +41,12 @@ async function summary(response: Response, shows: Case['shows']): Promise<string
 }
 
 async function answerTo(method: string, one: Case, role: Role): Promise<string> {
-  const { path, body } = await one.ask(world, role);
+  const { path, body, headers = {} } = await one.ask(world, role);
   const before = await world.fingerprint();
   const response = await world.graft.request(path, {
     method,
     key: world.keys[role],
+    headers,
     ...(body === undefined ? {} : { body }),
   });
   const got = await summary(response, one.shows);

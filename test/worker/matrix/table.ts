@@ -1,8 +1,11 @@
 import { newExposureId } from '../../../worker/experiments/answer-token.ts';
 import type { Experiment } from '../../../protocol/experiment.ts';
+import type { JobPage, JobView } from '../../../protocol/fine-tuning.ts';
+import type { FileList } from '../../../protocol/files.ts';
 import { hashApiKey } from '../../../protocol/identity.ts';
 import { keyIdOf } from '../../../worker/access/ports.ts';
 import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
+import { rowsForm } from '../training/row-forms.ts';
 import { sameTwice, TENANT_OF, type Role, type World } from './world.ts';
 
 export interface Asked {
@@ -94,6 +97,46 @@ const liveStep =
   async (world, role) => {
     await world.startExperiment();
     return step(name, body)(world, role);
+  };
+
+/** The role's API key may train from now on. */
+async function letTrain({ graft, keys }: World, role: Role): Promise<void> {
+  if (!role.endsWith('Admin') && role !== 'root' && role !== 'anonymous')
+    await graft.request('/admin/keys/change', {
+      body: { id: keyIdOf(await hashApiKey(keys[role])), train: true },
+    });
+}
+/** `clinic` has a file of rows by then, and every API key may train. */
+const withRows =
+  (path: (id: string) => string): Case['ask'] =>
+  async (world, role) => {
+    await letTrain(world, 'clinic');
+    const sent = await world.graft.request('/v1/files', {
+      ...rowsForm('{"clinic":1}'),
+      key: world.keys.clinic,
+    });
+    const { id } = (await sent.json()) as { id: string };
+    await letTrain(world, role);
+    return { path: path(id) };
+  };
+
+/** `clinic` has a job that has not ended by then, and every API key may train. */
+const withJob =
+  (path: (id: string) => string): Case['ask'] =>
+  async (world, role) => {
+    const { graft, keys } = world;
+    await letTrain(world, 'clinic');
+    await letTrain(world, role);
+    const jobs = '/v1/fine_tuning/jobs';
+    const { data } = (await (await graft.request(jobs, { key: keys.clinic })).json()) as JobPage;
+    let id = data.find(({ finished_at }) => finished_at === null)?.id;
+    if (id === undefined) {
+      const sent = await graft.request('/v1/files', { ...rowsForm('{}'), key: keys.clinic });
+      const { id: training_file } = (await sent.json()) as { id: string };
+      const body = { model: 'base', training_file, suffix: 'clinic/tuned' };
+      ({ id } = (await (await graft.request(jobs, { key: keys.clinic, body })).json()) as JobView);
+    }
+    return { path: jobs + path(id) };
   };
 
 const RESTORE = '0'.repeat(32);
@@ -212,6 +255,116 @@ export const TABLE: Record<string, Case[]> = {
       gets: '401 '.repeat(9),
     },
   ],
+
+  'POST /v1/files': [
+    {
+      does: 'refuses keys without the right',
+      ask: () => ({ path: '/v1/files', ...rowsForm('{}') }),
+      gets: '401 403 403 403 403 401 401 401 401',
+    },
+    {
+      does: 'takes files of keys with the right, for their tenant',
+      ask: async (world, role) => {
+        await letTrain(world, role);
+        return { path: '/v1/files', ...rowsForm('{}') };
+      },
+      gets: '401 200 200 200 200 401 401 401 401',
+    },
+  ],
+  'GET /v1/files': [
+    {
+      does: 'lists those of the tenant alone',
+      ask: withRows(() => '/v1/files'),
+      gets: '401 200:false 200:false 200:false 200:true 401 401 401 401',
+      shows: ({ data }: FileList) => data.length > 0,
+    },
+  ],
+  'GET /v1/files/:id': [
+    {
+      does: 'shows those of the tenant alone',
+      ask: withRows((id) => `/v1/files/${id}`),
+      gets: '401 404 404 404 200 401 401 401 401',
+    },
+  ],
+  'GET /v1/files/:id/content': [
+    {
+      does: 'reads those of the tenant alone',
+      ask: withRows((id) => `/v1/files/${id}/content`),
+      gets: '401 404 404 404 200:1 401 401 401 401',
+      shows: ({ clinic }: { clinic: number }) => clinic,
+    },
+  ],
+  'DELETE /v1/files/:id': [
+    {
+      does: 'deletes those of the tenant alone',
+      ask: withRows((id) => `/v1/files/${id}`),
+      gets: '401 404 404 404 200 401 401 401 401',
+    },
+  ],
+
+  'POST /v1/fine_tuning/jobs': [
+    {
+      does: 'creates one for the tenant of a key with the right',
+      ask: async (world, role) => {
+        await letTrain(world, role);
+        const sent = await world.graft.request('/v1/files', { ...rowsForm('{}'), key: world.keys[role] });
+        const { id = `file-${'0'.repeat(24)}` } = (await sent.json()) as { id?: string };
+        const body = { model: 'base', training_file: id, suffix: `${TENANT_OF[role]}/tuned` };
+        return { path: '/v1/fine_tuning/jobs', body };
+      },
+      gets: '401 200 200 200 200 401 401 401 401',
+    },
+    {
+      does: 'creates none under a name of another tenant',
+      ask: async (world, role) => {
+        await letTrain(world, role);
+        const sent = await world.graft.request('/v1/files', { ...rowsForm('{}'), key: world.keys[role] });
+        const { id = `file-${'0'.repeat(24)}` } = (await sent.json()) as { id?: string };
+        return { path: '/v1/fine_tuning/jobs', body: { model: 'base', training_file: id, suffix: N } };
+      },
+      gets: '401 403 403 403 200 401 401 401 401',
+    },
+    {
+      does: 'trains on what the key may use alone',
+      ask: async (world, role) => {
+        await letTrain(world, role);
+        const sent = await world.graft.request('/v1/files', { ...rowsForm('{}'), key: world.keys[role] });
+        const { id = `file-${'0'.repeat(24)}` } = (await sent.json()) as { id?: string };
+        const graft = { name: `${TENANT_OF[role]}/tuned` };
+        return { path: '/v1/fine_tuning/jobs', body: { model: `${N}/deep`, training_file: id, graft } };
+      },
+      gets: '401 404 200 200 200 401 401 401 401',
+    },
+  ],
+  'GET /v1/fine_tuning/jobs': [
+    {
+      does: 'lists those of the tenant alone',
+      ask: withJob(() => ''),
+      gets: '401 200:false 200:false 200:false 200:true 401 401 401 401',
+      shows: ({ data }: JobPage) => data.length > 0,
+    },
+  ],
+  ...Object.fromEntries(
+    (
+      [
+        ['GET', '', 'shows'],
+        ['GET', '/events', 'tells the story of'],
+        ['GET', '/checkpoints', 'lists the results of'],
+        ['POST', '/pause', 'pauses'],
+        ['POST', '/resume', 'resumes'],
+        ['POST', '/cancel', 'cancels'],
+      ] as const
+    ).map(([method, path, does]): [string, Case[]] => [
+      `${method} /v1/fine_tuning/jobs/:id${path}`,
+      [
+        {
+          does: `${does} those of the tenant alone`,
+          ask: withJob((id) => `/${id}${path}`),
+          gets: '401 404 404 404 200 401 401 401 401',
+        },
+      ],
+    ]),
+  ),
 
   'POST /v1/chat/completions': [
     {

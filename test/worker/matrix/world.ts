@@ -178,6 +178,8 @@ async function worldOf(graft: AppHarness, { keys, notesChain, experiment }: Made
         await registry.rooms({ tenant: null, cursor: null, limit: 1_000 }),
         await graft.services.pins.list(),
         await graft.services.experimentLedger.list({ owner: null, name: null, cursor: null, limit: 1_000 }),
+        await graft.db.prepare('SELECT id, state FROM row_files ORDER BY id').all(),
+        await graft.db.prepare('SELECT id, revision FROM training_jobs ORDER BY id').all(),
       ]),
   };
 }

@@ -1,7 +1,7 @@
 /** The API as an OpenAPI 3.1 document, generated from the operations and schemas that the routes use. */
 import { z } from 'zod';
 import { BlobPart } from '../../../protocol/admin-api/blobs.ts';
-import type { AdminAnswer, AdminOperation } from '../../../protocol/admin-api/operation.ts';
+import type { AdminAnswer } from '../../../protocol/admin-api/operation.ts';
 import { ADMIN_ROUTES, adminOperation, type AdminRoute } from '../../../protocol/admin-api/operations.ts';
 import { FeedbackAnswer, FeedbackRequest } from '../../../protocol/admin-api/experiments.ts';
 import { API_ERROR_CODES } from '../../../protocol/api-error.ts';
@@ -23,6 +23,24 @@ import {
   TokenizeAnswer,
   TokenizeRequest,
 } from '../../../protocol/embed-tokenize.ts';
+import {
+  JobCheckpointPage,
+  JobCheckpointQuery,
+  JobEventPage,
+  JobEventQuery,
+  JobListQuery,
+  JobPage,
+  JobRequest,
+  JobView,
+} from '../../../protocol/fine-tuning.ts';
+import {
+  FILE_LIFE_S,
+  FILE_PURPOSE,
+  FileDeleted,
+  FileList,
+  FileListQuery,
+  FileObject,
+} from '../../../protocol/files.ts';
 import { AdapterName, Digest } from '../../../protocol/identity.ts';
 import { CountTokensAnswer, CountTokensRequest, MessagesRequest } from '../../../protocol/messages.ts';
 import { InputTokensAnswer, ResponseRequest } from '../../../protocol/responses.ts';
@@ -204,8 +222,23 @@ const mapValues = <T>(values: Readonly<Record<string, T>>, map: (value: T) => Js
 
 const jsonContent = (schema: JsonSchema): Json => ({ 'application/json': { schema } });
 
-const bodyContent = (request: NonNullable<AdminOperation['request']>): Json =>
-  request === 'bytes' ? { 'application/octet-stream': {} } : jsonContent(schemaObject(request));
+const bodyContent = (request: NonNullable<Operation['body']>): Json => {
+  if (request === 'form') return { 'multipart/form-data': { schema: FILE_FORM } };
+  return request === 'bytes' ? { 'application/octet-stream': {} } : jsonContent(schemaObject(request));
+};
+
+/** Body of `POST /v1/files`; the route reads it as it arrives. */
+const FILE_FORM: JsonSchema = {
+  type: 'object',
+  properties: {
+    file: { type: 'string', format: 'binary', description: 'JSON Lines.' },
+    purpose: { type: 'string', const: FILE_PURPOSE },
+    'expires_after[anchor]': { type: 'string', const: 'created_at' },
+    'expires_after[seconds]': { type: 'integer', minimum: FILE_LIFE_S.least, maximum: FILE_LIFE_S.most },
+  },
+  required: ['file', 'purpose'],
+  additionalProperties: false,
+};
 
 /** By its name, if it has one. */
 function schemaObject(schema: z.ZodType): JsonSchema {
@@ -337,7 +370,7 @@ interface Operation {
   query?: z.ZodObject;
   /** Name -> description. */
   headers?: Record<string, string>;
-  body?: z.ZodType | 'bytes';
+  body?: z.ZodType | 'bytes' | 'form';
   answers: Record<number, OperationAnswer>;
 }
 
@@ -517,6 +550,103 @@ const CLIENT_OPERATIONS: Operations = {
       200: { description: 'The version, which existed already.', schema: Publication },
       201: { description: 'The new version.', schema: Publication },
     },
+  },
+  'POST /v1/files': {
+    id: 'sendRows',
+    tag: 'training',
+    key: 'api',
+    summary: 'Sends a file of rows for fine-tuning jobs. Keys with the right to train only, here and below.',
+    body: 'form',
+    answers: { 200: { description: 'The file.', schema: FileObject } },
+  },
+  'GET /v1/files': {
+    id: 'listRows',
+    tag: 'training',
+    key: 'api',
+    summary: "Lists the tenant's files of rows.",
+    query: FileListQuery,
+    answers: { 200: { description: 'A page of them.', schema: FileList } },
+  },
+  'GET /v1/files/:id': {
+    id: 'describeRows',
+    tag: 'training',
+    key: 'api',
+    summary: 'Shows one file of rows.',
+    answers: { 200: { description: 'The file.', schema: FileObject } },
+  },
+  'GET /v1/files/:id/content': {
+    id: 'readRows',
+    tag: 'training',
+    key: 'api',
+    summary: 'Reads the bytes of a file of rows.',
+    answers: { 200: { description: 'Its bytes, as they were sent.', bytes: true } },
+  },
+  'DELETE /v1/files/:id': {
+    id: 'deleteRows',
+    tag: 'training',
+    key: 'api',
+    summary: 'Deletes a file of rows.',
+    answers: { 200: { description: 'It is deleted.', schema: FileDeleted } },
+  },
+  'POST /v1/fine_tuning/jobs': {
+    id: 'createFineTuningJob',
+    tag: 'training',
+    key: 'api',
+    summary: 'Creates a fine-tuning job, whose result becomes a staged version of a name of the tenant.',
+    body: JobRequest,
+    answers: { 200: { description: 'The job.', schema: JobView } },
+  },
+  'GET /v1/fine_tuning/jobs': {
+    id: 'listFineTuningJobs',
+    tag: 'training',
+    key: 'api',
+    summary: "Lists the tenant's jobs.",
+    query: JobListQuery,
+    answers: { 200: { description: 'A page of them, newest first.', schema: JobPage } },
+  },
+  'GET /v1/fine_tuning/jobs/:id': {
+    id: 'readFineTuningJob',
+    tag: 'training',
+    key: 'api',
+    summary: 'Shows one job.',
+    answers: { 200: { description: 'The job.', schema: JobView } },
+  },
+  'GET /v1/fine_tuning/jobs/:id/events': {
+    id: 'listFineTuningEvents',
+    tag: 'training',
+    key: 'api',
+    summary: "Lists a job's events: messages, and losses of its steps.",
+    query: JobEventQuery,
+    answers: { 200: { description: 'A page of them, newest first.', schema: JobEventPage } },
+  },
+  'GET /v1/fine_tuning/jobs/:id/checkpoints': {
+    id: 'listFineTuningCheckpoints',
+    tag: 'training',
+    key: 'api',
+    summary: 'Lists what of a job can be asked: its result, once it has succeeded.',
+    query: JobCheckpointQuery,
+    answers: { 200: { description: 'One at most.', schema: JobCheckpointPage } },
+  },
+  'POST /v1/fine_tuning/jobs/:id/cancel': {
+    id: 'cancelFineTuningJob',
+    tag: 'training',
+    key: 'api',
+    summary: 'Ends a job without a result.',
+    answers: { 200: { description: 'The job.', schema: JobView } },
+  },
+  'POST /v1/fine_tuning/jobs/:id/pause': {
+    id: 'pauseFineTuningJob',
+    tag: 'training',
+    key: 'api',
+    summary: 'Stops a job; what is trained is kept.',
+    answers: { 200: { description: 'The job.', schema: JobView } },
+  },
+  'POST /v1/fine_tuning/jobs/:id/resume': {
+    id: 'resumeFineTuningJob',
+    tag: 'training',
+    key: 'api',
+    summary: 'Lets a paused job go on.',
+    answers: { 200: { description: 'The job.', schema: JobView } },
   },
   'GET /v1/models': {
     id: 'listModels',

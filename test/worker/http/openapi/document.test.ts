@@ -79,6 +79,7 @@ describe('the OpenAPI document', () => {
       'get /admin/downloads/parts/{index} 200 bare',
       'get /admin/openapi.json 200 bare',
       'get /v1/downloads/parts/{index} 200 bare',
+      'get /v1/files/{id}/content 200 bare',
       'post /v1/chat/completions 200 bare',
       'post /v1/completions 200 bare',
       'post /v1/messages 200 bare',

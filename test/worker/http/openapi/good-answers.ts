@@ -5,7 +5,7 @@ import type { ResidentList } from '../../../../protocol/origin-wire.ts';
 import type { ErasurePlan } from '../../../../worker/erasure/ports.ts';
 import { NOTHING } from '../../../../worker/erasure/erase-steps.ts';
 import { trainingCard } from '../../../contracts/sample-training.ts';
-import type { Case } from '../../matrix/table.ts';
+import { TABLE, type Case } from '../../matrix/table.ts';
 import type { World } from '../../matrix/world.ts';
 
 const DAY_MS = 86_400_000;
@@ -123,6 +123,18 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
   ],
   'PUT /v1/publications/parts/:index{[0-9]{1,4}}': [fromPage('part')],
   'POST /v1/publications': [fromPage('close'), fromPage('close', 1)],
+  'GET /v1/fine_tuning/jobs/:id/checkpoints': [
+    async (world) => {
+      const [ask] = TABLE['GET /v1/fine_tuning/jobs/:id/checkpoints'] ?? [];
+      const asked = await ask!.ask(world, 'clinic');
+      const id = /ftjob-[0-9a-z]+/.exec(asked.path)?.[0] ?? '';
+      const { trainingJobs } = world.graft.stores;
+      const job = await trainingJobs.get({ id, tenant: 'clinic' });
+      const result = { version: 1, tokens: 9, steps: 3, train_loss: 0.5, valid_loss: null };
+      await trainingJobs.save(job!, { status: 'succeeded', finishedAt: world.graft.clock.now(), result });
+      return asked;
+    },
+  ],
   'POST /v1/feedback': [
     async (world) => {
       await world.startExperiment();

@@ -1,0 +1,203 @@
+/** Jobs whose isolate dies at any call of D1, of KV or of an origin, and isolates that attend to them at once. */
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
+import { StoreUnavailable } from '../../../worker/platform/ports.ts';
+import { trainingCard } from '../../contracts/sample-training.ts';
+import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { createAppHarness } from '../app-harness.ts';
+import { openDatabase } from '../platform/database.ts';
+import { createJobRig, type JobRig } from './job-rig.ts';
+
+beforeEach(() => {
+  for (const method of ['log', 'error', 'warn'] as const)
+    vi.spyOn(console, method).mockReturnValue(undefined);
+});
+
+type Mode = 'before' | 'after';
+
+/** A database that is gone from one call on, which it makes before or not at all. */
+function cuttable(db: SqlDatabase) {
+  let left = Infinity;
+  let how: Mode = 'before';
+  const inner = new WeakMap<SqlStatement, SqlStatement>();
+  async function call<T>(work: () => Promise<T>): Promise<T> {
+    left -= 1;
+    const gone = () => new StoreUnavailable('D1', new Error('cut off'));
+    if (left < 0 || (left === 0 && how === 'before')) throw gone();
+    const answer = await work();
+    if (left === 0) throw gone();
+    return answer;
+  }
+  const wrap = (statement: SqlStatement): SqlStatement => {
+    const wrapped: SqlStatement = {
+      bind: (...values) => wrap(statement.bind(...values)),
+      first: () => call(() => statement.first()),
+      all: () => call(() => statement.all()),
+      run: () => call(() => statement.run()),
+    };
+    inner.set(wrapped, statement);
+    return wrapped;
+  };
+  const cut: SqlDatabase = {
+    prepare: (query) => wrap(db.prepare(query)),
+    batch: (statements) => call(() => db.batch(statements.map((one) => inner.get(one) ?? one))),
+  };
+  return {
+    db: cut,
+    /** @param calls that still go well. */
+    after(calls: number, mode: Mode): void {
+      left = calls + 1;
+      how = mode;
+    },
+    /** @returns whether it was cut off. */
+    heal(): boolean {
+      const was = left <= 0;
+      left = Infinity;
+      return was;
+    },
+  };
+}
+
+const adapter = tinyAdapter({ seed: 11 });
+
+/** Until it has ended, however often. @returns its id's last status. */
+async function runOn(rig: JobRig, id: string, key: Awaited<ReturnType<JobRig['makeKey']>>): Promise<string> {
+  for (let runs = 0; runs < 8; runs += 1) {
+    await rig.run();
+    const job = rig.origin.jobs.get(id);
+    if (job !== undefined && job.state === 'running') rig.origin.finish(adapter);
+  }
+  return (await rig.get(id, key)).status;
+}
+
+async function expectOnce(rig: JobRig): Promise<void> {
+  expect(await rig.graft.services.registry.versions('alice/first')).toHaveLength(1);
+  expect(await rig.tokens('alice')).toBe(trainingCard().tokens);
+  expect([rig.origin.jobs.size, await rig.count('training_deletions')]).toEqual([0, 0]);
+}
+
+describe.each(['before', 'after'] as const)('a run of the schedule that ends %s a call of D1', (mode) => {
+  it.each(['that gives the job to an origin', 'that publishes its result'] as const)(
+    '%s loses nothing, and publishes once',
+    async (phase) => {
+      // Every other call of each mode: those between are the other's.
+      const offset = mode === 'before' ? 0 : 1;
+      let wasCut = true;
+      for (let calls = offset; wasCut; calls += 2) {
+        const cut = cuttable(await openDatabase());
+        const rig = await createJobRig({ db: cut.db });
+        const key = await rig.makeKey({ tenant: 'alice', train: true });
+        const { id } = (await rig.create(key)).body;
+        if (phase === 'that publishes its result') {
+          await rig.run();
+          rig.origin.finish(adapter);
+        }
+        cut.after(calls, mode);
+        await rig.run().catch(() => undefined);
+        wasCut = cut.heal();
+        expect([calls, await runOn(rig, id, key)]).toEqual([calls, 'succeeded']);
+        await expectOnce(rig);
+      }
+    },
+  );
+});
+
+it('goes on after an origin’s call that was cut off, each in its turn', async () => {
+  for (let cutAt = 0, wasCut = true; wasCut; cutAt += 1) {
+    const rig = await createJobRig();
+    const key = await rig.makeKey({ tenant: 'alice', train: true });
+    const { id } = (await rig.create(key)).body;
+    const { answer } = rig.graft.origin;
+    let calls = 0;
+    wasCut = false;
+    rig.graft.origin.answer = async (method, path, init, url) => {
+      const answered = await answer(method, path, init, url);
+      const mine = path.startsWith('/jobs') && calls++ === cutAt;
+      wasCut ||= mine;
+      // The origin has done it, and nobody hears of it.
+      if (mine) throw new Error('socket hang up');
+      return answered;
+    };
+    expect([cutAt, await runOn(rig, id, key)]).toEqual([cutAt, 'succeeded']);
+    await expectOnce(rig);
+  }
+});
+
+it('waits while KV takes nothing', async () => {
+  const rig = await createJobRig();
+  const key = await rig.makeKey({ tenant: 'alice', train: true });
+  const { id } = (await rig.create(key)).body;
+  await rig.run();
+  rig.origin.finish(adapter);
+  const put = rig.graft.kv.put.bind(rig.graft.kv);
+  rig.graft.kv.put = () => Promise.reject(new Error('KV PUT failed: 500'));
+  await rig.run().catch(() => undefined);
+  expect((await rig.get(id, key)).status).toBe('running');
+  rig.graft.kv.put = put;
+  expect(await runOn(rig, id, key)).toBe('succeeded');
+  await expectOnce(rig);
+});
+
+it('is published once by two isolates that attend to it at the same time', async () => {
+  const rig = await createJobRig();
+  const beside = await createAppHarness({ beside: rig.graft });
+  beside.origin.answer = rig.graft.origin.answer;
+  const key = await rig.makeKey({ tenant: 'alice', train: true });
+  const { id } = (await rig.create(key)).body;
+  const both = async () => {
+    rig.graft.clock.advance(181_000);
+    const runs = [rig.graft, beside, rig.graft].map((edge) => edge.schedule(() => undefined));
+    await Promise.all(runs);
+  };
+  for (let i = 0; i < 3; i += 1) await both();
+  expect(rig.origin.jobs.size).toBe(1);
+  rig.origin.step(1);
+  await both();
+  // Its one event is told once.
+  expect((await rig.events(id, key)).filter(({ type }) => type === 'metrics')).toHaveLength(1);
+  rig.origin.finish(adapter);
+  for (let i = 0; i < 3; i += 1) await both();
+  expect((await rig.get(id, key)).status).toBe('succeeded');
+  await expectOnce(rig);
+});
+
+it('is published once though its lease ends while it is being published', async () => {
+  const rig = await createJobRig();
+  const key = await rig.makeKey({ tenant: 'alice', train: true });
+  const { id } = (await rig.create(key)).body;
+  await rig.run();
+  rig.origin.finish(adapter);
+  const { answer } = rig.graft.origin;
+  let second: Promise<void> | null = null;
+  rig.graft.origin.answer = async (method, path, init, url) => {
+    if (path.endsWith('/verify') && second === null) {
+      rig.graft.clock.advance(181_000);
+      second = rig.graft.schedule(() => undefined);
+      await second;
+    }
+    return answer(method, path, init, url);
+  };
+  await rig.run();
+  expect(second).not.toBeNull();
+  expect((await rig.get(id, key)).status).toBe('succeeded');
+  await rig.run();
+  await expectOnce(rig);
+});
+
+it('of a job that is cancelled while it is being published makes no version', async () => {
+  const rig = await createJobRig();
+  const key = await rig.makeKey({ tenant: 'alice', train: true });
+  const { id } = (await rig.create(key)).body;
+  await rig.run();
+  rig.origin.finish(adapter);
+  const { answer } = rig.graft.origin;
+  rig.graft.origin.answer = async (method, path, init, url) => {
+    if (path.endsWith('/verify')) await rig.step(id, 'cancel', key);
+    return answer(method, path, init, url);
+  };
+  await rig.run();
+  expect((await rig.get(id, key)).status).toBe('cancelled');
+  expect(await rig.graft.services.registry.versions('alice/first')).toEqual([]);
+  await rig.run();
+  expect(rig.origin.jobs.size).toBe(0);
+});

@@ -1,0 +1,521 @@
+/**
+ * Advances fine-tuning jobs: gives them to origins, sends rows and adapters, follows them, publishes results. D1 is the
+ * truth. Each step may be repeated, and may end anywhere: the next one asks the origin what there is.
+ */
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/limits.ts';
+import { SentTrainingCard, type TrainingCard } from '../../protocol/training.ts';
+import { MAX_JOB_EVENTS_AT_ONCE, MAX_JOB_SECONDS, type JobReport } from '../../protocol/training-jobs.ts';
+import { mayUseChain } from '../access/authenticate.ts';
+import type { GrantLedger } from '../access/d1-grants.ts';
+import type { KeyLedger } from '../access/d1-key-ledger.ts';
+import type { AdminCaller, KeyRow } from '../access/ports.ts';
+import { PART_SETTLE_MS } from '../blobs/limits.ts';
+import { finishBlob, receivePart } from '../blobs/stored-file.ts';
+import { logLine, reasonOf } from '../log.ts';
+import type { UsageLedger } from '../metering/ports.ts';
+import type { JobAnswer, OriginJobs } from '../origins/jobs.ts';
+import type { PageUploads } from '../publications/d1-page-uploads.ts';
+import type { IntakeDeps, RequestLife } from '../registry/ports.ts';
+import { publishVersion } from '../registry/publish-version.ts';
+import {
+  JOB_DELETIONS_PER_RUN,
+  JOB_KEPT_MS,
+  JOB_LEASE_MS,
+  JOB_RETRY_MS,
+  JOBS_PER_RUN,
+  MAX_ROTATIONS,
+  ORIGIN_LOST_MS,
+  RESULT_LOST_MS,
+  RESULT_PART_BYTES,
+} from './limits.ts';
+import type { JobChange, NewJobEvent, RowFiles, RowParts, TrainingJob, TrainingJobs } from './ports.ts';
+
+export interface AdvanceDeps extends IntakeDeps {
+  trainingJobs: TrainingJobs;
+  rowFiles: Pick<RowFiles, 'get'>;
+  rowParts: Pick<RowParts, 'get'>;
+  originJobs: OriginJobs;
+  keyLedger: Pick<KeyLedger, 'get'>;
+  grantLedger: Pick<GrantLedger, 'usableBy'>;
+  pageUploads: PageUploads;
+  usage: UsageLedger;
+}
+
+type KeepAlive = RequestLife['keepAlive'];
+
+/** The schedule's part. @throws the first failure, when all jobs have had their turn. */
+export async function advanceJobs(deps: AdvanceDeps, keepAlive: KeepAlive): Promise<void> {
+  const { trainingJobs, now } = deps;
+  const failures: unknown[] = [];
+  const attempt = async (work: () => Promise<unknown>, job?: string): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      failures.push(error);
+      logLine('training_job_failed', { job, reason: reasonOf(error) });
+    }
+  };
+  await attempt(() => removeAtOrigins(deps));
+  for (const id of await trainingJobs.attended({ now: now(), limit: JOBS_PER_RUN }))
+    await attempt(() => advanceJob(deps, id, keepAlive), id);
+  await attempt(() => beginJobs(deps, keepAlive));
+  await attempt(() => trainingJobs.tend(now()));
+  if (failures.length > 0) throw failures[0];
+}
+
+/** Origins delete jobs that have ended; one that is away is asked until it has. */
+export async function removeAtOrigins({
+  trainingJobs,
+  originJobs,
+  now,
+}: Pick<AdvanceDeps, 'trainingJobs' | 'originJobs' | 'now'>): Promise<void> {
+  for (const one of await trainingJobs.deletions({ now: now(), limit: JOB_DELETIONS_PER_RUN })) {
+    // An origin that is no longer ours deletes what nobody asks about by itself.
+    const gone = !originJobs.isKnown(one.origin) || (await originJobs.remove(one.origin, one.job));
+    if (gone) await trainingJobs.deleted(one);
+  }
+}
+
+/** Gives waiting jobs to origins that train and are free, a tenant's turn after the other's. */
+async function beginJobs(deps: AdvanceDeps, keepAlive: KeepAlive): Promise<void> {
+  const { trainingJobs, originJobs, now } = deps;
+  const bases = await trainingJobs.waitingBases(now());
+  if (bases.length === 0) return;
+  const busy = new Set(await trainingJobs.busyOrigins());
+  for (const base of bases)
+    for (const origin of originJobs.of(base)) {
+      if (busy.has(origin)) continue;
+      const known = await originJobs.list(origin);
+      // Another edge's job may run there.
+      const isFree = known?.trains === true && !known.jobs.some(({ state }) => OCCUPIED.has(state));
+      if (!isFree) continue;
+      const job = await trainingJobs.next({ base, now: now() });
+      if (job === null) break;
+      busy.add(origin);
+      const at = now();
+      const begun = await trainingJobs.save(
+        job,
+        { origin, heardAt: at, beganAt: at, seen: 0 },
+        { events: [event(at, 'info', 'An origin takes the job.')] },
+      );
+      if (begun !== null) await advanceJob(deps, job.id, keepAlive);
+    }
+}
+
+const OCCUPIED: ReadonlySet<JobReport['state']> = new Set(['receiving', 'waiting', 'running']);
+
+const event = (at: number, level: NewJobEvent['level'], message: string): NewJobEvent => ({
+  at,
+  level,
+  message,
+  metrics: null,
+});
+
+/** One job's next steps, unless somebody else attends to it. @throws StoreUnavailable */
+export async function advanceJob(deps: AdvanceDeps, id: string, keepAlive: KeepAlive): Promise<void> {
+  const { trainingJobs, now } = deps;
+  const until = now() + JOB_LEASE_MS;
+  const job = await trainingJobs.lease({ id, now: now(), until });
+  if (job === null) return;
+  try {
+    await attend(deps, job, keepAlive);
+  } finally {
+    await trainingJobs.release({ id, until });
+  }
+}
+
+/** As often as an origin can have something new at once: rows, adapters, a pause to do, and some thousand events. */
+const ROUNDS = 16;
+
+async function attend(deps: AdvanceDeps, leased: TrainingJob, keepAlive: KeepAlive): Promise<void> {
+  const { originJobs } = deps;
+  const trainer = await trainerOf(deps, leased);
+  if (trainer === null) return void (await fail(deps, leased, KEY_ENDED));
+  let job: TrainingJob | null = leased;
+  const { origin } = leased;
+  if (origin === null) return;
+  let answer = await originJobs.report(origin, leased.id, leased.seen);
+  if (answer.kind === 'unknown') answer = await declare(deps, leased, origin);
+  for (let round = 0; round < ROUNDS; round += 1) {
+    if (answer.kind !== 'report') return unheard(deps, job, answer);
+    const { report }: { report: JobReport } = answer;
+    job = await note(deps, job, report);
+    if (job === null) return leftBehind(deps, leased, origin);
+    if (report.events.length >= MAX_JOB_EVENTS_AT_ONCE) {
+      // Before it ends: the origin deletes what is left of its story then.
+      answer = await originJobs.report(origin, job.id, job.seen);
+      continue;
+    }
+    if (report.state === 'failed') {
+      const failure = report.failure ?? { code: 'training_failed', message: 'The training failed.' };
+      return void (await fail(deps, job, { ...failure, param: null }));
+    }
+    if (report.state === 'done') return publish(deps, { job, report, trainer, keepAlive });
+    const next = await help(deps, { job, origin, report, keepAlive });
+    if (next === null) return;
+    if (next.kind === 'lost') return void (await fail(deps, job, next.error));
+    answer = next;
+  }
+}
+
+const KEY_ENDED = {
+  code: 'key_ended',
+  message: 'The key that created the job has ended or may no longer train.',
+  param: null,
+};
+
+/** The job's key, or the one that it was rotated into; null = it may no longer train. */
+async function trainerOf(
+  { keyLedger, grantLedger, now }: AdvanceDeps,
+  { keyId, tenant }: TrainingJob,
+): Promise<AdminCaller | null> {
+  let row: KeyRow | null = await keyLedger.get(keyId);
+  for (let i = 0; i < MAX_ROTATIONS && row !== null; i += 1) {
+    const isOver = row.revoked_at !== null || (row.expires_at !== null && row.expires_at <= now());
+    if (row.tenant !== tenant || row.kind !== 'api') return null;
+    if (!isOver && row.train) {
+      const { id, scopes, scope_owners } = row;
+      return {
+        keyId: id,
+        tenant,
+        scopes,
+        scope_owners,
+        grants: await grantLedger.usableBy(tenant),
+        root: false,
+      };
+    }
+    if (!isOver || row.replaced_by === null) return null;
+    row = await keyLedger.get(row.replaced_by);
+  }
+  return null;
+}
+
+const declare = ({ originJobs }: AdvanceDeps, job: TrainingJob, origin: string): Promise<JobAnswer> =>
+  originJobs.declare(origin, job.id, {
+    tenant: job.tenant,
+    request: job.request,
+    chain: job.chain,
+    rows: { bytes: job.rows.bytes, sha256: job.rows.sha256 },
+    max_seconds: MAX_JOB_SECONDS,
+  });
+
+/** Refusals that time may change. */
+const FOR_NOW: ReadonlySet<string> = new Set([
+  'queue_full',
+  'origin_overloaded',
+  'origin_unavailable',
+  'deadline_exceeded',
+]);
+
+/** The origin does not answer, or has no room, or refuses the job. */
+async function unheard(
+  deps: AdvanceDeps,
+  job: TrainingJob | null,
+  answer: Exclude<JobAnswer, { kind: 'report' }>,
+): Promise<void> {
+  if (job === null) return;
+  const { trainingJobs, originJobs, now } = deps;
+  const at = now();
+  if (answer.kind === 'refused' && !FOR_NOW.has(answer.code))
+    return void (await fail(deps, job, { code: answer.code, message: answer.message, param: null }));
+  const isLost = at - job.heardAt > ORIGIN_LOST_MS || !originJobs.isKnown(job.origin ?? '');
+  if (answer.kind !== 'refused' && !isLost) return;
+  // Paused, it has its place there, and resumes when there is room.
+  if (answer.kind === 'refused' && job.startedAt !== null && !isLost) return;
+  const message =
+    answer.kind === 'refused'
+      ? 'The origin has no room for the job. It waits for its next turn.'
+      : 'The origin no longer answers. The job begins again elsewhere.';
+  await trainingJobs.save(
+    job,
+    {
+      origin: null,
+      status: 'queued',
+      notBefore: at + JOB_RETRY_MS,
+      seen: 0,
+      startedAt: null,
+      estimatedFinish: null,
+    },
+    { events: [event(at, 'warn', message)], leaves: true },
+  );
+}
+
+const BEGUN: ReadonlySet<JobReport['state']> = new Set(['running', 'done', 'failed']);
+
+/** Records what an origin says. @returns null if the job was changed meanwhile: whoever did has the word. */
+function note(deps: AdvanceDeps, job: TrainingJob | null, report: JobReport): Promise<TrainingJob | null> {
+  if (job === null) return Promise.resolve(null);
+  const { trainingJobs, now } = deps;
+  const at = now();
+  const news = report.events.filter(({ number }) => number > job.seen);
+  const hasBegun = BEGUN.has(report.state);
+  const change: JobChange = {
+    heardAt: at,
+    seen: Math.max(job.seen, ...news.map(({ number }) => number)),
+    status: job.wanted === 'pause' ? 'paused' : hasBegun ? 'running' : 'queued',
+    startedAt: job.startedAt ?? (hasBegun ? at : null),
+    doneAt: report.state === 'done' ? (job.doneAt ?? at) : null,
+    estimatedFinish:
+      report.seconds_left === null
+        ? null
+        : at + Math.ceil(Math.min(report.seconds_left, MAX_JOB_SECONDS) * 1_000),
+  };
+  return trainingJobs.save(job, change, {
+    events: news.map(({ at: when, level, message, metrics }) => ({ at: when, level, message, metrics })),
+  });
+}
+
+/** A job that was ended or erased while its origin was given it: nobody else would have it deleted there. */
+async function leftBehind(
+  { trainingJobs, originJobs }: AdvanceDeps,
+  { id, tenant }: TrainingJob,
+  origin: string,
+): Promise<void> {
+  const now = await trainingJobs.get({ id, tenant });
+  if (now?.origin !== origin) await originJobs.remove(origin, id);
+}
+
+type Lost = { kind: 'lost'; error: NonNullable<TrainingJob['error']> };
+
+/** Does what the origin waits for. @returns its answer; null if there is nothing to do, or not now. */
+async function help(
+  deps: AdvanceDeps,
+  of: { job: TrainingJob; origin: string; report: JobReport; keepAlive: KeepAlive },
+): Promise<JobAnswer | Lost | null> {
+  const { originJobs } = deps;
+  const { job, origin, report, keepAlive } = of;
+  const { id, wanted } = job;
+  if (report.state === 'receiving') return sendRows(deps, of);
+  if (wanted === 'pause')
+    return report.state === 'paused' ? null : unlessRefused(await originJobs.steer(origin, id, 'pause'));
+  if (report.state === 'paused') return unlessRefused(await originJobs.steer(origin, id, 'resume'));
+  if (report.state !== 'waiting') return null;
+  // An origin cannot ask for others' adapters.
+  const missing = report.missing_adapters.filter((digest) =>
+    job.chain.some((member) => member.digest === digest),
+  );
+  if (missing.length === 0) return null;
+  const brought = await originJobs.bring(origin, missing, keepAlive);
+  return brought ? originJobs.report(origin, id, job.seen) : null;
+}
+
+/** It cannot be paused or go on now: the next step tries again. */
+const unlessRefused = (answer: JobAnswer): JobAnswer | null => (answer.kind === 'refused' ? null : answer);
+
+async function sendRows(
+  deps: AdvanceDeps,
+  { job, origin, report }: { job: TrainingJob; origin: string; report: JobReport },
+): Promise<JobAnswer | Lost | null> {
+  const { originJobs, rowFiles, rowParts, now } = deps;
+  const { id, tenant, rows } = job;
+  const file = await rowFiles.get({ id: rows.file, tenant, now: now() });
+  if (file === null) return { kind: 'lost', error: FILE_GONE };
+  let answer: JobAnswer | null = null;
+  for (const index of report.missing_parts) {
+    if (index >= file.parts) continue;
+    const bytes = await rowParts.get({ tenant, file: rows.file, part: index });
+    if (bytes === null) {
+      // KV may be a minute behind.
+      if (now() - file.createdAt < PART_SETTLE_MS) return null;
+      return { kind: 'lost', error: FILE_DAMAGED };
+    }
+    answer = await originJobs.sendRows(origin, id, { index, bytes });
+    if (answer.kind !== 'report') return answer;
+  }
+  return answer;
+}
+
+const FILE_GONE = {
+  code: 'file_not_found',
+  message: 'The training file was deleted, or expired, before an origin had it.',
+  param: 'training_file',
+};
+const FILE_DAMAGED = {
+  code: 'file_damaged',
+  message: 'A part of the training file is missing or damaged in the store. Send the file again.',
+  param: 'training_file',
+};
+
+/** Ends the job without a result. @returns null if somebody has changed it since. */
+export function fail(
+  deps: Pick<AdvanceDeps, 'trainingJobs' | 'now'>,
+  job: TrainingJob,
+  error: NonNullable<TrainingJob['error']>,
+): Promise<TrainingJob | null> {
+  const at = deps.now();
+  logLine('training_job_ended', { job: job.id, tenant: job.tenant, code: error.code }, 'info');
+  return deps.trainingJobs.save(
+    job,
+    { status: 'failed', finishedAt: at, origin: null, estimatedFinish: null, error },
+    { events: [event(at, 'error', error.message)], leaves: true },
+  );
+}
+
+/** Errors that say nothing of the adapter: the next step tries again. */
+const MAY_PASS: ReadonlySet<ApiError['code']> = new Set([
+  'origin_unavailable',
+  'registry_unavailable',
+  'adapter_unavailable',
+  'adapter_loading',
+  'edge_busy',
+  'queue_full',
+  'deadline_exceeded',
+  // Somebody else changes the name.
+  'version_conflict',
+]);
+
+/** Makes a staged version of the result, once, with every check of a publication. */
+async function publish(
+  deps: AdvanceDeps,
+  of: { job: TrainingJob; report: JobReport; trainer: AdminCaller; keepAlive: KeepAlive },
+): Promise<void> {
+  const { job, report } = of;
+  const { now, usage, trainingJobs } = deps;
+  const card = SentTrainingCard.safeParse(report.result?.card);
+  const isOwn = card.success && card.data.rows.sha256 === job.rows.sha256;
+  if (report.result === null || !card.success || !isOwn)
+    return void (await fail(deps, job, {
+      code: 'training_failed',
+      message: 'The origin returned a result that does not belong to this job.',
+      param: null,
+    }));
+  const published = await versionOf(deps, { ...of, card: card.data, result: report.result });
+  if (!published.ok) {
+    const { code, message } = published.error;
+    const isOver = now() - (job.doneAt ?? now()) > RESULT_LOST_MS;
+    // A part that the store has lost is fetched again.
+    const isLost = 'reason' in published.error && published.error.reason === 'part_missing';
+    if ((MAY_PASS.has(code) || isLost) && !isOver) return;
+    return void (await fail(deps, job, { code, message, param: null }));
+  }
+  const at = now();
+  const { tokens, steps, curve, scores } = card.data;
+  const version = published.value;
+  // The id of the batch is the job's, so that it is counted once, whoever comes here how often.
+  await usage.add({
+    id: job.id,
+    at,
+    rows: [
+      {
+        tenant: job.tenant,
+        hour: Math.floor((job.doneAt ?? at) / 3_600_000),
+        keyId: job.keyId,
+        name: job.name,
+        version,
+        requests: 1,
+        errors: 0,
+        promptTokens: tokens,
+        completionTokens: 0,
+      },
+    ],
+  });
+  const result = {
+    version,
+    tokens,
+    steps,
+    train_loss: curve.at(-1)?.[1] ?? null,
+    valid_loss: scores?.loss ?? null,
+  };
+  const message = `Published as '${job.name}@${version}', staged: promote it to make it live.`;
+  await trainingJobs.save(
+    job,
+    { status: 'succeeded', finishedAt: at, origin: null, estimatedFinish: null, result },
+    { events: [event(at, 'info', message)], leaves: true },
+  );
+}
+
+async function versionOf(
+  deps: AdvanceDeps,
+  of: {
+    job: TrainingJob;
+    trainer: AdminCaller;
+    keepAlive: KeepAlive;
+    card: TrainingCard;
+    result: NonNullable<JobReport['result']>;
+  },
+): Promise<Result<number, ApiError>> {
+  const { job, trainer, keepAlive, card, result } = of;
+  const { pageUploads, trainingJobs } = deps;
+  const { id, tenant, name, parent } = job;
+  const before = await pageUploads.versionOf(id);
+  if (before !== null) return ok(before);
+  const fetched = await fetchResult(deps, { job, result });
+  if (!fetched.ok) return fetched;
+  const published = await publishVersion(
+    { ...deps, mayUseChain },
+    {
+      request: {
+        name,
+        digest: result.digest,
+        parent,
+        stage: true,
+        training: card,
+        why: `fine-tuning job ${id}`,
+      },
+      caller: trainer,
+      life: { signal: new AbortController().signal, keepAlive },
+      upload: {
+        token: id,
+        keyId: trainer.keyId,
+        right: 'train',
+        refusal: async () => {
+          if ((await trainingJobs.get({ id, tenant }))?.finishedAt !== null) return OVER;
+          return (await trainerOf(deps, job)) === null ? { ...OVER, message: KEY_ENDED.message } : null;
+        },
+      },
+    },
+  );
+  return published.ok ? ok(published.value.row.version) : published;
+}
+
+const OVER: ApiError = { code: 'insufficient_scope', message: 'The job has ended.' };
+
+/** Brings the result into the store, part by part; what is there already is not fetched again. */
+async function fetchResult(
+  deps: AdvanceDeps,
+  { job, result }: { job: TrainingJob; result: NonNullable<JobReport['result']> },
+): Promise<Result<null, ApiError>> {
+  const { originJobs, pageUploads, uploadMemory, now } = deps;
+  const { id, tenant, origin } = job;
+  const { digest, bytes } = result;
+  const size = Math.max(RESULT_PART_BYTES, Math.ceil(bytes / MAX_PARTS));
+  if (size > MAX_PART_BYTES)
+    return err({ code: 'request_too_large', message: 'The result is larger than any adapter may be.' });
+  await pageUploads.claim({
+    token: id,
+    tenant,
+    digest,
+    bytes: 0,
+    most: Number.MAX_SAFE_INTEGER,
+    files: 1,
+    expiresAt: now() + JOB_KEPT_MS,
+  });
+  const sender = pageUploads.sentWith({ token: id, digest });
+  const sent = new Map((await sender.sent()).map((part) => [part.index, part]));
+  const parts: { bytes: number; sha256: string }[] = [];
+  for (let begin = 0, index = 0; begin < bytes; begin += size, index += 1) {
+    const length = Math.min(size, bytes - begin);
+    const known = sent.get(index);
+    if (known?.stored === true && known.bytes === length) {
+      parts.push({ bytes: length, sha256: known.sha256 });
+      continue;
+    }
+    const received = await uploadMemory.hold({ tenant, kind: 'part', bytes: length }, async (alive) => {
+      const slice = await originJobs.result(origin ?? '', id, { begin, bytes: length });
+      alive();
+      if (slice === null) return err(NOT_FETCHED);
+      return receivePart(deps, { digest, index, bytes: slice, sha256: null, tenant, sender });
+    });
+    if (!received.ok) return received;
+    parts.push({ bytes: length, sha256: received.value.sha256 });
+  }
+  const done = await finishBlob(deps, { digest, record: { bytes, parts }, tenant, sender });
+  return done.ok ? ok(null) : done;
+}
+
+const NOT_FETCHED: ApiError = {
+  code: 'origin_unavailable',
+  message: 'The origin did not send the result.',
+  retryAfterMs: JOB_RETRY_MS,
+};

@@ -1,0 +1,40 @@
+/** Lets keys with the right to train in. */
+import { createMiddleware } from 'hono/factory';
+import type { ApiError } from '../../protocol/api-error.ts';
+import type { KeyLedger } from '../access/d1-key-ledger.ts';
+import { presentedKeyHash } from '../access/page-requests.ts';
+import { keyIdOf, type AdminCaller } from '../access/ports.ts';
+import { fail, type AppEnv } from '../http/request.ts';
+
+export interface TrainerDeps {
+  keyLedger: KeyLedger;
+  /** Unix ms. */
+  now: () => number;
+}
+
+const NO_RIGHT: ApiError = {
+  code: 'insufficient_scope',
+  message:
+    'This key may not send files or start fine-tuning jobs. Ask an admin of your tenant to give it that right: ' +
+    'graft keys change <id> --train.',
+};
+
+/** After `requireKey`: the right is read from D1, never from KV. */
+export const requireTrainer = ({ keyLedger, now }: TrainerDeps) =>
+  createMiddleware<AppEnv>(async (context, next) => {
+    const { tenant } = context.get('caller');
+    const hash = await presentedKeyHash(context);
+    const row = await keyLedger.get(keyIdOf(hash));
+    const isGood =
+      row !== null &&
+      row.hash === hash &&
+      row.tenant === tenant &&
+      row.kind === 'api' &&
+      row.revoked_at === null &&
+      (row.expires_at === null || row.expires_at > now());
+    if (!isGood || !row.train) return fail(NO_RIGHT);
+    const { id, scopes, scope_owners } = row;
+    context.set('trainer', { keyId: id, tenant, scopes, scope_owners, root: false } satisfies AdminCaller);
+    await next();
+    return undefined;
+  });
