@@ -29,7 +29,7 @@ const LOOKED_UP: readonly [command: RegExp, why: string][] = [
   [/^graft run medicine\/cardiology$|--judge me\b/, 'needs a terminal: test/e2e/conversation.test.ts'],
   [/completion zsh/, 'needs zsh'],
   [/experiment promote support\/intent$/, 'needs a proposed winner: test/check/ab-test.test.ts'],
-  [/^npm run sim -- --seeds/, 'runs for minutes: test/check/simulation.test.ts'],
+  [/^npm run sim -- --(seeds|minutes)/, 'runs for minutes: test/check/simulation.test.ts'],
   [/examples\/ab-test\/\w+\.mjs$/, 'test/check/ab-test.test.ts runs it, and compares what it prints'],
 ];
 

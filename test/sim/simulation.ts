@@ -141,6 +141,8 @@ export class Simulation {
   readonly tampered = new Set<string>();
   /** Names that were pinned, and not unpinned. */
   readonly pinned = new Set<string>();
+  /** Whether names are pinned for longer than a moment. */
+  readonly pinsLast: boolean;
   readonly counts = new Map<string, Counts>();
   /** How often each code refused each operation. */
   readonly codes = new Map<string, number>();
@@ -169,6 +171,7 @@ export class Simulation {
     this.operations = Math.min(options.operations, options.stopAfter ?? Infinity);
     this.world = new World(options.seed, options.programs, options);
     this.isTampered = this.world.random.fork('tampering').chance(0.35);
+    this.pinsLast = this.world.random.fork('pins').chance(0.6);
     this.truth = new Truth(this.world);
     this.oracle = createOracle(this.world.base.context);
     const fail = (invariant: string, what: string): void => this.fail(invariant, what);

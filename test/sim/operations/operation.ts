@@ -266,15 +266,17 @@ export async function repeat(
 ): Promise<Awaited<ReturnType<typeof admin>> & { lost: boolean; tries: number }> {
   let lost = false;
   let asked = given;
+  // Some repeat it word for word.
+  const isReader = actor.random.chance(0.6);
   for (let tries = 1; ; tries += 1) {
     const last = await admin(sim, actor, asked, refusals);
     const { answered, outcome } = last;
     lost ||= outcome === 'lost';
     const again = answered.kind === 'lost' || answered.status === 503;
     if (!again || tries === TRIES) return { ...last, lost, tries };
-    // A rollback is repeated with the version that the error names.
+    // A rollback is to be repeated with the version that the error names.
     const to = /with `to: (\d+)`/.exec(answered.kind === 'answer' ? answered.text : '')?.[1];
-    if (to !== undefined) asked = { ...given, body: { ...given.body, to: Number(to) } };
+    if (to !== undefined && isReader) asked = { ...given, body: { ...given.body, to: Number(to) } };
     await sim.world.time.sleep(actor.life, actor.random.between(200, 6_000));
   }
 }

@@ -34,7 +34,6 @@ async function readBackup(sim: Simulation, actor: Actor): Promise<Outcome> {
   const { tables } = plan.json as { tables: { name: string; rows: number }[] };
   for (const { name } of tables) {
     const rowsNow = async (): Promise<string[]> =>
-       
       (await committed<object>(sim, `SELECT * FROM "${name}"`)).map((row) =>
         JSON.stringify(Object.entries(row)),
       );
@@ -69,7 +68,8 @@ async function readBackup(sim: Simulation, actor: Actor): Promise<Outcome> {
 export const UPKEEP = {
   pin: {
     weight: 3,
-    possible: has('live'),
+    // Where none lasts, an origin that misses an unpinning is not told again by the way.
+    possible: (sim, actor) => sim.pinsLast && has('live')(sim, actor),
     run: async (sim, actor) => {
       const name = pickName(sim, actor, 'live');
       const { outcome } = await admin(

@@ -360,14 +360,15 @@ export class World {
       Promise.reject(new Error('an origin never calls out')),
     );
     const slots = random.between(2, 6);
+    // Where nothing but rows is short, tenants have their fair share of them.
+    const isRoomy = random.chance(0.25);
     const params: OriginParams = {
       id: slot.id,
       keys: [ORIGIN_KEY],
       base: this.base,
       runner: {
         slots,
-        // One in three has room for all of its rows.
-        kvTokens: random.chance(0.3) ? slots * this.base.context : random.between(400, 1_500),
+        kvTokens: isRoomy || random.chance(0.2) ? slots * this.base.context : random.between(400, 1_500),
         chunk: 16,
         blocks: random.pick([0, 20]),
       },
@@ -379,7 +380,7 @@ export class World {
       ])(),
       loadMs: random.chance(0.15) ? random.between(10_000, 45_000) : random.between(20, 400),
       maxQueue: random.between(2, 12),
-      adapterBytes: random.chance(0.3) ? 40_000 : random.between(2_000, 20_000),
+      adapterBytes: isRoomy || random.chance(0.15) ? 40_000 : random.between(2_000, 20_000),
       diskBytes: random.between(3_000, 40_000),
       ledger: slot.ledger,
     };
