@@ -31,7 +31,7 @@ export const PLANTED: readonly PlantedBug[] = [
     if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row)).catch(lost);
     else await keys.revoke(hash).catch(lost);
 `,
-    seed: 3,
+    seed: 8,
   },
   {
     id: 'swapped-parts',
@@ -62,7 +62,7 @@ export const PLANTED: readonly PlantedBug[] = [
     ttlMs: 3_600_000,
     absences: true,
 `,
-    seed: 1,
+    seed: 2,
   },
   {
     id: 'missing-abort',
@@ -84,7 +84,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: '  const opened = await sealer.open(key, text);\n',
     replace:
       '  const opened = (await sealer.open(key, text)) ?? { value: JSON.parse(text.slice(MAC_DIGITS + 1)) as unknown };\n',
-    seed: 16,
+    seed: 12,
   },
   {
     id: 'counter-not-transactional',
@@ -97,7 +97,7 @@ export const PLANTED: readonly PlantedBug[] = [
     const state = await this.#load();
     await new Promise((resolve) => setTimeout(resolve, 1));
 `,
-    seed: 2,
+    seed: 3,
   },
   {
     id: 'slow-heartbeat',
@@ -107,7 +107,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/http/completions.ts',
     find: 'heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,',
     replace: 'heartbeatMs: 3 * (context.heartbeatMs ?? STREAM_HEARTBEAT_MS),',
-    seed: 19,
+    seed: 3,
   },
   {
     id: 'lease-not-given-back',
@@ -137,6 +137,6 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/adapters/adapter-cache.ts',
     find: '    else if (isHeld(entry)) this.#eviction.hold(entry.digest);\n',
     replace: '    else if (entry.references > 1 || entry.pinned) this.#eviction.hold(entry.digest);\n',
-    seed: 4,
+    seed: 3,
   },
 ];
