@@ -1,5 +1,5 @@
 import http from 'node:http';
-import OpenAI, { APIError, AuthenticationError, NotFoundError } from 'openai';
+import OpenAI, { APIError, AuthenticationError, NotFoundError, toFile } from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MAX_BODY_BYTES, MAX_MESSAGES } from '../../protocol/limits.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
@@ -40,6 +40,21 @@ describe('the openai client', () => {
     const ids = [];
     for await (const model of openai.models.list()) ids.push(model.id);
     expect(ids).toEqual([TINY_BASE.id, NAME]);
+  });
+
+  it('sends a file of several parts, reads it back, and creates a job with it', async () => {
+    const trainer = await graft.makeKey({ tenant: 'default', train: true });
+    const client = new OpenAI({ baseURL: `${graft.edge.url}/v1`, apiKey: trainer, maxRetries: 0 });
+    const rows = Buffer.from(`${JSON.stringify({ prompt: 'x'.repeat(1_000) })}\n`.repeat(5_000));
+    const file = await client.files.create({ file: await toFile(rows, 'rows.jsonl'), purpose: 'fine-tune' });
+    expect(file).toMatchObject({ bytes: rows.length, filename: 'rows.jsonl', purpose: 'fine-tune' });
+    const content = await (await client.files.content(file.id)).arrayBuffer();
+    expect(Buffer.from(content).equals(rows)).toBe(true);
+    const { jobs } = client.fineTuning;
+    const job = await jobs.create({ model: NAME, training_file: file.id, suffix: 'tuned' });
+    expect((await jobs.cancel(job.id)).status).toBe('cancelled');
+    expect(await client.files.delete(file.id)).toMatchObject({ deleted: true });
+    await expect(client.files.content(file.id)).rejects.toBeInstanceOf(NotFoundError);
   });
 
   it('finds a model by a name with slashes, raw and encoded', async () => {

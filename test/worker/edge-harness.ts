@@ -27,6 +27,7 @@ export interface TestEdge {
     scopes?: string[];
     download?: boolean;
     publish?: boolean;
+    train?: boolean;
   }): Promise<string>;
   makeAdminKey(tenant: string): Promise<string>;
   /** Uploads in parts of `partBytes` and publishes. */
