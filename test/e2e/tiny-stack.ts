@@ -20,14 +20,14 @@ export interface TinyStack {
   remove(): Promise<void>;
 }
 
-/** @param originArgs further flags for the origin. */
-export async function startTinyStack(originArgs = ''): Promise<TinyStack> {
+/** @param originArgs further flags for the origin. @param devArgs of `graft dev`. */
+export async function startTinyStack(originArgs = '', devArgs: readonly string[] = []): Promise<TinyStack> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'graft-e2e-'));
   writeTinyBase(path.join(folder, 'tiny-base'));
   const env = { GRAFT_CACHE: path.join(folder, 'cache') };
   const start = async () => {
     const ports = ['--port', '0', '--origin-port', '0'];
-    const rest = originArgs === '' ? [] : [`--origin-arg=${originArgs}`];
+    const rest = [...devArgs, ...(originArgs === '' ? [] : [`--origin-arg=${originArgs}`])];
     const dev = startGraft(['dev', ...ports, '--no-examples', '--json', '--base', 'tiny-base', ...rest], {
       cwd: folder,
       env,

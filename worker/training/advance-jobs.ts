@@ -136,7 +136,11 @@ async function attend(deps: AdvanceDeps, leased: TrainingJob, keepAlive: KeepAli
   const { origin } = leased;
   if (origin === null) return;
   let answer = await originJobs.report(origin, leased.id, leased.seen);
-  if (answer.kind === 'unknown') answer = await declare(deps, leased, origin);
+  if (answer.kind === 'unknown') {
+    answer = await declare(deps, leased, origin);
+    // It begins there anew: so do the numbers of its events.
+    if (answer.kind === 'report') job = { ...leased, seen: 0 };
+  }
   for (let round = 0; round < ROUNDS; round += 1) {
     if (answer.kind !== 'report') return unheard(deps, job, answer);
     const { report }: { report: JobReport } = answer;

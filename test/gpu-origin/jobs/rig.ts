@@ -101,9 +101,9 @@ export class PlayedTraining implements Training {
     this.#tellEnd({ event: 'failed', code, message, kept_step: null });
   }
   /** @param adapter bytes of the result; null = there is none. */
-  succeeds(adapter: string | null): void {
+  succeeds(adapter: string | Uint8Array | null, card = CARD): void {
     if (adapter !== null) writeFileSync(join(this.wish.work, PACKED_FILE), adapter);
-    this.#tellEnd({ event: 'ready', folder: join(this.wish.work, 'adapter'), card: CARD });
+    this.#tellEnd({ event: 'ready', folder: join(this.wish.work, 'adapter'), card });
   }
   dies(signal: NodeJS.Signals | null, log: readonly string[] = []): void {
     this.#end({ event: 'died', signal, exitCode: signal === null ? 3 : null, log });
