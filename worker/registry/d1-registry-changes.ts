@@ -89,12 +89,12 @@ export const nameRow = (db: SqlDatabase, name: NameRow): SqlStatement =>
       sameJson(name.about, NOTHING_SAID) ? null : JSON.stringify(name.about),
     );
 
-/**
- * True if a name that did not exist when it was read is no longer free, or the creating key has been revoked or
- * erased.
- */
+/** True if the key has been revoked, or erased with its tenant. */
+const mayNotAct = (actor: string): Guard => ({ sql: `NOT ${mayAct('?')}`, values: [actor, actor] });
+
+/** True if a name that did not exist when it was read is no longer free, or the creating key may not act. */
 const taken = (name: string, claimant: string | null | undefined, actor: string): Guard[] =>
-  claimant == null ? [] : [notFreeFor(claimant, name), { sql: `NOT ${mayAct('?')}`, values: [actor, actor] }];
+  claimant == null ? [] : [notFreeFor(claimant, name), mayNotAct(actor)];
 
 /** An erasure deletes a name's history, so its next sequence number would be free again. */
 export const isGone = ({ name, sequence }: Pick<NameRow, 'name' | 'sequence'>): Guard => ({
@@ -159,6 +159,8 @@ export function createD1Changes(
       const guards = [
         standsOnRetired(row),
         ...taken(row.name, before === null ? claimant : null, row.createdBy),
+        // An erasure that began meanwhile leaves the name's row for a while: a revoked key would begin it anew.
+        ...(before?.removedAt === 0 ? [mayNotAct(row.createdBy)] : []),
         ...(sentBy == null ? [] : [isReleased(row.digest, sentBy)]),
         ...(upload === null
           ? []

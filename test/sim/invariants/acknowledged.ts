@@ -50,6 +50,9 @@ export class Acknowledged {
     const [path = ''] = given.path.split('?');
     const about = aboutOf(tenant, given, this.#now());
     const changesName = given.body !== undefined && (path === '/admin/versions' || NAMES.has(path));
+    // With all that was removed along with it.
+    if (path === '/admin/restore')
+      for (const key of this.#promised.keys()) if (key.startsWith('removed ')) this.#promised.delete(key);
     if (about === null && !changesName) return () => undefined;
     if (changesName) this.#changed(tenant, (given.body as { name?: string } | undefined)?.name);
     if (about !== null) this.#promised.delete(about.key);

@@ -9,7 +9,12 @@ const ACCEPTED = 202;
 export const watchSenders =
   (fail: Fail) =>
   ({ to, what, status, silentMs }: Exchange): void => {
-    if (status === ACCEPTED && /PUT \S+\/parts\/\d+$/.test(what) && silentMs > SILENT_MS)
+    if (
+      status === ACCEPTED &&
+      /PUT \S+\/parts\/\d+$/.test(what) &&
+      Number.isFinite(silentMs) &&
+      silentMs > SILENT_MS
+    )
       fail(
         '7 everybody who waits is served',
         `${to.name} still waits for another sender of ${what}, silent for ${silentMs} ms`,

@@ -294,6 +294,24 @@ describe('a name that is being published for a tenant', () => {
   });
 });
 
+it('a name of a tenant whose erasure has begun meanwhile gets no version by its revoked key', async () => {
+  const { key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
+  for (const { bytes, digest } of [first, second]) {
+    const path = `/admin/blobs/${digest}`;
+    await app.graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(bytes) });
+    await done(path, { bytes: bytes.length, parts: [{ bytes: bytes.length, sha256: digest }] }, key);
+  }
+  await done('/admin/versions', { name: 'acme/notes', digest: first.digest }, key);
+  await done('/admin/keys', { tenant: 'acme', scopes: ['**'] });
+  before.set('registry.publish', async () => {
+    before.set('rights.syncKey', () => Promise.reject(new Error('cut off')));
+    await ask('/admin/erase', { tenant: 'acme' });
+  });
+  const answer = await ask('/admin/versions', { name: 'acme/notes', digest: second.digest }, key);
+  expect(answer.status).toBe(409);
+  expect(await rows('SELECT version FROM versions WHERE removed_at IS NULL')).toEqual([]);
+});
+
 describe('what a tenant makes while its erasure runs from its beginning to its end', () => {
   let key: string;
   beforeEach(async () => {
