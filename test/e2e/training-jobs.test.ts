@@ -121,6 +121,12 @@ const trainings = (): number[] =>
     .map(Number)
     .filter((pid) => pid > 0 && parentOf(pid) === origin?.pid);
 
+/** A report may say that it runs before its process is there. */
+async function theTraining(): Promise<number> {
+  await expect.poll(() => trainings().length).toBe(1);
+  return trainings()[0]!;
+}
+
 function parentOf(pid: number): number | null {
   try {
     // After the name in brackets: state, parent.
@@ -204,12 +210,12 @@ it('goes on after pauses, ends and kills of the origin and of the training, to t
   expect(step).toBeGreaterThan(paused.step);
 
   // Its training ends with it.
-  const [orphan] = trainings();
+  const orphan = await theTraining();
   await end('SIGKILL');
-  await expect.poll(() => existsSync(`/proc/${orphan}/environ`) && parentOf(orphan!) !== null).toBe(false);
+  await expect.poll(() => existsSync(`/proc/${orphan}/environ`) && parentOf(orphan) !== null).toBe(false);
   await start('--train');
   await reaches(id, (now) => now.step > 0);
-  process.kill(trainings()[0]!, 'SIGSEGV');
+  process.kill(await theTraining(), 'SIGSEGV');
   const done = await reaches(id, ({ state }) => state === 'done');
   expect(done.result?.digest).toBe(sha256(wanted));
   expect(done.events.map(({ message }) => message)).toContain(
@@ -224,7 +230,7 @@ it('fails for want of memory when the kernel kills it, and leaves nothing when i
   const [killed, deleted] = [idOf('killed'), idOf('deleted')];
   await bring(killed);
   await reaches(killed, ({ step }) => step > 0);
-  process.kill(trainings()[0]!, 'SIGKILL');
+  process.kill(await theTraining(), 'SIGKILL');
   const failed = await reaches(killed, ({ state }) => state === 'failed');
   expect(failed.failure).toMatchObject({ code: 'out_of_memory' });
   expect(readdirSync(join(folder, JOBS, killed)).sort()).toEqual(['events.jsonl', 'job.json']);
