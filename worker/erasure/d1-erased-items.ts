@@ -18,9 +18,13 @@ export function numbered(
   return db.prepare(sql).bind(...values.slice(0, most));
 }
 
-/** The row of `versions`, or of a table with the same name and version columns, is erased. */
+/**
+ * The row of `versions`, or of a table with the same name and version columns, is erased. What an earlier erasure that was
+ * taken over has deleted is another row now, if there is one.
+ */
 export const hasItem = (row: string): string =>
-  `EXISTS (SELECT 1 FROM erasure_items x WHERE x.erasure = ?1 AND x.name = ${row}.name AND x.version IN (0, ${row}.version))`;
+  `EXISTS (SELECT 1 FROM erasure_items x WHERE x.erasure = ?1 AND x.name = ${row}.name AND x.version IN (0, ${row}.version)
+    AND x.gone = 0)`;
 
 /** Of `history`: the newest row stays, so that ids are not reused. */
 const NOT_NEWEST = 'id <> (SELECT MAX(id) FROM history)';

@@ -109,10 +109,7 @@ export async function checkErased(sim: Simulation): Promise<void> {
     const said = new RegExp(`(?<![a-z0-9/])${name}(?![a-z0-9/])`);
     const isLater = (table: string, row: string): boolean =>
       // A file dropped for the name has been refused since: nobody owns it.
-      (table === 'drops' &&
-        (JSON.parse(row) as { at: number }).at > truth.names.lastAt(name) + DROP_LATE_MS) ||
-      // A version that was removed with it is forgotten some days later.
-      (table === 'versions' && (JSON.parse(row) as { removed_at: number | null }).removed_at !== null);
+      table === 'drops' && (JSON.parse(row) as { at: number }).at > truth.names.lastAt(name) + DROP_LATE_MS;
     for (const { table, row } of rows)
       if (!KEEP_NAMES.has(table) && said.test(row) && !isLater(table, row))
         wrong(`${name} is in ${table}: ${row.slice(0, 200)}`);

@@ -198,6 +198,27 @@ it('a name that is published anew while its erasure is cut off keeps nothing of 
   await done('/admin/edit', { name: 'notes', description: 'anew' });
 });
 
+it('a version that was made anew since an earlier erasure does not name what goes now', async () => {
+  const stack = async () => {
+    expect((await app.graft.publish('notes', first)).status).toBe(201);
+    const [live] = (await rows("SELECT chain_id FROM versions WHERE name = 'notes'")) as {
+      chain_id: string;
+    }[];
+    const top = tinyAdapter({ seed: 9, parent: live!.chain_id });
+    expect((await app.graft.upload(top)).status).toBeLessThan(300);
+    await done('/admin/versions', { name: 'top', digest: top.digest, parent: 'notes' });
+  };
+  await stack();
+  await erase({ name: 'notes', cascade: true });
+  await stack();
+  await done('/admin/remove', { name: 'notes', cascade: true });
+  // It takes over the first one, which erased both.
+  await erase({ name: 'notes' });
+  const left = await rows('SELECT name, chain, parent FROM versions');
+  expect(left).toMatchObject([{ name: 'top' }]);
+  expect(JSON.stringify(left)).not.toContain('notes');
+});
+
 it('an erasure does not begin when a name was published since it was planned', async () => {
   await app.graft.publish('notes', first);
   const [{ owner } = { owner: '' }] = (await rows('SELECT owner FROM names')) as { owner: string }[];
