@@ -25,16 +25,18 @@ export const FileObject = z
   .meta({ id: 'File' });
 export type FileObject = z.infer<typeof FileObject>;
 
-/** `GET /v1/files` */
-export const FileList = z
-  .object({
+/** A page of a list, as OpenAI's clients read it. */
+export const listOf = <Item extends z.ZodType>(item: Item) =>
+  z.object({
     object: z.literal('list'),
-    data: z.array(FileObject),
+    data: z.array(item),
     first_id: z.string().nullable(),
     last_id: z.string().nullable(),
     has_more: z.boolean(),
-  })
-  .meta({ id: 'FileList' });
+  });
+
+/** `GET /v1/files` */
+export const FileList = listOf(FileObject).meta({ id: 'FileList' });
 export type FileList = z.infer<typeof FileList>;
 
 /** Largest page of a list, and the usual one of files. */

@@ -1,6 +1,6 @@
 /** Fine-tuning jobs: requests and answers of OpenAI's Fine-tuning API, and what graft adds in `graft`. */
 import { z } from 'zod';
-import { PageLimit, RowFileId } from './files.ts';
+import { listOf, PageLimit, RowFileId } from './files.ts';
 import { AdapterName } from './identity.ts';
 import { MAX_METADATA } from './limits.ts';
 import { MAX_BATCH_ROWS, MAX_EPOCHS, TrainingSettings } from './training.ts';
@@ -125,17 +125,8 @@ export const JobView = z
   .meta({ id: 'FineTuningJob' });
 export type JobView = z.infer<typeof JobView>;
 
-const page = <Item extends z.ZodType>(item: Item) =>
-  z.object({
-    object: z.literal('list'),
-    data: z.array(item),
-    first_id: z.string().nullable(),
-    last_id: z.string().nullable(),
-    has_more: z.boolean(),
-  });
-
 /** `GET /v1/fine_tuning/jobs`: newest first, like the other lists. */
-export const JobPage = page(JobView).meta({ id: 'FineTuningJobList' });
+export const JobPage = listOf(JobView).meta({ id: 'FineTuningJobList' });
 export type JobPage = z.infer<typeof JobPage>;
 
 export const JobEventId = z.string().regex(/^ftevent-[0-9a-z]{24}-[1-9]\d{0,8}$/, 'must be an event id');
@@ -161,7 +152,7 @@ export const JobEventView = z
 export type JobEventView = z.infer<typeof JobEventView>;
 
 /** `GET /v1/fine_tuning/jobs/<id>/events` */
-export const JobEventPage = page(JobEventView).meta({ id: 'FineTuningJobEventList' });
+export const JobEventPage = listOf(JobEventView).meta({ id: 'FineTuningJobEventList' });
 export type JobEventPage = z.infer<typeof JobEventPage>;
 
 export const JobCheckpointView = z
@@ -182,7 +173,7 @@ export const JobCheckpointView = z
 export type JobCheckpointView = z.infer<typeof JobCheckpointView>;
 
 /** `GET /v1/fine_tuning/jobs/<id>/checkpoints`: of a job that has succeeded, its result. */
-export const JobCheckpointPage = page(JobCheckpointView).meta({ id: 'FineTuningJobCheckpointList' });
+export const JobCheckpointPage = listOf(JobCheckpointView).meta({ id: 'FineTuningJobCheckpointList' });
 export type JobCheckpointPage = z.infer<typeof JobCheckpointPage>;
 
 /** Usual and largest pages. OpenAI's. */

@@ -243,3 +243,16 @@ export const TrainingEvent = z.discriminatedUnion('event', [
   z.object({ event: z.literal('ready'), folder: z.string(), card: TrainingCard }),
 ]);
 export type TrainingEvent = z.infer<typeof TrainingEvent>;
+
+/** How the process of the training program ended. */
+export type TrainingEnd =
+  | Extract<TrainingEvent, { event: 'ready' | 'failed' | 'stopped' }>
+  /** Without a word: it was killed, or crashed. `log` has its last lines, `signal` such as `SIGKILL`. */
+  | { event: 'died'; signal: string | null; exitCode: number | null; log: readonly string[] };
+
+/** V8's and the C++ library's words. */
+const NO_MEMORY = /heap out of memory|bad_alloc|Array buffer allocation failed/i;
+
+/** Most likely for want of memory: Linux kills a process for it, and says so to nobody. */
+export const diedForMemory = ({ signal, log }: Extract<TrainingEnd, { event: 'died' }>): boolean =>
+  signal === 'SIGKILL' || NO_MEMORY.test(log.join('\n'));

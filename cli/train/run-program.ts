@@ -2,7 +2,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { TrainingEvent, type TrainingFailure } from '../../protocol/training.ts';
+import {
+  diedForMemory,
+  type TrainingEnd,
+  TrainingEvent,
+  type TrainingFailure,
+} from '../../protocol/training.ts';
 import { CliError, EXIT, type ExitCode, interrupted } from '../cli-error.ts';
 import {
   endsWithUs,
@@ -12,15 +17,6 @@ import {
   ROOT,
 } from '../local/origin-process.ts';
 import { makePrivately } from '../local/private-files.ts';
-
-type EventOf<Name extends TrainingEvent['event']> = Extract<TrainingEvent, { event: Name }>;
-
-export type TrainingEnd =
-  | EventOf<'ready'>
-  | EventOf<'failed'>
-  | EventOf<'stopped'>
-  /** It ended without a word: was killed, or crashed. */
-  | { event: 'died'; signal: NodeJS.Signals | null; exitCode: number | null; log: readonly string[] };
 
 /** Lines of its log that are kept. */
 const LAST_LINES = 5;
@@ -131,9 +127,6 @@ const REMEDIES: Readonly<Record<TrainingFailure, Remedy>> = {
 const sentence = (text: string): string =>
   `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
 
-/** V8's and the C++ library's words. */
-const NO_MEMORY = /heap out of memory|bad_alloc|Array buffer allocation failed/i;
-
 /**
  * @param params.hasCheckpoint whether there is one on the disk now. @param params.isStopping it was told to end.
  * @returns the error of the command.
@@ -165,7 +158,7 @@ export function trainingError(
   if (isStopping && !isKept) return interrupted();
   const { signal, exitCode, log } = end;
   const how = signal === null ? `ended with code ${exitCode}` : `was ended by ${signal}`;
-  const isMemory = signal === 'SIGKILL' || NO_MEMORY.test(log.join('\n'));
+  const isMemory = diedForMemory(end);
   const said = log.length === 0 ? '' : `\n${log.join('\n')}`;
   const remedy = isMemory
     ? `Most likely the memory was not enough. ${REMEDIES.out_of_memory.text({ go, isKept, again })}`

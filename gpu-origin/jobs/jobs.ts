@@ -3,7 +3,12 @@
  * Edges ask, and the origin never calls out.
  */
 import { type ApiError, err, ok, type Result } from '../../protocol/api-error.ts';
-import type { TrainingEvent, TrainingFailure } from '../../protocol/training.ts';
+import {
+  diedForMemory,
+  type TrainingEnd,
+  type TrainingEvent,
+  type TrainingFailure,
+} from '../../protocol/training.ts';
 import {
   type JobDeclaration,
   type JobEvent,
@@ -16,7 +21,7 @@ import {
 } from '../../protocol/training-jobs.ts';
 import type { AdapterFileStore } from '../adapter-files/adapter-store.ts';
 import { type JobRecord, type JobStore, partBytes, partCount, type StoredJob } from './job-store.ts';
-import type { StartTraining, Training, TrainingEnd } from './start-training.ts';
+import type { StartTraining, Training } from './start-training.ts';
 
 /** An origin deletes a job that no edge has asked about for so long: its edge is gone. */
 export const JOB_UNHEARD_MS = 24 * 60 * 60 * 1000;
@@ -540,10 +545,8 @@ export class Jobs {
         this.#tell(job, 'info', step === 0 ? 'Paused.' : `Paused at step ${step} of ${steps}.`);
       return;
     }
-    const said = end.log.join('\n');
-    onTrouble(job.id, 'training_failed', `${end.signal ?? `code ${end.exitCode}`}: ${said}`);
-    if (end.signal === 'SIGKILL' || NO_MEMORY.test(said))
-      return this.#fail(job, 'out_of_memory', NEEDS_MEMORY);
+    onTrouble(job.id, 'training_failed', `${end.signal ?? `code ${end.exitCode}`}: ${end.log.join('\n')}`);
+    if (diedForMemory(end)) return this.#fail(job, 'out_of_memory', NEEDS_MEMORY);
     if (job.record.deaths > 0) return this.#fail(job, 'training_failed', FAILED);
     await this.#saveIfPossible(job, { deaths: 1 });
     this.#tell(job, 'warn', 'The training ended unexpectedly. It is started again.');
@@ -679,8 +682,6 @@ function rowsText({ trained, held_out: heldOut, left_out: leftOut, tokens }: Row
 }
 type RowsEvent = Extract<TrainingEvent, { event: 'rows' }>;
 
-/** V8's and the C++ library's words. */
-const NO_MEMORY = /heap out of memory|bad_alloc|Array buffer allocation failed/i;
 const NEEDS_MEMORY =
   'The origin has not enough memory for this training. Use a smaller batch, shorter rows or a lower rank.';
 const OTHER_BASE = 'The origin was started again with another base.';

@@ -5,16 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { ChainEntry } from '../../protocol/identity.ts';
-import { TrainingEvent, type TrainingRequest } from '../../protocol/training.ts';
-
-type EventOf<Name extends TrainingEvent['event']> = Extract<TrainingEvent, { event: Name }>;
-
-export type TrainingEnd =
-  | EventOf<'ready'>
-  | EventOf<'failed'>
-  | EventOf<'stopped'>
-  /** It ended without a word: was killed, or crashed. `log` has its last lines. */
-  | { event: 'died'; signal: NodeJS.Signals | null; exitCode: number | null; log: readonly string[] };
+import { type TrainingEnd, TrainingEvent, type TrainingRequest } from '../../protocol/training.ts';
 
 export interface Training {
   /** Makes it save a checkpoint and end. */

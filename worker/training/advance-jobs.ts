@@ -71,7 +71,7 @@ export async function removeAtOrigins({
   now,
 }: Pick<AdvanceDeps, 'trainingJobs' | 'originJobs' | 'now'>): Promise<void> {
   for (const one of await trainingJobs.deletions({ now: now(), limit: JOB_DELETIONS_PER_RUN })) {
-    // An origin that is no longer ours deletes what nobody asks about by itself.
+    // An origin that has left ORIGINS deletes by itself what no edge asks about.
     const gone = !originJobs.isKnown(one.origin) || (await originJobs.remove(one.origin, one.job));
     if (gone) await trainingJobs.deleted(one);
   }

@@ -1,4 +1,4 @@
-/** Deletes the bytes of files of rows that nobody can ask for any more. */
+/** Deletes the bytes of files of rows that were deleted or have expired. */
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { GoingFile, RowFiles, RowParts } from './ports.ts';
 

@@ -15,6 +15,7 @@ import { registryUnavailable } from '../errors.ts';
 import { carryThrough, fail, methodNotAllowed, parseInput, type AppEnv } from '../http/request.ts';
 import type { Index } from '../platform/ports.ts';
 import { deleteBytes } from './delete-rows.ts';
+import { pageOf } from './ids.ts';
 import type { RowFile, RowParts } from './ports.ts';
 import { receiveRows, type ReceiveDeps } from './receive-rows.ts';
 import { requireTrainer, type TrainerDeps } from './require-trainer.ts';
@@ -75,15 +76,7 @@ export function fileRoutes(deps: FileDeps): Hono<AppEnv> {
             limit: most + 1,
             now: now(),
           });
-    const data = found.slice(0, most).map(shown);
-    const answer: FileList = {
-      object: 'list',
-      data,
-      first_id: data[0]?.id ?? null,
-      last_id: data.at(-1)?.id ?? null,
-      has_more: found.length > most,
-    };
-    return context.json(answer);
+    return context.json(pageOf(found.map(shown), most) satisfies FileList);
   });
   routes.all(FILES, methodNotAllowed('GET or POST'));
 

@@ -1,4 +1,4 @@
-/** Ids that are ordered by time, so that a list can go on after one that was deleted meanwhile. */
+/** Ids that are ordered by time, so that a list can go on after one that was deleted meanwhile; and pages of lists. */
 
 const DIGITS = '0123456789abcdefghijklmnopqrstuvwxyz';
 /** Of the time in ms: good until the year 5188. */
@@ -19,3 +19,15 @@ function randomDigits(): string {
 /** @param now unix ms. @returns such as `file-0mhy…`, with 24 digits. */
 export const newId = (prefix: 'file' | 'ftjob', now: number): string =>
   `${prefix}-${now.toString(DIGITS.length).padStart(TIME_DIGITS, '0')}${randomDigits()}`;
+
+/** @param found one more than the page has, if there are more. */
+export function pageOf<Item extends { id: string }>(found: readonly Item[], most: number) {
+  const data = found.slice(0, most);
+  return {
+    object: 'list' as const,
+    data,
+    first_id: data[0]?.id ?? null,
+    last_id: data.at(-1)?.id ?? null,
+    has_more: found.length > most,
+  };
+}

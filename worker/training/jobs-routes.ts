@@ -28,6 +28,7 @@ import { withTimeout } from '../platform/store-calls.ts';
 import { advanceJob, type AdvanceDeps, removeAtOrigins } from './advance-jobs.ts';
 import { createJob, parseJobRequest, type CreateDeps } from './create-job.ts';
 import { eventNumberOf, shownCheckpoints, shownEvent, shownJob } from './job-view.ts';
+import { pageOf } from './ids.ts';
 import { JOB_FRESH_MS, JOB_WAIT_MS, MAX_JOB_BODY_BYTES } from './limits.ts';
 import type { JobChange, NewJobEvent, TrainingJob } from './ports.ts';
 import { requireTrainer, type TrainerDeps } from './require-trainer.ts';
@@ -143,18 +144,6 @@ const TRIES = 5;
 
 const pageSize = (limit: string | undefined): number =>
   Math.min(Number(limit ?? JOB_PAGE.usual), JOB_PAGE.most);
-
-/** @param found one more than the page has, if there are more. */
-function pageOf<Item extends { id: string }>(found: readonly Item[], most: number) {
-  const data = found.slice(0, most);
-  return {
-    object: 'list' as const,
-    data,
-    first_id: data[0]?.id ?? null,
-    last_id: data.at(-1)?.id ?? null,
-    has_more: found.length > most,
-  };
-}
 
 type Step = 'cancel' | 'pause' | 'resume';
 

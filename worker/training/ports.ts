@@ -143,12 +143,10 @@ export const JobDocument = z.strictObject({
 });
 export type JobDocument = z.infer<typeof JobDocument>;
 
-export interface TrainingJob extends Omit<JobDocument, 'parent'> {
+export interface TrainingJob extends JobDocument {
   id: string;
   tenant: string;
   name: string;
-  /** `name@version`; null = the base. */
-  parent: string | null;
   base: string;
   status: JobStatus;
   origin: string | null;

@@ -70,7 +70,7 @@ describe('an origin that trains', () => {
     ['a path upwards', 'DELETE', '/jobs/..%2F..%2Fetc', 400],
     ['an unknown job', 'POST', `/jobs/${OTHER}/pause`, 404],
     ['a number that is none', 'GET', `/jobs/${JOB}?after=x`, 400],
-    ['a part that nobody declared', 'PUT', `/jobs/${JOB}/parts/1`, 404],
+    ['a part that was not declared', 'PUT', `/jobs/${JOB}/parts/1`, 404],
     ['a part of an unknown job', 'PUT', `/jobs/${OTHER}/parts/0`, 404],
     ['a part without a number', 'PUT', `/jobs/${JOB}/parts/x`, 404],
     ['another method', 'POST', `/jobs/${JOB}`, 405],

@@ -143,7 +143,7 @@ describe('a job', () => {
     expect([rig.files(), rig.outcomes]).toEqual([[], [[JOB, 'deleted']]]);
   });
 
-  it('reports at most so many events, after the number that was asked for', async () => {
+  it('limits the events of one report, which begin after the given number', async () => {
     await rig.bring();
     const training = await rig.training(1);
     for (let step = 1; step <= 500; step += 1) training.steps(step, 500);

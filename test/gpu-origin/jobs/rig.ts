@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import { vi } from 'vitest';
 import { type JobStore, openJobStore } from '../../../gpu-origin/jobs/job-store.ts';
 import { type JobOutcome, Jobs } from '../../../gpu-origin/jobs/jobs.ts';
-import type { Training, TrainingEnd, TrainingWish } from '../../../gpu-origin/jobs/start-training.ts';
+import type { Training, TrainingWish } from '../../../gpu-origin/jobs/start-training.ts';
 import {
   CHECKPOINT_FILE,
   PACKED_FILE,
   type TrainingCard,
   type TrainingEvent,
+  type TrainingEnd,
 } from '../../../protocol/training.ts';
 import { type JobDeclaration, type JobReport, ROWS_PART_BYTES } from '../../../protocol/training-jobs.ts';
 import type { ApiError, Result } from '../../../protocol/api-error.ts';
@@ -137,7 +138,7 @@ export interface Rig {
   settled(): Promise<void>;
   /** A new origin over the same folder, as after a crash. */
   reopen(): Promise<void>;
-  /** The training that was started last, once there are so many. */
+  /** The last training, once this many have been started. */
   training(count: number): Promise<PlayedTraining>;
   /** Declares a job and sends its rows. */
   bring(id?: string, rows?: Uint8Array, rest?: Partial<JobDeclaration>): Promise<JobReport>;

@@ -122,7 +122,7 @@ async function step(id: string, what: 'cancel' | 'pause' | 'resume', key = alice
 const told = async (id: string, key = alice): Promise<string[]> =>
   (await ask<JobEventPage>(`${JOBS}/${id}/events?limit=100`, key)).body.data.map(({ message }) => message);
 
-/** The training that was started last, once there are so many. */
+/** The last training, once this many have been started. */
 async function training(count: number): Promise<PlayedTraining> {
   await vi.waitFor(() => expect(trainings).toHaveLength(count));
   return trainings[count - 1]!;
