@@ -122,6 +122,18 @@ export function createD1ErasedNames(db: SqlDatabase) {
       return results;
     },
 
+    /** Names' entries no longer carry them, as if they had never been live; a change under way is refused. */
+    async withdrawExperiments(ids: readonly string[]): Promise<void> {
+      await db
+        .prepare(
+          `UPDATE experiments SET started_at = NULL, status = 'archived', version = version + 1,
+             document = json_set(document, '$.status', 'archived', '$.version', version + 1)
+           WHERE id IN (SELECT value FROM json_each(?))`,
+        )
+        .bind(JSON.stringify(ids))
+        .run();
+    },
+
     async forgetExperiments(_: Erasure, ids: readonly string[]): Promise<void> {
       const list = JSON.stringify(ids);
       await db.batch([

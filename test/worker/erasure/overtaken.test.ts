@@ -149,6 +149,28 @@ describe('a change that an erasure of its name overtakes', () => {
     expect(String(record)).not.toContain('notes');
   });
 
+  it('nor when the name could not be written then, and the erasure went on later', async () => {
+    const variants = [2, 1].map((version) => ({
+      ...{ key: version === 2 ? 'control' : 'treatment', adapter: `notes@${version}`, weight: 0.5 },
+    }));
+    const { id } = (await done('/admin/experiments', { name: 'notes', variants })) as { id: string };
+    await done(`/admin/experiments/${id}/start`, {});
+    let erasing: Promise<{ status: number }> | undefined;
+    before.set('kv.put', async () => {
+      erasing = ask('/admin/erase', { name: 'notes' });
+      for (let turns = 0; turns < 500; turns += 1) await new Promise(setImmediate);
+      before.set('registry.pointerToWrite', () => Promise.reject(new Error('cut off')));
+    });
+    await ask(`/admin/experiments/${id}/stop`, {});
+    expect((await erasing)?.status).toBeGreaterThan(499);
+    expect(before.size).toBe(0);
+    const [erasure] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+    await done('/admin/erase', { name: 'notes', cursor: String(erasure?.id) });
+    expect(await rows('SELECT id FROM experiments')).toEqual([]);
+    const record = await app.graft.kv.get(`experiment:${id}`, { type: 'text', cacheTtl: 30 });
+    expect(String(record)).not.toContain('notes');
+  });
+
   it('an evaluation of an experiment notes nothing of it', async () => {
     const variants = [2, 1].map((version) => ({
       ...{ key: version === 2 ? 'control' : 'treatment', adapter: `notes@${version}`, weight: 0.5 },
