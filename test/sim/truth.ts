@@ -317,6 +317,9 @@ export class Truth {
   /** Whether the tenant might use what the owner has under this name, at some moment of the time. */
   mightUse(tenant: string, member: { name: string; owner: string }, from: number, until: number): boolean {
     if (member.owner === tenant) return true;
+    // A file that is dropped below the tenant's path when no name is above it belongs to the operator, whose keys for the
+    // tenant cover that path whoever owns what is there.
+    if (member.owner === 'default' && covers(`${tenant}/**`, member.name)) return true;
     return this.grants
       .allDuring(from, until)
       .some(
