@@ -183,7 +183,8 @@ export class EngineWatch {
   #checkShares(kind: 'prefill' | 'decode', preempted: number): void {
     const engine = this.#engine;
     const { slots, kvTokens, base } = this.#runner;
-    const ample = kvTokens >= slots * base.context && this.#params.adapterBytes >= ROOMY_BYTES;
+    // A preempted row keeps its keys and values.
+    const ample = kvTokens >= (slots + 1) * base.context && this.#params.adapterBytes >= ROOMY_BYTES;
     if (kind !== 'decode' || engine === null || !ample) return;
     const rows = new Map<string, number>();
     const waits = new Set<string>();

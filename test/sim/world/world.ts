@@ -368,7 +368,8 @@ export class World {
       base: this.base,
       runner: {
         slots,
-        kvTokens: isRoomy || random.chance(0.2) ? slots * this.base.context : random.between(400, 1_500),
+        kvTokens:
+          isRoomy || random.chance(0.2) ? (slots + 1) * this.base.context : random.between(400, 1_500),
         chunk: 16,
         blocks: random.pick([0, 20]),
       },
