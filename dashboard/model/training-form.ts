@@ -136,12 +136,11 @@ export function fieldAt(path: readonly PropertyKey[]): keyof TrainingProblems {
   return FIELD_OF[last ?? ''] ?? 'name';
 }
 
-/** What an address prefills: `parent`, `name`. @param query of the address. */
+/** What an address prefills: any of the fields, by their names. @param query of the address. */
 export function prefilled(query: string): TrainingFields {
   const given = new URLSearchParams(query);
-  return {
-    ...DEFAULT_TRAINING,
-    parent: given.get('parent') ?? DEFAULT_TRAINING.parent,
-    name: given.get('name') ?? DEFAULT_TRAINING.name,
-  };
+  const fields = Object.fromEntries(
+    Object.entries(DEFAULT_TRAINING).map(([field, usual]) => [field, given.get(field) ?? (usual as string)]),
+  ) as unknown as TrainingFields;
+  return { ...fields, method: fields.method === 'dpo' ? 'dpo' : 'supervised' };
 }

@@ -98,7 +98,24 @@ export function progressOf(events: readonly JobEventView[]): { step: number; ste
 
 /** What happened, without the steps. @param events newest last. @returns newest first. */
 export const messagesOf = (events: readonly JobEventView[]): JobEventView[] =>
-  events.filter(({ type }) => type === 'message').toReversed();
+  events
+    .filter(({ type }) => type === 'message')
+    // Of a failure, both origin and edge say why.
+    .filter(({ message }, at, all) => message !== all[at - 1]?.message)
+    .toReversed();
+
+/** What the form for another training like this one begins with, as its address says it. */
+export function settingsOf(job: JobView): Record<string, string> {
+  const { graft, method, seed } = job;
+  const { n_epochs: epochs, batch_size: batch, learning_rate_multiplier: factor } = job.hyperparameters;
+  const given: Record<string, string | number> = {
+    ...{ name: graft.name, parent: trainsOn(job), method: method.type, rank: graft.rank, seed },
+    ...(epochs === 'auto' ? {} : { epochs }),
+    ...(batch === 'auto' ? {} : { batch }),
+    ...(factor === 'auto' ? {} : { factor }),
+  };
+  return Object.fromEntries(Object.entries(given).map(([field, value]) => [field, String(value)]));
+}
 
 /** @returns the command that gives the key the right to train, if that is what it lacks. */
 export function missingRight({ code, message }: Problem): string | null {

@@ -43,6 +43,8 @@ it('says which row is wrong, and sends nothing before all are good', async () =>
     if (request.method() === 'POST') sent.push(new URL(request.url()).pathname);
   });
   await rig.open(`#/adapters/${NAME}`);
+  await page.getByRole('link', { name: 'Train it' }).waitFor();
+  await rig.look('adapter-train');
   await page.getByRole('link', { name: 'Train it' }).click();
   await page.getByRole('heading', { name: 'Train an adapter', level: 1 }).waitFor();
   expect(await page.getByLabel('Train on').inputValue()).toBe('base');
@@ -138,12 +140,12 @@ it('pauses, resumes and cancels a training that runs, which its name’s page sh
   await page.getByText('More settings').click();
   await page.getByLabel('Steps at least').fill('1000000');
   await start().click();
-  await page.getByText('It waits for an origin that was started with --train').waitFor();
+  await page.getByText('It waits for a free origin').waitFor();
   await rig.look('training-waiting');
   await state('running').waitFor();
   await page.getByText(/^Step [\d,]+ of 1,000,000, about \d+ (min|h|d) left$/).waitFor();
   await page.getByRole('progressbar', { name: 'Steps' }).waitFor();
-  await page.getByText(`Trained on ${NAME}/child@1`).waitFor();
+  await page.getByText(`Trains on ${NAME}/child@1`).waitFor();
   await rig.look('training-running');
   await page.getByRole('button', { name: 'Pause' }).click();
   await state('paused').waitFor();
@@ -157,10 +159,10 @@ it('pauses, resumes and cancels a training that runs, which its name’s page sh
   expect(await rows.nth(2).innerText()).toContain(`${NAME}@3`);
   await rig.look('trainings');
   await page.getByRole('link', { name: `${NAME}/child/long` }).click();
-  await page.getByRole('button', { name: 'Cancel' }).click();
+  await page.getByRole('button', { name: 'Cancel it' }).click();
   await page.getByText('what is trained so far is deleted').waitFor();
   await rig.look('training-cancel');
-  await rig.confirm('Cancel the training');
+  await rig.confirm('End the training');
   await state('cancelled').waitFor();
   await page.getByText('There is no result.').waitFor();
   await page.getByRole('link', { name: 'Train again' }).click();

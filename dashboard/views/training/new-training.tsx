@@ -118,23 +118,25 @@ function TrainingForm({ client, query }: { client: Client; query: string }) {
       >
         <RowsField rows={rows} isChecking={busy === 'checking'} problem={problems.file} onFiles={choose} />
         {begin.name !== '' && (
-          <Choices
-            label="What it becomes"
-            of={[
-              ['again', `A new version of ${begin.name}`],
-              ['below', `An adapter on top of ${begin.name}`],
-            ]}
-            value={
-              fields.parent === begin.name || fields.parent.startsWith(`${begin.name}@`) ? 'below' : 'again'
-            }
-            onChoose={(kind) =>
-              set(
-                kind === 'again'
-                  ? { name: begin.name, parent: begin.parent }
-                  : { name: `${begin.name}/`, parent: begin.name },
-              )
-            }
-          />
+          <div class="becomes">
+            <Choices
+              label="What it becomes"
+              of={[
+                ['again', `A new version of ${begin.name}`],
+                ['below', `An adapter on top of ${begin.name}`],
+              ]}
+              value={
+                fields.parent === begin.name || fields.parent.startsWith(`${begin.name}@`) ? 'below' : 'again'
+              }
+              onChoose={(kind) =>
+                set(
+                  kind === 'again'
+                    ? { name: begin.name, parent: begin.parent }
+                    : { name: `${begin.name}/`, parent: begin.name },
+                )
+              }
+            />
+          </div>
         )}
         <div class="pair">
           <Field

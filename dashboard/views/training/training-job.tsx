@@ -1,4 +1,5 @@
 import { FlaskConical, MessagesSquare, Pause, Play, Square } from 'lucide';
+import type { ComponentChildren } from 'preact';
 import { useMemo, useRef, useState } from 'preact/hooks';
 import { VersionList } from '../../../protocol/admin-api/versions.ts';
 import type { JobEventView, JobView } from '../../../protocol/fine-tuning.ts';
@@ -10,6 +11,7 @@ import {
   hasEnded,
   messagesOf,
   progressOf,
+  settingsOf,
   storyColumns,
   timeLeft,
   trainsOn,
@@ -66,7 +68,8 @@ export function TrainingJobView({ client, id }: { client: Client; id: string }) 
             <Status job={data.job} />
           </div>
           <p class="facts">
-            Trained on {trainsOn(data.job)}, created {moment(1_000 * data.job.created_at)}.
+            {hasEnded(data.job) ? 'Trained on' : 'Trains on'} {trainsOn(data.job)}, created{' '}
+            {moment(1_000 * data.job.created_at)}.
           </p>
           {!hasEnded(data.job) && <Running client={client} {...data} onChanged={() => void story.reload()} />}
           <Ended client={client} job={data.job} />
@@ -124,7 +127,7 @@ function Running(props: {
         )}
         <button type="button" class="danger" onClick={() => ask(cancelQuestion(client, job))}>
           <Icon of={Square} />
-          Cancel
+          Cancel it
         </button>
       </div>
       <ProblemNote problem={problem} />
@@ -134,17 +137,21 @@ function Running(props: {
 }
 
 /** Before the first step. */
-const WAITING: Readonly<Partial<Record<JobView['status'], string>>> = {
-  queued:
-    'It waits for an origin that was started with --train (graft dev --train) and is free. Tenants take turns; the edge looks once a minute.',
+const WAITING: Readonly<Partial<Record<JobView['status'], ComponentChildren>>> = {
+  queued: (
+    <>
+      It waits for a free origin that was started with <code>--train</code> (<code>graft dev --train</code>).
+      Tenants take turns; the edge looks once a minute.
+    </>
+  ),
   running: 'The origin prepares it.',
   paused: 'It is paused. Nothing is trained yet.',
 };
 
 const cancelQuestion = (client: Client, { id, graft }: JobView): Question => ({
-  title: `Cancel the training of ${graft.name}?`,
-  text: 'It ends without a result, and what is trained so far is deleted.',
-  act: 'Cancel the training',
+  title: `End the training of ${graft.name}?`,
+  text: 'It is cancelled without a result, and what is trained so far is deleted.',
+  act: 'End the training',
   danger: true,
   noReason: true,
   done: 'The training is cancelled.',
@@ -182,7 +189,7 @@ const sentence = (text: string): string =>
   text === '' ? '' : `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
 
 function TrainAgain({ job }: { job: JobView }) {
-  const query = new URLSearchParams({ name: job.graft.name, parent: trainsOn(job) });
+  const query = new URLSearchParams(settingsOf(job));
   return (
     <a class="button" href={hashOf({ at: 'new-training', query })}>
       Train again

@@ -52,7 +52,7 @@ export function TrainingsView({ client }: { client: Client }) {
         </p>
       )}
       {jobs.length > 0 && (
-        <Table label="Trainings" asCards columns={['Result', 'State', 'Trained on', 'Created', 'Ends']}>
+        <Table label="Trainings" asCards columns={['Result', 'State', 'Trained on', 'Created', 'End']}>
           {jobs.map((job) => (
             <Row key={job.id} job={job} />
           ))}
@@ -81,7 +81,7 @@ function Row({ job }: { job: JobView }) {
       <td>
         <Status job={job} />
       </td>
-      <td data-label="Trained on">
+      <td data-label="Trained on" class="whole">
         <Breakable text={trainsOn(job)} />
       </td>
       <td data-label="Created">
@@ -89,7 +89,7 @@ function Row({ job }: { job: JobView }) {
           {ago(at, Date.now())}
         </time>
       </td>
-      <td data-label="Ends">
+      <td data-label="End">
         {finished === null ? (timeLeft(job, Date.now()) ?? '–') : ago(1_000 * finished, Date.now())}
       </td>
     </tr>
