@@ -115,10 +115,10 @@ it('trains a new version, which is tried beside the live one and put to the test
   const right = page.getByRole('region', { name: 'Right side' });
   expect(await left.getByRole('combobox').inputValue()).toBe(NAME);
   expect(await right.getByRole('combobox').inputValue()).toBe(`${NAME}@3`);
-  await page.getByRole('textbox', { name: 'Prompt' }).fill('sky?');
-  await page.getByRole('button', { name: 'Ask', exact: true }).click();
-  await right.getByText('tokens').first().waitFor();
-  await left.getByText('tokens').first().waitFor();
+  await page.getByLabel('Prompt').fill('sky?');
+  await page.getByRole('button', { name: 'Ask both' }).click();
+  for (const side of [left, right]) await side.getByText('done', { exact: true }).waitFor();
+  await right.getByText('blue', { exact: true }).waitFor();
   await rig.look('training-tried');
 
   await page.goBack();
@@ -135,8 +135,8 @@ it('pauses, resumes and cancels a training that runs, which its name’s page sh
   const { page } = rig;
   await rig.open('#/new-training');
   await page.getByLabel('Choose a file of rows').setInputFiles(file('rows.jsonl', ROWS));
-  await page.getByLabel('Name of the result').fill(`${NAME}/child/long`);
-  await page.getByLabel('Train on').fill(`${NAME}/child@1`);
+  await page.getByLabel('Name of the result').fill(`${NAME}/child`);
+  await page.getByLabel('Train on').fill(`${NAME}@1`);
   await page.getByText('More settings').click();
   await page.getByLabel('Steps at least').fill('1000000');
   await start().click();
@@ -145,7 +145,7 @@ it('pauses, resumes and cancels a training that runs, which its name’s page sh
   await state('running').waitFor();
   await page.getByText(/^Step [\d,]+ of 1,000,000, about \d+ (min|h|d) left$/).waitFor();
   await page.getByRole('progressbar', { name: 'Steps' }).waitFor();
-  await page.getByText(`Trains on ${NAME}/child@1`).waitFor();
+  await page.getByText(`Trains on ${NAME}@1`).waitFor();
   await rig.look('training-running');
   await page.getByRole('button', { name: 'Pause' }).click();
   await state('paused').waitFor();
@@ -153,12 +153,17 @@ it('pauses, resumes and cancels a training that runs, which its name’s page sh
   await page.getByRole('button', { name: 'Resume' }).click();
   await state('running').waitFor();
 
+  await rig.goTo('Adapters');
+  await page.getByRole('link', { name: 'child' }).click();
+  await page.getByText('A new version is being trained.').waitFor();
+  await rig.look('adapter-in-training');
+
   await rig.goTo('Training');
   const rows = page.getByRole('region', { name: 'Trainings' }).getByRole('row');
-  expect(await rows.nth(1).innerText()).toContain(`${NAME}/child/long`);
+  expect(await rows.nth(1).innerText()).toContain(`${NAME}/child`);
   expect(await rows.nth(2).innerText()).toContain(`${NAME}@3`);
   await rig.look('trainings');
-  await page.getByRole('link', { name: `${NAME}/child/long` }).click();
+  await page.getByRole('link', { name: `${NAME}/child`, exact: true }).click();
   await page.getByRole('button', { name: 'Cancel it' }).click();
   await page.getByText('what is trained so far is deleted').waitFor();
   await rig.look('training-cancel');
@@ -166,8 +171,8 @@ it('pauses, resumes and cancels a training that runs, which its name’s page sh
   await state('cancelled').waitFor();
   await page.getByText('There is no result.').waitFor();
   await page.getByRole('link', { name: 'Train again' }).click();
-  expect(await page.getByLabel('Name of the result').inputValue()).toBe(`${NAME}/child/long`);
-  expect(await page.getByLabel('Train on').inputValue()).toBe(`${NAME}/child@1`);
+  expect(await page.getByLabel('Name of the result').inputValue()).toBe(`${NAME}/child`);
+  expect(await page.getByLabel('Train on').inputValue()).toBe(`${NAME}@1`);
 });
 
 it('says why a training failed, and what to do', async () => {

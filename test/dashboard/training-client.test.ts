@@ -4,6 +4,7 @@ import { createClient } from '../../dashboard/api/client.ts';
 import { checkRows, readStory, sendRows } from '../../dashboard/api/training.ts';
 import type { JobEventView } from '../../protocol/fine-tuning.ts';
 import { MAX_ROWS_FILE_BYTES } from '../../protocol/training-jobs.ts';
+import { sampleJob } from '../contracts/sample-training.ts';
 
 const fileOf = (text: string, name = 'rows.jsonl') => new File([text], name);
 const GOOD = '{"user": "a", "expected": "b"}';
@@ -80,20 +81,12 @@ describe('sendRows', () => {
 });
 
 describe('readStory', () => {
-  const id = `ftjob-${'0'.repeat(24)}`;
   const event = (number: number): JobEventView => ({
     ...{ id: `ftevent-${'0'.repeat(24)}-${number}`, object: 'fine_tuning.job.event', created_at: 1 },
     ...{ level: 'info', message: String(number), type: 'message', data: null },
   });
-  const hyperparameters = { n_epochs: 3, batch_size: 'auto', learning_rate_multiplier: 'auto' };
-  const job = {
-    ...{ id, object: 'fine_tuning.job', created_at: 1, started_at: null, finished_at: null },
-    ...{ estimated_finish: null, status: 'running', error: null, model: 'base', fine_tuned_model: null },
-    ...{ user_provided_suffix: null, organization_id: 't', training_file: `file-${'0'.repeat(24)}` },
-    ...{ validation_file: null, result_files: [], trained_tokens: null, seed: 0, hyperparameters },
-    ...{ method: { type: 'supervised' }, integrations: null, metadata: null },
-    graft: { name: 'a', parent: null, base: 'tiny', rank: 8 },
-  };
+  const job = sampleJob();
+  const { id } = job;
   /** An edge with this many events, three a page. */
   const edge = (total: number) => {
     const asked: string[] = [];

@@ -15,36 +15,12 @@ import {
 } from '../../dashboard/model/training-jobs.ts';
 import { JobView, type JobEventView } from '../../protocol/fine-tuning.ts';
 import { JOB_FAILURES } from '../../protocol/training-jobs.ts';
+import { sampleJob } from '../contracts/sample-training.ts';
 
-const digits = '0'.repeat(24);
-const hyperparameters = { n_epochs: 3, batch_size: 'auto', learning_rate_multiplier: 2 } as const;
-const JOB: JobView = {
-  id: `ftjob-${digits}`,
-  object: 'fine_tuning.job',
-  created_at: 100,
-  started_at: null,
-  finished_at: null,
-  estimated_finish: null,
-  status: 'queued',
-  error: null,
-  model: 'team',
-  fine_tuned_model: null,
-  user_provided_suffix: null,
-  organization_id: 't',
-  training_file: `file-${digits}`,
-  validation_file: null,
-  result_files: [],
-  trained_tokens: null,
-  seed: 7,
-  hyperparameters,
-  method: { type: 'dpo', dpo: { hyperparameters: { ...hyperparameters, beta: 'auto' } } },
-  integrations: null,
-  metadata: null,
-  graft: { name: 'team/notes', parent: 'team@2', base: 'tiny', rank: 4 },
-};
+const JOB = sampleJob();
 
 const event = (number: number, data: JobEventView['data'] = null, message = `m${number}`): JobEventView => ({
-  id: `ftevent-${digits}-${number}`,
+  id: `ftevent-${'0'.repeat(24)}-${number}`,
   object: 'fine_tuning.job.event',
   created_at: number,
   level: 'info',

@@ -140,8 +140,8 @@ function Running(props: {
 const WAITING: Readonly<Partial<Record<JobView['status'], ComponentChildren>>> = {
   queued: (
     <>
-      It waits for a free origin that was started with <code>--train</code> (<code>graft dev --train</code>).
-      Tenants take turns; the edge looks once a minute.
+      It waits for a free origin that was started with <code class="nowrap">--train</code> (
+      <code class="nowrap">graft dev --train</code>). Tenants take turns; the edge looks once a minute.
     </>
   ),
   running: 'The origin prepares it.',
@@ -217,8 +217,8 @@ function Succeeded({ client, job }: { client: Client; job: JobView }) {
             {made} is {isLive ? 'live' : 'staged'}.
           </strong>{' '}
           {isLive
-            ? `Who asks for ${name} gets it.`
-            : `Nobody gets it yet who does not ask for ${made}. Try it, then let an experiment decide, or promote it.`}
+            ? `Requests for ${name} get it.`
+            : `Only requests for ${made} get it so far. Try it, then let an experiment decide, or promote it.`}
         </p>
       </div>
       <div class="actions">

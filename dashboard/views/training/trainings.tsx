@@ -48,7 +48,8 @@ export function TrainingsView({ client }: { client: Client }) {
       {list.data !== null && jobs.length === 0 && (
         <p class="empty">
           Nothing has been trained yet. A file of examples makes an adapter; it needs an origin that was
-          started with <code>--train</code>, as <code>graft dev --train</code> starts one.
+          started with <code class="nowrap">--train</code>, as <code class="nowrap">graft dev --train</code>{' '}
+          starts one.
         </p>
       )}
       {jobs.length > 0 && (
