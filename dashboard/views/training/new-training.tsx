@@ -1,5 +1,6 @@
 import { FolderOpen, GraduationCap } from 'lucide';
 import { useId, useRef, useState } from 'preact/hooks';
+import { VersionList } from '../../../protocol/admin-api/versions.ts';
 import { type Client, readNames } from '../../api/client.ts';
 import { checkRows, createJob, listJobs, sendRows, type CheckedRows } from '../../api/training.ts';
 import type { Problem } from '../../model/problem.ts';
@@ -56,6 +57,11 @@ function TrainingForm({ client, query }: { client: Client; query: string }) {
   const sent = useRef<{ rows: CheckedRows; id: string } | null>(null);
   const turn = useRef(0);
   const names = useLoad('names', () => readNames(client));
+  const [of = ''] = fields.parent.split('@');
+  const isKnown = names.data?.entries.some(({ name }) => name === of) === true;
+  const versions = useLoad(isKnown ? `versions ${of}` : null, () =>
+    client.call('GET /admin/versions', { query: { name: of }, as: VersionList }),
+  );
   const set = (part: Partial<TrainingFields>) => {
     setFields((before) => ({ ...before, ...part }));
     setProblems({});
@@ -179,6 +185,11 @@ function TrainingForm({ client, query }: { client: Client; query: string }) {
           {(names.data?.entries ?? []).map(({ name }) => (
             <option key={name} value={name} />
           ))}
+          {(versions.data?.versions ?? [])
+            .filter((one) => one.retired_at === null && one.withdrawn_at === null)
+            .map(({ name, version, live }) => (
+              <option key={version} value={`${name}@${version}`} label={live ? 'live' : undefined} />
+            ))}
         </datalist>
         <datalist id="results">
           {(names.data?.entries ?? [])

@@ -85,12 +85,12 @@ function Row({ job }: { job: JobView }) {
       <td data-label="Trained on" class="whole">
         <Breakable text={trainsOn(job)} />
       </td>
-      <td data-label="Created">
+      <td data-label="Created" class="nowrap">
         <time dateTime={new Date(at).toISOString()} title={moment(at)}>
           {ago(at, Date.now())}
         </time>
       </td>
-      <td data-label="End">
+      <td data-label="End" class="nowrap">
         {finished === null ? (timeLeft(job, Date.now()) ?? '–') : ago(1_000 * finished, Date.now())}
       </td>
     </tr>
@@ -120,9 +120,12 @@ export function TrainingProblem({ problem, onRetry }: { problem: Problem | null;
   );
 }
 
+/** A tenant has few trainings that have not ended, and they are seldom old. */
+const NEWEST = 20;
+
 /** On the page of a name: its trainings that have not ended. Nothing for a key without the right. */
 export function OpenTrainings({ client, name }: { client: Client; name: string }) {
-  const { data } = useLoad(`trainings of ${name}`, () => listJobs(client), 30_000);
+  const { data } = useLoad(`trainings of ${name}`, () => listJobs(client, null, NEWEST), 30_000);
   const open = (data?.data ?? []).filter((job) => job.finished_at === null && job.graft.name === name);
   return (
     <>
