@@ -1,5 +1,5 @@
 import { FolderOpen, GraduationCap } from 'lucide';
-import { useId, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { VersionList } from '../../../protocol/admin-api/versions.ts';
 import { type Client, readNames } from '../../api/client.ts';
 import { checkRows, createJob, listJobs, sendRows, type CheckedRows } from '../../api/training.ts';
@@ -20,7 +20,7 @@ import { DropZone } from '../../parts/drop-zone.tsx';
 import { Choices, Field } from '../../parts/fields.tsx';
 import { useLoad } from '../../parts/hooks.ts';
 import { Icon } from '../../parts/icon.tsx';
-import { ProblemNote } from '../../parts/notes.tsx';
+import { ProblemNote, toast } from '../../parts/notes.tsx';
 import { Table } from '../../parts/table.tsx';
 import { TrainingProblem } from './trainings.tsx';
 
@@ -56,6 +56,8 @@ function TrainingForm({ client, query }: { client: Client; query: string }) {
   /** A request that is refused is corrected without sending the rows again. */
   const sent = useRef<{ rows: CheckedRows; id: string } | null>(null);
   const turn = useRef(0);
+  const isShown = useRef(true);
+  useEffect(() => () => void (isShown.current = false), []);
   const names = useLoad('names', () => readNames(client));
   const [of = ''] = fields.parent.split('@');
   const isKnown = names.data?.entries.some(({ name }) => name === of) === true;
@@ -78,8 +80,11 @@ function TrainingForm({ client, query }: { client: Client; query: string }) {
     setRows(checked);
     set({ method: checked.method === 'dpo' ? 'dpo' : 'supervised' });
   };
-  const choose = ([file]: readonly File[]) => {
-    if (file !== undefined && (busy === null || busy === 'checking')) void check(file, null);
+  const choose = (files: readonly File[]) => {
+    const [file, ...others] = files;
+    if (file === undefined || (busy !== null && busy !== 'checking')) return;
+    if (others.length > 0) setProblems({ file: 'Choose one file.' });
+    else void check(file, null);
   };
   const start = async () => {
     if (busy !== null) return;
@@ -104,7 +109,9 @@ function TrainingForm({ client, query }: { client: Client; query: string }) {
     const created = await createJob(client, { ...wanted.value, training_file: sent.current.id });
     setBusy(null);
     if (created.ok) {
-      location.hash = hashOf({ at: 'training', id: created.value.id });
+      // Whoever has left the form meanwhile stays where they are.
+      if (isShown.current) location.hash = hashOf({ at: 'training', id: created.value.id });
+      else toast(`The training of ${created.value.graft.name} is created.`);
       return;
     }
     setProblem(created.error);

@@ -4,6 +4,7 @@ import type { NewKey } from '../../../protocol/admin-api/keys.ts';
 import type { FileList, FileObject } from '../../../protocol/files.ts';
 import { generateApiKey, hashApiKey, sha256Hex } from '../../../protocol/identity.ts';
 import { MAX_FILE_ROWS, MAX_ROWS_FILE_BYTES, ROWS_PART_BYTES } from '../../../protocol/training-jobs.ts';
+import { TRAINING_REQUESTS, UNKNOWN_ADMIN_KEYS } from '../../../worker/access/limits.ts';
 import { KeyRecord } from '../../../worker/access/ports.ts';
 import { MAX_TENANT_ROWS_BYTES, UPLOAD_DEAD_MS } from '../../../worker/training/limits.ts';
 import { useD1App } from '../d1-app.ts';
@@ -220,6 +221,26 @@ describe('the right to train', () => {
     app.graft.clock.advance(3_600_001);
     for (const key of [admin.key!, other.key!, generateApiKey('ga'), 'ga_x'])
       expect((await app.graft.request('/v1/files', { key })).status).toBe(401);
+  });
+
+  it('costs a tenant’s admin keys what it costs its API keys, and made-up ones no more than elsewhere', async () => {
+    const admin = await makeKey({ kind: 'admin', tenant: 'alice', train: true });
+    const statuses = async (times: number, key: () => string) => {
+      const counts = new Map<number, number>();
+      for (let i = 0; i < times; i += 1) {
+        const { status } = await app.graft.request('/v1/files', { key: key() });
+        counts.set(status, (counts.get(status) ?? 0) + 1);
+      }
+      return Object.fromEntries(counts);
+    };
+    const { burst } = TRAINING_REQUESTS;
+    expect(await statuses(burst - 1, () => admin.key!)).toEqual({ 200: burst - 1 });
+    // They share them.
+    expect(await statuses(2, () => alice.key!)).toEqual({ 200: 1, 429: 1 });
+    expect(await statuses(1, () => admin.key!)).toEqual({ 429: 1 });
+    expect(await statuses(1, () => bob.key!)).toEqual({ 200: 1 });
+    const strangers = await statuses(UNKNOWN_ADMIN_KEYS.burst + 5, () => generateApiKey('ga'));
+    expect(Object.keys(strangers)).toEqual(['401', '429']);
   });
 
   it('opens nothing else of the client API to an admin key', async () => {
