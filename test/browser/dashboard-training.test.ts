@@ -17,10 +17,11 @@ const file = (name: string, lines: readonly string[]) => ({
 });
 
 /** As from the file manager. */
-const drop = ({ name, buffer }: ReturnType<typeof file>) =>
+const drop = (...files: ReturnType<typeof file>[]) =>
   rig.page.evaluate(`(() => {
     const data = new DataTransfer();
-    data.items.add(new File([${JSON.stringify(buffer.toString())}], ${JSON.stringify(name)}));
+    for (const [name, text] of ${JSON.stringify(files.map(({ name, buffer }) => [name, buffer.toString()]))})
+      data.items.add(new File([text], name));
     const target = document.querySelector('.drop');
     for (const type of ['dragover', 'drop'])
       target.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
@@ -58,6 +59,9 @@ it('says which row is wrong, and sends nothing before all are good', async () =>
   expect(await page.getByLabel('Choose a file of rows').getAttribute('aria-invalid')).toBe('true');
   expect(await start().isDisabled()).toBe(true);
   await rig.look('train-bad-rows');
+  const rows = file('rows.jsonl', ROWS);
+  await drop(rows, rows);
+  await page.getByText('Choose one file.').waitFor();
   // Rows of the other method choose it.
   await drop(file('pairs.jsonl', ['{"user": "sky?", "chosen": "blue", "rejected": "red"}']));
   await page.getByText('1 row, each with a chosen and a rejected answer.').waitFor();
@@ -205,7 +209,26 @@ it('says why a training failed, and what to do', async () => {
   await rig.confirm('Promote');
   await page.getByText('first/of-all@1 is live.').waitFor();
   await rig.look('training-promoted');
-  expect(rig.complaints).toEqual([]);
+});
+
+it('starts it also for whoever has left the form, and leaves them where they are', async () => {
+  const { page } = rig;
+  await rig.open('#/new-training');
+  await page.getByLabel('Choose a file of rows').setInputFiles(file('rows.jsonl', ROWS));
+  await page.getByLabel('Name of the result').fill('left/behind');
+  let letIn = (): void => undefined;
+  const sending = new Promise<void>((resolve) => (letIn = resolve));
+  await page.route('**/v1/files', async (route) => {
+    await sending;
+    await route.continue();
+  });
+  await start().click();
+  await page.getByText('Sending the rows …').waitFor();
+  await rig.goTo('Usage');
+  letIn();
+  await page.getByText('The training of left/behind is created.').waitFor();
+  await page.getByRole('heading', { name: 'Usage', level: 1 }).waitFor();
+  await page.unrouteAll();
 });
 
 it('tells a key that may not train who gives it the right', async () => {
@@ -225,4 +248,5 @@ it('tells a key that may not train who gives it the right', async () => {
   await page.getByText('Nothing has been trained yet.').waitFor();
   await page.getByRole('link', { name: 'Train an adapter' }).click();
   await page.getByLabel('Choose a file of rows').waitFor();
+  expect(rig.complaints).toEqual([]);
 });
