@@ -68,7 +68,9 @@ const rightFlags = {
   },
   train: {
     type: 'boolean',
-    description: 'An API key that may send files of rows and start fine-tuning jobs',
+    description:
+      'May send files of rows and start fine-tuning jobs; an admin key does so in the console ' +
+      '(docs/guides/fine-tuning.md)',
   },
   'keep-prompts': {
     type: 'string',

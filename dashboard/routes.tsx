@@ -2,6 +2,7 @@ import {
   ChartColumn,
   FlaskConical,
   Gauge,
+  GraduationCap,
   KeyRound,
   Layers,
   ListTree,
@@ -21,6 +22,9 @@ import { KeysView } from './views/keys/keys.tsx';
 import { NewExperimentView } from './views/new-experiment.tsx';
 import { OriginsView } from './views/origins.tsx';
 import { PlaygroundView } from './views/playground/playground.tsx';
+import { NewTrainingView } from './views/training/new-training.tsx';
+import { TrainingJobView } from './views/training/training-job.tsx';
+import { TrainingsView } from './views/training/trainings.tsx';
 import { OverviewView } from './views/traffic/overview.tsx';
 import { RequestsView } from './views/traffic/requests.tsx';
 import { UsageView } from './views/traffic/usage.tsx';
@@ -50,6 +54,19 @@ export const ROUTES: readonly Route[] = [
     show: ({ client, view }) => <AdaptersView client={client} name={view.about} />,
   },
   {
+    ...{ at: 'training', label: 'Training', icon: GraduationCap },
+    show: ({ client, view: { about } }) =>
+      about === null ? (
+        <TrainingsView client={client} />
+      ) : (
+        <TrainingJobView key={about} client={client} id={about} />
+      ),
+  },
+  {
+    ...{ at: 'new-training', label: 'Train an adapter', icon: null, within: 'training' },
+    show: ({ client, view }) => <NewTrainingView client={client} query={view.query} />,
+  },
+  {
     ...{ at: 'playground', label: 'Playground', icon: MessagesSquare },
     show: ({ client, view }) => <PlaygroundView client={client} query={view.query} />,
   },
@@ -68,7 +85,9 @@ export const ROUTES: readonly Route[] = [
   },
   {
     ...{ at: 'new-experiment', label: 'New experiment', icon: null, within: 'experiments' },
-    show: ({ client, view }) => <NewExperimentView client={client} name={view.about ?? ''} />,
+    show: ({ client, view }) => (
+      <NewExperimentView client={client} name={view.about ?? ''} query={view.query} />
+    ),
   },
   {
     ...{ at: 'usage', label: 'Usage', icon: ChartColumn },

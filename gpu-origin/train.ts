@@ -44,7 +44,8 @@ import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
 import { fitsUnpacked, loadChain, type ServedBase } from './training/frozen-base.ts';
-import { encodeInTurns, parseRows, splitRows, type TrainingRow } from './training/rows.ts';
+import { parseRows } from '../protocol/training-rows.ts';
+import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
 import {
   type HeldOutScore,
   mostTokensOf,

@@ -121,6 +121,14 @@ export const JobView = z
     }),
     integrations: z.null(),
     metadata: z.record(z.string(), z.string()).nullable(),
+    graft: z.object({
+      /** Of the result. */
+      name: z.string(),
+      /** What it trains on, `name@version`; null = the base. */
+      parent: z.string().nullable(),
+      base: z.string(),
+      rank: z.int(),
+    }),
   })
   .meta({ id: 'FineTuningJob' });
 export type JobView = z.infer<typeof JobView>;

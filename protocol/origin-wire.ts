@@ -257,7 +257,7 @@ export const EvaluationRow = z
     user: z.string().optional(),
     system: z.string().optional(),
     /** The whole answer, to its end. */
-    expected: z.string().min(1),
+    expected: z.string().min(1, 'must not be empty'),
   })
   .superRefine(checkQuestion);
 export type EvaluationRow = z.infer<typeof EvaluationRow>;

@@ -8,7 +8,8 @@ import { nextTurn } from '../../gpu-origin/runtime/device.ts';
 import { AdamW } from '../../gpu-origin/training/adamw.ts';
 import { longestRow } from '../../gpu-origin/training/batches.ts';
 import { loadChain, type ServedBase, type WeightFile } from '../../gpu-origin/training/frozen-base.ts';
-import { encodeInTurns, parseRows, splitRows, type TrainingRow } from '../../gpu-origin/training/rows.ts';
+import { encodeInTurns, splitRows, type TrainingRow } from '../../gpu-origin/training/rows.ts';
+import { parseRows } from '../../protocol/training-rows.ts';
 import { Trainer } from '../../gpu-origin/training/trainer.ts';
 import {
   type HeldOutScore,

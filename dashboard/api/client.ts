@@ -39,6 +39,7 @@ export interface Client {
   bytes<Route extends BytesRoute>(route: Route, call: CallOf<Route>): Promise<Result<ArrayBuffer, Problem>>;
   /** Paths outside the admin API. @param path with its query. */
   get<T>(path: string, schema: z.ZodType<T>): Promise<Result<T, Problem>>;
+  /** @param body JSON, unless it is a form. */
   post<T>(path: string, body: unknown, schema: z.ZodType<T>): Promise<Result<T, Problem>>;
 }
 
@@ -118,7 +119,12 @@ export function createClient(key: string | null, fetch: typeof globalThis.fetch 
       return answer.ok ? ok(answer.value.body) : answer;
     },
     get: (path, schema) => send(path, { method: 'GET' }, () => schema),
-    post: (path, body, schema) => send(path, { method: 'POST', body: JSON.stringify(body) }, () => schema),
+    post: (path, body, schema) =>
+      send(
+        path,
+        { method: 'POST', body: body instanceof FormData ? body : JSON.stringify(body) },
+        () => schema,
+      ),
   };
 }
 

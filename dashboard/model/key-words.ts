@@ -11,14 +11,19 @@ export const LIMITS = [
   ['tokens_per_month', 'Tokens a month', 'tokens/month'],
 ] as const satisfies readonly (readonly [keyof KeyLimits, string, string])[];
 
-/** Rights that are on or off, as the form offers them to a kind of key. */
-export const RIGHTS = [
+/** Rights that are on or off, with the kind of key that the form offers them to. */
+const RIGHTS = [
   ['strict', 'api', 'Strict: a name that is missing is an error, and no ancestor answers for it'],
   ['download', 'admin', 'It may download the tenant’s adapters'],
   ['publish', 'api', 'It may let web pages publish staged versions of the tenant’s names'],
-  ['train', 'api', 'It may send files of rows and start fine-tuning jobs'],
+  ['train', 'both', 'It may send files of rows and start fine-tuning jobs'],
   ['prompts', 'admin', 'It may read the prompts and answers that the tenant’s keys have kept'],
-] as const satisfies readonly (readonly [keyof KeyRights, KeyView['kind'], string])[];
+] as const satisfies readonly (readonly [keyof KeyRights, KeyView['kind'] | 'both', string])[];
+export type OfferedRight = (typeof RIGHTS)[number][0];
+
+/** @returns fields and labels. */
+export const offeredRights = (kind: KeyView['kind']): (readonly [OfferedRight, string])[] =>
+  RIGHTS.flatMap(([field, of, label]) => (of === kind || of === 'both' ? [[field, label] as const] : []));
 
 /** @returns such as `60 requests/min, 4 at once`; null = there are none. */
 export function limitsWords(limits: KeyLimits | null): string | null {

@@ -5,8 +5,8 @@ import { duration, moment, number, whole } from './words.ts';
 export interface LossColumns {
   /** Growing. */
   readonly steps: readonly number[];
-  readonly training: readonly number[];
-  /** One per step; null = not measured then. */
+  /** One per step, like the other; null = not measured then. */
+  readonly training: readonly (number | null)[];
   readonly heldOut: readonly (number | null)[];
 }
 

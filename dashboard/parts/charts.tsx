@@ -314,7 +314,8 @@ function lossOptions(latest: () => LossColumns, { color, axis }: PlotStyle): Plo
     };
   };
   return {
-    padding: [FRAME.top, FRAME.right, 0, 0],
+    // The last step's number is centred at the end.
+    padding: [FRAME.top, 2 * FRAME.right, 0, 0],
     scales: {
       x: {
         time: false,

@@ -1,4 +1,4 @@
-import { RotateCcw, Upload, ChevronRight } from 'lucide';
+import { RotateCcw, Upload, ChevronRight, GraduationCap } from 'lucide';
 import { useEffect, useState, useRef } from 'preact/hooks';
 import { type Client, readNames, type FoundNames } from '../api/client.ts';
 import { removedLately, countNames, isFound, type NameNode, nameTree } from '../model/names.ts';
@@ -7,7 +7,8 @@ import { useQuestion } from '../parts/dialog.tsx';
 import { Icon } from '../parts/icon.tsx';
 import { useLoad, type Loaded } from '../parts/hooks.ts';
 import { AdapterView } from './adapter/adapter.tsx';
-import { DropZone, PublishDialog } from './adapter/publish-dialog.tsx';
+import { DropZone } from '../parts/drop-zone.tsx';
+import { PublishDialog } from './adapter/publish-dialog.tsx';
 import { restoreQuestion } from './adapter/name-questions.tsx';
 import { hashOf } from '../model/view.ts';
 import { ProblemNote } from '../parts/notes.tsx';
@@ -26,17 +27,25 @@ export function AdaptersView({ client, name }: { client: Client; name: string | 
   // The list may be long, and the chosen entry's details start at the top.
   useEffect(() => scrollTo(0, 0), [name]);
   return (
-    <DropZone onFiles={(files) => setPublishing({ files, name: name ?? '' })}>
+    <DropZone
+      invites="Drop an adapter’s files or folder to publish it"
+      onFiles={(files) => setPublishing({ files, name: name ?? '' })}
+    >
       <div class="title">
         <h1>Adapters</h1>
-        <button
-          type="button"
-          class="main push"
-          onClick={() => setPublishing({ files: [], name: name ?? '' })}
-        >
-          <Icon of={Upload} />
-          Publish
-        </button>
+        <span class="push choices">
+          {/* Of a chosen name, its page has one. */}
+          {name === null && (
+            <a class="button" href={hashOf({ at: 'new-training' })}>
+              <Icon of={GraduationCap} />
+              Train
+            </a>
+          )}
+          <button type="button" class="main" onClick={() => setPublishing({ files: [], name: name ?? '' })}>
+            <Icon of={Upload} />
+            Publish
+          </button>
+        </span>
       </div>
       <div class={name === null ? 'split' : 'split chosen'}>
         <section class="list" aria-label="Names">

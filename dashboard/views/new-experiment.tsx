@@ -28,8 +28,13 @@ const SIDES = [
 /** Changes that are searched for versions that were live. */
 const HISTORY_READ = '200';
 
-export function NewExperimentView({ client, name }: { client: Client; name: string }) {
-  const [fields, setFields] = useState<ExperimentFields>({ ...EMPTY_FIELDS, name });
+/** @param props.query what the address prefills beside the name: the `treatment`. */
+export function NewExperimentView(props: { client: Client; name: string; query: string }) {
+  const { client, name } = props;
+  const [fields, setFields] = useState<ExperimentFields>(() => ({
+    ...{ ...EMPTY_FIELDS, name },
+    treatment: new URLSearchParams(props.query).get('treatment') ?? EMPTY_FIELDS.treatment,
+  }));
   const [problems, setProblems] = useState<FieldProblems>({});
   const [problem, setProblem] = useState<Problem | null>(null);
   const [busy, setBusy] = useState(false);

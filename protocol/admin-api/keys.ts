@@ -55,7 +55,7 @@ const RIGHTS = {
   download: z.boolean(),
   /** An API key that makes tokens with which pages publish staged versions of its tenant's names. */
   publish: z.boolean(),
-  /** An API key that may send files of rows and start fine-tuning jobs. */
+  /** May send files of rows and start fine-tuning jobs; an admin key does so in the console. */
   train: z.boolean(),
   /** Hours for which an API key's prompts and answers are kept; null = not kept. */
   keep_prompts: KeepHours,
@@ -71,7 +71,7 @@ export const KIND_OF_RIGHT = {
   degrade: 'api',
   download: 'both',
   publish: 'api',
-  train: 'api',
+  train: 'both',
   keep_prompts: 'api',
   prompts: 'admin',
 } as const satisfies Record<keyof typeof RIGHTS, 'api' | 'admin' | 'both'>;

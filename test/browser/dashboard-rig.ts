@@ -39,8 +39,8 @@ export interface DashboardRig {
 }
 
 /** With versions 1 (live) and 2 (staged) of {@link NAME}, and one that inherits from it. */
-async function startDashboard(): Promise<DashboardRig> {
-  const [stack, browser] = await Promise.all([startTinyStack(), startChromium()]);
+async function startDashboard(devArgs: readonly string[]): Promise<DashboardRig> {
+  const [stack, browser] = await Promise.all([startTinyStack('', devArgs), startChromium()]);
   const publish = async (folder: string, name: string, kind: string, ...more: string[]) => {
     writeTinyAdapter(path.join(stack.folder, folder), TINY_ADAPTERS[kind] as TinyAdapter);
     const done = await stack.graft('publish', folder, '--name', name, ...more);
@@ -121,12 +121,12 @@ async function startDashboard(): Promise<DashboardRig> {
   };
 }
 
-/** One for all tests of a file, from its first `beforeAll` on. */
-export function useDashboard(): DashboardRig {
+/** One for all tests of a file, from its first `beforeAll` on. @param devArgs of `graft dev`. */
+export function useDashboard(devArgs: readonly string[] = []): DashboardRig {
   const rig = {} as DashboardRig;
   let remove = async (): Promise<void> => undefined;
   beforeAll(async () => {
-    Object.assign(rig, await startDashboard());
+    Object.assign(rig, await startDashboard(devArgs));
     ({ remove } = rig);
   });
   afterEach((context) => rig.tell(context));

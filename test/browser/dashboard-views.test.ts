@@ -3,12 +3,16 @@ import type { Route } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ChangeList, NameList } from '../../protocol/admin-api/names.ts';
 import { NO_RIGHTS, type KeyList, type KeyView } from '../../protocol/admin-api/keys.ts';
+import type { JobPage } from '../../protocol/fine-tuning.ts';
+import { sampleJob } from '../contracts/sample-training.ts';
 import { useDashboard } from './dashboard-rig.ts';
 import { sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
 
 const VIEWS = [
   ['overview', '#/overview', 'Overview'],
   ['adapters', '#/adapters', 'Adapters'],
+  ['training', '#/training', 'Training'],
+  ['new-training', '#/new-training', 'Train an adapter'],
   ['playground', '#/playground', 'Playground'],
   ['experiments', '#/experiments', 'Experiments'],
   ['new-experiment', '#/new-experiment', 'New experiment'],
@@ -111,6 +115,22 @@ describe('with much of everything', () => {
         })),
         before: null,
       }),
+      '/v1/fine_tuning/jobs': () =>
+        ({
+          object: 'list',
+          data: Array.from({ length: 100 }, (_, i) => {
+            const status = i < 4 ? (['queued', 'running', 'paused', 'queued'] as const)[i]! : 'succeeded';
+            const now = Math.floor(Date.now() / 1_000);
+            const id = `ftjob-${String(i).padStart(24, '0')}`;
+            const graft = { name: nameOf(i), parent: `${nameOf(7)}@${i + 1}`, base: 'tiny', rank: 8 };
+            const ended = { finished_at: now - 3_600, fine_tuned_model: `${nameOf(i)}@2` };
+            return sampleJob({
+              ...{ id, status, graft, created_at: now - 7_200 },
+              ...(status === 'succeeded' ? ended : { estimated_finish: now + 3_600 }),
+            });
+          }),
+          ...{ first_id: null, last_id: null, has_more: true },
+        }) satisfies JobPage,
       '/admin/traffic': () => sampleTraffic(Date.now()),
       '/admin/requests': () => ({
         requests: sampleRequests(Date.now())

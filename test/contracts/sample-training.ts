@@ -1,3 +1,4 @@
+import type { JobView } from '../../protocol/fine-tuning.ts';
 import type { TrainingCard } from '../../protocol/training.ts';
 
 /** As `graft train` writes it. */
@@ -29,6 +30,35 @@ export const trainingCard = (more: Partial<TrainingCard> = {}): TrainingCard => 
   scores: { loss_before: 2.4, loss: 0.09, exact: 38, rows: 40 },
   seconds: 61.5,
   finished_at: 1_790_000_000_000,
+  ...more,
+});
+
+const hyperparameters = { n_epochs: 3, batch_size: 'auto', learning_rate_multiplier: 2 } as const;
+
+/** A job that waits, as the edge shows it. */
+export const sampleJob = (more: Partial<JobView> = {}): JobView => ({
+  id: `ftjob-${'0'.repeat(24)}`,
+  object: 'fine_tuning.job',
+  created_at: 100,
+  started_at: null,
+  finished_at: null,
+  estimated_finish: null,
+  status: 'queued',
+  error: null,
+  model: 'team',
+  fine_tuned_model: null,
+  user_provided_suffix: null,
+  organization_id: 't',
+  training_file: `file-${'0'.repeat(24)}`,
+  validation_file: null,
+  result_files: [],
+  trained_tokens: null,
+  seed: 7,
+  hyperparameters,
+  method: { type: 'dpo', dpo: { hyperparameters: { ...hyperparameters, beta: 'auto' } } },
+  integrations: null,
+  metadata: null,
+  graft: { name: 'team/notes', parent: 'team@2', base: 'tiny', rank: 4 },
   ...more,
 });
 

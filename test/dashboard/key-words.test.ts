@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { hoursWords, keyState, limitsWords } from '../../dashboard/model/key-words.ts';
+import { hoursWords, keyState, limitsWords, offeredRights } from '../../dashboard/model/key-words.ts';
 import { NO_RIGHTS, type KeyView } from '../../protocol/admin-api/keys.ts';
 
 const KEY: KeyView = {
@@ -35,6 +35,13 @@ it.each([
   [24, '1 day'],
   [168, '7 days'],
 ])('says %d hours as %s', (hours, words) => expect(hoursWords(hours)).toBe(words));
+
+it.each([
+  ['api', ['strict', 'publish', 'train']],
+  ['admin', ['download', 'train', 'prompts']],
+] as const)('offers rights to %s keys', (kind, fields) => {
+  expect(offeredRights(kind).map(([field]) => field)).toEqual(fields);
+});
 
 it('shows what it may use, and nothing without limits', () => {
   expect(limitsWords(null)).toBeNull();

@@ -241,7 +241,7 @@ function grantProblem(
 ): ApiError | null {
   if (caller.root) return null;
   const refuse = (message: string): ApiError => ({ code: 'insufficient_scope', message });
-  if (wanted.kind === 'admin') return refuse('Only the bootstrap key may create admin keys.');
+  if (wanted.kind === 'admin') return refuse('Only the bootstrap key may create or change admin keys.');
   if (wanted.ownHash) return refuse('Only the bootstrap key may register keys by hash.');
   if (wanted.tenant !== caller.tenant) return refuse('This key may create keys for its own tenant only.');
   for (const [right, what] of Object.entries(HELD_TO_GIVE) as [keyof typeof HELD_TO_GIVE, string][])

@@ -55,6 +55,17 @@ export interface AdminCaller extends KeyRights {
   root: boolean;
 }
 
+/** Whom the bootstrap key makes of its user. */
+export const BOOTSTRAP_CALLER: AdminCaller = {
+  keyId: BOOTSTRAP_KEY_ID,
+  tenant: BOOTSTRAP_TENANT,
+  scopes: ['**'],
+  download: true,
+  train: true,
+  prompts: true,
+  root: true,
+};
+
 /** A key in the system of record: the view, and what is never shown. */
 export interface KeyRow extends KeyView {
   hash: string;

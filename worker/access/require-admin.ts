@@ -18,7 +18,7 @@ import type { Index } from '../platform/ports.ts';
 import { authenticate, bearer, expired, refused } from './authenticate.ts';
 import { enterGate, type AdminGates, type Gates, type Gate } from './rate-limits.ts';
 import { GATE_ENTRIES } from './limits.ts';
-import { BOOTSTRAP_KEY_ID, BOOTSTRAP_TENANT, rightsOf, type AdminCaller, type KeyRecord } from './ports.ts';
+import { BOOTSTRAP_CALLER, rightsOf, type AdminCaller, type KeyRecord } from './ports.ts';
 import type { GrantLedger } from './d1-grants.ts';
 import type { KeyLedger } from './d1-key-ledger.ts';
 
@@ -63,15 +63,7 @@ export async function authenticateAdmin(
   { hash, root }: PresentedKey,
   deps: Pick<AdminKeys, 'keyLedger' | 'now'>,
 ): Promise<Result<AdminCaller, ApiError>> {
-  if (root)
-    return ok({
-      keyId: BOOTSTRAP_KEY_ID,
-      tenant: BOOTSTRAP_TENANT,
-      scopes: ['**'],
-      download: true,
-      prompts: true,
-      root: true,
-    });
+  if (root) return ok(BOOTSTRAP_CALLER);
   const row = await deps.keyLedger.admin(hash);
   if (row === null) return refused('Unknown API key.');
   const late = expired(row.expires_at, deps.now());
@@ -87,7 +79,9 @@ const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
  * by the key's last known tenant, or by the key itself if it is new here. All new keys share
  * {@link Gates.strangers}. Work that a client abandons counts until it has ended.
  */
-export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates: Gates }) => {
+export const requireAdmin = (
+  deps: AdminKeys & { grantLedger: Pick<GrantLedger, 'usableBy'>; gates: Gates },
+) => {
   const { gates, grantLedger } = deps;
   /** Hash of a key -> its last known tenant. */
   const tenants = new BoundedMap<string, string>(GATE_ENTRIES);

@@ -5,6 +5,7 @@ import { NOTHING_SAID } from '../../protocol/admin-api/names.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { sameJson } from '../../protocol/identity.ts';
 import { type SqlDatabase, type SqlStatement, isUniqueViolation, mayAct } from '../platform/d1-database.ts';
+import { BOOTSTRAP_KEY_ID } from '../access/ports.ts';
 import { notePointer, THIS_CHANGE, proofToJson, toJson, DEPENDS } from './d1-registry-rows.ts';
 import {
   type ChangeNote,
@@ -166,7 +167,7 @@ export function createD1Changes(
           ? []
           : [
               isSpent(upload, row.digest),
-              mayNotPublish(upload, row.createdAt),
+              ...(upload.keyId === BOOTSTRAP_KEY_ID ? [] : [mayNotPublish(upload, row.createdAt)]),
               ...(upload.right === 'train' ? [jobHasEnded(upload)] : []),
             ]),
       ];
@@ -268,11 +269,12 @@ const isSpent = ({ token }: PageUpload, digest: string): Guard => ({
   values: [token, digest],
 });
 
-/** True if the key was revoked, has expired, or has lost the right. */
+/** True if the key was revoked, has expired, or has lost the right. Admin keys train too. */
 const mayNotPublish = ({ keyId, right = 'publish' }: PageUpload, at: number): Guard => ({
-  sql: `NOT EXISTS (SELECT 1 FROM keys k WHERE k.id = ? AND k.kind = 'api' AND k.revoked_at IS NULL
-    AND (k.expires_at IS NULL OR k.expires_at > ?) AND json_extract(k.rights, '$.' || ?) = 1)`,
-  values: [keyId, at, right],
+  sql: `NOT EXISTS (SELECT 1 FROM keys k WHERE k.id = ? AND (k.kind = 'api' OR ? = 'train')
+    AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?)
+    AND json_extract(k.rights, '$.' || ?) = 1)`,
+  values: [keyId, right, at, right],
 });
 
 /** True if the fine-tuning job was cancelled or erased meanwhile. */

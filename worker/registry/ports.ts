@@ -272,7 +272,7 @@ export interface Registry extends Rooms, Withdrawals, Removals {
 export interface PageUpload {
   /** The token's id; of a fine-tuning job, the job's. */
   token: string;
-  /** The API key that the token was made with. */
+  /** The API key that the token was made with; a job's may be an admin key. */
   keyId: string;
   /** That the key must have; default: `publish`. */
   right?: 'publish' | 'train';

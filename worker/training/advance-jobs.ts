@@ -9,7 +9,7 @@ import { MAX_JOB_EVENTS_AT_ONCE, MAX_JOB_SECONDS, type JobReport } from '../../p
 import { mayUseChain } from '../access/authenticate.ts';
 import type { GrantLedger } from '../access/d1-grants.ts';
 import type { KeyLedger } from '../access/d1-key-ledger.ts';
-import type { AdminCaller, KeyRow } from '../access/ports.ts';
+import { BOOTSTRAP_CALLER, type AdminCaller, type KeyRow } from '../access/ports.ts';
 import { PART_SETTLE_MS } from '../blobs/limits.ts';
 import { finishBlob, receivePart } from '../blobs/stored-file.ts';
 import { logLine, reasonOf } from '../log.ts';
@@ -30,6 +30,7 @@ import {
   RESULT_PART_BYTES,
 } from './limits.ts';
 import type { JobChange, NewJobEvent, RowFiles, RowParts, TrainingJob, TrainingJobs } from './ports.ts';
+import { asTrainer } from './require-trainer.ts';
 
 export interface AdvanceDeps extends IntakeDeps {
   trainingJobs: TrainingJobs;
@@ -174,21 +175,14 @@ async function trainerOf(
   { keyLedger, grantLedger, now }: AdvanceDeps,
   { keyId, tenant }: TrainingJob,
 ): Promise<AdminCaller | null> {
+  const grants = () => grantLedger.usableBy(tenant);
+  // It is in no ledger: it neither ends nor loses a right.
+  if (keyId === BOOTSTRAP_CALLER.keyId) return { ...asTrainer(BOOTSTRAP_CALLER), grants: await grants() };
   let row: KeyRow | null = await keyLedger.get(keyId);
   for (let i = 0; i < MAX_ROTATIONS && row !== null; i += 1) {
     const isOver = row.revoked_at !== null || (row.expires_at !== null && row.expires_at <= now());
-    if (row.tenant !== tenant || row.kind !== 'api') return null;
-    if (!isOver && row.train) {
-      const { id, scopes, scope_owners } = row;
-      return {
-        keyId: id,
-        tenant,
-        scopes,
-        scope_owners,
-        grants: await grantLedger.usableBy(tenant),
-        root: false,
-      };
-    }
+    if (row.tenant !== tenant) return null;
+    if (!isOver && row.train) return { ...asTrainer({ ...row, keyId: row.id }), grants: await grants() };
     if (!isOver || row.replaced_by === null) return null;
     row = await keyLedger.get(row.replaced_by);
   }

@@ -8,22 +8,15 @@ import {
   type FileList,
   type FileObject,
 } from '../../protocol/files.ts';
-import type { KeyRecord } from '../access/ports.ts';
-import type { Gates } from '../access/rate-limits.ts';
-import { requireKey } from '../access/require-admin.ts';
 import { registryUnavailable } from '../errors.ts';
 import { carryThrough, fail, methodNotAllowed, parseInput, type AppEnv } from '../http/request.ts';
-import type { Index } from '../platform/ports.ts';
 import { deleteBytes } from './delete-rows.ts';
 import { pageOf } from './ids.ts';
 import type { RowFile, RowParts } from './ports.ts';
 import { receiveRows, type ReceiveDeps } from './receive-rows.ts';
 import { requireTrainer, type TrainerDeps } from './require-trainer.ts';
 
-export interface FileDeps extends ReceiveDeps, TrainerDeps {
-  keys: Index<KeyRecord>;
-  gates: Pick<Gates, 'training'>;
-}
+export interface FileDeps extends ReceiveDeps, TrainerDeps {}
 
 const FILES = '/v1/files';
 const FILE = '/v1/files/:id';
@@ -50,7 +43,7 @@ const NO_FILE: ApiError = {
 export function fileRoutes(deps: FileDeps): Hono<AppEnv> {
   const { rowFiles, now } = deps;
   const routes = new Hono<AppEnv>();
-  const known = [requireKey(deps, deps.gates.training), requireTrainer(deps)] as const;
+  const known = requireTrainer(deps);
 
   routes.post(FILES, ...known, async (context) => {
     const caller = context.get('trainer');

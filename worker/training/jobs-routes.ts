@@ -9,9 +9,6 @@ import {
   type JobEventPage,
   type JobPage,
 } from '../../protocol/fine-tuning.ts';
-import type { KeyRecord } from '../access/ports.ts';
-import type { Gates } from '../access/rate-limits.ts';
-import { requireKey } from '../access/require-admin.ts';
 import { conflict } from '../errors.ts';
 import {
   fail,
@@ -23,7 +20,6 @@ import {
   type AppEnv,
 } from '../http/request.ts';
 import { loggingFailure } from '../log.ts';
-import type { Index } from '../platform/ports.ts';
 import { withTimeout } from '../platform/store-calls.ts';
 import { advanceJob, type AdvanceDeps, removeAtOrigins } from './advance-jobs.ts';
 import { createJob, parseJobRequest, type CreateDeps } from './create-job.ts';
@@ -34,8 +30,6 @@ import type { JobChange, NewJobEvent, TrainingJob } from './ports.ts';
 import { requireTrainer, type TrainerDeps } from './require-trainer.ts';
 
 export interface JobDeps extends CreateDeps, AdvanceDeps, TrainerDeps {
-  keys: Index<KeyRecord>;
-  gates: Pick<Gates, 'training'>;
   // Both of what this extends have their own.
   rowFiles: AdvanceDeps['rowFiles'];
   grantLedger: AdvanceDeps['grantLedger'];
@@ -54,7 +48,7 @@ const NO_JOB: ApiError = { code: 'not_found', message: 'There is no such fine-tu
 export function jobRoutes(deps: JobDeps): Hono<AppEnv> {
   const { trainingJobs, now } = deps;
   const routes = new Hono<AppEnv>();
-  const known = [requireKey(deps, deps.gates.training), requireTrainer(deps)] as const;
+  const known = requireTrainer(deps);
 
   const jobOf = (context: AppContext): Promise<TrainingJob | null> =>
     trainingJobs.get({ id: context.req.param('id') ?? '', tenant: context.get('trainer').tenant });

@@ -1,4 +1,4 @@
-import { FlaskConical, MessagesSquare, Download, Trash2, Plus } from 'lucide';
+import { FlaskConical, GraduationCap, MessagesSquare, Download, Trash2, Plus } from 'lucide';
 import { useState } from 'preact/hooks';
 import type { NameView, ChangeView } from '../../../protocol/admin-api/names.ts';
 import { VersionList, type VersionView } from '../../../protocol/admin-api/versions.ts';
@@ -32,6 +32,8 @@ import { Table } from '../../parts/table.tsx';
 import type { GrantView } from '../../../protocol/admin-api/grants.ts';
 import { CheckField, TextField } from '../../parts/fields.tsx';
 import { standing, whoGetsWhat } from '../../model/experiment-words.ts';
+import { BASE } from '../../model/training-form.ts';
+import { OpenTrainings } from '../training/trainings.tsx';
 import { Training } from './training.tsx';
 
 /** Changes that are read, to find versions that were live. */
@@ -119,6 +121,7 @@ export function AdapterView(props: {
           {entry?.description != null && <p dir="auto">{entry.description}</p>}
           {entry !== null && entry.tags.length > 0 && <p class="facts">Tags: {entry.tags.join(', ')}</p>}
           <RunningExperiments client={client} name={name} />
+          {alias === null && <OpenTrainings client={client} name={name} />}
           <div class="actions">
             {(data.version !== null || alias !== null) && (
               <a
@@ -146,6 +149,16 @@ export function AdapterView(props: {
                     Test its versions
                   </a>
                 )}
+                <a
+                  class="button"
+                  href={hashOf({
+                    at: 'new-training',
+                    query: new URLSearchParams({ name, parent: grownOn(data) ?? BASE }),
+                  })}
+                >
+                  <Icon of={GraduationCap} />
+                  Train it
+                </a>
                 <NameActs client={client} name={name} strict={entry?.strict ?? false} onAsk={ask} />
               </>
             )}
@@ -182,6 +195,10 @@ export function AdapterView(props: {
     </>
   );
 }
+
+/** What its live version, or else the newest, was trained on: `name@version`; null = the base. */
+const grownOn = ({ versions }: VersionList): string | null =>
+  (versions.find(({ live }) => live) ?? versions[0])?.parent ?? null;
 
 function Live({ version, alias }: { version: number | null; alias: string | null }) {
   if (alias !== null)

@@ -2,13 +2,7 @@ import { useEffect, useState, useId } from 'preact/hooks';
 import type { NameView } from '../../../protocol/admin-api/names.ts';
 import { nameProblem } from '../../../protocol/identity.ts';
 import type { Client } from '../../api/client.ts';
-import {
-  type Checked,
-  checkFile,
-  publishFile,
-  type PublishWish,
-  droppedFiles,
-} from '../../api/publish-file.ts';
+import { type Checked, checkFile, publishFile, type PublishWish } from '../../api/publish-file.ts';
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
 import { bytes } from '../../model/words.ts';
@@ -16,7 +10,6 @@ import { CheckField, Field } from '../../parts/fields.tsx';
 import { useModal } from '../../parts/dialog.tsx';
 import { ProblemNote, toast } from '../../parts/notes.tsx';
 import { FolderOpen } from 'lucide';
-import type { ComponentChildren } from 'preact';
 import { Icon } from '../../parts/icon.tsx';
 
 /** Takes an adapter's files, checks them in the page, shows what would happen, and publishes them. */
@@ -232,34 +225,6 @@ function FileField(props: {
             ? 'adapter_model.safetensors and adapter_config.json of PEFT, or one .safetensors or .gguf file.'
             : files.map(({ name, size }) => `${name} (${bytes(size)})`).join(', '))}
       </p>
-    </div>
-  );
-}
-
-/** Accepts files, or a folder, dropped anywhere in it, and shows that it does. */
-export function DropZone(props: { onFiles: (files: File[]) => void; children: ComponentChildren }) {
-  const [isOver, setOver] = useState(false);
-  const hasFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') === true;
-  return (
-    <div
-      class={isOver ? 'drop over' : 'drop'}
-      onDragOver={(event) => {
-        if (!hasFiles(event)) return;
-        event.preventDefault();
-        setOver(true);
-      }}
-      onDragLeave={(event) => {
-        if (!event.currentTarget.contains(event.relatedTarget as Node | null)) setOver(false);
-      }}
-      onDrop={(event) => {
-        if (!hasFiles(event) || event.dataTransfer === null) return;
-        event.preventDefault();
-        setOver(false);
-        void droppedFiles(event.dataTransfer).then(props.onFiles);
-      }}
-    >
-      {props.children}
-      {isOver && <p class="drop-here">Drop an adapter’s files or folder to publish it</p>}
     </div>
   );
 }

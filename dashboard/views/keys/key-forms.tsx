@@ -7,7 +7,7 @@ import {
   type LimitsChange,
 } from '../../../protocol/admin-api/keys.ts';
 import type { Client } from '../../api/client.ts';
-import { LIMITS, LIVES, RIGHTS, hoursWords, KEEPS } from '../../model/key-words.ts';
+import { LIMITS, LIVES, offeredRights, hoursWords, KEEPS, type OfferedRight } from '../../model/key-words.ts';
 import { CheckField, SelectField, TextField } from '../../parts/fields.tsx';
 import type { Question } from '../../parts/dialog.tsx';
 import type { Result } from '../../../protocol/api-error.ts';
@@ -27,7 +27,7 @@ interface Wanted {
   scopes: string;
   life: number | null;
   keep: number | null;
-  rights: Partial<Record<(typeof RIGHTS)[number][0], boolean>>;
+  rights: Partial<Record<OfferedRight, boolean>>;
 }
 
 /** @param onMade called with the key itself, once. */
@@ -63,8 +63,8 @@ export function createQuestion(client: Client, onMade: (made: MadeKey) => void):
         ...(isApi && Object.keys(limits).length > 0 ? { limits } : {}),
         ...(isApi && wanted.keep !== null ? { keep_prompts: wanted.keep } : {}),
         ...Object.fromEntries(
-          RIGHTS.flatMap(([field, kind]) =>
-            kind === wanted.kind && wanted.rights[field] === true ? [[field, true]] : [],
+          offeredRights(wanted.kind).flatMap(([field]) =>
+            wanted.rights[field] === true ? [[field, true]] : [],
           ),
         ),
       };
@@ -103,7 +103,7 @@ function Fields({ wanted, texts }: { wanted: Wanted; texts: ReturnType<typeof li
         hint="Names of other tenants that it may use; ** = everything."
         onChange={(text) => (wanted.scopes = text)}
       />
-      {RIGHTS.filter(([, of]) => of === kind).map(([field, , label]) => (
+      {offeredRights(kind).map(([field, label]) => (
         <CheckField key={field} label={label} onChange={(on) => (wanted.rights[field] = on)} />
       ))}
       {kind === 'api' && (

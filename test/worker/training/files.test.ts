@@ -2,8 +2,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { NewKey } from '../../../protocol/admin-api/keys.ts';
 import type { FileList, FileObject } from '../../../protocol/files.ts';
-import { hashApiKey, sha256Hex } from '../../../protocol/identity.ts';
+import { generateApiKey, hashApiKey, sha256Hex } from '../../../protocol/identity.ts';
 import { MAX_FILE_ROWS, MAX_ROWS_FILE_BYTES, ROWS_PART_BYTES } from '../../../protocol/training-jobs.ts';
+import { TRAINING_REQUESTS, UNKNOWN_ADMIN_KEYS } from '../../../worker/access/limits.ts';
 import { KeyRecord } from '../../../worker/access/ports.ts';
 import { MAX_TENANT_ROWS_BYTES, UPLOAD_DEAD_MS } from '../../../worker/training/limits.ts';
 import { useD1App } from '../d1-app.ts';
@@ -184,15 +185,70 @@ describe('a form is refused', () => {
 });
 
 describe('the right to train', () => {
-  it('is off unless given, is for API keys, and is taken from D1', async () => {
+  it('is off unless given, to keys of both kinds, and is taken from D1', async () => {
     const plain = await makeKey({ tenant: 'alice' });
     expect(plain.train).toBe(false);
     expect((await send([rows('{}'), purpose], plain)).body.error.code).toBe('insufficient_scope');
     expect(await ask('/v1/files', plain)).toMatchObject({ status: 403 });
-    expect((await app.ask('/admin/keys', { kind: 'admin', tenant: 'alice', train: true })).status).toBe(400);
     const { value } = (await app.graft.services.keys.get(await hashApiKey(alice.key!))) as { value: object };
     expect(value).not.toHaveProperty('train');
     expect(KeyRecord.safeParse({ ...value, train: true }).success).toBe(false);
+  });
+
+  it('is given to an admin key by the bootstrap key alone, and a refusal names the command', async () => {
+    const admin = await makeKey({ kind: 'admin', tenant: 'alice' });
+    const refused = await send([rows('{}'), purpose], admin);
+    expect(refused).toMatchObject({ status: 403, body: { error: { code: 'insufficient_scope' } } });
+    expect(refused.body.error.message).toContain(`graft keys change ${admin.id} --train`);
+    const change = { id: admin.id, train: true };
+    expect((await app.graft.request('/admin/keys/change', { key: admin.key!, body: change })).status).toBe(
+      403,
+    );
+    await app.ask('/admin/keys/change', change);
+    const sent = await send([rows('{"a":1}'), purpose], admin);
+    expect(sent.status).toBe(200);
+    // Both kinds of the tenant's keys have the same files.
+    expect((await ask(`/v1/files/${sent.body.id}/content`)).text).toBe('{"a":1}');
+    expect((await ask(`/v1/files/${sent.body.id}`, bob)).status).toBe(404);
+    await app.ask('/admin/keys/change', { id: admin.id, train: false });
+    expect((await ask('/v1/files', admin)).status).toBe(403);
+  });
+
+  it('cannot be had with an admin key that is revoked, has expired, or was made up', async () => {
+    const admin = await makeKey({ kind: 'admin', tenant: 'alice', train: true, expires_in: 3_600_000 });
+    const other = await makeKey({ kind: 'admin', tenant: 'alice', train: true });
+    await app.graft.request(`/admin/keys/${other.id}`, { method: 'DELETE' });
+    app.graft.clock.advance(3_600_001);
+    for (const key of [admin.key!, other.key!, generateApiKey('ga'), 'ga_x'])
+      expect((await app.graft.request('/v1/files', { key })).status).toBe(401);
+  });
+
+  it('costs a tenant’s admin keys what it costs its API keys, and made-up ones no more than elsewhere', async () => {
+    const admin = await makeKey({ kind: 'admin', tenant: 'alice', train: true });
+    const statuses = async (times: number, key: () => string) => {
+      const counts = new Map<number, number>();
+      for (let i = 0; i < times; i += 1) {
+        const { status } = await app.graft.request('/v1/files', { key: key() });
+        counts.set(status, (counts.get(status) ?? 0) + 1);
+      }
+      return Object.fromEntries(counts);
+    };
+    const { burst } = TRAINING_REQUESTS;
+    expect(await statuses(burst - 1, () => admin.key!)).toEqual({ 200: burst - 1 });
+    // They share them.
+    expect(await statuses(2, () => alice.key!)).toEqual({ 200: 1, 429: 1 });
+    expect(await statuses(1, () => admin.key!)).toEqual({ 429: 1 });
+    expect(await statuses(1, () => bob.key!)).toEqual({ 200: 1 });
+    const strangers = await statuses(UNKNOWN_ADMIN_KEYS.burst + 5, () => generateApiKey('ga'));
+    expect(Object.keys(strangers)).toEqual(['401', '429']);
+  });
+
+  it('opens nothing else of the client API to an admin key', async () => {
+    const { key } = await makeKey({ kind: 'admin', tenant: 'alice', train: true });
+    for (const path of ['/v1/models', '/v1/models/base'])
+      expect((await app.graft.request(path, { key: key! })).status).toBe(401);
+    const body = { model: 'base', messages: [{ role: 'user', content: 'hi' }] };
+    expect((await app.graft.request('/v1/chat/completions', { key: key!, body })).status).toBe(401);
   });
 
   it('ends with its key, at once', async () => {

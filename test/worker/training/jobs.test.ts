@@ -484,6 +484,87 @@ describe('a key', () => {
   });
 });
 
+describe('an admin key', () => {
+  let admin: NewKey;
+  beforeEach(async () => {
+    admin = await rig.makeKey({ kind: 'admin', tenant: 'alice', train: true });
+  });
+  const counted = async (): Promise<unknown> =>
+    (await rig.graft.db.prepare('SELECT key_id, tenant, prompt_tokens FROM usage').all()).results;
+
+  it('has a job of its tenant, which is published and counted under it', async () => {
+    const { id } = (await rig.create(admin)).body;
+    await rig.run();
+    expect(rig.origin.jobs.get(id)?.declaration.tenant).toBe('alice');
+    rig.origin.finish(first);
+    await rig.run();
+    expect(await rig.get(id, admin)).toMatchObject({
+      status: 'succeeded',
+      fine_tuned_model: 'alice/first@1',
+      graft: { name: 'alice/first', parent: null, base: 'tiny-base', rank: TRAINING_DEFAULTS.rank },
+    });
+    expect((await versions('alice/first'))[0]).toMatchObject({ createdBy: admin.id, owner: 'alice' });
+    expect(await counted()).toEqual([
+      expect.objectContaining({ key_id: admin.id, tenant: 'alice', prompt_tokens: trainingCard().tokens }),
+    ]);
+    // Keys of the tenant see each other's jobs.
+    expect((await rig.list(alice)).data.map((job) => job.id)).toEqual([id]);
+    expect((await rig.step(id, 'cancel', bob)).status).toBe(404);
+  });
+
+  it.each([
+    ['is revoked', () => rig.graft.request(`/admin/keys/${admin.id}`, { method: 'DELETE' })],
+    [
+      'loses the right',
+      () => rig.graft.request('/admin/keys/change', { body: { id: admin.id, train: false } }),
+    ],
+  ])('that %s ends its jobs, also while a result waits', async (_, end) => {
+    const { id } = (await rig.create(admin)).body;
+    await rig.run();
+    rig.origin.finish(first);
+    await end();
+    await rig.run();
+    expect(await rig.get(id, alice)).toMatchObject({ status: 'failed', error: { code: 'key_ended' } });
+    expect(await versions('alice/first')).toEqual([]);
+  });
+
+  it('that was rotated is replaced by its successor', async () => {
+    const { id } = (await rig.create(admin)).body;
+    await rig.run();
+    const made = await rig.graft.request('/admin/keys/rotate', { body: { id: admin.id, grace: 0 } });
+    const next = (await made.json()) as NewKey;
+    rig.origin.finish(first);
+    await rig.run();
+    expect(await rig.get(id, next)).toMatchObject({ status: 'succeeded' });
+    expect((await versions('alice/first'))[0]).toMatchObject({ createdBy: next.id });
+  });
+
+  it('trains only on what its scopes or grants open, and publishes under no other tenant’s name', async () => {
+    await rig.graft.publish('bob', tinyAdapter({ seed: 7 }), { owner: 'bob' });
+    const own = { graft: { name: 'alice/on-bob' }, suffix: undefined };
+    expect((await rig.create(admin, { model: 'bob', ...own })).status).toBe(404);
+    const wide = await rig.makeKey({ kind: 'admin', tenant: 'alice', train: true, scopes: ['bob'] });
+    expect((await rig.create(wide, { model: 'bob', ...own })).status).toBe(200);
+    expect((await rig.create(wide, { suffix: 'bob/mine' })).status).toBe(403);
+  });
+
+  it('that is the bootstrap key trains for its own tenant alone', async () => {
+    await rig.graft.publish('bob', tinyAdapter({ seed: 7 }), { owner: 'bob' });
+    const root = { key: rig.graft.adminKey, tenant: 'default' } as NewKey;
+    expect((await rig.create(root, { suffix: 'bob/mine' })).status).toBe(403);
+    const hidden = (await rig.create(alice)).body.id;
+    expect((await rig.ask(`/v1/fine_tuning/jobs/${hidden}`, root)).status).toBe(404);
+    await rig.step(hidden, 'cancel', alice);
+    const { id } = (await rig.create(root)).body;
+    await rig.run();
+    rig.origin.finish(first);
+    await rig.run();
+    expect(await rig.get(id, root)).toMatchObject({ fine_tuned_model: 'default/first@1' });
+    expect((await versions('default/first'))[0]).toMatchObject({ createdBy: 'bootstrap', owner: 'default' });
+    expect(await counted()).toEqual([expect.objectContaining({ key_id: 'bootstrap', tenant: 'default' })]);
+  });
+});
+
 it('fails when its file is deleted before an origin has it', async () => {
   const { id, training_file } = (await rig.create(alice)).body;
   await rig.ask(`/v1/files/${training_file}`, alice, undefined, 'DELETE');

@@ -200,6 +200,12 @@ function adminOperationObject(route: AdminRoute, path: ParsedPath): Json {
   });
 }
 
+/** Where it is not one kind of key, by its own name. */
+const KEYS: Readonly<Partial<Record<'admin' | Operation['key'], readonly string[]>>> = {
+  none: [],
+  train: ['api', 'admin'],
+};
+
 function operationObject(
   { id, tag, summary, description }: Pick<Operation, 'id' | 'tag' | 'summary' | 'description'>,
   parts: { key: 'admin' | Operation['key']; parameters: Json[]; body: Json | null; answers: Json },
@@ -210,7 +216,7 @@ function operationObject(
     tags: [tag],
     summary,
     ...(description === undefined ? {} : { description }),
-    security: key === 'none' ? [] : [{ [`${key}Key`]: [] }],
+    security: (KEYS[key] ?? [key]).map((kind) => ({ [`${kind}Key`]: [] })),
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(body === null ? {} : { requestBody: { required: true, content: body } }),
     responses: { ...answers, default: { $ref: '#/components/responses/Error' } },
@@ -366,7 +372,7 @@ interface Operation {
   summary: string;
   description?: string;
   /** The kind of key that it needs. */
-  key: 'api' | 'download' | 'publish' | 'none';
+  key: 'api' | 'train' | 'download' | 'publish' | 'none';
   query?: z.ZodObject;
   /** Name -> description. */
   headers?: Record<string, string>;
@@ -554,7 +560,7 @@ const CLIENT_OPERATIONS: Operations = {
   'POST /v1/files': {
     id: 'sendRows',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Sends a file of rows for fine-tuning jobs. Keys with the right to train only, here and below.',
     body: 'form',
     answers: { 200: { description: 'The file.', schema: FileObject } },
@@ -562,7 +568,7 @@ const CLIENT_OPERATIONS: Operations = {
   'GET /v1/files': {
     id: 'listRows',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: "Lists the tenant's files of rows.",
     query: FileListQuery,
     answers: { 200: { description: 'A page of them.', schema: FileList } },
@@ -570,28 +576,28 @@ const CLIENT_OPERATIONS: Operations = {
   'GET /v1/files/:id': {
     id: 'describeRows',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Shows one file of rows.',
     answers: { 200: { description: 'The file.', schema: FileObject } },
   },
   'GET /v1/files/:id/content': {
     id: 'readRows',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Reads the bytes of a file of rows.',
     answers: { 200: { description: 'Its bytes, as they were sent.', bytes: true } },
   },
   'DELETE /v1/files/:id': {
     id: 'deleteRows',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Deletes a file of rows.',
     answers: { 200: { description: 'It is deleted.', schema: FileDeleted } },
   },
   'POST /v1/fine_tuning/jobs': {
     id: 'createFineTuningJob',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Creates a fine-tuning job, whose result becomes a staged version of a name of the tenant.',
     body: JobRequest,
     answers: { 200: { description: 'The job.', schema: JobView } },
@@ -599,7 +605,7 @@ const CLIENT_OPERATIONS: Operations = {
   'GET /v1/fine_tuning/jobs': {
     id: 'listFineTuningJobs',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: "Lists the tenant's jobs.",
     query: JobListQuery,
     answers: { 200: { description: 'A page of them, newest first.', schema: JobPage } },
@@ -607,14 +613,14 @@ const CLIENT_OPERATIONS: Operations = {
   'GET /v1/fine_tuning/jobs/:id': {
     id: 'readFineTuningJob',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Shows one job.',
     answers: { 200: { description: 'The job.', schema: JobView } },
   },
   'GET /v1/fine_tuning/jobs/:id/events': {
     id: 'listFineTuningEvents',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: "Lists a job's events: messages, and losses of its steps.",
     query: JobEventQuery,
     answers: { 200: { description: 'A page of them, newest first.', schema: JobEventPage } },
@@ -622,7 +628,7 @@ const CLIENT_OPERATIONS: Operations = {
   'GET /v1/fine_tuning/jobs/:id/checkpoints': {
     id: 'listFineTuningCheckpoints',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Lists what of a job can be asked: its result, once it has succeeded.',
     query: JobCheckpointQuery,
     answers: { 200: { description: 'One at most.', schema: JobCheckpointPage } },
@@ -630,21 +636,21 @@ const CLIENT_OPERATIONS: Operations = {
   'POST /v1/fine_tuning/jobs/:id/cancel': {
     id: 'cancelFineTuningJob',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Ends a job without a result.',
     answers: { 200: { description: 'The job.', schema: JobView } },
   },
   'POST /v1/fine_tuning/jobs/:id/pause': {
     id: 'pauseFineTuningJob',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Stops a job; what is trained is kept.',
     answers: { 200: { description: 'The job.', schema: JobView } },
   },
   'POST /v1/fine_tuning/jobs/:id/resume': {
     id: 'resumeFineTuningJob',
     tag: 'training',
-    key: 'api',
+    key: 'train',
     summary: 'Lets a paused job go on.',
     answers: { 200: { description: 'The job.', schema: JobView } },
   },
