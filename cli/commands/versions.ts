@@ -3,7 +3,7 @@ import type { ChangeView, RetireAnswer, RemoveAnswer } from '../../protocol/admi
 import { MAX_HISTORY_PAGE } from '../../protocol/admin-api/operation.ts';
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 import { liveOnce, VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
-import { adminClient, lookUpVersions, readHistory } from '../admin/admin-client.ts';
+import { adminClient, lookUpVersions, ownHistory, readHistory } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { command } from '../command.ts';
@@ -48,19 +48,6 @@ export const versionsCommand = command({
     output.result({ ...found, versions }, () => versionTable(found, wasLive));
   },
 });
-
-/**
- * Changes of the name, newest first; empty if it belongs to another tenant, whose versions may be visible all
- * the same.
- */
-async function ownHistory(client: ApiClient, name: string): Promise<ChangeView[]> {
-  try {
-    return await readHistory(client, name, MAX_HISTORY_PAGE);
-  } catch (error) {
-    if (error instanceof CliError && error.exitCode === EXIT.notFound) return [];
-    throw error;
-  }
-}
 
 /** @param wasLive versions that were live at some time. */
 export function versionTable(

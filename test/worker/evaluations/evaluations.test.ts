@@ -116,7 +116,7 @@ const dump = async (): Promise<string> => {
     .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
     .all<{ name: string }>();
   const all = await Promise.all(
-    // eslint-disable-next-line no-restricted-syntax -- names of the schema's own tables
+     
     tables.map(({ name }) => graft.db.prepare(`SELECT * FROM "${name}"`).all()),
   );
   return JSON.stringify(all.map(({ results }) => results));
@@ -344,7 +344,7 @@ describe('another tenant', () => {
     );
     expect(erased.erased).toMatchObject({ evaluations: 1 });
     for (const table of ['evaluations', 'evaluation_rows', 'evaluation_scores'])
-      // eslint-disable-next-line no-restricted-syntax -- names of the schema's own tables
+       
       expect((await graft.db.prepare(`SELECT * FROM ${table}`).all()).results, table).toEqual([]);
   });
 });
