@@ -85,6 +85,9 @@ export const evalCommand = command({
   },
 });
 
+/** Differently answered rows that are named. */
+const MISSED_TOLD = 5;
+
 interface EvalWish {
   action: Action;
   name: string;
@@ -213,10 +216,11 @@ async function score(wish: EvalWish, { client, output, signal }: Runtime): Promi
   output.result(shown, () => scoreTable(shown, stateOf));
   const missed = scores.flatMap((one, at) => {
     const adapter = scored[Math.floor(at / evaluations.length)]?.adapter ?? name;
-    if (one.missed.length === 0) return [];
-    const more = one.rows - one.exact - one.missed.length;
+    const first = one.missed.slice(0, MISSED_TOLD);
+    if (first.length === 0) return [];
+    const more = one.rows - one.exact - first.length;
     const others = more > 0 ? ` and ${more} more` : '';
-    return [`${adapter} differs from ${one.label} in rows ${one.missed.join(', ')}${others}`];
+    return [`${adapter} differs from ${one.label} in rows ${first.join(', ')}${others}`];
   });
   for (const line of missed) output.note(line);
 }
