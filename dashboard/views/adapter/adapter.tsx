@@ -32,6 +32,7 @@ import { Table } from '../../parts/table.tsx';
 import type { GrantView } from '../../../protocol/admin-api/grants.ts';
 import { CheckField, TextField } from '../../parts/fields.tsx';
 import { standing, whoGetsWhat } from '../../model/experiment-words.ts';
+import { Evaluations } from './evaluations.tsx';
 import { Training } from './training.tsx';
 
 /** Changes that are read, to find versions that were live. */
@@ -163,6 +164,7 @@ export function AdapterView(props: {
           )}
           {downloading && <p class="hint">Downloading …</p>}
           <ProblemNote problem={problem} />
+          {alias === null && <Evaluations client={client} name={name} />}
           <Training versions={data.versions} />
           <Heirs {...props} />
           {(data.version !== null || alias !== null) && (
