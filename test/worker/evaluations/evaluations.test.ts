@@ -115,10 +115,7 @@ const dump = async (): Promise<string> => {
   const { results: tables } = await graft.db
     .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
     .all<{ name: string }>();
-  const all = await Promise.all(
-     
-    tables.map(({ name }) => graft.db.prepare(`SELECT * FROM "${name}"`).all()),
-  );
+  const all = await Promise.all(tables.map(({ name }) => graft.db.prepare(`SELECT * FROM "${name}"`).all()));
   return JSON.stringify(all.map(({ results }) => results));
 };
 
@@ -344,7 +341,6 @@ describe('another tenant', () => {
     );
     expect(erased.erased).toMatchObject({ evaluations: 1 });
     for (const table of ['evaluations', 'evaluation_rows', 'evaluation_scores'])
-       
       expect((await graft.db.prepare(`SELECT * FROM ${table}`).all()).results, table).toEqual([]);
   });
 });
