@@ -1,11 +1,10 @@
 /** Versions of a name, from staged to removed, and the history of their changes. */
 import type { ChangeView, RetireAnswer, RemoveAnswer } from '../../protocol/admin-api/names.ts';
-import { MAX_HISTORY_PAGE } from '../../protocol/admin-api/operation.ts';
 import type { VersionScore } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 import { liveOnce, VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
 import { adminClient, lookUpVersions, ownHistory, readHistory } from '../admin/admin-client.ts';
-import { type ApiClient, callOperation } from '../api-client.ts';
+import { callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { exactText, lookUpEvaluations } from '../evaluations/score-evaluations.ts';
 import { command } from '../command.ts';

@@ -1,6 +1,5 @@
 /** Scores versions, or an uploaded file, on the kept evaluations of a name, and shows the scores. */
-import type {
-  EvaluationList} from '../../protocol/admin-api/evaluations.ts';
+import type { EvaluationList } from '../../protocol/admin-api/evaluations.ts';
 import {
   type EvaluationScore,
   type EvaluationView,
