@@ -103,6 +103,14 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
       'adapters/format/safetensors.ts': ['MAX_HEADER_BYTES', 'MAX_ADAPTER_TENSORS'],
       'protocol/admin-api/names.ts': ['MAX_WHY', 'MAX_DESCRIPTION', 'MAX_TAGS', 'REMOVAL_GRACE_MS'],
       'protocol/origin-wire.ts': ['MAX_EVALUATION_ROWS'],
+      'protocol/admin-api/evaluations.ts': [
+        'MAX_KEPT_EVALUATIONS',
+        'MAX_KEPT_ROWS',
+        'MAX_KEPT_EVALUATION_BYTES',
+        'MAX_KEPT_ROW_BYTES',
+        'SCORED_ROWS',
+      ],
+      'worker/evaluations/limits.ts': ['MAX_TENANT_EVALUATION_BYTES', 'UNPUBLISHED_SCORE_MS'],
       'protocol/training.ts': ['MAX_TRAINING_CARD_BYTES', 'MAX_CURVE_POINTS'],
       'worker/registry/limits.ts': ['MAX_REMOVED_AT_ONCE'],
       'worker/blobs/limits.ts': [

@@ -117,6 +117,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Compare the answers of two or more names to the same prompts',
         load: async () => (await import('./commands/compare.ts')).compareCommand,
       },
+      eval: {
+        summary: 'Keep rows with expected answers for a name, and score its versions on them',
+        load: async () => (await import('./commands/eval.ts')).evalCommand,
+      },
     },
   },
   {

@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('e629864ed0adb7629f4b62cedee64db59e765295d1c53ffab1531f3509b6f4ac');
+INSERT INTO schema_hash VALUES ('952335a39c302a36e35f489041d24e15c0a963341064fd13b8af78cabf3eaa44');
 
 -- Names, versions, and what became of them
 
@@ -55,6 +55,44 @@ CREATE INDEX versions_by_digest ON versions (digest, name, version DESC);
 CREATE INDEX versions_by_chain ON versions (chain_id, created_at DESC);
 CREATE INDEX versions_removed ON versions (removed_at, name, version) WHERE removed_at IS NOT NULL;
 CREATE INDEX versions_of_removal ON versions (removal, name, version) WHERE removal IS NOT NULL;
+
+-- Kept evaluations: rows with expected answers that belong to a name.
+CREATE TABLE evaluations (
+  name TEXT NOT NULL,
+  label TEXT NOT NULL,
+  tenant TEXT NOT NULL,        -- owner of the name
+  rows INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL,        -- of the rows
+  created_at INTEGER NOT NULL,
+  created_by TEXT NOT NULL,
+  PRIMARY KEY (name, label)
+) WITHOUT ROWID;
+CREATE INDEX evaluations_of_tenant ON evaluations (tenant, bytes);
+
+-- Their rows, encrypted: a dump of this table cannot be read without the edge's secret.
+CREATE TABLE evaluation_rows (
+  name TEXT NOT NULL,
+  label TEXT NOT NULL,
+  first INTEGER NOT NULL,      -- how many stand before these
+  secret TEXT NOT NULL,        -- id of the secret that sealed them
+  sealed TEXT NOT NULL,        -- base64url, worker/platform/sealed-text.ts
+  PRIMARY KEY (name, label, first)
+);
+CREATE INDEX evaluation_rows_by_secret ON evaluation_rows (secret);
+
+-- How chains did on rows. A version finds its scores by its chain: they may be older than the version, and the same
+-- chain need not be scored twice.
+CREATE TABLE evaluation_scores (
+  name TEXT NOT NULL,          -- whose evaluation
+  sha256 TEXT NOT NULL,        -- of its rows
+  chain_id TEXT NOT NULL,
+  exact TEXT NOT NULL,         -- 1 or 0 for each row that is scored, in order
+  nats REAL NOT NULL,          -- negative log-likelihood of all expected tokens so far
+  tokens INTEGER NOT NULL,
+  at INTEGER NOT NULL,         -- when a row was last scored
+  PRIMARY KEY (name, sha256, chain_id)
+);
 
 -- Every change of a name. `id` orders the changes of all names. Two changes that read the same state want the same
 -- sequence number, and one of them fails.

@@ -27,6 +27,7 @@ import { fileRoutes } from './training/files-routes.ts';
 import { publicationRoutes } from './publications/routes.ts';
 import { adminBackupRoutes } from './backup/routes.ts';
 import { adminEraseRoutes } from './erasure/routes.ts';
+import { adminEvaluationRoutes } from './evaluations/routes.ts';
 import { adminEvaluateRoutes, adminOriginRoutes, adminPinRoutes, adminWarmRoutes } from './origins/routes.ts';
 import { adminExperimentRoutes } from './experiments/routes.ts';
 import { adminGrantRoutes, adminRefusalRoutes } from './access/grants-routes.ts';
@@ -112,6 +113,7 @@ const ADMIN_ROUTES = [
   adminEraseRoutes,
   adminVerifyRoutes,
   adminEvaluateRoutes,
+  adminEvaluationRoutes,
   adminExperimentRoutes,
   adminGrantRoutes,
   adminRefusalRoutes,

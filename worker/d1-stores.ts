@@ -6,6 +6,7 @@ import { createD1Backup } from './backup/d1-backup.ts';
 import { createD1BlobLedger, createD1Garbage } from './blobs/d1-blob-ledger.ts';
 import { createD1DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import { createD1Erasures } from './erasure/d1-erasures.ts';
+import { createD1Evaluations } from './evaluations/d1-evaluations.ts';
 import { createD1ExperimentLedger, createD1WebhookOutbox } from './experiments/d1-experiments.ts';
 import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
 import { createD1Usage } from './metering/d1-usage.ts';
@@ -43,6 +44,7 @@ export const createD1Stores = (db: SqlDatabase) =>
     pageUploads: createD1PageUploads(db),
     rowFiles: createD1RowFiles(db),
     trainingJobs: createD1TrainingJobs(db),
+    evaluations: createD1Evaluations(db),
     experimentLedger: createD1ExperimentLedger(db),
     outbox: createD1WebhookOutbox(db),
   }) satisfies Partial<Stores>;

@@ -30,6 +30,7 @@ import { createRowParts } from './training/row-parts.ts';
 import { createInbox, createDrops } from './kv-inbox/take-drops.ts';
 import type { DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import type { Config } from './env.ts';
+import type { Evaluations } from './evaluations/ports.ts';
 import type { ErasureLedger } from './erasure/d1-erasures.ts';
 import { createCounting } from './experiments/parts.ts';
 import type { WebhookOutbox, ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
@@ -61,8 +62,9 @@ import type { Fetch } from './origins/connection.ts';
 import { watchPointers, createPinSync } from './origins/pins.ts';
 import { createKvListing, type KvNamespace } from './platform/store-calls.ts';
 import { createSealer, withLastKnownGood } from './platform/kv-cache.ts';
+import { createTextSealer } from './platform/sealed-text.ts';
 import { NEGATIVE_CACHE_MS } from './registry/limits.ts';
-import { createPromptKeeper, createTextSealer } from './prompts/keep-prompts.ts';
+import { createPromptKeeper, createPromptSealer } from './prompts/keep-prompts.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
 import type { PointerWriter, Registry, IntakeDeps } from './registry/ports.ts';
 import { catchUp, createSchedule } from './schedule.ts';
@@ -99,6 +101,7 @@ export interface Stores {
   pageUploads: PageUploads;
   rowFiles: RowFiles;
   trainingJobs: TrainingJobs;
+  evaluations: Evaluations;
   experimentLedger: ExperimentLedger;
   tallies: ExperimentTallies;
   outbox: WebhookOutbox;
@@ -170,7 +173,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
   const { dropLedger } = stores;
   const drops =
     tenant === null ? null : createDrops({ ...intake, kv, pacing, grantLedger, dropLedger, tenant });
-  const textSealer = createTextSealer(config.macKey, config.acceptedMacKeys);
+  const promptSealer = createPromptSealer(config.macKey, config.acceptedMacKeys);
   const rowParts = createRowParts({
     kv,
     bucket: stores.bucket,
@@ -213,11 +216,12 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
     /** Processes an inbox file for a missing name; undefined while the inbox is off. */
     takeDropOnMiss: drops?.onMiss,
     trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: flushDelay }),
-    textSealer,
+    promptSealer,
+    evaluationSealer: createTextSealer('graft-evaluation-v1', config.macKey, config.acceptedMacKeys),
     rowParts,
     promptKeeper: createPromptKeeper({
       keptPrompts: stores.keptPrompts,
-      sealer: textSealer,
+      sealer: promptSealer,
       now,
       sleep: flushDelay,
     }),

@@ -9,6 +9,7 @@ import { type DeleteDeps, tendFiles } from './training/delete-rows.ts';
 import type { TrafficLedger } from './traffic/ports.ts';
 import type { Drops } from './kv-inbox/take-drops.ts';
 import { type EraseDeps, workOffErasures } from './erasure/erase-steps.ts';
+import { resealRows, type ScoreDeps } from './evaluations/score.ts';
 import { evaluateAll } from './experiments/life/evaluate.ts';
 import { sendWebhooks, type WebhookDeps } from './experiments/webhooks.ts';
 import { collectSomeGarbage, type GarbageDeps } from './blobs/collect-garbage.ts';
@@ -46,7 +47,8 @@ type ScheduleDeps = TenantLimitsDeps &
   GarbageDeps &
   OriginNoteDeps &
   DeleteDeps &
-  AdvanceDeps & {
+  AdvanceDeps &
+  Pick<ScoreDeps, 'evaluations' | 'evaluationSealer'> & {
     registry: Registry;
     pins: PinLedger;
     traffic: Pick<TrafficLedger, 'tend'>;
@@ -78,6 +80,7 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
       prompts: () => deps.keptPrompts.tend(now()),
       uploads: () => deps.pageUploads.tend(now()),
       rows: () => tendFiles(deps),
+      evaluations: () => resealRows(deps),
       jobs: () => advanceJobs(deps, keepAlive),
       garbage: () => collectSomeGarbage(deps, SCHEDULED_DELETIONS),
     });

@@ -69,3 +69,16 @@ export async function readHistory(
     before = page.before;
   }
 }
+
+/**
+ * Changes of the name, newest first; empty if it belongs to another tenant, whose versions may be visible all
+ * the same.
+ */
+export async function ownHistory(client: ApiClient, name: string): Promise<ChangeView[]> {
+  try {
+    return await readHistory(client, name, MAX_HISTORY_PAGE);
+  } catch (error) {
+    if (error instanceof CliError && error.exitCode === EXIT.notFound) return [];
+    throw error;
+  }
+}

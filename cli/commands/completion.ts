@@ -96,8 +96,14 @@ function bashCase(command: CommandText): string[] {
     ...(previous.length > 0 ? ['      case "$previous" in', ...previous, '      esac'] : []),
     '      if [[ $current == -* ]]; then',
     `        ${words(flagWords(command))}`,
+    ...(options.length > 0
+      ? // An action stands first, and a path behind it.
+        [
+          wantsPaths(command) ? '      elif ((COMP_CWORD == 2)); then' : '      else',
+          `        ${words(options)}`,
+        ]
+      : []),
     ...(wantsPaths(command) ? ['      else', `        ${FILES}`] : []),
-    ...(options.length > 0 ? ['      else', `        ${words(options)}`] : []),
     '      fi',
     '      ;;',
   ];

@@ -129,6 +129,7 @@ const WORDS: readonly [keyof EraseCounts, string, string][] = [
   ['rooms', 'room', 'rooms'],
   ['row_files', 'file of rows', 'files of rows'],
   ['jobs', 'fine-tuning job', 'fine-tuning jobs'],
+  ['evaluations', 'evaluation', 'evaluations'],
   ['traffic', 'sum of traffic', 'sums of traffic'],
   ['requests', 'request in lists', 'requests in lists'],
   ['usage', 'hour of usage', 'hours of usage'],

@@ -37,6 +37,7 @@ import {
   presentLook,
   unitsOf,
 } from '../experiment/experiment-words.ts';
+import { exactText, lookUpEvaluations, scoreAll } from '../evaluations/score-evaluations.ts';
 import { glyphsFor } from '../experiment/draw-interval.ts';
 import { outlookText, planText } from '../experiment/plan-text.ts';
 import { keptPairsText, type Screen, statusText, watchStatus } from '../experiment/status-text.ts';
@@ -61,6 +62,7 @@ export const experimentCommand = command({
       shadowCompare: args['shadow-compare'] === true,
       ...{ judgeTokens: args['judge-tokens'], keepPairs: args['keep-pairs'] },
       segmentBy: args['segment-by'],
+      requireScores: args['require-scores'] === true,
     };
     await runAction(action, flags, { output, connect: adminClient, ask: askYes });
   },
@@ -75,6 +77,7 @@ export interface Flags extends Omit<
   readonly name?: string | undefined;
   readonly which?: string | undefined;
   readonly start?: boolean | undefined;
+  readonly requireScores?: boolean | undefined;
   readonly expectUnits?: string | undefined;
   readonly yes?: boolean | undefined;
   readonly file?: string | undefined;
@@ -204,10 +207,9 @@ async function create(flags: Flags, { output, connect }: Runtime): Promise<void>
   }
   const plan = await planOf(client, design, expected);
   const draft = await createExperiment(client, design);
-  const call = { params: { id: draft.id }, body: {} };
   const started =
     flags.start === true
-      ? await callOperation(client, `start ${name}`, 'POST /admin/experiments/:id/start', call).catch(
+      ? await startScored(client, { view: draft, output, requireScores: flags.requireScores === true }).catch(
           (error: unknown) => ({ error }),
         )
       : draft;
@@ -255,6 +257,58 @@ async function change(flags: Flags, output: Output, connect: () => Promise<ApiCl
   if (!dryRun) noteNext(view, output);
 }
 
+/**
+ * Scores the variants on the kept evaluations of the name, warns of one that is worse than control, and starts the
+ * experiment. What cannot be scored is said, and stops it only if scores are required.
+ */
+async function startScored(
+  client: ApiClient,
+  params: {
+    view: ExperimentView;
+    output: Output;
+    requireScores: boolean;
+    body?: RequestOf<'POST /admin/experiments/:id/start'>;
+  },
+): Promise<ExperimentView> {
+  const { view, output, requireScores, body = {} } = params;
+  const { id, document } = view;
+  const { name } = document;
+  try {
+    await interruptible((signal) => scoreVariants(client, { document, output, signal }));
+  } catch (error) {
+    const said = error instanceof CliError && error.exitCode !== EXIT.interrupted;
+    if (requireScores || !said) throw error;
+    output.note(`warning: the variants are not all scored. ${error.message}`);
+  }
+  const required = requireScores ? { require_scores: true } : {};
+  const call = { params: { id }, body: { ...body, ...required } };
+  return callOperation(client, `start ${name}`, 'POST /admin/experiments/:id/start', call);
+}
+
+async function scoreVariants(
+  client: ApiClient,
+  params: { document: Experiment; output: Output; signal: AbortSignal },
+): Promise<void> {
+  const { document, output, signal } = params;
+  const { name, variants } = document;
+  const { evaluations } = (await lookUpEvaluations(client, name)) ?? { evaluations: [] };
+  if (evaluations.length === 0) return;
+  const scored = variants.map(({ adapter }) => ({ adapter }));
+  const scores = await scoreAll({ client, output, name, evaluations, scored, signal });
+  for (const [i, { label }] of evaluations.entries()) {
+    const control = scores[i];
+    for (const [at, { key, adapter }] of variants.entries()) {
+      const score = scores[at * evaluations.length + i];
+      if (score === undefined || control === undefined) continue;
+      const worse = score.exact < control.exact;
+      const than = worse ? `, control ${control.exact}` : '';
+      output.note(
+        `${worse ? 'warning: ' : ''}${key} (${adapter}) answers ${exactText(score)} of ${label} exactly${than}`,
+      );
+    }
+  }
+}
+
 async function step(action: Step, flags: Flags, { output, connect, ask }: Runtime): Promise<void> {
   const { name = '', which } = flags;
   const body = stepRequest(action, { ...flags, variant: which });
@@ -266,10 +320,11 @@ async function step(action: Step, flags: Flags, { output, connect, ask }: Runtim
       : {};
   const route = `POST /admin/experiments/:id/${action}` as const;
   const params = { id: found.id };
-  const view = await callOperation(client, `${action} ${name}`, route, {
-    params,
-    body: { ...body, ...over },
-  });
+  const requireScores = flags.requireScores === true;
+  const view =
+    action === 'start' && found.document.status === 'draft'
+      ? await startScored(client, { view: found, output, requireScores, body })
+      : await callOperation(client, `${action} ${name}`, route, { params, body: { ...body, ...over } });
   output.result(view, () => nowText(view));
   noteNext(view, output);
 }

@@ -7,6 +7,7 @@ import { command } from '../command.ts';
 import { readConnection } from '../connection.ts';
 import { usageError } from '../flags.ts';
 import { interruptible, CliError, EXIT } from '../cli-error.ts';
+import { exactText, lookUpEvaluations } from '../evaluations/score-evaluations.ts';
 import { fileSize, type Output } from '../output.ts';
 import { failedText, readEvalRows, scoreText } from '../publish/evaluate-upload.ts';
 import {
@@ -56,9 +57,14 @@ export const publishCommand = command({
       description: 'Rows to answer before publishing (JSON Lines)',
       valueHint: 'rows.jsonl',
     },
+    scores: {
+      type: 'boolean',
+      description: "Score it first on the name's kept evaluations; see `graft eval`",
+    },
     'min-score': {
       type: 'string',
-      description: 'Publish only if at least this share of rows is answered exactly, 0 to 1',
+      description:
+        'Publish only if at least this share of rows is answered exactly, of each evaluation, 0 to 1',
       valueHint: 'share',
     },
     bf16: { type: 'boolean', description: 'Round the weights to bfloat16' },
@@ -73,8 +79,9 @@ export const publishCommand = command({
       if (problem !== null) throw usageError(`${flag} ${name}: ${problem}.`);
     }
     const minScore = parseShare(args['min-score']);
-    if (minScore !== null && args.eval === undefined)
-      throw usageError('--min-score needs rows to score: give --eval <rows.jsonl>.');
+    const scores = args.scores === true;
+    if (minScore !== null && args.eval === undefined && !scores)
+      throw usageError('--min-score needs rows to score: give --eval <rows.jsonl> or --scores.');
     const wish: PublishWish = {
       given: args.path,
       name: args.name,
@@ -83,16 +90,18 @@ export const publishCommand = command({
       why: args.why ?? null,
       bf16: args.bf16 === true,
       rows: args.eval === undefined ? null : await readEvalRows(args.eval),
+      scores,
       minScore,
     };
     if (args['dry-run'] === true) return dryRun(wish, output);
     const client = await adminClient();
     const published = await interruptible((signal) => publishAdapter({ ...wish, client, output, signal }));
-    const { version, created, sent, evaluation, failed } = published;
+    const { version, created, sent, evaluation, scores: kept, failed } = published;
     output.result(
       {
         ...version,
         ...(evaluation === null ? {} : { score: evaluation, not_as_expected: failed }),
+        ...(scores ? { scores: kept } : {}),
         ...{ created, sent_bytes: sent },
       },
       () => publishedText(published),
@@ -118,9 +127,10 @@ export function publishedText(published: Published): string {
       : `${what} is this adapter already; nothing changed`;
   const card =
     training === null ? [] : [`${trainingText(training)}${notKept(sameCard(version.training, training))}`];
-  if (evaluation === null) return [first, ...card].join('\n');
+  const kept = published.scores.map((one) => `${one.label}: ${exactText(one)} answered exactly`);
+  if (evaluation === null) return [first, ...card, ...kept].join('\n');
   const score = `${scoreText(evaluation)}${notKept(version.evaluation?.sha256 === evaluation.sha256)}`;
-  return [first, ...card, score, ...(failed.length === 0 ? [] : [failedText(failed)])].join('\n');
+  return [first, ...card, ...kept, score, ...(failed.length === 0 ? [] : [failedText(failed)])].join('\n');
 }
 
 const notKept = (isKept: boolean): string => (isKept ? '' : ' (not kept: the version was there before)');
@@ -236,9 +246,16 @@ export async function planPublish(
     rank: plan.rank,
     modules: packed.modules.length,
     bytes_to_send: plan.bytes_to_send,
-    evaluation_rows: wish.rows?.rows.length ?? 0,
+    evaluation_rows:
+      (wish.rows?.rows.length ?? 0) + (wish.scores === true ? await keptRows(client, name) : 0),
     training: found.training,
   };
+}
+
+/** Of all kept evaluations of a name. */
+async function keptRows(client: ApiClient, name: string): Promise<number> {
+  const { evaluations } = (await lookUpEvaluations(client, name)) ?? { evaluations: [] };
+  return evaluations.reduce((sum, { rows }) => sum + rows, 0);
 }
 
 /** The plan without a server. The base is the one that the adapter names. */

@@ -1,11 +1,12 @@
 /** Versions of a name, from staged to removed, and the history of their changes. */
 import type { ChangeView, RetireAnswer, RemoveAnswer } from '../../protocol/admin-api/names.ts';
-import { MAX_HISTORY_PAGE } from '../../protocol/admin-api/operation.ts';
+import type { VersionScore } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 import { liveOnce, VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
-import { adminClient, lookUpVersions, readHistory } from '../admin/admin-client.ts';
-import { type ApiClient, callOperation } from '../api-client.ts';
+import { adminClient, lookUpVersions, ownHistory, readHistory } from '../admin/admin-client.ts';
+import { callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
+import { exactText, lookUpEvaluations } from '../evaluations/score-evaluations.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';
 import { fileSize, plainTable, when } from '../output.ts';
@@ -44,28 +45,21 @@ export const versionsCommand = command({
       });
     const wasLive = liveOnce(await ownHistory(client, name));
     const stateOf = (one: VersionView) => versionState(one, found.version, wasLive.has(one.version));
-    const versions = found.versions.map((one) => ({ ...one, state: stateOf(one) }));
-    output.result({ ...found, versions }, () => versionTable(found, wasLive));
+    // Only their owner sees them.
+    const scores = (await lookUpEvaluations(client, name))?.scores ?? [];
+    const versions = found.versions.map((one) => ({
+      ...{ ...one, state: stateOf(one) },
+      scores: scores.filter(({ version }) => version === one.version),
+    }));
+    output.result({ ...found, versions }, () => versionTable(found, wasLive, scores));
   },
 });
 
-/**
- * Changes of the name, newest first; empty if it belongs to another tenant, whose versions may be visible all
- * the same.
- */
-async function ownHistory(client: ApiClient, name: string): Promise<ChangeView[]> {
-  try {
-    return await readHistory(client, name, MAX_HISTORY_PAGE);
-  } catch (error) {
-    if (error instanceof CliError && error.exitCode === EXIT.notFound) return [];
-    throw error;
-  }
-}
-
-/** @param wasLive versions that were live at some time. */
+/** @param wasLive versions that were live at some time. @param scores on kept evaluations. */
 export function versionTable(
   { version: live, versions }: VersionList,
   wasLive: ReadonlySet<number> = new Set(),
+  scores: readonly VersionScore[] = [],
 ): string {
   if (versions.length === 0) return 'no versions';
   const scored = versions.some(({ evaluation }) => evaluation !== null);
@@ -98,7 +92,17 @@ export function versionTable(
   const cards = versions.flatMap(({ version, training }) =>
     training === null ? [] : [`@${version} ${trainingText(training)}`],
   );
-  return [table, ...(cards.length === 0 ? [] : ['', ...cards])].join('\n');
+  const kept = versions.flatMap(({ version }) => {
+    const own = scores.filter((one) => one.version === version);
+    return own.length === 0
+      ? []
+      : [`@${version} ${own.map((one) => `${one.label}: ${exactText(one)}`).join(', ')}`];
+  });
+  return [
+    table,
+    ...(cards.length === 0 ? [] : ['', ...cards]),
+    ...(kept.length === 0 ? [] : ['', ...kept]),
+  ].join('\n');
 }
 
 const score = ({ evaluation }: VersionView): string =>

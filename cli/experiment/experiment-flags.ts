@@ -129,12 +129,16 @@ export const actions = {
   create: {
     summary: 'Create a draft, and a plan of what it will find and when; --start starts it at once',
     arguments: ['name', 'which?'],
-    flags: [...DESIGN_FLAGS, 'file', 'why', 'dry-run', 'start', 'expect-units'],
+    flags: [...DESIGN_FLAGS, 'file', 'why', 'dry-run', 'start', 'require-scores', 'expect-units'],
   },
   list: { summary: 'List all experiments that are not archived', arguments: [], flags: ['all'] },
   show: { summary: 'Print the document, to edit it', arguments: NAME, flags: [] },
   status: { summary: 'Show results', arguments: ['name?'], flags: ['all', 'watch'] },
-  start: { summary: 'Start a draft', arguments: NAME, flags: STEP_FLAGS },
+  start: {
+    summary: "Score the variants on the name's evaluations, if it has some, and start a draft",
+    arguments: NAME,
+    flags: [...STEP_FLAGS, 'require-scores'],
+  },
   ramp: {
     summary: 'Go to the next ramp step now, or to a given coverage',
     arguments: NAME,
@@ -194,6 +198,12 @@ export const experimentArgs = {
     valueHint: 'file',
   },
   start: { type: 'boolean', description: 'For create: start it at once' },
+  'require-scores': {
+    type: 'boolean',
+    description:
+      'For start, and create with --start: only if each variant is scored on every evaluation, and none ' +
+      'answers fewer rows exactly than control',
+  },
   'expect-units': {
     type: 'string',
     description: "For create's plan: how many users (or keys) a day use the name",

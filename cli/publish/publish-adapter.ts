@@ -1,3 +1,4 @@
+import type { EvaluationScore } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import type { Evaluation } from '../../protocol/origin-wire.ts';
 import type { TrainingCard } from '../../protocol/training.ts';
@@ -5,6 +6,7 @@ import { type AdapterInput, readInput } from '../adapter-files/read-input.ts';
 import { lookUpBases, lookUpVersions } from '../admin/admin-client.ts';
 import { type ApiClient, type Retrying, callWithStatus } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
+import { exactText, lookUpEvaluations, scoreAll } from '../evaluations/score-evaluations.ts';
 import { fileSize, type Output, type Unit } from '../output.ts';
 import { type EvalRows, evaluateUpload, type FailedRow, refuseLowScore } from './evaluate-upload.ts';
 import { type PackedForBase, packForBase, refuseUnfit } from './pack-input.ts';
@@ -27,7 +29,9 @@ export interface PublishWish {
   /** Round the weights to bfloat16: half the bytes of float32. */
   readonly bf16?: boolean;
   readonly rows?: EvalRows | null;
-  /** Minimum share of exact answers for publishing. */
+  /** Score it on the name's kept evaluations first. */
+  readonly scores?: boolean;
+  /** Minimum share of exact answers for publishing, of the rows and of each kept evaluation. */
   readonly minScore?: number | null;
   /** How it was trained; null = no card. Default: the folder's `training.json`. */
   readonly training?: TrainingCard | null;
@@ -42,6 +46,8 @@ export interface Published {
   /** Bytes that had to be sent. */
   sent: number;
   evaluation: Evaluation | null;
+  /** On the name's kept evaluations; empty unless wanted. */
+  scores: readonly EvaluationScore[];
   /** Rows with another answer than expected. */
   failed: readonly FailedRow[];
   /** The card that was sent. */
@@ -148,6 +154,18 @@ export async function publishAdapter(
             }),
           );
     if (evaluated !== null) refuseLowScore(evaluated, params.minScore ?? null);
+    const scores =
+      params.scores === true
+        ? await scoreUpload({
+            client,
+            output,
+            signal,
+            name,
+            digest,
+            parent,
+            minScore: params.minScore ?? null,
+          })
+        : [];
     const evaluation = evaluated?.evaluation ?? null;
     const body = {
       name,
@@ -168,7 +186,8 @@ export async function publishAdapter(
     const { answer: version, status } = published;
     if (version.notice !== undefined) output.note(version.notice);
     const created = status === 201;
-    return { version, created, repeated, sent, evaluation, failed: evaluated?.failed ?? [], training };
+    const failed = evaluated?.failed ?? [];
+    return { version, created, repeated, sent, evaluation, scores, failed, training };
   };
   try {
     return await attempt().catch((error: unknown) => {
@@ -179,6 +198,47 @@ export async function publishAdapter(
   } catch (error) {
     throw goesOn(error, `${fileSize(uploaded)} of ${fileSize(bytes.length)}`);
   }
+}
+
+/**
+ * Scores an uploaded file on the kept evaluations of the name that it is for. The scores are kept, and are those of
+ * the version that it becomes.
+ * @throws CliError `no_evaluations`, if a score is required; `score_too_low` (refused)
+ */
+async function scoreUpload(params: {
+  client: ApiClient;
+  output: Output;
+  signal: AbortSignal | undefined;
+  name: string;
+  digest: string;
+  parent: string | null;
+  minScore: number | null;
+}): Promise<EvaluationScore[]> {
+  const { client, output, signal, name, digest, parent, minScore } = params;
+  const { evaluations } = (await lookUpEvaluations(client, name)) ?? { evaluations: [] };
+  if (evaluations.length === 0) {
+    const none = `'${name}' has no evaluations, so nothing was scored. Add one: graft eval add ${name} rows.jsonl`;
+    if (minScore !== null)
+      throw new CliError({
+        message: `Nothing was published: ${none}`,
+        exitCode: EXIT.refused,
+        code: 'no_evaluations',
+      });
+    output.note(none);
+    return [];
+  }
+  const scores = await scoreAll({
+    ...{ client, output, name, evaluations },
+    scored: [{ digest, parent }],
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const low = scores.find(({ exact, rows }) => minScore !== null && exact / rows < minScore);
+  if (low === undefined) return scores;
+  throw new CliError({
+    message: `Nothing was published: ${low.label}: ${exactText(low)} answered exactly; --min-score is ${minScore}.`,
+    exitCode: EXIT.refused,
+    code: 'score_too_low',
+  });
 }
 
 /** Failures that a repetition can fix say so. */

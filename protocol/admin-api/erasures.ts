@@ -63,8 +63,8 @@ export const EraseCounts = z
     ...{ keys: count, grants: count, rooms: count },
     /** Adapter files that nobody else has, and their bytes. */
     ...{ files: count, bytes: count },
-    /** Files of rows, and fine-tuning jobs. */
-    ...{ row_files: count, jobs: count },
+    /** Files of rows, fine-tuning jobs, and kept evaluations. */
+    ...{ row_files: count, jobs: count, evaluations: count },
     /** Traffic sums, single requests, and hours of usage. */
     ...{ traffic: count, requests: count, usage: count },
   })

@@ -146,7 +146,13 @@ export const ExperimentStepRequest = z
   })
   .meta({ id: 'ExperimentStepRequest' });
 /** `start`: starts a draft: ramping at the first step if it has a ramp, otherwise running. */
-export const StartExperiment = ExperimentStepRequest;
+export const StartExperiment = ExperimentStepRequest.extend({
+  /**
+   * Start only if every variant has a complete score on each kept evaluation of the name, and none answers fewer
+   * rows exactly than control. It scores nothing by itself.
+   */
+  require_scores: z.boolean().nullish(),
+}).meta({ id: 'StartExperiment' });
 /** `ramp`: raises the coverage now, to the next step or to this value. Required without a ramp. */
 export const RampExperiment = ExperimentStepRequest.extend({
   coverage: z.number().gt(0).max(1).nullish(),

@@ -13,6 +13,7 @@ import {
   REMOVAL_OPERATIONS,
 } from './names.ts';
 import { ERASE_OPERATIONS } from './erasures.ts';
+import { EVALUATION_OPERATIONS } from './evaluations.ts';
 import { EXPERIMENT_OPERATIONS } from './experiments.ts';
 import { GRANT_OPERATIONS } from './grants.ts';
 import { KEY_OPERATIONS } from './keys.ts';
@@ -49,6 +50,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof DOWNLOAD_OPERATIONS &
   typeof HISTORY_OPERATIONS &
   typeof TRIAL_OPERATIONS &
+  typeof EVALUATION_OPERATIONS &
   typeof TENANT_OPERATIONS &
   typeof USAGE_OPERATIONS &
   typeof TRAFFIC_OPERATIONS &
@@ -75,6 +77,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...DOWNLOAD_OPERATIONS,
   ...HISTORY_OPERATIONS,
   ...TRIAL_OPERATIONS,
+  ...EVALUATION_OPERATIONS,
   ...TENANT_OPERATIONS,
   ...USAGE_OPERATIONS,
   ...TRAFFIC_OPERATIONS,

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { MAX_KEEP_BODY_BYTES } from '../../protocol/admin-api/evaluations.ts';
 import { MAX_EVALUATION_BODY_BYTES } from '../../protocol/admin-api/operation.ts';
 import { MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_PART_BYTES } from '../../protocol/limits.ts';
 import { MAX_FORM_BYTES } from '../../worker/training/limits.ts';
@@ -33,7 +34,9 @@ const limitOf = ({ path }: Pick<Route, 'path'>): number =>
     ? MAX_FORM_BYTES
     : path.includes('/parts/')
       ? MAX_PART_BYTES
-      : Math.max(MAX_BODY_BYTES, MAX_EVALUATION_BODY_BYTES);
+      : path === '/admin/evaluations'
+        ? MAX_KEEP_BODY_BYTES
+        : Math.max(MAX_BODY_BYTES, MAX_EVALUATION_BODY_BYTES);
 const isForm = ({ path }: Pick<Route, 'path'>): boolean => path === '/v1/files';
 
 const withBody = (): Route[] => routesOf(app).filter(({ method }) => method === 'POST' || method === 'PUT');

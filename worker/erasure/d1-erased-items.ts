@@ -95,6 +95,10 @@ const BEGUN = `(SELECT MAX(b.id) FROM erasures e JOIN history b ON b.action = 'e
   AND b.name = CASE e.kind WHEN 'tenant' THEN '**' WHEN 'below' THEN e.target || '/**' ELSE e.target END
   WHERE e.id = ?2)`;
 
+/** Kept evaluations of the list ?1 that the erasure ?2 found; of a name that was published again since, newer ones stay. */
+const OLD_EVALUATIONS = `SELECT v.name, v.label FROM evaluations v WHERE v.name IN (${LISTED})
+  AND v.created_at <= (SELECT at FROM history WHERE id = ${BEGUN})`;
+
 const OF_EXPERIMENTS = ['experiment_versions', 'experiment_looks', 'webhook_messages'].map(
   (table) => `DELETE FROM ${table} WHERE experiment IN (SELECT value FROM json_each(?1))`,
 );
@@ -162,10 +166,21 @@ export function createD1ErasedNames(db: SqlDatabase) {
     async forgetNames(
       { id }: Erasure,
       names: readonly ErasedName[],
-    ): Promise<Pick<EraseCounts, 'names' | 'aliases' | 'versions'>> {
+    ): Promise<Pick<EraseCounts, 'names' | 'aliases' | 'versions' | 'evaluations'>> {
       const list = JSON.stringify(names);
       const run = (sql: string) => db.prepare(sql).bind(list);
-      const [, versions, , , , , gone] = await db.batch([
+      const begun = (sql: string) => db.prepare(sql).bind(list, id);
+      const [, evaluations, , , , versions, , , , , gone] = await db.batch([
+        begun(`DELETE FROM evaluation_rows WHERE (name, label) IN (${OLD_EVALUATIONS})`),
+        begun(`DELETE FROM evaluations WHERE (name, label) IN (${OLD_EVALUATIONS}) RETURNING label`),
+        // Of these; and of versions that are erased alone.
+        run(
+          `DELETE FROM evaluation_scores WHERE name IN (${LISTED}) AND NOT EXISTS (
+             SELECT 1 FROM evaluations v WHERE v.name = evaluation_scores.name AND v.sha256 = evaluation_scores.sha256)`,
+        ),
+        run(
+          `DELETE FROM evaluation_scores WHERE (name, chain_id) IN (SELECT own.name, own.chain_id ${GOING})`,
+        ),
         run(
           `DELETE FROM chain_members WHERE (digest, name, version) IN (
              SELECT c.value ->> 'digest', own.name, own.version
@@ -194,7 +209,10 @@ export function createD1ErasedNames(db: SqlDatabase) {
       ]);
       const latest = (gone?.results ?? []) as { latest: number }[];
       const aliases = latest.filter((row) => row.latest === 0).length;
-      return { names: latest.length - aliases, aliases, versions: versions?.results.length ?? 0 };
+      return {
+        ...{ names: latest.length - aliases, aliases },
+        ...{ versions: versions?.results.length ?? 0, evaluations: evaluations?.results.length ?? 0 },
+      };
     },
 
     /** Others' experiments that use what is erased, by id; and others' aliases of it. */

@@ -77,6 +77,7 @@ const COUNTS = [
   `SELECT COUNT(*) AS row_files FROM row_files WHERE tenant = ?2 AND ${OF_TENANT}`,
   `SELECT COUNT(*) AS jobs FROM training_jobs WHERE (tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})
      OR parent IN (${WHOLE})`,
+  `SELECT COUNT(*) AS evaluations FROM evaluations WHERE name IN (${WHOLE})`,
   `SELECT COUNT(*) AS usage FROM usage u WHERE u.tenant = ?2 AND (${OF_TENANT} OR u.name IN (${WHOLE}))
      AND EXISTS (SELECT 1 FROM erasures t WHERE t.id = ?1 AND t.usage = 1)`,
 ];

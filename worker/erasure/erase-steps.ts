@@ -303,7 +303,7 @@ const LATE: readonly WorkStep[] = ['late-origins', 'late-traffic', 'late-request
 
 export const NOTHING: EraseCounts = {
   ...{ names: 0, versions: 0, aliases: 0, pins: 0, experiments: 0, keys: 0, grants: 0, rooms: 0 },
-  ...{ files: 0, bytes: 0, row_files: 0, jobs: 0, traffic: 0, requests: 0, usage: 0 },
+  ...{ files: 0, bytes: 0, row_files: 0, jobs: 0, evaluations: 0, traffic: 0, requests: 0, usage: 0 },
 };
 
 export const sumCounts = (a: EraseCounts, b: Partial<EraseCounts>): EraseCounts => {

@@ -13,7 +13,9 @@ export type KeyLabel =
   | 'graft-webhook-v1'
   | 'graft-judge-v1'
   | 'graft-prompt-v1'
-  | 'graft-rows-v1';
+  | 'graft-rows-v1'
+  | 'graft-evaluation-v1'
+  | 'graft-secret-id-v1';
 
 /** Of Web Crypto. */
 export type DerivedKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;

@@ -12,15 +12,14 @@ import {
 } from './limits.ts';
 import type { KeptPrompts, Keeping, PromptKeeper, PromptRow, PromptPlace } from './ports.ts';
 import { z } from 'zod';
-import { base64url } from '../../protocol/identity.ts';
-import { derivedKey, fromBase64url } from '../platform/derived-keys.ts';
+import { createTextSealer } from '../platform/sealed-text.ts';
 
 const NO_ANSWER = { answers: null, answers_cut: false };
 
 /** Keeps prompts of keys with `keep_prompts`, during and after the answers; see {@link createBatchedWrites}. */
 export function createPromptKeeper(params: {
   keptPrompts: Pick<KeptPrompts, 'add'>;
-  sealer: TextSealer;
+  sealer: PromptSealer;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
 }): PromptKeeper {
@@ -334,63 +333,27 @@ function parsed(json: string): unknown {
   }
 }
 
-/**
- * Stored form of a text: `base64url(iv ‖ ciphertext ‖ tag)`, AES-256-GCM with a key derived for this purpose,
- * and the additional data `graft-prompt-v1\n<tenant>\n<at>\n<id>`: without the edge's secret nobody can read a
- * row or move it to another request or tenant.
- */
-
+/** Prompts and answers as they are stored, each for its request. */
 type Place = Pick<PromptPlace, 'tenant' | 'at' | 'id'>;
 
-export interface TextSealer {
+export interface PromptSealer {
   seal(place: Place, text: string): Promise<string>;
   /** @returns null when it was not sealed for this place, or with an unknown secret. */
   open(place: Place, sealed: string): Promise<string | null>;
 }
 
-const LABEL = 'graft-prompt-v1';
-const CIPHER = 'AES-GCM';
-/** NIST SP 800-38D: 96 bits, random; 2^32 of them for one key. */
-const IV_BYTES = 12;
-
 /**
  * @param secret at least 32 random bytes; seals and opens.
  * @param accepted further secrets that open, during a rotation.
  */
-export function createTextSealer(
+export function createPromptSealer(
   secret: Uint8Array<ArrayBuffer>,
   accepted: readonly Uint8Array<ArrayBuffer>[] = [],
-): TextSealer {
-  const keyOf = (from: Uint8Array<ArrayBuffer>) => derivedKey(from, LABEL, 'aes-gcm');
-  const key = keyOf(secret);
-  const openers = [key, ...accepted.map(keyOf)];
-  const encoder = new TextEncoder();
-  const cipher = ({ tenant, at, id }: Place, iv: Uint8Array<ArrayBuffer>) => ({
-    ...{ name: CIPHER, iv },
-    additionalData: encoder.encode(`${LABEL}\n${tenant}\n${at}\n${id}`),
-  });
+): PromptSealer {
+  const sealer = createTextSealer('graft-prompt-v1', secret, accepted);
+  const placeOf = ({ tenant, at, id }: Place): string => `${tenant}\n${at}\n${id}`;
   return {
-    async seal(place, text) {
-      const iv = crypto.getRandomValues(new Uint8Array(IV_BYTES));
-      const sealed = await crypto.subtle.encrypt(cipher(place, iv), await key(), encoder.encode(text));
-      const all = new Uint8Array(IV_BYTES + sealed.byteLength);
-      all.set(iv);
-      all.set(new Uint8Array(sealed), IV_BYTES);
-      return base64url(all);
-    },
-    async open(place, sealed) {
-      const all = fromBase64url(sealed);
-      if (all === null || all.length < IV_BYTES) return null;
-      const iv = all.slice(0, IV_BYTES);
-      for (const opener of openers) {
-        try {
-          const text = await crypto.subtle.decrypt(cipher(place, iv), await opener(), all.slice(IV_BYTES));
-          return new TextDecoder().decode(text);
-        } catch {
-          // Another secret's, or not genuine.
-        }
-      }
-      return null;
-    },
+    seal: (place, text) => sealer.seal(placeOf(place), text),
+    open: (place, sealed) => sealer.open(placeOf(place), sealed),
   };
 }

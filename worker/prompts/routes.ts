@@ -4,7 +4,7 @@ import type { ApiError } from '../../protocol/api-error.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request.ts';
 import type { KeptPrompts } from './ports.ts';
-import type { TextSealer } from './keep-prompts.ts';
+import type { PromptSealer } from './keep-prompts.ts';
 
 const NO_RIGHT: ApiError = {
   code: 'insufficient_scope',
@@ -32,17 +32,17 @@ const UNREADABLE: ApiError = {
 /** Reads one request's texts, for keys that may: only their own tenant's, the bootstrap key too. */
 export function adminPromptRoutes(deps: {
   keptPrompts: Pick<KeptPrompts, 'read' | 'noteReading'>;
-  textSealer: TextSealer;
+  promptSealer: PromptSealer;
   now: () => number;
 }): Hono<AppEnv> {
-  const { keptPrompts, textSealer, now } = deps;
+  const { keptPrompts, promptSealer, now } = deps;
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'GET /admin/requests/:id/prompt', async ({ context, caller, params, query }) => {
     if (caller.prompts !== true) return fail(NO_RIGHT);
     const { tenant, keyId: actor } = caller;
     const row = await keptPrompts.read({ tenant, id: params.id, at: query.at ?? null, now: now() });
     if (row === null) return fail(notKept(caller.root));
-    const text = await textSealer.open(row, row.sealed);
+    const text = await promptSealer.open(row, row.sealed);
     if (text === null) return fail(UNREADABLE);
     // Every read leaves a trace: if it cannot be recorded, nothing is returned.
     await keptPrompts.noteReading({ tenant, id: row.id, actor, at: now() });

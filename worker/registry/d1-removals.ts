@@ -83,6 +83,9 @@ const NAMED_BY = `JOIN experiment_versions u ON u.name = v.name AND u.version = 
  * itself.
  */
 const OLDEST = `SELECT name, version FROM versions WHERE removed_at > 0 AND removed_at < ? ORDER BY removed_at, name, version LIMIT ?`;
+/** Whole names among them. Takes the time again, before both. */
+const OLDEST_NAMES = `SELECT n.name FROM names n WHERE n.removed_at > 0 AND n.removed_at < ?
+  AND n.name IN (SELECT name FROM (${OLDEST}))`;
 const THEIRS = ofThisChange();
 const THEIR_NAMES = ofThisChange('JOIN names n ON n.name = v.name AND n.version = v.version');
 const THEIR_EXPERIMENTS = ofThisChange(NAMED_BY);
@@ -150,7 +153,13 @@ export function createD1Removals(db: SqlDatabase, readName: Registry['name']): R
     },
 
     async forgetRemoved({ before, limit }) {
-      const [, gone] = await db.batch([
+      const [, , , , gone] = await db.batch([
+        ...['evaluation_rows', 'evaluation_scores', 'evaluations'].map((table) =>
+          db
+            // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
+            .prepare(`DELETE FROM ${table} WHERE name IN (${OLDEST_NAMES})`)
+            .bind(before, before, limit),
+        ),
         db
           .prepare(
             `DELETE FROM chain_members WHERE (digest, name, version) IN (

@@ -34,6 +34,7 @@ import { CheckField, TextField } from '../../parts/fields.tsx';
 import { standing, whoGetsWhat } from '../../model/experiment-words.ts';
 import { BASE } from '../../model/training-form.ts';
 import { OpenTrainings } from '../training/trainings.tsx';
+import { Evaluations } from './evaluations.tsx';
 import { Training } from './training.tsx';
 
 /** Changes that are read, to find versions that were live. */
@@ -176,6 +177,7 @@ export function AdapterView(props: {
           )}
           {downloading && <p class="hint">Downloading …</p>}
           <ProblemNote problem={problem} />
+          {alias === null && <Evaluations client={client} name={name} />}
           <Training versions={data.versions} />
           <Heirs {...props} />
           {(data.version !== null || alias !== null) && (

@@ -59,6 +59,8 @@ describe.skipIf(!has('bash'))('bash completion', () => {
     expect(complete('graft', 'publish', 'ro').join(' ')).toBe('rows of mine.jsonl');
     expect(complete('graft', 'publish', '--eval', 'ro').join(' ')).toBe('rows of mine.jsonl');
     expect(complete('graft', 'ls', 'ro')).toEqual([]);
+    expect(complete('graft', 'eval', '')).toEqual(['add', 'list', 'show', 'remove', 'score']);
+    expect(complete('graft', 'eval', 'add', 'name', 'ro').join(' ')).toBe('rows of mine.jsonl');
   });
 });
 

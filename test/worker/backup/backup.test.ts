@@ -1,12 +1,14 @@
 /** Backups by the admin API, in real workerd: every table in pages, files in R2 into KV, and what is refused. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BackupPlan, BackupRows, EndedRestore, MissingFiles } from '../../../protocol/admin-api/backup.ts';
+import type { KeptRows } from '../../../protocol/admin-api/evaluations.ts';
 import { sha256Hex } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chat, startTestEdge, type TestEdge } from '../edge-harness.ts';
 
 const PART_BYTES = 300;
 const ID = 'a'.repeat(32);
+const ROWS = Array.from({ length: 20 }, (_, i) => ({ user: `row ${i}`, expected: 'x'.repeat(20_000) }));
 const adapter = tinyAdapter({ seed: 1 });
 let from: TestEdge;
 let to: TestEdge;
@@ -16,6 +18,11 @@ beforeAll(async () => {
   to = await startTestEdge();
   expect((await from.publish({ name: 'a/b', adapter, partBytes: PART_BYTES })).status).toBe(201);
   key = await from.makeKey({ tenant: 'default' });
+  const kept = await from.admin('/admin/evaluations', {
+    method: 'POST',
+    body: JSON.stringify({ name: 'a/b', label: 'holdout', rows: ROWS }),
+  });
+  expect(kept.status).toBe(201);
   const db = await from.edge.miniflare.getD1Database('DB');
   // More than a page, by a key of several columns; and rows of which few fit into one.
   await db
@@ -162,6 +169,11 @@ describe('a backup', () => {
       ({ cursor } = (await page.json()) as { cursor: string | null });
       if (cursor === null) break;
     }
+    // What is encrypted there can be read by an edge with the same secret.
+    const where = '/admin/evaluations/rows?name=a/b&label=holdout';
+    const read = async (more = '') => (await (await to.admin(where + more)).json()) as KeptRows;
+    const begin = await read();
+    expect([...begin.rows, ...(await read(`&cursor=${begin.cursor}`)).rows]).toEqual(ROWS);
     const answer = await to.request('/v1/chat/completions', { method: 'POST', key, body: chat('a/b') });
     expect([answer.status, answer.headers.get('x-graft-adapter')]).toEqual([200, 'a/b@1']);
     await answer.text();

@@ -124,6 +124,14 @@ async function fill() {
   expect((await graft.publish({ name: 'bob/copy', adapter: shared, key: keys['bob']! })).status).toBe(201);
   expect((await graft.publish({ name: 'bob/own', adapter: bobs, key: keys['bob']! })).status).toBe(201);
   expect((await graft.upload(unpublished, { key: keys['alice']!, partBytes: 500 })).status).toBe(201);
+  for (const [tenant, name] of [
+    ['alice', 'alice/notes'],
+    ['bob', 'bob/own'],
+  ] as const) {
+    const rows = [{ prompt: 'a', expected: 'b' }];
+    await post('/admin/evaluations', { name, label: 'holdout', rows }, keys[tenant]);
+    await post('/admin/evaluations/score', { name, label: 'holdout' }, keys[tenant]);
+  }
   await post('/admin/alias', { name: 'alice/latest', target: 'alice/notes' }, keys['alice']);
   await post('/admin/pins', { name: 'alice/notes' });
   await post('/admin/grants', { scope: 'alice/**', tenant: 'bob' }, keys['alice']);
@@ -170,7 +178,7 @@ describe.each([
       owner: 'alice',
       plan: {
         ...{ names: 1, versions: 2, aliases: 1, pins: 1, experiments: 1, keys: 2, grants: 2, rooms: 1 },
-        ...{ files: 3, usage: 0 },
+        ...{ files: 3, usage: 0, evaluations: 1 },
       },
       kept: { files: 1, bytes: shared.bytes.length },
       ...{ stops: { versions: 0, experiments: 0 }, cursor: null, settles_at: null },
@@ -205,6 +213,7 @@ describe.each([
         grants: 2,
         rooms: 1,
         files: 3,
+        evaluations: 1,
       },
       ...{ traffic: 6, requests: 3, usage: 1 },
     });

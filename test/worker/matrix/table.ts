@@ -156,6 +156,16 @@ const restoring =
 const admins = (gets: string): string => `401 401 401 401 401 ${gets}`;
 const N = 'clinic/notes';
 
+const EVALUATION = { name: N, label: 'holdout', rows: [{ prompt: 'a', expected: 'b' }] };
+/** `clinic` has an evaluation by then. */
+const kept =
+  (asked: () => Asked): Case['ask'] =>
+  async ({ graft, keys }) => {
+    const sent = await graft.request('/admin/evaluations', { key: keys.clinicAdmin, body: EVALUATION });
+    if (!sent.ok) throw new Error(await sent.text());
+    return asked();
+  };
+
 /** Every route of the edge, and what each role is to get from it. A route that is not here fails the test. */
 export const TABLE: Record<string, Case[]> = {
   'GET /healthz': [
@@ -848,6 +858,52 @@ export const TABLE: Record<string, Case[]> = {
         body: { digest, rows: [{ prompt: 'a', expected: 'b' }] },
       }),
       gets: admins('422 422 200 422'),
+    },
+  ],
+
+  'POST /admin/evaluations': [
+    {
+      does: 'keeps rows for a name of its own',
+      ask: plain('/admin/evaluations', EVALUATION),
+      gets: admins('404 404 201 201'),
+    },
+  ],
+  'GET /admin/evaluations': [
+    {
+      does: 'lists what its owner keeps',
+      ask: kept(() => ({ path: `/admin/evaluations?name=${N}` })),
+      gets: admins('404 404 200:1 200:1'),
+      shows: ({ evaluations }: { evaluations: unknown[] }) => evaluations.length,
+    },
+  ],
+  'DELETE /admin/evaluations': [
+    {
+      does: 'removes it',
+      ask: kept(() => ({ path: `/admin/evaluations?name=${N}&label=holdout` })),
+      gets: admins('404 404 204 204'),
+    },
+  ],
+  'GET /admin/evaluations/rows': [
+    {
+      does: 'reads the rows, which are its owner’s alone',
+      ask: kept(() => ({ path: `/admin/evaluations/rows?name=${N}&label=holdout` })),
+      gets: admins('404 404 200:1 404'),
+      shows: ({ rows }: { rows: unknown[] }) => rows.length,
+    },
+  ],
+  'POST /admin/evaluations/score': [
+    {
+      does: 'scores the live version',
+      ask: kept(() => ({ path: '/admin/evaluations/score', body: { name: N, label: 'holdout' } })),
+      gets: admins('404 404 200 200'),
+    },
+    {
+      does: "scores another's version, which it may use, on rows of its own",
+      ask: kept(() => ({
+        path: '/admin/evaluations/score',
+        body: { name: N, label: 'holdout', adapter: 'guest/mixed@1' },
+      })),
+      gets: admins('404 404 404 200'),
     },
   ],
 

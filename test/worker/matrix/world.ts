@@ -180,6 +180,8 @@ async function worldOf(graft: AppHarness, { keys, notesChain, experiment }: Made
         await graft.services.experimentLedger.list({ owner: null, name: null, cursor: null, limit: 1_000 }),
         await graft.db.prepare('SELECT id, state FROM row_files ORDER BY id').all(),
         await graft.db.prepare('SELECT id, revision FROM training_jobs ORDER BY id').all(),
+        await graft.db.prepare('SELECT name, label, sha256 FROM evaluations ORDER BY name, label').all(),
+        await graft.db.prepare('SELECT * FROM evaluation_scores ORDER BY name, sha256, chain_id').all(),
       ]),
   };
 }

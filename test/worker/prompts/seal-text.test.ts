@@ -1,11 +1,11 @@
 import { expect, it } from 'vitest';
-import { createTextSealer } from '../../../worker/prompts/keep-prompts.ts';
+import { createPromptSealer } from '../../../worker/prompts/keep-prompts.ts';
 
 const secret = (byte: number) => new Uint8Array(32).fill(byte);
 const place = { tenant: 'me', at: 5, id: 'r1' };
 
 it('opens what was sealed for the same place alone, and never shows it', async () => {
-  const sealer = createTextSealer(secret(1));
+  const sealer = createPromptSealer(secret(1));
   const text = 'é🐟 '.repeat(20_000);
   const sealed = await sealer.seal(place, text);
   expect(await sealer.open(place, sealed)).toBe(text);
@@ -17,7 +17,7 @@ it('opens what was sealed for the same place alone, and never shows it', async (
 });
 
 it('opens what was sealed with a secret that is accepted still', async () => {
-  const sealed = await createTextSealer(secret(1)).seal(place, 'hi');
-  expect(await createTextSealer(secret(2), [secret(1)]).open(place, sealed)).toBe('hi');
-  expect(await createTextSealer(secret(2)).open(place, sealed)).toBeNull();
+  const sealed = await createPromptSealer(secret(1)).seal(place, 'hi');
+  expect(await createPromptSealer(secret(2), [secret(1)]).open(place, sealed)).toBe('hi');
+  expect(await createPromptSealer(secret(2)).open(place, sealed)).toBeNull();
 });

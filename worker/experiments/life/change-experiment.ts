@@ -34,6 +34,7 @@ import {
   guardrailRefused,
   webhookRefused,
   checkControlAnswers,
+  checkScores,
 } from './life-deps.ts';
 
 type Deps = Pick<LifeDeps, 'experimentLedger' | 'pointers'>;
@@ -281,6 +282,8 @@ export const startExperiment = (
       if (!answers.ok) return answers;
       const free = await checkNamespace(deps, row);
       if (!free.ok) return free;
+      const scored = params.request.require_scores === true ? await checkScores(deps, document) : ok(null);
+      if (!scored.ok) return scored;
       return becomes({ document: firstStep(document) });
     },
   });

@@ -6,6 +6,7 @@ import type { MayUseChain } from '../../registry/assemble-chain.ts';
 import type { IntakeDeps, VersionRow, Registry } from '../../registry/ports.ts';
 import type { WebhookOutbox, ExperimentLedger, ExperimentTallies, ExperimentRow } from '../ports.ts';
 import type { PairTallies } from '../pairs/ports.ts';
+import type { Evaluations, NamedScore } from '../../evaluations/ports.ts';
 import { ExperimentId } from '../../../protocol/admin-api/experiments.ts';
 import { err, ok, type ApiError, type Result } from '../../../protocol/api-error.ts';
 import { BASE_JUDGE, type Experiment } from '../../../protocol/experiment.ts';
@@ -19,6 +20,7 @@ export interface LifeDeps extends Pick<IntakeDeps, 'registry' | 'pointers' | 'ba
   experimentLedger: ExperimentLedger;
   mayUseChain: MayUseChain;
   pairTallies: Pick<PairTallies, 'forget'>;
+  evaluations: Pick<Evaluations, 'list' | 'scoresOfChains'>;
   /** Whether addresses given by tenants may be this machine itself. */
   loopbackCallbacks: boolean;
 }
@@ -168,4 +170,46 @@ export async function checkControlAnswers(
       'variants.0.adapter',
     ),
   );
+}
+
+const rightOf = ({ exact }: NamedScore): number => exact.split('1').length - 1;
+
+/**
+ * Every variant has a complete score on each kept evaluation of the name, and none answers fewer rows exactly than
+ * control.
+ */
+export async function checkScores(
+  { registry, evaluations }: Pick<LifeDeps, 'registry' | 'evaluations'>,
+  { name, variants }: Experiment,
+): Promise<Result<null, ApiError>> {
+  const refused = (message: string) => err(conflict(message, 'require_scores'));
+  const kept = await evaluations.list(name);
+  if (kept.length === 0)
+    return refused(`'${name}' has no evaluations. Add one: graft eval add ${name} rows.jsonl`);
+  const rows = await Promise.all(
+    variants.map(({ adapter }) => {
+      const pin = pinOf(adapter);
+      return registry.version(pin.name, pin.version);
+    }),
+  );
+  const chainIds = rows.flatMap((row) => row?.chainId ?? []);
+  const scores = await evaluations.scoresOfChains({ name, chainIds });
+  for (const { label, rows: all } of kept) {
+    let control: number | null = null;
+    for (const [i, { adapter }] of variants.entries()) {
+      const score = scores.find((one) => one.label === label && one.chainId === rows[i]?.chainId);
+      if (score === undefined || score.exact.length < all)
+        return refused(
+          `'${adapter}' has no complete score on the evaluation '${label}'. Score it: graft eval score ${name} ` +
+            `--adapter ${adapter}`,
+        );
+      const right = rightOf(score);
+      control ??= right;
+      if (right < control)
+        return refused(
+          `'${adapter}' answers ${right} of ${all} rows of '${label}' exactly, and control ${control}.`,
+        );
+    }
+  }
+  return ok(null);
 }

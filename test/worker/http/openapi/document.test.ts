@@ -71,6 +71,7 @@ describe('the OpenAPI document', () => {
       ),
     );
     expect(bare.sort()).toEqual([
+      'delete /admin/evaluations 204 no body',
       'delete /admin/grants 204 no body',
       'delete /admin/grants/refuse 204 no body',
       'delete /admin/keys/{id} 204 no body',

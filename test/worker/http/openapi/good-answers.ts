@@ -31,6 +31,20 @@ const again =
     return { path, body };
   };
 
+const EVALUATION = { name: N, label: 'holdout', rows: [{ prompt: 'a', expected: 'b' }] };
+
+/** The live version answers the row otherwise. */
+async function scoreMissed(world: World): Promise<void> {
+  const { graft } = world;
+  const { answer } = graft.origin;
+  graft.origin.answer = (method, path, init, url) =>
+    path.endsWith('/evaluate')
+      ? Response.json({ rows: [{ exact: false, nll: 0.5, tokens: 3 }] })
+      : answer(method, path, init, url);
+  await post(world, '/admin/evaluations', EVALUATION);
+  await post(world, '/admin/evaluations/score', { name: N, label: 'holdout' });
+}
+
 const chat = ({ graft, keys }: World, model: string, user: string): Promise<Response> =>
   graft.request('/v1/chat/completions', {
     key: keys.clinic,
@@ -182,6 +196,19 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
     async (world) => {
       await post(world, '/admin/retire', { name: N, version: 1 });
       return { path: `/admin/versions?name=${N}` };
+    },
+  ],
+  'POST /admin/evaluations': [again('/admin/evaluations', EVALUATION)],
+  'GET /admin/evaluations': [
+    async (world) => {
+      await scoreMissed(world);
+      return { path: `/admin/evaluations?name=${N}` };
+    },
+  ],
+  'POST /admin/evaluations/score': [
+    async (world) => {
+      await scoreMissed(world);
+      return { path: '/admin/evaluations/score', body: { name: N, label: 'holdout' } };
     },
   ],
   'POST /admin/edit': [

@@ -1,0 +1,208 @@
+/**
+ * Kept evaluations: rows with expected answers that belong to a name, and the scores of its versions on them;
+ * requests and answers of the admin API.
+ */
+import { z } from 'zod';
+import { AdapterName, Digest, PinnedAdapter } from '../identity.ts';
+import { EvaluationRow } from '../origin-wire.ts';
+import type { AdminOperationTable } from './operation.ts';
+
+/** Kept evaluations of one name. Each is a column of a table. */
+export const MAX_KEPT_EVALUATIONS = 8;
+/** Rows of a kept evaluation. Each publication may answer them all; 2,000 know a share to within 2 %. */
+export const MAX_KEPT_ROWS = 2_000;
+/** Rows of a kept evaluation as JSON, one a line. They arrive in one request. */
+export const MAX_KEPT_EVALUATION_BYTES = 2 * 1024 * 1024;
+/** One row of a kept evaluation as JSON. A backup's request holds it, encrypted. */
+export const MAX_KEPT_ROW_BYTES = 256 * 1024;
+/** Body of `POST /admin/evaluations`: the rows, and room for the rest. */
+export const MAX_KEEP_BODY_BYTES = MAX_KEPT_EVALUATION_BYTES + 64 * 1024;
+/** Rows that one request scores, unless they are long: an origin answers them within seconds. */
+export const SCORED_ROWS = 16;
+/** Scores in one answer, those of the newest versions first. */
+export const MAX_SCORES_SHOWN = 400;
+
+/** Syntax of an evaluation's label. */
+export const EvaluationLabel = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be 1 to 32 of a-z, 0-9, "_" or "-", starting with a letter');
+
+/** `POST /admin/evaluations`. */
+export const KeepEvaluation = z
+  .strictObject({
+    name: AdapterName,
+    label: EvaluationLabel,
+    rows: z.array(EvaluationRow).min(1).max(MAX_KEPT_ROWS),
+  })
+  .meta({ id: 'KeepEvaluation' });
+
+export const EvaluationView = z
+  .object({
+    label: z.string(),
+    rows: z.int().positive(),
+    /** Of the rows as JSON, one a line. */
+    bytes: z.int().positive(),
+    /** Of the same. A score belongs to it, so changed rows have none. */
+    sha256: Digest,
+    /** Unix ms. */
+    created_at: z.int(),
+    /** Id of the key. */
+    created_by: z.string(),
+  })
+  .meta({ id: 'EvaluationView' });
+export type EvaluationView = z.infer<typeof EvaluationView>;
+
+/** How a chain of adapters did on an evaluation. */
+export const EvaluationScore = z
+  .object({
+    label: z.string(),
+    /** Of the evaluation's rows. */
+    sha256: Digest,
+    rows: z.int().positive(),
+    /** Rows that are scored; the score is complete when these are all. */
+    scored: z.int().min(0),
+    /** Of those, answered exactly as expected. */
+    exact: z.int().min(0),
+    /** Mean over the expected tokens, nats; null while no row is scored. */
+    mean_nll: z.number().nullable(),
+    /** Rows that were answered differently, by their number from 1: the first few. */
+    missed: z.array(z.int().positive()),
+    /** When a row was last scored, unix ms; null = never. */
+    at: z.int().nullable(),
+  })
+  .meta({ id: 'EvaluationScore' });
+export type EvaluationScore = z.infer<typeof EvaluationScore>;
+
+/** Rows that a version alone answers exactly, and rows that the live version alone does. */
+export const LiveComparison = z.object({ better: z.int().min(0), worse: z.int().min(0) });
+
+export const VersionScore = EvaluationScore.extend({
+  version: z.int().positive(),
+  /** Against the live version on the same rows; null unless both are complete. */
+  against_live: LiveComparison.nullable(),
+}).meta({ id: 'VersionScore' });
+export type VersionScore = z.infer<typeof VersionScore>;
+
+/** `GET /admin/evaluations?name=`. */
+export const EvaluationList = z
+  .object({
+    name: z.string(),
+    /** Live version; null = none. */
+    live: z.int().nullable(),
+    /** Ordered by label. */
+    evaluations: z.array(EvaluationView),
+    /** Versions that have been scored, newest first; a version has one for each evaluation at most. */
+    scores: z.array(VersionScore),
+  })
+  .meta({ id: 'EvaluationList' });
+export type EvaluationList = z.infer<typeof EvaluationList>;
+
+/** `GET /admin/evaluations/rows`. */
+export const KeptRows = z
+  .object({
+    /** As they were sent. */
+    rows: z.array(
+      z.object({
+        prompt: z.string().optional(),
+        user: z.string().optional(),
+        system: z.string().optional(),
+        expected: z.string(),
+      }),
+    ),
+    /** Of the next page; null at the end. */
+    cursor: z.string().nullable(),
+  })
+  .meta({ id: 'KeptRows' });
+export type KeptRows = z.infer<typeof KeptRows>;
+
+/** `POST /admin/evaluations/score`. */
+export const ScoreEvaluation = z
+  .strictObject({
+    /** Whose evaluation. */
+    name: AdapterName,
+    label: EvaluationLabel,
+    /** What is scored, `<name>@<version>`; default: the name's live version. */
+    adapter: PinnedAdapter.nullish(),
+    /** Instead: an uploaded file … */
+    digest: Digest.nullish(),
+    /** … and the adapter that it was trained on. */
+    parent: AdapterName.nullish(),
+    /** Forget what is scored, and begin with the first row. */
+    again: z.boolean().nullish(),
+  })
+  .refine(({ adapter, digest }) => adapter == null || digest == null, {
+    message: 'give either an adapter or a digest',
+    path: ['digest'],
+  })
+  .refine(({ digest, parent }) => parent == null || digest != null, {
+    message: 'needs a digest',
+    path: ['parent'],
+  })
+  .meta({ id: 'ScoreEvaluation' });
+export type ScoreEvaluation = z.infer<typeof ScoreEvaluation>;
+
+export const EVALUATION_OPERATIONS = {
+  'POST /admin/evaluations': {
+    id: 'keepEvaluation',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Keeps rows with expected answers for a name, instead of those with the same label.',
+    description:
+      'The rows are stored encrypted, until they are removed or the name is erased. Only admin keys of ' +
+      "the name's owner can read them.",
+    maxBytes: MAX_KEEP_BODY_BYTES,
+    query: null,
+    request: KeepEvaluation,
+    answers: {
+      200: { description: 'The evaluation, which had these rows already.', schema: EvaluationView },
+      201: { description: 'The evaluation.', schema: EvaluationView },
+    },
+  },
+  'GET /admin/evaluations': {
+    id: 'listEvaluations',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Lists the kept evaluations of a name, and the scores of its versions.',
+    query: z.strictObject({ name: AdapterName }),
+    request: null,
+    answers: { 200: { description: 'Evaluations and scores.', schema: EvaluationList } },
+  },
+  'DELETE /admin/evaluations': {
+    id: 'removeEvaluation',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Removes a kept evaluation with its scores.',
+    query: z.strictObject({ name: AdapterName, label: EvaluationLabel }),
+    request: null,
+    answers: { 204: { description: 'It is removed.', schema: null } },
+  },
+  'GET /admin/evaluations/rows': {
+    id: 'readEvaluationRows',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Reads the rows of a kept evaluation, page by page.',
+    description: "Only for keys of the name's owner: the bootstrap key reads those of its own tenant only.",
+    query: z.strictObject({
+      name: AdapterName,
+      label: EvaluationLabel,
+      cursor: z
+        .string()
+        .regex(/^\d{1,6}$/, 'is not a cursor from an earlier response')
+        .optional(),
+    }),
+    request: null,
+    answers: { 200: { description: 'Some rows; pass `cursor` to continue.', schema: KeptRows } },
+  },
+  'POST /admin/evaluations/score': {
+    id: 'scoreEvaluation',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Scores the next rows of a kept evaluation.',
+    description:
+      'An origin answers some rows. Repeat the request until `scored` is `rows`: what is scored is kept, so ' +
+      'an interrupted scoring continues. A complete score is returned without asking an origin.',
+    query: null,
+    request: ScoreEvaluation,
+    answers: { 200: { description: 'The score so far.', schema: EvaluationScore } },
+  },
+} as const satisfies AdminOperationTable;

@@ -1,0 +1,93 @@
+/** Kept evaluations: their rows, encrypted, and how chains of adapters did on them. */
+
+/** Whose rows. */
+export interface EvaluationPlace {
+  name: string;
+  label: string;
+}
+
+export interface KeptEvaluation extends EvaluationPlace {
+  /** Owner of the name; the rows are encrypted for it. */
+  tenant: string;
+  rows: number;
+  /** Of the rows as JSON, one a line; and their sha256. */
+  bytes: number;
+  sha256: string;
+  /** Unix ms. */
+  createdAt: number;
+  /** Id of the key. */
+  createdBy: string;
+}
+
+/** Rows that are stored together. */
+export interface EvaluationPart {
+  /** How many rows stand before it. */
+  first: number;
+  sealed: string;
+}
+
+/** A part for itself. */
+export interface PlacedPart extends EvaluationPlace, EvaluationPart {
+  tenant: string;
+  sha256: string;
+}
+
+/** What is scored of a chain. */
+export interface ChainScore {
+  /** `1` for each row that was answered exactly, `0` for each that was not, in order. */
+  exact: string;
+  /** Of all expected tokens so far, and how many those are. */
+  nats: number;
+  tokens: number;
+  /** Unix ms. */
+  at: number;
+}
+
+/** Of a chain on an evaluation of a name. */
+export interface NamedScore extends ChainScore {
+  label: string;
+  sha256: string;
+  rows: number;
+  chainId: string;
+}
+
+/** D1's record. Throws StoreUnavailable. */
+export interface Evaluations {
+  /**
+   * Instead of those with the same label.
+   * @param kept.secret id of the secret that sealed the parts.
+   * @returns false if the name or the tenant has no room for it, the name has gone, or the key has ended.
+   */
+  keep(kept: {
+    evaluation: KeptEvaluation;
+    parts: readonly EvaluationPart[];
+    secret: string;
+  }): Promise<boolean>;
+  get(of: EvaluationPlace): Promise<KeptEvaluation | null>;
+  /** Ordered by label. */
+  list(name: string): Promise<KeptEvaluation[]>;
+  /** With its scores. @returns false if there is none. */
+  remove(of: EvaluationPlace): Promise<boolean>;
+  /** @returns the part that begins with this row; null if there is none. */
+  part(of: EvaluationPlace & { first: number }): Promise<(EvaluationPart & { next: number | null }) | null>;
+  score(of: { name: string; sha256: string; chainId: string }): Promise<ChainScore | null>;
+  /**
+   * Adds rows to a score.
+   * @param rows.after how many were scored before. @param rows.exact of these rows alone.
+   * @returns false if somebody else has scored them, or the evaluation is another one now.
+   */
+  addScore(rows: {
+    evaluation: KeptEvaluation;
+    chainId: string;
+    after: number;
+    added: ChainScore;
+  }): Promise<boolean>;
+  forgetScore(of: { name: string; sha256: string; chainId: string }): Promise<void>;
+  /** Of the name's versions that were not removed, newest first. */
+  scoresOfVersions(of: { name: string; limit: number }): Promise<(NamedScore & { version: number })[]>;
+  scoresOfChains(of: { name: string; chainIds: readonly string[] }): Promise<NamedScore[]>;
+  /** Parts that one of these secrets has sealed. */
+  sealedBy(of: { secrets: readonly string[]; limit: number }): Promise<PlacedPart[]>;
+  /** Unless it has been replaced. @param part.was how it was sealed. */
+  reseal(part: PlacedPart & { was: string; secret: string }): Promise<void>;
+}

@@ -1,0 +1,202 @@
+/** Scores chains of adapters on kept evaluations, some rows a request: each part is recorded when it is answered. */
+import {
+  MAX_KEPT_ROW_BYTES,
+  SCORED_ROWS,
+  type EvaluationScore,
+  type ScoreEvaluation,
+} from '../../protocol/admin-api/evaluations.ts';
+import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
+import { chainId, pinOf, type ChainEntry } from '../../protocol/identity.ts';
+import { EvaluationRow } from '../../protocol/origin-wire.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import { adapterNotFound, conflict } from '../errors.ts';
+import type { TextSealer } from '../platform/sealed-text.ts';
+import { assembleChain, type MayUseChain } from '../registry/assemble-chain.ts';
+import { ownName } from '../registry/own-name.ts';
+import type { IntakeDeps, NameRow, RequestLife } from '../registry/ports.ts';
+import { MISSED_SHOWN, RESEALED_PER_RUN } from './limits.ts';
+import type { ChainScore, EvaluationPart, Evaluations, KeptEvaluation, PlacedPart } from './ports.ts';
+
+export interface ScoreDeps extends IntakeDeps {
+  evaluations: Evaluations;
+  evaluationSealer: TextSealer;
+  mayUseChain: MayUseChain;
+}
+
+const encoder = new TextEncoder();
+
+/** Rows as JSON, one a line: what is hashed, counted and encrypted. */
+export const rowsText = (rows: readonly EvaluationRow[]): string =>
+  rows.map((row) => JSON.stringify(row)).join('\n');
+
+/** @returns rows that are stored and scored together, in order. */
+export function partsOf(rows: readonly EvaluationRow[]): { first: number; rows: EvaluationRow[] }[] {
+  const parts: { first: number; rows: EvaluationRow[] }[] = [];
+  let bytes = Infinity;
+  for (const [first, row] of rows.entries()) {
+    const size = encoder.encode(JSON.stringify(row)).length + 1;
+    const last = parts.at(-1);
+    bytes += size;
+    if (last === undefined || last.rows.length === SCORED_ROWS || bytes > MAX_KEPT_ROW_BYTES) {
+      parts.push({ first, rows: [row] });
+      bytes = size;
+    } else last.rows.push(row);
+  }
+  return parts;
+}
+
+/** Where a part belongs, for its encryption. */
+export const placeOf = (
+  { tenant, name, label, sha256 }: Pick<PlacedPart, 'tenant' | 'name' | 'label' | 'sha256'>,
+  first: number,
+): string => `${tenant}\n${name}\n${label}\n${sha256}\n${first}`;
+
+const UNREADABLE: ApiError = {
+  code: 'not_found',
+  message:
+    'The rows were encrypted with a secret that this edge no longer has (GRAFT_MAC_KEY). Add the evaluation again.',
+};
+
+/** Rows of a part. */
+export async function openPart(
+  { evaluationSealer }: Pick<ScoreDeps, 'evaluationSealer'>,
+  evaluation: KeptEvaluation,
+  { first, sealed }: EvaluationPart,
+): Promise<Result<EvaluationRow[], ApiError>> {
+  const text = await evaluationSealer.open(placeOf(evaluation, first), sealed);
+  if (text === null) return err(UNREADABLE);
+  return ok(text.split('\n').map((line) => EvaluationRow.parse(JSON.parse(line))));
+}
+
+export const noEvaluation = (name: string, label: string): ApiError => ({
+  code: 'not_found',
+  message: `'${name}' has no evaluation '${label}'. List them: graft eval list ${name}`,
+});
+
+/** @param score null = no row is scored yet. */
+export function scoreJson(
+  { label, sha256, rows }: Pick<KeptEvaluation, 'label' | 'sha256' | 'rows'>,
+  score: ChainScore | null,
+): EvaluationScore {
+  const { exact = '', nats = 0, tokens = 0, at = null } = score ?? {};
+  const missed = [...exact].flatMap((one, row) => (one === '0' ? [row + 1] : []));
+  return {
+    label,
+    sha256,
+    rows,
+    scored: exact.length,
+    exact: exact.length - missed.length,
+    mean_nll: tokens === 0 ? null : nats / tokens,
+    missed: missed.slice(0, MISSED_SHOWN),
+    at,
+  };
+}
+
+interface Scored {
+  base: string;
+  chain: ChainEntry[];
+  chainId: string;
+  /** Whose usual origin is asked first. */
+  at: string;
+}
+
+/** What the request wants scored. */
+async function scoredChain(
+  deps: ScoreDeps,
+  { request, caller, owned }: { request: ScoreEvaluation; caller: AdminCaller; owned: NameRow },
+): Promise<Result<Scored, ApiError>> {
+  const { digest, parent = null, adapter } = request;
+  if (digest != null) {
+    const assembled = await assembleChain(deps, { digest, parent, caller, owner: owned.owner });
+    if (!assembled.ok) return assembled;
+    const below = assembled.value.parent?.chain ?? [];
+    const chain = [
+      ...below.map((member) => ({ digest: member.digest, scale: member.scale })),
+      { digest, scale: 1 },
+    ];
+    return ok({ base: assembled.value.base.id, chain, chainId: await chainId(chain), at: owned.name });
+  }
+  if (adapter == null && owned.version === null)
+    return err(conflict(`'${owned.name}' has no live version. Say which version to score.`, 'adapter'));
+  const pin = adapter == null ? { name: owned.name, version: owned.version ?? 0 } : pinOf(adapter);
+  const what = `${pin.name}@${pin.version}`;
+  const row = await deps.registry.version(pin.name, pin.version);
+  const own = row !== null && row.name === owned.name;
+  if (row === null || !(own || deps.mayUseChain(caller, row))) return err(adapterNotFound(what));
+  if (row.retiredAt !== null || row.withdrawnAt !== null)
+    return err(
+      conflict(`'${what}' is retired or depends on an adapter that is, and is no longer served.`, 'adapter'),
+    );
+  const chain = row.chain.map((member) => ({ digest: member.digest, scale: member.scale }));
+  return ok({ base: row.base.id, chain, chainId: row.chainId, at: row.name });
+}
+
+/**
+ * Scores the next part of an evaluation. Errors: `invalid_request` for a row that no origin can score;
+ * `version_conflict` when the evaluation was replaced meanwhile.
+ */
+export async function scoreNext(
+  deps: ScoreDeps,
+  params: { request: ScoreEvaluation; caller: AdminCaller; life: RequestLife },
+): Promise<Result<EvaluationScore, ApiError>> {
+  const { request, caller, life } = params;
+  const { name, label } = request;
+  const owned = await ownName(deps, { name, caller });
+  if (!owned.ok) return owned;
+  const evaluation = await deps.evaluations.get({ name, label });
+  if (evaluation === null) return err(noEvaluation(name, label));
+  const scored = await scoredChain(deps, { request, caller, owned: owned.value });
+  if (!scored.ok) return scored;
+  const { base, chain, at } = scored.value;
+  const key = { name, sha256: evaluation.sha256, chainId: scored.value.chainId };
+  if (request.again === true) await deps.evaluations.forgetScore(key);
+  const before = await deps.evaluations.score(key);
+  const first = before?.exact.length ?? 0;
+  if (first >= evaluation.rows) return ok(scoreJson(evaluation, before));
+  const part = await deps.evaluations.part({ name, label, first });
+  if (part === null) return err(replaced(label));
+  const rows = await openPart(deps, evaluation, part);
+  if (!rows.ok) return rows;
+  const trial = { ...life, name: at, base, tenant: caller.tenant, chain };
+  const answer = await deps.trials.evaluate(trial, rows.value);
+  if (!answer.ok) return answer;
+  const added: ChainScore = { exact: '', nats: 0, tokens: 0, at: deps.now() };
+  for (const [index, row] of answer.value.rows.entries()) {
+    if ('error' in row) return err(unscorable(label, first + index + 1, row.error));
+    added.exact += row.exact ? '1' : '0';
+    added.nats += row.nll * row.tokens;
+    added.tokens += row.tokens;
+  }
+  await deps.evaluations.addScore({ evaluation, chainId: key.chainId, after: first, added });
+  // Another request may have scored the same rows first, and is as good.
+  const now = await deps.evaluations.score(key);
+  return now === null ? err(replaced(label)) : ok(scoreJson(evaluation, now));
+}
+
+const replaced = (label: string): ApiError =>
+  conflict(`The evaluation '${label}' was just changed. Score it again.`, 'label');
+
+const unscorable = (label: string, row: number, why: string): ApiError => ({
+  code: 'invalid_request',
+  message: `Row ${row} of '${label}' cannot be scored. ${why} Correct it, and add the evaluation again.`,
+  param: 'label',
+});
+
+/**
+ * The schedule's part of a rotation of the edge's secret: encrypts rows with the new one, while the old one still
+ * opens them. @throws StoreUnavailable
+ */
+export async function resealRows({
+  evaluations,
+  evaluationSealer,
+}: Pick<ScoreDeps, 'evaluations' | 'evaluationSealer'>): Promise<void> {
+  const [secret, ...secrets] = await evaluationSealer.secretIds();
+  if (secrets.length === 0) return;
+  for (const part of await evaluations.sealedBy({ secrets, limit: RESEALED_PER_RUN })) {
+    const place = placeOf(part, part.first);
+    const text = await evaluationSealer.open(place, part.sealed);
+    if (text === null) continue;
+    const sealed = await evaluationSealer.seal(place, text);
+    await evaluations.reseal({ ...part, was: part.sealed, sealed, secret });
+  }
+}
