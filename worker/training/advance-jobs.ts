@@ -16,12 +16,14 @@ import { logLine, reasonOf } from '../log.ts';
 import type { UsageLedger } from '../metering/ports.ts';
 import type { JobAnswer, OriginJobs } from '../origins/jobs.ts';
 import type { PageUploads } from '../publications/d1-page-uploads.ts';
+import { StoreUnavailable } from '../platform/ports.ts';
 import type { IntakeDeps, RequestLife } from '../registry/ports.ts';
 import { publishVersion } from '../registry/publish-version.ts';
 import {
   JOB_DELETIONS_PER_RUN,
   JOB_KEPT_MS,
   JOB_LEASE_MS,
+  JOB_LEASE_RENEW_MS,
   JOB_RETRY_MS,
   JOBS_PER_RUN,
   MAX_ROTATIONS,
@@ -118,11 +120,36 @@ export async function advanceJob(deps: AdvanceDeps, id: string, keepAlive: KeepA
   const until = now() + JOB_LEASE_MS;
   const job = await trainingJobs.lease({ id, now: now(), until });
   if (job === null) return;
+  const end = renewing(deps, { id, until });
   try {
     await attend(deps, job, keepAlive);
   } finally {
-    await trainingJobs.release({ id, until });
+    await trainingJobs.release({ id, until: await end() });
   }
+}
+
+/** Renews a lease until it is told to end. @returns what does so; resolves to the lease's end. */
+function renewing(
+  { trainingJobs, now }: Pick<AdvanceDeps, 'trainingJobs' | 'now'>,
+  lease: { id: string; until: number },
+): () => Promise<number> {
+  let { until } = lease;
+  let last: Promise<unknown> = Promise.resolve();
+  const renew = async (): Promise<void> => {
+    const next = now() + JOB_LEASE_MS;
+    try {
+      if (await trainingJobs.renew({ id: lease.id, until, next })) until = next;
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) throw error;
+      // The next one may find it in time.
+    }
+  };
+  const timer = setInterval(() => (last = last.then(renew)), JOB_LEASE_RENEW_MS);
+  return async () => {
+    clearInterval(timer);
+    await last;
+    return until;
+  };
 }
 
 /** As often as an origin can have something new at once: rows, adapters, a pause to do, and some thousand events. */

@@ -190,6 +190,14 @@ export function createD1TrainingJobs(db: SqlDatabase): TrainingJobs {
       return row === null ? null : toJob(row);
     },
 
+    async renew({ id, until, next }) {
+      const row = await db
+        .prepare('UPDATE training_jobs SET leased_until = ?3 WHERE id = ?1 AND leased_until = ?2 RETURNING id')
+        .bind(id, until, next)
+        .first();
+      return row !== null;
+    },
+
     async release({ id, until }) {
       await db
         .prepare('UPDATE training_jobs SET leased_until = 0 WHERE id = ? AND leased_until = ?')

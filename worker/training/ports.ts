@@ -193,6 +193,8 @@ export interface TrainingJobs {
   events(of: { job: string; before: number | null; limit: number }): Promise<StoredJobEvent[]>;
   /** Takes the job to attend to it. @returns null if somebody else does, or it has ended. */
   lease(of: { id: string; now: number; until: number }): Promise<TrainingJob | null>;
+  /** @param of.until as it is leased. @param of.next the later end. @returns false if somebody else attends to it now. */
+  renew(of: { id: string; until: number; next: number }): Promise<boolean>;
   release(of: { id: string; until: number }): Promise<void>;
   /**
    * Changes the job as it was read, adds events, and notes what its origin is to delete, together.
