@@ -97,7 +97,12 @@ export function trainingStarter(params: {
         if (child.pid === undefined) resolve({ event: 'died', signal: null, exitCode: null, log: [message] });
       });
       child.once('close', (exitCode, signal) => {
-        void read.then(() => resolve(end ?? { event: 'died', signal, exitCode, log }));
+        // Before it listens, such a signal ends it at once: it was still preparing.
+        const isStopped = signal === 'SIGTERM' || signal === 'SIGINT';
+        const last: TrainingEnd = isStopped
+          ? { event: 'stopped', step: 0, steps: 0 }
+          : { event: 'died', signal, exitCode, log };
+        void read.then(() => resolve(end ?? last));
       });
     });
     return { ended, stop: () => void child.kill('SIGTERM'), kill: () => void child.kill('SIGKILL') };
