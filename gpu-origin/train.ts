@@ -368,6 +368,7 @@ async function runSteps(
       loss: report.loss,
       rate: report.rate,
       tokens_per_second: (report.tokens * 1_000) / each,
+      tokens: run.state.tokens,
       seconds_left: (each * (run.steps - report.step)) / 1_000,
     });
     if (run.scoresNow) heldOut = await evaluate();

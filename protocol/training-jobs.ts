@@ -74,6 +74,8 @@ export const JobReport = z.object({
   step: z.int().min(0),
   /** 0 = not known yet. */
   steps: z.int().min(0),
+  /** Labelled tokens of the steps that are done. */
+  tokens: z.int().min(0),
   /** Until the end, of what is left; null = not known. */
   seconds_left: z.number().min(0).nullable(),
   failure: z.object({ code: z.enum(JOB_FAILURES), message: z.string().max(2_000) }).nullable(),

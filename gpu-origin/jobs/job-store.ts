@@ -44,6 +44,8 @@ export const JobRecord = z.strictObject({
   /** Of the last line that the program wrote. */
   step: z.int().min(0),
   steps: z.int().min(0),
+  /** Of the last line, too: labelled tokens of all steps. */
+  tokens: z.int().min(0),
   /** Times that the program died and was started again. */
   deaths: z.int().min(0),
   /** Starts since the last checkpoint that did not end in order: of an origin that was killed with it. */

@@ -160,6 +160,7 @@ export class Jobs {
         ran_ms: 0,
         step: 0,
         steps: 0,
+        tokens: 0,
         deaths: 0,
         unfinished_starts: 0,
         end: null,
@@ -449,6 +450,7 @@ export class Jobs {
       case 'step':
         job.record.step = event.step;
         job.record.steps = event.steps;
+        job.record.tokens = event.tokens;
         job.secondsLeft = event.seconds_left;
         running.step = { step: event.step, loss: event.loss };
         return;
@@ -625,6 +627,7 @@ export class Jobs {
       missing_adapters: await this.#missingAdapters(job),
       step: record.step,
       steps: record.steps,
+      tokens: record.tokens,
       seconds_left: end === null ? secondsLeft : null,
       failure: end?.state === 'failed' ? end.failure : null,
       result: end?.state === 'done' ? end.result : null,

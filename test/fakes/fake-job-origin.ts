@@ -32,6 +32,7 @@ interface FakeJob {
 }
 
 const STEPS = 90;
+export const TOKENS_PER_STEP = 10;
 /** One is running there: it takes no other. */
 const OCCUPIES: readonly JobState[] = ['receiving', 'waiting', 'running'];
 
@@ -207,6 +208,7 @@ export class FakeJobOrigin {
       missing_adapters: this.#lacks(job),
       step,
       steps: STEPS,
+      tokens: step * TOKENS_PER_STEP,
       seconds_left: state === 'running' ? STEPS - step : null,
       failure,
       result:

@@ -9,11 +9,12 @@ import { MAX_JOB_EVENTS_AT_ONCE, MAX_JOB_SECONDS, type JobReport } from '../../p
 import { mayUseChain } from '../access/authenticate.ts';
 import type { GrantLedger } from '../access/d1-grants.ts';
 import type { KeyLedger } from '../access/d1-key-ledger.ts';
-import type { AdminCaller, KeyRow } from '../access/ports.ts';
+import type { KeyRow } from '../access/ports.ts';
 import { PART_SETTLE_MS } from '../blobs/limits.ts';
 import { finishBlob, receivePart } from '../blobs/stored-file.ts';
 import { logLine, reasonOf } from '../log.ts';
-import type { UsageLedger } from '../metering/ports.ts';
+import { budgetWords, type Budgets } from '../metering/meter.ts';
+import type { UsageRow } from '../metering/ports.ts';
 import type { JobAnswer, OriginJobs } from '../origins/jobs.ts';
 import type { PageUploads } from '../publications/d1-page-uploads.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
@@ -31,7 +32,16 @@ import {
   RESULT_LOST_MS,
   RESULT_PART_BYTES,
 } from './limits.ts';
-import type { JobChange, NewJobEvent, RowFiles, RowParts, TrainingJob, TrainingJobs } from './ports.ts';
+import type {
+  JobChange,
+  NewJobEvent,
+  RowFiles,
+  RowParts,
+  Trainer,
+  TrainingJob,
+  TrainingJobs,
+} from './ports.ts';
+import { trainerOfRow } from './require-trainer.ts';
 
 export interface AdvanceDeps extends IntakeDeps {
   trainingJobs: TrainingJobs;
@@ -41,7 +51,7 @@ export interface AdvanceDeps extends IntakeDeps {
   keyLedger: Pick<KeyLedger, 'get'>;
   grantLedger: Pick<GrantLedger, 'usableBy'>;
   pageUploads: PageUploads;
-  usage: UsageLedger;
+  budgets: Budgets;
 }
 
 type KeepAlive = RequestLife['keepAlive'];
@@ -171,13 +181,16 @@ async function attend(deps: AdvanceDeps, leased: TrainingJob, keepAlive: KeepAli
   for (let round = 0; round < ROUNDS; round += 1) {
     if (answer.kind !== 'report') return unheard(deps, job, answer);
     const { report }: { report: JobReport } = answer;
-    job = await note(deps, job, report);
+    const tokens = job === null ? null : await countTokens(deps, { job, report, trainer });
+    job = await note(deps, { job, report, counted: tokens?.counted ?? {} });
     if (job === null) return leftBehind(deps, leased, origin);
     if (report.events.length >= MAX_JOB_EVENTS_AT_ONCE) {
       // Before it ends: the origin deletes what is left of its story then.
       answer = await originJobs.report(origin, job.id, job.seen);
       continue;
     }
+    const over = tokens?.over ?? null;
+    if (over !== null && report.state === 'running') return void (await fail(deps, job, over));
     if (report.state === 'failed') {
       const failure = report.failure ?? { code: 'training_failed', message: 'The training failed.' };
       return void (await fail(deps, job, { ...failure, param: null }));
@@ -200,21 +213,13 @@ const KEY_ENDED = {
 async function trainerOf(
   { keyLedger, grantLedger, now }: AdvanceDeps,
   { keyId, tenant }: TrainingJob,
-): Promise<AdminCaller | null> {
+): Promise<Trainer | null> {
   let row: KeyRow | null = await keyLedger.get(keyId);
   for (let i = 0; i < MAX_ROTATIONS && row !== null; i += 1) {
     const isOver = row.revoked_at !== null || (row.expires_at !== null && row.expires_at <= now());
     if (row.tenant !== tenant || row.kind !== 'api') return null;
     if (!isOver && row.train) {
-      const { id, scopes, scope_owners } = row;
-      return {
-        keyId: id,
-        tenant,
-        scopes,
-        scope_owners,
-        grants: await grantLedger.usableBy(tenant),
-        root: false,
-      };
+      return { ...trainerOfRow(row), grants: await grantLedger.usableBy(tenant) };
     }
     if (!isOver || row.replaced_by === null) return null;
     row = await keyLedger.get(row.replaced_by);
@@ -274,14 +279,60 @@ async function unheard(
 
 const BEGUN: ReadonlySet<JobReport['state']> = new Set(['running', 'done', 'failed']);
 
+/**
+ * Counts what was trained since the last time in the budgets of the job's key.
+ * @returns what the job is to know of it, and why it has to end, if a budget is used up.
+ */
+async function countTokens(
+  { budgets, now }: AdvanceDeps,
+  { job, report, trainer }: { job: TrainingJob; report: JobReport; trainer: Trainer },
+): Promise<{ counted: JobChange; over: NonNullable<TrainingJob['error']> | null }> {
+  // One that began anew elsewhere is paid for what was counted.
+  const trained = Math.max(job.trained, report.result?.card.tokens ?? report.tokens);
+  if (trained === job.spent && report.state !== 'running') return { counted: { trained }, over: null };
+  const tokens = { job: job.id, from: job.spent, total: Math.max(trained, job.spent) };
+  const { counted, least } = await budgets.spend(trainer.limited, tokens);
+  const change = { trained, spent: counted ? tokens.total : job.spent };
+  if (least === null || least.left > 0) return { counted: change, over: null };
+  const { budget, renewed } = budgetWords(least, now());
+  const message =
+    `${budget} is used up: the job was ended at step ${report.step} of ${report.steps}, with ${trained} tokens ` +
+    `trained. ${renewed}. Create the job again then, or ask for a larger budget.`;
+  return { counted: change, over: { code: 'insufficient_quota', message, param: null } };
+}
+
+/** Usage of a job that ends. @returns null if it has trained nothing. */
+export const usageOf = (
+  { tenant, keyId, name, trained, doneAt }: TrainingJob,
+  end: { at: number; version?: number; errors?: number },
+): UsageRow | null =>
+  trained === 0
+    ? null
+    : {
+        tenant,
+        hour: Math.floor((doneAt ?? end.at) / 3_600_000),
+        keyId,
+        name,
+        version: end.version ?? 0,
+        requests: 1,
+        errors: end.errors ?? 0,
+        promptTokens: trained,
+        completionTokens: 0,
+      };
+
 /** Records what an origin says. @returns null if the job was changed meanwhile: whoever did has the word. */
-function note(deps: AdvanceDeps, job: TrainingJob | null, report: JobReport): Promise<TrainingJob | null> {
+function note(
+  deps: AdvanceDeps,
+  of: { job: TrainingJob | null; report: JobReport; counted: JobChange },
+): Promise<TrainingJob | null> {
+  const { job, report, counted } = of;
   if (job === null) return Promise.resolve(null);
   const { trainingJobs, now } = deps;
   const at = now();
   const news = report.events.filter(({ number }) => number > job.seen);
   const hasBegun = BEGUN.has(report.state);
   const change: JobChange = {
+    ...counted,
     heardAt: at,
     seen: Math.max(job.seen, ...news.map(({ number }) => number)),
     status: job.wanted === 'pause' ? 'paused' : hasBegun ? 'running' : 'queued',
@@ -379,7 +430,7 @@ export function fail(
   return deps.trainingJobs.save(
     job,
     { status: 'failed', finishedAt: at, origin: null, estimatedFinish: null, error },
-    { events: [event(at, 'error', error.message)], leaves: true },
+    { events: [event(at, 'error', error.message)], leaves: true, usage: usageOf(job, { at, errors: 1 }) },
   );
 }
 
@@ -399,10 +450,10 @@ const MAY_PASS: ReadonlySet<ApiError['code']> = new Set([
 /** Makes a staged version of the result, once, with every check of a publication. */
 async function publish(
   deps: AdvanceDeps,
-  of: { job: TrainingJob; report: JobReport; trainer: AdminCaller; keepAlive: KeepAlive },
+  of: { job: TrainingJob; report: JobReport; trainer: Trainer; keepAlive: KeepAlive },
 ): Promise<void> {
   const { job, report } = of;
-  const { now, usage, trainingJobs } = deps;
+  const { now, trainingJobs } = deps;
   const card = SentTrainingCard.safeParse(report.result?.card);
   const isOwn = card.success && card.data.rows.sha256 === job.rows.sha256;
   if (report.result === null || !card.success || !isOwn)
@@ -423,24 +474,6 @@ async function publish(
   const at = now();
   const { tokens, steps, curve, scores } = card.data;
   const version = published.value;
-  // The id of the batch is the job's, so that it is counted once, whoever comes here how often.
-  await usage.add({
-    id: job.id,
-    at,
-    rows: [
-      {
-        tenant: job.tenant,
-        hour: Math.floor((job.doneAt ?? at) / 3_600_000),
-        keyId: job.keyId,
-        name: job.name,
-        version,
-        requests: 1,
-        errors: 0,
-        promptTokens: tokens,
-        completionTokens: 0,
-      },
-    ],
-  });
   const result = {
     version,
     tokens,
@@ -452,7 +485,7 @@ async function publish(
   await trainingJobs.save(
     job,
     { status: 'succeeded', finishedAt: at, origin: null, estimatedFinish: null, result },
-    { events: [event(at, 'info', message)], leaves: true },
+    { events: [event(at, 'info', message)], leaves: true, usage: usageOf(job, { at, version }) },
   );
 }
 
@@ -460,7 +493,7 @@ async function versionOf(
   deps: AdvanceDeps,
   of: {
     job: TrainingJob;
-    trainer: AdminCaller;
+    trainer: Trainer;
     keepAlive: KeepAlive;
     card: TrainingCard;
     result: NonNullable<JobReport['result']>;

@@ -3,8 +3,9 @@ import { createMiddleware } from 'hono/factory';
 import type { ApiError } from '../../protocol/api-error.ts';
 import type { KeyLedger } from '../access/d1-key-ledger.ts';
 import { presentedKeyHash } from '../access/page-requests.ts';
-import { keyIdOf, type AdminCaller } from '../access/ports.ts';
+import { keyIdOf, type KeyRow } from '../access/ports.ts';
 import { fail, type AppEnv } from '../http/request.ts';
+import type { Trainer } from './ports.ts';
 
 export interface TrainerDeps {
   keyLedger: KeyLedger;
@@ -17,6 +18,18 @@ const NO_RIGHT: ApiError = {
   message:
     'This key may not send files or start fine-tuning jobs. Ask an admin of your tenant to give it that right: ' +
     'graft keys change <id> --train.',
+};
+
+export const trainerOfRow = (row: KeyRow): Trainer => {
+  const { id: keyId, tenant, scopes, scope_owners, limits, tenant_limits: ofTenant, counter } = row;
+  const limited = {
+    keyId,
+    tenant,
+    counter,
+    ...(limits === null ? {} : { limits }),
+    ...(ofTenant === null ? {} : { tenant_limits: ofTenant }),
+  };
+  return { keyId, tenant, scopes, scope_owners, root: false, limited };
 };
 
 /** After `requireKey`: the right is read from D1, never from KV. */
@@ -33,8 +46,7 @@ export const requireTrainer = ({ keyLedger, now }: TrainerDeps) =>
       row.revoked_at === null &&
       (row.expires_at === null || row.expires_at > now());
     if (!isGood || !row.train) return fail(NO_RIGHT);
-    const { id, scopes, scope_owners } = row;
-    context.set('trainer', { keyId: id, tenant, scopes, scope_owners, root: false } satisfies AdminCaller);
+    context.set('trainer', trainerOfRow(row));
     await next();
     return undefined;
   });
