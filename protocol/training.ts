@@ -106,6 +106,8 @@ export const TrainingCard = z
       held_out: z.int().min(0),
       /** Left out because they are too long. */
       left_out: z.int().min(0),
+      /** Of a file of its own, whose rows were held out. */
+      held_out_sha256: Digest.optional(),
     }),
     base: z.strictObject({ id: z.string().min(1).max(128), digest: Digest, weights: z.string().max(16) }),
     /** The frozen chain that it was trained on, root first; empty = the base. */

@@ -180,7 +180,7 @@ export class Jobs {
   /** @returns bytes of a part of its rows, or null if there is no such job or part. */
   partBytes(id: TrainingJobId, part: number): number | null {
     const job = this.#jobs.get(id);
-    const bytes = job === undefined ? 0 : partBytes(job.record.declaration.rows.bytes, part);
+    const bytes = job === undefined ? 0 : partBytes(job.record.declaration, part);
     return bytes === 0 ? null : bytes;
   }
 
@@ -190,20 +190,21 @@ export class Jobs {
       if (job === null) return err(NOT_THERE);
       const { record, parts } = job;
       if (record.received || record.end !== null || parts.has(part)) return ok(undefined);
-      const { rows } = record.declaration;
-      const wanted = partBytes(rows.bytes, part);
+      const { declaration } = record;
+      const wanted = partBytes(declaration, part);
       if (wanted === 0 || bytes.length !== wanted) {
         const message = `Part ${part} has ${wanted} bytes; the request has ${bytes.length}.`;
         return err({ code: 'invalid_request', message, param: String(part) });
       }
       await this.#options.store.putPart(id, part, bytes);
       parts.add(part);
-      if (parts.size < partCount(rows.bytes)) return ok(undefined);
+      if (parts.size < partCount(declaration)) return ok(undefined);
       // Whether they are the declared rows or not, and if the disk is full: then they are sent again.
       parts.clear();
-      if (!(await this.#options.store.joinParts(id, rows))) {
+      const wrong = await this.#options.store.joinParts(id, declaration);
+      if (wrong !== null) {
         const message = 'The rows are not those that were declared: their sha256 differs.';
-        return err({ code: 'invalid_request', message, param: 'rows.sha256' });
+        return err({ code: 'invalid_request', message, param: `${wrong}.sha256` });
       }
       await this.#save(job, { received: true });
       return ok(undefined);
@@ -387,13 +388,14 @@ export class Jobs {
     if (starts >= MAX_UNFINISHED_STARTS)
       return this.#fail(job, 'training_failed', 'The origin ended several times during this training.');
     const resume = store.hasCheckpoint(job.id);
-    const { adapter, ...paths } = await store.prepare(job.id);
+    const { adapter, validation, ...paths } = await store.prepare(job.id);
     await this.#save(job, { unfinished_starts: starts + 1 });
     this.#tell(job, 'info', resume ? 'The training goes on from its checkpoint.' : 'The training starts.');
     const running: Running = {
       job,
       training: start({
         ...paths,
+        validation: declaration.validation === undefined ? null : validation,
         request: declaration.request,
         chain: declaration.chain.map((entry) => ({ ...entry, path: adapter(entry.digest) })),
         resume,
@@ -619,7 +621,7 @@ export class Jobs {
   async #reportOf(job: Job, after: number): Promise<JobReport> {
     const { id, record, parts, events, secondsLeft } = job;
     const { end } = record;
-    const count = record.received || end !== null ? 0 : partCount(record.declaration.rows.bytes);
+    const count = record.received || end !== null ? 0 : partCount(record.declaration);
     return {
       id,
       state: this.#stateOf(job),

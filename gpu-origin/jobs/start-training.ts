@@ -21,6 +21,8 @@ export interface TrainingWish {
   /** Root first, with their files. */
   chain: readonly (ChainEntry & { path: string })[];
   rows: string;
+  /** File of rows to hold out; null = a share of the others. */
+  validation: string | null;
   work: string;
   resume: boolean;
   /** Gets every event, the last one too. */
@@ -62,10 +64,11 @@ export function trainingStarter(params: {
     '--pack',
   ];
   const env = trainingEnvironment(params.env);
-  return ({ request, chain, rows, work, resume, onEvent }) => {
+  return ({ request, chain, rows, validation, work, resume, onEvent }) => {
     const own = [
       ...['--rows', rows, '--work', work],
       ...['--settings', JSON.stringify(request), '--chain', JSON.stringify(chain)],
+      ...(validation === null ? [] : ['--validation', validation]),
       ...(resume ? ['--resume'] : []),
     ];
     const before = process.umask(PRIVATE);

@@ -227,12 +227,15 @@ async function trainerOf(
   return null;
 }
 
+const announced = ({ bytes, sha256 }: TrainingJob['rows']) => ({ bytes, sha256 });
+
 const declare = ({ originJobs }: AdvanceDeps, job: TrainingJob, origin: string): Promise<JobAnswer> =>
   originJobs.declare(origin, job.id, {
     tenant: job.tenant,
     request: job.request,
     chain: job.chain,
-    rows: { bytes: job.rows.bytes, sha256: job.rows.sha256 },
+    rows: announced(job.rows),
+    ...(job.validation === null ? {} : { validation: announced(job.validation) }),
     max_seconds: MAX_JOB_SECONDS,
   });
 
@@ -390,34 +393,43 @@ async function sendRows(
   { job, origin, report }: { job: TrainingJob; origin: string; report: JobReport },
 ): Promise<JobAnswer | Lost | null> {
   const { originJobs, rowFiles, rowParts, now } = deps;
-  const { id, tenant, rows } = job;
-  const file = await rowFiles.get({ id: rows.file, tenant, now: now() });
-  if (file === null) return { kind: 'lost', error: FILE_GONE };
+  const { id, tenant } = job;
+  let first = 0;
   let answer: JobAnswer | null = null;
-  for (const index of report.missing_parts) {
-    if (index >= file.parts) continue;
-    const bytes = await rowParts.get({ tenant, file: rows.file, part: index });
-    if (bytes === null) {
-      // KV may be a minute behind.
-      if (now() - file.createdAt < PART_SETTLE_MS) return null;
-      return { kind: 'lost', error: FILE_DAMAGED };
+  for (const param of ['training_file', 'validation_file'] as const) {
+    const sent = param === 'training_file' ? job.rows : job.validation;
+    if (sent === null) continue;
+    const file = await rowFiles.get({ id: sent.file, tenant, now: now() });
+    if (file === null) return { kind: 'lost', error: fileGone(param) };
+    for (const index of report.missing_parts) {
+      if (index < first || index >= first + file.parts) continue;
+      const bytes = await rowParts.get({ tenant, file: sent.file, part: index - first });
+      if (bytes === null) {
+        // KV may be a minute behind.
+        if (now() - file.createdAt < PART_SETTLE_MS) return null;
+        return { kind: 'lost', error: fileDamaged(param) };
+      }
+      answer = await originJobs.sendRows(origin, id, { index, bytes });
+      if (answer.kind !== 'report') return answer;
     }
-    answer = await originJobs.sendRows(origin, id, { index, bytes });
-    if (answer.kind !== 'report') return answer;
+    first += file.parts;
   }
   return answer;
 }
 
-const FILE_GONE = {
+type FileParam = 'training_file' | 'validation_file';
+const nameOf = (param: FileParam): string => param.replace('_', ' ');
+
+const fileGone = (param: FileParam) => ({
   code: 'file_not_found',
-  message: 'The training file was deleted, or expired, before an origin had it.',
-  param: 'training_file',
-};
-const FILE_DAMAGED = {
+  message: `The ${nameOf(param)} was deleted, or expired, before an origin had it.`,
+  param,
+});
+const fileDamaged = (param: FileParam) => ({
   code: 'file_damaged',
-  message: 'A part of the training file is missing or damaged in the store. Send the file again.',
-  param: 'training_file',
-};
+  message: `A part of the ${nameOf(param)} is missing or damaged in the store. Send the file again.`,
+  param,
+});
 
 /** Ends the job without a result. @returns null if somebody has changed it since. */
 export function fail(
@@ -455,7 +467,10 @@ async function publish(
   const { job, report } = of;
   const { now, trainingJobs } = deps;
   const card = SentTrainingCard.safeParse(report.result?.card);
-  const isOwn = card.success && card.data.rows.sha256 === job.rows.sha256;
+  const isOwn =
+    card.success &&
+    card.data.rows.sha256 === job.rows.sha256 &&
+    card.data.rows.held_out_sha256 === job.validation?.sha256;
   if (report.result === null || !card.success || !isOwn)
     return void (await fail(deps, job, {
       code: 'training_failed',

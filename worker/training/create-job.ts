@@ -46,8 +46,6 @@ function unsupported(body: Fields): ApiError | null {
     message: `'${param}' is not supported. ${instead}`,
     param,
   });
-  if (body['validation_file'] != null)
-    return refusal('validation_file', "Remove it: 'graft.validation' is the share of rows that is held out.");
   const { integrations, method } = body;
   if (integrations != null && !(Array.isArray(integrations) && integrations.length === 0))
     return refusal('integrations', 'Remove it: the events of a job have its metrics.');
@@ -90,6 +88,16 @@ export async function createJob(
   const file = await deps.rowFiles.get({ id: request.training_file, tenant, now: at });
   if (file === null)
     return err(invalid(`There is no file '${request.training_file}'. Send it first.`, 'training_file'));
+  let validation: RowFile | null = null;
+  if (request.validation_file != null) {
+    if (request.graft?.validation !== undefined)
+      return err(
+        invalid("Give either 'validation_file' or 'graft.validation', not both.", 'graft.validation'),
+      );
+    validation = await deps.rowFiles.get({ id: request.validation_file, tenant, now: at });
+    if (validation === null)
+      return err(invalid(`There is no file '${request.validation_file}'. Send it first.`, 'validation_file'));
+  }
   const affordable = await mayAfford(deps, { id, trainer, tokens: expectedTokens(settings.value, file) });
   if (!affordable.ok) return affordable;
   const job: TrainingJob = {
@@ -108,7 +116,8 @@ export async function createJob(
     asked: askedOf(request),
     request: settings.value,
     chain: (parent?.chain ?? []).map(({ digest, scale }) => ({ digest, scale })),
-    rows: { file: file.id, bytes: file.bytes, sha256: file.sha256 },
+    rows: sentFile(file),
+    validation: validation === null ? null : sentFile(validation),
     wanted: 'run',
     heardAt: at,
     doneAt: null,
@@ -126,6 +135,8 @@ export async function createJob(
   if (created === 'created') return ok(job);
   return err(created === 'full' ? TOO_MANY : notFree(name));
 }
+
+const sentFile = ({ id: file, bytes, sha256 }: RowFile): TrainingJob['rows'] => ({ file, bytes, sha256 });
 
 /** Of a file of rows: English text has about as many a token. */
 const BYTES_PER_TOKEN = 4;
@@ -257,7 +268,7 @@ function settingsOf(
     rate,
     batch: numberOr(asked.batch_size, TRAINING_DEFAULTS.batch),
     max_length: own.max_length ?? TRAINING_DEFAULTS.max_length,
-    validation: own.validation ?? TRAINING_DEFAULTS.validation,
+    validation: request.validation_file != null ? 0 : (own.validation ?? TRAINING_DEFAULTS.validation),
     seed: request.seed ?? TRAINING_DEFAULTS.seed,
     beta: numberOr(asked.beta, TRAINING_DEFAULTS.beta),
   });

@@ -103,6 +103,8 @@ export interface RowParts {
 
 const Hyper = z.union([z.literal('auto'), z.number()]);
 
+const SentFile = z.strictObject({ file: z.string(), bytes: z.int(), sha256: Digest });
+
 /** What of a job only its readers need. */
 export const JobDocument = z.strictObject({
   keyId: z.string(),
@@ -122,7 +124,9 @@ export const JobDocument = z.strictObject({
   /** `name@version`; null = the base. */
   parent: z.string().nullable(),
   chain: z.array(ChainEntry),
-  rows: z.strictObject({ file: z.string(), bytes: z.int(), sha256: Digest }),
+  rows: SentFile,
+  /** Null = a share of the rows is held out. */
+  validation: SentFile.nullable(),
   /** `pause`: its owner wants it to stand still. */
   wanted: z.enum(['run', 'pause']),
   /** When its origin last answered, unix ms. */

@@ -22,6 +22,7 @@ import {
   ROWS,
   SECRET,
   sha256,
+  valueOf,
 } from './rig.ts';
 
 let rig: Rig;
@@ -72,6 +73,31 @@ describe('a job', () => {
     ]);
     expect([rig.outcomes, rig.jobs.running]).toEqual([[[JOB, 'done']], 0]);
     // Nothing of the rows is left, though nobody has deleted it yet.
+    expect(filesWith(rig.folder, SECRET)).toEqual([]);
+  });
+
+  it('takes rows to hold out as a file of their own, whose parts come after the others', async () => {
+    const heldOut = Buffer.from(`${JSON.stringify({ prompt: SECRET, completion: 'no' })}\n`);
+    const validation = { bytes: heldOut.length, sha256: sha256(heldOut) };
+    const wrong = { ...validation, sha256: sha256('others') };
+    const declared = valueOf(await rig.jobs.declare(OTHER, declarationOf(ROWS, { validation: wrong })));
+    expect(declared.missing_parts).toEqual([0, 1]);
+    expect([rig.jobs.partBytes(OTHER, 1), rig.jobs.partBytes(OTHER, 2)]).toEqual([heldOut.length, null]);
+    expect(valueOf(await rig.jobs.putPart(OTHER, 1, heldOut)).missing_parts).toEqual([0]);
+    const refused = await rig.jobs.putPart(OTHER, 0, ROWS);
+    expect(refused).toMatchObject({ ok: false, error: { param: 'validation.sha256' } });
+    await rig.jobs.remove(OTHER);
+
+    valueOf(await rig.jobs.declare(JOB, declarationOf(ROWS, { validation })));
+    await rig.jobs.putPart(JOB, 0, ROWS);
+    await rig.reopen();
+    expect((await rig.report()).missing_parts).toEqual([1]);
+    await rig.jobs.putPart(JOB, 1, heldOut);
+    const training = await rig.training(1);
+    expect(readFileSync(training.wish.rows)).toEqual(ROWS);
+    expect(readFileSync(training.wish.validation!)).toEqual(heldOut);
+    training.succeeds('an adapter');
+    await rig.settled();
     expect(filesWith(rig.folder, SECRET)).toEqual([]);
   });
 

@@ -14,7 +14,15 @@ const start = trainingStarter({
   env: {},
 });
 const training = () =>
-  start({ request: TINY_REQUEST, chain: [], rows: '', work: '', resume: false, onEvent: () => undefined });
+  start({
+    request: TINY_REQUEST,
+    chain: [],
+    rows: '',
+    validation: null,
+    work: '',
+    resume: false,
+    onEvent: () => undefined,
+  });
 
 it('is stopped, and has not died, when it is told to end before it listens', async () => {
   const early = training();

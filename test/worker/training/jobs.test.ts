@@ -208,7 +208,8 @@ it('tells all of a job’s story, though it ends before anybody asks', async () 
 
 describe('a job is refused', () => {
   it.each<[why: string, more: object, status: number, param: string | null]>([
-    ['with validation rows', { validation_file: 'file-x' }, 400, 'validation_file'],
+    ['with a validation file that is none', { validation_file: 'file-x' }, 400, 'validation_file'],
+    ['with another validation file', { validation_file: `file-${'0'.repeat(24)}` }, 400, 'validation_file'],
     ['with integrations', { integrations: [{ type: 'wandb' }] }, 400, 'integrations'],
     ['with reinforcement', { method: { type: 'reinforcement' } }, 400, 'method.type'],
     ['without its file', { training_file: `file-${'0'.repeat(24)}` }, 400, 'training_file'],
