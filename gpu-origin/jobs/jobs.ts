@@ -25,6 +25,11 @@ import type { StartTraining, Training } from './start-training.ts';
 
 /** An origin deletes a job that no edge has asked about for so long: its edge is gone. */
 export const JOB_UNHEARD_MS = 24 * 60 * 60 * 1000;
+/**
+ * … or, of a job that holds the origin and has not begun, for so long. Edges ask every minute; one that comes back
+ * declares it again.
+ */
+export const JOB_UNBEGUN_MS = 15 * 60 * 1000;
 /** After a start, edges have at least this long to ask. */
 const HEARD_AGAIN_MS = 60 * 60 * 1000;
 /** Between two looks at what a job waits for. */
@@ -306,8 +311,8 @@ export class Jobs {
 
   async #look(): Promise<void> {
     const { now } = this.#options;
-    for (const { id, record } of [...this.#jobs.values()])
-      if (now() - record.heard_at > JOB_UNHEARD_MS) await this.#remove(id);
+    for (const job of [...this.#jobs.values()])
+      if (now() - job.record.heard_at > patienceWith(this.#stateOf(job))) await this.#remove(job.id);
     await this.#driveIfPossible();
   }
 
@@ -649,8 +654,13 @@ const newJob = ({ id, record, parts, events }: StoredJob): Job => ({
   secondsLeft: null,
 });
 
+const patienceWith = (state: JobState): number =>
+  state === 'receiving' || state === 'waiting' ? JOB_UNBEGUN_MS : JOB_UNHEARD_MS;
+
 function readStored(stored: StoredJob, now: number): Job {
-  const heard_at = Math.max(stored.record.heard_at, now - JOB_UNHEARD_MS + HEARD_AGAIN_MS);
+  const { received, paused } = stored.record;
+  const latest = received || paused ? now - JOB_UNHEARD_MS + HEARD_AGAIN_MS : now;
+  const heard_at = Math.max(stored.record.heard_at, latest);
   return newJob({ ...stored, record: { ...stored.record, heard_at } });
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   JOB_TICK_MS,
+  JOB_UNBEGUN_MS,
   JOB_UNHEARD_MS,
   MAX_HELD_JOBS,
   STOP_PATIENCE_MS,
@@ -419,18 +420,32 @@ describe('a deleted job', () => {
     expect(rig.jobs.list()).toEqual({ trains: true, jobs: [] });
   });
 
-  it('is one that no edge has asked about for a day', async () => {
+  it.each([
+    ['has not begun, and no edge has asked about it for minutes', JOB_UNBEGUN_MS, false],
+    ['is paused, and no edge has asked about it for a day', JOB_UNHEARD_MS, true],
+  ])('is one that %s', async (_, patience, isPaused) => {
     await rig.jobs.declare(JOB, declarationOf());
-    rig.pass(JOB_UNHEARD_MS - 1);
+    if (isPaused) await rig.jobs.pause(JOB);
+    rig.pass(patience - 1);
     await rig.settled();
     // To ask is to be heard of.
-    expect(await rig.state()).toBe('receiving');
-    rig.pass(JOB_UNHEARD_MS - 1);
+    expect(await rig.state()).toBe(isPaused ? 'paused' : 'receiving');
+    rig.pass(patience - 1);
     await rig.settled();
     expect(rig.jobs.list().jobs).toHaveLength(1);
     rig.pass(JOB_TICK_MS);
     await rig.settled();
     expect([rig.jobs.list().jobs, rig.files()]).toEqual([[], []]);
+    expect((await rig.jobs.declare(OTHER, declarationOf())).ok).toBe(true);
+  });
+
+  it('is not one that has not begun, right after a start', async () => {
+    await rig.jobs.declare(JOB, declarationOf());
+    rig.now += JOB_UNHEARD_MS;
+    await rig.reopen();
+    rig.pass(JOB_UNBEGUN_MS - 1);
+    await rig.settled();
+    expect(rig.jobs.list().jobs).toHaveLength(1);
   });
 
   it('is not one whose origin was away for long', async () => {
