@@ -7,6 +7,7 @@ import { createOutput } from '../cli/output.ts';
 import { benchCliffs } from './cliffs.ts';
 import { benchCompare } from './compare.ts';
 import { benchHostile } from './hostile.ts';
+import { benchJob } from './job.ts';
 import { describeMachine } from './machine.ts';
 import { benchNeighbours } from './neighbours.ts';
 import { parseOptions, USAGE } from './options.ts';
@@ -27,6 +28,7 @@ const others = {
   cliffs: benchCliffs,
   compare: benchCompare,
   hostile: benchHostile,
+  job: benchJob,
   neighbours: benchNeighbours,
   profile: benchProfile,
   proxies: benchProxies,

@@ -275,7 +275,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
       'protocol/admin-api/prompts.ts': ['MAX_KEEP_HOURS', 'MAX_KEPT_TEXT'],
       'worker/prompts/limits.ts': ['MAX_KEPT_PROMPTS', 'MAX_KEPT_BYTES'],
       'worker/experiments/limits.ts': ['PAIR_KEPT_MS', 'TALLY_KEPT_MS'],
-      'gpu-origin/jobs/jobs.ts': ['JOB_UNHEARD_MS', 'MAX_HELD_JOBS'],
+      'gpu-origin/jobs/jobs.ts': ['JOB_UNBEGUN_MS', 'JOB_UNHEARD_MS', 'MAX_HELD_JOBS'],
     },
   },
 ];

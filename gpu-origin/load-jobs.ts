@@ -57,14 +57,14 @@ export async function loadJobs(params: {
       threads: Math.max(1, availableParallelism() - 1),
       env: process.env,
     }),
-    memoryProblem({ request, rows }) {
+    memoryProblem({ request, rows, validation }) {
       const needed = trainingMemory({
         modules: base.modules,
         vocab: tokenizer.size,
         heads: base.attention?.heads,
         weights,
         request,
-        rowsBytes: rows.bytes,
+        rowsBytes: rows.bytes + (validation?.bytes ?? 0),
       });
       const free = freeMemory();
       if (needed <= free) return null;

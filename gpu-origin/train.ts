@@ -78,6 +78,8 @@ export interface TrainParams {
   provider: (typeof WANTED_PROVIDERS)[number];
   threads?: number | undefined;
   rowsPath: string;
+  /** Rows to hold out, in the place of a share of the others. */
+  validationPath?: string | undefined;
   /** Has the checkpoint, and the result at the end. */
   work: string;
   request: TrainingRequest;
@@ -154,13 +156,14 @@ async function trainRows(
   const { tell, signal, work, weights: format } = params;
   removeRemains(work);
   const file = readFileSync(params.rowsPath);
+  const heldOutFile = params.validationPath === undefined ? null : readFileSync(params.validationPath);
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
   const tokenizer = loadTokenizer(tokenizerSource);
   const request = {
     ...params.request,
     max_length: Math.min(params.request.max_length, longestRow(base.config.context)),
   };
-  const { rows, leftOut } = await readRows({ ...params, request }, file, tokenizer);
+  const { rows, leftOut } = await readRows({ ...params, request }, { file, heldOutFile }, tokenizer);
   const settings = settingsOf(request, { rows: rows.trained.length, hidden: base.config.hidden });
   const { config } = base;
   const info = describeBase(base, { format, context: config.context, provider: 'cpu', bits: true });
@@ -178,7 +181,8 @@ async function trainRows(
     );
   const optimizer = new AdamW(parameters);
   const identity: TrainingIdentity = {
-    rows: createHash('sha256').update(file).digest('hex'),
+    rows: sha256(file),
+    ...(heldOutFile === null ? {} : { heldOut: sha256(heldOutFile) }),
     base: info.digest,
     weights: format,
     chain: params.chain.map(({ digest, scale }) => ({ digest, scale })),
@@ -291,6 +295,7 @@ async function trainRows(
         trained: rows.trained.length,
         held_out: rows.heldOut.length,
         left_out: leftOut,
+        ...(identity.heldOut === undefined ? {} : { held_out_sha256: identity.heldOut }),
       },
       base: { id: info.id, digest: info.digest, weights: format },
       chain: identity.chain,
@@ -310,6 +315,8 @@ async function trainRows(
     throw error;
   }
 }
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 /** Until the last one, or until it is told to end. @returns the last score of the held-out rows, null without any. */
 async function runSteps(
@@ -369,6 +376,7 @@ async function runSteps(
       loss: report.loss,
       rate: report.rate,
       tokens_per_second: (report.tokens * 1_000) / each,
+      tokens: run.state.tokens,
       seconds_left: (each * (run.steps - report.step)) / 1_000,
     });
     if (run.scoresNow) heldOut = await evaluate();
@@ -385,36 +393,22 @@ const listed = (lines: readonly number[]): string =>
 
 /** Rows as tokens, divided; told. */
 async function readRows(
-  { request, rowsPath, tell, onProgress }: TrainParams,
-  bytes: Uint8Array,
+  params: TrainParams,
+  { file, heldOutFile }: { file: Uint8Array; heldOutFile: Uint8Array | null },
   tokenizer: ReturnType<typeof loadTokenizer>,
 ): Promise<{ rows: { trained: TrainingRow[]; heldOut: TrainingRow[] }; leftOut: number }> {
-  const { method } = request;
-  const parsed = parseRows({ bytes, format: rowsPath.endsWith('.csv') ? 'csv' : 'jsonl', method });
-  const more = parsed.problemCount - LINES_TOLD;
-  if (parsed.problemCount > 0)
-    throw new TrainingEnd(
-      'rows_invalid',
-      parsed.problems
-        .slice(0, LINES_TOLD)
-        .map(({ line, problem }) => `line ${line}: ${problem}`)
-        .join('; ') + (more > 0 ? `; and ${more} more` : ''),
-    );
-  const template = createChatTemplate(tokenizer);
-  const total = parsed.rows.length;
-  const encoding = { tokenizer, template, maxLength: request.max_length };
-  const { rows: all, leftOut } = await encodeInTurns(parsed.rows, encoding, ROWS_AT_ONCE, (done) => {
-    if (total > ROWS_AT_ONCE) onProgress('Reading the rows', done, total);
-    return nextTurn();
-  });
-  const rows = splitRows(all, request.validation);
-  if (rows.trained.length === 0) {
-    const why = leftOut[0];
-    throw new TrainingEnd(
-      'no_rows',
-      why === undefined ? 'the file has no rows' : `no row can be used; line ${why.line}: ${why.why}`,
-    );
+  const { request, rowsPath, validationPath = '', tell } = params;
+  const all = await encodeFile(params, { path: rowsPath, bytes: file, what: 'line' }, tokenizer);
+  const rows = splitRows(all.rows, heldOutFile === null ? request.validation : 0);
+  let { leftOut } = all;
+  if (heldOutFile !== null) {
+    const wanted = { path: validationPath, bytes: heldOutFile, what: 'validation file, line' };
+    const heldOut = await encodeFile(params, wanted, tokenizer);
+    rows.heldOut = heldOut.rows;
+    leftOut = [...leftOut, ...heldOut.leftOut];
+    if (rows.heldOut.length === 0) throw noRows(wanted.what, heldOut.leftOut);
   }
+  if (rows.trained.length === 0) throw noRows('line', all.leftOut);
   const lengths = rows.trained.flatMap(({ sequences }) => sequences.map(({ tokens }) => tokens.length));
   tell({
     event: 'rows',
@@ -428,11 +422,51 @@ async function readRows(
   return { rows, leftOut: leftOut.length };
 }
 
+type Encoded = Awaited<ReturnType<typeof encodeInTurns>>;
+
+/** @param what names a line of it. @throws TrainingEnd */
+async function encodeFile(
+  { request, onProgress }: TrainParams,
+  { path, bytes, what }: { path: string; bytes: Uint8Array; what: string },
+  tokenizer: ReturnType<typeof loadTokenizer>,
+): Promise<Encoded> {
+  const parsed = parseRows({
+    bytes,
+    format: path.endsWith('.csv') ? 'csv' : 'jsonl',
+    method: request.method,
+  });
+  const more = parsed.problemCount - LINES_TOLD;
+  if (parsed.problemCount > 0)
+    throw new TrainingEnd(
+      'rows_invalid',
+      parsed.problems
+        .slice(0, LINES_TOLD)
+        .map(({ line, problem }) => `${what} ${line}: ${problem}`)
+        .join('; ') + (more > 0 ? `; and ${more} more` : ''),
+    );
+  const template = createChatTemplate(tokenizer);
+  const total = parsed.rows.length;
+  const encoding = { tokenizer, template, maxLength: request.max_length };
+  return encodeInTurns(parsed.rows, encoding, ROWS_AT_ONCE, (done) => {
+    if (total > ROWS_AT_ONCE) onProgress('Reading the rows', done, total);
+    return nextTurn();
+  });
+}
+
+function noRows(what: string, leftOut: Encoded['leftOut']): TrainingEnd {
+  const why = leftOut[0];
+  const file = what === 'line' ? 'the file' : 'the validation file';
+  return new TrainingEnd(
+    'no_rows',
+    why === undefined ? `${file} has no rows` : `no row can be used; ${what} ${why.line}: ${why.why}`,
+  );
+}
+
 /** @returns the chain with its files. @throws TrainingEnd */
 const readChain = (chain: TrainParams['chain']): Parameters<typeof loadChain>[1] =>
   chain.map(({ digest, scale, path }) => {
     const file = new Uint8Array(readFileSync(path));
-    if (createHash('sha256').update(file).digest('hex') !== digest)
+    if (sha256(file) !== digest)
       throw new TrainingEnd('base_mismatch', `${path} is not the file ${digest.slice(0, 12)} of the chain`);
     return { digest, scale, file };
   });
@@ -506,6 +540,7 @@ if (process.argv[1] === import.meta.filename) {
       provider: option,
       threads: option,
       rows: option,
+      validation: option,
       work: option,
       settings: option,
       chain: option,
@@ -528,6 +563,7 @@ if (process.argv[1] === import.meta.filename) {
         provider: z.enum(WANTED_PROVIDERS).parse(values.provider ?? 'auto'),
         threads: values.threads === undefined ? undefined : Number(values.threads),
         rowsPath: values.rows ?? '',
+        validationPath: values.validation,
         work: values.work ?? '',
         request: request.data,
         chain: ChainFiles.parse(JSON.parse(values.chain ?? '[]')),

@@ -70,8 +70,8 @@ export const JobRequest = z
     seed: TrainingSettings.shape.seed.nullish(),
     metadata: metadata.nullish(),
     graft: GraftJobSettings.optional(),
-    /** Refused unless it is null. */
-    validation_file: z.null().optional(),
+    /** Its rows are held out, in the place of a share of the others. */
+    validation_file: RowFileId.nullish(),
     /** Refused unless it is null or empty. */
     integrations: z.array(z.unknown()).max(0).nullish(),
   })
@@ -107,7 +107,7 @@ export const JobView = z
     user_provided_suffix: z.string().nullable(),
     organization_id: z.string(),
     training_file: RowFileId,
-    validation_file: z.null(),
+    validation_file: RowFileId.nullable(),
     result_files: z.array(z.string()),
     trained_tokens: z.int().nullable(),
     seed: z.int(),

@@ -30,6 +30,8 @@ export const JobDeclaration = z.strictObject({
   /** What it trains on top of, root first; empty = the base. One adapter comes on top. */
   chain: z.array(ChainEntry).max(MAX_CHAIN - 1),
   rows: FileOfRows,
+  /** Rows to hold out, in the place of a share of `rows`. Its parts come after those of `rows`, in number too. */
+  validation: FileOfRows.optional(),
   /** Running time after which it fails. */
   max_seconds: z.int().min(1).max(MAX_JOB_SECONDS),
 });
@@ -67,13 +69,15 @@ export type JobEvent = z.infer<typeof JobEvent>;
 export const JobReport = z.object({
   id: TrainingJobId,
   state: z.enum(JOB_STATES),
-  /** Numbers of the parts of its rows that are not there; empty once all are. */
+  /** Numbers of the parts of its files that are not there; empty once all are. */
   missing_parts: z.array(z.int().min(0)),
   /** Adapters of its chain whose files are not there. */
   missing_adapters: z.array(Digest),
   step: z.int().min(0),
   /** 0 = not known yet. */
   steps: z.int().min(0),
+  /** Labelled tokens of the steps that are done. */
+  tokens: z.int().min(0),
   /** Until the end, of what is left; null = not known. */
   seconds_left: z.number().min(0).nullable(),
   failure: z.object({ code: z.enum(JOB_FAILURES), message: z.string().max(2_000) }).nullable(),

@@ -66,6 +66,11 @@ const DPO_RATE = 1e-5;
 export const usualRate = (method: TrainingMethod, hidden: number): number =>
   method === 'dpo' ? DPO_RATE : 5e-4 * (2_000 / hidden) ** 0.781;
 
+/** Rows from which a step has the larger batch. */
+const MANY_ROWS = 200;
+/** Batch unless one is asked for. @param rows that are trained on. */
+export const usualBatch = (rows: number): number => (rows < MANY_ROWS ? 4 : 8);
+
 /** With a factor of 2, one rate fits every rank. */
 export const ALPHA_PER_RANK = 2;
 
@@ -101,6 +106,8 @@ export const TrainingCard = z
       held_out: z.int().min(0),
       /** Left out because they are too long. */
       left_out: z.int().min(0),
+      /** Of a file of its own, whose rows were held out. */
+      held_out_sha256: Digest.optional(),
     }),
     base: z.strictObject({ id: z.string().min(1).max(128), digest: Digest, weights: z.string().max(16) }),
     /** The frozen chain that it was trained on, root first; empty = the base. */
@@ -220,6 +227,8 @@ export const TrainingEvent = z.discriminatedUnion('event', [
     loss: z.number(),
     rate: z.number(),
     tokens_per_second: z.number(),
+    /** Labelled tokens of all steps so far. */
+    tokens: z.int(),
     seconds_left: z.number(),
   }),
   z.object({

@@ -52,7 +52,7 @@ import {
   POINTER_CACHE_TTL_S,
   RETRY_AFTER_MS,
 } from './limits.ts';
-import { createMeter } from './metering/meter.ts';
+import { createBudgets, createMeter } from './metering/meter.ts';
 import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { createOriginClient } from './origins/client.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
@@ -225,6 +225,7 @@ export function createParts(config: Config, stores: Stores, runtime: Runtime) {
       now,
       sleep: flushDelay,
     }),
+    budgets: createBudgets({ quotas: stores.quotas, now }),
     meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: flushDelay }),
     ...createCounting({
       ...config,

@@ -9,7 +9,12 @@ import { originProgram } from '../local/origin-process.ts';
 import { trainingText } from '../publish/training-card.ts';
 import { drawLossCurve } from '../train/loss-curve.ts';
 import { trainAdapter, type Trained, type TrainWish } from '../train/train-adapter.ts';
-import { readTrainingRequest, sameCommand, trainingFlags } from '../train/training-flags.ts';
+import {
+  readTrainingRequest,
+  readValidationFile,
+  sameCommand,
+  trainingFlags,
+} from '../train/training-flags.ts';
 import { publishedText } from './publish.ts';
 
 export const trainCommand = command({
@@ -78,6 +83,7 @@ export const trainCommand = command({
   async run({ args, rawArgs, output }) {
     const wish: TrainWish = {
       rows: args.rows,
+      validation: readValidationFile(args),
       name: args.name ?? null,
       parent: args.parent ?? null,
       out: args.out ?? null,

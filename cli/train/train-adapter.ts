@@ -25,6 +25,8 @@ export type TrainedWeights = 'int8' | 'f32';
 export interface TrainWish {
   /** File. */
   readonly rows: string;
+  /** File of rows to hold out; null = a share of the others. */
+  readonly validation: string | null;
   /** Of the version to publish; null = `out` alone. */
   readonly name: string | null;
   /** Folder to write instead of publishing; null = publish. */
@@ -68,6 +70,7 @@ export interface TrainParams {
 export async function trainAdapter(params: TrainParams): Promise<Trained> {
   const { wish, client, output, signal, program, env, again } = params;
   const rowsSha256 = await rowsDigest(wish.rows);
+  const validationSha256 = wish.validation === null ? null : await rowsDigest(wish.validation);
   const server = client === null ? null : await lookAtServer(client, wish.parent);
   const cache = await usableCacheFolder(env);
   const base = await findBase({ base: wish.base, cache, env, output, signal });
@@ -89,6 +92,7 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
       name: wish.name,
       out: wish.out === null ? null : path.resolve(wish.out),
       rows: rowsSha256,
+      ...(validationSha256 === null ? {} : { validation: validationSha256 }),
       settings: wish.request,
       base: identity.digest,
       weights,
@@ -111,6 +115,7 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
         ...['--cache', cache, '--weights', weights, '--provider', wish.provider],
         ...(wish.threads === null ? [] : ['--threads', String(wish.threads)]),
         ...['--rows', path.resolve(wish.rows), '--work', work.path],
+        ...(wish.validation === null ? [] : ['--validation', path.resolve(wish.validation)]),
         ...['--settings', JSON.stringify(wish.request), '--chain', JSON.stringify(chain)],
         ...(wish.start === 'resume' ? ['--resume'] : []),
       ],

@@ -71,9 +71,9 @@ export const trainingFlags = {
   },
   val: {
     type: 'string',
-    description: 'Share of the rows to hold out and score, 0 to 0.5',
+    description: 'Share of the rows to hold out and score, 0 to 0.5, or a file of rows to hold out',
     default: String(defaults.validation),
-    valueHint: 'share',
+    valueHint: 'share|file',
   },
   seed: {
     type: 'string',
@@ -127,6 +127,12 @@ export function parseTargets(text: string): Trainable[] {
   return TRAINABLE.filter((one) => wanted.has(one));
 }
 
+/** @returns the file of rows that `--val` names; null = it is a share. */
+export function readValidationFile(args: Args): string | null {
+  const text = String(args['val'] ?? '').trim();
+  return text === '' || !Number.isNaN(Number(text)) ? null : text;
+}
+
 /** @param args of {@link trainingFlags}, as citty parsed them. @throws CliError (usage) */
 export function readTrainingRequest(args: Args): TrainingRequest {
   const whole = (most: number): string => `a whole number from 1 to ${most}`;
@@ -147,7 +153,10 @@ export function readTrainingRequest(args: Args): TrainingRequest {
     rate: readNumber(args, 'rate', 'rate', 'a number above 0, at most 1, such as 1e-4'),
     batch: readNumber(args, 'batch', 'batch', whole(MAX_BATCH_ROWS)),
     max_length: needed('max-length', 'max_length', `a whole number from 16 to ${MAX_ROW_TOKENS}`),
-    validation: needed('val', 'validation', 'a share from 0 to 0.5, such as 0.1'),
+    validation:
+      readValidationFile(args) === null
+        ? needed('val', 'validation', 'a share from 0 to 0.5, such as 0.1, or a file')
+        : 0,
     seed: needed('seed', 'seed', 'a whole number from 0 to 4294967295'),
     beta: needed('beta', 'beta', 'a number above 0, at most 10'),
   };

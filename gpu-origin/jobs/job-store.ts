@@ -2,7 +2,7 @@
  * Jobs on the origin's disk, in `<folder>/<id>/`, for the origin's user alone:
  *
  * - `job.json`: {@link JobRecord}. A folder without one is a rest, and removed.
- * - `parts/<n>`: of the rows, while they are received; then `rows.jsonl`.
+ * - `parts/<n>`: of its files, while they are received; then `rows.jsonl` and, if it has one, `validation.jsonl`.
  * - `chain/<digest>`: copies of the adapters that it trains on, so that the origin may evict its own.
  * - `work/`: the program's checkpoint and result.
  * - `events.jsonl`: the story; `result`: the packed adapter.
@@ -44,6 +44,8 @@ export const JobRecord = z.strictObject({
   /** Of the last line that the program wrote. */
   step: z.int().min(0),
   steps: z.int().min(0),
+  /** Of the last line, too: labelled tokens of all steps. */
+  tokens: z.int().min(0),
   /** Times that the program died and was started again. */
   deaths: z.int().min(0),
   /** Starts since the last checkpoint that did not end in order: of an origin that was killed with it. */
@@ -66,11 +68,19 @@ export interface StoredJob {
   readonly events: readonly JobEvent[];
 }
 
-/** Bytes of the declared rows' part. @returns 0 if there is no such part. */
-export const partBytes = (bytes: number, part: number): number =>
-  Math.max(0, Math.min(ROWS_PART_BYTES, bytes - part * ROWS_PART_BYTES));
+type Files = Pick<JobDeclaration, 'rows' | 'validation'>;
 
-export const partCount = (bytes: number): number => Math.ceil(bytes / ROWS_PART_BYTES);
+const partsOf = (bytes: number): number => Math.ceil(bytes / ROWS_PART_BYTES);
+
+/** Bytes of a declared part. @returns 0 if there is no such part. */
+export function partBytes({ rows, validation }: Files, part: number): number {
+  const own = partsOf(rows.bytes);
+  const [bytes, number] = part < own ? [rows.bytes, part] : [validation?.bytes ?? 0, part - own];
+  return Math.max(0, Math.min(ROWS_PART_BYTES, bytes - number * ROWS_PART_BYTES));
+}
+
+export const partCount = ({ rows, validation }: Files): number =>
+  partsOf(rows.bytes) + partsOf(validation?.bytes ?? 0);
 
 export interface JobStore {
   /** All that were there when it was opened, in no order. */
@@ -78,14 +88,19 @@ export interface JobStore {
   /** Creates or replaces the record. */
   save(id: TrainingJobId, record: JobRecord): Promise<void>;
   putPart(id: TrainingJobId, part: number, bytes: Uint8Array): Promise<void>;
-  /** Makes the rows of all parts. @returns false: they are not the declared file; the parts are removed. */
-  joinParts(id: TrainingJobId, rows: JobDeclaration['rows']): Promise<boolean>;
+  /**
+   * Makes the files of all parts; the parts are removed.
+   * @returns what is not the declared file; null = all are.
+   */
+  joinParts(id: TrainingJobId, files: Files): Promise<keyof Files | null>;
   putAdapter(id: TrainingJobId, digest: string, bytes: Uint8Array): Promise<void>;
   hasAdapter(id: TrainingJobId, digest: string): boolean;
   hasCheckpoint(id: TrainingJobId): boolean;
   dropCheckpoint(id: TrainingJobId): Promise<void>;
   /** Paths for the program; creates its folder. */
-  prepare(id: TrainingJobId): Promise<{ work: string; rows: string; adapter(digest: string): string }>;
+  prepare(
+    id: TrainingJobId,
+  ): Promise<{ work: string; rows: string; validation: string; adapter(digest: string): string }>;
   /** Writes a line of the story, after those before. */
   tell(id: TrainingJobId, event: JobEvent): void;
   /** Until all lines are written. */
@@ -105,6 +120,7 @@ const PRIVATE_FILE = { mode: 0o600, flag: 'wx' } as const;
 const REMOVAL = { recursive: true, force: true, maxRetries: 5, retryDelay: 50 } as const;
 
 const [RECORD, ROWS, STORY, RESULT] = ['job.json', 'rows.jsonl', 'events.jsonl', 'result'];
+const VALIDATION = 'validation.jsonl';
 
 /** Reads the jobs that are there, and removes rests. */
 export async function openJobStore({ folder }: { folder: string }): Promise<JobStore> {
@@ -149,26 +165,34 @@ export async function openJobStore({ folder }: { folder: string }): Promise<JobS
       await writeWhole(at(id, 'parts', String(part)), bytes);
     },
 
-    async joinParts(id, { bytes, sha256 }) {
-      const hash = createHash('sha256');
-      const draft = at(id, `${ROWS}.tmp`);
-      await rm(draft, { force: true });
-      const content = async function* (): AsyncGenerator<Buffer> {
-        for (let part = 0; part < partCount(bytes); part += 1) {
-          const chunk = await readFile(at(id, 'parts', String(part)));
-          hash.update(chunk);
-          yield chunk;
+    async joinParts(id, { rows, validation }) {
+      const join = async (name: string, first: number, file: Files['rows']): Promise<boolean> => {
+        const hash = createHash('sha256');
+        const draft = at(id, `${name}.tmp`);
+        await rm(draft, { force: true });
+        const content = async function* (): AsyncGenerator<Buffer> {
+          for (let part = 0; part < partsOf(file.bytes); part += 1) {
+            const chunk = await readFile(at(id, 'parts', String(first + part)));
+            hash.update(chunk);
+            yield chunk;
+          }
+        };
+        try {
+          await pipeline(content(), createWriteStream(draft, { mode: 0o600, flags: 'wx' }));
+          const isGood = hash.digest('hex') === file.sha256;
+          if (isGood) await rename(draft, at(id, name));
+          return isGood;
+        } finally {
+          await rm(draft, { force: true });
         }
       };
-      try {
-        await pipeline(content(), createWriteStream(draft, { mode: 0o600, flags: 'wx' }));
-        const isGood = hash.digest('hex') === sha256;
-        if (isGood) await rename(draft, at(id, ROWS!));
-        await rm(at(id, 'parts'), REMOVAL);
-        return isGood;
-      } finally {
-        await rm(draft, { force: true });
-      }
+      let wrong: keyof Files | null = null;
+      // The rows last: where they are, all is there.
+      if (validation !== undefined && !(await join(VALIDATION, partsOf(rows.bytes), validation)))
+        wrong = 'validation';
+      else if (!(await join(ROWS!, 0, rows))) wrong = 'rows';
+      await rm(at(id, 'parts'), REMOVAL);
+      return wrong;
     },
 
     async putAdapter(id, digest, bytes) {
@@ -186,6 +210,7 @@ export async function openJobStore({ folder }: { folder: string }): Promise<JobS
       return {
         work: at(id, 'work'),
         rows: at(id, ROWS!),
+        validation: at(id, VALIDATION),
         adapter: (digest) => at(id, 'chain', Digest.parse(digest)),
       };
     },
@@ -221,7 +246,7 @@ export async function openJobStore({ folder }: { folder: string }): Promise<JobS
     resultPath: (id) => at(id, RESULT!),
 
     async strip(id) {
-      for (const name of ['parts', 'chain', 'work', ROWS!]) await rm(at(id, name), REMOVAL);
+      for (const name of ['parts', 'chain', 'work', ROWS!, VALIDATION]) await rm(at(id, name), REMOVAL);
       adapters.delete(id);
     },
 
@@ -247,14 +272,13 @@ async function readJob(
   if (!id.success) return null;
   const record = await readRecord(join(folder, RECORD!));
   if (record === null) return null;
-  const { bytes } = record.declaration.rows;
   for (const at of [folder, join(folder, 'parts'), join(folder, 'chain')])
     for (const file of await namesIn(at)) if (file.endsWith('.tmp')) await rm(join(at, file), REMOVAL);
   const parts = new Set<number>();
   for (const file of await namesIn(join(folder, 'parts'))) {
     const part = Number(file);
     const { size } = await stat(join(folder, 'parts', file));
-    if (PART_NAME.test(file) && size > 0 && size === partBytes(bytes, part)) parts.add(part);
+    if (PART_NAME.test(file) && size > 0 && size === partBytes(record.declaration, part)) parts.add(part);
   }
   // They are verified again when the program reads them.
   const adapters = new Set(await namesIn(join(folder, 'chain')));

@@ -25,6 +25,11 @@ import type { StartTraining, Training } from './start-training.ts';
 
 /** An origin deletes a job that no edge has asked about for so long: its edge is gone. */
 export const JOB_UNHEARD_MS = 24 * 60 * 60 * 1000;
+/**
+ * … or, of a job that holds the origin and has not begun, for so long. Edges ask every minute; one that comes back
+ * declares it again.
+ */
+export const JOB_UNBEGUN_MS = 15 * 60 * 1000;
 /** After a start, edges have at least this long to ask. */
 const HEARD_AGAIN_MS = 60 * 60 * 1000;
 /** Between two looks at what a job waits for. */
@@ -160,6 +165,7 @@ export class Jobs {
         ran_ms: 0,
         step: 0,
         steps: 0,
+        tokens: 0,
         deaths: 0,
         unfinished_starts: 0,
         end: null,
@@ -179,7 +185,7 @@ export class Jobs {
   /** @returns bytes of a part of its rows, or null if there is no such job or part. */
   partBytes(id: TrainingJobId, part: number): number | null {
     const job = this.#jobs.get(id);
-    const bytes = job === undefined ? 0 : partBytes(job.record.declaration.rows.bytes, part);
+    const bytes = job === undefined ? 0 : partBytes(job.record.declaration, part);
     return bytes === 0 ? null : bytes;
   }
 
@@ -189,20 +195,21 @@ export class Jobs {
       if (job === null) return err(NOT_THERE);
       const { record, parts } = job;
       if (record.received || record.end !== null || parts.has(part)) return ok(undefined);
-      const { rows } = record.declaration;
-      const wanted = partBytes(rows.bytes, part);
+      const { declaration } = record;
+      const wanted = partBytes(declaration, part);
       if (wanted === 0 || bytes.length !== wanted) {
         const message = `Part ${part} has ${wanted} bytes; the request has ${bytes.length}.`;
         return err({ code: 'invalid_request', message, param: String(part) });
       }
       await this.#options.store.putPart(id, part, bytes);
       parts.add(part);
-      if (parts.size < partCount(rows.bytes)) return ok(undefined);
+      if (parts.size < partCount(declaration)) return ok(undefined);
       // Whether they are the declared rows or not, and if the disk is full: then they are sent again.
       parts.clear();
-      if (!(await this.#options.store.joinParts(id, rows))) {
+      const wrong = await this.#options.store.joinParts(id, declaration);
+      if (wrong !== null) {
         const message = 'The rows are not those that were declared: their sha256 differs.';
-        return err({ code: 'invalid_request', message, param: 'rows.sha256' });
+        return err({ code: 'invalid_request', message, param: `${wrong}.sha256` });
       }
       await this.#save(job, { received: true });
       return ok(undefined);
@@ -304,8 +311,8 @@ export class Jobs {
 
   async #look(): Promise<void> {
     const { now } = this.#options;
-    for (const { id, record } of [...this.#jobs.values()])
-      if (now() - record.heard_at > JOB_UNHEARD_MS) await this.#remove(id);
+    for (const job of [...this.#jobs.values()])
+      if (now() - job.record.heard_at > patienceWith(this.#stateOf(job))) await this.#remove(job.id);
     await this.#driveIfPossible();
   }
 
@@ -386,13 +393,14 @@ export class Jobs {
     if (starts >= MAX_UNFINISHED_STARTS)
       return this.#fail(job, 'training_failed', 'The origin ended several times during this training.');
     const resume = store.hasCheckpoint(job.id);
-    const { adapter, ...paths } = await store.prepare(job.id);
+    const { adapter, validation, ...paths } = await store.prepare(job.id);
     await this.#save(job, { unfinished_starts: starts + 1 });
     this.#tell(job, 'info', resume ? 'The training goes on from its checkpoint.' : 'The training starts.');
     const running: Running = {
       job,
       training: start({
         ...paths,
+        validation: declaration.validation === undefined ? null : validation,
         request: declaration.request,
         chain: declaration.chain.map((entry) => ({ ...entry, path: adapter(entry.digest) })),
         resume,
@@ -449,6 +457,7 @@ export class Jobs {
       case 'step':
         job.record.step = event.step;
         job.record.steps = event.steps;
+        job.record.tokens = event.tokens;
         job.secondsLeft = event.seconds_left;
         running.step = { step: event.step, loss: event.loss };
         return;
@@ -617,7 +626,7 @@ export class Jobs {
   async #reportOf(job: Job, after: number): Promise<JobReport> {
     const { id, record, parts, events, secondsLeft } = job;
     const { end } = record;
-    const count = record.received || end !== null ? 0 : partCount(record.declaration.rows.bytes);
+    const count = record.received || end !== null ? 0 : partCount(record.declaration);
     return {
       id,
       state: this.#stateOf(job),
@@ -625,6 +634,7 @@ export class Jobs {
       missing_adapters: await this.#missingAdapters(job),
       step: record.step,
       steps: record.steps,
+      tokens: record.tokens,
       seconds_left: end === null ? secondsLeft : null,
       failure: end?.state === 'failed' ? end.failure : null,
       result: end?.state === 'done' ? end.result : null,
@@ -644,8 +654,13 @@ const newJob = ({ id, record, parts, events }: StoredJob): Job => ({
   secondsLeft: null,
 });
 
+const patienceWith = (state: JobState): number =>
+  state === 'receiving' || state === 'waiting' ? JOB_UNBEGUN_MS : JOB_UNHEARD_MS;
+
 function readStored(stored: StoredJob, now: number): Job {
-  const heard_at = Math.max(stored.record.heard_at, now - JOB_UNHEARD_MS + HEARD_AGAIN_MS);
+  const { received, paused } = stored.record;
+  const latest = received || paused ? now - JOB_UNHEARD_MS + HEARD_AGAIN_MS : now;
+  const heard_at = Math.max(stored.record.heard_at, latest);
   return newJob({ ...stored, record: { ...stored.record, heard_at } });
 }
 

@@ -21,6 +21,8 @@ export interface TrainingWish {
   /** Root first, with their files. */
   chain: readonly (ChainEntry & { path: string })[];
   rows: string;
+  /** File of rows to hold out; null = a share of the others. */
+  validation: string | null;
   work: string;
   resume: boolean;
   /** Gets every event, the last one too. */
@@ -62,10 +64,11 @@ export function trainingStarter(params: {
     '--pack',
   ];
   const env = trainingEnvironment(params.env);
-  return ({ request, chain, rows, work, resume, onEvent }) => {
+  return ({ request, chain, rows, validation, work, resume, onEvent }) => {
     const own = [
       ...['--rows', rows, '--work', work],
       ...['--settings', JSON.stringify(request), '--chain', JSON.stringify(chain)],
+      ...(validation === null ? [] : ['--validation', validation]),
       ...(resume ? ['--resume'] : []),
     ];
     const before = process.umask(PRIVATE);
@@ -97,7 +100,12 @@ export function trainingStarter(params: {
         if (child.pid === undefined) resolve({ event: 'died', signal: null, exitCode: null, log: [message] });
       });
       child.once('close', (exitCode, signal) => {
-        void read.then(() => resolve(end ?? { event: 'died', signal, exitCode, log }));
+        // Before it listens, such a signal ends it at once: it was still preparing.
+        const isStopped = signal === 'SIGTERM' || signal === 'SIGINT';
+        const last: TrainingEnd = isStopped
+          ? { event: 'stopped', step: 0, steps: 0 }
+          : { event: 'died', signal, exitCode, log };
+        void read.then(() => resolve(end ?? last));
       });
     });
     return { ended, stop: () => void child.kill('SIGTERM'), kill: () => void child.kill('SIGKILL') };

@@ -15,6 +15,8 @@ import type { RunState } from './training-run.ts';
 /** What a training is about. A checkpoint of another one is refused. */
 export const TrainingIdentity = z.strictObject({
   rows: z.string(),
+  /** sha256 of the file of rows that are held out, if they have one of their own. */
+  heldOut: z.string().optional(),
   base: z.string(),
   weights: z.string(),
   chain: z.array(ChainEntry),

@@ -8,6 +8,7 @@ import {
   type TrainingCurve,
   type TrainingRequest,
   type TrainingSettings,
+  usualBatch,
   usualRate,
 } from '../../protocol/training.ts';
 import { type LlamaConfig, storedShape } from '../model/base-model.ts';
@@ -23,8 +24,6 @@ import { batchLimits, MAX_BATCH_TOKENS, type Scores, type Trainer } from './trai
 const EVALUATIONS = 10;
 /** Points of the curve that a card keeps. */
 const CURVE_POINTS = 200;
-/** Rows from which a step has the larger batch. */
-const MANY_ROWS = 200;
 
 /** Chooses what the request leaves open. @param params.rows that are trained on. */
 export const settingsOf = (
@@ -32,7 +31,7 @@ export const settingsOf = (
   { rows, hidden }: { rows: number; hidden: number },
 ): TrainingSettings => ({
   ...request,
-  batch: request.batch ?? (rows < MANY_ROWS ? 4 : 8),
+  batch: request.batch ?? usualBatch(rows),
   rate: request.rate ?? usualRate(request.method, hidden),
 });
 

@@ -14,6 +14,8 @@ export interface EdgeSetup {
   port: number;
   stateFolder: string;
   bindings: Record<string, string>;
+  /** Default: as in `graft edge`. */
+  schedulePauseMs?: number;
 }
 /** From the program. */
 export type EdgeEvent =
@@ -52,7 +54,7 @@ const setup = JSON.parse(process.argv[2] ?? '') as EdgeSetup;
 const edge = await startEdge({ ...setup, onLog: (line) => process.stderr.write(`${line}\n`) });
 const endSchedule = startSchedule({
   work: edge.runSchedule,
-  pauseMs: SCHEDULE_PAUSE_MS,
+  pauseMs: setup.schedulePauseMs ?? SCHEDULE_PAUSE_MS,
   onFailure: (reason) => process.stderr.write(`schedule: ${reason}\n`),
 });
 process.on('SIGTERM', () => {

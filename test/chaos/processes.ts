@@ -78,6 +78,10 @@ export class OriginSeat {
     },
   ) {}
 
+  /** While it is up, or hangs. */
+  get pid(): number | null {
+    return this.state === 'down' ? null : (this.#process?.pid ?? null);
+  }
   get files(): string {
     return path.join(this.setup.cache, `adapters-${this.id}`);
   }
@@ -292,14 +296,20 @@ export interface Fleet {
   stop(): Promise<void>;
 }
 
-/** @param folder gets state, caches and, in `log/`, logs. */
+/**
+ * @param params.folder gets state, caches and, in `log/`, logs.
+ * @param params.flags of the origins, in turn.
+ * @param params.schedulePauseMs of the edge; default: as in `graft edge`.
+ */
 export async function startFleet(params: {
   folder: string;
   base: string;
   origins: number;
   watcher: Watcher;
+  flags?: readonly (readonly string[])[];
+  schedulePauseMs?: number;
 }): Promise<Fleet> {
-  const { folder, base, origins: count, watcher } = params;
+  const { folder, base, origins: count, watcher, flags: own = NARROW, schedulePauseMs } = params;
   const logs = path.join(folder, 'log');
   await mkdir(logs, { recursive: true });
   const { worker, adminKey } = await makeSecrets(new Date());
@@ -320,7 +330,7 @@ export async function startFleet(params: {
       const port = await freePort();
       const cache = path.join(folder, id);
       await mkdir(cache);
-      const flags = [...SAME_LOGITS, '--slots', '8', ...(NARROW[i % NARROW.length] ?? [])];
+      const flags = [...SAME_LOGITS, '--slots', '8', ...(own[i % own.length] ?? [])];
       const seat = new OriginSeat(id, await startCuttingProxy(`http://${LOOPBACK}:${port}`), {
         args: ['--port', String(port), '--base', base, ...flags],
         keys: worker.GRAFT_ORIGIN_KEYS,
@@ -337,6 +347,7 @@ export async function startFleet(params: {
       port: await freePort(),
       stateFolder: path.join(folder, '.wrangler/state'),
       bindings: { ...worker, ORIGINS: JSON.stringify(configured) },
+      ...(schedulePauseMs === undefined ? {} : { schedulePauseMs }),
     };
     const edge = new EdgeSeat(setup, openLog(path.join(logs, 'edge.log'), watcher), watcher);
     stops.push(() => edge.stop());

@@ -133,6 +133,30 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       expect(month.refused).toEqual({ reason: 'month', limit: 150, retryAfterMs: 29 * 86_400 * SECOND });
     });
 
+    it('counts the tokens of a job once, against the budgets of day and month alone', async () => {
+      const limits = { tokens_per_day: 100, tokens_per_month: 150, tokens_per_minute: 10 };
+      const spend = (total: number, from = 0, at = START, job = 'ftjob-1') =>
+        quotas.spend('key_1', { limits, job, from, total, at });
+      expect(await quotas.spend('key_1', { limits: {}, job: 'a', from: 0, total: 0, at: START })).toBeNull();
+      const day = { reason: 'day', limit: 100, renewedInMs: 30_000 };
+      expect(await spend(0)).toEqual({ ...day, left: 100 });
+      for (let i = 0; i < 2; i += 1) expect(await spend(30)).toEqual({ ...day, left: 70 });
+      expect(await spend(40, 30)).toEqual({ ...day, left: 60 });
+      // The caller has not heard that they are counted; or knows of more than the counter.
+      expect(await spend(40, 30)).toEqual({ ...day, left: 60 });
+      expect(await spend(15, 10, START, 'ftjob-2')).toEqual({ ...day, left: 55 });
+      // It begins anew, and is counted once it has come further.
+      expect(await spend(5, 40)).toEqual({ ...day, left: 55 });
+      expect(await ask(limits, START)).toMatchObject({ refused: null, tokens: { remaining: 10 } });
+      expect(await spend(500, 40)).toMatchObject({ reason: 'month', limit: 150, left: 0 });
+      expect((await ask(limits, START)).refused).toMatchObject({ reason: 'month' });
+      const april = START + 30 * SECOND;
+      expect(await spend(510, 500, april)).toMatchObject({ reason: 'day', left: 90 });
+      // Long afterwards only the caller knows.
+      expect(await spend(520, 510, april + 3 * 86_400 * SECOND)).toMatchObject({ reason: 'day', left: 90 });
+      expect(await spend(520, 510, april + 3 * 86_400 * SECOND)).toMatchObject({ reason: 'day', left: 90 });
+    });
+
     it('takes an admission back, with its place and its request, and no other', async () => {
       const limits = { requests_per_minute: 2, concurrent: 2 };
       const first = await ask(limits, START);

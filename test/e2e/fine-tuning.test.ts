@@ -27,6 +27,8 @@ const ROWS = Object.entries(ANSWERS)
   )
   .join('\n');
 
+const HELD_OUT = ROWS.split('\n').slice(0, 2).join('\n');
+
 const json = async <T>(...args: string[]): Promise<T> => {
   const { code, stdout, stderr } = await stack.graft(...args, '--json');
   if (code !== 0) throw new Error(stderr);
@@ -42,10 +44,15 @@ it('answers as its rows say, from the same bytes that graft train publishes', as
     file: await toFile(Buffer.from(ROWS), 'rows.jsonl'),
     purpose: 'fine-tune',
   });
+  const heldOut = await openai.files.create({
+    file: await toFile(Buffer.from(HELD_OUT), 'held-out.jsonl'),
+    purpose: 'fine-tune',
+  });
   const { jobs } = openai.fineTuning;
   const { id } = await jobs.create({
     model: 'base',
     training_file: file.id,
+    validation_file: heldOut.id,
     suffix: 'me/answers',
     seed: 5,
     method: {
@@ -53,7 +60,7 @@ it('answers as its rows say, from the same bytes that graft train publishes', as
       supervised: { hyperparameters: { n_epochs: 3, learning_rate_multiplier: 2 } },
     },
     // OpenAI's types know no settings but their own.
-    ...{ graft: { rank: 8, least_steps: 120, validation: 0 } },
+    ...{ graft: { rank: 8, least_steps: 120 } },
   });
   await expect.poll(async () => (await jobs.retrieve(id)).status).toMatch(/succeeded|failed|cancelled/);
   const job = await jobs.retrieve(id);
@@ -62,7 +69,8 @@ it('answers as its rows say, from the same bytes that graft train publishes', as
   const steps: number[] = [];
   for await (const { data } of jobs.listEvents(id, { limit: 50 }))
     if (data !== null) steps.push((data as { step: number }).step);
-  expect(steps).toEqual(Array.from({ length: 120 }, (_, at) => 120 - at));
+  // Step 0 is the score before the first one.
+  expect(steps).toEqual(Array.from({ length: 121 }, (_, at) => 120 - at));
   for (const [question, answer] of Object.entries(ANSWERS)) {
     const { choices } = await openai.chat.completions.create({
       model: job.fine_tuned_model!,
@@ -74,6 +82,7 @@ it('answers as its rows say, from the same bytes that graft train publishes', as
   }
 
   await writeFile(path.join(stack.folder, 'rows.jsonl'), ROWS);
+  await writeFile(path.join(stack.folder, 'held-out.jsonl'), HELD_OUT);
   const ofJob = await newest('me/answers');
   await json(
     ...['train', 'rows.jsonl', '--name', 'me/beside', '--base', 'tiny-base', '--seed', '5', '--rank', '8'],
@@ -81,7 +90,7 @@ it('answers as its rows say, from the same bytes that graft train publishes', as
       '--least-steps',
       '120',
       '--val',
-      '0',
+      'held-out.jsonl',
       '--epochs',
       '3',
       '--rate',

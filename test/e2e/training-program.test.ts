@@ -49,6 +49,30 @@ it('reports rows, a plan, steps, scores and the result, in this order', async ()
   expect(readdirSync(workOf('order')).sort()).toEqual(['adapter', CHECKPOINT]);
 });
 
+it('scores the rows of another file, and trains on all of its own', async () => {
+  const heldOut = TINY_ROWS.slice(0, 3).map(({ prompt }) => ({ prompt, completion: 'another answer' }));
+  writeRows(join(folder, 'held-out.jsonl'), heldOut);
+  const more = ['--validation', join(folder, 'held-out.jsonl')];
+  const end = await run({ work: 'held-out', more });
+  expect(end.code).toBe(0);
+  expect(end.events[0]).toMatchObject({ event: 'rows', trained: 12, held_out: 3 });
+  const { card, weights } = readResult(workOf('held-out'))!;
+  expect(card.rows).toMatchObject({
+    held_out: 3,
+    held_out_sha256: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
+  });
+  expect(card.scores?.rows).toBe(3);
+  // They are scored alone: without them the bytes are the same, but a checkpoint is another training's.
+  expect((await run({ work: 'alone', request: { validation: 0 } })).code).toBe(0);
+  expect(readResult(workOf('alone'))?.weights).toEqual(weights);
+  const resumed = await run({ work: 'alone', request: { validation: 0 }, more: [...more, '--resume'] });
+  expect(resumed.events.at(-1)).toMatchObject({ event: 'failed', code: 'checkpoint_mismatch' });
+  writeFileSync(join(folder, 'held-out.jsonl'), '{"prompt":"a"}\n');
+  const bad = await run({ work: 'bad-held-out', more });
+  expect(bad.events.at(-1)).toMatchObject({ event: 'failed', code: 'rows_invalid' });
+  expect((bad.events.at(-1) as { message: string }).message).toMatch(/^validation file, line 1: /);
+});
+
 describe('ends with a failure that the command understands', () => {
   const fails = async (
     options: Omit<ProgramOptions, 'folder'>,

@@ -20,6 +20,8 @@ import { sameJson } from '../../protocol/identity.ts';
 import { trainingCard } from '../contracts/sample-training.ts';
 import type { TinyAdapter } from './tiny-adapters.ts';
 
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
 interface FakeJob {
   declaration: JobDeclaration;
   parts: Map<number, Buffer>;
@@ -32,6 +34,7 @@ interface FakeJob {
 }
 
 const STEPS = 90;
+export const TOKENS_PER_STEP = 10;
 /** One is running there: it takes no other. */
 const OCCUPIES: readonly JobState[] = ['receiving', 'waiting', 'running'];
 
@@ -90,11 +93,15 @@ export class FakeJobOrigin {
   finish(adapter: TinyAdapter, card: Partial<TrainingCard> = {}): void {
     const [, job] = this.only;
     this.#wake(job);
-    const { rows, chain } = job.declaration;
+    const { rows, validation, chain } = job.declaration;
     const of = trainingCard();
     job.state = 'done';
     job.adapter = adapter;
-    job.card = { ...of, rows: { ...of.rows, sha256: rows.sha256 }, chain, ...card };
+    const ofFiles = {
+      sha256: rows.sha256,
+      ...(validation === undefined ? {} : { held_out_sha256: validation.sha256 }),
+    };
+    job.card = { ...of, rows: { ...of.rows, ...ofFiles }, chain, ...card };
   }
 
   fail(code: JobFailure, message: string): void {
@@ -103,6 +110,7 @@ export class FakeJobOrigin {
     job.failure = { code, message };
   }
 
+  /** Of both files, one behind the other. */
   rowsOf(id: string): Buffer {
     const { parts } = this.jobs.get(id) ?? { parts: new Map<number, Buffer>() };
     return Buffer.concat([...parts].sort(([a], [b]) => a - b).map(([, bytes]) => bytes));
@@ -164,13 +172,17 @@ export class FakeJobOrigin {
 
   #take(id: string, job: FakeJob, index: number, body: unknown): Response {
     if (!(body instanceof Uint8Array)) throw new Error('rows are bytes');
-    const { bytes, sha256 } = job.declaration.rows;
-    const length = Math.min(ROWS_PART_BYTES, bytes - index * ROWS_PART_BYTES);
+    const { rows, validation } = job.declaration;
+    const own = Math.ceil(rows.bytes / ROWS_PART_BYTES);
+    const [of, part] = index < own ? [rows, index] : [validation, index - own];
+    const length = Math.min(ROWS_PART_BYTES, (of?.bytes ?? 0) - part * ROWS_PART_BYTES);
     if (body.length !== length) throw new Error(`part ${index} has ${body.length} bytes`);
     job.parts.set(index, Buffer.from(body));
     if (this.#missing(job).length === 0) {
-      const found = createHash('sha256').update(this.rowsOf(id)).digest('hex');
-      if (found !== sha256) throw new Error('other rows');
+      const all = this.rowsOf(id);
+      const files = [all.subarray(0, rows.bytes), all.subarray(rows.bytes)];
+      for (const [at, wanted] of [rows, validation].entries())
+        if (wanted !== undefined && sha256(files[at]!) !== wanted.sha256) throw new Error('other rows');
       if (job.state === 'receiving') job.state = 'waiting';
     }
     return this.#report(id, job, 0);
@@ -181,7 +193,9 @@ export class FakeJobOrigin {
   }
 
   #missing({ declaration, parts }: FakeJob): number[] {
-    const many = Math.ceil(declaration.rows.bytes / ROWS_PART_BYTES);
+    const { rows, validation } = declaration;
+    const many =
+      Math.ceil(rows.bytes / ROWS_PART_BYTES) + Math.ceil((validation?.bytes ?? 0) / ROWS_PART_BYTES);
     return Array.from({ length: many }, (_, i) => i).filter((i) => !parts.has(i));
   }
 
@@ -207,6 +221,7 @@ export class FakeJobOrigin {
       missing_adapters: this.#lacks(job),
       step,
       steps: STEPS,
+      tokens: step * TOKENS_PER_STEP,
       seconds_left: state === 'running' ? STEPS - step : null,
       failure,
       result:

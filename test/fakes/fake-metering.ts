@@ -3,6 +3,7 @@ import {
   emptyQuota,
   renew,
   settle,
+  spend,
   undo,
   type QuotaState,
 } from '../../worker/metering/quota-state.ts';
@@ -34,6 +35,7 @@ export function createFakeQuotas(): FakeQuotas {
     undo: async (counter, ask) => undo(of('undo', counter), ask),
     renew: async (counter, ask) => renew(of('renew', counter), ask),
     settle: async (counter, ask) => settle(of('settle', counter), ask),
+    spend: async (counter, ask) => spend(of('spend', counter), ask),
     async reset(counter) {
       of('reset', counter);
       states.set(counter, emptyQuota());

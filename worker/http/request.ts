@@ -11,6 +11,7 @@ import {
 import { isSampled } from '../../protocol/identity.ts';
 import { asMessagesError } from '../../protocol/messages.ts';
 import type { AdminCaller, Caller } from '../access/ports.ts';
+import type { Trainer } from '../training/ports.ts';
 import type { DownloadGrant } from '../downloads/download-token.ts';
 import type { PageCaller } from '../publications/publish-token.ts';
 import { MAX_DRAINED_BYTES } from '../limits.ts';
@@ -29,7 +30,7 @@ export interface AppEnv {
     downloads: DownloadGrant;
     publication: PageCaller;
     /** Whom a key with the right to train acts for. */
-    trainer: AdminCaller;
+    trainer: Trainer;
     trace: RequestTrace;
   };
 }

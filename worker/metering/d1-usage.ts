@@ -1,5 +1,6 @@
 import type { UsageGroup } from '../../protocol/admin-api/tenants.ts';
 import { isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
+import { addingUsage, usageJson } from './d1-usage-rows.ts';
 import type { UsageLedger } from './ports.ts';
 
 const BY_TOKENS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
@@ -47,6 +48,8 @@ const COSTS = statements(
      GROUP BY grouped ORDER BY ${order} LIMIT ?`,
 );
 
+const ADD = addingUsage('?');
+
 interface SumRow {
   grouped: string;
   requests: number;
@@ -60,34 +63,10 @@ interface SumRow {
 export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
   return {
     async add({ id, at, rows }) {
-      // One statement, so that D1's limits do not bound the number of rows.
-      const json = JSON.stringify(
-        rows.map((row) => [
-          row.tenant,
-          row.hour,
-          row.keyId,
-          row.name,
-          row.version,
-          row.requests,
-          row.errors,
-          row.promptTokens,
-          row.completionTokens,
-        ]),
-      );
       try {
         await db.batch([
           db.prepare('INSERT INTO usage_batches (id, at) VALUES (?, ?)').bind(id, at),
-          db
-            .prepare(
-              `INSERT INTO usage (tenant, hour, key_id, name, version, requests, errors, prompt_tokens, completion_tokens)
-               SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
-                 value ->> 5, value ->> 6, value ->> 7, value ->> 8
-               FROM json_each(?) WHERE true
-               ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, errors = errors + excluded.errors,
-                 prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-                 completion_tokens = completion_tokens + excluded.completion_tokens`,
-            )
-            .bind(json),
+          db.prepare(ADD).bind(usageJson(rows)),
           db.prepare('DELETE FROM usage_batches WHERE at < ?').bind(at - memoryMs),
         ]);
       } catch (error) {

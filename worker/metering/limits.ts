@@ -9,6 +9,13 @@ export const LEASE_MS = 60 * SECOND;
 export const LEASE_RENEW_MS = 15 * SECOND;
 /** An expired lease is remembered for this long, so that tokens reported late are counted, once. */
 export const LEASE_KEPT_MS = REQUEST_BUDGET_MS;
+/**
+ * A counter remembers how many tokens of a fine-tuning job it has counted for this long, so that they are counted once
+ * though its answer is lost. The job knows it afterwards.
+ */
+export const JOB_TOKENS_KEPT_MS = 86_400 * SECOND;
+/** … and of this many jobs, 60 bytes each. */
+export const MAX_COUNTED_JOBS = 200;
 /** A counter that does not answer in this time is treated as out of order: `on_outage` decides. */
 export const QUOTA_TIMEOUT_MS = 2 * SECOND;
 /** A key that exceeded its quota gets the same answer for this long without asking its counter. */

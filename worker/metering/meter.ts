@@ -4,7 +4,7 @@ import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { errorResponse, err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { finishOf, readUsageNote } from '../../protocol/origin-wire.ts';
 import { RETRY_AFTER_MS, LAST_KNOWN_GOOD_ENTRIES } from '../limits.ts';
-import { logLine } from '../log.ts';
+import { logLine, reasonOf } from '../log.ts';
 import { createBatchedWrites } from '../platform/store-calls.ts';
 import {
   REFUSAL_MEMORY_MS,
@@ -15,6 +15,7 @@ import {
   LEASE_RENEW_MS,
 } from './limits.ts';
 import type {
+  BudgetLeft,
   CompletionMeter,
   Quotas,
   UsageLedger,
@@ -64,6 +65,51 @@ export function createMeter(params: Clock & { quotas: Quotas | null; usage: Usag
     usage,
     renewMs: LEASE_RENEW_MS,
   });
+}
+
+/** Budgets of tokens, for work that is not a completion. */
+export interface Budgets {
+  /**
+   * Counts tokens of a fine-tuning job, up to `total`, of which `from` are known to be counted.
+   * @returns `counted`: no counter was away. `least`: the budget of which least is left, null without budgets.
+   * `error`: why a new job should not begin although there is one: a counter is away, and `on_outage` says so, or damaged.
+   */
+  spend(
+    caller: LimitedCaller,
+    tokens: { job: string; from: number; total: number },
+  ): Promise<{ counted: boolean; least: (BudgetLeft & { of: LimitOf }) | null; error: ApiError | null }>;
+}
+
+/** @param quotas null = this deployment has no counters: as if none responded. */
+export function createBudgets({ quotas, now }: { quotas: Quotas | null; now: () => number }): Budgets {
+  return {
+    async spend(caller, tokens) {
+      const asked = await Promise.all(
+        countersOf(caller).map(async ({ of, counter, limits }) => {
+          try {
+            if (quotas === null) throw new Error('there is no binding QUOTAS');
+            const budget = await quotas.spend(counter, { limits, ...tokens, at: now() });
+            if (budget?.reason === 'damaged') return { counted: false, least: null, error: damagedError(of) };
+            return { counted: true, least: budget === null ? null : { ...budget, of }, error: null };
+          } catch (error) {
+            const open = limits.on_outage !== 'refuse';
+            logLine('quota_unavailable', {
+              ...{ key_id: caller.keyId, counter, open, reason: reasonOf(error) },
+            });
+            return { counted: false, least: null, error: open ? null : limitsUnchecked(RETRY_AFTER_MS) };
+          }
+        }),
+      );
+      const [least = null] = asked
+        .flatMap((one) => (one.least === null ? [] : [one.least]))
+        .sort((a, b) => a.left - b.left);
+      return {
+        counted: asked.every(({ counted }) => counted),
+        least,
+        error: asked.find(({ error }) => error !== null)?.error ?? null,
+      };
+    },
+  };
 }
 
 interface Batch {
@@ -387,9 +433,7 @@ export function createAskQuota(params: {
     } catch (error) {
       trouble(keyId, one, error instanceof Error ? error.message : 'unknown error');
       if (limits.on_outage !== 'refuse') return ok(null);
-      const message = "This key's limits cannot be checked now. Retry in a few seconds.";
-      const refused = registryUnavailable(retryAfterMs, message);
-      return err({ error: refused, headers: [], afterMs: retryAfterMs });
+      return err({ error: limitsUnchecked(retryAfterMs), headers: [], afterMs: retryAfterMs });
     }
   }
 
@@ -498,24 +542,42 @@ const WHOSE: Record<LimitOf, { budget: string; are: string }> = {
   },
 };
 
+const limitsUnchecked = (retryAfterMs: number): ApiError =>
+  registryUnavailable(retryAfterMs, "This key's limits cannot be checked now. Retry in a few seconds.");
+
+const damagedError = (of: LimitOf): ApiError => ({
+  code: 'quota_damaged',
+  message:
+    `The usage of this ${of} cannot be read, so its requests are refused. Ask the operator to reset ` +
+    'it: graft limits reset.',
+});
+
+/**
+ * @param at unix ms.
+ * @returns a budget by its owner and size, and a sentence that says when it is renewed.
+ */
+export function budgetWords(
+  { of, reason, limit, renewedInMs }: BudgetLeft & { of: LimitOf },
+  at: number,
+): { budget: string; renewed: string } {
+  return {
+    budget: `${WHOSE[of].budget} of ${limit} tokens per ${reason}`,
+    renewed: `It is renewed on ${new Date(at + renewedInMs).toISOString()}`,
+  };
+}
+
 /** @param of whose limits. @param at unix ms. */
 function quotaError(of: LimitOf, refused: NonNullable<QuotaDecision['refused']>, at: number): ApiError {
   const { reason, limit, retryAfterMs } = refused;
-  const { budget, are } = WHOSE[of];
-  if (reason === 'damaged')
-    return {
-      code: 'quota_damaged',
-      message:
-        `The usage of this ${of} cannot be read, so its requests are refused. Ask the operator to reset ` +
-        'it: graft limits reset.',
-    };
-  if (reason === 'day' || reason === 'month')
+  const { are } = WHOSE[of];
+  if (reason === 'damaged') return damagedError(of);
+  if (reason === 'day' || reason === 'month') {
+    const words = budgetWords({ of, reason, limit, left: 0, renewedInMs: retryAfterMs }, at);
     return {
       code: 'insufficient_quota',
-      message:
-        `${budget} of ${limit} tokens per ${reason} is used up. It is renewed on ` +
-        `${new Date(at + retryAfterMs).toISOString()}; ask for a larger budget if you cannot wait.`,
+      message: `${words.budget} is used up. ${words.renewed}; ask for a larger budget if you cannot wait.`,
     };
+  }
   return {
     code: 'rate_limit_exceeded',
     message: `${are} limited to ${WORDS[reason](limit)}. Please try again in ${duration(retryAfterMs)}.`,

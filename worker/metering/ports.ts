@@ -51,6 +51,15 @@ export interface QuotaDecision {
   tokens: QuotaMeter | null;
 }
 
+/** What is left of a budget of tokens. */
+export interface BudgetLeft {
+  /** `damaged` as in {@link QuotaReason}; then nothing was counted. */
+  reason: 'day' | 'month' | 'damaged';
+  limit: number;
+  left: number;
+  renewedInMs: number;
+}
+
 /**
  * Counts exactly, with one counter per key or tenant that has limits. Times are the caller's clock, unix ms;
  * a counter's own time never goes back. Every method throws StoreUnavailable.
@@ -64,6 +73,15 @@ export interface Quotas {
   renew(counter: string, ask: { lease: string; at: number }): Promise<void>;
   /** Ends the lease and counts its tokens. Repeating it counts nothing. */
   settle(counter: string, ask: { lease: string; tokens: number; at: number }): Promise<void>;
+  /**
+   * Counts tokens of a fine-tuning job, of which `from` are known to be counted, up to `total`. Repeating it counts
+   * nothing.
+   * @returns the budget of which least is left; null without budgets.
+   */
+  spend(
+    counter: string,
+    ask: { limits: KeyLimits; job: string; from: number; total: number; at: number },
+  ): Promise<BudgetLeft | null>;
   /** Forgets all usage, even if it is unreadable. */
   reset(counter: string): Promise<void>;
 }

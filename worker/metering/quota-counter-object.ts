@@ -3,8 +3,8 @@ import { KeyLimits } from '../../protocol/admin-api/keys.ts';
 import { logLine } from '../log.ts';
 import { askObject, type DurableNamespace } from '../platform/store-calls.ts';
 import { DAMAGED_QUOTA_RETRY_MS } from './limits.ts';
-import type { QuotaDecision, Quotas } from './ports.ts';
-import { admit, emptyQuota, QuotaState, renew, settle, undo } from './quota-state.ts';
+import type { BudgetLeft, QuotaDecision, Quotas } from './ports.ts';
+import { admit, emptyQuota, QuotaState, renew, settle, spend, undo } from './quota-state.ts';
 
 const Meter = z.object({ limit: z.number(), remaining: z.number(), resetMs: z.number() }).nullable();
 const Decision: z.ZodType<QuotaDecision> = z.object({
@@ -19,6 +19,15 @@ const Decision: z.ZodType<QuotaDecision> = z.object({
   tokens: Meter,
 });
 
+const Budget: z.ZodType<BudgetLeft | null> = z
+  .object({
+    reason: z.enum(['day', 'month', 'damaged']),
+    limit: z.number(),
+    left: z.number(),
+    renewedInMs: z.number(),
+  })
+  .nullable();
+
 /** Quotas in Durable Objects (`QuotaCounter`), one per counter. */
 export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs: number }): Quotas {
   const { namespace, timeoutMs } = params;
@@ -26,17 +35,22 @@ export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs:
   const ask = <T>(counter: string, call: QuotaCall, parse: (answer: unknown) => T): Promise<T> =>
     askObject({ namespace, name: counter, what: 'counter', call, parse, timeoutMs });
   const nothing = (): void => undefined;
+  const understood =
+    <T>(schema: z.ZodType<T>) =>
+    (answer: unknown): T => {
+      const parsed = schema.safeParse(answer);
+      if (parsed.success) return parsed.data;
+      throw new Error("the counter's answer was not understood");
+    };
 
   return {
     admit: (counter, { limits, lease, at }) =>
-      ask(counter, { call: 'admit', limits, lease, at }, (answer) => {
-        const parsed = Decision.safeParse(answer);
-        if (parsed.success) return parsed.data;
-        throw new Error("the counter's answer was not understood");
-      }),
+      ask(counter, { call: 'admit', limits, lease, at }, understood(Decision)),
     undo: (counter, { lease, at }) => ask(counter, { call: 'undo', lease, at }, nothing),
     renew: (counter, { lease, at }) => ask(counter, { call: 'renew', lease, at }, nothing),
     settle: (counter, { lease, tokens, at }) => ask(counter, { call: 'settle', lease, tokens, at }, nothing),
+    spend: (counter, { limits, job, from, total, at }) =>
+      ask(counter, { call: 'spend', limits, job, from, total, at }, understood(Budget)),
     reset: (counter) => ask(counter, { call: 'reset' }, nothing),
   };
 }
@@ -54,6 +68,14 @@ export const QuotaCall = z.discriminatedUnion('call', [
   z.strictObject({ call: z.literal('undo'), lease, at }),
   z.strictObject({ call: z.literal('renew'), lease, at }),
   z.strictObject({ call: z.literal('settle'), lease, tokens: z.number().min(0), at }),
+  z.strictObject({
+    call: z.literal('spend'),
+    limits: KeyLimits,
+    job: z.string(),
+    from: z.number().min(0),
+    total: z.number().min(0),
+    at,
+  }),
   z.strictObject({ call: z.literal('reset') }),
 ]);
 export type QuotaCall = z.infer<typeof QuotaCall>;
@@ -63,6 +85,12 @@ const DAMAGED: QuotaDecision = {
   refused: { reason: 'damaged', limit: 0, retryAfterMs: DAMAGED_QUOTA_RETRY_MS },
   requests: null,
   tokens: null,
+};
+const DAMAGED_BUDGET: BudgetLeft = {
+  reason: 'damaged',
+  limit: 0,
+  left: 0,
+  renewedInMs: DAMAGED_QUOTA_RETRY_MS,
 };
 
 /**
@@ -83,7 +111,8 @@ export class QuotaCounter {
     const call = QuotaCall.parse(await request.json());
     if (call.call === 'reset') this.#state = Promise.resolve(emptyQuota());
     const state = await this.#load();
-    if (state === null) return Response.json(call.call === 'admit' ? DAMAGED : null);
+    if (state === null)
+      return Response.json(call.call === 'admit' ? DAMAGED : call.call === 'spend' ? DAMAGED_BUDGET : null);
     // No `await` from here on, so requests cannot interleave.
     const answer = this.#apply(state, call);
     this.#storage.put('quota', state, { allowUnconfirmed: true }).catch((error: unknown) => {
@@ -105,6 +134,8 @@ export class QuotaCounter {
       case 'settle':
         settle(state, call);
         return null;
+      case 'spend':
+        return spend(state, call);
       case 'reset':
         return null;
     }

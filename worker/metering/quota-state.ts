@@ -5,9 +5,9 @@
  * calendar, UTC.
  */
 import { z } from 'zod';
-import { LEASE_KEPT_MS, LEASE_MS } from './limits.ts';
+import { JOB_TOKENS_KEPT_MS, LEASE_KEPT_MS, LEASE_MS, MAX_COUNTED_JOBS } from './limits.ts';
 import type { KeyLimits } from '../../protocol/admin-api/keys.ts';
-import type { QuotaDecision, QuotaMeter, QuotaReason } from './ports.ts';
+import type { BudgetLeft, QuotaDecision, QuotaMeter, QuotaReason } from './ports.ts';
 
 const Total = z.object({ period: z.int(), tokens: z.number() });
 
@@ -26,6 +26,8 @@ export const QuotaState = z.object({
   day: Total,
   /** Months since 1970 and their tokens. */
   month: Total,
+  /** Fine-tuning job -> its tokens that are counted, and unix ms of when they were. */
+  jobs: z.map(z.string(), z.object({ tokens: z.number(), at: z.number() })).default(() => new Map()),
 });
 export type QuotaState = z.infer<typeof QuotaState>;
 
@@ -45,6 +47,7 @@ export const emptyQuota = (): QuotaState => ({
   took: 0,
   day: { period: 0, tokens: 0 },
   month: { period: 0, tokens: 0 },
+  jobs: new Map(),
 });
 
 const monthOf = (at: number): number => {
@@ -65,6 +68,8 @@ function advance(state: QuotaState, at: number): number {
   state.seconds = state.seconds.filter(([second]) => secondEnd(second) > now);
   for (const [lease, until] of state.leases) if (until + LEASE_KEPT_MS <= now) state.leases.delete(lease);
   for (const lease of state.begun.keys()) if (!state.leases.has(lease)) state.begun.delete(lease);
+  for (const [job, { at: counted }] of state.jobs)
+    if (counted + JOB_TOKENS_KEPT_MS <= now) state.jobs.delete(job);
   const day = Math.floor(now / DAY_MS);
   if (state.day.period !== day) state.day = { period: day, tokens: 0 };
   const month = monthOf(now);
@@ -191,4 +196,35 @@ export function settle(state: QuotaState, ask: { lease: string; tokens: number; 
   if (begun !== undefined)
     state.took = state.took === 0 ? state.at - begun : 0.75 * state.took + 0.25 * (state.at - begun);
   use(state, 0, ask.tokens);
+}
+
+/**
+ * Counts tokens that a fine-tuning job has trained, for budgets of days and months alone: a job must not use up the
+ * minutes of a key's completions.
+ * @param ask.from of its tokens, those that the caller knows to be counted; what is remembered here goes first.
+ * @param ask.total all of its tokens so far.
+ * @returns the budget of which least is left; null without budgets.
+ */
+export function spend(
+  state: QuotaState,
+  ask: { limits: KeyLimits; job: string; from: number; total: number; at: number },
+): BudgetLeft | null {
+  const { limits, job, total } = ask;
+  const now = advance(state, ask.at);
+  const tokens = total - Math.max(ask.from, state.jobs.get(job)?.tokens ?? 0);
+  if (tokens > 0) {
+    state.day.tokens += tokens;
+    state.month.tokens += tokens;
+    state.jobs.delete(job);
+    state.jobs.set(job, { tokens: total, at: now });
+    // The caller knows what was counted of older ones.
+    for (const [oldest] of state.jobs) if (state.jobs.size > MAX_COUNTED_JOBS) state.jobs.delete(oldest);
+  }
+  const left = (reason: BudgetLeft['reason'], used: number, limit: number | undefined, ends: number) =>
+    limit === undefined ? [] : [{ reason, limit, left: Math.max(0, limit - used), renewedInMs: ends - now }];
+  const [least] = [
+    ...left('month', state.month.tokens, limits.tokens_per_month, monthStart(state.month.period + 1)),
+    ...left('day', state.day.tokens, limits.tokens_per_day, (state.day.period + 1) * DAY_MS),
+  ].sort((a, b) => a.left - b.left || b.renewedInMs - a.renewedInMs);
+  return least ?? null;
 }

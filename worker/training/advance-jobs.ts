@@ -9,19 +9,22 @@ import { MAX_JOB_EVENTS_AT_ONCE, MAX_JOB_SECONDS, type JobReport } from '../../p
 import { mayUseChain } from '../access/authenticate.ts';
 import type { GrantLedger } from '../access/d1-grants.ts';
 import type { KeyLedger } from '../access/d1-key-ledger.ts';
-import { BOOTSTRAP_CALLER, type AdminCaller, type KeyRow } from '../access/ports.ts';
+import type { KeyRow } from '../access/ports.ts';
 import { PART_SETTLE_MS } from '../blobs/limits.ts';
 import { finishBlob, receivePart } from '../blobs/stored-file.ts';
 import { logLine, reasonOf } from '../log.ts';
-import type { UsageLedger } from '../metering/ports.ts';
+import { budgetWords, type Budgets } from '../metering/meter.ts';
+import type { UsageRow } from '../metering/ports.ts';
 import type { JobAnswer, OriginJobs } from '../origins/jobs.ts';
 import type { PageUploads } from '../publications/d1-page-uploads.ts';
+import { StoreUnavailable } from '../platform/ports.ts';
 import type { IntakeDeps, RequestLife } from '../registry/ports.ts';
 import { publishVersion } from '../registry/publish-version.ts';
 import {
   JOB_DELETIONS_PER_RUN,
   JOB_KEPT_MS,
   JOB_LEASE_MS,
+  JOB_LEASE_RENEW_MS,
   JOB_RETRY_MS,
   JOBS_PER_RUN,
   MAX_ROTATIONS,
@@ -29,8 +32,16 @@ import {
   RESULT_LOST_MS,
   RESULT_PART_BYTES,
 } from './limits.ts';
-import type { JobChange, NewJobEvent, RowFiles, RowParts, TrainingJob, TrainingJobs } from './ports.ts';
-import { asTrainer } from './require-trainer.ts';
+import type {
+  JobChange,
+  NewJobEvent,
+  RowFiles,
+  RowParts,
+  Trainer,
+  TrainingJob,
+  TrainingJobs,
+} from './ports.ts';
+import { BOOTSTRAP_TRAINER, trainerOfRow } from './require-trainer.ts';
 
 export interface AdvanceDeps extends IntakeDeps {
   trainingJobs: TrainingJobs;
@@ -40,7 +51,7 @@ export interface AdvanceDeps extends IntakeDeps {
   keyLedger: Pick<KeyLedger, 'get'>;
   grantLedger: Pick<GrantLedger, 'usableBy'>;
   pageUploads: PageUploads;
-  usage: UsageLedger;
+  budgets: Budgets;
 }
 
 type KeepAlive = RequestLife['keepAlive'];
@@ -119,11 +130,36 @@ export async function advanceJob(deps: AdvanceDeps, id: string, keepAlive: KeepA
   const until = now() + JOB_LEASE_MS;
   const job = await trainingJobs.lease({ id, now: now(), until });
   if (job === null) return;
+  const end = renewing(deps, { id, until });
   try {
     await attend(deps, job, keepAlive);
   } finally {
-    await trainingJobs.release({ id, until });
+    await trainingJobs.release({ id, until: await end() });
   }
+}
+
+/** Renews a lease until it is told to end. @returns what does so; resolves to the lease's end. */
+function renewing(
+  { trainingJobs, now }: Pick<AdvanceDeps, 'trainingJobs' | 'now'>,
+  lease: { id: string; until: number },
+): () => Promise<number> {
+  let { until } = lease;
+  let last: Promise<unknown> = Promise.resolve();
+  const renew = async (): Promise<void> => {
+    const next = now() + JOB_LEASE_MS;
+    try {
+      if (await trainingJobs.renew({ id: lease.id, until, next })) until = next;
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) throw error;
+      // The next one may find it in time.
+    }
+  };
+  const timer = setInterval(() => (last = last.then(renew)), JOB_LEASE_RENEW_MS);
+  return async () => {
+    clearInterval(timer);
+    await last;
+    return until;
+  };
 }
 
 /** As often as an origin can have something new at once: rows, adapters, a pause to do, and some thousand events. */
@@ -145,13 +181,16 @@ async function attend(deps: AdvanceDeps, leased: TrainingJob, keepAlive: KeepAli
   for (let round = 0; round < ROUNDS; round += 1) {
     if (answer.kind !== 'report') return unheard(deps, job, answer);
     const { report }: { report: JobReport } = answer;
-    job = await note(deps, job, report);
+    const tokens = job === null ? null : await countTokens(deps, { job, report, trainer });
+    job = await note(deps, { job, report, counted: tokens?.counted ?? {} });
     if (job === null) return leftBehind(deps, leased, origin);
     if (report.events.length >= MAX_JOB_EVENTS_AT_ONCE) {
       // Before it ends: the origin deletes what is left of its story then.
       answer = await originJobs.report(origin, job.id, job.seen);
       continue;
     }
+    const over = tokens?.over ?? null;
+    if (over !== null && report.state === 'running') return void (await fail(deps, job, over));
     if (report.state === 'failed') {
       const failure = report.failure ?? { code: 'training_failed', message: 'The training failed.' };
       return void (await fail(deps, job, { ...failure, param: null }));
@@ -174,27 +213,30 @@ const KEY_ENDED = {
 async function trainerOf(
   { keyLedger, grantLedger, now }: AdvanceDeps,
   { keyId, tenant }: TrainingJob,
-): Promise<AdminCaller | null> {
+): Promise<Trainer | null> {
   const grants = () => grantLedger.usableBy(tenant);
   // It is in no ledger: it neither ends nor loses a right.
-  if (keyId === BOOTSTRAP_CALLER.keyId) return { ...asTrainer(BOOTSTRAP_CALLER), grants: await grants() };
+  if (keyId === BOOTSTRAP_TRAINER.keyId) return { ...BOOTSTRAP_TRAINER, grants: await grants() };
   let row: KeyRow | null = await keyLedger.get(keyId);
   for (let i = 0; i < MAX_ROTATIONS && row !== null; i += 1) {
     const isOver = row.revoked_at !== null || (row.expires_at !== null && row.expires_at <= now());
     if (row.tenant !== tenant) return null;
-    if (!isOver && row.train) return { ...asTrainer({ ...row, keyId: row.id }), grants: await grants() };
+    if (!isOver && row.train) return { ...trainerOfRow(row), grants: await grants() };
     if (!isOver || row.replaced_by === null) return null;
     row = await keyLedger.get(row.replaced_by);
   }
   return null;
 }
 
+const announced = ({ bytes, sha256 }: TrainingJob['rows']) => ({ bytes, sha256 });
+
 const declare = ({ originJobs }: AdvanceDeps, job: TrainingJob, origin: string): Promise<JobAnswer> =>
   originJobs.declare(origin, job.id, {
     tenant: job.tenant,
     request: job.request,
     chain: job.chain,
-    rows: { bytes: job.rows.bytes, sha256: job.rows.sha256 },
+    rows: announced(job.rows),
+    ...(job.validation === null ? {} : { validation: announced(job.validation) }),
     max_seconds: MAX_JOB_SECONDS,
   });
 
@@ -241,14 +283,60 @@ async function unheard(
 
 const BEGUN: ReadonlySet<JobReport['state']> = new Set(['running', 'done', 'failed']);
 
+/**
+ * Counts what was trained since the last time in the budgets of the job's key.
+ * @returns what the job is to know of it, and why it has to end, if a budget is used up.
+ */
+async function countTokens(
+  { budgets, now }: AdvanceDeps,
+  { job, report, trainer }: { job: TrainingJob; report: JobReport; trainer: Trainer },
+): Promise<{ counted: JobChange; over: NonNullable<TrainingJob['error']> | null }> {
+  // One that began anew elsewhere is paid for what was counted.
+  const trained = Math.max(job.trained, report.result?.card.tokens ?? report.tokens);
+  if (trained === job.spent && report.state !== 'running') return { counted: { trained }, over: null };
+  const tokens = { job: job.id, from: job.spent, total: Math.max(trained, job.spent) };
+  const { counted, least } = await budgets.spend(trainer.limited, tokens);
+  const change = { trained, spent: counted ? tokens.total : job.spent };
+  if (least === null || least.left > 0) return { counted: change, over: null };
+  const { budget, renewed } = budgetWords(least, now());
+  const message =
+    `${budget} is used up: the job was ended at step ${report.step} of ${report.steps}, with ${trained} tokens ` +
+    `trained. ${renewed}. Create the job again then, or ask for a larger budget.`;
+  return { counted: change, over: { code: 'insufficient_quota', message, param: null } };
+}
+
+/** Usage of a job that ends. @returns null if it has trained nothing. */
+export const usageOf = (
+  { tenant, keyId, name, trained, doneAt }: TrainingJob,
+  end: { at: number; version?: number; errors?: number },
+): UsageRow | null =>
+  trained === 0
+    ? null
+    : {
+        tenant,
+        hour: Math.floor((doneAt ?? end.at) / 3_600_000),
+        keyId,
+        name,
+        version: end.version ?? 0,
+        requests: 1,
+        errors: end.errors ?? 0,
+        promptTokens: trained,
+        completionTokens: 0,
+      };
+
 /** Records what an origin says. @returns null if the job was changed meanwhile: whoever did has the word. */
-function note(deps: AdvanceDeps, job: TrainingJob | null, report: JobReport): Promise<TrainingJob | null> {
+function note(
+  deps: AdvanceDeps,
+  of: { job: TrainingJob | null; report: JobReport; counted: JobChange },
+): Promise<TrainingJob | null> {
+  const { job, report, counted } = of;
   if (job === null) return Promise.resolve(null);
   const { trainingJobs, now } = deps;
   const at = now();
   const news = report.events.filter(({ number }) => number > job.seen);
   const hasBegun = BEGUN.has(report.state);
   const change: JobChange = {
+    ...counted,
     heardAt: at,
     seen: Math.max(job.seen, ...news.map(({ number }) => number)),
     status: job.wanted === 'pause' ? 'paused' : hasBegun ? 'running' : 'queued',
@@ -306,34 +394,43 @@ async function sendRows(
   { job, origin, report }: { job: TrainingJob; origin: string; report: JobReport },
 ): Promise<JobAnswer | Lost | null> {
   const { originJobs, rowFiles, rowParts, now } = deps;
-  const { id, tenant, rows } = job;
-  const file = await rowFiles.get({ id: rows.file, tenant, now: now() });
-  if (file === null) return { kind: 'lost', error: FILE_GONE };
+  const { id, tenant } = job;
+  let first = 0;
   let answer: JobAnswer | null = null;
-  for (const index of report.missing_parts) {
-    if (index >= file.parts) continue;
-    const bytes = await rowParts.get({ tenant, file: rows.file, part: index });
-    if (bytes === null) {
-      // KV may be a minute behind.
-      if (now() - file.createdAt < PART_SETTLE_MS) return null;
-      return { kind: 'lost', error: FILE_DAMAGED };
+  for (const param of ['training_file', 'validation_file'] as const) {
+    const sent = param === 'training_file' ? job.rows : job.validation;
+    if (sent === null) continue;
+    const file = await rowFiles.get({ id: sent.file, tenant, now: now() });
+    if (file === null) return { kind: 'lost', error: fileGone(param) };
+    for (const index of report.missing_parts) {
+      if (index < first || index >= first + file.parts) continue;
+      const bytes = await rowParts.get({ tenant, file: sent.file, part: index - first });
+      if (bytes === null) {
+        // KV may be a minute behind.
+        if (now() - file.createdAt < PART_SETTLE_MS) return null;
+        return { kind: 'lost', error: fileDamaged(param) };
+      }
+      answer = await originJobs.sendRows(origin, id, { index, bytes });
+      if (answer.kind !== 'report') return answer;
     }
-    answer = await originJobs.sendRows(origin, id, { index, bytes });
-    if (answer.kind !== 'report') return answer;
+    first += file.parts;
   }
   return answer;
 }
 
-const FILE_GONE = {
+type FileParam = 'training_file' | 'validation_file';
+const nameOf = (param: FileParam): string => param.replace('_', ' ');
+
+const fileGone = (param: FileParam) => ({
   code: 'file_not_found',
-  message: 'The training file was deleted, or expired, before an origin had it.',
-  param: 'training_file',
-};
-const FILE_DAMAGED = {
+  message: `The ${nameOf(param)} was deleted, or expired, before an origin had it.`,
+  param,
+});
+const fileDamaged = (param: FileParam) => ({
   code: 'file_damaged',
-  message: 'A part of the training file is missing or damaged in the store. Send the file again.',
-  param: 'training_file',
-};
+  message: `A part of the ${nameOf(param)} is missing or damaged in the store. Send the file again.`,
+  param,
+});
 
 /** Ends the job without a result. @returns null if somebody has changed it since. */
 export function fail(
@@ -346,7 +443,7 @@ export function fail(
   return deps.trainingJobs.save(
     job,
     { status: 'failed', finishedAt: at, origin: null, estimatedFinish: null, error },
-    { events: [event(at, 'error', error.message)], leaves: true },
+    { events: [event(at, 'error', error.message)], leaves: true, usage: usageOf(job, { at, errors: 1 }) },
   );
 }
 
@@ -366,12 +463,15 @@ const MAY_PASS: ReadonlySet<ApiError['code']> = new Set([
 /** Makes a staged version of the result, once, with every check of a publication. */
 async function publish(
   deps: AdvanceDeps,
-  of: { job: TrainingJob; report: JobReport; trainer: AdminCaller; keepAlive: KeepAlive },
+  of: { job: TrainingJob; report: JobReport; trainer: Trainer; keepAlive: KeepAlive },
 ): Promise<void> {
   const { job, report } = of;
-  const { now, usage, trainingJobs } = deps;
+  const { now, trainingJobs } = deps;
   const card = SentTrainingCard.safeParse(report.result?.card);
-  const isOwn = card.success && card.data.rows.sha256 === job.rows.sha256;
+  const isOwn =
+    card.success &&
+    card.data.rows.sha256 === job.rows.sha256 &&
+    card.data.rows.held_out_sha256 === job.validation?.sha256;
   if (report.result === null || !card.success || !isOwn)
     return void (await fail(deps, job, {
       code: 'training_failed',
@@ -390,24 +490,6 @@ async function publish(
   const at = now();
   const { tokens, steps, curve, scores } = card.data;
   const version = published.value;
-  // The id of the batch is the job's, so that it is counted once, whoever comes here how often.
-  await usage.add({
-    id: job.id,
-    at,
-    rows: [
-      {
-        tenant: job.tenant,
-        hour: Math.floor((job.doneAt ?? at) / 3_600_000),
-        keyId: job.keyId,
-        name: job.name,
-        version,
-        requests: 1,
-        errors: 0,
-        promptTokens: tokens,
-        completionTokens: 0,
-      },
-    ],
-  });
   const result = {
     version,
     tokens,
@@ -419,7 +501,7 @@ async function publish(
   await trainingJobs.save(
     job,
     { status: 'succeeded', finishedAt: at, origin: null, estimatedFinish: null, result },
-    { events: [event(at, 'info', message)], leaves: true },
+    { events: [event(at, 'info', message)], leaves: true, usage: usageOf(job, { at, version }) },
   );
 }
 
@@ -427,7 +509,7 @@ async function versionOf(
   deps: AdvanceDeps,
   of: {
     job: TrainingJob;
-    trainer: AdminCaller;
+    trainer: Trainer;
     keepAlive: KeepAlive;
     card: TrainingCard;
     result: NonNullable<JobReport['result']>;

@@ -7,6 +7,7 @@ import type { BaseInfo } from '../../protocol/origin-wire.ts';
 import {
   ALPHA_PER_RANK,
   TRAINING_DEFAULTS,
+  usualBatch,
   usualRate,
   type TrainingRequest,
 } from '../../protocol/training.ts';
@@ -15,12 +16,13 @@ import type { GrantLedger } from '../access/d1-grants.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { modelNotFound, modelWithdrawn, ownNameOfBase } from '../errors.ts';
 import { parseInput } from '../http/request.ts';
+import { budgetWords, type Budgets } from '../metering/meter.ts';
 import type { Bases } from '../origins/ports.ts';
 import { mayName } from '../registry/own-name.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
 import { newId } from './ids.ts';
 import { MAX_OPEN_JOBS } from './limits.ts';
-import type { RowFiles, TrainingJob, TrainingJobs } from './ports.ts';
+import type { RowFile, RowFiles, Trainer, TrainingJob, TrainingJobs } from './ports.ts';
 
 export interface CreateDeps {
   trainingJobs: TrainingJobs;
@@ -28,6 +30,7 @@ export interface CreateDeps {
   registry: Registry;
   grantLedger: Pick<GrantLedger, 'usableBy'>;
   bases: Bases;
+  budgets: Budgets;
   /** Unix ms. */
   now: () => number;
 }
@@ -43,8 +46,6 @@ function unsupported(body: Fields): ApiError | null {
     message: `'${param}' is not supported. ${instead}`,
     param,
   });
-  if (body['validation_file'] != null)
-    return refusal('validation_file', "Remove it: 'graft.validation' is the share of rows that is held out.");
   const { integrations, method } = body;
   if (integrations != null && !(Array.isArray(integrations) && integrations.length === 0))
     return refusal('integrations', 'Remove it: the events of a job have its metrics.');
@@ -63,7 +64,7 @@ const invalid = (message: string, param: string): ApiError => ({ code: 'invalid_
 /** @throws StoreUnavailable */
 export async function createJob(
   deps: CreateDeps,
-  { request, trainer }: { request: JobRequest; trainer: AdminCaller },
+  { request, trainer }: { request: JobRequest; trainer: Trainer },
 ): Promise<Result<TrainingJob, ApiError>> {
   const { trainingJobs, registry, now } = deps;
   const at = now();
@@ -87,6 +88,18 @@ export async function createJob(
   const file = await deps.rowFiles.get({ id: request.training_file, tenant, now: at });
   if (file === null)
     return err(invalid(`There is no file '${request.training_file}'. Send it first.`, 'training_file'));
+  let validation: RowFile | null = null;
+  if (request.validation_file != null) {
+    if (request.graft?.validation !== undefined)
+      return err(
+        invalid("Give either 'validation_file' or 'graft.validation', not both.", 'graft.validation'),
+      );
+    validation = await deps.rowFiles.get({ id: request.validation_file, tenant, now: at });
+    if (validation === null)
+      return err(invalid(`There is no file '${request.validation_file}'. Send it first.`, 'validation_file'));
+  }
+  const affordable = await mayAfford(deps, { id, trainer, tokens: expectedTokens(settings.value, file) });
+  if (!affordable.ok) return affordable;
   const job: TrainingJob = {
     id,
     tenant,
@@ -103,12 +116,15 @@ export async function createJob(
     asked: askedOf(request),
     request: settings.value,
     chain: (parent?.chain ?? []).map(({ digest, scale }) => ({ digest, scale })),
-    rows: { file: file.id, bytes: file.bytes, sha256: file.sha256 },
+    rows: sentFile(file),
+    validation: validation === null ? null : sentFile(validation),
     wanted: 'run',
     heardAt: at,
     doneAt: null,
     startedAt: null,
     seen: 0,
+    trained: 0,
+    spent: 0,
     events: 1,
     estimatedFinish: null,
     error: null,
@@ -118,6 +134,39 @@ export async function createJob(
   const created = await trainingJobs.create(job, { at, level: 'info', message, metrics: null });
   if (created === 'created') return ok(job);
   return err(created === 'full' ? TOO_MANY : notFree(name));
+}
+
+const sentFile = ({ id: file, bytes, sha256 }: RowFile): TrainingJob['rows'] => ({ file, bytes, sha256 });
+
+/** Of a file of rows: English text has about as many a token. */
+const BYTES_PER_TOKEN = 4;
+
+/** About as many as a job trains; its origin knows them exactly. */
+function expectedTokens(
+  { batch, epochs, least_steps: steps, validation }: TrainingRequest,
+  { bytes, lines }: Pick<RowFile, 'bytes' | 'lines'>,
+): number {
+  const rows = Math.max(1, Math.round(lines * (1 - validation)));
+  const uses = Math.max(epochs * rows, steps * Math.min(rows, batch ?? usualBatch(rows)));
+  return Math.ceil((uses * bytes) / Math.max(1, lines) / BYTES_PER_TOKEN);
+}
+
+/** Running jobs may exceed a budget together, as running completions may. */
+async function mayAfford(
+  { budgets, now }: CreateDeps,
+  { id, trainer, tokens }: { id: string; trainer: Trainer; tokens: number },
+): Promise<Result<null, ApiError>> {
+  const { least, error } = await budgets.spend(trainer.limited, { job: id, from: 0, total: 0 });
+  if (error !== null) return err(error);
+  if (least === null || tokens <= least.left) return ok(null);
+  const { budget, renewed } = budgetWords(least, now());
+  return err({
+    code: 'insufficient_quota',
+    message:
+      `This job would train about ${tokens} tokens; ${budget[0]?.toLowerCase()}${budget.slice(1)} has ${least.left} ` +
+      `left. ${renewed}. Use fewer rows or epochs, or ask for a larger budget.`,
+    param: 'training_file',
+  });
 }
 
 const TOO_MANY: ApiError = {
@@ -219,7 +268,7 @@ function settingsOf(
     rate,
     batch: numberOr(asked.batch_size, TRAINING_DEFAULTS.batch),
     max_length: own.max_length ?? TRAINING_DEFAULTS.max_length,
-    validation: own.validation ?? TRAINING_DEFAULTS.validation,
+    validation: request.validation_file != null ? 0 : (own.validation ?? TRAINING_DEFAULTS.validation),
     seed: request.seed ?? TRAINING_DEFAULTS.seed,
     beta: numberOr(asked.beta, TRAINING_DEFAULTS.beta),
   });

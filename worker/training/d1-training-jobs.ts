@@ -9,6 +9,7 @@ import {
   type SqlDatabase,
   type SqlStatement,
 } from '../platform/d1-database.ts';
+import { addingUsage, usageJson } from '../metering/d1-usage-rows.ts';
 import { notFreeFor } from '../registry/d1-claim-rows.ts';
 import {
   JOB_DELETION_RETRY_MS,
@@ -190,6 +191,16 @@ export function createD1TrainingJobs(db: SqlDatabase): TrainingJobs {
       return row === null ? null : toJob(row);
     },
 
+    async renew({ id, until, next }) {
+      const row = await db
+        .prepare(
+          'UPDATE training_jobs SET leased_until = ?3 WHERE id = ?1 AND leased_until = ?2 RETURNING id',
+        )
+        .bind(id, until, next)
+        .first();
+      return row !== null;
+    },
+
     async release({ id, until }) {
       await db
         .prepare('UPDATE training_jobs SET leased_until = 0 WHERE id = ? AND leased_until = ?')
@@ -197,7 +208,7 @@ export function createD1TrainingJobs(db: SqlDatabase): TrainingJobs {
         .run();
     },
 
-    async save(job, { notBefore, beganAt, ...change }, { events = [], leaves = false } = {}) {
+    async save(job, { notBefore, beganAt, ...change }, { events = [], leaves = false, usage = null } = {}) {
       const next: TrainingJob = {
         ...job,
         ...change,
@@ -222,6 +233,13 @@ export function createD1TrainingJobs(db: SqlDatabase): TrainingJobs {
             beganAt ?? null,
           ),
         ...addEvents(next, events),
+        ...(usage === null
+          ? []
+          : [
+              db
+                .prepare(addingUsage('?4', MADE))
+                .bind(job.id, next.revision, documentOf(next), usageJson([usage])),
+            ]),
         // An origin that is given it again must not delete it then.
         ...(next.origin === null || next.origin === job.origin
           ? []

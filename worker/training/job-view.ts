@@ -29,7 +29,7 @@ export function shownJob(job: TrainingJob): JobView {
     user_provided_suffix: asked.suffix,
     organization_id: job.tenant,
     training_file: job.rows.file,
-    validation_file: null,
+    validation_file: job.validation?.file ?? null,
     result_files: [],
     trained_tokens: result?.tokens ?? null,
     seed: request.seed,

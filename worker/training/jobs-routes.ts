@@ -21,7 +21,7 @@ import {
 } from '../http/request.ts';
 import { loggingFailure } from '../log.ts';
 import { withTimeout } from '../platform/store-calls.ts';
-import { advanceJob, type AdvanceDeps, removeAtOrigins } from './advance-jobs.ts';
+import { advanceJob, type AdvanceDeps, removeAtOrigins, usageOf } from './advance-jobs.ts';
 import { createJob, parseJobRequest, type CreateDeps } from './create-job.ts';
 import { eventNumberOf, shownCheckpoints, shownEvent, shownJob } from './job-view.ts';
 import { pageOf } from './ids.ts';
@@ -120,7 +120,10 @@ export function jobRoutes(deps: JobDeps): Hono<AppEnv> {
         if (STANDS[step](job)) return context.json(shownJob(job));
         if (job.finishedAt !== null) return fail(conflict(`The job has ended: it has ${job.status}.`));
         const { change, event } = STEPS[step](job, now());
-        const saved = await trainingJobs.save(job, change, { events: [event], leaves: step === 'cancel' });
+        const saved = await trainingJobs.save(job, change, {
+          events: [event],
+          ...(step === 'cancel' ? { leaves: true, usage: usageOf(job, { at: now() }) } : {}),
+        });
         if (saved === null) continue;
         if (step === 'cancel') keepAlive(context, removeAtOrigins(deps));
         await settle(deps, context, saved);

@@ -49,8 +49,10 @@ export const MAX_KEPT_EVENTS = 5_000;
 export const JOB_FRESH_MS = 5 * SECOND;
 /** … and waits for the origin's answer for this long. */
 export const JOB_WAIT_MS = 2 * SECOND;
-/** Whoever attends to a job has it to itself for this long: sending rows, or fetching and trying a result. */
-export const JOB_LEASE_MS = 180 * SECOND;
+/** Whoever attends to a job has it to itself for this long; the job of an edge that was ended waits no longer. */
+export const JOB_LEASE_MS = 20 * SECOND;
+/** … and asks for more in these intervals: sending rows, or fetching and trying a result, takes minutes. */
+export const JOB_LEASE_RENEW_MS = 5 * SECOND;
 /** Jobs that one run of the schedule attends to, the longest unattended first; each is some calls of its origin. */
 export const JOBS_PER_RUN = 10;
 /** Jobs that one run deletes at their origins, and rows of ended jobs that it deletes. */

@@ -4,6 +4,13 @@ import type { JobStatus } from '../../protocol/fine-tuning.ts';
 import { ChainEntry, Digest } from '../../protocol/identity.ts';
 import { TrainingRequest } from '../../protocol/training.ts';
 import type { JobEvent } from '../../protocol/training-jobs.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import type { LimitedCaller, UsageRow } from '../metering/ports.ts';
+
+/** A key that may train, with its limits. */
+export interface Trainer extends AdminCaller {
+  limited: LimitedCaller;
+}
 
 /** A file of rows, as its owner sees it. */
 export interface RowFile {
@@ -96,6 +103,8 @@ export interface RowParts {
 
 const Hyper = z.union([z.literal('auto'), z.number()]);
 
+const SentFile = z.strictObject({ file: z.string(), bytes: z.int(), sha256: Digest });
+
 /** What of a job only its readers need. */
 export const JobDocument = z.strictObject({
   keyId: z.string(),
@@ -115,7 +124,9 @@ export const JobDocument = z.strictObject({
   /** `name@version`; null = the base. */
   parent: z.string().nullable(),
   chain: z.array(ChainEntry),
-  rows: z.strictObject({ file: z.string(), bytes: z.int(), sha256: Digest }),
+  rows: SentFile,
+  /** Null = a share of the rows is held out. */
+  validation: SentFile.nullable(),
   /** `pause`: its owner wants it to stand still. */
   wanted: z.enum(['run', 'pause']),
   /** When its origin last answered, unix ms. */
@@ -127,6 +138,10 @@ export const JobDocument = z.strictObject({
   seen: z.int(),
   /** Number of its last event here. */
   events: z.int(),
+  /** Its tokens so far, as its origin says; usage has them once it has ended. */
+  trained: z.int(),
+  /** Of them, those that the budgets of its key have counted. */
+  spent: z.int(),
   /** Unix ms; null = not known. */
   estimatedFinish: z.int().nullable(),
   error: z.strictObject({ code: z.string(), message: z.string(), param: z.string().nullable() }).nullable(),
@@ -193,15 +208,18 @@ export interface TrainingJobs {
   events(of: { job: string; before: number | null; limit: number }): Promise<StoredJobEvent[]>;
   /** Takes the job to attend to it. @returns null if somebody else does, or it has ended. */
   lease(of: { id: string; now: number; until: number }): Promise<TrainingJob | null>;
+  /** @param of.until as it is leased. @param of.next the later end. @returns false if somebody else attends to it now. */
+  renew(of: { id: string; until: number; next: number }): Promise<boolean>;
   release(of: { id: string; until: number }): Promise<void>;
   /**
    * Changes the job as it was read, adds events, and notes what its origin is to delete, together.
-   * @param more.leaves the origin is to delete it. @returns null if somebody has changed it since.
+   * @param more.leaves the origin is to delete it. @param more.usage of a job that ends: counted with the change.
+   * @returns null if somebody has changed it since.
    */
   save(
     job: TrainingJob,
     change: JobChange,
-    more?: { events?: readonly NewJobEvent[]; leaves?: boolean },
+    more?: { events?: readonly NewJobEvent[]; leaves?: boolean; usage?: UsageRow | null },
   ): Promise<TrainingJob | null>;
   /** Ids of jobs that an origin has, the longest unattended first. */
   attended(of: { now: number; limit: number }): Promise<string[]>;

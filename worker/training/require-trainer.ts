@@ -4,11 +4,12 @@ import type { ApiError } from '../../protocol/api-error.ts';
 import { bearer } from '../access/authenticate.ts';
 import type { GrantLedger } from '../access/d1-grants.ts';
 import { presentedKeyHash } from '../access/page-requests.ts';
-import { keyIdOf, type AdminCaller, type KeyRecord } from '../access/ports.ts';
+import { BOOTSTRAP_CALLER, keyIdOf, type KeyRecord, type KeyRow } from '../access/ports.ts';
 import { enterGate, type Gates } from '../access/rate-limits.ts';
 import { requireAdmin, requireKey, type AdminKeys } from '../access/require-admin.ts';
 import { fail, type AppContext, type AppEnv } from '../http/request.ts';
 import type { Index } from '../platform/ports.ts';
+import type { Trainer } from './ports.ts';
 
 export interface TrainerDeps extends AdminKeys {
   keys: Index<KeyRecord>;
@@ -36,12 +37,14 @@ export const requireTrainer = (deps: TrainerDeps) => {
 
 type Next = () => Promise<void>;
 
-async function trainAsAdmin({ gates }: TrainerDeps, context: AppContext, next: Next) {
+async function trainAsAdmin({ gates, keyLedger }: TrainerDeps, context: AppContext, next: Next) {
   const caller = context.get('admin');
-  if (caller.train !== true) return fail(noRight('the operator', caller.keyId));
+  const row = caller.root ? null : await keyLedger.get(caller.keyId);
+  const isGood = caller.root || row?.train === true;
+  if (!isGood) return fail(noRight('the operator', caller.keyId));
   const entered = enterGate(gates.training, caller.tenant);
   if (!entered.ok) return fail(entered.error);
-  context.set('trainer', asTrainer(caller));
+  context.set('trainer', row === null ? BOOTSTRAP_TRAINER : trainerOfRow(row));
   try {
     return await next();
   } finally {
@@ -62,14 +65,26 @@ async function trainByKey({ keyLedger, now }: TrainerDeps, context: AppContext, 
     row.revoked_at === null &&
     (row.expires_at === null || row.expires_at > now());
   if (!isGood || !row.train) return fail(noRight('an admin of your tenant', id));
-  context.set('trainer', asTrainer({ ...row, keyId: id }));
+  context.set('trainer', trainerOfRow(row));
   return next();
 }
 
-/** Trains for its own tenant alone, also the bootstrap key, and has no other right. */
-export const asTrainer = (
-  caller: Pick<AdminCaller, 'keyId' | 'tenant' | 'scopes' | 'scope_owners'>,
-): AdminCaller => {
-  const { keyId, tenant, scopes, scope_owners } = caller;
-  return { keyId, tenant, scopes, scope_owners, root: false };
+/** Trains for its own tenant alone, also if the key may do more elsewhere, and within the limits of key and tenant. */
+export function trainerOfRow(row: KeyRow): Trainer {
+  const { id: keyId, tenant, scopes, scope_owners, limits, tenant_limits: ofTenant, counter } = row;
+  const limited = {
+    keyId,
+    tenant,
+    counter,
+    ...(limits === null ? {} : { limits }),
+    ...(ofTenant === null ? {} : { tenant_limits: ofTenant }),
+  };
+  return { keyId, tenant, scopes, scope_owners, root: false, limited };
+}
+
+const { keyId, tenant, scopes } = BOOTSTRAP_CALLER;
+/** Of its own tenant, without limits. */
+export const BOOTSTRAP_TRAINER: Trainer = {
+  ...{ keyId, tenant, scopes, root: false },
+  limited: { keyId, tenant, counter: keyId },
 };

@@ -77,7 +77,15 @@ for (let step = first + 1; step <= STEPS; step += 1) {
   const loss = 3 / step;
   curve.push([step, loss, step % 2 === 0 ? loss + 0.5 : null]);
   tell('step', {
-    ...{ step, steps: STEPS, loss, rate: 1e-3, tokens_per_second: 310.4, seconds_left: 2.7 * (STEPS - step) },
+    ...{
+      step,
+      steps: STEPS,
+      loss,
+      rate: 1e-3,
+      tokens_per_second: 310.4,
+      tokens: 40 * step,
+      seconds_left: 2.7 * (STEPS - step),
+    },
   });
   if (step % 2 === 0) {
     tell('held_out', { step, loss: loss + 0.5, exact: 0, rows: 1 });

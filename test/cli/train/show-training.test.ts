@@ -7,7 +7,7 @@ import { writtenTo } from '../../fixtures/written-to.ts';
 
 const stepEvent = (step: number, steps: number): TrainingEvent => ({
   ...{ event: 'step', step, steps, loss: 1.2345, rate: 1e-3 },
-  ...{ tokens_per_second: 1_310.4, seconds_left: 7_900 },
+  ...{ tokens_per_second: 1_310.4, tokens: 1_000 * step, seconds_left: 7_900 },
 });
 
 function shown(events: readonly TrainingEvent[], columns?: number): string {

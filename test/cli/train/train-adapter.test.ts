@@ -90,7 +90,7 @@ async function train({ wish = {}, plays, waits, terminal = false, onLine }: Run 
   };
   const full: TrainWish = {
     rows: path.join(folder, 'rows.jsonl'),
-    ...{ name: 'alice/notes', parent: null, out: null },
+    ...{ validation: null, name: 'alice/notes', parent: null, out: null },
     request: readTrainingRequest(DEFAULTS),
     base: path.join(folder, 'Tiny-Base.gguf'),
     ...{ weights: null, provider: 'auto', threads: null, start: 'new', why: null },

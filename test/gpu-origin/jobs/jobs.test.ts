@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   JOB_TICK_MS,
+  JOB_UNBEGUN_MS,
   JOB_UNHEARD_MS,
   MAX_HELD_JOBS,
   STOP_PATIENCE_MS,
@@ -22,6 +23,7 @@ import {
   ROWS,
   SECRET,
   sha256,
+  valueOf,
 } from './rig.ts';
 
 let rig: Rig;
@@ -72,6 +74,31 @@ describe('a job', () => {
     ]);
     expect([rig.outcomes, rig.jobs.running]).toEqual([[[JOB, 'done']], 0]);
     // Nothing of the rows is left, though nobody has deleted it yet.
+    expect(filesWith(rig.folder, SECRET)).toEqual([]);
+  });
+
+  it('takes rows to hold out as a file of their own, whose parts come after the others', async () => {
+    const heldOut = Buffer.from(`${JSON.stringify({ prompt: SECRET, completion: 'no' })}\n`);
+    const validation = { bytes: heldOut.length, sha256: sha256(heldOut) };
+    const wrong = { ...validation, sha256: sha256('others') };
+    const declared = valueOf(await rig.jobs.declare(OTHER, declarationOf(ROWS, { validation: wrong })));
+    expect(declared.missing_parts).toEqual([0, 1]);
+    expect([rig.jobs.partBytes(OTHER, 1), rig.jobs.partBytes(OTHER, 2)]).toEqual([heldOut.length, null]);
+    expect(valueOf(await rig.jobs.putPart(OTHER, 1, heldOut)).missing_parts).toEqual([0]);
+    const refused = await rig.jobs.putPart(OTHER, 0, ROWS);
+    expect(refused).toMatchObject({ ok: false, error: { param: 'validation.sha256' } });
+    await rig.jobs.remove(OTHER);
+
+    valueOf(await rig.jobs.declare(JOB, declarationOf(ROWS, { validation })));
+    await rig.jobs.putPart(JOB, 0, ROWS);
+    await rig.reopen();
+    expect((await rig.report()).missing_parts).toEqual([1]);
+    await rig.jobs.putPart(JOB, 1, heldOut);
+    const training = await rig.training(1);
+    expect(readFileSync(training.wish.rows)).toEqual(ROWS);
+    expect(readFileSync(training.wish.validation!)).toEqual(heldOut);
+    training.succeeds('an adapter');
+    await rig.settled();
     expect(filesWith(rig.folder, SECRET)).toEqual([]);
   });
 
@@ -393,18 +420,32 @@ describe('a deleted job', () => {
     expect(rig.jobs.list()).toEqual({ trains: true, jobs: [] });
   });
 
-  it('is one that no edge has asked about for a day', async () => {
+  it.each([
+    ['has not begun, and no edge has asked about it for minutes', JOB_UNBEGUN_MS, false],
+    ['is paused, and no edge has asked about it for a day', JOB_UNHEARD_MS, true],
+  ])('is one that %s', async (_, patience, isPaused) => {
     await rig.jobs.declare(JOB, declarationOf());
-    rig.pass(JOB_UNHEARD_MS - 1);
+    if (isPaused) await rig.jobs.pause(JOB);
+    rig.pass(patience - 1);
     await rig.settled();
     // To ask is to be heard of.
-    expect(await rig.state()).toBe('receiving');
-    rig.pass(JOB_UNHEARD_MS - 1);
+    expect(await rig.state()).toBe(isPaused ? 'paused' : 'receiving');
+    rig.pass(patience - 1);
     await rig.settled();
     expect(rig.jobs.list().jobs).toHaveLength(1);
     rig.pass(JOB_TICK_MS);
     await rig.settled();
     expect([rig.jobs.list().jobs, rig.files()]).toEqual([[], []]);
+    expect((await rig.jobs.declare(OTHER, declarationOf())).ok).toBe(true);
+  });
+
+  it('is not one that has not begun, right after a start', async () => {
+    await rig.jobs.declare(JOB, declarationOf());
+    rig.now += JOB_UNHEARD_MS;
+    await rig.reopen();
+    rig.pass(JOB_UNBEGUN_MS - 1);
+    await rig.settled();
+    expect(rig.jobs.list().jobs).toHaveLength(1);
   });
 
   it('is not one whose origin was away for long', async () => {

@@ -86,7 +86,7 @@ export class PlayedTraining implements Training {
     });
   }
   steps(step: number, steps = 10): void {
-    const rest = { rate: 1e-3, tokens_per_second: 100, seconds_left: 2 * (steps - step) };
+    const rest = { rate: 1e-3, tokens_per_second: 100, tokens: 12 * step, seconds_left: 2 * (steps - step) };
     this.says({ event: 'step', step, steps, loss: 3 / step, ...rest });
   }
   saves(step: number): void {

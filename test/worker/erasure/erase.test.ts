@@ -1,10 +1,12 @@
 /** Tenants and names that are erased for good, in real workerd: D1, KV, R2, Durable Objects and an origin. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EraseAnswer, type EraseRequest } from '../../../protocol/admin-api/erasures.ts';
+import { ROWS_PART_BYTES } from '../../../protocol/training-jobs.ts';
 import { parseSigningKeys } from '../../../protocol/signature.ts';
 import { type FakeOrigin, startFakeOrigin } from '../../fakes/fake-origin.ts';
 import { TINY_BASE, tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { chat, ORIGIN_KEYS, startTestEdge, type TestEdge } from '../edge-harness.ts';
+import { rowsForm } from '../training/row-forms.ts';
 import { everything, saying } from './everything.ts';
 
 let graft: TestEdge;
@@ -261,6 +263,64 @@ describe.each([
     const again = await graft.publish({ name: 'alice/notes', adapter: own, key });
     expect(await again.json()).toMatchObject({ version: 1, live: true });
     expect(await ask('alice/notes', await graft.makeKey({ tenant: 'alice' }))).toBe(200);
+  });
+});
+
+describe.each([
+  ['KV', undefined],
+  ['R2', 'graft-blobs'],
+])('files of rows in %s', (_, r2Bucket) => {
+  beforeAll(async () => {
+    graft = await startTestEdge(r2Bucket === undefined ? {} : { r2Bucket });
+  });
+  afterAll(() => graft.stop());
+
+  const ROW = `${JSON.stringify({ prompt: 'the patient is called Ada', completion: 'x'.repeat(900) })}\n`;
+  /** Keys of their parts, which are sealed: of their bytes no text is found. */
+  async function parts(): Promise<string[]> {
+    const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
+    const found: [string, ArrayBuffer | null][] = [];
+    for (const { name } of (await kv.list({ prefix: 'rows:' })).keys)
+      found.push([name, await kv.get(name, 'arrayBuffer')]);
+    if (r2Bucket !== undefined) {
+      const bucket = await graft.edge.miniflare.getR2Bucket('BLOBS');
+      for (const { key } of (await bucket.list({ prefix: 'rows/' })).objects)
+        found.push([key, (await (await bucket.get(key))?.arrayBuffer()) ?? null]);
+    }
+    for (const [name, bytes] of found) {
+      expect(bytes?.byteLength, name).toBeGreaterThan(0);
+      expect(Buffer.from(bytes!).includes('is called Ada'), name).toBe(false);
+    }
+    return found.map(([name]) => name);
+  }
+
+  it('leave no byte and no part', async () => {
+    const made = await post('/admin/keys', { tenant: 'alice', scopes: ['**'], train: true });
+    const key = String(made['key']);
+    const ids: string[] = [];
+    for (const rows of [ROW, ROW.repeat(Math.ceil(ROWS_PART_BYTES / ROW.length) + 1)]) {
+      const sent = await graft.request('/v1/files', { ...rowsForm(rows), key });
+      expect(sent.status).toBe(200);
+      ids.push(((await sent.json()) as { id: string }).id);
+    }
+    const stored = await parts();
+    expect(stored).toHaveLength(3);
+    expect(stored.every((name) => name.startsWith(r2Bucket === undefined ? 'rows:' : 'rows/'))).toBe(true);
+    const job = { model: 'base', training_file: ids[0], validation_file: ids[1], suffix: 'alice/notes' };
+    const created = await graft.request('/v1/fine_tuning/jobs', { ...json(job), key });
+    expect([created.status, await created.text()]).toEqual([200, expect.stringContaining(ids[1]!)]);
+    const all = () => everything(graft, r2Bucket !== undefined);
+    expect(saying(await all(), ids).length).toBeGreaterThan(3);
+
+    await erase({ tenant: 'alice', usage: true });
+    await settle();
+    expect(await parts()).toEqual([]);
+    expect(saying(await all(), ['is called Ada', 'ftjob-', '"rows.jsonl"'])).toEqual([]);
+    // Ids are kept, with nobody's name, until no upload under way can have stored one more part.
+    const db = await graft.edge.miniflare.getD1Database('DB');
+    await db.prepare('UPDATE row_files SET touched_at = 0').run();
+    await graft.edge.runSchedule();
+    expect(saying(await all(), ids)).toEqual([]);
   });
 });
 

@@ -62,8 +62,10 @@ describe('a counter', () => {
       const admit = async (lease: string) => (await quotas.admit('key_1', { limits, lease, at: AT })).refused;
       expect(await admit('a')).toMatchObject({ reason: 'damaged' });
       expect(logged.filter((line) => line.includes('quota_damaged'))).toHaveLength(1);
-      const others: Exclude<QuotaCall['call'], 'admit' | 'reset'>[] = ['undo', 'renew', 'settle'];
+      const others: Exclude<QuotaCall['call'], 'admit' | 'reset' | 'spend'>[] = ['undo', 'renew', 'settle'];
       for (const call of others) await quotas[call]('key_1', { lease: 'a', tokens: 1, at: AT });
+      const job = { limits, job: 'ftjob-1', from: 0, total: 1, at: AT };
+      expect(await quotas.spend('key_1', job)).toMatchObject({ reason: 'damaged', left: 0 });
       // The damaged state may still help whoever investigates.
       expect(disk.get('quota')).toEqual(stored);
       restart();

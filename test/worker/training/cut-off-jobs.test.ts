@@ -1,7 +1,8 @@
 /** Jobs whose isolate dies at any call of D1, of KV or of an origin, and isolates that attend to them at once. */
-import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
+import { JOB_LEASE_MS, JOB_LEASE_RENEW_MS } from '../../../worker/training/limits.ts';
 import { trainingCard } from '../../contracts/sample-training.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../app-harness.ts';
@@ -182,6 +183,55 @@ it('is published once though its lease ends while it is being published', async 
   expect((await rig.get(id, key)).status).toBe('succeeded');
   await rig.run();
   await expectOnce(rig);
+});
+
+describe('a lease', () => {
+  afterEach(() => void vi.useRealTimers());
+
+  it('lasts for as long as somebody attends to the job', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    const rig = await createJobRig();
+    const key = await rig.makeKey({ tenant: 'alice', train: true });
+    await rig.create(key);
+    await rig.run();
+    rig.origin.finish(adapter);
+    const { answer } = rig.graft.origin;
+    let fetches = 0;
+    rig.graft.origin.answer = async (method, path, init, url) => {
+      if (path.endsWith('/result') && (fetches += 1) === 1)
+        for (let i = 0; i < 2 * (JOB_LEASE_MS / JOB_LEASE_RENEW_MS); i += 1) {
+          rig.graft.clock.advance(JOB_LEASE_RENEW_MS);
+          await vi.advanceTimersByTimeAsync(JOB_LEASE_RENEW_MS);
+          await rig.graft.schedule(() => undefined);
+        }
+      return answer(method, path, init, url);
+    };
+    await rig.run();
+    expect(fetches).toBe(1);
+    expect(vi.getTimerCount()).toBe(0);
+    await rig.run();
+    await expectOnce(rig);
+  });
+
+  it('of an edge that was ended is over after some seconds', async () => {
+    const rig = await createJobRig();
+    const { services } = rig.graft;
+    const key = await rig.makeKey({ tenant: 'alice', train: true });
+    const { id } = (await rig.create(key)).body;
+    await rig.run();
+    const { clock } = rig.graft;
+    const { trainingJobs } = services;
+    const until = clock.now() + JOB_LEASE_MS;
+    expect(await trainingJobs.lease({ id, now: clock.now(), until })).not.toBeNull();
+    // Who has lost it, cannot have it back.
+    expect(await trainingJobs.renew({ id, until: until - 1, next: until + 1 })).toBe(false);
+    rig.origin.finish(adapter);
+    await rig.graft.schedule(() => undefined);
+    expect((await rig.get(id, key)).status).toBe('running');
+    clock.advance(JOB_LEASE_MS);
+    await rig.graft.schedule(() => undefined);
+    expect((await rig.get(id, key)).status).toBe('succeeded');
+  });
 });
 
 it('of a job that is cancelled while it is being published makes no version', async () => {

@@ -208,7 +208,8 @@ it('tells all of a job’s story, though it ends before anybody asks', async () 
 
 describe('a job is refused', () => {
   it.each<[why: string, more: object, status: number, param: string | null]>([
-    ['with validation rows', { validation_file: 'file-x' }, 400, 'validation_file'],
+    ['with a validation file that is none', { validation_file: 'file-x' }, 400, 'validation_file'],
+    ['with another validation file', { validation_file: `file-${'0'.repeat(24)}` }, 400, 'validation_file'],
     ['with integrations', { integrations: [{ type: 'wandb' }] }, 400, 'integrations'],
     ['with reinforcement', { method: { type: 'reinforcement' } }, 400, 'method.type'],
     ['without its file', { training_file: `file-${'0'.repeat(24)}` }, 400, 'training_file'],
@@ -311,6 +312,31 @@ describe('another tenant', () => {
       await rig.graft.settled();
     }
     expect(order).toEqual(['alice', 'bob', 'alice']);
+  });
+
+  it('waits for one job at most of a tenant that always has as many as it may', async () => {
+    let created = 0;
+    const more = async (): Promise<void> => {
+      for (; created < 10; created += 1)
+        if ((await rig.create(alice, { suffix: `alice/${created}` })).status !== 200) return;
+    };
+    const order: string[] = [];
+    for (let jobs = 0; jobs < 12; jobs += 1) {
+      rig.graft.clock.advance(1);
+      await more();
+      // After three of alice's, and again when she has one left.
+      if (jobs === 3 || jobs === 9) await rig.create(bob, { suffix: `bob/${jobs}` });
+      await rig.run();
+      const [id, job] = rig.origin.only;
+      const { tenant } = job.declaration;
+      order.push(tenant);
+      await rig.step(id, 'cancel', tenant === 'alice' ? alice : bob);
+      await rig.graft.settled();
+    }
+    const [first, second] = order.flatMap((tenant, at) => (tenant === 'bob' ? [at] : []));
+    expect(order.filter((tenant) => tenant === 'alice')).toHaveLength(10);
+    // Created when the third or the ninth had begun.
+    expect([first! - 3, second! - 9].every((waited) => waited <= 1)).toBe(true);
   });
 });
 
