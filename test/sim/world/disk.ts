@@ -16,7 +16,8 @@ const BLOCK = 4_096;
 
 export class SimDisk {
   readonly files = new Map<string, File>();
-  readonly #folders = new Set<string>(['/']);
+  /** Path -> when something in it was last added or taken away, unix ms. */
+  readonly #folders = new Map<string, number>([['/', 0]]);
   readonly #around: Surroundings;
   readonly #name: string;
   readonly capacity: number;
@@ -74,17 +75,25 @@ export class SimDisk {
     const checkParent = (call: string, where: string): void => {
       if (!this.#folders.has(path.dirname(where))) throw failure('ENOENT', call, where);
     };
+    /** Something in the folder above was added or taken away. */
+    const touch = (where: string): void => {
+      const above = path.dirname(where);
+      if (this.#folders.has(above)) this.#folders.set(above, now());
+    };
     const rename = (from: string, to: string): void => {
       const file = fileAt('rename', from);
       checkParent('rename', to);
       this.files.delete(from);
       this.files.set(to, file);
+      touch(from);
+      touch(to);
     };
     const createFile = (where: string, flag: string | undefined): File => {
       checkParent('open', where);
       if (flag === 'wx' && this.files.has(where)) throw failure('EEXIST', 'open', where);
       const file = { bytes: new Uint8Array(0), mtimeMs: now() };
       this.files.set(where, file);
+      touch(where);
       return file;
     };
     const write = (file: File, where: string, bytes: Uint8Array): void => {
@@ -99,12 +108,15 @@ export class SimDisk {
       mkdir: (where: string, { recursive = false }: { recursive?: boolean } = {}) =>
         op(() => {
           if (!recursive) checkParent('mkdir', where);
-          for (let at = where; !this.#folders.has(at); at = path.dirname(at)) this.#folders.add(at);
+          for (let at = where; !this.#folders.has(at); at = path.dirname(at)) {
+            this.#folders.set(at, now());
+            touch(at);
+          }
         }),
       readdir: (where: string) =>
         op(() => {
           if (!this.#folders.has(where)) throw failure('ENOENT', 'scandir', where);
-          const names = [...this.files.keys(), ...this.#folders].filter(
+          const names = [...this.files.keys(), ...this.#folders.keys()].filter(
             (name) => name !== where && path.dirname(name) === where,
           );
           return names.map((name) => path.basename(name)).sort();
@@ -116,15 +128,17 @@ export class SimDisk {
         op(() => {
           const known = this.files.delete(where) || this.#folders.has(where);
           if (!known && !force) throw failure('ENOENT', 'rm', where);
+          if (known) touch(where);
           if (!recursive) return;
           for (const name of [...this.files.keys()])
             if (name.startsWith(`${where}/`)) this.files.delete(name);
-          for (const name of [...this.#folders])
+          for (const name of [...this.#folders.keys()])
             if (name === where || name.startsWith(`${where}/`)) this.#folders.delete(name);
         }),
       stat: (where: string) =>
         op(() => {
-          if (this.#folders.has(where)) return { size: 0, mtimeMs: 0 };
+          const changedAt = this.#folders.get(where);
+          if (changedAt !== undefined) return { size: 0, mtimeMs: changedAt };
           const { bytes, mtimeMs } = fileAt('stat', where);
           return { size: bytes.length, mtimeMs };
         }),
