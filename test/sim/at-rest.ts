@@ -5,6 +5,7 @@ import type { Life } from './world/time.ts';
 import { checkErased, unendedErasures } from './invariants/erased.ts';
 import { checkKept } from './invariants/kept.ts';
 import { checkPins } from './invariants/pins.ts';
+import { checkTrainings, endTrainings } from './invariants/trainings.ts';
 import { checkRequests, checkUsage } from './invariants/usage.ts';
 import { checkWebhooks } from './invariants/webhooks.ts';
 import { repairAll } from './operations/tampering.ts';
@@ -28,6 +29,8 @@ export async function checkAtRest(sim: Simulation, over: () => boolean): Promise
   );
   if (over()) return;
   await endErasures(sim, over);
+  if (over()) return;
+  await endTrainings(sim, over);
   if (over()) return;
   if (!triesForEver(sim)) checkIdle(sim);
   sim.counters.atRest(world.objects.get('QUOTAS')?.stored() ?? new Map());
@@ -182,6 +185,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await checkUsage(sim);
   await checkRequests(sim);
   await checkKept(sim);
+  await checkTrainings(sim);
   await checkWebhooks(sim);
   await sim.promised.check(sim, (invariant, what) => sim.fail(invariant, what));
   if (over()) return;

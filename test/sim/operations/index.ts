@@ -9,6 +9,7 @@ import { NAMES } from './names.ts';
 import type { Operation } from './operation.ts';
 import { OTHER_APIS } from './other-apis.ts';
 import { TAMPERING } from './tampering.ts';
+import { TRAINING } from './training.ts';
 import { UPKEEP } from './upkeep.ts';
 
 export const OPERATIONS = {
@@ -21,6 +22,7 @@ export const OPERATIONS = {
   ...EXPERIMENTS,
   ...GUARDED,
   ...TAMPERING,
+  ...TRAINING,
   ...UPKEEP,
 } as const satisfies Record<string, Operation>;
 

@@ -1,8 +1,8 @@
 /** Names and their versions: publish, promote, roll back, retire, remove, restore, alias, erase. */
-import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { checkTenantErased, rowsOfTenant } from '../invariants/erased.ts';
 import { sha256 } from '../simulation.ts';
+import { chainIdOf } from '../world/played-training.ts';
 import {
   admin,
   committed,
@@ -57,10 +57,6 @@ async function sendParts(sim: Simulation, actor: Actor, bytes: Uint8Array, diges
   );
   return outcome;
 }
-
-/** As `chainId` of protocol/identity.ts, at once. */
-const chainIdOf = (chain: readonly ChainEntry[]): string =>
-  sha256(chain.map(({ digest, scale }) => `${digest} ${scale}\n`).join(''));
 
 async function publish(
   sim: Simulation,
@@ -136,7 +132,7 @@ function expected(sim: Simulation, { random }: Actor, name: string): { expect?: 
 const isLive = wasOnce(({ version }, { json }) => version === (json as { version: number }).version);
 
 /** Erases page by page. @returns done when nothing is left of it. */
-async function eraseAll(
+export async function eraseAll(
   sim: Simulation,
   actor: Actor,
   { body, key, pages }: { body: object; key?: string; pages: number },
@@ -161,7 +157,7 @@ async function eraseAll(
 }
 
 /** The operator erases a tenant, looks whether something is left, and makes it anew. */
-async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
+export async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
   const { tenant } = actor;
   const { world } = sim;
   tenant.erasing = true;

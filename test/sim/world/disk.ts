@@ -1,5 +1,6 @@
 /** The file systems of origins, in memory, as `node:fs` and `node:fs/promises`; they outlive the origins' processes. */
 import { posix as path } from 'node:path';
+import { Readable, Writable } from 'node:stream';
 import type { Surroundings } from './stores.ts';
 import type { Life } from './time.ts';
 import { stage } from './life-globals.ts';
@@ -155,6 +156,12 @@ export class SimDisk {
           const { bytes } = fileAt('open', where);
           return how === undefined ? Buffer.from(bytes) : Buffer.from(bytes).toString('utf8');
         }),
+      appendFile: (where: string, data: string) =>
+        op(() => write(this.files.get(where) ?? createFile(where, 'a'), where, Buffer.from(data))),
+      chmod: (where: string) =>
+        op(() => {
+          if (!this.#folders.has(where)) fileAt('chmod', where);
+        }),
       rename: (from: string, to: string) => op(() => rename(from, to)),
       statfs: () => op(() => ({ bavail: Math.floor(this.free / BLOCK), bsize: BLOCK })),
       open: (where: string, flags: string) =>
@@ -181,12 +188,28 @@ export class SimDisk {
     const fs = {
       promises,
       renameSync: rename,
-      createReadStream: (where: string) => ({
-        async *[Symbol.asyncIterator]() {
-          const bytes = (await promises.readFile(where)) as Buffer;
-          for (let at = 0; at < bytes.length; at += BLOCK) yield bytes.subarray(at, at + BLOCK);
-        },
-      }),
+      existsSync: (where: string) => this.files.has(where) || this.#folders.has(where),
+      /** @param how.end the last byte, included. */
+      createReadStream: (
+        where: string,
+        { start = 0, end = Infinity }: { start?: number; end?: number } = {},
+      ) =>
+        Readable.from(
+          (async function* () {
+            const bytes = ((await promises.readFile(where)) as Buffer).subarray(start, end + 1);
+            for (let at = 0; at < bytes.length; at += BLOCK) yield bytes.subarray(at, at + BLOCK);
+          })(),
+          { objectMode: false },
+        ),
+      createWriteStream(where: string, { flags }: { flags?: string } = {}) {
+        let file: Promise<File> | null = null;
+        return new Writable({
+          write(chunk: Uint8Array, _encoding, done) {
+            file ??= op(() => createFile(where, flags));
+            file.then((opened) => op(() => write(opened, where, chunk))).then(() => done(), done);
+          },
+        });
+      },
     };
     return { fs, promises };
   }
