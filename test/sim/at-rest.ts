@@ -8,7 +8,9 @@ import { checkPins } from './invariants/pins.ts';
 import { checkTrainings, endTrainings } from './invariants/trainings.ts';
 import { checkRequests, checkUsage } from './invariants/usage.ts';
 import { checkWebhooks } from './invariants/webhooks.ts';
+import { committed } from './operations/operation.ts';
 import { repairAll } from './operations/tampering.ts';
+import type { VersionRow } from './truth.ts';
 import type { Simulation, Tenant } from './simulation.ts';
 
 const MINUTE = 60_000;
@@ -223,11 +225,25 @@ async function checkHistory(sim: Simulation): Promise<void> {
 async function probe(sim: Simulation, over: () => boolean): Promise<void> {
   const { world, truth } = sim;
   let left = 0;
+  const refusals = await committed<{ tenant: string; owner: string }>(
+    sim,
+    'SELECT tenant, owner FROM grant_refusals',
+  );
+  /** What stands on another's adapter answers as long as that is granted. */
+  const isUsable = (tenant: string, name: string): boolean =>
+    chainOf(sim, name).every(
+      (member) =>
+        truth.mightUse(tenant, member, world.time.now, world.time.now) &&
+        !refusals.some((one) => one.tenant === tenant && one.owner === member.owner),
+    );
   for (const tenant of sim.tenants) {
     const names = truth.names.keys().filter((name) => {
       const state = truth.names.now(name);
       return (
-        state?.owner === tenant.id && state.version !== null && !truth.retired.has(`${name}@${state.version}`)
+        state?.owner === tenant.id &&
+        state.version !== null &&
+        !truth.retired.has(`${name}@${state.version}`) &&
+        isUsable(tenant.id, name)
       );
     });
     const life = world.client(`${tenant.id}-probe`);
@@ -306,7 +322,7 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
   await world.until(() => left === 0 || over(), 'the probes end');
 }
 
-const chainOf = (sim: Simulation, name: string): readonly unknown[] =>
+const chainOf = (sim: Simulation, name: string): VersionRow['chain'] =>
   sim.truth.versions.get(`${name}@${sim.truth.names.now(name)?.version}`)?.chain ?? [];
 
 /** Below it, pins and files in use may leave no room, bytes. */

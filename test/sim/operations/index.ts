@@ -8,6 +8,7 @@ import { KEYS } from './keys.ts';
 import { NAMES } from './names.ts';
 import type { Operation } from './operation.ts';
 import { OTHER_APIS } from './other-apis.ts';
+import { SHARED_TREES } from './shared-trees.ts';
 import { TAMPERING } from './tampering.ts';
 import { TRAINING } from './training.ts';
 import { UPKEEP } from './upkeep.ts';
@@ -21,6 +22,7 @@ export const OPERATIONS = {
   ...GRANTS,
   ...EXPERIMENTS,
   ...GUARDED,
+  ...SHARED_TREES,
   ...TAMPERING,
   ...TRAINING,
   ...UPKEEP,
