@@ -123,9 +123,13 @@ export const SHARED_TREES = {
       const known = sharedNames(sim).filter((name) => name.split('/').length < 5);
       const above = known.length > 0 && random.chance(0.7) ? random.pick(known) : random.pick(ROOMS);
       const own = namesOf(sim, actor, 'live').filter((name) => name === above);
+      const free = LETTERS.map((letter) => `${above}/${letter}`).filter((name) => {
+        const owner = sim.truth.names.now(name)?.owner ?? actor.tenant.id;
+        return owner === actor.tenant.id;
+      });
       return publish(sim, actor, {
         stage: false,
-        name: `${above}/${random.pick(LETTERS)}`,
+        name: random.pick(free.length > 0 ? free : [`${above}/d`]),
         byOperator: true,
         ...(own.length > 0 && random.chance(0.5) ? { parent: above } : {}),
       });

@@ -26,6 +26,7 @@ import {
   repeat,
   SECOND,
   someName,
+  usableVersions,
 } from './operation.ts';
 
 const FILES = '/v1/files';
@@ -183,6 +184,14 @@ const jobsOf = (sim: Simulation, { tenant }: Actor, { open = false } = {}): Know
   [...sim.jobs.values()].filter((job) => job.tenant === tenant.id && !(open && job.ended));
 
 const hasOpenJob = (sim: Simulation, actor: Actor): boolean => jobsOf(sim, actor, { open: true }).length > 0;
+
+/** Versions that the tenant's jobs have made, and that may be asked. */
+const madeBy = (sim: Simulation, actor: Actor): string[] =>
+  jobsOf(sim, actor).flatMap(({ name, digest }) =>
+    usableVersions(sim, name)
+      .map((version) => `${name}@${version}`)
+      .filter((id) => sim.truth.everAs(id).some(({ chain }) => chain.at(-1)?.digest === digest)),
+  );
 
 interface View {
   id: string;
@@ -390,7 +399,7 @@ export const TRAINING = {
   },
   train: { weight: 3, possible: always, run: create },
   'cancel a training': {
-    weight: 1.2,
+    weight: 2,
     possible: hasOpenJob,
     run: (sim, actor) => steer(sim, actor, actor.random.pick(jobsOf(sim, actor, { open: true })), 'cancel'),
   },
@@ -423,15 +432,15 @@ export const TRAINING = {
   },
   'ask what was trained': {
     weight: 3,
-    possible: (sim, actor) =>
-      jobsOf(sim, actor).some(({ model }) => model !== null) && liveKeys(sim, actor).length > 0,
-    run: (sim, actor) => {
-      const models = jobsOf(sim, actor).flatMap(({ model }) => model ?? []);
-      return complete(sim, actor, { model: actor.random.pick(models) });
-    },
+    possible: (sim, actor) => madeBy(sim, actor).length > 0 && liveKeys(sim, actor).length > 0,
+    run: (sim, actor) =>
+      complete(sim, actor, {
+        key: actor.random.pick(liveKeys(sim, actor)),
+        model: actor.random.pick(madeBy(sim, actor)),
+      }),
   },
   'revoke a trainer': {
-    weight: 0.8,
+    weight: 2,
     possible: (sim, actor) => hasOpenJob(sim, actor),
     run: async (sim, actor) => {
       const job = actor.random.pick(jobsOf(sim, actor, { open: true }));
@@ -441,7 +450,7 @@ export const TRAINING = {
     },
   },
   'erase what trains': {
-    weight: 1.2,
+    weight: 2.5,
     possible: (sim, actor) => hasOpenJob(sim, actor) && namesOf(sim, actor, 'any').length > 0,
     run: async (sim, actor) => {
       const { random, tenant } = actor;

@@ -42,9 +42,9 @@ export const FAULTS = {
   /** A file that is gone. */
   'disk-gone': 0.1,
   /** The process of a training that dies at a step: of another's hand, or by itself. */
-  'training-killed': 0.05,
+  'training-killed': 0.07,
   /** … and one that ends with a reason. */
-  'training-fails': 0.03,
+  'training-fails': 0.06,
 } as const;
 
 /** Kinds that come by themselves, and how often an hour at most. */
