@@ -242,8 +242,41 @@ function checkInForce(
   const ancestors = [...targets].flatMap((target) => ancestorsOf(target));
   const above = ancestors.includes(served) || ancestors.some((one) => aliased(one).includes(served));
   if (!direct && !(inherited && above)) return wrong(`it is neither ${[...targets].join(', ')} nor above it`);
+  if (inherited && targets.size === 1) {
+    const stranger = nearerOwner(sim, { tenant: asked.key.tenant, name, served, early, until });
+    if (stranger !== null) wrong(`nearer is ${stranger}`);
+  }
   const live = sim.truth.names.during(served, early, until).map((state) => state.version);
   if (!live.includes(version)) wrong(`live were ${live.join(', ')} between ${early} and ${until}`);
+}
+
+/**
+ * A missing name is answered by the caller's own adapters, or by those of the owner of the nearest name that the caller
+ * may know. @returns a nearer name of somebody else than who answered; null = there is none, or it is not sure.
+ */
+function nearerOwner(
+  sim: Simulation,
+  {
+    tenant,
+    name,
+    served,
+    early,
+    until,
+  }: { tenant: string; name: string; served: string; early: number; until: number },
+): string | null {
+  const owners = new Set(sim.truth.names.during(served, early, until).map(({ owner }) => owner));
+  if (owners.has(tenant)) return null;
+  for (const nearer of [name, ...ancestorsOf(name)]) {
+    if (nearer === served) return null;
+    const states = sim.truth.names.during(nearer, early, until);
+    const [state] = states;
+    // Only what stood still all the time, and what its caller surely knows: its own.
+    if (state === undefined || states.length > 1 || sim.truth.names.absentDuring(nearer, early, until))
+      continue;
+    if (state.owner !== tenant || state.version === null || state.removed || state.alias !== null) continue;
+    return `${nearer} of ${tenant}`;
+  }
+  return null;
 }
 
 /** `a/b/c` -> `a/b` and `a`. */

@@ -5,9 +5,12 @@ import type { Life } from './world/time.ts';
 import { checkErased, unendedErasures } from './invariants/erased.ts';
 import { checkKept } from './invariants/kept.ts';
 import { checkPins } from './invariants/pins.ts';
+import { checkTrainings, endTrainings } from './invariants/trainings.ts';
 import { checkRequests, checkUsage } from './invariants/usage.ts';
 import { checkWebhooks } from './invariants/webhooks.ts';
+import { committed } from './operations/operation.ts';
 import { repairAll } from './operations/tampering.ts';
+import type { VersionRow } from './truth.ts';
 import type { Simulation, Tenant } from './simulation.ts';
 
 const MINUTE = 60_000;
@@ -28,6 +31,8 @@ export async function checkAtRest(sim: Simulation, over: () => boolean): Promise
   );
   if (over()) return;
   await endErasures(sim, over);
+  if (over()) return;
+  await endTrainings(sim, over);
   if (over()) return;
   if (!triesForEver(sim)) checkIdle(sim);
   sim.counters.atRest(world.objects.get('QUOTAS')?.stored() ?? new Map());
@@ -182,6 +187,7 @@ export async function checkStores(sim: Simulation, over: () => boolean): Promise
   await checkUsage(sim);
   await checkRequests(sim);
   await checkKept(sim);
+  await checkTrainings(sim);
   await checkWebhooks(sim);
   await sim.promised.check(sim, (invariant, what) => sim.fail(invariant, what));
   if (over()) return;
@@ -219,11 +225,25 @@ async function checkHistory(sim: Simulation): Promise<void> {
 async function probe(sim: Simulation, over: () => boolean): Promise<void> {
   const { world, truth } = sim;
   let left = 0;
+  const refusals = await committed<{ tenant: string; owner: string }>(
+    sim,
+    'SELECT tenant, owner FROM grant_refusals',
+  );
+  /** What stands on another's adapter answers as long as that is granted. */
+  const isUsable = (tenant: string, name: string): boolean =>
+    chainOf(sim, name).every(
+      (member) =>
+        truth.mightUse(tenant, member, world.time.now, world.time.now) &&
+        !refusals.some((one) => one.tenant === tenant && one.owner === member.owner),
+    );
   for (const tenant of sim.tenants) {
     const names = truth.names.keys().filter((name) => {
       const state = truth.names.now(name);
       return (
-        state?.owner === tenant.id && state.version !== null && !truth.retired.has(`${name}@${state.version}`)
+        state?.owner === tenant.id &&
+        state.version !== null &&
+        !truth.retired.has(`${name}@${state.version}`) &&
+        isUsable(tenant.id, name)
       );
     });
     const life = world.client(`${tenant.id}-probe`);
@@ -302,7 +322,7 @@ async function probe(sim: Simulation, over: () => boolean): Promise<void> {
   await world.until(() => left === 0 || over(), 'the probes end');
 }
 
-const chainOf = (sim: Simulation, name: string): readonly unknown[] =>
+const chainOf = (sim: Simulation, name: string): VersionRow['chain'] =>
   sim.truth.versions.get(`${name}@${sim.truth.names.now(name)?.version}`)?.chain ?? [];
 
 /** Below it, pins and files in use may leave no room, bytes. */

@@ -35,7 +35,7 @@ export async function ask(world: World, life: Life, given: Ask): Promise<Answere
   const bytes = given.body instanceof Uint8Array;
   const headers = new Headers(given.headers);
   if (given.key !== undefined) headers.set('authorization', `Bearer ${given.key}`);
-  if (given.body !== undefined)
+  if (given.body !== undefined && !headers.has('content-type'))
     headers.set('content-type', bytes ? 'application/octet-stream' : 'application/json');
   const body =
     given.body === undefined

@@ -31,7 +31,7 @@ export const PLANTED: readonly PlantedBug[] = [
     if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row)).catch(lost);
     else await keys.revoke(hash).catch(lost);
 `,
-    seed: 8,
+    seed: 1,
   },
   {
     id: 'swapped-parts',
@@ -84,7 +84,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: '  const opened = await sealer.open(key, text);\n',
     replace:
       '  const opened = (await sealer.open(key, text)) ?? { value: JSON.parse(text.slice(MAC_DIGITS + 1)) as unknown };\n',
-    seed: 12,
+    seed: 14,
   },
   {
     id: 'counter-not-transactional',
@@ -97,7 +97,7 @@ export const PLANTED: readonly PlantedBug[] = [
     const state = await this.#load();
     await new Promise((resolve) => setTimeout(resolve, 1));
 `,
-    seed: 3,
+    seed: 2,
   },
   {
     id: 'slow-heartbeat',
@@ -137,6 +137,6 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/engine/adapters/adapter-cache.ts',
     find: '    else if (isHeld(entry)) this.#eviction.hold(entry.digest);\n',
     replace: '    else if (entry.references > 1 || entry.pinned) this.#eviction.hold(entry.digest);\n',
-    seed: 3,
+    seed: 6,
   },
 ];

@@ -8,6 +8,7 @@ import { watchQuotas } from './invariants/quotas.ts';
 import { watchSenders } from './invariants/senders.ts';
 import { watchSignatures } from './invariants/signatures.ts';
 import { Receivers } from './receivers.ts';
+import type { KnownJob, SentRows } from './invariants/trainings.ts';
 import { Truth } from './truth.ts';
 import type { FaultKind } from './world/faults.ts';
 import { createOracle } from './world/expected-answer.ts';
@@ -40,6 +41,8 @@ export interface Key {
   counter: string;
   /** Id of the key that it replaced. */
   replaces: string | null;
+  /** It has the right to train. */
+  trains: boolean;
   /** Changes of it that have begun … */
   changes: number;
   /** … and not ended. */
@@ -121,6 +124,8 @@ export interface SimulateOptions {
   keepTrace?: boolean;
 }
 
+/** Where prompts are asked. */
+const COMPLETION_PATH = /^\/v1\/(?!files|fine_tuning)/;
 /** Most adapters are small; parents and children differ. */
 const RANKS = [2, 4, 2, 1, 2, 8, 2];
 
@@ -161,6 +166,10 @@ export class Simulation {
   readonly keepers = new Set<string>();
   /** … and of those that were revoked with what they kept. */
   readonly forgotten = new Set<string>();
+  /** Files of rows that clients have sent, or tried to. */
+  readonly rows: SentRows[] = [];
+  /** Fine-tuning jobs that were acknowledged, by id. */
+  readonly jobs = new Map<string, KnownJob>();
   /** Tokens that origins make for no answer. */
   unbilledTokens = 0;
   /** What the counters of keys answer. */
@@ -219,7 +228,7 @@ export class Simulation {
       this.erased.add(name === undefined || cascade === true ? '**' : name);
       if (name !== undefined) this.erased.add(name);
     }
-    if (given.key !== undefined && given.path.startsWith('/v1/'))
+    if (given.key !== undefined && COMPLETION_PATH.test(given.path))
       this.asked.set(given.key, [...(this.asked.get(given.key) ?? []), JSON.stringify(given.body ?? null)]);
     const ended = this.promised.begin(actor.tenant.id, given);
     const answered = await ask(this.world, actor.life, given);
@@ -228,7 +237,7 @@ export class Simulation {
     const code = codeOf(answered);
     if (code !== null) {
       const { reason } = (answered as { json: { error: { reason?: string } } }).json.error;
-      const path = given.path.split('?')[0]?.replaceAll(/[0-9a-f]{16,}/g, '…');
+      const path = given.path.split('?')[0]?.replaceAll(/[0-9a-f]{16,}|(?<=-)[0-9a-z]{24}/g, '…');
       const label = [path, code, ...(reason === undefined ? [] : [reason])].join(' ');
       this.codes.set(label, (this.codes.get(label) ?? 0) + 1);
     }

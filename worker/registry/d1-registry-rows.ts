@@ -299,7 +299,10 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
   return {
     async pointerToWrite(name) {
       const { pointer, record } = await read(name);
-      return { pointer, change: record === null ? await noteOfNone(name) : record.unwritten };
+      if (record === null) return { pointer, change: await noteOfNone(name) };
+      // A version was staged before KV was told that the name serves nothing any more.
+      const isUntold = pointer.kind === 'none' && record.unwritten !== null;
+      return { pointer: isUntold ? { kind: 'gone' } : pointer, change: record.unwritten };
     },
     pointer: async (name) => (await read(name)).pointer,
 

@@ -179,7 +179,11 @@ async function attend(deps: AdvanceDeps, leased: TrainingJob, keepAlive: KeepAli
     if (answer.kind === 'report') job = { ...leased, seen: 0 };
   }
   for (let round = 0; round < ROUNDS; round += 1) {
-    if (answer.kind !== 'report') return unheard(deps, job, answer);
+    if (answer.kind !== 'report') {
+      // It may have been given the job all the same.
+      if (answer.kind === 'away') await leftBehind(deps, leased, origin);
+      return unheard(deps, job, answer);
+    }
     const { report }: { report: JobReport } = answer;
     const tokens = job === null ? null : await countTokens(deps, { job, report, trainer });
     job = await note(deps, { job, report, counted: tokens?.counted ?? {} });
@@ -352,14 +356,20 @@ function note(
   });
 }
 
-/** A job that was ended or erased while its origin was given it: nobody else would have it deleted there. */
+/**
+ * A job that was ended or erased while its origin was given it: the deletion that was noted then may have come before
+ * the job.
+ */
 async function leftBehind(
-  { trainingJobs, originJobs }: AdvanceDeps,
-  { id, tenant }: TrainingJob,
+  deps: AdvanceDeps,
+  { id, tenant }: Pick<TrainingJob, 'id' | 'tenant'>,
   origin: string,
 ): Promise<void> {
+  const { trainingJobs } = deps;
   const now = await trainingJobs.get({ id, tenant });
-  if (now?.origin !== origin) await originJobs.remove(origin, id);
+  if (now?.origin === origin) return;
+  await trainingJobs.leaves({ origin, job: id });
+  await removeAtOrigins(deps);
 }
 
 type Lost = { kind: 'lost'; error: NonNullable<TrainingJob['error']> };

@@ -321,6 +321,16 @@ export function createD1TrainingJobs(db: SqlDatabase): TrainingJobs {
       await db.prepare('DELETE FROM training_deletions WHERE origin = ? AND job = ?').bind(origin, job).run();
     },
 
+    async leaves({ origin, job }) {
+      await db
+        .prepare(
+          `INSERT OR IGNORE INTO training_deletions (origin, job, asked_at) SELECT ?1, ?2, 0
+           WHERE NOT EXISTS (SELECT 1 FROM training_jobs WHERE id = ?2 AND origin = ?1)`,
+        )
+        .bind(origin, job)
+        .run();
+    },
+
     async tend(now) {
       const { results } = await db
         .prepare(

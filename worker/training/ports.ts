@@ -232,6 +232,8 @@ export interface TrainingJobs {
   /** What origins are to delete, the longest unasked first; they count as asked now. */
   deletions(of: { now: number; limit: number }): Promise<{ origin: string; job: string }[]>;
   deleted(of: { origin: string; job: string }): Promise<void>;
+  /** Notes that the origin is to delete the job, unless that is given to it again. */
+  leaves(of: { origin: string; job: string }): Promise<void>;
   /** Deletes some of the jobs that ended long ago. */
   tend(now: number): Promise<void>;
   /**

@@ -23,6 +23,8 @@ const OF_TENANT = {
   experiments: 'SELECT id AS row FROM experiments WHERE owner = ?1',
   history: "SELECT id AS row FROM history WHERE owner = ?1 AND action <> 'erase'",
   kept_prompts: 'SELECT id AS row FROM kept_prompts WHERE tenant = ?1',
+  row_files: 'SELECT id AS row FROM row_files WHERE tenant = ?1',
+  training_jobs: 'SELECT id AS row FROM training_jobs WHERE tenant = ?1',
   // What a file dropped into KV has made since is its own.
   blob_holders: `SELECT digest AS row FROM blob_holders h WHERE tenant = ?1 AND NOT EXISTS (
     SELECT 1 FROM chain_members m JOIN versions v ON v.name = m.name AND v.version = m.version
@@ -43,9 +45,15 @@ export async function rowsOfTenant(sim: Simulation, tenant: string): Promise<Row
 
 /** Of what a tenant had before its erasure, nothing is left: what is there has been made since. */
 export async function checkTenantErased(sim: Simulation, tenant: string, before: Rows): Promise<void> {
-  for (const [table, rows] of await rowsOfTenant(sim, tenant))
+  const now = await rowsOfTenant(sim, tenant);
+  // A dropped file that was taken meanwhile has made the name again.
+  const isMadeAgain = (name: string | number): boolean =>
+    [...(now.get('versions') ?? [])].some(
+      (version) => String(version).startsWith(`${name}@`) && before.get('versions')?.has(version) !== true,
+    );
+  for (const [table, rows] of now)
     for (const row of rows)
-      if (before.get(table)?.has(row) === true)
+      if (before.get(table)?.has(row) === true && !(table === 'names' && isMadeAgain(row)))
         sim.fail('6 nothing of it is left after an erasure', `${tenant} still has ${row} in ${table}`);
 }
 
@@ -109,7 +117,12 @@ export async function checkErased(sim: Simulation): Promise<void> {
     const said = new RegExp(`(?<![a-z0-9/])${name}(?![a-z0-9/])`);
     const isLater = (table: string, row: string): boolean =>
       // A file dropped for the name has been refused since: nobody owns it.
-      table === 'drops' && (JSON.parse(row) as { at: number }).at > truth.names.lastAt(name) + DROP_LATE_MS;
+      (table === 'drops' &&
+        (JSON.parse(row) as { at: number }).at > truth.names.lastAt(name) + DROP_LATE_MS) ||
+      // A job that is to make it anew.
+      (table.startsWith('training_') && jobBegan(row) > truth.names.lastAt(name)) ||
+      // An isolate that cannot reach KV may go on with what it knew of the name, and then notes a request.
+      notedUntil(table, row) > truth.names.lastAt(name) + ERASE_SETTLE_MS - SKEW_MS;
     for (const { table, row } of rows)
       if (!KEEP_NAMES.has(table) && said.test(row) && !isLater(table, row))
         wrong(`${name} is in ${table}: ${row.slice(0, 200)}`);
@@ -140,6 +153,19 @@ export async function checkErased(sim: Simulation): Promise<void> {
         wrong(`${id} has ${digest} in its memory, erased at ${at}`);
     }
   }
+}
+
+/** When the job was created of which a row is, unix ms; -Infinity = there is none. */
+const jobBegan = (row: string): number => {
+  const time = /ftjob-([0-9a-z]{9})/.exec(row)?.[1];
+  return time === undefined ? -Infinity : parseInt(time, 36) + SKEW_MS;
+};
+
+/** Until when requests were noted in a row of one of their tables, unix ms; -Infinity = it is none of these. */
+function notedUntil(table: string, row: string): number {
+  if (table !== 'traffic' && table !== 'request_chunks') return -Infinity;
+  const { at, step } = JSON.parse(row) as { at: number; step?: number };
+  return step === undefined ? at : (at + step) * 1_000;
 }
 
 /** What an erased experiment has left in its objects: the mark that it was erased, so that late ratings count nothing. */

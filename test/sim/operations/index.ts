@@ -8,7 +8,9 @@ import { KEYS } from './keys.ts';
 import { NAMES } from './names.ts';
 import type { Operation } from './operation.ts';
 import { OTHER_APIS } from './other-apis.ts';
+import { SHARED_TREES } from './shared-trees.ts';
 import { TAMPERING } from './tampering.ts';
+import { TRAINING } from './training.ts';
 import { UPKEEP } from './upkeep.ts';
 
 export const OPERATIONS = {
@@ -20,7 +22,9 @@ export const OPERATIONS = {
   ...GRANTS,
   ...EXPERIMENTS,
   ...GUARDED,
+  ...SHARED_TREES,
   ...TAMPERING,
+  ...TRAINING,
   ...UPKEEP,
 } as const satisfies Record<string, Operation>;
 

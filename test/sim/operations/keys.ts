@@ -29,6 +29,7 @@ interface KeyJson {
   scopes: string[];
   limits: KeyLimits | null;
   expires_at: number | null;
+  train?: boolean;
 }
 
 /** As the client keeps a key that it was given. */
@@ -45,6 +46,7 @@ function keep(
     limited: limits !== null,
     counter: before?.counter ?? id,
     replaces: before?.id ?? null,
+    trains: json.train ?? false,
   };
   tenant.keys.push(key);
   sim.quotas.know(text, { counter: key.counter, tenant: tenant.id });
@@ -130,7 +132,7 @@ function ended(sim: Simulation, { tenant }: Actor, id: string): void {
       ended(sim, { tenant } as Actor, key.id);
 }
 
-async function revoke(sim: Simulation, actor: Actor, key: Key): Promise<Outcome> {
+export async function revoke(sim: Simulation, actor: Actor, key: Key): Promise<Outcome> {
   const query = actor.random.pick(['', '?report=true', '?forget_prompts=true']);
   const path = `/admin/keys/${key.id}${query}`;
   const { outcome } = await repeat(sim, actor, { method: 'DELETE', path });

@@ -1,8 +1,9 @@
 /** Names and their versions: publish, promote, roll back, retire, remove, restore, alias, erase. */
-import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { checkTenantErased, rowsOfTenant } from '../invariants/erased.ts';
 import { sha256 } from '../simulation.ts';
+import type { TinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { chainIdOf } from '../world/played-training.ts';
 import {
   admin,
   committed,
@@ -27,21 +28,32 @@ import {
 const PART_BYTES = 160;
 
 /** Sends a file in parts, and closes it. */
-async function upload(sim: Simulation, actor: Actor, bytes: Uint8Array, digest: string): Promise<Outcome> {
+async function upload(
+  sim: Simulation,
+  actor: Actor,
+  { bytes, digest }: TinyAdapter,
+  by: { key?: string },
+): Promise<Outcome> {
   try {
-    return await sendParts(sim, actor, bytes, digest);
+    return await sendParts(sim, actor, { bytes, digest }, by);
   } finally {
     sim.sentAt.set(digest, sim.world.time.now);
   }
 }
 
-async function sendParts(sim: Simulation, actor: Actor, bytes: Uint8Array, digest: string): Promise<Outcome> {
+async function sendParts(
+  sim: Simulation,
+  actor: Actor,
+  { bytes, digest }: TinyAdapter,
+  by: { key?: string },
+): Promise<Outcome> {
   const parts: { bytes: number; sha256: string }[] = [];
   // Another version of the command may cut a file into other parts.
   const partBytes = actor.random.pick([PART_BYTES, PART_BYTES, 2 * PART_BYTES]);
   for (let at = 0; at < bytes.length; at += partBytes) {
     const part = Uint8Array.from(bytes.subarray(at, at + partBytes));
     const sent = await admin(sim, actor, {
+      ...by,
       method: 'PUT',
       path: `/admin/blobs/${digest}/parts/${parts.length}`,
       body: part,
@@ -52,43 +64,54 @@ async function sendParts(sim: Simulation, actor: Actor, bytes: Uint8Array, diges
   const { outcome } = await admin(
     sim,
     actor,
-    { path: `/admin/blobs/${digest}`, body: { bytes: bytes.length, parts } },
+    { ...by, path: `/admin/blobs/${digest}`, body: { bytes: bytes.length, parts } },
     ['invalid_request', 'adapter_invalid'],
   );
   return outcome;
 }
 
-/** As `chainId` of protocol/identity.ts, at once. */
-const chainIdOf = (chain: readonly ChainEntry[]): string =>
-  sha256(chain.map(({ digest, scale }) => `${digest} ${scale}\n`).join(''));
-
-async function publish(
+/**
+ * @param params.parent default: none, or one of its own.
+ * @param params.byOperator who may publish for a tenant among others' names.
+ */
+export async function publish(
   sim: Simulation,
   actor: Actor,
-  params: { stage: boolean; name?: string; file?: Actor['tenant']['files'][number] },
+  params: {
+    stage: boolean;
+    name?: string;
+    file?: Actor['tenant']['files'][number];
+    parent?: string;
+    byOperator?: boolean;
+  },
 ): Promise<Outcome> {
   const { tenant, random } = actor;
+  const by = params.byOperator === true ? { key: sim.world.adminKey } : {};
   const name = params.name ?? someName(actor, random.chance(0.4));
   // Of others too: the same bytes may be theirs.
   const files = random.chance(0.8)
     ? tenant.files
     : sim.tenants.flatMap((one) => one.files.filter(({ parent }) => parent === null));
-  const again = params.file ?? (random.chance(0.15) && files.length > 0 ? random.pick(files) : null);
+  const isNew = params.parent !== undefined || params.byOperator === true;
+  const again =
+    params.file ?? (!isNew && random.chance(0.15) && files.length > 0 ? random.pick(files) : null);
   const parents = namesOf(sim, actor, 'live').filter((one) => one !== name);
-  const parent =
-    again !== null ? again.parent : parents.length > 0 && random.chance(0.5) ? random.pick(parents) : null;
+  const own = !isNew && parents.length > 0 && random.chance(0.5) ? random.pick(parents) : null;
+  const parent = again !== null ? again.parent : (params.parent ?? own);
   const above = parent === null ? null : (sim.truth.names.now(parent) ?? null);
   const chain = above === null ? null : (sim.truth.versions.get(`${parent}@${above.version}`)?.chain ?? null);
   const adapter = again?.adapter ?? sim.newFile(chain === null ? null : chainIdOf(chain));
-  const sent = await upload(sim, actor, adapter.bytes, adapter.digest);
+  const sent = await upload(sim, actor, adapter, by);
   if (sent !== 'done') return sent;
   if (!tenant.names.includes(name)) tenant.names.push(name);
   const { outcome, json } = await (random.chance(0.4) ? repeat : admin)(
     sim,
     actor,
     {
+      ...by,
       path: '/admin/versions',
       body: {
+        ...(params.byOperator === true ? { owner: tenant.id } : {}),
         name,
         digest: adapter.digest,
         ...(parent === null ? {} : { parent }),
@@ -100,7 +123,7 @@ async function publish(
   if (again === null) {
     await checkOneVersion(sim, name, adapter.digest);
     // From now on others publish it, too.
-    tenant.files.push({ adapter, parent });
+    if (!isNew) tenant.files.push({ adapter, parent });
   }
   if (outcome !== 'done') return outcome;
   const { version } = json as { version: number };
@@ -136,7 +159,7 @@ function expected(sim: Simulation, { random }: Actor, name: string): { expect?: 
 const isLive = wasOnce(({ version }, { json }) => version === (json as { version: number }).version);
 
 /** Erases page by page. @returns done when nothing is left of it. */
-async function eraseAll(
+export async function eraseAll(
   sim: Simulation,
   actor: Actor,
   { body, key, pages }: { body: object; key?: string; pages: number },
@@ -161,7 +184,7 @@ async function eraseAll(
 }
 
 /** The operator erases a tenant, looks whether something is left, and makes it anew. */
-async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
+export async function eraseTenant(sim: Simulation, actor: Actor): Promise<Outcome> {
   const { tenant } = actor;
   const { world } = sim;
   tenant.erasing = true;

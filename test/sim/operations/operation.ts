@@ -94,6 +94,7 @@ export async function admin(
     method?: string;
     path: string;
     body?: object | Uint8Array<ArrayBuffer>;
+    headers?: Record<string, string>;
     key?: string;
     past?: boolean;
   },

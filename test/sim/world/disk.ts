@@ -1,5 +1,6 @@
 /** The file systems of origins, in memory, as `node:fs` and `node:fs/promises`; they outlive the origins' processes. */
 import { posix as path } from 'node:path';
+import { Readable, Writable } from 'node:stream';
 import type { Surroundings } from './stores.ts';
 import type { Life } from './time.ts';
 import { stage } from './life-globals.ts';
@@ -16,7 +17,8 @@ const BLOCK = 4_096;
 
 export class SimDisk {
   readonly files = new Map<string, File>();
-  readonly #folders = new Set<string>(['/']);
+  /** Path -> when something in it was last added or taken away, unix ms. */
+  readonly #folders = new Map<string, number>([['/', 0]]);
   readonly #around: Surroundings;
   readonly #name: string;
   readonly capacity: number;
@@ -74,17 +76,25 @@ export class SimDisk {
     const checkParent = (call: string, where: string): void => {
       if (!this.#folders.has(path.dirname(where))) throw failure('ENOENT', call, where);
     };
+    /** Something in the folder above was added or taken away. */
+    const touch = (where: string): void => {
+      const above = path.dirname(where);
+      if (this.#folders.has(above)) this.#folders.set(above, now());
+    };
     const rename = (from: string, to: string): void => {
       const file = fileAt('rename', from);
       checkParent('rename', to);
       this.files.delete(from);
       this.files.set(to, file);
+      touch(from);
+      touch(to);
     };
     const createFile = (where: string, flag: string | undefined): File => {
       checkParent('open', where);
       if (flag === 'wx' && this.files.has(where)) throw failure('EEXIST', 'open', where);
       const file = { bytes: new Uint8Array(0), mtimeMs: now() };
       this.files.set(where, file);
+      touch(where);
       return file;
     };
     const write = (file: File, where: string, bytes: Uint8Array): void => {
@@ -99,12 +109,15 @@ export class SimDisk {
       mkdir: (where: string, { recursive = false }: { recursive?: boolean } = {}) =>
         op(() => {
           if (!recursive) checkParent('mkdir', where);
-          for (let at = where; !this.#folders.has(at); at = path.dirname(at)) this.#folders.add(at);
+          for (let at = where; !this.#folders.has(at); at = path.dirname(at)) {
+            this.#folders.set(at, now());
+            touch(at);
+          }
         }),
       readdir: (where: string) =>
         op(() => {
           if (!this.#folders.has(where)) throw failure('ENOENT', 'scandir', where);
-          const names = [...this.files.keys(), ...this.#folders].filter(
+          const names = [...this.files.keys(), ...this.#folders.keys()].filter(
             (name) => name !== where && path.dirname(name) === where,
           );
           return names.map((name) => path.basename(name)).sort();
@@ -116,15 +129,17 @@ export class SimDisk {
         op(() => {
           const known = this.files.delete(where) || this.#folders.has(where);
           if (!known && !force) throw failure('ENOENT', 'rm', where);
+          if (known) touch(where);
           if (!recursive) return;
           for (const name of [...this.files.keys()])
             if (name.startsWith(`${where}/`)) this.files.delete(name);
-          for (const name of [...this.#folders])
+          for (const name of [...this.#folders.keys()])
             if (name === where || name.startsWith(`${where}/`)) this.#folders.delete(name);
         }),
       stat: (where: string) =>
         op(() => {
-          if (this.#folders.has(where)) return { size: 0, mtimeMs: 0 };
+          const changedAt = this.#folders.get(where);
+          if (changedAt !== undefined) return { size: 0, mtimeMs: changedAt };
           const { bytes, mtimeMs } = fileAt('stat', where);
           return { size: bytes.length, mtimeMs };
         }),
@@ -140,6 +155,12 @@ export class SimDisk {
         op(() => {
           const { bytes } = fileAt('open', where);
           return how === undefined ? Buffer.from(bytes) : Buffer.from(bytes).toString('utf8');
+        }),
+      appendFile: (where: string, data: string) =>
+        op(() => write(this.files.get(where) ?? createFile(where, 'a'), where, Buffer.from(data))),
+      chmod: (where: string) =>
+        op(() => {
+          if (!this.#folders.has(where)) fileAt('chmod', where);
         }),
       rename: (from: string, to: string) => op(() => rename(from, to)),
       statfs: () => op(() => ({ bavail: Math.floor(this.free / BLOCK), bsize: BLOCK })),
@@ -167,12 +188,28 @@ export class SimDisk {
     const fs = {
       promises,
       renameSync: rename,
-      createReadStream: (where: string) => ({
-        async *[Symbol.asyncIterator]() {
-          const bytes = (await promises.readFile(where)) as Buffer;
-          for (let at = 0; at < bytes.length; at += BLOCK) yield bytes.subarray(at, at + BLOCK);
-        },
-      }),
+      existsSync: (where: string) => this.files.has(where) || this.#folders.has(where),
+      /** @param how.end the last byte, included. */
+      createReadStream: (
+        where: string,
+        { start = 0, end = Infinity }: { start?: number; end?: number } = {},
+      ) =>
+        Readable.from(
+          (async function* () {
+            const bytes = ((await promises.readFile(where)) as Buffer).subarray(start, end + 1);
+            for (let at = 0; at < bytes.length; at += BLOCK) yield bytes.subarray(at, at + BLOCK);
+          })(),
+          { objectMode: false },
+        ),
+      createWriteStream(where: string, { flags }: { flags?: string } = {}) {
+        let file: Promise<File> | null = null;
+        return new Writable({
+          write(chunk: Uint8Array, _encoding, done) {
+            file ??= op(() => createFile(where, flags));
+            file.then((opened) => op(() => write(opened, where, chunk))).then(() => done(), done);
+          },
+        });
+      },
     };
     return { fs, promises };
   }

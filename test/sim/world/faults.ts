@@ -41,6 +41,10 @@ export const FAULTS = {
   'disk-flip': 0.1,
   /** A file that is gone. */
   'disk-gone': 0.1,
+  /** The process of a training that dies at a step: of another's hand, or by itself. */
+  'training-killed': 0.07,
+  /** … and one that ends with a reason. */
+  'training-fails': 0.06,
 } as const;
 
 /** Kinds that come by themselves, and how often an hour at most. */

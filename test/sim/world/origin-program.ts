@@ -1,7 +1,8 @@
 /** One origin's process in a simulated world: the product's HTTP app, engine and adapter store over the fake runner. */
 import { createHash } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { parseSafetensors } from '../../../adapters/format/safetensors.ts';
-import { openAdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
+import { type AdapterFileStore, openAdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
 import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import type { Clock, ResidentAdapter } from '../../../gpu-origin/engine/ports.ts';
 import { GrammarService } from '../../../gpu-origin/grammar/grammar-service.ts';
@@ -10,6 +11,9 @@ import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
 import { UsageMemory } from '../../../gpu-origin/http/run-prompts.ts';
 import { Serving } from '../../../gpu-origin/http/serve.ts';
+import { openJobStore } from '../../../gpu-origin/jobs/job-store.ts';
+import { Jobs } from '../../../gpu-origin/jobs/jobs.ts';
+import type { StartTraining } from '../../../gpu-origin/jobs/start-training.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { engineTokens } from '../../../gpu-origin/model/tokenizer.ts';
 import { PromptQueue } from '../../../gpu-origin/prompts/prompt.ts';
@@ -33,7 +37,33 @@ export interface OriginParams {
   adapterBytes: number;
   diskBytes: number;
   ledger: OriginLedger;
+  /** null = it does not train. */
+  startTraining: StartTraining | null;
 }
+
+/** As load-jobs.ts composes them; with what an earlier start left removed where it does not train. */
+async function loadJobs(
+  params: OriginParams,
+  rest: { files: AdapterFileStore; timer: Clock['timer']; onFault: (error: unknown) => void },
+): Promise<Jobs | null> {
+  const { base, startTraining: start } = params;
+  if (start === null) {
+    await rm(JOBS_FOLDER, { recursive: true, force: true });
+    return null;
+  }
+  return new Jobs({
+    ...rest,
+    store: await openJobStore({ folder: JOBS_FOLDER }),
+    base: base.digest,
+    start,
+    memoryProblem: () => null,
+    now: Date.now,
+    onEnd: () => undefined,
+    onTrouble: (id, code, reason) => console.log(`training ${id} failed: ${code} ${reason}`),
+  });
+}
+
+const JOBS_FOLDER = '/jobs';
 
 export interface OriginProcess {
   fetch(request: Request): Response | Promise<Response>;
@@ -183,6 +213,11 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
     watch,
   );
   made = engine;
+  const jobs = await loadJobs(params, {
+    files: store,
+    timer: clock.timer,
+    onFault: (error) => onFault('jobs', error),
+  });
   const serving = new Serving();
   serving.ready();
   const context: OriginContext = {
@@ -206,8 +241,10 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
     },
     now: Date.now,
     usage: new UsageMemory(Date.now),
+    jobs,
     onFault,
   };
+  jobs?.begin();
   const app = createApp(context);
   return {
     fetch: (request) => app.fetch(request, {}),
@@ -225,6 +262,7 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
         constrained: constraints.open,
         held,
         inFlight: serving.inFlight,
+        trainings: jobs?.running ?? 0,
       };
       return Object.entries(left).flatMap(([what, many]) => (many === 0 ? [] : [`${what}: ${many}`]));
     },
@@ -241,9 +279,11 @@ export async function startOrigin(params: OriginParams): Promise<OriginProcess> 
     usedBytes: () => ({ adapters: engine.residents().used_bytes, disk: store.disk().usedBytes }),
     async drain(graceMs) {
       serving.drain();
+      const halted = jobs?.halt();
       await sleep(graceMs);
       serving.refuse();
       await serving.whenIdle();
+      await halted;
     },
   };
 }

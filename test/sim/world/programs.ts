@@ -35,8 +35,22 @@ export interface Programs {
   origin: { startOrigin: (params: OriginParams) => Promise<OriginProcess> };
 }
 
+/** Sizes that would take megabytes to reach: rows and results have several parts. */
+const SMALL: readonly Change[] = [
+  {
+    file: 'protocol/training-jobs.ts',
+    find: 'export const ROWS_PART_BYTES = 4 * 1024 ** 2;',
+    replace: 'export const ROWS_PART_BYTES = 200;',
+  },
+  {
+    file: 'worker/training/limits.ts',
+    find: 'export const RESULT_PART_BYTES = 8 * 1024 ** 2;',
+    replace: 'export const RESULT_PART_BYTES = 400;',
+  },
+];
+
 export async function buildPrograms(changes: readonly Change[] = []): Promise<Programs> {
-  const plugins = [SHARED_XGRAMMAR, changing(changes)];
+  const plugins = [SHARED_XGRAMMAR, changing([...SMALL, ...changes])];
   await loadGrammarCompiler(grammarTokensOf(loadSimTokenizer()));
   const [worker, origin] = await Promise.all([
     build({ ...workerBuild(ROOT), format: 'cjs', write: false, plugins, sourcemap: 'inline', external: [] }),
@@ -121,7 +135,17 @@ function programOf(name: string, code: string): () => Record<string, unknown> {
 
 const real = createRequire(import.meta.url);
 /** Computes only. */
-const HARMLESS = new Set(['path', 'util', 'url', 'events', 'stream', 'buffer', 'string_decoder', 'assert']);
+const HARMLESS = new Set([
+  'path',
+  'util',
+  'url',
+  'events',
+  'stream',
+  'stream/promises',
+  'buffer',
+  'string_decoder',
+  'assert',
+]);
 /** Loaded by a library, and never used in a simulated world: each use throws. */
 const UNUSED = new Set([
   'http',
@@ -134,7 +158,6 @@ const UNUSED = new Set([
   'os',
   'module',
   'worker_threads',
-  'stream/promises',
   'process',
 ]);
 

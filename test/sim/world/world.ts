@@ -13,6 +13,7 @@ import { stage } from './life-globals.ts';
 import { Network, type Server } from './network.ts';
 import { newLedger, type OriginLedger } from './origin-ledger.ts';
 import type { OriginParams, OriginProcess } from './origin-program.ts';
+import { type PlayedTrainings, playTrainings } from './played-training.ts';
 import type { Programs } from './programs.ts';
 import { type Random, randomOf } from './random.ts';
 import { type ObjectClass, SimBucket, SimDatabase, SimKv, SimObjects, type Surroundings } from './stores.ts';
@@ -57,8 +58,10 @@ interface OriginSlot {
   id: string;
   disk: SimDisk;
   /** null = it is not running. */
-  running: { life: Life; process: OriginProcess } | null;
+  running: { life: Life; process: OriginProcess; trainings: PlayedTrainings | null } | null;
   starts: number;
+  /** It is started with `--train`. */
+  trains: boolean;
   ledger: OriginLedger;
 }
 
@@ -83,6 +86,9 @@ const DISK_BYTES = 64 * 1024 ** 2 + 1_000_000;
 
 /** Share of an upload's parts behind which the origin is killed, in seeds in which origins are killed. */
 const KILLED_BETWEEN_PARTS = 0.02;
+
+/** Share of origins that train, beside one. */
+const TRAINERS = 0.4;
 
 const CRON_MS = 60_000;
 const PATIENCE_MS = 3_000;
@@ -188,6 +194,7 @@ export class World {
     stage.cryptoDelayMs = this.shape.cryptoDelayMs;
     stage.marks = this.marks;
     this.faults.on = false;
+    const training = this.random.fork('training');
     for (let at = 0; at < this.shape.origins; at += 1) {
       const id = `o${at + 1}`;
       this.origins.push({
@@ -195,6 +202,7 @@ export class World {
         disk: new SimDisk(this.#around, id, DISK_BYTES),
         running: null,
         starts: 0,
+        trains: at === 0 || training.chance(TRAINERS),
         ledger: newLedger(),
       });
     }
@@ -362,6 +370,12 @@ export class World {
     const slots = random.between(2, 6);
     // Where nothing but rows is short, tenants have their fair share of them.
     const isRoomy = random.chance(0.25);
+    const trainings = slot.trains
+      ? playTrainings(
+          { ...this.#around, random: random.fork('trainings') },
+          { disk: slot.disk, origin: life, base: this.base },
+        )
+      : null;
     const params: OriginParams = {
       id: slot.id,
       keys: [ORIGIN_KEY],
@@ -384,13 +398,14 @@ export class World {
       adapterBytes: isRoomy || random.chance(0.15) ? 40_000 : random.between(2_000, 20_000),
       diskBytes: random.between(3_000, 40_000),
       ledger: slot.ledger,
+      startTraining: trainings?.start ?? null,
     };
     slot.disk.decay();
     mount(life, slot.disk);
     this.time.after(life, random.between(200, 3_000), () => {
       this.#programs.origin.startOrigin(params).then(
         (process) => {
-          slot.running = { life, process };
+          slot.running = { life, process, trainings };
           this.trace.note(life.name, 'ready');
         },
         (error: unknown) => this.bugs.push(`${life.name} does not start: ${String((error as Error).stack)}`),
@@ -402,6 +417,7 @@ export class World {
     if (slot.running === null) return;
     this.#checkOrigin(slot);
     this.#end(slot.running.life);
+    slot.running.trainings?.orphan();
     slot.running = null;
     this.time.after(this.#life, this.random.below(20_000), () => this.startOrigin(slot));
   }

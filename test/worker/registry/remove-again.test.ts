@@ -52,6 +52,18 @@ describe('a change recorded while KV rejects writes', () => {
     expect((await restore(wish)).status).toBe(404);
   });
 
+  it('ends what a removed name serves, though a version was staged before KV was told', async () => {
+    await graft.publish('notes', file(2));
+    await cutOff('/admin/remove', { name: 'notes' });
+    await graft.publish('notes', file(3), { stage: true });
+    expect(await served('notes')).toBe('notes@2');
+    await graft.schedule();
+    expect(await served('notes')).toBe(404);
+    expect(await served('notes@3')).toBe('notes@3');
+    expect((await post('/admin/promote', { name: 'notes', version: 3 })).status).toBe(200);
+    expect(await served('notes')).toBe('notes@3');
+  });
+
   it('restores single versions, which have no pointer', async () => {
     await graft.publish('notes', file(2));
     await remove({ name: 'notes', version: 1 });

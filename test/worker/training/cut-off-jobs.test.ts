@@ -251,3 +251,26 @@ it('of a job that is cancelled while it is being published makes no version', as
   await rig.run();
   expect(rig.origin.jobs.size).toBe(0);
 });
+
+it('that its origin gets after its deletion is deleted there, however long the origin is away', async () => {
+  const rig = await createJobRig();
+  const key = await rig.makeKey({ tenant: 'alice', train: true });
+  const { id } = (await rig.create(key)).body;
+  const { answer } = rig.graft.origin;
+  let deletions = 0;
+  rig.graft.origin.answer = async (method, path, init, url) => {
+    if (path !== `/jobs/${id}`) return answer(method, path, init, url);
+    if (method === 'PUT') {
+      await rig.step(id, 'cancel', key);
+      await vi.waitFor(() => expect(deletions).toBe(1));
+    }
+    if (method === 'DELETE') deletions += 1;
+    if (deletions === 2) throw new Error('connect ECONNREFUSED');
+    return answer(method, path, init, url);
+  };
+  await rig.run();
+  expect([rig.origin.jobs.size, deletions]).toEqual([1, 2]);
+  await rig.run();
+  expect(rig.origin.jobs.size).toBe(0);
+  expect(await rig.count('training_deletions')).toBe(0);
+});

@@ -1,0 +1,276 @@
+/** Fine-tuning jobs: each ends as it should or says how, publishes once what was trained as a whole, and leaves no rows. */
+import type { ChainEntry } from '../../../protocol/identity.ts';
+import type { TrainingRequest } from '../../../protocol/training.ts';
+import { ask } from '../client.ts';
+import { committed } from '../operations/operation.ts';
+import type { Simulation } from '../simulation.ts';
+import type { FaultKind } from '../world/faults.ts';
+
+/** A file of rows that a client has sent, or tried to. */
+export interface SentRows {
+  /** null = it was not told, or the file was refused. */
+  id: string | null;
+  tenant: string;
+  text: string;
+  /** Its deletion has been asked for. */
+  going: boolean;
+}
+
+/** A job that was acknowledged. */
+export interface KnownJob {
+  id: string;
+  tenant: string;
+  name: string;
+  /** Name of the adapter that it trains on; null = the base. */
+  parent: string | null;
+  keyId: string;
+  rows: SentRows;
+  /** Digest of what the whole training makes. */
+  digest: string;
+  createdAt: number;
+  /** Its cancellation has been asked for … */
+  going: boolean;
+  /** … and acknowledged. */
+  cancelled: boolean;
+  /** Its owner knows that it has ended. */
+  ended: boolean;
+  /** What its owner was told that it has become, `name@version`. */
+  model: string | null;
+}
+
+/** Stands in each row of a file, and in nothing else. */
+export const murmurOf = (number: number, tenant: string): string => `murmur ${number} of ${tenant}`;
+const MURMUR = /murmur \d+ of tenant\d/;
+
+/** A job as D1 has it. */
+interface JobRow {
+  id: string;
+  tenant: string;
+  name: string;
+  status: string;
+  origin: string | null;
+  finished_at: number | null;
+  document: string;
+}
+export interface JobDocument {
+  parent: string | null;
+  chain: ChainEntry[];
+  request: TrainingRequest;
+  rows: { file: string };
+  keyId: string;
+  wanted: string;
+  error: { code: string; message: string } | null;
+  result: { version: number } | null;
+}
+
+export const jobRows = (sim: Simulation): Promise<JobRow[]> =>
+  committed<JobRow>(sim, 'SELECT id, tenant, name, status, origin, finished_at, document FROM training_jobs');
+
+const MINUTE = 60_000;
+/** An origin that is silent for half an hour has lost its job (ORIGIN_LOST_MS); the schedule comes each minute. */
+const LOST_MS = 32 * MINUTE;
+/** A job's turn: its start, its training, the trial and the publication of its result. */
+const TURN_MS = 8 * MINUTE;
+
+/** Goes on with paused jobs, and waits until all have ended and no origin has anything left of one. */
+export async function endTrainings(sim: Simulation, over: () => boolean): Promise<void> {
+  const { world } = sim;
+  const open = async (): Promise<number> => {
+    const [row] = await committed<{ many: number }>(
+      sim,
+      `SELECT (SELECT COUNT(*) FROM training_jobs WHERE finished_at IS NULL)
+         + (SELECT COUNT(*) FROM training_deletions) AS many`,
+    );
+    return row?.many ?? 0;
+  };
+  const many = await open();
+  if (many === 0) return;
+  const life = world.client('trainer');
+  world.time.after(life, 1, () => void resumeAll(sim));
+  const until = world.time.now + LOST_MS + TURN_MS * many;
+  let left = many;
+  let next = 0;
+  // Something happens each minute: the schedule.
+  await world.until(
+    () => over() || left === 0 || world.time.now >= until,
+    'the trainings end',
+    () => {
+      if (world.time.now < next) return;
+      next = world.time.now + MINUTE / 2;
+      void open().then((now) => (left = now));
+    },
+  );
+  if (left > 0 && !over()) {
+    const jobs = (await jobRows(sim)).filter(({ finished_at: at }) => at === null);
+    const said = jobs.map(({ id, status, origin }) => `${id} ${status} at ${origin}`).join(', ');
+    sim.fail('7 a job ends', `${left} of ${many} have not ended: ${said}`);
+  }
+}
+
+async function resumeAll(sim: Simulation): Promise<void> {
+  const { world } = sim;
+  const life = world.time.current;
+  if (life === null) return;
+  for (const { id, tenant, finished_at: ended, document } of await jobRows(sim)) {
+    if (ended !== null || (JSON.parse(document) as JobDocument).wanted !== 'pause') continue;
+    const made = await ask(world, life, {
+      path: '/admin/keys',
+      key: world.adminKey,
+      body: { tenant, train: true },
+      reliable: true,
+    });
+    const { key } = (made.kind === 'answer' ? made.json : {}) as { key?: string };
+    await world.time.sleep(life, 2_000);
+    const resumed = await ask(world, life, {
+      path: `/v1/fine_tuning/jobs/${id}/resume`,
+      ...(key === undefined ? {} : { key }),
+      body: {},
+      reliable: true,
+    });
+    // Its own key may have ended, and the job with it.
+    if (resumed.kind === 'answer' && resumed.status !== 200 && resumed.status !== 409)
+      sim.fail('7 a job ends', `${id} is not resumed at rest: ${resumed.text.slice(0, 300)}`);
+  }
+}
+
+export async function checkTrainings(sim: Simulation): Promise<void> {
+  const jobs = new Map((await jobRows(sim)).map((row) => [row.id, row]));
+  for (const known of sim.jobs.values()) {
+    const row = jobs.get(known.id);
+    if (row === undefined) {
+      if (!mayBeErased(sim, known))
+        sim.fail('1 nothing acknowledged is lost', `job ${known.id} of ${known.tenant} is not in D1`);
+    } else checkEnd(sim, known, row);
+  }
+  await checkPublications(sim);
+  await checkRows(sim);
+}
+
+/** Whether the tenant, the job's name, or what it trains on was to be erased since. */
+export const mayBeErased = (
+  sim: Simulation,
+  { tenant, name, parent, createdAt }: Pick<KnownJob, 'tenant' | 'name' | 'parent' | 'createdAt'>,
+): boolean =>
+  sim.truth.erasedDuring(tenant, createdAt - MINUTE) ||
+  sim.erased.has('**') ||
+  [name, ...(parent === null ? [] : [parent])].some((one) => sim.erased.has(one));
+
+function checkEnd(sim: Simulation, known: KnownJob, row: JobRow): void {
+  const { error, result } = JSON.parse(row.document) as JobDocument;
+  const wrong = (what: string): void =>
+    sim.fail('7 a job ends as it should, or says how', `${known.id} of ${known.tenant}: ${what}`);
+  if (row.status === 'succeeded') {
+    const model = `${known.name}@${result?.version}`;
+    if (known.cancelled) wrong(`it succeeded after its cancellation was acknowledged`);
+    if (known.model !== null && known.model !== model) wrong(`it was ${known.model}, and is ${model}`);
+    const versions = sim.truth.everAs(model);
+    const digests = versions.map(({ chain }) => chain.at(-1)?.digest);
+    if (!digests.includes(known.digest))
+      wrong(`${model} has ${digests.join(', ') || 'no file'}, the whole training makes ${known.digest}`);
+    return;
+  }
+  if (known.model !== null) wrong(`it was said to be ${known.model}, and has ${row.status}`);
+  if (row.status === 'cancelled') {
+    if (!known.going) wrong('nobody has cancelled it');
+    return;
+  }
+  if (known.cancelled) wrong(`its cancellation was acknowledged, and it has ${row.status}`);
+  if (error === null || error.message === '') wrong(`it ${row.status}, and does not say why`);
+  else if (!isExplained(sim, known, error.code))
+    wrong(`it failed with ${error.code} (${error.message}), and nothing of that kind happened`);
+}
+
+/** What must have happened before a job fails with a code. */
+function isExplained(sim: Simulation, known: KnownJob, code: string): boolean {
+  const { bitten } = sim.world.faults;
+  const bit = (...kinds: readonly FaultKind[]): boolean => kinds.some((kind) => bitten.has(kind));
+  const { parent, tenant } = known;
+  switch (code) {
+    case 'key_ended': {
+      const line = sim.tenants.flatMap(({ keys }) => keys);
+      const key = line.find(({ id }) => id === known.keyId);
+      return key === undefined || line.some((one) => one.counter === key.counter && one.revokedAt !== null);
+    }
+    case 'file_not_found':
+      return known.rows.going || sim.erased.has('**');
+    case 'rows_invalid':
+    case 'loss_not_finite':
+      return bit('training-fails');
+    case 'out_of_memory':
+      return bit('training-fails', 'training-killed');
+    case 'training_failed':
+      return bit('training-fails', 'training-killed', 'origin-killed', 'origin-drained', 'disk-full');
+    case 'disk_full':
+      return bit('disk-full');
+    case 'base_mismatch':
+      return sim.erased.size > 0 || bit('disk-flip', 'disk-gone');
+    // What it trains on, or its name, has gone to somebody else, or is withdrawn.
+    case 'insufficient_scope':
+    case 'conflict':
+    case 'not_found':
+    case 'model_not_found':
+      return parent !== null || !known.name.startsWith(`${tenant}/`) || sim.erased.size > 0;
+    case 'adapter_invalid':
+      return parent !== null;
+    default:
+      return false;
+  }
+}
+
+/** Each job's version is one, and has the bytes of the whole training. */
+async function checkPublications(sim: Simulation): Promise<void> {
+  const wrong = (what: string): void => sim.fail('a training is published once, as a whole', what);
+  const rows = await committed<{ name: string; to_version: number; why: string; action: string }>(
+    sim,
+    "SELECT name, to_version, why, action FROM history WHERE why LIKE 'fine-tuning job %'",
+  );
+  const published = new Map<string, string>();
+  for (const { name, to_version: version, why, action } of rows) {
+    const id = why.slice('fine-tuning job '.length);
+    const model = `${name}@${version}`;
+    const before = published.get(id);
+    if (before !== undefined) wrong(`${id} has published ${before} and ${model}`);
+    published.set(id, model);
+    if (action !== 'stage') wrong(`${model} of ${id} is there by ${action}`);
+    const known = sim.jobs.get(id);
+    if (known === undefined) continue;
+    if (known.name !== name) wrong(`${id} was to make ${known.name}, and made ${model}`);
+    const digests = sim.truth.everAs(model).map(({ chain }) => chain.at(-1)?.digest);
+    if (!digests.includes(known.digest))
+      wrong(`${model} of ${id} has ${digests.join(', ')}, the whole training makes ${known.digest}`);
+  }
+}
+
+/** All jobs have ended: no origin has a file of one, and no row is anywhere but encrypted, in files that D1 knows. */
+async function checkRows(sim: Simulation): Promise<void> {
+  const { world } = sim;
+  const wrong = (what: string): void => sim.fail('6 nothing of rows is left', what);
+  for (const { id, disk } of world.origins)
+    for (const [file, { bytes }] of disk.files) {
+      if (file.startsWith('/jobs/')) wrong(`${id} has ${file} at rest`);
+      else if (MURMUR.test(Buffer.from(bytes).toString('latin1'))) wrong(`${id} has rows in ${file}`);
+    }
+  const files = new Set(
+    (await committed<{ id: string }>(sim, 'SELECT id FROM row_files')).map(({ id }) => id),
+  );
+  const stored: [string, Uint8Array][] = [
+    ...world.kv
+      .keys()
+      .map((key): [string, Uint8Array] => [`KV ${key}`, world.kv.read(key) ?? new Uint8Array()]),
+    ...[...world.bucket.objects].map(([key, bytes]): [string, Uint8Array] => [`R2 ${key}`, bytes]),
+  ];
+  for (const [place, bytes] of stored) {
+    const file = /\brows[:/](file-[0-9a-z]+)/.exec(place)?.[1];
+    if (file !== undefined && !files.has(file)) wrong(`${place} is there, and no file of that id`);
+    if (MURMUR.test(Buffer.from(bytes).toString('latin1'))) wrong(`${place} has rows as they are`);
+  }
+  const { results: tables } = await world.database.truth
+    .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
+    .all<{ name: string }>();
+  for (const { name } of tables)
+    for (const row of await committed<object>(sim, `SELECT * FROM "${name}"`)) {
+      // A job's owner reads which row was wrong.
+      const said = name.startsWith('training_') ? null : MURMUR.exec(JSON.stringify(row));
+      if (said !== null) wrong(`${name} says ${said[0]}`);
+    }
+}
