@@ -190,7 +190,9 @@ export async function resealRows({
   evaluations,
   evaluationSealer,
 }: Pick<ScoreDeps, 'evaluations' | 'evaluationSealer'>): Promise<void> {
-  const [secret, ...secrets] = await evaluationSealer.secretIds();
+  const [secret, ...accepted] = await evaluationSealer.secretIds();
+  // During a rotation the new one is among them, too.
+  const secrets = accepted.filter((id) => id !== secret);
   if (secrets.length === 0) return;
   for (const part of await evaluations.sealedBy({ secrets, limit: RESEALED_PER_RUN })) {
     const place = placeOf(part, part.first);

@@ -207,8 +207,12 @@ describe('the rows', () => {
     expect(await readWith(sealer(next))).toBeNull();
     await resealRows({ evaluations, evaluationSealer: sealer(next) });
     expect(await readWith(sealer(next))).toBeNull();
-    await resealRows({ evaluations, evaluationSealer: sealer(next, [old]) });
+    const rotating = { evaluations, evaluationSealer: sealer(next, [old, next]) };
+    await resealRows(rotating);
     expect(await readWith(sealer(next))).toContain(SECRET);
+    const sealed = await dump();
+    await resealRows(rotating);
+    expect(await dump()).toBe(sealed);
     // Nothing is left to do.
     expect(await evaluations.sealedBy({ secrets: await sealer(old).secretIds(), limit: 9 })).toEqual([]);
     const unreadable = await scorePage();
