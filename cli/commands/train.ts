@@ -24,6 +24,10 @@ export const trainCommand = command({
       does: 'on top of the live version of medicine',
     },
     {
+      line: 'graft train rows.jsonl --name alice/notes --continue',
+      does: 'on top of the live version of alice/notes, as its next version',
+    },
+    {
       line: 'graft train rows.csv --out notes --rank 16 --targets q,v --epochs 5',
       does: 'writes a PEFT folder, and publishes nothing',
     },
@@ -44,6 +48,10 @@ export const trainCommand = command({
       type: 'string',
       description: 'Name to train on top of: its live version; default: the base',
       valueHint: 'name',
+    },
+    continue: {
+      type: 'boolean',
+      description: 'Train on top of the live version of --name; the result contains it and takes its place',
     },
     out: {
       type: 'string',
@@ -81,7 +89,7 @@ export const trainCommand = command({
       name: args.name ?? null,
       parent: args.parent ?? null,
       out: args.out ?? null,
-      request: readTrainingRequest(args),
+      request: { ...readTrainingRequest(args), ...(args.continue === true ? { continues: true } : {}) },
       base: args.base,
       weights: args.weights ?? null,
       provider: args.provider,
@@ -108,7 +116,11 @@ export const trainCommand = command({
 });
 
 /** @throws CliError (usage) */
-export function checkWish({ name, parent, out }: TrainWish): void {
+export function checkWish({ name, parent, out, request }: TrainWish): void {
+  if (request.continues === true && (name === null || parent !== null || out !== null))
+    throw usageError(
+      '--continue needs --name <name>, without --parent and --out: it stages the next version.',
+    );
   if (name === null && out === null)
     throw usageError('Give --name <name> to publish the result, or --out <path> to write a folder.');
   for (const [flag, given] of [
