@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('e629864ed0adb7629f4b62cedee64db59e765295d1c53ffab1531f3509b6f4ac');
+INSERT INTO schema_hash VALUES ('57f142fed8d04612f5ef27a26a3056e5145b3f94d5d59c46573db546f0f0c9ff');
 
 -- Names, versions, and what became of them
 
@@ -415,12 +415,28 @@ CREATE TABLE kept_prompts (
   expires_at INTEGER NOT NULL,
   bytes INTEGER NOT NULL,      -- of sealed
   sealed TEXT NOT NULL,        -- base64url, worker/prompts/keep-prompts.ts
+  user TEXT NOT NULL,          -- hash of who asked
+  improve INTEGER NOT NULL,    -- 1: its key had that right when it ended
   PRIMARY KEY (tenant, at, id)
 );
 -- With all that is looked through when there are too many, so that no row is read for it.
 CREATE INDEX kept_prompts_of_tenant ON kept_prompts (tenant, at, id, bytes, key_id);
 CREATE INDEX kept_prompts_by_expiry ON kept_prompts (expires_at);
 CREATE INDEX kept_prompts_by_name ON kept_prompts (name);
+CREATE INDEX kept_prompts_by_id ON kept_prompts (tenant, id, at DESC);
+
+-- Which of two answers users preferred, by their requests; what was said is in kept_prompts alone.
+CREATE TABLE preferences (
+  tenant TEXT NOT NULL,
+  at INTEGER NOT NULL,         -- when it was told
+  chosen TEXT NOT NULL,        -- ids of requests
+  rejected TEXT NOT NULL,
+  key_id TEXT NOT NULL,        -- that told it
+  expires_at INTEGER NOT NULL,
+  PRIMARY KEY (tenant, chosen, rejected)
+);
+CREATE INDEX preferences_of_tenant ON preferences (tenant, at, chosen, rejected);
+CREATE INDEX preferences_by_expiry ON preferences (expires_at);
 
 -- A/B tests of adapters
 

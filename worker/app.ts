@@ -39,6 +39,8 @@ import { adminPromptRoutes } from './prompts/routes.ts';
 import { adminRequestRoutes, adminTrafficRoutes } from './traffic/routes.ts';
 import { adminVerifyRoutes, adminVersionRoutes } from './registry/versions-routes.ts';
 import { completionRoutes, tokenizerRoutes } from './completions/routes.ts';
+import { preferenceRoutes } from './improvements/preferences-routes.ts';
+import { adminImprovementRoutes } from './improvements/routes.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import {
   baseRoutes,
@@ -92,6 +94,7 @@ const CLIENT_ROUTES = [
   completionRoutes,
   tokenizerRoutes,
   feedbackRoutes,
+  preferenceRoutes,
   modelRoutes,
   downloadRoutes,
   publicationRoutes,
@@ -122,6 +125,7 @@ const ADMIN_ROUTES = [
   adminTrafficRoutes,
   adminRequestRoutes,
   adminPromptRoutes,
+  adminImprovementRoutes,
   adminOriginRoutes,
   adminWarmRoutes,
   adminPinRoutes,
