@@ -3,11 +3,13 @@ import { MAX_PREFERENCES, PRUNED_PREFERENCES } from './limits.ts';
 import { placeKey, type PreferredRequest, type Preferences } from './ports.ts';
 
 const HOUR_MS = 3_600_000;
-const RIGHT = (right: string): string => `CASE WHEN json_valid(k.rights) THEN k.rights ->> '$.${right}' END`;
+/** NULL also where the row cannot be read. */
+const KEEP_HOURS = "CASE WHEN json_valid(k.rights) THEN k.rights ->> '$.keep_prompts' END";
+const MAY_IMPROVE = "CASE WHEN json_valid(k.rights) THEN k.rights ->> '$.improve' END = 1";
 
 const ADD = `INSERT INTO preferences (tenant, at, chosen, rejected, key_id, expires_at)
-  SELECT ?1, ?2, ?3, ?4, ?5, ?2 + ${HOUR_MS} * ${RIGHT('keep_prompts')} FROM keys k
-  WHERE k.id = ?5 AND k.tenant = ?1 AND ${RIGHT('keep_prompts')} IS NOT NULL AND ${RIGHT('improve')} = 1
+  SELECT ?1, ?2, ?3, ?4, ?5, ?2 + ${HOUR_MS} * ${KEEP_HOURS} FROM keys k
+  WHERE k.id = ?5 AND k.tenant = ?1 AND ${KEEP_HOURS} IS NOT NULL AND ${MAY_IMPROVE}
   ON CONFLICT DO NOTHING`;
 const FORGET_OLDEST = `DELETE FROM preferences WHERE tenant = ?1 AND (chosen, rejected) IN (
   SELECT chosen, rejected FROM preferences WHERE tenant = ?1 ORDER BY at DESC, chosen DESC LIMIT -1 OFFSET ?2)`;
@@ -18,11 +20,13 @@ const NOTE = `INSERT INTO history (name, sequence, at, actor, owner, action, tar
   SELECT '**', (SELECT MIN(0, COALESCE(MIN(sequence), 0)) - 1 FROM history WHERE name = '**'), ?, ?, ?, 'read-rows', ?`;
 
 /** The newest kept request with an id. */
-const SIDE = (
-  column: string,
-): string => `(SELECT json_object('at', k.at, 'id', k.id, 'keyId', k.key_id, 'name', k.name,
-    'user', k.user, 'improve', k.improve) FROM kept_prompts k
-  WHERE k.tenant = p.tenant AND k.id = p.${column} AND k.expires_at > ?2 ORDER BY k.at DESC LIMIT 1)`;
+const SIDE = `SELECT json_object('at', k.at, 'id', k.id, 'keyId', k.key_id, 'name', k.name, 'user', k.user,
+    'improve', k.improve) FROM kept_prompts k WHERE k.tenant = p.tenant AND k.expires_at > ?2 AND k.id =`;
+const LIST = `SELECT p.at, p.chosen, p.rejected, (${SIDE} p.chosen ORDER BY k.at DESC LIMIT 1) AS c,
+    (${SIDE} p.rejected ORDER BY k.at DESC LIMIT 1) AS r
+  FROM preferences p WHERE p.tenant = ?1 AND p.expires_at > ?2 ORDER BY p.at, p.chosen, p.rejected`;
+const CONSENTING = `SELECT k.id FROM keys k
+  WHERE k.tenant = ?1 AND k.id IN (SELECT value FROM json_each(?2)) AND ${MAY_IMPROVE}`;
 
 interface Row {
   at: number;
@@ -52,13 +56,7 @@ export function createD1Preferences(db: SqlDatabase): Preferences {
     },
 
     async list({ tenant, now }) {
-      const { results } = await db
-        .prepare(
-          `SELECT p.at, p.chosen, p.rejected, ${SIDE('chosen')} AS c, ${SIDE('rejected')} AS r
-           FROM preferences p WHERE p.tenant = ?1 AND p.expires_at > ?2 ORDER BY p.at, p.chosen, p.rejected`,
-        )
-        .bind(tenant, now)
-        .all<Row>();
+      const { results } = await db.prepare(LIST).bind(tenant, now).all<Row>();
       return results.map(({ c, r, ...rest }) => ({
         ...rest,
         chosenRequest: requestOf(c),
@@ -79,10 +77,7 @@ export function createD1Preferences(db: SqlDatabase): Preferences {
 
     async consenting({ tenant, keyIds }) {
       const { results } = await db
-        .prepare(
-          `SELECT k.id FROM keys k WHERE k.tenant = ?1 AND k.id IN (SELECT value FROM json_each(?2))
-           AND ${RIGHT('improve')} = 1`,
-        )
+        .prepare(CONSENTING)
         .bind(tenant, JSON.stringify(keyIds))
         .all<{ id: string }>();
       return new Set(results.map(({ id }) => id));

@@ -25,8 +25,10 @@ const NOTE = `INSERT INTO history (name, sequence, at, actor, owner, action, tar
   SELECT '**', (SELECT MIN(0, COALESCE(MIN(sequence), 0)) - 1 FROM history WHERE name = '**'), ?, ?, ?, 'read-prompt', ?`;
 
 const OF_KEYS = 'WHERE tenant = ?1 AND key_id IN (SELECT value FROM json_each(?2))';
+const SOONER = `SET expires_at = MIN(expires_at, at + ${HOUR_MS} * ?3) ${OF_KEYS}`;
 /** What users preferred goes with what was said. */
-const TABLES = ['kept_prompts', 'preferences'];
+const FORGET = [`DELETE FROM kept_prompts ${OF_KEYS}`, `DELETE FROM preferences ${OF_KEYS}`];
+const SHORTEN = [`UPDATE kept_prompts ${SOONER}`, `UPDATE preferences ${SOONER}`];
 
 interface Row {
   tenant: string;
@@ -80,13 +82,9 @@ export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
                    WHERE tenant = ?1 AND id IN (SELECT value FROM json_each(?2)) AND json_valid(rights)`,
                 )
                 .bind(tenant, list),
-              ...TABLES.map((table) => db.prepare(`DELETE FROM ${table} ${OF_KEYS}`).bind(tenant, list)),
+              ...FORGET.map((sql) => db.prepare(sql).bind(tenant, list)),
             ]
-          : TABLES.map((table) =>
-              db
-                .prepare(`UPDATE ${table} SET expires_at = MIN(expires_at, at + ${HOUR_MS} * ?3) ${OF_KEYS}`)
-                .bind(tenant, list, hours),
-            ),
+          : SHORTEN.map((sql) => db.prepare(sql).bind(tenant, list, hours)),
       );
     },
 
