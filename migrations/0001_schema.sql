@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('57f142fed8d04612f5ef27a26a3056e5145b3f94d5d59c46573db546f0f0c9ff');
+INSERT INTO schema_hash VALUES ('9d130f2a84b4acac821481c6b702976677fe7845074730b88ef9203e99b19e79');
 
 -- Names, versions, and what became of them
 
@@ -53,6 +53,9 @@ CREATE TABLE versions (
 CREATE INDEX versions_by_digest ON versions (digest, name, version DESC);
 -- A proof is taken over from another version of the same chain.
 CREATE INDEX versions_by_chain ON versions (chain_id, created_at DESC);
+-- Others get those only after a question.
+CREATE INDEX versions_from_prompts ON versions (name, version)
+  WHERE CASE WHEN json_valid(training) THEN training ->> '$.prompts' END IS NOT NULL;
 CREATE INDEX versions_removed ON versions (removed_at, name, version) WHERE removed_at IS NOT NULL;
 CREATE INDEX versions_of_removal ON versions (removal, name, version) WHERE removal IS NOT NULL;
 

@@ -120,6 +120,20 @@ export const TrainingCard = z
         relative_error: z.number().min(0).max(1),
       })
       .optional(),
+    /** It was made from prompts that keys had kept, and is not for others without a question. None of their text. */
+    prompts: z
+      .strictObject({
+        rows: z.int().min(1),
+        /** Who asked what the rows are about. */
+        users: z.int().min(1),
+        /** Rows that users decided, and judges. */
+        by_users: z.int().min(0),
+        by_judges: z.int().min(0),
+        /** First and last decision, unix ms. */
+        from: z.int(),
+        to: z.int(),
+      })
+      .optional(),
     steps: z.int().min(1),
     /** Labelled tokens of all steps. */
     tokens: z.int().min(1),
@@ -183,6 +197,7 @@ export const TrainingCardView = TrainingCard.extend({
   chain: z.array(ChainEntry.strip()),
   settings: TrainingSettings.strip(),
   continued: TrainingCard.shape.continued.unwrap().strip().optional(),
+  prompts: TrainingCard.shape.prompts.unwrap().strip().optional(),
   scores: TrainingCard.shape.scores.unwrap().strip().nullable(),
 }).strip();
 

@@ -61,6 +61,10 @@ export const publishCommand = command({
       description: 'Publish only if at least this share of rows is answered exactly, 0 to 1',
       valueHint: 'share',
     },
+    'made-from-prompts': {
+      type: 'boolean',
+      description: 'An adapter that was made from prompts: those who were granted the name may use it',
+    },
     bf16: { type: 'boolean', description: 'Round the weights to bfloat16' },
     'dry-run': { type: 'boolean', description: 'Show what would happen, but change nothing' },
   },
@@ -82,6 +86,7 @@ export const publishCommand = command({
       stage: args.stage === true,
       why: args.why ?? null,
       bf16: args.bf16 === true,
+      madeFromPrompts: args['made-from-prompts'] === true,
       rows: args.eval === undefined ? null : await readEvalRows(args.eval),
       minScore,
     };

@@ -63,6 +63,10 @@ export const trainCommand = command({
     ...trainingFlags,
     resume: { type: 'boolean', description: 'Continue from the checkpoint of an earlier run' },
     restart: { type: 'boolean', description: 'Start over, without the checkpoint of an earlier run' },
+    'made-from-prompts': {
+      type: 'boolean',
+      description: 'With --continue: those who were granted the name may use what was made from prompts',
+    },
     why: { type: 'string', description: 'Reason, recorded in the history', valueHint: 'text' },
     base: {
       type: 'string',
@@ -96,6 +100,7 @@ export const trainCommand = command({
       threads: args.threads === undefined ? null : parseCount(args.threads, '--threads'),
       start: args.resume === true ? 'resume' : args.restart === true ? 'restart' : 'new',
       why: args.why ?? null,
+      madeFromPrompts: args['made-from-prompts'] === true,
     };
     checkWish(wish);
     if (args.resume === true && args.restart === true)

@@ -1,10 +1,15 @@
 /** From rows to a staged version, or to a folder. What can fail at the end is checked before the training begins. */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import { type ChainEntry, chainId, pinOf } from '../../protocol/identity.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
-import { MAX_CONTINUED_RANK, type TrainingCard, type TrainingRequest } from '../../protocol/training.ts';
+import {
+  MAX_CONTINUED_RANK,
+  TRAINING_FILE,
+  TrainingCard,
+  type TrainingRequest,
+} from '../../protocol/training.ts';
 import { writeOutput } from '../adapter-files/write-output.ts';
 import { lookUpBases, lookUpVersions } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
@@ -40,8 +45,12 @@ export interface TrainWish {
   readonly provider: string;
   /** null = all cores. */
   readonly threads: number | null;
-  /** From the checkpoint, or without it. */
-  readonly start: 'new' | 'resume' | 'restart';
+  /** From the checkpoint, or without it; `either`: from it if there is one. */
+  readonly start: 'new' | 'resume' | 'restart' | 'either';
+  /** For the card, of rows that were made from prompts. */
+  readonly prompts?: TrainingCard['prompts'];
+  /** See `PublishWish`. */
+  readonly madeFromPrompts?: boolean;
   /** For the history. */
   readonly why: string | null;
 }
@@ -116,7 +125,7 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
         ...(wish.threads === null ? [] : ['--threads', String(wish.threads)]),
         ...['--rows', path.resolve(wish.rows), '--work', work.path],
         ...['--settings', JSON.stringify(wish.request), '--chain', JSON.stringify(chain)],
-        ...(wish.start === 'resume' ? ['--resume'] : []),
+        ...(wish.start === 'resume' || (wish.start === 'either' && work.hasCheckpoint()) ? ['--resume'] : []),
       ],
       env: runtime,
       onEvent: progress.hear,
@@ -130,7 +139,10 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
       keep = work.hasCheckpoint();
       throw trainingError(end, { again, hasCheckpoint: keep, isStopping: signal.aborted });
     }
-    const { folder, card } = end;
+    const { folder } = end;
+    const card = cardWith(end.card, wish.prompts ?? continued?.training?.prompts);
+    // Before it is copied or published, by us or by hand.
+    await writeFile(path.join(folder, TRAINING_FILE), `${JSON.stringify(card, null, 2)}\n`);
     if (wish.out !== null) await copyFolder(folder, wish.out);
     const published =
       client === null || wish.name === null || wish.out !== null
@@ -142,6 +154,13 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
     await work.close(keep);
   }
 }
+
+/** What a version was made from stays said of those that continue it. */
+const cardWith = (card: TrainingCard, prompts: TrainingCard['prompts']): TrainingCard => {
+  if (prompts === undefined) return card;
+  // In the schema's order, by which cards are compared.
+  return TrainingCard.parse({ ...card, prompts });
+};
 
 /** @returns sha256 of the file. @throws CliError `rows_missing` (usage) */
 async function rowsDigest(file: string): Promise<string> {
@@ -314,6 +333,7 @@ async function publishTrained(
       parent: parent?.name ?? null,
       stage: true,
       why: wish.why,
+      ...(wish.madeFromPrompts === true ? { madeFromPrompts: true } : {}),
       ...(parent === null ? {} : { parentChainId: parent.chain_id }),
       client,
       output,
