@@ -137,7 +137,10 @@ it('stays with --every, says why it does not train, and ends with Ctrl-C', async
     GRAFT_CACHE: path.join(stack.folder, 'cache'),
     XDG_CONFIG_HOME: path.join(stack.folder, 'config'),
   };
-  const staying = startGraft(['improve', NAME, '--every', '1h', '--base', 'tiny-base'], { cwd: stack.folder, env });
+  const staying = startGraft(['improve', NAME, '--every', '1h', '--base', 'tiny-base'], {
+    cwd: stack.folder,
+    env,
+  });
   let said = '';
   await new Promise<void>((resolve) => {
     staying.child.stderr?.on('data', (text: string) => {
@@ -149,7 +152,10 @@ it('stays with --every, says why it does not train, and ends with Ctrl-C', async
   staying.child.kill('SIGINT');
   expect((await staying.finished).code).toBe(130);
   const wrong = await graft('improve', NAME, '--every', '5s');
-  expect(wrong).toMatchObject({ code: 2, stderr: expect.stringMatching(/--every 5s is not from 1m to 24d/) as string });
+  expect(wrong).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/--every 5s is not from 1m to 24d/) as string,
+  });
 });
 
 it('asks before others may use what was made from prompts', async () => {
