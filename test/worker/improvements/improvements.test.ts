@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { parseRows } from '../../../gpu-origin/training/rows.ts';
 import type { ImprovementRows } from '../../../protocol/admin-api/improvements.ts';
+import { MAX_PREFERENCES } from '../../../worker/improvements/limits.ts';
 import { LATER_MS, makeKey } from '../experiments/experiment-rig.ts';
 import { APPLICATION, startPairs } from '../experiments/pairs/pairs-rig.ts';
 import { type Improvements, NAME, startImprovements } from './improvements-rig.ts';
@@ -89,6 +90,31 @@ describe('rows of what users preferred', () => {
     expect(await improve.rows()).toMatchObject({ rows: [], left_out: [] });
     const count = improve.graft.db.prepare('SELECT COUNT(*) AS n FROM preferences');
     expect(await count.first()).toEqual({ n: 0 });
+  });
+
+  it('are deleted when they have expired, the oldest beyond a thousand, and with their tenant', async () => {
+    const { graft, api } = improve;
+    const count = async (): Promise<unknown> =>
+      (await graft.db.prepare('SELECT COUNT(*) AS n FROM preferences').first<{ n: number }>())?.n;
+    const tell = (at: number): Promise<string> =>
+      graft.stores.preferences.add({
+        ...{ tenant: 'acme', keyId: api.id, chosen: `a${at}`, rejected: `b${at}` },
+        at: graft.clock.now() + at,
+      });
+    for (let at = 0; at < MAX_PREFERENCES + 3; at += 1) expect(await tell(at)).toBe('recorded');
+    expect(await count()).toBe(MAX_PREFERENCES);
+    const [oldest] = await graft.stores.preferences.list({ tenant: 'acme', now: graft.clock.now() });
+    expect(oldest?.chosen).toBe('a3');
+    graft.clock.advance(24 * HOUR_MS + 100);
+    await graft.schedule((work) => void work.catch(() => undefined));
+    expect(await count()).toBe(MAX_PREFERENCES + 3 - 101);
+    for (let cursor: string | null | undefined; cursor !== null;) {
+      const body = { tenant: 'acme', ...(cursor === undefined ? {} : { cursor }) };
+      const page = await graft.request('/admin/erase', { body });
+      expect(page.status).toBe(200);
+      ({ cursor } = (await page.json()) as { cursor: string | null });
+    }
+    expect(await count()).toBe(0);
   });
 
   it('are of the tenant that owns the name alone', async () => {
