@@ -192,7 +192,8 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     title: 'experiments',
     commands: {
       improve: {
-        summary: 'Train the next version on what users and judges preferred, and test it against the live one',
+        summary:
+          'Train the next version on what users and judges preferred, and test it against the live one',
         load: async () => (await import('./commands/improve.ts')).improveCommand,
       },
       experiment: {
