@@ -274,6 +274,8 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
       'worker/origins/limits.ts': ['ORIGIN_HISTORY_KEPT_S'],
       'protocol/admin-api/prompts.ts': ['MAX_KEEP_HOURS', 'MAX_KEPT_TEXT'],
       'worker/prompts/limits.ts': ['MAX_KEPT_PROMPTS', 'MAX_KEPT_BYTES'],
+      'worker/improvements/limits.ts': ['MAX_PREFERENCES', 'MAX_ROWS_CHARACTERS'],
+      'protocol/admin-api/improvements.ts': ['MOST_OF_USER'],
       'worker/experiments/limits.ts': ['PAIR_KEPT_MS', 'TALLY_KEPT_MS'],
       'gpu-origin/jobs/jobs.ts': ['JOB_UNBEGUN_MS', 'JOB_UNHEARD_MS', 'MAX_HELD_JOBS'],
     },

@@ -195,6 +195,11 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
   {
     title: 'experiments',
     commands: {
+      improve: {
+        summary:
+          'Train the next version on what users and judges preferred, and test it against the live one',
+        load: async () => (await import('./commands/improve.ts')).improveCommand,
+      },
       experiment: {
         summary: 'Run A/B tests: create, start, watch, promote',
         load: async () => (await import('./commands/experiment.ts')).experimentCommand,

@@ -77,6 +77,10 @@ const rightFlags = {
     description: `Keep its prompts and answers for this long, 1h to ${MAX_KEEP_HOURS / 24}d; default: not at all`,
     valueHint: 'time',
   },
+  improve: {
+    type: 'boolean',
+    description: 'Decisions about its answers may make rows for graft improve (docs/guides/improve.md)',
+  },
   prompts: {
     type: 'boolean',
     description: 'An admin key that may read its tenant’s kept prompts and answers (graft requests --show)',

@@ -47,6 +47,7 @@ import { fitsUnpacked, loadChain, type ServedBase } from './training/frozen-base
 import { parseRows } from '../protocol/training-rows.ts';
 import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
 import {
+  continuedModules,
   type HeldOutScore,
   mostTokensOf,
   newParameters,
@@ -179,6 +180,8 @@ async function trainRows(
       `this base stores some linears as one, so that ${settings.targets.join(', ')} cannot be trained ` +
         'alone. Use --targets all',
     );
+  if (settings.continues === true && params.chain.length === 0)
+    throw new TrainingEnd('settings_invalid', 'there is no adapter to continue');
   const optimizer = new AdamW(parameters);
   const identity: TrainingIdentity = {
     rows: sha256(file),
@@ -220,7 +223,8 @@ async function trainRows(
       },
     },
   };
-  const chain = await loadChain({ base: info, ...served }, readChain(params.chain));
+  const files = readChain(params.chain);
+  const chain = await loadChain({ base: info, ...served }, files);
   const { device } = await openDevice({ provider: params.provider, threads: params.threads });
   const trainer = await Trainer.open({
     device,
@@ -289,6 +293,10 @@ async function trainRows(
       await closeInTime();
       return { event: 'stopped', step: savedStep ?? step, steps: run.steps };
     }
+    const trained = trainedModules(parameters, settings.alpha);
+    const last = settings.continues === true ? files.at(-1) : undefined;
+    const { modules, continued } =
+      last === undefined ? { modules: trained, continued: undefined } : continuedModules(trained, last);
     const card: TrainingCard = {
       rows: {
         sha256: identity.rows,
@@ -300,14 +308,17 @@ async function trainRows(
       base: { id: info.id, digest: info.digest, weights: format },
       chain: identity.chain,
       ...run.summary(heldOut),
+      ...(continued === undefined ? {} : { continued }),
       finished_at: Date.now(),
     };
     const folder = writeResult(work, {
-      modules: trainedModules(parameters, settings.alpha),
+      modules,
       baseModel: params.baseName ?? info.id,
       card,
     });
-    if (params.pack === true) await writePacked(work, { folder, baseId: info.id, chain: identity.chain });
+    // What is continued is part of the result, no longer below it.
+    const below = last === undefined ? identity.chain : identity.chain.slice(0, -1);
+    if (params.pack === true) await writePacked(work, { folder, baseId: info.id, chain: below });
     await closeInTime();
     return { event: 'ready', folder, card };
   } catch (error) {

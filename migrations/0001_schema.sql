@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('952335a39c302a36e35f489041d24e15c0a963341064fd13b8af78cabf3eaa44');
+INSERT INTO schema_hash VALUES ('a2250e80c040028146a69c3bdcc2e0fad2a481235a668b9ca1b3a33f317609e2');
 
 -- Names, versions, and what became of them
 
@@ -53,6 +53,9 @@ CREATE TABLE versions (
 CREATE INDEX versions_by_digest ON versions (digest, name, version DESC);
 -- A proof is taken over from another version of the same chain.
 CREATE INDEX versions_by_chain ON versions (chain_id, created_at DESC);
+-- Others get those only after a question.
+CREATE INDEX versions_from_prompts ON versions (name, version)
+  WHERE CASE WHEN json_valid(training) THEN training ->> '$.prompts' END IS NOT NULL;
 CREATE INDEX versions_removed ON versions (removed_at, name, version) WHERE removed_at IS NOT NULL;
 CREATE INDEX versions_of_removal ON versions (removal, name, version) WHERE removal IS NOT NULL;
 
@@ -453,12 +456,28 @@ CREATE TABLE kept_prompts (
   expires_at INTEGER NOT NULL,
   bytes INTEGER NOT NULL,      -- of sealed
   sealed TEXT NOT NULL,        -- base64url, worker/prompts/keep-prompts.ts
+  user TEXT NOT NULL,          -- hash of who asked
+  improve INTEGER NOT NULL,    -- 1: its key had that right when it ended
   PRIMARY KEY (tenant, at, id)
 );
 -- With all that is looked through when there are too many, so that no row is read for it.
 CREATE INDEX kept_prompts_of_tenant ON kept_prompts (tenant, at, id, bytes, key_id);
 CREATE INDEX kept_prompts_by_expiry ON kept_prompts (expires_at);
 CREATE INDEX kept_prompts_by_name ON kept_prompts (name);
+CREATE INDEX kept_prompts_by_id ON kept_prompts (tenant, id, at DESC);
+
+-- Which of two answers users preferred, by their requests; what was said is in kept_prompts alone.
+CREATE TABLE preferences (
+  tenant TEXT NOT NULL,
+  at INTEGER NOT NULL,         -- when it was told
+  chosen TEXT NOT NULL,        -- ids of requests
+  rejected TEXT NOT NULL,
+  key_id TEXT NOT NULL,        -- that told it
+  expires_at INTEGER NOT NULL,
+  PRIMARY KEY (tenant, chosen, rejected)
+);
+CREATE INDEX preferences_of_tenant ON preferences (tenant, at, chosen, rejected);
+CREATE INDEX preferences_by_expiry ON preferences (expires_at);
 
 -- A/B tests of adapters
 

@@ -16,6 +16,8 @@ export type TrainingMethod = (typeof TRAINING_METHODS)[number];
 
 /** Largest rank of a trained adapter: the largest rank sum of a chain. */
 export const MAX_TRAINED_RANK = 256;
+/** Largest rank of an adapter that continues another; if that has more, its rank. */
+export const MAX_CONTINUED_RANK = 64;
 export const MAX_EPOCHS = 100;
 export const MAX_BATCH_ROWS = 256;
 /** Tokens of a row; attention is computed in one piece. */
@@ -45,6 +47,8 @@ export const TrainingSettings = z.strictObject({
   seed: z.int().min(0).max(0xffff_ffff),
   /** Of `dpo`: how far from the untrained chain the answers may go. */
   beta: z.number().positive().max(10),
+  /** The result is the last adapter of the chain and what was trained on it, as one adapter that takes its place. */
+  continues: z.boolean().optional(),
 });
 export type TrainingSettings = z.infer<typeof TrainingSettings>;
 
@@ -113,6 +117,30 @@ export const TrainingCard = z
     /** The frozen chain that it was trained on, root first; empty = the base. */
     chain: z.array(ChainEntry).max(16),
     settings: TrainingSettings,
+    /** What became of the chain's last adapter, of a training that continues it. */
+    continued: z
+      .strictObject({
+        /** Largest ranks of the exact sum, and of the result. */
+        sum_rank: z.int().min(1),
+        rank: z.int().min(1),
+        /** Norm of what was cut off over that of the sum; 0 = the sum is exact. */
+        relative_error: z.number().min(0).max(1),
+      })
+      .optional(),
+    /** It was made from prompts that keys had kept, and is not for others without a question. None of their text. */
+    prompts: z
+      .strictObject({
+        rows: z.int().min(1),
+        /** Who asked what the rows are about. */
+        users: z.int().min(1),
+        /** Rows that users decided, and judges. */
+        by_users: z.int().min(0),
+        by_judges: z.int().min(0),
+        /** First and last decision, unix ms. */
+        from: z.int(),
+        to: z.int(),
+      })
+      .optional(),
     steps: z.int().min(1),
     /** Labelled tokens of all steps. */
     tokens: z.int().min(1),
@@ -175,6 +203,8 @@ export const TrainingCardView = TrainingCard.extend({
   base: TrainingCard.shape.base.strip(),
   chain: z.array(ChainEntry.strip()),
   settings: TrainingSettings.strip(),
+  continued: TrainingCard.shape.continued.unwrap().strip().optional(),
+  prompts: TrainingCard.shape.prompts.unwrap().strip().optional(),
   scores: TrainingCard.shape.scores.unwrap().strip().nullable(),
 }).strip();
 

@@ -40,6 +40,8 @@ import { adminPromptRoutes } from './prompts/routes.ts';
 import { adminRequestRoutes, adminTrafficRoutes } from './traffic/routes.ts';
 import { adminVerifyRoutes, adminVersionRoutes } from './registry/versions-routes.ts';
 import { completionRoutes, tokenizerRoutes } from './completions/routes.ts';
+import { preferenceRoutes } from './improvements/preferences-routes.ts';
+import { adminImprovementRoutes } from './improvements/routes.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import {
   baseRoutes,
@@ -93,6 +95,7 @@ const CLIENT_ROUTES = [
   completionRoutes,
   tokenizerRoutes,
   feedbackRoutes,
+  preferenceRoutes,
   modelRoutes,
   downloadRoutes,
   publicationRoutes,
@@ -124,6 +127,7 @@ const ADMIN_ROUTES = [
   adminTrafficRoutes,
   adminRequestRoutes,
   adminPromptRoutes,
+  adminImprovementRoutes,
   adminOriginRoutes,
   adminWarmRoutes,
   adminPinRoutes,

@@ -4,6 +4,7 @@ import { createD1KeyLedger } from './access/d1-key-ledger.ts';
 import { createD1StaleRights } from './access/d1-stale-rights.ts';
 import { createD1Backup } from './backup/d1-backup.ts';
 import { createD1BlobLedger, createD1Garbage } from './blobs/d1-blob-ledger.ts';
+import { createD1Preferences } from './improvements/d1-preferences.ts';
 import { createD1DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import { createD1Erasures } from './erasure/d1-erasures.ts';
 import { createD1Evaluations } from './evaluations/d1-evaluations.ts';
@@ -37,6 +38,7 @@ export const createD1Stores = (db: SqlDatabase) =>
     usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS),
     traffic: createD1Traffic(db),
     keptPrompts: createD1KeptPrompts(db),
+    preferences: createD1Preferences(db),
     pins: createD1Pins(db),
     originHistory: createD1OriginHistory(db),
     fileNames: createD1FileNames(db),

@@ -27,6 +27,7 @@ import { createPublishTokens } from './publications/publish-token.ts';
 import type { PageUploads } from './publications/d1-page-uploads.ts';
 import type { RowFiles, TrainingJobs } from './training/ports.ts';
 import { createRowParts } from './training/row-parts.ts';
+import type { Preferences } from './improvements/ports.ts';
 import { createInbox, createDrops } from './kv-inbox/take-drops.ts';
 import type { DropLedger } from './kv-inbox/d1-drop-ledger.ts';
 import type { Config } from './env.ts';
@@ -94,6 +95,7 @@ export interface Stores {
   /** Where isolates send their counts; the ledger itself, or an object that sums them first. */
   trafficCollector: TrafficCollector;
   keptPrompts: KeptPrompts;
+  preferences: Preferences;
   pins: PinLedger;
   originHistory: OriginHistoryLedger;
   fileNames: FileNames;

@@ -1,6 +1,7 @@
 /** The jobs of the cron trigger. */
 import { syncStaleRights } from './access/repair-rights.ts';
 import type { EvaluateDeps } from './experiments/life/life-deps.ts';
+import type { Preferences } from './improvements/ports.ts';
 import type { KeptPrompts } from './prompts/ports.ts';
 import type { PageUploads } from './publications/d1-page-uploads.ts';
 import type { Registry, RequestLife } from './registry/ports.ts';
@@ -53,6 +54,7 @@ type ScheduleDeps = TenantLimitsDeps &
     pins: PinLedger;
     traffic: Pick<TrafficLedger, 'tend'>;
     keptPrompts: Pick<KeptPrompts, 'tend'>;
+    preferences: Pick<Preferences, 'tend'>;
     pageUploads: Pick<PageUploads, 'tend'>;
   };
 
@@ -78,6 +80,7 @@ export function createSchedule(deps: ScheduleDeps, drops: Drops | null): Schedul
       origins: () => noteOrigins(deps),
       traffic: () => deps.traffic.tend(now()),
       prompts: () => deps.keptPrompts.tend(now()),
+      preferences: () => deps.preferences.tend(now()),
       uploads: () => deps.pageUploads.tend(now()),
       rows: () => tendFiles(deps),
       evaluations: () => resealRows(deps),

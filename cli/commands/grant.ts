@@ -2,6 +2,8 @@ import type { GrantView } from '../../protocol/admin-api/grants.ts';
 import { nameProblem } from '../../protocol/identity.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation, callPages, callWithStatus } from '../api-client.ts';
+import { askYes } from '../ask-at-terminal.ts';
+import { CliError } from '../cli-error.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';
 import { type Output, plainTable } from '../output.ts';
@@ -10,6 +12,8 @@ interface Wanted {
   scope: string;
   /** `*` = everybody. */
   tenant: string;
+  /** The user confirmed that others may use what was made from prompts. */
+  made_from_prompts?: true;
 }
 
 export const grantCommand = command({
@@ -34,6 +38,10 @@ export const grantCommand = command({
     },
     to: { type: 'string', description: 'Tenant that may use it', valueHint: 'tenant' },
     public: { type: 'boolean', description: 'Everybody may use it' },
+    'made-from-prompts': {
+      type: 'boolean',
+      description: 'Also adapters that were made from prompts, without a question',
+    },
     remove: { type: 'boolean', description: 'Revoke the grant' },
     held: { type: 'boolean', description: 'List what your tenant was granted, instead of what it granted' },
   },
@@ -55,6 +63,7 @@ export function parseGrant(args: {
   public?: boolean | undefined;
   remove?: boolean | undefined;
   held?: boolean | undefined;
+  'made-from-prompts'?: boolean | undefined;
 }): Wanted | null {
   const { scope, to, held = false } = args;
   const isPublic = args.public === true;
@@ -68,7 +77,8 @@ export function parseGrant(args: {
   if (problem !== null) throw usageError(`'${scope}' is neither a name nor "<name>/**": ${problem}.`);
   if (isPublic === (to !== undefined))
     throw usageError(`To whom? Give --to <tenant> or --public: graft grant "${scope}" --to bob.`);
-  return { scope, tenant: to ?? '*' };
+  const confirmed = args['made-from-prompts'] === true ? { made_from_prompts: true as const } : {};
+  return { scope, tenant: to ?? '*', ...confirmed };
 }
 
 async function list(client: ApiClient, output: Output, held: boolean): Promise<void> {
@@ -76,9 +86,19 @@ async function list(client: ApiClient, output: Output, held: boolean): Promise<v
   output.result(grants, () => (grants.length === 0 ? 'no grants' : grantTable(grants)));
 }
 
+/** A refusal that the user can confirm. */
+const isQuestion = (error: unknown): error is CliError =>
+  error instanceof CliError &&
+  error.code === 'version_conflict' &&
+  error.message.includes('made_from_prompts');
+
 async function give(client: ApiClient, output: Output, wanted: Wanted): Promise<void> {
-  const call = { body: wanted };
-  const made = await callWithStatus(client, `grant ${wanted.scope}`, 'POST /admin/grants', call);
+  const send = (body: Wanted) =>
+    callWithStatus(client, `grant ${wanted.scope}`, 'POST /admin/grants', { body });
+  const made = await send(wanted).catch(async (error: unknown) => {
+    if (!isQuestion(error) || (await askYes(`${error.message}\nGrant it?`)) !== true) throw error;
+    return send({ ...wanted, made_from_prompts: true });
+  });
   const { answer: grant, status } = made;
   const created = status === 201;
   if (grant.notice !== undefined) output.note(grant.notice);

@@ -67,6 +67,10 @@ export const publishCommand = command({
         'Publish only if at least this share of rows is answered exactly, of each evaluation, 0 to 1',
       valueHint: 'share',
     },
+    'made-from-prompts': {
+      type: 'boolean',
+      description: 'An adapter that was made from prompts: those who were granted the name may use it',
+    },
     bf16: { type: 'boolean', description: 'Round the weights to bfloat16' },
     'dry-run': { type: 'boolean', description: 'Show what would happen, but change nothing' },
   },
@@ -89,6 +93,7 @@ export const publishCommand = command({
       stage: args.stage === true,
       why: args.why ?? null,
       bf16: args.bf16 === true,
+      madeFromPrompts: args['made-from-prompts'] === true,
       rows: args.eval === undefined ? null : await readEvalRows(args.eval),
       scores,
       minScore,

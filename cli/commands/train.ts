@@ -29,6 +29,10 @@ export const trainCommand = command({
       does: 'on top of the live version of medicine',
     },
     {
+      line: 'graft train rows.jsonl --name alice/notes --continue',
+      does: 'on top of the live version of alice/notes, as its next version',
+    },
+    {
       line: 'graft train rows.csv --out notes --rank 16 --targets q,v --epochs 5',
       does: 'writes a PEFT folder, and publishes nothing',
     },
@@ -50,6 +54,10 @@ export const trainCommand = command({
       description: 'Name to train on top of: its live version; default: the base',
       valueHint: 'name',
     },
+    continue: {
+      type: 'boolean',
+      description: 'Train on top of the live version of --name; the result contains it and takes its place',
+    },
     out: {
       type: 'string',
       alias: 'o',
@@ -60,6 +68,10 @@ export const trainCommand = command({
     ...trainingFlags,
     resume: { type: 'boolean', description: 'Continue from the checkpoint of an earlier run' },
     restart: { type: 'boolean', description: 'Start over, without the checkpoint of an earlier run' },
+    'made-from-prompts': {
+      type: 'boolean',
+      description: 'With --continue: those who were granted the name may use what was made from prompts',
+    },
     why: { type: 'string', description: 'Reason, recorded in the history', valueHint: 'text' },
     base: {
       type: 'string',
@@ -87,13 +99,14 @@ export const trainCommand = command({
       name: args.name ?? null,
       parent: args.parent ?? null,
       out: args.out ?? null,
-      request: readTrainingRequest(args),
+      request: { ...readTrainingRequest(args), ...(args.continue === true ? { continues: true } : {}) },
       base: args.base,
       weights: args.weights ?? null,
       provider: args.provider,
       threads: args.threads === undefined ? null : parseCount(args.threads, '--threads'),
       start: args.resume === true ? 'resume' : args.restart === true ? 'restart' : 'new',
       why: args.why ?? null,
+      madeFromPrompts: args['made-from-prompts'] === true,
     };
     checkWish(wish);
     if (args.resume === true && args.restart === true)
@@ -114,7 +127,11 @@ export const trainCommand = command({
 });
 
 /** @throws CliError (usage) */
-export function checkWish({ name, parent, out }: TrainWish): void {
+export function checkWish({ name, parent, out, request }: TrainWish): void {
+  if (request.continues === true && (name === null || parent !== null || out !== null))
+    throw usageError(
+      '--continue needs --name <name>, without --parent and --out: it stages the next version.',
+    );
   if (name === null && out === null)
     throw usageError('Give --name <name> to publish the result, or --out <path> to write a folder.');
   for (const [flag, given] of [

@@ -35,6 +35,8 @@ export interface PublishWish {
   readonly minScore?: number | null;
   /** How it was trained; null = no card. Default: the folder's `training.json`. */
   readonly training?: TrainingCard | null;
+  /** The user confirmed that those to whom the name is granted may use what was made from prompts. */
+  readonly madeFromPrompts?: boolean;
 }
 
 export interface Published {
@@ -175,6 +177,7 @@ export async function publishAdapter(
       why,
       ...(evaluation === null ? {} : { evaluation }),
       ...(training === null ? {} : { training }),
+      ...(params.madeFromPrompts === true ? { made_from_prompts: true } : {}),
     };
     let repeated = false;
     const onWait: Retrying['onWait'] = (ms, reason) => {

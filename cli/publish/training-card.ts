@@ -40,10 +40,11 @@ export const sameCard = (a: TrainingCard | null, b: TrainingCard | null): boolea
  * @returns such as `trained on 60 rows (sha256 ab12cd34ef56), 90 steps, loss 2.31 → 0.04, held out 38 of 40 exact
  * (loss 2.4 → 0.09)`; the first losses are those of training.
  */
-export function trainingText({ rows, steps, curve, scores }: TrainingCard): string {
+export function trainingText({ rows, steps, curve, scores, prompts }: TrainingCard): string {
   const [first, last] = [curve[0], curve.at(-1)];
   return [
     `trained on ${rows.trained} row${rows.trained === 1 ? '' : 's'} (sha256 ${rows.sha256.slice(0, 12)})`,
+    ...(prompts === undefined ? [] : [`made from prompts of ${prompts.users} users`]),
     `${steps} step${steps === 1 ? '' : 's'}`,
     ...(first === undefined || last === undefined ? [] : [`loss ${losses(first[1], last[1])}`]),
     ...(scores === null

@@ -1,12 +1,17 @@
 /** From rows to a staged version, or to a folder. What can fail at the end is checked before the training begins. */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
-import { type ChainEntry } from '../../protocol/identity.ts';
+import { type ChainEntry, chainId, pinOf } from '../../protocol/identity.ts';
 import type { BaseInfo } from '../../protocol/origin-wire.ts';
-import type { TrainingCard, TrainingRequest } from '../../protocol/training.ts';
+import {
+  MAX_CONTINUED_RANK,
+  TRAINING_FILE,
+  TrainingCard,
+  type TrainingRequest,
+} from '../../protocol/training.ts';
 import { writeOutput } from '../adapter-files/write-output.ts';
-import { lookUpBases } from '../admin/admin-client.ts';
+import { lookUpBases, lookUpVersions } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { fetchVersion } from '../download/fetch-version.ts';
@@ -31,8 +36,9 @@ export interface TrainWish {
   readonly name: string | null;
   /** Folder to write instead of publishing; null = publish. */
   readonly out: string | null;
-  /** Name whose live version it is trained on; null = the base. */
+  /** Name whose live version it is trained on; null = the base, or what the version that is continued lies on. */
   readonly parent: string | null;
+  /** `continues`: on the live version of `name`, as its next one. */
   readonly request: TrainingRequest;
   /** The value of `--base`; undefined = the default base. */
   readonly base: string | undefined;
@@ -41,8 +47,12 @@ export interface TrainWish {
   readonly provider: string;
   /** null = all cores. */
   readonly threads: number | null;
-  /** From the checkpoint, or without it. */
-  readonly start: 'new' | 'resume' | 'restart';
+  /** From the checkpoint, or without it; `either`: from it if there is one. */
+  readonly start: 'new' | 'resume' | 'restart' | 'either';
+  /** For the card, of rows that were made from prompts. */
+  readonly prompts?: TrainingCard['prompts'];
+  /** See `PublishWish`. */
+  readonly madeFromPrompts?: boolean;
   /** For the history. */
   readonly why: string | null;
 }
@@ -51,6 +61,8 @@ export interface Trained {
   readonly card: TrainingCard;
   /** null with `out`. */
   readonly published: Published | null;
+  /** The version that was continued; null = none. */
+  readonly continued: VersionView | null;
 }
 
 export interface TrainParams {
@@ -71,15 +83,16 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
   const { wish, client, output, signal, program, env, again } = params;
   const rowsSha256 = await rowsDigest(wish.rows);
   const validationSha256 = wish.validation === null ? null : await rowsDigest(wish.validation);
-  const server = client === null ? null : await lookAtServer(client, wish.parent);
+  const server = client === null ? null : await lookAtServer(client, wish);
+  const { parent = null, continued = null } = server ?? {};
   const cache = await usableCacheFolder(env);
   const base = await findBase({ base: wish.base, cache, env, output, signal });
   const repository = wish.base === undefined ? null : parseRepositoryBase(wish.base)?.repository;
   const identity = await identifyBase({ base, repository: repository ?? null, output, signal });
   const served = server === null ? null : checkBase(identity, server);
   if (client !== null && served !== null && wish.name !== null && wish.out === null)
-    await checkRights({ client, wish, served, parent: server?.parent ?? null, output });
-  const chain = await fetchChain(client, server?.parent ?? null, output);
+    await checkRights({ client, wish, served, parent, continued, output });
+  const chain = await fetchChain(client, continued ?? parent, output);
   // A delta that was trained on rounded weights fits the same rounding best.
   const isRounded = served === null || served.weights.startsWith('int');
   const weights = wish.weights ?? (isRounded ? 'int8' : 'f32');
@@ -117,7 +130,7 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
         ...['--rows', path.resolve(wish.rows), '--work', work.path],
         ...(wish.validation === null ? [] : ['--validation', path.resolve(wish.validation)]),
         ...['--settings', JSON.stringify(wish.request), '--chain', JSON.stringify(chain)],
-        ...(wish.start === 'resume' ? ['--resume'] : []),
+        ...(wish.start === 'resume' || (wish.start === 'either' && work.hasCheckpoint()) ? ['--resume'] : []),
       ],
       env: runtime,
       onEvent: progress.hear,
@@ -131,24 +144,28 @@ export async function trainAdapter(params: TrainParams): Promise<Trained> {
       keep = work.hasCheckpoint();
       throw trainingError(end, { again, hasCheckpoint: keep, isStopping: signal.aborted });
     }
-    const { folder, card } = end;
+    const { folder } = end;
+    const card = cardWith(end.card, wish.prompts ?? continued?.training?.prompts);
+    // Before it is copied or published, by us or by hand.
+    await writeFile(path.join(folder, TRAINING_FILE), `${JSON.stringify(card, null, 2)}\n`);
     if (wish.out !== null) await copyFolder(folder, wish.out);
     const published =
       client === null || wish.name === null || wish.out !== null
         ? null
-        : await publishTrained({
-            ...params,
-            client,
-            name: wish.name,
-            folder,
-            parent: server?.parent ?? null,
-          });
+        : await publishTrained({ ...params, client, name: wish.name, folder, parent });
     keep = false;
-    return { card, published };
+    return { card, published, continued };
   } finally {
     await work.close(keep);
   }
 }
+
+/** What a version was made from stays said of those that continue it. */
+const cardWith = (card: TrainingCard, prompts: TrainingCard['prompts']): TrainingCard => {
+  if (prompts === undefined) return card;
+  // In the schema's order, by which cards are compared.
+  return TrainingCard.parse({ ...card, prompts });
+};
 
 /** @returns sha256 of the file. @throws CliError `rows_missing` (usage) */
 async function rowsDigest(file: string): Promise<string> {
@@ -170,12 +187,40 @@ async function rowsDigest(file: string): Promise<string> {
 
 interface Server {
   readonly bases: readonly BaseInfo[];
+  /** What the result will lie on. */
   readonly parent: VersionView | null;
+  readonly continued: VersionView | null;
 }
 
-async function lookAtServer(client: ApiClient, parent: string | null): Promise<Server> {
+/** @throws CliError `model_not_found`, `parent_changed` */
+async function lookAtServer(client: ApiClient, { name, parent, request }: TrainWish): Promise<Server> {
   const bases = await lookUpBases(client);
-  return { bases, parent: parent === null ? null : await liveVersion(client, parent) };
+  if (request.continues !== true || name === null)
+    return { bases, continued: null, parent: parent === null ? null : await liveVersion(client, parent) };
+  const continued = await versionToContinue(client, name);
+  if (continued.parent === null) return { bases, continued, parent: null };
+  const below = await liveVersion(client, pinOf(continued.parent).name);
+  if (below.chain_id !== (await chainId(continued.chain.slice(0, -1))))
+    throw new CliError({
+      message:
+        `${continued.name}@${continued.version} was trained on ${continued.parent}, but ` +
+        `${below.name}@${below.version} is live. Train a version on that one first: ` +
+        `graft train <rows> --name ${name} --parent ${below.name}`,
+      exitCode: EXIT.refused,
+      code: PARENT_CHANGED,
+    });
+  return { bases, continued, parent: below };
+}
+
+/** @throws CliError `model_not_found` */
+export async function versionToContinue(client: ApiClient, name: string): Promise<VersionView> {
+  const live = (await lookUpVersions(client, name))?.versions.find((version) => version.live);
+  if (live !== undefined) return live;
+  throw new CliError({
+    message: `'${name}' has no live version to continue. Train and promote a first one: graft train <rows> --name ${name}`,
+    exitCode: EXIT.notFound,
+    code: 'model_not_found',
+  });
 }
 
 /** Digits of a digest that tell two bases apart. */
@@ -184,13 +229,14 @@ const baseText = ({ id, digest }: { id: string; digest: string }): string =>
   `${id} (${digest.slice(0, SHORT)})`;
 
 /** @returns the server's base that has the same bytes. @throws CliError `base_mismatch` (refused) */
-function checkBase(ours: BaseIdentity, { bases, parent }: Server): BaseInfo {
+function checkBase(ours: BaseIdentity, { bases, ...server }: Server): BaseInfo {
+  const parent = server.continued ?? server.parent;
   const mismatch = (message: string): CliError =>
     new CliError({ message, exitCode: EXIT.refused, code: 'base_mismatch' });
   if (parent !== null && parent.base.digest !== ours.digest)
     throw mismatch(
-      `The parent ${parent.name}@${parent.version} is for the base ${baseText(parent.base)}, but this would ` +
-        `train on ${baseText(ours)}. A chain has one base: give the parent's with --base.`,
+      `${parent.name}@${parent.version} is for the base ${baseText(parent.base)}, but this would ` +
+        `train on ${baseText(ours)}. A chain has one base: give its own with --base.`,
     );
   const same = bases.find(({ digest }) => digest === ours.digest);
   if (same !== undefined) return same;
@@ -216,10 +262,13 @@ async function checkRights(params: {
   wish: TrainWish;
   served: BaseInfo;
   parent: VersionView | null;
+  continued: VersionView | null;
   output: Output;
 }): Promise<void> {
-  const { client, wish, served, parent, output } = params;
-  const { rank, targets } = wish.request;
+  const { client, wish, served, parent, continued, output } = params;
+  const { targets } = wish.request;
+  const known = continued?.rank ?? 0;
+  const rank = Math.min(known + wish.request.rank, Math.max(MAX_CONTINUED_RANK, known, wish.request.rank));
   const names = targets.map((target) => `.${target}_proj`);
   const modules = served.modules.filter(({ name }) => names.some((end) => name.endsWith(end)));
   if (modules.length === 0) return;
@@ -228,7 +277,7 @@ async function checkRights(params: {
     body: {
       name: wish.name ?? '',
       digest,
-      parent: wish.parent,
+      parent: parent?.name ?? null,
       stage: true,
       file: {
         record: { bytes: 1, parts: [{ bytes: 1, sha256: digest }] },
@@ -240,13 +289,14 @@ async function checkRights(params: {
     },
   });
   if (plan.notice !== undefined) output.note(plan.notice);
-  const on = parent === null ? served.id : `${parent.name}@${parent.version}`;
+  const below = continued ?? parent;
+  const on = below === null ? served.id : `${below.name}@${below.version}`;
   output.note(`training ${plan.name}@${plan.version} on ${on}`);
 }
 
 type ChainFile = ChainEntry & { readonly path: string };
 
-/** Downloads the parent's chain. @returns root first. */
+/** Downloads the chain that is frozen. @returns root first. */
 async function fetchChain(
   client: ApiClient | null,
   parent: VersionView | null,
@@ -285,9 +335,10 @@ async function publishTrained(
     return await publishAdapter({
       given: folder,
       name,
-      parent: wish.parent,
+      parent: parent?.name ?? null,
       stage: true,
       why: wish.why,
+      ...(wish.madeFromPrompts === true ? { madeFromPrompts: true } : {}),
       ...(parent === null ? {} : { parentChainId: parent.chain_id }),
       client,
       output,

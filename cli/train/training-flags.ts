@@ -90,7 +90,7 @@ export const trainingFlags = {
 } as const satisfies ArgsDef;
 
 type NumberField = {
-  [Field in keyof TrainingSettings]: TrainingSettings[Field] extends number ? Field : never;
+  [Field in keyof TrainingSettings]-?: TrainingSettings[Field] extends number ? Field : never;
 }[keyof TrainingSettings];
 
 type Args = Readonly<Record<string, unknown>>;

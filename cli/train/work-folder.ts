@@ -28,7 +28,7 @@ export interface WorkFolder {
 export async function openWorkFolder(params: {
   cache: string;
   key: unknown;
-  start: 'new' | 'resume' | 'restart';
+  start: 'new' | 'resume' | 'restart' | 'either';
   again: (flag: '' | '--resume' | '--restart') => string;
 }): Promise<WorkFolder> {
   const { cache, key, start, again } = params;

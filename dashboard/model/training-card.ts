@@ -44,6 +44,7 @@ export function trainingFacts(
 ): Fact[] {
   const names = new Map(members.map(({ digest, name }) => [digest, name]));
   const { rows, base, chain, settings, steps, tokens, scores, seconds, finished_at: finishedAt } = card;
+  const { continued, prompts } = card;
   const { method, rank, alpha, targets, rate, batch, epochs, seed, beta } = settings;
   const others = [
     ...(rows.held_out === 0 ? [] : [`${whole(rows.held_out)} held out`]),
@@ -51,6 +52,14 @@ export function trainingFacts(
   ];
   return [
     { name: 'Rows', value: [`${whole(rows.trained)} trained on`, ...others].join(', ') },
+    ...(prompts === undefined
+      ? []
+      : [
+          {
+            name: 'Made from prompts',
+            value: `of ${whole(prompts.users)} users; ${whole(prompts.by_users)} rows decided by users, ${whole(prompts.by_judges)} by judges`,
+          },
+        ]),
     { name: 'sha256 of the rows', value: rows.sha256.slice(0, 12), whole: rows.sha256 },
     { name: 'Base', value: `${base.id}, ${base.weights}`, whole: base.digest },
     {
@@ -66,6 +75,18 @@ export function trainingFacts(
               .join(' + '),
       ...(chain.length === 0 ? {} : { whole: chain.map(({ digest }) => digest).join(' ') }),
     },
+    ...(continued === undefined
+      ? []
+      : [
+          {
+            name: 'Continued',
+            value:
+              `rank ${continued.rank} of ${continued.sum_rank}` +
+              (continued.relative_error === 0
+                ? ''
+                : `, ${Number((100 * continued.relative_error).toPrecision(2))} % of the norm cut off`),
+          },
+        ]),
     { name: 'Method', value: method === 'dpo' ? `DPO, beta ${beta}` : 'SFT' },
     { name: 'Rank', value: `${rank}, alpha ${number(alpha)}` },
     { name: 'Targets', value: targets.join(', ') },

@@ -2,8 +2,16 @@
  * A training from its first step to its last, and its state between them. A function of rows, settings and seed alone:
  * the same ones give the same bytes on one machine with the same threads, also after a resume.
  */
-import { makeLoraModule, type LoraModule, type Tensor as AdapterTensor } from '../../adapters/index.ts';
 import {
+  type LoraModule,
+  makeLoraModule,
+  parseCanonical,
+  sumAdapters,
+  type Tensor as AdapterTensor,
+  truncateAdapter,
+} from '../../adapters/index.ts';
+import {
+  MAX_CONTINUED_RANK,
   type TrainingCard,
   type TrainingCurve,
   type TrainingRequest,
@@ -76,6 +84,31 @@ export function trainedModules(parameters: readonly Parameter[], alpha: number):
     );
   }
   return modules;
+}
+
+/**
+ * The trained delta and the adapter that it was trained on as one, exact up to a rank of {@link MAX_CONTINUED_RANK} or
+ * that of the adapter. @param last of the chain, with its canonical file.
+ */
+export function continuedModules(
+  trained: readonly LoraModule[],
+  last: { file: Uint8Array<ArrayBuffer>; scale: number },
+): { modules: LoraModule[]; continued: NonNullable<TrainingCard['continued']> } {
+  const { modules: known } = parseCanonical(last.file);
+  const largest = (modules: readonly LoraModule[]): number => Math.max(...modules.map(({ rank }) => rank));
+  const sum = sumAdapters(
+    [
+      { modules: known, scale: last.scale },
+      { modules: trained, scale: 1 },
+    ],
+    { anyRank: true },
+  );
+  const most = Math.max(MAX_CONTINUED_RANK, largest(known));
+  const [sumRank, cut] = [largest(sum), truncateAdapter(sum, most)];
+  return {
+    modules: cut.modules,
+    continued: { sum_rank: sumRank, rank: largest(cut.modules), relative_error: cut.relativeError },
+  };
 }
 
 export interface HeldOutScore {

@@ -3,15 +3,19 @@ import { z } from 'zod';
 import { isHolder, Scope, Tenant } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
-/** `POST /admin/grants`, and the query of `DELETE /admin/grants`. */
-export const GrantRequest = z
-  .strictObject({
-    scope: Scope,
-    tenant: z
-      .string()
-      .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
-  })
-  .meta({ id: 'GrantRequest' });
+/** Query of `DELETE /admin/grants`. */
+const GrantTarget = z.strictObject({
+  scope: Scope,
+  tenant: z
+    .string()
+    .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
+});
+
+/** `POST /admin/grants`. */
+export const GrantRequest = GrantTarget.extend({
+  /** Confirms that others may use adapters that were made from prompts. */
+  made_from_prompts: z.boolean().optional(),
+}).meta({ id: 'GrantRequest' });
 export type GrantRequest = z.infer<typeof GrantRequest>;
 
 /** `POST /admin/grants`, and one of `GET /admin/grants`. */
@@ -87,6 +91,9 @@ export const GRANT_OPERATIONS = {
     tag: 'grants',
     rights: 'admin',
     summary: 'Lets another tenant, or everybody (`*`), use a name or everything below it.',
+    description:
+      '409 `version_conflict` with `param` `made_from_prompts` when a version among them was made from prompts, ' +
+      'unless that field confirms it.',
     query: null,
     request: GrantRequest,
     answers: {
@@ -99,7 +106,7 @@ export const GRANT_OPERATIONS = {
     tag: 'grants',
     rights: 'admin',
     summary: 'Revokes a grant.',
-    query: GrantRequest,
+    query: GrantTarget,
     request: null,
     answers: { 204: { description: 'The grant is revoked.', schema: null } },
   },

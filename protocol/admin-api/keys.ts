@@ -59,6 +59,8 @@ const RIGHTS = {
   train: z.boolean(),
   /** Hours for which an API key's prompts and answers are kept; null = not kept. */
   keep_prompts: KeepHours,
+  /** Users' decisions about an API key's answers may make rows that improve its tenant's adapters. */
+  improve: z.boolean(),
   /** An admin key that may read its tenant's kept prompts and answers. */
   prompts: z.boolean(),
 };
@@ -73,6 +75,7 @@ export const KIND_OF_RIGHT = {
   publish: 'api',
   train: 'both',
   keep_prompts: 'api',
+  improve: 'api',
   prompts: 'admin',
 } as const satisfies Record<keyof typeof RIGHTS, 'api' | 'admin' | 'both'>;
 

@@ -17,6 +17,7 @@ import { EVALUATION_OPERATIONS } from './evaluations.ts';
 import { EXPERIMENT_OPERATIONS } from './experiments.ts';
 import { GRANT_OPERATIONS } from './grants.ts';
 import { KEY_OPERATIONS } from './keys.ts';
+import { IMPROVEMENT_OPERATIONS } from './improvements.ts';
 import type { AdminAnswer, AdminOperation, AdminOperationTable } from './operation.ts';
 import { ORIGIN_OPERATIONS, PIN_OPERATIONS } from './origins.ts';
 import { PLAN_OPERATIONS, VERSION_OPERATIONS, TRIAL_OPERATIONS } from './versions.ts';
@@ -55,6 +56,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof USAGE_OPERATIONS &
   typeof TRAFFIC_OPERATIONS &
   typeof PROMPT_OPERATIONS &
+  typeof IMPROVEMENT_OPERATIONS &
   typeof ORIGIN_OPERATIONS &
   typeof PIN_OPERATIONS &
   typeof UPKEEP_OPERATIONS &
@@ -82,6 +84,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...USAGE_OPERATIONS,
   ...TRAFFIC_OPERATIONS,
   ...PROMPT_OPERATIONS,
+  ...IMPROVEMENT_OPERATIONS,
   ...ORIGIN_OPERATIONS,
   ...PIN_OPERATIONS,
   ...UPKEEP_OPERATIONS,

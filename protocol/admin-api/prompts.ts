@@ -22,6 +22,8 @@ export const KeptText = z.object({
   answers: z.array(z.string()).nullable(),
   /** Truncated. */
   answers_cut: z.boolean(),
+  /** A text completion: the prompt is continued, and no conversation. */
+  raw: z.literal(true).optional(),
 });
 export type KeptText = z.infer<typeof KeptText>;
 

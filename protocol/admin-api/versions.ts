@@ -34,6 +34,8 @@ export const PublishRequest = z
     evaluation: Evaluation.nullish(),
     /** How it was trained; stored likewise. */
     training: SentTrainingCard.nullish(),
+    /** Confirms that those to whom the name is granted may use what was made from prompts. */
+    made_from_prompts: z.boolean().nullish(),
     /** For the history. */
     why: Why.nullish(),
   })

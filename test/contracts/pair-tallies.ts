@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { KeptPair } from '../../protocol/experiment.ts';
-import type { PairOutcome, PairTallies } from '../../worker/experiments/pairs/ports.ts';
+import type { PairOutcome, PairTallies, StoredPair } from '../../worker/experiments/pairs/ports.ts';
 
 const DAY_MS = 86_400_000;
 const AT = Date.UTC(2026, 10, 25, 12);
@@ -9,8 +8,9 @@ export const judged = (result: 'win' | 'tie' | 'loss', more: object = {}): PairO
   ...{ result, same: false, choices: 2, first: 1, agreed: true },
   ...more,
 });
-export const pairAt = (at: number, content: string): KeptPair => ({
+export const pairAt = (at: number, content: string): StoredPair => ({
   ...{ at, prompt: [{ role: 'user', content }], control: 'a', treatment: 'b', result: 'win', cut: false },
+  learner: { key: 'key_1', user: 'u' },
 });
 
 /** What every {@link PairTallies} does. @param make one with nothing in it. */

@@ -41,6 +41,18 @@ describe('the curve', () => {
 });
 
 describe('the figures', () => {
+  it('say what was continued, and that it was made from prompts', () => {
+    const prompts = { rows: 50, users: 49, by_users: 40, by_judges: 10, from: 1, to: 2 };
+    const continued = { sum_rank: 72, rank: 64, relative_error: 0.0123 };
+    expect(factsOf(trainingCard({ prompts, continued }), [])).toMatchObject({
+      'Made from prompts': 'of 49 users; 40 rows decided by users, 10 by judges',
+      Continued: 'rank 64 of 72, 1.2 % of the norm cut off',
+    });
+    const exact = { ...continued, rank: 72, relative_error: 0 };
+    expect(factsOf(trainingCard({ continued: exact }), [])).toMatchObject({ Continued: 'rank 72 of 72' });
+    expect(factsOf(card, [])).not.toHaveProperty('Made from prompts');
+  });
+
   it('are rows, chain, settings and scores', () => {
     expect(factsOf(card, [{ digest: 'c'.repeat(64), name: 'team/root' }])).toMatchObject({
       Rows: '60 trained on, 40 held out, 1 too long',

@@ -194,6 +194,38 @@ describe('from rows to answers', () => {
     expect(versions[0]?.training.chain).toHaveLength(1);
   });
 
+  it('continues a version as the next one of its name, on the same parent', async () => {
+    const next = { 'three?': 'four' };
+    const { code, stdout, stderr } = await (
+      await train(next, 'me/first/more', ['--continue', '--json'])
+    ).finished;
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(JSON.parse(stdout)).toMatchObject({
+      ...{ name: 'me/first/more', version: 2, parent: 'me/first@1', rank: 16, live: false },
+      training: {
+        settings: { continues: true, rank: 8 },
+        continued: { sum_rank: 16, rank: 16, relative_error: 0 },
+      },
+    });
+    await expectAnswers('me/first/more@2', next);
+    await expectAnswers('me/first/more', MORE);
+  });
+
+  it('continues no name without a live version', async () => {
+    const end = await (await train(MORE, 'me/none', ['--continue', '--json'])).finished;
+    expect(errorOf(end)).toMatchObject({
+      error: {
+        code: 'model_not_found',
+        message: expect.stringMatching(/no live version to continue/) as string,
+      },
+    });
+    const both = await (await train(MORE, 'me/first', ['--continue', '--parent', 'me/x'])).finished;
+    expect(both).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/--continue needs --name/) as string,
+    });
+  });
+
   it('publishes nothing when the parent is another version at the end, and keeps the adapter', async () => {
     const next = path.join(stack.folder, 'next');
     writeTinyAdapter(next, TINY_ADAPTERS['attention']!);

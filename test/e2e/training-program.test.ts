@@ -1,12 +1,26 @@
 /** The program that trains, as `graft train` starts it: its events, its failures, and its end by a signal. */
+import { createHash } from 'node:crypto';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseSafetensors, writeSafetensors } from '../../adapters/index.ts';
+import {
+  packAdapter,
+  parseCanonical,
+  parseSafetensors,
+  readAdapter,
+  sumAdapters,
+  writeSafetensors,
+} from '../../adapters/index.ts';
 import type { TrainingFailure } from '../../protocol/training.ts';
-import { TINY_PHI3, TINY_QWEN, writeTinyBase } from '../fixtures/tiny-base.ts';
+import {
+  TINY_ADAPTERS,
+  TINY_PHI3,
+  TINY_QWEN,
+  writeTinyAdapter,
+  writeTinyBase,
+} from '../fixtures/tiny-base.ts';
 import {
   type ProgramEnd,
   type ProgramOptions,
@@ -73,6 +87,48 @@ it('scores the rows of another file, and trains on all of its own', async () => 
   expect((bad.events.at(-1) as { message: string }).message).toMatch(/^validation file, line 1: /);
 });
 
+const NAMED = ['--base-id', 'tiny-base'];
+
+it('adds what it trained to the adapter that it continues, exactly, and lies on what is below', async () => {
+  writeTinyAdapter(join(folder, 'live'), TINY_ADAPTERS['attention']!);
+  const weightsPath = join(folder, 'live/adapter_model.safetensors');
+  const { bytes } = await packAdapter({
+    files: {
+      weights: new Uint8Array(readFileSync(weightsPath)),
+      configJson: readFileSync(join(folder, 'live/adapter_config.json'), 'utf8'),
+      weightsPath,
+    },
+    baseId: 'tiny-base',
+    parentChainId: null,
+  });
+  const path = join(folder, 'live.safetensors');
+  writeFileSync(path, bytes);
+  const chain = [{ digest: createHash('sha256').update(bytes).digest('hex'), scale: 1, path }];
+  const fine = { code: 0, signal: null };
+  expect(await run({ work: 'child', chain, more: NAMED })).toMatchObject(fine);
+  const options = { chain, request: { continues: true }, more: [...NAMED, '--pack'] };
+  for (const work of ['next', 'next-again']) expect(await run({ ...options, work })).toMatchObject(fine);
+  expect(readResult(workOf('next'))).toEqual(readResult(workOf('next-again')));
+  const [child, next] = [readResult(workOf('child'))!, readResult(workOf('next'))!];
+  const modulesOf = ({ weights }: { weights: Uint8Array }, work: string) =>
+    readAdapter({
+      weights: new Uint8Array(weights),
+      configJson: readFileSync(join(workOf(work), 'adapter/adapter_config.json'), 'utf8'),
+    }).modules;
+  const sum = sumAdapters([
+    { modules: parseCanonical(bytes).modules, scale: 1 },
+    { modules: modulesOf(child, 'child'), scale: 1 },
+  ]);
+  const found = [...modulesOf(next, 'next')].sort((a, b) => (a.name < b.name ? -1 : 1));
+  expect(found.map(({ name, rank, a, b }) => ({ name, rank, a, b }))).toEqual(
+    sum.map(({ name, rank, a, b }) => ({ name, rank, a, b })),
+  );
+  const rank = Math.max(...sum.map((module) => module.rank));
+  expect(next.card.continued).toEqual({ sum_rank: rank, rank, relative_error: 0 });
+  const packed = new Uint8Array(readFileSync(join(workOf('next'), 'packed.safetensors')));
+  expect(parseCanonical(packed).config.parent).toBeNull();
+});
+
 describe('ends with a failure that the command understands', () => {
   const fails = async (
     options: Omit<ProgramOptions, 'folder'>,
@@ -133,6 +189,7 @@ describe('ends with a failure that the command understands', () => {
     await fails({ request: { alpha: 1e-300 } }, 'settings_invalid', /alpha 1e-300 over rank 4 is 0/);
     writeTinyBase(join(folder, 'phi3'), TINY_PHI3);
     await fails({ base: 'phi3', request: { targets: ['q'] } }, 'settings_invalid', /--targets all/);
+    await fails({ request: { continues: true } }, 'settings_invalid', /no adapter to continue/);
   });
 
   it('base_mismatch, where the base or a parent is another one', async () => {

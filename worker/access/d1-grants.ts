@@ -28,6 +28,13 @@ const GRANT = 'grants WHERE tenant = ?1 AND scope = ?2 AND owner = ?3';
 /** … or of every giver. */
 const GRANT_OF_ALL = 'grants WHERE tenant = ?1 AND scope = ?2';
 const REFUSAL = 'grant_refusals WHERE tenant = ?1 AND owner = ?2';
+/** As the index `versions_from_prompts` has it. */
+const FROM_PROMPTS = "CASE WHEN json_valid(training) THEN training ->> '$.prompts' END IS NOT NULL";
+const MADE_FROM_PROMPTS = `SELECT name || '@' || version AS found FROM versions WHERE ${FROM_PROMPTS}
+  AND (?1 IS NULL OR name = ?1 OR (?2 = 1 AND name >= ?1 || '/' AND name < ?1 || '0')) AND (?3 IS NULL OR owner = ?3)
+  AND retired_at IS NULL AND removed_at IS NULL ORDER BY name, version LIMIT 1`;
+const COVERING = `SELECT tenant FROM grants WHERE scope IN (SELECT value FROM json_each(?1))
+  AND owner IN (?2, '${EVERY_OWNER}') ORDER BY tenant LIMIT 1`;
 const ACTING = `SELECT 1 WHERE ${mayAct('?1')}`;
 const REFUSED_BY = 'SELECT * FROM grant_refusals WHERE tenant = ? ORDER BY owner';
 
@@ -66,6 +73,29 @@ export function createD1GrantLedger(db: SqlDatabase) {
         if (!isUniqueViolation(error)) throw error;
         return 'known';
       }
+    },
+    /**
+     * @param of.name null = every name. @param of.below also everything below it. @param of.owner null = anybody's.
+     * @returns `name@version` of one that was made from prompts and is in use; null = there is none.
+     */
+    async madeFromPrompts(of: {
+      name: string | null;
+      below: boolean;
+      owner: string | null;
+    }): Promise<string | null> {
+      const row = await db
+        .prepare(MADE_FROM_PROMPTS)
+        .bind(of.name, of.below ? 1 : 0, of.owner)
+        .first<{ found: string }>();
+      return row?.found ?? null;
+    },
+    /** @param of.scopes that cover a name. @returns one who holds any of them; null = nobody. */
+    async holderOf(of: { scopes: readonly string[]; owner: string }): Promise<string | null> {
+      const row = await db
+        .prepare(COVERING)
+        .bind(JSON.stringify(of.scopes), of.owner)
+        .first<{ tenant: string }>();
+      return row?.tenant ?? null;
     },
     async get({
       tenant,

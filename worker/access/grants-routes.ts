@@ -62,7 +62,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
   });
 
   adminRoute(routes, 'POST /admin/grants', async ({ context, caller, request }) => {
-    const { scope, tenant } = request;
+    const { scope, tenant, made_from_prompts: confirmed } = request;
     const owner = await giverOf(deps, caller, scope);
     if (!owner.ok) return fail(owner.error);
     if (owner.value === tenant)
@@ -71,6 +71,14 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
         message: `'${tenant}' owns '${scope}' and may use it without a grant.`,
         param: 'tenant',
       });
+    if (confirmed !== true) {
+      const made = await grantLedger.madeFromPrompts({
+        name: scope === '**' ? null : scope.replace(/\/\*\*$/, ''),
+        below: scope.endsWith('/**'),
+        owner: owner.value,
+      });
+      if (made !== null) return fail(madeFromPrompts(made));
+    }
     const row = { scope, tenant, owner: owner.value, created_at: now(), created_by: caller.keyId };
     const caps = caller.root ? ROOT_CAPS : CAPS;
     const outcome = await carryThrough(context, async () => {
@@ -109,6 +117,13 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
   });
   return routes;
 }
+
+const madeFromPrompts = (version: string): ApiError =>
+  conflict(
+    `${version} was made from prompts of users, and may repeat what they say. To let others use it all the same, ` +
+      'confirm it: graft grant … --made-from-prompts (made_from_prompts).',
+    'made_from_prompts',
+  );
 
 /** Only the operator is told: nobody else may find out which tenants exist. */
 async function keyless({ keyLedger }: Pick<GrantDeps, 'keyLedger'>, tenant: string): Promise<string | null> {

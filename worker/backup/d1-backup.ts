@@ -20,6 +20,7 @@ const LEFT_OUT = [
   'd1_migrations',
   'kept_prompts',
   'page_uploads',
+  'preferences',
   'row_files',
   'schema_hash',
   'stale_rights',

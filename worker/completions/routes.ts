@@ -49,6 +49,7 @@ import {
   endUser,
   USER_HEADER,
   assignVariant,
+  learnerHash,
   type Assignment,
   type AssignDeps,
   recordBeginning,
@@ -226,7 +227,11 @@ async function complete<T extends CompletionBody>(
   const keeping =
     caller.value.keep_prompts === undefined
       ? null
-      : deps.promptKeeper.open(body, (work) => keepAlive(context, work));
+      : deps.promptKeeper.open(
+          body,
+          () => learnerHash(deps.unitHash, caller.value, namedBy(kind, body, context)),
+          (work) => keepAlive(context, work),
+        );
   const outcome: RequestOutcome = { assignment: null, stoodIn: false, cold: false };
   const response = await deps.meter.measure({
     caller: caller.value,
@@ -257,6 +262,13 @@ async function complete<T extends CompletionBody>(
   return response;
 }
 
+/** The end user that the request names, or null. */
+const namedBy = <T extends CompletionBody>(kind: Endpoint<T>, body: T, context: AppContext): string | null =>
+  endUser({
+    ...{ safetyIdentifier: undefined, user: undefined, ...kind.endUser(body) },
+    header: context.req.header(USER_HEADER),
+  });
+
 /** Runs while the caller's quota is checked, which may abort `signal`. */
 async function serve<T extends CompletionBody>(
   deps: CompletionDeps,
@@ -283,10 +295,7 @@ async function serve<T extends CompletionBody>(
   const participant = {
     caller,
     requestId: trace.ownId,
-    user: endUser({
-      ...{ safetyIdentifier: undefined, user: undefined, ...kind.endUser(body) },
-      header: context.req.header(USER_HEADER),
-    }),
+    user: namedBy(kind, body, context),
     header: (name: string) => context.req.header(name) ?? null,
   };
   const finding = async () => {

@@ -381,6 +381,9 @@ const CHUNKS = `SELECT c.tenant, c.at, c.id FROM request_chunks c
 const KEPT_PROMPTS = `DELETE FROM kept_prompts
   WHERE ((tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})) AND at <= ?7`;
 
+/** Only ids of requests: those of a name alone end with what was said. */
+const PREFERENCES = `DELETE FROM preferences WHERE tenant = ?2 AND ${OF_TENANT} AND at <= ?7`;
+
 const REVOKED = 'keys.revoked_at IS NOT NULL';
 /** KV may not have the key's latest change. */
 const UNWRITTEN = "EXISTS (SELECT 1 FROM stale_rights s WHERE s.record = 'key:' || keys.hash)";
@@ -441,6 +444,7 @@ export function createD1ErasedTraces(db: SqlDatabase) {
            WHERE (tenant, at, id) IN (${CHUNKS}) AND EXISTS (SELECT 1 FROM json_each(requests) r WHERE ${NAMED})`,
         ),
         run(KEPT_PROMPTS),
+        run(PREFERENCES),
         // Deletions move the page on, so these come last.
         ...(kind === 'tenant' ? [run(whole)] : []),
         run(

@@ -6,6 +6,7 @@ import { pickVariant, type VariantPick, border, bucketOf } from './pick-variant.
 import { segmentKey, segmentOf } from './segments.ts';
 import type { Caller } from '../access/ports.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
+import type { StoredPair } from './pairs/ports.ts';
 import type { ExperimentEntry, EventMark, ExperimentSink } from './ports.ts';
 import type { Resolution, Resolved } from '../completions/resolve.ts';
 import { keepAlive, type AppContext } from '../http/request.ts';
@@ -67,6 +68,8 @@ export interface JudgedShadow {
   manifest: AdapterManifest | null;
   /** Hash of the unit, if it is a named user; null = no user is named. */
   user: string | null;
+  /** Who asked, if the pair may make a row; see {@link learnerHash}. */
+  learner: StoredPair['learner'];
 }
 
 interface Assigned {
@@ -133,7 +136,15 @@ export async function assignVariant(
             ...{ experiment: id, version, seed, unit: hash, nameless },
             ...{ variant: variant.key, counted: variant.counted, ...segment },
           },
-    shadow: wantsShadow ? await shadowOf(entry, resolved, { unit: hash, user, caller, served }) : null,
+    shadow: wantsShadow
+      ? await shadowOf(entry, resolved, {
+          ...{ unit: hash, user, caller, served },
+          learner: async () =>
+            caller.improve === true
+              ? { key: caller.keyId, user: await learnerHash(deps.unitHash, caller, participant.user) }
+              : null,
+        })
+      : null,
   };
 }
 
@@ -193,13 +204,20 @@ function isShadowed({ document, shadow }: ExperimentEntry, pick: VariantPick, re
 async function shadowOf(
   entry: ExperimentEntry,
   resolved: Resolved,
-  of: { unit: string; user: string | null; caller: Caller; served: AdapterManifest },
+  of: {
+    unit: string;
+    user: string | null;
+    caller: Caller;
+    served: AdapterManifest;
+    learner: () => Promise<StoredPair['learner']>;
+  },
 ): Promise<Shadow | null> {
   const { id, owner, document, shadow: manifest } = entry;
   const { unit, user, caller, served } = of;
   if (manifest === undefined || !(await mayRun(resolved, manifest))) return null;
   const compare = document.shadow?.compare ?? false;
-  const judged = isOfPair(entry, caller, served) ? await judgeOf(entry, resolved, user) : null;
+  const judge = isOfPair(entry, caller, served) ? await judgeOf(entry, resolved) : null;
+  const judged = judge === null ? null : { ...judge, user, learner: await of.learner() };
   return { experiment: id, seed: document.seed, unit, owner, manifest, compare, judged };
 }
 
@@ -216,16 +234,13 @@ function isOfPair({ owner, document, adapters }: ExperimentEntry, caller: Caller
 async function judgeOf(
   { owner, document, judge: manifest }: ExperimentEntry,
   resolved: Resolved,
-  user: string | null,
-): Promise<JudgedShadow | null> {
+): Promise<Omit<JudgedShadow, 'user' | 'learner'> | null> {
   const { judge, name } = document;
   if (judge === undefined) return null;
   if (manifest === undefined)
-    return judge.model === undefined || judge.model === BASE_JUDGE
-      ? { name, judge, user, manifest: null }
-      : null;
+    return judge.model === undefined || judge.model === BASE_JUDGE ? { name, judge, manifest: null } : null;
   const isOwn = manifest.withdrawn !== true && manifest.chain.every((part) => part.owner === owner);
-  return isOwn || (await mayRun(resolved, manifest)) ? { name, judge, user, manifest } : null;
+  return isOwn || (await mayRun(resolved, manifest)) ? { name, judge, manifest } : null;
 }
 
 /** The request's user and key. */
@@ -256,6 +271,21 @@ export function endUser(named: {
 export function unitOf(unit: Experiment['unit'], { tenant, keyId, user }: UnitSource): string {
   return unit === 'user' && user !== null ? `${tenant}/user/${user}` : `${tenant}/key/${keyId}`;
 }
+
+/**
+ * Pseudonym of whoever asks, the same in all requests to a tenant: what one user can teach an adapter is limited. A
+ * request that names no user is its key's.
+ */
+export const learnerHash = (
+  unitHash: UnitHasher,
+  { tenant, counter, keyId }: Pick<Caller, 'tenant' | 'counter' | 'keyId'>,
+  user: string | null,
+): Promise<string> =>
+  unitHash({
+    experiment: '',
+    seed: 'improve',
+    unit: unitOf('user', { tenant, keyId: counter ?? keyId, user }),
+  });
 
 export interface Outcome {
   /** HTTP status; 499 when the client disconnected, 502 when the stream was cut off. */

@@ -120,7 +120,8 @@ export function adminExperimentRoutes(
     const own = await ownPairs(deps, { id, caller });
     if (!own.ok) return fail(own.error);
     const keep = own.value.document.judge?.keep_pairs ?? 0;
-    const pairs = keep === 0 ? [] : await deps.pairTallies.kept(id, { at: deps.now(), keep });
+    const kept = keep === 0 ? [] : await deps.pairTallies.kept(id, { at: deps.now(), keep });
+    const pairs = kept.map(({ learner: _learner, ...pair }) => pair);
     return context.json({ pairs } satisfies KeptPairList);
   });
 

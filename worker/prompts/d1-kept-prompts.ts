@@ -7,8 +7,9 @@ const HOUR_MS = 3_600_000;
 /** Hours; NULL also where the row cannot be read: what others asked is kept all the same. */
 const KEEP_HOURS = "CASE WHEN json_valid(k.rights) THEN k.rights ->> '$.keep_prompts' END";
 
-const ADD = `INSERT INTO kept_prompts (tenant, at, id, key_id, name, expires_at, bytes, sealed)
-  SELECT ?1, ?2, ?3, ?4, ?5, ?2 + ${HOUR_MS} * ${KEEP_HOURS}, length(?6), ?6 FROM keys k
+const ADD = `INSERT INTO kept_prompts (tenant, at, id, key_id, name, expires_at, bytes, sealed, user, improve)
+  SELECT ?1, ?2, ?3, ?4, ?5, ?2 + ${HOUR_MS} * ${KEEP_HOURS}, length(?6), ?6, ?7, k.rights ->> '$.improve' IS TRUE
+  FROM keys k
   WHERE k.id = ?4 AND k.tenant = ?1 AND ${KEEP_HOURS} IS NOT NULL
   ON CONFLICT DO NOTHING`;
 
@@ -23,7 +24,11 @@ const FORGET_OLDEST = `WITH found AS (
 const NOTE = `INSERT INTO history (name, sequence, at, actor, owner, action, target)
   SELECT '**', (SELECT MIN(0, COALESCE(MIN(sequence), 0)) - 1 FROM history WHERE name = '**'), ?, ?, ?, 'read-prompt', ?`;
 
-const OF_KEYS = 'FROM kept_prompts WHERE tenant = ?1 AND key_id IN (SELECT value FROM json_each(?2))';
+const OF_KEYS = 'WHERE tenant = ?1 AND key_id IN (SELECT value FROM json_each(?2))';
+const SOONER = `SET expires_at = MIN(expires_at, at + ${HOUR_MS} * ?3) ${OF_KEYS}`;
+/** What users preferred goes with what was said. */
+const FORGET = [`DELETE FROM kept_prompts ${OF_KEYS}`, `DELETE FROM preferences ${OF_KEYS}`];
+const SHORTEN = [`UPDATE kept_prompts ${SOONER}`, `UPDATE preferences ${SOONER}`];
 
 interface Row {
   tenant: string;
@@ -33,6 +38,7 @@ interface Row {
   name: string;
   expires_at: number;
   sealed: string;
+  user: string;
 }
 
 export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
@@ -41,8 +47,8 @@ export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
       if (rows.length === 0) return;
       const tenants = JSON.stringify([...new Set(rows.map(({ tenant }) => tenant))]);
       await db.batch([
-        ...rows.map(({ tenant, at, id, keyId, name, sealed }) =>
-          db.prepare(ADD).bind(tenant, at, id, keyId, name, sealed),
+        ...rows.map(({ tenant, at, id, keyId, name, sealed, user }) =>
+          db.prepare(ADD).bind(tenant, at, id, keyId, name, sealed, user),
         ),
         db.prepare(FORGET_OLDEST).bind(tenants, MAX_KEPT_PROMPTS, MAX_KEPT_BYTES),
       ]);
@@ -51,7 +57,7 @@ export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
     async read({ tenant, id, at, now }) {
       const row = await db
         .prepare(
-          `SELECT tenant, at, id, key_id, name, expires_at, sealed FROM kept_prompts
+          `SELECT tenant, at, id, key_id, name, expires_at, sealed, user FROM kept_prompts
            WHERE tenant = ?1 AND id = ?2 AND at = COALESCE(?3, at) AND expires_at > ?4 ORDER BY at DESC LIMIT 1`,
         )
         .bind(tenant, id, at, now)
@@ -76,16 +82,9 @@ export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
                    WHERE tenant = ?1 AND id IN (SELECT value FROM json_each(?2)) AND json_valid(rights)`,
                 )
                 .bind(tenant, list),
-              db.prepare(`DELETE ${OF_KEYS}`).bind(tenant, list),
+              ...FORGET.map((sql) => db.prepare(sql).bind(tenant, list)),
             ]
-          : [
-              db
-                .prepare(
-                  `UPDATE kept_prompts SET expires_at = MIN(expires_at, at + ${HOUR_MS} * ?3)
-                   WHERE tenant = ?1 AND key_id IN (SELECT value FROM json_each(?2))`,
-                )
-                .bind(tenant, list, hours),
-            ],
+          : SHORTEN.map((sql) => db.prepare(sql).bind(tenant, list, hours)),
       );
     },
 

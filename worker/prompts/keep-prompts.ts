@@ -45,18 +45,19 @@ export function createPromptKeeper(params: {
   }
 
   return {
-    open(request, keepAlive): Keeping {
+    open(request, user, keepAlive): Keeping {
       const prompt = promptTurns(request);
       let gatherer: AnswerGatherer | null = null;
       /** Until a whole answer has passed. */
       let passed: Promise<unknown> | null = null;
 
-      async function keep(place: Omit<PromptRow, 'sealed'>): Promise<void> {
+      async function keep(place: Omit<PromptRow, 'sealed' | 'user'>): Promise<void> {
         await passed;
         const text: KeptText = { ...prompt, ...(gatherer?.answer() ?? NO_ANSWER) };
         const sealed = await sealer.seal(place, JSON.stringify(text));
+        const row = { ...place, user: await user(), sealed };
         if (open.length >= PROMPT_BATCH) close();
-        open.push({ ...place, sealed });
+        open.push(row);
         writes.flushSoon(keepAlive);
       }
 
@@ -96,8 +97,9 @@ const isFields = (value: unknown): value is Fields =>
  * prompt are the answered ones.
  * @param request validated by the client API.
  */
-export function promptTurns(request: unknown): Pick<KeptText, 'prompt' | 'prompt_cut'> {
-  const turns = turnsOf(isFields(request) ? request : {});
+export function promptTurns(request: unknown): Pick<KeptText, 'prompt' | 'prompt_cut' | 'raw'> {
+  const fields = isFields(request) ? request : {};
+  const turns = turnsOf(fields);
   const prompt: Turn[] = [];
   let room = MAX_KEPT_TEXT;
   let cut = false;
@@ -107,7 +109,8 @@ export function promptTurns(request: unknown): Pick<KeptText, 'prompt' | 'prompt
     prompt.push({ role, text: cutText(text, room) });
     room -= Math.min(room, text.length);
   }
-  return { prompt: prompt.reverse(), prompt_cut: cut };
+  const raw = fields['prompt'] == null ? {} : { raw: true as const };
+  return { prompt: prompt.reverse(), prompt_cut: cut, ...raw };
 }
 
 /** @returns the beginning, without half a character at its end. */

@@ -14,6 +14,8 @@ export interface PromptPlace {
 }
 
 export interface PromptRow extends PromptPlace {
+  /** Hash of the user who asked, or of the key if none is named. */
+  user: string;
   /** Encrypted for its tenant, time and id. */
   sealed: string;
 }
@@ -61,6 +63,6 @@ export interface Keeping {
 }
 
 export interface PromptKeeper {
-  /** @param request validated by the client API. @returns null for a key whose prompts are not kept. */
-  open(request: unknown, keepAlive: (work: Promise<unknown>) => void): Keeping;
+  /** @param request validated by the client API. @param user see {@link PromptRow.user}. */
+  open(request: unknown, user: () => Promise<string>, keepAlive: (work: Promise<unknown>) => void): Keeping;
 }

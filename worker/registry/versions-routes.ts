@@ -17,11 +17,12 @@ import type {
   VerifyVersionRequest,
   VerifyVersionAnswer,
   PlanRequest,
+  PublishRequest,
 } from '../../protocol/admin-api/versions.ts';
 import { err, ok, type ApiError, type Result } from '../../protocol/api-error.ts';
 import { AdapterName, Digest, chainId } from '../../protocol/identity.ts';
 import type { AdapterProof, VerifyAnswer } from '../../protocol/origin-wire.ts';
-import { modelNotFound, originUnavailable, adapterInvalid, ownNameOfBase } from '../errors.ts';
+import { conflict, modelNotFound, originUnavailable, adapterInvalid, ownNameOfBase } from '../errors.ts';
 import type { DescribedVersion, IntakeDeps, RequestLife, NameRow, VersionRow, Registry } from './ports.ts';
 import { publishVersion, removedNotice, settle, earlierProof } from './publish-version.ts';
 import { ADMIN_PAGE } from '../limits.ts';
@@ -29,7 +30,9 @@ import { MAX_VERSIONS_OF_FILE } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { parseInput, fail, query, requestLife, type AppContext, type AppEnv } from '../http/request.ts';
 import { mayUse, mayUseChain } from '../access/authenticate.ts';
-import type { AdminCaller } from '../access/ports.ts';
+import type { GrantLedger } from '../access/d1-grants.ts';
+import { PUBLIC, type AdminCaller } from '../access/ports.ts';
+import { ancestorsOf } from './claims.ts';
 import { ownVersion, mayName } from './own-name.ts';
 import { judgeHead, fitChain, parentOf, type MayUseChain } from './assemble-chain.ts';
 import { isThere } from '../blobs/stored-file.ts';
@@ -67,10 +70,14 @@ const nameJson = ({ name, owner, version, latest, alias, strict, about }: NameRo
 });
 
 /** Versions and names. Publishing returns 409, 422, or 503 if no origin can try the adapter. */
-export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
+export function adminVersionRoutes(
+  deps: IntakeDeps & { grantLedger: Pick<GrantLedger, 'holderOf'> },
+): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
   adminRoute(routes, 'POST /admin/versions', async ({ context, caller, request }) => {
+    const asked = await holderProblem(deps, { request, caller });
+    if (asked !== null) return fail(asked);
     const published = await publishVersion(
       { ...deps, mayUseChain },
       { request, caller, life: requestLife(context) },
@@ -133,6 +140,25 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
     return context.json({ removed, cursor: page.cursor } satisfies RemovedList);
   });
   return routes;
+}
+
+/** What was made from prompts is not for those who were granted the name before, without a question. */
+async function holderProblem(
+  { registry, grantLedger }: Pick<IntakeDeps, 'registry'> & { grantLedger: Pick<GrantLedger, 'holderOf'> },
+  { request, caller }: { request: PublishRequest; caller: AdminCaller },
+): Promise<ApiError | null> {
+  const { name, training, made_from_prompts: confirmed } = request;
+  if (training?.prompts === undefined || confirmed === true) return null;
+  const owner = (await registry.name(name))?.owner ?? request.owner ?? caller.tenant;
+  const scopes = [name, ...[name, ...ancestorsOf(name)].map((above) => `${above}/**`), '**'];
+  const holder = await grantLedger.holderOf({ scopes, owner });
+  if (holder === null) return null;
+  return conflict(
+    `This was made from prompts of users, and ${holder === PUBLIC ? 'everybody' : `'${holder}'`} may use ` +
+      `'${name}' by a grant. Take the grant back (graft grant --remove), or confirm it: --made-from-prompts ` +
+      '(made_from_prompts).',
+    'made_from_prompts',
+  );
 }
 
 async function versionsOf(deps: IntakeDeps, context: AppContext, file: string): Promise<Response> {

@@ -5,7 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { writePeftAdapter } from '../../../adapters/index.ts';
+import {
+  encodeCanonical,
+  type LoraModule,
+  makeLoraModule,
+  writePeftAdapter,
+} from '../../../adapters/index.ts';
 import type { OrtRowDelta } from '../../../gpu-origin/runtime/adapter-batch.ts';
 import type { Device } from '../../../gpu-origin/runtime/device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
@@ -21,6 +26,7 @@ import type { TrainingRow, TrainingSequence } from '../../../gpu-origin/training
 import { Trainer } from '../../../gpu-origin/training/trainer.ts';
 import {
   bucketsOf,
+  continuedModules,
   mostTokensOf,
   newParameters,
   type RunState,
@@ -375,6 +381,34 @@ describe('newParameters', () => {
     expect(of(['q'])).toEqual([]);
     expect(of(['q', 'o']).every((name) => name.endsWith('o_proj'))).toBe(true);
     expect(of(['q', 'k', 'v']).every((name) => name.endsWith('qkv_proj'))).toBe(true);
+  });
+});
+
+describe('continuedModules', () => {
+  const adapterOf = (rank: number, seed: number): LoraModule[] => {
+    const random = seeded(seed);
+    const tensor = (rows: number, columns: number): LoraModule['a'] => ({
+      dtype: 'F32',
+      shape: [rows, columns],
+      data: new Uint8Array(Float32Array.from({ length: rows * columns }, random).buffer),
+    });
+    const name = 'model.layers.0.self_attn.q_proj';
+    return [makeLoraModule({ name, alpha: 2 * rank, rank, a: tensor(rank, 200), b: tensor(160, rank) })];
+  };
+  it.each([
+    { what: 'is exact where ranks have room', known: 8, own: 8, rank: 16, exact: true },
+    { what: 'is exact at the limit', known: 56, own: 8, rank: 64, exact: true },
+    { what: 'is cut at the limit', known: 60, own: 8, rank: 64, exact: false },
+    { what: 'keeps the rank of what had more', known: 100, own: 8, rank: 100, exact: false },
+  ])('$what', ({ known, own, rank, exact }) => {
+    const modules = adapterOf(known, 1);
+    const file = encodeCanonical({ modules, base: 'tiny', parent: null });
+    const { modules: sum, continued } = continuedModules(adapterOf(own, 2), { file, scale: 1 });
+    expect(sum.map((module) => module.rank)).toEqual([rank]);
+    expect(continued).toMatchObject({ sum_rank: known + own, rank });
+    expect(continued.relative_error > 0).toBe(!exact);
+    // Dense random ranks: the smallest directions that are cut hold little of the norm.
+    expect(continued.relative_error).toBeLessThan(0.2);
   });
 });
 

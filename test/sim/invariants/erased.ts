@@ -22,6 +22,7 @@ const OF_TENANT = {
   versions: "SELECT name || '@' || version AS row FROM versions WHERE owner = ?1",
   experiments: 'SELECT id AS row FROM experiments WHERE owner = ?1',
   history: "SELECT id AS row FROM history WHERE owner = ?1 AND action <> 'erase'",
+  preferences: "SELECT chosen || ' ' || rejected AS row FROM preferences WHERE tenant = ?1",
   kept_prompts: 'SELECT id AS row FROM kept_prompts WHERE tenant = ?1',
   row_files: 'SELECT id AS row FROM row_files WHERE tenant = ?1',
   training_jobs: 'SELECT id AS row FROM training_jobs WHERE tenant = ?1',

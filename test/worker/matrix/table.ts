@@ -82,7 +82,7 @@ const judged =
     await graft.stores.pairTallies.record(id, {
       ...{ seed: document.seed, user: null, at, tokens: 1, keep: 1 },
       outcome: { result: 'win', same: false, choices: 1, first: 1, agreed: null },
-      pair: { at, prompt, control: 'a', treatment: 'b', result: 'win', cut: false },
+      pair: { at, prompt, control: 'a', treatment: 'b', result: 'win', cut: false, learner: null },
     });
     return { path: `${experiment}/${path}` };
   };
@@ -511,6 +511,13 @@ export const TABLE: Record<string, Case[]> = {
         return { path: '/v1/feedback', body: { id, metric: 'thumbs', value: 1 } };
       },
       gets: '401 403 403 403 409 401 401 401 401',
+    },
+  ],
+  'POST /v1/preferences': [
+    {
+      does: 'records nothing for keys that do not keep prompts, or may not improve',
+      ask: plain('/v1/preferences', { chosen: 'a', rejected: 'b' }),
+      gets: '401 403 403 403 403 401 401 401 401',
     },
   ],
   'GET /v1/models': [
@@ -1163,6 +1170,13 @@ export const TABLE: Record<string, Case[]> = {
     {
       does: 'reads what is kept of its tenant, to a key with the right',
       ask: plain('/admin/requests/none/prompt'),
+      gets: admins('403 403 403 404'),
+    },
+  ],
+  'POST /admin/improvements': [
+    {
+      does: 'makes rows of the tenant’s own requests, for a key that may read them',
+      ask: plain('/admin/improvements', { name: N }),
       gets: admins('403 403 403 404'),
     },
   ],

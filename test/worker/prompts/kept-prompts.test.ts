@@ -12,7 +12,7 @@ const START = Date.UTC(2026, 2, 31, 22, 58, 30);
 const HOUR_MS = 3_600_000;
 
 const promptRow = (more: Partial<PromptRow> = {}): PromptRow => ({
-  ...{ tenant: 'me', at: START, id: 'r1', keyId: 'key_1', name: 'notes', sealed: 'abc' },
+  ...{ tenant: 'me', at: START, id: 'r1', keyId: 'key_1', name: 'notes', sealed: 'abc', user: 'u' },
   ...more,
 });
 

@@ -1,5 +1,4 @@
 /** Judges two answers to one prompt: by a model, or by the application, which is called with a signature. */
-import type { KeptPair } from '../../../protocol/experiment.ts';
 import { logLine, reasonOf } from '../../log.ts';
 import type {
   Turn,
@@ -8,6 +7,7 @@ import type {
   PairOutcome,
   PairParams,
   PairTallies,
+  StoredPair,
   AskJudge,
   Judged,
 } from './ports.ts';
@@ -33,9 +33,9 @@ export function createPairJudges(deps: JudgeDeps): PairJudges {
 
 function pairOf(deps: JudgeDeps, params: PairParams): PairInWork {
   const { pairTallies, now } = deps;
-  const { experiment, seed, user, prompt } = params;
+  const { experiment, seed, user, learner, prompt } = params;
   const { keep_pairs: keep, tokens_per_day: tokensPerDay } = params.judge;
-  const record = (outcome: PairOutcome, tokens: number, pair: KeptPair | null): Promise<void> =>
+  const record = (outcome: PairOutcome, tokens: number, pair: StoredPair | null): Promise<void> =>
     pairTallies.record(experiment, { seed, user, at: now(), tokens, outcome, keep, pair });
   return {
     begin: async () => {
@@ -60,7 +60,7 @@ function pairOf(deps: JudgeDeps, params: PairParams): PairInWork {
       const pair =
         keep === 0 || 'failure' in judged
           ? null
-          : keptPair({ at: now(), prompt, control: told, treatment: own, result: judged.result });
+          : keptPair({ at: now(), prompt, control: told, treatment: own, result: judged.result, learner });
       return record(judged, tokens + more, pair);
     },
   };
@@ -88,7 +88,7 @@ const isTooLong = (prompt: readonly Turn[], ...answers: string[]): boolean =>
   MAX_PAIR_CHARACTERS;
 
 /** The last messages of a long prompt are the answered ones. */
-function keptPair(pair: Omit<KeptPair, 'cut' | 'prompt'> & { prompt: readonly Turn[] }): KeptPair {
+function keptPair(pair: Omit<StoredPair, 'cut' | 'prompt'> & { prompt: readonly Turn[] }): StoredPair {
   const prompt: Turn[] = [];
   let room = MAX_KEPT_CHARACTERS;
   let cut = false;

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { KeptPair, PAIR_FAILURES } from '../../../protocol/experiment.ts';
+import { PAIR_FAILURES } from '../../../protocol/experiment.ts';
 import { askObject, type DurableNamespace } from '../../platform/store-calls.ts';
 import { MAX_PAIRS_OF_USER, PAIR_CLEAN_MS, PAIR_KEPT_MS, PAIR_TALLY_KEPT_MS } from '../limits.ts';
-import type { PairTallies, PairOutcome, PairTally as Tally } from './ports.ts';
+import { type PairTallies, type PairOutcome, type PairTally as Tally, StoredPair } from './ports.ts';
 
 const at = z.number();
 const count = z.int().min(0);
@@ -31,7 +31,7 @@ const PairCall = z.discriminatedUnion('call', [
   }),
   z.strictObject({
     ...{ call: z.literal('record'), seed: z.string(), at, tokens: z.number(), outcome: Outcome, keep: count },
-    ...{ pair: KeptPair.nullable(), user },
+    ...{ pair: StoredPair.nullable(), user },
   }),
   z.strictObject({ call: z.literal('snapshot'), seed: z.string(), at }),
   z.strictObject({ call: z.literal('kept'), at, keep: count }),
@@ -57,7 +57,7 @@ export function createDoPairs(params: { namespace: DurableNamespace; timeoutMs: 
       await ask(experiment, { call: 'record', ...asked }, z.null());
     },
     snapshot: (experiment, asked) => ask(experiment, { call: 'snapshot', ...asked }, SaidTally),
-    kept: (experiment, asked) => ask(experiment, { call: 'kept', ...asked }, z.array(KeptPair)),
+    kept: (experiment, asked) => ask(experiment, { call: 'kept', ...asked }, z.array(StoredPair)),
     async erase(experiment) {
       await ask(experiment, { call: 'erase' }, z.null());
     },
@@ -160,7 +160,7 @@ export class PairTally {
       await this.#storage.deleteAll();
       return;
     }
-    const pairs = await this.#storage.list<KeptPair>({ prefix: PAIR });
+    const pairs = await this.#storage.list<StoredPair>({ prefix: PAIR });
     await this.#delete([...pairs].filter(([, { at }]) => isOld(at, now)).map(([key]) => key));
     await this.#storage.setAlarm(now + PAIR_CLEAN_MS);
   }
@@ -179,7 +179,7 @@ export class PairTally {
         return { ...counts, tokensToday: spentOn(await this.#spent(), call.at) } satisfies Tally;
       }
       case 'kept': {
-        const pairs = await this.#storage.list<KeptPair>({ prefix: PAIR, reverse: true });
+        const pairs = await this.#storage.list<StoredPair>({ prefix: PAIR, reverse: true });
         return [...pairs.values()].filter(({ at }) => !isOld(at, call.at)).slice(0, call.keep);
       }
       case 'forget':

@@ -1,6 +1,13 @@
 /** Ports of judged pairs: judging two answers to one conversation, and counting the verdicts. */
-import type { ExperimentJudge, KeptPair, PairFailure } from '../../../protocol/experiment.ts';
+import { type ExperimentJudge, KeptPair, type PairFailure } from '../../../protocol/experiment.ts';
 import { z } from 'zod';
+
+/** A kept pair, and whose request it was. */
+export const StoredPair = KeptPair.extend({
+  /** Its key and the hash of its user; null = the key did not have `improve`. */
+  learner: z.strictObject({ key: z.string(), user: z.string() }).nullable(),
+});
+export type StoredPair = z.infer<typeof StoredPair>;
 
 /** A judge's verdict on one pair; `win` is the treatment's. */
 export interface Judged {
@@ -54,12 +61,12 @@ export interface PairTallies {
       tokens: number;
       outcome: PairOutcome;
       keep: number;
-      pair: KeptPair | null;
+      pair: StoredPair | null;
     },
   ): Promise<void>;
   snapshot(experiment: string, ask: { seed: string; at: number }): Promise<PairTally>;
   /** Newest first, without expired ones. */
-  kept(experiment: string, ask: { at: number; keep: number }): Promise<KeptPair[]>;
+  kept(experiment: string, ask: { at: number; keep: number }): Promise<StoredPair[]>;
   /** Deletes the kept pairs, not the tally; from here on no texts are kept. */
   forget(experiment: string): Promise<void>;
   /** Deletes everything permanently: later data for it is discarded. */
@@ -72,6 +79,7 @@ export interface PairParams {
   seed: string;
   /** Hash of the unit, if it is a user; null = no user is named. */
   user: string | null;
+  learner: StoredPair['learner'];
   /** The experiment's name. */
   name: string;
   judge: ExperimentJudge;

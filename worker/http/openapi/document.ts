@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { BlobPart } from '../../../protocol/admin-api/blobs.ts';
 import type { AdminAnswer } from '../../../protocol/admin-api/operation.ts';
 import { ADMIN_ROUTES, adminOperation, type AdminRoute } from '../../../protocol/admin-api/operations.ts';
+import { PreferenceAnswer, PreferenceRequest } from '../../../protocol/admin-api/improvements.ts';
 import { FeedbackAnswer, FeedbackRequest } from '../../../protocol/admin-api/experiments.ts';
 import { API_ERROR_CODES } from '../../../protocol/api-error.ts';
 import { DownloadChain, DownloadToken, DownloadTokenRequest } from '../../../protocol/browser-downloads.ts';
@@ -500,6 +501,15 @@ const CLIENT_OPERATIONS: Operations = {
     summary: 'Records what a user or application thinks of an answer that belongs to an experiment.',
     body: FeedbackRequest,
     answers: { 200: { description: 'It is counted, or was before.', schema: FeedbackAnswer } },
+  },
+  'POST /v1/preferences': {
+    id: 'reportPreference',
+    tag: 'adapters',
+    key: 'api',
+    summary:
+      'Records which of two answers a user preferred, by their requests. Keys with `keep_prompts` and `improve` only.',
+    body: PreferenceRequest,
+    answers: { 200: { description: 'It is recorded, or was before.', schema: PreferenceAnswer } },
   },
   'POST /v1/download-tokens': {
     id: 'makeDownloadToken',

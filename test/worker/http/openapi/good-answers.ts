@@ -91,6 +91,12 @@ async function letPublish(world: World): Promise<void> {
   world.graft.clock.advance(LATER_MS);
 }
 
+/** From now on what clinic's key asks is kept, and may improve adapters. */
+async function letImprove(world: World): Promise<void> {
+  await post(world, '/admin/keys/change', { id: world.clinicKeyId, keep_prompts: 24, improve: true });
+  world.graft.clock.advance(LATER_MS);
+}
+
 /** A page of the edge itself sends a file, with a token that clinic's server has made. @param times that it is published before. */
 const fromPage =
   (step: 'part' | 'close', times = 0): Case['ask'] =>
@@ -155,6 +161,33 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       world.graft.clock.advance(LATER_MS);
       const id = ratableId(await (await chat(world, 'clinic/open', 'alice')).text());
       return { path: '/v1/feedback', body: { id, metric: 'thumbs', value: 1, before: null } };
+    },
+  ],
+  'POST /v1/preferences': [
+    async (world) => {
+      await letImprove(world);
+      return { path: '/v1/preferences', body: { chosen: 'a', rejected: 'b' } };
+    },
+  ],
+  'POST /admin/improvements': [
+    async (world) => {
+      await letImprove(world);
+      const { graft, keys } = world;
+      const ids: string[] = [];
+      for (const content of ['yes', 'no', 'perhaps']) {
+        graft.origin.answer = () => Response.json({ choices: [{ index: 0, message: { content } }] });
+        const answer = await chat(world, N, 'alice');
+        await answer.text();
+        ids.push(answer.headers.get('x-request-id') ?? '');
+      }
+      await graft.settled();
+      for (const rejected of ids.slice(1))
+        await graft.request('/v1/preferences', { key: keys.clinic, body: { chosen: ids[0], rejected } });
+      const made = await graft.request('/admin/keys', {
+        body: { kind: 'admin', tenant: 'clinic', prompts: true },
+      });
+      const { key } = (await made.json()) as { key: string };
+      return { path: '/admin/improvements', body: { name: N, method: 'dpo' }, key };
     },
   ],
   'POST /admin/warm': [
