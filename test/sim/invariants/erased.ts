@@ -162,9 +162,11 @@ const jobBegan = (row: string): number => {
   return time === undefined ? -Infinity : parseInt(time, 36) + SKEW_MS;
 };
 
+const NOTES = new Set(['traffic', 'request_chunks', 'kept_prompts']);
+
 /** Until when requests were noted in a row of one of their tables, unix ms; -Infinity = it is none of these. */
 function notedUntil(table: string, row: string): number {
-  if (table !== 'traffic' && table !== 'request_chunks') return -Infinity;
+  if (!NOTES.has(table)) return -Infinity;
   const { at, step } = JSON.parse(row) as { at: number; step?: number };
   return step === undefined ? at : (at + step) * 1_000;
 }
