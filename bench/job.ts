@@ -1,5 +1,6 @@
 /** `npm run bench -- job`: what a fine-tuning job costs answers of the same origin. */
 import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -63,6 +64,7 @@ export async function benchJob(argv: readonly string[], signal: AbortSignal): Pr
   const origin = await startStandaloneOrigin({ base, port: 0, adapters: [], extraArgs });
   const gaps: Record<Way, number[]> = { alone: [], 'beside a job': [] };
   let steps = 0;
+  const worked = { streams: 0, training: 0 };
   const load = os.loadavg()[0];
   try {
     const target = origin.target('graft', '');
@@ -76,15 +78,21 @@ export async function benchJob(argv: readonly string[], signal: AbortSignal): Pr
         signal.throwIfAborted();
         if (way === 'alone') await job.pause();
         else await job.resume();
-        const before = (await job.report()).step;
+        const before = { step: (await job.report()).step, ms: trainingMs(origin.process.pid) };
+        const from = performance.now();
         const found = await gapsOf(target, { round: round + 1, tokens });
-        const trained = (await job.report()).step - before;
+        const took = performance.now() - from;
+        const trained = (await job.report()).step - before.step;
+        const trainedMs = trainingMs(origin.process.pid) - before.ms;
         process.stderr.write(
-          `${way}: p50 ${median(found).toFixed(0)} ms, p99 ${quantile(found, 0.99).toFixed(0)} ms, ${trained} steps\n`,
+          `${way}: p50 ${median(found).toFixed(0)} ms, p99 ${quantile(found, 0.99).toFixed(0)} ms, ${trained} steps in ${trainedMs} of ${took.toFixed(0)} ms\n`,
         );
         if (round < 0) continue;
         gaps[way].push(...found);
         steps += trained;
+        if (way === 'alone') continue;
+        worked.streams += took;
+        worked.training += trainedMs;
       }
   } finally {
     await origin.process.stop();
@@ -105,8 +113,10 @@ export async function benchJob(argv: readonly string[], signal: AbortSignal): Pr
     table.push([way, row.p50.toFixed(1), row.p99.toFixed(1), row.worst.toFixed(0), row.gaps]);
   console.log(table.toString());
   const ratio = result['beside a job'].p99 / result.alone.p99;
+  const share = worked.training / worked.streams;
   console.log(
-    `p99 beside a job is ${ratio.toFixed(2)} times the one alone (aim: ${MOST}); ${steps} steps trained`,
+    `p99 beside a job is ${ratio.toFixed(2)} times the one alone (aim: ${MOST}). ${steps} steps were done meanwhile; ` +
+      `the training had ${share.toFixed(2)} of a core.`,
   );
   const machine = await describeMachine();
   console.log(
@@ -118,9 +128,28 @@ export async function benchJob(argv: readonly string[], signal: AbortSignal): Pr
       tokens,
       ratio,
       steps,
+      share,
       ...result,
     }),
   );
+}
+
+/** Linux counts in hundredths of a second. */
+const TICK_MS = 10;
+
+/** Processor time of the origin's children, ms; 0 where there is no /proc. */
+function trainingMs(origin: number): number {
+  if (!existsSync('/proc')) return 0;
+  let ticks = 0;
+  for (const pid of readdirSync('/proc'))
+    try {
+      // After the name in brackets: state, parent, …; user and system time are the 12th and 13th.
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
+      if (Number(fields[1]) === origin) ticks += Number(fields[11]) + Number(fields[12]);
+    } catch {
+      // No process, or it has ended.
+    }
+  return ticks * TICK_MS;
 }
 
 async function gapsOf(
