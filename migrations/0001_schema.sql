@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('952335a39c302a36e35f489041d24e15c0a963341064fd13b8af78cabf3eaa44');
+INSERT INTO schema_hash VALUES ('26f65aa1298a9ef02182ca8639d9ab7efb932c7ae9aebe3fcea54cdd0f821859');
 
 -- Names, versions, and what became of them
 
@@ -60,7 +60,7 @@ CREATE INDEX versions_of_removal ON versions (removal, name, version) WHERE remo
 CREATE TABLE evaluations (
   name TEXT NOT NULL,
   label TEXT NOT NULL,
-  tenant TEXT NOT NULL,        -- owner of the name
+  tenant TEXT NOT NULL,        -- owner of the name; '' = it is being erased
   rows INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
   sha256 TEXT NOT NULL,        -- of the rows
