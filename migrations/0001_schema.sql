@@ -2,7 +2,7 @@
 
 -- Identifies this schema: sha256 of this file without this statement. An edge refuses a database with another one.
 CREATE TABLE schema_hash (hash TEXT PRIMARY KEY) WITHOUT ROWID;
-INSERT INTO schema_hash VALUES ('a2250e80c040028146a69c3bdcc2e0fad2a481235a668b9ca1b3a33f317609e2');
+INSERT INTO schema_hash VALUES ('ba949df8435af7ff3ec5c58c133b0cb70f10c73a608ee857e83667761a0d073f');
 
 -- Names, versions, and what became of them
 
@@ -63,7 +63,7 @@ CREATE INDEX versions_of_removal ON versions (removal, name, version) WHERE remo
 CREATE TABLE evaluations (
   name TEXT NOT NULL,
   label TEXT NOT NULL,
-  tenant TEXT NOT NULL,        -- owner of the name
+  tenant TEXT NOT NULL,        -- owner of the name; '' = it is being erased
   rows INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
   sha256 TEXT NOT NULL,        -- of the rows

@@ -95,9 +95,8 @@ const BEGUN = `(SELECT MAX(b.id) FROM erasures e JOIN history b ON b.action = 'e
   AND b.name = CASE e.kind WHEN 'tenant' THEN '**' WHEN 'below' THEN e.target || '/**' ELSE e.target END
   WHERE e.id = ?2)`;
 
-/** Kept evaluations of the list ?1 that the erasure ?2 found; of a name that was published again since, newer ones stay. */
-const OLD_EVALUATIONS = `SELECT v.name, v.label FROM evaluations v WHERE v.name IN (${LISTED})
-  AND v.created_at <= (SELECT at FROM history WHERE id = ${BEGUN})`;
+/** Kept evaluations of the list ?1 that an erasure found when it began; of a name that was published again, newer ones stay. */
+const OLD_EVALUATIONS = `SELECT v.name, v.label FROM evaluations v WHERE v.name IN (${LISTED}) AND v.tenant = ''`;
 
 const OF_EXPERIMENTS = ['experiment_versions', 'experiment_looks', 'webhook_messages'].map(
   (table) => `DELETE FROM ${table} WHERE experiment IN (SELECT value FROM json_each(?1))`,
@@ -169,10 +168,9 @@ export function createD1ErasedNames(db: SqlDatabase) {
     ): Promise<Pick<EraseCounts, 'names' | 'aliases' | 'versions' | 'evaluations'>> {
       const list = JSON.stringify(names);
       const run = (sql: string) => db.prepare(sql).bind(list);
-      const begun = (sql: string) => db.prepare(sql).bind(list, id);
       const [, evaluations, , , , versions, , , , , gone] = await db.batch([
-        begun(`DELETE FROM evaluation_rows WHERE (name, label) IN (${OLD_EVALUATIONS})`),
-        begun(`DELETE FROM evaluations WHERE (name, label) IN (${OLD_EVALUATIONS}) RETURNING label`),
+        run(`DELETE FROM evaluation_rows WHERE (name, label) IN (${OLD_EVALUATIONS})`),
+        run(`DELETE FROM evaluations WHERE (name, label) IN (${OLD_EVALUATIONS}) RETURNING label`),
         // Of these; and of versions that are erased alone.
         run(
           `DELETE FROM evaluation_scores WHERE name IN (${LISTED}) AND NOT EXISTS (

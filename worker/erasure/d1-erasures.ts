@@ -371,6 +371,7 @@ function beginning(
       `UPDATE versions SET removed_at = 0, removal = NULL WHERE (name, version) IN (SELECT own.name, own.version ${OWN})`,
     ),
     run(`DELETE FROM pins WHERE name IN (${WHOLE_YET})`),
+    run(`UPDATE evaluations SET tenant = '' WHERE name IN (${WHOLE_YET})`),
     run(
       `UPDATE names SET version = NULL, alias = NULL, about = NULL, strict = 0, sequence = sequence + 1, removed_at = 0,
          removal = NULL, removed_version = NULL, removed_alias = NULL WHERE name IN (${WHOLE_YET})`,

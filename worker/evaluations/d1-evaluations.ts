@@ -23,14 +23,15 @@ const toEvaluation = ({ created_at: createdAt, created_by: createdBy, ...row }: 
 const COLUMNS = 'name, label, tenant, rows, bytes, sha256, created_at, created_by';
 
 /** The evaluation ?1, ?2 has the rows ?3. */
-const IS_THIS = 'EXISTS (SELECT 1 FROM evaluations WHERE name = ?1 AND label = ?2 AND sha256 = ?3)';
+const IS_THIS =
+  "EXISTS (SELECT 1 FROM evaluations WHERE name = ?1 AND label = ?2 AND sha256 = ?3 AND tenant <> '')";
 
 /** Of the name ?1: nothing of it has these rows any more. */
 const OUTLIVED = `DELETE FROM evaluation_scores WHERE name = ?1
   AND sha256 NOT IN (SELECT sha256 FROM evaluations WHERE name = ?1)`;
 
 const SCORES = `SELECT e.label, e.sha256, e.rows, s.chain_id AS chainId, s.exact, s.nats, s.tokens, s.at`;
-const OF_NAME = `FROM evaluations e JOIN evaluation_scores s ON s.name = e.name AND s.sha256 = e.sha256`;
+const OF_NAME = `FROM evaluations e JOIN evaluation_scores s ON s.name = e.name AND s.sha256 = e.sha256 AND e.tenant <> ''`;
 
 /** @returns JSON lists of parts, each short enough for one statement. */
 function lists(parts: readonly EvaluationPart[]): string[] {
@@ -57,7 +58,7 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
           `INSERT INTO evaluations (${COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
            WHERE ${mayAct('?8')}
              AND EXISTS (SELECT 1 FROM names WHERE name = ?1 AND owner = ?3 AND removed_at IS NULL AND alias IS NULL)
-             AND (SELECT COUNT(*) FROM evaluations WHERE name = ?1 AND label <> ?2) < ${MAX_KEPT_EVALUATIONS}
+             AND (SELECT COUNT(*) FROM evaluations WHERE name = ?1 AND label <> ?2 AND tenant <> '') < ${MAX_KEPT_EVALUATIONS}
              AND (SELECT COALESCE(SUM(bytes), 0) FROM evaluations WHERE tenant = ?3 AND NOT (name = ?1 AND label = ?2))
                + ?5 <= ${MAX_TENANT_EVALUATION_BYTES}
            ON CONFLICT (name, label) DO UPDATE SET tenant = excluded.tenant, rows = excluded.rows, bytes = excluded.bytes,
@@ -81,7 +82,7 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
 
     async get({ name, label }) {
       const row = await run(
-        `SELECT ${COLUMNS} FROM evaluations WHERE name = ? AND label = ?`,
+        `SELECT ${COLUMNS} FROM evaluations WHERE name = ? AND label = ? AND tenant <> ''`,
         name,
         label,
       ).first<Row>();
@@ -90,7 +91,7 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
 
     async list(name) {
       const { results } = await run(
-        `SELECT ${COLUMNS} FROM evaluations WHERE name = ? ORDER BY label`,
+        `SELECT ${COLUMNS} FROM evaluations WHERE name = ? AND tenant <> '' ORDER BY label`,
         name,
       ).all<Row>();
       return results.map(toEvaluation);
@@ -98,7 +99,10 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
 
     async remove({ name, label }) {
       const [gone] = await db.batch([
-        run('DELETE FROM evaluations WHERE name = ?1 AND label = ?2 RETURNING name', name, label),
+        run(
+          "DELETE FROM evaluations WHERE name = ?1 AND label = ?2 AND tenant <> '' RETURNING name",
+          ...[name, label],
+        ),
         run('DELETE FROM evaluation_rows WHERE name = ?1 AND label = ?2', name, label),
         run(OUTLIVED, name),
       ]);
@@ -168,7 +172,7 @@ export function createD1Evaluations(db: SqlDatabase): Evaluations {
     async sealedBy({ secrets, limit }) {
       const { results } = await run(
         `SELECT r.name, r.label, r.first, r.sealed, e.tenant, e.sha256 FROM evaluation_rows r
-         JOIN evaluations e ON e.name = r.name AND e.label = r.label
+         JOIN evaluations e ON e.name = r.name AND e.label = r.label AND e.tenant <> ''
          WHERE r.secret IN (SELECT value FROM json_each(?)) LIMIT ?`,
         ...[JSON.stringify(secrets), limit],
       ).all<EvaluationPart & Pick<KeptEvaluation, 'name' | 'label' | 'tenant' | 'sha256'>>();

@@ -349,6 +349,33 @@ describe('another tenant', () => {
   });
 });
 
+describe('an erasure that has begun', () => {
+  it('leaves what the name keeps since, however wrong a clock is', async () => {
+    await add(rowsOf(20));
+    await add(rowsOf(5), 'second');
+    await scoreAll();
+    const { erasures } = graft.stores;
+    // By an isolate whose clock is late.
+    const at = graft.clock.now() - 50_000;
+    const target = { kind: 'name', target: N, owner: 'alice' } as const;
+    const { id, counts } = await erasures.plan({ ...target, cascade: true, usage: false, at });
+    expect(counts.evaluations).toBe(2);
+    expect(await erasures.begin({ id, cascade: true, record: true, actor: 'bootstrap', at })).toBe(true);
+    expect((await add(rowsOf(3))).status).toBe(404);
+    await publish(third);
+    expect(await list()).toMatchObject({ evaluations: [], scores: [] });
+    expect((await scorePage()).status).toBe(404);
+    expect((await add(rowsOf(4))).status).toBe(201);
+    const erasure = (await erasures.get(id))!;
+    const erased = await erasures.forgetNames(erasure, await erasures.names(erasure, 9));
+    expect(erased.evaluations).toBe(1);
+    expect((await list()).evaluations).toMatchObject([{ label: 'holdout', rows: 4 }]);
+    expect(await readBack()).toEqual(rowsOf(4));
+    const { results } = await graft.db.prepare('SELECT label FROM evaluation_rows').all();
+    expect(results).toEqual([{ label: 'holdout' }]);
+  });
+});
+
 describe('a removed name', () => {
   const remove = () => graft.request('/admin/remove', { key: alice, body: { name: N } });
   const left = async () => (await graft.db.prepare('SELECT * FROM evaluation_rows').all()).results.length;
