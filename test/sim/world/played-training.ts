@@ -289,6 +289,7 @@ async function trainRows(process: Process, onSaved: (step: number) => void): Pro
       loss: 1 / at.step,
       rate: request.rate ?? 1e-3,
       tokens_per_second: 100,
+      tokens: 8 * lines.length * at.step,
       seconds_left: ((steps - at.step) * process.stepMs) / 1_000,
     });
     if (at.step % SAVE_EVERY === 0 && at.step < steps) await save();
