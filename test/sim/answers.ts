@@ -37,7 +37,7 @@ export function checkPrivacy(sim: Simulation, tenant: string, answered: Answered
     for (const [, other] of answered.text.matchAll(/"tenant":"(\w+)"/g))
       if (other !== tenant)
         sim.fail("3 nothing of another tenant's", `${what} told ${tenant} of ${other}'s usage`);
-  for (const [name] of answered.text.matchAll(/\btenant\d(?:\/[a-z]+)+/g)) {
+  for (const [name] of answered.text.matchAll(/\btenant\d(?:\/[a-z][a-z0-9-]*)+/g)) {
     const owner = name.split('/')[0] as string;
     if (owner === tenant || what.includes(name)) continue;
     if (!sim.truth.mightUse(tenant, { name, owner }, answered.at - 10 * STALE_MS, answered.at))

@@ -79,7 +79,7 @@ const MAY_BE = new Set([
 function checkPastPrivacy(sim: Simulation, tenant: string, answered: Answered, what: string): void {
   if (answered.kind !== 'answer') return;
   const text = answered.text.replaceAll(/"unknown_name":"[^"]*"/g, '');
-  for (const [name] of text.matchAll(/\btenant\d(?:\/[a-z]+)+/g)) {
+  for (const [name] of text.matchAll(/\btenant\d(?:\/[a-z][a-z0-9-]*)+/g)) {
     const owner = name.split('/')[0] as string;
     if (owner !== tenant && !sim.truth.mightUse(tenant, { name, owner }, 0, answered.at))
       sim.fail("3 nothing of another tenant's", `${what} told ${tenant} of ${name}: ${text.slice(0, 300)}`);
