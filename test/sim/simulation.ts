@@ -8,7 +8,6 @@ import { watchQuotas } from './invariants/quotas.ts';
 import { watchSenders } from './invariants/senders.ts';
 import { watchSignatures } from './invariants/signatures.ts';
 import { Receivers } from './receivers.ts';
-import type { KnownJob, SentRows } from './invariants/trainings.ts';
 import { Truth } from './truth.ts';
 import type { FaultKind } from './world/faults.ts';
 import { createOracle } from './world/expected-answer.ts';
@@ -62,6 +61,38 @@ export interface Trial {
   /** Ids of answers, for feedback. */
   answers: string[];
   over: boolean;
+}
+
+/** A file of rows that a client has sent, or tried to. */
+export interface SentRows {
+  /** null = it was not told, or the file was refused. */
+  id: string | null;
+  tenant: string;
+  text: string;
+  /** Its deletion has been asked for. */
+  going: boolean;
+}
+
+/** A job that was acknowledged. */
+export interface KnownJob {
+  id: string;
+  tenant: string;
+  name: string;
+  /** Name of the adapter that it trains on; null = the base. */
+  parent: string | null;
+  keyId: string;
+  rows: SentRows;
+  /** Digest of what the whole training makes. */
+  digest: string;
+  createdAt: number;
+  /** Its cancellation has been asked for … */
+  going: boolean;
+  /** … and acknowledged. */
+  cancelled: boolean;
+  /** Its owner knows that it has ended. */
+  ended: boolean;
+  /** What its owner was told that it has become, `name@version`. */
+  model: string | null;
 }
 
 /** What one client has made or learnt; others of its tenant do the same at once. */

@@ -3,40 +3,8 @@ import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { TrainingRequest } from '../../../protocol/training.ts';
 import { ask } from '../client.ts';
 import { committed } from '../operations/operation.ts';
-import type { Simulation } from '../simulation.ts';
+import type { KnownJob, Simulation } from '../simulation.ts';
 import type { FaultKind } from '../world/faults.ts';
-
-/** A file of rows that a client has sent, or tried to. */
-export interface SentRows {
-  /** null = it was not told, or the file was refused. */
-  id: string | null;
-  tenant: string;
-  text: string;
-  /** Its deletion has been asked for. */
-  going: boolean;
-}
-
-/** A job that was acknowledged. */
-export interface KnownJob {
-  id: string;
-  tenant: string;
-  name: string;
-  /** Name of the adapter that it trains on; null = the base. */
-  parent: string | null;
-  keyId: string;
-  rows: SentRows;
-  /** Digest of what the whole training makes. */
-  digest: string;
-  createdAt: number;
-  /** Its cancellation has been asked for … */
-  going: boolean;
-  /** … and acknowledged. */
-  cancelled: boolean;
-  /** Its owner knows that it has ended. */
-  ended: boolean;
-  /** What its owner was told that it has become, `name@version`. */
-  model: string | null;
-}
 
 /** Stands in each row of a file, and in nothing else. */
 export const murmurOf = (number: number, tenant: string): string => `murmur ${number} of ${tenant}`;

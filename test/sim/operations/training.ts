@@ -1,14 +1,8 @@
 /** Files of rows and fine-tuning jobs, as OpenAI's clients use them. */
 import { formOf } from '../../worker/training/row-forms.ts';
 import { codeOf } from '../client.ts';
-import {
-  type JobDocument,
-  type KnownJob,
-  mayBeErased,
-  murmurOf,
-  type SentRows,
-} from '../invariants/trainings.ts';
-import type { Actor, Key, Outcome, Simulation } from '../simulation.ts';
+import { type JobDocument, mayBeErased, murmurOf } from '../invariants/trainings.ts';
+import type { Actor, Key, KnownJob, Outcome, SentRows, Simulation } from '../simulation.ts';
 import { trainedAdapter } from '../world/played-training.ts';
 import { makeKey, revoke } from './keys.ts';
 import { eraseAll, eraseTenant } from './names.ts';
