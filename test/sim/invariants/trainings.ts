@@ -3,7 +3,7 @@ import type { ChainEntry } from '../../../protocol/identity.ts';
 import type { TrainingRequest } from '../../../protocol/training.ts';
 import { ask } from '../client.ts';
 import { committed } from '../operations/operation.ts';
-import type { KnownJob, SentRows, Simulation } from '../simulation.ts';
+import type { KnownJob, Simulation } from '../simulation.ts';
 import type { FaultKind } from '../world/faults.ts';
 
 /** Stands in each row of a file, and in nothing else. */

@@ -1,6 +1,6 @@
 /** Decisions become rows: whose, with whose consent, in which form, and what is left out. Through the real composition. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { parseRows } from '../../../gpu-origin/training/rows.ts';
+import { parseRows } from '../../../protocol/training-rows.ts';
 import type { ImprovementRows } from '../../../protocol/admin-api/improvements.ts';
 import { MAX_PREFERENCES } from '../../../worker/improvements/limits.ts';
 import { LATER_MS, makeKey } from '../experiments/experiment-rig.ts';

@@ -57,7 +57,7 @@ describe('a change recorded while KV rejects writes', () => {
     await cutOff('/admin/remove', { name: 'notes' });
     await graft.publish('notes', file(3), { stage: true });
     expect(await served('notes')).toBe('notes@2');
-    await graft.schedule();
+    await graft.schedule(() => undefined);
     expect(await served('notes')).toBe(404);
     expect(await served('notes@3')).toBe('notes@3');
     expect((await post('/admin/promote', { name: 'notes', version: 3 })).status).toBe(200);
