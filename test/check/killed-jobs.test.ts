@@ -272,11 +272,18 @@ it('end as they should, or say why, and publish nothing but whole results', asyn
   // Most of those that failed were struck themselves.
   expect(reasons.get('succeeded')).toBeGreaterThan(SEEDS.length + 3);
 
-  // Counted once, whoever published it how often.
-  const usage = await callOperation(admin, 'read usage', 'GET /admin/usage', { query: { by: 'tenant' } });
-  expect(usage.rows).toMatchObject([
-    { group: 'alice', prompt_tokens: tokens, requests: reasons.get('succeeded') },
-  ]);
+  // Counted once, whoever published it how often; of a job that failed, what it had trained.
+  const usage = await callOperation(admin, 'read usage', 'GET /admin/usage', { query: { by: 'version' } });
+  const sum = (found: readonly { requests: number; errors: number; prompt_tokens: number }[]) => ({
+    jobs: found.reduce((n, { requests }) => n + requests, 0),
+    errors: found.reduce((n, { errors }) => n + errors, 0),
+    tokens: found.reduce((n, one) => n + one.prompt_tokens, 0),
+  });
+  const ofResults = sum(usage.rows.filter(({ group }) => group.includes('@')));
+  expect(ofResults).toEqual({ jobs: reasons.get('succeeded'), errors: 0, tokens });
+  const ofFailed = sum(usage.rows.filter(({ group }) => !group.includes('@')));
+  expect(ofFailed.errors).toBe(ofFailed.jobs);
+  expect(ofFailed.jobs).toBeLessThanOrEqual(all.length - ofResults.jobs);
   // The schedule has the origins delete them; no row is left, sealed in KV or not.
   await expect.poll(() => ofOrigins().flatMap(filesBelow)).toEqual([]);
   await insist(`/files/${file.id}`, { method: 'DELETE' });
