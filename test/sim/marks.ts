@@ -198,7 +198,7 @@ export const MARKS: readonly Mark[] = [
     mark: 'rows-gone-before-they-were-sent',
     when: 'the file of a job was deleted before an origin had it',
     file: 'worker/training/advance-jobs.ts',
-    after: '  const file = await rowFiles.get({ id: rows.file, tenant, now: now() });',
+    after: '    const file = await rowFiles.get({ id: sent.file, tenant, now: now() });',
     if: 'file === null',
   },
   {
