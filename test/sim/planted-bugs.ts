@@ -31,7 +31,7 @@ export const PLANTED: readonly PlantedBug[] = [
     if (row !== null && row.revoked_at === null) await keys.put(hash, keyRecordOf(row)).catch(lost);
     else await keys.revoke(hash).catch(lost);
 `,
-    seed: 1,
+    seed: 4,
   },
   {
     id: 'swapped-parts',
@@ -84,7 +84,7 @@ export const PLANTED: readonly PlantedBug[] = [
     find: '  const opened = await sealer.open(key, text);\n',
     replace:
       '  const opened = (await sealer.open(key, text)) ?? { value: JSON.parse(text.slice(MAC_DIGITS + 1)) as unknown };\n',
-    seed: 14,
+    seed: 55,
   },
   {
     id: 'counter-not-transactional',
@@ -107,7 +107,7 @@ export const PLANTED: readonly PlantedBug[] = [
     file: 'gpu-origin/http/completions.ts',
     find: 'heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,',
     replace: 'heartbeatMs: 3 * (context.heartbeatMs ?? STREAM_HEARTBEAT_MS),',
-    seed: 3,
+    seed: 6,
   },
   {
     id: 'lease-not-given-back',
