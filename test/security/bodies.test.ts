@@ -19,7 +19,9 @@ beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
   graft = await createAppHarness();
   app = createApp(graft.services);
-  const made = await graft.request('/admin/keys', { body: { scopes: ['**'], publish: true, train: true } });
+  const made = await graft.request('/admin/keys', {
+    body: { scopes: ['**'], publish: true, train: true, keep_prompts: 1, improve: true },
+  });
   ({ key } = (await made.json()) as { key: string });
   await graft.request('/admin/rooms', { body: { name: 'x', tenant: 'default' } });
   const body = { name: 'x/y', origin: 'http://localhost', versions: 5 };

@@ -68,7 +68,7 @@ describe('strict', () => {
   it('waits for a version to go live', async () => {
     await graft.publish('waits', file(2), { stage: true });
     expect((await mark({ name: 'waits' })).status).toBe(200);
-    expect(await markInKv('waits')).toBe('absent');
+    expect(await markInKv('waits')).toBe('gone');
     expect((await post('/admin/promote', { name: 'waits' })).status).toBe(200);
     expect(await markInKv('waits')).toMatchObject({ version: 1, strict: true });
   });
