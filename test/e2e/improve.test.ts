@@ -43,12 +43,12 @@ const post = async (route: string, body: object): Promise<{ id: string; answer: 
 async function decide(from: number, to: number): Promise<number> {
   let decided = 0;
   for (let user = from; user < to; user += 1) {
-    const ask = () =>
+    const ask = (seed: number) =>
       post('/v1/chat/completions', {
-        ...{ model: NAME, user: `user-${user}`, temperature: 2, max_tokens: 8 },
+        ...{ model: NAME, user: `user-${user}`, temperature: 2, max_tokens: 8, seed },
         messages: [{ role: 'user', content: `question ${user}?` }],
       });
-    const [one, other] = [await ask(), await ask()];
+    const [one, other] = [await ask(2 * user), await ask(2 * user + 1)];
     if (one.answer.trim() === other.answer.trim() || one.answer.trim() === '') continue;
     await post('/v1/preferences', { chosen: one.id, rejected: other.id });
     decided += 1;
@@ -92,7 +92,7 @@ it('shows and writes rows, asks, trains on the live version, and starts the expe
     )
     .toBeGreaterThan(20);
   expect(end!.stderr).toMatch(/me\/first: \d+ rows of \d+ users, \d+ decided by users and 0 by judges/);
-  expect(end!.stderr).toMatch(/ {2}user: question 0\?\n {2}assistant: /);
+  expect(end!.stderr).toMatch(/ {2}user: question \d+\?\n {2}assistant: /);
   const file = path.join(stack.folder, 'made.jsonl');
   if (process.platform !== 'win32') expect((await stat(file)).mode & 0o077).toBe(0);
   const [first] = (await readFile(file, 'utf8')).split('\n');
