@@ -177,7 +177,7 @@ export function AdapterView(props: {
           )}
           {downloading && <p class="hint">Downloading …</p>}
           <ProblemNote problem={problem} />
-          {alias === null && <Evaluations client={client} name={name} />}
+          {alias === null && <Evaluations client={client} list={data} />}
           <Training versions={data.versions} />
           <Heirs {...props} />
           {(data.version !== null || alias !== null) && (

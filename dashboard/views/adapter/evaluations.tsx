@@ -1,32 +1,77 @@
+import { useState } from 'preact/hooks';
 import type { EvaluationView, VersionScore } from '../../../protocol/admin-api/evaluations.ts';
+import type { VersionList } from '../../../protocol/admin-api/versions.ts';
+import { missingScores, versionsToScore } from '../../../protocol/evaluation-scores.ts';
 import type { Client } from '../../api/client.ts';
 import { bytes, moment, number, percent } from '../../model/words.ts';
 import { useLoad } from '../../parts/hooks.ts';
+import { toast } from '../../parts/notes.tsx';
+import { ScoringLine, useScoring } from '../../parts/scoring.tsx';
 import { Table } from '../../parts/table.tsx';
 
 /** How often the scores are read again, ms: a command may be scoring. */
 const RELOAD_MS = 15_000;
 
 /** Scores of the versions on the name's kept evaluations; only for its owner, and if it has some. */
-export function Evaluations({ client, name }: { client: Client; name: string }) {
-  const { data } = useLoad(
+export function Evaluations({ client, list }: { client: Client; list: VersionList }) {
+  const { name } = list;
+  const evaluated = useLoad(
     `evaluations ${name}`,
     () => client.call('GET /admin/evaluations', { query: { name } }),
     RELOAD_MS,
   );
+  const scoring = useScoring(client, name);
+  const [asked, setAsked] = useState<readonly number[]>([]);
+  const { data } = evaluated;
   if (data === null || data.evaluations.length === 0) return null;
   const { evaluations, scores, live } = data;
-  const versions = [...new Set(scores.map(({ version }) => version))];
+  const usable = versionsToScore(list).map(({ version }) => version);
+  const versions = [...new Set([...usable, ...scores.map(({ version }) => version)])].toSorted(
+    (a, b) => b - a,
+  );
+  const lacking = usable.filter((version) => missingScores(data, version).length > 0);
+  const score = async (wanted: readonly number[]) => {
+    setAsked(wanted);
+    const scored = await scoring.start(
+      wanted.flatMap((version) =>
+        missingScores(data, version).map((one) => ({ ...one, adapter: `${name}@${version}` })),
+      ),
+    );
+    // After a failure too: some rows are scored.
+    await evaluated.reload();
+    if (scored !== null) toast(`${versionWords(wanted)} ${wanted.length === 1 ? 'is' : 'are'} scored.`);
+  };
   return (
     <section aria-label="Evaluations">
-      <h3>Evaluations</h3>
-      {versions.length === 0 ? (
-        <p class="hint">
-          {evaluations.map(({ label, rows }) => `${label}: ${rows} rows`).join(', ')}. No version is scored
-          yet: <code>graft eval {name}</code>
-        </p>
-      ) : (
-        <Table label="Scores" columns={['Version', ...evaluations.map(({ label }) => ({ right: label }))]}>
+      <div class="title">
+        <h3>Evaluations</h3>
+        {lacking.length > 1 && !scoring.running && (
+          <button type="button" class="small" onClick={() => void score(lacking)}>
+            Score all
+          </button>
+        )}
+      </div>
+      <ScoringLine scoring={scoring} label={`Scoring ${versionWords(asked).toLowerCase()}`}>
+        {scoring.running ? (
+          <button type="button" onClick={scoring.stop}>
+            Stop
+          </button>
+        ) : (
+          <button type="button" onClick={() => void score(asked)}>
+            Try again
+          </button>
+        )}
+      </ScoringLine>
+      {versions.length > 0 && (
+        <Table
+          label="Scores"
+          asCards
+          columns={[
+            'Version',
+            ...evaluations.map(({ label }) => ({ right: label })),
+            ...(lacking.length > 0 ? [''] : []),
+          ]}
+        >
           {versions.map((version) => (
             <tr key={version}>
               <th scope="row" class="nowrap">
@@ -40,6 +85,20 @@ export function Evaluations({ client, name }: { client: Client; name: string }) 
                   isLive={version === live}
                 />
               ))}
+              {lacking.length > 0 && (
+                <td class="right act">
+                  {lacking.includes(version) && (
+                    <button
+                      type="button"
+                      disabled={scoring.running}
+                      aria-label={`Score version ${version}`}
+                      onClick={() => void score([version])}
+                    >
+                      Score
+                    </button>
+                  )}
+                </td>
+              )}
             </tr>
           ))}
         </Table>
@@ -58,11 +117,17 @@ export function Evaluations({ client, name }: { client: Client; name: string }) 
   );
 }
 
+/** @returns such as `Version 3`, `Versions 3 and 2`. */
+const versionWords = (versions: readonly number[]): string =>
+  versions.length === 1
+    ? `Version ${versions[0]}`
+    : `Versions ${versions.slice(0, -1).join(', ')} and ${versions.at(-1)}`;
+
 function ScoreCell(props: { evaluation: EvaluationView; score: VersionScore | undefined; isLive: boolean }) {
   const { evaluation, score, isLive } = props;
   const { rows } = evaluation;
   return (
-    <td class="right">
+    <td class="right" data-label={evaluation.label}>
       {score === undefined ? (
         '–'
       ) : score.scored < rows ? (

@@ -1,0 +1,87 @@
+import { useEffect, useState } from 'preact/hooks';
+import type { Experiment } from '../../protocol/experiment.ts';
+import { variantScores, type VariantScore } from '../../protocol/evaluation-scores.ts';
+import type { Client } from '../api/client.ts';
+import type { Problem } from '../model/problem.ts';
+import { ProblemNote } from '../parts/notes.tsx';
+import { ScoringLine, useScoring } from '../parts/scoring.tsx';
+
+/**
+ * Scores the variants of an experiment on the kept evaluations of its name before it starts. Shows nothing while it
+ * looks whether there are some.
+ * @param props.onReady called once, with the scores: none if the name keeps no evaluations, or without them.
+ */
+export function ScoreVariants(props: {
+  client: Client;
+  document: Experiment;
+  onReady: (scores: readonly VariantScore[]) => void;
+  onLeave: () => void;
+}) {
+  const { client, document, onReady, onLeave } = props;
+  const { name, variants } = document;
+  const scoring = useScoring(client, name);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const score = async () => {
+    setProblem(null);
+    const list = await client.call('GET /admin/evaluations', { query: { name } });
+    if (!list.ok) return setProblem(list.error);
+    const { evaluations } = list.value;
+    if (evaluations.length === 0) return onReady([]);
+    const wanted = variants.flatMap(({ adapter }) =>
+      evaluations.map(({ label, rows }) => ({ adapter, label, rows, scored: 0 })),
+    );
+    const scores = await scoring.start(wanted);
+    if (scores !== null) onReady(variantScores(variants, evaluations, scores));
+  };
+  useEffect(() => void score(), []);
+  const choices = (
+    <span class="choices">
+      {!scoring.running && (
+        <button type="button" onClick={() => void score()}>
+          Try again
+        </button>
+      )}
+      <button type="button" onClick={onLeave}>
+        {scoring.running ? 'Stop' : 'Cancel'}
+      </button>
+      <button type="button" onClick={() => onReady([])}>
+        Start without scores
+      </button>
+    </span>
+  );
+  return (
+    <section aria-label="Scores before the start">
+      <ScoringLine scoring={scoring} label="Scoring the variants first">
+        {choices}
+      </ScoringLine>
+      {problem !== null && (
+        <>
+          <ProblemNote problem={problem} />
+          <div class="actions">{choices}</div>
+        </>
+      )}
+    </section>
+  );
+}
+
+/** In the question before the start: a warning if a variant answers fewer rows exactly than control. */
+export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
+  if (scores.length === 0) return null;
+  const isWorse = scores.some(({ worse }) => worse);
+  return (
+    <div class={isWorse ? 'note alarm' : 'note'} {...(isWorse ? { role: 'alert' } : {})}>
+      <div>
+        {isWorse && (
+          <p>
+            <strong>A variant answers fewer rows exactly than control.</strong>
+          </p>
+        )}
+        <ul class="plain">
+          {scores.map(({ text, worse }) => (
+            <li key={text}>{worse ? <strong>{text}.</strong> : `${text}.`}</li>
+          ))}
+        </ul>
+      </div>
+    </div>
+  );
+}
