@@ -42,9 +42,15 @@ export const exactWords = ({
       `${exact} of ${rows} (${Math.floor((100 * exact) / rows + 1e-9)} %)`;
 
 export interface VariantScore {
+  /** Of the evaluation. */
+  label: string;
+  /** Its key. */
+  variant: string;
+  /** As of {@link exactWords}. */
+  exactly: string;
   /** It answers fewer rows exactly than control. */
   worse: boolean;
-  /** Without a full stop. */
+  /** The same as a sentence, without a full stop. */
   text: string;
 }
 
@@ -63,8 +69,10 @@ export function variantScores(
       const score = scores[at * evaluations.length + i];
       if (score === undefined || control === undefined) return [];
       const worse = score.exact < control.exact;
+      const exactly = exactWords(score);
       const than = worse ? `, control ${control.exact}` : '';
-      return [{ worse, text: `${key} (${adapter}) answers ${exactWords(score)} of ${label} exactly${than}` }];
+      const text = `${key} (${adapter}) answers ${exactly} of ${label} exactly${than}`;
+      return [{ label, variant: key, exactly, worse, text }];
     });
   });
 }

@@ -5,6 +5,7 @@ import type { Client } from '../api/client.ts';
 import type { Problem } from '../model/problem.ts';
 import { ProblemNote } from '../parts/notes.tsx';
 import { ScoringLine, useScoring } from '../parts/scoring.tsx';
+import { Table } from '../parts/table.tsx';
 
 /**
  * Scores the variants of an experiment on the kept evaluations of its name before it starts. Shows nothing while it
@@ -64,24 +65,43 @@ export function ScoreVariants(props: {
   );
 }
 
-/** In the question before the start: a warning if a variant answers fewer rows exactly than control. */
+/** In the question before the start: the scores, and a warning if a variant answers fewer rows than control. */
 export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
   if (scores.length === 0) return null;
-  const isWorse = scores.some(({ worse }) => worse);
+  const worse = scores.filter((one) => one.worse);
+  const labels = [...new Set(scores.map(({ label }) => label))];
+  const variants = [...new Set(scores.map(({ variant }) => variant))];
+  const cell = (label: string, variant: string) =>
+    scores.find((one) => one.label === label && one.variant === variant);
   return (
-    <div class={isWorse ? 'note alarm' : 'note'} {...(isWorse ? { role: 'alert' } : {})}>
-      <div>
-        {isWorse && (
+    <>
+      {worse.length > 0 && (
+        <div class="note alarm" role="alert">
           <p>
-            <strong>A variant answers fewer rows exactly than control.</strong>
+            {worse.map(({ text }) => (
+              <span key={text}>
+                <strong>{text}.</strong>{' '}
+              </span>
+            ))}
+            Users in it may get worse answers.
           </p>
-        )}
-        <ul class="plain">
-          {scores.map(({ text, worse }) => (
-            <li key={text}>{worse ? <strong>{text}.</strong> : `${text}.`}</li>
-          ))}
-        </ul>
-      </div>
-    </div>
+        </div>
+      )}
+      <Table
+        label="Rows answered exactly"
+        columns={['Answered exactly', ...variants.map((variant) => ({ right: variant }))]}
+      >
+        {labels.map((label) => (
+          <tr key={label}>
+            <th scope="row">{label}</th>
+            {variants.map((variant) => (
+              <td key={variant} class={cell(label, variant)?.worse === true ? 'right alarm' : 'right'}>
+                {cell(label, variant)?.exactly ?? '–'}
+              </td>
+            ))}
+          </tr>
+        ))}
+      </Table>
+    </>
   );
 }
