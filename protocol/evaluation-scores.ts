@@ -46,8 +46,8 @@ export interface VariantScore {
   label: string;
   /** Its key. */
   variant: string;
-  /** As of {@link exactWords}. */
-  exactly: string;
+  exact: number;
+  rows: number;
   /** It answers fewer rows exactly than control. */
   worse: boolean;
   /** The same as a sentence, without a full stop. */
@@ -69,10 +69,10 @@ export function variantScores(
       const score = scores[at * evaluations.length + i];
       if (score === undefined || control === undefined) return [];
       const worse = score.exact < control.exact;
-      const exactly = exactWords(score);
+      const { exact, rows } = score;
       const than = worse ? `, control ${control.exact}` : '';
-      const text = `${key} (${adapter}) answers ${exactly} of ${label} exactly${than}`;
-      return [{ label, variant: key, exactly, worse, text }];
+      const text = `${key} (${adapter}) answers ${exactWords(score)} of ${label} exactly${than}`;
+      return [{ label, variant: key, exact, rows, worse, text }];
     });
   });
 }

@@ -3,6 +3,7 @@ import type { Experiment } from '../../protocol/experiment.ts';
 import { variantScores, type VariantScore } from '../../protocol/evaluation-scores.ts';
 import type { Client } from '../api/client.ts';
 import type { Problem } from '../model/problem.ts';
+import { whole } from '../model/words.ts';
 import { ProblemNote } from '../parts/notes.tsx';
 import { ScoringLine, useScoring } from '../parts/scoring.tsx';
 import { Table } from '../parts/table.tsx';
@@ -71,8 +72,6 @@ export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
   const worse = scores.filter((one) => one.worse);
   const labels = [...new Set(scores.map(({ label }) => label))];
   const variants = [...new Set(scores.map(({ variant }) => variant))];
-  const cell = (label: string, variant: string) =>
-    scores.find((one) => one.label === label && one.variant === variant);
   return (
     <>
       {worse.length > 0 && (
@@ -83,7 +82,6 @@ export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
                 <strong>{text}.</strong>{' '}
               </span>
             ))}
-            Users in it may get worse answers.
           </p>
         </div>
       )}
@@ -94,11 +92,14 @@ export function ScoresNote({ scores }: { scores: readonly VariantScore[] }) {
         {labels.map((label) => (
           <tr key={label}>
             <th scope="row">{label}</th>
-            {variants.map((variant) => (
-              <td key={variant} class={cell(label, variant)?.worse === true ? 'right alarm' : 'right'}>
-                {cell(label, variant)?.exactly ?? '–'}
-              </td>
-            ))}
+            {variants.map((variant) => {
+              const score = scores.find((one) => one.label === label && one.variant === variant);
+              return (
+                <td key={variant} class={score?.worse === true ? 'right alarm' : 'right'}>
+                  {score === undefined ? '–' : `${whole(score.exact)} of ${whole(score.rows)}`}
+                </td>
+              );
+            })}
           </tr>
         ))}
       </Table>

@@ -107,12 +107,12 @@ describe('variantScores', () => {
       'control (a@1) answers 5 of 10 (50 %) of hard exactly',
       'worse: treatment (b@2) answers 4 of 10 (40 %) of hard exactly, control 5',
     ]);
-    expect(told.at(-1)).toMatchObject({ label: 'hard', variant: 'treatment', exactly: '4 of 10 (40 %)' });
+    expect(told.at(-1)).toMatchObject({ label: 'hard', variant: 'treatment', exact: 4, rows: 10 });
   });
 
   it('leaves out what has no score', () => {
     const told = variantScores(variants, evaluations, [score('easy', 1)]);
-    expect(told.map(({ variant, exactly }) => [variant, exactly])).toEqual([['control', '1 of 10 (10 %)']]);
+    expect(told.map(({ variant, exact }) => [variant, exact])).toEqual([['control', 1]]);
     expect(variantScores(variants, evaluations, [])).toEqual([]);
   });
 });
