@@ -1,7 +1,7 @@
-/** Scores on kept evaluations: made by a click, stopped, continued, and asked for before an experiment starts. */
+/** Kept evaluations: added, scored by a click, stopped, continued, and asked for before an experiment starts. */
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import type { EvaluationScore, ScoreEvaluation } from '../../protocol/admin-api/evaluations.ts';
 import { NAME, useDashboard } from './dashboard-rig.ts';
 
@@ -13,15 +13,56 @@ const rig = useDashboard();
 const region = (name: string) => rig.page.getByRole('region', { name, exact: true });
 const rowOf = (version: number) => region('Scores').getByRole('row', { name: new RegExp(`^${version} `) });
 
+const rowsText = (label: string): string =>
+  Array.from({ length: ROWS }, (_, i) => JSON.stringify({ user: `${label} ${i}`, expected: 'yes' })).join(
+    '\n',
+  );
+
 async function keep(label: string): Promise<void> {
-  const rows = Array.from({ length: ROWS }, (_, i) => ({ user: `${label} ${i}`, expected: 'yes' }));
   const file = `${label}.jsonl`;
-  await writeFile(path.join(rig.stack.folder, file), rows.map((row) => JSON.stringify(row)).join('\n'));
+  await writeFile(path.join(rig.stack.folder, file), rowsText(label));
   const added = await rig.stack.graft('eval', 'add', NAME, file);
   expect(added.code, added.stderr).toBe(0);
 }
 
-beforeAll(() => keep('holdout'));
+it('keeps a file of rows that is dropped, after the checks of the command line', async () => {
+  const { page } = rig;
+  await rig.open(`#/adapters/${NAME}`);
+  await region('Evaluations').getByText('None: rows with expected answers').waitFor();
+  const drop = (name: string, text: string) =>
+    page.evaluate(`(() => {
+      const data = new DataTransfer();
+      data.items.add(new File([${JSON.stringify(text)}], ${JSON.stringify(name)}));
+      for (const type of ['dragover', 'drop'])
+        document.querySelector('.drop').dispatchEvent(
+          new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+    })()`);
+  const dialog = page.getByRole('dialog');
+  await drop('Holdout.jsonl', '{"user":"a","expected":"b"}\n{"user":"a"}\nno');
+  await dialog.getByText('Holdout.jsonl, line 2: "expected"').waitFor();
+  await dialog.getByText('line 3: not JSON. Correct the file and choose it again.').waitFor();
+  await rig.look('evaluation-refused');
+  await drop('Holdout.jsonl', rowsText('holdout'));
+  await dialog.getByText('Holdout.jsonl: 18 rows.').waitFor();
+  expect(await dialog.getByLabel('Label').inputValue()).toBe('holdout');
+  await dialog.getByLabel('Label').fill('Hold out');
+  await dialog.getByText('A label must be 1 to 32 of').waitFor();
+  await dialog.getByLabel('Label').fill('holdout');
+  await rig.look('evaluation');
+  await rig.confirm('Keep the rows');
+  await page.getByText(`${NAME} keeps 18 rows as holdout.`).waitFor();
+  await region('Evaluations').getByText('holdout: 18 rows').waitFor();
+  const shown = await rig.stack.graft('eval', 'show', NAME, '--as', 'holdout');
+  expect(shown.stdout.trim()).toBe(rowsText('holdout'));
+
+  await page.getByRole('button', { name: 'Add rows' }).click();
+  await dialog.getByLabel('Label').fill('holdout');
+  await dialog.getByText('It replaces the rows of holdout, which lose their scores.').waitFor();
+  await dialog.getByRole('button', { name: 'Keep the rows' }).click();
+  await dialog.getByText('Choose a file of rows.', { exact: true }).waitFor();
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+  expect(rig.complaints).toEqual([]);
+});
 
 it('scores a version row by row, and keeps what is scored when it is stopped or fails', async () => {
   const { page } = rig;

@@ -1,19 +1,26 @@
-import { useState } from 'preact/hooks';
+import { Plus } from 'lucide';
+import { useEffect, useState } from 'preact/hooks';
 import type { EvaluationView, VersionScore } from '../../../protocol/admin-api/evaluations.ts';
 import type { VersionList } from '../../../protocol/admin-api/versions.ts';
 import { missingScores, versionsToScore } from '../../../protocol/evaluation-scores.ts';
 import type { Client } from '../../api/client.ts';
 import { bytes, moment, number, percent } from '../../model/words.ts';
 import { useLoad } from '../../parts/hooks.ts';
+import { Icon } from '../../parts/icon.tsx';
 import { toast } from '../../parts/notes.tsx';
 import { ScoringLine, useScoring } from '../../parts/scoring.tsx';
 import { Table } from '../../parts/table.tsx';
+import { KeepEvaluation } from './keep-evaluation.tsx';
 
 /** How often the scores are read again, ms: a command may be scoring. */
 const RELOAD_MS = 15_000;
 
-/** Scores of the versions on the name's kept evaluations; only for its owner, and if it has some. */
-export function Evaluations({ client, list }: { client: Client; list: VersionList }) {
+/**
+ * Scores of the versions on the name's kept evaluations; only for its owner.
+ * @param props.dropped files of rows, to be kept.
+ */
+export function Evaluations(props: { client: Client; list: VersionList; dropped: readonly File[] }) {
+  const { client, list, dropped } = props;
   const { name } = list;
   const evaluated = useLoad(
     `evaluations ${name}`,
@@ -22,8 +29,21 @@ export function Evaluations({ client, list }: { client: Client; list: VersionLis
   );
   const scoring = useScoring(client, name);
   const [asked, setAsked] = useState<readonly number[]>([]);
+  const [keeping, setKeeping] = useState<readonly File[] | null>(null);
+  useEffect(() => {
+    if (dropped.length > 0) setKeeping(dropped);
+  }, [dropped]);
   const { data } = evaluated;
-  if (data === null || data.evaluations.length === 0) return null;
+  const dialog = keeping !== null && (
+    <KeepEvaluation
+      {...{ client, name, files: keeping }}
+      labels={(data?.evaluations ?? []).map(({ label }) => label)}
+      onClose={() => setKeeping(null)}
+      onKept={() => void evaluated.reload()}
+    />
+  );
+  // Another owner's: the edge says so to who drops rows.
+  if (data === null) return <>{dialog}</>;
   const { evaluations, scores, live } = data;
   const usable = versionsToScore(list).map(({ version }) => version);
   const versions = [...new Set([...usable, ...scores.map(({ version }) => version)])].toSorted(
@@ -45,6 +65,10 @@ export function Evaluations({ client, list }: { client: Client; list: VersionLis
     <section aria-label="Evaluations">
       <div class="title">
         <h3>Evaluations</h3>
+        <button type="button" class="small" disabled={scoring.running} onClick={() => setKeeping([])}>
+          <Icon of={Plus} />
+          Add rows
+        </button>
         {lacking.length > 1 && !scoring.running && (
           <button type="button" class="small" onClick={() => void score(lacking)}>
             Score all
@@ -62,7 +86,7 @@ export function Evaluations({ client, list }: { client: Client; list: VersionLis
           </button>
         )}
       </ScoringLine>
-      {versions.length > 0 && (
+      {evaluations.length > 0 && versions.length > 0 && (
         <Table
           label="Scores"
           asCards
@@ -103,16 +127,21 @@ export function Evaluations({ client, list }: { client: Client; list: VersionLis
           ))}
         </Table>
       )}
-      <p class="hint">
-        {'Rows answered exactly as expected. '}
-        {evaluations.map(({ label, rows, bytes: size, created_at: at }, i) => (
-          <span key={label} title={moment(at)}>
-            {i > 0 && ', '}
-            {label}: {number(rows)} rows, {bytes(size)}
-          </span>
-        ))}
-        .
-      </p>
+      {evaluations.length === 0 ? (
+        <p class="hint">None: rows with expected answers, on which each version is scored.</p>
+      ) : (
+        <p class="hint">
+          {'Rows answered exactly as expected. '}
+          {evaluations.map(({ label, rows, bytes: size, created_at: at }, i) => (
+            <span key={label} title={moment(at)}>
+              {i > 0 && ', '}
+              {label}: {number(rows)} rows, {bytes(size)}
+            </span>
+          ))}
+          .
+        </p>
+      )}
+      {dialog}
     </section>
   );
 }
