@@ -28,7 +28,7 @@ async function keep(label: string): Promise<void> {
 it('keeps a file of rows that is dropped, after the checks of the command line', async () => {
   const { page } = rig;
   await rig.open(`#/adapters/${NAME}`);
-  await region('Evaluations').getByText('None: rows with expected answers').waitFor();
+  await region('Evaluations').getByText('There are none. Add rows with expected answers').waitFor();
   const drop = (name: string, text: string) =>
     page.evaluate(`(() => {
       const data = new DataTransfer();
@@ -39,8 +39,8 @@ it('keeps a file of rows that is dropped, after the checks of the command line',
     })()`);
   const dialog = page.getByRole('dialog');
   await drop('Holdout.jsonl', '{"user":"a","expected":"b"}\n{"user":"a"}\nno');
-  await dialog.getByText('Holdout.jsonl, line 2: "expected"').waitFor();
-  await dialog.getByText('line 3: not JSON. Correct the file and choose it again.').waitFor();
+  await dialog.getByText('Holdout.jsonl, line 2: "expected" must be a text; line 3: not JSON.').waitFor();
+  await dialog.getByText('Correct the file and choose it again.').waitFor();
   await rig.look('evaluation-refused');
   await drop('Holdout.jsonl', rowsText('holdout'));
   await dialog.getByText('Holdout.jsonl: 18 rows.').waitFor();
@@ -118,6 +118,17 @@ it('scores the variants before an experiment starts, and asks about one that is 
   const start = page.getByRole('button', { name: 'Start', exact: true });
   const scores = region('Scores before the start');
   const dialog = page.getByRole('dialog');
+
+  const list = '**/admin/evaluations?*';
+  const error = { message: 'The registry does not answer.', code: 'registry_unavailable' };
+  await page.route(list, (route) => route.fulfill({ status: 503, json: { error } }));
+  await start.click();
+  await scores.getByText('The registry does not answer.').waitFor();
+  await rig.look('start-failed');
+  await scores.getByRole('button', { name: 'Start without scores' }).click();
+  await dialog.getByText('From now on users').waitFor();
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+  await page.unrouteAll();
 
   let answering = false;
   let release: () => void = () => undefined;

@@ -128,7 +128,7 @@ export function Evaluations(props: { client: Client; list: VersionList; dropped:
         </Table>
       )}
       {evaluations.length === 0 ? (
-        <p class="hint">None: rows with expected answers, on which each version is scored.</p>
+        <p class="hint">There are none. Add rows with expected answers to score each version on them.</p>
       ) : (
         <p class="hint">
           {'Rows answered exactly as expected. '}
