@@ -257,7 +257,7 @@ export const EvaluationRow = z
     user: z.string().optional(),
     system: z.string().optional(),
     /** The whole answer, to its end. */
-    expected: z.string().min(1, 'must not be empty'),
+    expected: z.string('must be a text').min(1, 'must not be empty'),
   })
   .superRefine(checkQuestion);
 export type EvaluationRow = z.infer<typeof EvaluationRow>;

@@ -7,6 +7,7 @@ import {
   type EvaluationList,
 } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionList } from '../../protocol/admin-api/versions.ts';
+import { versionsToScore } from '../../protocol/evaluation-scores.ts';
 import { liveOnce, VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
 import { adminClient, lookUpVersions, ownHistory } from '../admin/admin-client.ts';
 import { parseName, parseReference } from '../admin/operation-command.ts';
@@ -229,12 +230,12 @@ async function score(wish: EvalWish, { client, output, signal }: Runtime): Promi
 function wanted({ name, version, adapter }: EvalWish, list: VersionList | null): Scored[] {
   if (adapter !== null) return [{ adapter }];
   if (version !== null) return [{ adapter: `${name}@${version}` }];
-  const usable = (list?.versions ?? []).filter((one) => one.retired_at === null && one.withdrawn_at === null);
-  const live = list?.version ?? null;
+  const usable = list === null ? [] : versionsToScore(list);
+  const live = usable.find((one) => one.version === list?.version);
   // Newest first.
-  const staged = usable.find((one) => one.version > (live ?? 0));
-  const scored = [live, staged?.version ?? null].flatMap((one) =>
-    one === null ? [] : [{ adapter: `${name}@${one}` }],
+  const staged = usable.find((one) => one !== live);
+  const scored = [live, staged].flatMap((one) =>
+    one === undefined ? [] : [{ adapter: `${name}@${one.version}` }],
   );
   if (scored.length > 0) return scored;
   throw new CliError({

@@ -8,6 +8,7 @@ import {
   ExperimentId,
 } from '../../protocol/admin-api/experiments.ts';
 import type { RequestOf } from '../../protocol/admin-api/operations.ts';
+import { variantScores } from '../../protocol/evaluation-scores.ts';
 import { isLive, adaptersOf, type Experiment, type ExperimentStatus } from '../../protocol/experiment.ts';
 import { adminClient, lookUpVersions } from '../admin/admin-client.ts';
 import { type ApiClient, callOperation, callPages } from '../api-client.ts';
@@ -37,7 +38,7 @@ import {
   presentLook,
   unitsOf,
 } from '../experiment/experiment-words.ts';
-import { exactText, lookUpEvaluations, scoreAll } from '../evaluations/score-evaluations.ts';
+import { lookUpEvaluations, scoreAll } from '../evaluations/score-evaluations.ts';
 import { glyphsFor } from '../experiment/draw-interval.ts';
 import { outlookText, planText } from '../experiment/plan-text.ts';
 import { keptPairsText, type Screen, statusText, watchStatus } from '../experiment/status-text.ts';
@@ -295,18 +296,8 @@ async function scoreVariants(
   if (evaluations.length === 0) return;
   const scored = variants.map(({ adapter }) => ({ adapter }));
   const scores = await scoreAll({ client, output, name, evaluations, scored, signal });
-  for (const [i, { label }] of evaluations.entries()) {
-    const control = scores[i];
-    for (const [at, { key, adapter }] of variants.entries()) {
-      const score = scores[at * evaluations.length + i];
-      if (score === undefined || control === undefined) continue;
-      const worse = score.exact < control.exact;
-      const than = worse ? `, control ${control.exact}` : '';
-      output.note(
-        `${worse ? 'warning: ' : ''}${key} (${adapter}) answers ${exactText(score)} of ${label} exactly${than}`,
-      );
-    }
-  }
+  for (const { worse, text } of variantScores(variants, evaluations, scores))
+    output.note(`${worse ? 'warning: ' : ''}${text}`);
 }
 
 async function step(action: Step, flags: Flags, { output, connect, ask }: Runtime): Promise<void> {

@@ -3,10 +3,11 @@ import type { ChangeView, RetireAnswer, RemoveAnswer } from '../../protocol/admi
 import type { VersionScore } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 import { liveOnce, VERSION_STATE_WORDS, versionState } from '../../protocol/state-words.ts';
+import { exactWords } from '../../protocol/evaluation-scores.ts';
 import { adminClient, lookUpVersions, ownHistory, readHistory } from '../admin/admin-client.ts';
 import { callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import { exactText, lookUpEvaluations } from '../evaluations/score-evaluations.ts';
+import { lookUpEvaluations } from '../evaluations/score-evaluations.ts';
 import { command } from '../command.ts';
 import { usageError } from '../flags.ts';
 import { fileSize, plainTable, when } from '../output.ts';
@@ -96,7 +97,7 @@ export function versionTable(
     const own = scores.filter((one) => one.version === version);
     return own.length === 0
       ? []
-      : [`@${version} ${own.map((one) => `${one.label}: ${exactText(one)}`).join(', ')}`];
+      : [`@${version} ${own.map((one) => `${one.label}: ${exactWords(one)}`).join(', ')}`];
   });
   return [
     table,

@@ -6,6 +6,7 @@ import {
   type ScoreEvaluation,
   type VersionScore,
 } from '../../protocol/admin-api/evaluations.ts';
+import { exactWords } from '../../protocol/evaluation-scores.ts';
 import { type ApiClient, callOperation, type Retrying } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { winRate } from '../compare/statistics/win-rate.ts';
@@ -86,13 +87,6 @@ export async function scoreAll(params: {
 const percent = (share: number): string => (100 * share).toFixed(0);
 const signed = (share: number): string => `${share < 0 ? '−' : '+'}${Math.abs(100 * share).toFixed(1)}`;
 
-/** @returns such as `46 of 50 (92 %)`. */
-export const exactText = ({ exact, scored, rows }: EvaluationScore): string =>
-  scored < rows
-    ? `${scored} of ${rows} scored`
-    : // Truncated: 799 of 1,000 are not 80 % if that was required.
-      `${exact} of ${rows} (${Math.floor((100 * exact) / rows + 1e-9)} %)`;
-
 /** The share's 95 % interval. */
 function intervalText({ exact, scored, rows }: EvaluationScore): string {
   const rate = scored < rows ? null : winRate({ wins: exact, ties: 0, losses: rows - exact });
@@ -117,7 +111,7 @@ export function scoreTable({ live, scores }: EvaluationList, stateOf: (version: 
       String(score.version),
       stateOf(score.version),
       score.label,
-      exactText(score),
+      exactWords(score),
       intervalText(score),
       againstLiveText(score, score.version === live),
       score.mean_nll === null ? '-' : score.mean_nll.toFixed(3),

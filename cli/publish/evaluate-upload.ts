@@ -3,7 +3,7 @@ import { type ApiClient, type Retrying, callOperation } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { type JsonLines, readJsonLines } from '../read-json-lines.ts';
 
-export { MAX_ROW_BYTES, MAX_ROWS as MAX_EVAL_ROWS } from '../read-json-lines.ts';
+export { MAX_ROWS as MAX_EVAL_ROWS } from '../read-json-lines.ts';
 
 export type EvalRows = JsonLines<EvaluationRow>;
 

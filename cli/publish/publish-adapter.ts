@@ -2,11 +2,12 @@ import type { EvaluationScore } from '../../protocol/admin-api/evaluations.ts';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import type { Evaluation } from '../../protocol/origin-wire.ts';
 import type { TrainingCard } from '../../protocol/training.ts';
+import { exactWords } from '../../protocol/evaluation-scores.ts';
 import { type AdapterInput, readInput } from '../adapter-files/read-input.ts';
 import { lookUpBases, lookUpVersions } from '../admin/admin-client.ts';
 import { type ApiClient, type Retrying, callWithStatus } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import { exactText, lookUpEvaluations, scoreAll } from '../evaluations/score-evaluations.ts';
+import { lookUpEvaluations, scoreAll } from '../evaluations/score-evaluations.ts';
 import { fileSize, type Output, type Unit } from '../output.ts';
 import { type EvalRows, evaluateUpload, type FailedRow, refuseLowScore } from './evaluate-upload.ts';
 import { type PackedForBase, packForBase, refuseUnfit } from './pack-input.ts';
@@ -238,7 +239,7 @@ async function scoreUpload(params: {
   const low = scores.find(({ exact, rows }) => minScore !== null && exact / rows < minScore);
   if (low === undefined) return scores;
   throw new CliError({
-    message: `Nothing was published: ${low.label}: ${exactText(low)} answered exactly; --min-score is ${minScore}.`,
+    message: `Nothing was published: ${low.label}: ${exactWords(low)} answered exactly; --min-score is ${minScore}.`,
     exitCode: EXIT.refused,
     code: 'score_too_low',
   });

@@ -1,6 +1,7 @@
 import { RotateCcw, Upload, ChevronRight, GraduationCap } from 'lucide';
 import { useEffect, useState, useRef } from 'preact/hooks';
 import { type Client, readNames, type FoundNames } from '../api/client.ts';
+import { isRowsFile } from '../api/evaluation-rows.ts';
 import { removedLately, countNames, isFound, type NameNode, nameTree } from '../model/names.ts';
 import { ago, number } from '../model/words.ts';
 import { useQuestion } from '../parts/dialog.tsx';
@@ -13,23 +14,38 @@ import { restoreQuestion } from './adapter/name-questions.tsx';
 import { hashOf } from '../model/view.ts';
 import { ProblemNote } from '../parts/notes.tsx';
 
-/** Files being published: dropped ones, or none yet. */
-interface Publishing {
+/** Files for a name: dropped ones, or none yet. */
+interface Given {
   readonly files: readonly File[];
   readonly name: string;
 }
 
+const NONE: readonly File[] = [];
+
 export function AdaptersView({ client, name }: { client: Client; name: string | null }) {
   const [prefix, setPrefix] = useState('');
   const names = useLoad(`names ${prefix}`, () => readNames(client, prefix), 30_000);
-  const [publishing, setPublishing] = useState<Publishing | null>(null);
+  const [publishing, setPublishing] = useState<Given | null>(null);
+  const [droppedRows, setDroppedRows] = useState<Given | null>(null);
   const entries = names.data?.entries ?? [];
+  const chosen = entries.find((entry) => entry.name === name) ?? null;
   // The list may be long, and the chosen entry's details start at the top.
-  useEffect(() => scrollTo(0, 0), [name]);
+  useEffect(() => {
+    scrollTo(0, 0);
+    setDroppedRows(null);
+  }, [name]);
   return (
     <DropZone
-      invites="Drop an adapter’s files or folder to publish it"
-      onFiles={(files) => setPublishing({ files, name: name ?? '' })}
+      invites={
+        name === null
+          ? 'Drop an adapter’s files or folder to publish it'
+          : 'Drop an adapter’s files or folder to publish it, or a .jsonl file of rows to evaluate it'
+      }
+      onFiles={(files) => {
+        const takesRows = name !== null && chosen?.alias == null && publishing === null;
+        if (takesRows && files.length > 0 && files.every(isRowsFile)) setDroppedRows({ files, name });
+        else setPublishing({ files, name: name ?? '' });
+      }}
     >
       <div class="title">
         <h1>Adapters</h1>
@@ -63,8 +79,9 @@ export function AdaptersView({ client, name }: { client: Client; name: string | 
               key={name}
               client={client}
               name={name}
-              entry={entries.find((entry) => entry.name === name) ?? null}
+              entry={chosen}
               below={entries.filter((entry) => entry.name !== name && entry.alias === null)}
+              droppedRows={droppedRows?.name === name ? droppedRows.files : NONE}
               onChanged={() => void names.reload()}
             />
           )}

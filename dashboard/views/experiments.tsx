@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import { SelectField } from '../parts/fields.tsx';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
+import type { VariantScore } from '../../protocol/evaluation-scores.ts';
 import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/admin-api/experiments.ts';
 import type { Client } from '../api/client.ts';
 import {
@@ -30,6 +31,7 @@ import {
   Units,
   Progress,
 } from './experiment-results.tsx';
+import { ScoresNote, ScoreVariants } from './experiment-start.tsx';
 import { useQuestion, type Question } from '../parts/dialog.tsx';
 import { Table } from '../parts/table.tsx';
 import type { RequestOf } from '../../protocol/admin-api/operations.ts';
@@ -119,6 +121,8 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
   const [ask, dialog] = useQuestion(() => reload());
   const [looking, setLooking] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
+  // Its variants are being scored.
+  const [starting, setStarting] = useState<View | null>(null);
   const reload = () => void Promise.all([shown.reload(), looks.reload()]);
   const lookNow = async () => {
     setLooking(true);
@@ -142,7 +146,8 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
       key={step}
       type="button"
       class={step === 'start' ? 'main' : ENDS.includes(step) ? 'danger' : ''}
-      onClick={() => ask(stepQuestion({ client, step, view: data }))}
+      disabled={step === 'start' && starting !== null}
+      onClick={() => (step === 'start' ? setStarting(data) : ask(stepQuestion({ client, step, view: data })))}
     >
       {ACTS[step]}
     </button>
@@ -174,6 +179,18 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
           </span>
         )}
       </div>
+      {starting !== null && (
+        <ScoreVariants
+          client={client}
+          document={starting.document}
+          onReady={(scores) => {
+            setStarting(null);
+            // Of the document whose variants were scored: a changed one is a conflict.
+            ask(stepQuestion({ client, step: 'start', view: starting, scores }));
+          }}
+          onLeave={() => setStarting(null)}
+        />
+      )}
       <Units document={document} evaluation={evaluation} />
       {evaluation === null ? (
         <p class="hint">
@@ -304,6 +321,8 @@ interface StepParams {
   client: Client;
   step: Step;
   view: View;
+  /** Of the variants, before a start. */
+  scores?: readonly VariantScore[];
 }
 
 type StepRoute = `POST /admin/experiments/:id/${Exclude<Step, 'revive'>}`;
@@ -317,7 +336,7 @@ interface More {
 }
 
 /** The confirmation dialog of an action, and its request. */
-function stepQuestion({ client, step, view }: StepParams): Question {
+function stepQuestion({ client, step, view, scores = [] }: StepParams): Question {
   const { id, document, proposal } = view;
   const { name } = document;
   const send = async (taken: Exclude<Step, 'revive'>, why: string | undefined, more: More = {}) => {
@@ -333,7 +352,8 @@ function stepQuestion({ client, step, view }: StepParams): Question {
         text: isJudgedAlone(document)
           ? `From now on a share of the requests to ${name} is answered twice, and a judge compares both answers. Users get the live version.`
           : `From now on users of ${name} get one of its variants, and what happens to them is counted.`,
-        act: 'Start',
+        act: scores.some(({ worse }) => worse) ? 'Start anyway' : 'Start',
+        more: <ScoresNote scores={scores} />,
         run: (why) => send('start', why),
       };
     case 'ramp': {

@@ -264,20 +264,3 @@ it('removes a version and a name, and brings both back', async () => {
   await page.getByRole('region', { name: 'Chosen adapter' }).getByText('Version 1 is live.').waitFor();
   expect(rig.complaints).toEqual([]);
 });
-
-it('shows how its versions do on the evaluations that a name keeps', async () => {
-  const { page, stack } = rig;
-  const rows = Array.from({ length: 18 }, (_, i) => JSON.stringify({ user: `row ${i}`, expected: 'yes' }));
-  await writeFile(path.join(stack.folder, 'holdout.jsonl'), rows.join('\n'));
-  const graft = async (...args: string[]) => expect((await stack.graft(...args)).code).toBe(0);
-  await graft('eval', 'add', NAME, 'holdout.jsonl');
-  await rig.open(`#/adapters/${NAME}`);
-  const evaluations = page.getByRole('region', { name: 'Evaluations' });
-  await evaluations.getByText('No version is scored yet').waitFor();
-  await graft('eval', NAME);
-  await page.reload();
-  const row = evaluations.getByRole('row', { name: /^1 live/ });
-  await row.getByText('0 of 18').waitFor();
-  await evaluations.getByText('holdout: 18 rows').waitFor();
-  await rig.look('adapter-evaluations');
-});

@@ -47,6 +47,8 @@ export function AdapterView(props: {
   entry: NameView | null;
   /** Names that may be built on this one. */
   below: readonly NameView[];
+  /** Files of rows, to be kept as evaluations. */
+  droppedRows: readonly File[];
   onChanged: () => void;
 }) {
   const { client, name } = props;
@@ -177,7 +179,7 @@ export function AdapterView(props: {
           )}
           {downloading && <p class="hint">Downloading …</p>}
           <ProblemNote problem={problem} />
-          {alias === null && <Evaluations client={client} name={name} />}
+          {alias === null && <Evaluations client={client} list={data} dropped={props.droppedRows} />}
           <Training versions={data.versions} />
           <Heirs {...props} />
           {(data.version !== null || alias !== null) && (

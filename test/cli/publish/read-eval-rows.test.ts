@@ -4,7 +4,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EXIT } from '../../../cli/cli-error.ts';
-import { MAX_EVAL_ROWS, MAX_ROW_BYTES, readEvalRows } from '../../../cli/publish/evaluate-upload.ts';
+import { MAX_EVAL_ROWS, readEvalRows } from '../../../cli/publish/evaluate-upload.ts';
+import { MAX_ROW_BYTES } from '../../../protocol/json-lines.ts';
 
 let folder: string;
 beforeAll(async () => {

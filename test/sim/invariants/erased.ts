@@ -20,6 +20,8 @@ const OF_TENANT = {
   tenant_limits: "SELECT tenant || ' ' || revision AS row FROM tenant_limits WHERE tenant = ?1",
   names: 'SELECT name AS row FROM names WHERE owner = ?1',
   versions: "SELECT name || '@' || version AS row FROM versions WHERE owner = ?1",
+  evaluations:
+    "SELECT name || ' ' || label || ' ' || sha256 || ' ' || created_at AS row FROM evaluations WHERE tenant = ?1",
   experiments: 'SELECT id AS row FROM experiments WHERE owner = ?1',
   history: "SELECT id AS row FROM history WHERE owner = ?1 AND action <> 'erase'",
   preferences: "SELECT chosen || ' ' || rejected AS row FROM preferences WHERE tenant = ?1",

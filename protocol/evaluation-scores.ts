@@ -1,0 +1,78 @@
+/** Which versions lack scores on kept evaluations, and how the variants of an experiment compare; for all clients. */
+import type { EvaluationList, EvaluationScore, EvaluationView } from './admin-api/evaluations.ts';
+import type { VersionList, VersionView } from './admin-api/versions.ts';
+import type { Experiment } from './experiment.ts';
+
+/** Versions whose scores help a decision: the live one and newer ones that can be served, newest first. */
+export const versionsToScore = ({ version: live, versions }: VersionList): VersionView[] =>
+  versions
+    .filter((one) => one.retired_at === null && one.withdrawn_at === null && one.version >= (live ?? 0))
+    .toSorted((a, b) => b.version - a.version);
+
+/** Rows of an evaluation that a version has not answered yet. */
+export interface MissingScore {
+  label: string;
+  rows: number;
+  /** Rows that are scored already. */
+  scored: number;
+}
+
+/** Evaluations on which a version has no complete score. */
+export const missingScores = (
+  { evaluations, scores }: Pick<EvaluationList, 'evaluations' | 'scores'>,
+  version: number,
+): MissingScore[] =>
+  evaluations.flatMap(({ label, rows, sha256 }) => {
+    const score = scores.find(
+      (one) => one.version === version && one.label === label && one.sha256 === sha256,
+    );
+    const scored = score?.scored ?? 0;
+    return scored < rows ? [{ label, rows, scored }] : [];
+  });
+
+/** @returns such as `46 of 50 (92 %)`. */
+export const exactWords = ({
+  exact,
+  scored,
+  rows,
+}: Pick<EvaluationScore, 'exact' | 'scored' | 'rows'>): string =>
+  scored < rows
+    ? `${scored} of ${rows} scored`
+    : // Truncated: 799 of 1,000 are not 80 % if that was required.
+      `${exact} of ${rows} (${Math.floor((100 * exact) / rows + 1e-9)} %)`;
+
+export interface VariantScore {
+  /** Of the evaluation. */
+  label: string;
+  /** Its key. */
+  variant: string;
+  exact: number;
+  rows: number;
+  /** It answers fewer rows exactly than control. */
+  worse: boolean;
+  /** The same as a sentence, without a full stop. */
+  text: string;
+}
+
+/**
+ * How the variants did, evaluation by evaluation.
+ * @param scores of the variants in their order, each on all evaluations in theirs.
+ */
+export function variantScores(
+  variants: Pick<Experiment, 'variants'>['variants'],
+  evaluations: readonly Pick<EvaluationView, 'label'>[],
+  scores: readonly EvaluationScore[],
+): VariantScore[] {
+  return evaluations.flatMap(({ label }, i) => {
+    const control = scores[i];
+    return variants.flatMap(({ key, adapter }, at) => {
+      const score = scores[at * evaluations.length + i];
+      if (score === undefined || control === undefined) return [];
+      const worse = score.exact < control.exact;
+      const { exact, rows } = score;
+      const than = worse ? `, control ${control.exact}` : '';
+      const text = `${key} (${adapter}) answers ${exactWords(score)} of ${label} exactly${than}`;
+      return [{ label, variant: key, exact, rows, worse, text }];
+    });
+  });
+}
