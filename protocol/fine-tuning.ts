@@ -130,6 +130,8 @@ export const JobView = z
       parent: z.string().nullable(),
       base: z.string(),
       rank: z.int(),
+      /** Whether checkpoints were asked for. */
+      checkpoints: z.boolean(),
     }),
   })
   .meta({ id: 'FineTuningJob' });

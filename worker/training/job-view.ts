@@ -40,7 +40,10 @@ export function shownJob(job: TrainingJob): JobView {
         : { type: 'supervised', supervised: { hyperparameters } },
     integrations: null,
     metadata: asked.metadata,
-    graft: { name: job.name, parent: job.parent, base: job.base, rank: request.rank },
+    graft: {
+      ...{ name: job.name, parent: job.parent, base: job.base, rank: request.rank },
+      checkpoints: job.checkpoints !== null,
+    },
   };
 }
 

@@ -209,6 +209,7 @@ describe('checkpoints', () => {
       status: 'succeeded',
       fine_tuned_model: 'alice/first@3',
       trained_tokens: trainingCard().tokens,
+      graft: { checkpoints: true },
     });
     const made = (await versions('alice/first')).sort((a, b) => a.version - b.version);
     expect(made.map(({ digest, training }) => [digest, training?.steps])).toEqual([
