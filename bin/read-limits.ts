@@ -142,6 +142,7 @@ export const SHOWN_LIMITS: readonly ShownLimits[] = [
         'MAX_KEPT_EVENTS',
         'ORIGIN_LOST_MS',
         'RESULT_LOST_MS',
+        'CHECKPOINT_LOST_MS',
       ],
       'worker/access/limits.ts': ['TRAINING_REQUESTS'],
     },

@@ -18,13 +18,14 @@ import { constants, getPriority, setPriority } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
-import { AdapterFormatError, packAdapter, writePeftAdapter } from '../adapters/index.ts';
+import { AdapterFormatError, type LoraModule, packAdapter, writePeftAdapter } from '../adapters/index.ts';
 import { ChainEntry, chainId } from '../protocol/identity.ts';
 import {
   CHECKPOINT_FILE,
+  checkpointFile,
   PACKED_FILE,
   TRAINING_FILE,
-  type TrainingCard,
+  TrainingCard,
   type TrainingEvent,
   type TrainingFailure,
   TrainingRequest,
@@ -88,6 +89,8 @@ export interface TrainParams {
   resume: boolean;
   /** Also writes the adapter as it is published. */
   pack?: boolean | undefined;
+  /** Folder that gets adapters of earlier steps, as they are published, with their cards; default: none are kept. */
+  checkpoints?: string | undefined;
   /** Between checkpoints, ms; default: a minute. */
   saveEvery?: number | undefined;
   tell: (event: TrainingEvent) => void;
@@ -156,6 +159,10 @@ async function trainRows(
 ): Promise<EndOf<'ready' | 'stopped'>> {
   const { tell, signal, work, weights: format } = params;
   removeRemains(work);
+  if (params.checkpoints !== undefined) {
+    mkdirSync(params.checkpoints, { recursive: true, mode: 0o700 });
+    removeRemains(params.checkpoints);
+  }
   const file = readFileSync(params.rowsPath);
   const heldOutFile = params.validationPath === undefined ? null : readFileSync(params.validationPath);
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
@@ -256,6 +263,7 @@ async function trainRows(
       rows,
       settings,
       now: () => performance.now(),
+      checkpoints: params.checkpoints !== undefined,
       ...(known === undefined ? {} : { state: known.state }),
     });
     const save = (): void => {
@@ -263,6 +271,43 @@ async function trainRows(
       savedStep = run.state.step;
       onSaved(savedStep);
       tell({ event: 'saved', step: savedStep });
+    };
+    const last = settings.continues === true ? files.at(-1) : undefined;
+    // What is continued is part of the result, no longer below it.
+    const below = last === undefined ? identity.chain : identity.chain.slice(0, -1);
+    const baseModel = params.baseName ?? info.id;
+    /** What is trained so far. */
+    const trained = (heldOut: HeldOutScore | null): { modules: LoraModule[]; card: TrainingCard } => {
+      const own = trainedModules(parameters, settings.alpha);
+      const { modules, continued } =
+        last === undefined ? { modules: own, continued: undefined } : continuedModules(own, last);
+      const card: TrainingCard = {
+        rows: {
+          sha256: identity.rows,
+          trained: rows.trained.length,
+          held_out: rows.heldOut.length,
+          left_out: leftOut,
+          ...(identity.heldOut === undefined ? {} : { held_out_sha256: identity.heldOut }),
+        },
+        base: { id: info.id, digest: info.digest, weights: format },
+        chain: identity.chain,
+        ...run.summary(heldOut),
+        ...(continued === undefined ? {} : { continued }),
+        finished_at: Date.now(),
+      };
+      return { modules, card };
+    };
+    const { checkpoints: folder } = params;
+    const owesAdapter = (): boolean =>
+      folder !== undefined && run.isCheckpoint && !existsSync(join(folder, checkpointFile(run.state.step)));
+    const keep = async (heldOut: HeldOutScore | null): Promise<void> => {
+      if (folder === undefined || !run.isCheckpoint) return;
+      const { modules, card } = trained(heldOut);
+      // The adapter last: where it is, both are there.
+      writeWhole(cardFile(folder, card.steps), JSON.stringify(card));
+      await writePacked(join(folder, checkpointFile(card.steps)), {
+        ...{ modules, baseModel, baseId: info.id, chain: below },
+      });
     };
     onTrains();
     const stopped = new Promise<'stopped'>((resolve, reject) => {
@@ -283,6 +328,8 @@ async function trainRows(
       tell,
       signal,
       save,
+      keep,
+      owesAdapter,
       parameters,
       recompute: trainer.recompute,
       saveEvery: params.saveEvery ?? SAVE_EVERY_MS,
@@ -293,34 +340,12 @@ async function trainRows(
       await closeInTime();
       return { event: 'stopped', step: savedStep ?? step, steps: run.steps };
     }
-    const trained = trainedModules(parameters, settings.alpha);
-    const last = settings.continues === true ? files.at(-1) : undefined;
-    const { modules, continued } =
-      last === undefined ? { modules: trained, continued: undefined } : continuedModules(trained, last);
-    const card: TrainingCard = {
-      rows: {
-        sha256: identity.rows,
-        trained: rows.trained.length,
-        held_out: rows.heldOut.length,
-        left_out: leftOut,
-        ...(identity.heldOut === undefined ? {} : { held_out_sha256: identity.heldOut }),
-      },
-      base: { id: info.id, digest: info.digest, weights: format },
-      chain: identity.chain,
-      ...run.summary(heldOut),
-      ...(continued === undefined ? {} : { continued }),
-      finished_at: Date.now(),
-    };
-    const folder = writeResult(work, {
-      modules,
-      baseModel: params.baseName ?? info.id,
-      card,
-    });
-    // What is continued is part of the result, no longer below it.
-    const below = last === undefined ? identity.chain : identity.chain.slice(0, -1);
-    if (params.pack === true) await writePacked(work, { folder, baseId: info.id, chain: below });
+    const { modules, card } = trained(heldOut);
+    const result = writeResult(work, { modules, baseModel, card });
+    if (params.pack === true)
+      await writePacked(join(work, PACKED_FILE), { modules, baseModel, baseId: info.id, chain: below });
     await closeInTime();
-    return { event: 'ready', folder, card };
+    return { event: 'ready', folder: result, card, ...keptCheckpoints(params, run.checkpoints) };
   } catch (error) {
     await closeInTime();
     throw error;
@@ -334,12 +359,16 @@ async function runSteps(
   run: TrainingRun,
   params: Pick<TrainParams, 'tell' | 'signal'> & {
     save: () => void;
+    /** After a step: keeps the adapter, if this is one of those steps. */
+    keep: (heldOut: HeldOutScore | null) => Promise<void>;
+    /** Whether an adapter should be kept and is not. */
+    owesAdapter: () => boolean;
     parameters: readonly { values: { length: number } }[];
     recompute: boolean;
     saveEvery: number;
   },
 ): Promise<HeldOutScore | null> {
-  const { tell, signal, save, saveEvery } = params;
+  const { tell, signal, save, keep, saveEvery } = params;
   const evaluate = async (): Promise<HeldOutScore> => {
     const score = await run.evaluate();
     if (!Number.isFinite(score.loss))
@@ -352,8 +381,10 @@ async function runSteps(
     return score;
   };
   let heldOut: HeldOutScore | null = null;
-  // An earlier run may have ended between a step and its score.
-  if (run.owesScore) heldOut = await evaluate();
+  // An earlier run may have ended between a step and its score, or the adapter that is kept.
+  const owesAdapter = params.owesAdapter();
+  if (run.owesScore || (owesAdapter && run.hasHeldOut)) heldOut = await evaluate();
+  if (owesAdapter) await keep(heldOut);
   const first = run.state.step;
   let saved = performance.now();
   const pace = new StepPace(() => performance.now());
@@ -391,6 +422,7 @@ async function runSteps(
       seconds_left: (each * (run.steps - report.step)) / 1_000,
     });
     if (run.scoresNow) heldOut = await evaluate();
+    await keep(heldOut);
     if (!signal.aborted && (now - saved > saveEvery || run.finished)) {
       save();
       saved = performance.now();
@@ -505,24 +537,38 @@ function writeResult(
   return folder;
 }
 
-/** The adapter of a PEFT folder as `graft publish` packs it, whole or not at all. */
+/** The adapter as `graft publish` packs it, whole or not at all. */
 async function writePacked(
-  work: string,
-  { folder, baseId, chain }: { folder: string; baseId: string; chain: readonly ChainEntry[] },
+  path: string,
+  params: Parameters<typeof writePeftAdapter>[0] & { baseId: string; chain: readonly ChainEntry[] },
 ): Promise<void> {
-  const path = join(folder, 'adapter_model.safetensors');
+  const { baseId, chain, ...adapter } = params;
+  const { configJson, safetensors } = writePeftAdapter(adapter);
   const { bytes } = await packAdapter({
-    files: {
-      weights: new Uint8Array(readFileSync(path)),
-      configJson: readFileSync(join(folder, 'adapter_config.json'), 'utf8'),
-      weightsPath: path,
-    },
+    files: { weights: safetensors, configJson, weightsPath: 'adapter_model.safetensors' },
     baseId,
     parentChainId: chain.length === 0 ? null : await chainId(chain),
   });
-  const temporary = join(work, `${PACKED_FILE}.${process.pid}.tmp`);
-  writeFileSync(temporary, bytes, { mode: 0o600 });
-  renameSync(temporary, join(work, PACKED_FILE));
+  writeWhole(path, bytes);
+}
+
+function writeWhole(path: string, content: string | Uint8Array): void {
+  const temporary = `${path}.${process.pid}.tmp`;
+  writeFileSync(temporary, content, { mode: 0o600 });
+  renameSync(temporary, path);
+}
+
+const cardFile = (folder: string, step: number): string => join(folder, `${step}.json`);
+
+/** Cards of the adapters that were kept, also by an earlier run. */
+function keptCheckpoints(
+  { checkpoints: folder }: TrainParams,
+  steps: readonly number[],
+): Pick<EndOf<'ready'>, 'checkpoints'> {
+  if (folder === undefined) return {};
+  const kept = steps.filter((step) => existsSync(join(folder, checkpointFile(step))));
+  const read = (step: number): unknown => JSON.parse(readFileSync(cardFile(folder, step), 'utf8'));
+  return { checkpoints: kept.map((step) => TrainingCard.parse(read(step))) };
 }
 
 /** What a run that was killed had begun to write. */
@@ -558,6 +604,7 @@ if (process.argv[1] === import.meta.filename) {
       'save-every': option,
       resume: { type: 'boolean' },
       pack: { type: 'boolean' },
+      checkpoints: option,
     },
   });
   const write = (event: object): boolean => process.stdout.write(`${JSON.stringify(event)}\n`);
@@ -580,6 +627,7 @@ if (process.argv[1] === import.meta.filename) {
         chain: ChainFiles.parse(JSON.parse(values.chain ?? '[]')),
         resume: values.resume === true,
         pack: values.pack === true,
+        checkpoints: values.checkpoints,
         saveEvery: values['save-every'] === undefined ? undefined : Number(values['save-every']),
         tell: write,
         onProgress: progressReporter({

@@ -42,7 +42,7 @@ const metadata = z
 
 const { rank, alpha, targets, least_steps, max_length, validation } = TrainingSettings.shape;
 
-/** Settings that OpenAI's API has no field for; each is the flag of `graft train` with that name. */
+/** Settings that OpenAI's API has no field for; each but `checkpoints` is the flag of `graft train` with that name. */
 export const GraftJobSettings = z
   .strictObject({
     /** Whole name of the result, in the place of `suffix`. */
@@ -53,6 +53,8 @@ export const GraftJobSettings = z
     least_steps,
     max_length,
     validation,
+    /** Stages adapters of the last whole epochs before the end, too. */
+    checkpoints: z.boolean(),
   })
   .partial();
 
@@ -128,6 +130,8 @@ export const JobView = z
       parent: z.string().nullable(),
       base: z.string(),
       rank: z.int(),
+      /** Whether checkpoints were asked for. */
+      checkpoints: z.boolean(),
     }),
   })
   .meta({ id: 'FineTuningJob' });
@@ -180,7 +184,7 @@ export const JobCheckpointView = z
   .meta({ id: 'FineTuningJobCheckpoint' });
 export type JobCheckpointView = z.infer<typeof JobCheckpointView>;
 
-/** `GET /v1/fine_tuning/jobs/<id>/checkpoints`: of a job that has succeeded, its result. */
+/** `GET /v1/fine_tuning/jobs/<id>/checkpoints`: versions that a job has staged, newest first: its result and, where asked for, earlier ones. */
 export const JobCheckpointPage = listOf(JobCheckpointView).meta({ id: 'FineTuningJobCheckpointList' });
 export type JobCheckpointPage = z.infer<typeof JobCheckpointPage>;
 

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { ChainEntry, Digest } from './identity.ts';
 import { MAX_CHAIN } from './limits.ts';
-import { TRAINING_FAILURES, TrainingCard, TrainingRequest } from './training.ts';
+import { MAX_CHECKPOINTS, TRAINING_FAILURES, TrainingCard, TrainingRequest } from './training.ts';
 
 export const TrainingJobId = z.string().regex(/^ftjob-[0-9a-z]{24}$/);
 export type TrainingJobId = z.infer<typeof TrainingJobId>;
@@ -32,6 +32,8 @@ export const JobDeclaration = z.strictObject({
   rows: FileOfRows,
   /** Rows to hold out, in the place of a share of `rows`. Its parts come after those of `rows`, in number too. */
   validation: FileOfRows.optional(),
+  /** Whether adapters of earlier steps are kept, too. */
+  checkpoints: z.literal(true).optional(),
   /** Running time after which it fails. */
   max_seconds: z.int().min(1).max(MAX_JOB_SECONDS),
 });
@@ -65,6 +67,8 @@ export const JobEvent = z.object({
 });
 export type JobEvent = z.infer<typeof JobEvent>;
 
+const PackedAdapter = z.object({ bytes: z.int().min(1), digest: Digest, card: TrainingCard });
+
 /** `GET /jobs/<id>?after=<number>` of an origin, and the answer of all that change a job. */
 export const JobReport = z.object({
   id: TrainingJobId,
@@ -82,7 +86,9 @@ export const JobReport = z.object({
   seconds_left: z.number().min(0).nullable(),
   failure: z.object({ code: z.enum(JOB_FAILURES), message: z.string().max(2_000) }).nullable(),
   /** In state `done`: the packed adapter's size and digest, and its card. */
-  result: z.object({ bytes: z.int().min(1), digest: Digest, card: TrainingCard }).nullable(),
+  result: PackedAdapter.nullable(),
+  /** In state `done`, where they were asked for: adapters of earlier steps, ascending. The card has the step. */
+  checkpoints: z.array(PackedAdapter).max(MAX_CHECKPOINTS),
   /** After the number that was asked for, oldest first, at most {@link MAX_JOB_EVENTS_AT_ONCE}. */
   events: z.array(JobEvent),
 });

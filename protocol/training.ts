@@ -169,12 +169,30 @@ export const SentTrainingCard = TrainingCard.refine(
   `must have at most ${MAX_TRAINING_CARD_BYTES} bytes as JSON`,
 );
 
+/** Adapters of earlier steps that a training keeps beside its result. */
+export const MAX_CHECKPOINTS = 2;
+
+/**
+ * Steps after which an adapter is kept: the ends of the last whole epochs before the end. Where `least_steps` makes a
+ * training longer, its epochs are longer too.
+ * @param of.steps of the whole training. @returns ascending, at most {@link MAX_CHECKPOINTS}; none of a single epoch.
+ */
+export function checkpointSteps({ steps, epochs }: { steps: number; epochs: number }): number[] {
+  const whole = Math.ceil(epochs) - 1;
+  const ends = Array.from({ length: Math.min(MAX_CHECKPOINTS, whole) }, (_, back) =>
+    Math.round(((whole - back) * steps) / epochs),
+  );
+  return [...new Set(ends)].filter((step) => step > 0 && step < steps).reverse();
+}
+
 /** File beside an adapter that has its card. */
 export const TRAINING_FILE = 'training.json';
 /** In the work folder of `graft train`: what an interrupted training continues from. */
 export const CHECKPOINT_FILE = 'checkpoint.safetensors';
 /** There too, of a job on an origin: the trained adapter as graft publishes it. */
 export const PACKED_FILE = 'packed.safetensors';
+/** In the folder of checkpoints: the adapter after a step, as graft publishes it. Its card is in the `.json` beside it. */
+export const checkpointFile = (step: number): string => `${step}.safetensors`;
 /** A card's file may be indented. */
 export const MAX_TRAINING_FILE_BYTES = 4 * MAX_TRAINING_CARD_BYTES;
 
@@ -278,8 +296,16 @@ export const TrainingEvent = z.discriminatedUnion('event', [
     /** Step of the checkpoint that is left; null = none. */
     kept_step: z.int().nullable(),
   }),
-  /** The adapter is in `folder`, in PEFT's format. */
-  z.object({ event: z.literal('ready'), folder: z.string(), card: TrainingCard }),
+  /**
+   * The adapter is in `folder`, in PEFT's format. `checkpoints`: the cards of adapters of earlier steps, where they were
+   * asked for.
+   */
+  z.object({
+    event: z.literal('ready'),
+    folder: z.string(),
+    card: TrainingCard,
+    checkpoints: z.array(TrainingCard).max(MAX_CHECKPOINTS).optional(),
+  }),
 ]);
 export type TrainingEvent = z.infer<typeof TrainingEvent>;
 

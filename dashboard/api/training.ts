@@ -1,7 +1,14 @@
 /** Files of rows and fine-tuning jobs: `/v1/files` and `/v1/fine_tuning/jobs`, as the tenant of the admin key. */
 import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { FILE_PURPOSE, FileObject } from '../../protocol/files.ts';
-import { JOB_PAGE, JobEventPage, JobPage, JobView, type JobEventView } from '../../protocol/fine-tuning.ts';
+import {
+  JOB_PAGE,
+  JobCheckpointPage,
+  JobEventPage,
+  JobPage,
+  JobView,
+  type JobEventView,
+} from '../../protocol/fine-tuning.ts';
 import type { TrainingMethod } from '../../protocol/training.ts';
 import { MAX_FILE_ROWS, MAX_ROWS_FILE_BYTES } from '../../protocol/training-jobs.ts';
 import type { ParsedRows, RowFormat, RowProblem } from '../../protocol/training-rows.ts';
@@ -102,6 +109,10 @@ export const stepJob = (
   id: string,
   step: 'cancel' | 'pause' | 'resume',
 ): Promise<Result<JobView, Problem>> => client.post(`${pathOf(id)}/${step}`, {}, JobView);
+
+/** What can be asked of a job, newest first: its result, then earlier ones. A page has all. */
+export const listCheckpoints = (client: Client, id: string): Promise<Result<JobCheckpointPage, Problem>> =>
+  client.get(`${pathOf(id)}/checkpoints?${pageQuery(null)}`, JobCheckpointPage);
 
 const pathOf = (id: string): string => `${JOBS}/${encodeURIComponent(id)}`;
 

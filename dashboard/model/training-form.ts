@@ -12,6 +12,8 @@ export interface TrainingFields {
   readonly name: string;
   readonly method: 'supervised' | 'dpo';
   readonly epochs: string;
+  /** `epochs` = adapters of the last epochs before the end are staged, too. */
+  readonly checkpoints: 'none' | 'epochs';
   readonly rank: string;
   readonly factor: string;
   readonly batch: string;
@@ -31,6 +33,7 @@ export const DEFAULT_TRAINING: TrainingFields = {
   name: '',
   method: 'supervised',
   epochs: String(TRAINING_DEFAULTS.epochs),
+  checkpoints: 'none',
   rank: String(TRAINING_DEFAULTS.rank),
   factor: '1',
   batch: '',
@@ -45,7 +48,9 @@ export const DEFAULT_TRAINING: TrainingFields = {
 export type TrainingProblems = Partial<Record<keyof TrainingFields | 'file', string>>;
 
 /** The settings that stand behind a fold. */
-export const FOLDED = ['factor', 'batch', 'leastSteps', 'heldOut', 'maxLength', 'seed', 'beta'] as const;
+export const FOLDED = [
+  ...(['factor', 'batch', 'leastSteps', 'heldOut', 'maxLength', 'seed', 'beta', 'checkpoints'] as const),
+];
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
@@ -89,6 +94,7 @@ export function jobRequest(fields: TrainingFields, file: string): Result<JobRequ
       least_steps: numberOf(fields.leastSteps),
       max_length: numberOf(fields.maxLength),
       validation: numberOf(fields.heldOut) / 100,
+      ...(fields.checkpoints === 'epochs' ? { checkpoints: true } : {}),
     },
   };
   const parsed = JobRequest.safeParse(request);
@@ -104,6 +110,7 @@ const WANTED: Readonly<Record<keyof TrainingProblems, string>> = {
   file: 'Choose a file of rows.',
   method: 'Answers or preferences.',
   epochs: 'A whole number from 1 to 100.',
+  checkpoints: 'The result alone, or earlier epochs too.',
   rank: 'A whole number from 1 to 256.',
   factor: 'A number above 0, up to 1,000.',
   batch: 'A whole number from 1 to 256, or nothing.',
@@ -121,6 +128,7 @@ const FIELD_OF: Readonly<Record<string, keyof TrainingProblems>> = {
   name: 'name',
   rank: 'rank',
   n_epochs: 'epochs',
+  checkpoints: 'checkpoints',
   batch_size: 'batch',
   learning_rate_multiplier: 'factor',
   least_steps: 'leastSteps',
@@ -142,5 +150,9 @@ export function prefilled(query: string): TrainingFields {
   const fields = Object.fromEntries(
     Object.entries(DEFAULT_TRAINING).map(([field, usual]) => [field, given.get(field) ?? (usual as string)]),
   ) as unknown as TrainingFields;
-  return { ...fields, method: fields.method === 'dpo' ? 'dpo' : 'supervised' };
+  return {
+    ...fields,
+    method: fields.method === 'dpo' ? 'dpo' : 'supervised',
+    checkpoints: fields.checkpoints === 'epochs' ? 'epochs' : 'none',
+  };
 }

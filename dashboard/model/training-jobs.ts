@@ -113,6 +113,7 @@ export function settingsOf(job: JobView): Record<string, string> {
     ...(epochs === 'auto' ? {} : { epochs }),
     ...(batch === 'auto' ? {} : { batch }),
     ...(factor === 'auto' ? {} : { factor }),
+    ...(graft.checkpoints ? { checkpoints: 'epochs' } : {}),
   };
   return Object.fromEntries(Object.entries(given).map(([field, value]) => [field, String(value)]));
 }

@@ -101,9 +101,10 @@ const Offset = z
   .transform(Number);
 const Slice = z.strictObject({ begin: Offset, end: Offset }).refine(({ begin, end }) => begin < end);
 
-/** `GET /jobs/<id>/result`, with `?begin=&end=` a part of it: the packed adapter. */
+/** `GET /jobs/<id>/result`, with `?begin=&end=` a part of it: the packed adapter; with `?step=` that of a checkpoint. */
 export const giveResult = ofJob((c, jobs, id) => {
-  const result = jobs.result(id);
+  const step = Offset.optional().safeParse(c.req.query('step'));
+  const result = step.success ? jobs.result(id, step.data) : null;
   if (result === null)
     return errorResponse({ code: 'not_found', message: 'This origin has no result of such a job.' });
   const { begin, end } = c.req.query();

@@ -5,10 +5,11 @@
  * - `parts/<n>`: of its files, while they are received; then `rows.jsonl` and, if it has one, `validation.jsonl`.
  * - `chain/<digest>`: copies of the adapters that it trains on, so that the origin may evict its own.
  * - `work/`: the program's checkpoint and result.
+ * - `checkpoints/`: adapters of earlier steps, and their cards, as the program writes them.
  * - `events.jsonl`: the story; `result`: the packed adapter.
  *
  * Every file but the story is written under another name and renamed, so a write that was cut off leaves nothing. A
- * job that has ended keeps record, story and result alone.
+ * job that has ended keeps record, story, result and checkpoints alone; one that has failed, no checkpoints.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
@@ -17,7 +18,13 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { Digest } from '../../protocol/identity.ts';
-import { CHECKPOINT_FILE, PACKED_FILE, TrainingCard } from '../../protocol/training.ts';
+import {
+  CHECKPOINT_FILE,
+  checkpointFile,
+  MAX_CHECKPOINTS,
+  PACKED_FILE,
+  TrainingCard,
+} from '../../protocol/training.ts';
 import {
   JOB_FAILURES,
   JobDeclaration,
@@ -52,7 +59,11 @@ export const JobRecord = z.strictObject({
   unfinished_starts: z.int().min(0),
   end: z
     .discriminatedUnion('state', [
-      z.strictObject({ state: z.literal('done'), result: JobResult }),
+      z.strictObject({
+        state: z.literal('done'),
+        result: JobResult,
+        checkpoints: z.array(JobResult).max(MAX_CHECKPOINTS),
+      }),
       z.strictObject({ state: z.literal('failed'), failure: Failure }),
     ])
     .nullable(),
@@ -98,9 +109,13 @@ export interface JobStore {
   hasCheckpoint(id: TrainingJobId): boolean;
   dropCheckpoint(id: TrainingJobId): Promise<void>;
   /** Paths for the program; creates its folder. */
-  prepare(
-    id: TrainingJobId,
-  ): Promise<{ work: string; rows: string; validation: string; adapter(digest: string): string }>;
+  prepare(id: TrainingJobId): Promise<{
+    work: string;
+    rows: string;
+    validation: string;
+    checkpoints: string;
+    adapter(digest: string): string;
+  }>;
   /** Writes a line of the story, after those before. */
   tell(id: TrainingJobId, event: JobEvent): void;
   /** Until all lines are written. */
@@ -108,8 +123,11 @@ export interface JobStore {
   /** Makes the program's packed adapter the result. */
   takeResult(id: TrainingJobId): Promise<{ bytes: number; digest: string }>;
   resultPath(id: TrainingJobId): string;
-  /** Removes rows, adapters and work. */
-  strip(id: TrainingJobId): Promise<void>;
+  /** Of the adapter after this step. @throws if it is not there. */
+  readCheckpoint(id: TrainingJobId, step: number): Promise<{ bytes: number; digest: string }>;
+  checkpointPath(id: TrainingJobId, step: number): string;
+  /** Removes rows, adapters and work. @param more.checkpoints removes these too. */
+  strip(id: TrainingJobId, more: { checkpoints: boolean }): Promise<void>;
   /** Removes everything. */
   remove(id: TrainingJobId): Promise<void>;
 }
@@ -121,6 +139,7 @@ const REMOVAL = { recursive: true, force: true, maxRetries: 5, retryDelay: 50 } 
 
 const [RECORD, ROWS, STORY, RESULT] = ['job.json', 'rows.jsonl', 'events.jsonl', 'result'];
 const VALIDATION = 'validation.jsonl';
+const CHECKPOINTS = 'checkpoints';
 
 /** Reads the jobs that are there, and removes rests. */
 export async function openJobStore({ folder }: { folder: string }): Promise<JobStore> {
@@ -211,6 +230,7 @@ export async function openJobStore({ folder }: { folder: string }): Promise<JobS
         work: at(id, 'work'),
         rows: at(id, ROWS!),
         validation: at(id, VALIDATION),
+        checkpoints: at(id, CHECKPOINTS),
         adapter: (digest) => at(id, 'chain', Digest.parse(digest)),
       };
     },
@@ -232,21 +252,19 @@ export async function openJobStore({ folder }: { folder: string }): Promise<JobS
 
     async takeResult(id) {
       const path = at(id, 'work', PACKED_FILE);
-      const hash = createHash('sha256');
-      let bytes = 0;
-      for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
-        hash.update(chunk);
-        bytes += chunk.length;
-      }
+      const measured = await measure(path);
       await chmod(path, 0o600);
       await rename(path, at(id, RESULT!));
-      return { bytes, digest: hash.digest('hex') };
+      return measured;
     },
 
     resultPath: (id) => at(id, RESULT!),
+    readCheckpoint: (id, step) => measure(at(id, CHECKPOINTS, checkpointFile(step))),
+    checkpointPath: (id, step) => at(id, CHECKPOINTS, checkpointFile(step)),
 
-    async strip(id) {
-      for (const name of ['parts', 'chain', 'work', ROWS!, VALIDATION]) await rm(at(id, name), REMOVAL);
+    async strip(id, { checkpoints }) {
+      const names = ['parts', 'chain', 'work', ROWS!, VALIDATION, ...(checkpoints ? [CHECKPOINTS] : [])];
+      for (const name of names) await rm(at(id, name), REMOVAL);
       adapters.delete(id);
     },
 
@@ -259,6 +277,16 @@ export async function openJobStore({ folder }: { folder: string }): Promise<JobS
       await rm(at(id), REMOVAL);
     },
   };
+}
+
+async function measure(path: string): Promise<{ bytes: number; digest: string }> {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+    hash.update(chunk);
+    bytes += chunk.length;
+  }
+  return { bytes, digest: hash.digest('hex') };
 }
 
 const PART_NAME = /^\d{1,4}$/;

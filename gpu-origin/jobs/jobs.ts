@@ -20,7 +20,14 @@ import {
   type TrainingJobId,
 } from '../../protocol/training-jobs.ts';
 import type { AdapterFileStore } from '../adapter-files/adapter-store.ts';
-import { type JobRecord, type JobStore, partBytes, partCount, type StoredJob } from './job-store.ts';
+import {
+  type JobRecord,
+  type JobResult,
+  type JobStore,
+  partBytes,
+  partCount,
+  type StoredJob,
+} from './job-store.ts';
 import type { StartTraining, Training } from './start-training.ts';
 
 /** An origin deletes a job that no edge has asked about for so long: its edge is gone. */
@@ -270,12 +277,21 @@ export class Jobs {
     });
   }
 
-  /** @returns where the packed adapter is, and its bytes; null unless it is done. */
-  result(id: TrainingJobId): { path: string; bytes: number } | null {
+  /**
+   * @param step of a checkpoint; null = the result.
+   * @returns where the packed adapter is, and its bytes; null unless the job is done and has it.
+   */
+  result(id: TrainingJobId, step: number | null = null): { path: string; bytes: number } | null {
+    const { store, now } = this.#options;
     const job = this.#jobs.get(id);
     if (job?.record.end?.state !== 'done') return null;
-    job.record.heard_at = this.#options.now();
-    return { path: this.#options.store.resultPath(id), bytes: job.record.end.result.bytes };
+    job.record.heard_at = now();
+    const { result, checkpoints } = job.record.end;
+    if (step === null) return { path: store.resultPath(id), bytes: result.bytes };
+    const checkpoint = checkpoints.find(({ card }) => card.steps === step);
+    return checkpoint === undefined
+      ? null
+      : { path: store.checkpointPath(id, step), bytes: checkpoint.bytes };
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -393,7 +409,7 @@ export class Jobs {
     if (starts >= MAX_UNFINISHED_STARTS)
       return this.#fail(job, 'training_failed', 'The origin ended several times during this training.');
     const resume = store.hasCheckpoint(job.id);
-    const { adapter, validation, ...paths } = await store.prepare(job.id);
+    const { adapter, validation, checkpoints, ...paths } = await store.prepare(job.id);
     await this.#save(job, { unfinished_starts: starts + 1 });
     this.#tell(job, 'info', resume ? 'The training goes on from its checkpoint.' : 'The training starts.');
     const running: Running = {
@@ -401,6 +417,7 @@ export class Jobs {
       training: start({
         ...paths,
         validation: declaration.validation === undefined ? null : validation,
+        checkpoints: declaration.checkpoints === true ? checkpoints : null,
         request: declaration.request,
         chain: declaration.chain.map((entry) => ({ ...entry, path: adapter(entry.digest) })),
         resume,
@@ -527,14 +544,17 @@ export class Jobs {
     const { store, onTrouble } = this.#options;
     if (end.event === 'ready') {
       let result: { bytes: number; digest: string };
+      const checkpoints: JobResult[] = [];
       try {
+        for (const card of end.checkpoints ?? [])
+          checkpoints.push({ ...(await store.readCheckpoint(job.id, card.steps)), card });
         result = await store.takeResult(job.id);
       } catch (error) {
         onTrouble(job.id, 'training_failed', String(error));
         return this.#fail(job, 'training_failed', FAILED);
       }
       this.#tell(job, 'info', 'The training is done.');
-      return this.#finish(job, { state: 'done', result: { ...result, card: end.card } });
+      return this.#finish(job, { state: 'done', result: { ...result, card: end.card }, checkpoints });
     }
     if (why === 'too_long') return this.#fail(job, 'too_long', tooLong(job.record.declaration));
     if (end.event === 'failed') {
@@ -571,7 +591,7 @@ export class Jobs {
     job.letGo?.();
     job.letGo = null;
     const isSaved = await this.#saveIfPossible(job, { end });
-    await store.strip(job.id);
+    await store.strip(job.id, { checkpoints: end.state === 'failed' });
     // On a full disk there is room now.
     if (!isSaved) await this.#saveIfPossible(job, { end });
     onEnd(job.id, end.state);
@@ -638,6 +658,7 @@ export class Jobs {
       seconds_left: end === null ? secondsLeft : null,
       failure: end?.state === 'failed' ? end.failure : null,
       result: end?.state === 'done' ? end.result : null,
+      checkpoints: end?.state === 'done' ? end.checkpoints : [],
       events: events.filter(({ number }) => number > after).slice(0, MAX_JOB_EVENTS_AT_ONCE),
     };
   }

@@ -24,6 +24,8 @@ export interface TrainingWish {
   /** File of rows to hold out; null = a share of the others. */
   validation: string | null;
   work: string;
+  /** Folder for adapters of earlier steps; null = none are kept. */
+  checkpoints: string | null;
   resume: boolean;
   /** Gets every event, the last one too. */
   onEvent: (event: TrainingEvent) => void;
@@ -64,11 +66,12 @@ export function trainingStarter(params: {
     '--pack',
   ];
   const env = trainingEnvironment(params.env);
-  return ({ request, chain, rows, validation, work, resume, onEvent }) => {
+  return ({ request, chain, rows, validation, work, checkpoints, resume, onEvent }) => {
     const own = [
       ...['--rows', rows, '--work', work],
       ...['--settings', JSON.stringify(request), '--chain', JSON.stringify(chain)],
       ...(validation === null ? [] : ['--validation', validation]),
+      ...(checkpoints === null ? [] : ['--checkpoints', checkpoints]),
       ...(resume ? ['--resume'] : []),
     ];
     const before = process.umask(PRIVATE);

@@ -11,6 +11,7 @@ import {
   truncateAdapter,
 } from '../../adapters/index.ts';
 import {
+  checkpointSteps,
   MAX_CONTINUED_RANK,
   type TrainingCard,
   type TrainingCurve,
@@ -154,6 +155,8 @@ export interface RunParams {
   optimizer: AdamW;
   rows: { trained: readonly TrainingRow[]; heldOut: readonly TrainingRow[] };
   settings: TrainingSettings;
+  /** Whether adapters of earlier steps are kept. The held-out rows are scored after those steps, too. */
+  checkpoints?: boolean;
   /** Of an earlier part of the same training, with its parameters and optimizer. */
   state?: RunState;
   /** Milliseconds. */
@@ -202,6 +205,8 @@ const tokensOf = (rows: readonly TrainingRow[]): number =>
 
 export class TrainingRun {
   readonly steps: number;
+  /** Steps after which the adapter is kept, ascending. */
+  readonly checkpoints: readonly number[];
   readonly state: RunState;
   private readonly order: DataOrder;
   private readonly limits: Parameters<typeof makeBatches>[1];
@@ -216,6 +221,8 @@ export class TrainingRun {
       epochs: settings.epochs,
       leastSteps: settings.least_steps,
     });
+    this.checkpoints =
+      params.checkpoints === true ? checkpointSteps({ steps: this.steps, epochs: settings.epochs }) : [];
     this.order = new DataOrder({
       lengths: rows.trained.map(rowLength),
       batch: settings.batch,
@@ -236,7 +243,12 @@ export class TrainingRun {
   /** Whether the held-out rows are due, after a step. */
   get scoresNow(): boolean {
     const every = Math.max(1, Math.round(this.steps / EVALUATIONS));
-    return this.hasHeldOut && (this.finished || this.state.step % every === 0);
+    return this.hasHeldOut && (this.finished || this.isCheckpoint || this.state.step % every === 0);
+  }
+
+  /** Whether the adapter is kept as it is now. */
+  get isCheckpoint(): boolean {
+    return this.checkpoints.includes(this.state.step);
   }
 
   /** Whether the state lacks a score: before the first step, or because an earlier run ended before it. */

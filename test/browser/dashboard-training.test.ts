@@ -200,14 +200,25 @@ it('says why a training failed, and what to do', async () => {
   page.on('request', (request) => sent.push(new URL(request.url()).pathname));
   await page.getByLabel('Train on').fill('base');
   await page.getByLabel('Name of the result').fill('first/of-all');
+  await page.getByText('More settings').click();
+  await page.getByLabel('Checkpoints').selectOption('epochs');
   await start().click();
-  await page.getByText('first/of-all@1 is staged.').waitFor();
+  await page.getByText('first/of-all@3 is staged.').waitFor();
+  const steps = page.getByRole('region', { name: 'Checkpoints' }).getByRole('row');
+  await steps.nth(3).waitFor();
+  expect(await steps.allInnerTexts()).toEqual([
+    expect.stringMatching(/^Version/),
+    expect.stringMatching(/^first\/of-all@3\s+60\s+\d.*Beside the base$/),
+    expect.stringMatching(/^first\/of-all@2\s+40\s+\d.*Beside the result$/),
+    expect.stringMatching(/^first\/of-all@1\s+20\s+\d.*Beside the result$/),
+  ]);
+  await rig.look('training-checkpoints');
   expect(sent).not.toContain('/v1/files');
   // Nothing is live to compare it with.
   await page.getByRole('link', { name: 'Try it beside the base' }).waitFor();
   await page.getByRole('button', { name: 'Promote' }).click();
   await rig.confirm('Promote');
-  await page.getByText('first/of-all@1 is live.').waitFor();
+  await page.getByText('first/of-all@3 is live.').waitFor();
   await rig.look('training-promoted');
 });
 

@@ -122,7 +122,13 @@ describe('with much of everything', () => {
             const status = i < 4 ? (['queued', 'running', 'paused', 'queued'] as const)[i]! : 'succeeded';
             const now = Math.floor(Date.now() / 1_000);
             const id = `ftjob-${String(i).padStart(24, '0')}`;
-            const graft = { name: nameOf(i), parent: `${nameOf(7)}@${i + 1}`, base: 'tiny', rank: 8 };
+            const graft = {
+              name: nameOf(i),
+              parent: `${nameOf(7)}@${i + 1}`,
+              base: 'tiny',
+              rank: 8,
+              checkpoints: false,
+            };
             const ended = { finished_at: now - 3_600, fine_tuned_model: `${nameOf(i)}@2` };
             return sampleJob({
               ...{ id, status, graft, created_at: now - 7_200 },

@@ -58,7 +58,7 @@ export const sampleJob = (more: Partial<JobView> = {}): JobView => ({
   method: { type: 'dpo', dpo: { hyperparameters: { ...hyperparameters, beta: 'auto' } } },
   integrations: null,
   metadata: null,
-  graft: { name: 'team/notes', parent: 'team@2', base: 'tiny', rank: 4 },
+  graft: { name: 'team/notes', parent: 'team@2', base: 'tiny', rank: 4, checkpoints: false },
   ...more,
 });
 

@@ -58,6 +58,14 @@ it('sends what is typed, and beta for preferences alone', () => {
   expect(JSON.stringify(jobRequest({ ...FIELDS, beta: '0.2' }, FILE))).not.toContain('beta');
 });
 
+it('asks for checkpoints where they are wanted', () => {
+  expect(JSON.stringify(jobRequest(FIELDS, FILE))).not.toContain('checkpoints');
+  const wanted = jobRequest({ ...FIELDS, checkpoints: 'epochs' }, FILE);
+  expect(wanted).toMatchObject({ ok: true, value: { graft: { checkpoints: true } } });
+  expect(prefilled('checkpoints=epochs').checkpoints).toBe('epochs');
+  expect(prefilled('checkpoints=all').checkpoints).toBe('none');
+});
+
 it.each<[Partial<TrainingFields>, keyof TrainingProblems]>([
   [{ name: '' }, 'name'],
   [{ name: 'Team' }, 'name'],

@@ -112,6 +112,9 @@ it('begins another training with the settings of this one', () => {
     ...{ factor: '2', seed: '7' },
   });
   expect(settingsOf({ ...JOB, graft: { ...JOB.graft, parent: null } })['parent']).toBe('tiny');
+  expect(settingsOf(JOB)).not.toHaveProperty('checkpoints');
+  const asked = settingsOf({ ...JOB, graft: { ...JOB.graft, checkpoints: true } });
+  expect(prefilled(new URLSearchParams(asked).toString()).checkpoints).toBe('epochs');
 });
 
 it('finds the command for a key without the right, and no other', () => {

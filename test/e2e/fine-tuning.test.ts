@@ -107,4 +107,38 @@ it('answers as its rows say, from the same bytes that graft train publishes', as
   await expect.poll(() => filesWith(path.join(stack.folder, 'cache'), id)).toEqual([]);
 });
 
+it('stages what it had learnt after each epoch before the last, to be asked like the result', async () => {
+  const { key } = await json<NewKey>('keys', 'create', '--tenant', 'me', '--train');
+  const openai = new OpenAI({ baseURL: `${stack.local.url}/v1`, apiKey: key!, maxRetries: 2 });
+  const file = await openai.files.create({
+    file: await toFile(Buffer.from(ROWS), 'rows.jsonl'),
+    purpose: 'fine-tune',
+  });
+  const { jobs } = openai.fineTuning;
+  const { id } = await jobs.create({
+    ...{ model: 'base', training_file: file.id, suffix: 'me/epochs' },
+    method: { type: 'supervised', supervised: { hyperparameters: { n_epochs: 3 } } },
+    ...{ graft: { checkpoints: true, least_steps: 30 } },
+  });
+  await expect.poll(async () => (await jobs.retrieve(id)).status).toMatch(/succeeded|failed|cancelled/);
+  expect((await jobs.retrieve(id)).fine_tuned_model).toBe('me/epochs@3');
+  const found: [number, string][] = [];
+  for await (const one of jobs.checkpoints.list(id)) {
+    found.push([one.step_number, one.fine_tuned_model_checkpoint]);
+    expect(one.metrics.train_loss).toBeGreaterThan(0);
+    const answer = await openai.chat.completions.create({
+      model: one.fine_tuned_model_checkpoint,
+      messages: [{ role: 'user', content: 'sky?' }],
+      max_tokens: 4,
+    });
+    expect(answer.choices).toHaveLength(1);
+  }
+  expect(found).toEqual([
+    [30, 'me/epochs@3'],
+    [20, 'me/epochs@2'],
+    [10, 'me/epochs@1'],
+  ]);
+  await expect.poll(() => filesWith(path.join(stack.folder, 'cache'), id)).toEqual([]);
+});
+
 const untimed = (card: TrainingCard): TrainingCard => ({ ...card, seconds: 0, finished_at: 0 });

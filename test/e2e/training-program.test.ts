@@ -129,6 +129,95 @@ it('adds what it trained to the adapter that it continues, exactly, and lies on 
   expect(parseCanonical(packed).config.parent).toBeNull();
 });
 
+describe('keeps adapters of the last whole epochs, where that is asked', () => {
+  const request = { epochs: 3 };
+  const more = [...NAMED, '--pack'];
+  const keptBelow = (work: string): string => join(workOf(work), 'kept');
+  const runKeeping = (work: string, rest: Omit<ProgramOptions, 'folder'> = {}): Promise<ProgramEnd> =>
+    run({ work, request, ...rest, more: [...more, '--checkpoints', keptBelow(work), ...(rest.more ?? [])] });
+  const bytesOf = (work: string): string[] =>
+    readdirSync(keptBelow(work))
+      .filter((name) => name.endsWith('.safetensors'))
+      .map(
+        (name) =>
+          `${name} ${createHash('sha256')
+            .update(readFileSync(join(keptBelow(work), name)))
+            .digest('hex')}`,
+      )
+      .sort();
+  const packedOf = (work: string): Buffer => readFileSync(join(workOf(work), 'packed.safetensors'));
+
+  it('with their cards, and makes the same result', async () => {
+    const end = await runKeeping('kept');
+    expect(end.code).toBe(0);
+    const ready = end.events.at(-1);
+    expect(ready).toMatchObject({
+      event: 'ready',
+      card: { steps: 12 },
+      checkpoints: [{ steps: 4 }, { steps: 8 }],
+    });
+    const cards = ready?.event === 'ready' ? (ready.checkpoints ?? []) : [];
+    for (const { curve, steps, scores, tokens } of cards) {
+      const [step, , heldOut] = curve.at(-1)!;
+      expect([step, scores?.rows]).toEqual([steps, 4]);
+      // A curve is rounded.
+      expect(heldOut).toBeCloseTo(scores!.loss, 3);
+      const told = end.events.find((event) => event.event === 'step' && event.step === steps);
+      expect(told).toMatchObject({ tokens });
+    }
+    expect(readdirSync(keptBelow('kept')).sort()).toEqual([
+      ...['4.json', '4.safetensors', '8.json', '8.safetensors'],
+    ]);
+    const parsed = ['4', '8'].map((step) =>
+      parseCanonical(new Uint8Array(readFileSync(join(keptBelow('kept'), `${step}.safetensors`)))),
+    );
+    for (const { config } of parsed) expect(config.parent).toBeNull();
+    const result = packedOf('kept');
+    expect(
+      new Set([
+        ...bytesOf('kept').map((line) => line.split(' ')[1]),
+        createHash('sha256').update(result).digest('hex'),
+      ]).size,
+    ).toBe(3);
+    // Without them nothing of it is different.
+    expect((await run({ work: 'kept-none', request, more })).code).toBe(0);
+    expect(packedOf('kept-none')).toEqual(result);
+  });
+
+  /** At the moment that the adapter of step 4 is to have its name. */
+  const interrupted = (how: string): Record<string, string> => {
+    const code = `
+      import fs from 'node:fs';
+      import { syncBuiltinESMExports } from 'node:module';
+      const { renameSync } = fs;
+      fs.renameSync = (from, to) => {
+        if (!/4\\.safetensors$/.test(to)) return renameSync(from, to);
+        ${how}
+      };
+      syncBuiltinESMExports();`;
+    return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(code)}` };
+  };
+  it.each([
+    // The last step that was saved is the one before.
+    ['is killed', "process.kill(process.pid, 'SIGKILL');", 'SIGKILL', ['--save-every', '0']],
+    // Step 4 is saved, and its adapter is not there.
+    ['is told to end', "process.emit('SIGTERM');", null, []],
+  ] as const)('also if it %s while it writes one, with the same bytes', async (what, how, signal, flags) => {
+    expect((await runKeeping('kept-whole')).code).toBe(0);
+    const work = `kept-${what.replaceAll(' ', '-')}`;
+    const cut = await runKeeping(work, { env: interrupted(how), more: flags });
+    expect(cut.signal).toBe(signal);
+    const saved = cut.events.findLast(({ event }) => event === 'saved');
+    expect(saved).toEqual({ event: 'saved', step: signal === null ? 4 : 3 });
+    expect(bytesOf(work)).toEqual([]);
+    const end = await runKeeping(work, { more: ['--resume'] });
+    expect(end.events.at(-1)).toMatchObject({ event: 'ready', checkpoints: [{ steps: 4 }, { steps: 8 }] });
+    expect(bytesOf(work)).toEqual(bytesOf('kept-whole'));
+    expect(packedOf(work)).toEqual(packedOf('kept-whole'));
+    expect(readdirSync(keptBelow(work)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
+});
+
 describe('ends with a failure that the command understands', () => {
   const fails = async (
     options: Omit<ProgramOptions, 'folder'>,

@@ -31,6 +31,8 @@ interface FakeJob {
   failure: JobReport['failure'];
   adapter: TinyAdapter | null;
   card: TrainingCard | null;
+  /** By step. */
+  checkpoints: Map<number, { adapter: TinyAdapter; card: TrainingCard }>;
 }
 
 const STEPS = 90;
@@ -89,8 +91,12 @@ export class FakeJobOrigin {
     this.#tell(job, `Step ${step}/${STEPS}`, metrics);
   }
 
-  /** Its result is there. */
-  finish(adapter: TinyAdapter, card: Partial<TrainingCard> = {}): void {
+  /** Its result is there. @param checkpoints by step, where they were asked for. */
+  finish(
+    adapter: TinyAdapter,
+    card: Partial<TrainingCard> = {},
+    checkpoints: Readonly<Record<number, TinyAdapter>> = {},
+  ): void {
     const [, job] = this.only;
     this.#wake(job);
     const { rows, validation, chain } = job.declaration;
@@ -102,6 +108,13 @@ export class FakeJobOrigin {
       ...(validation === undefined ? {} : { held_out_sha256: validation.sha256 }),
     };
     job.card = { ...of, rows: { ...of.rows, ...ofFiles }, chain, ...card };
+    if (job.declaration.checkpoints !== true) return;
+    for (const [key, one] of Object.entries(checkpoints)) {
+      const steps = Number(key);
+      const earlier = { steps, curve: [[steps, 2 / steps, 3 / steps]] satisfies TrainingCard['curve'] };
+      const scores = { loss_before: 2.4, loss: 3 / steps, exact: 1, rows: 40 };
+      job.checkpoints.set(steps, { adapter: one, card: { ...job.card, ...earlier, scores } });
+    }
   }
 
   fail(code: JobFailure, message: string): void {
@@ -142,9 +155,11 @@ export class FakeJobOrigin {
       job.state = 'running';
     }
     if (method === 'GET' && rest === 'result') {
-      if (job.adapter === null) return errorResponse({ code: 'not_found', message: 'Not done.' });
+      const step = search.get('step');
+      const adapter = step === null ? job.adapter : job.checkpoints.get(Number(step))?.adapter;
+      if (adapter == null) return errorResponse({ code: 'not_found', message: 'Not done.' });
       const [begin, end] = [Number(search.get('begin')), Number(search.get('end'))];
-      return new Response(new Uint8Array(job.adapter.bytes.subarray(begin, end)));
+      return new Response(new Uint8Array(adapter.bytes.subarray(begin, end)));
     }
     return this.#report(id, job, Number(search.get('after') ?? 0));
   }
@@ -165,6 +180,7 @@ export class FakeJobOrigin {
       failure: null,
       adapter: null,
       card: null,
+      checkpoints: new Map(),
     };
     this.jobs.set(id, job);
     return this.#report(id, job, 0);
@@ -213,7 +229,7 @@ export class FakeJobOrigin {
 
   #report(id: string, job: FakeJob, after: number): Response {
     this.#wake(job);
-    const { state, step, failure, adapter, card } = job;
+    const { state, step, failure, adapter, card, checkpoints } = job;
     const report: JobReport = {
       id: id as JobReport['id'],
       state,
@@ -228,6 +244,9 @@ export class FakeJobOrigin {
         state === 'done' && adapter !== null && card !== null
           ? { bytes: adapter.bytes.length, digest: adapter.digest, card }
           : null,
+      checkpoints: [...checkpoints.values()].map((one) => ({
+        ...{ bytes: one.adapter.bytes.length, digest: one.adapter.digest, card: one.card },
+      })),
       events: job.events.filter(({ number }) => number > after).slice(0, MAX_JOB_EVENTS_AT_ONCE),
     };
     return Response.json(JobReport.parse(report));

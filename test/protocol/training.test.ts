@@ -1,5 +1,8 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  checkpointSteps,
+  MAX_CHECKPOINTS,
   MAX_TRAINING_CARD_BYTES,
   readTrainingText,
   SentTrainingCard,
@@ -8,6 +11,38 @@ import {
 import { BAD_CARDS, trainingCard } from '../contracts/sample-training.ts';
 
 const card = trainingCard();
+
+describe('the steps whose adapters are kept', () => {
+  it.each<[what: string, steps: number, epochs: number, kept: number[]]>([
+    ['of one epoch: none', 60, 1, []],
+    ['of a part of one: none', 60, 0.5, []],
+    ['of two', 60, 2, [30]],
+    ['of three', 90, 3, [30, 60]],
+    ['of many: the last two', 1_000, 10, [800, 900]],
+    ['of two and a half', 25, 2.5, [10, 20]],
+    ['of few rows, which are used more often than asked', 60, 3, [20, 40]],
+    ['of a single step', 1, 3, []],
+    ['of steps that fall together', 2, 3, [1]],
+  ])('%s', (_, steps, epochs, kept) => {
+    expect(checkpointSteps({ steps, epochs })).toEqual(kept);
+  });
+
+  it('are few, ascending, and within the training', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 1_000_000 }),
+        fc.double({ min: 0.01, max: 100, noNaN: true }),
+        (steps, epochs) => {
+          const kept = checkpointSteps({ steps, epochs });
+          expect(kept.length).toBeLessThanOrEqual(MAX_CHECKPOINTS);
+          expect(kept).toEqual([...new Set(kept)].sort((a, b) => a - b));
+          for (const step of kept) expect(step > 0 && step < steps && Number.isInteger(step)).toBe(true);
+        },
+      ),
+      { seed: 20_261_201 },
+    );
+  });
+});
 
 describe('a training card', () => {
   it('may be as long as an honest one can get', () => {

@@ -211,7 +211,7 @@ export const MARKS: readonly Mark[] = [
     mark: 'result-published-before',
     when: 'a result was published, and the end of its job was not recorded',
     file: 'worker/training/advance-jobs.ts',
-    after: '  const before = await pageUploads.versionOf(id);',
+    after: '  const before = await pageUploads.versionOf(token);',
     if: 'before !== null',
   },
   {

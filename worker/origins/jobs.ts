@@ -36,11 +36,14 @@ export interface OriginJobs {
     part: { index: number; bytes: Uint8Array<ArrayBuffer> },
   ): Promise<JobAnswer>;
   steer(origin: string, id: string, to: 'pause' | 'resume'): Promise<JobAnswer>;
-  /** @returns bytes of the result from `begin` on; null if the origin does not send exactly these. */
+  /**
+   * @param slice.step of a checkpoint; null = the result.
+   * @returns bytes of it from `begin` on; null if the origin does not send exactly these.
+   */
   result(
     origin: string,
     id: string,
-    slice: { begin: number; bytes: number },
+    slice: { step: number | null; begin: number; bytes: number },
   ): Promise<Uint8Array<ArrayBuffer> | null>;
   /** @returns whether the origin has nothing of it, which it says only when that is so. */
   remove(origin: string, id: string): Promise<boolean>;
@@ -124,8 +127,9 @@ export function createOriginJobs(params: {
 
     steer: (origin, id, to) => ask(origin, id, { method: 'POST', path: `/${to}` }),
 
-    async result(origin, id, { begin, bytes }) {
-      const path = `/jobs/${id}/result?begin=${begin}&end=${begin + bytes}`;
+    async result(origin, id, { step, begin, bytes }) {
+      const of = step === null ? '' : `&step=${step}`;
+      const path = `/jobs/${id}/result?begin=${begin}&end=${begin + bytes}${of}`;
       const response = await call(origin, { method: 'GET', path, ms: JOB_BYTES_MS });
       if (response?.ok === true && response.body !== null)
         return readExactly(response.body, bytes).catch(() => null);

@@ -168,7 +168,7 @@ export function createD1Changes(
           : [
               isSpent(upload, row.digest),
               ...(upload.keyId === BOOTSTRAP_KEY_ID ? [] : [mayNotPublish(upload, row.createdAt)]),
-              ...(upload.right === 'train' ? [jobHasEnded(upload)] : []),
+              ...(upload.job === undefined ? [] : [jobHasEnded(upload.job)]),
             ]),
       ];
       const noted = stage ? [] : [notePointer(db, row.name, row.createdAt)];
@@ -278,9 +278,9 @@ const mayNotPublish = ({ keyId, right = 'publish' }: PageUpload, at: number): Gu
 });
 
 /** True if the fine-tuning job was cancelled or erased meanwhile. */
-const jobHasEnded = ({ token }: PageUpload): Guard => ({
+const jobHasEnded = (job: string): Guard => ({
   sql: 'NOT EXISTS (SELECT 1 FROM training_jobs j WHERE j.id = ? AND j.finished_at IS NULL)',
-  values: [token],
+  values: [job],
 });
 
 const spend = (

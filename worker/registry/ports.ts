@@ -270,12 +270,14 @@ export interface Registry extends Rooms, Withdrawals, Removals {
 
 /** What a page has uploaded with a publish token. It becomes at most one version. */
 export interface PageUpload {
-  /** The token's id; of a fine-tuning job, the job's. */
+  /** The token's id; of a fine-tuning job, the job's, and of its checkpoints `<job>:<step>`. */
   token: string;
   /** The API key that the token was made with; a job's may be an admin key. */
   keyId: string;
   /** That the key must have; default: `publish`. */
   right?: 'publish' | 'train';
+  /** The fine-tuning job that it is of, which must not have ended. */
+  job?: string;
 }
 
 /** A name's latest experiment that was ever live, whatever its status. */

@@ -21,6 +21,7 @@ import { StoreUnavailable } from '../platform/ports.ts';
 import type { IntakeDeps, RequestLife } from '../registry/ports.ts';
 import { publishVersion } from '../registry/publish-version.ts';
 import {
+  CHECKPOINT_LOST_MS,
   JOB_DELETIONS_PER_RUN,
   JOB_KEPT_MS,
   JOB_LEASE_MS,
@@ -241,6 +242,7 @@ const declare = ({ originJobs }: AdvanceDeps, job: TrainingJob, origin: string):
     chain: job.chain,
     rows: announced(job.rows),
     ...(job.validation === null ? {} : { validation: announced(job.validation) }),
+    ...(job.checkpoints === null ? {} : { checkpoints: true }),
     max_seconds: MAX_JOB_SECONDS,
   });
 
@@ -470,43 +472,30 @@ const MAY_PASS: ReadonlySet<ApiError['code']> = new Set([
   'version_conflict',
 ]);
 
-/** Makes a staged version of the result, once, with every check of a publication. */
+/** Packed, at its origin. */
+type Packed = NonNullable<JobReport['result']>;
+
+/** Makes a staged version of the result, once, with every check of a publication; before it, of its checkpoints. */
 async function publish(
   deps: AdvanceDeps,
   of: { job: TrainingJob; report: JobReport; trainer: Trainer; keepAlive: KeepAlive },
 ): Promise<void> {
-  const { job, report } = of;
+  const { report } = of;
   const { now, trainingJobs } = deps;
-  const card = SentTrainingCard.safeParse(report.result?.card);
-  const isOwn =
-    card.success &&
-    card.data.rows.sha256 === job.rows.sha256 &&
-    card.data.rows.held_out_sha256 === job.validation?.sha256;
-  if (report.result === null || !card.success || !isOwn)
-    return void (await fail(deps, job, {
-      code: 'training_failed',
-      message: 'The origin returned a result that does not belong to this job.',
-      param: null,
-    }));
-  const published = await versionOf(deps, { ...of, card: card.data, result: report.result });
+  const card = cardOf(of.job, report.result);
+  if (report.result === null || card === null) return void (await fail(deps, of.job, NOT_ITS_OWN));
+  const job = await publishCheckpoints(deps, of);
+  if (job === null) return;
+  const published = await versionOf(deps, { ...of, job, card, packed: report.result, step: null });
   if (!published.ok) {
+    if (mayPass(published.error) && !isOver(deps, job, RESULT_LOST_MS)) return;
     const { code, message } = published.error;
-    const isOver = now() - (job.doneAt ?? now()) > RESULT_LOST_MS;
-    // A part that the store has lost is fetched again.
-    const isLost = 'reason' in published.error && published.error.reason === 'part_missing';
-    if ((MAY_PASS.has(code) || isLost) && !isOver) return;
     return void (await fail(deps, job, { code, message, param: null }));
   }
   const at = now();
-  const { tokens, steps, curve, scores } = card.data;
+  const { tokens, steps } = card;
   const version = published.value;
-  const result = {
-    version,
-    tokens,
-    steps,
-    train_loss: curve.at(-1)?.[1] ?? null,
-    valid_loss: scores?.loss ?? null,
-  };
+  const result = { version, tokens, steps, ...lossesOf(card) };
   const message = `Published as '${job.name}@${version}', staged: promote it to make it live.`;
   await trainingJobs.save(
     job,
@@ -515,6 +504,68 @@ async function publish(
   );
 }
 
+/**
+ * Publishes those that are neither published nor given up. One that cannot be published ends as a warning.
+ * @returns the job as it is then; null = its result has to wait, or somebody has changed the job.
+ */
+async function publishCheckpoints(
+  deps: AdvanceDeps,
+  of: Parameters<typeof publish>[1],
+): Promise<TrainingJob | null> {
+  const { now, trainingJobs } = deps;
+  let job: TrainingJob | null = of.job;
+  if (job.checkpoints === null) return job;
+  for (const packed of of.report.checkpoints) {
+    const { steps: step } = packed.card;
+    const known: NonNullable<TrainingJob['checkpoints']> = job.checkpoints ?? [];
+    if (known.some((one) => one.step === step)) continue;
+    const card = cardOf(job, packed);
+    const published = card === null ? null : await versionOf(deps, { ...of, job, card, packed, step });
+    if (published?.ok === false && mayPass(published.error) && !isOver(deps, job, CHECKPOINT_LOST_MS))
+      return null;
+    const version = published?.ok === true ? published.value : null;
+    const problem = published?.ok === false ? published.error.message : NOT_ITS_OWN.message;
+    const at = now();
+    const told =
+      version === null
+        ? event(at, 'warn', `The checkpoint of step ${step} is not published: ${problem}`)
+        : event(at, 'info', `Published the checkpoint of step ${step} as '${job.name}@${version}', staged.`);
+    const one = { step, at, version, ...lossesOf(packed.card) };
+    job = await trainingJobs.save(job, { checkpoints: [...known, one] }, { events: [told] });
+    if (job === null) return null;
+  }
+  return job;
+}
+
+/** @returns null if it is not this job's. */
+function cardOf(job: TrainingJob, packed: Packed | null): TrainingCard | null {
+  const card = SentTrainingCard.safeParse(packed?.card);
+  const isOwn =
+    card.success &&
+    card.data.rows.sha256 === job.rows.sha256 &&
+    card.data.rows.held_out_sha256 === job.validation?.sha256;
+  return isOwn ? card.data : null;
+}
+
+const NOT_ITS_OWN = {
+  code: 'training_failed',
+  message: 'The origin returned a result that does not belong to this job.',
+  param: null,
+};
+
+const lossesOf = ({ curve, scores }: TrainingCard) => ({
+  train_loss: curve.at(-1)?.[1] ?? null,
+  valid_loss: scores?.loss ?? null,
+});
+
+/** A part that the store has lost is fetched again. */
+const mayPass = (error: ApiError): boolean =>
+  MAY_PASS.has(error.code) || ('reason' in error && error.reason === 'part_missing');
+
+const isOver = ({ now }: AdvanceDeps, { doneAt }: TrainingJob, ms: number): boolean =>
+  now() - (doneAt ?? now()) > ms;
+
+/** @param of.step of a checkpoint; null = the result. */
 async function versionOf(
   deps: AdvanceDeps,
   of: {
@@ -522,33 +573,36 @@ async function versionOf(
     trainer: Trainer;
     keepAlive: KeepAlive;
     card: TrainingCard;
-    result: NonNullable<JobReport['result']>;
+    packed: Packed;
+    step: number | null;
   },
 ): Promise<Result<number, ApiError>> {
-  const { job, trainer, keepAlive, card, result } = of;
+  const { job, trainer, keepAlive, card, packed, step } = of;
   const { pageUploads, trainingJobs } = deps;
   const { id, tenant, name, parent } = job;
-  const before = await pageUploads.versionOf(id);
+  const token = step === null ? id : `${id}:${step}`;
+  const before = await pageUploads.versionOf(token);
   if (before !== null) return ok(before);
-  const fetched = await fetchResult(deps, { job, result });
+  const fetched = await fetchPacked(deps, { job, packed, step, token });
   if (!fetched.ok) return fetched;
   const published = await publishVersion(
     { ...deps, mayUseChain },
     {
       request: {
         name,
-        digest: result.digest,
+        digest: packed.digest,
         parent,
         stage: true,
         training: card,
-        why: `fine-tuning job ${id}`,
+        why: step === null ? `fine-tuning job ${id}` : `checkpoint of step ${step} of fine-tuning job ${id}`,
       },
       caller: trainer,
       life: { signal: new AbortController().signal, keepAlive },
       upload: {
-        token: id,
+        token,
         keyId: trainer.keyId,
         right: 'train',
+        job: id,
         refusal: async () => {
           if ((await trainingJobs.get({ id, tenant }))?.finishedAt !== null) return OVER;
           return (await trainerOf(deps, job)) === null ? { ...OVER, message: KEY_ENDED.message } : null;
@@ -561,19 +615,20 @@ async function versionOf(
 
 const OVER: ApiError = { code: 'insufficient_scope', message: 'The job has ended.' };
 
-/** Brings the result into the store, part by part; what is there already is not fetched again. */
-async function fetchResult(
+/** Brings it into the store, part by part; what is there already is not fetched again. */
+async function fetchPacked(
   deps: AdvanceDeps,
-  { job, result }: { job: TrainingJob; result: NonNullable<JobReport['result']> },
+  of: { job: TrainingJob; packed: Packed; step: number | null; token: string },
 ): Promise<Result<null, ApiError>> {
   const { originJobs, pageUploads, uploadMemory, now } = deps;
+  const { job, packed, step, token } = of;
   const { id, tenant, origin } = job;
-  const { digest, bytes } = result;
+  const { digest, bytes } = packed;
   const size = Math.max(RESULT_PART_BYTES, Math.ceil(bytes / MAX_PARTS));
   if (size > MAX_PART_BYTES)
     return err({ code: 'request_too_large', message: 'The result is larger than any adapter may be.' });
   await pageUploads.claim({
-    token: id,
+    token,
     tenant,
     digest,
     bytes: 0,
@@ -581,7 +636,7 @@ async function fetchResult(
     files: 1,
     expiresAt: now() + JOB_KEPT_MS,
   });
-  const sender = pageUploads.sentWith({ token: id, digest });
+  const sender = pageUploads.sentWith({ token, digest });
   const sent = new Map((await sender.sent()).map((part) => [part.index, part]));
   const parts: { bytes: number; sha256: string }[] = [];
   for (let begin = 0, index = 0; begin < bytes; begin += size, index += 1) {
@@ -592,9 +647,9 @@ async function fetchResult(
       continue;
     }
     const received = await uploadMemory.hold({ tenant, kind: 'part', bytes: length }, async (alive) => {
-      const slice = await originJobs.result(origin ?? '', id, { begin, bytes: length });
+      const slice = await originJobs.result(origin ?? '', id, { step, begin, bytes: length });
       alive();
-      if (slice === null) return err(NOT_FETCHED);
+      if (slice === null) return err(notFetched(step === null ? 'the result' : 'its file'));
       return receivePart(deps, { digest, index, bytes: slice, sha256: null, tenant, sender });
     });
     if (!received.ok) return received;
@@ -604,8 +659,8 @@ async function fetchResult(
   return done.ok ? ok(null) : done;
 }
 
-const NOT_FETCHED: ApiError = {
+const notFetched = (what: string): ApiError => ({
   code: 'origin_unavailable',
-  message: 'The origin did not send the result.',
+  message: `The origin did not send ${what}.`,
   retryAfterMs: JOB_RETRY_MS,
-};
+});

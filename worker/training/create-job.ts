@@ -119,6 +119,7 @@ export async function createJob(
     rows: sentFile(file),
     validation: validation === null ? null : sentFile(validation),
     wanted: 'run',
+    checkpoints: request.graft?.checkpoints === true ? [] : null,
     heardAt: at,
     doneAt: null,
     startedAt: null,

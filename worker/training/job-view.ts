@@ -40,7 +40,10 @@ export function shownJob(job: TrainingJob): JobView {
         : { type: 'supervised', supervised: { hyperparameters } },
     integrations: null,
     metadata: asked.metadata,
-    graft: { name: job.name, parent: job.parent, base: job.base, rank: request.rank },
+    graft: {
+      ...{ name: job.name, parent: job.parent, base: job.base, rank: request.rank },
+      checkpoints: job.checkpoints !== null,
+    },
   };
 }
 
@@ -76,24 +79,23 @@ export const shownEvent = (
         },
 });
 
-/** Only its result can be asked: an adapter of a step in between was never tried. */
+/** Versions that it has staged, newest first: its result, and before it what was trained by earlier steps. */
 export function shownCheckpoints(job: TrainingJob): JobCheckpointView[] {
-  const { result, finishedAt } = job;
-  const model = modelOf(job);
-  if (result === null || model === null || finishedAt === null) return [];
-  return [
-    {
-      id: `ftckpt-${digitsOf(job.id)}`,
-      object: 'fine_tuning.job.checkpoint',
-      created_at: secondsOf(finishedAt),
-      fine_tuning_job_id: job.id,
-      fine_tuned_model_checkpoint: model,
-      step_number: result.steps,
-      metrics: {
-        step: result.steps,
-        ...loss('train_loss', result.train_loss),
-        ...loss('full_valid_loss', result.valid_loss),
-      },
-    },
-  ];
+  const { result, finishedAt, checkpoints } = job;
+  const shown = ({ version, step, at, train_loss, valid_loss }: Staged): JobCheckpointView => ({
+    id: `ftckpt-${digitsOf(job.id)}-${step}`,
+    object: 'fine_tuning.job.checkpoint',
+    created_at: secondsOf(at),
+    fine_tuning_job_id: job.id,
+    fine_tuned_model_checkpoint: `${job.name}@${version}`,
+    step_number: step,
+    metrics: { step, ...loss('train_loss', train_loss), ...loss('full_valid_loss', valid_loss) },
+  });
+  const staged: Staged[] = (checkpoints ?? []).flatMap((one) =>
+    one.version === null ? [] : [{ ...one, version: one.version }],
+  );
+  if (result !== null && finishedAt !== null) staged.push({ ...result, step: result.steps, at: finishedAt });
+  return staged.map(shown).reverse();
 }
+
+type Staged = NonNullable<TrainingJob['checkpoints']>[number] & { version: number };

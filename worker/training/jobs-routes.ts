@@ -103,9 +103,12 @@ export function jobRoutes(deps: JobDeps): Hono<AppEnv> {
     if (!query.ok) return fail(query.error);
     const job = await jobOf(context);
     if (job === null) return fail(NO_JOB);
-    // There is one at most: after it comes nothing.
-    const shown = query.value.after === undefined ? shownCheckpoints(job) : [];
-    return context.json(pageOf(shown, JOB_PAGE.most) satisfies JobCheckpointPage);
+    const { after, limit } = query.value;
+    const all = shownCheckpoints(job);
+    const first = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1;
+    // After what is not there comes nothing.
+    const shown = after !== undefined && first === 0 ? [] : all.slice(first);
+    return context.json(pageOf(shown, pageSize(limit)) satisfies JobCheckpointPage);
   });
   routes.all(CHECKPOINTS, methodNotAllowed('GET'));
 

@@ -65,6 +65,8 @@ export const JOB_RETRY_MS = 30 * SECOND;
 export const ORIGIN_LOST_MS = 30 * 60 * SECOND;
 /** A result that cannot be published, because a store or every origin is away, is given up after this time. */
 export const RESULT_LOST_MS = 12 * 3_600 * SECOND;
+/** A checkpoint that cannot be published for so long is given up, so that the result need not wait for it. */
+export const CHECKPOINT_LOST_MS = 600 * SECOND;
 /** Parts of a result, unless it would have too many. */
 export const RESULT_PART_BYTES = 8 * 1024 ** 2;
 /** Body of a request for a job: metadata of sixteen pairs, and short fields. */

@@ -105,6 +105,17 @@ const Hyper = z.union([z.literal('auto'), z.number()]);
 
 const SentFile = z.strictObject({ file: z.string(), bytes: z.int(), sha256: Digest });
 
+const Losses = z.strictObject({ train_loss: z.number().nullable(), valid_loss: z.number().nullable() });
+
+/** An adapter of an earlier step. */
+const JobCheckpoint = Losses.extend({
+  step: z.int(),
+  /** Unix ms. */
+  at: z.int(),
+  /** Null = it could not be published. */
+  version: z.int().nullable(),
+});
+
 /** What of a job only its readers need. */
 export const JobDocument = z.strictObject({
   keyId: z.string(),
@@ -129,6 +140,8 @@ export const JobDocument = z.strictObject({
   validation: SentFile.nullable(),
   /** `pause`: its owner wants it to stand still. */
   wanted: z.enum(['run', 'pause']),
+  /** Its checkpoints so far, in the order of their steps; null = it was not asked for any. */
+  checkpoints: z.array(JobCheckpoint).nullable(),
   /** When its origin last answered, unix ms. */
   heardAt: z.int(),
   /** When its result was there, unix ms; null = it is not. */
@@ -146,15 +159,7 @@ export const JobDocument = z.strictObject({
   estimatedFinish: z.int().nullable(),
   error: z.strictObject({ code: z.string(), message: z.string(), param: z.string().nullable() }).nullable(),
   /** Of a job that has succeeded. */
-  result: z
-    .strictObject({
-      version: z.int(),
-      tokens: z.int(),
-      steps: z.int(),
-      train_loss: z.number().nullable(),
-      valid_loss: z.number().nullable(),
-    })
-    .nullable(),
+  result: Losses.extend({ version: z.int(), tokens: z.int(), steps: z.int() }).nullable(),
 });
 export type JobDocument = z.infer<typeof JobDocument>;
 

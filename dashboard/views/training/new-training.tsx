@@ -308,6 +308,24 @@ function MoreSettings(props: FieldsProps) {
         />
         <NumberField {...props} of="maxLength" label="Longest row, tokens" hint="Longer rows are left out." />
         <NumberField {...props} of="seed" label="Seed" hint="The same one gives the same adapter." />
+        <Field
+          label="Checkpoints"
+          problem={problems.checkpoints}
+          hint="Earlier epochs become staged versions of their own."
+        >
+          {(aria) => (
+            <select
+              {...aria}
+              value={fields.checkpoints}
+              onChange={(event) =>
+                props.set({ checkpoints: event.currentTarget.value as TrainingFields['checkpoints'] })
+              }
+            >
+              <option value="none">The result alone</option>
+              <option value="epochs">Also the last two epochs before it</option>
+            </select>
+          )}
+        </Field>
         {fields.method === 'dpo' && (
           <NumberField {...props} of="beta" label="Beta" hint="Larger stays closer to what it trains on." />
         )}

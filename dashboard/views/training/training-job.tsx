@@ -4,7 +4,7 @@ import { useMemo, useRef, useState } from 'preact/hooks';
 import { VersionList } from '../../../protocol/admin-api/versions.ts';
 import type { JobEventView, JobView } from '../../../protocol/fine-tuning.ts';
 import type { Client } from '../../api/client.ts';
-import { readStory, stepJob } from '../../api/training.ts';
+import { listCheckpoints, readStory, stepJob } from '../../api/training.ts';
 import type { Problem } from '../../model/problem.ts';
 import {
   failureAdvice,
@@ -23,6 +23,7 @@ import { useQuestion, type Question } from '../../parts/dialog.tsx';
 import { useLoad } from '../../parts/hooks.ts';
 import { Icon } from '../../parts/icon.tsx';
 import { Answered, ProblemNote, Skeleton } from '../../parts/notes.tsx';
+import { Table } from '../../parts/table.tsx';
 import { flipQuestion } from '../adapter/name-questions.tsx';
 import { Status, TrainingProblem } from './trainings.tsx';
 
@@ -73,6 +74,7 @@ export function TrainingJobView({ client, id }: { client: Client; id: string }) 
           </p>
           {!hasEnded(data.job) && <Running client={client} {...data} onChanged={() => void story.reload()} />}
           <Ended client={client} job={data.job} />
+          {hasEnded(data.job) && <Checkpoints client={client} job={data.job} />}
           <LossChart columns={curve} />
           <Settings job={data.job} />
           <Story events={data.events} />
@@ -251,6 +253,51 @@ function Succeeded({ client, job }: { client: Client; job: JobView }) {
     </>
   );
 }
+
+/** Versions of earlier steps beside the result, where there are any. */
+function Checkpoints({ client, job }: { client: Client; job: JobView }) {
+  const found = useLoad(`checkpoints ${job.id}`, () => listCheckpoints(client, job.id));
+  const { parent, base } = job.graft;
+  const all = found.data?.data ?? [];
+  const isOnlyResult = all.every(({ fine_tuned_model_checkpoint: made }) => made === job.fine_tuned_model);
+  if (isOnlyResult) return <ProblemNote problem={found.problem} onRetry={() => void found.reload()} />;
+  return (
+    <section aria-label="Checkpoints">
+      <h3>Checkpoints</h3>
+      <Table
+        label="Checkpoints"
+        columns={[
+          'Version',
+          { right: 'Step' },
+          { right: 'Training loss' },
+          { right: 'Held-out loss' },
+          'Try it',
+        ]}
+      >
+        {all.map(({ id, fine_tuned_model_checkpoint: made, step_number: step, metrics }) => {
+          const isResult = made === job.fine_tuned_model;
+          const left = (isResult ? null : job.fine_tuned_model) ?? parent ?? base;
+          const query = new URLSearchParams({ left, right: made });
+          return (
+            <tr key={id}>
+              <th scope="row">{made}</th>
+              <td class="right">{whole(step)}</td>
+              <td class="right">{lossWords(metrics.train_loss)}</td>
+              <td class="right">{lossWords(metrics.full_valid_loss)}</td>
+              <td>
+                <a href={hashOf({ at: 'playground', query })}>
+                  Beside {isResult ? (parent ?? 'the base') : 'the result'}
+                </a>
+              </td>
+            </tr>
+          );
+        })}
+      </Table>
+    </section>
+  );
+}
+
+const lossWords = (loss: number | undefined): string => (loss === undefined ? '–' : loss.toPrecision(3));
 
 function Settings({ job }: { job: JobView }) {
   const { graft, method, hyperparameters, seed, trained_tokens: tokens, started_at: started } = job;

@@ -1,7 +1,7 @@
 /** Routes of fine-tuning jobs, signed, over jobs with a played training. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { JobReport, ROWS_PART_BYTES } from '../../../protocol/training-jobs.ts';
-import { declarationOf, JOB, openRig, OTHER, type Rig, ROWS, sha256 } from '../jobs/rig.ts';
+import { CARD, declarationOf, JOB, openRig, OTHER, type Rig, ROWS, sha256 } from '../jobs/rig.ts';
 import { type Origin, signedFetch, startTestOrigin } from './harness.ts';
 
 let rig: Rig;
@@ -60,9 +60,23 @@ describe('an origin that trains', () => {
     expect(await (await ask('GET', `/jobs/${JOB}/result?begin=2&end=8`)).text()).toBe('packed');
     for (const slice of ['begin=2&end=17', 'begin=8&end=8', 'begin=-1'])
       expect((await errorOf(await ask('GET', `/jobs/${JOB}/result?${slice}`))).status).toBe(400);
+    expect((await errorOf(await ask('GET', `/jobs/${JOB}/result?step=4`))).status).toBe(404);
     for (const deleted of [true, false])
       expect(await (await ask('DELETE', `/jobs/${JOB}`)).json()).toEqual({ deleted });
     expect((await errorOf(await ask('GET', `/jobs/${JOB}`))).code).toBe('not_found');
+  });
+
+  it('gives a part of a checkpoint, and of none that it does not have', async () => {
+    await rig.bring(JOB, ROWS, { checkpoints: true });
+    const training = await rig.training(1);
+    training.succeeds('a packed adapter', CARD, [training.keeps(4, 'of the fourth step')]);
+    await rig.settled();
+    const { checkpoints } = await reportOf(await ask('GET', `/jobs/${JOB}`));
+    expect(checkpoints.map(({ bytes, card }) => [bytes, card.steps])).toEqual([[18, 4]]);
+    const part = (query: string) => ask('GET', `/jobs/${JOB}/result?${query}`);
+    expect(await (await part('step=4&begin=7&end=13')).text()).toBe('fourth');
+    expect((await errorOf(await part('step=4&begin=7&end=19'))).status).toBe(400);
+    for (const step of ['5', '-4', 'x']) expect((await errorOf(await part(`step=${step}`))).status).toBe(404);
   });
 
   it.each<[string, string, string, number]>([

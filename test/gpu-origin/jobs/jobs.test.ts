@@ -10,15 +10,17 @@ import {
   STOP_PATIENCE_MS,
   STORY_STEPS,
 } from '../../../gpu-origin/jobs/jobs.ts';
-import { CHECKPOINT_FILE, type TrainingFailure } from '../../../protocol/training.ts';
+import { CHECKPOINT_FILE, type TrainingCard, type TrainingFailure } from '../../../protocol/training.ts';
 import { JobReport, MAX_JOB_EVENTS_AT_ONCE, ROWS_PART_BYTES } from '../../../protocol/training-jobs.ts';
 import {
+  CARD,
   JOB,
   OTHER,
   declarationOf,
   filesWith,
   idOf,
   openRig,
+  type PlayedTraining,
   type Rig,
   ROWS,
   SECRET,
@@ -528,6 +530,61 @@ describe('an origin that ends', () => {
     await rig.reopen();
     expect(await rig.report()).toMatchObject({ state: 'done', events, result: { bytes: 10 } });
     expect(readFileSync(rig.jobs.result(JOB)!.path, 'utf8')).toBe('an adapter');
+  });
+});
+
+describe('checkpoints', () => {
+  const keepTwo = (training: PlayedTraining): TrainingCard[] => [
+    training.keeps(4, 'after four steps'),
+    training.keeps(7, 'after seven'),
+  ];
+  const filesOfJob = (): string[] => rig.files().filter((name) => name.startsWith(`${JOB}/checkpoints/`));
+
+  it('that were asked for are reported and kept with the result, and deleted with the job', async () => {
+    await rig.bring(JOB, ROWS, { checkpoints: true });
+    const training = await rig.training(1);
+    const cards = keepTwo(training);
+    expect((await rig.report()).checkpoints).toEqual([]);
+    expect(rig.jobs.result(JOB, 4)).toBeNull();
+    training.succeeds('an adapter', CARD, cards);
+    await rig.settled();
+    for (const reopened of [false, true]) {
+      if (reopened) await rig.reopen();
+      const report = JobReport.parse(await rig.report());
+      expect(report.checkpoints).toEqual([
+        { bytes: 16, digest: sha256('after four steps'), card: cards[0] },
+        { bytes: 11, digest: sha256('after seven'), card: cards[1] },
+      ]);
+      expect(readFileSync(rig.jobs.result(JOB, 7)!.path, 'utf8')).toBe('after seven');
+      expect(readFileSync(rig.jobs.result(JOB)!.path, 'utf8')).toBe('an adapter');
+      expect(rig.jobs.result(JOB, 5)).toBeNull();
+    }
+    await rig.jobs.remove(JOB);
+    expect(rig.files()).toEqual([]);
+  });
+
+  it('are not kept unless they were asked for', async () => {
+    await rig.bring();
+    const training = await rig.training(1);
+    expect(training.wish.checkpoints).toBeNull();
+    training.succeeds('an adapter');
+    await rig.settled();
+    expect((await rig.report()).checkpoints).toEqual([]);
+  });
+
+  it('outlive a restart of the origin, and not a job that fails', async () => {
+    await rig.bring(JOB, ROWS, { checkpoints: true });
+    const first = await rig.training(1);
+    first.keeps(4, 'after four steps');
+    first.saves(4);
+    await rig.reopen();
+    const second = await rig.training(2);
+    expect(second.wish).toMatchObject({ resume: true, checkpoints: first.wish.checkpoints });
+    expect(filesOfJob()).toHaveLength(1);
+    second.fails('loss_not_finite', 'the loss of step 5 is not a number');
+    await rig.settled();
+    expect(filesOfJob()).toEqual([]);
+    expect((await rig.report()).checkpoints).toEqual([]);
   });
 });
 

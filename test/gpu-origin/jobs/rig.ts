@@ -1,6 +1,6 @@
 /** Jobs over a real folder, with a played training and a clock that only the test moves. */
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { vi } from 'vitest';
@@ -9,6 +9,7 @@ import { type JobOutcome, Jobs } from '../../../gpu-origin/jobs/jobs.ts';
 import type { Training, TrainingWish } from '../../../gpu-origin/jobs/start-training.ts';
 import {
   CHECKPOINT_FILE,
+  checkpointFile,
   PACKED_FILE,
   type TrainingCard,
   type TrainingEvent,
@@ -101,10 +102,19 @@ export class PlayedTraining implements Training {
   fails(code: Extract<TrainingEnd, { event: 'failed' }>['code'], message: string): void {
     this.#tellEnd({ event: 'failed', code, message, kept_step: null });
   }
-  /** @param adapter bytes of the result; null = there is none. */
-  succeeds(adapter: string | Uint8Array | null, card = CARD): void {
+  /** Keeps an adapter of an earlier step, if that is asked for. @returns its card. */
+  keeps(step: number, adapter: string | Uint8Array, of = CARD): TrainingCard {
+    const { checkpoints: folder } = this.wish;
+    if (folder === null) throw new Error('no checkpoints were asked for');
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, checkpointFile(step)), adapter);
+    return { ...of, steps: step, curve: [[step, 3 / step, null]] };
+  }
+  /** @param adapter bytes of the result; null = there is none. @param checkpoints cards of what it has kept. */
+  succeeds(adapter: string | Uint8Array | null, card = CARD, checkpoints?: TrainingCard[]): void {
     if (adapter !== null) writeFileSync(join(this.wish.work, PACKED_FILE), adapter);
-    this.#tellEnd({ event: 'ready', folder: join(this.wish.work, 'adapter'), card });
+    const folder = join(this.wish.work, 'adapter');
+    this.#tellEnd({ event: 'ready', folder, card, ...(checkpoints === undefined ? {} : { checkpoints }) });
   }
   dies(signal: NodeJS.Signals | null, log: readonly string[] = []): void {
     this.#end({ event: 'died', signal, exitCode: signal === null ? 3 : null, log });

@@ -20,6 +20,7 @@ const training = () =>
     rows: '',
     validation: null,
     work: '',
+    checkpoints: null,
     resume: false,
     onEvent: () => undefined,
   });

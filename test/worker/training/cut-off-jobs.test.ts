@@ -61,18 +61,22 @@ function cuttable(db: SqlDatabase) {
 
 const adapter = tinyAdapter({ seed: 11 });
 
+const CHECKPOINTS = { 30: tinyAdapter({ seed: 21 }), 60: tinyAdapter({ seed: 22 }) };
+const KEEPING = { graft: { checkpoints: true } };
+
 /** Until it has ended, however often. @returns its id's last status. */
 async function runOn(rig: JobRig, id: string, key: Awaited<ReturnType<JobRig['makeKey']>>): Promise<string> {
   for (let runs = 0; runs < 8; runs += 1) {
     await rig.run();
     const job = rig.origin.jobs.get(id);
-    if (job !== undefined && job.state === 'running') rig.origin.finish(adapter);
+    if (job !== undefined && job.state === 'running') rig.origin.finish(adapter, {}, CHECKPOINTS);
   }
   return (await rig.get(id, key)).status;
 }
 
-async function expectOnce(rig: JobRig): Promise<void> {
-  expect(await rig.graft.services.registry.versions('alice/first')).toHaveLength(1);
+async function expectOnce(rig: JobRig, digests = [adapter.digest]): Promise<void> {
+  const versions = await rig.graft.services.registry.versions('alice/first');
+  expect(versions.sort((a, b) => a.version - b.version).map(({ digest }) => digest)).toEqual(digests);
   expect(await rig.tokens('alice')).toBe(trainingCard().tokens);
   expect([rig.origin.jobs.size, await rig.count('training_deletions')]).toEqual([0, 0]);
 }
@@ -101,6 +105,49 @@ describe.each(['before', 'after'] as const)('a run of the schedule that ends %s 
       }
     },
   );
+});
+
+const ALL = [...Object.values(CHECKPOINTS), adapter].map(({ digest }) => digest);
+
+it('publishes checkpoints and result once, in this order, whichever call of D1 a run ends at', async () => {
+  let wasCut = true;
+  // Each third call: those between are much like it. Once before it, once after it.
+  for (let calls = 0; wasCut; calls += 3) {
+    const cut = cuttable(await openDatabase());
+    const rig = await createJobRig({ db: cut.db });
+    const key = await rig.makeKey({ tenant: 'alice', train: true });
+    const { id } = (await rig.create(key, KEEPING)).body;
+    await rig.run();
+    rig.origin.finish(adapter, {}, CHECKPOINTS);
+    cut.after(calls, calls % 2 === 0 ? 'after' : 'before');
+    await rig.run().catch(() => undefined);
+    wasCut = cut.heal();
+    expect([calls, await runOn(rig, id, key)]).toEqual([calls, 'succeeded']);
+    await expectOnce(rig, ALL);
+    const told = (await rig.events(id, key)).map(({ message }) => message);
+    expect(told.filter((message) => message.startsWith('Published '))).toHaveLength(3);
+  }
+});
+
+it('publishes checkpoints and result once by two isolates that attend to it at the same time', async () => {
+  const rig = await createJobRig();
+  const key = await rig.makeKey({ tenant: 'alice', train: true });
+  const { id } = (await rig.create(key, KEEPING)).body;
+  await rig.run();
+  rig.origin.finish(adapter, {}, CHECKPOINTS);
+  const { answer } = rig.graft.origin;
+  let trials = 0;
+  rig.graft.origin.answer = async (method, path, init, url) => {
+    // At the trial of each, the lease is over.
+    if (path.endsWith('/verify') && (trials += 1) <= 2) {
+      rig.graft.clock.advance(181_000);
+      await rig.graft.schedule(() => undefined);
+    }
+    return answer(method, path, init, url);
+  };
+  await rig.run();
+  expect(await runOn(rig, id, key)).toBe('succeeded');
+  await expectOnce(rig, ALL);
 });
 
 it('goes on after an origin’s call that was cut off, each in its turn', async () => {
@@ -234,12 +281,15 @@ describe('a lease', () => {
   });
 });
 
-it('of a job that is cancelled while it is being published makes no version', async () => {
+it.each([
+  ['its result', {}],
+  ['a checkpoint', KEEPING],
+])('of a job that is cancelled while %s is being published makes no version', async (_, more) => {
   const rig = await createJobRig();
   const key = await rig.makeKey({ tenant: 'alice', train: true });
-  const { id } = (await rig.create(key)).body;
+  const { id } = (await rig.create(key, more)).body;
   await rig.run();
-  rig.origin.finish(adapter);
+  rig.origin.finish(adapter, {}, CHECKPOINTS);
   const { answer } = rig.graft.origin;
   rig.graft.origin.answer = async (method, path, init, url) => {
     if (path.endsWith('/verify')) await rig.step(id, 'cancel', key);

@@ -6,8 +6,9 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openJobStore } from '../../../gpu-origin/jobs/job-store.ts';
 import { JOB_UNHEARD_MS, Jobs } from '../../../gpu-origin/jobs/jobs.ts';
 import type { NewKey } from '../../../protocol/admin-api/keys.ts';
-import type { JobEventPage, JobView } from '../../../protocol/fine-tuning.ts';
+import type { JobCheckpointPage, JobEventPage, JobView } from '../../../protocol/fine-tuning.ts';
 import { chainId } from '../../../protocol/identity.ts';
+import type { TrainingCard } from '../../../protocol/training.ts';
 import { ROWS_PART_BYTES } from '../../../protocol/training-jobs.ts';
 import { TINY_BASE, tinyAdapter, type TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import {
@@ -128,13 +129,16 @@ async function training(count: number): Promise<PlayedTraining> {
   return trainings[count - 1]!;
 }
 
-/** It is done, with this as its result. */
-function succeed({ wish }: PlayedTraining, adapter: TinyAdapter): void {
+function ownCard({ wish }: PlayedTraining): TrainingCard {
   const rows = { ...CARD.rows, sha256: sha256(readFileSync(wish.rows)) };
   const chain = wish.chain.map(({ digest, scale }) => ({ digest, scale }));
   const base = { id: TINY_BASE.id, digest: TINY_BASE.digest, weights: 'f32' as const };
-  trainings.find((one) => one.wish === wish)!.succeeds(adapter.bytes, { ...CARD, rows, chain, base });
+  return { ...CARD, rows, chain, base };
 }
+
+/** It is done, with this as its result. */
+const succeed = (played: PlayedTraining, adapter: TinyAdapter): void =>
+  played.succeeds(adapter.bytes, ownCard(played));
 
 const files = (): string[] => filesBelow(folder);
 
@@ -187,6 +191,32 @@ it('trains on the base, follows it, and answers by its result', async () => {
   }
   expect(steps).toEqual(Array.from({ length: 300 }, (_, at) => 300 - at));
   expect(await stack.ask('alice/first@1', alice.key!)).toBe(200);
+  await run();
+  expect(files()).toEqual([]);
+});
+
+it('stages checkpoints before the result, which answer by their references', async () => {
+  const { id } = await create(alice, { graft: { checkpoints: true } });
+  await run();
+  const played = await training(1);
+  const [early, late, last] = [1, 2, 3].map((seed) => tinyAdapter({ seed }));
+  const card = ownCard(played);
+  const kept = [played.keeps(4, early!.bytes, card), played.keeps(7, late!.bytes, card)];
+  played.succeeds(last!.bytes, card, kept);
+  await originSettled();
+  await run();
+  expect(await get(id)).toMatchObject({ status: 'succeeded', fine_tuned_model: 'alice/first@3' });
+  const { data } = (await ask<JobCheckpointPage>(`${JOBS}/${id}/checkpoints`, alice)).body;
+  const models = data.map((one) => [one.step_number, one.fine_tuned_model_checkpoint]);
+  expect(models).toEqual([
+    [10, 'alice/first@3'],
+    [7, 'alice/first@2'],
+    [4, 'alice/first@1'],
+  ]);
+  for (const [, model] of models) expect(await stack.ask(String(model), alice.key!)).toBe(200);
+  // Nobody gets one of them by the name.
+  expect(await stack.ask('alice/first', alice.key!)).toBe(404);
+  expect((await ask<JobCheckpointPage>(`${JOBS}/${id}/checkpoints`, bob)).status).toBe(404);
   await run();
   expect(files()).toEqual([]);
 });
@@ -360,10 +390,10 @@ describe('an erasure of the tenant', () => {
     }
   };
 
-  it.each(['receiving', 'running', 'paused', 'failed', 'done'])(
+  it.each(['receiving', 'running', 'paused', 'failed', 'done', 'done with checkpoints'])(
     'leaves nothing of rows anywhere while its job is %s',
     async (state) => {
-      const { id } = await create(alice);
+      const { id } = await create(alice, { graft: { checkpoints: state === 'done with checkpoints' } });
       expect(await saying(SECRET)).toEqual([]);
       if (state === 'receiving') vi.spyOn(jobs, 'putPart').mockRejectedValue(new Error('cut off'));
       await run().catch(() => undefined);
@@ -382,12 +412,28 @@ describe('an erasure of the tenant', () => {
           expect(await saying(SECRET)).not.toEqual([]);
         }
         if (state === 'done') succeed(played, tinyAdapter({ seed: 5 }));
+        if (state === 'done with checkpoints') {
+          const card = ownCard(played);
+          played.succeeds(tinyAdapter({ seed: 5 }).bytes, card, [
+            played.keeps(4, tinyAdapter({ seed: 6 }).bytes, card),
+          ]);
+          await originSettled();
+          expect(files()).toContain(`${id}/checkpoints/4.safetensors`);
+          // One of them is staged when it comes.
+          const real = jobs.result.bind(jobs);
+          vi.spyOn(jobs, 'result').mockImplementation((_, step) => (step === 4 ? real(id, 4) : null));
+          await run();
+          expect((await get(id)).status).toBe('running');
+          expect(await stack.ask('alice/first@1', alice.key!)).toBe(200);
+        }
       }
       await erase('alice');
       for (let runs = 0; runs < 3; runs += 1) await run();
       expect(files()).toEqual([]);
       expect(await saying(SECRET)).toEqual([]);
-      expect(await saying(id)).toEqual([]);
+      // A spent token stays for a while, without whose it was, and of which file.
+      const spent = (line: string): boolean => line.startsWith('page_uploads: ') && !line.includes('alice');
+      expect((await saying(id)).filter((line) => !spent(line))).toEqual([]);
       expect(await saying('KV rows:')).toEqual([]);
     },
   );

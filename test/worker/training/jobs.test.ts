@@ -5,7 +5,7 @@ import type { JobCheckpointPage } from '../../../protocol/fine-tuning.ts';
 import { sha256Hex } from '../../../protocol/identity.ts';
 import { TRAINING_DEFAULTS, usualRate } from '../../../protocol/training.ts';
 import { MAX_JOB_SECONDS, ROWS_PART_BYTES } from '../../../protocol/training-jobs.ts';
-import { MAX_OPEN_JOBS, ORIGIN_LOST_MS } from '../../../worker/training/limits.ts';
+import { CHECKPOINT_LOST_MS, MAX_OPEN_JOBS, ORIGIN_LOST_MS } from '../../../worker/training/limits.ts';
 import { trainingCard } from '../../contracts/sample-training.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createJobRig, LATER_MS, ROWS, type JobRig } from './job-rig.ts';
@@ -189,6 +189,108 @@ describe('a job', () => {
     await rig.create(alice, { hyperparameters: { n_epochs: 7, learning_rate_multiplier: 'auto' } });
     await rig.run();
     expect(rig.origin.only[1].declaration.request).toMatchObject({ epochs: 7, rate: null, batch: null });
+  });
+});
+
+describe('checkpoints', () => {
+  const [early, late] = [tinyAdapter({ seed: 21 }), tinyAdapter({ seed: 22 })];
+  const asked = { graft: { checkpoints: true } };
+  const listed = async (id: string, query = '') =>
+    (await rig.ask<JobCheckpointPage>(`/v1/fine_tuning/jobs/${id}/checkpoints${query}`, alice)).body;
+  const told = async (id: string) => (await rig.events(id, alice)).map(({ message }) => message);
+
+  it('that were asked for are staged before the result, each with its card, and listed newest first', async () => {
+    const { id } = (await rig.create(alice, asked)).body;
+    await rig.run();
+    expect(rig.origin.only[1].declaration).toMatchObject({ checkpoints: true });
+    rig.origin.finish(first, {}, { 30: early, 60: late });
+    await rig.run();
+    expect(await rig.get(id, alice)).toMatchObject({
+      status: 'succeeded',
+      fine_tuned_model: 'alice/first@3',
+      trained_tokens: trainingCard().tokens,
+      graft: { checkpoints: true },
+    });
+    const made = (await versions('alice/first')).sort((a, b) => a.version - b.version);
+    expect(made.map(({ digest, training }) => [digest, training?.steps])).toEqual([
+      [early.digest, 30],
+      [late.digest, 60],
+      [first.digest, 90],
+    ]);
+    expect(await rig.graft.services.registry.name('alice/first')).toMatchObject({ version: null, latest: 3 });
+    const { data, has_more: hasMore } = await listed(id);
+    expect(data.map(({ fine_tuned_model_checkpoint: model, metrics }) => [model, metrics])).toEqual([
+      ['alice/first@3', { step: 90, train_loss: 0.0421, full_valid_loss: 0.09 }],
+      ['alice/first@2', { step: 60, train_loss: 2 / 60, full_valid_loss: 3 / 60 }],
+      ['alice/first@1', { step: 30, train_loss: 2 / 30, full_valid_loss: 3 / 30 }],
+    ]);
+    expect([data.map((one) => one.step_number), hasMore]).toEqual([[90, 60, 30], false]);
+    const pages = [await listed(id, '?limit=2'), await listed(id, `?limit=2&after=${data[1]?.id}`)];
+    expect(pages.map((page) => [page.data.map((one) => one.step_number), page.has_more])).toEqual([
+      [[90, 60], true],
+      [[30], false],
+    ]);
+    expect((await listed(id, '?after=ftckpt-x')).data).toEqual([]);
+    expect((await told(id)).slice(0, 3)).toEqual([
+      "Published as 'alice/first@3', staged: promote it to make it live.",
+      "Published the checkpoint of step 60 as 'alice/first@2', staged.",
+      "Published the checkpoint of step 30 as 'alice/first@1', staged.",
+    ]);
+    // The result alone is counted.
+    expect(await rig.tokens('alice')).toBe(trainingCard().tokens);
+    await rig.run();
+    expect([rig.origin.jobs.size, (await versions('alice/first')).length]).toEqual([0, 3]);
+  });
+
+  it('are not published unless they were asked for, whatever the origin sends', async () => {
+    const { id } = (await rig.create(alice)).body;
+    await rig.run();
+    const [, job] = rig.origin.only;
+    rig.origin.finish(first);
+    job.checkpoints.set(30, { adapter: early, card: { ...job.card!, steps: 30 } });
+    await rig.run();
+    expect((await rig.get(id, alice)).fine_tuned_model).toBe('alice/first@1');
+    expect((await listed(id)).data).toHaveLength(1);
+  });
+
+  it('that cannot be published, or are another job’s, end as a warning and do not fail the job', async () => {
+    const { id } = (await rig.create(alice, asked)).body;
+    await rig.run();
+    const notOurs = tinyAdapter({ seed: 23, parent: 'f'.repeat(64) });
+    rig.origin.finish(first, {}, { 30: notOurs, 60: late });
+    const card = rig.origin.only[1].checkpoints.get(60)!.card;
+    card.rows = { ...card.rows, sha256: 'e'.repeat(64) };
+    await rig.run();
+    expect(await rig.get(id, alice)).toMatchObject({
+      status: 'succeeded',
+      fine_tuned_model: 'alice/first@1',
+    });
+    const events = await rig.events(id, alice);
+    const warnings = events.filter(({ level }) => level === 'warn').map(({ message }) => message);
+    expect(warnings).toEqual([
+      expect.stringMatching(/^The checkpoint of step 60 is not published: .* does not belong to this job\.$/),
+      expect.stringMatching(/^The checkpoint of step 30 is not published: ./),
+    ]);
+    expect((await listed(id)).data.map((one) => one.step_number)).toEqual([90]);
+  });
+
+  it('that the origin has lost do not keep the result waiting for long', async () => {
+    const { id } = (await rig.create(alice, asked)).body;
+    await rig.run();
+    rig.origin.finish(first, {}, { 60: late });
+    const { answer } = rig.graft.origin;
+    rig.graft.origin.answer = (method, path, init, url) =>
+      url?.includes('step=60') === true
+        ? Response.json({ error: { code: 'not_found', message: 'Gone.' } }, { status: 404 })
+        : answer(method, path, init, url);
+    await rig.run();
+    expect((await rig.get(id, alice)).status).toBe('running');
+    rig.graft.clock.advance(CHECKPOINT_LOST_MS);
+    await rig.run();
+    expect((await rig.get(id, alice)).fine_tuned_model).toBe('alice/first@1');
+    expect(await told(id)).toContain(
+      'The checkpoint of step 60 is not published: The origin did not send its file.',
+    );
   });
 });
 

@@ -639,9 +639,10 @@ const CLIENT_OPERATIONS: Operations = {
     id: 'listFineTuningCheckpoints',
     tag: 'training',
     key: 'train',
-    summary: 'Lists what of a job can be asked: its result, once it has succeeded.',
+    summary:
+      'Lists what of a job can be asked: its result and, where they were asked for, adapters of earlier steps.',
     query: JobCheckpointQuery,
-    answers: { 200: { description: 'One at most.', schema: JobCheckpointPage } },
+    answers: { 200: { description: 'Three at most, newest first.', schema: JobCheckpointPage } },
   },
   'POST /v1/fine_tuning/jobs/:id/cancel': {
     id: 'cancelFineTuningJob',
