@@ -30,6 +30,7 @@ const LOOKED_UP: readonly [command: RegExp, why: string][] = [
   [/completion zsh/, 'needs zsh'],
   [/experiment promote support\/intent$/, 'needs a proposed winner: test/check/ab-test.test.ts'],
   [/^npm run sim -- --(seeds|minutes)/, 'runs for minutes: test/check/simulation.test.ts'],
+  [/examples\/improve\/run\.mjs$/, 'trains and asks for ten minutes; the loop: test/e2e/improve.test.ts'],
   [/examples\/ab-test\/\w+\.mjs$/, 'test/check/ab-test.test.ts runs it, and compares what it prints'],
 ];
 
