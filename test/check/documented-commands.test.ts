@@ -23,6 +23,7 @@ const LOOKED_UP: readonly [command: RegExp, why: string][] = [
   [/^graft (dev|origin|edge|deploy|secrets)\b/, 'docs/run, and test/e2e'],
   [/^graft (pull|base export) .*hf:/, 'fetches from a hub'],
   [/^graft train /, 'trains for minutes: test/e2e/train.test.ts'],
+  [/^graft improve /, 'needs decisions of users, and trains for minutes: test/e2e/improve.test.ts'],
   [/^graft base export /, 'writes the base in parts for minutes: examples/in-the-browser/README.md'],
   [/^graft (login|logout)\b/, 'needs a server elsewhere: test/e2e/login.test.ts'],
   [/^graft restore-backup /, 'needs an empty server: test/e2e/backup.test.ts'],
