@@ -311,6 +311,8 @@ async function readJob(
   // They are verified again when the program reads them.
   const adapters = new Set(await namesIn(join(folder, 'chain')));
   const received = record.received || existsSync(join(folder, ROWS!));
+  // It ended before they were joined, which happens when the last one comes: they are sent again.
+  if (!received && parts.size === partCount(record.declaration)) parts.clear();
   const events = await readStory(join(folder, STORY!));
   return { stored: { id: id.data, record: { ...record, received }, parts, events }, adapters };
 }

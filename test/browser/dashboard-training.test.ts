@@ -117,8 +117,8 @@ it('trains a new version, which is tried beside the live one and put to the test
   await page.getByRole('link', { name: 'Try it beside the live version' }).click();
   const left = page.getByRole('region', { name: 'Left side' });
   const right = page.getByRole('region', { name: 'Right side' });
-  expect(await left.getByRole('combobox').inputValue()).toBe(NAME);
-  expect(await right.getByRole('combobox').inputValue()).toBe(`${NAME}@3`);
+  await expect.poll(() => left.getByRole('combobox').inputValue()).toBe(NAME);
+  await expect.poll(() => right.getByRole('combobox').inputValue()).toBe(`${NAME}@3`);
   await page.getByLabel('Prompt').fill('sky?');
   await page.getByRole('button', { name: 'Ask both' }).click();
   for (const side of [left, right]) await side.getByText('done', { exact: true }).waitFor();
@@ -128,8 +128,8 @@ it('trains a new version, which is tried beside the live one and put to the test
   await page.goBack();
   await page.getByRole('link', { name: 'Start an experiment' }).click();
   await page.getByRole('heading', { name: 'New experiment' }).waitFor();
-  expect(await page.getByLabel('Name that applications call').inputValue()).toBe(NAME);
-  expect(await page.getByLabel('Treatment, version').inputValue()).toBe('3');
+  await expect.poll(() => page.getByLabel('Name that applications call').inputValue()).toBe(NAME);
+  await expect.poll(() => page.getByLabel('Treatment, version').inputValue()).toBe('3');
   await page.getByRole('button', { name: 'Create a draft' }).click();
   await page.getByRole('button', { name: 'Start', exact: true }).waitFor();
   await page.getByText(`${NAME}@3`).first().waitFor();

@@ -262,6 +262,16 @@ describe('rows', () => {
     await rig.training(1);
   });
 
+  it('are sent again when the origin ended between the last part and joining them', async () => {
+    await rig.jobs.declare(JOB, declarationOf(LARGE));
+    for (const at of [0, 1]) await rig.jobs.putPart(JOB, at, part(at));
+    writeFileSync(join(rig.folder, JOB, 'parts/2'), part(2));
+    await rig.reopen();
+    expect(await rig.report()).toMatchObject({ state: 'receiving', missing_parts: [0, 1, 2] });
+    for (const at of [0, 1, 2]) await rig.jobs.putPart(JOB, at, part(at));
+    expect(readFileSync((await rig.training(1)).wish.rows).equals(LARGE)).toBe(true);
+  });
+
   it('of another length, number or job are refused', async () => {
     await rig.jobs.declare(JOB, declarationOf(LARGE));
     const wrong = [
