@@ -93,10 +93,11 @@ const TRAINERS = 0.4;
 const CRON_MS = 60_000;
 const PATIENCE_MS = 3_000;
 /**
- * A run of the schedule, ms: the trial of a drop may take a minute; a hanging origin costs 5 s of pins, 5 s of
- * measuring, 10 s of each erasure that it works on.
+ * A run of the schedule, ms: the trial of a drop may take a minute, and so may that of a job's result; a hanging origin
+ * costs 5 s of pins, 5 s of measuring, 10 s of each erasure that it works on; a busy one loads pins for 45 s, and begins
+ * anew when it was restarted.
  */
-const SCHEDULE_MS = 100_000;
+const SCHEDULE_MS = 180_000;
 /** What each fault adds to that at most, if it bites the run: a hang, a pause before the next try, an alarm. */
 const WAITS_MS: Partial<Record<FaultKind, number>> = {
   'kv-error': 2_000,
