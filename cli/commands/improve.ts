@@ -9,7 +9,7 @@ import { CliError, EXIT, interruptible } from '../cli-error.ts';
 import { command } from '../command.ts';
 import { needUrl, readConnection } from '../connection.ts';
 import { experimentArgs } from '../experiment/experiment-flags.ts';
-import { parseCount, parseDuration, usageError } from '../flags.ts';
+import { parseDuration, usageError } from '../flags.ts';
 import { mayTrain, rememberConsent } from '../improve/consent.ts';
 import {
   checkEnough,
@@ -25,7 +25,13 @@ import { rowsFile } from '../improve/rows-text.ts';
 import { originProgram } from '../local/origin-process.ts';
 import { writePrivateFile } from '../local/private-files.ts';
 import { when, type Output } from '../output.ts';
-import { readTrainingRequest, readValidationFile, trainingFlags } from '../train/training-flags.ts';
+import {
+  machineFlags,
+  readMachineFlags,
+  readTrainingRequest,
+  readValidationFile,
+  trainingFlags,
+} from '../train/training-flags.ts';
 import { runAction } from './experiment.ts';
 import { publishedText } from './publish.ts';
 
@@ -89,24 +95,7 @@ export const improveCommand = command({
     'expect-units': expectUnits,
     ...trainingFlags,
     why: { type: 'string', description: 'Reason, recorded in the history', valueHint: 'text' },
-    base: {
-      type: 'string',
-      description:
-        'Base to train on: a .gguf file, a Hugging Face folder or hf:<owner>/<name>; default: the default base',
-      valueHint: 'base',
-    },
-    weights: {
-      type: 'enum',
-      options: ['int8', 'f32'],
-      description: "Precision of the base; default: int8, or f32 if the server's weights are not rounded",
-    },
-    provider: {
-      type: 'enum',
-      options: ['auto', 'cpu', 'webgpu', 'web'],
-      description: 'What computes, as with graft dev',
-      default: 'auto',
-    },
-    threads: { type: 'string', description: 'Default: all cores', valueHint: 'count' },
+    ...machineFlags,
   },
   async run({ args, rawArgs, output }) {
     const { name } = args;
@@ -123,10 +112,7 @@ export const improveCommand = command({
       madeFromPrompts: args['made-from-prompts'] === true,
       request: readTrainingRequest(args),
       validation: readValidationFile(args),
-      base: args.base,
-      weights: args.weights ?? null,
-      provider: args.provider,
-      threads: args.threads === undefined ? null : parseCount(args.threads, '--threads'),
+      ...readMachineFlags(args),
       why: args.why ?? null,
     };
     const program = originProgram('train');

@@ -4,12 +4,14 @@ import { checkOutput } from '../adapter-files/write-output.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { interruptible } from '../cli-error.ts';
 import { command } from '../command.ts';
-import { parseCount, usageError } from '../flags.ts';
+import { usageError } from '../flags.ts';
 import { originProgram } from '../local/origin-process.ts';
 import { trainingText } from '../publish/training-card.ts';
 import { drawLossCurve } from '../train/loss-curve.ts';
 import { trainAdapter, type Trained, type TrainWish } from '../train/train-adapter.ts';
 import {
+  machineFlags,
+  readMachineFlags,
   readTrainingRequest,
   readValidationFile,
   sameCommand,
@@ -73,24 +75,7 @@ export const trainCommand = command({
       description: 'With --continue: those who were granted the name may use what was made from prompts',
     },
     why: { type: 'string', description: 'Reason, recorded in the history', valueHint: 'text' },
-    base: {
-      type: 'string',
-      description:
-        'Base to train on: a .gguf file, a Hugging Face folder or hf:<owner>/<name>; default: the default base',
-      valueHint: 'base',
-    },
-    weights: {
-      type: 'enum',
-      options: ['int8', 'f32'],
-      description: "Precision of the base; default: int8, or f32 if the server's weights are not rounded",
-    },
-    provider: {
-      type: 'enum',
-      options: ['auto', 'cpu', 'webgpu', 'web'],
-      description: 'What computes, as with graft dev',
-      default: 'auto',
-    },
-    threads: { type: 'string', description: 'Default: all cores', valueHint: 'count' },
+    ...machineFlags,
   },
   async run({ args, rawArgs, output }) {
     const wish: TrainWish = {
@@ -100,10 +85,7 @@ export const trainCommand = command({
       parent: args.parent ?? null,
       out: args.out ?? null,
       request: { ...readTrainingRequest(args), ...(args.continue === true ? { continues: true } : {}) },
-      base: args.base,
-      weights: args.weights ?? null,
-      provider: args.provider,
-      threads: args.threads === undefined ? null : parseCount(args.threads, '--threads'),
+      ...readMachineFlags(args),
       start: args.resume === true ? 'resume' : args.restart === true ? 'restart' : 'new',
       why: args.why ?? null,
       madeFromPrompts: args['made-from-prompts'] === true,

@@ -5,7 +5,6 @@ import type { ExperimentView } from '../../protocol/admin-api/experiments.ts';
 import type { ImprovementRows } from '../../protocol/admin-api/improvements.ts';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 import { isLive } from '../../protocol/experiment.ts';
-import type { TrainingRequest } from '../../protocol/training.ts';
 import { type ApiClient, callOperation, callPages } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { bytesSha256, usableCacheFolder } from '../local/find-base.ts';
@@ -17,16 +16,11 @@ import { newRows, promptsOf, rowsFile, rowsText } from './rows-text.ts';
 /** New rows from which a training is worth its time. */
 export const LEAST_ROWS = 20;
 
-export interface ImproveWish {
+export interface ImproveWish extends Pick<
+  TrainWish,
+  'request' | 'validation' | 'base' | 'weights' | 'provider' | 'threads' | 'why'
+> {
   readonly name: string;
-  readonly request: TrainingRequest;
-  /** File of rows to hold out, instead of a share; null = a share. */
-  readonly validation: string | null;
-  readonly base: string | undefined;
-  readonly weights: TrainWish['weights'];
-  readonly provider: string;
-  readonly threads: number | null;
-  readonly why: string | null;
   /** Those to whom the name is granted may use the result. */
   readonly madeFromPrompts: boolean;
   /** File to write the rows to, and nothing else; null = train. */

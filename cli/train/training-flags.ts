@@ -13,7 +13,8 @@ import {
   type TrainingRequest,
   TrainingSettings,
 } from '../../protocol/training.ts';
-import { didYouMean, usageError } from '../flags.ts';
+import { didYouMean, parseCount, usageError } from '../flags.ts';
+import type { TrainedWeights } from './train-adapter.ts';
 
 const defaults = TRAINING_DEFAULTS;
 
@@ -126,6 +127,41 @@ export function parseTargets(text: string): Trainable[] {
     throw usageError(`--targets names no layer. Use all, or a list of ${TRAINABLE.join(', ')}.`);
   return TRAINABLE.filter((one) => wanted.has(one));
 }
+
+/** Which base a training runs on, and what computes it. */
+export const machineFlags = {
+  base: {
+    type: 'string',
+    description:
+      'Base to train on: a .gguf file, a Hugging Face folder or hf:<owner>/<name>; default: the default base',
+    valueHint: 'base',
+  },
+  weights: {
+    type: 'enum',
+    options: ['int8', 'f32'],
+    description: "Precision of the base; default: int8, or f32 if the server's weights are not rounded",
+  },
+  provider: {
+    type: 'enum',
+    options: ['auto', 'cpu', 'webgpu', 'web'],
+    description: 'What computes, as with graft dev',
+    default: 'auto',
+  },
+  threads: { type: 'string', description: 'Default: all cores', valueHint: 'count' },
+} as const satisfies ArgsDef;
+
+/** @param args of {@link machineFlags}, as citty parsed them. @throws CliError (usage) */
+export const readMachineFlags = (args: {
+  base?: string | undefined;
+  weights?: TrainedWeights | undefined;
+  provider: string;
+  threads?: string | undefined;
+}) => ({
+  base: args.base,
+  weights: args.weights ?? null,
+  provider: args.provider,
+  threads: args.threads === undefined ? null : parseCount(args.threads, '--threads'),
+});
 
 /** @returns the file of rows that `--val` names; null = it is a share. */
 export function readValidationFile(args: Args): string | null {
