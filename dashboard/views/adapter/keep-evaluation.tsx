@@ -1,4 +1,3 @@
-import { FolderOpen } from 'lucide';
 import { useEffect, useId, useState } from 'preact/hooks';
 import type { EvaluationRow } from '../../../protocol/origin-wire.ts';
 import type { Client } from '../../api/client.ts';
@@ -7,7 +6,7 @@ import type { Problem } from '../../model/problem.ts';
 import { whole } from '../../model/words.ts';
 import { useModal } from '../../parts/dialog.tsx';
 import { Field } from '../../parts/fields.tsx';
-import { Icon } from '../../parts/icon.tsx';
+import { FileButton } from '../../parts/file-button.tsx';
 import { ProblemNote, toast } from '../../parts/notes.tsx';
 
 const counted = (rows: number): string => `${whole(rows)} ${rows === 1 ? 'row' : 'rows'}`;
@@ -74,22 +73,12 @@ export function KeepEvaluation(props: {
           them.
         </p>
         <div class="field files">
-          <label class="button">
-            <Icon of={FolderOpen} />
-            Choose a file of rows
-            <input
-              type="file"
-              accept=".jsonl,.ndjson,.txt"
-              aria-invalid={wrong !== null}
-              aria-describedby={`${id}-file`}
-              onChange={(event) => {
-                const given = [...(event.currentTarget.files ?? [])];
-                // The same file, corrected, can be chosen again.
-                event.currentTarget.value = '';
-                void choose(given);
-              }}
-            />
-          </label>
+          <FileButton
+            accept=".jsonl,.ndjson,.txt"
+            isWrong={wrong !== null}
+            describedBy={`${id}-file`}
+            onFiles={(files) => void choose(files)}
+          />
           <p id={`${id}-file`} role="status" class={wrong === null ? 'hint' : 'wrong'}>
             {wrong ??
               (chosen === null ? (

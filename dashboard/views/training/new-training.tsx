@@ -1,4 +1,4 @@
-import { FolderOpen, GraduationCap } from 'lucide';
+import { GraduationCap } from 'lucide';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { VersionList } from '../../../protocol/admin-api/versions.ts';
 import { type Client, readNames } from '../../api/client.ts';
@@ -19,6 +19,7 @@ import { bytes, whole } from '../../model/words.ts';
 import { DropZone } from '../../parts/drop-zone.tsx';
 import { Choices, Field } from '../../parts/fields.tsx';
 import { useLoad } from '../../parts/hooks.ts';
+import { FileButton } from '../../parts/file-button.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { ProblemNote, toast } from '../../parts/notes.tsx';
 import { Table } from '../../parts/table.tsx';
@@ -348,22 +349,12 @@ function RowsField(props: {
   const isBad = rows !== null && rows.problemCount > 0;
   return (
     <div class="field files rows-file">
-      <label class="button">
-        <Icon of={FolderOpen} />
-        Choose a file of rows
-        <input
-          type="file"
-          accept=".jsonl,.ndjson,.json,.csv,.txt"
-          aria-invalid={problem !== undefined || isBad}
-          aria-describedby={id}
-          onChange={(event) => {
-            const files = [...(event.currentTarget.files ?? [])];
-            // The same file, corrected, can be chosen again.
-            event.currentTarget.value = '';
-            props.onFiles(files);
-          }}
-        />
-      </label>
+      <FileButton
+        accept=".jsonl,.ndjson,.json,.csv,.txt"
+        isWrong={problem !== undefined || isBad}
+        describedBy={id}
+        onFiles={props.onFiles}
+      />
       <div id={id} role="status" class={problem === undefined && !isBad ? 'hint' : 'wrong'}>
         {problem ?? (isChecking ? 'Checking the rows …' : <RowsWords rows={rows} />)}
       </div>
