@@ -21,7 +21,9 @@ const VITEST = [process.execPath, path.join(ROOT, 'node_modules/vitest/vitest.mj
 /** What the inner run calls once all that it starts is there, and waits for in vain. */
 const outer = process.env['GRAFT_TEST_OUTER'];
 
-if (outer !== undefined) {
+if (outer === 'blocked')
+  it('blocks its thread', () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0));
+else if (outer !== undefined) {
   // vitest 4.1 reports at most every 100 ms, and loses the report whose timer fires a moment early (`throttle` of
   // @vitest/runner): a result is certain to arrive only if its test takes longer than that.
   it('passes', async () => setTimeout(200));
@@ -32,7 +34,7 @@ if (outer !== undefined) {
     spawn('/bin/sh', ['-c', 'sleep 86400 & wait']);
     await fetch(outer);
   });
-} else
+} else {
   it.each([
     // npm ends by the signal itself, once the run has ended.
     {
@@ -66,6 +68,23 @@ if (outer !== undefined) {
     server.close();
     if (signal !== 'SIGKILL') expect(await said).toMatch(/Tests +1 passed.* \(2\)[^]*Duration/);
   });
+
+  // vitest's own limits are timers of the thread that is blocked.
+  it('ends a run in which nothing goes on, and names the test', async () => {
+    const env = { ...process.env, GRAFT_TEST_OUTER: 'blocked', GRAFT_TEST_SLOW: '0.01' };
+    const run = spawn(VITEST[0] as string, VITEST.slice(1), {
+      cwd: ROOT,
+      env,
+      stdio: 'pipe',
+      detached: true,
+    });
+    const said = Promise.all([text(run.stdout), text(run.stderr)]).then((both) => both.join(''));
+    expect(await once(run, 'exit')).toEqual([1, null]);
+    expect(await said).toMatch(
+      /No test file has ended for 9 s[^]*still running: .*'blocks its thread'[^]*Duration/,
+    );
+  });
+}
 
 interface Process {
   pid: number;
