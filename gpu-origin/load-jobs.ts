@@ -7,7 +7,7 @@ import type { Config } from './config.ts';
 import type { Services } from './http/origin-context.ts';
 import { openJobStore } from './jobs/job-store.ts';
 import { Jobs, type JobsOptions } from './jobs/jobs.ts';
-import { trainingStarter } from './jobs/start-training.ts';
+import { type Activity, trainingStarter } from './jobs/start-training.ts';
 
 /** Arguments for Node: `train.ts` beside this file's sources, or `train.mjs` where they are built. */
 function trainingProgram(): string[] {
@@ -26,11 +26,13 @@ const folderOf = ({ cacheDir, mode }: Config): string =>
 export async function loadJobs(params: {
   config: Config;
   services: Pick<Services, 'base' | 'files' | 'tokenizer'>;
+  /** Of the origin's engine. */
+  activity: Activity;
   onEnd: JobsOptions['onEnd'];
   onTrouble: JobsOptions['onTrouble'];
   onFault: JobsOptions['onFault'];
 }): Promise<Jobs | null> {
-  const { config, services, ...hooks } = params;
+  const { config, services, activity, ...hooks } = params;
   const folder = folderOf(config);
   if (!config.train) {
     await rm(folder, { recursive: true, force: true, maxRetries: 5 });
@@ -55,6 +57,7 @@ export async function loadJobs(params: {
       // A GPU has no low priority: what serves would wait for whole steps.
       provider: base.provider === 'web' ? 'web' : 'cpu',
       threads: Math.max(1, availableParallelism() - 1),
+      activity: base.provider === 'webgpu' ? null : activity,
       env: process.env,
     }),
     memoryProblem({ request, rows, validation }) {

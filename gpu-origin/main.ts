@@ -6,6 +6,7 @@ import { drain, Serving, listen } from './http/serve.ts';
 import { createMetrics } from './http/metrics.ts';
 import type { OriginContext } from './http/origin-context.ts';
 import { UsageMemory } from './http/run-prompts.ts';
+import { Activity } from './jobs/start-training.ts';
 import { loadJobs } from './load-jobs.ts';
 import { loadServices } from './load-services.ts';
 import {
@@ -86,10 +87,18 @@ async function run(config: Config): Promise<void> {
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
 
+  const activity = new Activity({
+    now: () => performance.now(),
+    timer: (ms, callback) => setTimeout(callback, ms).unref(),
+  });
   const services = await loadServices({
     config,
     observer: {
       ...both(metrics.observer, createRequestLog(log, config.logSample)),
+      onStep(step) {
+        metrics.observer.onStep?.(step);
+        activity.onStep();
+      },
       onFault(fault) {
         metrics.observer.onFault?.(fault);
         onFault(fault.where, fault.error, fault.requestIds);
@@ -111,6 +120,7 @@ async function run(config: Config): Promise<void> {
   context.jobs = await loadJobs({
     config,
     services,
+    activity,
     onEnd(id, outcome) {
       metrics.onJobEnd(outcome);
       log('info', 'job_ended', { job: id, outcome });

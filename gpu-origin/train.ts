@@ -23,6 +23,7 @@ import { ChainEntry, chainId } from '../protocol/identity.ts';
 import {
   CHECKPOINT_FILE,
   checkpointFile,
+  OriginActivity,
   PACKED_FILE,
   TRAINING_FILE,
   TrainingCard,
@@ -58,6 +59,7 @@ import {
   TrainingRun,
 } from './training/training-run.ts';
 import { Trainer } from './training/trainer.ts';
+import { Turns } from './training/turns.ts';
 
 /** Between checkpoints: what a power cut costs at most, ms. */
 const SAVE_EVERY_MS = 60_000;
@@ -97,6 +99,8 @@ export interface TrainParams {
   onProgress: (stage: string, done: number, total: number) => void;
   /** Ends it after the next checkpoint. */
   signal: AbortSignal;
+  /** Whose processor this shares; default: nobody's. */
+  turns?: Turns | undefined;
 }
 
 /** Why it ends without an adapter; the message is for the user. */
@@ -242,6 +246,7 @@ async function trainRows(
     mostTokens: mostTokensOf(rows, settings.batch),
     unpack: fitsUnpacked(served),
     onProgress: (done, total) => params.onProgress('Loading the base model', done, total),
+    turn: (run) => (params.turns === undefined ? run() : params.turns.take(run)),
   });
   let savedStep: number | null = null;
   /** The steps, which uses what is closed at the end. */
@@ -582,8 +587,16 @@ if (process.argv[1] === import.meta.filename) {
   // An origin gives it a lower one, which it may not raise.
   setPriority(Math.max(getPriority(), constants.priority.PRIORITY_BELOW_NORMAL));
   // Whoever started it with a channel has gone, in whatever way.
+  const turns = new Turns({
+    now: () => performance.now(),
+    timer(ms, callback) {
+      const timer = setTimeout(callback, ms);
+      return () => clearTimeout(timer);
+    },
+  });
   if (process.channel !== undefined) {
     process.once('disconnect', () => process.exit(1));
+    process.on('message', (message) => turns.tell(OriginActivity.parse(message).busy));
     process.channel.unref();
   }
   const option = { type: 'string' } as const;
@@ -635,6 +648,7 @@ if (process.argv[1] === import.meta.filename) {
           onPercent: (what, percent) => write({ event: 'progress', what, percent }),
         }),
         signal: ending.signal,
+        turns,
       })
     : (write({
         event: 'failed',

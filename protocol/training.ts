@@ -241,6 +241,10 @@ export const TRAINING_FAILURES = [
 ] as const;
 export type TrainingFailure = (typeof TRAINING_FAILURES)[number];
 
+/** What an origin tells the training program that it has started, on their channel: whether it answers requests now. */
+export const OriginActivity = z.object({ busy: z.boolean() });
+export type OriginActivity = z.infer<typeof OriginActivity>;
+
 /** A line that the training program writes; its preparation reports `progress` like an origin. */
 export const TrainingEvent = z.discriminatedUnion('event', [
   z.object({

@@ -5,7 +5,12 @@ import { writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { ChainEntry } from '../../protocol/identity.ts';
-import { type TrainingEnd, TrainingEvent, type TrainingRequest } from '../../protocol/training.ts';
+import {
+  type OriginActivity,
+  type TrainingEnd,
+  TrainingEvent,
+  type TrainingRequest,
+} from '../../protocol/training.ts';
 
 export interface Training {
   /** Makes it save a checkpoint and end. */
@@ -33,6 +38,46 @@ export interface TrainingWish {
 
 export type StartTraining = (wish: TrainingWish) => Training;
 
+/** Whether an origin answers requests: from the first step of its engine until some time after the last. */
+export class Activity {
+  #busy = false;
+  #stepAt = 0;
+  readonly #listeners = new Set<(busy: boolean) => void>();
+
+  /** @param clock.now in ms. @param clock.timer calls back after `ms`. */
+  constructor(
+    private readonly clock: { now: () => number; timer: (ms: number, callback: () => void) => unknown },
+  ) {}
+
+  onStep(): void {
+    this.#stepAt = this.clock.now();
+    if (!this.#busy) this.#become(true);
+  }
+
+  /** Calls `listener` now, if it answers, and at each change. @returns what ends that. */
+  listen(listener: (busy: boolean) => void): () => void {
+    if (this.#busy) listener(true);
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #become(busy: boolean): void {
+    this.#busy = busy;
+    for (const listener of this.#listeners) listener(busy);
+    if (busy) this.#lookAfter(QUIET_MS);
+  }
+
+  #lookAfter(ms: number): void {
+    this.clock.timer(ms, () => {
+      const left = this.#stepAt + QUIET_MS - this.clock.now();
+      if (left > 0) this.#lookAfter(left);
+      else this.#become(false);
+    });
+  }
+}
+
+/** Without a step. Longer than the pauses of one conversation with tools; shorter than a person thinks. */
+const QUIET_MS = 500;
 /** Lines of its log that are kept. */
 const LAST_LINES = 5;
 /** Where Linux has it: the kernel ends it before all others when memory ends. */
@@ -58,6 +103,8 @@ export function trainingStarter(params: {
   weights: 'int8' | 'f32';
   provider: 'cpu' | 'web';
   threads: number;
+  /** Whether its processor answers requests; null = another device does. */
+  activity: Activity | null;
   env: NodeJS.ProcessEnv;
 }): StartTraining {
   const common = [
@@ -82,6 +129,11 @@ export function trainingStarter(params: {
     });
     process.umask(before);
     if (child.pid !== undefined) giveWay(child.pid);
+    const tell = (message: OriginActivity): void => {
+      // It may have ended, or closed the channel.
+      if (child.connected) child.send(message, () => undefined);
+    };
+    const silence = params.activity?.listen((busy) => tell({ busy }));
 
     const log: string[] = [];
     const keep = (line: string): void => {
@@ -100,9 +152,12 @@ export function trainingStarter(params: {
     const read = Promise.all([once(lines, 'close'), once(errors, 'close')]);
     const ended = new Promise<TrainingEnd>((resolve) => {
       child.once('error', ({ message }) => {
-        if (child.pid === undefined) resolve({ event: 'died', signal: null, exitCode: null, log: [message] });
+        if (child.pid !== undefined) return;
+        silence?.();
+        resolve({ event: 'died', signal: null, exitCode: null, log: [message] });
       });
       child.once('close', (exitCode, signal) => {
+        silence?.();
         // Before it listens, such a signal ends it at once: it was still preparing.
         const isStopped = signal === 'SIGTERM' || signal === 'SIGINT';
         const last: TrainingEnd = isStopped

@@ -54,7 +54,11 @@ export class TensorRuntime {
   bytes = 0;
   mostBytes = 0;
 
-  constructor(readonly device: Device) {}
+  /** @param turn does a run when the machine has time for it. */
+  constructor(
+    readonly device: Device,
+    private readonly turn: <T>(run: () => Promise<T>) => Promise<T> = (run) => run(),
+  ) {}
 
   /** @throws OrtError */
   async open(model: Model): Promise<OpenModel> {
@@ -92,7 +96,7 @@ export class TensorRuntime {
         made[name] = value;
         binding.output(name, value.tensor);
       }
-      await binding.run();
+      await this.turn(() => binding.run());
       return made;
     } catch (error) {
       for (const value of Object.values(made)) this.free(value);

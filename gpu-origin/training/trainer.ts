@@ -52,6 +52,8 @@ export interface TrainerParams {
   /** int8 weights lie in memory as float32, which saves a cast of each twice a step. Default: no. Not on GPUs. */
   unpack?: boolean;
   onProgress?: (done: number, total: number) => void;
+  /** Does a run of a layer or of the head when the machine has time for it. Default: at once. */
+  turn?: <T>(run: () => Promise<T>) => Promise<T>;
 }
 
 /** Of each position of a batch; 0 without a label. */
@@ -101,7 +103,7 @@ export class Trainer {
   static async open(params: TrainerParams): Promise<Trainer> {
     const { base, device, scale, parameters, mostTokens } = params;
     const { config, rotations } = base;
-    const runtime = new TensorRuntime(device);
+    const runtime = new TensorRuntime(device, params.turn);
     try {
       const weights = await placeWeights(
         runtime,
