@@ -183,6 +183,30 @@ it('trains on a chain to the bytes that graft train makes, and forgets the job',
   expect(metrics).toContain('graft_jobs_running 0');
 });
 
+it('answers with the same bits while it trains', async () => {
+  await start('--train');
+  const ask = (): Promise<unknown> =>
+    call(
+      'POST',
+      '/v1/completions',
+      JSON.stringify({
+        model: 'base',
+        prompt: 'Which bits?',
+        max_tokens: 24,
+        temperature: 0,
+        logprobs: 5,
+        ignore_eos: true,
+      }),
+    ).then((answer) => (answer as { choices: { logprobs: unknown }[] }).choices[0]?.logprobs);
+  const alone = await ask();
+  expect(alone).toMatchObject({ token_logprobs: expect.arrayContaining([expect.any(Number)]) });
+  const id = idOf('bits');
+  await bring(id);
+  const { step } = await reaches(id, (now) => now.state === 'running' && now.step > 0);
+  for (let i = 0; i < 5; i++) expect(await ask()).toEqual(alone);
+  await reaches(id, (now) => now.step > step);
+});
+
 it('goes on after pauses, ends and kills of the origin and of the training, to the same bytes', async () => {
   const wanted = await published('whole', LONG);
   await start('--train');
