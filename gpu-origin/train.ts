@@ -45,7 +45,7 @@ import { openDevice, WANTED_PROVIDERS } from './runtime/open-device.ts';
 import { AdamW } from './training/adamw.ts';
 import { longestRow } from './training/batches.ts';
 import { readCheckpoint, type TrainingIdentity, writeCheckpoint } from './training/checkpoint.ts';
-import { fitsUnpacked, loadChain, type ServedBase } from './training/frozen-base.ts';
+import { fitsUnpacked, loadChain, type ServedBase, unpackedBase } from './training/frozen-base.ts';
 import { parseRows } from '../protocol/training-rows.ts';
 import { encodeInTurns, splitRows, type TrainingRow } from './training/rows.ts';
 import {
@@ -221,7 +221,7 @@ async function trainRows(
   const gains = readGains(base);
   base.close();
   const fd = openSync(built.weightsPath, 'r');
-  const served: ServedBase = {
+  const onDisk: ServedBase = {
     config,
     gains,
     rotations: built.rotations,
@@ -235,8 +235,9 @@ async function trainRows(
     },
   };
   const files = readChain(params.chain);
-  const chain = await loadChain({ base: info, ...served }, files);
   const { device } = await openDevice({ provider: params.provider, threads: params.threads });
+  const served = device.own === null && fitsUnpacked(onDisk) ? unpackedBase(onDisk) : onDisk;
+  const chain = await loadChain({ base: info, ...served }, files);
   const trainer = await Trainer.open({
     device,
     base: served,
@@ -244,7 +245,6 @@ async function trainRows(
     scale: settings.alpha / settings.rank,
     chain,
     mostTokens: mostTokensOf(rows, settings.batch),
-    unpack: fitsUnpacked(served),
     onProgress: (done, total) => params.onProgress('Loading the base model', done, total),
     turn: (run) => (params.turns === undefined ? run() : params.turns.take(run)),
   });

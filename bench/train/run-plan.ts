@@ -11,7 +11,7 @@ import { readGains, type WeightTransform } from '../../gpu-origin/runtime/adapte
 import { openDevice } from '../../gpu-origin/runtime/open-device.ts';
 import { AdamW } from '../../gpu-origin/training/adamw.ts';
 import type { Batch } from '../../gpu-origin/training/batches.ts';
-import { fitsUnpacked, type ServedBase } from '../../gpu-origin/training/frozen-base.ts';
+import { fitsUnpacked, type ServedBase, unpackedBase } from '../../gpu-origin/training/frozen-base.ts';
 import { Trainer } from '../../gpu-origin/training/trainer.ts';
 import { newParameters } from '../../gpu-origin/training/training-run.ts';
 import type { Plan, PlannedBatch } from './plan.ts';
@@ -108,7 +108,8 @@ const base = await openBase(job.base, job.layers);
 if (job.plan !== null) await runPlan(base, JSON.parse(readFileSync(job.plan, 'utf8')) as Plan);
 process.exit(0);
 
-async function runPlan(served: ServedBase, plan: Plan): Promise<void> {
+async function runPlan(onDisk: ServedBase, plan: Plan): Promise<void> {
+  const served = fitsUnpacked(onDisk) ? unpackedBase(onDisk) : onDisk;
   const { device } = await openDevice({ provider: 'cpu', threads: plan.threads });
   const runs: Parts = {};
   const parameters = newParameters(served.config, {
@@ -125,7 +126,6 @@ async function runPlan(served: ServedBase, plan: Plan): Promise<void> {
     chain: null,
     mostTokens: Math.max(...plan.batches.map(({ rows, length }) => rows * length)),
     recompute: job.recompute,
-    unpack: fitsUnpacked(served),
   });
   const train = async (batch: Batch, rate: number): Promise<number> => {
     const { nll } = await trainer.accumulate(batch);

@@ -219,6 +219,21 @@ export function rotateRows(matrix: Float64Array | Float32Array, columns: number,
     }
 }
 
+/**
+ * Undoes the rotation of a matrix's rows: W <- blockdiag(R, R, …) * W, in place, in float64. (Undoes `rotateRows`.)
+ * @param matrix `[rows, columns]`, rows a multiple of the rotation's size.
+ */
+export function undoRows(matrix: Float32Array, columns: number, rotation: Rotation): void {
+  const { size } = rotation;
+  const [x, work] = [new Float64Array(size), new Float64Array(rotation.odd)];
+  for (let block = 0; block < matrix.length; block += size * columns)
+    for (let column = 0; column < columns; column++) {
+      for (let i = 0; i < size; i++) x[i] = matrix[block + i * columns + column]!;
+      undoRow(rotation, x, work);
+      for (let i = 0; i < size; i++) matrix[block + i * columns + column] = x[i]!;
+    }
+}
+
 /** The rotation as a dense `[size, size]` float32 matrix, row-major. Only for small ones: the online Hadamard. */
 export function denseRotation(rotation: Rotation): Float32Array<ArrayBuffer> {
   const { size } = rotation;

@@ -18,6 +18,7 @@ import {
   transformDelta,
   transformGradient,
 } from '../model/prepare-weights.ts';
+import { makeRotation, type Rotation, undoRows } from '../model/rotation.ts';
 import {
   composeDelta,
   loadResidentAdapter,
@@ -61,7 +62,7 @@ const float32 = (bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> =>
 /** Above this, int8 weights are cast to float32 a layer at a time, bytes of all in float32. */
 export const UNPACKED_BYTES = 1024 ** 3;
 
-/** Is there room for a base's weights in float32, on a machine that serves it? */
+/** Is there room for a base's weights in float32 (`unpackedBase`), on a machine that serves it? */
 export const fitsUnpacked = ({ weights }: Pick<ServedBase, 'weights'>): boolean =>
   weights.entries
     .filter(({ name }) => !isLookedUp(name))
@@ -76,15 +77,58 @@ const read = ({ weights }: ServedBase, entry: WeightEntry): StoredTensor => ({
   content: weights.read(entry),
 });
 
+/** Weights whose input is rotated at run time where the stream is not. */
+const RUN_TIME_INPUT = /^((l\d+\.)(q-k-v|gate-up)|head)\.w$/;
+/** Rotated by nothing. */
+const NO_ROTATION = makeRotation(1, 0, false);
+
+/**
+ * The base with int8 weights as float32, where there is room for them on processors: a cast of each twice a step is
+ * saved, and so are the rotations that are applied at run time, which are undone in the weights.
+ * @returns `base` itself if its weights are float32.
+ */
+export function unpackedBase(base: ServedBase): ServedBase {
+  const { rotations, weights } = base;
+  const isPacked = ({ name, type }: WeightEntry): boolean => type === 'i8' && !isLookedUp(name);
+  if (!weights.entries.some(isPacked)) return base;
+  const undone = (name: string): Rotation | null => {
+    if (rotations === null) return null;
+    if (/\.down\.w$/.test(name)) return rotations.down;
+    return rotations.stream === null && RUN_TIME_INPUT.test(name) ? rotations.input : null;
+  };
+  const isScale = ({ name }: WeightEntry): boolean => name.endsWith('.s') && !isLookedUp(name);
+  const entries = weights.entries
+    .filter((entry) => !isScale(entry))
+    .map((entry) => (isPacked(entry) ? { ...entry, type: 'f32' as const, bytes: 4 * entry.bytes } : entry));
+  return {
+    ...base,
+    rotations: rotations && {
+      ...rotations,
+      down: NO_ROTATION,
+      ...(rotations.stream === null ? { input: NO_ROTATION } : {}),
+    },
+    weights: {
+      entries,
+      read(entry, begin = 0, bytes = entry.bytes) {
+        const stored = find(base, entry.name);
+        if (!isPacked(stored)) return weights.read(stored, begin, bytes);
+        const values = unpacked(base, stored);
+        const rotation = undone(entry.name);
+        if (rotation !== null) undoRows(values, entry.dims[1]!, rotation);
+        return new Uint8Array(values.buffer, begin, bytes);
+      },
+    },
+  };
+}
+
 /** int8 `[in, out]` times a scale for each output. */
-function unpacked(base: ServedBase, entry: WeightEntry): StoredTensor {
-  const { name, dims } = entry;
-  const scales = float32(base.weights.read(find(base, name.replace(/\.w$/, '.s'))));
-  const values = elementsOf(base.weights.read(entry), Int8Array);
+function unpacked({ weights, ...base }: ServedBase, entry: WeightEntry): Float32Array<ArrayBuffer> {
+  const scales = float32(weights.read(find({ ...base, weights }, entry.name.replace(/\.w$/, '.s'))));
+  const values = elementsOf(weights.read(entry), Int8Array);
   const out = new Float32Array(values.length);
   for (let at = 0; at < out.length; at += scales.length)
     for (let i = 0; i < scales.length; i++) out[at + i] = values[at + i]! * scales[i]!;
-  return { name, type: 'f32', dims, content: new Uint8Array(out.buffer) };
+  return out;
 }
 
 /** As the graphs take it: gate and up lie apart there. */
@@ -104,13 +148,11 @@ function partsOf(whole: StoredTensor): StoredTensor[] {
 
 /**
  * Places all weights, one after the other.
- * @param unpack int8 weights lie in memory as float32, on processors.
  * @throws OrtError when there is not enough memory. @throws Error when the base is in another format than int8 or f32.
  */
 export async function placeWeights(
   runtime: TensorRuntime,
   base: ServedBase,
-  unpack: boolean,
   onProgress: (done: number, total: number) => void,
 ): Promise<FrozenWeights> {
   const { own } = runtime.device;
@@ -122,12 +164,9 @@ export async function placeWeights(
   const layers: Record<string, Tensor>[] = Array.from({ length: base.config.layers }, () => ({}));
   const head: Record<string, Tensor> = {};
   let bytes = 0;
-  const asFloats = isInt8 && own === null && unpack;
-  const isScale = ({ name }: WeightEntry): boolean => name.endsWith('.s');
-  const wanted = base.weights.entries.filter((one) => !isLookedUp(one.name) && !(asFloats && isScale(one)));
+  const wanted = base.weights.entries.filter(({ name }) => !isLookedUp(name));
   for (const [index, stored] of wanted.entries()) {
-    const whole = asFloats && stored.type === 'i8' ? unpacked(base, stored) : read(base, stored);
-    for (const { name, type, dims, content } of partsOf(whole)) {
+    for (const { name, type, dims, content } of partsOf(read(base, stored))) {
       bytes += content.length;
       const placed =
         type === 'i8' && own !== null
@@ -139,7 +178,7 @@ export async function placeWeights(
     }
     onProgress(index + 1, wanted.length);
   }
-  const form = !isInt8 || asFloats ? 'f32' : own === null ? 'int8' : halves ? 'scaled-f16' : 'scaled-f32';
+  const form = !isInt8 ? 'f32' : own === null ? 'int8' : halves ? 'scaled-f16' : 'scaled-f32';
   return { form, layers, head, bytes };
 }
 

@@ -49,8 +49,6 @@ export interface TrainerParams {
   mostTokens: number;
   /** Default: whether kept values would take more than 1 GiB. */
   recompute?: boolean;
-  /** int8 weights lie in memory as float32, which saves a cast of each twice a step. Default: no. Not on GPUs. */
-  unpack?: boolean;
   onProgress?: (done: number, total: number) => void;
   /** Does a run of a layer or of the head when the machine has time for it. Default: at once. */
   turn?: <T>(run: () => Promise<T>) => Promise<T>;
@@ -105,12 +103,7 @@ export class Trainer {
     const { config, rotations } = base;
     const runtime = new TensorRuntime(device, params.turn);
     try {
-      const weights = await placeWeights(
-        runtime,
-        base,
-        params.unpack ?? false,
-        params.onProgress ?? (() => {}),
-      );
+      const weights = await placeWeights(runtime, base, params.onProgress ?? (() => {}));
       const chain = await placeChain(runtime, config, params.chain);
       const kinds = new Set(parameters.flatMap(({ linear }) => linear.kinds));
       const graphs: GraphParams = {
