@@ -283,6 +283,28 @@ it('an erasure whose name another tenant has taken meanwhile is gone on with', a
   });
 });
 
+it('an erasure that goes on later leaves the experiment of who has the name by then', async () => {
+  const { key } = (await done('/admin/keys', { tenant: 'bob', kind: 'admin' })) as { key: string };
+  await app.graft.publish('notes', first);
+  app.graft.clock.advance(MINUTE_MS);
+  before.set('registry.stalePointers', () => Promise.reject(new Error('cut off')));
+  await ask('/admin/erase', { name: 'notes' });
+  expect(before.size).toBe(0);
+  expect(await left()).toEqual(NOTHING);
+  for (const adapter of [first, second]) await app.graft.publish('notes', adapter, { owner: 'bob' });
+  const variants = [2, 1].map((version) => ({
+    ...{ key: version === 2 ? 'control' : 'treatment', adapter: `notes@${version}`, weight: 0.5 },
+  }));
+  const { id } = (await done('/admin/experiments', { name: 'notes', variants }, key)) as { id: string };
+  await done(`/admin/experiments/${id}/start`, {}, key);
+  const [{ erasure } = { erasure: 0 }] = (await rows('SELECT id AS erasure FROM erasures')) as {
+    erasure: number;
+  }[];
+  await done('/admin/erase', { name: 'notes', cursor: String(erasure) });
+  const record = await app.graft.kv.get(`experiment:${id}`, { type: 'text', cacheTtl: 30 });
+  expect(String(record)).toContain('notes@2');
+});
+
 describe('an erasure that another request for the same tenant takes over', () => {
   const begun = async (): Promise<string> => {
     const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
