@@ -28,7 +28,7 @@ import {
 const PART_BYTES = 160;
 
 /** Sends a file in parts, and closes it. */
-async function upload(
+export async function upload(
   sim: Simulation,
   actor: Actor,
   { bytes, digest }: TinyAdapter,

@@ -3,7 +3,7 @@ import { formOf } from '../../worker/training/row-forms.ts';
 import { codeOf } from '../client.ts';
 import { type JobDocument, mayBeErased, murmurOf } from '../invariants/trainings.ts';
 import type { Actor, Key, KnownJob, Outcome, SentRows, Simulation } from '../simulation.ts';
-import { trainedAdapter } from '../world/played-training.ts';
+import { keptSteps, trainedAdapter } from '../world/played-training.ts';
 import { makeKey, revoke } from './keys.ts';
 import { eraseAll, eraseTenant } from './names.ts';
 import {
@@ -92,6 +92,8 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
     seed: random.below(3),
     rank: random.pick([1, 2, 4]),
     least_steps: random.between(2, 10),
+    checkpoints: random.chance(0.35),
+    epochs: random.pick([2, 3]),
   };
   const from = sim.world.time.now;
   const { outcome, json, answered } = await admin(
@@ -105,7 +107,11 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
         training_file: rows.id,
         ...(isWhole ? {} : suffix === undefined ? {} : { suffix }),
         seed: asked.seed,
-        graft: { rank: asked.rank, least_steps: asked.least_steps, ...(isWhole ? { name } : {}) },
+        hyperparameters: { n_epochs: asked.epochs },
+        graft: {
+          ...{ rank: asked.rank, least_steps: asked.least_steps, checkpoints: asked.checkpoints },
+          ...(isWhole ? { name } : {}),
+        },
       },
     },
     // A file may be deleted, a model withdrawn, a chain or a name be too long.
@@ -131,23 +137,25 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
       sim.fail(LOST, `job ${id} was acknowledged and is not in D1`);
     return 'refused';
   }
-  const { parent, chain, request, keyId } = JSON.parse(row.document) as JobDocument;
-  const { seed, rank, least_steps: steps } = request;
-  if (seed !== asked.seed || rank !== asked.rank || steps !== asked.least_steps)
-    sim.fail(
-      LOST,
-      `job ${id} was asked for with ${JSON.stringify(asked)}, D1 has ${JSON.stringify(request)}`,
-    );
+  const { parent, chain, request, keyId, checkpoints } = JSON.parse(row.document) as JobDocument;
+  const { seed, rank, least_steps: steps, epochs } = request;
+  const got = { seed, rank, least_steps: steps, checkpoints: checkpoints !== null, epochs };
+  if (JSON.stringify(got) !== JSON.stringify(asked))
+    sim.fail(LOST, `job ${id} was asked for with ${JSON.stringify(asked)}, D1 has ${JSON.stringify(got)}`);
   const digests = JSON.stringify(chain.map(({ digest }) => digest));
   const chains = sim.truth
     .chainsAs(parent ?? 'base')
     .map((one) => JSON.stringify(one.map(({ digest }) => digest)));
   if (!chains.includes(digests))
     sim.fail(LOST, `job ${id} trains on ${digests}, ${parent ?? 'base'} was ${chains.join(' or ')}`);
+  const subject = { rows: Buffer.from(rows.text), request, chain, base: sim.world.base };
+  const kept = asked.checkpoints ? keptSteps(request) : [];
   const job: KnownJob = {
     ...{ id, tenant: tenant.id, name: row.name, keyId, rows, createdAt: Math.min(from, answered.at) },
     parent: parent === null ? null : (parent.split('@')[0] as string),
-    digest: trainedAdapter({ rows: Buffer.from(rows.text), request, chain, base: sim.world.base }).digest,
+    digest: trainedAdapter(subject).digest,
+    checkpoints: new Map(kept.map((step) => [step, trainedAdapter(subject, step).digest])),
+    staged: new Map(),
     going: false,
     cancelled: false,
     ended: false,
@@ -181,11 +189,12 @@ const hasOpenJob = (sim: Simulation, actor: Actor): boolean => jobsOf(sim, actor
 
 /** Versions that the tenant's jobs have made, and that may be asked. */
 const madeBy = (sim: Simulation, actor: Actor): string[] =>
-  jobsOf(sim, actor).flatMap(({ name, digest }) =>
-    usableVersions(sim, name)
+  jobsOf(sim, actor).flatMap(({ name, digest, checkpoints }) => {
+    const made = new Set([digest, ...checkpoints.values()]);
+    return usableVersions(sim, name)
       .map((version) => `${name}@${version}`)
-      .filter((id) => sim.truth.everAs(id).some(({ chain }) => chain.at(-1)?.digest === digest)),
-  );
+      .filter((id) => sim.truth.everAs(id).some(({ chain }) => made.has(chain.at(-1)?.digest ?? '')));
+  });
 
 interface View {
   id: string;
@@ -271,15 +280,34 @@ async function look(sim: Simulation, actor: Actor, job: KnownJob): Promise<Outco
     { path: `${JOBS}/${job.id}/checkpoints`, key: key.text, past: true },
     KEY_ENDS,
   );
-  if (kept.outcome === 'done') {
-    const { data } = kept.json as { data: { fine_tuned_model_checkpoint: string }[] };
-    const wanted = job.model === null ? [] : [job.model];
-    const models = data.map(({ fine_tuned_model_checkpoint: model }) => model);
-    // It may have ended since.
-    if (models.length < wanted.length || (wanted.length > 0 && models[0] !== wanted[0]))
-      sim.fail(LOST, `job ${job.id} is ${job.model}, its checkpoints are ${models.join(', ')}`);
-  }
+  if (kept.outcome === 'done') checkStaged(sim, job, (kept.json as { data: Staged[] }).data);
   return outcome;
+}
+
+interface Staged {
+  step_number: number;
+  fine_tuned_model_checkpoint: string;
+}
+
+/** What a job has staged, newest first: what its owner was told of stays so. */
+function checkStaged(sim: Simulation, job: KnownJob, data: readonly Staged[]): void {
+  const models = data.map(({ fine_tuned_model_checkpoint: model }) => model);
+  const lost = (what: string): void =>
+    sim.fail(LOST, `job ${job.id} has the checkpoints ${models.join(', ')}: ${what}`);
+  // It may have ended since.
+  if (job.model !== null && models[0] !== job.model) lost(`it is ${job.model}`);
+  const told = new Map(
+    data.map(({ step_number: step, fine_tuned_model_checkpoint: model }) => [step, model]),
+  );
+  for (const [step, model] of job.staged)
+    if (told.get(step) !== model) lost(`after step ${step} it was ${model}`);
+  for (const [step, model] of told) {
+    const digest = job.checkpoints.get(step);
+    if (digest === undefined) continue;
+    job.staged.set(step, model);
+    if (!sim.truth.everAs(model).some(({ chain }) => chain.at(-1)?.digest === digest))
+      lost(`${model} is not what was trained by step ${step}`);
+  }
 }
 
 /** Another tenant's file or job is none. */
