@@ -6,7 +6,7 @@ import { examDigest, examOf, type ExamRow, wrongScore } from '../invariants/exam
 import type { Actor, Outcome, Simulation } from '../simulation.ts';
 import { STALE_MS } from '../truth.ts';
 import { chainIdOf } from '../world/played-training.ts';
-import { publish, upload } from './names.ts';
+import { publish } from './names.ts';
 import {
   admin,
   committed,
@@ -19,6 +19,7 @@ import {
   repeat,
   usableVersions,
 } from './operation.ts';
+import { upload } from './uploads.ts';
 
 const PATH = '/admin/evaluations';
 const LABELS = ['exam', 'quiz'];
@@ -280,7 +281,7 @@ export const EXAMS = {
       return typeof listed === 'string' ? listed : 'done';
     }),
   },
-  'publish with scores': { weight: 2, possible: hasExam, run: onExam(publishScored) },
+  'publish with scores': { weight: 3, possible: hasExam, run: onExam(publishScored) },
   'remove an evaluation': {
     weight: 1,
     possible: hasExam,

@@ -73,7 +73,11 @@ const usableRows = (sim: Simulation, { tenant }: Actor): SentRows[] =>
   sim.rows.filter((one) => one.tenant === tenant.id && one.id !== null && !one.going);
 
 /** Creates a job, and looks whether D1 has it as it was asked for. */
-async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
+async function create(
+  sim: Simulation,
+  actor: Actor,
+  { follows = true }: { follows?: boolean } = {},
+): Promise<{ outcome: Outcome; job: KnownJob | null }> {
   const { random, tenant } = actor;
   const before = usableRows(sim, actor);
   const sent =
@@ -81,9 +85,9 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
       ? { outcome: 'done' as const, rows: random.pick(before) }
       : await send(sim, actor);
   const { rows } = sent;
-  if (rows?.id == null) return sent.outcome;
+  if (rows?.id == null) return { outcome: sent.outcome, job: null };
   const { outcome: had, key } = await trainer(sim, actor);
-  if (key === null) return had;
+  if (key === null) return { outcome: had, job: null };
   const { model, own } = someSubject(sim, actor);
   const name = someName(actor, random.chance(0.6));
   const isWhole = model === 'base' || !own || random.chance(0.3);
@@ -123,7 +127,7 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
   );
   for (const { tenant: of, many } of open)
     if (many > MOST_OPEN) sim.fail('5 quotas hold', `${of} has ${many} jobs that have not ended`);
-  if (outcome !== 'done') return outcome;
+  if (outcome !== 'done') return { outcome, job: null };
   const { id } = json as { id: string };
   const [row] = await committed<{ name: string; document: string }>(
     sim,
@@ -135,7 +139,7 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
       !mayBeErased(sim, { tenant: tenant.id, name, parent: model.split('@')[0] as string, createdAt: from })
     )
       sim.fail(LOST, `job ${id} was acknowledged and is not in D1`);
-    return 'refused';
+    return { outcome: 'refused', job: null };
   }
   const { parent, chain, request, keyId, checkpoints } = JSON.parse(row.document) as JobDocument;
   const { seed, rank, least_steps: steps, epochs } = request;
@@ -163,8 +167,8 @@ async function create(sim: Simulation, actor: Actor): Promise<Outcome> {
   };
   sim.jobs.set(id, job);
   if (!tenant.names.includes(row.name)) tenant.names.push(row.name);
-  if (random.chance(0.3)) await follow(sim, actor, job);
-  return outcome;
+  if (follows && random.chance(0.3)) await follow(sim, actor, job);
+  return { outcome, job };
 }
 
 /** As clients do: asks until it has ended, and may pause it meanwhile. */
@@ -379,6 +383,24 @@ async function list(sim: Simulation, actor: Actor): Promise<Outcome> {
   }
   return outcome;
 }
+/** Until an origin takes it: somebody starts the schedule meanwhile. @returns whether one did. */
+async function whenGiven(sim: Simulation, actor: Actor, { id }: KnownJob): Promise<boolean> {
+  const { time } = sim.world;
+  const until = time.now + GIVEN_MS;
+  sim.world.runSchedule();
+  for (;;) {
+    const [row] = await committed<{ origin: string | null; finished_at: number | null }>(
+      sim,
+      'SELECT origin, finished_at FROM training_jobs WHERE id = ?',
+      id,
+    );
+    if (row === undefined || row.finished_at !== null || time.now > until) return false;
+    if (row.origin !== null) return true;
+    await time.sleep(actor.life, 20);
+  }
+}
+const GIVEN_MS = 40 * SECOND;
+
 export const TRAINING = {
   'send rows': { weight: 0.6, possible: always, run: async (sim, actor) => (await send(sim, actor)).outcome },
   'read rows': {
@@ -419,11 +441,27 @@ export const TRAINING = {
       return outcome;
     },
   },
-  train: { weight: 3, possible: always, run: create },
+  train: { weight: 3, possible: always, run: async (sim, actor) => (await create(sim, actor)).outcome },
   'cancel a training': {
     weight: 2,
     possible: hasOpenJob,
     run: (sim, actor) => steer(sim, actor, actor.random.pick(jobsOf(sim, actor, { open: true })), 'cancel'),
+  },
+  'end a training as it is given': {
+    weight: 2,
+    possible: always,
+    run: async (sim, actor) => {
+      const { random } = actor;
+      const created = await create(sim, actor, { follows: false });
+      if (created.job === null || !(await whenGiven(sim, actor, created.job))) return created.outcome;
+      // It is being declared to its origin.
+      await sim.world.time.sleep(actor.life, random.below(80));
+      if (random.chance(0.7)) return steer(sim, actor, created.job, 'cancel');
+      const { name } = created.job;
+      return namesOf(sim, actor, 'any').includes(name)
+        ? eraseAll(sim, actor, { body: { name, cascade: true }, pages: 20 })
+        : steer(sim, actor, created.job, 'cancel');
+    },
   },
   'pause a training': {
     weight: 2.5,

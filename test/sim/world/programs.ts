@@ -37,8 +37,8 @@ export interface Programs {
 
 /** Rows of a kept evaluation that are stored and scored together. */
 export const SCORED_ROWS = 2;
-/** An origin that is stopped may be so for five minutes: then its job has begun elsewhere. */
-export const ORIGIN_LOST_MS = 4 * 60_000;
+/** An origin that is stopped may be so for five minutes: its job begins elsewhere meanwhile. */
+export const ORIGIN_LOST_MS = 2 * 60_000;
 
 /** Sizes that would take megabytes to reach, so that rows, results and evaluations have several parts; and a long time. */
 const SMALL: readonly Change[] = [
