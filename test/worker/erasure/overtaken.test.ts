@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { EraseAnswer } from '../../../protocol/admin-api/erasures.ts';
 import { createD1Erasures } from '../../../worker/erasure/d1-erasures.ts';
-import { hashApiKey } from '../../../protocol/identity.ts';
+import { chainId, hashApiKey } from '../../../protocol/identity.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { useD1App } from '../d1-app.ts';
 
@@ -281,6 +281,23 @@ it('an erasure whose name another tenant has taken meanwhile is gone on with', a
     owner: 'bob',
     settles_at: null,
   });
+});
+
+it('an erasure that is begun once more leaves what was made anew since, and no longer goes with it', async () => {
+  await app.graft.publish('notes/deep', first);
+  const onTop = tinyAdapter({ seed: 4, parent: await chainId([{ digest: first.digest, scale: 1 }]) });
+  expect((await app.graft.publish('notes', onTop, { parent: 'notes/deep' })).status).toBe(201);
+  app.graft.clock.advance(MINUTE_MS);
+  before.set('registry.pointerToWrite', () => Promise.reject(new Error('cut off')));
+  expect((await ask('/admin/erase', { name: 'notes/deep', cascade: true })).status).toBe(503);
+  expect((await app.graft.publish('notes', second)).status).toBe(201);
+  await done('/admin/alias', { name: 'latest', target: 'notes' });
+  await erase({ name: 'notes/deep', cascade: true });
+  expect(await rows('SELECT name, version, alias FROM names ORDER BY name')).toEqual([
+    { name: 'latest', version: null, alias: 'notes' },
+    { name: 'notes', version: 2, alias: null },
+  ]);
+  expect(await rows('SELECT name, version FROM versions')).toEqual([{ name: 'notes', version: 2 }]);
 });
 
 it('an erasure that goes on later leaves the experiment of who has the name by then', async () => {
