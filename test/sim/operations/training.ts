@@ -207,16 +207,25 @@ interface View {
   error: { message: string } | null;
 }
 
+/** What was known of a job when somebody asked: others may learn more meanwhile. */
+type Known = Pick<KnownJob, 'cancelled' | 'model'>;
+const knownOf = ({ cancelled, model }: KnownJob): Known => ({ cancelled, model });
+
 /** What the job's owner is told stays so. */
-function learn(sim: Simulation, job: KnownJob, { status, fine_tuned_model: model, error }: View): void {
+function learn(
+  sim: Simulation,
+  job: KnownJob,
+  { status, fine_tuned_model: model, error }: View,
+  before: Known,
+): void {
   const wrong = (what: string): void =>
     sim.fail('7 a job ends as it should, or says how', `${job.id} of ${job.tenant}: ${what}`);
   if ((status === 'succeeded') !== (model !== null)) wrong(`it has ${status} with ${model}`);
   if ((status === 'failed') !== (error !== null)) wrong(`it has ${status} with ${JSON.stringify(error)}`);
-  if (job.cancelled && status !== 'cancelled') wrong(`it was cancelled, and is ${status}`);
-  if (job.model !== null && model !== job.model) wrong(`it was ${job.model}, and is ${model}`);
-  job.model = model;
-  job.ended = ['succeeded', 'failed', 'cancelled'].includes(status);
+  if (before.cancelled && status !== 'cancelled') wrong(`it was cancelled, and is ${status}`);
+  if (before.model !== null && model !== before.model) wrong(`it was ${before.model}, and is ${model}`);
+  job.model ??= model;
+  job.ended ||= ['succeeded', 'failed', 'cancelled'].includes(status);
 }
 
 async function steer(
@@ -228,6 +237,7 @@ async function steer(
   const { outcome: had, key } = await trainer(sim, actor);
   if (key === null) return had;
   if (to === 'cancel') job.going = true;
+  const before = knownOf(job);
   const { outcome, json, answered } = await repeat(
     sim,
     actor,
@@ -238,7 +248,7 @@ async function steer(
   job.ended ||= answered.kind === 'answer' && /The job has ended/.test(answered.text);
   if (outcome !== 'done') return outcome;
   const view = json as View;
-  learn(sim, job, view);
+  learn(sim, job, view, before);
   if (to === 'cancel') {
     job.cancelled = true;
     if (view.status !== 'cancelled') sim.fail(LOST, `job ${job.id} was cancelled, and is ${view.status}`);
@@ -257,6 +267,7 @@ function checkKnown(sim: Simulation, job: KnownJob, code: string | null): void {
 async function look(sim: Simulation, actor: Actor, job: KnownJob): Promise<Outcome> {
   const { outcome: had, key } = await trainer(sim, actor);
   if (key === null) return had;
+  const before = knownOf(job);
   const { outcome, json, answered } = await admin(
     sim,
     actor,
@@ -265,7 +276,7 @@ async function look(sim: Simulation, actor: Actor, job: KnownJob): Promise<Outco
   );
   checkKnown(sim, job, codeOf(answered));
   if (outcome !== 'done') return outcome;
-  learn(sim, job, json as View);
+  learn(sim, job, json as View, before);
   const told = await admin(
     sim,
     actor,
@@ -352,6 +363,7 @@ async function list(sim: Simulation, actor: Actor): Promise<Outcome> {
   if (key === null) return had;
   const isJobs = actor.random.chance(0.5);
   const from = sim.world.time.now;
+  const before = new Map(jobsOf(sim, actor).map((job) => [job.id, knownOf(job)]));
   const known = isJobs
     ? jobsOf(sim, actor).map(({ id }) => id)
     : usableRows(sim, actor).map(({ id }) => id as string);
@@ -379,7 +391,8 @@ async function list(sim: Simulation, actor: Actor): Promise<Outcome> {
     const owner = job?.tenant ?? sim.rows.find((one) => one.id === id)?.tenant ?? actor.tenant.id;
     if (owner !== actor.tenant.id)
       sim.fail("3 nothing of another tenant's", `${isJobs ? JOBS : FILES} had ${id}`);
-    if (job !== undefined) learn(sim, job, listed.get(id) as View);
+    const knew = before.get(id);
+    if (job !== undefined && knew !== undefined) learn(sim, job, listed.get(id) as View, knew);
   }
   return outcome;
 }
