@@ -289,13 +289,14 @@ async function look(sim: Simulation, actor: Actor, job: KnownJob): Promise<Outco
     if (new Set(ids).size !== ids.length)
       sim.fail('a repetition changes nothing', `${job.id} tells events twice`);
   }
+  const staged = { model: job.model, staged: new Map(job.staged) };
   const kept = await admin(
     sim,
     actor,
     { path: `${JOBS}/${job.id}/checkpoints`, key: key.text, past: true },
     KEY_ENDS,
   );
-  if (kept.outcome === 'done') checkStaged(sim, job, (kept.json as { data: Staged[] }).data);
+  if (kept.outcome === 'done') checkStaged(sim, job, (kept.json as { data: Staged[] }).data, staged);
   return outcome;
 }
 
@@ -305,16 +306,21 @@ interface Staged {
 }
 
 /** What a job has staged, newest first: what its owner was told of stays so. */
-function checkStaged(sim: Simulation, job: KnownJob, data: readonly Staged[]): void {
+function checkStaged(
+  sim: Simulation,
+  job: KnownJob,
+  data: readonly Staged[],
+  before: Pick<KnownJob, 'model' | 'staged'>,
+): void {
   const models = data.map(({ fine_tuned_model_checkpoint: model }) => model);
   const lost = (what: string): void =>
     sim.fail(LOST, `job ${job.id} has the checkpoints ${models.join(', ')}: ${what}`);
   // It may have ended since.
-  if (job.model !== null && models[0] !== job.model) lost(`it is ${job.model}`);
+  if (before.model !== null && models[0] !== before.model) lost(`it is ${before.model}`);
   const told = new Map(
     data.map(({ step_number: step, fine_tuned_model_checkpoint: model }) => [step, model]),
   );
-  for (const [step, model] of job.staged)
+  for (const [step, model] of before.staged)
     if (told.get(step) !== model) lost(`after step ${step} it was ${model}`);
   for (const [step, model] of told) {
     const digest = job.checkpoints.get(step);
